@@ -1,0 +1,50 @@
+//! Time as Larder sees it.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// Milliseconds since the Unix epoch, by the wall clock.
+///
+/// Frames carry it, so it means the same after a restart and on another node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Time(u64);
+
+impl Time {
+    /// The time that never comes; a deadline of an entry that does not expire.
+    pub const NEVER: Self = Self(u64::MAX);
+
+    /// A time from milliseconds since the Unix epoch.
+    pub const fn from_millis(millis: u64) -> Self {
+        Self(millis)
+    }
+
+    /// Milliseconds since the Unix epoch.
+    pub const fn as_millis(self) -> u64 {
+        self.0
+    }
+
+    /// How long ago `earlier` was; zero when it is not in the past.
+    pub fn since(self, earlier: Self) -> Duration {
+        Duration::from_millis(self.0.saturating_sub(earlier.0))
+    }
+}
+
+/// Where the time comes from. Tests pass one that they move.
+pub trait Clock: Send + Sync + 'static {
+    /// The present time.
+    ///
+    /// # Behavior
+    /// - Never blocks and never panics.
+    /// - May step back, as wall clocks do; callers must stand that.
+    fn now(&self) -> Time;
+}
+
+/// The wall clock of the operating system.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SystemClock;
+
+impl Clock for SystemClock {
+    fn now(&self) -> Time {
+        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Time(u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX - 1))
+    }
+}

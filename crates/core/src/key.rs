@@ -1,0 +1,145 @@
+//! Keys: how they are looked up in memory, and how they become bytes.
+
+use std::ffi::{OsStr, OsString};
+use std::fmt;
+use std::hash::Hash;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use equivalent::Equivalent;
+use xxhash_rust::xxh3::xxh3_128;
+
+use crate::Result;
+
+/// A value that finds the entry of a key `K`: the key itself, or its borrowed
+/// form (`str` for `String`, `[T]` for `Vec<T>`, `Path` for `PathBuf`).
+///
+/// Memory needs the hash and the comparison alone. Tiers of bytes need the
+/// key, which [`with_key`](Lookup::with_key) lends; that costs an allocation
+/// for a borrowed form and nothing for `K`.
+///
+/// # Behavior
+/// - Hashes as the equal key hashes.
+/// - `with_key` calls its argument exactly once, with a key that
+///   [`equivalent`](Equivalent::equivalent) holds for.
+pub trait Lookup<K>: Hash + Equivalent<K> {
+    /// Lends the key.
+    fn with_key<R>(&self, f: impl FnOnce(&K) -> R) -> R;
+}
+
+impl<K: Hash + Eq> Lookup<K> for K {
+    fn with_key<R>(&self, f: impl FnOnce(&K) -> R) -> R {
+        f(self)
+    }
+}
+
+macro_rules! borrowed_forms {
+    ($($borrowed:ty => $($key:ty),+;)+) => {$($(
+        impl Lookup<$key> for $borrowed {
+            fn with_key<R>(&self, f: impl FnOnce(&$key) -> R) -> R {
+                f(&<$key>::from(self))
+            }
+        }
+    )+)+};
+}
+
+borrowed_forms! {
+    str => String, Box<str>, Arc<str>, Rc<str>;
+    Path => PathBuf, Box<Path>, Arc<Path>;
+    OsStr => OsString, Box<OsStr>, Arc<OsStr>;
+}
+
+macro_rules! slice_forms {
+    ($($key:ty),+) => {$(
+        impl<T: Hash + Eq + Clone> Lookup<$key> for [T] {
+            fn with_key<R>(&self, f: impl FnOnce(&$key) -> R) -> R {
+                f(&<$key>::from(self))
+            }
+        }
+    )+};
+}
+
+slice_forms!(Vec<T>, Box<[T]>, Arc<[T]>);
+
+/// A key as tiers of bytes see it: its encoding and a digest of that.
+///
+/// The digest (XXH3, 128 bits) names files and long rows. It is not trusted
+/// to be unique: the frame holds the whole key, and it is compared.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct EncodedKey {
+    bytes: Box<[u8]>,
+    digest: u128,
+}
+
+impl EncodedKey {
+    /// Wraps the encoding of a key.
+    pub fn new(bytes: impl Into<Box<[u8]>>) -> Self {
+        let bytes = bytes.into();
+        let digest = xxh3_128(&bytes);
+        Self { bytes, digest }
+    }
+
+    /// The whole encoding.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// The XXH3 digest of the encoding.
+    pub fn digest(&self) -> u128 {
+        self.digest
+    }
+}
+
+impl fmt::Debug for EncodedKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "EncodedKey({:032x}, {} bytes)", self.digest, self.bytes.len())
+    }
+}
+
+/// Turns keys into bytes and back.
+///
+/// # Behavior
+/// - Equal keys have equal encodings, unequal keys unequal ones.
+/// - `decode(encode(k)) == k`.
+/// - Neither panics, whatever the bytes.
+pub trait KeyCodec<K>: Send + Sync + 'static {
+    /// The encoding of `key`.
+    fn encode(&self, key: &K) -> Result<EncodedKey>;
+
+    /// The key of an encoding.
+    fn decode(&self, bytes: &[u8]) -> Result<K>;
+}
+
+#[cfg(feature = "codec")]
+pub use named::NamedKeys;
+
+#[cfg(feature = "codec")]
+mod named {
+    use serde::Serialize;
+    use serde::de::DeserializeOwned;
+
+    use super::{EncodedKey, KeyCodec};
+    use crate::{Error, ErrorKind, Result};
+
+    /// MessagePack with field names.
+    ///
+    /// bincode would be shorter, but two keys that skip different fields have
+    /// one bincode encoding; with names they never do.
+    #[derive(Clone, Copy, Debug, Default)]
+    pub struct NamedKeys;
+
+    impl<K: Serialize + DeserializeOwned> KeyCodec<K> for NamedKeys {
+        fn encode(&self, key: &K) -> Result<EncodedKey> {
+            rmp_serde::to_vec_named(key)
+                .map(EncodedKey::new)
+                .map_err(|error| Error::new(ErrorKind::Codec, "the key cannot be encoded").with_source(error))
+        }
+
+        fn decode(&self, bytes: &[u8]) -> Result<K> {
+            rmp_serde::from_slice(bytes).map_err(|error| {
+                Error::new(ErrorKind::Corrupt, "the key cannot be decoded").with_source(error)
+            })
+        }
+    }
+}

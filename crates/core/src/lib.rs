@@ -1,0 +1,23 @@
+//! The vocabulary of Larder.
+//!
+//! Everything the other crates talk about stands here: keys and how they
+//! become bytes, the frame around an encoded value, the contracts of a byte
+//! tier and of a memory store, the facts a selector sees and the placement it
+//! answers with, counters, the clock and the one error type.
+//!
+//! This crate knows no engine, no tier and does no I/O but reading the clock.
+
+pub mod clock;
+pub mod codec;
+pub mod compress;
+mod error;
+pub mod frame;
+pub mod key;
+pub mod kinds;
+pub mod memory;
+pub mod place;
+pub mod stats;
+pub mod tier;
+
+pub use bytes::Bytes;
+pub use error::{Error, ErrorKind, Result};

@@ -1,0 +1,62 @@
+//! The contract of a store that holds native values.
+
+use std::hash::Hash;
+use std::sync::Arc;
+
+use crate::clock::Time;
+use crate::key::Lookup;
+use crate::tier::{TierKind, Usage};
+
+/// A value in memory with what is known of it.
+///
+/// It is cloned on every hit, so all but the value is plain data.
+#[derive(Clone, Debug)]
+pub struct Record<V> {
+    /// The value.
+    pub value: V,
+    /// When it was written to its home.
+    pub created: Time,
+    /// Bytes it is accounted with, overhead included.
+    pub weight: u32,
+    /// The tier that answers for it.
+    pub home: TierKind,
+}
+
+/// A bounded store of native keys and values in this process.
+///
+/// # Behavior
+/// - `get` after `insert` of an equal key returns a clone of that value until
+///   it is replaced, removed, cleared or evicted.
+/// - A record that alone exceeds the bound is not kept.
+/// - The bound holds after [`settle`](MemoryStore::settle); between calls it
+///   may be exceeded by what pending work has not seen yet.
+/// - Removal and clearing are seen by every later call of any thread.
+/// - Calls never block on user code other than `Hash`, `Eq`, `Clone` and `Drop`.
+pub trait MemoryStore<K, V>: Send + Sync + 'static
+where
+    K: Hash + Eq,
+{
+    /// A clone of the record of `key`.
+    fn get<Q: Lookup<K> + ?Sized>(&self, key: &Q) -> Option<Record<V>>;
+
+    /// Stores `record` in place of what was there.
+    fn insert(&self, key: K, record: Record<V>);
+
+    /// Removes the entry and returns it.
+    fn remove<Q: Lookup<K> + ?Sized>(&self, key: &Q) -> Option<Record<V>>;
+
+    /// Whether there is an entry; does not count as a use of it.
+    fn contains<Q: Lookup<K> + ?Sized>(&self, key: &Q) -> bool;
+
+    /// Removes every entry.
+    fn clear(&self);
+
+    /// The keys, in no order. Entries that come or go meanwhile may be missed.
+    fn keys(&self) -> Vec<Arc<K>>;
+
+    /// What it holds now.
+    fn usage(&self) -> Usage;
+
+    /// Does the pending housekeeping of evictions.
+    fn settle(&self);
+}

@@ -1,0 +1,365 @@
+//! Facts in, placement out: the words the selector speaks.
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::tier::{Capability, TierKind};
+
+/// What sort of value an entry holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[repr(u8)]
+#[non_exhaustive]
+pub enum Kind {
+    /// Anything not said below: records, enums, collections.
+    Other = 0,
+    /// One number, truth value or character.
+    Scalar = 1,
+    /// Text.
+    Text = 2,
+    /// A JSON document.
+    Json = 3,
+    /// Opaque bytes.
+    Bytes = 4,
+    /// A picture, compressed already as a rule.
+    Image = 5,
+    /// Numbers of one width, one after another.
+    Array = 6,
+    /// A data frame: columns of arrays.
+    Frame = 7,
+    /// A trained model.
+    Model = 8,
+}
+
+impl Kind {
+    /// Every kind.
+    pub const ALL: [Self; 9] = [
+        Self::Other,
+        Self::Scalar,
+        Self::Text,
+        Self::Json,
+        Self::Bytes,
+        Self::Image,
+        Self::Array,
+        Self::Frame,
+        Self::Model,
+    ];
+
+    /// The kind a frame names; what a later version adds reads as `Other`.
+    pub(crate) fn from_byte(byte: u8) -> Self {
+        Self::ALL.into_iter().find(|kind| *kind as u8 == byte).unwrap_or(Self::Other)
+    }
+
+    /// The lower-case name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Other => "other",
+            Self::Scalar => "scalar",
+            Self::Text => "text",
+            Self::Json => "json",
+            Self::Bytes => "bytes",
+            Self::Image => "image",
+            Self::Array => "array",
+            Self::Frame => "frame",
+            Self::Model => "model",
+        }
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+/// How long entries should outlive their process.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Persistence {
+    /// Not said: by size and by what the load cost.
+    #[default]
+    Auto,
+    /// Not at all: kept out of tiers that persist while memory can hold it.
+    Ephemeral,
+    /// While the process lives; may lie on disk when it is large.
+    Session,
+    /// Beyond the process: memory alone is not enough.
+    LongTerm,
+}
+
+/// How entries are used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Access {
+    /// Read and written alike.
+    #[default]
+    Balanced,
+    /// Read far more often than written: entries below the large size keep a copy in memory.
+    ReadHeavy,
+    /// Written far more often than read: homes outside memory keep no copy there.
+    WriteHeavy,
+    /// A few entries are read often: small ones live in memory even when they persist.
+    Frequency,
+}
+
+/// Who needs to see entries.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Sharing {
+    /// One thread.
+    Thread,
+    /// The threads of this process.
+    #[default]
+    Threads,
+    /// Processes of this machine.
+    Processes,
+    /// Other machines as well.
+    Distributed,
+}
+
+/// Sizes at which the class of an entry changes, in bytes of its encoding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Thresholds {
+    /// Below: small. Default 10 KiB.
+    pub small: u64,
+    /// Below: medium. Default 1 MiB.
+    pub medium: u64,
+    /// Below: large; from here on very large. Default 100 MiB.
+    pub large: u64,
+}
+
+impl Default for Thresholds {
+    fn default() -> Self {
+        Self { small: 10 << 10, medium: 1 << 20, large: 100 << 20 }
+    }
+}
+
+impl Thresholds {
+    /// The class of an encoding of `bytes`.
+    pub fn class(&self, bytes: u64) -> SizeClass {
+        match bytes {
+            _ if bytes < self.small => SizeClass::Small,
+            _ if bytes < self.medium => SizeClass::Medium,
+            _ if bytes < self.large => SizeClass::Large,
+            _ => SizeClass::VeryLarge,
+        }
+    }
+}
+
+/// The size of an entry, coarsely.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum SizeClass {
+    /// Below 10 KiB by default.
+    Small,
+    /// Below 1 MiB by default.
+    Medium,
+    /// Below 100 MiB by default.
+    Large,
+    /// From there on.
+    VeryLarge,
+}
+
+impl SizeClass {
+    /// The name, in lower case.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Small => "small",
+            Self::Medium => "medium",
+            Self::Large => "large",
+            Self::VeryLarge => "very large",
+        }
+    }
+}
+
+impl fmt::Display for SizeClass {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+/// All a selector is told about an entry.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Facts {
+    /// Bytes of the encoding before compression.
+    pub bytes: u64,
+    /// The kind of value.
+    pub kind: Kind,
+    /// What the load cost, where one was measured.
+    pub load_cost: Option<Duration>,
+    /// Time to live, where one is set.
+    pub ttl: Option<Duration>,
+    /// How long it should outlive the process.
+    pub persistence: Persistence,
+    /// How it is used.
+    pub access: Access,
+    /// Who needs to see it.
+    pub sharing: Sharing,
+    /// A home that the cache or the call insists on.
+    pub home: Option<TierKind>,
+    /// Where the size classes begin.
+    pub thresholds: Thresholds,
+}
+
+impl Facts {
+    /// The facts of an entry of `bytes` and `kind` with nothing else said.
+    pub fn new(bytes: u64, kind: Kind) -> Self {
+        Self {
+            bytes,
+            kind,
+            load_cost: None,
+            ttl: None,
+            persistence: Persistence::default(),
+            access: Access::default(),
+            sharing: Sharing::default(),
+            home: None,
+            thresholds: Thresholds::default(),
+        }
+    }
+
+    /// The size class.
+    pub fn class(&self) -> SizeClass {
+        self.thresholds.class(self.bytes)
+    }
+}
+
+/// What a selector is told about a tier.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TierFacts {
+    /// Which one.
+    pub kind: TierKind,
+    /// What it can do.
+    pub capability: Capability,
+    /// Whether it works now.
+    pub healthy: bool,
+}
+
+/// A few tiers in order of preference, without an allocation.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub struct TierList {
+    kinds: [Option<TierKind>; TierKind::ALL.len()],
+}
+
+impl TierList {
+    /// Appends `kind`, unless the list holds it already.
+    pub fn push(&mut self, kind: TierKind) {
+        if self.contains(kind) {
+            return;
+        }
+        if let Some(slot) = self.kinds.iter_mut().find(|slot| slot.is_none()) {
+            *slot = Some(kind);
+        }
+    }
+
+    /// Whether the list holds `kind`.
+    pub fn contains(&self, kind: TierKind) -> bool {
+        self.iter().any(|held| held == kind)
+    }
+
+    /// The tiers, best first.
+    pub fn iter(&self) -> impl Iterator<Item = TierKind> + '_ {
+        self.kinds.iter().map_while(|slot| *slot)
+    }
+
+    /// The best one.
+    pub fn first(&self) -> Option<TierKind> {
+        self.kinds[0]
+    }
+
+    /// Whether it holds none.
+    pub fn is_empty(&self) -> bool {
+        self.first().is_none()
+    }
+}
+
+impl FromIterator<TierKind> for TierList {
+    fn from_iter<I: IntoIterator<Item = TierKind>>(kinds: I) -> Self {
+        let mut list = Self::default();
+        kinds.into_iter().for_each(|kind| list.push(kind));
+        list
+    }
+}
+
+impl fmt::Debug for TierList {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.iter()).finish()
+    }
+}
+
+/// Where an entry goes, and why.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Placement {
+    /// The tier that answers for the entry; [`TierKind::Null`] when none takes it.
+    pub home: TierKind,
+    /// Whether memory keeps a copy when it is not the home.
+    pub copy_in_memory: bool,
+    /// Where it goes when the home fails, in order.
+    pub alternatives: TierList,
+    /// The rule that decided, for people.
+    pub rule: &'static str,
+    /// What a user should know about this placement.
+    pub warning: Option<&'static str>,
+}
+
+impl Placement {
+    /// The placement of an entry that only memory may hold.
+    pub const MEMORY_ONLY: Self = Self {
+        home: TierKind::Memory,
+        copy_in_memory: false,
+        alternatives: TierList { kinds: [None; TierKind::ALL.len()] },
+        rule: "memory is the only tier",
+        warning: None,
+    };
+
+    /// Whether memory holds the entry, as home or as a copy.
+    pub fn in_memory(&self) -> bool {
+        self.home == TierKind::Memory || self.copy_in_memory
+    }
+}
+
+impl fmt::Display for Placement {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.home)?;
+        if self.copy_in_memory {
+            f.write_str(" (copy in memory)")?;
+        }
+        write!(f, ": {}", self.rule)?;
+        match self.warning {
+            Some(warning) => write!(f, "; {warning}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Decides where entries live.
+///
+/// # Behavior
+/// - A pure function: the same facts and tiers give the same placement.
+/// - Names as home only a tier of `tiers` that is healthy, or
+///   [`TierKind::Null`] when no tier may hold the entry.
+/// - Does no I/O, takes no lock, never panics. It runs once a write.
+///
+/// A selector that sends everything above 64 KiB to files:
+///
+/// ```
+/// use larder_core::place::{Facts, Placement, Selector, TierFacts, TierList};
+/// use larder_core::tier::TierKind;
+///
+/// struct FilesFirst;
+///
+/// impl Selector for FilesFirst {
+///     fn place(&self, facts: &Facts, tiers: &[TierFacts]) -> Placement {
+///         let wanted = if facts.bytes > 64 << 10 { TierKind::File } else { TierKind::Memory };
+///         let found = tiers.iter().any(|tier| tier.kind == wanted && tier.healthy);
+///         Placement {
+///             home: if found { wanted } else { TierKind::Null },
+///             copy_in_memory: false,
+///             alternatives: TierList::default(),
+///             rule: "files above 64 KiB",
+///             warning: None,
+///         }
+///     }
+/// }
+/// ```
+pub trait Selector: Send + Sync + 'static {
+    /// The placement of an entry with these facts among these tiers.
+    fn place(&self, facts: &Facts, tiers: &[TierFacts]) -> Placement;
+}

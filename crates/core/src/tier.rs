@@ -1,0 +1,200 @@
+//! The contract of a tier that holds bytes.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::Result;
+use crate::frame::Frame;
+use crate::key::EncodedKey;
+
+/// A boxed future, as object-safe async methods return it.
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// Which kind of place a tier is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum TierKind {
+    /// Typed values in this process.
+    Memory,
+    /// An embedded database with segments beside it.
+    Disk,
+    /// One file an entry.
+    File,
+    /// Redis or Valkey.
+    Redis,
+    /// Holds nothing.
+    Null,
+}
+
+impl TierKind {
+    /// Every kind, nearest first.
+    pub const ALL: [Self; 5] = [Self::Memory, Self::Disk, Self::File, Self::Redis, Self::Null];
+
+    /// The lower-case name, as statistics and messages spell it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Memory => "memory",
+            Self::Disk => "disk",
+            Self::File => "file",
+            Self::Redis => "redis",
+            Self::Null => "null",
+        }
+    }
+}
+
+impl fmt::Display for TierKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+/// What a tier can do. An implementation declares it, the conformance suite
+/// holds it to that, and the selector filters by it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Capability {
+    /// Keeps anything at all; false for the null tier alone.
+    pub stores: bool,
+    /// What was flushed is there after the tier is opened again.
+    pub persistent: bool,
+    /// Other processes see its entries.
+    pub shared: bool,
+    /// Its futures do their work within the first poll and block the thread
+    /// meanwhile; an executor must run them elsewhere.
+    pub blocking: bool,
+    /// The largest frame it takes, in bytes.
+    pub frame_bytes_max: u64,
+}
+
+/// How much a tier holds: local and approximate.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Entries.
+    pub entries: u64,
+    /// Bytes, as the tier accounts for them: weights in memory, bytes of
+    /// files on disk.
+    pub bytes: u64,
+    /// Entries the tier dropped by itself to keep its budget, since it was opened.
+    pub evictions: u64,
+}
+
+/// A place that holds frames by key.
+///
+/// A tier never decodes a value. It may read the fixed part of a frame to
+/// recover its own index. It sees keys encoded, and must not trust that the
+/// digest of a key is unique: the caller compares the key in the frame.
+///
+/// The methods are `async` in an object-safe way. A tier that blocks says so
+/// in its [`Capability`] and does its work in the first poll.
+///
+/// # Behavior
+/// - `get` after an acknowledged `put` of the same key returns the frame of
+///   that `put`, byte for byte, until it is replaced, removed, cleared or evicted.
+/// - `get` after an acknowledged `remove` or `clear` returns `None`.
+/// - A failure is an error, never `None`: absence and trouble are told apart.
+/// - Concurrent calls on different keys never disturb one another. Calls on
+///   one key are ordered by the caller.
+/// - A `put` that fails leaves the former frame or none, never half a frame.
+/// - After `close` every other call fails with `ErrorKind::Closed`; a second
+///   `close` succeeds. `usage` answers zero.
+/// - Nothing panics, whatever lies on the medium.
+pub trait Tier: Send + Sync + 'static {
+    /// Which kind of place this is.
+    fn kind(&self) -> TierKind;
+
+    /// What it can do. Constant over the life of the tier.
+    fn capability(&self) -> Capability;
+
+    /// The whole frame of `key`, or `None` when there is none.
+    ///
+    /// # Behavior
+    /// - Returns bytes as they lie on the medium; the caller verifies them.
+    fn get<'a>(&'a self, key: &'a EncodedKey) -> BoxFuture<'a, Result<Option<Bytes>>>;
+
+    /// Stores `frame` under `key`, in place of what was there.
+    ///
+    /// # Behavior
+    /// - Fails with `ErrorKind::TooLarge` above `frame_bytes_max`, with
+    ///   `ErrorKind::Full` when there is no room; nothing is stored then.
+    fn put<'a>(&'a self, key: &'a EncodedKey, frame: &'a Frame) -> BoxFuture<'a, Result<()>>;
+
+    /// Removes the entry; whether there was one.
+    ///
+    /// # Behavior
+    /// - Removing what is absent succeeds, returns false, and costs no more
+    ///   than a look-up.
+    fn remove<'a>(&'a self, key: &'a EncodedKey) -> BoxFuture<'a, Result<bool>>;
+
+    /// Whether there is an entry, without reading its payload.
+    fn contains<'a>(&'a self, key: &'a EncodedKey) -> BoxFuture<'a, Result<bool>>;
+
+    /// Removes every entry.
+    fn clear(&self) -> BoxFuture<'_, Result<()>>;
+
+    /// Calls `visit` with the head of each frame (fixed part, key and tags;
+    /// more may follow), in no order.
+    ///
+    /// # Behavior
+    /// - Entries that stay put during the scan are visited exactly once.
+    /// - Entries that come or go meanwhile may be visited or not.
+    /// - What cannot be read is passed over.
+    fn scan<'a>(&'a self, visit: &'a mut (dyn FnMut(&[u8]) + Send)) -> BoxFuture<'a, Result<()>>;
+
+    /// What it holds now: local, approximate, without I/O where that can be had.
+    fn usage(&self) -> Usage;
+
+    /// Hands what is buffered to the operating system.
+    ///
+    /// # Behavior
+    /// - What was acknowledged before is there when the tier is opened again,
+    ///   also after the process is killed.
+    fn flush(&self) -> BoxFuture<'_, Result<()>>;
+
+    /// Flushes, and lets go of files, locks and threads.
+    fn close(&self) -> BoxFuture<'_, Result<()>>;
+}
+
+macro_rules! forward {
+    ($($pointer:ident),+) => {$(
+        impl<T: Tier + ?Sized> Tier for $pointer<T> {
+            fn kind(&self) -> TierKind {
+                (**self).kind()
+            }
+            fn capability(&self) -> Capability {
+                (**self).capability()
+            }
+            fn get<'a>(&'a self, key: &'a EncodedKey) -> BoxFuture<'a, Result<Option<Bytes>>> {
+                (**self).get(key)
+            }
+            fn put<'a>(&'a self, key: &'a EncodedKey, frame: &'a Frame) -> BoxFuture<'a, Result<()>> {
+                (**self).put(key, frame)
+            }
+            fn remove<'a>(&'a self, key: &'a EncodedKey) -> BoxFuture<'a, Result<bool>> {
+                (**self).remove(key)
+            }
+            fn contains<'a>(&'a self, key: &'a EncodedKey) -> BoxFuture<'a, Result<bool>> {
+                (**self).contains(key)
+            }
+            fn clear(&self) -> BoxFuture<'_, Result<()>> {
+                (**self).clear()
+            }
+            fn scan<'a>(&'a self, visit: &'a mut (dyn FnMut(&[u8]) + Send)) -> BoxFuture<'a, Result<()>> {
+                (**self).scan(visit)
+            }
+            fn usage(&self) -> Usage {
+                (**self).usage()
+            }
+            fn flush(&self) -> BoxFuture<'_, Result<()>> {
+                (**self).flush()
+            }
+            fn close(&self) -> BoxFuture<'_, Result<()>> {
+                (**self).close()
+            }
+        }
+    )+};
+}
+
+forward!(Arc, Box);

@@ -1,0 +1,1 @@
+//! sled, with segments beside it.

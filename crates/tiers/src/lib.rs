@@ -1,0 +1,17 @@
+//! The places where Larder keeps entries.
+//!
+//! Tiers hold frames and never decode a value; memory holds native keys and
+//! values. No tier knows the engine, and none knows another tier.
+
+#[cfg(feature = "disk")]
+pub mod disk;
+#[cfg(feature = "file")]
+pub mod file;
+pub mod memory;
+mod null;
+#[cfg(any(feature = "disk", feature = "file"))]
+mod space;
+
+pub use null::NullTier;
+#[cfg(any(feature = "disk", feature = "file"))]
+pub use space::{Share, Space};
