@@ -54,6 +54,9 @@ where
     /// The keys, in no order. Entries that come or go meanwhile may be missed.
     fn keys(&self) -> Vec<Arc<K>>;
 
+    /// How many entries have `home` as their home. Costs a pass over all entries.
+    fn homed(&self, home: TierKind) -> u64;
+
     /// What it holds now.
     fn usage(&self) -> Usage;
 

@@ -97,7 +97,7 @@ pub enum Access {
     ReadHeavy,
     /// Written far more often than read: homes outside memory keep no copy there.
     WriteHeavy,
-    /// A few entries are read often: small ones live in memory even when they persist.
+    /// A few entries are read often, most hardly ever. Placed like `Balanced`.
     Frequency,
 }
 

@@ -1,1 +1,73 @@
 //! Values to bytes and back.
+//!
+//! [`ValueCodec`] is the contract. [`Values`] fulfils it for every type that
+//! serde can carry: bytes, text and vectors of numbers go as they are, other
+//! types by bincode, and by MessagePack with names where bincode would lose
+//! something. That is found out, not guessed: [`shape`] sees what a type asks
+//! of its decoder, [`measure`] sees what a value gives its encoder, and the
+//! first write is decoded back.
+
+use bytes::Bytes;
+
+use crate::Result;
+use crate::frame::CodecId;
+
+#[cfg(feature = "codec")]
+pub mod measure;
+#[cfg(feature = "codec")]
+mod native;
+#[cfg(feature = "codec")]
+pub mod shape;
+#[cfg(feature = "codec")]
+mod values;
+
+#[cfg(feature = "codec")]
+pub use values::Values;
+
+/// Which codec a cache uses for values that are not bytes, text or numbers.
+///
+/// The default is [`Auto`](Codec::Auto).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Codec {
+    /// bincode for the types and values it can carry, MessagePack with names
+    /// for the others.
+    #[default]
+    Auto,
+    /// MessagePack with field names: larger and slower than bincode, readable
+    /// by other languages, and entries survive an added `#[serde(default)]` field.
+    MessagePack,
+    /// JSON: the largest, readable by people.
+    #[cfg(feature = "json")]
+    Json,
+}
+
+/// An encoded value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Encoded {
+    /// How it was made.
+    pub codec: CodecId,
+    /// The fingerprint of the type, zero where the codec describes itself.
+    pub shape: u64,
+    /// The bytes.
+    pub bytes: Bytes,
+}
+
+/// Turns values into bytes and back.
+///
+/// # Behavior
+/// - `decode` of what `encode` gave yields an equal value.
+/// - `decode` of bytes that another type or another codec gave is an error,
+///   never a value.
+/// - `measure` is the length `encode` gives, found without building it.
+/// - Nothing panics, whatever the bytes.
+pub trait ValueCodec<V>: Send + Sync + 'static {
+    /// Bytes of the encoding of `value`. Costs a pass over the value, no buffer.
+    fn measure(&self, value: &V) -> Result<u64>;
+
+    /// The encoding of `value`.
+    fn encode(&self, value: &V) -> Result<Encoded>;
+
+    /// The value of an encoding.
+    fn decode(&self, encoded: Encoded) -> Result<V>;
+}

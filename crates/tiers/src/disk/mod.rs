@@ -1,1 +1,255 @@
 //! sled, with segments beside it.
+//!
+//! A small frame is a row of an embedded database. A large one goes to the
+//! end of a segment file, and its row says where. Both halves give space back
+//! by the piece: a database by generations (write to the newest, move there
+//! once what is read of the older, drop the older), segments by dropping the
+//! oldest (and writing once more what was read of it).
+//!
+//! | file | holds |
+//! |---|---|
+//! | `layout` | names of files and directories |
+//! | `row` | the key and the value of a row |
+//! | `generation`, `databases` | one sled database; the two that are in use |
+//! | `segment`, `segments` | one file of frames; all of them |
+//! | `store` | rows and frames together: get, put, remove |
+//! | `heads` | reading heads of frames for a scan |
+//! | `recovery` | opening what is there |
+//! | `upkeep`, `eviction` | what to drop when; dropping it |
+//!
+//! # Invariants
+//! - Locks are taken in this order: `upkeep`, `state`, a stripe, the active
+//!   segment, the table of segments. Who holds `state` never waits for `upkeep`.
+//! - `state` is written to only for a moment, under `upkeep`: to swap databases.
+//! - Memory: 2 KiB a segment, a row's key for each large frame, sled's caches.
+//! - Two empty databases take 1 to 2 MiB; a budget below 8 MiB holds little else.
+
+mod databases;
+mod eviction;
+mod generation;
+mod heads;
+mod layout;
+mod recovery;
+mod row;
+mod segment;
+mod segments;
+mod store;
+#[cfg(test)]
+mod tests;
+mod upkeep;
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use larder_core::frame::Frame;
+use larder_core::key::EncodedKey;
+use larder_core::tier::{BoxFuture, Capability, Tier, TierKind, Usage};
+use larder_core::{Bytes, Error, ErrorKind, Result};
+use parking_lot::RwLock;
+
+use self::layout::Layout;
+use self::row::RowKey;
+use self::store::Store;
+use crate::space::Share;
+
+/// Frames of at least this many bytes go to segments by default.
+pub const CROSSOVER_BYTES: u64 = 4 << 10;
+
+const FRAME_BYTES_MAX: u64 = 1 << 30;
+
+/// How to open a [`DiskTier`].
+#[derive(Debug)]
+pub struct DiskOptions {
+    /// The directory. It is the tier's alone while the tier is open: the
+    /// caller keeps other processes and other tiers out. Made if missing.
+    pub dir: PathBuf,
+    /// What the tier takes on disk is counted here, and bounded by it.
+    pub space: Share,
+    /// Frames of at least this many bytes go to segments;
+    /// [`CROSSOVER_BYTES`] is a good choice.
+    pub crossover: u64,
+}
+
+/// A tier of one process on a disk: an embedded database for small frames,
+/// append-only segments for large ones.
+///
+/// It blocks: each future does its work in the first poll. The budget is kept
+/// in `put`, which may take long when it has to make room. Opening reads every row.
+///
+/// Dropping it writes what is buffered and waits for that; [`Tier::close`]
+/// does the same and says how it went. The directory can be opened again at
+/// once after either.
+pub struct DiskTier {
+    layout: Layout,
+    space: Arc<Share>,
+    crossover: u64,
+    cache_bytes: u64,
+    evictions: AtomicU64,
+    upkeep: RwLock<()>,
+    state: RwLock<Option<Store>>,
+}
+
+impl DiskTier {
+    /// Opens the directory, or makes it.
+    ///
+    /// What cannot be read is given up, and logged: a torn database is set
+    /// aside until the next open, and its entries are absent. What cannot be
+    /// opened for another reason is an error that names the path.
+    pub fn open(options: DiskOptions) -> Result<Self> {
+        Self::open_now(options).map_err(|error| error.in_tier(TierKind::Disk).during("open"))
+    }
+
+    fn open_now(options: DiskOptions) -> Result<Self> {
+        let layout = Layout::prepare(options.dir)?;
+        let space = Arc::new(options.space);
+        let cache_bytes = (space.limit() / 16).clamp(4 << 20, 64 << 20);
+        let store = recovery::open(&layout, &space, cache_bytes)?;
+        Ok(Self {
+            layout,
+            space,
+            crossover: options.crossover,
+            cache_bytes,
+            evictions: AtomicU64::new(0),
+            upkeep: RwLock::new(()),
+            state: RwLock::new(Some(store)),
+        })
+    }
+
+    fn get_now(&self, key: &EncodedKey) -> Result<Option<Bytes>> {
+        self.with_store(|store| store.get(&RowKey::of(key), &self.upkeep))
+    }
+
+    fn put_now(&self, key: &EncodedKey, frame: &Frame) -> Result<()> {
+        let bytes = frame.len() as u64;
+        let bytes_max = self.frame_bytes_max();
+        if bytes > bytes_max {
+            let message = format!("a frame of {bytes} bytes; at most {bytes_max} are taken");
+            return self.with_store(|_| Err(Error::new(ErrorKind::TooLarge, message)));
+        }
+        if self.space.excess(bytes) > 0 {
+            self.make_room(bytes)?;
+        }
+        let grown = (self.space.limit() / 64).clamp(64 << 10, 4 << 20);
+        let due = self.with_store(|store| {
+            store.put(&RowKey::of(key), frame, self.crossover)?;
+            Ok(store.databases.newest.is_due(grown))
+        })?;
+        if due {
+            self.tend();
+        }
+        Ok(())
+    }
+
+    fn flush_now(&self) -> Result<()> {
+        let _shared = self.upkeep.read();
+        self.with_store(|store| store.databases.each_generation().try_for_each(|one| one.flush()))
+    }
+
+    fn scan_now(&self, visit: &mut (dyn FnMut(&[u8]) + Send)) -> Result<()> {
+        let _alone = self.upkeep.write();
+        self.with_store(|store| store.scan(visit))
+    }
+
+    fn close_now(&self) -> Result<()> {
+        let _alone = self.upkeep.write();
+        let store = self.state.write().take();
+        self.space.set(0);
+        store.map_or(Ok(()), Store::close)
+    }
+
+    /// Lends the store, unless the tier is closed.
+    fn with_store<T>(&self, call: impl FnOnce(&Store) -> Result<T>) -> Result<T> {
+        match self.state.read().as_ref() {
+            Some(store) => call(store),
+            None => Err(Error::new(ErrorKind::Closed, "the tier is closed")),
+        }
+    }
+
+    fn frame_bytes_max(&self) -> u64 {
+        (self.space.limit() / 4).min(FRAME_BYTES_MAX)
+    }
+}
+
+impl Drop for DiskTier {
+    fn drop(&mut self) {
+        if let Err(error) = self.close_now() {
+            tracing::warn!(%error, "the disk tier was dropped, and could not write all it held");
+        }
+    }
+}
+
+impl fmt::Debug for DiskTier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DiskTier").field("layout", &self.layout).field("usage", &self.usage()).finish()
+    }
+}
+
+/// Does the work in the first poll, and says where an error comes from.
+fn work<'a, T: Send + 'a>(
+    operation: &'static str,
+    call: impl FnOnce() -> Result<T> + Send + 'a,
+) -> BoxFuture<'a, Result<T>> {
+    Box::pin(async move { call().map_err(|error| error.in_tier(TierKind::Disk).during(operation)) })
+}
+
+impl Tier for DiskTier {
+    fn kind(&self) -> TierKind {
+        TierKind::Disk
+    }
+
+    fn capability(&self) -> Capability {
+        Capability {
+            stores: true,
+            persistent: true,
+            shared: false,
+            blocking: true,
+            frame_bytes_max: self.frame_bytes_max(),
+        }
+    }
+
+    fn get<'a>(&'a self, key: &'a EncodedKey) -> BoxFuture<'a, Result<Option<Bytes>>> {
+        work("get", move || self.get_now(key))
+    }
+
+    fn put<'a>(&'a self, key: &'a EncodedKey, frame: &'a Frame) -> BoxFuture<'a, Result<()>> {
+        work("put", move || self.put_now(key, frame))
+    }
+
+    fn remove<'a>(&'a self, key: &'a EncodedKey) -> BoxFuture<'a, Result<bool>> {
+        work("remove", move || self.with_store(|store| store.remove(&RowKey::of(key))))
+    }
+
+    fn contains<'a>(&'a self, key: &'a EncodedKey) -> BoxFuture<'a, Result<bool>> {
+        work("contains", move || self.with_store(|store| store.contains(&RowKey::of(key))))
+    }
+
+    fn clear(&self) -> BoxFuture<'_, Result<()>> {
+        work("clear", || self.start_anew())
+    }
+
+    fn scan<'a>(&'a self, visit: &'a mut (dyn FnMut(&[u8]) + Send)) -> BoxFuture<'a, Result<()>> {
+        work("scan", move || self.scan_now(visit))
+    }
+
+    fn usage(&self) -> Usage {
+        let entries = self.with_store(|store| Ok(store.databases.live()));
+        entries.map_or_else(
+            |_| Usage::default(),
+            |entries| Usage {
+                entries,
+                bytes: self.space.used(),
+                evictions: self.evictions.load(Ordering::Relaxed),
+            },
+        )
+    }
+
+    fn flush(&self) -> BoxFuture<'_, Result<()>> {
+        work("flush", || self.flush_now())
+    }
+
+    fn close(&self) -> BoxFuture<'_, Result<()>> {
+        work("close", || self.close_now())
+    }
+}

@@ -1,1 +1,316 @@
-//! One file an entry.
+//! One file an entry, in a folder of its own.
+
+mod folder;
+mod index;
+mod room;
+#[cfg(test)]
+mod tests;
+mod walk;
+
+use std::fs;
+use std::io;
+use std::path::PathBuf;
+
+use larder_core::frame::Frame;
+use larder_core::key::EncodedKey;
+use larder_core::tier::{BoxFuture, Capability, Tier, TierKind, Usage};
+use larder_core::{Bytes, Error, ErrorKind, Result};
+use parking_lot::{MappedMutexGuard, Mutex, MutexGuard, RwLock, RwLockReadGuard};
+
+use crate::Share;
+use folder::{Folder, at};
+use index::{BLOCK, Held, Index, rounded, upper_of};
+use room::Room;
+
+/// How many folders can change at the same time.
+const LANES: usize = 64;
+
+/// What the three folders that are always there take of the budget.
+const FIXED: u64 = 3 * BLOCK;
+
+/// What the two folders above a file take at most.
+const ABOVE: u64 = 2 * BLOCK;
+
+/// What a [`FileTier`] is opened with.
+#[derive(Debug)]
+pub struct FileOptions {
+    /// The folder, for this tier alone while it is open. It is created, with
+    /// mode 0700, where it is missing.
+    pub dir: PathBuf,
+    /// The budget. A file counts as the 4 KiB blocks it takes, and each
+    /// folder as one block, which is what `du` counts.
+    pub space: Share,
+}
+
+/// Keeps each entry in a file of its own, named by the digest of its key.
+///
+/// A frame is written beside the entries and renamed into place, so a reader
+/// sees the old frame or the new one. An index in memory answers for absent
+/// keys without a system call, keeps the budget, and knows what to evict:
+/// entries never read first, then the least recently used. It is about
+/// 120 bytes an entry and is rebuilt on open, in order of writing.
+///
+/// Nothing is synced: entries survive a killed process, not a lost machine.
+///
+/// ```
+/// use larder_core::tier::Tier;
+/// use larder_tiers::Space;
+/// use larder_tiers::file::{FileOptions, FileTier};
+///
+/// # fn main() -> larder_core::Result<()> {
+/// let dir = tempfile::tempdir()?;
+/// let space = Space::new(64 << 20);
+/// let tier = FileTier::open(FileOptions { dir: dir.path().join("files"), space: space.share() })?;
+/// assert_eq!(tier.usage().entries, 0);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct FileTier {
+    folder: Folder,
+    space: Share,
+    /// `None` once the tier is closed. Never locked while files are touched.
+    index: Mutex<Option<Index>>,
+    /// Whoever changes a file, and what the index says of it, holds the lane of its upper folder.
+    lanes: Vec<Mutex<()>>,
+    /// Held for reading while a lane is; for writing to clear or to close.
+    whole: RwLock<()>,
+}
+
+/// Held while a file, and the folders above it, come or go.
+struct Lane<'a> {
+    _whole: RwLockReadGuard<'a, ()>,
+    _lane: Option<MutexGuard<'a, ()>>,
+}
+
+impl FileTier {
+    /// Opens the folder, deletes what an earlier process left half written,
+    /// and finds its entries.
+    ///
+    /// Costs a read of every folder and a `stat` of every file below it; where
+    /// they exceed the budget, the longest written are deleted.
+    ///
+    /// # Errors
+    /// `ErrorKind::Unavailable` when the path is not a folder, may not be
+    /// written or lies on a read-only medium; the message names the path.
+    pub fn open(options: FileOptions) -> Result<Self> {
+        Self::open_at(options).map_err(|error| error.in_tier(TierKind::File).during("open"))
+    }
+
+    fn open_at(options: FileOptions) -> Result<Self> {
+        let folder = Folder::open(&options.dir)?;
+        let mut index = Index::default();
+        for found in walk::walk(folder.entries())? {
+            index.insert(found.digest, found.len);
+        }
+        options.space.set(index.usage().bytes + FIXED);
+        let tier = Self {
+            folder,
+            space: options.space,
+            index: Mutex::new(Some(index)),
+            lanes: (0..LANES).map(|_| Mutex::new(())).collect(),
+            whole: RwLock::new(()),
+        };
+        tier.shrink_to_budget()?;
+        Ok(tier)
+    }
+
+    fn shrink_to_budget(&self) -> Result<()> {
+        loop {
+            let excess = self.space.excess(0).min(self.usage().bytes);
+            if excess == 0 {
+                return Ok(());
+            }
+            let Some(victim) = self.index()?.victim(excess, 0) else { return Ok(()) };
+            self.evict(victim)?;
+        }
+    }
+
+    fn get_now(&self, key: &EncodedKey) -> Result<Option<Bytes>> {
+        let Some(held) = self.index()?.touch(key.digest()) else { return Ok(None) };
+        match self.folder.read(held.digest) {
+            Ok(whole) => Ok(Some(whole)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => self.delete(held).map(|_| None),
+            Err(error) => Err(at(&self.folder.path(held.digest), error)),
+        }
+    }
+
+    fn put_now(&self, key: &EncodedKey, frame: &Frame) -> Result<()> {
+        let len = frame.len() as u64;
+        if len > self.space.limit() {
+            let message = format!("a frame of {len} bytes in a budget of {} bytes", self.space.limit());
+            return Err(Error::new(ErrorKind::TooLarge, message));
+        }
+        let digest = key.digest();
+        let room = self.make_room(rounded(len).saturating_add(ABOVE), digest)?;
+        let failed = |error| at(&self.folder.path(digest), error);
+        let draft = self.folder.draft(frame).map_err(failed)?;
+        let _lane = self.lane(digest);
+        self.index().map(drop)?;
+        self.folder.publish(draft, digest).map_err(failed)?;
+        let change = self.index()?.insert(digest, len);
+        room.keep(change.taken);
+        self.space.shrink(change.freed);
+        Ok(())
+    }
+
+    /// Reserves `bytes`, evicting as many entries as that takes.
+    ///
+    /// The entry of `spare`, which is about to be replaced, goes last: until
+    /// then readers find it.
+    fn make_room(&self, bytes: u64, spare: u128) -> Result<Room<'_>> {
+        loop {
+            let victim = {
+                let mut index = self.index()?;
+                match Room::reserve(&self.space, bytes) {
+                    Ok(room) => return Ok(room),
+                    Err(excess) => index.victim(excess, spare),
+                }
+            };
+            let Some(victim) = victim else {
+                let message = format!("no room for {bytes} bytes in a budget of {}", self.space.limit());
+                return Err(Error::new(ErrorKind::Full, message));
+            };
+            self.evict(victim)?;
+        }
+    }
+
+    fn evict(&self, victim: Held) -> Result<()> {
+        let deleted = self.delete(victim);
+        let mut index = self.index()?;
+        match deleted {
+            Ok(true) => index.count_eviction(),
+            Ok(false) => {}
+            Err(_) => index.stay(victim),
+        }
+        deleted.map(drop)
+    }
+
+    fn remove_now(&self, key: &EncodedKey) -> Result<bool> {
+        let held = self.index()?.find(key.digest());
+        held.map_or(Ok(false), |held| self.delete(held))
+    }
+
+    /// Deletes the file of `held` unless a later version took its place;
+    /// whether a file went.
+    fn delete(&self, held: Held) -> Result<bool> {
+        let _lane = self.lane(held.digest);
+        if self.index()?.find(held.digest) != Some(held) {
+            return Ok(false);
+        }
+        let deleted =
+            self.folder.unlink(held.digest).map_err(|error| at(&self.folder.path(held.digest), error))?;
+        let removed = self.index()?.remove(held);
+        if let Some(removed) = removed {
+            self.folder.unlink_folders(held.digest, removed.empty_folders);
+            self.space.shrink(removed.freed);
+        }
+        Ok(deleted)
+    }
+
+    /// What the entries took stays counted until their files are deleted.
+    fn clear_now(&self) -> Result<()> {
+        let whole = self.whole.write();
+        self.index().map(drop)?;
+        let aside = self.folder.set_aside().map_err(|error| at(self.folder.entries(), error))?;
+        let bytes = self.index()?.clear();
+        drop(whole);
+        if let Some(aside) = aside {
+            fs::remove_dir_all(&aside).map_err(|error| at(&aside, error))?;
+        }
+        self.space.shrink(bytes);
+        Ok(())
+    }
+
+    fn scan_now(&self, visit: &mut (dyn FnMut(&[u8]) + Send)) -> Result<()> {
+        let digests = self.index()?.digests();
+        digests.into_iter().filter_map(|digest| self.folder.read_head(digest)).for_each(|head| visit(&head));
+        Ok(())
+    }
+
+    fn close_now(&self) {
+        let _whole = self.whole.write();
+        *self.index.lock() = None;
+        self.space.set(0);
+    }
+
+    /// The index, while the tier is open.
+    fn index(&self) -> Result<MappedMutexGuard<'_, Index>> {
+        MutexGuard::try_map(self.index.lock(), Option::as_mut)
+            .map_err(|_| Error::new(ErrorKind::Closed, "the tier is closed"))
+    }
+
+    fn lane(&self, digest: u128) -> Lane<'_> {
+        let lane = self.lanes.get(usize::from(upper_of(digest)) % LANES);
+        Lane { _whole: self.whole.read(), _lane: lane.map(Mutex::lock) }
+    }
+}
+
+/// Does the work in the first poll, and names tier and operation in an error.
+fn work<'a, T: Send + 'a>(
+    operation: &'static str,
+    work: impl FnOnce() -> Result<T> + Send + 'a,
+) -> BoxFuture<'a, Result<T>> {
+    Box::pin(async move { work().map_err(|error| error.in_tier(TierKind::File).during(operation)) })
+}
+
+impl Tier for FileTier {
+    fn kind(&self) -> TierKind {
+        TierKind::File
+    }
+
+    fn capability(&self) -> Capability {
+        Capability {
+            stores: true,
+            persistent: true,
+            shared: false,
+            blocking: true,
+            frame_bytes_max: self.space.limit(),
+        }
+    }
+
+    fn get<'a>(&'a self, key: &'a EncodedKey) -> BoxFuture<'a, Result<Option<Bytes>>> {
+        work("get", move || self.get_now(key))
+    }
+
+    fn put<'a>(&'a self, key: &'a EncodedKey, frame: &'a Frame) -> BoxFuture<'a, Result<()>> {
+        work("put", move || self.put_now(key, frame))
+    }
+
+    fn remove<'a>(&'a self, key: &'a EncodedKey) -> BoxFuture<'a, Result<bool>> {
+        work("remove", move || self.remove_now(key))
+    }
+
+    /// Asks the index alone.
+    fn contains<'a>(&'a self, key: &'a EncodedKey) -> BoxFuture<'a, Result<bool>> {
+        work("contains", move || Ok(self.index()?.find(key.digest()).is_some()))
+    }
+
+    /// Renames the folder of all entries aside, then deletes it, with the
+    /// files of others that lie in it.
+    fn clear(&self) -> BoxFuture<'_, Result<()>> {
+        work("clear", move || self.clear_now())
+    }
+
+    /// Opens each file and reads its first 4 KiB.
+    fn scan<'a>(&'a self, visit: &'a mut (dyn FnMut(&[u8]) + Send)) -> BoxFuture<'a, Result<()>> {
+        work("scan", move || self.scan_now(visit))
+    }
+
+    fn usage(&self) -> Usage {
+        self.index.lock().as_ref().map(Index::usage).unwrap_or_default()
+    }
+
+    /// Has nothing to do: each put went to the operating system when it was
+    /// acknowledged.
+    fn flush(&self) -> BoxFuture<'_, Result<()>> {
+        work("flush", move || self.index().map(drop))
+    }
+
+    fn close(&self) -> BoxFuture<'_, Result<()>> {
+        work("close", move || {
+            self.close_now();
+            Ok(())
+        })
+    }
+}

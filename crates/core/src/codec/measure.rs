@@ -1,0 +1,333 @@
+//! The counting pass: how long an encoding will be, and whether bincode can carry it.
+//!
+//! A serializer that writes nothing. It counts what bincode 1.3 with
+//! fixed-width integers would write, and notices the two things bincode loses:
+//! skipped fields and collections of unknown length.
+
+use std::fmt;
+
+use serde::ser::{self, Serialize};
+
+/// What a pass over one value found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Measure {
+    /// Bytes of the bincode encoding, where bincode can carry the value.
+    pub bytes: u64,
+    /// Whether the value needs names: it skipped a field, or gave a collection
+    /// without its length.
+    pub needs_names: bool,
+}
+
+/// Measures `value`. Costs about as much as writing it into a buffer that is
+/// large enough, without the buffer.
+///
+/// ```
+/// use larder_core::codec::measure::measure;
+///
+/// let pair = measure(&(7_u64, "four")).unwrap();
+/// assert_eq!((pair.bytes, pair.needs_names), (8 + 8 + 4, false));
+/// ```
+pub fn measure<T: Serialize + ?Sized>(value: &T) -> Result<Measure, Refused> {
+    let mut counter = Counter::default();
+    value.serialize(&mut counter)?;
+    Ok(counter.0)
+}
+
+/// What the value's own `Serialize` refused with.
+#[derive(Debug)]
+pub struct Refused(String);
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Refused {}
+
+impl ser::Error for Refused {
+    fn custom<T: fmt::Display>(message: T) -> Self {
+        Self(message.to_string())
+    }
+}
+
+#[derive(Default)]
+struct Counter(Measure);
+
+impl Counter {
+    fn add(&mut self, bytes: usize) -> Result<(), Refused> {
+        self.0.bytes = self.0.bytes.saturating_add(bytes as u64);
+        Ok(())
+    }
+
+    fn collection(&mut self, len: Option<usize>) -> Result<&mut Self, Refused> {
+        self.0.needs_names |= len.is_none();
+        self.add(LENGTH)?;
+        Ok(self)
+    }
+}
+
+const LENGTH: usize = size_of::<u64>();
+const VARIANT: usize = size_of::<u32>();
+
+macro_rules! fixed {
+    ($($method:ident: $type:ty),+) => {$(
+        fn $method(self, _: $type) -> Result<(), Refused> {
+            self.add(size_of::<$type>())
+        }
+    )+};
+}
+
+impl<'a> ser::Serializer for &'a mut Counter {
+    type Ok = ();
+    type Error = Refused;
+    type SerializeSeq = Self;
+    type SerializeTuple = Self;
+    type SerializeTupleStruct = Self;
+    type SerializeTupleVariant = Self;
+    type SerializeMap = Self;
+    type SerializeStruct = Self;
+    type SerializeStructVariant = Self;
+
+    fixed!(
+        serialize_bool: bool, serialize_i8: i8, serialize_i16: i16, serialize_i32: i32, serialize_i64: i64,
+        serialize_i128: i128, serialize_u8: u8, serialize_u16: u16, serialize_u32: u32, serialize_u64: u64,
+        serialize_u128: u128, serialize_f32: f32, serialize_f64: f64
+    );
+
+    fn is_human_readable(&self) -> bool {
+        false
+    }
+
+    fn serialize_char(self, c: char) -> Result<(), Refused> {
+        self.add(c.len_utf8())
+    }
+
+    fn serialize_str(self, text: &str) -> Result<(), Refused> {
+        self.add(LENGTH + text.len())
+    }
+
+    fn serialize_bytes(self, bytes: &[u8]) -> Result<(), Refused> {
+        self.add(LENGTH + bytes.len())
+    }
+
+    fn serialize_none(self) -> Result<(), Refused> {
+        self.add(1)
+    }
+
+    fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<(), Refused> {
+        self.add(1)?;
+        value.serialize(self)
+    }
+
+    fn serialize_unit(self) -> Result<(), Refused> {
+        Ok(())
+    }
+
+    fn serialize_unit_struct(self, _: &'static str) -> Result<(), Refused> {
+        Ok(())
+    }
+
+    fn serialize_unit_variant(self, _: &'static str, _: u32, _: &'static str) -> Result<(), Refused> {
+        self.add(VARIANT)
+    }
+
+    fn serialize_newtype_struct<T: Serialize + ?Sized>(
+        self,
+        _: &'static str,
+        value: &T,
+    ) -> Result<(), Refused> {
+        value.serialize(self)
+    }
+
+    fn serialize_newtype_variant<T: Serialize + ?Sized>(
+        self,
+        _: &'static str,
+        _: u32,
+        _: &'static str,
+        value: &T,
+    ) -> Result<(), Refused> {
+        self.add(VARIANT)?;
+        value.serialize(self)
+    }
+
+    fn serialize_seq(self, len: Option<usize>) -> Result<Self, Refused> {
+        self.collection(len)
+    }
+
+    fn serialize_tuple(self, _: usize) -> Result<Self, Refused> {
+        Ok(self)
+    }
+
+    fn serialize_tuple_struct(self, _: &'static str, _: usize) -> Result<Self, Refused> {
+        Ok(self)
+    }
+
+    fn serialize_tuple_variant(
+        self,
+        _: &'static str,
+        _: u32,
+        _: &'static str,
+        _: usize,
+    ) -> Result<Self, Refused> {
+        self.add(VARIANT)?;
+        Ok(self)
+    }
+
+    fn serialize_map(self, len: Option<usize>) -> Result<Self, Refused> {
+        self.collection(len)
+    }
+
+    fn serialize_struct(self, _: &'static str, _: usize) -> Result<Self, Refused> {
+        Ok(self)
+    }
+
+    fn serialize_struct_variant(
+        self,
+        _: &'static str,
+        _: u32,
+        _: &'static str,
+        _: usize,
+    ) -> Result<Self, Refused> {
+        self.add(VARIANT)?;
+        Ok(self)
+    }
+
+    fn collect_str<T: fmt::Display + ?Sized>(self, value: &T) -> Result<(), Refused> {
+        let mut len = Len(0);
+        fmt::Write::write_fmt(&mut len, format_args!("{value}")).map_err(ser::Error::custom)?;
+        self.add(LENGTH + len.0)
+    }
+}
+
+struct Len(usize);
+
+impl fmt::Write for Len {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.0 += text.len();
+        Ok(())
+    }
+}
+
+macro_rules! elements {
+    ($($trait:ident: $method:ident),+) => {$(
+        impl ser::$trait for &mut Counter {
+            type Ok = ();
+            type Error = Refused;
+
+            fn $method<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Refused> {
+                value.serialize(&mut **self)
+            }
+
+            fn end(self) -> Result<(), Refused> {
+                Ok(())
+            }
+        }
+    )+};
+}
+
+elements!(
+    SerializeSeq: serialize_element,
+    SerializeTuple: serialize_element,
+    SerializeTupleStruct: serialize_field,
+    SerializeTupleVariant: serialize_field
+);
+
+impl ser::SerializeMap for &mut Counter {
+    type Ok = ();
+    type Error = Refused;
+
+    fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Result<(), Refused> {
+        key.serialize(&mut **self)
+    }
+
+    fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Refused> {
+        value.serialize(&mut **self)
+    }
+
+    fn end(self) -> Result<(), Refused> {
+        Ok(())
+    }
+}
+
+macro_rules! fields {
+    ($($trait:ident),+) => {$(
+        impl ser::$trait for &mut Counter {
+            type Ok = ();
+            type Error = Refused;
+
+            fn serialize_field<T: Serialize + ?Sized>(
+                &mut self,
+                _: &'static str,
+                value: &T,
+            ) -> Result<(), Refused> {
+                value.serialize(&mut **self)
+            }
+
+            fn skip_field(&mut self, _: &'static str) -> Result<(), Refused> {
+                self.0.needs_names = true;
+                Ok(())
+            }
+
+            fn end(self) -> Result<(), Refused> {
+                Ok(())
+            }
+        }
+    )+};
+}
+
+fields!(SerializeStruct, SerializeStructVariant);
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use serde::Serialize;
+
+    use super::measure;
+
+    #[derive(Serialize)]
+    enum Shape {
+        Unit,
+        Pair(u8, String),
+        Named { deep: Option<Vec<(i16, char)>> },
+    }
+
+    #[derive(Serialize, Default)]
+    struct Skips {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        maybe: Option<u8>,
+        always: u8,
+    }
+
+    #[derive(Serialize)]
+    struct Flat {
+        #[serde(flatten)]
+        inner: BTreeMap<String, u8>,
+    }
+
+    fn check(value: &impl Serialize) {
+        assert_eq!(measure(value).unwrap().bytes, bincode::serialized_size(value).unwrap());
+    }
+
+    #[test]
+    fn the_count_is_what_bincode_writes() {
+        check(&());
+        check(&(1_u8, -2_i64, 3.5_f32, 'ß', true, u128::MAX));
+        check(&"text");
+        check(&Some(String::from("text")));
+        check(&vec![Some(1_u16), None]);
+        check(&BTreeMap::from([("a", [1, 2, 3]), ("b", [4, 5, 6])]));
+        check(&Shape::Unit);
+        check(&Shape::Pair(1, "x".into()));
+        check(&Shape::Named { deep: Some(vec![(1, 'a'), (2, '€')]) });
+        check(&std::net::IpAddr::from([127, 0, 0, 1]));
+    }
+
+    #[test]
+    fn what_bincode_would_lose_is_noticed() {
+        assert!(measure(&Skips::default()).unwrap().needs_names);
+        assert!(!measure(&Skips { maybe: Some(1), always: 2 }).unwrap().needs_names);
+        assert!(measure(&Flat { inner: BTreeMap::from([("a".into(), 1)]) }).unwrap().needs_names);
+    }
+}

@@ -1,0 +1,200 @@
+//! The engine: one cache over a memory store and, where there are any, tiers of bytes.
+
+use std::any::Any;
+use std::hash::Hash;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use larder_core::clock::{Clock, Time};
+use larder_core::key::{EncodedKey, Lookup};
+use larder_core::memory::{MemoryStore, Record};
+use larder_core::place::{Access, Facts, Kind, Persistence, Placement, Sharing, Thresholds, TierFacts};
+use larder_core::stats::{CacheCounters, Count, Stats, Striped, TierCounts, TierStats};
+use larder_core::tier::{Capability, TierKind};
+use larder_core::{Error, ErrorKind, Result};
+use parking_lot::Mutex;
+
+use crate::gate::Gates;
+use crate::wire::Wire;
+
+/// What a user said about all entries of a cache.
+#[derive(Clone, Copy, Debug)]
+pub struct Hints {
+    /// The kind of value.
+    pub kind: Kind,
+    /// How long entries should outlive the process.
+    pub persistence: Persistence,
+    /// How entries are used.
+    pub access: Access,
+    /// Who needs to see them.
+    pub sharing: Sharing,
+    /// The home that the cache insists on.
+    pub home: Option<TierKind>,
+    /// Where the size classes begin.
+    pub thresholds: Thresholds,
+}
+
+/// How much of the memory budget an entry takes.
+pub enum Weigh<K, V> {
+    /// One: the budget counts entries.
+    Entry,
+    /// Its measured bytes plus overhead.
+    Measured,
+    /// What this function says.
+    By(Box<dyn Fn(&K, &V) -> u32 + Send + Sync>),
+}
+
+/// Bytes that an entry takes in memory beside its encoding: the engine's and
+/// the store's own records of it. An estimate.
+const OVERHEAD: u64 = 128;
+
+/// What an engine is made of.
+pub struct Parts<K, V, M> {
+    /// The memory store.
+    pub memory: M,
+    /// The largest weight of one entry in memory; zero when there is no memory.
+    pub memory_weight_max: u64,
+    /// How entries are weighed.
+    pub weigh: Weigh<K, V>,
+    /// Everything beyond memory.
+    pub wire: Option<Wire<K, V>>,
+    /// What the user said about the entries.
+    pub hints: Hints,
+    /// Where the time comes from.
+    pub clock: Arc<dyn Clock>,
+    /// Locks and the like, let go of when the cache is closed.
+    pub held: Vec<Box<dyn Any + Send>>,
+}
+
+/// One cache. See the crate documentation for the paths through it.
+pub struct Engine<K, V, M> {
+    pub(crate) memory: M,
+    pub(crate) memory_weight_max: u64,
+    pub(crate) weigh: Weigh<K, V>,
+    pub(crate) wire: Option<Wire<K, V>>,
+    pub(crate) hints: Hints,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) held: Mutex<Vec<Box<dyn Any + Send>>>,
+    pub(crate) gates: Arc<Gates<K, V>>,
+    pub(crate) counters: CacheCounters,
+    pub(crate) memory_hits: Striped,
+    pub(crate) memory_puts: Count,
+    pub(crate) closed: AtomicBool,
+}
+
+impl<K, V, M> Engine<K, V, M>
+where
+    K: Hash + Eq + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+    M: MemoryStore<K, V>,
+{
+    /// Assembles an engine.
+    pub fn new(parts: Parts<K, V, M>) -> Arc<Self> {
+        Arc::new(Self {
+            memory: parts.memory,
+            memory_weight_max: parts.memory_weight_max,
+            weigh: parts.weigh,
+            wire: parts.wire,
+            hints: parts.hints,
+            clock: parts.clock,
+            held: Mutex::new(parts.held),
+            gates: Gates::new(),
+            counters: CacheCounters::default(),
+            memory_hits: Striped::default(),
+            memory_puts: Count::default(),
+            closed: AtomicBool::new(false),
+        })
+    }
+
+    /// The value of `key` in memory. A miss is not counted here.
+    #[inline]
+    pub fn hit<Q: Lookup<K> + ?Sized>(&self, key: &Q) -> Option<V> {
+        let record = self.memory.get(key)?;
+        self.memory_hits.increment();
+        Some(record.value)
+    }
+
+    /// Whether there are tiers beyond memory to ask.
+    pub fn has_tiers(&self) -> bool {
+        self.wire.is_some()
+    }
+
+    /// Statistics of this moment.
+    pub fn stats(&self) -> Stats {
+        let mut tiers = Vec::new();
+        if self.memory_weight_max > 0 {
+            let mut counts = TierCounts::default();
+            counts.hits = self.memory_hits.get();
+            counts.puts = self.memory_puts.get();
+            tiers.push(TierStats::new(TierKind::Memory, counts, self.memory.usage()));
+        }
+        tiers.extend(self.slots().iter().map(|slot| slot.stats()));
+        Stats::new(self.counters.snapshot(), tiers)
+    }
+
+    pub(crate) fn slots(&self) -> &[crate::Slot] {
+        self.wire.as_ref().map_or(&[], |wire| &wire.slots)
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn check_open(&self) -> Result<()> {
+        if self.is_closed() {
+            return Err(Error::new(ErrorKind::Closed, "the cache was closed"));
+        }
+        Ok(())
+    }
+
+    /// The key as tiers see it; `None` where there are none.
+    pub(crate) fn encode_key<Q: Lookup<K> + ?Sized>(&self, key: &Q) -> Result<Option<EncodedKey>> {
+        match &self.wire {
+            Some(wire) => key.with_key(|key| wire.encode_key(key)).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// The facts of an entry of `bytes`, with what the user said.
+    pub(crate) fn facts(&self, bytes: u64, load_cost: Option<Duration>) -> Facts {
+        let Hints { kind, persistence, access, sharing, home, thresholds } = self.hints;
+        Facts { bytes, kind, load_cost, ttl: None, persistence, access, sharing, home, thresholds }
+    }
+
+    /// Where an entry with these facts goes now.
+    pub(crate) fn place(&self, wire: &Wire<K, V>, facts: &Facts) -> Placement {
+        let memory = TierFacts {
+            kind: TierKind::Memory,
+            capability: Capability {
+                stores: true,
+                persistent: false,
+                shared: false,
+                blocking: false,
+                frame_bytes_max: self.memory_weight_max.saturating_sub(OVERHEAD),
+            },
+            healthy: self.memory_weight_max > 0,
+        };
+        let mut tiers = [memory; TierKind::ALL.len() + 1];
+        let mut len = 1;
+        for (row, slot) in tiers.iter_mut().skip(1).zip(&wire.slots) {
+            *row = slot.facts();
+            len += 1;
+        }
+        wire.selector.place(facts, &tiers[..len])
+    }
+
+    /// Puts a value into memory, for who holds the ticket of its key.
+    pub(crate) fn keep(&self, key: K, value: V, bytes: u64, created: Time, home: TierKind) {
+        if self.memory_weight_max == 0 {
+            return;
+        }
+        let weight = match &self.weigh {
+            Weigh::Entry => 1,
+            Weigh::Measured => u32::try_from(bytes + OVERHEAD).unwrap_or(u32::MAX),
+            Weigh::By(weigher) => weigher(&key, &value),
+        };
+        self.memory_puts.increment();
+        self.memory.insert(key, Record { value, created, weight, home });
+    }
+}

@@ -1,0 +1,363 @@
+//! The gate of a key: where its writes, loads and promotions meet.
+//!
+//! Every key that something happens to has a state here, found by its hash:
+//! an epoch, whether somebody is storing, and the flights in progress. The
+//! rules:
+//!
+//! - One at a time stores an entry: it holds the [`Ticket`] of the key.
+//! - A write takes the ticket and raises the epoch, so that every load and
+//!   promotion that began before is superseded: it can no longer get the
+//!   ticket, and nobody joins it any more.
+//! - Who begins to read or load while somebody stores waits for the end first.
+//! - `clear` closes all gates, waits for the tickets that are out, and
+//!   supersedes what began before it ended.
+//!
+//! Keys with equal hashes share a state. That can make one wait for, or
+//! supersede, the other; it never mixes them up, because flights are compared
+//! by key. No lock is held across user code but `Eq` of the key, and no thread
+//! waits with a lock held. Who holds a ticket never depends on the executor of
+//! a caller to proceed, so waiting for one cannot deadlock.
+
+use std::hash::{BuildHasher, Hash};
+use std::sync::Arc;
+
+use event_listener::{Event, EventListener};
+use foldhash::fast::RandomState;
+use hashbrown::HashMap;
+use parking_lot::Mutex;
+
+use crate::flight::{Flight, Outcome};
+use crate::wait::Wait;
+
+const SHARDS: usize = 64;
+
+/// The gates of one cache.
+pub(crate) struct Gates<K, V> {
+    shards: Box<[Shard<K, V>]>,
+    hasher: RandomState,
+}
+
+struct Shard<K, V> {
+    inner: Mutex<Inner<K, V>>,
+    /// A ticket was returned, or the gates opened again.
+    freed: Event,
+}
+
+struct Inner<K, V> {
+    states: HashMap<u64, State<K, V>, foldhash::fast::FixedState>,
+    /// How many clears hold this shard closed.
+    closed: u32,
+    tickets: u32,
+}
+
+struct State<K, V> {
+    /// Guards that refer to this state; at zero it goes.
+    guards: u32,
+    epoch: u64,
+    storing: bool,
+    flights: Vec<(Arc<K>, Arc<Flight<V>>)>,
+}
+
+impl<K, V> State<K, V> {
+    fn new() -> Self {
+        Self { guards: 0, epoch: 0, storing: false, flights: Vec::new() }
+    }
+
+    /// Raises the epoch; the flights that go with it are dropped by the caller,
+    /// after it gave the lock back.
+    #[must_use]
+    fn supersede(&mut self) -> Vec<(Arc<K>, Arc<Flight<V>>)> {
+        self.epoch += 1;
+        std::mem::take(&mut self.flights)
+    }
+}
+
+/// What a caller with a missing key is to do.
+pub(crate) enum Entrance<K, V> {
+    /// Lead: nobody else loads the key.
+    Lead(Leader<K, V>),
+    /// Wait for this flight.
+    Join(K, Arc<Flight<V>>),
+    /// Somebody stores the entry: wait, then look again.
+    Wait(K, EventListener),
+}
+
+/// What became of the wish for a ticket.
+pub(crate) enum Claim<T> {
+    Granted(T),
+    /// The entry changed since; what was read or loaded must not be stored.
+    Superseded,
+    Wait(EventListener),
+}
+
+impl<K, V> Gates<K, V> {
+    pub(crate) fn new() -> Arc<Self> {
+        let shard = || Shard {
+            inner: Mutex::new(Inner { states: HashMap::default(), closed: 0, tickets: 0 }),
+            freed: Event::new(),
+        };
+        Arc::new(Self { shards: (0..SHARDS).map(|_| shard()).collect(), hasher: RandomState::default() })
+    }
+
+    /// The hash that finds the gate of a key, in all its borrowed forms.
+    pub(crate) fn hash<Q: Hash + ?Sized>(&self, key: &Q) -> u64 {
+        self.hasher.hash_one(key)
+    }
+
+    fn shard(&self, hash: u64) -> &Shard<K, V> {
+        &self.shards[(hash >> 32) as usize % SHARDS]
+    }
+
+    /// Remembers the epoch of a key, for a promotion.
+    pub(crate) fn observe(self: &Arc<Self>, hash: u64) -> Observation<K, V> {
+        let mut inner = self.shard(hash).inner.lock();
+        let state = inner.states.entry(hash).or_insert_with(State::new);
+        state.guards += 1;
+        // Closed gates or a ticket out: what is read now may change before it is used.
+        let epoch = state.epoch;
+        let usable = !state.storing && inner.closed == 0;
+        drop(inner);
+        Observation { gates: Arc::clone(self), hash, epoch: usable.then_some(epoch) }
+    }
+
+    /// Begins a write: everything in progress is superseded at once, then the
+    /// ticket is waited for.
+    pub(crate) async fn write<W: Wait>(self: &Arc<Self>, hash: u64) -> Ticket<K, V> {
+        loop {
+            match self.try_write(hash) {
+                Ok(ticket) => return ticket,
+                Err(listener) => W::event(listener).await,
+            }
+        }
+    }
+
+    fn try_write(self: &Arc<Self>, hash: u64) -> Result<Ticket<K, V>, EventListener> {
+        let shard = self.shard(hash);
+        let mut inner = shard.inner.lock();
+        let is_closed = inner.closed > 0;
+        let state = inner.states.entry(hash).or_insert_with(State::new);
+        let superseded = state.supersede();
+        if is_closed || state.storing {
+            let listener = shard.freed.listen();
+            if state.guards == 0 {
+                inner.states.remove(&hash);
+            }
+            drop(inner);
+            drop(superseded);
+            return Err(listener);
+        }
+        state.storing = true;
+        state.guards += 1;
+        inner.tickets += 1;
+        drop(inner);
+        drop(superseded);
+        Ok(Ticket { gates: Arc::clone(self), hash })
+    }
+
+    /// Closes every gate, waits for the tickets that are out, and supersedes
+    /// all that is in progress. The gates open when the guard is dropped.
+    pub(crate) async fn close<W: Wait>(self: &Arc<Self>) -> Closed<K, V> {
+        let mut closed = Closed { gates: Arc::clone(self), shards: 0 };
+        for shard in &self.shards {
+            drop(shard.close());
+            closed.shards += 1;
+            while let Some(listener) = shard.ticket_out() {
+                W::event(listener).await;
+            }
+        }
+        closed
+    }
+}
+
+impl<K, V> Shard<K, V> {
+    fn close(&self) -> Vec<(Arc<K>, Arc<Flight<V>>)> {
+        let mut inner = self.inner.lock();
+        inner.closed += 1;
+        inner.states.values_mut().flat_map(State::supersede).collect()
+    }
+
+    fn open(&self) -> Vec<(Arc<K>, Arc<Flight<V>>)> {
+        let mut inner = self.inner.lock();
+        inner.closed -= 1;
+        let superseded = inner.states.values_mut().flat_map(State::supersede).collect();
+        drop(inner);
+        self.freed.notify(usize::MAX);
+        superseded
+    }
+
+    fn ticket_out(&self) -> Option<EventListener> {
+        let inner = self.inner.lock();
+        (inner.tickets > 0).then(|| self.freed.listen())
+    }
+}
+
+impl<K, V> Inner<K, V> {
+    /// Lets go of one guard of a state.
+    fn release(&mut self, hash: u64, change: impl FnOnce(&mut State<K, V>)) {
+        if let Some(state) = self.states.get_mut(&hash) {
+            change(state);
+            state.guards -= 1;
+            if state.guards == 0 {
+                self.states.remove(&hash);
+            }
+        }
+    }
+}
+
+impl<K: Eq, V> Gates<K, V> {
+    /// Asks what to do about a missing key.
+    pub(crate) fn enter(self: &Arc<Self>, hash: u64, key: K, as_task: bool) -> Entrance<K, V> {
+        let shard = self.shard(hash);
+        let mut inner = shard.inner.lock();
+        let is_closed = inner.closed > 0;
+        let state = inner.states.entry(hash).or_insert_with(State::new);
+        if is_closed || state.storing {
+            let listener = shard.freed.listen();
+            if state.guards == 0 {
+                inner.states.remove(&hash);
+            }
+            return Entrance::Wait(key, listener);
+        }
+        if let Some((_, flight)) = state.flights.iter().find(|(held, _)| **held == key) {
+            let flight = Arc::clone(flight);
+            return Entrance::Join(key, flight);
+        }
+        let flight = Arc::new(Flight::new(as_task));
+        let key = Arc::new(key);
+        state.flights.push((Arc::clone(&key), Arc::clone(&flight)));
+        state.guards += 1;
+        drop(inner);
+        Entrance::Lead(Leader { gates: Arc::clone(self), hash, key: Some(key), flight })
+    }
+}
+
+/// What a reader remembers of a key, to know later whether it changed.
+pub(crate) struct Observation<K, V> {
+    gates: Arc<Gates<K, V>>,
+    hash: u64,
+    epoch: Option<u64>,
+}
+
+impl<K, V> Observation<K, V> {
+    /// The ticket, unless the entry changed or is being stored. Never waits:
+    /// a promotion is not worth it.
+    pub(crate) fn claim(&self) -> Option<Ticket<K, V>> {
+        let mut inner = self.gates.shard(self.hash).inner.lock();
+        if inner.closed > 0 {
+            return None;
+        }
+        let state = inner.states.get_mut(&self.hash)?;
+        if state.storing || Some(state.epoch) != self.epoch {
+            return None;
+        }
+        state.storing = true;
+        state.guards += 1;
+        inner.tickets += 1;
+        Some(Ticket { gates: Arc::clone(&self.gates), hash: self.hash })
+    }
+}
+
+impl<K, V> Drop for Observation<K, V> {
+    fn drop(&mut self) {
+        self.gates.shard(self.hash).inner.lock().release(self.hash, |_| {});
+    }
+}
+
+/// The right to store an entry. Dropping it lets the next one in.
+pub(crate) struct Ticket<K, V> {
+    gates: Arc<Gates<K, V>>,
+    hash: u64,
+}
+
+impl<K, V> Drop for Ticket<K, V> {
+    fn drop(&mut self) {
+        let shard = self.gates.shard(self.hash);
+        let mut inner = shard.inner.lock();
+        inner.tickets -= 1;
+        inner.release(self.hash, |state| state.storing = false);
+        drop(inner);
+        shard.freed.notify(usize::MAX);
+    }
+}
+
+/// The leader of a flight. Dropping it without an outcome abandons the flight,
+/// and one of those who wait leads next.
+pub(crate) struct Leader<K, V> {
+    gates: Arc<Gates<K, V>>,
+    hash: u64,
+    /// Shared with the gate until the ticket is granted.
+    key: Option<Arc<K>>,
+    pub(crate) flight: Arc<Flight<V>>,
+}
+
+impl<K, V> Leader<K, V> {
+    /// The ticket and the key, unless the entry changed since the flight began.
+    /// Once granted, nobody joins the flight any more.
+    pub(crate) fn claim(&mut self) -> Claim<(Ticket<K, V>, K)> {
+        let shard = self.gates.shard(self.hash);
+        let mut inner = shard.inner.lock();
+        let is_closed = inner.closed > 0;
+        let Some(state) = inner.states.get_mut(&self.hash) else { return Claim::Superseded };
+        let Some(at) = state.flights.iter().position(|(_, held)| Arc::ptr_eq(held, &self.flight)) else {
+            return Claim::Superseded;
+        };
+        if is_closed || state.storing {
+            return Claim::Wait(shard.freed.listen());
+        }
+        let on_gate = state.flights.swap_remove(at);
+        state.storing = true;
+        state.guards += 1;
+        inner.tickets += 1;
+        drop(inner);
+        drop(on_gate);
+        let ticket = Ticket { gates: Arc::clone(&self.gates), hash: self.hash };
+        match self.key.take().and_then(Arc::into_inner) {
+            Some(key) => Claim::Granted((ticket, key)),
+            None => Claim::Superseded,
+        }
+    }
+
+    /// The key, until the ticket is granted.
+    pub(crate) fn key(&self) -> Option<&K> {
+        self.key.as_deref()
+    }
+
+    /// Ends the flight.
+    pub(crate) fn end(self, outcome: Outcome<V>) {
+        self.leave();
+        self.flight.end(outcome);
+    }
+
+    /// Takes the flight off the gate, so that nobody joins it any more.
+    fn leave(&self) {
+        let mut mine = None;
+        if let Some(state) = self.gates.shard(self.hash).inner.lock().states.get_mut(&self.hash)
+            && let Some(at) = state.flights.iter().position(|(_, held)| Arc::ptr_eq(held, &self.flight))
+        {
+            mine = Some(state.flights.swap_remove(at));
+        }
+        drop(mine);
+    }
+}
+
+impl<K, V> Drop for Leader<K, V> {
+    fn drop(&mut self) {
+        self.leave();
+        self.gates.shard(self.hash).inner.lock().release(self.hash, |_| {});
+        self.flight.end(Outcome::Abandoned);
+    }
+}
+
+/// All gates closed.
+pub(crate) struct Closed<K, V> {
+    gates: Arc<Gates<K, V>>,
+    shards: usize,
+}
+
+impl<K, V> Drop for Closed<K, V> {
+    fn drop(&mut self) {
+        for shard in &self.gates.shards[..self.shards] {
+            drop(shard.open());
+        }
+    }
+}

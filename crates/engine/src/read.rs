@@ -1,0 +1,158 @@
+//! Reading: memory, then tier by tier.
+
+use std::hash::Hash;
+use std::sync::Arc;
+
+use larder_core::key::{EncodedKey, Lookup};
+use larder_core::memory::MemoryStore;
+use larder_core::tier::TierKind;
+use larder_core::{Bytes, Error, Result};
+
+use crate::engine::Engine;
+use crate::gate::Observation;
+use crate::slot::Slot;
+use crate::wait::Wait;
+use crate::wire::{Decoded, Wire};
+
+/// A value that a tier of bytes answered with.
+pub(crate) struct Found<V> {
+    pub(crate) tier: TierKind,
+    pub(crate) decoded: Decoded<V>,
+}
+
+impl<K, V, M> Engine<K, V, M>
+where
+    K: Hash + Eq + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+    M: MemoryStore<K, V>,
+{
+    /// The value of `key` beyond memory, for a caller that missed there.
+    ///
+    /// # Errors
+    /// Those of a tier, when no other tier had the entry.
+    pub async fn get<W: Wait, Q>(self: &Arc<Self>, key: &Q) -> Result<Option<V>>
+    where
+        Q: Lookup<K> + ?Sized + Sync,
+    {
+        let found = match self.encode_key(key) {
+            Ok(Some(encoded)) if !self.is_closed() => self.seek::<W>(encoded, self.gates.hash(key)).await,
+            Ok(_) => Ok(None),
+            Err(error) => Err(error),
+        };
+        if !matches!(found, Ok(Some(_))) {
+            self.counters.misses.increment();
+        }
+        Ok(found?.map(|found| found.decoded.value))
+    }
+
+    /// Whether some tier has an entry for `key`. Reads no payload, so a torn
+    /// one is not noticed.
+    pub async fn contains_key<W: Wait, Q>(self: &Arc<Self>, key: &Q) -> Result<bool>
+    where
+        Q: Lookup<K> + ?Sized + Sync,
+    {
+        if self.memory.contains(key) {
+            return Ok(true);
+        }
+        let Some(encoded) = self.encode_key(key)? else { return Ok(false) };
+        if self.is_closed() {
+            return Ok(false);
+        }
+        let engine = Arc::clone(self);
+        W::section(true, async move {
+            let mut failure = None;
+            for slot in engine.slots() {
+                match slot.contains(&encoded).await {
+                    Ok(true) => return Ok(true),
+                    Ok(false) => {}
+                    Err(error) => failure = Some(error),
+                }
+            }
+            failure.map_or(Ok(false), Err)
+        })
+        .await?
+    }
+
+    /// Reads `key` from the tiers of bytes, and copies it into memory unless
+    /// it changed meanwhile.
+    pub(crate) async fn seek<W: Wait>(
+        self: &Arc<Self>,
+        key: EncodedKey,
+        hash: u64,
+    ) -> Result<Option<Found<V>>> {
+        if self.slots().is_empty() {
+            return Ok(None);
+        }
+        let engine = Arc::clone(self);
+        W::section(true, async move { engine.read(&key, hash).await }).await?
+    }
+
+    async fn read(self: &Arc<Self>, key: &EncodedKey, hash: u64) -> Result<Option<Found<V>>> {
+        let Some(wire) = &self.wire else { return Ok(None) };
+        let observation = self.gates.observe(hash);
+        let mut failure = None;
+        for slot in &wire.slots {
+            match slot.get(key).await {
+                Ok(Some(bytes)) => match wire.open(&bytes, key) {
+                    Ok(decoded) => {
+                        let found = Found { tier: slot.kind(), decoded };
+                        self.promote(wire, key, &found, &observation);
+                        return Ok(Some(found));
+                    }
+                    Err(error) => self.refuse(slot, key, &bytes, &error, &observation).await,
+                },
+                Ok(None) => {}
+                Err(error) => failure = Some(error),
+            }
+        }
+        failure.map_or(Ok(None), Err)
+    }
+
+    /// Copies what was read into memory, where its placement wants that.
+    fn promote(
+        &self,
+        wire: &Wire<K, V>,
+        key: &EncodedKey,
+        found: &Found<V>,
+        observation: &Observation<K, V>,
+    ) {
+        let header = &found.decoded.header;
+        let bytes = header.value_len;
+        if self.memory_weight_max == 0 || !self.place(wire, &self.facts(bytes, None)).in_memory() {
+            return;
+        }
+        let Some(_ticket) = observation.claim() else {
+            self.counters.superseded.increment();
+            return;
+        };
+        if let Ok(key_back) = wire.keys.decode(key.as_bytes()) {
+            let value = found.decoded.value.clone();
+            self.keep(key_back, value, bytes + key.as_bytes().len() as u64, header.created, found.tier);
+        }
+    }
+
+    /// Counts and removes an entry that must not be served, unless it was
+    /// replaced since it was read.
+    async fn refuse(
+        &self,
+        slot: &Slot,
+        key: &EncodedKey,
+        bytes: &Bytes,
+        error: &Error,
+        observation: &Observation<K, V>,
+    ) {
+        slot.counters().refused.increment();
+        tracing::warn!(
+            target: "larder",
+            tier = %slot.kind(),
+            key = ?key,
+            bytes = bytes.len(),
+            error = ?error,
+            "an entry was refused"
+        );
+        if let Some(_ticket) = observation.claim() {
+            // A failure is counted by the layer and the key distrusted by the slot.
+            let _counted = slot.remove(key).await;
+        }
+    }
+}

@@ -1,0 +1,5 @@
+//! Where an entry goes: facts in, placement out.
+
+mod table;
+
+pub use table::Table;

@@ -1,0 +1,175 @@
+//! The default selector: filters, then one table.
+
+use std::time::Duration;
+
+use larder_core::place::{
+    Access, Facts, Kind, Persistence, Placement, Selector, Sharing, SizeClass, TierFacts, TierList,
+};
+use larder_core::tier::TierKind;
+
+/// The selector of every cache that names no other.
+///
+/// It filters: a home that was asked for, sharing, persistence, health and
+/// hard size limits remove tiers. Then one table of kind by size orders the
+/// rest, and the first wins; the others are the alternatives. `docs/routing.md`
+/// shows the table.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Table;
+
+/// A load that took longer is worth a place that survives the process.
+const COSTLY: Duration = Duration::from_millis(1);
+/// Entries below never get a file of their own, unless it is asked for.
+const FILE_BYTES_MIN: u64 = 1 << 10;
+/// Images and other bytes go to files from here on.
+const OPAQUE_TO_FILE: u64 = 64 << 10;
+/// Text counts as small up to this many times the small size.
+const TEXT_STRETCH: u64 = 4;
+/// Room for the head of a frame in a tier with a hard limit.
+const HEAD_ROOM: u64 = 1 << 10;
+
+impl Selector for Table {
+    fn place(&self, facts: &Facts, tiers: &[TierFacts]) -> Placement {
+        let filtered = Filtered::new(facts, tiers);
+        let row = row(facts);
+        let homes: TierList =
+            row.order.iter().copied().filter(|kind| filtered.allowed.contains(*kind)).collect();
+        let asked = facts.home.filter(|home| filtered.usable.contains(*home));
+        let rule = if asked.is_some() { "the cache asks for this home" } else { row.rule };
+        let mut order = asked.into_iter().chain(homes.iter());
+        let Some(home) = order.next() else {
+            return nowhere(&filtered);
+        };
+        Placement {
+            home,
+            copy_in_memory: home != TierKind::Memory && copies(facts, &filtered),
+            alternatives: order.filter(|kind| *kind != home).collect(),
+            rule,
+            warning: filtered.warning,
+        }
+    }
+}
+
+fn nowhere(filtered: &Filtered) -> Placement {
+    Placement {
+        home: TierKind::Null,
+        copy_in_memory: false,
+        alternatives: TierList::default(),
+        rule: "no tier may hold an entry of this size and these hints",
+        warning: filtered.warning,
+    }
+}
+
+/// What is left of the tiers.
+struct Filtered {
+    /// Those that work and are large enough.
+    usable: TierList,
+    /// Those of them that fit the hints as well.
+    allowed: TierList,
+    warning: Option<&'static str>,
+}
+
+impl Filtered {
+    fn new(facts: &Facts, tiers: &[TierFacts]) -> Self {
+        let fits = |tier: &&TierFacts| {
+            let room = tier.capability.frame_bytes_max >= facts.bytes.saturating_add(HEAD_ROOM);
+            tier.healthy && tier.capability.stores && room
+        };
+        let usable: TierList = tiers.iter().filter(fits).map(|tier| tier.kind).collect();
+        let fitting: TierList =
+            usable.iter().filter(|kind| *kind != TierKind::File || facts.bytes >= FILE_BYTES_MIN).collect();
+        let by = |want: fn(&TierFacts) -> bool| -> TierList {
+            tiers
+                .iter()
+                .filter(|tier| fitting.contains(tier.kind) && want(tier))
+                .map(|tier| tier.kind)
+                .collect()
+        };
+        let (allowed, warning) = match (facts.sharing, facts.persistence) {
+            (Sharing::Processes | Sharing::Distributed, _) => or_all(
+                by(|tier| tier.capability.shared),
+                fitting,
+                "no shared tier takes it: others do not see it",
+            ),
+            (_, Persistence::LongTerm) => {
+                or_all(by(|tier| tier.capability.persistent), fitting, "no tier that persists takes it")
+            }
+            (_, Persistence::Ephemeral) => {
+                let (allowed, _) = or_all(by(|tier| !tier.capability.persistent), fitting, "");
+                (allowed, None)
+            }
+            _ => (fitting, None),
+        };
+        Self { usable, allowed, warning }
+    }
+}
+
+/// The preferred tiers, or all of them with a warning where there are none.
+fn or_all(preferred: TierList, all: TierList, warning: &'static str) -> (TierList, Option<&'static str>) {
+    if preferred.is_empty() { (all, Some(warning)) } else { (preferred, None) }
+}
+
+/// A row of the table: tiers in order, and its name.
+struct Row {
+    order: &'static [TierKind],
+    rule: &'static str,
+}
+
+const fn row_of(order: &'static [TierKind], rule: &'static str) -> Row {
+    Row { order, rule }
+}
+
+use TierKind::{Disk, File, Memory, Redis};
+
+const NEAR: &[TierKind] = &[Memory, Disk, File, Redis];
+const ON_DISK: &[TierKind] = &[Disk, File, Redis, Memory];
+const IN_FILE: &[TierKind] = &[File, Disk, Redis, Memory];
+const SHARED: &[TierKind] = &[Redis, File, Disk, Memory];
+
+fn row(facts: &Facts) -> Row {
+    if facts.sharing == Sharing::Distributed && facts.class() <= SizeClass::Medium {
+        return row_of(SHARED, "distributed and below the large size: shared tier");
+    }
+    match facts.class() {
+        SizeClass::Small => small(facts),
+        SizeClass::Medium => medium(facts),
+        SizeClass::Large => row_of(IN_FILE, "large: file"),
+        SizeClass::VeryLarge => row_of(IN_FILE, "very large: file"),
+    }
+}
+
+fn small(facts: &Facts) -> Row {
+    if facts.persistence == Persistence::LongTerm {
+        return row_of(ON_DISK, "small and to persist: disk");
+    }
+    if facts.load_cost.is_some_and(|cost| cost > COSTLY) && facts.persistence != Persistence::Ephemeral {
+        return row_of(ON_DISK, "small, and cost more than 1 ms to load: disk");
+    }
+    match facts.kind {
+        Kind::Json => row_of(ON_DISK, "JSON: disk"),
+        _ => row_of(NEAR, "small: memory"),
+    }
+}
+
+fn medium(facts: &Facts) -> Row {
+    match facts.kind {
+        Kind::Scalar => small(facts),
+        Kind::Text if facts.bytes < facts.thresholds.small.saturating_mul(TEXT_STRETCH) => small(facts),
+        Kind::Image | Kind::Bytes if facts.bytes >= OPAQUE_TO_FILE => {
+            row_of(IN_FILE, "opaque bytes from 64 KiB on: file")
+        }
+        Kind::Array | Kind::Frame | Kind::Model => row_of(IN_FILE, "numbers of medium size: file"),
+        _ => row_of(ON_DISK, "medium: disk"),
+    }
+}
+
+/// Whether memory keeps a copy of an entry whose home is elsewhere.
+fn copies(facts: &Facts, filtered: &Filtered) -> bool {
+    if !filtered.usable.contains(TierKind::Memory) {
+        return false;
+    }
+    match facts.access {
+        Access::WriteHeavy => false,
+        Access::ReadHeavy => facts.class() <= SizeClass::Large,
+        _ => facts.class() <= SizeClass::Medium,
+    }
+}

@@ -1,0 +1,161 @@
+//! Where tiers and engine meet: the one place that names both.
+
+use std::hash::Hash;
+use std::sync::Arc;
+
+use larder_core::clock::Clock;
+use larder_core::place::{Access, Kind, Persistence, Sharing, Thresholds};
+use larder_engine::{Engine, Hints, Parts, Weigh};
+use larder_tiers::memory::{Bound, MokaStore, Policy, Store};
+
+use crate::Cache;
+
+#[cfg(feature = "_codec")]
+pub(crate) use self::beyond::{TieredPlan, tiered};
+
+/// Says what an entry weighs.
+pub(crate) type Weigher<K, V> = Box<dyn Fn(&K, &V) -> u32 + Send + Sync>;
+
+/// What memory is to be.
+pub(crate) struct MemoryPlan<K, V> {
+    pub(crate) bound: Bound,
+    pub(crate) policy: Policy,
+    pub(crate) weigher: Option<Weigher<K, V>>,
+}
+
+impl<K, V> MemoryPlan<K, V>
+where
+    K: Hash + Eq + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+{
+    fn store(&self) -> Store<K, V> {
+        Store::Moka(MokaStore::new(self.bound, self.policy))
+    }
+
+    /// The largest weight of one entry.
+    fn weight_max(&self) -> u64 {
+        match self.bound {
+            Bound::Entries(_) => u64::from(u32::MAX),
+            Bound::Bytes(bytes) => (bytes / 4).min(u64::from(u32::MAX)),
+        }
+    }
+
+    fn weigh(self) -> Weigh<K, V> {
+        match (self.weigher, self.bound) {
+            (Some(weigher), _) => Weigh::By(weigher),
+            (None, Bound::Entries(_)) => Weigh::Entry,
+            (None, Bound::Bytes(_)) => Weigh::Measured,
+        }
+    }
+}
+
+/// A cache over memory alone.
+pub(crate) fn memory_only<K, V>(memory: MemoryPlan<K, V>, clock: Arc<dyn Clock>) -> Cache<K, V>
+where
+    K: Hash + Eq + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+{
+    Cache::over(Engine::new(Parts {
+        memory: memory.store(),
+        memory_weight_max: memory.weight_max(),
+        weigh: memory.weigh(),
+        wire: None,
+        hints: Hints {
+            kind: Kind::Other,
+            persistence: Persistence::default(),
+            access: Access::default(),
+            sharing: Sharing::default(),
+            home: None,
+            thresholds: Thresholds::default(),
+        },
+        clock,
+        held: Vec::new(),
+    }))
+}
+
+#[cfg(feature = "_codec")]
+mod beyond {
+    use std::path::{Path, PathBuf};
+
+    use larder_core::Result;
+    use larder_core::codec::ValueCodec;
+    use larder_core::compress::Compress;
+    use larder_core::key::KeyCodec;
+    use larder_core::place::Selector;
+    use larder_engine::{Slot, Wire};
+    use larder_tiers::Space;
+    use larder_tiers::memory::NullStore;
+
+    use super::{Arc, Cache, Clock, Engine, Hash, Hints, MemoryPlan, Parts, Store, Weigh};
+    use crate::folder::Folder;
+
+    /// What a cache with tiers is to be.
+    pub(crate) struct TieredPlan<K, V> {
+        pub(crate) name: String,
+        /// `None` for no memory.
+        pub(crate) memory: Option<MemoryPlan<K, V>>,
+        pub(crate) dir: Option<PathBuf>,
+        pub(crate) disk_bytes: u64,
+        pub(crate) keys: Box<dyn KeyCodec<K>>,
+        pub(crate) values: Box<dyn ValueCodec<V>>,
+        pub(crate) compress: Compress,
+        pub(crate) schema: u32,
+        pub(crate) hints: Hints,
+        pub(crate) selector: Arc<dyn Selector>,
+        pub(crate) clock: Arc<dyn Clock>,
+    }
+
+    /// A cache over memory and the tiers of a directory.
+    pub(crate) fn tiered<K, V>(plan: TieredPlan<K, V>) -> Result<Cache<K, V>>
+    where
+        K: Hash + Eq + Send + Sync + 'static,
+        V: Clone + Send + Sync + 'static,
+    {
+        let folder = Folder::open(plan.dir, &plan.name)?;
+        let slots = slots(folder.path(), plan.disk_bytes, &plan.hints)?;
+        let (memory, memory_weight_max, weigh) = match plan.memory {
+            Some(memory) => (memory.store(), memory.weight_max(), memory.weigh()),
+            None => (Store::Null(NullStore), 0, Weigh::Entry),
+        };
+        let wire = Wire {
+            keys: plan.keys,
+            values: plan.values,
+            compress: plan.compress,
+            schema: plan.schema,
+            selector: plan.selector,
+            slots,
+        };
+        Ok(Cache::over(Engine::new(Parts {
+            memory,
+            memory_weight_max,
+            weigh,
+            wire: Some(wire),
+            hints: plan.hints,
+            clock: plan.clock,
+            held: vec![Box::new(folder)],
+        })))
+    }
+
+    /// The tiers of a directory, nearest first. A cache that asks for one home
+    /// has that tier alone.
+    fn slots(dir: &Path, disk_bytes: u64, hints: &Hints) -> Result<Vec<Slot>> {
+        use larder_core::tier::TierKind;
+        let wants = |kind: TierKind| hints.home.is_none_or(|home| home == kind);
+        let space = Space::new(disk_bytes);
+        let mut slots = Vec::new();
+        #[cfg(feature = "disk")]
+        if wants(TierKind::Disk) {
+            use larder_tiers::disk::{CROSSOVER_BYTES, DiskOptions, DiskTier};
+            let options =
+                DiskOptions { dir: dir.join("disk"), space: space.share(), crossover: CROSSOVER_BYTES };
+            slots.push(Slot::new(Arc::new(DiskTier::open(options)?)));
+        }
+        #[cfg(feature = "file")]
+        if wants(TierKind::File) {
+            use larder_tiers::file::{FileOptions, FileTier};
+            let options = FileOptions { dir: dir.join("files"), space: space.share() };
+            slots.push(Slot::new(Arc::new(FileTier::open(options)?)));
+        }
+        Ok(slots)
+    }
+}

@@ -1,0 +1,348 @@
+//! `ucache`, `bcache`, `fcache`: memory with tiers of bytes behind it.
+
+use std::fmt;
+use std::hash::Hash;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use larder_core::clock::{Clock, SystemClock};
+use larder_core::codec::{Codec, Values};
+use larder_core::compress::Compress;
+use larder_core::key::NamedKeys;
+use larder_core::place::{Access, Kind, Persistence, Selector, Sharing, Thresholds};
+use larder_core::tier::TierKind;
+use larder_core::{Error, Result, kinds};
+use larder_engine::Hints;
+use larder_engine::select::Table;
+use larder_tiers::memory::{Bound, Policy};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::{CAPACITY, MEMORY_BYTES, within};
+use crate::Cache;
+use crate::assemble::{self, MemoryPlan, TieredPlan, Weigher};
+
+/// A cache whose selector places each entry: in memory, on disk, in a file.
+///
+/// The directory of the cache is found by its name; see
+/// [`dir`](TieredBuilder::dir).
+///
+/// ```
+/// # let dir = tempfile::tempdir()?;
+/// use larder::{TierKind, ucache};
+///
+/// let results = ucache::<u32, Vec<f64>>("results").dir(dir.path()).build()?;
+/// assert_eq!(results.try_insert(1, vec![0.5; 10])?.home, TierKind::Memory);
+/// assert_eq!(results.try_insert(2, vec![0.5; 1_000_000])?.home, TierKind::File);
+/// # results.close()?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn ucache<K, V>(name: impl Into<String>) -> TieredBuilder<K, V>
+where
+    K: Hash + Eq + Serialize + DeserializeOwned + Send + Sync + 'static,
+    V: Clone + Serialize + DeserializeOwned + Send + Sync + 'static,
+{
+    TieredBuilder::new(name.into(), None, DEFAULT_MEMORY_BYTES)
+}
+
+/// A cache on disk, with a small memory front for hot entries.
+///
+/// Entries survive the process. Values below the crossover lie in sled, larger
+/// ones in segments beside it.
+///
+/// ```
+/// # let dir = tempfile::tempdir()?;
+/// use larder::{TierKind, bcache};
+///
+/// let reports = bcache::<String, (u64, String)>("reports").dir(dir.path()).disk_bytes(64 << 20).build()?;
+/// let placement = reports.try_insert("may".to_owned(), (7, "fine".to_owned()))?;
+/// assert_eq!(placement.home, TierKind::Disk);
+/// # reports.close()?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[cfg(feature = "disk")]
+pub fn bcache<K, V>(name: impl Into<String>) -> TieredBuilder<K, V>
+where
+    K: Hash + Eq + Serialize + DeserializeOwned + Send + Sync + 'static,
+    V: Clone + Serialize + DeserializeOwned + Send + Sync + 'static,
+{
+    TieredBuilder::new(name.into(), Some(TierKind::Disk), FRONT_MEMORY_BYTES)
+}
+
+/// A cache of one file an entry, for large values.
+///
+/// Entries survive the process. Memory keeps copies of those below 1 MiB.
+///
+/// ```
+/// # let dir = tempfile::tempdir()?;
+/// use larder::{Bytes, Compress, fcache};
+///
+/// let renders = fcache::<u64, Bytes>("renders").dir(dir.path()).compress(Compress::zstd(3)).build()?;
+/// renders.insert(1, Bytes::from(vec![0; 2 << 20]));
+/// assert_eq!(renders.get(&1).map(|image| image.len()), Some(2 << 20));
+/// # renders.close()?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[cfg(feature = "file")]
+pub fn fcache<K, V>(name: impl Into<String>) -> TieredBuilder<K, V>
+where
+    K: Hash + Eq + Serialize + DeserializeOwned + Send + Sync + 'static,
+    V: Clone + Serialize + DeserializeOwned + Send + Sync + 'static,
+{
+    TieredBuilder::new(name.into(), Some(TierKind::File), FRONT_MEMORY_BYTES)
+}
+
+/// The memory budget of `ucache` where nothing else is said.
+const DEFAULT_MEMORY_BYTES: u64 = 64 << 20;
+/// The memory budget in front of `bcache` and `fcache` where nothing else is said.
+#[cfg(any(feature = "disk", feature = "file"))]
+const FRONT_MEMORY_BYTES: u64 = 16 << 20;
+/// The disk budget where nothing else is said.
+const DEFAULT_DISK_BYTES: u64 = 1 << 30;
+/// Bytes that disk and files may be bounded to: 16 MiB to 1 PiB.
+const DISK_BYTES: std::ops::RangeInclusive<u64> = 16 << 20..=1 << 50;
+
+/// Describes a cache with tiers of bytes; made by [`ucache`], `bcache` and `fcache`.
+#[must_use = "a builder does nothing until `build()`"]
+pub struct TieredBuilder<K, V> {
+    name: String,
+    capacity: Option<u64>,
+    memory_bytes: Option<u64>,
+    default_memory_bytes: u64,
+    weigher: Option<Weigher<K, V>>,
+    policy: Policy,
+    dir: Option<PathBuf>,
+    disk_bytes: u64,
+    codec: Codec,
+    compress: Compress,
+    version: u32,
+    hints: Hints,
+    selector: Arc<dyn Selector>,
+    clock: Arc<dyn Clock>,
+}
+
+impl<K, V> fmt::Debug for TieredBuilder<K, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TieredBuilder")
+            .field("name", &self.name)
+            .field("capacity", &self.capacity)
+            .field("memory_bytes", &self.memory_bytes)
+            .field("dir", &self.dir)
+            .field("disk_bytes", &self.disk_bytes)
+            .field("codec", &self.codec)
+            .field("compress", &self.compress)
+            .field("version", &self.version)
+            .field("hints", &self.hints)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<K, V> TieredBuilder<K, V>
+where
+    K: Hash + Eq + Serialize + DeserializeOwned + Send + Sync + 'static,
+    V: Clone + Serialize + DeserializeOwned + Send + Sync + 'static,
+{
+    fn new(name: String, home: Option<TierKind>, default_memory_bytes: u64) -> Self {
+        Self {
+            name,
+            capacity: None,
+            memory_bytes: None,
+            default_memory_bytes,
+            weigher: None,
+            policy: Policy::default(),
+            dir: None,
+            disk_bytes: DEFAULT_DISK_BYTES,
+            codec: Codec::default(),
+            compress: Compress::default(),
+            version: 0,
+            hints: Hints {
+                kind: kinds::of::<V>(),
+                persistence: Persistence::default(),
+                access: Access::default(),
+                sharing: Sharing::default(),
+                home,
+                thresholds: Thresholds::default(),
+            },
+            selector: Arc::new(Table),
+            clock: Arc::new(SystemClock),
+        }
+    }
+
+    /// The most entries to hold in memory: 1 to 4,294,967,295, in place of
+    /// [`memory_bytes`](Self::memory_bytes).
+    pub fn capacity(mut self, entries: u64) -> Self {
+        self.capacity = Some(entries);
+        self
+    }
+
+    /// The most bytes to hold in memory: 64 KiB to 16 TiB, or 0 for no memory
+    /// at all. Default 64 MiB for `ucache`, 16 MiB for `bcache` and `fcache`.
+    ///
+    /// An entry counts with its encoded size, its key and 128 bytes of
+    /// overhead, unless a [`weigher`](Self::weigher) says otherwise. One that
+    /// exceeds a quarter of the budget is not kept in memory.
+    pub fn memory_bytes(mut self, bytes: u64) -> Self {
+        self.memory_bytes = Some(bytes);
+        self
+    }
+
+    /// Says how many bytes an entry counts with in memory, in place of its
+    /// measured size.
+    pub fn weigher(mut self, weigher: impl Fn(&K, &V) -> u32 + Send + Sync + 'static) -> Self {
+        self.weigher = Some(Box::new(weigher));
+        self
+    }
+
+    /// Which entries leave memory first when it is full. Default [`Policy::TinyLfu`].
+    pub fn policy(mut self, policy: Policy) -> Self {
+        self.policy = policy;
+        self
+    }
+
+    /// The folder in which the cache makes its own, named after the cache.
+    /// Default: the platform's cache folder, then `larder/<executable>`.
+    ///
+    /// Any name is safe: what could mean something in a path is encoded.
+    pub fn dir(mut self, dir: impl Into<PathBuf>) -> Self {
+        self.dir = Some(dir.into());
+        self
+    }
+
+    /// The most bytes to take on disk, as `du` counts them, for all tiers
+    /// together: 16 MiB to 1 PiB. Default 1 GiB.
+    pub fn disk_bytes(mut self, bytes: u64) -> Self {
+        self.disk_bytes = bytes;
+        self
+    }
+
+    /// How values become bytes, apart from bytes, text and vectors of numbers,
+    /// which stay as they are. Default [`Codec::Auto`].
+    pub fn codec(mut self, codec: Codec) -> Self {
+        self.codec = codec;
+        self
+    }
+
+    /// How payloads are compressed. Default [`Compress::Auto`].
+    pub fn compress(mut self, compress: Compress) -> Self {
+        self.compress = compress;
+        self
+    }
+
+    /// The schema version of the values. Entries of another version are
+    /// misses. Default 0.
+    pub fn version(mut self, version: u32) -> Self {
+        self.version = version;
+        self
+    }
+
+    /// The kind of the values, for the selector. Default by the type `V`,
+    /// see [`kinds`](crate::kinds).
+    pub fn kind(mut self, kind: Kind) -> Self {
+        self.hints.kind = kind;
+        self
+    }
+
+    /// How long entries should outlive the process. Default [`Persistence::Auto`].
+    pub fn persistence(mut self, persistence: Persistence) -> Self {
+        self.hints.persistence = persistence;
+        self
+    }
+
+    /// How entries are used. Default [`Access::Balanced`].
+    pub fn access(mut self, access: Access) -> Self {
+        self.hints.access = access;
+        self
+    }
+
+    /// Who needs to see the entries. Default [`Sharing::Threads`].
+    pub fn sharing(mut self, sharing: Sharing) -> Self {
+        self.hints.sharing = sharing;
+        self
+    }
+
+    /// Where the size classes begin. Default 10 KiB, 1 MiB, 100 MiB.
+    pub fn thresholds(mut self, thresholds: Thresholds) -> Self {
+        self.hints.thresholds = thresholds;
+        self
+    }
+
+    /// Who decides where entries go. Default [`Table`].
+    pub fn selector(mut self, selector: impl Selector) -> Self {
+        self.selector = Arc::new(selector);
+        self
+    }
+
+    /// Where the time comes from. Default the wall clock of the system.
+    pub fn clock(mut self, clock: impl Clock) -> Self {
+        self.clock = Arc::new(clock);
+        self
+    }
+
+    /// Builds the cache and opens its directory.
+    ///
+    /// Costs a pass over the entries on disk, to know what there is.
+    ///
+    /// # Errors
+    /// - [`ErrorKind::Config`](crate::ErrorKind::Config) for an option that is
+    ///   out of its range.
+    /// - [`ErrorKind::Busy`](crate::ErrorKind::Busy) when a live cache of this
+    ///   process has the directory. When another process has it, the cache
+    ///   gets a private directory that is deleted at its end, and a warning is
+    ///   logged.
+    /// - [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable) or
+    ///   [`ErrorKind::Io`](crate::ErrorKind::Io) when the directory cannot be used.
+    pub fn build(mut self) -> Result<Cache<K, V>> {
+        let memory = self.memory_plan()?;
+        within("disk_bytes", self.disk_bytes, DISK_BYTES, "bytes")?;
+        self.compress.check()?;
+        check_thresholds(self.hints.thresholds)?;
+        assemble::tiered(TieredPlan {
+            name: self.name,
+            memory,
+            dir: self.dir,
+            disk_bytes: self.disk_bytes,
+            keys: Box::new(NamedKeys),
+            values: Box::new(Values::<V>::new(self.codec)),
+            compress: self.compress,
+            schema: self.version,
+            hints: self.hints,
+            selector: self.selector,
+            clock: self.clock,
+        })
+    }
+
+    fn memory_plan(&mut self) -> Result<Option<MemoryPlan<K, V>>> {
+        let bound = match (self.capacity, self.memory_bytes) {
+            (Some(_), Some(bytes)) => {
+                return Err(Error::config(
+                    "memory_bytes",
+                    format_args!("{bytes} beside a capacity"),
+                    "one of the two",
+                ));
+            }
+            (Some(entries), None) => {
+                within("capacity", entries, CAPACITY, "entries")?;
+                Bound::Entries(entries)
+            }
+            (None, Some(0)) => return Ok(None),
+            (None, bytes) => {
+                let bytes = bytes.unwrap_or(self.default_memory_bytes);
+                within("memory_bytes", bytes, MEMORY_BYTES, "bytes")?;
+                Bound::Bytes(bytes)
+            }
+        };
+        Ok(Some(MemoryPlan { bound, policy: self.policy, weigher: self.weigher.take() }))
+    }
+}
+
+fn check_thresholds(thresholds: Thresholds) -> Result<()> {
+    let Thresholds { small, medium, large } = thresholds;
+    if small <= medium && medium <= large {
+        return Ok(());
+    }
+    Err(Error::config(
+        "thresholds",
+        format_args!("{small}, {medium}, {large} bytes"),
+        "sizes that do not descend",
+    ))
+}

@@ -1,0 +1,202 @@
+//! The directory of a cache: its path, its lock, and who else has it.
+
+use std::collections::HashSet;
+use std::fs::{self, DirBuilder, File, TryLockError};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use larder_core::{Error, ErrorKind, Result};
+use once_cell::sync::Lazy;
+use parking_lot::Mutex;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use tempfile::TempDir;
+
+/// The directories of the live caches of this process.
+static OPEN: Lazy<Mutex<HashSet<PathBuf>>> = Lazy::new(Mutex::default);
+
+/// A directory that is this cache's own while the value lives.
+///
+/// Dropping it lets go of the lock; a private directory is deleted.
+#[derive(Debug)]
+pub(crate) struct Folder {
+    path: PathBuf,
+    _registered: Registered,
+    _lock: File,
+    _private: Option<TempDir>,
+}
+
+impl Folder {
+    /// Opens the directory of the cache `name` in `dir`, or in the platform's
+    /// cache folder.
+    pub(crate) fn open(dir: Option<PathBuf>, name: &str) -> Result<Self> {
+        let base = match dir {
+            Some(dir) => dir,
+            None => default_base()?,
+        };
+        let path = base.join(path_segment(name));
+        Self::at(&path).map_err(|error| error.during("open"))
+    }
+
+    fn at(path: &Path) -> Result<Self> {
+        create(path)?;
+        let path = path.canonicalize().map_err(|error| failed(path, error))?;
+        let registered = Registered::new(&path)?;
+        match lock(&path)? {
+            Some(lock) => Ok(Self { path, _registered: registered, _lock: lock, _private: None }),
+            None => Self::private(&path, registered),
+        }
+    }
+
+    /// A directory beside the one that another process has.
+    fn private(shared: &Path, registered: Registered) -> Result<Self> {
+        let beside = shared.parent().unwrap_or(shared);
+        let prefix = format!("~{}-", std::process::id());
+        let private = tempfile::Builder::new().prefix(&prefix).tempdir_in(beside);
+        let private = private.map_err(|error| failed(beside, error))?;
+        let path = private.path().to_path_buf();
+        tracing::warn!(
+            target: "larder",
+            directory = %shared.display(),
+            private = %path.display(),
+            "another process has the directory of this cache: it gets a private one, deleted at its end"
+        );
+        let lock = lock(&path)?.ok_or_else(|| busy(&path))?;
+        Ok(Self { path, _registered: registered, _lock: lock, _private: Some(private) })
+    }
+
+    /// Where it is.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+/// A path in the register of live caches, until it is dropped.
+#[derive(Debug)]
+struct Registered(PathBuf);
+
+impl Registered {
+    fn new(path: &Path) -> Result<Self> {
+        if OPEN.lock().insert(path.to_path_buf()) { Ok(Self(path.to_path_buf())) } else { Err(busy(path)) }
+    }
+}
+
+impl Drop for Registered {
+    fn drop(&mut self) {
+        OPEN.lock().remove(&self.0);
+    }
+}
+
+fn busy(path: &Path) -> Error {
+    let message = format!("a live cache of this process has the directory {}", path.display());
+    Error::new(ErrorKind::Busy, message)
+}
+
+fn failed(path: &Path, error: io::Error) -> Error {
+    let source = Error::from(error);
+    Error::new(source.kind(), format!("the directory {}: {source}", path.display())).with_source(source)
+}
+
+fn create(path: &Path) -> Result<()> {
+    let mut builder = DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(path).map_err(|error| failed(path, error))
+}
+
+/// Takes the lock of a directory; `None` when another process holds it.
+fn lock(dir: &Path) -> Result<Option<File>> {
+    let path = dir.join("lock");
+    let mut options = fs::OpenOptions::new();
+    options.create(true).truncate(false).write(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let file = options.open(&path).map_err(|error| failed(dir, error))?;
+    match file.try_lock() {
+        Ok(()) => Ok(Some(file)),
+        Err(TryLockError::WouldBlock) => Ok(None),
+        Err(TryLockError::Error(error)) => Err(failed(dir, error)),
+    }
+}
+
+fn default_base() -> Result<PathBuf> {
+    let cache = dirs::cache_dir().ok_or_else(|| {
+        Error::config("dir", "nothing, and this platform names no cache folder", "a folder to use")
+    })?;
+    let executable = std::env::current_exe().ok();
+    let executable = executable.as_deref().and_then(Path::file_stem).and_then(|stem| stem.to_str());
+    Ok(cache.join("larder").join(path_segment(executable.unwrap_or("unknown"))))
+}
+
+/// Letters in lower case, digits, `-` and `_` stay; anything else is encoded,
+/// so that no name means something in a path, and none meets another on a file
+/// system that ignores case.
+const ENCODED: &AsciiSet = &{
+    let mut set = NON_ALPHANUMERIC.remove(b'-').remove(b'_');
+    let mut letter = b'A';
+    while letter <= b'Z' {
+        set = set.add(letter);
+        letter += 1;
+    }
+    set
+};
+
+/// A longer encoding is cut, and told apart by a digest.
+const SEGMENT_LEN_MAX: usize = 120;
+
+/// Names that some platforms keep for devices.
+const RESERVED: [&str; 6] = ["con", "prn", "aux", "nul", "com", "lpt"];
+
+/// A name as one segment of a path, different for different names.
+fn path_segment(name: &str) -> String {
+    let encoded = utf8_percent_encode(name, ENCODED).to_string();
+    if encoded.is_empty() {
+        return "%".to_owned();
+    }
+    if encoded.len() > SEGMENT_LEN_MAX {
+        let digest = larder_core::key::EncodedKey::new(name.as_bytes()).digest();
+        return format!("{}%~{digest:032x}", &encoded[..SEGMENT_LEN_MAX / 2]);
+    }
+    if RESERVED.iter().any(|device| encoded.trim_end_matches(|c: char| c.is_ascii_digit()) == *device) {
+        return format!("{encoded}%");
+    }
+    encoded
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn any_name_is_one_plain_segment() {
+        let long = "x".repeat(5000);
+        let longer = "x".repeat(5001);
+        let names = [
+            "",
+            ".",
+            "..",
+            "../../x",
+            "/etc/passwd",
+            "a/b",
+            "a\\b",
+            "A",
+            "a",
+            "con",
+            "con%",
+            "COM1",
+            "%",
+            "\0",
+            "ß",
+        ];
+        let mut seen = HashSet::new();
+        for name in names.into_iter().chain([long.as_str(), longer.as_str()]) {
+            let segment = path_segment(name);
+            assert!(segment.len() <= 255 && !segment.is_empty(), "{name:?}");
+            assert!(segment.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_%~".contains(&b)), "{segment}");
+            assert!(seen.insert(segment.to_lowercase()), "{name:?} meets another");
+        }
+        assert_eq!(path_segment("reports-2"), "reports-2");
+    }
+}

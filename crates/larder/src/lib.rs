@@ -1,0 +1,91 @@
+//! One cache for memory, disk and files.
+//!
+//! A [`Cache`] keeps its entries where they belong: small ones in memory,
+//! what is worth keeping on disk, large ones in files. A [`Selector`] looks at
+//! the size and the kind of each value and decides; [`Cache::explain`] tells.
+//! However many callers ask for a missing entry, whether threads or tasks, it
+//! is loaded once.
+//!
+//! Four functions build a cache:
+//!
+//! | function | entries live in | values must be |
+//! |---|---|---|
+//! | [`mcache`] | memory | `Clone` |
+#![cfg_attr(
+    feature = "disk",
+    doc = "| [`bcache`] | an embedded database, hot ones in memory too | serde types |"
+)]
+#![cfg_attr(feature = "file", doc = "| [`fcache`] | one file each | serde types |")]
+#![cfg_attr(feature = "_codec", doc = "| [`ucache`] | wherever the selector puts them | serde types |")]
+//!
+//! # Memory alone
+//!
+//! ```
+//! let squares = larder::mcache::<u64, u64>("squares").capacity(10_000).build()?;
+//! assert_eq!(squares.get_with(12, || 12 * 12), 144);
+//! assert_eq!(squares.get(&12), Some(144));
+//! # Ok::<(), larder::Error>(())
+//! ```
+#![cfg_attr(
+    feature = "_codec",
+    doc = r#"
+# Placed by size
+
+```
+# let dir = tempfile::tempdir()?;
+use larder::{Persistence, TierKind, ucache};
+
+let pages = ucache::<String, String>("pages")
+    .dir(dir.path())
+    .persistence(Persistence::LongTerm)
+    .build()?;
+
+let placement = pages.try_insert("index".to_owned(), "<html>".repeat(10))?;
+assert_eq!(placement.home, TierKind::Disk);
+pages.close()?;
+
+// Later, perhaps in another process:
+let pages = ucache::<String, String>("pages").dir(dir.path()).build()?;
+assert_eq!(pages.get("index").map(|page| page.len()), Some(60));
+# Ok::<(), Box<dyn std::error::Error>>(())
+```
+"#
+)]
+//!
+//! # What is not there yet
+//! Expiry, tags, batches, Redis, scopes and attributes come with later
+//! versions; `CHANGELOG.md` says what each version brought.
+
+mod assemble;
+#[cfg(feature = "async")]
+mod async_cache;
+mod builder;
+mod cache;
+#[cfg(feature = "_codec")]
+mod folder;
+
+#[cfg(feature = "async")]
+pub use async_cache::AsyncCache;
+#[cfg(feature = "disk")]
+pub use builder::bcache;
+#[cfg(feature = "file")]
+pub use builder::fcache;
+pub use builder::{MemoryBuilder, mcache};
+#[cfg(feature = "_codec")]
+pub use builder::{TieredBuilder, ucache};
+pub use cache::Cache;
+pub use larder_core::clock::{Clock, SystemClock, Time};
+pub use larder_core::codec::Codec;
+pub use larder_core::compress::Compress;
+pub use larder_core::frame::{CodecId, Compression};
+pub use larder_core::key::Lookup;
+pub use larder_core::place::{
+    Access, Facts, Kind, Persistence, Placement, Selector, Sharing, SizeClass, Thresholds, TierFacts,
+    TierList,
+};
+pub use larder_core::stats::{CacheCounts, Stats, TierCounts, TierStats};
+pub use larder_core::tier::{Capability, Tier, TierKind, Usage};
+pub use larder_core::{Bytes, Error, ErrorKind, Result, kinds};
+pub use larder_engine::select::Table;
+pub use larder_engine::{Entry, Explanation, LoadError};
+pub use larder_tiers::memory::Policy;

@@ -1,0 +1,71 @@
+//! A clock that moves when told.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use larder_core::clock::{Clock, Time};
+
+/// A clock that stands still until it is moved. Clones are one clock.
+///
+/// ```
+/// use std::time::Duration;
+/// use larder_core::clock::Clock;
+/// use larder_testkit::ManualClock;
+///
+/// let clock = ManualClock::default();
+/// let start = clock.now();
+/// clock.advance(Duration::from_secs(60));
+/// assert_eq!(clock.now().since(start), Duration::from_secs(60));
+/// ```
+#[derive(Clone, Debug)]
+pub struct ManualClock {
+    millis: Arc<AtomicU64>,
+}
+
+impl ManualClock {
+    /// A clock that shows `time`.
+    pub fn new(time: Time) -> Self {
+        Self { millis: Arc::new(AtomicU64::new(time.as_millis())) }
+    }
+
+    /// Moves forward by `duration`, in whole milliseconds.
+    pub fn advance(&self, duration: Duration) {
+        let millis = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        let step = |now: u64| Some(now.saturating_add(millis));
+        let _ = self.millis.fetch_update(Ordering::SeqCst, Ordering::SeqCst, step);
+    }
+
+    /// Shows `time` from now on, which may lie in the past.
+    pub fn set(&self, time: Time) {
+        self.millis.store(time.as_millis(), Ordering::SeqCst);
+    }
+}
+
+impl Default for ManualClock {
+    /// A clock that shows a moment in November 2023.
+    fn default() -> Self {
+        Self::new(Time::from_millis(1_700_000_000_000))
+    }
+}
+
+impl Clock for ManualClock {
+    fn now(&self) -> Time {
+        Time::from_millis(self.millis.load(Ordering::SeqCst))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_steps_back_when_told_and_never_overflows() {
+        let clock = ManualClock::default();
+        let other = clock.clone();
+        clock.set(Time::from_millis(5));
+        assert_eq!(other.now(), Time::from_millis(5));
+        clock.advance(Duration::MAX);
+        assert_eq!(other.now(), Time::NEVER);
+    }
+}

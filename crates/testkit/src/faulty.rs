@@ -1,0 +1,330 @@
+//! A tier that fails and stalls on command.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use larder_core::frame::Frame;
+use larder_core::key::EncodedKey;
+use larder_core::tier::{BoxFuture, Capability, Tier, TierKind, Usage};
+use larder_core::{Bytes, Error, ErrorKind, Result};
+use parking_lot::{Condvar, Mutex};
+
+/// How long [`FaultyTier::wait_for_calls`] waits before it gives up.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What a tier is asked to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Operation {
+    /// [`Tier::get`]
+    Get,
+    /// [`Tier::put`]
+    Put,
+    /// [`Tier::remove`]
+    Remove,
+    /// [`Tier::contains`]
+    Contains,
+    /// [`Tier::clear`]
+    Clear,
+    /// [`Tier::scan`]
+    Scan,
+    /// [`Tier::flush`]
+    Flush,
+    /// [`Tier::close`]
+    Close,
+}
+
+impl Operation {
+    /// Every operation.
+    pub const ALL: [Self; 8] = [
+        Self::Get,
+        Self::Put,
+        Self::Remove,
+        Self::Contains,
+        Self::Clear,
+        Self::Scan,
+        Self::Flush,
+        Self::Close,
+    ];
+
+    /// The name of the method.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Get => "get",
+            Self::Put => "put",
+            Self::Remove => "remove",
+            Self::Contains => "contains",
+            Self::Clear => "clear",
+            Self::Scan => "scan",
+            Self::Flush => "flush",
+            Self::Close => "close",
+        }
+    }
+}
+
+/// How often an operation fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Times {
+    /// The next so many calls.
+    Next(usize),
+    /// Every call until [`FaultyTier::heal`].
+    Forever,
+}
+
+#[derive(Debug, Default)]
+struct Plan {
+    calls: usize,
+    stalled: usize,
+    stalls: bool,
+    releases: usize,
+    fault: Option<(Times, ErrorKind)>,
+}
+
+impl Plan {
+    fn release(&mut self) {
+        self.stalls = false;
+        self.releases += 1;
+    }
+}
+
+#[derive(Debug, Default)]
+struct Control {
+    plans: Mutex<[Plan; Operation::ALL.len()]>,
+    changed: Condvar,
+}
+
+/// Holds a tier, and does what that does until it is told to fail or to stall.
+///
+/// Clones are one tier, so a test keeps one and gives another away. A call
+/// that fails never reaches the tier inside.
+///
+/// ```
+/// use larder_core::ErrorKind;
+/// use larder_core::tier::Tier;
+/// use larder_testkit::{FaultyTier, HashMapTier, Operation, Times, block_on, sample};
+///
+/// let tier = FaultyTier::new(HashMapTier::new());
+/// tier.fail(Operation::Get, Times::Next(1), ErrorKind::Unavailable);
+/// assert_eq!(block_on(tier.get(&sample::key(1))).unwrap_err().kind(), ErrorKind::Unavailable);
+/// assert_eq!(block_on(tier.get(&sample::key(1))).unwrap(), None);
+/// assert_eq!(tier.calls(Operation::Get), 2);
+/// ```
+#[derive(Debug)]
+pub struct FaultyTier<T> {
+    tier: Arc<T>,
+    control: Arc<Control>,
+}
+
+impl<T> Clone for FaultyTier<T> {
+    fn clone(&self) -> Self {
+        Self { tier: Arc::clone(&self.tier), control: Arc::clone(&self.control) }
+    }
+}
+
+impl<T: Tier> FaultyTier<T> {
+    /// Holds `tier`, without a fault.
+    pub fn new(tier: T) -> Self {
+        Self { tier: Arc::new(tier), control: Arc::default() }
+    }
+
+    /// The tier inside, past all faults.
+    pub fn inner(&self) -> &T {
+        &self.tier
+    }
+
+    /// Lets `operation` fail with `kind`, so many `times`.
+    pub fn fail(&self, operation: Operation, times: Times, kind: ErrorKind) {
+        self.change(operation, |plan| plan.fault = Some((times, kind)));
+    }
+
+    /// Lets every operation fail with `kind` until [`heal`](FaultyTier::heal).
+    pub fn fail_all(&self, kind: ErrorKind) {
+        Operation::ALL.into_iter().for_each(|operation| self.fail(operation, Times::Forever, kind));
+    }
+
+    /// Ends all failures. Calls that stall go on stalling.
+    pub fn heal(&self) {
+        Operation::ALL.into_iter().for_each(|operation| self.change(operation, |plan| plan.fault = None));
+    }
+
+    /// Lets calls of `operation` block their thread, whatever the capability
+    /// says, until [`release`](FaultyTier::release).
+    pub fn stall(&self, operation: Operation) {
+        self.change(operation, |plan| plan.stalls = true);
+    }
+
+    /// Lets every stalled call go on, and stalls no other.
+    pub fn release(&self) {
+        Operation::ALL.into_iter().for_each(|operation| self.change(operation, Plan::release));
+    }
+
+    /// Calls of `operation` so far, those that failed or stall included.
+    pub fn calls(&self, operation: Operation) -> usize {
+        self.control.plans.lock()[operation as usize].calls
+    }
+
+    /// Calls of `operation` that stall now.
+    pub fn stalled(&self, operation: Operation) -> usize {
+        self.control.plans.lock()[operation as usize].stalled
+    }
+
+    /// Blocks until there have been `calls` calls of `operation`.
+    ///
+    /// # Panics
+    /// After 30 seconds.
+    pub fn wait_for_calls(&self, operation: Operation, calls: usize) {
+        self.wait_until(|plans| plans[operation as usize].calls >= calls);
+    }
+
+    /// Blocks until `calls` calls of `operation` stall.
+    ///
+    /// # Panics
+    /// After 30 seconds.
+    pub fn wait_until_stalled(&self, operation: Operation, calls: usize) {
+        self.wait_until(|plans| plans[operation as usize].stalled >= calls);
+    }
+
+    fn wait_until(&self, is_so: impl Fn(&[Plan]) -> bool) {
+        let deadline = Instant::now() + PATIENCE;
+        let mut plans = self.control.plans.lock();
+        while !is_so(&plans[..]) {
+            let late = self.control.changed.wait_until(&mut plans, deadline).timed_out();
+            assert!(!late, "nothing happened within {PATIENCE:?}: {plans:?}");
+        }
+    }
+
+    fn change(&self, operation: Operation, change: impl FnOnce(&mut Plan)) {
+        change(&mut self.control.plans.lock()[operation as usize]);
+        self.control.changed.notify_all();
+    }
+
+    /// Counts a call, stalls it, and lets it fail, as was told.
+    fn enter(&self, operation: Operation) -> Result<()> {
+        let at = operation as usize;
+        let mut plans = self.control.plans.lock();
+        plans[at].calls += 1;
+        plans[at].stalled += 1;
+        self.control.changed.notify_all();
+        let releases = plans[at].releases;
+        while plans[at].stalls && plans[at].releases == releases {
+            self.control.changed.wait(&mut plans);
+        }
+        plans[at].stalled -= 1;
+        match plans[at].fault {
+            None | Some((Times::Next(0), _)) => Ok(()),
+            Some((times, kind)) => {
+                if let Times::Next(left) = times {
+                    plans[at].fault = Some((Times::Next(left - 1), kind));
+                }
+                let error = Error::new(kind, "a fault that was asked for");
+                Err(error.in_tier(self.tier.kind()).during(operation.name()))
+            }
+        }
+    }
+}
+
+impl<T: Tier> Tier for FaultyTier<T> {
+    fn kind(&self) -> TierKind {
+        self.tier.kind()
+    }
+
+    fn capability(&self) -> Capability {
+        self.tier.capability()
+    }
+
+    fn get<'a>(&'a self, key: &'a EncodedKey) -> BoxFuture<'a, Result<Option<Bytes>>> {
+        Box::pin(async move {
+            self.enter(Operation::Get)?;
+            self.tier.get(key).await
+        })
+    }
+
+    fn put<'a>(&'a self, key: &'a EncodedKey, frame: &'a Frame) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move {
+            self.enter(Operation::Put)?;
+            self.tier.put(key, frame).await
+        })
+    }
+
+    fn remove<'a>(&'a self, key: &'a EncodedKey) -> BoxFuture<'a, Result<bool>> {
+        Box::pin(async move {
+            self.enter(Operation::Remove)?;
+            self.tier.remove(key).await
+        })
+    }
+
+    fn contains<'a>(&'a self, key: &'a EncodedKey) -> BoxFuture<'a, Result<bool>> {
+        Box::pin(async move {
+            self.enter(Operation::Contains)?;
+            self.tier.contains(key).await
+        })
+    }
+
+    fn clear(&self) -> BoxFuture<'_, Result<()>> {
+        Box::pin(async move {
+            self.enter(Operation::Clear)?;
+            self.tier.clear().await
+        })
+    }
+
+    fn scan<'a>(&'a self, visit: &'a mut (dyn FnMut(&[u8]) + Send)) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move {
+            self.enter(Operation::Scan)?;
+            self.tier.scan(visit).await
+        })
+    }
+
+    fn usage(&self) -> Usage {
+        self.tier.usage()
+    }
+
+    fn flush(&self) -> BoxFuture<'_, Result<()>> {
+        Box::pin(async move {
+            self.enter(Operation::Flush)?;
+            self.tier.flush().await
+        })
+    }
+
+    fn close(&self) -> BoxFuture<'_, Result<()>> {
+        Box::pin(async move {
+            self.enter(Operation::Close)?;
+            self.tier.close().await
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{HashMapTier, block_on, sample};
+
+    #[test]
+    fn failures_end_after_their_times_or_on_healing() {
+        let tier = FaultyTier::new(HashMapTier::new());
+        let contains = || block_on(tier.contains(&sample::key(1))).map_err(|error| error.kind());
+        tier.fail(Operation::Contains, Times::Next(2), ErrorKind::Io);
+        assert_eq!([contains(), contains(), contains()], [Err(ErrorKind::Io), Err(ErrorKind::Io), Ok(false)]);
+        tier.fail_all(ErrorKind::Full);
+        assert_eq!([contains(), contains()], [Err(ErrorKind::Full), Err(ErrorKind::Full)]);
+        tier.heal();
+        assert_eq!(contains(), Ok(false));
+        assert_eq!((tier.calls(Operation::Contains), tier.calls(Operation::Get)), (6, 0));
+    }
+
+    #[test]
+    fn a_stalled_call_goes_on_when_it_is_released() {
+        let tier = FaultyTier::new(HashMapTier::new());
+        let key = sample::key(1);
+        tier.stall(Operation::Put);
+        std::thread::scope(|scope| {
+            let frame = sample::frame(&key, sample::payload(1, 10));
+            let (given, key) = (tier.clone(), &key);
+            let put = scope.spawn(move || block_on(given.put(key, &frame)));
+            tier.wait_until_stalled(Operation::Put, 1);
+            assert_eq!(block_on(tier.get(key)).unwrap(), None);
+            tier.release();
+            put.join().unwrap().unwrap();
+        });
+        assert!(block_on(tier.contains(&key)).unwrap());
+        assert_eq!(tier.stalled(Operation::Put), 0);
+    }
+}

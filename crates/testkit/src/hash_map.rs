@@ -1,0 +1,154 @@
+//! The smallest tier that keeps every promise.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use larder_core::frame::{FIXED_LEN, Frame};
+use larder_core::key::EncodedKey;
+use larder_core::tier::{BoxFuture, Capability, Tier, TierKind, Usage};
+use larder_core::{Bytes, Error, ErrorKind, Result};
+use parking_lot::Mutex;
+
+type Frames = HashMap<Box<[u8]>, Bytes>;
+
+/// A medium in memory that outlives the tiers on it. Clones are one medium.
+#[derive(Clone, Debug, Default)]
+pub struct Shelf(Arc<Mutex<Frames>>);
+
+/// Frames in a hash map: the reference that other tiers are compared with.
+///
+/// It has no bound and evicts nothing.
+///
+/// ```
+/// use larder_core::tier::Tier;
+/// use larder_testkit::{HashMapTier, block_on, sample};
+///
+/// let tier = HashMapTier::new();
+/// let key = sample::key(1);
+/// block_on(tier.put(&key, &sample::frame(&key, sample::payload(1, 100)))).unwrap();
+/// assert!(block_on(tier.get(&key)).unwrap().is_some());
+/// ```
+#[derive(Debug)]
+pub struct HashMapTier {
+    kind: TierKind,
+    capability: Capability,
+    frames: Mutex<Option<Shelf>>,
+}
+
+impl HashMapTier {
+    /// An empty tier of kind `Disk` whose frames go with it.
+    pub fn new() -> Self {
+        let tier = Self::on(&Shelf::default());
+        let capability = Capability { persistent: false, ..tier.capability };
+        tier.with_capability(capability)
+    }
+
+    /// A tier of kind `Disk` that finds what earlier tiers left on `shelf`.
+    pub fn on(shelf: &Shelf) -> Self {
+        let capability = Capability {
+            stores: true,
+            persistent: true,
+            shared: false,
+            blocking: false,
+            frame_bytes_max: u64::MAX,
+        };
+        Self { kind: TierKind::Disk, capability, frames: Mutex::new(Some(shelf.clone())) }
+    }
+
+    /// The same with another kind.
+    #[must_use]
+    pub fn with_kind(self, kind: TierKind) -> Self {
+        Self { kind, ..self }
+    }
+
+    /// The same with another capability. Of it, `frame_bytes_max` changes what
+    /// the tier does; the rest is what it says of itself.
+    #[must_use]
+    pub fn with_capability(self, capability: Capability) -> Self {
+        Self { capability, ..self }
+    }
+
+    fn on_frames<T>(&self, operation: &'static str, work: impl FnOnce(&mut Frames) -> T) -> Result<T> {
+        let shelf = self.frames.lock().clone().ok_or_else(|| {
+            Error::new(ErrorKind::Closed, "the tier is closed").in_tier(self.kind).during(operation)
+        })?;
+        let mut frames = shelf.0.lock();
+        Ok(work(&mut frames))
+    }
+
+    fn put_now(&self, key: &EncodedKey, frame: &Frame) -> Result<()> {
+        if frame.len() as u64 > self.capability.frame_bytes_max {
+            let message = format!("{} bytes, allowed {}", frame.len(), self.capability.frame_bytes_max);
+            return Err(Error::new(ErrorKind::TooLarge, message).in_tier(self.kind).during("put"));
+        }
+        self.on_frames("put", |frames| {
+            frames.insert(key.as_bytes().into(), frame.to_vec().into());
+        })
+    }
+
+    fn scan_now(&self, visit: &mut (dyn FnMut(&[u8]) + Send)) -> Result<()> {
+        let frames: Vec<Bytes> = self.on_frames("scan", |frames| frames.values().cloned().collect())?;
+        frames.iter().filter(|frame| frame.len() >= FIXED_LEN).for_each(|frame| visit(frame));
+        Ok(())
+    }
+}
+
+impl Default for HashMapTier {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Tier for HashMapTier {
+    fn kind(&self) -> TierKind {
+        self.kind
+    }
+
+    fn capability(&self) -> Capability {
+        self.capability
+    }
+
+    fn get<'a>(&'a self, key: &'a EncodedKey) -> BoxFuture<'a, Result<Option<Bytes>>> {
+        Box::pin(async move { self.on_frames("get", |frames| frames.get(key.as_bytes()).cloned()) })
+    }
+
+    fn put<'a>(&'a self, key: &'a EncodedKey, frame: &'a Frame) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move { self.put_now(key, frame) })
+    }
+
+    fn remove<'a>(&'a self, key: &'a EncodedKey) -> BoxFuture<'a, Result<bool>> {
+        Box::pin(async move { self.on_frames("remove", |frames| frames.remove(key.as_bytes()).is_some()) })
+    }
+
+    fn contains<'a>(&'a self, key: &'a EncodedKey) -> BoxFuture<'a, Result<bool>> {
+        Box::pin(async move { self.on_frames("contains", |frames| frames.contains_key(key.as_bytes())) })
+    }
+
+    fn clear(&self) -> BoxFuture<'_, Result<()>> {
+        Box::pin(async move { self.on_frames("clear", |frames| frames.clear()) })
+    }
+
+    fn scan<'a>(&'a self, visit: &'a mut (dyn FnMut(&[u8]) + Send)) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move { self.scan_now(visit) })
+    }
+
+    fn usage(&self) -> Usage {
+        let count = |frames: &mut Frames| Usage {
+            entries: frames.len() as u64,
+            bytes: frames.values().map(|frame| frame.len() as u64).sum(),
+            evictions: 0,
+        };
+        self.on_frames("usage", count).unwrap_or_default()
+    }
+
+    fn flush(&self) -> BoxFuture<'_, Result<()>> {
+        Box::pin(async move { self.on_frames("flush", |_| ()) })
+    }
+
+    fn close(&self) -> BoxFuture<'_, Result<()>> {
+        Box::pin(async move {
+            self.frames.lock().take();
+            Ok(())
+        })
+    }
+}

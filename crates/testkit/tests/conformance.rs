@@ -1,0 +1,253 @@
+//! The suite passes what keeps its promises, and catches by name what does not.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use larder_core::frame::Frame;
+use larder_core::key::{EncodedKey, Lookup};
+use larder_core::memory::{MemoryStore, Record};
+use larder_core::tier::{BoxFuture, Capability, Tier, TierKind, Usage};
+use larder_core::{Bytes, Result};
+use larder_testkit::conformance::{self, Outcome, Subject};
+use larder_testkit::{FaultyTier, HashMapTier, Shelf};
+use parking_lot::Mutex;
+
+fn on_a_shelf() -> Subject {
+    Subject::new("hash map", || {
+        let shelf = Shelf::default();
+        move || HashMapTier::on(&shelf)
+    })
+}
+
+#[test]
+fn a_tier_that_keeps_its_promises_passes() {
+    let subject = on_a_shelf();
+    for subject in [subject.through_arc(), subject.through_box(), subject] {
+        conformance::run(&subject).assert_all();
+    }
+}
+
+#[test]
+fn a_wrapped_tier_passes() {
+    let subject = on_a_shelf().wrapped("with faults", |tier| Box::new(FaultyTier::new(tier)));
+    conformance::run(&subject).assert_all();
+}
+
+#[test]
+fn what_a_tier_says_it_cannot_do_is_not_applicable() {
+    let report = conformance::run(&Subject::new("volatile", || HashMapTier::new));
+    report.assert_all();
+    assert!(matches!(report.outcome("close_flushes"), Some(Outcome::NotApplicable(_))));
+    let limit = "put_above_the_limit_is_too_large_and_stores_nothing";
+    assert!(matches!(report.outcome(limit), Some(Outcome::NotApplicable(_))));
+}
+
+#[test]
+fn a_limit_and_a_claim_to_block_are_tried() {
+    let subject = Subject::new("small", || {
+        let shelf = Shelf::default();
+        move || {
+            let tier = HashMapTier::on(&shelf);
+            let capability = Capability { frame_bytes_max: 2 << 20, blocking: true, ..tier.capability() };
+            tier.with_capability(capability)
+        }
+    });
+    let report = conformance::run(&subject);
+    report.assert_all();
+    for name in
+        ["put_above_the_limit_is_too_large_and_stores_nothing", "a_blocking_tier_is_ready_in_the_first_poll"]
+    {
+        assert_eq!(report.outcome(name), Some(&Outcome::Passed), "{name}");
+    }
+}
+
+/// How a [`Broken`] tier breaks its promises.
+#[derive(Clone, Copy, PartialEq)]
+enum Flaw {
+    ForgetsRemoves,
+    ForgetsClears,
+    HidesFailures,
+    CutsLongFrames,
+    ScansTwice,
+    StoresNothing,
+}
+
+struct Broken {
+    tier: HashMapTier,
+    flaw: Flaw,
+}
+
+impl Tier for Broken {
+    fn kind(&self) -> TierKind {
+        self.tier.kind()
+    }
+
+    fn capability(&self) -> Capability {
+        Capability { stores: self.flaw != Flaw::StoresNothing, ..self.tier.capability() }
+    }
+
+    fn get<'a>(&'a self, key: &'a EncodedKey) -> BoxFuture<'a, Result<Option<Bytes>>> {
+        Box::pin(async move {
+            let found = self.tier.get(key).await;
+            match self.flaw {
+                Flaw::HidesFailures => Ok(found.unwrap_or(None)),
+                Flaw::CutsLongFrames => Ok(found?.map(|whole| whole.slice(..whole.len().min(1 << 20)))),
+                _ => found,
+            }
+        })
+    }
+
+    fn put<'a>(&'a self, key: &'a EncodedKey, frame: &'a Frame) -> BoxFuture<'a, Result<()>> {
+        self.tier.put(key, frame)
+    }
+
+    fn remove<'a>(&'a self, key: &'a EncodedKey) -> BoxFuture<'a, Result<bool>> {
+        match self.flaw {
+            Flaw::ForgetsRemoves => self.tier.contains(key),
+            _ => self.tier.remove(key),
+        }
+    }
+
+    fn contains<'a>(&'a self, key: &'a EncodedKey) -> BoxFuture<'a, Result<bool>> {
+        self.tier.contains(key)
+    }
+
+    fn clear(&self) -> BoxFuture<'_, Result<()>> {
+        match self.flaw {
+            Flaw::ForgetsClears => self.tier.flush(),
+            _ => self.tier.clear(),
+        }
+    }
+
+    fn scan<'a>(&'a self, visit: &'a mut (dyn FnMut(&[u8]) + Send)) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move {
+            if self.flaw == Flaw::ScansTwice {
+                self.tier.scan(visit).await?;
+            }
+            self.tier.scan(visit).await
+        })
+    }
+
+    fn usage(&self) -> Usage {
+        self.tier.usage()
+    }
+
+    fn flush(&self) -> BoxFuture<'_, Result<()>> {
+        self.tier.flush()
+    }
+
+    fn close(&self) -> BoxFuture<'_, Result<()>> {
+        self.tier.close()
+    }
+}
+
+fn caught(flaw: Flaw) -> Vec<&'static str> {
+    let subject = Subject::new("broken", move || {
+        let shelf = Shelf::default();
+        move || Broken { tier: HashMapTier::on(&shelf), flaw }
+    });
+    conformance::run(&subject).failed()
+}
+
+#[test]
+fn a_tier_that_breaks_a_promise_is_caught_by_name() {
+    let cases = [
+        (Flaw::ForgetsRemoves, "get_after_remove_is_none"),
+        (Flaw::ForgetsRemoves, "remove_tells_whether_there_was_an_entry"),
+        (Flaw::ForgetsRemoves, "removed_entries_stay_removed_after_reopening"),
+        (Flaw::ForgetsClears, "get_after_clear_is_none"),
+        (Flaw::ForgetsClears, "a_cleared_tier_is_empty_after_reopening"),
+        (Flaw::HidesFailures, "after_close_every_call_fails_with_closed"),
+        (Flaw::CutsLongFrames, "get_after_put_returns_the_frame_byte_for_byte"),
+        (Flaw::ScansTwice, "scan_visits_each_head_exactly_once"),
+        (Flaw::StoresNothing, "a_tier_that_stores_nothing_answers_that_nothing_is_there"),
+    ];
+    for (flaw, name) in cases {
+        let failed = caught(flaw);
+        assert!(failed.contains(&name), "{name} is not among {failed:?}");
+    }
+    assert!(!caught(Flaw::ForgetsRemoves).contains(&"get_after_put_returns_the_frame_byte_for_byte"));
+}
+
+#[test]
+fn a_failed_report_lists_every_check() {
+    let subject =
+        Subject::new("broken", || || Broken { tier: HashMapTier::new(), flaw: Flaw::ForgetsClears });
+    let report = conformance::run(&subject);
+    let text = report.to_string();
+    assert!(conformance::names().all(|name| text.contains(name)), "{text}");
+    assert!(text.contains("FAILED  get_after_clear_is_none: "), "{text}");
+}
+
+/// Evicts whatever comes in when it would exceed its bound.
+struct Stubborn {
+    records: Mutex<HashMap<u64, Record<String>>>,
+    bytes_max: u64,
+    forgets_removes: bool,
+}
+
+impl MemoryStore<u64, String> for Stubborn {
+    fn get<Q: Lookup<u64> + ?Sized>(&self, key: &Q) -> Option<Record<String>> {
+        key.with_key(|key| self.records.lock().get(key).cloned())
+    }
+
+    fn insert(&self, key: u64, record: Record<String>) {
+        let mut records = self.records.lock();
+        records.remove(&key);
+        let used: u64 = records.values().map(|record| u64::from(record.weight)).sum();
+        if used + u64::from(record.weight) <= self.bytes_max {
+            records.insert(key, record);
+        }
+    }
+
+    fn remove<Q: Lookup<u64> + ?Sized>(&self, key: &Q) -> Option<Record<String>> {
+        if self.forgets_removes {
+            return self.get(key);
+        }
+        key.with_key(|key| self.records.lock().remove(key))
+    }
+
+    fn contains<Q: Lookup<u64> + ?Sized>(&self, key: &Q) -> bool {
+        self.get(key).is_some()
+    }
+
+    fn clear(&self) {
+        self.records.lock().clear();
+    }
+
+    fn keys(&self) -> Vec<Arc<u64>> {
+        self.records.lock().keys().copied().map(Arc::new).collect()
+    }
+
+    fn homed(&self, home: TierKind) -> u64 {
+        self.records.lock().values().filter(|record| record.home == home).count() as u64
+    }
+
+    fn usage(&self) -> Usage {
+        let records = self.records.lock();
+        let bytes = records.values().map(|record| u64::from(record.weight)).sum();
+        Usage { entries: records.len() as u64, bytes, evictions: 0 }
+    }
+
+    fn settle(&self) {}
+}
+
+fn stubborn(forgets_removes: bool) -> conformance::Report {
+    conformance::memory("stubborn", Some(10_000), || Stubborn {
+        records: Mutex::default(),
+        bytes_max: 10_000,
+        forgets_removes,
+    })
+}
+
+#[test]
+fn a_memory_store_that_keeps_its_promises_passes() {
+    let report = stubborn(false);
+    report.assert_all();
+    assert!(report.outcomes().iter().all(|(_, outcome)| *outcome == Outcome::Passed), "{report}");
+}
+
+#[test]
+fn a_memory_store_that_forgets_removes_is_caught() {
+    assert!(stubborn(true).failed().contains(&"remove_returns_what_was_there"));
+}

@@ -1,0 +1,172 @@
+//! One row of a database: the key it stands under, and what its value says.
+//!
+//! A short key stands as it is, so that neighbouring keys share pages; a long
+//! one stands as its digest. The value is a tag and either the frame itself or
+//! a pointer to a record in a segment. Whatever else a database holds is no
+//! row, and is treated as absent.
+
+use std::hash::BuildHasher;
+
+use foldhash::fast::FixedState;
+use larder_core::Bytes;
+use larder_core::frame::Frame;
+use larder_core::key::EncodedKey;
+use sled::IVec;
+
+/// Keys up to this many bytes stand as they are.
+const SHORT_MAX: usize = 128;
+const TAG_SHORT: u8 = 0;
+const TAG_DIGEST: u8 = 1;
+
+const TAG_INLINE: u8 = 0;
+const TAG_RECORD: u8 = 1;
+const RECORD_LEN: usize = 1 + 3 * 8;
+
+/// The key of a row, held without an allocation.
+pub(super) struct RowKey {
+    bytes: [u8; 1 + SHORT_MAX],
+    len: usize,
+}
+
+impl RowKey {
+    /// The key of the row of `key`.
+    pub(super) fn of(key: &EncodedKey) -> Self {
+        if key.as_bytes().len() <= SHORT_MAX {
+            Self::tagged(TAG_SHORT, key.as_bytes())
+        } else {
+            Self::tagged(TAG_DIGEST, &key.digest().to_be_bytes())
+        }
+    }
+
+    fn tagged(tag: u8, key: &[u8]) -> Self {
+        let mut bytes = [0; 1 + SHORT_MAX];
+        bytes[0] = tag;
+        bytes[1..=key.len()].copy_from_slice(key);
+        Self { bytes, len: 1 + key.len() }
+    }
+}
+
+impl AsRef<[u8]> for RowKey {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes[..self.len]
+    }
+}
+
+/// A number that spreads rows over stripes of locks; equal rows have equal ones.
+pub(super) fn stripe(row: &[u8]) -> usize {
+    FixedState::default().hash_one(row) as usize
+}
+
+/// Where a record lies. Read from disk, so nothing in it is believed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Pointer {
+    /// The number of the segment.
+    pub(super) segment: u64,
+    /// Where in it the frame begins.
+    pub(super) offset: u64,
+    /// Bytes of the frame.
+    pub(super) len: u64,
+}
+
+/// The value of a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Row<'a> {
+    /// The frame itself.
+    Inline(&'a [u8]),
+    /// Where the frame is.
+    Record(Pointer),
+}
+
+impl<'a> Row<'a> {
+    /// Reads a value; `None` when it is no row.
+    pub(super) fn parse(value: &'a [u8]) -> Option<Self> {
+        match value.split_first()? {
+            (&TAG_INLINE, frame) => Some(Self::Inline(frame)),
+            (&TAG_RECORD, words) if value.len() == RECORD_LEN => Some(Self::Record(Pointer {
+                segment: word(words, 0)?,
+                offset: word(words, 1)?,
+                len: word(words, 2)?,
+            })),
+            _ => None,
+        }
+    }
+
+    /// The pointer, when the frame is in a segment.
+    pub(super) fn pointer(value: &'a [u8]) -> Option<Pointer> {
+        match Self::parse(value) {
+            Some(Self::Record(pointer)) => Some(pointer),
+            _ => None,
+        }
+    }
+}
+
+fn word(words: &[u8], index: usize) -> Option<u64> {
+    let bytes = words.get(index * 8..)?.first_chunk()?;
+    Some(u64::from_le_bytes(*bytes))
+}
+
+/// A value of [`Row::Inline`], lent as the frame in it.
+struct Held(IVec);
+
+impl AsRef<[u8]> for Held {
+    fn as_ref(&self) -> &[u8] {
+        self.0.get(1..).unwrap_or_default()
+    }
+}
+
+/// The frame in a value that is [`Row::Inline`]. It shares memory with sled's
+/// cache: a copy would cost more than the look-up from about 1 KiB on, for it
+/// touches bytes that the look-up does not.
+pub(super) fn held(value: IVec) -> Bytes {
+    Bytes::from_owner(Held(value))
+}
+
+/// The value that holds `frame` itself.
+pub(super) fn inline(frame: &Frame) -> Vec<u8> {
+    let mut value = Vec::with_capacity(1 + frame.len());
+    value.push(TAG_INLINE);
+    value.extend_from_slice(frame.head());
+    value.extend_from_slice(frame.body());
+    value
+}
+
+impl Pointer {
+    /// The value that holds this pointer.
+    pub(super) fn to_value(self) -> [u8; RECORD_LEN] {
+        let mut value = [0; RECORD_LEN];
+        value[0] = TAG_RECORD;
+        for (at, word) in [self.segment, self.offset, self.len].into_iter().enumerate() {
+            value[1 + at * 8..9 + at * 8].copy_from_slice(&word.to_le_bytes());
+        }
+        value
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pointer_reads_back() {
+        let pointer = Pointer { segment: 7, offset: u64::MAX, len: 1 };
+        assert_eq!(Row::parse(&pointer.to_value()), Some(Row::Record(pointer)));
+    }
+
+    #[test]
+    fn what_is_no_row_is_none() {
+        let pointer = Pointer { segment: 7, offset: 8, len: 9 }.to_value();
+        for len in 0..pointer.len() {
+            assert_eq!(Row::parse(&pointer[..len]), None, "{len} bytes of a pointer");
+        }
+        assert_eq!(Row::parse(&[2, 0, 0]), None);
+    }
+
+    #[test]
+    fn long_keys_stand_as_digests() {
+        let short = EncodedKey::new(vec![1; SHORT_MAX]);
+        let long = EncodedKey::new(vec![1; SHORT_MAX + 1]);
+        assert_eq!(&RowKey::of(&short).as_ref()[1..], short.as_bytes());
+        assert_eq!(RowKey::of(&long).as_ref().len(), 17);
+        assert_eq!(&RowKey::of(&long).as_ref()[1..], &long.digest().to_be_bytes());
+    }
+}

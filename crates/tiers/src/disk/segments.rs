@@ -1,0 +1,209 @@
+//! All segments: the one that is written, and the sealed ones before it.
+//!
+//! - Numbers only grow, over reopening too: a pointer never comes to name
+//!   another file than the one it was written for.
+//! - A sealed segment that no row names is deleted at once.
+//! - What the files take is counted in the share, by their lengths.
+//! - Every segment stays open. Their number is bounded by the size of one: a
+//!   sixteenth of the budget between 1 and 64 MiB, and no less than a 256th.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+
+use larder_core::{Bytes, Result};
+use parking_lot::{Mutex, RwLock};
+
+use super::layout::{Layout, NUMBER_MAX};
+use super::row::Pointer;
+use super::segment::Segment;
+use crate::space::Share;
+
+/// The segments of a tier.
+pub(super) struct Segments {
+    layout: Layout,
+    space: Arc<Share>,
+    segment_bytes: u64,
+    table: RwLock<BTreeMap<u64, Arc<Segment>>>,
+    active: Mutex<Active>,
+}
+
+struct Active {
+    segment: Option<Arc<Segment>>,
+    next: u64,
+}
+
+/// What upkeep needs to know of a sealed segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Sealed {
+    /// Its number.
+    pub(super) number: u64,
+    /// Bytes of the file.
+    pub(super) len: u64,
+    /// Bytes that rows name.
+    pub(super) live: u64,
+}
+
+impl Segments {
+    /// Opens the segments there are.
+    pub(super) fn open(layout: Layout, space: Arc<Share>) -> Result<Self> {
+        let segments = Self::empty(layout, space, 1);
+        for (number, path) in segments.layout.segments()? {
+            let segment = Segment::open(number, path.clone());
+            let segment = segment.map_err(|error| super::layout::unavailable(&path, error))?;
+            segments.space.grow(segment.len());
+            segments.table.write().insert(number, Arc::new(segment));
+            segments.skip_to(number + 1);
+        }
+        Ok(segments)
+    }
+
+    /// No segments; the first will have number `next`.
+    pub(super) fn empty(layout: Layout, space: Arc<Share>, next: u64) -> Self {
+        let segment_bytes = (space.limit() / 16).clamp(1 << 20, 64 << 20).max(space.limit() / 256);
+        let active = Mutex::new(Active { segment: None, next });
+        Self { layout, space, segment_bytes, table: RwLock::default(), active }
+    }
+
+    /// The number of the next segment.
+    pub(super) fn next(&self) -> u64 {
+        self.active.lock().next
+    }
+
+    /// Makes sure that the next segment has at least this number.
+    pub(super) fn skip_to(&self, number: u64) {
+        let mut active = self.active.lock();
+        active.next = active.next.max(number);
+    }
+
+    /// Counts a row that was found on disk; false when its record is not there.
+    pub(super) fn adopt(&self, row: &[u8], pointer: Pointer) -> bool {
+        if pointer.segment <= NUMBER_MAX {
+            self.skip_to(pointer.segment + 1);
+        }
+        match self.segment_of(pointer) {
+            Some(segment) => {
+                segment.adopt(row, pointer.len);
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Deletes the sealed segments that no row names.
+    pub(super) fn sweep(&self) {
+        for sealed in self.sealed().into_iter().filter(|sealed| sealed.live == 0) {
+            self.delete(sealed.number);
+        }
+    }
+
+    /// Writes a frame for `row`, in two parts.
+    pub(super) fn append(&self, row: &[u8], head: &[u8], body: &[u8]) -> Result<Pointer> {
+        let bytes = (head.len() + body.len()) as u64;
+        let mut active = self.active.lock();
+        let segment = self.room_for(&mut active, bytes)?;
+        match segment.append(row, head, body) {
+            Ok(offset) => {
+                self.space.grow(bytes);
+                Ok(Pointer { segment: segment.number, offset, len: bytes })
+            }
+            Err(error) => {
+                self.seal(&mut active);
+                Err(error.into())
+            }
+        }
+    }
+
+    fn room_for(&self, active: &mut Active, bytes: u64) -> Result<Arc<Segment>> {
+        match &active.segment {
+            Some(segment) if segment.len() + bytes <= self.segment_bytes => return Ok(Arc::clone(segment)),
+            Some(_) => self.seal(active),
+            None => {}
+        }
+        let number = active.next;
+        active.next = number + 1;
+        let capacity = self.segment_bytes.max(bytes);
+        let segment = Arc::new(Segment::create(number, self.layout.segment(number), capacity)?);
+        self.table.write().insert(number, Arc::clone(&segment));
+        active.segment = Some(Arc::clone(&segment));
+        Ok(segment)
+    }
+
+    fn seal(&self, active: &mut Active) {
+        if let Some(segment) = active.segment.take() {
+            segment.seal();
+            if segment.live() == 0 {
+                self.delete(segment.number);
+            }
+        }
+    }
+
+    /// Ends the active segment, so that it can be evicted.
+    pub(super) fn seal_active(&self) {
+        self.seal(&mut self.active.lock());
+    }
+
+    /// Whether a segment is being written.
+    pub(super) fn has_active(&self) -> bool {
+        self.active.lock().segment.is_some()
+    }
+
+    /// The frame a pointer names, and that it was read; `None` when it is not there.
+    pub(super) fn read(&self, pointer: Pointer) -> Result<Option<Bytes>> {
+        let Some(segment) = self.segment_of(pointer) else { return Ok(None) };
+        segment.mark(pointer.offset);
+        Ok(segment.read(pointer.offset, pointer.len)?)
+    }
+
+    /// The first bytes of the frame a pointer names, unmarked.
+    pub(super) fn peek(&self, pointer: Pointer, bytes: u64) -> Result<Option<Bytes>> {
+        let Some(segment) = self.segment_of(pointer) else { return Ok(None) };
+        Ok(segment.read(pointer.offset, pointer.len.min(bytes))?)
+    }
+
+    /// Whether the record of a pointer is there.
+    pub(super) fn holds(&self, pointer: Pointer) -> bool {
+        self.segment_of(pointer).is_some()
+    }
+
+    /// Gives up a record that no row names any more.
+    pub(super) fn release(&self, pointer: Pointer) {
+        if self.segment_of(pointer).is_some_and(|segment| segment.release(pointer.len)) {
+            self.delete(pointer.segment);
+        }
+    }
+
+    /// The segment of that number.
+    pub(super) fn segment(&self, number: u64) -> Option<Arc<Segment>> {
+        self.table.read().get(&number).cloned()
+    }
+
+    /// Every sealed segment, oldest first.
+    pub(super) fn sealed(&self) -> Vec<Sealed> {
+        let table = self.table.read();
+        let sealed = table.values().filter(|segment| segment.is_sealed());
+        sealed.map(|s| Sealed { number: s.number, len: s.len(), live: s.live() }).collect()
+    }
+
+    /// Forgets a segment and deletes its file. Where that fails the bytes stay
+    /// counted; the next open tries again.
+    pub(super) fn delete(&self, number: u64) {
+        let Some(segment) = self.table.write().remove(&number) else { return };
+        match std::fs::remove_file(segment.path()) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                tracing::warn!(path = %segment.path().display(), %error, "cannot delete a segment");
+            }
+            _ => self.space.shrink(segment.len()),
+        }
+    }
+
+    /// Deletes every segment.
+    pub(super) fn delete_all(&self) {
+        let numbers: Vec<u64> = self.table.read().keys().copied().collect();
+        numbers.into_iter().for_each(|number| self.delete(number));
+    }
+
+    fn segment_of(&self, pointer: Pointer) -> Option<Arc<Segment>> {
+        self.segment(pointer.segment).filter(|segment| segment.holds(pointer.offset, pointer.len))
+    }
+}

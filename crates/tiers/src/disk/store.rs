@@ -1,0 +1,165 @@
+//! An open tier: databases, segments, and the locks between them.
+//!
+//! - A row changes under its stripe, whoever changes it: a `put`, a `remove`,
+//!   a move to the newest generation, an eviction. So none of them undoes
+//!   another. A `get` that finds its row in the newest generation takes none.
+//! - A frame is in its segment before a row names it.
+//! - A `get` that does not find what a pointer names looks again under the
+//!   stripe, for an eviction may have carried the record elsewhere meanwhile.
+//!   What is missing then is missing, and the row goes.
+
+use larder_core::frame::Frame;
+use larder_core::{Bytes, Result};
+use parking_lot::{Mutex, MutexGuard, RwLock};
+use sled::IVec;
+
+use super::databases::Databases;
+use super::generation::Generation;
+use super::row::{self, Row, RowKey};
+use super::segments::Segments;
+
+const STRIPES: usize = 64;
+
+/// What a tier holds while it is open.
+pub(super) struct Store {
+    /// Rows.
+    pub(super) databases: Databases,
+    /// Large frames.
+    pub(super) segments: Segments,
+    stripes: Box<[Mutex<()>]>,
+}
+
+impl Store {
+    /// Puts the two together.
+    pub(super) fn new(databases: Databases, segments: Segments) -> Self {
+        Self { databases, segments, stripes: (0..STRIPES).map(|_| Mutex::new(())).collect() }
+    }
+
+    /// The frame of a row. Moves it to the newest generation, unless `upkeep`
+    /// is under way; the next hit tries again then.
+    pub(super) fn get(&self, key: &RowKey, upkeep: &RwLock<()>) -> Result<Option<Bytes>> {
+        let row = key.as_ref();
+        let value = match self.databases.newest.get(row)? {
+            Some(value) => value,
+            None => match self.databases.get_older(row)? {
+                Some(value) => {
+                    self.promote(row, upkeep);
+                    value
+                }
+                None => return Ok(None),
+            },
+        };
+        match Row::parse(&value) {
+            Some(Row::Inline(_)) => Ok(Some(row::held(value))),
+            Some(Row::Record(pointer)) => match self.segments.read(pointer)? {
+                None => self.get_again(key.as_ref()),
+                found => Ok(found),
+            },
+            None => self.get_again(key.as_ref()),
+        }
+    }
+
+    fn promote(&self, row: &[u8], upkeep: &RwLock<()>) {
+        let Some(_shared) = upkeep.try_read() else { return };
+        let _stripe = self.lock(row);
+        if let Err(error) = self.databases.promote(row) {
+            tracing::debug!(%error, "an entry stays in the older database");
+        }
+    }
+
+    fn get_again(&self, row: &[u8]) -> Result<Option<Bytes>> {
+        let _stripe = self.lock(row);
+        let Some(value) = self.databases.get(row)? else { return Ok(None) };
+        let found = match Row::parse(&value) {
+            Some(Row::Inline(_)) => Some(row::held(value)),
+            Some(Row::Record(pointer)) => self.segments.read(pointer)?,
+            None => None,
+        };
+        if found.is_none() {
+            self.forget(row)?;
+        }
+        Ok(found)
+    }
+
+    /// Stores a frame: itself when it has fewer bytes than `crossover`, in a
+    /// segment otherwise.
+    pub(super) fn put(&self, key: &RowKey, frame: &Frame, crossover: u64) -> Result<()> {
+        let row = key.as_ref();
+        let _stripe = self.lock(row);
+        let replaced = if (frame.len() as u64) < crossover {
+            self.databases.insert(row, row::inline(frame))?
+        } else {
+            self.put_record(row, frame.head(), frame.body())?
+        };
+        self.release(replaced);
+        Ok(())
+    }
+
+    /// Writes a frame to the active segment and has the row name it; returns
+    /// the row's former value. The caller holds the stripe.
+    pub(super) fn put_record(&self, row: &[u8], head: &[u8], body: &[u8]) -> Result<Option<IVec>> {
+        let pointer = self.segments.append(row, head, body)?;
+        let replaced = self.databases.insert(row, &pointer.to_value()[..]);
+        if replaced.is_err() {
+            self.segments.release(pointer);
+        }
+        replaced
+    }
+
+    /// Removes a row; whether there was one.
+    pub(super) fn remove(&self, key: &RowKey) -> Result<bool> {
+        let _stripe = self.lock(key.as_ref());
+        self.forget(key.as_ref())
+    }
+
+    /// Whether there is a frame for the row.
+    pub(super) fn contains(&self, key: &RowKey) -> Result<bool> {
+        let value = self.databases.get(key.as_ref())?;
+        Ok(match value.as_deref().and_then(Row::parse) {
+            Some(Row::Inline(_)) => true,
+            Some(Row::Record(pointer)) => self.segments.holds(pointer),
+            None => false,
+        })
+    }
+
+    /// Calls `visit` with the head of each frame; more of the frame may follow.
+    /// Rows must not move meanwhile. What is no frame is passed over.
+    pub(super) fn scan(&self, visit: &mut (dyn FnMut(&[u8]) + Send)) -> Result<()> {
+        self.databases.each(|_, value| {
+            match Row::parse(&value) {
+                Some(Row::Inline(frame)) => visit(frame),
+                Some(Row::Record(pointer)) => super::heads::visit(&self.segments, pointer, visit),
+                None => {}
+            }
+            Ok(())
+        })
+    }
+
+    /// Writes what is buffered, and lets go of everything. The first failure is returned.
+    pub(super) fn close(self) -> Result<()> {
+        let flushed = self.databases.each_generation().map(Generation::flush).fold(Ok(()), Result::and);
+        self.databases.older.into_iter().for_each(Generation::close);
+        self.databases.newest.close();
+        flushed
+    }
+
+    /// Removes a row and gives up its record. The caller holds the stripe.
+    pub(super) fn forget(&self, row: &[u8]) -> Result<bool> {
+        let removed = self.databases.remove(row)?;
+        let found = removed.is_some();
+        self.release(removed);
+        Ok(found)
+    }
+
+    /// Locks a row against changes by others.
+    pub(super) fn lock(&self, row: &[u8]) -> MutexGuard<'_, ()> {
+        self.stripes[row::stripe(row) % STRIPES].lock()
+    }
+
+    /// Gives up the record that a former value names.
+    pub(super) fn release(&self, value: Option<IVec>) {
+        if let Some(pointer) = value.as_deref().and_then(Row::pointer) {
+            self.segments.release(pointer);
+        }
+    }
+}

@@ -1,0 +1,329 @@
+//! The folder: names, and what is done to the file system.
+//!
+//! ```text
+//! <dir>/entries/<2 hex>/<2 hex>/<28 hex>   one frame, named by the digest of its key
+//! <dir>/tmp/<number>.put                   a frame being written
+//! <dir>/tmp/<number>.clear                 entries being deleted
+//! ```
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, IoSlice, Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use larder_core::frame::{FIXED_LEN, Frame, Head};
+use larder_core::{Bytes, Error, ErrorKind, Result};
+
+/// Enough for the head of nearly every frame, and one page to read.
+const HEAD_GUESS: u64 = 4096;
+
+/// The folder of one tier.
+#[derive(Debug)]
+pub(super) struct Folder {
+    entries: PathBuf,
+    tmp: PathBuf,
+    drafts: AtomicU64,
+}
+
+impl Folder {
+    /// Creates what is missing, deletes what an earlier process left half
+    /// done, and makes sure that files can be written.
+    pub(super) fn open(dir: &Path) -> Result<Self> {
+        let folder = Self { entries: dir.join("entries"), tmp: dir.join("tmp"), drafts: AtomicU64::new(0) };
+        for path in [dir, &folder.entries, &folder.tmp] {
+            create_folder(path).map_err(|error| unopened(path, error))?;
+        }
+        folder.delete_leftovers().map_err(|error| unopened(&folder.tmp, error))?;
+        let probe = folder.tmp_path("put");
+        create_file(&probe).and_then(|_| fs::remove_file(&probe)).map_err(|error| unopened(&probe, error))?;
+        Ok(folder)
+    }
+
+    /// Where the entries are.
+    pub(super) fn entries(&self) -> &Path {
+        &self.entries
+    }
+
+    /// The frame of `digest`.
+    ///
+    /// One read of the size that the open file has: an overwrite meanwhile
+    /// replaces the file, never its bytes.
+    pub(super) fn read(&self, digest: u128) -> io::Result<Bytes> {
+        let mut file = File::open(self.path(digest))?;
+        let mut whole = Vec::new();
+        file.read_to_end(&mut whole)?;
+        Ok(whole.into())
+    }
+
+    /// The head of the frame of `digest`; more may follow it. `None` where no
+    /// head can be read.
+    pub(super) fn read_head(&self, digest: u128) -> Option<Vec<u8>> {
+        let mut file = File::open(self.path(digest)).ok()?;
+        let mut head = Vec::with_capacity(HEAD_GUESS as usize);
+        (&mut file).take(HEAD_GUESS).read_to_end(&mut head).ok()?;
+        let missing = head_len(&head)?.saturating_sub(head.len() as u64);
+        if missing > 0 {
+            file.take(missing).read_to_end(&mut head).ok()?;
+        }
+        Head::parse(&head).is_ok().then_some(head)
+    }
+
+    /// Writes `frame` to a file that no reader sees yet.
+    pub(super) fn draft(&self, frame: &Frame) -> io::Result<Draft> {
+        let path = self.tmp_path("put");
+        let mut file = create_file(&path)?;
+        let draft = Draft { path };
+        write_whole(&mut file, frame)?;
+        Ok(draft)
+    }
+
+    /// Makes `draft` the file of `digest`, in place of what was there.
+    ///
+    /// The folder is made when the rename finds none: as a rule it is there.
+    pub(super) fn publish(&self, draft: Draft, digest: u128) -> io::Result<()> {
+        let path = self.path(digest);
+        match fs::rename(&draft.path, &path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                create_folder(path.parent().unwrap_or(&self.entries))?;
+                fs::rename(&draft.path, &path)?;
+            }
+            renamed => renamed?,
+        }
+        draft.forget();
+        Ok(())
+    }
+
+    /// Deletes the file of `digest`; whether there was one.
+    pub(super) fn unlink(&self, digest: u128) -> io::Result<bool> {
+        absent_is_false(fs::remove_file(self.path(digest)))
+    }
+
+    /// Deletes so many folders above the file of `digest`; those that hold
+    /// files of others stay.
+    pub(super) fn unlink_folders(&self, digest: u128, count: usize) {
+        for folder in self.path(digest).ancestors().skip(1).take(count) {
+            let _ = fs::remove_dir(folder);
+        }
+    }
+
+    /// Takes all entries out of sight at once; the folder where they are now,
+    /// to be deleted.
+    pub(super) fn set_aside(&self) -> io::Result<Option<PathBuf>> {
+        let aside = self.tmp_path("clear");
+        Ok(absent_is_false(fs::rename(&self.entries, &aside))?.then_some(aside))
+    }
+
+    /// The path of the file of `digest`.
+    pub(super) fn path(&self, digest: u128) -> PathBuf {
+        let hex = format!("{digest:032x}");
+        let (first, rest) = hex.split_at(2);
+        let (second, name) = rest.split_at(2);
+        let mut path = PathBuf::with_capacity(self.entries.as_os_str().len() + hex.len() + 3);
+        path.push(&self.entries);
+        path.extend([first, second, name]);
+        path
+    }
+
+    fn tmp_path(&self, suffix: &str) -> PathBuf {
+        let number = self.drafts.fetch_add(1, Ordering::Relaxed);
+        self.tmp.join(format!("{number}.{suffix}"))
+    }
+
+    fn delete_leftovers(&self) -> io::Result<()> {
+        for entry in fs::read_dir(&self.tmp)? {
+            let entry = entry?;
+            if !is_leftover(&entry.file_name().to_string_lossy()) {
+                continue;
+            }
+            if entry.file_type()?.is_dir() {
+                fs::remove_dir_all(entry.path())?;
+            } else {
+                fs::remove_file(entry.path())?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A file that is deleted unless it is published.
+#[derive(Debug)]
+pub(super) struct Draft {
+    path: PathBuf,
+}
+
+impl Draft {
+    fn forget(mut self) {
+        self.path = PathBuf::new();
+    }
+}
+
+impl Drop for Draft {
+    fn drop(&mut self) {
+        if !self.path.as_os_str().is_empty() {
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// Says which path `error` is about.
+pub(super) fn at(path: &Path, error: io::Error) -> Error {
+    let kind = Error::from(io::Error::from(error.kind())).kind();
+    Error::new(kind, format!("{}: {error}", path.display())).with_source(error)
+}
+
+/// A file where the folder should be is reported as `AlreadyExists`.
+fn unopened(path: &Path, error: io::Error) -> Error {
+    if error.kind() == io::ErrorKind::AlreadyExists {
+        let message = format!("{}: not a directory", path.display());
+        return Error::new(ErrorKind::Unavailable, message).with_source(error);
+    }
+    at(path, error)
+}
+
+fn is_leftover(name: &str) -> bool {
+    name.split_once('.').is_some_and(|(number, suffix)| {
+        !number.is_empty()
+            && number.bytes().all(|byte| byte.is_ascii_digit())
+            && matches!(suffix, "put" | "clear")
+    })
+}
+
+fn absent_is_false(result: io::Result<()>) -> io::Result<bool> {
+    match result {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Bytes of the head that begins with `bytes`, by its own lengths.
+fn head_len(bytes: &[u8]) -> Option<u64> {
+    let word = |at: usize| {
+        let bytes = bytes.get(at..at + 4)?.try_into().ok()?;
+        Some(u64::from(u32::from_le_bytes(bytes)))
+    };
+    Some(FIXED_LEN as u64 + word(12)? + word(16)?)
+}
+
+/// Writes head and body with as few calls as the system allows.
+fn write_whole(file: &mut impl Write, frame: &Frame) -> io::Result<()> {
+    let mut parts = [IoSlice::new(frame.head()), IoSlice::new(frame.body())];
+    let mut left = &mut parts[..];
+    IoSlice::advance_slices(&mut left, 0);
+    while !left.is_empty() {
+        match file.write_vectored(left) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(written) => IoSlice::advance_slices(&mut left, written),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+fn create_folder(path: &Path) -> io::Result<()> {
+    let mut builder = DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(path)
+}
+
+fn create_file(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use larder_core::clock::Time;
+    use larder_core::frame::{CodecId, Compression, Header};
+    use larder_core::key::EncodedKey;
+    use larder_core::place::Kind;
+
+    use super::*;
+
+    /// Takes a few bytes a call, and is interrupted in between.
+    #[derive(Default)]
+    struct Sips {
+        taken: Vec<u8>,
+        calls: usize,
+        room: usize,
+    }
+
+    impl Write for Sips {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.calls += 1;
+            if self.calls.is_multiple_of(2) {
+                return Err(io::ErrorKind::Interrupted.into());
+            }
+            let sip = bytes.len().min(7).min(self.room - self.taken.len());
+            if sip == 0 {
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+            self.taken.extend_from_slice(&bytes[..sip]);
+            Ok(sip)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn frame(payload: &'static [u8]) -> Frame {
+        let header = Header {
+            codec: CodecId::Raw,
+            compression: Compression::None,
+            kind: Kind::Bytes,
+            schema: 0,
+            shape: 0,
+            created: Time::from_millis(0),
+            deadline: Time::NEVER,
+            stale_deadline: Time::NEVER,
+            generation: 0,
+            value_len: payload.len() as u64,
+        };
+        Frame::new(&header, &EncodedKey::new(*b"key"), b"", Bytes::from_static(payload))
+    }
+
+    #[test]
+    fn short_writes_and_interruptions_lose_nothing() {
+        for payload in [&b""[..], b"p", b"a payload of some length"] {
+            let mut sips = Sips { room: 1000, ..Sips::default() };
+            write_whole(&mut sips, &frame(payload)).unwrap();
+            assert_eq!(sips.taken, frame(payload).to_vec());
+        }
+    }
+
+    #[test]
+    fn a_full_medium_is_full() {
+        let mut sips = Sips { room: 50, ..Sips::default() };
+        let error = write_whole(&mut sips, &frame(b"payload")).unwrap_err();
+        assert_eq!(at(Path::new("tmp"), error).kind(), ErrorKind::Full);
+    }
+
+    #[test]
+    fn a_draft_that_is_not_published_is_deleted() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = Folder::open(dir.path()).unwrap();
+        let target = folder.path(1);
+        fs::create_dir_all(target.join("in the way")).unwrap();
+        let draft = folder.draft(&frame(b"payload")).unwrap();
+        assert_eq!(fs::read_dir(&folder.tmp).unwrap().count(), 1);
+        folder.publish(draft, 1).unwrap_err();
+        assert_eq!(fs::read_dir(&folder.tmp).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn only_our_names_are_left_over() {
+        for ours in ["0.put", "17.clear"] {
+            assert!(is_leftover(ours), "{ours}");
+        }
+        for foreign in ["put", ".put", "a.put", "1.tmp", "1.put.bak", "-1.put"] {
+            assert!(!is_leftover(foreign), "{foreign}");
+        }
+    }
+}

@@ -1,0 +1,304 @@
+//! What the tier holds, in memory: sizes, and the order in which entries go.
+
+use std::collections::{BTreeMap, HashMap};
+
+use foldhash::fast::RandomState;
+use larder_core::tier::Usage;
+
+/// The unit in which file systems hand out space, and `du` counts it.
+pub(super) const BLOCK: u64 = 4096;
+
+/// Bytes that a file of `len` bytes takes on disk.
+pub(super) fn rounded(len: u64) -> u64 {
+    len.div_ceil(BLOCK).saturating_mul(BLOCK)
+}
+
+/// The first folder on the way to the file of a digest.
+pub(super) fn upper_of(digest: u128) -> u16 {
+    (digest >> 120) as u16
+}
+
+/// The second one, which the file lies in.
+fn leaf_of(digest: u128) -> u16 {
+    (digest >> 112) as u16
+}
+
+/// One put of one key; a later put of that key has another version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Held {
+    pub(super) digest: u128,
+    pub(super) version: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    bytes: u64,
+    version: u64,
+    turn: Turn,
+    leaving: bool,
+}
+
+/// Its order is the order of eviction: never read first, then least recently used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Turn {
+    was_read: bool,
+    used: u64,
+}
+
+/// The entries by digest, and by the order of eviction.
+///
+/// A folder is counted as one block for as long as an entry lies below it.
+#[derive(Debug, Default)]
+pub(super) struct Index {
+    entries: HashMap<u128, Entry, RandomState>,
+    turns: BTreeMap<Turn, u128>,
+    uppers: Folders,
+    leaves: Folders,
+    bytes: u64,
+    ticks: u64,
+    evictions: u64,
+}
+
+/// How many entries lie below each of some folders.
+#[derive(Debug, Default)]
+struct Folders(HashMap<u16, u32, RandomState>);
+
+/// What an insertion did to the space in use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Change {
+    /// Bytes the new file takes, with the folders that are new.
+    pub(super) taken: u64,
+    /// Bytes the file in its place took.
+    pub(super) freed: u64,
+}
+
+/// What a removal did to the space in use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Removed {
+    /// Bytes the file took, with the folders that are empty now.
+    pub(super) freed: u64,
+    /// How many folders above the file are empty now.
+    pub(super) empty_folders: usize,
+}
+
+impl Index {
+    /// The entry of `digest`, without counting as a use.
+    pub(super) fn find(&self, digest: u128) -> Option<Held> {
+        self.entries.get(&digest).map(|entry| Held { digest, version: entry.version })
+    }
+
+    /// The entry of `digest`, which has been read now.
+    pub(super) fn touch(&mut self, digest: u128) -> Option<Held> {
+        let used = self.tick();
+        let entry = self.entries.get_mut(&digest)?;
+        let turn = Turn { was_read: true, used };
+        if !entry.leaving {
+            self.turns.remove(&entry.turn);
+            self.turns.insert(turn, digest);
+        }
+        entry.turn = turn;
+        Some(Held { digest, version: entry.version })
+    }
+
+    /// Records a file of `len` bytes in place of what there was under `digest`.
+    pub(super) fn insert(&mut self, digest: u128, len: u64) -> Change {
+        let version = self.tick();
+        let former = self.entries.remove(&digest);
+        let turn = Turn { was_read: former.is_some_and(|entry| entry.turn.was_read), used: version };
+        let bytes = rounded(len);
+        let freed = former.map_or(0, |entry| entry.bytes);
+        if let Some(entry) = former {
+            self.turns.remove(&entry.turn);
+        }
+        let folders = match former {
+            Some(_) => 0,
+            None => self.uppers.enter(upper_of(digest)) + self.leaves.enter(leaf_of(digest)),
+        };
+        let taken = bytes + folders as u64 * BLOCK;
+        self.entries.insert(digest, Entry { bytes, version, turn, leaving: false });
+        self.turns.insert(turn, digest);
+        self.bytes = (self.bytes + taken).saturating_sub(freed);
+        Change { taken, freed }
+    }
+
+    /// Forgets `held`, if it is the present version of its key.
+    pub(super) fn remove(&mut self, held: Held) -> Option<Removed> {
+        if self.find(held.digest) != Some(held) {
+            return None;
+        }
+        let entry = self.entries.remove(&held.digest)?;
+        self.turns.remove(&entry.turn);
+        let empty_folders =
+            self.uppers.leave(upper_of(held.digest)) + self.leaves.leave(leaf_of(held.digest));
+        let freed = entry.bytes + empty_folders as u64 * BLOCK;
+        self.bytes = self.bytes.saturating_sub(freed);
+        Some(Removed { freed, empty_folders })
+    }
+
+    /// The next entry to evict in order to free `excess` bytes; no later call
+    /// names it again until it [`stay`](Index::stay)s. The entry of `spare` goes last.
+    ///
+    /// `None` when all entries together would not free that much.
+    pub(super) fn victim(&mut self, excess: u64, spare: u128) -> Option<Held> {
+        if self.bytes < excess {
+            return None;
+        }
+        let next = self.turns.iter().find(|(_, digest)| **digest != spare);
+        let (turn, digest) =
+            next.or_else(|| self.turns.iter().next()).map(|(turn, digest)| (*turn, *digest))?;
+        self.turns.remove(&turn);
+        let entry = self.entries.get_mut(&digest)?;
+        entry.leaving = true;
+        Some(Held { digest, version: entry.version })
+    }
+
+    /// Takes back that `held` was named as a victim.
+    pub(super) fn stay(&mut self, held: Held) {
+        if let Some(entry) = self.entries.get_mut(&held.digest)
+            && entry.version == held.version
+        {
+            entry.leaving = false;
+            self.turns.insert(entry.turn, held.digest);
+        }
+    }
+
+    /// Counts an eviction.
+    pub(super) fn count_eviction(&mut self) {
+        self.evictions += 1;
+    }
+
+    /// Forgets every entry and tells how many bytes they took.
+    pub(super) fn clear(&mut self) -> u64 {
+        self.entries.clear();
+        self.turns.clear();
+        self.uppers.0.clear();
+        self.leaves.0.clear();
+        std::mem::take(&mut self.bytes)
+    }
+
+    /// The digests of all entries.
+    pub(super) fn digests(&self) -> Vec<u128> {
+        self.entries.keys().copied().collect()
+    }
+
+    /// Entries, bytes and evictions.
+    pub(super) fn usage(&self) -> Usage {
+        Usage { entries: self.entries.len() as u64, bytes: self.bytes, evictions: self.evictions }
+    }
+
+    fn tick(&mut self) -> u64 {
+        self.ticks += 1;
+        self.ticks
+    }
+}
+
+impl Folders {
+    /// One entry more below `folder`; the number of folders that are new by that.
+    fn enter(&mut self, folder: u16) -> usize {
+        let entries = self.0.entry(folder).or_default();
+        *entries += 1;
+        usize::from(*entries == 1)
+    }
+
+    /// One entry less below `folder`; the number of folders that are empty by that.
+    fn leave(&mut self, folder: u16) -> usize {
+        let Some(entries) = self.0.get_mut(&folder) else { return 0 };
+        *entries = entries.saturating_sub(1);
+        if *entries > 0 {
+            return 0;
+        }
+        self.0.remove(&folder);
+        1
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOBODY: u128 = u128::MAX;
+
+    fn victims(index: &mut Index) -> Vec<u128> {
+        std::iter::from_fn(|| index.victim(0, NOBODY)).map(|held| held.digest).collect()
+    }
+
+    #[test]
+    fn never_read_goes_first_then_least_recently_used() {
+        let mut index = Index::default();
+        for digest in 1..=5 {
+            index.insert(digest, 1);
+        }
+        index.touch(1);
+        index.touch(4);
+        index.touch(1);
+        assert_eq!(victims(&mut index), [2, 3, 5, 4, 1]);
+    }
+
+    #[test]
+    fn an_overwrite_keeps_that_the_key_is_read() {
+        let mut index = Index::default();
+        index.insert(1, 1);
+        index.touch(1);
+        index.insert(1, 1);
+        index.insert(2, 1);
+        assert_eq!(victims(&mut index), [2, 1]);
+    }
+
+    #[test]
+    fn the_spared_entry_goes_last() {
+        let mut index = Index::default();
+        index.insert(1, 1);
+        index.insert(2, 1);
+        assert_eq!(index.victim(1, 1).map(|held| held.digest), Some(2));
+        assert_eq!(index.victim(1, 1).map(|held| held.digest), Some(1));
+        assert_eq!(index.victim(1, 1), None);
+    }
+
+    #[test]
+    fn nothing_is_named_when_all_would_not_do() {
+        let mut index = Index::default();
+        index.insert(1, 1);
+        assert_eq!(index.victim(4 * BLOCK, NOBODY), None);
+        assert!(index.victim(3 * BLOCK, NOBODY).is_some());
+    }
+
+    #[test]
+    fn a_victim_that_stays_has_its_turn_again() {
+        let mut index = Index::default();
+        index.insert(1, 1);
+        let held = index.victim(1, NOBODY).unwrap();
+        assert_eq!(index.victim(1, NOBODY), None);
+        index.stay(held);
+        assert_eq!(index.victim(1, NOBODY), Some(held));
+    }
+
+    #[test]
+    fn an_older_version_is_not_removed() {
+        let mut index = Index::default();
+        index.insert(1, 1);
+        let old = index.victim(1, NOBODY).unwrap();
+        index.insert(1, 1);
+        index.stay(old);
+        assert_eq!(index.remove(old), None);
+        assert!(index.find(1).is_some());
+    }
+
+    #[test]
+    fn files_and_folders_are_counted_in_blocks() {
+        let mut index = Index::default();
+        let (one, sibling, cousin) = (1, 2, 3 | 1 << 112);
+        assert_eq!(index.insert(one, 1), Change { taken: 3 * BLOCK, freed: 0 });
+        assert_eq!(index.insert(sibling, BLOCK), Change { taken: BLOCK, freed: 0 });
+        assert_eq!(index.insert(cousin, 1), Change { taken: 2 * BLOCK, freed: 0 });
+        assert_eq!(index.insert(sibling, BLOCK + 1), Change { taken: 2 * BLOCK, freed: BLOCK });
+        assert_eq!(index.usage().bytes, 7 * BLOCK);
+        let mut remove = |digest| {
+            let held = index.find(digest).unwrap();
+            index.remove(held).unwrap()
+        };
+        assert_eq!(remove(one), Removed { freed: BLOCK, empty_folders: 0 });
+        assert_eq!(remove(cousin), Removed { freed: 2 * BLOCK, empty_folders: 1 });
+        assert_eq!(remove(sibling), Removed { freed: 4 * BLOCK, empty_folders: 2 });
+        assert_eq!(index.usage(), Usage::default());
+    }
+}

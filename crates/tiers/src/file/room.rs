@@ -1,0 +1,55 @@
+//! Room that is reserved before it is written to.
+
+use crate::Share;
+
+/// Bytes of a share that are counted already and not yet used; given back on
+/// the way out.
+#[derive(Debug)]
+pub(super) struct Room<'a> {
+    share: &'a Share,
+    bytes: u64,
+}
+
+impl<'a> Room<'a> {
+    /// Reserves `bytes`, or tells by how many they exceed the budget.
+    ///
+    /// Counts first and looks afterwards: another tier that takes room at the
+    /// same time is seen by one of the two.
+    pub(super) fn reserve(share: &'a Share, bytes: u64) -> Result<Self, u64> {
+        share.grow(bytes);
+        let room = Self { share, bytes };
+        match share.excess(0) {
+            0 => Ok(room),
+            excess => Err(excess),
+        }
+    }
+
+    /// Leaves `bytes` of it counted, and gives the rest back.
+    pub(super) fn keep(mut self, bytes: u64) {
+        self.bytes = self.bytes.saturating_sub(bytes);
+    }
+}
+
+impl Drop for Room<'_> {
+    fn drop(&mut self) {
+        self.share.shrink(self.bytes);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Space;
+
+    #[test]
+    fn room_is_given_back_unless_it_is_kept() {
+        let space = Space::new(10);
+        let share = space.share();
+        drop(Room::reserve(&share, 10).unwrap());
+        assert_eq!(share.used(), 0);
+        Room::reserve(&share, 10).unwrap().keep(4);
+        assert_eq!(share.used(), 4);
+        assert_eq!(Room::reserve(&share, 7).unwrap_err(), 1);
+        assert_eq!(share.used(), 4);
+    }
+}

@@ -1,0 +1,104 @@
+//! Finds the entries that an earlier process left.
+
+use std::fs::{self, DirEntry};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use larder_core::Result;
+
+use super::folder::at;
+
+/// A file that is an entry by its name and place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Found {
+    pub(super) digest: u128,
+    pub(super) len: u64,
+    written: SystemTime,
+}
+
+/// The entries below `entries`, longest written first.
+///
+/// Costs a read of each folder and a `stat` of each file. Empty folders are
+/// deleted. What is not ours by its name is passed over; the first of it is logged.
+pub(super) fn walk(entries: &Path) -> Result<Vec<Found>> {
+    let mut walk = Walk::default();
+    for (first, upper) in walk.folders(entries)? {
+        let before = walk.found.len();
+        for (second, leaf) in walk.folders(&upper)? {
+            walk.leaf(&format!("{first}{second}"), &leaf)?;
+        }
+        if walk.found.len() == before {
+            let _ = fs::remove_dir(&upper);
+        }
+    }
+    if let Some(path) = &walk.foreign {
+        tracing::debug!(path = %path.display(), count = walk.foreign_count, "files of others are left alone");
+    }
+    walk.found.sort_by_key(|found| (found.written, found.digest));
+    Ok(walk.found)
+}
+
+#[derive(Default)]
+struct Walk {
+    found: Vec<Found>,
+    foreign: Option<PathBuf>,
+    foreign_count: u64,
+}
+
+impl Walk {
+    /// The subfolders with names of two hexadecimal digits.
+    fn folders(&mut self, path: &Path) -> Result<Vec<(String, PathBuf)>> {
+        let mut folders = Vec::new();
+        for entry in children(path)? {
+            let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
+            match hex_name(&entry, 2) {
+                Some(name) if is_folder => folders.push((name, entry.path())),
+                _ => self.pass_over(&entry),
+            }
+        }
+        Ok(folders)
+    }
+
+    /// The entries of one leaf folder; if it is empty it is deleted.
+    fn leaf(&mut self, prefix: &str, path: &Path) -> Result<()> {
+        let children = children(path)?;
+        if children.is_empty() {
+            let _ = fs::remove_dir(path);
+        }
+        for entry in children {
+            match found(prefix, &entry) {
+                Some(found) => self.found.push(found),
+                None => self.pass_over(&entry),
+            }
+        }
+        Ok(())
+    }
+
+    fn pass_over(&mut self, entry: &DirEntry) {
+        self.foreign_count += 1;
+        self.foreign.get_or_insert_with(|| entry.path());
+    }
+}
+
+fn children(path: &Path) -> Result<Vec<DirEntry>> {
+    match fs::read_dir(path).and_then(Iterator::collect) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        children => children.map_err(|error| at(path, error)),
+    }
+}
+
+fn found(prefix: &str, entry: &DirEntry) -> Option<Found> {
+    let name = hex_name(entry, 28)?;
+    let digest = u128::from_str_radix(&format!("{prefix}{name}"), 16).ok()?;
+    let metadata = entry.metadata().ok().filter(fs::Metadata::is_file)?;
+    let written = metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH);
+    Some(Found { digest, len: metadata.len(), written })
+}
+
+/// The name, if it is `digits` lower-case hexadecimal digits.
+fn hex_name(entry: &DirEntry, digits: usize) -> Option<String> {
+    let name = entry.file_name().into_string().ok()?;
+    let is_hex = name.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+    (is_hex && name.len() == digits).then_some(name)
+}
