@@ -1,6 +1,6 @@
 //! Time as Larder sees it.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 /// Milliseconds since the Unix epoch, by the wall clock.
 ///
@@ -38,13 +38,25 @@ pub trait Clock: Send + Sync + 'static {
     fn now(&self) -> Time;
 }
 
-/// The wall clock of the operating system.
+/// The wall clock of the operating system, to a few milliseconds.
+///
+/// On Linux it is the coarse one (`CLOCK_REALTIME_COARSE`): reading the exact
+/// one can cost as much as an insert where the machine has no fast counter.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SystemClock;
 
 impl Clock for SystemClock {
+    #[cfg(target_os = "linux")]
     fn now(&self) -> Time {
-        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let now = rustix::time::clock_gettime(rustix::time::ClockId::RealtimeCoarse);
+        let seconds = u64::try_from(now.tv_sec).unwrap_or(0);
+        let millis = u64::try_from(now.tv_nsec / 1_000_000).unwrap_or(0);
+        Time(seconds.saturating_mul(1000).saturating_add(millis))
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn now(&self) -> Time {
+        let since_epoch = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
         Time(u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX - 1))
     }
 }

@@ -81,11 +81,15 @@ impl DiskTier {
         })
     }
 
-    /// Begins anew: an empty database, no segments. The older database goes
+    /// Begins anew: an empty database, no segments. Sealed segments go at once,
+    /// so that a full disk has room for the database. Of the former ones the older database goes
     /// first, for without the newest it would show what was overwritten.
     pub(super) fn start_anew(&self) -> Result<()> {
         let _alone = self.upkeep.write();
-        let number = self.with_store(|store| Ok(store.databases.newest.number))?;
+        let number = self.with_store(|store| {
+            store.segments.delete_sealed();
+            Ok(store.databases.newest.number)
+        })?;
         let newest = next_generation(&self.layout, number + 1, self.cache_bytes)?;
         self.space.grow(newest.bytes());
         let former = self.replace_store(Databases { newest, older: None });

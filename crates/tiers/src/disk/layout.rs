@@ -5,6 +5,7 @@
 //! segments/<20 digits>.seg   frames, one after another
 //! db-dropped-<20 digits>/    a generation on its way out
 //! db-torn-<20 digits>/       a generation that could not be read
+//! probe                      written and deleted to see whether the disk takes writes
 //! ```
 //!
 //! A directory is renamed before it is deleted, so one that is deleted by half
@@ -20,6 +21,7 @@ const DATABASES: &str = "db";
 const SEGMENTS: &str = "segments";
 const DROPPED: &str = "db-dropped-";
 const TORN: &str = "db-torn-";
+const PROBE: &str = "probe";
 const SUFFIX: &str = ".seg";
 const DIGITS: usize = 20;
 
@@ -39,6 +41,7 @@ impl Layout {
         for dir in [layout.dir.clone(), layout.dir.join(DATABASES), layout.dir.join(SEGMENTS)] {
             make_private(&dir).map_err(|error| unavailable(&dir, error))?;
         }
+        let _ = fs::remove_file(layout.dir.join(PROBE));
         for prefix in [DROPPED, TORN] {
             for (_, path) in numbered(&layout.dir, |name| name.strip_prefix(prefix))? {
                 delete(&path);
@@ -65,6 +68,14 @@ impl Layout {
     /// Where segment `number` lies.
     pub(super) fn segment(&self, number: u64) -> PathBuf {
         self.dir.join(SEGMENTS).join(format!("{number:0DIGITS$}{SUFFIX}"))
+    }
+
+    /// Whether so many bytes can be written now. Tries it.
+    pub(super) fn takes(&self, bytes: usize) -> bool {
+        let probe = self.dir.join(PROBE);
+        let written = fs::write(&probe, vec![0; bytes]);
+        let _ = fs::remove_file(&probe);
+        written.is_ok()
     }
 
     /// Takes a generation out of sight, then deletes it. Once this succeeds it

@@ -65,11 +65,17 @@ fn open_generation(layout: &Layout, number: u64, cache_bytes: u64) -> Result<Opt
     }
 }
 
-/// An empty generation with a number above all there are.
+/// An empty generation with a number above all there are. Where that fails it
+/// leaves none behind, which would count as the newest at the next open.
 pub(super) fn next_generation(layout: &Layout, number: u64, cache_bytes: u64) -> Result<Generation> {
-    Generation::open(layout, number, cache_bytes).map_err(|error| match error {
-        OpenError::Failed(error) => error,
-        OpenError::Torn(reason) => Error::new(ErrorKind::Unavailable, reason),
+    Generation::open(layout, number, cache_bytes).map_err(|error| {
+        if let Err(error) = layout.discard(number) {
+            tracing::warn!(%error, "cannot delete a database that was not finished");
+        }
+        match error {
+            OpenError::Failed(error) => error,
+            OpenError::Torn(reason) => Error::new(ErrorKind::Unavailable, reason),
+        }
     })
 }
 

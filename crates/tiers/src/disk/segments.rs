@@ -197,6 +197,11 @@ impl Segments {
         }
     }
 
+    /// Deletes every sealed segment; rows that name one are absent from then on.
+    pub(super) fn delete_sealed(&self) {
+        self.sealed().iter().for_each(|sealed| self.delete(sealed.number));
+    }
+
     /// Deletes every segment.
     pub(super) fn delete_all(&self) {
         let numbers: Vec<u64> = self.table.read().keys().copied().collect();

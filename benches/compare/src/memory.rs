@@ -1,0 +1,148 @@
+//! Hits and inserts in memory: moka as it comes out of the box with the same
+//! hasher, quick_cache, and a sharded map that evicts nothing.
+
+use std::hash::BuildHasher;
+use std::hint::black_box;
+use std::sync::Arc;
+
+use foldhash::fast::RandomState;
+use hashbrown::HashMap;
+use parking_lot::RwLock;
+
+use crate::harness::{Row, shuffled};
+
+type Value = Arc<[u8; 64]>;
+
+const ENTRIES: usize = 100_000;
+const OPERATIONS: usize = 200_000;
+
+/// A map in 64 shards, each behind a lock: what a cache costs at the least.
+struct Sharded {
+    shards: Vec<RwLock<HashMap<u64, Value, RandomState>>>,
+    hasher: RandomState,
+}
+
+impl Sharded {
+    fn new() -> Self {
+        Self { shards: (0..64).map(|_| RwLock::default()).collect(), hasher: RandomState::default() }
+    }
+
+    fn shard(&self, key: u64) -> &RwLock<HashMap<u64, Value, RandomState>> {
+        &self.shards[(self.hasher.hash_one(key) >> 58) as usize]
+    }
+
+    fn get(&self, key: u64) -> Option<Value> {
+        self.shard(key).read().get(&key).cloned()
+    }
+
+    fn insert(&self, key: u64, value: Value) {
+        self.shard(key).write().insert(key, value);
+    }
+}
+
+struct Rivals {
+    moka: moka::sync::Cache<u64, Value, RandomState>,
+    larder: larder::Cache<u64, Value>,
+    quick: quick_cache::sync::Cache<u64, Value, quick_cache::UnitWeighter, RandomState>,
+    sharded: Sharded,
+}
+
+impl Rivals {
+    fn new(capacity: usize) -> larder::Result<Self> {
+        let moka =
+            moka::sync::Cache::builder().max_capacity(capacity as u64).build_with_hasher(RandomState::default());
+        let larder = larder::mcache("compare").capacity(capacity as u64).build()?;
+        let quick = quick_cache::sync::Cache::with(
+            capacity,
+            capacity as u64,
+            quick_cache::UnitWeighter,
+            RandomState::default(),
+            quick_cache::sync::DefaultLifecycle::default(),
+        );
+        Ok(Self { moka, larder, quick, sharded: Sharded::new() })
+    }
+
+    fn fill(&self, value: &Value) {
+        for key in 0..ENTRIES as u64 {
+            self.moka.insert(key, Arc::clone(value));
+            self.larder.insert(key, Arc::clone(value));
+            self.quick.insert(key, Arc::clone(value));
+            self.sharded.insert(key, Arc::clone(value));
+        }
+        self.moka.run_pending_tasks();
+        let _settled = self.larder.stats();
+    }
+}
+
+/// Prints the rows of memory.
+pub(crate) fn run() -> larder::Result<()> {
+    let value: Value = Arc::new([7; 64]);
+    hits(&value)?;
+    inserts(&value)?;
+    allocations(&value)
+}
+
+fn hits(value: &Value) -> larder::Result<()> {
+    let rivals = Rivals::new(ENTRIES * 2)?;
+    rivals.fill(value);
+    let order = shuffled(ENTRIES);
+    let key = |operation: usize| order[operation % ENTRIES] as u64;
+    Row::new("memory hit, one thread (100,000 entries, u64 to Arc of 64 bytes)", OPERATIONS)
+        .with("moka, same hasher", |n| drop(black_box(rivals.moka.get(&key(n)))))
+        .with("larder mcache", |n| drop(black_box(rivals.larder.get(&key(n)))))
+        .with("quick_cache", |n| drop(black_box(rivals.quick.get(&key(n)))))
+        .with("sharded map, no eviction", |n| drop(black_box(rivals.sharded.get(key(n)))))
+        .run();
+    both_cores(&rivals, &order);
+    Ok(())
+}
+
+fn both_cores(rivals: &Rivals, order: &[usize]) {
+    const BATCH: usize = 50_000;
+    fn twice(order: &[usize], get: impl Fn(u64) + Sync) {
+        std::thread::scope(|scope| {
+            for half in 0..2 {
+                let get = &get;
+                scope.spawn(move || {
+                    for n in 0..BATCH {
+                        get(order[(n * 2 + half) % ENTRIES] as u64);
+                    }
+                });
+            }
+        });
+    }
+    Row::new("memory hit, two threads (an operation is 100,000 hits)", 4)
+        .with("moka, same hasher", |_| twice(order, |key| drop(black_box(rivals.moka.get(&key)))))
+        .with("larder mcache", |_| twice(order, |key| drop(black_box(rivals.larder.get(&key)))))
+        .with("quick_cache", |_| twice(order, |key| drop(black_box(rivals.quick.get(&key)))))
+        .with("sharded map, no eviction", |_| twice(order, |key| drop(black_box(rivals.sharded.get(key)))))
+        .run();
+}
+
+fn inserts(value: &Value) -> larder::Result<()> {
+    let rivals = Rivals::new(ENTRIES / 2)?;
+    rivals.fill(value);
+    let order = shuffled(ENTRIES);
+    let key = |operation: usize| order[operation % ENTRIES] as u64;
+    Row::new("memory insert, twice as many keys as fit", OPERATIONS / 2)
+        .with("moka, same hasher", |n| rivals.moka.insert(key(n), Arc::clone(value)))
+        .with("larder mcache", |n| rivals.larder.insert(key(n), Arc::clone(value)))
+        .with("quick_cache", |n| rivals.quick.insert(key(n), Arc::clone(value)))
+        .with("sharded map, no eviction", |n| rivals.sharded.insert(key(n), Arc::clone(value)))
+        .run();
+    Ok(())
+}
+
+/// Counts the allocations of 10,000 hits.
+fn allocations(value: &Value) -> larder::Result<()> {
+    let rivals = Rivals::new(ENTRIES * 2)?;
+    rivals.fill(value);
+    let count = |get: &dyn Fn(u64)| {
+        (0..1000).for_each(get);
+        allocation_counter::measure(|| (0..10_000).for_each(get)).count_total
+    };
+    let moka = count(&|key| drop(black_box(rivals.moka.get(&key))));
+    let larder = count(&|key| drop(black_box(rivals.larder.get(&key))));
+    println!("\nallocations in 10,000 memory hits: moka {moka}, larder {larder}");
+    Ok(())
+}
