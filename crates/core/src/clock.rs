@@ -56,7 +56,8 @@ impl Clock for SystemClock {
 
     #[cfg(not(target_os = "linux"))]
     fn now(&self) -> Time {
-        let since_epoch = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        let since_epoch =
+            std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
         Time(u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX - 1))
     }
 }

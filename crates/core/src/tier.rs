@@ -74,8 +74,8 @@ pub struct Capability {
 pub struct Usage {
     /// Entries.
     pub entries: u64,
-    /// Bytes, as the tier accounts for them: weights in memory, bytes of
-    /// files on disk.
+    /// Bytes, as the tier accounts for them: weights in memory (zero where it
+    /// is bounded by entries), bytes of files on disk.
     pub bytes: u64,
     /// Entries the tier dropped by itself to keep its budget, since it was opened.
     pub evictions: u64,

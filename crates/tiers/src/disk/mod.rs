@@ -59,25 +59,30 @@ use crate::space::Share;
 
 /// Frames of at least this many bytes go to segments by default.
 ///
-/// Measured with everything in sled against everything in segments, 32 to
-/// 48 MiB of entries, wall-clock µs of a put / a random get, and what `du`
-/// says after five overwrites over the live bytes:
+/// Measured with everything in sled against everything in segments, 8000
+/// entries and 48 MiB at most, medians of three: wall-clock µs of a put / a
+/// random get, and what `du` says after five overwrites over the live bytes.
+/// sled's cache holds 64 MiB in the first column of numbers, 8 MiB in the
+/// second; space and segments are those of the second, a budget of 128 MiB. At
+/// 8 and 256 KiB half of the gets from sled missed there, and misses are
+/// cheap: a database had been dropped to keep the budget.
 ///
-/// | frame | sled, all cached | sled, a quarter cached | segments | space sled | space segments |
+/// | frame | sled, 64 MiB cache | sled, 8 MiB cache | segments | space sled | space segments |
 /// |---|---|---|---|---|---|
 /// | 1 KiB | 7.2 / 0.7 | 8.2 / 1.4 | 5.5 / 1.7 | 2.6 | 2.3 |
 /// | 2 KiB | 10 / 0.8 | 8.5 / 1.6 | 5.7 / 1.9 | 2.3 | 1.6 |
 /// | 4 KiB | 14 / 0.8 | 16 / 5.4 | 7.7 / 2.3 | 2.3 | 1.2 |
+/// | 8 KiB | 15 / 1.5 | 21 / 1.9 | 10 / 2.8 | 2.1 | 1.2 |
 /// | 16 KiB | 140 / 0.7 | 99 / 8.9 | 14 / 3.8 | 1.8 | 1.1 |
 /// | 64 KiB | 249 / 0.4 | 101 / 12 | 28 / 7.2 | 1.9 | 1.05 |
 /// | 256 KiB | 1050 / 0.4 | 563 / 22 | 79 / 15 | 2.4 | 1.2 |
 /// | 1 MiB | 1606 / 0.4 | 3020 / 47 | 249 / 46 | 2.0 | 1.04 |
 ///
-/// Below 4 KiB a get from sled is the cheaper one, even where most of it is
-/// read from the file, and a put costs less than twice as much. From 4 KiB on
-/// a put costs more than twice as much and takes twice the space, and a get
-/// is cheaper only as long as sled's cache holds the page, which the budget of
-/// memory does not allow for large values. So the line is at 4 KiB.
+/// Below 4 KiB a get from sled is the cheaper one with either cache, and a put
+/// costs less than twice as much. From 4 KiB on a put costs 1.5 to 10 times as
+/// much and takes about twice the space, and a get is the cheaper one only as
+/// long as sled's cache holds its page, which the budget of memory does not
+/// allow for large values. So the line is at 4 KiB.
 pub const CROSSOVER_BYTES: u64 = 4 << 10;
 
 const FRAME_BYTES_MAX: u64 = 1 << 30;
@@ -115,6 +120,7 @@ pub struct DiskTier {
     state: RwLock<Option<Store>>,
     closed: AtomicBool,
     suspect: AtomicBool,
+    lost: AtomicBool,
     revived: Mutex<Option<Instant>>,
 }
 
@@ -143,6 +149,7 @@ impl DiskTier {
             state: RwLock::new(Some(store)),
             closed: AtomicBool::new(false),
             suspect: AtomicBool::new(false),
+            lost: AtomicBool::new(false),
             revived: Mutex::new(None),
         })
     }
@@ -190,7 +197,8 @@ impl DiskTier {
         self.closed.store(true, Ordering::Release);
         let store = self.state.write().take();
         self.space.set(0);
-        store.map_or(Ok(()), Store::close)
+        let closed = store.map_or(Ok(()), |store| self.let_go(store));
+        closed.and(self.discard_lost())
     }
 
     /// Lends the store, unless the tier is closed.

@@ -4,13 +4,17 @@
 //! and a damaged page stays damaged. So a failure makes the store suspect, and
 //! the next `put` opens it anew, at most once in [`PAUSE`] and only where the
 //! disk takes writes: until then the suspect store still answers what it can.
-//! What cannot be read again is given up as on any open.
+//!
+//! A database that could not write what it was given shows, opened again, what
+//! was overwritten or removed since. So when its last flush fails it is
+//! deleted, here and at close: absent, never wrong.
 
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use larder_core::{Error, ErrorKind};
+use larder_core::{Error, ErrorKind, Result};
 
+use super::store::Store;
 use super::{DiskTier, recovery};
 
 /// The shortest time between two attempts.
@@ -33,17 +37,34 @@ impl DiskTier {
             return;
         }
         let mut state = self.state.write();
-        if let Some(Err(error)) = state.take().map(|store| store.close()) {
-            tracing::warn!(%error, "a failed disk tier is opened again");
-        }
+        let closed = state.take().map_or(Ok(()), |store| self.let_go(store));
         self.space.set(0);
-        match recovery::open(&self.layout, &self.space, self.cache_bytes) {
+        let opened =
+            self.discard_lost().and_then(|()| recovery::open(&self.layout, &self.space, self.cache_bytes));
+        match opened {
             Ok(store) => {
+                let error = closed.err().map(tracing::field::display);
+                tracing::warn!(error, "a failed disk tier was opened again");
                 *state = Some(store);
                 self.suspect.store(false, Ordering::Release);
             }
             Err(error) => tracing::warn!(%error, "a failed disk tier does not open again"),
         }
+    }
+
+    /// Closes a store, and remembers when that lost something.
+    pub(super) fn let_go(&self, store: Store) -> Result<()> {
+        store.close().inspect_err(|_| self.lost.store(true, Ordering::Release))
+    }
+
+    /// Deletes the databases if they lost something. The older goes first.
+    pub(super) fn discard_lost(&self) -> Result<()> {
+        if self.lost.load(Ordering::Acquire) {
+            let generations = self.layout.generations()?;
+            generations.iter().try_for_each(|(number, _)| self.layout.discard(*number))?;
+            self.lost.store(false, Ordering::Release);
+        }
+        Ok(())
     }
 
     fn is_time(&self) -> bool {

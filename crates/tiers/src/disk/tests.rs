@@ -530,6 +530,21 @@ fn a_suspect_store_is_opened_again() {
     assert_eq!(tier.usage().bytes, super::layout::bytes_in(dir.path()), "nothing is counted twice");
 }
 
+#[test]
+fn a_store_that_lost_writes_starts_empty() {
+    let dir = TempDir::new().unwrap();
+    let tier = open(dir.path());
+    (0..10).for_each(|name| put(&tier, name, noise(name, 10_000 * (name as usize % 2))));
+    tier.lost.store(true, Ordering::Release);
+    tier.suspect.store(true, Ordering::Release);
+    put(&tier, 10, noise(10, 10));
+    assert_eq!(usage(&tier), (1, 0));
+    assert_eq!((get(&tier, 0), get(&tier, 1)), (None, None));
+    tier.lost.store(true, Ordering::Release);
+    now(tier.close()).unwrap();
+    assert_eq!(usage(&open(dir.path())), (0, 0));
+}
+
 #[cfg(unix)]
 #[test]
 fn everything_is_its_owners_alone() {

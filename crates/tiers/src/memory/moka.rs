@@ -2,13 +2,12 @@
 
 use std::hash::Hash;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use foldhash::fast::RandomState;
 use larder_core::key::Lookup;
 use larder_core::memory::{MemoryStore, Record};
 use larder_core::tier::{TierKind, Usage};
-use moka::notification::RemovalCause;
 use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
 
@@ -18,11 +17,16 @@ use super::{Bound, Policy};
 ///
 /// It evicts lazily: the bound holds after [`settle`](MemoryStore::settle),
 /// and moka settles by itself as calls come in. Its time to live is not used;
-/// entries carry their own.
+/// entries carry their own. Nor is its eviction listener, which would take a
+/// lock of the key on every insert and cost a third of it: what was evicted is
+/// what came, less what was taken away and what is left.
 pub struct MokaStore<K, V> {
     records: Cache<K, Record<V>, RandomState>,
     bound: Bound,
-    evictions: Arc<AtomicU64>,
+    /// Inserts of absent keys.
+    added: AtomicU64,
+    /// Entries removed or cleared.
+    taken: AtomicU64,
 }
 
 impl<K, V> MokaStore<K, V>
@@ -32,24 +36,21 @@ where
 {
     /// A store within `bound`.
     pub fn new(bound: Bound, policy: Policy) -> Self {
-        let evictions = Arc::new(AtomicU64::new(0));
-        let counter = Arc::clone(&evictions);
         let policy = match policy {
             Policy::TinyLfu => EvictionPolicy::tiny_lfu(),
             Policy::Lru => EvictionPolicy::lru(),
         };
-        let builder = Cache::builder().max_capacity(bound.limit()).eviction_policy(policy).eviction_listener(
-            move |_, _, cause| {
-                if cause == RemovalCause::Size {
-                    counter.fetch_add(1, Ordering::Relaxed);
-                }
-            },
-        );
+        let builder = Cache::builder().max_capacity(bound.limit()).eviction_policy(policy);
         let builder = match bound {
             Bound::Entries(_) => builder,
             Bound::Bytes(_) => builder.weigher(|_, record: &Record<V>| record.weight),
         };
-        Self { records: builder.build_with_hasher(RandomState::default()), bound, evictions }
+        Self {
+            records: builder.build_with_hasher(RandomState::default()),
+            bound,
+            added: AtomicU64::new(0),
+            taken: AtomicU64::new(0),
+        }
     }
 }
 
@@ -64,11 +65,16 @@ where
     }
 
     fn insert(&self, key: K, record: Record<V>) {
+        if !self.records.contains_key(&key) {
+            self.added.fetch_add(1, Relaxed);
+        }
         self.records.insert(key, record);
     }
 
     fn remove<Q: Lookup<K> + ?Sized>(&self, key: &Q) -> Option<Record<V>> {
-        self.records.remove(key)
+        let removed = self.records.remove(key)?;
+        self.taken.fetch_add(1, Relaxed);
+        Some(removed)
     }
 
     fn contains<Q: Lookup<K> + ?Sized>(&self, key: &Q) -> bool {
@@ -76,6 +82,8 @@ where
     }
 
     fn clear(&self) {
+        self.records.run_pending_tasks();
+        self.taken.fetch_add(self.records.entry_count(), Relaxed);
         self.records.invalidate_all();
         self.records.run_pending_tasks();
     }
@@ -95,11 +103,9 @@ where
             Bound::Entries(_) => 0,
             Bound::Bytes(_) => self.records.weighted_size(),
         };
-        Usage {
-            entries: self.records.entry_count(),
-            bytes,
-            evictions: self.evictions.load(Ordering::Relaxed),
-        }
+        let entries = self.records.entry_count();
+        let gone = self.added.load(Relaxed).saturating_sub(self.taken.load(Relaxed));
+        Usage { entries, bytes, evictions: gone.saturating_sub(entries) }
     }
 
     fn settle(&self) {
