@@ -36,7 +36,8 @@ fn scratch() -> Result<tempfile::TempDir> {
 
 fn sled_row(bytes: usize, entries: usize) -> Result<()> {
     let (here, there) = (scratch()?, scratch()?);
-    let raw = sled::Config::new().path(here.path().join("raw")).flush_every_ms(Some(500)).open().map_err(io)?;
+    let raw =
+        sled::Config::new().path(here.path().join("raw")).flush_every_ms(Some(500)).open().map_err(io)?;
     let cache = larder::bcache::<u64, Vec<u8>>("compare")
         .dir(there.path())
         .memory_bytes(0)

@@ -64,7 +64,8 @@ impl<'a> Row<'a> {
         println!("  {:<30}{:>15}{:>24}{:>9}", "", "median", "p10 .. p90", "ratio");
         let measure = &self.contenders[0].nanos;
         for contender in &self.contenders {
-            let ratios: Vec<f64> = contender.nanos.iter().zip(measure).map(|(one, base)| one / base).collect();
+            let ratios: Vec<f64> =
+                contender.nanos.iter().zip(measure).map(|(one, base)| one / base).collect();
             let at = |q| quantile(&contender.nanos, q);
             let spread = format!("{:.0} .. {:.0} ns", at(0.1), at(0.9));
             println!(

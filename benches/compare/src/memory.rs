@@ -49,8 +49,9 @@ struct Rivals {
 
 impl Rivals {
     fn new(capacity: usize) -> larder::Result<Self> {
-        let moka =
-            moka::sync::Cache::builder().max_capacity(capacity as u64).build_with_hasher(RandomState::default());
+        let moka = moka::sync::Cache::builder()
+            .max_capacity(capacity as u64)
+            .build_with_hasher(RandomState::default());
         let larder = larder::mcache("compare").capacity(capacity as u64).build()?;
         let quick = quick_cache::sync::Cache::with(
             capacity,

@@ -1,0 +1,104 @@
+//! Frames of every released format keep decoding.
+//!
+//! `tests/golden` holds frames as format 1 wrote them. To add one, give it a
+//! row here and run with `LARDER_WRITE_GOLDEN=1`; files that exist are never
+//! written over.
+
+use std::fs;
+use std::path::PathBuf;
+
+use larder_core::Bytes;
+use larder_core::clock::Time;
+use larder_core::codec::{Codec, Encoded, ValueCodec, Values};
+use larder_core::compress::{Compress, unpack};
+use larder_core::frame::{self, Frame, Header};
+use larder_core::key::{EncodedKey, KeyCodec, NamedKeys};
+use larder_core::place::Kind;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+enum Answer {
+    Unknown,
+    Number(i64),
+    Named { name: String, parts: Vec<Option<f32>> },
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Skips {
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    note: Option<String>,
+    count: u16,
+}
+
+fn path(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(format!("{name}.frame"))
+}
+
+fn key() -> EncodedKey {
+    NamedKeys.encode(&("golden".to_owned(), 1_u64)).unwrap()
+}
+
+fn write<V: Serialize + DeserializeOwned + 'static>(value: &V, compress: Compress) -> Frame {
+    let Encoded { codec, shape, bytes } = Values::<V>::new(Codec::Auto).encode(value).unwrap();
+    let value_len = bytes.len() as u64;
+    let (compression, payload) = compress.apply(bytes).unwrap();
+    let header = Header {
+        codec,
+        compression,
+        kind: Kind::Other,
+        schema: 3,
+        shape,
+        created: Time::from_millis(1_800_000_000_000),
+        deadline: Time::NEVER,
+        stale_deadline: Time::NEVER,
+        generation: 5,
+        value_len,
+    };
+    Frame::new(&header, &key(), b"", payload)
+}
+
+#[track_caller]
+fn check<V>(name: &str, value: V, compress: Compress)
+where
+    V: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug + 'static,
+{
+    let written = write(&value, compress).to_vec();
+    if std::env::var_os("LARDER_WRITE_GOLDEN").is_some() && !path(name).exists() {
+        fs::create_dir_all(path(name).parent().unwrap()).unwrap();
+        fs::write(path(name), &written).unwrap();
+    }
+    let golden = Bytes::from(fs::read(path(name)).unwrap_or_else(|error| panic!("{name}: {error}")));
+    let (header, payload) = frame::open(&golden, &key()).unwrap();
+    assert_eq!((header.schema, header.generation), (3, 5), "{name}");
+    assert_eq!(header.created, Time::from_millis(1_800_000_000_000), "{name}");
+    let bytes = unpack(header.compression, payload, header.value_len).unwrap();
+    let encoded = Encoded { codec: header.codec, shape: header.shape, bytes };
+    assert_eq!(Values::<V>::new(Codec::Auto).decode(encoded).unwrap(), value, "{name}");
+    // What a compressor writes may change with its version; the rest may not.
+    if compress == Compress::None {
+        assert_eq!(written, golden, "{name}: this build writes other bytes");
+    }
+}
+
+#[test]
+fn format_1_keeps_decoding() {
+    check("unit", (), Compress::None);
+    check("number", 7_u64, Compress::None);
+    check("none", None::<String>, Compress::None);
+    check("record", Answer::Named { name: "a".into(), parts: vec![Some(1.5), None] }, Compress::None);
+    check("enum", vec![Answer::Unknown, Answer::Number(-1)], Compress::None);
+    check("skips", Skips { note: None, count: 9 }, Compress::None);
+    check("json", serde_json::json!({"a": [1, null, "x"]}), Compress::None);
+    check("bytes", Bytes::from_static(b"\x00\xff raw"), Compress::None);
+    check("empty", Vec::<u8>::new(), Compress::None);
+    check("text", "Speisekammer, garde-manger, кладовая".to_owned(), Compress::None);
+    check("numbers", vec![1.0_f64, -0.5, f64::MAX], Compress::None);
+    check("zstd", "larder ".repeat(500), Compress::zstd(3));
+}
+
+#[test]
+#[cfg(feature = "lz4")]
+fn format_1_keeps_decoding_lz4() {
+    check("lz4", "larder ".repeat(500), Compress::lz4());
+}

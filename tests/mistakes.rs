@@ -1,0 +1,357 @@
+//! A stranger's mistakes: a clear error, or a miss that is counted; never a
+//! panic, never a wrong value.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use larder::{Bytes, Cache, Compress, Error, ErrorKind, Persistence, Thresholds, TierKind};
+use serde::{Deserialize, Serialize};
+
+/// The error says all three: which option, what was given, what is allowed.
+#[track_caller]
+fn check(result: Result<Cache<u8, u8>, Error>, says: [&str; 3]) {
+    let error = result.expect_err("the option is wrong");
+    assert_eq!(error.kind(), ErrorKind::Config, "{error}");
+    for part in says {
+        assert!(error.to_string().contains(part), "`{error}` does not say `{part}`");
+    }
+}
+
+#[test]
+fn options_out_of_range_are_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let u = || larder::ucache::<u8, u8>("mistakes").dir(dir.path());
+    let m = || larder::mcache::<u8, u8>("mistakes");
+    check(m().capacity(0).build(), ["capacity", "0 entries", "1 to 4294967295"]);
+    check(m().capacity(u64::MAX).build(), ["capacity", "18446744073709551615", "1 to 4294967295"]);
+    check(m().memory_bytes(1).build(), ["memory_bytes", "1 bytes", "65536 to"]);
+    check(m().memory_bytes(u64::MAX).build(), ["memory_bytes", "18446744073709551615", "65536 to"]);
+    check(
+        m().capacity(1).memory_bytes(1 << 20).build(),
+        ["memory_bytes", "beside a capacity", "one of the two"],
+    );
+    check(u().capacity(0).build(), ["capacity", "0 entries", "1 to 4294967295"]);
+    check(u().memory_bytes(1).build(), ["memory_bytes", "1 bytes", "65536 to"]);
+    check(u().disk_bytes(0).build(), ["disk_bytes", "0 bytes", "16777216 to"]);
+    check(u().disk_bytes(u64::MAX).build(), ["disk_bytes", "18446744073709551615", "16777216 to"]);
+    check(u().compress(Compress::zstd(99)).build(), ["compress", "zstd level 99", "1 to 22"]);
+    let thresholds = Thresholds { small: 2, medium: 1, large: 3 };
+    check(u().thresholds(thresholds).build(), ["thresholds", "2, 1, 3 bytes", "do not descend"]);
+}
+
+#[test]
+fn bytes_of_unknown_size_ask_for_a_weigher() {
+    let error = larder::mcache::<u8, String>("heap").memory_bytes(1 << 20).build().unwrap_err();
+    assert!(error.to_string().contains("weigher"), "{error}");
+    let cache = larder::mcache::<u8, String>("heap")
+        .memory_bytes(1 << 20)
+        .weigher(|_, text| u32::try_from(text.len()).unwrap_or(u32::MAX))
+        .build()
+        .unwrap();
+    for n in 0..=255 {
+        cache.insert(n, "x".repeat(100_000));
+    }
+    assert!(cache.stats().tiers[0].usage.bytes <= 1 << 20);
+}
+
+#[test]
+fn an_unusable_directory_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("a file");
+    fs::write(&file, "not a folder").unwrap();
+    for base in [file.clone(), file.join("below")] {
+        let error = larder::ucache::<u8, u8>("mistakes").dir(&base).build().unwrap_err();
+        assert!(matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Io), "{error:?}");
+        assert!(error.to_string().contains("a file"), "{error}");
+    }
+    if Path::new("/proc/self").is_dir() {
+        let error = larder::fcache::<u8, u8>("mistakes").dir("/proc/larder").build().unwrap_err();
+        assert!(error.to_string().contains("/proc/larder"), "{error}");
+    }
+}
+
+#[test]
+fn a_read_only_directory_is_an_error() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = tempfile::tempdir().unwrap();
+    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o500)).unwrap();
+    let built = larder::bcache::<u8, u8>("mistakes").dir(dir.path()).build();
+    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o700)).unwrap();
+    match built {
+        Err(error) => assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}"),
+        // The superuser may write everywhere: then the cache must simply work.
+        Ok(cache) => {
+            cache.insert(1, 2);
+            assert_eq!(cache.get(&1), Some(2));
+            cache.close().unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_name_cannot_leave_its_directory() {
+    let dir = tempfile::tempdir().unwrap();
+    let base = dir.path().join("base");
+    for name in ["../../x", "/etc", "", ".", "a/b", "C:\\x", "nul", &"long".repeat(1000)] {
+        let cache = larder::ucache::<u8, u8>(name)
+            .dir(&base)
+            .persistence(Persistence::LongTerm)
+            .build()
+            .unwrap_or_else(|error| panic!("{name:?}: {error}"));
+        cache.insert(1, 2);
+        cache.close().unwrap();
+    }
+    let beside: Vec<_> = fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(beside, ["base"], "nothing beside the directory");
+    assert_eq!(fs::read_dir(&base).unwrap().count(), 8, "one folder a name");
+}
+
+#[test]
+fn keys_of_no_bytes_and_of_a_mebibyte_are_keys() {
+    let dir = tempfile::tempdir().unwrap();
+    for build in [larder::bcache::<String, u32>, larder::fcache, larder::ucache] {
+        let cache = build("keys".to_owned()).dir(dir.path()).memory_bytes(0).build().unwrap();
+        let long = "k".repeat(1 << 20);
+        let longer = format!("{long}k");
+        for (value, key) in ["", " ", "\0", long.as_str(), longer.as_str()].into_iter().enumerate() {
+            cache.try_insert(key.to_owned(), u32::try_from(value).unwrap()).unwrap();
+        }
+        for (value, key) in ["", " ", "\0", long.as_str(), longer.as_str()].into_iter().enumerate() {
+            assert_eq!(cache.get(key), Some(u32::try_from(value).unwrap()));
+        }
+        cache.clear().unwrap();
+        cache.close().unwrap();
+    }
+    let unit = larder::bcache::<(), u8>("unit").dir(dir.path()).memory_bytes(0).build().unwrap();
+    unit.insert((), 1);
+    assert_eq!(unit.get(&()), Some(1));
+    unit.close().unwrap();
+}
+
+#[test]
+fn keys_that_differ_do_not_meet() {
+    let dir = tempfile::tempdir().unwrap();
+    #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+    struct Skipping {
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        a: Option<u8>,
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        b: Option<u8>,
+    }
+    let skipping =
+        larder::bcache::<Skipping, u8>("skipping").dir(dir.path()).memory_bytes(0).build().unwrap();
+    let (first, second) = (Skipping { a: Some(1), b: None }, Skipping { a: None, b: Some(1) });
+    skipping.insert(first.clone(), 1);
+    skipping.insert(second.clone(), 2);
+    assert_eq!((skipping.get(&first), skipping.get(&second)), (Some(1), Some(2)));
+    skipping.close().unwrap();
+    let pairs =
+        larder::bcache::<(String, String), u8>("pairs").dir(dir.path()).memory_bytes(0).build().unwrap();
+    let pair = |a: &str, b: &str| (a.to_owned(), b.to_owned());
+    pairs.insert(pair("a:", "b"), 1);
+    pairs.insert(pair("a", ":b"), 2);
+    assert_eq!((pairs.get(&pair("a:", "b")), pairs.get(&pair("a", ":b"))), (Some(1), Some(2)));
+    pairs.close().unwrap();
+}
+
+/// Every regular file below.
+fn files(dir: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() { found.extend(files(&path)) } else { found.push(path) }
+    }
+    found
+}
+
+/// Builds a cache of one file an entry, damages each file, and reads.
+fn damaged(damage: impl Fn(&Path)) -> (Option<Bytes>, Cache<u8, Bytes>, tempfile::TempDir) {
+    let dir = tempfile::tempdir().unwrap();
+    let open = || larder::fcache::<u8, Bytes>("damaged").dir(dir.path()).memory_bytes(0).build().unwrap();
+    let cache = open();
+    cache.try_insert(1, Bytes::from(vec![7; 5000])).unwrap();
+    cache.close().unwrap();
+    let entries = files(&dir.path().join("damaged/files/entries"));
+    assert_eq!(entries.len(), 1);
+    entries.iter().for_each(|path| damage(path));
+    let cache = open();
+    (cache.get(&1), cache, dir)
+}
+
+#[track_caller]
+fn check_refused(damage: impl Fn(&Path)) {
+    let (value, cache, _dir) = damaged(damage);
+    assert_eq!(value, None);
+    let file = *cache.stats().tier(TierKind::File).unwrap();
+    assert_eq!((file.counts.refused, file.usage.entries), (1, 0), "counted and removed");
+    cache.insert(1, Bytes::from_static(b"new"));
+    assert_eq!(cache.get(&1), Some(Bytes::from_static(b"new")));
+    cache.close().unwrap();
+}
+
+#[test]
+fn a_flipped_bit_is_a_miss_that_is_counted() {
+    for at in [0, 4, 5, 20, 60, 90, 96, 97, 98, 120] {
+        check_refused(|path| {
+            let mut bytes = fs::read(path).unwrap();
+            bytes[at] ^= 0x40;
+            fs::write(path, bytes).unwrap();
+        });
+    }
+}
+
+#[test]
+fn a_truncated_file_is_a_miss_that_is_counted() {
+    for keep in [0, 1, 50, 96, 97, 100] {
+        check_refused(|path| {
+            let bytes = fs::read(path).unwrap();
+            fs::write(path, &bytes[..keep]).unwrap();
+        });
+    }
+    check_refused(|path| fs::write(path, "written by somebody else").unwrap());
+    check_refused(|path| {
+        let mut bytes = fs::read(path).unwrap();
+        bytes.push(0);
+        fs::write(path, bytes).unwrap();
+    });
+}
+
+#[test]
+fn the_file_of_another_key_is_a_miss_that_is_counted() {
+    let dir = tempfile::tempdir().unwrap();
+    let open = || larder::fcache::<u8, Bytes>("swapped").dir(dir.path()).memory_bytes(0).build().unwrap();
+    let cache = open();
+    cache.insert(1, Bytes::from_static(b"one"));
+    cache.insert(2, Bytes::from_static(b"two"));
+    cache.close().unwrap();
+    let entries = files(&dir.path().join("swapped/files/entries"));
+    let (one, two) = (fs::read(&entries[0]).unwrap(), fs::read(&entries[1]).unwrap());
+    fs::write(&entries[0], two).unwrap();
+    fs::write(&entries[1], one).unwrap();
+    let cache = open();
+    assert_eq!((cache.get(&1), cache.get(&2)), (None, None));
+    assert_eq!(cache.stats().tier(TierKind::File).unwrap().counts.refused, 2);
+    cache.close().unwrap();
+}
+
+#[test]
+fn foreign_files_are_left_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let open = || {
+        let cache = larder::ucache::<u8, Bytes>("foreign").dir(dir.path());
+        cache.persistence(Persistence::LongTerm).build().unwrap()
+    };
+    let cache = open();
+    cache.insert(1, Bytes::from_static(b"small"));
+    cache.insert(2, Bytes::from(vec![1; 2 << 20]));
+    cache.close().unwrap();
+    let root = dir.path().join("foreign");
+    let foreign = ["notes.txt", "files/notes.txt", "disk/notes.txt", "files/entries/notes.txt"];
+    for name in foreign {
+        fs::write(root.join(name), "mine").unwrap();
+    }
+    let cache = open();
+    assert_eq!(cache.len(), 2);
+    assert_eq!(cache.get(&1), Some(Bytes::from_static(b"small")));
+    assert_eq!(cache.get(&2).map(|value| value.len()), Some(2 << 20));
+    cache.close().unwrap();
+    for name in foreign {
+        assert_eq!(fs::read_to_string(root.join(name)).unwrap(), "mine", "{name}");
+    }
+}
+
+mod before {
+    #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+    pub(super) struct Report {
+        pub(super) total: u32,
+        pub(super) count: u32,
+    }
+}
+
+mod after {
+    #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+    pub(super) struct Report {
+        pub(super) total: u64,
+    }
+}
+
+fn stored_as<V>(dir: &Path, value: V)
+where
+    V: Clone + Serialize + for<'a> Deserialize<'a> + Send + Sync + 'static,
+{
+    let cache = larder::bcache::<u8, V>("typed").dir(dir).build().unwrap();
+    cache.try_insert(1, value).unwrap();
+    cache.close().unwrap();
+}
+
+#[track_caller]
+fn refused_as<V>(dir: &Path)
+where
+    V: Clone + Serialize + for<'a> Deserialize<'a> + Send + Sync + 'static,
+{
+    let cache = larder::bcache::<u8, V>("typed").dir(dir).build().unwrap();
+    assert!(cache.get(&1).is_none(), "read as {}", std::any::type_name::<V>());
+    assert_eq!(cache.stats().tier(TierKind::Disk).unwrap().counts.refused, 1);
+    cache.close().unwrap();
+}
+
+#[test]
+fn a_value_changed_in_type_is_a_miss_that_is_counted() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    stored_as(dir, 7_u64);
+    refused_as::<f64>(dir);
+    stored_as(dir, 7_u64);
+    refused_as::<(u32, u32)>(dir);
+    stored_as(dir, before::Report { total: 1, count: 0 });
+    refused_as::<after::Report>(dir);
+    stored_as(dir, vec![1_u8, 2, 3]);
+    refused_as::<String>(dir);
+    stored_as(dir, vec![1.0_f64]);
+    refused_as::<Vec<i64>>(dir);
+    stored_as(dir, "text".to_owned());
+    refused_as::<u32>(dir);
+}
+
+#[test]
+fn a_torn_database_is_set_aside() {
+    let dir = tempfile::tempdir().unwrap();
+    let open = || larder::bcache::<u32, String>("torn").dir(dir.path()).memory_bytes(0).build().unwrap();
+    let cache = open();
+    for n in 0..100 {
+        cache.insert(n, format!("value {n}"));
+    }
+    cache.close().unwrap();
+    for path in files(&dir.path().join("torn/disk/db")) {
+        let len = fs::metadata(&path).unwrap().len();
+        fs::write(&path, vec![0xa5; usize::try_from(len).unwrap()]).unwrap();
+    }
+    let cache = open();
+    for n in 0..100 {
+        assert_eq!(cache.get(&n), None);
+        cache.insert(n, format!("new {n}"));
+        assert_eq!(cache.get(&n), Some(format!("new {n}")));
+    }
+    cache.close().unwrap();
+}
+
+#[test]
+fn a_value_that_cannot_be_encoded_is_an_error_and_not_stored() {
+    #[derive(Clone, Debug, PartialEq, Deserialize)]
+    struct Refuses(bool);
+    impl Serialize for Refuses {
+        fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+            if self.0 { Err(serde::ser::Error::custom("refused")) } else { serializer.serialize_bool(false) }
+        }
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let cache = larder::bcache::<u8, Refuses>("refuses").dir(dir.path()).build().unwrap();
+    cache.try_insert(1, Refuses(false)).unwrap();
+    let error = cache.try_insert(1, Refuses(true)).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Codec, "{error:?}");
+    assert!(error.to_string().contains("refused"), "{error}");
+    assert_eq!(cache.get(&1), None, "the former value is gone as well");
+    assert_eq!(cache.get_with(2, || Refuses(true)), Refuses(true), "the caller has what it loaded");
+    assert_eq!(cache.stats().cache.dropped, 2);
+    cache.close().unwrap();
+}

@@ -1,0 +1,203 @@
+//! What comes during a load or a promotion wins over it, in every tier.
+
+use std::sync::Arc;
+use std::sync::mpsc::channel;
+use std::thread;
+
+use larder::TierKind;
+use larder_core::tier::Tier;
+use larder_engine::wait::{Inline, block_on};
+use larder_testkit::{FaultyTier, HashMapTier, Operation};
+
+use crate::rig::{Plan, Rig, counts, get, insert, remove};
+
+/// What comes in between, and what must be there afterwards.
+type Change = (&'static str, fn(&Arc<Rig>), Option<&'static str>);
+
+const CHANGES: [Change; 4] = [
+    ("insert", |rig| assert!(insert(rig, 1, "new").is_ok()), Some("new")),
+    ("remove", |rig| assert!(remove(rig, 1).is_ok()), None),
+    ("take", |rig| drop(block_on(rig.take::<Inline, u64>(&1)).unwrap()), None),
+    ("clear", |rig| block_on(rig.clear::<Inline>()).unwrap(), None),
+];
+
+fn disk() -> FaultyTier<HashMapTier> {
+    FaultyTier::new(HashMapTier::new())
+}
+
+fn rigs() -> [(&'static str, Arc<Rig>); 3] {
+    [
+        ("memory alone", Plan::over(vec![]).build()),
+        ("memory and a tier", Plan::over(vec![Arc::new(disk()) as Arc<dyn Tier>]).build()),
+        ("a tier alone", Plan::over(vec![Arc::new(disk()) as Arc<dyn Tier>]).without_memory().build()),
+    ]
+}
+
+#[test]
+fn a_change_during_a_load_wins() {
+    for (change, make, expect) in CHANGES {
+        for (name, rig) in rigs() {
+            let (started, on_start) = channel();
+            let (go, on_go) = channel::<()>();
+            let loader = thread::spawn({
+                let rig = Arc::clone(&rig);
+                move || {
+                    let load = || async {
+                        started.send(()).unwrap();
+                        on_go.recv().unwrap();
+                        "old".to_owned()
+                    };
+                    block_on(rig.get_with::<Inline, _, _>(1, load))
+                }
+            });
+            on_start.recv().unwrap();
+            make(&rig);
+            go.send(()).unwrap();
+            assert_eq!(loader.join().unwrap(), "old", "the caller has what it loaded");
+            assert_eq!(get(&rig, 1).as_deref(), expect, "{change} during a load, {name}");
+            assert_eq!(rig.stats().cache.superseded, 1, "{change} during a load, {name}");
+        }
+    }
+}
+
+#[test]
+fn who_asks_after_a_remove_does_not_get_what_was_loaded_before() {
+    for (name, rig) in rigs() {
+        let (started, on_start) = channel();
+        let (go, on_go) = channel::<()>();
+        let loader = thread::spawn({
+            let rig = Arc::clone(&rig);
+            move || {
+                let load = || async {
+                    started.send(()).unwrap();
+                    on_go.recv().unwrap();
+                    "old".to_owned()
+                };
+                block_on(rig.get_with::<Inline, _, _>(1, load))
+            }
+        });
+        on_start.recv().unwrap();
+        remove(&rig, 1).unwrap();
+        let after = block_on(rig.get_with::<Inline, _, _>(1, || async { "new".to_owned() }));
+        go.send(()).unwrap();
+        loader.join().unwrap();
+        assert_eq!(after, "new", "{name}");
+        assert_eq!(get(&rig, 1).as_deref(), Some("new"), "{name}");
+    }
+}
+
+#[test]
+fn a_change_during_a_promotion_wins() {
+    for (change, make, expect) in CHANGES {
+        let tier = disk();
+        insert(&over(&tier), 1, "old").unwrap();
+        let rig = over(&tier);
+        tier.stall(Operation::Get);
+        let reader = thread::spawn({
+            let rig = Arc::clone(&rig);
+            move || get(&rig, 1)
+        });
+        tier.wait_until_stalled(Operation::Get, 1);
+        // The reader has what it will return; `take` reads too, so it must not stall.
+        if change == "take" {
+            tier.release();
+            reader.join().unwrap();
+            make(&rig);
+        } else {
+            make(&rig);
+            tier.release();
+            reader.join().unwrap();
+        }
+        assert_eq!(get(&rig, 1).as_deref(), expect, "{change} during a promotion");
+    }
+}
+
+/// An engine whose memory has not seen what the tier holds.
+fn over(tier: &FaultyTier<HashMapTier>) -> Arc<Rig> {
+    Plan::over(vec![Arc::new(tier.clone()) as Arc<dyn Tier>]).build()
+}
+
+#[test]
+fn writers_of_one_key_leave_memory_and_tier_agreeing() {
+    for round in 0..50 {
+        let tier = disk();
+        let rig = over(&tier);
+        thread::scope(|scope| {
+            for writer in 0..4 {
+                let rig = &rig;
+                scope.spawn(move || {
+                    for n in 0..20 {
+                        insert(rig, 1, &format!("{writer} {n}")).unwrap();
+                        if (writer + n) % 7 == 0 {
+                            remove(rig, 1).unwrap();
+                        }
+                    }
+                });
+            }
+        });
+        assert_eq!(rig.hit(&1), get(&over(&tier), 1), "round {round}: memory and tier do not agree");
+    }
+}
+
+#[test]
+fn loads_inserts_and_removes_of_one_key_never_show_an_older_value() {
+    // The source counts up before each insert or remove, so a value that is
+    // found afterwards may not be older than what its finder saw before.
+    use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+    for (name, rig) in rigs() {
+        let source = AtomicU64::new(1);
+        thread::scope(|scope| {
+            let (rig, source) = (&rig, &source);
+            scope.spawn(move || {
+                for n in 0..2_000 {
+                    let next = source.load(SeqCst) + 1;
+                    source.store(next, SeqCst);
+                    if n % 3 == 0 {
+                        remove(rig, 1).unwrap();
+                    } else {
+                        insert(rig, 1, &next.to_string()).unwrap();
+                    }
+                    let floor = next;
+                    if let Some(found) = get(rig, 1) {
+                        let found: u64 = found.parse().unwrap();
+                        assert!(found >= floor, "{name}: found {found} after {floor} was written");
+                    }
+                }
+            });
+            for _ in 0..2 {
+                scope.spawn(move || {
+                    for _ in 0..2_000 {
+                        let load = || async { source.load(SeqCst).to_string() };
+                        block_on(rig.get_with::<Inline, _, _>(1, load));
+                    }
+                });
+            }
+        });
+    }
+}
+
+#[test]
+fn an_entry_that_changes_size_moves_home_and_leaves_one_copy() {
+    let near = FaultyTier::new(HashMapTier::new());
+    let far = FaultyTier::new(HashMapTier::new().with_kind(TierKind::File));
+    let tiers = vec![Arc::new(near) as Arc<dyn Tier>, Arc::new(far) as Arc<dyn Tier>];
+    let rig = Plan::over(tiers).build();
+    let homes = |rig: &Arc<Rig>| {
+        let held = block_on(rig.explain::<Inline, u64>(&1)).unwrap().tiers;
+        held.into_iter().filter(|kind| *kind != TierKind::Memory).collect::<Vec<_>>()
+    };
+    for (bytes, home) in [
+        (100, TierKind::Disk),
+        (2 << 20, TierKind::File),
+        (100, TierKind::Disk),
+        (500 << 10, TierKind::Disk),
+        (3 << 20, TierKind::File),
+    ] {
+        let placement = insert(&rig, 1, &"x".repeat(bytes)).unwrap();
+        assert_eq!(placement.home, home, "{bytes} bytes");
+        assert_eq!(homes(&rig), [home], "{bytes} bytes");
+        assert_eq!(get(&rig, 1).map(|value| value.len()), Some(bytes));
+    }
+    assert_eq!(rig.stats().cache.moves, 3);
+    assert_eq!(counts(&rig, TierKind::Disk).refused, 0);
+}

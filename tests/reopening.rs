@@ -1,0 +1,198 @@
+//! What was flushed is there when the cache is built again.
+
+use std::path::Path;
+
+use larder::{Bytes, Cache, Codec, Compress, ErrorKind, Persistence, TierKind};
+use serde::{Deserialize, Serialize};
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Report {
+    title: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    note: Option<String>,
+    figures: Vec<(u32, f64)>,
+}
+
+fn report(n: u32, figures: u32) -> Report {
+    Report {
+        title: format!("report {n}"),
+        note: n.is_multiple_of(2).then(|| "noted".to_owned()),
+        figures: (0..figures).map(|at| (at, f64::from(at) / f64::from(n + 1))).collect(),
+    }
+}
+
+/// Sizes from a few bytes to megabytes.
+const FIGURES: [u32; 6] = [0, 3, 200, 2_000, 20_000, 200_000];
+
+fn each_builder(check: impl Fn(&dyn Fn() -> Cache<String, Report>)) {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    check(&|| larder::bcache("reopened").dir(dir.join("b")).build().unwrap());
+    check(&|| larder::fcache("reopened").dir(dir.join("f")).build().unwrap());
+    check(&|| {
+        larder::ucache("reopened").dir(dir.join("u")).persistence(Persistence::LongTerm).build().unwrap()
+    });
+    check(&|| larder::bcache("plain").dir(dir.join("b")).compress(Compress::None).build().unwrap());
+    check(&|| larder::fcache("zstd").dir(dir.join("f")).compress(Compress::zstd(3)).build().unwrap());
+    check(&|| larder::bcache("named").dir(dir.join("b")).codec(Codec::MessagePack).build().unwrap());
+    check(&|| larder::bcache("no memory").dir(dir.join("b")).memory_bytes(0).build().unwrap());
+}
+
+fn fill(cache: &Cache<String, Report>) {
+    for (n, figures) in FIGURES.into_iter().enumerate() {
+        let n = u32::try_from(n).unwrap();
+        cache.try_insert(format!("key {n}"), report(n, figures)).unwrap();
+    }
+}
+
+fn check_filled(cache: &Cache<String, Report>) {
+    for (n, figures) in FIGURES.into_iter().enumerate() {
+        let n = u32::try_from(n).unwrap();
+        assert_eq!(cache.get(format!("key {n}").as_str()), Some(report(n, figures)));
+    }
+    assert_eq!(cache.len(), FIGURES.len() as u64);
+}
+
+#[test]
+fn closed_and_built_again() {
+    each_builder(|build| {
+        let cache = build();
+        fill(&cache);
+        cache.close().unwrap();
+        let cache = build();
+        check_filled(&cache);
+        assert!(cache.remove("key 1"));
+        cache.insert("key 2".into(), report(9, 9));
+        cache.close().unwrap();
+        let cache = build();
+        assert_eq!(cache.get("key 1"), None);
+        assert_eq!(cache.get("key 2"), Some(report(9, 9)));
+        cache.clear().unwrap();
+        cache.close().unwrap();
+        let cache = build();
+        assert!(cache.is_empty());
+        cache.close().unwrap();
+    });
+}
+
+#[test]
+fn flushed_dropped_and_built_again() {
+    each_builder(|build| {
+        let cache = build();
+        fill(&cache);
+        cache.flush().unwrap();
+        drop(cache);
+        let cache = build();
+        check_filled(&cache);
+        cache.clear().unwrap();
+        cache.close().unwrap();
+    });
+}
+
+#[test]
+fn many_times_in_a_row() {
+    let dir = tempfile::tempdir().unwrap();
+    for round in 0..20_u32 {
+        let cache = larder::ucache::<u32, u32>("again")
+            .dir(dir.path())
+            .persistence(Persistence::LongTerm)
+            .build()
+            .unwrap();
+        assert_eq!(cache.len(), u64::from(round));
+        cache.insert(round, round);
+        cache.close().unwrap();
+    }
+}
+
+#[test]
+fn an_entry_that_changed_size_has_one_home_after_reopening() {
+    let dir = tempfile::tempdir().unwrap();
+    let open = || {
+        let cache = larder::ucache::<u8, Bytes>("moves").dir(dir.path());
+        cache.persistence(Persistence::LongTerm).build().unwrap()
+    };
+    let value = |len: usize| Bytes::from(vec![7; len]);
+    for (len, home) in [(100, TierKind::Disk), (5 << 20, TierKind::File), (100, TierKind::Disk)] {
+        let cache = open();
+        cache.insert(1, value(len));
+        cache.close().unwrap();
+        let cache = open();
+        assert_eq!(cache.get(&1), Some(value(len)));
+        let entry = cache.inspect(&1).unwrap().unwrap();
+        assert_eq!(entry.home, home);
+        let stats = cache.stats();
+        let entries: u64 = [TierKind::Disk, TierKind::File]
+            .into_iter()
+            .map(|kind| stats.tier(kind).unwrap().usage.entries)
+            .sum();
+        assert_eq!(entries, 1, "one home");
+        cache.close().unwrap();
+    }
+}
+
+#[test]
+fn another_schema_version_is_a_miss_that_is_counted() {
+    let dir = tempfile::tempdir().unwrap();
+    let open =
+        |version| larder::bcache::<u8, String>("schema").dir(dir.path()).version(version).build().unwrap();
+    let cache = open(1);
+    cache.insert(1, "one".into());
+    cache.close().unwrap();
+    let cache = open(2);
+    assert_eq!(cache.get(&1), None);
+    assert_eq!(cache.stats().tier(TierKind::Disk).unwrap().counts.refused, 1);
+    assert!(cache.is_empty(), "refused and removed");
+    cache.close().unwrap();
+}
+
+#[test]
+fn one_directory_has_one_live_cache() {
+    let dir = tempfile::tempdir().unwrap();
+    let open = |dir: &Path| larder::ucache::<u8, u8>("lonely").dir(dir).build();
+    let cache = open(dir.path()).unwrap();
+    let error = open(dir.path()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Busy);
+    assert!(error.to_string().contains("lonely"), "{error}");
+    let other_name = larder::ucache::<u8, u8>("other").dir(dir.path()).build().unwrap();
+    cache.close().unwrap();
+    open(dir.path()).unwrap().close().unwrap();
+    other_name.close().unwrap();
+}
+
+#[test]
+fn a_bound_on_disk_is_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let budget = 32 << 20;
+    let cache = larder::ucache::<u32, Bytes>("bounded")
+        .dir(dir.path())
+        .disk_bytes(budget)
+        .memory_bytes(1 << 20)
+        .compress(Compress::None)
+        .persistence(Persistence::LongTerm)
+        .build()
+        .unwrap();
+    for n in 0..600_u32 {
+        let len = [300, 20_000, 100_000, 1_500_000][n as usize % 4];
+        cache.insert(n, Bytes::from(vec![n as u8; len]));
+    }
+    for n in 0..600_u32 {
+        if let Some(value) = cache.get(&n) {
+            assert!(value.iter().all(|byte| *byte == n as u8), "entry {n}");
+        }
+    }
+    let on_disk = allocated(dir.path());
+    assert!(on_disk <= budget + budget / 4, "{on_disk} bytes on disk for a budget of {budget}");
+    assert!(cache.stats().tiers.iter().any(|tier| tier.usage.evictions > 0));
+    cache.close().unwrap();
+}
+
+/// What `du` counts.
+fn allocated(path: &Path) -> u64 {
+    use std::os::unix::fs::MetadataExt;
+    let metadata = std::fs::symlink_metadata(path).unwrap();
+    let own = metadata.blocks() * 512;
+    if !metadata.is_dir() {
+        return own;
+    }
+    own + std::fs::read_dir(path).unwrap().map(|entry| allocated(&entry.unwrap().path())).sum::<u64>()
+}

@@ -1,0 +1,83 @@
+//! An engine over tiers that obey the test.
+
+use std::sync::Arc;
+
+use larder::{Access, Compress, Kind, Persistence, Selector, Sharing, Table, Thresholds, TierKind};
+use larder_core::codec::{Codec, Values};
+use larder_core::key::NamedKeys;
+use larder_core::tier::Tier;
+use larder_engine::wait::{Inline, block_on};
+use larder_engine::{Engine, Hints, Parts, Slot, Weigh, Wire};
+use larder_testkit::ManualClock;
+use larder_tiers::memory::{Bound, MokaStore, NullStore, Policy, Store};
+
+pub(crate) type Rig = Engine<u64, String, Store<u64, String>>;
+
+/// What an engine of a test is made of.
+pub(crate) struct Plan {
+    pub(crate) tiers: Vec<Arc<dyn Tier>>,
+    pub(crate) memory: bool,
+    pub(crate) persistence: Persistence,
+    pub(crate) selector: Arc<dyn Selector>,
+}
+
+impl Plan {
+    /// Memory in front of these tiers, and entries that are to persist.
+    pub(crate) fn over(tiers: Vec<Arc<dyn Tier>>) -> Self {
+        Self { tiers, memory: true, persistence: Persistence::LongTerm, selector: Arc::new(Table) }
+    }
+
+    pub(crate) fn without_memory(mut self) -> Self {
+        self.memory = false;
+        self
+    }
+
+    pub(crate) fn build(self) -> Arc<Rig> {
+        let wire = Wire {
+            keys: Box::new(NamedKeys),
+            values: Box::new(Values::<String>::new(Codec::Auto)),
+            compress: Compress::None,
+            schema: 0,
+            selector: self.selector,
+            slots: self.tiers.into_iter().map(Slot::new).collect(),
+        };
+        let (memory, memory_weight_max) = match self.memory {
+            true => (Store::Moka(MokaStore::new(Bound::Bytes(8 << 20), Policy::Lru)), 4 << 20),
+            false => (Store::Null(NullStore), 0),
+        };
+        Engine::new(Parts {
+            memory,
+            memory_weight_max,
+            weigh: Weigh::Measured,
+            wire: (!wire.slots.is_empty()).then_some(wire),
+            hints: Hints {
+                kind: Kind::Other,
+                persistence: self.persistence,
+                access: Access::default(),
+                sharing: Sharing::default(),
+                home: None,
+                thresholds: Thresholds::default(),
+            },
+            clock: Arc::new(ManualClock::default()),
+            held: Vec::new(),
+        })
+    }
+}
+
+/// The value of a key, from wherever it is.
+pub(crate) fn get(rig: &Arc<Rig>, key: u64) -> Option<String> {
+    rig.hit(&key).or_else(|| block_on(rig.get::<Inline, u64>(&key)).unwrap())
+}
+
+pub(crate) fn insert(rig: &Arc<Rig>, key: u64, value: &str) -> larder::Result<larder::Placement> {
+    block_on(rig.insert::<Inline>(key, value.to_owned()))
+}
+
+pub(crate) fn remove(rig: &Arc<Rig>, key: u64) -> larder::Result<bool> {
+    block_on(rig.remove::<Inline, u64>(&key))
+}
+
+/// The counts of one tier.
+pub(crate) fn counts(rig: &Rig, kind: TierKind) -> larder::TierCounts {
+    rig.stats().tier(kind).expect("the rig has that tier").counts
+}

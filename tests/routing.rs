@@ -1,0 +1,243 @@
+//! The table of the selector, row by row, and its way through a real cache.
+
+use std::time::Duration;
+
+use larder::{
+    Access, Capability, Facts, Kind, Persistence, Selector, Sharing, SizeClass, Table, Thresholds, TierFacts,
+    TierKind, kinds,
+};
+
+use TierKind::{Disk, File, Memory, Null, Redis};
+
+const KIB: u64 = 1 << 10;
+const MIB: u64 = 1 << 20;
+
+fn tier(kind: TierKind) -> TierFacts {
+    let capability = Capability {
+        stores: true,
+        persistent: matches!(kind, Disk | File),
+        shared: kind == Redis,
+        blocking: matches!(kind, Disk | File),
+        frame_bytes_max: match kind {
+            Memory => 16 * MIB,
+            Disk => 256 * MIB,
+            Redis => MIB,
+            _ => u64::MAX,
+        },
+    };
+    TierFacts { kind, capability, healthy: true }
+}
+
+fn all() -> Vec<TierFacts> {
+    vec![tier(Memory), tier(Disk), tier(File)]
+}
+
+/// What is expected: the home, whether memory has a copy, the alternatives.
+type Expect<'a> = (TierKind, bool, &'a [TierKind]);
+
+#[track_caller]
+fn check(facts: Facts, tiers: &[TierFacts], (home, copy, alternatives): Expect<'_>) {
+    let placement = Table.place(&facts, tiers);
+    assert_eq!(placement.home, home, "{facts:?}: {placement}");
+    assert_eq!(placement.copy_in_memory, copy, "{facts:?}: {placement}");
+    assert_eq!(placement.alternatives.iter().collect::<Vec<_>>(), alternatives, "{facts:?}: {placement}");
+    assert_eq!(placement, Table.place(&facts, tiers), "the same facts, another placement");
+}
+
+#[test]
+fn size_decides_where_nothing_else_is_said() {
+    for (bytes, expect) in [
+        (0, (Memory, false, &[Disk][..])),
+        (1, (Memory, false, &[Disk])),
+        (KIB - 1, (Memory, false, &[Disk])),
+        (KIB, (Memory, false, &[Disk, File])),
+        (10 * KIB - 1, (Memory, false, &[Disk, File])),
+        (10 * KIB, (Disk, true, &[File, Memory])),
+        (MIB - 1, (Disk, true, &[File, Memory])),
+        (MIB, (File, false, &[Disk, Memory])),
+        (50 * MIB, (File, false, &[Disk])),
+        (100 * MIB, (File, false, &[Disk])),
+        (4096 * MIB, (File, false, &[])),
+    ] {
+        check(Facts::new(bytes, Kind::Other), &all(), expect);
+    }
+}
+
+#[test]
+fn the_kind_shifts_the_borders() {
+    for (kind, bytes, home) in [
+        (Kind::Scalar, 8, Memory),
+        (Kind::Scalar, 20 * KIB, Memory),
+        (Kind::Text, 30 * KIB, Memory),
+        (Kind::Text, 40 * KIB, Disk),
+        (Kind::Json, 100, Disk),
+        (Kind::Json, 100 * KIB, Disk),
+        (Kind::Image, 2 * KIB, Memory),
+        (Kind::Image, 20 * KIB, Disk),
+        (Kind::Image, 64 * KIB, File),
+        (Kind::Bytes, 64 * KIB, File),
+        (Kind::Array, 20 * KIB, File),
+        (Kind::Frame, 20 * KIB, File),
+        (Kind::Model, 20 * KIB, File),
+        (Kind::Other, 64 * KIB, Disk),
+    ] {
+        assert_eq!(Table.place(&Facts::new(bytes, kind), &all()).home, home, "{kind} of {bytes} bytes");
+    }
+}
+
+#[test]
+fn cost_and_persistence_move_small_entries_to_disk() {
+    let small = Facts::new(100, Kind::Other);
+    let costly = Facts { load_cost: Some(Duration::from_millis(2)), ..small };
+    check(costly, &all(), (Disk, true, &[Memory]));
+    let cheap = Facts { load_cost: Some(Duration::from_micros(900)), ..small };
+    check(cheap, &all(), (Memory, false, &[Disk]));
+    let long_term = Facts { persistence: Persistence::LongTerm, ..small };
+    check(long_term, &all(), (Disk, true, &[]));
+    let ephemeral = Facts { persistence: Persistence::Ephemeral, bytes: 5 * MIB, ..costly };
+    check(ephemeral, &all(), (Memory, false, &[]));
+    let too_large_for_memory = Facts { bytes: 50 * MIB, ..ephemeral };
+    check(too_large_for_memory, &all(), (File, false, &[Disk]));
+}
+
+#[test]
+fn access_decides_about_the_copy_in_memory() {
+    let medium = Facts::new(100 * KIB, Kind::Other);
+    let large = Facts::new(2 * MIB, Kind::Other);
+    for (facts, access, copy) in [
+        (medium, Access::Balanced, true),
+        (medium, Access::Frequency, true),
+        (medium, Access::WriteHeavy, false),
+        (large, Access::Balanced, false),
+        (large, Access::ReadHeavy, true),
+    ] {
+        let placement = Table.place(&Facts { access, ..facts }, &all());
+        assert_eq!(placement.copy_in_memory, copy, "{access:?}: {placement}");
+    }
+    let beyond_memory = Facts { access: Access::ReadHeavy, bytes: 20 * MIB, ..large };
+    assert!(!Table.place(&beyond_memory, &all()).copy_in_memory);
+}
+
+#[test]
+fn what_is_missing_or_broken_is_passed_over() {
+    let medium = Facts::new(100 * KIB, Kind::Other);
+    check(medium, &[tier(Memory), tier(File)], (File, true, &[Memory]));
+    check(medium, &[tier(Memory)], (Memory, false, &[]));
+    check(medium, &[tier(Disk)], (Disk, false, &[]));
+    check(medium, &[], (Null, false, &[]));
+    let broken = TierFacts { healthy: false, ..tier(Disk) };
+    check(medium, &[tier(Memory), broken, tier(File)], (File, true, &[Memory]));
+    let small = Facts { persistence: Persistence::LongTerm, ..Facts::new(100, Kind::Other) };
+    let placement = Table.place(&small, &[tier(Memory), broken, tier(File)]);
+    assert_eq!(placement.home, Memory, "a few bytes never get a file of their own");
+    assert_eq!(placement.warning, Some("no tier that persists takes it"));
+}
+
+#[test]
+fn a_home_that_is_asked_for_is_taken_while_it_works() {
+    let tiny = Facts { home: Some(File), ..Facts::new(10, Kind::Other) };
+    check(tiny, &all(), (File, true, &[Memory, Disk]));
+    let broken = TierFacts { healthy: false, ..tier(File) };
+    check(tiny, &[tier(Memory), tier(Disk), broken], (Memory, false, &[Disk]));
+}
+
+#[test]
+fn shared_entries_go_to_the_shared_tier() {
+    let distributed = |bytes| Facts { sharing: Sharing::Distributed, ..Facts::new(bytes, Kind::Other) };
+    let with_redis = [tier(Memory), tier(Disk), tier(File), tier(Redis)];
+    check(distributed(100), &with_redis, (Redis, true, &[]));
+    let large = Table.place(&distributed(5 * MIB), &with_redis);
+    assert_eq!((large.home, large.warning.is_some()), (File, true));
+    let alone = Table.place(&distributed(100), &all());
+    assert!(alone.warning.is_some(), "nobody else sees it, and that is said");
+}
+
+#[test]
+fn thresholds_move_the_classes() {
+    let thresholds = Thresholds { small: 100, medium: 200, large: 300 };
+    for (bytes, class) in [
+        (99, SizeClass::Small),
+        (100, SizeClass::Medium),
+        (200, SizeClass::Large),
+        (300, SizeClass::VeryLarge),
+    ] {
+        assert_eq!(thresholds.class(bytes), class);
+    }
+}
+
+#[test]
+fn known_types_have_their_kinds() {
+    for (kind, expect) in [
+        (kinds::of::<u64>(), Kind::Scalar),
+        (kinds::of::<Option<bool>>(), Kind::Scalar),
+        (kinds::of::<String>(), Kind::Text),
+        (kinds::of::<Vec<u8>>(), Kind::Bytes),
+        (kinds::of::<larder::Bytes>(), Kind::Bytes),
+        (kinds::of::<Vec<f32>>(), Kind::Array),
+        (kinds::of::<Vec<String>>(), Kind::Other),
+    ] {
+        assert_eq!(kind, expect);
+    }
+}
+
+#[test]
+fn a_real_cache_follows_the_table() {
+    let dir = tempfile::tempdir().unwrap();
+    let cache = larder::ucache::<u32, Vec<f64>>("routing").dir(dir.path()).build().unwrap();
+    for (key, numbers, home) in [(1, 10, Memory), (2, 10_000, File), (3, 400_000, File)] {
+        let value = vec![f64::from(key); numbers];
+        let placement = cache.try_insert(key, value.clone()).unwrap();
+        assert_eq!(placement.home, home, "{numbers} numbers");
+        let explanation = cache.explain(&key).unwrap();
+        assert_eq!(explanation.home, Some(home));
+        assert_eq!(explanation.bytes, Some(numbers as u64 * 8));
+        assert_eq!(cache.get(&key), Some(value));
+    }
+    assert_eq!(cache.len(), 3);
+    let mut keys: Vec<u32> = cache.keys().unwrap().into_iter().map(|key| *key).collect();
+    keys.sort_unstable();
+    assert_eq!(keys, [1, 2, 3]);
+    cache.close().unwrap();
+}
+
+#[test]
+fn a_costly_load_is_kept_on_disk() {
+    let dir = tempfile::tempdir().unwrap();
+    let open = || larder::ucache::<u32, u64>("costly").dir(dir.path()).build().unwrap();
+    let cache = open();
+    cache.get_with(1, || {
+        let until = std::time::Instant::now() + Duration::from_millis(3);
+        while std::time::Instant::now() < until {
+            std::hint::spin_loop();
+        }
+        7
+    });
+    cache.get_with(2, || 8);
+    assert_eq!(cache.explain(&1).unwrap().home, Some(Disk));
+    assert_eq!(cache.explain(&2).unwrap().home, Some(Memory));
+    cache.close().unwrap();
+    let cache = open();
+    assert_eq!((cache.get(&1), cache.get(&2)), (Some(7), None));
+    cache.close().unwrap();
+}
+
+#[test]
+fn a_selector_of_ones_own_decides() {
+    struct Everything(TierKind);
+    impl Selector for Everything {
+        fn place(&self, _: &Facts, _: &[TierFacts]) -> larder::Placement {
+            larder::Placement {
+                home: self.0,
+                rule: "everything in one place",
+                ..larder::Placement::MEMORY_ONLY
+            }
+        }
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let cache =
+        larder::ucache::<u32, String>("own").dir(dir.path()).selector(Everything(File)).build().unwrap();
+    let placement = cache.try_insert(1, "tiny".into()).unwrap();
+    assert_eq!((placement.home, placement.rule), (File, "everything in one place"));
+    assert_eq!(cache.get("1".parse::<u32>().as_ref().unwrap()).as_deref(), Some("tiny"));
+    cache.close().unwrap();
+}

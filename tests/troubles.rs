@@ -1,0 +1,160 @@
+//! A broken tier never breaks the caller, and never makes an old value come back.
+
+use std::sync::Arc;
+
+use larder::{ErrorKind, Persistence, TierKind};
+use larder_core::frame::Frame;
+use larder_core::tier::Tier;
+use larder_engine::wait::{Inline, block_on};
+use larder_testkit::{FaultyTier, HashMapTier, Operation, Shelf, Times};
+
+use crate::rig::{Plan, counts, get, insert, remove};
+
+fn two() -> (FaultyTier<HashMapTier>, FaultyTier<HashMapTier>, Vec<Arc<dyn Tier>>) {
+    let disk = FaultyTier::new(HashMapTier::new());
+    let file = FaultyTier::new(HashMapTier::new().with_kind(TierKind::File));
+    let tiers = vec![Arc::new(disk.clone()) as Arc<dyn Tier>, Arc::new(file.clone()) as Arc<dyn Tier>];
+    (disk, file, tiers)
+}
+
+fn text(bytes: usize) -> String {
+    "x".repeat(bytes)
+}
+
+#[test]
+fn a_failing_read_is_a_miss_and_loads_once() {
+    let (disk, _, tiers) = two();
+    let rig = Plan::over(tiers).without_memory().build();
+    insert(&rig, 1, "stored").unwrap();
+    disk.fail(Operation::Get, Times::Forever, ErrorKind::Unavailable);
+    assert_eq!(block_on(rig.get::<Inline, u64>(&1)).unwrap_err().kind(), ErrorKind::Unavailable);
+    let loaded = block_on(rig.get_with::<Inline, _, _>(1, || async { "loaded".to_owned() }));
+    assert_eq!(loaded, "loaded");
+    assert_eq!(rig.stats().cache.loads, 1);
+    assert_eq!(counts(&rig, TierKind::Disk).errors, 2);
+    disk.heal();
+    assert_eq!(get(&rig, 1).as_deref(), Some("loaded"));
+}
+
+#[test]
+fn a_failing_write_goes_to_the_alternative() {
+    let (disk, _, tiers) = two();
+    let rig = Plan::over(tiers).build();
+    disk.fail(Operation::Put, Times::Forever, ErrorKind::Full);
+    let placement = insert(&rig, 1, &text(2_000)).unwrap();
+    assert_eq!(placement.home, TierKind::File);
+    assert_eq!(get(&rig, 1), Some(text(2_000)));
+    assert_eq!(counts(&rig, TierKind::File).fallbacks, 1);
+}
+
+#[test]
+fn where_no_tier_takes_it_the_former_value_is_gone() {
+    let (disk, file, tiers) = two();
+    let rig = Plan::over(tiers).without_memory().build();
+    insert(&rig, 1, &text(2_000)).unwrap();
+    disk.fail(Operation::Put, Times::Forever, ErrorKind::Full);
+    file.fail(Operation::Put, Times::Forever, ErrorKind::Full);
+    assert_eq!(insert(&rig, 1, &text(3_000)).unwrap_err().kind(), ErrorKind::Full);
+    assert_eq!(get(&rig, 1), None);
+    assert_eq!(rig.stats().cache.dropped, 1);
+}
+
+#[test]
+fn what_could_not_be_removed_is_not_served() {
+    let (disk, _, tiers) = two();
+    let rig = Plan::over(tiers).without_memory().build();
+    insert(&rig, 1, "old").unwrap();
+    disk.fail(Operation::Remove, Times::Forever, ErrorKind::Io);
+    assert!(remove(&rig, 1).is_err());
+    assert_eq!(get(&rig, 1), None, "the copy is still there, and not trusted");
+    assert!(!block_on(rig.contains_key::<Inline, u64>(&1)).unwrap());
+    disk.heal();
+    assert_eq!(get(&rig, 1), None);
+    insert(&rig, 1, "new").unwrap();
+    assert_eq!(get(&rig, 1).as_deref(), Some("new"));
+}
+
+#[test]
+fn a_write_that_fails_over_an_old_copy_does_not_revive_it() {
+    let (disk, file, tiers) = two();
+    let rig = Plan::over(tiers).without_memory().build();
+    insert(&rig, 1, &text(2_000)).unwrap();
+    disk.fail_all(ErrorKind::Io);
+    file.fail_all(ErrorKind::Io);
+    assert!(insert(&rig, 1, &text(3_000)).is_err());
+    disk.heal();
+    file.heal();
+    assert_eq!(get(&rig, 1), None);
+}
+
+#[test]
+fn an_entry_that_moves_away_from_a_broken_tier_is_found_at_its_new_home() {
+    let (disk, _, tiers) = two();
+    let rig = Plan::over(tiers).without_memory().build();
+    insert(&rig, 1, &text(2_000)).unwrap();
+    disk.fail_all(ErrorKind::Io);
+    assert_eq!(insert(&rig, 1, &text(2 << 20)).unwrap().home, TierKind::File);
+    disk.heal();
+    assert_eq!(get(&rig, 1).map(|value| value.len()), Some(2 << 20), "not the old one on disk");
+}
+
+#[test]
+fn a_failing_clear_puts_the_tier_aside() {
+    let (disk, _, tiers) = two();
+    let rig = Plan::over(tiers).without_memory().build();
+    insert(&rig, 1, "old").unwrap();
+    disk.fail(Operation::Clear, Times::Next(1), ErrorKind::Io);
+    assert!(block_on(rig.clear::<Inline>()).is_err());
+    assert_eq!(get(&rig, 1), None);
+    block_on(rig.clear::<Inline>()).unwrap();
+    insert(&rig, 1, "new").unwrap();
+    assert_eq!(get(&rig, 1).as_deref(), Some("new"));
+}
+
+#[test]
+fn a_refused_frame_is_counted_and_removed() {
+    let inner = HashMapTier::new();
+    let tier = FaultyTier::new(inner);
+    let rig = Plan::over(vec![Arc::new(tier.clone()) as Arc<dyn Tier>]).without_memory().build();
+    insert(&rig, 1, "stored").unwrap();
+    let key = larder_core::key::EncodedKey::new(vec![1]);
+    let stored = block_on(tier.inner().get(&key)).unwrap().expect("the key 1 is one byte in MessagePack");
+    let other = larder_core::key::EncodedKey::new(vec![2]);
+    let foreign = Frame::new(&larder_testkit::sample::header(6), &other, b"", stored.slice(97..));
+    block_on(tier.inner().put(&key, &foreign)).unwrap();
+    assert_eq!(get(&rig, 1), None);
+    assert_eq!(counts(&rig, TierKind::Disk).refused, 1);
+    assert_eq!(block_on(tier.inner().get(&key)).unwrap(), None, "removed");
+}
+
+#[test]
+fn after_close_loads_pass_through() {
+    let (_, _, tiers) = two();
+    let rig = Plan::over(tiers).build();
+    insert(&rig, 1, "stored").unwrap();
+    block_on(rig.close::<Inline>()).unwrap();
+    block_on(rig.close::<Inline>()).unwrap();
+    assert_eq!(get(&rig, 1), None);
+    assert_eq!(insert(&rig, 1, "late").unwrap_err().kind(), ErrorKind::Closed);
+    let loads = std::cell::Cell::new(0);
+    for _ in 0..2 {
+        let value = block_on(rig.get_with::<Inline, _, _>(1, || async {
+            loads.set(loads.get() + 1);
+            "loaded".to_owned()
+        }));
+        assert_eq!(value, "loaded");
+    }
+    assert_eq!(loads.get(), 2);
+}
+
+#[test]
+fn ephemeral_entries_stay_out_of_tiers_that_persist() {
+    let shelf = Shelf::default();
+    let disk = FaultyTier::new(HashMapTier::on(&shelf));
+    let mut plan = Plan::over(vec![Arc::new(disk.clone()) as Arc<dyn Tier>]);
+    plan.persistence = Persistence::Ephemeral;
+    let rig = plan.build();
+    insert(&rig, 1, "here").unwrap();
+    assert_eq!(get(&rig, 1).as_deref(), Some("here"));
+    assert_eq!(disk.calls(Operation::Put), 0);
+}
