@@ -54,6 +54,7 @@ fn write<V: Serialize + DeserializeOwned + 'static>(value: &V, compress: Compres
         stale_deadline: Time::NEVER,
         generation: 5,
         value_len,
+        load_cost: None,
     };
     Frame::new(&header, &key(), b"", payload)
 }

@@ -59,6 +59,7 @@ impl Plan {
                 thresholds: Thresholds::default(),
             },
             clock: Arc::new(ManualClock::default()),
+            dir: None,
             held: Vec::new(),
         })
     }

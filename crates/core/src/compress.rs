@@ -215,7 +215,8 @@ fn missing(feature: &str) -> Error {
     Error::new(ErrorKind::Unsupported, format!("the payload needs the feature `{feature}`, which is off"))
 }
 
-#[cfg(all(test, feature = "zstd", feature = "lz4"))]
+#[cfg(test)]
+#[cfg(all(feature = "zstd", feature = "lz4"))]
 mod tests {
     use super::*;
 

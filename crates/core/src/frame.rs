@@ -4,6 +4,8 @@
 //! head (fixed part, key, tags) and the body (payload), so that a large
 //! payload is never copied to put a header before it.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use thiserror::Error;
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
@@ -118,6 +120,9 @@ pub struct Header {
     pub generation: u64,
     /// Bytes of the value before compression.
     pub value_len: u64,
+    /// What the load cost, to the microsecond and up to [`LOAD_COST_MAX`],
+    /// where it was measured.
+    pub load_cost: Option<Duration>,
 }
 
 /// A frame to be written.
@@ -136,7 +141,8 @@ impl Frame {
         head.extend_from_slice(&header.schema.to_le_bytes());
         head.extend_from_slice(&len_u32(key.as_bytes()).to_le_bytes());
         head.extend_from_slice(&len_u32(tags).to_le_bytes());
-        head.extend_from_slice(&[header.kind as u8, 0, 0, 0]);
+        let [low, middle, high] = cost_bytes(header.load_cost);
+        head.extend_from_slice(&[header.kind as u8, low, middle, high]);
         let words = [
             header.shape,
             header.created.as_millis(),
@@ -184,6 +190,21 @@ impl Frame {
         whole.extend_from_slice(&self.body);
         whole
     }
+}
+
+/// The longest load cost that a frame can tell: 2^24 - 1 microseconds.
+pub const LOAD_COST_MAX: Duration = Duration::from_micros((1 << 24) - 1);
+
+/// Microseconds in three bytes; zero says that the cost was not measured.
+fn cost_bytes(cost: Option<Duration>) -> [u8; 3] {
+    let micros = cost.map_or(0, |cost| cost.min(LOAD_COST_MAX).as_micros().max(1));
+    let bytes = micros.to_le_bytes();
+    [bytes[0], bytes[1], bytes[2]]
+}
+
+fn cost(bytes: [u8; 3]) -> Option<Duration> {
+    let micros = u32::from_le_bytes([bytes[0], bytes[1], bytes[2], 0]);
+    (micros > 0).then(|| Duration::from_micros(u64::from(micros)))
 }
 
 /// A key that fits a frame; longer ones are refused where keys are encoded.
@@ -290,6 +311,7 @@ fn header(fixed: &[u8]) -> Result<Header, FrameError> {
         stale_deadline: Time::from_millis(word64(fixed, 48)),
         generation: word64(fixed, 56),
         value_len: word64(fixed, 72),
+        load_cost: cost([fixed[21], fixed[22], fixed[23]]),
     })
 }
 
@@ -346,6 +368,7 @@ mod tests {
             stale_deadline: Time::NEVER,
             generation: 42,
             value_len: payload.len() as u64,
+            load_cost: None,
         };
         Frame::new(&header, &key(), b"", Bytes::from_static(payload))
     }
@@ -356,6 +379,18 @@ mod tests {
         let (header, payload) = open(&frame.to_vec().into(), &key()).unwrap();
         assert_eq!(&payload[..], b"payload");
         assert_eq!((header.schema, header.generation), (7, 42));
+    }
+
+    #[test]
+    fn load_costs_come_back() {
+        for (cost_in, out) in [
+            (None, None),
+            (Some(Duration::ZERO), Some(Duration::from_micros(1))),
+            (Some(Duration::from_micros(1234)), Some(Duration::from_micros(1234))),
+            (Some(Duration::from_secs(3600)), Some(LOAD_COST_MAX)),
+        ] {
+            assert_eq!(cost(cost_bytes(cost_in)), out);
+        }
     }
 
     #[test]

@@ -206,6 +206,17 @@ impl fmt::Display for Stats {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let c = &self.cache;
         writeln!(f, "hits {}, misses {}, loads {}, joins {}", self.hits(), c.misses, c.loads, c.joins)?;
+        let fallbacks: u64 = self.tiers.iter().map(|tier| tier.counts.fallbacks).sum();
+        for (count, what) in [
+            (c.load_failures, "loads failed"),
+            (c.superseded, "values not stored, because their entry changed meanwhile"),
+            (fallbacks, "writes went to an alternative tier"),
+            (c.dropped, "writes that no tier took"),
+        ] {
+            if count > 0 {
+                writeln!(f, "{count} {what}")?;
+            }
+        }
         writeln!(
             f,
             "{:<8}{:>10}{:>10}{:>10}{:>10}{:>10}{:>10}{:>16}",

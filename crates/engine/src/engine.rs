@@ -2,6 +2,7 @@
 
 use std::any::Any;
 use std::hash::Hash;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -35,6 +36,9 @@ pub struct Hints {
     pub thresholds: Thresholds,
 }
 
+/// Says what an entry weighs.
+pub type Weigher<K, V> = Box<dyn Fn(&K, &V) -> u32 + Send + Sync>;
+
 /// How much of the memory budget an entry takes.
 pub enum Weigh<K, V> {
     /// One: the budget counts entries.
@@ -42,7 +46,7 @@ pub enum Weigh<K, V> {
     /// Its measured bytes plus overhead.
     Measured,
     /// What this function says.
-    By(Box<dyn Fn(&K, &V) -> u32 + Send + Sync>),
+    By(Weigher<K, V>),
 }
 
 /// Bytes that an entry takes in memory beside its encoding: the engine's and
@@ -63,6 +67,8 @@ pub struct Parts<K, V, M> {
     pub hints: Hints,
     /// Where the time comes from.
     pub clock: Arc<dyn Clock>,
+    /// The directory of the tiers, where they have one.
+    pub dir: Option<PathBuf>,
     /// Locks and the like, let go of when the cache is closed.
     pub held: Vec<Box<dyn Any + Send>>,
 }
@@ -75,6 +81,7 @@ pub struct Engine<K, V, M> {
     pub(crate) wire: Option<Wire<K, V>>,
     pub(crate) hints: Hints,
     pub(crate) clock: Arc<dyn Clock>,
+    dir: Option<PathBuf>,
     pub(crate) held: Mutex<Vec<Box<dyn Any + Send>>>,
     pub(crate) gates: Arc<Gates<K, V>>,
     pub(crate) counters: CacheCounters,
@@ -98,6 +105,7 @@ where
             wire: parts.wire,
             hints: parts.hints,
             clock: parts.clock,
+            dir: parts.dir,
             held: Mutex::new(parts.held),
             gates: Gates::new(),
             counters: CacheCounters::default(),
@@ -118,6 +126,11 @@ where
     /// Whether there are tiers beyond memory to ask.
     pub fn has_tiers(&self) -> bool {
         self.wire.is_some()
+    }
+
+    /// The directory of the tiers, where they have one.
+    pub fn dir(&self) -> Option<&Path> {
+        self.dir.as_deref()
     }
 
     /// Statistics of this moment.
@@ -184,8 +197,9 @@ where
         wire.selector.place(facts, &tiers[..len])
     }
 
-    /// Puts a value into memory, for who holds the ticket of its key.
-    pub(crate) fn keep(&self, key: K, value: V, bytes: u64, created: Time, home: TierKind) {
+    /// Puts a value of `bytes`, key included, into memory, for who holds the
+    /// ticket of its key.
+    pub(crate) fn keep(&self, key: K, value: V, bytes: u64, (home, created): (TierKind, Time)) {
         if self.memory_weight_max == 0 {
             return;
         }

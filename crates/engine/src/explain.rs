@@ -36,6 +36,7 @@ struct Stored {
     compression: Compression,
     value_bytes: u64,
     stored_bytes: u64,
+    load_cost: Option<Duration>,
 }
 
 /// Where an entry is, and by which rule. `Display` says it in a sentence.
@@ -56,7 +57,7 @@ pub struct Explanation {
     pub compression: Option<Compression>,
     /// Its size class, where the size is known.
     pub class: Option<SizeClass>,
-    /// Where it would be placed now, by an insert, and by which rule.
+    /// Where an entry of its size and load cost is placed now, and by which rule.
     pub placement: Option<Placement>,
 }
 
@@ -64,10 +65,8 @@ impl fmt::Display for Explanation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Some(home) = self.home else { return f.write_str("absent") };
         write!(f, "home {home}")?;
-        if let Some(copies) = self.tiers.split_first().map(|(_, rest)| rest).filter(|rest| !rest.is_empty()) {
-            let near = self.tiers[0];
-            write!(f, ", copy in {near}")?;
-            debug_assert!(!copies.is_empty());
+        for copy in self.tiers.iter().filter(|tier| **tier != home) {
+            write!(f, ", copy in {copy}")?;
         }
         if let (Some(bytes), Some(stored), Some(class)) = (self.bytes, self.stored_bytes, self.class) {
             write!(f, ", {class}: {bytes} bytes, {stored} stored")?;
@@ -76,7 +75,8 @@ impl fmt::Display for Explanation {
             write!(f, ", {codec:?}, compression {compression:?}")?;
         }
         match &self.placement {
-            Some(placement) => write!(f, "; an insert would go to {placement}"),
+            Some(placement) if placement.home == home => write!(f, "; by the rule «{}»", placement.rule),
+            Some(placement) => write!(f, "; today it would be placed so: {placement}"),
             None => Ok(()),
         }
     }
@@ -151,7 +151,7 @@ where
     }
 
     fn fill(&self, explanation: &mut Explanation, stored: Stored) {
-        let facts = self.facts(stored.value_bytes, None);
+        let facts = self.facts(stored.value_bytes, stored.load_cost);
         explanation.bytes = Some(stored.value_bytes);
         explanation.stored_bytes = Some(stored.stored_bytes);
         explanation.codec = Some(stored.codec);
@@ -187,5 +187,6 @@ fn stored(bytes: &[u8], key: &EncodedKey) -> Option<Stored> {
         compression: head.header.compression,
         value_bytes: head.header.value_len,
         stored_bytes: bytes.len() as u64,
+        load_cost: head.header.load_cost,
     })
 }

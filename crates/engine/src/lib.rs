@@ -31,7 +31,7 @@ pub mod wait;
 mod wire;
 mod write;
 
-pub use engine::{Engine, Hints, Parts, Weigh};
+pub use engine::{Engine, Hints, Parts, Weigh, Weigher};
 pub use explain::{Entry, Explanation};
 pub use load::LoadError;
 pub use slot::Slot;

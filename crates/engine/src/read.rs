@@ -6,7 +6,7 @@ use std::sync::Arc;
 use larder_core::key::{EncodedKey, Lookup};
 use larder_core::memory::MemoryStore;
 use larder_core::tier::TierKind;
-use larder_core::{Bytes, Error, Result};
+use larder_core::{Error, Result};
 
 use crate::engine::Engine;
 use crate::gate::Observation;
@@ -99,7 +99,7 @@ where
                         self.promote(wire, key, &found, &observation);
                         return Ok(Some(found));
                     }
-                    Err(error) => self.refuse(slot, key, &bytes, &error, &observation).await,
+                    Err(error) => self.refuse(slot, key, &error, &observation).await,
                 },
                 Ok(None) => {}
                 Err(error) => failure = Some(error),
@@ -118,7 +118,8 @@ where
     ) {
         let header = &found.decoded.header;
         let bytes = header.value_len;
-        if self.memory_weight_max == 0 || !self.place(wire, &self.facts(bytes, None)).in_memory() {
+        if self.memory_weight_max == 0 || !self.place(wire, &self.facts(bytes, header.load_cost)).in_memory()
+        {
             return;
         }
         let Some(_ticket) = observation.claim() else {
@@ -127,26 +128,18 @@ where
         };
         if let Ok(key_back) = wire.keys.decode(key.as_bytes()) {
             let value = found.decoded.value.clone();
-            self.keep(key_back, value, bytes + key.as_bytes().len() as u64, header.created, found.tier);
+            self.keep(key_back, value, bytes + key.as_bytes().len() as u64, (found.tier, header.created));
         }
     }
 
     /// Counts and removes an entry that must not be served, unless it was
     /// replaced since it was read.
-    async fn refuse(
-        &self,
-        slot: &Slot,
-        key: &EncodedKey,
-        bytes: &Bytes,
-        error: &Error,
-        observation: &Observation<K, V>,
-    ) {
+    async fn refuse(&self, slot: &Slot, key: &EncodedKey, error: &Error, observation: &Observation<K, V>) {
         slot.counters().refused.increment();
         tracing::warn!(
             target: "larder",
             tier = %slot.kind(),
             key = ?key,
-            bytes = bytes.len(),
             error = ?error,
             "an entry was refused"
         );

@@ -7,7 +7,7 @@ use larder_core::codec::{Encoded, ValueCodec};
 use larder_core::compress::{Compress, unpack};
 use larder_core::frame::{self, Frame, Header};
 use larder_core::key::{EncodedKey, KeyCodec};
-use larder_core::place::{Kind, Selector};
+use larder_core::place::{Facts, Kind, Selector};
 use larder_core::{Bytes, Error, ErrorKind, Result};
 
 use crate::slot::Slot;
@@ -53,15 +53,15 @@ impl<K: 'static, V: 'static> Wire<K, V> {
         Ok(encoded)
     }
 
-    /// A frame around `value`.
-    pub(crate) fn frame(&self, key: &EncodedKey, value: &V, kind: Kind, now: Time) -> Result<Frame> {
+    /// A frame around `value`, which is what these facts are about.
+    pub(crate) fn frame(&self, key: &EncodedKey, value: &V, facts: &Facts, now: Time) -> Result<Frame> {
         let Encoded { codec, shape, bytes } = self.values.encode(value)?;
         let value_len = bytes.len() as u64;
-        let (compression, payload) = self.compression(kind).apply(bytes)?;
+        let (compression, payload) = self.compression(facts.kind).apply(bytes)?;
         let header = Header {
             codec,
             compression,
-            kind,
+            kind: facts.kind,
             schema: self.schema,
             shape,
             created: now,
@@ -69,6 +69,7 @@ impl<K: 'static, V: 'static> Wire<K, V> {
             stale_deadline: Time::NEVER,
             generation: 0,
             value_len,
+            load_cost: facts.load_cost,
         };
         Ok(Frame::new(&header, key, b"", payload))
     }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use larder_core::frame::Frame;
 use larder_core::key::{EncodedKey, Lookup};
 use larder_core::memory::MemoryStore;
-use larder_core::place::{Placement, TierList};
+use larder_core::place::{Facts, Placement, TierList};
 use larder_core::tier::TierKind;
 use larder_core::{Error, ErrorKind, Result};
 
@@ -149,14 +149,14 @@ where
         load_cost: Option<Duration>,
     ) -> Result<Placement> {
         let (Some(wire), Some(encoded)) = (&self.wire, encoded) else {
-            self.keep(key, value, 0, self.clock.now(), TierKind::Memory);
+            self.keep(key, value, 0, (TierKind::Memory, self.clock.now()));
             return Ok(Placement::MEMORY_ONLY);
         };
         let stored = self.store_beyond(wire, &encoded, &value, load_cost).await;
         match stored {
             Ok((placement, bytes)) if placement.in_memory() => {
                 let bytes = bytes + encoded.as_bytes().len() as u64;
-                self.keep(key, value, bytes, self.clock.now(), placement.home);
+                self.keep(key, value, bytes, (placement.home, self.clock.now()));
                 Ok(placement)
             }
             outcome => {
@@ -182,9 +182,11 @@ where
                 return Err(error);
             }
         };
-        let placement = self.place(wire, &self.facts(bytes, load_cost));
+        let facts = self.facts(bytes, load_cost);
+        let placement = self.place(wire, &facts);
         self.clear_homes(wire, key, placement.home).await;
-        self.settle_home(wire, key, value, placement).await.map(|placement| (placement, bytes))
+        let settled = self.settle_home(wire, key, (value, &facts), placement).await?;
+        Ok((settled, bytes))
     }
 
     /// Removes the entry from every tier but `home`. What could not be removed
@@ -202,14 +204,14 @@ where
         &self,
         wire: &Wire<K, V>,
         key: &EncodedKey,
-        value: &V,
+        (value, facts): (&V, &Facts),
         placement: Placement,
     ) -> Result<Placement> {
         let mut frame = None;
         let mut failure = None;
         let homes: TierList = std::iter::once(placement.home).chain(placement.alternatives.iter()).collect();
         for home in homes.iter() {
-            let settled = Placement { home, ..placement };
+            let settled = settled_at(home, placement);
             let Some(slot) = wire.slots.iter().find(|slot| slot.kind() == home) else {
                 if home == TierKind::Memory {
                     return Ok(settled);
@@ -218,7 +220,7 @@ where
             };
             let frame = match &frame {
                 Some(frame) => frame,
-                None => frame.insert(wire.frame(key, value, self.hints.kind, self.clock.now())?),
+                None => frame.insert(wire.frame(key, value, facts, self.clock.now())?),
             };
             match self.put(slot, key, frame).await {
                 Ok(()) if home == placement.home => return Ok(settled),
@@ -240,6 +242,20 @@ where
             return Err(Error::new(ErrorKind::TooLarge, message).in_tier(slot.kind()).during("put"));
         }
         slot.put(key, frame).await
+    }
+}
+
+/// The placement as it came out: at its home, or at an alternative.
+fn settled_at(home: TierKind, placement: Placement) -> Placement {
+    if home == placement.home {
+        return placement;
+    }
+    let copy_in_memory = placement.copy_in_memory && home != TierKind::Memory;
+    Placement {
+        home,
+        copy_in_memory,
+        rule: "an alternative, because the home refused the entry",
+        ..placement
     }
 }
 

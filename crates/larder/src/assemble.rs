@@ -5,16 +5,13 @@ use std::sync::Arc;
 
 use larder_core::clock::Clock;
 use larder_core::place::{Access, Kind, Persistence, Sharing, Thresholds};
-use larder_engine::{Engine, Hints, Parts, Weigh};
+use larder_engine::{Engine, Hints, Parts, Weigh, Weigher};
 use larder_tiers::memory::{Bound, MokaStore, Policy, Store};
 
 use crate::Cache;
 
 #[cfg(feature = "_codec")]
 pub(crate) use self::beyond::{TieredPlan, tiered};
-
-/// Says what an entry weighs.
-pub(crate) type Weigher<K, V> = Box<dyn Fn(&K, &V) -> u32 + Send + Sync>;
 
 /// What memory is to be.
 pub(crate) struct MemoryPlan<K, V> {
@@ -69,6 +66,7 @@ where
             thresholds: Thresholds::default(),
         },
         clock,
+        dir: None,
         held: Vec::new(),
     }))
 }
@@ -132,6 +130,7 @@ mod beyond {
             wire: Some(wire),
             hints: plan.hints,
             clock: plan.clock,
+            dir: Some(folder.path().to_path_buf()),
             held: vec![Box::new(folder)],
         })))
     }

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::future::Future;
 use std::hash::Hash;
+use std::path::Path;
 use std::sync::Arc;
 
 use larder_core::Result;
@@ -214,6 +215,11 @@ where
     /// See [`Cache::keys`].
     pub async fn keys(&self) -> Result<Vec<Arc<K>>> {
         self.engine.keys::<Tokio>().await
+    }
+
+    /// See [`Cache::dir`].
+    pub fn dir(&self) -> Option<&Path> {
+        self.engine.dir()
     }
 
     /// See [`Cache::stats`].

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::hash::Hash;
+use std::path::Path;
 use std::sync::Arc;
 
 use larder_core::Result;
@@ -311,6 +312,12 @@ where
     /// When a tier cannot be scanned.
     pub fn keys(&self) -> Result<Vec<Arc<K>>> {
         block_on(self.engine.keys::<Inline>())
+    }
+
+    /// The directory of the cache; `None` for one in memory alone. When another
+    /// process has the directory of this name, it is a private one beside it.
+    pub fn dir(&self) -> Option<&Path> {
+        self.engine.dir()
     }
 
     /// Statistics of this moment; they print as a table.

@@ -37,6 +37,7 @@ pub fn header(payload_len: usize) -> Header {
         stale_deadline: Time::NEVER,
         generation: 1,
         value_len: payload_len as u64,
+        load_cost: None,
     }
 }
 

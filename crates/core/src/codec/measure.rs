@@ -78,7 +78,7 @@ macro_rules! fixed {
     )+};
 }
 
-impl<'a> ser::Serializer for &'a mut Counter {
+impl ser::Serializer for &mut Counter {
     type Ok = ();
     type Error = Refused;
     type SerializeSeq = Self;

@@ -7,11 +7,12 @@ use std::sync::Arc;
 
 use larder_core::clock::{Clock, SystemClock};
 use larder_core::{Error, Result};
+use larder_engine::Weigher;
 use larder_tiers::memory::{Bound, Policy};
 
 use super::{CAPACITY, MEMORY_BYTES, within};
 use crate::Cache;
-use crate::assemble::{self, MemoryPlan, Weigher};
+use crate::assemble::{self, MemoryPlan};
 
 /// A cache in memory. Keys and values stay as they are: nothing is encoded,
 /// and nothing is asked of serde.

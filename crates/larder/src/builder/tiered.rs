@@ -12,15 +12,15 @@ use larder_core::key::NamedKeys;
 use larder_core::place::{Access, Kind, Persistence, Selector, Sharing, Thresholds};
 use larder_core::tier::TierKind;
 use larder_core::{Error, Result, kinds};
-use larder_engine::Hints;
 use larder_engine::select::Table;
+use larder_engine::{Hints, Weigher};
 use larder_tiers::memory::{Bound, Policy};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::{CAPACITY, MEMORY_BYTES, within};
 use crate::Cache;
-use crate::assemble::{self, MemoryPlan, TieredPlan, Weigher};
+use crate::assemble::{self, MemoryPlan, TieredPlan};
 
 /// A cache whose selector places each entry: in memory, on disk, in a file.
 ///

@@ -45,6 +45,7 @@ fn frame(key: &EncodedKey, payload: Vec<u8>) -> Frame {
         stale_deadline: Time::NEVER,
         generation: 0,
         value_len: payload.len() as u64,
+        load_cost: None,
     };
     Frame::new(&header, key, b"", payload.into())
 }

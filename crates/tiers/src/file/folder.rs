@@ -285,6 +285,7 @@ mod tests {
             stale_deadline: Time::NEVER,
             generation: 0,
             value_len: payload.len() as u64,
+            load_cost: None,
         };
         Frame::new(&header, &EncodedKey::new(*b"key"), b"", Bytes::from_static(payload))
     }

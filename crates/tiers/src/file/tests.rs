@@ -55,6 +55,7 @@ fn frame(number: u64, fill: u8, len: usize) -> Frame {
         stale_deadline: Time::NEVER,
         generation: 0,
         value_len: len as u64,
+        load_cost: None,
     };
     Frame::new(&header, &key(number), b"", vec![fill; len].into())
 }
