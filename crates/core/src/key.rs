@@ -118,6 +118,7 @@ pub use named::NamedKeys;
 mod named {
     use serde::Serialize;
     use serde::de::DeserializeOwned;
+    use smallvec::SmallVec;
 
     use super::{EncodedKey, KeyCodec};
     use crate::{Error, ErrorKind, Result};
@@ -131,9 +132,12 @@ mod named {
 
     impl<K: Serialize + DeserializeOwned> KeyCodec<K> for NamedKeys {
         fn encode(&self, key: &K) -> Result<EncodedKey> {
-            rmp_serde::to_vec_named(key)
-                .map(EncodedKey::new)
-                .map_err(|error| Error::new(ErrorKind::Codec, "the key cannot be encoded").with_source(error))
+            // Room on the stack for a short key; a longer one moves to the heap.
+            let mut bytes = SmallVec::<[u8; 64]>::new();
+            rmp_serde::encode::write_named(&mut bytes, key).map_err(|error| {
+                Error::new(ErrorKind::Codec, "the key cannot be encoded").with_source(error)
+            })?;
+            Ok(EncodedKey::new(&bytes[..]))
         }
 
         fn decode(&self, bytes: &[u8]) -> Result<K> {

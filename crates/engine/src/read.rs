@@ -89,17 +89,23 @@ where
 
     async fn read(self: &Arc<Self>, key: &EncodedKey, hash: u64) -> Result<Option<Found<V>>> {
         let Some(wire) = &self.wire else { return Ok(None) };
-        let observation = self.gates.observe(hash);
+        // Without memory there is nothing to promote to, and nothing to remember.
+        let observation = (self.memory_weight_max > 0).then(|| self.gates.observe(hash));
         let mut failure = None;
         for slot in &wire.slots {
             match slot.get(key).await {
-                Ok(Some(bytes)) => match wire.open(&bytes, key) {
+                Ok(Some(bytes)) => match wire.open(bytes, key) {
                     Ok(decoded) => {
                         let found = Found { tier: slot.kind(), decoded };
-                        self.promote(wire, key, &found, &observation);
+                        if let Some(observation) = &observation {
+                            self.promote(wire, key, &found, observation);
+                        }
                         return Ok(Some(found));
                     }
-                    Err(error) => self.refuse(slot, key, &error, &observation).await,
+                    Err(error) => {
+                        note_refusal(slot, key, &error);
+                        self.drop_refused(wire, slot, key, hash).await;
+                    }
                 },
                 Ok(None) => {}
                 Err(error) => failure = Some(error),
@@ -118,8 +124,7 @@ where
     ) {
         let header = &found.decoded.header;
         let bytes = header.value_len;
-        if self.memory_weight_max == 0 || !self.place(wire, &self.facts(bytes, header.load_cost)).in_memory()
-        {
+        if !self.place(wire, &self.facts(bytes, header.load_cost)).in_memory() {
             return;
         }
         let Some(_ticket) = observation.claim() else {
@@ -132,20 +137,21 @@ where
         }
     }
 
-    /// Counts and removes an entry that must not be served, unless it was
-    /// replaced since it was read.
-    async fn refuse(&self, slot: &Slot, key: &EncodedKey, error: &Error, observation: &Observation<K, V>) {
-        slot.counters().refused.increment();
-        tracing::warn!(
-            target: "larder",
-            tier = %slot.kind(),
-            key = ?key,
-            error = ?error,
-            "an entry was refused"
-        );
-        if let Some(_ticket) = observation.claim() {
+    /// Removes an entry that must not be served, unless it was replaced since
+    /// it was read, or is being replaced now.
+    async fn drop_refused(self: &Arc<Self>, wire: &Wire<K, V>, slot: &Slot, key: &EncodedKey, hash: u64) {
+        let observation = self.gates.observe(hash);
+        let Some(_ticket) = observation.claim() else { return };
+        if let Ok(Some(bytes)) = slot.get(key).await
+            && wire.open(bytes, key).is_err()
+        {
             // A failure is counted by the layer and the key distrusted by the slot.
             let _counted = slot.remove(key).await;
         }
     }
+}
+
+fn note_refusal(slot: &Slot, key: &EncodedKey, error: &Error) {
+    slot.counters().refused.increment();
+    tracing::warn!(target: "larder", tier = %slot.kind(), key = ?key, error = ?error, "an entry was refused");
 }

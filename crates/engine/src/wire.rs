@@ -38,8 +38,6 @@ pub struct Decoded<V> {
     pub value: V,
     /// The facts of its frame.
     pub header: Header,
-    /// Bytes as stored, head included.
-    pub stored_bytes: u64,
 }
 
 impl<K: 'static, V: 'static> Wire<K, V> {
@@ -82,18 +80,20 @@ impl<K: 'static, V: 'static> Wire<K, V> {
         }
     }
 
-    /// Verifies a frame and decodes its value.
-    pub(crate) fn open(&self, bytes: &Bytes, key: &EncodedKey) -> Result<Decoded<V>> {
-        let (header, payload) = frame::open(bytes, key)
+    /// Verifies a frame and decodes its value. Takes the bytes, so that a value
+    /// that is bytes can have their buffer.
+    pub(crate) fn open(&self, bytes: Bytes, key: &EncodedKey) -> Result<Decoded<V>> {
+        let (header, payload) = frame::open(&bytes, key)
             .map_err(|error| Error::new(ErrorKind::Corrupt, error.to_string()).with_source(error))?;
         if header.schema != self.schema {
             let message =
                 format!("the entry has schema version {}, the cache {}", header.schema, self.schema);
             return Err(Error::new(ErrorKind::Corrupt, message));
         }
+        drop(bytes);
         let plain = unpack(header.compression, payload, header.value_len)?;
         let encoded = Encoded { codec: header.codec, shape: header.shape, bytes: plain };
         let value = self.values.decode(encoded)?;
-        Ok(Decoded { value, header, stored_bytes: bytes.len() as u64 })
+        Ok(Decoded { value, header })
     }
 }

@@ -114,7 +114,7 @@ where
         }
         for slot in &wire.slots {
             if let Some(bytes) = slot.get(encoded).await? {
-                match wire.open(&bytes, encoded) {
+                match wire.open(bytes, encoded) {
                     Ok(decoded) => return Ok(Some(decoded.value)),
                     Err(_) => slot.counters().refused.increment(),
                 }

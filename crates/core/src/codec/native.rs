@@ -46,7 +46,7 @@ fn octets(offer: Offer<'_>) {
                 shape: 0,
                 len: |value| value.len(),
                 encode: |value| Bytes::copy_from_slice(value),
-                decode: |bytes| Ok(<$type>::from(&bytes[..])),
+                decode: |bytes| Ok(<$type>::from(Vec::from(bytes))),
             }));
         )+};
     }
@@ -68,15 +68,15 @@ fn text(offer: Offer<'_>) {
                 shape: 0,
                 len: |value| value.len(),
                 encode: |value| Bytes::copy_from_slice(value.as_bytes()),
-                decode: |bytes| utf8(&bytes).map(<$type>::from),
+                decode: |bytes| utf8(bytes).map(<$type>::from),
             }));
         )+};
     }
     text!(String, Box<str>, Arc<str>);
 }
 
-fn utf8(bytes: &[u8]) -> Result<&str> {
-    std::str::from_utf8(bytes)
+fn utf8(bytes: Bytes) -> Result<String> {
+    String::from_utf8(bytes.into())
         .map_err(|error| Error::new(ErrorKind::Corrupt, "the text is not UTF-8").with_source(error))
 }
 
