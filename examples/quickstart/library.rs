@@ -17,8 +17,6 @@ pub(crate) struct Library {
     answers: Cache<Question, Answer>,
     /// How long the first run over some sources took.
     runs: Cache<u128, Duration>,
-    /// Where both keep what outlives the process, for people.
-    place: String,
 }
 
 impl Library {
@@ -27,13 +25,11 @@ impl Library {
         let persistence = if options.auto { Persistence::Auto } else { Persistence::LongTerm };
         let mut answers = ucache("answers").persistence(persistence).disk_bytes(2 << 30).version(1);
         let mut runs = bcache("runs").disk_bytes(16 << 20);
-        let mut place = "`larder/quickstart` of the platform's cache folder".to_owned();
         if let Some(dir) = &options.dir {
             answers = answers.dir(dir);
             runs = runs.dir(dir);
-            place = dir.display().to_string();
         }
-        let library = Self { answers: answers.build()?, runs: runs.build()?, place };
+        let library = Self { answers: answers.build()?, runs: runs.build()? };
         if options.clear {
             library.answers.clear()?;
             library.runs.clear()?;
@@ -117,8 +113,8 @@ impl Library {
     }
 
     /// Where the caches keep what outlives the process.
-    pub(crate) fn place(&self) -> &str {
-        &self.place
+    pub(crate) fn place(&self) -> String {
+        self.answers.dir().map_or_else(|| "memory".to_owned(), |dir| dir.display().to_string())
     }
 
     /// What happened so far, tier by tier.

@@ -89,3 +89,21 @@ pub use larder_core::{Bytes, Error, ErrorKind, Result, kinds};
 pub use larder_engine::select::Table;
 pub use larder_engine::{Entry, Explanation, LoadError};
 pub use larder_tiers::memory::Policy;
+
+/// The pages in `docs/` and the README: every example in them is compiled and run.
+#[cfg(all(doctest, feature = "disk", feature = "file", feature = "async"))]
+mod pages {
+    macro_rules! pages {
+        ($($name:ident: $path:literal,)+) => {$(
+            #[doc = include_str!($path)]
+            mod $name {}
+        )+};
+    }
+    pages! {
+        readme: "../../../README.md",
+        getting_started: "../../../docs/getting-started.md",
+        routing: "../../../docs/routing.md",
+        tiers: "../../../docs/tiers.md",
+        format: "../../../docs/format.md",
+    }
+}
