@@ -336,6 +336,31 @@ fn a_torn_database_is_set_aside() {
 }
 
 #[test]
+fn a_value_that_fails_in_its_second_pass_leaves_no_former_one() {
+    use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
+    static PASSES: AtomicU32 = AtomicU32::new(0);
+    /// Refuses the pass of this number, counted from now.
+    static REFUSES: AtomicU32 = AtomicU32::new(u32::MAX);
+    #[derive(Clone, Debug, PartialEq, Deserialize)]
+    struct Fickle(u8);
+    impl Serialize for Fickle {
+        fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+            if PASSES.fetch_add(1, SeqCst) >= REFUSES.load(SeqCst) {
+                return Err(serde::ser::Error::custom("refused"));
+            }
+            serializer.serialize_u8(self.0)
+        }
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let cache = larder::bcache::<u8, Fickle>("fickle").dir(dir.path()).memory_bytes(0).build().unwrap();
+    cache.try_insert(1, Fickle(1)).unwrap();
+    REFUSES.store(PASSES.load(SeqCst) + 1, SeqCst);
+    assert!(cache.try_insert(1, Fickle(2)).is_err(), "measured, and not encoded");
+    assert_eq!(cache.get(&1), None, "the former value is gone");
+    cache.close().unwrap();
+}
+
+#[test]
 fn a_value_that_cannot_be_encoded_is_an_error_and_not_stored() {
     #[derive(Clone, Debug, PartialEq, Deserialize)]
     struct Refuses(bool);

@@ -80,7 +80,7 @@ pub enum Persistence {
     Auto,
     /// Not at all: kept out of tiers that persist while memory can hold it.
     Ephemeral,
-    /// While the process lives; may lie on disk when it is large.
+    /// While the process lives. Placed like `Auto`.
     Session,
     /// Beyond the process: memory alone is not enough.
     LongTerm,
@@ -93,7 +93,7 @@ pub enum Access {
     /// Read and written alike.
     #[default]
     Balanced,
-    /// Read far more often than written: entries below the large size keep a copy in memory.
+    /// Read far more often than written: entries up to the large size keep a copy in memory.
     ReadHeavy,
     /// Written far more often than read: homes outside memory keep no copy there.
     WriteHeavy,
@@ -335,7 +335,8 @@ impl fmt::Display for Placement {
 /// - A pure function: the same facts and tiers give the same placement.
 /// - Names as home only a tier of `tiers` that is healthy, or
 ///   [`TierKind::Null`] when no tier may hold the entry.
-/// - Does no I/O, takes no lock, never panics. It runs once a write.
+/// - Does no I/O, takes no lock, never panics. It runs once a write, and once a
+///   hit beyond memory.
 ///
 /// A selector that sends everything above 64 KiB to files:
 ///

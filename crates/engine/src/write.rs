@@ -1,8 +1,8 @@
 //! Writing: place the entry, clear its other homes, store it, copy it into memory.
 //!
 //! The order keeps a reader from ever finding an older copy behind a newer
-//! one, also when the process ends in between: first the other homes are
-//! cleared, then the home is written, then memory.
+//! one: first the other homes are cleared, then the home is written, then
+//! memory. What a tier buffers when the process is killed is the tier's matter.
 
 use std::hash::Hash;
 use std::sync::Arc;
@@ -178,15 +178,20 @@ where
         let bytes = match wire.values.measure(value) {
             Ok(bytes) => bytes,
             Err(error) => {
-                self.clear_homes(wire, key, TierKind::Null).await;
+                forget(wire, key).await;
                 return Err(error);
             }
         };
         let facts = self.facts(bytes, load_cost);
         let placement = self.place(wire, &facts);
         self.clear_homes(wire, key, placement.home).await;
-        let settled = self.settle_home(wire, key, (value, &facts), placement).await?;
-        Ok((settled, bytes))
+        match self.settle_home(wire, key, (value, &facts), placement).await {
+            Ok(settled) => Ok((settled, bytes)),
+            Err(error) => {
+                forget(wire, key).await;
+                Err(error)
+            }
+        }
     }
 
     /// Removes the entry from every tier but `home`. What could not be removed
@@ -242,6 +247,14 @@ where
             return Err(Error::new(ErrorKind::TooLarge, message).in_tier(slot.kind()).during("put"));
         }
         slot.put(key, frame).await
+    }
+}
+
+/// Removes the former entry from every tier, because the new one went to none.
+/// What could not be removed is counted and no longer trusted.
+async fn forget<K, V>(wire: &Wire<K, V>, key: &EncodedKey) {
+    for slot in &wire.slots {
+        let _counted = slot.remove(key).await;
     }
 }
 
