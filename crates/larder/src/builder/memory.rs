@@ -91,8 +91,8 @@ where
         self
     }
 
-    /// Says how many bytes an entry counts with. Called once an insert, and
-    /// never with a lock of Larder's held.
+    /// Says how many bytes an entry counts with. Called once an insert,
+    /// while the entry is being stored: it must not call the cache for the same key.
     pub fn weigher(mut self, weigher: impl Fn(&K, &V) -> u32 + Send + Sync + 'static) -> Self {
         self.weigher = Some(Box::new(weigher));
         self
