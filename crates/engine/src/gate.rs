@@ -305,6 +305,8 @@ impl<K, V> Leader<K, V> {
             return Claim::Wait(shard.freed.listen());
         }
         let on_gate = state.flights.swap_remove(at);
+        // What others read before this is stored must not be promoted over it.
+        state.epoch += 1;
         state.storing = true;
         state.guards += 1;
         inner.tickets += 1;
