@@ -14,9 +14,11 @@ mod error;
 pub mod frame;
 pub mod key;
 pub mod kinds;
+pub mod marks;
 pub mod memory;
 pub mod place;
 pub mod stats;
+pub mod terms;
 pub mod tier;
 
 pub use bytes::Bytes;

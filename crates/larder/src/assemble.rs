@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use larder_core::clock::Clock;
 use larder_core::place::{Access, Kind, Persistence, Sharing, Thresholds};
-use larder_engine::{Engine, Hints, Parts, Weigh, Weigher};
+use larder_engine::{Engine, Expiry, Hints, KeptMarks, Parts, Weigh, Weigher};
 use larder_tiers::memory::{Bound, MokaStore, Policy, Store};
 
 use crate::Cache;
@@ -47,7 +47,11 @@ where
 }
 
 /// A cache over memory alone.
-pub(crate) fn memory_only<K, V>(memory: MemoryPlan<K, V>, clock: Arc<dyn Clock>) -> Cache<K, V>
+pub(crate) fn memory_only<K, V>(
+    memory: MemoryPlan<K, V>,
+    expiry: Expiry<K, V>,
+    clock: Arc<dyn Clock>,
+) -> Cache<K, V>
 where
     K: Hash + Eq + Send + Sync + 'static,
     V: Clone + Send + Sync + 'static,
@@ -65,7 +69,9 @@ where
             home: None,
             thresholds: Thresholds::default(),
         },
+        expiry,
         clock,
+        marks: KeptMarks::default(),
         dir: None,
         held: Vec::new(),
     }))
@@ -79,12 +85,13 @@ mod beyond {
     use larder_core::codec::ValueCodec;
     use larder_core::compress::Compress;
     use larder_core::key::KeyCodec;
+    use larder_core::marks::MarkLog;
     use larder_core::place::Selector;
     use larder_engine::{Slot, Wire};
-    use larder_tiers::Space;
     use larder_tiers::memory::NullStore;
+    use larder_tiers::{FileMarks, FoundMarks, Space};
 
-    use super::{Arc, Cache, Clock, Engine, Hash, Hints, MemoryPlan, Parts, Store, Weigh};
+    use super::{Arc, Cache, Clock, Engine, Expiry, Hash, Hints, KeptMarks, MemoryPlan, Parts, Store, Weigh};
     use crate::folder::Folder;
 
     /// What a cache with tiers is to be.
@@ -100,6 +107,7 @@ mod beyond {
         pub(crate) schema: u32,
         pub(crate) hints: Hints,
         pub(crate) selector: Arc<dyn Selector>,
+        pub(crate) expiry: Expiry<K, V>,
         pub(crate) clock: Arc<dyn Clock>,
     }
 
@@ -111,6 +119,7 @@ mod beyond {
     {
         let folder = Folder::open(plan.dir, &plan.name)?;
         let slots = slots(folder.path(), plan.disk_bytes, &plan.hints)?;
+        let marks = marks(folder.path(), &slots)?;
         let (memory, memory_weight_max, weigh) = match plan.memory {
             Some(memory) => (memory.store(), memory.weight_max(), memory.weigh()),
             None => (Store::Null(NullStore), 0, Weigh::Entry),
@@ -129,10 +138,23 @@ mod beyond {
             weigh,
             wire: Some(wire),
             hints: plan.hints,
+            expiry: plan.expiry,
             clock: plan.clock,
+            marks,
             dir: Some(folder.path().to_path_buf()),
             held: vec![Box::new(folder)],
         })))
+    }
+
+    /// The log of invalidations in a directory. Where one may be lost, so is
+    /// what it invalidated: the tiers begin empty.
+    fn marks(dir: &Path, slots: &[Slot]) -> Result<KeptMarks> {
+        let FoundMarks { log, marks } = FileMarks::open(dir)?;
+        if marks.is_none() {
+            slots.iter().try_for_each(Slot::empty)?;
+            log.rewrite(&[])?;
+        }
+        Ok(KeptMarks { log: Some(Box::new(log)), marks: marks.unwrap_or_default() })
     }
 
     /// The tiers of a directory, nearest first. A cache that asks for one home

@@ -7,11 +7,15 @@
 pub mod disk;
 #[cfg(feature = "file")]
 pub mod file;
+#[cfg(any(feature = "disk", feature = "file"))]
+mod marks;
 pub mod memory;
 mod null;
 #[cfg(any(feature = "disk", feature = "file"))]
 mod space;
 
+#[cfg(any(feature = "disk", feature = "file"))]
+pub use marks::{FileMarks, FoundMarks};
 pub use null::NullTier;
 #[cfg(any(feature = "disk", feature = "file"))]
 pub use space::{Share, Space};

@@ -13,11 +13,12 @@ use larder_core::place::{Access, Kind, Persistence, Selector, Sharing, Threshold
 use larder_core::tier::TierKind;
 use larder_core::{Error, Result, kinds};
 use larder_engine::select::Table;
-use larder_engine::{Hints, Weigher};
+use larder_engine::{Expiry, Hints, Weigher};
 use larder_tiers::memory::{Bound, Policy};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::time::{self, time_options};
 use super::{CAPACITY, MEMORY_BYTES, within};
 use crate::Cache;
 use crate::assemble::{self, MemoryPlan, TieredPlan};
@@ -118,6 +119,7 @@ pub struct TieredBuilder<K, V> {
     version: u32,
     hints: Hints,
     selector: Arc<dyn Selector>,
+    expiry: Expiry<K, V>,
     clock: Arc<dyn Clock>,
 }
 
@@ -133,6 +135,7 @@ impl<K, V> fmt::Debug for TieredBuilder<K, V> {
             .field("compress", &self.compress)
             .field("version", &self.version)
             .field("hints", &self.hints)
+            .field("expiry", &self.expiry)
             .finish_non_exhaustive()
     }
 }
@@ -164,6 +167,7 @@ where
                 thresholds: Thresholds::default(),
             },
             selector: Arc::new(Table),
+            expiry: Expiry::default(),
             clock: Arc::new(SystemClock),
         }
     }
@@ -272,6 +276,8 @@ where
         self
     }
 
+    time_options!();
+
     /// Where the time comes from. Default the wall clock of the system.
     pub fn clock(mut self, clock: impl Clock) -> Self {
         self.clock = Arc::new(clock);
@@ -295,6 +301,7 @@ where
         let memory = self.memory_plan()?;
         within("disk_bytes", self.disk_bytes, DISK_BYTES, "bytes")?;
         self.compress.check()?;
+        time::check(&self.expiry)?;
         check_thresholds(self.hints.thresholds)?;
         assemble::tiered(TieredPlan {
             name: self.name,
@@ -307,6 +314,7 @@ where
             schema: self.version,
             hints: self.hints,
             selector: self.selector,
+            expiry: self.expiry,
             clock: self.clock,
         })
     }
