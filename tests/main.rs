@@ -3,12 +3,17 @@
 
 mod allocations;
 mod conformance;
+mod expiry;
 mod flights;
 mod golden;
+mod invalidation;
 mod mistakes;
 mod races;
 mod reopening;
 mod rig;
 mod routing;
+mod shelves;
+mod staleness;
 mod tasks;
 mod troubles;
+mod verbs;

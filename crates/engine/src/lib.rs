@@ -18,6 +18,7 @@
 //! handed to those who wait for it and never stored.
 
 mod background;
+mod batch;
 mod detached;
 mod engine;
 mod expiry;

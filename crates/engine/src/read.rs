@@ -31,6 +31,11 @@ impl<V> Found<V> {
         (self.freshness, self.decoded.value, self.decoded.terms)
     }
 
+    /// The value, where it may be served.
+    pub(crate) fn into_fresh(self) -> Option<V> {
+        self.if_fresh()?.decoded.value
+    }
+
     fn if_fresh(self) -> Option<Self> {
         (self.freshness == Freshness::Fresh).then_some(self)
     }
@@ -135,7 +140,7 @@ where
         W::section(true, async move { engine.read(&key, hash).await }).await?
     }
 
-    async fn read(self: &Arc<Self>, key: &EncodedKey, hash: u64) -> Result<Option<Found<V>>> {
+    pub(crate) async fn read(self: &Arc<Self>, key: &EncodedKey, hash: u64) -> Result<Option<Found<V>>> {
         let Some(wire) = &self.wire else { return Ok(None) };
         // Without memory there is nothing to promote to, and nothing to remember.
         let observation = (self.memory_weight_max > 0).then(|| self.gates.observe(hash));

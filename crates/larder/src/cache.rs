@@ -1,5 +1,6 @@
 //! The cache for threads.
 
+use std::convert::Infallible;
 use std::fmt;
 use std::hash::Hash;
 use std::path::Path;
@@ -474,6 +475,105 @@ where
         Q: Lookup<K> + Sync + ?Sized,
     {
         block_on(self.engine.contains_key::<Inline, Q>(key)).unwrap_or(false)
+    }
+
+    /// The values of `keys`, in their order. A tier that fails counts as having
+    /// none.
+    ///
+    /// ```
+    /// let cache = larder::mcache::<u8, char>("letters").build()?;
+    /// cache.insert_many([(1, 'a'), (3, 'c')]);
+    /// assert_eq!(cache.get_many(&[3, 2, 1]), [Some('c'), None, Some('a')]);
+    /// # Ok::<(), larder::Error>(())
+    /// ```
+    pub fn get_many<Q>(&self, keys: &[Q]) -> Vec<Option<V>>
+    where
+        Q: Lookup<K> + Sync,
+    {
+        block_on(self.engine.get_many::<Inline, Q>(keys))
+    }
+
+    /// Stores entries, as [`insert`](Self::insert) does one.
+    pub fn insert_many(&self, entries: impl IntoIterator<Item = (K, V)>) {
+        // Counted and logged where it happened; `try_insert_many` returns it.
+        let _counted = self.try_insert_many(entries, EntryOptions::new());
+    }
+
+    /// Stores entries with the same options.
+    ///
+    /// # Errors
+    /// The first failure; the other entries are stored all the same.
+    pub fn try_insert_many(
+        &self,
+        entries: impl IntoIterator<Item = (K, V)>,
+        options: EntryOptions,
+    ) -> Result<()> {
+        block_on(self.engine.insert_many::<Inline>(entries.into_iter().collect(), options))
+    }
+
+    /// Removes entries; how many there were.
+    ///
+    /// # Errors
+    /// The first failure of a tier; what is left there is not served any more,
+    /// and the other keys are removed all the same.
+    pub fn remove_many<Q>(&self, keys: &[Q]) -> Result<u64>
+    where
+        Q: Lookup<K> + Sync,
+    {
+        block_on(self.engine.remove_many::<Inline, Q>(keys))
+    }
+
+    /// The values of `keys`, in their order; the missing ones from `loader`.
+    ///
+    /// The loader sees the missing keys that nobody else is loading, each once
+    /// and in order, and may answer for some. Each key is loaded once among all
+    /// who ask, one by one or in batches that overlap. The loader is called
+    /// again only for keys whose load by another ended without a value.
+    ///
+    /// ```
+    /// let cache = larder::mcache::<u32, u32>("squares").build()?;
+    /// cache.insert(2, 4);
+    /// let squares = cache.get_many_with([1, 2, 3], |missing| {
+    ///     assert_eq!(missing, [1, 3]);
+    ///     vec![(1, 1)]
+    /// });
+    /// assert_eq!(squares, [Some(1), Some(4), None]);
+    /// # Ok::<(), larder::Error>(())
+    /// ```
+    pub fn get_many_with<L>(
+        &self,
+        keys: impl IntoIterator<Item = K>,
+        mut loader: impl FnMut(Vec<K>) -> L,
+    ) -> Vec<Option<V>>
+    where
+        K: Clone,
+        L: IntoIterator<Item = (K, V)>,
+    {
+        match self.try_get_many_with(keys, |keys| Ok::<_, Infallible>(loader(keys))) {
+            Ok(values) => values,
+            Err(never) => match *never {},
+        }
+    }
+
+    /// As [`get_many_with`](Self::get_many_with), for a loader that may fail.
+    ///
+    /// # Errors
+    /// That of the loader, shared with all who wait for one of its keys.
+    pub fn try_get_many_with<L, E>(
+        &self,
+        keys: impl IntoIterator<Item = K>,
+        mut loader: impl FnMut(Vec<K>) -> Result<L, E>,
+    ) -> Result<Vec<Option<V>>, Arc<E>>
+    where
+        K: Clone,
+        L: IntoIterator<Item = (K, V)>,
+        E: Send + Sync + 'static,
+    {
+        let loader = |keys| {
+            let loaded = loader(keys).map(|loaded| loaded.into_iter().collect());
+            async { loaded }
+        };
+        block_on(self.engine.try_get_many_with::<Inline, E, _, _>(keys.into_iter().collect(), loader))
     }
 
     /// Removes every entry of every tier.
