@@ -176,10 +176,12 @@ where
     }
 
     /// Whether terms and marks let an entry be served; that uses it.
+    #[inline]
     fn is_fresh_by(&self, stamp: u64, terms: &LiveTerms) -> bool {
         let now = self.timeline.now();
-        let fresh = terms.freshness(now) == Freshness::Fresh
-            && self.marks.freshness(Stamped::new(stamp, terms.written()), now) == Freshness::Fresh;
+        let fresh = now < terms.until()
+            && (stamp >= self.marks.stamp()
+                || self.marks.freshness(Stamped::new(stamp, terms.written()), now) == Freshness::Fresh);
         if fresh {
             terms.used(now);
         }
