@@ -10,6 +10,7 @@
 pub mod clock;
 pub mod codec;
 pub mod compress;
+mod durability;
 mod error;
 pub mod frame;
 pub mod key;
@@ -20,4 +21,5 @@ pub mod stats;
 pub mod tier;
 
 pub use bytes::Bytes;
+pub use durability::Durability;
 pub use error::{Error, ErrorKind, Result};

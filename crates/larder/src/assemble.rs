@@ -75,11 +75,11 @@ where
 mod beyond {
     use std::path::{Path, PathBuf};
 
-    use larder_core::Result;
     use larder_core::codec::ValueCodec;
     use larder_core::compress::Compress;
     use larder_core::key::KeyCodec;
     use larder_core::place::Selector;
+    use larder_core::{Durability, Result};
     use larder_engine::{Slot, Wire};
     use larder_tiers::Space;
     use larder_tiers::memory::NullStore;
@@ -94,6 +94,7 @@ mod beyond {
         pub(crate) memory: Option<MemoryPlan<K, V>>,
         pub(crate) dir: Option<PathBuf>,
         pub(crate) disk_bytes: u64,
+        pub(crate) durability: Durability,
         pub(crate) keys: Box<dyn KeyCodec<K>>,
         pub(crate) values: Box<dyn ValueCodec<V>>,
         pub(crate) compress: Compress,
@@ -110,7 +111,7 @@ mod beyond {
         V: Clone + Send + Sync + 'static,
     {
         let folder = Folder::open(plan.dir, &plan.name)?;
-        let slots = slots(folder.path(), plan.disk_bytes, &plan.hints)?;
+        let slots = slots(folder.path(), (plan.disk_bytes, plan.durability), &plan.hints)?;
         let (memory, memory_weight_max, weigh) = match plan.memory {
             Some(memory) => (memory.store(), memory.weight_max(), memory.weigh()),
             None => (Store::Null(NullStore), 0, Weigh::Entry),
@@ -137,7 +138,7 @@ mod beyond {
 
     /// The tiers of a directory, nearest first. A cache that asks for one home
     /// has that tier alone.
-    fn slots(dir: &Path, disk_bytes: u64, hints: &Hints) -> Result<Vec<Slot>> {
+    fn slots(dir: &Path, (disk_bytes, durability): (u64, Durability), hints: &Hints) -> Result<Vec<Slot>> {
         use larder_core::tier::TierKind;
         let wants = |kind: TierKind| hints.home.is_none_or(|home| home == kind);
         let space = Space::new(disk_bytes);
@@ -145,14 +146,18 @@ mod beyond {
         #[cfg(feature = "disk")]
         if wants(TierKind::Disk) {
             use larder_tiers::disk::{CROSSOVER_BYTES, DiskOptions, DiskTier};
-            let options =
-                DiskOptions { dir: dir.join("disk"), space: space.share(), crossover: CROSSOVER_BYTES };
+            let options = DiskOptions {
+                dir: dir.join("disk"),
+                space: space.share(),
+                crossover: CROSSOVER_BYTES,
+                durability,
+            };
             slots.push(Slot::new(Arc::new(DiskTier::open(options)?)));
         }
         #[cfg(feature = "file")]
         if wants(TierKind::File) {
             use larder_tiers::file::{FileOptions, FileTier};
-            let options = FileOptions { dir: dir.join("files"), space: space.share() };
+            let options = FileOptions { dir: dir.join("files"), space: space.share(), durability };
             slots.push(Slot::new(Arc::new(FileTier::open(options)?)));
         }
         Ok(slots)

@@ -33,6 +33,12 @@ impl Databases {
         }
     }
 
+    /// Whether a row is there.
+    pub(super) fn contains(&self, row: &[u8]) -> Result<bool> {
+        Ok(self.newest.contains(row)?
+            || self.older.as_ref().map_or(Ok(false), |older| older.contains(row))?)
+    }
+
     /// The value in the older generation, valid or not.
     pub(super) fn get_older(&self, row: &[u8]) -> Result<Option<IVec>> {
         self.older.as_ref().map_or(Ok(None), |older| older.get(row))

@@ -16,6 +16,7 @@ use parking_lot::{Condvar, Mutex};
 use sled::{Db, IVec};
 
 use super::layout::{self, Layout};
+use crate::boot::{sync_dir, sync_tree};
 
 /// How long sled's threads may hold on to a database after it was dropped.
 const LINGER_MAX: Duration = Duration::from_secs(10);
@@ -124,6 +125,12 @@ impl Generation {
     /// Writes what is buffered, and waits until it is on the medium.
     pub(super) fn flush(&self) -> Result<()> {
         guarded(|| self.db.flush()).map(|_| ())
+    }
+
+    /// Waits until what was flushed is on the medium; sled waits for less.
+    pub(super) fn sync(&self) -> Result<()> {
+        let named = || self.path.parent().map_or(Ok(()), sync_dir);
+        sync_tree(&self.path).and_then(|()| named()).map_err(|error| layout::unavailable(&self.path, error))
     }
 
     /// Bytes of the files, when they were last measured.

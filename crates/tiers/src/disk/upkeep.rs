@@ -10,6 +10,7 @@ use larder_core::{Error, ErrorKind, Result};
 use super::DiskTier;
 use super::eviction::Carry;
 use super::segments::Sealed;
+use super::store::Store;
 
 /// More segments than this are merged, even where the budget allows them:
 /// each holds a file open.
@@ -109,6 +110,25 @@ impl DiskTier {
         let Some(_alone) = self.upkeep.try_write() else { return };
         if let Err(error) = self.keep_budget(0) {
             tracing::warn!(%error, "upkeep of the disk tier failed");
+        }
+    }
+
+    /// Flushes the databases where the journal has grown enough; waits for
+    /// others who do so only where it has grown too much.
+    pub(super) fn tend_journal(&self) {
+        let (due, overdue) = self
+            .with_store(|store| Ok((store.journal.is_due(), store.journal.is_overdue())))
+            .unwrap_or_default();
+        let flushed = if overdue {
+            let _shared = self.upkeep.read();
+            self.with_store(Store::checkpoint)
+        } else if due && let Some(_shared) = self.upkeep.try_read() {
+            self.with_store(Store::try_checkpoint)
+        } else {
+            Ok(())
+        };
+        if let Err(error) = flushed {
+            tracing::warn!(%error, "the journal of the disk tier stays for now");
         }
     }
 

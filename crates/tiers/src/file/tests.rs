@@ -30,7 +30,11 @@ fn open(dir: &Path, limit: u64) -> FileTier {
 }
 
 fn try_open(dir: &Path, limit: u64) -> Result<FileTier> {
-    FileTier::open(FileOptions { dir: dir.to_path_buf(), space: Space::new(limit + FIXED).share() })
+    FileTier::open(FileOptions {
+        dir: dir.to_path_buf(),
+        space: Space::new(limit + FIXED).share(),
+        durability: Durability::Buffered,
+    })
 }
 
 fn fresh(limit: u64) -> (TempDir, FileTier) {
@@ -200,7 +204,12 @@ fn without_room_nothing_is_stored_and_the_former_frame_stays() {
     let space = Space::new(10 * BLOCK + FIXED);
     let other = space.share();
     let dir = tempfile::tempdir().unwrap();
-    let tier = FileTier::open(FileOptions { dir: dir.path().into(), space: space.share() }).unwrap();
+    let tier = FileTier::open(FileOptions {
+        dir: dir.path().into(),
+        space: space.share(),
+        durability: Durability::Buffered,
+    })
+    .unwrap();
     put(&tier, 1, 7, 100);
     other.grow(7 * BLOCK);
     let error = now(tier.put(&key(1), &frame(1, 8, 12_000))).unwrap_err();
@@ -292,7 +301,7 @@ fn clear_leaves_nothing_and_the_tier_goes_on() {
     (0..50).for_each(|number| put(&tier, number, 7, 100));
     now(tier.clear()).unwrap();
     assert_eq!((tier.usage(), tier.space.used()), (Usage::default(), FIXED));
-    assert_eq!(files(&dir.path().join("files")), Vec::<PathBuf>::new());
+    assert_eq!(files(&dir.path().join("files")), [dir.path().join("files/marker")]);
     now(tier.clear()).unwrap();
     put(&tier, 1, 8, 100);
     assert!(has(&tier, 1, 8, 100));
