@@ -1,5 +1,8 @@
 //! What the disk tier promises, tried through its contract.
 
+#[cfg(all(unix, feature = "file"))]
+mod crash;
+
 use std::fs;
 use std::future::Future;
 use std::path::Path;
