@@ -143,9 +143,11 @@ impl Generation {
         self.bytes() > self.bytes_at_open
     }
 
-    /// Measures the files; returns the bytes before and now.
+    /// Measures the files, and keeps those that sled made since to their owner;
+    /// returns the bytes before and now.
     pub(super) fn measure(&self) -> (u64, u64) {
         self.measured_at.store(self.written.load(Ordering::Relaxed), Ordering::Relaxed);
+        layout::restrict(&self.path);
         let now = layout::bytes_in(&self.path);
         (self.bytes.swap(now, Ordering::AcqRel), now)
     }

@@ -155,14 +155,20 @@ pub(super) fn make_private(dir: &Path) -> io::Result<()> {
     builder.create(dir)
 }
 
-/// Restricts the files in `dir` to their owner, as far as that goes: the
+/// Restricts what is in `dir` and below to its owner, as far as that goes: the
 /// directory above is private already.
 pub(super) fn restrict(dir: &Path) {
     #[cfg(unix)]
     for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
         use std::os::unix::fs::PermissionsExt;
-        let mode = if entry.path().is_dir() { 0o700 } else { 0o600 };
-        let _ = fs::set_permissions(entry.path(), fs::Permissions::from_mode(mode));
+        let Ok(meta) = entry.metadata() else { continue };
+        let mode = if meta.is_dir() { 0o700 } else { 0o600 };
+        if meta.permissions().mode() & 0o777 != mode {
+            let _ = fs::set_permissions(entry.path(), fs::Permissions::from_mode(mode));
+        }
+        if meta.is_dir() {
+            restrict(&entry.path());
+        }
     }
     #[cfg(not(unix))]
     let _ = dir;

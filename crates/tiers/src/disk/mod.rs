@@ -167,7 +167,21 @@ impl DiskTier {
     }
 
     fn get_now(&self, key: &EncodedKey) -> Result<Option<Bytes>> {
-        self.with_store(|store| store.get(&RowKey::of(key), &self.upkeep))
+        let grown = self.measured_every();
+        let (found, due) = self.with_store(|store| {
+            let found = store.get(&RowKey::of(key), &self.upkeep)?;
+            Ok((found, store.databases.newest.is_due(grown)))
+        })?;
+        if due {
+            self.tend();
+        }
+        Ok(found)
+    }
+
+    /// Databases are measured after so many bytes: by who puts, and by who
+    /// gets what moves to the newest then.
+    fn measured_every(&self) -> u64 {
+        (self.space.limit() / 64).clamp(64 << 10, 4 << 20)
     }
 
     fn put_now(&self, key: &EncodedKey, frame: &Frame) -> Result<()> {
@@ -183,7 +197,7 @@ impl DiskTier {
         if self.space.excess(bytes) > 0 {
             self.make_room(bytes)?;
         }
-        let grown = (self.space.limit() / 64).clamp(64 << 10, 4 << 20);
+        let grown = self.measured_every();
         let due = self.with_store(|store| {
             store.put(&RowKey::of(key), frame, self.crossover)?;
             Ok(store.databases.newest.is_due(grown))
@@ -323,6 +337,7 @@ impl Tier for DiskTier {
     }
 
     fn usage(&self) -> Usage {
+        let _ = self.measure_after(1);
         let entries = self.with_store(|store| Ok(store.databases.live()));
         entries.map_or_else(
             |_| Usage::default(),

@@ -160,6 +160,11 @@ impl Segments {
         self.seal(&mut self.active.lock());
     }
 
+    /// Bytes of all segments.
+    pub(super) fn bytes(&self) -> u64 {
+        self.table.read().values().map(|segment| rounded(segment.len())).sum()
+    }
+
     /// Whether a segment is being written.
     pub(super) fn has_active(&self) -> bool {
         self.active.lock().segment.is_some()

@@ -19,6 +19,9 @@ const SEGMENTS_MAX: usize = 512;
 /// A database is not worth dropping below this: an empty one has half as much.
 const GENERATION_BYTES_MIN: u64 = 2 << 20;
 
+/// What a database takes at least.
+const EMPTY_GENERATION_BYTES: u64 = 512 << 10;
+
 /// All the decision depends on.
 #[derive(Clone, Debug, Default)]
 struct Outlook {
@@ -33,6 +36,8 @@ struct Outlook {
     databases_grown: bool,
     sealed: Vec<Sealed>,
     active: bool,
+    /// What dropping everything would free.
+    reclaimable: u64,
 }
 
 /// What to do next.
@@ -54,6 +59,9 @@ enum Choice {
 
 impl Outlook {
     fn choose(&self) -> Choice {
+        if self.excess > self.reclaimable {
+            return Choice::GiveUp;
+        }
         if self.should_rotate() {
             return Choice::Rotate;
         }
@@ -155,9 +163,15 @@ impl DiskTier {
         self.measure()
     }
 
-    fn measure(&self) -> Result<()> {
+    /// Counts what the databases take now.
+    pub(super) fn measure(&self) -> Result<()> {
+        self.measure_after(0)
+    }
+
+    /// The same for those that were given so many bytes since the last time.
+    pub(super) fn measure_after(&self, bytes: u64) -> Result<()> {
         self.with_store(|store| {
-            for generation in store.databases.each_generation() {
+            for generation in store.databases.each_generation().filter(|one| one.is_due(bytes)) {
                 let (before, now) = generation.measure();
                 self.space.grow(now);
                 self.space.shrink(before);
@@ -178,6 +192,8 @@ impl DiskTier {
                 databases_grown: databases.each_generation().any(|generation| generation.has_grown()),
                 sealed: store.segments.sealed(),
                 active: store.segments.has_active(),
+                reclaimable: store.segments.bytes()
+                    + databases.bytes().saturating_sub(2 * EMPTY_GENERATION_BYTES),
             })
         })
     }
@@ -194,7 +210,7 @@ mod tests {
     }
 
     fn check(outlook: Outlook, expect: Choice) {
-        let outlook = Outlook { limit: 64 * MIB, ..outlook };
+        let outlook = Outlook { limit: 64 * MIB, reclaimable: 64 * MIB, ..outlook };
         assert_eq!(outlook.choose(), expect, "{outlook:?}");
     }
 
@@ -237,6 +253,14 @@ mod tests {
         check(Outlook { active: true, databases_grown: true, ..over.clone() }, Choice::Seal);
         check(Outlook { databases_grown: true, ..over.clone() }, Choice::Rotate);
         check(over, Choice::GiveUp);
+    }
+
+    #[test]
+    fn nothing_goes_in_vain() {
+        let segments = vec![sealed(1, 4 * MIB)];
+        let over = Outlook { excess: 5 * MIB, sealed: segments, ..Outlook::default() };
+        assert_eq!(Outlook { reclaimable: 4 * MIB, ..over.clone() }.choose(), Choice::GiveUp);
+        assert_eq!(Outlook { reclaimable: 5 * MIB, ..over }.choose(), Choice::Evict(1));
     }
 
     #[test]
