@@ -25,21 +25,14 @@ pub(super) enum Carry {
     Read,
 }
 
-/// A frame that nobody reads takes half the space in a segment, and the
-/// pointer to it takes a tenth of a kilobyte: from here on that is a gain.
-const COLD_BYTES_MIN: usize = 512;
-
 impl DiskTier {
     /// Drops the older generation and begins a new one. The databases are
-    /// flushed before, so that no journal speaks of a row that goes.
-    ///
-    /// Of what was not read since the last rotation, frames below
-    /// [`COLD_BYTES_MIN`] are lost. Larger ones move to a segment, as far as
-    /// that does not exceed the budget by more than an eighth. Pointers are
-    /// carried: the bytes they name would go with them.
+    /// flushed before, so that no journal speaks of a row that goes. What was not read
+    /// since the last rotation is lost; pointers are not: they are few, and
+    /// the bytes they name would go with them.
     pub(super) fn rotate(&self) -> Result<()> {
         let number = self.with_store(|store| {
-            carry_rows(store, self.cold_bytes_max())?;
+            carry_pointers(store)?;
             store.checkpoint()?;
             Ok(store.databases.newest.number)
         })?;
@@ -51,15 +44,6 @@ impl DiskTier {
                 self.drop_database(dropped)
             }
             None => Ok(()),
-        }
-    }
-
-    /// Each frame would have to be waited for where all is synced, too long for
-    /// one call.
-    fn cold_bytes_max(&self) -> usize {
-        match self.marker.durability() {
-            Durability::Synced => 0,
-            _ => usize::try_from(self.space.limit() / 8).unwrap_or(usize::MAX),
         }
     }
 
@@ -138,34 +122,16 @@ impl DiskTier {
     }
 }
 
-/// Moves the pointers that are valid in the older generation to the newest,
-/// and larger frames that stand in it to a segment, up to `allowance` bytes.
-fn carry_rows(store: &Store, mut allowance: usize) -> Result<()> {
+/// Moves the pointers that are valid in the older generation to the newest.
+fn carry_pointers(store: &Store) -> Result<()> {
     let Some(older) = &store.databases.older else { return Ok(()) };
     older.each(|row, value| {
-        match Row::parse(&value) {
-            Some(Row::Record(_)) => {
-                let _stripe = store.lock(&row);
-                store.databases.promote(&row)?;
-            }
-            Some(Row::Inline(frame)) if (COLD_BYTES_MIN..=allowance).contains(&frame.len()) => {
-                allowance -= if demote(store, older, &row, frame)? { frame.len() } else { 0 };
-            }
-            _ => {}
+        if Row::pointer(&value).is_some() {
+            let _stripe = store.lock(&row);
+            store.databases.promote(&row)?;
         }
         Ok(())
     })
-}
-
-/// Moves a frame that stands in the older generation, and was not read since
-/// the last rotation, to the active segment; whether it did. Where that fails
-/// the frame goes with its generation.
-fn demote(store: &Store, older: &Generation, row: &[u8], frame: &[u8]) -> Result<bool> {
-    let _stripe = store.lock(row);
-    if store.databases.newest.contains(row)? || !older.contains(row)? {
-        return Ok(false);
-    }
-    Ok(store.put_record(row, frame, &[]).is_ok())
 }
 
 /// Where in segment `number` the frame of a row lies, if it lies there.

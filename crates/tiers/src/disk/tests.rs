@@ -2,6 +2,7 @@
 
 #[cfg(all(unix, feature = "file"))]
 mod crash;
+mod trust;
 
 use std::fs;
 use std::future::Future;
