@@ -16,6 +16,7 @@ use parking_lot::{Condvar, Mutex};
 use sled::{Db, IVec};
 
 use super::layout::{self, Layout};
+use super::record;
 use crate::boot::{sync_dir, sync_tree};
 
 /// How long sled's threads may hold on to a database after it was dropped.
@@ -38,6 +39,8 @@ pub(super) struct Generation {
     pub(super) number: u64,
     /// Entries whose valid row is here.
     pub(super) live: AtomicU64,
+    /// A sum over those rows and their values, by which they are known again.
+    sum: AtomicU64,
     path: PathBuf,
     db: Db,
     bytes: AtomicU64,
@@ -71,6 +74,7 @@ impl Generation {
         Ok(Self {
             number,
             live: AtomicU64::new(0),
+            sum: AtomicU64::new(0),
             path,
             db,
             bytes: AtomicU64::new(bytes),
@@ -111,6 +115,30 @@ impl Generation {
             self.note(row.len());
         }
         Ok(removed)
+    }
+
+    /// Counts a row as valid here.
+    pub(super) fn enter(&self, row: &[u8], value: &[u8]) {
+        self.live.fetch_add(1, Ordering::AcqRel);
+        self.sum.fetch_add(record::hash_row(row, value), Ordering::AcqRel);
+    }
+
+    /// Counts it no more.
+    pub(super) fn leave(&self, row: &[u8], value: &[u8]) {
+        let less = |live: u64| Some(live.saturating_sub(1));
+        let _ = self.live.fetch_update(Ordering::AcqRel, Ordering::Acquire, less);
+        self.sum.fetch_sub(record::hash_row(row, value), Ordering::AcqRel);
+    }
+
+    /// Counts nothing, before rows are counted anew.
+    pub(super) fn count_none(&self) {
+        self.live.store(0, Ordering::Release);
+        self.sum.store(0, Ordering::Release);
+    }
+
+    /// The sum over its valid rows; it wraps.
+    pub(super) fn sum(&self) -> u64 {
+        self.sum.load(Ordering::Acquire)
     }
 
     /// Calls `visit` with every row and its value, in the order of rows.

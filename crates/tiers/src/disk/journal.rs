@@ -28,7 +28,7 @@ use larder_core::{Durability, Result};
 use parking_lot::Mutex;
 
 use super::layout::{Layout, remove_file, rounded, unavailable};
-use super::record::{Change, Record};
+use super::record::{Change, Record, Tally};
 use super::recovery::Ground;
 use crate::boot::{Marker, sync_dir};
 use crate::space::Share;
@@ -115,6 +115,11 @@ impl Journal {
     /// `generation`.
     pub(super) fn clear(&self, generation: u64) -> Result<()> {
         self.write_down(&Record::Cleared(generation))
+    }
+
+    /// Writes down what the databases have, as they are let go.
+    pub(super) fn tally(&self, tally: Tally) -> Result<()> {
+        self.write_down(&Record::Tally(tally))
     }
 
     fn write_down(&self, record: &Record<'_>) -> Result<()> {

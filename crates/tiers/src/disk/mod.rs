@@ -233,10 +233,10 @@ impl DiskTier {
     fn close_now(&self, is_final: bool) -> Result<()> {
         let _alone = self.upkeep.write();
         self.closed.store(true, Ordering::Release);
-        let store = self.state.write().take();
+        let Some(store) = self.state.write().take() else { return Ok(()) };
+        let closed = store.close();
         self.space.set(0);
-        let Some(store) = store else { return Ok(()) };
-        store.close()?;
+        closed?;
         if is_final { self.settle() } else { Ok(()) }
     }
 

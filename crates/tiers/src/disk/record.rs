@@ -13,6 +13,7 @@ const REMOVED: u8 = 0;
 const HASH: u8 = 1;
 const VALUE: u8 = 2;
 const CLEARED: u8 = 3;
+const TALLY: u8 = 4;
 
 /// Values up to this many bytes stand whole in every record: no more than a
 /// hash, and a pointer always does.
@@ -44,6 +45,17 @@ pub(super) enum Record<'a> {
     Row(&'a [u8], Change<'a>),
     /// Everything before is void, and so is every generation below this one.
     Cleared(u64),
+    /// The databases have so many rows now, of this sum, and were let go.
+    Tally(Tally),
+}
+
+/// How many rows databases have, and a sum over all of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Tally {
+    /// Rows that are valid.
+    pub(super) rows: u64,
+    /// The sum of their [`hash_row`]s; it wraps.
+    pub(super) sum: u64,
 }
 
 impl<'a> Record<'a> {
@@ -55,6 +67,11 @@ impl<'a> Record<'a> {
             Self::Cleared(generation) => {
                 bytes.push(CLEARED);
                 bytes.extend_from_slice(&generation.to_le_bytes());
+            }
+            Self::Tally(tally) => {
+                bytes.push(TALLY);
+                bytes.extend_from_slice(&tally.rows.to_le_bytes());
+                bytes.extend_from_slice(&tally.sum.to_le_bytes());
             }
             Self::Row(row, change) => {
                 let (kind, hash, value) = match change {
@@ -77,7 +94,7 @@ impl<'a> Record<'a> {
         match self {
             Self::Row(row, Change::Value(value)) => row.len() + value.len(),
             Self::Row(row, _) => row.len(),
-            Self::Cleared(_) => 0,
+            Self::Cleared(_) | Self::Tally(_) => 8,
         }
     }
 
@@ -86,6 +103,11 @@ impl<'a> Record<'a> {
         let (&kind, rest) = body.split_first()?;
         if kind == CLEARED {
             return Some(Self::Cleared(u64::from_le_bytes(rest.try_into().ok()?)));
+        }
+        if kind == TALLY {
+            let (rows, sum) = rest.split_first_chunk()?;
+            let (rows, sum) = (u64::from_le_bytes(*rows), u64::from_le_bytes(sum.try_into().ok()?));
+            return Some(Self::Tally(Tally { rows, sum }));
         }
         let (len, rest) = rest.split_first_chunk()?;
         let (row, rest) = rest.split_at_checked(u32::from_le_bytes(*len) as usize)?;
@@ -135,6 +157,11 @@ pub(super) fn hash(value: &[u8]) -> u64 {
     xxh3_64(value)
 }
 
+/// The hash of a row with its value, as a [`Tally`] sums it up.
+pub(super) fn hash_row(row: &[u8], value: &[u8]) -> u64 {
+    xxh3_64_with_seed(value, xxh3_64(row))
+}
+
 fn seal(bytes: &mut [u8], number: u64) {
     let (head, body) = bytes.split_at_mut(HEAD_LEN);
     let said = Head { len: body.len() as u32, body_sum: xxh3_64_with_seed(body, number) };
@@ -147,13 +174,14 @@ fn seal(bytes: &mut [u8], number: u64) {
 mod tests {
     use super::*;
 
-    const RECORDS: [Record<'_>; 6] = [
+    const RECORDS: [Record<'_>; 7] = [
         Record::Row(b"row", Change::Removed),
         Record::Row(b"", Change::Removed),
         Record::Row(b"row", Change::Hash(7)),
         Record::Row(b"row", Change::Value(b"value")),
         Record::Row(b"row", Change::Value(b"")),
         Record::Cleared(9),
+        Record::Tally(Tally { rows: 1, sum: 2 }),
     ];
 
     fn decode(bytes: &[u8], number: u64) -> Option<Record<'_>> {

@@ -8,7 +8,6 @@
 //! older alone would bring overwritten values back.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use larder_core::{Durability, Error, ErrorKind, Result};
 use sled::IVec;
@@ -17,6 +16,7 @@ use super::databases::Databases;
 use super::generation::{Generation, OpenError};
 use super::journal::Journal;
 use super::layout::{self, Layout};
+use super::record::Tally;
 use super::replay::Replay;
 use super::row::Row;
 use super::segments::Segments;
@@ -42,11 +42,15 @@ pub(super) fn open(ground: &Ground<'_>, past: Past) -> Result<Store> {
     let (layout, cache_bytes) = (ground.layout, ground.cache_bytes);
     let replay = trusted(ground, past)?;
     let segments = Segments::open(layout.clone(), Arc::clone(ground.space))?;
-    let databases = match open_databases(layout, replay.cleared, cache_bytes)? {
-        Some(databases) => databases,
-        None => fresh(layout, cache_bytes)?,
+    let (databases, tally) = match open_databases(layout, replay.cleared, cache_bytes)? {
+        Some(databases) => (databases, replay.tally),
+        None => (fresh(layout, cache_bytes)?, None),
     };
-    let databases = match count(&databases, &replay, &segments) {
+    let counted = count(&databases, &replay, &segments).and_then(|tallied| match tally {
+        Some(tally) if tally != tallied => Err(Error::new(ErrorKind::Corrupt, "rows are missing or changed")),
+        _ => Ok(()),
+    });
+    let databases = match counted {
         Err(error) if error.kind() == ErrorKind::Corrupt => {
             tracing::warn!(%error, "a torn database");
             let databases = start_over(layout, databases, cache_bytes)?;
@@ -149,14 +153,15 @@ fn fresh(layout: &Layout, cache_bytes: u64) -> Result<Databases> {
     Ok(Databases { newest: next_generation(layout, last + 1, cache_bytes)?, older: None })
 }
 
-/// Makes the databases say what the journals do, and counts what is there.
-fn count(databases: &Databases, replay: &Replay, segments: &Segments) -> Result<()> {
+/// Makes the databases say what the journals do, and counts what is there:
+/// as it was found, before rows go whose records are missing.
+fn count(databases: &Databases, replay: &Replay, segments: &Segments) -> Result<Tally> {
     replay.apply(databases)?;
     segments.forget_rows();
-    databases.each_generation().for_each(|generation| generation.live.store(0, Ordering::Release));
+    databases.each_generation().for_each(Generation::count_none);
     let mut dangling: Vec<IVec> = Vec::new();
     let mut count = |generation: &Generation, row: IVec, value: IVec| {
-        generation.live.fetch_add(1, Ordering::AcqRel);
+        generation.enter(&row, &value);
         let whole = match Row::parse(&value) {
             Some(Row::Inline(_)) => true,
             Some(Row::Record(pointer)) => segments.adopt(&row, pointer),
@@ -178,7 +183,9 @@ fn count(databases: &Databases, replay: &Replay, segments: &Segments) -> Result<
         count(&databases.newest, row, value);
         Ok(())
     })?;
-    dangling.iter().try_for_each(|row| databases.remove(row).map(|_| ()))
+    let tally = databases.tally();
+    dangling.iter().try_for_each(|row| databases.remove(row).map(|_| ()))?;
+    Ok(tally)
 }
 
 /// Sets torn databases aside and begins an empty one.

@@ -16,7 +16,7 @@ use larder_core::Result;
 use super::databases::Databases;
 use super::journal::{HEADER_LEN, header};
 use super::layout::{Layout, unavailable};
-use super::record::{self, Change, HEAD_LEN, Head, Record};
+use super::record::{self, Change, HEAD_LEN, Head, Record, Tally};
 
 /// The last word on each row, and on everything.
 #[derive(Default)]
@@ -25,6 +25,8 @@ pub(super) struct Replay {
     pub(super) last: u64,
     /// Generations below this one were cleared.
     pub(super) cleared: u64,
+    /// What the databases had when they were let go, if they were.
+    pub(super) tally: Option<Tally>,
     rows: HashMap<Vec<u8>, Last, RandomState>,
 }
 
@@ -91,7 +93,9 @@ impl Replay {
     }
 
     fn note(&mut self, record: Record<'_>) {
+        self.tally = None;
         match record {
+            Record::Tally(tally) => self.tally = Some(tally),
             Record::Cleared(generation) => {
                 self.rows.clear();
                 self.cleared = self.cleared.max(generation);

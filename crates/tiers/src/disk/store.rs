@@ -188,6 +188,11 @@ impl Store {
     /// The journal stays then, for the next open to go by.
     pub(super) fn close(self) -> Result<()> {
         let flushed = self.checkpoint();
+        if flushed.is_ok()
+            && let Err(error) = self.journal.tally(self.databases.tally())
+        {
+            tracing::debug!(%error, "the next open cannot tell whether the databases are whole");
+        }
         self.databases.older.into_iter().for_each(Generation::close);
         self.databases.newest.close();
         flushed

@@ -221,6 +221,16 @@ impl Victim {
     }
 }
 
+/// Kills a process while it opens what another one left.
+fn kill_while_it_opens(task: &Task, life: u64) {
+    let mut victim = Victim::start(&Task { threads: 0, ..task.clone() });
+    while victim.lines.next().unwrap().unwrap() != "running 1 test" {}
+    let until = std::time::Instant::now() + std::time::Duration::from_micros(mix(life, 3, 3) % 40_000);
+    while std::time::Instant::now() < until {
+        std::hint::spin_loop();
+    }
+}
+
 /// The payload each key should have.
 type Model = BTreeMap<u64, Vec<u8>>;
 
@@ -263,9 +273,12 @@ fn kill_repeatedly(is_file: bool, durability: Durability, threads: u64) {
     for life in 0..kills() {
         let task =
             Task { is_file, durability, threads, seed: 1000 * threads + life, dir: dir.path().join("tier") };
-        let most = if is_file { 600 } else { 4000 };
+        let most = if is_file || durability == Durability::Synced { 600 } else { 4000 };
         let acks = 1 + mix(life, 7, 7) % if life % 3 == 0 { 50 } else { most };
         let done = Victim::start(&task).kill_after(acks, threads);
+        if life % 2 == 1 {
+            kill_while_it_opens(&task, life);
+        }
         for (thread, done) in (0..).zip(&done) {
             (0..*done).for_each(|number| apply(&mut model, &task, thread, number));
         }
