@@ -61,6 +61,7 @@ impl Marker {
     }
 
     /// What was asked for when the directory was opened.
+    #[cfg(feature = "disk")]
     pub(crate) fn durability(&self) -> Durability {
         self.durability
     }
@@ -105,6 +106,7 @@ impl Marker {
     }
 
     /// Takes a withdrawal back.
+    #[cfg(feature = "disk")]
     pub(crate) fn restore(&self) -> io::Result<()> {
         if self.is_withdrawn() { self.open() } else { Ok(()) }
     }
@@ -165,6 +167,7 @@ pub(crate) fn sync_dir(dir: &Path) -> io::Result<()> {
 }
 
 /// Waits until every file in `dir` and below is on the medium, and every name.
+#[cfg(any(feature = "disk", not(target_os = "linux")))]
 pub(crate) fn sync_tree(dir: &Path) -> io::Result<()> {
     for entry in fs::read_dir(dir)? {
         let entry = entry?;
@@ -194,6 +197,7 @@ pub(crate) fn sync_many(dir: &Path) -> io::Result<()> {
 }
 
 /// Windows flushes only what is open for writing.
+#[cfg(any(feature = "disk", not(target_os = "linux")))]
 fn open_to_sync(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).write(cfg!(windows)).open(path)
 }

@@ -148,9 +148,8 @@ impl Journal {
             return Ok(Arc::clone(file));
         }
         let path = self.layout.journal(tail.number);
-        let file = create(&path, tail.number).map_err(|error| {
+        let file = create(&path, tail.number).inspect_err(|_| {
             let _ = remove_file(&path);
-            error
         })?;
         if self.durability == Durability::Synced {
             path.parent().map_or(Ok(()), sync_dir)?;

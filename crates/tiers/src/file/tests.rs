@@ -389,3 +389,47 @@ fn folders_and_files_are_for_their_owner_alone() {
     let folders = file.ancestors().skip(1).take_while(|path| *path != dir.path());
     assert!(folders.map(mode).all(|mode| mode == 0o700));
 }
+
+#[test]
+fn another_boot_finds_what_was_closed_or_synced_and_nothing_else() {
+    for durability in [Durability::Buffered, Durability::Flushed, Durability::Synced] {
+        for is_closed in [true, false] {
+            let dir = tempfile::tempdir().unwrap();
+            let open = || {
+                let space = Space::new(64 * MIB).share();
+                FileTier::open(FileOptions { dir: dir.path().join("files"), space, durability }).unwrap()
+            };
+            let tier = open();
+            (0..5).for_each(|number| put(&tier, number, 7, 5000));
+            if is_closed {
+                now(tier.close()).unwrap();
+            }
+            drop(tier);
+            assert_eq!(held(&open(), 0..5), [0, 1, 2, 3, 4], "the same boot");
+            let tier = open();
+            if is_closed {
+                now(tier.close()).unwrap();
+            }
+            drop(tier);
+            crate::boot::pretend_reboot(&dir.path().join("files"));
+            let is_there = is_closed || durability == Durability::Synced;
+            let tier = open();
+            assert_eq!(tier.usage().entries, if is_there { 5 } else { 0 }, "{durability}, {is_closed}");
+            put(&tier, 9, 8, 10);
+            drop(tier);
+            assert!(has(&open(), 9, 8, 10));
+        }
+    }
+}
+
+#[test]
+fn entries_without_a_marker_are_not_trusted() {
+    let (dir, tier) = fresh(64 * MIB);
+    (0..5).for_each(|number| put(&tier, number, 7, 10));
+    drop(tier);
+    let files_dir = dir.path().join("files");
+    fs::remove_file(files_dir.join("marker")).unwrap();
+    let tier = open(&files_dir, 64 * MIB);
+    assert_eq!(tier.usage(), Usage::default());
+    assert_eq!(files(&files_dir), [files_dir.join("marker")]);
+}

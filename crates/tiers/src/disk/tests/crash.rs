@@ -91,7 +91,7 @@ impl Task {
     fn open(&self) -> Subject {
         let (dir, space, durability) = (self.dir.clone(), Space::new(LIMIT).share(), self.durability);
         if self.is_file {
-            Subject::File(FileTier::open(FileOptions { dir, space, durability }).unwrap())
+            Subject::File(Box::new(FileTier::open(FileOptions { dir, space, durability }).unwrap()))
         } else {
             let options = DiskOptions { dir, space, crossover: CROSSOVER_BYTES, durability };
             Subject::Disk(Box::new(DiskTier::open(options).unwrap()))
@@ -109,14 +109,14 @@ fn mix(seed: u64, thread: u64, number: u64) -> u64 {
 
 enum Subject {
     Disk(Box<DiskTier>),
-    File(FileTier),
+    File(Box<FileTier>),
 }
 
 impl Subject {
     fn tier(&self) -> &dyn Tier {
         match self {
             Self::Disk(tier) => &**tier,
-            Self::File(tier) => tier,
+            Self::File(tier) => &**tier,
         }
     }
 
