@@ -10,6 +10,7 @@
 pub mod clock;
 pub mod codec;
 pub mod compress;
+mod durability;
 mod error;
 pub mod frame;
 pub mod key;
@@ -22,4 +23,5 @@ pub mod terms;
 pub mod tier;
 
 pub use bytes::Bytes;
+pub use durability::Durability;
 pub use error::{Error, ErrorKind, Result};

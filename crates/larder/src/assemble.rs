@@ -81,12 +81,12 @@ where
 mod beyond {
     use std::path::{Path, PathBuf};
 
-    use larder_core::Result;
     use larder_core::codec::ValueCodec;
     use larder_core::compress::Compress;
     use larder_core::key::KeyCodec;
     use larder_core::marks::MarkLog;
     use larder_core::place::Selector;
+    use larder_core::{Durability, Result};
     use larder_engine::{Slot, Wire};
     use larder_tiers::memory::NullStore;
     use larder_tiers::{FileMarks, FoundMarks, Space};
@@ -101,6 +101,7 @@ mod beyond {
         pub(crate) memory: Option<MemoryPlan<K, V>>,
         pub(crate) dir: Option<PathBuf>,
         pub(crate) disk_bytes: u64,
+        pub(crate) durability: Durability,
         pub(crate) keys: Box<dyn KeyCodec<K>>,
         pub(crate) values: Box<dyn ValueCodec<V>>,
         pub(crate) compress: Compress,
@@ -118,8 +119,8 @@ mod beyond {
         V: Clone + Send + Sync + 'static,
     {
         let folder = Folder::open(plan.dir, &plan.name)?;
-        let slots = slots(folder.path(), plan.disk_bytes, &plan.hints)?;
-        let marks = marks(folder.path(), &slots)?;
+        let slots = slots(folder.path(), (plan.disk_bytes, plan.durability), &plan.hints)?;
+        let marks = marks(folder.path(), plan.durability, &slots)?;
         let (memory, memory_weight_max, weigh) = match plan.memory {
             Some(memory) => (memory.store(), memory.weight_max(), memory.weigh()),
             None => (Store::Null(NullStore), 0, Weigh::Entry),
@@ -148,8 +149,8 @@ mod beyond {
 
     /// The log of invalidations in a directory. Where one may be lost, so is
     /// what it invalidated: the tiers begin empty.
-    fn marks(dir: &Path, slots: &[Slot]) -> Result<KeptMarks> {
-        let FoundMarks { log, marks } = FileMarks::open(dir)?;
+    fn marks(dir: &Path, durability: Durability, slots: &[Slot]) -> Result<KeptMarks> {
+        let FoundMarks { log, marks } = FileMarks::open(dir, durability)?;
         if marks.is_none() {
             slots.iter().try_for_each(Slot::empty)?;
             log.rewrite(&[])?;
@@ -159,7 +160,7 @@ mod beyond {
 
     /// The tiers of a directory, nearest first. A cache that asks for one home
     /// has that tier alone.
-    fn slots(dir: &Path, disk_bytes: u64, hints: &Hints) -> Result<Vec<Slot>> {
+    fn slots(dir: &Path, (disk_bytes, durability): (u64, Durability), hints: &Hints) -> Result<Vec<Slot>> {
         use larder_core::tier::TierKind;
         let wants = |kind: TierKind| hints.home.is_none_or(|home| home == kind);
         let space = Space::new(disk_bytes);
@@ -167,14 +168,18 @@ mod beyond {
         #[cfg(feature = "disk")]
         if wants(TierKind::Disk) {
             use larder_tiers::disk::{CROSSOVER_BYTES, DiskOptions, DiskTier};
-            let options =
-                DiskOptions { dir: dir.join("disk"), space: space.share(), crossover: CROSSOVER_BYTES };
+            let options = DiskOptions {
+                dir: dir.join("disk"),
+                space: space.share(),
+                crossover: CROSSOVER_BYTES,
+                durability,
+            };
             slots.push(Slot::new(Arc::new(DiskTier::open(options)?)));
         }
         #[cfg(feature = "file")]
         if wants(TierKind::File) {
             use larder_tiers::file::{FileOptions, FileTier};
-            let options = FileOptions { dir: dir.join("files"), space: space.share() };
+            let options = FileOptions { dir: dir.join("files"), space: space.share(), durability };
             slots.push(Slot::new(Arc::new(FileTier::open(options)?)));
         }
         Ok(slots)

@@ -85,7 +85,7 @@ pub use larder_core::place::{
 pub use larder_core::stats::{CacheCounts, Stats, TierCounts, TierStats};
 pub use larder_core::terms::{EntryOptions, Tag};
 pub use larder_core::tier::{Capability, Tier, TierKind, Usage};
-pub use larder_core::{Bytes, Error, ErrorKind, Result, kinds};
+pub use larder_core::{Bytes, Durability, Error, ErrorKind, Result, kinds};
 pub use larder_engine::select::Table;
 pub use larder_engine::{Answer, Counter, Entry, Explanation, LoadContext, LoadError, Loaded};
 pub use larder_tiers::memory::Policy;

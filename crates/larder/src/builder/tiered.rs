@@ -11,7 +11,7 @@ use larder_core::compress::Compress;
 use larder_core::key::NamedKeys;
 use larder_core::place::{Access, Kind, Persistence, Selector, Sharing, Thresholds};
 use larder_core::tier::TierKind;
-use larder_core::{Error, Result, kinds};
+use larder_core::{Durability, Error, Result, kinds};
 use larder_engine::select::Table;
 use larder_engine::{Expiry, Hints, Weigher};
 use larder_tiers::memory::{Bound, Policy};
@@ -114,6 +114,7 @@ pub struct TieredBuilder<K, V> {
     policy: Policy,
     dir: Option<PathBuf>,
     disk_bytes: u64,
+    durability: Durability,
     codec: Codec,
     compress: Compress,
     version: u32,
@@ -131,6 +132,7 @@ impl<K, V> fmt::Debug for TieredBuilder<K, V> {
             .field("memory_bytes", &self.memory_bytes)
             .field("dir", &self.dir)
             .field("disk_bytes", &self.disk_bytes)
+            .field("durability", &self.durability)
             .field("codec", &self.codec)
             .field("compress", &self.compress)
             .field("version", &self.version)
@@ -155,6 +157,7 @@ where
             policy: Policy::default(),
             dir: None,
             disk_bytes: DEFAULT_DISK_BYTES,
+            durability: Durability::default(),
             codec: Codec::default(),
             compress: Compress::default(),
             version: 0,
@@ -216,6 +219,18 @@ where
     /// together: 16 MiB to 1 PiB. Default 1 GiB.
     pub fn disk_bytes(mut self, bytes: u64) -> Self {
         self.disk_bytes = bytes;
+        self
+    }
+
+    /// What a crash may take of what was acknowledged. Default
+    /// [`Durability::Buffered`].
+    ///
+    /// Whatever is chosen, an entry that was removed or overwritten does not
+    /// come back. Without `Synced`, disk and files start empty after the
+    /// machine went down while the cache was open, or after the cache was
+    /// dropped and not closed.
+    pub fn durability(mut self, durability: Durability) -> Self {
+        self.durability = durability;
         self
     }
 
@@ -308,6 +323,7 @@ where
             memory,
             dir: self.dir,
             disk_bytes: self.disk_bytes,
+            durability: self.durability,
             keys: Box::new(NamedKeys),
             values: Box::new(Values::<V>::new(self.codec)),
             compress: self.compress,
