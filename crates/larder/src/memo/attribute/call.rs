@@ -1,0 +1,82 @@
+//! A call of a cached function, by a thread.
+
+use std::hash::Hash;
+use std::sync::Arc;
+
+use super::bounds::SharedError;
+use super::handle::Handle;
+
+/// An answer that is handed on and not stored: a value that is excluded,
+/// nothing, or an error. What cannot occur is `Infallible`.
+#[derive(Debug)]
+pub enum Passed<V, N, E> {
+    /// A value that `exclude` holds for.
+    Value(V),
+    /// `None`, where `skip_none` says so.
+    Nothing(N),
+    /// A failure.
+    Failed(E),
+}
+
+impl<V: Clone, N: Copy, E: SharedError> Passed<V, N, E> {
+    /// One caller's own, of what all who called together share.
+    pub(super) fn own(shared: Arc<Self>) -> Self {
+        Arc::try_unwrap(shared).unwrap_or_else(|shared| match &*shared {
+            Self::Value(value) => Self::Value(value.clone()),
+            Self::Nothing(nothing) => Self::Nothing(*nothing),
+            Self::Failed(error) => Self::Failed(error.share()),
+        })
+    }
+}
+
+/// What cannot be.
+pub fn never<T>(never: std::convert::Infallible) -> T {
+    match never {}
+}
+
+/// The answer of the cache, or of `body`, which is stored.
+#[inline]
+pub fn call<K, V>(handle: Option<&'static Handle<K, V>>, key: K, body: impl FnOnce() -> V) -> V
+where
+    K: Hash + Eq + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+{
+    let Some(handle) = handle else { return body() };
+    let mut ran = false;
+    let value = handle.cache().get_with(key, || {
+        ran = true;
+        body()
+    });
+    if ran {
+        handle.stored();
+    }
+    value
+}
+
+/// As [`call`], where not every answer is stored. `sort` says which, `join`
+/// makes an answer again.
+#[inline]
+pub fn call_sorted<K, V, N, E, R>(
+    handle: Option<&'static Handle<K, V>>,
+    key: K,
+    body: impl FnOnce() -> R,
+    sort: impl FnOnce(R) -> Result<V, Passed<V, N, E>>,
+    join: impl FnOnce(Result<V, Passed<V, N, E>>) -> R,
+) -> R
+where
+    K: Hash + Eq + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+    N: Copy + Send + Sync + 'static,
+    E: SharedError,
+{
+    let Some(handle) = handle else { return body() };
+    let mut ran = false;
+    let outcome = handle.cache().try_get_with(key, || {
+        ran = true;
+        sort(body())
+    });
+    if ran && outcome.is_ok() {
+        handle.stored();
+    }
+    join(outcome.map_err(Passed::own))
+}

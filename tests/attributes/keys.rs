@@ -1,0 +1,1 @@
+//! Calls share an entry where their arguments are equal, and nowhere else.

@@ -1,0 +1,1 @@
+//! What is stored of a `Result` and an `Option`, and who gets what.
