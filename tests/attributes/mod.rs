@@ -3,6 +3,9 @@
 mod forms;
 mod keys;
 mod outcomes;
+mod restart;
+mod sequences;
+mod tasks;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};

@@ -75,7 +75,7 @@ where
     {
         let mut key = key;
         loop {
-            match self.approach::<W>(key).await {
+            match Box::pin(self.approach::<W>(key)).await {
                 Approach::Have(value) => return Ok(value),
                 Approach::Alone => return loader().await.map_err(Arc::new),
                 Approach::Lead(leader, encoded) => {
@@ -120,7 +120,7 @@ where
     {
         let mut key = key;
         loop {
-            match self.approach::<W>(key).await {
+            match Box::pin(self.approach::<W>(key)).await {
                 Approach::Have(value) => return Ok(value),
                 Approach::Alone => return caught(loader).await.map_err(LoadError::from),
                 Approach::Lead(leader, encoded) => {
@@ -209,7 +209,7 @@ where
         match flight.run(async { loader().await }).await {
             Ok(value) => {
                 let cost = watch.succeeded();
-                self.publish::<W>(leader, encoded, value.clone(), cost).await;
+                Box::pin(self.publish::<W>(leader, encoded, value.clone(), cost)).await;
                 Ok(value)
             }
             Err(error) => {
@@ -235,7 +235,7 @@ where
         match flight.run(caught(loader)).await {
             Ok(value) => {
                 let cost = watch.succeeded();
-                self.publish::<W>(leader, encoded, value.clone(), cost).await;
+                Box::pin(self.publish::<W>(leader, encoded, value.clone(), cost)).await;
                 Ok(value)
             }
             Err(Trouble::Failed(error)) => {

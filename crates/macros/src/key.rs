@@ -67,7 +67,7 @@ impl Part {
             Type::Tuple(ty) => Self::tuple(ty.elems.iter(), &place, root),
             _ if is_float(ty) => {
                 let total = quote_spanned!(ty.span()=> #root::__private::Total<#ty>);
-                Ok(Self { value: quote!(#total::of(*#place)), ty: total })
+                Ok(Self { value: quote!(<#total>::of(*#place)), ty: total })
             }
             Type::Path(_) => Self::of_container(ty, place, root),
             _ => Err(unfit(ty)),

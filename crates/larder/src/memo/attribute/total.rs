@@ -1,6 +1,7 @@
 //! Floats as keys.
 
 use std::fmt;
+use std::hash::{Hash, Hasher};
 
 #[cfg(feature = "_codec")]
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -9,13 +10,35 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 /// equal. So `NaN` equals itself, and `0.0` differs from `-0.0`.
 ///
 /// It is encoded as its bits.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Total<F: Float>(F::Bits);
+
+// By hand: what is derived would ask floats themselves to be `Eq` and `Hash`.
+impl<F: Float> Copy for Total<F> {}
+
+impl<F: Float> Clone for Total<F> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<F: Float> PartialEq for Total<F> {
+    fn eq(&self, other: &Self) -> bool {
+        self.0 == other.0
+    }
+}
+
+impl<F: Float> Eq for Total<F> {}
+
+impl<F: Float> Hash for Total<F> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.hash(state);
+    }
+}
 
 /// `f32` and `f64`.
 pub trait Float: Copy + fmt::Debug {
     /// An integer of the same size.
-    type Bits: Copy + Eq + std::hash::Hash + fmt::Debug + Send + Sync + 'static;
+    type Bits: Copy + Eq + Hash + fmt::Debug + Send + Sync + 'static;
 
     #[doc(hidden)]
     fn bits(self) -> Self::Bits;
