@@ -6,6 +6,7 @@ mod attributes;
 mod conformance;
 mod flights;
 mod golden;
+mod memo;
 mod mistakes;
 mod races;
 mod reopening;

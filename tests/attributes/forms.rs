@@ -252,6 +252,7 @@ fn arguments_that_are_lent_or_converted_or_taken_apart() {
     static RUNS: Runs = Runs::new();
 
     #[mcache]
+    #[allow(clippy::needless_lifetimes, reason = "a function may have some")]
     fn lent<'a>(text: &'a str, all: &[u8], place: &Place, path: &Path, maybe: Option<&str>) -> usize {
         RUNS.count();
         text.len() + all.len() + place.name.len() + path.as_os_str().len() + maybe.map_or(0, str::len)
@@ -268,6 +269,7 @@ fn arguments_that_are_lent_or_converted_or_taken_apart() {
         format!("{name}{n}")
     }
     #[mcache]
+    #[allow(clippy::boxed_local, reason = "a function may take some")]
     fn nested(words: &[&str], pairs: Vec<(&str, u8)>, cow: Cow<'_, str>, boxed: Box<[u8]>, list: [&str; 2]) -> usize {
         RUNS.count();
         words.len() + pairs.len() + cow.len() + boxed.len() + list.len()

@@ -165,7 +165,7 @@ fn none_is_a_value_unless_it_is_skipped() {
 fn what_a_predicate_excludes_is_not_stored() {
     static RUNS: Runs = Runs::new();
 
-    fn is_partial(text: &String) -> bool {
+    fn is_partial(text: &str) -> bool {
         text.ends_with('…')
     }
 

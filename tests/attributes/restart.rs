@@ -4,6 +4,7 @@
 
 use std::path::PathBuf;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use larder::{Persistence, bcache, fcache, ucache};
 
@@ -60,6 +61,7 @@ fn step() {
         "fill" => check(4),
         "serve" => check(0),
         "linger" => linger(),
+        "lingered" => assert_eq!((on_disk(9), RUNS.take()), ("9".into(), 0)),
         "before" => assert_eq!((before::versioned(1), before::versioned::flush().is_ok(), RUNS.take()), (2, true, 1)),
         "again" => assert_eq!((before::versioned(1), RUNS.take()), (2, 0)),
         "after" => assert_eq!((after::versioned(1), after::versioned::flush().is_ok(), RUNS.take()), (3, true, 1)),
@@ -82,8 +84,8 @@ fn check(runs: u32) {
 /// Stores, and stays until the background has flushed, without asking for it.
 fn linger() {
     on_disk(9);
-    let until = std::time::Instant::now() + std::time::Duration::from_millis(400);
-    while std::time::Instant::now() < until {
+    let until = Instant::now() + Duration::from_millis(1500);
+    while Instant::now() < until {
         std::thread::yield_now();
     }
     // As the end of a process that is killed: nothing is dropped, nothing flushed.
@@ -108,4 +110,11 @@ fn a_changed_body_is_another_version() {
     let dir = empty("versions");
     assert!(run("before", &dir) && run("again", &dir), "an unchanged body is served");
     assert!(run("after", &dir), "a changed one is not");
+}
+
+#[test]
+fn what_is_stored_is_flushed_in_the_background() {
+    let dir = empty("lingering");
+    assert!(!run("linger", &dir), "it aborts");
+    assert!(run("lingered", &dir));
 }

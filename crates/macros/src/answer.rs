@@ -1,7 +1,7 @@
 //! What a function answers, and what of it is stored.
 
-use proc_macro2::{Ident, TokenStream};
-use quote::{ToTokens, quote_spanned};
+use proc_macro2::{Ident, Span, TokenStream};
+use quote::{ToTokens, quote, quote_spanned};
 use syn::spanned::Spanned;
 use syn::visit::{self, Visit};
 use syn::{
@@ -41,11 +41,20 @@ impl Answer {
 
     /// The type that is stored.
     pub(crate) fn value(&self, root: &Path) -> TokenStream {
+        let value = self.inner(root);
+        match self.form {
+            Form::Value { .. } => value,
+            Form::Iterator { .. } | Form::Stream { .. } => quote!(#root::__private::Record<#value>),
+        }
+    }
+
+    /// What is inside `Result`, `Option`, iterator or stream.
+    pub(crate) fn inner(&self, root: &Path) -> TokenStream {
         let ty = &self.ty;
         let (result, skip_none) = match &self.form {
             Form::Value { result, skip_none } => (*result, *skip_none),
             Form::Iterator { item, .. } | Form::Stream { item } => {
-                return quote_spanned!(item.span()=> #root::__private::Record<#item>);
+                return item.to_token_stream();
             }
         };
         let mut value = ty.to_token_stream();
@@ -69,7 +78,7 @@ fn form(ty: &Type, options: &Options) -> syn::Result<Form> {
     if let Type::ImplTrait(_) | Type::TraitObject(_) = ty {
         let message = "a cached value has to have a name: write the type in place of `impl` or `dyn` \
                        (`impl Iterator` and `impl Stream` are understood; in place of `impl Future` write `async fn`)";
-        return Err(Error::new(ty.span(), message));
+        return Err(Error::new_spanned(ty, message));
     }
     let result = options.result.is_some() || named(ty).is_some_and(|name| name == "Result");
     Ok(Form::Value { result, skip_none: options.skip_none.is_some() })
@@ -186,13 +195,13 @@ fn first_argument(ty: &Type) -> Option<&Type> {
 }
 
 /// Where a type borrows for less than `'static`.
-pub(crate) fn borrowed(ty: &Type) -> Option<proc_macro2::Span> {
+pub(crate) fn borrowed(ty: &Type) -> Option<Span> {
     let mut borrows = Borrows(None);
     borrows.visit_type(ty);
     borrows.0
 }
 
-struct Borrows(Option<proc_macro2::Span>);
+struct Borrows(Option<Span>);
 
 impl<'ast> Visit<'ast> for Borrows {
     fn visit_lifetime(&mut self, lifetime: &'ast Lifetime) {

@@ -2,7 +2,6 @@
 
 use proc_macro2::{Ident, Span, TokenStream};
 use quote::{format_ident, quote};
-use syn::spanned::Spanned;
 use syn::{Error, FnArg, GenericArgument, Pat, PathArguments, Signature, Type, TypeImplTrait, TypeParamBound};
 
 use crate::options::Options;
@@ -66,8 +65,8 @@ fn name(pattern: &Pat, position: usize) -> Ident {
 fn into_type(ty: &Type) -> syn::Result<Option<Type>> {
     let Type::ImplTrait(bounds) = ty else { return Ok(None) };
     into_bound(bounds).map(Some).ok_or_else(|| {
-        Error::new(
-            ty.span(),
+        Error::new_spanned(
+            ty,
             "a cached function may take `impl Into<T>`, which is converted for the key, and no other `impl`: \
              its callers pass different types, whose values cannot be compared",
         )

@@ -11,11 +11,34 @@ use crate::version;
 
 /// All companions, and the two hidden functions they share.
 pub(crate) fn all(function: &Function) -> TokenStream {
-    let hidden = [slot(function), cache(function)];
+    let hidden = [checked(function), slot(function), cache(function)];
     let by_key = [purge(function), contains(function), get(function)];
     let whole = [clear(function), flush(function), stats(function), whole_cache(function)];
     let uncached = uncached(function);
     quote!(#(#hidden)* #(#by_key)* #(#whole)* #uncached)
+}
+
+/// Names every type that is stored, in a signature: the compiler looks at those
+/// first, and says of each what is wrong with it.
+fn checked(function: &Function) -> TokenStream {
+    let name = function.hidden("checked");
+    let (part, value) = match function.tier {
+        Tier::Memory => (quote!(MemoryPart), quote!(MemoryValue)),
+        _ => (quote!(TieredPart), quote!(TieredValue)),
+    };
+    let parts = function.key.parts.iter();
+    let parts = parts.map(|ty| {
+        let root = function.root_at(ty.span());
+        quote_spanned!(ty.span()=> _: #root::__private::#part<#ty>)
+    });
+    let span = function.answer.ty.span();
+    let (root, stored) = (function.root_at(span), function.answer.inner(&function.root));
+    let stored = quote_spanned!(span=> #root::__private::#value<#stored>);
+    quote! {
+        #[doc(hidden)]
+        #[allow(clippy::too_many_arguments)]
+        fn #name(#(#parts,)* _: #stored) {}
+    }
 }
 
 /// The static that holds the cache.
@@ -39,10 +62,7 @@ fn cache(function: &Function) -> TokenStream {
     let value = function.answer.value(root);
     let (given, suffix) = names(function);
     let builder = quote::format_ident!("{}", function.tier.name());
-    let bound = match function.tier {
-        Tier::Memory => quote!(#root::__private::MemoryKey),
-        _ => quote!(#root::__private::TieredKey),
-    };
+    let bound = key_bounds(function);
     let options = options(function);
     let (asyncness, open, wait) = match function.is_for_tasks() {
         true => (quote!(async), quote!(#root::__private::tasks::open), quote!(.await)),
@@ -218,17 +238,21 @@ fn whole_cache(function: &Function) -> TokenStream {
     let value = function.answer.value(root);
     let key = match &function.key.ty {
         Some(ty) => ty.clone(),
-        None => key_bounds(function),
+        None => {
+            let bounds = key_bounds(function);
+            quote!(impl #bounds)
+        }
     };
     let doc = "The cache of this function, or why it could not be opened.";
     over_all(function, "cache", doc, &quote!(#root::Result<#root::#cache<#key, #value>>))
 }
 
+/// What the builder asks of a key.
 fn key_bounds(function: &Function) -> TokenStream {
     let root = &function.root;
     match function.tier {
-        Tier::Memory => quote!(impl #root::__private::MemoryKey),
-        _ => quote!(impl #root::__private::TieredKey),
+        Tier::Memory => quote!(#root::__private::Keyed),
+        _ => quote!(#root::__private::Encoded),
     }
 }
 

@@ -3,7 +3,7 @@
 use proc_macro2::TokenStream;
 use quote::{ToTokens, quote, quote_spanned};
 use syn::spanned::Spanned;
-use syn::{Error, ItemFn, Signature};
+use syn::{Error, Expr, ItemFn, Signature};
 
 use crate::answer::Form;
 use crate::companions;
@@ -152,11 +152,14 @@ fn no_hidden_result(function: &Function) -> Option<TokenStream> {
     let (root, ty) = (&function.root, &function.answer.ty);
     let message = "this function returns a `Result` by another name: add the option `result` to its attribute, \
                    so that failures are not stored";
-    Some(quote_spanned! {ty.span()=>
-        const {
-            use #root::__private::NoResult as _;
-            ::core::assert!(!#root::__private::Probe::<#ty>::IS_RESULT, #message);
-        }
+    let check = quote_spanned! {ty.span()=> {
+        use #root::__private::NoResult as _;
+        ::core::assert!(!#root::__private::Probe::<#ty>::IS_RESULT, #message);
+    }};
+    // An item is looked at by `cargo check` too; one in an `impl` block knows neither `Self` nor its parameters.
+    Some(match function.is_method {
+        true => quote!(const #check),
+        false => quote!(const _: () = #check;),
     })
 }
 
@@ -184,10 +187,13 @@ fn sort(function: &Function) -> TokenStream {
     let passed = |passed: TokenStream| quote!(::core::result::Result::Err(#root::__private::Passed::#passed));
     let wrapped = wrapped(function);
     let excluded = function.options.exclude.as_ref().map(|exclude| {
-        let value = function.answer.value(root);
         let passed = passed(quote!(Value(value)));
-        let exclude = quote_spanned!(exclude.span()=> { let exclude: fn(&#value) -> bool = #exclude; exclude });
-        quote!(#wrapped if (#exclude)(&value) => #passed,)
+        let excludes = match exclude {
+            // Called by name, so that a `String` goes as a `&str`.
+            Expr::Path(path) => quote_spanned!(exclude.span()=> #path(&value)),
+            closure => quote_spanned!(exclude.span()=> #root::__private::excludes(&value, #closure)),
+        };
+        quote!(#wrapped if #excludes => #passed,)
     });
     let nothing = nothing(function).map(|nothing| {
         let passed = passed(quote!(Nothing(())));
@@ -219,7 +225,7 @@ fn join(function: &Function) -> TokenStream {
     };
     let failed = match (&function.answer.form, &function.options.share_err) {
         (Form::Value { result: true, .. }, Some(share)) => {
-            let converted = quote_spanned!(share.span()=> (#share)(error));
+            let converted = quote_spanned!(share.span()=> #root::__private::shared(error, #share));
             quote!(::core::result::Result::Err(#converted))
         }
         (Form::Value { result: true, .. }, None) => quote!(::core::result::Result::Err(error)),

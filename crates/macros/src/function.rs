@@ -68,6 +68,16 @@ impl Function {
         }
     }
 
+    /// The path of the crate as if it stood elsewhere, so that what is wrong
+    /// with a type is shown there.
+    pub(crate) fn root_at(&self, span: Span) -> TokenStream {
+        let respanned = self.root.to_token_stream().into_iter().map(|mut token| {
+            token.set_span(span);
+            token
+        });
+        respanned.collect()
+    }
+
     pub(crate) fn is_async(&self) -> bool {
         self.item.sig.asyncness.is_some()
     }
@@ -95,8 +105,8 @@ impl Function {
 
 fn check_signature(signature: &Signature) -> syn::Result<()> {
     if let Some(parameter) = signature.generics.params.iter().find(|p| !matches!(p, GenericParam::Lifetime(_))) {
-        return Err(Error::new(
-            parameter.span(),
+        return Err(Error::new_spanned(
+            parameter,
             "a generic function cannot be cached: it is many functions, and its cache holds one type of key \
              and one of value; write a function for each type, or cache what it calls",
         ));
@@ -128,8 +138,8 @@ fn check_skipped(options: &Options, signature: &Signature, arguments: &[Argument
         }
     }
     match signature.inputs.first() {
-        Some(FnArg::Receiver(receiver)) if options.key.is_none() && !options.skips("self") => Err(Error::new(
-            receiver.span(),
+        Some(FnArg::Receiver(receiver)) if options.key.is_none() && !options.skips("self") => Err(Error::new_spanned(
+            receiver,
             "`self` is not part of a key by itself: leave it out with `skip(self)` where the result does not \
              depend on it, or say what the key is made of, such as `key = \"(self.id, name.to_owned())\"`",
         )),
@@ -146,7 +156,7 @@ fn check_key(options: &Options, signature: &Signature, arguments: &[Argument]) -
         return Ok(());
     }
     let message = "`key` names no argument, so all calls would share one entry; to mean that, skip every argument";
-    Err(Error::new(key.span(), message))
+    Err(Error::new_spanned(key, message))
 }
 
 /// Whether a name occurs among tokens, other than as a field or a method.

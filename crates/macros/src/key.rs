@@ -14,6 +14,8 @@ pub(crate) struct Key {
     pub(crate) expression: TokenStream,
     /// Its type; `None` where the user wrote the expression.
     pub(crate) ty: Option<TokenStream>,
+    /// The types of the arguments in it, lent: each is checked for itself.
+    pub(crate) parts: Vec<Type>,
 }
 
 /// Standard tuples are `Hash` up to this length.
@@ -22,7 +24,7 @@ const PARTS_MAX: usize = 12;
 impl Key {
     /// The key that the user wrote.
     pub(crate) fn written(expression: &Expr) -> Self {
-        Self { expression: expression.to_token_stream(), ty: None }
+        Self { expression: expression.to_token_stream(), ty: None, parts: Vec::new() }
     }
 
     /// The arguments that are not skipped: one by itself, several as a tuple.
@@ -31,18 +33,26 @@ impl Key {
             let message = "a key has at most 12 arguments: say what it is made of with `key = \"..\"`";
             return Err(Error::new(extra.name.span(), message));
         }
+        let mut words = Words { root, parts: Vec::new() };
         let mut parts = Vec::new();
         for argument in arguments {
             let name = &argument.name;
-            parts.push(Part::of(&argument.ty, quote!(&#name), root)?);
+            parts.push(Part::of(&argument.ty, quote!(&#name), &mut words)?);
         }
         let types = parts.iter().map(|part| &part.ty);
         let values = parts.iter().map(|part| &part.value);
-        Ok(match parts.as_slice() {
-            [one] => Self { expression: one.value.clone(), ty: Some(one.ty.clone()) },
-            _ => Self { expression: quote!((#(#values),*)), ty: Some(quote!((#(#types),*))) },
-        })
+        let (expression, ty) = match parts.as_slice() {
+            [one] => (one.value.clone(), one.ty.clone()),
+            _ => (quote!((#(#values),*)), quote!((#(#types),*))),
+        };
+        Ok(Self { expression, ty: Some(ty), parts: words.parts })
     }
+}
+
+/// What is collected on the way through the arguments.
+struct Words<'a> {
+    root: &'a Path,
+    parts: Vec<Type>,
 }
 
 /// One argument as it stands in a key.
@@ -53,31 +63,40 @@ struct Part {
 
 impl Part {
     /// The owned form of a type. `place` is an expression that refers to the argument.
-    fn of(ty: &Type, place: TokenStream, root: &Path) -> syn::Result<Self> {
+    fn of(ty: &Type, place: TokenStream, words: &mut Words<'_>) -> syn::Result<Self> {
         if is_plain(ty) {
-            let owned = quote_spanned!(ty.span()=> ::core::clone::Clone::clone(#place));
-            return Ok(Self { ty: ty.to_token_stream(), value: owned });
+            words.parts.push(ty.clone());
+            let clone = quote_spanned!(ty.span()=> ::core::clone::Clone::clone(#place));
+            return Ok(Self { ty: ty.to_token_stream(), value: clone });
         }
         match ty {
-            Type::Paren(ty) => Self::of(&ty.elem, place, root),
-            Type::Group(ty) => Self::of(&ty.elem, place, root),
-            Type::Reference(ty) => Self::of_reference(ty, place, root),
-            Type::Slice(ty) => Self::each(&ty.elem, quote!((#place).iter()), root),
-            Type::Array(ty) => Self::each(&ty.elem, quote!((#place).iter()), root),
-            Type::Tuple(ty) => Self::tuple(ty.elems.iter(), &place, root),
+            Type::Paren(ty) => Self::of(&ty.elem, place, words),
+            Type::Group(ty) => Self::of(&ty.elem, place, words),
+            Type::Reference(ty) => Self::of_reference(ty, place, words),
+            Type::Slice(ty) => Self::each(&ty.elem, quote!((#place).iter()), words),
+            Type::Array(ty) => Self::each(&ty.elem, quote!((#place).iter()), words),
+            Type::Tuple(ty) => Self::tuple(ty.elems.iter(), &place, words),
             _ if is_float(ty) => {
+                let root = words.root;
                 let total = quote_spanned!(ty.span()=> #root::__private::Total<#ty>);
                 Ok(Self { value: quote!(<#total>::of(*#place)), ty: total })
             }
-            Type::Path(_) => Self::of_container(ty, place, root),
+            Type::Path(_) => Self::of_container(ty, place, words),
             _ => Err(unfit(ty)),
         }
     }
 
-    fn of_reference(ty: &TypeReference, place: TokenStream, root: &Path) -> syn::Result<Self> {
+    /// What a reference to `ty` is owned as.
+    fn owned(ty: &Type, place: TokenStream, words: &mut Words<'_>) -> Self {
+        words.parts.push(ty.clone());
+        let owned = quote_spanned!(ty.span()=> <#ty as ::std::borrow::ToOwned>);
+        Self { ty: quote!(#owned::Owned), value: quote!(#owned::to_owned(#place)) }
+    }
+
+    fn of_reference(ty: &TypeReference, place: TokenStream, words: &mut Words<'_>) -> syn::Result<Self> {
         if ty.mutability.is_some() {
             let message = "a `&mut` argument cannot be part of a key: leave it out with `skip(..)`";
-            return Err(Error::new(ty.span(), message));
+            return Err(Error::new_spanned(ty, message));
         }
         let inner = &*ty.elem;
         if let Type::TraitObject(_) = inner {
@@ -85,36 +104,32 @@ impl Part {
         }
         let is_plain_slice = matches!(inner, Type::Slice(slice) if is_plain(&slice.elem));
         if is_plain(inner) || is_plain_slice {
-            let owned = quote_spanned!(inner.span()=> <#inner as ::std::borrow::ToOwned>);
-            return Ok(Self { ty: quote!(#owned::Owned), value: quote!(#owned::to_owned(*#place)) });
+            return Ok(Self::owned(inner, quote!(*#place), words));
         }
-        Self::of(inner, quote!((*#place)), root)
+        Self::of(inner, quote!((*#place)), words)
     }
 
     /// `Option`, `Vec`, `Box` and `Cow` of what is not plain itself.
-    fn of_container(ty: &Type, place: TokenStream, root: &Path) -> syn::Result<Self> {
+    fn of_container(ty: &Type, place: TokenStream, words: &mut Words<'_>) -> syn::Result<Self> {
         let (Some(name), Some(inner)) = container(ty) else { return Err(unfit(ty)) };
         match name.as_str() {
             "Option" => {
-                let part = Self::of(inner, quote!(part), root)?;
+                let part = Self::of(inner, quote!(part), words)?;
                 let (ty, value) = (part.ty, part.value);
                 Ok(Self {
                     ty: quote!(::core::option::Option<#ty>),
                     value: quote!((#place).as_ref().map(|part| #value)),
                 })
             }
-            "Vec" => Self::each(inner, quote!((#place).iter()), root),
-            "Box" => Self::of(inner, quote!((&**#place)), root),
-            "Cow" => {
-                let owned = quote_spanned!(ty.span()=> <#inner as ::std::borrow::ToOwned>);
-                Ok(Self { ty: quote!(#owned::Owned), value: quote!(#owned::to_owned(&**#place)) })
-            }
+            "Vec" => Self::each(inner, quote!((#place).iter()), words),
+            "Box" => Self::of(inner, quote!((&**#place)), words),
+            "Cow" => Ok(Self::owned(inner, quote!((&**#place)), words)),
             _ => Err(unfit(ty)),
         }
     }
 
-    fn each(item: &Type, items: TokenStream, root: &Path) -> syn::Result<Self> {
-        let part = Self::of(item, quote!(part), root)?;
+    fn each(item: &Type, items: TokenStream, words: &mut Words<'_>) -> syn::Result<Self> {
+        let part = Self::of(item, quote!(part), words)?;
         let (ty, value) = (part.ty, part.value);
         Ok(Self {
             ty: quote!(::std::vec::Vec<#ty>),
@@ -125,12 +140,12 @@ impl Part {
     fn tuple<'a>(
         items: impl Iterator<Item = &'a Type>,
         place: &TokenStream,
-        root: &Path,
+        words: &mut Words<'_>,
     ) -> syn::Result<Self> {
         let mut parts = Vec::new();
         for (position, item) in items.enumerate() {
             let position = syn::Index::from(position);
-            parts.push(Self::of(item, quote!((&(#place).#position)), root)?);
+            parts.push(Self::of(item, quote!((&(#place).#position)), words)?);
         }
         let (types, values) = (parts.iter().map(|part| &part.ty), parts.iter().map(|part| &part.value));
         Ok(Self { ty: quote!((#(#types,)*)), value: quote!((#(#values,)*)) })
@@ -179,8 +194,8 @@ fn container(ty: &Type) -> (Option<String>, Option<&Type>) {
 }
 
 fn unfit(ty: &Type) -> Error {
-    Error::new(
-        ty.span(),
+    Error::new_spanned(
+        ty,
         "no owned form of this type is known that could be part of a key: leave the argument out with \
          `skip(..)`, or say what the key is made of with `key = \"..\"`",
     )

@@ -3,31 +3,103 @@
 use std::hash::Hash;
 use std::marker::PhantomData;
 
-/// A key in memory.
+/// What a cache in memory asks of its keys.
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` cannot be the key of a cache in memory",
-    label = "an argument is not `Hash + Eq + Send + Sync + 'static`",
+    message = "`{Self}` cannot be the key of a cache",
+    label = "something in it is not `Hash + Eq + Send + Sync + 'static`",
+    note = "leave an argument out with `skip(..)`, or make an owned key: `key = \"(self.id, name.to_owned())\"`"
+)]
+pub trait Keyed: Hash + Eq + Send + Sync + 'static {}
+
+#[diagnostic::do_not_recommend]
+impl<K: Hash + Eq + Send + Sync + 'static> Keyed for K {}
+
+/// What a cache in memory asks of its values.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be stored in a cache",
+    label = "not `Clone + Send + Sync + 'static`",
+    note = "what is not `Clone`, or dear to clone, goes into an `Arc`"
+)]
+pub trait Kept: Clone + Send + Sync + 'static {}
+
+#[diagnostic::do_not_recommend]
+impl<V: Clone + Send + Sync + 'static> Kept for V {}
+
+/// An argument, lent, whose owned form can be part of a key.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be part of a key",
+    label = "not `Hash + Eq + Clone + Send + Sync + 'static`",
     note = "leave the argument out with `skip(..)`, or say what the key is made of with `key = \"..\"`",
     note = "floats are understood where they are written as `f64` or `f32`, also in tuples, options and slices"
 )]
-pub trait MemoryKey: Hash + Eq + Send + Sync + 'static {}
+pub trait Part {}
 
 #[diagnostic::do_not_recommend]
-impl<K: Hash + Eq + Send + Sync + 'static> MemoryKey for K {}
+impl<T: ToOwned<Owned: Hash + Eq + Send + Sync + 'static> + ?Sized> Part for T {}
 
-/// A key that is also encoded.
-#[cfg(feature = "_codec")]
-#[diagnostic::on_unimplemented(
-    message = "`{Self}` cannot be the key of a cache beyond memory",
-    label = "an argument is not `Hash + Eq + Send + Sync + 'static`, `Serialize` and `Deserialize`",
-    note = "leave the argument out with `skip(..)`, or say what the key is made of with `key = \"..\"`",
-    note = "#[mcache] asks nothing of serde"
-)]
-pub trait TieredKey: MemoryKey + serde::Serialize + serde::de::DeserializeOwned {}
+/// Stands in a signature, where the compiler looks first: says of each
+/// argument whether it can be part of a key.
+#[derive(Debug)]
+pub struct MemoryPart<T: Part + ?Sized>(PhantomData<T>);
+
+/// Says of a value whether it can be stored.
+#[derive(Debug)]
+pub struct MemoryValue<T: Kept>(PhantomData<T>);
 
 #[cfg(feature = "_codec")]
-#[diagnostic::do_not_recommend]
-impl<K: MemoryKey + serde::Serialize + serde::de::DeserializeOwned> TieredKey for K {}
+pub use encoded::{Encoded, EncodedPart, EncodedValue, TieredPart, TieredValue};
+
+/// The same, of what is also encoded.
+#[cfg(feature = "_codec")]
+mod encoded {
+    use std::hash::Hash;
+    use std::marker::PhantomData;
+
+    use serde::Serialize;
+    use serde::de::DeserializeOwned;
+
+    /// What a cache with tiers asks of its keys.
+    #[diagnostic::on_unimplemented(
+        message = "`{Self}` cannot be the key of a cache beyond memory",
+        label = "something in it is not `Hash + Eq + Send + Sync + 'static`, `Serialize` and `Deserialize`",
+        note = "leave an argument out with `skip(..)`, or make an owned key: `key = \"(self.id, name.to_owned())\"`"
+    )]
+    pub trait Encoded: Hash + Eq + Serialize + DeserializeOwned + Send + Sync + 'static {}
+
+    #[diagnostic::do_not_recommend]
+    impl<K: Hash + Eq + Serialize + DeserializeOwned + Send + Sync + 'static> Encoded for K {}
+
+    /// An argument, lent, whose owned form can be part of an encoded key.
+    #[diagnostic::on_unimplemented(
+        message = "`{Self}` cannot be part of a key beyond memory",
+        label = "not `Hash + Eq + Clone + Send + Sync + 'static`, `Serialize` and `Deserialize`",
+        note = "leave the argument out with `skip(..)`, or say what the key is made of with `key = \"..\"`",
+        note = "#[mcache] asks nothing of serde"
+    )]
+    pub trait EncodedPart {}
+
+    #[diagnostic::do_not_recommend]
+    impl<T: ToOwned<Owned: Encoded> + ?Sized> EncodedPart for T {}
+
+    /// A value that can be encoded.
+    #[diagnostic::on_unimplemented(
+        message = "`{Self}` cannot be stored beyond memory",
+        label = "not `Clone + Send + Sync + 'static`, `Serialize` and `Deserialize`",
+        note = "#[mcache] asks nothing of serde"
+    )]
+    pub trait EncodedValue: Clone + Serialize + DeserializeOwned + Send + Sync + 'static {}
+
+    #[diagnostic::do_not_recommend]
+    impl<V: Clone + Serialize + DeserializeOwned + Send + Sync + 'static> EncodedValue for V {}
+
+    /// See [`MemoryPart`](super::MemoryPart).
+    #[derive(Debug)]
+    pub struct TieredPart<T: EncodedPart + ?Sized>(PhantomData<T>);
+
+    /// See [`MemoryValue`](super::MemoryValue).
+    #[derive(Debug)]
+    pub struct TieredValue<T: EncodedValue>(PhantomData<T>);
+}
 
 /// An error that those who called together share.
 #[diagnostic::on_unimplemented(

@@ -1,9 +1,8 @@
 //! A call of a cached function, by a thread.
 
-use std::hash::Hash;
 use std::sync::Arc;
 
-use super::bounds::SharedError;
+use super::bounds::{Kept, Keyed, SharedError};
 use super::handle::Handle;
 
 /// An answer that is handed on and not stored: a value that is excluded,
@@ -34,12 +33,24 @@ pub fn never<T>(never: std::convert::Infallible) -> T {
     match never {}
 }
 
+/// Whether a predicate holds for a value.
+#[inline]
+pub fn excludes<V>(value: &V, predicate: impl FnOnce(&V) -> bool) -> bool {
+    predicate(value)
+}
+
+/// One caller's error, made from the one that all share.
+#[inline]
+pub fn shared<E>(error: Arc<E>, share: impl FnOnce(Arc<E>) -> E) -> E {
+    share(error)
+}
+
 /// The answer of the cache, or of `body`, which is stored.
 #[inline]
 pub fn call<K, V>(handle: Option<&'static Handle<K, V>>, key: K, body: impl FnOnce() -> V) -> V
 where
-    K: Hash + Eq + Send + Sync + 'static,
-    V: Clone + Send + Sync + 'static,
+    K: Keyed,
+    V: Kept,
 {
     let Some(handle) = handle else { return body() };
     let mut ran = false;
@@ -64,8 +75,8 @@ pub fn call_sorted<K, V, N, E, R>(
     join: impl FnOnce(Result<V, Passed<V, N, E>>) -> R,
 ) -> R
 where
-    K: Hash + Eq + Send + Sync + 'static,
-    V: Clone + Send + Sync + 'static,
+    K: Keyed,
+    V: Kept,
     N: Copy + Send + Sync + 'static,
     E: SharedError,
 {

@@ -1,17 +1,17 @@
 //! The cache of a function, and what is known beside it.
 
 use std::fmt;
-use std::hash::Hash;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use super::bounds::{Kept, Keyed};
 use super::flusher;
 use crate::Cache;
 
 /// The cache of a function, for threads and for tasks.
 pub struct Handle<K, V>
 where
-    K: Hash + Eq + Send + Sync + 'static,
-    V: Clone + Send + Sync + 'static,
+    K: Keyed,
+    V: Kept,
 {
     name: String,
     cache: Cache<K, V>,
@@ -25,8 +25,8 @@ where
 
 impl<K, V> Handle<K, V>
 where
-    K: Hash + Eq + Send + Sync + 'static,
-    V: Clone + Send + Sync + 'static,
+    K: Keyed,
+    V: Kept,
 {
     pub(super) fn new(name: String, cache: Cache<K, V>) -> Self {
         Self {
@@ -73,8 +73,8 @@ where
 
 impl<K, V> flusher::Flush for Handle<K, V>
 where
-    K: Hash + Eq + Send + Sync + 'static,
-    V: Clone + Send + Sync + 'static,
+    K: Keyed,
+    V: Kept,
 {
     fn flush(&self) {
         // What is stored from here on asks for another turn.
@@ -87,8 +87,8 @@ where
 
 impl<K, V> fmt::Debug for Handle<K, V>
 where
-    K: Hash + Eq + Send + Sync + 'static,
-    V: Clone + Send + Sync + 'static,
+    K: Keyed,
+    V: Kept,
 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Handle").field("name", &self.name).finish_non_exhaustive()
@@ -102,8 +102,8 @@ pub fn keyed_by<A, K, V>(
     _key: impl FnOnce(A) -> K,
 ) -> Option<&'static Handle<K, V>>
 where
-    K: Hash + Eq + Send + Sync + 'static,
-    V: Clone + Send + Sync + 'static,
+    K: Keyed,
+    V: Kept,
 {
     handle
 }

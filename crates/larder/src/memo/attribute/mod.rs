@@ -19,9 +19,11 @@ pub use crate::mcache;
 #[cfg(feature = "_codec")]
 pub use crate::ucache;
 #[cfg(feature = "_codec")]
-pub use bounds::TieredKey;
-pub use bounds::{Fallible, Maybe, MemoryKey, NoResult, Probe, SharedError};
-pub use call::{Passed, call, call_sorted, never};
+pub use bounds::{Encoded, EncodedPart, EncodedValue, TieredPart, TieredValue};
+pub use bounds::{
+    Fallible, Kept, Keyed, Maybe, MemoryPart, MemoryValue, NoResult, Part, Probe, SharedError,
+};
+pub use call::{Passed, call, call_sorted, excludes, never, shared};
 pub use handle::{Handle, keyed_by};
 pub use record::{RECORD_BYTES, Record, Recorded, replayed};
 pub use slot::{Owner, Slot, open};

@@ -3,11 +3,11 @@
 
 use std::any::Any;
 use std::fmt;
-use std::hash::Hash;
 use std::sync::Arc;
 
 use larder_core::Bytes;
 
+use super::bounds::{Kept, Keyed};
 use super::handle::Handle;
 
 /// The items of an iterator or a stream, as they are stored.
@@ -19,7 +19,7 @@ pub const RECORD_BYTES: u64 = 16 << 20;
 /// The items of one call so far, to be stored when they are complete.
 pub(super) struct Recording<K, T>
 where
-    K: Hash + Eq + Send + Sync + 'static,
+    K: Keyed,
     T: Send + Sync + 'static,
 {
     pub(super) handle: &'static Handle<K, Record<T>>,
@@ -33,8 +33,8 @@ where
 
 impl<K, T> Recording<K, T>
 where
-    K: Hash + Eq + Send + Sync + 'static,
-    T: Clone + Send + Sync + 'static,
+    K: Keyed,
+    T: Kept,
 {
     pub(super) fn new(handle: &'static Handle<K, Record<T>>, key: K, bytes_max: u64) -> Self {
         Self { handle, key, items: Vec::new(), bytes: 0, bytes_max, removals: handle.removals() }
@@ -83,12 +83,12 @@ fn bytes<T: 'static>(item: &T) -> u64 {
 /// An iterator that records what it hands out, or replays what was recorded.
 pub struct Recorded<K, T, I>(State<K, T, I>)
 where
-    K: Hash + Eq + Send + Sync + 'static,
+    K: Keyed,
     T: Send + Sync + 'static;
 
 enum State<K, T, I>
 where
-    K: Hash + Eq + Send + Sync + 'static,
+    K: Keyed,
     T: Send + Sync + 'static,
 {
     Replay(Record<T>, usize),
@@ -104,8 +104,8 @@ pub fn replayed<K, T, I>(
     body: impl FnOnce() -> I,
 ) -> Recorded<K, T, I>
 where
-    K: Hash + Eq + Send + Sync + 'static,
-    T: Clone + Send + Sync + 'static,
+    K: Keyed,
+    T: Kept,
     I: Iterator<Item = T>,
 {
     let Some(handle) = handle else { return Recorded(State::Run(body(), None)) };
@@ -119,8 +119,8 @@ where
 
 impl<K, T, I> Iterator for Recorded<K, T, I>
 where
-    K: Hash + Eq + Send + Sync + 'static,
-    T: Clone + Send + Sync + 'static,
+    K: Keyed,
+    T: Kept,
     I: Iterator<Item = T>,
 {
     type Item = T;
@@ -162,8 +162,8 @@ where
 
 fn store<K, T>(recording: Option<Recording<K, T>>)
 where
-    K: Hash + Eq + Send + Sync + 'static,
-    T: Clone + Send + Sync + 'static,
+    K: Keyed,
+    T: Kept,
 {
     let Some(recording) = recording else { return };
     let handle = recording.handle;
@@ -175,7 +175,7 @@ where
 
 impl<K, T, I> fmt::Debug for Recorded<K, T, I>
 where
-    K: Hash + Eq + Send + Sync + 'static,
+    K: Keyed,
     T: Send + Sync + 'static,
 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -2,7 +2,6 @@
 
 use std::any::{Any, TypeId, type_name};
 use std::collections::HashMap;
-use std::hash::Hash;
 use std::sync::OnceLock;
 
 use larder_core::Result;
@@ -10,6 +9,7 @@ use larder_core::stats::Stats;
 use once_cell::sync::Lazy;
 use parking_lot::Mutex;
 
+use super::bounds::{Kept, Keyed};
 use super::handle::Handle;
 use crate::Cache;
 
@@ -64,8 +64,8 @@ trait AnyHandle: Any + Send + Sync + std::fmt::Debug {
 
 impl<K, V> AnyHandle for Handle<K, V>
 where
-    K: Hash + Eq + Send + Sync + 'static,
-    V: Clone + Send + Sync + 'static,
+    K: Keyed,
+    V: Kept,
 {
     fn stats(&self) -> Stats {
         self.cache().stats()
@@ -100,8 +100,8 @@ impl Slot {
     #[inline]
     pub(super) fn ready<K, V>(&'static self, owner: Owner) -> Option<Option<&'static Handle<K, V>>>
     where
-        K: Hash + Eq + Send + Sync + 'static,
-        V: Clone + Send + Sync + 'static,
+        K: Keyed,
+        V: Kept,
     {
         self.opened(owner.id).map(Opened::handle)
     }
@@ -110,8 +110,8 @@ impl Slot {
     #[cold]
     pub(super) fn open<K, V>(&'static self, owner: Owner, build: Build<K, V>) -> Option<&'static Handle<K, V>>
     where
-        K: Hash + Eq + Send + Sync + 'static,
-        V: Clone + Send + Sync + 'static,
+        K: Keyed,
+        V: Kept,
     {
         let first = self.first.get_or_init(|| Opened::new(owner, build));
         if first.owner == owner.id {
@@ -130,8 +130,8 @@ pub(super) type Build<K, V> = fn(String) -> Result<Cache<K, V>>;
 impl Opened {
     fn new<K, V>(owner: Owner, build: Build<K, V>) -> Self
     where
-        K: Hash + Eq + Send + Sync + 'static,
-        V: Clone + Send + Sync + 'static,
+        K: Keyed,
+        V: Kept,
     {
         let name = owner.name();
         let handle = match build(name.clone()) {
@@ -147,8 +147,8 @@ impl Opened {
     #[inline]
     fn handle<K, V>(&self) -> Option<&Handle<K, V>>
     where
-        K: Hash + Eq + Send + Sync + 'static,
-        V: Clone + Send + Sync + 'static,
+        K: Keyed,
+        V: Kept,
     {
         let handle: &dyn Any = &**self.handle.as_ref()?;
         handle.downcast_ref()
@@ -160,8 +160,8 @@ impl Opened {
 #[inline]
 pub fn open<K, V>(slot: &'static Slot, owner: Owner, build: Build<K, V>) -> Option<&'static Handle<K, V>>
 where
-    K: Hash + Eq + Send + Sync + 'static,
-    V: Clone + Send + Sync + 'static,
+    K: Keyed,
+    V: Kept,
 {
     match slot.ready(owner) {
         Some(handle) => handle,

@@ -1,9 +1,9 @@
 //! The companions of functions for threads.
 
-use std::hash::Hash;
 
 use larder_core::{Error, ErrorKind, Result};
 
+use super::bounds::{Kept, Keyed};
 use super::handle::Handle;
 use crate::Cache;
 
@@ -18,8 +18,8 @@ pub(super) fn not_opened() -> Error {
 /// Removes an entry; whether there was one.
 pub fn purge<K, V>(handle: Option<&'static Handle<K, V>>, key: K) -> bool
 where
-    K: Hash + Eq + Send + Sync + 'static,
-    V: Clone + Send + Sync + 'static,
+    K: Keyed,
+    V: Kept,
 {
     handle.is_some_and(|handle| {
         handle.removing();
@@ -32,8 +32,8 @@ where
 /// Whether there is an entry.
 pub fn contains<K, V>(handle: Option<&'static Handle<K, V>>, key: K) -> bool
 where
-    K: Hash + Eq + Send + Sync + 'static,
-    V: Clone + Send + Sync + 'static,
+    K: Keyed,
+    V: Kept,
 {
     handle.is_some_and(|handle| handle.cache().contains_key(&key))
 }
@@ -41,8 +41,8 @@ where
 /// The value of an entry.
 pub fn get<K, V>(handle: Option<&'static Handle<K, V>>, key: K) -> Option<V>
 where
-    K: Hash + Eq + Send + Sync + 'static,
-    V: Clone + Send + Sync + 'static,
+    K: Keyed,
+    V: Kept,
 {
     handle.and_then(|handle| handle.cache().get(&key))
 }
@@ -50,8 +50,8 @@ where
 /// Removes all entries.
 pub fn clear<K, V>(handle: Option<&'static Handle<K, V>>) -> Result<()>
 where
-    K: Hash + Eq + Send + Sync + 'static,
-    V: Clone + Send + Sync + 'static,
+    K: Keyed,
+    V: Kept,
 {
     let handle = handle.ok_or_else(not_opened)?;
     handle.removing();
@@ -61,8 +61,8 @@ where
 /// Flushes what is stored.
 pub fn flush<K, V>(handle: Option<&'static Handle<K, V>>) -> Result<()>
 where
-    K: Hash + Eq + Send + Sync + 'static,
-    V: Clone + Send + Sync + 'static,
+    K: Keyed,
+    V: Kept,
 {
     handle.map_or(Ok(()), |handle| handle.cache().flush())
 }
@@ -70,8 +70,8 @@ where
 /// The cache.
 pub fn cache<K, V>(handle: Option<&'static Handle<K, V>>) -> Result<Cache<K, V>>
 where
-    K: Hash + Eq + Send + Sync + 'static,
-    V: Clone + Send + Sync + 'static,
+    K: Keyed,
+    V: Kept,
 {
     handle.map(|handle| handle.cache().clone()).ok_or_else(not_opened)
 }

@@ -1,18 +1,18 @@
 //! The companions of functions for tasks.
 
-use std::hash::Hash;
 
 use larder_core::Result;
 
 use crate::AsyncCache;
+use crate::memo::attribute::bounds::{Kept, Keyed};
 use crate::memo::attribute::handle::Handle;
 use crate::memo::attribute::threads::not_opened;
 
 /// Removes an entry; whether there was one.
 pub async fn purge<K, V>(handle: Option<&'static Handle<K, V>>, key: K) -> bool
 where
-    K: Hash + Eq + Send + Sync + 'static,
-    V: Clone + Send + Sync + 'static,
+    K: Keyed,
+    V: Kept,
 {
     let Some(handle) = handle else { return false };
     handle.removing();
@@ -24,8 +24,8 @@ where
 /// Whether there is an entry.
 pub async fn contains<K, V>(handle: Option<&'static Handle<K, V>>, key: K) -> bool
 where
-    K: Hash + Eq + Send + Sync + 'static,
-    V: Clone + Send + Sync + 'static,
+    K: Keyed,
+    V: Kept,
 {
     match handle {
         Some(handle) => handle.tasks().contains_key(&key).await,
@@ -36,8 +36,8 @@ where
 /// The value of an entry.
 pub async fn get<K, V>(handle: Option<&'static Handle<K, V>>, key: K) -> Option<V>
 where
-    K: Hash + Eq + Send + Sync + 'static,
-    V: Clone + Send + Sync + 'static,
+    K: Keyed,
+    V: Kept,
 {
     handle?.tasks().get(&key).await
 }
@@ -45,8 +45,8 @@ where
 /// Removes all entries.
 pub async fn clear<K, V>(handle: Option<&'static Handle<K, V>>) -> Result<()>
 where
-    K: Hash + Eq + Send + Sync + 'static,
-    V: Clone + Send + Sync + 'static,
+    K: Keyed,
+    V: Kept,
 {
     let handle = handle.ok_or_else(not_opened)?;
     handle.removing();
@@ -56,8 +56,8 @@ where
 /// Flushes what is stored.
 pub async fn flush<K, V>(handle: Option<&'static Handle<K, V>>) -> Result<()>
 where
-    K: Hash + Eq + Send + Sync + 'static,
-    V: Clone + Send + Sync + 'static,
+    K: Keyed,
+    V: Kept,
 {
     match handle {
         Some(handle) => handle.tasks().flush().await,
@@ -68,8 +68,8 @@ where
 /// The cache.
 pub async fn cache<K, V>(handle: Option<&'static Handle<K, V>>) -> Result<AsyncCache<K, V>>
 where
-    K: Hash + Eq + Send + Sync + 'static,
-    V: Clone + Send + Sync + 'static,
+    K: Keyed,
+    V: Kept,
 {
     handle.map(|handle| handle.tasks().clone()).ok_or_else(not_opened)
 }

@@ -3,11 +3,10 @@
 mod companions;
 mod stream;
 
-use std::hash::Hash;
 
 pub use self::companions::{cache, clear, contains, flush, get, purge};
 pub use self::stream::{RecordedStream, replayed};
-use super::bounds::SharedError;
+use super::bounds::{Kept, Keyed, SharedError};
 use super::call::Passed;
 use super::handle::Handle;
 use super::slot::{Build, Owner, Slot};
@@ -15,8 +14,8 @@ use super::slot::{Build, Owner, Slot};
 /// As the one for threads; a directory is opened on the blocking pool.
 pub async fn open<K, V>(slot: &'static Slot, owner: Owner, build: Build<K, V>) -> Option<&'static Handle<K, V>>
 where
-    K: Hash + Eq + Send + Sync + 'static,
-    V: Clone + Send + Sync + 'static,
+    K: Keyed,
+    V: Kept,
 {
     if let Some(handle) = slot.ready(owner) {
         return handle;
@@ -34,8 +33,8 @@ where
 /// needed is never polled.
 pub async fn call<K, V>(handle: Option<&'static Handle<K, V>>, key: K, body: impl Future<Output = V>) -> V
 where
-    K: Hash + Eq + Send + Sync + 'static,
-    V: Clone + Send + Sync + 'static,
+    K: Keyed,
+    V: Kept,
 {
     let Some(handle) = handle else { return body.await };
     let mut ran = false;
@@ -59,8 +58,8 @@ pub async fn call_sorted<K, V, N, E, R>(
     join: impl FnOnce(Result<V, Passed<V, N, E>>) -> R,
 ) -> R
 where
-    K: Hash + Eq + Send + Sync + 'static,
-    V: Clone + Send + Sync + 'static,
+    K: Keyed,
+    V: Kept,
     N: Copy + Send + Sync + 'static,
     E: SharedError,
 {

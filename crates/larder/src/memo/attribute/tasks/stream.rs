@@ -1,12 +1,12 @@
 //! Functions that answer with a stream: as with an iterator, and nothing blocks.
 
 use std::fmt;
-use std::hash::Hash;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use futures_core::Stream;
 
+use crate::memo::attribute::bounds::{Kept, Keyed};
 use crate::memo::attribute::handle::Handle;
 use crate::memo::attribute::record::{Record, Recording};
 
@@ -15,7 +15,7 @@ type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 /// A stream that records what it hands out, or replays what was recorded.
 pub struct RecordedStream<K, T, F, S>
 where
-    K: Hash + Eq + Send + Sync + 'static,
+    K: Keyed,
     T: Send + Sync + 'static,
 {
     body: Option<F>,
@@ -25,7 +25,7 @@ where
 
 enum State<K, T, S>
 where
-    K: Hash + Eq + Send + Sync + 'static,
+    K: Keyed,
     T: Send + Sync + 'static,
 {
     /// Asks the cache, once it is polled.
@@ -39,7 +39,7 @@ where
 /// What the cache has, and what is needed to record where it has nothing.
 enum Found<K, T>
 where
-    K: Hash + Eq + Send + Sync + 'static,
+    K: Keyed,
     T: Send + Sync + 'static,
 {
     Record(Record<T>),
@@ -50,7 +50,7 @@ where
 // Nothing in it is pinned but what is boxed.
 impl<K, T, F, S> Unpin for RecordedStream<K, T, F, S>
 where
-    K: Hash + Eq + Send + Sync + 'static,
+    K: Keyed,
     T: Send + Sync + 'static,
 {
 }
@@ -63,8 +63,8 @@ pub fn replayed<K, T, F, S>(
     body: F,
 ) -> RecordedStream<K, T, F, S>
 where
-    K: Hash + Eq + Send + Sync + 'static,
-    T: Clone + Send + Sync + 'static,
+    K: Keyed,
+    T: Kept,
     F: FnOnce() -> S,
     S: Stream<Item = T>,
 {
@@ -80,8 +80,8 @@ where
 
 impl<K, T, F, S> RecordedStream<K, T, F, S>
 where
-    K: Hash + Eq + Send + Sync + 'static,
-    T: Clone + Send + Sync + 'static,
+    K: Keyed,
+    T: Kept,
     F: FnOnce() -> S,
     S: Stream<Item = T>,
 {
@@ -100,8 +100,8 @@ where
 
 fn store<K, T>(recording: Recording<K, T>) -> Boxed<()>
 where
-    K: Hash + Eq + Send + Sync + 'static,
-    T: Clone + Send + Sync + 'static,
+    K: Keyed,
+    T: Kept,
 {
     let handle = recording.handle;
     let (key, load) = recording.complete();
@@ -114,8 +114,8 @@ where
 
 impl<K, T, F, S> Stream for RecordedStream<K, T, F, S>
 where
-    K: Hash + Eq + Send + Sync + 'static,
-    T: Clone + Send + Sync + 'static,
+    K: Keyed,
+    T: Kept,
     F: FnOnce() -> S,
     S: Stream<Item = T>,
 {
@@ -152,7 +152,7 @@ where
 
 impl<K, T, F, S> fmt::Debug for RecordedStream<K, T, F, S>
 where
-    K: Hash + Eq + Send + Sync + 'static,
+    K: Keyed,
     T: Send + Sync + 'static,
 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
