@@ -64,21 +64,20 @@ fn cache(function: &Function) -> TokenStream {
     let builder = quote::format_ident!("{}", function.tier.name());
     let bound = key_bounds(function);
     let options = options(function);
-    let (asyncness, open, wait) = match function.is_for_tasks() {
-        true => (quote!(async), quote!(#root::__private::tasks::open), quote!(.await)),
-        false => (quote!(), quote!(#root::__private::open), quote!()),
+    let handle = quote!(#root::__private::Handle<__LarderKey, #value>);
+    let (open, opened) = match function.is_for_tasks() {
+        true => (quote!(tasks::open), quote!(#root::__private::tasks::Opening<__LarderKey, #value>)),
+        false => (quote!(open), quote!(::core::option::Option<&'static #handle>)),
     };
     quote! {
         #[doc(hidden)]
         #[inline]
-        #asyncness fn #name<__LarderKey: #bound>()
-            -> ::core::option::Option<&'static #root::__private::Handle<__LarderKey, #value>>
-        {
-            #open(
+        fn #name<__LarderKey: #bound>() -> #opened {
+            #root::__private::#open(
                 Self::#slot(),
                 #root::__private::Owner::of::<Self>(#given, #suffix),
                 |name| #root::__private::#builder::<__LarderKey, #value>(name)#options.build(),
-            )#wait
+            )
         }
     }
 }

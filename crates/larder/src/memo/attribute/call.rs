@@ -52,7 +52,23 @@ where
     K: Keyed,
     V: Kept,
 {
-    let Some(handle) = handle else { return body() };
+    match handle {
+        Some(handle) => match handle.cache().hit(&key) {
+            Some(value) => value,
+            None => load(handle, key, Box::new(body)),
+        },
+        None => body(),
+    }
+}
+
+/// A miss. The body is boxed, so that this is compiled once for the types, and
+/// not once for each function.
+#[cold]
+fn load<K, V>(handle: &'static Handle<K, V>, key: K, body: Box<dyn FnOnce() -> V + '_>) -> V
+where
+    K: Keyed,
+    V: Kept,
+{
     let mut ran = false;
     let value = handle.cache().get_with(key, || {
         ran = true;
@@ -80,14 +96,37 @@ where
     N: Copy + Send + Sync + 'static,
     E: SharedError,
 {
-    let Some(handle) = handle else { return body() };
+    match handle {
+        Some(handle) => match handle.cache().hit(&key) {
+            Some(value) => join(Ok(value)),
+            None => join(load_sorted(handle, key, Box::new(|| sort(body())))),
+        },
+        None => body(),
+    }
+}
+
+/// What a loader has: something to store, or something to pass on.
+type Sorted<V, N, E> = Result<V, Passed<V, N, E>>;
+
+#[cold]
+fn load_sorted<K, V, N, E>(
+    handle: &'static Handle<K, V>,
+    key: K,
+    body: Box<dyn FnOnce() -> Sorted<V, N, E> + '_>,
+) -> Sorted<V, N, E>
+where
+    K: Keyed,
+    V: Kept,
+    N: Copy + Send + Sync + 'static,
+    E: SharedError,
+{
     let mut ran = false;
     let outcome = handle.cache().try_get_with(key, || {
         ran = true;
-        sort(body())
+        body()
     });
     if ran && outcome.is_ok() {
         handle.stored();
     }
-    join(outcome.map_err(Passed::own))
+    outcome.map_err(Passed::own)
 }

@@ -3,6 +3,10 @@
 mod companions;
 mod stream;
 
+use std::fmt;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
 
 pub use self::companions::{cache, clear, contains, flush, get, purge};
 pub use self::stream::{RecordedStream, replayed};
@@ -11,15 +15,42 @@ use super::call::Passed;
 use super::handle::Handle;
 use super::slot::{Build, Owner, Slot};
 
-/// As the one for threads; a directory is opened on the blocking pool.
-pub async fn open<K, V>(slot: &'static Slot, owner: Owner, build: Build<K, V>) -> Option<&'static Handle<K, V>>
-where
-    K: Keyed,
-    V: Kept,
-{
-    if let Some(handle) = slot.ready(owner) {
-        return handle;
+/// The handle of a function's cache: at hand, or to be opened once this is polled.
+pub enum Opening<K: Keyed, V: Kept> {
+    /// It was opened before; `None` where that failed.
+    Done(Option<&'static Handle<K, V>>),
+    /// It is opened on the blocking pool.
+    Elsewhere(Pin<Box<dyn Future<Output = Option<&'static Handle<K, V>>> + Send>>),
+}
+
+impl<K: Keyed, V: Kept> Future for Opening<K, V> {
+    type Output = Option<&'static Handle<K, V>>;
+
+    #[inline]
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        match self.get_mut() {
+            Self::Done(handle) => Poll::Ready(*handle),
+            Self::Elsewhere(opening) => opening.as_mut().poll(context),
+        }
     }
+}
+
+/// As the one for threads; a directory is opened on the blocking pool.
+///
+/// No `async fn`, for a hit would pay for its states.
+#[inline]
+pub fn open<K: Keyed, V: Kept>(slot: &'static Slot, owner: Owner, build: Build<K, V>) -> Opening<K, V> {
+    match slot.ready(owner) {
+        Some(handle) => Opening::Done(handle),
+        None => Opening::Elsewhere(Box::pin(open_elsewhere(slot, owner, build))),
+    }
+}
+
+async fn open_elsewhere<K: Keyed, V: Kept>(
+    slot: &'static Slot,
+    owner: Owner,
+    build: Build<K, V>,
+) -> Option<&'static Handle<K, V>> {
     let Ok(runtime) = tokio::runtime::Handle::try_current() else { return slot.open(owner, build) };
     match runtime.spawn_blocking(move || slot.open(owner, build)).await {
         Ok(handle) => handle,
@@ -74,4 +105,10 @@ where
         handle.stored();
     }
     join(outcome.map_err(Passed::own))
+}
+
+impl<K: Keyed, V: Kept> fmt::Debug for Opening<K, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Opening").finish_non_exhaustive()
+    }
 }
