@@ -2,11 +2,13 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]
 
 mod allocations;
+mod attributes;
 mod conformance;
 mod expiry;
 mod flights;
 mod golden;
 mod invalidation;
+mod memo;
 mod mistakes;
 mod races;
 mod reopening;
