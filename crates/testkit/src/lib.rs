@@ -11,6 +11,7 @@ mod clock;
 pub mod conformance;
 mod faulty;
 mod hash_map;
+pub mod history;
 pub mod sample;
 
 pub use block_on::block_on;
