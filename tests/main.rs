@@ -5,6 +5,7 @@ mod allocations;
 mod conformance;
 mod flights;
 mod golden;
+mod history;
 mod mistakes;
 mod races;
 mod reopening;

@@ -89,8 +89,10 @@ where
         let engine = Arc::clone(self);
         W::section(true, async move {
             let _ticket = engine.gates.write::<Inline>(hash).await;
-            let value = engine.peek(&encoded).await?;
+            // A value that cannot be read is lost, and must not be served later.
+            let value = engine.peek(&encoded).await;
             engine.erase(&encoded).await?;
+            let value = value?;
             engine.count_removal(value.is_some());
             Ok(value)
         })

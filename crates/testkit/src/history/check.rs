@@ -3,11 +3,9 @@
 use std::collections::{HashMap, HashSet};
 
 use super::call::{Act, Answer, Call, NEVER};
-use super::report::{Offence, Verdict};
+use super::report::{Offence, Report, Verdict};
 use super::stamp::{Seen, Stamp};
 use super::timeline::{Change, Timeline};
-
-pub use super::report::Report;
 
 /// What a cache must keep, where it may forget nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -74,14 +72,13 @@ impl<'a> Checker<'a> {
         let mut changes: HashMap<u64, Vec<Change>> = HashMap::new();
         let mut clears = Vec::new();
         for call in calls {
-            for change in Change::of(call, contract, &first_seen, &flushes) {
-                if let Some(stamp) = change.stamp {
-                    checker.writes.insert(stamp, change.begun);
-                }
-                match change.key {
-                    Some(key) => changes.entry(key).or_default().push(change),
-                    None => clears.push(change),
-                }
+            let Some(change) = Change::of(call, contract, &first_seen, &flushes) else { continue };
+            if let Some(stamp) = change.stamp {
+                checker.writes.insert(stamp, change.begun);
+            }
+            match change.key {
+                Some(key) => changes.entry(key).or_default().push(change),
+                None => clears.push(change),
             }
         }
         for (key, mut changes) in changes {

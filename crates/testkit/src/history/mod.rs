@@ -48,7 +48,7 @@ mod transcript;
 
 pub use call::{Act, Answer, Call, NEVER, Ran};
 pub use check::{Contract, Keeps};
-pub use recorder::{Begun, Clock, History, Recorder};
+pub use recorder::{Begun, Clock, History, LoaderMark, Recorder};
 pub use report::{Offence, Report, Verdict};
 pub use stamp::{Seen, Stamp};
 pub use transcript::Transcript;

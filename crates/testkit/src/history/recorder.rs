@@ -1,13 +1,14 @@
 //! Writing a history down while it happens.
 
 use std::io::Write;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
 
 use super::call::{Act, Answer, Call, NEVER, Ran};
-use super::check::{Contract, Report, check};
+use super::check::{Contract, check};
+use super::report::Report;
 use super::stamp::{Seen, Stamp};
 
 /// The calls of many threads and tasks in one order.
@@ -75,7 +76,27 @@ pub struct Recorder {
     numbers: u64,
     clock: Clock,
     calls: Vec<Call>,
+    loaders: Vec<(Begun, Stamp, Arc<OnceLock<u64>>)>,
     sink: Sink,
+}
+
+/// Says when a loader begins; it goes where the loader goes.
+pub struct LoaderMark {
+    clock: Clock,
+    at: Arc<OnceLock<u64>>,
+    lines: Option<Arc<Mutex<dyn Write + Send>>>,
+    line: String,
+}
+
+impl LoaderMark {
+    /// The loader begins now.
+    pub fn begins(&self) {
+        if let Some(lines) = &self.lines {
+            // Who reads the lines is gone: this process is about to be, too.
+            let _unread = lines.lock().write_all(self.line.as_bytes());
+        }
+        let _first = self.at.set(self.clock.tick());
+    }
 }
 
 /// A call that was begun.
@@ -85,7 +106,7 @@ pub struct Begun(usize);
 
 impl Recorder {
     fn new(writer: u32, clock: Clock, sink: Sink) -> Self {
-        Self { writer, numbers: 0, clock, calls: Vec::new(), sink }
+        Self { writer, numbers: 0, clock, calls: Vec::new(), loaders: Vec::new(), sink }
     }
 
     /// A recorder that writes a line before and after each call, for a
@@ -101,11 +122,6 @@ impl Recorder {
         Stamp { key, writer: self.writer, number: self.numbers }
     }
 
-    /// The clock, for a loader that cannot borrow its recorder.
-    pub fn clock(&self) -> &Clock {
-        &self.clock
-    }
-
     /// Begins a call.
     pub fn begin(&mut self, act: Act) -> Begun {
         let begun = Begun(self.calls.len());
@@ -115,16 +131,16 @@ impl Recorder {
         begun
     }
 
-    /// Says that the loader of a call began now, and returns `stamp`.
-    pub fn ran(&mut self, call: Begun, stamp: Stamp) {
-        let at = self.clock.tick();
-        self.ran_at(call, at, stamp);
-    }
-
-    /// As [`ran`](Self::ran), for a loader that began at the moment `at`.
-    pub fn ran_at(&mut self, call: Begun, at: u64, stamp: Stamp) {
-        self.line('r', call, &format_args!("{} {}", stamp.key, stamp.number));
-        self.calls[call.0].ran = Some(Ran { at, stamp });
+    /// A mark for the loader of a call, which is to return `stamp`.
+    pub fn loader(&mut self, call: Begun, stamp: Stamp) -> LoaderMark {
+        let lines = match &self.sink {
+            Sink::History(_) => None,
+            Sink::Lines(lines) => Some(Arc::clone(lines)),
+        };
+        let line = format!("@r {} {} {} {}\n", self.writer, call.0, stamp.key, stamp.number);
+        let at = Arc::new(OnceLock::new());
+        self.loaders.push((call, stamp, Arc::clone(&at)));
+        LoaderMark { clock: self.clock.clone(), at, lines, line }
     }
 
     /// Ends a call.
@@ -155,6 +171,9 @@ impl Recorder {
 
 impl Drop for Recorder {
     fn drop(&mut self) {
+        for (call, stamp, at) in self.loaders.drain(..) {
+            self.calls[call.0].ran = at.get().map(|at| Ran { at: *at, stamp });
+        }
         if let Sink::History(history) = &self.sink {
             history.calls.lock().append(&mut self.calls);
         }

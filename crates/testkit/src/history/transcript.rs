@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 
 use super::call::{Act, Call, NEVER, Ran, parse_act, parse_answer};
-use super::check::{Contract, Report, check};
+use super::check::{Contract, check};
+use super::report::Report;
 use super::stamp::Stamp;
 
 /// Puts together what [`Recorder::to_lines`](super::Recorder::to_lines) wrote.
