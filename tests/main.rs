@@ -3,7 +3,9 @@
 
 mod allocations;
 mod conformance;
+mod crashes;
 mod flights;
+mod frames;
 mod golden;
 mod history;
 mod mistakes;

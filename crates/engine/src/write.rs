@@ -154,6 +154,8 @@ where
             self.keep(key, value, 0, (TierKind::Memory, self.clock.now()));
             return Ok(Placement::MEMORY_ONLY);
         };
+        // Who finds the new value beyond memory must not find the old one in memory next.
+        self.memory.remove(&key);
         let stored = self.store_beyond(wire, &encoded, &value, load_cost).await;
         match stored {
             Ok((placement, bytes)) if placement.in_memory() => {

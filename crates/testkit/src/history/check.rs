@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use super::call::{Act, Answer, Call, NEVER};
 use super::report::{Offence, Report, Verdict};
 use super::stamp::{Seen, Stamp};
-use super::timeline::{Change, Timeline};
+use super::timeline::{Change, Flushes, Timeline};
 
 /// What a cache must keep, where it may forget nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -41,8 +41,8 @@ impl Contract {
 /// change has certainly happened when it was acknowledged, or when its value
 /// was read. A loaded value counts as written when its loader began: a change
 /// that begins later wins over it.
-pub(super) fn check(calls: &[Call], contract: &Contract) -> Report {
-    let checker = Checker::new(calls, contract);
+pub(super) fn check(calls: &[Call], crashes: &[u64], contract: &Contract) -> Report {
+    let checker = Checker::new(calls, crashes, contract);
     let mut report = Report::default();
     let mut taken = HashSet::new();
     for call in calls {
@@ -65,10 +65,10 @@ struct Checker<'a> {
 }
 
 impl<'a> Checker<'a> {
-    fn new(calls: &'a [Call], contract: &Contract) -> Self {
+    fn new(calls: &'a [Call], crashes: &[u64], contract: &Contract) -> Self {
         let mut checker = Self { calls, keys: HashMap::new(), writes: HashMap::new(), keeps: contract.keeps };
         let first_seen = first_seen(calls);
-        let flushes = flushes(calls);
+        let flushes = Flushes::new(calls, crashes);
         let mut changes: HashMap<u64, Vec<Change>> = HashMap::new();
         let mut clears = Vec::new();
         for call in calls {
@@ -167,16 +167,4 @@ fn first_seen(calls: &[Call]) -> HashMap<Stamp, u64> {
         }
     }
     seen
-}
-
-/// Beginnings and ends of the flushes that succeeded, by beginning, each with
-/// the earliest end among those that begin no earlier.
-fn flushes(calls: &[Call]) -> Vec<(u64, u64)> {
-    let done = |call: &&Call| call.act == Act::Flush && call.answer == Some(Answer::Done);
-    let mut flushes: Vec<_> = calls.iter().filter(done).map(|call| (call.begun, call.ended)).collect();
-    flushes.sort_unstable();
-    for at in (1..flushes.len()).rev() {
-        flushes[at - 1].1 = flushes[at - 1].1.min(flushes[at].1);
-    }
-    flushes
 }

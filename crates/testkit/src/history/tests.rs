@@ -154,6 +154,10 @@ fn what_was_acknowledged_is_kept_where_that_is_promised() {
     check(&flushed, FLUSHED, Some(Verdict::Lost));
     let flushing = "3: b flush\n1: b insert 7 1\n1: e done\n3: e done\ncrash\n2: b get 7\n2: e missing";
     check(flushing, FLUSHED, None);
+    let unflushed = "1: b insert 7 2\n1: e done\ncrash\n2: b get 7\n2: e missing\n2: b flush\n2: e done\n";
+    let flushed = after(WRITTEN, "1: b flush\n1: e done\n");
+    check(&after(&flushed, unflushed), FLUSHED, None);
+    check(&after(&flushed, &after(unflushed, "2: b get 7\n2: e missing")), FLUSHED, None);
 }
 
 #[test]

@@ -29,7 +29,7 @@ impl Change {
         call: &Call,
         contract: &Contract,
         first_seen: &HashMap<Stamp, u64>,
-        flushes: &[(u64, u64)],
+        flushes: &Flushes,
     ) -> Option<Self> {
         if let (Act::Load(key), Some(ran)) = (call.act, call.ran) {
             let certain = first_seen.get(&ran.stamp).copied().unwrap_or(NEVER);
@@ -56,14 +56,39 @@ impl Change {
     }
 }
 
-fn kept_from(ended: u64, keeps: Keeps, flushes: &[(u64, u64)]) -> u64 {
+fn kept_from(ended: u64, keeps: Keeps, flushes: &Flushes) -> u64 {
     match keeps {
         Keeps::Nothing => NEVER,
         Keeps::Acknowledged => ended,
-        Keeps::Flushed => {
-            let later = flushes.partition_point(|(begun, _)| *begun < ended);
-            flushes.get(later).map_or(NEVER, |(_, done)| *done)
+        Keeps::Flushed => flushes.after(ended),
+    }
+}
+
+/// The flushes that succeeded, and the crashes between them.
+pub(super) struct Flushes {
+    /// Beginnings and ends, by beginning, each with the earliest end among
+    /// those that begin no earlier.
+    done: Vec<(u64, u64)>,
+    crashes: Vec<u64>,
+}
+
+impl Flushes {
+    pub(super) fn new(calls: &[Call], crashes: &[u64]) -> Self {
+        let is_done = |call: &&Call| call.act == Act::Flush && call.answer == Some(Answer::Done);
+        let mut done: Vec<_> = calls.iter().filter(is_done).map(|call| (call.begun, call.ended)).collect();
+        done.sort_unstable();
+        for at in (1..done.len()).rev() {
+            done[at - 1].1 = done[at - 1].1.min(done[at].1);
         }
+        Self { done, crashes: crashes.to_vec() }
+    }
+
+    /// When a flush was done that began after `ended`, in the same life.
+    fn after(&self, ended: u64) -> u64 {
+        let later = self.done.partition_point(|(begun, _)| *begun < ended);
+        let done = self.done.get(later).map_or(NEVER, |(_, done)| *done);
+        let crash = self.crashes.get(self.crashes.partition_point(|crash| *crash < ended));
+        if crash.is_some_and(|crash| *crash < done) { NEVER } else { done }
     }
 }
 
@@ -74,10 +99,8 @@ pub(super) struct Timeline {
     ended: HashMap<Stamp, u64>,
     /// From each change on: the earliest moment at which one of the rest is certain.
     certain_from: Vec<u64>,
-    /// From each change on: the earliest moment at which one of the rest is to be kept.
-    kept_from: Vec<u64>,
-    /// Up to each change: the latest end of one that leaves nothing to keep.
-    unkept_to: Vec<u64>,
+    /// Up to each change: the latest end.
+    ended_to: Vec<u64>,
     /// Up to each change: how long the longest-lived value may live.
     lives_to: Vec<u64>,
 }
@@ -86,12 +109,10 @@ impl Timeline {
     pub(super) fn new(mut changes: Vec<Change>) -> Self {
         changes.sort_by_key(|change| change.begun);
         let certain_from = suffix_min(changes.iter().map(|change| change.certain));
-        let kept_from = suffix_min(changes.iter().map(|change| change.kept));
-        let unkept = |change: &Change| if change.kept == NEVER { change.ended } else { 0 };
-        let unkept_to = prefix_max(changes.iter().map(unkept));
+        let ended_to = prefix_max(changes.iter().map(|change| change.ended));
         let written = changes.iter().filter_map(|change| Some((change.stamp?, change.ended)));
         let ended = written.collect();
-        let mut line = Self { changes, ended, certain_from, kept_from, unkept_to, lives_to: Vec::new() };
+        let mut line = Self { changes, ended, certain_from, ended_to, lives_to: Vec::new() };
         let lives = |change: &Change| if change.stamp.is_some() { line.gone(change.ended) } else { 0 };
         line.lives_to = prefix_max(line.changes.iter().map(lives).collect::<Vec<_>>().into_iter());
         line
@@ -122,15 +143,15 @@ impl Timeline {
         before_end > 0 && self.lives_to[before_end - 1] >= begun
     }
 
-    /// Whether a value must have been there during a call: one that is to be
-    /// kept, with nothing after it that may have left nothing.
+    /// Whether a value must have been there during a call: the last change is
+    /// to be kept by then, and so is whatever overlapped it.
     pub(super) fn must_hold(&self, begun: u64, ended: u64) -> bool {
         let before_end = self.changes.partition_point(|change| change.begun <= ended);
-        if before_end == 0 {
-            return false;
-        }
-        let after = self.changes.partition_point(|change| change.begun <= self.unkept_to[before_end - 1]);
-        self.kept_from.get(after).is_some_and(|kept| *kept < begun)
+        let Some((last, earlier)) = self.changes[..before_end].split_last() else { return false };
+        let may_come_after = |at: &usize| self.ended_to[*at] >= last.begun;
+        let overlapping = (0..earlier.len()).rev().take_while(may_come_after).map(|at| &earlier[at]);
+        let mut overlapping = overlapping.filter(|change| change.ended >= last.begun);
+        last.kept < begun && overlapping.all(|change| change.kept < begun)
     }
 }
 

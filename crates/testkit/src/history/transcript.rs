@@ -15,6 +15,7 @@ use super::stamp::Stamp;
 pub struct Transcript {
     clock: u64,
     calls: Vec<Call>,
+    crashes: Vec<u64>,
     open: HashMap<(u32, u64), usize>,
     unreadable: u64,
 }
@@ -70,6 +71,7 @@ impl Transcript {
     /// effect before this moment or never.
     pub fn crash(&mut self) {
         self.clock += 1;
+        self.crashes.push(self.clock);
         for (_, call) in self.open.drain() {
             self.calls[call].ended = self.clock;
         }
@@ -93,6 +95,6 @@ impl Transcript {
 
     /// Finds the reads that `contract` cannot explain.
     pub fn check(&self, contract: &Contract) -> Report {
-        check(&self.calls, contract)
+        check(&self.calls, &self.crashes, contract)
     }
 }
