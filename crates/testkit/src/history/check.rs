@@ -93,9 +93,11 @@ impl<'a> Checker<'a> {
         let answer = call.answer.as_ref()?;
         let key = call.act.key()?;
         match (call.act, answer) {
-            (Act::Load(_), Answer::Found(seen)) if call.ran.is_some() => {
-                let own = call.ran.map(|ran| Seen::Stamp(ran.stamp));
-                Some(if own.as_ref() == Some(seen) { Verdict::Explained } else { Verdict::Wrong })
+            // Its own loader's value, whether that was stored or not.
+            (Act::Load(_), Answer::Found(Seen::Stamp(stamp)))
+                if call.ran.is_some_and(|ran| ran.stamp == *stamp) =>
+            {
+                Some(Verdict::Explained)
             }
             (_, Answer::Found(Seen::Torn(_))) => Some(Verdict::Torn),
             (_, Answer::Found(Seen::Stamp(stamp))) => Some(self.judge_found(call, key, *stamp)),

@@ -11,8 +11,7 @@ pub enum Verdict {
     Explained,
     /// It found nothing, and need not have.
     Missed,
-    /// It found the value of another key, or a load returned another value
-    /// than its own loader.
+    /// It found the value of another key.
     Wrong,
     /// It found a value before it was written, or one that never was.
     Unwritten,
