@@ -13,5 +13,6 @@ mod races;
 mod reopening;
 mod rig;
 mod routing;
+mod schedules;
 mod tasks;
 mod troubles;

@@ -7,7 +7,9 @@
 //! when told, and [`sample`] makes keys and frames.
 //!
 //! [`history`] finds the reads of a cache that nothing explains, [`workload`]
-//! makes many threads and tasks use one, and [`crash`] kills processes that do.
+//! makes many threads and tasks
+//! use one, [`schedule`] tries every order of a few tasks, and [`crash`] kills
+//! processes that use a cache.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "to fail loudly is its job")]
 
 mod block_on;
@@ -19,6 +21,7 @@ mod hash_map;
 pub mod history;
 mod quota;
 pub mod sample;
+pub mod schedule;
 mod torn;
 pub mod workload;
 

@@ -7,6 +7,7 @@ use std::task::{Context, Poll};
 use fastrand::Rng;
 
 use crate::history::{Act, Answer, Recorder, Seen};
+use crate::schedule::turn;
 
 /// A cache as a load uses it. Each error is told apart from an absence.
 ///
@@ -140,7 +141,7 @@ impl Workload {
                 let loader = async move {
                     mark.begins();
                     if waits {
-                        wait_a_turn().await;
+                        turn().await;
                     }
                     (!fails).then(|| stamp.text(len))
                 };
@@ -190,19 +191,6 @@ fn end_found<E>(recorder: &mut Recorder, call: crate::history::Begun, found: Res
     let seen = |text: String| Answer::Found(Seen::of(text.as_bytes()));
     let answer = found.map_or(Answer::Failed, |found| found.map_or(Answer::Missing, seen));
     recorder.end(call, answer);
-}
-
-/// Lets others go on: pending once.
-async fn wait_a_turn() {
-    let mut waited = false;
-    std::future::poll_fn(|context| {
-        if std::mem::replace(&mut waited, true) {
-            return Poll::Ready(());
-        }
-        context.waker().wake_by_ref();
-        Poll::Pending
-    })
-    .await;
 }
 
 /// A future that is perhaps dropped where it has to wait for the first time.
