@@ -1,7 +1,8 @@
 //! Larder and its rivals side by side: one process, interleaved rounds, ratios.
 //!
 //! `cargo run --release -p larder-compare` prints all rows, `-- memory`,
-//! `-- disk` or `-- reliability` those alone. Times are of this machine and this moment; the ratio
+//! `-- disk` or `-- reliability` those alone; `-- soak`, which is not among
+//! them, runs for minutes. Times are of this machine and this moment; the ratio
 //! to the first contender of each row is what counts.
 #![allow(clippy::print_stdout, reason = "printing is what it is for")]
 
@@ -9,6 +10,8 @@ mod disk;
 mod harness;
 mod memory;
 mod reliability;
+#[cfg(unix)]
+mod soak;
 
 fn main() -> larder::Result<()> {
     if reliability::was_child() {
@@ -17,9 +20,9 @@ fn main() -> larder::Result<()> {
     let asked: Vec<String> = std::env::args().skip(1).collect();
     let wants = |row: &str| asked.is_empty() || asked.iter().any(|name| name == row);
     if let Some(unknown) =
-        asked.iter().find(|name| !["memory", "disk", "reliability"].contains(&name.as_str()))
+        asked.iter().find(|name| !["memory", "disk", "reliability", "soak"].contains(&name.as_str()))
     {
-        return Err(larder::Error::config("row", unknown, "memory, disk, reliability"));
+        return Err(larder::Error::config("row", unknown, "memory, disk, reliability, soak"));
     }
     if wants("memory") {
         memory::run()?;
@@ -29,6 +32,10 @@ fn main() -> larder::Result<()> {
     }
     if wants("reliability") {
         reliability::run()?;
+    }
+    #[cfg(unix)]
+    if asked.iter().any(|name| name == "soak") {
+        soak::run()?;
     }
     Ok(())
 }
