@@ -73,7 +73,7 @@ fn live(life: &Life, open: fn(&Path) -> larder::Result<Cache<u64, String>>) {
 }
 
 /// A cache as threads use it.
-struct Threads(Cache<u64, String>);
+pub(crate) struct Threads(pub(crate) Cache<u64, String>);
 
 impl Subject for Threads {
     type Error = Error;

@@ -6,6 +6,7 @@ mod conformance;
 mod crashes;
 mod flights;
 mod frames;
+mod full;
 mod golden;
 mod history;
 mod mistakes;
