@@ -92,7 +92,7 @@ struct Scaled;
 impl Selector for Scaled {
     fn place(&self, facts: &Facts, tiers: &[TierFacts]) -> Placement {
         let thresholds = Thresholds { small: 200, medium: 6_000, large: 1 << 20 };
-        Table.place(&Facts { thresholds, ..facts.clone() }, tiers)
+        Table.place(&Facts { thresholds, ..*facts }, tiers)
     }
 }
 
