@@ -15,6 +15,7 @@ mod history;
 mod invalidation;
 mod memo;
 mod mistakes;
+mod model;
 mod races;
 mod reopening;
 mod rig;

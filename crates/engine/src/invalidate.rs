@@ -2,13 +2,14 @@
 
 use std::hash::Hash;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use larder_core::Result;
 use larder_core::clock::Time;
 use larder_core::key::Lookup;
 use larder_core::marks::Mark;
 use larder_core::memory::MemoryStore;
-use larder_core::terms::Tag;
+use larder_core::terms::{Freshness, Tag, Terms};
 
 use crate::engine::Engine;
 use crate::wait::Wait;
@@ -63,17 +64,23 @@ where
         K: Clone,
     {
         self.counters.invalidations.increment();
-        let expired = self.retime::<W, Q, _>(key, |terms, now| terms.deadline = now).await;
-        match expired {
-            Ok(true) => Ok(()),
-            _ => self.remove::<W, Q>(key).await.map(|_| ()),
+        let bare = Arc::new(AtomicBool::new(false));
+        let seen = Arc::clone(&bare);
+        let expire = move |terms: &mut Terms, now| {
+            seen.store(terms.stale.is_zero(), Ordering::Relaxed);
+            terms.deadline = now;
+        };
+        let expired = self.retime::<W, Q, _>(key, expire).await;
+        if expired.is_ok() && !bare.load(Ordering::Relaxed) {
+            return Ok(());
         }
+        self.remove::<W, Q>(key).await.map(|_| ())
     }
 
     /// Removes what memory holds and may not be served any more, not even as
     /// stale. Tiers of bytes let go of theirs when they are read or make room.
     pub fn sweep(&self) -> u64 {
-        self.memory.retain(|record| self.freshness(record) != larder_core::terms::Freshness::Gone)
+        self.memory.retain(|record| self.freshness(record) != Freshness::Gone)
     }
 
     /// Sets the time to live of later writes; `None` for none.

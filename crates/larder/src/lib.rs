@@ -64,9 +64,6 @@ mod cache;
 mod folder;
 mod memo;
 
-#[cfg(feature = "macros")]
-#[doc(hidden)]
-pub use memo::attribute as __private;
 #[cfg(feature = "async")]
 pub use async_cache::AsyncCache;
 #[cfg(feature = "disk")]
@@ -104,6 +101,9 @@ pub use larder_tiers::memory::Policy;
 #[cfg(feature = "async")]
 pub use memo::AsyncMemo;
 pub use memo::Memo;
+#[cfg(feature = "macros")]
+#[doc(hidden)]
+pub use memo::attribute as __private;
 
 /// The pages in `docs/` and the README: every example in them is compiled and run.
 #[cfg(all(doctest, feature = "disk", feature = "file", feature = "async"))]
@@ -116,7 +116,9 @@ mod pages {
     }
     pages! {
         readme: "../../../README.md",
+        expiry: "../../../docs/expiry.md",
         getting_started: "../../../docs/getting-started.md",
+        invalidation: "../../../docs/invalidation.md",
         reliability: "../../../docs/reliability.md",
         routing: "../../../docs/routing.md",
         tiers: "../../../docs/tiers.md",

@@ -120,7 +120,10 @@ mod tests {
         assert_eq!(second.marks, Some(vec![tag("a"), tag("b")]));
         second.log.rewrite(&tag("c").encode()).unwrap();
         second.log.append(&tag("d").encode()).unwrap();
-        assert_eq!(FileMarks::open(dir.path(), Durability::Synced).unwrap().marks, Some(vec![tag("c"), tag("d")]));
+        assert_eq!(
+            FileMarks::open(dir.path(), Durability::Synced).unwrap().marks,
+            Some(vec![tag("c"), tag("d")])
+        );
     }
 
     #[test]

@@ -7,7 +7,6 @@ use std::fmt;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-
 pub use self::companions::{cache, clear, contains, flush, get, purge};
 pub use self::stream::{RecordedStream, replayed};
 use super::bounds::{Kept, Keyed, SharedError};

@@ -138,7 +138,9 @@ where
                         *recording = recording.take().and_then(|recording| recording.with(&item));
                         return Poll::Ready(Some(item));
                     }
-                    None => self.state = recording.take().map_or(State::Ended, |done| State::Store(store(done))),
+                    None => {
+                        self.state = recording.take().map_or(State::Ended, |done| State::Store(store(done)))
+                    }
                 },
                 State::Store(storing) => {
                     ready!(storing.as_mut().poll(context));
