@@ -6,6 +6,7 @@
 use std::cell::Cell;
 use std::sync::Arc;
 
+use larder::EntryOptions;
 use larder_core::tier::Tier;
 use larder_engine::wait::Tokio;
 use larder_testkit::HashMapTier;
@@ -90,7 +91,7 @@ impl Stage {
         let mut recorder = self.recorder();
         let stamp = recorder.stamp(KEY);
         let call = recorder.begin(Act::Insert(stamp));
-        let done = self.rig.insert::<Tokio>(KEY, stamp.text(20)).await;
+        let done = self.rig.insert::<Tokio>(KEY, stamp.text(20), EntryOptions::new()).await;
         recorder.end_done(call, &done);
     }
 

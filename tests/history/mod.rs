@@ -16,7 +16,7 @@ use std::thread;
 use std::time::Duration;
 
 use fastrand::Rng;
-use larder::{Facts, Persistence, Placement, Selector, Table, Thresholds, TierFacts};
+use larder::{Durability, Facts, Persistence, Placement, Selector, Table, Thresholds, TierFacts};
 use larder_engine::wait::{Inline, Tokio};
 use larder_testkit::block_on;
 use larder_testkit::history::{Contract, History, Keeps, Recorder, Report, Verdict};
@@ -130,11 +130,20 @@ fn open(tiers: Tiers, dir: &TempDir) -> Vec<Troubled> {
     let space = Space::new(16 << 20);
     let mut troubled = Vec::new();
     if tiers.disk {
-        let options = DiskOptions { dir: dir.path().join("disk"), space: space.share(), crossover: 4 << 10 };
+        let options = DiskOptions {
+            dir: dir.path().join("disk"),
+            space: space.share(),
+            crossover: 4 << 10,
+            durability: Durability::Buffered,
+        };
         troubled.push(Troubled::new(DiskTier::open(options).unwrap()));
     }
     if tiers.file {
-        let options = FileOptions { dir: dir.path().join("files"), space: space.share() };
+        let options = FileOptions {
+            dir: dir.path().join("files"),
+            space: space.share(),
+            durability: Durability::Buffered,
+        };
         troubled.push(Troubled::new(FileTier::open(options).unwrap()));
     }
     troubled

@@ -53,8 +53,7 @@ assert_eq!(pages.get("index").map(|page| page.len()), Some(60));
 )]
 //!
 //! # What is not there yet
-//! Expiry, tags, batches, Redis, scopes and attributes come with later
-//! versions; `CHANGELOG.md` says what each version brought.
+//! Redis, scopes and attributes come with later versions; `CHANGELOG.md` says what each version brought.
 
 mod assemble;
 #[cfg(feature = "async")]
@@ -84,10 +83,11 @@ pub use larder_core::place::{
     TierList,
 };
 pub use larder_core::stats::{CacheCounts, Stats, TierCounts, TierStats};
+pub use larder_core::terms::{EntryOptions, Tag};
 pub use larder_core::tier::{Capability, Tier, TierKind, Usage};
-pub use larder_core::{Bytes, Error, ErrorKind, Result, kinds};
+pub use larder_core::{Bytes, Durability, Error, ErrorKind, Result, kinds};
 pub use larder_engine::select::Table;
-pub use larder_engine::{Entry, Explanation, LoadError};
+pub use larder_engine::{Answer, Counter, Entry, Explanation, LoadContext, LoadError, Loaded};
 pub use larder_tiers::memory::Policy;
 
 /// The pages in `docs/` and the README: every example in them is compiled and run.
