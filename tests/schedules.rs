@@ -192,7 +192,6 @@ fn failing_loaders_are_shared_and_stored_nowhere() {
 /// The loader of each key asks for the other: whoever would close the circle
 /// loads without waiting.
 #[test]
-#[ignore = "waits that close a cycle are not found yet"]
 fn loaders_that_ask_for_one_another() {
     check("a cycle", |scene, stage| {
         let load = async |one: u64, other: u64| {
