@@ -3,6 +3,7 @@
 #![allow(clippy::print_stdout, reason = "long tests say what they counted")]
 
 mod allocations;
+mod attributes;
 mod conformance;
 mod crashes;
 mod expiry;
@@ -12,6 +13,7 @@ mod full;
 mod golden;
 mod history;
 mod invalidation;
+mod memo;
 mod mistakes;
 mod races;
 mod reopening;

@@ -183,7 +183,7 @@ impl TierStats {
 ///
 /// Counts are read one after another, so under load they may differ by the
 /// calls in progress. `Display` prints a table.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {
     /// The cache as a whole.

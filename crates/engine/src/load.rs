@@ -76,7 +76,7 @@ where
         let mut key = key;
         loop {
             // That there was no value the last time is no answer for a loader that has one.
-            match self.approach::<W>(key, false).await {
+            match Box::pin(self.approach::<W>(key, false)).await {
                 Approach::Have(Some(value)) => return Ok(value),
                 Approach::Have(None) | Approach::Alone => return self.alone(loader()).await,
                 Approach::Lead(lead) => return self.lead::<W, _>(lead, async { loader().await }).await,
@@ -172,7 +172,7 @@ where
         let mut stale = leader.key().and_then(|key| self.stale_in_memory(key));
         if let Some(encoded) = &encoded {
             // A tier that fails is as good as empty here, and was counted.
-            let found = Box::pin(self.seek::<W>(encoded.clone(), leader.hash())).await.ok().flatten();
+            let found = self.seek::<W>(encoded.clone(), leader.hash()).await.ok().flatten();
             match found.map(Found::into_parts) {
                 Some((Freshness::Fresh, Some(value), _)) => {
                     leader.end(Outcome::Value(value.clone()));

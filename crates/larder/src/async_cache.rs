@@ -75,6 +75,12 @@ where
         Self { engine }
     }
 
+    /// The value, where it is in memory.
+    #[inline]
+    pub(crate) fn hit<Q: Lookup<K> + ?Sized>(&self, key: &Q) -> Option<V> {
+        self.engine.hit(key)
+    }
+
     /// The same cache for threads.
     pub fn to_sync(&self) -> Cache<K, V> {
         Cache::over(Arc::clone(&self.engine))

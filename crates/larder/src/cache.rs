@@ -71,6 +71,12 @@ where
         Self { engine }
     }
 
+    /// The value, where it is in memory.
+    #[inline]
+    pub(crate) fn hit<Q: Lookup<K> + ?Sized>(&self, key: &Q) -> Option<V> {
+        self.engine.hit(key)
+    }
+
     /// The same cache for tasks. Both may be used at once; a load in progress
     /// is shared between them.
     #[cfg(feature = "async")]

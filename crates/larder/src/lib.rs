@@ -62,7 +62,11 @@ mod builder;
 mod cache;
 #[cfg(feature = "_codec")]
 mod folder;
+mod memo;
 
+#[cfg(feature = "macros")]
+#[doc(hidden)]
+pub use memo::attribute as __private;
 #[cfg(feature = "async")]
 pub use async_cache::AsyncCache;
 #[cfg(feature = "disk")]
@@ -88,7 +92,18 @@ pub use larder_core::tier::{Capability, Tier, TierKind, Usage};
 pub use larder_core::{Bytes, Durability, Error, ErrorKind, Result, kinds};
 pub use larder_engine::select::Table;
 pub use larder_engine::{Answer, Counter, Entry, Explanation, LoadContext, LoadError, Loaded};
+#[cfg(all(feature = "macros", feature = "disk"))]
+pub use larder_macros::bcache;
+#[cfg(all(feature = "macros", feature = "file"))]
+pub use larder_macros::fcache;
+#[cfg(feature = "macros")]
+pub use larder_macros::mcache;
+#[cfg(all(feature = "macros", feature = "_codec"))]
+pub use larder_macros::ucache;
 pub use larder_tiers::memory::Policy;
+#[cfg(feature = "async")]
+pub use memo::AsyncMemo;
+pub use memo::Memo;
 
 /// The pages in `docs/` and the README: every example in them is compiled and run.
 #[cfg(all(doctest, feature = "disk", feature = "file", feature = "async"))]
