@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 
 use fastrand::Rng;
-use larder::{Cache, Error, Persistence, Thresholds};
+use larder::{Cache, Durability, Error, Persistence, Thresholds, TieredBuilder};
 use larder_testkit::block_on;
 use larder_testkit::crash::{End, Killer, Life};
 use larder_testkit::history::{Contract, Keeps, Verdict};
@@ -19,11 +19,11 @@ use larder_testkit::workload::{Subject, Weights, Workload};
 const DIR: &str = "LARDER_CRASH_DIR";
 const KILLS: u64 = 32;
 /// Tests below that kill.
-const CASES: u64 = 4;
+const CASES: u64 = 7;
 const THREADS: usize = 3;
 
-/// Below and above the lines at 4 KiB of frame and at 6000 bytes.
-const LENS: [usize; 7] = [0, 100, 1_000, 3_900, 4_100, 9_000, 40_000];
+/// Below and above the lines at 2 and 4 KiB of frame and at 6000 bytes.
+const LENS: [usize; 8] = [0, 100, 1_000, 1_900, 2_100, 4_100, 9_000, 40_000];
 
 fn work() -> Workload {
     Workload { keys: 24, lens: LENS.to_vec(), weights: Weights::ALL, failing_loads: 20, given_up: 0 }
@@ -128,20 +128,40 @@ fn files_alone() {
     killed("crashes::files_alone", open, Keeps::Acknowledged);
 }
 
-#[test]
-#[ignore = "the disk tier has no journal yet"]
-fn disk() {
-    let open = |dir: &Path| larder::bcache("crashes").dir(dir).build();
-    killed("crashes::disk", open, Keeps::Flushed);
+fn disk(dir: &Path) -> TieredBuilder<u64, String> {
+    larder::bcache("crashes").dir(dir)
+}
+
+fn every_tier(dir: &Path) -> TieredBuilder<u64, String> {
+    let thresholds = Thresholds { small: 200, medium: 6_000, large: 1 << 20 };
+    let cache = larder::ucache("crashes").dir(dir).memory_bytes(64 << 10).thresholds(thresholds);
+    cache.persistence(Persistence::LongTerm)
 }
 
 #[test]
-#[ignore = "the disk tier has no journal yet"]
-fn every_tier() {
-    let open = |dir: &Path| {
-        let thresholds = Thresholds { small: 200, medium: 6_000, large: 1 << 20 };
-        let cache = larder::ucache("crashes").dir(dir).memory_bytes(64 << 10).thresholds(thresholds);
-        cache.persistence(Persistence::LongTerm).build()
-    };
-    killed("crashes::every_tier", open, Keeps::Flushed);
+fn disk_buffered() {
+    killed("crashes::disk_buffered", |dir| disk(dir).build(), Keeps::Flushed);
+}
+
+#[test]
+fn disk_flushed() {
+    let open = |dir: &Path| disk(dir).durability(Durability::Flushed).build();
+    killed("crashes::disk_flushed", open, Keeps::Acknowledged);
+}
+
+#[test]
+fn disk_synced() {
+    let open = |dir: &Path| disk(dir).durability(Durability::Synced).build();
+    killed("crashes::disk_synced", open, Keeps::Acknowledged);
+}
+
+#[test]
+fn every_tier_buffered() {
+    killed("crashes::every_tier_buffered", |dir| every_tier(dir).build(), Keeps::Flushed);
+}
+
+#[test]
+fn every_tier_flushed() {
+    let open = |dir: &Path| every_tier(dir).durability(Durability::Flushed).build();
+    killed("crashes::every_tier_flushed", open, Keeps::Acknowledged);
 }

@@ -4,7 +4,7 @@ use std::future::Future;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
-use larder::Error;
+use larder::{EntryOptions, Error};
 use larder_engine::wait::Wait;
 use larder_testkit::workload::Subject;
 
@@ -26,7 +26,7 @@ impl<W: Wait> Subject for Under<W> {
     type Error = Option<Error>;
 
     async fn insert(&self, key: u64, value: String) -> Result<(), Self::Error> {
-        self.rig.insert::<W>(key, value, larder::EntryOptions::new()).await.map(drop).map_err(Some)
+        self.rig.insert::<W>(key, value, EntryOptions::new()).await.map(drop).map_err(Some)
     }
 
     async fn remove(&self, key: u64) -> Result<(), Self::Error> {

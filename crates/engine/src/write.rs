@@ -169,6 +169,8 @@ where
         let Draft { encoded, value, terms, stamp, created, weight, plan } = draft;
         let stored = match (&self.wire, encoded) {
             (Some(wire), Some(encoded)) => {
+                // Who finds the new value beyond memory must not find the old one in memory next.
+                self.discard(&key);
                 self.store_beyond(wire, &encoded, plan, (&terms, stamp, created)).await
             }
             _ => Ok(Placement::MEMORY_ONLY),

@@ -172,9 +172,11 @@ impl Killer {
         let mut child = self.start(end);
         let words = child.stderr.take().map(|stderr| thread::spawn(move || read_all(stderr)));
         let lines = lines_of(&mut child);
+        let hung_before = self.hung;
         let ended_well = self.attend(&mut child, &lines, end);
         let words = words.and_then(|words| words.join().ok()).unwrap_or_default();
-        if !ended_well || words.contains("panicked at") {
+        let has_failed = !ended_well && self.hung == hung_before;
+        if has_failed || words.contains("panicked at") {
             self.panics += 1;
             self.last_words = words;
         }

@@ -4,7 +4,7 @@
 use std::future::Future;
 use std::path::Path;
 
-use larder::{Cache, Error, Persistence, Result};
+use larder::{Cache, Durability, Error, Persistence, Result};
 use larder_testkit::block_on;
 use larder_testkit::workload::Subject;
 
@@ -73,6 +73,14 @@ rival!(
     /// sled with segments beside it.
     Disk,
     |dir| larder::bcache("compare").dir(dir).memory_bytes(MEMORY_BYTES).disk_bytes(DISK_BYTES).build()
+);
+rival!(
+    /// The same, with each change handed over before it is acknowledged.
+    DiskFlushed,
+    |dir| {
+        let cache = larder::bcache("compare").dir(dir).memory_bytes(MEMORY_BYTES).disk_bytes(DISK_BYTES);
+        cache.durability(Durability::Flushed).build()
+    }
 );
 rival!(
     /// One file an entry.

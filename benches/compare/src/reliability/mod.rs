@@ -49,8 +49,13 @@ struct Contender {
     live: fn(&Life, &Path),
 }
 
-const CONTENDERS: [Contender; 6] = [
+const CONTENDERS: [Contender; 7] = [
     Contender { name: "larder bcache", judge: judge::<larder::Disk>, live: live::<larder::Disk> },
+    Contender {
+        name: "larder bcache, flushed",
+        judge: judge::<larder::DiskFlushed>,
+        live: live::<larder::DiskFlushed>,
+    },
     Contender { name: "larder fcache", judge: judge::<larder::Files>, live: live::<larder::Files> },
     Contender { name: "larder ucache", judge: judge::<larder::Universal>, live: live::<larder::Universal> },
     Contender {
