@@ -51,7 +51,12 @@ fn threads_share_one_call() {
 #[test]
 fn a_memo_may_call_itself() {
     fn step(cache: &Cache<u64, u64>, n: u64) -> u64 {
-        if n < 2 { n } else { cache.memoize(|n| step(cache, *n)).call(&(n - 1)) + cache.memoize(|n| step(cache, *n)).call(&(n - 2)) }
+        if n < 2 {
+            n
+        } else {
+            cache.memoize(|n| step(cache, *n)).call(&(n - 1))
+                + cache.memoize(|n| step(cache, *n)).call(&(n - 2))
+        }
     }
     let cache = larder::mcache("fibonacci").build().unwrap();
     assert_eq!(cache.memoize(|n| step(&cache, *n)).call(&60), 1_548_008_755_920);

@@ -270,7 +270,13 @@ fn arguments_that_are_lent_or_converted_or_taken_apart() {
     }
     #[mcache]
     #[allow(clippy::boxed_local, reason = "a function may take some")]
-    fn nested(words: &[&str], pairs: Vec<(&str, u8)>, cow: Cow<'_, str>, boxed: Box<[u8]>, list: [&str; 2]) -> usize {
+    fn nested(
+        words: &[&str],
+        pairs: Vec<(&str, u8)>,
+        cow: Cow<'_, str>,
+        boxed: Box<[u8]>,
+        list: [&str; 2],
+    ) -> usize {
         RUNS.count();
         words.len() + pairs.len() + cow.len() + boxed.len() + list.len()
     }
@@ -280,7 +286,10 @@ fn arguments_that_are_lent_or_converted_or_taken_apart() {
         assert_eq!(lent("a", &[1, 2], &place, Path::new("/"), Some("b")), 9);
     }
     assert!(lent::contains(&String::from("a"), &[1, 2], &place, Path::new("/"), Some("b")));
-    assert_eq!((into("a", 7_u8), into(String::from("a"), 7_u64), into('a', 7_u32)), ("a 7".into(), "a 7".into(), "a 7".into()));
+    assert_eq!(
+        (into("a", 7_u8), into(String::from("a"), 7_u64), into('a', 7_u32)),
+        ("a 7".into(), "a 7".into(), "a 7".into())
+    );
     assert!(into::purge("a", 7_u16));
     for _ in 0..2 {
         assert_eq!(apart((1, 2), place.clone(), 3, 'x'), "here6");

@@ -187,7 +187,13 @@ fn equal_arguments_share_an_entry_and_others_do_not() {
 fn one_and_one_point_zero_and_true_and_text_differ() {
     // Where the types of arguments differ, so do the functions; where one
     // function takes them all, it takes an enum.
-    let all = [Value::Int(1), Value::Big(1), Value::Bool(true), Value::Text("1".into()), Value::Text("true".into())];
+    let all = [
+        Value::Int(1),
+        Value::Big(1),
+        Value::Bool(true),
+        Value::Text("1".into()),
+        Value::Text("true".into()),
+    ];
     value::clear().unwrap();
     for argument in &all {
         value(argument);

@@ -62,9 +62,13 @@ fn step() {
         "serve" => check(0),
         "linger" => linger(),
         "lingered" => assert_eq!((on_disk(9), RUNS.take()), ("9".into(), 0)),
-        "before" => assert_eq!((before::versioned(1), before::versioned::flush().is_ok(), RUNS.take()), (2, true, 1)),
+        "before" => {
+            assert_eq!((before::versioned(1), before::versioned::flush().is_ok(), RUNS.take()), (2, true, 1))
+        }
         "again" => assert_eq!((before::versioned(1), RUNS.take()), (2, 0)),
-        "after" => assert_eq!((after::versioned(1), after::versioned::flush().is_ok(), RUNS.take()), (3, true, 1)),
+        "after" => {
+            assert_eq!((after::versioned(1), after::versioned::flush().is_ok(), RUNS.take()), (3, true, 1))
+        }
         other => panic!("no step {other}"),
     }
 }

@@ -75,7 +75,10 @@ async fn methods_called_by_many_tasks() {
     assert_eq!(client.fetch_get("gone").await, None);
 
     assert_eq!((client.find("gone").await, client.find("gone").await, client.runs.take()), (None, None, 2));
-    assert_eq!((client.find("x").await, client.find("x").await, client.runs.take()), (Some("x".into()), Some("x".into()), 1));
+    assert_eq!(
+        (client.find("x").await, client.find("x").await, client.runs.take()),
+        (Some("x".into()), Some("x".into()), 1)
+    );
     assert!(Client::find_contains("x").await);
 }
 

@@ -51,10 +51,31 @@ assert_eq!(pages.get("index").map(|page| page.len()), Some(60));
 ```
 "#
 )]
+#![cfg_attr(
+    feature = "macros",
+    doc = r#"
+# Functions that remember
+
+An attribute of the same name as a builder gives a function a cache:
+
+```
+#[larder::mcache]
+fn fibonacci(n: u64) -> u64 {
+    if n < 2 { n } else { fibonacci(n - 1) + fibonacci(n - 2) }
+}
+
+assert_eq!(fibonacci(80), 23_416_728_348_467_685);
+assert!(fibonacci::contains(79));
+```
+
+[The page on attributes](https://github.com/larder-rs/larder/blob/main/docs/attributes.md)
+has their options.
+"#
+)]
 //!
 //! # What is not there yet
-//! Expiry, tags, batches, Redis, scopes and attributes come with later
-//! versions; `CHANGELOG.md` says what each version brought.
+//! Expiry, tags, batches, Redis and scopes come with later versions;
+//! `CHANGELOG.md` says what each version brought.
 
 mod assemble;
 #[cfg(feature = "async")]
@@ -65,9 +86,6 @@ mod cache;
 mod folder;
 mod memo;
 
-#[cfg(feature = "macros")]
-#[doc(hidden)]
-pub use memo::attribute as __private;
 #[cfg(feature = "async")]
 pub use async_cache::AsyncCache;
 #[cfg(feature = "disk")]
@@ -104,9 +122,12 @@ pub use larder_tiers::memory::Policy;
 #[cfg(feature = "async")]
 pub use memo::AsyncMemo;
 pub use memo::Memo;
+#[cfg(feature = "macros")]
+#[doc(hidden)]
+pub use memo::attribute as __private;
 
 /// The pages in `docs/` and the README: every example in them is compiled and run.
-#[cfg(all(doctest, feature = "disk", feature = "file", feature = "async"))]
+#[cfg(all(doctest, feature = "disk", feature = "file", feature = "async", feature = "macros"))]
 mod pages {
     macro_rules! pages {
         ($($name:ident: $path:literal,)+) => {$(
@@ -120,5 +141,7 @@ mod pages {
         routing: "../../../docs/routing.md",
         tiers: "../../../docs/tiers.md",
         format: "../../../docs/format.md",
+        attributes: "../../../docs/attributes.md",
+        migrating: "../../../docs/migrating.md",
     }
 }

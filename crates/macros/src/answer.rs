@@ -110,7 +110,10 @@ fn check_value(result: bool, options: &Options) -> syn::Result<()> {
         return Err(Error::new(path.span(), "`share_err` is for functions that return a `Result`"));
     }
     if let Some(bytes) = &options.record_bytes {
-        return Err(Error::new(bytes.span(), "`record_bytes` is for functions that return an iterator or a stream"));
+        return Err(Error::new(
+            bytes.span(),
+            "`record_bytes` is for functions that return an iterator or a stream",
+        ));
     }
     Ok(())
 }
@@ -123,7 +126,10 @@ fn check_sequence(signature: &Signature, options: &Options) -> syn::Result<()> {
         options.exclude.as_ref().map(|value| ("exclude", value.span())),
     ];
     if let Some((name, span)) = given.into_iter().flatten().next() {
-        return Err(Error::new(span, format!("`{name}` is not for functions that return an iterator or a stream")));
+        return Err(Error::new(
+            span,
+            format!("`{name}` is not for functions that return an iterator or a stream"),
+        ));
     }
     match signature.asyncness {
         Some(token) => Err(Error::new(
@@ -166,7 +172,9 @@ fn sequence(ty: &Type) -> syn::Result<Option<(Sequence, Type)>> {
 }
 
 fn item(bound: &TraitBound) -> Option<Type> {
-    let PathArguments::AngleBracketed(arguments) = &bound.path.segments.last()?.arguments else { return None };
+    let PathArguments::AngleBracketed(arguments) = &bound.path.segments.last()?.arguments else {
+        return None;
+    };
     arguments.args.iter().find_map(|argument| match argument {
         GenericArgument::AssocType(named) if named.ident == "Item" => Some(named.ty.clone()),
         _ => None,

@@ -2,7 +2,9 @@
 
 use proc_macro2::{Ident, Span, TokenStream};
 use quote::{format_ident, quote};
-use syn::{Error, FnArg, GenericArgument, Pat, PathArguments, Signature, Type, TypeImplTrait, TypeParamBound};
+use syn::{
+    Error, FnArg, GenericArgument, Pat, PathArguments, Signature, Type, TypeImplTrait, TypeParamBound,
+};
 
 use crate::options::Options;
 

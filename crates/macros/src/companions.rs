@@ -223,7 +223,8 @@ fn clear(function: &Function) -> TokenStream {
 
 fn flush(function: &Function) -> TokenStream {
     let root = &function.root;
-    let doc = "Hands what is stored to the operating system: it survives the end of the process from here on.";
+    let doc =
+        "Hands what is stored to the operating system: it survives the end of the process from here on.";
     over_all(function, "flush", doc, &quote!(#root::Result<()>))
 }
 

@@ -104,7 +104,9 @@ impl Function {
 }
 
 fn check_signature(signature: &Signature) -> syn::Result<()> {
-    if let Some(parameter) = signature.generics.params.iter().find(|p| !matches!(p, GenericParam::Lifetime(_))) {
+    if let Some(parameter) =
+        signature.generics.params.iter().find(|p| !matches!(p, GenericParam::Lifetime(_)))
+    {
         return Err(Error::new_spanned(
             parameter,
             "a generic function cannot be cached: it is many functions, and its cache holds one type of key \
@@ -115,10 +117,16 @@ fn check_signature(signature: &Signature) -> syn::Result<()> {
         return Err(Error::new(token.span(), "a `const fn` cannot be cached: it may run in the compiler"));
     }
     if let Some(abi) = &signature.abi {
-        return Err(Error::new(abi.span(), "a function for other languages cannot be cached: cache what it calls"));
+        return Err(Error::new(
+            abi.span(),
+            "a function for other languages cannot be cached: cache what it calls",
+        ));
     }
     if !matches!(signature.safety, syn::Safety::Default) {
-        return Err(Error::new(signature.fn_token.span(), "an `unsafe fn` cannot be cached: cache a safe one around it"));
+        return Err(Error::new(
+            signature.fn_token.span(),
+            "an `unsafe fn` cannot be cached: cache a safe one around it",
+        ));
     }
     match &signature.variadic {
         Some(variadic) => Err(Error::new(variadic.span(), "a variadic function cannot be cached")),
@@ -134,15 +142,20 @@ fn check_skipped(options: &Options, signature: &Signature, arguments: &[Argument
             return Err(Error::new(skipped.span(), format!("the function has no argument `{skipped}`")));
         }
         if options.key.as_ref().is_some_and(|key| mentions(key.to_token_stream(), &skipped.to_string())) {
-            return Err(Error::new(skipped.span(), format!("`{skipped}` is skipped and part of `key`: one of the two")));
+            return Err(Error::new(
+                skipped.span(),
+                format!("`{skipped}` is skipped and part of `key`: one of the two"),
+            ));
         }
     }
     match signature.inputs.first() {
-        Some(FnArg::Receiver(receiver)) if options.key.is_none() && !options.skips("self") => Err(Error::new_spanned(
-            receiver,
-            "`self` is not part of a key by itself: leave it out with `skip(self)` where the result does not \
+        Some(FnArg::Receiver(receiver)) if options.key.is_none() && !options.skips("self") => {
+            Err(Error::new_spanned(
+                receiver,
+                "`self` is not part of a key by itself: leave it out with `skip(self)` where the result does not \
              depend on it, or say what the key is made of, such as `key = \"(self.id, name.to_owned())\"`",
-        )),
+            ))
+        }
         _ => check_key(options, signature, arguments),
     }
 }
@@ -155,7 +168,8 @@ fn check_key(options: &Options, signature: &Signature, arguments: &[Argument]) -
     if names_argument || signature.inputs.is_empty() || mentions(tokens(), "self") {
         return Ok(());
     }
-    let message = "`key` names no argument, so all calls would share one entry; to mean that, skip every argument";
+    let message =
+        "`key` names no argument, so all calls would share one entry; to mean that, skip every argument";
     Err(Error::new_spanned(key, message))
 }
 

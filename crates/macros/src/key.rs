@@ -176,7 +176,9 @@ fn is_boxed_slice(container: &str, inner: &Type) -> bool {
 
 fn is_float(ty: &Type) -> bool {
     match ty {
-        Type::Path(ty) => ty.path.segments.last().is_some_and(|last| last.ident == "f64" || last.ident == "f32"),
+        Type::Path(ty) => {
+            ty.path.segments.last().is_some_and(|last| last.ident == "f64" || last.ident == "f32")
+        }
         _ => false,
     }
 }

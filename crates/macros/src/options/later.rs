@@ -15,9 +15,10 @@ impl Later {
     /// An option that would change what is stored is never ignored.
     pub(crate) fn refuse(&self) -> syn::Result<()> {
         match self.0.first() {
-            Some((name, _)) => {
-                Err(Error::new(name.span(), format!("`{name}` is not supported yet by this version of larder")))
-            }
+            Some((name, _)) => Err(Error::new(
+                name.span(),
+                format!("`{name}` is not supported yet by this version of larder"),
+            )),
             None => Ok(()),
         }
     }

@@ -76,7 +76,10 @@ fn bytes(text: &LitStr) -> syn::Result<u64> {
 /// `"1h"`, `"90s"`, `"2days 3h"`.
 pub(crate) fn duration(text: &LitStr) -> syn::Result<Duration> {
     let refused = |reason: String| {
-        Error::new(text.span(), format!("`{}` is no time such as \"90s\", \"1h\" or \"2days\": {reason}", text.value()))
+        Error::new(
+            text.span(),
+            format!("`{}` is no time such as \"90s\", \"1h\" or \"2days\": {reason}", text.value()),
+        )
     };
     match humantime::parse_duration(&text.value()) {
         Ok(Duration::ZERO) => Err(refused("it has to be longer than nothing".to_owned())),

@@ -136,7 +136,9 @@ fn take(tier: Tier, options: &mut Options, option: Written) -> syn::Result<()> {
         "skip_none" => options.skip_none = Some(option.flag()?),
         "result" => options.result = Some(option.flag()?),
         "method" => options.method = Some(option.flag()?),
-        "record_bytes" => options.record_bytes = Some(literal::number(tier, "record_bytes", option.value()?)?),
+        "record_bytes" => {
+            options.record_bytes = Some(literal::number(tier, "record_bytes", option.value()?)?)
+        }
         "ttl" => options.later.0.push((name, ttl(option.value()?)?)),
         "ttl_fn" | "tags" => options.later.0.push((name, option.code()?.into_token_stream())),
         "batch" => options.later.0.push((name, option.flag()?.into_token_stream())),
@@ -155,7 +157,8 @@ fn hand_on(tier: Tier, options: &mut Options, option: Written) -> syn::Result<()
         return Err(unknown(tier, &option.name));
     }
     if is_tiered && tier == Tier::Memory {
-        let message = format!("`{name}` is for #[ucache], #[bcache] and #[fcache]: #[mcache] has memory alone");
+        let message =
+            format!("`{name}` is for #[ucache], #[bcache] and #[fcache]: #[mcache] has memory alone");
         return Err(Error::new(option.name.span(), message));
     }
     let ident = option.name.clone();

@@ -1,6 +1,5 @@
 //! The companions of functions for threads.
 
-
 use larder_core::{Error, ErrorKind, Result};
 
 use super::bounds::{Kept, Keyed};

@@ -1,6 +1,5 @@
 //! The companions of functions for tasks.
 
-
 use larder_core::Result;
 
 use crate::AsyncCache;

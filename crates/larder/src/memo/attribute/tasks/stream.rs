@@ -6,11 +6,10 @@ use std::task::{Context, Poll, ready};
 
 use futures_core::Stream;
 
+use super::Boxed;
 use crate::memo::attribute::bounds::{Kept, Keyed};
 use crate::memo::attribute::handle::Handle;
 use crate::memo::attribute::record::{Record, Recording};
-
-type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 /// A stream that records what it hands out, or replays what was recorded.
 pub struct RecordedStream<K, T, F, S>
@@ -138,7 +137,9 @@ where
                         *recording = recording.take().and_then(|recording| recording.with(&item));
                         return Poll::Ready(Some(item));
                     }
-                    None => self.state = recording.take().map_or(State::Ended, |done| State::Store(store(done))),
+                    None => {
+                        self.state = recording.take().map_or(State::Ended, |done| State::Store(store(done)))
+                    }
                 },
                 State::Store(storing) => {
                     ready!(storing.as_mut().poll(context));
