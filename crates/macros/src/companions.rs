@@ -36,7 +36,7 @@ fn checked(function: &Function) -> TokenStream {
     let stored = quote_spanned!(span=> #root::__private::#value<#stored>);
     quote! {
         #[doc(hidden)]
-        #[allow(clippy::too_many_arguments)]
+        #[allow(clippy::too_many_arguments, clippy::type_complexity)]
         fn #name(#(#parts,)* _: #stored) {}
     }
 }
@@ -72,6 +72,7 @@ fn cache(function: &Function) -> TokenStream {
     quote! {
         #[doc(hidden)]
         #[inline]
+        #[allow(clippy::type_complexity)]
         fn #name<__LarderKey: #bound>() -> #opened {
             #root::__private::#open(
                 Self::#slot(),
@@ -156,7 +157,7 @@ impl ByKey {
         let (asyncness, wait, verbs) = shell(function);
         quote! {
             #[doc = #doc]
-            #[allow(clippy::needless_pass_by_value, clippy::too_many_arguments)]
+            #[allow(clippy::needless_pass_by_value, clippy::too_many_arguments, clippy::type_complexity)]
             #vis #asyncness fn #name #lifetimes (#inputs) -> #answer {
                 #(#conversions)*
                 let __larder_key = #key;
@@ -210,6 +211,7 @@ fn over_all(function: &Function, name: &str, doc: &str, answer: &TokenStream) ->
     let (asyncness, wait, verbs) = shell(function);
     quote! {
         #[doc = #doc]
+        #[allow(clippy::type_complexity)]
         #vis #asyncness fn #name(#receiver) -> #answer {
             #root::__private::#verbs::#call(#handle)#wait
         }
