@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use larder_core::Durability;
 use larder_engine::layers::Observe;
 use larder_testkit::conformance::{self, Subject};
 use larder_tiers::disk::{CROSSOVER_BYTES, DiskOptions, DiskTier};
@@ -17,12 +18,23 @@ fn check(subject: &Subject) {
     conformance::run(&observed).assert_all();
 }
 
-fn disk(name: &str, crossover: u64) -> Subject {
+fn disk(name: &str, crossover: u64, durability: Durability) -> Subject {
     Subject::new(name, move || {
         let dir = tempfile::tempdir().unwrap();
         move || {
             let dir = dir.path().join("disk");
-            DiskTier::open(DiskOptions { dir, space: Space::new(256 << 20).share(), crossover }).unwrap()
+            let space = Space::new(256 << 20).share();
+            DiskTier::open(DiskOptions { dir, space, crossover, durability }).unwrap()
+        }
+    })
+}
+
+fn files(name: &str, durability: Durability) -> Subject {
+    Subject::new(name, move || {
+        let dir = tempfile::tempdir().unwrap();
+        move || {
+            let dir = dir.path().join("files");
+            FileTier::open(FileOptions { dir, space: Space::new(256 << 20).share(), durability }).unwrap()
         }
     })
 }
@@ -34,23 +46,25 @@ fn the_null_tier() {
 
 #[test]
 fn the_file_tier() {
-    check(&Subject::new("file", || {
-        let dir = tempfile::tempdir().unwrap();
-        move || {
-            let dir = dir.path().join("files");
-            FileTier::open(FileOptions { dir, space: Space::new(256 << 20).share() }).unwrap()
-        }
-    }));
+    check(&files("file", Durability::Buffered));
 }
 
 #[test]
 fn the_disk_tier() {
-    check(&disk("disk", CROSSOVER_BYTES));
+    check(&disk("disk", CROSSOVER_BYTES, Durability::Buffered));
 }
 
 #[test]
 fn the_disk_tier_with_all_in_segments() {
-    conformance::run(&disk("disk, segments alone", 0)).assert_all();
+    conformance::run(&disk("disk, segments alone", 0, Durability::Buffered)).assert_all();
+}
+
+#[test]
+fn the_tiers_on_disk_under_every_durability() {
+    for durability in [Durability::Flushed, Durability::Synced] {
+        conformance::run(&disk(&format!("disk, {durability}"), CROSSOVER_BYTES, durability)).assert_all();
+        conformance::run(&files(&format!("file, {durability}"), durability)).assert_all();
+    }
 }
 
 #[test]

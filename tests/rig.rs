@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
-use larder::{Access, Compress, Kind, Persistence, Selector, Sharing, Table, Thresholds, TierKind};
+use larder::{
+    Access, Compress, EntryOptions, Kind, Persistence, Selector, Sharing, Table, Thresholds, TierKind,
+};
 use larder_core::codec::{Codec, Values};
 use larder_core::key::NamedKeys;
 use larder_core::tier::Tier;
 use larder_engine::wait::{Inline, block_on};
-use larder_engine::{Engine, Hints, Parts, Slot, Weigh, Wire};
+use larder_engine::{Engine, Expiry, Hints, KeptMarks, Parts, Slot, Weigh, Wire};
 use larder_testkit::ManualClock;
 use larder_tiers::memory::{Bound, MokaStore, NullStore, Policy, Store};
 
@@ -58,7 +60,9 @@ impl Plan {
                 home: None,
                 thresholds: Thresholds::default(),
             },
+            expiry: Expiry::default(),
             clock: Arc::new(ManualClock::default()),
+            marks: KeptMarks::default(),
             dir: None,
             held: Vec::new(),
         })
@@ -71,7 +75,7 @@ pub(crate) fn get(rig: &Arc<Rig>, key: u64) -> Option<String> {
 }
 
 pub(crate) fn insert(rig: &Arc<Rig>, key: u64, value: &str) -> larder::Result<larder::Placement> {
-    block_on(rig.insert::<Inline>(key, value.to_owned()))
+    block_on(rig.insert::<Inline>(key, value.to_owned(), EntryOptions::new()))
 }
 
 pub(crate) fn remove(rig: &Arc<Rig>, key: u64) -> larder::Result<bool> {

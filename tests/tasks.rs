@@ -33,7 +33,7 @@ async fn every_verb_over_tiers() {
     assert_eq!(cache.get_with(3, async { Bytes::from_static(b"three") }).await, "three");
     let failed = cache.try_get_with(4, async { Err::<Bytes, _>("no") }).await;
     assert_eq!(*failed.unwrap_err(), "no");
-    assert_eq!(cache.load(5, async { Ok::<_, ()>(Bytes::from_static(b"five")) }).await.unwrap(), "five");
+    assert_eq!(cache.load(5, |_| async { Ok::<_, ()>(Bytes::from_static(b"five")) }).await.unwrap(), "five");
     assert_eq!(cache.len(), 4);
     assert_eq!(cache.keys().await.unwrap().len(), 4);
     assert_eq!(cache.take(&5).await.unwrap().unwrap(), "five");
@@ -57,7 +57,7 @@ fn outside_a_runtime_it_works_in_place() {
     larder_testkit::block_on(async {
         cache.insert(1, Bytes::from_static(b"small")).await;
         assert_eq!(cache.get(&1).await.unwrap(), "small");
-        assert_eq!(cache.load(2, async { Ok::<_, ()>(Bytes::new()) }).await.unwrap(), "");
+        assert_eq!(cache.load(2, |_| async { Ok::<_, ()>(Bytes::new()) }).await.unwrap(), "");
         cache.close().await.unwrap();
     });
 }
@@ -91,13 +91,13 @@ fn a_write_that_began_is_finished_when_its_future_is_dropped() {
     runtime.block_on(async {
         tier.stall(Operation::Put);
         {
-            let mut write = pin!(rig.insert::<Tokio>(1, "written".to_owned()));
+            let mut write = pin!(rig.insert::<Tokio>(1, "written".to_owned(), larder::EntryOptions::new()));
             assert!(write.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
         }
         tier.wait_until_stalled(Operation::Put, 1);
         tier.release();
         // A second write of the key waits for the first: both are done here.
-        rig.insert::<Tokio>(2, "another".to_owned()).await.unwrap();
+        rig.insert::<Tokio>(2, "another".to_owned(), larder::EntryOptions::new()).await.unwrap();
         let found = loop {
             if let Some(found) = rig.get::<Tokio, u64>(&1).await.unwrap() {
                 break found;

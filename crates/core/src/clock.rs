@@ -22,6 +22,11 @@ impl Time {
         self.0
     }
 
+    /// The time `span` later; [`NEVER`](Self::NEVER) where that is beyond all times.
+    pub fn after(self, span: Duration) -> Self {
+        Self(self.0.saturating_add(u64::try_from(span.as_millis()).unwrap_or(u64::MAX)))
+    }
+
     /// How long ago `earlier` was; zero when it is not in the past.
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_millis(self.0.saturating_sub(earlier.0))

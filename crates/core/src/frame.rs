@@ -41,6 +41,8 @@ pub enum CodecId {
     Numbers = 4,
     /// UTF-8 text.
     Text = 5,
+    /// Nothing: the entry says that there is no value.
+    Absent = 6,
 }
 
 /// How a payload was compressed.
@@ -67,7 +69,7 @@ macro_rules! from_byte {
     };
 }
 
-from_byte!(CodecId: Raw, Bincode, MessagePack, Json, Numbers, Text);
+from_byte!(CodecId: Raw, Bincode, MessagePack, Json, Numbers, Text, Absent);
 from_byte!(Compression: None, Zstd, Lz4);
 
 /// Why bytes are not a usable frame.
@@ -258,9 +260,9 @@ impl<'a> Head<'a> {
         }
         let key_len = word32(fixed, 12) as usize;
         let tags_len = word32(fixed, 16) as usize;
-        let key = bytes.get(FIXED_LEN..FIXED_LEN + key_len).ok_or(FrameError::Truncated)?;
-        let tags_at = FIXED_LEN + key_len;
-        let tags = bytes.get(tags_at..tags_at + tags_len).ok_or(FrameError::Truncated)?;
+        let rest = &bytes[FIXED_LEN..];
+        let (key, rest) = rest.split_at_checked(key_len).ok_or(FrameError::Truncated)?;
+        let tags = rest.get(..tags_len).ok_or(FrameError::Truncated)?;
         if head_sum(fixed, key, tags) != word64(fixed, HEAD_SUM_AT) {
             return Err(FrameError::Checksum);
         }
@@ -332,6 +334,14 @@ fn word64(bytes: &[u8], at: usize) -> u64 {
 ///
 /// Costs a checksum over all of `bytes`.
 pub fn open(bytes: &Bytes, key: &EncodedKey) -> Result<(Header, Bytes), FrameError> {
+    open_with_attributes(bytes, key).map(|(header, _, payload)| (header, payload))
+}
+
+/// As [`open`]; the attributes stand between the two.
+pub fn open_with_attributes<'a>(
+    bytes: &'a Bytes,
+    key: &EncodedKey,
+) -> Result<(Header, &'a [u8], Bytes), FrameError> {
     let head = Head::parse(bytes)?;
     if head.key != key.as_bytes() {
         return Err(FrameError::OtherKey);
@@ -345,7 +355,7 @@ pub fn open(bytes: &Bytes, key: &EncodedKey) -> Result<(Header, Bytes), FrameErr
     if xxh3_64(&payload) != head.payload_sum {
         return Err(FrameError::Checksum);
     }
-    Ok((head.header, payload))
+    Ok((head.header, head.tags, payload))
 }
 
 #[cfg(test)]

@@ -116,6 +116,9 @@ pub use named::NamedKeys;
 
 #[cfg(feature = "codec")]
 mod named {
+    use std::any::TypeId;
+
+    use bincode::Options;
     use serde::Serialize;
     use serde::de::DeserializeOwned;
     use smallvec::SmallVec;
@@ -123,27 +126,144 @@ mod named {
     use super::{EncodedKey, KeyCodec};
     use crate::{Error, ErrorKind, Result};
 
-    /// MessagePack with field names.
+    /// Begins a key that stands in bincode. MessagePack never uses this byte.
+    const BINCODE: u8 = 0xc1;
+
+    /// MessagePack with field names; bincode for the keys it cannot tell apart.
     ///
-    /// bincode would be shorter, but two keys that skip different fields have
-    /// one bincode encoding; with names they never do.
+    /// bincode alone would be shorter, but two keys that skip different fields
+    /// have one bincode encoding; with names they never do. MessagePack in turn
+    /// has one encoding for `None`, `Some(None)` and `Some(())`. So an encoding
+    /// is decoded back before it is used, and must give the key: then no other
+    /// key has it. Numbers, text and the like are known to come back.
+    ///
+    /// # Errors
+    /// `encode` fails with [`ErrorKind::Codec`] for a key that neither brings
+    /// back, one with a field that serde skips, say.
     #[derive(Clone, Copy, Debug, Default)]
     pub struct NamedKeys;
 
-    impl<K: Serialize + DeserializeOwned> KeyCodec<K> for NamedKeys {
+    impl<K: Serialize + DeserializeOwned + Eq + 'static> KeyCodec<K> for NamedKeys {
         fn encode(&self, key: &K) -> Result<EncodedKey> {
             // Room on the stack for a short key; a longer one moves to the heap.
             let mut bytes = SmallVec::<[u8; 64]>::new();
-            rmp_serde::encode::write_named(&mut bytes, key).map_err(|error| {
-                Error::new(ErrorKind::Codec, "the key cannot be encoded").with_source(error)
-            })?;
-            Ok(EncodedKey::new(&bytes[..]))
+            rmp_serde::encode::write_named(&mut bytes, key).map_err(unencodable)?;
+            if comes_back::<K>() || from_names(&bytes).is_ok_and(|back: K| back == *key) {
+                return Ok(EncodedKey::new(&bytes[..]));
+            }
+            let mut bytes = vec![BINCODE];
+            fixed_width().serialize_into(&mut bytes, key).map_err(unencodable)?;
+            if from_bincode(&bytes[1..]).is_ok_and(|back: K| back == *key) {
+                return Ok(EncodedKey::new(bytes));
+            }
+            let message = "the key does not survive its encoding: decoded, it is another key";
+            Err(Error::new(ErrorKind::Codec, message))
         }
 
         fn decode(&self, bytes: &[u8]) -> Result<K> {
-            rmp_serde::from_slice(bytes).map_err(|error| {
+            let key = match bytes.split_first() {
+                Some((&BINCODE, bytes)) => from_bincode(bytes),
+                _ => from_names(bytes),
+            };
+            key.map_err(|error| {
                 Error::new(ErrorKind::Corrupt, "the key cannot be decoded").with_source(error)
             })
+        }
+    }
+
+    type Source = Box<dyn std::error::Error + Send + Sync>;
+
+    fn unencodable(error: impl Into<Source>) -> Error {
+        Error::new(ErrorKind::Codec, "the key cannot be encoded").with_source(error.into())
+    }
+
+    fn from_names<K: DeserializeOwned>(bytes: &[u8]) -> Result<K, Source> {
+        Ok(rmp_serde::from_slice(bytes)?)
+    }
+
+    fn from_bincode<K: DeserializeOwned>(bytes: &[u8]) -> Result<K, Source> {
+        Ok(fixed_width().with_limit(bytes.len() as u64).deserialize(bytes)?)
+    }
+
+    fn fixed_width() -> impl Options {
+        bincode::DefaultOptions::new().with_fixint_encoding()
+    }
+
+    /// Whether MessagePack is known to bring every `K` back.
+    fn comes_back<K: 'static>() -> bool {
+        macro_rules! is_one_of {
+            ($($known:ty),+) => { $(TypeId::of::<K>() == TypeId::of::<$known>())||+ };
+        }
+        is_one_of!(
+            bool,
+            char,
+            u8,
+            u16,
+            u32,
+            u64,
+            u128,
+            usize,
+            i8,
+            i16,
+            i32,
+            i64,
+            i128,
+            isize,
+            String,
+            Box<str>,
+            std::sync::Arc<str>,
+            Vec<u8>,
+            (u64, u64),
+            (String, u64),
+            (String, String)
+        )
+    }
+
+    #[cfg(test)]
+    mod tests {
+        use std::collections::HashSet;
+        use std::fmt::Debug;
+
+        use serde::Deserialize;
+
+        use super::*;
+
+        fn check<K: Serialize + DeserializeOwned + Eq + Debug + 'static>(keys: &[K]) {
+            let mut seen = HashSet::new();
+            for key in keys {
+                let encoded = NamedKeys.encode(key).unwrap();
+                assert_eq!(KeyCodec::<K>::decode(&NamedKeys, encoded.as_bytes()).unwrap(), *key);
+                assert!(seen.insert(encoded.as_bytes().to_vec()), "{key:?} meets another key");
+            }
+        }
+
+        #[test]
+        fn unequal_keys_have_unequal_encodings() {
+            check(&[None, Some(None), Some(Some(1_u8))]);
+            check(&[None, Some(())]);
+            check(&[(None, 1), (Some(None), 1), (Some(Some(())), 1)]);
+            check(&[vec![None], vec![Some(None)], vec![], vec![Some(Some(false))]]);
+            check(&[("a:", "b"), ("a", ":b")].map(|(a, b)| (a.to_owned(), b.to_owned())));
+        }
+
+        #[test]
+        fn a_key_with_a_skipped_field_is_refused() {
+            #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+            struct Half {
+                seen: u8,
+                #[serde(skip)]
+                hidden: u8,
+            }
+            assert!(NamedKeys.encode(&Half { seen: 1, hidden: 0 }).is_ok());
+            let error = NamedKeys.encode(&Half { seen: 1, hidden: 2 }).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Codec);
+        }
+
+        #[test]
+        fn any_bytes_decode_or_fail() {
+            for bytes in [&[][..], &[BINCODE], &[BINCODE, 1], &[BINCODE; 40], &[0xff; 40]] {
+                let _key: Result<Option<String>> = NamedKeys.decode(bytes);
+            }
         }
     }
 }

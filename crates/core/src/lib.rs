@@ -10,14 +10,18 @@
 pub mod clock;
 pub mod codec;
 pub mod compress;
+mod durability;
 mod error;
 pub mod frame;
 pub mod key;
 pub mod kinds;
+pub mod marks;
 pub mod memory;
 pub mod place;
 pub mod stats;
+pub mod terms;
 pub mod tier;
 
 pub use bytes::Bytes;
+pub use durability::Durability;
 pub use error::{Error, ErrorKind, Result};

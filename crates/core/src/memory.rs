@@ -5,17 +5,23 @@ use std::sync::Arc;
 
 use crate::clock::Time;
 use crate::key::Lookup;
+use crate::terms::LiveTerms;
 use crate::tier::{TierKind, Usage};
 
 /// A value in memory with what is known of it.
 ///
-/// It is cloned on every hit, so all but the value is plain data.
+/// It is cloned on every hit, so all but the value is plain data, or shared
+/// where an entry has terms of its own.
 #[derive(Clone, Debug)]
 pub struct Record<V> {
-    /// The value.
-    pub value: V,
+    /// The value; `None` for an entry that says there is none.
+    pub value: Option<V>,
     /// When it was written to its home.
     pub created: Time,
+    /// How many invalidations of this cache there had been when its load began.
+    pub stamp: u64,
+    /// Its terms, where anything was said of it.
+    pub terms: Option<Arc<LiveTerms>>,
     /// Bytes it is accounted with, overhead included.
     pub weight: u32,
     /// The tier that answers for it.
@@ -50,6 +56,10 @@ where
 
     /// Removes every entry.
     fn clear(&self);
+
+    /// Removes the records that `keep` does not hold for, and says how many.
+    /// Costs a pass over all entries.
+    fn retain(&self, keep: impl Fn(&Record<V>) -> bool) -> u64;
 
     /// The keys, in no order. Entries that come or go meanwhile may be missed.
     fn keys(&self) -> Vec<Arc<K>>;

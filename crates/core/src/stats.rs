@@ -103,6 +103,12 @@ counters! {
         load_failures,
         /// Callers that waited for a load of somebody else and used its outcome.
         joins,
+        /// Callers that got a stale value, because the load failed, took long or had to pause.
+        stale_serves,
+        /// Loads that were started ahead of a deadline.
+        refreshes,
+        /// Loads that took longer than their callers wait.
+        timeouts,
         /// Nanoseconds spent in loaders.
         load_nanos,
         /// Entries written by callers.
@@ -113,6 +119,10 @@ counters! {
         superseded,
         /// Entries removed by callers.
         removals,
+        /// Invalidations: of a key, of a tag, of everything.
+        invalidations,
+        /// Values whose home and its alternatives failed, and that only memory holds.
+        fallbacks_to_memory,
         /// Entries that moved from one home to another.
         moves,
         /// Writes that no tier took; the value was returned or dropped, never half stored.
@@ -142,6 +152,9 @@ counters! {
         /// Entries that were read and refused: torn, foreign, of another schema
         /// or type. Each was removed and counted as a miss.
         refused,
+        /// Entries that were read and had expired, or were invalidated. Each was
+        /// removed and counted as a miss.
+        expired,
         /// Values of another home that came here because that one failed.
         fallbacks,
     }

@@ -114,6 +114,14 @@ pub trait Tier: Send + Sync + 'static {
     /// - Returns bytes as they lie on the medium; the caller verifies them.
     fn get<'a>(&'a self, key: &'a EncodedKey) -> BoxFuture<'a, Result<Option<Bytes>>>;
 
+    /// The beginning of the frame of `key`, all of its head at least.
+    ///
+    /// Costs no more than [`get`](Self::get), which it is unless a tier can do
+    /// with less.
+    fn head<'a>(&'a self, key: &'a EncodedKey) -> BoxFuture<'a, Result<Option<Bytes>>> {
+        self.get(key)
+    }
+
     /// Stores `frame` under `key`, in place of what was there.
     ///
     /// # Behavior
@@ -168,6 +176,9 @@ macro_rules! forward {
             }
             fn get<'a>(&'a self, key: &'a EncodedKey) -> BoxFuture<'a, Result<Option<Bytes>>> {
                 (**self).get(key)
+            }
+            fn head<'a>(&'a self, key: &'a EncodedKey) -> BoxFuture<'a, Result<Option<Bytes>>> {
+                (**self).head(key)
             }
             fn put<'a>(&'a self, key: &'a EncodedKey, frame: &'a Frame) -> BoxFuture<'a, Result<()>> {
                 (**self).put(key, frame)

@@ -4,19 +4,27 @@ use std::any::Any;
 use std::hash::Hash;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use larder_core::clock::{Clock, Time};
 use larder_core::key::{EncodedKey, Lookup};
+use larder_core::marks::{Mark, MarkLog, Marked};
 use larder_core::memory::{MemoryStore, Record};
 use larder_core::place::{Access, Facts, Kind, Persistence, Placement, Sharing, Thresholds, TierFacts};
 use larder_core::stats::{CacheCounters, Count, Stats, Striped, TierCounts, TierStats};
+use larder_core::terms::{Freshness, LiveTerms};
 use larder_core::tier::{Capability, TierKind};
 use larder_core::{Error, ErrorKind, Result};
 use parking_lot::Mutex;
 
+use crate::background::Pool;
+use crate::expiry::{Expiry, LiveExpiry};
 use crate::gate::Gates;
+use crate::marks::{Marks, Stamped};
+use crate::pause::Pauses;
+use crate::shield;
+use crate::timeline::Timeline;
 use crate::wire::Wire;
 
 /// What a user said about all entries of a cache.
@@ -53,6 +61,15 @@ pub enum Weigh<K, V> {
 /// the store's own records of it. An estimate.
 const OVERHEAD: u64 = 128;
 
+/// What was invalidated before, and where to write down what is from now on.
+#[derive(Default)]
+pub struct KeptMarks {
+    /// The log; `None` where nothing outlives the process.
+    pub log: Option<Box<dyn MarkLog>>,
+    /// What it holds.
+    pub marks: Vec<Marked>,
+}
+
 /// What an engine is made of.
 pub struct Parts<K, V, M> {
     /// The memory store.
@@ -65,8 +82,12 @@ pub struct Parts<K, V, M> {
     pub wire: Option<Wire<K, V>>,
     /// What the user said about the entries.
     pub hints: Hints,
+    /// Until when entries live.
+    pub expiry: Expiry<K, V>,
     /// Where the time comes from.
     pub clock: Arc<dyn Clock>,
+    /// Where invalidations are written down, and those of before.
+    pub marks: KeptMarks,
     /// The directory of the tiers, where they have one.
     pub dir: Option<PathBuf>,
     /// Locks and the like, let go of when the cache is closed.
@@ -80,7 +101,12 @@ pub struct Engine<K, V, M> {
     pub(crate) weigh: Weigh<K, V>,
     pub(crate) wire: Option<Wire<K, V>>,
     pub(crate) hints: Hints,
-    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) expiry: LiveExpiry<K, V>,
+    pub(crate) timeline: Timeline,
+    pub(crate) marks: Marks,
+    pub(crate) pauses: Pauses,
+    pub(crate) pool: Arc<Pool>,
+    pub(crate) refreshing: AtomicUsize,
     dir: Option<PathBuf>,
     pub(crate) held: Mutex<Vec<Box<dyn Any + Send>>>,
     pub(crate) gates: Arc<Gates<K, V>>,
@@ -98,13 +124,21 @@ where
 {
     /// Assembles an engine.
     pub fn new(parts: Parts<K, V, M>) -> Arc<Self> {
+        let KeptMarks { log, marks: kept } = parts.marks;
+        let times = kept.iter().filter(|marked| marked.mark == Mark::Time).map(|marked| marked.at);
+        let earliest = times.max().unwrap_or(Time::from_millis(0));
         Arc::new(Self {
             memory: parts.memory,
             memory_weight_max: parts.memory_weight_max,
             weigh: parts.weigh,
             wire: parts.wire,
             hints: parts.hints,
-            clock: parts.clock,
+            expiry: LiveExpiry::new(parts.expiry),
+            timeline: Timeline::new(parts.clock, earliest),
+            marks: Marks::new(log, kept),
+            pauses: Pauses::default(),
+            pool: Pool::new(),
+            refreshing: AtomicUsize::new(0),
             dir: parts.dir,
             held: Mutex::new(parts.held),
             gates: Gates::new(),
@@ -119,8 +153,53 @@ where
     #[inline]
     pub fn hit<Q: Lookup<K> + ?Sized>(&self, key: &Q) -> Option<V> {
         let record = self.memory.get(key)?;
+        if !self.is_fresh(&record) {
+            return None;
+        }
+        let value = record.value?;
         self.memory_hits.increment();
-        Some(record.value)
+        Some(value)
+    }
+
+    /// What memory has of `key`, if it may be served, as a value or as the
+    /// knowledge that there is none.
+    pub(crate) fn recall<Q: Lookup<K> + ?Sized>(&self, key: &Q) -> Option<Record<V>> {
+        self.memory.get(key).filter(|record| self.is_fresh(record))
+    }
+
+    #[inline]
+    fn is_fresh(&self, record: &Record<V>) -> bool {
+        match &record.terms {
+            None => self.marks.spares(record),
+            Some(terms) => self.is_fresh_by(record.stamp, terms),
+        }
+    }
+
+    /// Whether terms and marks let an entry be served; that uses it.
+    #[inline]
+    fn is_fresh_by(&self, stamp: u64, terms: &LiveTerms) -> bool {
+        let now = self.timeline.now();
+        let fresh = now < terms.until()
+            && (stamp >= self.marks.stamp()
+                || self.marks.freshness(Stamped::new(stamp, terms.written()), now) == Freshness::Fresh);
+        if fresh {
+            terms.used(now);
+        }
+        fresh
+    }
+
+    /// What a record of memory is good for now.
+    pub(crate) fn freshness(&self, record: &Record<V>) -> Freshness {
+        match &record.terms {
+            None if self.marks.spares(record) => Freshness::Fresh,
+            // Without terms there is no stale window.
+            None => Freshness::Gone,
+            Some(terms) => {
+                let now = self.timeline.now();
+                let marks = self.marks.freshness(Stamped::new(record.stamp, terms.written()), now);
+                terms.freshness(now).min(marks)
+            }
+        }
     }
 
     /// Whether there are tiers beyond memory to ask.
@@ -170,9 +249,9 @@ where
     }
 
     /// The facts of an entry of `bytes`, with what the user said.
-    pub(crate) fn facts(&self, bytes: u64, load_cost: Option<Duration>) -> Facts {
+    pub(crate) fn facts(&self, bytes: u64, load_cost: Option<Duration>, ttl: Option<Duration>) -> Facts {
         let Hints { kind, persistence, access, sharing, home, thresholds } = self.hints;
-        Facts { bytes, kind, load_cost, ttl: None, persistence, access, sharing, home, thresholds }
+        Facts { bytes, kind, load_cost, ttl, persistence, access, sharing, home, thresholds }
     }
 
     /// Where an entry with these facts goes now.
@@ -197,18 +276,27 @@ where
         wire.selector.place(facts, &tiers[..len])
     }
 
-    /// Puts a value of `bytes`, key included, into memory, for who holds the
-    /// ticket of its key.
-    pub(crate) fn keep(&self, key: K, value: V, bytes: u64, (home, created): (TierKind, Time)) {
+    /// What an entry of `bytes`, key included, weighs in memory. Runs the
+    /// user's weigher, so it is asked before anything is held.
+    pub(crate) fn weight(&self, key: &K, value: Option<&V>, bytes: u64) -> u32 {
+        match (&self.weigh, value) {
+            (Weigh::Entry, _) => 1,
+            (Weigh::By(weigher), Some(value)) => weigher(key, value),
+            _ => u32::try_from(bytes + OVERHEAD).unwrap_or(u32::MAX),
+        }
+    }
+
+    /// Puts a record into memory, for who holds the ticket of its key.
+    pub(crate) fn keep(&self, key: K, record: Record<V>) {
         if self.memory_weight_max == 0 {
             return;
         }
-        let weight = match &self.weigh {
-            Weigh::Entry => 1,
-            Weigh::Measured => u32::try_from(bytes + OVERHEAD).unwrap_or(u32::MAX),
-            Weigh::By(weigher) => weigher(&key, &value),
-        };
         self.memory_puts.increment();
-        self.memory.insert(key, Record { value, created, weight, home });
+        shield::within(|| self.memory.insert(key, record));
+    }
+
+    /// Takes a record out of memory, for who holds the ticket of its key.
+    pub(crate) fn discard<Q: Lookup<K> + ?Sized>(&self, key: &Q) -> bool {
+        shield::within(|| self.memory.remove(key).is_some())
     }
 }

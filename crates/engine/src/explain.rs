@@ -6,14 +6,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use larder_core::Result;
+use larder_core::clock::Time;
 use larder_core::frame::{CodecId, Compression, Head};
 use larder_core::key::{EncodedKey, Lookup};
-use larder_core::memory::MemoryStore;
+use larder_core::memory::{MemoryStore, Record};
 use larder_core::place::{Facts, Placement, SizeClass};
+use larder_core::terms::{Freshness, Tag, Terms};
 use larder_core::tier::TierKind;
 
 use crate::engine::Engine;
+use crate::read::Found;
 use crate::wait::Wait;
+use crate::wire::Decoded;
 
 /// A value with what is known of it.
 #[derive(Clone, Debug, PartialEq)]
@@ -27,6 +31,16 @@ pub struct Entry<V> {
     pub home: TierKind,
     /// How long ago it was written.
     pub age: Duration,
+    /// How long it will live if it is not used; `None` where it does not expire.
+    pub left: Option<Duration>,
+    /// Whether it is past its deadline, or was invalidated, and serves only
+    /// where a load fails or takes long.
+    pub stale: bool,
+    /// Its tags.
+    pub tags: Vec<Tag>,
+    /// Bytes: of the encoding before compression where a frame tells, or what
+    /// it counts with in memory.
+    pub bytes: u64,
 }
 
 /// What a frame says of an entry.
@@ -37,6 +51,7 @@ struct Stored {
     value_bytes: u64,
     stored_bytes: u64,
     load_cost: Option<Duration>,
+    ttl: Option<Duration>,
 }
 
 /// Where an entry is, and by which rule. `Display` says it in a sentence.
@@ -93,23 +108,53 @@ where
     where
         Q: Lookup<K> + ?Sized + Sync,
     {
-        let now = self.clock.now();
-        if let Some(record) = self.memory.get(key) {
+        let record = self.memory.get(key).map(|record| (self.freshness(&record), record));
+        if let Some((Freshness::Fresh, record)) = record {
             self.memory_hits.increment();
-            let age = now.since(record.created);
-            return Ok(Some(Entry { value: record.value, tier: TierKind::Memory, home: record.home, age }));
+            return Ok(self.entry_in_memory(record, false));
         }
         let found = match self.encode_key(key)? {
             Some(encoded) if !self.is_closed() => self.seek::<W>(encoded, self.gates.hash(key)).await?,
             _ => None,
         };
-        if found.is_none() {
+        if found.as_ref().is_none_or(|found| found.freshness != Freshness::Fresh) {
             self.counters.misses.increment();
         }
-        Ok(found.map(|found| {
-            let age = now.since(found.decoded.header.created);
-            Entry { value: found.decoded.value, tier: found.tier, home: found.tier, age }
-        }))
+        match (found, record) {
+            (Some(found), _) => Ok(self.entry_beyond(found)),
+            (None, Some((Freshness::Stale, record))) => Ok(self.entry_in_memory(record, true)),
+            _ => Ok(None),
+        }
+    }
+
+    fn entry_in_memory(&self, record: Record<V>, stale: bool) -> Option<Entry<V>> {
+        let now = self.timeline.now();
+        let terms = record.terms.map_or(Terms::PLAIN, |terms| terms.current());
+        Some(Entry {
+            value: record.value?,
+            tier: TierKind::Memory,
+            home: record.home,
+            age: now.since(record.created),
+            left: left(&terms, now),
+            stale,
+            tags: terms.tags,
+            bytes: u64::from(record.weight),
+        })
+    }
+
+    fn entry_beyond(&self, found: Found<V>) -> Option<Entry<V>> {
+        let now = self.timeline.now();
+        let Decoded { value, header, terms } = found.decoded;
+        Some(Entry {
+            value: value?,
+            tier: found.tier,
+            home: found.tier,
+            age: now.since(header.created),
+            left: left(&terms, now),
+            stale: found.freshness == Freshness::Stale,
+            tags: terms.tags,
+            bytes: header.value_len,
+        })
     }
 
     /// Where the entry of `key` is and why. Reads the frame from its home, and
@@ -118,7 +163,7 @@ where
     where
         Q: Lookup<K> + ?Sized + Sync,
     {
-        let home_of_record = self.memory.get(key).map(|record| record.home);
+        let home_of_record = self.recall(key).map(|record| record.home);
         let mut explanation = Explanation {
             tiers: home_of_record.map(|_| TierKind::Memory).into_iter().collect(),
             home: home_of_record,
@@ -135,31 +180,37 @@ where
         };
         let engine = Arc::clone(self);
         W::section(true, async move {
+            let mut failure = None;
             for slot in engine.slots() {
-                if let Some(bytes) = slot.get(&encoded).await?
-                    && let Some(stored) = stored(&bytes, &encoded)
-                {
-                    explanation.tiers.push(slot.kind());
-                    explanation.home = Some(slot.kind());
-                    engine.fill(&mut explanation, stored);
+                match slot.head(&encoded).await {
+                    Ok(Some(bytes)) => {
+                        if let Some(stored) = engine.stored(&bytes, &encoded) {
+                            explanation.tiers.push(slot.kind());
+                            explanation.home = Some(slot.kind());
+                            engine.fill(&mut explanation, stored);
+                        }
+                    }
+                    Ok(None) => {}
+                    Err(error) => failure = Some(error),
                 }
             }
             engine.measure_in_memory(&mut explanation, &encoded);
-            Ok(explanation)
+            // A tier that failed may be the one that has it.
+            failure.filter(|_| explanation.home.is_none()).map_or(Ok(explanation), Err)
         })
         .await?
     }
 
     fn fill(&self, explanation: &mut Explanation, stored: Stored) {
-        let facts = self.facts(stored.value_bytes, stored.load_cost);
+        let facts = self.facts(stored.value_bytes, stored.load_cost, stored.ttl);
         explanation.bytes = Some(stored.value_bytes);
         explanation.stored_bytes = Some(stored.stored_bytes);
         explanation.codec = Some(stored.codec);
         explanation.compression = Some(stored.compression);
-        self.judge(explanation, &facts);
+        self.judge_placement(explanation, &facts);
     }
 
-    fn judge(&self, explanation: &mut Explanation, facts: &Facts) {
+    fn judge_placement(&self, explanation: &mut Explanation, facts: &Facts) {
         explanation.class = Some(facts.class());
         explanation.placement = self.wire.as_ref().map(|wire| self.place(wire, facts));
     }
@@ -172,21 +223,30 @@ where
         let Some(wire) = &self.wire else { return };
         let Ok(key) = wire.keys.decode(encoded.as_bytes()) else { return };
         if let Some(record) = self.memory.get(&key)
-            && let Ok(bytes) = wire.values.measure(&record.value)
+            && let Ok(bytes) = record.value.as_ref().map_or(Ok(0), |value| wire.values.measure(value))
         {
             explanation.bytes = Some(bytes);
-            self.judge(explanation, &self.facts(bytes, None));
+            let ttl = record.terms.and_then(|terms| terms.written().ttl);
+            self.judge_placement(explanation, &self.facts(bytes, None, ttl));
         }
+    }
+
+    /// What the frame of an entry says that may be served.
+    fn stored(&self, bytes: &[u8], key: &EncodedKey) -> Option<Stored> {
+        let (freshness, _) = self.head_freshness(bytes, key)?;
+        let head = Head::parse(bytes).ok().filter(|_| freshness == Freshness::Fresh)?;
+        Some(Stored {
+            codec: head.header.codec,
+            compression: head.header.compression,
+            value_bytes: head.header.value_len,
+            stored_bytes: head.frame_len(),
+            load_cost: head.header.load_cost,
+            ttl: Terms::read(&head.header, head.tags)?.ttl,
+        })
     }
 }
 
-fn stored(bytes: &[u8], key: &EncodedKey) -> Option<Stored> {
-    let head = Head::parse(bytes).ok().filter(|head| head.key == key.as_bytes())?;
-    Some(Stored {
-        codec: head.header.codec,
-        compression: head.header.compression,
-        value_bytes: head.header.value_len,
-        stored_bytes: bytes.len() as u64,
-        load_cost: head.header.load_cost,
-    })
+fn left(terms: &Terms, now: Time) -> Option<Duration> {
+    let until = terms.until();
+    (until != Time::NEVER).then(|| until.since(now))
 }

@@ -16,7 +16,8 @@
 //! supersede, the other; it never mixes them up, because flights are compared
 //! by key. No lock is held across user code but `Eq` of the key, and no thread
 //! waits with a lock held. Who holds a ticket never depends on the executor of
-//! a caller to proceed, so waiting for one cannot deadlock.
+//! a caller to proceed, and runs user code only under a [`shield`], so waiting
+//! for a ticket cannot deadlock.
 
 use std::hash::{BuildHasher, Hash};
 use std::sync::Arc;
@@ -24,9 +25,11 @@ use std::sync::Arc;
 use event_listener::{Event, EventListener};
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
+use larder_core::Result;
 use parking_lot::Mutex;
 
 use crate::flight::{Flight, Outcome};
+use crate::shield;
 use crate::wait::Wait;
 
 const SHARDS: usize = 64;
@@ -53,14 +56,22 @@ struct Inner<K, V> {
 struct State<K, V> {
     /// Guards that refer to this state; at zero it goes.
     guards: u32,
+    /// Raised by every write.
     epoch: u64,
+    /// The latest flight that stored what it loaded.
+    published: u64,
     storing: bool,
     flights: Vec<(Arc<K>, Arc<Flight<V>>)>,
 }
 
 impl<K, V> State<K, V> {
     fn new() -> Self {
-        Self { guards: 0, epoch: 0, storing: false, flights: Vec::new() }
+        Self { guards: 0, epoch: 0, published: 0, storing: false, flights: Vec::new() }
+    }
+
+    fn remove(&mut self, flight: &Arc<Flight<V>>) -> Option<(Arc<K>, Arc<Flight<V>>)> {
+        let at = self.flights.iter().position(|(_, held)| Arc::ptr_eq(held, flight))?;
+        Some(self.flights.swap_remove(at))
     }
 
     /// Raises the epoch; the flights that go with it are dropped by the caller,
@@ -114,18 +125,30 @@ impl<K, V> Gates<K, V> {
         let state = inner.states.entry(hash).or_insert_with(State::new);
         state.guards += 1;
         // Closed gates or a ticket out: what is read now may change before it is used.
-        let epoch = state.epoch;
+        let now = (state.epoch, state.published);
         let usable = !state.storing && inner.closed == 0;
         drop(inner);
-        Observation { gates: Arc::clone(self), hash, epoch: usable.then_some(epoch) }
+        Observation { gates: Arc::clone(self), hash, seen: usable.then_some(now) }
+    }
+
+    /// Takes a flight off the gate: who comes later leads one of its own.
+    pub(crate) fn forget(&self, hash: u64, flight: &Arc<Flight<V>>) {
+        let mut inner = self.shard(hash).inner.lock();
+        let on_gate = inner.states.get_mut(&hash).and_then(|state| state.remove(flight));
+        drop(inner);
+        drop(on_gate);
     }
 
     /// Begins a write: everything in progress is superseded at once, then the
     /// ticket is waited for.
-    pub(crate) async fn write<W: Wait>(self: &Arc<Self>, hash: u64) -> Ticket<K, V> {
+    ///
+    /// # Errors
+    /// Under a shield, where it would have to wait.
+    pub(crate) async fn write<W: Wait>(self: &Arc<Self>, hash: u64) -> Result<Ticket<K, V>> {
         loop {
             match self.try_write(hash) {
-                Ok(ticket) => return ticket,
+                Ok(ticket) => return Ok(ticket),
+                Err(_) if shield::is_up() => return Err(shield::busy()),
                 Err(listener) => W::event(listener).await,
             }
         }
@@ -156,7 +179,13 @@ impl<K, V> Gates<K, V> {
 
     /// Closes every gate, waits for the tickets that are out, and supersedes
     /// all that is in progress. The gates open when the guard is dropped.
-    pub(crate) async fn close<W: Wait>(self: &Arc<Self>) -> Closed<K, V> {
+    ///
+    /// # Errors
+    /// Under a shield: a ticket is out then, and returns after this call.
+    pub(crate) async fn close<W: Wait>(self: &Arc<Self>) -> Result<Closed<K, V>> {
+        if shield::is_up() {
+            return Err(shield::busy());
+        }
         let mut closed = Closed { gates: Arc::clone(self), shards: 0 };
         for shard in &self.shards {
             drop(shard.close());
@@ -165,7 +194,7 @@ impl<K, V> Gates<K, V> {
                 W::event(listener).await;
             }
         }
-        closed
+        Ok(closed)
     }
 }
 
@@ -226,8 +255,9 @@ impl<K: Eq, V> Gates<K, V> {
         let key = Arc::new(key);
         state.flights.push((Arc::clone(&key), Arc::clone(&flight)));
         state.guards += 1;
+        let epoch = state.epoch;
         drop(inner);
-        Entrance::Lead(Leader { gates: Arc::clone(self), hash, key: Some(key), flight })
+        Entrance::Lead(Leader { gates: Arc::clone(self), hash, epoch, key: Some(key), flight })
     }
 }
 
@@ -235,7 +265,8 @@ impl<K: Eq, V> Gates<K, V> {
 pub(crate) struct Observation<K, V> {
     gates: Arc<Gates<K, V>>,
     hash: u64,
-    epoch: Option<u64>,
+    /// Epoch and latest flight; `None` where the entry was changing.
+    seen: Option<(u64, u64)>,
 }
 
 impl<K, V> Observation<K, V> {
@@ -247,7 +278,7 @@ impl<K, V> Observation<K, V> {
             return None;
         }
         let state = inner.states.get_mut(&self.hash)?;
-        if state.storing || Some(state.epoch) != self.epoch {
+        if state.storing || Some((state.epoch, state.published)) != self.seen {
             return None;
         }
         state.storing = true;
@@ -285,38 +316,46 @@ impl<K, V> Drop for Ticket<K, V> {
 pub(crate) struct Leader<K, V> {
     gates: Arc<Gates<K, V>>,
     hash: u64,
+    /// The epoch when the flight began.
+    epoch: u64,
     /// Shared with the gate until the ticket is granted.
     key: Option<Arc<K>>,
     pub(crate) flight: Arc<Flight<V>>,
 }
 
 impl<K, V> Leader<K, V> {
-    /// The ticket and the key, unless the entry changed since the flight began.
-    /// Once granted, nobody joins the flight any more.
-    pub(crate) fn claim(&mut self) -> Claim<(Ticket<K, V>, K)> {
+    /// The ticket, unless the entry was written since the flight began, or
+    /// loaded by a later flight. Once granted, nobody joins the flight any more.
+    pub(crate) fn claim(&mut self) -> Claim<Ticket<K, V>> {
         let shard = self.gates.shard(self.hash);
         let mut inner = shard.inner.lock();
         let is_closed = inner.closed > 0;
         let Some(state) = inner.states.get_mut(&self.hash) else { return Claim::Superseded };
-        let Some(at) = state.flights.iter().position(|(_, held)| Arc::ptr_eq(held, &self.flight)) else {
+        if state.epoch != self.epoch || state.published > self.flight.id() {
             return Claim::Superseded;
-        };
+        }
         if is_closed || state.storing {
             return Claim::Wait(shard.freed.listen());
         }
-        let on_gate = state.flights.swap_remove(at);
+        let on_gate = state.remove(&self.flight);
         // What others read before this is stored must not be promoted over it.
-        state.epoch += 1;
+        state.published = self.flight.id();
         state.storing = true;
         state.guards += 1;
         inner.tickets += 1;
         drop(inner);
         drop(on_gate);
-        let ticket = Ticket { gates: Arc::clone(&self.gates), hash: self.hash };
-        match self.key.take().and_then(Arc::into_inner) {
-            Some(key) => Claim::Granted((ticket, key)),
-            None => Claim::Superseded,
-        }
+        Claim::Granted(Ticket { gates: Arc::clone(&self.gates), hash: self.hash })
+    }
+
+    /// The key as its own, for who holds the ticket.
+    pub(crate) fn take_key(&mut self) -> Option<K> {
+        self.key.take().and_then(Arc::into_inner)
+    }
+
+    /// The hash of the key.
+    pub(crate) fn hash(&self) -> u64 {
+        self.hash
     }
 
     /// The key, until the ticket is granted.
@@ -332,13 +371,7 @@ impl<K, V> Leader<K, V> {
 
     /// Takes the flight off the gate, so that nobody joins it any more.
     fn leave(&self) {
-        let mut mine = None;
-        if let Some(state) = self.gates.shard(self.hash).inner.lock().states.get_mut(&self.hash)
-            && let Some(at) = state.flights.iter().position(|(_, held)| Arc::ptr_eq(held, &self.flight))
-        {
-            mine = Some(state.flights.swap_remove(at));
-        }
-        drop(mine);
+        self.gates.forget(self.hash, &self.flight);
     }
 }
 

@@ -17,22 +17,39 @@
 //! supersedes the loads and promotions in progress; what was superseded is
 //! handed to those who wait for it and never stored.
 
+mod background;
+mod batch;
+mod detached;
 mod engine;
+mod expiry;
 mod explain;
 mod flight;
 mod gate;
+mod invalidate;
 pub mod layers;
 mod life;
 mod load;
+mod loaded;
+mod marks;
+mod pause;
 mod read;
+mod remove;
+mod retime;
 pub mod select;
+mod shield;
 mod slot;
+mod timeline;
+#[cfg(feature = "async")]
+mod timer;
+mod verbs;
 pub mod wait;
 mod wire;
 mod write;
 
-pub use engine::{Engine, Hints, Parts, Weigh, Weigher};
+pub use engine::{Engine, Hints, KeptMarks, Parts, Weigh, Weigher};
+pub use expiry::{Expiry, TtlBy};
 pub use explain::{Entry, Explanation};
-pub use load::LoadError;
+pub use loaded::{Answer, LoadContext, LoadError, Loaded};
 pub use slot::Slot;
+pub use verbs::Counter;
 pub use wire::{Decoded, Wire};

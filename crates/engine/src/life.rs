@@ -7,10 +7,12 @@ use std::sync::atomic::Ordering;
 
 use larder_core::Result;
 use larder_core::frame::Head;
+use larder_core::marks::Mark;
 use larder_core::memory::MemoryStore;
 use larder_core::tier::TierKind;
 
 use crate::engine::Engine;
+use crate::shield;
 use crate::wait::{Inline, Wait};
 
 impl<K, V, M> Engine<K, V, M>
@@ -76,9 +78,10 @@ where
         self.check_open()?;
         let engine = Arc::clone(self);
         W::section(self.has_tiers(), async move {
-            let _closed = engine.gates.close::<Inline>().await;
-            engine.memory.clear();
-            let mut outcome = Ok(());
+            let _closed = engine.gates.close::<Inline>().await?;
+            engine.check_open()?;
+            let mut outcome = engine.marks.make(vec![Mark::Cleared], engine.timeline.now());
+            shield::within(|| engine.memory.clear());
             for slot in engine.slots() {
                 outcome = outcome.and(slot.clear().await);
             }
@@ -92,7 +95,7 @@ where
         self.check_open()?;
         let engine = Arc::clone(self);
         W::section(self.has_tiers(), async move {
-            let mut outcome = Ok(());
+            let mut outcome = engine.marks.note_time(engine.timeline.now());
             for slot in engine.slots() {
                 outcome = outcome.and(slot.tier().flush().await);
             }
@@ -112,9 +115,9 @@ where
         }
         let engine = Arc::clone(self);
         W::section(self.has_tiers(), async move {
-            let _closed = engine.gates.close::<Inline>().await;
-            engine.memory.clear();
-            let mut outcome = Ok(());
+            let _closed = engine.gates.close::<Inline>().await?;
+            shield::within(|| engine.memory.clear());
+            let mut outcome = engine.marks.note_time(engine.timeline.now());
             for slot in engine.slots() {
                 outcome = outcome.and(slot.tier().close().await);
             }

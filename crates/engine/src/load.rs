@@ -1,59 +1,59 @@
-//! Loading: one flight a key, whoever asks.
+//! Loading with a borrowed loader: one flight a key, whoever asks.
 
 use std::any::Any;
 use std::convert::Infallible;
 use std::future::Future;
 use std::hash::Hash;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use larder_core::key::EncodedKey;
 use larder_core::memory::MemoryStore;
-use thiserror::Error;
+use larder_core::terms::{EntryOptions, Freshness, Terms};
 
 use crate::engine::Engine;
 use crate::flight::{Flight, Outcome};
-use crate::gate::{Claim, Entrance, Leader};
+use crate::gate::{Claim, Entrance, Leader, Ticket};
+use crate::read::Found;
+use crate::shield;
 use crate::wait::{Inline, Wait};
-
-/// Why `load` has no value.
-#[derive(Debug, Error)]
-#[non_exhaustive]
-pub enum LoadError<E> {
-    /// The loader failed; all who waited for it share the error.
-    #[error("the loader failed")]
-    Loader(Arc<E>),
-    /// The loader panicked. The panic was caught.
-    #[error("the loader panicked")]
-    Panicked,
-    /// The cache or its runtime ended before the load did.
-    #[error("the cache was closed while the load was in progress")]
-    Closed,
-}
-
-impl<E> Clone for LoadError<E> {
-    fn clone(&self) -> Self {
-        match self {
-            Self::Loader(error) => Self::Loader(Arc::clone(error)),
-            Self::Panicked => Self::Panicked,
-            Self::Closed => Self::Closed,
-        }
-    }
-}
+use crate::write::Said;
 
 /// What a caller with a missing key came to.
-enum Approach<K, V> {
-    /// It leads the flight, with the key as tiers see it.
-    Lead(Leader<K, V>, Option<EncodedKey>),
-    /// The value is there.
-    Have(V),
-    /// Another flight ended for it.
-    Ended(Outcome<V>, K),
+pub(crate) enum Approach<K, V> {
+    /// It leads a flight.
+    Lead(Lead<K, V>),
+    /// A value is there; `None` says that there is none to be had.
+    Have(Option<V>),
+    /// It may wait for this flight.
+    Join(Arc<Flight<V>>, crate::flight::Seat, K),
     /// It may not wait, or there is nothing to store into: it loads alone.
     Alone,
+}
+
+/// A flight that is about to take off.
+pub(crate) struct Lead<K, V> {
+    pub(crate) leader: Leader<K, V>,
+    pub(crate) encoded: Option<EncodedKey>,
+    /// Taken before anything was loaded: later invalidations mean what is loaded.
+    pub(crate) stamp: u64,
+    /// What is left of the entry, past its deadline.
+    pub(crate) stale: Option<Stale<V>>,
+}
+
+/// An entry past its deadline and within its stale window.
+pub(crate) struct Stale<V> {
+    pub(crate) value: V,
+    /// What it is stored with again, should it still hold.
+    pub(crate) options: EntryOptions,
+}
+
+impl<V> Stale<V> {
+    pub(crate) fn new(value: V, terms: &Terms) -> Self {
+        let mut options = EntryOptions::new().tags(terms.tags.iter().cloned());
+        options.validator = terms.validator.clone();
+        Self { value, options }
+    }
 }
 
 impl<K, V, M> Engine<K, V, M>
@@ -75,18 +75,19 @@ where
     {
         let mut key = key;
         loop {
-            match Box::pin(self.approach::<W>(key)).await {
-                Approach::Have(value) => return Ok(value),
-                Approach::Alone => return loader().await.map_err(Arc::new),
-                Approach::Lead(leader, encoded) => {
-                    return self.lead::<W, _, _>(leader, encoded, loader).await;
-                }
-                Approach::Ended(Outcome::Value(value), _) => return Ok(value),
-                Approach::Ended(Outcome::Failed(error), key_back) => match error.downcast() {
-                    Ok(error) => return Err(error),
-                    Err(_) => key = key_back,
+            // That there was no value the last time is no answer for a loader that has one.
+            match Box::pin(self.approach::<W>(key, false)).await {
+                Approach::Have(Some(value)) => return Ok(value),
+                Approach::Have(None) | Approach::Alone => return self.alone(loader()).await,
+                Approach::Lead(lead) => return self.lead::<W, _>(lead, async { loader().await }).await,
+                Approach::Join(flight, _seat, key_back) => match self.outcome::<W>(&flight).await {
+                    Outcome::Value(value) => return Ok(value),
+                    Outcome::Failed(error) => match error.downcast() {
+                        Ok(error) => return Err(error),
+                        Err(_) => key = key_back,
+                    },
+                    _ => key = key_back,
                 },
-                Approach::Ended(Outcome::Panicked | Outcome::Abandoned, key_back) => key = key_back,
             }
         }
     }
@@ -107,67 +108,52 @@ where
         }
     }
 
-    /// The value of `key`; where it is missing, from `loader`. A panic of the
-    /// loader is caught, and all who wait get its outcome, whatever it is.
-    ///
-    /// The flight belongs to this future: whoever wants it to survive its
-    /// first caller spawns it.
-    pub async fn load<W: Wait, E, F, Fut>(self: &Arc<Self>, key: K, loader: F) -> Result<V, LoadError<E>>
-    where
-        E: Send + Sync + 'static,
-        F: FnOnce() -> Fut,
-        Fut: Future<Output = Result<V, E>>,
-    {
-        let mut key = key;
-        loop {
-            match Box::pin(self.approach::<W>(key)).await {
-                Approach::Have(value) => return Ok(value),
-                Approach::Alone => return caught(loader).await.map_err(LoadError::from),
-                Approach::Lead(leader, encoded) => {
-                    return self.lead_caught::<W, _, _>(leader, encoded, loader).await;
-                }
-                Approach::Ended(Outcome::Value(value), _) => return Ok(value),
-                Approach::Ended(Outcome::Panicked, _) => return Err(LoadError::Panicked),
-                Approach::Ended(Outcome::Failed(error), key_back) => match error.downcast() {
-                    Ok(error) => return Err(LoadError::Loader(error)),
-                    Err(_) => key = key_back,
-                },
-                Approach::Ended(Outcome::Abandoned, key_back) => key = key_back,
-            }
-        }
-    }
-
     /// One turn of a caller: finds the value, a flight to wait for, or the lead.
-    async fn approach<W: Wait>(self: &Arc<Self>, mut key: K) -> Approach<K, V> {
+    /// `absence` says whether the knowledge that there is no value will do.
+    pub(crate) async fn approach<W: Wait>(self: &Arc<Self>, mut key: K, absence: bool) -> Approach<K, V> {
         if self.is_closed() {
             return Approach::Alone;
         }
         let hash = self.gates.hash(&key);
         let Ok(encoded) = self.encode_key(&key) else { return Approach::Alone };
         loop {
-            if let Some(value) = self.hit(&key) {
-                return Approach::Have(value);
+            if let Some(have) = self.have(&key, absence) {
+                return Approach::Have(have);
             }
             match self.gates.enter(hash, key, W::IS_TASK) {
+                Entrance::Wait(..) if shield::is_up() => return Approach::Alone,
                 Entrance::Wait(key_back, listener) => {
                     key = key_back;
                     W::event(listener).await;
                 }
-                Entrance::Join(key, flight) => return self.join::<W>(&flight, key).await,
-                Entrance::Lead(leader) => return self.look_again::<W>(leader, encoded, hash).await,
+                Entrance::Join(key, flight) => {
+                    return match flight.seat::<W>() {
+                        Some(seat) => Approach::Join(flight, seat, key),
+                        None => Approach::Alone,
+                    };
+                }
+                Entrance::Lead(leader) => return self.look_again::<W>(leader, encoded, absence).await,
             }
         }
     }
 
-    async fn join<W: Wait>(&self, flight: &Flight<V>, key: K) -> Approach<K, V> {
-        if !flight.may_be_joined::<W>() {
-            return Approach::Alone;
+    /// What memory answers, where that will do.
+    fn have(&self, key: &K, absence: bool) -> Option<Option<V>> {
+        let record = self.recall(key)?;
+        if record.value.is_none() && !absence {
+            return None;
         }
+        self.memory_hits.increment();
+        Some(record.value)
+    }
+
+    /// The outcome of somebody else's flight.
+    pub(crate) async fn outcome<W: Wait>(&self, flight: &Flight<V>) -> Outcome<V> {
         let outcome = flight.outcome::<W>().await.clone();
         if !matches!(outcome, Outcome::Abandoned) {
             self.counters.joins.increment();
         }
-        Approach::Ended(outcome, key)
+        outcome
     }
 
     /// A leader looks once more: the entry may have come between its miss and
@@ -176,113 +162,131 @@ where
         self: &Arc<Self>,
         leader: Leader<K, V>,
         encoded: Option<EncodedKey>,
-        hash: u64,
+        absence: bool,
     ) -> Approach<K, V> {
-        if let Some(value) = leader.key().and_then(|key| self.hit(key)) {
-            leader.end(Outcome::Value(value.clone()));
-            return Approach::Have(value);
+        let stamp = self.marks.stamp();
+        if let Some(have) = leader.key().and_then(|key| self.have(key, absence)) {
+            leader.end(have.clone().map_or(Outcome::Absent, Outcome::Value));
+            return Approach::Have(have);
         }
+        let mut stale = leader.key().and_then(|key| self.stale_in_memory(key));
         if let Some(encoded) = &encoded {
             // A tier that fails is as good as empty here, and was counted.
-            if let Ok(Some(found)) = self.seek::<W>(encoded.clone(), hash).await {
-                let value = found.decoded.value;
-                leader.end(Outcome::Value(value.clone()));
-                return Approach::Have(value);
+            let found = self.seek::<W>(encoded.clone(), leader.hash()).await.ok().flatten();
+            match found.map(Found::into_parts) {
+                Some((Freshness::Fresh, Some(value), _)) => {
+                    leader.end(Outcome::Value(value.clone()));
+                    return Approach::Have(Some(value));
+                }
+                Some((Freshness::Fresh, None, _)) if absence => {
+                    leader.end(Outcome::Absent);
+                    return Approach::Have(None);
+                }
+                Some((Freshness::Stale, Some(value), terms)) => stale = Some(Stale::new(value, &terms)),
+                _ => {}
             }
         }
+        if let Some(stale) = &stale {
+            let _first = leader.flight.stale.set(stale.value.clone());
+        }
         self.counters.misses.increment();
-        Approach::Lead(leader, encoded)
+        Approach::Lead(Lead { leader, encoded, stamp, stale })
     }
 
-    async fn lead<W: Wait, E, Fut>(
+    fn stale_in_memory(&self, key: &K) -> Option<Stale<V>> {
+        let record = self.memory.get(key)?;
+        if self.freshness(&record) != Freshness::Stale {
+            return None;
+        }
+        Some(Stale::new(record.value?, record.terms.as_ref()?.written()))
+    }
+
+    /// Runs the loader of the flight that this caller leads.
+    async fn lead<W: Wait, E>(
         self: &Arc<Self>,
-        leader: Leader<K, V>,
-        encoded: Option<EncodedKey>,
-        loader: impl FnOnce() -> Fut,
+        lead: Lead<K, V>,
+        loader: impl Future<Output = Result<V, E>>,
     ) -> Result<V, Arc<E>>
     where
         E: Send + Sync + 'static,
-        Fut: Future<Output = Result<V, E>>,
     {
-        let flight = Arc::clone(&leader.flight);
+        let flight = Arc::clone(&lead.leader.flight);
         let watch = Watch::start(self);
-        match flight.run(async { loader().await }).await {
+        match flight.run(loader).await {
             Ok(value) => {
-                let cost = watch.succeeded();
-                Box::pin(self.publish::<W>(leader, encoded, value.clone(), cost)).await;
+                let said = Said {
+                    value: Some(value.clone()),
+                    load_cost: Some(watch.succeeded()),
+                    options: EntryOptions::new(),
+                };
+                // On the heap: a loader that loads other keys is deep enough without it.
+                Box::pin(self.publish::<W>(lead, said)).await;
                 Ok(value)
             }
             Err(error) => {
                 let error = Arc::new(error);
-                leader.end(Outcome::Failed(Arc::clone(&error) as Arc<dyn Any + Send + Sync>));
+                lead.leader.end(Outcome::Failed(Arc::clone(&error) as Arc<dyn Any + Send + Sync>));
                 Err(error)
             }
         }
     }
 
-    async fn lead_caught<W: Wait, E, Fut>(
-        self: &Arc<Self>,
-        leader: Leader<K, V>,
-        encoded: Option<EncodedKey>,
-        loader: impl FnOnce() -> Fut,
-    ) -> Result<V, LoadError<E>>
-    where
-        E: Send + Sync + 'static,
-        Fut: Future<Output = Result<V, E>>,
-    {
-        let flight = Arc::clone(&leader.flight);
+    /// Runs a loader that nobody waits for, and stores nothing.
+    async fn alone<E>(&self, loader: impl Future<Output = Result<V, E>>) -> Result<V, Arc<E>> {
         let watch = Watch::start(self);
-        match flight.run(caught(loader)).await {
-            Ok(value) => {
-                let cost = watch.succeeded();
-                Box::pin(self.publish::<W>(leader, encoded, value.clone(), cost)).await;
-                Ok(value)
-            }
-            Err(Trouble::Failed(error)) => {
-                let error = Arc::new(error);
-                leader.end(Outcome::Failed(Arc::clone(&error) as Arc<dyn Any + Send + Sync>));
-                Err(LoadError::Loader(error))
-            }
-            Err(Trouble::Panicked) => {
-                leader.end(Outcome::Panicked);
-                Err(LoadError::Panicked)
-            }
-        }
+        let value = loader.await.map_err(Arc::new)?;
+        watch.succeeded();
+        Ok(value)
     }
 
-    /// Stores a loaded value unless its entry changed since the flight began,
+    /// Stores what was loaded unless its entry changed since the flight began,
     /// and ends the flight with it in either case.
-    async fn publish<W: Wait>(
-        self: &Arc<Self>,
-        mut leader: Leader<K, V>,
-        encoded: Option<EncodedKey>,
-        value: V,
-        cost: Duration,
-    ) {
+    pub(crate) async fn publish<W: Wait>(self: &Arc<Self>, lead: Lead<K, V>, said: Said<V>) {
         let engine = Arc::clone(self);
         let section = async move {
-            if let Some((ticket, key)) = engine.ticket(&mut leader).await {
-                // What no tier took was counted there; the caller has its value.
-                let _counted = engine.store(key, encoded, value.clone(), Some(cost)).await;
-                engine.counters.published.increment();
-                drop(ticket);
-            } else {
+            let Lead { mut leader, encoded, stamp, .. } = lead;
+            let outcome = said.value.clone().map_or(Outcome::Absent, Outcome::Value);
+            if !engine.settle(&mut leader, encoded, stamp, said).await {
                 engine.counters.superseded.increment();
             }
-            leader.end(Outcome::Value(value));
+            leader.end(outcome);
         };
-        // A runtime that shuts down drops the section, and the flight with it.
-        let _ended = W::section(self.has_tiers(), section).await;
+        if W::section(self.has_tiers(), section).await.is_err() {
+            // A runtime that shuts down drops the section, and the flight with it.
+            self.counters.dropped.increment();
+        }
     }
 
-    async fn ticket(&self, leader: &mut Leader<K, V>) -> Option<(crate::gate::Ticket<K, V>, K)> {
-        if self.is_closed() {
-            return None;
+    /// Stores what was loaded; false where the entry changed since.
+    async fn settle(
+        &self,
+        leader: &mut Leader<K, V>,
+        encoded: Option<EncodedKey>,
+        stamp: u64,
+        said: Said<V>,
+    ) -> bool {
+        if let Err(error) = said.options.check() {
+            tracing::warn!(target: "larder", error = %error, "a loaded value was not stored");
+            self.counters.dropped.increment();
+            return true;
         }
+        let Some(draft) = leader.key().map(|key| self.draft((key, encoded), said)) else { return false };
+        let Some(_ticket) = self.ticket(leader).await else { return false };
+        let Some(key) = leader.take_key() else { return false };
+        self.pauses.end(leader.hash());
+        // What no tier took was counted there; the caller has its value.
+        if self.store(key, draft.stamped(stamp)).await.is_ok() {
+            self.counters.published.increment();
+        }
+        true
+    }
+
+    async fn ticket(&self, leader: &mut Leader<K, V>) -> Option<Ticket<K, V>> {
         loop {
             match leader.claim() {
-                Claim::Granted(granted) => return Some(granted),
+                Claim::Granted(ticket) => return Some(ticket).filter(|_| !self.is_closed()),
                 Claim::Superseded => return None,
+                Claim::Wait(_) if shield::is_up() => return None,
                 Claim::Wait(listener) => Inline::event(listener).await,
             }
         }
@@ -290,19 +294,19 @@ where
 }
 
 /// Times a loader, and counts it as failed unless it is told otherwise.
-struct Watch<'a> {
+pub(crate) struct Watch<'a> {
     counters: &'a larder_core::stats::CacheCounters,
     started: Instant,
     failed: bool,
 }
 
 impl<'a> Watch<'a> {
-    fn start<K, V, M>(engine: &'a Engine<K, V, M>) -> Self {
+    pub(crate) fn start<K, V, M>(engine: &'a Engine<K, V, M>) -> Self {
         engine.counters.loads.increment();
         Self { counters: &engine.counters, started: Instant::now(), failed: true }
     }
 
-    fn succeeded(mut self) -> Duration {
+    pub(crate) fn succeeded(mut self) -> Duration {
         self.failed = false;
         self.started.elapsed()
     }
@@ -315,48 +319,5 @@ impl Drop for Watch<'_> {
         }
         let nanos = u64::try_from(self.started.elapsed().as_nanos()).unwrap_or(u64::MAX);
         self.counters.load_nanos.add(nanos);
-    }
-}
-
-/// Why a loader whose panics are caught has no value.
-enum Trouble<E> {
-    Failed(E),
-    Panicked,
-}
-
-impl<E> From<Trouble<E>> for LoadError<E> {
-    fn from(trouble: Trouble<E>) -> Self {
-        match trouble {
-            Trouble::Failed(error) => Self::Loader(Arc::new(error)),
-            Trouble::Panicked => Self::Panicked,
-        }
-    }
-}
-
-/// Runs a loader and catches its panic, when it is called and when it is polled.
-async fn caught<V, E, Fut>(loader: impl FnOnce() -> Fut) -> Result<V, Trouble<E>>
-where
-    Fut: Future<Output = Result<V, E>>,
-{
-    let Ok(future) = catch_unwind(AssertUnwindSafe(loader)) else { return Err(Trouble::Panicked) };
-    match (Caught { future: Box::pin(future) }).await {
-        Some(result) => result.map_err(Trouble::Failed),
-        None => Err(Trouble::Panicked),
-    }
-}
-
-/// A future that yields `None` where its inner one panics.
-struct Caught<F> {
-    future: Pin<Box<F>>,
-}
-
-impl<F: Future> Future for Caught<F> {
-    type Output = Option<F::Output>;
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        match catch_unwind(AssertUnwindSafe(|| self.future.as_mut().poll(context))) {
-            Ok(poll) => poll.map(Some),
-            Err(_) => Poll::Ready(None),
-        }
     }
 }

@@ -3,21 +3,42 @@
 use std::hash::Hash;
 use std::sync::Arc;
 
+use larder_core::frame::{CodecId, Head, Header};
 use larder_core::key::{EncodedKey, Lookup};
-use larder_core::memory::MemoryStore;
+use larder_core::memory::{MemoryStore, Record};
+use larder_core::terms::{Freshness, Terms};
 use larder_core::tier::TierKind;
-use larder_core::{Error, Result};
+use larder_core::{Bytes, Error, Result};
 
 use crate::engine::Engine;
 use crate::gate::Observation;
+use crate::marks::Stamped;
+use crate::shield;
 use crate::slot::Slot;
 use crate::wait::Wait;
 use crate::wire::{Decoded, Wire};
 
-/// A value that a tier of bytes answered with.
+/// What a tier of bytes answered with: fresh, or good as a fallback.
 pub(crate) struct Found<V> {
     pub(crate) tier: TierKind,
     pub(crate) decoded: Decoded<V>,
+    pub(crate) freshness: Freshness,
+}
+
+impl<V> Found<V> {
+    /// What it is good for, the value, and the terms.
+    pub(crate) fn into_parts(self) -> (Freshness, Option<V>, Terms) {
+        (self.freshness, self.decoded.value, self.decoded.terms)
+    }
+
+    /// The value, where it may be served.
+    pub(crate) fn into_fresh(self) -> Option<V> {
+        self.if_fresh()?.decoded.value
+    }
+
+    fn if_fresh(self) -> Option<Self> {
+        (self.freshness == Freshness::Fresh).then_some(self)
+    }
 }
 
 impl<K, V, M> Engine<K, V, M>
@@ -35,14 +56,25 @@ where
         Q: Lookup<K> + ?Sized + Sync,
     {
         let found = match self.encode_key(key) {
+            Ok(Some(_)) if self.is_known_absent(key) => return Ok(None),
             Ok(Some(encoded)) if !self.is_closed() => self.seek::<W>(encoded, self.gates.hash(key)).await,
             Ok(_) => Ok(None),
             Err(error) => Err(error),
         };
+        let found = found.map(|found| found.and_then(Found::if_fresh));
         if !matches!(found, Ok(Some(_))) {
             self.counters.misses.increment();
         }
-        Ok(found?.map(|found| found.decoded.value))
+        Ok(found?.and_then(|found| found.decoded.value))
+    }
+
+    /// Whether memory knows that there is no value.
+    fn is_known_absent<Q: Lookup<K> + ?Sized>(&self, key: &Q) -> bool {
+        let known = self.recall(key).is_some_and(|record| record.value.is_none());
+        if known {
+            self.memory_hits.increment();
+        }
+        known
     }
 
     /// Whether some tier has an entry for `key`. Reads no payload, so a torn
@@ -51,26 +83,47 @@ where
     where
         Q: Lookup<K> + ?Sized + Sync,
     {
-        if self.memory.contains(key) {
-            return Ok(true);
+        if let Some(record) = self.recall(key) {
+            return Ok(record.value.is_some());
         }
         let Some(encoded) = self.encode_key(key)? else { return Ok(false) };
         if self.is_closed() {
             return Ok(false);
         }
         let engine = Arc::clone(self);
-        W::section(true, async move {
-            let mut failure = None;
-            for slot in engine.slots() {
-                match slot.contains(&encoded).await {
-                    Ok(true) => return Ok(true),
-                    Ok(false) => {}
-                    Err(error) => failure = Some(error),
-                }
+        W::section(true, async move { engine.is_anywhere(&encoded).await }).await?
+    }
+
+    async fn is_anywhere(&self, key: &EncodedKey) -> Result<bool> {
+        let mut failure = None;
+        for slot in self.slots() {
+            match self.is_in(slot, key).await {
+                Ok(true) => return Ok(true),
+                Ok(false) => {}
+                Err(error) => failure = Some(error),
             }
-            failure.map_or(Ok(false), Err)
-        })
-        .await?
+        }
+        failure.map_or(Ok(false), Err)
+    }
+
+    async fn is_in(&self, slot: &Slot, key: &EncodedKey) -> Result<bool> {
+        let Some(bytes) = slot.head(key).await? else { return Ok(false) };
+        Ok(self
+            .head_freshness(&bytes, key)
+            .is_some_and(|(freshness, codec)| freshness == Freshness::Fresh && codec != CodecId::Absent))
+    }
+
+    /// What a frame is good for by its head, and what it holds.
+    pub(crate) fn head_freshness(&self, bytes: &[u8], key: &EncodedKey) -> Option<(Freshness, CodecId)> {
+        let head = Head::parse(bytes).ok().filter(|head| head.key == key.as_bytes())?;
+        let terms = Terms::read(&head.header, head.tags)?;
+        Some((self.freshness_of(&head.header, &terms), head.header.codec))
+    }
+
+    /// What an entry with this header and these terms is good for now.
+    pub(crate) fn freshness_of(&self, header: &Header, terms: &Terms) -> Freshness {
+        let now = self.timeline.now();
+        terms.freshness(now).min(self.marks.freshness(Stamped::new(header.generation, terms), now))
     }
 
     /// Reads `key` from the tiers of bytes, and copies it into memory unless
@@ -87,64 +140,92 @@ where
         W::section(true, async move { engine.read(&key, hash).await }).await?
     }
 
-    async fn read(self: &Arc<Self>, key: &EncodedKey, hash: u64) -> Result<Option<Found<V>>> {
+    pub(crate) async fn read(self: &Arc<Self>, key: &EncodedKey, hash: u64) -> Result<Option<Found<V>>> {
         let Some(wire) = &self.wire else { return Ok(None) };
         // Without memory there is nothing to promote to, and nothing to remember.
         let observation = (self.memory_weight_max > 0).then(|| self.gates.observe(hash));
         let mut failure = None;
         for slot in &wire.slots {
-            match slot.get(key).await {
-                Ok(Some(bytes)) => match wire.open(bytes, key) {
-                    Ok(decoded) => {
-                        let found = Found { tier: slot.kind(), decoded };
-                        if let Some(observation) = &observation {
-                            self.promote(wire, key, &found, observation);
-                        }
-                        return Ok(Some(found));
+            let bytes = match slot.get(key).await {
+                Ok(Some(bytes)) => bytes,
+                Ok(None) => continue,
+                Err(error) => {
+                    failure = Some(error);
+                    continue;
+                }
+            };
+            match self.judge(wire, slot, bytes, key) {
+                Ok(found) if found.freshness == Freshness::Gone => {
+                    slot.counters().expired.increment();
+                    self.drop_gone(wire, slot, key, hash).await;
+                }
+                Ok(found) => {
+                    if let Some(observation) = &observation {
+                        self.promote(wire, key, &found, observation);
                     }
-                    Err(error) => {
-                        note_refusal(slot, key, &error);
-                        self.drop_refused(wire, slot, key, hash).await;
-                    }
-                },
-                Ok(None) => {}
-                Err(error) => failure = Some(error),
+                    return Ok(Some(found));
+                }
+                Err(error) => {
+                    note_refusal(slot, key, &error);
+                    self.drop_gone(wire, slot, key, hash).await;
+                }
             }
         }
         failure.map_or(Ok(None), Err)
+    }
+
+    /// Opens a frame and says what it is good for.
+    pub(crate) fn judge(
+        &self,
+        wire: &Wire<K, V>,
+        slot: &Slot,
+        bytes: Bytes,
+        key: &EncodedKey,
+    ) -> Result<Found<V>> {
+        let decoded = wire.open(bytes, key)?;
+        let freshness = self.freshness_of(&decoded.header, &decoded.terms);
+        Ok(Found { tier: slot.kind(), decoded, freshness })
     }
 
     /// Copies what was read into memory, where its placement wants that.
     fn promote(
         &self,
         wire: &Wire<K, V>,
-        key: &EncodedKey,
+        encoded: &EncodedKey,
         found: &Found<V>,
         observation: &Observation<K, V>,
     ) {
-        let header = &found.decoded.header;
-        let bytes = header.value_len;
-        if !self.place(wire, &self.facts(bytes, header.load_cost)).in_memory() {
+        let Decoded { value, header, terms } = &found.decoded;
+        let facts = self.facts(header.value_len, header.load_cost, terms.ttl);
+        if found.freshness != Freshness::Fresh || !self.place(wire, &facts).in_memory() {
             return;
         }
-        let Some(_ticket) = observation.claim() else {
-            self.counters.superseded.increment();
-            return;
+        // All that runs code of the user comes before the ticket.
+        let Ok(key) = wire.keys.decode(encoded.as_bytes()) else { return };
+        let bytes = header.value_len + encoded.as_bytes().len() as u64;
+        let weight = self.weight(&key, value.as_ref(), bytes);
+        let record = Record {
+            value: value.clone(),
+            created: header.created,
+            stamp: header.generation,
+            terms: self.expiry.live(terms),
+            weight,
+            home: found.tier,
         };
-        if let Ok(key_back) = wire.keys.decode(key.as_bytes()) {
-            let value = found.decoded.value.clone();
-            self.keep(key_back, value, bytes + key.as_bytes().len() as u64, (found.tier, header.created));
+        match observation.claim() {
+            Some(_ticket) => self.keep(key, record),
+            None => self.counters.superseded.increment(),
         }
     }
 
     /// Removes an entry that must not be served, unless it was replaced since
     /// it was read, or is being replaced now.
-    async fn drop_refused(self: &Arc<Self>, wire: &Wire<K, V>, slot: &Slot, key: &EncodedKey, hash: u64) {
+    async fn drop_gone(self: &Arc<Self>, wire: &Wire<K, V>, slot: &Slot, key: &EncodedKey, hash: u64) {
         let observation = self.gates.observe(hash);
         let Some(_ticket) = observation.claim() else { return };
-        if let Ok(Some(bytes)) = slot.get(key).await
-            && wire.open(bytes, key).is_err()
-        {
+        let Ok(Some(bytes)) = slot.get(key).await else { return };
+        let again = shield::within(|| self.judge(wire, slot, bytes, key).map(|found| found.freshness));
+        if !matches!(again, Ok(Freshness::Fresh | Freshness::Stale)) {
             // A failure is counted by the layer and the key distrusted by the slot.
             let _counted = slot.remove(key).await;
         }

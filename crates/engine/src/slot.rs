@@ -13,6 +13,7 @@ use larder_core::{Bytes, Result};
 use parking_lot::Mutex;
 
 use crate::layers::Observe;
+use crate::wait::block_on;
 
 /// Entries of one tier that may be distrusted before the whole tier is.
 const DISTRUSTED_MAX: usize = 10_000;
@@ -45,6 +46,17 @@ impl Slot {
         }
     }
 
+    /// Makes a tier that was just opened empty, where it holds anything.
+    ///
+    /// # Errors
+    /// That of the tier.
+    pub fn empty(&self) -> Result<()> {
+        match self.tier.usage().entries {
+            0 => Ok(()),
+            _ => block_on(self.clear()),
+        }
+    }
+
     pub(crate) fn kind(&self) -> TierKind {
         self.kind
     }
@@ -74,11 +86,13 @@ impl Slot {
         self.tier.get(key).await
     }
 
-    pub(crate) async fn contains(&self, key: &EncodedKey) -> Result<bool> {
+    /// The head of the frame of `key`, and perhaps more of it, unless what
+    /// lies there is not trusted.
+    pub(crate) async fn head(&self, key: &EncodedKey) -> Result<Option<Bytes>> {
         if !self.trusts(key) {
-            return Ok(false);
+            return Ok(None);
         }
-        self.tier.contains(key).await
+        self.tier.head(key).await
     }
 
     pub(crate) async fn put(&self, key: &EncodedKey, frame: &Frame) -> Result<()> {

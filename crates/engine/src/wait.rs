@@ -1,14 +1,22 @@
 //! How a caller waits: as a thread or as a task.
 
 use std::future::Future;
+#[cfg(feature = "async")]
+use std::pin::Pin;
 use std::pin::pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
+use std::time::Instant;
 
-use event_listener::EventListener;
+use event_listener::{EventListener, Listener};
 #[cfg(not(feature = "async"))]
 use larder_core::Result;
 #[cfg(feature = "async")]
 use larder_core::{Error, ErrorKind, Result};
+
+use crate::background::Pool;
+#[cfg(feature = "async")]
+use crate::timer::Alarm;
 
 mod sealed {
     pub trait Sealed {}
@@ -22,6 +30,17 @@ pub trait Wait: sealed::Sealed + Send + Sync + 'static {
     /// Waits until the listener is notified.
     fn event(listener: EventListener) -> impl Future<Output = ()> + Send;
 
+    /// Waits until the listener is notified, or until the moment.
+    fn event_until(listener: EventListener, until: Option<Instant>) -> impl Future<Output = ()> + Send;
+
+    /// Starts a flight that does not depend on its caller. Where the caller
+    /// keeps to no limits, or there is no room elsewhere, it runs in place.
+    fn launch(
+        pool: &Arc<Pool>,
+        limited: bool,
+        flight: impl Future<Output = ()> + Send + 'static,
+    ) -> impl Future<Output = ()> + Send;
+
     /// Runs a section that may block. Once begun it runs to its end, even when
     /// the future returned here is dropped. `blocks` false promises that it
     /// does not block, so that it may run in place.
@@ -30,9 +49,12 @@ pub trait Wait: sealed::Sealed + Send + Sync + 'static {
         section: impl Future<Output = T> + Send + 'static,
     ) -> impl Future<Output = Result<T>> + Send;
 
-    /// Whether this caller may wait for a flight that a task leads. A thread
-    /// that drives a runtime may not: the task could need that very thread.
-    fn may_wait_for_task() -> bool;
+    /// Whether this caller may wait for a flight that a task leads, or a thread.
+    ///
+    /// A thread in a runtime may not wait for a task, which could need that
+    /// very thread to be polled. In a runtime of one thread it waits for nobody:
+    /// another thread's loader, too, may need that runtime.
+    fn may_wait(led_by_task: bool) -> bool;
 }
 
 /// A thread: blocks where it stands.
@@ -45,7 +67,23 @@ impl Wait for Inline {
     const IS_TASK: bool = false;
 
     async fn event(listener: EventListener) {
-        event_listener::Listener::wait(listener);
+        Listener::wait(listener);
+    }
+
+    async fn event_until(listener: EventListener, until: Option<Instant>) {
+        match until {
+            Some(moment) => drop(Listener::wait_deadline(listener, moment)),
+            None => Listener::wait(listener),
+        }
+    }
+
+    async fn launch(pool: &Arc<Pool>, limited: bool, flight: impl Future<Output = ()> + Send + 'static) {
+        if !limited {
+            return flight.await;
+        }
+        if let Err(job) = pool.spawn(move || block_on(flight)) {
+            job();
+        }
     }
 
     async fn section<T: Send + 'static>(
@@ -55,10 +93,15 @@ impl Wait for Inline {
         Ok(section.await)
     }
 
-    fn may_wait_for_task() -> bool {
-        #[cfg(feature = "async")]
-        return tokio::runtime::Handle::try_current().is_err();
-        #[cfg(not(feature = "async"))]
+    #[cfg(feature = "async")]
+    fn may_wait(led_by_task: bool) -> bool {
+        use tokio::runtime::{Handle, RuntimeFlavor};
+        Handle::try_current()
+            .map_or(true, |runtime| !led_by_task && runtime.runtime_flavor() != RuntimeFlavor::CurrentThread)
+    }
+
+    #[cfg(not(feature = "async"))]
+    fn may_wait(_: bool) -> bool {
         true
     }
 }
@@ -81,6 +124,27 @@ impl Wait for Tokio {
         listener.await;
     }
 
+    async fn event_until(mut listener: EventListener, until: Option<Instant>) {
+        let Some(moment) = until else { return listener.await };
+        let (_alarm, mut rings) = Alarm::at(moment);
+        std::future::poll_fn(|context| {
+            let notified = Pin::new(&mut listener).poll(context).is_ready();
+            if notified || Pin::new(&mut rings).poll(context).is_ready() {
+                Poll::Ready(())
+            } else {
+                Poll::Pending
+            }
+        })
+        .await;
+    }
+
+    async fn launch(_: &Arc<Pool>, _: bool, flight: impl Future<Output = ()> + Send + 'static) {
+        match tokio::runtime::Handle::try_current() {
+            Ok(runtime) => drop(runtime.spawn(flight)),
+            Err(_) => flight.await,
+        }
+    }
+
     async fn section<T: Send + 'static>(
         blocks: bool,
         section: impl Future<Output = T> + Send + 'static,
@@ -98,7 +162,7 @@ impl Wait for Tokio {
         }
     }
 
-    fn may_wait_for_task() -> bool {
+    fn may_wait(_: bool) -> bool {
         true
     }
 }

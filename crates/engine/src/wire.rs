@@ -5,9 +5,10 @@ use std::sync::Arc;
 use larder_core::clock::Time;
 use larder_core::codec::{Encoded, ValueCodec};
 use larder_core::compress::{Compress, unpack};
-use larder_core::frame::{self, Frame, Header};
+use larder_core::frame::{self, CodecId, Compression, Frame, Header};
 use larder_core::key::{EncodedKey, KeyCodec};
 use larder_core::place::{Facts, Kind, Selector};
+use larder_core::terms::Terms;
 use larder_core::{Bytes, Error, ErrorKind, Result};
 
 use crate::slot::Slot;
@@ -31,13 +32,32 @@ pub struct Wire<K, V> {
     pub slots: Vec<Slot>,
 }
 
-/// A value that was read from a tier, with the facts of its frame.
+/// What was read from a tier, with the facts of its frame.
 #[derive(Clone, Debug)]
 pub struct Decoded<V> {
-    /// The value.
-    pub value: V,
+    /// The value; `None` for an entry that says there is none.
+    pub value: Option<V>,
     /// The facts of its frame.
     pub header: Header,
+    /// Its terms.
+    pub terms: Terms,
+}
+
+/// A value as bytes, ready to be framed.
+pub(crate) struct Payload {
+    codec: CodecId,
+    compression: Compression,
+    shape: u64,
+    value_len: u64,
+    bytes: Bytes,
+}
+
+/// What a frame says beside its payload.
+pub(crate) struct Label<'a> {
+    pub(crate) facts: &'a Facts,
+    pub(crate) terms: &'a Terms,
+    pub(crate) stamp: u64,
+    pub(crate) created: Time,
 }
 
 impl<K: 'static, V: 'static> Wire<K, V> {
@@ -51,25 +71,33 @@ impl<K: 'static, V: 'static> Wire<K, V> {
         Ok(encoded)
     }
 
-    /// A frame around `value`, which is what these facts are about.
-    pub(crate) fn frame(&self, key: &EncodedKey, value: &V, facts: &Facts, now: Time) -> Result<Frame> {
-        let Encoded { codec, shape, bytes } = self.values.encode(value)?;
-        let value_len = bytes.len() as u64;
-        let (compression, payload) = self.compression(facts.kind).apply(bytes)?;
-        let header = Header {
-            codec,
-            compression,
-            kind: facts.kind,
-            schema: self.schema,
-            shape,
-            created: now,
-            deadline: Time::NEVER,
-            stale_deadline: Time::NEVER,
-            generation: 0,
-            value_len,
-            load_cost: facts.load_cost,
+    /// The bytes of a value of this kind; of the knowledge that there is none.
+    pub(crate) fn payload(&self, value: Option<&V>, kind: Kind) -> Result<Payload> {
+        let encoded = match value {
+            Some(value) => self.values.encode(value)?,
+            None => Encoded { codec: CodecId::Absent, shape: 0, bytes: Bytes::new() },
         };
-        Ok(Frame::new(&header, key, b"", payload))
+        let value_len = encoded.bytes.len() as u64;
+        let (compression, bytes) = self.compression(kind).apply(encoded.bytes)?;
+        Ok(Payload { codec: encoded.codec, compression, shape: encoded.shape, value_len, bytes })
+    }
+
+    /// A frame around a payload.
+    pub(crate) fn frame(&self, key: &EncodedKey, payload: Payload, label: &Label<'_>) -> Frame {
+        let header = Header {
+            codec: payload.codec,
+            compression: payload.compression,
+            kind: label.facts.kind,
+            schema: self.schema,
+            shape: payload.shape,
+            created: label.created,
+            deadline: label.terms.until(),
+            stale_deadline: label.terms.stale_until(),
+            generation: label.stamp,
+            value_len: payload.value_len,
+            load_cost: label.facts.load_cost,
+        };
+        Frame::new(&header, key, &label.terms.attributes(), payload.bytes)
     }
 
     /// Numbers are stored as they are unless a compression was asked for.
@@ -83,17 +111,22 @@ impl<K: 'static, V: 'static> Wire<K, V> {
     /// Verifies a frame and decodes its value. Takes the bytes, so that a value
     /// that is bytes can have their buffer.
     pub(crate) fn open(&self, bytes: Bytes, key: &EncodedKey) -> Result<Decoded<V>> {
-        let (header, payload) = frame::open(&bytes, key)
+        let (header, attributes, payload) = frame::open_with_attributes(&bytes, key)
             .map_err(|error| Error::new(ErrorKind::Corrupt, error.to_string()).with_source(error))?;
         if header.schema != self.schema {
             let message =
                 format!("the entry has schema version {}, the cache {}", header.schema, self.schema);
             return Err(Error::new(ErrorKind::Corrupt, message));
         }
+        let terms = Terms::read(&header, attributes)
+            .ok_or_else(|| Error::new(ErrorKind::Corrupt, "the attributes of the frame are damaged"))?;
         drop(bytes);
+        if header.codec == CodecId::Absent {
+            return Ok(Decoded { value: None, header, terms });
+        }
         let plain = unpack(header.compression, payload, header.value_len)?;
         let encoded = Encoded { codec: header.codec, shape: header.shape, bytes: plain };
-        let value = self.values.decode(encoded)?;
-        Ok(Decoded { value, header })
+        let value = Some(self.values.decode(encoded)?);
+        Ok(Decoded { value, header, terms })
     }
 }

@@ -1,5 +1,8 @@
 //! Writing: place the entry, clear its other homes, store it, copy it into memory.
 //!
+//! What runs code of the user (measuring, encoding, weighing) comes first, into
+//! a [`Draft`]; then the ticket of the key is taken; then the draft is stored.
+//!
 //! The order keeps a reader from ever finding an older copy behind a newer
 //! one: first the other homes are cleared, then the home is written, then
 //! memory. What a tier buffers when the process is killed is the tier's matter.
@@ -8,16 +11,60 @@ use std::hash::Hash;
 use std::sync::Arc;
 use std::time::Duration;
 
+use larder_core::clock::Time;
 use larder_core::frame::Frame;
-use larder_core::key::{EncodedKey, Lookup};
-use larder_core::memory::MemoryStore;
+use larder_core::key::EncodedKey;
+use larder_core::memory::{MemoryStore, Record};
 use larder_core::place::{Facts, Placement, TierList};
+use larder_core::terms::{EntryOptions, Terms};
 use larder_core::tier::TierKind;
 use larder_core::{Error, ErrorKind, Result};
 
 use crate::engine::Engine;
 use crate::wait::{Inline, Wait};
-use crate::wire::Wire;
+use crate::wire::{Label, Payload, Wire};
+
+/// An entry that is ready to be stored under its key.
+pub(crate) struct Draft<V> {
+    pub(crate) encoded: Option<EncodedKey>,
+    /// `None` for the knowledge that there is no value.
+    value: Option<V>,
+    terms: Terms,
+    stamp: u64,
+    created: Time,
+    weight: u32,
+    /// How it goes beyond memory; an error where it cannot be encoded.
+    plan: Result<Option<Plan>>,
+}
+
+impl<V> Draft<V> {
+    /// The same, as of when the count of invalidations was `stamp`.
+    pub(crate) fn stamped(self, stamp: u64) -> Self {
+        Self { stamp, ..self }
+    }
+}
+
+/// The part of a draft that concerns tiers of bytes.
+struct Plan {
+    facts: Facts,
+    placement: Placement,
+    /// None where the home is memory.
+    payload: Option<Payload>,
+}
+
+/// A value with what is known of it before it is stored.
+pub(crate) struct Said<V> {
+    pub(crate) value: Option<V>,
+    pub(crate) load_cost: Option<Duration>,
+    pub(crate) options: EntryOptions,
+}
+
+impl<V> Said<V> {
+    /// A value that a caller gave.
+    pub(crate) fn plain(value: V, options: EntryOptions) -> Self {
+        Self { value: Some(value), load_cost: None, options }
+    }
+}
 
 impl<K, V, M> Engine<K, V, M>
 where
@@ -31,167 +78,137 @@ where
     /// the key that are in progress.
     ///
     /// # Errors
-    /// When no tier took the entry; the former one is gone then.
-    pub async fn insert<W: Wait>(self: &Arc<Self>, key: K, value: V) -> Result<Placement> {
-        self.check_open().inspect_err(|_| self.counters.dropped.increment())?;
-        let encoded = self.encode_key(&key).inspect_err(|_| self.counters.dropped.increment())?;
+    /// When no tier took the entry; the former one is gone then. When the
+    /// options are out of their ranges, or the key cannot be encoded; nothing
+    /// was changed then.
+    pub async fn insert<W: Wait>(
+        self: &Arc<Self>,
+        key: K,
+        value: V,
+        options: EntryOptions,
+    ) -> Result<Placement> {
+        let checked = self.check_open().and_then(|()| options.check()).and_then(|()| self.encode_key(&key));
+        let encoded = checked.inspect_err(|_| self.counters.dropped.increment())?;
         let engine = Arc::clone(self);
         W::section(self.has_tiers(), async move {
             let hash = engine.gates.hash(&key);
-            let _ticket = engine.gates.write::<Inline>(hash).await;
-            engine.counters.insertions.increment();
-            engine.store(key, encoded, value, None).await
+            let draft = engine.draft((&key, encoded), Said::plain(value, options));
+            let ticket = engine.gates.write::<Inline>(hash).await;
+            let _ticket = ticket
+                .and_then(|ticket| engine.check_open().map(|()| ticket))
+                .inspect_err(|_| engine.counters.dropped.increment())?;
+            engine.store_written(hash, key, draft).await
         })
         .await?
     }
 
-    /// Removes `key` everywhere; whether it was anywhere. Supersedes the loads
-    /// and promotions of the key that are in progress.
-    ///
-    /// # Errors
-    /// When a tier failed to remove it. What may be left there is not served.
-    pub async fn remove<W: Wait, Q>(self: &Arc<Self>, key: &Q) -> Result<bool>
-    where
-        Q: Lookup<K> + ?Sized + Sync,
-    {
-        self.check_open()?;
-        let hash = self.gates.hash(key);
-        let Some(encoded) = self.encode_key(key)? else {
-            let _ticket = self.gates.write::<W>(hash).await;
-            return Ok(self.count_removal(self.memory.remove(key).is_some()));
+    /// Stores what a caller wrote, for who holds the ticket.
+    pub(crate) async fn store_written(&self, hash: u64, key: K, draft: Draft<V>) -> Result<Placement> {
+        // A mark that was made while the ticket was waited for does not mean it.
+        let stored = self.store(key, draft.stamped(self.marks.stamp())).await;
+        self.pauses.end(hash);
+        if stored.is_ok() {
+            self.counters.insertions.increment();
+        }
+        stored
+    }
+
+    /// Measures, places, encodes and weighs an entry. Runs code of the user.
+    pub(crate) fn draft(
+        &self,
+        (key, encoded): (&K, Option<EncodedKey>),
+        Said { value, load_cost, options }: Said<V>,
+    ) -> Draft<V> {
+        let created = self.timeline.now();
+        let chance = self.chance(created);
+        let terms = self.expiry.terms((key, value.as_ref()), options, (created, chance));
+        self.draft_with(((key, encoded), value), terms, load_cost)
+    }
+
+    /// As [`draft`](Self::draft), for an entry whose terms are known.
+    pub(crate) fn draft_with(
+        &self,
+        ((key, encoded), value): ((&K, Option<EncodedKey>), Option<V>),
+        terms: Terms,
+        load_cost: Option<Duration>,
+    ) -> Draft<V> {
+        let plan = match &self.wire {
+            Some(wire) => self.plan(wire, value.as_ref(), (terms.ttl, load_cost)).map(Some),
+            None => Ok(None),
         };
-        let engine = Arc::clone(self);
-        W::section(true, async move {
-            let _ticket = engine.gates.write::<Inline>(hash).await;
-            let removed = engine.erase(&encoded).await;
-            removed.map(|removed| engine.count_removal(removed))
-        })
-        .await?
+        let bytes = plan.as_ref().ok().and_then(Option::as_ref).map_or(0, |plan| plan.facts.bytes);
+        let key_bytes = encoded.as_ref().map_or(0, |key| key.as_bytes().len() as u64);
+        let weight = self.weight(key, value.as_ref(), bytes + key_bytes);
+        let created = self.timeline.now();
+        Draft { encoded, value, terms, stamp: self.marks.stamp(), created, weight, plan }
     }
 
-    /// Removes `key` everywhere and returns its value, once among all who ask.
-    ///
-    /// # Errors
-    /// As [`remove`](Self::remove); the entry is not served any more, and its
-    /// value is lost.
-    pub async fn take<W: Wait, Q>(self: &Arc<Self>, key: &Q) -> Result<Option<V>>
-    where
-        Q: Lookup<K> + ?Sized + Sync,
-    {
-        self.check_open()?;
-        let hash = self.gates.hash(key);
-        let Some(encoded) = self.encode_key(key)? else {
-            let _ticket = self.gates.write::<W>(hash).await;
-            let taken = self.memory.remove(key).map(|record| record.value);
-            self.count_removal(taken.is_some());
-            return Ok(taken);
+    fn plan(
+        &self,
+        wire: &Wire<K, V>,
+        value: Option<&V>,
+        (ttl, load_cost): (Option<Duration>, Option<Duration>),
+    ) -> Result<Plan> {
+        let bytes = value.map_or(Ok(0), |value| wire.values.measure(value))?;
+        let facts = self.facts(bytes, load_cost, ttl);
+        let placement = self.place(wire, &facts);
+        let payload = match placement.home {
+            TierKind::Memory => None,
+            _ => Some(wire.payload(value, facts.kind)?),
         };
-        let engine = Arc::clone(self);
-        W::section(true, async move {
-            let _ticket = engine.gates.write::<Inline>(hash).await;
-            let value = engine.peek(&encoded).await?;
-            engine.erase(&encoded).await?;
-            engine.count_removal(value.is_some());
-            Ok(value)
-        })
-        .await?
+        Ok(Plan { facts, placement, payload })
     }
 
-    fn count_removal(&self, removed: bool) -> bool {
-        if removed {
-            self.counters.removals.increment();
-        }
-        removed
-    }
-
-    /// The value wherever it is, for who holds the ticket.
-    async fn peek(&self, encoded: &EncodedKey) -> Result<Option<V>> {
-        let Some(wire) = &self.wire else { return Ok(None) };
-        if let Ok(key) = wire.keys.decode(encoded.as_bytes())
-            && let Some(record) = self.memory.get(&key)
-        {
-            return Ok(Some(record.value));
-        }
-        for slot in &wire.slots {
-            if let Some(bytes) = slot.get(encoded).await? {
-                match wire.open(bytes, encoded) {
-                    Ok(decoded) => return Ok(Some(decoded.value)),
-                    Err(_) => slot.counters().refused.increment(),
-                }
-            }
-        }
-        Ok(None)
-    }
-
-    /// Removes the entry everywhere, for who holds the ticket.
-    async fn erase(&self, encoded: &EncodedKey) -> Result<bool> {
-        let Some(wire) = &self.wire else { return Ok(false) };
-        let mut removed = match wire.keys.decode(encoded.as_bytes()) {
-            Ok(key) => self.memory.remove(&key).is_some(),
-            Err(_) => false,
-        };
-        let mut failure = None;
-        for slot in &wire.slots {
-            match slot.remove(encoded).await {
-                Ok(was_there) => removed |= was_there,
-                Err(error) => failure = Some(error),
-            }
-        }
-        failure.map_or(Ok(removed), Err)
+    /// A number that differs from entry to entry.
+    pub(crate) fn chance(&self, now: Time) -> u64 {
+        self.gates.hash(&(now, self.counters.insertions.get(), self.counters.loads.get()))
     }
 
     /// Stores an entry, for who holds the ticket.
-    pub(crate) async fn store(
-        &self,
-        key: K,
-        encoded: Option<EncodedKey>,
-        value: V,
-        load_cost: Option<Duration>,
-    ) -> Result<Placement> {
-        let (Some(wire), Some(encoded)) = (&self.wire, encoded) else {
-            self.keep(key, value, 0, (TierKind::Memory, self.clock.now()));
-            return Ok(Placement::MEMORY_ONLY);
+    pub(crate) async fn store(&self, key: K, draft: Draft<V>) -> Result<Placement> {
+        let Draft { encoded, value, terms, stamp, created, weight, plan } = draft;
+        let stored = match (&self.wire, encoded) {
+            (Some(wire), Some(encoded)) => {
+                self.store_beyond(wire, &encoded, plan, (&terms, stamp, created)).await
+            }
+            _ => Ok(Placement::MEMORY_ONLY),
         };
-        let stored = self.store_beyond(wire, &encoded, &value, load_cost).await;
         match stored {
-            Ok((placement, bytes)) if placement.in_memory() => {
-                let bytes = bytes + encoded.as_bytes().len() as u64;
-                self.keep(key, value, bytes, (placement.home, self.clock.now()));
+            Ok(placement) if placement.in_memory() => {
+                let terms = self.expiry.live(&terms);
+                self.keep(key, Record { value, created, stamp, terms, weight, home: placement.home });
                 Ok(placement)
             }
             outcome => {
-                self.memory.remove(&key);
-                outcome.map(|(placement, _)| placement).inspect_err(|_| self.counters.dropped.increment())
+                self.discard(&key);
+                crate::shield::within(|| drop((key, value)));
+                outcome.inspect_err(|_| self.counters.dropped.increment())
             }
         }
     }
 
-    /// The part of a write that concerns tiers of bytes: where the entry went,
-    /// and its measured size.
+    /// The part of a write that concerns tiers of bytes: where the entry went.
     async fn store_beyond(
         &self,
         wire: &Wire<K, V>,
         key: &EncodedKey,
-        value: &V,
-        load_cost: Option<Duration>,
-    ) -> Result<(Placement, u64)> {
-        let bytes = match wire.values.measure(value) {
-            Ok(bytes) => bytes,
-            Err(error) => {
-                forget(wire, key).await;
-                return Err(error);
+        plan: Result<Option<Plan>>,
+        (terms, stamp, created): (&Terms, u64, Time),
+    ) -> Result<Placement> {
+        let settled = match plan {
+            Ok(Some(Plan { facts, placement, payload })) => {
+                self.clear_homes(wire, key, placement.home).await;
+                let label = Label { facts: &facts, terms, stamp, created };
+                let frame = payload.map(|payload| wire.frame(key, payload, &label));
+                self.settle_home(wire, key, frame.as_ref(), placement).await
             }
+            Ok(None) => Ok(Placement::MEMORY_ONLY),
+            Err(error) => Err(error),
         };
-        let facts = self.facts(bytes, load_cost);
-        let placement = self.place(wire, &facts);
-        self.clear_homes(wire, key, placement.home).await;
-        match self.settle_home(wire, key, (value, &facts), placement).await {
-            Ok(settled) => Ok((settled, bytes)),
-            Err(error) => {
-                forget(wire, key).await;
-                Err(error)
-            }
+        if settled.is_err() {
+            forget(wire, key).await;
         }
+        settled
     }
 
     /// Removes the entry from every tier but `home`. What could not be removed
@@ -209,45 +226,42 @@ where
         &self,
         wire: &Wire<K, V>,
         key: &EncodedKey,
-        (value, facts): (&V, &Facts),
+        frame: Option<&Frame>,
         placement: Placement,
     ) -> Result<Placement> {
-        let mut frame = None;
         let mut failure = None;
         let homes: TierList = std::iter::once(placement.home).chain(placement.alternatives.iter()).collect();
         for home in homes.iter() {
-            let settled = settled_at(home, placement);
-            let Some(slot) = wire.slots.iter().find(|slot| slot.kind() == home) else {
-                if home == TierKind::Memory {
-                    return Ok(settled);
+            if home == TierKind::Memory {
+                if home != placement.home {
+                    self.counters.fallbacks_to_memory.increment();
                 }
-                continue;
-            };
-            let frame = match &frame {
-                Some(frame) => frame,
-                None => frame.insert(wire.frame(key, value, facts, self.clock.now())?),
-            };
-            match self.put(slot, key, frame).await {
-                Ok(()) if home == placement.home => return Ok(settled),
+                return Ok(settled_at(home, placement));
+            }
+            let slot = wire.slots.iter().find(|slot| slot.kind() == home);
+            let (Some(slot), Some(frame)) = (slot, frame) else { continue };
+            match put(slot, key, frame).await {
                 Ok(()) => {
-                    slot.counters().fallbacks.increment();
-                    return Ok(settled);
+                    if home != placement.home {
+                        slot.counters().fallbacks.increment();
+                    }
+                    return Ok(settled_at(home, placement));
                 }
                 Err(error) => failure = Some(error),
             }
         }
         Err(failure.unwrap_or_else(|| nowhere(&placement)))
     }
+}
 
-    async fn put(&self, slot: &crate::Slot, key: &EncodedKey, frame: &Frame) -> Result<()> {
-        let max = slot.tier().capability().frame_bytes_max;
-        if frame.len() as u64 > max {
-            slot.remove(key).await?;
-            let message = format!("the entry has {} bytes, the tier takes {max}", frame.len());
-            return Err(Error::new(ErrorKind::TooLarge, message).in_tier(slot.kind()).during("put"));
-        }
-        slot.put(key, frame).await
+async fn put(slot: &crate::Slot, key: &EncodedKey, frame: &Frame) -> Result<()> {
+    let max = slot.tier().capability().frame_bytes_max;
+    if frame.len() as u64 > max {
+        slot.remove(key).await?;
+        let message = format!("the entry has {} bytes, the tier takes {max}", frame.len());
+        return Err(Error::new(ErrorKind::TooLarge, message).in_tier(slot.kind()).during("put"));
     }
+    slot.put(key, frame).await
 }
 
 /// Removes the former entry from every tier, because the new one went to none.

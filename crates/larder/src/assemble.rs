@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use larder_core::clock::Clock;
 use larder_core::place::{Access, Kind, Persistence, Sharing, Thresholds};
-use larder_engine::{Engine, Hints, Parts, Weigh, Weigher};
+use larder_engine::{Engine, Expiry, Hints, KeptMarks, Parts, Weigh, Weigher};
 use larder_tiers::memory::{Bound, MokaStore, Policy, Store};
 
 use crate::Cache;
@@ -47,7 +47,11 @@ where
 }
 
 /// A cache over memory alone.
-pub(crate) fn memory_only<K, V>(memory: MemoryPlan<K, V>, clock: Arc<dyn Clock>) -> Cache<K, V>
+pub(crate) fn memory_only<K, V>(
+    memory: MemoryPlan<K, V>,
+    expiry: Expiry<K, V>,
+    clock: Arc<dyn Clock>,
+) -> Cache<K, V>
 where
     K: Hash + Eq + Send + Sync + 'static,
     V: Clone + Send + Sync + 'static,
@@ -65,7 +69,9 @@ where
             home: None,
             thresholds: Thresholds::default(),
         },
+        expiry,
         clock,
+        marks: KeptMarks::default(),
         dir: None,
         held: Vec::new(),
     }))
@@ -75,16 +81,17 @@ where
 mod beyond {
     use std::path::{Path, PathBuf};
 
-    use larder_core::Result;
     use larder_core::codec::ValueCodec;
     use larder_core::compress::Compress;
     use larder_core::key::KeyCodec;
+    use larder_core::marks::MarkLog;
     use larder_core::place::Selector;
+    use larder_core::{Durability, Result};
     use larder_engine::{Slot, Wire};
-    use larder_tiers::Space;
     use larder_tiers::memory::NullStore;
+    use larder_tiers::{FileMarks, FoundMarks, Space};
 
-    use super::{Arc, Cache, Clock, Engine, Hash, Hints, MemoryPlan, Parts, Store, Weigh};
+    use super::{Arc, Cache, Clock, Engine, Expiry, Hash, Hints, KeptMarks, MemoryPlan, Parts, Store, Weigh};
     use crate::folder::Folder;
 
     /// What a cache with tiers is to be.
@@ -94,12 +101,14 @@ mod beyond {
         pub(crate) memory: Option<MemoryPlan<K, V>>,
         pub(crate) dir: Option<PathBuf>,
         pub(crate) disk_bytes: u64,
+        pub(crate) durability: Durability,
         pub(crate) keys: Box<dyn KeyCodec<K>>,
         pub(crate) values: Box<dyn ValueCodec<V>>,
         pub(crate) compress: Compress,
         pub(crate) schema: u32,
         pub(crate) hints: Hints,
         pub(crate) selector: Arc<dyn Selector>,
+        pub(crate) expiry: Expiry<K, V>,
         pub(crate) clock: Arc<dyn Clock>,
     }
 
@@ -110,7 +119,8 @@ mod beyond {
         V: Clone + Send + Sync + 'static,
     {
         let folder = Folder::open(plan.dir, &plan.name)?;
-        let slots = slots(folder.path(), plan.disk_bytes, &plan.hints)?;
+        let slots = slots(folder.path(), (plan.disk_bytes, plan.durability), &plan.hints)?;
+        let marks = marks(folder.path(), plan.durability, &slots)?;
         let (memory, memory_weight_max, weigh) = match plan.memory {
             Some(memory) => (memory.store(), memory.weight_max(), memory.weigh()),
             None => (Store::Null(NullStore), 0, Weigh::Entry),
@@ -129,15 +139,28 @@ mod beyond {
             weigh,
             wire: Some(wire),
             hints: plan.hints,
+            expiry: plan.expiry,
             clock: plan.clock,
+            marks,
             dir: Some(folder.path().to_path_buf()),
             held: vec![Box::new(folder)],
         })))
     }
 
+    /// The log of invalidations in a directory. Where one may be lost, so is
+    /// what it invalidated: the tiers begin empty.
+    fn marks(dir: &Path, durability: Durability, slots: &[Slot]) -> Result<KeptMarks> {
+        let FoundMarks { log, marks } = FileMarks::open(dir, durability)?;
+        if marks.is_none() {
+            slots.iter().try_for_each(Slot::empty)?;
+            log.rewrite(&[])?;
+        }
+        Ok(KeptMarks { log: Some(Box::new(log)), marks: marks.unwrap_or_default() })
+    }
+
     /// The tiers of a directory, nearest first. A cache that asks for one home
     /// has that tier alone.
-    fn slots(dir: &Path, disk_bytes: u64, hints: &Hints) -> Result<Vec<Slot>> {
+    fn slots(dir: &Path, (disk_bytes, durability): (u64, Durability), hints: &Hints) -> Result<Vec<Slot>> {
         use larder_core::tier::TierKind;
         let wants = |kind: TierKind| hints.home.is_none_or(|home| home == kind);
         let space = Space::new(disk_bytes);
@@ -145,14 +168,18 @@ mod beyond {
         #[cfg(feature = "disk")]
         if wants(TierKind::Disk) {
             use larder_tiers::disk::{CROSSOVER_BYTES, DiskOptions, DiskTier};
-            let options =
-                DiskOptions { dir: dir.join("disk"), space: space.share(), crossover: CROSSOVER_BYTES };
+            let options = DiskOptions {
+                dir: dir.join("disk"),
+                space: space.share(),
+                crossover: CROSSOVER_BYTES,
+                durability,
+            };
             slots.push(Slot::new(Arc::new(DiskTier::open(options)?)));
         }
         #[cfg(feature = "file")]
         if wants(TierKind::File) {
             use larder_tiers::file::{FileOptions, FileTier};
-            let options = FileOptions { dir: dir.join("files"), space: space.share() };
+            let options = FileOptions { dir: dir.join("files"), space: space.share(), durability };
             slots.push(Slot::new(Arc::new(FileTier::open(options)?)));
         }
         Ok(slots)

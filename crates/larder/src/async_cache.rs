@@ -1,20 +1,24 @@
 //! The cache for tasks.
 
+use std::convert::Infallible;
 use std::fmt;
 use std::future::Future;
 use std::hash::Hash;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use larder_core::Result;
+use larder_core::clock::Time;
 use larder_core::key::Lookup;
 use larder_core::place::Placement;
 use larder_core::stats::Stats;
+use larder_core::terms::{EntryOptions, Tag};
 use larder_engine::wait::Tokio;
-use larder_engine::{Entry, Explanation, LoadError};
+use larder_engine::{Answer, Counter, Entry, Explanation, LoadContext, LoadError};
 
 use crate::Cache;
-use crate::cache::CacheEngine;
+use crate::cache::{CacheEngine, Nothing};
 
 /// A cache, as tasks use it: the same state and the same verbs as [`Cache`].
 ///
@@ -140,27 +144,37 @@ where
         }
     }
 
-    /// The value of `key`; where it is missing, from `loader`, which runs as a
-    /// task of its own: the load goes on when this call is dropped, and those
-    /// who wait for it get its outcome. Outside a tokio runtime the loader
-    /// belongs to this call.
+    /// See [`Cache::optionally_get_with`].
+    pub async fn optionally_get_with(&self, key: K, loader: impl Future<Output = Option<V>>) -> Option<V> {
+        self.try_get_with(key, async { loader.await.ok_or(Nothing) }).await.ok()
+    }
+
+    /// The full form of loading, see [`Cache::load`]. The loader runs as a task
+    /// of its own: the load goes on when this call is dropped, and those who
+    /// wait for it get its outcome. Outside a tokio runtime the loader belongs
+    /// to this call, and is not refreshed ahead in the background.
     ///
     /// # Errors
     /// See [`Cache::load`]; [`LoadError::Closed`] when the runtime shuts down first.
-    pub async fn load<E, F>(&self, key: K, loader: F) -> Result<V, LoadError<E>>
+    ///
+    /// ```
+    /// # let runtime = tokio::runtime::Builder::new_current_thread().build()?;
+    /// # runtime.block_on(async {
+    /// let cache = larder::mcache::<u8, u8>("loads").build()?.to_async();
+    /// let loaded = cache.load(1, |_| async { Ok::<_, std::io::Error>(2) }).await;
+    /// assert!(matches!(loaded, Ok(2)));
+    /// # Ok::<(), larder::Error>(())
+    /// # })?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub async fn load<A, E, F, Fut>(&self, key: K, loader: F) -> Result<A::Found, LoadError<E>>
     where
+        A: Answer<V> + Send + 'static,
         E: Send + Sync + 'static,
-        F: Future<Output = Result<V, E>> + Send + 'static,
+        F: FnOnce(LoadContext<V>) -> Fut + Send + 'static,
+        Fut: Future<Output = Result<A, E>> + Send + 'static,
     {
-        if let Some(value) = self.engine.hit(&key) {
-            return Ok(value);
-        }
-        let engine = Arc::clone(&self.engine);
-        let flight = async move { engine.load::<Tokio, E, _, _>(key, || loader).await };
-        match tokio::runtime::Handle::try_current() {
-            Ok(runtime) => runtime.spawn(flight).await.unwrap_or(Err(LoadError::Closed)),
-            Err(_) => flight.await,
-        }
+        self.engine.load::<Tokio, A, E, F, Fut>(key, loader).await
     }
 
     /// See [`Cache::insert`].
@@ -171,7 +185,93 @@ where
 
     /// See [`Cache::try_insert`].
     pub async fn try_insert(&self, key: K, value: V) -> Result<Placement> {
-        self.engine.insert::<Tokio>(key, value).await
+        self.try_insert_with(key, value, EntryOptions::new()).await
+    }
+
+    /// See [`Cache::insert_with`].
+    pub async fn insert_with(&self, key: K, value: V, options: EntryOptions) {
+        // Counted and logged where it happened; `try_insert_with` returns it.
+        let _counted = self.try_insert_with(key, value, options).await;
+    }
+
+    /// See [`Cache::try_insert_with`].
+    pub async fn try_insert_with(&self, key: K, value: V, options: EntryOptions) -> Result<Placement> {
+        self.engine.insert::<Tokio>(key, value, options).await
+    }
+
+    /// See [`Cache::insert_if_absent`].
+    pub async fn insert_if_absent(&self, key: K, value: V) -> Result<bool> {
+        self.engine.insert_if_absent::<Tokio>(key, value, EntryOptions::new()).await
+    }
+
+    /// See [`Cache::increment`].
+    pub async fn increment(&self, key: K, delta: V, start: V) -> Result<V>
+    where
+        V: Counter,
+    {
+        self.engine.increment::<Tokio>(key, delta, start).await
+    }
+
+    /// See [`Cache::touch`].
+    pub async fn touch<Q>(&self, key: &Q) -> Result<bool>
+    where
+        Q: Lookup<K> + Sync + ?Sized,
+        K: Clone,
+    {
+        self.engine.touch::<Tokio, Q>(key).await
+    }
+
+    /// See [`Cache::expire_in`].
+    pub async fn expire_in<Q>(&self, key: &Q, span: Duration) -> Result<bool>
+    where
+        Q: Lookup<K> + Sync + ?Sized,
+        K: Clone,
+    {
+        self.engine.expire_in::<Tokio, Q>(key, span).await
+    }
+
+    /// See [`Cache::expire_at`].
+    pub async fn expire_at<Q>(&self, key: &Q, time: Time) -> Result<bool>
+    where
+        Q: Lookup<K> + Sync + ?Sized,
+        K: Clone,
+    {
+        self.engine.expire_at::<Tokio, Q>(key, time).await
+    }
+
+    /// See [`Cache::set_ttl`].
+    pub fn set_ttl(&self, ttl: Option<Duration>) {
+        self.engine.set_ttl(ttl);
+    }
+
+    /// See [`Cache::sweep`].
+    pub fn sweep(&self) -> u64 {
+        self.engine.sweep()
+    }
+
+    /// See [`Cache::invalidate`].
+    pub async fn invalidate<Q>(&self, key: &Q) -> Result<()>
+    where
+        Q: Lookup<K> + Sync + ?Sized,
+        K: Clone,
+    {
+        self.engine.invalidate::<Tokio, Q>(key).await
+    }
+
+    /// See [`Cache::invalidate_tag`].
+    pub async fn invalidate_tag(&self, tag: impl Into<Tag>) -> Result<()> {
+        self.engine.invalidate_tags::<Tokio>(vec![tag.into()]).await
+    }
+
+    /// See [`Cache::invalidate_tags`].
+    pub async fn invalidate_tags<T: Into<Tag>>(&self, tags: impl IntoIterator<Item = T>) -> Result<()> {
+        let tags = tags.into_iter().map(Into::into).collect();
+        self.engine.invalidate_tags::<Tokio>(tags).await
+    }
+
+    /// See [`Cache::invalidate_all`].
+    pub async fn invalidate_all(&self) -> Result<()> {
+        self.engine.invalidate_all::<Tokio>().await
     }
 
     /// See [`Cache::remove`].
@@ -196,6 +296,80 @@ where
         Q: Lookup<K> + Sync + ?Sized,
     {
         self.engine.contains_key::<Tokio, Q>(key).await.unwrap_or(false)
+    }
+
+    /// See [`Cache::get_many`].
+    pub async fn get_many<Q>(&self, keys: &[Q]) -> Vec<Option<V>>
+    where
+        Q: Lookup<K> + Sync,
+    {
+        self.engine.get_many::<Tokio, Q>(keys).await
+    }
+
+    /// See [`Cache::insert_many`].
+    pub async fn insert_many(&self, entries: impl IntoIterator<Item = (K, V)>) {
+        // Counted and logged where it happened; `try_insert_many` returns it.
+        let _counted = self.try_insert_many(entries, EntryOptions::new()).await;
+    }
+
+    /// See [`Cache::try_insert_many`].
+    pub async fn try_insert_many(
+        &self,
+        entries: impl IntoIterator<Item = (K, V)>,
+        options: EntryOptions,
+    ) -> Result<()> {
+        self.engine.insert_many::<Tokio>(entries.into_iter().collect(), options).await
+    }
+
+    /// See [`Cache::remove_many`].
+    pub async fn remove_many<Q>(&self, keys: &[Q]) -> Result<u64>
+    where
+        Q: Lookup<K> + Sync,
+    {
+        self.engine.remove_many::<Tokio, Q>(keys).await
+    }
+
+    /// See [`Cache::get_many_with`].
+    pub async fn get_many_with<L, Fut>(
+        &self,
+        keys: impl IntoIterator<Item = K>,
+        mut loader: impl FnMut(Vec<K>) -> Fut,
+    ) -> Vec<Option<V>>
+    where
+        K: Clone,
+        L: IntoIterator<Item = (K, V)>,
+        Fut: Future<Output = L>,
+    {
+        let loader = |keys| {
+            let loaded = loader(keys);
+            async { Ok::<L, Infallible>(loaded.await) }
+        };
+        match self.try_get_many_with(keys, loader).await {
+            Ok(values) => values,
+            Err(never) => match *never {},
+        }
+    }
+
+    /// See [`Cache::try_get_many_with`].
+    ///
+    /// # Errors
+    /// That of the loader, shared with all who wait for one of its keys.
+    pub async fn try_get_many_with<L, E, Fut>(
+        &self,
+        keys: impl IntoIterator<Item = K>,
+        mut loader: impl FnMut(Vec<K>) -> Fut,
+    ) -> Result<Vec<Option<V>>, Arc<E>>
+    where
+        K: Clone,
+        L: IntoIterator<Item = (K, V)>,
+        E: Send + Sync + 'static,
+        Fut: Future<Output = Result<L, E>>,
+    {
+        let loader = |keys| {
+            let loaded = loader(keys);
+            async { loaded.await.map(|loaded| loaded.into_iter().collect()) }
+        };
+        self.engine.try_get_many_with::<Tokio, E, _, _>(keys.into_iter().collect(), loader).await
     }
 
     /// See [`Cache::clear`].

@@ -1,16 +1,20 @@
 //! The cache for threads.
 
+use std::convert::Infallible;
 use std::fmt;
 use std::hash::Hash;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use larder_core::Result;
+use larder_core::clock::Time;
 use larder_core::key::Lookup;
 use larder_core::place::Placement;
 use larder_core::stats::Stats;
+use larder_core::terms::{EntryOptions, Tag};
 use larder_engine::wait::{Inline, block_on};
-use larder_engine::{Engine, Entry, Explanation, LoadError};
+use larder_engine::{Answer, Counter, Engine, Entry, Explanation, LoadContext, LoadError};
 use larder_tiers::memory::Store;
 
 pub(crate) type CacheEngine<K, V> = Engine<K, V, Store<K, V>>;
@@ -154,11 +158,13 @@ where
     ///
     /// Among all who ask meanwhile, threads and tasks, one runs its loader and
     /// the others share the value. When the leader panics, one of those who
-    /// wait leads next, with its own loader. A loader may ask for other keys;
-    /// when it asks for its own, it loads without waiting.
+    /// wait leads next, with its own loader. A loader may ask for other keys.
+    /// Where it asks for its own, or loaders of several keys would wait for one
+    /// another in a ring, the last to ask loads without waiting.
     ///
     /// Inside an async runtime a thread does not wait for a load that a task
-    /// leads, which could deadlock: it loads by itself and stores nothing.
+    /// leads, which could deadlock: it loads by itself and stores nothing. In a
+    /// runtime of one thread it waits for no load of others at all.
     ///
     /// ```
     /// let cache = larder::mcache::<u64, u64>("squares").build()?;
@@ -198,31 +204,64 @@ where
         }
     }
 
-    /// As [`try_get_with`](Self::try_get_with); a panic of the loader is caught
-    /// and shared like an error.
-    ///
-    /// # Errors
-    /// [`LoadError::Loader`] with the error of the loader, shared;
-    /// [`LoadError::Panicked`] when it panicked.
+    /// As [`get_with`](Self::get_with), for a loader that may find nothing.
+    /// Nothing is stored then; those who wait with this call share that.
     ///
     /// ```
-    /// use larder::LoadError;
-    ///
-    /// let cache = larder::mcache::<u8, u8>("loads").build()?;
-    /// assert!(matches!(cache.load(1, || Ok::<_, std::io::Error>(2)), Ok(2)));
-    /// let failed = cache.load(3, || Err::<u8, _>("no source"));
-    /// assert!(matches!(failed, Err(LoadError::Loader(error)) if *error == "no source"));
+    /// let cache = larder::mcache::<u8, char>("letters").build()?;
+    /// assert_eq!(cache.optionally_get_with(1, || None), None);
+    /// assert_eq!(cache.optionally_get_with(1, || Some('a')), Some('a'));
     /// # Ok::<(), larder::Error>(())
     /// ```
-    pub fn load<E, F>(&self, key: K, loader: F) -> Result<V, LoadError<E>>
+    pub fn optionally_get_with(&self, key: K, loader: impl FnOnce() -> Option<V>) -> Option<V> {
+        self.try_get_with(key, || loader().ok_or(Nothing)).ok()
+    }
+
+    /// The full form of loading. The loader belongs to the flight, not to its
+    /// first caller: a panic of it is caught and shared like an error, the time
+    /// limits of the cache apply, a stale value serves where it fails or takes
+    /// long, and an entry close to its deadline is refreshed ahead.
+    ///
+    /// The loader is told what is left of the former value, and answers with a
+    /// value or with a [`Loaded`](crate::Loaded): a value with a time to live
+    /// and tags of its own, «not modified», «absent», or a value that is not to
+    /// be stored. With a plain value this finds a value; with a `Loaded` it
+    /// finds `None` where the answer was that there is none.
+    ///
+    /// It runs in this thread, unless the cache has a
+    /// [`hard_timeout`](crate::MemoryBuilder::hard_timeout), or a
+    /// [`soft_timeout`](crate::MemoryBuilder::soft_timeout) and a stale value,
+    /// or only refreshes: then in a bounded pool of threads that end when they
+    /// are idle.
+    ///
+    /// # Errors
+    /// See [`LoadError`]: the loader failed, panicked or took too long, and
+    /// there is no stale value to serve instead.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use larder::{EntryOptions, LoadError, Loaded};
+    ///
+    /// let cache = larder::mcache::<u8, u8>("loads").build()?;
+    /// assert!(matches!(cache.load(1, |_| Ok::<_, std::io::Error>(2)), Ok(2)));
+    /// let failed = cache.load(3, |_| Err::<u8, _>("no source"));
+    /// assert!(matches!(failed, Err(LoadError::Loader(error)) if *error == "no source"));
+    ///
+    /// let hour = Duration::from_secs(3600);
+    /// let tagged = |_| Ok::<_, ()>(Loaded::Value(5).with(EntryOptions::new().ttl(hour).tag("odd")));
+    /// assert!(matches!(cache.load(4, tagged), Ok(Some(5))));
+    /// let absent = |_| Ok::<_, ()>(Loaded::Absent { ttl: hour });
+    /// assert!(matches!(cache.load(6, absent), Ok(None)));
+    /// # Ok::<(), larder::Error>(())
+    /// ```
+    pub fn load<A, E, F>(&self, key: K, loader: F) -> Result<A::Found, LoadError<E>>
     where
+        A: Answer<V> + Send + 'static,
         E: Send + Sync + 'static,
-        F: FnOnce() -> Result<V, E> + Send + 'static,
+        F: FnOnce(LoadContext<V>) -> Result<A, E> + Send + 'static,
     {
-        match self.engine.hit(&key) {
-            Some(value) => Ok(value),
-            None => block_on(self.engine.load::<Inline, E, _, _>(key, || async { loader() })),
-        }
+        let loader = |context| async { loader(context) };
+        block_on(self.engine.load::<Inline, A, E, _, _>(key, loader))
     }
 
     /// Stores `value` under `key`, in place of what was there. What goes wrong
@@ -244,7 +283,165 @@ where
     /// # Ok::<(), larder::Error>(())
     /// ```
     pub fn try_insert(&self, key: K, value: V) -> Result<Placement> {
-        block_on(self.engine.insert::<Inline>(key, value))
+        self.try_insert_with(key, value, EntryOptions::new())
+    }
+
+    /// As [`insert`](Self::insert), with a time to live or tags of its own.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use larder::EntryOptions;
+    ///
+    /// let cache = larder::mcache::<&str, u32>("prices").build()?;
+    /// cache.insert_with("rye", 3, EntryOptions::new().ttl(Duration::from_secs(60)).tag("grain"));
+    /// cache.invalidate_tag("grain")?;
+    /// assert_eq!(cache.get(&"rye"), None);
+    /// # Ok::<(), larder::Error>(())
+    /// ```
+    pub fn insert_with(&self, key: K, value: V, options: EntryOptions) {
+        // Counted and logged where it happened; `try_insert_with` returns it.
+        let _counted = self.try_insert_with(key, value, options);
+    }
+
+    /// As [`insert_with`](Self::insert_with), and says where the entry went.
+    ///
+    /// # Errors
+    /// As [`try_insert`](Self::try_insert);
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) for options out of their
+    /// ranges, and nothing is changed then.
+    pub fn try_insert_with(&self, key: K, value: V, options: EntryOptions) -> Result<Placement> {
+        block_on(self.engine.insert::<Inline>(key, value, options))
+    }
+
+    /// Stores `value` unless there is an entry; whether it was stored. Of many
+    /// who call, one stores. An expired entry is as good as none.
+    ///
+    /// # Errors
+    /// Those of [`try_insert`](Self::try_insert); when a tier that may have the
+    /// entry failed, and nothing is stored then.
+    ///
+    /// ```
+    /// let cache = larder::mcache::<u8, u8>("first").build()?;
+    /// assert!(cache.insert_if_absent(1, 2)?);
+    /// assert!(!cache.insert_if_absent(1, 3)?);
+    /// assert_eq!(cache.get(&1), Some(2));
+    /// # Ok::<(), larder::Error>(())
+    /// ```
+    pub fn insert_if_absent(&self, key: K, value: V) -> Result<bool> {
+        block_on(self.engine.insert_if_absent::<Inline>(key, value, EntryOptions::new()))
+    }
+
+    /// Adds `delta` to the entry of `key`, or to `start` where there is none,
+    /// and returns the sum. No two callers read the same value. An entry that
+    /// is there keeps its time to live and tags.
+    ///
+    /// # Errors
+    /// When the sum cannot be represented, or a tier that may have the entry
+    /// failed; nothing changes then. Those of [`try_insert`](Self::try_insert).
+    ///
+    /// ```
+    /// let cache = larder::mcache::<&str, u64>("visits").build()?;
+    /// assert_eq!(cache.increment("home", 1, 0)?, 1);
+    /// assert_eq!(cache.increment("home", 2, 0)?, 3);
+    /// assert!(cache.increment("home", u64::MAX, 0).is_err());
+    /// # Ok::<(), larder::Error>(())
+    /// ```
+    pub fn increment(&self, key: K, delta: V, start: V) -> Result<V>
+    where
+        V: Counter,
+    {
+        block_on(self.engine.increment::<Inline>(key, delta, start))
+    }
+
+    /// Starts the time to live and the idle time of an entry anew; whether it
+    /// was there. Beyond memory it writes the entry again.
+    ///
+    /// # Errors
+    /// When a tier failed: there the entry has the deadline of before, or is gone.
+    pub fn touch<Q>(&self, key: &Q) -> Result<bool>
+    where
+        Q: Lookup<K> + Sync + ?Sized,
+        K: Clone,
+    {
+        block_on(self.engine.touch::<Inline, Q>(key))
+    }
+
+    /// Has an entry expire after `span`; whether it was there.
+    ///
+    /// # Errors
+    /// See [`touch`](Self::touch).
+    pub fn expire_in<Q>(&self, key: &Q, span: Duration) -> Result<bool>
+    where
+        Q: Lookup<K> + Sync + ?Sized,
+        K: Clone,
+    {
+        block_on(self.engine.expire_in::<Inline, Q>(key, span))
+    }
+
+    /// Has an entry expire when the wall clock shows `time`; whether it was there.
+    ///
+    /// # Errors
+    /// See [`touch`](Self::touch).
+    pub fn expire_at<Q>(&self, key: &Q, time: Time) -> Result<bool>
+    where
+        Q: Lookup<K> + Sync + ?Sized,
+        K: Clone,
+    {
+        block_on(self.engine.expire_at::<Inline, Q>(key, time))
+    }
+
+    /// Sets the time to live of later writes; `None` for none.
+    pub fn set_ttl(&self, ttl: Option<Duration>) {
+        self.engine.set_ttl(ttl);
+    }
+
+    /// Removes what memory holds and may not be served any more; how many
+    /// entries that were. Nobody needs to: such entries are never served, and
+    /// go first or with time. Tiers of bytes let go of theirs when they are
+    /// read or make room.
+    pub fn sweep(&self) -> u64 {
+        self.engine.sweep()
+    }
+
+    /// Expires an entry, and what is being loaded of it now. Within its stale
+    /// window it may still serve where a load fails; without one it is removed.
+    ///
+    /// # Errors
+    /// When a tier failed. What may be left there is not served.
+    pub fn invalidate<Q>(&self, key: &Q) -> Result<()>
+    where
+        Q: Lookup<K> + Sync + ?Sized,
+        K: Clone,
+    {
+        block_on(self.engine.invalidate::<Inline, Q>(key))
+    }
+
+    /// Expires every entry with this tag, in every tier, and what is being
+    /// loaded now. Costs the same however many entries there are.
+    ///
+    /// # Errors
+    /// When it could not be written down: this cache goes by it all the same,
+    /// and the next one over the same directory begins empty.
+    pub fn invalidate_tag(&self, tag: impl Into<Tag>) -> Result<()> {
+        self.invalidate_tags([tag])
+    }
+
+    /// Expires every entry with one of these tags, in one step.
+    ///
+    /// # Errors
+    /// See [`invalidate_tag`](Self::invalidate_tag).
+    pub fn invalidate_tags<T: Into<Tag>>(&self, tags: impl IntoIterator<Item = T>) -> Result<()> {
+        let tags = tags.into_iter().map(Into::into).collect();
+        block_on(self.engine.invalidate_tags::<Inline>(tags))
+    }
+
+    /// Expires every entry, in every tier, and what is being loaded now. They
+    /// may still serve as stale; [`clear`](Self::clear) leaves nothing.
+    ///
+    /// # Errors
+    /// See [`invalidate_tag`](Self::invalidate_tag).
+    pub fn invalidate_all(&self) -> Result<()> {
+        block_on(self.engine.invalidate_all::<Inline>())
     }
 
     /// Removes the entry of `key` from every tier; whether there was one.
@@ -284,6 +481,105 @@ where
         Q: Lookup<K> + Sync + ?Sized,
     {
         block_on(self.engine.contains_key::<Inline, Q>(key)).unwrap_or(false)
+    }
+
+    /// The values of `keys`, in their order. A tier that fails counts as having
+    /// none.
+    ///
+    /// ```
+    /// let cache = larder::mcache::<u8, char>("letters").build()?;
+    /// cache.insert_many([(1, 'a'), (3, 'c')]);
+    /// assert_eq!(cache.get_many(&[3, 2, 1]), [Some('c'), None, Some('a')]);
+    /// # Ok::<(), larder::Error>(())
+    /// ```
+    pub fn get_many<Q>(&self, keys: &[Q]) -> Vec<Option<V>>
+    where
+        Q: Lookup<K> + Sync,
+    {
+        block_on(self.engine.get_many::<Inline, Q>(keys))
+    }
+
+    /// Stores entries, as [`insert`](Self::insert) does one.
+    pub fn insert_many(&self, entries: impl IntoIterator<Item = (K, V)>) {
+        // Counted and logged where it happened; `try_insert_many` returns it.
+        let _counted = self.try_insert_many(entries, EntryOptions::new());
+    }
+
+    /// Stores entries with the same options.
+    ///
+    /// # Errors
+    /// The first failure; the other entries are stored all the same.
+    pub fn try_insert_many(
+        &self,
+        entries: impl IntoIterator<Item = (K, V)>,
+        options: EntryOptions,
+    ) -> Result<()> {
+        block_on(self.engine.insert_many::<Inline>(entries.into_iter().collect(), options))
+    }
+
+    /// Removes entries; how many there were.
+    ///
+    /// # Errors
+    /// The first failure of a tier; what is left there is not served any more,
+    /// and the other keys are removed all the same.
+    pub fn remove_many<Q>(&self, keys: &[Q]) -> Result<u64>
+    where
+        Q: Lookup<K> + Sync,
+    {
+        block_on(self.engine.remove_many::<Inline, Q>(keys))
+    }
+
+    /// The values of `keys`, in their order; the missing ones from `loader`.
+    ///
+    /// The loader sees the missing keys that nobody else is loading, each once
+    /// and in order, and may answer for some. Each key is loaded once among all
+    /// who ask, one by one or in batches that overlap. The loader is called
+    /// again only for keys whose load by another ended without a value.
+    ///
+    /// ```
+    /// let cache = larder::mcache::<u32, u32>("squares").build()?;
+    /// cache.insert(2, 4);
+    /// let squares = cache.get_many_with([1, 2, 3], |missing| {
+    ///     assert_eq!(missing, [1, 3]);
+    ///     vec![(1, 1)]
+    /// });
+    /// assert_eq!(squares, [Some(1), Some(4), None]);
+    /// # Ok::<(), larder::Error>(())
+    /// ```
+    pub fn get_many_with<L>(
+        &self,
+        keys: impl IntoIterator<Item = K>,
+        mut loader: impl FnMut(Vec<K>) -> L,
+    ) -> Vec<Option<V>>
+    where
+        K: Clone,
+        L: IntoIterator<Item = (K, V)>,
+    {
+        match self.try_get_many_with(keys, |keys| Ok::<_, Infallible>(loader(keys))) {
+            Ok(values) => values,
+            Err(never) => match *never {},
+        }
+    }
+
+    /// As [`get_many_with`](Self::get_many_with), for a loader that may fail.
+    ///
+    /// # Errors
+    /// That of the loader, shared with all who wait for one of its keys.
+    pub fn try_get_many_with<L, E>(
+        &self,
+        keys: impl IntoIterator<Item = K>,
+        mut loader: impl FnMut(Vec<K>) -> Result<L, E>,
+    ) -> Result<Vec<Option<V>>, Arc<E>>
+    where
+        K: Clone,
+        L: IntoIterator<Item = (K, V)>,
+        E: Send + Sync + 'static,
+    {
+        let loader = |keys| {
+            let loaded = loader(keys).map(|loaded| loaded.into_iter().collect());
+            async { loaded }
+        };
+        block_on(self.engine.try_get_many_with::<Inline, E, _, _>(keys.into_iter().collect(), loader))
     }
 
     /// Removes every entry of every tier.
@@ -368,3 +664,7 @@ where
         block_on(self.engine.close::<Inline>())
     }
 }
+
+/// What a loader found that found nothing.
+#[derive(Debug)]
+pub(crate) struct Nothing;

@@ -74,8 +74,8 @@ has their options.
 )]
 //!
 //! # What is not there yet
-//! Expiry, tags, batches, Redis and scopes come with later versions;
-//! `CHANGELOG.md` says what each version brought.
+//! Redis and scopes come with later versions; `CHANGELOG.md` says what each
+//! version brought.
 
 mod assemble;
 #[cfg(feature = "async")]
@@ -106,10 +106,11 @@ pub use larder_core::place::{
     TierList,
 };
 pub use larder_core::stats::{CacheCounts, Stats, TierCounts, TierStats};
+pub use larder_core::terms::{EntryOptions, Tag};
 pub use larder_core::tier::{Capability, Tier, TierKind, Usage};
-pub use larder_core::{Bytes, Error, ErrorKind, Result, kinds};
+pub use larder_core::{Bytes, Durability, Error, ErrorKind, Result, kinds};
 pub use larder_engine::select::Table;
-pub use larder_engine::{Entry, Explanation, LoadError};
+pub use larder_engine::{Answer, Counter, Entry, Explanation, LoadContext, LoadError, Loaded};
 #[cfg(all(feature = "macros", feature = "disk"))]
 pub use larder_macros::bcache;
 #[cfg(all(feature = "macros", feature = "file"))]

@@ -215,6 +215,13 @@ impl MemoryStore<u64, String> for Stubborn {
         self.records.lock().clear();
     }
 
+    fn retain(&self, keep: impl Fn(&Record<String>) -> bool) -> u64 {
+        let mut records = self.records.lock();
+        let before = records.len();
+        records.retain(|_, record| keep(record));
+        (before - records.len()) as u64
+    }
+
     fn keys(&self) -> Vec<Arc<u64>> {
         self.records.lock().keys().copied().map(Arc::new).collect()
     }

@@ -3,15 +3,21 @@
 //! Tiers hold frames and never decode a value; memory holds native keys and
 //! values. No tier knows the engine, and none knows another tier.
 
+#[cfg(any(feature = "disk", feature = "file"))]
+mod boot;
 #[cfg(feature = "disk")]
 pub mod disk;
 #[cfg(feature = "file")]
 pub mod file;
+#[cfg(any(feature = "disk", feature = "file"))]
+mod marks;
 pub mod memory;
 mod null;
 #[cfg(any(feature = "disk", feature = "file"))]
 mod space;
 
+#[cfg(any(feature = "disk", feature = "file"))]
+pub use marks::{FileMarks, FoundMarks};
 pub use null::NullTier;
 #[cfg(any(feature = "disk", feature = "file"))]
 pub use space::{Share, Space};

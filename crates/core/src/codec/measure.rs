@@ -1,8 +1,9 @@
 //! The counting pass: how long an encoding will be, and whether bincode can carry it.
 //!
 //! A serializer that writes nothing. It counts what bincode 1.3 with
-//! fixed-width integers would write, and notices the two things bincode loses:
-//! skipped fields and collections of unknown length.
+//! fixed-width integers would write, and notices what a codec loses: bincode
+//! skipped fields and collections of unknown length, MessagePack and JSON what
+//! tells `Some(None)` from `None`, JSON numbers that are not finite.
 
 use std::fmt;
 
@@ -16,6 +17,12 @@ pub struct Measure {
     /// Whether the value needs names: it skipped a field, or gave a collection
     /// without its length.
     pub needs_names: bool,
+    /// Whether there is a `Some` of nothing in it (`Some(None)`, `Some(())`),
+    /// which MessagePack and JSON read back as `None`.
+    pub some_of_nothing: bool,
+    /// Whether there is a float in it that is not finite, which JSON reads
+    /// back as null.
+    pub not_finite: bool,
 }
 
 /// Measures `value`. Costs about as much as writing it into a buffer that is
@@ -30,7 +37,7 @@ pub struct Measure {
 pub fn measure<T: Serialize + ?Sized>(value: &T) -> Result<Measure, Refused> {
     let mut counter = Counter::default();
     value.serialize(&mut counter)?;
-    Ok(counter.0)
+    Ok(counter.measure)
 }
 
 /// What the value's own `Serialize` refused with.
@@ -52,18 +59,33 @@ impl ser::Error for Refused {
 }
 
 #[derive(Default)]
-struct Counter(Measure);
+struct Counter {
+    measure: Measure,
+    /// What comes next is directly in a `Some`.
+    in_some: bool,
+}
 
 impl Counter {
     fn add(&mut self, bytes: usize) -> Result<(), Refused> {
-        self.0.bytes = self.0.bytes.saturating_add(bytes as u64);
+        self.measure.bytes = self.measure.bytes.saturating_add(bytes as u64);
+        self.in_some = false;
         Ok(())
     }
 
-    fn collection(&mut self, len: Option<usize>) -> Result<&mut Self, Refused> {
-        self.0.needs_names |= len.is_none();
-        self.add(LENGTH)?;
+    /// Adds something that stands for nothing.
+    fn nothing(&mut self, bytes: usize) -> Result<(), Refused> {
+        self.measure.some_of_nothing |= self.in_some;
+        self.add(bytes)
+    }
+
+    fn composite(&mut self, bytes: usize) -> Result<&mut Self, Refused> {
+        self.add(bytes)?;
         Ok(self)
+    }
+
+    fn collection(&mut self, len: Option<usize>) -> Result<&mut Self, Refused> {
+        self.measure.needs_names |= len.is_none();
+        self.composite(LENGTH)
     }
 }
 
@@ -92,8 +114,18 @@ impl ser::Serializer for &mut Counter {
     fixed!(
         serialize_bool: bool, serialize_i8: i8, serialize_i16: i16, serialize_i32: i32, serialize_i64: i64,
         serialize_i128: i128, serialize_u8: u8, serialize_u16: u16, serialize_u32: u32, serialize_u64: u64,
-        serialize_u128: u128, serialize_f32: f32, serialize_f64: f64
+        serialize_u128: u128
     );
+
+    fn serialize_f32(self, number: f32) -> Result<(), Refused> {
+        self.measure.not_finite |= !number.is_finite();
+        self.add(size_of::<f32>())
+    }
+
+    fn serialize_f64(self, number: f64) -> Result<(), Refused> {
+        self.measure.not_finite |= !number.is_finite();
+        self.add(size_of::<f64>())
+    }
 
     fn is_human_readable(&self) -> bool {
         false
@@ -112,20 +144,21 @@ impl ser::Serializer for &mut Counter {
     }
 
     fn serialize_none(self) -> Result<(), Refused> {
-        self.add(1)
+        self.nothing(1)
     }
 
     fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<(), Refused> {
         self.add(1)?;
+        self.in_some = true;
         value.serialize(self)
     }
 
     fn serialize_unit(self) -> Result<(), Refused> {
-        Ok(())
+        self.nothing(0)
     }
 
     fn serialize_unit_struct(self, _: &'static str) -> Result<(), Refused> {
-        Ok(())
+        self.nothing(0)
     }
 
     fn serialize_unit_variant(self, _: &'static str, _: u32, _: &'static str) -> Result<(), Refused> {
@@ -156,11 +189,11 @@ impl ser::Serializer for &mut Counter {
     }
 
     fn serialize_tuple(self, _: usize) -> Result<Self, Refused> {
-        Ok(self)
+        self.composite(0)
     }
 
     fn serialize_tuple_struct(self, _: &'static str, _: usize) -> Result<Self, Refused> {
-        Ok(self)
+        self.composite(0)
     }
 
     fn serialize_tuple_variant(
@@ -170,8 +203,7 @@ impl ser::Serializer for &mut Counter {
         _: &'static str,
         _: usize,
     ) -> Result<Self, Refused> {
-        self.add(VARIANT)?;
-        Ok(self)
+        self.composite(VARIANT)
     }
 
     fn serialize_map(self, len: Option<usize>) -> Result<Self, Refused> {
@@ -179,7 +211,7 @@ impl ser::Serializer for &mut Counter {
     }
 
     fn serialize_struct(self, _: &'static str, _: usize) -> Result<Self, Refused> {
-        Ok(self)
+        self.composite(0)
     }
 
     fn serialize_struct_variant(
@@ -189,8 +221,7 @@ impl ser::Serializer for &mut Counter {
         _: &'static str,
         _: usize,
     ) -> Result<Self, Refused> {
-        self.add(VARIANT)?;
-        Ok(self)
+        self.composite(VARIANT)
     }
 
     fn collect_str<T: fmt::Display + ?Sized>(self, value: &T) -> Result<(), Refused> {
@@ -265,7 +296,7 @@ macro_rules! fields {
             }
 
             fn skip_field(&mut self, _: &'static str) -> Result<(), Refused> {
-                self.0.needs_names = true;
+                self.measure.needs_names = true;
                 Ok(())
             }
 
@@ -322,6 +353,20 @@ mod tests {
         check(&Shape::Pair(1, "x".into()));
         check(&Shape::Named { deep: Some(vec![(1, 'a'), (2, '€')]) });
         check(&std::net::IpAddr::from([127, 0, 0, 1]));
+    }
+
+    #[test]
+    fn a_some_of_nothing_is_noticed() {
+        fn noticed(value: &impl Serialize) -> bool {
+            measure(value).unwrap().some_of_nothing
+        }
+        assert!(noticed(&Some(None::<u8>)));
+        assert!(noticed(&Some(())));
+        assert!(noticed(&(1, vec![Some(Some(None::<u8>))])));
+        for fine in [None, Some(Vec::new()), Some(vec![None]), Some(vec![Some(1_u8)])] {
+            assert!(!noticed(&fine), "{fine:?}");
+        }
+        assert!(!noticed(&((), None::<u8>, Some((None::<u8>, ())))));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use bincode::Options;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::measure::measure;
+use super::measure::{Measure, measure};
 use super::native::Native;
 use super::shape::{self, Shape};
 use super::{Codec, Encoded, ValueCodec};
@@ -62,7 +62,7 @@ impl<V: Serialize + DeserializeOwned + 'static> Values<V> {
         if self.needs_names.load(Ordering::Relaxed) {
             return Ok((CodecId::MessagePack, 0));
         }
-        let measured = measure(value).map_err(|error| failed("measured", error))?;
+        let measured = measured(value)?;
         let codec = if measured.needs_names { CodecId::MessagePack } else { CodecId::Bincode };
         Ok((codec, measured.bytes))
     }
@@ -156,14 +156,30 @@ fn from_bincode<V: DeserializeOwned>(bytes: &[u8]) -> Result<V> {
 }
 
 fn named<V: Serialize>(value: &V) -> Result<Encoded> {
+    if measured(value)?.some_of_nothing {
+        return Err(lossy("MessagePack", "a `Some` of nothing reads back as `None`"));
+    }
     let bytes = rmp_serde::to_vec_named(value).map_err(|error| failed("encoded", error))?;
     Ok(Encoded { codec: CodecId::MessagePack, shape: 0, bytes: bytes.into() })
 }
 
 #[cfg(feature = "json")]
 fn json<V: Serialize>(value: &V) -> Result<Encoded> {
+    let measured = measured(value)?;
+    if measured.some_of_nothing || measured.not_finite {
+        return Err(lossy("JSON", "a `Some` of nothing or a number that is not finite reads back as null"));
+    }
     let bytes = serde_json::to_vec(value).map_err(|error| failed("encoded", error))?;
     Ok(Encoded { codec: CodecId::Json, shape: 0, bytes: bytes.into() })
+}
+
+fn measured<V: Serialize>(value: &V) -> Result<Measure> {
+    measure(value).map_err(|error| failed("measured", error))
+}
+
+/// A value that its codec would bring back as another.
+fn lossy(codec: &str, why: &str) -> Error {
+    Error::new(ErrorKind::Codec, format!("the value cannot be encoded: {codec} would lose something, {why}"))
 }
 
 fn count<E: std::error::Error + Send + Sync + 'static>(
@@ -271,6 +287,25 @@ mod tests {
         check(Arc::<str>::from("text"), CodecId::Text);
         check(vec![1.5_f64, -0.0, f64::INFINITY], CodecId::Numbers);
         check(vec![u16::MAX, 0], CodecId::Numbers);
+    }
+
+    #[test]
+    fn what_a_codec_would_change_is_refused() {
+        fn refused<V: Serialize + DeserializeOwned + 'static>(codec: Codec, value: V) {
+            let error = Values::<V>::new(codec).encode(&value).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Codec);
+        }
+        check(Some(None::<u8>), CodecId::Bincode);
+        refused(Codec::MessagePack, Some(None::<u8>));
+        refused(Codec::MessagePack, vec![Some(())]);
+        #[cfg(feature = "json")]
+        {
+            refused(Codec::Json, Some(None::<u8>));
+            refused(Codec::Json, Some(f64::NAN));
+            let close = Values::<(f64,)>::new(Codec::Json);
+            let number = (0.1 + 0.2 + 1e-17 * 3.0_f64.sqrt(),);
+            assert_eq!(close.decode(close.encode(&number).unwrap()).unwrap(), number);
+        }
     }
 
     #[test]

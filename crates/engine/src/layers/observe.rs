@@ -54,6 +54,10 @@ impl<T: Tier> Tier for Observe<T> {
         })
     }
 
+    fn head<'a>(&'a self, key: &'a EncodedKey) -> BoxFuture<'a, Result<Option<Bytes>>> {
+        Box::pin(async move { self.note("head", self.tier.head(key).await) })
+    }
+
     fn put<'a>(&'a self, key: &'a EncodedKey, frame: &'a Frame) -> BoxFuture<'a, Result<()>> {
         Box::pin(async move {
             self.note("put", self.tier.put(key, frame).await)?;

@@ -7,9 +7,10 @@ use std::sync::Arc;
 
 use larder_core::clock::{Clock, SystemClock};
 use larder_core::{Error, Result};
-use larder_engine::Weigher;
+use larder_engine::{Expiry, Weigher};
 use larder_tiers::memory::{Bound, Policy};
 
+use super::time::{self, time_options};
 use super::{CAPACITY, MEMORY_BYTES, within};
 use crate::Cache;
 use crate::assemble::{self, MemoryPlan};
@@ -38,6 +39,7 @@ where
         memory_bytes: None,
         weigher: None,
         policy: Policy::default(),
+        expiry: Expiry::default(),
         clock: Arc::new(SystemClock),
         types: PhantomData,
     }
@@ -51,6 +53,7 @@ pub struct MemoryBuilder<K, V> {
     memory_bytes: Option<u64>,
     weigher: Option<Weigher<K, V>>,
     policy: Policy,
+    expiry: Expiry<K, V>,
     clock: Arc<dyn Clock>,
     types: PhantomData<fn(K) -> V>,
 }
@@ -62,6 +65,7 @@ impl<K, V> fmt::Debug for MemoryBuilder<K, V> {
             .field("capacity", &self.capacity)
             .field("memory_bytes", &self.memory_bytes)
             .field("policy", &self.policy)
+            .field("expiry", &self.expiry)
             .finish_non_exhaustive()
     }
 }
@@ -91,8 +95,7 @@ where
         self
     }
 
-    /// Says how many bytes an entry counts with. Called once an insert,
-    /// while the entry is being stored: it must not call the cache for the same key.
+    /// Says how many bytes an entry counts with. Called once an insert.
     pub fn weigher(mut self, weigher: impl Fn(&K, &V) -> u32 + Send + Sync + 'static) -> Self {
         self.weigher = Some(Box::new(weigher));
         self
@@ -103,6 +106,8 @@ where
         self.policy = policy;
         self
     }
+
+    time_options!();
 
     /// Where the time comes from. Default the wall clock of the system.
     pub fn clock(mut self, clock: impl Clock) -> Self {
@@ -117,7 +122,8 @@ where
     /// out of its range, or when both bounds are given.
     pub fn build(mut self) -> Result<Cache<K, V>> {
         let plan = self.plan()?;
-        Ok(assemble::memory_only(plan, self.clock))
+        time::check(&self.expiry)?;
+        Ok(assemble::memory_only(plan, self.expiry, self.clock))
     }
 
     fn plan(&mut self) -> Result<MemoryPlan<K, V>> {

@@ -5,6 +5,7 @@
 mod memory;
 #[cfg(feature = "_codec")]
 mod tiered;
+mod time;
 
 use larder_core::{Error, Result};
 

@@ -11,13 +11,14 @@ use larder_core::compress::Compress;
 use larder_core::key::NamedKeys;
 use larder_core::place::{Access, Kind, Persistence, Selector, Sharing, Thresholds};
 use larder_core::tier::TierKind;
-use larder_core::{Error, Result, kinds};
+use larder_core::{Durability, Error, Result, kinds};
 use larder_engine::select::Table;
-use larder_engine::{Hints, Weigher};
+use larder_engine::{Expiry, Hints, Weigher};
 use larder_tiers::memory::{Bound, Policy};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::time::{self, time_options};
 use super::{CAPACITY, MEMORY_BYTES, within};
 use crate::Cache;
 use crate::assemble::{self, MemoryPlan, TieredPlan};
@@ -113,11 +114,13 @@ pub struct TieredBuilder<K, V> {
     policy: Policy,
     dir: Option<PathBuf>,
     disk_bytes: u64,
+    durability: Durability,
     codec: Codec,
     compress: Compress,
     version: u32,
     hints: Hints,
     selector: Arc<dyn Selector>,
+    expiry: Expiry<K, V>,
     clock: Arc<dyn Clock>,
 }
 
@@ -129,10 +132,12 @@ impl<K, V> fmt::Debug for TieredBuilder<K, V> {
             .field("memory_bytes", &self.memory_bytes)
             .field("dir", &self.dir)
             .field("disk_bytes", &self.disk_bytes)
+            .field("durability", &self.durability)
             .field("codec", &self.codec)
             .field("compress", &self.compress)
             .field("version", &self.version)
             .field("hints", &self.hints)
+            .field("expiry", &self.expiry)
             .finish_non_exhaustive()
     }
 }
@@ -152,6 +157,7 @@ where
             policy: Policy::default(),
             dir: None,
             disk_bytes: DEFAULT_DISK_BYTES,
+            durability: Durability::default(),
             codec: Codec::default(),
             compress: Compress::default(),
             version: 0,
@@ -164,6 +170,7 @@ where
                 thresholds: Thresholds::default(),
             },
             selector: Arc::new(Table),
+            expiry: Expiry::default(),
             clock: Arc::new(SystemClock),
         }
     }
@@ -212,6 +219,18 @@ where
     /// together: 16 MiB to 1 PiB. Default 1 GiB.
     pub fn disk_bytes(mut self, bytes: u64) -> Self {
         self.disk_bytes = bytes;
+        self
+    }
+
+    /// What a crash may take of what was acknowledged. Default
+    /// [`Durability::Buffered`].
+    ///
+    /// Whatever is chosen, an entry that was removed or overwritten does not
+    /// come back. Without `Synced`, disk and files start empty after the
+    /// machine went down while the cache was open, or after the cache was
+    /// dropped and not closed.
+    pub fn durability(mut self, durability: Durability) -> Self {
+        self.durability = durability;
         self
     }
 
@@ -272,6 +291,8 @@ where
         self
     }
 
+    time_options!();
+
     /// Where the time comes from. Default the wall clock of the system.
     pub fn clock(mut self, clock: impl Clock) -> Self {
         self.clock = Arc::new(clock);
@@ -295,18 +316,21 @@ where
         let memory = self.memory_plan()?;
         within("disk_bytes", self.disk_bytes, DISK_BYTES, "bytes")?;
         self.compress.check()?;
+        time::check(&self.expiry)?;
         check_thresholds(self.hints.thresholds)?;
         assemble::tiered(TieredPlan {
             name: self.name,
             memory,
             dir: self.dir,
             disk_bytes: self.disk_bytes,
+            durability: self.durability,
             keys: Box::new(NamedKeys),
             values: Box::new(Values::<V>::new(self.codec)),
             compress: self.compress,
             schema: self.version,
             hints: self.hints,
             selector: self.selector,
+            expiry: self.expiry,
             clock: self.clock,
         })
     }

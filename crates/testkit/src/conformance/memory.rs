@@ -29,12 +29,13 @@ pub fn memory<M: MemoryStore<u64, String>>(
     bytes_max: Option<u32>,
     make: impl Fn() -> M,
 ) -> Report {
-    let checks: [(&'static str, Check<M>); 11] = [
+    let checks: [(&'static str, Check<M>); 12] = [
         ("get_after_insert_returns_the_value", get_after_insert_returns_the_value),
         ("get_of_an_absent_key_is_none", get_of_an_absent_key_is_none),
         ("insert_replaces_what_was_there", insert_replaces_what_was_there),
         ("remove_returns_what_was_there", remove_returns_what_was_there),
         ("clear_leaves_nothing", clear_leaves_nothing),
+        ("retain_removes_the_others", retain_removes_the_others),
         ("keys_are_those_that_are_held", keys_are_those_that_are_held),
         ("homed_counts_by_home", homed_counts_by_home),
         ("usage_counts_entries_and_weights", usage_counts_entries_and_weights),
@@ -50,20 +51,30 @@ pub fn memory<M: MemoryStore<u64, String>>(
 }
 
 fn record(value: &str, weight: u32) -> Record<String> {
-    Record { value: value.to_owned(), created: Time::from_millis(7), weight, home: TierKind::Memory }
+    Record {
+        value: Some(value.to_owned()),
+        created: Time::from_millis(7),
+        stamp: 3,
+        terms: None,
+        weight,
+        home: TierKind::Memory,
+    }
 }
 
 fn value<M: MemoryStore<u64, String>>(store: &M, key: u64) -> Option<String> {
     let found = store.get(&key);
     assert_eq!(store.contains(&key), found.is_some(), "key {key}: get and contains do not agree");
-    found.map(|record| record.value)
+    found.and_then(|record| record.value)
 }
 
 fn get_after_insert_returns_the_value<M: MemoryStore<u64, String>>(store: &M, _: Option<u32>) -> Verdict {
     store.insert(1, record("one", 10));
     let found = store.get(&1).expect("inserted, and absent");
-    let facts = (found.created, found.weight, found.home);
-    assert_eq!((found.value.as_str(), facts), ("one", (Time::from_millis(7), 10, TierKind::Memory)));
+    let facts = (found.created, found.stamp, found.weight, found.home);
+    assert_eq!(
+        (found.value.as_deref(), facts),
+        (Some("one"), (Time::from_millis(7), 3, 10, TierKind::Memory))
+    );
     Ok(())
 }
 
@@ -85,7 +96,7 @@ fn insert_replaces_what_was_there<M: MemoryStore<u64, String>>(store: &M, _: Opt
 
 fn remove_returns_what_was_there<M: MemoryStore<u64, String>>(store: &M, _: Option<u32>) -> Verdict {
     store.insert(1, record("one", 10));
-    assert_eq!(store.remove(&1).map(|record| record.value), Some("one".into()));
+    assert_eq!(store.remove(&1).and_then(|record| record.value), Some("one".into()));
     assert_eq!(value(store, 1), None);
     assert!(store.remove(&1).is_none(), "a second removal");
     Ok(())
@@ -99,6 +110,13 @@ fn clear_leaves_nothing<M: MemoryStore<u64, String>>(store: &M, _: Option<u32>) 
     assert_eq!((store.usage().entries, store.usage().bytes), (0, 0), "entries, bytes");
     store.insert(1, record("one", 10));
     assert_eq!(value(store, 1), Some("one".into()), "inserted after clear");
+    Ok(())
+}
+
+fn retain_removes_the_others<M: MemoryStore<u64, String>>(store: &M, _: Option<u32>) -> Verdict {
+    (0..10).for_each(|key| store.insert(key, record(if key < 3 { "keep" } else { "go" }, 10)));
+    assert_eq!(store.retain(|record| record.value.as_deref() == Some("keep")), 7);
+    assert_eq!((0..10).filter(|key| store.contains(key)).collect::<Vec<_>>(), [0, 1, 2]);
     Ok(())
 }
 

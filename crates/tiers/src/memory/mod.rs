@@ -62,6 +62,10 @@ where
         each!(self, store => MemoryStore::<K, V>::clear(store));
     }
 
+    fn retain(&self, keep: impl Fn(&Record<V>) -> bool) -> u64 {
+        each!(self, store => MemoryStore::<K, V>::retain(store, keep))
+    }
+
     fn keys(&self) -> Vec<Arc<K>> {
         each!(self, store => MemoryStore::<K, V>::keys(store))
     }

@@ -88,6 +88,11 @@ where
         self.records.run_pending_tasks();
     }
 
+    fn retain(&self, keep: impl Fn(&Record<V>) -> bool) -> u64 {
+        let going = self.records.iter().filter(|(_, record)| !keep(record)).map(|(key, _)| key);
+        going.collect::<Vec<_>>().iter().filter(|key| self.remove(&***key).is_some()).count() as u64
+    }
+
     fn keys(&self) -> Vec<Arc<K>> {
         self.records.iter().map(|(key, _)| key).collect()
     }

@@ -28,6 +28,10 @@ impl<K: Hash + Eq, V> MemoryStore<K, V> for NullStore {
 
     fn clear(&self) {}
 
+    fn retain(&self, _: impl Fn(&Record<V>) -> bool) -> u64 {
+        0
+    }
+
     fn keys(&self) -> Vec<Arc<K>> {
         Vec::new()
     }

@@ -1,0 +1,150 @@
+//! Marks: what was invalidated, written down so that a restart forgets none of it.
+
+use std::ops::ControlFlow;
+
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::Result;
+use crate::clock::Time;
+
+/// What a mark says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Mark {
+    /// Everything was removed.
+    Cleared,
+    /// Everything expired.
+    All,
+    /// The entries with this tag expired.
+    Tag(Box<str>),
+    /// This was the time.
+    Time,
+}
+
+/// A mark: what, when, and the how-manieth invalidation it was.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Marked {
+    /// What it says.
+    pub mark: Mark,
+    /// Entries stamped below this are meant.
+    pub stamp: u64,
+    /// When.
+    pub at: Time,
+}
+
+/// Where marks are kept: an append-only log.
+///
+/// # Behavior
+/// - What `append` acknowledged is there after the process was killed.
+/// - A log that lost a mark says so when it is opened.
+pub trait MarkLog: Send + Sync + 'static {
+    /// Adds an encoded mark at the end.
+    fn append(&self, bytes: &[u8]) -> Result<()>;
+
+    /// Puts these encoded marks in place of all there are.
+    fn rewrite(&self, bytes: &[u8]) -> Result<()>;
+}
+
+const HEAD_LEN: usize = 2 + 1 + 8 + 8;
+const SUM_LEN: usize = 8;
+
+impl Marked {
+    /// The encoding: the length of the rest (2 bytes), a kind, stamp and time
+    /// (8 bytes each), the text of a tag, and the XXH3-64 of all before it.
+    pub fn encode(&self) -> Vec<u8> {
+        let (kind, text): (u8, &str) = match &self.mark {
+            Mark::Cleared => (1, ""),
+            Mark::All => (2, ""),
+            Mark::Tag(tag) => (3, tag),
+            Mark::Time => (4, ""),
+        };
+        let mut bytes = Vec::with_capacity(HEAD_LEN + text.len() + SUM_LEN);
+        let len = u16::try_from(HEAD_LEN - 2 + text.len() + SUM_LEN).unwrap_or(u16::MAX);
+        bytes.extend_from_slice(&len.to_le_bytes());
+        bytes.push(kind);
+        bytes.extend_from_slice(&self.stamp.to_le_bytes());
+        bytes.extend_from_slice(&self.at.as_millis().to_le_bytes());
+        bytes.extend_from_slice(text.as_bytes());
+        let sum = xxh3_64(&bytes);
+        bytes.extend_from_slice(&sum.to_le_bytes());
+        bytes
+    }
+
+    /// Hands the marks of a log to `visit`; whether the log is whole to its end.
+    pub fn decode_all(mut bytes: &[u8], mut visit: impl FnMut(Self)) -> bool {
+        loop {
+            match Self::decode(bytes) {
+                ControlFlow::Continue((marked, rest)) => {
+                    visit(marked);
+                    bytes = rest;
+                }
+                ControlFlow::Break(whole) => return whole,
+            }
+        }
+    }
+
+    fn decode(bytes: &[u8]) -> ControlFlow<bool, (Self, &[u8])> {
+        if bytes.is_empty() {
+            return ControlFlow::Break(true);
+        }
+        match Self::first(bytes) {
+            Some(found) => ControlFlow::Continue(found),
+            None => ControlFlow::Break(false),
+        }
+    }
+
+    fn first(bytes: &[u8]) -> Option<(Self, &[u8])> {
+        let len = usize::from(u16::from_le_bytes(*bytes.first_chunk()?));
+        let (record, rest) = bytes.split_at_checked(2 + len)?;
+        let (content, sum) = record.split_last_chunk::<SUM_LEN>()?;
+        if content.len() < HEAD_LEN || xxh3_64(content) != u64::from_le_bytes(*sum) {
+            return None;
+        }
+        let word = |at: usize| Some(u64::from_le_bytes(content.get(at..at + 8)?.try_into().ok()?));
+        let text = std::str::from_utf8(&content[HEAD_LEN..]).ok()?;
+        let mark = match content[2] {
+            1 => Mark::Cleared,
+            2 => Mark::All,
+            3 => Mark::Tag(text.into()),
+            4 => Mark::Time,
+            _ => return None,
+        };
+        Some((Self { mark, stamp: word(3)?, at: Time::from_millis(word(11)?) }, rest))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn log() -> (Vec<Marked>, Vec<u8>) {
+        let marks = [Mark::Cleared, Mark::All, Mark::Tag("a tag".into()), Mark::Tag("".into()), Mark::Time];
+        let marked = |(at, mark)| Marked { mark, stamp: at, at: Time::from_millis(7 * at) };
+        let all: Vec<Marked> = (1..).zip(marks).map(marked).collect();
+        let bytes = all.iter().flat_map(Marked::encode).collect();
+        (all, bytes)
+    }
+
+    fn read(bytes: &[u8]) -> (Vec<Marked>, bool) {
+        let mut marks = Vec::new();
+        let whole = Marked::decode_all(bytes, |marked| marks.push(marked));
+        (marks, whole)
+    }
+
+    #[test]
+    fn marks_come_back() {
+        let (all, bytes) = log();
+        assert_eq!(read(&bytes), (all, true));
+    }
+
+    #[test]
+    fn every_damage_is_noticed() {
+        let (_, bytes) = log();
+        let whole_at: Vec<usize> = (0..=bytes.len()).filter(|len| read(&bytes[..*len]).1).collect();
+        assert_eq!(whole_at.len(), 6, "whole at the ends of marks alone");
+        for bit in 0..bytes.len() * 8 {
+            let mut flipped = bytes.clone();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            assert!(!read(&flipped).1, "bit {bit}");
+        }
+    }
+}

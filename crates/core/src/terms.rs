@@ -1,0 +1,416 @@
+//! The terms of an entry: until when it counts, as what, and under which tags.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::clock::Time;
+use crate::frame::Header;
+use crate::{Error, Result};
+
+/// A label that entries are invalidated by.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Tag(Arc<str>);
+
+impl Tag {
+    /// The text of the label.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl<T: Into<Arc<str>>> From<T> for Tag {
+    fn from(text: T) -> Self {
+        Self(text.into())
+    }
+}
+
+impl std::borrow::Borrow<str> for Tag {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Tag {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.0, f)
+    }
+}
+
+impl fmt::Display for Tag {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+/// The most tags of one entry.
+const TAGS_MAX: usize = 64;
+/// The longest tag, in bytes.
+const TAG_LEN_MAX: usize = 1024;
+/// The longest validator, in bytes.
+const VALIDATOR_LEN_MAX: usize = 4096;
+
+/// What is said about one entry when it is written; what is left out is as the
+/// cache says.
+///
+/// ```
+/// use std::time::Duration;
+/// use larder_core::terms::EntryOptions;
+///
+/// let options = EntryOptions::new().ttl(Duration::from_secs(60)).tag("user:7").tag("prices");
+/// assert_eq!(options.tags.len(), 2);
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct EntryOptions {
+    /// The time to live. `Duration::MAX` for an entry that does not expire.
+    pub ttl: Option<Duration>,
+    /// How long after its deadline the entry may serve as stale.
+    pub stale: Option<Duration>,
+    /// Labels to invalidate it by: at most 64 of at most 1 KiB.
+    pub tags: Vec<Tag>,
+    /// What a later load may ask its source with, an ETag say: at most 4 KiB.
+    pub validator: Option<Bytes>,
+}
+
+impl EntryOptions {
+    /// As the cache says in all points.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Sets the time to live, in place of the cache's.
+    pub fn ttl(mut self, ttl: Duration) -> Self {
+        self.ttl = Some(ttl);
+        self
+    }
+
+    /// Sets the stale window, in place of the cache's.
+    pub fn stale(mut self, window: Duration) -> Self {
+        self.stale = Some(window);
+        self
+    }
+
+    /// Adds a tag.
+    pub fn tag(mut self, tag: impl Into<Tag>) -> Self {
+        self.tags.push(tag.into());
+        self
+    }
+
+    /// Adds tags.
+    pub fn tags<T: Into<Tag>>(mut self, tags: impl IntoIterator<Item = T>) -> Self {
+        self.tags.extend(tags.into_iter().map(Into::into));
+        self
+    }
+
+    /// Sets the validator.
+    pub fn validator(mut self, validator: impl Into<Bytes>) -> Self {
+        self.validator = Some(validator.into());
+        self
+    }
+
+    /// Checks the bounds.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config), naming what is out of its range.
+    pub fn check(&self) -> Result<()> {
+        if self.tags.len() > TAGS_MAX {
+            return Err(Error::config("tags", format_args!("{} tags", self.tags.len()), "at most 64"));
+        }
+        if let Some(tag) = self.tags.iter().find(|tag| tag.as_str().len() > TAG_LEN_MAX) {
+            let given = format_args!("a tag of {} bytes", tag.as_str().len());
+            return Err(Error::config("tags", given, "at most 1024 bytes each"));
+        }
+        match &self.validator {
+            Some(bytes) if bytes.len() > VALIDATOR_LEN_MAX => {
+                let given = format_args!("{} bytes", bytes.len());
+                Err(Error::config("validator", given, "at most 4096 bytes"))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// What an entry is good for at a moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Freshness {
+    /// For nothing: it is as good as removed.
+    Gone,
+    /// As a fallback, when its load fails or takes long.
+    Stale,
+    /// For every reader.
+    Fresh,
+}
+
+/// The terms of an entry as they are stored with it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Terms {
+    /// The time to live that a touch starts anew.
+    pub ttl: Option<Duration>,
+    /// The idle time that every use starts anew.
+    pub idle: Option<Duration>,
+    /// From when on it is absent, used or not.
+    pub deadline: Time,
+    /// From when on it is absent for want of use.
+    pub idle_deadline: Time,
+    /// How long it may serve as stale after that.
+    pub stale: Duration,
+    /// Labels to invalidate it by.
+    pub tags: Vec<Tag>,
+    /// What a later load may ask its source with.
+    pub validator: Option<Bytes>,
+}
+
+impl Terms {
+    /// Those of an entry of which nothing was said: it does not expire.
+    pub const PLAIN: Self = Self {
+        ttl: None,
+        idle: None,
+        deadline: Time::NEVER,
+        idle_deadline: Time::NEVER,
+        stale: Duration::ZERO,
+        tags: Vec::new(),
+        validator: None,
+    };
+
+    /// Whether nothing was said.
+    pub fn is_plain(&self) -> bool {
+        *self == Self::PLAIN
+    }
+
+    /// From when on the entry is absent, or serves as stale at most.
+    pub fn until(&self) -> Time {
+        self.deadline.min(self.idle_deadline)
+    }
+
+    /// From when on it may not even serve as stale.
+    pub fn stale_until(&self) -> Time {
+        self.until().after(self.stale)
+    }
+
+    /// What the entry is good for at `now`, by its terms alone.
+    pub fn freshness(&self, now: Time) -> Freshness {
+        freshness(self.until(), self.stale, now)
+    }
+
+    /// The attributes of a frame: what its fixed part has no room for.
+    ///
+    /// Each is a kind (one byte), a length (two bytes, little-endian) and its bytes.
+    pub fn attributes(&self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        for (kind, span) in [(TTL, self.ttl), (IDLE, self.idle), (STALE, Some(self.stale))] {
+            if let Some(span) = span.filter(|span| !span.is_zero()) {
+                attribute(&mut bytes, kind, &millis(span).to_le_bytes());
+            }
+        }
+        if self.idle.is_some() {
+            attribute(&mut bytes, DEADLINE, &self.deadline.as_millis().to_le_bytes());
+        }
+        for tag in &self.tags {
+            attribute(&mut bytes, TAG, tag.as_str().as_bytes());
+        }
+        if let Some(validator) = &self.validator {
+            attribute(&mut bytes, VALIDATOR, validator);
+        }
+        bytes
+    }
+
+    /// The terms of a frame with this header and these attributes; `None` where
+    /// they are not as a writer leaves them. Unknown kinds are passed over.
+    pub fn read(header: &Header, attributes: &[u8]) -> Option<Self> {
+        let mut terms = Self { deadline: header.deadline, ..Self::PLAIN };
+        let mut rest = attributes;
+        while let Some((&kind, after)) = rest.split_first() {
+            let (len, after) = after.split_first_chunk::<2>()?;
+            let (bytes, after) = after.split_at_checked(usize::from(u16::from_le_bytes(*len)))?;
+            terms.take(kind, bytes)?;
+            rest = after;
+        }
+        if terms.idle.is_some() {
+            terms.idle_deadline = header.deadline;
+        }
+        Some(terms)
+    }
+
+    fn take(&mut self, kind: u8, bytes: &[u8]) -> Option<()> {
+        let word = || Some(u64::from_le_bytes(bytes.try_into().ok()?));
+        match kind {
+            TTL => self.ttl = Some(Duration::from_millis(word()?)),
+            IDLE => self.idle = Some(Duration::from_millis(word()?)),
+            STALE => self.stale = Duration::from_millis(word()?),
+            DEADLINE => self.deadline = Time::from_millis(word()?),
+            TAG => self.tags.push(std::str::from_utf8(bytes).ok()?.into()),
+            VALIDATOR => self.validator = Some(Bytes::copy_from_slice(bytes)),
+            _ => {}
+        }
+        Some(())
+    }
+}
+
+const TAG: u8 = 1;
+const VALIDATOR: u8 = 2;
+const TTL: u8 = 3;
+const IDLE: u8 = 4;
+const STALE: u8 = 5;
+/// The deadline by the time to live, where the one in the header is by idle time.
+const DEADLINE: u8 = 6;
+
+/// Tags and validators are bounded far below what two bytes can say.
+fn attribute(bytes: &mut Vec<u8>, kind: u8, content: &[u8]) {
+    let Ok(len) = u16::try_from(content.len()) else { return };
+    bytes.push(kind);
+    bytes.extend_from_slice(&len.to_le_bytes());
+    bytes.extend_from_slice(content);
+}
+
+fn millis(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn freshness(until: Time, stale: Duration, now: Time) -> Freshness {
+    if now < until {
+        Freshness::Fresh
+    } else if now < until.after(stale) {
+        Freshness::Stale
+    } else {
+        Freshness::Gone
+    }
+}
+
+/// Terms in memory: their deadlines move while the entry is used.
+#[derive(Debug)]
+pub struct LiveTerms {
+    terms: Terms,
+    deadline: AtomicU64,
+    idle_deadline: AtomicU64,
+    refresh_at: AtomicU64,
+}
+
+impl LiveTerms {
+    /// Terms as they are now. A load past `refresh_at` is to refresh the entry
+    /// ahead of its deadline.
+    pub fn new(terms: Terms, refresh_at: Time) -> Self {
+        Self {
+            deadline: AtomicU64::new(terms.deadline.as_millis()),
+            idle_deadline: AtomicU64::new(terms.idle_deadline.as_millis()),
+            refresh_at: AtomicU64::new(refresh_at.as_millis()),
+            terms,
+        }
+    }
+
+    /// What was said of the entry when it was written; its deadlines may have moved since.
+    pub fn written(&self) -> &Terms {
+        &self.terms
+    }
+
+    /// The terms with the deadlines of now.
+    pub fn current(&self) -> Terms {
+        Terms {
+            deadline: Time::from_millis(self.deadline.load(Ordering::Relaxed)),
+            idle_deadline: Time::from_millis(self.idle_deadline.load(Ordering::Relaxed)),
+            ..self.terms.clone()
+        }
+    }
+
+    /// From when on the entry is absent, or serves as stale at most.
+    pub fn until(&self) -> Time {
+        let deadline = self.deadline.load(Ordering::Relaxed);
+        Time::from_millis(deadline.min(self.idle_deadline.load(Ordering::Relaxed)))
+    }
+
+    /// What the entry is good for at `now`, by its terms alone.
+    #[inline]
+    pub fn freshness(&self, now: Time) -> Freshness {
+        let until = self.until();
+        if now < until { Freshness::Fresh } else { freshness(until, self.terms.stale, now) }
+    }
+
+    /// Notes a use: the idle time starts anew.
+    #[inline]
+    pub fn used(&self, now: Time) {
+        if let Some(idle) = self.terms.idle {
+            self.idle_deadline.fetch_max(now.after(idle).as_millis(), Ordering::Relaxed);
+        }
+    }
+
+    /// Moves the deadline; a touch moves that of idle time too.
+    pub fn expire_at(&self, deadline: Time) {
+        self.deadline.store(deadline.as_millis(), Ordering::Relaxed);
+    }
+
+    /// Whether a refresh is due at `now`. Says so to one caller; the others,
+    /// and later ones until `again`, hear that it is not.
+    pub fn is_refresh_due(&self, now: Time, again: Time) -> bool {
+        let due = self.refresh_at.load(Ordering::Relaxed);
+        now.as_millis() >= due
+            && self
+                .refresh_at
+                .compare_exchange(due, again.as_millis(), Ordering::Relaxed, Ordering::Relaxed)
+                .is_ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::frame::{CodecId, Compression};
+    use crate::place::Kind;
+
+    fn header(terms: &Terms) -> Header {
+        Header {
+            codec: CodecId::Raw,
+            compression: Compression::None,
+            kind: Kind::Other,
+            schema: 0,
+            shape: 0,
+            created: Time::from_millis(5),
+            deadline: terms.until(),
+            stale_deadline: terms.stale_until(),
+            generation: 0,
+            value_len: 0,
+            load_cost: None,
+        }
+    }
+
+    #[test]
+    fn terms_come_back_from_a_frame() {
+        let minute = Duration::from_secs(60);
+        let full = Terms {
+            ttl: Some(minute),
+            idle: Some(minute / 2),
+            deadline: Time::from_millis(60_000),
+            idle_deadline: Time::from_millis(30_000),
+            stale: minute * 9,
+            tags: vec!["a".into(), "".into(), "ß".into()],
+            validator: Some(Bytes::from_static(b"etag")),
+        };
+        for terms in [Terms::PLAIN, full] {
+            let read = Terms::read(&header(&terms), &terms.attributes());
+            assert_eq!(read, Some(terms));
+        }
+    }
+
+    #[test]
+    fn damaged_attributes_are_none() {
+        let terms = Terms { tags: vec!["tag".into()], ttl: Some(Duration::from_secs(1)), ..Terms::PLAIN };
+        let bytes = terms.attributes();
+        for len in 1..bytes.len() {
+            let _read = Terms::read(&header(&terms), &bytes[..len]);
+        }
+        assert_eq!(Terms::read(&header(&terms), &[TTL, 3, 0, 1, 2, 3]), None, "a word of three bytes");
+        assert_eq!(Terms::read(&header(&terms), &[TAG, 1, 0, 0xff]), None, "a tag that is no text");
+        assert_eq!(Terms::read(&header(&terms), &[TAG, 9, 0, b'x']), None, "longer than what is there");
+    }
+
+    #[test]
+    fn at_its_deadline_an_entry_is_absent() {
+        let terms =
+            Terms { deadline: Time::from_millis(100), stale: Duration::from_millis(10), ..Terms::PLAIN };
+        let at = |millis| terms.freshness(Time::from_millis(millis));
+        assert_eq!([at(99), at(100), at(109), at(110)].map(|at| at as u8), [2, 1, 1, 0]);
+        assert_eq!(Terms::PLAIN.freshness(Time::from_millis(u64::MAX - 1)), Freshness::Fresh);
+    }
+}

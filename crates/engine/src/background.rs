@@ -1,0 +1,103 @@
+//! Threads for loads that go on without their callers.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+/// Threads at once. One that a hung loader keeps counts until that ends.
+const THREADS_MAX: usize = 64;
+/// Loads that wait for a thread.
+const QUEUE_MAX: usize = 1024;
+
+type Job = Box<dyn FnOnce() + Send>;
+
+/// A bounded pool whose threads end when there is nothing to do.
+pub struct Pool {
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    queue: VecDeque<Job>,
+    threads: usize,
+}
+
+impl Pool {
+    pub(crate) fn new() -> Arc<Self> {
+        Arc::new(Self { state: Mutex::default() })
+    }
+
+    /// Runs `job` on a thread of the pool; gives it back where there is no room.
+    pub(crate) fn spawn<J: FnOnce() + Send + 'static>(self: &Arc<Self>, job: J) -> Result<(), J> {
+        let mut state = self.state.lock();
+        if state.queue.len() >= QUEUE_MAX {
+            return Err(job);
+        }
+        if state.threads < THREADS_MAX && !self.start_thread(&mut state) && state.threads == 0 {
+            return Err(job);
+        }
+        state.queue.push_back(Box::new(job));
+        Ok(())
+    }
+
+    fn start_thread(self: &Arc<Self>, state: &mut State) -> bool {
+        let pool = Arc::clone(self);
+        let started = std::thread::Builder::new().name("larder-load".into()).spawn(move || pool.work());
+        state.threads += usize::from(started.is_ok());
+        started.is_ok()
+    }
+
+    fn work(&self) {
+        while let Some(job) = self.next_job() {
+            // A panic of the loader was caught before; this one is of a value's own code.
+            if std::panic::catch_unwind(std::panic::AssertUnwindSafe(job)).is_err() {
+                tracing::error!(target: "larder", "a background load panicked while it was stored");
+            }
+        }
+    }
+
+    fn next_job(&self) -> Option<Job> {
+        let mut state = self.state.lock();
+        let job = state.queue.pop_front();
+        state.threads -= usize::from(job.is_none());
+        job
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    #[test]
+    fn jobs_run_beyond_the_number_of_threads_and_panics() {
+        let pool = Pool::new();
+        let (done, all) = mpsc::channel();
+        for number in 0..3 * THREADS_MAX {
+            let done = done.clone();
+            let job = move || {
+                done.send(number).unwrap();
+                assert!(number != 5, "job 5 panics");
+            };
+            assert!(pool.spawn(job).is_ok());
+        }
+        drop(done);
+        assert_eq!(all.iter().count(), 3 * THREADS_MAX);
+    }
+
+    #[test]
+    fn hung_jobs_leave_the_rest_to_their_callers() {
+        let pool = Pool::new();
+        let gate = Arc::new(Mutex::new(()));
+        let shut = gate.lock();
+        let hung = || {
+            let gate = Arc::clone(&gate);
+            move || drop(gate.lock())
+        };
+        let taken = (0..2 * (THREADS_MAX + QUEUE_MAX)).take_while(|_| pool.spawn(hung()).is_ok()).count();
+        assert!((QUEUE_MAX..=QUEUE_MAX + THREADS_MAX).contains(&taken), "{taken}");
+        drop(shut);
+    }
+}

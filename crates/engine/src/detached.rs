@@ -1,0 +1,371 @@
+//! Loading with a loader of the flight's own: it survives its first caller,
+//! keeps to time limits, falls back to a stale value, and refreshes ahead.
+
+use std::any::Any;
+use std::future::Future;
+use std::hash::Hash;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use larder_core::memory::{MemoryStore, Record};
+use larder_core::terms::{EntryOptions, LiveTerms};
+
+use crate::engine::Engine;
+use crate::flight::{Flight, Outcome, Running, running};
+use crate::gate::{Entrance, Leader};
+use crate::load::{Approach, Lead, Stale, Watch};
+use crate::loaded::{Answer, LoadContext, LoadError, Loaded};
+use crate::wait::Wait;
+use crate::write::Said;
+
+/// A refresh that did not come to its end is tried again after this time.
+const REFRESH_AGAIN: Duration = Duration::from_secs(10);
+/// Refreshes of one cache at once.
+const REFRESHES_MAX: usize = 64;
+
+impl<K, V, M> Engine<K, V, M>
+where
+    K: Hash + Eq + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+    M: MemoryStore<K, V>,
+{
+    /// The value of `key`; where it is missing, from `loader`, whose panic is
+    /// caught. All who wait share the outcome, whatever it is.
+    pub async fn load<W: Wait, A, E, F, Fut>(
+        self: &Arc<Self>,
+        key: K,
+        loader: F,
+    ) -> Result<A::Found, LoadError<E>>
+    where
+        A: Answer<V>,
+        E: Send + Sync + 'static,
+        F: FnOnce(LoadContext<V>) -> Fut + Send + 'static,
+        Fut: Future<Output = Result<A, E>> + Send + 'static,
+    {
+        let loader = |context| {
+            let answer = loader(context);
+            async { answer.await.map(A::into_loaded) }
+        };
+        let value = self.load_any::<W, E, _, _>(key, loader, A::MAY_BE_ABSENT).await?;
+        A::found(value).ok_or(LoadError::Closed)
+    }
+
+    /// As [`load`](Self::load); `absence` says whether the knowledge that there
+    /// is no value will do.
+    async fn load_any<W: Wait, E, F, Fut>(
+        self: &Arc<Self>,
+        key: K,
+        loader: F,
+        absence: bool,
+    ) -> Result<Option<V>, LoadError<E>>
+    where
+        E: Send + Sync + 'static,
+        F: FnOnce(LoadContext<V>) -> Fut + Send + 'static,
+        Fut: Future<Output = Result<Loaded<V>, E>> + Send + 'static,
+    {
+        if let Some(record) = self.recall(&key).filter(|record| absence || record.value.is_some()) {
+            self.memory_hits.increment();
+            return Ok(self.refreshed::<W, _, _, _>(key, record, loader).await);
+        }
+        let mut key = key;
+        loop {
+            match self.approach::<W>(key, absence).await {
+                Approach::Have(have) => return Ok(have),
+                Approach::Alone => return self.load_alone(loader).await,
+                Approach::Lead(lead) => {
+                    let flight = Arc::clone(&lead.leader.flight);
+                    let hash = lead.leader.hash();
+                    if self.is_paused(&lead) {
+                        lead.leader.end(Outcome::Paused);
+                    } else {
+                        self.take_off::<W, _, _, _>(lead, loader).await;
+                    }
+                    let outcome = self.attend::<W>(&flight, hash).await;
+                    return self.conclude(&flight, outcome).unwrap_or(Err(LoadError::Closed));
+                }
+                Approach::Join(flight, seat, key_back) => {
+                    let hash = self.gates.hash(&key_back);
+                    let outcome = self.attend::<W>(&flight, hash).await;
+                    drop(seat);
+                    self.counters.joins.increment();
+                    match self.conclude(&flight, outcome) {
+                        Some(Ok(None)) if !absence => key = key_back,
+                        Some(result) => return result,
+                        None => key = key_back,
+                    }
+                }
+            }
+        }
+    }
+
+    /// What an outcome means for a caller; `None` where it must try again.
+    fn conclude<E>(&self, flight: &Flight<V>, outcome: Outcome<V>) -> Option<Result<Option<V>, LoadError<E>>>
+    where
+        E: Send + Sync + 'static,
+    {
+        let error = match outcome {
+            Outcome::Value(value) => return Some(Ok(Some(value))),
+            Outcome::Absent => return Some(Ok(None)),
+            Outcome::Abandoned => return None,
+            Outcome::Failed(error) => error.downcast().ok().map(LoadError::Loader),
+            Outcome::Panicked => Some(LoadError::Panicked),
+            Outcome::TimedOut => Some(LoadError::Timeout),
+            Outcome::NothingToKeep => Some(LoadError::NothingToKeep),
+            Outcome::Paused => None,
+        };
+        if let Some(stale) = flight.stale.get() {
+            self.counters.stale_serves.increment();
+            return Some(Ok(Some(stale.clone())));
+        }
+        error.map(Err)
+    }
+
+    /// Waits for a flight within the limits of the cache. Past the soft one a
+    /// stale value will do; past the hard one the flight is over for everyone.
+    async fn attend<W: Wait>(&self, flight: &Arc<Flight<V>>, hash: u64) -> Outcome<V> {
+        let said = self.expiry.said();
+        let hard = said.hard_timeout.and_then(|span| flight.lasted(span));
+        let mut soft = said.soft_timeout.and_then(|span| flight.lasted(span));
+        loop {
+            let until = soft.into_iter().chain(hard).min();
+            if let Some(outcome) = flight.outcome_until::<W>(until).await {
+                return outcome.clone();
+            }
+            let now = Instant::now();
+            if hard.is_some_and(|hard| hard <= now) {
+                self.time_out(flight, hash);
+            } else if soft.is_some_and(|soft| soft <= now) {
+                if flight.stale.get().is_some() {
+                    return Outcome::Paused;
+                }
+                soft = None;
+            }
+        }
+    }
+
+    /// Ends a flight that took too long. Its loader goes on; what it loads is
+    /// stored unless the entry changed meanwhile.
+    fn time_out(&self, flight: &Arc<Flight<V>>, hash: u64) {
+        self.note_failure(flight, hash);
+        self.gates.forget(hash, flight);
+        if flight.end(Outcome::TimedOut) {
+            self.counters.timeouts.increment();
+        }
+    }
+
+    /// Where callers can do with a stale value, the next attempt has to wait.
+    fn note_failure(&self, flight: &Flight<V>, hash: u64) {
+        if flight.stale.get().is_some() {
+            let now = self.timeline.now();
+            self.pauses.failed(hash, now, self.chance(now));
+        }
+    }
+
+    fn is_paused(&self, lead: &Lead<K, V>) -> bool {
+        lead.stale.is_some() && self.pauses.holds(lead.leader.hash(), self.timeline.now())
+    }
+
+    /// Starts the flight, as part of the loaders that its caller is part of.
+    async fn take_off<W: Wait, E, F, Fut>(self: &Arc<Self>, lead: Lead<K, V>, loader: F)
+    where
+        E: Send + Sync + 'static,
+        F: FnOnce(LoadContext<V>) -> Fut + Send + 'static,
+        Fut: Future<Output = Result<Loaded<V>, E>> + Send + 'static,
+    {
+        let said = self.expiry.said();
+        let limited = said.hard_timeout.is_some() || said.soft_timeout.is_some() && lead.stale.is_some();
+        let engine = Arc::clone(self);
+        let flight = async move { engine.fly::<W, _, _, _>(lead, loader).await };
+        W::launch(&self.pool, limited, Running::within(running(), flight)).await;
+    }
+
+    /// The flight itself: runs the loader, stores what it answers, ends.
+    async fn fly<W: Wait, E, F, Fut>(self: Arc<Self>, lead: Lead<K, V>, loader: F)
+    where
+        E: Send + Sync + 'static,
+        F: FnOnce(LoadContext<V>) -> Fut,
+        Fut: Future<Output = Result<Loaded<V>, E>>,
+    {
+        let flight = Arc::clone(&lead.leader.flight);
+        let watch = Watch::start(&*self);
+        let context = LoadContext {
+            stale: lead.stale.as_ref().map(|stale| stale.value.clone()),
+            validator: lead.stale.as_ref().and_then(|stale| stale.options.validator.clone()),
+        };
+        let loaded = match flight.run(caught(|| loader(context))).await {
+            Ok(loaded) => loaded,
+            Err(trouble) => {
+                self.note_failure(&flight, lead.leader.hash());
+                lead.leader.end(trouble.into_outcome());
+                return;
+            }
+        };
+        let cost = watch.succeeded();
+        match said(loaded, lead.stale.as_ref(), cost) {
+            Task::Store(said) => self.publish::<W>(lead, said).await,
+            Task::Skip(value) => lead.leader.end(Outcome::Value(value)),
+            Task::NothingToKeep => lead.leader.end(Outcome::NothingToKeep),
+        }
+    }
+
+    /// Runs a loader that nobody waits for, and stores nothing.
+    async fn load_alone<E, F, Fut>(&self, loader: F) -> Result<Option<V>, LoadError<E>>
+    where
+        F: FnOnce(LoadContext<V>) -> Fut,
+        Fut: Future<Output = Result<Loaded<V>, E>>,
+    {
+        let watch = Watch::start(self);
+        let context = LoadContext { stale: None, validator: None };
+        let loaded = match caught(|| loader(context)).await {
+            Ok(loaded) => loaded,
+            Err(Trouble::Failed(error)) => return Err(LoadError::Loader(Arc::new(error))),
+            Err(Trouble::Panicked) => return Err(LoadError::Panicked),
+        };
+        match said(loaded, None, watch.succeeded()) {
+            Task::Store(said) => Ok(said.value),
+            Task::Skip(value) => Ok(Some(value)),
+            Task::NothingToKeep => Err(LoadError::NothingToKeep),
+        }
+    }
+
+    /// A hit: starts a refresh where one is due, and never waits for it.
+    async fn refreshed<W: Wait, E, F, Fut>(
+        self: &Arc<Self>,
+        key: K,
+        record: Record<V>,
+        loader: F,
+    ) -> Option<V>
+    where
+        E: Send + Sync + 'static,
+        F: FnOnce(LoadContext<V>) -> Fut + Send + 'static,
+        Fut: Future<Output = Result<Loaded<V>, E>> + Send + 'static,
+    {
+        let value = record.value;
+        let Some(terms) = record.terms.filter(|terms| self.is_refresh_due(terms)) else { return value };
+        let Some(place) = RefreshPlace::take(self) else { return value };
+        let Some(lead) = self.lead_refresh::<W>(key, value.clone(), &terms) else { return value };
+        self.counters.refreshes.increment();
+        let engine = Arc::clone(self);
+        let flight = async move {
+            engine.fly::<W, _, _, _>(lead, loader).await;
+            drop(place);
+        };
+        W::launch(&self.pool, true, flight).await;
+        value
+    }
+
+    fn is_refresh_due(&self, terms: &LiveTerms) -> bool {
+        let now = self.timeline.now();
+        terms.is_refresh_due(now, now.after(REFRESH_AGAIN))
+    }
+
+    fn lead_refresh<W: Wait>(
+        self: &Arc<Self>,
+        key: K,
+        value: Option<V>,
+        terms: &LiveTerms,
+    ) -> Option<Lead<K, V>> {
+        let hash = self.gates.hash(&key);
+        let encoded = self.encode_key(&key).ok()?;
+        if self.is_closed() || self.pauses.holds(hash, self.timeline.now()) {
+            return None;
+        }
+        let stamp = self.marks.stamp();
+        let leader: Leader<K, V> = match self.gates.enter(hash, key, W::IS_TASK) {
+            Entrance::Lead(leader) => leader,
+            Entrance::Join(..) | Entrance::Wait(..) => return None,
+        };
+        let stale = value.map(|value| Stale::new(value, terms.written()));
+        if let Some(stale) = &stale {
+            let _first = leader.flight.stale.set(stale.value.clone());
+        }
+        Some(Lead { leader, encoded, stamp, stale })
+    }
+}
+
+/// One of the refreshes that may run at once.
+struct RefreshPlace<K, V, M>(Arc<Engine<K, V, M>>);
+
+impl<K, V, M> RefreshPlace<K, V, M> {
+    fn take(engine: &Arc<Engine<K, V, M>>) -> Option<Self> {
+        use std::sync::atomic::Ordering::AcqRel;
+        if engine.refreshing.fetch_add(1, AcqRel) < REFRESHES_MAX {
+            return Some(Self(Arc::clone(engine)));
+        }
+        engine.refreshing.fetch_sub(1, AcqRel);
+        None
+    }
+}
+
+impl<K, V, M> Drop for RefreshPlace<K, V, M> {
+    fn drop(&mut self) {
+        self.0.refreshing.fetch_sub(1, std::sync::atomic::Ordering::AcqRel);
+    }
+}
+
+/// What an answer of a loader asks for.
+enum Task<V> {
+    Store(Said<V>),
+    Skip(V),
+    NothingToKeep,
+}
+
+fn said<V: Clone>(loaded: Loaded<V>, stale: Option<&Stale<V>>, cost: Duration) -> Task<V> {
+    let store = |value, options| Task::Store(Said { value, load_cost: Some(cost), options });
+    match loaded {
+        Loaded::Value(value) => store(Some(value), EntryOptions::new()),
+        Loaded::ValueWith(value, options) => store(Some(value), options),
+        Loaded::Absent { ttl } => store(None, EntryOptions::new().ttl(ttl)),
+        Loaded::Skip(value) => Task::Skip(value),
+        Loaded::NotModified => match stale {
+            None => Task::NothingToKeep,
+            Some(stale) => store(Some(stale.value.clone()), stale.options.clone()),
+        },
+    }
+}
+
+/// Why a loader whose panics are caught has no answer.
+enum Trouble<E> {
+    Failed(E),
+    Panicked,
+}
+
+impl<E: Send + Sync + 'static> Trouble<E> {
+    fn into_outcome<V>(self) -> Outcome<V> {
+        match self {
+            Self::Failed(error) => Outcome::Failed(Arc::new(error) as Arc<dyn Any + Send + Sync>),
+            Self::Panicked => Outcome::Panicked,
+        }
+    }
+}
+
+/// Runs a loader and catches its panic, when it is called and when it is polled.
+async fn caught<T, E, Fut>(loader: impl FnOnce() -> Fut) -> Result<T, Trouble<E>>
+where
+    Fut: Future<Output = Result<T, E>>,
+{
+    let Ok(future) = catch_unwind(AssertUnwindSafe(loader)) else { return Err(Trouble::Panicked) };
+    match (Caught { future: Box::pin(future) }).await {
+        Some(result) => result.map_err(Trouble::Failed),
+        None => Err(Trouble::Panicked),
+    }
+}
+
+/// A future that yields `None` where its inner one panics.
+struct Caught<F> {
+    future: Pin<Box<F>>,
+}
+
+impl<F: Future> Future for Caught<F> {
+    type Output = Option<F::Output>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        match catch_unwind(AssertUnwindSafe(|| self.future.as_mut().poll(context))) {
+            Ok(poll) => poll.map(Some),
+            Err(_) => Poll::Ready(None),
+        }
+    }
+}

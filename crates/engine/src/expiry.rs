@@ -1,0 +1,177 @@
+//! Until when entries live: what the cache says, what the entry says.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use larder_core::clock::Time;
+use larder_core::terms::{EntryOptions, LiveTerms, Terms};
+
+/// A time to live by key and value; `None` for that of the cache.
+pub type TtlBy<K, V> = Arc<dyn Fn(&K, &V) -> Option<Duration> + Send + Sync>;
+
+/// What a cache says about the time of its entries.
+pub struct Expiry<K, V> {
+    /// The time to live; `None` for entries that do not expire.
+    pub ttl: Option<Duration>,
+    /// The time to live by key and value, before that of the cache.
+    pub ttl_by: Option<TtlBy<K, V>>,
+    /// How long an entry lives without being used.
+    pub idle: Option<Duration>,
+    /// The share of a time to live, from 0 to 1, that chance takes off.
+    pub jitter: f64,
+    /// How long after its deadline an entry may serve as stale.
+    pub stale: Duration,
+    /// The share of a time to live, from 0 to 1, after which a load refreshes ahead.
+    pub refresh_ahead: Option<f64>,
+    /// How long callers of a load wait while there is a stale value.
+    pub soft_timeout: Option<Duration>,
+    /// How long callers of a load wait at most.
+    pub hard_timeout: Option<Duration>,
+}
+
+impl<K, V> Default for Expiry<K, V> {
+    /// Entries live until they are replaced, removed or evicted.
+    fn default() -> Self {
+        Self {
+            ttl: None,
+            ttl_by: None,
+            idle: None,
+            jitter: 0.0,
+            stale: Duration::ZERO,
+            refresh_ahead: None,
+            soft_timeout: None,
+            hard_timeout: None,
+        }
+    }
+}
+
+impl<K, V> Clone for Expiry<K, V> {
+    fn clone(&self) -> Self {
+        Self { ttl_by: self.ttl_by.clone(), ..*self }
+    }
+}
+
+impl<K, V> fmt::Debug for Expiry<K, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Expiry")
+            .field("ttl", &self.ttl)
+            .field("idle", &self.idle)
+            .field("jitter", &self.jitter)
+            .field("stale", &self.stale)
+            .field("refresh_ahead", &self.refresh_ahead)
+            .field("soft_timeout", &self.soft_timeout)
+            .field("hard_timeout", &self.hard_timeout)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The expiry of a cache in use: its time to live can be changed.
+pub(crate) struct LiveExpiry<K, V> {
+    said: Expiry<K, V>,
+    /// Milliseconds; `u64::MAX` for none.
+    ttl: AtomicU64,
+}
+
+impl<K, V> LiveExpiry<K, V> {
+    pub(crate) fn new(said: Expiry<K, V>) -> Self {
+        let ttl = AtomicU64::new(millis(said.ttl));
+        Self { said, ttl }
+    }
+
+    pub(crate) fn said(&self) -> &Expiry<K, V> {
+        &self.said
+    }
+
+    /// Sets the time to live of later writes.
+    pub(crate) fn set_ttl(&self, ttl: Option<Duration>) {
+        self.ttl.store(millis(ttl), Ordering::Relaxed);
+    }
+
+    fn ttl(&self) -> Option<Duration> {
+        let millis = self.ttl.load(Ordering::Relaxed);
+        (millis != u64::MAX).then(|| Duration::from_millis(millis))
+    }
+
+    /// The terms of an entry that is written at `now`. `chance` is any number.
+    pub(crate) fn terms(
+        &self,
+        (key, value): (&K, Option<&V>),
+        options: EntryOptions,
+        (now, chance): (Time, u64),
+    ) -> Terms {
+        let by_value = || Some((self.said.ttl_by.as_ref()?)(key, value?)).flatten();
+        let ttl = options.ttl.or_else(by_value).or_else(|| self.ttl()).filter(|ttl| *ttl != Duration::MAX);
+        let ttl = ttl.map(|ttl| self.jittered(ttl, chance));
+        Terms {
+            ttl,
+            idle: self.said.idle,
+            deadline: ttl.map_or(Time::NEVER, |ttl| now.after(ttl)),
+            idle_deadline: self.said.idle.map_or(Time::NEVER, |idle| now.after(idle)),
+            stale: options.stale.unwrap_or(self.said.stale),
+            tags: options.tags,
+            validator: options.validator,
+        }
+    }
+
+    /// A time to live less a random part of its jitter.
+    fn jittered(&self, ttl: Duration, chance: u64) -> Duration {
+        if self.said.jitter == 0.0 {
+            return ttl;
+        }
+        let part = (chance >> 11) as f64 / (1_u64 << 53) as f64;
+        ttl.mul_f64(1.0 - self.said.jitter * part)
+    }
+
+    /// Terms for memory, `None` where there is nothing to watch.
+    pub(crate) fn live(&self, terms: &Terms) -> Option<Arc<LiveTerms>> {
+        if terms.is_plain() {
+            return None;
+        }
+        let refresh_at = match (self.said.refresh_ahead, terms.ttl) {
+            (Some(share), Some(ttl)) => {
+                // The deadline may be another than that of the write: it is counted back from.
+                let ahead = ttl.mul_f64(1.0 - share);
+                Time::from_millis(terms.deadline.as_millis().saturating_sub(millis(Some(ahead))))
+            }
+            _ => Time::NEVER,
+        };
+        Some(Arc::new(LiveTerms::new(terms.clone(), refresh_at)))
+    }
+}
+
+fn millis(span: Option<Duration>) -> u64 {
+    span.map_or(u64::MAX, |span| u64::try_from(span.as_millis()).unwrap_or(u64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ttl_of(expiry: Expiry<u8, u8>, options: EntryOptions, chance: u64) -> Option<Duration> {
+        LiveExpiry::new(expiry).terms((&1, Some(&2)), options, (Time::from_millis(0), chance)).ttl
+    }
+
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    #[test]
+    fn the_nearest_word_counts() {
+        let plain = Expiry { ttl: Some(HOUR), ..Expiry::default() };
+        let by =
+            Expiry { ttl_by: Some(Arc::new(|_, value| (*value == 2).then_some(HOUR * 2))), ..plain.clone() };
+        assert_eq!(ttl_of(Expiry::default(), EntryOptions::new(), 0), None);
+        assert_eq!(ttl_of(plain.clone(), EntryOptions::new(), 0), Some(HOUR));
+        assert_eq!(ttl_of(by.clone(), EntryOptions::new(), 0), Some(HOUR * 2));
+        assert_eq!(ttl_of(by, EntryOptions::new().ttl(HOUR * 3), 0), Some(HOUR * 3));
+        assert_eq!(ttl_of(plain, EntryOptions::new().ttl(Duration::MAX), 0), None);
+    }
+
+    #[test]
+    fn jitter_shortens_by_its_share_at_most() {
+        let expiry = Expiry { ttl: Some(HOUR), jitter: 0.25, ..Expiry::default() };
+        assert_eq!(ttl_of(expiry.clone(), EntryOptions::new(), 0), Some(HOUR));
+        let shortest = ttl_of(expiry, EntryOptions::new(), u64::MAX).unwrap();
+        assert!(shortest >= HOUR * 3 / 4 && shortest < HOUR * 3 / 4 + Duration::from_millis(1));
+    }
+}

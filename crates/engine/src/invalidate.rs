@@ -1,0 +1,88 @@
+//! Invalidating many entries at once, by marks, and one, by its terms.
+
+use std::hash::Hash;
+use std::sync::Arc;
+
+use larder_core::Result;
+use larder_core::clock::Time;
+use larder_core::key::Lookup;
+use larder_core::marks::Mark;
+use larder_core::memory::MemoryStore;
+use larder_core::terms::Tag;
+
+use crate::engine::Engine;
+use crate::wait::Wait;
+
+/// A longer tag is on no entry.
+const TAG_LEN_MAX: usize = 1024;
+
+impl<K, V, M> Engine<K, V, M>
+where
+    K: Hash + Eq + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+    M: MemoryStore<K, V>,
+{
+    /// Expires every entry with one of these tags, in every tier, and what is
+    /// being loaded now. Costs the same however many entries there are.
+    ///
+    /// # Errors
+    /// When it could not be written down: then this cache goes by it, and the
+    /// next one over the same directory begins empty.
+    pub async fn invalidate_tags<W: Wait>(self: &Arc<Self>, tags: Vec<Tag>) -> Result<()> {
+        let marks = tags.iter().filter(|tag| tag.as_str().len() <= TAG_LEN_MAX);
+        let marks: Vec<Mark> = marks.map(|tag| Mark::Tag(tag.as_str().into())).collect();
+        if marks.is_empty() {
+            return Ok(());
+        }
+        self.mark::<W>(marks).await
+    }
+
+    /// Expires every entry, in every tier, and what is being loaded now.
+    ///
+    /// # Errors
+    /// As [`invalidate_tags`](Self::invalidate_tags).
+    pub async fn invalidate_all<W: Wait>(self: &Arc<Self>) -> Result<()> {
+        self.mark::<W>(vec![Mark::All]).await
+    }
+
+    async fn mark<W: Wait>(self: &Arc<Self>, marks: Vec<Mark>) -> Result<()> {
+        self.check_open()?;
+        self.counters.invalidations.add(marks.len() as u64);
+        let engine = Arc::clone(self);
+        W::section(self.has_tiers(), async move { engine.marks.make(marks, engine.timeline.now()) }).await?
+    }
+
+    /// Expires one entry, and what is being loaded of it now. Without a stale
+    /// window it is removed.
+    ///
+    /// # Errors
+    /// When a tier failed. What may be left there is not served.
+    pub async fn invalidate<W: Wait, Q>(self: &Arc<Self>, key: &Q) -> Result<()>
+    where
+        Q: Lookup<K> + ?Sized + Sync,
+        K: Clone,
+    {
+        self.counters.invalidations.increment();
+        let expired = self.retime::<W, Q, _>(key, |terms, now| terms.deadline = now).await;
+        match expired {
+            Ok(true) => Ok(()),
+            _ => self.remove::<W, Q>(key).await.map(|_| ()),
+        }
+    }
+
+    /// Removes what memory holds and may not be served any more, not even as
+    /// stale. Tiers of bytes let go of theirs when they are read or make room.
+    pub fn sweep(&self) -> u64 {
+        self.memory.retain(|record| self.freshness(record) != larder_core::terms::Freshness::Gone)
+    }
+
+    /// Sets the time to live of later writes; `None` for none.
+    pub fn set_ttl(&self, ttl: Option<std::time::Duration>) {
+        self.expiry.set_ttl(ttl);
+    }
+
+    /// The present time of this cache at which the wall clock shows `time`.
+    pub(crate) fn time_of(&self, time: Time) -> Time {
+        self.timeline.of(time)
+    }
+}

@@ -1,0 +1,149 @@
+//! What a loader is told, what it answers, and why a load has no value.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use larder_core::Bytes;
+use larder_core::terms::EntryOptions;
+use thiserror::Error;
+
+/// What a loader is told: the value that expired, where there is one still.
+#[derive(Clone, Debug)]
+pub struct LoadContext<V> {
+    pub(crate) stale: Option<V>,
+    pub(crate) validator: Option<Bytes>,
+}
+
+impl<V> LoadContext<V> {
+    /// The value that expired or is about to, where it is within its stale
+    /// window. Answering [`Loaded::NotModified`] keeps it.
+    pub fn stale(&self) -> Option<&V> {
+        self.stale.as_ref()
+    }
+
+    /// The validator that was stored with it, an ETag say.
+    pub fn validator(&self) -> Option<&[u8]> {
+        self.validator.as_deref()
+    }
+}
+
+/// What a loader answers. A plain value is [`Loaded::Value`].
+///
+/// ```
+/// use std::time::Duration;
+/// use larder_engine::Loaded;
+/// use larder_core::terms::EntryOptions;
+///
+/// let fresh = Loaded::Value(7).with(EntryOptions::new().ttl(Duration::from_secs(60)).tag("prices"));
+/// assert!(matches!(fresh, Loaded::ValueWith(7, _)));
+/// ```
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Loaded<V> {
+    /// This value, to be stored as the cache says.
+    Value(V),
+    /// This value, to be stored with options of its own.
+    ValueWith(V, EntryOptions),
+    /// The [stale value](LoadContext::stale) still holds: it is stored anew.
+    NotModified,
+    /// There is no value, and that is to be remembered for a time.
+    Absent {
+        /// For how long.
+        ttl: Duration,
+    },
+    /// This value, not to be stored.
+    Skip(V),
+}
+
+impl<V> Loaded<V> {
+    /// The value with options, where there is one to be stored.
+    pub fn with(self, options: EntryOptions) -> Self {
+        match self {
+            Self::Value(value) | Self::ValueWith(value, _) => Self::ValueWith(value, options),
+            other => other,
+        }
+    }
+}
+
+/// What a loader may answer with: a value as it is, or a [`Loaded`].
+///
+/// With a plain value `load` finds a value; with a `Loaded` it finds `None`
+/// where the answer, then or earlier, was [`Loaded::Absent`].
+pub trait Answer<V>: sealed::Sealed<V> {
+    /// What `load` finds.
+    type Found;
+    /// Whether it may find that there is no value.
+    const MAY_BE_ABSENT: bool;
+
+    /// The answer in full.
+    fn into_loaded(self) -> Loaded<V>;
+
+    /// What `load` finds, from the value where there is one.
+    fn found(value: Option<V>) -> Option<Self::Found>;
+}
+
+mod sealed {
+    pub trait Sealed<V> {}
+    impl<V> Sealed<V> for V {}
+    impl<V> Sealed<V> for super::Loaded<V> {}
+}
+
+impl<V> Answer<V> for V {
+    type Found = V;
+    const MAY_BE_ABSENT: bool = false;
+
+    fn into_loaded(self) -> Loaded<V> {
+        Loaded::Value(self)
+    }
+
+    fn found(value: Option<V>) -> Option<V> {
+        value
+    }
+}
+
+impl<V> Answer<V> for Loaded<V> {
+    type Found = Option<V>;
+    const MAY_BE_ABSENT: bool = true;
+
+    fn into_loaded(self) -> Self {
+        self
+    }
+
+    fn found(value: Option<V>) -> Option<Option<V>> {
+        Some(value)
+    }
+}
+
+/// Why `load` has no value.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum LoadError<E> {
+    /// The loader failed; all who waited for it share the error.
+    #[error("the loader failed")]
+    Loader(Arc<E>),
+    /// The loader took longer than the hard timeout. It goes on, and what it
+    /// loads is stored unless the entry changed meanwhile.
+    #[error("the loader took longer than the hard timeout")]
+    Timeout,
+    /// The loader panicked. The panic was caught.
+    #[error("the loader panicked")]
+    Panicked,
+    /// The loader answered that the former value still holds, and there was none.
+    #[error("the loader answered «not modified» where there is no former value")]
+    NothingToKeep,
+    /// The cache or its runtime ended before the load did.
+    #[error("the cache was closed while the load was in progress")]
+    Closed,
+}
+
+impl<E> Clone for LoadError<E> {
+    fn clone(&self) -> Self {
+        match self {
+            Self::Loader(error) => Self::Loader(Arc::clone(error)),
+            Self::Timeout => Self::Timeout,
+            Self::Panicked => Self::Panicked,
+            Self::NothingToKeep => Self::NothingToKeep,
+            Self::Closed => Self::Closed,
+        }
+    }
+}

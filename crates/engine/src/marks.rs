@@ -1,0 +1,292 @@
+//! What was invalidated: by tag, as a whole, and by `clear`.
+//!
+//! Invalidations are counted. An entry is stamped with the count when its load
+//! or its write begins; a mark notes the count that it made. So an entry is
+//! meant by a mark exactly when its stamp is lower, wherever it lies and
+//! however long it took to get there. Marks only ever rise.
+//!
+//! A mark is in the log before it counts. Where that fails, or a log was
+//! damaged, the marks of before are not known any more, and everything is
+//! taken as removed: a lost mark invalidates.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use larder_core::Result;
+use larder_core::clock::Time;
+use larder_core::marks::{Mark, MarkLog, Marked};
+use larder_core::memory::Record;
+use larder_core::terms::{Freshness, Tag, Terms};
+use parking_lot::{Mutex, RwLock};
+
+/// More marks of tags than this are folded into one for everything.
+const TAGS_MAX: usize = 100_000;
+/// A log is written anew when it has grown by this many marks.
+const REWRITE_EVERY: usize = 200_000;
+
+/// The marks of one cache.
+pub(crate) struct Marks {
+    /// Invalidations so far: the stamp of what begins now.
+    count: AtomicU64,
+    /// Stamps below this were removed.
+    cleared: AtomicU64,
+    /// Stamps below this expired, or were removed.
+    floor: AtomicU64,
+    /// When everything expired last.
+    expired_at: AtomicU64,
+    tags: RwLock<HashMap<Box<str>, (u64, Time)>>,
+    log: Option<Box<dyn MarkLog>>,
+    /// Marks appended since the log was written anew; held while a mark is made.
+    appended: Mutex<usize>,
+}
+
+/// What of an entry a mark depends on.
+#[derive(Clone, Copy)]
+pub(crate) struct Stamped<'a> {
+    pub(crate) stamp: u64,
+    pub(crate) tags: &'a [Tag],
+    pub(crate) stale: std::time::Duration,
+}
+
+impl<'a> Stamped<'a> {
+    pub(crate) fn new(stamp: u64, terms: &'a Terms) -> Self {
+        Self { stamp, tags: &terms.tags, stale: terms.stale }
+    }
+}
+
+impl Marks {
+    /// The marks that a log holds.
+    pub(crate) fn new(log: Option<Box<dyn MarkLog>>, kept: Vec<Marked>) -> Self {
+        let marks = Self {
+            count: AtomicU64::new(0),
+            cleared: AtomicU64::new(0),
+            floor: AtomicU64::new(0),
+            expired_at: AtomicU64::new(0),
+            tags: RwLock::default(),
+            log,
+            appended: Mutex::new(kept.len()),
+        };
+        kept.into_iter().for_each(|marked| marks.apply(marked));
+        marks
+    }
+
+    /// The stamp of a load or a write that begins now. No mark means an entry
+    /// that has it.
+    #[inline]
+    pub(crate) fn stamp(&self) -> u64 {
+        self.count.load(Ordering::Acquire)
+    }
+
+    /// Whether no mark can mean an entry without tags.
+    #[inline]
+    pub(crate) fn spares<V>(&self, record: &Record<V>) -> bool {
+        record.stamp >= self.floor.load(Ordering::Acquire)
+    }
+
+    /// What the marks leave of an entry.
+    #[cold]
+    pub(crate) fn freshness(&self, entry: Stamped<'_>, now: Time) -> Freshness {
+        if entry.stamp >= self.stamp() {
+            return Freshness::Fresh;
+        }
+        if entry.stamp < self.cleared.load(Ordering::Acquire) {
+            return Freshness::Gone;
+        }
+        let by_all = (entry.stamp < self.floor.load(Ordering::Acquire))
+            .then(|| Time::from_millis(self.expired_at.load(Ordering::Acquire)));
+        match by_all.into_iter().chain(self.expired_by_tag(entry)).min() {
+            None => Freshness::Fresh,
+            Some(at) if now < at.after(entry.stale) => Freshness::Stale,
+            Some(_) => Freshness::Gone,
+        }
+    }
+
+    /// When a tag of the entry was invalidated first since it was stamped.
+    fn expired_by_tag(&self, entry: Stamped<'_>) -> Option<Time> {
+        if entry.tags.is_empty() {
+            return None;
+        }
+        let tags = self.tags.read();
+        let hits = entry.tags.iter().filter_map(|tag| tags.get(tag.as_str()));
+        hits.filter(|(stamp, _)| entry.stamp < *stamp).map(|(_, at)| *at).min()
+    }
+
+    /// Makes marks, all with one stamp. They count when this returns.
+    ///
+    /// # Errors
+    /// When they could not be written down. They count all the same in this
+    /// process; the next one finds everything removed.
+    pub(crate) fn make(&self, marks: Vec<Mark>, at: Time) -> Result<()> {
+        let mut appended = self.appended.lock();
+        let stamp = self.count.load(Ordering::Acquire) + 1;
+        let marked: Vec<Marked> = marks.into_iter().map(|mark| Marked { mark, stamp, at }).collect();
+        let written = self.append(&marked);
+        *appended += marked.len();
+        marked.into_iter().for_each(|marked| self.apply(marked));
+        if self.fold() || *appended > REWRITE_EVERY || written.is_err() {
+            *appended = self.rewrite(at)?;
+        }
+        Ok(())
+    }
+
+    /// Writes down what time it is, for a clock that may be set back.
+    pub(crate) fn note_time(&self, at: Time) -> Result<()> {
+        let mut appended = self.appended.lock();
+        *appended += 1;
+        self.append(&[Marked { mark: Mark::Time, stamp: self.stamp(), at }])
+    }
+
+    fn append(&self, marked: &[Marked]) -> Result<()> {
+        let Some(log) = &self.log else { return Ok(()) };
+        let bytes: Vec<u8> = marked.iter().flat_map(Marked::encode).collect();
+        log.append(&bytes)
+    }
+
+    fn apply(&self, marked: Marked) {
+        match marked.mark {
+            Mark::Cleared => {
+                self.cleared.fetch_max(marked.stamp, Ordering::AcqRel);
+                self.floor.fetch_max(marked.stamp, Ordering::AcqRel);
+            }
+            Mark::All => {
+                self.expired_at.store(marked.at.as_millis(), Ordering::Release);
+                self.floor.fetch_max(marked.stamp, Ordering::AcqRel);
+            }
+            Mark::Tag(tag) => {
+                self.tags.write().insert(tag, (marked.stamp, marked.at));
+            }
+            Mark::Time => {}
+        }
+        // Last: who reads the new count must find the mark.
+        self.count.fetch_max(marked.stamp, Ordering::AcqRel);
+    }
+
+    /// Keeps the number of marks finite: too many tags become everything.
+    fn fold(&self) -> bool {
+        let mut tags = self.tags.write();
+        if tags.len() <= TAGS_MAX {
+            return false;
+        }
+        tags.clear();
+        drop(tags);
+        let stamp = self.count.load(Ordering::Acquire);
+        self.cleared.fetch_max(stamp, Ordering::AcqRel);
+        self.floor.fetch_max(stamp, Ordering::AcqRel);
+        tracing::info!(target: "larder", "more than {TAGS_MAX} tags were invalidated: everything is, now");
+        true
+    }
+
+    /// Writes the log anew with the marks that count; how many they are.
+    fn rewrite(&self, now: Time) -> Result<usize> {
+        let Some(log) = &self.log else { return Ok(0) };
+        let at = Time::from_millis(self.expired_at.load(Ordering::Acquire));
+        let mut marks = vec![
+            Marked { mark: Mark::Cleared, stamp: self.cleared.load(Ordering::Acquire), at },
+            Marked { mark: Mark::All, stamp: self.floor.load(Ordering::Acquire), at },
+            Marked { mark: Mark::Time, stamp: self.stamp(), at: now },
+        ];
+        let tags = self.tags.read();
+        marks.extend(tags.iter().map(|(tag, (stamp, at))| Marked {
+            mark: Mark::Tag(tag.clone()),
+            stamp: *stamp,
+            at: *at,
+        }));
+        let bytes: Vec<u8> = marks.iter().flat_map(Marked::encode).collect();
+        log.rewrite(&bytes)?;
+        Ok(marks.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use larder_core::{Error, ErrorKind};
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Log(Arc<Mutex<Vec<u8>>>);
+
+    impl MarkLog for Log {
+        fn append(&self, bytes: &[u8]) -> Result<()> {
+            self.0.lock().extend_from_slice(bytes);
+            Ok(())
+        }
+
+        fn rewrite(&self, bytes: &[u8]) -> Result<()> {
+            *self.0.lock() = bytes.to_vec();
+            Ok(())
+        }
+    }
+
+    struct Full;
+
+    impl MarkLog for Full {
+        fn append(&self, _: &[u8]) -> Result<()> {
+            Err(Error::new(ErrorKind::Full, "no room"))
+        }
+
+        fn rewrite(&self, _: &[u8]) -> Result<()> {
+            Err(Error::new(ErrorKind::Full, "no room"))
+        }
+    }
+
+    fn fresh(marks: &Marks, stamp: u64, tags: &[&str]) -> Freshness {
+        let tags: Vec<Tag> = tags.iter().map(|tag| (*tag).into()).collect();
+        let entry = Stamped { stamp, tags: &tags, stale: Duration::from_millis(10) };
+        marks.freshness(entry, Time::from_millis(105))
+    }
+
+    const AT: Time = Time::from_millis(100);
+
+    #[test]
+    fn what_began_before_a_mark_is_meant_by_it() {
+        let marks = Marks::new(None, Vec::new());
+        let before = marks.stamp();
+        marks.make(vec![Mark::Tag("a".into()), Mark::Tag("b".into())], AT).unwrap();
+        let after = marks.stamp();
+        assert_eq!(fresh(&marks, before, &["a"]), Freshness::Stale);
+        assert_eq!(fresh(&marks, before, &["c", "b"]), Freshness::Stale);
+        assert_eq!(fresh(&marks, before, &["c"]), Freshness::Fresh);
+        assert_eq!(fresh(&marks, after, &["a"]), Freshness::Fresh);
+        marks.make(vec![Mark::All], Time::from_millis(90)).unwrap();
+        assert_eq!(fresh(&marks, after, &[]), Freshness::Gone, "its stale window is over");
+        marks.make(vec![Mark::Cleared], AT).unwrap();
+        assert_eq!(fresh(&marks, after, &[]), Freshness::Gone);
+        assert_eq!(fresh(&marks, marks.stamp(), &["a", "b"]), Freshness::Fresh);
+    }
+
+    #[test]
+    fn marks_outlive_the_process() {
+        let log = Log::default();
+        let first = Marks::new(Some(Box::new(log.clone())), Vec::new());
+        first.make(vec![Mark::Tag("a".into())], AT).unwrap();
+        let between = first.stamp();
+        first.make(vec![Mark::Tag("b".into())], AT).unwrap();
+        first.rewrite(AT).unwrap();
+        let mut kept = Vec::new();
+        assert!(Marked::decode_all(&log.0.lock(), |marked| kept.push(marked)));
+        let second = Marks::new(Some(Box::new(log.clone())), kept);
+        assert_eq!(second.stamp(), first.stamp());
+        assert_eq!(fresh(&second, between, &["a"]), Freshness::Fresh);
+        assert_eq!(fresh(&second, between, &["b"]), Freshness::Stale);
+    }
+
+    #[test]
+    fn a_mark_that_cannot_be_written_counts_in_this_process() {
+        let marks = Marks::new(Some(Box::new(Full)), Vec::new());
+        assert!(marks.make(vec![Mark::Tag("a".into())], AT).is_err());
+        assert_eq!(fresh(&marks, 0, &["a"]), Freshness::Stale);
+    }
+
+    #[test]
+    fn marks_are_bounded() {
+        let marks = Marks::new(None, Vec::new());
+        let tags = (0..=TAGS_MAX).map(|number| Mark::Tag(number.to_string().into())).collect();
+        marks.make(tags, AT).unwrap();
+        assert!(marks.tags.read().is_empty());
+        assert_eq!(fresh(&marks, 0, &["another"]), Freshness::Gone);
+    }
+}

@@ -1,0 +1,126 @@
+//! Changing the terms of an entry that is there: touch, and other deadlines.
+
+use std::hash::Hash;
+use std::sync::Arc;
+use std::time::Duration;
+
+use larder_core::clock::Time;
+use larder_core::frame::{self, Frame, Header};
+use larder_core::key::{EncodedKey, Lookup};
+use larder_core::memory::MemoryStore;
+use larder_core::terms::{Freshness, Terms};
+use larder_core::{Bytes, Result};
+
+use crate::engine::Engine;
+use crate::slot::Slot;
+use crate::wait::{Inline, Wait};
+
+impl<K, V, M> Engine<K, V, M>
+where
+    K: Hash + Eq + Clone + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+    M: MemoryStore<K, V>,
+{
+    /// Starts the time to live and the idle time of an entry anew; whether it
+    /// was there.
+    ///
+    /// # Errors
+    /// When a tier failed: there the entry has the deadline of before, or is gone.
+    pub async fn touch<W: Wait, Q>(self: &Arc<Self>, key: &Q) -> Result<bool>
+    where
+        Q: Lookup<K> + ?Sized + Sync,
+    {
+        self.retime::<W, Q, _>(key, |terms, now| {
+            terms.deadline = terms.ttl.map_or(terms.deadline, |ttl| now.after(ttl));
+            terms.idle_deadline = terms.idle.map_or(Time::NEVER, |idle| now.after(idle));
+        })
+        .await
+    }
+
+    /// Has an entry expire after `span`; whether it was there.
+    ///
+    /// # Errors
+    /// See [`touch`](Self::touch).
+    pub async fn expire_in<W: Wait, Q>(self: &Arc<Self>, key: &Q, span: Duration) -> Result<bool>
+    where
+        Q: Lookup<K> + ?Sized + Sync,
+    {
+        self.retime::<W, Q, _>(key, move |terms, now| {
+            terms.ttl = Some(span);
+            terms.deadline = now.after(span);
+        })
+        .await
+    }
+
+    /// Has an entry expire when the wall clock shows `time`; whether it was there.
+    ///
+    /// # Errors
+    /// See [`touch`](Self::touch).
+    pub async fn expire_at<W: Wait, Q>(self: &Arc<Self>, key: &Q, time: Time) -> Result<bool>
+    where
+        Q: Lookup<K> + ?Sized + Sync,
+    {
+        let deadline = self.time_of(time);
+        self.retime::<W, Q, _>(key, move |terms, now| {
+            terms.ttl = Some(deadline.since(now));
+            terms.deadline = deadline;
+        })
+        .await
+    }
+
+    /// Changes the terms of a fresh entry, wherever it lies; whether it was there.
+    pub(crate) async fn retime<W, Q, F>(self: &Arc<Self>, key: &Q, change: F) -> Result<bool>
+    where
+        W: Wait,
+        Q: Lookup<K> + ?Sized + Sync,
+        F: Fn(&mut Terms, Time) + Send + Sync + 'static,
+    {
+        self.check_open()?;
+        let hash = self.gates.hash(key);
+        let own = key.with_key(K::clone);
+        let Some(encoded) = self.encode_key(key)? else {
+            let _ticket = self.ticket_to_write::<W>(hash).await?;
+            return Ok(self.retime_in_memory(own, &change));
+        };
+        let engine = Arc::clone(self);
+        W::section(true, async move {
+            let _ticket = engine.ticket_to_write::<Inline>(hash).await?;
+            let mut found = engine.retime_in_memory(own, &change);
+            for slot in engine.slots() {
+                found |= engine.retime_in(slot, &encoded, &change).await?;
+            }
+            Ok(found)
+        })
+        .await?
+    }
+
+    fn retime_in_memory(&self, key: K, change: &impl Fn(&mut Terms, Time)) -> bool {
+        let Some(mut record) = self.recall(&key) else { return false };
+        let mut terms = record.terms.as_ref().map_or(Terms::PLAIN, |terms| terms.current());
+        change(&mut terms, self.timeline.now());
+        record.terms = self.expiry.live(&terms);
+        self.keep(key, record);
+        true
+    }
+
+    async fn retime_in(
+        &self,
+        slot: &Slot,
+        key: &EncodedKey,
+        change: &impl Fn(&mut Terms, Time),
+    ) -> Result<bool> {
+        let Some(bytes) = slot.get(key).await? else { return Ok(false) };
+        let Some((header, mut terms, payload)) = self.fresh_parts(&bytes, key) else { return Ok(false) };
+        change(&mut terms, self.timeline.now());
+        let header = Header { deadline: terms.until(), stale_deadline: terms.stale_until(), ..header };
+        slot.put(key, &Frame::new(&header, key, &terms.attributes(), payload)).await.map(|()| true)
+    }
+
+    /// The parts of a frame that may be served. What may not be is left to be
+    /// found by who reads it.
+    fn fresh_parts(&self, bytes: &Bytes, key: &EncodedKey) -> Option<(Header, Terms, Bytes)> {
+        let (header, attributes, payload) = frame::open_with_attributes(bytes, key).ok()?;
+        let terms = Terms::read(&header, attributes)?;
+        (self.freshness_of(&header, &terms) == Freshness::Fresh).then_some((header, terms, payload))
+    }
+}

@@ -1,0 +1,111 @@
+//! The time of a cache: that of its clock, but it never runs backwards.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use larder_core::clock::{Clock, Time};
+use parking_lot::Mutex;
+
+/// A clock that was set back by less is waited for: time stands still. That
+/// also covers two threads that read a clock in one order and use it in another.
+const TOLERATED_MS: u64 = 1000;
+
+/// The clock of a cache, made monotone, so that setting the clock back revives
+/// nothing and makes nothing live longer.
+///
+/// A clock that steps back by a second or more is followed from there on, with
+/// the difference added. One that steps forward is believed.
+pub(crate) struct Timeline {
+    clock: Arc<dyn Clock>,
+    /// The latest time that was shown.
+    seen: AtomicU64,
+    /// What is added to the clock.
+    skew: AtomicU64,
+    stepping: Mutex<()>,
+}
+
+impl Timeline {
+    /// Time by `clock`, not before `earliest`.
+    pub(crate) fn new(clock: Arc<dyn Clock>, earliest: Time) -> Self {
+        let skew = earliest.as_millis().saturating_sub(clock.now().as_millis());
+        let seen = AtomicU64::new(earliest.as_millis());
+        Self { clock, seen, skew: AtomicU64::new(skew), stepping: Mutex::default() }
+    }
+
+    /// The present time.
+    #[inline]
+    pub(crate) fn now(&self) -> Time {
+        let shown = self.shown();
+        let seen = self.seen.load(Ordering::Relaxed);
+        if shown > seen {
+            self.seen.fetch_max(shown, Ordering::Relaxed);
+        } else if seen - shown >= TOLERATED_MS {
+            return self.stepped_back();
+        }
+        Time::from_millis(shown.max(seen))
+    }
+
+    /// The time at which the clock shows `time`.
+    pub(crate) fn of(&self, time: Time) -> Time {
+        Time::from_millis(time.as_millis().saturating_add(self.skew.load(Ordering::Relaxed)))
+    }
+
+    fn shown(&self) -> u64 {
+        let shown = self.clock.now().as_millis().saturating_add(self.skew.load(Ordering::Relaxed));
+        // The time that never comes does not.
+        shown.min(Time::NEVER.as_millis() - 1)
+    }
+
+    #[cold]
+    fn stepped_back(&self) -> Time {
+        let _alone = self.stepping.lock();
+        let (shown, seen) = (self.shown(), self.seen.load(Ordering::Relaxed));
+        let back = seen.saturating_sub(shown);
+        if back >= TOLERATED_MS {
+            self.skew.fetch_add(back, Ordering::Relaxed);
+            tracing::info!(target: "larder", millis = back, "the clock was set back; entries age on");
+        }
+        Time::from_millis(seen.max(shown))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicU64;
+
+    use super::*;
+
+    struct Hands(AtomicU64);
+
+    impl Clock for Hands {
+        fn now(&self) -> Time {
+            Time::from_millis(self.0.load(Ordering::SeqCst))
+        }
+    }
+
+    #[test]
+    fn it_goes_on_where_the_clock_went_back() {
+        let hands = Arc::new(Hands(AtomicU64::new(1_000_000)));
+        let time = Timeline::new(Arc::clone(&hands) as Arc<dyn Clock>, Time::from_millis(0));
+        let shows = |clock: u64| {
+            hands.0.store(clock, Ordering::SeqCst);
+            time.now().as_millis()
+        };
+        assert_eq!(shows(1_000_000), 1_000_000);
+        assert_eq!(shows(999_500), 1_000_000, "a little back: it stands still");
+        assert_eq!(shows(500_000), 1_000_000, "far back");
+        assert_eq!(shows(500_700), 1_000_700, "and on from there");
+        assert_eq!(shows(9_000_000), 9_500_000, "forward is believed");
+        assert_eq!(shows(u64::MAX), u64::MAX - 1);
+    }
+
+    #[test]
+    fn it_begins_where_an_earlier_one_ended() {
+        let hands = Arc::new(Hands(AtomicU64::new(1_000)));
+        let time = Timeline::new(Arc::clone(&hands) as Arc<dyn Clock>, Time::from_millis(5_000));
+        assert_eq!(time.now().as_millis(), 5_000);
+        hands.0.store(1_001, Ordering::SeqCst);
+        assert_eq!(time.now().as_millis(), 5_001);
+        assert_eq!(time.of(Time::from_millis(2_000)).as_millis(), 6_000);
+    }
+}

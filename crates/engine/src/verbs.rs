@@ -1,0 +1,111 @@
+//! Verbs that read and write in one step.
+
+use std::hash::Hash;
+use std::sync::Arc;
+
+use larder_core::key::EncodedKey;
+use larder_core::memory::MemoryStore;
+use larder_core::terms::EntryOptions;
+use larder_core::{Error, ErrorKind, Result};
+
+use crate::engine::Engine;
+use crate::remove::Peeked;
+use crate::wait::{Inline, Wait};
+use crate::write::Said;
+
+/// An integer that [`Engine::increment`] counts with.
+pub trait Counter: Copy + Send + Sync + 'static {
+    /// The sum, where it can be represented.
+    fn checked_sum(self, delta: Self) -> Option<Self>;
+}
+
+macro_rules! counters {
+    ($($integer:ty),+) => {$(
+        impl Counter for $integer {
+            fn checked_sum(self, delta: Self) -> Option<Self> {
+                self.checked_add(delta)
+            }
+        }
+    )+};
+}
+
+counters!(i8, i16, i32, i64, i128, isize, u8, u16, u32, u64, u128, usize);
+
+impl<K, V, M> Engine<K, V, M>
+where
+    K: Hash + Eq + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+    M: MemoryStore<K, V>,
+{
+    /// Stores `value` unless there is an entry; whether it was stored. An
+    /// expired entry is as good as none.
+    ///
+    /// # Errors
+    /// When a tier that may have an entry failed; nothing is stored then. Those of
+    /// [`insert`](Self::insert).
+    pub async fn insert_if_absent<W: Wait>(
+        self: &Arc<Self>,
+        key: K,
+        value: V,
+        options: EntryOptions,
+    ) -> Result<bool> {
+        self.check_open()?;
+        options.check()?;
+        let encoded = self.encode_key(&key)?;
+        let engine = Arc::clone(self);
+        W::section(self.has_tiers(), async move {
+            let hash = engine.gates.hash(&key);
+            let draft = engine.draft((&key, encoded), Said::plain(value, options));
+            let _ticket = engine.ticket_to_write::<Inline>(hash).await?;
+            let peeked = engine.present(&key, draft.encoded.as_ref()).await?;
+            if peeked.is_some_and(|peeked| peeked.value.is_some()) {
+                return Ok(false);
+            }
+            engine.store_written(hash, key, draft).await.map(|_| true)
+        })
+        .await?
+    }
+
+    /// Adds `delta` to the entry of `key`, or to `start` where there is none,
+    /// and returns the sum. An entry that is there keeps its terms.
+    ///
+    /// # Errors
+    /// When the sum cannot be represented, or a tier that may have the entry
+    /// failed; nothing changes then. Those of [`insert`](Self::insert).
+    pub async fn increment<W: Wait>(self: &Arc<Self>, key: K, delta: V, start: V) -> Result<V>
+    where
+        V: Counter,
+    {
+        self.check_open()?;
+        let encoded = self.encode_key(&key)?;
+        let engine = Arc::clone(self);
+        W::section(self.has_tiers(), async move {
+            let hash = engine.gates.hash(&key);
+            let _ticket = engine.ticket_to_write::<Inline>(hash).await?;
+            let peeked = engine.present(&key, encoded.as_ref()).await?;
+            let (former, terms) = match peeked {
+                Some(Peeked { value: Some(value), terms }) => (value, Some(terms)),
+                _ => (start, None),
+            };
+            let sum = former.checked_sum(delta).ok_or_else(overflow)?;
+            let draft = match terms {
+                Some(terms) => engine.draft_with(((&key, encoded), Some(sum)), terms, None),
+                None => engine.draft((&key, encoded), Said::plain(sum, EntryOptions::new())),
+            };
+            engine.store_written(hash, key, draft).await.map(|_| sum)
+        })
+        .await?
+    }
+
+    /// What is there of an entry, for who holds the ticket.
+    async fn present(&self, key: &K, encoded: Option<&EncodedKey>) -> Result<Option<Peeked<V>>> {
+        match encoded {
+            Some(encoded) => self.peek(encoded).await,
+            None => Ok(self.recall(key).map(Peeked::in_memory)),
+        }
+    }
+}
+
+fn overflow() -> Error {
+    Error::new(ErrorKind::Unsupported, "the sum is beyond what the integer type can represent")
+}

@@ -1,0 +1,107 @@
+//! The options about time, which every builder has.
+
+use std::time::Duration;
+
+use larder_core::{Error, Result};
+use larder_engine::Expiry;
+
+/// The methods of a builder with a field `expiry`.
+macro_rules! time_options {
+    () => {
+        /// How long an entry lives: 1 ms or more. Default: until it is replaced,
+        /// removed or evicted. At exactly its deadline it is absent. Writing it
+        /// again starts the time anew.
+        pub fn ttl(mut self, ttl: std::time::Duration) -> Self {
+            self.expiry.ttl = Some(ttl);
+            self
+        }
+
+        /// How long an entry lives by its key and value; `None` for the
+        /// [`ttl`](Self::ttl) of the cache.
+        pub fn ttl_by(
+            mut self,
+            ttl: impl Fn(&K, &V) -> Option<std::time::Duration> + Send + Sync + 'static,
+        ) -> Self {
+            self.expiry.ttl_by = Some(Arc::new(ttl));
+            self
+        }
+
+        /// How long an entry lives without being used: 1 ms or more. Default:
+        /// unused entries live as long as used ones.
+        ///
+        /// A use in memory does not reach the copy beyond, which counts from
+        /// when it was written or [touched](crate::Cache::touch).
+        pub fn idle(mut self, idle: std::time::Duration) -> Self {
+            self.expiry.idle = Some(idle);
+            self
+        }
+
+        /// The share of a time to live, from 0 to 1, of which chance takes off
+        /// a part, so that entries written together do not expire together.
+        /// Default 0.
+        pub fn jitter(mut self, share: f64) -> Self {
+            self.expiry.jitter = share;
+            self
+        }
+
+        /// How long after its deadline an entry may serve as stale, where a
+        /// [`load`](crate::Cache::load) fails or takes long. Default: not at all.
+        ///
+        /// The next attempt then waits a pause, of a second at first and of a
+        /// minute at most, so that a failing source is asked once a pause.
+        pub fn stale(mut self, window: std::time::Duration) -> Self {
+            self.expiry.stale = window;
+            self
+        }
+
+        /// The share of a time to live, from 0 to 1, after which the first
+        /// [`load`](crate::Cache::load) that hits starts a refresh in the
+        /// background. Default: none does.
+        pub fn refresh_ahead(mut self, share: f64) -> Self {
+            self.expiry.refresh_ahead = Some(share);
+            self
+        }
+
+        /// How long callers of [`load`](crate::Cache::load) wait while there is
+        /// a stale value: 1 ms or more. Default: until the load ends.
+        pub fn soft_timeout(mut self, limit: std::time::Duration) -> Self {
+            self.expiry.soft_timeout = Some(limit);
+            self
+        }
+
+        /// How long callers of [`load`](crate::Cache::load) wait at most: 1 ms
+        /// or more. Default: until the load ends. What takes longer goes on in
+        /// the background, and is stored unless the entry changed meanwhile.
+        pub fn hard_timeout(mut self, limit: std::time::Duration) -> Self {
+            self.expiry.hard_timeout = Some(limit);
+            self
+        }
+    };
+}
+
+pub(super) use time_options;
+
+/// Refuses options about time that are out of their ranges.
+pub(super) fn check<K, V>(expiry: &Expiry<K, V>) -> Result<()> {
+    let spans = [
+        ("ttl", expiry.ttl),
+        ("idle", expiry.idle),
+        ("soft_timeout", expiry.soft_timeout),
+        ("hard_timeout", expiry.hard_timeout),
+    ];
+    for (option, span) in spans {
+        if span.is_some_and(|span| span < Duration::from_millis(1)) {
+            return Err(Error::config(
+                option,
+                format_args!("{:?}", span.unwrap_or_default()),
+                "1 ms or more",
+            ));
+        }
+    }
+    for (option, share) in [("jitter", Some(expiry.jitter)), ("refresh_ahead", expiry.refresh_ahead)] {
+        if let Some(share) = share.filter(|share| !(0.0..=1.0).contains(share)) {
+            return Err(Error::config(option, share, "a share from 0 to 1"));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,140 @@
+//! The log of marks in a directory.
+
+use std::fs::{File, OpenOptions};
+use std::io::{ErrorKind, Read, Write};
+use std::path::{Path, PathBuf};
+
+use larder_core::marks::{MarkLog, Marked};
+use larder_core::{Durability, Error, Result};
+use parking_lot::Mutex;
+
+/// Marks in a file `marks`, appended to by one `write` each.
+///
+/// Where a write fails the file is deleted: what is not there is known to be
+/// lost, what is cut short might not be.
+#[derive(Debug)]
+pub struct FileMarks {
+    path: PathBuf,
+    synced: bool,
+    file: Mutex<Option<File>>,
+}
+
+/// A log as it was found.
+#[derive(Debug)]
+pub struct FoundMarks {
+    /// The log, to go on with.
+    pub log: FileMarks,
+    /// What it holds; `None` where there was none, or it was damaged: then
+    /// marks may be lost, and no entry of before may be served.
+    pub marks: Option<Vec<Marked>>,
+}
+
+impl FileMarks {
+    /// Opens the log in `dir`. Where marks may be lost, the log takes none
+    /// until it is [rewritten](MarkLog::rewrite): by then the entries of before
+    /// must be gone.
+    ///
+    /// # Errors
+    /// When the file cannot be opened or read.
+    pub fn open(dir: &Path, durability: Durability) -> Result<FoundMarks> {
+        let path = dir.join("marks");
+        let marks = read(&path)?;
+        let synced = durability == Durability::Synced;
+        let log = Self { path, synced, file: Mutex::new(None) };
+        if marks.is_some() {
+            *log.file.lock() = Some(opened(OpenOptions::new().append(true), &log.path)?);
+        }
+        Ok(FoundMarks { log, marks })
+    }
+}
+
+impl MarkLog for FileMarks {
+    fn append(&self, bytes: &[u8]) -> Result<()> {
+        let mut file = self.file.lock();
+        let Some(open) = file.as_mut() else {
+            return Err(Error::new(larder_core::ErrorKind::Unavailable, "the log of marks was lost"));
+        };
+        open.write_all(bytes).and_then(|()| self.sync(open)).map_err(|error| {
+            *file = None;
+            let _gone = std::fs::remove_file(&self.path);
+            Error::from(error)
+        })
+    }
+
+    fn rewrite(&self, bytes: &[u8]) -> Result<()> {
+        let next = self.path.with_extension("next");
+        let mut options = OpenOptions::new();
+        let mut file = opened(options.create(true).write(true).truncate(true), &next)?;
+        file.write_all(bytes).and_then(|()| self.sync(&file))?;
+        std::fs::rename(&next, &self.path)?;
+        *self.file.lock() = Some(file);
+        Ok(())
+    }
+}
+
+impl FileMarks {
+    fn sync(&self, file: &File) -> std::io::Result<()> {
+        if self.synced { file.sync_data() } else { Ok(()) }
+    }
+}
+
+fn opened(options: &mut OpenOptions, path: &Path) -> Result<File> {
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(options, 0o600);
+    Ok(options.open(path)?)
+}
+
+fn read(path: &Path) -> Result<Option<Vec<Marked>>> {
+    let mut bytes = Vec::new();
+    match File::open(path) {
+        Ok(mut file) => file.read_to_end(&mut bytes)?,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    let mut marks = Vec::new();
+    let whole = Marked::decode_all(&bytes, |marked| marks.push(marked));
+    Ok(whole.then_some(marks))
+}
+
+#[cfg(test)]
+mod tests {
+    use larder_core::clock::Time;
+    use larder_core::marks::Mark;
+
+    use super::*;
+
+    fn tag(name: &str) -> Marked {
+        Marked { mark: Mark::Tag(name.into()), stamp: 1, at: Time::from_millis(2) }
+    }
+
+    #[test]
+    fn a_log_goes_on_where_it_was_left() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = FileMarks::open(dir.path(), Durability::Synced).unwrap();
+        assert_eq!(first.marks, None);
+        assert!(first.log.append(&tag("z").encode()).is_err());
+        first.log.rewrite(&[]).unwrap();
+        first.log.append(&tag("a").encode()).unwrap();
+        first.log.append(&tag("b").encode()).unwrap();
+        let second = FileMarks::open(dir.path(), Durability::Synced).unwrap();
+        assert_eq!(second.marks, Some(vec![tag("a"), tag("b")]));
+        second.log.rewrite(&tag("c").encode()).unwrap();
+        second.log.append(&tag("d").encode()).unwrap();
+        assert_eq!(
+            FileMarks::open(dir.path(), Durability::Synced).unwrap().marks,
+            Some(vec![tag("c"), tag("d")])
+        );
+    }
+
+    #[test]
+    fn a_damaged_log_is_lost_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut bytes = tag("a").encode();
+        bytes.pop();
+        std::fs::write(dir.path().join("marks"), bytes).unwrap();
+        let found = FileMarks::open(dir.path(), Durability::Synced).unwrap();
+        assert_eq!(found.marks, None);
+        found.log.rewrite(&[]).unwrap();
+        assert_eq!(FileMarks::open(dir.path(), Durability::Synced).unwrap().marks, Some(Vec::new()));
+    }
+}
