@@ -1,12 +1,17 @@
 //! Larder through its public interface; one binary, so that it links once.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]
+#![allow(clippy::print_stdout, reason = "long tests say what they counted")]
 
 mod allocations;
 mod attributes;
 mod conformance;
+mod crashes;
 mod expiry;
 mod flights;
+mod frames;
+mod full;
 mod golden;
+mod history;
 mod invalidation;
 mod memo;
 mod mistakes;
@@ -14,6 +19,7 @@ mod races;
 mod reopening;
 mod rig;
 mod routing;
+mod schedules;
 mod shelves;
 mod staleness;
 mod tasks;

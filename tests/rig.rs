@@ -19,6 +19,7 @@ pub(crate) type Rig = Engine<u64, String, Store<u64, String>>;
 pub(crate) struct Plan {
     pub(crate) tiers: Vec<Arc<dyn Tier>>,
     pub(crate) memory: bool,
+    pub(crate) memory_bytes: u64,
     pub(crate) persistence: Persistence,
     pub(crate) selector: Arc<dyn Selector>,
 }
@@ -26,7 +27,13 @@ pub(crate) struct Plan {
 impl Plan {
     /// Memory in front of these tiers, and entries that are to persist.
     pub(crate) fn over(tiers: Vec<Arc<dyn Tier>>) -> Self {
-        Self { tiers, memory: true, persistence: Persistence::LongTerm, selector: Arc::new(Table) }
+        Self {
+            tiers,
+            memory: true,
+            memory_bytes: 8 << 20,
+            persistence: Persistence::LongTerm,
+            selector: Arc::new(Table),
+        }
     }
 
     pub(crate) fn without_memory(mut self) -> Self {
@@ -44,7 +51,10 @@ impl Plan {
             slots: self.tiers.into_iter().map(Slot::new).collect(),
         };
         let (memory, memory_weight_max) = match self.memory {
-            true => (Store::Moka(MokaStore::new(Bound::Bytes(8 << 20), Policy::Lru)), 4 << 20),
+            true => {
+                let bound = Bound::Bytes(self.memory_bytes);
+                (Store::Moka(MokaStore::new(bound, Policy::Lru)), self.memory_bytes / 2)
+            }
             false => (Store::Null(NullStore), 0),
         };
         Engine::new(Parts {

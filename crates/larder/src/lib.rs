@@ -139,6 +139,7 @@ mod pages {
     pages! {
         readme: "../../../README.md",
         getting_started: "../../../docs/getting-started.md",
+        reliability: "../../../docs/reliability.md",
         routing: "../../../docs/routing.md",
         tiers: "../../../docs/tiers.md",
         format: "../../../docs/format.md",
