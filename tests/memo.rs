@@ -29,6 +29,19 @@ fn a_memo_calls_its_function_once_a_key() {
 }
 
 #[test]
+fn many_at_once() {
+    let runs = AtomicU32::new(0);
+    let lengths = both().0.memoize(|word| {
+        runs.fetch_add(1, SeqCst);
+        word.len()
+    });
+    lengths.call("ab");
+    let keys = ["a", "ab", "a", "abc"].map(str::to_owned);
+    assert_eq!(lengths.call_many(keys), [1, 2, 1, 3]);
+    assert_eq!(runs.load(SeqCst), 3);
+}
+
+#[test]
 fn threads_share_one_call() {
     let runs = AtomicU32::new(0);
     let start = Barrier::new(10);

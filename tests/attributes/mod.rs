@@ -6,6 +6,7 @@ mod outcomes;
 mod restart;
 mod sequences;
 mod tasks;
+mod time;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};

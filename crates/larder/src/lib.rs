@@ -51,9 +51,31 @@ assert_eq!(pages.get("index").map(|page| page.len()), Some(60));
 ```
 "#
 )]
+#![cfg_attr(
+    feature = "macros",
+    doc = r#"
+# Functions that remember
+
+An attribute of the same name as a builder gives a function a cache:
+
+```
+#[larder::mcache]
+fn fibonacci(n: u64) -> u64 {
+    if n < 2 { n } else { fibonacci(n - 1) + fibonacci(n - 2) }
+}
+
+assert_eq!(fibonacci(80), 23_416_728_348_467_685);
+assert!(fibonacci::contains(79));
+```
+
+[The page on attributes](https://github.com/larder-rs/larder/blob/main/docs/attributes.md)
+has their options.
+"#
+)]
 //!
 //! # What is not there yet
-//! Redis, scopes and attributes come with later versions; `CHANGELOG.md` says what each version brought.
+//! Redis and scopes come with later versions; `CHANGELOG.md` says what each
+//! version brought.
 
 mod assemble;
 #[cfg(feature = "async")]
@@ -106,7 +128,7 @@ pub use memo::Memo;
 pub use memo::attribute as __private;
 
 /// The pages in `docs/` and the README: every example in them is compiled and run.
-#[cfg(all(doctest, feature = "disk", feature = "file", feature = "async"))]
+#[cfg(all(doctest, feature = "disk", feature = "file", feature = "async", feature = "macros"))]
 mod pages {
     macro_rules! pages {
         ($($name:ident: $path:literal,)+) => {$(
@@ -123,5 +145,7 @@ mod pages {
         routing: "../../../docs/routing.md",
         tiers: "../../../docs/tiers.md",
         format: "../../../docs/format.md",
+        attributes: "../../../docs/attributes.md",
+        migrating: "../../../docs/migrating.md",
     }
 }

@@ -2,6 +2,7 @@
 
 use proc_macro2::TokenStream;
 use quote::{ToTokens, quote, quote_spanned};
+use syn::Expr;
 use syn::spanned::Spanned;
 
 use crate::argument::Argument;
@@ -13,7 +14,7 @@ use crate::version;
 pub(crate) fn all(function: &Function) -> TokenStream {
     let hidden = [checked(function), slot(function), cache(function)];
     let by_key = [purge(function), contains(function), get(function)];
-    let whole = [clear(function), flush(function), stats(function), whole_cache(function)];
+    let whole = [clear, flush, set_ttl, stats, whole_cache].map(|companion| companion(function));
     let uncached = uncached(function);
     quote!(#(#hidden)* #(#by_key)* #(#whole)* #uncached)
 }
@@ -36,7 +37,7 @@ fn checked(function: &Function) -> TokenStream {
     let stored = quote_spanned!(span=> #root::__private::#value<#stored>);
     quote! {
         #[doc(hidden)]
-        #[allow(clippy::too_many_arguments)]
+        #[allow(clippy::too_many_arguments, clippy::type_complexity)]
         fn #name(#(#parts,)* _: #stored) {}
     }
 }
@@ -72,6 +73,7 @@ fn cache(function: &Function) -> TokenStream {
     quote! {
         #[doc(hidden)]
         #[inline]
+        #[allow(clippy::type_complexity)]
         fn #name<__LarderKey: #bound>() -> #opened {
             #root::__private::#open(
                 Self::#slot(),
@@ -103,7 +105,20 @@ fn options(function: &Function) -> TokenStream {
         None => None,
     };
     let calls = function.options.builder.iter().map(|(name, value)| quote!(.#name(#value)));
-    quote!(#version #(#calls)*)
+    let ttl_by = function.options.ttl_fn.as_ref().map(|ttl| ttl_by(function, ttl));
+    quote!(#version #(#calls)* #ttl_by)
+}
+
+/// The time to live by the value, where `ttl_fn` says so.
+fn ttl_by(function: &Function, ttl: &Expr) -> TokenStream {
+    let (root, stored) = (&function.root, function.answer.value(&function.root));
+    match ttl {
+        // Called by name, so that a `String` goes as a `&str`.
+        Expr::Path(path) => quote_spanned! {ttl.span()=>
+            .ttl_by(|_, value: &#stored| ::core::option::Option::Some(#path(value)))
+        },
+        closure => quote_spanned! {ttl.span()=> .ttl_by(#root::__private::by_value(#closure)) },
+    }
 }
 
 /// The handle, where an expression for the key follows.
@@ -156,7 +171,7 @@ impl ByKey {
         let (asyncness, wait, verbs) = shell(function);
         quote! {
             #[doc = #doc]
-            #[allow(clippy::needless_pass_by_value, clippy::too_many_arguments)]
+            #[allow(clippy::needless_pass_by_value, clippy::too_many_arguments, clippy::type_complexity)]
             #vis #asyncness fn #name #lifetimes (#inputs) -> #answer {
                 #(#conversions)*
                 let __larder_key = #key;
@@ -210,6 +225,7 @@ fn over_all(function: &Function, name: &str, doc: &str, answer: &TokenStream) ->
     let (asyncness, wait, verbs) = shell(function);
     quote! {
         #[doc = #doc]
+        #[allow(clippy::type_complexity)]
         #vis #asyncness fn #name(#receiver) -> #answer {
             #root::__private::#verbs::#call(#handle)#wait
         }
@@ -226,6 +242,21 @@ fn flush(function: &Function) -> TokenStream {
     let doc =
         "Hands what is stored to the operating system: it survives the end of the process from here on.";
     over_all(function, "flush", doc, &quote!(#root::Result<()>))
+}
+
+/// Takes the time as its argument, so it is written out.
+fn set_ttl(function: &Function) -> TokenStream {
+    let (vis, root) = (&function.item.vis, &function.root);
+    let name = function.companion("set_ttl");
+    let receiver = function.key_receiver().map(|receiver| quote!(#receiver,));
+    let handle = handle_alone(function);
+    let asyncness = function.is_for_tasks().then(|| quote!(async));
+    quote! {
+        /// Sets the time to live of what is stored from here on; `None` for none.
+        #vis #asyncness fn #name(#receiver ttl: ::core::option::Option<::core::time::Duration>) {
+            #root::__private::threads::set_ttl(#handle, ttl)
+        }
+    }
 }
 
 /// The cache itself. Where the user wrote the key, its type has no name.

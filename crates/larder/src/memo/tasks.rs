@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::hash::Hash;
+use std::time::Duration;
 
 use larder_core::Result;
 use larder_core::key::Lookup;
@@ -113,6 +114,11 @@ where
     /// See [`Cache::clear`](crate::Cache::clear).
     pub async fn clear(&self) -> Result<()> {
         self.cache.clear().await
+    }
+
+    /// See [`Cache::set_ttl`](crate::Cache::set_ttl).
+    pub fn set_ttl(&self, ttl: Option<Duration>) {
+        self.cache.set_ttl(ttl);
     }
 
     /// See [`Cache::stats`](crate::Cache::stats).

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::hash::Hash;
+use std::time::Duration;
 
 use larder_core::Result;
 use larder_core::key::Lookup;
@@ -66,6 +67,31 @@ where
         }
     }
 
+    /// The results for many keys, in their order: what is missing is asked of
+    /// the function one by one, and read and written in batches. See
+    /// [`Cache::get_many_with`].
+    ///
+    /// ```
+    /// let square = larder::mcache::<u32, u32>("squares").build()?.memoize(|n| n * n);
+    /// assert_eq!(square.call_many([1, 2, 1]), [1, 4, 1]);
+    /// # Ok::<(), larder::Error>(())
+    /// ```
+    pub fn call_many(&self, keys: impl IntoIterator<Item = K>) -> Vec<V>
+    where
+        K: Clone,
+    {
+        let keys: Vec<K> = keys.into_iter().collect();
+        let load = |missing: Vec<K>| missing.into_iter().map(|key| self.with_value(key)).collect::<Vec<_>>();
+        let values = self.cache.get_many_with(keys.iter().cloned(), load);
+        let values = values.into_iter().zip(&keys);
+        values.map(|(value, key)| value.unwrap_or_else(|| (self.function)(key))).collect()
+    }
+
+    fn with_value(&self, key: K) -> (K, V) {
+        let value = (self.function)(&key);
+        (key, value)
+    }
+
     /// The result of the function. Looks nothing up and stores nothing.
     pub fn uncached<Q>(&self, key: &Q) -> V
     where
@@ -102,6 +128,11 @@ where
     /// See [`Cache::clear`].
     pub fn clear(&self) -> Result<()> {
         self.cache.clear()
+    }
+
+    /// See [`Cache::set_ttl`].
+    pub fn set_ttl(&self, ttl: Option<Duration>) {
+        self.cache.set_ttl(ttl);
     }
 
     /// See [`Cache::stats`].

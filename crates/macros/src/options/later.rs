@@ -1,12 +1,12 @@
 //! Options that are read and checked, and that this version of larder cannot keep.
 //!
 //! This is the only place that refuses them. Who builds what one of them needs
-//! lets it through here: `ttl` is a call of the builder like `capacity`.
+//! takes it out of here, and has its value in `Options`.
 
 use proc_macro2::{Ident, TokenStream};
 use syn::Error;
 
-/// What is said about time, tags and batches: the names, and their values as
+/// What is said about tags and batches: the names, and their values as
 /// they would stand in the expansion.
 #[derive(Default)]
 pub(crate) struct Later(pub(crate) Vec<(Ident, TokenStream)>);

@@ -11,11 +11,13 @@ use syn::{Error, Expr, Token, parenthesized};
 use super::{Options, Tier, Version, literal};
 
 /// Options that every attribute has.
-const COMMON: [&str; 17] = [
+const COMMON: [&str; 19] = [
     "batch",
     "capacity",
     "crate",
     "exclude",
+    "idle",
+    "jitter",
     "key",
     "memory_bytes",
     "method",
@@ -31,12 +33,13 @@ const COMMON: [&str; 17] = [
     "ttl_fn",
 ];
 /// Options of the attributes with tiers beyond memory.
-const TIERED: [&str; 11] = [
+const TIERED: [&str; 12] = [
     "access",
     "codec",
     "compress",
     "dir",
     "disk_bytes",
+    "durability",
     "kind",
     "persistence",
     "selector",
@@ -139,8 +142,9 @@ fn take(tier: Tier, options: &mut Options, option: Written) -> syn::Result<()> {
         "record_bytes" => {
             options.record_bytes = Some(literal::number(tier, "record_bytes", option.value()?)?)
         }
-        "ttl" => options.later.0.push((name, ttl(option.value()?)?)),
-        "ttl_fn" | "tags" => options.later.0.push((name, option.code()?.into_token_stream())),
+        "ttl" | "idle" => options.builder.push((name, span(option.value()?)?)),
+        "ttl_fn" => options.ttl_fn = Some(option.code()?),
+        "tags" => options.later.0.push((name, option.code()?.into_token_stream())),
         "batch" => options.later.0.push((name, option.flag()?.into_token_stream())),
         "version" if tier != Tier::Memory => options.version = Some(version(option.value()?)?),
         _ => hand_on(tier, options, option)?,
@@ -177,8 +181,8 @@ fn unknown(tier: Tier, name: &Ident) -> Error {
     Error::new(name.span(), message)
 }
 
-/// A time to live: text is read here, anything else is an expression.
-fn ttl(value: Expr) -> syn::Result<TokenStream> {
+/// A span of time: text is read here, anything else is an expression.
+fn span(value: Expr) -> syn::Result<TokenStream> {
     let Some(text) = literal::text(&value) else { return Ok(value.into_token_stream()) };
     let nanos = literal::duration(text)?.as_nanos();
     let nanos = u64::try_from(nanos).map_err(|_| Error::new(text.span(), "longer than 584 years"))?;

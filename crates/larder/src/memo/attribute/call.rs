@@ -1,6 +1,7 @@
 //! A call of a cached function, by a thread.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::bounds::{Kept, Keyed, SharedError};
 use super::handle::Handle;
@@ -37,6 +38,13 @@ pub fn never<T>(never: std::convert::Infallible) -> T {
 #[inline]
 pub fn excludes<V>(value: &V, predicate: impl FnOnce(&V) -> bool) -> bool {
     predicate(value)
+}
+
+/// A time to live by the value alone.
+pub fn by_value<K, V>(
+    ttl: impl Fn(&V) -> Duration + Send + Sync + 'static,
+) -> impl Fn(&K, &V) -> Option<Duration> + Send + Sync + 'static {
+    move |_, value| Some(ttl(value))
 }
 
 /// One caller's error, made from the one that all share.

@@ -21,7 +21,7 @@ pub use crate::ucache;
 #[cfg(feature = "_codec")]
 pub use bounds::{Encoded, EncodedPart, EncodedValue, TieredPart, TieredValue};
 pub use bounds::{Fallible, Kept, Keyed, Maybe, MemoryPart, MemoryValue, NoResult, Part, Probe, SharedError};
-pub use call::{Passed, call, call_sorted, excludes, never, shared};
+pub use call::{Passed, by_value, call, call_sorted, excludes, never, shared};
 pub use handle::{Handle, keyed_by};
 pub use record::{RECORD_BYTES, Record, Recorded, replayed};
 pub use slot::{Owner, Slot, open};

@@ -1,5 +1,7 @@
 //! The companions of functions for threads.
 
+use std::time::Duration;
+
 use larder_core::{Error, ErrorKind, Result};
 
 use super::bounds::{Kept, Keyed};
@@ -64,6 +66,17 @@ where
     V: Kept,
 {
     handle.map_or(Ok(()), |handle| handle.cache().flush())
+}
+
+/// Sets the time to live of later entries. Waits for nothing.
+pub fn set_ttl<K, V>(handle: Option<&'static Handle<K, V>>, ttl: Option<Duration>)
+where
+    K: Keyed,
+    V: Kept,
+{
+    if let Some(handle) = handle {
+        handle.cache().set_ttl(ttl);
+    }
 }
 
 /// The cache.

@@ -19,8 +19,10 @@ pub enum Opening<K: Keyed, V: Kept> {
     /// It was opened before; `None` where that failed.
     Done(Option<&'static Handle<K, V>>),
     /// It is opened on the blocking pool.
-    Elsewhere(Pin<Box<dyn Future<Output = Option<&'static Handle<K, V>>> + Send>>),
+    Elsewhere(Boxed<Option<&'static Handle<K, V>>>),
 }
+
+type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 impl<K: Keyed, V: Kept> Future for Opening<K, V> {
     type Output = Option<&'static Handle<K, V>>;

@@ -6,11 +6,10 @@ use std::task::{Context, Poll, ready};
 
 use futures_core::Stream;
 
+use super::Boxed;
 use crate::memo::attribute::bounds::{Kept, Keyed};
 use crate::memo::attribute::handle::Handle;
 use crate::memo::attribute::record::{Record, Recording};
-
-type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 /// A stream that records what it hands out, or replays what was recorded.
 pub struct RecordedStream<K, T, F, S>
