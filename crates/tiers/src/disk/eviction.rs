@@ -78,6 +78,7 @@ impl DiskTier {
                     self.evictions.fetch_add(1, Ordering::Relaxed);
                 }
             }
+            store.journal.settle()?;
             store.segments.delete(number);
             Ok(())
         })

@@ -102,13 +102,29 @@ impl Journal {
         self.write_down(&Record::Row(row, change))
     }
 
-    /// Writes down that `row` is about to go. Where that fails the marker goes,
-    /// which is as safe; an error says that this failed as well.
+    /// Writes down that `row` is about to go; [`settle`](Self::settle) waits
+    /// for that. Where it fails the marker goes, which is as safe; an error
+    /// says that this failed as well.
     pub(super) fn remove(&self, row: &[u8]) -> Result<()> {
-        self.write_down(&Record::Row(row, Change::Removed)).or_else(|error| {
+        self.append(&Record::Row(row, Change::Removed)).map(drop).or_else(|error| {
             tracing::warn!(%error, "a removal is not in the journal; a killed process would lose all entries");
             self.marker.withdraw().map_err(|_| error)
         })
+    }
+
+    /// Waits, where all is synced, until what was written down is on the
+    /// medium. Costs a lock when it is there already.
+    pub(super) fn settle(&self) -> Result<()> {
+        if self.durability != Durability::Synced {
+            return Ok(());
+        }
+        let written = match &*self.tail.lock() {
+            Tail { file: Some(file), number, len } => {
+                Written { file: Arc::clone(file), number: *number, end: *len }
+            }
+            _ => return Ok(()),
+        };
+        self.sync(&written)
     }
 
     /// Writes down that what was before is void, with every generation below
@@ -205,10 +221,12 @@ impl Journal {
     }
 
     /// Ends the present file; returns the number that the next one will have.
-    pub(super) fn turn(&self) -> u64 {
+    pub(super) fn turn(&self) -> Result<u64> {
         let mut tail = self.tail.lock();
+        let ended = tail.file.clone().filter(|_| self.durability == Durability::Synced);
+        ended.map_or(Ok(()), |file| file.sync_data())?;
         tail.end();
-        tail.number
+        Ok(tail.number)
     }
 
     /// Deletes the files below `number`: both databases were flushed since

@@ -128,10 +128,12 @@ impl Store {
         })
     }
 
-    /// Removes a row; whether there was one.
+    /// Removes a row; whether there was one. That there is none was perhaps
+    /// written down a moment ago, by an eviction, and is waited for as well.
     pub(super) fn remove(&self, key: &RowKey) -> Result<bool> {
         let _stripe = self.lock(key.as_ref());
-        if self.databases.contains(key.as_ref())? { self.forget(key.as_ref()) } else { Ok(false) }
+        let found = self.databases.contains(key.as_ref())? && self.forget(key.as_ref())?;
+        self.journal.settle().map(|()| found)
     }
 
     /// Whether there is a frame for the row.
@@ -160,7 +162,7 @@ impl Store {
     }
 
     fn checkpoint_now(&self) -> Result<()> {
-        let number = self.journal.turn();
+        let number = self.journal.turn()?;
         self.stripes.iter().for_each(|stripe| drop(stripe.lock()));
         for generation in self.databases.each_generation() {
             generation.flush()?;
