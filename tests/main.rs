@@ -5,6 +5,8 @@ mod allocations;
 mod conformance;
 mod flights;
 mod golden;
+mod layers;
+mod life;
 mod mistakes;
 mod races;
 mod reopening;

@@ -7,7 +7,7 @@ use larder_core::codec::{Codec, Values};
 use larder_core::key::NamedKeys;
 use larder_core::tier::Tier;
 use larder_engine::wait::{Inline, block_on};
-use larder_engine::{Engine, Hints, Parts, Slot, Weigh, Wire};
+use larder_engine::{Engine, Hints, Mark, Parts, Slot, Weigh, Wire};
 use larder_testkit::ManualClock;
 use larder_tiers::memory::{Bound, MokaStore, NullStore, Policy, Store};
 
@@ -19,17 +19,32 @@ pub(crate) struct Plan {
     pub(crate) memory: bool,
     pub(crate) persistence: Persistence,
     pub(crate) selector: Arc<dyn Selector>,
+    pub(crate) clock: ManualClock,
+    /// Where the marks of the tiers are, if anywhere.
+    pub(crate) marks: Option<std::path::PathBuf>,
 }
 
 impl Plan {
     /// Memory in front of these tiers, and entries that are to persist.
     pub(crate) fn over(tiers: Vec<Arc<dyn Tier>>) -> Self {
-        Self { tiers, memory: true, persistence: Persistence::LongTerm, selector: Arc::new(Table) }
+        Self {
+            tiers,
+            memory: true,
+            persistence: Persistence::LongTerm,
+            selector: Arc::new(Table),
+            clock: ManualClock::default(),
+            marks: None,
+        }
     }
 
     pub(crate) fn without_memory(mut self) -> Self {
         self.memory = false;
         self
+    }
+
+    fn slot(&self, tier: &Arc<dyn Tier>) -> Slot {
+        let mark = self.marks.as_ref().map(|dir| Mark::open(&dir.join(tier.kind().name())).unwrap());
+        Slot::with(Arc::clone(tier), Arc::new(self.clock.clone()), mark)
     }
 
     pub(crate) fn build(self) -> Arc<Rig> {
@@ -38,8 +53,8 @@ impl Plan {
             values: Box::new(Values::<String>::new(Codec::Auto)),
             compress: Compress::None,
             schema: 0,
-            selector: self.selector,
-            slots: self.tiers.into_iter().map(Slot::new).collect(),
+            selector: Arc::clone(&self.selector),
+            slots: self.tiers.iter().map(|tier| self.slot(tier)).collect(),
         };
         let (memory, memory_weight_max) = match self.memory {
             true => (Store::Moka(MokaStore::new(Bound::Bytes(8 << 20), Policy::Lru)), 4 << 20),
@@ -58,7 +73,7 @@ impl Plan {
                 home: None,
                 thresholds: Thresholds::default(),
             },
-            clock: Arc::new(ManualClock::default()),
+            clock: Arc::new(self.clock),
             dir: None,
             held: Vec::new(),
         })

@@ -17,6 +17,7 @@ use larder_core::{Error, ErrorKind, Result};
 use parking_lot::Mutex;
 
 use crate::gate::Gates;
+use crate::life::Life;
 use crate::wire::Wire;
 
 /// What a user said about all entries of a cache.
@@ -88,6 +89,7 @@ pub struct Engine<K, V, M> {
     pub(crate) memory_hits: Striped,
     pub(crate) memory_puts: Count,
     pub(crate) closed: AtomicBool,
+    pub(crate) life: Life,
 }
 
 impl<K, V, M> Engine<K, V, M>
@@ -112,6 +114,7 @@ where
             memory_hits: Striped::default(),
             memory_puts: Count::default(),
             closed: AtomicBool::new(false),
+            life: Life::default(),
         })
     }
 
@@ -150,12 +153,13 @@ where
         self.wire.as_ref().map_or(&[], |wire| &wire.slots)
     }
 
+    /// Whether look-ups miss and loads pass through: closed, or switched off.
     pub(crate) fn is_closed(&self) -> bool {
-        self.closed.load(Ordering::Acquire)
+        self.closed.load(Ordering::Acquire) || !self.life.is_on()
     }
 
     pub(crate) fn check_open(&self) -> Result<()> {
-        if self.is_closed() {
+        if self.closed.load(Ordering::Acquire) {
             return Err(Error::new(ErrorKind::Closed, "the cache was closed"));
         }
         Ok(())

@@ -17,6 +17,7 @@
 //! supersedes the loads and promotions in progress; what was superseded is
 //! handed to those who wait for it and never stored.
 
+mod distrust;
 mod engine;
 mod explain;
 mod flight;
@@ -24,8 +25,10 @@ mod gate;
 pub mod layers;
 mod life;
 mod load;
+mod mark;
 mod read;
 pub mod select;
+mod settle;
 mod slot;
 pub mod wait;
 mod wire;
@@ -34,5 +37,6 @@ mod write;
 pub use engine::{Engine, Hints, Parts, Weigh, Weigher};
 pub use explain::{Entry, Explanation};
 pub use load::LoadError;
+pub use mark::Mark;
 pub use slot::Slot;
 pub use wire::{Decoded, Wire};

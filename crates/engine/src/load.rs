@@ -281,7 +281,8 @@ where
         }
         loop {
             match leader.claim() {
-                Claim::Granted(granted) => return Some(granted),
+                // Closed while this waited: nothing is stored after `close`.
+                Claim::Granted(granted) => return (!self.is_closed()).then_some(granted),
                 Claim::Superseded => return None,
                 Claim::Wait(listener) => Inline::event(listener).await,
             }

@@ -89,6 +89,7 @@ where
 
     async fn read(self: &Arc<Self>, key: &EncodedKey, hash: u64) -> Result<Option<Found<V>>> {
         let Some(wire) = &self.wire else { return Ok(None) };
+        self.settle_due().await;
         // Without memory there is nothing to promote to, and nothing to remember.
         let observation = (self.memory_weight_max > 0).then(|| self.gates.observe(hash));
         let mut failure = None;
@@ -131,6 +132,9 @@ where
             self.counters.superseded.increment();
             return;
         };
+        if self.is_closed() {
+            return;
+        }
         if let Ok(key_back) = wire.keys.decode(key.as_bytes()) {
             let value = found.decoded.value.clone();
             self.keep(key_back, value, bytes + key.as_bytes().len() as u64, (found.tier, header.created));

@@ -37,8 +37,14 @@ where
         let encoded = self.encode_key(&key).inspect_err(|_| self.counters.dropped.increment())?;
         let engine = Arc::clone(self);
         W::section(self.has_tiers(), async move {
+            engine.settle_due().await;
             let hash = engine.gates.hash(&key);
             let _ticket = engine.gates.write::<Inline>(hash).await;
+            // Closed while this waited: nothing is stored after `close`.
+            engine.check_open().inspect_err(|_| engine.counters.dropped.increment())?;
+            if !engine.life.is_on() {
+                return Err(engine.drop_switched_off(&key, encoded.as_ref()).await);
+            }
             engine.counters.insertions.increment();
             engine.store(key, encoded, value, None).await
         })
@@ -58,11 +64,13 @@ where
         let hash = self.gates.hash(key);
         let Some(encoded) = self.encode_key(key)? else {
             let _ticket = self.gates.write::<W>(hash).await;
+            self.check_open()?;
             return Ok(self.count_removal(self.memory.remove(key).is_some()));
         };
         let engine = Arc::clone(self);
         W::section(true, async move {
             let _ticket = engine.gates.write::<Inline>(hash).await;
+            engine.check_open()?;
             let removed = engine.erase(&encoded).await;
             removed.map(|removed| engine.count_removal(removed))
         })
@@ -82,6 +90,7 @@ where
         let hash = self.gates.hash(key);
         let Some(encoded) = self.encode_key(key)? else {
             let _ticket = self.gates.write::<W>(hash).await;
+            self.check_open()?;
             let taken = self.memory.remove(key).map(|record| record.value);
             self.count_removal(taken.is_some());
             return Ok(taken);
@@ -89,12 +98,24 @@ where
         let engine = Arc::clone(self);
         W::section(true, async move {
             let _ticket = engine.gates.write::<Inline>(hash).await;
-            let value = engine.peek(&encoded).await?;
+            engine.check_open()?;
+            let value = if engine.life.is_on() { engine.peek(&encoded).await? } else { None };
             engine.erase(&encoded).await?;
             engine.count_removal(value.is_some());
             Ok(value)
         })
         .await?
+    }
+
+    /// Drops a write because the cache is switched off. The former entry goes
+    /// with it, so that nothing outdated is there when it is switched on again.
+    async fn drop_switched_off(&self, key: &K, encoded: Option<&EncodedKey>) -> Error {
+        self.counters.dropped.increment();
+        self.memory.remove(key);
+        if let (Some(wire), Some(encoded)) = (&self.wire, encoded) {
+            forget(wire, encoded).await;
+        }
+        Error::new(ErrorKind::Unavailable, "the cache is switched off")
     }
 
     fn count_removal(&self, removed: bool) -> bool {

@@ -47,12 +47,12 @@ where
 }
 
 /// A cache over memory alone.
-pub(crate) fn memory_only<K, V>(memory: MemoryPlan<K, V>, clock: Arc<dyn Clock>) -> Cache<K, V>
+pub(crate) fn memory_only<K, V>(name: &str, memory: MemoryPlan<K, V>, clock: Arc<dyn Clock>) -> Cache<K, V>
 where
     K: Hash + Eq + Send + Sync + 'static,
     V: Clone + Send + Sync + 'static,
 {
-    Cache::over(Engine::new(Parts {
+    let engine = Engine::new(Parts {
         memory: memory.store(),
         memory_weight_max: memory.weight_max(),
         weigh: memory.weigh(),
@@ -68,7 +68,8 @@ where
         clock,
         dir: None,
         held: Vec::new(),
-    }))
+    });
+    Cache::new(engine, name)
 }
 
 #[cfg(feature = "_codec")]
@@ -80,7 +81,8 @@ mod beyond {
     use larder_core::compress::Compress;
     use larder_core::key::KeyCodec;
     use larder_core::place::Selector;
-    use larder_engine::{Slot, Wire};
+    use larder_core::tier::Tier;
+    use larder_engine::{Mark, Slot, Wire};
     use larder_tiers::Space;
     use larder_tiers::memory::NullStore;
 
@@ -110,7 +112,7 @@ mod beyond {
         V: Clone + Send + Sync + 'static,
     {
         let folder = Folder::open(plan.dir, &plan.name)?;
-        let slots = slots(folder.path(), plan.disk_bytes, &plan.hints)?;
+        let slots = slots(folder.path(), plan.disk_bytes, &plan.hints, &plan.clock)?;
         let (memory, memory_weight_max, weigh) = match plan.memory {
             Some(memory) => (memory.store(), memory.weight_max(), memory.weigh()),
             None => (Store::Null(NullStore), 0, Weigh::Entry),
@@ -123,7 +125,7 @@ mod beyond {
             selector: plan.selector,
             slots,
         };
-        Ok(Cache::over(Engine::new(Parts {
+        let engine = Engine::new(Parts {
             memory,
             memory_weight_max,
             weigh,
@@ -132,12 +134,13 @@ mod beyond {
             clock: plan.clock,
             dir: Some(folder.path().to_path_buf()),
             held: vec![Box::new(folder)],
-        })))
+        });
+        Ok(Cache::new(engine, &plan.name))
     }
 
     /// The tiers of a directory, nearest first. A cache that asks for one home
     /// has that tier alone.
-    fn slots(dir: &Path, disk_bytes: u64, hints: &Hints) -> Result<Vec<Slot>> {
+    fn slots(dir: &Path, disk_bytes: u64, hints: &Hints, clock: &Arc<dyn Clock>) -> Result<Vec<Slot>> {
         use larder_core::tier::TierKind;
         let wants = |kind: TierKind| hints.home.is_none_or(|home| home == kind);
         let space = Space::new(disk_bytes);
@@ -147,14 +150,20 @@ mod beyond {
             use larder_tiers::disk::{CROSSOVER_BYTES, DiskOptions, DiskTier};
             let options =
                 DiskOptions { dir: dir.join("disk"), space: space.share(), crossover: CROSSOVER_BYTES };
-            slots.push(Slot::new(Arc::new(DiskTier::open(options)?)));
+            slots.push(slot(dir, DiskTier::open(options)?, clock)?);
         }
         #[cfg(feature = "file")]
         if wants(TierKind::File) {
             use larder_tiers::file::{FileOptions, FileTier};
             let options = FileOptions { dir: dir.join("files"), space: space.share() };
-            slots.push(Slot::new(Arc::new(FileTier::open(options)?)));
+            slots.push(slot(dir, FileTier::open(options)?, clock)?);
         }
         Ok(slots)
+    }
+
+    /// A tier of this directory in its place, with its mark beside it.
+    fn slot(dir: &Path, tier: impl Tier, clock: &Arc<dyn Clock>) -> Result<Slot> {
+        let mark = Mark::open(&dir.join(format!("outdated-{}", tier.kind())))?;
+        Ok(Slot::with(Arc::new(tier), Arc::clone(clock), Some(mark)))
     }
 }

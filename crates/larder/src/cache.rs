@@ -13,6 +13,8 @@ use larder_engine::wait::{Inline, block_on};
 use larder_engine::{Engine, Entry, Explanation, LoadError};
 use larder_tiers::memory::Store;
 
+use crate::registry::{self, Living};
+
 pub(crate) type CacheEngine<K, V> = Engine<K, V, Store<K, V>>;
 
 /// A cache, as threads use it: a cheap handle, cloned and shared freely.
@@ -27,9 +29,10 @@ pub(crate) type CacheEngine<K, V> = Engine<K, V, Store<K, V>>;
 /// Calls on disk and files happen in the calling thread. Inside an async
 /// runtime use [`to_async`](Self::to_async).
 ///
-/// The last handle that goes takes what is in memory with it and leaves the
-/// flushing to the tiers; [`close`](Self::close) does it at a known time, and
-/// tells how it went.
+/// The last handle that goes takes what is in memory with it and closes the
+/// tiers: in place, or on the blocking pool where it goes inside a tokio
+/// runtime. What fails then is logged; [`close`](Self::close) does it at a
+/// known time, and tells how it went.
 pub struct Cache<K, V>
 where
     K: Hash + Eq + Send + Sync + 'static,
@@ -65,6 +68,14 @@ where
 {
     pub(crate) fn over(engine: Arc<CacheEngine<K, V>>) -> Self {
         Self { engine }
+    }
+
+    /// A handle of a cache that was just built.
+    pub(crate) fn new(engine: Arc<CacheEngine<K, V>>, name: &str) -> Self {
+        engine.set_name(name);
+        let living: Arc<dyn Living> = Arc::clone(&engine) as _;
+        registry::enlist(Arc::downgrade(&living));
+        Self::over(engine)
     }
 
     /// The same cache for tasks. Both may be used at once; a load in progress
@@ -356,9 +367,58 @@ where
     /// flushes, and lets go of files and locks. From then on look-ups miss,
     /// inserts are dropped and counted, and loads pass through.
     ///
+    /// A second call waits for the end of the first and has the same outcome.
+    ///
     /// # Errors
     /// The first failure of a tier; the others are closed all the same.
     pub fn close(&self) -> Result<()> {
         block_on(self.engine.close::<Inline>())
+    }
+
+    /// Removes every entry and the directory of the cache, and ends it for all
+    /// its handles.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Closed`](crate::ErrorKind::Closed) when it was closed
+    /// before, and nothing is removed: its directory may belong to another
+    /// cache by now. Else the first failure; the rest is removed all the same.
+    pub fn destroy(&self) -> Result<()> {
+        block_on(self.engine.destroy::<Inline>())
+    }
+
+    /// Switches the cache off, or on again: a way out while a cache is under
+    /// suspicion. While it is off, look-ups miss, loads pass through and store
+    /// nothing, and writes are dropped and counted. A write or a removal still
+    /// removes the former entry, so nothing outdated is there when the cache
+    /// is switched on again; what nobody touched meanwhile is.
+    ///
+    /// Switching off empties memory. A hit costs the same as without the switch.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Closed`](crate::ErrorKind::Closed) when it was closed before.
+    ///
+    /// ```
+    /// let cache = larder::mcache::<u8, u8>("suspect").build()?;
+    /// cache.set_enabled(false)?;
+    /// cache.insert(1, 1);
+    /// assert_eq!(cache.get(&1), None);
+    /// assert_eq!(cache.get_with(1, || 2), 2);
+    /// cache.set_enabled(true)?;
+    /// assert_eq!(cache.get_with(1, || 3), 3);
+    /// assert_eq!(cache.get(&1), Some(3));
+    /// # Ok::<(), larder::Error>(())
+    /// ```
+    pub fn set_enabled(&self, enabled: bool) -> Result<()> {
+        block_on(self.engine.set_enabled::<Inline>(enabled))
+    }
+
+    /// Whether it is switched on, see [`set_enabled`](Self::set_enabled).
+    pub fn is_enabled(&self) -> bool {
+        self.engine.is_enabled()
+    }
+
+    /// The name it was built with.
+    pub fn name(&self) -> &str {
+        self.engine.name()
     }
 }

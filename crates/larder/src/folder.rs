@@ -6,10 +6,13 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use larder_core::{Error, ErrorKind, Result};
+use larder_engine::wait::dropped_are_closed;
 use once_cell::sync::Lazy;
 use parking_lot::Mutex;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use tempfile::TempDir;
+
+use crate::registry::DROPPED_LIMIT;
 
 /// The directories of the live caches of this process.
 static OPEN: Lazy<Mutex<HashSet<PathBuf>>> = Lazy::new(Mutex::default);
@@ -40,7 +43,7 @@ impl Folder {
     fn at(path: &Path) -> Result<Self> {
         create(path)?;
         let path = path.canonicalize().map_err(|error| failed(path, error))?;
-        let registered = Registered::new(&path)?;
+        let registered = Registered::when_free(&path)?;
         match lock(&path)? {
             Some(lock) => Ok(Self { path, _registered: registered, _lock: lock, _private: None }),
             None => Self::private(&path, registered),
@@ -75,6 +78,15 @@ impl Folder {
 struct Registered(PathBuf);
 
 impl Registered {
+    /// A cache that was dropped inside a runtime lets go of its directory a
+    /// little later, which is waited for.
+    fn when_free(path: &Path) -> Result<Self> {
+        Self::new(path).or_else(|_| {
+            dropped_are_closed(DROPPED_LIMIT);
+            Self::new(path)
+        })
+    }
+
     fn new(path: &Path) -> Result<Self> {
         if OPEN.lock().insert(path.to_path_buf()) { Ok(Self(path.to_path_buf())) } else { Err(busy(path)) }
     }

@@ -63,6 +63,7 @@ mod builder;
 mod cache;
 #[cfg(feature = "_codec")]
 mod folder;
+mod registry;
 
 #[cfg(feature = "async")]
 pub use async_cache::AsyncCache;
@@ -89,6 +90,7 @@ pub use larder_core::{Bytes, Error, ErrorKind, Result, kinds};
 pub use larder_engine::select::Table;
 pub use larder_engine::{Entry, Explanation, LoadError};
 pub use larder_tiers::memory::Policy;
+pub use registry::{NamedStats, all_stats, close_all};
 
 /// The pages in `docs/` and the README: every example in them is compiled and run.
 #[cfg(all(doctest, feature = "disk", feature = "file", feature = "async"))]

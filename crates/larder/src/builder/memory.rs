@@ -117,7 +117,7 @@ where
     /// out of its range, or when both bounds are given.
     pub fn build(mut self) -> Result<Cache<K, V>> {
         let plan = self.plan()?;
-        Ok(assemble::memory_only(plan, self.clock))
+        Ok(assemble::memory_only(&self.name, plan, self.clock))
     }
 
     fn plan(&mut self) -> Result<MemoryPlan<K, V>> {
