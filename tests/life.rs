@@ -94,8 +94,7 @@ fn threads_but_sled() -> Vec<String> {
     let name = |task: std::io::Result<std::fs::DirEntry>| {
         std::fs::read_to_string(task.unwrap().path().join("comm")).unwrap_or_default().trim().to_owned()
     };
-    let names = tasks.map(name).filter(|name| !name.starts_with("sled")).collect();
-    names
+    tasks.map(name).filter(|name| !name.starts_with("sled")).collect()
 }
 
 #[cfg(target_os = "linux")]

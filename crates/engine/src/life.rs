@@ -168,7 +168,7 @@ where
     /// question off the path of a hit.
     pub async fn set_enabled<W: Wait>(self: &Arc<Self>, enabled: bool) -> Result<()> {
         self.check_open()?;
-        if self.life.off.swap(!enabled, Ordering::AcqRel) == !enabled || enabled {
+        if self.life.off.swap(!enabled, Ordering::AcqRel) || enabled {
             return Ok(());
         }
         let engine = Arc::clone(self);
