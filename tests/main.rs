@@ -2,12 +2,15 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]
 
 mod allocations;
+mod configuration;
 mod conformance;
+mod contexts;
 mod flights;
 mod golden;
 mod layers;
 mod life;
 mod mistakes;
+mod presets;
 mod races;
 mod reopening;
 mod rig;

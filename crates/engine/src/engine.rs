@@ -155,7 +155,11 @@ where
 
     /// Whether look-ups miss and loads pass through: closed, or switched off.
     pub(crate) fn is_closed(&self) -> bool {
-        self.closed.load(Ordering::Acquire) || !self.life.is_on()
+        let ended = self.closed.load(Ordering::Acquire);
+        if ended {
+            self.life.tell_late_use();
+        }
+        ended || !self.life.is_on()
     }
 
     pub(crate) fn check_open(&self) -> Result<()> {

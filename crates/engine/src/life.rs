@@ -16,7 +16,7 @@ use larder_core::{Error, ErrorKind, Result};
 
 use crate::engine::Engine;
 use crate::slot::Slot;
-use crate::wait::{Inline, Wait, block_on, hand_off};
+use crate::wait::{Inline, Leaving, Wait, block_on, hand_off};
 
 impl<K, V, M> Engine<K, V, M>
 where
@@ -223,6 +223,7 @@ fn remove_dir(dir: &Path) -> Result<()> {
 pub(crate) struct Life {
     name: OnceLock<Box<str>>,
     off: AtomicBool,
+    late_use_told: AtomicBool,
     outcome: OnceLock<Result<(), Arc<Error>>>,
     ended: Event,
 }
@@ -230,6 +231,15 @@ pub(crate) struct Life {
 impl Life {
     pub(crate) fn is_on(&self) -> bool {
         !self.off.load(Ordering::Acquire)
+    }
+
+    /// Says once that a cache is used after its end.
+    #[cold]
+    pub(crate) fn tell_late_use(&self) {
+        if !self.late_use_told.swap(true, Ordering::AcqRel) {
+            let cache = self.name.get().map_or("", |name| name);
+            tracing::warn!(target: "larder", cache, "the cache was closed: it loads without caching");
+        }
     }
 
     fn set_outcome(&self, outcome: Result<()>) {
@@ -271,7 +281,8 @@ impl<K, V, M> Drop for Engine<K, V, M> {
             return;
         }
         let name = self.life.name.take().unwrap_or_default();
-        let remains = Remains { name, slots, _held: std::mem::take(self.held.get_mut()) };
+        let remains =
+            Remains { name, slots, _held: std::mem::take(self.held.get_mut()), _leaving: Leaving::new() };
         hand_off(move || remains.close());
     }
 }
@@ -281,6 +292,7 @@ struct Remains {
     name: Box<str>,
     slots: Vec<Slot>,
     _held: Vec<Box<dyn Any + Send>>,
+    _leaving: Leaving,
 }
 
 impl Remains {

@@ -107,21 +107,17 @@ impl Wait for Tokio {
     }
 }
 
-/// Work that was handed over by [`hand_off`] and has not ended.
-static HANDED_OFF: Mutex<usize> = Mutex::new(0);
-static HANDED_OFF_CHANGED: Condvar = Condvar::new();
+/// Caches that were dropped and are not closed yet.
+static LEAVING: Mutex<usize> = Mutex::new(0);
+static LEAVING_CHANGED: Condvar = Condvar::new();
 
 /// Does work that may block where nobody waits for it: in place in a thread,
-/// on the blocking pool where this thread drives a runtime.
-pub(crate) fn hand_off(work: impl FnOnce() + Send + 'static) {
+/// on the blocking pool where this thread drives a runtime. A runtime that
+/// shuts down drops the work undone.
+pub fn hand_off(work: impl FnOnce() + Send + 'static) {
     #[cfg(feature = "async")]
     if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-        let in_progress = HandedOff::new();
-        // A runtime that shuts down drops the work: its parts clean up in their own `Drop`.
-        runtime.spawn_blocking(move || {
-            let _in_progress = in_progress;
-            work();
-        });
+        runtime.spawn_blocking(work);
         return;
     }
     work();
@@ -131,30 +127,28 @@ pub(crate) fn hand_off(work: impl FnOnce() + Send + 'static) {
 /// most for `limit`.
 pub fn dropped_are_closed(limit: std::time::Duration) {
     let deadline = Instant::now() + limit;
-    let mut in_progress = HANDED_OFF.lock();
-    while *in_progress > 0 {
-        if HANDED_OFF_CHANGED.wait_until(&mut in_progress, deadline).timed_out() {
+    let mut leaving = LEAVING.lock();
+    while *leaving > 0 {
+        if LEAVING_CHANGED.wait_until(&mut leaving, deadline).timed_out() {
             return;
         }
     }
 }
 
-#[cfg(feature = "async")]
-struct HandedOff;
+/// A cache that was dropped, until it is closed.
+pub(crate) struct Leaving;
 
-#[cfg(feature = "async")]
-impl HandedOff {
-    fn new() -> Self {
-        *HANDED_OFF.lock() += 1;
+impl Leaving {
+    pub(crate) fn new() -> Self {
+        *LEAVING.lock() += 1;
         Self
     }
 }
 
-#[cfg(feature = "async")]
-impl Drop for HandedOff {
+impl Drop for Leaving {
     fn drop(&mut self) {
-        *HANDED_OFF.lock() -= 1;
-        HANDED_OFF_CHANGED.notify_all();
+        *LEAVING.lock() -= 1;
+        LEAVING_CHANGED.notify_all();
     }
 }
 

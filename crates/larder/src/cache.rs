@@ -3,7 +3,7 @@
 use std::fmt;
 use std::hash::Hash;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use larder_core::Result;
 use larder_core::key::Lookup;
@@ -73,9 +73,15 @@ where
     /// A handle of a cache that was just built.
     pub(crate) fn new(engine: Arc<CacheEngine<K, V>>, name: &str) -> Self {
         engine.set_name(name);
-        let living: Arc<dyn Living> = Arc::clone(&engine) as _;
-        registry::enlist(Arc::downgrade(&living));
-        Self::over(engine)
+        let cache = Self::over(engine);
+        registry::enlist(cache.living());
+        cache
+    }
+
+    /// The cache as far as its life is concerned; keeps nothing alive.
+    pub(crate) fn living(&self) -> Weak<dyn Living> {
+        let engine: Weak<CacheEngine<K, V>> = Arc::downgrade(&self.engine);
+        engine
     }
 
     /// The same cache for tasks. Both may be used at once; a load in progress

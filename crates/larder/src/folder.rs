@@ -103,12 +103,12 @@ fn busy(path: &Path) -> Error {
     Error::new(ErrorKind::Busy, message)
 }
 
-fn failed(path: &Path, error: io::Error) -> Error {
+pub(crate) fn failed(path: &Path, error: io::Error) -> Error {
     let source = Error::from(error);
     Error::new(source.kind(), format!("the directory {}: {source}", path.display())).with_source(source)
 }
 
-fn create(path: &Path) -> Result<()> {
+pub(crate) fn create(path: &Path) -> Result<()> {
     let mut builder = DirBuilder::new();
     builder.recursive(true);
     #[cfg(unix)]
@@ -117,7 +117,7 @@ fn create(path: &Path) -> Result<()> {
 }
 
 /// Takes the lock of a directory; `None` when another process holds it.
-fn lock(dir: &Path) -> Result<Option<File>> {
+pub(crate) fn lock(dir: &Path) -> Result<Option<File>> {
     let path = dir.join("lock");
     let mut options = fs::OpenOptions::new();
     options.create(true).truncate(false).write(true);
@@ -131,7 +131,7 @@ fn lock(dir: &Path) -> Result<Option<File>> {
     }
 }
 
-fn default_base() -> Result<PathBuf> {
+pub(crate) fn default_base() -> Result<PathBuf> {
     let cache = dirs::cache_dir().ok_or_else(|| {
         Error::config("dir", "nothing, and this platform names no cache folder", "a folder to use")
     })?;
@@ -160,7 +160,7 @@ const SEGMENT_LEN_MAX: usize = 120;
 const RESERVED: [&str; 6] = ["con", "prn", "aux", "nul", "com", "lpt"];
 
 /// A name as one segment of a path, different for different names.
-fn path_segment(name: &str) -> String {
+pub(crate) fn path_segment(name: &str) -> String {
     let encoded = utf8_percent_encode(name, ENCODED).to_string();
     if encoded.is_empty() {
         return "%".to_owned();

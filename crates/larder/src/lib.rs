@@ -61,8 +61,12 @@ mod assemble;
 mod async_cache;
 mod builder;
 mod cache;
+mod config;
+mod context;
 #[cfg(feature = "_codec")]
 mod folder;
+mod options;
+pub mod presets;
 mod registry;
 
 #[cfg(feature = "async")]
@@ -75,6 +79,9 @@ pub use builder::{MemoryBuilder, mcache};
 #[cfg(feature = "_codec")]
 pub use builder::{TieredBuilder, ucache};
 pub use cache::Cache;
+#[cfg(feature = "async")]
+pub use context::with_context_async;
+pub use context::{CacheContext, with_context};
 pub use larder_core::clock::{Clock, SystemClock, Time};
 pub use larder_core::codec::Codec;
 pub use larder_core::compress::Compress;
@@ -90,6 +97,8 @@ pub use larder_core::{Bytes, Error, ErrorKind, Result, kinds};
 pub use larder_engine::select::Table;
 pub use larder_engine::{Entry, Explanation, LoadError};
 pub use larder_tiers::memory::Policy;
+pub use options::{Explained, OptionRow, Source, options};
+pub use presets::{Preset, configure_for};
 pub use registry::{NamedStats, all_stats, close_all};
 
 /// The pages in `docs/` and the README: every example in them is compiled and run.
