@@ -53,7 +53,7 @@ assert_eq!(pages.get("index").map(|page| page.len()), Some(60));
 )]
 //!
 //! # What is not there yet
-//! Expiry, tags, batches, Redis, scopes and attributes come with later
+//! Expiry, tags, batches, Redis and attributes come with later
 //! versions; `CHANGELOG.md` says what each version brought.
 
 mod assemble;
@@ -116,5 +116,8 @@ mod pages {
         routing: "../../../docs/routing.md",
         tiers: "../../../docs/tiers.md",
         format: "../../../docs/format.md",
+        life_cycle: "../../../docs/life-cycle.md",
+        contexts: "../../../docs/contexts.md",
+        configuration: "../../../docs/configuration.md",
     }
 }
