@@ -2,6 +2,8 @@
 
 use std::future::pending;
 use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender};
+use std::thread::ThreadId;
 use std::time::{Duration, Instant};
 
 use larder::{ErrorKind, TierKind};
@@ -185,8 +187,21 @@ fn outdated_copies_do_not_come_back_after_a_reopen() {
     assert_eq!(get(&reopen().1, 1).as_deref(), Some("new"));
 }
 
-/// Answers nothing: each of its futures stays pending, and none blocks.
-struct Silent;
+/// Answers nothing: each of its futures stays pending, and none blocks. Says
+/// which thread drops it, and waits there for an answer.
+#[derive(Default)]
+pub(crate) struct Silent {
+    pub(crate) dropped: parking_lot::Mutex<Option<(Sender<ThreadId>, Receiver<()>)>>,
+}
+
+impl Drop for Silent {
+    fn drop(&mut self) {
+        if let Some((dropped, answer)) = self.dropped.get_mut().take() {
+            dropped.send(std::thread::current().id()).unwrap();
+            answer.recv_timeout(LONG).unwrap();
+        }
+    }
+}
 
 impl Silent {
     fn never<'a, T: Send + 'a>() -> BoxFuture<'a, Result<T>> {
@@ -238,7 +253,7 @@ fn a_tier_that_does_not_answer_is_given_up() {
 
     let counters = Arc::new(TierCounters::default());
     let limit = Duration::from_millis(30);
-    let tier = Limit::new(Silent, Arc::clone(&counters), limit);
+    let tier = Limit::new(Silent::default(), Arc::clone(&counters), limit);
     let key = larder_testkit::sample::key(1);
     let began = Instant::now();
     assert_eq!(block_on(tier.get(&key)).unwrap_err().kind(), ErrorKind::Unavailable);

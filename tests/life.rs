@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
 use larder::{Cache, ErrorKind, Persistence, TierKind, bcache, fcache, mcache, ucache};
@@ -9,6 +10,7 @@ use larder_core::tier::Tier;
 use larder_engine::wait::{Inline, block_on};
 use larder_testkit::{FaultyTier, HashMapTier, Operation, Shelf, Times};
 
+use crate::layers::Silent;
 use crate::rig::{Plan, get, insert};
 
 fn faulty() -> (FaultyTier<HashMapTier>, Plan) {
@@ -144,16 +146,15 @@ fn the_last_handle_that_goes_inside_a_runtime_does_not_block_it() {
 }
 
 #[test]
-fn closing_where_it_stalls_leaves_the_executor_free() {
-    let (disk, plan) = faulty();
+fn tiers_are_dropped_off_the_executor() {
+    let ((on_drop, dropped), (answer, on_answer)) = (channel(), channel());
+    let tier = Arc::new(Silent { dropped: Some((on_drop, on_answer)).into() });
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
-        let rig = plan.build();
-        disk.stall(Operation::Close);
-        drop(rig);
-        disk.wait_until_stalled(Operation::Close, 1);
-        tokio::task::yield_now().await;
-        disk.release();
+        drop(Plan::over(vec![tier as Arc<dyn Tier>]).build());
+        let dropper = dropped.recv_timeout(Duration::from_secs(20)).unwrap();
+        assert_ne!(dropper, std::thread::current().id());
+        answer.send(()).unwrap();
     });
 }
 

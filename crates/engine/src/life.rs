@@ -16,7 +16,7 @@ use larder_core::{Error, ErrorKind, Result};
 
 use crate::engine::Engine;
 use crate::slot::Slot;
-use crate::wait::{Inline, Leaving, Wait, block_on, hand_off};
+use crate::wait::{Inline, Leaving, Wait, hand_off};
 
 impl<K, V, M> Engine<K, V, M>
 where
@@ -272,38 +272,24 @@ impl<K, V, M> Drop for Ending<K, V, M> {
     }
 }
 
-/// The last handle is gone without a `close`: the tiers are closed, on a
-/// thread that may block, and what fails is logged.
+/// The last handle is gone without a `close`: the tiers are dropped on a
+/// thread that may block. Each closes itself then, and logs what fails.
 impl<K, V, M> Drop for Engine<K, V, M> {
     fn drop(&mut self) {
         let slots = self.wire.as_mut().map(|wire| std::mem::take(&mut wire.slots)).unwrap_or_default();
         if slots.is_empty() || matches!(self.life.outcome.get(), Some(Ok(()))) {
             return;
         }
-        let name = self.life.name.take().unwrap_or_default();
-        let remains =
-            Remains { name, slots, _held: std::mem::take(self.held.get_mut()), _leaving: Leaving::new() };
-        hand_off(move || remains.close());
+        let held = std::mem::take(self.held.get_mut());
+        let remains = Remains { _slots: slots, _held: held, _leaving: Leaving::new() };
+        hand_off(move || drop(remains));
     }
 }
 
-/// What is left of a cache that was dropped. The locks go last.
+/// What is left of a cache that was dropped, in the order in which it goes:
+/// the locks after the tiers.
 struct Remains {
-    name: Box<str>,
-    slots: Vec<Slot>,
+    _slots: Vec<Slot>,
     _held: Vec<Box<dyn Any + Send>>,
     _leaving: Leaving,
-}
-
-impl Remains {
-    fn close(self) {
-        for slot in &self.slots {
-            if let Err(error) = block_on(slot.tier().close()) {
-                tracing::warn!(
-                    target: "larder", cache = %self.name, tier = %slot.kind(), error = ?error,
-                    "a cache was dropped, and a tier could not be closed"
-                );
-            }
-        }
-    }
 }
