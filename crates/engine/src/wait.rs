@@ -155,7 +155,7 @@ impl Drop for Leaving {
 /// Drives a future from this thread. One that is ready at once, as all of
 /// [`Inline`] over blocking tiers are, costs a single poll.
 ///
-/// Polls again at the deadline that the future set by [`alarm`].
+/// Polls again at the deadline that the future set by `alarm`.
 pub fn block_on<F: Future>(future: F) -> F::Output {
     let mut future = pin!(future);
     match future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {

@@ -114,7 +114,7 @@ pub fn sessions() -> Preset {
 }
 
 /// The preset for values of type `T`, by its kind: one that was registered
-/// with [`kinds::register`](crate::kinds::register) until the cache is built,
+/// with [`kinds::register`] until the cache is built,
 /// or the one of the table of known types. A type of no known kind gets no options.
 ///
 /// ```
