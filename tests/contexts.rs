@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 
 use larder::{Cache, CacheContext, Error, ErrorKind, Persistence, with_context, with_context_async};
 
+use crate::logs::lines_of;
+
 /// What lies in a folder, apart from the lock of all temporary contexts.
 fn left(dir: &Path) -> Vec<String> {
     let files = walkdir::WalkDir::new(dir).min_depth(1).into_iter().map(|entry| entry.unwrap());
@@ -48,6 +50,16 @@ fn a_temporary_scope_leaves_no_file() {
     assert_eq!(kept.get_with(1, || "loaded".to_owned()), "loaded");
     assert_eq!(kept.get(&1), None, "nothing is cached after the scope");
     assert!(larder::all_stats().iter().all(|row| row.name != "filled"));
+}
+
+#[test]
+fn a_late_use_is_said_once() {
+    let context = CacheContext::new("short");
+    let cache = context.mcache::<u64, u64>("late").build().unwrap();
+    context.close().unwrap();
+    let lines = lines_of(|| (0..10).for_each(|key| assert_eq!(cache.get_with(key, || key), key)));
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    assert!(lines[0].contains("late") && lines[0].contains("loads without caching"), "{lines:?}");
 }
 
 #[test]

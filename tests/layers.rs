@@ -14,6 +14,7 @@ use larder_core::{Bytes, Result};
 use larder_engine::wait::{Inline, block_on};
 use larder_testkit::{FaultyTier, HashMapTier, ManualClock, Operation, Shelf, Times};
 
+use crate::logs::lines_of;
 use crate::rig::{Plan, Rig, counts, get, insert, remove};
 
 /// Longer than any pause of a breaker.
@@ -65,6 +66,20 @@ fn a_tier_that_fails_is_left_alone_and_comes_back_by_itself() {
     clock.advance(LONG);
     assert_eq!(try_get(&rig, 1).unwrap().as_deref(), Some("one"));
     assert_eq!((counts(&rig, TierKind::Disk).openings, counts(&rig, TierKind::Disk).closings), (2, 1));
+}
+
+#[test]
+fn openings_and_closings_are_logged_and_what_is_refused_meanwhile_is_not() {
+    let Bench { disk, clock, rig } = bench();
+    insert(&rig, 1, "one").unwrap();
+    disk.fail(Operation::Get, Times::Forever, ErrorKind::Io);
+    let lines = lines_of(|| (0..100).for_each(|_| assert!(try_get(&rig, 1).is_err())));
+    assert_eq!(lines.len(), 6, "five failures and the opening: {lines:#?}");
+    assert!(lines[4].contains("left alone") && lines[4].contains("reads"), "{lines:#?}");
+    disk.heal();
+    clock.advance(LONG);
+    let lines = lines_of(|| assert!(try_get(&rig, 1).is_ok()));
+    assert!(lines.len() == 1 && lines[0].contains("the tier is back"), "{lines:#?}");
 }
 
 #[test]

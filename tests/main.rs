@@ -9,6 +9,7 @@ mod flights;
 mod golden;
 mod layers;
 mod life;
+mod logs;
 mod mistakes;
 mod presets;
 mod races;
