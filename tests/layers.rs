@@ -2,6 +2,7 @@
 
 use std::future::pending;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender};
 use std::thread::ThreadId;
 use std::time::{Duration, Instant};
@@ -200,6 +201,53 @@ fn outdated_copies_do_not_come_back_after_a_reopen() {
     block_on(rig.close::<Inline>()).unwrap();
     drop((rig, disk));
     assert_eq!(get(&reopen().1, 1).as_deref(), Some("new"));
+}
+
+/// Four writers, each with keys of its own, while a tier fails and returns:
+/// whoever wrote last sees that or nothing, never what was before.
+#[test]
+fn nothing_old_is_seen_while_a_tier_comes_and_goes() {
+    const STEPS: u64 = 4_000;
+    let Bench { disk, clock, rig } = bench();
+    let writers_left = AtomicU64::new(4);
+    std::thread::scope(|scope| {
+        for writer in 0..4_u64 {
+            let (rig, writers_left) = (&rig, &writers_left);
+            scope.spawn(move || {
+                for step in 0..STEPS {
+                    let key = writer * 8 + step % 8;
+                    let value = format!("{writer} {step}");
+                    let is_removal = step % 3 == 0;
+                    if is_removal {
+                        let _may_fail = remove(rig, key);
+                    } else {
+                        let _may_fail = insert(rig, key, &value);
+                    }
+                    let seen = try_get(rig, key).ok().flatten();
+                    let is_right = seen.as_ref().is_none_or(|seen| !is_removal && *seen == value);
+                    assert!(is_right, "{seen:?} after {value}, removed: {is_removal}");
+                }
+                writers_left.fetch_sub(1, Ordering::AcqRel);
+            });
+        }
+        while writers_left.load(Ordering::Acquire) > 0 {
+            disk.fail_all(ErrorKind::Io);
+            (0..50).for_each(|_| std::thread::yield_now());
+            disk.heal();
+            clock.advance(LONG);
+            (0..50).for_each(|_| std::thread::yield_now());
+        }
+    });
+    let seen = counts(&rig, TierKind::Disk);
+    assert!(seen.errors > 0 && seen.puts > 0, "{seen:?}");
+    clock.advance(LONG);
+    block_on(rig.flush::<Inline>()).unwrap();
+    for key in 0..32 {
+        let last = (STEPS - 8) + key % 8;
+        let expect = format!("{} {last}", key / 8);
+        let seen = try_get(&rig, key).unwrap();
+        assert!(seen.is_none_or(|seen| last % 3 != 0 && seen == expect), "key {key}");
+    }
 }
 
 /// Answers nothing: each of its futures stays pending, and none blocks. Says
