@@ -2,7 +2,6 @@
 
 use std::future::pending;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender};
 use std::thread::ThreadId;
 use std::time::{Duration, Instant};
@@ -209,12 +208,19 @@ fn outdated_copies_do_not_come_back_after_a_reopen() {
 fn nothing_old_is_seen_while_a_tier_comes_and_goes() {
     const STEPS: u64 = 4_000;
     let Bench { disk, clock, rig } = bench();
-    let writers_left = AtomicU64::new(4);
     std::thread::scope(|scope| {
         for writer in 0..4_u64 {
-            let (rig, writers_left) = (&rig, &writers_left);
+            let (rig, disk, clock) = (&rig, &disk, &clock);
             scope.spawn(move || {
                 for step in 0..STEPS {
+                    match (writer, step % 80) {
+                        (0, 0) => disk.fail_all(ErrorKind::Io),
+                        (0, 40) => {
+                            disk.heal();
+                            clock.advance(LONG);
+                        }
+                        _ => {}
+                    }
                     let key = writer * 8 + step % 8;
                     let value = format!("{writer} {step}");
                     let is_removal = step % 3 == 0;
@@ -227,19 +233,12 @@ fn nothing_old_is_seen_while_a_tier_comes_and_goes() {
                     let is_right = seen.as_ref().is_none_or(|seen| !is_removal && *seen == value);
                     assert!(is_right, "{seen:?} after {value}, removed: {is_removal}");
                 }
-                writers_left.fetch_sub(1, Ordering::AcqRel);
             });
-        }
-        while writers_left.load(Ordering::Acquire) > 0 {
-            disk.fail_all(ErrorKind::Io);
-            (0..50).for_each(|_| std::thread::yield_now());
-            disk.heal();
-            clock.advance(LONG);
-            (0..50).for_each(|_| std::thread::yield_now());
         }
     });
     let seen = counts(&rig, TierKind::Disk);
     assert!(seen.errors > 0 && seen.puts > 0, "{seen:?}");
+    disk.heal();
     clock.advance(LONG);
     block_on(rig.flush::<Inline>()).unwrap();
     for key in 0..32 {
