@@ -1,9 +1,13 @@
 //! Every tier keeps the promises of its trait: bare, wrapped, behind pointers.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use larder_core::Durability;
-use larder_engine::layers::Observe;
+use larder_core::clock::{Clock, SystemClock};
+use larder_core::stats::TierCounters;
+use larder_core::tier::Tier;
+use larder_engine::layers::{Breaker, Limit, Observe};
 use larder_testkit::conformance::{self, Subject};
 use larder_tiers::disk::{CROSSOVER_BYTES, DiskOptions, DiskTier};
 use larder_tiers::file::{FileOptions, FileTier};
@@ -14,8 +18,15 @@ fn check(subject: &Subject) {
     conformance::run(subject).assert_all();
     conformance::run(&subject.through_arc()).assert_all();
     conformance::run(&subject.through_box()).assert_all();
-    let observed = subject.wrapped("observed", |tier| Box::new(Observe::new(tier, Arc::default())));
-    conformance::run(&observed).assert_all();
+    conformance::run(&subject.wrapped("in all layers", |tier| Box::new(layered(tier)))).assert_all();
+}
+
+/// As the engine sees a tier.
+fn layered<T: Tier>(tier: T) -> impl Tier {
+    let counters = Arc::new(TierCounters::default());
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let limited = Limit::new(tier, Arc::clone(&counters), Duration::from_secs(60));
+    Observe::new(Breaker::new(limited, Arc::clone(&counters), &clock), counters)
 }
 
 fn disk(name: &str, crossover: u64, durability: Durability) -> Subject {

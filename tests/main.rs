@@ -4,7 +4,9 @@
 
 mod allocations;
 mod attributes;
+mod configuration;
 mod conformance;
+mod contexts;
 mod crashes;
 mod expiry;
 mod flights;
@@ -13,9 +15,13 @@ mod full;
 mod golden;
 mod history;
 mod invalidation;
+mod layers;
+mod life;
+mod logs;
 mod memo;
 mod mistakes;
 mod model;
+mod presets;
 mod races;
 mod reopening;
 mod rig;

@@ -9,7 +9,7 @@ use larder_core::codec::{Codec, Values};
 use larder_core::key::NamedKeys;
 use larder_core::tier::Tier;
 use larder_engine::wait::{Inline, block_on};
-use larder_engine::{Engine, Expiry, Hints, KeptMarks, Parts, Slot, Weigh, Wire};
+use larder_engine::{Engine, Expiry, Hints, KeptMarks, Parts, Slot, Taint, Weigh, Wire};
 use larder_testkit::ManualClock;
 use larder_tiers::memory::{Bound, MokaStore, NullStore, Policy, Store};
 
@@ -22,6 +22,9 @@ pub(crate) struct Plan {
     pub(crate) memory_bytes: u64,
     pub(crate) persistence: Persistence,
     pub(crate) selector: Arc<dyn Selector>,
+    pub(crate) clock: ManualClock,
+    /// Where the marks of the tiers are, if anywhere.
+    pub(crate) marks: Option<std::path::PathBuf>,
 }
 
 impl Plan {
@@ -33,6 +36,8 @@ impl Plan {
             memory_bytes: 8 << 20,
             persistence: Persistence::LongTerm,
             selector: Arc::new(Table),
+            clock: ManualClock::default(),
+            marks: None,
         }
     }
 
@@ -41,14 +46,19 @@ impl Plan {
         self
     }
 
+    fn slot(&self, tier: &Arc<dyn Tier>) -> Slot {
+        let mark = self.marks.as_ref().map(|dir| Taint::open(&dir.join(tier.kind().name())).unwrap());
+        Slot::with(Arc::clone(tier), Arc::new(self.clock.clone()), mark)
+    }
+
     pub(crate) fn build(self) -> Arc<Rig> {
         let wire = Wire {
             keys: Box::new(NamedKeys),
             values: Box::new(Values::<String>::new(Codec::Auto)),
             compress: Compress::None,
             schema: 0,
-            selector: self.selector,
-            slots: self.tiers.into_iter().map(Slot::new).collect(),
+            selector: Arc::clone(&self.selector),
+            slots: self.tiers.iter().map(|tier| self.slot(tier)).collect(),
         };
         let (memory, memory_weight_max) = match self.memory {
             true => {
@@ -71,7 +81,7 @@ impl Plan {
                 thresholds: Thresholds::default(),
             },
             expiry: Expiry::default(),
-            clock: Arc::new(ManualClock::default()),
+            clock: Arc::new(self.clock),
             marks: KeptMarks::default(),
             dir: None,
             held: Vec::new(),

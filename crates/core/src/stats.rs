@@ -157,6 +157,14 @@ counters! {
         expired,
         /// Values of another home that came here because that one failed.
         fallbacks,
+        /// Times that a circuit of the breaker opened: the tier was left alone for a while.
+        openings,
+        /// Times that a circuit closed again.
+        closings,
+        /// Calls that were refused at once because a circuit was open.
+        refusals,
+        /// Calls that were given up because they took too long.
+        timeouts,
     }
 }
 

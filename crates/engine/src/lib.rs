@@ -20,6 +20,7 @@
 mod background;
 mod batch;
 mod detached;
+mod distrust;
 mod engine;
 mod expiry;
 mod explain;
@@ -36,8 +37,10 @@ mod read;
 mod remove;
 mod retime;
 pub mod select;
+mod settle;
 mod shield;
 mod slot;
+mod taint;
 mod timeline;
 #[cfg(feature = "async")]
 mod timer;
@@ -51,5 +54,6 @@ pub use expiry::{Expiry, TtlBy};
 pub use explain::{Entry, Explanation};
 pub use loaded::{Answer, LoadContext, LoadError, Loaded};
 pub use slot::Slot;
+pub use taint::Taint;
 pub use verbs::Counter;
 pub use wire::{Decoded, Wire};

@@ -246,7 +246,7 @@ where
         let section = async move {
             let Lead { mut leader, encoded, stamp, .. } = lead;
             let outcome = said.value.clone().map_or(Outcome::Absent, Outcome::Value);
-            if !engine.settle(&mut leader, encoded, stamp, said).await {
+            if !engine.settle_loaded(&mut leader, encoded, stamp, said).await {
                 engine.counters.superseded.increment();
             }
             leader.end(outcome);
@@ -258,7 +258,7 @@ where
     }
 
     /// Stores what was loaded; false where the entry changed since.
-    async fn settle(
+    async fn settle_loaded(
         &self,
         leader: &mut Leader<K, V>,
         encoded: Option<EncodedKey>,
@@ -284,6 +284,7 @@ where
     async fn ticket(&self, leader: &mut Leader<K, V>) -> Option<Ticket<K, V>> {
         loop {
             match leader.claim() {
+                // Closed while this waited: nothing is stored after `close`.
                 Claim::Granted(ticket) => return Some(ticket).filter(|_| !self.is_closed()),
                 Claim::Superseded => return None,
                 Claim::Wait(_) if shield::is_up() => return None,

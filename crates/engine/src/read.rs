@@ -142,6 +142,7 @@ where
 
     pub(crate) async fn read(self: &Arc<Self>, key: &EncodedKey, hash: u64) -> Result<Option<Found<V>>> {
         let Some(wire) = &self.wire else { return Ok(None) };
+        self.settle_due().await;
         // Without memory there is nothing to promote to, and nothing to remember.
         let observation = (self.memory_weight_max > 0).then(|| self.gates.observe(hash));
         let mut failure = None;
@@ -213,6 +214,8 @@ where
             home: found.tier,
         };
         match observation.claim() {
+            // Closed while this read: nothing is stored after `close`.
+            Some(_ticket) if self.is_closed() => {}
             Some(_ticket) => self.keep(key, record),
             None => self.counters.superseded.increment(),
         }

@@ -48,6 +48,7 @@ where
 
 /// A cache over memory alone.
 pub(crate) fn memory_only<K, V>(
+    name: &str,
     memory: MemoryPlan<K, V>,
     expiry: Expiry<K, V>,
     clock: Arc<dyn Clock>,
@@ -56,7 +57,7 @@ where
     K: Hash + Eq + Send + Sync + 'static,
     V: Clone + Send + Sync + 'static,
 {
-    Cache::over(Engine::new(Parts {
+    let engine = Engine::new(Parts {
         memory: memory.store(),
         memory_weight_max: memory.weight_max(),
         weigh: memory.weigh(),
@@ -74,7 +75,8 @@ where
         marks: KeptMarks::default(),
         dir: None,
         held: Vec::new(),
-    }))
+    });
+    Cache::new(engine, name)
 }
 
 #[cfg(feature = "_codec")]
@@ -86,8 +88,9 @@ mod beyond {
     use larder_core::key::KeyCodec;
     use larder_core::marks::MarkLog;
     use larder_core::place::Selector;
+    use larder_core::tier::Tier;
     use larder_core::{Durability, Result};
-    use larder_engine::{Slot, Wire};
+    use larder_engine::{Slot, Taint, Wire};
     use larder_tiers::memory::NullStore;
     use larder_tiers::{FileMarks, FoundMarks, Space};
 
@@ -119,7 +122,7 @@ mod beyond {
         V: Clone + Send + Sync + 'static,
     {
         let folder = Folder::open(plan.dir, &plan.name)?;
-        let slots = slots(folder.path(), (plan.disk_bytes, plan.durability), &plan.hints)?;
+        let slots = slots(folder.path(), (plan.disk_bytes, plan.durability), &plan.hints, &plan.clock)?;
         let marks = marks(folder.path(), plan.durability, &slots)?;
         let (memory, memory_weight_max, weigh) = match plan.memory {
             Some(memory) => (memory.store(), memory.weight_max(), memory.weigh()),
@@ -133,7 +136,7 @@ mod beyond {
             selector: plan.selector,
             slots,
         };
-        Ok(Cache::over(Engine::new(Parts {
+        let engine = Engine::new(Parts {
             memory,
             memory_weight_max,
             weigh,
@@ -144,7 +147,8 @@ mod beyond {
             marks,
             dir: Some(folder.path().to_path_buf()),
             held: vec![Box::new(folder)],
-        })))
+        });
+        Ok(Cache::new(engine, &plan.name))
     }
 
     /// The log of invalidations in a directory. Where one may be lost, so is
@@ -160,7 +164,12 @@ mod beyond {
 
     /// The tiers of a directory, nearest first. A cache that asks for one home
     /// has that tier alone.
-    fn slots(dir: &Path, (disk_bytes, durability): (u64, Durability), hints: &Hints) -> Result<Vec<Slot>> {
+    fn slots(
+        dir: &Path,
+        (disk_bytes, durability): (u64, Durability),
+        hints: &Hints,
+        clock: &Arc<dyn Clock>,
+    ) -> Result<Vec<Slot>> {
         use larder_core::tier::TierKind;
         let wants = |kind: TierKind| hints.home.is_none_or(|home| home == kind);
         let space = Space::new(disk_bytes);
@@ -174,14 +183,20 @@ mod beyond {
                 crossover: CROSSOVER_BYTES,
                 durability,
             };
-            slots.push(Slot::new(Arc::new(DiskTier::open(options)?)));
+            slots.push(slot(dir, DiskTier::open(options)?, clock)?);
         }
         #[cfg(feature = "file")]
         if wants(TierKind::File) {
             use larder_tiers::file::{FileOptions, FileTier};
             let options = FileOptions { dir: dir.join("files"), space: space.share(), durability };
-            slots.push(Slot::new(Arc::new(FileTier::open(options)?)));
+            slots.push(slot(dir, FileTier::open(options)?, clock)?);
         }
         Ok(slots)
+    }
+
+    /// A tier of this directory in its place, with its mark beside it.
+    fn slot(dir: &Path, tier: impl Tier, clock: &Arc<dyn Clock>) -> Result<Slot> {
+        let taint = Taint::open(&dir.join(format!("outdated-{}", tier.kind())))?;
+        Ok(Slot::with(Arc::new(tier), Arc::clone(clock), Some(taint)))
     }
 }

@@ -424,4 +424,24 @@ where
     pub async fn close(&self) -> Result<()> {
         self.engine.close::<Tokio>().await
     }
+
+    /// See [`Cache::destroy`].
+    pub async fn destroy(&self) -> Result<()> {
+        self.engine.destroy::<Tokio>().await
+    }
+
+    /// See [`Cache::set_enabled`].
+    pub async fn set_enabled(&self, enabled: bool) -> Result<()> {
+        self.engine.set_enabled::<Tokio>(enabled).await
+    }
+
+    /// See [`Cache::is_enabled`].
+    pub fn is_enabled(&self) -> bool {
+        self.engine.is_enabled()
+    }
+
+    /// See [`Cache::name`].
+    pub fn name(&self) -> &str {
+        self.engine.name()
+    }
 }

@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::fmt;
 use std::hash::Hash;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use larder_core::Result;
@@ -16,6 +16,8 @@ use larder_core::terms::{EntryOptions, Tag};
 use larder_engine::wait::{Inline, block_on};
 use larder_engine::{Answer, Counter, Engine, Entry, Explanation, LoadContext, LoadError};
 use larder_tiers::memory::Store;
+
+use crate::registry::{self, Living};
 
 pub(crate) type CacheEngine<K, V> = Engine<K, V, Store<K, V>>;
 
@@ -31,9 +33,10 @@ pub(crate) type CacheEngine<K, V> = Engine<K, V, Store<K, V>>;
 /// Calls on disk and files happen in the calling thread. Inside an async
 /// runtime use [`to_async`](Self::to_async).
 ///
-/// The last handle that goes takes what is in memory with it and leaves the
-/// flushing to the tiers; [`close`](Self::close) does it at a known time, and
-/// tells how it went.
+/// The last handle that goes takes what is in memory with it and closes the
+/// tiers: in place, or on the blocking pool where it goes inside a tokio
+/// runtime. What fails then is logged; [`close`](Self::close) does it at a
+/// known time, and tells how it went.
 pub struct Cache<K, V>
 where
     K: Hash + Eq + Send + Sync + 'static,
@@ -69,6 +72,20 @@ where
 {
     pub(crate) fn over(engine: Arc<CacheEngine<K, V>>) -> Self {
         Self { engine }
+    }
+
+    /// A handle of a cache that was just built.
+    pub(crate) fn new(engine: Arc<CacheEngine<K, V>>, name: &str) -> Self {
+        engine.set_name(name);
+        let cache = Self::over(engine);
+        registry::enlist(cache.living());
+        cache
+    }
+
+    /// The cache as far as its life is concerned; keeps nothing alive.
+    pub(crate) fn living(&self) -> Weak<dyn Living> {
+        let engine: Weak<CacheEngine<K, V>> = Arc::downgrade(&self.engine);
+        engine
     }
 
     /// The value, where it is in memory.
@@ -658,10 +675,59 @@ where
     /// flushes, and lets go of files and locks. From then on look-ups miss,
     /// inserts are dropped and counted, and loads pass through.
     ///
+    /// A second call waits for the end of the first and has the same outcome.
+    ///
     /// # Errors
     /// The first failure of a tier; the others are closed all the same.
     pub fn close(&self) -> Result<()> {
         block_on(self.engine.close::<Inline>())
+    }
+
+    /// Removes every entry and the directory of the cache, and ends it for all
+    /// its handles.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Closed`](crate::ErrorKind::Closed) when it was closed
+    /// before, and nothing is removed: its directory may belong to another
+    /// cache by now. Else the first failure; the rest is removed all the same.
+    pub fn destroy(&self) -> Result<()> {
+        block_on(self.engine.destroy::<Inline>())
+    }
+
+    /// Switches the cache off, or on again: a way out while a cache is under
+    /// suspicion. While it is off, look-ups miss, loads pass through and store
+    /// nothing, and writes are dropped and counted. A write or a removal still
+    /// removes the former entry, so nothing outdated is there when the cache
+    /// is switched on again; what nobody touched meanwhile is.
+    ///
+    /// Switching off empties memory. A hit costs the same as without the switch.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Closed`](crate::ErrorKind::Closed) when it was closed before.
+    ///
+    /// ```
+    /// let cache = larder::mcache::<u8, u8>("suspect").build()?;
+    /// cache.set_enabled(false)?;
+    /// cache.insert(1, 1);
+    /// assert_eq!(cache.get(&1), None);
+    /// assert_eq!(cache.get_with(1, || 2), 2);
+    /// cache.set_enabled(true)?;
+    /// assert_eq!(cache.get_with(1, || 3), 3);
+    /// assert_eq!(cache.get(&1), Some(3));
+    /// # Ok::<(), larder::Error>(())
+    /// ```
+    pub fn set_enabled(&self, enabled: bool) -> Result<()> {
+        block_on(self.engine.set_enabled::<Inline>(enabled))
+    }
+
+    /// Whether it is switched on, see [`set_enabled`](Self::set_enabled).
+    pub fn is_enabled(&self) -> bool {
+        self.engine.is_enabled()
+    }
+
+    /// The name it was built with.
+    pub fn name(&self) -> &str {
+        self.engine.name()
     }
 }
 

@@ -74,17 +74,22 @@ has their options.
 )]
 //!
 //! # What is not there yet
-//! Redis and scopes come with later versions; `CHANGELOG.md` says what each
-//! version brought.
+//! Redis comes with a later version; `CHANGELOG.md` says what each version
+//! brought.
 
 mod assemble;
 #[cfg(feature = "async")]
 mod async_cache;
 mod builder;
 mod cache;
+mod config;
+mod context;
 #[cfg(feature = "_codec")]
 mod folder;
 mod memo;
+mod options;
+pub mod presets;
+mod registry;
 
 #[cfg(feature = "async")]
 pub use async_cache::AsyncCache;
@@ -96,6 +101,9 @@ pub use builder::{MemoryBuilder, mcache};
 #[cfg(feature = "_codec")]
 pub use builder::{TieredBuilder, ucache};
 pub use cache::Cache;
+#[cfg(feature = "async")]
+pub use context::with_context_async;
+pub use context::{CacheContext, with_context};
 pub use larder_core::clock::{Clock, SystemClock, Time};
 pub use larder_core::codec::Codec;
 pub use larder_core::compress::Compress;
@@ -126,6 +134,9 @@ pub use memo::Memo;
 #[cfg(feature = "macros")]
 #[doc(hidden)]
 pub use memo::attribute as __private;
+pub use options::{Explained, OptionRow, Source, options};
+pub use presets::{Preset, configure_for};
+pub use registry::{NamedStats, all_stats, close_all};
 
 /// The pages in `docs/` and the README: every example in them is compiled and run.
 #[cfg(all(doctest, feature = "disk", feature = "file", feature = "async", feature = "macros"))]
@@ -147,5 +158,8 @@ mod pages {
         format: "../../../docs/format.md",
         attributes: "../../../docs/attributes.md",
         migrating: "../../../docs/migrating.md",
+        life_cycle: "../../../docs/life-cycle.md",
+        contexts: "../../../docs/contexts.md",
+        configuration: "../../../docs/configuration.md",
     }
 }
