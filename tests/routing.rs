@@ -18,6 +18,8 @@ fn tier(kind: TierKind) -> TierFacts {
         persistent: matches!(kind, Disk | File),
         shared: kind == Redis,
         blocking: matches!(kind, Disk | File),
+        streams: false,
+        stamps: false,
         frame_bytes_max: match kind {
             Memory => 16 * MIB,
             Disk => 256 * MIB,

@@ -17,6 +17,7 @@ pub mod kinds;
 pub mod memory;
 pub mod place;
 pub mod stats;
+pub mod stream;
 pub mod tier;
 
 pub use bytes::Bytes;

@@ -184,6 +184,8 @@ where
                 persistent: false,
                 shared: false,
                 blocking: false,
+                streams: false,
+                stamps: false,
                 frame_bytes_max: self.memory_weight_max.saturating_sub(OVERHEAD),
             },
             healthy: self.memory_weight_max > 0,

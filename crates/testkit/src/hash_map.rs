@@ -50,6 +50,8 @@ impl HashMapTier {
             persistent: true,
             shared: false,
             blocking: false,
+            streams: false,
+            stamps: false,
             frame_bytes_max: u64::MAX,
         };
         Self { kind: TierKind::Disk, capability, frames: Mutex::new(Some(shelf.clone())) }

@@ -7,7 +7,7 @@
 //! ```
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, IoSlice, Read, Write};
+use std::io::{self, IoSlice, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -44,6 +44,11 @@ impl Folder {
         &self.entries
     }
 
+    /// Where drafts are.
+    pub(super) fn drafts(&self) -> &Path {
+        &self.tmp
+    }
+
     /// The frame of `digest`.
     ///
     /// One read of the size that the open file has: an overwrite meanwhile
@@ -70,11 +75,24 @@ impl Folder {
 
     /// Writes `frame` to a file that no reader sees yet.
     pub(super) fn draft(&self, frame: &Frame) -> io::Result<Draft> {
-        let path = self.tmp_path("put");
-        let mut file = create_file(&path)?;
-        let draft = Draft { path };
-        write_whole(&mut file, frame)?;
+        let mut draft = self.begin()?;
+        write_whole(&mut draft.file, frame)?;
+        draft.len = frame.len() as u64;
         Ok(draft)
+    }
+
+    /// Begins a file that no reader sees yet.
+    pub(super) fn begin(&self) -> io::Result<Draft> {
+        let path = self.tmp_path("put");
+        let file = create_file(&path)?;
+        Ok(Draft { path, file, len: 0 })
+    }
+
+    /// The frame of `digest`, to be read in parts, and how long it is.
+    pub(super) fn open_entry(&self, digest: u128) -> io::Result<(File, u64)> {
+        let file = File::open(self.path(digest))?;
+        let len = file.metadata()?.len();
+        Ok((file, len))
     }
 
     /// Makes `draft` the file of `digest`, in place of what was there.
@@ -149,9 +167,35 @@ impl Folder {
 #[derive(Debug)]
 pub(super) struct Draft {
     path: PathBuf,
+    file: File,
+    len: u64,
 }
 
 impl Draft {
+    /// Bytes written.
+    pub(super) fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// Leaves room at the front.
+    pub(super) fn skip(&mut self, len: u64) -> io::Result<()> {
+        self.len = self.file.seek(SeekFrom::Start(len))?;
+        Ok(())
+    }
+
+    /// Adds `bytes` at the end.
+    pub(super) fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.file.write_all(bytes)?;
+        self.len += bytes.len() as u64;
+        Ok(())
+    }
+
+    /// Fills the room at the front.
+    pub(super) fn write_front(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.file.rewind()?;
+        self.file.write_all(bytes)
+    }
+
     fn forget(mut self) {
         self.path = PathBuf::new();
     }

@@ -3,6 +3,7 @@
 mod folder;
 mod index;
 mod room;
+mod stream;
 #[cfg(test)]
 mod tests;
 mod walk;
@@ -10,10 +11,12 @@ mod walk;
 use std::fs;
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use larder_core::frame::Frame;
 use larder_core::key::EncodedKey;
-use larder_core::tier::{BoxFuture, Capability, Tier, TierKind, Usage};
+use larder_core::stream::Stored;
+use larder_core::tier::{BoxFuture, Capability, Draft, Tier, TierKind, Usage};
 use larder_core::{Bytes, Error, ErrorKind, Result};
 use parking_lot::{MappedMutexGuard, Mutex, MutexGuard, RwLock, RwLockReadGuard};
 
@@ -68,7 +71,7 @@ pub struct FileOptions {
 #[derive(Debug)]
 pub struct FileTier {
     folder: Folder,
-    space: Share,
+    space: Arc<Share>,
     /// `None` once the tier is closed. Never locked while files are touched.
     index: Mutex<Option<Index>>,
     /// Whoever changes a file, and what the index says of it, holds the lane of its upper folder.
@@ -106,7 +109,7 @@ impl FileTier {
         options.space.set(index.usage().bytes + FIXED);
         let tier = Self {
             folder,
-            space: options.space,
+            space: Arc::new(options.space),
             index: Mutex::new(Some(index)),
             lanes: (0..LANES).map(|_| Mutex::new(())).collect(),
             whole: RwLock::new(()),
@@ -137,17 +140,28 @@ impl FileTier {
 
     fn put_now(&self, key: &EncodedKey, frame: &Frame) -> Result<()> {
         let len = frame.len() as u64;
-        if len > self.space.limit() {
-            let message = format!("a frame of {len} bytes in a budget of {} bytes", self.space.limit());
-            return Err(Error::new(ErrorKind::TooLarge, message));
-        }
+        self.check_len(len)?;
         let digest = key.digest();
         let room = self.make_room(rounded(len).saturating_add(ABOVE), digest)?;
         let failed = |error| at(&self.folder.path(digest), error);
         let draft = self.folder.draft(frame).map_err(failed)?;
+        self.replace(digest, draft, room)
+    }
+
+    fn check_len(&self, len: u64) -> Result<()> {
+        if len <= self.space.limit() {
+            return Ok(());
+        }
+        let message = format!("a frame of {len} bytes in a budget of {} bytes", self.space.limit());
+        Err(Error::new(ErrorKind::TooLarge, message))
+    }
+
+    /// Makes a draft, for which there is room, the file of `digest`.
+    fn replace(&self, digest: u128, draft: folder::Draft, room: Room) -> Result<()> {
+        let len = draft.len();
         let _lane = self.lane(digest);
         self.index().map(drop)?;
-        self.folder.publish(draft, digest).map_err(failed)?;
+        self.folder.publish(draft, digest).map_err(|error| at(&self.folder.path(digest), error))?;
         let change = self.index()?.insert(digest, len);
         room.keep(change.taken);
         self.space.shrink(change.freed);
@@ -158,7 +172,7 @@ impl FileTier {
     ///
     /// The entry of `spare`, which is about to be replaced, goes last: until
     /// then readers find it.
-    fn make_room(&self, bytes: u64, spare: u128) -> Result<Room<'_>> {
+    fn make_room(&self, bytes: u64, spare: u128) -> Result<Room> {
         loop {
             let victim = {
                 let mut index = self.index()?;
@@ -265,6 +279,8 @@ impl Tier for FileTier {
             persistent: true,
             shared: false,
             blocking: true,
+            streams: true,
+            stamps: false,
             frame_bytes_max: self.space.limit(),
         }
     }
@@ -275,6 +291,23 @@ impl Tier for FileTier {
 
     fn put<'a>(&'a self, key: &'a EncodedKey, frame: &'a Frame) -> BoxFuture<'a, Result<()>> {
         work("put", move || self.put_now(key, frame))
+    }
+
+    fn open<'a>(&'a self, key: &'a EncodedKey) -> BoxFuture<'a, Result<Option<Stored>>> {
+        work("open", move || self.open_now(key))
+    }
+
+    /// The file stays open until the draft is published or dropped.
+    fn draft<'a>(&'a self, key: &'a EncodedKey, head_len: usize) -> BoxFuture<'a, Result<Draft>> {
+        work("draft", move || self.draft_now(key, head_len).map(Draft::new))
+    }
+
+    fn append<'a>(&'a self, draft: &'a mut Draft, bytes: &'a [u8]) -> BoxFuture<'a, Result<()>> {
+        work("append", move || self.append_now(draft.state()?, bytes))
+    }
+
+    fn publish<'a>(&'a self, key: &'a EncodedKey, draft: Draft, head: &'a [u8]) -> BoxFuture<'a, Result<()>> {
+        work("publish", move || self.publish_now(key, draft.into_state()?, head))
     }
 
     fn remove<'a>(&'a self, key: &'a EncodedKey) -> BoxFuture<'a, Result<bool>> {
