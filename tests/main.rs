@@ -10,5 +10,6 @@ mod races;
 mod reopening;
 mod rig;
 mod routing;
+mod streams;
 mod tasks;
 mod troubles;

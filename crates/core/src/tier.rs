@@ -187,7 +187,8 @@ pub trait Tier: Send + Sync + 'static {
     /// - A tier that streams does not read the payload here.
     fn open<'a>(&'a self, key: &'a EncodedKey) -> BoxFuture<'a, Result<Option<Stored>>> {
         Box::pin(async move {
-            let stored = |whole: Bytes| Stored { len: whole.len() as u64, medium: Box::new(Cursor::new(whole)) };
+            let stored =
+                |whole: Bytes| Stored { len: whole.len() as u64, medium: Box::new(Cursor::new(whole)) };
             Ok(self.get(key).await?.map(stored))
         })
     }

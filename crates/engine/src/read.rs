@@ -151,7 +151,7 @@ where
     }
 }
 
-fn note_refusal(slot: &Slot, key: &EncodedKey, error: &Error) {
+pub(crate) fn note_refusal(slot: &Slot, key: &EncodedKey, error: &Error) {
     slot.counters().refused.increment();
     tracing::warn!(target: "larder", tier = %slot.kind(), key = ?key, error = ?error, "an entry was refused");
 }

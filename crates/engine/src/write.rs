@@ -196,7 +196,7 @@ where
 
     /// Removes the entry from every tier but `home`. What could not be removed
     /// is counted and no longer trusted.
-    async fn clear_homes(&self, wire: &Wire<K, V>, key: &EncodedKey, home: TierKind) {
+    pub(crate) async fn clear_homes(&self, wire: &Wire<K, V>, key: &EncodedKey, home: TierKind) {
         for slot in wire.slots.iter().filter(|slot| slot.kind() != home) {
             if let Ok(true) = slot.remove(key).await {
                 self.counters.moves.increment();

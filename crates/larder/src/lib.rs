@@ -63,6 +63,7 @@ mod builder;
 mod cache;
 #[cfg(feature = "_codec")]
 mod folder;
+mod stream;
 
 #[cfg(feature = "async")]
 pub use async_cache::AsyncCache;
@@ -84,10 +85,11 @@ pub use larder_core::place::{
     TierList,
 };
 pub use larder_core::stats::{CacheCounts, Stats, TierCounts, TierStats};
+pub use larder_core::stream::ByteValue;
 pub use larder_core::tier::{Capability, Tier, TierKind, Usage};
 pub use larder_core::{Bytes, Error, ErrorKind, Result, kinds};
 pub use larder_engine::select::Table;
-pub use larder_engine::{Entry, Explanation, LoadError};
+pub use larder_engine::{Entry, EntryReader, Explanation, LoadError};
 pub use larder_tiers::memory::Policy;
 
 /// The pages in `docs/` and the README: every example in them is compiled and run.

@@ -63,7 +63,9 @@ pub fn unpack(header: &Header, payload: Verified) -> Result<Box<dyn Medium>> {
     }
     match header.compression {
         Compression::None if payload.len() == header.value_len => Ok(Box::new(payload)),
-        Compression::None => Err(Error::new(ErrorKind::Corrupt, "the payload is not as long as its frame says")),
+        Compression::None => {
+            Err(Error::new(ErrorKind::Corrupt, "the payload is not as long as its frame says"))
+        }
         Compression::Zstd => unpack_zstd(payload, header.value_len),
         Compression::Lz4 => unpack_whole(header, payload),
     }
