@@ -38,7 +38,7 @@ fn the_file_tier() {
         let dir = tempfile::tempdir().unwrap();
         move || {
             let dir = dir.path().join("files");
-            FileTier::open(FileOptions { dir, space: Space::new(256 << 20).share() }).unwrap()
+            FileTier::open(FileOptions { dir, shared: false, space: Space::new(256 << 20).share() }).unwrap()
         }
     }));
 }

@@ -152,7 +152,7 @@ mod beyond {
         #[cfg(feature = "file")]
         if wants(TierKind::File) {
             use larder_tiers::file::{FileOptions, FileTier};
-            let options = FileOptions { dir: dir.join("files"), space: space.share() };
+            let options = FileOptions { dir: dir.join("files"), shared: false, space: space.share() };
             slots.push(Slot::new(Arc::new(FileTier::open(options)?)));
         }
         Ok(slots)

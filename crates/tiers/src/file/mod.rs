@@ -2,7 +2,9 @@
 
 mod folder;
 mod index;
+mod peers;
 mod room;
+mod shared;
 mod stream;
 #[cfg(test)]
 mod tests;
@@ -12,17 +14,19 @@ use std::fs;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use larder_core::frame::Frame;
 use larder_core::key::EncodedKey;
 use larder_core::stream::Stored;
-use larder_core::tier::{BoxFuture, Capability, Draft, Tier, TierKind, Usage};
+use larder_core::tier::{BoxFuture, Capability, Draft, Stamp, Tier, TierKind, Usage};
 use larder_core::{Bytes, Error, ErrorKind, Result};
 use parking_lot::{MappedMutexGuard, Mutex, MutexGuard, RwLock, RwLockReadGuard};
 
 use crate::Share;
 use folder::{Folder, at};
 use index::{BLOCK, Held, Index, rounded, upper_of};
+use peers::{Change, Peers};
 use room::Room;
 
 /// How many folders can change at the same time.
@@ -37,9 +41,12 @@ const ABOVE: u64 = 2 * BLOCK;
 /// What a [`FileTier`] is opened with.
 #[derive(Debug)]
 pub struct FileOptions {
-    /// The folder, for this tier alone while it is open. It is created, with
-    /// mode 0700, where it is missing.
+    /// The folder, for this tier alone while it is open unless it is shared. It
+    /// is created, with mode 0700, where it is missing.
     pub dir: PathBuf,
+    /// Whether other processes have the folder open at the same time, with this
+    /// option too.
+    pub shared: bool,
     /// The budget. A file counts as the 4 KiB blocks it takes, and each
     /// folder as one block, which is what `du` counts.
     pub space: Share,
@@ -63,7 +70,7 @@ pub struct FileOptions {
 /// # fn main() -> larder_core::Result<()> {
 /// let dir = tempfile::tempdir()?;
 /// let space = Space::new(64 << 20);
-/// let tier = FileTier::open(FileOptions { dir: dir.path().join("files"), space: space.share() })?;
+/// let tier = FileTier::open(FileOptions { dir: dir.path().join("files"), shared: false, space: space.share() })?;
 /// assert_eq!(tier.usage().entries, 0);
 /// # Ok(())
 /// # }
@@ -78,10 +85,15 @@ pub struct FileTier {
     lanes: Vec<Mutex<()>>,
     /// Held for reading while a lane is; for writing to clear or to close.
     whole: RwLock<()>,
+    /// Where the folder is shared.
+    peers: Option<Peers>,
+    /// Bytes written since the folder was looked at.
+    unseen: AtomicU64,
 }
 
 /// Held while a file, and the folders above it, come or go.
 struct Lane<'a> {
+    _change: Option<Change<'a>>,
     _whole: RwLockReadGuard<'a, ()>,
     _lane: Option<MutexGuard<'a, ()>>,
 }
@@ -101,18 +113,22 @@ impl FileTier {
     }
 
     fn open_at(options: FileOptions) -> Result<Self> {
-        let folder = Folder::open(&options.dir)?;
+        let folder = Folder::open(&options.dir, options.shared)?;
+        let peers = options.shared.then(|| Peers::open(&options.dir)).transpose()?;
         let mut index = Index::default();
         for found in walk::walk(folder.entries())? {
             index.insert(found.digest, found.len);
         }
-        options.space.set(index.usage().bytes + FIXED);
+        let shared = if peers.is_some() { peers::BYTES } else { 0 };
+        options.space.set(index.usage().bytes + FIXED + shared);
         let tier = Self {
             folder,
             space: Arc::new(options.space),
             index: Mutex::new(Some(index)),
             lanes: (0..LANES).map(|_| Mutex::new(())).collect(),
             whole: RwLock::new(()),
+            peers,
+            unseen: AtomicU64::new(0),
         };
         tier.shrink_to_budget()?;
         Ok(tier)
@@ -130,10 +146,10 @@ impl FileTier {
     }
 
     fn get_now(&self, key: &EncodedKey) -> Result<Option<Bytes>> {
-        let Some(held) = self.index()?.touch(key.digest()) else { return Ok(None) };
+        let Some(held) = self.expect(key.digest())? else { return Ok(None) };
         match self.folder.read(held.digest) {
-            Ok(whole) => Ok(Some(whole)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => self.delete(held).map(|_| None),
+            Ok(whole) => self.found(held, whole.len() as u64).map(|()| Some(whole)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => self.missed(held).map(|()| None),
             Err(error) => Err(at(&self.folder.path(held.digest), error)),
         }
     }
@@ -159,7 +175,8 @@ impl FileTier {
     /// Makes a draft, for which there is room, the file of `digest`.
     fn replace(&self, digest: u128, draft: folder::Draft, room: Room) -> Result<()> {
         let len = draft.len();
-        let _lane = self.lane(digest);
+        self.look_now_and_then(len)?;
+        let _lane = self.lane(digest)?;
         self.index().map(drop)?;
         self.folder.publish(draft, digest).map_err(|error| at(&self.folder.path(digest), error))?;
         let change = self.index()?.insert(digest, len);
@@ -173,6 +190,7 @@ impl FileTier {
     /// The entry of `spare`, which is about to be replaced, goes last: until
     /// then readers find it.
     fn make_room(&self, bytes: u64, spare: u128) -> Result<Room> {
+        let mut looked = self.peers.is_none();
         loop {
             let victim = {
                 let mut index = self.index()?;
@@ -182,6 +200,10 @@ impl FileTier {
                 }
             };
             let Some(victim) = victim else {
+                if !std::mem::replace(&mut looked, true) {
+                    self.look_again()?;
+                    continue;
+                }
                 let message = format!("no room for {bytes} bytes in a budget of {}", self.space.limit());
                 return Err(Error::new(ErrorKind::Full, message));
             };
@@ -201,6 +223,9 @@ impl FileTier {
     }
 
     fn remove_now(&self, key: &EncodedKey) -> Result<bool> {
+        if self.peers.is_some() {
+            return self.remove_shared(key.digest());
+        }
         let held = self.index()?.find(key.digest());
         held.map_or(Ok(false), |held| self.delete(held))
     }
@@ -208,7 +233,7 @@ impl FileTier {
     /// Deletes the file of `held` unless a later version took its place;
     /// whether a file went.
     fn delete(&self, held: Held) -> Result<bool> {
-        let _lane = self.lane(held.digest);
+        let _lane = self.lane(held.digest)?;
         if self.index()?.find(held.digest) != Some(held) {
             return Ok(false);
         }
@@ -226,8 +251,10 @@ impl FileTier {
     fn clear_now(&self) -> Result<()> {
         let whole = self.whole.write();
         self.index().map(drop)?;
+        let change = self.peers.as_ref().map(Peers::change_all).transpose()?;
         let aside = self.folder.set_aside().map_err(|error| at(self.folder.entries(), error))?;
         let bytes = self.index()?.clear();
+        drop(change);
         drop(whole);
         if let Some(aside) = aside {
             fs::remove_dir_all(&aside).map_err(|error| at(&aside, error))?;
@@ -237,6 +264,9 @@ impl FileTier {
     }
 
     fn scan_now(&self, visit: &mut (dyn FnMut(&[u8]) + Send)) -> Result<()> {
+        if self.peers.is_some() {
+            self.look_again()?;
+        }
         let digests = self.index()?.digests();
         digests.into_iter().filter_map(|digest| self.folder.read_head(digest)).for_each(|head| visit(&head));
         Ok(())
@@ -254,9 +284,11 @@ impl FileTier {
             .map_err(|_| Error::new(ErrorKind::Closed, "the tier is closed"))
     }
 
-    fn lane(&self, digest: u128) -> Lane<'_> {
-        let lane = self.lanes.get(usize::from(upper_of(digest)) % LANES);
-        Lane { _whole: self.whole.read(), _lane: lane.map(Mutex::lock) }
+    fn lane(&self, digest: u128) -> Result<Lane<'_>> {
+        let whole = self.whole.read();
+        let lane = self.lanes.get(usize::from(upper_of(digest)) % LANES).map(Mutex::lock);
+        let change = self.peers.as_ref().map(|peers| peers.change(digest)).transpose()?;
+        Ok(Lane { _change: change, _whole: whole, _lane: lane })
     }
 }
 
@@ -277,10 +309,10 @@ impl Tier for FileTier {
         Capability {
             stores: true,
             persistent: true,
-            shared: false,
+            shared: self.peers.is_some(),
             blocking: true,
             streams: true,
-            stamps: false,
+            stamps: self.peers.is_some(),
             frame_bytes_max: self.space.limit(),
         }
     }
@@ -310,13 +342,22 @@ impl Tier for FileTier {
         work("publish", move || self.publish_now(key, draft.into_state()?, head))
     }
 
+    /// One read of eight bytes.
+    fn stamp(&self, key: &EncodedKey) -> Option<Stamp> {
+        let _open = self.index().ok()?;
+        self.peers.as_ref()?.stamp(key.digest())
+    }
+
     fn remove<'a>(&'a self, key: &'a EncodedKey) -> BoxFuture<'a, Result<bool>> {
         work("remove", move || self.remove_now(key))
     }
 
-    /// Asks the index alone.
+    /// Asks the index alone, unless the folder is shared.
     fn contains<'a>(&'a self, key: &'a EncodedKey) -> BoxFuture<'a, Result<bool>> {
-        work("contains", move || Ok(self.index()?.find(key.digest()).is_some()))
+        work("contains", move || match &self.peers {
+            Some(_) => self.contains_shared(key.digest()),
+            None => Ok(self.index()?.find(key.digest()).is_some()),
+        })
     }
 
     /// Renames the folder of all entries aside, then deletes it, with the

@@ -21,10 +21,13 @@ pub(super) struct Drafted {
 
 impl FileTier {
     pub(super) fn open_now(&self, key: &EncodedKey) -> Result<Option<Stored>> {
-        let Some(held) = self.index()?.touch(key.digest()) else { return Ok(None) };
+        let Some(held) = self.expect(key.digest())? else { return Ok(None) };
         match self.folder.open_entry(held.digest) {
-            Ok((file, len)) => Ok(Some(Stored { medium: Box::new(file), len })),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => self.delete(held).map(|_| None),
+            Ok((file, len)) => {
+                self.found(held, len)?;
+                Ok(Some(Stored { medium: Box::new(file), len }))
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => self.missed(held).map(|()| None),
             Err(error) => Err(at(&self.folder.path(held.digest), error)),
         }
     }

@@ -11,17 +11,22 @@ use tempfile::TempDir;
 use super::*;
 use crate::Space;
 
-const MIB: u64 = 1 << 20;
+pub(super) const MIB: u64 = 1 << 20;
 
 /// What a small entry takes that is alone in its folders.
 const ALONE: u64 = 3 * BLOCK;
 
 /// A blocking tier is ready in the first poll.
-fn now<T>(future: BoxFuture<'_, T>) -> T {
+pub(super) fn now<T>(future: BoxFuture<'_, T>) -> T {
     match pin!(future).as_mut().poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(output) => output,
         Poll::Pending => panic!("the file tier does its work in the first poll"),
     }
+}
+
+pub(super) fn open_shared(dir: &Path, limit: u64) -> FileTier {
+    let space = Space::new(limit + FIXED + peers::BYTES).share();
+    FileTier::open(FileOptions { dir: dir.to_path_buf(), shared: true, space }).unwrap()
 }
 
 /// With room for `limit` bytes beyond the folders that are always there.
@@ -30,7 +35,11 @@ fn open(dir: &Path, limit: u64) -> FileTier {
 }
 
 fn try_open(dir: &Path, limit: u64) -> Result<FileTier> {
-    FileTier::open(FileOptions { dir: dir.to_path_buf(), space: Space::new(limit + FIXED).share() })
+    FileTier::open(FileOptions {
+        dir: dir.to_path_buf(),
+        shared: false,
+        space: Space::new(limit + FIXED).share(),
+    })
 }
 
 fn fresh(limit: u64) -> (TempDir, FileTier) {
@@ -39,11 +48,11 @@ fn fresh(limit: u64) -> (TempDir, FileTier) {
     (dir, tier)
 }
 
-fn key(number: u64) -> EncodedKey {
+pub(super) fn key(number: u64) -> EncodedKey {
     EncodedKey::new(number.to_le_bytes())
 }
 
-fn frame(number: u64, fill: u8, len: usize) -> Frame {
+pub(super) fn frame(number: u64, fill: u8, len: usize) -> Frame {
     let header = Header {
         codec: CodecId::Raw,
         compression: Compression::None,
@@ -60,11 +69,11 @@ fn frame(number: u64, fill: u8, len: usize) -> Frame {
     Frame::new(&header, &key(number), b"", vec![fill; len].into())
 }
 
-fn put(tier: &FileTier, number: u64, fill: u8, len: usize) {
+pub(super) fn put(tier: &FileTier, number: u64, fill: u8, len: usize) {
     now(tier.put(&key(number), &frame(number, fill, len))).unwrap();
 }
 
-fn has(tier: &FileTier, number: u64, fill: u8, len: usize) -> bool {
+pub(super) fn has(tier: &FileTier, number: u64, fill: u8, len: usize) -> bool {
     now(tier.get(&key(number))).unwrap().is_some_and(|whole| whole == frame(number, fill, len).to_vec())
 }
 
@@ -72,7 +81,7 @@ fn held(tier: &FileTier, numbers: impl IntoIterator<Item = u64>) -> Vec<u64> {
     numbers.into_iter().filter(|number| now(tier.contains(&key(*number))).unwrap()).collect()
 }
 
-fn files(dir: &Path) -> Vec<PathBuf> {
+pub(super) fn files(dir: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in fs::read_dir(dir).into_iter().flatten() {
         let entry = entry.unwrap();
@@ -200,7 +209,8 @@ fn without_room_nothing_is_stored_and_the_former_frame_stays() {
     let space = Space::new(10 * BLOCK + FIXED);
     let other = space.share();
     let dir = tempfile::tempdir().unwrap();
-    let tier = FileTier::open(FileOptions { dir: dir.path().into(), space: space.share() }).unwrap();
+    let tier =
+        FileTier::open(FileOptions { dir: dir.path().into(), shared: false, space: space.share() }).unwrap();
     put(&tier, 1, 7, 100);
     other.grow(7 * BLOCK);
     let error = now(tier.put(&key(1), &frame(1, 8, 12_000))).unwrap_err();
