@@ -6,6 +6,7 @@ mod conformance;
 mod flights;
 mod golden;
 mod mistakes;
+mod processes;
 mod races;
 mod reopening;
 mod rig;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::clock::Time;
 use crate::key::Lookup;
-use crate::tier::{TierKind, Usage};
+use crate::tier::{Stamp, TierKind, Usage};
 
 /// A value in memory with what is known of it.
 ///
@@ -20,6 +20,8 @@ pub struct Record<V> {
     pub weight: u32,
     /// The tier that answers for it.
     pub home: TierKind,
+    /// The stamp it had there when it was read, where its home has stamps.
+    pub stamp: Option<Stamp>,
 }
 
 /// A bounded store of native keys and values in this process.

@@ -94,6 +94,9 @@ impl Stamp {
     pub fn get(self) -> u64 {
         self.0.get()
     }
+
+    /// A stamp that no entry ever has.
+    pub const NONE: Self = Self(NonZero::<u64>::MAX);
 }
 
 /// A frame that is being written in parts. No reader sees it, and dropping it
@@ -177,6 +180,9 @@ pub trait Tier: Send + Sync + 'static {
     /// # Behavior
     /// - Fails with `ErrorKind::TooLarge` above `frame_bytes_max`, with
     ///   `ErrorKind::Full` when there is no room; nothing is stored then.
+    /// - A tier with stamps stores nothing, and succeeds, when the
+    ///   [`base`](EncodedKey::base) of the key is not its stamp any more: that
+    ///   is as if the later change had come right after.
     fn put<'a>(&'a self, key: &'a EncodedKey, frame: &'a Frame) -> BoxFuture<'a, Result<()>>;
 
     /// The frame of `key`, to be read in parts.

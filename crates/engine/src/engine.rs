@@ -79,6 +79,8 @@ pub struct Engine<K, V, M> {
     pub(crate) memory_weight_max: u64,
     pub(crate) weigh: Weigh<K, V>,
     pub(crate) wire: Option<Wire<K, V>>,
+    /// Other processes change entries: copies in memory are checked, see `copies.rs`.
+    pub(crate) checks: bool,
     pub(crate) hints: Hints,
     pub(crate) clock: Arc<dyn Clock>,
     dir: Option<PathBuf>,
@@ -98,8 +100,11 @@ where
 {
     /// Assembles an engine.
     pub fn new(parts: Parts<K, V, M>) -> Arc<Self> {
+        let slots = parts.wire.as_ref().map_or(&[][..], |wire| &wire.slots);
+        let checks = slots.iter().any(|slot| slot.facts().capability.stamps);
         Arc::new(Self {
             memory: parts.memory,
+            checks,
             memory_weight_max: parts.memory_weight_max,
             weigh: parts.weigh,
             wire: parts.wire,
@@ -118,9 +123,18 @@ where
     /// The value of `key` in memory. A miss is not counted here.
     #[inline]
     pub fn hit<Q: Lookup<K> + ?Sized>(&self, key: &Q) -> Option<V> {
-        let record = self.memory.get(key)?;
+        let record = self.near(key)?;
         self.memory_hits.increment();
         Some(record.value)
+    }
+
+    /// The record of `key` in memory, where memory may answer by itself.
+    #[inline]
+    pub(crate) fn near<Q: Lookup<K> + ?Sized>(&self, key: &Q) -> Option<Record<V>> {
+        if self.checks {
+            return None;
+        }
+        self.memory.get(key)
     }
 
     /// Whether there are tiers beyond memory to ask.
@@ -205,12 +219,22 @@ where
         if self.memory_weight_max == 0 {
             return;
         }
-        let weight = match &self.weigh {
+        if self.checks {
+            // What was written here another process may have replaced by now.
+            self.memory.remove(&key);
+            return;
+        }
+        let weight = self.weight(&key, &value, bytes);
+        self.memory_puts.increment();
+        self.memory.insert(key, Record { value, created, weight, home, stamp: None });
+    }
+
+    /// What an entry of `bytes`, key included, weighs in memory.
+    pub(crate) fn weight(&self, key: &K, value: &V, bytes: u64) -> u32 {
+        match &self.weigh {
             Weigh::Entry => 1,
             Weigh::Measured => u32::try_from(bytes + OVERHEAD).unwrap_or(u32::MAX),
-            Weigh::By(weigher) => weigher(&key, &value),
-        };
-        self.memory_puts.increment();
-        self.memory.insert(key, Record { value, created, weight, home });
+            Weigh::By(weigher) => weigher(key, value),
+        }
     }
 }

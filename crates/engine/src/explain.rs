@@ -94,7 +94,7 @@ where
         Q: Lookup<K> + ?Sized + Sync,
     {
         let now = self.clock.now();
-        if let Some(record) = self.memory.get(key) {
+        if let Some(record) = self.near(key) {
             self.memory_hits.increment();
             let age = now.since(record.created);
             return Ok(Some(Entry { value: record.value, tier: TierKind::Memory, home: record.home, age }));
@@ -108,7 +108,7 @@ where
         }
         Ok(found.map(|found| {
             let age = now.since(found.decoded.header.created);
-            Entry { value: found.decoded.value, tier: found.tier, home: found.tier, age }
+            Entry { value: found.decoded.value, tier: found.tier, home: found.home, age }
         }))
     }
 
@@ -118,7 +118,7 @@ where
     where
         Q: Lookup<K> + ?Sized + Sync,
     {
-        let home_of_record = self.memory.get(key).map(|record| record.home);
+        let home_of_record = self.near(key).map(|record| record.home);
         let mut explanation = Explanation {
             tiers: home_of_record.map(|_| TierKind::Memory).into_iter().collect(),
             home: home_of_record,

@@ -47,7 +47,7 @@ where
     }
 
     async fn collect_keys(&self) -> Result<Vec<Arc<K>>> {
-        let mut keys = self.memory.keys();
+        let mut keys = if self.checks { Vec::new() } else { self.memory.keys() };
         let Some(wire) = self.wire.as_ref().filter(|_| !self.is_closed()) else { return Ok(keys) };
         let mut seen: HashSet<Box<[u8]>> = HashSet::with_capacity(keys.len());
         for key in &keys {

@@ -182,6 +182,7 @@ where
             leader.end(Outcome::Value(value.clone()));
             return Approach::Have(value);
         }
+        let encoded = encoded.map(|encoded| self.based_on_now(encoded));
         if let Some(encoded) = &encoded {
             // A tier that fails is as good as empty here, and was counted.
             if let Ok(Some(found)) = self.seek::<W>(encoded.clone(), hash).await {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use larder_core::key::{EncodedKey, Lookup};
 use larder_core::memory::MemoryStore;
-use larder_core::tier::TierKind;
+use larder_core::tier::{Stamp, TierKind};
 use larder_core::{Error, Result};
 
 use crate::engine::Engine;
@@ -16,7 +16,10 @@ use crate::wire::{Decoded, Wire};
 
 /// A value that a tier of bytes answered with.
 pub(crate) struct Found<V> {
+    /// The tier that answered.
     pub(crate) tier: TierKind,
+    /// The tier that answers for the entry.
+    pub(crate) home: TierKind,
     pub(crate) decoded: Decoded<V>,
 }
 
@@ -51,7 +54,7 @@ where
     where
         Q: Lookup<K> + ?Sized + Sync,
     {
-        if self.memory.contains(key) {
+        if !self.checks && self.memory.contains(key) {
             return Ok(true);
         }
         let Some(encoded) = self.encode_key(key)? else { return Ok(false) };
@@ -91,14 +94,21 @@ where
         let Some(wire) = &self.wire else { return Ok(None) };
         // Without memory there is nothing to promote to, and nothing to remember.
         let observation = (self.memory_weight_max > 0).then(|| self.gates.observe(hash));
+        // Taken before anything is read.
+        let stamp = if self.checks { self.stamp(key) } else { None };
+        if self.checks
+            && let Some(found) = self.checked_copy(wire, key, stamp)
+        {
+            return Ok(Some(found));
+        }
         let mut failure = None;
         for slot in &wire.slots {
             match slot.get(key).await {
                 Ok(Some(bytes)) => match wire.open(bytes, key) {
                     Ok(decoded) => {
-                        let found = Found { tier: slot.kind(), decoded };
+                        let found = Found { tier: slot.kind(), home: slot.kind(), decoded };
                         if let Some(observation) = &observation {
-                            self.promote(wire, key, &found, observation);
+                            self.promote(wire, key, &found, (observation, stamp));
                         }
                         return Ok(Some(found));
                     }
@@ -120,7 +130,7 @@ where
         wire: &Wire<K, V>,
         key: &EncodedKey,
         found: &Found<V>,
-        observation: &Observation<K, V>,
+        (observation, stamp): (&Observation<K, V>, Option<Stamp>),
     ) {
         let header = &found.decoded.header;
         let bytes = header.value_len;
@@ -132,8 +142,12 @@ where
             return;
         };
         if let Ok(key_back) = wire.keys.decode(key.as_bytes()) {
+            let bytes = bytes + key.as_bytes().len() as u64;
+            if self.checks {
+                return self.keep_copy(key_back, found, bytes, stamp);
+            }
             let value = found.decoded.value.clone();
-            self.keep(key_back, value, bytes + key.as_bytes().len() as u64, (found.tier, header.created));
+            self.keep(key_back, value, bytes, (found.tier, header.created));
         }
     }
 

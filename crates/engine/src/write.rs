@@ -108,7 +108,7 @@ where
     async fn peek(&self, encoded: &EncodedKey) -> Result<Option<V>> {
         let Some(wire) = &self.wire else { return Ok(None) };
         if let Ok(key) = wire.keys.decode(encoded.as_bytes())
-            && let Some(record) = self.memory.get(&key)
+            && let Some(record) = self.near(&key)
         {
             return Ok(Some(record.value));
         }

@@ -84,7 +84,7 @@ mod beyond {
     use larder_tiers::Space;
     use larder_tiers::memory::NullStore;
 
-    use super::{Arc, Cache, Clock, Engine, Hash, Hints, MemoryPlan, Parts, Store, Weigh};
+    use super::{Arc, Cache, Clock, Engine, Hash, Hints, MemoryPlan, Parts, Sharing, Store, Weigh};
     use crate::folder::Folder;
 
     /// What a cache with tiers is to be.
@@ -109,7 +109,8 @@ mod beyond {
         K: Hash + Eq + Send + Sync + 'static,
         V: Clone + Send + Sync + 'static,
     {
-        let folder = Folder::open(plan.dir, &plan.name)?;
+        let shared = plan.hints.sharing == Sharing::Processes;
+        let folder = Folder::open(plan.dir, &plan.name, shared)?;
         let slots = slots(folder.path(), plan.disk_bytes, &plan.hints)?;
         let (memory, memory_weight_max, weigh) = match plan.memory {
             Some(memory) => (memory.store(), memory.weight_max(), memory.weigh()),
@@ -136,10 +137,13 @@ mod beyond {
     }
 
     /// The tiers of a directory, nearest first. A cache that asks for one home
-    /// has that tier alone.
+    /// has that tier alone; one that processes share has files alone.
     fn slots(dir: &Path, disk_bytes: u64, hints: &Hints) -> Result<Vec<Slot>> {
         use larder_core::tier::TierKind;
-        let wants = |kind: TierKind| hints.home.is_none_or(|home| home == kind);
+        let shared = hints.sharing == Sharing::Processes;
+        let wants = |kind: TierKind| {
+            hints.home.is_none_or(|home| home == kind) && (kind == TierKind::File || !shared)
+        };
         let space = Space::new(disk_bytes);
         let mut slots = Vec::new();
         #[cfg(feature = "disk")]
@@ -152,7 +156,7 @@ mod beyond {
         #[cfg(feature = "file")]
         if wants(TierKind::File) {
             use larder_tiers::file::{FileOptions, FileTier};
-            let options = FileOptions { dir: dir.join("files"), shared: false, space: space.share() };
+            let options = FileOptions { dir: dir.join("files"), shared, space: space.share() };
             slots.push(Slot::new(Arc::new(FileTier::open(options)?)));
         }
         Ok(slots)

@@ -255,6 +255,13 @@ where
     }
 
     /// Who needs to see the entries. Default [`Sharing::Threads`].
+    ///
+    /// With [`Sharing::Processes`] several processes may open the directory at
+    /// once, and each sees what the others store and remove as soon as that
+    /// call has returned. All entries are files then, also small ones; memory
+    /// holds copies, which are checked at each hit, at the cost of a system
+    /// call or two. All processes must say so. For `fcache` and `ucache`; sled
+    /// cannot be shared. See the page on files that processes share.
     pub fn sharing(mut self, sharing: Sharing) -> Self {
         self.hints.sharing = sharing;
         self
@@ -296,6 +303,7 @@ where
         within("disk_bytes", self.disk_bytes, DISK_BYTES, "bytes")?;
         self.compress.check()?;
         check_thresholds(self.hints.thresholds)?;
+        check_sharing(&self.hints)?;
         assemble::tiered(TieredPlan {
             name: self.name,
             memory,
@@ -333,6 +341,15 @@ where
         };
         Ok(Some(MemoryPlan { bound, policy: self.policy, weigher: self.weigher.take() }))
     }
+}
+
+fn check_sharing(hints: &Hints) -> Result<()> {
+    let has_files = cfg!(feature = "file") && hints.home.is_none_or(|home| home == TierKind::File);
+    if hints.sharing != Sharing::Processes || has_files {
+        return Ok(());
+    }
+    let given = "Processes for a cache without files";
+    Err(Error::config("sharing", given, "Processes for `fcache` and `ucache`, with the feature `file`"))
 }
 
 fn check_thresholds(thresholds: Thresholds) -> Result<()> {

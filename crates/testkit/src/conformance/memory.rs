@@ -50,7 +50,13 @@ pub fn memory<M: MemoryStore<u64, String>>(
 }
 
 fn record(value: &str, weight: u32) -> Record<String> {
-    Record { value: value.to_owned(), created: Time::from_millis(7), weight, home: TierKind::Memory }
+    Record {
+        value: value.to_owned(),
+        created: Time::from_millis(7),
+        weight,
+        home: TierKind::Memory,
+        stamp: None,
+    }
 }
 
 fn value<M: MemoryStore<u64, String>>(store: &M, key: u64) -> Option<String> {

@@ -93,9 +93,18 @@ pub struct FileTier {
 
 /// Held while a file, and the folders above it, come or go.
 struct Lane<'a> {
-    _change: Option<Change<'a>>,
+    change: Option<Change<'a>>,
     _whole: RwLockReadGuard<'a, ()>,
     _lane: Option<MutexGuard<'a, ()>>,
+}
+
+impl Lane<'_> {
+    /// Whether another process changed the entry after what a write of `key`
+    /// is based on.
+    fn supersedes(&self, key: &EncodedKey) -> bool {
+        let before = self.change.as_ref().map(Change::before);
+        before.is_some_and(|before| key.base().is_some_and(|base| Some(base) != before))
+    }
 }
 
 impl FileTier {
@@ -161,7 +170,7 @@ impl FileTier {
         let room = self.make_room(rounded(len).saturating_add(ABOVE), digest)?;
         let failed = |error| at(&self.folder.path(digest), error);
         let draft = self.folder.draft(frame).map_err(failed)?;
-        self.replace(digest, draft, room)
+        self.replace(key, draft, room)
     }
 
     fn check_len(&self, len: u64) -> Result<()> {
@@ -172,12 +181,16 @@ impl FileTier {
         Err(Error::new(ErrorKind::TooLarge, message))
     }
 
-    /// Makes a draft, for which there is room, the file of `digest`.
-    fn replace(&self, digest: u128, draft: folder::Draft, room: Room) -> Result<()> {
-        let len = draft.len();
+    /// Makes a draft, for which there is room, the file of `key`, unless that
+    /// is based on what is no more.
+    fn replace(&self, key: &EncodedKey, draft: folder::Draft, room: Room) -> Result<()> {
+        let (digest, len) = (key.digest(), draft.len());
         self.look_now_and_then(len)?;
-        let _lane = self.lane(digest)?;
+        let lane = self.lane(digest)?;
         self.index().map(drop)?;
+        if lane.supersedes(key) {
+            return Ok(());
+        }
         self.folder.publish(draft, digest).map_err(|error| at(&self.folder.path(digest), error))?;
         let change = self.index()?.insert(digest, len);
         room.keep(change.taken);
@@ -288,7 +301,7 @@ impl FileTier {
         let whole = self.whole.read();
         let lane = self.lanes.get(usize::from(upper_of(digest)) % LANES).map(Mutex::lock);
         let change = self.peers.as_ref().map(|peers| peers.change(digest)).transpose()?;
-        Ok(Lane { _change: change, _whole: whole, _lane: lane })
+        Ok(Lane { change, _whole: whole, _lane: lane })
     }
 }
 

@@ -71,8 +71,7 @@ impl Peers {
 
     /// The stamp of `digest` now; `None` while its group is being changed.
     pub(super) fn stamp(&self, digest: u128) -> Option<Stamp> {
-        let count = read_count(&mut self.changes.lock(), group_of(digest)).ok()?;
-        count.is_multiple_of(2).then(|| Stamp::new(count / 2 + 1)).flatten()
+        stamp_of(read_count(&mut self.changes.lock(), group_of(digest)).ok()?)
     }
 
     /// Begins a change of `digest`, which ends when the guard is dropped.
@@ -83,7 +82,8 @@ impl Peers {
         let count = read_count(&mut changes, group)?;
         write_counts(&mut changes, group, &[begun(count)])?;
         drop(changes);
-        Ok(Change { peers: self, first: group, counts: vec![ended(count)], _locks: vec![lock] })
+        let before = stamp_of(count);
+        Ok(Change { peers: self, first: group, counts: vec![ended(count)], before, _locks: vec![lock] })
     }
 
     /// Begins a change of every entry.
@@ -95,7 +95,7 @@ impl Peers {
         write_counts(&mut changes, 0, &counts.iter().copied().map(begun).collect::<Vec<_>>())?;
         drop(changes);
         let counts = counts.into_iter().map(ended).collect();
-        Ok(Change { peers: self, first: 0, counts, _locks: locks })
+        Ok(Change { peers: self, first: 0, counts, before: None, _locks: locks })
     }
 
     fn lock(&self, lock: usize) -> Result<Locked<'_>> {
@@ -103,6 +103,10 @@ impl Peers {
         acquire(&file)?;
         Ok(Locked(file))
     }
+}
+
+fn stamp_of(count: u64) -> Option<Stamp> {
+    count.is_multiple_of(2).then(|| Stamp::new(count / 2 + 1)).flatten()
 }
 
 /// The number while a change is in progress. One that a killed process left
@@ -140,8 +144,16 @@ pub(super) struct Change<'a> {
     first: usize,
     /// What the counters become.
     counts: Vec<u64>,
+    before: Option<Stamp>,
     /// Let go of after that.
     _locks: Vec<Locked<'a>>,
+}
+
+impl Change<'_> {
+    /// The stamp of the entry before this change.
+    pub(super) fn before(&self) -> Option<Stamp> {
+        self.before
+    }
 }
 
 impl Drop for Change<'_> {

@@ -115,6 +115,7 @@ mod tests {
     use larder_core::tier::Tier;
 
     use super::super::tests::{MIB, files, frame, has, key, now, open_shared, put};
+    use super::super::{FIXED, peers};
     use super::*;
 
     #[test]
@@ -170,6 +171,24 @@ mod tests {
         assert_eq!(one.stamp(&key(1)), None);
         let error = now(one.put(&key(1), &frame(1, 1, 1))).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Closed);
+    }
+
+    #[test]
+    fn a_put_that_is_based_on_what_is_no_more_stores_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let (one, two) = (open_shared(dir.path(), MIB), open_shared(dir.path(), MIB));
+        let based = || key(1).based_on(one.stamp(&key(1)).unwrap());
+        let stale = based();
+        put(&two, 1, 7, 100);
+        now(one.put(&stale, &frame(1, 8, 100))).unwrap();
+        assert!(has(&one, 1, 7, 100), "the put of the other one wins");
+        let stale = based();
+        now(two.remove(&key(1))).unwrap();
+        now(one.put(&stale, &frame(1, 8, 100))).unwrap();
+        assert_eq!(now(one.get(&key(1))).unwrap(), None, "so does its removal");
+        now(one.put(&based(), &frame(1, 8, 100))).unwrap();
+        assert!(has(&two, 1, 8, 100));
+        assert_eq!(one.usage().bytes + FIXED + peers::BYTES, one.space.used());
     }
 
     #[test]

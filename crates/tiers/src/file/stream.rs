@@ -60,6 +60,6 @@ impl FileTier {
             return Err(Error::new(ErrorKind::Unsupported, message));
         }
         draft.file.write_front(head).map_err(|error| at(self.folder.drafts(), error))?;
-        self.replace(key.digest(), draft.file, draft.room)
+        self.replace(key, draft.file, draft.room)
     }
 }
