@@ -32,15 +32,24 @@ fn the_null_tier() {
     check(&Subject::new("null", || || NullTier));
 }
 
-#[test]
-fn the_file_tier() {
-    check(&Subject::new("file", || {
+fn file(name: &str, shared: bool) -> Subject {
+    Subject::new(name, move || {
         let dir = tempfile::tempdir().unwrap();
         move || {
             let dir = dir.path().join("files");
-            FileTier::open(FileOptions { dir, shared: false, space: Space::new(256 << 20).share() }).unwrap()
+            FileTier::open(FileOptions { dir, shared, space: Space::new(256 << 20).share() }).unwrap()
         }
-    }));
+    })
+}
+
+#[test]
+fn the_file_tier() {
+    check(&file("file", false));
+}
+
+#[test]
+fn the_file_tier_that_processes_share() {
+    check(&file("file, shared", true));
 }
 
 #[test]
