@@ -95,10 +95,9 @@ where
         // Without memory there is nothing to promote to, and nothing to remember.
         let observation = (self.memory_weight_max > 0).then(|| self.gates.observe(hash));
         // Taken before anything is read.
-        let stamp = if self.checks { self.stamp(key) } else { None };
-        if self.checks
-            && let Some(found) = self.checked_copy(wire, key, stamp)
-        {
+        let checks = self.checks && self.memory_weight_max > 0;
+        let stamp = if checks { self.stamp(key) } else { None };
+        if checks && let Some(found) = self.checked_copy(wire, key, stamp) {
             return Ok(Some(found));
         }
         let mut failure = None;

@@ -107,5 +107,6 @@ mod pages {
         routing: "../../../docs/routing.md",
         tiers: "../../../docs/tiers.md",
         format: "../../../docs/format.md",
+        large_values: "../../../docs/large-values.md",
     }
 }
