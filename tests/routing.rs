@@ -144,6 +144,22 @@ fn a_home_that_is_asked_for_is_taken_while_it_works() {
 }
 
 #[test]
+fn files_that_processes_share_hold_everything_or_nothing_does() {
+    let file = tier(File);
+    let capability = Capability { shared: true, frame_bytes_max: 64 * MIB, ..file.capability };
+    let tiers = [tier(Memory), TierFacts { capability, ..file }];
+    for (bytes, expect) in [
+        (1, (File, true, &[][..])),
+        (20 * KIB, (File, true, &[])),
+        (5 * MIB, (File, false, &[])),
+        (65 * MIB, (Null, false, &[])),
+    ] {
+        let facts = Facts { sharing: Sharing::Processes, ..Facts::new(bytes, Kind::Other) };
+        check(facts, &tiers, expect);
+    }
+}
+
+#[test]
 fn shared_entries_go_to_the_shared_tier() {
     let distributed = |bytes| Facts { sharing: Sharing::Distributed, ..Facts::new(bytes, Kind::Other) };
     let with_redis = [tier(Memory), tier(Disk), tier(File), tier(Redis)];

@@ -5,7 +5,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc;
 
-use larder::{Bytes, Cache, Compress, EntryReader, ErrorKind, Persistence, TierKind, fcache, ucache};
+use larder_engine::wait::{Inline, block_on};
+use larder_testkit::{FaultyTier, HashMapTier, Operation, Times};
+
+use crate::rig::Plan;
+use larder::{
+    Bytes, Cache, Capability, Compress, EntryReader, ErrorKind, Persistence, Tier, TierKind, fcache, ucache,
+};
 
 const MIB: usize = 1 << 20;
 
@@ -320,6 +326,50 @@ fn a_load_that_began_before_a_stream_ended_is_not_stored_over_it() {
     });
     assert_eq!(loaded, "loaded");
     check_reads(cache.open("film").unwrap().unwrap(), 1, 5 * MIB);
+    cache.close().unwrap();
+}
+
+#[test]
+fn a_tier_that_fails_leaves_the_former_entry_or_none() {
+    let file = FaultyTier::new(HashMapTier::new().with_kind(TierKind::File));
+    let disk = HashMapTier::new();
+    let capability = Capability { streams: false, ..disk.capability() };
+    let disk = disk.with_capability(capability);
+    let engine = Plan::over(vec![Arc::new(disk), Arc::new(file.clone())]).build_for::<Bytes>();
+    let open = || block_on(engine.open::<Inline, u64>(&1)).unwrap();
+    let stream = |seed| block_on(engine.insert_from(1, source(seed, 5 * MIB)));
+    stream(1).unwrap();
+    for operation in [Operation::Draft, Operation::Append] {
+        file.fail(operation, Times::Next(1), ErrorKind::Full);
+        assert_eq!(stream(2).unwrap_err().kind(), ErrorKind::Full);
+        check_reads(open().unwrap(), 1, 5 * MIB);
+    }
+    file.fail(Operation::Publish, Times::Next(1), ErrorKind::Io);
+    assert_eq!(stream(2).unwrap_err().kind(), ErrorKind::Io);
+    assert!(open().is_none(), "neither the new one nor the old one");
+    file.fail(Operation::Publish, Times::Next(1), ErrorKind::Io);
+    file.fail(Operation::Remove, Times::Next(2), ErrorKind::Io);
+    stream(3).unwrap_err();
+    assert!(open().is_none(), "what could not be removed is not trusted");
+    stream(4).unwrap();
+    check_reads(open().unwrap(), 4, 5 * MIB);
+    file.fail(Operation::Open, Times::Next(1), ErrorKind::Unavailable);
+    assert_eq!(block_on(engine.open::<Inline, u64>(&1)).unwrap_err().kind(), ErrorKind::Unavailable);
+    assert_eq!(engine.stats().cache.dropped, 4);
+}
+
+#[test]
+fn a_stream_clears_the_former_home() {
+    let dir = tempfile::tempdir().unwrap();
+    let build =
+        || ucache::<u8, Bytes>("moves").dir(dir.path()).persistence(Persistence::LongTerm).build().unwrap();
+    let cache = build();
+    assert_eq!(cache.try_insert(1, Bytes::from_static(b"small")).unwrap().home, TierKind::Disk);
+    assert_eq!(cache.insert_from(1, source(1, 5 * MIB)).unwrap().home, TierKind::File);
+    check_reads(cache.open(&1).unwrap().unwrap(), 1, 5 * MIB);
+    cache.insert(1, Bytes::from_static(b"small again"));
+    assert_eq!(cache.open(&1).unwrap().unwrap().len(), 11);
+    assert_eq!(cache.len(), 1);
     cache.close().unwrap();
 }
 

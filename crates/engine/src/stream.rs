@@ -59,13 +59,23 @@ where
             return Err(Error::new(ErrorKind::Unsupported, message).during("insert_from"));
         };
         let encoded = wire.encode_key(&key)?;
-        let stream = Stream::begin(slot, &encoded).await?;
-        let (draft, payload) = stream.pour(front, &mut source).await?;
+        let poured = match Stream::begin(slot, &encoded).await {
+            Ok(stream) => stream.pour(front, &mut source).await,
+            Err(error) => Err(error),
+        };
+        let (draft, payload) = poured.inspect_err(|error| self.count_refused(error))?;
         let _ticket = self.gates.write::<Inline>(self.gates.hash(&key)).await;
         self.counters.insertions.increment();
         let stored = self.publish_stream(wire, slot, &encoded, (draft, payload)).await;
         self.memory.remove(&key);
         stored.inspect_err(|_| self.counters.dropped.increment())
+    }
+
+    /// Counts a write that a tier refused; what a source could not give was none.
+    fn count_refused(&self, error: &Error) {
+        if error.tier().is_some() {
+            self.counters.dropped.increment();
+        }
     }
 
     /// The nearest tier that takes streams.

@@ -295,7 +295,8 @@ where
     /// - [`ErrorKind::Busy`](crate::ErrorKind::Busy) when a live cache of this
     ///   process has the directory. When another process has it, the cache
     ///   gets a private directory that is deleted at its end, and a warning is
-    ///   logged.
+    ///   logged; where this one is to share it and that one does not, it is
+    ///   this error.
     /// - [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable) or
     ///   [`ErrorKind::Io`](crate::ErrorKind::Io) when the directory cannot be used.
     pub fn build(mut self) -> Result<Cache<K, V>> {

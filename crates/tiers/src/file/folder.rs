@@ -49,6 +49,13 @@ impl Folder {
         Ok(folder)
     }
 
+    /// Has no drafts any more that others must leave alone.
+    pub(super) fn leave(&self) {
+        if let Some(alive) = &self.alive {
+            alive.end();
+        }
+    }
+
     /// Where the entries are.
     pub(super) fn entries(&self) -> &Path {
         &self.entries

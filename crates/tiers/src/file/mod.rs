@@ -288,6 +288,10 @@ impl FileTier {
     fn close_now(&self) {
         let _whole = self.whole.write();
         *self.index.lock() = None;
+        self.folder.leave();
+        if let Some(peers) = &self.peers {
+            peers.close();
+        }
         self.space.set(0);
     }
 

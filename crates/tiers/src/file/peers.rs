@@ -37,12 +37,12 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// What all of this takes on disk: the counters and their folder.
 pub(super) const BYTES: u64 = GROUPS as u64 * 8 + BLOCK;
 
-/// What the processes on a folder share.
+/// What the processes on a folder share. Its files are gone once it is closed.
 #[derive(Debug)]
 pub(super) struct Peers {
-    /// Read without a lock. Behind a mutex, for a position is shared.
-    changes: Mutex<File>,
-    locks: Vec<Mutex<File>>,
+    /// Behind a mutex, for threads share its position; processes do not.
+    changes: Mutex<Option<File>>,
+    locks: Vec<Mutex<Option<File>>>,
 }
 
 impl Peers {
@@ -50,7 +50,7 @@ impl Peers {
         let dir = dir.join("peers");
         let open = |name: &str| {
             let path = dir.join(name);
-            open_file(&path).map(Mutex::new).map_err(|error| at(&path, error))
+            open_file(&path).map(|file| Mutex::new(Some(file))).map_err(|error| at(&path, error))
         };
         create_folder(&dir).map_err(|error| at(&dir, error))?;
         let locks = (0..LOCKS).map(|lock| open(&format!("{lock:02x}.lock"))).collect::<Result<Vec<_>>>()?;
@@ -62,26 +62,25 @@ impl Peers {
     /// Gives the counters their place on the medium, before they are needed.
     fn fill(&self) -> Result<()> {
         let _lock = self.lock(0)?;
-        let mut changes = self.changes.lock();
-        let len = changes.seek(SeekFrom::End(0))?;
-        let missing = (GROUPS as u64 * 8).saturating_sub(len);
-        changes.write_all(&vec![0; usize::try_from(missing).unwrap_or(0)])?;
-        Ok(())
+        self.counters(|file| {
+            let missing = (GROUPS as u64 * 8).saturating_sub(file.seek(SeekFrom::End(0))?);
+            file.write_all(&vec![0; usize::try_from(missing).unwrap_or(0)])
+        })
     }
 
     /// The stamp of `digest` now; `None` while its group is being changed.
     pub(super) fn stamp(&self, digest: u128) -> Option<Stamp> {
-        stamp_of(read_count(&mut self.changes.lock(), group_of(digest)).ok()?)
+        self.counters(|file| read_count(file, group_of(digest))).ok().and_then(stamp_of)
     }
 
     /// Begins a change of `digest`, which ends when the guard is dropped.
     pub(super) fn change(&self, digest: u128) -> Result<Change<'_>> {
         let lock = self.lock(usize::from(upper_of(digest)) % LOCKS)?;
         let group = group_of(digest);
-        let mut changes = self.changes.lock();
-        let count = read_count(&mut changes, group)?;
-        write_counts(&mut changes, group, &[begun(count)])?;
-        drop(changes);
+        let count = self.counters(|file| {
+            let count = read_count(file, group)?;
+            write_counts(file, group, &[begun(count)]).map(|()| count)
+        })?;
         let before = stamp_of(count);
         Ok(Change { peers: self, first: group, counts: vec![ended(count)], before, _locks: vec![lock] })
     }
@@ -89,20 +88,34 @@ impl Peers {
     /// Begins a change of every entry.
     pub(super) fn change_all(&self) -> Result<Change<'_>> {
         let locks = (0..LOCKS).map(|lock| self.lock(lock)).collect::<Result<Vec<_>>>()?;
-        let mut changes = self.changes.lock();
-        let counts =
-            (0..GROUPS).map(|group| read_count(&mut changes, group)).collect::<io::Result<Vec<_>>>()?;
-        write_counts(&mut changes, 0, &counts.iter().copied().map(begun).collect::<Vec<_>>())?;
-        drop(changes);
+        let counts = self.counters(|file| {
+            let counts = (0..GROUPS).map(|group| read_count(file, group)).collect::<io::Result<Vec<_>>>()?;
+            let begun: Vec<u64> = counts.iter().copied().map(begun).collect();
+            write_counts(file, 0, &begun).map(|()| counts)
+        })?;
         let counts = counts.into_iter().map(ended).collect();
         Ok(Change { peers: self, first: 0, counts, before: None, _locks: locks })
     }
 
-    fn lock(&self, lock: usize) -> Result<Locked<'_>> {
-        let file = self.locks.get(lock % LOCKS).ok_or_else(stuck)?.lock();
-        acquire(&file)?;
-        Ok(Locked(file))
+    /// Lets go of all files, when no change is in progress.
+    pub(super) fn close(&self) {
+        *self.changes.lock() = None;
+        self.locks.iter().for_each(|lock| *lock.lock() = None);
     }
+
+    fn counters<T>(&self, work: impl FnOnce(&mut File) -> io::Result<T>) -> Result<T> {
+        Ok(work(self.changes.lock().as_mut().ok_or_else(closed)?)?)
+    }
+
+    fn lock(&self, lock: usize) -> Result<Locked<'_>> {
+        let guard = self.locks.get(lock % LOCKS).ok_or_else(stuck)?.lock();
+        acquire(guard.as_ref().ok_or_else(closed)?)?;
+        Ok(Locked(guard))
+    }
+}
+
+fn closed() -> Error {
+    Error::new(ErrorKind::Closed, "the tier is closed")
 }
 
 fn stamp_of(count: u64) -> Option<Stamp> {
@@ -159,16 +172,18 @@ impl Change<'_> {
 impl Drop for Change<'_> {
     fn drop(&mut self) {
         // Where this fails the counters stay odd: no copy is trusted.
-        let _ = write_counts(&mut self.peers.changes.lock(), self.first, &self.counts);
+        let _ = self.peers.counters(|file| write_counts(file, self.first, &self.counts));
     }
 }
 
 #[derive(Debug)]
-struct Locked<'a>(MutexGuard<'a, File>);
+struct Locked<'a>(MutexGuard<'a, Option<File>>);
 
 impl Drop for Locked<'_> {
     fn drop(&mut self) {
-        let _ = self.0.unlock();
+        if let Some(file) = self.0.as_ref() {
+            let _ = file.unlock();
+        }
     }
 }
 
@@ -209,7 +224,7 @@ pub(super) struct Alive {
     id: String,
     path: PathBuf,
     /// Locked. The lock ends with the process, whatever ends that.
-    _file: File,
+    file: Mutex<Option<File>>,
 }
 
 impl Alive {
@@ -223,7 +238,7 @@ impl Alive {
             match create_file(&path) {
                 // Whoever sweeps may have had it before it was locked.
                 Ok(file) if file.try_lock().is_ok() && path.exists() => {
-                    return Ok(Self { id, path, _file: file });
+                    return Ok(Self { id, path, file: Mutex::new(Some(file)) });
                 }
                 Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => failure = error,
@@ -237,11 +252,20 @@ impl Alive {
     pub(super) fn id(&self) -> &str {
         &self.id
     }
+
+    /// Takes the sign down.
+    pub(super) fn end(&self) {
+        if let Some(locked) = self.file.lock().take() {
+            // While it is locked: afterwards it may be swept by others.
+            let _ = fs::remove_file(&self.path);
+            drop(locked);
+        }
+    }
 }
 
 impl Drop for Alive {
     fn drop(&mut self) {
-        let _ = fs::remove_file(&self.path);
+        self.end();
     }
 }
 
@@ -318,7 +342,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let peers = Peers::open(dir.path()).unwrap();
         let before = peers.stamp(7).unwrap();
-        write_counts(&mut peers.changes.lock(), group_of(7), &[begun(before.get() * 2)]).unwrap();
+        peers.counters(|file| write_counts(file, group_of(7), &[begun(before.get() * 2)])).unwrap();
         assert_eq!(peers.stamp(7), None);
         drop(peers.change(7).unwrap());
         assert!(peers.stamp(7).unwrap().get() > before.get() + 1);
