@@ -49,7 +49,7 @@ fn the_file_tier() {
 
 #[test]
 fn the_file_tier_that_processes_share() {
-    check(&file("file, shared", true));
+    conformance::run(&file("file, shared", true)).assert_all();
 }
 
 #[test]

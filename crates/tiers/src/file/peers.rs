@@ -15,12 +15,11 @@
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
-use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use larder_core::tier::Stamp;
 use larder_core::{Error, ErrorKind, Result};
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use super::folder::{at, create_file, create_folder};
 use super::index::{BLOCK, upper_of};
@@ -196,7 +195,8 @@ fn acquire(file: &File) -> Result<()> {
         match file.try_lock() {
             Ok(()) => return Ok(()),
             Err(TryLockError::WouldBlock) if Instant::now() < deadline => {
-                thread::park_timeout(pause);
+                // Nobody notifies it: files have no event for this.
+                Condvar::new().wait_for(&mut Mutex::new(()).lock(), pause);
                 pause = (pause * 2).min(Duration::from_millis(1));
             }
             Err(TryLockError::WouldBlock) => return Err(stuck()),
