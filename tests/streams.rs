@@ -5,13 +5,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc;
 
+use larder::{
+    Bytes, Cache, Capability, Compress, EntryReader, ErrorKind, Persistence, Tier, TierKind, fcache, ucache,
+};
 use larder_engine::wait::{Inline, block_on};
 use larder_testkit::{FaultyTier, HashMapTier, Operation, Times};
 
 use crate::rig::Plan;
-use larder::{
-    Bytes, Cache, Capability, Compress, EntryReader, ErrorKind, Persistence, Tier, TierKind, fcache, ucache,
-};
 
 const MIB: usize = 1 << 20;
 
