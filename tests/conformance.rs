@@ -45,7 +45,13 @@ fn files(name: &str, durability: Durability) -> Subject {
         let dir = tempfile::tempdir().unwrap();
         move || {
             let dir = dir.path().join("files");
-            FileTier::open(FileOptions { dir, space: Space::new(256 << 20).share(), durability }).unwrap()
+            FileTier::open(FileOptions {
+                dir,
+                shared: false,
+                space: Space::new(256 << 20).share(),
+                durability,
+            })
+            .unwrap()
         }
     })
 }
@@ -53,6 +59,23 @@ fn files(name: &str, durability: Durability) -> Subject {
 #[test]
 fn the_null_tier() {
     check(&Subject::new("null", || || NullTier));
+}
+
+fn shared_files() -> Subject {
+    Subject::new("file, shared", || {
+        let dir = tempfile::tempdir().unwrap();
+        move || {
+            let dir = dir.path().join("files");
+            let space = Space::new(256 << 20).share();
+            FileTier::open(FileOptions { dir, shared: true, space, durability: Durability::Buffered })
+                .unwrap()
+        }
+    })
+}
+
+#[test]
+fn the_file_tier_that_processes_share() {
+    conformance::run(&shared_files()).assert_all();
 }
 
 #[test]

@@ -5,15 +5,17 @@
 //! written over.
 
 use std::fs;
+use std::io::{Cursor, Read};
 use std::path::PathBuf;
 
 use larder_core::Bytes;
 use larder_core::clock::Time;
 use larder_core::codec::{Codec, Encoded, ValueCodec, Values};
 use larder_core::compress::{Compress, unpack};
-use larder_core::frame::{self, Frame, Header};
+use larder_core::frame::{self, CodecId, Compression, Frame, Header};
 use larder_core::key::{EncodedKey, KeyCodec, NamedKeys};
 use larder_core::place::Kind;
+use larder_core::stream::{self, Stored, Summing};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -102,4 +104,37 @@ fn format_1_keeps_decoding() {
 #[cfg(feature = "lz4")]
 fn format_1_keeps_decoding_lz4() {
     check("lz4", "larder ".repeat(500), Compress::lz4());
+}
+
+#[test]
+fn format_1_keeps_decoding_streams() {
+    let payload = b"a stream of less than a chunk";
+    let header = Header {
+        codec: CodecId::Raw,
+        compression: Compression::None,
+        kind: Kind::Bytes,
+        schema: 3,
+        shape: 0,
+        created: Time::from_millis(1_800_000_000_000),
+        deadline: Time::NEVER,
+        stale_deadline: Time::NEVER,
+        generation: 5,
+        value_len: payload.len() as u64,
+        load_cost: None,
+    };
+    let mut summing = Summing::default();
+    summing.update(payload);
+    let (told, sums) = summing.finish();
+    let written = [&frame::head(&header, &key(), b"", told)[..], payload, &sums.to_bytes()].concat();
+    if std::env::var_os("LARDER_WRITE_GOLDEN").is_some() && !path("stream").exists() {
+        fs::write(path("stream"), &written).unwrap();
+    }
+    let golden = Bytes::from(fs::read(path("stream")).unwrap());
+    assert_eq!(golden, written, "this build writes other bytes");
+    assert_eq!(frame::open(&golden, &key()).unwrap(), (header, Bytes::from_static(payload)));
+    let len = golden.len() as u64;
+    let mut parts = stream::open(Stored { medium: Box::new(Cursor::new(golden)), len }, &key()).unwrap();
+    let mut read = Vec::new();
+    parts.payload.read_to_end(&mut read).unwrap();
+    assert_eq!(read, payload);
 }

@@ -12,6 +12,8 @@ use larder_engine::wait::{Inline, block_on};
 use larder_engine::{Engine, Expiry, Hints, KeptMarks, Parts, Slot, Taint, Weigh, Wire};
 use larder_testkit::ManualClock;
 use larder_tiers::memory::{Bound, MokaStore, NullStore, Policy, Store};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 pub(crate) type Rig = Engine<u64, String, Store<u64, String>>;
 
@@ -52,9 +54,17 @@ impl Plan {
     }
 
     pub(crate) fn build(self) -> Arc<Rig> {
+        self.build_for()
+    }
+
+    /// The same for values of another type.
+    pub(crate) fn build_for<V>(self) -> Arc<Engine<u64, V, Store<u64, V>>>
+    where
+        V: Clone + Serialize + DeserializeOwned + Send + Sync + 'static,
+    {
         let wire = Wire {
             keys: Box::new(NamedKeys),
-            values: Box::new(Values::<String>::new(Codec::Auto)),
+            values: Box::new(Values::<V>::new(Codec::Auto)),
             compress: Compress::None,
             schema: 0,
             selector: Arc::clone(&self.selector),

@@ -18,6 +18,8 @@ fn tier(kind: TierKind) -> TierFacts {
         persistent: matches!(kind, Disk | File),
         shared: kind == Redis,
         blocking: matches!(kind, Disk | File),
+        streams: false,
+        stamps: false,
         frame_bytes_max: match kind {
             Memory => 16 * MIB,
             Disk => 256 * MIB,
@@ -139,6 +141,22 @@ fn a_home_that_is_asked_for_is_taken_while_it_works() {
     check(tiny, &all(), (File, true, &[Memory, Disk]));
     let broken = TierFacts { healthy: false, ..tier(File) };
     check(tiny, &[tier(Memory), tier(Disk), broken], (Memory, false, &[Disk]));
+}
+
+#[test]
+fn files_that_processes_share_hold_everything_or_nothing_does() {
+    let file = tier(File);
+    let capability = Capability { shared: true, frame_bytes_max: 64 * MIB, ..file.capability };
+    let tiers = [tier(Memory), TierFacts { capability, ..file }];
+    for (bytes, expect) in [
+        (1, (File, true, &[][..])),
+        (20 * KIB, (File, true, &[])),
+        (5 * MIB, (File, false, &[])),
+        (65 * MIB, (Null, false, &[])),
+    ] {
+        let facts = Facts { sharing: Sharing::Processes, ..Facts::new(bytes, Kind::Other) };
+        check(facts, &tiers, expect);
+    }
 }
 
 #[test]

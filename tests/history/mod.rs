@@ -141,6 +141,7 @@ fn open(tiers: Tiers, dir: &TempDir) -> Vec<Troubled> {
     if tiers.file {
         let options = FileOptions {
             dir: dir.path().join("files"),
+            shared: false,
             space: space.share(),
             durability: Durability::Buffered,
         };

@@ -13,6 +13,7 @@ use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 use crate::clock::Time;
 use crate::key::EncodedKey;
 use crate::place::Kind;
+use crate::stream::Sums;
 
 /// The first four bytes of every frame.
 pub const MAGIC: [u8; 4] = *b"LRDR";
@@ -23,6 +24,8 @@ pub const FIXED_LEN: usize = 96;
 
 /// Where the checksum of the head begins; it covers all of the fixed part before it.
 const HEAD_SUM_AT: usize = 88;
+/// The flag of a frame whose payload is followed by the sums of its chunks.
+const CHUNKED: u8 = 1;
 
 /// How a payload was made from a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -127,6 +130,17 @@ pub struct Header {
     pub load_cost: Option<Duration>,
 }
 
+/// What a head says of its payload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Payload {
+    /// Bytes, as stored.
+    pub len: u64,
+    /// XXH3-64 of all of them.
+    pub sum: u64,
+    /// Whether the sums of its chunks follow.
+    pub chunked: bool,
+}
+
 /// A frame to be written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Frame {
@@ -137,32 +151,8 @@ pub struct Frame {
 impl Frame {
     /// Puts a frame around `payload`.
     pub fn new(header: &Header, key: &EncodedKey, tags: &[u8], payload: Bytes) -> Self {
-        let mut head = Vec::with_capacity(FIXED_LEN + key.as_bytes().len() + tags.len());
-        head.extend_from_slice(&MAGIC);
-        head.extend_from_slice(&[VERSION, header.codec as u8, header.compression as u8, 0]);
-        head.extend_from_slice(&header.schema.to_le_bytes());
-        head.extend_from_slice(&len_u32(key.as_bytes()).to_le_bytes());
-        head.extend_from_slice(&len_u32(tags).to_le_bytes());
-        let [low, middle, high] = cost_bytes(header.load_cost);
-        head.extend_from_slice(&[header.kind as u8, low, middle, high]);
-        let words = [
-            header.shape,
-            header.created.as_millis(),
-            header.deadline.as_millis(),
-            header.stale_deadline.as_millis(),
-            header.generation,
-            payload.len() as u64,
-            header.value_len,
-            xxh3_64(&payload),
-        ];
-        for word in words {
-            head.extend_from_slice(&word.to_le_bytes());
-        }
-        let sum = head_sum(&head, key.as_bytes(), tags);
-        head.extend_from_slice(&sum.to_le_bytes());
-        head.extend_from_slice(key.as_bytes());
-        head.extend_from_slice(tags);
-        Self { head: head.into(), body: payload }
+        let told = Payload { len: payload.len() as u64, sum: xxh3_64(&payload), chunked: false };
+        Self { head: head(header, key, tags, told).into(), body: payload }
     }
 
     /// The fixed part, the key and the tags.
@@ -192,6 +182,45 @@ impl Frame {
         whole.extend_from_slice(&self.body);
         whole
     }
+}
+
+/// The head of a frame: the fixed part, the key, the tags.
+///
+/// Its length depends on key and tags alone, so room for it can be left before
+/// a payload whose length is not known yet.
+pub fn head(header: &Header, key: &EncodedKey, tags: &[u8], payload: Payload) -> Vec<u8> {
+    let mut head = Vec::with_capacity(head_len(key, tags));
+    let flags = if payload.chunked { CHUNKED } else { 0 };
+    head.extend_from_slice(&MAGIC);
+    head.extend_from_slice(&[VERSION, header.codec as u8, header.compression as u8, flags]);
+    head.extend_from_slice(&header.schema.to_le_bytes());
+    head.extend_from_slice(&len_u32(key.as_bytes()).to_le_bytes());
+    head.extend_from_slice(&len_u32(tags).to_le_bytes());
+    let [low, middle, high] = cost_bytes(header.load_cost);
+    head.extend_from_slice(&[header.kind as u8, low, middle, high]);
+    let words = [
+        header.shape,
+        header.created.as_millis(),
+        header.deadline.as_millis(),
+        header.stale_deadline.as_millis(),
+        header.generation,
+        payload.len,
+        header.value_len,
+        payload.sum,
+    ];
+    for word in words {
+        head.extend_from_slice(&word.to_le_bytes());
+    }
+    let sum = head_sum(&head, key.as_bytes(), tags);
+    head.extend_from_slice(&sum.to_le_bytes());
+    head.extend_from_slice(key.as_bytes());
+    head.extend_from_slice(tags);
+    head
+}
+
+/// Bytes of the head of a frame with this key and these tags.
+pub fn head_len(key: &EncodedKey, tags: &[u8]) -> usize {
+    FIXED_LEN + key.as_bytes().len() + tags.len()
 }
 
 /// The longest load cost that a frame can tell: 2^24 - 1 microseconds.
@@ -243,7 +272,10 @@ pub struct Head<'a> {
     pub tags: &'a [u8],
     /// Bytes of the payload as stored.
     pub payload_len: u64,
-    payload_sum: u64,
+    /// XXH3-64 of the payload as stored.
+    pub payload_sum: u64,
+    /// Whether the sums of its chunks follow the payload.
+    pub chunked: bool,
 }
 
 impl<'a> Head<'a> {
@@ -272,6 +304,7 @@ impl<'a> Head<'a> {
             tags,
             payload_len: word64(fixed, 64),
             payload_sum: word64(fixed, 80),
+            chunked: fixed[7] & CHUNKED != 0,
         })
     }
 
@@ -287,7 +320,12 @@ impl<'a> Head<'a> {
 
     /// Bytes of the whole frame, saturating.
     pub fn frame_len(&self) -> u64 {
-        (self.len() as u64).saturating_add(self.payload_len)
+        (self.len() as u64).saturating_add(self.payload_len).saturating_add(self.trailer_len())
+    }
+
+    /// Bytes that follow the payload.
+    pub fn trailer_len(&self) -> u64 {
+        if self.chunked { Sums::stored_len(self.payload_len) } else { 0 }
     }
 }
 
@@ -299,7 +337,7 @@ fn too_short(bytes: &[u8]) -> FrameError {
 fn header(fixed: &[u8]) -> Result<Header, FrameError> {
     let codec = CodecId::from_byte(fixed[5]).ok_or(FrameError::Unknown)?;
     let compression = Compression::from_byte(fixed[6]).ok_or(FrameError::Unknown)?;
-    if fixed[7] != 0 {
+    if fixed[7] & !CHUNKED != 0 {
         return Err(FrameError::Unknown);
     }
     Ok(Header {
@@ -346,11 +384,16 @@ pub fn open_with_attributes<'a>(
     if head.key != key.as_bytes() {
         return Err(FrameError::OtherKey);
     }
-    let payload = bytes.slice(head.len()..);
-    match (payload.len() as u64).cmp(&head.payload_len) {
+    match (bytes.len() as u64).cmp(&head.frame_len()) {
         std::cmp::Ordering::Less => return Err(FrameError::Truncated),
         std::cmp::Ordering::Greater => return Err(FrameError::Trailing),
         std::cmp::Ordering::Equal => {}
+    }
+    // Within the length of `bytes`, so that it fits.
+    let ends = head.len() + head.payload_len as usize;
+    let payload = bytes.slice(head.len()..ends);
+    if head.chunked {
+        Sums::parse(&bytes[ends..], head.payload_len)?;
     }
     if xxh3_64(&payload) != head.payload_sum {
         return Err(FrameError::Checksum);
@@ -428,6 +471,27 @@ mod tests {
         let mut longer = whole;
         longer.push(0);
         assert_eq!(open(&longer.into(), &key()).unwrap_err(), FrameError::Trailing);
+    }
+
+    #[test]
+    fn a_frame_with_sums_of_chunks_opens_and_every_damage_is_noticed() {
+        let payload = b"payload in a chunk";
+        let mut summing = crate::stream::Summing::default();
+        summing.update(payload);
+        let (told, sums) = summing.finish();
+        let header = Head::parse(sample(payload).head()).unwrap().header;
+        let mut whole = head(&header, &key(), b"", told);
+        whole.extend_from_slice(payload);
+        whole.extend_from_slice(&sums.to_bytes());
+        assert_eq!(&open(&whole.clone().into(), &key()).unwrap().1[..], payload);
+        for bit in 0..whole.len() * 8 {
+            let mut flipped = whole.clone();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            assert!(open(&flipped.into(), &key()).is_err(), "bit {bit}");
+        }
+        for len in 0..whole.len() {
+            assert!(open(&Bytes::copy_from_slice(&whole[..len]), &key()).is_err(), "length {len}");
+        }
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
-use std::hash::Hash;
+use std::hash::{Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -11,6 +11,7 @@ use equivalent::Equivalent;
 use xxhash_rust::xxh3::xxh3_128;
 
 use crate::Result;
+use crate::tier::Stamp;
 
 /// A value that finds the entry of a key `K`: the key itself, or its borrowed
 /// form (`str` for `String`, `[T]` for `Vec<T>`, `Path` for `PathBuf`).
@@ -66,10 +67,27 @@ slice_forms!(Vec<T>, Box<[T]>, Arc<[T]>);
 ///
 /// The digest (XXH3, 128 bits) names files and long rows. It is not trusted
 /// to be unique: the frame holds the whole key, and it is compared.
-#[derive(Clone, PartialEq, Eq, Hash)]
+///
+/// Two are equal when their encodings are.
+#[derive(Clone)]
 pub struct EncodedKey {
     bytes: Box<[u8]>,
     digest: u128,
+    base: Option<Stamp>,
+}
+
+impl PartialEq for EncodedKey {
+    fn eq(&self, other: &Self) -> bool {
+        self.bytes == other.bytes
+    }
+}
+
+impl Eq for EncodedKey {}
+
+impl Hash for EncodedKey {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.bytes.hash(state);
+    }
 }
 
 impl EncodedKey {
@@ -77,7 +95,19 @@ impl EncodedKey {
     pub fn new(bytes: impl Into<Box<[u8]>>) -> Self {
         let bytes = bytes.into();
         let digest = xxh3_128(&bytes);
-        Self { bytes, digest }
+        Self { bytes, digest, base: None }
+    }
+
+    /// The same key, for a load that began when its entry had this stamp.
+    #[must_use]
+    pub fn based_on(self, base: Stamp) -> Self {
+        Self { base: Some(base), ..self }
+    }
+
+    /// What a write is based on, where it is the write of a load: a change that
+    /// came after it wins.
+    pub fn base(&self) -> Option<Stamp> {
+        self.base
     }
 
     /// The whole encoding.

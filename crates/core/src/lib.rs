@@ -19,6 +19,7 @@ pub mod marks;
 pub mod memory;
 pub mod place;
 pub mod stats;
+pub mod stream;
 pub mod terms;
 pub mod tier;
 

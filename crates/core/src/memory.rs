@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::clock::Time;
 use crate::key::Lookup;
 use crate::terms::LiveTerms;
-use crate::tier::{TierKind, Usage};
+use crate::tier::{Stamp, TierKind, Usage};
 
 /// A value in memory with what is known of it.
 ///
@@ -26,6 +26,8 @@ pub struct Record<V> {
     pub weight: u32,
     /// The tier that answers for it.
     pub home: TierKind,
+    /// The stamp it had there when it was read, where its home has stamps.
+    pub checked: Option<Stamp>,
 }
 
 /// A bounded store of native keys and values in this process.

@@ -1,15 +1,19 @@
 //! The contract of a tier that holds bytes.
 
+use std::any::Any;
 use std::fmt;
 use std::future::Future;
+use std::io::Cursor;
+use std::num::NonZero;
 use std::pin::Pin;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::Result;
 use crate::frame::Frame;
 use crate::key::EncodedKey;
+use crate::stream::Stored;
+use crate::{Error, ErrorKind, Result};
 
 /// A boxed future, as object-safe async methods return it.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -65,8 +69,65 @@ pub struct Capability {
     /// Its futures do their work within the first poll and block the thread
     /// meanwhile; an executor must run them elsewhere.
     pub blocking: bool,
+    /// Takes frames in parts, with [`draft`](Tier::draft), and hands them out
+    /// in parts without reading them whole.
+    pub streams: bool,
+    /// Tells by a [`stamp`](Tier::stamp) whether another process changed an
+    /// entry; copies of its entries in memory must be checked by it.
+    pub stamps: bool,
     /// The largest frame it takes, in bytes.
     pub frame_bytes_max: u64,
+}
+
+/// What the last change of an entry left behind, whoever made it: equal stamps
+/// say that nothing changed in between. It means nothing to another tier.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stamp(NonZero<u64>);
+
+impl Stamp {
+    /// The stamp with this number; `None` for zero.
+    pub fn new(number: u64) -> Option<Self> {
+        NonZero::new(number).map(Self)
+    }
+
+    /// The number.
+    pub fn get(self) -> u64 {
+        self.0.get()
+    }
+
+    /// A stamp that no entry ever has.
+    pub const NONE: Self = Self(NonZero::<u64>::MAX);
+}
+
+/// A frame that is being written in parts. No reader sees it, and dropping it
+/// leaves nothing behind.
+pub struct Draft(Box<dyn Any + Send>);
+
+impl Draft {
+    /// What a tier needs to know of the frame in progress.
+    pub fn new(state: impl Any + Send) -> Self {
+        Self(Box::new(state))
+    }
+
+    /// The state, for the tier that made it.
+    pub fn state<T: Any>(&mut self) -> Result<&mut T> {
+        self.0.downcast_mut().ok_or_else(foreign_draft)
+    }
+
+    /// The state itself, for the tier that made it.
+    pub fn into_state<T: Any>(self) -> Result<T> {
+        self.0.downcast().map(|state| *state).map_err(|_| foreign_draft())
+    }
+}
+
+impl fmt::Debug for Draft {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Draft").finish()
+    }
+}
+
+fn foreign_draft() -> Error {
+    Error::new(ErrorKind::Unsupported, "the draft was begun by another tier")
 }
 
 /// How much a tier holds: local and approximate.
@@ -129,7 +190,72 @@ pub trait Tier: Send + Sync + 'static {
     /// # Behavior
     /// - Fails with `ErrorKind::TooLarge` above `frame_bytes_max`, with
     ///   `ErrorKind::Full` when there is no room; nothing is stored then.
+    /// - A tier with stamps stores nothing, and succeeds, when the
+    ///   [`base`](EncodedKey::base) of the key is not its stamp any more: that
+    ///   is as if the later change had come right after.
     fn put<'a>(&'a self, key: &'a EncodedKey, frame: &'a Frame) -> BoxFuture<'a, Result<()>>;
+
+    /// The frame of `key`, to be read in parts.
+    ///
+    /// # Behavior
+    /// - What was opened stays what it was while the entry is replaced,
+    ///   removed, evicted or cleared, and after the tier is closed.
+    /// - A tier that streams does not read the payload here.
+    fn open<'a>(&'a self, key: &'a EncodedKey) -> BoxFuture<'a, Result<Option<Stored>>> {
+        Box::pin(async move {
+            let stored =
+                |whole: Bytes| Stored { len: whole.len() as u64, medium: Box::new(Cursor::new(whole)) };
+            Ok(self.get(key).await?.map(stored))
+        })
+    }
+
+    /// Begins a frame for `key` that comes in parts, with room for a head of
+    /// `head_len` bytes at its front.
+    ///
+    /// # Behavior
+    /// - A tier that does not stream fails with `ErrorKind::Unsupported`.
+    /// - Neither the former entry nor any reader notices before
+    ///   [`publish`](Tier::publish).
+    fn draft<'a>(&'a self, key: &'a EncodedKey, head_len: usize) -> BoxFuture<'a, Result<Draft>> {
+        let _ = (key, head_len);
+        let kind = self.kind();
+        Box::pin(async move { Err(does_not_stream(kind)) })
+    }
+
+    /// Adds `bytes` to what follows the head of a frame.
+    ///
+    /// # Behavior
+    /// - Fails with `ErrorKind::TooLarge` when the frame would be above
+    ///   `frame_bytes_max`, with `ErrorKind::Full` when there is no room. The
+    ///   draft is of no use then.
+    fn append<'a>(&'a self, draft: &'a mut Draft, bytes: &'a [u8]) -> BoxFuture<'a, Result<()>> {
+        let _ = (draft, bytes);
+        let kind = self.kind();
+        Box::pin(async move { Err(does_not_stream(kind)) })
+    }
+
+    /// Writes the head, which is as long as was said, and stores the frame
+    /// under `key` in place of what was there.
+    ///
+    /// # Behavior
+    /// - As [`put`](Tier::put) from here on.
+    fn publish<'a>(&'a self, key: &'a EncodedKey, draft: Draft, head: &'a [u8]) -> BoxFuture<'a, Result<()>> {
+        let _ = (key, draft, head);
+        let kind = self.kind();
+        Box::pin(async move { Err(does_not_stream(kind)) })
+    }
+
+    /// The stamp of `key` now; `None` where the tier has none, and while some
+    /// process changes the entry. May block for some microseconds.
+    ///
+    /// # Behavior
+    /// - A frame that was read after a stamp was taken is still the frame of
+    ///   `key` whenever the stamp is the same again.
+    /// - A change by any process that was acknowledged before is in the stamp.
+    fn stamp(&self, key: &EncodedKey) -> Option<Stamp> {
+        let _ = key;
+        None
+    }
 
     /// Removes the entry; whether there was one.
     ///
@@ -167,6 +293,10 @@ pub trait Tier: Send + Sync + 'static {
     fn close(&self) -> BoxFuture<'_, Result<()>>;
 }
 
+fn does_not_stream(kind: TierKind) -> Error {
+    Error::new(ErrorKind::Unsupported, "the tier takes no frames in parts").in_tier(kind)
+}
+
 macro_rules! forward {
     ($($pointer:ident),+) => {$(
         impl<T: Tier + ?Sized> Tier for $pointer<T> {
@@ -184,6 +314,26 @@ macro_rules! forward {
             }
             fn put<'a>(&'a self, key: &'a EncodedKey, frame: &'a Frame) -> BoxFuture<'a, Result<()>> {
                 (**self).put(key, frame)
+            }
+            fn open<'a>(&'a self, key: &'a EncodedKey) -> BoxFuture<'a, Result<Option<Stored>>> {
+                (**self).open(key)
+            }
+            fn draft<'a>(&'a self, key: &'a EncodedKey, head_len: usize) -> BoxFuture<'a, Result<Draft>> {
+                (**self).draft(key, head_len)
+            }
+            fn append<'a>(&'a self, draft: &'a mut Draft, bytes: &'a [u8]) -> BoxFuture<'a, Result<()>> {
+                (**self).append(draft, bytes)
+            }
+            fn publish<'a>(
+                &'a self,
+                key: &'a EncodedKey,
+                draft: Draft,
+                head: &'a [u8],
+            ) -> BoxFuture<'a, Result<()>> {
+                (**self).publish(key, draft, head)
+            }
+            fn stamp(&self, key: &EncodedKey) -> Option<Stamp> {
+                (**self).stamp(key)
             }
             fn remove<'a>(&'a self, key: &'a EncodedKey) -> BoxFuture<'a, Result<bool>> {
                 (**self).remove(key)

@@ -269,7 +269,7 @@ where
         terms: &LiveTerms,
     ) -> Option<Lead<K, V>> {
         let hash = self.gates.hash(&key);
-        let encoded = self.encode_key(&key).ok()?;
+        let encoded = self.encode_key(&key).ok()?.map(|encoded| self.based_on_now(encoded));
         if self.is_closed() || self.pauses.holds(hash, self.timeline.now()) {
             return None;
         }

@@ -101,6 +101,8 @@ pub struct Engine<K, V, M> {
     pub(crate) memory_weight_max: u64,
     pub(crate) weigh: Weigh<K, V>,
     pub(crate) wire: Option<Wire<K, V>>,
+    /// Other processes change entries: copies in memory are checked, see `copies.rs`.
+    pub(crate) checks: bool,
     pub(crate) hints: Hints,
     pub(crate) expiry: LiveExpiry<K, V>,
     pub(crate) timeline: Timeline,
@@ -126,11 +128,14 @@ where
 {
     /// Assembles an engine.
     pub fn new(parts: Parts<K, V, M>) -> Arc<Self> {
+        let slots = parts.wire.as_ref().map_or(&[][..], |wire| &wire.slots);
+        let checks = slots.iter().any(|slot| slot.facts().capability.stamps);
         let KeptMarks { log, marks: kept } = parts.marks;
         let times = kept.iter().filter(|marked| marked.mark == Mark::Time).map(|marked| marked.at);
         let earliest = times.max().unwrap_or(Time::from_millis(0));
         Arc::new(Self {
             memory: parts.memory,
+            checks,
             memory_weight_max: parts.memory_weight_max,
             weigh: parts.weigh,
             wire: parts.wire,
@@ -155,7 +160,7 @@ where
     /// The value of `key` in memory. A miss is not counted here.
     #[inline]
     pub fn hit<Q: Lookup<K> + ?Sized>(&self, key: &Q) -> Option<V> {
-        let record = self.memory.get(key)?;
+        let record = self.near(key)?;
         if !self.is_fresh(&record) {
             return None;
         }
@@ -167,7 +172,7 @@ where
     /// What memory has of `key`, if it may be served, as a value or as the
     /// knowledge that there is none.
     pub(crate) fn recall<Q: Lookup<K> + ?Sized>(&self, key: &Q) -> Option<Record<V>> {
-        self.memory.get(key).filter(|record| self.is_fresh(record))
+        self.near(key).filter(|record| self.is_fresh(record))
     }
 
     #[inline]
@@ -203,6 +208,15 @@ where
                 terms.freshness(now).min(marks)
             }
         }
+    }
+
+    /// The record of `key` in memory, where memory may answer by itself.
+    #[inline]
+    pub(crate) fn near<Q: Lookup<K> + ?Sized>(&self, key: &Q) -> Option<Record<V>> {
+        if self.checks {
+            return None;
+        }
+        self.memory.get(key)
     }
 
     /// Whether there are tiers beyond memory to ask.
@@ -271,6 +285,8 @@ where
                 persistent: false,
                 shared: false,
                 blocking: false,
+                streams: false,
+                stamps: false,
                 frame_bytes_max: self.memory_weight_max.saturating_sub(OVERHEAD),
             },
             healthy: self.memory_weight_max > 0,
@@ -297,6 +313,11 @@ where
     /// Puts a record into memory, for who holds the ticket of its key.
     pub(crate) fn keep(&self, key: K, record: Record<V>) {
         if self.memory_weight_max == 0 {
+            return;
+        }
+        if self.checks && record.checked.is_none() {
+            // What was written here another process may have replaced by now.
+            self.discard(&key);
             return;
         }
         self.memory_puts.increment();

@@ -108,7 +108,7 @@ where
     where
         Q: Lookup<K> + ?Sized + Sync,
     {
-        let record = self.memory.get(key).map(|record| (self.freshness(&record), record));
+        let record = self.near(key).map(|record| (self.freshness(&record), record));
         if let Some((Freshness::Fresh, record)) = record {
             self.memory_hits.increment();
             return Ok(self.entry_in_memory(record, false));
@@ -148,7 +148,7 @@ where
         Some(Entry {
             value: value?,
             tier: found.tier,
-            home: found.tier,
+            home: found.home,
             age: now.since(header.created),
             left: left(&terms, now),
             stale: found.freshness == Freshness::Stale,

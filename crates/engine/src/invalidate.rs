@@ -4,12 +4,12 @@ use std::hash::Hash;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use larder_core::Result;
 use larder_core::clock::Time;
 use larder_core::key::Lookup;
 use larder_core::marks::Mark;
 use larder_core::memory::MemoryStore;
 use larder_core::terms::{Freshness, Tag, Terms};
+use larder_core::{Error, ErrorKind, Result};
 
 use crate::engine::Engine;
 use crate::wait::Wait;
@@ -28,7 +28,8 @@ where
     ///
     /// # Errors
     /// When it could not be written down: then this cache goes by it, and the
-    /// next one over the same directory begins empty.
+    /// next one over the same directory begins empty. `ErrorKind::Unsupported`
+    /// where processes share the directory.
     pub async fn invalidate_tags<W: Wait>(self: &Arc<Self>, tags: Vec<Tag>) -> Result<()> {
         let marks = tags.iter().filter(|tag| tag.as_str().len() <= TAG_LEN_MAX);
         let marks: Vec<Mark> = marks.map(|tag| Mark::Tag(tag.as_str().into())).collect();
@@ -48,6 +49,11 @@ where
 
     async fn mark<W: Wait>(self: &Arc<Self>, marks: Vec<Mark>) -> Result<()> {
         self.check_open()?;
+        if self.checks {
+            let message = "a directory that processes share has no log of invalidations: \
+                           `remove`, `invalidate` and `clear` reach all of them";
+            return Err(Error::new(ErrorKind::Unsupported, message).during("invalidate"));
+        }
         self.counters.invalidations.add(marks.len() as u64);
         let engine = Arc::clone(self);
         W::section(self.has_tiers(), async move { engine.marks.make(marks, engine.timeline.now()) }).await?

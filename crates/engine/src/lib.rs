@@ -19,6 +19,7 @@
 
 mod background;
 mod batch;
+mod copies;
 mod detached;
 mod distrust;
 mod engine;
@@ -40,6 +41,7 @@ pub mod select;
 mod settle;
 mod shield;
 mod slot;
+mod stream;
 mod taint;
 mod timeline;
 #[cfg(feature = "async")]
@@ -54,6 +56,7 @@ pub use expiry::{Expiry, TtlBy};
 pub use explain::{Entry, Explanation};
 pub use loaded::{Answer, LoadContext, LoadError, Loaded};
 pub use slot::Slot;
+pub use stream::EntryReader;
 pub use taint::Taint;
 pub use verbs::Counter;
 pub use wire::{Decoded, Wire};

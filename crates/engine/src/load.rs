@@ -169,6 +169,7 @@ where
             leader.end(have.clone().map_or(Outcome::Absent, Outcome::Value));
             return Approach::Have(have);
         }
+        let encoded = encoded.map(|encoded| self.based_on_now(encoded));
         let mut stale = leader.key().and_then(|key| self.stale_in_memory(key));
         if let Some(encoded) = &encoded {
             // A tier that fails is as good as empty here, and was counted.
@@ -194,7 +195,7 @@ where
     }
 
     fn stale_in_memory(&self, key: &K) -> Option<Stale<V>> {
-        let record = self.memory.get(key)?;
+        let record = self.near(key)?;
         if self.freshness(&record) != Freshness::Stale {
             return None;
         }

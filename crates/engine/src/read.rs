@@ -7,7 +7,7 @@ use larder_core::frame::{CodecId, Head, Header};
 use larder_core::key::{EncodedKey, Lookup};
 use larder_core::memory::{MemoryStore, Record};
 use larder_core::terms::{Freshness, Terms};
-use larder_core::tier::TierKind;
+use larder_core::tier::{Stamp, TierKind};
 use larder_core::{Bytes, Error, Result};
 
 use crate::engine::Engine;
@@ -20,7 +20,10 @@ use crate::wire::{Decoded, Wire};
 
 /// What a tier of bytes answered with: fresh, or good as a fallback.
 pub(crate) struct Found<V> {
+    /// The tier that answered.
     pub(crate) tier: TierKind,
+    /// The tier that answers for the entry.
+    pub(crate) home: TierKind,
     pub(crate) decoded: Decoded<V>,
     pub(crate) freshness: Freshness,
 }
@@ -145,6 +148,12 @@ where
         self.settle_due().await;
         // Without memory there is nothing to promote to, and nothing to remember.
         let observation = (self.memory_weight_max > 0).then(|| self.gates.observe(hash));
+        // Taken before anything is read.
+        let checks = self.checks && self.memory_weight_max > 0;
+        let stamp = if checks { self.stamp(key) } else { None };
+        if checks && let Some(found) = self.checked_copy(wire, key, stamp) {
+            return Ok(Some(found));
+        }
         let mut failure = None;
         for slot in &wire.slots {
             let bytes = match slot.get(key).await {
@@ -162,7 +171,7 @@ where
                 }
                 Ok(found) => {
                     if let Some(observation) = &observation {
-                        self.promote(wire, key, &found, observation);
+                        self.promote(wire, key, &found, (observation, stamp));
                     }
                     return Ok(Some(found));
                 }
@@ -185,7 +194,7 @@ where
     ) -> Result<Found<V>> {
         let decoded = wire.open(bytes, key)?;
         let freshness = self.freshness_of(&decoded.header, &decoded.terms);
-        Ok(Found { tier: slot.kind(), decoded, freshness })
+        Ok(Found { tier: slot.kind(), home: slot.kind(), decoded, freshness })
     }
 
     /// Copies what was read into memory, where its placement wants that.
@@ -194,7 +203,7 @@ where
         wire: &Wire<K, V>,
         encoded: &EncodedKey,
         found: &Found<V>,
-        observation: &Observation<K, V>,
+        (observation, stamp): (&Observation<K, V>, Option<Stamp>),
     ) {
         let Decoded { value, header, terms } = &found.decoded;
         let facts = self.facts(header.value_len, header.load_cost, terms.ttl);
@@ -212,6 +221,7 @@ where
             terms: self.expiry.live(terms),
             weight,
             home: found.tier,
+            checked: stamp,
         };
         match observation.claim() {
             // Closed while this read: nothing is stored after `close`.
@@ -235,7 +245,7 @@ where
     }
 }
 
-fn note_refusal(slot: &Slot, key: &EncodedKey, error: &Error) {
+pub(crate) fn note_refusal(slot: &Slot, key: &EncodedKey, error: &Error) {
     slot.counters().refused.increment();
     tracing::warn!(target: "larder", tier = %slot.kind(), key = ?key, error = ?error, "an entry was refused");
 }

@@ -9,7 +9,8 @@ use larder_core::frame::Frame;
 use larder_core::key::EncodedKey;
 use larder_core::place::TierFacts;
 use larder_core::stats::{TierCounters, TierStats};
-use larder_core::tier::{Tier, TierKind};
+use larder_core::stream::Stored;
+use larder_core::tier::{Draft, Tier, TierKind};
 use larder_core::{Bytes, Result};
 
 use crate::distrust::Distrust;
@@ -126,8 +127,27 @@ impl Slot {
         self.tier.scan(visit).await
     }
 
+    /// The frame of `key`, to be read in parts, unless it is not trusted.
+    pub(crate) async fn open(&self, key: &EncodedKey) -> Result<Option<Stored>> {
+        if self.distrust.covers(key) {
+            return Ok(None);
+        }
+        self.tier.open(key).await
+    }
+
     pub(crate) async fn put(&self, key: &EncodedKey, frame: &Frame) -> Result<()> {
-        match self.tier.put(key, frame).await {
+        let put = self.tier.put(key, frame).await;
+        self.settle(key, put).await
+    }
+
+    /// Makes a draft the entry.
+    pub(crate) async fn publish(&self, key: &EncodedKey, draft: Draft, head: &[u8]) -> Result<()> {
+        let published = self.tier.publish(key, draft, head).await;
+        self.settle(key, published).await
+    }
+
+    async fn settle(&self, key: &EncodedKey, written: Result<()>) -> Result<()> {
+        match written {
             Ok(()) => {
                 self.distrust.forget(key);
                 Ok(())

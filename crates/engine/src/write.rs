@@ -196,7 +196,10 @@ where
         match stored {
             Ok(placement) if placement.in_memory() => {
                 let terms = self.expiry.live(&terms);
-                self.keep(key, Record { value, created, stamp, terms, weight, home: placement.home });
+                self.keep(
+                    key,
+                    Record { value, created, stamp, terms, weight, home: placement.home, checked: None },
+                );
                 Ok(placement)
             }
             outcome => {
@@ -233,7 +236,7 @@ where
 
     /// Removes the entry from every tier but `home`. What could not be removed
     /// is counted and no longer trusted.
-    async fn clear_homes(&self, wire: &Wire<K, V>, key: &EncodedKey, home: TierKind) {
+    pub(crate) async fn clear_homes(&self, wire: &Wire<K, V>, key: &EncodedKey, home: TierKind) {
         for slot in wire.slots.iter().filter(|slot| slot.kind() != home) {
             if let Ok(true) = slot.remove(key).await {
                 self.counters.moves.increment();
@@ -286,7 +289,7 @@ async fn put(slot: &crate::Slot, key: &EncodedKey, frame: &Frame) -> Result<()> 
 
 /// Removes the former entry from every tier, because the new one went to none.
 /// What could not be removed is counted and no longer trusted.
-async fn forget<K, V>(wire: &Wire<K, V>, key: &EncodedKey) {
+pub(crate) async fn forget<K, V>(wire: &Wire<K, V>, key: &EncodedKey) {
     for slot in &wire.slots {
         let _counted = slot.remove(key).await;
     }

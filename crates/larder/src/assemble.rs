@@ -94,7 +94,9 @@ mod beyond {
     use larder_tiers::memory::NullStore;
     use larder_tiers::{FileMarks, FoundMarks, Space};
 
-    use super::{Arc, Cache, Clock, Engine, Expiry, Hash, Hints, KeptMarks, MemoryPlan, Parts, Store, Weigh};
+    use super::{
+        Arc, Cache, Clock, Engine, Expiry, Hash, Hints, KeptMarks, MemoryPlan, Parts, Sharing, Store, Weigh,
+    };
     use crate::folder::Folder;
 
     /// What a cache with tiers is to be.
@@ -121,9 +123,14 @@ mod beyond {
         K: Hash + Eq + Send + Sync + 'static,
         V: Clone + Send + Sync + 'static,
     {
-        let folder = Folder::open(plan.dir, &plan.name)?;
+        let shared = plan.hints.sharing == Sharing::Processes;
+        let folder = Folder::open(plan.dir, &plan.name, shared)?;
         let slots = slots(folder.path(), (plan.disk_bytes, plan.durability), &plan.hints, &plan.clock)?;
-        let marks = marks(folder.path(), plan.durability, &slots)?;
+        // What one process invalidates no log of another knows: none is kept.
+        let marks = match shared {
+            true => KeptMarks::default(),
+            false => marks(folder.path(), plan.durability, &slots)?,
+        };
         let (memory, memory_weight_max, weigh) = match plan.memory {
             Some(memory) => (memory.store(), memory.weight_max(), memory.weigh()),
             None => (Store::Null(NullStore), 0, Weigh::Entry),
@@ -163,7 +170,7 @@ mod beyond {
     }
 
     /// The tiers of a directory, nearest first. A cache that asks for one home
-    /// has that tier alone.
+    /// has that tier alone; one that processes share has files alone.
     fn slots(
         dir: &Path,
         (disk_bytes, durability): (u64, Durability),
@@ -171,7 +178,10 @@ mod beyond {
         clock: &Arc<dyn Clock>,
     ) -> Result<Vec<Slot>> {
         use larder_core::tier::TierKind;
-        let wants = |kind: TierKind| hints.home.is_none_or(|home| home == kind);
+        let shared = hints.sharing == Sharing::Processes;
+        let wants = |kind: TierKind| {
+            hints.home.is_none_or(|home| home == kind) && (kind == TierKind::File || !shared)
+        };
         let space = Space::new(disk_bytes);
         let mut slots = Vec::new();
         #[cfg(feature = "disk")]
@@ -188,8 +198,13 @@ mod beyond {
         #[cfg(feature = "file")]
         if wants(TierKind::File) {
             use larder_tiers::file::{FileOptions, FileTier};
-            let options = FileOptions { dir: dir.join("files"), space: space.share(), durability };
-            slots.push(slot(dir, FileTier::open(options)?, clock)?);
+            let options = FileOptions { dir: dir.join("files"), shared, space: space.share(), durability };
+            let tier = FileTier::open(options)?;
+            // A taint would have one process clear what the others have.
+            slots.push(match shared {
+                true => Slot::with(Arc::new(tier), Arc::clone(clock), None),
+                false => slot(dir, tier, clock)?,
+            });
         }
         Ok(slots)
     }

@@ -43,7 +43,7 @@ where
     K: Hash + Eq + Send + Sync + 'static,
     V: Clone + Send + Sync + 'static,
 {
-    engine: Arc<CacheEngine<K, V>>,
+    pub(crate) engine: Arc<CacheEngine<K, V>>,
 }
 
 impl<K, V> Clone for AsyncCache<K, V>

@@ -17,45 +17,50 @@ use crate::registry::DROPPED_LIMIT;
 /// The directories of the live caches of this process.
 static OPEN: Lazy<Mutex<HashSet<PathBuf>>> = Lazy::new(Mutex::default);
 
-/// A directory that is this cache's own while the value lives.
+/// A directory that is this cache's own while the value lives, or that it has
+/// with other processes.
 ///
 /// Dropping it lets go of the lock; a private directory is deleted.
 #[derive(Debug)]
 pub(crate) struct Folder {
     path: PathBuf,
-    _registered: Registered,
     _lock: File,
     _private: Option<TempDir>,
+    /// Goes last: who finds the path free in the register finds the lock free.
+    _registered: Registered,
 }
+
+/// How often a private directory may be swept away before it is locked.
+const PRIVATE_TRIES: usize = 8;
 
 impl Folder {
     /// Opens the directory of the cache `name` in `dir`, or in the platform's
-    /// cache folder.
-    pub(crate) fn open(dir: Option<PathBuf>, name: &str) -> Result<Self> {
+    /// cache folder. A shared one may be open in other processes, if all of
+    /// them share it.
+    pub(crate) fn open(dir: Option<PathBuf>, name: &str, shared: bool) -> Result<Self> {
         let base = match dir {
             Some(dir) => dir,
             None => default_base()?,
         };
         let path = base.join(path_segment(name));
-        Self::at(&path).map_err(|error| error.during("open"))
+        Self::at(&path, shared).map_err(|error| error.during("open"))
     }
 
-    fn at(path: &Path) -> Result<Self> {
+    fn at(path: &Path, shared: bool) -> Result<Self> {
         create(path)?;
         let path = path.canonicalize().map_err(|error| failed(path, error))?;
+        sweep(path.parent().unwrap_or(&path));
         let registered = Registered::when_free(&path)?;
-        match lock(&path)? {
-            Some(lock) => Ok(Self { path, _registered: registered, _lock: lock, _private: None }),
+        match lock(&path, shared)? {
+            Some(lock) => Ok(Self { path, _lock: lock, _private: None, _registered: registered }),
+            None if shared => Err(not_shared(&path)),
             None => Self::private(&path, registered),
         }
     }
 
     /// A directory beside the one that another process has.
     fn private(shared: &Path, registered: Registered) -> Result<Self> {
-        let beside = shared.parent().unwrap_or(shared);
-        let prefix = format!("~{}-", std::process::id());
-        let private = tempfile::Builder::new().prefix(&prefix).tempdir_in(beside);
-        let private = private.map_err(|error| failed(beside, error))?;
+        let (private, lock) = private_directory(shared.parent().unwrap_or(shared))?;
         let path = private.path().to_path_buf();
         tracing::warn!(
             target: "larder",
@@ -63,8 +68,7 @@ impl Folder {
             private = %path.display(),
             "another process has the directory of this cache: it gets a private one, deleted at its end"
         );
-        let lock = lock(&path)?.ok_or_else(|| busy(&path))?;
-        Ok(Self { path, _registered: registered, _lock: lock, _private: Some(private) })
+        Ok(Self { path, _lock: lock, _private: Some(private), _registered: registered })
     }
 
     /// Where it is.
@@ -116,15 +120,82 @@ pub(crate) fn create(path: &Path) -> Result<()> {
     builder.create(path).map_err(|error| failed(path, error))
 }
 
-/// Takes the lock of a directory; `None` when another process holds it.
-pub(crate) fn lock(dir: &Path) -> Result<Option<File>> {
+fn not_shared(path: &Path) -> Error {
+    let message = format!(
+        "another process has the directory {} for itself: every cache that shares it must be built with \
+         `sharing(Sharing::Processes)`",
+        path.display()
+    );
+    Error::new(ErrorKind::Busy, message)
+}
+
+/// A new directory in `beside`, locked. One that is swept away before it is
+/// locked is made anew.
+fn private_directory(beside: &Path) -> Result<(TempDir, File)> {
+    let prefix = format!("~{}-", std::process::id());
+    let mut failure = busy(beside);
+    for _ in 0..PRIVATE_TRIES {
+        let private = tempfile::Builder::new().prefix(&prefix).tempdir_in(beside);
+        let private = private.map_err(|error| failed(beside, error))?;
+        match lock(private.path(), false) {
+            Ok(Some(lock)) => return Ok((private, lock)),
+            Ok(None) => {}
+            Err(error) => failure = error,
+        }
+    }
+    Err(failure)
+}
+
+/// Deletes the private directories in `beside` whose processes are gone.
+fn sweep(beside: &Path) {
+    for entry in fs::read_dir(beside).into_iter().flatten().flatten() {
+        if entry.file_name().to_str().is_some_and(is_private) {
+            let path = entry.path();
+            match sweep_away(&path) {
+                Ok(true) => {
+                    tracing::info!(target: "larder", directory = %path.display(), "a private directory that a process left behind was deleted")
+                }
+                Ok(false) => {}
+                Err(error) => {
+                    tracing::debug!(target: "larder", directory = %path.display(), %error, "a private directory is left")
+                }
+            }
+        }
+    }
+}
+
+/// Deletes a private directory unless a process has it: that holds its lock,
+/// or has not made it yet and makes another directory then.
+fn sweep_away(path: &Path) -> io::Result<bool> {
+    match File::options().write(true).open(path.join("lock")) {
+        Ok(lock) if lock.try_lock().is_ok() => fs::remove_dir_all(path).map(|()| true),
+        Ok(_) => Ok(false),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => fs::remove_dir(path).map(|()| true),
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether a directory has the name of a private one: `~<digits>-<letters and digits>`.
+fn is_private(name: &str) -> bool {
+    let parts = name.strip_prefix('~').and_then(|rest| rest.split_once('-'));
+    parts.is_some_and(|(id, random)| {
+        !id.is_empty()
+            && id.bytes().all(|byte| byte.is_ascii_digit())
+            && random.len() == 6
+            && random.bytes().all(|byte| byte.is_ascii_alphanumeric())
+    })
+}
+
+/// Takes the lock of a directory, alone or with others that share it; `None`
+/// when another process holds it.
+pub(crate) fn lock(dir: &Path, shared: bool) -> Result<Option<File>> {
     let path = dir.join("lock");
     let mut options = fs::OpenOptions::new();
     options.create(true).truncate(false).write(true);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     let file = options.open(&path).map_err(|error| failed(dir, error))?;
-    match file.try_lock() {
+    match if shared { file.try_lock_shared() } else { file.try_lock() } {
         Ok(()) => Ok(Some(file)),
         Err(TryLockError::WouldBlock) => Ok(None),
         Err(TryLockError::Error(error)) => Err(failed(dir, error)),

@@ -90,6 +90,7 @@ mod memo;
 mod options;
 pub mod presets;
 mod registry;
+mod stream;
 
 #[cfg(feature = "async")]
 pub use async_cache::AsyncCache;
@@ -114,11 +115,12 @@ pub use larder_core::place::{
     TierList,
 };
 pub use larder_core::stats::{CacheCounts, Stats, TierCounts, TierStats};
+pub use larder_core::stream::ByteValue;
 pub use larder_core::terms::{EntryOptions, Tag};
 pub use larder_core::tier::{Capability, Tier, TierKind, Usage};
 pub use larder_core::{Bytes, Durability, Error, ErrorKind, Result, kinds};
 pub use larder_engine::select::Table;
-pub use larder_engine::{Answer, Counter, Entry, Explanation, LoadContext, LoadError, Loaded};
+pub use larder_engine::{Answer, Counter, Entry, EntryReader, Explanation, LoadContext, LoadError, Loaded};
 #[cfg(all(feature = "macros", feature = "disk"))]
 pub use larder_macros::bcache;
 #[cfg(all(feature = "macros", feature = "file"))]
@@ -161,5 +163,6 @@ mod pages {
         life_cycle: "../../../docs/life-cycle.md",
         contexts: "../../../docs/contexts.md",
         configuration: "../../../docs/configuration.md",
+        large_values: "../../../docs/large-values.md",
     }
 }

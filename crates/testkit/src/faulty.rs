@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use larder_core::frame::Frame;
 use larder_core::key::EncodedKey;
-use larder_core::tier::{BoxFuture, Capability, Tier, TierKind, Usage};
+use larder_core::stream::Stored;
+use larder_core::tier::{BoxFuture, Capability, Draft, Stamp, Tier, TierKind, Usage};
 use larder_core::{Bytes, Error, ErrorKind, Result};
 use parking_lot::{Condvar, Mutex};
 
@@ -31,11 +32,19 @@ pub enum Operation {
     Flush,
     /// [`Tier::close`]
     Close,
+    /// [`Tier::open`]
+    Open,
+    /// [`Tier::draft`]
+    Draft,
+    /// [`Tier::append`]
+    Append,
+    /// [`Tier::publish`]
+    Publish,
 }
 
 impl Operation {
     /// Every operation.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 12] = [
         Self::Get,
         Self::Put,
         Self::Remove,
@@ -44,6 +53,10 @@ impl Operation {
         Self::Scan,
         Self::Flush,
         Self::Close,
+        Self::Open,
+        Self::Draft,
+        Self::Append,
+        Self::Publish,
     ];
 
     /// The name of the method.
@@ -57,6 +70,10 @@ impl Operation {
             Self::Scan => "scan",
             Self::Flush => "flush",
             Self::Close => "close",
+            Self::Open => "open",
+            Self::Draft => "draft",
+            Self::Append => "append",
+            Self::Publish => "publish",
         }
     }
 }
@@ -243,6 +260,38 @@ impl<T: Tier> Tier for FaultyTier<T> {
             self.enter(Operation::Put)?;
             self.tier.put(key, frame).await
         })
+    }
+
+    fn open<'a>(&'a self, key: &'a EncodedKey) -> BoxFuture<'a, Result<Option<Stored>>> {
+        Box::pin(async move {
+            self.enter(Operation::Open)?;
+            self.tier.open(key).await
+        })
+    }
+
+    fn draft<'a>(&'a self, key: &'a EncodedKey, head_len: usize) -> BoxFuture<'a, Result<Draft>> {
+        Box::pin(async move {
+            self.enter(Operation::Draft)?;
+            self.tier.draft(key, head_len).await
+        })
+    }
+
+    fn append<'a>(&'a self, draft: &'a mut Draft, bytes: &'a [u8]) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move {
+            self.enter(Operation::Append)?;
+            self.tier.append(draft, bytes).await
+        })
+    }
+
+    fn publish<'a>(&'a self, key: &'a EncodedKey, draft: Draft, head: &'a [u8]) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move {
+            self.enter(Operation::Publish)?;
+            self.tier.publish(key, draft, head).await
+        })
+    }
+
+    fn stamp(&self, key: &EncodedKey) -> Option<Stamp> {
+        self.tier.stamp(key)
     }
 
     fn remove<'a>(&'a self, key: &'a EncodedKey) -> BoxFuture<'a, Result<bool>> {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use larder_core::frame::{FIXED_LEN, Frame};
 use larder_core::key::EncodedKey;
-use larder_core::tier::{BoxFuture, Capability, Tier, TierKind, Usage};
+use larder_core::tier::{BoxFuture, Capability, Draft, Tier, TierKind, Usage};
 use larder_core::{Bytes, Error, ErrorKind, Result};
 use parking_lot::Mutex;
 
@@ -50,6 +50,8 @@ impl HashMapTier {
             persistent: true,
             shared: false,
             blocking: false,
+            streams: true,
+            stamps: false,
             frame_bytes_max: u64::MAX,
         };
         Self { kind: TierKind::Disk, capability, frames: Mutex::new(Some(shelf.clone())) }
@@ -76,11 +78,32 @@ impl HashMapTier {
         Ok(work(&mut frames))
     }
 
-    fn put_now(&self, key: &EncodedKey, frame: &Frame) -> Result<()> {
-        if frame.len() as u64 > self.capability.frame_bytes_max {
-            let message = format!("{} bytes, allowed {}", frame.len(), self.capability.frame_bytes_max);
-            return Err(Error::new(ErrorKind::TooLarge, message).in_tier(self.kind).during("put"));
+    fn check_len(&self, len: usize, operation: &'static str) -> Result<()> {
+        if len as u64 <= self.capability.frame_bytes_max {
+            return Ok(());
         }
+        let message = format!("{len} bytes, allowed {}", self.capability.frame_bytes_max);
+        Err(Error::new(ErrorKind::TooLarge, message).in_tier(self.kind).during(operation))
+    }
+
+    /// A draft is the frame so far, with zeros where its head will be.
+    fn append_now(&self, draft: &mut Draft, bytes: &[u8]) -> Result<()> {
+        let frame: &mut Vec<u8> = draft.state()?;
+        self.check_len(frame.len() + bytes.len(), "append")?;
+        frame.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    fn publish_now(&self, key: &EncodedKey, draft: Draft, head: &[u8]) -> Result<()> {
+        let mut frame: Vec<u8> = draft.into_state()?;
+        frame[..head.len()].copy_from_slice(head);
+        self.on_frames("publish", |frames| {
+            frames.insert(key.as_bytes().into(), frame.into());
+        })
+    }
+
+    fn put_now(&self, key: &EncodedKey, frame: &Frame) -> Result<()> {
+        self.check_len(frame.len(), "put")?;
         self.on_frames("put", |frames| {
             frames.insert(key.as_bytes().into(), frame.to_vec().into());
         })
@@ -114,6 +137,18 @@ impl Tier for HashMapTier {
 
     fn put<'a>(&'a self, key: &'a EncodedKey, frame: &'a Frame) -> BoxFuture<'a, Result<()>> {
         Box::pin(async move { self.put_now(key, frame) })
+    }
+
+    fn draft<'a>(&'a self, _: &'a EncodedKey, head_len: usize) -> BoxFuture<'a, Result<Draft>> {
+        Box::pin(async move { self.on_frames("draft", |_| Draft::new(vec![0_u8; head_len])) })
+    }
+
+    fn append<'a>(&'a self, draft: &'a mut Draft, bytes: &'a [u8]) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move { self.append_now(draft, bytes) })
+    }
+
+    fn publish<'a>(&'a self, key: &'a EncodedKey, draft: Draft, head: &'a [u8]) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move { self.publish_now(key, draft, head) })
     }
 
     fn remove<'a>(&'a self, key: &'a EncodedKey) -> BoxFuture<'a, Result<bool>> {

@@ -26,6 +26,8 @@ impl Tier for NullTier {
             persistent: false,
             shared: false,
             blocking: false,
+            streams: false,
+            stamps: false,
             frame_bytes_max: u64::MAX,
         }
     }

@@ -7,7 +7,8 @@ use larder_core::clock::Clock;
 use larder_core::frame::Frame;
 use larder_core::key::EncodedKey;
 use larder_core::stats::TierCounters;
-use larder_core::tier::{BoxFuture, Capability, Tier, TierKind, Usage};
+use larder_core::stream::Stored;
+use larder_core::tier::{BoxFuture, Capability, Draft, Stamp, Tier, TierKind, Usage};
 use larder_core::{Bytes, Error, ErrorKind, Result};
 
 use super::circuit::{Change, Circuit};
@@ -134,6 +135,30 @@ impl<T: Tier> Tier for Breaker<T> {
 
     fn get<'a>(&'a self, key: &'a EncodedKey) -> BoxFuture<'a, Result<Option<Bytes>>> {
         Box::pin(self.through(Line::Reads, self.tier.get(key)))
+    }
+
+    fn head<'a>(&'a self, key: &'a EncodedKey) -> BoxFuture<'a, Result<Option<Bytes>>> {
+        Box::pin(self.through(Line::Reads, self.tier.head(key)))
+    }
+
+    fn open<'a>(&'a self, key: &'a EncodedKey) -> BoxFuture<'a, Result<Option<Stored>>> {
+        Box::pin(self.through(Line::Reads, self.tier.open(key)))
+    }
+
+    fn draft<'a>(&'a self, key: &'a EncodedKey, head_len: usize) -> BoxFuture<'a, Result<Draft>> {
+        Box::pin(self.through(Line::Writes, self.tier.draft(key, head_len)))
+    }
+
+    fn append<'a>(&'a self, draft: &'a mut Draft, bytes: &'a [u8]) -> BoxFuture<'a, Result<()>> {
+        Box::pin(self.through(Line::Writes, self.tier.append(draft, bytes)))
+    }
+
+    fn publish<'a>(&'a self, key: &'a EncodedKey, draft: Draft, head: &'a [u8]) -> BoxFuture<'a, Result<()>> {
+        Box::pin(self.through(Line::Writes, self.tier.publish(key, draft, head)))
+    }
+
+    fn stamp(&self, key: &EncodedKey) -> Option<Stamp> {
+        self.tier.stamp(key)
     }
 
     fn put<'a>(&'a self, key: &'a EncodedKey, frame: &'a Frame) -> BoxFuture<'a, Result<()>> {

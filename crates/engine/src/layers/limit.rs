@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use larder_core::frame::Frame;
 use larder_core::key::EncodedKey;
 use larder_core::stats::TierCounters;
-use larder_core::tier::{BoxFuture, Capability, Tier, TierKind, Usage};
+use larder_core::stream::Stored;
+use larder_core::tier::{BoxFuture, Capability, Draft, Stamp, Tier, TierKind, Usage};
 use larder_core::{Bytes, Error, ErrorKind, Result};
 
 use crate::wait;
@@ -81,6 +82,30 @@ impl<T: Tier> Tier for Limit<T> {
 
     fn get<'a>(&'a self, key: &'a EncodedKey) -> BoxFuture<'a, Result<Option<Bytes>>> {
         self.bounded(self.tier.get(key))
+    }
+
+    fn head<'a>(&'a self, key: &'a EncodedKey) -> BoxFuture<'a, Result<Option<Bytes>>> {
+        self.bounded(self.tier.head(key))
+    }
+
+    fn open<'a>(&'a self, key: &'a EncodedKey) -> BoxFuture<'a, Result<Option<Stored>>> {
+        self.bounded(self.tier.open(key))
+    }
+
+    fn draft<'a>(&'a self, key: &'a EncodedKey, head_len: usize) -> BoxFuture<'a, Result<Draft>> {
+        self.bounded(self.tier.draft(key, head_len))
+    }
+
+    fn append<'a>(&'a self, draft: &'a mut Draft, bytes: &'a [u8]) -> BoxFuture<'a, Result<()>> {
+        self.bounded(self.tier.append(draft, bytes))
+    }
+
+    fn publish<'a>(&'a self, key: &'a EncodedKey, draft: Draft, head: &'a [u8]) -> BoxFuture<'a, Result<()>> {
+        self.bounded(self.tier.publish(key, draft, head))
+    }
+
+    fn stamp(&self, key: &EncodedKey) -> Option<Stamp> {
+        self.tier.stamp(key)
     }
 
     fn put<'a>(&'a self, key: &'a EncodedKey, frame: &'a Frame) -> BoxFuture<'a, Result<()>> {

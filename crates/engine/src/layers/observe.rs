@@ -6,7 +6,8 @@ use std::sync::Arc;
 use larder_core::frame::Frame;
 use larder_core::key::EncodedKey;
 use larder_core::stats::TierCounters;
-use larder_core::tier::{BoxFuture, Capability, Tier, TierKind, Usage};
+use larder_core::stream::Stored;
+use larder_core::tier::{BoxFuture, Capability, Draft, Stamp, Tier, TierKind, Usage};
 use larder_core::{Bytes, Result};
 
 use super::breaker::Refused;
@@ -76,6 +77,46 @@ impl<T: Tier> Tier for Observe<T> {
             self.counters.bytes_written.add(frame.len() as u64);
             Ok(())
         })
+    }
+
+    /// A frame that is opened counts as read whole.
+    fn open<'a>(&'a self, key: &'a EncodedKey) -> BoxFuture<'a, Result<Option<Stored>>> {
+        Box::pin(async move {
+            let found = self.note("open", self.tier.open(key).await)?;
+            match &found {
+                Some(stored) => {
+                    self.counters.hits.increment();
+                    self.counters.bytes_read.add(stored.len);
+                }
+                None => self.counters.misses.increment(),
+            }
+            Ok(found)
+        })
+    }
+
+    fn draft<'a>(&'a self, key: &'a EncodedKey, head_len: usize) -> BoxFuture<'a, Result<Draft>> {
+        Box::pin(async move { self.note("draft", self.tier.draft(key, head_len).await) })
+    }
+
+    fn append<'a>(&'a self, draft: &'a mut Draft, bytes: &'a [u8]) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move {
+            self.note("append", self.tier.append(draft, bytes).await)?;
+            self.counters.bytes_written.add(bytes.len() as u64);
+            Ok(())
+        })
+    }
+
+    fn publish<'a>(&'a self, key: &'a EncodedKey, draft: Draft, head: &'a [u8]) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move {
+            self.note("publish", self.tier.publish(key, draft, head).await)?;
+            self.counters.puts.increment();
+            self.counters.bytes_written.add(head.len() as u64);
+            Ok(())
+        })
+    }
+
+    fn stamp(&self, key: &EncodedKey) -> Option<Stamp> {
+        self.tier.stamp(key)
     }
 
     fn remove<'a>(&'a self, key: &'a EncodedKey) -> BoxFuture<'a, Result<bool>> {

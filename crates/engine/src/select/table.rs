@@ -75,8 +75,10 @@ impl Filtered {
             tier.healthy && tier.capability.stores && room
         };
         let usable: TierList = tiers.iter().filter(fits).map(|tier| tier.kind).collect();
+        // Between processes what is not in a file is not seen.
+        let file_min = if facts.sharing == Sharing::Processes { 0 } else { FILE_BYTES_MIN };
         let fitting: TierList =
-            usable.iter().filter(|kind| *kind != TierKind::File || facts.bytes >= FILE_BYTES_MIN).collect();
+            usable.iter().filter(|kind| *kind != TierKind::File || facts.bytes >= file_min).collect();
         let by = |want: fn(&TierFacts) -> bool| -> TierList {
             tiers
                 .iter()
@@ -84,7 +86,10 @@ impl Filtered {
                 .map(|tier| tier.kind)
                 .collect()
         };
+        let is_shared = tiers.iter().any(|tier| tier.capability.shared);
         let (allowed, warning) = match (facts.sharing, facts.persistence) {
+            // Elsewhere it could not be told from what others wrote since.
+            (Sharing::Processes, _) if is_shared => (by(|tier| tier.capability.shared), None),
             (Sharing::Processes | Sharing::Distributed, _) => or_all(
                 by(|tier| tier.capability.shared),
                 fitting,

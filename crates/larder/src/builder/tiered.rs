@@ -279,6 +279,13 @@ where
     }
 
     /// Who needs to see the entries. Default [`Sharing::Threads`].
+    ///
+    /// With [`Sharing::Processes`] several processes may open the directory at
+    /// once, and each sees what the others store and remove as soon as that
+    /// call has returned. All entries are files then, also small ones; memory
+    /// holds copies, which are checked at each hit, at the cost of a system
+    /// call or two. All processes must say so. For `fcache` and `ucache`; sled
+    /// cannot be shared. See the page on files that processes share.
     pub fn sharing(mut self, sharing: Sharing) -> Self {
         self.said.code.sharing = Some(sharing);
         self
@@ -314,7 +321,8 @@ where
     /// - [`ErrorKind::Busy`](crate::ErrorKind::Busy) when a live cache of this
     ///   process has the directory. When another process has it, the cache
     ///   gets a private directory that is deleted at its end, and a warning is
-    ///   logged.
+    ///   logged; where this one is to share it and that one does not, it is
+    ///   this error.
     /// - [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable) or
     ///   [`ErrorKind::Io`](crate::ErrorKind::Io) when the directory cannot be used.
     pub fn build(mut self) -> Result<Cache<K, V>> {
@@ -332,6 +340,7 @@ where
         };
         let hints = hints::<V>(&settings, home);
         check_thresholds(hints.thresholds)?;
+        check_sharing(&hints)?;
         let plan = TieredPlan {
             name: self.said.name,
             memory,
@@ -394,6 +403,15 @@ fn hints<V: 'static>(settings: &Settings, home: Option<TierKind>) -> Hints {
         home,
         thresholds: settings.thresholds.unwrap_or_default(),
     }
+}
+
+fn check_sharing(hints: &Hints) -> Result<()> {
+    let has_files = cfg!(feature = "file") && hints.home.is_none_or(|home| home == TierKind::File);
+    if hints.sharing != Sharing::Processes || has_files {
+        return Ok(());
+    }
+    let given = "Processes for a cache without files";
+    Err(Error::config("sharing", given, "Processes for `fcache` and `ucache`, with the feature `file`"))
 }
 
 fn check_thresholds(thresholds: Thresholds) -> Result<()> {

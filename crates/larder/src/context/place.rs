@@ -44,7 +44,7 @@ impl Place {
         let prefix = format!("{}-", path_segment(name));
         let made = tempfile::Builder::new().prefix(&prefix).tempdir_in(root);
         let path = made.map_err(|error| failed(root, error))?.keep();
-        match lock(&path)? {
+        match lock(&path, false)? {
             Some(lock) => Ok(Self { path, _lock: lock }),
             None => Err(failed(&path, Io::WouldBlock.into())),
         }

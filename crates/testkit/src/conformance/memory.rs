@@ -58,6 +58,7 @@ fn record(value: &str, weight: u32) -> Record<String> {
         terms: None,
         weight,
         home: TierKind::Memory,
+        checked: None,
     }
 }
 

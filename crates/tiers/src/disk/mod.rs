@@ -310,6 +310,8 @@ impl Tier for DiskTier {
             persistent: true,
             shared: false,
             blocking: true,
+            streams: false,
+            stamps: false,
             frame_bytes_max: self.frame_bytes_max(),
         }
     }

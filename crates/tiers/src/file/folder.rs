@@ -4,10 +4,11 @@
 //! <dir>/entries/<2 hex>/<2 hex>/<28 hex>   one frame, named by the digest of its key
 //! <dir>/tmp/<number>.put                   a frame being written
 //! <dir>/tmp/<number>.clear                 entries being deleted
+//! <dir>/tmp/<id>.<number>.put              the same, where several processes have the folder
 //! ```
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, IoSlice, Read, Write};
+use std::io::{self, IoSlice, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -16,8 +17,13 @@ use larder_core::{Bytes, Durability, Error, ErrorKind, Result};
 
 use crate::boot::sync_dir;
 
+use super::peers::{self, Alive};
+
 /// Enough for the head of nearly every frame, and one page to read.
 const HEAD_GUESS: u64 = 4096;
+
+/// How often a folder may vanish before the file is in it.
+const FOLDER_TRIES: usize = 16;
 
 /// The folder of one tier.
 #[derive(Debug)]
@@ -27,30 +33,42 @@ pub(super) struct Folder {
     drafts: AtomicU64,
     /// Whether what is done to files is on the medium before it is acknowledged.
     is_synced: bool,
+    /// Where others have the folder too.
+    alive: Option<Alive>,
 }
 
 impl Folder {
     /// Creates what is missing, deletes what an earlier process left half
     /// done, and makes sure that files can be written.
-    pub(super) fn open(dir: &Path, durability: Durability) -> Result<Self> {
-        let folder = Self {
-            entries: dir.join("entries"),
-            tmp: dir.join("tmp"),
-            drafts: AtomicU64::new(0),
-            is_synced: durability == Durability::Synced,
-        };
-        for path in [dir, &folder.entries, &folder.tmp] {
+    pub(super) fn open(dir: &Path, shared: bool, durability: Durability) -> Result<Self> {
+        let (entries, tmp) = (dir.join("entries"), dir.join("tmp"));
+        for path in [dir, &entries, &tmp] {
             create_folder(path).map_err(|error| unopened(path, error))?;
         }
-        folder.delete_leftovers().map_err(|error| unopened(&folder.tmp, error))?;
+        peers::sweep(&tmp).map_err(|error| unopened(&tmp, error))?;
+        let alive = shared.then(|| Alive::new(&tmp)).transpose().map_err(|error| unopened(&tmp, error))?;
+        let is_synced = durability == Durability::Synced;
+        let folder = Self { entries, tmp, drafts: AtomicU64::new(0), is_synced, alive };
         let probe = folder.tmp_path("put");
         create_file(&probe).and_then(|_| fs::remove_file(&probe)).map_err(|error| unopened(&probe, error))?;
         Ok(folder)
     }
 
+    /// Has no drafts any more that others must leave alone.
+    pub(super) fn leave(&self) {
+        if let Some(alive) = &self.alive {
+            alive.end();
+        }
+    }
+
     /// Where the entries are.
     pub(super) fn entries(&self) -> &Path {
         &self.entries
+    }
+
+    /// Where drafts are.
+    pub(super) fn drafts(&self) -> &Path {
+        &self.tmp
     }
 
     /// The frame of `digest`.
@@ -79,28 +97,46 @@ impl Folder {
 
     /// Writes `frame` to a file that no reader sees yet.
     pub(super) fn draft(&self, frame: &Frame) -> io::Result<Draft> {
-        let path = self.tmp_path("put");
-        let mut file = create_file(&path)?;
-        let draft = Draft { path };
-        write_whole(&mut file, frame)?;
-        if self.is_synced {
-            file.sync_data()?;
-        }
+        let mut draft = self.begin()?;
+        write_whole(&mut draft.file, frame)?;
+        draft.len = frame.len() as u64;
         Ok(draft)
+    }
+
+    /// Begins a file that no reader sees yet.
+    pub(super) fn begin(&self) -> io::Result<Draft> {
+        let path = self.tmp_path("put");
+        let file = create_file(&path)?;
+        Ok(Draft { path, file, len: 0 })
+    }
+
+    /// The frame of `digest`, to be read in parts, and how long it is.
+    pub(super) fn open_entry(&self, digest: u128) -> io::Result<(File, u64)> {
+        let file = File::open(self.path(digest))?;
+        let len = file.metadata()?.len();
+        Ok((file, len))
     }
 
     /// Makes `draft` the file of `digest`, in place of what was there.
     ///
     /// The folder is made when the rename finds none: as a rule it is there.
+    /// Another process that looks around may delete it once more.
     pub(super) fn publish(&self, draft: Draft, digest: u128) -> io::Result<()> {
-        let path = self.path(digest);
-        match fs::rename(&draft.path, &path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                create_folder(path.parent().unwrap_or(&self.entries))?;
-                fs::rename(&draft.path, &path)?;
-            }
-            renamed => renamed?,
+        if self.is_synced {
+            draft.file.sync_data()?;
         }
+        let path = self.path(digest);
+        let mut renamed = fs::rename(&draft.path, &path);
+        for _ in 0..FOLDER_TRIES {
+            match renamed {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    let created = create_folder(path.parent().unwrap_or(&self.entries));
+                    renamed = created.and_then(|()| fs::rename(&draft.path, &path));
+                }
+                _ => break,
+            }
+        }
+        renamed?;
         draft.forget();
         self.sync_above(digest).inspect_err(|_| {
             let _ = fs::remove_file(&path);
@@ -168,22 +204,10 @@ impl Folder {
 
     fn tmp_path(&self, suffix: &str) -> PathBuf {
         let number = self.drafts.fetch_add(1, Ordering::Relaxed);
-        self.tmp.join(format!("{number}.{suffix}"))
-    }
-
-    fn delete_leftovers(&self) -> io::Result<()> {
-        for entry in fs::read_dir(&self.tmp)? {
-            let entry = entry?;
-            if !is_leftover(&entry.file_name().to_string_lossy()) {
-                continue;
-            }
-            if entry.file_type()?.is_dir() {
-                fs::remove_dir_all(entry.path())?;
-            } else {
-                fs::remove_file(entry.path())?;
-            }
+        match &self.alive {
+            Some(alive) => self.tmp.join(format!("{}.{number}.{suffix}", alive.id())),
+            None => self.tmp.join(format!("{number}.{suffix}")),
         }
-        Ok(())
     }
 }
 
@@ -191,9 +215,35 @@ impl Folder {
 #[derive(Debug)]
 pub(super) struct Draft {
     path: PathBuf,
+    file: File,
+    len: u64,
 }
 
 impl Draft {
+    /// Bytes written.
+    pub(super) fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// Leaves room at the front.
+    pub(super) fn skip(&mut self, len: u64) -> io::Result<()> {
+        self.len = self.file.seek(SeekFrom::Start(len))?;
+        Ok(())
+    }
+
+    /// Adds `bytes` at the end.
+    pub(super) fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.file.write_all(bytes)?;
+        self.len += bytes.len() as u64;
+        Ok(())
+    }
+
+    /// Fills the room at the front.
+    pub(super) fn write_front(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.file.rewind()?;
+        self.file.write_all(bytes)
+    }
+
     fn forget(mut self) {
         self.path = PathBuf::new();
     }
@@ -220,14 +270,6 @@ fn unopened(path: &Path, error: io::Error) -> Error {
         return Error::new(ErrorKind::Unavailable, message).with_source(error);
     }
     at(path, error)
-}
-
-fn is_leftover(name: &str) -> bool {
-    name.split_once('.').is_some_and(|(number, suffix)| {
-        !number.is_empty()
-            && number.bytes().all(|byte| byte.is_ascii_digit())
-            && matches!(suffix, "put" | "clear")
-    })
 }
 
 fn absent_is_false(result: io::Result<()>) -> io::Result<bool> {
@@ -263,7 +305,7 @@ fn write_whole(file: &mut impl Write, frame: &Frame) -> io::Result<()> {
     Ok(())
 }
 
-fn create_folder(path: &Path) -> io::Result<()> {
+pub(super) fn create_folder(path: &Path) -> io::Result<()> {
     let mut builder = DirBuilder::new();
     builder.recursive(true);
     #[cfg(unix)]
@@ -271,7 +313,7 @@ fn create_folder(path: &Path) -> io::Result<()> {
     builder.create(path)
 }
 
-fn create_file(path: &Path) -> io::Result<File> {
+pub(super) fn create_file(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.write(true).create_new(true);
     #[cfg(unix)]
@@ -351,22 +393,12 @@ mod tests {
     #[test]
     fn a_draft_that_is_not_published_is_deleted() {
         let dir = tempfile::tempdir().unwrap();
-        let folder = Folder::open(dir.path(), Durability::Buffered).unwrap();
+        let folder = Folder::open(dir.path(), false, Durability::Buffered).unwrap();
         let target = folder.path(1);
         fs::create_dir_all(target.join("in the way")).unwrap();
         let draft = folder.draft(&frame(b"payload")).unwrap();
         assert_eq!(fs::read_dir(&folder.tmp).unwrap().count(), 1);
         folder.publish(draft, 1).unwrap_err();
         assert_eq!(fs::read_dir(&folder.tmp).unwrap().count(), 0);
-    }
-
-    #[test]
-    fn only_our_names_are_left_over() {
-        for ours in ["0.put", "17.clear"] {
-            assert!(is_leftover(ours), "{ours}");
-        }
-        for foreign in ["put", ".put", "a.put", "1.tmp", "1.put.bak", "-1.put"] {
-            assert!(!is_leftover(foreign), "{foreign}");
-        }
     }
 }

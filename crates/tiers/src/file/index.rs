@@ -167,6 +167,36 @@ impl Index {
         self.evictions += 1;
     }
 
+    /// Whether the entry of `digest` is unknown, or known with other bytes.
+    pub(super) fn differs(&self, digest: u128, len: u64) -> bool {
+        self.entries.get(&digest).is_none_or(|entry| entry.bytes != rounded(len))
+    }
+
+    /// The present tick: what is inserted later has a larger version.
+    pub(super) fn now(&self) -> u64 {
+        self.ticks
+    }
+
+    /// Makes these digests and lengths, as they were at the tick `seen`, the
+    /// entries; what was inserted later stays.
+    pub(super) fn reconcile(&mut self, found: impl Iterator<Item = (u128, u64)>, seen: u64) -> Change {
+        let mut total = Change { taken: 0, freed: 0 };
+        let mut gone: HashMap<u128, u64, RandomState> =
+            self.entries.iter().map(|(digest, entry)| (*digest, entry.version)).collect();
+        for (digest, len) in found {
+            let is_newer = gone.remove(&digest).is_some_and(|version| version > seen);
+            if !is_newer && self.differs(digest, len) {
+                let change = self.insert(digest, len);
+                total.taken += change.taken;
+                total.freed += change.freed;
+            }
+        }
+        for (digest, version) in gone.into_iter().filter(|(_, version)| *version <= seen) {
+            total.freed += self.remove(Held { digest, version }).map_or(0, |removed| removed.freed);
+        }
+        total
+    }
+
     /// Forgets every entry and tells how many bytes they took.
     pub(super) fn clear(&mut self) -> u64 {
         self.entries.clear();
@@ -270,6 +300,23 @@ mod tests {
         assert_eq!(index.victim(1, NOBODY), None);
         index.stay(held);
         assert_eq!(index.victim(1, NOBODY), Some(held));
+    }
+
+    #[test]
+    fn reconciling_takes_over_what_is_there_but_not_what_is_newer() {
+        let mut index = Index::default();
+        for digest in 1..=3 {
+            index.insert(digest, 1);
+        }
+        index.touch(2);
+        let seen = index.now();
+        index.insert(3, 5 * BLOCK);
+        index.insert(4, 1);
+        let change = index.reconcile([(2, 1), (3, 1), (5, 2 * BLOCK)].into_iter(), seen);
+        assert_eq!(change, Change { taken: 2 * BLOCK, freed: BLOCK });
+        assert!(index.find(1).is_none() && !index.differs(3, 5 * BLOCK));
+        assert_eq!(index.usage().bytes, (1 + 5 + 1 + 2 + 2) * BLOCK);
+        assert_eq!(victims(&mut index), [3, 4, 5, 2]);
     }
 
     #[test]

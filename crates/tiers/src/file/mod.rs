@@ -2,7 +2,10 @@
 
 mod folder;
 mod index;
+mod peers;
 mod room;
+mod shared;
+mod stream;
 #[cfg(test)]
 mod tests;
 mod walk;
@@ -10,10 +13,13 @@ mod walk;
 use std::fs;
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use larder_core::frame::Frame;
 use larder_core::key::EncodedKey;
-use larder_core::tier::{BoxFuture, Capability, Tier, TierKind, Usage};
+use larder_core::stream::Stored;
+use larder_core::tier::{BoxFuture, Capability, Draft, Stamp, Tier, TierKind, Usage};
 use larder_core::{Bytes, Durability, Error, ErrorKind, Result};
 use parking_lot::{MappedMutexGuard, Mutex, MutexGuard, RwLock, RwLockReadGuard};
 
@@ -21,6 +27,7 @@ use crate::Share;
 use crate::boot::{Marker, Past, sync_many};
 use folder::{Folder, at};
 use index::{BLOCK, Held, Index, rounded, upper_of};
+use peers::{Change, Peers};
 use room::Room;
 
 /// How many folders can change at the same time.
@@ -35,9 +42,12 @@ const ABOVE: u64 = 2 * BLOCK;
 /// What a [`FileTier`] is opened with.
 #[derive(Debug)]
 pub struct FileOptions {
-    /// The folder, for this tier alone while it is open. It is created, with
-    /// mode 0700, where it is missing.
+    /// The folder, for this tier alone while it is open unless it is shared. It
+    /// is created, with mode 0700, where it is missing.
     pub dir: PathBuf,
+    /// Whether other processes have the folder open at the same time, with this
+    /// option too.
+    pub shared: bool,
     /// The budget. A file counts as the 4 KiB blocks it takes, and each
     /// folder as one block, which is what `du` counts.
     pub space: Share,
@@ -69,6 +79,7 @@ pub struct FileOptions {
 /// let space = Space::new(64 << 20);
 /// let options = FileOptions {
 ///     dir: dir.path().join("files"),
+///     shared: false,
 ///     space: space.share(),
 ///     durability: Durability::Buffered,
 /// };
@@ -82,19 +93,33 @@ pub struct FileTier {
     folder: Folder,
     dir: PathBuf,
     marker: Marker,
-    space: Share,
+    space: Arc<Share>,
     /// `None` once the tier is closed. Never locked while files are touched.
     index: Mutex<Option<Index>>,
     /// Whoever changes a file, and what the index says of it, holds the lane of its upper folder.
     lanes: Vec<Mutex<()>>,
     /// Held for reading while a lane is; for writing to clear or to close.
     whole: RwLock<()>,
+    /// Where the folder is shared.
+    peers: Option<Peers>,
+    /// Bytes written since the folder was looked at.
+    unseen: AtomicU64,
 }
 
 /// Held while a file, and the folders above it, come or go.
 struct Lane<'a> {
+    change: Option<Change<'a>>,
     _whole: RwLockReadGuard<'a, ()>,
     _lane: Option<MutexGuard<'a, ()>>,
+}
+
+impl Lane<'_> {
+    /// Whether another process changed the entry after what a write of `key`
+    /// is based on.
+    fn supersedes(&self, key: &EncodedKey) -> bool {
+        let before = self.change.as_ref().map(Change::before);
+        before.is_some_and(|before| key.base().is_some_and(|base| Some(base) != before))
+    }
 }
 
 impl FileTier {
@@ -112,21 +137,29 @@ impl FileTier {
     }
 
     fn open_at(options: FileOptions) -> Result<Self> {
-        let folder = Folder::open(&options.dir, options.durability)?;
-        let marker = trusted(&folder, &options).map_err(|error| at(&options.dir, error))?;
+        let folder = Folder::open(&options.dir, options.shared, options.durability)?;
+        let peers = options.shared.then(|| Peers::open(&options.dir)).transpose()?;
+        let marker = {
+            // One after another: the first after the machine was down finds it out for all.
+            let _alone = peers.as_ref().map(Peers::change_all).transpose()?;
+            trusted(&folder, &options).map_err(|error| at(&options.dir, error))?
+        };
         let mut index = Index::default();
         for found in walk::walk(folder.entries())? {
             index.insert(found.digest, found.len);
         }
-        options.space.set(index.usage().bytes + FIXED);
+        let shared = if peers.is_some() { peers::BYTES } else { 0 };
+        options.space.set(index.usage().bytes + FIXED + shared);
         let tier = Self {
             folder,
             dir: options.dir,
             marker,
-            space: options.space,
+            space: Arc::new(options.space),
             index: Mutex::new(Some(index)),
             lanes: (0..LANES).map(|_| Mutex::new(())).collect(),
             whole: RwLock::new(()),
+            peers,
+            unseen: AtomicU64::new(0),
         };
         tier.shrink_to_budget()?;
         Ok(tier)
@@ -144,27 +177,43 @@ impl FileTier {
     }
 
     fn get_now(&self, key: &EncodedKey) -> Result<Option<Bytes>> {
-        let Some(held) = self.index()?.touch(key.digest()) else { return Ok(None) };
+        let Some(held) = self.expect(key.digest())? else { return Ok(None) };
         match self.folder.read(held.digest) {
-            Ok(whole) => Ok(Some(whole)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => self.delete(held).map(|_| None),
+            Ok(whole) => self.found(held, whole.len() as u64).map(|()| Some(whole)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => self.missed(held).map(|()| None),
             Err(error) => Err(at(&self.folder.path(held.digest), error)),
         }
     }
 
     fn put_now(&self, key: &EncodedKey, frame: &Frame) -> Result<()> {
         let len = frame.len() as u64;
-        if len > self.space.limit() {
-            let message = format!("a frame of {len} bytes in a budget of {} bytes", self.space.limit());
-            return Err(Error::new(ErrorKind::TooLarge, message));
-        }
+        self.check_len(len)?;
         let digest = key.digest();
         let room = self.make_room(rounded(len).saturating_add(ABOVE), digest)?;
         let failed = |error| at(&self.folder.path(digest), error);
         let draft = self.folder.draft(frame).map_err(failed)?;
-        let _lane = self.lane(digest);
+        self.replace(key, draft, room)
+    }
+
+    fn check_len(&self, len: u64) -> Result<()> {
+        if len <= self.space.limit() {
+            return Ok(());
+        }
+        let message = format!("a frame of {len} bytes in a budget of {} bytes", self.space.limit());
+        Err(Error::new(ErrorKind::TooLarge, message))
+    }
+
+    /// Makes a draft, for which there is room, the file of `key`, unless that
+    /// is based on what is no more.
+    fn replace(&self, key: &EncodedKey, draft: folder::Draft, room: Room) -> Result<()> {
+        let (digest, len) = (key.digest(), draft.len());
+        self.look_now_and_then(len)?;
+        let lane = self.lane(digest)?;
         self.index().map(drop)?;
-        self.folder.publish(draft, digest).map_err(failed)?;
+        if lane.supersedes(key) {
+            return Ok(());
+        }
+        self.folder.publish(draft, digest).map_err(|error| at(&self.folder.path(digest), error))?;
         let change = self.index()?.insert(digest, len);
         room.keep(change.taken);
         self.space.shrink(change.freed);
@@ -175,7 +224,8 @@ impl FileTier {
     ///
     /// The entry of `spare`, which is about to be replaced, goes last: until
     /// then readers find it.
-    fn make_room(&self, bytes: u64, spare: u128) -> Result<Room<'_>> {
+    fn make_room(&self, bytes: u64, spare: u128) -> Result<Room> {
+        let mut looked = self.peers.is_none();
         loop {
             let victim = {
                 let mut index = self.index()?;
@@ -185,6 +235,10 @@ impl FileTier {
                 }
             };
             let Some(victim) = victim else {
+                if !std::mem::replace(&mut looked, true) {
+                    self.look_again()?;
+                    continue;
+                }
                 let message = format!("no room for {bytes} bytes in a budget of {}", self.space.limit());
                 return Err(Error::new(ErrorKind::Full, message));
             };
@@ -204,6 +258,9 @@ impl FileTier {
     }
 
     fn remove_now(&self, key: &EncodedKey) -> Result<bool> {
+        if self.peers.is_some() {
+            return self.remove_shared(key.digest());
+        }
         let held = self.index()?.find(key.digest());
         held.map_or(Ok(false), |held| self.delete(held))
     }
@@ -211,7 +268,7 @@ impl FileTier {
     /// Deletes the file of `held` unless a later version took its place;
     /// whether a file went.
     fn delete(&self, held: Held) -> Result<bool> {
-        let _lane = self.lane(held.digest);
+        let _lane = self.lane(held.digest)?;
         if self.index()?.find(held.digest) != Some(held) {
             return Ok(false);
         }
@@ -229,8 +286,10 @@ impl FileTier {
     fn clear_now(&self) -> Result<()> {
         let whole = self.whole.write();
         self.index().map(drop)?;
+        let change = self.peers.as_ref().map(Peers::change_all).transpose()?;
         let aside = self.folder.set_aside().map_err(|error| at(self.folder.entries(), error))?;
         let bytes = self.index()?.clear();
+        drop(change);
         drop(whole);
         if let Some(aside) = aside {
             fs::remove_dir_all(&aside).map_err(|error| at(&aside, error))?;
@@ -240,6 +299,9 @@ impl FileTier {
     }
 
     fn scan_now(&self, visit: &mut (dyn FnMut(&[u8]) + Send)) -> Result<()> {
+        if self.peers.is_some() {
+            self.look_again()?;
+        }
         let digests = self.index()?.digests();
         digests.into_iter().filter_map(|digest| self.folder.read_head(digest)).for_each(|head| visit(&head));
         Ok(())
@@ -249,8 +311,13 @@ impl FileTier {
     fn close_now(&self, is_final: bool) -> Result<()> {
         let _whole = self.whole.write();
         let was_open = self.index.lock().take().is_some();
+        self.folder.leave();
+        if let Some(peers) = &self.peers {
+            peers.close();
+        }
         self.space.set(0);
-        if !was_open || !is_final {
+        // Of a shared folder nobody knows whether it is closed: another may have it.
+        if !was_open || !is_final || self.peers.is_some() {
             return Ok(());
         }
         let settled = sync_many(&self.dir).and_then(|()| self.marker.close());
@@ -263,9 +330,11 @@ impl FileTier {
             .map_err(|_| Error::new(ErrorKind::Closed, "the tier is closed"))
     }
 
-    fn lane(&self, digest: u128) -> Lane<'_> {
-        let lane = self.lanes.get(usize::from(upper_of(digest)) % LANES);
-        Lane { _whole: self.whole.read(), _lane: lane.map(Mutex::lock) }
+    fn lane(&self, digest: u128) -> Result<Lane<'_>> {
+        let whole = self.whole.read();
+        let lane = self.lanes.get(usize::from(upper_of(digest)) % LANES).map(Mutex::lock);
+        let change = self.peers.as_ref().map(|peers| peers.change(digest)).transpose()?;
+        Ok(Lane { change, _whole: whole, _lane: lane })
     }
 }
 
@@ -282,7 +351,9 @@ impl Drop for FileTier {
 /// Deletes what is not to be trusted, and marks the directory as in use.
 fn trusted(folder: &Folder, options: &FileOptions) -> io::Result<Marker> {
     let (marker, past) = Marker::find(&options.dir, options.durability);
-    if past == Past::Unknown && folder.discard()? {
+    // Where the boot is not known, a shared folder would be emptied by everybody who opens it.
+    let may_discard = !options.shared || marker.knows_boot();
+    if past == Past::Unknown && may_discard && folder.discard()? {
         tracing::warn!(path = %options.dir.display(), "the machine went down while this was open: it starts empty");
     }
     if past == Past::Killed && options.durability == Durability::Synced {
@@ -308,8 +379,10 @@ impl Tier for FileTier {
         Capability {
             stores: true,
             persistent: true,
-            shared: false,
+            shared: self.peers.is_some(),
             blocking: true,
+            streams: true,
+            stamps: self.peers.is_some(),
             frame_bytes_max: self.space.limit(),
         }
     }
@@ -322,13 +395,39 @@ impl Tier for FileTier {
         work("put", move || self.put_now(key, frame))
     }
 
+    fn open<'a>(&'a self, key: &'a EncodedKey) -> BoxFuture<'a, Result<Option<Stored>>> {
+        work("open", move || self.open_now(key))
+    }
+
+    /// The file stays open until the draft is published or dropped.
+    fn draft<'a>(&'a self, key: &'a EncodedKey, head_len: usize) -> BoxFuture<'a, Result<Draft>> {
+        work("draft", move || self.draft_now(key, head_len).map(Draft::new))
+    }
+
+    fn append<'a>(&'a self, draft: &'a mut Draft, bytes: &'a [u8]) -> BoxFuture<'a, Result<()>> {
+        work("append", move || self.append_now(draft.state()?, bytes))
+    }
+
+    fn publish<'a>(&'a self, key: &'a EncodedKey, draft: Draft, head: &'a [u8]) -> BoxFuture<'a, Result<()>> {
+        work("publish", move || self.publish_now(key, draft.into_state()?, head))
+    }
+
+    /// One read of eight bytes.
+    fn stamp(&self, key: &EncodedKey) -> Option<Stamp> {
+        let _open = self.index().ok()?;
+        self.peers.as_ref()?.stamp(key.digest())
+    }
+
     fn remove<'a>(&'a self, key: &'a EncodedKey) -> BoxFuture<'a, Result<bool>> {
         work("remove", move || self.remove_now(key))
     }
 
-    /// Asks the index alone.
+    /// Asks the index alone, unless the folder is shared.
     fn contains<'a>(&'a self, key: &'a EncodedKey) -> BoxFuture<'a, Result<bool>> {
-        work("contains", move || Ok(self.index()?.find(key.digest()).is_some()))
+        work("contains", move || match &self.peers {
+            Some(_) => self.contains_shared(key.digest()),
+            None => Ok(self.index()?.find(key.digest()).is_some()),
+        })
     }
 
     /// Renames the folder of all entries aside, then deletes it, with the

@@ -1,27 +1,39 @@
 //! Room that is reserved before it is written to.
 
+use std::sync::Arc;
+
 use crate::Share;
 
 /// Bytes of a share that are counted already and not yet used; given back on
 /// the way out.
 #[derive(Debug)]
-pub(super) struct Room<'a> {
-    share: &'a Share,
+pub(super) struct Room {
+    share: Arc<Share>,
     bytes: u64,
 }
 
-impl<'a> Room<'a> {
+impl Room {
     /// Reserves `bytes`, or tells by how many they exceed the budget.
     ///
     /// Counts first and looks afterwards: another tier that takes room at the
     /// same time is seen by one of the two.
-    pub(super) fn reserve(share: &'a Share, bytes: u64) -> Result<Self, u64> {
+    pub(super) fn reserve(share: &Arc<Share>, bytes: u64) -> Result<Self, u64> {
         share.grow(bytes);
-        let room = Self { share, bytes };
+        let room = Self { share: Arc::clone(share), bytes };
         match share.excess(0) {
             0 => Ok(room),
             excess => Err(excess),
         }
+    }
+
+    /// Bytes reserved.
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Takes over what `other` reserved of the same share.
+    pub(super) fn join(&mut self, mut other: Self) {
+        self.bytes += std::mem::take(&mut other.bytes);
     }
 
     /// Leaves `bytes` of it counted, and gives the rest back.
@@ -30,7 +42,7 @@ impl<'a> Room<'a> {
     }
 }
 
-impl Drop for Room<'_> {
+impl Drop for Room {
     fn drop(&mut self) {
         self.share.shrink(self.bytes);
     }
@@ -44,12 +56,17 @@ mod tests {
     #[test]
     fn room_is_given_back_unless_it_is_kept() {
         let space = Space::new(10);
-        let share = space.share();
+        let share = Arc::new(space.share());
         drop(Room::reserve(&share, 10).unwrap());
         assert_eq!(share.used(), 0);
         Room::reserve(&share, 10).unwrap().keep(4);
         assert_eq!(share.used(), 4);
         assert_eq!(Room::reserve(&share, 7).unwrap_err(), 1);
+        assert_eq!(share.used(), 4);
+        let mut room = Room::reserve(&share, 2).unwrap();
+        room.join(Room::reserve(&share, 3).unwrap());
+        assert_eq!((room.bytes(), share.used()), (5, 9));
+        drop(room);
         assert_eq!(share.used(), 4);
     }
 }

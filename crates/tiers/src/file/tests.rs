@@ -11,17 +11,28 @@ use tempfile::TempDir;
 use super::*;
 use crate::Space;
 
-const MIB: u64 = 1 << 20;
+pub(super) const MIB: u64 = 1 << 20;
 
 /// What a small entry takes that is alone in its folders.
 const ALONE: u64 = 3 * BLOCK;
 
 /// A blocking tier is ready in the first poll.
-fn now<T>(future: BoxFuture<'_, T>) -> T {
+pub(super) fn now<T>(future: BoxFuture<'_, T>) -> T {
     match pin!(future).as_mut().poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(output) => output,
         Poll::Pending => panic!("the file tier does its work in the first poll"),
     }
+}
+
+pub(super) fn open_shared(dir: &Path, limit: u64) -> FileTier {
+    let space = Space::new(limit + FIXED + peers::BYTES).share();
+    FileTier::open(FileOptions {
+        dir: dir.to_path_buf(),
+        shared: true,
+        space,
+        durability: Durability::Buffered,
+    })
+    .unwrap()
 }
 
 /// With room for `limit` bytes beyond the folders that are always there.
@@ -32,6 +43,7 @@ fn open(dir: &Path, limit: u64) -> FileTier {
 fn try_open(dir: &Path, limit: u64) -> Result<FileTier> {
     FileTier::open(FileOptions {
         dir: dir.to_path_buf(),
+        shared: false,
         space: Space::new(limit + FIXED).share(),
         durability: Durability::Buffered,
     })
@@ -43,11 +55,11 @@ fn fresh(limit: u64) -> (TempDir, FileTier) {
     (dir, tier)
 }
 
-fn key(number: u64) -> EncodedKey {
+pub(super) fn key(number: u64) -> EncodedKey {
     EncodedKey::new(number.to_le_bytes())
 }
 
-fn frame(number: u64, fill: u8, len: usize) -> Frame {
+pub(super) fn frame(number: u64, fill: u8, len: usize) -> Frame {
     let header = Header {
         codec: CodecId::Raw,
         compression: Compression::None,
@@ -64,11 +76,11 @@ fn frame(number: u64, fill: u8, len: usize) -> Frame {
     Frame::new(&header, &key(number), b"", vec![fill; len].into())
 }
 
-fn put(tier: &FileTier, number: u64, fill: u8, len: usize) {
+pub(super) fn put(tier: &FileTier, number: u64, fill: u8, len: usize) {
     now(tier.put(&key(number), &frame(number, fill, len))).unwrap();
 }
 
-fn has(tier: &FileTier, number: u64, fill: u8, len: usize) -> bool {
+pub(super) fn has(tier: &FileTier, number: u64, fill: u8, len: usize) -> bool {
     now(tier.get(&key(number))).unwrap().is_some_and(|whole| whole == frame(number, fill, len).to_vec())
 }
 
@@ -76,7 +88,7 @@ fn held(tier: &FileTier, numbers: impl IntoIterator<Item = u64>) -> Vec<u64> {
     numbers.into_iter().filter(|number| now(tier.contains(&key(*number))).unwrap()).collect()
 }
 
-fn files(dir: &Path) -> Vec<PathBuf> {
+pub(super) fn files(dir: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in fs::read_dir(dir).into_iter().flatten() {
         let entry = entry.unwrap();
@@ -206,6 +218,7 @@ fn without_room_nothing_is_stored_and_the_former_frame_stays() {
     let dir = tempfile::tempdir().unwrap();
     let tier = FileTier::open(FileOptions {
         dir: dir.path().into(),
+        shared: false,
         space: space.share(),
         durability: Durability::Buffered,
     })
@@ -397,7 +410,13 @@ fn another_boot_finds_what_was_closed_or_synced_and_nothing_else() {
             let dir = tempfile::tempdir().unwrap();
             let open = || {
                 let space = Space::new(64 * MIB).share();
-                FileTier::open(FileOptions { dir: dir.path().join("files"), space, durability }).unwrap()
+                FileTier::open(FileOptions {
+                    dir: dir.path().join("files"),
+                    shared: false,
+                    space,
+                    durability,
+                })
+                .unwrap()
             };
             let tier = open();
             (0..5).for_each(|number| put(&tier, number, 7, 5000));

@@ -6,6 +6,7 @@ mod nothing;
 mod removal;
 mod reopening;
 mod scanning;
+mod streams;
 mod threads;
 mod values;
 
@@ -42,6 +43,9 @@ checks! {
         a_cleared_tier_is_empty_after_reopening;
     closing: after_close_every_call_fails_with_closed, after_close_usage_is_zero,
         a_second_close_succeeds;
+    streams: open_reads_what_put_stored, what_was_opened_stays_what_it_was,
+        a_frame_in_parts_is_stored_as_one_in_one_piece, a_draft_that_is_not_published_changes_nothing,
+        two_drafts_of_one_key_do_not_meet, a_stream_is_refused_as_a_put_is;
     threads: calls_on_different_keys_never_disturb_one_another,
         gets_during_puts_of_one_key_see_whole_frames;
 }

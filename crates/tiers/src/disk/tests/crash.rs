@@ -91,7 +91,9 @@ impl Task {
     fn open(&self) -> Subject {
         let (dir, space, durability) = (self.dir.clone(), Space::new(LIMIT).share(), self.durability);
         if self.is_file {
-            Subject::File(Box::new(FileTier::open(FileOptions { dir, space, durability }).unwrap()))
+            Subject::File(Box::new(
+                FileTier::open(FileOptions { dir, shared: false, space, durability }).unwrap(),
+            ))
         } else {
             let options = DiskOptions { dir, space, crossover: CROSSOVER_BYTES, durability };
             Subject::Disk(Box::new(DiskTier::open(options).unwrap()))

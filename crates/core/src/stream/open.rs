@@ -1,0 +1,98 @@
+//! Opening a frame without reading its payload into memory.
+
+use std::io::{self, Read, SeekFrom};
+
+use super::{CHUNK_LEN, Stored, Summing, Sums, Verified};
+use crate::frame::{FIXED_LEN, FrameError, Head, Header};
+use crate::key::EncodedKey;
+use crate::{Error, ErrorKind, Result};
+
+/// A frame that was opened.
+#[derive(Debug)]
+pub struct Parts {
+    /// The facts in its head.
+    pub header: Header,
+    /// Its head, byte for byte: it tells this version of the entry from others.
+    pub head: Vec<u8>,
+    /// Its payload as stored, verified as it is read.
+    pub payload: Verified,
+}
+
+/// Verifies the head of a frame against the key it was asked for, and makes
+/// its payload readable.
+///
+/// Costs reading the head and the sums of the chunks; where the frame has none,
+/// one pass over the payload.
+///
+/// # Errors
+/// [`ErrorKind::Corrupt`] for what is no usable frame of `key`; that of the
+/// medium where it cannot be read.
+pub fn open(mut stored: Stored, key: &EncodedKey) -> Result<Parts> {
+    let bytes = read_head(&mut stored, key)?;
+    let head = Head::parse(&bytes).map_err(corrupt)?;
+    if head.key != key.as_bytes() {
+        return Err(corrupt(FrameError::OtherKey));
+    }
+    match stored.len.cmp(&head.frame_len()) {
+        std::cmp::Ordering::Less => return Err(corrupt(FrameError::Truncated)),
+        std::cmp::Ordering::Greater => return Err(corrupt(FrameError::Trailing)),
+        std::cmp::Ordering::Equal => {}
+    }
+    let sums = if head.chunked { read_sums(&mut stored, &head)? } else { make_sums(&mut stored, &head)? };
+    let header = head.header;
+    let payload = Verified::new(stored.medium, head.len() as u64, head.payload_len, sums);
+    let head_len = head.len();
+    let mut head = bytes;
+    head.truncate(head_len);
+    Ok(Parts { header, head, payload })
+}
+
+/// As many bytes as the head of a frame of `key` has; more where there are tags.
+fn read_head(stored: &mut Stored, key: &EncodedKey) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    take(stored, (FIXED_LEN + key.as_bytes().len()) as u64, &mut bytes)?;
+    let Some(tags) = bytes.get(16..20) else { return Ok(bytes) };
+    let mut len = [0; 4];
+    len.copy_from_slice(tags);
+    // Grows with what is there, not with what is claimed.
+    take(stored, u64::from(u32::from_le_bytes(len)), &mut bytes)?;
+    Ok(bytes)
+}
+
+fn read_sums(stored: &mut Stored, head: &Head<'_>) -> Result<Sums> {
+    stored.medium.seek(SeekFrom::Start(stored.len - head.trailer_len())).map_err(unread)?;
+    let mut bytes = Vec::new();
+    take(stored, head.trailer_len(), &mut bytes)?;
+    Sums::parse(&bytes, head.payload_len).map_err(corrupt)
+}
+
+fn make_sums(stored: &mut Stored, head: &Head<'_>) -> Result<Sums> {
+    stored.medium.seek(SeekFrom::Start(head.len() as u64)).map_err(unread)?;
+    let mut summing = Summing::default();
+    let mut left = head.payload_len;
+    let mut buffer = vec![0; usize::try_from(left).unwrap_or(CHUNK_LEN).min(CHUNK_LEN)];
+    while left > 0 {
+        let len = usize::try_from(left).unwrap_or(CHUNK_LEN).min(buffer.len());
+        stored.medium.read_exact(&mut buffer[..len]).map_err(unread)?;
+        summing.update(&buffer[..len]);
+        left -= len as u64;
+    }
+    let (told, sums) = summing.finish();
+    if told.sum != head.payload_sum {
+        return Err(corrupt(FrameError::Checksum));
+    }
+    Ok(sums)
+}
+
+fn take(stored: &mut Stored, len: u64, into: &mut Vec<u8>) -> Result<()> {
+    (&mut stored.medium).take(len).read_to_end(into).map(drop).map_err(unread)
+}
+
+fn corrupt(error: FrameError) -> Error {
+    Error::new(ErrorKind::Corrupt, error.to_string()).with_source(error)
+}
+
+/// What ends before its own length is damaged; anything else is the medium.
+fn unread(error: io::Error) -> Error {
+    if error.kind() == io::ErrorKind::UnexpectedEof { corrupt(FrameError::Truncated) } else { error.into() }
+}

@@ -1,0 +1,397 @@
+//! Values too large to hold: written from a reader, read through a reader.
+//!
+//! A stream is written to a draft that no reader sees, without the ticket of
+//! its key: a slow source keeps nobody waiting. The ticket is taken at the end,
+//! so the write counts when it is published, and supersedes what began before
+//! that. A stream that fails earlier has changed nothing.
+
+use std::fmt;
+use std::hash::Hash;
+use std::io::{self, Cursor, Read, Seek, SeekFrom};
+use std::sync::{Arc, Weak};
+
+use larder_core::clock::Time;
+use larder_core::frame::{self, CodecId, Compression, Head, Header, Payload};
+use larder_core::key::{EncodedKey, Lookup};
+use larder_core::memory::MemoryStore;
+use larder_core::place::Placement;
+use larder_core::stream::{self, ByteValue, Medium, Stored, Summing};
+use larder_core::terms::{EntryOptions, Freshness, Terms};
+use larder_core::tier::{Draft, TierKind};
+use larder_core::{Bytes, Error, ErrorKind, Result};
+
+use crate::engine::Engine;
+use crate::read::note_refusal;
+use crate::slot::Slot;
+use crate::wait::{Inline, Wait, block_on};
+use crate::wire::Wire;
+
+/// Values up to here are held whole, and written and read like any other.
+const HELD_MAX: u64 = 4 << 20;
+/// Bytes that are read from a source at once, beyond the first [`HELD_MAX`].
+const PART_LEN: usize = 256 << 10;
+
+impl<K, V, M> Engine<K, V, M>
+where
+    K: Hash + Eq + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+    M: MemoryStore<K, V>,
+{
+    /// Stores what `source` gives under `key` and says where. Reads and writes
+    /// in the thread that polls.
+    ///
+    /// # Errors
+    /// That of the source, and that of the tier: nothing has changed then. When
+    /// publishing fails, the former entry is gone.
+    pub async fn insert_from<R: Read>(self: &Arc<Self>, key: K, mut source: R) -> Result<Placement>
+    where
+        V: ByteValue,
+    {
+        self.check_open()?;
+        let mut front = Vec::new();
+        source.by_ref().take(HELD_MAX).read_to_end(&mut front).map_err(unreadable)?;
+        if (front.len() as u64) < HELD_MAX {
+            return self.insert::<Inline>(key, V::from_bytes(front.into()), EntryOptions::new()).await;
+        }
+        let Some((wire, slot)) = self.streaming() else {
+            self.counters.dropped.increment();
+            let message =
+                format!("the value exceeds {HELD_MAX} bytes, and no tier of this cache takes a stream");
+            return Err(Error::new(ErrorKind::Unsupported, message).during("insert_from"));
+        };
+        let encoded = wire.encode_key(&key)?;
+        let now = self.timeline.now();
+        let terms = self.expiry.terms((&key, None), EntryOptions::new(), (now, self.chance(now)));
+        let poured = match Stream::begin(slot, &encoded, &terms).await {
+            Ok(stream) => stream.pour(front, &mut source).await,
+            Err(error) => Err(error),
+        };
+        let (draft, payload) = poured.inspect_err(|error| self.count_refused(error))?;
+        let hash = self.gates.hash(&key);
+        let _ticket = self.ticket_to_write::<Inline>(hash).await?;
+        if !self.life.is_on() {
+            self.counters.dropped.increment();
+            self.discard(&key);
+            crate::write::forget(wire, &encoded).await;
+            return Err(Error::new(ErrorKind::Unavailable, "the cache is switched off"));
+        }
+        self.discard(&key);
+        let stored = self.publish_stream((wire, slot), &encoded, (draft, payload), terms).await;
+        self.discard(&key);
+        if stored.is_ok() {
+            self.counters.insertions.increment();
+        }
+        stored.inspect_err(|_| self.counters.dropped.increment())
+    }
+
+    /// Counts a write that a tier refused; what a source could not give was none.
+    fn count_refused(&self, error: &Error) {
+        if error.tier().is_some() {
+            self.counters.dropped.increment();
+        }
+    }
+
+    /// The nearest tier that takes streams.
+    fn streaming(&self) -> Option<(&Wire<K, V>, &Slot)> {
+        let wire = self.wire.as_ref()?;
+        let takes = |slot: &&Slot| slot.facts().healthy && slot.facts().capability.streams;
+        wire.slots.iter().find(takes).map(|slot| (wire, slot))
+    }
+
+    /// Makes a draft the entry, for who holds the ticket. Its time to live
+    /// begins now; what the head says beyond its fixed part is as long as before.
+    async fn publish_stream(
+        &self,
+        (wire, slot): (&Wire<K, V>, &Slot),
+        key: &EncodedKey,
+        (draft, payload): (Draft, Payload),
+        terms: Terms,
+    ) -> Result<Placement> {
+        let now = self.timeline.now();
+        let deadline = terms.ttl.map_or(Time::NEVER, |ttl| now.after(ttl));
+        let idle_deadline = terms.idle.map_or(Time::NEVER, |idle| now.after(idle));
+        let terms = Terms { deadline, idle_deadline, ..terms };
+        let facts = self.facts(payload.len, None, terms.ttl);
+        let header = Header {
+            codec: CodecId::Raw,
+            compression: Compression::None,
+            kind: facts.kind,
+            schema: wire.schema,
+            shape: 0,
+            created: now,
+            deadline: terms.until(),
+            stale_deadline: terms.stale_until(),
+            generation: self.marks.stamp(),
+            value_len: payload.len,
+            load_cost: None,
+        };
+        self.clear_homes(wire, key, slot.kind()).await;
+        let head = frame::head(&header, key, &terms.attributes(), payload);
+        slot.publish(key, draft, &head).await?;
+        Ok(streamed(slot.kind(), self.place(wire, &facts)))
+    }
+
+    /// A reader of the value of `key`; `None` when there is none.
+    ///
+    /// # Errors
+    /// Those of a tier, when no other tier had the entry.
+    pub async fn open<W: Wait, Q>(self: &Arc<Self>, key: &Q) -> Result<Option<EntryReader>>
+    where
+        V: ByteValue,
+        Q: Lookup<K> + ?Sized + Sync,
+    {
+        if let Some(value) = self.hit(key) {
+            return Ok(Some(EntryReader::held(value.into_bytes())));
+        }
+        let opened = match self.encode_key(key)? {
+            Some(encoded) if !self.is_closed() => {
+                let (engine, hash) = (Arc::clone(self), self.gates.hash(key));
+                W::section(true, async move { engine.open_beyond(encoded, hash).await }).await?
+            }
+            _ => Ok(None),
+        };
+        if !matches!(opened, Ok(Some(_))) {
+            self.counters.misses.increment();
+        }
+        opened
+    }
+
+    async fn open_beyond(self: &Arc<Self>, key: EncodedKey, hash: u64) -> Result<Option<EntryReader>>
+    where
+        V: ByteValue,
+    {
+        let Some(wire) = &self.wire else { return Ok(None) };
+        let mut failure = None;
+        for slot in &wire.slots {
+            let opened = match slot.open(&key).await {
+                Ok(Some(stored)) => self.reader(wire, slot.kind(), stored, (&key, hash)),
+                Ok(None) => Ok(None),
+                Err(error) => Err(error),
+            };
+            match opened {
+                Ok(Some(reader)) => return Ok(Some(reader)),
+                Ok(None) => {}
+                Err(error) if error.kind() == ErrorKind::Corrupt => {
+                    note_refusal(slot, &key, &error);
+                    self.drop_if(slot, (&key, hash), |stored| self.opens(wire, stored, &key).is_err()).await;
+                }
+                Err(error) => failure = Some(error),
+            }
+        }
+        failure.map_or(Ok(None), Err)
+    }
+
+    /// A reader over a frame; `None` past its deadline.
+    fn reader(
+        self: &Arc<Self>,
+        wire: &Wire<K, V>,
+        tier: TierKind,
+        stored: Stored,
+        (key, hash): (&EncodedKey, u64),
+    ) -> Result<Option<EntryReader>>
+    where
+        V: ByteValue,
+    {
+        if stored.len <= HELD_MAX {
+            let decoded = wire.open(read_whole(stored)?, key)?;
+            let fresh = self.freshness_of(&decoded.header, &decoded.terms) == Freshness::Fresh;
+            let value = decoded.value.filter(|_| fresh);
+            return Ok(value.map(|value| EntryReader::held(value.into_bytes())));
+        }
+        let parts = self.opens(wire, stored, key)?;
+        let fresh = self
+            .head_freshness(&parts.head, key)
+            .is_some_and(|(freshness, codec)| freshness == Freshness::Fresh && codec != CodecId::Absent);
+        if !fresh {
+            return Ok(None);
+        }
+        let damage = Damage { engine: Arc::downgrade(self), tier, key: key.clone(), hash, head: parts.head };
+        Ok(Some(EntryReader {
+            len: parts.header.value_len,
+            body: stream::unpack(&parts.header, parts.payload)?,
+            damaged: Some(Box::new(move || damage.drop_entry())),
+        }))
+    }
+
+    /// Opens a frame and verifies what can be verified without reading on.
+    fn opens(&self, wire: &Wire<K, V>, stored: Stored, key: &EncodedKey) -> Result<stream::Parts> {
+        let parts = stream::open(stored, key)?;
+        if parts.header.schema == wire.schema {
+            return Ok(parts);
+        }
+        let message =
+            format!("the entry has schema version {}, the cache {}", parts.header.schema, wire.schema);
+        Err(Error::new(ErrorKind::Corrupt, message))
+    }
+
+    /// Removes what lies in a tier if it `is_bad` still, and nobody stores the
+    /// entry now.
+    async fn drop_if(
+        self: &Arc<Self>,
+        slot: &Slot,
+        (key, hash): (&EncodedKey, u64),
+        is_bad: impl FnOnce(Stored) -> bool,
+    ) {
+        let observation = self.gates.observe(hash);
+        let Some(_ticket) = observation.claim() else { return };
+        if let Ok(Some(stored)) = slot.open(key).await
+            && is_bad(stored)
+        {
+            // A failure is counted by the layer and the key distrusted by the slot.
+            let _counted = slot.remove(key).await;
+        }
+    }
+}
+
+/// A stream on its way into a draft.
+struct Stream<'a> {
+    slot: &'a Slot,
+    draft: Draft,
+    summing: Summing,
+}
+
+impl<'a> Stream<'a> {
+    async fn begin(slot: &'a Slot, key: &EncodedKey, terms: &Terms) -> Result<Self> {
+        let draft = slot.tier().draft(key, frame::head_len(key, &terms.attributes())).await?;
+        Ok(Self { slot, draft, summing: Summing::default() })
+    }
+
+    /// Writes `front`, then all that `source` gives, then the sums.
+    async fn pour(mut self, mut front: Vec<u8>, source: &mut impl Read) -> Result<(Draft, Payload)> {
+        let mut len = front.len();
+        while len > 0 {
+            self.summing.update(&front[..len]);
+            self.slot.tier().append(&mut self.draft, &front[..len]).await?;
+            len = fill(source, &mut front[..PART_LEN]).map_err(unreadable)?;
+        }
+        let (payload, sums) = self.summing.finish();
+        self.slot.tier().append(&mut self.draft, &sums.to_bytes()).await?;
+        Ok((self.draft, payload))
+    }
+}
+
+/// Reads until `buffer` is full or the source ends.
+fn fill(source: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
+    let mut filled = 0;
+    while filled < buffer.len() {
+        match source.read(&mut buffer[filled..]) {
+            Ok(0) => break,
+            Ok(read) => filled += read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(filled)
+}
+
+fn unreadable(error: io::Error) -> Error {
+    Error::new(ErrorKind::Io, format!("the reader failed: {error}")).during("insert_from").with_source(error)
+}
+
+fn read_whole(mut stored: Stored) -> Result<Bytes> {
+    let mut whole = Vec::with_capacity(usize::try_from(stored.len).unwrap_or(0));
+    stored.medium.read_to_end(&mut whole)?;
+    Ok(whole.into())
+}
+
+/// The placement as it came out: a stream goes to the tier that takes it.
+fn streamed(home: TierKind, placement: Placement) -> Placement {
+    if home == placement.home {
+        return Placement { copy_in_memory: false, ..placement };
+    }
+    Placement {
+        home,
+        copy_in_memory: false,
+        alternatives: std::iter::empty().collect(),
+        rule: "a stream goes to the tier that takes one",
+        warning: placement.warning,
+    }
+}
+
+/// A frame that turned out to be damaged while it was read.
+struct Damage<K, V, M> {
+    engine: Weak<Engine<K, V, M>>,
+    tier: TierKind,
+    key: EncodedKey,
+    hash: u64,
+    head: Vec<u8>,
+}
+
+impl<K, V, M> Damage<K, V, M>
+where
+    K: Hash + Eq + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+    M: MemoryStore<K, V>,
+{
+    /// Counts it, and removes the entry unless it was replaced since.
+    fn drop_entry(&self) {
+        let Some(engine) = self.engine.upgrade() else { return };
+        let Some(slot) = engine.slots().iter().find(|slot| slot.kind() == self.tier) else { return };
+        note_refusal(slot, &self.key, &Error::new(ErrorKind::Corrupt, "a part of the payload is damaged"));
+        let is_same = |mut stored: Stored| {
+            let mut head = vec![0; self.head.len()];
+            stored.medium.read_exact(&mut head).is_ok() && head == self.head && Head::parse(&head).is_ok()
+        };
+        block_on(engine.drop_if(slot, (&self.key, self.hash), is_same));
+    }
+}
+
+type WhenDamaged = Box<dyn FnOnce() + Send>;
+
+/// Reads the value of one entry, as it was when it was opened.
+///
+/// What happens to the entry afterwards, be it replaced, removed or evicted,
+/// does not reach a reader that is open. Reading blocks its thread.
+///
+/// Every byte is verified before it is handed out. Where what is stored is not
+/// what was written, `read` fails with
+/// [`InvalidData`](io::ErrorKind::InvalidData), and the entry is removed.
+///
+/// Holds an open file, and 256 KiB of memory; the whole value where it is below
+/// 4 MiB. A seek costs reading 256 KiB; in a value that was compressed by an
+/// ordinary insert it costs decompressing from the beginning.
+pub struct EntryReader {
+    body: Box<dyn Medium>,
+    len: u64,
+    damaged: Option<WhenDamaged>,
+}
+
+impl EntryReader {
+    fn held(bytes: Bytes) -> Self {
+        Self { len: bytes.len() as u64, body: Box::new(Cursor::new(bytes)), damaged: None }
+    }
+
+    /// Bytes of the value.
+    pub fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// Whether the value has none.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+}
+
+impl Read for EntryReader {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        self.body.read(into).inspect_err(|error| {
+            if error.kind() == io::ErrorKind::InvalidData
+                && let Some(damaged) = self.damaged.take()
+            {
+                damaged();
+            }
+        })
+    }
+}
+
+impl Seek for EntryReader {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        self.body.seek(to)
+    }
+}
+
+impl fmt::Debug for EntryReader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EntryReader").field("len", &self.len).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,375 @@
+//! The other processes on the same folder.
+//!
+//! ```text
+//! <dir>/peers/changes       a counter for each of 16384 groups of entries
+//! <dir>/peers/<2 hex>.lock  held by who changes an entry, for that long
+//! <dir>/tmp/<id>.live       held by a process for as long as it has the folder
+//! ```
+//!
+//! A counter is odd while an entry of its group is being changed, and even and
+//! larger afterwards. So an even number that is the same again says that
+//! nothing changed in between; it is the stamp of the entry. A process that is
+//! killed halfway leaves an odd number, which says nothing, until the next
+//! change of the group.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant, SystemTime};
+
+use larder_core::tier::Stamp;
+use larder_core::{Error, ErrorKind, Result};
+use parking_lot::{Condvar, Mutex, MutexGuard};
+
+use super::folder::{at, create_file, create_folder};
+use super::index::{BLOCK, upper_of};
+
+/// How many counters there are. Entries that share one lose their copies in
+/// memory together.
+const GROUPS: usize = 1 << 14;
+/// How many changes can be in progress at once. All in one upper folder share
+/// a lock, so that folders do not come and go under each other.
+const LOCKS: usize = 16;
+/// How long another process may hold a lock; it needs some microseconds.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// What all of this takes on disk: the counters and their folder.
+pub(super) const BYTES: u64 = GROUPS as u64 * 8 + BLOCK;
+
+/// What the processes on a folder share. Its files are gone once it is closed.
+#[derive(Debug)]
+pub(super) struct Peers {
+    /// Behind a mutex, for threads share its position; processes do not.
+    changes: Mutex<Option<File>>,
+    locks: Vec<Mutex<Option<File>>>,
+}
+
+impl Peers {
+    pub(super) fn open(dir: &Path) -> Result<Self> {
+        let dir = dir.join("peers");
+        let open = |name: &str| {
+            let path = dir.join(name);
+            open_file(&path).map(|file| Mutex::new(Some(file))).map_err(|error| at(&path, error))
+        };
+        create_folder(&dir).map_err(|error| at(&dir, error))?;
+        let locks = (0..LOCKS).map(|lock| open(&format!("{lock:02x}.lock"))).collect::<Result<Vec<_>>>()?;
+        let peers = Self { changes: open("changes")?, locks };
+        peers.fill()?;
+        Ok(peers)
+    }
+
+    /// Gives the counters their place on the medium, before they are needed.
+    fn fill(&self) -> Result<()> {
+        let _lock = self.lock(0)?;
+        self.counters(|file| {
+            let missing = (GROUPS as u64 * 8).saturating_sub(file.seek(SeekFrom::End(0))?);
+            file.write_all(&vec![0; usize::try_from(missing).unwrap_or(0)])
+        })
+    }
+
+    /// The stamp of `digest` now; `None` while its group is being changed.
+    pub(super) fn stamp(&self, digest: u128) -> Option<Stamp> {
+        self.counters(|file| read_count(file, group_of(digest))).ok().and_then(stamp_of)
+    }
+
+    /// Begins a change of `digest`, which ends when the guard is dropped.
+    pub(super) fn change(&self, digest: u128) -> Result<Change<'_>> {
+        let lock = self.lock(usize::from(upper_of(digest)) % LOCKS)?;
+        let group = group_of(digest);
+        let count = self.counters(|file| {
+            let count = read_count(file, group)?;
+            write_counts(file, group, &[begun(count)]).map(|()| count)
+        })?;
+        let before = stamp_of(count);
+        Ok(Change { peers: self, first: group, counts: vec![ended(count)], before, _locks: vec![lock] })
+    }
+
+    /// Begins a change of every entry.
+    pub(super) fn change_all(&self) -> Result<Change<'_>> {
+        let locks = (0..LOCKS).map(|lock| self.lock(lock)).collect::<Result<Vec<_>>>()?;
+        let counts = self.counters(|file| {
+            let counts = (0..GROUPS).map(|group| read_count(file, group)).collect::<io::Result<Vec<_>>>()?;
+            let begun: Vec<u64> = counts.iter().copied().map(begun).collect();
+            write_counts(file, 0, &begun).map(|()| counts)
+        })?;
+        let counts = counts.into_iter().map(ended).collect();
+        Ok(Change { peers: self, first: 0, counts, before: None, _locks: locks })
+    }
+
+    /// Lets go of all files, when no change is in progress.
+    pub(super) fn close(&self) {
+        *self.changes.lock() = None;
+        self.locks.iter().for_each(|lock| *lock.lock() = None);
+    }
+
+    fn counters<T>(&self, work: impl FnOnce(&mut File) -> io::Result<T>) -> Result<T> {
+        Ok(work(self.changes.lock().as_mut().ok_or_else(closed)?)?)
+    }
+
+    fn lock(&self, lock: usize) -> Result<Locked<'_>> {
+        let guard = self.locks.get(lock % LOCKS).ok_or_else(stuck)?.lock();
+        acquire(guard.as_ref().ok_or_else(closed)?)?;
+        Ok(Locked(guard))
+    }
+}
+
+fn closed() -> Error {
+    Error::new(ErrorKind::Closed, "the tier is closed")
+}
+
+fn stamp_of(count: u64) -> Option<Stamp> {
+    count.is_multiple_of(2).then(|| Stamp::new(count / 2 + 1)).flatten()
+}
+
+/// The number while a change is in progress. One that a killed process left
+/// odd is raised all the same: what it did is not known.
+fn begun(count: u64) -> u64 {
+    (count | 1).wrapping_add(if count.is_multiple_of(2) { 0 } else { 2 })
+}
+
+/// The number after the change.
+fn ended(count: u64) -> u64 {
+    begun(count).wrapping_add(1)
+}
+
+fn group_of(digest: u128) -> usize {
+    digest as usize % GROUPS
+}
+
+fn read_count(changes: &mut File, group: usize) -> io::Result<u64> {
+    let mut count = [0; 8];
+    changes.seek(SeekFrom::Start(group as u64 * 8))?;
+    changes.read_exact(&mut count)?;
+    Ok(u64::from_le_bytes(count))
+}
+
+fn write_counts(changes: &mut File, first: usize, counts: &[u64]) -> io::Result<()> {
+    let bytes: Vec<u8> = counts.iter().flat_map(|count| count.to_le_bytes()).collect();
+    changes.seek(SeekFrom::Start(first as u64 * 8))?;
+    changes.write_all(&bytes)
+}
+
+/// A change in progress. Other processes wait with theirs, and trust no copy.
+#[derive(Debug)]
+pub(super) struct Change<'a> {
+    peers: &'a Peers,
+    first: usize,
+    /// What the counters become.
+    counts: Vec<u64>,
+    before: Option<Stamp>,
+    /// Let go of after that.
+    _locks: Vec<Locked<'a>>,
+}
+
+impl Change<'_> {
+    /// The stamp of the entry before this change.
+    pub(super) fn before(&self) -> Option<Stamp> {
+        self.before
+    }
+}
+
+impl Drop for Change<'_> {
+    fn drop(&mut self) {
+        // Where this fails the counters stay odd: no copy is trusted.
+        let _ = self.peers.counters(|file| write_counts(file, self.first, &self.counts));
+    }
+}
+
+#[derive(Debug)]
+struct Locked<'a>(MutexGuard<'a, Option<File>>);
+
+impl Drop for Locked<'_> {
+    fn drop(&mut self) {
+        if let Some(file) = self.0.as_ref() {
+            let _ = file.unlock();
+        }
+    }
+}
+
+/// Waits for a lock of a file, and not for ever: a process may have been
+/// stopped while it holds it.
+fn acquire(file: &File) -> Result<()> {
+    let deadline = Instant::now() + PATIENCE;
+    let mut pause = Duration::from_micros(20);
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(()),
+            Err(TryLockError::WouldBlock) if Instant::now() < deadline => {
+                // Nobody notifies it: files have no event for this.
+                Condvar::new().wait_for(&mut Mutex::new(()).lock(), pause);
+                pause = (pause * 2).min(Duration::from_millis(1));
+            }
+            Err(TryLockError::WouldBlock) => return Err(stuck()),
+            Err(TryLockError::Error(error)) => return Err(error.into()),
+        }
+    }
+}
+
+fn stuck() -> Error {
+    let message = format!("another process has held the lock of an entry for {} s", PATIENCE.as_secs());
+    Error::new(ErrorKind::Unavailable, message)
+}
+
+fn open_file(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path)
+}
+
+/// The sign that this process lives, by which others leave its drafts alone.
+#[derive(Debug)]
+pub(super) struct Alive {
+    id: String,
+    path: PathBuf,
+    /// Locked. The lock ends with the process, whatever ends that.
+    file: Mutex<Option<File>>,
+}
+
+impl Alive {
+    /// Tries names until one is nobody else's.
+    pub(super) fn new(tmp: &Path) -> io::Result<Self> {
+        let mut failure = io::Error::from(io::ErrorKind::AlreadyExists);
+        for _ in 0..100 {
+            let nanos = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().as_nanos() as u64;
+            let id = format!("{:x}-{nanos:x}", std::process::id());
+            let path = tmp.join(format!("{id}.live"));
+            match create_file(&path) {
+                // Whoever sweeps may have had it before it was locked.
+                Ok(file) if file.try_lock().is_ok() && path.exists() => {
+                    return Ok(Self { id, path, file: Mutex::new(Some(file)) });
+                }
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => failure = error,
+                Err(error) => return Err(error),
+            }
+        }
+        Err(failure)
+    }
+
+    /// What the names of its drafts begin with.
+    pub(super) fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// Takes the sign down.
+    pub(super) fn end(&self) {
+        if let Some(locked) = self.file.lock().take() {
+            // While it is locked: afterwards it may be swept by others.
+            let _ = fs::remove_file(&self.path);
+            drop(locked);
+        }
+    }
+}
+
+impl Drop for Alive {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+/// Deletes what processes that are gone left in `tmp`, and leaves alone what
+/// belongs to one that lives, and what is not ours by its name.
+pub(super) fn sweep(tmp: &Path) -> io::Result<()> {
+    let mut names: Vec<String> = Vec::new();
+    for entry in fs::read_dir(tmp)? {
+        names.extend(entry?.file_name().into_string().ok());
+    }
+    names.sort();
+    let mut ids: Vec<&str> = names.iter().filter_map(|name| owner(name)).collect();
+    ids.dedup();
+    for id in ids {
+        let live = tmp.join(format!("{id}.live"));
+        let file = File::open(&live).ok();
+        if file.as_ref().is_some_and(|file| file.try_lock().is_err()) {
+            continue;
+        }
+        names.iter().filter(|name| owner(name) == Some(id)).try_for_each(|name| delete(&tmp.join(name)))?;
+    }
+    Ok(())
+}
+
+/// The id of the process that made a file in `tmp`; empty for one that had the
+/// folder alone. `None` for what is not ours.
+fn owner(name: &str) -> Option<&str> {
+    let (rest, suffix) = name.rsplit_once('.')?;
+    let (id, number) = match suffix {
+        "live" => (rest, "0"),
+        "put" | "clear" => rest.rsplit_once('.').unwrap_or(("", rest)),
+        _ => return None,
+    };
+    let is_id =
+        |id: &str| id.split('-').all(|part| !part.is_empty() && part.bytes().all(|b| b.is_ascii_hexdigit()));
+    let is_ours = number.bytes().all(|byte| byte.is_ascii_digit()) && !number.is_empty();
+    (is_ours && (id.is_empty() && suffix != "live" || is_id(id) && id.contains('-'))).then_some(id)
+}
+
+fn delete(path: &Path) -> io::Result<()> {
+    let deleted = match fs::symlink_metadata(path) {
+        Ok(metadata) if metadata.is_dir() => fs::remove_dir_all(path),
+        Ok(_) => fs::remove_file(path),
+        Err(error) => Err(error),
+    };
+    // Another process sweeps too.
+    deleted.or_else(|error| if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stamp_is_the_same_until_somebody_changes_the_entry() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mine, theirs) = (Peers::open(dir.path()).unwrap(), Peers::open(dir.path()).unwrap());
+        let (entry, other) = (7, 8);
+        let before = mine.stamp(entry).unwrap();
+        let untouched = mine.stamp(other).unwrap();
+        let change = theirs.change(entry).unwrap();
+        assert_eq!(mine.stamp(entry), None, "while it is changed");
+        drop(change);
+        let after = mine.stamp(entry).unwrap();
+        assert!(after != before && mine.stamp(other) == Some(untouched));
+        drop(mine.change_all().unwrap());
+        assert!(theirs.stamp(entry) != Some(after) && theirs.stamp(other) != Some(untouched));
+        drop((mine, theirs));
+        assert!(Peers::open(dir.path()).unwrap().stamp(entry).unwrap().get() > after.get());
+    }
+
+    #[test]
+    fn a_change_that_was_broken_off_is_no_stamp_until_the_next() {
+        let dir = tempfile::tempdir().unwrap();
+        let peers = Peers::open(dir.path()).unwrap();
+        let before = peers.stamp(7).unwrap();
+        peers.counters(|file| write_counts(file, group_of(7), &[begun(before.get() * 2)])).unwrap();
+        assert_eq!(peers.stamp(7), None);
+        drop(peers.change(7).unwrap());
+        assert!(peers.stamp(7).unwrap().get() > before.get() + 1);
+    }
+
+    #[test]
+    fn what_the_dead_left_is_swept_and_what_the_living_have_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let alive = Alive::new(dir.path()).unwrap();
+        let path = |name: &str| dir.path().join(name);
+        let mine = format!("{}.0.put", alive.id());
+        for name in [mine.as_str(), "1-ab.3.put", "1-ab.live", "5.put", "2-cd.live", "notes.txt", "x.put.bak"]
+        {
+            fs::write(path(name), b"").unwrap();
+        }
+        fs::create_dir_all(path("1-ab.4.clear/aa/bb")).unwrap();
+        sweep(dir.path()).unwrap();
+        let mut left: Vec<_> = fs::read_dir(dir.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        left.sort();
+        let mut expected = vec![format!("{}.live", alive.id()), mine, "notes.txt".into(), "x.put.bak".into()];
+        expected.sort();
+        assert_eq!(left, expected);
+        drop(alive);
+        sweep(dir.path()).unwrap();
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2);
+    }
+}

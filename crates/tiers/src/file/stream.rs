@@ -1,0 +1,65 @@
+//! Frames that come and go in parts.
+
+use std::io;
+
+use larder_core::key::EncodedKey;
+use larder_core::stream::Stored;
+use larder_core::{Error, ErrorKind, Result};
+
+use super::folder::{self, at};
+use super::index::rounded;
+use super::room::Room;
+use super::{ABOVE, FileTier};
+
+/// A file being written, and the room that was made for it.
+#[derive(Debug)]
+pub(super) struct Drafted {
+    file: folder::Draft,
+    room: Room,
+    head_len: u64,
+}
+
+impl FileTier {
+    pub(super) fn open_now(&self, key: &EncodedKey) -> Result<Option<Stored>> {
+        let Some(held) = self.expect(key.digest())? else { return Ok(None) };
+        match self.folder.open_entry(held.digest) {
+            Ok((file, len)) => {
+                self.found(held, len)?;
+                Ok(Some(Stored { medium: Box::new(file), len }))
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => self.missed(held).map(|()| None),
+            Err(error) => Err(at(&self.folder.path(held.digest), error)),
+        }
+    }
+
+    pub(super) fn draft_now(&self, key: &EncodedKey, head_len: usize) -> Result<Drafted> {
+        let head_len = head_len as u64;
+        let digest = key.digest();
+        self.check_len(head_len)?;
+        let room = self.make_room(rounded(head_len) + ABOVE, digest)?;
+        let failed = |error| at(&self.folder.path(digest), error);
+        let mut file = self.folder.begin().map_err(failed)?;
+        file.skip(head_len).map_err(failed)?;
+        Ok(Drafted { file, room, head_len })
+    }
+
+    /// Makes room first, so that the budget holds while a stream comes in.
+    pub(super) fn append_now(&self, draft: &mut Drafted, bytes: &[u8]) -> Result<()> {
+        let len = draft.file.len().saturating_add(bytes.len() as u64);
+        self.check_len(len)?;
+        let missing = (rounded(len) + ABOVE).saturating_sub(draft.room.bytes());
+        if missing > 0 {
+            draft.room.join(self.make_room(missing, 0)?);
+        }
+        draft.file.append(bytes).map_err(|error| at(self.folder.drafts(), error))
+    }
+
+    pub(super) fn publish_now(&self, key: &EncodedKey, mut draft: Drafted, head: &[u8]) -> Result<()> {
+        if head.len() as u64 != draft.head_len {
+            let message = format!("a head of {} bytes where {} were said", head.len(), draft.head_len);
+            return Err(Error::new(ErrorKind::Unsupported, message));
+        }
+        draft.file.write_front(head).map_err(|error| at(self.folder.drafts(), error))?;
+        self.replace(key, draft.file, draft.room)
+    }
+}
