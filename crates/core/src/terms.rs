@@ -207,7 +207,9 @@ impl Terms {
             }
         }
         if self.idle.is_some() {
+            // The header has the earlier one of the two.
             attribute(&mut bytes, DEADLINE, &self.deadline.as_millis().to_le_bytes());
+            attribute(&mut bytes, IDLE_DEADLINE, &self.idle_deadline.as_millis().to_le_bytes());
         }
         for tag in &self.tags {
             attribute(&mut bytes, TAG, tag.as_str().as_bytes());
@@ -229,9 +231,6 @@ impl Terms {
             terms.take(kind, bytes)?;
             rest = after;
         }
-        if terms.idle.is_some() {
-            terms.idle_deadline = header.deadline;
-        }
         Some(terms)
     }
 
@@ -242,6 +241,7 @@ impl Terms {
             IDLE => self.idle = Some(Duration::from_millis(word()?)),
             STALE => self.stale = Duration::from_millis(word()?),
             DEADLINE => self.deadline = Time::from_millis(word()?),
+            IDLE_DEADLINE => self.idle_deadline = Time::from_millis(word()?),
             TAG => self.tags.push(std::str::from_utf8(bytes).ok()?.into()),
             VALIDATOR => self.validator = Some(Bytes::copy_from_slice(bytes)),
             _ => {}
@@ -255,8 +255,9 @@ const VALIDATOR: u8 = 2;
 const TTL: u8 = 3;
 const IDLE: u8 = 4;
 const STALE: u8 = 5;
-/// The deadline by the time to live, where the one in the header is by idle time.
+/// The deadline by the time to live, and the one by idle time.
 const DEADLINE: u8 = 6;
+const IDLE_DEADLINE: u8 = 7;
 
 /// Tags and validators are bounded far below what two bytes can say.
 fn attribute(bytes: &mut Vec<u8>, kind: u8, content: &[u8]) {
@@ -387,7 +388,8 @@ mod tests {
             tags: vec!["a".into(), "".into(), "ß".into()],
             validator: Some(Bytes::from_static(b"etag")),
         };
-        for terms in [Terms::PLAIN, full] {
+        let used = Terms { deadline: Time::from_millis(10_000), ..full.clone() };
+        for terms in [Terms::PLAIN, full, used] {
             let read = Terms::read(&header(&terms), &terms.attributes());
             assert_eq!(read, Some(terms));
         }
