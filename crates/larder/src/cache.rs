@@ -265,9 +265,9 @@ where
     /// assert!(matches!(failed, Err(LoadError::Loader(error)) if *error == "no source"));
     ///
     /// let hour = Duration::from_secs(3600);
-    /// let tagged = |_| Ok::<_, ()>(Loaded::Value(5).with(EntryOptions::new().ttl(hour).tag("odd")));
+    /// let tagged = move |_| Ok::<_, ()>(Loaded::Value(5).with(EntryOptions::new().ttl(hour).tag("odd")));
     /// assert!(matches!(cache.load(4, tagged), Ok(Some(5))));
-    /// let absent = |_| Ok::<_, ()>(Loaded::Absent { ttl: hour });
+    /// let absent = move |_| Ok::<_, ()>(Loaded::Absent { ttl: hour });
     /// assert!(matches!(cache.load(6, absent), Ok(None)));
     /// # Ok::<(), larder::Error>(())
     /// ```
