@@ -70,7 +70,7 @@ impl Slot {
     }
 
     pub(crate) fn facts(&self) -> TierFacts {
-        let healthy = !self.given_up.load(Ordering::Relaxed);
+        let healthy = !self.given_up.load(Ordering::Relaxed) && self.tier.healthy();
         TierFacts { kind: self.kind, capability: self.tier.capability(), healthy }
     }
 
