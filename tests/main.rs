@@ -7,6 +7,8 @@ mod flights;
 mod golden;
 mod mistakes;
 mod races;
+#[cfg(feature = "redis")]
+mod redis;
 mod reopening;
 mod rig;
 mod routing;

@@ -11,6 +11,8 @@ pub mod file;
 mod marks;
 pub mod memory;
 mod null;
+#[cfg(feature = "redis")]
+pub mod redis;
 #[cfg(any(feature = "disk", feature = "file"))]
 mod space;
 

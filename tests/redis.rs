@@ -1,0 +1,250 @@
+//! Redis: the tier, against servers that each test starts for itself.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use larder::{ErrorKind, Tier, Time};
+use larder_core::frame::{Frame, Header};
+use larder_core::key::EncodedKey;
+use larder_engine::layers::Observe;
+use larder_testkit::conformance::{self, Subject};
+use larder_testkit::{RedisServer, block_on, sample};
+use larder_tiers::redis::{RedisOptions, RedisTier};
+
+const PATIENCE: Duration = Duration::from_secs(10);
+
+fn open(server: &RedisServer) -> RedisTier {
+    open_as(server, "test")
+}
+
+fn open_as(server: &RedisServer, namespace: &str) -> RedisTier {
+    RedisTier::open(RedisOptions::new(server.url(), namespace, "cache")).unwrap()
+}
+
+/// Waits until `is_so`, and gives the time it took.
+fn until(what: &str, mut is_so: impl FnMut() -> bool) -> Duration {
+    let start = Instant::now();
+    while !is_so() {
+        assert!(start.elapsed() < PATIENCE, "not within {PATIENCE:?}: {what}");
+        std::thread::park_timeout(Duration::from_millis(2));
+    }
+    start.elapsed()
+}
+
+fn put(tier: &RedisTier, number: u64, seed: u64) {
+    let key = sample::key(number);
+    block_on(tier.put(&key, &sample::frame(&key, sample::payload(seed, 100)))).unwrap();
+}
+
+fn has(tier: &RedisTier, number: u64) -> bool {
+    block_on(tier.get(&sample::key(number))).unwrap().is_some()
+}
+
+#[test]
+fn the_redis_tier_keeps_its_promises() {
+    let Some(server) = RedisServer::start() else { return };
+    let (url, next) = (server.url(), AtomicU64::new(0));
+    let subject = Subject::new("redis", move || {
+        let namespace = format!("place {}", next.fetch_add(1, Ordering::Relaxed));
+        let url = url.clone();
+        move || RedisTier::open(RedisOptions::new(url.clone(), &namespace, "cache")).unwrap()
+    });
+    conformance::run(&subject).assert_all();
+    conformance::run(&subject.through_arc()).assert_all();
+    conformance::run(&subject.through_box()).assert_all();
+    let observed = subject.wrapped("observed", |tier| Box::new(Observe::new(tier, Arc::default())));
+    conformance::run(&observed).assert_all();
+}
+
+#[test]
+fn short_text_keys_are_readable_in_redis() {
+    let Some(server) = RedisServer::start() else { return };
+    let tier = open(&server);
+    let key = EncodedKey::new(*b"\xa5alice");
+    block_on(tier.put(&key, &sample::frame(&key, sample::payload(1, 10)))).unwrap();
+    let names = server.cli(&["--scan", "--pattern", "test:cache:*:s:alice"]);
+    assert_eq!(names.lines().count(), 1, "{names}");
+}
+
+#[test]
+fn deadlines_become_the_time_to_live_of_redis() {
+    let Some(server) = RedisServer::start() else { return };
+    let tier = open(&server);
+    let now = larder::Clock::now(&larder::SystemClock).as_millis();
+    let key = sample::key(1);
+    let in_a_minute = Time::from_millis(now + 60_000);
+    let header =
+        Header { deadline: Time::from_millis(now + 1), stale_deadline: in_a_minute, ..sample::header(3) };
+    block_on(tier.put(&key, &Frame::new(&header, &key, b"", "abc".into()))).unwrap();
+    let name = server.cli(&["--scan", "--pattern", "*:[sxh]:*"]);
+    let left: i64 = server.cli(&["PTTL", &name]).parse().unwrap();
+    assert!((50_000..=60_000).contains(&left), "PTTL {left}");
+    let header =
+        Header { deadline: Time::from_millis(now - 5), stale_deadline: Time::from_millis(now - 5), ..header };
+    block_on(tier.put(&key, &Frame::new(&header, &key, b"", "abc".into()))).unwrap();
+    until("an entry past its deadline goes", || !has(&tier, 1));
+}
+
+#[test]
+fn after_a_clear_no_node_finds_an_older_entry() {
+    let Some(server) = RedisServer::start() else { return };
+    let (one, other, foreign) = (open(&server), open(&server), open_as(&server, "foreign"));
+    (0..200).for_each(|number| put(&one, number, 1));
+    put(&foreign, 1, 1);
+    assert!((0..200).all(|number| has(&other, number)));
+    block_on(one.clear()).unwrap();
+    assert!((0..200).all(|number| !has(&other, number)), "an older entry after a clear");
+    put(&other, 3, 2);
+    assert!(has(&one, 3) && has(&foreign, 1));
+    let left = || server.cli(&["--scan", "--pattern", "test:*:[sxh]:*"]).lines().count();
+    until("what the clear left behind is unlinked", || left() == 1);
+    assert!(has(&one, 3) && has(&other, 3) && has(&foreign, 1));
+}
+
+#[test]
+fn a_mark_that_is_lost_takes_its_entries_along() {
+    let Some(server) = RedisServer::start() else { return };
+    let tier = open(&server);
+    (0..100).for_each(|number| put(&tier, number, 1));
+    for mark in server.cli(&["--scan", "--pattern", "*:generation"]).lines() {
+        server.cli(&["DEL", mark]);
+    }
+    assert!((0..100).all(|number| !has(&tier, number)));
+    put(&tier, 1, 2);
+    assert!(has(&tier, 1));
+    server.cli(&["FLUSHALL"]);
+    assert!(!has(&tier, 1));
+    put(&tier, 1, 3);
+    assert!(has(&tier, 1));
+}
+
+#[test]
+fn what_others_put_under_our_keys_is_absent_and_overwritten() {
+    let Some(server) = RedisServer::start() else { return };
+    let tier = open(&server);
+    put(&tier, 1, 1);
+    let name = server.cli(&["--scan", "--pattern", "*:[sxh]:*"]);
+    server.cli(&["DEL", &name]);
+    server.cli(&["LPUSH", &name, "a list"]);
+    assert!(!has(&tier, 1));
+    assert!(!block_on(tier.contains(&sample::key(1))).unwrap());
+    assert_eq!(block_on(tier.head(&sample::key(1))).unwrap(), None);
+    put(&tier, 1, 2);
+    assert!(has(&tier, 1));
+    let partition = name.split(':').nth(2).unwrap().to_owned();
+    let mark = format!("test:cache:{partition}:generation");
+    server.cli(&["DEL", &mark]);
+    server.cli(&["LPUSH", &mark, "a list"]);
+    assert!(!has(&tier, 1), "without a mark nothing counts");
+    put(&tier, 1, 3);
+    assert!(has(&tier, 1), "a mark is made over what was there");
+}
+
+#[test]
+fn a_batch_of_100_is_one_command() {
+    let Some(server) = RedisServer::start() else { return };
+    let tier = open(&server);
+    let keys: Vec<_> = (0..100).map(sample::key).collect();
+    let entries: Vec<_> =
+        keys.iter().map(|key| (key.clone(), sample::frame(key, sample::payload(1, 100)))).collect();
+    assert!(block_on(tier.put_many(&entries)).into_iter().all(|stored| stored.is_ok()));
+    let calls = || {
+        let stats = server.cli(&["INFO", "commandstats"]);
+        let line = stats.lines().find_map(|line| line.strip_prefix("cmdstat_mget:calls=")).unwrap();
+        line.split(',').next().unwrap().parse::<u64>().unwrap()
+    };
+    let before = calls();
+    let found = block_on(tier.get_many(&keys));
+    assert!(found.into_iter().all(|found| found.unwrap().is_some()));
+    assert_eq!(calls() - before, 1);
+}
+
+#[test]
+fn a_wrong_url_is_named_without_its_password() {
+    for url in
+        ["", "localhost", "http://user:hunter2@host", "redis://:hunter2@host/x", "rediss://:hunter2@host"]
+    {
+        let error = RedisTier::open(RedisOptions::new(url, "test", "cache")).unwrap_err();
+        let told = format!("{error} {error:?}");
+        assert_eq!(error.kind(), ErrorKind::Config, "{told}");
+        assert!(told.contains("option `redis`") && !told.contains("hunter2"), "{told}");
+    }
+}
+
+#[test]
+fn a_password_and_a_database_are_used() {
+    let Some(server) = RedisServer::start_with(&["--requirepass", "hunter2"]) else { return };
+    let host = format!("127.0.0.1:{}", server.port());
+    let tier = |url: String| RedisTier::open(RedisOptions::new(url, "test", "cache")).unwrap();
+    let wrong = tier(format!("redis://:wrong@{host}"));
+    let error = wrong.check().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
+    assert!(!format!("{error:?}").contains("wrong@"), "{error:?}");
+    let right = tier(format!("redis://:hunter2@{host}/3"));
+    right.check().unwrap();
+    put(&right, 1, 1);
+    let entries = server.cli(&["-a", "hunter2", "--no-auth-warning", "-n", "3", "DBSIZE"]);
+    assert!(entries.parse::<u64>().unwrap() > 0, "{entries}");
+}
+
+#[test]
+fn calls_fail_at_once_while_the_server_is_away_and_succeed_when_it_is_back() {
+    let Some(mut server) = RedisServer::start() else { return };
+    let tier = open(&server);
+    put(&tier, 1, 1);
+    assert_eq!(tier.server().unwrap().version.split('.').count(), 3);
+    server.kill();
+    until("the loss is noticed", || !tier.healthy());
+    let start = Instant::now();
+    for _ in 0..1000 {
+        let error = block_on(tier.get(&sample::key(1))).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unavailable);
+    }
+    let each = start.elapsed() / 1000;
+    assert!(each < Duration::from_micros(500), "a call took {each:?} while the server was away");
+    server.restart();
+    let back = until("the server is back and used", || tier.healthy());
+    put(&tier, 1, 2);
+    assert!(has(&tier, 1));
+    println!("while away {each:?} a call; back {back:?} after the restart");
+}
+
+#[test]
+fn a_silent_server_bounds_every_call() {
+    let Some(server) = RedisServer::start() else { return };
+    let tier = open(&server);
+    put(&tier, 1, 1);
+    server.pause();
+    let start = Instant::now();
+    let error = block_on(tier.get(&sample::key(1))).unwrap_err();
+    let first = start.elapsed();
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
+    assert!(first < Duration::from_millis(1500), "the first call took {first:?}");
+    let start = Instant::now();
+    block_on(tier.get(&sample::key(1))).unwrap_err();
+    let later = start.elapsed();
+    assert!(later < Duration::from_millis(50), "a later call took {later:?}");
+    server.resume();
+    let back = until("the server is used again", || tier.healthy());
+    assert!(has(&tier, 1));
+    println!("silent: first call {first:?}, later {later:?}; back {back:?} after it went on");
+}
+
+#[test]
+fn the_thread_ends_with_the_last_tier() {
+    let Some(server) = RedisServer::start() else { return };
+    let threads = || {
+        let tasks = std::fs::read_dir("/proc/self/task").unwrap();
+        let names = tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("comm")).ok());
+        names.filter(|name| name.trim() == "larder-redis").count()
+    };
+    let (one, other) = (open(&server), open(&server));
+    assert_eq!(threads(), 1);
+    drop(one);
+    put(&other, 1, 1);
+    drop(other);
+    assert_eq!(threads(), 0);
+    put(&open(&server), 1, 1);
+    assert_eq!(threads(), 0);
+}
