@@ -248,3 +248,145 @@ fn the_thread_ends_with_the_last_tier() {
     put(&open(&server), 1, 1);
     assert_eq!(threads(), 0);
 }
+
+mod caches {
+    //! Redis beneath a cache.
+
+    use larder::{Cache, Placement, Sharing, TierKind, ucache};
+
+    use super::*;
+
+    struct Done<'a>(&'a AtomicU64);
+
+    impl Drop for Done<'_> {
+        fn drop(&mut self) {
+            self.0.store(1, Ordering::Release);
+        }
+    }
+
+    fn cache(url: &str, dir: &std::path::Path) -> Cache<u64, String> {
+        ucache("shared").dir(dir).redis(url).namespace("test").build().unwrap()
+    }
+
+    fn home(cache: &Cache<u64, String>, key: u64, len: usize) -> Placement {
+        cache.try_insert(key, "x".repeat(len)).unwrap()
+    }
+
+    /// A port that nobody listens at.
+    fn nowhere() -> String {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        format!("redis://{}", listener.local_addr().unwrap())
+    }
+
+    #[test]
+    fn two_caches_see_each_others_entries() {
+        let Some(server) = RedisServer::start() else { return };
+        let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+        let [one, other] = dirs.each_ref().map(|dir| cache(&server.url(), dir.path()));
+        assert_eq!(home(&one, 1, 10).home, TierKind::Redis);
+        assert_eq!(other.get(&1).as_deref(), Some("xxxxxxxxxx"));
+        other.insert(1, "changed".to_owned());
+        assert_eq!(one.get(&1).as_deref(), Some("changed"));
+        assert!(other.remove(&1));
+        assert_eq!(one.get(&1), None);
+        one.insert(2, "two".to_owned());
+        other.clear().unwrap();
+        assert_eq!(one.get(&2), None);
+        (one.close().unwrap(), other.close().unwrap());
+    }
+
+    #[test]
+    fn what_is_too_large_to_share_goes_to_a_file_and_says_so() {
+        let Some(server) = RedisServer::start() else { return };
+        let dir = tempfile::tempdir().unwrap();
+        let cache = cache(&server.url(), dir.path());
+        assert_eq!(home(&cache, 1, (1 << 20) - 2000).home, TierKind::Redis);
+        let large = home(&cache, 2, 2 << 20);
+        assert_eq!(large.home, TierKind::File);
+        assert!(large.warning.is_some_and(|warning| warning.contains("too large to be distributed")));
+        let local = ucache::<u64, String>("local").dir(dir.path()).redis(server.url());
+        let local = local.sharing(Sharing::Threads).build().unwrap();
+        assert_eq!(home(&local, 1, 10).home, TierKind::Memory);
+    }
+
+    #[test]
+    fn a_server_that_is_away_fails_no_build_unless_it_is_required() {
+        let dir = tempfile::tempdir().unwrap();
+        let cache = cache(&nowhere(), dir.path());
+        let placed = home(&cache, 1, 10);
+        assert!(placed.home != TierKind::Redis && placed.warning.is_some(), "{placed}");
+        assert_eq!(cache.get(&1).as_deref(), Some("xxxxxxxxxx"));
+        let required = ucache::<u64, String>("required").dir(dir.path()).redis(nowhere());
+        let error = required.require(TierKind::Redis).build().unwrap_err();
+        assert_eq!((error.kind(), error.tier()), (ErrorKind::Unavailable, Some(TierKind::Redis)));
+        let missing = ucache::<u64, String>("missing").dir(dir.path()).require(TierKind::Redis);
+        assert_eq!(missing.build().unwrap_err().kind(), ErrorKind::Config);
+    }
+
+    #[test]
+    fn it_joins_when_it_comes_up() {
+        let Some(mut server) = RedisServer::start() else { return };
+        server.kill();
+        let dir = tempfile::tempdir().unwrap();
+        let cache = cache(&server.url(), dir.path());
+        assert_ne!(home(&cache, 1, 10).home, TierKind::Redis);
+        server.restart();
+        until("entries go to Redis", || home(&cache, 1, 10).home == TierKind::Redis);
+        assert_eq!(cache.get(&1).as_deref(), Some("xxxxxxxxxx"));
+    }
+
+    #[test]
+    fn no_call_fails_or_stalls_while_the_server_is_killed_stopped_and_restarted() {
+        let Some(mut server) = RedisServer::start() else { return };
+        let dir = tempfile::tempdir().unwrap();
+        let cache = cache(&server.url(), dir.path());
+        let (done, slowest, loads, wrong) =
+            (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));
+        let calls = AtomicU64::new(0);
+        std::thread::scope(|scope| {
+            for thread in 0..3_u64 {
+                let (cache, done, slowest, loads, wrong, calls) =
+                    (&cache, &done, &slowest, &loads, &wrong, &calls);
+                scope.spawn(move || {
+                    let mut round = 0;
+                    while done.load(Ordering::Acquire) == 0 {
+                        round += 1;
+                        let key = thread * 1000 + round % 100;
+                        let start = Instant::now();
+                        match round % 5 {
+                            0 => cache.insert(key, key.to_string()),
+                            1 => drop(cache.remove(&key)),
+                            2 => drop(cache.get(&key)),
+                            _ => {
+                                let value = cache.get_with(key, || {
+                                    loads.fetch_add(1, Ordering::Relaxed);
+                                    key.to_string()
+                                });
+                                wrong.fetch_add(u64::from(value != key.to_string()), Ordering::Relaxed);
+                            }
+                        }
+                        let micros = u64::try_from(start.elapsed().as_micros()).unwrap();
+                        slowest.fetch_max(micros, Ordering::Relaxed);
+                        calls.fetch_add(1, Ordering::Relaxed);
+                    }
+                });
+            }
+            // A panic below must not leave the threads running.
+            let _done = Done(&done);
+            let home_is_redis = || home(&cache, 9999, 10).home == TierKind::Redis;
+            server.kill();
+            until("the loss is noticed", || !home_is_redis());
+            server.restart();
+            let back_after_kill = until("it is used after a restart", home_is_redis);
+            server.pause();
+            until("the silence is noticed", || !home_is_redis());
+            server.resume();
+            let back_after_stop = until("it is used after it went on", home_is_redis);
+            println!("back {back_after_kill:?} after a restart, {back_after_stop:?} after a stop");
+        });
+        let slowest = Duration::from_micros(slowest.into_inner());
+        println!("{} calls, {} loads, the slowest {slowest:?}", calls.into_inner(), loads.into_inner());
+        assert_eq!(wrong.into_inner(), 0);
+        assert!(slowest < Duration::from_secs(4), "a call took {slowest:?}");
+    }
+}

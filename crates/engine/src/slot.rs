@@ -57,6 +57,11 @@ impl Slot {
         }
     }
 
+    /// Whether its tier is of this kind.
+    pub fn has_kind(&self, kind: TierKind) -> bool {
+        self.kind == kind
+    }
+
     pub(crate) fn kind(&self) -> TierKind {
         self.kind
     }

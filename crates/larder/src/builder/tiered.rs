@@ -9,7 +9,7 @@ use larder_core::clock::{Clock, SystemClock};
 use larder_core::codec::{Codec, Values};
 use larder_core::compress::Compress;
 use larder_core::key::NamedKeys;
-use larder_core::place::{Access, Kind, Persistence, Selector, Sharing, Thresholds};
+use larder_core::place::{Access, Kind, Persistence, Selector, Sharing, Thresholds, TierList};
 use larder_core::tier::TierKind;
 use larder_core::{Error, Result, kinds};
 use larder_engine::select::Table;
@@ -21,6 +21,8 @@ use serde::de::DeserializeOwned;
 use super::time::{self, time_options};
 use super::{CAPACITY, MEMORY_BYTES, within};
 use crate::Cache;
+#[cfg(feature = "redis")]
+use crate::assemble::SharedPlan;
 use crate::assemble::{self, MemoryPlan, TieredPlan};
 
 /// A cache whose selector places each entry: in memory, on disk, in a file.
@@ -114,6 +116,11 @@ pub struct TieredBuilder<K, V> {
     policy: Policy,
     dir: Option<PathBuf>,
     disk_bytes: u64,
+    #[cfg(feature = "redis")]
+    redis: Option<String>,
+    namespace: Option<String>,
+    required: TierList,
+    sharing: Option<Sharing>,
     codec: Codec,
     compress: Compress,
     version: u32,
@@ -155,6 +162,11 @@ where
             policy: Policy::default(),
             dir: None,
             disk_bytes: DEFAULT_DISK_BYTES,
+            #[cfg(feature = "redis")]
+            redis: None,
+            namespace: None,
+            required: TierList::default(),
+            sharing: None,
             codec: Codec::default(),
             compress: Compress::default(),
             version: 0,
@@ -258,9 +270,37 @@ where
         self
     }
 
-    /// Who needs to see the entries. Default [`Sharing::Threads`].
+    /// Who needs to see the entries. Default [`Sharing::Threads`]; with Redis
+    /// [`Sharing::Distributed`].
     pub fn sharing(mut self, sharing: Sharing) -> Self {
-        self.hints.sharing = sharing;
+        self.sharing = Some(sharing);
+        self
+    }
+
+    /// A Redis or Valkey server that holds what is shared:
+    /// `redis://[user:password@]host[:port][/database]` or
+    /// `redis+unix:///path[?db=n&user=..&pass=..]`. For `ucache`. Default: none.
+    ///
+    /// A server that cannot be reached does not fail the build, unless it is
+    /// [required](Self::require): other tiers take its entries until it is
+    /// there. Building then takes up to 1.5 s. See `docs/redis.md`.
+    #[cfg(feature = "redis")]
+    pub fn redis(mut self, url: impl Into<String>) -> Self {
+        self.redis = Some(url.into());
+        self
+    }
+
+    /// Keeps applications apart that share a server. Any text; default the name
+    /// of the executable. Those that are to share entries need the same one.
+    pub fn namespace(mut self, namespace: impl Into<String>) -> Self {
+        self.namespace = Some(namespace.into());
+        self
+    }
+
+    /// Fails the build where the cache has no such tier, or where it is Redis
+    /// and cannot be reached. May be said of several tiers.
+    pub fn require(mut self, tier: TierKind) -> Self {
+        self.required = self.required.iter().chain([tier]).collect();
         self
     }
 
@@ -303,11 +343,19 @@ where
         self.compress.check()?;
         time::check(&self.expiry)?;
         check_thresholds(self.hints.thresholds)?;
+        self.check_shared()?;
+        self.hints.sharing = self.sharing.unwrap_or(self.default_sharing());
         assemble::tiered(TieredPlan {
             name: self.name,
             memory,
             dir: self.dir,
             disk_bytes: self.disk_bytes,
+            #[cfg(feature = "redis")]
+            shared: self.redis.map(|url| SharedPlan {
+                url,
+                namespace: self.namespace.unwrap_or_else(crate::folder::executable),
+            }),
+            required: self.required,
             keys: Box::new(NamedKeys),
             values: Box::new(Values::<V>::new(self.codec)),
             compress: self.compress,
@@ -317,6 +365,32 @@ where
             expiry: self.expiry,
             clock: self.clock,
         })
+    }
+
+    #[cfg(feature = "redis")]
+    fn check_shared(&self) -> Result<()> {
+        match (&self.redis, self.hints.home) {
+            (Some(_), Some(home)) => {
+                Err(Error::config("redis", format_args!("one beside a home of {home}"), "one for `ucache`"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    #[cfg(not(feature = "redis"))]
+    fn check_shared(&self) -> Result<()> {
+        match &self.namespace {
+            Some(given) => Err(Error::config("namespace", given, "none in a build without Redis")),
+            None => Ok(()),
+        }
+    }
+
+    fn default_sharing(&self) -> Sharing {
+        #[cfg(feature = "redis")]
+        if self.redis.is_some() {
+            return Sharing::Distributed;
+        }
+        Sharing::default()
     }
 
     fn memory_plan(&mut self) -> Result<Option<MemoryPlan<K, V>>> {

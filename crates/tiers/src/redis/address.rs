@@ -56,7 +56,7 @@ impl Address {
             #[cfg(unix)]
             Place::Unix(path) => Stream::Unix(tokio::net::UnixStream::connect(path).await?),
         };
-        Ok(Watched { stream, moved: Arc::default() })
+        Ok(Watched { stream, moved: Arc::default(), full: false })
     }
 }
 
@@ -91,10 +91,12 @@ enum Stream {
 }
 
 /// A stream that counts the bytes it moves, so that a slow answer can be told
-/// from none.
+/// from none. What is written counts where the stream was full before: only
+/// then does it say that the server takes it.
 pub(super) struct Watched {
     stream: Stream,
     moved: Arc<AtomicU64>,
+    full: bool,
 }
 
 impl Watched {
@@ -138,9 +140,10 @@ impl AsyncWrite for Watched {
         bytes: &[u8],
     ) -> Poll<std::io::Result<usize>> {
         let written = forward!(self, stream => Pin::new(stream).poll_write(cx, bytes));
-        if let Poll::Ready(Ok(len)) = &written {
+        if let (Poll::Ready(Ok(len)), true) = (&written, self.full) {
             self.count(*len);
         }
+        self.full = written.is_pending();
         written
     }
 

@@ -261,9 +261,10 @@ impl Inner {
     fn shrunk(&self, count: i64) -> bool {
         let mut counted = self.counted.lock();
         let usage = &mut counted.usage;
-        let count = u64::try_from(count).unwrap_or(0).min(usage.entries);
-        usage.bytes -= (usage.bytes / usage.entries.max(1)) * count;
-        usage.entries -= count;
+        // The survey may be behind what was written since.
+        let known = u64::try_from(count).unwrap_or(0).min(usage.entries);
+        usage.bytes -= (usage.bytes / usage.entries.max(1)) * known;
+        usage.entries -= known;
         drop(counted);
         count > 0
     }
@@ -518,8 +519,7 @@ impl Tier for RedisTier {
     }
 
     /// As the last survey found it, a few seconds ago: counted where the
-    /// database has up to a thousand keys, estimated from a part of them
-    /// beyond. Counts what all who share the tier wrote.
+    /// database has up to 20,000 keys, estimated from that many beyond. Counts what all who share the tier wrote.
     fn usage(&self) -> Usage {
         if self.inner.link.is_closed() { Usage::default() } else { self.inner.counted.lock().usage }
     }
