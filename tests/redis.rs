@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use larder::{ErrorKind, Tier, Time};
+use larder_core::bus::{Bus, Listener, Notice};
 use larder_core::frame::{Frame, Header};
 use larder_core::key::EncodedKey;
 use larder_engine::layers::Observe;
@@ -247,6 +248,85 @@ fn the_thread_ends_with_the_last_tier() {
     assert_eq!(threads(), 0);
     put(&open(&server), 1, 1);
     assert_eq!(threads(), 0);
+}
+
+#[derive(Default)]
+struct Heard(std::sync::Mutex<Vec<(Notice, Instant)>>);
+
+impl Listener for Heard {
+    fn told(&self, notice: Notice) {
+        self.0.lock().unwrap().push((notice, Instant::now()));
+    }
+}
+
+impl Heard {
+    fn count(&self, notice: &Notice) -> usize {
+        self.0.lock().unwrap().iter().filter(|(heard, _)| heard == notice).count()
+    }
+}
+
+fn listening(server: &RedisServer) -> (RedisTier, Arc<Heard>) {
+    let options = RedisOptions { notices: true, ..RedisOptions::new(server.url(), "test", "cache") };
+    let (tier, heard) = (RedisTier::open(options).unwrap(), Arc::new(Heard::default()));
+    tier.listen(Arc::clone(&heard) as Arc<dyn Listener>);
+    (tier, heard)
+}
+
+#[test]
+fn a_node_hears_what_others_change_and_not_what_it_changes() {
+    let Some(server) = RedisServer::start() else { return };
+    let (one, heard) = listening(&server);
+    let other = open(&server);
+    put(&one, 1, 1);
+    put(&other, 2, 1);
+    let long = EncodedKey::new([7; 300]);
+    block_on(other.put(&long, &sample::frame(&long, sample::payload(1, 10)))).unwrap();
+    block_on(other.remove(&sample::key(2))).unwrap();
+    until("two changes of a key", || heard.count(&Notice::Changed(sample::key(2))) == 2);
+    assert_eq!(heard.count(&Notice::ChangedDigest(long.digest())), 1);
+    assert_eq!(heard.count(&Notice::Changed(sample::key(1))), 0);
+    assert_eq!(heard.count(&Notice::Distrust), 0);
+    block_on(other.clear()).unwrap();
+    until("a clear", || heard.count(&Notice::Distrust) > 0);
+}
+
+#[test]
+fn a_change_is_heard_within_a_few_round_trips() {
+    let Some(server) = RedisServer::start() else { return };
+    let (_one, heard) = listening(&server);
+    let other = open(&server);
+    let mut lags = Vec::new();
+    for number in 0..1000 {
+        put(&other, number, 1);
+        let acknowledged = Instant::now();
+        let notice = Notice::Changed(sample::key(number));
+        until("the change", || heard.count(&notice) == 1);
+        let heard = heard.0.lock().unwrap();
+        let at = heard.iter().find(|(told, _)| *told == notice).unwrap().1;
+        lags.push(at.saturating_duration_since(acknowledged));
+    }
+    lags.sort();
+    println!("after its acknowledgement a change is heard: p50 {:?}, p99 {:?}", lags[500], lags[990]);
+    assert!(lags[500] < Duration::from_millis(50));
+}
+
+#[test]
+fn after_a_gap_all_is_distrusted_and_contact_is_dated() {
+    let Some(mut server) = RedisServer::start() else { return };
+    let (tier, heard) = listening(&server);
+    let fresh = |tier: &RedisTier| tier.last_contact().unwrap().elapsed() < Duration::from_secs(1);
+    assert!(fresh(&tier));
+    server.pause();
+    until("contact is older than a lease", || !fresh(&tier));
+    server.resume();
+    until("contact is fresh again", || fresh(&tier));
+    let before = heard.count(&Notice::Distrust);
+    assert!(before > 0, "after a gap");
+    server.restart();
+    until("the next connection distrusts", || tier.healthy() && heard.count(&Notice::Distrust) > before);
+    let other = open(&server);
+    put(&other, 5, 1);
+    until("notices come again", || heard.count(&Notice::Changed(sample::key(5))) == 1);
 }
 
 mod caches {

@@ -106,4 +106,8 @@ mod pages {
         tiers: "../../../docs/tiers.md",
         format: "../../../docs/format.md",
     }
+    #[cfg(feature = "redis")]
+    pages! {
+        redis: "../../../docs/redis.md",
+    }
 }

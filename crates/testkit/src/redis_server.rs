@@ -33,7 +33,7 @@ impl RedisServer {
     /// As [`start`](Self::start).
     pub fn start_with(options: &[&str]) -> Option<Self> {
         if Command::new("redis-server").arg("--version").stdout(Stdio::null()).status().is_err() {
-            eprintln!("not run: redis-server is not installed");
+            say("not run: redis-server is not installed");
             return None;
         }
         let options = options.iter().map(|option| (*option).to_owned()).collect();
@@ -139,6 +139,11 @@ impl Drop for RedisServer {
             let _gone = child.kill().and_then(|()| child.wait());
         }
     }
+}
+
+#[expect(clippy::print_stderr, reason = "who runs the tests is to know")]
+fn say(what: &str) {
+    eprintln!("{what}");
 }
 
 fn free_port() -> u16 {

@@ -43,7 +43,7 @@ pub(super) trait Owner: Send + Sync + 'static {
     fn greet(&self, connection: MultiplexedConnection) -> impl Future<Output = RedisResult<()>> + Send;
 
     /// The server answered a sign of life.
-    fn alive(&self, connection: MultiplexedConnection) -> impl Future<Output = ()> + Send;
+    fn alive(self: &Arc<Self>, connection: MultiplexedConnection) -> impl Future<Output = ()> + Send;
 
     /// The server says something by itself, in order with its answers. Must not block.
     fn told(&self, push: PushInfo);

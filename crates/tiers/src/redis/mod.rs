@@ -6,6 +6,7 @@ mod io;
 mod link;
 mod marks;
 mod names;
+mod notices;
 mod request;
 mod survey;
 
@@ -15,6 +16,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use larder_core::bus::{Bus, Listener};
 use larder_core::clock::{Clock, SystemClock};
 use larder_core::frame::{Frame, FrameError, Head};
 use larder_core::key::EncodedKey;
@@ -30,6 +32,7 @@ use io::Io;
 use link::{Link, Owner, Patience};
 use marks::{Marks, exchange, read_all};
 use names::{Named, Names};
+use notices::Notices;
 use request::{Whole, frame};
 use survey::{PAGE, page, survey, sweep};
 
@@ -62,6 +65,9 @@ pub struct RedisOptions {
     /// Default 750 ms. A call fails within this and 250 ms more, unless bytes
     /// of its answer still arrive.
     pub timeout: Duration,
+    /// Whether the server is to tell what others change, for a
+    /// [`Bus`] listener. Costs a message a change and node. Default no.
+    pub notices: bool,
     /// Where the time comes from that deadlines are compared with.
     pub clock: Arc<dyn Clock>,
 }
@@ -74,6 +80,7 @@ impl RedisOptions {
             namespace: namespace.into(),
             cache: cache.into(),
             timeout: Duration::from_millis(750),
+            notices: false,
             clock: Arc::new(SystemClock),
         }
     }
@@ -143,6 +150,7 @@ struct Inner {
     clock: Arc<dyn Clock>,
     counted: Mutex<Counted>,
     sweeping: AtomicBool,
+    notices: Option<Notices>,
 }
 
 /// What was learnt of the server and of what we have there.
@@ -153,6 +161,8 @@ struct Counted {
     at: Option<Instant>,
     /// Entries were written since.
     changed: bool,
+    /// Entries of former generations were seen.
+    orphans: bool,
 }
 
 impl RedisTier {
@@ -178,6 +188,7 @@ impl RedisTier {
             clock: options.clock,
             counted: Mutex::default(),
             sweeping: AtomicBool::new(false),
+            notices: options.notices.then(Notices::default),
         });
         let supervisor = io.handle().spawn(Arc::clone(&inner.link).supervise(Arc::clone(&inner)));
         inner.link.wait_for_first_attempt();
@@ -199,15 +210,24 @@ impl RedisTier {
         self.inner.counted.lock().server.clone()
     }
 
-    /// When the server surely was there last: when the last sign of life was
-    /// asked for that it gave. While connected that is less than 250 ms ago.
-    pub fn last_contact(&self) -> Option<Instant> {
-        self.inner.link.contact()
-    }
-
     /// How many connections stood since it was opened.
     pub fn connections(&self) -> u64 {
         self.inner.link.connections()
+    }
+}
+
+/// Tells where [`RedisOptions::notices`] says so.
+impl Bus for RedisTier {
+    fn listen(&self, listener: Arc<dyn Listener>) {
+        if let Some(notices) = &self.inner.notices {
+            notices.listen(listener);
+        }
+    }
+
+    /// When the last sign of life was asked for that the server gave. While
+    /// connected that is little more than 250 ms ago.
+    fn last_contact(&self) -> Option<Instant> {
+        self.inner.link.contact()
     }
 }
 
@@ -220,23 +240,39 @@ impl Drop for RedisTier {
 
 impl Owner for Inner {
     async fn greet(&self, mut connection: MultiplexedConnection) -> RedisResult<()> {
+        if let Some(notices) = &self.notices {
+            notices.begin(&self.names, &mut connection).await?;
+        }
         self.marks.load(&self.names, &mut connection).await?;
         self.survey(&mut connection).await
     }
 
-    async fn alive(&self, mut connection: MultiplexedConnection) {
-        let due = {
-            let counted = self.counted.lock();
-            counted.changed && counted.at.is_none_or(|at| at.elapsed() > SURVEY_AGE)
+    async fn alive(self: &Arc<Self>, mut connection: MultiplexedConnection) {
+        let (due, orphans) = {
+            let mut counted = self.counted.lock();
+            let due = counted.changed && counted.at.is_none_or(|at| at.elapsed() > SURVEY_AGE);
+            (due, std::mem::take(&mut counted.orphans))
         };
+        if orphans {
+            // Left behind by a node that ended before it had swept.
+            drop(tokio::spawn(Arc::clone(self).sweep()));
+        }
         if due && let Err(error) = self.survey(&mut connection).await {
             tracing::debug!(target: "larder", error = %error, "a survey of Redis failed");
         }
     }
 
-    fn told(&self, _: PushInfo) {}
+    fn told(&self, push: PushInfo) {
+        if let Some(notices) = &self.notices {
+            notices.told(&self.names, &push);
+        }
+    }
 
-    fn lost(&self) {}
+    fn lost(&self) {
+        if let Some(notices) = &self.notices {
+            notices.end();
+        }
+    }
 }
 
 impl Inner {
@@ -246,6 +282,7 @@ impl Inner {
         let info: String = redis::cmd("INFO").query_async(connection).await?;
         let mut counted = self.counted.lock();
         counted.usage = found.usage;
+        counted.orphans = found.orphans;
         counted.server = Some(facts(&info));
         counted.at = Some(Instant::now());
         drop(counted);

@@ -42,6 +42,8 @@ pub(super) enum Named {
         generation: u64,
         /// The encoded key; `None` where the name has its digest alone.
         key: Option<EncodedKey>,
+        /// The digest of the key.
+        digest: u128,
     },
 }
 
@@ -88,12 +90,16 @@ impl Names {
         let (generation, key) = rest.split_once(':')?;
         let generation = read_generation(generation.as_bytes())?;
         let key = match key.split_once(':')? {
-            ("s", text) => Some(EncodedKey::new(packed(text))),
-            ("x", digits) => Some(EncodedKey::new(bytes(digits)?)),
-            ("h", _) => None,
+            ("s", text) => EncodedKey::new(packed(text)),
+            ("x", digits) => EncodedKey::new(bytes(digits)?),
+            ("h", digest) => {
+                let digest = u128::from_str_radix(digest, 16).ok()?;
+                return Some(Named::Entry { partition, generation, key: None, digest });
+            }
             _ => return None,
         };
-        Some(Named::Entry { partition, generation, key })
+        let digest = key.digest();
+        Some(Named::Entry { partition, generation, key: Some(key), digest })
     }
 }
 
@@ -171,10 +177,14 @@ mod tests {
         for key in [&b"\xa5alice"[..], b"\x2a", b"", b"\xa4a:{b", b"\xa2a\n", &[0xff; 200]] {
             let key = EncodedKey::new(key);
             let name = names.entry(77, &key);
-            let partition = Names::partition(&key);
+            let (partition, digest) = (Names::partition(&key), key.digest());
             let read = names.read(name.as_bytes());
-            assert_eq!(read, Some(Named::Entry { partition, generation: 77, key: Some(key) }));
+            assert_eq!(read, Some(Named::Entry { partition, generation: 77, key: Some(key), digest }));
         }
+        let long = EncodedKey::new([7; 201]);
+        let (partition, digest) = (Names::partition(&long), long.digest());
+        let read = names.read(names.entry(77, &long).as_bytes());
+        assert_eq!(read, Some(Named::Entry { partition, generation: 77, key: None, digest }));
         assert_eq!(names.read(names.mark(63).as_bytes()), Some(Named::Mark(63)));
         for foreign in ["shop:carts:", "shop:cart:{00}:generation", "shop:carts:{40}:generation", "x"] {
             assert_eq!(names.read(foreign.as_bytes()), None, "{foreign}");
