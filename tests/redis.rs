@@ -297,16 +297,16 @@ fn a_change_is_heard_within_a_few_round_trips() {
     let other = open(&server);
     let mut lags = Vec::new();
     for number in 0..1000 {
+        let begun = Instant::now();
         put(&other, number, 1);
-        let acknowledged = Instant::now();
         let notice = Notice::Changed(sample::key(number));
         until("the change", || heard.count(&notice) == 1);
         let heard = heard.0.lock().unwrap();
         let at = heard.iter().find(|(told, _)| *told == notice).unwrap().1;
-        lags.push(at.saturating_duration_since(acknowledged));
+        lags.push(at.saturating_duration_since(begun));
     }
     lags.sort();
-    println!("after its acknowledgement a change is heard: p50 {:?}, p99 {:?}", lags[500], lags[990]);
+    println!("from its beginning a change is heard: p50 {:?}, p99 {:?}", lags[500], lags[990]);
     assert!(lags[500] < Duration::from_millis(50));
 }
 
@@ -372,7 +372,50 @@ mod caches {
         one.insert(2, "two".to_owned());
         other.clear().unwrap();
         assert_eq!(one.get(&2), None);
-        (one.close().unwrap(), other.close().unwrap());
+        one.close().unwrap();
+        other.close().unwrap();
+    }
+
+    #[test]
+    fn tasks_wait_without_blocking_their_executor() {
+        let Some(server) = RedisServer::start() else { return };
+        let dir = tempfile::tempdir().unwrap();
+        let cache = cache(&server.url(), dir.path()).to_async();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let tasks: Vec<_> = (0..50_u64)
+                .map(|key| {
+                    let cache = cache.clone();
+                    tokio::spawn(async move {
+                        cache.insert(key, key.to_string()).await;
+                        cache.get(&key).await
+                    })
+                })
+                .collect();
+            for (key, task) in tasks.into_iter().enumerate() {
+                assert_eq!(task.await.unwrap(), Some(key.to_string()));
+            }
+            let tier = open(&server);
+            server.pause();
+            let key = sample::key(1);
+            let ticks = async {
+                let mut ticks = 0;
+                loop {
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                    ticks += 1;
+                    if ticks == 20 {
+                        return;
+                    }
+                }
+            };
+            tokio::select! {
+                found = tier.get(&key) => panic!("a stopped server answers: {found:?}"),
+                () = ticks => {}
+            }
+            server.resume();
+            until("the connection stands", || tier.healthy());
+            assert_eq!(tier.get(&key).await.unwrap(), None);
+        });
     }
 
     #[test]
