@@ -211,6 +211,10 @@ mod beyond {
 
     /// The tiers of a directory, nearest first. A cache that asks for one home
     /// has that tier alone.
+    #[cfg_attr(
+        not(any(feature = "disk", feature = "file")),
+        allow(unused_mut, unused_variables, reason = "there are none with Redis alone")
+    )]
     fn slots(dir: &Path, disk_bytes: u64, hints: &Hints) -> Result<Vec<Slot>> {
         let wants = |kind: TierKind| hints.home.is_none_or(|home| home == kind);
         let space = Space::new(disk_bytes);
