@@ -317,7 +317,7 @@ fn after_a_gap_all_is_distrusted_and_contact_is_dated() {
     let fresh = |tier: &RedisTier| tier.last_contact().unwrap().elapsed() < Duration::from_secs(1);
     assert!(fresh(&tier));
     server.pause();
-    until("contact is older than a lease", || !fresh(&tier));
+    until("contact is older than a lease, and lost", || !fresh(&tier) && !tier.healthy());
     server.resume();
     until("contact is fresh again", || fresh(&tier));
     let before = heard.count(&Notice::Distrust);
