@@ -1,8 +1,13 @@
 //! Every tier keeps the promises of its trait: bare, wrapped, behind pointers.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use larder_engine::layers::Observe;
+use larder_core::Durability;
+use larder_core::clock::{Clock, SystemClock};
+use larder_core::stats::TierCounters;
+use larder_core::tier::Tier;
+use larder_engine::layers::{Breaker, Limit, Observe};
 use larder_testkit::conformance::{self, Subject};
 use larder_tiers::disk::{CROSSOVER_BYTES, DiskOptions, DiskTier};
 use larder_tiers::file::{FileOptions, FileTier};
@@ -13,16 +18,34 @@ fn check(subject: &Subject) {
     conformance::run(subject).assert_all();
     conformance::run(&subject.through_arc()).assert_all();
     conformance::run(&subject.through_box()).assert_all();
-    let observed = subject.wrapped("observed", |tier| Box::new(Observe::new(tier, Arc::default())));
-    conformance::run(&observed).assert_all();
+    conformance::run(&subject.wrapped("in all layers", |tier| Box::new(layered(tier)))).assert_all();
 }
 
-fn disk(name: &str, crossover: u64) -> Subject {
+/// As the engine sees a tier.
+pub(crate) fn layered<T: Tier>(tier: T) -> impl Tier {
+    let counters = Arc::new(TierCounters::default());
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let limited = Limit::new(tier, Arc::clone(&counters), Duration::from_secs(60));
+    Observe::new(Breaker::new(limited, Arc::clone(&counters), &clock), counters)
+}
+
+fn disk(name: &str, crossover: u64, durability: Durability) -> Subject {
     Subject::new(name, move || {
         let dir = tempfile::tempdir().unwrap();
         move || {
             let dir = dir.path().join("disk");
-            DiskTier::open(DiskOptions { dir, space: Space::new(256 << 20).share(), crossover }).unwrap()
+            let space = Space::new(256 << 20).share();
+            DiskTier::open(DiskOptions { dir, space, crossover, durability }).unwrap()
+        }
+    })
+}
+
+fn files(name: &str, durability: Durability) -> Subject {
+    Subject::new(name, move || {
+        let dir = tempfile::tempdir().unwrap();
+        move || {
+            let dir = dir.path().join("files");
+            FileTier::open(FileOptions { dir, space: Space::new(256 << 20).share(), durability }).unwrap()
         }
     })
 }
@@ -34,23 +57,25 @@ fn the_null_tier() {
 
 #[test]
 fn the_file_tier() {
-    check(&Subject::new("file", || {
-        let dir = tempfile::tempdir().unwrap();
-        move || {
-            let dir = dir.path().join("files");
-            FileTier::open(FileOptions { dir, space: Space::new(256 << 20).share() }).unwrap()
-        }
-    }));
+    check(&files("file", Durability::Buffered));
 }
 
 #[test]
 fn the_disk_tier() {
-    check(&disk("disk", CROSSOVER_BYTES));
+    check(&disk("disk", CROSSOVER_BYTES, Durability::Buffered));
 }
 
 #[test]
 fn the_disk_tier_with_all_in_segments() {
-    conformance::run(&disk("disk, segments alone", 0)).assert_all();
+    conformance::run(&disk("disk, segments alone", 0, Durability::Buffered)).assert_all();
+}
+
+#[test]
+fn the_tiers_on_disk_under_every_durability() {
+    for durability in [Durability::Flushed, Durability::Synced] {
+        conformance::run(&disk(&format!("disk, {durability}"), CROSSOVER_BYTES, durability)).assert_all();
+        conformance::run(&files(&format!("file, {durability}"), durability)).assert_all();
+    }
 }
 
 #[test]

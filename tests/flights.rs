@@ -32,6 +32,15 @@ fn many_threads(callers: usize, call: impl Fn(usize) + Sync) {
     });
 }
 
+/// Waits for what another thread is about to do, ten seconds at most.
+pub(crate) fn until(condition: impl Fn() -> bool) {
+    let end = Instant::now() + Duration::from_secs(10);
+    while !condition() {
+        assert!(Instant::now() < end, "it did not come about in ten seconds");
+        thread::yield_now();
+    }
+}
+
 /// Lets the others reach the point where they wait.
 fn let_others_wait() {
     let until = Instant::now() + Duration::from_millis(30);
@@ -42,8 +51,10 @@ fn let_others_wait() {
 
 fn runtime(workers: usize) -> tokio::runtime::Runtime {
     match workers {
-        0 => tokio::runtime::Builder::new_current_thread().build().unwrap(),
-        _ => tokio::runtime::Builder::new_multi_thread().worker_threads(workers).build().unwrap(),
+        0 => tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap(),
+        _ => {
+            tokio::runtime::Builder::new_multi_thread().worker_threads(workers).enable_time().build().unwrap()
+        }
     }
 }
 
@@ -372,4 +383,121 @@ async fn join_all<F: Future>(futures: impl Iterator<Item = F>) -> Vec<F::Output>
     })
     .await;
     futures.into_iter().filter_map(|(_, output)| output).collect()
+}
+
+#[test]
+fn loaders_that_would_wait_for_one_another_do_not() {
+    each_cache(|cache| {
+        let both_lead = Barrier::new(2);
+        let ask = |mine: u64, other: u64| {
+            cache.get_with(mine, || {
+                both_lead.wait();
+                cache.get_with(other, || "loaded without waiting".into()) + "!"
+            })
+        };
+        let values = thread::scope(|scope| {
+            let threads = [(1, 2), (2, 1)].map(|(mine, other)| scope.spawn(move || ask(mine, other)));
+            threads.map(|thread| thread.join().unwrap())
+        });
+        // One of the two closes the ring; the other waits for it, or both met before.
+        assert!(values.iter().any(|value| value == "loaded without waiting!"), "{values:?}");
+    });
+}
+
+#[test]
+fn a_ring_over_two_caches_and_tasks_is_not_closed() {
+    let one = larder::mcache::<u64, u64>("one").build().unwrap().to_async();
+    let two = larder::mcache::<u64, u64>("two").build().unwrap().to_async();
+    runtime(2).block_on(async {
+        let both_lead = Arc::new(tokio::sync::Barrier::new(2));
+        let ask = |mine: &larder::AsyncCache<u64, u64>, other: &larder::AsyncCache<u64, u64>| {
+            let (mine, other, both_lead) = (mine.clone(), other.clone(), Arc::clone(&both_lead));
+            tokio::spawn(async move {
+                let load = move |_| async move {
+                    both_lead.wait().await;
+                    Ok::<_, ()>(other.get_with(7, async { 1 }).await + 1)
+                };
+                mine.load(7, load).await.unwrap()
+            })
+        };
+        let (a, b) = (ask(&one, &two), ask(&two, &one));
+        let limit = Duration::from_secs(10);
+        let values = tokio::time::timeout(limit, async { (a.await.unwrap(), b.await.unwrap()) }).await;
+        assert!(matches!(values, Ok((2 | 3, 2 | 3))), "{values:?}");
+    });
+}
+
+#[test]
+fn a_task_that_loads_its_own_key_does_not_wait() {
+    each_cache(|cache| {
+        let cache = cache.to_async();
+        let inner = cache.clone();
+        runtime(2).block_on(async {
+            let load = move |_| async move {
+                let own = inner.load(1, |_| async { Ok::<_, ()>("inner".to_owned()) }).await.unwrap();
+                Ok::<_, ()>(own + " and outer")
+            };
+            let limit = Duration::from_secs(10);
+            let value = tokio::time::timeout(limit, cache.load(1, load)).await.unwrap();
+            assert_eq!(value.unwrap(), "inner and outer");
+        });
+    });
+}
+
+#[test]
+fn a_thread_in_a_runtime_of_one_thread_waits_for_nobody() {
+    let cache = larder::mcache::<u64, &str>("flights").build().unwrap();
+    let runtime = runtime(0);
+    let handle = runtime.handle().clone();
+    let (led, leads) = std::sync::mpsc::channel();
+    let leader = thread::spawn({
+        let cache = cache.clone();
+        move || {
+            cache.get_with(1, || {
+                led.send(()).unwrap();
+                // The loader of the thread needs the runtime that the other caller runs in.
+                handle.block_on(handle.spawn(async { "by the thread" })).unwrap()
+            })
+        }
+    });
+    leads.recv().unwrap();
+    runtime.block_on(async {
+        assert_eq!(cache.get_with(1, || "by the runtime's thread"), "by the runtime's thread");
+        while !leader.is_finished() {
+            tokio::task::yield_now().await;
+        }
+    });
+    assert_eq!(leader.join().unwrap(), "by the thread");
+}
+
+/// Calls the cache from its `Drop`, as a careless value does.
+#[derive(Clone)]
+struct Careless {
+    cache: Arc<std::sync::OnceLock<Cache<u64, Careless>>>,
+    next: u64,
+}
+
+impl Drop for Careless {
+    fn drop(&mut self) {
+        if let Some(cache) = self.cache.get().filter(|_| self.next > 0) {
+            let calm = Careless { cache: Arc::new(std::sync::OnceLock::new()), next: 0 };
+            cache.insert(self.next, calm.clone());
+            cache.remove(&self.next);
+            cache.get_with(self.next + 100, || calm);
+            let _busy = cache.clear();
+        }
+    }
+}
+
+#[test]
+fn a_value_that_calls_the_cache_from_its_drop_never_hangs() {
+    let cache = larder::mcache::<u64, Careless>("careless").capacity(8).build().unwrap();
+    let own = Arc::new(std::sync::OnceLock::new());
+    own.set(cache.clone()).ok().unwrap();
+    many_threads(4, |caller| {
+        for round in 0..500 {
+            let key = round % 5;
+            cache.insert(key, Careless { cache: Arc::clone(&own), next: 1 + (key + caller as u64) % 5 });
+        }
+    });
 }

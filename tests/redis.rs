@@ -6,11 +6,13 @@ use std::time::{Duration, Instant};
 
 use larder::{ErrorKind, Tier, Time};
 use larder_core::bus::{Bus, Listener, Notice};
+use larder_core::clock::Clock;
 use larder_core::frame::{Frame, Header};
 use larder_core::key::EncodedKey;
-use larder_engine::layers::Observe;
+use larder_core::stats::TierCounters;
+use larder_engine::layers::{Breaker, Limit};
 use larder_testkit::conformance::{self, Subject};
-use larder_testkit::{RedisServer, block_on, sample};
+use larder_testkit::{ManualClock, RedisServer, block_on, sample};
 use larder_tiers::redis::{RedisOptions, RedisTier};
 
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -54,8 +56,30 @@ fn the_redis_tier_keeps_its_promises() {
     conformance::run(&subject).assert_all();
     conformance::run(&subject.through_arc()).assert_all();
     conformance::run(&subject.through_box()).assert_all();
-    let observed = subject.wrapped("observed", |tier| Box::new(Observe::new(tier, Arc::default())));
-    conformance::run(&observed).assert_all();
+    let layered = subject.wrapped("in all layers", |tier| Box::new(crate::conformance::layered(tier)));
+    conformance::run(&layered).assert_all();
+}
+
+/// The clock of the breaker stands still: a circuit that opened stays open.
+#[test]
+fn a_breaker_adds_no_pause_to_a_server_that_comes_back() {
+    let Some(mut server) = RedisServer::start() else { return };
+    let (counters, clock) =
+        (Arc::<TierCounters>::default(), Arc::new(ManualClock::default()) as Arc<dyn Clock>);
+    let limited = Limit::new(open(&server), Arc::clone(&counters), Duration::from_secs(5));
+    let tier = Breaker::new(limited, Arc::clone(&counters), &clock);
+    let key = sample::key(1);
+    server.kill();
+    until("the loss is noticed", || !tier.healthy());
+    for _ in 0..100 {
+        assert_eq!(block_on(tier.get(&key)).unwrap_err().kind(), ErrorKind::Unavailable);
+        let batch = block_on(tier.remove_many(std::slice::from_ref(&key)));
+        assert!(batch.iter().all(Result::is_err) && !tier.takes_removals());
+    }
+    server.restart();
+    until("the connection stands", || tier.healthy());
+    assert_eq!(block_on(tier.get(&key)).unwrap(), None);
+    assert_eq!((counters.openings.get(), counters.refusals.get()), (0, 0));
 }
 
 #[test]
@@ -145,7 +169,7 @@ fn what_others_put_under_our_keys_is_absent_and_overwritten() {
 #[test]
 fn a_batch_of_100_is_one_command() {
     let Some(server) = RedisServer::start() else { return };
-    let tier = open(&server);
+    let tier = crate::conformance::layered(open(&server));
     let keys: Vec<_> = (0..100).map(sample::key).collect();
     let entries: Vec<_> =
         keys.iter().map(|key| (key.clone(), sample::frame(key, sample::payload(1, 100)))).collect();
@@ -332,7 +356,7 @@ fn after_a_gap_all_is_distrusted_and_contact_is_dated() {
 mod caches {
     //! Redis beneath a cache.
 
-    use larder::{Cache, Placement, Sharing, TierKind, ucache};
+    use larder::{Cache, EntryOptions, Placement, Sharing, TierKind, ucache};
 
     use super::*;
 
@@ -374,6 +398,45 @@ mod caches {
         assert_eq!(one.get(&2), None);
         one.close().unwrap();
         other.close().unwrap();
+    }
+
+    #[test]
+    fn what_cannot_be_invalidated_in_redis_is_an_error_and_nothing_is() {
+        let Some(server) = RedisServer::start() else { return };
+        let dir = tempfile::tempdir().unwrap();
+        let cache = cache(&server.url(), dir.path());
+        cache.insert_with(1, "one".to_owned(), EntryOptions::new().tag("a"));
+        for refused in [cache.invalidate_tag("a"), cache.invalidate_all()] {
+            let error = refused.unwrap_err();
+            assert_eq!((error.kind(), error.tier()), (ErrorKind::Unsupported, Some(TierKind::Redis)));
+            assert!(
+                error.to_string().contains("tags and `invalidate_all` do not reach Redis yet"),
+                "{error}"
+            );
+        }
+        assert_eq!(cache.get(&1).as_deref(), Some("one"));
+        cache.invalidate(&1).unwrap();
+        assert_eq!(cache.get(&1), None);
+    }
+
+    /// A stamp counts the invalidations of its node, and a new node has none.
+    #[test]
+    fn marks_of_one_node_do_not_mean_what_another_wrote() {
+        let Some(server) = RedisServer::start() else { return };
+        let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+        let alone = ucache::<u64, String>("shared").dir(dirs[0].path()).build().unwrap();
+        alone.insert(1, "before".to_owned());
+        alone.invalidate_all().unwrap();
+        alone.clear().unwrap();
+        alone.close().unwrap();
+        let [one, other] = dirs.each_ref().map(|dir| cache(&server.url(), dir.path()));
+        assert_eq!(home(&other, 2, 3).home, TierKind::Redis);
+        assert_eq!(one.get(&2).as_deref(), Some("xxx"));
+        assert!(one.contains_key(&2));
+        assert_eq!(one.explain(&2).unwrap().home, Some(TierKind::Redis));
+        one.clear().unwrap();
+        assert_eq!(home(&other, 2, 4).home, TierKind::Redis);
+        assert_eq!(one.get(&2).as_deref(), Some("xxxx"));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use larder::{Bytes, Cache, Codec, Compress, ErrorKind, Persistence, TierKind};
+use larder::{Bytes, Cache, Codec, Compress, Durability, ErrorKind, Persistence, TierKind};
 use serde::{Deserialize, Serialize};
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -195,4 +195,34 @@ fn allocated(path: &Path) -> u64 {
         return own;
     }
     own + std::fs::read_dir(path).unwrap().map(|entry| allocated(&entry.unwrap().path())).sum::<u64>()
+}
+
+/// Makes the marker of a tier say that another boot wrote it.
+fn pretend_reboot(tier: &Path) {
+    let path = tier.join("marker");
+    let mut bytes = std::fs::read(&path).unwrap();
+    bytes[8] ^= 1;
+    let sum = xxhash_rust::xxh3::xxh3_64(&bytes[..24]);
+    bytes[24..].copy_from_slice(&sum.to_le_bytes());
+    std::fs::write(path, bytes).unwrap();
+}
+
+#[test]
+fn durability_decides_what_a_lost_machine_leaves() {
+    for durability in [Durability::Buffered, Durability::Flushed, Durability::Synced] {
+        let dir = tempfile::tempdir().unwrap();
+        let open = || {
+            let disk = larder::bcache::<u64, String>("disk").dir(dir.path()).durability(durability);
+            let file = larder::fcache::<u64, String>("file").dir(dir.path()).durability(durability);
+            [disk.build().unwrap(), file.build().unwrap()]
+        };
+        let caches = open();
+        let dirs = caches.each_ref().map(|cache| cache.dir().unwrap().to_path_buf());
+        caches.iter().for_each(|cache| cache.insert(1, "kept".to_owned()));
+        drop(caches);
+        pretend_reboot(&dirs[0].join("disk"));
+        pretend_reboot(&dirs[1].join("files"));
+        let left = (durability == Durability::Synced).then(|| "kept".to_owned());
+        assert_eq!(open().map(|cache| cache.get(&1)), [left.clone(), left], "{durability}");
+    }
 }

@@ -9,7 +9,7 @@ use larder_core::codec::{Codec, Values};
 use larder_core::key::NamedKeys;
 use larder_core::tier::Tier;
 use larder_engine::wait::{Inline, block_on};
-use larder_engine::{Engine, Expiry, Hints, KeptMarks, Parts, Slot, Weigh, Wire};
+use larder_engine::{Engine, Expiry, Hints, KeptMarks, Parts, Slot, Taint, Weigh, Wire};
 use larder_testkit::ManualClock;
 use larder_tiers::memory::{Bound, MokaStore, NullStore, Policy, Store};
 
@@ -19,19 +19,36 @@ pub(crate) type Rig = Engine<u64, String, Store<u64, String>>;
 pub(crate) struct Plan {
     pub(crate) tiers: Vec<Arc<dyn Tier>>,
     pub(crate) memory: bool,
+    pub(crate) memory_bytes: u64,
     pub(crate) persistence: Persistence,
     pub(crate) selector: Arc<dyn Selector>,
+    pub(crate) clock: ManualClock,
+    /// Where the marks of the tiers are, if anywhere.
+    pub(crate) marks: Option<std::path::PathBuf>,
 }
 
 impl Plan {
     /// Memory in front of these tiers, and entries that are to persist.
     pub(crate) fn over(tiers: Vec<Arc<dyn Tier>>) -> Self {
-        Self { tiers, memory: true, persistence: Persistence::LongTerm, selector: Arc::new(Table) }
+        Self {
+            tiers,
+            memory: true,
+            memory_bytes: 8 << 20,
+            persistence: Persistence::LongTerm,
+            selector: Arc::new(Table),
+            clock: ManualClock::default(),
+            marks: None,
+        }
     }
 
     pub(crate) fn without_memory(mut self) -> Self {
         self.memory = false;
         self
+    }
+
+    fn slot(&self, tier: &Arc<dyn Tier>) -> Slot {
+        let mark = self.marks.as_ref().map(|dir| Taint::open(&dir.join(tier.kind().name())).unwrap());
+        Slot::with(Arc::clone(tier), Arc::new(self.clock.clone()), mark)
     }
 
     pub(crate) fn build(self) -> Arc<Rig> {
@@ -40,11 +57,14 @@ impl Plan {
             values: Box::new(Values::<String>::new(Codec::Auto)),
             compress: Compress::None,
             schema: 0,
-            selector: self.selector,
-            slots: self.tiers.into_iter().map(Slot::new).collect(),
+            selector: Arc::clone(&self.selector),
+            slots: self.tiers.iter().map(|tier| self.slot(tier)).collect(),
         };
         let (memory, memory_weight_max) = match self.memory {
-            true => (Store::Moka(MokaStore::new(Bound::Bytes(8 << 20), Policy::Lru)), 4 << 20),
+            true => {
+                let bound = Bound::Bytes(self.memory_bytes);
+                (Store::Moka(MokaStore::new(bound, Policy::Lru)), self.memory_bytes / 2)
+            }
             false => (Store::Null(NullStore), 0),
         };
         Engine::new(Parts {
@@ -61,7 +81,7 @@ impl Plan {
                 thresholds: Thresholds::default(),
             },
             expiry: Expiry::default(),
-            clock: Arc::new(ManualClock::default()),
+            clock: Arc::new(self.clock),
             marks: KeptMarks::default(),
             dir: None,
             held: Vec::new(),

@@ -1,25 +1,41 @@
 //! Larder and its rivals side by side: one process, interleaved rounds, ratios.
 //!
-//! `cargo run --release -p larder-compare` prints all rows, `-- memory` or
-//! `-- disk` those alone. Times are of this machine and this moment; the ratio
+//! `cargo run --release -p larder-compare` prints all rows, `-- memory`,
+//! `-- disk` or `-- reliability` those alone; `-- soak`, which is not among
+//! them, runs for minutes. Times are of this machine and this moment; the ratio
 //! to the first contender of each row is what counts.
 #![allow(clippy::print_stdout, reason = "printing is what it is for")]
 
 mod disk;
 mod harness;
 mod memory;
+mod reliability;
+#[cfg(unix)]
+mod soak;
 
 fn main() -> larder::Result<()> {
+    if reliability::was_child() {
+        return Ok(());
+    }
     let asked: Vec<String> = std::env::args().skip(1).collect();
     let wants = |row: &str| asked.is_empty() || asked.iter().any(|name| name == row);
-    if let Some(unknown) = asked.iter().find(|name| !["memory", "disk"].contains(&name.as_str())) {
-        return Err(larder::Error::config("row", unknown, "memory, disk"));
+    if let Some(unknown) =
+        asked.iter().find(|name| !["memory", "disk", "reliability", "soak"].contains(&name.as_str()))
+    {
+        return Err(larder::Error::config("row", unknown, "memory, disk, reliability, soak"));
     }
     if wants("memory") {
         memory::run()?;
     }
     if wants("disk") {
         disk::run()?;
+    }
+    if wants("reliability") {
+        reliability::run()?;
+    }
+    #[cfg(unix)]
+    if asked.iter().any(|name| name == "soak") {
+        soak::run()?;
     }
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! Time as Larder sees it.
 
-use std::time::Duration;
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
 
 /// Milliseconds since the Unix epoch, by the wall clock.
 ///
@@ -41,7 +42,18 @@ pub trait Clock: Send + Sync + 'static {
     /// - Never blocks and never panics.
     /// - May step back, as wall clocks do; callers must stand that.
     fn now(&self) -> Time;
+
+    /// How much time has passed since some moment of this process that does
+    /// not change. Pauses and windows are measured by it.
+    ///
+    /// # Behavior
+    /// - Never steps back. By default the monotonic clock of the system.
+    fn elapsed(&self) -> Duration {
+        START.get_or_init(Instant::now).elapsed()
+    }
 }
+
+static START: OnceLock<Instant> = OnceLock::new();
 
 /// The wall clock of the operating system, to a few milliseconds.
 ///

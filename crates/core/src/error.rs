@@ -2,6 +2,7 @@
 
 use std::error::Error as StdError;
 use std::fmt;
+use std::sync::Arc;
 
 use crate::tier::TierKind;
 
@@ -98,6 +99,13 @@ impl Error {
     pub fn with_source(mut self, source: impl Into<Source>) -> Self {
         self.0.source = Some(source.into());
         self
+    }
+
+    /// This error once more, for one more caller who waited for the same thing.
+    pub fn again(this: &Arc<Self>) -> Self {
+        let Inner { kind, tier, operation, ref message, .. } = *this.0;
+        let source = Some(Box::new(Arc::clone(this)) as Source);
+        Self(Box::new(Inner { kind, tier, operation, message: message.clone(), source }))
     }
 
     /// What to act on.

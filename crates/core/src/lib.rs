@@ -11,6 +11,7 @@ pub mod bus;
 pub mod clock;
 pub mod codec;
 pub mod compress;
+mod durability;
 mod error;
 pub mod frame;
 pub mod key;
@@ -23,4 +24,5 @@ pub mod terms;
 pub mod tier;
 
 pub use bytes::Bytes;
+pub use durability::Durability;
 pub use error::{Error, ErrorKind, Result};

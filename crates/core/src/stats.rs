@@ -157,6 +157,14 @@ counters! {
         expired,
         /// Values of another home that came here because that one failed.
         fallbacks,
+        /// Times that a circuit of the breaker opened: the tier was left alone for a while.
+        openings,
+        /// Times that a circuit closed again.
+        closings,
+        /// Calls that were refused at once because a circuit was open.
+        refusals,
+        /// Calls that were given up because they took too long.
+        timeouts,
     }
 }
 
@@ -183,7 +191,7 @@ impl TierStats {
 ///
 /// Counts are read one after another, so under load they may differ by the
 /// calls in progress. `Display` prints a table.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {
     /// The cache as a whole.

@@ -100,6 +100,8 @@ pub struct Usage {
 /// - A `put` that fails leaves the former frame or none, never half a frame.
 /// - After `close` every other call fails with `ErrorKind::Closed`; a second
 ///   `close` succeeds. `usage` answers zero.
+/// - Dropped without a `close` it does the same, and logs what fails. It is
+///   dropped on a thread that may block.
 /// - Nothing panics, whatever lies on the medium.
 pub trait Tier: Send + Sync + 'static {
     /// Which kind of place this is.

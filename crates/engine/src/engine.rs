@@ -21,6 +21,7 @@ use parking_lot::Mutex;
 use crate::background::Pool;
 use crate::expiry::{Expiry, LiveExpiry};
 use crate::gate::Gates;
+use crate::life::Life;
 use crate::marks::{Marks, Stamped};
 use crate::pause::Pauses;
 use crate::shield;
@@ -114,6 +115,7 @@ pub struct Engine<K, V, M> {
     pub(crate) memory_hits: Striped,
     pub(crate) memory_puts: Count,
     pub(crate) closed: AtomicBool,
+    pub(crate) life: Life,
 }
 
 impl<K, V, M> Engine<K, V, M>
@@ -146,6 +148,7 @@ where
             memory_hits: Striped::default(),
             memory_puts: Count::default(),
             closed: AtomicBool::new(false),
+            life: Life::default(),
         })
     }
 
@@ -176,10 +179,12 @@ where
     }
 
     /// Whether terms and marks let an entry be served; that uses it.
+    #[inline]
     fn is_fresh_by(&self, stamp: u64, terms: &LiveTerms) -> bool {
         let now = self.timeline.now();
-        let fresh = terms.freshness(now) == Freshness::Fresh
-            && self.marks.freshness(Stamped::new(stamp, terms.written()), now) == Freshness::Fresh;
+        let fresh = now < terms.until()
+            && (stamp >= self.marks.stamp()
+                || self.marks.freshness(Stamped::new(stamp, terms.written()), now) == Freshness::Fresh);
         if fresh {
             terms.used(now);
         }
@@ -227,12 +232,17 @@ where
         self.wire.as_ref().map_or(&[], |wire| &wire.slots)
     }
 
+    /// Whether look-ups miss and loads pass through: closed, or switched off.
     pub(crate) fn is_closed(&self) -> bool {
-        self.closed.load(Ordering::Acquire)
+        let ended = self.closed.load(Ordering::Acquire);
+        if ended {
+            self.life.tell_late_use();
+        }
+        ended || !self.life.is_on()
     }
 
     pub(crate) fn check_open(&self) -> Result<()> {
-        if self.is_closed() {
+        if self.closed.load(Ordering::Acquire) {
             return Err(Error::new(ErrorKind::Closed, "the cache was closed"));
         }
         Ok(())

@@ -2,15 +2,18 @@
 
 use std::hash::Hash;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use larder_core::Result;
 use larder_core::clock::Time;
 use larder_core::key::Lookup;
 use larder_core::marks::Mark;
 use larder_core::memory::MemoryStore;
-use larder_core::terms::Tag;
+use larder_core::terms::{Freshness, Tag, Terms};
+use larder_core::tier::TierKind;
+use larder_core::{Error, ErrorKind, Result};
 
 use crate::engine::Engine;
+use crate::slot::Slot;
 use crate::wait::Wait;
 
 /// A longer tag is on no entry.
@@ -27,7 +30,9 @@ where
     ///
     /// # Errors
     /// When it could not be written down: then this cache goes by it, and the
-    /// next one over the same directory begins empty.
+    /// next one over the same directory begins empty. `ErrorKind::Unsupported`
+    /// where entries may lie in Redis, whose stamps are those of many nodes:
+    /// then nothing is invalidated.
     pub async fn invalidate_tags<W: Wait>(self: &Arc<Self>, tags: Vec<Tag>) -> Result<()> {
         let marks = tags.iter().filter(|tag| tag.as_str().len() <= TAG_LEN_MAX);
         let marks: Vec<Mark> = marks.map(|tag| Mark::Tag(tag.as_str().into())).collect();
@@ -47,9 +52,21 @@ where
 
     async fn mark<W: Wait>(self: &Arc<Self>, marks: Vec<Mark>) -> Result<()> {
         self.check_open()?;
+        self.check_stamps()?;
         self.counters.invalidations.add(marks.len() as u64);
         let engine = Arc::clone(self);
         W::section(self.has_tiers(), async move { engine.marks.make(marks, engine.timeline.now()) }).await?
+    }
+
+    fn check_stamps(&self) -> Result<()> {
+        if self.slots().iter().any(Slot::has_foreign_stamps) {
+            let message =
+                "tags and `invalidate_all` do not reach Redis yet: use `clear`, `remove` or `invalidate`";
+            return Err(Error::new(ErrorKind::Unsupported, message)
+                .in_tier(TierKind::Redis)
+                .during("invalidate"));
+        }
+        Ok(())
     }
 
     /// Expires one entry, and what is being loaded of it now. Without a stale
@@ -63,17 +80,23 @@ where
         K: Clone,
     {
         self.counters.invalidations.increment();
-        let expired = self.retime::<W, Q, _>(key, |terms, now| terms.deadline = now).await;
-        match expired {
-            Ok(true) => Ok(()),
-            _ => self.remove::<W, Q>(key).await.map(|_| ()),
+        let bare = Arc::new(AtomicBool::new(false));
+        let seen = Arc::clone(&bare);
+        let expire = move |terms: &mut Terms, now| {
+            seen.store(terms.stale.is_zero(), Ordering::Relaxed);
+            terms.deadline = now;
+        };
+        let expired = self.retime::<W, Q, _>(key, expire).await;
+        if expired.is_ok() && !bare.load(Ordering::Relaxed) {
+            return Ok(());
         }
+        self.remove::<W, Q>(key).await.map(|_| ())
     }
 
     /// Removes what memory holds and may not be served any more, not even as
     /// stale. Tiers of bytes let go of theirs when they are read or make room.
     pub fn sweep(&self) -> u64 {
-        self.memory.retain(|record| self.freshness(record) != larder_core::terms::Freshness::Gone)
+        self.memory.retain(|record| self.freshness(record) != Freshness::Gone)
     }
 
     /// Sets the time to live of later writes; `None` for none.

@@ -18,7 +18,9 @@
 //! handed to those who wait for it and never stored.
 
 mod background;
+mod batch;
 mod detached;
+mod distrust;
 mod engine;
 mod expiry;
 mod explain;
@@ -35,8 +37,10 @@ mod read;
 mod remove;
 mod retime;
 pub mod select;
+mod settle;
 mod shield;
 mod slot;
+mod taint;
 mod timeline;
 #[cfg(feature = "async")]
 mod timer;
@@ -50,5 +54,6 @@ pub use expiry::{Expiry, TtlBy};
 pub use explain::{Entry, Explanation};
 pub use loaded::{Answer, LoadContext, LoadError, Loaded};
 pub use slot::Slot;
+pub use taint::Taint;
 pub use verbs::Counter;
 pub use wire::{Decoded, Wire};

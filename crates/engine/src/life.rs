@@ -1,19 +1,24 @@
 //! The life of a cache: counting, clearing, flushing, closing.
 
+use std::any::Any;
 use std::collections::HashSet;
 use std::hash::Hash;
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
-use larder_core::Result;
+use event_listener::Event;
 use larder_core::frame::Head;
+use larder_core::key::EncodedKey;
 use larder_core::marks::Mark;
 use larder_core::memory::MemoryStore;
 use larder_core::tier::TierKind;
+use larder_core::{Error, ErrorKind, Result};
 
 use crate::engine::Engine;
 use crate::shield;
-use crate::wait::{Inline, Wait};
+use crate::slot::Slot;
+use crate::wait::{Inline, Leaving, Wait, hand_off};
 
 impl<K, V, M> Engine<K, V, M>
 where
@@ -59,13 +64,14 @@ where
             let mut visit = |bytes: &[u8]| {
                 if let Ok(head) = Head::parse(bytes)
                     && !seen.contains(head.key)
+                    && !(slot.distrust().is_any() && slot.distrust().covers(&EncodedKey::new(head.key)))
                     && let Ok(key) = wire.keys.decode(head.key)
                 {
                     seen.insert(head.key.into());
                     keys.push(Arc::new(key));
                 }
             };
-            slot.tier().scan(&mut visit).await?;
+            slot.scan(&mut visit).await?;
         }
         Ok(keys)
     }
@@ -90,11 +96,13 @@ where
         .await?
     }
 
-    /// Hands what is buffered to the operating system.
+    /// Hands what is buffered to the operating system. Removals that failed
+    /// before are tried again first.
     pub async fn flush<W: Wait>(self: &Arc<Self>) -> Result<()> {
         self.check_open()?;
         let engine = Arc::clone(self);
         W::section(self.has_tiers(), async move {
+            engine.settle_all().await;
             let mut outcome = engine.marks.note_time(engine.timeline.now());
             for slot in engine.slots() {
                 outcome = outcome.and(slot.tier().flush().await);
@@ -105,25 +113,189 @@ where
     }
 
     /// Ends the cache: waits for the writes in progress, flushes and closes
-    /// every tier, lets go of memory and locks. A second call does nothing.
+    /// every tier, lets go of memory and locks. A second call waits for the
+    /// end of the first and has the same outcome.
     ///
     /// # Errors
     /// The first failure of a tier; the others are closed all the same.
     pub async fn close<W: Wait>(self: &Arc<Self>) -> Result<()> {
+        self.end::<W>(Remove::Nothing).await
+    }
+
+    /// Removes every entry and the directory, and ends the cache.
+    ///
+    /// # Errors
+    /// `ErrorKind::Closed` when it was closed before: the directory may be
+    /// somebody else's by now. Else the first failure.
+    pub async fn destroy<W: Wait>(self: &Arc<Self>) -> Result<()> {
+        self.check_open()?;
+        self.end::<W>(Remove::Everything).await
+    }
+
+    async fn end<W: Wait>(self: &Arc<Self>, remove: Remove) -> Result<()> {
+        if shield::is_up() {
+            return Err(shield::busy());
+        }
         if self.closed.swap(true, Ordering::AcqRel) {
+            return self.life.outcome::<W>().await;
+        }
+        let ending = Ending(Arc::clone(self));
+        W::section(self.has_tiers(), async move {
+            let outcome = ending.0.let_go(remove).await;
+            ending.0.life.set_outcome(outcome);
+        })
+        .await?;
+        self.life.outcome::<W>().await
+    }
+
+    async fn let_go(self: &Arc<Self>, remove: Remove) -> Result<()> {
+        self.settle_all().await;
+        let _closed = self.gates.close::<Inline>().await?;
+        shield::within(|| self.memory.clear());
+        let mut outcome = self.marks.note_time(self.timeline.now());
+        for slot in self.slots() {
+            if remove == Remove::Everything {
+                outcome = outcome.and(slot.clear().await.map(drop));
+            }
+            outcome = outcome.and(slot.tier().close().await);
+        }
+        if let (Remove::Everything, Some(dir)) = (remove, self.dir()) {
+            outcome = outcome.and(remove_dir(dir));
+        }
+        self.held.lock().clear();
+        outcome
+    }
+
+    /// Switches the cache off or on again. While it is off, look-ups miss,
+    /// loads pass through, and writes are dropped and counted; a write or a
+    /// removal still removes the former entry, so that nothing outdated is
+    /// there when it is switched on again. Memory is emptied, which keeps the
+    /// question off the path of a hit.
+    pub async fn set_enabled<W: Wait>(self: &Arc<Self>, enabled: bool) -> Result<()> {
+        self.check_open()?;
+        if self.life.off.swap(!enabled, Ordering::AcqRel) || enabled {
             return Ok(());
         }
         let engine = Arc::clone(self);
         W::section(self.has_tiers(), async move {
             let _closed = engine.gates.close::<Inline>().await?;
             shield::within(|| engine.memory.clear());
-            let mut outcome = engine.marks.note_time(engine.timeline.now());
-            for slot in engine.slots() {
-                outcome = outcome.and(slot.tier().close().await);
-            }
-            engine.held.lock().clear();
-            outcome
+            Ok(())
         })
         .await?
     }
+
+    /// Whether it is switched on.
+    pub fn is_enabled(&self) -> bool {
+        self.life.is_on()
+    }
+
+    /// Whether it was closed, or is being closed.
+    pub fn is_ended(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+
+    /// Gives the cache its name, for statistics and logs; the first one counts.
+    pub fn set_name(&self, name: &str) {
+        let _first_counts = self.life.name.set(name.into());
+    }
+
+    /// The name; empty where none was given.
+    pub fn name(&self) -> &str {
+        self.life.name.get().map_or("", |name| name)
+    }
+}
+
+/// What goes with the end of a cache.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Remove {
+    Nothing,
+    Everything,
+}
+
+fn remove_dir(dir: &Path) -> Result<()> {
+    match std::fs::remove_dir_all(dir) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            let source = Error::from(error);
+            let message = format!("cannot remove {}: {source}", dir.display());
+            Err(Error::new(source.kind(), message).with_source(source).during("destroy"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// How far the life of a cache has come.
+#[derive(Default)]
+pub(crate) struct Life {
+    name: OnceLock<Box<str>>,
+    off: AtomicBool,
+    late_use_told: AtomicBool,
+    outcome: OnceLock<Result<(), Arc<Error>>>,
+    ended: Event,
+}
+
+impl Life {
+    pub(crate) fn is_on(&self) -> bool {
+        !self.off.load(Ordering::Acquire)
+    }
+
+    /// Says once that a cache is used after its end.
+    #[cold]
+    pub(crate) fn tell_late_use(&self) {
+        if !self.late_use_told.swap(true, Ordering::AcqRel) {
+            let cache = self.name.get().map_or("", |name| name);
+            tracing::warn!(target: "larder", cache, "the cache was closed: it loads without caching");
+        }
+    }
+
+    fn set_outcome(&self, outcome: Result<()>) {
+        if self.outcome.set(outcome.map_err(Arc::new)).is_ok() {
+            self.ended.notify(usize::MAX);
+        }
+    }
+
+    /// Waits for the end. Whoever ends the cache does so on a thread that
+    /// needs no executor, so this cannot deadlock.
+    async fn outcome<W: Wait>(&self) -> Result<()> {
+        loop {
+            let listener = self.ended.listen();
+            if let Some(outcome) = self.outcome.get() {
+                return outcome.as_ref().map_err(Error::again).copied();
+            }
+            W::event(listener).await;
+        }
+    }
+}
+
+/// A cache that is being ended. Dropped before that is done, those who wait
+/// are told.
+struct Ending<K, V, M>(Arc<Engine<K, V, M>>);
+
+impl<K, V, M> Drop for Ending<K, V, M> {
+    fn drop(&mut self) {
+        let message = "the runtime shut down before the cache was closed";
+        self.0.life.set_outcome(Err(Error::new(ErrorKind::Closed, message)));
+    }
+}
+
+/// The last handle is gone without a `close`: the tiers are dropped on a
+/// thread that may block. Each closes itself then, and logs what fails.
+impl<K, V, M> Drop for Engine<K, V, M> {
+    fn drop(&mut self) {
+        let slots = self.wire.as_mut().map(|wire| std::mem::take(&mut wire.slots)).unwrap_or_default();
+        if slots.is_empty() || matches!(self.life.outcome.get(), Some(Ok(()))) {
+            return;
+        }
+        let held = std::mem::take(self.held.get_mut());
+        let remains = Remains { _slots: slots, _held: held, _leaving: Leaving::new() };
+        hand_off(move || drop(remains));
+    }
+}
+
+/// What is left of a cache that was dropped, in the order in which it goes:
+/// the locks after the tiers.
+struct Remains {
+    _slots: Vec<Slot>,
+    _held: Vec<Box<dyn Any + Send>>,
+    _leaving: Leaving,
 }

@@ -76,7 +76,7 @@ where
         let mut key = key;
         loop {
             // That there was no value the last time is no answer for a loader that has one.
-            match self.approach::<W>(key, false).await {
+            match Box::pin(self.approach::<W>(key, false)).await {
                 Approach::Have(Some(value)) => return Ok(value),
                 Approach::Have(None) | Approach::Alone => return self.alone(loader()).await,
                 Approach::Lead(lead) => return self.lead::<W, _>(lead, async { loader().await }).await,
@@ -172,7 +172,7 @@ where
         let mut stale = leader.key().and_then(|key| self.stale_in_memory(key));
         if let Some(encoded) = &encoded {
             // A tier that fails is as good as empty here, and was counted.
-            let found = Box::pin(self.seek::<W>(encoded.clone(), leader.hash())).await.ok().flatten();
+            let found = self.seek::<W>(encoded.clone(), leader.hash()).await.ok().flatten();
             match found.map(Found::into_parts) {
                 Some((Freshness::Fresh, Some(value), _)) => {
                     leader.end(Outcome::Value(value.clone()));
@@ -246,7 +246,7 @@ where
         let section = async move {
             let Lead { mut leader, encoded, stamp, .. } = lead;
             let outcome = said.value.clone().map_or(Outcome::Absent, Outcome::Value);
-            if !engine.settle(&mut leader, encoded, stamp, said).await {
+            if !engine.settle_loaded(&mut leader, encoded, stamp, said).await {
                 engine.counters.superseded.increment();
             }
             leader.end(outcome);
@@ -258,7 +258,7 @@ where
     }
 
     /// Stores what was loaded; false where the entry changed since.
-    async fn settle(
+    async fn settle_loaded(
         &self,
         leader: &mut Leader<K, V>,
         encoded: Option<EncodedKey>,
@@ -284,6 +284,7 @@ where
     async fn ticket(&self, leader: &mut Leader<K, V>) -> Option<Ticket<K, V>> {
         loop {
             match leader.claim() {
+                // Closed while this waited: nothing is stored after `close`.
                 Claim::Granted(ticket) => return Some(ticket).filter(|_| !self.is_closed()),
                 Claim::Superseded => return None,
                 Claim::Wait(_) if shield::is_up() => return None,

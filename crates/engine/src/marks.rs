@@ -70,7 +70,9 @@ impl Marks {
         marks
     }
 
-    /// The stamp of a load or a write that begins now.
+    /// The stamp of a load or a write that begins now. No mark means an entry
+    /// that has it.
+    #[inline]
     pub(crate) fn stamp(&self) -> u64 {
         self.count.load(Ordering::Acquire)
     }
@@ -82,6 +84,7 @@ impl Marks {
     }
 
     /// What the marks leave of an entry.
+    #[cold]
     pub(crate) fn freshness(&self, entry: Stamped<'_>, now: Time) -> Freshness {
         if entry.stamp >= self.stamp() {
             return Freshness::Fresh;

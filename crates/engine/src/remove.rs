@@ -80,7 +80,7 @@ where
         let engine = Arc::clone(self);
         W::section(true, async move {
             let _ticket = engine.ticket_to_write::<Inline>(hash).await?;
-            let found = engine.peek(&encoded).await;
+            let found = if engine.life.is_on() { engine.peek(&encoded).await } else { Ok(None) };
             let (_, failure) = engine.erase(&encoded).await;
             let value = found?.and_then(|peeked| peeked.value);
             engine.count_removal(value.is_some());

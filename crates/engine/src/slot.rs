@@ -1,48 +1,66 @@
 //! A tier in its place: seen through its layers, with what is not trusted in it.
 
-use std::collections::HashSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
+use larder_core::clock::{Clock, SystemClock};
 use larder_core::frame::Frame;
 use larder_core::key::EncodedKey;
 use larder_core::place::TierFacts;
 use larder_core::stats::{TierCounters, TierStats};
 use larder_core::tier::{Tier, TierKind};
 use larder_core::{Bytes, Result};
-use parking_lot::Mutex;
 
-use crate::layers::Observe;
+use crate::distrust::Distrust;
+use crate::layers::{Breaker, Limit, Observe};
+use crate::taint::Taint;
 use crate::wait::block_on;
 
-/// Entries of one tier that may be distrusted before the whole tier is.
-const DISTRUSTED_MAX: usize = 10_000;
+/// The longest that one operation of a tier that does not block may take.
+const OPERATION_LIMIT: Duration = Duration::from_secs(5);
+
+/// Between two attempts to remove what could not be removed before.
+const SETTLE_PAUSE: Duration = Duration::from_secs(1);
+
+type Layers = Observe<Breaker<Limit<Arc<dyn Tier>>>>;
 
 /// A tier of bytes as the engine uses it.
 ///
 /// Where a former copy could not be removed, it must never be served: its key
-/// is distrusted until a removal or a write succeeds. Beyond
-/// `DISTRUSTED_MAX` keys the tier is left alone until the cache is built anew.
+/// is distrusted until a removal or a write succeeds. Removals are tried again
+/// once the tier takes them, see `settle.rs`.
 pub struct Slot {
-    tier: Observe<Arc<dyn Tier>>,
+    tier: Layers,
     kind: TierKind,
     counters: Arc<TierCounters>,
-    distrusted: Mutex<HashSet<u128>>,
-    distrusted_len: AtomicUsize,
-    given_up: AtomicBool,
+    clock: Arc<dyn Clock>,
+    distrust: Distrust,
+    settle_at_millis: AtomicU64,
 }
 
 impl Slot {
     /// Puts `tier` in its place.
     pub fn new(tier: Arc<dyn Tier>) -> Self {
+        Self::with(tier, Arc::new(SystemClock), None)
+    }
+
+    /// Puts `tier` in its place, with the clock that its pauses go by and the
+    /// mark that tells the next process of outdated entries. When the last
+    /// process left the mark set, nothing in the tier is served before it was
+    /// cleared.
+    pub fn with(tier: Arc<dyn Tier>, clock: Arc<dyn Clock>, mark: Option<Taint>) -> Self {
         let counters = Arc::new(TierCounters::default());
+        let kind = tier.kind();
+        let limited = Limit::new(tier, Arc::clone(&counters), OPERATION_LIMIT);
+        let guarded = Breaker::new(limited, Arc::clone(&counters), &clock);
         Self {
-            kind: tier.kind(),
-            tier: Observe::new(tier, Arc::clone(&counters)),
+            kind,
+            tier: Observe::new(guarded, Arc::clone(&counters)),
             counters,
-            distrusted: Mutex::default(),
-            distrusted_len: AtomicUsize::new(0),
-            given_up: AtomicBool::new(false),
+            clock,
+            distrust: Distrust::new(kind, mark),
+            settle_at_millis: AtomicU64::new(0),
         }
     }
 
@@ -74,9 +92,19 @@ impl Slot {
         &self.counters
     }
 
+    pub(crate) fn distrust(&self) -> &Distrust {
+        &self.distrust
+    }
+
     pub(crate) fn facts(&self) -> TierFacts {
-        let healthy = !self.given_up.load(Ordering::Relaxed) && self.tier.healthy();
+        let healthy = !self.distrust.is_whole() && self.tier.healthy();
         TierFacts { kind: self.kind, capability: self.tier.capability(), healthy }
+    }
+
+    /// Whether others write here whose stamps the marks of this cache cannot be
+    /// compared with: each node counts its own invalidations.
+    pub(crate) fn has_foreign_stamps(&self) -> bool {
+        self.kind == TierKind::Redis
     }
 
     pub(crate) fn stats(&self) -> TierStats {
@@ -85,7 +113,7 @@ impl Slot {
 
     /// The frame of `key`, unless what lies there is not trusted.
     pub(crate) async fn get(&self, key: &EncodedKey) -> Result<Option<Bytes>> {
-        if !self.trusts(key) {
+        if self.distrust.covers(key) {
             return Ok(None);
         }
         self.tier.get(key).await
@@ -94,16 +122,25 @@ impl Slot {
     /// The head of the frame of `key`, and perhaps more of it, unless what
     /// lies there is not trusted.
     pub(crate) async fn head(&self, key: &EncodedKey) -> Result<Option<Bytes>> {
-        if !self.trusts(key) {
+        if self.distrust.covers(key) {
             return Ok(None);
         }
         self.tier.head(key).await
     }
 
+    /// As [`Tier::scan`], without what is not trusted: `visit` says whose head
+    /// it was given by the key in it.
+    pub(crate) async fn scan(&self, visit: &mut (dyn FnMut(&[u8]) + Send)) -> Result<()> {
+        if self.distrust.is_whole() {
+            return Ok(());
+        }
+        self.tier.scan(visit).await
+    }
+
     pub(crate) async fn put(&self, key: &EncodedKey, frame: &Frame) -> Result<()> {
         match self.tier.put(key, frame).await {
             Ok(()) => {
-                self.trust(key);
+                self.distrust.forget(key);
                 Ok(())
             }
             Err(error) => {
@@ -118,11 +155,11 @@ impl Slot {
     pub(crate) async fn remove(&self, key: &EncodedKey) -> Result<bool> {
         match self.tier.remove(key).await {
             Ok(removed) => {
-                self.trust(key);
+                self.distrust.forget(key);
                 Ok(removed)
             }
             Err(error) => {
-                self.distrust(key);
+                self.distrust.add(key);
                 Err(error)
             }
         }
@@ -131,38 +168,25 @@ impl Slot {
     pub(crate) async fn clear(&self) -> Result<()> {
         let cleared = self.tier.clear().await;
         match &cleared {
-            Ok(()) => {
-                self.distrusted.lock().clear();
-                self.distrusted_len.store(0, Ordering::Release);
-                self.given_up.store(false, Ordering::Release);
-            }
-            Err(_) => self.given_up.store(true, Ordering::Release),
+            Ok(()) => self.distrust.forget_all(),
+            Err(_) => self.distrust.add_all(),
         }
         cleared
     }
 
-    fn trusts(&self, key: &EncodedKey) -> bool {
-        if self.given_up.load(Ordering::Acquire) {
+    /// Whether removals are to be tried again now; true for one caller a pause.
+    pub(crate) fn is_settling_due(&self) -> bool {
+        if !self.distrust.is_any() || !self.tier.inner().takes_removals() {
             return false;
         }
-        self.distrusted_len.load(Ordering::Acquire) == 0 || !self.distrusted.lock().contains(&key.digest())
+        let now = millis(self.clock.elapsed());
+        let due = self.settle_at_millis.load(Ordering::Acquire);
+        let next = now.saturating_add(millis(SETTLE_PAUSE));
+        now >= due
+            && self.settle_at_millis.compare_exchange(due, next, Ordering::AcqRel, Ordering::Acquire).is_ok()
     }
+}
 
-    fn trust(&self, key: &EncodedKey) {
-        if self.distrusted_len.load(Ordering::Acquire) == 0 {
-            return;
-        }
-        let mut distrusted = self.distrusted.lock();
-        distrusted.remove(&key.digest());
-        self.distrusted_len.store(distrusted.len(), Ordering::Release);
-    }
-
-    fn distrust(&self, key: &EncodedKey) {
-        let mut distrusted = self.distrusted.lock();
-        distrusted.insert(key.digest());
-        self.distrusted_len.store(distrusted.len(), Ordering::Release);
-        if distrusted.len() > DISTRUSTED_MAX && !self.given_up.swap(true, Ordering::AcqRel) {
-            tracing::error!(target: "larder", tier = %self.kind, "too many removals failed: the tier is left alone");
-        }
-    }
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

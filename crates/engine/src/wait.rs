@@ -1,11 +1,10 @@
 //! How a caller waits: as a thread or as a task.
 
+use std::cell::Cell;
 use std::future::Future;
-#[cfg(feature = "async")]
-use std::pin::Pin;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Wake, Waker};
 use std::time::Instant;
 
 use event_listener::{EventListener, Listener};
@@ -13,6 +12,7 @@ use event_listener::{EventListener, Listener};
 use larder_core::Result;
 #[cfg(feature = "async")]
 use larder_core::{Error, ErrorKind, Result};
+use parking_lot::{Condvar, Mutex};
 
 use crate::background::Pool;
 #[cfg(feature = "async")]
@@ -167,12 +167,119 @@ impl Wait for Tokio {
     }
 }
 
+/// Caches that were dropped and are not closed yet.
+static LEAVING: Mutex<usize> = Mutex::new(0);
+static LEAVING_CHANGED: Condvar = Condvar::new();
+
+/// Does work that may block where nobody waits for it: in place in a thread,
+/// on the blocking pool where this thread drives a runtime. A runtime that
+/// shuts down drops the work undone.
+pub fn hand_off(work: impl FnOnce() + Send + 'static) {
+    #[cfg(feature = "async")]
+    if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+        runtime.spawn_blocking(work);
+        return;
+    }
+    work();
+}
+
+/// Waits until the caches that were dropped inside a runtime are closed, at
+/// most for `limit`.
+pub fn dropped_are_closed(limit: std::time::Duration) {
+    let deadline = Instant::now() + limit;
+    let mut leaving = LEAVING.lock();
+    while *leaving > 0 {
+        if LEAVING_CHANGED.wait_until(&mut leaving, deadline).timed_out() {
+            return;
+        }
+    }
+}
+
+/// A cache that was dropped, until it is closed.
+pub(crate) struct Leaving;
+
+impl Leaving {
+    pub(crate) fn new() -> Self {
+        *LEAVING.lock() += 1;
+        Self
+    }
+}
+
+impl Drop for Leaving {
+    fn drop(&mut self) {
+        *LEAVING.lock() -= 1;
+        LEAVING_CHANGED.notify_all();
+    }
+}
+
 /// Drives a future from this thread. One that is ready at once, as all of
 /// [`Inline`] over blocking tiers are, costs a single poll.
+///
+/// Polls again at the deadline that the future set by `alarm`.
 pub fn block_on<F: Future>(future: F) -> F::Output {
     let mut future = pin!(future);
     match future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(value) => value,
-        Poll::Pending => pollster::block_on(future),
+        Poll::Pending => park_on(future),
+    }
+}
+
+thread_local! {
+    /// The earliest deadline of what this thread polls.
+    static ALARM: Cell<Option<Instant>> = const { Cell::new(None) };
+}
+
+/// Asks whoever drives the present future to poll it again at `deadline`.
+///
+/// [`block_on`] does, on which every section of the engine runs; an executor
+/// of others does not know of it.
+pub(crate) fn alarm(deadline: Instant) {
+    let earlier = ALARM.get().map_or(deadline, |set| set.min(deadline));
+    ALARM.set(Some(earlier));
+}
+
+/// Whether a parked thread was woken. A value of its own for each `block_on`,
+/// so that one that is nested in another does not take its signal.
+#[derive(Default)]
+struct Signal {
+    woken: Mutex<bool>,
+    changed: Condvar,
+}
+
+impl Wake for Signal {
+    fn wake(self: Arc<Self>) {
+        *self.woken.lock() = true;
+        self.changed.notify_one();
+    }
+}
+
+impl Signal {
+    fn wait(&self, deadline: Option<Instant>) {
+        let mut woken = self.woken.lock();
+        while !*woken {
+            match deadline {
+                None => self.changed.wait(&mut woken),
+                Some(deadline) => {
+                    if self.changed.wait_until(&mut woken, deadline).timed_out() {
+                        break;
+                    }
+                }
+            }
+        }
+        *woken = false;
+    }
+}
+
+fn park_on<F: Future>(mut future: Pin<&mut F>) -> F::Output {
+    let signal = Arc::new(Signal::default());
+    let waker = Waker::from(Arc::clone(&signal));
+    loop {
+        let outer = ALARM.take();
+        let polled = future.as_mut().poll(&mut Context::from_waker(&waker));
+        let deadline = ALARM.replace(outer);
+        match polled {
+            Poll::Ready(value) => return value,
+            Poll::Pending => signal.wait(deadline),
+        }
     }
 }

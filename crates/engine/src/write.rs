@@ -21,6 +21,7 @@ use larder_core::tier::TierKind;
 use larder_core::{Error, ErrorKind, Result};
 
 use crate::engine::Engine;
+use crate::shield;
 use crate::wait::{Inline, Wait};
 use crate::wire::{Label, Payload, Wire};
 
@@ -91,15 +92,32 @@ where
         let encoded = checked.inspect_err(|_| self.counters.dropped.increment())?;
         let engine = Arc::clone(self);
         W::section(self.has_tiers(), async move {
+            engine.settle_due().await;
             let hash = engine.gates.hash(&key);
             let draft = engine.draft((&key, encoded), Said::plain(value, options));
             let ticket = engine.gates.write::<Inline>(hash).await;
+            // Closed while this waited: nothing is stored after `close`.
             let _ticket = ticket
                 .and_then(|ticket| engine.check_open().map(|()| ticket))
                 .inspect_err(|_| engine.counters.dropped.increment())?;
+            if !engine.life.is_on() {
+                return Err(engine.drop_switched_off(&key, draft).await);
+            }
             engine.store_written(hash, key, draft).await
         })
         .await?
+    }
+
+    /// Drops a write because the cache is switched off. The former entry goes
+    /// with it, so that nothing outdated is there when it is switched on again.
+    async fn drop_switched_off(&self, key: &K, draft: Draft<V>) -> Error {
+        self.counters.dropped.increment();
+        self.discard(key);
+        if let (Some(wire), Some(encoded)) = (&self.wire, &draft.encoded) {
+            forget(wire, encoded).await;
+        }
+        shield::within(|| drop(draft));
+        Error::new(ErrorKind::Unavailable, "the cache is switched off")
     }
 
     /// Stores what a caller wrote, for who holds the ticket.
@@ -169,6 +187,8 @@ where
         let Draft { encoded, value, terms, stamp, created, weight, plan } = draft;
         let stored = match (&self.wire, encoded) {
             (Some(wire), Some(encoded)) => {
+                // Who finds the new value beyond memory must not find the old one in memory next.
+                self.discard(&key);
                 self.store_beyond(wire, &encoded, plan, (&terms, stamp, created)).await
             }
             _ => Ok(Placement::MEMORY_ONLY),
@@ -181,7 +201,7 @@ where
             }
             outcome => {
                 self.discard(&key);
-                crate::shield::within(|| drop((key, value)));
+                shield::within(|| drop((key, value)));
                 outcome.inspect_err(|_| self.counters.dropped.increment())
             }
         }

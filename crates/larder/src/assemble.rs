@@ -50,6 +50,7 @@ where
 
 /// A cache over memory alone.
 pub(crate) fn memory_only<K, V>(
+    name: &str,
     memory: MemoryPlan<K, V>,
     expiry: Expiry<K, V>,
     clock: Arc<dyn Clock>,
@@ -58,7 +59,7 @@ where
     K: Hash + Eq + Send + Sync + 'static,
     V: Clone + Send + Sync + 'static,
 {
-    Cache::over(Engine::new(Parts {
+    let engine = Engine::new(Parts {
         memory: memory.store(),
         memory_weight_max: memory.weight_max(),
         weigh: memory.weigh(),
@@ -76,7 +77,8 @@ where
         marks: KeptMarks::default(),
         dir: None,
         held: Vec::new(),
-    }))
+    });
+    Cache::new(engine, name)
 }
 
 #[cfg(feature = "_codec")]
@@ -88,9 +90,9 @@ mod beyond {
     use larder_core::key::KeyCodec;
     use larder_core::marks::MarkLog;
     use larder_core::place::{Selector, TierList};
-    use larder_core::tier::TierKind;
-    use larder_core::{Error, Result};
-    use larder_engine::{Slot, Wire};
+    use larder_core::tier::{Tier, TierKind};
+    use larder_core::{Durability, Error, Result};
+    use larder_engine::{Slot, Taint, Wire};
     use larder_tiers::memory::NullStore;
     use larder_tiers::{FileMarks, FoundMarks, Space};
 
@@ -104,6 +106,7 @@ mod beyond {
         pub(crate) memory: Option<MemoryPlan<K, V>>,
         pub(crate) dir: Option<PathBuf>,
         pub(crate) disk_bytes: u64,
+        pub(crate) durability: Durability,
         #[cfg(feature = "redis")]
         pub(crate) shared: Option<SharedPlan>,
         /// Tiers without which there is no cache.
@@ -133,8 +136,8 @@ mod beyond {
     {
         let folder = Folder::open(plan.dir, &plan.name)?;
         #[cfg_attr(not(feature = "redis"), allow(unused_mut, reason = "one more with Redis"))]
-        let mut slots = slots(folder.path(), plan.disk_bytes, &plan.hints)?;
-        let marks = marks(folder.path(), &slots)?;
+        let mut slots = slots(folder.path(), (plan.disk_bytes, plan.durability), &plan.hints, &plan.clock)?;
+        let marks = marks(folder.path(), plan.durability, &slots)?;
         // After the marks: what others share is not emptied for those of one directory.
         #[cfg(feature = "redis")]
         slots.extend(shared(plan.shared, &plan.name, &plan.clock, plan.required)?);
@@ -155,7 +158,7 @@ mod beyond {
             selector: plan.selector,
             slots,
         };
-        Ok(Cache::over(Engine::new(Parts {
+        let engine = Engine::new(Parts {
             memory,
             memory_weight_max,
             weigh,
@@ -166,13 +169,14 @@ mod beyond {
             marks,
             dir: Some(folder.path().to_path_buf()),
             held: vec![Box::new(folder)],
-        })))
+        });
+        Ok(Cache::new(engine, &plan.name))
     }
 
     /// The log of invalidations in a directory. Where one may be lost, so is
     /// what it invalidated: the tiers begin empty.
-    fn marks(dir: &Path, slots: &[Slot]) -> Result<KeptMarks> {
-        let FoundMarks { log, marks } = FileMarks::open(dir)?;
+    fn marks(dir: &Path, durability: Durability, slots: &[Slot]) -> Result<KeptMarks> {
+        let FoundMarks { log, marks } = FileMarks::open(dir, durability)?;
         if marks.is_none() {
             slots.iter().try_for_each(Slot::empty)?;
             log.rewrite(&[])?;
@@ -199,7 +203,8 @@ mod beyond {
             }
             Ok(()) => {}
         }
-        Ok(Some(Slot::new(Arc::new(tier))))
+        // No mark beside it: a directory says nothing of what others share.
+        Ok(Some(Slot::with(Arc::new(tier), Arc::clone(clock), None)))
     }
 
     fn check_required(required: TierList, has: impl Fn(TierKind) -> bool) -> Result<()> {
@@ -215,23 +220,38 @@ mod beyond {
         not(any(feature = "disk", feature = "file")),
         allow(unused_mut, unused_variables, reason = "there are none with Redis alone")
     )]
-    fn slots(dir: &Path, disk_bytes: u64, hints: &Hints) -> Result<Vec<Slot>> {
+    fn slots(
+        dir: &Path,
+        (disk_bytes, durability): (u64, Durability),
+        hints: &Hints,
+        clock: &Arc<dyn Clock>,
+    ) -> Result<Vec<Slot>> {
         let wants = |kind: TierKind| hints.home.is_none_or(|home| home == kind);
         let space = Space::new(disk_bytes);
         let mut slots = Vec::new();
         #[cfg(feature = "disk")]
         if wants(TierKind::Disk) {
             use larder_tiers::disk::{CROSSOVER_BYTES, DiskOptions, DiskTier};
-            let options =
-                DiskOptions { dir: dir.join("disk"), space: space.share(), crossover: CROSSOVER_BYTES };
-            slots.push(Slot::new(Arc::new(DiskTier::open(options)?)));
+            let options = DiskOptions {
+                dir: dir.join("disk"),
+                space: space.share(),
+                crossover: CROSSOVER_BYTES,
+                durability,
+            };
+            slots.push(slot(dir, DiskTier::open(options)?, clock)?);
         }
         #[cfg(feature = "file")]
         if wants(TierKind::File) {
             use larder_tiers::file::{FileOptions, FileTier};
-            let options = FileOptions { dir: dir.join("files"), space: space.share() };
-            slots.push(Slot::new(Arc::new(FileTier::open(options)?)));
+            let options = FileOptions { dir: dir.join("files"), space: space.share(), durability };
+            slots.push(slot(dir, FileTier::open(options)?, clock)?);
         }
         Ok(slots)
+    }
+
+    /// A tier of this directory in its place, with its mark beside it.
+    fn slot(dir: &Path, tier: impl Tier, clock: &Arc<dyn Clock>) -> Result<Slot> {
+        let taint = Taint::open(&dir.join(format!("outdated-{}", tier.kind())))?;
+        Ok(Slot::with(Arc::new(tier), Arc::clone(clock), Some(taint)))
     }
 }

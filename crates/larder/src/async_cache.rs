@@ -1,5 +1,6 @@
 //! The cache for tasks.
 
+use std::convert::Infallible;
 use std::fmt;
 use std::future::Future;
 use std::hash::Hash;
@@ -72,6 +73,12 @@ where
 {
     pub(crate) fn over(engine: Arc<CacheEngine<K, V>>) -> Self {
         Self { engine }
+    }
+
+    /// The value, where it is in memory.
+    #[inline]
+    pub(crate) fn hit<Q: Lookup<K> + ?Sized>(&self, key: &Q) -> Option<V> {
+        self.engine.hit(key)
     }
 
     /// The same cache for threads.
@@ -291,6 +298,80 @@ where
         self.engine.contains_key::<Tokio, Q>(key).await.unwrap_or(false)
     }
 
+    /// See [`Cache::get_many`].
+    pub async fn get_many<Q>(&self, keys: &[Q]) -> Vec<Option<V>>
+    where
+        Q: Lookup<K> + Sync,
+    {
+        self.engine.get_many::<Tokio, Q>(keys).await
+    }
+
+    /// See [`Cache::insert_many`].
+    pub async fn insert_many(&self, entries: impl IntoIterator<Item = (K, V)>) {
+        // Counted and logged where it happened; `try_insert_many` returns it.
+        let _counted = self.try_insert_many(entries, EntryOptions::new()).await;
+    }
+
+    /// See [`Cache::try_insert_many`].
+    pub async fn try_insert_many(
+        &self,
+        entries: impl IntoIterator<Item = (K, V)>,
+        options: EntryOptions,
+    ) -> Result<()> {
+        self.engine.insert_many::<Tokio>(entries.into_iter().collect(), options).await
+    }
+
+    /// See [`Cache::remove_many`].
+    pub async fn remove_many<Q>(&self, keys: &[Q]) -> Result<u64>
+    where
+        Q: Lookup<K> + Sync,
+    {
+        self.engine.remove_many::<Tokio, Q>(keys).await
+    }
+
+    /// See [`Cache::get_many_with`].
+    pub async fn get_many_with<L, Fut>(
+        &self,
+        keys: impl IntoIterator<Item = K>,
+        mut loader: impl FnMut(Vec<K>) -> Fut,
+    ) -> Vec<Option<V>>
+    where
+        K: Clone,
+        L: IntoIterator<Item = (K, V)>,
+        Fut: Future<Output = L>,
+    {
+        let loader = |keys| {
+            let loaded = loader(keys);
+            async { Ok::<L, Infallible>(loaded.await) }
+        };
+        match self.try_get_many_with(keys, loader).await {
+            Ok(values) => values,
+            Err(never) => match *never {},
+        }
+    }
+
+    /// See [`Cache::try_get_many_with`].
+    ///
+    /// # Errors
+    /// That of the loader, shared with all who wait for one of its keys.
+    pub async fn try_get_many_with<L, E, Fut>(
+        &self,
+        keys: impl IntoIterator<Item = K>,
+        mut loader: impl FnMut(Vec<K>) -> Fut,
+    ) -> Result<Vec<Option<V>>, Arc<E>>
+    where
+        K: Clone,
+        L: IntoIterator<Item = (K, V)>,
+        E: Send + Sync + 'static,
+        Fut: Future<Output = Result<L, E>>,
+    {
+        let loader = |keys| {
+            let loaded = loader(keys);
+            async { loaded.await.map(|loaded| loaded.into_iter().collect()) }
+        };
+        self.engine.try_get_many_with::<Tokio, E, _, _>(keys.into_iter().collect(), loader).await
+    }
+
     /// See [`Cache::clear`].
     pub async fn clear(&self) -> Result<()> {
         self.engine.clear::<Tokio>().await
@@ -342,5 +423,25 @@ where
     /// See [`Cache::close`].
     pub async fn close(&self) -> Result<()> {
         self.engine.close::<Tokio>().await
+    }
+
+    /// See [`Cache::destroy`].
+    pub async fn destroy(&self) -> Result<()> {
+        self.engine.destroy::<Tokio>().await
+    }
+
+    /// See [`Cache::set_enabled`].
+    pub async fn set_enabled(&self, enabled: bool) -> Result<()> {
+        self.engine.set_enabled::<Tokio>(enabled).await
+    }
+
+    /// See [`Cache::is_enabled`].
+    pub fn is_enabled(&self) -> bool {
+        self.engine.is_enabled()
+    }
+
+    /// See [`Cache::name`].
+    pub fn name(&self) -> &str {
+        self.engine.name()
     }
 }

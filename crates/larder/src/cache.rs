@@ -1,9 +1,10 @@
 //! The cache for threads.
 
+use std::convert::Infallible;
 use std::fmt;
 use std::hash::Hash;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use larder_core::Result;
@@ -15,6 +16,8 @@ use larder_core::terms::{EntryOptions, Tag};
 use larder_engine::wait::{Inline, block_on};
 use larder_engine::{Answer, Counter, Engine, Entry, Explanation, LoadContext, LoadError};
 use larder_tiers::memory::Store;
+
+use crate::registry::{self, Living};
 
 pub(crate) type CacheEngine<K, V> = Engine<K, V, Store<K, V>>;
 
@@ -30,9 +33,10 @@ pub(crate) type CacheEngine<K, V> = Engine<K, V, Store<K, V>>;
 /// Calls on disk and files happen in the calling thread. Inside an async
 /// runtime use [`to_async`](Self::to_async).
 ///
-/// The last handle that goes takes what is in memory with it and leaves the
-/// flushing to the tiers; [`close`](Self::close) does it at a known time, and
-/// tells how it went.
+/// The last handle that goes takes what is in memory with it and closes the
+/// tiers: in place, or on the blocking pool where it goes inside a tokio
+/// runtime. What fails then is logged; [`close`](Self::close) does it at a
+/// known time, and tells how it went.
 pub struct Cache<K, V>
 where
     K: Hash + Eq + Send + Sync + 'static,
@@ -68,6 +72,26 @@ where
 {
     pub(crate) fn over(engine: Arc<CacheEngine<K, V>>) -> Self {
         Self { engine }
+    }
+
+    /// A handle of a cache that was just built.
+    pub(crate) fn new(engine: Arc<CacheEngine<K, V>>, name: &str) -> Self {
+        engine.set_name(name);
+        let cache = Self::over(engine);
+        registry::enlist(cache.living());
+        cache
+    }
+
+    /// The cache as far as its life is concerned; keeps nothing alive.
+    pub(crate) fn living(&self) -> Weak<dyn Living> {
+        let engine: Weak<CacheEngine<K, V>> = Arc::downgrade(&self.engine);
+        engine
+    }
+
+    /// The value, where it is in memory.
+    #[inline]
+    pub(crate) fn hit<Q: Lookup<K> + ?Sized>(&self, key: &Q) -> Option<V> {
+        self.engine.hit(key)
     }
 
     /// The same cache for tasks. Both may be used at once; a load in progress
@@ -415,6 +439,8 @@ where
     /// # Errors
     /// When it could not be written down: this cache goes by it all the same,
     /// and the next one over the same directory begins empty.
+    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) for a cache
+    /// with Redis, which tags do not reach yet: then nothing is invalidated.
     pub fn invalidate_tag(&self, tag: impl Into<Tag>) -> Result<()> {
         self.invalidate_tags([tag])
     }
@@ -474,6 +500,105 @@ where
         Q: Lookup<K> + Sync + ?Sized,
     {
         block_on(self.engine.contains_key::<Inline, Q>(key)).unwrap_or(false)
+    }
+
+    /// The values of `keys`, in their order. A tier that fails counts as having
+    /// none.
+    ///
+    /// ```
+    /// let cache = larder::mcache::<u8, char>("letters").build()?;
+    /// cache.insert_many([(1, 'a'), (3, 'c')]);
+    /// assert_eq!(cache.get_many(&[3, 2, 1]), [Some('c'), None, Some('a')]);
+    /// # Ok::<(), larder::Error>(())
+    /// ```
+    pub fn get_many<Q>(&self, keys: &[Q]) -> Vec<Option<V>>
+    where
+        Q: Lookup<K> + Sync,
+    {
+        block_on(self.engine.get_many::<Inline, Q>(keys))
+    }
+
+    /// Stores entries, as [`insert`](Self::insert) does one.
+    pub fn insert_many(&self, entries: impl IntoIterator<Item = (K, V)>) {
+        // Counted and logged where it happened; `try_insert_many` returns it.
+        let _counted = self.try_insert_many(entries, EntryOptions::new());
+    }
+
+    /// Stores entries with the same options.
+    ///
+    /// # Errors
+    /// The first failure; the other entries are stored all the same.
+    pub fn try_insert_many(
+        &self,
+        entries: impl IntoIterator<Item = (K, V)>,
+        options: EntryOptions,
+    ) -> Result<()> {
+        block_on(self.engine.insert_many::<Inline>(entries.into_iter().collect(), options))
+    }
+
+    /// Removes entries; how many there were.
+    ///
+    /// # Errors
+    /// The first failure of a tier; what is left there is not served any more,
+    /// and the other keys are removed all the same.
+    pub fn remove_many<Q>(&self, keys: &[Q]) -> Result<u64>
+    where
+        Q: Lookup<K> + Sync,
+    {
+        block_on(self.engine.remove_many::<Inline, Q>(keys))
+    }
+
+    /// The values of `keys`, in their order; the missing ones from `loader`.
+    ///
+    /// The loader sees the missing keys that nobody else is loading, each once
+    /// and in order, and may answer for some. Each key is loaded once among all
+    /// who ask, one by one or in batches that overlap. The loader is called
+    /// again only for keys whose load by another ended without a value.
+    ///
+    /// ```
+    /// let cache = larder::mcache::<u32, u32>("squares").build()?;
+    /// cache.insert(2, 4);
+    /// let squares = cache.get_many_with([1, 2, 3], |missing| {
+    ///     assert_eq!(missing, [1, 3]);
+    ///     vec![(1, 1)]
+    /// });
+    /// assert_eq!(squares, [Some(1), Some(4), None]);
+    /// # Ok::<(), larder::Error>(())
+    /// ```
+    pub fn get_many_with<L>(
+        &self,
+        keys: impl IntoIterator<Item = K>,
+        mut loader: impl FnMut(Vec<K>) -> L,
+    ) -> Vec<Option<V>>
+    where
+        K: Clone,
+        L: IntoIterator<Item = (K, V)>,
+    {
+        match self.try_get_many_with(keys, |keys| Ok::<_, Infallible>(loader(keys))) {
+            Ok(values) => values,
+            Err(never) => match *never {},
+        }
+    }
+
+    /// As [`get_many_with`](Self::get_many_with), for a loader that may fail.
+    ///
+    /// # Errors
+    /// That of the loader, shared with all who wait for one of its keys.
+    pub fn try_get_many_with<L, E>(
+        &self,
+        keys: impl IntoIterator<Item = K>,
+        mut loader: impl FnMut(Vec<K>) -> Result<L, E>,
+    ) -> Result<Vec<Option<V>>, Arc<E>>
+    where
+        K: Clone,
+        L: IntoIterator<Item = (K, V)>,
+        E: Send + Sync + 'static,
+    {
+        let loader = |keys| {
+            let loaded = loader(keys).map(|loaded| loaded.into_iter().collect());
+            async { loaded }
+        };
+        block_on(self.engine.try_get_many_with::<Inline, E, _, _>(keys.into_iter().collect(), loader))
     }
 
     /// Removes every entry of every tier.
@@ -552,10 +677,59 @@ where
     /// flushes, and lets go of files and locks. From then on look-ups miss,
     /// inserts are dropped and counted, and loads pass through.
     ///
+    /// A second call waits for the end of the first and has the same outcome.
+    ///
     /// # Errors
     /// The first failure of a tier; the others are closed all the same.
     pub fn close(&self) -> Result<()> {
         block_on(self.engine.close::<Inline>())
+    }
+
+    /// Removes every entry and the directory of the cache, and ends it for all
+    /// its handles.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Closed`](crate::ErrorKind::Closed) when it was closed
+    /// before, and nothing is removed: its directory may belong to another
+    /// cache by now. Else the first failure; the rest is removed all the same.
+    pub fn destroy(&self) -> Result<()> {
+        block_on(self.engine.destroy::<Inline>())
+    }
+
+    /// Switches the cache off, or on again: a way out while a cache is under
+    /// suspicion. While it is off, look-ups miss, loads pass through and store
+    /// nothing, and writes are dropped and counted. A write or a removal still
+    /// removes the former entry, so nothing outdated is there when the cache
+    /// is switched on again; what nobody touched meanwhile is.
+    ///
+    /// Switching off empties memory. A hit costs the same as without the switch.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Closed`](crate::ErrorKind::Closed) when it was closed before.
+    ///
+    /// ```
+    /// let cache = larder::mcache::<u8, u8>("suspect").build()?;
+    /// cache.set_enabled(false)?;
+    /// cache.insert(1, 1);
+    /// assert_eq!(cache.get(&1), None);
+    /// assert_eq!(cache.get_with(1, || 2), 2);
+    /// cache.set_enabled(true)?;
+    /// assert_eq!(cache.get_with(1, || 3), 3);
+    /// assert_eq!(cache.get(&1), Some(3));
+    /// # Ok::<(), larder::Error>(())
+    /// ```
+    pub fn set_enabled(&self, enabled: bool) -> Result<()> {
+        block_on(self.engine.set_enabled::<Inline>(enabled))
+    }
+
+    /// Whether it is switched on, see [`set_enabled`](Self::set_enabled).
+    pub fn is_enabled(&self) -> bool {
+        self.engine.is_enabled()
+    }
+
+    /// The name it was built with.
+    pub fn name(&self) -> &str {
+        self.engine.name()
     }
 }
 

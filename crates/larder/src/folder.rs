@@ -6,10 +6,13 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use larder_core::{Error, ErrorKind, Result};
+use larder_engine::wait::dropped_are_closed;
 use once_cell::sync::Lazy;
 use parking_lot::Mutex;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use tempfile::TempDir;
+
+use crate::registry::DROPPED_LIMIT;
 
 /// The directories of the live caches of this process.
 static OPEN: Lazy<Mutex<HashSet<PathBuf>>> = Lazy::new(Mutex::default);
@@ -40,7 +43,7 @@ impl Folder {
     fn at(path: &Path) -> Result<Self> {
         create(path)?;
         let path = path.canonicalize().map_err(|error| failed(path, error))?;
-        let registered = Registered::new(&path)?;
+        let registered = Registered::when_free(&path)?;
         match lock(&path)? {
             Some(lock) => Ok(Self { path, _registered: registered, _lock: lock, _private: None }),
             None => Self::private(&path, registered),
@@ -75,6 +78,15 @@ impl Folder {
 struct Registered(PathBuf);
 
 impl Registered {
+    /// A cache that was dropped inside a runtime lets go of its directory a
+    /// little later, which is waited for.
+    fn when_free(path: &Path) -> Result<Self> {
+        Self::new(path).or_else(|_| {
+            dropped_are_closed(DROPPED_LIMIT);
+            Self::new(path)
+        })
+    }
+
     fn new(path: &Path) -> Result<Self> {
         if OPEN.lock().insert(path.to_path_buf()) { Ok(Self(path.to_path_buf())) } else { Err(busy(path)) }
     }
@@ -91,12 +103,12 @@ fn busy(path: &Path) -> Error {
     Error::new(ErrorKind::Busy, message)
 }
 
-fn failed(path: &Path, error: io::Error) -> Error {
+pub(crate) fn failed(path: &Path, error: io::Error) -> Error {
     let source = Error::from(error);
     Error::new(source.kind(), format!("the directory {}: {source}", path.display())).with_source(source)
 }
 
-fn create(path: &Path) -> Result<()> {
+pub(crate) fn create(path: &Path) -> Result<()> {
     let mut builder = DirBuilder::new();
     builder.recursive(true);
     #[cfg(unix)]
@@ -105,7 +117,7 @@ fn create(path: &Path) -> Result<()> {
 }
 
 /// Takes the lock of a directory; `None` when another process holds it.
-fn lock(dir: &Path) -> Result<Option<File>> {
+pub(crate) fn lock(dir: &Path) -> Result<Option<File>> {
     let path = dir.join("lock");
     let mut options = fs::OpenOptions::new();
     options.create(true).truncate(false).write(true);
@@ -119,7 +131,7 @@ fn lock(dir: &Path) -> Result<Option<File>> {
     }
 }
 
-fn default_base() -> Result<PathBuf> {
+pub(crate) fn default_base() -> Result<PathBuf> {
     let cache = dirs::cache_dir().ok_or_else(|| {
         Error::config("dir", "nothing, and this platform names no cache folder", "a folder to use")
     })?;
@@ -153,7 +165,7 @@ const SEGMENT_LEN_MAX: usize = 120;
 const RESERVED: [&str; 6] = ["con", "prn", "aux", "nul", "com", "lpt"];
 
 /// A name as one segment of a path, different for different names.
-fn path_segment(name: &str) -> String {
+pub(crate) fn path_segment(name: &str) -> String {
     let encoded = utf8_percent_encode(name, ENCODED).to_string();
     if encoded.is_empty() {
         return "%".to_owned();

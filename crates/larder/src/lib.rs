@@ -51,17 +51,45 @@ assert_eq!(pages.get("index").map(|page| page.len()), Some(60));
 ```
 "#
 )]
+#![cfg_attr(
+    feature = "macros",
+    doc = r#"
+# Functions that remember
+
+An attribute of the same name as a builder gives a function a cache:
+
+```
+#[larder::mcache]
+fn fibonacci(n: u64) -> u64 {
+    if n < 2 { n } else { fibonacci(n - 1) + fibonacci(n - 2) }
+}
+
+assert_eq!(fibonacci(80), 23_416_728_348_467_685);
+assert!(fibonacci::contains(79));
+```
+
+[The page on attributes](https://github.com/larder-rs/larder/blob/main/docs/attributes.md)
+has their options.
+"#
+)]
 //!
 //! # What is not there yet
-//! Redis, scopes and attributes come with later versions; `CHANGELOG.md` says what each version brought.
+//! Redis comes with a later version; `CHANGELOG.md` says what each version
+//! brought.
 
 mod assemble;
 #[cfg(feature = "async")]
 mod async_cache;
 mod builder;
 mod cache;
+mod config;
+mod context;
 #[cfg(feature = "_codec")]
 mod folder;
+mod memo;
+mod options;
+pub mod presets;
+mod registry;
 
 #[cfg(feature = "async")]
 pub use async_cache::AsyncCache;
@@ -73,6 +101,9 @@ pub use builder::{MemoryBuilder, mcache};
 #[cfg(feature = "_codec")]
 pub use builder::{TieredBuilder, ucache};
 pub use cache::Cache;
+#[cfg(feature = "async")]
+pub use context::with_context_async;
+pub use context::{CacheContext, with_context};
 pub use larder_core::clock::{Clock, SystemClock, Time};
 pub use larder_core::codec::Codec;
 pub use larder_core::compress::Compress;
@@ -85,13 +116,30 @@ pub use larder_core::place::{
 pub use larder_core::stats::{CacheCounts, Stats, TierCounts, TierStats};
 pub use larder_core::terms::{EntryOptions, Tag};
 pub use larder_core::tier::{Capability, Tier, TierKind, Usage};
-pub use larder_core::{Bytes, Error, ErrorKind, Result, kinds};
+pub use larder_core::{Bytes, Durability, Error, ErrorKind, Result, kinds};
 pub use larder_engine::select::Table;
 pub use larder_engine::{Answer, Counter, Entry, Explanation, LoadContext, LoadError, Loaded};
+#[cfg(all(feature = "macros", feature = "disk"))]
+pub use larder_macros::bcache;
+#[cfg(all(feature = "macros", feature = "file"))]
+pub use larder_macros::fcache;
+#[cfg(feature = "macros")]
+pub use larder_macros::mcache;
+#[cfg(all(feature = "macros", feature = "_codec"))]
+pub use larder_macros::ucache;
 pub use larder_tiers::memory::Policy;
+#[cfg(feature = "async")]
+pub use memo::AsyncMemo;
+pub use memo::Memo;
+#[cfg(feature = "macros")]
+#[doc(hidden)]
+pub use memo::attribute as __private;
+pub use options::{Explained, OptionRow, Source, options};
+pub use presets::{Preset, configure_for};
+pub use registry::{NamedStats, all_stats, close_all};
 
 /// The pages in `docs/` and the README: every example in them is compiled and run.
-#[cfg(all(doctest, feature = "disk", feature = "file", feature = "async"))]
+#[cfg(all(doctest, feature = "disk", feature = "file", feature = "async", feature = "macros"))]
 mod pages {
     macro_rules! pages {
         ($($name:ident: $path:literal,)+) => {$(
@@ -101,10 +149,18 @@ mod pages {
     }
     pages! {
         readme: "../../../README.md",
+        expiry: "../../../docs/expiry.md",
         getting_started: "../../../docs/getting-started.md",
+        invalidation: "../../../docs/invalidation.md",
+        reliability: "../../../docs/reliability.md",
         routing: "../../../docs/routing.md",
         tiers: "../../../docs/tiers.md",
         format: "../../../docs/format.md",
+        attributes: "../../../docs/attributes.md",
+        migrating: "../../../docs/migrating.md",
+        life_cycle: "../../../docs/life-cycle.md",
+        contexts: "../../../docs/contexts.md",
+        configuration: "../../../docs/configuration.md",
     }
     #[cfg(feature = "redis")]
     pages! {

@@ -8,6 +8,9 @@ use larder_core::clock::{Clock, Time};
 
 /// A clock that stands still until it is moved. Clones are one clock.
 ///
+/// The wall clock and the time that has elapsed advance together; `set` moves
+/// the wall clock alone.
+///
 /// ```
 /// use std::time::Duration;
 /// use larder_core::clock::Clock;
@@ -21,19 +24,22 @@ use larder_core::clock::{Clock, Time};
 #[derive(Clone, Debug)]
 pub struct ManualClock {
     millis: Arc<AtomicU64>,
+    elapsed_millis: Arc<AtomicU64>,
 }
 
 impl ManualClock {
     /// A clock that shows `time`.
     pub fn new(time: Time) -> Self {
-        Self { millis: Arc::new(AtomicU64::new(time.as_millis())) }
+        Self { millis: Arc::new(AtomicU64::new(time.as_millis())), elapsed_millis: Arc::default() }
     }
 
     /// Moves forward by `duration`, in whole milliseconds.
     pub fn advance(&self, duration: Duration) {
         let millis = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
         let step = |now: u64| Some(now.saturating_add(millis));
-        let _ = self.millis.fetch_update(Ordering::SeqCst, Ordering::SeqCst, step);
+        for shown in [&self.millis, &self.elapsed_millis] {
+            let _ = shown.fetch_update(Ordering::SeqCst, Ordering::SeqCst, step);
+        }
     }
 
     /// Shows `time` from now on, which may lie in the past.
@@ -53,6 +59,10 @@ impl Clock for ManualClock {
     fn now(&self) -> Time {
         Time::from_millis(self.millis.load(Ordering::SeqCst))
     }
+
+    fn elapsed(&self) -> Duration {
+        Duration::from_millis(self.elapsed_millis.load(Ordering::SeqCst))
+    }
 }
 
 #[cfg(test)]
@@ -67,5 +77,6 @@ mod tests {
         assert_eq!(other.now(), Time::from_millis(5));
         clock.advance(Duration::MAX);
         assert_eq!(other.now(), Time::NEVER);
+        assert_eq!(other.elapsed(), Duration::from_millis(u64::MAX));
     }
 }

@@ -3,6 +3,8 @@
 //! Tiers hold frames and never decode a value; memory holds native keys and
 //! values. No tier knows the engine, and none knows another tier.
 
+#[cfg(any(feature = "disk", feature = "file"))]
+mod boot;
 #[cfg(feature = "disk")]
 pub mod disk;
 #[cfg(feature = "file")]

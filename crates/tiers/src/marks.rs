@@ -5,7 +5,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 
 use larder_core::marks::{MarkLog, Marked};
-use larder_core::{Error, Result};
+use larder_core::{Durability, Error, Result};
 use parking_lot::Mutex;
 
 /// Marks in a file `marks`, appended to by one `write` each.
@@ -15,6 +15,7 @@ use parking_lot::Mutex;
 #[derive(Debug)]
 pub struct FileMarks {
     path: PathBuf,
+    synced: bool,
     file: Mutex<Option<File>>,
 }
 
@@ -35,10 +36,11 @@ impl FileMarks {
     ///
     /// # Errors
     /// When the file cannot be opened or read.
-    pub fn open(dir: &Path) -> Result<FoundMarks> {
+    pub fn open(dir: &Path, durability: Durability) -> Result<FoundMarks> {
         let path = dir.join("marks");
         let marks = read(&path)?;
-        let log = Self { path, file: Mutex::new(None) };
+        let synced = durability == Durability::Synced;
+        let log = Self { path, synced, file: Mutex::new(None) };
         if marks.is_some() {
             *log.file.lock() = Some(opened(OpenOptions::new().append(true), &log.path)?);
         }
@@ -52,7 +54,7 @@ impl MarkLog for FileMarks {
         let Some(open) = file.as_mut() else {
             return Err(Error::new(larder_core::ErrorKind::Unavailable, "the log of marks was lost"));
         };
-        open.write_all(bytes).map_err(|error| {
+        open.write_all(bytes).and_then(|()| self.sync(open)).map_err(|error| {
             *file = None;
             let _gone = std::fs::remove_file(&self.path);
             Error::from(error)
@@ -63,9 +65,16 @@ impl MarkLog for FileMarks {
         let next = self.path.with_extension("next");
         let mut options = OpenOptions::new();
         let mut file = opened(options.create(true).write(true).truncate(true), &next)?;
-        file.write_all(bytes).and_then(|()| std::fs::rename(&next, &self.path))?;
+        file.write_all(bytes).and_then(|()| self.sync(&file))?;
+        std::fs::rename(&next, &self.path)?;
         *self.file.lock() = Some(file);
         Ok(())
+    }
+}
+
+impl FileMarks {
+    fn sync(&self, file: &File) -> std::io::Result<()> {
+        if self.synced { file.sync_data() } else { Ok(()) }
     }
 }
 
@@ -101,17 +110,20 @@ mod tests {
     #[test]
     fn a_log_goes_on_where_it_was_left() {
         let dir = tempfile::tempdir().unwrap();
-        let first = FileMarks::open(dir.path()).unwrap();
+        let first = FileMarks::open(dir.path(), Durability::Synced).unwrap();
         assert_eq!(first.marks, None);
         assert!(first.log.append(&tag("z").encode()).is_err());
         first.log.rewrite(&[]).unwrap();
         first.log.append(&tag("a").encode()).unwrap();
         first.log.append(&tag("b").encode()).unwrap();
-        let second = FileMarks::open(dir.path()).unwrap();
+        let second = FileMarks::open(dir.path(), Durability::Synced).unwrap();
         assert_eq!(second.marks, Some(vec![tag("a"), tag("b")]));
         second.log.rewrite(&tag("c").encode()).unwrap();
         second.log.append(&tag("d").encode()).unwrap();
-        assert_eq!(FileMarks::open(dir.path()).unwrap().marks, Some(vec![tag("c"), tag("d")]));
+        assert_eq!(
+            FileMarks::open(dir.path(), Durability::Synced).unwrap().marks,
+            Some(vec![tag("c"), tag("d")])
+        );
     }
 
     #[test]
@@ -120,9 +132,9 @@ mod tests {
         let mut bytes = tag("a").encode();
         bytes.pop();
         std::fs::write(dir.path().join("marks"), bytes).unwrap();
-        let found = FileMarks::open(dir.path()).unwrap();
+        let found = FileMarks::open(dir.path(), Durability::Synced).unwrap();
         assert_eq!(found.marks, None);
         found.log.rewrite(&[]).unwrap();
-        assert_eq!(FileMarks::open(dir.path()).unwrap().marks, Some(Vec::new()));
+        assert_eq!(FileMarks::open(dir.path(), Durability::Synced).unwrap().marks, Some(Vec::new()));
     }
 }

@@ -1,5 +1,6 @@
 //! Counts what happens to a tier.
 
+use std::error::Error as _;
 use std::sync::Arc;
 
 use larder_core::frame::Frame;
@@ -7,6 +8,8 @@ use larder_core::key::EncodedKey;
 use larder_core::stats::TierCounters;
 use larder_core::tier::{BoxFuture, Capability, Tier, TierKind, Usage};
 use larder_core::{Bytes, Result};
+
+use super::breaker::Refused;
 
 /// A tier whose calls are counted; otherwise the tier it holds.
 #[derive(Debug)]
@@ -21,11 +24,19 @@ impl<T: Tier> Observe<T> {
         Self { tier, counters }
     }
 
+    /// The tier inside.
+    pub fn inner(&self) -> &T {
+        &self.tier
+    }
+
     fn note<R>(&self, operation: &'static str, result: Result<R>) -> Result<R> {
         result.map_err(|error| {
             let error = error.in_tier(self.tier.kind()).during(operation);
             self.counters.errors.increment();
-            tracing::warn!(target: "larder", tier = %self.tier.kind(), operation, error = ?error, "a tier failed");
+            // What the breaker refused is no news: that it opened was logged.
+            if !error.source().is_some_and(|source| source.is::<Refused>()) {
+                tracing::warn!(target: "larder", tier = %self.tier.kind(), operation, error = ?error, "a tier failed");
+            }
             error
         })
     }

@@ -11,9 +11,11 @@ use larder_engine::{Expiry, Weigher};
 use larder_tiers::memory::{Bound, Policy};
 
 use super::time::{self, time_options};
-use super::{CAPACITY, MEMORY_BYTES, within};
+use super::{CAPACITY, MEMORY_BYTES, Said, within};
 use crate::Cache;
 use crate::assemble::{self, MemoryPlan};
+use crate::context::Scope;
+use crate::options::{Explained, Settings};
 
 /// A cache in memory. Keys and values stay as they are: nothing is encoded,
 /// and nothing is asked of serde.
@@ -34,11 +36,8 @@ where
     V: Clone + Send + Sync + 'static,
 {
     MemoryBuilder {
-        name: name.into(),
-        capacity: None,
-        memory_bytes: None,
+        said: Said::new(name.into()),
         weigher: None,
-        policy: Policy::default(),
         expiry: Expiry::default(),
         clock: Arc::new(SystemClock),
         types: PhantomData,
@@ -48,11 +47,8 @@ where
 /// Describes a cache in memory; made by [`mcache`].
 #[must_use = "a builder does nothing until `build()`"]
 pub struct MemoryBuilder<K, V> {
-    name: String,
-    capacity: Option<u64>,
-    memory_bytes: Option<u64>,
+    said: Said,
     weigher: Option<Weigher<K, V>>,
-    policy: Policy,
     expiry: Expiry<K, V>,
     clock: Arc<dyn Clock>,
     types: PhantomData<fn(K) -> V>,
@@ -61,10 +57,7 @@ pub struct MemoryBuilder<K, V> {
 impl<K, V> fmt::Debug for MemoryBuilder<K, V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("MemoryBuilder")
-            .field("name", &self.name)
-            .field("capacity", &self.capacity)
-            .field("memory_bytes", &self.memory_bytes)
-            .field("policy", &self.policy)
+            .field("said", &self.said)
             .field("expiry", &self.expiry)
             .finish_non_exhaustive()
     }
@@ -81,7 +74,7 @@ where
     /// The most entries to hold: 1 to 4,294,967,295. Default 10,000, unless
     /// [`memory_bytes`](Self::memory_bytes) is given.
     pub fn capacity(mut self, entries: u64) -> Self {
-        self.capacity = Some(entries);
+        self.said.code.capacity = Some(entries);
         self
     }
 
@@ -91,7 +84,7 @@ where
     /// one, types that own nothing on the heap count with their size and 128
     /// bytes of overhead; for others `build()` asks for a weigher.
     pub fn memory_bytes(mut self, bytes: u64) -> Self {
-        self.memory_bytes = Some(bytes);
+        self.said.code.memory_bytes = Some(bytes);
         self
     }
 
@@ -103,7 +96,7 @@ where
 
     /// Which entries leave first when it is full. Default [`Policy::TinyLfu`].
     pub fn policy(mut self, policy: Policy) -> Self {
-        self.policy = policy;
+        self.said.code.policy = Some(policy);
         self
     }
 
@@ -121,14 +114,31 @@ where
     /// [`ErrorKind::Config`](crate::ErrorKind::Config) for an option that is
     /// out of its range, or when both bounds are given.
     pub fn build(mut self) -> Result<Cache<K, V>> {
+        let scope = self.said.scope.clone();
         let plan = self.plan()?;
         time::check(&self.expiry)?;
-        Ok(assemble::memory_only(plan, self.expiry, self.clock))
+        let cache = || assemble::memory_only(&self.said.name, plan, self.expiry, self.clock);
+        Scope::adopt_new(scope.as_ref(), || Ok(cache()))
+    }
+
+    /// What each option is, and where that came from. For people.
+    ///
+    /// # Errors
+    /// As [`build`](Self::build), for what variables and files say.
+    pub fn explain_config(&self) -> Result<Vec<Explained>> {
+        Ok(self.said.resolve()?.explain())
+    }
+
+    /// The same within a scope.
+    pub(crate) fn within(mut self, scope: &Arc<Scope>) -> Self {
+        self.said.scope = Some(Arc::clone(scope));
+        self
     }
 
     fn plan(&mut self) -> Result<MemoryPlan<K, V>> {
+        let settings = self.settings()?;
         let weigher = self.weigher.take();
-        let (bound, weigher) = match (self.capacity, self.memory_bytes) {
+        let (bound, weigher) = match (settings.capacity, settings.memory_bytes) {
             (Some(_), Some(bytes)) => {
                 return Err(Error::config(
                     "memory_bytes",
@@ -146,13 +156,34 @@ where
                 (Bound::Bytes(bytes), Some(weigher.map_or_else(|| plain_size(bytes), Ok)?))
             }
         };
-        Ok(MemoryPlan { bound, policy: self.policy, weigher })
+        Ok(MemoryPlan { bound, policy: settings.policy.unwrap_or_default(), weigher })
     }
+
+    /// What was said, without a budget in bytes that others than this builder
+    /// said and that this cache cannot keep: a variable for all caches is not
+    /// meant to fail those that cannot weigh their entries.
+    fn settings(&self) -> Result<Settings> {
+        let mut settings = self.said.resolve()?.settings;
+        let can_weigh = self.weigher.is_some() || is_plain::<K, V>();
+        let is_ours = self.said.code.memory_bytes.is_some();
+        if let Some(bytes) = settings.memory_bytes.take_if(|bytes| !is_ours && (!can_weigh || *bytes == 0)) {
+            tracing::debug!(
+                target: "larder", cache = %self.said.name, bytes,
+                "a budget of memory in bytes does not fit this cache, its capacity counts"
+            );
+        }
+        Ok(settings)
+    }
+}
+
+/// Whether these types own nothing on the heap.
+fn is_plain<K, V>() -> bool {
+    !std::mem::needs_drop::<K>() && !std::mem::needs_drop::<V>()
 }
 
 /// Weighs types that own nothing on the heap.
 fn plain_size<K, V>(given: u64) -> Result<Weigher<K, V>> {
-    if std::mem::needs_drop::<K>() || std::mem::needs_drop::<V>() {
+    if !is_plain::<K, V>() {
         return Err(Error::config(
             "memory_bytes",
             format_args!("{given} for types whose size is not known"),

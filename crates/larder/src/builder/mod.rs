@@ -3,11 +3,14 @@
 //! Nothing is checked before `build()`, and then everything.
 
 mod memory;
+mod said;
 #[cfg(feature = "_codec")]
 mod tiered;
 mod time;
 
 use larder_core::{Error, Result};
+
+use self::said::Said;
 
 pub use memory::{MemoryBuilder, mcache};
 #[cfg(feature = "disk")]
@@ -27,6 +30,8 @@ fn within(option: &str, given: u64, allowed: std::ops::RangeInclusive<u64>, unit
 }
 
 /// Entries that a memory store may be bounded to.
-const CAPACITY: std::ops::RangeInclusive<u64> = 1..=u32::MAX as u64;
+pub(crate) const CAPACITY: std::ops::RangeInclusive<u64> = 1..=u32::MAX as u64;
 /// Bytes that a memory store may be bounded to: 64 KiB to 16 TiB.
-const MEMORY_BYTES: std::ops::RangeInclusive<u64> = 64 << 10..=16 << 40;
+pub(crate) const MEMORY_BYTES: std::ops::RangeInclusive<u64> = 64 << 10..=16 << 40;
+/// Bytes that disk and files may be bounded to: 16 MiB to 1 PiB.
+pub(crate) const DISK_BYTES: std::ops::RangeInclusive<u64> = 16 << 20..=1 << 50;

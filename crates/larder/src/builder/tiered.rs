@@ -11,7 +11,7 @@ use larder_core::compress::Compress;
 use larder_core::key::NamedKeys;
 use larder_core::place::{Access, Kind, Persistence, Selector, Sharing, Thresholds, TierList};
 use larder_core::tier::TierKind;
-use larder_core::{Error, Result, kinds};
+use larder_core::{Durability, Error, Result, kinds};
 use larder_engine::select::Table;
 use larder_engine::{Expiry, Hints, Weigher};
 use larder_tiers::memory::{Bound, Policy};
@@ -19,11 +19,15 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::time::{self, time_options};
-use super::{CAPACITY, MEMORY_BYTES, within};
+use super::{CAPACITY, DISK_BYTES, MEMORY_BYTES, Said, within};
 use crate::Cache;
 #[cfg(feature = "redis")]
 use crate::assemble::SharedPlan;
 use crate::assemble::{self, MemoryPlan, TieredPlan};
+use crate::config;
+use crate::context::Scope;
+use crate::options::{Explained, Settings};
+use crate::presets::Preset;
 
 /// A cache whose selector places each entry: in memory, on disk, in a file.
 ///
@@ -102,29 +106,19 @@ const DEFAULT_MEMORY_BYTES: u64 = 64 << 20;
 const FRONT_MEMORY_BYTES: u64 = 16 << 20;
 /// The disk budget where nothing else is said.
 const DEFAULT_DISK_BYTES: u64 = 1 << 30;
-/// Bytes that disk and files may be bounded to: 16 MiB to 1 PiB.
-const DISK_BYTES: std::ops::RangeInclusive<u64> = 16 << 20..=1 << 50;
 
 /// Describes a cache with tiers of bytes; made by [`ucache`], `bcache` and `fcache`.
 #[must_use = "a builder does nothing until `build()`"]
 pub struct TieredBuilder<K, V> {
-    name: String,
-    capacity: Option<u64>,
-    memory_bytes: Option<u64>,
+    said: Said,
+    home: Option<TierKind>,
     default_memory_bytes: u64,
     weigher: Option<Weigher<K, V>>,
-    policy: Policy,
-    dir: Option<PathBuf>,
-    disk_bytes: u64,
+    durability: Durability,
     #[cfg(feature = "redis")]
     redis: Option<String>,
     namespace: Option<String>,
     required: TierList,
-    sharing: Option<Sharing>,
-    codec: Codec,
-    compress: Compress,
-    version: u32,
-    hints: Hints,
     selector: Arc<dyn Selector>,
     expiry: Expiry<K, V>,
     clock: Arc<dyn Clock>,
@@ -133,15 +127,11 @@ pub struct TieredBuilder<K, V> {
 impl<K, V> fmt::Debug for TieredBuilder<K, V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TieredBuilder")
-            .field("name", &self.name)
-            .field("capacity", &self.capacity)
-            .field("memory_bytes", &self.memory_bytes)
-            .field("dir", &self.dir)
-            .field("disk_bytes", &self.disk_bytes)
-            .field("codec", &self.codec)
-            .field("compress", &self.compress)
-            .field("version", &self.version)
-            .field("hints", &self.hints)
+            .field("said", &self.said)
+            .field("home", &self.home)
+            .field("durability", &self.durability)
+            .field("namespace", &self.namespace)
+            .field("required", &self.required)
             .field("expiry", &self.expiry)
             .finish_non_exhaustive()
     }
@@ -154,40 +144,58 @@ where
 {
     fn new(name: String, home: Option<TierKind>, default_memory_bytes: u64) -> Self {
         Self {
-            name,
-            capacity: None,
-            memory_bytes: None,
+            said: Said::new(name),
+            home,
             default_memory_bytes,
             weigher: None,
-            policy: Policy::default(),
-            dir: None,
-            disk_bytes: DEFAULT_DISK_BYTES,
+            durability: Durability::default(),
             #[cfg(feature = "redis")]
             redis: None,
             namespace: None,
             required: TierList::default(),
-            sharing: None,
-            codec: Codec::default(),
-            compress: Compress::default(),
-            version: 0,
-            hints: Hints {
-                kind: kinds::of::<V>(),
-                persistence: Persistence::default(),
-                access: Access::default(),
-                sharing: Sharing::default(),
-                home,
-                thresholds: Thresholds::default(),
-            },
             selector: Arc::new(Table),
             expiry: Expiry::default(),
             clock: Arc::new(SystemClock),
         }
     }
 
+    /// The same within a scope.
+    pub(crate) fn within(mut self, scope: &Arc<Scope>) -> Self {
+        self.said.scope = Some(Arc::clone(scope));
+        self
+    }
+
+    /// Describes tiers and options by URLs, one a tier, parted by spaces:
+    /// `sled:///dir` and `file:///dir` with an absolute path, `memory:` for
+    /// memory in front of them, which there is none of otherwise. Options are
+    /// parameters, as in `sled:///dir?compress=zstd:3&disk_bytes=64+MiB`; all
+    /// tiers are in one directory, the first that is named. What is said by a
+    /// method of its own counts more.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// let url = format!("memory: sled://{}?disk_bytes=64+MiB", dir.path().display());
+    /// let reports = larder::ucache::<u32, String>("reports").url(url).build()?;
+    /// reports.insert(1, "fine".to_owned());
+    /// # reports.close()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn url(mut self, urls: impl Into<String>) -> Self {
+        self.said.url = Some(urls.into());
+        self
+    }
+
+    /// A set of options for values of some sort, see [`presets`](crate::presets).
+    /// What is said by a method of its own counts more.
+    pub fn preset(mut self, preset: Preset) -> Self {
+        self.said.preset = Some(preset);
+        self
+    }
+
     /// The most entries to hold in memory: 1 to 4,294,967,295, in place of
     /// [`memory_bytes`](Self::memory_bytes).
     pub fn capacity(mut self, entries: u64) -> Self {
-        self.capacity = Some(entries);
+        self.said.code.capacity = Some(entries);
         self
     }
 
@@ -198,7 +206,7 @@ where
     /// overhead, unless a [`weigher`](Self::weigher) says otherwise. One that
     /// exceeds a quarter of the budget is not kept in memory.
     pub fn memory_bytes(mut self, bytes: u64) -> Self {
-        self.memory_bytes = Some(bytes);
+        self.said.code.memory_bytes = Some(bytes);
         self
     }
 
@@ -211,7 +219,7 @@ where
 
     /// Which entries leave memory first when it is full. Default [`Policy::TinyLfu`].
     pub fn policy(mut self, policy: Policy) -> Self {
-        self.policy = policy;
+        self.said.code.policy = Some(policy);
         self
     }
 
@@ -220,60 +228,72 @@ where
     ///
     /// Any name is safe: what could mean something in a path is encoded.
     pub fn dir(mut self, dir: impl Into<PathBuf>) -> Self {
-        self.dir = Some(dir.into());
+        self.said.code.dir = Some(dir.into());
         self
     }
 
     /// The most bytes to take on disk, as `du` counts them, for all tiers
     /// together: 16 MiB to 1 PiB. Default 1 GiB.
     pub fn disk_bytes(mut self, bytes: u64) -> Self {
-        self.disk_bytes = bytes;
+        self.said.code.disk_bytes = Some(bytes);
+        self
+    }
+
+    /// What a crash may take of what was acknowledged. Default
+    /// [`Durability::Buffered`].
+    ///
+    /// Whatever is chosen, an entry that was removed or overwritten does not
+    /// come back. Without `Synced`, disk and files start empty after the
+    /// machine went down while the cache was open, or after the cache was
+    /// dropped and not closed.
+    pub fn durability(mut self, durability: Durability) -> Self {
+        self.durability = durability;
         self
     }
 
     /// How values become bytes, apart from bytes, text and vectors of numbers,
     /// which stay as they are. Default [`Codec::Auto`].
     pub fn codec(mut self, codec: Codec) -> Self {
-        self.codec = codec;
+        self.said.code.codec = Some(codec);
         self
     }
 
     /// How payloads are compressed. Default [`Compress::Auto`].
     pub fn compress(mut self, compress: Compress) -> Self {
-        self.compress = compress;
+        self.said.code.compress = Some(compress);
         self
     }
 
     /// The schema version of the values. Entries of another version are
     /// misses. Default 0.
     pub fn version(mut self, version: u32) -> Self {
-        self.version = version;
+        self.said.code.version = Some(version);
         self
     }
 
     /// The kind of the values, for the selector. Default by the type `V`,
     /// see [`kinds`](crate::kinds).
     pub fn kind(mut self, kind: Kind) -> Self {
-        self.hints.kind = kind;
+        self.said.code.kind = Some(kind);
         self
     }
 
     /// How long entries should outlive the process. Default [`Persistence::Auto`].
     pub fn persistence(mut self, persistence: Persistence) -> Self {
-        self.hints.persistence = persistence;
+        self.said.code.persistence = Some(persistence);
         self
     }
 
     /// How entries are used. Default [`Access::Balanced`].
     pub fn access(mut self, access: Access) -> Self {
-        self.hints.access = access;
+        self.said.code.access = Some(access);
         self
     }
 
     /// Who needs to see the entries. Default [`Sharing::Threads`]; with Redis
     /// [`Sharing::Distributed`].
     pub fn sharing(mut self, sharing: Sharing) -> Self {
-        self.sharing = Some(sharing);
+        self.said.code.sharing = Some(sharing);
         self
     }
 
@@ -306,7 +326,7 @@ where
 
     /// Where the size classes begin. Default 10 KiB, 1 MiB, 100 MiB.
     pub fn thresholds(mut self, thresholds: Thresholds) -> Self {
-        self.hints.thresholds = thresholds;
+        self.said.code.thresholds = Some(thresholds);
         self
     }
 
@@ -338,18 +358,28 @@ where
     /// - [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable) or
     ///   [`ErrorKind::Io`](crate::ErrorKind::Io) when the directory cannot be used.
     pub fn build(mut self) -> Result<Cache<K, V>> {
-        let memory = self.memory_plan()?;
-        within("disk_bytes", self.disk_bytes, DISK_BYTES, "bytes")?;
-        self.compress.check()?;
+        let scope = self.said.scope.clone();
+        let settings = self.said.resolve()?.settings;
+        let memory = self.memory_plan(&settings)?;
+        let disk_bytes = settings.disk_bytes.unwrap_or(DEFAULT_DISK_BYTES);
+        within("disk_bytes", disk_bytes, DISK_BYTES, "bytes")?;
+        let compress = settings.compress.unwrap_or_default();
+        compress.check()?;
         time::check(&self.expiry)?;
-        check_thresholds(self.hints.thresholds)?;
-        self.check_shared()?;
-        self.hints.sharing = self.sharing.unwrap_or(self.default_sharing());
-        assemble::tiered(TieredPlan {
-            name: self.name,
+        let home = match &self.said.url {
+            Some(url) => config::url::read(url)?.home(),
+            None => self.home,
+        };
+        self.check_shared(home)?;
+        let mut hints = hints::<V>(&settings, home);
+        hints.sharing = settings.sharing.unwrap_or(self.default_sharing());
+        check_thresholds(hints.thresholds)?;
+        let plan = TieredPlan {
+            name: self.said.name,
             memory,
-            dir: self.dir,
-            disk_bytes: self.disk_bytes,
+            dir: settings.dir,
+            disk_bytes,
+            durability: self.durability,
             #[cfg(feature = "redis")]
             shared: self.redis.map(|url| SharedPlan {
                 url,
@@ -357,19 +387,29 @@ where
             }),
             required: self.required,
             keys: Box::new(NamedKeys),
-            values: Box::new(Values::<V>::new(self.codec)),
-            compress: self.compress,
-            schema: self.version,
-            hints: self.hints,
+            values: Box::new(Values::<V>::new(settings.codec.unwrap_or_default())),
+            compress,
+            schema: settings.version.unwrap_or_default(),
+            hints,
             selector: self.selector,
             expiry: self.expiry,
             clock: self.clock,
-        })
+        };
+        Scope::adopt_new(scope.as_ref(), || assemble::tiered(plan))
+    }
+
+    /// What each option is, and where that came from: code, a URL, a preset, a
+    /// context, a variable, a file, or nowhere. For people; nothing is opened.
+    ///
+    /// # Errors
+    /// As [`build`](Self::build), for what variables and files say.
+    pub fn explain_config(&self) -> Result<Vec<Explained>> {
+        Ok(self.said.resolve()?.explain())
     }
 
     #[cfg(feature = "redis")]
-    fn check_shared(&self) -> Result<()> {
-        match (&self.redis, self.hints.home) {
+    fn check_shared(&self, home: Option<TierKind>) -> Result<()> {
+        match (&self.redis, home) {
             (Some(_), Some(home)) => {
                 Err(Error::config("redis", format_args!("one beside a home of {home}"), "one for `ucache`"))
             }
@@ -378,7 +418,7 @@ where
     }
 
     #[cfg(not(feature = "redis"))]
-    fn check_shared(&self) -> Result<()> {
+    fn check_shared(&self, _: Option<TierKind>) -> Result<()> {
         match &self.namespace {
             Some(given) => Err(Error::config("namespace", given, "none in a build without Redis")),
             None => Ok(()),
@@ -393,8 +433,8 @@ where
         Sharing::default()
     }
 
-    fn memory_plan(&mut self) -> Result<Option<MemoryPlan<K, V>>> {
-        let bound = match (self.capacity, self.memory_bytes) {
+    fn memory_plan(&mut self, settings: &Settings) -> Result<Option<MemoryPlan<K, V>>> {
+        let bound = match (settings.capacity, settings.memory_bytes) {
             (Some(_), Some(bytes)) => {
                 return Err(Error::config(
                     "memory_bytes",
@@ -413,7 +453,20 @@ where
                 Bound::Bytes(bytes)
             }
         };
-        Ok(Some(MemoryPlan { bound, policy: self.policy, weigher: self.weigher.take() }))
+        let policy = settings.policy.unwrap_or_default();
+        Ok(Some(MemoryPlan { bound, policy, weigher: self.weigher.take() }))
+    }
+}
+
+/// The kind is looked up now, so that what was registered until `build()` counts.
+fn hints<V: 'static>(settings: &Settings, home: Option<TierKind>) -> Hints {
+    Hints {
+        kind: settings.kind.unwrap_or_else(kinds::of::<V>),
+        persistence: settings.persistence.unwrap_or_default(),
+        access: settings.access.unwrap_or_default(),
+        sharing: settings.sharing.unwrap_or_default(),
+        home,
+        thresholds: settings.thresholds.unwrap_or_default(),
     }
 }
 

@@ -15,6 +15,7 @@ use larder_core::Result;
 use sled::IVec;
 
 use super::generation::Generation;
+use super::record::Tally;
 
 /// The newest generation and the one before.
 pub(super) struct Databases {
@@ -33,6 +34,12 @@ impl Databases {
         }
     }
 
+    /// Whether a row is there.
+    pub(super) fn contains(&self, row: &[u8]) -> Result<bool> {
+        Ok(self.newest.contains(row)?
+            || self.older.as_ref().map_or(Ok(false), |older| older.contains(row))?)
+    }
+
     /// The value in the older generation, valid or not.
     pub(super) fn get_older(&self, row: &[u8]) -> Result<Option<IVec>> {
         self.older.as_ref().map_or(Ok(None), |older| older.get(row))
@@ -40,14 +47,15 @@ impl Databases {
 
     /// Sets a row; returns its former valid value.
     pub(super) fn insert(&self, row: &[u8], value: impl Into<IVec>) -> Result<Option<IVec>> {
-        if let Some(replaced) = self.newest.insert(row, value)? {
+        let value = value.into();
+        let replaced = self.newest.insert(row, value.clone())?;
+        self.newest.enter(row, &value);
+        if let Some(replaced) = replaced {
+            self.newest.leave(row, &replaced);
             return Ok(Some(replaced));
         }
-        self.newest.live.fetch_add(1, Ordering::AcqRel);
         let shadowed = self.get_older(row)?;
-        if shadowed.is_some() {
-            self.leave_older();
-        }
+        self.leave_older(row, shadowed.as_ref());
         Ok(shadowed)
     }
 
@@ -58,10 +66,9 @@ impl Databases {
     pub(super) fn remove(&self, row: &[u8]) -> Result<Option<IVec>> {
         let shadowed = self.older.as_ref().map_or(Ok(None), |older| older.remove(row))?;
         let removed = self.newest.remove(row)?;
-        if removed.is_some() {
-            decrement(&self.newest);
-        } else if shadowed.is_some() {
-            self.leave_older();
+        match &removed {
+            Some(removed) => self.newest.leave(row, removed),
+            None => self.leave_older(row, shadowed.as_ref()),
         }
         Ok(removed.or(shadowed))
     }
@@ -69,9 +76,9 @@ impl Databases {
     /// Moves a row that is valid in the older generation to the newest.
     pub(super) fn promote(&self, row: &[u8]) -> Result<()> {
         let Some(value) = self.get_older(row)? else { return Ok(()) };
-        if self.newest.insert_if_absent(row, value)? {
-            self.newest.live.fetch_add(1, Ordering::AcqRel);
-            self.leave_older();
+        if self.newest.insert_if_absent(row, value.clone())? {
+            self.newest.enter(row, &value);
+            self.leave_older(row, Some(&value));
         }
         Ok(())
     }
@@ -100,14 +107,15 @@ impl Databases {
         self.newest.each(visit)
     }
 
-    fn leave_older(&self) {
-        if let Some(older) = &self.older {
-            decrement(older);
+    /// What both have, to be known again.
+    pub(super) fn tally(&self) -> Tally {
+        let sums = self.each_generation().map(Generation::sum);
+        Tally { rows: self.live(), sum: sums.fold(0, u64::wrapping_add) }
+    }
+
+    fn leave_older(&self, row: &[u8], value: Option<&IVec>) {
+        if let (Some(older), Some(value)) = (&self.older, value) {
+            older.leave(row, value);
         }
     }
-}
-
-fn decrement(generation: &Generation) {
-    let less = |live: u64| Some(live.saturating_sub(1));
-    let _ = generation.live.fetch_update(Ordering::AcqRel, Ordering::Acquire, less);
 }

@@ -1,8 +1,9 @@
 //! Dropping a generation, a segment, or everything.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use larder_core::Result;
+use larder_core::{Durability, Result};
 
 use super::DiskTier;
 use super::databases::Databases;
@@ -25,13 +26,14 @@ pub(super) enum Carry {
 }
 
 impl DiskTier {
-    /// Drops the older generation and begins a new one. What was not read
+    /// Drops the older generation and begins a new one. The databases are
+    /// flushed before, so that no journal speaks of a row that goes. What was not read
     /// since the last rotation is lost; pointers are not: they are few, and
     /// the bytes they name would go with them.
     pub(super) fn rotate(&self) -> Result<()> {
         let number = self.with_store(|store| {
             carry_pointers(store)?;
-            store.databases.newest.flush()?;
+            store.checkpoint()?;
             Ok(store.databases.newest.number)
         })?;
         let fresh = next_generation(&self.layout, number + 1, self.cache_bytes)?;
@@ -76,6 +78,7 @@ impl DiskTier {
                     self.evictions.fetch_add(1, Ordering::Relaxed);
                 }
             }
+            store.journal.settle()?;
             store.segments.delete(number);
             Ok(())
         })
@@ -91,23 +94,32 @@ impl DiskTier {
             Ok(store.databases.newest.number)
         })?;
         let newest = next_generation(&self.layout, number + 1, self.cache_bytes)?;
-        self.space.grow(newest.bytes());
-        let former = self.replace_store(Databases { newest, older: None });
-        let Some(former) = former else { return Ok(()) };
+        let bytes = newest.bytes();
+        let Some(former) = self.replace_store(Databases { newest, older: None })? else { return Ok(()) };
+        self.space.grow(bytes);
         if let Some(older) = former.databases.older {
             self.drop_database(older)?;
         }
         self.drop_database(former.databases.newest)?;
         former.segments.delete_all();
-        Ok(())
+        if self.marker.durability() == Durability::Synced {
+            self.layout.sync_names()?;
+        }
+        self.with_store(Store::checkpoint)
     }
 
     /// Begins a store with `databases` and no segments; returns the former one.
-    fn replace_store(&self, databases: Databases) -> Option<Store> {
+    /// From the record in the journal on, nothing of that one comes back.
+    fn replace_store(&self, databases: Databases) -> Result<Option<Store>> {
         let mut state = self.state.write();
-        let next = state.as_ref()?.segments.next();
+        let Some(former) = state.as_ref() else { return Ok(None) };
+        if let Err(error) = former.journal.clear(databases.newest.number) {
+            drop_generation(&self.layout, databases.newest)?;
+            return Err(error);
+        }
+        let (next, journal) = (former.segments.next(), Arc::clone(&former.journal));
         let segments = Segments::empty(self.layout.clone(), self.space.clone(), next);
-        state.replace(Store::new(databases, segments))
+        Ok(state.replace(Store::new(databases, segments, journal)))
     }
 }
 

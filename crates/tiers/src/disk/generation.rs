@@ -16,6 +16,8 @@ use parking_lot::{Condvar, Mutex};
 use sled::{Db, IVec};
 
 use super::layout::{self, Layout};
+use super::record;
+use crate::boot::{sync_dir, sync_tree};
 
 /// How long sled's threads may hold on to a database after it was dropped.
 const LINGER_MAX: Duration = Duration::from_secs(10);
@@ -37,6 +39,8 @@ pub(super) struct Generation {
     pub(super) number: u64,
     /// Entries whose valid row is here.
     pub(super) live: AtomicU64,
+    /// A sum over those rows and their values, by which they are known again.
+    sum: AtomicU64,
     path: PathBuf,
     db: Db,
     bytes: AtomicU64,
@@ -70,6 +74,7 @@ impl Generation {
         Ok(Self {
             number,
             live: AtomicU64::new(0),
+            sum: AtomicU64::new(0),
             path,
             db,
             bytes: AtomicU64::new(bytes),
@@ -112,6 +117,30 @@ impl Generation {
         Ok(removed)
     }
 
+    /// Counts a row as valid here.
+    pub(super) fn enter(&self, row: &[u8], value: &[u8]) {
+        self.live.fetch_add(1, Ordering::AcqRel);
+        self.sum.fetch_add(record::hash_row(row, value), Ordering::AcqRel);
+    }
+
+    /// Counts it no more.
+    pub(super) fn leave(&self, row: &[u8], value: &[u8]) {
+        let less = |live: u64| Some(live.saturating_sub(1));
+        let _ = self.live.fetch_update(Ordering::AcqRel, Ordering::Acquire, less);
+        self.sum.fetch_sub(record::hash_row(row, value), Ordering::AcqRel);
+    }
+
+    /// Counts nothing, before rows are counted anew.
+    pub(super) fn count_none(&self) {
+        self.live.store(0, Ordering::Release);
+        self.sum.store(0, Ordering::Release);
+    }
+
+    /// The sum over its valid rows; it wraps.
+    pub(super) fn sum(&self) -> u64 {
+        self.sum.load(Ordering::Acquire)
+    }
+
     /// Calls `visit` with every row and its value, in the order of rows.
     pub(super) fn each(&self, mut visit: impl FnMut(IVec, IVec) -> Result<()>) -> Result<()> {
         let mut rows = self.db.iter();
@@ -126,6 +155,12 @@ impl Generation {
         guarded(|| self.db.flush()).map(|_| ())
     }
 
+    /// Waits until what was flushed is on the medium; sled waits for less.
+    pub(super) fn sync(&self) -> Result<()> {
+        let named = || self.path.parent().map_or(Ok(()), sync_dir);
+        sync_tree(&self.path).and_then(|()| named()).map_err(|error| layout::unavailable(&self.path, error))
+    }
+
     /// Bytes of the files, when they were last measured.
     pub(super) fn bytes(&self) -> u64 {
         self.bytes.load(Ordering::Acquire)
@@ -136,9 +171,11 @@ impl Generation {
         self.bytes() > self.bytes_at_open
     }
 
-    /// Measures the files; returns the bytes before and now.
+    /// Measures the files, and keeps those that sled made since to their owner;
+    /// returns the bytes before and now.
     pub(super) fn measure(&self) -> (u64, u64) {
         self.measured_at.store(self.written.load(Ordering::Relaxed), Ordering::Relaxed);
+        layout::restrict(&self.path);
         let now = layout::bytes_in(&self.path);
         (self.bytes.swap(now, Ordering::AcqRel), now)
     }

@@ -3,6 +3,7 @@
 //! ```text
 //! db/<20 digits>/            a generation: one sled database
 //! segments/<20 digits>.seg   frames, one after another
+//! journal/<20 digits>.log    what became of rows since the databases were flushed
 //! db-dropped-<20 digits>/    a generation on its way out
 //! db-torn-<20 digits>/       a generation that could not be read
 //! probe                      written and deleted to see whether the disk takes writes
@@ -17,12 +18,16 @@ use std::path::{Path, PathBuf};
 
 use larder_core::{Error, ErrorKind, Result};
 
+use crate::boot::sync_dir;
+
 const DATABASES: &str = "db";
 const SEGMENTS: &str = "segments";
+const JOURNAL: &str = "journal";
 const DROPPED: &str = "db-dropped-";
 const TORN: &str = "db-torn-";
 const PROBE: &str = "probe";
 const SUFFIX: &str = ".seg";
+const LOG: &str = ".log";
 const DIGITS: usize = 20;
 
 /// No number of ours comes near this; one above it is damage or not ours.
@@ -38,7 +43,8 @@ impl Layout {
     /// Makes the directories that are missing and deletes what was set aside earlier.
     pub(super) fn prepare(dir: PathBuf) -> Result<Self> {
         let layout = Self { dir };
-        for dir in [layout.dir.clone(), layout.dir.join(DATABASES), layout.dir.join(SEGMENTS)] {
+        make_private(&layout.dir).map_err(|error| unavailable(&layout.dir, error))?;
+        for dir in layout.folders() {
             make_private(&dir).map_err(|error| unavailable(&dir, error))?;
         }
         let _ = fs::remove_file(layout.dir.join(PROBE));
@@ -48,6 +54,40 @@ impl Layout {
             }
         }
         Ok(layout)
+    }
+
+    /// The directory itself.
+    pub(super) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    fn folders(&self) -> [PathBuf; 3] {
+        [DATABASES, SEGMENTS, JOURNAL].map(|name| self.dir.join(name))
+    }
+
+    /// Whether there is nothing that a tier could have kept.
+    pub(super) fn is_empty(&self) -> Result<bool> {
+        Ok(self.generations()?.is_empty() && self.segments()?.is_empty() && self.journals()?.is_empty())
+    }
+
+    /// Deletes everything that is ours, the older databases first: without the
+    /// newest they would show what was overwritten.
+    pub(super) fn discard_all(&self) -> Result<()> {
+        for (number, _) in self.generations()? {
+            self.discard(number)?;
+        }
+        for (_, path) in self.journals()?.into_iter().chain(self.segments()?) {
+            remove_file(&path)?;
+        }
+        self.sync_names()
+    }
+
+    /// Waits until the names of all there is are on the medium.
+    pub(super) fn sync_names(&self) -> Result<()> {
+        for dir in self.folders() {
+            sync_dir(&dir).map_err(|error| unavailable(&dir, error))?;
+        }
+        sync_dir(&self.dir).map_err(|error| unavailable(&self.dir, error))
     }
 
     /// The generations there are, lowest number first.
@@ -60,6 +100,11 @@ impl Layout {
         numbered(&self.dir.join(SEGMENTS), |name| name.strip_suffix(SUFFIX))
     }
 
+    /// The journals there are, lowest number first.
+    pub(super) fn journals(&self) -> Result<Vec<(u64, PathBuf)>> {
+        numbered(&self.dir.join(JOURNAL), |name| name.strip_suffix(LOG))
+    }
+
     /// Where generation `number` lies.
     pub(super) fn generation(&self, number: u64) -> PathBuf {
         self.dir.join(DATABASES).join(format!("{number:0DIGITS$}"))
@@ -68,6 +113,11 @@ impl Layout {
     /// Where segment `number` lies.
     pub(super) fn segment(&self, number: u64) -> PathBuf {
         self.dir.join(SEGMENTS).join(format!("{number:0DIGITS$}{SUFFIX}"))
+    }
+
+    /// Where journal `number` lies.
+    pub(super) fn journal(&self, number: u64) -> PathBuf {
+        self.dir.join(JOURNAL).join(format!("{number:0DIGITS$}{LOG}"))
     }
 
     /// Whether so many bytes can be written now. Tries it.
@@ -105,35 +155,69 @@ pub(super) fn make_private(dir: &Path) -> io::Result<()> {
     builder.create(dir)
 }
 
-/// Restricts the files in `dir` to their owner, as far as that goes: the
+/// Restricts what is in `dir` and below to its owner, as far as that goes: the
 /// directory above is private already.
 pub(super) fn restrict(dir: &Path) {
     #[cfg(unix)]
     for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
         use std::os::unix::fs::PermissionsExt;
-        let mode = if entry.path().is_dir() { 0o700 } else { 0o600 };
-        let _ = fs::set_permissions(entry.path(), fs::Permissions::from_mode(mode));
+        let Ok(meta) = entry.metadata() else { continue };
+        let mode = if meta.is_dir() { 0o700 } else { 0o600 };
+        if meta.permissions().mode() & 0o777 != mode {
+            let _ = fs::set_permissions(entry.path(), fs::Permissions::from_mode(mode));
+        }
+        if meta.is_dir() {
+            restrict(&entry.path());
+        }
     }
     #[cfg(not(unix))]
     let _ = dir;
 }
 
-/// Bytes of the files in `dir` and below, by their lengths; what vanishes
+/// What `dir` and all below it takes, as `du` counts it; what vanishes
 /// meanwhile counts nothing.
 pub(super) fn bytes_in(dir: &Path) -> u64 {
     let entries = fs::read_dir(dir).into_iter().flatten().flatten();
-    entries
-        .map(|entry| match entry.metadata() {
-            Ok(meta) if meta.is_dir() => bytes_in(&entry.path()),
-            Ok(meta) => meta.len(),
-            Err(_) => 0,
-        })
-        .sum()
+    let below = entries.map(|entry| match entry.metadata() {
+        Ok(meta) if meta.is_dir() => bytes_in(&entry.path()),
+        Ok(meta) => taken_by(&meta),
+        Err(_) => 0,
+    });
+    fs::metadata(dir).map_or(0, |meta| taken_by(&meta)) + below.sum::<u64>()
+}
+
+/// What the four directories and the marker take that are always there.
+pub(super) const FIXED: u64 = 5 * BLOCK;
+
+/// The unit in which most file systems hand out space.
+const BLOCK: u64 = 4 << 10;
+
+/// What a file of `len` bytes takes.
+pub(super) fn rounded(len: u64) -> u64 {
+    len.div_ceil(BLOCK).saturating_mul(BLOCK)
+}
+
+#[cfg(unix)]
+fn taken_by(meta: &fs::Metadata) -> u64 {
+    std::os::unix::fs::MetadataExt::blocks(meta).saturating_mul(512)
+}
+
+#[cfg(not(unix))]
+fn taken_by(meta: &fs::Metadata) -> u64 {
+    rounded(meta.len())
 }
 
 /// An `Unavailable` that names `path`.
 pub(super) fn unavailable(path: &Path, error: io::Error) -> Error {
     Error::new(ErrorKind::Unavailable, format!("{}: {error}", path.display())).with_source(error)
+}
+
+/// Deletes a file, if it is there.
+pub(super) fn remove_file(path: &Path) -> Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(unavailable(path, error)),
+        _ => Ok(()),
+    }
 }
 
 fn numbered(dir: &Path, digits: impl Fn(&str) -> Option<&str>) -> Result<Vec<(u64, PathBuf)>> {

@@ -8,37 +8,106 @@
 //! older alone would bring overwritten values back.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
-use larder_core::{Error, ErrorKind, Result};
+use larder_core::{Durability, Error, ErrorKind, Result};
 use sled::IVec;
 
 use super::databases::Databases;
 use super::generation::{Generation, OpenError};
-use super::layout::Layout;
+use super::journal::Journal;
+use super::layout::{self, Layout};
+use super::record::Tally;
+use super::replay::Replay;
 use super::row::Row;
 use super::segments::Segments;
 use super::store::Store;
+use crate::boot::{Marker, Past, sync_tree};
 use crate::space::Share;
 
-/// Opens the store in `layout`. The share is charged with all it takes.
-pub(super) fn open(layout: &Layout, space: &Arc<Share>, cache_bytes: u64) -> Result<Store> {
-    let segments = Segments::open(layout.clone(), Arc::clone(space))?;
-    let databases = match open_databases(layout, cache_bytes)? {
-        Some(databases) => match count(databases, &segments)? {
-            Counted::Whole(databases) => databases,
-            Counted::Torn(databases) => start_over(layout, databases, cache_bytes)?,
-        },
-        None => fresh(layout, cache_bytes)?,
+/// What a store stands on.
+pub(super) struct Ground<'a> {
+    /// The directory.
+    pub(super) layout: &'a Layout,
+    /// What is charged with all it takes.
+    pub(super) space: &'a Arc<Share>,
+    /// How much of a database sled may hold in memory.
+    pub(super) cache_bytes: u64,
+    /// The marker of the directory.
+    pub(super) marker: &'a Arc<Marker>,
+}
+
+/// Opens the store, as far as its past allows it to be trusted. The share is
+/// charged with all it takes.
+pub(super) fn open(ground: &Ground<'_>, past: Past) -> Result<Store> {
+    let (layout, cache_bytes) = (ground.layout, ground.cache_bytes);
+    let replay = trusted(ground, past)?;
+    let segments = Segments::open(layout.clone(), Arc::clone(ground.space))?;
+    let (databases, tally) = match open_databases(layout, replay.cleared, cache_bytes)? {
+        Some(databases) => (databases, replay.tally),
+        None => (fresh(layout, cache_bytes)?, None),
+    };
+    let counted = count(&databases, &replay, &segments).and_then(|tallied| match tally {
+        Some(tally) if tally != tallied => Err(Error::new(ErrorKind::Corrupt, "rows are missing or changed")),
+        _ => Ok(()),
+    });
+    let databases = match counted {
+        Err(error) if error.kind() == ErrorKind::Corrupt => {
+            tracing::warn!(%error, "a torn database");
+            let databases = start_over(layout, databases, cache_bytes)?;
+            count(&databases, &replay, &segments)?;
+            databases
+        }
+        counted => counted.map(|()| databases)?,
     };
     segments.sweep();
-    space.grow(databases.bytes());
-    Ok(Store::new(databases, segments))
+    ground.space.grow(databases.bytes() + layout::FIXED);
+    let store = Store::new(databases, segments, Arc::new(Journal::after(replay.last, ground)?));
+    if !replay.is_empty()
+        && let Err(error) = store.checkpoint()
+    {
+        tracing::warn!(%error, "the journal of an earlier process stays for now");
+    }
+    Ok(store)
+}
+
+/// Deletes what is not to be trusted, and says what the journals say of the
+/// rest. From here on the directory counts as in use.
+fn trusted(ground: &Ground<'_>, past: Past) -> Result<Replay> {
+    let layout = ground.layout;
+    let replay = match past {
+        Past::Unknown => None,
+        past => Replay::read(layout, past == Past::Downed)?,
+    };
+    if replay.is_none() {
+        give_up(layout, past)?;
+    }
+    let failed = |error| layout::unavailable(layout.dir(), error);
+    if past == Past::Killed && ground.marker.durability() == Durability::Synced {
+        sync_tree(layout.dir()).map_err(failed)?;
+    }
+    ground.marker.open().map_err(failed)?;
+    Ok(replay.unwrap_or_default())
+}
+
+fn give_up(layout: &Layout, past: Past) -> Result<()> {
+    if !layout.is_empty()? {
+        let path = layout.dir().display();
+        match past {
+            Past::Unknown => {
+                tracing::warn!(%path, "the machine went down, or a removal could not be written down, while this was open: it starts empty")
+            }
+            _ => tracing::warn!(%path, "the journal is damaged: the disk tier starts empty"),
+        }
+    }
+    layout.discard_all()
 }
 
 /// The newest two generations; `None` when there is none that can be read.
-fn open_databases(layout: &Layout, cache_bytes: u64) -> Result<Option<Databases>> {
-    let mut numbers: Vec<u64> = layout.generations()?.into_iter().map(|(number, _)| number).collect();
+/// Those below `cleared` are dropped.
+fn open_databases(layout: &Layout, cleared: u64, cache_bytes: u64) -> Result<Option<Databases>> {
+    let numbers = layout.generations()?.into_iter().map(|(number, _)| number);
+    let (void, mut numbers): (Vec<u64>, Vec<u64>) = numbers.partition(|number| *number < cleared);
+    void.into_iter().try_for_each(|number| layout.discard(number))?;
     let Some(newest) = numbers.pop() else { return Ok(None) };
     let older = numbers.pop();
     numbers.into_iter().try_for_each(|number| layout.discard(number))?;
@@ -84,26 +153,15 @@ fn fresh(layout: &Layout, cache_bytes: u64) -> Result<Databases> {
     Ok(Databases { newest: next_generation(layout, last + 1, cache_bytes)?, older: None })
 }
 
-enum Counted {
-    Whole(Databases),
-    Torn(Databases),
-}
-
-fn count(databases: Databases, segments: &Segments) -> Result<Counted> {
-    match count_rows(&databases, segments) {
-        Ok(()) => Ok(Counted::Whole(databases)),
-        Err(error) if error.kind() == ErrorKind::Corrupt => {
-            tracing::warn!(%error, "a torn database");
-            Ok(Counted::Torn(databases))
-        }
-        Err(error) => Err(error),
-    }
-}
-
-fn count_rows(databases: &Databases, segments: &Segments) -> Result<()> {
+/// Makes the databases say what the journals do, and counts what is there:
+/// as it was found, before rows go whose records are missing.
+fn count(databases: &Databases, replay: &Replay, segments: &Segments) -> Result<Tally> {
+    replay.apply(databases)?;
+    segments.forget_rows();
+    databases.each_generation().for_each(Generation::count_none);
     let mut dangling: Vec<IVec> = Vec::new();
     let mut count = |generation: &Generation, row: IVec, value: IVec| {
-        generation.live.fetch_add(1, Ordering::AcqRel);
+        generation.enter(&row, &value);
         let whole = match Row::parse(&value) {
             Some(Row::Inline(_)) => true,
             Some(Row::Record(pointer)) => segments.adopt(&row, pointer),
@@ -125,7 +183,9 @@ fn count_rows(databases: &Databases, segments: &Segments) -> Result<()> {
         count(&databases.newest, row, value);
         Ok(())
     })?;
-    dangling.iter().try_for_each(|row| databases.remove(row).map(|_| ()))
+    let tally = databases.tally();
+    dangling.iter().try_for_each(|row| databases.remove(row).map(|_| ()))?;
+    Ok(tally)
 }
 
 /// Sets torn databases aside and begins an empty one.

@@ -6,16 +6,18 @@
 //! disk takes writes: until then the suspect store still answers what it can.
 //!
 //! A database that could not write what it was given shows, opened again, what
-//! was overwritten or removed since. So when its last flush fails it is
-//! deleted, here and at close: absent, never wrong.
+//! was overwritten or removed since. The journal knows better: it stays when
+//! the last flush fails, and the next open goes by it, here or in another
+//! process. Where the journal could not be written either, nothing is trusted.
 
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use larder_core::{Error, ErrorKind, Result};
+use larder_core::{Error, ErrorKind};
 
 use super::store::Store;
 use super::{DiskTier, recovery};
+use crate::boot::Past;
 
 /// The shortest time between two attempts.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -37,10 +39,10 @@ impl DiskTier {
             return;
         }
         let mut state = self.state.write();
-        let closed = state.take().map_or(Ok(()), |store| self.let_go(store));
+        let closed = state.take().map_or(Ok(()), Store::close);
         self.space.set(0);
-        let opened =
-            self.discard_lost().and_then(|()| recovery::open(&self.layout, &self.space, self.cache_bytes));
+        let past = if self.marker.is_withdrawn() { Past::Unknown } else { Past::Killed };
+        let opened = recovery::open(&self.ground(), past);
         match opened {
             Ok(store) => {
                 let error = closed.err().map(tracing::field::display);
@@ -50,21 +52,6 @@ impl DiskTier {
             }
             Err(error) => tracing::warn!(%error, "a failed disk tier does not open again"),
         }
-    }
-
-    /// Closes a store, and remembers when that lost something.
-    pub(super) fn let_go(&self, store: Store) -> Result<()> {
-        store.close().inspect_err(|_| self.lost.store(true, Ordering::Release))
-    }
-
-    /// Deletes the databases if they lost something. The older goes first.
-    pub(super) fn discard_lost(&self) -> Result<()> {
-        if self.lost.load(Ordering::Acquire) {
-            let generations = self.layout.generations()?;
-            generations.iter().try_for_each(|(number, _)| self.layout.discard(*number))?;
-            self.lost.store(false, Ordering::Release);
-        }
-        Ok(())
     }
 
     fn is_time(&self) -> bool {

@@ -107,10 +107,21 @@ impl Segment {
         Ok(offset)
     }
 
+    /// Waits until what was written is on the medium.
+    pub(super) fn sync(&self) -> io::Result<()> {
+        self.file.sync()
+    }
+
     /// Counts `bytes` that `row` names as live.
     pub(super) fn adopt(&self, row: &[u8], bytes: u64) {
         self.rows.lock().push(IVec::from(row));
         self.live.fetch_add(bytes, Ordering::SeqCst);
+    }
+
+    /// Counts nothing as named.
+    pub(super) fn forget_rows(&self) {
+        self.rows.lock().clear();
+        self.live.store(0, Ordering::SeqCst);
     }
 
     /// Counts `bytes` as named no more; whether the segment can go.
@@ -187,6 +198,10 @@ impl ReadAt {
     fn truncate(&self, len: u64) {
         let _ = self.0.set_len(len);
     }
+
+    fn sync(&self) -> io::Result<()> {
+        self.0.sync_data()
+    }
 }
 
 /// The same with a cursor: whoever moves it holds the lock, and a write
@@ -216,6 +231,10 @@ impl ReadAt {
 
     fn truncate(&self, len: u64) {
         let _ = self.0.lock().set_len(len);
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.0.lock().sync_data()
     }
 }
 

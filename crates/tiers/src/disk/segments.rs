@@ -3,7 +3,7 @@
 //! - Numbers only grow, over reopening too: a pointer never comes to name
 //!   another file than the one it was written for.
 //! - A sealed segment that no row names is deleted at once.
-//! - What the files take is counted in the share, by their lengths.
+//! - What the files take is counted in the share, in blocks of 4 KiB.
 //! - Every segment stays open. Their number is bounded by the size of one: a
 //!   sixteenth of the budget between 1 and 64 MiB, and no less than a 256th.
 
@@ -14,9 +14,10 @@ use std::sync::Arc;
 use larder_core::{Bytes, Result};
 use parking_lot::{Mutex, RwLock};
 
-use super::layout::{Layout, NUMBER_MAX};
+use super::layout::{Layout, NUMBER_MAX, rounded};
 use super::row::Pointer;
 use super::segment::Segment;
+use crate::boot::sync_dir;
 use crate::space::Share;
 
 /// The segments of a tier.
@@ -51,7 +52,7 @@ impl Segments {
         for (number, path) in segments.layout.segments()? {
             let segment = Segment::open(number, path.clone());
             let segment = segment.map_err(|error| super::layout::unavailable(&path, error))?;
-            segments.space.grow(segment.len());
+            segments.space.grow(rounded(segment.len()));
             segments.table.write().insert(number, Arc::new(segment));
             segments.skip_to(number + 1);
         }
@@ -90,6 +91,11 @@ impl Segments {
         }
     }
 
+    /// Counts no row any more, before they are counted anew.
+    pub(super) fn forget_rows(&self) {
+        self.table.read().values().for_each(|segment| segment.forget_rows());
+    }
+
     /// Deletes the sealed segments that no row names.
     pub(super) fn sweep(&self) {
         for sealed in self.sealed().into_iter().filter(|sealed| sealed.live == 0) {
@@ -104,7 +110,7 @@ impl Segments {
         let segment = self.room_for(&mut active, bytes)?;
         match segment.append(row, head, body) {
             Ok(offset) => {
-                self.space.grow(bytes);
+                self.space.grow(rounded(offset + bytes) - rounded(offset));
                 Ok(Pointer { segment: segment.number, offset, len: bytes })
             }
             Err(error) => {
@@ -112,6 +118,17 @@ impl Segments {
                 Err(error.into())
             }
         }
+    }
+
+    /// Waits until the record of a pointer is on the medium, and its segment
+    /// has a name there.
+    pub(super) fn sync(&self, pointer: Pointer) -> Result<()> {
+        let Some(segment) = self.segment(pointer.segment) else { return Ok(()) };
+        segment.sync()?;
+        if pointer.offset == 0 {
+            segment.path().parent().map_or(Ok(()), sync_dir)?;
+        }
+        Ok(())
     }
 
     fn room_for(&self, active: &mut Active, bytes: u64) -> Result<Arc<Segment>> {
@@ -141,6 +158,11 @@ impl Segments {
     /// Ends the active segment, so that it can be evicted.
     pub(super) fn seal_active(&self) {
         self.seal(&mut self.active.lock());
+    }
+
+    /// Bytes of all segments.
+    pub(super) fn bytes(&self) -> u64 {
+        self.table.read().values().map(|segment| rounded(segment.len())).sum()
     }
 
     /// Whether a segment is being written.
@@ -193,7 +215,7 @@ impl Segments {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 tracing::warn!(path = %segment.path().display(), %error, "cannot delete a segment");
             }
-            _ => self.space.shrink(segment.len()),
+            _ => self.space.shrink(rounded(segment.len())),
         }
     }
 

@@ -3,18 +3,22 @@
 //! - A row changes under its stripe, whoever changes it: a `put`, a `remove`,
 //!   a move to the newest generation, an eviction. So none of them undoes
 //!   another. A `get` that finds its row in the newest generation takes none.
-//! - A frame is in its segment before a row names it.
+//! - A frame is in its segment before a row names it, and a change of a row is
+//!   in the journal before a database has it.
 //! - A `get` that does not find what a pointer names looks again under the
 //!   stripe, for an eviction may have carried the record elsewhere meanwhile.
 //!   What is missing then is missing, and the row goes.
 
+use std::sync::Arc;
+
 use larder_core::frame::Frame;
-use larder_core::{Bytes, Result};
+use larder_core::{Bytes, Durability, Result};
 use parking_lot::{Mutex, MutexGuard, RwLock};
 use sled::IVec;
 
 use super::databases::Databases;
 use super::generation::Generation;
+use super::journal::Journal;
 use super::row::{self, Row, RowKey};
 use super::segments::Segments;
 
@@ -26,13 +30,17 @@ pub(super) struct Store {
     pub(super) databases: Databases,
     /// Large frames.
     pub(super) segments: Segments,
+    /// What became of rows since the databases were flushed.
+    pub(super) journal: Arc<Journal>,
+    checkpoints: Mutex<()>,
     stripes: Box<[Mutex<()>]>,
 }
 
 impl Store {
-    /// Puts the two together.
-    pub(super) fn new(databases: Databases, segments: Segments) -> Self {
-        Self { databases, segments, stripes: (0..STRIPES).map(|_| Mutex::new(())).collect() }
+    /// Puts the three together.
+    pub(super) fn new(databases: Databases, segments: Segments, journal: Arc<Journal>) -> Self {
+        let stripes = (0..STRIPES).map(|_| Mutex::new(())).collect();
+        Self { databases, segments, journal, checkpoints: Mutex::new(()), stripes }
     }
 
     /// The frame of a row. Moves it to the newest generation, unless `upkeep`
@@ -87,7 +95,7 @@ impl Store {
         let row = key.as_ref();
         let _stripe = self.lock(row);
         let replaced = if (frame.len() as u64) < crossover {
-            self.databases.insert(row, row::inline(frame))?
+            self.set(row, row::inline(frame).into())?
         } else {
             self.put_record(row, frame.head(), frame.body())?
         };
@@ -99,17 +107,33 @@ impl Store {
     /// the row's former value. The caller holds the stripe.
     pub(super) fn put_record(&self, row: &[u8], head: &[u8], body: &[u8]) -> Result<Option<IVec>> {
         let pointer = self.segments.append(row, head, body)?;
-        let replaced = self.databases.insert(row, &pointer.to_value()[..]);
+        let on_medium = match self.journal.durability() {
+            Durability::Synced => self.segments.sync(pointer),
+            _ => Ok(()),
+        };
+        let replaced = on_medium.and_then(|()| self.set(row, (&pointer.to_value()[..]).into()));
         if replaced.is_err() {
             self.segments.release(pointer);
         }
         replaced
     }
 
-    /// Removes a row; whether there was one.
+    /// Gives a row a value; returns the former one. The caller holds the stripe.
+    ///
+    /// Where the database fails the row is to be absent after all.
+    fn set(&self, row: &[u8], value: IVec) -> Result<Option<IVec>> {
+        self.journal.set(row, &value)?;
+        self.databases.insert(row, value).inspect_err(|_| {
+            let _ = self.journal.remove(row);
+        })
+    }
+
+    /// Removes a row; whether there was one. That there is none was perhaps
+    /// written down a moment ago, by an eviction, and is waited for as well.
     pub(super) fn remove(&self, key: &RowKey) -> Result<bool> {
         let _stripe = self.lock(key.as_ref());
-        self.forget(key.as_ref())
+        let found = self.databases.contains(key.as_ref())? && self.forget(key.as_ref())?;
+        self.journal.settle().map(|()| found)
     }
 
     /// Whether there is a frame for the row.
@@ -120,6 +144,33 @@ impl Store {
             Some(Row::Record(pointer)) => self.segments.holds(pointer),
             None => false,
         })
+    }
+
+    /// Flushes the databases, and drops the journal of what they have now.
+    /// Rows may change meanwhile, generations must not come or go.
+    ///
+    /// Who wrote down a change before the journal turned holds a stripe until
+    /// the database has it, so each stripe is waited for.
+    pub(super) fn checkpoint(&self) -> Result<()> {
+        let _one = self.checkpoints.lock();
+        self.checkpoint_now()
+    }
+
+    /// The same, unless someone else is at it.
+    pub(super) fn try_checkpoint(&self) -> Result<()> {
+        self.checkpoints.try_lock().map_or(Ok(()), |_one| self.checkpoint_now())
+    }
+
+    fn checkpoint_now(&self) -> Result<()> {
+        let number = self.journal.turn()?;
+        self.stripes.iter().for_each(|stripe| drop(stripe.lock()));
+        for generation in self.databases.each_generation() {
+            generation.flush()?;
+            if self.journal.durability() == Durability::Synced {
+                generation.sync()?;
+            }
+        }
+        self.journal.drop_before(number)
     }
 
     /// Calls `visit` with the head of each frame; more of the frame may follow.
@@ -136,8 +187,14 @@ impl Store {
     }
 
     /// Writes what is buffered, and lets go of everything. The first failure is returned.
+    /// The journal stays then, for the next open to go by.
     pub(super) fn close(self) -> Result<()> {
-        let flushed = self.databases.each_generation().map(Generation::flush).fold(Ok(()), Result::and);
+        let flushed = self.checkpoint();
+        if flushed.is_ok()
+            && let Err(error) = self.journal.tally(self.databases.tally())
+        {
+            tracing::debug!(%error, "the next open cannot tell whether the databases are whole");
+        }
         self.databases.older.into_iter().for_each(Generation::close);
         self.databases.newest.close();
         flushed
@@ -145,6 +202,7 @@ impl Store {
 
     /// Removes a row and gives up its record. The caller holds the stripe.
     pub(super) fn forget(&self, row: &[u8]) -> Result<bool> {
+        self.journal.remove(row)?;
         let removed = self.databases.remove(row)?;
         let found = removed.is_some();
         self.release(removed);

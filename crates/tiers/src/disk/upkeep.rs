@@ -10,6 +10,7 @@ use larder_core::{Error, ErrorKind, Result};
 use super::DiskTier;
 use super::eviction::Carry;
 use super::segments::Sealed;
+use super::store::Store;
 
 /// More segments than this are merged, even where the budget allows them:
 /// each holds a file open.
@@ -17,6 +18,9 @@ const SEGMENTS_MAX: usize = 512;
 
 /// A database is not worth dropping below this: an empty one has half as much.
 const GENERATION_BYTES_MIN: u64 = 2 << 20;
+
+/// What a database takes at least.
+const EMPTY_GENERATION_BYTES: u64 = 512 << 10;
 
 /// All the decision depends on.
 #[derive(Clone, Debug, Default)]
@@ -32,6 +36,8 @@ struct Outlook {
     databases_grown: bool,
     sealed: Vec<Sealed>,
     active: bool,
+    /// What dropping everything would free.
+    reclaimable: u64,
 }
 
 /// What to do next.
@@ -53,6 +59,9 @@ enum Choice {
 
 impl Outlook {
     fn choose(&self) -> Choice {
+        if self.excess > self.reclaimable {
+            return Choice::GiveUp;
+        }
         if self.should_rotate() {
             return Choice::Rotate;
         }
@@ -112,6 +121,25 @@ impl DiskTier {
         }
     }
 
+    /// Flushes the databases where the journal has grown enough; waits for
+    /// others who do so only where it has grown too much.
+    pub(super) fn tend_journal(&self) {
+        let (due, overdue) = self
+            .with_store(|store| Ok((store.journal.is_due(), store.journal.is_overdue())))
+            .unwrap_or_default();
+        let flushed = if overdue {
+            let _shared = self.upkeep.read();
+            self.with_store(Store::checkpoint)
+        } else if due && let Some(_shared) = self.upkeep.try_read() {
+            self.with_store(Store::try_checkpoint)
+        } else {
+            Ok(())
+        };
+        if let Err(error) = flushed {
+            tracing::warn!(%error, "the journal of the disk tier stays for now");
+        }
+    }
+
     fn keep_budget(&self, more: u64) -> Result<Choice> {
         self.measure()?;
         loop {
@@ -135,9 +163,15 @@ impl DiskTier {
         self.measure()
     }
 
-    fn measure(&self) -> Result<()> {
+    /// Counts what the databases take now.
+    pub(super) fn measure(&self) -> Result<()> {
+        self.measure_after(0)
+    }
+
+    /// The same for those that were given so many bytes since the last time.
+    pub(super) fn measure_after(&self, bytes: u64) -> Result<()> {
         self.with_store(|store| {
-            for generation in store.databases.each_generation() {
+            for generation in store.databases.each_generation().filter(|one| one.is_due(bytes)) {
                 let (before, now) = generation.measure();
                 self.space.grow(now);
                 self.space.shrink(before);
@@ -158,6 +192,8 @@ impl DiskTier {
                 databases_grown: databases.each_generation().any(|generation| generation.has_grown()),
                 sealed: store.segments.sealed(),
                 active: store.segments.has_active(),
+                reclaimable: store.segments.bytes()
+                    + databases.bytes().saturating_sub(2 * EMPTY_GENERATION_BYTES),
             })
         })
     }
@@ -174,7 +210,7 @@ mod tests {
     }
 
     fn check(outlook: Outlook, expect: Choice) {
-        let outlook = Outlook { limit: 64 * MIB, ..outlook };
+        let outlook = Outlook { limit: 64 * MIB, reclaimable: 64 * MIB, ..outlook };
         assert_eq!(outlook.choose(), expect, "{outlook:?}");
     }
 
@@ -217,6 +253,14 @@ mod tests {
         check(Outlook { active: true, databases_grown: true, ..over.clone() }, Choice::Seal);
         check(Outlook { databases_grown: true, ..over.clone() }, Choice::Rotate);
         check(over, Choice::GiveUp);
+    }
+
+    #[test]
+    fn nothing_goes_in_vain() {
+        let segments = vec![sealed(1, 4 * MIB)];
+        let over = Outlook { excess: 5 * MIB, sealed: segments, ..Outlook::default() };
+        assert_eq!(Outlook { reclaimable: 4 * MIB, ..over.clone() }.choose(), Choice::GiveUp);
+        assert_eq!(Outlook { reclaimable: 5 * MIB, ..over }.choose(), Choice::Evict(1));
     }
 
     #[test]

@@ -12,7 +12,9 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use larder_core::frame::{FIXED_LEN, Frame, Head};
-use larder_core::{Bytes, Error, ErrorKind, Result};
+use larder_core::{Bytes, Durability, Error, ErrorKind, Result};
+
+use crate::boot::sync_dir;
 
 /// Enough for the head of nearly every frame, and one page to read.
 const HEAD_GUESS: u64 = 4096;
@@ -23,13 +25,20 @@ pub(super) struct Folder {
     entries: PathBuf,
     tmp: PathBuf,
     drafts: AtomicU64,
+    /// Whether what is done to files is on the medium before it is acknowledged.
+    is_synced: bool,
 }
 
 impl Folder {
     /// Creates what is missing, deletes what an earlier process left half
     /// done, and makes sure that files can be written.
-    pub(super) fn open(dir: &Path) -> Result<Self> {
-        let folder = Self { entries: dir.join("entries"), tmp: dir.join("tmp"), drafts: AtomicU64::new(0) };
+    pub(super) fn open(dir: &Path, durability: Durability) -> Result<Self> {
+        let folder = Self {
+            entries: dir.join("entries"),
+            tmp: dir.join("tmp"),
+            drafts: AtomicU64::new(0),
+            is_synced: durability == Durability::Synced,
+        };
         for path in [dir, &folder.entries, &folder.tmp] {
             create_folder(path).map_err(|error| unopened(path, error))?;
         }
@@ -74,6 +83,9 @@ impl Folder {
         let mut file = create_file(&path)?;
         let draft = Draft { path };
         write_whole(&mut file, frame)?;
+        if self.is_synced {
+            file.sync_data()?;
+        }
         Ok(draft)
     }
 
@@ -90,12 +102,27 @@ impl Folder {
             renamed => renamed?,
         }
         draft.forget();
-        Ok(())
+        self.sync_above(digest).inspect_err(|_| {
+            let _ = fs::remove_file(&path);
+        })
+    }
+
+    /// Waits, where that is asked for, until the names on the way to the file
+    /// of `digest` are on the medium.
+    fn sync_above(&self, digest: u128) -> io::Result<()> {
+        if !self.is_synced {
+            return Ok(());
+        }
+        self.path(digest).ancestors().skip(1).take(3).try_for_each(|folder| match sync_dir(folder) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        })
     }
 
     /// Deletes the file of `digest`; whether there was one.
     pub(super) fn unlink(&self, digest: u128) -> io::Result<bool> {
-        absent_is_false(fs::remove_file(self.path(digest)))
+        let was_there = absent_is_false(fs::remove_file(self.path(digest)))?;
+        self.sync_above(digest).map(|()| was_there)
     }
 
     /// Deletes so many folders above the file of `digest`; those that hold
@@ -110,7 +137,22 @@ impl Folder {
     /// to be deleted.
     pub(super) fn set_aside(&self) -> io::Result<Option<PathBuf>> {
         let aside = self.tmp_path("clear");
-        Ok(absent_is_false(fs::rename(&self.entries, &aside))?.then_some(aside))
+        let was_there = absent_is_false(fs::rename(&self.entries, &aside))?;
+        if self.is_synced {
+            self.entries.parent().map_or(Ok(()), sync_dir)?;
+        }
+        Ok(was_there.then_some(aside))
+    }
+
+    /// Deletes all entries, of which none is to be trusted; whether there was
+    /// anything.
+    pub(super) fn discard(&self) -> io::Result<bool> {
+        let is_empty = fs::read_dir(&self.entries)?.next().is_none();
+        if !is_empty && let Some(aside) = self.set_aside()? {
+            fs::remove_dir_all(aside)?;
+            self.entries.parent().map_or(Ok(()), sync_dir)?;
+        }
+        Ok(!is_empty)
     }
 
     /// The path of the file of `digest`.
@@ -309,7 +351,7 @@ mod tests {
     #[test]
     fn a_draft_that_is_not_published_is_deleted() {
         let dir = tempfile::tempdir().unwrap();
-        let folder = Folder::open(dir.path()).unwrap();
+        let folder = Folder::open(dir.path(), Durability::Buffered).unwrap();
         let target = folder.path(1);
         fs::create_dir_all(target.join("in the way")).unwrap();
         let draft = folder.draft(&frame(b"payload")).unwrap();

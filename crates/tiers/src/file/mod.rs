@@ -14,10 +14,11 @@ use std::path::PathBuf;
 use larder_core::frame::Frame;
 use larder_core::key::EncodedKey;
 use larder_core::tier::{BoxFuture, Capability, Tier, TierKind, Usage};
-use larder_core::{Bytes, Error, ErrorKind, Result};
+use larder_core::{Bytes, Durability, Error, ErrorKind, Result};
 use parking_lot::{MappedMutexGuard, Mutex, MutexGuard, RwLock, RwLockReadGuard};
 
 use crate::Share;
+use crate::boot::{Marker, Past, sync_many};
 use folder::{Folder, at};
 use index::{BLOCK, Held, Index, rounded, upper_of};
 use room::Room;
@@ -25,8 +26,8 @@ use room::Room;
 /// How many folders can change at the same time.
 const LANES: usize = 64;
 
-/// What the three folders that are always there take of the budget.
-const FIXED: u64 = 3 * BLOCK;
+/// What the three folders and the marker that are always there take of the budget.
+const FIXED: u64 = 4 * BLOCK;
 
 /// What the two folders above a file take at most.
 const ABOVE: u64 = 2 * BLOCK;
@@ -40,6 +41,9 @@ pub struct FileOptions {
     /// The budget. A file counts as the 4 KiB blocks it takes, and each
     /// folder as one block, which is what `du` counts.
     pub space: Share,
+    /// What a crash may take of what was acknowledged. What is written survives
+    /// a killed process in any case.
+    pub durability: Durability,
 }
 
 /// Keeps each entry in a file of its own, named by the digest of its key.
@@ -50,9 +54,12 @@ pub struct FileOptions {
 /// entries never read first, then the least recently used. It is about
 /// 120 bytes an entry and is rebuilt on open, in order of writing.
 ///
-/// Nothing is synced: entries survive a killed process, not a lost machine.
+/// Entries survive a killed process. Unless they are [`Durability::Synced`],
+/// they survive the machine only where the tier was closed: closing waits for
+/// the medium, which on Linux means for the whole file system.
 ///
 /// ```
+/// use larder_core::Durability;
 /// use larder_core::tier::Tier;
 /// use larder_tiers::Space;
 /// use larder_tiers::file::{FileOptions, FileTier};
@@ -60,7 +67,12 @@ pub struct FileOptions {
 /// # fn main() -> larder_core::Result<()> {
 /// let dir = tempfile::tempdir()?;
 /// let space = Space::new(64 << 20);
-/// let tier = FileTier::open(FileOptions { dir: dir.path().join("files"), space: space.share() })?;
+/// let options = FileOptions {
+///     dir: dir.path().join("files"),
+///     space: space.share(),
+///     durability: Durability::Buffered,
+/// };
+/// let tier = FileTier::open(options)?;
 /// assert_eq!(tier.usage().entries, 0);
 /// # Ok(())
 /// # }
@@ -68,6 +80,8 @@ pub struct FileOptions {
 #[derive(Debug)]
 pub struct FileTier {
     folder: Folder,
+    dir: PathBuf,
+    marker: Marker,
     space: Share,
     /// `None` once the tier is closed. Never locked while files are touched.
     index: Mutex<Option<Index>>,
@@ -98,7 +112,8 @@ impl FileTier {
     }
 
     fn open_at(options: FileOptions) -> Result<Self> {
-        let folder = Folder::open(&options.dir)?;
+        let folder = Folder::open(&options.dir, options.durability)?;
+        let marker = trusted(&folder, &options).map_err(|error| at(&options.dir, error))?;
         let mut index = Index::default();
         for found in walk::walk(folder.entries())? {
             index.insert(found.digest, found.len);
@@ -106,6 +121,8 @@ impl FileTier {
         options.space.set(index.usage().bytes + FIXED);
         let tier = Self {
             folder,
+            dir: options.dir,
+            marker,
             space: options.space,
             index: Mutex::new(Some(index)),
             lanes: (0..LANES).map(|_| Mutex::new(())).collect(),
@@ -228,10 +245,16 @@ impl FileTier {
         Ok(())
     }
 
-    fn close_now(&self) {
+    /// With `is_final`, all is on the medium afterwards.
+    fn close_now(&self, is_final: bool) -> Result<()> {
         let _whole = self.whole.write();
-        *self.index.lock() = None;
+        let was_open = self.index.lock().take().is_some();
         self.space.set(0);
+        if !was_open || !is_final {
+            return Ok(());
+        }
+        let settled = sync_many(&self.dir).and_then(|()| self.marker.close());
+        settled.map_err(|error| at(&self.dir, error))
     }
 
     /// The index, while the tier is open.
@@ -244,6 +267,28 @@ impl FileTier {
         let lane = self.lanes.get(usize::from(upper_of(digest)) % LANES);
         Lane { _whole: self.whole.read(), _lane: lane.map(Mutex::lock) }
     }
+}
+
+impl Drop for FileTier {
+    /// Leaves the writing to the operating system, where the next to open the
+    /// directory can tell whether that came to an end.
+    fn drop(&mut self) {
+        if let Err(error) = self.close_now(!self.marker.knows_boot()) {
+            tracing::warn!(%error, "the file tier was dropped, and could not write all it held");
+        }
+    }
+}
+
+/// Deletes what is not to be trusted, and marks the directory as in use.
+fn trusted(folder: &Folder, options: &FileOptions) -> io::Result<Marker> {
+    let (marker, past) = Marker::find(&options.dir, options.durability);
+    if past == Past::Unknown && folder.discard()? {
+        tracing::warn!(path = %options.dir.display(), "the machine went down while this was open: it starts empty");
+    }
+    if past == Past::Killed && options.durability == Durability::Synced {
+        sync_many(&options.dir)?;
+    }
+    marker.open().map(|()| marker)
 }
 
 /// Does the work in the first poll, and names tier and operation in an error.
@@ -308,9 +353,6 @@ impl Tier for FileTier {
     }
 
     fn close(&self) -> BoxFuture<'_, Result<()>> {
-        work("close", move || {
-            self.close_now();
-            Ok(())
-        })
+        work("close", move || self.close_now(true))
     }
 }

@@ -30,7 +30,11 @@ fn open(dir: &Path, limit: u64) -> FileTier {
 }
 
 fn try_open(dir: &Path, limit: u64) -> Result<FileTier> {
-    FileTier::open(FileOptions { dir: dir.to_path_buf(), space: Space::new(limit + FIXED).share() })
+    FileTier::open(FileOptions {
+        dir: dir.to_path_buf(),
+        space: Space::new(limit + FIXED).share(),
+        durability: Durability::Buffered,
+    })
 }
 
 fn fresh(limit: u64) -> (TempDir, FileTier) {
@@ -200,7 +204,12 @@ fn without_room_nothing_is_stored_and_the_former_frame_stays() {
     let space = Space::new(10 * BLOCK + FIXED);
     let other = space.share();
     let dir = tempfile::tempdir().unwrap();
-    let tier = FileTier::open(FileOptions { dir: dir.path().into(), space: space.share() }).unwrap();
+    let tier = FileTier::open(FileOptions {
+        dir: dir.path().into(),
+        space: space.share(),
+        durability: Durability::Buffered,
+    })
+    .unwrap();
     put(&tier, 1, 7, 100);
     other.grow(7 * BLOCK);
     let error = now(tier.put(&key(1), &frame(1, 8, 12_000))).unwrap_err();
@@ -292,7 +301,7 @@ fn clear_leaves_nothing_and_the_tier_goes_on() {
     (0..50).for_each(|number| put(&tier, number, 7, 100));
     now(tier.clear()).unwrap();
     assert_eq!((tier.usage(), tier.space.used()), (Usage::default(), FIXED));
-    assert_eq!(files(&dir.path().join("files")), Vec::<PathBuf>::new());
+    assert_eq!(files(&dir.path().join("files")), [dir.path().join("files/marker")]);
     now(tier.clear()).unwrap();
     put(&tier, 1, 8, 100);
     assert!(has(&tier, 1, 8, 100));
@@ -379,4 +388,48 @@ fn folders_and_files_are_for_their_owner_alone() {
     assert_eq!(mode(&file), 0o600);
     let folders = file.ancestors().skip(1).take_while(|path| *path != dir.path());
     assert!(folders.map(mode).all(|mode| mode == 0o700));
+}
+
+#[test]
+fn another_boot_finds_what_was_closed_or_synced_and_nothing_else() {
+    for durability in [Durability::Buffered, Durability::Flushed, Durability::Synced] {
+        for is_closed in [true, false] {
+            let dir = tempfile::tempdir().unwrap();
+            let open = || {
+                let space = Space::new(64 * MIB).share();
+                FileTier::open(FileOptions { dir: dir.path().join("files"), space, durability }).unwrap()
+            };
+            let tier = open();
+            (0..5).for_each(|number| put(&tier, number, 7, 5000));
+            if is_closed {
+                now(tier.close()).unwrap();
+            }
+            drop(tier);
+            assert_eq!(held(&open(), 0..5), [0, 1, 2, 3, 4], "the same boot");
+            let tier = open();
+            if is_closed {
+                now(tier.close()).unwrap();
+            }
+            drop(tier);
+            crate::boot::pretend_reboot(&dir.path().join("files"));
+            let is_there = is_closed || durability == Durability::Synced;
+            let tier = open();
+            assert_eq!(tier.usage().entries, if is_there { 5 } else { 0 }, "{durability}, {is_closed}");
+            put(&tier, 9, 8, 10);
+            drop(tier);
+            assert!(has(&open(), 9, 8, 10));
+        }
+    }
+}
+
+#[test]
+fn entries_without_a_marker_are_not_trusted() {
+    let (dir, tier) = fresh(64 * MIB);
+    (0..5).for_each(|number| put(&tier, number, 7, 10));
+    drop(tier);
+    let files_dir = dir.path().join("files");
+    fs::remove_file(files_dir.join("marker")).unwrap();
+    let tier = open(&files_dir, 64 * MIB);
+    assert_eq!(tier.usage(), Usage::default());
+    assert_eq!(files(&files_dir), [files_dir.join("marker")]);
 }

@@ -1,0 +1,254 @@
+//! Many keys in one call.
+
+use std::any::Any;
+use std::collections::HashMap;
+use std::future::Future;
+use std::hash::Hash;
+use std::sync::Arc;
+
+use larder_core::Result;
+use larder_core::key::{EncodedKey, Lookup};
+use larder_core::memory::MemoryStore;
+use larder_core::terms::EntryOptions;
+
+use crate::engine::Engine;
+use crate::flight::{Flight, Outcome, Running, Seat};
+use crate::load::{Approach, Lead, Watch};
+use crate::read::Found;
+use crate::wait::Wait;
+use crate::write::Said;
+
+/// A missing key: where in the request it stands, and how tiers see it.
+struct Missing {
+    at: usize,
+    encoded: EncodedKey,
+    hash: u64,
+}
+
+impl<K, V, M> Engine<K, V, M>
+where
+    K: Hash + Eq + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+    M: MemoryStore<K, V>,
+{
+    /// The values of `keys`, in their order. A tier that fails counts as having none.
+    pub async fn get_many<W: Wait, Q>(self: &Arc<Self>, keys: &[Q]) -> Vec<Option<V>>
+    where
+        Q: Lookup<K> + Sync,
+    {
+        let mut values: Vec<Option<V>> = keys.iter().map(|key| self.hit(key)).collect();
+        let missing = self.missing(keys, &values);
+        let asked = values.iter().filter(|value| value.is_none()).count();
+        for (at, value) in self.seek_many::<W>(missing).await {
+            values[at] = Some(value);
+        }
+        let found = asked - values.iter().filter(|value| value.is_none()).count();
+        self.counters.misses.add((asked - found) as u64);
+        values
+    }
+
+    /// The keys to look for beyond memory.
+    fn missing<Q: Lookup<K>>(&self, keys: &[Q], values: &[Option<V>]) -> Vec<Missing> {
+        if self.slots().is_empty() || self.is_closed() {
+            return Vec::new();
+        }
+        let empty = keys.iter().enumerate().filter(|(at, _)| values[*at].is_none());
+        empty
+            .filter_map(|(at, key)| {
+                let encoded = self.encode_key(key).ok().flatten()?;
+                Some(Missing { at, encoded, hash: self.gates.hash(key) })
+            })
+            .collect()
+    }
+
+    /// Reads keys from the tiers of bytes, all in one section.
+    async fn seek_many<W: Wait>(self: &Arc<Self>, missing: Vec<Missing>) -> Vec<(usize, V)> {
+        if missing.is_empty() {
+            return Vec::new();
+        }
+        let engine = Arc::clone(self);
+        let section = async move {
+            let mut found = Vec::new();
+            for Missing { at, encoded, hash } in missing {
+                let value = engine.read(&encoded, hash).await.ok().flatten().and_then(Found::into_fresh);
+                found.extend(value.map(|value| (at, value)));
+            }
+            found
+        };
+        W::section(true, section).await.unwrap_or_default()
+    }
+
+    /// Stores entries, one after another, and goes on where one fails.
+    ///
+    /// # Errors
+    /// The first failure; the other entries are stored all the same.
+    pub async fn insert_many<W: Wait>(
+        self: &Arc<Self>,
+        entries: Vec<(K, V)>,
+        options: EntryOptions,
+    ) -> Result<()> {
+        let mut outcome = Ok(());
+        for (key, value) in entries {
+            let stored = self.insert::<W>(key, value, options.clone()).await;
+            outcome = outcome.and(stored.map(|_| ()));
+        }
+        outcome
+    }
+
+    /// Removes keys everywhere; how many were anywhere.
+    ///
+    /// # Errors
+    /// The first failure; the other keys are removed all the same.
+    pub async fn remove_many<W: Wait, Q>(self: &Arc<Self>, keys: &[Q]) -> Result<u64>
+    where
+        Q: Lookup<K> + Sync,
+    {
+        let mut removed = Ok(0);
+        for key in keys {
+            let one = self.remove::<W, Q>(key).await.map(u64::from);
+            removed = removed.and_then(|sum| one.map(|one| sum + one));
+        }
+        removed
+    }
+}
+
+/// What became of the keys of one round.
+struct Round<K, V> {
+    leads: Vec<(K, Lead<K, V>)>,
+    joins: Vec<(K, Arc<Flight<V>>, Seat)>,
+    /// Keys that are loaded without anybody waiting for them.
+    alone: Vec<K>,
+}
+
+impl<K, V, M> Engine<K, V, M>
+where
+    K: Hash + Eq + Clone + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+    M: MemoryStore<K, V>,
+{
+    /// The values of `keys`, in their order; the missing ones from `loader`,
+    /// which sees those that nobody else is loading, in their order, and may
+    /// answer for some.
+    ///
+    /// This caller loads before it waits for others, so batches that overlap
+    /// never wait for one another. Where another's load ends without a value
+    /// the loader is called again, with what is left.
+    ///
+    /// # Errors
+    /// That of the loader, shared with all who wait for one of its keys.
+    pub async fn try_get_many_with<W: Wait, E, F, Fut>(
+        self: &Arc<Self>,
+        keys: Vec<K>,
+        mut loader: F,
+    ) -> Result<Vec<Option<V>>, Arc<E>>
+    where
+        E: Send + Sync + 'static,
+        F: FnMut(Vec<K>) -> Fut,
+        Fut: Future<Output = Result<Vec<(K, V)>, E>>,
+    {
+        let mut values: HashMap<K, V> = HashMap::with_capacity(keys.len());
+        let mut left: Vec<K> = self.look_up_many::<W>(&keys, &mut values).await;
+        let mut asked = std::collections::HashSet::new();
+        while !left.is_empty() {
+            let round = self.round::<W>(left, &mut values).await;
+            asked.extend(round.leads.iter().map(|(key, _)| key.clone()).chain(round.alone.iter().cloned()));
+            self.load_round::<W, E, _, _>(round.leads, round.alone, &mut values, &mut loader).await?;
+            left = self.wait_round::<W, E>(round.joins, &mut values).await?;
+            // A key that the loader has no answer for is not asked for twice.
+            left.retain(|key| !asked.contains(key));
+        }
+        Ok(keys.iter().map(|key| values.get(key).cloned()).collect())
+    }
+
+    /// Takes what is there; the keys that are left, each once.
+    async fn look_up_many<W: Wait>(self: &Arc<Self>, keys: &[K], values: &mut HashMap<K, V>) -> Vec<K> {
+        let found: Vec<Option<V>> = keys.iter().map(|key| self.hit(key)).collect();
+        let missing = self.missing(keys, &found);
+        let beyond = self.seek_many::<W>(missing).await;
+        let found = found.into_iter().enumerate().filter_map(|(at, value)| Some((at, value?)));
+        for (at, value) in found.chain(beyond) {
+            values.insert(keys[at].clone(), value);
+        }
+        let mut seen = std::collections::HashSet::new();
+        let left = keys.iter().filter(|key| !values.contains_key(*key) && seen.insert(*key));
+        left.cloned().collect()
+    }
+
+    /// Finds for each key a value, a flight to wait for, or the lead.
+    async fn round<W: Wait>(self: &Arc<Self>, keys: Vec<K>, values: &mut HashMap<K, V>) -> Round<K, V> {
+        let mut round = Round { leads: Vec::new(), joins: Vec::new(), alone: Vec::new() };
+        for key in keys {
+            match self.approach::<W>(key.clone(), false).await {
+                Approach::Have(Some(value)) => drop(values.insert(key, value)),
+                Approach::Have(None) | Approach::Alone => round.alone.push(key),
+                Approach::Lead(lead) => round.leads.push((key, lead)),
+                Approach::Join(flight, seat, key) => round.joins.push((key, flight, seat)),
+            }
+        }
+        round
+    }
+
+    /// Loads the keys of this caller in one call of its loader.
+    async fn load_round<W: Wait, E, F, Fut>(
+        self: &Arc<Self>,
+        leads: Vec<(K, Lead<K, V>)>,
+        alone: Vec<K>,
+        values: &mut HashMap<K, V>,
+        loader: &mut F,
+    ) -> Result<(), Arc<E>>
+    where
+        E: Send + Sync + 'static,
+        F: FnMut(Vec<K>) -> Fut,
+        Fut: Future<Output = Result<Vec<(K, V)>, E>>,
+    {
+        let asked: Vec<K> = leads.iter().map(|(key, _)| key).chain(&alone).cloned().collect();
+        if asked.is_empty() {
+            return Ok(());
+        }
+        let flights = leads.iter().map(|(_, lead)| lead.leader.flight.id()).collect();
+        let watch = Watch::start(self);
+        let loaded = match Running::within(flights, async { loader(asked).await }).await {
+            Ok(loaded) => loaded,
+            Err(error) => {
+                let error = Arc::new(error);
+                for (_, lead) in leads {
+                    lead.leader.end(Outcome::Failed(Arc::clone(&error) as Arc<dyn Any + Send + Sync>));
+                }
+                return Err(error);
+            }
+        };
+        let cost = watch.succeeded();
+        values.extend(loaded);
+        for (key, lead) in leads {
+            // A flight without an answer is abandoned: who waits for it leads next.
+            let Some(value) = values.get(&key).cloned() else { continue };
+            let said = Said { value: Some(value), load_cost: Some(cost), options: EntryOptions::new() };
+            Box::pin(self.publish::<W>(lead, said)).await;
+        }
+        Ok(())
+    }
+
+    /// Waits for the loads of others; the keys that they left without a value.
+    async fn wait_round<W: Wait, E>(
+        &self,
+        joins: Vec<(K, Arc<Flight<V>>, Seat)>,
+        values: &mut HashMap<K, V>,
+    ) -> Result<Vec<K>, Arc<E>>
+    where
+        E: Send + Sync + 'static,
+    {
+        let mut left = Vec::new();
+        for (key, flight, seat) in joins {
+            match self.outcome::<W>(&flight).await {
+                Outcome::Value(value) => drop(values.insert(key, value)),
+                Outcome::Failed(error) => match error.downcast() {
+                    Ok(error) => return Err(error),
+                    Err(_) => left.push(key),
+                },
+                _ => left.push(key),
+            }
+            drop(seat);
+        }
+        Ok(left)
+    }
+}

@@ -1,0 +1,109 @@
+//! What may lie in a tier and must not be served: keys whose removal failed.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use larder_core::key::EncodedKey;
+use larder_core::tier::TierKind;
+use parking_lot::Mutex;
+
+use crate::taint::Taint;
+
+/// Entries of one tier that may be distrusted before the whole tier is.
+const DISTRUSTED_MAX: usize = 10_000;
+
+/// The keys of one tier whose copies are outdated, because a removal did not
+/// reach it.
+///
+/// A key is distrusted until a removal or a write of it succeeds. Beyond
+/// `DISTRUSTED_MAX` keys the whole tier is distrusted until it was cleared.
+/// The mark on the medium says so to the next process: it clears the tier.
+///
+/// While all is well, asking costs one load.
+pub(crate) struct Distrust {
+    tier: TierKind,
+    keys: Mutex<HashMap<u128, EncodedKey>>,
+    len: AtomicUsize,
+    whole: AtomicBool,
+    mark: Option<Taint>,
+}
+
+impl Distrust {
+    pub(crate) fn new(tier: TierKind, mark: Option<Taint>) -> Self {
+        let whole = mark.as_ref().is_some_and(Taint::was_set);
+        let (keys, len) = (Mutex::default(), AtomicUsize::new(0));
+        Self { tier, keys, len, whole: AtomicBool::new(whole), mark }
+    }
+
+    /// Whether the whole tier is distrusted.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.whole.load(Ordering::Acquire)
+    }
+
+    /// Whether anything is distrusted.
+    pub(crate) fn is_any(&self) -> bool {
+        self.len.load(Ordering::Acquire) > 0 || self.is_whole()
+    }
+
+    pub(crate) fn covers(&self, key: &EncodedKey) -> bool {
+        self.is_whole()
+            || self.len.load(Ordering::Acquire) > 0 && self.keys.lock().contains_key(&key.digest())
+    }
+
+    /// Some of the keys, at most `max`.
+    pub(crate) fn some(&self, max: usize) -> Vec<EncodedKey> {
+        self.keys.lock().values().take(max).cloned().collect()
+    }
+
+    /// The copy of `key` is outdated.
+    pub(crate) fn add(&self, key: &EncodedKey) {
+        let mut keys = self.keys.lock();
+        if keys.is_empty() {
+            self.set_mark(true);
+        }
+        keys.insert(key.digest(), key.clone());
+        self.len.store(keys.len(), Ordering::Release);
+        if keys.len() > DISTRUSTED_MAX && !self.whole.swap(true, Ordering::AcqRel) {
+            tracing::error!(target: "larder", tier = %self.tier, "too many removals failed: the tier is left alone");
+        }
+    }
+
+    /// The copy of `key` is gone, or was replaced.
+    pub(crate) fn forget(&self, key: &EncodedKey) {
+        if self.len.load(Ordering::Acquire) == 0 {
+            return;
+        }
+        let mut keys = self.keys.lock();
+        if keys.remove(&key.digest()).is_some() && keys.is_empty() && !self.is_whole() {
+            self.set_mark(false);
+        }
+        self.len.store(keys.len(), Ordering::Release);
+    }
+
+    /// Nothing in the tier is to be trusted.
+    pub(crate) fn add_all(&self) {
+        let _keys = self.keys.lock();
+        self.set_mark(true);
+        self.whole.store(true, Ordering::Release);
+    }
+
+    /// The tier is empty.
+    pub(crate) fn forget_all(&self) {
+        let mut keys = self.keys.lock();
+        keys.clear();
+        self.len.store(0, Ordering::Release);
+        self.whole.store(false, Ordering::Release);
+        self.set_mark(false);
+    }
+
+    /// Under the lock of `keys`, so that marks are written in order.
+    fn set_mark(&self, set: bool) {
+        let Some(mark) = &self.mark else { return };
+        if let Err(error) = mark.set(set) {
+            tracing::error!(
+                target: "larder", tier = %self.tier, %error, set,
+                "cannot note whether the tier holds outdated entries"
+            );
+        }
+    }
+}

@@ -1,0 +1,240 @@
+//! Leaves a tier alone while it fails.
+
+use std::fmt;
+use std::sync::Arc;
+
+use larder_core::clock::Clock;
+use larder_core::frame::Frame;
+use larder_core::key::EncodedKey;
+use larder_core::stats::TierCounters;
+use larder_core::tier::{BoxFuture, Capability, Tier, TierKind, Usage};
+use larder_core::{Bytes, Error, ErrorKind, Result};
+
+use super::circuit::{Change, Circuit};
+
+/// A tier that is not asked while it fails; otherwise the tier it holds.
+///
+/// There are three circuits, for what fails apart from one another: reads
+/// (`get`, `head`, `contains`, `scan`), writes (`put`, `insert_if_absent`,
+/// `replace`) and removals (`remove`, `take`, `clear`); each call of a batch
+/// counts. A full disk opens the second and is read on. While a circuit is
+/// open its calls fail at once with `ErrorKind::Unavailable`. `flush` and
+/// `close` always reach the tier: their outcome is what they are called for.
+///
+/// A failure is what may pass by itself: `Unavailable`, `Busy`, `Io`, and
+/// `Full` for a write. What is wrong with one entry (`TooLarge`, `Codec`,
+/// `Corrupt`) says nothing about the tier. Nor does a failure of one that says
+/// itself that it is away ([`Tier::healthy`]): it refuses at once by itself and
+/// knows first when it is back, which a pause here would only delay.
+pub struct Breaker<T> {
+    tier: T,
+    counters: Arc<TierCounters>,
+    reads: Circuit,
+    writes: Circuit,
+    removals: Circuit,
+}
+
+/// Marks the error of a call that a breaker refused.
+#[derive(Debug, thiserror::Error)]
+#[error("too many calls failed: the tier is left alone for a while")]
+pub(super) struct Refused;
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Line {
+    Reads,
+    Writes,
+    Removals,
+}
+
+impl Line {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Reads => "reads",
+            Self::Writes => "writes",
+            Self::Removals => "removals",
+        }
+    }
+
+    fn is_failure(self, kind: ErrorKind) -> bool {
+        match kind {
+            ErrorKind::Full => self == Self::Writes,
+            kind => kind.is_retryable(),
+        }
+    }
+}
+
+impl<T: Tier> Breaker<T> {
+    /// Watches the calls of `tier`, by the time of `clock`.
+    pub fn new(tier: T, counters: Arc<TierCounters>, clock: &Arc<dyn Clock>) -> Self {
+        let circuit = || Circuit::new(Arc::clone(clock));
+        Self { tier, counters, reads: circuit(), writes: circuit(), removals: circuit() }
+    }
+
+    /// Whether a new entry may be placed here: reads and writes would be let
+    /// through. True as well when a probe is due, or none would ever be made.
+    pub fn is_healthy(&self) -> bool {
+        self.reads.is_ready() && self.writes.is_ready()
+    }
+
+    /// Whether a removal would be let through, to a tier that is there.
+    pub fn takes_removals(&self) -> bool {
+        self.removals.is_ready() && self.tier.healthy()
+    }
+
+    fn circuit(&self, line: Line) -> &Circuit {
+        match line {
+            Line::Reads => &self.reads,
+            Line::Writes => &self.writes,
+            Line::Removals => &self.removals,
+        }
+    }
+
+    async fn through<R>(&self, line: Line, call: impl Future<Output = Result<R>>) -> Result<R> {
+        let Some(permit) = self.circuit(line).enter() else { return Err(self.refuse(line)) };
+        let result = call.await;
+        let failed = is_failed(line, &result);
+        if !failed || self.tier.healthy() {
+            self.note(line, permit.report(failed));
+        }
+        result
+    }
+
+    /// As [`through`](Self::through), for `count` calls at once.
+    async fn through_many<R>(
+        &self,
+        line: Line,
+        count: usize,
+        calls: impl Future<Output = Vec<Result<R>>>,
+    ) -> Vec<Result<R>> {
+        if count == 0 {
+            return Vec::new();
+        }
+        let Some(permit) = self.circuit(line).enter() else {
+            return (0..count).map(|_| Err(self.refuse(line))).collect();
+        };
+        let results = calls.await;
+        let failures = results.iter().filter(|result| is_failed(line, result)).count();
+        if failures == 0 || self.tier.healthy() {
+            let successes = (results.len() - failures) as u64;
+            self.note(line, permit.report_many(successes, failures as u64));
+        }
+        results
+    }
+
+    fn refuse(&self, line: Line) -> Error {
+        self.counters.refusals.increment();
+        let message = format!("{} are refused: too many failed", line.name());
+        Error::new(ErrorKind::Unavailable, message).with_source(Refused)
+    }
+
+    fn note(&self, line: Line, change: Change) {
+        let (tier, line) = (self.tier.kind(), line.name());
+        match change {
+            Change::None => {}
+            Change::Opened(pause) => {
+                self.counters.openings.increment();
+                tracing::warn!(target: "larder", %tier, line, ?pause, "the tier fails and is left alone");
+            }
+            Change::Closed => {
+                self.counters.closings.increment();
+                tracing::info!(target: "larder", %tier, line, "the tier is back");
+            }
+        }
+    }
+}
+
+fn is_failed<R>(line: Line, result: &Result<R>) -> bool {
+    result.as_ref().is_err_and(|error| line.is_failure(error.kind()))
+}
+
+impl<T: Tier> fmt::Debug for Breaker<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Breaker")
+            .field("tier", &self.tier.kind())
+            .field("healthy", &self.is_healthy())
+            .finish_non_exhaustive()
+    }
+}
+
+impl<T: Tier> Tier for Breaker<T> {
+    fn kind(&self) -> TierKind {
+        self.tier.kind()
+    }
+
+    fn capability(&self) -> Capability {
+        self.tier.capability()
+    }
+
+    fn get<'a>(&'a self, key: &'a EncodedKey) -> BoxFuture<'a, Result<Option<Bytes>>> {
+        Box::pin(self.through(Line::Reads, self.tier.get(key)))
+    }
+
+    fn head<'a>(&'a self, key: &'a EncodedKey) -> BoxFuture<'a, Result<Option<Bytes>>> {
+        Box::pin(self.through(Line::Reads, self.tier.head(key)))
+    }
+
+    fn put<'a>(&'a self, key: &'a EncodedKey, frame: &'a Frame) -> BoxFuture<'a, Result<()>> {
+        Box::pin(self.through(Line::Writes, self.tier.put(key, frame)))
+    }
+
+    fn remove<'a>(&'a self, key: &'a EncodedKey) -> BoxFuture<'a, Result<bool>> {
+        Box::pin(self.through(Line::Removals, self.tier.remove(key)))
+    }
+
+    fn contains<'a>(&'a self, key: &'a EncodedKey) -> BoxFuture<'a, Result<bool>> {
+        Box::pin(self.through(Line::Reads, self.tier.contains(key)))
+    }
+
+    fn clear(&self) -> BoxFuture<'_, Result<()>> {
+        Box::pin(self.through(Line::Removals, self.tier.clear()))
+    }
+
+    fn scan<'a>(&'a self, visit: &'a mut (dyn FnMut(&[u8]) + Send)) -> BoxFuture<'a, Result<()>> {
+        Box::pin(self.through(Line::Reads, self.tier.scan(visit)))
+    }
+
+    fn usage(&self) -> Usage {
+        self.tier.usage()
+    }
+
+    fn flush(&self) -> BoxFuture<'_, Result<()>> {
+        self.tier.flush()
+    }
+
+    fn close(&self) -> BoxFuture<'_, Result<()>> {
+        self.tier.close()
+    }
+
+    fn get_many<'a>(&'a self, keys: &'a [EncodedKey]) -> BoxFuture<'a, Vec<Result<Option<Bytes>>>> {
+        Box::pin(self.through_many(Line::Reads, keys.len(), self.tier.get_many(keys)))
+    }
+
+    fn put_many<'a>(&'a self, entries: &'a [(EncodedKey, Frame)]) -> BoxFuture<'a, Vec<Result<()>>> {
+        Box::pin(self.through_many(Line::Writes, entries.len(), self.tier.put_many(entries)))
+    }
+
+    fn remove_many<'a>(&'a self, keys: &'a [EncodedKey]) -> BoxFuture<'a, Vec<Result<bool>>> {
+        Box::pin(self.through_many(Line::Removals, keys.len(), self.tier.remove_many(keys)))
+    }
+
+    fn insert_if_absent<'a>(&'a self, key: &'a EncodedKey, frame: &'a Frame) -> BoxFuture<'a, Result<bool>> {
+        Box::pin(self.through(Line::Writes, self.tier.insert_if_absent(key, frame)))
+    }
+
+    fn replace<'a>(
+        &'a self,
+        key: &'a EncodedKey,
+        expected: &'a Bytes,
+        frame: &'a Frame,
+    ) -> BoxFuture<'a, Result<bool>> {
+        Box::pin(self.through(Line::Writes, self.tier.replace(key, expected, frame)))
+    }
+
+    fn take<'a>(&'a self, key: &'a EncodedKey) -> BoxFuture<'a, Result<Option<Bytes>>> {
+        Box::pin(self.through(Line::Removals, self.tier.take(key)))
+    }
+
+    fn healthy(&self) -> bool {
+        self.is_healthy() && self.tier.healthy()
+    }
+}

@@ -1,0 +1,170 @@
+//! Bounds the time of each operation, where it can be bounded.
+
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use larder_core::frame::Frame;
+use larder_core::key::EncodedKey;
+use larder_core::stats::TierCounters;
+use larder_core::tier::{BoxFuture, Capability, Tier, TierKind, Usage};
+use larder_core::{Bytes, Error, ErrorKind, Result};
+
+use crate::wait;
+
+/// A tier whose operations are given up when they take too long; otherwise the
+/// tier it holds.
+///
+/// A tier that blocks cannot be interrupted: its calls pass through as they
+/// are. Of one that does not, the future is dropped at its deadline and the
+/// call fails with `ErrorKind::Unavailable`. What was asked of the tier may
+/// still happen there; a tier must keep the order of the calls it was given,
+/// so that what is asked later wins.
+///
+/// `scan` and `close` have no limit: the one is as long as the tier is large,
+/// the other is waited for on purpose.
+#[derive(Debug)]
+pub struct Limit<T> {
+    tier: T,
+    counters: Arc<TierCounters>,
+    limit: Option<Duration>,
+}
+
+impl<T: Tier> Limit<T> {
+    /// Gives each operation of `tier` at most `limit`, if its futures do not block.
+    pub fn new(tier: T, counters: Arc<TierCounters>, limit: Duration) -> Self {
+        let limit = (!tier.capability().blocking).then_some(limit);
+        Self { tier, counters, limit }
+    }
+
+    fn bounded<'a, R: Send + 'a>(&'a self, call: BoxFuture<'a, Result<R>>) -> BoxFuture<'a, Result<R>> {
+        let Some(limit) = self.limit else { return call };
+        Box::pin(async move {
+            let result = within(call, limit).await;
+            result.unwrap_or_else(|| Err(self.given_up(limit)))
+        })
+    }
+
+    /// As [`bounded`](Self::bounded), for `count` calls at once: they have the
+    /// time of one, and each that is given up counts.
+    fn bounded_many<'a, R: Send + 'a>(
+        &'a self,
+        count: usize,
+        calls: BoxFuture<'a, Vec<Result<R>>>,
+    ) -> BoxFuture<'a, Vec<Result<R>>> {
+        let Some(limit) = self.limit else { return calls };
+        Box::pin(async move {
+            let results = within(calls, limit).await;
+            results.unwrap_or_else(|| (0..count).map(|_| Err(self.given_up(limit))).collect())
+        })
+    }
+
+    fn given_up(&self, limit: Duration) -> Error {
+        self.counters.timeouts.increment();
+        Error::new(ErrorKind::Unavailable, format!("no answer within {limit:?}"))
+    }
+}
+
+/// What `call` comes to, or `None` when it has not by its deadline.
+///
+/// The clock starts with the first poll. Whoever drives the future is asked to
+/// poll again at the deadline, see [`wait::alarm`].
+async fn within<T>(mut call: BoxFuture<'_, T>, limit: Duration) -> Option<T> {
+    let mut deadline = None;
+    poll_fn(|context| {
+        if let Poll::Ready(value) = call.as_mut().poll(context) {
+            return Poll::Ready(Some(value));
+        }
+        let deadline = *deadline.get_or_insert_with(|| Instant::now() + limit);
+        if Instant::now() >= deadline {
+            return Poll::Ready(None);
+        }
+        wait::alarm(deadline);
+        Poll::Pending
+    })
+    .await
+}
+
+impl<T: Tier> Tier for Limit<T> {
+    fn kind(&self) -> TierKind {
+        self.tier.kind()
+    }
+
+    fn capability(&self) -> Capability {
+        self.tier.capability()
+    }
+
+    fn get<'a>(&'a self, key: &'a EncodedKey) -> BoxFuture<'a, Result<Option<Bytes>>> {
+        self.bounded(self.tier.get(key))
+    }
+
+    fn head<'a>(&'a self, key: &'a EncodedKey) -> BoxFuture<'a, Result<Option<Bytes>>> {
+        self.bounded(self.tier.head(key))
+    }
+
+    fn put<'a>(&'a self, key: &'a EncodedKey, frame: &'a Frame) -> BoxFuture<'a, Result<()>> {
+        self.bounded(self.tier.put(key, frame))
+    }
+
+    fn remove<'a>(&'a self, key: &'a EncodedKey) -> BoxFuture<'a, Result<bool>> {
+        self.bounded(self.tier.remove(key))
+    }
+
+    fn contains<'a>(&'a self, key: &'a EncodedKey) -> BoxFuture<'a, Result<bool>> {
+        self.bounded(self.tier.contains(key))
+    }
+
+    fn clear(&self) -> BoxFuture<'_, Result<()>> {
+        self.bounded(self.tier.clear())
+    }
+
+    fn scan<'a>(&'a self, visit: &'a mut (dyn FnMut(&[u8]) + Send)) -> BoxFuture<'a, Result<()>> {
+        self.tier.scan(visit)
+    }
+
+    fn usage(&self) -> Usage {
+        self.tier.usage()
+    }
+
+    fn flush(&self) -> BoxFuture<'_, Result<()>> {
+        self.bounded(self.tier.flush())
+    }
+
+    fn close(&self) -> BoxFuture<'_, Result<()>> {
+        self.tier.close()
+    }
+
+    fn get_many<'a>(&'a self, keys: &'a [EncodedKey]) -> BoxFuture<'a, Vec<Result<Option<Bytes>>>> {
+        self.bounded_many(keys.len(), self.tier.get_many(keys))
+    }
+
+    fn put_many<'a>(&'a self, entries: &'a [(EncodedKey, Frame)]) -> BoxFuture<'a, Vec<Result<()>>> {
+        self.bounded_many(entries.len(), self.tier.put_many(entries))
+    }
+
+    fn remove_many<'a>(&'a self, keys: &'a [EncodedKey]) -> BoxFuture<'a, Vec<Result<bool>>> {
+        self.bounded_many(keys.len(), self.tier.remove_many(keys))
+    }
+
+    fn insert_if_absent<'a>(&'a self, key: &'a EncodedKey, frame: &'a Frame) -> BoxFuture<'a, Result<bool>> {
+        self.bounded(self.tier.insert_if_absent(key, frame))
+    }
+
+    fn replace<'a>(
+        &'a self,
+        key: &'a EncodedKey,
+        expected: &'a Bytes,
+        frame: &'a Frame,
+    ) -> BoxFuture<'a, Result<bool>> {
+        self.bounded(self.tier.replace(key, expected, frame))
+    }
+
+    fn take<'a>(&'a self, key: &'a EncodedKey) -> BoxFuture<'a, Result<Option<Bytes>>> {
+        self.bounded(self.tier.take(key))
+    }
+
+    fn healthy(&self) -> bool {
+        self.tier.healthy()
+    }
+}

@@ -1,0 +1,74 @@
+//! Settling: removals that failed are tried again.
+
+use std::hash::Hash;
+use std::sync::Arc;
+
+use larder_core::key::EncodedKey;
+use larder_core::memory::MemoryStore;
+
+use crate::engine::Engine;
+use crate::slot::Slot;
+use crate::wait::Inline;
+use crate::wire::Wire;
+
+/// Removals that one caller makes up for on its way.
+const BATCH: usize = 64;
+
+impl<K, V, M> Engine<K, V, M>
+where
+    K: Hash + Eq + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+    M: MemoryStore<K, V>,
+{
+    /// Makes up for some of the removals that failed, in the tiers that take
+    /// removals again. Costs a load a tier while nothing is distrusted.
+    ///
+    /// For callers that hold no ticket: a tier that is distrusted as a whole
+    /// is cleared, which waits for all tickets.
+    pub(crate) async fn settle_due(self: &Arc<Self>) {
+        for slot in self.slots() {
+            if slot.is_settling_due() {
+                self.settle(slot, BATCH).await;
+            }
+        }
+    }
+
+    /// As [`settle_due`](Self::settle_due), all of them, due or not.
+    pub(crate) async fn settle_all(self: &Arc<Self>) {
+        for slot in self.slots().iter().filter(|slot| slot.distrust().is_any()) {
+            self.settle(slot, usize::MAX).await;
+        }
+    }
+
+    async fn settle(self: &Arc<Self>, slot: &Slot, max: usize) {
+        let Some(wire) = &self.wire else { return };
+        if slot.distrust().is_whole() {
+            let Ok(_closed) = self.gates.close::<Inline>().await else { return };
+            // A failure is counted by the layer, and the distrust stays.
+            let _counted = slot.clear().await;
+            return;
+        }
+        for key in slot.distrust().some(max) {
+            if self.settle_key(wire, slot, &key).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Removes one entry, unless it is being stored now: then whoever stores
+    /// it settles it. What was written meanwhile is trusted, and stays.
+    async fn settle_key(
+        self: &Arc<Self>,
+        wire: &Wire<K, V>,
+        slot: &Slot,
+        encoded: &EncodedKey,
+    ) -> larder_core::Result<()> {
+        let Ok(key) = wire.keys.decode(encoded.as_bytes()) else { return Ok(()) };
+        let observation = self.gates.observe(self.gates.hash(&key));
+        let Some(_ticket) = observation.claim() else { return Ok(()) };
+        if slot.distrust().covers(encoded) {
+            slot.remove(encoded).await?;
+        }
+        Ok(())
+    }
+}

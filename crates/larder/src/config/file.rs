@@ -1,0 +1,125 @@
+//! The configuration file: TOML, a section for each cache by its name.
+
+use std::path::Path;
+
+use larder_core::{Error, Result};
+
+use crate::options::Layer;
+
+/// What the file says about the cache `name`: its own section, then `[all]`.
+#[cfg(feature = "config")]
+pub(super) fn layers(path: &Path, name: &str) -> Result<Vec<Layer>> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| unreadable(path, &error.to_string()).with_source(error))?;
+    read(path, &text, name)
+}
+
+/// A file that this build cannot read is said, not passed over.
+#[cfg(not(feature = "config"))]
+pub(super) fn layers(path: &Path, _: &str) -> Result<Vec<Layer>> {
+    Err(unreadable(path, "this build has no feature `config`"))
+}
+
+fn unreadable(path: &Path, why: &str) -> Error {
+    Error::config("LARDER_CONFIG", format_args!("{}: {why}", path.display()), "a TOML file that can be read")
+}
+
+#[cfg(feature = "config")]
+fn read(path: &Path, text: &str, name: &str) -> Result<Vec<Layer>> {
+    use toml::de::DeTable;
+    let table = DeTable::parse(text).map_err(|error| {
+        let line = error.span().map_or(0, |span| line_at(text, span.start));
+        unreadable(path, &format!("line {line}: {}", error.message())).with_source(error)
+    })?;
+    let mut layers = Vec::new();
+    for section in [name, "all"] {
+        if let Some(section) = table.get_ref().get(section) {
+            section_layers(path, text, section, &mut layers)?;
+        }
+    }
+    Ok(layers)
+}
+
+#[cfg(feature = "config")]
+fn section_layers(
+    path: &Path,
+    text: &str,
+    section: &toml::Spanned<toml::de::DeValue<'_>>,
+    layers: &mut Vec<Layer>,
+) -> Result<()> {
+    use crate::options::{Source, parse};
+    let source = |at: usize| Source::File { path: path.to_path_buf(), line: line_at(text, at) };
+    let Some(table) = section.get_ref().as_table() else {
+        let source = source(section.span().start);
+        return Err(unreadable(path, &format!("{source} is no section")));
+    };
+    for (option, value) in table {
+        let source = source(option.span().start);
+        layers.push((parse(option.get_ref(), &plain(value.get_ref()), &source)?, source));
+    }
+    Ok(())
+}
+
+/// A value as the text that `parse` takes; what is neither text nor a number
+/// comes out as something that no option allows.
+#[cfg(feature = "config")]
+fn plain(value: &toml::de::DeValue<'_>) -> String {
+    use toml::de::DeValue;
+    match value {
+        DeValue::String(text) => text.to_string(),
+        DeValue::Integer(number) => number.to_string(),
+        DeValue::Boolean(yes) => yes.to_string(),
+        other => format!("a {}", other.type_str()),
+    }
+}
+
+#[cfg(feature = "config")]
+fn line_at(text: &str, at: usize) -> usize {
+    1 + text.bytes().take(at).filter(|byte| *byte == b'\n').count()
+}
+
+#[cfg(all(test, feature = "config"))]
+mod tests {
+    use super::super::tests::SAMPLES;
+    use super::*;
+    use crate::options::{Resolved, Source};
+
+    fn path() -> &'static Path {
+        Path::new("larder.toml")
+    }
+
+    #[test]
+    fn every_option_is_read_from_its_section_and_knows_its_line() {
+        for (option, text) in SAMPLES {
+            let quoted = if text.parse::<u64>().is_ok() { text.to_owned() } else { format!("\"{text}\"") };
+            let file = format!("# mine\n[reports]\n{option} = {quoted}\n");
+            let resolved = Resolved::from_layers(read(path(), &file, "reports").unwrap());
+            let row = resolved.explain().into_iter().find(|row| row.option == option).unwrap();
+            assert_eq!(row.value, text);
+            assert_eq!(row.source, Source::File { path: path().to_path_buf(), line: 3 });
+        }
+    }
+
+    #[test]
+    fn the_section_of_a_cache_counts_more_than_that_of_all() {
+        let file = "[all]\ncapacity = 1\nversion = 2\n[\"my reports\"]\ncapacity = 3\n";
+        let resolved = Resolved::from_layers(read(path(), file, "my reports").unwrap());
+        assert_eq!((resolved.settings.capacity, resolved.settings.version), (Some(3), Some(2)));
+    }
+
+    #[test]
+    fn mistakes_name_the_line() {
+        let check = |file: &str, parts: &[&str]| {
+            let error = read(path(), file, "reports").unwrap_err().to_string();
+            parts.iter().for_each(|part| assert!(error.contains(part), "{part:?} is missing in {error:?}"));
+        };
+        check(
+            "[reports]\n\ndisk_bytes = \"1 B\"\n",
+            &["disk_bytes", "larder.toml, line 3", "`1 B`", "16 MiB"],
+        );
+        check("[reports]\ndisk_bites = 1\n", &["disk_bites", "larder.toml, line 2", "disk_bytes"]);
+        check("[reports]\ncapacity = [1]\n", &["capacity", "`a array`", "1 to 4294967295"]);
+        check("[reports\n", &["LARDER_CONFIG", "larder.toml", "line 1"]);
+        check("reports = 1\n", &["LARDER_CONFIG", "no section"]);
+    }
+}

@@ -1,0 +1,108 @@
+//! The directory of a temporary context, and those that killed processes left.
+//!
+//! Temporary directories lie side by side in `~temporary`. Each has a lock
+//! file that its process holds; one whose lock is free belongs to nobody and
+//! is removed. The lock of `~temporary` itself is held for a moment while a
+//! directory is made or looked for, so that no directory is seen before its
+//! lock is held.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::ErrorKind as Io;
+use std::path::{Path, PathBuf};
+
+use larder_core::Result;
+
+use crate::folder::{create, failed, lock, path_segment};
+
+/// A temporary directory while its context lives.
+#[derive(Debug)]
+pub(super) struct Place {
+    path: PathBuf,
+    _lock: File,
+}
+
+/// What a process left that is gone, with its lock while it is removed.
+struct Orphan {
+    path: PathBuf,
+    _lock: Option<File>,
+}
+
+impl Place {
+    /// Makes a directory in `base`, and removes those that nobody holds any more.
+    pub(super) fn open(base: &Path, name: &str) -> Result<Self> {
+        let root = base.join("~temporary");
+        create(&root)?;
+        let guard = guard(&root)?;
+        let orphans = orphans(&root);
+        let place = Self::make(&root, name);
+        drop(guard);
+        orphans.into_iter().for_each(Orphan::remove);
+        place
+    }
+
+    fn make(root: &Path, name: &str) -> Result<Self> {
+        let prefix = format!("{}-", path_segment(name));
+        let made = tempfile::Builder::new().prefix(&prefix).tempdir_in(root);
+        let path = made.map_err(|error| failed(root, error))?.keep();
+        match lock(&path)? {
+            Some(lock) => Ok(Self { path, _lock: lock }),
+            None => Err(failed(&path, Io::WouldBlock.into())),
+        }
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(super) fn remove(self) -> Result<()> {
+        remove(&self.path).map_err(|error| failed(&self.path, error).during("close"))
+    }
+}
+
+impl Orphan {
+    fn remove(self) {
+        match remove(&self.path) {
+            Ok(()) => {
+                tracing::info!(target: "larder", path = %self.path.display(), "removed what a killed process left")
+            }
+            Err(error) => {
+                tracing::warn!(target: "larder", path = %self.path.display(), %error, "cannot remove what a killed process left");
+            }
+        }
+    }
+}
+
+fn remove(path: &Path) -> std::io::Result<()> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() != Io::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// The lock of all temporary directories. It is held for a moment by each
+/// process, so it is waited for.
+fn guard(root: &Path) -> Result<File> {
+    let mut options = OpenOptions::new();
+    options.create(true).truncate(false).write(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let file = options.open(root.join("lock")).map_err(|error| failed(root, error))?;
+    file.lock().map_err(|error| failed(root, error))?;
+    Ok(file)
+}
+
+/// The directories whose lock is free. What cannot be looked at is left alone.
+fn orphans(root: &Path) -> Vec<Orphan> {
+    let Ok(entries) = fs::read_dir(root) else { return Vec::new() };
+    let dirs = entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+    dirs.filter_map(|entry| orphan(entry.path())).collect()
+}
+
+fn orphan(path: PathBuf) -> Option<Orphan> {
+    match OpenOptions::new().write(true).open(path.join("lock")) {
+        Ok(lock) => lock.try_lock().is_ok().then(|| Orphan { path, _lock: Some(lock) }),
+        // Its process was killed before it had a lock, or while it removed it.
+        Err(error) if error.kind() == Io::NotFound => Some(Orphan { path, _lock: None }),
+        Err(_) => None,
+    }
+}

@@ -1,0 +1,164 @@
+//! What a context owns, and the order in which it ends.
+
+use std::fmt;
+#[cfg(feature = "_codec")]
+use std::path::Path;
+use std::path::PathBuf;
+use std::sync::{Arc, Weak};
+
+use larder_core::{Error, ErrorKind, Result};
+use larder_engine::wait;
+use parking_lot::{Mutex, RwLock};
+
+#[cfg(feature = "_codec")]
+use super::place::Place;
+use crate::Cache;
+use crate::options::{Layer, Settings, Source};
+use crate::registry::{DROPPED_LIMIT, Living};
+
+/// The state of a context, shared with the builders and contexts inside it.
+pub(crate) struct Scope {
+    name: String,
+    outer: Option<Arc<Scope>>,
+    plan: Mutex<Plan>,
+    /// Read while a cache is built, so that the end waits for it.
+    ended: RwLock<bool>,
+    owned: Mutex<Owned>,
+}
+
+/// What was said about a context.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Plan {
+    pub(super) temporary: bool,
+    pub(super) base: Option<PathBuf>,
+    pub(super) settings: Settings,
+}
+
+#[derive(Default)]
+struct Owned {
+    caches: Vec<Weak<dyn Living>>,
+    inner: Vec<Weak<Scope>>,
+    #[cfg(feature = "_codec")]
+    place: Option<Place>,
+}
+
+impl Scope {
+    pub(super) fn new(name: String, outer: Option<Arc<Self>>) -> Self {
+        Self { name, outer, plan: Mutex::default(), ended: RwLock::new(false), owned: Mutex::default() }
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(super) fn change(&self, change: impl FnOnce(&mut Plan)) {
+        change(&mut self.plan.lock());
+    }
+
+    pub(super) fn is_ended(&self) -> bool {
+        *self.ended.read()
+    }
+
+    /// A scope inside of one that has ended has ended.
+    pub(super) fn add_inner(&self, inner: &Arc<Self>) {
+        let ended = self.ended.read();
+        *inner.ended.write() = *ended;
+        self.owned.lock().inner.push(Arc::downgrade(inner));
+    }
+
+    /// Builds a cache, inside of `scope` where there is one.
+    pub(crate) fn adopt_new<K, V>(
+        scope: Option<&Arc<Self>>,
+        build: impl FnOnce() -> Result<Cache<K, V>>,
+    ) -> Result<Cache<K, V>>
+    where
+        K: std::hash::Hash + Eq + Send + Sync + 'static,
+        V: Clone + Send + Sync + 'static,
+    {
+        let Some(scope) = scope else { return build() };
+        let ended = scope.ended.read();
+        if *ended {
+            return Err(scope.has_ended());
+        }
+        let cache = build()?;
+        scope.owned.lock().caches.push(cache.living());
+        Ok(cache)
+    }
+
+    fn has_ended(&self) -> Error {
+        Error::new(ErrorKind::Closed, format!("the context `{}` has ended", self.name))
+    }
+
+    /// What it says about its caches, from the inside out.
+    pub(crate) fn layers(&self) -> Result<Vec<Layer>> {
+        let mut own = self.plan.lock().settings.clone();
+        own.dir = self.dir()?;
+        let mut layers = vec![(own, Source::Context(self.name.clone()))];
+        if let Some(outer) = &self.outer {
+            layers.extend(outer.layers()?);
+        }
+        Ok(layers)
+    }
+
+    #[cfg(not(feature = "_codec"))]
+    fn dir(&self) -> Result<Option<PathBuf>> {
+        Ok(None)
+    }
+
+    /// The directory that its caches make theirs in; a temporary one is made now.
+    #[cfg(feature = "_codec")]
+    fn dir(&self) -> Result<Option<PathBuf>> {
+        let Plan { temporary, base, .. } = self.plan.lock().clone();
+        let base = match (base, &self.outer) {
+            (Some(base), _) => base,
+            (None, Some(outer)) => outer.dir()?.unwrap_or_default(),
+            (None, None) => crate::folder::default_base()?,
+        };
+        if temporary {
+            return self.place_in(&base).map(Some);
+        }
+        // No cache of the same name meets it: `~` is encoded in their names.
+        Ok(Some(base.join(format!("~scope-{}", crate::folder::path_segment(&self.name)))))
+    }
+
+    #[cfg(feature = "_codec")]
+    fn place_in(&self, base: &Path) -> Result<PathBuf> {
+        let ended = self.ended.read();
+        if *ended {
+            return Err(self.has_ended());
+        }
+        let mut owned = self.owned.lock();
+        if owned.place.is_none() {
+            owned.place = Some(Place::open(base, &self.name)?);
+        }
+        Ok(owned.place.as_ref().map(|place| place.path().to_path_buf()).unwrap_or_default())
+    }
+
+    /// Ends it: first what is inside, then its caches, the newest first, then
+    /// its directory. A second call does nothing.
+    pub(super) fn end(&self) -> Result<()> {
+        if std::mem::replace(&mut *self.ended.write(), true) {
+            return Ok(());
+        }
+        let owned = std::mem::take(&mut *self.owned.lock());
+        let mut outcome = Ok(());
+        for inner in owned.inner.iter().rev().filter_map(Weak::upgrade) {
+            outcome = outcome.and(inner.end());
+        }
+        for cache in owned.caches.iter().rev().filter_map(Weak::upgrade) {
+            outcome = outcome.and(cache.end());
+        }
+        wait::dropped_are_closed(DROPPED_LIMIT);
+        #[cfg(feature = "_codec")]
+        if let Some(place) = owned.place {
+            outcome = outcome.and(place.remove());
+        }
+        outcome
+    }
+}
+
+impl fmt::Debug for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Scope").field("name", &self.name).field("plan", &self.plan).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,167 @@
+//! What the types of a cached function have to be, with messages that say so.
+
+use std::hash::Hash;
+use std::marker::PhantomData;
+
+/// What a cache in memory asks of its keys.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be the key of a cache",
+    label = "something in it is not `Hash + Eq + Send + Sync + 'static`",
+    note = "leave an argument out with `skip(..)`, or make an owned key: `key = \"(self.id, name.to_owned())\"`"
+)]
+pub trait Keyed: Hash + Eq + Send + Sync + 'static {}
+
+#[diagnostic::do_not_recommend]
+impl<K: Hash + Eq + Send + Sync + 'static> Keyed for K {}
+
+/// What a cache in memory asks of its values.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be stored in a cache",
+    label = "not `Clone + Send + Sync + 'static`",
+    note = "what is not `Clone`, or dear to clone, goes into an `Arc`"
+)]
+pub trait Kept: Clone + Send + Sync + 'static {}
+
+#[diagnostic::do_not_recommend]
+impl<V: Clone + Send + Sync + 'static> Kept for V {}
+
+/// An argument, lent, whose owned form can be part of a key.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be part of a key",
+    label = "not `Hash + Eq + Clone + Send + Sync + 'static`",
+    note = "leave the argument out with `skip(..)`, or say what the key is made of with `key = \"..\"`",
+    note = "floats are understood where they are written as `f64` or `f32`, also in tuples, options and slices"
+)]
+pub trait Part {}
+
+#[diagnostic::do_not_recommend]
+impl<T: ToOwned<Owned: Hash + Eq + Send + Sync + 'static> + ?Sized> Part for T {}
+
+/// Stands in a signature, where the compiler looks first: says of each
+/// argument whether it can be part of a key.
+#[derive(Debug)]
+pub struct MemoryPart<T: Part + ?Sized>(PhantomData<T>);
+
+/// Says of a value whether it can be stored.
+#[derive(Debug)]
+pub struct MemoryValue<T: Kept>(PhantomData<T>);
+
+#[cfg(feature = "_codec")]
+pub use encoded::{Encoded, EncodedPart, EncodedValue, TieredPart, TieredValue};
+
+/// The same, of what is also encoded.
+#[cfg(feature = "_codec")]
+mod encoded {
+    use std::hash::Hash;
+    use std::marker::PhantomData;
+
+    use serde::Serialize;
+    use serde::de::DeserializeOwned;
+
+    /// What a cache with tiers asks of its keys.
+    #[diagnostic::on_unimplemented(
+        message = "`{Self}` cannot be the key of a cache beyond memory",
+        label = "something in it is not `Hash + Eq + Send + Sync + 'static`, `Serialize` and `Deserialize`",
+        note = "leave an argument out with `skip(..)`, or make an owned key: `key = \"(self.id, name.to_owned())\"`"
+    )]
+    pub trait Encoded: Hash + Eq + Serialize + DeserializeOwned + Send + Sync + 'static {}
+
+    #[diagnostic::do_not_recommend]
+    impl<K: Hash + Eq + Serialize + DeserializeOwned + Send + Sync + 'static> Encoded for K {}
+
+    /// An argument, lent, whose owned form can be part of an encoded key.
+    #[diagnostic::on_unimplemented(
+        message = "`{Self}` cannot be part of a key beyond memory",
+        label = "not `Hash + Eq + Clone + Send + Sync + 'static`, `Serialize` and `Deserialize`",
+        note = "leave the argument out with `skip(..)`, or say what the key is made of with `key = \"..\"`",
+        note = "#[mcache] asks nothing of serde"
+    )]
+    pub trait EncodedPart {}
+
+    #[diagnostic::do_not_recommend]
+    impl<T: ToOwned<Owned: Encoded> + ?Sized> EncodedPart for T {}
+
+    /// A value that can be encoded.
+    #[diagnostic::on_unimplemented(
+        message = "`{Self}` cannot be stored beyond memory",
+        label = "not `Clone + Send + Sync + 'static`, `Serialize` and `Deserialize`",
+        note = "#[mcache] asks nothing of serde"
+    )]
+    pub trait EncodedValue: Clone + Serialize + DeserializeOwned + Send + Sync + 'static {}
+
+    #[diagnostic::do_not_recommend]
+    impl<V: Clone + Serialize + DeserializeOwned + Send + Sync + 'static> EncodedValue for V {}
+
+    /// See [`MemoryPart`](super::MemoryPart).
+    #[derive(Debug)]
+    pub struct TieredPart<T: EncodedPart + ?Sized>(PhantomData<T>);
+
+    /// See [`MemoryValue`](super::MemoryValue).
+    #[derive(Debug)]
+    pub struct TieredValue<T: EncodedValue>(PhantomData<T>);
+}
+
+/// An error that those who called together share.
+#[diagnostic::on_unimplemented(
+    message = "the error `{Self}` of a cached function cannot be shared",
+    label = "callers of one failed call all get its error, so it has to be `Clone + Send + Sync + 'static`",
+    note = "or make one from an `Arc` of it, with `share_err = path`: a function from `Arc<{Self}>` to `{Self}`"
+)]
+pub trait SharedError: Send + Sync + 'static {
+    /// The error for one more caller.
+    #[doc(hidden)]
+    fn share(&self) -> Self;
+}
+
+#[diagnostic::do_not_recommend]
+impl<E: Clone + Send + Sync + 'static> SharedError for E {
+    fn share(&self) -> Self {
+        self.clone()
+    }
+}
+
+/// `Result`, taken apart.
+#[diagnostic::on_unimplemented(message = "`{Self}` is not a `Result`", label = "taken for a `Result`")]
+pub trait Fallible {
+    /// Of `Ok`.
+    type Value;
+    /// Of `Err`.
+    type Error;
+}
+
+impl<T, E> Fallible for Result<T, E> {
+    type Value = T;
+    type Error = E;
+}
+
+/// `Option`, taken apart.
+#[diagnostic::on_unimplemented(
+    message = "`skip_none` is for functions that return an `Option`, and this is `{Self}`",
+    label = "not an `Option`"
+)]
+pub trait Maybe {
+    /// Of `Some`.
+    type Value;
+}
+
+impl<T> Maybe for Option<T> {
+    type Value = T;
+}
+
+/// Tells at compile time whether a type is a `Result`, by whatever name: the
+/// constant of the type itself goes before that of a trait.
+#[derive(Debug)]
+pub struct Probe<T>(PhantomData<T>);
+
+impl<T, E> Probe<Result<T, E>> {
+    /// It is.
+    pub const IS_RESULT: bool = true;
+}
+
+/// For everything else.
+pub trait NoResult {
+    /// It is not.
+    const IS_RESULT: bool = false;
+}
+
+impl<T> NoResult for Probe<T> {}

@@ -1,0 +1,28 @@
+//! What the attributes expand to. Not for people: it changes with them.
+
+mod bounds;
+mod call;
+mod flusher;
+mod handle;
+mod record;
+mod slot;
+#[cfg(feature = "async")]
+pub mod tasks;
+pub mod threads;
+mod total;
+
+#[cfg(feature = "disk")]
+pub use crate::bcache;
+#[cfg(feature = "file")]
+pub use crate::fcache;
+pub use crate::mcache;
+#[cfg(feature = "_codec")]
+pub use crate::ucache;
+#[cfg(feature = "_codec")]
+pub use bounds::{Encoded, EncodedPart, EncodedValue, TieredPart, TieredValue};
+pub use bounds::{Fallible, Kept, Keyed, Maybe, MemoryPart, MemoryValue, NoResult, Part, Probe, SharedError};
+pub use call::{Passed, by_value, call, call_sorted, excludes, never, shared};
+pub use handle::{Handle, keyed_by};
+pub use record::{RECORD_BYTES, Record, Recorded, replayed};
+pub use slot::{Owner, Slot, open};
+pub use total::Total;

@@ -1,0 +1,170 @@
+//! The static that holds the cache of a function, built at its first use.
+
+use std::any::{Any, TypeId, type_name};
+use std::collections::HashMap;
+use std::sync::OnceLock;
+
+use larder_core::Result;
+use larder_core::stats::Stats;
+use once_cell::sync::Lazy;
+use parking_lot::Mutex;
+
+use super::bounds::{Kept, Keyed};
+use super::handle::Handle;
+use crate::Cache;
+
+/// Whose cache it is: the type whose companions ask, and the name.
+///
+/// A function in an `impl` block with type parameters is one function for each
+/// type, and its static is one for all: the type tells them apart.
+#[derive(Clone, Copy, Debug)]
+pub struct Owner {
+    id: TypeId,
+    type_name: &'static str,
+    suffix: &'static str,
+    given: Option<&'static str>,
+}
+
+impl Owner {
+    /// The owner `T`. The name is `given`, or that of the type and `suffix`.
+    #[inline]
+    pub fn of<T: ?Sized>(given: Option<&'static str>, suffix: &'static str) -> Self {
+        Self { id: typeid::of::<T>(), type_name: type_name::<T>(), suffix, given }
+    }
+
+    fn name(&self) -> String {
+        match self.given {
+            Some(given) => given.to_owned(),
+            None => format!("{}{}", self.type_name, self.suffix),
+        }
+    }
+}
+
+/// The caches of one function: one, unless it stands in a generic `impl` block.
+///
+/// They live as long as the process does.
+#[derive(Debug)]
+pub struct Slot {
+    first: OnceLock<Opened>,
+    others: Lazy<Mutex<HashMap<TypeId, &'static Opened>>>,
+}
+
+/// What became of the first use.
+#[derive(Debug)]
+struct Opened {
+    owner: TypeId,
+    /// A `Handle`; `None` where the cache could not be opened.
+    handle: Option<Box<dyn AnyHandle>>,
+}
+
+/// A handle whose types are not known here.
+trait AnyHandle: Any + Send + Sync + std::fmt::Debug {
+    fn stats(&self) -> Stats;
+}
+
+impl<K, V> AnyHandle for Handle<K, V>
+where
+    K: Keyed,
+    V: Kept,
+{
+    fn stats(&self) -> Stats {
+        self.cache().stats()
+    }
+}
+
+impl Slot {
+    /// A slot whose cache was not used yet.
+    #[expect(clippy::new_without_default, reason = "made in a static, by `const fn`")]
+    pub const fn new() -> Self {
+        Self { first: OnceLock::new(), others: Lazy::new(Mutex::default) }
+    }
+
+    /// Statistics of the cache; all zero before its first use.
+    pub fn stats(&self, owner: Owner) -> Stats {
+        let handle = self.opened(owner.id).and_then(|opened| opened.handle.as_ref());
+        handle.map_or_else(Stats::default, |handle| handle.stats())
+    }
+
+    /// What became of the first use of this owner, if there was one.
+    #[inline]
+    fn opened(&self, owner: TypeId) -> Option<&Opened> {
+        match self.first.get() {
+            Some(first) if first.owner == owner => Some(first),
+            Some(_) => self.others.lock().get(&owner).copied(),
+            None => None,
+        }
+    }
+
+    /// The handle, where the cache was used before; the inner `None` where it
+    /// could not be opened.
+    #[inline]
+    pub(super) fn ready<K, V>(&'static self, owner: Owner) -> Option<Option<&'static Handle<K, V>>>
+    where
+        K: Keyed,
+        V: Kept,
+    {
+        self.opened(owner.id).map(Opened::handle)
+    }
+
+    /// Opens the cache, once however many threads come here.
+    #[cold]
+    pub(super) fn open<K, V>(&'static self, owner: Owner, build: Build<K, V>) -> Option<&'static Handle<K, V>>
+    where
+        K: Keyed,
+        V: Kept,
+    {
+        let first = self.first.get_or_init(|| Opened::new(owner, build));
+        if first.owner == owner.id {
+            return first.handle();
+        }
+        // Never dropped, as the static is not: one allocation for each type.
+        let mut others = self.others.lock();
+        let opened = others.entry(owner.id).or_insert_with(|| Box::leak(Box::new(Opened::new(owner, build))));
+        opened.handle()
+    }
+}
+
+/// Builds a cache of this name.
+pub(super) type Build<K, V> = fn(String) -> Result<Cache<K, V>>;
+
+impl Opened {
+    fn new<K, V>(owner: Owner, build: Build<K, V>) -> Self
+    where
+        K: Keyed,
+        V: Kept,
+    {
+        let name = owner.name();
+        let handle = match build(name.clone()) {
+            Ok(cache) => Some(Box::new(Handle::new(name, cache)) as Box<dyn AnyHandle>),
+            Err(error) => {
+                tracing::error!(target: "larder", function = name, %error, "the function runs uncached");
+                None
+            }
+        };
+        Self { owner: owner.id, handle }
+    }
+
+    #[inline]
+    fn handle<K, V>(&self) -> Option<&Handle<K, V>>
+    where
+        K: Keyed,
+        V: Kept,
+    {
+        let handle: &dyn Any = &**self.handle.as_ref()?;
+        handle.downcast_ref()
+    }
+}
+
+/// The handle of a function's cache, which is opened when this is the first
+/// use; `None` when that failed, once and for all.
+#[inline]
+pub fn open<K, V>(slot: &'static Slot, owner: Owner, build: Build<K, V>) -> Option<&'static Handle<K, V>>
+where
+    K: Keyed,
+    V: Kept,
+{
+    match slot.ready(owner) {
+        Some(handle) => handle,
+        None => slot.open(owner, build),
+    }
+}

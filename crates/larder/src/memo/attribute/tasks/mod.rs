@@ -1,0 +1,115 @@
+//! Functions for tasks: opening, calls, companions, streams.
+
+mod companions;
+mod stream;
+
+use std::fmt;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+pub use self::companions::{cache, clear, contains, flush, get, purge};
+pub use self::stream::{RecordedStream, replayed};
+use super::bounds::{Kept, Keyed, SharedError};
+use super::call::Passed;
+use super::handle::Handle;
+use super::slot::{Build, Owner, Slot};
+
+/// The handle of a function's cache: at hand, or to be opened once this is polled.
+pub enum Opening<K: Keyed, V: Kept> {
+    /// It was opened before; `None` where that failed.
+    Done(Option<&'static Handle<K, V>>),
+    /// It is opened on the blocking pool.
+    Elsewhere(Boxed<Option<&'static Handle<K, V>>>),
+}
+
+type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+impl<K: Keyed, V: Kept> Future for Opening<K, V> {
+    type Output = Option<&'static Handle<K, V>>;
+
+    #[inline]
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        match self.get_mut() {
+            Self::Done(handle) => Poll::Ready(*handle),
+            Self::Elsewhere(opening) => opening.as_mut().poll(context),
+        }
+    }
+}
+
+/// As the one for threads; a directory is opened on the blocking pool.
+///
+/// No `async fn`, for a hit would pay for its states.
+#[inline]
+pub fn open<K: Keyed, V: Kept>(slot: &'static Slot, owner: Owner, build: Build<K, V>) -> Opening<K, V> {
+    match slot.ready(owner) {
+        Some(handle) => Opening::Done(handle),
+        None => Opening::Elsewhere(Box::pin(open_elsewhere(slot, owner, build))),
+    }
+}
+
+async fn open_elsewhere<K: Keyed, V: Kept>(
+    slot: &'static Slot,
+    owner: Owner,
+    build: Build<K, V>,
+) -> Option<&'static Handle<K, V>> {
+    let Ok(runtime) = tokio::runtime::Handle::try_current() else { return slot.open(owner, build) };
+    match runtime.spawn_blocking(move || slot.open(owner, build)).await {
+        Ok(handle) => handle,
+        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+        // The runtime is shutting down.
+        Err(_) => None,
+    }
+}
+
+/// The answer of the cache, or of `body`, which is stored. A body that is not
+/// needed is never polled.
+pub async fn call<K, V>(handle: Option<&'static Handle<K, V>>, key: K, body: impl Future<Output = V>) -> V
+where
+    K: Keyed,
+    V: Kept,
+{
+    let Some(handle) = handle else { return body.await };
+    let mut ran = false;
+    let loader = async {
+        ran = true;
+        body.await
+    };
+    let value = handle.tasks().get_with(key, loader).await;
+    if ran {
+        handle.stored();
+    }
+    value
+}
+
+/// As [`call`], where not every answer is stored.
+pub async fn call_sorted<K, V, N, E, R>(
+    handle: Option<&'static Handle<K, V>>,
+    key: K,
+    body: impl Future<Output = R>,
+    sort: impl FnOnce(R) -> Result<V, Passed<V, N, E>>,
+    join: impl FnOnce(Result<V, Passed<V, N, E>>) -> R,
+) -> R
+where
+    K: Keyed,
+    V: Kept,
+    N: Copy + Send + Sync + 'static,
+    E: SharedError,
+{
+    let Some(handle) = handle else { return body.await };
+    let mut ran = false;
+    let loader = async {
+        ran = true;
+        sort(body.await)
+    };
+    let outcome = handle.tasks().try_get_with(key, loader).await;
+    if ran && outcome.is_ok() {
+        handle.stored();
+    }
+    join(outcome.map_err(Passed::own))
+}
+
+impl<K: Keyed, V: Kept> fmt::Debug for Opening<K, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Opening").finish_non_exhaustive()
+    }
+}

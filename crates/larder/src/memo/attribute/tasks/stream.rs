@@ -1,0 +1,162 @@
+//! Functions that answer with a stream: as with an iterator, and nothing blocks.
+
+use std::fmt;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use futures_core::Stream;
+
+use super::Boxed;
+use crate::memo::attribute::bounds::{Kept, Keyed};
+use crate::memo::attribute::handle::Handle;
+use crate::memo::attribute::record::{Record, Recording};
+
+/// A stream that records what it hands out, or replays what was recorded.
+pub struct RecordedStream<K, T, F, S>
+where
+    K: Keyed,
+    T: Send + Sync + 'static,
+{
+    body: Option<F>,
+    bytes_max: u64,
+    state: State<K, T, S>,
+}
+
+enum State<K, T, S>
+where
+    K: Keyed,
+    T: Send + Sync + 'static,
+{
+    /// Asks the cache, once it is polled.
+    Look(Boxed<Found<K, T>>),
+    Replay(Record<T>, usize),
+    Run(Pin<Box<S>>, Option<Recording<K, T>>),
+    Store(Boxed<()>),
+    Ended,
+}
+
+/// What the cache has, and what is needed to record where it has nothing.
+enum Found<K, T>
+where
+    K: Keyed,
+    T: Send + Sync + 'static,
+{
+    Record(Record<T>),
+    Nothing(&'static Handle<K, Record<T>>, K),
+    NoCache,
+}
+
+// Nothing in it is pinned but what is boxed.
+impl<K, T, F, S> Unpin for RecordedStream<K, T, F, S>
+where
+    K: Keyed,
+    T: Send + Sync + 'static,
+{
+}
+
+/// The items of the cache, or those of the stream that `body` makes, as they come.
+pub fn replayed<K, T, F, S>(
+    open: impl Future<Output = Option<&'static Handle<K, Record<T>>>> + Send + 'static,
+    key: K,
+    bytes_max: u64,
+    body: F,
+) -> RecordedStream<K, T, F, S>
+where
+    K: Keyed,
+    T: Kept,
+    F: FnOnce() -> S,
+    S: Stream<Item = T>,
+{
+    let look = async move {
+        let Some(handle) = open.await else { return Found::NoCache };
+        match handle.tasks().get(&key).await {
+            Some(record) => Found::Record(record),
+            None => Found::Nothing(handle, key),
+        }
+    };
+    RecordedStream { body: Some(body), bytes_max, state: State::Look(Box::pin(look)) }
+}
+
+impl<K, T, F, S> RecordedStream<K, T, F, S>
+where
+    K: Keyed,
+    T: Kept,
+    F: FnOnce() -> S,
+    S: Stream<Item = T>,
+{
+    fn begin(&mut self, found: Found<K, T>) -> State<K, T, S> {
+        let recording = match found {
+            Found::Record(record) => return State::Replay(record, 0),
+            Found::Nothing(handle, key) => Some(Recording::new(handle, key, self.bytes_max)),
+            Found::NoCache => None,
+        };
+        match self.body.take() {
+            Some(body) => State::Run(Box::pin(body()), recording),
+            None => State::Ended,
+        }
+    }
+}
+
+fn store<K, T>(recording: Recording<K, T>) -> Boxed<()>
+where
+    K: Keyed,
+    T: Kept,
+{
+    let handle = recording.handle;
+    let (key, load) = recording.complete();
+    Box::pin(async move {
+        if handle.tasks().try_get_with(key, async { load() }).await.is_ok() {
+            handle.stored();
+        }
+    })
+}
+
+impl<K, T, F, S> Stream for RecordedStream<K, T, F, S>
+where
+    K: Keyed,
+    T: Kept,
+    F: FnOnce() -> S,
+    S: Stream<Item = T>,
+{
+    type Item = T;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<T>> {
+        loop {
+            match &mut self.state {
+                State::Look(look) => {
+                    let found = ready!(look.as_mut().poll(context));
+                    self.state = self.begin(found);
+                }
+                State::Replay(record, at) => {
+                    let item = record.get(*at).cloned();
+                    *at += 1;
+                    return Poll::Ready(item);
+                }
+                State::Run(items, recording) => match ready!(items.as_mut().poll_next(context)) {
+                    Some(item) => {
+                        *recording = recording.take().and_then(|recording| recording.with(&item));
+                        return Poll::Ready(Some(item));
+                    }
+                    None => {
+                        self.state = recording.take().map_or(State::Ended, |done| State::Store(store(done)))
+                    }
+                },
+                State::Store(storing) => {
+                    ready!(storing.as_mut().poll(context));
+                    self.state = State::Ended;
+                }
+                State::Ended => return Poll::Ready(None),
+            }
+        }
+    }
+}
+
+impl<K, T, F, S> fmt::Debug for RecordedStream<K, T, F, S>
+where
+    K: Keyed,
+    T: Send + Sync + 'static,
+{
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RecordedStream").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,89 @@
+//! The companions of functions for threads.
+
+use std::time::Duration;
+
+use larder_core::{Error, ErrorKind, Result};
+
+use super::bounds::{Kept, Keyed};
+use super::handle::Handle;
+use crate::Cache;
+
+/// Why there is nothing to answer from.
+pub(super) fn not_opened() -> Error {
+    Error::new(
+        ErrorKind::Unavailable,
+        "the cache of this function could not be opened at its first use; the log says why",
+    )
+}
+
+/// Removes an entry; whether there was one.
+pub fn purge<K, V>(handle: Option<&'static Handle<K, V>>, key: K) -> bool
+where
+    K: Keyed,
+    V: Kept,
+{
+    handle.is_some_and(|handle| {
+        handle.removing();
+        let removed = handle.cache().remove(&key);
+        handle.stored();
+        removed
+    })
+}
+
+/// Whether there is an entry.
+pub fn contains<K, V>(handle: Option<&'static Handle<K, V>>, key: K) -> bool
+where
+    K: Keyed,
+    V: Kept,
+{
+    handle.is_some_and(|handle| handle.cache().contains_key(&key))
+}
+
+/// The value of an entry.
+pub fn get<K, V>(handle: Option<&'static Handle<K, V>>, key: K) -> Option<V>
+where
+    K: Keyed,
+    V: Kept,
+{
+    handle.and_then(|handle| handle.cache().get(&key))
+}
+
+/// Removes all entries.
+pub fn clear<K, V>(handle: Option<&'static Handle<K, V>>) -> Result<()>
+where
+    K: Keyed,
+    V: Kept,
+{
+    let handle = handle.ok_or_else(not_opened)?;
+    handle.removing();
+    handle.cache().clear()
+}
+
+/// Flushes what is stored.
+pub fn flush<K, V>(handle: Option<&'static Handle<K, V>>) -> Result<()>
+where
+    K: Keyed,
+    V: Kept,
+{
+    handle.map_or(Ok(()), |handle| handle.cache().flush())
+}
+
+/// Sets the time to live of later entries. Waits for nothing.
+pub fn set_ttl<K, V>(handle: Option<&'static Handle<K, V>>, ttl: Option<Duration>)
+where
+    K: Keyed,
+    V: Kept,
+{
+    if let Some(handle) = handle {
+        handle.cache().set_ttl(ttl);
+    }
+}
+
+/// The cache.
+pub fn cache<K, V>(handle: Option<&'static Handle<K, V>>) -> Result<Cache<K, V>>
+where
+    K: Keyed,
+    V: Kept,
+{
+    handle.map(|handle| handle.cache().clone()).ok_or_else(not_opened)
+}

@@ -1,0 +1,153 @@
+//! A function with a cache in front of it, for tasks.
+
+use std::fmt;
+use std::hash::Hash;
+use std::time::Duration;
+
+use larder_core::Result;
+use larder_core::key::Lookup;
+use larder_core::stats::Stats;
+
+use crate::AsyncCache;
+
+/// An async function that remembers: made by [`AsyncCache::memoize`].
+///
+/// See [`Memo`](crate::Memo), its twin for threads.
+pub struct AsyncMemo<K, V, F>
+where
+    K: Hash + Eq + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+{
+    cache: AsyncCache<K, V>,
+    function: F,
+}
+
+impl<K, V> AsyncCache<K, V>
+where
+    K: Hash + Eq + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+{
+    /// A function that asks this cache first, and stores what `function` says.
+    ///
+    /// The function gets a key of its own, so that its future borrows nothing.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> larder::Result<()> {
+    /// let squares = larder::mcache::<u64, u64>("squares").build()?.to_async();
+    /// let square = squares.memoize(|n| async move { n * n });
+    /// assert_eq!(square.call(&7).await, 49);
+    /// assert!(square.contains(&7).await);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn memoize<F, Fut>(&self, function: F) -> AsyncMemo<K, V, F>
+    where
+        F: Fn(K) -> Fut,
+        Fut: Future<Output = V>,
+    {
+        AsyncMemo { cache: self.clone(), function }
+    }
+}
+
+impl<K, V, F, Fut> AsyncMemo<K, V, F>
+where
+    K: Hash + Eq + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+    F: Fn(K) -> Fut,
+    Fut: Future<Output = V>,
+{
+    /// See [`Memo::call`](crate::Memo::call).
+    pub async fn call<Q>(&self, key: &Q) -> V
+    where
+        Q: Lookup<K> + Sync + ?Sized,
+        K: Clone,
+    {
+        match self.cache.hit(key) {
+            Some(value) => value,
+            None => self.load(key.with_key(K::clone)).await,
+        }
+    }
+
+    async fn load(&self, key: K) -> V
+    where
+        K: Clone,
+    {
+        let loader = (self.function)(key.clone());
+        self.cache.get_with(key, loader).await
+    }
+
+    /// See [`Memo::uncached`](crate::Memo::uncached).
+    pub async fn uncached<Q>(&self, key: &Q) -> V
+    where
+        Q: Lookup<K> + ?Sized,
+        K: Clone,
+    {
+        (self.function)(key.with_key(K::clone)).await
+    }
+}
+
+impl<K, V, F> AsyncMemo<K, V, F>
+where
+    K: Hash + Eq + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+{
+    /// See [`Memo::purge`](crate::Memo::purge).
+    pub async fn purge<Q>(&self, key: &Q) -> bool
+    where
+        Q: Lookup<K> + Sync + ?Sized,
+    {
+        self.cache.remove(key).await
+    }
+
+    /// See [`Memo::contains`](crate::Memo::contains).
+    pub async fn contains<Q>(&self, key: &Q) -> bool
+    where
+        Q: Lookup<K> + Sync + ?Sized,
+    {
+        self.cache.contains_key(key).await
+    }
+
+    /// See [`Memo::clear`](crate::Memo::clear).
+    ///
+    /// # Errors
+    /// See [`Cache::clear`](crate::Cache::clear).
+    pub async fn clear(&self) -> Result<()> {
+        self.cache.clear().await
+    }
+
+    /// See [`Cache::set_ttl`](crate::Cache::set_ttl).
+    pub fn set_ttl(&self, ttl: Option<Duration>) {
+        self.cache.set_ttl(ttl);
+    }
+
+    /// See [`Cache::stats`](crate::Cache::stats).
+    pub fn stats(&self) -> Stats {
+        self.cache.stats()
+    }
+
+    /// The cache.
+    pub fn cache(&self) -> &AsyncCache<K, V> {
+        &self.cache
+    }
+}
+
+impl<K, V, F: Clone> Clone for AsyncMemo<K, V, F>
+where
+    K: Hash + Eq + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+{
+    fn clone(&self) -> Self {
+        Self { cache: self.cache.clone(), function: self.function.clone() }
+    }
+}
+
+impl<K, V, F> fmt::Debug for AsyncMemo<K, V, F>
+where
+    K: Hash + Eq + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+{
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AsyncMemo").finish_non_exhaustive()
+    }
+}

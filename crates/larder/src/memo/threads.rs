@@ -1,0 +1,167 @@
+//! A function with a cache in front of it, for threads.
+
+use std::fmt;
+use std::hash::Hash;
+use std::time::Duration;
+
+use larder_core::Result;
+use larder_core::key::Lookup;
+use larder_core::stats::Stats;
+
+use crate::Cache;
+
+/// A function that remembers: made by [`Cache::memoize`].
+///
+/// It is a cheap handle as the cache is, where the function is `Clone`. Several
+/// may share one cache; they then answer for one another.
+pub struct Memo<K, V, F>
+where
+    K: Hash + Eq + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+{
+    cache: Cache<K, V>,
+    function: F,
+}
+
+impl<K, V> Cache<K, V>
+where
+    K: Hash + Eq + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+{
+    /// A function that asks this cache first, and stores what `function` says.
+    ///
+    /// ```
+    /// let lengths = larder::mcache::<String, usize>("lengths").build()?.memoize(|word| word.len());
+    /// assert_eq!(lengths.call("larder"), 6);
+    /// assert!(lengths.contains("larder"));
+    /// assert!(lengths.purge("larder"));
+    /// # Ok::<(), larder::Error>(())
+    /// ```
+    pub fn memoize<F>(&self, function: F) -> Memo<K, V, F>
+    where
+        F: Fn(&K) -> V,
+    {
+        Memo { cache: self.clone(), function }
+    }
+}
+
+impl<K, V, F> Memo<K, V, F>
+where
+    K: Hash + Eq + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+    F: Fn(&K) -> V,
+{
+    /// The result for `key`: stored, or of the function, which then runs once
+    /// for all who ask meanwhile. See [`Cache::get_with`].
+    ///
+    /// A hit costs what [`Cache::get`] costs; a miss lends the key to the
+    /// function, and makes a second one for the cache.
+    pub fn call<Q>(&self, key: &Q) -> V
+    where
+        Q: Lookup<K> + Sync + ?Sized,
+        K: Clone,
+    {
+        match self.cache.hit(key) {
+            Some(value) => value,
+            None => key.with_key(|key| self.cache.get_with(key.clone(), || (self.function)(key))),
+        }
+    }
+
+    /// The results for many keys, in their order: what is missing is asked of
+    /// the function one by one, and read and written in batches. See
+    /// [`Cache::get_many_with`].
+    ///
+    /// ```
+    /// let square = larder::mcache::<u32, u32>("squares").build()?.memoize(|n| n * n);
+    /// assert_eq!(square.call_many([1, 2, 1]), [1, 4, 1]);
+    /// # Ok::<(), larder::Error>(())
+    /// ```
+    pub fn call_many(&self, keys: impl IntoIterator<Item = K>) -> Vec<V>
+    where
+        K: Clone,
+    {
+        let keys: Vec<K> = keys.into_iter().collect();
+        let load = |missing: Vec<K>| missing.into_iter().map(|key| self.with_value(key)).collect::<Vec<_>>();
+        let values = self.cache.get_many_with(keys.iter().cloned(), load);
+        let values = values.into_iter().zip(&keys);
+        values.map(|(value, key)| value.unwrap_or_else(|| (self.function)(key))).collect()
+    }
+
+    fn with_value(&self, key: K) -> (K, V) {
+        let value = (self.function)(&key);
+        (key, value)
+    }
+
+    /// The result of the function. Looks nothing up and stores nothing.
+    pub fn uncached<Q>(&self, key: &Q) -> V
+    where
+        Q: Lookup<K> + ?Sized,
+    {
+        key.with_key(&self.function)
+    }
+}
+
+impl<K, V, F> Memo<K, V, F>
+where
+    K: Hash + Eq + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+{
+    /// Removes the result for `key`; whether there was one.
+    pub fn purge<Q>(&self, key: &Q) -> bool
+    where
+        Q: Lookup<K> + Sync + ?Sized,
+    {
+        self.cache.remove(key)
+    }
+
+    /// Whether there is a result for `key`.
+    pub fn contains<Q>(&self, key: &Q) -> bool
+    where
+        Q: Lookup<K> + Sync + ?Sized,
+    {
+        self.cache.contains_key(key)
+    }
+
+    /// Removes all results.
+    ///
+    /// # Errors
+    /// See [`Cache::clear`].
+    pub fn clear(&self) -> Result<()> {
+        self.cache.clear()
+    }
+
+    /// See [`Cache::set_ttl`].
+    pub fn set_ttl(&self, ttl: Option<Duration>) {
+        self.cache.set_ttl(ttl);
+    }
+
+    /// See [`Cache::stats`].
+    pub fn stats(&self) -> Stats {
+        self.cache.stats()
+    }
+
+    /// The cache.
+    pub fn cache(&self) -> &Cache<K, V> {
+        &self.cache
+    }
+}
+
+impl<K, V, F: Clone> Clone for Memo<K, V, F>
+where
+    K: Hash + Eq + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+{
+    fn clone(&self) -> Self {
+        Self { cache: self.cache.clone(), function: self.function.clone() }
+    }
+}
+
+impl<K, V, F> fmt::Debug for Memo<K, V, F>
+where
+    K: Hash + Eq + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+{
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Memo").finish_non_exhaustive()
+    }
+}

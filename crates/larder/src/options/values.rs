@@ -1,0 +1,171 @@
+//! Values as text, both ways.
+
+use std::path::PathBuf;
+
+use larder_core::codec::Codec;
+use larder_core::compress::Compress;
+use larder_core::place::{Access, Kind, Persistence, Sharing, Thresholds};
+use larder_tiers::memory::Policy;
+
+/// The words of an option, the first spelling of a value being the one that is shown.
+type Words<T> = &'static [(&'static str, T)];
+
+pub(super) const POLICIES: Words<Policy> = &[("tiny_lfu", Policy::TinyLfu), ("lru", Policy::Lru)];
+pub(super) const CODECS: Words<Codec> = &[
+    ("auto", Codec::Auto),
+    ("message_pack", Codec::MessagePack),
+    #[cfg(feature = "json")]
+    ("json", Codec::Json),
+];
+pub(super) const PERSISTENCE: Words<Persistence> = &[
+    ("auto", Persistence::Auto),
+    ("ephemeral", Persistence::Ephemeral),
+    ("session", Persistence::Session),
+    ("long_term", Persistence::LongTerm),
+];
+pub(super) const ACCESS: Words<Access> = &[
+    ("balanced", Access::Balanced),
+    ("read_heavy", Access::ReadHeavy),
+    ("write_heavy", Access::WriteHeavy),
+    ("frequency", Access::Frequency),
+];
+pub(super) const SHARING: Words<Sharing> = &[
+    ("thread", Sharing::Thread),
+    ("threads", Sharing::Threads),
+    ("processes", Sharing::Processes),
+    ("distributed", Sharing::Distributed),
+];
+
+/// The value of a word; `-` is as good as `_`, and capitals are as good as others.
+pub(super) fn choice<T: Copy>(words: Words<T>, text: &str) -> Option<T> {
+    let text = text.to_ascii_lowercase().replace('-', "_");
+    words.iter().find(|(word, _)| *word == text).map(|(_, value)| *value)
+}
+
+/// The word of a value.
+pub(super) fn word<T: PartialEq>(words: Words<T>, value: &T) -> String {
+    words.iter().find(|(_, known)| known == value).map_or("?", |(word, _)| word).to_owned()
+}
+
+pub(super) fn kind(text: &str) -> Option<Kind> {
+    Kind::ALL.into_iter().find(|kind| kind.name().eq_ignore_ascii_case(text))
+}
+
+pub(super) fn path(text: &str) -> Option<PathBuf> {
+    (!text.is_empty()).then(|| PathBuf::from(text))
+}
+
+/// A number; underscores and commas may part its digits.
+pub(super) fn count(text: &str) -> Option<u64> {
+    text.replace(['_', ','], "").parse().ok()
+}
+
+/// By the power of 1024 and of 1000 that each stands for.
+const UNITS: [(&str, u64); 11] = [
+    ("pib", 1 << 50),
+    ("tib", 1 << 40),
+    ("gib", 1 << 30),
+    ("mib", 1 << 20),
+    ("kib", 1 << 10),
+    ("pb", 1_000_000_000_000_000),
+    ("tb", 1_000_000_000_000),
+    ("gb", 1_000_000_000),
+    ("mb", 1_000_000),
+    ("kb", 1_000),
+    ("b", 1),
+];
+
+/// Bytes: a whole number, and a unit by 1024 (`KiB` to `PiB`) or by 1000 (`kB` to `PB`).
+pub(super) fn size(text: &str) -> Option<u64> {
+    let lower = text.trim().to_ascii_lowercase();
+    let unit = UNITS.iter().find_map(|(name, factor)| Some((lower.strip_suffix(name)?, *factor)));
+    let (number, factor) = unit.unwrap_or((&lower, 1));
+    count(number.trim())?.checked_mul(factor)
+}
+
+/// The largest unit by 1024 that leaves no rest.
+pub(super) fn size_text(bytes: &u64) -> String {
+    let units = [("PiB", 50), ("TiB", 40), ("GiB", 30), ("MiB", 20), ("KiB", 10)];
+    let whole = units.into_iter().find(|(_, power)| *bytes > 0 && bytes.is_multiple_of(1 << power));
+    whole.map_or_else(|| format!("{bytes} B"), |(unit, power)| format!("{} {unit}", bytes >> power))
+}
+
+pub(super) fn compress(text: &str) -> Option<Compress> {
+    match text.to_ascii_lowercase().as_str() {
+        "auto" => Some(Compress::Auto),
+        "none" => Some(Compress::None),
+        #[cfg(feature = "lz4")]
+        "lz4" => Some(Compress::Lz4),
+        #[cfg(feature = "zstd")]
+        "zstd" => Some(Compress::zstd(3)),
+        #[cfg(feature = "zstd")]
+        text => text.strip_prefix("zstd:")?.parse().ok().map(Compress::zstd),
+        #[cfg(not(feature = "zstd"))]
+        _ => None,
+    }
+}
+
+pub(super) fn compress_text(compress: &Compress) -> String {
+    match compress {
+        Compress::Auto => "auto".to_owned(),
+        Compress::None => "none".to_owned(),
+        #[cfg(feature = "zstd")]
+        Compress::Zstd(level) => format!("zstd:{level}"),
+        #[cfg(feature = "lz4")]
+        Compress::Lz4 => "lz4".to_owned(),
+        _ => "?".to_owned(),
+    }
+}
+
+pub(super) fn thresholds(text: &str) -> Option<Thresholds> {
+    let sizes = text.split(',').map(size).collect::<Option<Vec<_>>>()?;
+    match sizes[..] {
+        [small, medium, large] => Some(Thresholds { small, medium, large }),
+        _ => None,
+    }
+}
+
+pub(super) fn thresholds_text(thresholds: &Thresholds) -> String {
+    let Thresholds { small, medium, large } = thresholds;
+    [small, medium, large].map(size_text).join(", ")
+}
+
+/// A text that is fit to be shown: what stands between `://` and `@` is a secret.
+pub(crate) fn without_password(text: &str) -> String {
+    let Some((scheme, rest)) = text.split_once("://") else { return text.to_owned() };
+    let authority = rest.split(['/', '?']).next().unwrap_or(rest);
+    match authority.rfind('@') {
+        Some(at) => format!("{scheme}://***{}", &rest[at..]),
+        None => text.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_go_both_ways() {
+        let check = |text: &str, bytes: Option<u64>| assert_eq!(size(text), bytes, "{text:?}");
+        check("64 MiB", Some(64 << 20));
+        check("64mib", Some(64 << 20));
+        check("1 GB", Some(1_000_000_000));
+        check("4_096", Some(4096));
+        check("0", Some(0));
+        check("1 PiB", Some(1 << 50));
+        for wrong in ["", "MiB", "-1", "1.5 GiB", "1 XB", "99999999999999999999", "20000 PiB", "1 MiB MiB"] {
+            check(wrong, None);
+        }
+        for bytes in [0, 1, 1023, 1 << 10, 3 << 20, 1 << 50, u64::MAX] {
+            assert_eq!(size(&size_text(&bytes)), Some(bytes));
+        }
+    }
+
+    #[test]
+    fn passwords_are_not_shown() {
+        assert_eq!(without_password("redis://me:secret@host:1/0"), "redis://***@host:1/0");
+        assert_eq!(without_password("redis://me:se@cret@host?x=a@b"), "redis://***@host?x=a@b");
+        assert_eq!(without_password("sled:///a@b"), "sled:///a@b");
+        assert_eq!(without_password("64 MiB"), "64 MiB");
+    }
+}

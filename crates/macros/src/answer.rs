@@ -1,0 +1,227 @@
+//! What a function answers, and what of it is stored.
+
+use proc_macro2::{Ident, Span, TokenStream};
+use quote::{ToTokens, quote, quote_spanned};
+use syn::spanned::Spanned;
+use syn::visit::{self, Visit};
+use syn::{
+    Error, GenericArgument, Lifetime, Path, PathArguments, ReturnType, Signature, TraitBound, Type,
+    TypeParamBound, TypeReference, parse_quote_spanned,
+};
+
+use crate::options::Options;
+
+/// What a function answers.
+pub(crate) struct Answer {
+    /// The whole type.
+    pub(crate) ty: Type,
+    pub(crate) form: Form,
+}
+
+pub(crate) enum Form {
+    /// A value: of a `Result` only `Ok` is stored, of an `Option` only `Some`
+    /// where `skip_none` says so.
+    Value { result: bool, skip_none: bool },
+    /// An iterator, `impl` or boxed, over owned items.
+    Iterator { item: Type, boxed: bool },
+    /// An `impl Stream` over owned items.
+    Stream { item: Type },
+}
+
+impl Answer {
+    pub(crate) fn read(signature: &Signature, options: &Options) -> syn::Result<Self> {
+        let ty = match &signature.output {
+            ReturnType::Default => parse_quote_spanned!(signature.ident.span()=> ()),
+            ReturnType::Type(_, ty) => (**ty).clone(),
+        };
+        let form = form(&ty, options)?;
+        check(&form, &ty, signature, options)?;
+        Ok(Self { ty, form })
+    }
+
+    /// The type that is stored.
+    pub(crate) fn value(&self, root: &Path) -> TokenStream {
+        let value = self.inner(root);
+        match self.form {
+            Form::Value { .. } => value,
+            Form::Iterator { .. } | Form::Stream { .. } => quote!(#root::__private::Record<#value>),
+        }
+    }
+
+    /// What is inside `Result`, `Option`, iterator or stream.
+    pub(crate) fn inner(&self, root: &Path) -> TokenStream {
+        let ty = &self.ty;
+        let (result, skip_none) = match &self.form {
+            Form::Value { result, skip_none } => (*result, *skip_none),
+            Form::Iterator { item, .. } | Form::Stream { item } => {
+                return item.to_token_stream();
+            }
+        };
+        let mut value = ty.to_token_stream();
+        if result {
+            value = quote_spanned!(ty.span()=> <#value as #root::__private::Fallible>::Value);
+        }
+        if skip_none {
+            value = quote_spanned!(ty.span()=> <#value as #root::__private::Maybe>::Value);
+        }
+        value
+    }
+}
+
+fn form(ty: &Type, options: &Options) -> syn::Result<Form> {
+    if let Some((kind, item)) = sequence(ty)? {
+        return Ok(match kind {
+            Sequence::Iterator { boxed } => Form::Iterator { item, boxed },
+            Sequence::Stream => Form::Stream { item },
+        });
+    }
+    if let Type::ImplTrait(_) | Type::TraitObject(_) = ty {
+        let message = "a cached value has to have a name: write the type in place of `impl` or `dyn` \
+                       (`impl Iterator` and `impl Stream` are understood; in place of `impl Future` write `async fn`)";
+        return Err(Error::new_spanned(ty, message));
+    }
+    let result = options.result.is_some() || named(ty).is_some_and(|name| name == "Result");
+    Ok(Form::Value { result, skip_none: options.skip_none.is_some() })
+}
+
+/// Refuses what cannot be stored, or options that say nothing here.
+fn check(form: &Form, ty: &Type, signature: &Signature, options: &Options) -> syn::Result<()> {
+    let stored = match form {
+        Form::Value { result, .. } => {
+            check_value(*result, options)?;
+            ty
+        }
+        Form::Iterator { item, .. } | Form::Stream { item } => {
+            check_sequence(signature, options)?;
+            item
+        }
+    };
+    match borrowed(stored) {
+        Some(span) => Err(Error::new(
+            span,
+            "a cached value outlives its call, so it cannot borrow: return an owned one (`String`, `Arc<T>`)",
+        )),
+        None => Ok(()),
+    }
+}
+
+fn check_value(result: bool, options: &Options) -> syn::Result<()> {
+    if let (Some(path), false) = (&options.share_err, result) {
+        return Err(Error::new(path.span(), "`share_err` is for functions that return a `Result`"));
+    }
+    if let Some(bytes) = &options.record_bytes {
+        return Err(Error::new(
+            bytes.span(),
+            "`record_bytes` is for functions that return an iterator or a stream",
+        ));
+    }
+    Ok(())
+}
+
+fn check_sequence(signature: &Signature, options: &Options) -> syn::Result<()> {
+    let given = [
+        options.skip_none.as_ref().map(|flag| ("skip_none", flag.span())),
+        options.result.as_ref().map(|flag| ("result", flag.span())),
+        options.share_err.as_ref().map(|value| ("share_err", value.span())),
+        options.exclude.as_ref().map(|value| ("exclude", value.span())),
+    ];
+    if let Some((name, span)) = given.into_iter().flatten().next() {
+        return Err(Error::new(
+            span,
+            format!("`{name}` is not for functions that return an iterator or a stream"),
+        ));
+    }
+    match signature.asyncness {
+        Some(token) => Err(Error::new(
+            token.span(),
+            "an `async fn` that returns an iterator or a stream is not understood: \
+             return an `impl Stream` from a plain `fn`, or a `Vec`",
+        )),
+        None => Ok(()),
+    }
+}
+
+enum Sequence {
+    Iterator { boxed: bool },
+    Stream,
+}
+
+/// The item of `impl Iterator<Item = T>`, `Box<dyn Iterator<Item = T>>`, `impl Stream<Item = T>`.
+fn sequence(ty: &Type) -> syn::Result<Option<(Sequence, Type)>> {
+    let (bounds, boxed) = match ty {
+        Type::ImplTrait(ty) => (&ty.bounds, false),
+        _ => match boxed(ty) {
+            Some(Type::TraitObject(ty)) => (&ty.bounds, true),
+            _ => return Ok(None),
+        },
+    };
+    for bound in bounds {
+        let TypeParamBound::Trait(bound) = bound else { continue };
+        let Some(last) = bound.path.segments.last() else { continue };
+        let sequence = match (last.ident.to_string().as_str(), boxed) {
+            ("Iterator", boxed) => Sequence::Iterator { boxed },
+            ("Stream", false) => Sequence::Stream,
+            _ => continue,
+        };
+        return match item(bound) {
+            Some(item) => Ok(Some((sequence, item))),
+            None => Err(Error::new(bound.span(), "say what the items are: `Item = T`")),
+        };
+    }
+    Ok(None)
+}
+
+fn item(bound: &TraitBound) -> Option<Type> {
+    let PathArguments::AngleBracketed(arguments) = &bound.path.segments.last()?.arguments else {
+        return None;
+    };
+    arguments.args.iter().find_map(|argument| match argument {
+        GenericArgument::AssocType(named) if named.ident == "Item" => Some(named.ty.clone()),
+        _ => None,
+    })
+}
+
+fn boxed(ty: &Type) -> Option<&Type> {
+    named(ty).filter(|name| *name == "Box").and_then(|_| first_argument(ty))
+}
+
+/// The last name of a path.
+fn named(ty: &Type) -> Option<&Ident> {
+    match ty {
+        Type::Path(ty) => ty.path.segments.last().map(|segment| &segment.ident),
+        _ => None,
+    }
+}
+
+fn first_argument(ty: &Type) -> Option<&Type> {
+    let Type::Path(ty) = ty else { return None };
+    let PathArguments::AngleBracketed(arguments) = &ty.path.segments.last()?.arguments else { return None };
+    arguments.args.iter().find_map(|argument| match argument {
+        GenericArgument::Type(ty) => Some(ty),
+        _ => None,
+    })
+}
+
+/// Where a type borrows for less than `'static`.
+pub(crate) fn borrowed(ty: &Type) -> Option<Span> {
+    let mut borrows = Borrows(None);
+    borrows.visit_type(ty);
+    borrows.0
+}
+
+struct Borrows(Option<Span>);
+
+impl<'ast> Visit<'ast> for Borrows {
+    fn visit_lifetime(&mut self, lifetime: &'ast Lifetime) {
+        if lifetime.ident != "static" {
+            self.0.get_or_insert(lifetime.span());
+        }
+    }
+
+    fn visit_type_reference(&mut self, reference: &'ast TypeReference) {
+        if reference.lifetime.is_none() {
+            self.0.get_or_insert(reference.span());
+        }
+        visit::visit_type_reference(self, reference);
+    }
+}

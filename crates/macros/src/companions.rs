@@ -1,0 +1,319 @@
+//! What goes with a cached function: `purge`, `get`, `stats`, …
+
+use proc_macro2::TokenStream;
+use quote::{ToTokens, quote, quote_spanned};
+use syn::Expr;
+use syn::spanned::Spanned;
+
+use crate::argument::Argument;
+use crate::function::Function;
+use crate::options::{Tier, Version};
+use crate::version;
+
+/// All companions, and the two hidden functions they share.
+pub(crate) fn all(function: &Function) -> TokenStream {
+    let hidden = [checked(function), slot(function), cache(function)];
+    let by_key = [purge(function), contains(function), get(function)];
+    let whole = [clear, flush, set_ttl, stats, whole_cache].map(|companion| companion(function));
+    let uncached = uncached(function);
+    quote!(#(#hidden)* #(#by_key)* #(#whole)* #uncached)
+}
+
+/// Names every type that is stored, in a signature: the compiler looks at those
+/// first, and says of each what is wrong with it.
+fn checked(function: &Function) -> TokenStream {
+    let name = function.hidden("checked");
+    let (part, value) = match function.tier {
+        Tier::Memory => (quote!(MemoryPart), quote!(MemoryValue)),
+        _ => (quote!(TieredPart), quote!(TieredValue)),
+    };
+    let parts = function.key.parts.iter();
+    let parts = parts.map(|ty| {
+        let root = function.root_at(ty.span());
+        quote_spanned!(ty.span()=> _: #root::__private::#part<#ty>)
+    });
+    let span = function.answer.ty.span();
+    let (root, stored) = (function.root_at(span), function.answer.inner(&function.root));
+    let stored = quote_spanned!(span=> #root::__private::#value<#stored>);
+    quote! {
+        #[doc(hidden)]
+        #[allow(clippy::too_many_arguments, clippy::type_complexity)]
+        fn #name(#(#parts,)* _: #stored) {}
+    }
+}
+
+/// The static that holds the cache.
+fn slot(function: &Function) -> TokenStream {
+    let (root, name) = (&function.root, function.hidden("slot"));
+    quote! {
+        #[doc(hidden)]
+        #[inline]
+        fn #name() -> &'static #root::__private::Slot {
+            static SLOT: #root::__private::Slot = #root::__private::Slot::new();
+            &SLOT
+        }
+    }
+}
+
+/// The cache, built at its first use. Generic over the key, so that its type
+/// is found from the expressions that make one.
+fn cache(function: &Function) -> TokenStream {
+    let root = &function.root;
+    let (name, slot) = (function.hidden("cache"), function.hidden("slot"));
+    let value = function.answer.value(root);
+    let (given, suffix) = names(function);
+    let builder = quote::format_ident!("{}", function.tier.name());
+    let bound = key_bounds(function);
+    let options = options(function);
+    let handle = quote!(#root::__private::Handle<__LarderKey, #value>);
+    let (open, opened) = match function.is_for_tasks() {
+        true => (quote!(tasks::open), quote!(#root::__private::tasks::Opening<__LarderKey, #value>)),
+        false => (quote!(open), quote!(::core::option::Option<&'static #handle>)),
+    };
+    quote! {
+        #[doc(hidden)]
+        #[inline]
+        #[allow(clippy::type_complexity)]
+        fn #name<__LarderKey: #bound>() -> #opened {
+            #root::__private::#open(
+                Self::#slot(),
+                #root::__private::Owner::of::<Self>(#given, #suffix),
+                |name| #root::__private::#builder::<__LarderKey, #value>(name)#options.build(),
+            )
+        }
+    }
+}
+
+/// The name that the user gave, and what follows the name of the type.
+fn names(function: &Function) -> (TokenStream, String) {
+    let given = match &function.options.name {
+        Some(name) => quote_spanned!(name.span()=> ::core::option::Option::Some(#name)),
+        None => quote!(::core::option::Option::None),
+    };
+    let suffix = if function.is_method { format!("::{}", function.item.sig.ident) } else { String::new() };
+    (given, suffix)
+}
+
+/// The calls on the builder.
+fn options(function: &Function) -> TokenStream {
+    let version = match &function.options.version {
+        Some(Version::Auto) => {
+            let version = version::of(&function.item.sig, &function.item.block);
+            Some(quote!(.version(#version)))
+        }
+        Some(Version::Number(number)) => Some(quote_spanned!(number.span()=> .version(#number))),
+        None => None,
+    };
+    let calls = function.options.builder.iter().map(|(name, value)| quote!(.#name(#value)));
+    let ttl_by = function.options.ttl_fn.as_ref().map(|ttl| ttl_by(function, ttl));
+    quote!(#version #(#calls)* #ttl_by)
+}
+
+/// The time to live by the value, where `ttl_fn` says so.
+fn ttl_by(function: &Function, ttl: &Expr) -> TokenStream {
+    let (root, stored) = (&function.root, function.answer.value(&function.root));
+    match ttl {
+        // Called by name, so that a `String` goes as a `&str`.
+        Expr::Path(path) => quote_spanned! {ttl.span()=>
+            .ttl_by(|_, value: &#stored| ::core::option::Option::Some(#path(value)))
+        },
+        closure => quote_spanned! {ttl.span()=> .ttl_by(#root::__private::by_value(#closure)) },
+    }
+}
+
+/// The handle, where an expression for the key follows.
+pub(crate) fn handle(function: &Function, key: Option<TokenStream>) -> TokenStream {
+    let (owner, name) = (function.owner(), function.hidden("cache"));
+    let key = key.map(|key| quote!(::<#key>));
+    let wait = function.is_for_tasks().then(|| quote!(.await));
+    quote!(#owner::#name #key() #wait)
+}
+
+/// The handle that is yet to be opened, as a future.
+pub(crate) fn opening(function: &Function) -> TokenStream {
+    let (owner, name) = (function.owner(), function.hidden("cache"));
+    quote!(#owner::#name())
+}
+
+/// The handle, where there is no key to tell its type.
+fn handle_alone(function: &Function) -> TokenStream {
+    if let Some(key) = &function.key.ty {
+        return handle(function, Some(key.clone()));
+    }
+    let (root, handle) = (&function.root, handle(function, None));
+    let arguments = function.key_arguments();
+    let names = arguments.iter().map(|argument| &argument.name);
+    let types = arguments.iter().map(|argument| &argument.ty);
+    let key = &function.key.expression;
+    quote!(#root::__private::keyed_by(#handle, |(#(#names,)*): (#(#types,)*)| #key))
+}
+
+/// A companion that is given what the key is made of.
+struct ByKey {
+    name: &'static str,
+    doc: &'static str,
+    answer: TokenStream,
+    /// A method of the handle.
+    call: TokenStream,
+}
+
+impl ByKey {
+    fn written(self, function: &Function) -> TokenStream {
+        let (vis, root) = (&function.item.vis, &function.root);
+        let Self { doc, answer, call, .. } = self;
+        let name = function.companion(self.name);
+        let lifetimes = &function.item.sig.generics;
+        let inputs = inputs(function);
+        let arguments = function.key_arguments();
+        let conversions = arguments.iter().filter_map(|argument: &&Argument| argument.conversion());
+        let key = &function.key.expression;
+        let handle = handle(function, None);
+        let (asyncness, wait, verbs) = shell(function);
+        quote! {
+            #[doc = #doc]
+            #[allow(clippy::needless_pass_by_value, clippy::too_many_arguments, clippy::type_complexity)]
+            #vis #asyncness fn #name #lifetimes (#inputs) -> #answer {
+                #(#conversions)*
+                let __larder_key = #key;
+                #root::__private::#verbs::#call(#handle, __larder_key)#wait
+            }
+        }
+    }
+}
+
+/// Receiver and arguments of companions that make a key.
+fn inputs(function: &Function) -> TokenStream {
+    let receiver = function.key_receiver().map(ToTokens::to_token_stream);
+    let arguments = function.key_arguments();
+    let arguments = arguments.iter().map(|argument| argument.declaration());
+    let inputs = receiver.into_iter().chain(arguments);
+    quote!(#(#inputs),*)
+}
+
+/// What makes a companion one for threads or for tasks.
+fn shell(function: &Function) -> (TokenStream, TokenStream, TokenStream) {
+    match function.is_for_tasks() {
+        true => (quote!(async), quote!(.await), quote!(tasks)),
+        false => (quote!(), quote!(), quote!(threads)),
+    }
+}
+
+fn purge(function: &Function) -> TokenStream {
+    let doc = "Removes what is stored for these arguments; whether there was something.";
+    ByKey { name: "purge", doc, answer: quote!(bool), call: quote!(purge) }.written(function)
+}
+
+fn contains(function: &Function) -> TokenStream {
+    let doc = "Whether something is stored for these arguments.";
+    ByKey { name: "contains", doc, answer: quote!(bool), call: quote!(contains) }.written(function)
+}
+
+fn get(function: &Function) -> TokenStream {
+    let doc = "What is stored for these arguments; never runs the function.";
+    let value = function.answer.value(&function.root);
+    let answer = quote!(::core::option::Option<#value>);
+    ByKey { name: "get", doc, answer, call: quote!(get) }.written(function)
+}
+
+/// A companion that is given the cache as a whole.
+fn over_all(function: &Function, name: &str, doc: &str, answer: &TokenStream) -> TokenStream {
+    let (vis, root) = (&function.item.vis, &function.root);
+    let call = syn::Ident::new(name, function.item.sig.ident.span());
+    let name = function.companion(name);
+    let receiver = function.key_receiver();
+    let handle = handle_alone(function);
+    let (asyncness, wait, verbs) = shell(function);
+    quote! {
+        #[doc = #doc]
+        #[allow(clippy::type_complexity)]
+        #vis #asyncness fn #name(#receiver) -> #answer {
+            #root::__private::#verbs::#call(#handle)#wait
+        }
+    }
+}
+
+fn clear(function: &Function) -> TokenStream {
+    let root = &function.root;
+    over_all(function, "clear", "Removes everything that is stored.", &quote!(#root::Result<()>))
+}
+
+fn flush(function: &Function) -> TokenStream {
+    let root = &function.root;
+    let doc =
+        "Hands what is stored to the operating system: it survives the end of the process from here on.";
+    over_all(function, "flush", doc, &quote!(#root::Result<()>))
+}
+
+/// Takes the time as its argument, so it is written out.
+fn set_ttl(function: &Function) -> TokenStream {
+    let (vis, root) = (&function.item.vis, &function.root);
+    let name = function.companion("set_ttl");
+    let receiver = function.key_receiver().map(|receiver| quote!(#receiver,));
+    let handle = handle_alone(function);
+    let asyncness = function.is_for_tasks().then(|| quote!(async));
+    quote! {
+        /// Sets the time to live of what is stored from here on; `None` for none.
+        #vis #asyncness fn #name(#receiver ttl: ::core::option::Option<::core::time::Duration>) {
+            #root::__private::threads::set_ttl(#handle, ttl)
+        }
+    }
+}
+
+/// The cache itself. Where the user wrote the key, its type has no name.
+fn whole_cache(function: &Function) -> TokenStream {
+    let root = &function.root;
+    let cache = match function.is_for_tasks() {
+        true => quote!(AsyncCache),
+        false => quote!(Cache),
+    };
+    let value = function.answer.value(root);
+    let key = match &function.key.ty {
+        Some(ty) => ty.clone(),
+        None => {
+            let bounds = key_bounds(function);
+            quote!(impl #bounds)
+        }
+    };
+    let doc = "The cache of this function, or why it could not be opened.";
+    over_all(function, "cache", doc, &quote!(#root::Result<#root::#cache<#key, #value>>))
+}
+
+/// What the builder asks of a key.
+fn key_bounds(function: &Function) -> TokenStream {
+    let root = &function.root;
+    match function.tier {
+        Tier::Memory => quote!(#root::__private::Keyed),
+        _ => quote!(#root::__private::Encoded),
+    }
+}
+
+/// Statistics need no key, and open nothing.
+fn stats(function: &Function) -> TokenStream {
+    let (vis, root) = (&function.item.vis, &function.root);
+    let (name, slot) = (function.companion("stats"), function.hidden("slot"));
+    quote! {
+        /// Statistics of the cache; all zero before its first use.
+        #vis fn #name() -> #root::Stats {
+            Self::#slot().stats(#root::__private::Owner::of::<Self>(::core::option::Option::None, ""))
+        }
+    }
+}
+
+/// The function as it was written.
+fn uncached(function: &Function) -> TokenStream {
+    let item = &function.item;
+    let (vis, body) = (&item.vis, &item.block);
+    let lints = item.attrs.iter().filter(|attribute| is_lint(attribute));
+    let mut signature = item.sig.clone();
+    signature.ident = function.companion("uncached");
+    let doc = "Runs the function; looks nothing up and stores nothing.";
+    quote! {
+        #[doc = #doc]
+        #(#lints)*
+        #vis #signature #body
+    }
+}
+
+fn is_lint(attribute: &syn::Attribute) -> bool {
+    ["allow", "warn", "deny", "forbid", "expect"].iter().any(|lint| attribute.path().is_ident(lint))
+}

@@ -1,0 +1,240 @@
+//! From an attribute and a function to what the compiler sees.
+
+use proc_macro2::TokenStream;
+use quote::{ToTokens, quote, quote_spanned};
+use syn::spanned::Spanned;
+use syn::{Error, Expr, ItemFn, Signature};
+
+use crate::answer::Form;
+use crate::companions;
+use crate::function::Function;
+use crate::options::{Options, Tier};
+
+/// The function with its cache, and its companions. Where something is wrong,
+/// the error and the function as it was, so that its callers still compile.
+pub(crate) fn attribute(tier: Tier, options: TokenStream, item: TokenStream) -> syn::Result<TokenStream> {
+    let parsed: ItemFn = syn::parse2(item.clone()).map_err(|error| {
+        Error::new(error.span(), format!("#[{}] belongs above a function with a body", tier.name()))
+    })?;
+    let expanded = Options::read(tier, options)
+        .and_then(|options| Function::read(tier, options, parsed))
+        .map(|function| expanded(&function));
+    Ok(expanded.unwrap_or_else(|error| {
+        let error = error.into_compile_error();
+        quote!(#item #error)
+    }))
+}
+
+fn expanded(function: &Function) -> TokenStream {
+    let cached = cached(function);
+    let companions = companions::all(function);
+    match function.is_method {
+        true => quote!(#cached #companions),
+        false => {
+            let (vis, name) = (&function.item.vis, &function.item.sig.ident);
+            let doc = format!("What goes with the cached function [`{name}`](fn@{name}).");
+            quote! {
+                #cached
+                #[doc = #doc]
+                #[allow(non_camel_case_types, dead_code, unreachable_pub)]
+                #vis enum #name {}
+                #[allow(dead_code, unreachable_pub)]
+                impl #name { #companions }
+            }
+        }
+    }
+}
+
+/// The function as its callers know it, which asks the cache first.
+fn cached(function: &Function) -> TokenStream {
+    let attributes = &function.item.attrs;
+    let attributes = attributes.iter().filter(|attribute| !attribute.path().is_ident("expect"));
+    let vis = &function.item.vis;
+    let signature = outer_signature(function);
+    let conversions = function.arguments.iter().filter_map(|argument| argument.conversion());
+    let key = &function.key.expression;
+    let answer = answer(function);
+    quote! {
+        #(#attributes)*
+        #[allow(unused_mut)]
+        #vis #signature {
+            #(#conversions)*
+            let __larder_key = #key;
+            #answer
+        }
+    }
+}
+
+/// The signature with a plain name for each argument.
+fn outer_signature(function: &Function) -> TokenStream {
+    let Signature { asyncness, fn_token, ident, generics, output, .. } = &function.item.sig;
+    let (parameters, _, clause) = generics.split_for_impl();
+    let receiver = function.item.sig.receiver().map(ToTokens::to_token_stream);
+    let arguments = function.arguments.iter().map(|argument| argument.declaration());
+    let inputs = receiver.into_iter().chain(arguments);
+    quote!(#asyncness #fn_token #ident #parameters (#(#inputs),*) #output #clause)
+}
+
+/// The body of the cached function, once there is a key.
+fn answer(function: &Function) -> TokenStream {
+    let root = &function.root;
+    let handle = companions::handle(function, None);
+    let body = body(function);
+    let span = function.answer.ty.span();
+    match &function.answer.form {
+        Form::Value { result: false, skip_none: false } if function.options.exclude.is_none() => {
+            let check = no_hidden_result(function);
+            let call = call(function, "call", &[handle, quote!(__larder_key), body]);
+            quote!(#check #call)
+        }
+        Form::Value { .. } => {
+            let (sort, join) = (sort(function), join(function));
+            let check = no_hidden_result(function);
+            let call = call(function, "call_sorted", &[handle, quote!(__larder_key), body, sort, join]);
+            quote!(#check #call)
+        }
+        Form::Iterator { boxed, .. } => {
+            let limit = limit(function);
+            let replayed =
+                quote_spanned!(span=> #root::__private::replayed(#handle, __larder_key, #limit, #body));
+            if *boxed { quote!(::std::boxed::Box::new(#replayed)) } else { replayed }
+        }
+        Form::Stream { .. } => {
+            let (limit, open) = (limit(function), companions::opening(function));
+            quote_spanned!(span=> #root::__private::tasks::replayed(#open, __larder_key, #limit, #body))
+        }
+    }
+}
+
+/// A call of the runtime, for threads or for tasks.
+fn call(function: &Function, name: &str, arguments: &[TokenStream]) -> TokenStream {
+    let root = &function.root;
+    let span = function.answer.ty.span();
+    let name = syn::Ident::new(name, span);
+    match function.is_async() {
+        true => quote_spanned!(span=> #root::__private::tasks::#name(#(#arguments),*).await),
+        false => quote_spanned!(span=> #root::__private::#name(#(#arguments),*)),
+    }
+}
+
+/// The call of the function itself: a closure, or a future that nobody polls on a hit.
+fn body(function: &Function) -> TokenStream {
+    let uncached = function.companion("uncached");
+    let names = function.arguments.iter().map(|argument| &argument.name);
+    let call = match function.item.sig.receiver() {
+        Some(receiver) => {
+            let token = &receiver.self_token;
+            quote!(#token.#uncached(#(#names),*))
+        }
+        None => {
+            let owner = function.owner();
+            quote!(#owner::#uncached(#(#names),*))
+        }
+    };
+    match (function.is_async(), &function.answer.form) {
+        (true, _) => call,
+        (false, Form::Stream { .. }) => quote!(move || #call),
+        (false, _) => quote!(|| #call),
+    }
+}
+
+fn limit(function: &Function) -> TokenStream {
+    let root = &function.root;
+    match &function.options.record_bytes {
+        Some(bytes) => bytes.to_token_stream(),
+        None => quote!(#root::__private::RECORD_BYTES),
+    }
+}
+
+/// Refuses a `Result` by another name, whose failures would be stored.
+fn no_hidden_result(function: &Function) -> Option<TokenStream> {
+    let Form::Value { result: false, .. } = function.answer.form else { return None };
+    let (root, ty) = (&function.root, &function.answer.ty);
+    let message = "this function returns a `Result` by another name: add the option `result` to its attribute, \
+                   so that failures are not stored";
+    let check = quote_spanned! {ty.span()=> {
+        use #root::__private::NoResult as _;
+        ::core::assert!(!#root::__private::Probe::<#ty>::IS_RESULT, #message);
+    }};
+    // An item is looked at by `cargo check` too; one in an `impl` block knows neither `Self` nor its parameters.
+    Some(match function.is_method {
+        true => quote!(const #check),
+        false => quote!(const _: () = #check;),
+    })
+}
+
+/// The value inside the answer, as a pattern and as an expression.
+fn wrapped(function: &Function) -> TokenStream {
+    let Form::Value { result, skip_none } = function.answer.form else { return quote!(value) };
+    let inner = if skip_none { quote!(::core::option::Option::Some(value)) } else { quote!(value) };
+    if result { quote!(::core::result::Result::Ok(#inner)) } else { inner }
+}
+
+/// Where an `Option` is skipped: `None`, or `Ok(None)`.
+fn nothing(function: &Function) -> Option<TokenStream> {
+    match function.answer.form {
+        Form::Value { skip_none: true, result: true } => {
+            Some(quote!(::core::result::Result::Ok(::core::option::Option::None)))
+        }
+        Form::Value { skip_none: true, result: false } => Some(quote!(::core::option::Option::None)),
+        _ => None,
+    }
+}
+
+/// From an answer to what is stored, and what is passed on unstored.
+fn sort(function: &Function) -> TokenStream {
+    let root = &function.root;
+    let passed = |passed: TokenStream| quote!(::core::result::Result::Err(#root::__private::Passed::#passed));
+    let wrapped = wrapped(function);
+    let excluded = function.options.exclude.as_ref().map(|exclude| {
+        let passed = passed(quote!(Value(value)));
+        let excludes = match exclude {
+            // Called by name, so that a `String` goes as a `&str`.
+            Expr::Path(path) => quote_spanned!(exclude.span()=> #path(&value)),
+            closure => quote_spanned!(exclude.span()=> #root::__private::excludes(&value, #closure)),
+        };
+        quote!(#wrapped if #excludes => #passed,)
+    });
+    let nothing = nothing(function).map(|nothing| {
+        let passed = passed(quote!(Nothing(())));
+        quote!(#nothing => #passed,)
+    });
+    let failed = matches!(function.answer.form, Form::Value { result: true, .. }).then(|| {
+        let error = match function.options.share_err {
+            Some(_) => quote!(::std::sync::Arc::new(error)),
+            None => quote!(error),
+        };
+        let passed = passed(quote!(Failed(#error)));
+        quote!(::core::result::Result::Err(error) => #passed,)
+    });
+    quote!(|answer| match answer {
+        #excluded
+        #wrapped => ::core::result::Result::Ok(value),
+        #nothing
+        #failed
+    })
+}
+
+/// From what was stored, found or passed on, to the answer.
+fn join(function: &Function) -> TokenStream {
+    let root = &function.root;
+    let wrapped = wrapped(function);
+    let (nothing_here, nothing) = match nothing(function) {
+        Some(nothing) => (quote!(()), nothing),
+        None => (quote!(never), quote!(#root::__private::never(never))),
+    };
+    let failed = match (&function.answer.form, &function.options.share_err) {
+        (Form::Value { result: true, .. }, Some(share)) => {
+            let converted = quote_spanned!(share.span()=> #root::__private::shared(error, #share));
+            quote!(::core::result::Result::Err(#converted))
+        }
+        (Form::Value { result: true, .. }, None) => quote!(::core::result::Result::Err(error)),
+        _ => quote!(#root::__private::never(error)),
+    };
+    quote!(|outcome| match outcome {
+        ::core::result::Result::Ok(value) => #wrapped,
+        ::core::result::Result::Err(#root::__private::Passed::Value(value)) => #wrapped,
+        ::core::result::Result::Err(#root::__private::Passed::Nothing(#nothing_here)) => #nothing,
+        ::core::result::Result::Err(#root::__private::Passed::Failed(error)) => #failed,
+    })
+}

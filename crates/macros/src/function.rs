@@ -1,0 +1,212 @@
+//! A function with an attribute above it, read and checked.
+
+use proc_macro2::{Ident, Span, TokenStream, TokenTree};
+use quote::{ToTokens, format_ident};
+use syn::spanned::Spanned;
+use syn::visit::{self, Visit};
+use syn::{Error, FnArg, GenericParam, Item, ItemFn, Macro, Path, Receiver, Signature, parse_quote};
+
+use crate::answer::{Answer, Form};
+use crate::argument::{self, Argument};
+use crate::key::Key;
+use crate::options::{Options, Tier};
+
+/// All that is known of a function.
+pub(crate) struct Function {
+    pub(crate) tier: Tier,
+    pub(crate) options: Options,
+    /// The path of the crate `larder`.
+    pub(crate) root: Path,
+    pub(crate) item: ItemFn,
+    pub(crate) arguments: Vec<Argument>,
+    pub(crate) answer: Answer,
+    pub(crate) key: Key,
+    /// Whether the function stands in an `impl` block.
+    pub(crate) is_method: bool,
+}
+
+impl Function {
+    pub(crate) fn read(tier: Tier, options: Options, item: ItemFn) -> syn::Result<Self> {
+        check_signature(&item.sig)?;
+        let arguments = argument::read(&item.sig, &options)?;
+        check_skipped(&options, &item.sig, &arguments)?;
+        let answer = Answer::read(&item.sig, &options)?;
+        let root = options.krate.clone().unwrap_or_else(|| parse_quote!(::larder));
+        let key = match &options.key {
+            Some(expression) => Key::written(expression),
+            None => {
+                let parts: Vec<_> = arguments.iter().filter(|argument| !argument.skipped).collect();
+                Key::of(&parts, &root)?
+            }
+        };
+        let is_method = options.method.is_some() || item.sig.receiver().is_some() || names_self_type(&item);
+        Ok(Self { tier, options, root, item, arguments, answer, key, is_method })
+    }
+
+    /// The name of a companion: `purge`, or `report_purge` in an `impl` block.
+    pub(crate) fn companion(&self, name: &str) -> Ident {
+        let function = &self.item.sig.ident;
+        match self.is_method {
+            true => format_ident!("{function}_{name}", span = function.span()),
+            false => Ident::new(name, function.span()),
+        }
+    }
+
+    /// The name of a function that only the expansion calls.
+    pub(crate) fn hidden(&self, name: &str) -> Ident {
+        match self.is_method {
+            true => format_ident!("__{}_{name}", self.item.sig.ident, span = Span::mixed_site()),
+            false => format_ident!("__{name}", span = Span::mixed_site()),
+        }
+    }
+
+    /// The type that the companions belong to.
+    pub(crate) fn owner(&self) -> Ident {
+        match self.is_method {
+            true => Ident::new("Self", Span::call_site()),
+            false => self.item.sig.ident.clone(),
+        }
+    }
+
+    /// The path of the crate as if it stood elsewhere, so that what is wrong
+    /// with a type is shown there.
+    pub(crate) fn root_at(&self, span: Span) -> TokenStream {
+        let respanned = self.root.to_token_stream().into_iter().map(|mut token| {
+            token.set_span(span);
+            token
+        });
+        respanned.collect()
+    }
+
+    pub(crate) fn is_async(&self) -> bool {
+        self.item.sig.asyncness.is_some()
+    }
+
+    /// Whether what it does takes time in a task: an `async fn`, or a stream.
+    pub(crate) fn is_for_tasks(&self) -> bool {
+        self.is_async() || matches!(self.answer.form, Form::Stream { .. })
+    }
+
+    /// The arguments that companions take: those of the key.
+    pub(crate) fn key_arguments(&self) -> Vec<&Argument> {
+        let is_used = |argument: &&Argument| match &self.options.key {
+            Some(expression) => mentions(expression.to_token_stream(), &argument.name.to_string()),
+            None => !argument.skipped,
+        };
+        self.arguments.iter().filter(is_used).collect()
+    }
+
+    /// The receiver of companions: there is one where the key names `self`.
+    pub(crate) fn key_receiver(&self) -> Option<&Receiver> {
+        let expression = self.options.key.as_ref()?;
+        self.item.sig.receiver().filter(|_| mentions(expression.to_token_stream(), "self"))
+    }
+}
+
+fn check_signature(signature: &Signature) -> syn::Result<()> {
+    if let Some(parameter) =
+        signature.generics.params.iter().find(|p| !matches!(p, GenericParam::Lifetime(_)))
+    {
+        return Err(Error::new_spanned(
+            parameter,
+            "a generic function cannot be cached: it is many functions, and its cache holds one type of key \
+             and one of value; write a function for each type, or cache what it calls",
+        ));
+    }
+    if let Some(token) = &signature.constness {
+        return Err(Error::new(token.span(), "a `const fn` cannot be cached: it may run in the compiler"));
+    }
+    if let Some(abi) = &signature.abi {
+        return Err(Error::new(
+            abi.span(),
+            "a function for other languages cannot be cached: cache what it calls",
+        ));
+    }
+    if !matches!(signature.safety, syn::Safety::Default) {
+        return Err(Error::new(
+            signature.fn_token.span(),
+            "an `unsafe fn` cannot be cached: cache a safe one around it",
+        ));
+    }
+    match &signature.variadic {
+        Some(variadic) => Err(Error::new(variadic.span(), "a variadic function cannot be cached")),
+        None => Ok(()),
+    }
+}
+
+/// What `skip` names has to exist, and `self` has to be mentioned somewhere.
+fn check_skipped(options: &Options, signature: &Signature, arguments: &[Argument]) -> syn::Result<()> {
+    for skipped in &options.skip {
+        let is_self = skipped == "self" && signature.receiver().is_some();
+        if !is_self && !arguments.iter().any(|argument| argument.name == *skipped) {
+            return Err(Error::new(skipped.span(), format!("the function has no argument `{skipped}`")));
+        }
+        if options.key.as_ref().is_some_and(|key| mentions(key.to_token_stream(), &skipped.to_string())) {
+            return Err(Error::new(
+                skipped.span(),
+                format!("`{skipped}` is skipped and part of `key`: one of the two"),
+            ));
+        }
+    }
+    match signature.inputs.first() {
+        Some(FnArg::Receiver(receiver)) if options.key.is_none() && !options.skips("self") => {
+            Err(Error::new_spanned(
+                receiver,
+                "`self` is not part of a key by itself: leave it out with `skip(self)` where the result does not \
+             depend on it, or say what the key is made of, such as `key = \"(self.id, name.to_owned())\"`",
+            ))
+        }
+        _ => check_key(options, signature, arguments),
+    }
+}
+
+/// A key of constants would be one entry for all calls.
+fn check_key(options: &Options, signature: &Signature, arguments: &[Argument]) -> syn::Result<()> {
+    let Some(key) = &options.key else { return Ok(()) };
+    let tokens = || key.to_token_stream();
+    let names_argument = arguments.iter().any(|argument| mentions(tokens(), &argument.name.to_string()));
+    if names_argument || signature.inputs.is_empty() || mentions(tokens(), "self") {
+        return Ok(());
+    }
+    let message =
+        "`key` names no argument, so all calls would share one entry; to mean that, skip every argument";
+    Err(Error::new_spanned(key, message))
+}
+
+/// Whether a name occurs among tokens, other than as a field or a method.
+fn mentions(tokens: TokenStream, name: &str) -> bool {
+    let mut after_dot = false;
+    for token in tokens {
+        match &token {
+            TokenTree::Ident(ident) if ident == name && !after_dot => return true,
+            TokenTree::Group(group) if mentions(group.stream(), name) => return true,
+            _ => {}
+        }
+        // Of the two dots of a range, the second follows a dot, and ends no field access.
+        after_dot = !after_dot && matches!(&token, TokenTree::Punct(punct) if punct.as_char() == '.');
+    }
+    false
+}
+
+/// Whether the function speaks of `Self`, which only one in an `impl` block can.
+/// Items within its body have a `Self` of their own.
+fn names_self_type(item: &ItemFn) -> bool {
+    let mut search = SelfType(mentions(item.sig.to_token_stream(), "Self"));
+    search.visit_block(&item.block);
+    search.0
+}
+
+struct SelfType(bool);
+
+impl<'ast> Visit<'ast> for SelfType {
+    fn visit_item(&mut self, _: &'ast Item) {}
+
+    fn visit_ident(&mut self, ident: &'ast Ident) {
+        self.0 |= ident == "Self";
+    }
+
+    fn visit_macro(&mut self, call: &'ast Macro) {
+        self.0 |= mentions(call.tokens.clone(), "Self");
+        visit::visit_macro(self, call);
+    }
+}

@@ -1,0 +1,204 @@
+//! The key: the arguments, owned, or what the user says.
+
+use proc_macro2::TokenStream;
+use quote::{ToTokens, quote, quote_spanned};
+use syn::spanned::Spanned;
+use syn::{Error, Expr, GenericArgument, Path, PathArguments, Type, TypeReference};
+
+use crate::answer::borrowed;
+use crate::argument::Argument;
+
+/// How a call becomes a key.
+pub(crate) struct Key {
+    /// An expression over the names of the arguments.
+    pub(crate) expression: TokenStream,
+    /// Its type; `None` where the user wrote the expression.
+    pub(crate) ty: Option<TokenStream>,
+    /// The types of the arguments in it, lent: each is checked for itself.
+    pub(crate) parts: Vec<Type>,
+}
+
+/// Standard tuples are `Hash` up to this length.
+const PARTS_MAX: usize = 12;
+
+impl Key {
+    /// The key that the user wrote.
+    pub(crate) fn written(expression: &Expr) -> Self {
+        Self { expression: expression.to_token_stream(), ty: None, parts: Vec::new() }
+    }
+
+    /// The arguments that are not skipped: one by itself, several as a tuple.
+    pub(crate) fn of(arguments: &[&Argument], root: &Path) -> syn::Result<Self> {
+        if let Some(extra) = arguments.get(PARTS_MAX) {
+            let message = "a key has at most 12 arguments: say what it is made of with `key = \"..\"`";
+            return Err(Error::new(extra.name.span(), message));
+        }
+        let mut words = Words { root, parts: Vec::new() };
+        let mut parts = Vec::new();
+        for argument in arguments {
+            let name = &argument.name;
+            parts.push(Part::of(&argument.ty, quote!(&#name), &mut words)?);
+        }
+        let types = parts.iter().map(|part| &part.ty);
+        let values = parts.iter().map(|part| &part.value);
+        let (expression, ty) = match parts.as_slice() {
+            [one] => (one.value.clone(), one.ty.clone()),
+            _ => (quote!((#(#values),*)), quote!((#(#types),*))),
+        };
+        Ok(Self { expression, ty: Some(ty), parts: words.parts })
+    }
+}
+
+/// What is collected on the way through the arguments.
+struct Words<'a> {
+    root: &'a Path,
+    parts: Vec<Type>,
+}
+
+/// One argument as it stands in a key.
+struct Part {
+    ty: TokenStream,
+    value: TokenStream,
+}
+
+impl Part {
+    /// The owned form of a type. `place` is an expression that refers to the argument.
+    fn of(ty: &Type, place: TokenStream, words: &mut Words<'_>) -> syn::Result<Self> {
+        if is_plain(ty) {
+            words.parts.push(ty.clone());
+            let clone = quote_spanned!(ty.span()=> ::core::clone::Clone::clone(#place));
+            return Ok(Self { ty: ty.to_token_stream(), value: clone });
+        }
+        match ty {
+            Type::Paren(ty) => Self::of(&ty.elem, place, words),
+            Type::Group(ty) => Self::of(&ty.elem, place, words),
+            Type::Reference(ty) => Self::of_reference(ty, place, words),
+            Type::Slice(ty) => Self::each(&ty.elem, quote!((#place).iter()), words),
+            Type::Array(ty) => Self::each(&ty.elem, quote!((#place).iter()), words),
+            Type::Tuple(ty) => Self::tuple(ty.elems.iter(), &place, words),
+            _ if is_float(ty) => {
+                let root = words.root;
+                let total = quote_spanned!(ty.span()=> #root::__private::Total<#ty>);
+                Ok(Self { value: quote!(<#total>::of(*#place)), ty: total })
+            }
+            Type::Path(_) => Self::of_container(ty, place, words),
+            _ => Err(unfit(ty)),
+        }
+    }
+
+    /// What a reference to `ty` is owned as.
+    fn owned(ty: &Type, place: TokenStream, words: &mut Words<'_>) -> Self {
+        words.parts.push(ty.clone());
+        let owned = quote_spanned!(ty.span()=> <#ty as ::std::borrow::ToOwned>);
+        Self { ty: quote!(#owned::Owned), value: quote!(#owned::to_owned(#place)) }
+    }
+
+    fn of_reference(ty: &TypeReference, place: TokenStream, words: &mut Words<'_>) -> syn::Result<Self> {
+        if ty.mutability.is_some() {
+            let message = "a `&mut` argument cannot be part of a key: leave it out with `skip(..)`";
+            return Err(Error::new_spanned(ty, message));
+        }
+        let inner = &*ty.elem;
+        if let Type::TraitObject(_) = inner {
+            return Err(unfit(inner));
+        }
+        let is_plain_slice = matches!(inner, Type::Slice(slice) if is_plain(&slice.elem));
+        if is_plain(inner) || is_plain_slice {
+            return Ok(Self::owned(inner, quote!(*#place), words));
+        }
+        Self::of(inner, quote!((*#place)), words)
+    }
+
+    /// `Option`, `Vec`, `Box` and `Cow` of what is not plain itself.
+    fn of_container(ty: &Type, place: TokenStream, words: &mut Words<'_>) -> syn::Result<Self> {
+        let (Some(name), Some(inner)) = container(ty) else { return Err(unfit(ty)) };
+        match name.as_str() {
+            "Option" => {
+                let part = Self::of(inner, quote!(part), words)?;
+                let (ty, value) = (part.ty, part.value);
+                Ok(Self {
+                    ty: quote!(::core::option::Option<#ty>),
+                    value: quote!((#place).as_ref().map(|part| #value)),
+                })
+            }
+            "Vec" => Self::each(inner, quote!((#place).iter()), words),
+            "Box" => Self::of(inner, quote!((&**#place)), words),
+            "Cow" => Ok(Self::owned(inner, quote!((&**#place)), words)),
+            _ => Err(unfit(ty)),
+        }
+    }
+
+    fn each(item: &Type, items: TokenStream, words: &mut Words<'_>) -> syn::Result<Self> {
+        let part = Self::of(item, quote!(part), words)?;
+        let (ty, value) = (part.ty, part.value);
+        Ok(Self {
+            ty: quote!(::std::vec::Vec<#ty>),
+            value: quote!(#items.map(|part| #value).collect::<::std::vec::Vec<_>>()),
+        })
+    }
+
+    fn tuple<'a>(
+        items: impl Iterator<Item = &'a Type>,
+        place: &TokenStream,
+        words: &mut Words<'_>,
+    ) -> syn::Result<Self> {
+        let mut parts = Vec::new();
+        for (position, item) in items.enumerate() {
+            let position = syn::Index::from(position);
+            parts.push(Self::of(item, quote!((&(#place).#position)), words)?);
+        }
+        let (types, values) = (parts.iter().map(|part| &part.ty), parts.iter().map(|part| &part.value));
+        Ok(Self { ty: quote!((#(#types,)*)), value: quote!((#(#values,)*)) })
+    }
+}
+
+/// Whether a value of the type is a key as it is: it neither borrows, nor is a float.
+fn is_plain(ty: &Type) -> bool {
+    match ty {
+        Type::Tuple(tuple) => tuple.elems.iter().all(is_plain),
+        Type::Array(array) => is_plain(&array.elem),
+        Type::Slice(_) | Type::Reference(_) | Type::TraitObject(_) | Type::Ptr(_) => false,
+        Type::Paren(inner) => is_plain(&inner.elem),
+        Type::Group(inner) => is_plain(&inner.elem),
+        Type::Path(_) => match container(ty) {
+            (Some(name), Some(inner)) if ["Option", "Vec", "Box"].contains(&name.as_str()) => {
+                is_plain(inner) || is_boxed_slice(&name, inner)
+            }
+            _ => !is_float(ty) && borrowed(ty).is_none(),
+        },
+        _ => true,
+    }
+}
+
+fn is_boxed_slice(container: &str, inner: &Type) -> bool {
+    container == "Box" && matches!(inner, Type::Slice(slice) if is_plain(&slice.elem))
+}
+
+fn is_float(ty: &Type) -> bool {
+    match ty {
+        Type::Path(ty) => {
+            ty.path.segments.last().is_some_and(|last| last.ident == "f64" || last.ident == "f32")
+        }
+        _ => false,
+    }
+}
+
+/// The name of a generic type with one type inside, and that type.
+fn container(ty: &Type) -> (Option<String>, Option<&Type>) {
+    let Type::Path(ty) = ty else { return (None, None) };
+    let Some(last) = ty.path.segments.last() else { return (None, None) };
+    let PathArguments::AngleBracketed(arguments) = &last.arguments else { return (None, None) };
+    let inner = arguments.args.iter().find_map(|argument| match argument {
+        GenericArgument::Type(ty) => Some(ty),
+        _ => None,
+    });
+    (Some(last.ident.to_string()), inner)
+}
+
+fn unfit(ty: &Type) -> Error {
+    Error::new_spanned(
+        ty,
+        "no owned form of this type is known that could be part of a key: leave the argument out with \
+         `skip(..)`, or say what the key is made of with `key = \"..\"`",
+    )
+}

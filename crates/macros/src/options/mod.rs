@@ -1,0 +1,74 @@
+//! The options of an attribute, read and checked.
+
+mod later;
+mod literal;
+mod parse;
+
+use proc_macro2::{Ident, TokenStream};
+use syn::{Expr, Path};
+
+pub(crate) use self::later::Later;
+
+/// Which of the four attributes it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Tier {
+    Memory,
+    Disk,
+    File,
+    Universal,
+}
+
+impl Tier {
+    /// The name of the attribute and of its builder function.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Memory => "mcache",
+            Self::Disk => "bcache",
+            Self::File => "fcache",
+            Self::Universal => "ucache",
+        }
+    }
+}
+
+/// What distinguishes the entries of this build from those of another.
+pub(crate) enum Version {
+    /// The hash of the function's tokens.
+    Auto,
+    /// What the user says.
+    Number(Expr),
+}
+
+/// All that an attribute says.
+#[derive(Default)]
+pub(crate) struct Options {
+    /// The path of the crate `larder`, where it is not `::larder`.
+    pub(crate) krate: Option<Path>,
+    pub(crate) skip: Vec<Ident>,
+    pub(crate) key: Option<Expr>,
+    pub(crate) exclude: Option<Expr>,
+    pub(crate) share_err: Option<Expr>,
+    pub(crate) name: Option<Expr>,
+    pub(crate) version: Option<Version>,
+    pub(crate) ttl_fn: Option<Expr>,
+    pub(crate) record_bytes: Option<Expr>,
+    pub(crate) skip_none: Option<Ident>,
+    pub(crate) result: Option<Ident>,
+    pub(crate) method: Option<Ident>,
+    /// Calls on the builder, in the order they were written.
+    pub(crate) builder: Vec<(Ident, TokenStream)>,
+    pub(crate) later: Later,
+}
+
+impl Options {
+    /// The options between the parentheses of an attribute.
+    pub(crate) fn read(tier: Tier, tokens: TokenStream) -> syn::Result<Self> {
+        let options = parse::options(tier, tokens)?;
+        options.later.refuse()?;
+        Ok(options)
+    }
+
+    /// Whether an argument of this name was left out.
+    pub(crate) fn skips(&self, name: &str) -> bool {
+        self.skip.iter().any(|skipped| skipped == name)
+    }
+}

@@ -1,0 +1,207 @@
+//! Reading the options: `name`, `name = value`, `name(list)`.
+
+use proc_macro2::{Ident, TokenStream};
+use quote::{ToTokens, quote_spanned};
+use syn::ext::IdentExt;
+use syn::parse::{Parse, ParseStream, Parser};
+use syn::punctuated::Punctuated;
+use syn::spanned::Spanned;
+use syn::{Error, Expr, Token, parenthesized};
+
+use super::{Options, Tier, Version, literal};
+
+/// Options that every attribute has.
+const COMMON: [&str; 19] = [
+    "batch",
+    "capacity",
+    "crate",
+    "exclude",
+    "idle",
+    "jitter",
+    "key",
+    "memory_bytes",
+    "method",
+    "name",
+    "policy",
+    "record_bytes",
+    "result",
+    "share_err",
+    "skip",
+    "skip_none",
+    "tags",
+    "ttl",
+    "ttl_fn",
+];
+/// Options of the attributes with tiers beyond memory.
+const TIERED: [&str; 12] = [
+    "access",
+    "codec",
+    "compress",
+    "dir",
+    "disk_bytes",
+    "durability",
+    "kind",
+    "persistence",
+    "selector",
+    "sharing",
+    "thresholds",
+    "version",
+];
+/// Options of every builder that are handed on as they are.
+const HANDED_ON: [&str; 3] = ["weigher", "clock", "policy"];
+
+/// One option as it is written.
+struct Written {
+    name: Ident,
+    value: Value,
+}
+
+enum Value {
+    None,
+    Is(Expr),
+    List(TokenStream),
+}
+
+impl Parse for Written {
+    fn parse(input: ParseStream<'_>) -> syn::Result<Self> {
+        let name = input.call(Ident::parse_any)?;
+        if input.peek(Token![=]) {
+            input.parse::<Token![=]>()?;
+            return Ok(Self { name, value: Value::Is(input.parse()?) });
+        }
+        if input.peek(syn::token::Paren) {
+            let list;
+            parenthesized!(list in input);
+            return Ok(Self { name, value: Value::List(list.parse()?) });
+        }
+        Ok(Self { name, value: Value::None })
+    }
+}
+
+impl Written {
+    fn value(self) -> syn::Result<Expr> {
+        match self.value {
+            Value::Is(value) => Ok(value),
+            _ => Err(Error::new(self.name.span(), format!("`{0}` needs a value: `{0} = ..`", self.name))),
+        }
+    }
+
+    /// An expression that may be written as text: `"a::b"` or `a::b`.
+    fn code(self) -> syn::Result<Expr> {
+        let value = self.value()?;
+        match literal::text(&value) {
+            Some(text) => text.parse(),
+            None => Ok(value),
+        }
+    }
+
+    fn flag(self) -> syn::Result<Ident> {
+        match self.value {
+            Value::None => Ok(self.name),
+            _ => Err(Error::new(self.name.span(), format!("`{}` stands alone, without a value", self.name))),
+        }
+    }
+
+    fn names(self) -> syn::Result<Vec<Ident>> {
+        let Value::List(list) = self.value else {
+            let message = format!("`{0}` lists arguments: `{0}(client, log)`", self.name);
+            return Err(Error::new(self.name.span(), message));
+        };
+        let names = Punctuated::<Ident, Token![,]>::parse_terminated_with;
+        let names = (|input: ParseStream<'_>| names(input, Ident::parse_any)).parse2(list)?;
+        Ok(names.into_iter().collect())
+    }
+}
+
+pub(super) fn options(tier: Tier, tokens: TokenStream) -> syn::Result<Options> {
+    let written = Punctuated::<Written, Token![,]>::parse_terminated.parse2(tokens)?;
+    let mut options = Options::default();
+    let mut seen: Vec<Ident> = Vec::new();
+    for option in written {
+        if seen.contains(&option.name) {
+            return Err(Error::new(option.name.span(), format!("`{}` is given twice", option.name)));
+        }
+        seen.push(option.name.clone());
+        take(tier, &mut options, option)?;
+    }
+    Ok(options)
+}
+
+fn take(tier: Tier, options: &mut Options, option: Written) -> syn::Result<()> {
+    let name = option.name.clone();
+    match name.to_string().as_str() {
+        "skip" => options.skip = option.names()?,
+        "key" => options.key = Some(option.code()?),
+        "exclude" => options.exclude = Some(option.code()?),
+        "share_err" => options.share_err = Some(option.code()?),
+        "name" => options.name = Some(option.value()?),
+        "crate" => options.krate = Some(syn::parse2(option.code()?.into_token_stream())?),
+        "skip_none" => options.skip_none = Some(option.flag()?),
+        "result" => options.result = Some(option.flag()?),
+        "method" => options.method = Some(option.flag()?),
+        "record_bytes" => {
+            options.record_bytes = Some(literal::number(tier, "record_bytes", option.value()?)?)
+        }
+        "ttl" | "idle" => options.builder.push((name, span(option.value()?)?)),
+        "ttl_fn" => options.ttl_fn = Some(option.code()?),
+        "tags" => options.later.0.push((name, option.code()?.into_token_stream())),
+        "batch" => options.later.0.push((name, option.flag()?.into_token_stream())),
+        "version" if tier != Tier::Memory => options.version = Some(version(option.value()?)?),
+        _ => hand_on(tier, options, option)?,
+    }
+    Ok(())
+}
+
+/// Options that are calls of the builder.
+fn hand_on(tier: Tier, options: &mut Options, option: Written) -> syn::Result<()> {
+    let name = option.name.to_string();
+    let is_common = COMMON.contains(&name.as_str()) || HANDED_ON.contains(&name.as_str());
+    let is_tiered = TIERED.contains(&name.as_str());
+    if !is_common && !is_tiered {
+        return Err(unknown(tier, &option.name));
+    }
+    if is_tiered && tier == Tier::Memory {
+        let message =
+            format!("`{name}` is for #[ucache], #[bcache] and #[fcache]: #[mcache] has memory alone");
+        return Err(Error::new(option.name.span(), message));
+    }
+    let ident = option.name.clone();
+    let value = literal::number(tier, &name, option.value()?)?;
+    options.builder.push((ident, value.into_token_stream()));
+    Ok(())
+}
+
+fn unknown(tier: Tier, name: &Ident) -> Error {
+    let mut known: Vec<&str> = [&COMMON[..], &HANDED_ON[..2]].concat();
+    if tier != Tier::Memory {
+        known.extend(TIERED);
+    }
+    known.sort_unstable();
+    let message = format!("unknown option `{name}`; #[{}] has {}", tier.name(), known.join(", "));
+    Error::new(name.span(), message)
+}
+
+/// A span of time: text is read here, anything else is an expression.
+fn span(value: Expr) -> syn::Result<TokenStream> {
+    let Some(text) = literal::text(&value) else { return Ok(value.into_token_stream()) };
+    let nanos = literal::duration(text)?.as_nanos();
+    let nanos = u64::try_from(nanos).map_err(|_| Error::new(text.span(), "longer than 584 years"))?;
+    Ok(quote_spanned!(text.span()=> ::core::time::Duration::from_nanos(#nanos)))
+}
+
+fn version(value: Expr) -> syn::Result<Version> {
+    match literal::text(&value) {
+        Some(text) if text.value() == "auto" => Ok(Version::Auto),
+        Some(text) => Err(Error::new(text.span(), "`version` is a number, or \"auto\"")),
+        None => check_version(&value).map(|()| Version::Number(value)),
+    }
+}
+
+fn check_version(value: &Expr) -> syn::Result<()> {
+    if let Expr::Lit(syn::ExprLit { lit: syn::Lit::Int(number), .. }) = value
+        && number.base10_parse::<u32>().is_err()
+    {
+        return Err(Error::new(value.span(), "option `version`: allowed 0 to 4294967295"));
+    }
+    Ok(())
+}

@@ -1,0 +1,172 @@
+//! Finding the reads that nothing explains.
+
+use std::collections::{HashMap, HashSet};
+
+use super::call::{Act, Answer, Call, NEVER};
+use super::report::{Offence, Report, Verdict};
+use super::stamp::{Seen, Stamp};
+use super::timeline::{Change, Flushes, Timeline};
+
+/// What a cache must keep, where it may forget nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Keeps {
+    /// A cache may forget at any time: a miss is always explained.
+    #[default]
+    Nothing,
+    /// What was acknowledged before a `Flush` began is there after it is done.
+    Flushed,
+    /// What was acknowledged is there.
+    Acknowledged,
+}
+
+/// What is promised to the callers of a history.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Contract {
+    /// Which misses count as losses.
+    pub keeps: Keeps,
+    /// Whether a change that failed has at least made the former value
+    /// unreachable. Where it has not, a failed call may have had its effect or not.
+    pub failures_change: bool,
+}
+
+impl Contract {
+    /// That of a cache that may forget.
+    pub const CACHE: Self = Self { keeps: Keeps::Nothing, failures_change: false };
+}
+
+/// Judges every read of `calls`.
+///
+/// A read is explained by a write of its key that began before the read ended,
+/// and that was not certainly replaced or removed before the read began. A
+/// change has certainly happened when it was acknowledged, or when its value
+/// was read. A loaded value counts as written when its loader began: a change
+/// that begins later wins over it.
+pub(super) fn check(calls: &[Call], crashes: &[u64], contract: &Contract) -> Report {
+    let checker = Checker::new(calls, crashes, contract);
+    let mut report = Report::default();
+    let mut taken = HashSet::new();
+    for call in calls {
+        let Some(mut verdict) = checker.judge(call) else { continue };
+        if let (Act::Take(_), Some(Answer::Found(Seen::Stamp(stamp)))) = (call.act, &call.answer)
+            && !taken.insert(*stamp)
+        {
+            verdict = Verdict::Twice;
+        }
+        report.count(verdict, || checker.offence(verdict, call));
+    }
+    report
+}
+
+struct Checker<'a> {
+    calls: &'a [Call],
+    keys: HashMap<u64, Timeline>,
+    writes: HashMap<Stamp, u64>,
+    keeps: Keeps,
+}
+
+impl<'a> Checker<'a> {
+    fn new(calls: &'a [Call], crashes: &[u64], contract: &Contract) -> Self {
+        let mut checker = Self { calls, keys: HashMap::new(), writes: HashMap::new(), keeps: contract.keeps };
+        let first_seen = first_seen(calls);
+        let flushes = Flushes::new(calls, crashes);
+        let mut changes: HashMap<u64, Vec<Change>> = HashMap::new();
+        let mut clears = Vec::new();
+        for call in calls {
+            let Some(change) = Change::of(call, contract, &first_seen, &flushes) else { continue };
+            if let Some(stamp) = change.stamp {
+                checker.writes.insert(stamp, change.begun);
+            }
+            match change.key {
+                Some(key) => changes.entry(key).or_default().push(change),
+                None => clears.push(change),
+            }
+        }
+        for (key, mut changes) in changes {
+            changes.extend(clears.iter().cloned());
+            checker.keys.insert(key, Timeline::new(changes));
+        }
+        checker
+    }
+
+    /// The verdict on a call; `None` when it read nothing.
+    fn judge(&self, call: &Call) -> Option<Verdict> {
+        let answer = call.answer.as_ref()?;
+        let key = call.act.key()?;
+        match (call.act, answer) {
+            // Its own loader's value, whether that was stored or not.
+            (Act::Load(_), Answer::Found(Seen::Stamp(stamp)))
+                if call.ran.is_some_and(|ran| ran.stamp == *stamp) =>
+            {
+                Some(Verdict::Explained)
+            }
+            (_, Answer::Found(Seen::Torn(_))) => Some(Verdict::Torn),
+            (_, Answer::Found(Seen::Stamp(stamp))) => Some(self.judge_found(call, key, *stamp)),
+            (Act::Contains(_), Answer::Held) => Some(self.judge_held(call, key)),
+            (Act::Get(_) | Act::Take(_) | Act::Contains(_), Answer::Missing) => {
+                Some(self.judge_miss(call, key))
+            }
+            _ => None,
+        }
+    }
+
+    fn judge_found(&self, call: &Call, key: u64, stamp: Stamp) -> Verdict {
+        if stamp.key != key {
+            return Verdict::Wrong;
+        }
+        match (self.writes.get(&stamp), self.keys.get(&key)) {
+            (Some(begun), Some(line)) if *begun <= call.ended => line.judge(stamp, call.begun),
+            _ => Verdict::Unwritten,
+        }
+    }
+
+    fn judge_held(&self, call: &Call, key: u64) -> Verdict {
+        match self.keys.get(&key) {
+            Some(line) if line.may_hold(call.begun, call.ended) => Verdict::Explained,
+            _ => Verdict::Resurrected,
+        }
+    }
+
+    fn judge_miss(&self, call: &Call, key: u64) -> Verdict {
+        match self.keys.get(&key) {
+            Some(line) if self.keeps != Keeps::Nothing && line.must_hold(call.begun, call.ended) => {
+                Verdict::Lost
+            }
+            _ => Verdict::Missed,
+        }
+    }
+
+    /// The calls that matter for a read: those about its key, from the write of
+    /// what it found (or the last writes before it) to its end.
+    fn offence(&self, verdict: Verdict, read: &Call) -> Offence {
+        let key = read.act.key();
+        let from = match &read.answer {
+            Some(Answer::Found(Seen::Stamp(stamp))) => self.writes.get(stamp).copied().unwrap_or(0),
+            _ => 0,
+        };
+        let mut around: Vec<&Call> = self
+            .calls
+            .iter()
+            .filter(|call| call.act.key().is_none_or(|of| Some(of) == key))
+            .filter(|call| call.begun <= read.ended && call.ended >= from)
+            .filter(|call| call.act != Act::Flush || self.keeps == Keeps::Flushed)
+            .collect();
+        around.sort_by_key(|call| call.begun);
+        Offence::new(verdict, read, &around)
+    }
+}
+
+/// When each value was first read from where it was stored: from then on its
+/// write has certainly happened. What a caller of `Load` got may have come from
+/// a flight that was never stored.
+fn first_seen(calls: &[Call]) -> HashMap<Stamp, u64> {
+    let mut seen = HashMap::new();
+    for call in calls {
+        if let (Act::Get(_) | Act::Take(_), Some(Answer::Found(Seen::Stamp(stamp)))) =
+            (call.act, &call.answer)
+        {
+            let first = seen.entry(*stamp).or_insert(NEVER);
+            *first = call.ended.min(*first);
+        }
+    }
+    seen
+}

@@ -1,0 +1,178 @@
+//! All that changed one key, in order.
+
+use std::collections::HashMap;
+
+use super::call::{Act, Answer, Call, NEVER};
+use super::check::{Contract, Keeps};
+use super::report::Verdict;
+use super::stamp::Stamp;
+
+/// A change of one key, or of all.
+#[derive(Clone, Debug)]
+pub(super) struct Change {
+    /// `None` for one of all keys.
+    pub(super) key: Option<u64>,
+    /// What was written; `None` where something was removed.
+    pub(super) stamp: Option<Stamp>,
+    pub(super) begun: u64,
+    /// It had its effect by then, or never has.
+    ended: u64,
+    /// From then on it has certainly happened.
+    certain: u64,
+    /// From then on it must be kept.
+    kept: u64,
+}
+
+impl Change {
+    /// What a call changed: nothing, or one thing, or (for a load) what its loader returned.
+    pub(super) fn of(
+        call: &Call,
+        contract: &Contract,
+        first_seen: &HashMap<Stamp, u64>,
+        flushes: &Flushes,
+    ) -> Option<Self> {
+        if let (Act::Load(key), Some(ran)) = (call.act, call.ran) {
+            let certain = first_seen.get(&ran.stamp).copied().unwrap_or(NEVER);
+            let (begun, ended) = (ran.at, ran.at);
+            return Some(Self { key: Some(key), stamp: Some(ran.stamp), begun, ended, certain, kept: NEVER });
+        }
+        if !call.act.changes() {
+            return None;
+        }
+        let certain = match &call.answer {
+            None => NEVER,
+            Some(Answer::Failed) if !contract.failures_change => NEVER,
+            Some(_) => call.ended,
+        };
+        let stamp = match call.act {
+            Act::Insert(stamp) => Some(stamp),
+            _ => None,
+        };
+        let seen = stamp.and_then(|stamp| first_seen.get(&stamp)).copied().unwrap_or(NEVER);
+        let is_done = stamp.is_some() && call.answer == Some(Answer::Done);
+        let kept = if is_done { kept_from(call.ended, contract.keeps, flushes) } else { NEVER };
+        let key = call.act.key();
+        Some(Self { key, stamp, begun: call.begun, ended: call.ended, certain: certain.min(seen), kept })
+    }
+}
+
+fn kept_from(ended: u64, keeps: Keeps, flushes: &Flushes) -> u64 {
+    match keeps {
+        Keeps::Nothing => NEVER,
+        Keeps::Acknowledged => ended,
+        Keeps::Flushed => flushes.after(ended),
+    }
+}
+
+/// The flushes that succeeded, and the crashes between them.
+pub(super) struct Flushes {
+    /// Beginnings and ends, by beginning, each with the earliest end among
+    /// those that begin no earlier.
+    done: Vec<(u64, u64)>,
+    crashes: Vec<u64>,
+}
+
+impl Flushes {
+    pub(super) fn new(calls: &[Call], crashes: &[u64]) -> Self {
+        let is_done = |call: &&Call| call.act == Act::Flush && call.answer == Some(Answer::Done);
+        let mut done: Vec<_> = calls.iter().filter(is_done).map(|call| (call.begun, call.ended)).collect();
+        done.sort_unstable();
+        for at in (1..done.len()).rev() {
+            done[at - 1].1 = done[at - 1].1.min(done[at].1);
+        }
+        Self { done, crashes: crashes.to_vec() }
+    }
+
+    /// When a flush was done that began after `ended`, in the same life.
+    fn after(&self, ended: u64) -> u64 {
+        let later = self.done.partition_point(|(begun, _)| *begun < ended);
+        let done = self.done.get(later).map_or(NEVER, |(_, done)| *done);
+        let crash = self.crashes.get(self.crashes.partition_point(|crash| *crash < ended));
+        if crash.is_some_and(|crash| *crash < done) { NEVER } else { done }
+    }
+}
+
+/// The changes of one key by their beginning, with what a read asks of them
+/// worked out: a history of many calls is checked in little more than one pass.
+pub(super) struct Timeline {
+    changes: Vec<Change>,
+    ended: HashMap<Stamp, u64>,
+    /// From each change on: the earliest moment at which one of the rest is certain.
+    certain_from: Vec<u64>,
+    /// Up to each change: the latest end.
+    ended_to: Vec<u64>,
+    /// Up to each change: how long the longest-lived value may live.
+    lives_to: Vec<u64>,
+}
+
+impl Timeline {
+    pub(super) fn new(mut changes: Vec<Change>) -> Self {
+        changes.sort_by_key(|change| change.begun);
+        let certain_from = suffix_min(changes.iter().map(|change| change.certain));
+        let ended_to = prefix_max(changes.iter().map(|change| change.ended));
+        let written = changes.iter().filter_map(|change| Some((change.stamp?, change.ended)));
+        let ended = written.collect();
+        let mut line = Self { changes, ended, certain_from, ended_to, lives_to: Vec::new() };
+        let lives = |change: &Change| if change.stamp.is_some() { line.gone(change.ended) } else { 0 };
+        line.lives_to = prefix_max(line.changes.iter().map(lives).collect::<Vec<_>>().into_iter());
+        line
+    }
+
+    /// When a change that began after `ended` was certain.
+    fn gone(&self, ended: u64) -> u64 {
+        let later = self.changes.partition_point(|change| change.begun <= ended);
+        self.certain_from.get(later).copied().unwrap_or(NEVER)
+    }
+
+    /// Whether a read that began at `begun` may have found `stamp`, and why not.
+    pub(super) fn judge(&self, stamp: Stamp, begun: u64) -> Verdict {
+        let Some(ended) = self.ended.get(&stamp).copied() else { return Verdict::Unwritten };
+        if self.gone(ended) >= begun {
+            return Verdict::Explained;
+        }
+        let certainly_between = |change: &&Change| change.begun > ended && change.certain < begun;
+        match self.changes.iter().rev().find(certainly_between) {
+            Some(Change { stamp: None, .. }) => Verdict::Resurrected,
+            _ => Verdict::Stale,
+        }
+    }
+
+    /// Whether any value can have been there at some time of a call.
+    pub(super) fn may_hold(&self, begun: u64, ended: u64) -> bool {
+        let before_end = self.changes.partition_point(|change| change.begun <= ended);
+        before_end > 0 && self.lives_to[before_end - 1] >= begun
+    }
+
+    /// Whether a value must have been there during a call: the last change is
+    /// to be kept by then, and so is whatever overlapped it.
+    pub(super) fn must_hold(&self, begun: u64, ended: u64) -> bool {
+        let before_end = self.changes.partition_point(|change| change.begun <= ended);
+        let Some((last, earlier)) = self.changes[..before_end].split_last() else { return false };
+        let may_come_after = |at: &usize| self.ended_to[*at] >= last.begun;
+        let overlapping = (0..earlier.len()).rev().take_while(may_come_after).map(|at| &earlier[at]);
+        let mut overlapping = overlapping.filter(|change| change.ended >= last.begun);
+        last.kept < begun && overlapping.all(|change| change.kept < begun)
+    }
+}
+
+fn suffix_min(values: impl DoubleEndedIterator<Item = u64>) -> Vec<u64> {
+    let mut least = NEVER;
+    let mut all: Vec<u64> = values
+        .rev()
+        .map(|value| {
+            least = least.min(value);
+            least
+        })
+        .collect();
+    all.reverse();
+    all
+}
+
+fn prefix_max(values: impl Iterator<Item = u64>) -> Vec<u64> {
+    let mut most = 0;
+    let grow = |value: u64| {
+        most = most.max(value);
+        most
+    };
+    values.map(grow).collect()
+}

@@ -1,0 +1,100 @@
+//! The history of processes that were killed, as they told it line by line.
+
+use std::collections::HashMap;
+
+use super::call::{Act, Call, NEVER, Ran, parse_act, parse_answer};
+use super::check::{Contract, check};
+use super::report::Report;
+use super::stamp::Stamp;
+
+/// Puts together what [`Recorder::to_lines`](super::Recorder::to_lines) wrote.
+///
+/// The order of the lines is the order of the moments: a line stands before
+/// its call begins, and another after it returned.
+#[derive(Debug, Default)]
+pub struct Transcript {
+    clock: u64,
+    calls: Vec<Call>,
+    crashes: Vec<u64>,
+    open: HashMap<(u32, u64), usize>,
+    unreadable: u64,
+}
+
+impl Transcript {
+    /// One without a line.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Takes the next line. Lines that do not begin with `@` are passed over;
+    /// one that does and cannot be read is counted.
+    pub fn line(&mut self, line: &str) {
+        let Some(line) = line.strip_prefix('@') else { return };
+        self.clock += 1;
+        if self.read(line).is_none() {
+            self.unreadable += 1;
+        }
+    }
+
+    fn read(&mut self, line: &str) -> Option<()> {
+        let mut words = line.splitn(4, ' ');
+        let letter = words.next()?;
+        let writer = words.next()?.parse().ok()?;
+        let number = words.next()?.parse().ok()?;
+        let rest = words.next()?;
+        match letter {
+            "b" => self.begin((writer, number), parse_act(rest, writer)?),
+            "r" => {
+                let (key, made) = rest.split_once(' ')?;
+                let stamp = Stamp { key: key.parse().ok()?, writer, number: made.parse().ok()? };
+                let call = self.open.get(&(writer, number))?;
+                self.calls[*call].ran = Some(Ran { at: self.clock, stamp });
+            }
+            "e" => {
+                let answer = parse_answer(rest)?;
+                let call = self.open.remove(&(writer, number))?;
+                self.calls[call].ended = self.clock;
+                self.calls[call].answer = Some(answer);
+            }
+            _ => return None,
+        }
+        Some(())
+    }
+
+    fn begin(&mut self, id: (u32, u64), act: Act) {
+        let call = Call { writer: id.0, begun: self.clock, ended: NEVER, act, ran: None, answer: None };
+        self.open.insert(id, self.calls.len());
+        self.calls.push(call);
+    }
+
+    /// Says that the process is gone: what it began and did not end has its
+    /// effect before this moment or never.
+    pub fn crash(&mut self) {
+        self.clock += 1;
+        self.crashes.push(self.clock);
+        for (_, call) in self.open.drain() {
+            self.calls[call].ended = self.clock;
+        }
+    }
+
+    /// Calls so far.
+    pub fn len(&self) -> usize {
+        self.calls.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.calls.is_empty()
+    }
+
+    /// Lines that could not be read. More than the last one of each life is a
+    /// fault of whoever wrote them.
+    pub fn unreadable(&self) -> u64 {
+        self.unreadable
+    }
+
+    /// Finds the reads that `contract` cannot explain.
+    pub fn check(&self, contract: &Contract) -> Report {
+        check(&self.calls, &self.crashes, contract)
+    }
+}

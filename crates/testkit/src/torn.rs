@@ -1,0 +1,144 @@
+//! A tier on a medium that tears what is written.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use larder_core::frame::Frame;
+use larder_core::key::EncodedKey;
+use larder_core::tier::{BoxFuture, Capability, Tier, TierKind, Usage};
+use larder_core::{Bytes, Result};
+use parking_lot::Mutex;
+
+/// Holds a tier, and tears frames when told: the write succeeds, and what is
+/// read back until the next write of that key is cut off or has a flipped
+/// bit. Clones are one tier.
+///
+/// ```
+/// use larder_core::tier::Tier;
+/// use larder_testkit::{HashMapTier, TornTier, block_on, sample};
+///
+/// let tier = TornTier::new(HashMapTier::new());
+/// let key = sample::key(1);
+/// let frame = sample::frame(&key, sample::payload(1, 1000));
+/// tier.tear(1);
+/// block_on(tier.put(&key, &frame)).unwrap();
+/// let read = block_on(tier.get(&key)).unwrap().unwrap();
+/// assert!(larder_core::frame::open(&read, &key).is_err());
+/// ```
+#[derive(Debug)]
+pub struct TornTier<T> {
+    tier: Arc<T>,
+    wounds: Arc<Wounds>,
+}
+
+#[derive(Debug, Default)]
+struct Wounds {
+    /// Writes that are still to be torn.
+    due: AtomicUsize,
+    made: AtomicUsize,
+    /// How the frame of a key is torn, by its digest.
+    keys: Mutex<HashMap<u128, usize>>,
+}
+
+impl<T> Clone for TornTier<T> {
+    fn clone(&self) -> Self {
+        Self { tier: Arc::clone(&self.tier), wounds: Arc::clone(&self.wounds) }
+    }
+}
+
+impl<T: Tier> TornTier<T> {
+    /// Holds `tier`, and tears nothing.
+    pub fn new(tier: T) -> Self {
+        Self { tier: Arc::new(tier), wounds: Arc::default() }
+    }
+
+    /// Tears the frames of the next so many writes.
+    pub fn tear(&self, writes: usize) {
+        self.wounds.due.store(writes, Ordering::SeqCst);
+    }
+
+    /// Writes that were torn so far.
+    pub fn torn(&self) -> usize {
+        self.wounds.made.load(Ordering::SeqCst)
+    }
+
+    fn written(&self, key: &EncodedKey) {
+        let one_less = |due: usize| due.checked_sub(1);
+        let is_torn = self.wounds.due.fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_less).is_ok();
+        let mut keys = self.wounds.keys.lock();
+        if is_torn {
+            keys.insert(key.digest(), self.wounds.made.fetch_add(1, Ordering::SeqCst));
+        } else {
+            keys.remove(&key.digest());
+        }
+    }
+
+    fn read(&self, key: &EncodedKey, frame: Bytes) -> Bytes {
+        match self.wounds.keys.lock().get(&key.digest()) {
+            Some(how) => torn(&frame, *how),
+            None => frame,
+        }
+    }
+}
+
+/// Cuts a frame, or flips a bit of it: which, and where, follows from `how`.
+fn torn(frame: &Bytes, how: usize) -> Bytes {
+    let at = how.wrapping_mul(0x9e37_79b9) % frame.len().max(1);
+    if how.is_multiple_of(2) || frame.is_empty() {
+        return frame.slice(..at);
+    }
+    let mut flipped = frame.to_vec();
+    flipped[at] ^= 1 << (how / 2 % 8);
+    flipped.into()
+}
+
+impl<T: Tier> Tier for TornTier<T> {
+    fn kind(&self) -> TierKind {
+        self.tier.kind()
+    }
+
+    fn capability(&self) -> Capability {
+        self.tier.capability()
+    }
+
+    fn get<'a>(&'a self, key: &'a EncodedKey) -> BoxFuture<'a, Result<Option<Bytes>>> {
+        Box::pin(async move { Ok(self.tier.get(key).await?.map(|frame| self.read(key, frame))) })
+    }
+
+    fn put<'a>(&'a self, key: &'a EncodedKey, frame: &'a Frame) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move {
+            self.tier.put(key, frame).await?;
+            self.written(key);
+            Ok(())
+        })
+    }
+
+    fn remove<'a>(&'a self, key: &'a EncodedKey) -> BoxFuture<'a, Result<bool>> {
+        self.tier.remove(key)
+    }
+
+    fn contains<'a>(&'a self, key: &'a EncodedKey) -> BoxFuture<'a, Result<bool>> {
+        self.tier.contains(key)
+    }
+
+    fn clear(&self) -> BoxFuture<'_, Result<()>> {
+        self.tier.clear()
+    }
+
+    fn scan<'a>(&'a self, visit: &'a mut (dyn FnMut(&[u8]) + Send)) -> BoxFuture<'a, Result<()>> {
+        self.tier.scan(visit)
+    }
+
+    fn usage(&self) -> Usage {
+        self.tier.usage()
+    }
+
+    fn flush(&self) -> BoxFuture<'_, Result<()>> {
+        self.tier.flush()
+    }
+
+    fn close(&self) -> BoxFuture<'_, Result<()>> {
+        self.tier.close()
+    }
+}

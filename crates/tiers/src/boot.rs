@@ -1,0 +1,268 @@
+//! Which boot of the machine wrote a directory, and how that ended.
+//!
+//! What a process handed to the operating system outlives the process, and not
+//! the machine. So a directory carries a marker: the boot it was opened in, and
+//! whether it was closed with all of it on the medium. `docs/format.md` has its
+//! bytes.
+//!
+//! No marker means that nothing in the directory is trusted. Taking it away
+//! needs no room on a full disk, so a tier that cannot write down a change
+//! takes it away and goes on.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use larder_core::Durability;
+use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
+
+const NAME: &str = "marker";
+const DRAFT: &str = "marker.new";
+const MAGIC: &[u8; 4] = b"LRDM";
+const VERSION: u8 = 1;
+const OPEN: u8 = 0;
+const CLOSED: u8 = 1;
+const BOOT_AT: usize = 8;
+const SUM_AT: usize = 24;
+const LEN: usize = 32;
+
+/// What is known of those who had a directory before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Past {
+    /// It was closed, and is whole.
+    Closed,
+    /// The process ended without closing it, and the machine went on: all
+    /// that was handed to the operating system is there.
+    Killed,
+    /// The machine went down, and what was acknowledged had been synced.
+    Downed,
+    /// Nothing in it is to be trusted.
+    Unknown,
+}
+
+/// The marker of a directory that a tier has open.
+#[derive(Debug)]
+pub(crate) struct Marker {
+    dir: PathBuf,
+    durability: Durability,
+    boot: Option<u128>,
+    withdrawn: AtomicBool,
+}
+
+impl Marker {
+    /// The marker of `dir`, which is there, and what it says of the past.
+    /// Changes nothing.
+    pub(crate) fn find(dir: &Path, durability: Durability) -> (Self, Past) {
+        let boot = this_boot();
+        let past = fs::read(dir.join(NAME)).map_or(Past::Unknown, |bytes| past(&bytes, boot));
+        let marker = Self { dir: dir.to_owned(), durability, boot, withdrawn: AtomicBool::new(true) };
+        (marker, past)
+    }
+
+    /// What was asked for when the directory was opened.
+    #[cfg(feature = "disk")]
+    pub(crate) fn durability(&self) -> Durability {
+        self.durability
+    }
+
+    /// Whether nothing is to be trusted at present.
+    pub(crate) fn is_withdrawn(&self) -> bool {
+        self.withdrawn.load(Ordering::Acquire)
+    }
+
+    /// Whether a directory that was not closed can be told from one that lost
+    /// its machine.
+    pub(crate) fn knows_boot(&self) -> bool {
+        self.boot.is_some()
+    }
+
+    /// Says that the directory is in use, before anything in it changes.
+    ///
+    /// Waits for the medium: else a machine that goes down could leave the
+    /// word that all is well beside changes that are torn.
+    pub(crate) fn open(&self) -> io::Result<()> {
+        self.write(OPEN).or_else(|error| {
+            self.withdrawn.store(false, Ordering::Release);
+            self.withdraw().map_err(|_| error)
+        })
+    }
+
+    /// Says that all is on the medium, and nothing will change any more.
+    pub(crate) fn close(&self) -> io::Result<()> {
+        self.write(CLOSED)
+    }
+
+    /// Says that nothing is to be trusted unless this is taken back.
+    pub(crate) fn withdraw(&self) -> io::Result<()> {
+        if self.is_withdrawn() {
+            return Ok(());
+        }
+        match fs::remove_file(self.dir.join(NAME)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => self.withdrawn.store(true, Ordering::Release),
+        }
+        if self.durability == Durability::Synced { sync_dir(&self.dir) } else { Ok(()) }
+    }
+
+    /// Takes a withdrawal back.
+    #[cfg(feature = "disk")]
+    pub(crate) fn restore(&self) -> io::Result<()> {
+        if self.is_withdrawn() { self.open() } else { Ok(()) }
+    }
+
+    fn write(&self, state: u8) -> io::Result<()> {
+        let draft = self.dir.join(DRAFT);
+        let mut options = OpenOptions::new();
+        options.create(true).write(true).truncate(true);
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        let mut file = options.open(&draft)?;
+        file.write_all(&self.bytes(state))?;
+        file.sync_all()?;
+        fs::rename(&draft, self.dir.join(NAME))?;
+        self.withdrawn.store(false, Ordering::Release);
+        sync_dir(&self.dir)
+    }
+
+    fn bytes(&self, state: u8) -> [u8; LEN] {
+        let mut bytes = [0; LEN];
+        bytes[..4].copy_from_slice(MAGIC);
+        bytes[4] = VERSION;
+        bytes[5] = state;
+        bytes[6] = (self.durability == Durability::Synced).into();
+        bytes[BOOT_AT..SUM_AT].copy_from_slice(&self.boot.unwrap_or(0).to_le_bytes());
+        let sum = xxh3_64(&bytes[..SUM_AT]);
+        bytes[SUM_AT..].copy_from_slice(&sum.to_le_bytes());
+        bytes
+    }
+}
+
+/// What the bytes of a marker say in the boot `now`.
+fn past(bytes: &[u8], now: Option<u128>) -> Past {
+    let Ok(bytes) = <&[u8; LEN]>::try_from(bytes) else { return Past::Unknown };
+    let (said, sum) = bytes.split_at(SUM_AT);
+    if !said.starts_with(MAGIC) || said[4] != VERSION || sum != xxh3_64(said).to_le_bytes() {
+        return Past::Unknown;
+    }
+    let boot = &said[BOOT_AT..];
+    match (said[5], now.is_some_and(|now| boot == now.to_le_bytes()), said[6]) {
+        (CLOSED, ..) => Past::Closed,
+        (OPEN, true, _) => Past::Killed,
+        (OPEN, false, 1) => Past::Downed,
+        _ => Past::Unknown,
+    }
+}
+
+/// A number for the time since the machine started, where the system has one.
+fn this_boot() -> Option<u128> {
+    let id = fs::read("/proc/sys/kernel/random/boot_id").ok()?;
+    Some(xxh3_128(id.trim_ascii())).filter(|boot| *boot != 0)
+}
+
+/// Waits until the names in `dir` are on the medium, where directories can be
+/// opened.
+pub(crate) fn sync_dir(dir: &Path) -> io::Result<()> {
+    if cfg!(unix) { File::open(dir)?.sync_all() } else { Ok(()) }
+}
+
+/// Waits until every file in `dir` and below is on the medium, and every name.
+#[cfg(any(feature = "disk", not(target_os = "linux")))]
+pub(crate) fn sync_tree(dir: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        let synced = match entry.file_type() {
+            Ok(kind) if kind.is_dir() => sync_tree(&entry.path()),
+            _ => open_to_sync(&entry.path()).and_then(|file| file.sync_all()),
+        };
+        match synced {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    sync_dir(dir)
+}
+
+/// The same for a directory of many files: all of its file system at once,
+/// where there is such a call.
+#[cfg(all(feature = "file", target_os = "linux"))]
+pub(crate) fn sync_many(dir: &Path) -> io::Result<()> {
+    Ok(rustix::fs::syncfs(File::open(dir)?)?)
+}
+
+/// The same for a directory of many files.
+#[cfg(all(feature = "file", not(target_os = "linux")))]
+pub(crate) fn sync_many(dir: &Path) -> io::Result<()> {
+    sync_tree(dir)
+}
+
+/// Windows flushes only what is open for writing.
+#[cfg(any(feature = "disk", not(target_os = "linux")))]
+fn open_to_sync(path: &Path) -> io::Result<File> {
+    OpenOptions::new().read(true).write(cfg!(windows)).open(path)
+}
+
+/// Says of `dir` what another boot would have left, for tests.
+#[cfg(test)]
+pub(crate) fn pretend_reboot(dir: &Path) {
+    let mut bytes = fs::read(dir.join(NAME)).unwrap();
+    bytes[BOOT_AT] ^= 1;
+    let sum = xxh3_64(&bytes[..SUM_AT]);
+    bytes[SUM_AT..].copy_from_slice(&sum.to_le_bytes());
+    fs::write(dir.join(NAME), bytes).unwrap();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(dir: &Path) -> Past {
+        Marker::find(dir, Durability::Buffered).1
+    }
+
+    #[test]
+    fn the_past_is_told_from_the_marker() {
+        let dir = tempfile::tempdir().unwrap();
+        for (durability, downed) in
+            [(Durability::Buffered, Past::Unknown), (Durability::Synced, Past::Downed)]
+        {
+            let (marker, _) = Marker::find(dir.path(), durability);
+            marker.open().unwrap();
+            assert_eq!(found(dir.path()), if marker.knows_boot() { Past::Killed } else { downed });
+            pretend_reboot(dir.path());
+            assert_eq!(found(dir.path()), downed);
+            marker.close().unwrap();
+            assert_eq!(found(dir.path()), Past::Closed);
+            pretend_reboot(dir.path());
+            assert_eq!(found(dir.path()), Past::Closed);
+        }
+    }
+
+    #[test]
+    fn a_withdrawn_marker_is_gone_until_it_is_restored() {
+        let dir = tempfile::tempdir().unwrap();
+        let (marker, past) = Marker::find(dir.path(), Durability::Buffered);
+        assert_eq!(past, Past::Unknown);
+        marker.open().unwrap();
+        marker.withdraw().unwrap();
+        marker.withdraw().unwrap();
+        assert_eq!(found(dir.path()), Past::Unknown);
+        marker.restore().unwrap();
+        assert!(dir.path().join(NAME).exists());
+    }
+
+    #[test]
+    fn no_damage_of_a_marker_makes_it_trusted() {
+        let dir = tempfile::tempdir().unwrap();
+        Marker::find(dir.path(), Durability::Synced).0.close().unwrap();
+        let whole = fs::read(dir.path().join(NAME)).unwrap();
+        for at in 0..whole.len() {
+            assert_eq!(past(&whole[..at], None), Past::Unknown, "{at} bytes");
+            for bit in 0..8 {
+                let mut bytes = whole.clone();
+                bytes[at] ^= 1 << bit;
+                assert_eq!(past(&bytes, None), Past::Unknown, "bit {bit} of byte {at}");
+            }
+        }
+    }
+}

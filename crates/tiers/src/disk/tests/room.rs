@@ -1,0 +1,144 @@
+//! The budget, as `du` counts it.
+
+use super::*;
+
+const LIMIT: u64 = 64 * MIB;
+
+fn taken(dir: &Path) -> u64 {
+    super::super::layout::bytes_in(dir)
+}
+
+/// Nothing here compresses, so any bytes will do.
+fn fill(seed: u64, len: usize) -> Vec<u8> {
+    vec![seed as u8; len]
+}
+
+/// Sizes of a mixed load: mostly small by count, mostly large by bytes.
+fn size_of(name: u64) -> usize {
+    [100, 700, 3000, 9000, 30_000, 120_000][(name % 6) as usize]
+}
+
+#[test]
+fn a_mixed_load_stays_within_a_quarter_above_the_budget() {
+    let dir = TempDir::new().unwrap();
+    let tier = open_with(dir.path(), LIMIT, CROSSOVER_BYTES).unwrap();
+    let done = AtomicBool::new(false);
+    let most = std::thread::scope(|scope| {
+        let sampler = scope.spawn(|| {
+            let mut most = 0;
+            while !done.load(Ordering::Relaxed) {
+                most = most.max(taken(dir.path()));
+                std::thread::yield_now();
+            }
+            most
+        });
+        let writers: Vec<_> = (0..2u64)
+            .map(|thread| {
+                let tier = &tier;
+                scope.spawn(move || {
+                    for round in 0..5000u64 {
+                        let name = thread + 2 * (round.wrapping_mul(7919) % 3000);
+                        match round % 10 {
+                            0 => drop(now(tier.remove(&key(name))).unwrap()),
+                            1..4 => drop(get(tier, name)),
+                            _ => put(tier, name, fill(round, size_of(name))),
+                        }
+                    }
+                })
+            })
+            .collect();
+        writers.into_iter().for_each(|writer| writer.join().unwrap());
+        done.store(true, Ordering::Relaxed);
+        sampler.join().unwrap()
+    });
+    assert!(most <= LIMIT / 4 * 5, "{most} bytes at most");
+    assert!(tier.usage().evictions > 0, "the budget was reached");
+    let (counted, found) = (tier.usage().bytes, taken(dir.path()));
+    assert!(counted.abs_diff(found) <= found / 20, "{counted} counted, {found} taken");
+    drop(tier);
+    let reopened = open_with(dir.path(), LIMIT, CROSSOVER_BYTES).unwrap().usage().bytes;
+    assert!(counted.abs_diff(reopened) <= counted / 20, "{counted} live, {reopened} after reopening");
+}
+
+#[test]
+fn two_fifths_of_the_budget_are_live_after_three_overwrites() {
+    for sizes in [&[100, 700, 3000, 9000, 30_000, 120_000][..], &[2500], &[16_000]] {
+        let dir = TempDir::new().unwrap();
+        let tier = open_with(dir.path(), LIMIT, CROSSOVER_BYTES).unwrap();
+        let size = |name: u64| sizes[name as usize % sizes.len()];
+        let mut bytes = 0;
+        let keys = (0..).find(|name| {
+            bytes += size(*name) as u64;
+            bytes > LIMIT / 10 * 6
+        });
+        let keys = keys.unwrap();
+        for round in 0..4u64 {
+            for at in 0..keys {
+                let name = if round % 2 == 0 { at } else { at.wrapping_mul(7919) % keys };
+                put(&tier, name, fill(name + round, size(name)));
+            }
+            assert!(taken(dir.path()) <= LIMIT / 4 * 5);
+        }
+        let live: u64 = (0..keys).filter_map(|name| get(&tier, name)).map(|frame| frame.len() as u64).sum();
+        assert!(live >= LIMIT / 10 * 4, "{live} bytes of {LIMIT} are live, sizes {sizes:?}");
+        assert!(taken(dir.path()) <= LIMIT / 4 * 5, "after reading all of it");
+    }
+}
+
+#[test]
+fn what_nobody_read_goes_first() {
+    for size in [900, 20_000] {
+        let dir = TempDir::new().unwrap();
+        let limit = 16 * MIB;
+        let tier = open_with(dir.path(), limit, CROSSOVER_BYTES).unwrap();
+        (0..20).for_each(|name| put(&tier, name, fill(name, size)));
+        for name in 100..100 + 4 * limit / size as u64 {
+            put(&tier, name, fill(name, size));
+            if name % 64 == 0 {
+                (0..20).for_each(|name| drop(get(&tier, name)));
+            }
+        }
+        assert!(tier.usage().evictions > 0);
+        let left = (0..20).filter(|name| now(tier.contains(&key(name))).unwrap()).count();
+        assert_eq!(left, 20, "frames of {size} bytes that are read all the time");
+    }
+}
+
+#[test]
+fn a_budget_that_others_fill_evicts_nothing_in_vain() {
+    let dir = TempDir::new().unwrap();
+    let space = Space::new(32 * MIB);
+    let others = space.share();
+    let tier = DiskTier::open(DiskOptions {
+        dir: dir.path().to_owned(),
+        space: space.share(),
+        crossover: CROSSOVER_BYTES,
+        durability: Durability::Buffered,
+    })
+    .unwrap();
+    (0..100).for_each(|name| put(&tier, name, fill(name, if name % 2 == 0 { 300 } else { 9000 })));
+    others.set(32 * MIB);
+    let key = key("more");
+    for _ in 0..3 {
+        let refused = now(tier.put(&key, &frame(&key, fill(1, 9000)))).unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::Full);
+    }
+    assert_eq!(usage(&tier), (100, 0));
+    others.set(30 * MIB);
+    now(tier.put(&key, &frame(&key, fill(1, 9000)))).unwrap();
+}
+
+#[cfg(unix)]
+#[test]
+fn files_that_sled_makes_later_are_restricted() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = TempDir::new().unwrap();
+    let tier = open(dir.path());
+    let later = dir.path().join("db/00000000000000000001/snap.later");
+    fs::write(&later, "").unwrap();
+    fs::set_permissions(&later, fs::Permissions::from_mode(0o644)).unwrap();
+    put(&tier, "k", fill(1, 100));
+    tier.usage();
+    assert_eq!(fs::metadata(&later).unwrap().permissions().mode() & 0o777, 0o600);
+    fs::remove_file(later).unwrap();
+}

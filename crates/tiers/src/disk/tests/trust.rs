@@ -1,0 +1,256 @@
+//! What is trusted on opening: after a machine went down, after damage, after
+//! a journal that could not be written.
+
+use std::path::PathBuf;
+
+use super::*;
+use crate::boot::pretend_reboot;
+
+fn open_as(dir: &Path, durability: Durability) -> DiskTier {
+    let space = Space::new(64 * MIB).share();
+    DiskTier::open(DiskOptions { dir: dir.to_owned(), space, crossover: CROSSOVER_BYTES, durability })
+        .unwrap()
+}
+
+fn fill(tier: &DiskTier) {
+    (0..20).for_each(|name| put(tier, name, noise(name, if name % 2 == 0 { 100 } else { 9000 })));
+}
+
+fn is_filled(tier: &DiskTier) -> bool {
+    (0..20).all(|name| get(tier, name) == whole(name, noise(name, if name % 2 == 0 { 100 } else { 9000 })))
+}
+
+/// A copy, as a process that is killed now would leave the directory.
+fn as_if_killed(dir: &Path) -> TempDir {
+    let copy = TempDir::new().unwrap();
+    copy_tree(dir, copy.path());
+    copy
+}
+
+fn copy_tree(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let to = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy_tree(&entry.path(), &to);
+        } else {
+            fs::copy(entry.path(), to).unwrap();
+        }
+    }
+}
+
+fn journals(dir: &Path) -> Vec<PathBuf> {
+    let mut found: Vec<_> =
+        fs::read_dir(dir.join("journal")).unwrap().map(|entry| entry.unwrap().path()).collect();
+    found.sort();
+    found
+}
+
+#[test]
+fn another_boot_finds_what_was_closed_or_synced_and_nothing_else() {
+    for durability in [Durability::Buffered, Durability::Flushed, Durability::Synced] {
+        for is_closed in [true, false] {
+            let dir = TempDir::new().unwrap();
+            let tier = open_as(dir.path(), durability);
+            fill(&tier);
+            if is_closed {
+                now(tier.close()).unwrap();
+            }
+            drop(tier);
+            pretend_reboot(dir.path());
+            let is_there = is_closed || durability == Durability::Synced;
+            let tier = open_as(dir.path(), durability);
+            assert_eq!(usage(&tier).0, if is_there { 20 } else { 0 }, "{durability}, closed: {is_closed}");
+            assert_eq!(is_filled(&tier), is_there);
+            put(&tier, "k", noise(1, 9000));
+            drop(tier);
+            assert_eq!(get(&open_as(dir.path(), durability), "k"), whole("k", noise(1, 9000)));
+        }
+    }
+}
+
+#[test]
+fn a_directory_without_a_marker_starts_empty() {
+    let dir = TempDir::new().unwrap();
+    fill(&open(dir.path()));
+    assert!(is_filled(&open(dir.path())));
+    fs::remove_file(dir.path().join("marker")).unwrap();
+    let tier = open(dir.path());
+    assert_eq!((usage(&tier), segment_files(dir.path())), ((0, 0), 0));
+}
+
+/// The machine goes down, and of the databases only what was synced is left.
+#[test]
+fn a_lost_machine_loses_nothing_that_was_synced() {
+    let dir = TempDir::new().unwrap();
+    let tier = open_as(dir.path(), Durability::Synced);
+    fill(&tier);
+    (20..40).for_each(|name| put(&tier, name, noise(1, 50)));
+    now(tier.flush()).unwrap();
+    let synced = as_if_killed(dir.path());
+    fill(&tier);
+    (20..30).for_each(|name| assert!(now(tier.remove(&key(name))).unwrap()));
+    (30..40).for_each(|name| put(&tier, name, noise(2, 9000)));
+    for tail in [&[][..], &[0; 40], &[7; 3]] {
+        let lost = as_if_killed(dir.path());
+        fs::remove_dir_all(lost.path().join("db")).unwrap();
+        copy_tree(&synced.path().join("db"), &lost.path().join("db"));
+        let journal = journals(lost.path()).pop().unwrap();
+        let mut bytes = fs::read(&journal).unwrap();
+        bytes.extend_from_slice(tail);
+        fs::write(&journal, bytes).unwrap();
+        pretend_reboot(lost.path());
+        let tier = open_as(lost.path(), Durability::Synced);
+        assert!(is_filled(&tier));
+        (20..30).for_each(|name| assert_eq!(get(&tier, name), None));
+        (30..40).for_each(|name| assert_eq!(get(&tier, name), whole(name, noise(2, 9000))));
+        assert_eq!(usage(&tier), (30, 0));
+    }
+}
+
+#[test]
+fn a_damaged_journal_leaves_nothing() {
+    let dir = TempDir::new().unwrap();
+    let tier = open_as(dir.path(), Durability::Flushed);
+    fill(&tier);
+    let len = fs::metadata(&journals(dir.path())[0]).unwrap().len() as usize;
+    for at in [0, 4, 8, 16, 20, 24, 31, 32, 33, 40, len / 2, len - 1] {
+        let copy = as_if_killed(dir.path());
+        assert!(is_filled(&open_as(as_if_killed(copy.path()).path(), Durability::Flushed)));
+        let journal = journals(copy.path()).pop().unwrap();
+        let mut bytes = fs::read(&journal).unwrap();
+        bytes[at] ^= 1;
+        fs::write(&journal, bytes).unwrap();
+        assert_eq!(usage(&open_as(copy.path(), Durability::Flushed)).0, 0, "byte {at}");
+    }
+}
+
+#[test]
+fn a_journal_ends_where_its_writer_did() {
+    let dir = TempDir::new().unwrap();
+    let tier = open_as(dir.path(), Durability::Flushed);
+    (0..9).for_each(|name| put(&tier, name, noise(name, 100)));
+    let len = fs::metadata(&journals(dir.path())[0]).unwrap().len();
+    for cut in [1, 10, 50, 100, 150, len - 17, len - 16, len - 1, len] {
+        let copy = as_if_killed(dir.path());
+        let journal = journals(copy.path()).pop().unwrap();
+        fs::OpenOptions::new().write(true).open(&journal).unwrap().set_len(len - cut).unwrap();
+        let tier = open_as(copy.path(), Durability::Flushed);
+        for name in 0..9 {
+            let found = get(&tier, name);
+            assert!(found.is_none() || found == whole(name, noise(name, 100)), "{cut} bytes fewer");
+        }
+        put(&tier, 1, noise(2, 9000));
+        assert_eq!(get(&tier, 1), whole(1, noise(2, 9000)));
+    }
+}
+
+#[test]
+fn a_removal_that_cannot_be_written_down_is_as_safe() {
+    let dir = TempDir::new().unwrap();
+    let tier = open_as(dir.path(), Durability::Flushed);
+    fill(&tier);
+    now(tier.flush()).unwrap();
+    assert_eq!(journals(dir.path()), Vec::<PathBuf>::new(), "a flush drops the journal");
+    fs::rename(dir.path().join("journal"), dir.path().join("away")).unwrap();
+    let key = key(1);
+    assert!(now(tier.put(&key, &frame(&key, noise(7, 100)))).is_err());
+    assert_eq!(get(&tier, 1), whole(1, noise(1, 9000)), "a put that fails changes nothing");
+    assert!(now(tier.remove(&key)).unwrap());
+    assert_eq!(get(&tier, 1), None);
+    let killed = as_if_killed(dir.path());
+    assert_eq!(usage(&open_as(killed.path(), Durability::Flushed)), (0, 0), "nothing is trusted");
+    fs::rename(dir.path().join("away"), dir.path().join("journal")).unwrap();
+    now(tier.flush()).unwrap();
+    put(&tier, 2, noise(2, 100));
+    let killed = as_if_killed(dir.path());
+    let reopened = open_as(killed.path(), Durability::Flushed);
+    assert_eq!((get(&reopened, 1), usage(&reopened)), (None, (19, 0)), "trusted again after a flush");
+}
+
+#[test]
+fn a_clear_is_one_record() {
+    let dir = TempDir::new().unwrap();
+    let tier = open_as(dir.path(), Durability::Flushed);
+    fill(&tier);
+    let before = as_if_killed(dir.path());
+    tier.with_store(|store| store.journal.clear(store.databases.newest.number + 1)).unwrap();
+    put(&tier, "after", noise(1, 100));
+    let after = as_if_killed(dir.path());
+    assert!(is_filled(&open_as(before.path(), Durability::Flushed)));
+    let tier = open_as(after.path(), Durability::Flushed);
+    assert_eq!((usage(&tier), segment_files(after.path())), ((1, 0), 0));
+    assert_eq!(get(&tier, "after"), whole("after", noise(1, 100)));
+}
+
+#[test]
+fn the_journal_is_bounded() {
+    let dir = TempDir::new().unwrap();
+    let tier = open_as(dir.path(), Durability::Flushed);
+    let mut most = 0;
+    for round in 0..6000 {
+        put(&tier, round % 10, noise(round, 1000));
+        if round % 100 == 0 {
+            most = most.max(super::super::layout::bytes_in(&dir.path().join("journal")));
+        }
+    }
+    assert!((MIB..=5 * MIB).contains(&most), "{most} bytes of journals");
+    assert_near(tier.usage().bytes, dir.path());
+}
+
+/// Every file of a database, cut and overwritten.
+#[test]
+fn a_torn_database_never_shows_what_was_overwritten() {
+    let dir = TempDir::new().unwrap();
+    let tier = open(dir.path());
+    (0..200).for_each(|name| put(&tier, name, noise(name + 1, 300)));
+    now(tier.flush()).unwrap();
+    (0..200).for_each(|name| put(&tier, name, noise(name, 300)));
+    drop(tier);
+    let number = "db/00000000000000000001";
+    let mut cases = 0;
+    for entry in fs::read_dir(dir.path().join(number)).unwrap() {
+        let entry = entry.unwrap();
+        if !entry.file_type().unwrap().is_file() {
+            continue;
+        }
+        let bytes = fs::read(entry.path()).unwrap();
+        for damage in damaged(&bytes) {
+            cases += 1;
+            let copy = as_if_killed(dir.path());
+            fs::write(copy.path().join(number).join(entry.file_name()), &damage).unwrap();
+            let tier = open(copy.path());
+            for name in 0..200 {
+                let found = now(tier.get(&key(name)));
+                let expected = whole(name, noise(name, 300));
+                assert!(
+                    found.as_ref().is_ok_and(|found| found.is_none() || *found == expected),
+                    "{:?}, {} of {} bytes: {found:?}",
+                    entry.file_name(),
+                    damage.len(),
+                    bytes.len()
+                );
+            }
+            put(&tier, "k", noise(1, 100));
+            assert_eq!(get(&tier, "k"), whole("k", noise(1, 100)));
+        }
+    }
+    assert!((10..100).contains(&cases), "{cases} cases");
+}
+
+fn damaged(bytes: &[u8]) -> Vec<Vec<u8>> {
+    let mut damaged: Vec<Vec<u8>> = Vec::new();
+    for part in [0, 1, 10, 33, 50, 67, 90, 99] {
+        damaged.push(bytes[..bytes.len() * part / 100].to_vec());
+    }
+    for from in [0, bytes.len() / 3, bytes.len() / 2, bytes.len() * 9 / 10] {
+        let to = (from + 5000).min(bytes.len());
+        for fill in [noise(3, to - from), vec![0; to - from]] {
+            let mut bytes = bytes.to_vec();
+            bytes[from..to].copy_from_slice(&fill);
+            damaged.push(bytes);
+        }
+    }
+    damaged
+}

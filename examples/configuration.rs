@@ -1,0 +1,56 @@
+//! The same cache by code, by variables and a file, and by a URL:
+//! `cargo run --features config --example configuration`.
+#![allow(clippy::print_stdout, reason = "an example shows what it does")]
+
+use std::path::Path;
+use std::process::Command;
+
+use larder::ucache;
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    match std::env::var_os("EXAMPLE_DIR") {
+        Some(dir) => explain(Path::new(&dir)),
+        None => start(),
+    }
+}
+
+/// Starts this program again, with variables and a file of its own.
+fn start() -> Result<(), Box<dyn std::error::Error>> {
+    let dir = tempfile::tempdir()?;
+    let file = dir.path().join("larder.toml");
+    std::fs::write(&file, "[all]\ndisk_bytes = \"2 GiB\"\n\n[reports]\ncompress = \"none\"\nversion = 7\n")?;
+    let run = |disk_bytes: &str| {
+        Command::new(std::env::current_exe()?)
+            .env("EXAMPLE_DIR", dir.path())
+            .env("LARDER_CONFIG", &file)
+            .env("LARDER_REPORTS__DISK_BYTES", disk_bytes)
+            .output()
+    };
+    let good = run("64 MiB")?;
+    print!("{}", String::from_utf8_lossy(&good.stdout));
+    assert!(good.status.success());
+    let told = String::from_utf8_lossy(&good.stdout).into_owned();
+    assert!(told.contains("version = 9 (code)"));
+    assert!(told.contains("disk_bytes = 64 MiB (the variable LARDER_REPORTS__DISK_BYTES)"));
+    assert!(told.contains("larder.toml, line 5"));
+
+    let wrong = run("sixty four")?;
+    let told = String::from_utf8_lossy(&wrong.stderr);
+    println!("\na wrong value: {}", told.trim());
+    assert!(!wrong.status.success() && told.contains("allowed 16 MiB to 1 PiB"));
+    Ok(())
+}
+
+fn explain(dir: &Path) -> Result<(), Box<dyn std::error::Error>> {
+    let builder = ucache::<u32, String>("reports").dir(dir).version(9);
+    for row in builder.explain_config()? {
+        println!("{row}");
+    }
+    builder.build()?.destroy()?;
+
+    let url = format!("memory: file://{}?compress=zstd:3", dir.display());
+    let by_url = ucache::<u32, String>("by url").url(&url).build()?;
+    println!("\n{url}: {}", by_url.try_insert(1, "a report".to_owned())?);
+    by_url.destroy()?;
+    Ok(())
+}

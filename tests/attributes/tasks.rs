@@ -1,0 +1,129 @@
+//! `async fn`, with companions that are async too.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use larder::{mcache, ucache};
+
+use super::{Runs, empty, folder};
+
+#[tokio::test]
+async fn a_free_function_and_its_companions() {
+    static RUNS: Runs = Runs::new();
+
+    #[mcache]
+    async fn double(n: u64) -> u64 {
+        RUNS.count();
+        tokio::task::yield_now().await;
+        n * 2
+    }
+
+    assert_eq!((double(4).await, double(4).await, double(5).await, RUNS.take()), (8, 8, 10, 2));
+    assert!(double::contains(4).await && !double::contains(6).await);
+    assert_eq!((double::get(4).await, double::get(6).await), (Some(8), None));
+    assert_eq!((double::uncached(4).await, RUNS.take()), (8, 1));
+    assert!(double::purge(4).await && !double::purge(4).await);
+    double::clear().await.unwrap();
+    double::flush().await.unwrap();
+    assert_eq!((double(5).await, RUNS.take()), (10, 1));
+    assert_eq!(double::stats().cache.loads, 3);
+    assert_eq!(double::cache().await.unwrap().get(&5).await, Some(10));
+}
+
+struct Client {
+    base: String,
+    runs: Runs,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+struct NotFound;
+
+impl Client {
+    #[ucache(dir = folder("async_methods"), key = "(self.base.clone(), page.to_owned())")]
+    async fn fetch(&self, page: &str) -> Result<String, NotFound> {
+        self.runs.count();
+        tokio::task::yield_now().await;
+        if page == "gone" { Err(NotFound) } else { Ok(format!("{}/{page}", self.base)) }
+    }
+
+    #[mcache(skip_none, skip(self))]
+    async fn find(self: &Arc<Self>, page: &str) -> Option<String> {
+        self.runs.count();
+        (page != "gone").then(|| page.to_owned())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn methods_called_by_many_tasks() {
+    empty("async_methods");
+    let client = Arc::new(Client { base: "a".into(), runs: Runs::new() });
+    let calls: Vec<_> = (0..20)
+        .map(|_| {
+            let client = Arc::clone(&client);
+            tokio::spawn(async move { client.fetch("x").await })
+        })
+        .collect();
+    for call in calls {
+        assert_eq!(call.await.unwrap().unwrap(), "a/x");
+    }
+    assert_eq!(client.runs.take(), 1);
+    for _ in 0..2 {
+        assert_eq!(client.fetch("gone").await, Err(NotFound));
+    }
+    assert_eq!(client.runs.take(), 2);
+    assert!(client.fetch_contains("x").await && client.fetch_purge("x").await);
+    assert_eq!(client.fetch_get("gone").await, None);
+
+    assert_eq!((client.find("gone").await, client.find("gone").await, client.runs.take()), (None, None, 2));
+    assert_eq!(
+        (client.find("x").await, client.find("x").await, client.runs.take()),
+        (Some("x".into()), Some("x".into()), 1)
+    );
+    assert!(Client::find_contains("x").await);
+}
+
+#[mcache]
+async fn fibonacci(n: u64) -> u64 {
+    if n < 2 {
+        return n;
+    }
+    Box::pin(fibonacci(n - 2)).await + Box::pin(fibonacci(n - 1)).await
+}
+
+#[tokio::test]
+async fn recursion() {
+    assert_eq!(tokio::spawn(fibonacci(50)).await.unwrap(), 12_586_269_025);
+    assert_eq!(fibonacci::stats().cache.loads, 51);
+}
+
+#[tokio::test]
+async fn when_the_first_caller_goes_another_leads() {
+    static RUNS: Runs = Runs::new();
+
+    #[mcache]
+    async fn slow(n: u8) -> u8 {
+        RUNS.count();
+        if RUNS.take() == 1 && n == 1 && slow::stats().cache.loads == 1 {
+            std::future::pending::<()>().await;
+        }
+        n
+    }
+
+    let first = tokio::time::timeout(Duration::from_millis(10), slow(1)).await;
+    assert!(first.is_err(), "the first waits for ever");
+    let second = tokio::time::timeout(Duration::from_secs(5), slow(1)).await;
+    assert_eq!(second.unwrap(), 1);
+}
+
+#[tokio::test]
+async fn arguments_that_are_lent_and_returned_early() {
+    #[mcache]
+    async fn first_word(text: &str, or: impl Into<String>) -> String {
+        let Some(word) = text.split(' ').next().filter(|word| !word.is_empty()) else { return or.into() };
+        tokio::task::yield_now().await;
+        word.to_owned()
+    }
+    assert_eq!(first_word("a b", "c").await, "a");
+    assert_eq!(first_word("", "c").await, "c");
+    assert!(first_word::contains("", String::from("c")).await);
+}

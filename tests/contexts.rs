@@ -1,0 +1,212 @@
+//! Scopes: whatever happens inside, nothing of them is left.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use larder::{Cache, CacheContext, Error, ErrorKind, Persistence, with_context, with_context_async};
+
+use crate::logs::lines_of;
+
+/// What lies in a folder, apart from the lock of all temporary contexts.
+fn left(dir: &Path) -> Vec<String> {
+    // What is removed while this looks is not left.
+    let files = walkdir::WalkDir::new(dir).min_depth(1).into_iter().flatten();
+    let names = files.map(|entry| entry.path().strip_prefix(dir).unwrap().display().to_string());
+    names.filter(|name| name != "~temporary" && name != "~temporary/lock").collect()
+}
+
+fn temporary(dir: &Path) -> CacheContext {
+    CacheContext::new("night/ly").dir(dir).temporary()
+}
+
+fn fill(context: &CacheContext) -> Cache<u64, String> {
+    let cache = context.ucache("filled").persistence(Persistence::LongTerm).build().unwrap();
+    cache.insert(1, "small".to_owned());
+    cache.insert(2, "x".repeat(2 << 20));
+    cache
+}
+
+fn wait_until(is_so: impl Fn() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !is_so() {
+        assert!(Instant::now() < deadline);
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn a_temporary_scope_leaves_no_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let kept = with_context(temporary(dir.path()), |context| -> Result<_, Error> {
+        let cache = fill(context);
+        assert!(cache.dir().unwrap().starts_with(dir.path().canonicalize().unwrap()));
+        assert!(!left(dir.path()).is_empty());
+        context.mcache::<u8, u8>("of this scope alone").build()?;
+        Ok(cache)
+    });
+    assert_eq!(left(dir.path()), [""; 0]);
+    let kept = kept.unwrap();
+    assert_eq!(kept.get(&1), None);
+    assert_eq!(kept.get_with(1, || "loaded".to_owned()), "loaded");
+    assert_eq!(kept.get(&1), None, "nothing is cached after the scope");
+    assert!(larder::all_stats().iter().all(|row| row.name != "of this scope alone"));
+}
+
+#[test]
+fn a_late_use_is_said_once() {
+    let context = CacheContext::new("short");
+    let cache = context.mcache::<u64, u64>("late").build().unwrap();
+    context.close().unwrap();
+    let lines = lines_of(|| (0..10).for_each(|key| assert_eq!(cache.get_with(key, || key), key)));
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    assert!(lines[0].contains("late") && lines[0].contains("loads without caching"), "{lines:?}");
+}
+
+#[test]
+fn errors_and_panics_clean_up_and_come_through() {
+    let dir = tempfile::tempdir().unwrap();
+    let failed = with_context(temporary(dir.path()), |context| -> Result<(), Error> {
+        let _cache = fill(context);
+        Err(Error::new(ErrorKind::Unsupported, "of the closure"))
+    });
+    assert_eq!(failed.unwrap_err().to_string(), "of the closure");
+    assert_eq!(left(dir.path()), [""; 0]);
+
+    let panicked = std::panic::catch_unwind(|| {
+        with_context(temporary(dir.path()), |context| -> Result<(), Error> {
+            let _cache = fill(context);
+            panic!("inside");
+        })
+    });
+    assert_eq!(panicked.unwrap_err().downcast_ref(), Some(&"inside"));
+    assert_eq!(left(dir.path()), [""; 0]);
+}
+
+#[test]
+fn a_lasting_scope_keeps_its_entries_apart_from_others() {
+    let dir = tempfile::tempdir().unwrap();
+    let open = |name: &str| CacheContext::new(name).dir(dir.path());
+    let first = open("a");
+    fill(&first);
+    first.close().unwrap();
+    let (first, other) = (open("a"), open("b"));
+    let get = |context: &CacheContext| context.ucache::<u64, String>("filled").build().unwrap().get(&1);
+    assert_eq!(get(&first).as_deref(), Some("small"));
+    assert_eq!(get(&other), None);
+    let outside = larder::ucache::<u64, String>("filled").dir(dir.path()).build().unwrap();
+    assert_eq!(outside.get(&1), None);
+}
+
+#[test]
+fn inner_contexts_inherit_and_end_with_the_outer_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let outer = temporary(dir.path()).disk_bytes(32 << 20).memory_bytes(1 << 20);
+    let inner = outer.inner("inner").memory_bytes(2 << 20);
+    let explained = inner.ucache::<u64, String>("explained").explain_config().unwrap();
+    let of = |option: &str| explained.iter().find(|row| row.option == option).unwrap().to_string();
+    assert_eq!(of("disk_bytes"), "disk_bytes = 32 MiB (the context night/ly)");
+    assert_eq!(of("memory_bytes"), "memory_bytes = 2 MiB (the context inner)");
+    let (inside, around) = (fill(&inner), outer.mcache::<u64, u64>("around").build().unwrap());
+    around.insert(1, 1);
+    outer.close().unwrap();
+    assert_eq!(left(dir.path()), [""; 0]);
+    assert_eq!((inside.get(&1), around.get(&1)), (None, None));
+    assert_eq!(inside.try_insert(1, String::new()).unwrap_err().kind(), ErrorKind::Closed);
+    let late = inner.ucache::<u64, String>("late").build().unwrap_err();
+    assert_eq!(late.kind(), ErrorKind::Closed);
+    assert_eq!(inner.inner("later").mcache::<u8, u8>("late").build().unwrap_err().kind(), ErrorKind::Closed);
+    assert_eq!(left(dir.path()), [""; 0]);
+}
+
+#[test]
+fn an_async_scope_ends_with_its_work_and_when_it_is_cancelled() {
+    let dir = tempfile::tempdir().unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let path = dir.path().to_path_buf();
+    let value = runtime.block_on(runtime.spawn({
+        let context = temporary(&path);
+        with_context_async(context, |context| async move {
+            let cache = tokio::task::spawn_blocking(move || fill(&context)).await.unwrap().to_async();
+            Ok::<_, Error>(cache.get(&1).await)
+        })
+    }));
+    assert_eq!(value.unwrap().unwrap().as_deref(), Some("small"));
+    assert_eq!(left(dir.path()), [""; 0]);
+
+    let (begun, wait_for) = tokio::sync::oneshot::channel();
+    let leaked = Arc::new(parking_lot::Mutex::new(None));
+    let task = runtime.spawn({
+        let (context, leaked) = (temporary(&path), Arc::clone(&leaked));
+        with_context_async(context, |context| async move {
+            let _cache = fill(&context);
+            *leaked.lock() = Some(Arc::clone(&context));
+            begun.send(()).unwrap();
+            std::future::pending::<Result<(), Error>>().await
+        })
+    });
+    runtime.block_on(wait_for).unwrap();
+    assert!(!left(dir.path()).is_empty());
+    task.abort();
+    wait_until(|| left(dir.path()).is_empty());
+    let context = leaked.lock().take().unwrap();
+    assert!(context.mcache::<u8, u8>("late").build().is_err(), "whoever still has it");
+}
+
+#[test]
+fn a_context_that_is_dropped_in_a_runtime_is_cleaned_up() {
+    let dir = tempfile::tempdir().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let context = temporary(dir.path());
+        let _cache = fill(&context);
+        drop(context);
+        let context = temporary(dir.path());
+        let _cache = fill(&context);
+        context.close_async().await.unwrap();
+    });
+    drop(runtime);
+    assert_eq!(left(dir.path()), [""; 0]);
+}
+
+/// Not a test by itself: the process that the next test kills.
+#[test]
+fn child_that_is_killed_in_a_scope() {
+    let Some(dir) = std::env::var_os("LARDER_TEST_KILLED_SCOPE") else { return };
+    let context = temporary(Path::new(&dir));
+    let _cache = fill(&context);
+    println!("filled");
+    loop {
+        std::thread::park();
+    }
+}
+
+#[test]
+fn what_a_killed_process_left_is_removed_by_the_next() {
+    use std::io::{BufRead, BufReader};
+
+    let dir = tempfile::tempdir().unwrap();
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "contexts::child_that_is_killed_in_a_scope", "--nocapture"])
+        .env("LARDER_TEST_KILLED_SCOPE", dir.path())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    assert!(lines.map_while(Result::ok).any(|line| line.contains("filled")));
+
+    let live = temporary(dir.path());
+    let held = fill(&live);
+    let of_child = || left(&dir.path().join("~temporary")).iter().filter(|name| !name.contains('/')).count();
+    assert_eq!(of_child(), 3, "two directories and the lock; the child lives, and keeps its own");
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let next = temporary(dir.path());
+    fill(&next);
+    assert_eq!(of_child(), 3, "that of the child is gone, ours is not");
+    assert_eq!(held.get(&1).as_deref(), Some("small"));
+    next.close().unwrap();
+    live.close().unwrap();
+    assert_eq!(left(dir.path()), [""; 0]);
+}

@@ -1,0 +1,210 @@
+//! Until when entries live, over every set of tiers. The clock is moved; nothing sleeps.
+
+use std::time::Duration;
+
+use larder::{Cache, EntryOptions, Time};
+use larder_core::clock::Clock;
+use larder_testkit::ManualClock;
+
+use crate::shelves::{TIERED, each_shelf, reopened, tiered};
+
+const SECOND: Duration = Duration::from_secs(1);
+const MINUTE: Duration = Duration::from_secs(60);
+const TICK: Duration = Duration::from_millis(1);
+
+/// Whether the entry lives just before `deadline`, and is absent exactly then.
+fn lives_until(cache: &Cache<u64, String>, clock: &ManualClock, key: u64, deadline: Duration) {
+    clock.advance(deadline - TICK);
+    assert!(cache.get(&key).is_some(), "key {key}, a tick before {deadline:?}");
+    clock.advance(TICK);
+    assert_eq!(cache.get(&key), None, "key {key}, at {deadline:?}");
+    assert!(!cache.contains_key(&key));
+    assert_eq!(cache.inspect(&key).unwrap(), None);
+}
+
+#[test]
+fn at_its_deadline_an_entry_is_absent() {
+    each_shelf!(<u64, String>, |builder| builder.ttl(MINUTE), |shelf, cache: Cache<u64, String>, clock| {
+        let clock: ManualClock = clock;
+        println!("{shelf}");
+        cache.insert(1, "of the cache".into());
+        lives_until(&cache, &clock, 1, MINUTE);
+        cache.insert_with(2, "of the entry".into(), EntryOptions::new().ttl(SECOND));
+        lives_until(&cache, &clock, 2, SECOND);
+        cache.insert_with(3, "for ever".into(), EntryOptions::new().ttl(Duration::MAX));
+        clock.advance(MINUTE * 1_000_000);
+        assert!(cache.get(&3).is_some());
+        cache.get_with(4, || "loaded".into());
+        lives_until(&cache, &clock, 4, MINUTE);
+    });
+}
+
+#[test]
+fn writing_again_starts_the_time_anew() {
+    each_shelf!(<u64, String>, |builder| builder.ttl(MINUTE), |_, cache: Cache<u64, String>, clock| {
+        let clock: ManualClock = clock;
+        cache.insert(1, "first".into());
+        clock.advance(MINUTE / 2);
+        cache.insert(1, "second".into());
+        lives_until(&cache, &clock, 1, MINUTE);
+    });
+}
+
+#[test]
+fn time_to_live_by_key_and_value() {
+    let by = |key: &u64, value: &String| match (*key, value.len()) {
+        (1, _) => Some(SECOND),
+        (_, 3) => Some(SECOND * 3),
+        _ => None,
+    };
+    each_shelf!(<u64, String>, |builder| builder.ttl(MINUTE).ttl_by(by), |_, cache: Cache<u64, String>, clock| {
+        let clock: ManualClock = clock;
+        cache.insert(1, "by its key".into());
+        lives_until(&cache, &clock, 1, SECOND);
+        cache.insert(2, "len".into());
+        lives_until(&cache, &clock, 2, SECOND * 3);
+        cache.insert(2, "the cache's".into());
+        lives_until(&cache, &clock, 2, MINUTE);
+    });
+}
+
+#[test]
+fn an_unused_entry_expires_before_a_used_one() {
+    each_shelf!(<u64, String>, |builder| builder.idle(MINUTE).ttl(MINUTE * 10), |shelf: &str, cache: Cache<u64, String>, clock| {
+        let clock: ManualClock = clock;
+        cache.insert(1, "unused".into());
+        clock.advance(MINUTE);
+        assert_eq!(cache.get(&1), None, "{shelf}: unused for a minute");
+        if shelf.contains("without memory") {
+            return;
+        }
+        cache.insert(2, "used".into());
+        for _ in 0..18 {
+            clock.advance(MINUTE / 2);
+            assert!(cache.get(&2).is_some(), "used every half minute");
+        }
+        clock.advance(MINUTE);
+        assert_eq!(cache.get(&2), None, "at the end of its time to live");
+    });
+}
+
+#[test]
+fn deadlines_can_be_moved() {
+    each_shelf!(<u64, String>, |builder| builder.ttl(MINUTE).idle(MINUTE), |shelf, cache: Cache<u64, String>, clock| {
+        let clock: ManualClock = clock;
+        println!("{shelf}");
+        cache.insert(1, "touched".into());
+        clock.advance(MINUTE / 2);
+        assert!(cache.touch(&1).unwrap());
+        lives_until(&cache, &clock, 1, MINUTE);
+        assert!(!cache.touch(&1).unwrap(), "an expired entry is not there");
+
+        cache.insert(2, "shorter".into());
+        assert!(cache.expire_in(&2, SECOND).unwrap());
+        lives_until(&cache, &clock, 2, SECOND);
+
+        cache.insert(3, "at a time".into());
+        let time = Time::from_millis(clock.now().as_millis() + 2_000);
+        assert!(cache.expire_at(&3, time).unwrap());
+        lives_until(&cache, &clock, 3, SECOND * 2);
+
+        cache.set_ttl(Some(SECOND * 5));
+        cache.insert(4, "of a later time to live".into());
+        lives_until(&cache, &clock, 4, SECOND * 5);
+        cache.set_ttl(None);
+        cache.insert(5, "of none".into());
+        clock.advance(MINUTE);
+        assert_eq!(cache.get(&5), None, "{shelf}: unused for a minute");
+    });
+}
+
+#[test]
+fn a_copy_in_memory_keeps_what_is_left() {
+    for shelf in ["disk", "files", "all tiers"] {
+        let (dir, clock) = (tempfile::tempdir().unwrap(), ManualClock::default());
+        let builder = || tiered::<u64, String>(shelf, dir.path(), &clock).ttl(MINUTE);
+        let cache = builder().build().unwrap();
+        cache.insert(1, "promoted later".into());
+        let cache = reopened(cache, builder());
+        clock.advance(MINUTE - SECOND);
+        assert!(cache.get(&1).is_some(), "{shelf}: copied into memory");
+        lives_until(&cache, &clock, 1, SECOND);
+        cache.close().unwrap();
+    }
+}
+
+#[test]
+fn a_restart_keeps_the_deadline() {
+    for shelf in TIERED {
+        let (dir, clock) = (tempfile::tempdir().unwrap(), ManualClock::default());
+        let builder = || tiered::<u64, String>(shelf, dir.path(), &clock).ttl(MINUTE);
+        let cache = builder().build().unwrap();
+        cache.insert(1, "kept".into());
+        cache.insert(2, "kept".into());
+        clock.advance(MINUTE / 2);
+        assert!(cache.expire_in(&2, MINUTE * 2).unwrap());
+        let cache = reopened(cache, builder());
+        lives_until(&cache, &clock, 1, MINUTE / 2);
+        lives_until(&cache, &clock, 2, MINUTE * 3 / 2);
+        cache.close().unwrap();
+    }
+}
+
+#[test]
+fn a_clock_that_is_set_back_revives_nothing() {
+    each_shelf!(<u64, String>, |builder| builder.ttl(MINUTE), |_, cache: Cache<u64, String>, clock| {
+        let clock: ManualClock = clock;
+        let before = clock.now();
+        cache.insert(1, "expires".into());
+        clock.advance(MINUTE);
+        assert_eq!(cache.get(&1), None);
+        clock.set(before);
+        assert_eq!(cache.get(&1), None, "the clock shows the time of before");
+        cache.insert(2, "written after".into());
+        lives_until(&cache, &clock, 2, MINUTE);
+    });
+}
+
+#[test]
+fn a_clock_that_is_set_back_between_two_runs_revives_nothing() {
+    for shelf in TIERED {
+        let (dir, clock) = (tempfile::tempdir().unwrap(), ManualClock::default());
+        let before = clock.now();
+        let builder = || tiered::<u64, String>(shelf, dir.path(), &clock).ttl(MINUTE);
+        let cache = builder().build().unwrap();
+        cache.insert(1, "expires".into());
+        clock.advance(MINUTE * 2);
+        cache.close().unwrap();
+        drop(cache);
+        clock.set(before);
+        let cache = builder().build().unwrap();
+        assert_eq!(cache.get(&1), None, "{shelf}");
+        cache.close().unwrap();
+    }
+}
+
+#[test]
+fn sweeping_frees_what_expired_in_memory() {
+    let clock = ManualClock::default();
+    let cache = larder::mcache::<u64, u64>("swept").ttl(SECOND).clock(clock.clone()).build().unwrap();
+    cache.insert_many((0..10).map(|key| (key, key)));
+    cache.insert_with(99, 99, EntryOptions::new().ttl(MINUTE));
+    clock.advance(SECOND);
+    assert_eq!((cache.sweep(), cache.sweep()), (10, 0));
+    assert_eq!((cache.len(), cache.get(&99)), (1, Some(99)));
+}
+
+#[test]
+fn jitter_spreads_deadlines() {
+    let clock = ManualClock::default();
+    let cache =
+        larder::mcache::<u64, u64>("spread").ttl(MINUTE).jitter(0.5).clock(clock.clone()).build().unwrap();
+    cache.insert_many((0..200).map(|key| (key, key)));
+    clock.advance(MINUTE / 2 - TICK);
+    let left = |cache: &Cache<u64, u64>| (0..200).filter(|key| cache.get(key).is_some()).count();
+    assert_eq!(left(&cache), 200);
+    clock.advance(MINUTE / 4);
+    assert!((50..150).contains(&left(&cache)), "half of them at three quarters: {}", left(&cache));
+    clock.advance(MINUTE / 4);
+    assert_eq!(left(&cache), 0);
+}

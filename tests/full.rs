@@ -1,0 +1,119 @@
+//! A real file system, filled to the brim, where mounting is allowed; where it
+//! is not, `history` has a quota.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use fastrand::Rng;
+use larder::{Cache, Persistence, Result};
+use larder_testkit::block_on;
+use larder_testkit::history::{Contract, History, Keeps};
+use larder_testkit::workload::{Weights, Workload};
+use tempfile::TempDir;
+
+use crate::crashes::Threads;
+
+/// A file system of its own; unmounted when dropped.
+struct Mounted(TempDir);
+
+impl Mounted {
+    fn new(bytes: u64) -> Option<Self> {
+        let dir = tempfile::tempdir().unwrap();
+        let size = format!("size={bytes}");
+        let mount =
+            Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(dir.path()).output();
+        mount.is_ok_and(|output| output.status.success()).then_some(Self(dir))
+    }
+
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        let unmounted = Command::new("umount").arg(self.path()).status();
+        assert!(unmounted.is_ok_and(|status| status.success()), "{} stays mounted", self.path().display());
+    }
+}
+
+/// Much more than fits, at sizes for rows, segments and files.
+fn workload() -> Workload {
+    let weights = Weights { insert: 60, clear: 0, ..Weights::ALL };
+    let lens = vec![100, 3_000, 20_000, 200_000];
+    Workload { keys: 200, lens, weights, failing_loads: 0, given_up: 0 }
+}
+
+fn use_it(cache: &Threads, history: &Arc<History>, seed: u64) {
+    let mut seeds = Rng::with_seed(seed);
+    thread::scope(|scope| {
+        for _ in 0..3 {
+            let (mut recorder, mut rng) = (history.recorder(), seeds.fork());
+            scope.spawn(move || block_on(workload().run(cache, &mut recorder, &mut rng, 300)));
+        }
+    });
+}
+
+/// Fills the file system, asks that every read is explained, makes room, and
+/// asks that the cache notices by itself.
+fn check(name: &str, open: fn(&Path) -> Result<Cache<u64, String>>) {
+    let Some(mounted) = Mounted::new(14 << 20) else {
+        println!("not run: mounting is not allowed here");
+        return;
+    };
+    let ballast = mounted.path().join("ballast");
+    fs::write(&ballast, vec![1; 8 << 20]).unwrap();
+    let history = History::new();
+    let cache = Threads(open(mounted.path()).unwrap());
+    use_it(&cache, &history, 1);
+    let failed: u64 = cache.0.stats().tiers.iter().map(|tier| tier.counts.errors).sum();
+    assert!(failed > 0, "{name}: it never was full\n{}", cache.0.stats());
+
+    fs::remove_file(ballast).unwrap();
+    let mut recorder = history.recorder();
+    let deadline = Instant::now() + Duration::from_secs(20);
+    let lands =
+        |key: u64| cache.0.try_insert(key, "room".repeat(1_000)).is_ok() && cache.0.get(&key).is_some();
+    // Keys that the history knows nothing of.
+    while !(1_000..1_020).all(lands) {
+        assert!(Instant::now() < deadline, "{name}: there is room, and it does not come back");
+        thread::park_timeout(Duration::from_millis(50));
+    }
+    block_on(workload().read_all(&cache, &mut recorder));
+    // It may be full again by what is flushed now, and says so then.
+    let closed = cache.0.close();
+    drop(cache);
+    let cache = Threads(open(mounted.path()).unwrap());
+    block_on(workload().read_all(&cache, &mut recorder));
+    cache.0.close().unwrap();
+    drop(recorder);
+    // What could not be removed is remembered as long as the cache lives, and
+    // no longer: a failed call may show its effect only until then.
+    let report = history.check(&Contract { keeps: Keeps::Nothing, failures_change: false });
+    println!("{name}: {failed} failures, closed with {closed:?}, {report}");
+    report.assert_sound(name);
+}
+
+#[test]
+fn disk() {
+    check("disk", |dir| larder::bcache("full").dir(dir).disk_bytes(256 << 20).memory_bytes(64 << 10).build());
+}
+
+#[test]
+fn files() {
+    check("files", |dir| {
+        larder::fcache("full").dir(dir).disk_bytes(256 << 20).memory_bytes(64 << 10).build()
+    });
+}
+
+#[test]
+fn every_tier() {
+    check("every tier", |dir| {
+        let cache = larder::ucache("full").dir(dir).disk_bytes(256 << 20).memory_bytes(64 << 10);
+        cache.persistence(Persistence::LongTerm).build()
+    });
+}

@@ -1,0 +1,179 @@
+//! Tags, `invalidate_all`, `clear`: over every set of tiers, across restarts,
+//! and while something is under way.
+
+use std::sync::Arc;
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+use larder::{Cache, EntryOptions, Loaded, TierKind};
+use larder_core::tier::Tier;
+use larder_engine::wait::{Inline, block_on};
+use larder_testkit::{HashMapTier, ManualClock, Shelf};
+
+use crate::rig::{Plan, get};
+use crate::shelves::{TIERED, each_shelf, reopened, tiered};
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+fn tagged(tags: &[&'static str]) -> EntryOptions {
+    EntryOptions::new().tags(tags.iter().copied())
+}
+
+#[test]
+fn a_tag_means_the_entries_that_have_it() {
+    each_shelf!(<u64, String>, |builder| builder, |shelf, cache: Cache<u64, String>, _| {
+        cache.insert_with(1, "a".into(), tagged(&["a"]));
+        cache.insert_with(2, "b".into(), tagged(&["b"]));
+        cache.insert_with(3, "a and b".into(), tagged(&["a", "b"]));
+        cache.insert(4, "none".into());
+        let there = |cache: &Cache<u64, String>| (1..=4).filter(|key| cache.get(key).is_some()).collect::<Vec<_>>();
+        assert_eq!(there(&cache), [1, 2, 3, 4], "{shelf}");
+        cache.invalidate_tag("a").unwrap();
+        assert_eq!(there(&cache), [2, 4], "{shelf}");
+        cache.insert_with(1, "a again".into(), tagged(&["a"]));
+        assert_eq!(there(&cache), [1, 2, 4], "{shelf}: written after");
+        cache.invalidate_tags(["b", "c"]).unwrap();
+        assert_eq!(there(&cache), [1, 4], "{shelf}");
+        cache.invalidate_all().unwrap();
+        assert_eq!(there(&cache), [0; 0], "{shelf}");
+        cache.insert(4, "new".into());
+        assert_eq!(there(&cache), [4], "{shelf}");
+        cache.invalidate(&4).unwrap();
+        assert_eq!(there(&cache), [0; 0], "{shelf}");
+    });
+}
+
+#[test]
+fn invalidations_outlive_the_process() {
+    for shelf in TIERED {
+        let (dir, clock) = (tempfile::tempdir().unwrap(), ManualClock::default());
+        let builder = || tiered::<u64, String>(shelf, dir.path(), &clock);
+        let cache = builder().build().unwrap();
+        for key in 0..4 {
+            cache.insert_with(key, "old".into(), tagged(&["old"]));
+        }
+        let cache = reopened(cache, builder());
+        cache.invalidate_tag("old").unwrap();
+        cache.insert_with(3, "new".into(), tagged(&["old"]));
+        let cache = reopened(cache, builder());
+        assert_eq!(cache.get_many(&[0, 1, 2, 3]), [None, None, None, Some("new".into())], "{shelf}");
+        cache.invalidate_all().unwrap();
+        let cache = reopened(cache, builder());
+        assert_eq!(cache.get(&3), None, "{shelf}");
+        cache.close().unwrap();
+    }
+}
+
+#[test]
+fn a_lost_log_of_marks_invalidates_everything() {
+    for shelf in TIERED {
+        let (dir, clock) = (tempfile::tempdir().unwrap(), ManualClock::default());
+        let builder = || tiered::<u64, String>(shelf, dir.path(), &clock);
+        let cache = builder().build().unwrap();
+        cache.insert_with(1, "invalidated".into(), tagged(&["a"]));
+        cache.insert(2, "not".into());
+        cache.invalidate_tag("a").unwrap();
+        let marks = cache.dir().unwrap().join("marks");
+        cache.close().unwrap();
+        std::fs::remove_file(marks).unwrap();
+        let cache = builder().build().unwrap();
+        assert_eq!(cache.get_many(&[1, 2]), [None, None], "{shelf}");
+        cache.close().unwrap();
+    }
+}
+
+#[test]
+fn an_invalidation_during_a_load_means_what_is_loaded() {
+    each_shelf!(<u64, String>, |builder| builder, |shelf, cache: Cache<u64, String>, _| {
+        let load = |invalidate: &dyn Fn()| {
+            let value = cache.get_with(1, || {
+                invalidate();
+                "read before".into()
+            });
+            assert_eq!(value, "read before");
+            cache.get(&1)
+        };
+        assert_eq!(load(&|| cache.invalidate_all().unwrap()), None, "{shelf}: all");
+        assert_eq!(load(&|| cache.clear().unwrap()), None, "{shelf}: clear");
+        assert!(load(&|| cache.invalidate_tag("of another").unwrap()).is_some(), "{shelf}");
+        cache.remove(&1);
+        let inner = cache.clone();
+        let loaded = cache.load(1, move |_| {
+            inner.invalidate_tag("mine").unwrap();
+            Ok::<_, ()>(Loaded::Value("read before".to_owned()).with(tagged(&["mine"])))
+        });
+        assert_eq!(loaded.unwrap().as_deref(), Some("read before"));
+        assert_eq!(cache.get(&1), None, "{shelf}: by a tag that the loader answered with");
+    });
+}
+
+#[test]
+fn an_invalidation_during_a_refresh_means_what_is_refreshed() {
+    let clock = ManualClock::default();
+    let cache = larder::mcache::<u64, &str>("refreshed").ttl(HOUR).refresh_ahead(0.5);
+    let cache = cache.clock(clock.clone()).build().unwrap();
+    cache.insert_with(1, "old", tagged(&["a"]));
+    clock.advance(HOUR * 3 / 4);
+    let (started, starts) = mpsc::channel();
+    let (go, goes) = mpsc::channel::<()>();
+    let hit = cache.load(1, move |context| {
+        started.send(()).unwrap();
+        goes.recv().unwrap();
+        assert_eq!(context.stale(), Some(&"old"));
+        Ok::<_, ()>(Loaded::Value("refreshed").with(tagged(&["a"])))
+    });
+    assert_eq!(hit.unwrap(), Some("old"), "a hit does not wait for its refresh");
+    starts.recv().unwrap();
+    cache.invalidate_tag("a").unwrap();
+    go.send(()).unwrap();
+    crate::flights::until(|| cache.stats().cache.published == 1);
+    assert_eq!(cache.get(&1), None, "the refresh began before");
+}
+
+#[test]
+fn an_invalidation_during_a_promotion_means_the_copy() {
+    let rig_on = |shelf: &Shelf| Plan::over(vec![Arc::new(HashMapTier::on(shelf)) as Arc<dyn Tier>]).build();
+    for round in 0..300 {
+        let shelf = Shelf::default();
+        block_on(rig_on(&shelf).insert::<Inline>(1, "value".into(), tagged(&["a"]))).unwrap();
+        // Another cache, whose memory is empty: a hit is promoted.
+        let rig = rig_on(&shelf);
+        thread::scope(|scope| {
+            scope.spawn(|| get(&rig, 1));
+            scope.spawn(|| block_on(rig.invalidate_tags::<Inline>(vec!["a".into()])).unwrap());
+        });
+        assert_eq!(get(&rig, 1), None, "round {round}");
+    }
+}
+
+#[test]
+fn a_tag_over_many_entries_costs_what_it_costs_over_few() {
+    let operations = |entries: u64| {
+        let tier = HashMapTier::new();
+        let rig = Plan::over(vec![Arc::new(tier) as Arc<dyn Tier>]).build();
+        for key in 0..entries {
+            block_on(rig.insert::<Inline>(key, "value".into(), tagged(&["all"]))).unwrap();
+        }
+        let before = rig.stats();
+        block_on(rig.invalidate_tags::<Inline>(vec!["all".into()])).unwrap();
+        let after = rig.stats();
+        assert_eq!(get(&rig, 7), None);
+        let tier = |stats: &larder::Stats| stats.tier(TierKind::Disk).unwrap().counts;
+        let (before, after) = (tier(&before), tier(&after));
+        (after.puts + after.removes + after.hits + after.misses)
+            - (before.puts + before.removes + before.hits + before.misses)
+    };
+    assert_eq!((operations(10), operations(100_000)), (0, 0));
+}
+
+#[test]
+fn a_hit_in_memory_with_tags_asks_no_other_tier() {
+    let tier = HashMapTier::new();
+    let rig = Plan::over(vec![Arc::new(tier) as Arc<dyn Tier>]).build();
+    block_on(rig.insert::<Inline>(1, "value".into(), tagged(&["a", "b"]))).unwrap();
+    block_on(rig.invalidate_tags::<Inline>(vec!["c".into()])).unwrap();
+    let before = rig.stats().tier(TierKind::Disk).unwrap().counts;
+    assert_eq!(rig.hit(&1).as_deref(), Some("value"));
+    assert_eq!(rig.stats().tier(TierKind::Disk).unwrap().counts, before);
+}

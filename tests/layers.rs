@@ -1,0 +1,358 @@
+//! Breakers, limits, and removals that a broken tier missed.
+
+use std::future::pending;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender};
+use std::thread::ThreadId;
+use std::time::{Duration, Instant};
+
+use larder::{ErrorKind, TierKind};
+use larder_core::frame::Frame;
+use larder_core::key::EncodedKey;
+use larder_core::tier::{BoxFuture, Capability, Tier, Usage};
+use larder_core::{Bytes, Result};
+use larder_engine::wait::{Inline, block_on};
+use larder_testkit::{FaultyTier, HashMapTier, ManualClock, Operation, Shelf, Times};
+
+use crate::logs::lines_of;
+use crate::rig::{Plan, Rig, counts, get, insert, remove};
+
+/// Longer than any pause of a breaker.
+const LONG: Duration = Duration::from_secs(60);
+
+struct Bench {
+    disk: FaultyTier<HashMapTier>,
+    clock: ManualClock,
+    rig: Arc<Rig>,
+}
+
+fn bench() -> Bench {
+    let disk = FaultyTier::new(HashMapTier::on(&Shelf::default()));
+    let file = FaultyTier::new(HashMapTier::on(&Shelf::default()).with_kind(TierKind::File));
+    let plan = Plan::over(vec![Arc::new(disk.clone()) as Arc<dyn Tier>, Arc::new(file) as Arc<dyn Tier>]);
+    let clock = plan.clock.clone();
+    Bench { disk, clock, rig: plan.without_memory().build() }
+}
+
+fn try_get(rig: &Arc<Rig>, key: u64) -> Result<Option<String>> {
+    block_on(rig.get::<Inline, u64>(&key))
+}
+
+fn keys(rig: &Arc<Rig>) -> Vec<u64> {
+    let mut keys: Vec<u64> = block_on(rig.keys::<Inline>()).unwrap().into_iter().map(|key| *key).collect();
+    keys.sort_unstable();
+    keys
+}
+
+#[test]
+fn a_tier_that_fails_is_left_alone_and_comes_back_by_itself() {
+    let Bench { disk, clock, rig } = bench();
+    insert(&rig, 1, "one").unwrap();
+    disk.fail(Operation::Get, Times::Forever, ErrorKind::Io);
+    for _ in 0..100 {
+        assert!(try_get(&rig, 1).is_err());
+    }
+    assert_eq!(disk.calls(Operation::Get), 5, "the rest was refused at once");
+    assert_eq!(try_get(&rig, 1).unwrap_err().kind(), ErrorKind::Unavailable);
+    let seen = counts(&rig, TierKind::Disk);
+    assert_eq!((seen.openings, seen.closings, seen.refusals), (1, 0, 96));
+    assert_eq!(seen.errors, 101);
+
+    clock.advance(LONG);
+    assert!(try_get(&rig, 1).is_err(), "the probe fails");
+    assert_eq!(disk.calls(Operation::Get), 6);
+    disk.heal();
+    assert!(try_get(&rig, 1).is_err(), "the next pause is not over");
+    clock.advance(LONG);
+    assert_eq!(try_get(&rig, 1).unwrap().as_deref(), Some("one"));
+    assert_eq!((counts(&rig, TierKind::Disk).openings, counts(&rig, TierKind::Disk).closings), (2, 1));
+}
+
+#[test]
+fn openings_and_closings_are_logged_and_what_is_refused_meanwhile_is_not() {
+    let Bench { disk, clock, rig } = bench();
+    insert(&rig, 1, "one").unwrap();
+    disk.fail(Operation::Get, Times::Forever, ErrorKind::Io);
+    let lines = lines_of(|| (0..100).for_each(|_| assert!(try_get(&rig, 1).is_err())));
+    assert_eq!(lines.len(), 6, "five failures and the opening: {lines:#?}");
+    assert!(lines[4].contains("left alone") && lines[4].contains("reads"), "{lines:#?}");
+    disk.heal();
+    clock.advance(LONG);
+    let lines = lines_of(|| assert!(try_get(&rig, 1).is_ok()));
+    assert!(lines.len() == 1 && lines[0].contains("the tier is back"), "{lines:#?}");
+}
+
+#[test]
+fn a_full_disk_is_read_on_and_written_to_again_when_there_is_room() {
+    let Bench { disk, clock, rig } = bench();
+    insert(&rig, 1, "kept").unwrap();
+    let elsewhere = "x".repeat(2_000);
+    disk.fail(Operation::Put, Times::Forever, ErrorKind::Full);
+    for key in 2..20 {
+        assert_eq!(insert(&rig, key, &elsewhere).unwrap().home, TierKind::File);
+    }
+    assert_eq!(disk.calls(Operation::Put), 6, "one before it was full, five that failed");
+    assert_eq!(get(&rig, 1).as_deref(), Some("kept"), "reads go on");
+    assert_eq!(get(&rig, 19), Some(elsewhere));
+    assert_eq!(counts(&rig, TierKind::File).fallbacks, 5, "later ones were placed there at once");
+
+    disk.heal();
+    clock.advance(LONG);
+    assert_eq!(insert(&rig, 30, "back").unwrap().home, TierKind::Disk);
+    assert_eq!(insert(&rig, 31, "back").unwrap().home, TierKind::Disk);
+}
+
+#[test]
+fn what_is_wrong_with_one_entry_opens_nothing() {
+    let Bench { disk, rig, .. } = bench();
+    insert(&rig, 1, "one").unwrap();
+    for kind in [ErrorKind::Corrupt, ErrorKind::Codec, ErrorKind::TooLarge, ErrorKind::Full] {
+        disk.fail(Operation::Get, Times::Next(20), kind);
+        (0..20).for_each(|_| assert!(try_get(&rig, 1).is_err()));
+    }
+    assert_eq!(disk.calls(Operation::Get), 80);
+    assert_eq!(get(&rig, 1).as_deref(), Some("one"));
+}
+
+#[test]
+fn removals_that_an_open_breaker_refused_hold_after_the_tier_returns() {
+    let Bench { disk, clock, rig } = bench();
+    (0..100).for_each(|key| assert_eq!(insert(&rig, key, "old").unwrap().home, TierKind::Disk));
+    disk.fail_all(ErrorKind::Io);
+    (0..50).for_each(|key| assert!(remove(&rig, key).is_err()));
+    assert_eq!(disk.calls(Operation::Remove), 5, "forty-five were refused");
+    disk.heal();
+    for key in 0..50 {
+        assert_eq!(try_get(&rig, key).unwrap(), None, "{key}");
+        assert!(!block_on(rig.contains_key::<Inline, u64>(&key)).unwrap());
+    }
+    assert_eq!(keys(&rig), (50..100).collect::<Vec<_>>());
+    assert_eq!(disk.inner().usage().entries, 100, "all of it is still there");
+
+    clock.advance(LONG);
+    assert_eq!(get(&rig, 99).as_deref(), Some("old"), "any look-up settles");
+    assert_eq!(disk.inner().usage().entries, 50, "made up for");
+    insert(&rig, 7, "new").unwrap();
+    assert_eq!(get(&rig, 7).as_deref(), Some("new"));
+}
+
+#[test]
+fn what_was_written_meanwhile_is_not_removed_by_settling() {
+    let Bench { disk, clock, rig } = bench();
+    insert(&rig, 1, "old").unwrap();
+    insert(&rig, 2, "old").unwrap();
+    disk.fail(Operation::Remove, Times::Forever, ErrorKind::Io);
+    assert!(remove(&rig, 1).is_err() && remove(&rig, 2).is_err());
+    insert(&rig, 1, "new").unwrap();
+    disk.heal();
+    clock.advance(LONG);
+    block_on(rig.flush::<Inline>()).unwrap();
+    assert_eq!(get(&rig, 1).as_deref(), Some("new"));
+    assert_eq!(get(&rig, 2), None);
+    assert_eq!(disk.inner().usage().entries, 1);
+}
+
+#[test]
+fn a_tier_that_missed_too_many_removals_is_cleared_and_comes_back() {
+    let Bench { disk, clock, rig } = bench();
+    insert(&rig, 20_000, "old").unwrap();
+    disk.fail_all(ErrorKind::Io);
+    (0..10_500).for_each(|key| assert!(remove(&rig, key).is_err()));
+    disk.heal();
+    assert_eq!(insert(&rig, 20_001, &"x".repeat(2_000)).unwrap().home, TierKind::File);
+    assert_eq!(get(&rig, 20_000), None, "nothing in it is trusted");
+    clock.advance(LONG);
+    assert_eq!(insert(&rig, 20_002, "back").unwrap().home, TierKind::Disk);
+    assert_eq!(get(&rig, 20_002).as_deref(), Some("back"));
+    assert_eq!(get(&rig, 20_000), None);
+}
+
+#[test]
+fn outdated_copies_do_not_come_back_after_a_reopen() {
+    let marks = tempfile::tempdir().unwrap();
+    let shelf = Shelf::default();
+    let reopen = || {
+        let disk = FaultyTier::new(HashMapTier::on(&shelf));
+        let mut plan = Plan::over(vec![Arc::new(disk.clone()) as Arc<dyn Tier>]).without_memory();
+        plan.marks = Some(marks.path().to_path_buf());
+        (disk, plan.build())
+    };
+    let (disk, rig) = reopen();
+    insert(&rig, 1, "old").unwrap();
+    insert(&rig, 2, "kept").unwrap();
+    block_on(rig.close::<Inline>()).unwrap();
+    drop((rig, disk));
+
+    let (disk, rig) = reopen();
+    assert_eq!(get(&rig, 2).as_deref(), Some("kept"), "a clean mark costs nothing");
+    disk.fail(Operation::Remove, Times::Forever, ErrorKind::Io);
+    assert!(remove(&rig, 1).is_err());
+    block_on(rig.close::<Inline>()).unwrap();
+    drop((rig, disk));
+
+    let (disk, rig) = reopen();
+    disk.fail(Operation::Clear, Times::Next(1), ErrorKind::Io);
+    assert_eq!(get(&rig, 1), None, "cleared, or not served while that fails");
+    assert_eq!(keys(&rig), [0u64; 0]);
+    block_on(rig.flush::<Inline>()).unwrap();
+    assert_eq!(disk.inner().usage().entries, 0);
+    insert(&rig, 1, "new").unwrap();
+    block_on(rig.close::<Inline>()).unwrap();
+    drop((rig, disk));
+    assert_eq!(get(&reopen().1, 1).as_deref(), Some("new"));
+}
+
+/// Four writers, each with keys of its own, while a tier fails and returns:
+/// whoever wrote last sees that or nothing, never what was before.
+#[test]
+fn nothing_old_is_seen_while_a_tier_comes_and_goes() {
+    const STEPS: u64 = 4_000;
+    let Bench { disk, clock, rig } = bench();
+    std::thread::scope(|scope| {
+        for writer in 0..4_u64 {
+            let (rig, disk, clock) = (&rig, &disk, &clock);
+            scope.spawn(move || {
+                for step in 0..STEPS {
+                    match (writer, step % 80) {
+                        (0, 0) => disk.fail_all(ErrorKind::Io),
+                        (0, 40) => {
+                            disk.heal();
+                            clock.advance(LONG);
+                        }
+                        _ => {}
+                    }
+                    let key = writer * 8 + step % 8;
+                    let value = format!("{writer} {step}");
+                    let is_removal = step % 3 == 0;
+                    if is_removal {
+                        let _may_fail = remove(rig, key);
+                    } else {
+                        let _may_fail = insert(rig, key, &value);
+                    }
+                    let seen = try_get(rig, key).ok().flatten();
+                    let is_right = seen.as_ref().is_none_or(|seen| !is_removal && *seen == value);
+                    assert!(is_right, "{seen:?} after {value}, removed: {is_removal}");
+                }
+            });
+        }
+    });
+    let seen = counts(&rig, TierKind::Disk);
+    assert!(seen.errors > 0 && seen.puts > 0, "{seen:?}");
+    disk.heal();
+    clock.advance(LONG);
+    block_on(rig.flush::<Inline>()).unwrap();
+    for key in 0..32 {
+        let last = (STEPS - 8) + key % 8;
+        let expect = format!("{} {last}", key / 8);
+        let seen = try_get(&rig, key).unwrap();
+        assert!(seen.is_none_or(|seen| !last.is_multiple_of(3) && seen == expect), "key {key}");
+    }
+}
+
+/// Answers nothing: each of its futures stays pending, and none blocks. Says
+/// which thread drops it, and waits there for an answer.
+#[derive(Default)]
+pub(crate) struct Silent {
+    pub(crate) dropped: parking_lot::Mutex<Option<(Sender<ThreadId>, Receiver<()>)>>,
+}
+
+impl Drop for Silent {
+    fn drop(&mut self) {
+        if let Some((dropped, answer)) = self.dropped.get_mut().take() {
+            dropped.send(std::thread::current().id()).unwrap();
+            answer.recv_timeout(LONG).unwrap();
+        }
+    }
+}
+
+impl Silent {
+    fn never<'a, T: Send + 'a>() -> BoxFuture<'a, Result<T>> {
+        Box::pin(pending())
+    }
+}
+
+impl Tier for Silent {
+    fn kind(&self) -> TierKind {
+        TierKind::Disk
+    }
+    fn capability(&self) -> Capability {
+        let frame_bytes_max = u64::MAX;
+        Capability { stores: true, persistent: true, shared: false, blocking: false, frame_bytes_max }
+    }
+    fn get<'a>(&'a self, _: &'a EncodedKey) -> BoxFuture<'a, Result<Option<Bytes>>> {
+        Self::never()
+    }
+    fn put<'a>(&'a self, _: &'a EncodedKey, _: &'a Frame) -> BoxFuture<'a, Result<()>> {
+        Self::never()
+    }
+    fn remove<'a>(&'a self, _: &'a EncodedKey) -> BoxFuture<'a, Result<bool>> {
+        Self::never()
+    }
+    fn contains<'a>(&'a self, _: &'a EncodedKey) -> BoxFuture<'a, Result<bool>> {
+        Self::never()
+    }
+    fn clear(&self) -> BoxFuture<'_, Result<()>> {
+        Self::never()
+    }
+    fn scan<'a>(&'a self, _: &'a mut (dyn FnMut(&[u8]) + Send)) -> BoxFuture<'a, Result<()>> {
+        Self::never()
+    }
+    fn usage(&self) -> Usage {
+        Usage::default()
+    }
+    fn flush(&self) -> BoxFuture<'_, Result<()>> {
+        Self::never()
+    }
+    fn close(&self) -> BoxFuture<'_, Result<()>> {
+        Self::never()
+    }
+}
+
+#[test]
+fn a_tier_that_does_not_answer_is_given_up() {
+    use larder_core::stats::TierCounters;
+    use larder_engine::layers::Limit;
+
+    let counters = Arc::new(TierCounters::default());
+    let limit = Duration::from_millis(30);
+    let tier = Limit::new(Silent::default(), Arc::clone(&counters), limit);
+    let key = larder_testkit::sample::key(1);
+    let began = Instant::now();
+    assert_eq!(block_on(tier.get(&key)).unwrap_err().kind(), ErrorKind::Unavailable);
+    let nested = block_on(async { block_on(tier.remove(&key)).and(block_on(tier.contains(&key))) });
+    assert!(nested.is_err());
+    assert!(began.elapsed() >= limit * 3 && began.elapsed() < LONG);
+    assert_eq!(counters.snapshot().timeouts, 3);
+    let batch = block_on(tier.get_many(&[key.clone(), key]));
+    assert!(batch.iter().all(Result::is_err) && batch.len() == 2);
+    assert_eq!(counters.snapshot().timeouts, 5, "each of a batch");
+}
+
+#[test]
+fn a_batch_opens_a_circuit_and_is_refused_by_it() {
+    use larder_core::clock::Clock;
+    use larder_core::stats::TierCounters;
+    use larder_engine::layers::Breaker;
+
+    let counters = Arc::new(TierCounters::default());
+    let clock = ManualClock::default();
+    let disk = FaultyTier::new(HashMapTier::on(&Shelf::default()));
+    let tier =
+        Breaker::new(disk.clone(), Arc::clone(&counters), &(Arc::new(clock.clone()) as Arc<dyn Clock>));
+    let keys: Vec<EncodedKey> = (0..5).map(larder_testkit::sample::key).collect();
+    disk.fail(Operation::Get, Times::Forever, ErrorKind::Io);
+    assert!(block_on(tier.get_many(&keys)).iter().all(Result::is_err) && !tier.healthy());
+    let refused = block_on(tier.get_many(&keys));
+    assert!(refused.iter().all(Result::is_err) && refused.len() == 5);
+    assert!(block_on(tier.head(&keys[0])).is_err());
+    assert_eq!((disk.calls(Operation::Get), counters.snapshot().refusals), (5, 6));
+    assert!(
+        block_on(tier.remove_many(&keys)).iter().all(Result::is_ok),
+        "removals have a circuit of their own"
+    );
+    disk.heal();
+    clock.advance(LONG);
+    assert!(block_on(tier.get_many(&[])).is_empty() && tier.healthy());
+    assert!(block_on(tier.get_many(&keys)).iter().all(Result::is_ok));
+    assert_eq!((counters.snapshot().openings, counters.snapshot().closings), (1, 1));
+}

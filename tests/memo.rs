@@ -1,0 +1,101 @@
+//! `memoize`, for threads and for tasks.
+
+use std::sync::Barrier;
+use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
+use std::thread;
+
+use larder::{AsyncCache, Cache};
+
+fn both() -> (Cache<String, usize>, AsyncCache<String, usize>) {
+    let cache = larder::mcache("memo").build().unwrap();
+    (cache.clone(), cache.to_async())
+}
+
+#[test]
+fn a_memo_calls_its_function_once_a_key() {
+    let runs = AtomicU32::new(0);
+    let lengths = both().0.memoize(|word| {
+        runs.fetch_add(1, SeqCst);
+        word.len()
+    });
+    assert_eq!((lengths.call("abc"), lengths.call(&"abc".to_owned()), lengths.call("")), (3, 3, 0));
+    assert_eq!(runs.load(SeqCst), 2);
+    assert!(lengths.contains("abc") && !lengths.contains("ab"));
+    assert_eq!((lengths.uncached("abc"), runs.load(SeqCst)), (3, 3));
+    assert!(lengths.purge("abc") && !lengths.purge("abc"));
+    assert_eq!((lengths.call("abc"), runs.load(SeqCst)), (3, 4));
+    lengths.clear().unwrap();
+    assert_eq!((lengths.cache().len(), lengths.stats().cache.loads), (0, 3));
+}
+
+#[test]
+fn many_at_once() {
+    let runs = AtomicU32::new(0);
+    let lengths = both().0.memoize(|word| {
+        runs.fetch_add(1, SeqCst);
+        word.len()
+    });
+    lengths.call("ab");
+    let keys = ["a", "ab", "a", "abc"].map(str::to_owned);
+    assert_eq!(lengths.call_many(keys), [1, 2, 1, 3]);
+    assert_eq!(runs.load(SeqCst), 3);
+}
+
+#[test]
+fn threads_share_one_call() {
+    let runs = AtomicU32::new(0);
+    let start = Barrier::new(10);
+    let slow = both().0.memoize(|word| {
+        runs.fetch_add(1, SeqCst);
+        (0..100).for_each(|_| thread::yield_now());
+        word.len()
+    });
+    thread::scope(|scope| {
+        for _ in 0..10 {
+            scope.spawn(|| {
+                start.wait();
+                assert_eq!(slow.call("abc"), 3);
+            });
+        }
+    });
+    assert_eq!(runs.load(SeqCst), 1);
+}
+
+#[test]
+fn a_memo_may_call_itself() {
+    fn step(cache: &Cache<u64, u64>, n: u64) -> u64 {
+        if n < 2 {
+            n
+        } else {
+            cache.memoize(|n| step(cache, *n)).call(&(n - 1))
+                + cache.memoize(|n| step(cache, *n)).call(&(n - 2))
+        }
+    }
+    let cache = larder::mcache("fibonacci").build().unwrap();
+    assert_eq!(cache.memoize(|n| step(&cache, *n)).call(&60), 1_548_008_755_920);
+    assert_eq!(cache.stats().cache.loads, 61);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_memo_for_tasks() {
+    static RUNS: AtomicU32 = AtomicU32::new(0);
+    let lengths = both().1.memoize(async |word: String| {
+        RUNS.fetch_add(1, SeqCst);
+        tokio::task::yield_now().await;
+        word.len()
+    });
+    let calls: Vec<_> = (0..10)
+        .map(|_| {
+            let lengths = lengths.clone();
+            tokio::spawn(async move { lengths.call("abc").await })
+        })
+        .collect();
+    for call in calls {
+        assert_eq!(call.await.unwrap(), 3);
+    }
+    assert_eq!((lengths.call(&"abc".to_owned()).await, RUNS.load(SeqCst)), (3, 1));
+    assert_eq!((lengths.uncached("ab").await, RUNS.load(SeqCst)), (2, 2));
+    assert!(lengths.contains("abc").await && lengths.purge("abc").await && !lengths.contains("abc").await);
+    lengths.clear().await.unwrap();
+    assert_eq!((lengths.cache().len(), lengths.stats().cache.loads), (0, 1));
+}

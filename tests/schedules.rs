@@ -1,0 +1,207 @@
+//! Flights under every schedule of a few tasks.
+//!
+//! Tasks change places where they wait: in a loader, for a flight, for a
+//! ticket. Whatever the order, nobody hangs and every read can be explained.
+
+use std::cell::Cell;
+use std::sync::Arc;
+
+use larder::EntryOptions;
+use larder_core::tier::Tier;
+use larder_engine::wait::Tokio;
+use larder_testkit::HashMapTier;
+use larder_testkit::history::{Act, Answer, Contract, History, Keeps, Recorder};
+use larder_testkit::schedule::{Scene, Task, explore, turn};
+
+use crate::rig::{Plan, Rig};
+
+const KEY: u64 = 1;
+/// More schedules than any scene here has.
+const MOST: usize = 2_000_000;
+
+/// One run of a scene: a cache, its history, and how often a loader began.
+struct Stage {
+    rig: Arc<Rig>,
+    history: Arc<History>,
+    loads: Cell<usize>,
+    running: Cell<usize>,
+}
+
+/// Tries a scene over memory alone, memory with a tier, and a tier alone.
+fn check(name: &str, scene: impl Fn(&mut Scene, &Stage)) {
+    let tier = || vec![Arc::new(HashMapTier::new()) as Arc<dyn Tier>];
+    let plans: [(&str, &dyn Fn() -> Plan); 3] = [
+        ("memory", &|| Plan::over(vec![])),
+        ("memory and a tier", &|| Plan::over(tier())),
+        ("a tier", &|| Plan::over(tier()).without_memory()),
+    ];
+    for (over, plan) in plans {
+        let schedules = explore(MOST, |turns| {
+            let (rig, history) = (plan().build(), History::new());
+            let stage = Stage { rig, history, loads: Cell::new(0), running: Cell::new(0) };
+            scene(turns, &stage);
+            let mut last = stage.recorder();
+            turns.play(vec![Task::new(async { stage.get(&mut last).await })]);
+            drop(last);
+            let contract = Contract { keeps: Keeps::Nothing, failures_change: true };
+            stage.history.check(&contract).assert_sound(format_args!("{name}, {over}: {turns}"));
+        });
+        println!("{name} over {over}: {schedules} schedules");
+        assert!(schedules > 1, "{name} over {over}: nothing to choose");
+    }
+}
+
+impl Stage {
+    fn recorder(&self) -> Recorder {
+        self.history.recorder()
+    }
+
+    async fn get(&self, recorder: &mut Recorder) {
+        let call = recorder.begin(Act::Get(KEY));
+        let found = match self.rig.hit(&KEY) {
+            Some(value) => Some(value),
+            None => self.rig.get::<Tokio, u64>(&KEY).await.unwrap(),
+        };
+        recorder.end_with(call, found.as_ref().map(String::as_bytes));
+    }
+
+    /// A load with a loader that waits `turns` times; `fails` at its end.
+    async fn load(&self, turns: usize, fails: bool) {
+        let mut recorder = self.recorder();
+        let call = recorder.begin(Act::Load(KEY));
+        let stamp = recorder.stamp(KEY);
+        let mark = recorder.loader(call, stamp);
+        let loader = || async move {
+            mark.begins();
+            self.loads.set(self.loads.get() + 1);
+            let _running = Running::new(&self.running);
+            for _ in 0..turns {
+                turn().await;
+            }
+            if fails { Err(()) } else { Ok(stamp.text(20)) }
+        };
+        let loaded = self.rig.try_get_with::<Tokio, (), _, _>(KEY, loader).await;
+        match loaded {
+            Ok(value) => recorder.end_with(call, Some(value.as_bytes())),
+            Err(_) => recorder.end(call, Answer::Failed),
+        }
+    }
+
+    async fn insert(&self) {
+        let mut recorder = self.recorder();
+        let stamp = recorder.stamp(KEY);
+        let call = recorder.begin(Act::Insert(stamp));
+        let done = self.rig.insert::<Tokio>(KEY, stamp.text(20), EntryOptions::new()).await;
+        recorder.end_done(call, &done);
+    }
+
+    async fn remove(&self) {
+        let mut recorder = self.recorder();
+        let call = recorder.begin(Act::Remove(KEY));
+        recorder.end_done(call, &self.rig.remove::<Tokio, u64>(&KEY).await);
+    }
+
+    async fn clear(&self) {
+        let mut recorder = self.recorder();
+        let call = recorder.begin(Act::Clear);
+        recorder.end_done(call, &self.rig.clear::<Tokio>().await);
+    }
+
+    async fn read_twice(&self) {
+        let mut recorder = self.recorder();
+        self.get(&mut recorder).await;
+        turn().await;
+        self.get(&mut recorder).await;
+    }
+}
+
+/// Counts loaders that run, those that were dropped no longer.
+struct Running<'a>(&'a Cell<usize>);
+
+impl<'a> Running<'a> {
+    fn new(count: &'a Cell<usize>) -> Self {
+        count.set(count.get() + 1);
+        Self(count)
+    }
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
+    }
+}
+
+#[test]
+fn three_callers_and_one_load() {
+    check("three loads", |scene, stage| {
+        scene.play((0..3).map(|_| Task::new(stage.load(2, false))).collect());
+        assert_eq!(stage.loads.get(), 1, "{scene}");
+    });
+}
+
+#[test]
+fn a_change_among_two_loads_and_a_reader() {
+    type Change = (&'static str, for<'a> fn(&'a Stage) -> Task<'a>);
+    let changes: [Change; 3] = [
+        ("insert", |stage| Task::new(stage.insert())),
+        ("remove", |stage| Task::new(stage.remove())),
+        ("clear", |stage| Task::new(stage.clear())),
+    ];
+    for (name, change) in changes {
+        check(name, |scene, stage| {
+            let loads = || Task::new(stage.load(2, false));
+            scene.play(vec![loads(), loads(), change(stage), Task::new(stage.read_twice())]);
+        });
+    }
+}
+
+#[test]
+fn two_changes_and_two_loads() {
+    check("insert, remove, two loads", |scene, stage| {
+        let loads = || Task::new(stage.load(1, false));
+        scene.play(vec![loads(), loads(), Task::new(stage.insert()), Task::new(stage.remove())]);
+    });
+}
+
+#[test]
+fn callers_that_are_cancelled_anywhere() {
+    check("cancelled", |scene, stage| {
+        let load = || stage.load(1, false);
+        scene.play(vec![Task::mortal(load()), Task::mortal(load()), Task::new(load())]);
+        assert!(stage.loads.get() >= 1 && stage.running.get() == 0, "{scene}");
+    });
+}
+
+#[test]
+fn cancelled_among_changes() {
+    check("cancelled, and an insert", |scene, stage| {
+        let load = || stage.load(2, false);
+        scene.play(vec![Task::mortal(load()), Task::new(load()), Task::new(stage.insert())]);
+    });
+}
+
+#[test]
+fn failing_loaders_are_shared_and_stored_nowhere() {
+    check("failing", |scene, stage| {
+        let loads = vec![stage.load(1, true), stage.load(1, true), stage.load(1, false)];
+        scene.play(loads.into_iter().map(Task::new).collect());
+        assert!(stage.loads.get() <= 3, "{scene}");
+    });
+}
+
+/// The loader of each key asks for the other: whoever would close the circle
+/// loads without waiting.
+#[test]
+fn loaders_that_ask_for_one_another() {
+    check("a cycle", |scene, stage| {
+        let load = async |one: u64, other: u64| {
+            let value = stage.rig.get_with::<Tokio, _, _>(one, || async move {
+                turn().await;
+                let inner = stage.rig.get_with::<Tokio, _, _>(other, || async { "inner".to_owned() });
+                Box::pin(inner).await
+            });
+            value.await;
+        };
+        scene.play(vec![Task::new(load(2, 3)), Task::new(load(3, 2))]);
+    });
+}

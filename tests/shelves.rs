@@ -1,0 +1,61 @@
+//! The sets of tiers that a promise about entries is tested over.
+
+use std::hash::Hash;
+use std::path::Path;
+
+use larder::{Cache, Persistence, TieredBuilder};
+use larder_testkit::ManualClock;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+pub(crate) use larder_testkit::ManualClock as Hands;
+
+/// Changes the options of a builder, of either kind.
+macro_rules! each_shelf {
+    (<$key:ty, $value:ty>, |$builder:ident| $options:expr, $check:expr) => {{
+        let check = $check;
+        let clock = $crate::shelves::Hands::default();
+        let $builder = larder::mcache::<$key, $value>("shelf").clock(clock.clone());
+        check("memory", $options.build().unwrap(), clock);
+        for shelf in $crate::shelves::TIERED {
+            let dir = tempfile::tempdir().unwrap();
+            let clock = $crate::shelves::Hands::default();
+            let $builder = $crate::shelves::tiered::<$key, $value>(shelf, dir.path(), &clock);
+            let cache = $options.build().unwrap();
+            check(shelf, cache.clone(), clock);
+            cache.close().unwrap();
+        }
+    }};
+}
+
+pub(crate) use each_shelf;
+
+pub(crate) const TIERED: [&str; 5] =
+    ["all tiers", "disk", "disk without memory", "files", "files without memory"];
+
+/// A builder of one set of tiers.
+pub(crate) fn tiered<K, V>(shelf: &str, dir: &Path, clock: &ManualClock) -> TieredBuilder<K, V>
+where
+    K: Hash + Eq + Serialize + DeserializeOwned + Send + Sync + 'static,
+    V: Clone + Serialize + DeserializeOwned + Send + Sync + 'static,
+{
+    let builder = match shelf {
+        "all tiers" => larder::ucache("shelf").persistence(Persistence::LongTerm),
+        "disk" => larder::bcache("shelf"),
+        "disk without memory" => larder::bcache("shelf").memory_bytes(0),
+        "files" => larder::fcache("shelf"),
+        _ => larder::fcache("shelf").memory_bytes(0),
+    };
+    builder.dir(dir).disk_bytes(16 << 20).clock(clock.clone())
+}
+
+/// What a cache over a directory becomes when it is opened again.
+pub(crate) fn reopened<K, V>(cache: Cache<K, V>, builder: TieredBuilder<K, V>) -> Cache<K, V>
+where
+    K: Hash + Eq + Serialize + DeserializeOwned + Send + Sync + 'static,
+    V: Clone + Serialize + DeserializeOwned + Send + Sync + 'static,
+{
+    cache.close().unwrap();
+    drop(cache);
+    builder.build().unwrap()
+}

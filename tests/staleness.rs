@@ -1,0 +1,281 @@
+//! What a cache serves while its source is slow or broken.
+
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Barrier, mpsc};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use larder::{Cache, EntryOptions, LoadError, Loaded};
+use larder_testkit::ManualClock;
+
+use crate::flights::until;
+use crate::shelves::each_shelf;
+
+const MINUTE: Duration = Duration::from_secs(60);
+const HOUR: Duration = Duration::from_secs(3600);
+const CALLERS: usize = 1000;
+
+type Strings = Cache<u64, String>;
+
+fn callers<T: Send>(count: usize, call: impl Fn() -> T + Sync) -> Vec<T> {
+    let start = Barrier::new(count);
+    thread::scope(|scope| {
+        let threads: Vec<_> = (0..count)
+            .map(|_| {
+                scope.spawn(|| {
+                    start.wait();
+                    call()
+                })
+            })
+            .collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    })
+}
+
+/// A loader that fails 50 ms after all its callers came, and counts its runs.
+#[derive(Clone, Default)]
+struct Failing {
+    runs: Arc<AtomicUsize>,
+    came: Arc<AtomicUsize>,
+    expected: Arc<AtomicUsize>,
+}
+
+impl Failing {
+    fn call(&self, cache: &Strings) -> Result<String, LoadError<&'static str>> {
+        self.came.fetch_add(1, SeqCst);
+        let this = self.clone();
+        cache.load(1, move |_| {
+            this.runs.fetch_add(1, SeqCst);
+            until(|| this.came.load(SeqCst) >= this.expected.load(SeqCst));
+            let end = Instant::now() + Duration::from_millis(50);
+            while Instant::now() < end {
+                thread::yield_now();
+            }
+            Err::<String, _>("the source is down")
+        })
+    }
+
+    fn burst(&self, cache: &Strings, count: usize) -> Vec<Result<String, LoadError<&'static str>>> {
+        self.came.store(0, SeqCst);
+        self.expected.store(count, SeqCst);
+        callers(count, || self.call(cache))
+    }
+
+    fn runs(&self) -> usize {
+        self.runs.load(SeqCst)
+    }
+}
+
+#[test]
+fn a_failing_source_is_asked_once_a_pause_and_all_are_served() {
+    each_shelf!(<u64, String>, |builder| builder.ttl(MINUTE).stale(HOUR), |shelf, cache: Strings, clock| {
+        let clock: ManualClock = clock;
+        let source = Failing::default();
+        let served = |count: usize| {
+            let values = source.burst(&cache, count);
+            values.iter().filter(|value| matches!(value, Ok(value) if value == "old")).count()
+        };
+        cache.insert(1, "old".into());
+        clock.advance(MINUTE);
+        assert_eq!(cache.get(&1), None, "{shelf}: never stale");
+        assert!(cache.inspect(&1).unwrap().unwrap().stale, "{shelf}");
+        assert_eq!((served(CALLERS), source.runs()), (CALLERS, 1), "{shelf}: a burst");
+        assert_eq!((served(50), source.runs()), (50, 1), "{shelf}: within the pause");
+        clock.advance(Duration::from_secs(1));
+        assert_eq!((served(50), source.runs()), (50, 2), "{shelf}: after the pause");
+        clock.advance(Duration::from_secs(1));
+        assert_eq!((served(50), source.runs()), (50, 2), "{shelf}: the second pause is longer");
+        clock.advance(Duration::from_secs(1));
+        assert_eq!((served(50), source.runs()), (50, 3), "{shelf}");
+        clock.advance(HOUR);
+        assert!(matches!(source.burst(&cache, 1)[..], [Err(LoadError::Loader(_))]), "{shelf}: beyond the window");
+        assert_eq!(cache.load(1, |_| Ok::<_, ()>("new".to_owned())).unwrap(), "new");
+        assert!(!cache.inspect(&1).unwrap().unwrap().stale);
+    });
+}
+
+#[test]
+fn without_a_stale_value_one_failure_is_shared() {
+    each_shelf!(<u64, String>, |builder| builder.ttl(MINUTE).stale(HOUR), |shelf, cache: Strings, _| {
+        let source = Failing::default();
+        let outcomes = source.burst(&cache, CALLERS);
+        let errors: Vec<_> = outcomes
+            .iter()
+            .map(|outcome| match outcome {
+                Err(LoadError::Loader(error)) => Arc::as_ptr(error),
+                other => panic!("{shelf}: {other:?}"),
+            })
+            .collect();
+        assert_eq!(source.runs(), 1, "{shelf}");
+        assert!(errors.iter().all(|error| *error == errors[0]), "{shelf}: one error");
+    });
+}
+
+#[test]
+fn what_was_invalidated_may_serve_as_stale() {
+    each_shelf!(<u64, String>, |builder| builder.stale(HOUR), |shelf, cache: Strings, clock| {
+        let clock: ManualClock = clock;
+        let fails = |cache: &Strings| cache.load(1, |_| Err::<String, _>("down")).ok();
+        let renew = |cache: &Strings| cache.insert_with(1, "old".into(), EntryOptions::new().tag("a"));
+        for what in ["a tag", "all", "the key"] {
+            renew(&cache);
+            let invalidated = match what {
+                "a tag" => cache.invalidate_tag("a"),
+                "all" => cache.invalidate_all(),
+                _ => cache.invalidate(&1),
+            };
+            invalidated.unwrap();
+            assert_eq!(cache.get(&1), None, "{shelf}, {what}");
+            assert_eq!(fails(&cache).as_deref(), Some("old"), "{shelf}, {what}");
+            clock.advance(HOUR);
+            assert_eq!(fails(&cache), None, "{shelf}, {what}: beyond its window");
+        }
+        renew(&cache);
+        cache.clear().unwrap();
+        assert_eq!(fails(&cache), None, "{shelf}: clear leaves nothing");
+        renew(&cache);
+        cache.remove(&1);
+        assert_eq!(fails(&cache), None, "{shelf}: remove leaves nothing");
+    });
+}
+
+#[test]
+fn past_the_soft_limit_a_stale_value_will_do() {
+    let soft = Duration::from_millis(20);
+    each_shelf!(<u64, String>, |builder| builder.ttl(MINUTE).stale(HOUR).soft_timeout(soft), |shelf, cache: Strings, clock| {
+        let clock: ManualClock = clock;
+        cache.insert(1, "old".into());
+        clock.advance(MINUTE);
+        let (go, goes) = mpsc::channel::<()>();
+        let started = Instant::now();
+        let value = cache.load(1, move |_| goes.recv().map(|()| "new".to_owned()));
+        assert_eq!(value.unwrap(), "old", "{shelf}");
+        assert!(started.elapsed() >= soft, "{shelf}");
+        assert_eq!(cache.stats().cache.stale_serves, 1);
+        go.send(()).unwrap();
+        until(|| cache.get(&1).as_deref() == Some("new"));
+    });
+}
+
+#[test]
+fn a_hung_loader_never_freezes_its_key() {
+    let hard = Duration::from_millis(30);
+    each_shelf!(<u64, String>, |builder| builder.hard_timeout(hard), |shelf, cache: Strings, _| {
+        let (go, goes) = mpsc::channel::<()>();
+        let goes = std::sync::Mutex::new(goes);
+        let hung = cache.load(1, move |_| goes.lock().unwrap().recv().map(|()| "late".to_owned()));
+        assert!(matches!(hung, Err(LoadError::Timeout)), "{shelf}: {hung:?}");
+        let next = cache.load(1, |_| Ok::<_, ()>("next".to_owned()));
+        assert_eq!(next.unwrap(), "next", "{shelf}: later calls start anew");
+        go.send(()).unwrap();
+        until(|| cache.stats().cache.superseded == 1);
+        assert_eq!(cache.get(&1).as_deref(), Some("next"), "{shelf}: the late result is older");
+    });
+}
+
+#[test]
+fn a_late_result_is_used_where_nothing_changed() {
+    let hard = Duration::from_millis(30);
+    each_shelf!(<u64, String>, |builder| builder.hard_timeout(hard), |shelf, cache: Strings, _| {
+        for (key, change) in [(1, false), (2, true)] {
+            let (go, goes) = mpsc::channel::<()>();
+            let late = cache.load(key, move |_| goes.recv().map(|()| "late".to_owned()));
+            assert!(matches!(late, Err(LoadError::Timeout)), "{shelf}");
+            let before = cache.stats().cache;
+            if change {
+                cache.insert(key, "newer".into());
+                cache.remove(&key);
+            }
+            go.send(()).unwrap();
+            until(|| cache.stats().cache.published + cache.stats().cache.superseded > before.published + before.superseded);
+            assert_eq!(cache.get(&key).is_some(), !change, "{shelf}");
+        }
+    });
+}
+
+#[test]
+fn tasks_keep_to_the_limits_too() {
+    let cache = larder::mcache::<u64, &str>("limits").hard_timeout(Duration::from_millis(30));
+    let cache = cache.build().unwrap().to_async();
+    // A runtime without a timer of its own.
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    runtime.block_on(async {
+        let hung = cache.load(1, |_| std::future::pending::<Result<&str, ()>>()).await;
+        assert!(matches!(hung, Err(LoadError::Timeout)));
+        assert!(matches!(cache.load(1, |_| async { Ok::<_, ()>("next") }).await, Ok("next")));
+    });
+    assert_eq!(cache.stats().cache.timeouts, 1);
+}
+
+#[test]
+fn a_hit_close_to_its_deadline_is_refreshed_once() {
+    each_shelf!(<u64, String>, |builder| builder.ttl(MINUTE).refresh_ahead(0.8), |shelf: &str, cache: Strings, clock| {
+        if shelf.contains("without memory") {
+            return;
+        }
+        let clock: ManualClock = clock;
+        let runs = Arc::new(AtomicUsize::new(0));
+        let load = || {
+            let runs = Arc::clone(&runs);
+            cache.load(1, move |_| Ok::<_, ()>(format!("load {}", runs.fetch_add(1, SeqCst)))).unwrap()
+        };
+        assert_eq!(load(), "load 0");
+        clock.advance(MINUTE * 79 / 100);
+        assert_eq!((load().as_str(), cache.stats().cache.refreshes), ("load 0", 0), "{shelf}");
+        clock.advance(MINUTE / 100);
+        let values = callers(100, load);
+        assert!(values.iter().all(|value| value == "load 0" || value == "load 1"), "{shelf}");
+        until(|| cache.get(&1).as_deref() == Some("load 1"));
+        assert_eq!(cache.stats().cache.refreshes, 1, "{shelf}");
+        clock.advance(MINUTE / 2);
+        assert_eq!((load().as_str(), runs.load(SeqCst)), ("load 1", 2), "{shelf}: its time began anew");
+    });
+}
+
+#[test]
+fn a_loader_sees_the_former_value_and_its_validator() {
+    each_shelf!(<u64, String>, |builder| builder.ttl(MINUTE).stale(HOUR), |shelf, cache: Strings, clock| {
+        let clock: ManualClock = clock;
+        let first = cache.load(1, |context| {
+            assert_eq!((context.stale(), context.validator()), (None, None));
+            Ok::<_, ()>(Loaded::Value("page".to_owned()).with(EntryOptions::new().validator("etag").tag("t")))
+        });
+        assert_eq!(first.unwrap().as_deref(), Some("page"));
+        clock.advance(MINUTE);
+        let again = cache.load(1, |context| {
+            assert_eq!(context.stale().map(String::as_str), Some("page"));
+            assert_eq!(context.validator(), Some(&b"etag"[..]));
+            Ok::<Loaded<String>, ()>(Loaded::NotModified)
+        });
+        assert_eq!(again.unwrap().as_deref(), Some("page"), "{shelf}");
+        assert_eq!(cache.get(&1).as_deref(), Some("page"), "{shelf}: it lives again");
+        assert_eq!(cache.inspect(&1).unwrap().unwrap().tags, ["t".into()], "{shelf}");
+        let nothing = cache.load(2, |_| Ok::<Loaded<String>, ()>(Loaded::NotModified));
+        assert!(matches!(nothing, Err(LoadError::NothingToKeep)), "{shelf}");
+    });
+}
+
+#[test]
+fn absence_is_remembered_for_its_time() {
+    each_shelf!(<u64, String>, |builder| builder, |shelf, cache: Strings, clock| {
+        let clock: ManualClock = clock;
+        let runs = Arc::new(AtomicUsize::new(0));
+        let load = || {
+            let runs = Arc::clone(&runs);
+            let answer = move |_| {
+                runs.fetch_add(1, SeqCst);
+                Ok::<Loaded<String>, ()>(Loaded::Absent { ttl: MINUTE })
+            };
+            cache.load(1, answer).unwrap()
+        };
+        assert_eq!((load(), load(), runs.load(SeqCst)), (None, None, 1), "{shelf}");
+        assert_eq!(cache.get(&1), None);
+        assert!(!cache.contains_key(&1), "{shelf}");
+        clock.advance(MINUTE);
+        assert_eq!((load(), runs.load(SeqCst)), (None, 2), "{shelf}: its time is over");
+        assert_eq!(cache.get_with(1, || "value".into()), "value", "{shelf}: a loader that has one is asked");
+        assert_eq!((load().as_deref(), runs.load(SeqCst)), (Some("value"), 2), "{shelf}");
+        let skip = cache.load(2, |_| Ok::<_, ()>(Loaded::Skip("not stored".to_owned())));
+        assert_eq!((skip.unwrap().as_deref(), cache.get(&2)), (Some("not stored"), None), "{shelf}");
+    });
+}

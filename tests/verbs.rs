@@ -1,0 +1,207 @@
+//! Verbs over several steps or several keys.
+
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::{Barrier, Mutex};
+use std::thread;
+use std::time::Duration;
+
+use larder::{Cache, EntryOptions, ErrorKind};
+use larder_testkit::ManualClock;
+
+use crate::shelves::each_shelf;
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+type Strings = Cache<u64, String>;
+
+#[test]
+fn of_many_who_insert_if_absent_one_does() {
+    each_shelf!(<u64, String>, |builder| builder.ttl(MINUTE), |shelf, cache: Strings, clock| {
+        let clock: ManualClock = clock;
+        for round in 0..20 {
+            let (start, stored) = (Barrier::new(8), AtomicUsize::new(0));
+            thread::scope(|scope| {
+                for thread in 0..8 {
+                    let (cache, start, stored) = (&cache, &start, &stored);
+                    scope.spawn(move || {
+                        start.wait();
+                        stored.fetch_add(usize::from(cache.insert_if_absent(round, format!("{thread}")).unwrap()), SeqCst);
+                    });
+                }
+            });
+            assert_eq!(stored.load(SeqCst), 1, "{shelf}, round {round}");
+        }
+        clock.advance(MINUTE);
+        assert!(cache.insert_if_absent(0, "over an expired one".into()).unwrap(), "{shelf}");
+        assert_eq!(cache.get(&0).as_deref(), Some("over an expired one"), "{shelf}");
+        clock.advance(MINUTE);
+        assert_eq!(cache.take(&0).unwrap(), None, "{shelf}: an expired entry cannot be taken");
+    });
+}
+
+#[test]
+fn increments_lose_none() {
+    each_shelf!(<u64, u64>, |builder| builder.ttl(MINUTE), |shelf, cache: Cache<u64, u64>, clock| {
+        let clock: ManualClock = clock;
+        let start = Barrier::new(16);
+        thread::scope(|scope| {
+            for _ in 0..16 {
+                scope.spawn(|| {
+                    start.wait();
+                    (0..50).for_each(|_| assert!(cache.increment(1, 1, 0).unwrap() > 0));
+                });
+            }
+        });
+        assert_eq!(cache.get(&1), Some(800), "{shelf}");
+        clock.advance(MINUTE / 2);
+        assert_eq!(cache.increment(1, 1, 0).unwrap(), 801);
+        clock.advance(MINUTE / 2);
+        assert_eq!(cache.get(&1), None, "{shelf}: the sum keeps the time to live");
+        assert_eq!(cache.increment(1, 5, 10).unwrap(), 15, "{shelf}: anew, over an expired one");
+        assert_eq!(cache.increment(1, u64::MAX, 0).unwrap_err().kind(), ErrorKind::Unsupported);
+        assert_eq!(cache.get(&1), Some(15), "{shelf}");
+    });
+}
+
+#[test]
+fn a_small_value_overwritten_by_a_large_one_and_back() {
+    each_shelf!(<u64, String>, |builder| builder, |shelf, cache: Strings, _| {
+        for round in 0..3 {
+            for len in [10, 5_000, 100_000, 3 << 20, 200_000, 10] {
+                let value = round.to_string().repeat(len);
+                cache.insert(1, value.clone());
+                assert_eq!(cache.get(&1).as_ref(), Some(&value), "{shelf}, {len}");
+            }
+        }
+        assert_eq!(cache.len(), 1, "{shelf}: one home");
+    });
+}
+
+#[test]
+fn options_out_of_their_ranges_change_nothing() {
+    each_shelf!(<u64, String>, |builder| builder, |shelf, cache: Strings, _| {
+        cache.insert(1, "former".into());
+        let many = EntryOptions::new().tags((0..65).map(|tag| tag.to_string()));
+        let long = EntryOptions::new().tag("x".repeat(1025));
+        let validator = EntryOptions::new().validator(vec![0; 4097]);
+        for (options, name) in [(many, "tags"), (long, "tags"), (validator, "validator")] {
+            let error = cache.try_insert_with(1, "new".into(), options).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Config);
+            assert!(error.to_string().contains(name), "{error}");
+        }
+        assert_eq!(cache.get(&1).as_deref(), Some("former"), "{shelf}");
+    });
+}
+
+#[test]
+fn batches_keep_the_order_of_the_request() {
+    each_shelf!(<u64, String>, |builder| builder, |shelf, cache: Strings, _| {
+        cache.insert_many((0..20).filter(|key| key % 3 != 0).map(|key| (key, key.to_string())));
+        let keys = [7, 3, 19, 7, 0, 2];
+        let expect = [Some("7"), None, Some("19"), Some("7"), None, Some("2")];
+        assert_eq!(cache.get_many(&keys).iter().map(Option::as_deref).collect::<Vec<_>>(), expect, "{shelf}");
+        assert_eq!(cache.get_many(&[0_u64; 0]), Vec::<Option<String>>::new());
+        assert_eq!(cache.remove_many(&[7, 0, 2]).unwrap(), 2, "{shelf}");
+        assert_eq!(cache.get_many(&[7, 2]), [None, None], "{shelf}");
+    });
+}
+
+#[test]
+fn a_batch_loads_what_is_missing() {
+    each_shelf!(<u64, String>, |builder| builder, |shelf, cache: Strings, _| {
+        let asked = Mutex::new(Vec::new());
+        let get = |keys: [u64; 3]| {
+            let values = cache.get_many_with(keys, |missing| {
+                asked.lock().unwrap().push(missing.clone());
+                missing.into_iter().map(|key| (key, key.to_string())).collect::<Vec<_>>()
+            });
+            assert_eq!(values, keys.map(|key| Some(key.to_string())), "{shelf}");
+        };
+        get([1, 2, 3]);
+        get([2, 3, 4]);
+        get([1, 2, 4]);
+        assert_eq!(*asked.lock().unwrap(), [vec![1, 2, 3], vec![4]], "{shelf}");
+        let some = cache.get_many_with([9, 1, 8, 9], |missing| {
+            assert_eq!(missing, [9, 8], "each once, in order");
+            vec![(8, "eight".to_owned())]
+        });
+        assert_eq!(some, [None, Some("1".into()), Some("eight".into()), None], "{shelf}");
+        let failed = cache.try_get_many_with([1, 77], |_| Err::<Vec<_>, _>("down"));
+        assert_eq!(*failed.unwrap_err(), "down");
+    });
+}
+
+#[test]
+fn overlapping_batches_load_each_key_once() {
+    each_shelf!(<u64, String>, |builder| builder, |shelf, cache: Strings, _| {
+        for round in 0..20_u64 {
+            let loads = Mutex::new(Vec::new());
+            let start = Barrier::new(8);
+            thread::scope(|scope| {
+                for caller in 0..8_u64 {
+                    let (cache, loads, start) = (&cache, &loads, &start);
+                    scope.spawn(move || {
+                        start.wait();
+                        // Each begins elsewhere, so that they meet in every order.
+                        let keys: Vec<u64> = (0..10).map(|step| round * 100 + (caller * 3 + step) % 16).collect();
+                        let values = cache.get_many_with(keys.clone(), |missing| {
+                            loads.lock().unwrap().extend_from_slice(&missing);
+                            missing.into_iter().map(|key| (key, key.to_string())).collect::<Vec<_>>()
+                        });
+                        assert!(values.iter().zip(&keys).all(|(value, key)| *value == Some(key.to_string())));
+                    });
+                }
+            });
+            let mut loads = loads.into_inner().unwrap();
+            loads.sort_unstable();
+            let expect: Vec<u64> = (0..16).map(|key| round * 100 + key).collect();
+            assert_eq!(loads, expect, "{shelf}, round {round}");
+        }
+    });
+}
+
+#[test]
+fn a_batch_takes_over_what_another_left_without_a_value() {
+    let cache = larder::mcache::<u64, &str>("batches").build().unwrap();
+    let (other_leads, this_waits) = (Barrier::new(2), Barrier::new(2));
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let values = cache.get_many_with([1, 2], |_| {
+                other_leads.wait();
+                this_waits.wait();
+                vec![(1, "by the other")]
+            });
+            assert_eq!(values, [Some("by the other"), None]);
+        });
+        other_leads.wait();
+        let mut calls = Vec::new();
+        let values = cache.get_many_with([2, 3], |missing| {
+            if calls.is_empty() {
+                this_waits.wait();
+            }
+            calls.push(missing.clone());
+            missing.into_iter().map(|key| (key, "by this one")).collect::<Vec<_>>()
+        });
+        assert_eq!(values, [Some("by this one"); 2]);
+        assert_eq!(calls, [vec![3], vec![2]]);
+    });
+}
+
+#[test]
+fn tasks_have_the_same_batches() {
+    let cache = larder::mcache::<u64, u64>("batches").build().unwrap().to_async();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().unwrap();
+    runtime.block_on(async {
+        cache.insert_many([(1, 1)]).await;
+        let squares = cache.get_many_with([1, 2, 3], |missing| async move {
+            missing.into_iter().map(|key| (key, key * key)).collect::<Vec<_>>()
+        });
+        assert_eq!(squares.await, [Some(1), Some(4), Some(9)]);
+        assert_eq!(cache.get_many(&[3, 4]).await, [Some(9), None]);
+        assert_eq!(cache.remove_many(&[1, 4]).await.unwrap(), 1);
+        assert_eq!(cache.increment(2, 1, 0).await.unwrap(), 5);
+        assert!(!cache.insert_if_absent(2, 7).await.unwrap());
+        cache.invalidate_all().await.unwrap();
+        assert_eq!(cache.get(&2).await, None);
+    });
+}
