@@ -22,7 +22,7 @@ fn check(subject: &Subject) {
 }
 
 /// As the engine sees a tier.
-fn layered<T: Tier>(tier: T) -> impl Tier {
+pub(crate) fn layered<T: Tier>(tier: T) -> impl Tier {
     let counters = Arc::new(TierCounters::default());
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let limited = Limit::new(tier, Arc::clone(&counters), Duration::from_secs(60));

@@ -331,4 +331,36 @@ fn a_tier_that_does_not_answer_is_given_up() {
     assert!(nested.is_err());
     assert!(began.elapsed() >= limit * 3 && began.elapsed() < LONG);
     assert_eq!(counters.snapshot().timeouts, 3);
+    let batch = block_on(tier.get_many(&[key.clone(), key]));
+    assert!(batch.iter().all(Result::is_err) && batch.len() == 2);
+    assert_eq!(counters.snapshot().timeouts, 5, "each of a batch");
+}
+
+#[test]
+fn a_batch_opens_a_circuit_and_is_refused_by_it() {
+    use larder_core::clock::Clock;
+    use larder_core::stats::TierCounters;
+    use larder_engine::layers::Breaker;
+
+    let counters = Arc::new(TierCounters::default());
+    let clock = ManualClock::default();
+    let disk = FaultyTier::new(HashMapTier::on(&Shelf::default()));
+    let tier =
+        Breaker::new(disk.clone(), Arc::clone(&counters), &(Arc::new(clock.clone()) as Arc<dyn Clock>));
+    let keys: Vec<EncodedKey> = (0..5).map(larder_testkit::sample::key).collect();
+    disk.fail(Operation::Get, Times::Forever, ErrorKind::Io);
+    assert!(block_on(tier.get_many(&keys)).iter().all(Result::is_err) && !tier.healthy());
+    let refused = block_on(tier.get_many(&keys));
+    assert!(refused.iter().all(Result::is_err) && refused.len() == 5);
+    assert!(block_on(tier.head(&keys[0])).is_err());
+    assert_eq!((disk.calls(Operation::Get), counters.snapshot().refusals), (5, 6));
+    assert!(
+        block_on(tier.remove_many(&keys)).iter().all(Result::is_ok),
+        "removals have a circuit of their own"
+    );
+    disk.heal();
+    clock.advance(LONG);
+    assert!(block_on(tier.get_many(&[])).is_empty() && tier.healthy());
+    assert!(block_on(tier.get_many(&keys)).iter().all(Result::is_ok));
+    assert_eq!((counters.snapshot().openings, counters.snapshot().closings), (1, 1));
 }

@@ -24,6 +24,8 @@ mod model;
 mod presets;
 mod processes;
 mod races;
+#[cfg(feature = "redis")]
+mod redis;
 mod reopening;
 mod rig;
 mod routing;

@@ -163,7 +163,7 @@ fn files_that_processes_share_hold_everything_or_nothing_does() {
 fn shared_entries_go_to_the_shared_tier() {
     let distributed = |bytes| Facts { sharing: Sharing::Distributed, ..Facts::new(bytes, Kind::Other) };
     let with_redis = [tier(Memory), tier(Disk), tier(File), tier(Redis)];
-    check(distributed(100), &with_redis, (Redis, true, &[]));
+    check(distributed(100), &with_redis, (Redis, false, &[Disk, Memory]));
     let large = Table.place(&distributed(5 * MIB), &with_redis);
     assert_eq!((large.home, large.warning.is_some()), (File, true));
     let alone = Table.place(&distributed(100), &all());

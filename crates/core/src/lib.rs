@@ -7,6 +7,7 @@
 //!
 //! This crate knows no engine, no tier and does no I/O but reading the clock.
 
+pub mod bus;
 pub mod clock;
 pub mod codec;
 pub mod compress;

@@ -291,6 +291,102 @@ pub trait Tier: Send + Sync + 'static {
 
     /// Flushes, and lets go of files, locks and threads.
     fn close(&self) -> BoxFuture<'_, Result<()>>;
+
+    /// The frames of `keys`, each as [`get`](Self::get) gives it, in the order
+    /// of the keys.
+    ///
+    /// # Behavior
+    /// - As many results as keys; one may fail while others do not.
+    /// - One key after another, unless a tier can do with fewer round trips.
+    fn get_many<'a>(&'a self, keys: &'a [EncodedKey]) -> BoxFuture<'a, Vec<Result<Option<Bytes>>>> {
+        Box::pin(async move {
+            let mut found = Vec::with_capacity(keys.len());
+            for key in keys {
+                found.push(self.get(key).await);
+            }
+            found
+        })
+    }
+
+    /// Stores each frame under its key, as [`put`](Self::put) does, in order.
+    ///
+    /// # Behavior
+    /// - As many results as entries; one may fail while others do not.
+    /// - Of two entries with one key the later one stays.
+    fn put_many<'a>(&'a self, entries: &'a [(EncodedKey, Frame)]) -> BoxFuture<'a, Vec<Result<()>>> {
+        Box::pin(async move {
+            let mut stored = Vec::with_capacity(entries.len());
+            for (key, frame) in entries {
+                stored.push(self.put(key, frame).await);
+            }
+            stored
+        })
+    }
+
+    /// Removes the entries of `keys`, as [`remove`](Self::remove) does, in order.
+    ///
+    /// # Behavior
+    /// - As many results as keys; one may fail while others do not.
+    fn remove_many<'a>(&'a self, keys: &'a [EncodedKey]) -> BoxFuture<'a, Vec<Result<bool>>> {
+        Box::pin(async move {
+            let mut removed = Vec::with_capacity(keys.len());
+            for key in keys {
+                removed.push(self.remove(key).await);
+            }
+            removed
+        })
+    }
+
+    /// Stores `frame` where there is no entry; whether it was stored. One step
+    /// among all who share the tier.
+    ///
+    /// # Behavior
+    /// - What is there counts, whatever it is; the tier looks at no deadline.
+    ///
+    /// # Errors
+    /// `ErrorKind::Unsupported` where a tier has no such step: where callers
+    /// are in one process, they order their calls themselves.
+    fn insert_if_absent<'a>(
+        &'a self,
+        _key: &'a EncodedKey,
+        _frame: &'a Frame,
+    ) -> BoxFuture<'a, Result<bool>> {
+        unsupported(self.kind(), "insert_if_absent")
+    }
+
+    /// Stores `frame` where the entry is `expected`, byte for byte; whether it
+    /// was stored. One step among all who share the tier.
+    ///
+    /// # Errors
+    /// As [`insert_if_absent`](Self::insert_if_absent).
+    fn replace<'a>(
+        &'a self,
+        _key: &'a EncodedKey,
+        _expected: &'a Bytes,
+        _frame: &'a Frame,
+    ) -> BoxFuture<'a, Result<bool>> {
+        unsupported(self.kind(), "replace")
+    }
+
+    /// Removes the entry and returns its frame, to one of all who share the tier.
+    ///
+    /// # Errors
+    /// As [`insert_if_absent`](Self::insert_if_absent).
+    fn take<'a>(&'a self, _key: &'a EncodedKey) -> BoxFuture<'a, Result<Option<Bytes>>> {
+        unsupported(self.kind(), "take")
+    }
+
+    /// Whether it can be used now, as far as it knows. Costs an atomic read at
+    /// most; the selector asks once a write.
+    fn healthy(&self) -> bool {
+        true
+    }
+}
+
+fn unsupported<'a, T: Send + 'a>(tier: TierKind, operation: &'static str) -> BoxFuture<'a, Result<T>> {
+    let error =
+        Error::new(ErrorKind::Unsupported, "the tier has no such step").in_tier(tier).during(operation);
+    Box::pin(std::future::ready(Err(error)))
 }
 
 fn does_not_stream(kind: TierKind) -> Error {
@@ -355,6 +451,36 @@ macro_rules! forward {
             }
             fn close(&self) -> BoxFuture<'_, Result<()>> {
                 (**self).close()
+            }
+            fn get_many<'a>(&'a self, keys: &'a [EncodedKey]) -> BoxFuture<'a, Vec<Result<Option<Bytes>>>> {
+                (**self).get_many(keys)
+            }
+            fn put_many<'a>(&'a self, entries: &'a [(EncodedKey, Frame)]) -> BoxFuture<'a, Vec<Result<()>>> {
+                (**self).put_many(entries)
+            }
+            fn remove_many<'a>(&'a self, keys: &'a [EncodedKey]) -> BoxFuture<'a, Vec<Result<bool>>> {
+                (**self).remove_many(keys)
+            }
+            fn insert_if_absent<'a>(
+                &'a self,
+                key: &'a EncodedKey,
+                frame: &'a Frame,
+            ) -> BoxFuture<'a, Result<bool>> {
+                (**self).insert_if_absent(key, frame)
+            }
+            fn replace<'a>(
+                &'a self,
+                key: &'a EncodedKey,
+                expected: &'a Bytes,
+                frame: &'a Frame,
+            ) -> BoxFuture<'a, Result<bool>> {
+                (**self).replace(key, expected, frame)
+            }
+            fn take<'a>(&'a self, key: &'a EncodedKey) -> BoxFuture<'a, Result<Option<Bytes>>> {
+                (**self).take(key)
+            }
+            fn healthy(&self) -> bool {
+                (**self).healthy()
             }
         }
     )+};

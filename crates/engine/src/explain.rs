@@ -16,6 +16,7 @@ use larder_core::tier::TierKind;
 
 use crate::engine::Engine;
 use crate::read::Found;
+use crate::slot::Slot;
 use crate::wait::Wait;
 use crate::wire::Decoded;
 
@@ -184,7 +185,7 @@ where
             for slot in engine.slots() {
                 match slot.head(&encoded).await {
                     Ok(Some(bytes)) => {
-                        if let Some(stored) = engine.stored(&bytes, &encoded) {
+                        if let Some(stored) = engine.stored(slot, &bytes, &encoded) {
                             explanation.tiers.push(slot.kind());
                             explanation.home = Some(slot.kind());
                             engine.fill(&mut explanation, stored);
@@ -232,8 +233,8 @@ where
     }
 
     /// What the frame of an entry says that may be served.
-    fn stored(&self, bytes: &[u8], key: &EncodedKey) -> Option<Stored> {
-        let (freshness, _) = self.head_freshness(bytes, key)?;
+    fn stored(&self, slot: &Slot, bytes: &[u8], key: &EncodedKey) -> Option<Stored> {
+        let (freshness, _) = self.head_freshness(slot, bytes, key)?;
         let head = Head::parse(bytes).ok().filter(|_| freshness == Freshness::Fresh)?;
         Some(Stored {
             codec: head.header.codec,

@@ -29,7 +29,8 @@ where
     /// # Errors
     /// When it could not be written down: then this cache goes by it, and the
     /// next one over the same directory begins empty. `ErrorKind::Unsupported`
-    /// where processes share the directory.
+    /// where other processes write entries too, whose stamps are theirs: then
+    /// nothing is invalidated.
     pub async fn invalidate_tags<W: Wait>(self: &Arc<Self>, tags: Vec<Tag>) -> Result<()> {
         let marks = tags.iter().filter(|tag| tag.as_str().len() <= TAG_LEN_MAX);
         let marks: Vec<Mark> = marks.map(|tag| Mark::Tag(tag.as_str().into())).collect();
@@ -49,14 +50,17 @@ where
 
     async fn mark<W: Wait>(self: &Arc<Self>, marks: Vec<Mark>) -> Result<()> {
         self.check_open()?;
-        if self.checks {
-            let message = "a directory that processes share has no log of invalidations: \
-                           `remove`, `invalidate` and `clear` reach all of them";
-            return Err(Error::new(ErrorKind::Unsupported, message).during("invalidate"));
-        }
+        self.check_stamps()?;
         self.counters.invalidations.add(marks.len() as u64);
         let engine = Arc::clone(self);
         W::section(self.has_tiers(), async move { engine.marks.make(marks, engine.timeline.now()) }).await?
+    }
+
+    fn check_stamps(&self) -> Result<()> {
+        let Some(slot) = self.slots().iter().find(|slot| slot.has_foreign_stamps()) else { return Ok(()) };
+        let message = "tags and `invalidate_all` do not reach what other processes wrote yet: \
+                       `clear`, `remove` and `invalidate` do";
+        Err(Error::new(ErrorKind::Unsupported, message).in_tier(slot.kind()).during("invalidate"))
     }
 
     /// Expires one entry, and what is being loaded of it now. Without a stale

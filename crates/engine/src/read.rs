@@ -112,20 +112,29 @@ where
     async fn is_in(&self, slot: &Slot, key: &EncodedKey) -> Result<bool> {
         let Some(bytes) = slot.head(key).await? else { return Ok(false) };
         Ok(self
-            .head_freshness(&bytes, key)
+            .head_freshness(slot, &bytes, key)
             .is_some_and(|(freshness, codec)| freshness == Freshness::Fresh && codec != CodecId::Absent))
     }
 
     /// What a frame is good for by its head, and what it holds.
-    pub(crate) fn head_freshness(&self, bytes: &[u8], key: &EncodedKey) -> Option<(Freshness, CodecId)> {
+    pub(crate) fn head_freshness(
+        &self,
+        slot: &Slot,
+        bytes: &[u8],
+        key: &EncodedKey,
+    ) -> Option<(Freshness, CodecId)> {
         let head = Head::parse(bytes).ok().filter(|head| head.key == key.as_bytes())?;
         let terms = Terms::read(&head.header, head.tags)?;
-        Some((self.freshness_of(&head.header, &terms), head.header.codec))
+        Some((self.freshness_of(slot, &head.header, &terms), head.header.codec))
     }
 
-    /// What an entry with this header and these terms is good for now.
-    pub(crate) fn freshness_of(&self, header: &Header, terms: &Terms) -> Freshness {
+    /// What an entry of `slot` with this header and these terms is good for
+    /// now. Where stamps are those of others its terms alone count.
+    pub(crate) fn freshness_of(&self, slot: &Slot, header: &Header, terms: &Terms) -> Freshness {
         let now = self.timeline.now();
+        if slot.has_foreign_stamps() {
+            return terms.freshness(now);
+        }
         terms.freshness(now).min(self.marks.freshness(Stamped::new(header.generation, terms), now))
     }
 
@@ -171,7 +180,7 @@ where
                 }
                 Ok(found) => {
                     if let Some(observation) = &observation {
-                        self.promote(wire, key, &found, (observation, stamp));
+                        self.promote((wire, slot), key, &found, (observation, stamp));
                     }
                     return Ok(Some(found));
                 }
@@ -193,14 +202,14 @@ where
         key: &EncodedKey,
     ) -> Result<Found<V>> {
         let decoded = wire.open(bytes, key)?;
-        let freshness = self.freshness_of(&decoded.header, &decoded.terms);
+        let freshness = self.freshness_of(slot, &decoded.header, &decoded.terms);
         Ok(Found { tier: slot.kind(), home: slot.kind(), decoded, freshness })
     }
 
     /// Copies what was read into memory, where its placement wants that.
     fn promote(
         &self,
-        wire: &Wire<K, V>,
+        (wire, slot): (&Wire<K, V>, &Slot),
         encoded: &EncodedKey,
         found: &Found<V>,
         (observation, stamp): (&Observation<K, V>, Option<Stamp>),
@@ -217,7 +226,8 @@ where
         let record = Record {
             value: value.clone(),
             created: header.created,
-            stamp: header.generation,
+            // No mark was made since it was observed, or the claim below fails.
+            stamp: if slot.has_foreign_stamps() { self.marks.stamp() } else { header.generation },
             terms: self.expiry.live(terms),
             weight,
             home: found.tier,

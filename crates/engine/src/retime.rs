@@ -110,7 +110,9 @@ where
         change: &impl Fn(&mut Terms, Time),
     ) -> Result<bool> {
         let Some(bytes) = slot.get(key).await? else { return Ok(false) };
-        let Some((header, mut terms, payload)) = self.fresh_parts(&bytes, key) else { return Ok(false) };
+        let Some((header, mut terms, payload)) = self.fresh_parts(slot, &bytes, key) else {
+            return Ok(false);
+        };
         change(&mut terms, self.timeline.now());
         let header = Header { deadline: terms.until(), stale_deadline: terms.stale_until(), ..header };
         slot.put(key, &Frame::new(&header, key, &terms.attributes(), payload)).await.map(|()| true)
@@ -118,9 +120,9 @@ where
 
     /// The parts of a frame that may be served. What may not be is left to be
     /// found by who reads it.
-    fn fresh_parts(&self, bytes: &Bytes, key: &EncodedKey) -> Option<(Header, Terms, Bytes)> {
+    fn fresh_parts(&self, slot: &Slot, bytes: &Bytes, key: &EncodedKey) -> Option<(Header, Terms, Bytes)> {
         let (header, attributes, payload) = frame::open_with_attributes(bytes, key).ok()?;
         let terms = Terms::read(&header, attributes)?;
-        (self.freshness_of(&header, &terms) == Freshness::Fresh).then_some((header, terms, payload))
+        (self.freshness_of(slot, &header, &terms) == Freshness::Fresh).then_some((header, terms, payload))
     }
 }

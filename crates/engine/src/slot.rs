@@ -76,6 +76,11 @@ impl Slot {
         }
     }
 
+    /// Whether its tier is of this kind.
+    pub fn has_kind(&self, kind: TierKind) -> bool {
+        self.kind == kind
+    }
+
     pub(crate) fn kind(&self) -> TierKind {
         self.kind
     }
@@ -93,8 +98,14 @@ impl Slot {
     }
 
     pub(crate) fn facts(&self) -> TierFacts {
-        let healthy = !self.distrust.is_whole() && self.tier.inner().is_healthy();
+        let healthy = !self.distrust.is_whole() && self.tier.healthy();
         TierFacts { kind: self.kind, capability: self.tier.capability(), healthy }
+    }
+
+    /// Whether others write here whose stamps the marks of this cache cannot be
+    /// compared with: each node counts its own invalidations.
+    pub(crate) fn has_foreign_stamps(&self) -> bool {
+        self.tier.capability().shared
     }
 
     pub(crate) fn stats(&self) -> TierStats {

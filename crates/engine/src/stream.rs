@@ -164,7 +164,7 @@ where
         let mut failure = None;
         for slot in &wire.slots {
             let opened = match slot.open(&key).await {
-                Ok(Some(stored)) => self.reader(wire, slot.kind(), stored, (&key, hash)),
+                Ok(Some(stored)) => self.reader((wire, slot), stored, (&key, hash)),
                 Ok(None) => Ok(None),
                 Err(error) => Err(error),
             };
@@ -184,8 +184,7 @@ where
     /// A reader over a frame; `None` past its deadline.
     fn reader(
         self: &Arc<Self>,
-        wire: &Wire<K, V>,
-        tier: TierKind,
+        (wire, slot): (&Wire<K, V>, &Slot),
         stored: Stored,
         (key, hash): (&EncodedKey, u64),
     ) -> Result<Option<EntryReader>>
@@ -194,18 +193,24 @@ where
     {
         if stored.len <= HELD_MAX {
             let decoded = wire.open(read_whole(stored)?, key)?;
-            let fresh = self.freshness_of(&decoded.header, &decoded.terms) == Freshness::Fresh;
+            let fresh = self.freshness_of(slot, &decoded.header, &decoded.terms) == Freshness::Fresh;
             let value = decoded.value.filter(|_| fresh);
             return Ok(value.map(|value| EntryReader::held(value.into_bytes())));
         }
         let parts = self.opens(wire, stored, key)?;
         let fresh = self
-            .head_freshness(&parts.head, key)
+            .head_freshness(slot, &parts.head, key)
             .is_some_and(|(freshness, codec)| freshness == Freshness::Fresh && codec != CodecId::Absent);
         if !fresh {
             return Ok(None);
         }
-        let damage = Damage { engine: Arc::downgrade(self), tier, key: key.clone(), hash, head: parts.head };
+        let damage = Damage {
+            engine: Arc::downgrade(self),
+            tier: slot.kind(),
+            key: key.clone(),
+            hash,
+            head: parts.head,
+        };
         Ok(Some(EntryReader {
             len: parts.header.value_len,
             body: stream::unpack(&parts.header, parts.payload)?,

@@ -10,6 +10,8 @@ use larder_tiers::memory::{Bound, MokaStore, Policy, Store};
 
 use crate::Cache;
 
+#[cfg(feature = "redis")]
+pub(crate) use self::beyond::SharedPlan;
 #[cfg(feature = "_codec")]
 pub(crate) use self::beyond::{TieredPlan, tiered};
 
@@ -87,9 +89,9 @@ mod beyond {
     use larder_core::compress::Compress;
     use larder_core::key::KeyCodec;
     use larder_core::marks::MarkLog;
-    use larder_core::place::Selector;
-    use larder_core::tier::Tier;
-    use larder_core::{Durability, Result};
+    use larder_core::place::{Selector, TierList};
+    use larder_core::tier::{Tier, TierKind};
+    use larder_core::{Durability, Error, Result};
     use larder_engine::{Slot, Taint, Wire};
     use larder_tiers::memory::NullStore;
     use larder_tiers::{FileMarks, FoundMarks, Space};
@@ -107,6 +109,10 @@ mod beyond {
         pub(crate) dir: Option<PathBuf>,
         pub(crate) disk_bytes: u64,
         pub(crate) durability: Durability,
+        #[cfg(feature = "redis")]
+        pub(crate) shared: Option<SharedPlan>,
+        /// Tiers without which there is no cache.
+        pub(crate) required: TierList,
         pub(crate) keys: Box<dyn KeyCodec<K>>,
         pub(crate) values: Box<dyn ValueCodec<V>>,
         pub(crate) compress: Compress,
@@ -117,20 +123,36 @@ mod beyond {
         pub(crate) clock: Arc<dyn Clock>,
     }
 
+    /// Where a cache is shared, and under which name.
+    #[cfg(feature = "redis")]
+    pub(crate) struct SharedPlan {
+        pub(crate) url: String,
+        pub(crate) namespace: String,
+    }
+
     /// A cache over memory and the tiers of a directory.
     pub(crate) fn tiered<K, V>(plan: TieredPlan<K, V>) -> Result<Cache<K, V>>
     where
         K: Hash + Eq + Send + Sync + 'static,
         V: Clone + Send + Sync + 'static,
     {
-        let shared = plan.hints.sharing == Sharing::Processes;
-        let folder = Folder::open(plan.dir, &plan.name, shared)?;
-        let slots = slots(folder.path(), (plan.disk_bytes, plan.durability), &plan.hints, &plan.clock)?;
+        let in_processes = plan.hints.sharing == Sharing::Processes;
+        let folder = Folder::open(plan.dir, &plan.name, in_processes)?;
+        #[cfg_attr(not(feature = "redis"), allow(unused_mut, reason = "one more with Redis"))]
+        let mut slots = slots(folder.path(), (plan.disk_bytes, plan.durability), &plan.hints, &plan.clock)?;
         // What one process invalidates no log of another knows: none is kept.
-        let marks = match shared {
+        let marks = match in_processes {
             true => KeptMarks::default(),
             false => marks(folder.path(), plan.durability, &slots)?,
         };
+        // After the marks: what others share is not emptied for those of one directory.
+        #[cfg(feature = "redis")]
+        slots.extend(shared(plan.shared, &plan.name, &plan.clock, plan.required)?);
+        let has_memory = plan.memory.is_some();
+        check_required(plan.required, |kind| match kind {
+            TierKind::Memory => has_memory,
+            _ => slots.iter().any(|slot| slot.has_kind(kind)),
+        })?;
         let (memory, memory_weight_max, weigh) = match plan.memory {
             Some(memory) => (memory.store(), memory.weight_max(), memory.weigh()),
             None => (Store::Null(NullStore), 0, Weigh::Entry),
@@ -169,15 +191,48 @@ mod beyond {
         Ok(KeptMarks { log: Some(Box::new(log)), marks: marks.unwrap_or_default() })
     }
 
+    /// The tier that others share. Away is no error, unless it is required.
+    #[cfg(feature = "redis")]
+    fn shared(
+        plan: Option<SharedPlan>,
+        name: &str,
+        clock: &Arc<dyn Clock>,
+        required: TierList,
+    ) -> Result<Option<Slot>> {
+        use larder_tiers::redis::{RedisOptions, RedisTier};
+        let Some(SharedPlan { url, namespace }) = plan else { return Ok(None) };
+        let options = RedisOptions { clock: Arc::clone(clock), ..RedisOptions::new(url, namespace, name) };
+        let tier = RedisTier::open(options)?;
+        match tier.check() {
+            Err(error) if required.contains(TierKind::Redis) => return Err(error.during("build")),
+            Err(error) => {
+                tracing::warn!(target: "larder", cache = name, error = %error, "goes on without Redis until it is there");
+            }
+            Ok(()) => {}
+        }
+        // No mark beside it: a directory says nothing of what others share.
+        Ok(Some(Slot::with(Arc::new(tier), Arc::clone(clock), None)))
+    }
+
+    fn check_required(required: TierList, has: impl Fn(TierKind) -> bool) -> Result<()> {
+        match required.iter().find(|kind| !has(*kind)) {
+            Some(missing) => Err(Error::config("require", missing, "the tiers that the cache has")),
+            None => Ok(()),
+        }
+    }
+
     /// The tiers of a directory, nearest first. A cache that asks for one home
     /// has that tier alone; one that processes share has files alone.
+    #[cfg_attr(
+        not(any(feature = "disk", feature = "file")),
+        allow(unused_mut, unused_variables, reason = "there are none with Redis alone")
+    )]
     fn slots(
         dir: &Path,
         (disk_bytes, durability): (u64, Durability),
         hints: &Hints,
         clock: &Arc<dyn Clock>,
     ) -> Result<Vec<Slot>> {
-        use larder_core::tier::TierKind;
         let shared = hints.sharing == Sharing::Processes;
         let wants = |kind: TierKind| {
             hints.home.is_none_or(|home| home == kind) && (kind == TierKind::File || !shared)

@@ -206,9 +206,14 @@ pub(crate) fn default_base() -> Result<PathBuf> {
     let cache = dirs::cache_dir().ok_or_else(|| {
         Error::config("dir", "nothing, and this platform names no cache folder", "a folder to use")
     })?;
+    Ok(cache.join("larder").join(path_segment(&executable())))
+}
+
+/// What this program is called, without its extension.
+pub(crate) fn executable() -> String {
     let executable = std::env::current_exe().ok();
-    let executable = executable.as_deref().and_then(Path::file_stem).and_then(|stem| stem.to_str());
-    Ok(cache.join("larder").join(path_segment(executable.unwrap_or("unknown"))))
+    let stem = executable.as_deref().and_then(Path::file_stem).and_then(|stem| stem.to_str());
+    stem.unwrap_or("unknown").to_owned()
 }
 
 /// Letters in lower case, digits, `-` and `_` stay; anything else is encoded,

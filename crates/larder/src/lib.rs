@@ -165,4 +165,8 @@ mod pages {
         configuration: "../../../docs/configuration.md",
         large_values: "../../../docs/large-values.md",
     }
+    #[cfg(feature = "redis")]
+    pages! {
+        redis: "../../../docs/redis.md",
+    }
 }

@@ -9,15 +9,17 @@ mod boot;
 pub mod disk;
 #[cfg(feature = "file")]
 pub mod file;
-#[cfg(any(feature = "disk", feature = "file"))]
+#[cfg(any(feature = "disk", feature = "file", feature = "redis"))]
 mod marks;
 pub mod memory;
 mod null;
-#[cfg(any(feature = "disk", feature = "file"))]
+#[cfg(feature = "redis")]
+pub mod redis;
+#[cfg(any(feature = "disk", feature = "file", feature = "redis"))]
 mod space;
 
-#[cfg(any(feature = "disk", feature = "file"))]
+#[cfg(any(feature = "disk", feature = "file", feature = "redis"))]
 pub use marks::{FileMarks, FoundMarks};
 pub use null::NullTier;
-#[cfg(any(feature = "disk", feature = "file"))]
+#[cfg(any(feature = "disk", feature = "file", feature = "redis"))]
 pub use space::{Share, Space};

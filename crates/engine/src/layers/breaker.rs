@@ -16,14 +16,17 @@ use super::circuit::{Change, Circuit};
 /// A tier that is not asked while it fails; otherwise the tier it holds.
 ///
 /// There are three circuits, for what fails apart from one another: reads
-/// (`get`, `contains`, `scan`), writes (`put`) and removals (`remove`,
-/// `clear`). A full disk opens the second and is read on. While a circuit is
+/// (`get`, `head`, `contains`, `scan`), writes (`put`, `insert_if_absent`,
+/// `replace`) and removals (`remove`, `take`, `clear`); each call of a batch
+/// counts. A full disk opens the second and is read on. While a circuit is
 /// open its calls fail at once with `ErrorKind::Unavailable`. `flush` and
 /// `close` always reach the tier: their outcome is what they are called for.
 ///
 /// A failure is what may pass by itself: `Unavailable`, `Busy`, `Io`, and
 /// `Full` for a write. What is wrong with one entry (`TooLarge`, `Codec`,
-/// `Corrupt`) says nothing about the tier.
+/// `Corrupt`) says nothing about the tier. Nor does a failure of one that says
+/// itself that it is away ([`Tier::healthy`]): it refuses at once by itself and
+/// knows first when it is back, which a pause here would only delay.
 pub struct Breaker<T> {
     tier: T,
     counters: Arc<TierCounters>,
@@ -74,9 +77,9 @@ impl<T: Tier> Breaker<T> {
         self.reads.is_ready() && self.writes.is_ready()
     }
 
-    /// Whether a removal would be let through.
+    /// Whether a removal would be let through, to a tier that is there.
     pub fn takes_removals(&self) -> bool {
-        self.removals.is_ready()
+        self.removals.is_ready() && self.tier.healthy()
     }
 
     fn circuit(&self, line: Line) -> &Circuit {
@@ -88,15 +91,41 @@ impl<T: Tier> Breaker<T> {
     }
 
     async fn through<R>(&self, line: Line, call: impl Future<Output = Result<R>>) -> Result<R> {
-        let Some(permit) = self.circuit(line).enter() else {
-            self.counters.refusals.increment();
-            let message = format!("{} are refused: too many failed", line.name());
-            return Err(Error::new(ErrorKind::Unavailable, message).with_source(Refused));
-        };
+        let Some(permit) = self.circuit(line).enter() else { return Err(self.refuse(line)) };
         let result = call.await;
-        let failed = result.as_ref().is_err_and(|error| line.is_failure(error.kind()));
-        self.note(line, permit.report(failed));
+        let failed = is_failed(line, &result);
+        if !failed || self.tier.healthy() {
+            self.note(line, permit.report(failed));
+        }
         result
+    }
+
+    /// As [`through`](Self::through), for `count` calls at once.
+    async fn through_many<R>(
+        &self,
+        line: Line,
+        count: usize,
+        calls: impl Future<Output = Vec<Result<R>>>,
+    ) -> Vec<Result<R>> {
+        if count == 0 {
+            return Vec::new();
+        }
+        let Some(permit) = self.circuit(line).enter() else {
+            return (0..count).map(|_| Err(self.refuse(line))).collect();
+        };
+        let results = calls.await;
+        let failures = results.iter().filter(|result| is_failed(line, result)).count();
+        if failures == 0 || self.tier.healthy() {
+            let successes = (results.len() - failures) as u64;
+            self.note(line, permit.report_many(successes, failures as u64));
+        }
+        results
+    }
+
+    fn refuse(&self, line: Line) -> Error {
+        self.counters.refusals.increment();
+        let message = format!("{} are refused: too many failed", line.name());
+        Error::new(ErrorKind::Unavailable, message).with_source(Refused)
     }
 
     fn note(&self, line: Line, change: Change) {
@@ -113,6 +142,10 @@ impl<T: Tier> Breaker<T> {
             }
         }
     }
+}
+
+fn is_failed<R>(line: Line, result: &Result<R>) -> bool {
+    result.as_ref().is_err_and(|error| line.is_failure(error.kind()))
 }
 
 impl<T: Tier> fmt::Debug for Breaker<T> {
@@ -191,5 +224,38 @@ impl<T: Tier> Tier for Breaker<T> {
 
     fn close(&self) -> BoxFuture<'_, Result<()>> {
         self.tier.close()
+    }
+
+    fn get_many<'a>(&'a self, keys: &'a [EncodedKey]) -> BoxFuture<'a, Vec<Result<Option<Bytes>>>> {
+        Box::pin(self.through_many(Line::Reads, keys.len(), self.tier.get_many(keys)))
+    }
+
+    fn put_many<'a>(&'a self, entries: &'a [(EncodedKey, Frame)]) -> BoxFuture<'a, Vec<Result<()>>> {
+        Box::pin(self.through_many(Line::Writes, entries.len(), self.tier.put_many(entries)))
+    }
+
+    fn remove_many<'a>(&'a self, keys: &'a [EncodedKey]) -> BoxFuture<'a, Vec<Result<bool>>> {
+        Box::pin(self.through_many(Line::Removals, keys.len(), self.tier.remove_many(keys)))
+    }
+
+    fn insert_if_absent<'a>(&'a self, key: &'a EncodedKey, frame: &'a Frame) -> BoxFuture<'a, Result<bool>> {
+        Box::pin(self.through(Line::Writes, self.tier.insert_if_absent(key, frame)))
+    }
+
+    fn replace<'a>(
+        &'a self,
+        key: &'a EncodedKey,
+        expected: &'a Bytes,
+        frame: &'a Frame,
+    ) -> BoxFuture<'a, Result<bool>> {
+        Box::pin(self.through(Line::Writes, self.tier.replace(key, expected, frame)))
+    }
+
+    fn take<'a>(&'a self, key: &'a EncodedKey) -> BoxFuture<'a, Result<Option<Bytes>>> {
+        Box::pin(self.through(Line::Removals, self.tier.take(key)))
+    }
+
+    fn healthy(&self) -> bool {
+        self.is_healthy() && self.tier.healthy()
     }
 }

@@ -163,6 +163,19 @@ impl Permit<'_> {
             }
         }
     }
+
+    /// Says how each of the calls of a batch ended.
+    pub(super) fn report_many(mut self, successes: u64, failures: u64) -> Change {
+        self.reported = true;
+        if self.is_probe {
+            return self.circuit.probed(failures > 0);
+        }
+        // The first failure may begin a window, which forgets the successes before it.
+        let first = if failures > 0 { self.circuit.failed() } else { Change::None };
+        self.circuit.successes.fetch_add(successes, Ordering::Relaxed);
+        let rest = (1..failures).map(|_| self.circuit.failed());
+        rest.fold(first, |seen, next| if seen == Change::None { next } else { seen })
+    }
 }
 
 impl Drop for Permit<'_> {
@@ -211,6 +224,22 @@ mod tests {
         assert_eq!(calls(&circuit, 15, true), Change::None, "19 of 39");
         assert!(matches!(calls(&circuit, 1, true), Change::Opened(_)), "20 of 40");
         assert!(circuit.enter().is_none());
+    }
+
+    #[test]
+    fn the_calls_of_a_batch_count_one_by_one() {
+        let hand = Hand::default();
+        let circuit = Circuit::new(Arc::new(hand.clone()));
+        assert_eq!(circuit.enter().unwrap().report_many(20, 4), Change::None);
+        assert_eq!(circuit.enter().unwrap().report_many(0, 15), Change::None, "19 of 39");
+        assert!(matches!(circuit.enter().unwrap().report_many(0, 9), Change::Opened(_)), "20 of 40");
+        hand.advance(PAUSE_MIN * 2);
+        assert!(
+            matches!(circuit.enter().unwrap().report_many(99, 1), Change::Opened(_)),
+            "a probe that fails"
+        );
+        hand.advance(PAUSE_MIN * 4);
+        assert_eq!(circuit.enter().unwrap().report_many(99, 0), Change::Closed);
     }
 
     #[test]

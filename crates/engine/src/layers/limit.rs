@@ -42,12 +42,28 @@ impl<T: Tier> Limit<T> {
     fn bounded<'a, R: Send + 'a>(&'a self, call: BoxFuture<'a, Result<R>>) -> BoxFuture<'a, Result<R>> {
         let Some(limit) = self.limit else { return call };
         Box::pin(async move {
-            within(call, limit).await.unwrap_or_else(|| {
-                self.counters.timeouts.increment();
-                let message = format!("no answer within {limit:?}");
-                Err(Error::new(ErrorKind::Unavailable, message))
-            })
+            let result = within(call, limit).await;
+            result.unwrap_or_else(|| Err(self.given_up(limit)))
         })
+    }
+
+    /// As [`bounded`](Self::bounded), for `count` calls at once: they have the
+    /// time of one, and each that is given up counts.
+    fn bounded_many<'a, R: Send + 'a>(
+        &'a self,
+        count: usize,
+        calls: BoxFuture<'a, Vec<Result<R>>>,
+    ) -> BoxFuture<'a, Vec<Result<R>>> {
+        let Some(limit) = self.limit else { return calls };
+        Box::pin(async move {
+            let results = within(calls, limit).await;
+            results.unwrap_or_else(|| (0..count).map(|_| Err(self.given_up(limit))).collect())
+        })
+    }
+
+    fn given_up(&self, limit: Duration) -> Error {
+        self.counters.timeouts.increment();
+        Error::new(ErrorKind::Unavailable, format!("no answer within {limit:?}"))
     }
 }
 
@@ -138,5 +154,38 @@ impl<T: Tier> Tier for Limit<T> {
 
     fn close(&self) -> BoxFuture<'_, Result<()>> {
         self.tier.close()
+    }
+
+    fn get_many<'a>(&'a self, keys: &'a [EncodedKey]) -> BoxFuture<'a, Vec<Result<Option<Bytes>>>> {
+        self.bounded_many(keys.len(), self.tier.get_many(keys))
+    }
+
+    fn put_many<'a>(&'a self, entries: &'a [(EncodedKey, Frame)]) -> BoxFuture<'a, Vec<Result<()>>> {
+        self.bounded_many(entries.len(), self.tier.put_many(entries))
+    }
+
+    fn remove_many<'a>(&'a self, keys: &'a [EncodedKey]) -> BoxFuture<'a, Vec<Result<bool>>> {
+        self.bounded_many(keys.len(), self.tier.remove_many(keys))
+    }
+
+    fn insert_if_absent<'a>(&'a self, key: &'a EncodedKey, frame: &'a Frame) -> BoxFuture<'a, Result<bool>> {
+        self.bounded(self.tier.insert_if_absent(key, frame))
+    }
+
+    fn replace<'a>(
+        &'a self,
+        key: &'a EncodedKey,
+        expected: &'a Bytes,
+        frame: &'a Frame,
+    ) -> BoxFuture<'a, Result<bool>> {
+        self.bounded(self.tier.replace(key, expected, frame))
+    }
+
+    fn take<'a>(&'a self, key: &'a EncodedKey) -> BoxFuture<'a, Result<Option<Bytes>>> {
+        self.bounded(self.tier.take(key))
+    }
+
+    fn healthy(&self) -> bool {
+        self.tier.healthy()
     }
 }

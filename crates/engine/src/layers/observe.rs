@@ -41,6 +41,39 @@ impl<T: Tier> Observe<T> {
             error
         })
     }
+
+    fn count_read(&self, operation: &'static str, found: Result<Option<Bytes>>) -> Result<Option<Bytes>> {
+        let found = self.note(operation, found)?;
+        match &found {
+            Some(bytes) => {
+                self.counters.hits.increment();
+                self.counters.bytes_read.add(bytes.len() as u64);
+            }
+            None => self.counters.misses.increment(),
+        }
+        Ok(found)
+    }
+
+    fn count_written(&self, operation: &'static str, stored: Result<()>, frame: &Frame) -> Result<()> {
+        self.count_stored(operation, stored.map(|()| true), frame).map(drop)
+    }
+
+    fn count_stored(&self, operation: &'static str, stored: Result<bool>, frame: &Frame) -> Result<bool> {
+        let stored = self.note(operation, stored)?;
+        if stored {
+            self.counters.puts.increment();
+            self.counters.bytes_written.add(frame.len() as u64);
+        }
+        Ok(stored)
+    }
+
+    fn count_removed(&self, operation: &'static str, removed: Result<bool>) -> Result<bool> {
+        let removed = self.note(operation, removed)?;
+        if removed {
+            self.counters.removes.increment();
+        }
+        Ok(removed)
+    }
 }
 
 impl<T: Tier> Tier for Observe<T> {
@@ -54,15 +87,8 @@ impl<T: Tier> Tier for Observe<T> {
 
     fn get<'a>(&'a self, key: &'a EncodedKey) -> BoxFuture<'a, Result<Option<Bytes>>> {
         Box::pin(async move {
-            let found = self.note("get", self.tier.get(key).await)?;
-            match &found {
-                Some(bytes) => {
-                    self.counters.hits.increment();
-                    self.counters.bytes_read.add(bytes.len() as u64);
-                }
-                None => self.counters.misses.increment(),
-            }
-            Ok(found)
+            let found = self.tier.get(key).await;
+            self.count_read("get", found)
         })
     }
 
@@ -72,10 +98,8 @@ impl<T: Tier> Tier for Observe<T> {
 
     fn put<'a>(&'a self, key: &'a EncodedKey, frame: &'a Frame) -> BoxFuture<'a, Result<()>> {
         Box::pin(async move {
-            self.note("put", self.tier.put(key, frame).await)?;
-            self.counters.puts.increment();
-            self.counters.bytes_written.add(frame.len() as u64);
-            Ok(())
+            let stored = self.tier.put(key, frame).await;
+            self.count_written("put", stored, frame)
         })
     }
 
@@ -121,11 +145,8 @@ impl<T: Tier> Tier for Observe<T> {
 
     fn remove<'a>(&'a self, key: &'a EncodedKey) -> BoxFuture<'a, Result<bool>> {
         Box::pin(async move {
-            let removed = self.note("remove", self.tier.remove(key).await)?;
-            if removed {
-                self.counters.removes.increment();
-            }
-            Ok(removed)
+            let removed = self.tier.remove(key).await;
+            self.count_removed("remove", removed)
         })
     }
 
@@ -151,5 +172,59 @@ impl<T: Tier> Tier for Observe<T> {
 
     fn close(&self) -> BoxFuture<'_, Result<()>> {
         Box::pin(async move { self.note("close", self.tier.close().await) })
+    }
+
+    fn get_many<'a>(&'a self, keys: &'a [EncodedKey]) -> BoxFuture<'a, Vec<Result<Option<Bytes>>>> {
+        Box::pin(async move {
+            let found = self.tier.get_many(keys).await;
+            found.into_iter().map(|found| self.count_read("get_many", found)).collect()
+        })
+    }
+
+    fn put_many<'a>(&'a self, entries: &'a [(EncodedKey, Frame)]) -> BoxFuture<'a, Vec<Result<()>>> {
+        Box::pin(async move {
+            let stored = self.tier.put_many(entries).await.into_iter().zip(entries);
+            stored.map(|(stored, (_, frame))| self.count_written("put_many", stored, frame)).collect()
+        })
+    }
+
+    fn remove_many<'a>(&'a self, keys: &'a [EncodedKey]) -> BoxFuture<'a, Vec<Result<bool>>> {
+        Box::pin(async move {
+            let removed = self.tier.remove_many(keys).await;
+            removed.into_iter().map(|removed| self.count_removed("remove_many", removed)).collect()
+        })
+    }
+
+    fn insert_if_absent<'a>(&'a self, key: &'a EncodedKey, frame: &'a Frame) -> BoxFuture<'a, Result<bool>> {
+        Box::pin(async move {
+            let stored = self.tier.insert_if_absent(key, frame).await;
+            self.count_stored("insert_if_absent", stored, frame)
+        })
+    }
+
+    fn replace<'a>(
+        &'a self,
+        key: &'a EncodedKey,
+        expected: &'a Bytes,
+        frame: &'a Frame,
+    ) -> BoxFuture<'a, Result<bool>> {
+        Box::pin(async move {
+            let stored = self.tier.replace(key, expected, frame).await;
+            self.count_stored("replace", stored, frame)
+        })
+    }
+
+    fn take<'a>(&'a self, key: &'a EncodedKey) -> BoxFuture<'a, Result<Option<Bytes>>> {
+        Box::pin(async move {
+            let taken = self.count_read("take", self.tier.take(key).await)?;
+            if taken.is_some() {
+                self.counters.removes.increment();
+            }
+            Ok(taken)
+        })
+    }
+
+    fn healthy(&self) -> bool {
+        self.tier.healthy()
     }
 }

@@ -41,8 +41,13 @@ impl Selector for Table {
         };
         Placement {
             home,
-            copy_in_memory: home != TierKind::Memory && copies(facts, &filtered),
-            alternatives: order.filter(|kind| *kind != home).collect(),
+            // Nobody says yet when an entry of Redis was changed by others, so
+            // a copy of it would never be noticed to be out of date.
+            copy_in_memory: !matches!(home, TierKind::Memory | TierKind::Redis) && copies(facts, &filtered),
+            alternatives: order
+                .chain(filtered.last_resorts(row.order))
+                .filter(|kind| *kind != home)
+                .collect(),
             rule,
             warning: filtered.warning,
         }
@@ -65,10 +70,19 @@ struct Filtered {
     usable: TierList,
     /// Those of them that fit the hints as well.
     allowed: TierList,
+    /// Those that are not shared, where shared ones were wanted and are there.
+    unshared: TierList,
     warning: Option<&'static str>,
 }
 
 impl Filtered {
+    /// What takes an entry when every shared tier refused it: an entry that
+    /// others do not see is worth more than none.
+    fn last_resorts(&self, order: &'static [TierKind]) -> impl Iterator<Item = TierKind> {
+        let unshared = self.unshared;
+        order.iter().copied().filter(move |kind| unshared.contains(*kind))
+    }
+
     fn new(facts: &Facts, tiers: &[TierFacts]) -> Self {
         let fits = |tier: &&TierFacts| {
             let room = tier.capability.frame_bytes_max >= facts.bytes.saturating_add(HEAD_ROOM);
@@ -87,7 +101,12 @@ impl Filtered {
                 .collect()
         };
         let is_shared = tiers.iter().any(|tier| tier.capability.shared);
+        let beyond_shared = facts.sharing == Sharing::Distributed && facts.class() > SizeClass::Medium;
         let (allowed, warning) = match (facts.sharing, facts.persistence) {
+            _ if beyond_shared => {
+                let (allowed, _) = or_all(by(|tier| tier.kind != TierKind::Redis), fitting, "");
+                (allowed, Some("too large to be distributed: other machines do not see it"))
+            }
             // Elsewhere it could not be told from what others wrote since.
             (Sharing::Processes, _) if is_shared => (by(|tier| tier.capability.shared), None),
             (Sharing::Processes | Sharing::Distributed, _) => or_all(
@@ -104,7 +123,12 @@ impl Filtered {
             }
             _ => (fitting, None),
         };
-        Self { usable, allowed, warning }
+        let wants_shared = matches!(facts.sharing, Sharing::Processes | Sharing::Distributed);
+        let unshared = match wants_shared {
+            true => by(|tier| !tier.capability.shared),
+            false => TierList::default(),
+        };
+        Self { usable, allowed, unshared, warning }
     }
 }
 

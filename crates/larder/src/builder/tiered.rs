@@ -9,7 +9,7 @@ use larder_core::clock::{Clock, SystemClock};
 use larder_core::codec::{Codec, Values};
 use larder_core::compress::Compress;
 use larder_core::key::NamedKeys;
-use larder_core::place::{Access, Kind, Persistence, Selector, Sharing, Thresholds};
+use larder_core::place::{Access, Kind, Persistence, Selector, Sharing, Thresholds, TierList};
 use larder_core::tier::TierKind;
 use larder_core::{Durability, Error, Result, kinds};
 use larder_engine::select::Table;
@@ -21,6 +21,8 @@ use serde::de::DeserializeOwned;
 use super::time::{self, time_options};
 use super::{CAPACITY, DISK_BYTES, MEMORY_BYTES, Said, within};
 use crate::Cache;
+#[cfg(feature = "redis")]
+use crate::assemble::SharedPlan;
 use crate::assemble::{self, MemoryPlan, TieredPlan};
 use crate::config;
 use crate::context::Scope;
@@ -113,6 +115,10 @@ pub struct TieredBuilder<K, V> {
     default_memory_bytes: u64,
     weigher: Option<Weigher<K, V>>,
     durability: Durability,
+    #[cfg(feature = "redis")]
+    redis: Option<String>,
+    namespace: Option<String>,
+    required: TierList,
     selector: Arc<dyn Selector>,
     expiry: Expiry<K, V>,
     clock: Arc<dyn Clock>,
@@ -124,6 +130,8 @@ impl<K, V> fmt::Debug for TieredBuilder<K, V> {
             .field("said", &self.said)
             .field("home", &self.home)
             .field("durability", &self.durability)
+            .field("namespace", &self.namespace)
+            .field("required", &self.required)
             .field("expiry", &self.expiry)
             .finish_non_exhaustive()
     }
@@ -141,6 +149,10 @@ where
             default_memory_bytes,
             weigher: None,
             durability: Durability::default(),
+            #[cfg(feature = "redis")]
+            redis: None,
+            namespace: None,
+            required: TierList::default(),
             selector: Arc::new(Table),
             expiry: Expiry::default(),
             clock: Arc::new(SystemClock),
@@ -278,7 +290,8 @@ where
         self
     }
 
-    /// Who needs to see the entries. Default [`Sharing::Threads`].
+    /// Who needs to see the entries. Default [`Sharing::Threads`]; with Redis
+    /// [`Sharing::Distributed`].
     ///
     /// With [`Sharing::Processes`] several processes may open the directory at
     /// once, and each sees what the others store and remove as soon as that
@@ -288,6 +301,33 @@ where
     /// cannot be shared. See the page on files that processes share.
     pub fn sharing(mut self, sharing: Sharing) -> Self {
         self.said.code.sharing = Some(sharing);
+        self
+    }
+
+    /// A Redis or Valkey server that holds what is shared:
+    /// `redis://[user:password@]host[:port][/database]` or
+    /// `redis+unix:///path[?db=n&user=..&pass=..]`. For `ucache`. Default: none.
+    ///
+    /// A server that cannot be reached does not fail the build, unless it is
+    /// [required](Self::require): other tiers take its entries until it is
+    /// there. Building then takes up to 1.5 s. See `docs/redis.md`.
+    #[cfg(feature = "redis")]
+    pub fn redis(mut self, url: impl Into<String>) -> Self {
+        self.redis = Some(url.into());
+        self
+    }
+
+    /// Keeps applications apart that share a server. Any text; default the name
+    /// of the executable. Those that are to share entries need the same one.
+    pub fn namespace(mut self, namespace: impl Into<String>) -> Self {
+        self.namespace = Some(namespace.into());
+        self
+    }
+
+    /// Fails the build where the cache has no such tier, or where it is Redis
+    /// and cannot be reached. May be said of several tiers.
+    pub fn require(mut self, tier: TierKind) -> Self {
+        self.required = self.required.iter().chain([tier]).collect();
         self
     }
 
@@ -338,7 +378,9 @@ where
             Some(url) => config::url::read(url)?.home(),
             None => self.home,
         };
-        let hints = hints::<V>(&settings, home);
+        self.check_shared(home)?;
+        let mut hints = hints::<V>(&settings, home);
+        hints.sharing = settings.sharing.unwrap_or(self.default_sharing());
         check_thresholds(hints.thresholds)?;
         check_sharing(&hints)?;
         let plan = TieredPlan {
@@ -347,6 +389,12 @@ where
             dir: settings.dir,
             disk_bytes,
             durability: self.durability,
+            #[cfg(feature = "redis")]
+            shared: self.redis.map(|url| SharedPlan {
+                url,
+                namespace: self.namespace.unwrap_or_else(crate::folder::executable),
+            }),
+            required: self.required,
             keys: Box::new(NamedKeys),
             values: Box::new(Values::<V>::new(settings.codec.unwrap_or_default())),
             compress,
@@ -366,6 +414,32 @@ where
     /// As [`build`](Self::build), for what variables and files say.
     pub fn explain_config(&self) -> Result<Vec<Explained>> {
         Ok(self.said.resolve()?.explain())
+    }
+
+    #[cfg(feature = "redis")]
+    fn check_shared(&self, home: Option<TierKind>) -> Result<()> {
+        match (&self.redis, home) {
+            (Some(_), Some(home)) => {
+                Err(Error::config("redis", format_args!("one beside a home of {home}"), "one for `ucache`"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    #[cfg(not(feature = "redis"))]
+    fn check_shared(&self, _: Option<TierKind>) -> Result<()> {
+        match &self.namespace {
+            Some(given) => Err(Error::config("namespace", given, "none in a build without Redis")),
+            None => Ok(()),
+        }
+    }
+
+    fn default_sharing(&self) -> Sharing {
+        #[cfg(feature = "redis")]
+        if self.redis.is_some() {
+            return Sharing::Distributed;
+        }
+        Sharing::default()
     }
 
     fn memory_plan(&mut self, settings: &Settings) -> Result<Option<MemoryPlan<K, V>>> {

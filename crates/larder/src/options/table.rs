@@ -152,7 +152,7 @@ table! {
     }
     sharing: Sharing {
         says: "who needs to see the entries", takes: "a word",
-        allowed: "thread, threads, processes, distributed", default: "threads",
+        allowed: "thread, threads, processes, distributed", default: "threads; distributed with a Redis server",
         tiers: "all", cost: "what the tiers cost that it asks for",
         parse: |text| values::choice(values::SHARING, text), valid: |_| true,
         show: |sharing| values::word(values::SHARING, sharing),

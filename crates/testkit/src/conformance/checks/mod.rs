@@ -1,11 +1,13 @@
 //! The checks, one a promise.
 
+mod batches;
 mod closing;
 mod keys;
 mod nothing;
 mod removal;
 mod reopening;
 mod scanning;
+mod shared;
 mod streams;
 mod threads;
 mod values;
@@ -41,6 +43,10 @@ checks! {
         flushed_entries_are_there_after_dropping_and_reopening, close_flushes,
         reopening_finds_the_last_frame, removed_entries_stay_removed_after_reopening,
         a_cleared_tier_is_empty_after_reopening;
+    batches: batches_answer_in_order_key_by_key, the_later_of_two_puts_in_a_batch_stays,
+        an_empty_batch_is_a_batch;
+    shared: insert_if_absent_stores_once, replace_stores_over_what_is_expected_alone,
+        take_gives_the_frame_to_one, the_steps_are_all_there_or_none_is;
     closing: after_close_every_call_fails_with_closed, after_close_usage_is_zero,
         a_second_close_succeeds;
     streams: open_reads_what_put_stored, what_was_opened_stays_what_it_was,

@@ -1,0 +1,301 @@
+//! The connection under our own supervision.
+//!
+//! One task keeps one connection. Where it breaks, or falls silent, callers
+//! fail at once, without waiting, until a new one stands: the attempts are made
+//! by that task alone, with growing pauses between them, so each is the probe
+//! that tells whether the server is back.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use larder_core::{Error, ErrorKind, Result};
+use parking_lot::{Condvar, Mutex, RwLock};
+use redis::aio::MultiplexedConnection;
+use redis::{AsyncConnectionConfig, PushInfo, RedisError, RedisResult};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+use super::address::Address;
+
+/// How long things may take.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Patience {
+    /// From one sign of life to the next.
+    pub(super) heartbeat: Duration,
+    /// For a sign of life, while no byte moves.
+    pub(super) answer: Duration,
+    /// For a connection, greeting included.
+    pub(super) connect: Duration,
+}
+
+/// The first pause between two attempts to connect.
+const PAUSE_MIN: Duration = Duration::from_millis(50);
+/// The longest pause between two attempts to connect.
+const PAUSE_MAX: Duration = Duration::from_secs(1);
+/// How often an answer may be late while bytes still move.
+const LATE_MAX: u32 = 40;
+
+/// What the supervisor calls at the turns of a connection's life.
+pub(super) trait Owner: Send + Sync + 'static {
+    /// A connection stands; callers get it when this succeeds.
+    fn greet(&self, connection: MultiplexedConnection) -> impl Future<Output = RedisResult<()>> + Send;
+
+    /// The server answered a sign of life.
+    fn alive(self: &Arc<Self>, connection: MultiplexedConnection) -> impl Future<Output = ()> + Send;
+
+    /// The server says something by itself, in order with its answers. Must not block.
+    fn told(&self, push: PushInfo);
+
+    /// The connection is gone; what was said on it may be incomplete.
+    fn lost(&self);
+}
+
+enum State {
+    Up(MultiplexedConnection),
+    Down(Arc<str>),
+    Closed,
+}
+
+/// What callers and the supervisor share.
+pub(super) struct Link {
+    address: Address,
+    patience: Patience,
+    state: RwLock<State>,
+    /// Whether the first attempt is over.
+    tried: (Mutex<bool>, Condvar),
+    since: Instant,
+    /// Microseconds from `since` to when the last sign of life was asked for
+    /// that was answered, plus one; zero for never.
+    contact: AtomicU64,
+    /// Connections that stood.
+    connections: AtomicU64,
+}
+
+impl fmt::Debug for Link {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Link")
+            .field("address", &self.address)
+            .field("up", &self.is_up())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Link {
+    pub(super) fn new(address: Address, patience: Patience) -> Self {
+        Self {
+            address,
+            patience,
+            state: RwLock::new(State::Down("no attempt to connect was made yet".into())),
+            tried: Default::default(),
+            since: Instant::now(),
+            contact: AtomicU64::new(0),
+            connections: AtomicU64::new(0),
+        }
+    }
+
+    /// The connection, where one stands.
+    ///
+    /// # Errors
+    /// `Unavailable` at once where none does, `Closed` after the end.
+    pub(super) fn connection(&self) -> Result<MultiplexedConnection> {
+        match &*self.state.read() {
+            State::Up(connection) => Ok(connection.clone()),
+            State::Down(why) => {
+                Err(Error::new(ErrorKind::Unavailable, format!("{} is away: {why}", self.address)))
+            }
+            State::Closed => Err(closed()),
+        }
+    }
+
+    pub(super) fn is_up(&self) -> bool {
+        matches!(&*self.state.read(), State::Up(_))
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        matches!(&*self.state.read(), State::Closed)
+    }
+
+    /// Ends it: callers fail with `Closed` from now on.
+    pub(super) fn close(&self) {
+        *self.state.write() = State::Closed;
+    }
+
+    /// When the server surely was there last.
+    pub(super) fn contact(&self) -> Option<Instant> {
+        let micros = self.contact.load(Ordering::Acquire).checked_sub(1)?;
+        self.since.checked_add(Duration::from_micros(micros))
+    }
+
+    /// How many connections stood so far.
+    pub(super) fn connections(&self) -> u64 {
+        self.connections.load(Ordering::Relaxed)
+    }
+
+    /// Waits until the first attempt to connect is over, which it is in bounded time.
+    pub(super) fn wait_for_first_attempt(&self) {
+        let deadline = Instant::now() + self.patience.connect * 2;
+        let mut tried = self.tried.0.lock();
+        while !*tried && !self.tried.1.wait_until(&mut tried, deadline).timed_out() {}
+    }
+
+    /// Keeps a connection until the task is aborted.
+    pub(super) async fn supervise(self: Arc<Self>, owner: Arc<impl Owner>) {
+        let mut pause = PAUSE_MIN;
+        loop {
+            let attempt = timeout(self.patience.connect, self.connect(&owner)).await;
+            let why = match attempt {
+                Ok(Ok(mut session)) => {
+                    self.up(&session.connection);
+                    pause = PAUSE_MIN;
+                    let why = self.attend(&mut session, &owner).await;
+                    owner.lost();
+                    why
+                }
+                Ok(Err(error)) => error.to_string(),
+                Err(_) => format!("no connection within {:?}", self.patience.connect),
+            };
+            self.down(&why);
+            tokio::time::sleep(jittered(pause)).await;
+            pause = (pause * 2).min(PAUSE_MAX);
+        }
+    }
+
+    async fn connect(&self, owner: &Arc<impl Owner>) -> RedisResult<Session> {
+        let stream = self.address.connect().await?;
+        let moved = stream.moved();
+        let listener = Arc::clone(owner);
+        let told = move |push: PushInfo| -> std::result::Result<(), redis::aio::SendError> {
+            listener.told(push);
+            Ok(())
+        };
+        // Time limits are ours: callers poll the connection on threads without a timer.
+        let config = AsyncConnectionConfig::new().set_response_timeout(None).set_push_sender(told);
+        let (connection, driver) =
+            MultiplexedConnection::new_with_config(&self.address.settings, stream, config).await?;
+        let driver = Driver(tokio::spawn(driver));
+        let session = Session { connection, driver, moved };
+        let asked = Instant::now();
+        owner.greet(session.connection.clone()).await?;
+        self.note_contact(asked);
+        Ok(session)
+    }
+
+    /// Asks for signs of life until there is none; says why.
+    async fn attend(&self, session: &mut Session, owner: &Arc<impl Owner>) -> String {
+        loop {
+            if timeout(self.patience.heartbeat, &mut session.driver.0).await.is_ok() {
+                return "the connection was closed".to_owned();
+            }
+            let asked = Instant::now();
+            if let Err(why) = self.ping(session).await {
+                return why;
+            }
+            self.note_contact(asked);
+            // What the owner does with it is bounded like an answer.
+            let alive = owner.alive(session.connection.clone());
+            if timeout(self.patience.answer, alive).await.is_err() {
+                tracing::debug!(target: "larder", server = %self.address, "a survey took too long");
+            }
+        }
+    }
+
+    /// One sign of life. Answers come in order, so every request sent before
+    /// this one is answered by then, or fails with the connection.
+    async fn ping(&self, session: &mut Session) -> std::result::Result<(), String> {
+        let mut connection = session.connection.clone();
+        let ping = redis::cmd("PING");
+        let mut answer = std::pin::pin!(connection.send_packed_command(&ping));
+        let mut moved = session.moved.load(Ordering::Relaxed);
+        for _ in 0..LATE_MAX {
+            match timeout(self.patience.answer, &mut answer).await {
+                Ok(Ok(_)) => return Ok(()),
+                Ok(Err(error)) => return Err(error.to_string()),
+                Err(_) => {}
+            }
+            let now = session.moved.load(Ordering::Relaxed);
+            if now == moved {
+                break;
+            }
+            moved = now;
+        }
+        Err(format!("no answer within {:?}", self.patience.answer))
+    }
+
+    fn up(&self, connection: &MultiplexedConnection) {
+        let mut state = self.state.write();
+        if !matches!(&*state, State::Closed) {
+            *state = State::Up(connection.clone());
+            drop(state);
+            self.connections.fetch_add(1, Ordering::Relaxed);
+            tracing::info!(target: "larder", server = %self.address, "connected to Redis");
+        }
+        self.end_first_attempt();
+    }
+
+    fn down(&self, why: &str) {
+        let mut state = self.state.write();
+        let before = std::mem::replace(&mut *state, State::Down(why.into()));
+        match before {
+            State::Closed => *state = State::Closed,
+            State::Up(_) => {
+                tracing::warn!(target: "larder", server = %self.address, why, "lost the connection to Redis");
+            }
+            State::Down(_) => {}
+        }
+        drop(state);
+        self.end_first_attempt();
+    }
+
+    fn end_first_attempt(&self) {
+        *self.tried.0.lock() = true;
+        self.tried.1.notify_all();
+    }
+
+    fn note_contact(&self, asked: Instant) {
+        let micros = asked.saturating_duration_since(self.since).as_micros();
+        let micros = u64::try_from(micros).unwrap_or(u64::MAX - 1);
+        self.contact.fetch_max(micros + 1, Ordering::Release);
+    }
+}
+
+/// A connection with the task that drives it.
+struct Session {
+    connection: MultiplexedConnection,
+    driver: Driver,
+    moved: Arc<AtomicU64>,
+}
+
+/// Ends the task with the session, and with it every request in flight.
+struct Driver(JoinHandle<()>);
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Half to all of `pause`, by chance, so that nodes do not come back in step.
+fn jittered(pause: Duration) -> Duration {
+    use std::hash::{BuildHasher, RandomState};
+    let share = RandomState::new().hash_one(pause) % 512;
+    pause * (512 + u32::try_from(share).unwrap_or(0)) / 1024
+}
+
+pub(super) fn closed() -> Error {
+    Error::new(ErrorKind::Closed, "the tier is closed")
+}
+
+/// What an error of Redis means to a caller.
+pub(super) fn meant(error: RedisError) -> Error {
+    use redis::ErrorKind as Told;
+    let kind = match (error.kind(), error.code()) {
+        (_, Some("OOM")) => ErrorKind::Full,
+        (_, Some("WRONGTYPE")) => ErrorKind::Corrupt,
+        (Told::Parse | Told::UnexpectedReturnType, _) => ErrorKind::Io,
+        (Told::Server(redis::ServerErrorKind::ResponseError), _) => ErrorKind::Io,
+        _ => ErrorKind::Unavailable,
+    };
+    Error::new(kind, error.to_string()).with_source(error)
+}

@@ -1,0 +1,200 @@
+//! The names of keys in Redis.
+//!
+//! ```text
+//! <namespace>:<cache>:{<partition>}:<generation>:s:<text>       a text key
+//! <namespace>:<cache>:{<partition>}:<generation>:x:<hex>        any other key
+//! <namespace>:<cache>:{<partition>}:<generation>:h:<digest>     a key above 200 bytes
+//! <namespace>:<cache>:{<partition>}:generation                  the mark of a partition
+//! ```
+//!
+//! Namespace and cache are percent-encoded, so they hold neither `:` nor what
+//! means something in a pattern. The partition, two hex digits, is the hash tag:
+//! in a Cluster an entry and its mark share a slot.
+
+use larder_core::key::EncodedKey;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+
+/// How many partitions a cache has. Clearing touches each once.
+pub(super) const PARTITIONS: usize = 64;
+
+/// Keys whose encoding is longer are named by their digest.
+const KEY_BYTES_MAX: usize = 200;
+
+const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'/');
+
+/// What a key of this cache is called.
+#[derive(Clone, Debug)]
+pub(super) struct Names {
+    prefix: String,
+    marks: Vec<String>,
+}
+
+/// A name that was read back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Named {
+    /// The mark of a partition.
+    Mark(usize),
+    /// An entry.
+    Entry {
+        /// Where it lies.
+        partition: usize,
+        /// The generation it was written in.
+        generation: u64,
+        /// The encoded key; `None` where the name has its digest alone.
+        key: Option<EncodedKey>,
+        /// The digest of the key.
+        digest: u128,
+    },
+}
+
+impl Names {
+    pub(super) fn new(namespace: &str, cache: &str) -> Self {
+        let escaped = |part: &str| utf8_percent_encode(part, ESCAPED).to_string();
+        let prefix = format!("{}:{}:", escaped(namespace), escaped(cache));
+        let mark = |partition| format!("{prefix}{{{partition:02x}}}:generation");
+        Self { marks: (0..PARTITIONS).map(mark).collect(), prefix }
+    }
+
+    /// What the names of this cache, and of no other, begin with.
+    pub(super) fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
+    pub(super) fn partition(key: &EncodedKey) -> usize {
+        key.digest() as usize % PARTITIONS
+    }
+
+    pub(super) fn mark(&self, partition: usize) -> &str {
+        &self.marks[partition % PARTITIONS]
+    }
+
+    pub(super) fn entry(&self, generation: u64, key: &EncodedKey) -> String {
+        let start = format!("{}{{{:02x}}}:{generation:016x}:", self.prefix, Self::partition(key));
+        if key.as_bytes().len() > KEY_BYTES_MAX {
+            return format!("{start}h:{:032x}", key.digest());
+        }
+        match text(key.as_bytes()) {
+            Some(text) => start + "s:" + text,
+            None => start + "x:" + &hex(key.as_bytes()),
+        }
+    }
+
+    /// Reads a name of this cache back; `None` for what is not ours.
+    pub(super) fn read(&self, name: &[u8]) -> Option<Named> {
+        let rest = std::str::from_utf8(name).ok()?.strip_prefix(&self.prefix)?.strip_prefix('{')?;
+        let (partition, rest) = rest.split_once("}:")?;
+        let partition = usize::from_str_radix(partition, 16).ok().filter(|found| *found < PARTITIONS)?;
+        if rest == "generation" {
+            return Some(Named::Mark(partition));
+        }
+        let (generation, key) = rest.split_once(':')?;
+        let generation = read_generation(generation.as_bytes())?;
+        let key = match key.split_once(':')? {
+            ("s", text) => EncodedKey::new(packed(text)),
+            ("x", digits) => EncodedKey::new(bytes(digits)?),
+            ("h", digest) => {
+                let digest = u128::from_str_radix(digest, 16).ok()?;
+                return Some(Named::Entry { partition, generation, key: None, digest });
+            }
+            _ => return None,
+        };
+        let digest = key.digest();
+        Some(Named::Entry { partition, generation, key: Some(key), digest })
+    }
+}
+
+/// A generation as a mark and a name spell it: 16 hex digits, never all zero.
+pub(super) fn read_generation(digits: &[u8]) -> Option<u64> {
+    let digits = std::str::from_utf8(digits).ok().filter(|digits| digits.len() == 16)?;
+    u64::from_str_radix(digits, 16).ok().filter(|generation| *generation != 0)
+}
+
+/// The text of a key that is one MessagePack string, spelled the only way we
+/// spell it, and that a terminal can show.
+fn text(key: &[u8]) -> Option<&str> {
+    let start = match key.first()? {
+        0xa0..=0xbf => 1,
+        0xd9 => 2,
+        _ => return None,
+    };
+    let text = std::str::from_utf8(key.get(start..)?).ok()?;
+    let shown = !text.chars().any(char::is_control);
+    (shown && packed(text) == key).then_some(text)
+}
+
+/// A short string in MessagePack.
+fn packed(text: &str) -> Vec<u8> {
+    let len = u8::try_from(text.len()).unwrap_or(u8::MAX);
+    let mut packed = if len < 32 { vec![0xa0 | len] } else { vec![0xd9, len] };
+    packed.extend_from_slice(text.as_bytes());
+    packed
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut hex, byte| {
+        for digit in [byte >> 4, byte & 15] {
+            hex.push(char::from_digit(u32::from(digit), 16).unwrap_or('0'));
+        }
+        hex
+    })
+}
+
+fn bytes(hex: &str) -> Option<Vec<u8>> {
+    let digits = hex.as_bytes();
+    let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
+    digits.len().is_multiple_of(2).then(|| digits.chunks(2).map(byte).collect())?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn named(key: &[u8]) -> String {
+        let name = Names::new("shop", "carts").entry(0xabc, &EncodedKey::new(key));
+        name.split_once("}:0000000000000abc:").unwrap().1.to_owned()
+    }
+
+    #[test]
+    fn a_short_text_key_shows_as_text() {
+        assert_eq!(named(b"\xa5alice"), "s:alice");
+        assert_eq!(named("\u{a9}caf\u{e9} {x}".as_bytes()), "x:c2a9636166c3a9207b787d");
+        let long = format!("\u{e9}{}", "a".repeat(40));
+        assert_eq!(named(&packed(&long)), format!("s:{long}"));
+    }
+
+    #[test]
+    fn what_is_no_text_shows_as_hex_and_what_is_long_as_a_digest() {
+        assert_eq!(named(b"\x2a"), "x:2a");
+        assert_eq!(named(b""), "x:");
+        assert_eq!(named(b"\xa2a\n"), "x:a2610a");
+        assert_eq!(named(b"\xd9\x05alice"), "x:d905616c696365", "a longer spelling is another key");
+        assert!(named(&[7; 201]).starts_with("h:"));
+    }
+
+    #[test]
+    fn names_are_read_back() {
+        let names = Names::new("shop", "carts");
+        for key in [&b"\xa5alice"[..], b"\x2a", b"", b"\xa4a:{b", b"\xa2a\n", &[0xff; 200]] {
+            let key = EncodedKey::new(key);
+            let name = names.entry(77, &key);
+            let (partition, digest) = (Names::partition(&key), key.digest());
+            let read = names.read(name.as_bytes());
+            assert_eq!(read, Some(Named::Entry { partition, generation: 77, key: Some(key), digest }));
+        }
+        let long = EncodedKey::new([7; 201]);
+        let (partition, digest) = (Names::partition(&long), long.digest());
+        let read = names.read(names.entry(77, &long).as_bytes());
+        assert_eq!(read, Some(Named::Entry { partition, generation: 77, key: None, digest }));
+        assert_eq!(names.read(names.mark(63).as_bytes()), Some(Named::Mark(63)));
+        for foreign in ["shop:carts:", "shop:cart:{00}:generation", "shop:carts:{40}:generation", "x"] {
+            assert_eq!(names.read(foreign.as_bytes()), None, "{foreign}");
+        }
+    }
+
+    #[test]
+    fn no_namespace_is_the_prefix_of_another() {
+        let (one, other) = (Names::new("a", "b:c"), Names::new("a:b", "c"));
+        assert_eq!((one.prefix(), other.prefix()), ("a:b%3Ac:", "a%3Ab:c:"));
+        assert_eq!(Names::new("*", "[x]").prefix(), "%2A:%5Bx%5D:");
+    }
+}

@@ -1,0 +1,75 @@
+//! What the server says by itself: which keys of ours others changed.
+//!
+//! Client tracking in broadcast mode, on the connection that carries the
+//! requests: so notices and answers come in one order, and a change that the
+//! server made before it answered a sign of life was told before that answer.
+
+use std::sync::{Arc, OnceLock};
+
+use larder_core::bus::{Listener, Notice};
+use redis::aio::MultiplexedConnection;
+use redis::{PushInfo, PushKind, RedisResult, Value};
+
+use super::names::{Named, Names};
+
+/// Hands notices to who listens.
+#[derive(Default)]
+pub(super) struct Notices {
+    listener: OnceLock<Arc<dyn Listener>>,
+}
+
+impl Notices {
+    pub(super) fn listen(&self, listener: Arc<dyn Listener>) {
+        // The first one counts.
+        let _refused = self.listener.set(listener);
+    }
+
+    /// Asks the server to tell, of this cache alone and not of our own changes.
+    /// What happened while it did not is unknown.
+    pub(super) async fn begin(
+        &self,
+        names: &Names,
+        connection: &mut MultiplexedConnection,
+    ) -> RedisResult<()> {
+        let mut tracking = redis::cmd("CLIENT");
+        tracking.arg("TRACKING").arg("ON").arg("BCAST").arg("NOLOOP").arg("PREFIX").arg(names.prefix());
+        tracking.exec_async(connection).await?;
+        self.tell(Notice::Distrust);
+        Ok(())
+    }
+
+    /// The connection is gone: nothing is told any more.
+    pub(super) fn end(&self) {
+        self.tell(Notice::Distrust);
+    }
+
+    /// Reads what the server said.
+    pub(super) fn told(&self, names: &Names, push: &PushInfo) {
+        if push.kind != PushKind::Invalidate {
+            return;
+        }
+        for keys in &push.data {
+            match keys {
+                Value::Array(keys) => keys.iter().for_each(|key| self.changed(names, key)),
+                // The whole database was flushed.
+                _ => self.tell(Notice::Distrust),
+            }
+        }
+    }
+
+    fn changed(&self, names: &Names, key: &Value) {
+        let Value::BulkString(name) = key else { return };
+        match names.read(name) {
+            Some(Named::Entry { key: Some(key), .. }) => self.tell(Notice::Changed(key)),
+            Some(Named::Entry { key: None, digest, .. }) => self.tell(Notice::ChangedDigest(digest)),
+            Some(Named::Mark(_)) => self.tell(Notice::Distrust),
+            None => {}
+        }
+    }
+
+    fn tell(&self, notice: Notice) {
+        if let Some(listener) = self.listener.get() {
+            listener.told(notice);
+        }
+    }
+}
