@@ -90,9 +90,13 @@ mod beyond {
     use larder_core::key::KeyCodec;
     use larder_core::marks::MarkLog;
     use larder_core::place::{Selector, TierList};
-    use larder_core::tier::{Tier, TierKind};
+    #[cfg(any(feature = "disk", feature = "file"))]
+    use larder_core::tier::Tier;
+    use larder_core::tier::TierKind;
     use larder_core::{Durability, Error, Result};
-    use larder_engine::{Slot, Taint, Wire};
+    #[cfg(any(feature = "disk", feature = "file"))]
+    use larder_engine::Taint;
+    use larder_engine::{Slot, Wire};
     use larder_tiers::memory::NullStore;
     use larder_tiers::{FileMarks, FoundMarks, Space};
 
@@ -265,6 +269,7 @@ mod beyond {
     }
 
     /// A tier of this directory in its place, with its mark beside it.
+    #[cfg(any(feature = "disk", feature = "file"))]
     fn slot(dir: &Path, tier: impl Tier, clock: &Arc<dyn Clock>) -> Result<Slot> {
         let taint = Taint::open(&dir.join(format!("outdated-{}", tier.kind())))?;
         Ok(Slot::with(Arc::new(tier), Arc::clone(clock), Some(taint)))
