@@ -70,7 +70,7 @@ struct Filtered {
     usable: TierList,
     /// Those of them that fit the hints as well.
     allowed: TierList,
-    /// Those that are not shared, where shared ones were wanted and are there.
+    /// Those that are not shared, for a distributed entry.
     unshared: TierList,
     warning: Option<&'static str>,
 }
@@ -123,10 +123,9 @@ impl Filtered {
             }
             _ => (fitting, None),
         };
-        let wants_shared = matches!(facts.sharing, Sharing::Processes | Sharing::Distributed);
-        let unshared = match wants_shared {
-            true => by(|tier| !tier.capability.shared),
-            false => TierList::default(),
+        let unshared = match facts.sharing {
+            Sharing::Distributed => by(|tier| !tier.capability.shared),
+            _ => TierList::default(),
         };
         Self { usable, allowed, unshared, warning }
     }
