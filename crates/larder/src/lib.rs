@@ -10,13 +10,16 @@
 //!
 //! | function | entries live in | values must be |
 //! |---|---|---|
-//! | [`mcache`] | memory | `Clone` |
+//! | [`mcache`](fn@mcache) | memory | `Clone` |
 #![cfg_attr(
     feature = "disk",
-    doc = "| [`bcache`] | an embedded database, hot ones in memory too | serde types |"
+    doc = "| [`bcache`](fn@bcache) | an embedded database, hot ones in memory too | serde types |"
 )]
-#![cfg_attr(feature = "file", doc = "| [`fcache`] | one file each | serde types |")]
-#![cfg_attr(feature = "_codec", doc = "| [`ucache`] | wherever the selector puts them | serde types |")]
+#![cfg_attr(feature = "file", doc = "| [`fcache`](fn@fcache) | one file each | serde types |")]
+#![cfg_attr(
+    feature = "_codec",
+    doc = "| [`ucache`](fn@ucache) | wherever the selector puts them | serde types |"
+)]
 //!
 //! # Memory alone
 //!

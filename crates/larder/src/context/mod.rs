@@ -124,7 +124,7 @@ impl CacheContext {
         self.scope.name()
     }
 
-    /// As [`mcache`](crate::mcache), in this scope.
+    /// As [`mcache`](fn@crate::mcache), in this scope.
     pub fn mcache<K, V>(&self, name: impl Into<String>) -> MemoryBuilder<K, V>
     where
         K: Hash + Eq + Send + Sync + 'static,
@@ -155,7 +155,7 @@ impl CacheContext {
 macro_rules! builders {
     ($($(#[$feature:meta])? $name:ident,)+) => {
         impl CacheContext {$(
-            #[doc = concat!("As [`", stringify!($name), "`](crate::", stringify!($name), "), in this scope.")]
+            #[doc = concat!("As [`", stringify!($name), "`](fn@crate::", stringify!($name), "), in this scope.")]
             $(#[$feature])?
             pub fn $name<K, V>(&self, name: impl Into<String>) -> crate::TieredBuilder<K, V>
             where
