@@ -27,13 +27,7 @@ pub struct MokaStore<K, V> {
     added: AtomicU64,
     /// Entries removed or cleared.
     taken: AtomicU64,
-    /// Weight that came since moka did its housekeeping.
-    unsettled: AtomicU64,
 }
-
-/// moka does its housekeeping after this share of the bound came, at the
-/// latest: by itself it lets large entries pile up to several times the bound.
-const UNSETTLED_SHARE: u64 = 64;
 
 impl<K, V> MokaStore<K, V>
 where
@@ -56,7 +50,6 @@ where
             bound,
             added: AtomicU64::new(0),
             taken: AtomicU64::new(0),
-            unsettled: AtomicU64::new(0),
         }
     }
 }
@@ -75,12 +68,7 @@ where
         if !self.records.contains_key(&key) {
             self.added.fetch_add(1, Relaxed);
         }
-        let weight = u64::from(record.weight);
         self.records.insert(key, record);
-        if self.unsettled.fetch_add(weight, Relaxed) + weight > self.bound.limit() / UNSETTLED_SHARE {
-            self.unsettled.store(0, Relaxed);
-            self.records.run_pending_tasks();
-        }
     }
 
     fn remove<Q: Lookup<K> + ?Sized>(&self, key: &Q) -> Option<Record<V>> {
