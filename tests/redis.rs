@@ -174,15 +174,17 @@ fn a_batch_of_100_is_one_command() {
     let entries: Vec<_> =
         keys.iter().map(|key| (key.clone(), sample::frame(key, sample::payload(1, 100)))).collect();
     assert!(block_on(tier.put_many(&entries)).into_iter().all(|stored| stored.is_ok()));
-    let calls = || {
-        let stats = server.cli(&["INFO", "commandstats"]);
-        let line = stats.lines().find_map(|line| line.strip_prefix("cmdstat_mget:calls=")).unwrap();
-        line.split(',').next().unwrap().parse::<u64>().unwrap()
-    };
-    let before = calls();
+    let before = mgets(&server);
     let found = block_on(tier.get_many(&keys));
     assert!(found.into_iter().all(|found| found.unwrap().is_some()));
-    assert_eq!(calls() - before, 1);
+    assert_eq!(mgets(&server) - before, 1);
+}
+
+/// How many `MGET` the server was asked for.
+fn mgets(server: &RedisServer) -> u64 {
+    let stats = server.cli(&["INFO", "commandstats"]);
+    let line = stats.lines().find_map(|line| line.strip_prefix("cmdstat_mget:calls="));
+    line.map_or(0, |line| line.split(',').next().unwrap().parse().unwrap())
 }
 
 #[test]
@@ -374,6 +376,19 @@ mod caches {
 
     fn home(cache: &Cache<u64, String>, key: u64, len: usize) -> Placement {
         cache.try_insert(key, "x".repeat(len)).unwrap()
+    }
+
+    #[test]
+    fn a_batch_of_a_cache_is_one_command() {
+        let Some(server) = RedisServer::start() else { return };
+        let dir = tempfile::tempdir().unwrap();
+        let cache = cache(&server.url(), dir.path());
+        cache.insert_many((0..100).map(|key| (key, key.to_string())));
+        let before = super::mgets(&server);
+        let keys: Vec<u64> = (0..110).collect();
+        let values = cache.get_many(&keys);
+        let expect: Vec<_> = keys.iter().map(|key| (*key < 100).then(|| key.to_string())).collect();
+        assert_eq!((values, super::mgets(&server) - before), (expect, 1));
     }
 
     /// A port that nobody listens at.

@@ -68,14 +68,52 @@ where
         }
         let engine = Arc::clone(self);
         let section = async move {
-            let mut found = Vec::new();
-            for Missing { at, encoded, hash } in missing {
-                let value = engine.read(&encoded, hash).await.ok().flatten().and_then(Found::into_fresh);
-                found.extend(value.map(|value| (at, value)));
+            if engine.checks {
+                return engine.read_one_by_one(missing).await;
             }
-            found
+            engine.read_together(missing).await
         };
         W::section(true, section).await.unwrap_or_default()
+    }
+
+    /// Where copies in memory are checked, each key has its own stamp.
+    async fn read_one_by_one(self: &Arc<Self>, missing: Vec<Missing>) -> Vec<(usize, V)> {
+        let mut found = Vec::new();
+        for Missing { at, encoded, hash } in missing {
+            let value = self.read(&encoded, hash).await.ok().flatten().and_then(Found::into_fresh);
+            found.extend(value.map(|value| (at, value)));
+        }
+        found
+    }
+
+    /// Asks each tier once, for what the nearer ones did not have.
+    async fn read_together(self: &Arc<Self>, missing: Vec<Missing>) -> Vec<(usize, V)> {
+        let Some(wire) = &self.wire else { return Vec::new() };
+        self.settle_due().await;
+        let observe = |key: &Missing| (self.memory_weight_max > 0).then(|| self.gates.observe(key.hash));
+        let mut left: Vec<_> = missing.into_iter().map(|key| (observe(&key), key)).collect();
+        let mut values = Vec::new();
+        for slot in &wire.slots {
+            let keys: Vec<EncodedKey> = left.iter().map(|(_, key)| key.encoded.clone()).collect();
+            let frames = slot.get_many(&keys).await;
+            let mut next = Vec::new();
+            for ((observation, key), frame) in left.into_iter().zip(frames) {
+                let found = match frame {
+                    Ok(Some(bytes)) => {
+                        let named = (&key.encoded, key.hash);
+                        self.accept((wire, slot), bytes, named, &(&observation, None)).await
+                    }
+                    // A tier that fails counts as having none, and was counted.
+                    Ok(None) | Err(_) => None,
+                };
+                match found {
+                    Some(found) => values.extend(found.into_fresh().map(|value| (key.at, value))),
+                    None => next.push((observation, key)),
+                }
+            }
+            left = next;
+        }
+        values
     }
 
     /// Stores entries, one after another, and goes on where one fails.

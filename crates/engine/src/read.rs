@@ -173,24 +173,34 @@ where
                     continue;
                 }
             };
-            match self.judge(wire, slot, bytes, key) {
-                Ok(found) if found.freshness == Freshness::Gone => {
-                    slot.counters().expired.increment();
-                    self.drop_gone(wire, slot, key, hash).await;
-                }
-                Ok(found) => {
-                    if let Some(observation) = &observation {
-                        self.promote((wire, slot), key, &found, (observation, stamp));
-                    }
-                    return Ok(Some(found));
-                }
-                Err(error) => {
-                    note_refusal(slot, key, &error);
-                    self.drop_gone(wire, slot, key, hash).await;
-                }
+            if let Some(found) = self.accept((wire, slot), bytes, (key, hash), &(&observation, stamp)).await {
+                return Ok(Some(found));
             }
         }
         failure.map_or(Ok(None), Err)
+    }
+
+    /// What a frame is good for, copied into memory where its placement wants
+    /// that. `None` for one that is good for nothing: it is counted, and removed.
+    pub(crate) async fn accept(
+        self: &Arc<Self>,
+        (wire, slot): (&Wire<K, V>, &Slot),
+        bytes: Bytes,
+        (key, hash): (&EncodedKey, u64),
+        (observation, stamp): &(&Option<Observation<K, V>>, Option<Stamp>),
+    ) -> Option<Found<V>> {
+        match self.judge(wire, slot, bytes, key) {
+            Ok(found) if found.freshness == Freshness::Gone => slot.counters().expired.increment(),
+            Ok(found) => {
+                if let Some(observation) = observation {
+                    self.promote((wire, slot), key, &found, (observation, *stamp));
+                }
+                return Some(found);
+            }
+            Err(error) => note_refusal(slot, key, &error),
+        }
+        self.drop_gone(wire, slot, key, hash).await;
+        None
     }
 
     /// Opens a frame and says what it is good for.

@@ -120,6 +120,16 @@ impl Slot {
         self.tier.get(key).await
     }
 
+    /// The frames of `keys`, in their order, with as few round trips as the
+    /// tier can do with.
+    pub(crate) async fn get_many(&self, keys: &[EncodedKey]) -> Vec<Result<Option<Bytes>>> {
+        if keys.is_empty() {
+            return Vec::new();
+        }
+        let frames = self.tier.get_many(keys).await.into_iter().zip(keys);
+        frames.map(|(frame, key)| if self.distrust.covers(key) { Ok(None) } else { frame }).collect()
+    }
+
     /// The head of the frame of `key`, and perhaps more of it, unless what
     /// lies there is not trusted.
     pub(crate) async fn head(&self, key: &EncodedKey) -> Result<Option<Bytes>> {
