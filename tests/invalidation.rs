@@ -177,3 +177,27 @@ fn a_hit_in_memory_with_tags_asks_no_other_tier() {
     assert_eq!(rig.hit(&1).as_deref(), Some("value"));
     assert_eq!(rig.stats().tier(TierKind::Disk).unwrap().counts, before);
 }
+
+#[test]
+fn who_comes_after_an_invalidation_is_not_content_with_a_load_from_before() {
+    each_shelf!(<u64, String>, |builder| builder, |shelf, cache: Cache<u64, String>, _| {
+        let (leads, led) = mpsc::channel();
+        let (go, goes) = mpsc::channel::<()>();
+        thread::scope(|scope| {
+            let cache = &cache;
+            scope.spawn(move || {
+                let value = cache.get_with(1, || {
+                    leads.send(()).unwrap();
+                    goes.recv().unwrap();
+                    "read before".into()
+                });
+                assert_eq!(value, "read before");
+            });
+            led.recv().unwrap();
+            cache.invalidate_all().unwrap();
+            assert_eq!(cache.get_with(1, || "read after".into()), "read after", "{shelf}");
+            go.send(()).unwrap();
+        });
+        assert_eq!(cache.get(&1).as_deref(), Some("read after"), "{shelf}");
+    });
+}

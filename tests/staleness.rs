@@ -250,6 +250,8 @@ fn a_loader_sees_the_former_value_and_its_validator() {
         assert_eq!(again.unwrap().as_deref(), Some("page"), "{shelf}");
         assert_eq!(cache.get(&1).as_deref(), Some("page"), "{shelf}: it lives again");
         assert_eq!(cache.inspect(&1).unwrap().unwrap().tags, ["t".into()], "{shelf}");
+        clock.advance(MINUTE);
+        assert_eq!(cache.get(&1), None, "{shelf}: for as long as before");
         let nothing = cache.load(2, |_| Ok::<Loaded<String>, ()>(Loaded::NotModified));
         assert!(matches!(nothing, Err(LoadError::NothingToKeep)), "{shelf}");
     });

@@ -205,3 +205,16 @@ fn tasks_have_the_same_batches() {
         assert_eq!(cache.get(&2).await, None);
     });
 }
+
+#[test]
+fn a_cache_that_is_switched_off_stores_nothing() {
+    each_shelf!(<u64, u64>, |builder| builder, |shelf, cache: Cache<u64, u64>, _| {
+        cache.insert(3, 3);
+        cache.set_enabled(false).unwrap();
+        assert!(cache.insert_if_absent(1, 1).is_err(), "{shelf}");
+        assert!(cache.increment(2, 1, 0).is_err(), "{shelf}");
+        assert_eq!(cache.get_many(&[1, 2, 3]), [None; 3], "{shelf}");
+        cache.set_enabled(true).unwrap();
+        assert_eq!(cache.get_many(&[1, 2]), [None; 2], "{shelf}");
+    });
+}

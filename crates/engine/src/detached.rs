@@ -116,7 +116,7 @@ where
             Outcome::NothingToKeep => Some(LoadError::NothingToKeep),
             Outcome::Paused => None,
         };
-        if let Some(stale) = flight.stale.get() {
+        if let Some(stale) = flight.stale(self.timeline.now()) {
             self.counters.stale_serves.increment();
             return Some(Ok(Some(stale.clone())));
         }
@@ -138,7 +138,7 @@ where
             if hard.is_some_and(|hard| hard <= now) {
                 self.time_out(flight, hash);
             } else if soft.is_some_and(|soft| soft <= now) {
-                if flight.stale.get().is_some() {
+                if flight.stale(self.timeline.now()).is_some() {
                     return Outcome::Paused;
                 }
                 soft = None;
@@ -149,23 +149,24 @@ where
     /// Ends a flight that took too long. Its loader goes on; what it loads is
     /// stored unless the entry changed meanwhile.
     fn time_out(&self, flight: &Arc<Flight<V>>, hash: u64) {
-        self.note_failure(flight, hash);
         self.gates.forget(hash, flight);
         if flight.end(Outcome::TimedOut) {
+            self.note_failure(flight, hash);
             self.counters.timeouts.increment();
         }
     }
 
     /// Where callers can do with a stale value, the next attempt has to wait.
     fn note_failure(&self, flight: &Flight<V>, hash: u64) {
-        if flight.stale.get().is_some() {
-            let now = self.timeline.now();
+        let now = self.timeline.now();
+        if flight.stale(now).is_some() {
             self.pauses.failed(hash, now, self.chance(now));
         }
     }
 
     fn is_paused(&self, lead: &Lead<K, V>) -> bool {
-        lead.stale.is_some() && self.pauses.holds(lead.leader.hash(), self.timeline.now())
+        let now = self.timeline.now();
+        lead.leader.flight.stale(now).is_some() && self.pauses.holds(lead.leader.hash(), now)
     }
 
     /// Starts the flight, as part of the loaders that its caller is part of.
@@ -198,7 +199,10 @@ where
         let loaded = match flight.run(caught(|| loader(context))).await {
             Ok(loaded) => loaded,
             Err(trouble) => {
-                self.note_failure(&flight, lead.leader.hash());
+                // Before it ends, so that the next leader finds the pause.
+                if !flight.has_ended() {
+                    self.note_failure(&flight, lead.leader.hash());
+                }
                 lead.leader.end(trouble.into_outcome());
                 return;
             }
@@ -266,7 +270,7 @@ where
         self: &Arc<Self>,
         key: K,
         value: Option<V>,
-        terms: &LiveTerms,
+        terms: &Arc<LiveTerms>,
     ) -> Option<Lead<K, V>> {
         let hash = self.gates.hash(&key);
         let encoded = self.encode_key(&key).ok()?.map(|encoded| self.based_on_now(encoded));
@@ -274,13 +278,18 @@ where
             return None;
         }
         let stamp = self.marks.stamp();
-        let leader: Leader<K, V> = match self.gates.enter(hash, key, W::IS_TASK) {
+        let leader: Leader<K, V> = match self.gates.enter(hash, key, (W::IS_TASK, stamp)) {
             Entrance::Lead(leader) => leader,
             Entrance::Join(..) | Entrance::Wait(..) => return None,
         };
-        let stale = value.map(|value| Stale::new(value, terms.written()));
+        // The entry may have been removed or replaced since it was looked at.
+        let same = leader.key().and_then(|key| self.recall(key)?.terms);
+        if !same.is_some_and(|same| Arc::ptr_eq(&same, terms)) {
+            return None;
+        }
+        let stale = value.map(|value| Stale::new(value, &terms.current()));
         if let Some(stale) = &stale {
-            let _first = leader.flight.stale.set(stale.value.clone());
+            leader.flight.set_stale(stale.value.clone(), stale.until);
         }
         Some(Lead { leader, encoded, stamp, stale })
     }

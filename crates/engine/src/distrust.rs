@@ -61,11 +61,16 @@ impl Distrust {
         if keys.is_empty() {
             self.set_mark(true);
         }
+        if self.is_whole() {
+            return;
+        }
         keys.insert(key.digest(), key.clone());
-        self.len.store(keys.len(), Ordering::Release);
-        if keys.len() > DISTRUSTED_MAX && !self.whole.swap(true, Ordering::AcqRel) {
+        if keys.len() > DISTRUSTED_MAX {
+            self.whole.store(true, Ordering::Release);
+            keys.clear();
             tracing::error!(target: "larder", tier = %self.tier, "too many removals failed: the tier is left alone");
         }
+        self.len.store(keys.len(), Ordering::Release);
     }
 
     /// The copy of `key` is gone, or was replaced.

@@ -102,8 +102,8 @@ impl<K, V> LiveExpiry<K, V> {
         (now, chance): (Time, u64),
     ) -> Terms {
         let by_value = || Some((self.said.ttl_by.as_ref()?)(key, value?)).flatten();
-        let ttl = options.ttl.or_else(by_value).or_else(|| self.ttl()).filter(|ttl| *ttl != Duration::MAX);
-        let ttl = ttl.map(|ttl| self.jittered(ttl, chance));
+        let of_cache = || by_value().or_else(|| self.ttl()).map(|ttl| self.jittered(ttl, chance));
+        let ttl = options.ttl.or_else(of_cache).filter(|ttl| *ttl != Duration::MAX);
         Terms {
             ttl,
             idle: self.said.idle,
@@ -121,7 +121,7 @@ impl<K, V> LiveExpiry<K, V> {
             return ttl;
         }
         let part = (chance >> 11) as f64 / (1_u64 << 53) as f64;
-        ttl.mul_f64(1.0 - self.said.jitter * part)
+        scaled(ttl, 1.0 - self.said.jitter * part)
     }
 
     /// Terms for memory, `None` where there is nothing to watch.
@@ -132,13 +132,18 @@ impl<K, V> LiveExpiry<K, V> {
         let refresh_at = match (self.said.refresh_ahead, terms.ttl) {
             (Some(share), Some(ttl)) => {
                 // The deadline may be another than that of the write: it is counted back from.
-                let ahead = ttl.mul_f64(1.0 - share);
+                let ahead = scaled(ttl, 1.0 - share);
                 Time::from_millis(terms.deadline.as_millis().saturating_sub(millis(Some(ahead))))
             }
             _ => Time::NEVER,
         };
         Some(Arc::new(LiveTerms::new(terms.clone(), refresh_at)))
     }
+}
+
+/// A share of a span; the span itself where that cannot be said.
+fn scaled(span: Duration, share: f64) -> Duration {
+    Duration::try_from_secs_f64(span.as_secs_f64() * share).unwrap_or(span)
 }
 
 fn millis(span: Option<Duration>) -> u64 {

@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 use event_listener::Event;
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
+use larder_core::clock::Time;
 use parking_lot::Mutex;
 
 use crate::shield;
@@ -50,8 +51,10 @@ pub(crate) struct Flight<V> {
     id: u64,
     led_by_task: bool,
     began: Instant,
-    /// What callers of a load get where it fails or takes long.
-    pub(crate) stale: OnceLock<V>,
+    /// What callers of a load get where it fails or takes long, and until when.
+    stale: OnceLock<(V, Time)>,
+    /// How many invalidations there had been when it began.
+    stamp: u64,
     outcome: OnceLock<Outcome<V>>,
     ended: Event,
 }
@@ -73,13 +76,14 @@ pub(crate) fn running() -> Vec<u64> {
 }
 
 impl<V> Flight<V> {
-    pub(crate) fn new(led_by_task: bool) -> Self {
+    pub(crate) fn new(led_by_task: bool, stamp: u64) -> Self {
         let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
         Self {
             id,
             led_by_task,
             began: Instant::now(),
             stale: OnceLock::new(),
+            stamp,
             outcome: OnceLock::new(),
             ended: Event::new(),
         }
@@ -93,6 +97,26 @@ impl<V> Flight<V> {
     /// The moment when it has lasted for `span`.
     pub(crate) fn lasted(&self, span: Duration) -> Option<Instant> {
         self.began.checked_add(span)
+    }
+
+    /// What its callers may fall back on, until a time.
+    pub(crate) fn set_stale(&self, value: V, until: Time) {
+        let _first_counts = self.stale.set((value, until));
+    }
+
+    /// What its callers may fall back on now.
+    pub(crate) fn stale(&self, now: Time) -> Option<&V> {
+        self.stale.get().filter(|(_, until)| now < *until).map(|(value, _)| value)
+    }
+
+    /// How many invalidations there had been when it began: a later caller may
+    /// not be content with what it loads.
+    pub(crate) fn stamp(&self) -> u64 {
+        self.stamp
+    }
+
+    pub(crate) fn has_ended(&self) -> bool {
+        self.outcome.get().is_some()
     }
 
     /// Ends the flight; the first outcome counts. Whether this was it.

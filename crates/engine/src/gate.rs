@@ -235,7 +235,12 @@ impl<K, V> Inner<K, V> {
 
 impl<K: Eq, V> Gates<K, V> {
     /// Asks what to do about a missing key.
-    pub(crate) fn enter(self: &Arc<Self>, hash: u64, key: K, as_task: bool) -> Entrance<K, V> {
+    pub(crate) fn enter(
+        self: &Arc<Self>,
+        hash: u64,
+        key: K,
+        (as_task, stamp): (bool, u64),
+    ) -> Entrance<K, V> {
         let shard = self.shard(hash);
         let mut inner = shard.inner.lock();
         let is_closed = inner.closed > 0;
@@ -251,7 +256,7 @@ impl<K: Eq, V> Gates<K, V> {
             let flight = Arc::clone(flight);
             return Entrance::Join(key, flight);
         }
-        let flight = Arc::new(Flight::new(as_task));
+        let flight = Arc::new(Flight::new(as_task, stamp));
         let key = Arc::new(key);
         state.flights.push((Arc::clone(&key), Arc::clone(&flight)));
         state.guards += 1;

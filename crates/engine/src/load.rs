@@ -7,6 +7,7 @@ use std::hash::Hash;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use larder_core::clock::Time;
 use larder_core::key::EncodedKey;
 use larder_core::memory::MemoryStore;
 use larder_core::terms::{EntryOptions, Freshness, Terms};
@@ -44,6 +45,8 @@ pub(crate) struct Lead<K, V> {
 /// An entry past its deadline and within its stale window.
 pub(crate) struct Stale<V> {
     pub(crate) value: V,
+    /// From when on it may not even serve as stale.
+    pub(crate) until: Time,
     /// What it is stored with again, should it still hold.
     pub(crate) options: EntryOptions,
 }
@@ -52,7 +55,9 @@ impl<V> Stale<V> {
     pub(crate) fn new(value: V, terms: &Terms) -> Self {
         let mut options = EntryOptions::new().tags(terms.tags.iter().cloned());
         options.validator = terms.validator.clone();
-        Self { value, options }
+        options.ttl = Some(terms.ttl.unwrap_or(Duration::MAX));
+        options.stale = Some(terms.stale);
+        Self { value, until: terms.stale_until(), options }
     }
 }
 
@@ -120,11 +125,18 @@ where
             if let Some(have) = self.have(&key, absence) {
                 return Approach::Have(have);
             }
-            match self.gates.enter(hash, key, W::IS_TASK) {
+            // Taken first: an invalidation from here on means what is loaded.
+            let stamp = self.marks.stamp();
+            match self.gates.enter(hash, key, (W::IS_TASK, stamp)) {
                 Entrance::Wait(..) if shield::is_up() => return Approach::Alone,
                 Entrance::Wait(key_back, listener) => {
                     key = key_back;
                     W::event(listener).await;
+                }
+                // What began before an invalidation is no answer for who comes after it.
+                Entrance::Join(key_back, flight) if flight.stamp() < stamp => {
+                    self.gates.forget(hash, &flight);
+                    key = key_back;
                 }
                 Entrance::Join(key, flight) => {
                     return match flight.seat::<W>() {
@@ -164,7 +176,7 @@ where
         encoded: Option<EncodedKey>,
         absence: bool,
     ) -> Approach<K, V> {
-        let stamp = self.marks.stamp();
+        let stamp = leader.flight.stamp();
         if let Some(have) = leader.key().and_then(|key| self.have(key, absence)) {
             leader.end(have.clone().map_or(Outcome::Absent, Outcome::Value));
             return Approach::Have(have);
@@ -188,7 +200,7 @@ where
             }
         }
         if let Some(stale) = &stale {
-            let _first = leader.flight.stale.set(stale.value.clone());
+            leader.flight.set_stale(stale.value.clone(), stale.until);
         }
         self.counters.misses.increment();
         Approach::Lead(Lead { leader, encoded, stamp, stale })
@@ -199,7 +211,7 @@ where
         if self.freshness(&record) != Freshness::Stale {
             return None;
         }
-        Some(Stale::new(record.value?, record.terms.as_ref()?.written()))
+        Some(Stale::new(record.value?, &record.terms.as_ref()?.current()))
     }
 
     /// Runs the loader of the flight that this caller leads.

@@ -133,7 +133,11 @@ impl Marks {
     pub(crate) fn note_time(&self, at: Time) -> Result<()> {
         let mut appended = self.appended.lock();
         *appended += 1;
-        self.append(&[Marked { mark: Mark::Time, stamp: self.stamp(), at }])
+        let written = self.append(&[Marked { mark: Mark::Time, stamp: self.stamp(), at }]);
+        if *appended > REWRITE_EVERY || written.is_err() {
+            *appended = self.rewrite(at)?;
+        }
+        Ok(())
     }
 
     fn append(&self, marked: &[Marked]) -> Result<()> {

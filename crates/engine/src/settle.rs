@@ -44,6 +44,10 @@ where
         let Some(wire) = &self.wire else { return };
         if slot.distrust().is_whole() {
             let Ok(_closed) = self.gates.close::<Inline>().await else { return };
+            // Somebody else may have settled it while this waited.
+            if !slot.distrust().is_whole() {
+                return;
+            }
             // A failure is counted by the layer, and the distrust stays.
             let _counted = slot.clear().await;
             return;

@@ -57,6 +57,9 @@ where
             let hash = engine.gates.hash(&key);
             let draft = engine.draft((&key, encoded), Said::plain(value, options));
             let _ticket = engine.ticket_to_write::<Inline>(hash).await?;
+            if !engine.life.is_on() {
+                return Err(engine.drop_switched_off(&key, draft).await);
+            }
             let peeked = engine.present(&key, draft.encoded.as_ref()).await?;
             if peeked.is_some_and(|peeked| peeked.value.is_some()) {
                 return Ok(false);
@@ -82,6 +85,12 @@ where
         W::section(self.has_tiers(), async move {
             let hash = engine.gates.hash(&key);
             let _ticket = engine.ticket_to_write::<Inline>(hash).await?;
+            if !engine.life.is_on() {
+                let draft = engine.draft((&key, encoded), Said::plain(start, EntryOptions::new()));
+                return Err(engine.drop_switched_off(&key, draft).await);
+            }
+            // What is invalidated after the former value was read means the sum, too.
+            let stamp = engine.marks.stamp();
             let peeked = engine.present(&key, encoded.as_ref()).await?;
             let (former, terms) = match peeked {
                 Some(Peeked { value: Some(value), terms }) => (value, Some(terms)),
@@ -92,7 +101,7 @@ where
                 Some(terms) => engine.draft_with(((&key, encoded), Some(sum)), terms, None),
                 None => engine.draft((&key, encoded), Said::plain(sum, EntryOptions::new())),
             };
-            engine.store_written(hash, key, draft).await.map(|_| sum)
+            engine.store_stamped(hash, key, draft.stamped(stamp)).await.map(|_| sum)
         })
         .await?
     }

@@ -110,7 +110,7 @@ where
 
     /// Drops a write because the cache is switched off. The former entry goes
     /// with it, so that nothing outdated is there when it is switched on again.
-    async fn drop_switched_off(&self, key: &K, draft: Draft<V>) -> Error {
+    pub(crate) async fn drop_switched_off(&self, key: &K, draft: Draft<V>) -> Error {
         self.counters.dropped.increment();
         self.discard(key);
         if let (Some(wire), Some(encoded)) = (&self.wire, &draft.encoded) {
@@ -123,7 +123,12 @@ where
     /// Stores what a caller wrote, for who holds the ticket.
     pub(crate) async fn store_written(&self, hash: u64, key: K, draft: Draft<V>) -> Result<Placement> {
         // A mark that was made while the ticket was waited for does not mean it.
-        let stored = self.store(key, draft.stamped(self.marks.stamp())).await;
+        self.store_stamped(hash, key, draft.stamped(self.marks.stamp())).await
+    }
+
+    /// As [`store_written`](Self::store_written), with the stamp that it has.
+    pub(crate) async fn store_stamped(&self, hash: u64, key: K, draft: Draft<V>) -> Result<Placement> {
+        let stored = self.store(key, draft).await;
         self.pauses.end(hash);
         if stored.is_ok() {
             self.counters.insertions.increment();

@@ -37,7 +37,8 @@ macro_rules! time_options {
         }
 
         /// The share of a time to live, from 0 to 1, of which chance takes off
-        /// a part, so that entries written together do not expire together.
+        /// a part, so that entries written together do not expire together. For
+        /// the times of the cache, not for those that an entry is given.
         /// Default 0.
         pub fn jitter(mut self, share: f64) -> Self {
             self.expiry.jitter = share;
