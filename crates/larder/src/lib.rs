@@ -1,4 +1,4 @@
-//! One cache for memory, disk and files.
+//! One cache for memory, disk, files and Redis.
 //!
 //! A [`Cache`] keeps its entries where they belong: small ones in memory,
 //! what is worth keeping on disk, large ones in files. A [`Selector`] looks at
