@@ -93,6 +93,7 @@ impl Plan {
             expiry: Expiry::default(),
             clock: Arc::new(self.clock),
             marks: KeptMarks::default(),
+            audience: None,
             dir: None,
             held: Vec::new(),
         })

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
+use crate::events::Signals;
+use crate::latency::{Histogram, Latency, TierLatency, TierTimes};
 use crate::tier::{TierKind, Usage};
 
 /// A counter that many threads increment without sharing a cache line.
@@ -46,11 +48,15 @@ macro_rules! counters {
         $(#[$snapshot_doc:meta])* $snapshot:ident {
             $($(#[$doc:meta])* $name:ident,)+
         }
+        beside {
+            $($(#[$beside_doc:meta])* $beside:ident: $beside_type:ty,)+
+        }
     ) => {
         $(#[$counters_doc])*
         #[derive(Debug, Default)]
         pub struct $counters {
             $($(#[$doc])* pub $name: Count,)+
+            $($(#[$beside_doc])* pub $beside: $beside_type,)+
         }
 
         $(#[$snapshot_doc])*
@@ -127,6 +133,14 @@ counters! {
         moves,
         /// Writes that no tier took; the value was returned or dropped, never half stored.
         dropped,
+        /// Events that were not kept for a listener that was too slow.
+        events_missed,
+        /// Panics of the listener.
+        listener_panics,
+    }
+    beside {
+        /// How long loaders ran.
+        load_times: Histogram,
     }
 }
 
@@ -166,10 +180,16 @@ counters! {
         /// Calls that were given up because they took too long.
         timeouts,
     }
+    beside {
+        /// How long calls took that reached the tier.
+        times: TierTimes,
+        /// Who is told of what is no count.
+        signals: Signals,
+    }
 }
 
 /// One tier in [`Stats`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct TierStats {
     /// Which tier.
@@ -178,12 +198,20 @@ pub struct TierStats {
     pub counts: TierCounts,
     /// What it holds.
     pub usage: Usage,
+    /// How long its operations took. Nothing for memory, which is not timed.
+    pub latency: TierLatency,
 }
 
 impl TierStats {
     /// A row from its parts.
     pub fn new(kind: TierKind, counts: TierCounts, usage: Usage) -> Self {
-        Self { kind, counts, usage }
+        Self { kind, counts, usage, latency: TierLatency::default() }
+    }
+
+    /// The same with how long its operations took.
+    #[must_use]
+    pub fn with_latency(self, latency: TierLatency) -> Self {
+        Self { latency, ..self }
     }
 }
 
@@ -198,12 +226,20 @@ pub struct Stats {
     pub cache: CacheCounts,
     /// Tier by tier, nearest first. Memory counts hits, never times them.
     pub tiers: Vec<TierStats>,
+    /// How long loaders ran.
+    pub load_latency: Latency,
 }
 
 impl Stats {
     /// Statistics from their parts.
     pub fn new(cache: CacheCounts, tiers: Vec<TierStats>) -> Self {
-        Self { cache, tiers }
+        Self { cache, tiers, load_latency: Latency::default() }
+    }
+
+    /// The same with how long loaders ran.
+    #[must_use]
+    pub fn with_load_latency(self, load_latency: Latency) -> Self {
+        Self { load_latency, ..self }
     }
 
     /// The row of a tier, when the cache has it.
@@ -233,6 +269,8 @@ impl fmt::Display for Stats {
             (c.superseded, "values not stored, because their entry changed meanwhile"),
             (fallbacks, "writes went to an alternative tier"),
             (c.dropped, "writes that no tier took"),
+            (c.events_missed, "events that the listener was too slow for"),
+            (c.listener_panics, "panics of the listener"),
         ] {
             if count > 0 {
                 writeln!(f, "{count} {what}")?;
@@ -243,7 +281,7 @@ impl fmt::Display for Stats {
             "{:<8}{:>10}{:>10}{:>10}{:>10}{:>10}{:>10}{:>16}",
             "tier", "hits", "puts", "evicted", "refused", "errors", "entries", "bytes"
         )?;
-        for TierStats { kind, counts, usage } in &self.tiers {
+        for TierStats { kind, counts, usage, .. } in &self.tiers {
             writeln!(
                 f,
                 "{:<8}{:>10}{:>10}{:>10}{:>10}{:>10}{:>10}{:>16}",
@@ -256,6 +294,13 @@ impl fmt::Display for Stats {
                 usage.entries,
                 usage.bytes
             )?;
+        }
+        let loads = [("loads".to_owned(), &self.load_latency)];
+        let tiers = self.tiers.iter().flat_map(|tier| {
+            tier.latency.each().map(|(operation, latency)| (format!("{} {operation}", tier.kind), latency))
+        });
+        for (what, latency) in loads.into_iter().chain(tiers).filter(|(_, latency)| latency.count() > 0) {
+            writeln!(f, "{what:<14}{latency}")?;
         }
         Ok(())
     }

@@ -19,6 +19,7 @@ use larder_core::{Error, ErrorKind, Result};
 use parking_lot::Mutex;
 
 use crate::background::Pool;
+use crate::events::{Audience, Events};
 use crate::expiry::{Expiry, LiveExpiry};
 use crate::gate::Gates;
 use crate::life::Life;
@@ -89,6 +90,9 @@ pub struct Parts<K, V, M> {
     pub clock: Arc<dyn Clock>,
     /// Where invalidations are written down, and those of before.
     pub marks: KeptMarks,
+    /// Who is told what happens; the memory store must tell it by itself of what
+    /// leaves it, see [`Audience::departed`].
+    pub audience: Option<Audience<K>>,
     /// The directory of the tiers, where they have one.
     pub dir: Option<PathBuf>,
     /// Locks and the like, let go of when the cache is closed.
@@ -118,6 +122,7 @@ pub struct Engine<K, V, M> {
     pub(crate) memory_puts: Count,
     pub(crate) closed: AtomicBool,
     pub(crate) life: Life,
+    pub(crate) events: Events<K>,
 }
 
 impl<K, V, M> Engine<K, V, M>
@@ -133,7 +138,7 @@ where
         let KeptMarks { log, marks: kept } = parts.marks;
         let times = kept.iter().filter(|marked| marked.mark == Mark::Time).map(|marked| marked.at);
         let earliest = times.max().unwrap_or(Time::from_millis(0));
-        Arc::new(Self {
+        let engine = Arc::new(Self {
             memory: parts.memory,
             checks,
             memory_weight_max: parts.memory_weight_max,
@@ -154,7 +159,10 @@ where
             memory_puts: Count::default(),
             closed: AtomicBool::new(false),
             life: Life::default(),
-        })
+            events: Events::new(parts.audience),
+        });
+        engine.listen_to_tiers();
+        engine
     }
 
     /// The value of `key` in memory. A miss is not counted here.
@@ -239,7 +247,9 @@ where
             tiers.push(TierStats::new(TierKind::Memory, counts, self.memory.usage()));
         }
         tiers.extend(self.slots().iter().map(|slot| slot.stats()));
-        Stats::new(self.counters.snapshot(), tiers)
+        let mut counts = self.counters.snapshot();
+        (counts.events_missed, counts.listener_panics) = self.events.troubles();
+        Stats::new(counts, tiers).with_load_latency(self.counters.load_times.snapshot())
     }
 
     pub(crate) fn slots(&self) -> &[crate::Slot] {

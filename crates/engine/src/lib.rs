@@ -23,6 +23,7 @@ mod copies;
 mod detached;
 mod distrust;
 mod engine;
+mod events;
 mod expiry;
 mod explain;
 mod flight;
@@ -43,6 +44,7 @@ mod shield;
 mod slot;
 mod stream;
 mod taint;
+mod tell;
 mod timeline;
 #[cfg(feature = "async")]
 mod timer;
@@ -52,6 +54,7 @@ mod wire;
 mod write;
 
 pub use engine::{Engine, Hints, KeptMarks, Parts, Weigh, Weigher};
+pub use events::Audience;
 pub use expiry::{Expiry, TtlBy};
 pub use explain::{Entry, Explanation};
 pub use loaded::{Answer, LoadContext, LoadError, Loaded};

@@ -95,6 +95,7 @@ where
             for slot in engine.slots() {
                 outcome = outcome.and(slot.clear().await);
             }
+            engine.tell_marks(vec![Mark::Cleared]);
             outcome
         })
         .await?
@@ -111,6 +112,7 @@ where
             for slot in engine.slots() {
                 outcome = outcome.and(slot.tier().flush().await);
             }
+            engine.look_for_evictions();
             outcome
         })
         .await?
@@ -149,11 +151,13 @@ where
             ending.0.life.set_outcome(outcome);
         })
         .await?;
+        self.events.close::<W>().await;
         self.life.outcome::<W>().await
     }
 
     async fn let_go(self: &Arc<Self>, remove: Remove) -> Result<()> {
         self.settle_all().await;
+        self.look_for_evictions();
         let _closed = self.gates.close::<Inline>().await?;
         shield::within(|| self.memory.clear());
         let mut outcome = self.marks.note_time(self.timeline.now());
@@ -202,6 +206,7 @@ where
     /// Gives the cache its name, for statistics and logs; the first one counts.
     pub fn set_name(&self, name: &str) {
         let _first_counts = self.life.name.set(name.into());
+        self.slots().iter().for_each(|slot| slot.counters().signals.set_cache(name));
     }
 
     /// The name; empty where none was given.

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use larder_core::clock::Time;
+use larder_core::events::Writer;
 use larder_core::key::EncodedKey;
 use larder_core::memory::MemoryStore;
 use larder_core::terms::{EntryOptions, Freshness, Terms};
@@ -280,7 +281,9 @@ where
     ) -> bool {
         if let Err(error) = said.options.check() {
             tracing::warn!(target: "larder", error = %error, "a loaded value was not stored");
-            self.counters.dropped.increment();
+            leader
+                .key()
+                .map_or_else(|| self.counters.dropped.increment(), |key| self.note_dropped(key, &error));
             return true;
         }
         let Some(draft) = leader.key().map(|key| self.draft((key, encoded), said)) else { return false };
@@ -288,7 +291,10 @@ where
         let Some(key) = leader.take_key() else { return false };
         self.pauses.end(leader.hash());
         // What no tier took was counted there; the caller has its value.
-        if self.store(key, draft.stamped(stamp)).await.is_ok() {
+        let name = self.events.name(&key);
+        let stored = self.store(key, draft.stamped(stamp)).await;
+        self.tell_stored(name, &stored, Writer::Load);
+        if stored.is_ok() {
             self.counters.published.increment();
         }
         true
@@ -331,7 +337,9 @@ impl Drop for Watch<'_> {
         if self.failed {
             self.counters.load_failures.increment();
         }
-        let nanos = u64::try_from(self.started.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        let time = self.started.elapsed();
+        self.counters.load_times.record(time);
+        let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
         self.counters.load_nanos.add(nanos);
     }
 }

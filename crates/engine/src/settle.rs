@@ -3,6 +3,7 @@
 use std::hash::Hash;
 use std::sync::Arc;
 
+use larder_core::events::Event;
 use larder_core::key::EncodedKey;
 use larder_core::memory::MemoryStore;
 
@@ -49,7 +50,9 @@ where
                 return;
             }
             // A failure is counted by the layer, and the distrust stays.
-            let _counted = slot.clear().await;
+            if slot.clear().await.is_ok() {
+                self.events.tell(|| Event::Repaired { key: None, tier: slot.kind() });
+            }
             return;
         }
         for key in slot.distrust().some(max) {
@@ -72,6 +75,7 @@ where
         let Some(_ticket) = observation.claim() else { return Ok(()) };
         if slot.distrust().covers(encoded) {
             slot.remove(encoded).await?;
+            self.tell_repaired(encoded, slot.kind());
         }
         Ok(())
     }

@@ -111,8 +111,10 @@ pub use context::{CacheContext, with_context};
 pub use larder_core::clock::{Clock, SystemClock, Time};
 pub use larder_core::codec::Codec;
 pub use larder_core::compress::Compress;
+pub use larder_core::events::{Cause, Event, Extent, Line, Writer};
 pub use larder_core::frame::{CodecId, Compression};
 pub use larder_core::key::Lookup;
+pub use larder_core::latency::{Latency, TierLatency};
 pub use larder_core::place::{
     Access, Facts, Kind, Persistence, Placement, Selector, Sharing, SizeClass, Thresholds, TierFacts,
     TierList,
