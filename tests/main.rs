@@ -8,6 +8,7 @@ mod configuration;
 mod conformance;
 mod contexts;
 mod crashes;
+mod events;
 mod expiry;
 mod flights;
 mod frames;

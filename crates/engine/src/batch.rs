@@ -10,12 +10,14 @@ use larder_core::Result;
 use larder_core::key::{EncodedKey, Lookup};
 use larder_core::memory::MemoryStore;
 use larder_core::terms::EntryOptions;
+use tracing::Instrument;
 
 use crate::engine::Engine;
 use crate::flight::{Flight, Outcome, Running, Seat};
-use crate::load::{Approach, Lead, Watch};
+use crate::load::{Approach, Lead};
 use crate::read::Found;
 use crate::wait::Wait;
+use crate::watch::Watch;
 use crate::write::Said;
 
 /// A missing key: where in the request it stands, and how tiers see it.
@@ -245,16 +247,17 @@ where
         }
         let flights = leads.iter().map(|(_, lead)| lead.leader.flight.id()).collect();
         let watch = Watch::start(self);
-        let loaded = match Running::within(flights, async { loader(asked).await }).await {
-            Ok(loaded) => loaded,
-            Err(error) => {
-                let error = Arc::new(error);
-                for (_, lead) in leads {
-                    lead.leader.end(Outcome::Failed(Arc::clone(&error) as Arc<dyn Any + Send + Sync>));
+        let loaded =
+            match Running::within(flights, async { loader(asked).await }.instrument(watch.span())).await {
+                Ok(loaded) => loaded,
+                Err(error) => {
+                    let error = Arc::new(error);
+                    for (_, lead) in leads {
+                        lead.leader.end(Outcome::Failed(Arc::clone(&error) as Arc<dyn Any + Send + Sync>));
+                    }
+                    return Err(error);
                 }
-                return Err(error);
-            }
-        };
+            };
         let cost = watch.succeeded();
         values.extend(loaded);
         for (key, lead) in leads {

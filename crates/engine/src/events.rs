@@ -160,7 +160,7 @@ impl<K: Send + Sync + 'static> Queue<K> {
             let listener = &mut *self.listener.lock();
             if catch_unwind(AssertUnwindSafe(|| listener(event))).is_err() {
                 self.panics.increment();
-                tracing::error!(target: "larder", "the listener of a cache panicked");
+                tracing::error!(target: "larder", "the listener of a cache panicked; it hears the next event all the same");
             }
         }
         self.heard.notify(usize::MAX);

@@ -50,6 +50,7 @@ mod timeline;
 mod timer;
 mod verbs;
 pub mod wait;
+mod watch;
 mod wire;
 mod write;
 

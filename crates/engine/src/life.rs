@@ -211,7 +211,7 @@ where
 
     /// The name; empty where none was given.
     pub fn name(&self) -> &str {
-        self.life.name.get().map_or("", |name| name)
+        self.life.name()
     }
 }
 
@@ -244,6 +244,10 @@ pub(crate) struct Life {
 }
 
 impl Life {
+    pub(crate) fn name(&self) -> &str {
+        self.name.get().map_or("", |name| name)
+    }
+
     pub(crate) fn is_on(&self) -> bool {
         !self.off.load(Ordering::Acquire)
     }
@@ -252,7 +256,7 @@ impl Life {
     #[cold]
     pub(crate) fn tell_late_use(&self) {
         if !self.late_use_told.swap(true, Ordering::AcqRel) {
-            let cache = self.name.get().map_or("", |name| name);
+            let cache = self.name();
             tracing::warn!(target: "larder", cache, "the cache was closed: it loads without caching");
         }
     }

@@ -5,13 +5,14 @@ use std::convert::Infallible;
 use std::future::Future;
 use std::hash::Hash;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use larder_core::clock::Time;
 use larder_core::events::Writer;
 use larder_core::key::EncodedKey;
 use larder_core::memory::MemoryStore;
 use larder_core::terms::{EntryOptions, Freshness, Terms};
+use tracing::Instrument;
 
 use crate::engine::Engine;
 use crate::flight::{Flight, Outcome};
@@ -19,6 +20,7 @@ use crate::gate::{Claim, Entrance, Leader, Ticket};
 use crate::read::Found;
 use crate::shield;
 use crate::wait::{Inline, Wait};
+use crate::watch::Watch;
 use crate::write::Said;
 
 /// What a caller with a missing key came to.
@@ -84,7 +86,7 @@ where
             // That there was no value the last time is no answer for a loader that has one.
             match Box::pin(self.approach::<W>(key, false)).await {
                 Approach::Have(Some(value)) => return Ok(value),
-                Approach::Have(None) | Approach::Alone => return self.alone(loader()).await,
+                Approach::Have(None) | Approach::Alone => return self.alone(async { loader().await }).await,
                 Approach::Lead(lead) => return self.lead::<W, _>(lead, async { loader().await }).await,
                 Approach::Join(flight, _seat, key_back) => match self.outcome::<W>(&flight).await {
                     Outcome::Value(value) => return Ok(value),
@@ -225,8 +227,8 @@ where
         E: Send + Sync + 'static,
     {
         let flight = Arc::clone(&lead.leader.flight);
-        let watch = Watch::start(self);
-        match flight.run(loader).await {
+        let watch = Watch::start(&**self).of(&lead);
+        match flight.run(loader.instrument(watch.span())).await {
             Ok(value) => {
                 let said = Said {
                     value: Some(value.clone()),
@@ -248,7 +250,7 @@ where
     /// Runs a loader that nobody waits for, and stores nothing.
     async fn alone<E>(&self, loader: impl Future<Output = Result<V, E>>) -> Result<V, Arc<E>> {
         let watch = Watch::start(self);
-        let value = loader.await.map_err(Arc::new)?;
+        let value = loader.instrument(watch.span()).await.map_err(Arc::new)?;
         watch.succeeded();
         Ok(value)
     }
@@ -280,7 +282,7 @@ where
         said: Said<V>,
     ) -> bool {
         if let Err(error) = said.options.check() {
-            tracing::warn!(target: "larder", error = %error, "a loaded value was not stored");
+            tracing::warn!(target: "larder", cache = self.life.name(), error = %error, "a loaded value was not stored");
             leader
                 .key()
                 .map_or_else(|| self.counters.dropped.increment(), |key| self.note_dropped(key, &error));
@@ -310,36 +312,5 @@ where
                 Claim::Wait(listener) => Inline::event(listener).await,
             }
         }
-    }
-}
-
-/// Times a loader, and counts it as failed unless it is told otherwise.
-pub(crate) struct Watch<'a> {
-    counters: &'a larder_core::stats::CacheCounters,
-    started: Instant,
-    failed: bool,
-}
-
-impl<'a> Watch<'a> {
-    pub(crate) fn start<K, V, M>(engine: &'a Engine<K, V, M>) -> Self {
-        engine.counters.loads.increment();
-        Self { counters: &engine.counters, started: Instant::now(), failed: true }
-    }
-
-    pub(crate) fn succeeded(mut self) -> Duration {
-        self.failed = false;
-        self.started.elapsed()
-    }
-}
-
-impl Drop for Watch<'_> {
-    fn drop(&mut self) {
-        if self.failed {
-            self.counters.load_failures.increment();
-        }
-        let time = self.started.elapsed();
-        self.counters.load_times.record(time);
-        let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
-        self.counters.load_nanos.add(nanos);
     }
 }

@@ -276,5 +276,6 @@ where
 
 pub(crate) fn note_refusal(slot: &Slot, key: &EncodedKey, error: &Error) {
     slot.counters().refused.increment();
-    tracing::warn!(target: "larder", tier = %slot.kind(), key = ?key, error = ?error, "an entry was refused");
+    let cache = slot.counters().signals.cache();
+    tracing::warn!(target: "larder", cache, tier = %slot.kind(), key = ?key, error = ?error, "an entry was refused");
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use larder_core::events::Event;
 use larder_core::key::EncodedKey;
 use larder_core::memory::MemoryStore;
+use tracing::{Instrument, Span};
 
 use crate::engine::Engine;
 use crate::slot::Slot;
@@ -29,7 +30,7 @@ where
     pub(crate) async fn settle_due(self: &Arc<Self>) {
         for slot in self.slots() {
             if slot.is_settling_due() {
-                self.settle(slot, BATCH).await;
+                self.settle(slot, BATCH).instrument(self.repair_span(slot)).await;
             }
         }
     }
@@ -37,8 +38,13 @@ where
     /// As [`settle_due`](Self::settle_due), all of them, due or not.
     pub(crate) async fn settle_all(self: &Arc<Self>) {
         for slot in self.slots().iter().filter(|slot| slot.distrust().is_any()) {
-            self.settle(slot, usize::MAX).await;
+            self.settle(slot, usize::MAX).instrument(self.repair_span(slot)).await;
         }
+    }
+
+    /// A span for making up for what `slot` missed.
+    pub(crate) fn repair_span(&self, slot: &Slot) -> Span {
+        tracing::debug_span!(target: "larder", "larder.repair", cache = self.life.name(), tier = %slot.kind())
     }
 
     async fn settle(self: &Arc<Self>, slot: &Slot, max: usize) {
