@@ -22,6 +22,7 @@ mod logs;
 mod memo;
 mod mistakes;
 mod model;
+mod observability;
 mod presets;
 mod processes;
 mod races;

@@ -46,7 +46,7 @@ macro_rules! counters {
     (
         $(#[$counters_doc:meta])* $counters:ident,
         $(#[$snapshot_doc:meta])* $snapshot:ident {
-            $($(#[$doc:meta])* $name:ident,)+
+            $($(#[doc = $doc:literal])* $name:ident,)+
         }
         beside {
             $($(#[$beside_doc:meta])* $beside:ident: $beside_type:ty,)+
@@ -55,7 +55,7 @@ macro_rules! counters {
         $(#[$counters_doc])*
         #[derive(Debug, Default)]
         pub struct $counters {
-            $($(#[$doc])* pub $name: Count,)+
+            $($(#[doc = $doc])* pub $name: Count,)+
             $($(#[$beside_doc])* pub $beside: $beside_type,)+
         }
 
@@ -63,7 +63,14 @@ macro_rules! counters {
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
         #[non_exhaustive]
         pub struct $snapshot {
-            $($(#[$doc])* pub $name: u64,)+
+            $($(#[doc = $doc])* pub $name: u64,)+
+        }
+
+        impl $snapshot {
+            /// Each count with its name, in the order of the fields.
+            pub fn each(&self) -> impl Iterator<Item = Counted> + use<> {
+                [$(Counted { name: stringify!($name), help: concat!($($doc),*).trim_ascii_start(), value: self.$name },)+].into_iter()
+            }
         }
 
         impl $counters {
@@ -73,6 +80,18 @@ macro_rules! counters {
             }
         }
     };
+}
+
+/// A count with what is known of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Counted {
+    /// The name of its field.
+    pub name: &'static str,
+    /// What it counts.
+    pub help: &'static str,
+    /// The count.
+    pub value: u64,
 }
 
 /// A plain counter, for what happens less often than hits in memory.

@@ -44,8 +44,8 @@ pub struct Audience<K> {
 struct Queue<K> {
     state: Mutex<State<K>>,
     changed: Condvar,
-    /// Held by the thread that runs it, and by nobody else.
-    listener: Mutex<Listener<K>>,
+    /// Held by the thread that runs it; gone with the end.
+    listener: Mutex<Option<Listener<K>>>,
     /// Those who wait until everything was heard.
     heard: event_listener::Event,
     missed: Count,
@@ -81,7 +81,7 @@ where
         let queue = Queue {
             state: Mutex::new(state),
             changed: Condvar::new(),
-            listener: Mutex::new(Box::new(listener)),
+            listener: Mutex::new(Some(Box::new(listener))),
             heard: event_listener::Event::new(),
             missed: Count::default(),
             panics: Count::default(),
@@ -112,10 +112,16 @@ where
 }
 
 impl<K> Queue<K> {
-    /// Takes no more events; what waits is still heard.
+    /// Takes no more events; what waits is still heard. Then the listener goes.
     fn end(&self) {
-        self.state.lock().ended = true;
+        let mut state = self.state.lock();
+        state.ended = true;
+        let is_idle = state.runner == Runner::None;
+        drop(state);
         self.changed.notify_one();
+        if is_idle {
+            drop(self.listener.lock().take());
+        }
     }
 }
 
@@ -157,13 +163,15 @@ impl<K: Send + Sync + 'static> Queue<K> {
 
     fn serve(&self) {
         while let Some(event) = self.next() {
-            let listener = &mut *self.listener.lock();
+            let Some(listener) = &mut *self.listener.lock() else { break };
             if catch_unwind(AssertUnwindSafe(|| listener(event))).is_err() {
                 self.panics.increment();
                 tracing::error!(target: "larder", "the listener of a cache panicked; it hears the next event all the same");
             }
         }
-        self.heard.notify(usize::MAX);
+        if self.state.lock().ended {
+            drop(self.listener.lock().take());
+        }
     }
 
     /// The next event; `None` where the thread is to end, and counts as gone.

@@ -90,6 +90,8 @@ mod context;
 #[cfg(feature = "_codec")]
 mod folder;
 mod memo;
+#[cfg(feature = "metrics")]
+pub mod metrics;
 mod options;
 pub mod presets;
 mod registry;
@@ -169,6 +171,7 @@ mod pages {
         contexts: "../../../docs/contexts.md",
         configuration: "../../../docs/configuration.md",
         large_values: "../../../docs/large-values.md",
+        observability: "../../../docs/observability.md",
     }
     #[cfg(feature = "redis")]
     pages! {

@@ -23,7 +23,7 @@ macro_rules! listener_option {
         ///
         /// let (sender, events) = mpsc::channel();
         /// let ages = larder::mcache::<&str, u8>("ages")
-        ///     .on_event(move |event| drop(sender.send(event.name())))
+        ///     .on_event(move |event| _ = sender.send(event.name()))
         ///     .build()?;
         /// ages.insert("Ada", 36);
         /// ages.remove("Ada");
