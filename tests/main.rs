@@ -25,6 +25,8 @@ mod model;
 mod observability;
 mod presets;
 mod processes;
+#[cfg(feature = "metrics")]
+mod published;
 mod races;
 #[cfg(feature = "redis")]
 mod redis;

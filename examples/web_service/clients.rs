@@ -50,12 +50,14 @@ async fn ask(address: SocketAddr, client: u32, until: Instant) -> Outcome<Load> 
     stream.set_nodelay(true)?;
     let mut load = Load::default();
     let mut buffer = vec![0; 64 << 10];
-    for turn in client.. {
+    let mut articles = fastrand::Rng::with_seed(client.into());
+    loop {
         let asked = Instant::now();
         if asked >= until {
             break;
         }
-        let request = format!("GET /articles/{} HTTP/1.1\r\nhost: localhost\r\n\r\n", turn * 7 % ARTICLES);
+        let request =
+            format!("GET /articles/{} HTTP/1.1\r\nhost: localhost\r\n\r\n", articles.u32(..ARTICLES));
         stream.write_all(request.as_bytes()).await?;
         match status(&mut stream, &mut buffer).await? {
             200 => load.answered += 1,

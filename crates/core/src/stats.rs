@@ -285,6 +285,7 @@ impl fmt::Display for Stats {
         let fallbacks: u64 = self.tiers.iter().map(|tier| tier.counts.fallbacks).sum();
         for (count, what) in [
             (c.load_failures, "loads failed"),
+            (c.stale_serves, "answers were stale, because a load failed, took long or had to pause"),
             (c.superseded, "values not stored, because their entry changed meanwhile"),
             (fallbacks, "writes went to an alternative tier"),
             (c.dropped, "writes that no tier took"),
