@@ -287,6 +287,7 @@ where
                 blocking: false,
                 streams: false,
                 stamps: false,
+                tells: false,
                 frame_bytes_max: self.memory_weight_max.saturating_sub(OVERHEAD),
             },
             healthy: self.memory_weight_max > 0,
