@@ -376,6 +376,12 @@ pub trait Tier: Send + Sync + 'static {
         unsupported(self.kind(), "put_if_unchanged")
     }
 
+    /// A number that changes when the tier is cleared by others, or loses what
+    /// it held, as of the last answer about this key. Zero where there is none.
+    fn era(&self, _key: &EncodedKey) -> u64 {
+        0
+    }
+
     /// Removes the entry and returns its frame, to one of all who share the tier.
     ///
     /// # Errors
@@ -468,6 +474,9 @@ macro_rules! forward {
             }
             fn remove_many<'a>(&'a self, keys: &'a [EncodedKey]) -> BoxFuture<'a, Vec<Result<bool>>> {
                 (**self).remove_many(keys)
+            }
+            fn era(&self, key: &EncodedKey) -> u64 {
+                (**self).era(key)
             }
             fn get_stamped<'a>(
                 &'a self,

@@ -23,16 +23,20 @@ use event_listener::Event;
 use larder_core::bus::{Bus, Coherence, Listener, Notice};
 use larder_core::key::EncodedKey;
 use larder_core::memory::{MemoryStore, Record};
+use larder_core::terms::Freshness;
 use larder_core::tier::Stamp;
 use parking_lot::{Condvar, Mutex};
 
+use crate::copies::found_in_memory;
 use crate::engine::Engine;
+use crate::read::Found;
 use crate::wait::{Inline, block_on};
+use crate::wire::Wire;
 
 /// Notices that wait; one more is a gap.
 const NOTICES_MAX: usize = 65_536;
 /// Between two attempts at repairs.
-const REPAIR_PAUSE: Duration = Duration::from_millis(200);
+const REPAIR_PAUSE: Duration = Duration::from_millis(50);
 /// Bits of a mark that tell entries apart; the rest is the epoch.
 const IDENTITY_BITS: u32 = 44;
 const IDENTITY: u64 = (1 << IDENTITY_BITS) - 1;
@@ -68,8 +72,8 @@ pub(crate) struct Nodes {
 #[derive(Default)]
 struct Queue {
     keys: VecDeque<EncodedKey>,
-    /// There may be something to repair.
-    repair: bool,
+    /// When repairs are to be tried next, where there may be any.
+    repair_at: Option<Instant>,
 }
 
 impl Nodes {
@@ -126,7 +130,13 @@ impl Nodes {
     /// Something may have changed that was not told.
     fn gap(&self) {
         self.epoch.fetch_add(1, Ordering::AcqRel);
-        self.queue.lock().repair = true;
+        self.repair_at(Instant::now());
+    }
+
+    fn repair_at(&self, moment: Instant) {
+        let mut queue = self.queue.lock();
+        queue.repair_at = queue.repair_at.into_iter().chain([moment]).min();
+        drop(queue);
         self.wake.notify_one();
     }
 
@@ -164,6 +174,11 @@ impl Mark {
     /// The mark of a copy of this entry.
     pub(crate) fn of(self, identity: u64) -> Option<Stamp> {
         Stamp::new(self.0 | identity & IDENTITY)
+    }
+
+    /// The mark that a stamp was made of.
+    pub(crate) fn from(stamp: Stamp) -> Self {
+        Self(stamp.get() & !IDENTITY)
     }
 
     /// Which entry a marked copy is of.
@@ -221,6 +236,25 @@ where
         self.memory.get(key).filter(|record| nodes.confirms(record))
     }
 
+    /// The copy of `key` in memory, confirmed or not, where that is all there is
+    /// to be had: the tier that others share is `away`, or has not got yet what
+    /// was written here while it was.
+    pub(crate) fn unconfirmed(&self, wire: &Wire<K, V>, key: &EncodedKey, away: bool) -> Option<Found<V>> {
+        let nodes = self.nodes.as_ref().filter(|nodes| nodes.serves_unconfirmed())?;
+        let waits = || wire.slots.iter().any(|slot| slot.has_foreign_stamps() && slot.distrust().covers(key));
+        if !away && !waits() {
+            return None;
+        }
+        let record = self.memory.get(&wire.keys.decode(key.as_bytes()).ok()?)?;
+        let freshness = self.freshness(&record);
+        if freshness == Freshness::Gone {
+            return None;
+        }
+        self.counters.unconfirmed.increment();
+        let confirmed = nodes.confirms(&record);
+        Some(Found { confirmed, ..found_in_memory(record, freshness) })
+    }
+
     /// Another node changed an entry: what is here of it goes, and what was
     /// being loaded is not stored.
     fn outdate(self: &Arc<Self>, encoded: &EncodedKey) {
@@ -264,8 +298,8 @@ where
         if repair {
             block_on(engine.settle_shared());
         }
-        if repair || engine.has_repairs() {
-            nodes.queue.lock().repair |= engine.has_repairs();
+        if engine.has_repairs() {
+            nodes.repair_at(Instant::now() + REPAIR_PAUSE);
         }
     }
 }
@@ -275,18 +309,20 @@ impl Nodes {
     /// Waits until there is something.
     fn next(&self) -> Option<(VecDeque<EncodedKey>, bool)> {
         let mut queue = self.queue.lock();
-        let mut rested = false;
-        while queue.keys.is_empty() && !(queue.repair && rested) {
+        loop {
             if self.ended.load(Ordering::Acquire) {
                 return None;
             }
-            match queue.repair {
-                true => rested = self.wake.wait_for(&mut queue, REPAIR_PAUSE).timed_out(),
-                false => self.wake.wait(&mut queue),
+            let repair = queue.repair_at.is_some_and(|at| at <= Instant::now());
+            if repair || !queue.keys.is_empty() {
+                queue.repair_at = queue.repair_at.filter(|_| !repair);
+                return Some((std::mem::take(&mut queue.keys), repair));
+            }
+            match queue.repair_at {
+                Some(at) => drop(self.wake.wait_until(&mut queue, at)),
+                None => self.wake.wait(&mut queue),
             }
         }
-        let repair = rested && std::mem::take(&mut queue.repair);
-        Some((std::mem::take(&mut queue.keys), repair))
     }
 
     fn applied_up_to(&self, contact: Option<Instant>, count: usize) {

@@ -238,6 +238,10 @@ impl<T: Tier> Tier for Breaker<T> {
         Box::pin(self.through_many(Line::Removals, keys.len(), self.tier.remove_many(keys)))
     }
 
+    fn era(&self, key: &EncodedKey) -> u64 {
+        self.tier.era(key)
+    }
+
     fn get_stamped<'a>(
         &'a self,
         key: &'a EncodedKey,

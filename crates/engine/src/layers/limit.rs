@@ -168,6 +168,10 @@ impl<T: Tier> Tier for Limit<T> {
         self.bounded_many(keys.len(), self.tier.remove_many(keys))
     }
 
+    fn era(&self, key: &EncodedKey) -> u64 {
+        self.tier.era(key)
+    }
+
     fn get_stamped<'a>(
         &'a self,
         key: &'a EncodedKey,

@@ -195,6 +195,10 @@ impl<T: Tier> Tier for Observe<T> {
         })
     }
 
+    fn era(&self, key: &EncodedKey) -> u64 {
+        self.tier.era(key)
+    }
+
     fn get_stamped<'a>(
         &'a self,
         key: &'a EncodedKey,

@@ -7,6 +7,7 @@ use larder_core::key::EncodedKey;
 use larder_core::tier::{BoxFuture, Capability, Stamp, Tier, TierKind, Usage};
 use larder_core::{Bytes, Result};
 
+use super::names::Names;
 use super::{FRAME_BYTES_MAX, RedisTier};
 
 /// Names tier and operation in an error.
@@ -114,6 +115,10 @@ impl Tier for RedisTier {
         key: &'a EncodedKey,
     ) -> BoxFuture<'a, Result<(Option<Bytes>, Option<Stamp>)>> {
         named("get_stamped", self.inner.get_stamped(key))
+    }
+
+    fn era(&self, key: &EncodedKey) -> u64 {
+        self.inner.marks.generation(Names::partition(key))
     }
 
     fn put_if_unchanged<'a>(&'a self, key: &'a EncodedKey, frame: &'a Frame) -> BoxFuture<'a, Result<bool>> {
