@@ -194,15 +194,17 @@ pub(crate) fn identity(frame: &[u8]) -> u64 {
     u64::from_le_bytes(sum.unwrap_or_default()) & IDENTITY
 }
 
-/// Hears for the cache that owns `nodes`, as long as that lives.
-pub(crate) struct Ears(pub(crate) Arc<Nodes>);
+/// Hears for a cache as long as that lives: the bus holds this, and the cache
+/// the bus.
+struct Ears(Weak<Nodes>);
 
 impl Listener for Ears {
     fn told(&self, notice: Notice) {
-        match notice {
-            Notice::Changed(key) => self.0.push(key),
+        match (self.0.upgrade(), notice) {
+            (Some(nodes), Notice::Changed(key)) => nodes.push(key),
             // Which of the copies it is of, the digest does not say.
-            _ => self.0.gap(),
+            (Some(nodes), _) => nodes.gap(),
+            (None, _) => {}
         }
     }
 }
@@ -223,7 +225,7 @@ where
             // Then nothing is applied, and no copy serves by itself.
             Err(error) => tracing::error!(target: "larder", %error, "no thread to hear other nodes with"),
         }
-        nodes.plan.bus.listen(Arc::new(Ears(Arc::clone(nodes))));
+        nodes.plan.bus.listen(Arc::new(Ears(Arc::downgrade(nodes))));
     }
 
     /// The copy of `key` in memory, where it is confirmed.

@@ -32,6 +32,8 @@ const MARGIN: Duration = Duration::from_secs(5);
 enum Verdict {
     /// Nothing else changed the entry: make the change.
     Make,
+    /// It arrived.
+    Made,
     /// Others did: theirs stays.
     Yield,
     /// It cannot be told: neither stays.
@@ -44,6 +46,8 @@ struct Case {
     base: Option<u64>,
     /// Which entry is there.
     present: Option<u64>,
+    /// Which entry was to be there: its write may have arrived, unanswered.
+    ours: Option<u64>,
     /// Whether a removal by somebody is remembered.
     removed: bool,
     /// Whether the tier was cleared, or lost what it had.
@@ -56,6 +60,7 @@ impl Case {
     fn verdict(&self) -> Verdict {
         match (self.present, self.base) {
             _ if self.cleared => Verdict::Yield,
+            (Some(present), _) if Some(present) == self.ours => Verdict::Made,
             (Some(present), Some(base)) if present == base => Verdict::Make,
             (Some(_), Some(_)) => Verdict::Yield,
             (Some(_), None) => Verdict::Drop,
@@ -92,12 +97,17 @@ where
         }
         let ours = self.written_here(wire, &key, encoded).await;
         let (theirs, stamp) = slot.tier().get_stamped(encoded).await?;
-        let verdict = case(slot, owed, theirs.as_ref(), stamp).verdict();
+        let case = Case {
+            ours: ours.as_ref().map(|(_, identity)| *identity),
+            ..case(slot, owed, theirs.as_ref(), stamp)
+        };
+        let verdict = case.verdict();
         tracing::debug!(target: "larder", key = ?encoded, ?verdict, "a change is made up for");
         let based = encoded.clone().based_on(stamp.unwrap_or(Stamp::NONE));
         let was_written = ours.is_some();
         let made = match (verdict, ours) {
-            (Verdict::Make, Some(frame)) => slot.put_if_unchanged(&based, &frame).await?,
+            (Verdict::Made, _) => true,
+            (Verdict::Make, Some((frame, _))) => slot.put_if_unchanged(&based, &frame).await?,
             (Verdict::Make | Verdict::Drop, _) => slot.remove(encoded).await.map(|_| !was_written)?,
             (Verdict::Yield, _) => false,
         };
@@ -115,12 +125,15 @@ where
         Ok(())
     }
 
-    /// The entry as this node wrote it while the shared tier was away.
-    async fn written_here(&self, wire: &Wire<K, V>, key: &K, encoded: &EncodedKey) -> Option<Frame> {
+    /// The entry as this node wrote it while the shared tier was away, and which
+    /// one it was when it was written.
+    async fn written_here(&self, wire: &Wire<K, V>, key: &K, encoded: &EncodedKey) -> Option<(Frame, u64)> {
         for slot in wire.slots.iter().filter(|slot| !slot.has_foreign_stamps()) {
             let Ok(Some(bytes)) = slot.get(encoded).await else { continue };
             match self.judge(wire, slot, bytes.clone(), encoded) {
-                Ok(found) if found.freshness == Freshness::Fresh => return whole(&bytes, encoded),
+                Ok(found) if found.freshness == Freshness::Fresh => {
+                    return whole(&bytes, encoded).map(|frame| (frame, identity(&bytes)));
+                }
                 _ => {}
             }
         }
@@ -132,7 +145,7 @@ where
         let facts = self.facts(u64::from(record.weight), None, terms.ttl);
         let payload = wire.payload(record.value.as_ref(), facts.kind).ok()?;
         let label = Label { facts: &facts, terms: &terms, stamp: record.stamp, created: record.created };
-        Some(wire.frame(encoded, payload, &label))
+        Some((wire.frame(encoded, payload, &label), record.checked.map_or(0, Mark::identity)))
     }
 }
 
@@ -144,6 +157,7 @@ fn case(slot: &Slot, owed: &Owed, theirs: Option<&Bytes>, stamp: Option<Stamp>) 
     Case {
         base: owed.base,
         present: theirs.map(|frame| identity(frame)),
+        ours: None,
         removed: stamp.is_none_or(|stamp| stamp.get() ^ era ^ entry != 0),
         cleared: era != owed.era,
         recent: owed.since.elapsed() + MARGIN < REMOVAL_LIFE,
@@ -163,13 +177,14 @@ mod tests {
     #[test]
     fn a_change_is_made_only_where_nobody_else_can_have_changed_the_entry() {
         let of = |base, present, [removed, cleared, recent]: [bool; 3]| {
-            Case { base, present, removed, cleared, recent }.verdict()
+            Case { base, present, ours: Some(9), removed, cleared, recent }.verdict()
         };
         let quiet = [false, false, true];
         assert_eq!(of(Some(1), Some(1), quiet), Verdict::Make);
         assert_eq!(of(Some(1), Some(1), [true, false, false]), Verdict::Make, "removed before, and written again");
         assert_eq!(of(Some(1), Some(2), quiet), Verdict::Yield, "written by another");
         assert_eq!(of(None, Some(2), quiet), Verdict::Drop, "written by another, before or after");
+        assert_eq!(of(None, Some(9), quiet), Verdict::Made, "its answer was lost");
         assert_eq!(of(None, None, quiet), Verdict::Make);
         assert_eq!(of(Some(1), None, quiet), Verdict::Make, "it expired");
         assert_eq!(of(None, None, [true, false, true]), Verdict::Yield, "removed by another");
