@@ -202,6 +202,7 @@ impl Listener for Ears {
     fn told(&self, notice: Notice) {
         match (self.0.upgrade(), notice) {
             (Some(nodes), Notice::Changed(key)) => nodes.push(key),
+            (Some(nodes), Notice::Leased) => drop(nodes.changed.notify(usize::MAX)),
             // Which of the copies it is of, the digest does not say.
             (Some(nodes), _) => nodes.gap(),
             (None, _) => {}
@@ -266,7 +267,8 @@ where
         self.discard(&key);
         for slot in wire.slots.iter().filter(|slot| !slot.has_foreign_stamps()) {
             // What waits for its repair is compared then.
-            let waits = wire.slots.iter().any(|slot| slot.has_foreign_stamps() && slot.distrust().covers(encoded));
+            let waits =
+                wire.slots.iter().any(|slot| slot.has_foreign_stamps() && slot.distrust().covers(encoded));
             if !waits && slot.tier().usage().entries > 0 {
                 // A failure is counted by the layer and the key distrusted by the slot.
                 let _counted = block_on(slot.remove(encoded));

@@ -181,7 +181,11 @@ mod tests {
         };
         let quiet = [false, false, true];
         assert_eq!(of(Some(1), Some(1), quiet), Verdict::Make);
-        assert_eq!(of(Some(1), Some(1), [true, false, false]), Verdict::Make, "removed before, and written again");
+        assert_eq!(
+            of(Some(1), Some(1), [true, false, false]),
+            Verdict::Make,
+            "removed before, and written again"
+        );
         assert_eq!(of(Some(1), Some(2), quiet), Verdict::Yield, "written by another");
         assert_eq!(of(None, Some(2), quiet), Verdict::Drop, "written by another, before or after");
         assert_eq!(of(None, Some(9), quiet), Verdict::Made, "its answer was lost");

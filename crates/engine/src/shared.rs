@@ -65,7 +65,8 @@ where
             }
             let said = Said::plain(value.clone(), options.clone());
             let based = encoded.clone().based_on(stamp);
-            let (key, draft) = self.drafted(shared, based, |key, based| self.draft((key, Some(based)), said))?;
+            let (key, draft) =
+                self.drafted(shared, based, |key, based| self.draft((key, Some(based)), said))?;
             if self.store_shared(shared, key, draft).await? {
                 return Ok(true);
             }
@@ -169,7 +170,13 @@ where
         None
     }
 
-    fn peeked(&self, wire: &Wire<K, V>, slot: &Slot, bytes: Bytes, encoded: &EncodedKey) -> Option<Peeked<V>> {
+    fn peeked(
+        &self,
+        wire: &Wire<K, V>,
+        slot: &Slot,
+        bytes: Bytes,
+        encoded: &EncodedKey,
+    ) -> Option<Peeked<V>> {
         match shield::within(|| self.judge(wire, slot, bytes, encoded)) {
             Ok(found) => {
                 let Decoded { value, terms, .. } = found.decoded;

@@ -60,8 +60,8 @@ impl Inner {
     pub(super) async fn remove_many(&self, keys: &[EncodedKey]) -> Vec<Result<bool>> {
         let mut removed = Vec::with_capacity(keys.len());
         for keys in keys.chunks(KEYS_MAX) {
-            let asked =
-                self.ask(keys.iter(), false, |pipe, names| names.iter().for_each(|name| self.unlink(pipe, name)));
+            let asked = self
+                .ask(keys.iter(), false, |pipe, names| names.iter().for_each(|name| self.unlink(pipe, name)));
             match asked.await {
                 Ok(answers) => {
                     let unlinked = answers.commands.into_iter().skip(1).step_by(2);

@@ -3,6 +3,7 @@
 mod address;
 mod batch;
 mod io;
+mod leases;
 mod link;
 mod marks;
 mod names;

@@ -65,6 +65,7 @@ impl Notices {
             Some(Named::Removal(Some(key))) => self.tell(Notice::Changed(key)),
             // Which entry it was the name does not say.
             Some(Named::Mark(_) | Named::Removal(None)) => self.tell(Notice::Distrust),
+            Some(Named::Lease) => self.tell(Notice::Leased),
             None => {}
         }
     }

@@ -1,10 +1,11 @@
 //! The contract of a tier, by the calls of [`Inner`](super::Inner).
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use larder_core::frame::Frame;
 use larder_core::key::EncodedKey;
-use larder_core::tier::{BoxFuture, Capability, Stamp, Tier, TierKind, Usage};
+use larder_core::tier::{BoxFuture, Capability, LoadLease, Stamp, Tier, TierKind, Usage};
 use larder_core::{Bytes, Result};
 
 use super::names::Names;
@@ -115,6 +116,18 @@ impl Tier for RedisTier {
         key: &'a EncodedKey,
     ) -> BoxFuture<'a, Result<(Option<Bytes>, Option<Stamp>)>> {
         named("get_stamped", self.inner.get_stamped(key))
+    }
+
+    fn lease_load<'a>(
+        &'a self,
+        key: &'a EncodedKey,
+        span: Duration,
+    ) -> BoxFuture<'a, Result<Option<LoadLease>>> {
+        named("lease_load", self.inner.lease_load(key, span))
+    }
+
+    fn release_load(&self, key: &EncodedKey, number: u64) {
+        drop(self.io.handle().spawn(Arc::clone(&self.inner).release_load(key.clone(), number)));
     }
 
     fn era(&self, key: &EncodedKey) -> u64 {
