@@ -22,6 +22,8 @@ mod logs;
 mod memo;
 mod mistakes;
 mod model;
+#[cfg(feature = "redis")]
+mod nodes;
 mod observability;
 mod presets;
 mod processes;

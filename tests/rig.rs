@@ -103,6 +103,7 @@ impl Plan {
             },
             expiry: Expiry::default(),
             clock: Arc::new(self.clock),
+            nodes: None,
             marks: KeptMarks::default(),
             audience: self.audience,
             dir: None,

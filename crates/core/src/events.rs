@@ -68,7 +68,8 @@ pub enum Event<K> {
         /// Its key.
         key: Arc<K>,
     },
-    /// A caller invalidated one entry, or many.
+    /// A caller invalidated one entry, or many; or another node changed an entry
+    /// that memory had a copy of.
     Invalidated(Extent<K>),
     /// A tier fails and is left alone for a while.
     TierDown {
@@ -84,14 +85,15 @@ pub enum Event<K> {
         /// What works there again.
         line: Line,
     },
-    /// What a tier had missed was made up for.
+    /// What a tier had missed was made up for: a removal, or a write.
     Repaired {
         /// The entry; `None` where the whole tier was emptied.
         key: Option<Arc<K>>,
         /// Which tier.
         tier: TierKind,
     },
-    /// A write was given up: no tier holds its value.
+    /// A write was given up: no tier holds its value. Of one that was to be made
+    /// up for: others had changed the entry by then, and theirs stays.
     Dropped {
         /// Its key.
         key: Arc<K>,

@@ -81,7 +81,11 @@ where
         self.discard(&key);
         let stored = self.publish_stream((wire, slot), &encoded, (draft, payload), terms).await;
         self.discard(&key);
-        self.tell_stored(self.events.name(&key), &stored, Writer::Caller);
+        self.tell_stored(
+            self.events.name(&key),
+            stored.as_ref().map(|placement| Some(*placement)),
+            Writer::Caller,
+        );
         if stored.is_ok() {
             self.counters.insertions.increment();
         }

@@ -61,11 +61,20 @@ where
     }
 
     /// Tells how a write came out, for who holds the ticket.
-    pub(crate) fn tell_stored(&self, key: Option<Arc<K>>, stored: &Result<Placement>, by: Writer) {
-        self.events.tell_of(key, |key| match stored {
-            Ok(placement) => Event::Inserted { key, home: placement.home, by },
-            Err(error) => Event::Dropped { key, why: error.kind() },
-        });
+    pub(crate) fn tell_stored(
+        &self,
+        key: Option<Arc<K>>,
+        stored: Result<Option<Placement>, &Error>,
+        by: Writer,
+    ) {
+        match stored {
+            Ok(Some(placement)) => {
+                self.events.tell_of(key, |key| Event::Inserted { key, home: placement.home, by });
+            }
+            Err(error) => self.events.tell_of(key, |key| Event::Dropped { key, why: error.kind() }),
+            // Another node changed the entry first: theirs stays.
+            Ok(None) => {}
+        }
         self.tell_evictions();
     }
 

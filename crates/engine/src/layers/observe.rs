@@ -3,14 +3,14 @@
 use std::error::Error as _;
 use std::future::Future;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use larder_core::frame::Frame;
 use larder_core::key::EncodedKey;
 use larder_core::latency::{Histogram, TierTimes};
 use larder_core::stats::TierCounters;
 use larder_core::stream::Stored;
-use larder_core::tier::{BoxFuture, Capability, Draft, Stamp, Tier, TierKind, Usage};
+use larder_core::tier::{BoxFuture, Capability, Draft, LoadLease, Stamp, Tier, TierKind, Usage};
 use larder_core::{Bytes, Result};
 use tracing::field::Empty;
 use tracing::{Instrument, Span};
@@ -309,27 +309,38 @@ impl<T: Tier> Tier for Observe<T> {
         })
     }
 
-    fn insert_if_absent<'a>(&'a self, key: &'a EncodedKey, frame: &'a Frame) -> BoxFuture<'a, Result<bool>> {
+    fn era(&self, key: &EncodedKey) -> u64 {
+        self.tier.era(key)
+    }
+
+    fn lease_load<'a>(
+        &'a self,
+        key: &'a EncodedKey,
+        span: Duration,
+    ) -> BoxFuture<'a, Result<Option<LoadLease>>> {
+        let outcome = |lease: &Option<LoadLease>| if lease.is_some() { "taken" } else { "kept" };
+        Box::pin(self.watch(Call::new("lease_load").of(key), self.tier.lease_load(key, span), outcome))
+    }
+
+    fn release_load(&self, key: &EncodedKey, number: u64) {
+        self.tier.release_load(key, number);
+    }
+
+    fn get_stamped<'a>(
+        &'a self,
+        key: &'a EncodedKey,
+    ) -> BoxFuture<'a, Result<(Option<Bytes>, Option<Stamp>)>> {
         Box::pin(async move {
-            let call = Call::write("insert_if_absent").of(key);
-            let put = self.watch(call, self.tier.insert_if_absent(key, frame), stored).await;
-            put.inspect(|put| {
-                if *put {
-                    self.count_stored(frame)
-                }
-            })
+            let call = Call::read("get_stamped").of(key);
+            let (read, stamp) = self.watch(call, self.tier.get_stamped(key), |(read, _)| found(read)).await?;
+            Ok((self.count_read(read), stamp))
         })
     }
 
-    fn replace<'a>(
-        &'a self,
-        key: &'a EncodedKey,
-        expected: &'a Bytes,
-        frame: &'a Frame,
-    ) -> BoxFuture<'a, Result<bool>> {
+    fn put_if_unchanged<'a>(&'a self, key: &'a EncodedKey, frame: &'a Frame) -> BoxFuture<'a, Result<bool>> {
         Box::pin(async move {
-            let call = Call::write("replace").of(key);
-            let put = self.watch(call, self.tier.replace(key, expected, frame), stored).await;
+            let call = Call::write("put_if_unchanged").of(key);
+            let put = self.watch(call, self.tier.put_if_unchanged(key, frame), stored).await;
             put.inspect(|put| {
                 if *put {
                     self.count_stored(frame)
