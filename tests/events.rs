@@ -311,6 +311,35 @@ fn a_server_that_goes_and_comes_back_is_heard() {
     heard(Event::TierUp { tier, line });
 }
 
+#[cfg(feature = "redis")]
+#[test]
+fn what_other_nodes_change_and_what_a_server_missed_is_heard() {
+    let Some(mut server) = larder_testkit::RedisServer::start() else { return };
+    let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let builder = |dir: &tempfile::TempDir| {
+        ucache::<u64, u64>("noded").dir(dir.path()).redis(server.url()).namespace("events")
+    };
+    let (listener, ear) = ear();
+    let cache = builder(&dirs[0]).on_event(listener).build().unwrap();
+    let other = builder(&dirs[1]).build().unwrap();
+    cache.insert(1, 1);
+    other.insert(1, 2);
+    ear.until(|event| *event == Event::Invalidated(Extent::Key(Arc::new(1))));
+
+    let away = |key| cache.try_insert(key, 3).unwrap().home != TierKind::Redis;
+    server.pause();
+    assert!((100..).take(10_000).any(away), "it is noticed");
+    cache.insert(2, 3);
+    server.resume();
+    ear.until(|event| *event == Event::Repaired { key: Some(Arc::new(2)), tier: TierKind::Redis });
+
+    server.pause();
+    assert!((20_000..).take(10_000).any(away), "it is noticed again");
+    cache.insert(2, 4);
+    server.restart();
+    ear.until(|event| *event == Event::Dropped { key: Arc::new(2), why: ErrorKind::Unavailable });
+}
+
 /// A listener that is stopped in its first event until `go` is sent or dropped.
 fn stuck() -> (impl FnMut(Event<u64>) + Send + 'static, Sender<()>, Receiver<()>, Arc<AtomicU64>) {
     let ((go, gate), (entered, is_in)) = (channel::<()>(), channel());
