@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use larder_core::{Error, ErrorKind, Result};
 use parking_lot::{Condvar, Mutex, RwLock};
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, PushInfo, RedisError, RedisResult};
+use redis::{AsyncConnectionConfig, PushInfo, RedisError, RedisResult, Value};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
@@ -148,9 +148,11 @@ impl Link {
             let why = match attempt {
                 Ok(Ok(mut session)) => {
                     self.up(&session.connection);
-                    pause = PAUSE_MIN;
+                    let since = Instant::now();
                     let why = self.attend(&mut session, &owner).await;
                     owner.lost();
+                    // What stood for a while and broke may stand again at once.
+                    pause = if since.elapsed() > PAUSE_MAX { Duration::ZERO } else { PAUSE_MIN };
                     why
                 }
                 Ok(Err(error)) => error.to_string(),
@@ -158,7 +160,7 @@ impl Link {
             };
             self.down(&why);
             tokio::time::sleep(jittered(pause)).await;
-            pause = (pause * 2).min(PAUSE_MAX);
+            pause = (pause * 2).clamp(PAUSE_MIN, PAUSE_MAX);
         }
     }
 
@@ -177,6 +179,7 @@ impl Link {
         let driver = Driver(tokio::spawn(driver));
         let session = Session { connection, driver, moved };
         let asked = Instant::now();
+        check_role(&session.connection.clone().send_packed_command(&redis::cmd("ROLE")).await?)?;
         owner.greet(session.connection.clone()).await?;
         self.note_contact(asked);
         Ok(session)
@@ -185,6 +188,12 @@ impl Link {
     /// Asks for signs of life until there is none; says why.
     async fn attend(&self, session: &mut Session, owner: &Arc<impl Owner>) -> String {
         loop {
+            // What the owner does with it is bounded like an answer.
+            let alive = owner.alive(session.connection.clone());
+            if timeout(self.patience.answer, alive).await.is_err() {
+                tracing::debug!(target: "larder", server = %self.address, "a survey took too long");
+            }
+            self.end_first_attempt();
             if timeout(self.patience.heartbeat, &mut session.driver.0).await.is_ok() {
                 return "the connection was closed".to_owned();
             }
@@ -193,11 +202,6 @@ impl Link {
                 return why;
             }
             self.note_contact(asked);
-            // What the owner does with it is bounded like an answer.
-            let alive = owner.alive(session.connection.clone());
-            if timeout(self.patience.answer, alive).await.is_err() {
-                tracing::debug!(target: "larder", server = %self.address, "a survey took too long");
-            }
         }
     }
 
@@ -205,12 +209,12 @@ impl Link {
     /// this one is answered by then, or fails with the connection.
     async fn ping(&self, session: &mut Session) -> std::result::Result<(), String> {
         let mut connection = session.connection.clone();
-        let ping = redis::cmd("PING");
-        let mut answer = std::pin::pin!(connection.send_packed_command(&ping));
+        let role = redis::cmd("ROLE");
+        let mut answer = std::pin::pin!(connection.send_packed_command(&role));
         let mut moved = session.moved.load(Ordering::Relaxed);
         for _ in 0..LATE_MAX {
             match timeout(self.patience.answer, &mut answer).await {
-                Ok(Ok(_)) => return Ok(()),
+                Ok(Ok(role)) => return check_role(&role).map_err(|error| error.to_string()),
                 Ok(Err(error)) => return Err(error.to_string()),
                 Err(_) => {}
             }
@@ -231,7 +235,6 @@ impl Link {
             self.connections.fetch_add(1, Ordering::Relaxed);
             tracing::info!(target: "larder", server = %self.address, "connected to Redis");
         }
-        self.end_first_attempt();
     }
 
     fn down(&self, why: &str) {
@@ -274,6 +277,24 @@ impl Drop for Driver {
     fn drop(&mut self) {
         self.0.abort();
     }
+}
+
+/// Refuses a server that takes no writes. An answer that tells no role, such as
+/// that the user may not ask, is a sign of life all the same.
+fn check_role(answer: &Value) -> RedisResult<()> {
+    let role = match answer {
+        Value::Array(parts) => parts.first(),
+        _ => None,
+    };
+    match role {
+        Some(Value::BulkString(role)) if role == b"slave" => Err(refused("it is a read-only replica")),
+        Some(Value::BulkString(role)) if role == b"sentinel" => Err(refused("it is a sentinel")),
+        _ => Ok(()),
+    }
+}
+
+fn refused(why: &'static str) -> RedisError {
+    (redis::ErrorKind::InvalidClientConfig, why).into()
 }
 
 /// Half to all of `pause`, by chance, so that nodes do not come back in step.

@@ -32,15 +32,31 @@ impl Marks {
         self.0[partition % PARTITIONS].store(generation, Ordering::Release);
     }
 
-    /// Reads every mark, and makes those that are missing.
+    /// Reads every mark, and makes those that are missing: at most two round trips
+    /// where nobody put something else there.
     pub(super) async fn load(
         &self,
         names: &Names,
         connection: &mut MultiplexedConnection,
     ) -> RedisResult<()> {
         let seen = read_all(names, connection).await?;
-        for (partition, seen) in seen.into_iter().enumerate() {
-            match seen {
+        let missing = || (0..PARTITIONS).filter(|partition| seen[*partition].is_none());
+        for (partition, generation) in seen.iter().enumerate() {
+            self.set(partition, generation.unwrap_or(0));
+        }
+        if missing().next().is_none() {
+            return Ok(());
+        }
+        let mut pipe = Pipeline::new();
+        for partition in missing() {
+            let mark = names.mark(partition);
+            pipe.cmd("SET").arg(mark).arg(fresh()).arg("NX").cmd("MGET").arg(mark);
+        }
+        let answers = exchange(connection, &pipe).await?;
+        for (partition, pair) in missing().zip(answers.chunks(2)) {
+            refusal(pair.first())?;
+            let found = pair.get(1).and_then(list).and_then(|marks| read(marks.first()?));
+            match found {
                 Some(generation) => self.set(partition, generation),
                 None => self.make(partition, names, connection).await?,
             }
@@ -60,9 +76,7 @@ impl Marks {
         let mut pipe = Pipeline::new();
         pipe.cmd("SET").arg(mark).arg(fresh()).arg("NX").cmd("MGET").arg(mark);
         let answers = exchange(connection, &pipe).await?;
-        if let Some(Value::ServerError(error)) = answers.first() {
-            return Err(error.clone().into());
-        }
+        refusal(answers.first())?;
         if let Some(generation) = answers.get(1).and_then(list).and_then(|marks| read(marks.first()?)) {
             self.set(partition, generation);
             return Ok(());
@@ -112,6 +126,13 @@ pub(super) async fn exchange(
     pipe: &Pipeline,
 ) -> RedisResult<Vec<Value>> {
     connection.send_packed_commands(pipe, 0, pipe.len()).await
+}
+
+fn refusal(answer: Option<&Value>) -> RedisResult<()> {
+    match answer {
+        Some(Value::ServerError(error)) => Err(error.clone().into()),
+        _ => Ok(()),
+    }
 }
 
 /// The generation that a mark names; `None` for what is no mark.

@@ -244,14 +244,14 @@ impl Owner for Inner {
         if let Some(notices) = &self.notices {
             notices.begin(&self.names, &mut connection).await?;
         }
-        self.marks.load(&self.names, &mut connection).await?;
-        self.survey(&mut connection).await
+        self.counted.lock().at = None;
+        self.marks.load(&self.names, &mut connection).await
     }
 
     async fn alive(self: &Arc<Self>, mut connection: MultiplexedConnection) {
         let (due, orphans) = {
             let mut counted = self.counted.lock();
-            let due = counted.changed && counted.at.is_none_or(|at| at.elapsed() > SURVEY_AGE);
+            let due = counted.at.is_none_or(|at| counted.changed && at.elapsed() > SURVEY_AGE);
             (due, std::mem::take(&mut counted.orphans))
         };
         if orphans {
@@ -278,14 +278,17 @@ impl Owner for Inner {
 
 impl Inner {
     async fn survey(&self, connection: &mut MultiplexedConnection) -> RedisResult<()> {
-        self.counted.lock().changed = false;
+        {
+            let mut counted = self.counted.lock();
+            // Also where it fails: the next one waits its turn.
+            (counted.changed, counted.at) = (false, Some(Instant::now()));
+        }
         let found = survey(&self.names, &self.marks, connection).await?;
-        let info: String = redis::cmd("INFO").query_async(connection).await?;
+        let info: String = redis::cmd("INFO").query_async(connection).await.unwrap_or_default();
         let mut counted = self.counted.lock();
         counted.usage = found.usage;
         counted.orphans = found.orphans;
-        counted.server = Some(facts(&info));
-        counted.at = Some(Instant::now());
+        counted.server = facts(&info).or(counted.server.take());
         drop(counted);
         Ok(())
     }
@@ -485,14 +488,15 @@ fn count(answer: Value) -> RedisResult<i64> {
     }
 }
 
-fn facts(info: &str) -> ServerFacts {
+/// What `INFO` says; `None` where the user may not ask for it.
+fn facts(info: &str) -> Option<ServerFacts> {
     let field = |name: &str| {
         info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).unwrap_or_default().trim()
     };
     let number = |name| field(name).parse().unwrap_or(0);
-    ServerFacts {
+    (!info.is_empty()).then(|| ServerFacts {
         version: field("redis_version").to_owned(),
         memory_bytes: number("used_memory"),
         memory_bytes_max: number("maxmemory"),
-    }
+    })
 }
