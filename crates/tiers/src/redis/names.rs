@@ -51,7 +51,7 @@ impl Names {
     pub(super) fn new(namespace: &str, cache: &str) -> Self {
         let escaped = |part: &str| utf8_percent_encode(part, ESCAPED).to_string();
         let prefix = format!("{}:{}:", escaped(namespace), escaped(cache));
-        let mark = |partition| format!("{prefix}{{{partition:02x}}}:generation");
+        let mark = |partition| format!("{prefix}{{{}}}:generation", tag(partition));
         Self { marks: (0..PARTITIONS).map(mark).collect(), prefix }
     }
 
@@ -101,6 +101,11 @@ impl Names {
         let digest = key.digest();
         Some(Named::Entry { partition, generation, key: Some(key), digest })
     }
+}
+
+/// What names a partition in keys: their hash tag.
+pub(super) fn tag(partition: usize) -> String {
+    format!("{partition:02x}")
 }
 
 /// A generation as a mark and a name spell it: 16 hex digits, never all zero.
