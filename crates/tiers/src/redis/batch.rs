@@ -42,7 +42,7 @@ impl Inner {
             return vec![Err(error)];
         }
         let keys: Vec<_> = entries.iter().map(|(key, _)| key).collect();
-        let fill = |index: usize, name: &str| self.set(name, &entries[index].1);
+        let fill = |index: usize, name: &str| vec![self.set(name, &entries[index].1)];
         let answers = self.many(&keys, false, Some(&fill)).await.into_iter();
         let stored = answers.zip(&keys).map(|(answer, key)| answer.map(|_| self.changed(key)));
         stored.collect()

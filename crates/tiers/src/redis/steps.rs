@@ -40,40 +40,31 @@ const PUT_IF_UNCHANGED: &str = "\
     else redis.call('SET', KEYS[1], ARGV[3]) end \
     return 1";
 
-/// Notes a removal, then removes. Keys: entry, removal. Arguments: what to note
-/// and for how many milliseconds. Where there is no room for the note the entry
-/// goes all the same.
-const REMOVE: &str = "\
-    redis.pcall('SET', KEYS[2], ARGV[1], 'PX', ARGV[2]) \
-    return redis.call('UNLINK', KEYS[1])";
-
-/// The same, and answers what was there.
-const TAKE: &str = "\
-    redis.pcall('SET', KEYS[2], ARGV[1], 'PX', ARGV[2]) \
-    local entry = redis.pcall('GET', KEYS[1]) \
-    redis.call('UNLINK', KEYS[1]) \
-    return type(entry) == 'string' and entry";
-
 impl Inner {
-    pub(super) fn unlink(&self, name: &str) -> Cmd {
-        self.removing(REMOVE, name)
+    /// The removal is noted before the entry goes: who reads between the two
+    /// finds an entry that is about to go, with a stamp that is not it any more.
+    ///
+    /// Not a script: what those do is told to their own node as well.
+    pub(super) fn unlink(&self, name: &str) -> Vec<Cmd> {
+        self.removing("UNLINK", name)
     }
 
-    fn removing(&self, script: &str, name: &str) -> Cmd {
+    fn removing(&self, command: &str, name: &str) -> Vec<Cmd> {
         let life = u64::try_from(REMOVAL_LIFE.as_millis()).unwrap_or(u64::MAX);
-        let mut cmd = redis::cmd("EVAL");
-        cmd.arg(script).arg(2).arg(name).arg(self.names.removal(name));
-        cmd.arg(&chance().to_le_bytes()[..]).arg(life);
-        cmd
+        let mut note = redis::cmd("SET");
+        note.arg(self.names.removal(name)).arg(&chance().to_le_bytes()[..]).arg("PX").arg(life);
+        let mut remove = redis::cmd(command);
+        remove.arg(name);
+        vec![note, remove]
     }
 
     pub(super) async fn remove(&self, key: &EncodedKey) -> Result<bool> {
-        let answer = self.one(key, |name| self.unlink(name)).await?;
+        let answer = self.some(key, |name| self.unlink(name)).await?;
         Ok(self.shrunk(key, count(&answer)))
     }
 
     pub(super) async fn take(&self, key: &EncodedKey) -> Result<Option<Bytes>> {
-        let taken = frame(self.one(key, |name| self.removing(TAKE, name)).await?);
+        let taken = frame(self.some(key, |name| self.removing("GETDEL", name)).await?);
         self.shrunk(key, i64::from(taken.is_some()));
         Ok(taken)
     }
