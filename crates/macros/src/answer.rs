@@ -9,13 +9,15 @@ use syn::{
     TypeParamBound, TypeReference, parse_quote_spanned,
 };
 
-use crate::options::Options;
+use crate::options::{Options, Tags};
 
 /// What a function answers.
 pub(crate) struct Answer {
     /// The whole type.
     pub(crate) ty: Type,
     pub(crate) form: Form,
+    /// Whether it is a `Vec` with one value for each key.
+    pub(crate) batch: bool,
 }
 
 pub(crate) enum Form {
@@ -36,7 +38,7 @@ impl Answer {
         };
         let form = form(&ty, options)?;
         check(&form, &ty, signature, options)?;
-        Ok(Self { ty, form })
+        Ok(Self { ty, form, batch: options.batch.is_some() })
     }
 
     /// The type that is stored.
@@ -60,6 +62,9 @@ impl Answer {
         let mut value = ty.to_token_stream();
         if result {
             value = quote_spanned!(ty.span()=> <#value as #root::__private::Fallible>::Value);
+        }
+        if self.batch {
+            value = quote_spanned!(ty.span()=> <#value as #root::__private::Many>::Item);
         }
         if skip_none {
             value = quote_spanned!(ty.span()=> <#value as #root::__private::Maybe>::Value);
@@ -124,12 +129,17 @@ fn check_sequence(signature: &Signature, options: &Options) -> syn::Result<()> {
         options.result.as_ref().map(|flag| ("result", flag.span())),
         options.share_err.as_ref().map(|value| ("share_err", value.span())),
         options.exclude.as_ref().map(|value| ("exclude", value.span())),
+        options.batch.as_ref().map(|batch| ("batch", batch.word.span())),
     ];
     if let Some((name, span)) = given.into_iter().flatten().next() {
         return Err(Error::new(
             span,
             format!("`{name}` is not for functions that return an iterator or a stream"),
         ));
+    }
+    if let Some(Tags::Value(value)) = &options.tags {
+        let message = "the tags of an iterator or a stream are a list over the arguments: there is no value yet when it begins";
+        return Err(Error::new(value.span(), message));
     }
     match signature.asyncness {
         Some(token) => Err(Error::new(

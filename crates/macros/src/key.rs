@@ -10,7 +10,8 @@ use crate::argument::Argument;
 
 /// How a call becomes a key.
 pub(crate) struct Key {
-    /// An expression over the names of the arguments.
+    /// An expression over the names of the arguments. In a batch the one with
+    /// the keys stands for one of them, lent.
     pub(crate) expression: TokenStream,
     /// Its type; `None` where the user wrote the expression.
     pub(crate) ty: Option<TokenStream>,
@@ -37,7 +38,10 @@ impl Key {
         let mut parts = Vec::new();
         for argument in arguments {
             let name = &argument.name;
-            parts.push(Part::of(&argument.ty, quote!(&#name), &mut words)?);
+            parts.push(match &argument.items {
+                Some(items) => Part::of(&items.item, name.to_token_stream(), &mut words)?,
+                None => Part::of(&argument.ty, quote!(&#name), &mut words)?,
+            });
         }
         let types = parts.iter().map(|part| &part.ty);
         let values = parts.iter().map(|part| &part.value);

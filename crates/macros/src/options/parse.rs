@@ -8,7 +8,7 @@ use syn::punctuated::Punctuated;
 use syn::spanned::Spanned;
 use syn::{Error, Expr, Token, parenthesized};
 
-use super::{Options, Tier, Version, literal};
+use super::{Batch, Options, Tags, Tier, Version, literal};
 
 /// Options that every attribute has.
 const COMMON: [&str; 19] = [
@@ -102,6 +102,18 @@ impl Written {
         }
     }
 
+    /// `batch` alone, or `batch = ids`.
+    fn batch(self) -> syn::Result<Batch> {
+        let message = "`batch` stands alone, or names the argument with the keys: `batch = ids`";
+        let argument = match &self.value {
+            Value::None => None,
+            Value::Is(Expr::Path(path)) if path.path.get_ident().is_some() => path.path.get_ident().cloned(),
+            Value::Is(value) => return Err(Error::new(value.span(), message)),
+            Value::List(_) => return Err(Error::new(self.name.span(), message)),
+        };
+        Ok(Batch { word: self.name, argument })
+    }
+
     fn names(self) -> syn::Result<Vec<Ident>> {
         let Value::List(list) = self.value else {
             let message = format!("`{0}` lists arguments: `{0}(client, log)`", self.name);
@@ -144,8 +156,8 @@ fn take(tier: Tier, options: &mut Options, option: Written) -> syn::Result<()> {
         }
         "ttl" | "idle" => options.builder.push((name, span(option.value()?)?)),
         "ttl_fn" => options.ttl_fn = Some(option.code()?),
-        "tags" => options.later.0.push((name, option.code()?.into_token_stream())),
-        "batch" => options.later.0.push((name, option.flag()?.into_token_stream())),
+        "tags" => options.tags = Some(Tags::read(option.value()?)?),
+        "batch" => options.batch = Some(option.batch()?),
         "version" if tier != Tier::Memory => options.version = Some(version(option.value()?)?),
         _ => hand_on(tier, options, option)?,
     }

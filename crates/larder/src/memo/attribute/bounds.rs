@@ -148,6 +148,20 @@ impl<T> Maybe for Option<T> {
     type Value = T;
 }
 
+/// `Vec`, taken apart.
+#[diagnostic::on_unimplemented(
+    message = "`batch` is for functions that return a `Vec` with a result for each item, and this is `{Self}`",
+    label = "not a `Vec`"
+)]
+pub trait Many {
+    /// Of one item.
+    type Item;
+}
+
+impl<T> Many for Vec<T> {
+    type Item = T;
+}
+
 /// Tells at compile time whether a type is a `Result`, by whatever name: the
 /// constant of the type itself goes before that of a trait.
 #[derive(Debug)]

@@ -1,11 +1,13 @@
 //! What the attributes expand to. Not for people: it changes with them.
 
+mod batch;
 mod bounds;
 mod call;
 mod flusher;
 mod handle;
 mod record;
 mod slot;
+mod tags;
 #[cfg(feature = "async")]
 pub mod tasks;
 pub mod threads;
@@ -18,11 +20,18 @@ pub use crate::fcache;
 pub use crate::mcache;
 #[cfg(feature = "_codec")]
 pub use crate::ucache;
+pub use batch::{Asked, Each, call_batch, each};
 #[cfg(feature = "_codec")]
 pub use bounds::{Encoded, EncodedPart, EncodedValue, TieredPart, TieredValue};
-pub use bounds::{Fallible, Kept, Keyed, Maybe, MemoryPart, MemoryValue, NoResult, Part, Probe, SharedError};
+pub use bounds::{
+    Fallible, Kept, Keyed, Many, Maybe, MemoryPart, MemoryValue, NoResult, Part, Probe, SharedError,
+};
 pub use call::{Passed, by_value, call, call_sorted, excludes, never, shared};
 pub use handle::{Handle, keyed_by};
 pub use record::{RECORD_BYTES, Record, Recorded, replayed};
 pub use slot::{Owner, Slot, open};
+pub use tags::{Label, call_tagged, of_value, tag, tags};
 pub use total::Total;
+
+pub use larder_core::terms::EntryOptions;
+pub use larder_engine::WithOptions;
