@@ -1,6 +1,7 @@
 //! Functions with an attribute, in every form, each counting its executions.
 
 mod batches;
+mod configured;
 mod forms;
 mod keys;
 mod outcomes;

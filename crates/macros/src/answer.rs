@@ -94,6 +94,7 @@ fn check(form: &Form, ty: &Type, signature: &Signature, options: &Options) -> sy
     let stored = match form {
         Form::Value { result, .. } => {
             check_value(*result, options)?;
+            check_batch(ty, options)?;
             ty
         }
         Form::Iterator { item, .. } | Form::Stream { item } => {
@@ -123,6 +124,20 @@ fn check_value(result: bool, options: &Options) -> syn::Result<()> {
     Ok(())
 }
 
+/// A batch answers with a `Vec`, by name, as far as the type can be seen.
+fn check_batch(ty: &Type, options: &Options) -> syn::Result<()> {
+    let is = |ty: &Type, name: &str| named(ty).is_some_and(|named| named == name);
+    let answers = if is(ty, "Result") { first_argument(ty) } else { Some(ty) };
+    let is_seen = options.batch.is_some() && options.result.is_none();
+    match answers.filter(|answers| is_seen && !is(answers, "Vec")) {
+        Some(answers) => Err(Error::new_spanned(
+            answers,
+            "with `batch` the function returns a result for each key, in their order: write `Vec<..>` here",
+        )),
+        None => Ok(()),
+    }
+}
+
 fn check_sequence(signature: &Signature, options: &Options) -> syn::Result<()> {
     let given = [
         options.skip_none.as_ref().map(|flag| ("skip_none", flag.span())),
@@ -139,7 +154,7 @@ fn check_sequence(signature: &Signature, options: &Options) -> syn::Result<()> {
     }
     if let Some(Tags::Value(value)) = &options.tags {
         let message = "the tags of an iterator or a stream are a list over the arguments: there is no value yet when it begins";
-        return Err(Error::new(value.span(), message));
+        return Err(Error::new_spanned(value, message));
     }
     match signature.asyncness {
         Some(token) => Err(Error::new(

@@ -33,7 +33,7 @@ const COMMON: [&str; 19] = [
     "ttl_fn",
 ];
 /// Options of the attributes with tiers beyond memory.
-const TIERED: [&str; 12] = [
+const TIERED: [&str; 14] = [
     "access",
     "codec",
     "compress",
@@ -42,11 +42,17 @@ const TIERED: [&str; 12] = [
     "durability",
     "kind",
     "persistence",
+    "preset",
+    "require",
     "selector",
     "sharing",
     "thresholds",
     "version",
 ];
+/// Options of the attribute whose cache may have any tier.
+const UNIVERSAL: [&str; 3] = ["namespace", "redis", "url"];
+/// Options of builders that are about `load` alone.
+const OF_LOAD: [&str; 4] = ["hard_timeout", "refresh_ahead", "soft_timeout", "stale"];
 /// Options of every builder that are handed on as they are.
 const HANDED_ON: [&str; 3] = ["weigher", "clock", "policy"];
 
@@ -169,12 +175,17 @@ fn hand_on(tier: Tier, options: &mut Options, option: Written) -> syn::Result<()
     let name = option.name.to_string();
     let is_common = COMMON.contains(&name.as_str()) || HANDED_ON.contains(&name.as_str());
     let is_tiered = TIERED.contains(&name.as_str());
-    if !is_common && !is_tiered {
+    let is_universal = UNIVERSAL.contains(&name.as_str());
+    if !is_common && !is_tiered && !is_universal {
         return Err(unknown(tier, &option.name));
     }
     if is_tiered && tier == Tier::Memory {
         let message =
             format!("`{name}` is for #[ucache], #[bcache] and #[fcache]: #[mcache] has memory alone");
+        return Err(Error::new(option.name.span(), message));
+    }
+    if is_universal && tier != Tier::Universal {
+        let message = format!("`{name}` is for #[ucache], whose cache may have any tier");
         return Err(Error::new(option.name.span(), message));
     }
     let ident = option.name.clone();
@@ -184,9 +195,19 @@ fn hand_on(tier: Tier, options: &mut Options, option: Written) -> syn::Result<()
 }
 
 fn unknown(tier: Tier, name: &Ident) -> Error {
+    if OF_LOAD.iter().any(|option| name == option) {
+        let message = format!(
+            "`{name}` needs a loader that outlives its caller, which a function with arguments is not: \
+             build a cache with `{name}`, and call its `load`"
+        );
+        return Error::new(name.span(), message);
+    }
     let mut known: Vec<&str> = [&COMMON[..], &HANDED_ON[..2]].concat();
     if tier != Tier::Memory {
         known.extend(TIERED);
+    }
+    if tier == Tier::Universal {
+        known.extend(UNIVERSAL);
     }
     known.sort_unstable();
     let message = format!("unknown option `{name}`; #[{}] has {}", tier.name(), known.join(", "));

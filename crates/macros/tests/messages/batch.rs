@@ -50,6 +50,11 @@ async fn exclusive(log: &mut Vec<u64>, ids: &[u64]) -> Vec<u64> {
     ids.to_vec()
 }
 
+#[mcache(batch)]
+fn sum(ids: &[u64]) -> Result<u64, String> {
+    Ok(ids.iter().sum())
+}
+
 struct Users;
 
 impl Users {

@@ -12,11 +12,6 @@ fn number(id: u64) -> u64 {
     id
 }
 
-#[mcache(tags = [format!("user:{id}")])]
-fn misspelt(user_id: u64) -> u64 {
-    user_id
-}
-
 fn tags_of(_: &str) -> Vec<String> {
     Vec::new()
 }
