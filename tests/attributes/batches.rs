@@ -73,6 +73,7 @@ fn the_other_arguments_are_part_of_each_key() {
         keys.to_vec()
     }
     #[mcache(batch)]
+    #[allow(clippy::ptr_arg, reason = "a function may take one")]
     fn by_total_order(keys: &Vec<f64>) -> Vec<u64> {
         CALLS.note(&[keys.len() as u32]);
         keys.iter().map(|key| key.to_bits()).collect()
@@ -236,7 +237,7 @@ impl Users {
         self.calls.note(ids);
         tokio::task::yield_now().await;
         let _kind = kind;
-        let user = |id: &u32| User { id: *id, group: if id % 2 == 0 { "even" } else { "odd" } };
+        let user = |id: &u32| User { id: *id, group: if id % 2 == 1 { "odd" } else { "even" } };
         ids.iter().map(|id| if *id == 0 { Err("nobody".to_owned()) } else { Ok(user(id)) }).collect()
     }
 }

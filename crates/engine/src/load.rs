@@ -229,8 +229,7 @@ where
         let watch = Watch::start(self);
         match flight.run(loader).await.parts() {
             Ok((value, options)) => {
-                let said =
-                    Said { value: Some(value.clone()), load_cost: Some(watch.succeeded()), options };
+                let said = Said { value: Some(value.clone()), load_cost: Some(watch.succeeded()), options };
                 // On the heap: a loader that loads other keys is deep enough without it.
                 Box::pin(self.publish::<W>(lead, said)).await;
                 Ok(value)
