@@ -41,9 +41,13 @@ impl Answer {
         Ok(Self { ty, form, batch: options.batch.is_some() })
     }
 
-    /// The type that is stored.
+    /// The type that is stored, as it is shown.
     pub(crate) fn value(&self, root: &Path) -> TokenStream {
-        let value = self.inner(root);
+        self.of_inner(root, self.inner(root))
+    }
+
+    /// The same, of what is inside.
+    pub(crate) fn of_inner(&self, root: &Path, value: TokenStream) -> TokenStream {
         match self.form {
             Form::Value { .. } => value,
             Form::Iterator { .. } | Form::Stream { .. } => quote!(#root::__private::Record<#value>),

@@ -61,7 +61,7 @@ fn slot(function: &Function) -> TokenStream {
 fn cache(function: &Function) -> TokenStream {
     let root = &function.root;
     let (name, slot) = (function.hidden("cache"), function.hidden("slot"));
-    let value = function.answer.value(root);
+    let value = function.stored();
     let (given, suffix) = names(function);
     let builder = quote::format_ident!("{}", function.tier.name());
     let bound = key_bounds(function);
@@ -112,7 +112,7 @@ fn options(function: &Function) -> TokenStream {
 
 /// The time to live by the value, where `ttl_fn` says so.
 fn ttl_by(function: &Function, ttl: &Expr) -> TokenStream {
-    let (root, stored) = (&function.root, function.answer.value(&function.root));
+    let (root, stored) = (&function.root, function.stored());
     match ttl {
         // Called by name, so that a `String` goes as a `&str`.
         Expr::Path(path) => quote_spanned! {ttl.span()=>
@@ -138,7 +138,7 @@ pub(crate) fn opening(function: &Function) -> TokenStream {
 
 /// The handle, where there is no key to tell its type.
 fn handle_alone(function: &Function) -> TokenStream {
-    if let Some(key) = &function.key.ty {
+    if let Some(key) = &function.key.checked {
         return handle(function, Some(key.clone()));
     }
     let (root, handle) = (&function.root, handle(function, None));
@@ -175,7 +175,7 @@ impl ByKey {
         let (asyncness, wait, verbs) = shell(function);
         quote! {
             #[doc = #doc]
-            #[allow(clippy::needless_pass_by_value, clippy::too_many_arguments, clippy::type_complexity)]
+            #[allow(clippy::needless_pass_by_value, clippy::ptr_arg, clippy::too_many_arguments, clippy::type_complexity)]
             #vis #asyncness fn #name #lifetimes (#inputs) -> #answer {
                 #(#conversions)*
                 let __larder_key = #key;

@@ -1,7 +1,7 @@
 //! A function with an attribute above it, read and checked.
 
 use proc_macro2::{Ident, Span, TokenStream, TokenTree};
-use quote::{ToTokens, format_ident, quote};
+use quote::{ToTokens, format_ident, quote, quote_spanned};
 use syn::spanned::Spanned;
 use syn::visit::{self, Visit};
 use syn::{Error, FnArg, GenericParam, Item, ItemFn, Macro, Path, Receiver, Signature, Type, parse_quote};
@@ -38,7 +38,7 @@ impl Function {
             Some(expression) => Key::written(expression),
             None => {
                 let parts: Vec<_> = arguments.iter().filter(|argument| !argument.skipped).collect();
-                Key::of(&parts, &root)?
+                Key::of(&parts, tier, &root)?
             }
         };
         let is_method = options.method.is_some() || item.sig.receiver().is_some() || names_self_type(&item);
@@ -96,6 +96,13 @@ impl Function {
             None => !argument.skipped,
         };
         self.arguments.iter().filter(is_used).collect()
+    }
+
+    /// The type that is stored, by way of the trait that it has to have.
+    pub(crate) fn stored(&self) -> TokenStream {
+        let (root, inner, span) = (&self.root, self.answer.inner(&self.root), self.answer.ty.span());
+        let kept = self.tier.of_values();
+        self.answer.of_inner(root, quote_spanned!(span=> <#inner as #root::__private::#kept>::Value))
     }
 
     /// The argument with the keys of a batch.

@@ -4,7 +4,7 @@ mod literal;
 mod parse;
 mod tags;
 
-use proc_macro2::{Ident, TokenStream};
+use proc_macro2::{Ident, Span, TokenStream};
 use syn::{Expr, Path};
 
 pub(crate) use self::tags::Tags;
@@ -27,6 +27,16 @@ impl Tier {
             Self::File => "fcache",
             Self::Universal => "ucache",
         }
+    }
+
+    /// The trait of what is part of a key.
+    pub(crate) fn of_parts(self) -> Ident {
+        Ident::new(if self == Self::Memory { "Part" } else { "EncodedPart" }, Span::call_site())
+    }
+
+    /// The trait of what is stored.
+    pub(crate) fn of_values(self) -> Ident {
+        Ident::new(if self == Self::Memory { "Kept" } else { "EncodedValue" }, Span::call_site())
     }
 }
 
