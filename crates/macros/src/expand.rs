@@ -34,11 +34,10 @@ fn expanded(function: &Function) -> TokenStream {
         false => {
             let (vis, name) = (&function.item.vis, &function.item.sig.ident);
             let doc = format!("What goes with the cached function [`{name}`](fn@{name}).");
+            let root = &function.root;
             quote! {
                 #cached
-                #[doc = #doc]
-                #[allow(non_camel_case_types, dead_code, unreachable_pub)]
-                #vis enum #name {}
+                #root::__add_the_option_method_in_an_impl_block! { #[doc = #doc] #vis #name }
                 #[allow(dead_code, unreachable_pub)]
                 impl #name { #companions }
             }

@@ -35,3 +35,15 @@ pub use total::Total;
 
 pub use larder_core::terms::EntryOptions;
 pub use larder_engine::WithOptions;
+
+/// The type that companions belong to. Its name is what the compiler says
+/// where it cannot stand: in an `impl` block, of which an attribute knows nothing.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __add_the_option_method_in_an_impl_block {
+    (#[doc = $doc:literal] $vis:vis $name:ident) => {
+        #[doc = $doc]
+        #[allow(non_camel_case_types, dead_code, unreachable_pub)]
+        $vis enum $name {}
+    };
+}
