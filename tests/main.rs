@@ -21,6 +21,8 @@ mod logs;
 mod memo;
 mod mistakes;
 mod model;
+#[cfg(feature = "redis")]
+mod nodes;
 mod presets;
 mod processes;
 mod races;

@@ -17,6 +17,17 @@ pub enum Notice {
     Distrust,
 }
 
+/// What copies of shared entries do while other nodes cannot be heard.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Coherence {
+    /// They serve on until their time to live, marked as unconfirmed.
+    #[default]
+    Available,
+    /// They do not serve.
+    Strict,
+}
+
 /// Who wants to hear.
 pub trait Listener: Send + Sync + 'static {
     /// Something changed.

@@ -69,7 +69,7 @@ where
         }
         let engine = Arc::clone(self);
         let section = async move {
-            if engine.checks {
+            if engine.stamps {
                 return engine.read_one_by_one(missing).await;
             }
             engine.read_together(missing).await

@@ -182,12 +182,13 @@ where
             leader.end(have.clone().map_or(Outcome::Absent, Outcome::Value));
             return Approach::Have(have);
         }
-        let encoded = encoded.map(|encoded| self.based_on_now(encoded));
+        let mut encoded = encoded.map(|encoded| self.based_on_now(encoded));
         let mut stale = leader.key().and_then(|key| self.stale_in_memory(key));
-        if let Some(encoded) = &encoded {
+        if let Some(key) = encoded.take() {
             // A tier that fails is as good as empty here, and was counted.
-            let found = self.seek::<W>(encoded.clone(), leader.hash()).await.ok().flatten();
-            match found.map(Found::into_parts) {
+            let (based, found) = self.seek_based::<W>(key, leader.hash()).await;
+            encoded = Some(based);
+            match found.ok().flatten().map(Found::into_parts) {
                 Some((Freshness::Fresh, Some(value), _)) => {
                     leader.end(Outcome::Value(value.clone()));
                     return Approach::Have(Some(value));
@@ -286,8 +287,10 @@ where
         let Some(key) = leader.take_key() else { return false };
         self.pauses.end(leader.hash());
         // What no tier took was counted there; the caller has its value.
-        if self.store(key, draft.stamped(stamp)).await.is_ok() {
-            self.counters.published.increment();
+        match self.store(key, draft.stamped(stamp)).await {
+            Ok(Some(_)) => self.counters.published.increment(),
+            Ok(None) => return false,
+            Err(_) => {}
         }
         true
     }

@@ -121,6 +121,8 @@ pub use larder_core::stats::{CacheCounts, Stats, TierCounts, TierStats};
 pub use larder_core::stream::ByteValue;
 pub use larder_core::terms::{EntryOptions, Tag};
 pub use larder_core::tier::{Capability, Tier, TierKind, Usage};
+#[cfg(feature = "redis")]
+pub use larder_core::bus::Coherence;
 pub use larder_core::{Bytes, Durability, Error, ErrorKind, Result, kinds};
 pub use larder_engine::select::Table;
 pub use larder_engine::{Answer, Counter, Entry, EntryReader, Explanation, LoadContext, LoadError, Loaded};

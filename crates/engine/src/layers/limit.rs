@@ -168,17 +168,19 @@ impl<T: Tier> Tier for Limit<T> {
         self.bounded_many(keys.len(), self.tier.remove_many(keys))
     }
 
-    fn insert_if_absent<'a>(&'a self, key: &'a EncodedKey, frame: &'a Frame) -> BoxFuture<'a, Result<bool>> {
-        self.bounded(self.tier.insert_if_absent(key, frame))
+    fn era(&self, key: &EncodedKey) -> u64 {
+        self.tier.era(key)
     }
 
-    fn replace<'a>(
+    fn get_stamped<'a>(
         &'a self,
         key: &'a EncodedKey,
-        expected: &'a Bytes,
-        frame: &'a Frame,
-    ) -> BoxFuture<'a, Result<bool>> {
-        self.bounded(self.tier.replace(key, expected, frame))
+    ) -> BoxFuture<'a, Result<(Option<Bytes>, Option<Stamp>)>> {
+        self.bounded(self.tier.get_stamped(key))
+    }
+
+    fn put_if_unchanged<'a>(&'a self, key: &'a EncodedKey, frame: &'a Frame) -> BoxFuture<'a, Result<bool>> {
+        self.bounded(self.tier.put_if_unchanged(key, frame))
     }
 
     fn take<'a>(&'a self, key: &'a EncodedKey) -> BoxFuture<'a, Result<Option<Bytes>>> {

@@ -195,22 +195,26 @@ impl<T: Tier> Tier for Observe<T> {
         })
     }
 
-    fn insert_if_absent<'a>(&'a self, key: &'a EncodedKey, frame: &'a Frame) -> BoxFuture<'a, Result<bool>> {
+    fn era(&self, key: &EncodedKey) -> u64 {
+        self.tier.era(key)
+    }
+
+    fn get_stamped<'a>(
+        &'a self,
+        key: &'a EncodedKey,
+    ) -> BoxFuture<'a, Result<(Option<Bytes>, Option<Stamp>)>> {
         Box::pin(async move {
-            let stored = self.tier.insert_if_absent(key, frame).await;
-            self.count_stored("insert_if_absent", stored, frame)
+            match self.tier.get_stamped(key).await {
+                Ok((found, stamp)) => Ok((self.count_read("get_stamped", Ok(found))?, stamp)),
+                Err(error) => self.count_read("get_stamped", Err(error)).map(|found| (found, None)),
+            }
         })
     }
 
-    fn replace<'a>(
-        &'a self,
-        key: &'a EncodedKey,
-        expected: &'a Bytes,
-        frame: &'a Frame,
-    ) -> BoxFuture<'a, Result<bool>> {
+    fn put_if_unchanged<'a>(&'a self, key: &'a EncodedKey, frame: &'a Frame) -> BoxFuture<'a, Result<bool>> {
         Box::pin(async move {
-            let stored = self.tier.replace(key, expected, frame).await;
-            self.count_stored("replace", stored, frame)
+            let stored = self.tier.put_if_unchanged(key, frame).await;
+            self.count_stored("put_if_unchanged", stored, frame)
         })
     }
 

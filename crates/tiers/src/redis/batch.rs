@@ -60,14 +60,12 @@ impl Inner {
     pub(super) async fn remove_many(&self, keys: &[EncodedKey]) -> Vec<Result<bool>> {
         let mut removed = Vec::with_capacity(keys.len());
         for keys in keys.chunks(KEYS_MAX) {
-            let asked = self.ask(keys.iter(), false, |pipe, names| {
-                for name in names {
-                    pipe.cmd("UNLINK").arg(name);
-                }
-            });
+            let asked =
+                self.ask(keys.iter(), false, |pipe, names| names.iter().for_each(|name| self.unlink(pipe, name)));
             match asked.await {
                 Ok(answers) => {
-                    let counts = answers.commands.into_iter().map(|answer| {
+                    let unlinked = answers.commands.into_iter().skip(1).step_by(2);
+                    let counts = unlinked.map(|answer| {
                         count(answer).map(|count| self.shrunk(count)).map_err(|error| self.meant(error))
                     });
                     removed.extend(counts);

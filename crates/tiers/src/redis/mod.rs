@@ -8,6 +8,7 @@ mod marks;
 mod names;
 mod notices;
 mod request;
+mod steps;
 mod survey;
 mod tier;
 
@@ -34,7 +35,7 @@ use link::{Link, Owner, Patience};
 use marks::{Marks, exchange, read_all};
 use names::{Named, Names};
 use notices::Notices;
-use request::{Whole, frame};
+use request::frame;
 use survey::{PAGE, page, survey, sweep};
 
 /// The largest value that Redis takes.
@@ -45,11 +46,6 @@ const HEAD_BYTES: usize = 4096;
 const SURVEY_AGE: Duration = Duration::from_secs(5);
 /// From one sign of life of the server to the next.
 const HEARTBEAT: Duration = Duration::from_millis(250);
-
-/// Stores over what is expected, in one step.
-const REPLACE: &str = "if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end \
-    if ARGV[3] then redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3]) \
-    else redis.call('SET', KEYS[1], ARGV[2]) end return 1";
 
 /// What a [`RedisTier`] is opened with.
 #[derive(Clone)]
@@ -323,19 +319,13 @@ impl Inner {
 
     async fn put(&self, key: &EncodedKey, frame: &Frame) -> Result<()> {
         check_len(frame)?;
+        if key.base().is_some() {
+            // As if the later change had come right after.
+            return self.put_if_unchanged(key, frame).await.map(drop);
+        }
         self.one(key, |pipe, name| self.set(pipe, name, frame)).await?;
         self.changed();
         Ok(())
-    }
-
-    async fn remove(&self, key: &EncodedKey) -> Result<bool> {
-        let answer = self.one(key, |pipe, name| {
-            pipe.cmd("UNLINK").arg(name);
-        });
-        let answer = answer.await?;
-        let count = count(answer).map_err(|error| self.meant(error))?;
-        self.shrunk(count);
-        Ok(count > 0)
     }
 
     async fn contains(&self, key: &EncodedKey) -> Result<bool> {
@@ -360,37 +350,6 @@ impl Inner {
             Some(bytes) if is_cut(bytes) => self.get(key).await,
             _ => Ok(start),
         }
-    }
-
-    async fn insert_if_absent(&self, key: &EncodedKey, frame: &Frame) -> Result<bool> {
-        check_len(frame)?;
-        let answer = self.one(key, |pipe, name| {
-            self.set(pipe, name, frame);
-            pipe.arg("NX");
-        });
-        let stored = matches!(answer.await?, Value::Okay);
-        self.changed();
-        Ok(stored)
-    }
-
-    async fn replace(&self, key: &EncodedKey, expected: &Bytes, frame: &Frame) -> Result<bool> {
-        check_len(frame)?;
-        let answer = self.one(key, |pipe, name| {
-            pipe.cmd("EVAL").arg(REPLACE).arg(1).arg(name).arg(&expected[..]).arg(Whole(frame));
-            if let Some(millis) = self.millis_left(frame) {
-                pipe.arg(millis);
-            }
-        });
-        Ok(matches!(answer.await?, Value::Int(1)))
-    }
-
-    async fn take(&self, key: &EncodedKey) -> Result<Option<Bytes>> {
-        let answer = self.one(key, |pipe, name| {
-            pipe.cmd("GETDEL").arg(name);
-        });
-        let taken = frame(Some(answer.await?));
-        self.shrunk(i64::from(taken.is_some()));
-        Ok(taken)
     }
 
     async fn clear(&self) -> Result<()> {

@@ -4,6 +4,7 @@
 //! <namespace>:<cache>:{<partition>}:<generation>:s:<text>       a text key
 //! <namespace>:<cache>:{<partition>}:<generation>:x:<hex>        any other key
 //! <namespace>:<cache>:{<partition>}:<generation>:h:<digest>     a key above 200 bytes
+//! <namespace>:<cache>:{<partition>}:<generation>:r:s:<text>     what a removal leaves for a while
 //! <namespace>:<cache>:{<partition>}:generation                  the mark of a partition
 //! ```
 //!
@@ -19,6 +20,10 @@ pub(super) const PARTITIONS: usize = 64;
 
 /// Keys whose encoding is longer are named by their digest.
 const KEY_BYTES_MAX: usize = 200;
+
+/// The partition and the generation in the name of an entry, `{2f}:` and 16
+/// digits with a colon.
+const ENTRY_HEAD: usize = 5 + 17;
 
 const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'/');
 
@@ -45,6 +50,9 @@ pub(super) enum Named {
         /// The digest of the key.
         digest: u128,
     },
+    /// What a removal leaves behind for a while; the encoded key, where the
+    /// name has it.
+    Removal(Option<EncodedKey>),
 }
 
 impl Names {
@@ -79,6 +87,12 @@ impl Names {
         }
     }
 
+    /// What a removal of the entry with this name leaves behind.
+    pub(super) fn removal(&self, entry: &str) -> String {
+        let (start, key) = entry.split_at((self.prefix.len() + ENTRY_HEAD).min(entry.len()));
+        format!("{start}r:{key}")
+    }
+
     /// Reads a name of this cache back; `None` for what is not ours.
     pub(super) fn read(&self, name: &[u8]) -> Option<Named> {
         let rest = std::str::from_utf8(name).ok()?.strip_prefix(&self.prefix)?.strip_prefix('{')?;
@@ -89,18 +103,24 @@ impl Names {
         }
         let (generation, key) = rest.split_once(':')?;
         let generation = read_generation(generation.as_bytes())?;
-        let key = match key.split_once(':')? {
-            ("s", text) => EncodedKey::new(packed(text)),
-            ("x", digits) => EncodedKey::new(bytes(digits)?),
-            ("h", digest) => {
-                let digest = u128::from_str_radix(digest, 16).ok()?;
-                return Some(Named::Entry { partition, generation, key: None, digest });
-            }
-            _ => return None,
-        };
-        let digest = key.digest();
-        Some(Named::Entry { partition, generation, key: Some(key), digest })
+        if let Some(removed) = key.strip_prefix("r:") {
+            return read_key(removed).map(|(key, _)| Named::Removal(key));
+        }
+        let (key, digest) = read_key(key)?;
+        Some(Named::Entry { partition, generation, key, digest })
     }
+}
+
+/// A key as a name spells it: its encoding, where the name has it, and its digest.
+fn read_key(name: &str) -> Option<(Option<EncodedKey>, u128)> {
+    let key = match name.split_once(':')? {
+        ("s", text) => EncodedKey::new(packed(text)),
+        ("x", digits) => EncodedKey::new(bytes(digits)?),
+        ("h", digest) => return Some((None, u128::from_str_radix(digest, 16).ok()?)),
+        _ => return None,
+    };
+    let digest = key.digest();
+    Some((Some(key), digest))
 }
 
 /// A generation as a mark and a name spell it: 16 hex digits, never all zero.
@@ -186,6 +206,12 @@ mod tests {
         let read = names.read(names.entry(77, &long).as_bytes());
         assert_eq!(read, Some(Named::Entry { partition, generation: 77, key: None, digest }));
         assert_eq!(names.read(names.mark(63).as_bytes()), Some(Named::Mark(63)));
+        let alice = EncodedKey::new(*b"\xa5alice");
+        let removal = names.removal(&names.entry(77, &alice));
+        assert!(removal.ends_with("}:000000000000004d:r:s:alice"), "{removal}");
+        assert_eq!(names.read(removal.as_bytes()), Some(Named::Removal(Some(alice))));
+        let removal = names.removal(&names.entry(77, &long));
+        assert_eq!(names.read(removal.as_bytes()), Some(Named::Removal(None)));
         for foreign in ["shop:carts:", "shop:cart:{00}:generation", "shop:carts:{40}:generation", "x"] {
             assert_eq!(names.read(foreign.as_bytes()), None, "{foreign}");
         }

@@ -19,6 +19,8 @@ pub(super) struct Answers {
     pub(super) commands: Vec<Value>,
     /// Of each key that was to be read, in order.
     pub(super) values: Vec<Value>,
+    /// The generation of the first key's partition.
+    pub(super) generation: u64,
 }
 
 /// What a request is about: names, and the generations they were made from.
@@ -57,7 +59,8 @@ impl Inner {
             }
             let values = marks.split_off(plan.marks.len());
             if plan.holds(&marks) {
-                return Ok(Answers { commands, values });
+                let generation = plan.marks.first().map_or(0, |(_, generation)| *generation);
+                return Ok(Answers { commands, values, generation });
             }
             self.learn(&plan, &marks, &mut connection).await.map_err(|error| self.meant(error))?;
         }

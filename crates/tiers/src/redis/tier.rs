@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use larder_core::frame::Frame;
 use larder_core::key::EncodedKey;
-use larder_core::tier::{BoxFuture, Capability, Tier, TierKind, Usage};
+use larder_core::tier::{BoxFuture, Capability, Stamp, Tier, TierKind, Usage};
 use larder_core::{Bytes, Result};
 
+use super::names::Names;
 use super::{FRAME_BYTES_MAX, RedisTier};
 
 /// Names tier and operation in an error.
@@ -30,6 +31,7 @@ impl Tier for RedisTier {
             blocking: false,
             streams: false,
             stamps: false,
+            tells: self.inner.notices.is_some(),
             frame_bytes_max: FRAME_BYTES_MAX,
         }
     }
@@ -106,17 +108,21 @@ impl Tier for RedisTier {
         Box::pin(self.inner.remove_many(keys))
     }
 
-    fn insert_if_absent<'a>(&'a self, key: &'a EncodedKey, frame: &'a Frame) -> BoxFuture<'a, Result<bool>> {
-        named("insert_if_absent", self.inner.insert_if_absent(key, frame))
-    }
-
-    fn replace<'a>(
+    /// The stamp is of the entry, of its last removal within the last minute,
+    /// and of the last clear.
+    fn get_stamped<'a>(
         &'a self,
         key: &'a EncodedKey,
-        expected: &'a Bytes,
-        frame: &'a Frame,
-    ) -> BoxFuture<'a, Result<bool>> {
-        named("replace", self.inner.replace(key, expected, frame))
+    ) -> BoxFuture<'a, Result<(Option<Bytes>, Option<Stamp>)>> {
+        named("get_stamped", self.inner.get_stamped(key))
+    }
+
+    fn era(&self, key: &EncodedKey) -> u64 {
+        self.inner.marks.generation(Names::partition(key))
+    }
+
+    fn put_if_unchanged<'a>(&'a self, key: &'a EncodedKey, frame: &'a Frame) -> BoxFuture<'a, Result<bool>> {
+        named("put_if_unchanged", self.inner.put_if_unchanged(key, frame))
     }
 
     fn take<'a>(&'a self, key: &'a EncodedKey) -> BoxFuture<'a, Result<Option<Bytes>>> {
