@@ -50,7 +50,7 @@ const TIERED: [&str; 14] = [
     "version",
 ];
 /// Options of the attribute whose cache may have any tier.
-const UNIVERSAL: [&str; 3] = ["namespace", "redis", "url"];
+const UNIVERSAL: [&str; 5] = ["coherence", "lease", "namespace", "redis", "url"];
 /// Options of builders that are about `load` alone.
 const OF_LOAD: [&str; 4] = ["hard_timeout", "refresh_ahead", "soft_timeout", "stale"];
 /// Options of every builder that are handed on as they are.
@@ -161,6 +161,7 @@ fn take(tier: Tier, options: &mut Options, option: Written) -> syn::Result<()> {
             options.record_bytes = Some(literal::number(tier, "record_bytes", option.value()?)?)
         }
         "ttl" | "idle" => options.builder.push((name, span(option.value()?)?)),
+        "lease" if tier == Tier::Universal => options.builder.push((name, span(option.value()?)?)),
         "ttl_fn" => options.ttl_fn = Some(option.code()?),
         "tags" => options.tags = Some(Tags::read(option.value()?)?),
         "batch" => options.batch = Some(option.batch()?),
