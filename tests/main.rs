@@ -8,6 +8,7 @@ mod configuration;
 mod conformance;
 mod contexts;
 mod crashes;
+mod events;
 mod expiry;
 mod flights;
 mod frames;
@@ -23,8 +24,11 @@ mod mistakes;
 mod model;
 #[cfg(feature = "redis")]
 mod nodes;
+mod observability;
 mod presets;
 mod processes;
+#[cfg(feature = "metrics")]
+mod published;
 mod races;
 #[cfg(feature = "redis")]
 mod redis;

@@ -10,13 +10,15 @@ use larder_core::Result;
 use larder_core::key::{EncodedKey, Lookup};
 use larder_core::memory::MemoryStore;
 use larder_core::terms::EntryOptions;
+use tracing::Instrument;
 
 use crate::engine::Engine;
 use crate::flight::{Flight, Outcome, Running, Seat};
-use crate::load::{Approach, Lead, Watch, Wish};
+use crate::load::{Approach, Lead, Wish};
 use crate::loaded::LoadsMany;
 use crate::read::Found;
 use crate::wait::Wait;
+use crate::watch::Watch;
 use crate::write::Said;
 
 /// A missing key: where in the request it stands, and how tiers see it.
@@ -259,7 +261,7 @@ where
         }
         let flights = leads.iter().map(|(_, lead)| lead.leader.flight.id()).collect();
         let watch = Watch::start(self);
-        let loaded = Running::within(flights, async { loader(asked).await }).await;
+        let loaded = Running::within(flights, async { loader(asked).await }.instrument(watch.span())).await;
         let mut options = match loaded.sort_into(values) {
             Ok(options) => options,
             Err(error) => {

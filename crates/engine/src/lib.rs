@@ -24,6 +24,7 @@ mod copies;
 mod detached;
 mod distrust;
 mod engine;
+mod events;
 mod expiry;
 mod explain;
 mod flight;
@@ -47,15 +48,18 @@ mod shield;
 mod slot;
 mod stream;
 mod taint;
+mod tell;
 mod timeline;
 #[cfg(feature = "async")]
 mod timer;
 mod verbs;
 pub mod wait;
+mod watch;
 mod wire;
 mod write;
 
 pub use engine::{Engine, Hints, KeptMarks, Parts, Weigh, Weigher};
+pub use events::Audience;
 pub use expiry::{Expiry, TtlBy};
 pub use explain::{Entry, Explanation};
 pub use loaded::{Answer, LoadContext, LoadError, Loaded, Loads, LoadsMany, WithOptions};

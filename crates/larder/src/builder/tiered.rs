@@ -17,11 +17,12 @@ use larder_core::place::{Access, Kind, Persistence, Selector, Sharing, Threshold
 use larder_core::tier::TierKind;
 use larder_core::{Durability, Error, Result, kinds};
 use larder_engine::select::Table;
-use larder_engine::{Expiry, Hints, Weigher};
+use larder_engine::{Audience, Expiry, Hints, Weigher};
 use larder_tiers::memory::{Bound, Policy};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::listener::listener_option;
 use super::time::{self, time_options};
 use super::{CAPACITY, DISK_BYTES, MEMORY_BYTES, Said, within};
 use crate::Cache;
@@ -143,6 +144,7 @@ pub struct TieredBuilder<K, V> {
     selector: Arc<dyn Selector>,
     expiry: Expiry<K, V>,
     clock: Arc<dyn Clock>,
+    audience: Option<Audience<K>>,
 }
 
 impl<K, V> fmt::Debug for TieredBuilder<K, V> {
@@ -181,6 +183,7 @@ where
             selector: Arc::new(Table),
             expiry: Expiry::default(),
             clock: Arc::new(SystemClock),
+            audience: None,
         }
     }
 
@@ -388,6 +391,7 @@ where
     }
 
     time_options!();
+    listener_option!();
 
     /// Where the time comes from. Default the wall clock of the system.
     pub fn clock(mut self, clock: impl Clock) -> Self {
@@ -451,6 +455,7 @@ where
             selector: self.selector,
             expiry: self.expiry,
             clock: self.clock,
+            audience: self.audience,
         };
         Scope::adopt_new(scope.as_ref(), || assemble::tiered(plan))
     }
