@@ -32,6 +32,8 @@ mod published;
 mod races;
 #[cfg(feature = "redis")]
 mod redis;
+#[cfg(feature = "redis")]
+mod redis_faults;
 mod reopening;
 mod rig;
 mod routing;

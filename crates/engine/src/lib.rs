@@ -62,7 +62,7 @@ pub use engine::{Engine, Hints, KeptMarks, Parts, Weigh, Weigher};
 pub use events::Audience;
 pub use expiry::{Expiry, TtlBy};
 pub use explain::{Entry, Explanation};
-pub use loaded::{Answer, LoadContext, LoadError, Loaded};
+pub use loaded::{Answer, LoadContext, LoadError, Loaded, Loads, LoadsMany, WithOptions};
 pub use nodes::NodesPlan;
 pub use slot::Slot;
 pub use stream::EntryReader;

@@ -205,6 +205,12 @@ where
         self.closed.load(Ordering::Acquire)
     }
 
+    /// How often entries were invalidated by a tag, all at once, or cleared:
+    /// what began under another number may be outdated.
+    pub fn invalidations(&self) -> u64 {
+        self.marks.stamp()
+    }
+
     /// Gives the cache its name, for statistics and logs; the first one counts.
     pub fn set_name(&self, name: &str) {
         let _first_counts = self.life.name.set(name.into());

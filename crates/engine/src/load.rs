@@ -18,6 +18,7 @@ use crate::among::{NodeLease, Turn};
 use crate::engine::Engine;
 use crate::flight::{Flight, Outcome};
 use crate::gate::{Claim, Entrance, Leader, Ticket};
+use crate::loaded::Loads;
 use crate::read::Found;
 use crate::shield;
 use crate::wait::{Inline, Wait};
@@ -95,7 +96,7 @@ where
     where
         E: Send + Sync + 'static,
         F: FnOnce() -> Fut,
-        Fut: Future<Output = Result<V, E>>,
+        Fut: Future<Output: Loads<V, E>>,
     {
         let mut key = key;
         loop {
@@ -103,7 +104,7 @@ where
             match Box::pin(self.approach::<W>(key, Wish::VALUE)).await {
                 Approach::Have(Some(value)) => return Ok(value),
                 Approach::Have(None) | Approach::Alone => return self.alone(async { loader().await }).await,
-                Approach::Lead(lead) => return self.lead::<W, _>(lead, async { loader().await }).await,
+                Approach::Lead(lead) => return self.lead::<W, _, _>(lead, async { loader().await }).await,
                 Approach::Join(flight, _seat, key_back) => match self.outcome::<W>(&flight).await {
                     Outcome::Value(value) => return Ok(value),
                     Outcome::Failed(error) => match error.downcast() {
@@ -264,23 +265,20 @@ where
     }
 
     /// Runs the loader of the flight that this caller leads.
-    async fn lead<W: Wait, E>(
+    async fn lead<W: Wait, E, L>(
         self: &Arc<Self>,
         lead: Lead<K, V>,
-        loader: impl Future<Output = Result<V, E>>,
+        loader: impl Future<Output = L>,
     ) -> Result<V, Arc<E>>
     where
         E: Send + Sync + 'static,
+        L: Loads<V, E>,
     {
         let flight = Arc::clone(&lead.leader.flight);
         let watch = Watch::start(&**self).of(&lead);
-        match flight.run(loader.instrument(watch.span())).await {
-            Ok(value) => {
-                let said = Said {
-                    value: Some(value.clone()),
-                    load_cost: Some(watch.succeeded()),
-                    options: EntryOptions::new(),
-                };
+        match flight.run(loader.instrument(watch.span())).await.parts() {
+            Ok((value, options)) => {
+                let said = Said { value: Some(value.clone()), load_cost: Some(watch.succeeded()), options };
                 // On the heap: a loader that loads other keys is deep enough without it.
                 Box::pin(self.publish::<W>(lead, said)).await;
                 Ok(value)
@@ -294,9 +292,9 @@ where
     }
 
     /// Runs a loader that nobody waits for, and stores nothing.
-    async fn alone<E>(&self, loader: impl Future<Output = Result<V, E>>) -> Result<V, Arc<E>> {
+    async fn alone<E>(&self, loader: impl Future<Output: Loads<V, E>>) -> Result<V, Arc<E>> {
         let watch = Watch::start(self);
-        let value = loader.instrument(watch.span()).await.map_err(Arc::new)?;
+        let (value, _) = loader.instrument(watch.span()).await.parts().map_err(Arc::new)?;
         watch.succeeded();
         Ok(value)
     }

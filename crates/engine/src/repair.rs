@@ -108,7 +108,10 @@ where
         let was_written = ours.is_some();
         let made = match (verdict, ours) {
             (Verdict::Made, _) => true,
-            (Verdict::Make, Some((frame, _))) => slot.put_if_unchanged(&based, &frame).await?,
+            (Verdict::Make, Some((frame, stored))) => {
+                self.nodes.iter().for_each(|nodes| nodes.expect_echo(encoded, stored));
+                slot.put_if_unchanged(&based, &frame).await?
+            }
             (Verdict::Make | Verdict::Drop, _) => slot.remove(encoded).await.map(|_| !was_written)?,
             (Verdict::Yield, _) => false,
         };

@@ -10,6 +10,7 @@ use redis::Value;
 
 use super::Inner;
 use super::names::Names;
+use super::scatter::Order;
 
 /// Takes the right, numbered. Keys: lease, counter, entry. Argument: the
 /// milliseconds it lasts. Answers the number, zero where somebody else has it,
@@ -32,9 +33,7 @@ impl Inner {
         let mut script = redis::cmd("EVAL");
         script.arg(TAKE).arg(3).arg(self.names.lease(&name)).arg(self.names.leases(partition)).arg(&name);
         script.arg(u64::try_from(span.as_millis()).unwrap_or(u64::MAX).clamp(1, 1 << 53));
-        let mut connection = self.link.connection()?;
-        let answer = connection.send_packed_command(&script).await.map_err(|error| self.meant(error))?;
-        match answer.extract_error().map_err(|error| self.meant(error))? {
+        match self.fleet.send(Order { partition, cmd: script }).await? {
             Value::Array(parts) => match parts[..] {
                 [Value::Int(number), Value::Int(present)] => {
                     let number = u64::try_from(number).unwrap_or(0);
@@ -52,8 +51,7 @@ impl Inner {
         let name = self.names.entry(self.marks.generation(partition), &key);
         let mut script = redis::cmd("EVAL");
         script.arg(GIVE_UP).arg(1).arg(self.names.lease(&name)).arg(number);
-        let Ok(mut connection) = self.link.connection() else { return };
-        if let Err(error) = connection.send_packed_command(&script).await {
+        if let Err(error) = self.fleet.send(Order { partition, cmd: script }).await {
             tracing::debug!(target: "larder", error = %error, "a lease was not given up: it ends by itself");
         }
     }

@@ -63,7 +63,7 @@ impl Names {
     pub(super) fn new(namespace: &str, cache: &str) -> Self {
         let escaped = |part: &str| utf8_percent_encode(part, ESCAPED).to_string();
         let prefix = format!("{}:{}:", escaped(namespace), escaped(cache));
-        let mark = |partition| format!("{prefix}{{{partition:02x}}}:generation");
+        let mark = |partition| format!("{prefix}{{{}}}:generation", tag(partition));
         Self { marks: (0..PARTITIONS).map(mark).collect(), prefix }
     }
 
@@ -108,7 +108,7 @@ impl Names {
 
     /// What counts the leases of a partition.
     pub(super) fn leases(&self, partition: usize) -> String {
-        format!("{}{{{:02x}}}:leases", self.prefix, partition % PARTITIONS)
+        format!("{}{{{}}}:leases", self.prefix, tag(partition % PARTITIONS))
     }
 
     /// Reads a name of this cache back; `None` for what is not ours.
@@ -142,6 +142,11 @@ fn read_key(name: &str) -> Option<(Option<EncodedKey>, u128)> {
     };
     let digest = key.digest();
     Some((Some(key), digest))
+}
+
+/// What names a partition in keys: their hash tag.
+pub(super) fn tag(partition: usize) -> String {
+    format!("{partition:02x}")
 }
 
 /// A generation as a mark and a name spell it: 16 hex digits, never all zero.

@@ -38,8 +38,8 @@ impl Notices {
         Ok(())
     }
 
-    /// The connection is gone: nothing is told any more.
-    pub(super) fn end(&self) {
+    /// What was told may not be all.
+    pub(super) fn distrust(&self) {
         self.tell(Notice::Distrust);
     }
 
