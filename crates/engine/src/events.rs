@@ -129,8 +129,15 @@ impl<K> Queue<K> {
         drop(state);
         self.changed.notify_one();
         if is_idle {
-            drop(self.listener.lock().take());
+            self.dismiss();
         }
+    }
+
+    /// Drops the listener, without its lock: with it may go the last handle of
+    /// the cache, which ends this again.
+    fn dismiss(&self) {
+        let listener = self.listener.lock().take();
+        drop(listener);
     }
 }
 
@@ -179,8 +186,9 @@ impl<K: Send + Sync + 'static> Queue<K> {
                 tracing::error!(target: "larder", "the listener of a cache panicked; it hears the next event all the same");
             }
         }
-        if self.state.lock().ended {
-            drop(self.listener.lock().take());
+        let ended = self.state.lock().ended;
+        if ended {
+            self.dismiss();
         }
     }
 
