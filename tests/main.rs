@@ -28,6 +28,8 @@ mod processes;
 mod races;
 #[cfg(feature = "redis")]
 mod redis;
+#[cfg(feature = "redis")]
+mod redis_faults;
 mod reopening;
 mod rig;
 mod routing;

@@ -2,12 +2,15 @@
 //! what becomes of it while the server is away.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc;
+use std::sync::{Barrier, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use larder::{Cache, Coherence, ErrorKind, TieredBuilder, TierKind, ucache};
-use larder_testkit::RedisServer;
+use larder::{Cache, Coherence, ErrorKind, TierKind, TieredBuilder, ucache};
+use larder_core::key::{KeyCodec, NamedKeys};
+use larder_core::tier::Tier;
+use larder_testkit::{RedisServer, block_on};
+use larder_tiers::redis::{RedisOptions, RedisTier};
 use tempfile::TempDir;
 
 /// How long anything may take here.
@@ -282,4 +285,78 @@ fn a_node_that_ends_leaves_no_thread() {
     closed.close().unwrap();
     drop((closed, dropped));
     until("they end", || threads() == 0);
+}
+
+#[test]
+fn one_load_a_key_among_all_nodes() {
+    let Some(mut nodes) = Nodes::start() else { return };
+    let caches: Vec<_> = (0..3).map(|_| nodes.node()).collect();
+    let loads = AtomicU64::new(0);
+    for round in 0..20 {
+        let barrier = Barrier::new(caches.len() * 3);
+        thread::scope(|scope| {
+            for cache in caches.iter().chain(&caches).chain(&caches) {
+                let (loads, barrier) = (&loads, &barrier);
+                scope.spawn(move || {
+                    barrier.wait();
+                    let value = cache.get_with(key(round), || {
+                        loads.fetch_add(1, Ordering::Relaxed);
+                        // Long enough for the others to come.
+                        until("a moment", moment());
+                        round
+                    });
+                    assert_eq!(value, round);
+                });
+            }
+        });
+    }
+    assert_eq!(loads.into_inner(), 20);
+    let published: u64 = caches.iter().map(|cache| cache.stats().cache.published).sum();
+    assert_eq!(published, 20);
+}
+
+#[test]
+fn a_failed_load_lets_the_next_node_load_at_once() {
+    let Some(mut nodes) = Nodes::start() else { return };
+    let (one, other) = (nodes.node(), nodes.node());
+    let begun = Instant::now();
+    thread::scope(|scope| {
+        let (leads, led) = mpsc::channel();
+        scope.spawn(move || {
+            let failed = one.try_get_with(key(1), || {
+                leads.send(()).unwrap();
+                until("a moment", moment());
+                Err::<u64, _>("no value")
+            });
+            assert!(failed.is_err());
+        });
+        led.recv().unwrap();
+        assert_eq!(other.get_with(key(1), || 2), 2);
+    });
+    assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
+}
+
+#[test]
+fn a_lease_that_nobody_gives_up_ends_and_a_nested_load_waits_for_none() {
+    let Some(mut nodes) = Nodes::start() else { return };
+    let one = nodes.node();
+    let dead = RedisTier::open(RedisOptions::new(nodes.server.url(), "nodes", "shared")).unwrap();
+    let taken = |number: u64, millis| {
+        let key = NamedKeys.encode(&key(number)).unwrap();
+        block_on(dead.lease_load(&key, Duration::from_millis(millis))).unwrap().unwrap()
+    };
+    assert!(taken(1, 300).number < taken(2, 60_000).number || taken(3, 1).number > 0);
+    let begun = Instant::now();
+    let sum = one.get_with(key(1), || {
+        assert!(begun.elapsed() > Duration::from_millis(200), "the lease of a dead node was waited for");
+        one.get_with(key(2), || 1) + 1
+    });
+    assert_eq!(sum, 2);
+    assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
+}
+
+/// Says yes after 50 ms.
+fn moment() -> impl FnMut() -> bool {
+    let begun = Instant::now();
+    move || begun.elapsed() > Duration::from_millis(50)
 }

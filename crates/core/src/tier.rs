@@ -7,6 +7,7 @@ use std::io::Cursor;
 use std::num::NonZero;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -87,9 +88,18 @@ pub struct Capability {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stamp(NonZero<u64>);
 
+/// The right to load an entry, for one of all nodes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LoadLease {
+    /// Later leases of the entry have higher numbers.
+    pub number: u64,
+    /// Whether there is an entry, fresh or not, by now.
+    pub present: bool,
+}
+
 /// How long a tier that others share remembers a removal: a stamp that was
 /// taken longer ago must not be stored by.
-pub const REMOVAL_LIFE: std::time::Duration = std::time::Duration::from_secs(60);
+pub const REMOVAL_LIFE: Duration = Duration::from_secs(60);
 
 impl Stamp {
     /// The stamp with this number; `None` for zero.
@@ -376,6 +386,22 @@ pub trait Tier: Send + Sync + 'static {
         unsupported(self.kind(), "put_if_unchanged")
     }
 
+    /// Takes the right to load the entry for `span`; `None` while somebody else
+    /// has it. One step among all who share the tier.
+    ///
+    /// # Errors
+    /// As [`put_if_unchanged`](Self::put_if_unchanged).
+    fn lease_load<'a>(
+        &'a self,
+        _key: &'a EncodedKey,
+        _span: Duration,
+    ) -> BoxFuture<'a, Result<Option<LoadLease>>> {
+        unsupported(self.kind(), "lease_load")
+    }
+
+    /// Gives up a lease, if it still is this one. Does not wait for that.
+    fn release_load(&self, _key: &EncodedKey, _number: u64) {}
+
     /// A number that changes when the tier is cleared by others, or loses what
     /// it held, as of the last answer about this key. Zero where there is none.
     fn era(&self, _key: &EncodedKey) -> u64 {
@@ -477,6 +503,16 @@ macro_rules! forward {
             }
             fn era(&self, key: &EncodedKey) -> u64 {
                 (**self).era(key)
+            }
+            fn lease_load<'a>(
+                &'a self,
+                key: &'a EncodedKey,
+                span: Duration,
+            ) -> BoxFuture<'a, Result<Option<LoadLease>>> {
+                (**self).lease_load(key, span)
+            }
+            fn release_load(&self, key: &EncodedKey, number: u64) {
+                (**self).release_load(key, number);
             }
             fn get_stamped<'a>(
                 &'a self,

@@ -17,6 +17,7 @@
 //! supersedes the loads and promotions in progress; what was superseded is
 //! handed to those who wait for it and never stored.
 
+mod among;
 mod background;
 mod batch;
 mod copies;

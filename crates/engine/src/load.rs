@@ -12,6 +12,7 @@ use larder_core::key::EncodedKey;
 use larder_core::memory::MemoryStore;
 use larder_core::terms::{EntryOptions, Freshness, Terms};
 
+use crate::among::{NodeLease, Turn};
 use crate::engine::Engine;
 use crate::flight::{Flight, Outcome};
 use crate::gate::{Claim, Entrance, Leader, Ticket};
@@ -33,6 +34,19 @@ pub(crate) enum Approach<K, V> {
     Alone,
 }
 
+/// What a caller with a missing key wants.
+#[derive(Clone, Copy)]
+pub(crate) struct Wish {
+    /// The knowledge that there is no value will do.
+    pub(crate) absence: bool,
+    /// A load of another node is worth waiting for.
+    pub(crate) among_nodes: bool,
+}
+
+impl Wish {
+    pub(crate) const VALUE: Self = Self { absence: false, among_nodes: true };
+}
+
 /// A flight that is about to take off.
 pub(crate) struct Lead<K, V> {
     pub(crate) leader: Leader<K, V>,
@@ -41,6 +55,8 @@ pub(crate) struct Lead<K, V> {
     pub(crate) stamp: u64,
     /// What is left of the entry, past its deadline.
     pub(crate) stale: Option<Stale<V>>,
+    /// Held until the flight is over.
+    pub(crate) among_nodes: NodeLease,
 }
 
 /// An entry past its deadline and within its stale window.
@@ -82,7 +98,7 @@ where
         let mut key = key;
         loop {
             // That there was no value the last time is no answer for a loader that has one.
-            match Box::pin(self.approach::<W>(key, false)).await {
+            match Box::pin(self.approach::<W>(key, Wish::VALUE)).await {
                 Approach::Have(Some(value)) => return Ok(value),
                 Approach::Have(None) | Approach::Alone => return self.alone(loader()).await,
                 Approach::Lead(lead) => return self.lead::<W, _, _>(lead, async { loader().await }).await,
@@ -115,8 +131,8 @@ where
     }
 
     /// One turn of a caller: finds the value, a flight to wait for, or the lead.
-    /// `absence` says whether the knowledge that there is no value will do.
-    pub(crate) async fn approach<W: Wait>(self: &Arc<Self>, mut key: K, absence: bool) -> Approach<K, V> {
+    pub(crate) async fn approach<W: Wait>(self: &Arc<Self>, mut key: K, wish: Wish) -> Approach<K, V> {
+        let Wish { absence, .. } = wish;
         if self.is_closed() {
             return Approach::Alone;
         }
@@ -145,7 +161,7 @@ where
                         None => Approach::Alone,
                     };
                 }
-                Entrance::Lead(leader) => return self.look_again::<W>(leader, encoded, absence).await,
+                Entrance::Lead(leader) => return self.look_again::<W>(leader, encoded, wish).await,
             }
         }
     }
@@ -175,7 +191,7 @@ where
         self: &Arc<Self>,
         leader: Leader<K, V>,
         encoded: Option<EncodedKey>,
-        absence: bool,
+        Wish { absence, among_nodes: waits }: Wish,
     ) -> Approach<K, V> {
         let stamp = leader.flight.stamp();
         if let Some(have) = leader.key().and_then(|key| self.have(key, absence)) {
@@ -184,11 +200,12 @@ where
         }
         let mut encoded = encoded.map(|encoded| self.based_on_now(encoded));
         let mut stale = leader.key().and_then(|key| self.stale_in_memory(key));
+        let mut among_nodes = NodeLease::NONE;
         if let Some(key) = encoded.take() {
-            // A tier that fails is as good as empty here, and was counted.
-            let (based, found) = self.seek_based::<W>(key, leader.hash()).await;
+            let (based, lease, found) = self.look_beyond::<W>(key, leader.hash(), waits).await;
             encoded = Some(based);
-            match found.ok().flatten().map(Found::into_parts) {
+            among_nodes = lease;
+            match found.map(Found::into_parts) {
                 Some((Freshness::Fresh, Some(value), _)) => {
                     leader.end(Outcome::Value(value.clone()));
                     return Approach::Have(Some(value));
@@ -205,7 +222,35 @@ where
             leader.flight.set_stale(stale.value.clone(), stale.until);
         }
         self.counters.misses.increment();
-        Approach::Lead(Lead { leader, encoded, stamp, stale })
+        Approach::Lead(Lead { leader, encoded, stamp, stale, among_nodes })
+    }
+
+    /// Looks beyond memory; where there is no value and other nodes may be
+    /// loading it, waits for that or takes their lease. A tier that fails is as
+    /// good as empty here, and was counted.
+    async fn look_beyond<W: Wait>(
+        self: &Arc<Self>,
+        key: EncodedKey,
+        hash: u64,
+        mut may_wait: bool,
+    ) -> (EncodedKey, NodeLease, Option<Found<V>>) {
+        let (mut lease, mut until) = (NodeLease::NONE, None);
+        loop {
+            let (based, found) = self.seek_based::<W>(key.clone(), hash).await;
+            let found = found.ok().flatten();
+            if !may_wait || found.as_ref().is_some_and(|found| found.freshness == Freshness::Fresh) {
+                return (based, lease, found);
+            }
+            let Some(moment) = until.or_else(|| self.patience_with_nodes(found.is_some())) else {
+                return (based, lease, found);
+            };
+            until = Some(moment);
+            match self.turn::<W>(&key, moment).await {
+                Turn::Load(taken) => return (based, taken, found),
+                Turn::LookAndLoad(taken) => (lease, may_wait) = (taken, false),
+                Turn::Look => {}
+            }
+        }
     }
 
     fn stale_in_memory(&self, key: &K) -> Option<Stale<V>> {
@@ -256,8 +301,9 @@ where
     pub(crate) async fn publish<W: Wait>(self: &Arc<Self>, lead: Lead<K, V>, said: Said<V>) {
         let engine = Arc::clone(self);
         let section = async move {
-            let Lead { mut leader, encoded, stamp, .. } = lead;
+            let Lead { mut leader, encoded, stamp, among_nodes: _held, .. } = lead;
             let outcome = said.value.clone().map_or(Outcome::Absent, Outcome::Value);
+            let encoded = encoded.map(|key| engine.still_based(key, &leader.flight));
             if !engine.settle_loaded(&mut leader, encoded, stamp, said).await {
                 engine.counters.superseded.increment();
             }

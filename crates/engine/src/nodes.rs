@@ -12,7 +12,7 @@
 //! was stopped. Applying a notice drops the copy, which is right however late,
 //! often, or out of order it comes.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
@@ -37,6 +37,9 @@ use crate::wire::Wire;
 const NOTICES_MAX: usize = 65_536;
 /// Between two attempts at repairs.
 const REPAIR_PAUSE: Duration = Duration::from_millis(50);
+/// What was stored on a condition is forgotten after this time, beyond so many.
+const ECHO_LIFE: Duration = Duration::from_secs(1);
+const ECHOES_MAX: usize = 4096;
 /// Bits of a mark that tell entries apart; the rest is the epoch.
 const IDENTITY_BITS: u32 = 44;
 const IDENTITY: u64 = (1 << IDENTITY_BITS) - 1;
@@ -65,6 +68,8 @@ pub(crate) struct Nodes {
     applied: AtomicU64,
     ended: AtomicBool,
     worker: Mutex<Option<JoinHandle<()>>>,
+    /// What this node stored on a condition: the bus tells of that as well.
+    echoes: Mutex<HashMap<u128, (u64, Instant)>>,
     /// Notified when something was applied.
     pub(crate) changed: Event,
 }
@@ -88,6 +93,7 @@ impl Nodes {
             applied: AtomicU64::new(0),
             ended: AtomicBool::new(false),
             worker: Mutex::default(),
+            echoes: Mutex::default(),
             changed: Event::new(),
         })
     }
@@ -152,6 +158,20 @@ impl Nodes {
         self.wake.notify_one();
     }
 
+    /// This node is about to store this entry in a way that it will hear of.
+    pub(crate) fn expect_echo(&self, key: &EncodedKey, identity: u64) {
+        let mut echoes = self.echoes.lock();
+        if echoes.len() >= ECHOES_MAX {
+            echoes.retain(|_, (_, stored)| stored.elapsed() < ECHO_LIFE);
+        }
+        echoes.insert(key.digest(), (identity, Instant::now()));
+    }
+
+    fn echo(&self, key: &EncodedKey) -> Option<u64> {
+        let (identity, _) = self.echoes.lock().remove(&key.digest())?;
+        Some(identity)
+    }
+
     /// Ends the thread, and waits for that, unless this is the thread.
     pub(crate) fn end(&self) {
         self.ended.store(true, Ordering::Release);
@@ -202,6 +222,7 @@ impl Listener for Ears {
     fn told(&self, notice: Notice) {
         match (self.0.upgrade(), notice) {
             (Some(nodes), Notice::Changed(key)) => nodes.push(key),
+            (Some(nodes), Notice::Leased) => drop(nodes.changed.notify(usize::MAX)),
             // Which of the copies it is of, the digest does not say.
             (Some(nodes), _) => nodes.gap(),
             (None, _) => {}
@@ -257,16 +278,29 @@ where
         Some(Found { confirmed, ..found_in_memory(record, freshness) })
     }
 
+    /// Whether a notice tells of nothing but what this node stored itself: that
+    /// entry is there. A change by another node may be in the same notice.
+    fn is_echo(&self, wire: &Wire<K, V>, encoded: &EncodedKey) -> bool {
+        let Some(stored) = self.nodes.as_ref().and_then(|nodes| nodes.echo(encoded)) else { return false };
+        let shared = wire.slots.iter().find(|slot| slot.has_foreign_stamps());
+        let head = shared.and_then(|slot| block_on(slot.head(encoded)).ok().flatten());
+        head.is_some_and(|head| identity(&head) == stored)
+    }
+
     /// Another node changed an entry: what is here of it goes, and what was
     /// being loaded is not stored.
     fn outdate(self: &Arc<Self>, encoded: &EncodedKey) {
         let Some(wire) = &self.wire else { return };
+        if self.is_echo(wire, encoded) {
+            return;
+        }
         let Ok(key) = wire.keys.decode(encoded.as_bytes()) else { return };
         let Ok(_ticket) = block_on(self.gates.write::<Inline>(self.gates.hash(&key))) else { return };
         self.discard(&key);
         for slot in wire.slots.iter().filter(|slot| !slot.has_foreign_stamps()) {
             // What waits for its repair is compared then.
-            let waits = wire.slots.iter().any(|slot| slot.has_foreign_stamps() && slot.distrust().covers(encoded));
+            let waits =
+                wire.slots.iter().any(|slot| slot.has_foreign_stamps() && slot.distrust().covers(encoded));
             if !waits && slot.tier().usage().entries > 0 {
                 // A failure is counted by the layer and the key distrusted by the slot.
                 let _counted = block_on(slot.remove(encoded));

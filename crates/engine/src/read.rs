@@ -109,6 +109,10 @@ where
                 Err(error) => failure = Some(error),
             }
         }
+        let found = self.wire.as_ref().and_then(|wire| self.unconfirmed(wire, key, failure.is_some()));
+        if let Some(found) = found {
+            return Ok(found.into_fresh().is_some());
+        }
         failure.map_or(Ok(false), Err)
     }
 
@@ -195,7 +199,9 @@ where
         let observation = (self.memory_weight_max > 0).then(|| self.gates.observe(hash));
         // Taken before anything is read.
         let stamp = self.stamp_before_read(key);
-        if self.stamps && let Some(found) = self.checked_copy(wire, key, stamp) {
+        if self.stamps
+            && let Some(found) = self.checked_copy(wire, key, stamp)
+        {
             return Ok(Some(found));
         }
         let mut failure = None;

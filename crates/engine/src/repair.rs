@@ -107,7 +107,10 @@ where
         let was_written = ours.is_some();
         let made = match (verdict, ours) {
             (Verdict::Made, _) => true,
-            (Verdict::Make, Some((frame, _))) => slot.put_if_unchanged(&based, &frame).await?,
+            (Verdict::Make, Some((frame, stored))) => {
+                self.nodes.iter().for_each(|nodes| nodes.expect_echo(encoded, stored));
+                slot.put_if_unchanged(&based, &frame).await?
+            }
             (Verdict::Make | Verdict::Drop, _) => slot.remove(encoded).await.map(|_| !was_written)?,
             (Verdict::Yield, _) => false,
         };
@@ -181,7 +184,11 @@ mod tests {
         };
         let quiet = [false, false, true];
         assert_eq!(of(Some(1), Some(1), quiet), Verdict::Make);
-        assert_eq!(of(Some(1), Some(1), [true, false, false]), Verdict::Make, "removed before, and written again");
+        assert_eq!(
+            of(Some(1), Some(1), [true, false, false]),
+            Verdict::Make,
+            "removed before, and written again"
+        );
         assert_eq!(of(Some(1), Some(2), quiet), Verdict::Yield, "written by another");
         assert_eq!(of(None, Some(2), quiet), Verdict::Drop, "written by another, before or after");
         assert_eq!(of(None, Some(9), quiet), Verdict::Made, "its answer was lost");

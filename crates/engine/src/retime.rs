@@ -114,9 +114,7 @@ where
         change: &impl Fn(&mut Terms, Time),
     ) -> Result<bool> {
         if slot.has_foreign_stamps() && self.nodes.is_some() {
-            return self
-                .retime_shared(slot, key, |bytes| self.retimed(slot, bytes, key, change))
-                .await;
+            return self.retime_shared(slot, key, |bytes| self.retimed(slot, bytes, key, change)).await;
         }
         let Some(bytes) = slot.get(key).await? else { return Ok(false) };
         let Some((header, terms, payload)) = self.retimed(slot, &bytes, key, change) else {

@@ -13,6 +13,7 @@ use larder_core::tier::Stamp;
 use larder_core::{Bytes, Error, ErrorKind, Result};
 
 use crate::engine::Engine;
+use crate::nodes::identity;
 use crate::remove::Peeked;
 use crate::shield;
 use crate::slot::Slot;
@@ -65,7 +66,8 @@ where
             }
             let said = Said::plain(value.clone(), options.clone());
             let based = encoded.clone().based_on(stamp);
-            let (key, draft) = self.drafted(shared, based, |key, based| self.draft((key, Some(based)), said))?;
+            let (key, draft) =
+                self.drafted(shared, based, |key, based| self.draft((key, Some(based)), said))?;
             if self.store_shared(shared, key, draft).await? {
                 return Ok(true);
             }
@@ -135,6 +137,7 @@ where
             let Some((header, terms, payload)) = change(&bytes) else { return Ok(false) };
             let based = key.clone().based_on(stamp.unwrap_or(Stamp::NONE));
             let frame = Frame::new(&header, key, &terms.attributes(), payload);
+            self.nodes.iter().for_each(|nodes| nodes.expect_echo(key, identity(frame.head())));
             if slot.put_if_unchanged(&based, &frame).await? {
                 return Ok(true);
             }
@@ -169,7 +172,13 @@ where
         None
     }
 
-    fn peeked(&self, wire: &Wire<K, V>, slot: &Slot, bytes: Bytes, encoded: &EncodedKey) -> Option<Peeked<V>> {
+    fn peeked(
+        &self,
+        wire: &Wire<K, V>,
+        slot: &Slot,
+        bytes: Bytes,
+        encoded: &EncodedKey,
+    ) -> Option<Peeked<V>> {
         match shield::within(|| self.judge(wire, slot, bytes, encoded)) {
             Ok(found) => {
                 let Decoded { value, terms, .. } = found.decoded;

@@ -288,6 +288,9 @@ where
             }
             let slot = wire.slots.iter().find(|slot| slot.kind() == home);
             let (Some(slot), Some(frame)) = (slot, frame) else { continue };
+            if let Some(nodes) = self.nodes.as_ref().filter(|_| is_conditional(slot, key)) {
+                nodes.expect_echo(key, identity);
+            }
             match put(slot, key, frame).await {
                 Ok(true) => {
                     if home != placement.home {
@@ -317,6 +320,11 @@ impl Stored {
     }
 }
 
+/// Whether a write depends on what other nodes did.
+fn is_conditional(slot: &crate::Slot, key: &EncodedKey) -> bool {
+    slot.has_foreign_stamps() && key.base().is_some()
+}
+
 /// Writes a frame; false where a later change of another node won.
 async fn put(slot: &crate::Slot, key: &EncodedKey, frame: &Frame) -> Result<bool> {
     let max = slot.tier().capability().frame_bytes_max;
@@ -325,7 +333,7 @@ async fn put(slot: &crate::Slot, key: &EncodedKey, frame: &Frame) -> Result<bool
         let message = format!("the entry has {} bytes, the tier takes {max}", frame.len());
         return Err(Error::new(ErrorKind::TooLarge, message).in_tier(slot.kind()).during("put"));
     }
-    if slot.has_foreign_stamps() && key.base().is_some() {
+    if is_conditional(slot, key) {
         return slot.put_if_unchanged(key, frame).await;
     }
     slot.put(key, frame).await.map(|()| true)

@@ -99,10 +99,10 @@ mod beyond {
     use larder_core::tier::Tier;
     use larder_core::tier::TierKind;
     use larder_core::{Durability, Error, Result};
-    #[cfg(any(feature = "disk", feature = "file"))]
-    use larder_engine::Taint;
     #[cfg(feature = "redis")]
     use larder_engine::NodesPlan;
+    #[cfg(any(feature = "disk", feature = "file"))]
+    use larder_engine::Taint;
     use larder_engine::{Slot, Wire};
     use larder_tiers::memory::NullStore;
     use larder_tiers::{FileMarks, FoundMarks, Space};

@@ -108,6 +108,8 @@ pub use cache::Cache;
 #[cfg(feature = "async")]
 pub use context::with_context_async;
 pub use context::{CacheContext, with_context};
+#[cfg(feature = "redis")]
+pub use larder_core::bus::Coherence;
 pub use larder_core::clock::{Clock, SystemClock, Time};
 pub use larder_core::codec::Codec;
 pub use larder_core::compress::Compress;
@@ -121,8 +123,6 @@ pub use larder_core::stats::{CacheCounts, Stats, TierCounts, TierStats};
 pub use larder_core::stream::ByteValue;
 pub use larder_core::terms::{EntryOptions, Tag};
 pub use larder_core::tier::{Capability, Tier, TierKind, Usage};
-#[cfg(feature = "redis")]
-pub use larder_core::bus::Coherence;
 pub use larder_core::{Bytes, Durability, Error, ErrorKind, Result, kinds};
 pub use larder_engine::select::Table;
 pub use larder_engine::{Answer, Counter, Entry, EntryReader, Explanation, LoadContext, LoadError, Loaded};

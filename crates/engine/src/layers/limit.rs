@@ -9,7 +9,7 @@ use larder_core::frame::Frame;
 use larder_core::key::EncodedKey;
 use larder_core::stats::TierCounters;
 use larder_core::stream::Stored;
-use larder_core::tier::{BoxFuture, Capability, Draft, Stamp, Tier, TierKind, Usage};
+use larder_core::tier::{BoxFuture, Capability, Draft, LoadLease, Stamp, Tier, TierKind, Usage};
 use larder_core::{Bytes, Error, ErrorKind, Result};
 
 use crate::wait;
@@ -170,6 +170,18 @@ impl<T: Tier> Tier for Limit<T> {
 
     fn era(&self, key: &EncodedKey) -> u64 {
         self.tier.era(key)
+    }
+
+    fn lease_load<'a>(
+        &'a self,
+        key: &'a EncodedKey,
+        span: Duration,
+    ) -> BoxFuture<'a, Result<Option<LoadLease>>> {
+        self.bounded(self.tier.lease_load(key, span))
+    }
+
+    fn release_load(&self, key: &EncodedKey, number: u64) {
+        self.tier.release_load(key, number);
     }
 
     fn get_stamped<'a>(

@@ -2,12 +2,13 @@
 
 use std::error::Error as _;
 use std::sync::Arc;
+use std::time::Duration;
 
 use larder_core::frame::Frame;
 use larder_core::key::EncodedKey;
 use larder_core::stats::TierCounters;
 use larder_core::stream::Stored;
-use larder_core::tier::{BoxFuture, Capability, Draft, Stamp, Tier, TierKind, Usage};
+use larder_core::tier::{BoxFuture, Capability, Draft, LoadLease, Stamp, Tier, TierKind, Usage};
 use larder_core::{Bytes, Result};
 
 use super::breaker::Refused;
@@ -197,6 +198,18 @@ impl<T: Tier> Tier for Observe<T> {
 
     fn era(&self, key: &EncodedKey) -> u64 {
         self.tier.era(key)
+    }
+
+    fn lease_load<'a>(
+        &'a self,
+        key: &'a EncodedKey,
+        span: Duration,
+    ) -> BoxFuture<'a, Result<Option<LoadLease>>> {
+        Box::pin(async move { self.note("lease_load", self.tier.lease_load(key, span).await) })
+    }
+
+    fn release_load(&self, key: &EncodedKey, number: u64) {
+        self.tier.release_load(key, number);
     }
 
     fn get_stamped<'a>(

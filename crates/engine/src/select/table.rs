@@ -41,7 +41,9 @@ impl Selector for Table {
         };
         Placement {
             home,
-            copy_in_memory: home != TierKind::Memory && !filtered.mute.contains(home) && copies(facts, &filtered),
+            copy_in_memory: home != TierKind::Memory
+                && !filtered.mute.contains(home)
+                && copies(facts, &filtered),
             alternatives: order
                 .chain(filtered.last_resorts(row.order))
                 .filter(|kind| *kind != home)

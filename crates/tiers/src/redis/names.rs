@@ -5,6 +5,8 @@
 //! <namespace>:<cache>:{<partition>}:<generation>:x:<hex>        any other key
 //! <namespace>:<cache>:{<partition>}:<generation>:h:<digest>     a key above 200 bytes
 //! <namespace>:<cache>:{<partition>}:<generation>:r:s:<text>     what a removal leaves for a while
+//! <namespace>:<cache>:{<partition>}:<generation>:l:s:<text>     the right to load an entry
+//! <namespace>:<cache>:{<partition>}:leases                      counts those rights
 //! <namespace>:<cache>:{<partition>}:generation                  the mark of a partition
 //! ```
 //!
@@ -53,13 +55,15 @@ pub(super) enum Named {
     /// What a removal leaves behind for a while; the encoded key, where the
     /// name has it.
     Removal(Option<EncodedKey>),
+    /// The right to load an entry.
+    Lease,
 }
 
 impl Names {
     pub(super) fn new(namespace: &str, cache: &str) -> Self {
         let escaped = |part: &str| utf8_percent_encode(part, ESCAPED).to_string();
         let prefix = format!("{}:{}:", escaped(namespace), escaped(cache));
-        let mark = |partition| format!("{prefix}{{{partition:02x}}}:generation");
+        let mark = |partition| format!("{prefix}{{{}}}:generation", tag(partition));
         Self { marks: (0..PARTITIONS).map(mark).collect(), prefix }
     }
 
@@ -89,8 +93,22 @@ impl Names {
 
     /// What a removal of the entry with this name leaves behind.
     pub(super) fn removal(&self, entry: &str) -> String {
+        self.beside(entry, 'r')
+    }
+
+    /// The right to load the entry with this name.
+    pub(super) fn lease(&self, entry: &str) -> String {
+        self.beside(entry, 'l')
+    }
+
+    fn beside(&self, entry: &str, what: char) -> String {
         let (start, key) = entry.split_at((self.prefix.len() + ENTRY_HEAD).min(entry.len()));
-        format!("{start}r:{key}")
+        format!("{start}{what}:{key}")
+    }
+
+    /// What counts the leases of a partition.
+    pub(super) fn leases(&self, partition: usize) -> String {
+        format!("{}{{{}}}:leases", self.prefix, tag(partition % PARTITIONS))
     }
 
     /// Reads a name of this cache back; `None` for what is not ours.
@@ -103,6 +121,9 @@ impl Names {
         }
         let (generation, key) = rest.split_once(':')?;
         let generation = read_generation(generation.as_bytes())?;
+        if key.starts_with("l:") {
+            return Some(Named::Lease);
+        }
         if let Some(removed) = key.strip_prefix("r:") {
             return read_key(removed).map(|(key, _)| Named::Removal(key));
         }
@@ -121,6 +142,11 @@ fn read_key(name: &str) -> Option<(Option<EncodedKey>, u128)> {
     };
     let digest = key.digest();
     Some((Some(key), digest))
+}
+
+/// What names a partition in keys: their hash tag.
+pub(super) fn tag(partition: usize) -> String {
+    format!("{partition:02x}")
 }
 
 /// A generation as a mark and a name spell it: 16 hex digits, never all zero.

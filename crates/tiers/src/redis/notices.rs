@@ -38,8 +38,8 @@ impl Notices {
         Ok(())
     }
 
-    /// The connection is gone: nothing is told any more.
-    pub(super) fn end(&self) {
+    /// What was told may not be all.
+    pub(super) fn distrust(&self) {
         self.tell(Notice::Distrust);
     }
 
@@ -65,6 +65,7 @@ impl Notices {
             Some(Named::Removal(Some(key))) => self.tell(Notice::Changed(key)),
             // Which entry it was the name does not say.
             Some(Named::Mark(_) | Named::Removal(None)) => self.tell(Notice::Distrust),
+            Some(Named::Lease) => self.tell(Notice::Leased),
             None => {}
         }
     }

@@ -12,11 +12,13 @@ use larder_core::frame::{FIXED_LEN, Frame};
 use larder_core::key::EncodedKey;
 use larder_core::tier::{REMOVAL_LIFE, Stamp};
 use larder_core::{Bytes, Error, ErrorKind, Result};
-use redis::{Pipeline, Value};
+use redis::{Cmd, Value};
 
+use super::Inner;
+use super::calls::{check_len, count};
 use super::names::Names;
 use super::request::{Whole, frame};
-use super::{Inner, check_len, count};
+use super::scatter::Order;
 
 /// Where a frame has the sum of its head, which covers all that tells frames apart.
 const IDENTITY_AT: usize = FIXED_LEN - 8;
@@ -41,47 +43,40 @@ const PUT_IF_UNCHANGED: &str = "\
 impl Inner {
     /// The removal is noted before the entry goes: who reads between the two
     /// finds an entry that is about to go, with a stamp that is not it any more.
-    pub(super) fn unlink(&self, pipe: &mut Pipeline, name: &str) {
-        self.note_removal(pipe, name);
-        pipe.cmd("UNLINK").arg(name);
+    ///
+    /// Not a script: what those do is told to their own node as well.
+    pub(super) fn unlink(&self, name: &str) -> Vec<Cmd> {
+        self.removing("UNLINK", name)
     }
 
-    fn note_removal(&self, pipe: &mut Pipeline, name: &str) {
+    fn removing(&self, command: &str, name: &str) -> Vec<Cmd> {
         let life = u64::try_from(REMOVAL_LIFE.as_millis()).unwrap_or(u64::MAX);
-        pipe.cmd("SET").arg(self.names.removal(name)).arg(&chance().to_le_bytes()[..]).arg("PX").arg(life);
+        let mut note = redis::cmd("SET");
+        note.arg(self.names.removal(name)).arg(&chance().to_le_bytes()[..]).arg("PX").arg(life);
+        let mut remove = redis::cmd(command);
+        remove.arg(name);
+        vec![note, remove]
     }
 
     pub(super) async fn remove(&self, key: &EncodedKey) -> Result<bool> {
-        let answer = self.one(key, |pipe, name| self.unlink(pipe, name)).await?;
-        let count = count(answer).map_err(|error| self.meant(error))?;
-        self.shrunk(count);
-        Ok(count > 0)
+        let answer = self.some(key, |name| self.unlink(name)).await?;
+        Ok(self.shrunk(key, count(&answer)))
     }
 
     pub(super) async fn take(&self, key: &EncodedKey) -> Result<Option<Bytes>> {
-        let answer = self.one(key, |pipe, name| {
-            self.note_removal(pipe, name);
-            pipe.cmd("GETDEL").arg(name);
-        });
-        let taken = frame(Some(answer.await?));
-        self.shrunk(i64::from(taken.is_some()));
+        let taken = frame(self.some(key, |name| self.removing("GETDEL", name)).await?);
+        self.shrunk(key, i64::from(taken.is_some()));
         Ok(taken)
     }
 
     pub(super) async fn get_stamped(&self, key: &EncodedKey) -> Result<(Option<Bytes>, Option<Stamp>)> {
-        let asked = self.ask(std::iter::once(key), true, |pipe, names| {
-            for name in names {
-                pipe.cmd("GET").arg(self.names.removal(name));
-            }
-        });
-        let mut answers = asked.await?;
-        let found = frame(answers.values.pop());
-        let removal = match answers.commands.pop() {
-            Some(Value::BulkString(chance)) => word(&chance),
+        let (found, removal, generation) = self.get_with_removal(key).await?;
+        let removal = match removal {
+            Value::BulkString(chance) => word(&chance),
             _ => 0,
         };
         let entry = found.as_ref().and_then(|frame| frame.get(IDENTITY_AT..)).map_or(0, word);
-        Ok((found, Stamp::new(entry ^ removal ^ answers.generation)))
+        Ok((found, Stamp::new(entry ^ removal ^ generation)))
     }
 
     pub(super) async fn put_if_unchanged(&self, key: &EncodedKey, frame: &Frame) -> Result<bool> {
@@ -93,18 +88,16 @@ impl Inner {
         let generation = self.marks.generation(partition);
         let identity = base.get() ^ generation;
         let name = self.names.entry(generation, key);
-        let mut script = redis::cmd("EVAL");
-        script.arg(PUT_IF_UNCHANGED).arg(3).arg(&name).arg(self.names.removal(&name));
-        script.arg(self.names.mark(partition)).arg(format!("{generation:016x}"));
-        script.arg(&identity.to_le_bytes()[..]).arg(Whole(frame));
+        let mut cmd = redis::cmd("EVAL");
+        cmd.arg(PUT_IF_UNCHANGED).arg(3).arg(&name).arg(self.names.removal(&name));
+        cmd.arg(self.names.mark(partition)).arg(format!("{generation:016x}"));
+        cmd.arg(&identity.to_le_bytes()[..]).arg(Whole(frame));
         if let Some(millis) = self.millis_left(frame) {
-            script.arg(millis);
+            cmd.arg(millis);
         }
-        let mut connection = self.link.connection()?;
-        let answer = connection.send_packed_command(&script).await.map_err(|error| self.meant(error))?;
-        self.changed();
-        let stored = count(answer).map_err(|error| self.meant(error))?;
-        Ok(stored == 1)
+        let answer = self.fleet.send(Order { partition, cmd }).await?;
+        self.changed(key);
+        Ok(count(&answer) == 1)
     }
 }
 

@@ -1,14 +1,16 @@
 //! The contract of a tier, by the calls of [`Inner`](super::Inner).
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use larder_core::frame::Frame;
 use larder_core::key::EncodedKey;
-use larder_core::tier::{BoxFuture, Capability, Stamp, Tier, TierKind, Usage};
+use larder_core::tier::{BoxFuture, Capability, LoadLease, Stamp, Tier, TierKind, Usage};
 use larder_core::{Bytes, Result};
 
+use super::RedisTier;
+use super::calls::FRAME_BYTES_MAX;
 use super::names::Names;
-use super::{FRAME_BYTES_MAX, RedisTier};
 
 /// Names tier and operation in an error.
 fn named<'a, T: 'a>(
@@ -75,23 +77,28 @@ impl Tier for RedisTier {
     /// As the last survey found it, a few seconds ago: counted where the
     /// database has up to 20,000 keys, estimated from that many beyond. Counts what all who share the tier wrote.
     fn usage(&self) -> Usage {
-        if self.inner.link.is_closed() { Usage::default() } else { self.inner.counted.lock().usage }
+        self.inner.usage()
     }
 
     /// Nothing is buffered here, and what the server does with it is its
     /// matter; counts the entries anew.
     fn flush(&self) -> BoxFuture<'_, Result<()>> {
         named("flush", async move {
-            let mut connection = self.inner.link.connection()?;
-            self.inner.survey(&mut connection).await.map_err(|error| self.inner.meant(error))
+            let fleet = &self.inner.fleet;
+            fleet.check()?;
+            for shard in fleet.shards() {
+                let mut connection = shard.link.connection()?;
+                let surveyed = self.inner.survey(&shard, &mut connection).await;
+                surveyed.map_err(|error| fleet.meant(error))?;
+            }
+            Ok(())
         })
     }
 
-    /// Lets go of the connection. What is in flight fails.
+    /// Lets go of the connections. What is in flight fails.
     fn close(&self) -> BoxFuture<'_, Result<()>> {
         named("close", async move {
-            self.inner.link.close();
-            self.supervisor.abort();
+            self.inner.fleet.close();
             Ok(())
         })
     }
@@ -117,6 +124,18 @@ impl Tier for RedisTier {
         named("get_stamped", self.inner.get_stamped(key))
     }
 
+    fn lease_load<'a>(
+        &'a self,
+        key: &'a EncodedKey,
+        span: Duration,
+    ) -> BoxFuture<'a, Result<Option<LoadLease>>> {
+        named("lease_load", self.inner.lease_load(key, span))
+    }
+
+    fn release_load(&self, key: &EncodedKey, number: u64) {
+        drop(self.io.handle().spawn(Arc::clone(&self.inner).release_load(key.clone(), number)));
+    }
+
     fn era(&self, key: &EncodedKey) -> u64 {
         self.inner.marks.generation(Names::partition(key))
     }
@@ -130,6 +149,6 @@ impl Tier for RedisTier {
     }
 
     fn healthy(&self) -> bool {
-        self.inner.link.is_up()
+        self.inner.fleet.is_up()
     }
 }
