@@ -98,7 +98,7 @@ mod beyond {
     use larder_engine::Taint;
     use larder_engine::{Slot, Wire};
     use larder_tiers::memory::NullStore;
-    use larder_tiers::{FileMarks, FoundMarks, Space};
+    use larder_tiers::{FileMarks, FoundMarks, NullTier, Space};
 
     use super::{
         Arc, Cache, Clock, Engine, Expiry, Hash, Hints, KeptMarks, MemoryPlan, Parts, Sharing, Store, Weigh,
@@ -110,6 +110,8 @@ mod beyond {
         pub(crate) name: String,
         /// `None` for no memory.
         pub(crate) memory: Option<MemoryPlan<K, V>>,
+        /// Those beyond memory.
+        pub(crate) tiers: TierList,
         pub(crate) dir: Option<PathBuf>,
         pub(crate) disk_bytes: u64,
         pub(crate) durability: Durability,
@@ -141,14 +143,25 @@ mod beyond {
         V: Clone + Send + Sync + 'static,
     {
         let in_processes = plan.hints.sharing == Sharing::Processes;
-        let folder = Folder::open(plan.dir, &plan.name, in_processes)?;
-        #[cfg_attr(not(feature = "redis"), allow(unused_mut, reason = "one more with Redis"))]
-        let mut slots = slots(folder.path(), (plan.disk_bytes, plan.durability), &plan.hints, &plan.clock)?;
-        // What one process invalidates no log of another knows: none is kept.
-        let marks = match in_processes {
-            true => KeptMarks::default(),
-            false => marks(folder.path(), plan.durability, &slots)?,
+        let folder = match plan.tiers.iter().any(has_directory) {
+            true => Some(Folder::open(plan.dir, &plan.name, in_processes)?),
+            false => None,
         };
+        let dir = folder.as_ref().map(|folder| folder.path().to_path_buf());
+        let mut slots = match &dir {
+            Some(dir) => {
+                slots(dir, (plan.disk_bytes, plan.durability), (plan.tiers, in_processes), &plan.clock)?
+            }
+            None => Vec::new(),
+        };
+        let marks = match &dir {
+            Some(dir) if !in_processes => marks(dir, plan.durability, &slots)?,
+            // What one process invalidates no log of another knows: none is kept.
+            _ => KeptMarks::default(),
+        };
+        if plan.tiers.contains(TierKind::Null) {
+            slots.push(Slot::with(Arc::new(NullTier), Arc::clone(&plan.clock), None));
+        }
         // After the marks: what others share is not emptied for those of one directory.
         #[cfg(feature = "redis")]
         slots.extend(shared(plan.shared, &plan.name, &plan.clock, plan.required)?);
@@ -178,8 +191,8 @@ mod beyond {
             expiry: plan.expiry,
             clock: plan.clock,
             marks,
-            dir: Some(folder.path().to_path_buf()),
-            held: vec![Box::new(folder)],
+            dir,
+            held: folder.into_iter().map(|folder| Box::new(folder) as _).collect(),
         });
         Ok(Cache::new(engine, &plan.name))
     }
@@ -225,8 +238,12 @@ mod beyond {
         }
     }
 
-    /// The tiers of a directory, nearest first. A cache that asks for one home
-    /// has that tier alone; one that processes share has files alone.
+    fn has_directory(tier: TierKind) -> bool {
+        matches!(tier, TierKind::Disk | TierKind::File)
+    }
+
+    /// The tiers of a directory, nearest first. One that processes share has
+    /// files alone.
     #[cfg_attr(
         not(any(feature = "disk", feature = "file")),
         allow(unused_mut, unused_variables, reason = "there are none with Redis alone")
@@ -234,13 +251,10 @@ mod beyond {
     fn slots(
         dir: &Path,
         (disk_bytes, durability): (u64, Durability),
-        hints: &Hints,
+        (tiers, shared): (TierList, bool),
         clock: &Arc<dyn Clock>,
     ) -> Result<Vec<Slot>> {
-        let shared = hints.sharing == Sharing::Processes;
-        let wants = |kind: TierKind| {
-            hints.home.is_none_or(|home| home == kind) && (kind == TierKind::File || !shared)
-        };
+        let wants = |kind: TierKind| tiers.contains(kind) && (kind == TierKind::File || !shared);
         let space = Space::new(disk_bytes);
         let mut slots = Vec::new();
         #[cfg(feature = "disk")]

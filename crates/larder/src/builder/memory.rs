@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use larder_core::clock::{Clock, SystemClock};
 use larder_core::{Error, Result};
-use larder_engine::{Expiry, Weigher};
+use larder_engine::{TtlBy, Weigher};
 use larder_tiers::memory::{Bound, Policy};
 
 use super::time::{self, time_options};
@@ -38,7 +38,7 @@ where
     MemoryBuilder {
         said: Said::new(name.into()),
         weigher: None,
-        expiry: Expiry::default(),
+        ttl_by: None,
         clock: Arc::new(SystemClock),
         types: PhantomData,
     }
@@ -49,17 +49,14 @@ where
 pub struct MemoryBuilder<K, V> {
     said: Said,
     weigher: Option<Weigher<K, V>>,
-    expiry: Expiry<K, V>,
+    ttl_by: Option<TtlBy<K, V>>,
     clock: Arc<dyn Clock>,
     types: PhantomData<fn(K) -> V>,
 }
 
 impl<K, V> fmt::Debug for MemoryBuilder<K, V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("MemoryBuilder")
-            .field("said", &self.said)
-            .field("expiry", &self.expiry)
-            .finish_non_exhaustive()
+        f.debug_struct("MemoryBuilder").field("said", &self.said).finish_non_exhaustive()
     }
 }
 
@@ -115,9 +112,10 @@ where
     /// out of its range, or when both bounds are given.
     pub fn build(mut self) -> Result<Cache<K, V>> {
         let scope = self.said.scope.clone();
-        let plan = self.plan()?;
-        time::check(&self.expiry)?;
-        let cache = || assemble::memory_only(&self.said.name, plan, self.expiry, self.clock);
+        let settings = self.settings()?;
+        let plan = self.plan(&settings)?;
+        let expiry = time::expiry(&settings, self.ttl_by.take())?;
+        let cache = || assemble::memory_only(&self.said.name, plan, expiry, self.clock);
         Scope::adopt_new(scope.as_ref(), || Ok(cache()))
     }
 
@@ -126,7 +124,7 @@ where
     /// # Errors
     /// As [`build`](Self::build), for what variables and files say.
     pub fn explain_config(&self) -> Result<Vec<Explained>> {
-        Ok(self.said.resolve()?.explain())
+        Ok(self.said.resolve_with(Vec::new())?.explain())
     }
 
     /// The same within a scope.
@@ -135,8 +133,7 @@ where
         self
     }
 
-    fn plan(&mut self) -> Result<MemoryPlan<K, V>> {
-        let settings = self.settings()?;
+    fn plan(&mut self, settings: &Settings) -> Result<MemoryPlan<K, V>> {
         let weigher = self.weigher.take();
         let (bound, weigher) = match (settings.capacity, settings.memory_bytes) {
             (Some(_), Some(bytes)) => {
@@ -163,7 +160,7 @@ where
     /// said and that this cache cannot keep: a variable for all caches is not
     /// meant to fail those that cannot weigh their entries.
     fn settings(&self) -> Result<Settings> {
-        let mut settings = self.said.resolve()?.settings;
+        let mut settings = self.said.resolve_with(Vec::new())?.settings;
         let can_weigh = self.weigher.is_some() || is_plain::<K, V>();
         let is_ours = self.said.code.memory_bytes.is_some();
         if let Some(bytes) = settings.memory_bytes.take_if(|bytes| !is_ours && (!can_weigh || *bytes == 0)) {

@@ -87,6 +87,18 @@ impl RedisOptions {
     }
 }
 
+/// What the URL of a server may have as parameters, beside what a cache says
+/// by its own URL.
+pub const URL_PARAMETERS: &[&str] = &["db", "user", "pass", "protocol"];
+
+/// Whether [`RedisTier::open`] would understand this URL; nothing is opened.
+///
+/// # Errors
+/// `ErrorKind::Config`, without repeating a password in it.
+pub fn check_url(url: &str) -> Result<()> {
+    Address::parse(url).map(drop)
+}
+
 impl fmt::Debug for RedisOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // The URL may hold a password.
