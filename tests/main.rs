@@ -16,6 +16,8 @@ mod golden;
 mod history;
 mod invalidation;
 mod layers;
+#[cfg(feature = "redis")]
+mod leases;
 mod life;
 mod logs;
 mod memo;
@@ -30,6 +32,8 @@ mod reopening;
 mod rig;
 mod routing;
 mod schedules;
+#[cfg(all(feature = "redis", target_os = "linux"))]
+mod scopes;
 mod shelves;
 mod staleness;
 mod streams;

@@ -35,6 +35,11 @@ impl Distrust {
         Self { tier, keys, len, whole: AtomicBool::new(whole), mark }
     }
 
+    /// Lets go of the mark on the medium.
+    pub(crate) fn close(&self) {
+        self.mark.iter().for_each(Taint::close);
+    }
+
     /// Whether the whole tier is distrusted.
     pub(crate) fn is_whole(&self) -> bool {
         self.whole.load(Ordering::Acquire)

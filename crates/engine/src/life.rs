@@ -162,7 +162,9 @@ where
                 outcome = outcome.and(slot.clear().await.map(drop));
             }
             outcome = outcome.and(slot.tier().close().await);
+            slot.distrust().close();
         }
+        self.marks.close();
         if let (Remove::Everything, Some(dir)) = (remove, self.dir()) {
             outcome = outcome.and(remove_dir(dir));
         }

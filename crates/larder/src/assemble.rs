@@ -134,6 +134,8 @@ mod beyond {
     pub(crate) struct SharedPlan {
         pub(crate) url: String,
         pub(crate) namespace: String,
+        /// For how long keys outlive a process that is killed; `None` for those that stay.
+        pub(crate) lease: Option<std::time::Duration>,
     }
 
     /// A cache over memory and the tiers of a directory.
@@ -217,8 +219,9 @@ mod beyond {
         required: TierList,
     ) -> Result<Option<Slot>> {
         use larder_tiers::redis::{RedisOptions, RedisTier};
-        let Some(SharedPlan { url, namespace }) = plan else { return Ok(None) };
-        let options = RedisOptions { clock: Arc::clone(clock), ..RedisOptions::new(url, namespace, name) };
+        let Some(SharedPlan { url, namespace, lease }) = plan else { return Ok(None) };
+        let options =
+            RedisOptions { lease, clock: Arc::clone(clock), ..RedisOptions::new(url, namespace, name) };
         let tier = RedisTier::open(options)?;
         match tier.check() {
             Err(error) if required.contains(TierKind::Redis) => return Err(error.during("build")),

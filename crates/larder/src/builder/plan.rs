@@ -71,10 +71,15 @@ pub(super) fn compress(settings: &Settings) -> Result<Compress> {
 
 /// The server, and the name under which this cache is there.
 #[cfg(feature = "redis")]
-pub(super) fn shared(settings: &Settings, _scope: Option<&Scope>) -> Option<SharedPlan> {
+pub(super) fn shared(settings: &Settings, scope: Option<&Scope>) -> Option<SharedPlan> {
     let url = settings.redis.clone()?.into_secret();
-    let namespace = settings.namespace.clone().unwrap_or_else(crate::folder::executable);
-    Some(SharedPlan { url, namespace })
+    let said = settings.namespace.clone().unwrap_or_else(crate::folder::executable);
+    let lease = scope.and_then(Scope::lease);
+    let namespace = match scope {
+        Some(scope) => scope.namespace(said),
+        None => said,
+    };
+    Some(SharedPlan { url, namespace, lease })
 }
 
 /// The kind is looked up now, so that what was registered until `build()` counts.

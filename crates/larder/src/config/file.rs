@@ -33,7 +33,7 @@ fn read(path: &Path, text: &str, name: &str) -> Result<Vec<Layer>> {
         unreadable(path, &format!("line {line}: {}", error.message()))
     })?;
     let mut layers = Vec::new();
-    for section in [name, "all"] {
+    for section in [name, super::ALL] {
         if let Some(section) = table.get_ref().get(section) {
             section_layers(path, text, section, &mut layers)?;
         }

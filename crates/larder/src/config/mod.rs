@@ -4,12 +4,18 @@ mod file;
 #[cfg(feature = "_codec")]
 pub(crate) mod url;
 
+#[cfg(feature = "_codec")]
+use std::path::PathBuf;
+
 use larder_core::Result;
 
 use crate::options::{Layer, Source, options, parse};
 
 /// The variable that names the configuration file.
 const FILE: &str = "LARDER_CONFIG";
+/// The section of the file that is about all caches.
+#[cfg(any(feature = "config", feature = "_codec"))]
+const ALL: &str = "all";
 
 /// A variable of the environment; one that is empty counts as not there.
 pub(crate) fn variable(name: &str) -> Option<String> {
@@ -23,6 +29,18 @@ pub(crate) fn layers(name: &str, variable: impl Fn(&str) -> Option<String>) -> R
         layers.extend(file::layers(path.as_ref(), name)?);
     }
     Ok(layers)
+}
+
+/// The folder that is said for all caches of the process, by a variable or in
+/// the file.
+#[cfg(feature = "_codec")]
+pub(crate) fn dir(variable: impl Fn(&str) -> Option<String>) -> Result<Option<PathBuf>> {
+    if let Some(text) = variable("LARDER_DIR") {
+        return Ok(parse("dir", &text, &Source::Variable("LARDER_DIR".to_owned()))?.dir);
+    }
+    let Some(path) = variable(FILE) else { return Ok(None) };
+    let said = file::layers(path.as_ref(), ALL)?;
+    Ok(said.into_iter().find_map(|(settings, _)| settings.dir))
 }
 
 /// For each option first the variable of this cache, then that of all caches.

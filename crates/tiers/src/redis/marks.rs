@@ -9,27 +9,45 @@
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
-use redis::{Pipeline, RedisResult, Value};
+use redis::{Cmd, Pipeline, RedisResult, Value};
 
 use super::names::{Names, PARTITIONS, read_generation};
 
 /// What this node believes of the marks; zero where it knows nothing.
 #[derive(Debug)]
-pub(super) struct Marks([AtomicU64; PARTITIONS]);
+pub(super) struct Marks {
+    believed: [AtomicU64; PARTITIONS],
+    /// After which time a mark goes by itself, unless it is renewed.
+    lease: Option<Duration>,
+}
 
 impl Marks {
-    pub(super) fn new() -> Self {
-        Self(std::array::from_fn(|_| AtomicU64::new(0)))
+    pub(super) fn new(lease: Option<Duration>) -> Self {
+        Self { believed: std::array::from_fn(|_| AtomicU64::new(0)), lease }
+    }
+
+    /// Milliseconds of the lease; Redis refuses zero.
+    pub(super) fn lease_millis(&self) -> Option<u64> {
+        self.lease.map(|lease| u64::try_from(lease.as_millis()).unwrap_or(u64::MAX).clamp(1, 1 << 53))
+    }
+
+    /// Adds the lease to a `SET`.
+    fn leased<'a>(&self, set: &'a mut Cmd) -> &'a mut Cmd {
+        match self.lease_millis() {
+            Some(millis) => set.arg("PX").arg(millis),
+            None => set,
+        }
     }
 
     pub(super) fn generation(&self, partition: usize) -> u64 {
-        self.0[partition % PARTITIONS].load(Ordering::Acquire)
+        self.believed[partition % PARTITIONS].load(Ordering::Acquire)
     }
 
     pub(super) fn set(&self, partition: usize, generation: u64) {
-        self.0[partition % PARTITIONS].store(generation, Ordering::Release);
+        self.believed[partition % PARTITIONS].store(generation, Ordering::Release);
     }
 
     /// Reads every mark, and makes those that are missing.
@@ -58,7 +76,9 @@ impl Marks {
     ) -> RedisResult<()> {
         let mark = names.mark(partition);
         let mut pipe = Pipeline::new();
-        pipe.cmd("SET").arg(mark).arg(fresh()).arg("NX").cmd("MGET").arg(mark);
+        let mut set = redis::cmd("SET");
+        self.leased(set.arg(mark).arg(fresh()).arg("NX"));
+        pipe.add_command(set).cmd("MGET").arg(mark);
         let answers = exchange(connection, &pipe).await?;
         if let Some(Value::ServerError(error)) = answers.first() {
             return Err(error.clone().into());
@@ -68,7 +88,8 @@ impl Marks {
             return Ok(());
         }
         let generation = fresh();
-        redis::cmd("SET").arg(mark).arg(&generation).exec_async(connection).await?;
+        let mut set = redis::cmd("SET");
+        self.leased(set.arg(mark).arg(&generation)).exec_async(connection).await?;
         self.set(partition, read_generation(generation.as_bytes()).unwrap_or(0));
         Ok(())
     }
@@ -82,7 +103,9 @@ impl Marks {
         let drawn: Vec<_> = (0..PARTITIONS).map(|_| fresh()).collect();
         let mut pipe = Pipeline::new();
         for (partition, generation) in drawn.iter().enumerate() {
-            pipe.cmd("SET").arg(names.mark(partition)).arg(generation);
+            let mut set = redis::cmd("SET");
+            self.leased(set.arg(names.mark(partition)).arg(generation));
+            pipe.add_command(set);
         }
         for answer in exchange(connection, &pipe).await? {
             answer.extract_error()?;

@@ -3,6 +3,7 @@
 mod address;
 mod batch;
 mod io;
+mod lease;
 mod link;
 mod marks;
 mod names;
@@ -69,6 +70,12 @@ pub struct RedisOptions {
     /// Whether the server is to tell what others change, for a
     /// [`Bus`] listener. Costs a message a change and node. Default no.
     pub notices: bool,
+    /// Makes the keys this tier's own: each expires within this time, which is
+    /// renewed while the tier lives, and all are unlinked when it is closed or
+    /// dropped. For entries that nobody else shares, under a namespace that
+    /// nobody else has. Costs a pass over the keys of the database four times a
+    /// lease, and two commands an entry. Default none: entries stay.
+    pub lease: Option<Duration>,
     /// Where the time comes from that deadlines are compared with.
     pub clock: Arc<dyn Clock>,
 }
@@ -82,6 +89,7 @@ impl RedisOptions {
             cache: cache.into(),
             timeout: Duration::from_millis(750),
             notices: false,
+            lease: None,
             clock: Arc::new(SystemClock),
         }
     }
@@ -106,6 +114,7 @@ impl fmt::Debug for RedisOptions {
             .field("namespace", &self.namespace)
             .field("cache", &self.cache)
             .field("timeout", &self.timeout)
+            .field("lease", &self.lease)
             .finish_non_exhaustive()
     }
 }
@@ -146,8 +155,10 @@ pub struct ServerFacts {
 pub struct RedisTier {
     inner: Arc<Inner>,
     supervisor: AbortHandle,
-    /// Last: the thread ends when nothing uses it any more.
-    io: Arc<Io>,
+    /// Renews the keys of a lease.
+    keeper: Option<AbortHandle>,
+    /// Last: the thread ends when nothing uses it any more. None once closed.
+    io: Mutex<Option<Arc<Io>>>,
 }
 
 impl fmt::Debug for RedisTier {
@@ -196,7 +207,7 @@ impl RedisTier {
         let io = Io::shared().map_err(|error| error.in_tier(TierKind::Redis).during("open"))?;
         let inner = Arc::new(Inner {
             names: Names::new(&options.namespace, &options.cache),
-            marks: Marks::new(),
+            marks: Marks::new(options.lease),
             link: Arc::new(Link::new(address, patience)),
             clock: options.clock,
             counted: Mutex::default(),
@@ -204,8 +215,10 @@ impl RedisTier {
             notices: options.notices.then(Notices::default),
         });
         let supervisor = io.handle().spawn(Arc::clone(&inner.link).supervise(Arc::clone(&inner)));
+        let keeper = options.lease.map(|lease| io.handle().spawn(Arc::clone(&inner).keep(lease)));
         inner.link.wait_for_first_attempt();
-        Ok(Self { inner, supervisor: supervisor.abort_handle(), io })
+        let keeper = keeper.map(|keeper| keeper.abort_handle());
+        Ok(Self { inner, supervisor: supervisor.abort_handle(), keeper, io: Mutex::new(Some(io)) })
     }
 
     /// Why it cannot be used now, if it cannot.
@@ -244,10 +257,24 @@ impl Bus for RedisTier {
     }
 }
 
-impl Drop for RedisTier {
-    fn drop(&mut self) {
+impl RedisTier {
+    /// Lets go of the connection, and of the thread where nobody else has it.
+    fn end(&self) {
         self.inner.link.close();
         self.supervisor.abort();
+        let io = self.io.lock().take();
+        drop(io);
+    }
+}
+
+impl Drop for RedisTier {
+    fn drop(&mut self) {
+        self.keeper.iter().for_each(AbortHandle::abort);
+        let io = self.io.lock().clone();
+        if let Some(io) = io {
+            self.leave_unattended(&io);
+        }
+        self.end();
     }
 }
 

@@ -20,8 +20,8 @@ const SAMPLE_PAGE: usize = 1000;
 const MEASURED: usize = 100;
 /// Keys a page of a sweep or a scan, about.
 pub(super) const PAGE: usize = 500;
-/// Between two pages of a sweep, so that it stays in the background.
-const BREATH: Duration = Duration::from_millis(2);
+/// Between two pages of a sweep or a renewal, so that it stays in the background.
+pub(super) const BREATH: Duration = Duration::from_millis(2);
 
 /// What a survey found.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

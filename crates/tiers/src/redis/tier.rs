@@ -59,7 +59,9 @@ impl Tier for RedisTier {
     fn clear(&self) -> BoxFuture<'_, Result<()>> {
         named("clear", async move {
             self.inner.clear().await?;
-            drop(self.io.handle().spawn(Arc::clone(&self.inner).sweep()));
+            if let Some(io) = &*self.io.lock() {
+                drop(io.handle().spawn(Arc::clone(&self.inner).sweep()));
+            }
             Ok(())
         })
     }
@@ -85,12 +87,14 @@ impl Tier for RedisTier {
         })
     }
 
-    /// Lets go of the connection. What is in flight fails.
+    /// Lets go of the connection and the thread; first unlinks what it has,
+    /// where it has a [lease](super::RedisOptions::lease). What is in flight fails.
     fn close(&self) -> BoxFuture<'_, Result<()>> {
         named("close", async move {
-            self.inner.link.close();
-            self.supervisor.abort();
-            Ok(())
+            self.keeper.iter().for_each(tokio::task::AbortHandle::abort);
+            let left = self.inner.leave().await;
+            self.end();
+            left
         })
     }
 
