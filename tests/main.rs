@@ -10,6 +10,8 @@ mod contexts;
 mod crashes;
 mod expiry;
 mod flights;
+#[cfg(any(feature = "json", feature = "ndarray", feature = "image", feature = "arrow"))]
+mod formats;
 mod frames;
 mod full;
 mod golden;

@@ -46,6 +46,12 @@ pub enum CodecId {
     Text = 5,
     /// Nothing: the entry says that there is no value.
     Absent = 6,
+    /// An array: its axes, then fixed-width numbers, little-endian.
+    Array = 7,
+    /// A picture: its size, then its pixels.
+    Pixels = 8,
+    /// An Arrow IPC stream of one record batch.
+    Arrow = 9,
 }
 
 /// How a payload was compressed.
@@ -72,7 +78,7 @@ macro_rules! from_byte {
     };
 }
 
-from_byte!(CodecId: Raw, Bincode, MessagePack, Json, Numbers, Text, Absent);
+from_byte!(CodecId: Raw, Bincode, MessagePack, Json, Numbers, Text, Absent, Array, Pixels, Arrow);
 from_byte!(Compression: None, Zstd, Lz4);
 
 /// Why bytes are not a usable frame.

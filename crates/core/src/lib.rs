@@ -18,6 +18,8 @@ pub mod key;
 pub mod kinds;
 pub mod marks;
 pub mod memory;
+#[cfg(any(feature = "image", feature = "arrow"))]
+pub mod natural;
 pub mod place;
 pub mod stats;
 pub mod stream;

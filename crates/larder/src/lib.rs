@@ -113,6 +113,8 @@ pub use larder_core::codec::Codec;
 pub use larder_core::compress::Compress;
 pub use larder_core::frame::{CodecId, Compression};
 pub use larder_core::key::Lookup;
+#[cfg(any(feature = "image", feature = "arrow"))]
+pub use larder_core::natural;
 pub use larder_core::place::{
     Access, Facts, Kind, Persistence, Placement, Selector, Sharing, SizeClass, Thresholds, TierFacts,
     TierList,
