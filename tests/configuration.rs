@@ -28,9 +28,51 @@ fn child_with_variables() {
     println!("told: mcache holds {}", numbers.len());
 }
 
+/// Not a test by itself either: caches and contexts that a variable for all is about.
+#[test]
+fn child_with_variables_for_all() {
+    if std::env::var_os("LARDER_TEST_VARIABLES").is_none() {
+        return;
+    }
+    let on_disk = larder::bcache::<u8, String>("on disk");
+    let anywhere = ucache::<u8, String>("anywhere").url("memory:");
+    for rows in [on_disk.explain_config(), anywhere.explain_config()] {
+        rows.unwrap().iter().for_each(|row| println!("told: {row}"));
+    }
+    on_disk.build().unwrap().close().unwrap();
+    let shared = ucache::<u8, String>("shared").explain_config().unwrap();
+    shared.iter().for_each(|row| println!("told: of ucache: {row}"));
+    let context = larder::CacheContext::new("scope");
+    let cache = context.bcache::<u8, String>("inside").build().unwrap();
+    println!("told: dir {}", cache.dir().unwrap().display());
+    context.close().unwrap();
+}
+
+#[cfg(feature = "redis")]
+#[test]
+fn what_is_said_for_all_is_set_aside_where_it_has_no_use() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().canonicalize().unwrap();
+    let told = told_by(
+        "child_with_variables_for_all",
+        &[("LARDER_REDIS", "redis://me:secret@127.0.0.1:1"), ("LARDER_DIR", folder.to_str().unwrap())],
+    );
+    let all = told.join("\n");
+    assert!(!all.contains("secret"), "{all}");
+    assert!(told.contains(&"redis = none (default)".to_owned()), "{all}");
+    let of_ucache = "of ucache: redis = redis://***@127.0.0.1:1 (the variable LARDER_REDIS)";
+    assert!(told.contains(&of_ucache.to_owned()), "{all}");
+    let inside = format!("dir {}/~scope-scope/inside", folder.display());
+    assert!(told.contains(&inside), "a context reads LARDER_DIR: {all}");
+}
+
 fn told(variables: &[(&str, &str)]) -> Vec<String> {
+    told_by("child_with_variables", variables)
+}
+
+fn told_by(child: &str, variables: &[(&str, &str)]) -> Vec<String> {
     let output = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "configuration::child_with_variables", "--nocapture"])
+        .args(["--exact", &format!("configuration::{child}"), "--nocapture"])
         .env("LARDER_TEST_VARIABLES", "1")
         .envs(variables.iter().copied())
         .output()

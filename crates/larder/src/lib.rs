@@ -168,6 +168,7 @@ mod pages {
         life_cycle: "../../../docs/life-cycle.md",
         contexts: "../../../docs/contexts.md",
         configuration: "../../../docs/configuration.md",
+        presets: "../../../docs/presets.md",
         large_values: "../../../docs/large-values.md",
     }
     #[cfg(feature = "redis")]

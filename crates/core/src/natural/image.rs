@@ -64,9 +64,7 @@ macro_rules! layouts {
 
         fn put_samples(image: &DynamicImage, bytes: &mut Vec<u8>) {
             match image {
-                $(DynamicImage::$variant(buffer) => {
-                    buffer.as_raw().iter().for_each(|sample| bytes.extend_from_slice(&sample.to_le_bytes()));
-                })+
+                $(DynamicImage::$variant(buffer) => Sample::put_all(buffer.as_raw(), bytes),)+
                 _ => {}
             }
         }
@@ -94,21 +92,38 @@ layouts!(
 );
 
 /// A sample of a pixel.
-trait Sample: Copy {
-    fn take(bytes: &[u8]) -> Option<Self>;
+trait Sample: Sized {
+    fn put_all(samples: &[Self], bytes: &mut Vec<u8>);
+
+    /// What does not make a whole one is passed over.
+    fn take_all(bytes: &[u8]) -> Vec<Self>;
+}
+
+impl Sample for u8 {
+    fn put_all(samples: &[Self], bytes: &mut Vec<u8>) {
+        bytes.extend_from_slice(samples);
+    }
+
+    fn take_all(bytes: &[u8]) -> Vec<Self> {
+        bytes.to_vec()
+    }
 }
 
 macro_rules! samples {
     ($($sample:ident),+) => {$(
         impl Sample for $sample {
-            fn take(bytes: &[u8]) -> Option<Self> {
-                Some(Self::from_le_bytes(bytes.try_into().ok()?))
+            fn put_all(samples: &[Self], bytes: &mut Vec<u8>) {
+                samples.iter().for_each(|sample| bytes.extend_from_slice(&sample.to_le_bytes()));
+            }
+
+            fn take_all(bytes: &[u8]) -> Vec<Self> {
+                bytes.as_chunks().0.iter().map(|sample| Self::from_le_bytes(*sample)).collect()
             }
         }
     )+};
 }
 
-samples!(u8, u16, f32);
+samples!(u16, f32);
 
 /// Nothing is allocated by what the head claims: there are as many samples, or none are read.
 fn buffer<P: Pixel<Subpixel: Sample>>(
@@ -121,8 +136,7 @@ fn buffer<P: Pixel<Subpixel: Sample>>(
     if len != bytes.len() as u64 {
         return None;
     }
-    let samples = bytes.chunks_exact(sample).map(P::Subpixel::take).collect::<Option<Vec<_>>>()?;
-    ImageBuffer::from_raw(width, height, samples)
+    ImageBuffer::from_raw(width, height, P::Subpixel::take_all(bytes))
 }
 
 impl Image {

@@ -21,8 +21,8 @@ trait Element: Copy + 'static {
 
     fn put(self, bytes: &mut Vec<u8>);
 
-    /// `None` for bytes that are no element.
-    fn take(bytes: &[u8]) -> Option<Self>;
+    /// The elements of a whole number of them; `None` where one of them is none.
+    fn take_all(bytes: &[u8]) -> Option<Vec<Self>>;
 }
 
 macro_rules! elements {
@@ -34,8 +34,8 @@ macro_rules! elements {
                 bytes.extend_from_slice(&self.to_le_bytes());
             }
 
-            fn take(bytes: &[u8]) -> Option<Self> {
-                Some(Self::from_le_bytes(bytes.try_into().ok()?))
+            fn take_all(bytes: &[u8]) -> Option<Vec<Self>> {
+                Some(bytes.as_chunks().0.iter().map(|number| Self::from_le_bytes(*number)).collect())
             }
         })+
 
@@ -68,12 +68,8 @@ impl Element for bool {
         bytes.push(self.into());
     }
 
-    fn take(bytes: &[u8]) -> Option<Self> {
-        match bytes {
-            [0] => Some(false),
-            [1] => Some(true),
-            _ => None,
-        }
+    fn take_all(bytes: &[u8]) -> Option<Vec<Self>> {
+        bytes.iter().all(|byte| *byte <= 1).then(|| bytes.iter().map(|byte| *byte == 1).collect())
     }
 }
 
@@ -128,8 +124,7 @@ fn decode<S: DataOwned<Elem: Element>, D: Dimension>(bytes: &[u8]) -> Result<Arr
     }
     let dimension =
         D::from_dimension(&IxDyn(&axes)).ok_or_else(|| damaged("it has another number of axes"))?;
-    let elements = rest.chunks_exact(S::Elem::WIDTH).map(S::Elem::take).collect::<Option<Vec<_>>>();
-    let elements = elements.ok_or_else(|| damaged("not all of its elements are such"))?;
+    let elements = S::Elem::take_all(rest).ok_or_else(|| damaged("not all of its elements are such"))?;
     ArrayBase::from_shape_vec(dimension, elements).map_err(|error| damaged(&error.to_string()))
 }
 
