@@ -71,6 +71,19 @@ fn what_is_leased_goes_by_itself_when_nobody_renews_it() {
 }
 
 #[test]
+fn a_cache_that_is_destroyed_leaves_no_key() {
+    let Some(server) = RedisServer::start() else { return };
+    let cache = larder::ucache::<u64, u64>("destroyed").url(format!("{}?namespace=shop", server.url()));
+    let cache = cache.build().unwrap();
+    (0..2000).for_each(|key| cache.insert(key, key));
+    cache.clear().unwrap();
+    (0..100).for_each(|key| cache.insert(key, key));
+    assert!(keys(&server) > 100);
+    cache.destroy().unwrap();
+    assert_eq!(keys(&server), 0);
+}
+
+#[test]
 fn a_tier_that_is_dropped_takes_its_keys_along() {
     let Some(server) = RedisServer::start() else { return };
     let other = open(&server, None);

@@ -174,6 +174,10 @@ impl<T: Tier> Tier for Observe<T> {
         Box::pin(async move { self.note("close", self.tier.close().await) })
     }
 
+    fn destroy(&self) -> BoxFuture<'_, Result<()>> {
+        Box::pin(async move { self.note("destroy", self.tier.destroy().await) })
+    }
+
     fn get_many<'a>(&'a self, keys: &'a [EncodedKey]) -> BoxFuture<'a, Vec<Result<Option<Bytes>>>> {
         Box::pin(async move {
             let found = self.tier.get_many(keys).await;

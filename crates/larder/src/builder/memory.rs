@@ -15,7 +15,7 @@ use super::{CAPACITY, MEMORY_BYTES, Said, within};
 use crate::Cache;
 use crate::assemble::{self, MemoryPlan};
 use crate::context::Scope;
-use crate::options::{Explained, Settings};
+use crate::options::{Explained, Resolved, Settings};
 
 /// A cache in memory. Keys and values stay as they are: nothing is encoded,
 /// and nothing is asked of serde.
@@ -112,7 +112,7 @@ where
     /// out of its range, or when both bounds are given.
     pub fn build(mut self) -> Result<Cache<K, V>> {
         let scope = self.said.scope.clone();
-        let settings = self.settings()?;
+        let settings = self.resolved()?.settings;
         let plan = self.plan(&settings)?;
         let expiry = time::expiry(&settings, self.ttl_by.take())?;
         let cache = || assemble::memory_only(&self.said.name, plan, expiry, self.clock);
@@ -124,7 +124,7 @@ where
     /// # Errors
     /// As [`build`](Self::build), for what variables and files say.
     pub fn explain_config(&self) -> Result<Vec<Explained>> {
-        Ok(self.said.resolve_with(Vec::new())?.explain())
+        Ok(self.resolved()?.explain())
     }
 
     /// The same within a scope.
@@ -159,17 +159,19 @@ where
     /// What was said, without a budget in bytes that others than this builder
     /// said and that this cache cannot keep: a variable for all caches is not
     /// meant to fail those that cannot weigh their entries.
-    fn settings(&self) -> Result<Settings> {
-        let mut settings = self.said.resolve_with(Vec::new())?.settings;
+    fn resolved(&self) -> Result<Resolved> {
+        let mut resolved = self.said.resolve_with(Vec::new())?;
         let can_weigh = self.weigher.is_some() || is_plain::<K, V>();
         let is_ours = self.said.code.memory_bytes.is_some();
-        if let Some(bytes) = settings.memory_bytes.take_if(|bytes| !is_ours && (!can_weigh || *bytes == 0)) {
+        let is_set_aside = |bytes: u64| !is_ours && (!can_weigh || bytes == 0);
+        if resolved.settings.memory_bytes.is_some_and(is_set_aside) {
+            let bytes = resolved.forget_memory_bytes();
             tracing::debug!(
                 target: "larder", cache = %self.said.name, bytes,
                 "a budget of memory in bytes does not fit this cache, its capacity counts"
             );
         }
-        Ok(settings)
+        Ok(resolved)
     }
 }
 

@@ -116,7 +116,17 @@ impl Resolved {
     #[cfg(feature = "_codec")]
     pub(crate) fn forget_server(&mut self) {
         self.settings.redis = None;
-        self.explained.retain(|told| told.option != "redis");
+        self.forget("redis");
+    }
+
+    /// Takes the budget of memory back; what it was.
+    pub(crate) fn forget_memory_bytes(&mut self) -> Option<u64> {
+        self.forget("memory_bytes");
+        self.settings.memory_bytes.take()
+    }
+
+    fn forget(&mut self, option: &str) {
+        self.explained.retain(|told| told.option != option);
     }
 
     /// A row for every option, in the order of the table.

@@ -108,11 +108,16 @@ impl Inner {
         if self.marks.lease_millis().is_none() || self.link.is_closed() {
             return Ok(());
         }
-        let mut connection = self.link.connection()?;
-        self.unlink_all(&mut connection).await.map_err(|error| self.meant(error))
+        self.unlink_all().await
     }
 
-    async fn unlink_all(&self, connection: &mut MultiplexedConnection) -> RedisResult<()> {
+    /// Unlinks every key of the cache.
+    pub(super) async fn unlink_all(&self) -> Result<()> {
+        let mut connection = self.link.connection()?;
+        self.unlink_pages(&mut connection).await.map_err(|error| self.meant(error))
+    }
+
+    async fn unlink_pages(&self, connection: &mut MultiplexedConnection) -> RedisResult<()> {
         let pattern = format!("{}*", self.names.prefix());
         let mut cursor = 0;
         loop {

@@ -98,6 +98,16 @@ impl Tier for RedisTier {
         })
     }
 
+    /// Unlinks every key of the cache, marks and all, page by page.
+    fn destroy(&self) -> BoxFuture<'_, Result<()>> {
+        named("destroy", async move {
+            self.keeper.iter().for_each(tokio::task::AbortHandle::abort);
+            let unlinked = self.inner.unlink_all().await;
+            self.end();
+            unlinked
+        })
+    }
+
     fn get_many<'a>(&'a self, keys: &'a [EncodedKey]) -> BoxFuture<'a, Vec<Result<Option<Bytes>>>> {
         Box::pin(self.inner.get_many(keys))
     }
