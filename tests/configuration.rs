@@ -171,8 +171,10 @@ fn in_code(option: &str, builder: Builder) -> Builder {
         "durability" => builder.durability(Durability::Flushed),
         #[cfg(feature = "redis")]
         "redis" => builder.redis("redis://me:secret@127.0.0.1:1"),
-        #[cfg(not(feature = "redis"))]
-        "redis" => builder,
+        #[cfg(feature = "redis")]
+        "lease" => builder.lease(HOUR),
+        #[cfg(feature = "redis")]
+        "coherence" => builder.coherence(larder::Coherence::Strict),
         "namespace" => builder.namespace("shop"),
         "require" => builder.require(TierKind::Memory),
         "ttl" => builder.ttl(HOUR),
@@ -189,7 +191,8 @@ fn in_code(option: &str, builder: Builder) -> Builder {
 /// Every option has a method of the builder of its own name.
 #[test]
 fn every_option_is_said_in_code() {
-    for row in options().iter().filter(|row| row.name != "redis" || cfg!(feature = "redis")) {
+    let of_server = ["redis", "lease", "coherence"];
+    for row in options().iter().filter(|row| cfg!(feature = "redis") || !of_server.contains(&row.name)) {
         let builder = in_code(row.name, ucache("said in code"));
         let told = builder.explain_config().unwrap();
         let told = told.iter().find(|told| told.option == row.name).unwrap().to_string();
@@ -225,6 +228,7 @@ fn a_wrong_value_in_code_is_named() {
     check("require", builder().memory_bytes(0).require(TierKind::Memory));
     #[cfg(feature = "redis")]
     {
+        check("lease", builder().lease(Duration::from_millis(49)));
         check("redis", builder().redis("http://me:secret@host"));
         check("redis", larder::fcache("wrong in code").dir(dir.path()).redis("redis://host"));
     }

@@ -18,18 +18,20 @@ mod golden;
 mod history;
 mod invalidation;
 mod layers;
-#[cfg(feature = "redis")]
-mod leases;
 mod life;
 mod logs;
 mod memo;
 mod mistakes;
 mod model;
+#[cfg(feature = "redis")]
+mod nodes;
 mod presets;
 mod processes;
 mod races;
 #[cfg(feature = "redis")]
 mod redis;
+#[cfg(feature = "redis")]
+mod redis_faults;
 mod reopening;
 mod rig;
 mod routing;
@@ -40,5 +42,7 @@ mod shelves;
 mod staleness;
 mod streams;
 mod tasks;
+#[cfg(feature = "redis")]
+mod tenancy;
 mod troubles;
 mod verbs;

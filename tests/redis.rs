@@ -189,9 +189,13 @@ fn mgets(server: &RedisServer) -> u64 {
 
 #[test]
 fn a_wrong_url_is_named_without_its_password() {
-    for url in
-        ["", "localhost", "http://user:hunter2@host", "redis://:hunter2@host/x", "rediss://:hunter2@host"]
-    {
+    for url in [
+        "",
+        "localhost",
+        "http://user:hunter2@host",
+        "redis://:hunter2@host/x",
+        "rediss://:hunter2@host?ca=/nowhere",
+    ] {
         let error = RedisTier::open(RedisOptions::new(url, "test", "cache")).unwrap_err();
         let told = format!("{error} {error:?}");
         assert_eq!(error.kind(), ErrorKind::Config, "{told}");
@@ -220,7 +224,7 @@ fn calls_fail_at_once_while_the_server_is_away_and_succeed_when_it_is_back() {
     let Some(mut server) = RedisServer::start() else { return };
     let tier = open(&server);
     put(&tier, 1, 1);
-    assert_eq!(tier.server().unwrap().version.split('.').count(), 3);
+    assert_eq!(tier.servers()[0].version.split('.').count(), 3);
     server.kill();
     until("the loss is noticed", || !tier.healthy());
     let start = Instant::now();
@@ -308,7 +312,7 @@ fn a_node_hears_what_others_change_and_not_what_it_changes() {
     let long = EncodedKey::new([7; 300]);
     block_on(other.put(&long, &sample::frame(&long, sample::payload(1, 10)))).unwrap();
     block_on(other.remove(&sample::key(2))).unwrap();
-    until("two changes of a key", || heard.count(&Notice::Changed(sample::key(2))) == 2);
+    until("two changes of a key", || heard.count(&Notice::Changed(sample::key(2))) >= 2);
     assert_eq!(heard.count(&Notice::ChangedDigest(long.digest())), 1);
     assert_eq!(heard.count(&Notice::Changed(sample::key(1))), 0);
     assert_eq!(heard.count(&Notice::Distrust), 0);

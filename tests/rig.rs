@@ -92,6 +92,7 @@ impl Plan {
             },
             expiry: Expiry::default(),
             clock: Arc::new(self.clock),
+            nodes: None,
             marks: KeptMarks::default(),
             dir: None,
             held: Vec::new(),

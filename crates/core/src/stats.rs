@@ -117,6 +117,12 @@ counters! {
         published,
         /// Loaded or promoted values that were not stored because their entry changed meanwhile.
         superseded,
+        /// Copies that served though other nodes could not be heard.
+        unconfirmed,
+        /// Writes that reached the tier that others share only after it was back.
+        repaired,
+        /// Writes that it never got, because others had changed the entry by then.
+        repairs_lost,
         /// Entries removed by callers.
         removals,
         /// Invalidations: of a key, of a tag, of everything.

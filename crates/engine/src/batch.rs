@@ -13,7 +13,7 @@ use larder_core::terms::EntryOptions;
 
 use crate::engine::Engine;
 use crate::flight::{Flight, Outcome, Running, Seat};
-use crate::load::{Approach, Lead, Watch};
+use crate::load::{Approach, Lead, Watch, Wish};
 use crate::read::Found;
 use crate::wait::Wait;
 use crate::write::Said;
@@ -68,7 +68,7 @@ where
         }
         let engine = Arc::clone(self);
         let section = async move {
-            if engine.checks {
+            if engine.stamps {
                 return engine.read_one_by_one(missing).await;
             }
             engine.read_together(missing).await
@@ -92,7 +92,8 @@ where
         self.settle_due().await;
         let observe = |key: &Missing| (self.memory_weight_max > 0).then(|| self.gates.observe(key.hash));
         let mut left: Vec<_> = missing.into_iter().map(|key| (observe(&key), key)).collect();
-        let mut values = Vec::new();
+        let stamp = self.nodes.as_ref().and_then(|nodes| nodes.mark().of(0));
+        let (mut values, mut away) = (Vec::new(), false);
         for slot in &wire.slots {
             let keys: Vec<EncodedKey> = left.iter().map(|(_, key)| key.encoded.clone()).collect();
             let frames = slot.get_many(&keys).await;
@@ -101,10 +102,14 @@ where
                 let found = match frame {
                     Ok(Some(bytes)) => {
                         let named = (&key.encoded, key.hash);
-                        self.accept((wire, slot), bytes, named, &(&observation, None)).await
+                        self.accept((wire, slot), bytes, named, &(&observation, stamp)).await
                     }
+                    Ok(None) => None,
                     // A tier that fails counts as having none, and was counted.
-                    Ok(None) | Err(_) => None,
+                    Err(_) => {
+                        away = true;
+                        None
+                    }
                 };
                 match found {
                     Some(found) => values.extend(found.into_fresh().map(|value| (key.at, value))),
@@ -113,6 +118,11 @@ where
             }
             left = next;
         }
+        let unconfirmed = left.iter().filter_map(|(_, key)| {
+            let found = self.unconfirmed(wire, &key.encoded, away)?;
+            Some((key.at, found.into_fresh()?))
+        });
+        values.extend(unconfirmed);
         values
     }
 
@@ -149,6 +159,9 @@ where
         removed
     }
 }
+
+/// Batches of two nodes that overlap would wait for one another.
+const BATCHED: Wish = Wish { absence: false, among_nodes: false };
 
 /// What became of the keys of one round.
 struct Round<K, V> {
@@ -216,7 +229,7 @@ where
     async fn round<W: Wait>(self: &Arc<Self>, keys: Vec<K>, values: &mut HashMap<K, V>) -> Round<K, V> {
         let mut round = Round { leads: Vec::new(), joins: Vec::new(), alone: Vec::new() };
         for key in keys {
-            match self.approach::<W>(key.clone(), false).await {
+            match self.approach::<W>(key.clone(), BATCHED).await {
                 Approach::Have(Some(value)) => drop(values.insert(key, value)),
                 Approach::Have(None) | Approach::Alone => round.alone.push(key),
                 Approach::Lead(lead) => round.leads.push((key, lead)),

@@ -13,10 +13,11 @@ use std::time::{Duration, Instant};
 use larder_core::memory::{MemoryStore, Record};
 use larder_core::terms::{EntryOptions, LiveTerms};
 
+use crate::among::NodeLease;
 use crate::engine::Engine;
 use crate::flight::{Flight, Outcome, Running, running};
 use crate::gate::{Entrance, Leader};
-use crate::load::{Approach, Lead, Stale, Watch};
+use crate::load::{Approach, Lead, Stale, Watch, Wish};
 use crate::loaded::{Answer, LoadContext, LoadError, Loaded};
 use crate::wait::Wait;
 use crate::write::Said;
@@ -72,7 +73,7 @@ where
         }
         let mut key = key;
         loop {
-            match self.approach::<W>(key, absence).await {
+            match self.approach::<W>(key, Wish { absence, ..Wish::VALUE }).await {
                 Approach::Have(have) => return Ok(have),
                 Approach::Alone => return self.load_alone(loader).await,
                 Approach::Lead(lead) => {
@@ -254,7 +255,9 @@ where
         self.counters.refreshes.increment();
         let engine = Arc::clone(self);
         let flight = async move {
-            engine.fly::<W, _, _, _>(lead, loader).await;
+            if let Some(lead) = engine.refresh_among_nodes::<W>(lead).await {
+                engine.fly::<W, _, _, _>(lead, loader).await;
+            }
             drop(place);
         };
         W::launch(&self.pool, true, flight).await;
@@ -291,7 +294,7 @@ where
         if let Some(stale) = &stale {
             leader.flight.set_stale(stale.value.clone(), stale.until);
         }
-        Some(Lead { leader, encoded, stamp, stale })
+        Some(Lead { leader, encoded, stamp, stale, among_nodes: NodeLease::NONE })
     }
 }
 

@@ -17,6 +17,7 @@
 //! supersedes the loads and promotions in progress; what was superseded is
 //! handed to those who wait for it and never stored.
 
+mod among;
 mod background;
 mod batch;
 mod copies;
@@ -33,12 +34,15 @@ mod life;
 mod load;
 mod loaded;
 mod marks;
+mod nodes;
 mod pause;
 mod read;
 mod remove;
+mod repair;
 mod retime;
 pub mod select;
 mod settle;
+mod shared;
 mod shield;
 mod slot;
 mod stream;
@@ -55,6 +59,7 @@ pub use engine::{Engine, Hints, KeptMarks, Parts, Weigh, Weigher};
 pub use expiry::{Expiry, TtlBy};
 pub use explain::{Entry, Explanation};
 pub use loaded::{Answer, LoadContext, LoadError, Loaded};
+pub use nodes::NodesPlan;
 pub use slot::Slot;
 pub use stream::EntryReader;
 pub use taint::Taint;

@@ -54,7 +54,7 @@ where
     }
 
     async fn collect_keys(&self) -> Result<Vec<Arc<K>>> {
-        let mut keys = if self.checks { Vec::new() } else { self.memory.keys() };
+        let mut keys = if self.stamps { Vec::new() } else { self.memory.keys() };
         let Some(wire) = self.wire.as_ref().filter(|_| !self.is_closed()) else { return Ok(keys) };
         let mut seen: HashSet<Box<[u8]>> = HashSet::with_capacity(keys.len());
         for key in &keys {
@@ -86,7 +86,7 @@ where
         W::section(self.has_tiers(), async move {
             let _closed = engine.gates.close::<Inline>().await?;
             engine.check_open()?;
-            let mut outcome = match engine.checks {
+            let mut outcome = match engine.stamps {
                 // What other processes write has stamps of theirs.
                 true => Ok(()),
                 false => engine.marks.make(vec![Mark::Cleared], engine.timeline.now()),
@@ -154,6 +154,8 @@ where
 
     async fn let_go(self: &Arc<Self>, remove: Remove) -> Result<()> {
         self.settle_all().await;
+        // Before the gates close: it may be waiting at one.
+        self.nodes.iter().for_each(|nodes| nodes.end());
         let _closed = self.gates.close::<Inline>().await?;
         shield::within(|| self.memory.clear());
         let mut outcome = self.marks.note_time(self.timeline.now());
@@ -288,6 +290,7 @@ impl<K, V, M> Drop for Ending<K, V, M> {
 /// thread that may block. Each closes itself then, and logs what fails.
 impl<K, V, M> Drop for Engine<K, V, M> {
     fn drop(&mut self) {
+        self.nodes.iter().for_each(|nodes| nodes.end());
         let slots = self.wire.as_mut().map(|wire| std::mem::take(&mut wire.slots)).unwrap_or_default();
         if slots.is_empty() || matches!(self.life.outcome.get(), Some(Ok(()))) {
             return;

@@ -80,6 +80,11 @@ where
         let engine = Arc::clone(self);
         W::section(true, async move {
             let _ticket = engine.ticket_to_write::<Inline>(hash).await?;
+            if let Some(shared) = engine.shared().filter(|_| engine.life.is_on()) {
+                let value = engine.take_shared(shared, &encoded).await?;
+                engine.count_removal(value.is_some());
+                return Ok(value);
+            }
             let found = if engine.life.is_on() { engine.peek(&encoded).await } else { Ok(None) };
             let (_, failure) = engine.erase(&encoded).await;
             let value = found?.and_then(|peeked| peeked.value);
@@ -137,7 +142,8 @@ where
     /// anywhere, and the last failure.
     async fn erase(&self, encoded: &EncodedKey) -> (bool, Option<Error>) {
         let Some(wire) = &self.wire else { return (false, None) };
-        let mut removed = wire.keys.decode(encoded.as_bytes()).is_ok_and(|key| self.discard(&key));
+        let copy = wire.keys.decode(encoded.as_bytes()).ok().and_then(|key| self.discard_copy(&key));
+        let mut removed = copy.is_some();
         let mut failure = None;
         for slot in &wire.slots {
             match slot.remove(encoded).await {
@@ -145,6 +151,7 @@ where
                 Err(error) => failure = Some(error),
             }
         }
+        self.note_base(wire, encoded, copy.flatten());
         (removed, failure)
     }
 }

@@ -3,6 +3,7 @@
 use std::hash::Hash;
 use std::sync::Arc;
 
+use larder_core::ErrorKind;
 use larder_core::key::EncodedKey;
 use larder_core::memory::MemoryStore;
 
@@ -26,7 +27,9 @@ where
     /// For callers that hold no ticket: a tier that is distrusted as a whole
     /// is cleared, which waits for all tickets.
     pub(crate) async fn settle_due(self: &Arc<Self>) {
-        for slot in self.slots() {
+        // What other nodes share is settled by the thread that hears them.
+        let own = self.slots().iter().filter(|slot| self.nodes.is_none() || !slot.has_foreign_stamps());
+        for slot in own {
             if slot.is_settling_due() {
                 self.settle(slot, BATCH).await;
             }
@@ -40,6 +43,14 @@ where
         }
     }
 
+    /// As [`settle_all`](Self::settle_all), in the tier that other nodes share.
+    pub(crate) async fn settle_shared(self: &Arc<Self>) {
+        let shared = self.slots().iter().filter(|slot| slot.has_foreign_stamps() && slot.tier().healthy());
+        for slot in shared.filter(|slot| slot.distrust().is_any()) {
+            self.settle(slot, usize::MAX).await;
+        }
+    }
+
     async fn settle(self: &Arc<Self>, slot: &Slot, max: usize) {
         let Some(wire) = &self.wire else { return };
         if slot.distrust().is_whole() {
@@ -49,12 +60,20 @@ where
                 return;
             }
             // A failure is counted by the layer, and the distrust stays.
-            let _counted = slot.clear().await;
+            if slot.clear().await.is_ok() {
+                self.counters.repairs_lost.add(slot.distrust().take_given_up());
+            }
             return;
         }
-        for key in slot.distrust().some(max) {
-            if self.settle_key(wire, slot, &key).await.is_err() {
-                return;
+        for owed in slot.distrust().some(max) {
+            let settled = match slot.has_foreign_stamps() && self.nodes.is_some() {
+                true => self.repair(wire, slot, &owed).await,
+                false => self.settle_key(wire, slot, &owed.key).await,
+            };
+            match settled {
+                // The tier is away, not this one key bad.
+                Err(error) if error.kind() == ErrorKind::Unavailable => return,
+                _ => {}
             }
         }
     }

@@ -74,6 +74,7 @@ where
         },
         expiry,
         clock,
+        nodes: None,
         marks: KeptMarks::default(),
         dir: None,
         held: Vec::new(),
@@ -84,7 +85,11 @@ where
 #[cfg(feature = "_codec")]
 mod beyond {
     use std::path::{Path, PathBuf};
+    #[cfg(feature = "redis")]
+    use std::time::Duration;
 
+    #[cfg(feature = "redis")]
+    use larder_core::bus::Coherence;
     use larder_core::codec::ValueCodec;
     use larder_core::compress::Compress;
     use larder_core::key::KeyCodec;
@@ -94,6 +99,8 @@ mod beyond {
     use larder_core::tier::Tier;
     use larder_core::tier::TierKind;
     use larder_core::{Durability, Error, Result};
+    #[cfg(feature = "redis")]
+    use larder_engine::NodesPlan;
     #[cfg(any(feature = "disk", feature = "file"))]
     use larder_engine::Taint;
     use larder_engine::{Slot, Wire};
@@ -134,8 +141,10 @@ mod beyond {
     pub(crate) struct SharedPlan {
         pub(crate) url: String,
         pub(crate) namespace: String,
+        pub(crate) lease: Duration,
+        pub(crate) coherence: Coherence,
         /// For how long keys outlive a process that is killed; `None` for those that stay.
-        pub(crate) lease: Option<std::time::Duration>,
+        pub(crate) tenancy: Option<Duration>,
     }
 
     /// A cache over memory and the tiers of a directory.
@@ -166,7 +175,18 @@ mod beyond {
         }
         // After the marks: what others share is not emptied for those of one directory.
         #[cfg(feature = "redis")]
-        slots.extend(shared(plan.shared, &plan.name, &plan.clock, plan.required)?);
+        let nodes = match plan.shared {
+            Some(shared) => {
+                let at = (plan.name.as_str(), &plan.clock);
+                let (slot, nodes) = open_shared(shared, at, plan.required, plan.hints.sharing)?;
+                // What all nodes see is asked before what this node has for itself.
+                slots.insert(0, slot);
+                nodes
+            }
+            None => None,
+        };
+        #[cfg(not(feature = "redis"))]
+        let nodes = None;
         let has_memory = plan.memory.is_some();
         check_required(plan.required, |kind| match kind {
             TierKind::Memory => has_memory,
@@ -192,6 +212,7 @@ mod beyond {
             hints: plan.hints,
             expiry: plan.expiry,
             clock: plan.clock,
+            nodes,
             marks,
             dir,
             held: folder.into_iter().map(|folder| Box::new(folder) as _).collect(),
@@ -210,19 +231,25 @@ mod beyond {
         Ok(KeptMarks { log: Some(Box::new(log)), marks: marks.unwrap_or_default() })
     }
 
-    /// The tier that others share. Away is no error, unless it is required.
+    /// The tier that others share, and how they are heard where entries are
+    /// distributed. Away is no error, unless it is required.
     #[cfg(feature = "redis")]
-    fn shared(
-        plan: Option<SharedPlan>,
-        name: &str,
-        clock: &Arc<dyn Clock>,
+    fn open_shared(
+        plan: SharedPlan,
+        (name, clock): (&str, &Arc<dyn Clock>),
         required: TierList,
-    ) -> Result<Option<Slot>> {
+        sharing: Sharing,
+    ) -> Result<(Slot, Option<NodesPlan>)> {
         use larder_tiers::redis::{RedisOptions, RedisTier};
-        let Some(SharedPlan { url, namespace, lease }) = plan else { return Ok(None) };
-        let options =
-            RedisOptions { lease, clock: Arc::clone(clock), ..RedisOptions::new(url, namespace, name) };
-        let tier = RedisTier::open(options)?;
+        let SharedPlan { url, namespace, lease, coherence, tenancy } = plan;
+        let hears = sharing == Sharing::Distributed;
+        let options = RedisOptions {
+            clock: Arc::clone(clock),
+            notices: hears,
+            tenancy,
+            ..RedisOptions::new(url, namespace, name)
+        };
+        let tier = Arc::new(RedisTier::open(options)?);
         match tier.check() {
             Err(error) if required.contains(TierKind::Redis) => return Err(error.during("build")),
             Err(error) => {
@@ -230,8 +257,10 @@ mod beyond {
             }
             Ok(()) => {}
         }
+        let bus = Arc::clone(&tier) as Arc<dyn larder_core::bus::Bus>;
+        let nodes = hears.then_some(NodesPlan { bus, lease, coherence });
         // No mark beside it: a directory says nothing of what others share.
-        Ok(Some(Slot::with(Arc::new(tier), Arc::clone(clock), None)))
+        Ok((Slot::with(tier, Arc::clone(clock), None), nodes))
     }
 
     fn check_required(required: TierList, has: impl Fn(TierKind) -> bool) -> Result<()> {

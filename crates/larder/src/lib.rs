@@ -108,6 +108,8 @@ pub use cache::Cache;
 #[cfg(feature = "async")]
 pub use context::with_context_async;
 pub use context::{CacheContext, with_context};
+#[cfg(feature = "redis")]
+pub use larder_core::bus::Coherence;
 pub use larder_core::clock::{Clock, SystemClock, Time};
 pub use larder_core::codec::Codec;
 pub use larder_core::compress::Compress;

@@ -4,8 +4,8 @@
 //! [`Tier`](larder_core::tier::Tier). [`HashMapTier`] is the smallest tier
 //! that passes, [`FaultyTier`] fails and stalls on command, [`QuotaTier`] is
 //! full and [`TornTier`] returns torn frames when told, [`ManualClock`] moves
-//! when told, [`RedisServer`] is a server that tests start and stop, and
-//! [`sample`] makes keys and frames.
+//! when told, [`RedisServer`] is a server that tests start and stop, [`Proxy`] a
+//! bad line to one, and [`sample`] makes keys and frames.
 //!
 //! [`history`] finds the reads of a cache that nothing explains, [`workload`]
 //! makes many threads and tasks
@@ -20,6 +20,7 @@ pub mod crash;
 mod faulty;
 mod hash_map;
 pub mod history;
+mod proxy;
 mod quota;
 mod redis_server;
 pub mod sample;
@@ -31,6 +32,7 @@ pub use block_on::block_on;
 pub use clock::ManualClock;
 pub use faulty::{FaultyTier, Operation, Times};
 pub use hash_map::{HashMapTier, Shelf};
+pub use proxy::Proxy;
 pub use quota::QuotaTier;
 pub use redis_server::RedisServer;
 pub use torn::TornTier;

@@ -2,13 +2,14 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use larder_core::clock::Clock;
 use larder_core::frame::Frame;
 use larder_core::key::EncodedKey;
 use larder_core::stats::TierCounters;
 use larder_core::stream::Stored;
-use larder_core::tier::{BoxFuture, Capability, Draft, Stamp, Tier, TierKind, Usage};
+use larder_core::tier::{BoxFuture, Capability, Draft, LoadLease, Stamp, Tier, TierKind, Usage};
 use larder_core::{Bytes, Error, ErrorKind, Result};
 
 use super::circuit::{Change, Circuit};
@@ -16,7 +17,7 @@ use super::circuit::{Change, Circuit};
 /// A tier that is not asked while it fails; otherwise the tier it holds.
 ///
 /// There are three circuits, for what fails apart from one another: reads
-/// (`get`, `head`, `contains`, `scan`), writes (`put`, `insert_if_absent`,
+/// (`get`, `head`, `contains`, `scan`), writes (`put`, `put_if_unchanged`,
 /// `replace`) and removals (`remove`, `take`, `clear`); each call of a batch
 /// counts. A full disk opens the second and is read on. While a circuit is
 /// open its calls fail at once with `ErrorKind::Unavailable`. `flush` and
@@ -242,17 +243,31 @@ impl<T: Tier> Tier for Breaker<T> {
         Box::pin(self.through_many(Line::Removals, keys.len(), self.tier.remove_many(keys)))
     }
 
-    fn insert_if_absent<'a>(&'a self, key: &'a EncodedKey, frame: &'a Frame) -> BoxFuture<'a, Result<bool>> {
-        Box::pin(self.through(Line::Writes, self.tier.insert_if_absent(key, frame)))
+    fn era(&self, key: &EncodedKey) -> u64 {
+        self.tier.era(key)
     }
 
-    fn replace<'a>(
+    fn lease_load<'a>(
         &'a self,
         key: &'a EncodedKey,
-        expected: &'a Bytes,
-        frame: &'a Frame,
-    ) -> BoxFuture<'a, Result<bool>> {
-        Box::pin(self.through(Line::Writes, self.tier.replace(key, expected, frame)))
+        span: Duration,
+    ) -> BoxFuture<'a, Result<Option<LoadLease>>> {
+        Box::pin(self.through(Line::Writes, self.tier.lease_load(key, span)))
+    }
+
+    fn release_load(&self, key: &EncodedKey, number: u64) {
+        self.tier.release_load(key, number);
+    }
+
+    fn get_stamped<'a>(
+        &'a self,
+        key: &'a EncodedKey,
+    ) -> BoxFuture<'a, Result<(Option<Bytes>, Option<Stamp>)>> {
+        Box::pin(self.through(Line::Reads, self.tier.get_stamped(key)))
+    }
+
+    fn put_if_unchanged<'a>(&'a self, key: &'a EncodedKey, frame: &'a Frame) -> BoxFuture<'a, Result<bool>> {
+        Box::pin(self.through(Line::Writes, self.tier.put_if_unchanged(key, frame)))
     }
 
     fn take<'a>(&'a self, key: &'a EncodedKey) -> BoxFuture<'a, Result<Option<Bytes>>> {

@@ -2,12 +2,13 @@
 
 use std::error::Error as _;
 use std::sync::Arc;
+use std::time::Duration;
 
 use larder_core::frame::Frame;
 use larder_core::key::EncodedKey;
 use larder_core::stats::TierCounters;
 use larder_core::stream::Stored;
-use larder_core::tier::{BoxFuture, Capability, Draft, Stamp, Tier, TierKind, Usage};
+use larder_core::tier::{BoxFuture, Capability, Draft, LoadLease, Stamp, Tier, TierKind, Usage};
 use larder_core::{Bytes, Result};
 
 use super::breaker::Refused;
@@ -199,22 +200,38 @@ impl<T: Tier> Tier for Observe<T> {
         })
     }
 
-    fn insert_if_absent<'a>(&'a self, key: &'a EncodedKey, frame: &'a Frame) -> BoxFuture<'a, Result<bool>> {
+    fn era(&self, key: &EncodedKey) -> u64 {
+        self.tier.era(key)
+    }
+
+    fn lease_load<'a>(
+        &'a self,
+        key: &'a EncodedKey,
+        span: Duration,
+    ) -> BoxFuture<'a, Result<Option<LoadLease>>> {
+        Box::pin(async move { self.note("lease_load", self.tier.lease_load(key, span).await) })
+    }
+
+    fn release_load(&self, key: &EncodedKey, number: u64) {
+        self.tier.release_load(key, number);
+    }
+
+    fn get_stamped<'a>(
+        &'a self,
+        key: &'a EncodedKey,
+    ) -> BoxFuture<'a, Result<(Option<Bytes>, Option<Stamp>)>> {
         Box::pin(async move {
-            let stored = self.tier.insert_if_absent(key, frame).await;
-            self.count_stored("insert_if_absent", stored, frame)
+            match self.tier.get_stamped(key).await {
+                Ok((found, stamp)) => Ok((self.count_read("get_stamped", Ok(found))?, stamp)),
+                Err(error) => self.count_read("get_stamped", Err(error)).map(|found| (found, None)),
+            }
         })
     }
 
-    fn replace<'a>(
-        &'a self,
-        key: &'a EncodedKey,
-        expected: &'a Bytes,
-        frame: &'a Frame,
-    ) -> BoxFuture<'a, Result<bool>> {
+    fn put_if_unchanged<'a>(&'a self, key: &'a EncodedKey, frame: &'a Frame) -> BoxFuture<'a, Result<bool>> {
         Box::pin(async move {
-            let stored = self.tier.replace(key, expected, frame).await;
-            self.count_stored("replace", stored, frame)
+            let stored = self.tier.put_if_unchanged(key, frame).await;
+            self.count_stored("put_if_unchanged", stored, frame)
         })
     }
 

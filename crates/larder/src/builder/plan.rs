@@ -1,11 +1,16 @@
 //! What follows from the options of a cache with tiers of bytes.
 
+#[cfg(feature = "redis")]
+use std::time::Duration;
+
 use larder_core::compress::Compress;
 use larder_core::place::{Sharing, Thresholds, TierList};
 use larder_core::tier::TierKind;
 use larder_core::{Error, Result, kinds};
 use larder_engine::Hints;
 
+#[cfg(feature = "redis")]
+use super::LEASE;
 use super::{DISK_BYTES, within};
 #[cfg(feature = "redis")]
 use crate::assemble::SharedPlan;
@@ -69,17 +74,29 @@ pub(super) fn compress(settings: &Settings) -> Result<Compress> {
     Ok(compress)
 }
 
-/// The server, and the name under which this cache is there.
+/// How long copies of shared entries serve after the last contact, by default.
 #[cfg(feature = "redis")]
-pub(super) fn shared(settings: &Settings, scope: Option<&Scope>) -> Option<SharedPlan> {
-    let url = settings.redis.clone()?.into_secret();
+const DEFAULT_LEASE: Duration = Duration::from_secs(1);
+
+/// The server, the name under which this cache is there, and how nodes agree.
+#[cfg(feature = "redis")]
+pub(super) fn shared(settings: &Settings, scope: Option<&Scope>) -> Result<Option<SharedPlan>> {
+    let lease = settings.lease.unwrap_or(DEFAULT_LEASE);
+    if !LEASE.contains(&lease) {
+        return Err(Error::config("lease", format_args!("{lease:?}"), "50 ms to 1 h"));
+    }
+    let Some(url) = settings.redis.clone() else { return Ok(None) };
     let said = settings.namespace.clone().unwrap_or_else(crate::folder::executable);
-    let lease = scope.and_then(Scope::lease);
-    let namespace = match scope {
-        Some(scope) => scope.namespace(said),
-        None => said,
-    };
-    Some(SharedPlan { url, namespace, lease })
+    Ok(Some(SharedPlan {
+        url: url.into_secret(),
+        lease,
+        coherence: settings.coherence.unwrap_or_default(),
+        tenancy: scope.and_then(Scope::tenancy),
+        namespace: match scope {
+            Some(scope) => scope.namespace(said),
+            None => said,
+        },
+    }))
 }
 
 /// The kind is looked up now, so that what was registered until `build()` counts.

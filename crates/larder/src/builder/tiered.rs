@@ -4,7 +4,11 @@ use std::fmt;
 use std::hash::Hash;
 use std::path::PathBuf;
 use std::sync::Arc;
+#[cfg(feature = "redis")]
+use std::time::Duration;
 
+#[cfg(feature = "redis")]
+use larder_core::bus::Coherence;
 use larder_core::clock::{Clock, SystemClock};
 use larder_core::codec::{Codec, Values};
 use larder_core::compress::Compress;
@@ -300,6 +304,25 @@ where
         self
     }
 
+    /// How long a copy in memory of an entry of Redis may serve after the last
+    /// contact with the server: what another node changed is not served for
+    /// longer. 50 ms to 1 h; default 1 s. Contact is made every 250 ms, so with
+    /// less than about 300 ms most hits ask the server. Has a meaning with
+    /// [`redis`](Self::redis) alone.
+    #[cfg(feature = "redis")]
+    pub fn lease(mut self, lease: Duration) -> Self {
+        self.said.code.lease = Some(lease);
+        self
+    }
+
+    /// What such copies do while the server is away: serve on, the default, or
+    /// not. See `docs/coherence.md`.
+    #[cfg(feature = "redis")]
+    pub fn coherence(mut self, coherence: Coherence) -> Self {
+        self.said.code.coherence = Some(coherence);
+        self
+    }
+
     /// Keeps applications apart that share a server. Any text; default the name
     /// of the executable. Those that are to share entries need the same one.
     pub fn namespace(mut self, namespace: impl Into<String>) -> Self {
@@ -361,7 +384,7 @@ where
             disk_bytes: plan::disk_bytes(&settings)?,
             durability: settings.durability.unwrap_or_default(),
             #[cfg(feature = "redis")]
-            shared: plan::shared(&settings, scope.as_deref()),
+            shared: plan::shared(&settings, scope.as_deref())?,
             required: settings.require.unwrap_or_default(),
             keys: Box::new(NamedKeys),
             values: Box::new(Values::<V>::new(settings.codec.unwrap_or_default())),

@@ -72,7 +72,7 @@ mod tests {
     use crate::options::Resolved;
 
     /// A value of each option that is not its default, as it is shown.
-    const SAMPLES: [(&str, &str); 24] = [
+    const SAMPLES: [(&str, &str); 26] = [
         ("capacity", "500"),
         ("memory_bytes", "8 MiB"),
         ("policy", "lru"),
@@ -89,6 +89,8 @@ mod tests {
         ("durability", "flushed"),
         ("redis", "redis://127.0.0.1:6379/3"),
         ("namespace", "shop"),
+        ("lease", "500ms"),
+        ("coherence", "strict"),
         ("require", "memory, disk"),
         ("ttl", "1h 30m"),
         ("idle", "10m"),
@@ -102,7 +104,9 @@ mod tests {
     /// The samples that this build can read.
     pub(super) fn samples() -> impl Iterator<Item = (&'static str, &'static str)> {
         let has_server = cfg!(feature = "redis");
-        SAMPLES.into_iter().filter(move |(name, _)| has_server || !["redis", "namespace"].contains(name))
+        SAMPLES.into_iter().filter(move |(name, _)| {
+            has_server || !["redis", "namespace", "lease", "coherence"].contains(name)
+        })
     }
 
     /// A value of each option that is not allowed. A path and a namespace may
@@ -112,6 +116,7 @@ mod tests {
             "dir" | "namespace" => "",
             "capacity" => "0",
             "ttl" | "idle" => "0s",
+            "lease" => "2h",
             "jitter" | "refresh_ahead" => "1.5",
             _ => "w r o n g",
         };

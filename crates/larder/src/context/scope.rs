@@ -170,9 +170,9 @@ impl Scope {
 
     /// For how long keys on a server outlive the process; `None` for those that stay.
     #[cfg(feature = "redis")]
-    pub(crate) fn lease(&self) -> Option<Duration> {
-        let outer = || self.outer.as_ref().and_then(|outer| outer.lease());
-        if self.plan.lock().temporary { Some(LEASE) } else { outer() }
+    pub(crate) fn tenancy(&self) -> Option<Duration> {
+        let outer = || self.outer.as_ref().and_then(|outer| outer.tenancy());
+        if self.plan.lock().temporary { Some(TENANCY) } else { outer() }
     }
 
     /// Ends it: first what is inside, then its caches, the newest first, then
@@ -200,7 +200,7 @@ impl Scope {
 
 /// How long the keys of a temporary scope stay when its process was killed.
 #[cfg(feature = "redis")]
-const LEASE: Duration = Duration::from_secs(120);
+const TENANCY: Duration = Duration::from_secs(120);
 
 /// A number that nobody drew before: 64 bits of chance.
 #[cfg(feature = "redis")]

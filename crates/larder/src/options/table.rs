@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use larder_core::Durability;
+use larder_core::bus::Coherence;
 use larder_core::codec::Codec;
 use larder_core::compress::Compress;
 use larder_core::place::{Access, Kind, Persistence, Sharing, Thresholds, TierList};
@@ -11,7 +12,7 @@ use larder_tiers::memory::Policy;
 
 use super::values::{self, ServerUrl};
 use super::{Explained, Source};
-use crate::builder::{CAPACITY, DISK_BYTES, MEMORY_BYTES, SHARE, SPAN_MIN};
+use crate::builder::{CAPACITY, DISK_BYTES, LEASE, MEMORY_BYTES, SHARE, SPAN_MIN};
 
 /// An option of a cache, as the documentation has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -185,6 +186,19 @@ table! {
         allowed: "any text but none, with the feature `redis`", default: "the name of the executable",
         tiers: "redis", cost: "nothing",
         parse: values::namespace, valid: |_| true, show: String::clone,
+    }
+    lease: Duration {
+        says: "how long a copy in memory of an entry of Redis serves after the last contact",
+        takes: "a time, as 500ms", allowed: "50ms to 1h, with the feature `redis`", default: "1s",
+        tiers: "redis", cost: "below about 300ms most hits ask the server",
+        parse: values::lease, valid: |lease| LEASE.contains(lease), show: values::span_text,
+    }
+    coherence: Coherence {
+        says: "what such copies do while the server is away", takes: "a word",
+        allowed: "available, strict; with the feature `redis`", default: "available",
+        tiers: "redis", cost: "strict misses while the server is away",
+        parse: values::coherence, valid: |_| true,
+        show: |coherence| values::word(values::COHERENCE, coherence),
     }
     require: TierList {
         says: "the tiers without which the cache is not built", takes: "words, as disk, redis",

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use larder_core::Durability;
+use larder_core::bus::Coherence;
 use larder_core::codec::Codec;
 use larder_core::compress::Compress;
 use larder_core::place::{Access, Kind, Persistence, Sharing, Thresholds, TierList};
@@ -42,6 +43,8 @@ pub(super) const SHARING: Words<Sharing> = &[
 
 pub(super) const DURABILITY: Words<Durability> =
     &[("buffered", Durability::Buffered), ("flushed", Durability::Flushed), ("synced", Durability::Synced)];
+pub(super) const COHERENCE: Words<Coherence> =
+    &[("available", Coherence::Available), ("strict", Coherence::Strict)];
 const TIERS: Words<TierKind> = &[
     ("memory", TierKind::Memory),
     ("disk", TierKind::Disk),
@@ -88,6 +91,15 @@ pub(super) fn span(text: &str) -> Option<Duration> {
 
 pub(super) fn span_text(span: &Duration) -> String {
     humantime::format_duration(*span).to_string()
+}
+
+/// What is about a server alone is nothing to a build without one.
+pub(super) fn lease(text: &str) -> Option<Duration> {
+    if cfg!(feature = "redis") { span(text) } else { None }
+}
+
+pub(super) fn coherence(text: &str) -> Option<Coherence> {
+    if cfg!(feature = "redis") { choice(COHERENCE, text) } else { None }
 }
 
 pub(super) fn share(text: &str) -> Option<f64> {

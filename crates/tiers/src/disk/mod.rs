@@ -312,6 +312,7 @@ impl Tier for DiskTier {
             blocking: true,
             streams: false,
             stamps: false,
+            tells: false,
             frame_bytes_max: self.frame_bytes_max(),
         }
     }

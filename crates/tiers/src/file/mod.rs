@@ -383,6 +383,7 @@ impl Tier for FileTier {
             blocking: true,
             streams: true,
             stamps: self.peers.is_some(),
+            tells: false,
             frame_bytes_max: self.space.limit(),
         }
     }

@@ -2,10 +2,11 @@
 
 use larder_core::frame::Frame;
 use larder_core::key::EncodedKey;
-use larder_core::{Bytes, Error, Result};
+use larder_core::{Bytes, Result};
 
+use super::Inner;
+use super::calls::{check_len, count};
 use super::request::frame;
-use super::{Inner, check_len, count};
 
 /// The most keys of one round trip.
 const KEYS_MAX: usize = 1000;
@@ -16,10 +17,9 @@ impl Inner {
     pub(super) async fn get_many(&self, keys: &[EncodedKey]) -> Vec<Result<Option<Bytes>>> {
         let mut found = Vec::with_capacity(keys.len());
         for keys in keys.chunks(KEYS_MAX) {
-            match self.ask(keys.iter(), true, |_, _| ()).await {
-                Ok(answers) => found.extend(answers.values.into_iter().map(|value| Ok(frame(Some(value))))),
-                Err(error) => found.extend(each(keys.len(), &error)),
-            }
+            let keys: Vec<_> = keys.iter().collect();
+            let answers = self.many(&keys, true, None).await.into_iter();
+            found.extend(answers.map(|answer| answer.map(|answer| frame(answer.value))));
         }
         found
     }
@@ -41,39 +41,22 @@ impl Inner {
         {
             return vec![Err(error)];
         }
-        let keys = entries.iter().map(|(key, _)| key);
-        let asked = self.ask(keys, false, |pipe, names| {
-            names.iter().zip(entries).for_each(|(name, (_, frame))| self.set(pipe, name, frame));
-        });
-        match asked.await {
-            Ok(answers) => {
-                self.changed();
-                let stored = answers.commands.into_iter();
-                stored
-                    .map(|answer| answer.extract_error().map(drop).map_err(|error| self.meant(error)))
-                    .collect()
-            }
-            Err(error) => each(entries.len(), &error).collect(),
-        }
+        let keys: Vec<_> = entries.iter().map(|(key, _)| key).collect();
+        let fill = |index: usize, name: &str| vec![self.set(name, &entries[index].1)];
+        let answers = self.many(&keys, false, Some(&fill)).await.into_iter();
+        let stored = answers.zip(&keys).map(|(answer, key)| answer.map(|_| self.changed(key)));
+        stored.collect()
     }
 
     pub(super) async fn remove_many(&self, keys: &[EncodedKey]) -> Vec<Result<bool>> {
         let mut removed = Vec::with_capacity(keys.len());
         for keys in keys.chunks(KEYS_MAX) {
-            let asked = self.ask(keys.iter(), false, |pipe, names| {
-                for name in names {
-                    pipe.cmd("UNLINK").arg(name);
-                }
-            });
-            match asked.await {
-                Ok(answers) => {
-                    let counts = answers.commands.into_iter().map(|answer| {
-                        count(answer).map(|count| self.shrunk(count)).map_err(|error| self.meant(error))
-                    });
-                    removed.extend(counts);
-                }
-                Err(error) => removed.extend(each(keys.len(), &error)),
-            }
+            let keys: Vec<_> = keys.iter().collect();
+            let answers = self.many(&keys, false, Some(&|_, name| self.unlink(name))).await.into_iter();
+            let counts = answers
+                .zip(&keys)
+                .map(|(answer, key)| answer.map(|answer| self.shrunk(key, count(&answer.command))));
+            removed.extend(counts);
         }
         removed
     }
@@ -87,9 +70,4 @@ fn chunk_len(entries: &[(EncodedKey, Frame)]) -> usize {
         bytes <= BYTES_MAX
     });
     fitting.count().max(1)
-}
-
-/// One error for each of `len` results.
-fn each<T>(len: usize, error: &Error) -> impl Iterator<Item = Result<T>> {
-    (0..len).map(|_| Err(Error::new(error.kind(), error.to_string())))
 }

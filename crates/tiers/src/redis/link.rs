@@ -13,11 +13,13 @@ use std::time::{Duration, Instant};
 use larder_core::{Error, ErrorKind, Result};
 use parking_lot::{Condvar, Mutex, RwLock};
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, PushInfo, RedisError, RedisResult};
-use tokio::task::JoinHandle;
+use redis::{Pipeline, PushInfo, RedisError, RedisResult, Value};
+use tokio::sync::Notify;
 use tokio::time::timeout;
 
 use super::address::Address;
+use super::sentinel::Sentinels;
+use super::session::Session;
 
 /// How long things may take.
 #[derive(Clone, Copy, Debug)]
@@ -37,10 +39,55 @@ const PAUSE_MAX: Duration = Duration::from_secs(1);
 /// How often an answer may be late while bytes still move.
 const LATE_MAX: u32 = 40;
 
+/// Between two questions to sentinels whether the master is still the same.
+const MASTER_CHECK: Duration = Duration::from_secs(1);
+
+/// Where the server of a link is.
+pub(super) enum Source {
+    /// Always at one place.
+    Fixed(Address),
+    /// Where sentinels say.
+    Sentinels(Sentinels),
+}
+
+impl Source {
+    async fn find(&self, limit: Duration) -> RedisResult<Address> {
+        match self {
+            Self::Fixed(address) => Ok(address.clone()),
+            Self::Sentinels(sentinels) => sentinels.master(limit).await,
+        }
+    }
+
+    /// Whether the server is another one by now, as far as can be told.
+    async fn has_moved(&self, from: &Address, limit: Duration) -> bool {
+        match self {
+            Self::Fixed(_) => false,
+            Self::Sentinels(sentinels) => {
+                sentinels.master(limit).await.is_ok_and(|master| !master.is_at(from))
+            }
+        }
+    }
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Fixed(address) => address.fmt(f),
+            Self::Sentinels(sentinels) => sentinels.fmt(f),
+        }
+    }
+}
+
 /// What the supervisor calls at the turns of a connection's life.
 pub(super) trait Owner: Send + Sync + 'static {
     /// A connection stands; callers get it when this succeeds.
     fn greet(&self, connection: MultiplexedConnection) -> impl Future<Output = RedisResult<()>> + Send;
+
+    /// What is asked together with a sign of life.
+    fn pulse(&self) -> Pipeline;
+
+    /// What came back; whether the server still answers for all it is asked for.
+    fn felt(&self, answers: &[Value]) -> bool;
 
     /// The server answered a sign of life.
     fn alive(self: &Arc<Self>, connection: MultiplexedConnection) -> impl Future<Output = ()> + Send;
@@ -60,11 +107,11 @@ enum State {
 
 /// What callers and the supervisor share.
 pub(super) struct Link {
-    address: Address,
+    source: Source,
     patience: Patience,
     state: RwLock<State>,
-    /// Whether the first attempt is over.
-    tried: (Mutex<bool>, Condvar),
+    /// Whether the first attempt is over, for threads and for tasks.
+    tried: (Mutex<bool>, Condvar, Notify),
     since: Instant,
     /// Microseconds from `since` to when the last sign of life was asked for
     /// that was answered, plus one; zero for never.
@@ -76,16 +123,16 @@ pub(super) struct Link {
 impl fmt::Debug for Link {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Link")
-            .field("address", &self.address)
+            .field("server", &format_args!("{}", self.source))
             .field("up", &self.is_up())
             .finish_non_exhaustive()
     }
 }
 
 impl Link {
-    pub(super) fn new(address: Address, patience: Patience) -> Self {
+    pub(super) fn new(source: Source, patience: Patience) -> Self {
         Self {
-            address,
+            source,
             patience,
             state: RwLock::new(State::Down("no attempt to connect was made yet".into())),
             tried: Default::default(),
@@ -103,7 +150,7 @@ impl Link {
         match &*self.state.read() {
             State::Up(connection) => Ok(connection.clone()),
             State::Down(why) => {
-                Err(Error::new(ErrorKind::Unavailable, format!("{} is away: {why}", self.address)))
+                Err(Error::new(ErrorKind::Unavailable, format!("{} is away: {why}", self.source)))
             }
             State::Closed => Err(closed()),
         }
@@ -120,6 +167,7 @@ impl Link {
     /// Ends it: callers fail with `Closed` from now on.
     pub(super) fn close(&self) {
         *self.state.write() = State::Closed;
+        self.end_first_attempt();
     }
 
     /// When the server surely was there last.
@@ -134,10 +182,19 @@ impl Link {
     }
 
     /// Waits until the first attempt to connect is over, which it is in bounded time.
-    pub(super) fn wait_for_first_attempt(&self) {
-        let deadline = Instant::now() + self.patience.connect * 2;
+    pub(super) fn wait_for_first_attempt(&self, deadline: Instant) {
         let mut tried = self.tried.0.lock();
         while !*tried && !self.tried.1.wait_until(&mut tried, deadline).timed_out() {}
+    }
+
+    /// The same for a task.
+    pub(super) async fn first_attempt(&self) {
+        let over = self.tried.2.notified();
+        let mut over = std::pin::pin!(over);
+        over.as_mut().enable();
+        if !*self.tried.0.lock() {
+            over.await;
+        }
     }
 
     /// Keeps a connection until the task is aborted.
@@ -147,10 +204,12 @@ impl Link {
             let attempt = timeout(self.patience.connect, self.connect(&owner)).await;
             let why = match attempt {
                 Ok(Ok(mut session)) => {
-                    self.up(&session.connection);
-                    pause = PAUSE_MIN;
+                    self.up(&session.1.connection);
+                    let since = Instant::now();
                     let why = self.attend(&mut session, &owner).await;
                     owner.lost();
+                    // What stood for a while and broke may stand again at once.
+                    pause = if since.elapsed() > PAUSE_MAX { Duration::ZERO } else { PAUSE_MIN };
                     why
                 }
                 Ok(Err(error)) => error.to_string(),
@@ -158,63 +217,66 @@ impl Link {
             };
             self.down(&why);
             tokio::time::sleep(jittered(pause)).await;
-            pause = (pause * 2).min(PAUSE_MAX);
+            pause = (pause * 2).clamp(PAUSE_MIN, PAUSE_MAX);
         }
     }
 
-    async fn connect(&self, owner: &Arc<impl Owner>) -> RedisResult<Session> {
-        let stream = self.address.connect().await?;
-        let moved = stream.moved();
+    async fn connect(&self, owner: &Arc<impl Owner>) -> RedisResult<(Address, Session)> {
+        let address = self.source.find(self.patience.connect / 3).await?;
         let listener = Arc::clone(owner);
-        let told = move |push: PushInfo| -> std::result::Result<(), redis::aio::SendError> {
-            listener.told(push);
-            Ok(())
-        };
-        // Time limits are ours: callers poll the connection on threads without a timer.
-        let config = AsyncConnectionConfig::new().set_response_timeout(None).set_push_sender(told);
-        let (connection, driver) =
-            MultiplexedConnection::new_with_config(&self.address.settings, stream, config).await?;
-        let driver = Driver(tokio::spawn(driver));
-        let session = Session { connection, driver, moved };
+        let session = Session::open(&address, move |push| listener.told(push)).await?;
         let asked = Instant::now();
+        let role = session.connection.clone().send_packed_command(&redis::cmd("ROLE")).await?;
+        check_role(&role)?;
         owner.greet(session.connection.clone()).await?;
         self.note_contact(asked);
-        Ok(session)
+        Ok((address, session))
     }
 
     /// Asks for signs of life until there is none; says why.
-    async fn attend(&self, session: &mut Session, owner: &Arc<impl Owner>) -> String {
+    async fn attend(&self, (address, session): &mut (Address, Session), owner: &Arc<impl Owner>) -> String {
+        let mut checked = Instant::now();
         loop {
-            if timeout(self.patience.heartbeat, &mut session.driver.0).await.is_ok() {
-                return "the connection was closed".to_owned();
-            }
-            let asked = Instant::now();
-            if let Err(why) = self.ping(session).await {
-                return why;
-            }
-            self.note_contact(asked);
             // What the owner does with it is bounded like an answer.
             let alive = owner.alive(session.connection.clone());
             if timeout(self.patience.answer, alive).await.is_err() {
-                tracing::debug!(target: "larder", server = %self.address, "a survey took too long");
+                tracing::debug!(target: "larder", server = %self.source, "a survey took too long");
+            }
+            self.end_first_attempt();
+            if timeout(self.patience.heartbeat, session.ended()).await.is_ok() {
+                return "the connection was closed".to_owned();
+            }
+            let asked = Instant::now();
+            match self.beat(session, &**owner).await {
+                Ok(true) => self.note_contact(asked),
+                Ok(false) => {}
+                Err(why) => return why,
+            }
+            if checked.elapsed() > MASTER_CHECK {
+                checked = Instant::now();
+                if self.source.has_moved(address, self.patience.answer / 3).await {
+                    return "the sentinels name another master".to_owned();
+                }
             }
         }
     }
 
-    /// One sign of life. Answers come in order, so every request sent before
-    /// this one is answered by then, or fails with the connection.
-    async fn ping(&self, session: &mut Session) -> std::result::Result<(), String> {
+    /// One sign of life; whether the owner is content with it. Answers come in
+    /// order, so every request sent before this one is answered by then, or
+    /// fails with the connection.
+    async fn beat(&self, session: &Session, owner: &impl Owner) -> std::result::Result<bool, String> {
         let mut connection = session.connection.clone();
-        let ping = redis::cmd("PING");
-        let mut answer = std::pin::pin!(connection.send_packed_command(&ping));
-        let mut moved = session.moved.load(Ordering::Relaxed);
+        let mut pipe = owner.pulse();
+        pipe.cmd("ROLE");
+        let mut answers = std::pin::pin!(connection.send_packed_commands(&pipe, 0, pipe.len()));
+        let mut moved = session.moved();
         for _ in 0..LATE_MAX {
-            match timeout(self.patience.answer, &mut answer).await {
-                Ok(Ok(_)) => return Ok(()),
+            match timeout(self.patience.answer, &mut answers).await {
+                Ok(Ok(answers)) => return content(&answers, owner).map_err(|error| error.to_string()),
                 Ok(Err(error)) => return Err(error.to_string()),
                 Err(_) => {}
             }
-            let now = session.moved.load(Ordering::Relaxed);
+            let now = session.moved();
             if now == moved {
                 break;
             }
@@ -229,9 +291,8 @@ impl Link {
             *state = State::Up(connection.clone());
             drop(state);
             self.connections.fetch_add(1, Ordering::Relaxed);
-            tracing::info!(target: "larder", server = %self.address, "connected to Redis");
+            tracing::info!(target: "larder", server = %self.source, "connected to Redis");
         }
-        self.end_first_attempt();
     }
 
     fn down(&self, why: &str) {
@@ -240,7 +301,7 @@ impl Link {
         match before {
             State::Closed => *state = State::Closed,
             State::Up(_) => {
-                tracing::warn!(target: "larder", server = %self.address, why, "lost the connection to Redis");
+                tracing::warn!(target: "larder", server = %self.source, why, "lost the connection to Redis");
             }
             State::Down(_) => {}
         }
@@ -251,6 +312,7 @@ impl Link {
     fn end_first_attempt(&self) {
         *self.tried.0.lock() = true;
         self.tried.1.notify_all();
+        self.tried.2.notify_waiters();
     }
 
     fn note_contact(&self, asked: Instant) {
@@ -260,20 +322,28 @@ impl Link {
     }
 }
 
-/// A connection with the task that drives it.
-struct Session {
-    connection: MultiplexedConnection,
-    driver: Driver,
-    moved: Arc<AtomicU64>,
+fn content(answers: &[Value], owner: &impl Owner) -> RedisResult<bool> {
+    let Some((role, answers)) = answers.split_last() else { return Ok(false) };
+    check_role(role)?;
+    Ok(owner.felt(answers))
 }
 
-/// Ends the task with the session, and with it every request in flight.
-struct Driver(JoinHandle<()>);
-
-impl Drop for Driver {
-    fn drop(&mut self) {
-        self.0.abort();
+/// Refuses a server that takes no writes. An answer that tells no role, such as
+/// that the user may not ask, is a sign of life all the same.
+fn check_role(answer: &Value) -> RedisResult<()> {
+    let role = match answer {
+        Value::Array(parts) => parts.first(),
+        _ => None,
+    };
+    match role {
+        Some(Value::BulkString(role)) if role == b"slave" => Err(refused("it is a read-only replica")),
+        Some(Value::BulkString(role)) if role == b"sentinel" => Err(refused("it is a sentinel")),
+        _ => Ok(()),
     }
+}
+
+fn refused(why: &'static str) -> RedisError {
+    (redis::ErrorKind::InvalidClientConfig, why).into()
 }
 
 /// Half to all of `pause`, by chance, so that nodes do not come back in step.

@@ -11,35 +11,47 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use larder_core::Result;
 use redis::aio::MultiplexedConnection;
 use redis::{Cmd, Pipeline, RedisResult, Value};
 
+use super::fleet::Fleet;
 use super::names::{Names, PARTITIONS, read_generation};
+use super::scatter::{Order, Redirection};
 
 /// What this node believes of the marks; zero where it knows nothing.
 #[derive(Debug)]
 pub(super) struct Marks {
     believed: [AtomicU64; PARTITIONS],
     /// After which time a mark goes by itself, unless it is renewed.
-    lease: Option<Duration>,
+    tenancy: Option<Duration>,
 }
 
 impl Marks {
-    pub(super) fn new(lease: Option<Duration>) -> Self {
-        Self { believed: std::array::from_fn(|_| AtomicU64::new(0)), lease }
+    pub(super) fn new(tenancy: Option<Duration>) -> Self {
+        Self { believed: std::array::from_fn(|_| AtomicU64::new(0)), tenancy }
     }
 
-    /// Milliseconds of the lease; Redis refuses zero.
-    pub(super) fn lease_millis(&self) -> Option<u64> {
-        self.lease.map(|lease| u64::try_from(lease.as_millis()).unwrap_or(u64::MAX).clamp(1, 1 << 53))
+    /// Milliseconds of the tenancy; Redis refuses zero.
+    pub(super) fn tenancy_millis(&self) -> Option<u64> {
+        self.tenancy.map(|tenancy| u64::try_from(tenancy.as_millis()).unwrap_or(u64::MAX).clamp(1, 1 << 53))
     }
 
-    /// Adds the lease to a `SET`.
-    fn leased<'a>(&self, set: &'a mut Cmd) -> &'a mut Cmd {
-        match self.lease_millis() {
-            Some(millis) => set.arg("PX").arg(millis),
-            None => set,
+    /// Sets the mark of a partition.
+    fn set_to(&self, names: &Names, partition: usize, generation: &str) -> Cmd {
+        let mut cmd = redis::cmd("SET");
+        cmd.arg(names.mark(partition)).arg(generation);
+        if let Some(millis) = self.tenancy_millis() {
+            cmd.arg("PX").arg(millis);
         }
+        cmd
+    }
+
+    /// Sets a mark where there is none.
+    fn first(&self, names: &Names, partition: usize) -> Cmd {
+        let mut cmd = self.set_to(names, partition, &fresh());
+        cmd.arg("NX");
+        cmd
     }
 
     pub(super) fn generation(&self, partition: usize) -> u64 {
@@ -50,66 +62,79 @@ impl Marks {
         self.believed[partition % PARTITIONS].store(generation, Ordering::Release);
     }
 
-    /// Reads every mark, and makes those that are missing.
+    /// Reads every mark of one server, and makes those that are missing there:
+    /// at most two round trips. What is not for this server, or is no mark, is
+    /// learnt when it is needed.
     pub(super) async fn load(
         &self,
         names: &Names,
         connection: &mut MultiplexedConnection,
     ) -> RedisResult<()> {
-        let seen = read_all(names, connection).await?;
-        for (partition, seen) in seen.into_iter().enumerate() {
-            match seen {
-                Some(generation) => self.set(partition, generation),
-                None => self.make(partition, names, connection).await?,
+        let all = (0..PARTITIONS).collect::<Vec<_>>();
+        let missing = self.take_in(&all, get_all(names, &all), connection).await?;
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let mut pipe = Pipeline::new();
+        for partition in &missing {
+            pipe.add_command(self.first(names, *partition));
+        }
+        for answer in exchange(connection, &pipe).await? {
+            // Out of memory, for one: every call would try in vain.
+            match answer.extract_error() {
+                Err(error) if Redirection::of(&error).is_none() => return Err(error),
+                _ => {}
             }
         }
-        Ok(())
+        self.take_in(&missing, get_all(names, &missing), connection).await.map(drop)
+    }
+
+    /// Believes what the server says of some marks; which it says are missing.
+    async fn take_in(
+        &self,
+        partitions: &[usize],
+        question: Pipeline,
+        connection: &mut MultiplexedConnection,
+    ) -> RedisResult<Vec<usize>> {
+        let mut missing = Vec::new();
+        for (partition, answer) in partitions.iter().zip(exchange(connection, &question).await?) {
+            match (read(&answer), answer) {
+                (Some(generation), _) => self.set(*partition, generation),
+                (None, Value::Array(_)) => missing.push(*partition),
+                (None, _) => {}
+            }
+        }
+        Ok(missing)
     }
 
     /// Makes a mark where there is none; somebody else's counts as well. What
     /// lies there and is no mark is overwritten.
-    pub(super) async fn make(
-        &self,
-        partition: usize,
-        names: &Names,
-        connection: &mut MultiplexedConnection,
-    ) -> RedisResult<()> {
-        let mark = names.mark(partition);
-        let mut pipe = Pipeline::new();
-        let mut set = redis::cmd("SET");
-        self.leased(set.arg(mark).arg(fresh()).arg("NX"));
-        pipe.add_command(set).cmd("MGET").arg(mark);
-        let answers = exchange(connection, &pipe).await?;
-        if let Some(Value::ServerError(error)) = answers.first() {
-            return Err(error.clone().into());
-        }
-        if let Some(generation) = answers.get(1).and_then(list).and_then(|marks| read(marks.first()?)) {
+    pub(super) async fn make(&self, partition: usize, names: &Names, fleet: &Fleet) -> Result<()> {
+        let pair = [self.first(names, partition), get(names, partition)];
+        let mut answers = fleet.exchange(pair.map(|cmd| Order { partition, cmd }).into()).await.into_iter();
+        answers.next().transpose()?;
+        if let Some(Ok(mark)) = answers.next()
+            && let Some(generation) = read(&mark)
+        {
             self.set(partition, generation);
             return Ok(());
         }
         let generation = fresh();
-        let mut set = redis::cmd("SET");
-        self.leased(set.arg(mark).arg(&generation)).exec_async(connection).await?;
+        let cmd = self.set_to(names, partition, &generation);
+        fleet.send(Order { partition, cmd }).await?;
         self.set(partition, read_generation(generation.as_bytes()).unwrap_or(0));
         Ok(())
     }
 
     /// Gives every partition a new generation.
-    pub(super) async fn renew(
-        &self,
-        names: &Names,
-        connection: &mut MultiplexedConnection,
-    ) -> RedisResult<()> {
+    pub(super) async fn renew(&self, names: &Names, fleet: &Fleet) -> Result<()> {
         let drawn: Vec<_> = (0..PARTITIONS).map(|_| fresh()).collect();
-        let mut pipe = Pipeline::new();
-        for (partition, generation) in drawn.iter().enumerate() {
-            let mut set = redis::cmd("SET");
-            self.leased(set.arg(names.mark(partition)).arg(generation));
-            pipe.add_command(set);
-        }
-        for answer in exchange(connection, &pipe).await? {
-            answer.extract_error()?;
-        }
+        let orders = drawn.iter().enumerate().map(|(partition, generation)| Order {
+            partition,
+            cmd: self.set_to(names, partition, generation),
+        });
+        let answers = fleet.exchange(orders.collect()).await;
+        answers.into_iter().try_for_each(|answer| answer.map(drop))?;
         for (partition, generation) in drawn.iter().enumerate() {
             self.set(partition, read_generation(generation.as_bytes()).unwrap_or(0));
         }
@@ -117,16 +142,26 @@ impl Marks {
     }
 }
 
-/// The marks as they are on the server.
-pub(super) async fn read_all(
-    names: &Names,
-    connection: &mut MultiplexedConnection,
-) -> RedisResult<Vec<Option<u64>>> {
-    let marks: Vec<_> = (0..PARTITIONS).map(|partition| names.mark(partition)).collect();
-    let answer = connection.send_packed_command(redis::cmd("MGET").arg(marks)).await?.extract_error()?;
-    let mut seen: Vec<_> = list(&answer).unwrap_or_default().iter().map(read).collect();
-    seen.resize(PARTITIONS, None);
-    Ok(seen)
+/// The marks as they are on the servers.
+pub(super) async fn read_all(names: &Names, fleet: &Fleet) -> Result<Vec<Option<u64>>> {
+    let orders = (0..PARTITIONS).map(|partition| Order { partition, cmd: get(names, partition) });
+    let answers = fleet.exchange(orders.collect()).await;
+    answers.into_iter().map(|answer| answer.map(|mark| read(&mark))).collect()
+}
+
+fn get(names: &Names, partition: usize) -> Cmd {
+    // Of another type than ours it is nothing to MGET, and an error to GET.
+    let mut cmd = redis::cmd("MGET");
+    cmd.arg(names.mark(partition));
+    cmd
+}
+
+fn get_all(names: &Names, partitions: &[usize]) -> Pipeline {
+    let mut pipe = Pipeline::new();
+    for partition in partitions {
+        pipe.add_command(get(names, *partition));
+    }
+    pipe
 }
 
 /// One round trip; each answer is a value or an error of its own.
@@ -137,17 +172,15 @@ pub(super) async fn exchange(
     connection.send_packed_commands(pipe, 0, pipe.len()).await
 }
 
-/// The generation that a mark names; `None` for what is no mark.
+/// The generation that a mark names, alone or as a list of one; `None` for what
+/// is no mark.
 pub(super) fn read(mark: &Value) -> Option<u64> {
     match mark {
         Value::BulkString(digits) => read_generation(digits),
-        _ => None,
-    }
-}
-
-fn list(answer: &Value) -> Option<&[Value]> {
-    match answer {
-        Value::Array(items) => Some(items),
+        Value::Array(marks) => match &marks[..] {
+            [Value::BulkString(digits)] => read_generation(digits),
+            _ => None,
+        },
         _ => None,
     }
 }

@@ -1,117 +1,236 @@
-//! One round trip about some keys, checked against the marks of their partitions.
+//! Requests about keys, checked against the marks of their partitions.
 
 use larder_core::clock::Time;
 use larder_core::frame::{Frame, Head};
 use larder_core::key::EncodedKey;
 use larder_core::{Bytes, Error, ErrorKind, Result};
-use redis::{Pipeline, RedisWrite, ToRedisArgs, Value};
+use redis::{Cmd, RedisWrite, ToRedisArgs, Value};
 
 use super::Inner;
-use super::link::{closed, meant};
-use super::marks::{exchange, read};
+use super::fleet::{Fleet, again};
+use super::marks::read;
 use super::names::Names;
+use super::scatter::Order;
 
 /// How often a request is made again because its partition was cleared meanwhile.
 const ATTEMPTS: u32 = 8;
 
-/// The answers to one request.
-pub(super) struct Answers {
-    /// Of each command, in order.
-    pub(super) commands: Vec<Value>,
-    /// Of each key that was to be read, in order.
-    pub(super) values: Vec<Value>,
+/// Makes the commands about a key, as many for each: of its position, and its name.
+pub(super) type Fill<'a> = dyn Fn(usize, &str) -> Vec<Cmd> + Sync + 'a;
+
+/// What came back for one key.
+#[derive(Default)]
+pub(super) struct Answer {
+    /// Of its last command, where any was sent.
+    pub(super) command: Value,
+    /// What lies there, where it was asked for.
+    pub(super) value: Value,
 }
 
-/// What a request is about: names, and the generations they were made from.
+/// What a request is about: keys that still need an answer, and those that are
+/// read together.
 struct Plan {
-    names: Vec<String>,
+    /// Which keys, in order, and their partitions and names.
+    keys: Vec<(usize, usize, String)>,
+    groups: Vec<Group>,
+}
+
+/// Marks, and the values of some keys, that one command reads.
+#[derive(Default)]
+struct Group {
+    /// Partitions with the generations that the names were made from.
     marks: Vec<(usize, u64)>,
+    /// Which keys of the plan.
+    members: Vec<usize>,
 }
 
 impl Inner {
-    /// Sends what `fill` makes of the names of `keys`, and after it reads the
-    /// marks, and the values too where `values` says so. Where a mark is not
-    /// what it was believed to be, all of it is made again with the new one:
-    /// what was done with the former names is done to entries that are gone.
-    pub(super) async fn ask<'a>(
-        &self,
-        keys: impl Iterator<Item = &'a EncodedKey> + Clone,
-        values: bool,
-        fill: impl Fn(&mut Pipeline, &[String]),
-    ) -> Result<Answers> {
-        for _ in 0..ATTEMPTS {
-            let mut connection = self.link.connection()?;
-            let plan = self.plan(keys.clone());
-            let mut pipe = Pipeline::with_capacity(plan.names.len() + 1);
-            fill(&mut pipe, &plan.names);
-            pipe.cmd("MGET");
-            for (partition, _) in &plan.marks {
-                pipe.arg(self.names.mark(*partition));
-            }
-            if values {
-                pipe.arg(&plan.names);
-            }
-            let mut commands = exchange(&mut connection, &pipe).await.map_err(|error| self.meant(error))?;
-            let mut marks = array(commands.pop()).map_err(|error| self.meant(error))?;
-            if marks.len() < plan.marks.len() {
-                return Err(Error::new(ErrorKind::Io, "an answer of Redis is too short"));
-            }
-            let values = marks.split_off(plan.marks.len());
-            if plan.holds(&marks) {
-                return Ok(Answers { commands, values });
-            }
-            self.learn(&plan, &marks, &mut connection).await.map_err(|error| self.meant(error))?;
-        }
-        Err(Error::new(ErrorKind::Unavailable, "the tier is cleared again and again"))
+    /// Sends a command about one key, and after it reads the mark of its
+    /// partition. Where that is not what it was believed to be, the command is
+    /// sent again with the new one: what was done with the former name was done
+    /// to an entry that is gone.
+    pub(super) async fn one(&self, key: &EncodedKey, fill: impl Fn(&str) -> Cmd) -> Result<Value> {
+        self.some(key, |name| vec![fill(name)]).await
     }
 
-    fn plan<'a>(&self, keys: impl Iterator<Item = &'a EncodedKey>) -> Plan {
-        let mut plan = Plan { names: Vec::new(), marks: Vec::new() };
-        for key in keys {
-            let partition = Names::partition(key);
-            let known = plan.marks.iter().find(|(held, _)| *held == partition).map(|(_, mark)| *mark);
+    /// As [`one`](Self::one), with several commands in order: the answer of the last.
+    pub(super) async fn some(&self, key: &EncodedKey, fill: impl Fn(&str) -> Vec<Cmd>) -> Result<Value> {
+        let partition = Names::partition(key);
+        for _ in 0..ATTEMPTS {
+            let believed = self.marks.generation(partition);
+            let mut mark = redis::cmd("MGET");
+            mark.arg(self.names.mark(partition));
+            let commands = fill(&self.names.entry(believed, key)).into_iter().chain([mark]);
+            let orders = commands.map(|cmd| Order { partition, cmd }).collect();
+            let mut answers = self.fleet.exchange(orders).await;
+            let mark = answers.pop().unwrap_or_else(|| Err(too_short()));
+            let answer = answers.pop().unwrap_or_else(|| Err(too_short()));
+            let mark = read(&mark?);
+            if mark == Some(believed) {
+                return answer;
+            }
+            self.learn(partition, mark).await?;
+        }
+        Err(cleared())
+    }
+
+    /// The frame of a key, read together with the mark.
+    pub(super) async fn get(&self, key: &EncodedKey) -> Result<Option<Bytes>> {
+        let partition = Names::partition(key);
+        for _ in 0..ATTEMPTS {
+            let believed = self.marks.generation(partition);
+            let mut cmd = redis::cmd("MGET");
+            cmd.arg(self.names.mark(partition)).arg(self.names.entry(believed, key));
+            let answer = self.fleet.send(Order { partition, cmd }).await?;
+            let [mark, value] = list(answer).try_into().map_err(|_| too_short())?;
+            let mark = read(&mark);
+            if mark == Some(believed) {
+                return Ok(frame(value));
+            }
+            self.learn(partition, mark).await?;
+        }
+        Err(cleared())
+    }
+
+    /// The frame of a key and what its last removal left behind, read together
+    /// with the mark; and the generation that is.
+    pub(super) async fn get_with_removal(&self, key: &EncodedKey) -> Result<(Option<Bytes>, Value, u64)> {
+        let partition = Names::partition(key);
+        for _ in 0..ATTEMPTS {
+            let believed = self.marks.generation(partition);
+            let name = self.names.entry(believed, key);
+            let mut cmd = redis::cmd("MGET");
+            cmd.arg(self.names.mark(partition)).arg(&name).arg(self.names.removal(&name));
+            let answer = self.fleet.send(Order { partition, cmd }).await?;
+            let [mark, value, removal] = list(answer).try_into().map_err(|_| too_short())?;
+            let mark = read(&mark);
+            if mark == Some(believed) {
+                return Ok((frame(value), removal, believed));
+            }
+            self.learn(partition, mark).await?;
+        }
+        Err(cleared())
+    }
+
+    /// Sends what `fill` makes of each key, and after it reads the marks, and
+    /// the values too where `values` says so: one round trip a server. Keys
+    /// whose marks were not what they were believed to be are tried again.
+    pub(super) async fn many(
+        &self,
+        keys: &[&EncodedKey],
+        values: bool,
+        fill: Option<&Fill<'_>>,
+    ) -> Vec<Result<Answer>> {
+        let mut answers: Vec<Result<Answer>> = keys.iter().map(|_| Err(cleared())).collect();
+        let mut open: Vec<usize> = (0..keys.len()).collect();
+        for _ in 0..ATTEMPTS {
+            let plan = self.plan(keys, &open);
+            let told = self.fleet.exchange(plan.orders(&self.names, values, fill)).await;
+            open = self.sort_out(plan, told, &mut answers).await;
+            if open.is_empty() {
+                break;
+            }
+        }
+        answers
+    }
+
+    fn plan(&self, keys: &[&EncodedKey], open: &[usize]) -> Plan {
+        // Keys of several slots cannot be read by one command in a cluster.
+        let apart = matches!(self.fleet, Fleet::Many(_));
+        let mut plan = Plan { keys: Vec::with_capacity(open.len()), groups: Vec::new() };
+        for (member, index) in open.iter().enumerate() {
+            let partition = Names::partition(keys[*index]);
+            let group = plan.group(partition, apart);
+            let known = group.marks.iter().find(|(held, _)| *held == partition).map(|(_, mark)| *mark);
             let generation = known.unwrap_or_else(|| {
                 let generation = self.marks.generation(partition);
-                plan.marks.push((partition, generation));
+                group.marks.push((partition, generation));
                 generation
             });
-            plan.names.push(self.names.entry(generation, key));
+            group.members.push(member);
+            plan.keys.push((*index, partition, self.names.entry(generation, keys[*index])));
         }
         plan
     }
 
-    async fn learn(
+    /// Keeps the answers that hold; which keys are to be tried again.
+    async fn sort_out(
         &self,
-        plan: &Plan,
-        seen: &[Value],
-        connection: &mut redis::aio::MultiplexedConnection,
-    ) -> redis::RedisResult<()> {
-        for ((partition, _), seen) in plan.marks.iter().zip(seen) {
-            match read(seen) {
-                Some(generation) => self.marks.set(*partition, generation),
-                None => self.marks.make(*partition, &self.names, connection).await?,
+        plan: Plan,
+        told: Vec<Result<Value>>,
+        answers: &mut [Result<Answer>],
+    ) -> Vec<usize> {
+        let of_commands = told.len().saturating_sub(plan.groups.len());
+        let mut told = told.into_iter();
+        let each = (of_commands / plan.keys.len().max(1)).max(1);
+        let last = told.by_ref().take(of_commands).skip(each - 1).step_by(each);
+        let mut commands: Vec<_> = last.map(Some).collect();
+        let mut open = Vec::new();
+        for (group, told) in plan.groups.iter().zip(told) {
+            let held = match self.check(group, told).await {
+                Ok(held) => held,
+                Err(error) => {
+                    group.members.iter().for_each(|at| answers[plan.keys[*at].0] = Err(again(&error)));
+                    continue;
+                }
+            };
+            let mut values = held.values.into_iter();
+            for member in &group.members {
+                let (index, partition, _) = &plan.keys[*member];
+                let value = values.next().unwrap_or_default();
+                if held.broken.contains(partition) {
+                    open.push(*index);
+                    continue;
+                }
+                let command = commands.get_mut(*member).and_then(Option::take);
+                answers[*index] = command.unwrap_or(Ok(Value::Nil)).map(|command| Answer { command, value });
             }
+        }
+        open.sort_unstable();
+        open
+    }
+
+    /// Compares the marks of a group with what was believed of them.
+    async fn check(&self, group: &Group, told: Result<Value>) -> Result<Held> {
+        let mut marks = list(told?);
+        if marks.len() < group.marks.len() {
+            return Err(too_short());
+        }
+        let values = marks.split_off(group.marks.len());
+        let mut broken = Vec::new();
+        for ((partition, believed), mark) in group.marks.iter().zip(&marks) {
+            let mark = read(mark);
+            if mark != Some(*believed) {
+                self.learn(*partition, mark).await?;
+                broken.push(*partition);
+            }
+        }
+        Ok(Held { values, broken })
+    }
+
+    async fn learn(&self, partition: usize, mark: Option<u64>) -> Result<()> {
+        match mark {
+            Some(generation) => self.marks.set(partition, generation),
+            None => self.marks.make(partition, &self.names, &self.fleet).await?,
         }
         Ok(())
     }
 
-    pub(super) fn meant(&self, error: redis::RedisError) -> Error {
-        if self.link.is_closed() { closed() } else { meant(error) }
-    }
-
     /// `SET`, with the time to live that the frame has left.
-    pub(super) fn set(&self, pipe: &mut Pipeline, name: &str, frame: &Frame) {
-        pipe.cmd("SET").arg(name).arg(Whole(frame));
+    pub(super) fn set(&self, name: &str, frame: &Frame) -> Cmd {
+        let mut cmd = Cmd::with_capacity(5, name.len() + frame.len() + 32);
+        cmd.arg("SET").arg(name).arg(Whole(frame));
         if let Some(millis) = self.millis_left(frame) {
-            pipe.arg("PX").arg(millis);
+            cmd.arg("PX").arg(millis);
         }
+        cmd
     }
 
     /// How long Redis is to keep a frame: to the end of its stale window, and no
-    /// longer than a lease.
+    /// longer than a tenancy.
     pub(super) fn millis_left(&self, frame: &Frame) -> Option<u64> {
         let header = Head::parse(frame.head()).ok()?.header;
-        self.leased(self.millis_to(header.deadline.max(header.stale_deadline)))
+        self.kept_for(self.millis_to(header.deadline.max(header.stale_deadline)))
     }
 
     /// From now to `until`; `None` for the time that never comes.
@@ -122,9 +241,44 @@ impl Inner {
     }
 }
 
+/// The answer of a group.
+struct Held {
+    values: Vec<Value>,
+    /// Partitions whose marks were not what they were believed to be.
+    broken: Vec<usize>,
+}
+
 impl Plan {
-    fn holds(&self, seen: &[Value]) -> bool {
-        self.marks.iter().zip(seen).all(|((_, believed), seen)| read(seen) == Some(*believed))
+    fn group(&mut self, partition: usize, apart: bool) -> &mut Group {
+        let holds = |group: &Group| group.marks.iter().any(|(held, _)| *held == partition);
+        let known = match apart {
+            true => self.groups.iter().position(holds),
+            false => (!self.groups.is_empty()).then_some(0),
+        };
+        let index = known.unwrap_or_else(|| {
+            self.groups.push(Group::default());
+            self.groups.len() - 1
+        });
+        &mut self.groups[index]
+    }
+
+    fn orders(&self, names: &Names, values: bool, fill: Option<&Fill<'_>>) -> Vec<Order> {
+        let commands = fill.into_iter().flat_map(|fill| {
+            self.keys.iter().flat_map(move |(index, partition, name)| {
+                fill(*index, name).into_iter().map(|cmd| Order { partition: *partition, cmd })
+            })
+        });
+        let reads = self.groups.iter().filter_map(|group| {
+            let mut cmd = redis::cmd("MGET");
+            for (partition, _) in &group.marks {
+                cmd.arg(names.mark(*partition));
+            }
+            for member in group.members.iter().filter(|_| values) {
+                cmd.arg(&self.keys[*member].2);
+            }
+            Some(Order { partition: group.marks.first()?.0, cmd })
+        });
+        commands.chain(reads).collect()
     }
 }
 
@@ -141,17 +295,25 @@ impl ToRedisArgs for Whole<'_> {
     }
 }
 
-fn array(answer: Option<Value>) -> redis::RedisResult<Vec<Value>> {
-    match answer.unwrap_or(Value::Nil).extract_error()? {
-        Value::Array(items) => Ok(items),
-        _ => Ok(Vec::new()),
+/// A frame, or none. What is of another type than we write is none.
+pub(super) fn frame(answer: Value) -> Option<Bytes> {
+    match answer {
+        Value::BulkString(bytes) => Some(bytes.into()),
+        _ => None,
     }
 }
 
-/// A frame, or none. What is of another type than we write is none.
-pub(super) fn frame(answer: Option<Value>) -> Option<Bytes> {
+fn list(answer: Value) -> Vec<Value> {
     match answer {
-        Some(Value::BulkString(bytes)) => Some(bytes.into()),
-        _ => None,
+        Value::Array(items) => items,
+        _ => Vec::new(),
     }
+}
+
+fn too_short() -> Error {
+    Error::new(ErrorKind::Io, "an answer of Redis is too short")
+}
+
+fn cleared() -> Error {
+    Error::new(ErrorKind::Unavailable, "the tier is cleared again and again")
 }

@@ -1,16 +1,17 @@
-//! What there is, and what should not be there any more.
-//!
-//! Both look at keys page by page (`SCAN`), never at all of them at once.
+//! What there is on a server, and what the server says of itself.
 
 use std::collections::HashSet;
-use std::time::Duration;
+use std::time::Instant;
 
 use larder_core::tier::Usage;
 use redis::aio::MultiplexedConnection;
 use redis::{RedisResult, Value};
 
-use super::marks::{Marks, exchange, read_all};
+use super::Inner;
+use super::marks::{Marks, exchange};
 use super::names::{Named, Names};
+use super::pages::page;
+use super::shard::Shard;
 
 /// Pages of keys that a survey looks at; beyond it estimates.
 const SAMPLE_PAGES: u64 = 20;
@@ -18,31 +19,54 @@ const SAMPLE_PAGES: u64 = 20;
 const SAMPLE_PAGE: usize = 1000;
 /// Entries of a sample that are measured.
 const MEASURED: usize = 100;
-/// Keys a page of a sweep or a scan, about.
-pub(super) const PAGE: usize = 500;
-/// Between two pages of a sweep or a renewal, so that it stays in the background.
-pub(super) const BREATH: Duration = Duration::from_millis(2);
+
+/// What the server says of itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ServerFacts {
+    /// Its version, such as `7.0.15`.
+    pub version: String,
+    /// Bytes it holds, of all who use it.
+    pub memory_bytes: u64,
+    /// Bytes it may hold; zero for no bound.
+    pub memory_bytes_max: u64,
+}
 
 /// What a survey found.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Found {
-    pub(super) usage: Usage,
+struct Found {
+    usage: Usage,
     /// Entries of former generations were seen.
-    pub(super) orphans: bool,
+    orphans: bool,
+}
+
+impl Inner {
+    pub(super) async fn survey(
+        &self,
+        shard: &Shard,
+        connection: &mut MultiplexedConnection,
+    ) -> RedisResult<()> {
+        // Also where it fails: the next one waits its turn.
+        shard.with_counted(|counted| (counted.changed, counted.at) = (false, Some(Instant::now())));
+        let found = survey(&self.names, &self.marks, connection).await?;
+        let info: String = redis::cmd("INFO").query_async(connection).await.unwrap_or_default();
+        shard.with_counted(|counted| {
+            counted.usage = found.usage;
+            counted.orphans = found.orphans;
+            counted.server = facts(&info).or(counted.server.take());
+        });
+        Ok(())
+    }
 }
 
 /// Counts the entries, where the database has up to 20,000 keys; else
 /// estimates them from that many. Costs up to 23 round trips.
-pub(super) async fn survey(
-    names: &Names,
-    marks: &Marks,
-    connection: &mut MultiplexedConnection,
-) -> RedisResult<Found> {
+async fn survey(names: &Names, marks: &Marks, connection: &mut MultiplexedConnection) -> RedisResult<Found> {
     let total: u64 = redis::cmd("DBSIZE").query_async(connection).await?;
     let pattern = format!("{}*", names.prefix());
     let (mut ours, mut orphans, mut cursor, mut looked_at) = (HashSet::new(), false, 0, 0);
     for _ in 0..SAMPLE_PAGES {
-        let (next, keys) = page(connection, cursor, Some(&pattern), SAMPLE_PAGE).await?;
+        let (next, keys) = page(connection, cursor, &pattern, SAMPLE_PAGE).await?;
         for key in keys {
             if let Some(Named::Entry { partition, generation, .. }) = names.read(&key) {
                 let current = generation == marks.generation(partition);
@@ -80,47 +104,15 @@ async fn measure(keys: &[&Vec<u8>], connection: &mut MultiplexedConnection) -> R
     Ok(lengths.map(|len| if let Value::Int(len) = len { u64::try_from(len).unwrap_or(0) } else { 0 }).sum())
 }
 
-/// One page of keys, with the cursor of the next; zero at the end.
-pub(super) async fn page(
-    connection: &mut MultiplexedConnection,
-    cursor: u64,
-    pattern: Option<&str>,
-    count: usize,
-) -> RedisResult<(u64, Vec<Vec<u8>>)> {
-    let mut scan = redis::cmd("SCAN");
-    scan.arg(cursor);
-    if let Some(pattern) = pattern {
-        scan.arg("MATCH").arg(pattern);
-    }
-    scan.arg("COUNT").arg(count).query_async(connection).await
-}
-
-/// Unlinks the entries of former generations.
-///
-/// A page is read before the marks are: an entry whose generation is not the
-/// mark's by then is of a former one, as generations never come back.
-pub(super) async fn sweep(names: &Names, connection: &mut MultiplexedConnection) -> RedisResult<u64> {
-    let pattern = format!("{}*", names.prefix());
-    let (mut cursor, mut swept) = (0, 0);
-    loop {
-        let (next, keys) = page(connection, cursor, Some(&pattern), PAGE).await?;
-        let current = read_all(names, connection).await?;
-        let dead: Vec<_> = keys
-            .into_iter()
-            .filter(|key| match names.read(key) {
-                Some(Named::Entry { partition, generation, .. }) => {
-                    current[partition].is_some_and(|mark| mark != generation)
-                }
-                _ => false,
-            })
-            .collect();
-        if !dead.is_empty() {
-            swept += redis::cmd("UNLINK").arg(dead).query_async::<u64>(connection).await?;
-        }
-        if next == 0 {
-            return Ok(swept);
-        }
-        cursor = next;
-        tokio::time::sleep(BREATH).await;
-    }
+/// What `INFO` says; `None` where the user may not ask for it.
+fn facts(info: &str) -> Option<ServerFacts> {
+    let field = |name: &str| {
+        info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).unwrap_or_default().trim()
+    };
+    let number = |name| field(name).parse().unwrap_or(0);
+    (!info.is_empty()).then(|| ServerFacts {
+        version: field("redis_version").to_owned(),
+        memory_bytes: number("used_memory"),
+        memory_bytes_max: number("maxmemory"),
+    })
 }

@@ -1,13 +1,16 @@
 //! The contract of a tier, by the calls of [`Inner`](super::Inner).
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use larder_core::frame::Frame;
 use larder_core::key::EncodedKey;
-use larder_core::tier::{BoxFuture, Capability, Tier, TierKind, Usage};
+use larder_core::tier::{BoxFuture, Capability, LoadLease, Stamp, Tier, TierKind, Usage};
 use larder_core::{Bytes, Result};
 
-use super::{FRAME_BYTES_MAX, RedisTier};
+use super::RedisTier;
+use super::calls::FRAME_BYTES_MAX;
+use super::names::Names;
 
 /// Names tier and operation in an error.
 fn named<'a, T: 'a>(
@@ -30,6 +33,7 @@ impl Tier for RedisTier {
             blocking: false,
             streams: false,
             stamps: false,
+            tells: self.inner.notices.is_some(),
             frame_bytes_max: FRAME_BYTES_MAX,
         }
     }
@@ -59,9 +63,7 @@ impl Tier for RedisTier {
     fn clear(&self) -> BoxFuture<'_, Result<()>> {
         named("clear", async move {
             self.inner.clear().await?;
-            if let Some(io) = &*self.io.lock() {
-                drop(io.handle().spawn(Arc::clone(&self.inner).sweep()));
-            }
+            self.spawn(Arc::clone(&self.inner).sweep());
             Ok(())
         })
     }
@@ -75,23 +77,29 @@ impl Tier for RedisTier {
     /// As the last survey found it, a few seconds ago: counted where the
     /// database has up to 20,000 keys, estimated from that many beyond. Counts what all who share the tier wrote.
     fn usage(&self) -> Usage {
-        if self.inner.link.is_closed() { Usage::default() } else { self.inner.counted.lock().usage }
+        self.inner.usage()
     }
 
     /// Nothing is buffered here, and what the server does with it is its
     /// matter; counts the entries anew.
     fn flush(&self) -> BoxFuture<'_, Result<()>> {
         named("flush", async move {
-            let mut connection = self.inner.link.connection()?;
-            self.inner.survey(&mut connection).await.map_err(|error| self.inner.meant(error))
+            let fleet = &self.inner.fleet;
+            fleet.check()?;
+            for shard in fleet.shards() {
+                let mut connection = shard.link.connection()?;
+                let surveyed = self.inner.survey(&shard, &mut connection).await;
+                surveyed.map_err(|error| fleet.meant(error))?;
+            }
+            Ok(())
         })
     }
 
-    /// Lets go of the connection and the thread; first unlinks what it has,
-    /// where it has a [lease](super::RedisOptions::lease). What is in flight fails.
+    /// Lets go of the connections and the thread; first unlinks what it has,
+    /// where it has a [tenancy](super::RedisOptions::tenancy). What is in flight fails.
     fn close(&self) -> BoxFuture<'_, Result<()>> {
         named("close", async move {
-            self.keeper.iter().for_each(tokio::task::AbortHandle::abort);
+            self.stop_renewing();
             let left = self.inner.leave().await;
             self.end();
             left
@@ -101,7 +109,7 @@ impl Tier for RedisTier {
     /// Unlinks every key of the cache, marks and all, page by page.
     fn destroy(&self) -> BoxFuture<'_, Result<()>> {
         named("destroy", async move {
-            self.keeper.iter().for_each(tokio::task::AbortHandle::abort);
+            self.stop_renewing();
             let unlinked = self.inner.unlink_all().await;
             self.end();
             unlinked
@@ -120,17 +128,33 @@ impl Tier for RedisTier {
         Box::pin(self.inner.remove_many(keys))
     }
 
-    fn insert_if_absent<'a>(&'a self, key: &'a EncodedKey, frame: &'a Frame) -> BoxFuture<'a, Result<bool>> {
-        named("insert_if_absent", self.inner.insert_if_absent(key, frame))
-    }
-
-    fn replace<'a>(
+    /// The stamp is of the entry, of its last removal within the last minute,
+    /// and of the last clear.
+    fn get_stamped<'a>(
         &'a self,
         key: &'a EncodedKey,
-        expected: &'a Bytes,
-        frame: &'a Frame,
-    ) -> BoxFuture<'a, Result<bool>> {
-        named("replace", self.inner.replace(key, expected, frame))
+    ) -> BoxFuture<'a, Result<(Option<Bytes>, Option<Stamp>)>> {
+        named("get_stamped", self.inner.get_stamped(key))
+    }
+
+    fn lease_load<'a>(
+        &'a self,
+        key: &'a EncodedKey,
+        span: Duration,
+    ) -> BoxFuture<'a, Result<Option<LoadLease>>> {
+        named("lease_load", self.inner.lease_load(key, span))
+    }
+
+    fn release_load(&self, key: &EncodedKey, number: u64) {
+        self.spawn(Arc::clone(&self.inner).release_load(key.clone(), number));
+    }
+
+    fn era(&self, key: &EncodedKey) -> u64 {
+        self.inner.marks.generation(Names::partition(key))
+    }
+
+    fn put_if_unchanged<'a>(&'a self, key: &'a EncodedKey, frame: &'a Frame) -> BoxFuture<'a, Result<bool>> {
+        named("put_if_unchanged", self.inner.put_if_unchanged(key, frame))
     }
 
     fn take<'a>(&'a self, key: &'a EncodedKey) -> BoxFuture<'a, Result<Option<Bytes>>> {
@@ -138,6 +162,6 @@ impl Tier for RedisTier {
     }
 
     fn healthy(&self) -> bool {
-        self.inner.link.is_up()
+        self.inner.fleet.is_up()
     }
 }

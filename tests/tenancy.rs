@@ -9,11 +9,11 @@ use larder_core::key::EncodedKey;
 use larder_testkit::{RedisServer, block_on, sample};
 use larder_tiers::redis::{RedisOptions, RedisTier};
 
-const LEASE: Duration = Duration::from_millis(400);
+const TENANCY: Duration = Duration::from_millis(400);
 const PATIENCE: Duration = Duration::from_secs(10);
 
-fn open(server: &RedisServer, lease: Option<Duration>) -> RedisTier {
-    RedisTier::open(RedisOptions { lease, ..RedisOptions::new(server.url(), "shop", "leased") }).unwrap()
+fn open(server: &RedisServer, tenancy: Option<Duration>) -> RedisTier {
+    RedisTier::open(RedisOptions { tenancy, ..RedisOptions::new(server.url(), "shop", "leased") }).unwrap()
 }
 
 fn put(tier: &RedisTier, number: u64) {
@@ -47,7 +47,7 @@ fn millis(server: &RedisServer) -> u64 {
 #[test]
 fn what_is_leased_lives_on_while_its_tier_does() {
     let Some(server) = RedisServer::start() else { return };
-    let tier = open(&server, Some(LEASE));
+    let tier = open(&server, Some(TENANCY));
     put(&tier, 1);
     block_on(tier.put_many(&[(sample::key(2), sample::frame(&sample::key(2), sample::payload(2, 10)))]));
     let began = millis(&server);
@@ -60,7 +60,7 @@ fn what_is_leased_lives_on_while_its_tier_does() {
 #[test]
 fn what_is_leased_goes_by_itself_when_nobody_renews_it() {
     let Some(server) = RedisServer::start() else { return };
-    let tier = open(&server, Some(LEASE));
+    let tier = open(&server, Some(TENANCY));
     put(&tier, 1);
     block_on(tier.clear()).unwrap();
     put(&tier, 2);
@@ -89,7 +89,7 @@ fn a_tier_that_is_dropped_takes_its_keys_along() {
     let other = open(&server, None);
     put(&other, 1);
     let foreign = keys(&server);
-    let leased = RedisOptions { lease: Some(LEASE), ..RedisOptions::new(server.url(), "shop", "dropped") };
+    let leased = RedisOptions { tenancy: Some(TENANCY), ..RedisOptions::new(server.url(), "shop", "dropped") };
     let tier = RedisTier::open(leased).unwrap();
     put(&tier, 2);
     assert!(keys(&server) > foreign);

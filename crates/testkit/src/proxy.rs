@@ -1,0 +1,150 @@
+//! A bad line between a client and a server.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+/// How long a pump waits for bytes before it looks whether it is to end.
+const LOOK: Duration = Duration::from_millis(10);
+
+/// A port of the loopback interface that passes on to another one, slowly or
+/// not at all when told. Ends, with its threads, when dropped.
+///
+/// While it swallows it accepts connections and reads what clients send, and
+/// passes nothing on in either direction; nor does it close anything.
+#[derive(Debug)]
+pub struct Proxy {
+    port: u16,
+    line: Arc<Line>,
+    thread: Option<JoinHandle<()>>,
+}
+
+#[derive(Debug)]
+struct Line {
+    server: u16,
+    delay_micros: AtomicU64,
+    swallows: AtomicBool,
+    ended: AtomicBool,
+    /// Raised to end the connections that stand.
+    cut: AtomicU64,
+}
+
+impl Proxy {
+    /// Passes on to `server`, a port of the loopback interface.
+    ///
+    /// # Panics
+    /// When no port is free.
+    pub fn to(server: u16) -> Self {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port is free");
+        let port = listener.local_addr().expect("it has an address").port();
+        let line = Arc::new(Line {
+            server,
+            delay_micros: AtomicU64::new(0),
+            swallows: AtomicBool::new(false),
+            ended: AtomicBool::new(false),
+            cut: AtomicU64::new(0),
+        });
+        let accepting = Arc::clone(&line);
+        let thread = thread::spawn(move || accept(&listener, &accepting));
+        Self { port, line, thread: Some(thread) }
+    }
+
+    /// The URL of Redis behind it.
+    pub fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    /// The port it listens at.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Holds every piece of an answer back this long.
+    pub fn delay(&self, delay: Duration) {
+        let micros = u64::try_from(delay.as_micros()).unwrap_or(u64::MAX);
+        self.line.delay_micros.store(micros, Ordering::Release);
+    }
+
+    /// Whether it swallows what comes, in both directions.
+    pub fn swallow(&self, swallows: bool) {
+        self.line.swallows.store(swallows, Ordering::Release);
+    }
+
+    /// Ends the connections that stand.
+    pub fn cut(&self) {
+        self.line.cut.fetch_add(1, Ordering::AcqRel);
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.line.ended.store(true, Ordering::Release);
+        // Wakes the thread that accepts.
+        let _refused = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port));
+        if let Some(thread) = self.thread.take() {
+            let _panicked = thread.join();
+        }
+    }
+}
+
+fn accept(listener: &TcpListener, line: &Arc<Line>) {
+    let mut pumps = Vec::new();
+    while let Ok((client, _)) = listener.accept() {
+        if line.ended.load(Ordering::Acquire) {
+            break;
+        }
+        // A server that refuses ends the connection of the client.
+        if let Ok(pair) = join(client, line) {
+            pumps.extend(pair);
+        }
+    }
+    for pump in pumps {
+        let _panicked = pump.join();
+    }
+}
+
+fn join(client: TcpStream, line: &Arc<Line>) -> io::Result<[JoinHandle<()>; 2]> {
+    let server = TcpStream::connect(SocketAddr::from((Ipv4Addr::LOCALHOST, line.server)))?;
+    for end in [&client, &server] {
+        end.set_nodelay(true)?;
+        end.set_read_timeout(Some(LOOK))?;
+    }
+    let back = (server.try_clone()?, client.try_clone()?);
+    let (asking, answering) = (Arc::clone(line), Arc::clone(line));
+    Ok([
+        thread::spawn(move || pump((client, server), &asking, false)),
+        thread::spawn(move || pump(back, &answering, true)),
+    ])
+}
+
+/// Passes on from one end to the other until one of them ends.
+fn pump((mut from, mut to): (TcpStream, TcpStream), line: &Line, is_answer: bool) {
+    let (mut bytes, cut) = (vec![0; 64 << 10], line.cut.load(Ordering::Acquire));
+    while !line.ended.load(Ordering::Acquire) && line.cut.load(Ordering::Acquire) == cut {
+        let len = match from.read(&mut bytes) {
+            Ok(0) => break,
+            Ok(len) => len,
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => continue,
+            Err(_) => break,
+        };
+        if is_answer {
+            wait(Duration::from_micros(line.delay_micros.load(Ordering::Acquire)));
+        }
+        if !line.swallows.load(Ordering::Acquire) && to.write_all(&bytes[..len]).is_err() {
+            break;
+        }
+    }
+    for end in [from, to] {
+        let _gone = end.shutdown(Shutdown::Both);
+    }
+}
+
+fn wait(delay: Duration) {
+    let until = Instant::now() + delay;
+    while let Some(left) = until.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) {
+        thread::park_timeout(left);
+    }
+}

@@ -1,0 +1,122 @@
+//! What the contract asks for, in commands.
+
+use larder_core::frame::{Frame, FrameError, Head};
+use larder_core::key::EncodedKey;
+use larder_core::tier::Usage;
+use larder_core::{Bytes, Error, ErrorKind, Result};
+use redis::{Cmd, ToRedisArgs, Value};
+
+use super::Inner;
+use super::names::Names;
+use super::request::frame;
+
+/// The largest value that Redis takes.
+pub(super) const FRAME_BYTES_MAX: u64 = 512 << 20;
+/// What is read of a frame to see its head, in bytes.
+const HEAD_BYTES: usize = 4096;
+
+impl Inner {
+    pub(super) async fn put(&self, key: &EncodedKey, frame: &Frame) -> Result<()> {
+        check_len(frame)?;
+        if key.base().is_some() {
+            // As if the later change had come right after.
+            return self.put_if_unchanged(key, frame).await.map(drop);
+        }
+        self.one(key, |name| self.set(name, frame)).await?;
+        self.changed(key);
+        Ok(())
+    }
+
+    pub(super) async fn contains(&self, key: &EncodedKey) -> Result<bool> {
+        match self.one(key, |name| about("STRLEN", name)).await {
+            Err(error) if error.kind() == ErrorKind::Corrupt => Ok(false),
+            answer => Ok(matches!(answer?, Value::Int(len) if len > 0)),
+        }
+    }
+
+    pub(super) async fn head(&self, key: &EncodedKey) -> Result<Option<Bytes>> {
+        let start = match self.one(key, |name| start(name)).await {
+            Err(error) if error.kind() == ErrorKind::Corrupt => None,
+            answer => frame(answer?).filter(|start| !start.is_empty()),
+        };
+        match &start {
+            Some(bytes) if is_cut(bytes) => self.get(key).await,
+            _ => Ok(start),
+        }
+    }
+
+    pub(super) async fn clear(&self) -> Result<()> {
+        self.marks.renew(&self.names, &self.fleet).await?;
+        for shard in self.fleet.shards() {
+            shard.with_counted(|counted| counted.usage = Usage::default());
+        }
+        Ok(())
+    }
+
+    /// An entry was written: the next survey is not for nothing.
+    pub(super) fn changed(&self, key: &EncodedKey) {
+        if let Ok(shard) = self.fleet.shard(Names::partition(key)) {
+            shard.with_counted(|counted| counted.changed = true);
+        }
+    }
+
+    /// Notes that `count` entries went; whether there were any.
+    pub(super) fn shrunk(&self, key: &EncodedKey, count: i64) -> bool {
+        if let Ok(shard) = self.fleet.shard(Names::partition(key)) {
+            shard.with_counted(|counted| {
+                let usage = &mut counted.usage;
+                // The survey may be behind what was written since.
+                let known = u64::try_from(count).unwrap_or(0).min(usage.entries);
+                usage.bytes -= (usage.bytes / usage.entries.max(1)) * known;
+                usage.entries -= known;
+            });
+        }
+        count > 0
+    }
+
+    /// What all servers hold, as the last surveys found it.
+    pub(super) fn usage(&self) -> Usage {
+        if self.fleet.is_closed() {
+            return Usage::default();
+        }
+        let held = self.fleet.shards().into_iter().map(|shard| shard.with_counted(|counted| counted.usage));
+        held.fold(Usage::default(), |sum, held| Usage {
+            entries: sum.entries + held.entries,
+            bytes: sum.bytes + held.bytes,
+            evictions: 0,
+        })
+    }
+}
+
+fn about(command: &str, name: impl ToRedisArgs) -> Cmd {
+    let mut cmd = redis::cmd(command);
+    cmd.arg(name);
+    cmd
+}
+
+/// The beginning of a frame.
+pub(super) fn start(name: impl ToRedisArgs) -> Cmd {
+    let mut cmd = about("GETRANGE", name);
+    cmd.arg(0).arg(HEAD_BYTES - 1);
+    cmd
+}
+
+/// Whether a head goes on beyond these bytes.
+pub(super) fn is_cut(start: &[u8]) -> bool {
+    start.len() == HEAD_BYTES && Head::parse(start) == Err(FrameError::Truncated)
+}
+
+pub(super) fn check_len(frame: &Frame) -> Result<()> {
+    if frame.len() as u64 <= FRAME_BYTES_MAX {
+        return Ok(());
+    }
+    let message = format!("a frame of {} bytes, allowed {FRAME_BYTES_MAX}", frame.len());
+    Err(Error::new(ErrorKind::TooLarge, message))
+}
+
+pub(super) fn count(answer: &Value) -> i64 {
+    match answer {
+        Value::Int(count) => *count,
+        _ => 0,
+    }
+}

@@ -1,0 +1,102 @@
+//! What is done at the turns of a connection's life, for one server.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use redis::aio::MultiplexedConnection;
+use redis::{Pipeline, PushInfo, RedisError, RedisResult, Value};
+use tokio::runtime::Handle;
+
+use super::Inner;
+use super::fleet::Fleet;
+use super::link::Owner;
+use super::scatter::Redirection;
+use super::shard::Shard;
+
+/// How old a survey may become while entries are written.
+const SURVEY_AGE: Duration = Duration::from_secs(5);
+
+/// Keeps one server for the tier.
+pub(super) struct Keeper {
+    inner: Arc<Inner>,
+    shard: Arc<Shard>,
+}
+
+impl Keeper {
+    /// Begins to keep the connection to `shard`.
+    pub(super) fn launch(inner: &Arc<Inner>, shard: &Arc<Shard>, io: &Handle) {
+        let keeper = Arc::new(Self { inner: Arc::clone(inner), shard: Arc::clone(shard) });
+        shard.keep(io.spawn(Arc::clone(&shard.link).supervise(keeper)).abort_handle());
+    }
+
+    /// Whether an answer about a mark says that this server still answers for it.
+    fn confirms(&self, answer: &Value) -> bool {
+        let (Value::ServerError(error), Fleet::Many(cluster)) = (answer, &self.inner.fleet) else {
+            return true;
+        };
+        match Redirection::of(&RedisError::from(error.clone())) {
+            // The other one is asked for its signs of life too, once it is known.
+            Some(Redirection::Ask(place)) => cluster.invite(&place, &self.shard),
+            _ => {
+                cluster.doubt();
+                false
+            }
+        }
+    }
+}
+
+impl Owner for Keeper {
+    async fn greet(&self, mut connection: MultiplexedConnection) -> RedisResult<()> {
+        let inner = &self.inner;
+        if let Some(notices) = &inner.notices {
+            notices.begin(&inner.names, &mut connection).await?;
+        }
+        self.shard.with_counted(|counted| counted.at = None);
+        inner.marks.load(&inner.names, &mut connection).await
+    }
+
+    /// Where somebody listens, a sign of life in a cluster has to come from who
+    /// holds the partitions: a master that was cut off from the others, or that
+    /// gave a slot away, would still answer for itself.
+    fn pulse(&self) -> Pipeline {
+        let mut pipe = Pipeline::new();
+        if let (Fleet::Many(cluster), Some(_)) = (&self.inner.fleet, &self.inner.notices) {
+            for partition in cluster.chart().holdings(&self.shard) {
+                pipe.cmd("EXISTS").arg(self.inner.names.mark(partition));
+            }
+        }
+        pipe
+    }
+
+    fn felt(&self, answers: &[Value]) -> bool {
+        // Each is looked at: every doubt counts.
+        answers.iter().filter(|answer| !self.confirms(answer)).count() == 0
+    }
+
+    async fn alive(self: &Arc<Self>, mut connection: MultiplexedConnection) {
+        let (due, orphans) = self.shard.with_counted(|counted| {
+            let due = counted.at.is_none_or(|at| counted.changed && at.elapsed() > SURVEY_AGE);
+            (due, std::mem::take(&mut counted.orphans))
+        });
+        if orphans {
+            // Left behind by a node that ended before it had swept.
+            drop(tokio::spawn(Arc::clone(&self.inner).sweep()));
+        }
+        if due && let Err(error) = self.inner.survey(&self.shard, &mut connection).await {
+            tracing::debug!(target: "larder", error = %error, "a survey of Redis failed");
+        }
+    }
+
+    fn told(&self, push: PushInfo) {
+        if let Some(notices) = &self.inner.notices {
+            notices.told(&self.inner.names, &push);
+        }
+    }
+
+    fn lost(&self) {
+        self.inner.distrust();
+        if let Fleet::Many(cluster) = &self.inner.fleet {
+            cluster.doubt();
+        }
+    }
+}

@@ -1,0 +1,405 @@
+//! Redis in trouble beneath a cache that has files to fall back to.
+//!
+//! Every fault is a real one: of a server that the test started, or of a line
+//! to it. Each scene plays the same part three times, before, during and after
+//! the fault, and holds it to the same promises: no caller sees an error, no
+//! call takes longer than its limit, no miss runs its loader twice, and the
+//! tier is used again without a restart.
+
+use std::cell::{Cell, RefCell};
+use std::time::{Duration, Instant};
+
+use larder::{Cache, Placement, TierCounts, TierKind, ucache};
+use larder_testkit::{Proxy, RedisServer};
+use tempfile::TempDir;
+
+/// The longest that one call may take where a server falls silent.
+const SILENCE: Duration = Duration::from_millis(1500);
+/// The longest that one call may take where something refuses at once.
+const PROMPT: Duration = Duration::from_millis(750);
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A cache over Redis and files, and what its callers saw.
+struct Scene {
+    cache: Cache<u64, String>,
+    limit: Duration,
+    next: Cell<u64>,
+    slowest: RefCell<(Duration, &'static str)>,
+    _dir: TempDir,
+}
+
+impl Scene {
+    fn new(url: &str, limit: Duration) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let cache = ucache("scene").dir(dir.path()).redis(url).namespace("test").build().unwrap();
+        Self { cache, limit, next: Cell::new(0), slowest: RefCell::default(), _dir: dir }
+    }
+
+    /// Makes a call, in time.
+    fn call<T>(&self, what: &'static str, call: impl FnOnce(&Cache<u64, String>) -> T) -> T {
+        let start = Instant::now();
+        let outcome = call(&self.cache);
+        let took = start.elapsed();
+        assert!(took < self.limit, "{what} took {took:?}, allowed {:?}", self.limit);
+        let mut slowest = self.slowest.borrow_mut();
+        if took > slowest.0 {
+            *slowest = (took, what);
+        }
+        outcome
+    }
+
+    /// Writes, reads, loads and removes ten new keys; where the last one went.
+    fn play(&self) -> Placement {
+        self.play_with(10)
+    }
+
+    fn play_with(&self, keys: u64) -> Placement {
+        let from = self.next.replace(self.next.get() + 100);
+        let mut last = None;
+        for key in from..from + keys {
+            let placed = self.call("insert", |cache| cache.try_insert(key, key.to_string()));
+            last = Some(placed.unwrap());
+            assert_eq!(self.call("get", |cache| cache.get(&key)), Some(key.to_string()));
+            self.load_once(key + 50);
+            self.call("remove", |cache| cache.remove(&key));
+            assert_eq!(self.call("get", |cache| cache.get(&key)), None, "{key} was removed");
+        }
+        last.unwrap()
+    }
+
+    /// A miss runs its loader once, and what it gave is there afterwards.
+    fn load_once(&self, key: u64) {
+        for expect in [1, 0, 0] {
+            let mut loads = 0;
+            let value = self.call("get_with", |cache| {
+                cache.get_with(key, || {
+                    loads += 1;
+                    key.to_string()
+                })
+            });
+            assert_eq!((value, loads), (key.to_string(), expect), "of {key}");
+        }
+    }
+
+    /// What was stored before the fault is right, or absent; it never fails a caller.
+    fn look_back(&self, keys: std::ops::Range<u64>) -> usize {
+        let found = keys.map(|key| {
+            let value = self.call("get", |cache| cache.get(&key));
+            assert!(value.as_ref().is_none_or(|value| *value == key.to_string()), "{key}: {value:?}");
+            usize::from(value.is_some())
+        });
+        found.sum()
+    }
+
+    fn is_home(&self, tier: TierKind) -> bool {
+        let key = self.next.replace(self.next.get() + 1);
+        self.call("insert", |cache| cache.try_insert(key, key.to_string())).unwrap().home == tier
+    }
+
+    /// Waits until entries go to Redis; how long that took.
+    fn recovers(&self) -> Duration {
+        let start = Instant::now();
+        while !self.is_home(TierKind::Redis) {
+            assert!(start.elapsed() < PATIENCE, "Redis is not used again within {PATIENCE:?}");
+            std::thread::park_timeout(Duration::from_millis(5));
+        }
+        let took = start.elapsed();
+        // What was distrusted while it was away is settled by then, or soon.
+        assert_eq!(self.play().home, TierKind::Redis);
+        took
+    }
+
+    fn redis(&self) -> TierCounts {
+        self.cache.stats().tier(TierKind::Redis).unwrap().counts
+    }
+
+    /// Writes that went elsewhere because Redis refused them.
+    fn fallbacks(&self) -> u64 {
+        self.cache.stats().tiers.iter().map(|tier| tier.counts.fallbacks).sum()
+    }
+
+    /// No write was lost and no loader failed; prints the story.
+    fn end(&self, fault: &str, back: Duration) {
+        let (stats, redis) = (self.cache.stats(), self.redis());
+        assert_eq!((stats.cache.dropped, stats.cache.load_failures), (0, 0), "{stats}");
+        let (slowest, what) = *self.slowest.borrow();
+        println!(
+            "{fault}: slowest {what} {slowest:?}, back after {back:?}, errors {}, refusals {}, openings {}, \
+             fallbacks {}, refused {}",
+            redis.errors,
+            redis.refusals,
+            redis.openings,
+            self.fallbacks(),
+            redis.refused
+        );
+        assert_eq!(redis.openings, redis.closings, "a circuit stayed open: {redis:?}");
+    }
+}
+
+#[test]
+fn killed_and_restarted_empty() {
+    let Some(mut server) = RedisServer::start() else { return };
+    let scene = Scene::new(&server.url(), PROMPT);
+    assert_eq!(scene.play().home, TierKind::Redis);
+    assert_eq!(scene.redis().errors, 0);
+    server.kill();
+    assert_ne!(scene.play().home, TierKind::Redis);
+    scene.look_back(50..60);
+    assert!(scene.redis().errors > 0);
+    server.restart();
+    let back = scene.recovers();
+    scene.end("killed", back);
+}
+
+#[test]
+fn stopped() {
+    let Some(server) = RedisServer::start() else { return };
+    let scene = Scene::new(&server.url(), SILENCE);
+    scene.play();
+    server.pause();
+    assert_ne!(scene.play().home, TierKind::Redis);
+    scene.look_back(50..60);
+    assert!(scene.redis().errors > 0);
+    server.resume();
+    let back = scene.recovers();
+    assert_eq!(scene.look_back(50..60), 10, "what Redis had is there again");
+    scene.end("stopped", back);
+}
+
+#[test]
+fn a_line_that_swallows() {
+    let Some(server) = RedisServer::start() else { return };
+    let proxy = Proxy::to(server.port());
+    let scene = Scene::new(&proxy.url(), SILENCE);
+    scene.play();
+    proxy.swallow(true);
+    assert_ne!(scene.play().home, TierKind::Redis);
+    assert!(scene.redis().errors > 0);
+    proxy.swallow(false);
+    // What was swallowed left a hole in the stream of every connection.
+    proxy.cut();
+    let back = scene.recovers();
+    assert_eq!(scene.look_back(50..60), 10);
+    scene.end("swallowed", back);
+}
+
+#[test]
+fn a_line_that_swallows_from_the_beginning() {
+    let Some(server) = RedisServer::start() else { return };
+    let proxy = Proxy::to(server.port());
+    proxy.swallow(true);
+    let start = Instant::now();
+    let scene = Scene::new(&proxy.url(), PROMPT);
+    assert!(start.elapsed() < Duration::from_secs(2), "a build took {:?}", start.elapsed());
+    assert_ne!(scene.play().home, TierKind::Redis);
+    proxy.swallow(false);
+    proxy.cut();
+    let back = scene.recovers();
+    scene.end("swallowed from the beginning", back);
+}
+
+#[test]
+fn slow() {
+    let Some(server) = RedisServer::start() else { return };
+    let proxy = Proxy::to(server.port());
+    let scene = Scene::new(&proxy.url(), SILENCE);
+    scene.play();
+    proxy.delay(Duration::from_millis(100));
+    // Slow is not away: it is waited for.
+    assert_eq!(scene.play_with(2).home, TierKind::Redis);
+    assert_eq!(scene.look_back(50..55), 5);
+    assert_eq!(scene.redis().errors, 0);
+    proxy.delay(Duration::ZERO);
+    let back = scene.recovers();
+    assert_eq!(scene.fallbacks(), 0);
+    scene.end("slow", back);
+}
+
+#[test]
+fn slow_from_the_beginning() {
+    let Some(server) = RedisServer::start() else { return };
+    let proxy = Proxy::to(server.port());
+    proxy.delay(Duration::from_millis(100));
+    let scene = Scene::new(&proxy.url(), SILENCE);
+    assert_eq!(scene.play_with(2).home, TierKind::Redis);
+    proxy.delay(Duration::ZERO);
+    let back = scene.recovers();
+    scene.end("slow from the beginning", back);
+}
+
+#[test]
+fn out_of_memory() {
+    let Some(server) = RedisServer::start_with(&["--maxmemory-policy", "noeviction"]) else { return };
+    let scene = Scene::new(&server.url(), PROMPT);
+    scene.play();
+    server.cli(&["CONFIG", "SET", "maxmemory", "1"]);
+    assert_ne!(scene.play().home, TierKind::Redis);
+    assert_eq!(scene.look_back(50..60), 10, "what is there is read on");
+    assert!(scene.redis().errors > 0 && scene.fallbacks() > 0);
+    assert!(scene.redis().openings > 0, "writes are left alone for a while");
+    server.cli(&["CONFIG", "SET", "maxmemory", "0"]);
+    let back = scene.recovers();
+    scene.end("out of memory", back);
+}
+
+#[test]
+fn demoted_to_a_read_only_replica() {
+    let Some(server) = RedisServer::start() else { return };
+    let Some(master) = RedisServer::start() else { return };
+    let scene = Scene::new(&server.url(), PROMPT);
+    scene.play();
+    server.cli(&["REPLICAOF", "127.0.0.1", &master.port().to_string()]);
+    assert_ne!(scene.play().home, TierKind::Redis);
+    scene.look_back(50..60);
+    assert!(scene.redis().errors > 0);
+    server.cli(&["REPLICAOF", "NO", "ONE"]);
+    let back = scene.recovers();
+    scene.end("demoted", back);
+}
+
+#[test]
+fn a_replica_from_the_beginning() {
+    let Some(server) = RedisServer::start() else { return };
+    let Some(master) = RedisServer::start() else { return };
+    server.cli(&["REPLICAOF", "127.0.0.1", &master.port().to_string()]);
+    let scene = Scene::new(&server.url(), PROMPT);
+    assert_ne!(scene.play().home, TierKind::Redis);
+    server.cli(&["REPLICAOF", "NO", "ONE"]);
+    let back = scene.recovers();
+    scene.end("a replica", back);
+}
+
+#[test]
+fn a_wrong_password_that_becomes_right() {
+    let Some(server) = RedisServer::start_with(&["--requirepass", "right"]) else { return };
+    let url = format!("redis://:wrong@127.0.0.1:{}", server.port());
+    let scene = Scene::new(&url, PROMPT);
+    assert_ne!(scene.play().home, TierKind::Redis);
+    server.cli(&["-a", "right", "--no-auth-warning", "CONFIG", "SET", "requirepass", "wrong"]);
+    let back = scene.recovers();
+    scene.end("wrong password", back);
+}
+
+#[test]
+fn another_type_under_our_keys() {
+    let Some(server) = RedisServer::start() else { return };
+    let scene = Scene::new(&server.url(), PROMPT);
+    scene.play();
+    let names = entries(&server);
+    assert_eq!(names.len(), 10);
+    for name in &names {
+        server.cli(&["DEL", name]);
+        server.cli(&["LPUSH", name, "a list"]);
+    }
+    for key in 50..60 {
+        assert!(scene.call("get", |cache| cache.get(&key)).is_none_or(|value| value == key.to_string()));
+        assert!(!scene.call("contains_key", |cache| cache.contains_key(&(key + 1000))));
+    }
+    let back = scene.recovers();
+    for key in 50..60 {
+        scene.call("remove", |cache| cache.remove(&key));
+        scene.load_once(key);
+    }
+    assert_eq!(scene.look_back(50..60), 10, "our write takes the place");
+    assert_eq!(scene.redis().errors, 0);
+    scene.end("another type", back);
+}
+
+#[test]
+fn a_foreign_value_under_our_keys() {
+    let Some(server) = RedisServer::start() else { return };
+    let scene = Scene::new(&server.url(), PROMPT);
+    scene.play();
+    for name in entries(&server) {
+        server.cli(&["SET", &name, "what somebody else put here"]);
+    }
+    for key in 50..60 {
+        assert!(scene.call("get", |cache| cache.get(&key)).is_none_or(|value| value == key.to_string()));
+    }
+    let back = scene.recovers();
+    for key in 50..60 {
+        scene.call("remove", |cache| cache.remove(&key));
+        scene.load_once(key);
+    }
+    assert!(scene.redis().refused > 0, "{:?}", scene.redis());
+    assert_eq!(scene.redis().errors, 0);
+    scene.end("a foreign value", back);
+}
+
+#[test]
+fn flushed_by_somebody() {
+    let Some(server) = RedisServer::start() else { return };
+    let scene = Scene::new(&server.url(), PROMPT);
+    scene.play();
+    server.cli(&["FLUSHALL"]);
+    scene.look_back(50..60);
+    assert_eq!(scene.play().home, TierKind::Redis);
+    let back = scene.recovers();
+    assert_eq!(scene.redis().errors, 0);
+    scene.end("flushed", back);
+}
+
+#[test]
+fn connections_killed_by_somebody() {
+    let Some(server) = RedisServer::start() else { return };
+    let scene = Scene::new(&server.url(), PROMPT);
+    let mut back = Duration::ZERO;
+    for _ in 0..5 {
+        scene.play();
+        let before = scene.redis().errors;
+        server.cli(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]);
+        scene.play();
+        back = back.max(scene.recovers());
+        assert!(scene.redis().errors > before || back < Duration::from_millis(100));
+    }
+    assert!(back < Duration::from_secs(1), "back after {back:?}");
+    scene.end("connections killed", back);
+}
+
+#[test]
+fn killed_under_tasks() {
+    let Some(mut server) = RedisServer::start() else { return };
+    let scene = Scene::new(&server.url(), PROMPT);
+    let cache = scene.cache.to_async();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let round = |from: u64| {
+        runtime.block_on(async {
+            let tasks: Vec<_> = (from..from + 50)
+                .map(|key| {
+                    let cache = cache.clone();
+                    tokio::spawn(async move {
+                        let start = Instant::now();
+                        let placed = cache.try_insert(key, key.to_string()).await.unwrap();
+                        let value = cache.get_with(key, async { "loaded".to_owned() }).await;
+                        assert_eq!(value, key.to_string());
+                        (placed.home, start.elapsed())
+                    })
+                })
+                .collect();
+            let mut homes = Vec::new();
+            for task in tasks {
+                let (home, took) = task.await.unwrap();
+                assert!(took < SILENCE, "two calls took {took:?}");
+                homes.push(home);
+            }
+            homes
+        })
+    };
+    assert!(round(1000).iter().all(|home| *home == TierKind::Redis));
+    server.kill();
+    assert!(round(2000).iter().all(|home| *home != TierKind::Redis));
+    server.restart();
+    let back = scene.recovers();
+    assert!(round(3000).iter().all(|home| *home == TierKind::Redis));
+    scene.end("killed under tasks", back);
+}
+
+/// The names of the entries on a server.
+fn entries(server: &RedisServer) -> Vec<String> {
+    server
+        .cli(&["--scan", "--pattern", "test:scene:*:[sxh]:*"])
+        .lines()
+        .filter(|name| !name.contains(":r:") && !name.contains(":l:"))
+        .map(str::to_owned)
+        .collect()
+}
