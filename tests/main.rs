@@ -8,6 +8,7 @@ mod configuration;
 mod conformance;
 mod contexts;
 mod crashes;
+mod events;
 mod expiry;
 mod flights;
 #[cfg(any(feature = "json", feature = "ndarray", feature = "image", feature = "arrow"))]
@@ -25,8 +26,11 @@ mod mistakes;
 mod model;
 #[cfg(feature = "redis")]
 mod nodes;
+mod observability;
 mod presets;
 mod processes;
+#[cfg(feature = "metrics")]
+mod published;
 mod races;
 #[cfg(feature = "redis")]
 mod redis;

@@ -89,7 +89,8 @@ fn a_tier_that_is_dropped_takes_its_keys_along() {
     let other = open(&server, None);
     put(&other, 1);
     let foreign = keys(&server);
-    let leased = RedisOptions { tenancy: Some(TENANCY), ..RedisOptions::new(server.url(), "shop", "dropped") };
+    let leased =
+        RedisOptions { tenancy: Some(TENANCY), ..RedisOptions::new(server.url(), "shop", "dropped") };
     let tier = RedisTier::open(leased).unwrap();
     put(&tier, 2);
     assert!(keys(&server) > foreign);

@@ -13,9 +13,11 @@ pub mod codec;
 pub mod compress;
 mod durability;
 mod error;
+pub mod events;
 pub mod frame;
 pub mod key;
 pub mod kinds;
+pub mod latency;
 pub mod marks;
 pub mod memory;
 #[cfg(any(feature = "image", feature = "arrow"))]

@@ -10,12 +10,15 @@ use larder_core::Result;
 use larder_core::key::{EncodedKey, Lookup};
 use larder_core::memory::MemoryStore;
 use larder_core::terms::EntryOptions;
+use tracing::Instrument;
 
 use crate::engine::Engine;
 use crate::flight::{Flight, Outcome, Running, Seat};
-use crate::load::{Approach, Lead, Watch, Wish};
+use crate::load::{Approach, Lead, Wish};
+use crate::loaded::LoadsMany;
 use crate::read::Found;
 use crate::wait::Wait;
+use crate::watch::Watch;
 use crate::write::Said;
 
 /// A missing key: where in the request it stands, and how tiers see it.
@@ -195,7 +198,7 @@ where
     where
         E: Send + Sync + 'static,
         F: FnMut(Vec<K>) -> Fut,
-        Fut: Future<Output = Result<Vec<(K, V)>, E>>,
+        Fut: Future<Output: LoadsMany<K, V, E>>,
     {
         let mut values: HashMap<K, V> = HashMap::with_capacity(keys.len());
         let mut left: Vec<K> = self.look_up_many::<W>(&keys, &mut values).await;
@@ -250,7 +253,7 @@ where
     where
         E: Send + Sync + 'static,
         F: FnMut(Vec<K>) -> Fut,
-        Fut: Future<Output = Result<Vec<(K, V)>, E>>,
+        Fut: Future<Output: LoadsMany<K, V, E>>,
     {
         let asked: Vec<K> = leads.iter().map(|(key, _)| key).chain(&alone).cloned().collect();
         if asked.is_empty() {
@@ -258,8 +261,9 @@ where
         }
         let flights = leads.iter().map(|(_, lead)| lead.leader.flight.id()).collect();
         let watch = Watch::start(self);
-        let loaded = match Running::within(flights, async { loader(asked).await }).await {
-            Ok(loaded) => loaded,
+        let loaded = Running::within(flights, async { loader(asked).await }.instrument(watch.span())).await;
+        let mut options = match loaded.sort_into(values) {
+            Ok(options) => options,
             Err(error) => {
                 let error = Arc::new(error);
                 for (_, lead) in leads {
@@ -269,11 +273,11 @@ where
             }
         };
         let cost = watch.succeeded();
-        values.extend(loaded);
         for (key, lead) in leads {
             // A flight without an answer is abandoned: who waits for it leads next.
             let Some(value) = values.get(&key).cloned() else { continue };
-            let said = Said { value: Some(value), load_cost: Some(cost), options: EntryOptions::new() };
+            let options = options.remove(&key).unwrap_or_default();
+            let said = Said { value: Some(value), load_cost: Some(cost), options };
             Box::pin(self.publish::<W>(lead, said)).await;
         }
         Ok(())

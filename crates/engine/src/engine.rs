@@ -19,6 +19,7 @@ use larder_core::{Error, ErrorKind, Result};
 use parking_lot::Mutex;
 
 use crate::background::Pool;
+use crate::events::{Audience, Events};
 use crate::expiry::{Expiry, LiveExpiry};
 use crate::gate::Gates;
 use crate::life::Life;
@@ -92,6 +93,9 @@ pub struct Parts<K, V, M> {
     pub nodes: Option<NodesPlan>,
     /// Where invalidations are written down, and those of before.
     pub marks: KeptMarks,
+    /// Who is told what happens; the memory store must tell it by itself of what
+    /// leaves it, see [`Audience::departed`].
+    pub audience: Option<Audience<K>>,
     /// The directory of the tiers, where they have one.
     pub dir: Option<PathBuf>,
     /// Locks and the like, let go of when the cache is closed.
@@ -125,6 +129,7 @@ pub struct Engine<K, V, M> {
     pub(crate) memory_puts: Count,
     pub(crate) closed: AtomicBool,
     pub(crate) life: Life,
+    pub(crate) events: Events<K>,
 }
 
 impl<K, V, M> Engine<K, V, M>
@@ -164,7 +169,9 @@ where
             memory_puts: Count::default(),
             closed: AtomicBool::new(false),
             life: Life::default(),
+            events: Events::new(parts.audience),
         });
+        engine.listen_to_tiers();
         engine.hear();
         engine
     }
@@ -251,7 +258,9 @@ where
             tiers.push(TierStats::new(TierKind::Memory, counts, self.memory.usage()));
         }
         tiers.extend(self.slots().iter().map(|slot| slot.stats()));
-        Stats::new(self.counters.snapshot(), tiers)
+        let mut counts = self.counters.snapshot();
+        (counts.events_missed, counts.listener_panics) = self.events.troubles();
+        Stats::new(counts, tiers).with_load_latency(self.counters.load_times.snapshot())
     }
 
     pub(crate) fn slots(&self) -> &[crate::Slot] {

@@ -95,6 +95,7 @@ where
             for slot in engine.slots() {
                 outcome = outcome.and(slot.clear().await);
             }
+            engine.tell_marks(vec![Mark::Cleared]);
             outcome
         })
         .await?
@@ -111,6 +112,7 @@ where
             for slot in engine.slots() {
                 outcome = outcome.and(slot.tier().flush().await);
             }
+            engine.look_for_evictions();
             outcome
         })
         .await?
@@ -149,6 +151,7 @@ where
             ending.0.life.set_outcome(outcome);
         })
         .await?;
+        self.events.close::<W>().await;
         self.life.outcome::<W>().await
     }
 
@@ -156,6 +159,7 @@ where
         self.settle_all().await;
         // Before the gates close: it may be waiting at one.
         self.nodes.iter().for_each(|nodes| nodes.end());
+        self.look_for_evictions();
         let _closed = self.gates.close::<Inline>().await?;
         shield::within(|| self.memory.clear());
         let mut outcome = self.marks.note_time(self.timeline.now());
@@ -203,14 +207,21 @@ where
         self.closed.load(Ordering::Acquire)
     }
 
+    /// How often entries were invalidated by a tag, all at once, or cleared:
+    /// what began under another number may be outdated.
+    pub fn invalidations(&self) -> u64 {
+        self.marks.stamp()
+    }
+
     /// Gives the cache its name, for statistics and logs; the first one counts.
     pub fn set_name(&self, name: &str) {
         let _first_counts = self.life.name.set(name.into());
+        self.slots().iter().for_each(|slot| slot.counters().signals.set_cache(name));
     }
 
     /// The name; empty where none was given.
     pub fn name(&self) -> &str {
-        self.life.name.get().map_or("", |name| name)
+        self.life.name()
     }
 }
 
@@ -243,6 +254,10 @@ pub(crate) struct Life {
 }
 
 impl Life {
+    pub(crate) fn name(&self) -> &str {
+        self.name.get().map_or("", |name| name)
+    }
+
     pub(crate) fn is_on(&self) -> bool {
         !self.off.load(Ordering::Acquire)
     }
@@ -251,7 +266,7 @@ impl Life {
     #[cold]
     pub(crate) fn tell_late_use(&self) {
         if !self.late_use_told.swap(true, Ordering::AcqRel) {
-            let cache = self.name.get().map_or("", |name| name);
+            let cache = self.name();
             tracing::warn!(target: "larder", cache, "the cache was closed: it loads without caching");
         }
     }

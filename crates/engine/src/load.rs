@@ -5,20 +5,24 @@ use std::convert::Infallible;
 use std::future::Future;
 use std::hash::Hash;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use larder_core::clock::Time;
+use larder_core::events::Writer;
 use larder_core::key::EncodedKey;
 use larder_core::memory::MemoryStore;
 use larder_core::terms::{EntryOptions, Freshness, Terms};
+use tracing::Instrument;
 
 use crate::among::{NodeLease, Turn};
 use crate::engine::Engine;
 use crate::flight::{Flight, Outcome};
 use crate::gate::{Claim, Entrance, Leader, Ticket};
+use crate::loaded::Loads;
 use crate::read::Found;
 use crate::shield;
 use crate::wait::{Inline, Wait};
+use crate::watch::Watch;
 use crate::write::Said;
 
 /// What a caller with a missing key came to.
@@ -92,15 +96,15 @@ where
     where
         E: Send + Sync + 'static,
         F: FnOnce() -> Fut,
-        Fut: Future<Output = Result<V, E>>,
+        Fut: Future<Output: Loads<V, E>>,
     {
         let mut key = key;
         loop {
             // That there was no value the last time is no answer for a loader that has one.
             match Box::pin(self.approach::<W>(key, Wish::VALUE)).await {
                 Approach::Have(Some(value)) => return Ok(value),
-                Approach::Have(None) | Approach::Alone => return self.alone(loader()).await,
-                Approach::Lead(lead) => return self.lead::<W, _>(lead, async { loader().await }).await,
+                Approach::Have(None) | Approach::Alone => return self.alone(async { loader().await }).await,
+                Approach::Lead(lead) => return self.lead::<W, _, _>(lead, async { loader().await }).await,
                 Approach::Join(flight, _seat, key_back) => match self.outcome::<W>(&flight).await {
                     Outcome::Value(value) => return Ok(value),
                     Outcome::Failed(error) => match error.downcast() {
@@ -261,23 +265,20 @@ where
     }
 
     /// Runs the loader of the flight that this caller leads.
-    async fn lead<W: Wait, E>(
+    async fn lead<W: Wait, E, L>(
         self: &Arc<Self>,
         lead: Lead<K, V>,
-        loader: impl Future<Output = Result<V, E>>,
+        loader: impl Future<Output = L>,
     ) -> Result<V, Arc<E>>
     where
         E: Send + Sync + 'static,
+        L: Loads<V, E>,
     {
         let flight = Arc::clone(&lead.leader.flight);
-        let watch = Watch::start(self);
-        match flight.run(loader).await {
-            Ok(value) => {
-                let said = Said {
-                    value: Some(value.clone()),
-                    load_cost: Some(watch.succeeded()),
-                    options: EntryOptions::new(),
-                };
+        let watch = Watch::start(&**self).of(&lead);
+        match flight.run(loader.instrument(watch.span())).await.parts() {
+            Ok((value, options)) => {
+                let said = Said { value: Some(value.clone()), load_cost: Some(watch.succeeded()), options };
                 // On the heap: a loader that loads other keys is deep enough without it.
                 Box::pin(self.publish::<W>(lead, said)).await;
                 Ok(value)
@@ -291,9 +292,9 @@ where
     }
 
     /// Runs a loader that nobody waits for, and stores nothing.
-    async fn alone<E>(&self, loader: impl Future<Output = Result<V, E>>) -> Result<V, Arc<E>> {
+    async fn alone<E>(&self, loader: impl Future<Output: Loads<V, E>>) -> Result<V, Arc<E>> {
         let watch = Watch::start(self);
-        let value = loader.await.map_err(Arc::new)?;
+        let (value, _) = loader.instrument(watch.span()).await.parts().map_err(Arc::new)?;
         watch.succeeded();
         Ok(value)
     }
@@ -326,8 +327,10 @@ where
         said: Said<V>,
     ) -> bool {
         if let Err(error) = said.options.check() {
-            tracing::warn!(target: "larder", error = %error, "a loaded value was not stored");
-            self.counters.dropped.increment();
+            tracing::warn!(target: "larder", cache = self.life.name(), error = %error, "a loaded value was not stored");
+            leader
+                .key()
+                .map_or_else(|| self.counters.dropped.increment(), |key| self.note_dropped(key, &error));
             return true;
         }
         let Some(draft) = leader.key().map(|key| self.draft((key, encoded), said)) else { return false };
@@ -335,7 +338,10 @@ where
         let Some(key) = leader.take_key() else { return false };
         self.pauses.end(leader.hash());
         // What no tier took was counted there; the caller has its value.
-        match self.store(key, draft.stamped(stamp)).await {
+        let name = self.events.name(&key);
+        let stored = self.store(key, draft.stamped(stamp)).await;
+        self.tell_stored(name, stored.as_ref().copied(), Writer::Load);
+        match stored {
             Ok(Some(_)) => self.counters.published.increment(),
             Ok(None) => return false,
             Err(_) => {}
@@ -353,34 +359,5 @@ where
                 Claim::Wait(listener) => Inline::event(listener).await,
             }
         }
-    }
-}
-
-/// Times a loader, and counts it as failed unless it is told otherwise.
-pub(crate) struct Watch<'a> {
-    counters: &'a larder_core::stats::CacheCounters,
-    started: Instant,
-    failed: bool,
-}
-
-impl<'a> Watch<'a> {
-    pub(crate) fn start<K, V, M>(engine: &'a Engine<K, V, M>) -> Self {
-        engine.counters.loads.increment();
-        Self { counters: &engine.counters, started: Instant::now(), failed: true }
-    }
-
-    pub(crate) fn succeeded(mut self) -> Duration {
-        self.failed = false;
-        self.started.elapsed()
-    }
-}
-
-impl Drop for Watch<'_> {
-    fn drop(&mut self) {
-        if self.failed {
-            self.counters.load_failures.increment();
-        }
-        let nanos = u64::try_from(self.started.elapsed().as_nanos()).unwrap_or(u64::MAX);
-        self.counters.load_nanos.add(nanos);
     }
 }

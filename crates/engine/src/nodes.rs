@@ -19,8 +19,8 @@ use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use event_listener::Event;
 use larder_core::bus::{Bus, Coherence, Listener, Notice};
+use larder_core::events::{Event, Extent};
 use larder_core::key::EncodedKey;
 use larder_core::memory::{MemoryStore, Record};
 use larder_core::terms::Freshness;
@@ -71,7 +71,7 @@ pub(crate) struct Nodes {
     /// What this node stored on a condition: the bus tells of that as well.
     echoes: Mutex<HashMap<u128, (u64, Instant)>>,
     /// Notified when something was applied.
-    pub(crate) changed: Event,
+    pub(crate) changed: event_listener::Event,
 }
 
 #[derive(Default)]
@@ -94,7 +94,7 @@ impl Nodes {
             ended: AtomicBool::new(false),
             worker: Mutex::default(),
             echoes: Mutex::default(),
-            changed: Event::new(),
+            changed: event_listener::Event::new(),
         })
     }
 
@@ -296,7 +296,9 @@ where
         }
         let Ok(key) = wire.keys.decode(encoded.as_bytes()) else { return };
         let Ok(_ticket) = block_on(self.gates.write::<Inline>(self.gates.hash(&key))) else { return };
-        self.discard(&key);
+        if self.discard(&key) {
+            self.events.tell_of(self.events.name(&key), |key| Event::Invalidated(Extent::Key(key)));
+        }
         for slot in wire.slots.iter().filter(|slot| !slot.has_foreign_stamps()) {
             // What waits for its repair is compared then.
             let waits =

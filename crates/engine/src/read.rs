@@ -3,6 +3,7 @@
 use std::hash::Hash;
 use std::sync::Arc;
 
+use larder_core::events::Event;
 use larder_core::frame::{CodecId, Head, Header};
 use larder_core::key::{EncodedKey, Lookup};
 use larder_core::memory::{MemoryStore, Record};
@@ -61,6 +62,7 @@ where
     where
         Q: Lookup<K> + ?Sized + Sync,
     {
+        self.let_go_over(key);
         let found = match self.encode_key(key) {
             Ok(Some(_)) if self.is_known_absent(key) => return Ok(None),
             Ok(Some(encoded)) if !self.is_closed() => self.seek::<W>(encoded, self.gates.hash(key)).await,
@@ -259,7 +261,7 @@ where
     ) -> Option<Found<V>> {
         let identity = identity(&bytes);
         match self.judge(wire, slot, bytes, key) {
-            Ok(found) if found.freshness == Freshness::Gone => slot.counters().expired.increment(),
+            Ok(found) if found.freshness == Freshness::Gone => self.note_over(slot, key),
             Ok(found) => {
                 if let Some(observation) = observation {
                     let checked = match &self.nodes {
@@ -270,7 +272,10 @@ where
                 }
                 return Some(found);
             }
-            Err(error) => note_refusal(slot, key, &error),
+            Err(error) => {
+                note_refusal(slot, key, &error);
+                self.tell_refused(key, slot.kind());
+            }
         }
         self.drop_gone(wire, slot, key, hash).await;
         None
@@ -316,10 +321,14 @@ where
             home: found.tier,
             checked: stamp,
         };
+        let name = self.events.name(&key);
         match observation.claim() {
             // Closed while this read: nothing is stored after `close`.
             Some(_ticket) if self.is_closed() => {}
-            Some(_ticket) => self.keep(key, record),
+            Some(_ticket) => {
+                self.keep(key, record);
+                self.events.tell_of(name, |key| Event::Promoted { key, from: slot.kind() });
+            }
             None => self.counters.superseded.increment(),
         }
     }
@@ -340,5 +349,6 @@ where
 
 pub(crate) fn note_refusal(slot: &Slot, key: &EncodedKey, error: &Error) {
     slot.counters().refused.increment();
-    tracing::warn!(target: "larder", tier = %slot.kind(), key = ?key, error = ?error, "an entry was refused");
+    let cache = slot.counters().signals.cache();
+    tracing::warn!(target: "larder", cache, tier = %slot.kind(), key = ?key, error = ?error, "an entry was refused");
 }

@@ -11,12 +11,13 @@ use std::hash::Hash;
 use std::sync::Arc;
 use std::time::Duration;
 
+use larder_core::events::Event;
 use larder_core::frame::{self, Frame};
 use larder_core::key::EncodedKey;
 use larder_core::memory::MemoryStore;
 use larder_core::terms::Freshness;
 use larder_core::tier::{REMOVAL_LIFE, Stamp, TierKind};
-use larder_core::{Bytes, Result};
+use larder_core::{Bytes, ErrorKind, Result};
 
 use crate::distrust::Owed;
 use crate::engine::Engine;
@@ -122,8 +123,10 @@ where
         slot.distrust().forget(encoded);
         if made {
             self.counters.repaired.increment();
+            self.tell_repaired(encoded, slot.kind());
         } else if was_written {
             self.counters.repairs_lost.increment();
+            self.tell_of(encoded, |key| Event::Dropped { key, why: ErrorKind::Unavailable });
         }
         Ok(())
     }

@@ -4,6 +4,7 @@
 
 use std::hash::Hash;
 
+use larder_core::events::Writer;
 use larder_core::frame::{Frame, Header};
 use larder_core::key::EncodedKey;
 use larder_core::memory::MemoryStore;
@@ -186,6 +187,7 @@ where
             }
             Err(_) => {
                 slot.counters().refused.increment();
+                self.tell_refused(encoded, slot.kind());
                 None
             }
         }
@@ -210,7 +212,10 @@ where
             true => Error::new(ErrorKind::TooLarge, "the entry is too large to be shared by all nodes"),
             false => Error::new(ErrorKind::Unavailable, "the tier that all nodes share is away"),
         })?;
-        let stored = self.store(key, draft.stamped(self.marks.stamp())).await?;
+        let name = self.events.name(&key);
+        let stored = self.store(key, draft.stamped(self.marks.stamp())).await;
+        self.tell_stored(name, stored.as_ref().copied(), Writer::Caller);
+        let stored = stored?;
         if stored.is_some() {
             self.counters.insertions.increment();
         }

@@ -38,6 +38,7 @@ pub struct Slot {
     clock: Arc<dyn Clock>,
     distrust: Distrust,
     settle_at_millis: AtomicU64,
+    evictions_told: AtomicU64,
 }
 
 impl Slot {
@@ -62,6 +63,7 @@ impl Slot {
             clock,
             distrust: Distrust::new(kind, mark),
             settle_at_millis: AtomicU64::new(0),
+            evictions_told: AtomicU64::new(0),
         }
     }
 
@@ -109,7 +111,14 @@ impl Slot {
     }
 
     pub(crate) fn stats(&self) -> TierStats {
-        TierStats::new(self.kind, self.counters.snapshot(), self.tier.usage())
+        let stats = TierStats::new(self.kind, self.counters.snapshot(), self.tier.usage());
+        stats.with_latency(self.counters.times.snapshot())
+    }
+
+    /// How many entries the tier let go of by itself since this was asked last.
+    pub(crate) fn new_evictions(&self) -> u64 {
+        let now = self.tier.usage().evictions;
+        now.saturating_sub(self.evictions_told.fetch_max(now, Ordering::AcqRel))
     }
 
     /// The frame of `key`, unless what lies there is not trusted.

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use larder_core::clock::Time;
+use larder_core::events::{Event, Writer};
 use larder_core::frame::Frame;
 use larder_core::key::EncodedKey;
 use larder_core::memory::{MemoryStore, Record};
@@ -101,7 +102,7 @@ where
         options: EntryOptions,
     ) -> Result<Placement> {
         let checked = self.check_open().and_then(|()| options.check()).and_then(|()| self.encode_key(&key));
-        let encoded = checked.inspect_err(|_| self.counters.dropped.increment())?;
+        let encoded = checked.inspect_err(|error| self.note_dropped(&key, error))?;
         let engine = Arc::clone(self);
         W::section(self.has_tiers(), async move {
             engine.settle_due().await;
@@ -111,7 +112,7 @@ where
             // Closed while this waited: nothing is stored after `close`.
             let _ticket = ticket
                 .and_then(|ticket| engine.check_open().map(|()| ticket))
-                .inspect_err(|_| engine.counters.dropped.increment())?;
+                .inspect_err(|error| engine.note_dropped(&key, error))?;
             if !engine.life.is_on() {
                 return Err(engine.drop_switched_off(&key, draft).await);
             }
@@ -123,13 +124,14 @@ where
     /// Drops a write because the cache is switched off. The former entry goes
     /// with it, so that nothing outdated is there when it is switched on again.
     pub(crate) async fn drop_switched_off(&self, key: &K, draft: Draft<V>) -> Error {
-        self.counters.dropped.increment();
+        let error = Error::new(ErrorKind::Unavailable, "the cache is switched off");
+        self.note_dropped(key, &error);
         self.discard(key);
         if let (Some(wire), Some(encoded)) = (&self.wire, &draft.encoded) {
             forget(wire, encoded).await;
         }
         shield::within(|| drop(draft));
-        Error::new(ErrorKind::Unavailable, "the cache is switched off")
+        error
     }
 
     /// Stores what a caller wrote, for who holds the ticket.
@@ -140,7 +142,9 @@ where
 
     /// As [`store_written`](Self::store_written), with the stamp that it has.
     pub(crate) async fn store_stamped(&self, hash: u64, key: K, draft: Draft<V>) -> Result<Placement> {
+        let name = self.events.name(&key);
         let stored = self.store(key, draft).await;
+        self.tell_stored(name, stored.as_ref().copied(), Writer::Caller);
         self.pauses.end(hash);
         if matches!(stored, Ok(Some(_))) {
             self.counters.insertions.increment();
@@ -264,6 +268,7 @@ where
         for slot in wire.slots.iter().filter(|slot| slot.kind() != home) {
             if let Ok(true) = slot.remove(key).await {
                 self.counters.moves.increment();
+                self.tell_of(key, |key| Event::Moved { key, from: slot.kind(), to: home });
             }
         }
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use larder_core::clock::Clock;
 use larder_core::place::{Access, Kind, Persistence, Sharing, Thresholds};
-use larder_engine::{Engine, Expiry, Hints, KeptMarks, Parts, Weigh, Weigher};
+use larder_engine::{Audience, Engine, Expiry, Hints, KeptMarks, Parts, Weigh, Weigher};
 use larder_tiers::memory::{Bound, MokaStore, Policy, Store};
 
 use crate::Cache;
@@ -27,8 +27,9 @@ where
     K: Hash + Eq + Send + Sync + 'static,
     V: Clone + Send + Sync + 'static,
 {
-    fn store(&self) -> Store<K, V> {
-        Store::Moka(MokaStore::new(self.bound, self.policy))
+    fn store(&self, audience: Option<&Audience<K>>, clock: &Arc<dyn Clock>) -> Store<K, V> {
+        let departed = audience.map(|audience| audience.departed(clock));
+        Store::Moka(MokaStore::listened(self.bound, self.policy, departed))
     }
 
     /// The largest weight of one entry.
@@ -53,14 +54,14 @@ pub(crate) fn memory_only<K, V>(
     name: &str,
     memory: MemoryPlan<K, V>,
     expiry: Expiry<K, V>,
-    clock: Arc<dyn Clock>,
+    (clock, audience): (Arc<dyn Clock>, Option<Audience<K>>),
 ) -> Cache<K, V>
 where
     K: Hash + Eq + Send + Sync + 'static,
     V: Clone + Send + Sync + 'static,
 {
     let engine = Engine::new(Parts {
-        memory: memory.store(),
+        memory: memory.store(audience.as_ref(), &clock),
         memory_weight_max: memory.weight_max(),
         weigh: memory.weigh(),
         wire: None,
@@ -76,6 +77,7 @@ where
         clock,
         nodes: None,
         marks: KeptMarks::default(),
+        audience,
         dir: None,
         held: Vec::new(),
     });
@@ -108,7 +110,8 @@ mod beyond {
     use larder_tiers::{FileMarks, FoundMarks, NullTier, Space};
 
     use super::{
-        Arc, Cache, Clock, Engine, Expiry, Hash, Hints, KeptMarks, MemoryPlan, Parts, Sharing, Store, Weigh,
+        Arc, Audience, Cache, Clock, Engine, Expiry, Hash, Hints, KeptMarks, MemoryPlan, Parts, Sharing,
+        Store, Weigh,
     };
     use crate::folder::Folder;
 
@@ -134,6 +137,7 @@ mod beyond {
         pub(crate) selector: Arc<dyn Selector>,
         pub(crate) expiry: Expiry<K, V>,
         pub(crate) clock: Arc<dyn Clock>,
+        pub(crate) audience: Option<Audience<K>>,
     }
 
     /// Where a cache is shared, and under which name.
@@ -193,7 +197,9 @@ mod beyond {
             _ => slots.iter().any(|slot| slot.has_kind(kind)),
         })?;
         let (memory, memory_weight_max, weigh) = match plan.memory {
-            Some(memory) => (memory.store(), memory.weight_max(), memory.weigh()),
+            Some(memory) => {
+                (memory.store(plan.audience.as_ref(), &plan.clock), memory.weight_max(), memory.weigh())
+            }
             None => (Store::Null(NullStore), 0, Weigh::Entry),
         };
         let wire = Wire {
@@ -214,6 +220,7 @@ mod beyond {
             clock: plan.clock,
             nodes,
             marks,
+            audience: plan.audience,
             dir,
             held: folder.into_iter().map(|folder| Box::new(folder) as _).collect(),
         });

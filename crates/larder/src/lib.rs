@@ -90,6 +90,8 @@ mod context;
 #[cfg(feature = "_codec")]
 mod folder;
 mod memo;
+#[cfg(feature = "metrics")]
+pub mod metrics;
 mod options;
 pub mod presets;
 mod registry;
@@ -113,8 +115,10 @@ pub use larder_core::bus::Coherence;
 pub use larder_core::clock::{Clock, SystemClock, Time};
 pub use larder_core::codec::Codec;
 pub use larder_core::compress::Compress;
+pub use larder_core::events::{Cause, Event, Extent, Line, Writer};
 pub use larder_core::frame::{CodecId, Compression};
 pub use larder_core::key::Lookup;
+pub use larder_core::latency::{Latency, TierLatency};
 #[cfg(any(feature = "image", feature = "arrow"))]
 pub use larder_core::natural;
 pub use larder_core::place::{
@@ -172,6 +176,7 @@ mod pages {
         configuration: "../../../docs/configuration.md",
         presets: "../../../docs/presets.md",
         large_values: "../../../docs/large-values.md",
+        observability: "../../../docs/observability.md",
     }
     #[cfg(feature = "redis")]
     pages! {

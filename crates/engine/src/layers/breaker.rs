@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use larder_core::clock::Clock;
+use larder_core::events::Line;
 use larder_core::frame::Frame;
 use larder_core::key::EncodedKey;
 use larder_core::stats::TierCounters;
@@ -41,30 +42,6 @@ pub struct Breaker<T> {
 #[error("too many calls failed: the tier is left alone for a while")]
 pub(super) struct Refused;
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Line {
-    Reads,
-    Writes,
-    Removals,
-}
-
-impl Line {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Reads => "reads",
-            Self::Writes => "writes",
-            Self::Removals => "removals",
-        }
-    }
-
-    fn is_failure(self, kind: ErrorKind) -> bool {
-        match kind {
-            ErrorKind::Full => self == Self::Writes,
-            kind => kind.is_retryable(),
-        }
-    }
-}
-
 impl<T: Tier> Breaker<T> {
     /// Watches the calls of `tier`, by the time of `clock`.
     pub fn new(tier: T, counters: Arc<TierCounters>, clock: &Arc<dyn Clock>) -> Self {
@@ -87,7 +64,7 @@ impl<T: Tier> Breaker<T> {
         match line {
             Line::Reads => &self.reads,
             Line::Writes => &self.writes,
-            Line::Removals => &self.removals,
+            _ => &self.removals,
         }
     }
 
@@ -95,7 +72,9 @@ impl<T: Tier> Breaker<T> {
         let Some(permit) = self.circuit(line).enter() else { return Err(self.refuse(line)) };
         let result = call.await;
         let failed = is_failed(line, &result);
-        if !failed || self.tier.healthy() {
+        let away = failed && !self.tier.healthy();
+        self.counters.signals.seen(away);
+        if !away {
             self.note(line, permit.report(failed));
         }
         result
@@ -116,7 +95,9 @@ impl<T: Tier> Breaker<T> {
         };
         let results = calls.await;
         let failures = results.iter().filter(|result| is_failed(line, result)).count();
-        if failures == 0 || self.tier.healthy() {
+        let away = failures > 0 && !self.tier.healthy();
+        self.counters.signals.seen(away);
+        if !away {
             let successes = (results.len() - failures) as u64;
             self.note(line, permit.report_many(successes, failures as u64));
         }
@@ -130,23 +111,28 @@ impl<T: Tier> Breaker<T> {
     }
 
     fn note(&self, line: Line, change: Change) {
-        let (tier, line) = (self.tier.kind(), line.name());
+        let tier = self.tier.kind();
         match change {
             Change::None => {}
             Change::Opened(pause) => {
                 self.counters.openings.increment();
-                tracing::warn!(target: "larder", %tier, line, ?pause, "the tier fails and is left alone");
+                self.counters.signals.turned(line, false);
+                tracing::warn!(target: "larder", cache = self.counters.signals.cache(), %tier, %line, ?pause, "the tier fails and is left alone");
             }
             Change::Closed => {
                 self.counters.closings.increment();
-                tracing::info!(target: "larder", %tier, line, "the tier is back");
+                self.counters.signals.turned(line, true);
+                tracing::info!(target: "larder", cache = self.counters.signals.cache(), %tier, %line, "the tier is back");
             }
         }
     }
 }
 
 fn is_failed<R>(line: Line, result: &Result<R>) -> bool {
-    result.as_ref().is_err_and(|error| line.is_failure(error.kind()))
+    result.as_ref().is_err_and(|error| match error.kind() {
+        ErrorKind::Full => line == Line::Writes,
+        kind => kind.is_retryable(),
+    })
 }
 
 impl<T: Tier> fmt::Debug for Breaker<T> {

@@ -7,9 +7,10 @@ use std::sync::Arc;
 
 use larder_core::clock::{Clock, SystemClock};
 use larder_core::{Error, Result};
-use larder_engine::{TtlBy, Weigher};
+use larder_engine::{Audience, TtlBy, Weigher};
 use larder_tiers::memory::{Bound, Policy};
 
+use super::listener::listener_option;
 use super::time::{self, time_options};
 use super::{CAPACITY, MEMORY_BYTES, Said, within};
 use crate::Cache;
@@ -40,6 +41,7 @@ where
         weigher: None,
         ttl_by: None,
         clock: Arc::new(SystemClock),
+        audience: None,
         types: PhantomData,
     }
 }
@@ -51,6 +53,7 @@ pub struct MemoryBuilder<K, V> {
     weigher: Option<Weigher<K, V>>,
     ttl_by: Option<TtlBy<K, V>>,
     clock: Arc<dyn Clock>,
+    audience: Option<Audience<K>>,
     types: PhantomData<fn(K) -> V>,
 }
 
@@ -98,6 +101,7 @@ where
     }
 
     time_options!();
+    listener_option!();
 
     /// Where the time comes from. Default the wall clock of the system.
     pub fn clock(mut self, clock: impl Clock) -> Self {
@@ -115,7 +119,7 @@ where
         let settings = self.resolved()?.settings;
         let plan = self.plan(&settings)?;
         let expiry = time::expiry(&settings, self.ttl_by.take())?;
-        let cache = || assemble::memory_only(&self.said.name, plan, expiry, self.clock);
+        let cache = || assemble::memory_only(&self.said.name, plan, expiry, (self.clock, self.audience));
         Scope::adopt_new(scope.as_ref(), || Ok(cache()))
     }
 

@@ -2,6 +2,7 @@
 //!
 //! Nothing is checked before `build()`, and then everything.
 
+mod listener;
 mod memory;
 #[cfg(feature = "_codec")]
 mod plan;

@@ -17,11 +17,12 @@ use larder_core::place::{Access, Kind, Persistence, Selector, Sharing, Threshold
 use larder_core::tier::TierKind;
 use larder_core::{Durability, Error, Result};
 use larder_engine::select::Table;
-use larder_engine::{TtlBy, Weigher};
+use larder_engine::{Audience, TtlBy, Weigher};
 use larder_tiers::memory::{Bound, Policy};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::listener::listener_option;
 use super::time::{self, time_options};
 use super::{CAPACITY, MEMORY_BYTES, Said, plan, within};
 use crate::Cache;
@@ -118,6 +119,7 @@ pub struct TieredBuilder<K, V> {
     selector: Arc<dyn Selector>,
     ttl_by: Option<TtlBy<K, V>>,
     clock: Arc<dyn Clock>,
+    audience: Option<Audience<K>>,
 }
 
 impl<K, V> fmt::Debug for TieredBuilder<K, V> {
@@ -143,6 +145,7 @@ where
             selector: Arc::new(Table),
             ttl_by: None,
             clock: Arc::new(SystemClock),
+            audience: None,
         }
     }
 
@@ -350,6 +353,7 @@ where
     }
 
     time_options!();
+    listener_option!();
 
     /// Where the time comes from. Default the wall clock of the system.
     pub fn clock(mut self, clock: impl Clock) -> Self {
@@ -394,6 +398,7 @@ where
             selector: self.selector,
             expiry: time::expiry(&settings, self.ttl_by)?,
             clock: self.clock,
+            audience: self.audience,
             dir: settings.dir,
             name: self.said.name,
         };

@@ -280,7 +280,7 @@ impl DiskTier {
 impl Drop for DiskTier {
     fn drop(&mut self) {
         if let Err(error) = self.close_now(!self.marker.knows_boot()) {
-            tracing::warn!(%error, "the disk tier was dropped, and could not write all it held");
+            tracing::warn!(target: "larder", %error, "the disk tier was dropped, and could not write all it held");
         }
     }
 }
