@@ -66,6 +66,26 @@ fn what_is_said_for_all_is_set_aside_where_it_has_no_use() {
     assert!(told.contains(&inside), "a context reads LARDER_DIR: {all}");
 }
 
+/// What only the whole of a cache shows to be wrong names its source as well.
+#[test]
+fn what_does_not_fit_the_cache_names_its_source() {
+    let dir = tempfile::tempdir().unwrap();
+    let check = |url: &str, expect: &str| {
+        let url = format!("sled://{}?{url}", dir.path().display());
+        let error = ucache::<u8, String>("does not fit").url(url).build().unwrap_err();
+        assert_eq!(error.to_string(), expect);
+    };
+    check(
+        "require=disk,file",
+        "option `require`: given file by the URL, allowed the tiers that the cache has",
+    );
+    check(
+        "sharing=processes",
+        "option `sharing`: given Processes by the URL for a cache without files, allowed Processes for \
+         `fcache` and `ucache`, with the feature `file`",
+    );
+}
+
 fn told(variables: &[(&str, &str)]) -> Vec<String> {
     told_by("child_with_variables", variables)
 }

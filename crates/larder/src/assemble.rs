@@ -129,6 +129,8 @@ mod beyond {
         pub(crate) shared: Option<SharedPlan>,
         /// Tiers without which there is no cache.
         pub(crate) required: TierList,
+        /// Who said so, as an error tells it.
+        pub(crate) required_by: String,
         pub(crate) keys: Box<dyn KeyCodec<K>>,
         pub(crate) values: Box<dyn ValueCodec<V>>,
         pub(crate) compress: Compress,
@@ -192,7 +194,7 @@ mod beyond {
         #[cfg(not(feature = "redis"))]
         let nodes = None;
         let has_memory = plan.memory.is_some();
-        check_required(plan.required, |kind| match kind {
+        check_required((plan.required, &plan.required_by), |kind| match kind {
             TierKind::Memory => has_memory,
             _ => slots.iter().any(|slot| slot.has_kind(kind)),
         })?;
@@ -270,9 +272,12 @@ mod beyond {
         Ok((Slot::with(tier, Arc::clone(clock), None), nodes))
     }
 
-    fn check_required(required: TierList, has: impl Fn(TierKind) -> bool) -> Result<()> {
+    fn check_required((required, by): (TierList, &str), has: impl Fn(TierKind) -> bool) -> Result<()> {
         match required.iter().find(|kind| !has(*kind)) {
-            Some(missing) => Err(Error::config("require", missing, "the tiers that the cache has")),
+            Some(missing) => {
+                let given = format_args!("{missing}{by}");
+                Err(Error::config("require", given, "the tiers that the cache has"))
+            }
             None => Ok(()),
         }
     }

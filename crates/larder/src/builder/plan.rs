@@ -103,7 +103,7 @@ pub(super) fn shared(settings: &Settings, scope: Option<&Scope>) -> Result<Optio
 pub(super) fn hints<V: 'static>(
     settings: &Settings,
     home: Option<TierKind>,
-    tiers: TierList,
+    (tiers, sharing_by): (TierList, &str),
 ) -> Result<Hints> {
     let by_server = if settings.redis.is_some() { Sharing::Distributed } else { Sharing::default() };
     let hints = Hints {
@@ -115,16 +115,16 @@ pub(super) fn hints<V: 'static>(
         thresholds: settings.thresholds.unwrap_or_default(),
     };
     check_thresholds(hints.thresholds)?;
-    check_sharing(&hints, tiers)?;
+    check_sharing(&hints, tiers, sharing_by)?;
     Ok(hints)
 }
 
-fn check_sharing(hints: &Hints, tiers: TierList) -> Result<()> {
+fn check_sharing(hints: &Hints, tiers: TierList, by: &str) -> Result<()> {
     let has_files = cfg!(feature = "file") && tiers.contains(TierKind::File);
     if hints.sharing != Sharing::Processes || has_files {
         return Ok(());
     }
-    let given = "Processes for a cache without files";
+    let given = format_args!("Processes{by} for a cache without files");
     Err(Error::config("sharing", given, "Processes for `fcache` and `ucache`, with the feature `file`"))
 }
 

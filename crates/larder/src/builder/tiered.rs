@@ -378,7 +378,9 @@ where
     pub fn build(mut self) -> Result<Cache<K, V>> {
         let scope = self.said.scope.clone();
         let described = self.said.described()?;
-        let settings = self.resolved(described.as_ref())?.settings;
+        let resolved = self.resolved(described.as_ref())?;
+        let (sharing_by, required_by) = (resolved.by("sharing"), resolved.by("require"));
+        let settings = resolved.settings;
         let tiers = plan::tiers(&settings, self.home, described.as_ref());
         let home = plan::home(&settings, self.home, described.as_ref())?;
         let memory = self.memory_plan(&settings)?;
@@ -390,11 +392,12 @@ where
             #[cfg(feature = "redis")]
             shared: plan::shared(&settings, scope.as_deref())?,
             required: settings.require.unwrap_or_default(),
+            required_by,
             keys: Box::new(NamedKeys),
             values: Box::new(Values::<V>::new(settings.codec.unwrap_or_default())),
             compress: plan::compress(&settings)?,
             schema: settings.version.unwrap_or_default(),
-            hints: plan::hints::<V>(&settings, home, tiers)?,
+            hints: plan::hints::<V>(&settings, home, (tiers, &sharing_by))?,
             selector: self.selector,
             expiry: time::expiry(&settings, self.ttl_by)?,
             clock: self.clock,

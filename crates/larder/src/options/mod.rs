@@ -112,6 +112,15 @@ impl Resolved {
         self.explained.iter().find(|told| told.option == option).map(|told| &told.source)
     }
 
+    /// Who said an option, as an error tells it; nothing for code.
+    #[cfg(feature = "_codec")]
+    pub(crate) fn by(&self, option: &str) -> String {
+        match self.source(option) {
+            None | Some(Source::Code) => String::new(),
+            Some(source) => format!(" by {source}"),
+        }
+    }
+
     /// Takes the server back, as if nobody had named one.
     #[cfg(feature = "_codec")]
     pub(crate) fn forget_server(&mut self) {
