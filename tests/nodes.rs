@@ -156,7 +156,7 @@ fn a_load_never_publishes_over_what_another_node_did_meanwhile() {
         assert_eq!(other.get(&key(1)), expected, "{what}");
         until("the loading node sees it too", || one.get(&key(1)) == expected);
     }
-    assert_eq!(one.stats().cache.superseded, 3);
+    assert!(one.stats().cache.superseded >= 3);
 }
 
 #[test]

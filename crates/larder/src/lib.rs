@@ -120,6 +120,8 @@ pub use larder_core::events::Event;
 pub use larder_core::frame::{CodecId, Compression};
 pub use larder_core::key::Lookup;
 pub use larder_core::latency::{Latency, TierLatency};
+#[cfg(any(feature = "image", feature = "arrow"))]
+pub use larder_core::natural;
 pub use larder_core::place::{
     Access, Facts, Kind, Persistence, Placement, Selector, Sharing, SizeClass, Thresholds, TierFacts,
     TierList,
@@ -173,6 +175,7 @@ mod pages {
         life_cycle: "../../../docs/life-cycle.md",
         contexts: "../../../docs/contexts.md",
         configuration: "../../../docs/configuration.md",
+        presets: "../../../docs/presets.md",
         large_values: "../../../docs/large-values.md",
         observability: "../../../docs/observability.md",
     }

@@ -293,6 +293,10 @@ impl<T: Tier> Tier for Observe<T> {
         Box::pin(self.watch(Call::new("close"), self.tier.close(), done))
     }
 
+    fn destroy(&self) -> BoxFuture<'_, Result<()>> {
+        Box::pin(async move { self.note("destroy", self.tier.destroy().await) })
+    }
+
     fn get_many<'a>(&'a self, keys: &'a [EncodedKey]) -> BoxFuture<'a, Vec<Result<Option<Bytes>>>> {
         Box::pin(async move {
             let call = Call::read("get_many").of_many(keys.len());
