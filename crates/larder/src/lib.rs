@@ -87,6 +87,7 @@ mod builder;
 mod cache;
 mod config;
 mod context;
+pub mod events;
 #[cfg(feature = "_codec")]
 mod folder;
 mod memo;
@@ -115,7 +116,7 @@ pub use larder_core::bus::Coherence;
 pub use larder_core::clock::{Clock, SystemClock, Time};
 pub use larder_core::codec::Codec;
 pub use larder_core::compress::Compress;
-pub use larder_core::events::{Cause, Event, Extent, Line, Writer};
+pub use larder_core::events::Event;
 pub use larder_core::frame::{CodecId, Compression};
 pub use larder_core::key::Lookup;
 pub use larder_core::latency::{Latency, TierLatency};

@@ -83,7 +83,7 @@ impl<T: Tier> Observe<T> {
     ) -> Result<R> {
         let span = self.span(&call);
         let started = Instant::now();
-        let result = made.instrument(span.clone()).await;
+        let result = within(&span, made).await;
         if !result.as_ref().is_err_and(is_refusal) {
             self.time(&call, started);
         }
@@ -99,7 +99,7 @@ impl<T: Tier> Observe<T> {
     ) -> Vec<Result<R>> {
         let span = self.span(&call);
         let started = Instant::now();
-        let results = made.instrument(span.clone()).await;
+        let results = within(&span, made).await;
         if !results.iter().all(|result| result.as_ref().is_err_and(is_refusal)) {
             self.time(&call, started);
         }
@@ -162,6 +162,14 @@ impl<T: Tier> Observe<T> {
         }
         removed
     }
+}
+
+/// Makes a call within its span; as it is where nobody wants spans.
+async fn within<R>(span: &Span, made: impl Future<Output = R>) -> R {
+    if span.is_disabled() {
+        return made.await;
+    }
+    made.instrument(span.clone()).await
 }
 
 fn is_refusal(error: &larder_core::Error) -> bool {
