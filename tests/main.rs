@@ -27,7 +27,11 @@ mod races;
 #[cfg(feature = "redis")]
 mod redis;
 #[cfg(feature = "redis")]
+mod redis_cluster;
+#[cfg(feature = "redis")]
 mod redis_faults;
+#[cfg(feature = "redis")]
+mod redis_sentinel;
 mod reopening;
 mod rig;
 mod routing;

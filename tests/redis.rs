@@ -26,7 +26,7 @@ fn open_as(server: &RedisServer, namespace: &str) -> RedisTier {
 }
 
 /// Waits until `is_so`, and gives the time it took.
-fn until(what: &str, mut is_so: impl FnMut() -> bool) -> Duration {
+pub(crate) fn until(what: &str, mut is_so: impl FnMut() -> bool) -> Duration {
     let start = Instant::now();
     while !is_so() {
         assert!(start.elapsed() < PATIENCE, "not within {PATIENCE:?}: {what}");
@@ -281,7 +281,7 @@ fn the_thread_ends_with_the_last_tier() {
 }
 
 #[derive(Default)]
-struct Heard(std::sync::Mutex<Vec<(Notice, Instant)>>);
+pub(crate) struct Heard(std::sync::Mutex<Vec<(Notice, Instant)>>);
 
 impl Listener for Heard {
     fn told(&self, notice: Notice) {
@@ -290,7 +290,7 @@ impl Listener for Heard {
 }
 
 impl Heard {
-    fn count(&self, notice: &Notice) -> usize {
+    pub(crate) fn count(&self, notice: &Notice) -> usize {
         self.0.lock().unwrap().iter().filter(|(heard, _)| heard == notice).count()
     }
 }

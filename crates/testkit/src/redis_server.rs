@@ -5,6 +5,8 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::not_run::not_run;
+
 /// How long a server may take to start or to end.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -15,6 +17,8 @@ pub struct RedisServer {
     port: u16,
     options: Vec<String>,
     child: Option<Child>,
+    /// What `redis-cli` needs to be let in.
+    introduction: Vec<String>,
 }
 
 impl RedisServer {
@@ -32,14 +36,27 @@ impl RedisServer {
     /// # Panics
     /// As [`start`](Self::start).
     pub fn start_with(options: &[&str]) -> Option<Self> {
-        if Command::new("redis-server").arg("--version").stdout(Stdio::null()).status().is_err() {
-            say("not run: redis-server is not installed");
+        if !is_installed() {
             return None;
         }
-        let options = options.iter().map(|option| (*option).to_owned()).collect();
-        let mut server = Self { port: free_port(), options, child: None };
+        let port = free_port().to_string();
+        let fixed = ["--port", &port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"];
+        let fixed = fixed.into_iter().chain(["--dir", "/tmp", "--daemonize", "no"]);
+        let options = fixed.chain(options.iter().copied()).map(str::to_owned).collect();
+        Some(Self::start_as(port.parse().expect("a port is a number"), options))
+    }
+
+    /// Starts a server with these arguments and no other.
+    pub(crate) fn start_as(port: u16, arguments: Vec<String>) -> Self {
+        let mut server = Self { port, options: arguments, child: None, introduction: Vec::new() };
         server.restart();
-        Some(server)
+        server
+    }
+
+    /// Has [`cli`](Self::cli) say this first, such as `["-a", "secret"]`.
+    pub fn introduced_by(mut self, arguments: &[&str]) -> Self {
+        self.introduction = arguments.iter().map(|argument| (*argument).to_owned()).collect();
+        self
     }
 
     /// Its URL.
@@ -66,11 +83,7 @@ impl RedisServer {
     /// When it does not answer within 10 seconds.
     pub fn restart(&mut self) {
         self.kill();
-        let port = self.port.to_string();
-        let fixed = ["--port", &port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"];
         let child = Command::new("redis-server")
-            .args(fixed)
-            .args(["--dir", "/tmp", "--daemonize", "no"])
             .args(&self.options)
             .stdout(Stdio::null())
             .spawn()
@@ -100,8 +113,9 @@ impl RedisServer {
     /// When `redis-cli` is missing or fails.
     pub fn cli(&self, command: &[&str]) -> String {
         let port = self.port.to_string();
-        let ran =
-            Command::new("redis-cli").args(["-p", &port]).args(command).output().expect("redis-cli runs");
+        let mut cli = Command::new("redis-cli");
+        let ran = cli.args(["-p", &port]).args(&self.introduction).args(command).output();
+        let ran = ran.expect("redis-cli runs");
         assert!(ran.status.success(), "redis-cli {command:?}: {}", String::from_utf8_lossy(&ran.stderr));
         String::from_utf8_lossy(&ran.stdout).trim().to_owned()
     }
@@ -141,12 +155,16 @@ impl Drop for RedisServer {
     }
 }
 
-#[expect(clippy::print_stderr, reason = "who runs the tests is to know")]
-fn say(what: &str) {
-    eprintln!("{what}");
+/// Whether there is a `redis-server`; where there is none, tells who runs the tests.
+pub(crate) fn is_installed() -> bool {
+    let found = Command::new("redis-server").arg("--version").stdout(Stdio::null()).status().is_ok();
+    if !found {
+        not_run("redis-server is not installed");
+    }
+    found
 }
 
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port is free");
     listener.local_addr().expect("it has an address").port()
 }

@@ -54,10 +54,7 @@ impl Marks {
         }
         for answer in exchange(connection, &pipe).await? {
             // Out of memory, for one: every call would try in vain.
-            match answer.extract_error() {
-                Err(error) if Redirection::of(&error).is_none() => return Err(error),
-                _ => {}
-            }
+            but_redirections(answer)?;
         }
         self.take_in(&missing, get_all(names, &missing), connection).await.map(drop)
     }
@@ -74,7 +71,7 @@ impl Marks {
             match (read(&answer), answer) {
                 (Some(generation), _) => self.set(*partition, generation),
                 (None, Value::Array(_)) => missing.push(*partition),
-                (None, _) => {}
+                (None, other) => but_redirections(other)?,
             }
         }
         Ok(missing)
@@ -137,6 +134,14 @@ fn get_all(names: &Names, partitions: &[usize]) -> Pipeline {
         pipe.add_command(get(names, *partition));
     }
     pipe
+}
+
+/// The error of an answer, unless it says that another node has the mark.
+fn but_redirections(answer: Value) -> RedisResult<()> {
+    match answer.extract_error() {
+        Err(error) if Redirection::of(&error).is_none() => Err(error),
+        _ => Ok(()),
+    }
 }
 
 /// Sets a mark where there is none.
