@@ -284,6 +284,7 @@ impl Tier for Silent {
             blocking: false,
             streams: false,
             stamps: false,
+            tells: false,
             frame_bytes_max,
         }
     }

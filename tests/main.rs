@@ -8,6 +8,7 @@ mod configuration;
 mod conformance;
 mod contexts;
 mod crashes;
+mod events;
 mod expiry;
 mod flights;
 mod frames;
@@ -21,8 +22,13 @@ mod logs;
 mod memo;
 mod mistakes;
 mod model;
+#[cfg(feature = "redis")]
+mod nodes;
+mod observability;
 mod presets;
 mod processes;
+#[cfg(feature = "metrics")]
+mod published;
 mod races;
 #[cfg(feature = "redis")]
 mod redis;

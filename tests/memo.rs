@@ -42,6 +42,21 @@ fn many_at_once() {
 }
 
 #[test]
+fn times_to_live_are_those_of_the_cache() {
+    let clock = larder_testkit::ManualClock::default();
+    let cache = larder::mcache::<u8, u8>("memo").clock(clock.clone()).build().unwrap();
+    let (memo, tasks) = (cache.memoize(|n| n + 1), cache.to_async().memoize(|n| async move { n + 1 }));
+    let second = std::time::Duration::from_secs(1);
+    memo.set_ttl(Some(second));
+    memo.call(&1);
+    tasks.set_ttl(None);
+    larder_testkit::block_on(tasks.call(&2));
+    clock.advance(second);
+    assert!(!memo.contains(&1) && memo.contains(&2));
+    assert_eq!(tasks.stats(), memo.stats());
+}
+
+#[test]
 fn threads_share_one_call() {
     let runs = AtomicU32::new(0);
     let start = Barrier::new(10);
@@ -98,4 +113,18 @@ async fn a_memo_for_tasks() {
     assert!(lengths.contains("abc").await && lengths.purge("abc").await && !lengths.contains("abc").await);
     lengths.clear().await.unwrap();
     assert_eq!((lengths.cache().len(), lengths.stats().cache.loads), (0, 1));
+}
+
+#[tokio::test]
+async fn many_at_once_for_tasks() {
+    let runs = AtomicU32::new(0);
+    let lengths = both().1.memoize(async |word: String| {
+        runs.fetch_add(1, SeqCst);
+        tokio::task::yield_now().await;
+        word.len()
+    });
+    lengths.call("ab").await;
+    let keys = ["a", "ab", "a", "abc"].map(str::to_owned);
+    assert_eq!(lengths.call_many(keys).await, [1, 2, 1, 3]);
+    assert_eq!(runs.load(SeqCst), 3);
 }

@@ -182,7 +182,7 @@ fn damaged(damage: impl Fn(&Path)) -> (Option<Bytes>, Cache<u8, Bytes>, tempfile
 fn check_refused(damage: impl Fn(&Path)) {
     let (value, cache, _dir) = damaged(damage);
     assert_eq!(value, None);
-    let file = *cache.stats().tier(TierKind::File).unwrap();
+    let file = cache.stats().tier(TierKind::File).unwrap().clone();
     assert_eq!((file.counts.refused, file.usage.entries), (1, 0), "counted and removed");
     cache.insert(1, Bytes::from_static(b"new"));
     assert_eq!(cache.get(&1), Some(Bytes::from_static(b"new")));

@@ -312,7 +312,7 @@ fn a_node_hears_what_others_change_and_not_what_it_changes() {
     let long = EncodedKey::new([7; 300]);
     block_on(other.put(&long, &sample::frame(&long, sample::payload(1, 10)))).unwrap();
     block_on(other.remove(&sample::key(2))).unwrap();
-    until("two changes of a key", || heard.count(&Notice::Changed(sample::key(2))) == 2);
+    until("two changes of a key", || heard.count(&Notice::Changed(sample::key(2))) >= 2);
     assert_eq!(heard.count(&Notice::ChangedDigest(long.digest())), 1);
     assert_eq!(heard.count(&Notice::Changed(sample::key(1))), 0);
     assert_eq!(heard.count(&Notice::Distrust), 0);

@@ -396,5 +396,10 @@ fn killed_under_tasks() {
 
 /// The names of the entries on a server.
 fn entries(server: &RedisServer) -> Vec<String> {
-    server.cli(&["--scan", "--pattern", "test:scene:*:[sxh]:*"]).lines().map(str::to_owned).collect()
+    server
+        .cli(&["--scan", "--pattern", "test:scene:*:[sxh]:*"])
+        .lines()
+        .filter(|name| !name.contains(":r:") && !name.contains(":l:"))
+        .map(str::to_owned)
+        .collect()
 }

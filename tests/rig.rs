@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use larder::{
-    Access, Compress, EntryOptions, Kind, Persistence, Selector, Sharing, Table, Thresholds, TierKind,
+    Access, Clock, Compress, EntryOptions, Event, Kind, Persistence, Selector, Sharing, Table, Thresholds,
+    TierKind,
 };
 use larder_core::codec::{Codec, Values};
 use larder_core::key::NamedKeys;
 use larder_core::tier::Tier;
 use larder_engine::wait::{Inline, block_on};
-use larder_engine::{Engine, Expiry, Hints, KeptMarks, Parts, Slot, Taint, Weigh, Wire};
+use larder_engine::{Audience, Engine, Expiry, Hints, KeptMarks, Parts, Slot, Taint, Weigh, Wire};
 use larder_testkit::ManualClock;
 use larder_tiers::memory::{Bound, MokaStore, NullStore, Policy, Store};
 use serde::Serialize;
@@ -27,6 +28,7 @@ pub(crate) struct Plan {
     pub(crate) clock: ManualClock,
     /// Where the marks of the tiers are, if anywhere.
     pub(crate) marks: Option<std::path::PathBuf>,
+    pub(crate) audience: Option<Audience<u64>>,
 }
 
 impl Plan {
@@ -40,7 +42,14 @@ impl Plan {
             selector: Arc::new(Table),
             clock: ManualClock::default(),
             marks: None,
+            audience: None,
         }
+    }
+
+    /// With somebody who listens.
+    pub(crate) fn heard_by(mut self, listener: impl FnMut(Event<u64>) + Send + 'static) -> Self {
+        self.audience = Some(Audience::new(listener));
+        self
     }
 
     pub(crate) fn without_memory(mut self) -> Self {
@@ -73,7 +82,9 @@ impl Plan {
         let (memory, memory_weight_max) = match self.memory {
             true => {
                 let bound = Bound::Bytes(self.memory_bytes);
-                (Store::Moka(MokaStore::new(bound, Policy::Lru)), self.memory_bytes / 2)
+                let clock: Arc<dyn Clock> = Arc::new(self.clock.clone());
+                let departed = self.audience.as_ref().map(|audience| audience.departed(&clock));
+                (Store::Moka(MokaStore::listened(bound, Policy::Lru, departed)), self.memory_bytes / 2)
             }
             false => (Store::Null(NullStore), 0),
         };
@@ -92,7 +103,9 @@ impl Plan {
             },
             expiry: Expiry::default(),
             clock: Arc::new(self.clock),
+            nodes: None,
             marks: KeptMarks::default(),
+            audience: self.audience,
             dir: None,
             held: Vec::new(),
         })

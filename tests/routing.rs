@@ -20,6 +20,7 @@ fn tier(kind: TierKind) -> TierFacts {
         blocking: matches!(kind, Disk | File),
         streams: false,
         stamps: false,
+        tells: false,
         frame_bytes_max: match kind {
             Memory => 16 * MIB,
             Disk => 256 * MIB,

@@ -6,6 +6,7 @@
 #![allow(clippy::print_stdout, reason = "an example talks")]
 
 mod reports;
+mod users;
 mod words;
 
 use std::path::PathBuf;
@@ -31,5 +32,6 @@ async fn main() -> larder::Result<()> {
     println!("  loads: {}\n", fibonacci::stats().cache.loads);
 
     words::show()?;
+    users::show()?;
     reports::show().await
 }

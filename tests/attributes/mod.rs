@@ -1,10 +1,13 @@
 //! Functions with an attribute, in every form, each counting its executions.
 
+mod batches;
+mod configured;
 mod forms;
 mod keys;
 mod outcomes;
 mod restart;
 mod sequences;
+mod tags;
 mod tasks;
 mod time;
 

@@ -25,6 +25,16 @@ fn fallible(n: u64) -> Result<u64, String> {
     n.checked_mul(n).ok_or_else(String::new)
 }
 
+#[mcache(clock = ManualClock::default(), tags = [format!("number:{n}")])]
+fn tagged(n: u64) -> u64 {
+    n * n
+}
+
+#[mcache(clock = ManualClock::default(), batch)]
+fn batch(keys: &[u64]) -> Vec<u64> {
+    keys.iter().map(|n| n * n).collect()
+}
+
 struct Scale(u64);
 
 impl Scale {
@@ -53,6 +63,10 @@ macro_rules! calls {
     }};
 }
 
+fn sixteen(n: u64) -> [u64; 16] {
+    std::array::from_fn(|more| n + more as u64)
+}
+
 async fn run(which: &str, calls: u64) -> larder::Result<u64> {
     let scale = black_box(Scale(3));
     Ok(match which {
@@ -60,6 +74,8 @@ async fn run(which: &str, calls: u64) -> larder::Result<u64> {
         "joined" => calls!(calls, n => joined(n, black_box(TEXT))),
         "fallible" => calls!(calls, n => fallible(n).unwrap_or(0)),
         "times" => calls!(calls, n => scale.times(n)),
+        "tagged" => calls!(calls, n => tagged(n)),
+        "batch" => calls!(calls, n => batch(&sixteen(n)).iter().sum::<u64>()),
         "task" => calls!(calls, n => in_a_task(n).await),
         _ => by_hand(which, calls).await?,
     })
@@ -84,6 +100,15 @@ async fn by_hand(which: &str, calls: u64) -> larder::Result<u64> {
         "times-by-hand" => {
             let cache = larder::mcache::<(u64, u64), u64>("times").clock(ManualClock::default()).build()?;
             calls!(calls, n => cache.get_with((scale.0, n), || scale.0 * n))
+        }
+        "tagged-by-hand" => {
+            let cache = tagged::cache()?;
+            calls!(calls, n => cache.get_with(n, || n * n))
+        }
+        "batch-by-hand" => {
+            let cache = batch::cache()?;
+            let load = |missing: Vec<u64>| missing.into_iter().map(|n| (n, n * n)).collect::<Vec<_>>();
+            calls!(calls, n => cache.get_many_with(sixteen(n), load).iter().flatten().sum::<u64>())
         }
         "task-by-hand" => {
             let cache = in_a_task::cache().await?;

@@ -13,8 +13,21 @@ pub enum Notice {
     Changed(EncodedKey),
     /// The same, of a key that is known by its digest alone.
     ChangedDigest(u128),
+    /// Somebody took or gave up the right to load an entry.
+    Leased,
     /// Anything may have changed: a clear, or a gap in what was told.
     Distrust,
+}
+
+/// What copies of shared entries do while other nodes cannot be heard.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Coherence {
+    /// They serve on until their time to live, marked as unconfirmed.
+    #[default]
+    Available,
+    /// They do not serve.
+    Strict,
 }
 
 /// Who wants to hear.

@@ -30,6 +30,20 @@ pub struct Record<V> {
     pub checked: Option<Stamp>,
 }
 
+/// How a record left a memory store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Departure {
+    /// The store let go of it by itself.
+    Evicted,
+    /// It was removed, or replaced by another.
+    Taken,
+}
+
+/// Who is told of each record that leaves a memory store. Runs within calls of
+/// the store, some of them with locks of its own held, so it must not block and
+/// must not ask the store.
+pub type Departed<K, V> = Box<dyn Fn(&Arc<K>, &Record<V>, Departure) + Send + Sync>;
+
 /// A bounded store of native keys and values in this process.
 ///
 /// # Behavior

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
+use crate::events::Signals;
+use crate::latency::{Histogram, Latency, TierLatency, TierTimes};
 use crate::tier::{TierKind, Usage};
 
 /// A counter that many threads increment without sharing a cache line.
@@ -44,20 +46,31 @@ macro_rules! counters {
     (
         $(#[$counters_doc:meta])* $counters:ident,
         $(#[$snapshot_doc:meta])* $snapshot:ident {
-            $($(#[$doc:meta])* $name:ident,)+
+            $($(#[doc = $doc:literal])* $name:ident,)+
+        }
+        beside {
+            $($(#[$beside_doc:meta])* $beside:ident: $beside_type:ty,)+
         }
     ) => {
         $(#[$counters_doc])*
         #[derive(Debug, Default)]
         pub struct $counters {
-            $($(#[$doc])* pub $name: Count,)+
+            $($(#[doc = $doc])* pub $name: Count,)+
+            $($(#[$beside_doc])* pub $beside: $beside_type,)+
         }
 
         $(#[$snapshot_doc])*
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
         #[non_exhaustive]
         pub struct $snapshot {
-            $($(#[$doc])* pub $name: u64,)+
+            $($(#[doc = $doc])* pub $name: u64,)+
+        }
+
+        impl $snapshot {
+            /// Each count with its name, in the order of the fields.
+            pub fn each(&self) -> impl Iterator<Item = Counted> + use<> {
+                [$(Counted { name: stringify!($name), help: concat!($($doc),*).trim_ascii_start(), value: self.$name },)+].into_iter()
+            }
         }
 
         impl $counters {
@@ -67,6 +80,18 @@ macro_rules! counters {
             }
         }
     };
+}
+
+/// A count with what is known of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Counted {
+    /// The name of its field.
+    pub name: &'static str,
+    /// What it counts.
+    pub help: &'static str,
+    /// The count.
+    pub value: u64,
 }
 
 /// A plain counter, for what happens less often than hits in memory.
@@ -117,6 +142,12 @@ counters! {
         published,
         /// Loaded or promoted values that were not stored because their entry changed meanwhile.
         superseded,
+        /// Copies that served though other nodes could not be heard.
+        unconfirmed,
+        /// Writes that reached the tier that others share only after it was back.
+        repaired,
+        /// Writes that it never got, because others had changed the entry by then.
+        repairs_lost,
         /// Entries removed by callers.
         removals,
         /// Invalidations: of a key, of a tag, of everything.
@@ -127,6 +158,14 @@ counters! {
         moves,
         /// Writes that no tier took; the value was returned or dropped, never half stored.
         dropped,
+        /// Events that were not kept for a listener that was too slow.
+        events_missed,
+        /// Panics of the listener.
+        listener_panics,
+    }
+    beside {
+        /// How long loaders ran.
+        load_times: Histogram,
     }
 }
 
@@ -166,10 +205,16 @@ counters! {
         /// Calls that were given up because they took too long.
         timeouts,
     }
+    beside {
+        /// How long calls took that reached the tier.
+        times: TierTimes,
+        /// Who is told of what is no count.
+        signals: Signals,
+    }
 }
 
 /// One tier in [`Stats`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct TierStats {
     /// Which tier.
@@ -178,12 +223,20 @@ pub struct TierStats {
     pub counts: TierCounts,
     /// What it holds.
     pub usage: Usage,
+    /// How long its operations took. Nothing for memory, which is not timed.
+    pub latency: TierLatency,
 }
 
 impl TierStats {
     /// A row from its parts.
     pub fn new(kind: TierKind, counts: TierCounts, usage: Usage) -> Self {
-        Self { kind, counts, usage }
+        Self { kind, counts, usage, latency: TierLatency::default() }
+    }
+
+    /// The same with how long its operations took.
+    #[must_use]
+    pub fn with_latency(self, latency: TierLatency) -> Self {
+        Self { latency, ..self }
     }
 }
 
@@ -198,12 +251,20 @@ pub struct Stats {
     pub cache: CacheCounts,
     /// Tier by tier, nearest first. Memory counts hits, never times them.
     pub tiers: Vec<TierStats>,
+    /// How long loaders ran.
+    pub load_latency: Latency,
 }
 
 impl Stats {
     /// Statistics from their parts.
     pub fn new(cache: CacheCounts, tiers: Vec<TierStats>) -> Self {
-        Self { cache, tiers }
+        Self { cache, tiers, load_latency: Latency::default() }
+    }
+
+    /// The same with how long loaders ran.
+    #[must_use]
+    pub fn with_load_latency(self, load_latency: Latency) -> Self {
+        Self { load_latency, ..self }
     }
 
     /// The row of a tier, when the cache has it.
@@ -230,9 +291,12 @@ impl fmt::Display for Stats {
         let fallbacks: u64 = self.tiers.iter().map(|tier| tier.counts.fallbacks).sum();
         for (count, what) in [
             (c.load_failures, "loads failed"),
+            (c.stale_serves, "answers were stale, because a load failed, took long or had to pause"),
             (c.superseded, "values not stored, because their entry changed meanwhile"),
             (fallbacks, "writes went to an alternative tier"),
             (c.dropped, "writes that no tier took"),
+            (c.events_missed, "events that the listener was too slow for"),
+            (c.listener_panics, "panics of the listener"),
         ] {
             if count > 0 {
                 writeln!(f, "{count} {what}")?;
@@ -243,7 +307,7 @@ impl fmt::Display for Stats {
             "{:<8}{:>10}{:>10}{:>10}{:>10}{:>10}{:>10}{:>16}",
             "tier", "hits", "puts", "evicted", "refused", "errors", "entries", "bytes"
         )?;
-        for TierStats { kind, counts, usage } in &self.tiers {
+        for TierStats { kind, counts, usage, .. } in &self.tiers {
             writeln!(
                 f,
                 "{:<8}{:>10}{:>10}{:>10}{:>10}{:>10}{:>10}{:>16}",
@@ -256,6 +320,13 @@ impl fmt::Display for Stats {
                 usage.entries,
                 usage.bytes
             )?;
+        }
+        let loads = [("loads".to_owned(), &self.load_latency)];
+        let tiers = self.tiers.iter().flat_map(|tier| {
+            tier.latency.each().map(|(operation, latency)| (format!("{} {operation}", tier.kind), latency))
+        });
+        for (what, latency) in loads.into_iter().chain(tiers).filter(|(_, latency)| latency.count() > 0) {
+            writeln!(f, "{what:<14}{latency}")?;
         }
         Ok(())
     }

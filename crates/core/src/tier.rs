@@ -7,6 +7,7 @@ use std::io::Cursor;
 use std::num::NonZero;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -75,6 +76,9 @@ pub struct Capability {
     /// Tells by a [`stamp`](Tier::stamp) whether another process changed an
     /// entry; copies of its entries in memory must be checked by it.
     pub stamps: bool,
+    /// Tells, through a [`Bus`](crate::bus::Bus), what others change, so that
+    /// copies of its entries may be kept nearer.
+    pub tells: bool,
     /// The largest frame it takes, in bytes.
     pub frame_bytes_max: u64,
 }
@@ -83,6 +87,19 @@ pub struct Capability {
 /// say that nothing changed in between. It means nothing to another tier.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stamp(NonZero<u64>);
+
+/// The right to load an entry, for one of all nodes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LoadLease {
+    /// Later leases of the entry have higher numbers.
+    pub number: u64,
+    /// Whether there is an entry, fresh or not, by now.
+    pub present: bool,
+}
+
+/// How long a tier that others share remembers a removal: a stamp that was
+/// taken longer ago must not be stored by.
+pub const REMOVAL_LIFE: Duration = Duration::from_secs(60);
 
 impl Stamp {
     /// The stamp with this number; `None` for zero.
@@ -337,41 +354,64 @@ pub trait Tier: Send + Sync + 'static {
         })
     }
 
-    /// Stores `frame` where there is no entry; whether it was stored. One step
+    /// The frame of `key` as [`get`](Self::get) gives it, with the stamp it had
+    /// then. Who stores with the key [based](EncodedKey::based_on) on that stamp
+    /// never overwrites a change that came after.
+    fn get_stamped<'a>(
+        &'a self,
+        key: &'a EncodedKey,
+    ) -> BoxFuture<'a, Result<(Option<Bytes>, Option<Stamp>)>> {
+        Box::pin(async move {
+            let stamp = self.stamp(key);
+            Ok((self.get(key).await?, stamp))
+        })
+    }
+
+    /// Stores `frame` where the stamp of the entry still is the
+    /// [base](EncodedKey::base) of the key; whether it was stored. One step
     /// among all who share the tier.
     ///
     /// # Behavior
-    /// - What is there counts, whatever it is; the tier looks at no deadline.
+    /// - Of several with one base at most one succeeds.
+    /// - A removal changes the stamp, also of an entry that is not there.
     ///
     /// # Errors
     /// `ErrorKind::Unsupported` where a tier has no such step: where callers
     /// are in one process, they order their calls themselves.
-    fn insert_if_absent<'a>(
+    fn put_if_unchanged<'a>(
         &'a self,
         _key: &'a EncodedKey,
         _frame: &'a Frame,
     ) -> BoxFuture<'a, Result<bool>> {
-        unsupported(self.kind(), "insert_if_absent")
+        unsupported(self.kind(), "put_if_unchanged")
     }
 
-    /// Stores `frame` where the entry is `expected`, byte for byte; whether it
-    /// was stored. One step among all who share the tier.
+    /// Takes the right to load the entry for `span`; `None` while somebody else
+    /// has it. One step among all who share the tier.
     ///
     /// # Errors
-    /// As [`insert_if_absent`](Self::insert_if_absent).
-    fn replace<'a>(
+    /// As [`put_if_unchanged`](Self::put_if_unchanged).
+    fn lease_load<'a>(
         &'a self,
         _key: &'a EncodedKey,
-        _expected: &'a Bytes,
-        _frame: &'a Frame,
-    ) -> BoxFuture<'a, Result<bool>> {
-        unsupported(self.kind(), "replace")
+        _span: Duration,
+    ) -> BoxFuture<'a, Result<Option<LoadLease>>> {
+        unsupported(self.kind(), "lease_load")
+    }
+
+    /// Gives up a lease, if it still is this one. Does not wait for that.
+    fn release_load(&self, _key: &EncodedKey, _number: u64) {}
+
+    /// A number that changes when the tier is cleared by others, or loses what
+    /// it held, as of the last answer about this key. Zero where there is none.
+    fn era(&self, _key: &EncodedKey) -> u64 {
+        0
     }
 
     /// Removes the entry and returns its frame, to one of all who share the tier.
     ///
     /// # Errors
-    /// As [`insert_if_absent`](Self::insert_if_absent).
+    /// As [`put_if_unchanged`](Self::put_if_unchanged).
     fn take<'a>(&'a self, _key: &'a EncodedKey) -> BoxFuture<'a, Result<Option<Bytes>>> {
         unsupported(self.kind(), "take")
     }
@@ -461,20 +501,31 @@ macro_rules! forward {
             fn remove_many<'a>(&'a self, keys: &'a [EncodedKey]) -> BoxFuture<'a, Vec<Result<bool>>> {
                 (**self).remove_many(keys)
             }
-            fn insert_if_absent<'a>(
-                &'a self,
-                key: &'a EncodedKey,
-                frame: &'a Frame,
-            ) -> BoxFuture<'a, Result<bool>> {
-                (**self).insert_if_absent(key, frame)
+            fn era(&self, key: &EncodedKey) -> u64 {
+                (**self).era(key)
             }
-            fn replace<'a>(
+            fn lease_load<'a>(
                 &'a self,
                 key: &'a EncodedKey,
-                expected: &'a Bytes,
+                span: Duration,
+            ) -> BoxFuture<'a, Result<Option<LoadLease>>> {
+                (**self).lease_load(key, span)
+            }
+            fn release_load(&self, key: &EncodedKey, number: u64) {
+                (**self).release_load(key, number);
+            }
+            fn get_stamped<'a>(
+                &'a self,
+                key: &'a EncodedKey,
+            ) -> BoxFuture<'a, Result<(Option<Bytes>, Option<Stamp>)>> {
+                (**self).get_stamped(key)
+            }
+            fn put_if_unchanged<'a>(
+                &'a self,
+                key: &'a EncodedKey,
                 frame: &'a Frame,
             ) -> BoxFuture<'a, Result<bool>> {
-                (**self).replace(key, expected, frame)
+                (**self).put_if_unchanged(key, frame)
             }
             fn take<'a>(&'a self, key: &'a EncodedKey) -> BoxFuture<'a, Result<Option<Bytes>>> {
                 (**self).take(key)

@@ -10,12 +10,15 @@ use larder_core::Result;
 use larder_core::key::{EncodedKey, Lookup};
 use larder_core::memory::MemoryStore;
 use larder_core::terms::EntryOptions;
+use tracing::Instrument;
 
 use crate::engine::Engine;
 use crate::flight::{Flight, Outcome, Running, Seat};
-use crate::load::{Approach, Lead, Watch};
+use crate::load::{Approach, Lead, Wish};
+use crate::loaded::LoadsMany;
 use crate::read::Found;
 use crate::wait::Wait;
+use crate::watch::Watch;
 use crate::write::Said;
 
 /// A missing key: where in the request it stands, and how tiers see it.
@@ -68,7 +71,7 @@ where
         }
         let engine = Arc::clone(self);
         let section = async move {
-            if engine.checks {
+            if engine.stamps {
                 return engine.read_one_by_one(missing).await;
             }
             engine.read_together(missing).await
@@ -92,7 +95,8 @@ where
         self.settle_due().await;
         let observe = |key: &Missing| (self.memory_weight_max > 0).then(|| self.gates.observe(key.hash));
         let mut left: Vec<_> = missing.into_iter().map(|key| (observe(&key), key)).collect();
-        let mut values = Vec::new();
+        let stamp = self.nodes.as_ref().and_then(|nodes| nodes.mark().of(0));
+        let (mut values, mut away) = (Vec::new(), false);
         for slot in &wire.slots {
             let keys: Vec<EncodedKey> = left.iter().map(|(_, key)| key.encoded.clone()).collect();
             let frames = slot.get_many(&keys).await;
@@ -101,10 +105,14 @@ where
                 let found = match frame {
                     Ok(Some(bytes)) => {
                         let named = (&key.encoded, key.hash);
-                        self.accept((wire, slot), bytes, named, &(&observation, None)).await
+                        self.accept((wire, slot), bytes, named, &(&observation, stamp)).await
                     }
+                    Ok(None) => None,
                     // A tier that fails counts as having none, and was counted.
-                    Ok(None) | Err(_) => None,
+                    Err(_) => {
+                        away = true;
+                        None
+                    }
                 };
                 match found {
                     Some(found) => values.extend(found.into_fresh().map(|value| (key.at, value))),
@@ -113,6 +121,11 @@ where
             }
             left = next;
         }
+        let unconfirmed = left.iter().filter_map(|(_, key)| {
+            let found = self.unconfirmed(wire, &key.encoded, away)?;
+            Some((key.at, found.into_fresh()?))
+        });
+        values.extend(unconfirmed);
         values
     }
 
@@ -150,6 +163,9 @@ where
     }
 }
 
+/// Batches of two nodes that overlap would wait for one another.
+const BATCHED: Wish = Wish { absence: false, among_nodes: false };
+
 /// What became of the keys of one round.
 struct Round<K, V> {
     leads: Vec<(K, Lead<K, V>)>,
@@ -182,7 +198,7 @@ where
     where
         E: Send + Sync + 'static,
         F: FnMut(Vec<K>) -> Fut,
-        Fut: Future<Output = Result<Vec<(K, V)>, E>>,
+        Fut: Future<Output: LoadsMany<K, V, E>>,
     {
         let mut values: HashMap<K, V> = HashMap::with_capacity(keys.len());
         let mut left: Vec<K> = self.look_up_many::<W>(&keys, &mut values).await;
@@ -216,7 +232,7 @@ where
     async fn round<W: Wait>(self: &Arc<Self>, keys: Vec<K>, values: &mut HashMap<K, V>) -> Round<K, V> {
         let mut round = Round { leads: Vec::new(), joins: Vec::new(), alone: Vec::new() };
         for key in keys {
-            match self.approach::<W>(key.clone(), false).await {
+            match self.approach::<W>(key.clone(), BATCHED).await {
                 Approach::Have(Some(value)) => drop(values.insert(key, value)),
                 Approach::Have(None) | Approach::Alone => round.alone.push(key),
                 Approach::Lead(lead) => round.leads.push((key, lead)),
@@ -237,7 +253,7 @@ where
     where
         E: Send + Sync + 'static,
         F: FnMut(Vec<K>) -> Fut,
-        Fut: Future<Output = Result<Vec<(K, V)>, E>>,
+        Fut: Future<Output: LoadsMany<K, V, E>>,
     {
         let asked: Vec<K> = leads.iter().map(|(key, _)| key).chain(&alone).cloned().collect();
         if asked.is_empty() {
@@ -245,8 +261,9 @@ where
         }
         let flights = leads.iter().map(|(_, lead)| lead.leader.flight.id()).collect();
         let watch = Watch::start(self);
-        let loaded = match Running::within(flights, async { loader(asked).await }).await {
-            Ok(loaded) => loaded,
+        let loaded = Running::within(flights, async { loader(asked).await }.instrument(watch.span())).await;
+        let mut options = match loaded.sort_into(values) {
+            Ok(options) => options,
             Err(error) => {
                 let error = Arc::new(error);
                 for (_, lead) in leads {
@@ -256,11 +273,11 @@ where
             }
         };
         let cost = watch.succeeded();
-        values.extend(loaded);
         for (key, lead) in leads {
             // A flight without an answer is abandoned: who waits for it leads next.
             let Some(value) = values.get(&key).cloned() else { continue };
-            let said = Said { value: Some(value), load_cost: Some(cost), options: EntryOptions::new() };
+            let options = options.remove(&key).unwrap_or_default();
+            let said = Said { value: Some(value), load_cost: Some(cost), options };
             Box::pin(self.publish::<W>(lead, said)).await;
         }
         Ok(())

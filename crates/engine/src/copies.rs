@@ -10,7 +10,7 @@ use std::hash::Hash;
 use larder_core::clock::Time;
 use larder_core::frame::{CodecId, Compression, Header};
 use larder_core::key::EncodedKey;
-use larder_core::memory::MemoryStore;
+use larder_core::memory::{MemoryStore, Record};
 use larder_core::terms::{Freshness, Terms};
 use larder_core::tier::{Stamp, TierKind};
 
@@ -33,7 +33,7 @@ where
     /// The key of a load that begins now: what another process stores or
     /// removes meanwhile wins over it.
     pub(crate) fn based_on_now(&self, key: EncodedKey) -> EncodedKey {
-        if !self.checks {
+        if !self.stamps {
             return key;
         }
         let stamp = self.stamp(&key).unwrap_or(Stamp::NONE);
@@ -53,10 +53,14 @@ where
             return None;
         }
         self.memory_hits.increment();
-        let terms = record.terms.map_or(Terms::PLAIN, |terms| terms.current());
-        let decoded = Decoded { value: record.value, header: header(record.created, &terms), terms };
-        Some(Found { tier: TierKind::Memory, home: record.home, decoded, freshness: Freshness::Fresh })
+        Some(found_in_memory(record, Freshness::Fresh))
     }
+}
+
+pub(crate) fn found_in_memory<V>(record: Record<V>, freshness: Freshness) -> Found<V> {
+    let terms = record.terms.map_or(Terms::PLAIN, |terms| terms.current());
+    let decoded = Decoded { value: record.value, header: header(record.created, &terms), terms };
+    Found { tier: TierKind::Memory, home: record.home, decoded, freshness, confirmed: true }
 }
 
 /// What memory knows of an entry: when it was written, and until when it lives.

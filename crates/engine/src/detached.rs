@@ -12,13 +12,16 @@ use std::time::{Duration, Instant};
 
 use larder_core::memory::{MemoryStore, Record};
 use larder_core::terms::{EntryOptions, LiveTerms};
+use tracing::Instrument;
 
+use crate::among::NodeLease;
 use crate::engine::Engine;
 use crate::flight::{Flight, Outcome, Running, running};
 use crate::gate::{Entrance, Leader};
-use crate::load::{Approach, Lead, Stale, Watch};
+use crate::load::{Approach, Lead, Stale, Wish};
 use crate::loaded::{Answer, LoadContext, LoadError, Loaded};
 use crate::wait::Wait;
+use crate::watch::Watch;
 use crate::write::Said;
 
 /// A refresh that did not come to its end is tried again after this time.
@@ -72,7 +75,7 @@ where
         }
         let mut key = key;
         loop {
-            match self.approach::<W>(key, absence).await {
+            match self.approach::<W>(key, Wish { absence, ..Wish::VALUE }).await {
                 Approach::Have(have) => return Ok(have),
                 Approach::Alone => return self.load_alone(loader).await,
                 Approach::Lead(lead) => {
@@ -179,7 +182,7 @@ where
         let said = self.expiry.said();
         let limited = said.hard_timeout.is_some() || said.soft_timeout.is_some() && lead.stale.is_some();
         let engine = Arc::clone(self);
-        let flight = async move { engine.fly::<W, _, _, _>(lead, loader).await };
+        let flight = async move { engine.fly::<W, _, _, _>(lead, loader).await }.in_current_span();
         W::launch(&self.pool, limited, Running::within(running(), flight)).await;
     }
 
@@ -191,12 +194,12 @@ where
         Fut: Future<Output = Result<Loaded<V>, E>>,
     {
         let flight = Arc::clone(&lead.leader.flight);
-        let watch = Watch::start(&*self);
+        let watch = Watch::start(&*self).of(&lead);
         let context = LoadContext {
             stale: lead.stale.as_ref().map(|stale| stale.value.clone()),
             validator: lead.stale.as_ref().and_then(|stale| stale.options.validator.clone()),
         };
-        let loaded = match flight.run(caught(|| loader(context))).await {
+        let loaded = match flight.run(caught(|| loader(context)).instrument(watch.span())).await {
             Ok(loaded) => loaded,
             Err(trouble) => {
                 // Before it ends, so that the next leader finds the pause.
@@ -223,7 +226,7 @@ where
     {
         let watch = Watch::start(self);
         let context = LoadContext { stale: None, validator: None };
-        let loaded = match caught(|| loader(context)).await {
+        let loaded = match caught(|| loader(context)).instrument(watch.span()).await {
             Ok(loaded) => loaded,
             Err(Trouble::Failed(error)) => return Err(LoadError::Loader(Arc::new(error))),
             Err(Trouble::Panicked) => return Err(LoadError::Panicked),
@@ -254,7 +257,9 @@ where
         self.counters.refreshes.increment();
         let engine = Arc::clone(self);
         let flight = async move {
-            engine.fly::<W, _, _, _>(lead, loader).await;
+            if let Some(lead) = engine.refresh_among_nodes::<W>(lead).await {
+                engine.fly::<W, _, _, _>(lead, loader).await;
+            }
             drop(place);
         };
         W::launch(&self.pool, true, flight).await;
@@ -291,7 +296,7 @@ where
         if let Some(stale) = &stale {
             leader.flight.set_stale(stale.value.clone(), stale.until);
         }
-        Some(Lead { leader, encoded, stamp, stale })
+        Some(Lead { leader, encoded, stamp, stale, among_nodes: NodeLease::NONE })
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Instant;
 
 use larder_core::key::EncodedKey;
 use larder_core::tier::TierKind;
@@ -22,17 +23,31 @@ const DISTRUSTED_MAX: usize = 10_000;
 /// While all is well, asking costs one load.
 pub(crate) struct Distrust {
     tier: TierKind,
-    keys: Mutex<HashMap<u128, EncodedKey>>,
+    keys: Mutex<HashMap<u128, Owed>>,
     len: AtomicUsize,
     whole: AtomicBool,
+    /// Changes that were too many to be remembered one by one.
+    given_up: AtomicUsize,
     mark: Option<Taint>,
+}
+
+/// A change that the tier did not get.
+#[derive(Clone)]
+pub(crate) struct Owed {
+    pub(crate) key: EncodedKey,
+    /// Since when.
+    pub(crate) since: Instant,
+    /// Which entry the first of the changes replaced, where that is known.
+    pub(crate) base: Option<u64>,
+    /// The era of the tier then.
+    pub(crate) era: u64,
 }
 
 impl Distrust {
     pub(crate) fn new(tier: TierKind, mark: Option<Taint>) -> Self {
         let whole = mark.as_ref().is_some_and(Taint::was_set);
         let (keys, len) = (Mutex::default(), AtomicUsize::new(0));
-        Self { tier, keys, len, whole: AtomicBool::new(whole), mark }
+        Self { tier, keys, len, whole: AtomicBool::new(whole), given_up: AtomicUsize::new(0), mark }
     }
 
     /// Whether the whole tier is distrusted.
@@ -50,23 +65,38 @@ impl Distrust {
             || self.len.load(Ordering::Acquire) > 0 && self.keys.lock().contains_key(&key.digest())
     }
 
+    /// How many changes were given up since the last call.
+    pub(crate) fn take_given_up(&self) -> u64 {
+        self.given_up.swap(0, Ordering::Relaxed) as u64
+    }
+
     /// Some of the keys, at most `max`.
-    pub(crate) fn some(&self, max: usize) -> Vec<EncodedKey> {
+    pub(crate) fn some(&self, max: usize) -> Vec<Owed> {
         self.keys.lock().values().take(max).cloned().collect()
     }
 
-    /// The copy of `key` is outdated.
-    pub(crate) fn add(&self, key: &EncodedKey) {
+    /// Says which entry the outdated copy of `key` was; the first one counts.
+    pub(crate) fn note_base(&self, key: &EncodedKey, base: u64) {
+        if let Some(owed) = self.keys.lock().get_mut(&key.digest()) {
+            owed.base.get_or_insert(base);
+        }
+    }
+
+    /// The copy of `key` is outdated, since this era of the tier.
+    pub(crate) fn add(&self, key: &EncodedKey, era: u64) {
         let mut keys = self.keys.lock();
         if keys.is_empty() {
             self.set_mark(true);
         }
         if self.is_whole() {
+            self.given_up.fetch_add(1, Ordering::Relaxed);
             return;
         }
-        keys.insert(key.digest(), key.clone());
+        let owed = || Owed { key: key.clone(), since: Instant::now(), base: None, era };
+        keys.entry(key.digest()).or_insert_with(owed);
         if keys.len() > DISTRUSTED_MAX {
             self.whole.store(true, Ordering::Release);
+            self.given_up.fetch_add(keys.len(), Ordering::Relaxed);
             keys.clear();
             tracing::error!(target: "larder", tier = %self.tier, "too many removals failed: the tier is left alone");
         }

@@ -14,15 +14,17 @@ use larder_core::memory::{MemoryStore, Record};
 use larder_core::place::{Access, Facts, Kind, Persistence, Placement, Sharing, Thresholds, TierFacts};
 use larder_core::stats::{CacheCounters, Count, Stats, Striped, TierCounts, TierStats};
 use larder_core::terms::{Freshness, LiveTerms};
-use larder_core::tier::{Capability, TierKind};
+use larder_core::tier::{Capability, Stamp, TierKind};
 use larder_core::{Error, ErrorKind, Result};
 use parking_lot::Mutex;
 
 use crate::background::Pool;
+use crate::events::{Audience, Events};
 use crate::expiry::{Expiry, LiveExpiry};
 use crate::gate::Gates;
 use crate::life::Life;
 use crate::marks::{Marks, Stamped};
+use crate::nodes::{Nodes, NodesPlan};
 use crate::pause::Pauses;
 use crate::shield;
 use crate::timeline::Timeline;
@@ -87,8 +89,13 @@ pub struct Parts<K, V, M> {
     pub expiry: Expiry<K, V>,
     /// Where the time comes from.
     pub clock: Arc<dyn Clock>,
+    /// How it hears of other nodes, where it shares a tier with any.
+    pub nodes: Option<NodesPlan>,
     /// Where invalidations are written down, and those of before.
     pub marks: KeptMarks,
+    /// Who is told what happens; the memory store must tell it by itself of what
+    /// leaves it, see [`Audience::departed`].
+    pub audience: Option<Audience<K>>,
     /// The directory of the tiers, where they have one.
     pub dir: Option<PathBuf>,
     /// Locks and the like, let go of when the cache is closed.
@@ -101,8 +108,12 @@ pub struct Engine<K, V, M> {
     pub(crate) memory_weight_max: u64,
     pub(crate) weigh: Weigh<K, V>,
     pub(crate) wire: Option<Wire<K, V>>,
-    /// Other processes change entries: copies in memory are checked, see `copies.rs`.
+    /// Others change entries: copies in memory are checked, by stamps
+    /// (`copies.rs`) or by what other nodes tell (`nodes.rs`).
     pub(crate) checks: bool,
+    /// By stamps.
+    pub(crate) stamps: bool,
+    pub(crate) nodes: Option<Arc<Nodes>>,
     pub(crate) hints: Hints,
     pub(crate) expiry: LiveExpiry<K, V>,
     pub(crate) timeline: Timeline,
@@ -118,6 +129,7 @@ pub struct Engine<K, V, M> {
     pub(crate) memory_puts: Count,
     pub(crate) closed: AtomicBool,
     pub(crate) life: Life,
+    pub(crate) events: Events<K>,
 }
 
 impl<K, V, M> Engine<K, V, M>
@@ -129,13 +141,16 @@ where
     /// Assembles an engine.
     pub fn new(parts: Parts<K, V, M>) -> Arc<Self> {
         let slots = parts.wire.as_ref().map_or(&[][..], |wire| &wire.slots);
-        let checks = slots.iter().any(|slot| slot.facts().capability.stamps);
+        let stamps = slots.iter().any(|slot| slot.facts().capability.stamps);
+        let nodes = parts.nodes.map(Nodes::new);
         let KeptMarks { log, marks: kept } = parts.marks;
         let times = kept.iter().filter(|marked| marked.mark == Mark::Time).map(|marked| marked.at);
         let earliest = times.max().unwrap_or(Time::from_millis(0));
-        Arc::new(Self {
+        let engine = Arc::new(Self {
             memory: parts.memory,
-            checks,
+            checks: stamps || nodes.is_some(),
+            stamps,
+            nodes,
             memory_weight_max: parts.memory_weight_max,
             weigh: parts.weigh,
             wire: parts.wire,
@@ -154,7 +169,11 @@ where
             memory_puts: Count::default(),
             closed: AtomicBool::new(false),
             life: Life::default(),
-        })
+            events: Events::new(parts.audience),
+        });
+        engine.listen_to_tiers();
+        engine.hear();
+        engine
     }
 
     /// The value of `key` in memory. A miss is not counted here.
@@ -214,7 +233,7 @@ where
     #[inline]
     pub(crate) fn near<Q: Lookup<K> + ?Sized>(&self, key: &Q) -> Option<Record<V>> {
         if self.checks {
-            return None;
+            return self.confirmed(key);
         }
         self.memory.get(key)
     }
@@ -239,7 +258,9 @@ where
             tiers.push(TierStats::new(TierKind::Memory, counts, self.memory.usage()));
         }
         tiers.extend(self.slots().iter().map(|slot| slot.stats()));
-        Stats::new(self.counters.snapshot(), tiers)
+        let mut counts = self.counters.snapshot();
+        (counts.events_missed, counts.listener_panics) = self.events.troubles();
+        Stats::new(counts, tiers).with_load_latency(self.counters.load_times.snapshot())
     }
 
     pub(crate) fn slots(&self) -> &[crate::Slot] {
@@ -287,6 +308,7 @@ where
                 blocking: false,
                 streams: false,
                 stamps: false,
+                tells: false,
                 frame_bytes_max: self.memory_weight_max.saturating_sub(OVERHEAD),
             },
             healthy: self.memory_weight_max > 0,
@@ -322,6 +344,12 @@ where
         }
         self.memory_puts.increment();
         shield::within(|| self.memory.insert(key, record));
+    }
+
+    /// As [`discard`](Self::discard): whether there was one, and which copy it
+    /// was, where others change entries.
+    pub(crate) fn discard_copy<Q: Lookup<K> + ?Sized>(&self, key: &Q) -> Option<Option<Stamp>> {
+        shield::within(|| self.memory.remove(key).map(|record| record.checked))
     }
 
     /// Takes a record out of memory, for who holds the ticket of its key.

@@ -37,6 +37,9 @@ pub struct Entry<V> {
     /// Whether it is past its deadline, or was invalidated, and serves only
     /// where a load fails or takes long.
     pub stale: bool,
+    /// Not so where other nodes may have changed it unheard: the server that
+    /// they share is away. Always so without one.
+    pub confirmed: bool,
     /// Its tags.
     pub tags: Vec<Tag>,
     /// Bytes: of the encoding before compression where a frame tells, or what
@@ -138,6 +141,7 @@ where
             age: now.since(record.created),
             left: left(&terms, now),
             stale,
+            confirmed: true,
             tags: terms.tags,
             bytes: u64::from(record.weight),
         })
@@ -153,6 +157,7 @@ where
             age: now.since(header.created),
             left: left(&terms, now),
             stale: found.freshness == Freshness::Stale,
+            confirmed: found.confirmed,
             tags: terms.tags,
             bytes: header.value_len,
         })

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use larder_core::clock::Time;
+use larder_core::events::{Event, Extent};
 use larder_core::key::Lookup;
 use larder_core::marks::Mark;
 use larder_core::memory::MemoryStore;
@@ -52,8 +53,13 @@ where
         self.check_open()?;
         self.check_stamps()?;
         self.counters.invalidations.add(marks.len() as u64);
+        let told = marks.clone();
         let engine = Arc::clone(self);
-        W::section(self.has_tiers(), async move { engine.marks.make(marks, engine.timeline.now()) }).await?
+        let made =
+            W::section(self.has_tiers(), async move { engine.marks.make(marks, engine.timeline.now()) })
+                .await;
+        self.tell_marks(told);
+        made?
     }
 
     fn check_stamps(&self) -> Result<()> {
@@ -81,6 +87,7 @@ where
             terms.deadline = now;
         };
         let expired = self.retime::<W, Q, _>(key, expire).await;
+        self.events.tell_of(self.name_of(key), |key| Event::Invalidated(Extent::Key(key)));
         if expired.is_ok() && !bare.load(Ordering::Relaxed) {
             return Ok(());
         }

@@ -17,12 +17,14 @@
 //! supersedes the loads and promotions in progress; what was superseded is
 //! handed to those who wait for it and never stored.
 
+mod among;
 mod background;
 mod batch;
 mod copies;
 mod detached;
 mod distrust;
 mod engine;
+mod events;
 mod expiry;
 mod explain;
 mod flight;
@@ -33,28 +35,35 @@ mod life;
 mod load;
 mod loaded;
 mod marks;
+mod nodes;
 mod pause;
 mod read;
 mod remove;
+mod repair;
 mod retime;
 pub mod select;
 mod settle;
+mod shared;
 mod shield;
 mod slot;
 mod stream;
 mod taint;
+mod tell;
 mod timeline;
 #[cfg(feature = "async")]
 mod timer;
 mod verbs;
 pub mod wait;
+mod watch;
 mod wire;
 mod write;
 
 pub use engine::{Engine, Hints, KeptMarks, Parts, Weigh, Weigher};
+pub use events::Audience;
 pub use expiry::{Expiry, TtlBy};
 pub use explain::{Entry, Explanation};
-pub use loaded::{Answer, LoadContext, LoadError, Loaded};
+pub use loaded::{Answer, LoadContext, LoadError, Loaded, Loads, LoadsMany, WithOptions};
+pub use nodes::NodesPlan;
 pub use slot::Slot;
 pub use stream::EntryReader;
 pub use taint::Taint;

@@ -54,7 +54,7 @@ where
     }
 
     async fn collect_keys(&self) -> Result<Vec<Arc<K>>> {
-        let mut keys = if self.checks { Vec::new() } else { self.memory.keys() };
+        let mut keys = if self.stamps { Vec::new() } else { self.memory.keys() };
         let Some(wire) = self.wire.as_ref().filter(|_| !self.is_closed()) else { return Ok(keys) };
         let mut seen: HashSet<Box<[u8]>> = HashSet::with_capacity(keys.len());
         for key in &keys {
@@ -86,7 +86,7 @@ where
         W::section(self.has_tiers(), async move {
             let _closed = engine.gates.close::<Inline>().await?;
             engine.check_open()?;
-            let mut outcome = match engine.checks {
+            let mut outcome = match engine.stamps {
                 // What other processes write has stamps of theirs.
                 true => Ok(()),
                 false => engine.marks.make(vec![Mark::Cleared], engine.timeline.now()),
@@ -95,6 +95,7 @@ where
             for slot in engine.slots() {
                 outcome = outcome.and(slot.clear().await);
             }
+            engine.tell_marks(vec![Mark::Cleared]);
             outcome
         })
         .await?
@@ -111,6 +112,7 @@ where
             for slot in engine.slots() {
                 outcome = outcome.and(slot.tier().flush().await);
             }
+            engine.look_for_evictions();
             outcome
         })
         .await?
@@ -149,11 +151,15 @@ where
             ending.0.life.set_outcome(outcome);
         })
         .await?;
+        self.events.close::<W>().await;
         self.life.outcome::<W>().await
     }
 
     async fn let_go(self: &Arc<Self>, remove: Remove) -> Result<()> {
         self.settle_all().await;
+        // Before the gates close: it may be waiting at one.
+        self.nodes.iter().for_each(|nodes| nodes.end());
+        self.look_for_evictions();
         let _closed = self.gates.close::<Inline>().await?;
         shield::within(|| self.memory.clear());
         let mut outcome = self.marks.note_time(self.timeline.now());
@@ -199,14 +205,21 @@ where
         self.closed.load(Ordering::Acquire)
     }
 
+    /// How often entries were invalidated by a tag, all at once, or cleared:
+    /// what began under another number may be outdated.
+    pub fn invalidations(&self) -> u64 {
+        self.marks.stamp()
+    }
+
     /// Gives the cache its name, for statistics and logs; the first one counts.
     pub fn set_name(&self, name: &str) {
         let _first_counts = self.life.name.set(name.into());
+        self.slots().iter().for_each(|slot| slot.counters().signals.set_cache(name));
     }
 
     /// The name; empty where none was given.
     pub fn name(&self) -> &str {
-        self.life.name.get().map_or("", |name| name)
+        self.life.name()
     }
 }
 
@@ -239,6 +252,10 @@ pub(crate) struct Life {
 }
 
 impl Life {
+    pub(crate) fn name(&self) -> &str {
+        self.name.get().map_or("", |name| name)
+    }
+
     pub(crate) fn is_on(&self) -> bool {
         !self.off.load(Ordering::Acquire)
     }
@@ -247,7 +264,7 @@ impl Life {
     #[cold]
     pub(crate) fn tell_late_use(&self) {
         if !self.late_use_told.swap(true, Ordering::AcqRel) {
-            let cache = self.name.get().map_or("", |name| name);
+            let cache = self.name();
             tracing::warn!(target: "larder", cache, "the cache was closed: it loads without caching");
         }
     }
@@ -286,6 +303,7 @@ impl<K, V, M> Drop for Ending<K, V, M> {
 /// thread that may block. Each closes itself then, and logs what fails.
 impl<K, V, M> Drop for Engine<K, V, M> {
     fn drop(&mut self) {
+        self.nodes.iter().for_each(|nodes| nodes.end());
         let slots = self.wire.as_mut().map(|wire| std::mem::take(&mut wire.slots)).unwrap_or_default();
         if slots.is_empty() || matches!(self.life.outcome.get(), Some(Ok(()))) {
             return;

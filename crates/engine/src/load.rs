@@ -5,19 +5,24 @@ use std::convert::Infallible;
 use std::future::Future;
 use std::hash::Hash;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use larder_core::clock::Time;
+use larder_core::events::Writer;
 use larder_core::key::EncodedKey;
 use larder_core::memory::MemoryStore;
 use larder_core::terms::{EntryOptions, Freshness, Terms};
+use tracing::Instrument;
 
+use crate::among::{NodeLease, Turn};
 use crate::engine::Engine;
 use crate::flight::{Flight, Outcome};
 use crate::gate::{Claim, Entrance, Leader, Ticket};
+use crate::loaded::Loads;
 use crate::read::Found;
 use crate::shield;
 use crate::wait::{Inline, Wait};
+use crate::watch::Watch;
 use crate::write::Said;
 
 /// What a caller with a missing key came to.
@@ -32,6 +37,19 @@ pub(crate) enum Approach<K, V> {
     Alone,
 }
 
+/// What a caller with a missing key wants.
+#[derive(Clone, Copy)]
+pub(crate) struct Wish {
+    /// The knowledge that there is no value will do.
+    pub(crate) absence: bool,
+    /// A load of another node is worth waiting for.
+    pub(crate) among_nodes: bool,
+}
+
+impl Wish {
+    pub(crate) const VALUE: Self = Self { absence: false, among_nodes: true };
+}
+
 /// A flight that is about to take off.
 pub(crate) struct Lead<K, V> {
     pub(crate) leader: Leader<K, V>,
@@ -40,6 +58,8 @@ pub(crate) struct Lead<K, V> {
     pub(crate) stamp: u64,
     /// What is left of the entry, past its deadline.
     pub(crate) stale: Option<Stale<V>>,
+    /// Held until the flight is over.
+    pub(crate) among_nodes: NodeLease,
 }
 
 /// An entry past its deadline and within its stale window.
@@ -76,15 +96,15 @@ where
     where
         E: Send + Sync + 'static,
         F: FnOnce() -> Fut,
-        Fut: Future<Output = Result<V, E>>,
+        Fut: Future<Output: Loads<V, E>>,
     {
         let mut key = key;
         loop {
             // That there was no value the last time is no answer for a loader that has one.
-            match Box::pin(self.approach::<W>(key, false)).await {
+            match Box::pin(self.approach::<W>(key, Wish::VALUE)).await {
                 Approach::Have(Some(value)) => return Ok(value),
-                Approach::Have(None) | Approach::Alone => return self.alone(loader()).await,
-                Approach::Lead(lead) => return self.lead::<W, _>(lead, async { loader().await }).await,
+                Approach::Have(None) | Approach::Alone => return self.alone(async { loader().await }).await,
+                Approach::Lead(lead) => return self.lead::<W, _, _>(lead, async { loader().await }).await,
                 Approach::Join(flight, _seat, key_back) => match self.outcome::<W>(&flight).await {
                     Outcome::Value(value) => return Ok(value),
                     Outcome::Failed(error) => match error.downcast() {
@@ -114,8 +134,8 @@ where
     }
 
     /// One turn of a caller: finds the value, a flight to wait for, or the lead.
-    /// `absence` says whether the knowledge that there is no value will do.
-    pub(crate) async fn approach<W: Wait>(self: &Arc<Self>, mut key: K, absence: bool) -> Approach<K, V> {
+    pub(crate) async fn approach<W: Wait>(self: &Arc<Self>, mut key: K, wish: Wish) -> Approach<K, V> {
+        let Wish { absence, .. } = wish;
         if self.is_closed() {
             return Approach::Alone;
         }
@@ -144,7 +164,7 @@ where
                         None => Approach::Alone,
                     };
                 }
-                Entrance::Lead(leader) => return self.look_again::<W>(leader, encoded, absence).await,
+                Entrance::Lead(leader) => return self.look_again::<W>(leader, encoded, wish).await,
             }
         }
     }
@@ -174,18 +194,20 @@ where
         self: &Arc<Self>,
         leader: Leader<K, V>,
         encoded: Option<EncodedKey>,
-        absence: bool,
+        Wish { absence, among_nodes: waits }: Wish,
     ) -> Approach<K, V> {
         let stamp = leader.flight.stamp();
         if let Some(have) = leader.key().and_then(|key| self.have(key, absence)) {
             leader.end(have.clone().map_or(Outcome::Absent, Outcome::Value));
             return Approach::Have(have);
         }
-        let encoded = encoded.map(|encoded| self.based_on_now(encoded));
+        let mut encoded = encoded.map(|encoded| self.based_on_now(encoded));
         let mut stale = leader.key().and_then(|key| self.stale_in_memory(key));
-        if let Some(encoded) = &encoded {
-            // A tier that fails is as good as empty here, and was counted.
-            let found = self.seek::<W>(encoded.clone(), leader.hash()).await.ok().flatten();
+        let mut among_nodes = NodeLease::NONE;
+        if let Some(key) = encoded.take() {
+            let (based, lease, found) = self.look_beyond::<W>(key, leader.hash(), waits).await;
+            encoded = Some(based);
+            among_nodes = lease;
             match found.map(Found::into_parts) {
                 Some((Freshness::Fresh, Some(value), _)) => {
                     leader.end(Outcome::Value(value.clone()));
@@ -203,7 +225,35 @@ where
             leader.flight.set_stale(stale.value.clone(), stale.until);
         }
         self.counters.misses.increment();
-        Approach::Lead(Lead { leader, encoded, stamp, stale })
+        Approach::Lead(Lead { leader, encoded, stamp, stale, among_nodes })
+    }
+
+    /// Looks beyond memory; where there is no value and other nodes may be
+    /// loading it, waits for that or takes their lease. A tier that fails is as
+    /// good as empty here, and was counted.
+    async fn look_beyond<W: Wait>(
+        self: &Arc<Self>,
+        key: EncodedKey,
+        hash: u64,
+        mut may_wait: bool,
+    ) -> (EncodedKey, NodeLease, Option<Found<V>>) {
+        let (mut lease, mut until) = (NodeLease::NONE, None);
+        loop {
+            let (based, found) = self.seek_based::<W>(key.clone(), hash).await;
+            let found = found.ok().flatten();
+            if !may_wait || found.as_ref().is_some_and(|found| found.freshness == Freshness::Fresh) {
+                return (based, lease, found);
+            }
+            let Some(moment) = until.or_else(|| self.patience_with_nodes(found.is_some())) else {
+                return (based, lease, found);
+            };
+            until = Some(moment);
+            match self.turn::<W>(&key, moment).await {
+                Turn::Load(taken) => return (based, taken, found),
+                Turn::LookAndLoad(taken) => (lease, may_wait) = (taken, false),
+                Turn::Look => {}
+            }
+        }
     }
 
     fn stale_in_memory(&self, key: &K) -> Option<Stale<V>> {
@@ -215,23 +265,20 @@ where
     }
 
     /// Runs the loader of the flight that this caller leads.
-    async fn lead<W: Wait, E>(
+    async fn lead<W: Wait, E, L>(
         self: &Arc<Self>,
         lead: Lead<K, V>,
-        loader: impl Future<Output = Result<V, E>>,
+        loader: impl Future<Output = L>,
     ) -> Result<V, Arc<E>>
     where
         E: Send + Sync + 'static,
+        L: Loads<V, E>,
     {
         let flight = Arc::clone(&lead.leader.flight);
-        let watch = Watch::start(self);
-        match flight.run(loader).await {
-            Ok(value) => {
-                let said = Said {
-                    value: Some(value.clone()),
-                    load_cost: Some(watch.succeeded()),
-                    options: EntryOptions::new(),
-                };
+        let watch = Watch::start(&**self).of(&lead);
+        match flight.run(loader.instrument(watch.span())).await.parts() {
+            Ok((value, options)) => {
+                let said = Said { value: Some(value.clone()), load_cost: Some(watch.succeeded()), options };
                 // On the heap: a loader that loads other keys is deep enough without it.
                 Box::pin(self.publish::<W>(lead, said)).await;
                 Ok(value)
@@ -245,9 +292,9 @@ where
     }
 
     /// Runs a loader that nobody waits for, and stores nothing.
-    async fn alone<E>(&self, loader: impl Future<Output = Result<V, E>>) -> Result<V, Arc<E>> {
+    async fn alone<E>(&self, loader: impl Future<Output: Loads<V, E>>) -> Result<V, Arc<E>> {
         let watch = Watch::start(self);
-        let value = loader.await.map_err(Arc::new)?;
+        let (value, _) = loader.instrument(watch.span()).await.parts().map_err(Arc::new)?;
         watch.succeeded();
         Ok(value)
     }
@@ -257,8 +304,9 @@ where
     pub(crate) async fn publish<W: Wait>(self: &Arc<Self>, lead: Lead<K, V>, said: Said<V>) {
         let engine = Arc::clone(self);
         let section = async move {
-            let Lead { mut leader, encoded, stamp, .. } = lead;
+            let Lead { mut leader, encoded, stamp, among_nodes: _held, .. } = lead;
             let outcome = said.value.clone().map_or(Outcome::Absent, Outcome::Value);
+            let encoded = encoded.map(|key| engine.still_based(key, &leader.flight));
             if !engine.settle_loaded(&mut leader, encoded, stamp, said).await {
                 engine.counters.superseded.increment();
             }
@@ -279,8 +327,10 @@ where
         said: Said<V>,
     ) -> bool {
         if let Err(error) = said.options.check() {
-            tracing::warn!(target: "larder", error = %error, "a loaded value was not stored");
-            self.counters.dropped.increment();
+            tracing::warn!(target: "larder", cache = self.life.name(), error = %error, "a loaded value was not stored");
+            leader
+                .key()
+                .map_or_else(|| self.counters.dropped.increment(), |key| self.note_dropped(key, &error));
             return true;
         }
         let Some(draft) = leader.key().map(|key| self.draft((key, encoded), said)) else { return false };
@@ -288,8 +338,13 @@ where
         let Some(key) = leader.take_key() else { return false };
         self.pauses.end(leader.hash());
         // What no tier took was counted there; the caller has its value.
-        if self.store(key, draft.stamped(stamp)).await.is_ok() {
-            self.counters.published.increment();
+        let name = self.events.name(&key);
+        let stored = self.store(key, draft.stamped(stamp)).await;
+        self.tell_stored(name, stored.as_ref().copied(), Writer::Load);
+        match stored {
+            Ok(Some(_)) => self.counters.published.increment(),
+            Ok(None) => return false,
+            Err(_) => {}
         }
         true
     }
@@ -304,34 +359,5 @@ where
                 Claim::Wait(listener) => Inline::event(listener).await,
             }
         }
-    }
-}
-
-/// Times a loader, and counts it as failed unless it is told otherwise.
-pub(crate) struct Watch<'a> {
-    counters: &'a larder_core::stats::CacheCounters,
-    started: Instant,
-    failed: bool,
-}
-
-impl<'a> Watch<'a> {
-    pub(crate) fn start<K, V, M>(engine: &'a Engine<K, V, M>) -> Self {
-        engine.counters.loads.increment();
-        Self { counters: &engine.counters, started: Instant::now(), failed: true }
-    }
-
-    pub(crate) fn succeeded(mut self) -> Duration {
-        self.failed = false;
-        self.started.elapsed()
-    }
-}
-
-impl Drop for Watch<'_> {
-    fn drop(&mut self) {
-        if self.failed {
-            self.counters.load_failures.increment();
-        }
-        let nanos = u64::try_from(self.started.elapsed().as_nanos()).unwrap_or(u64::MAX);
-        self.counters.load_nanos.add(nanos);
     }
 }

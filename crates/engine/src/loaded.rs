@@ -1,5 +1,7 @@
 //! What a loader is told, what it answers, and why a load has no value.
 
+use std::collections::HashMap;
+use std::hash::Hash;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -111,6 +113,52 @@ impl<V> Answer<V> for Loaded<V> {
 
     fn found(value: Option<V>) -> Option<Option<V>> {
         Some(value)
+    }
+}
+
+/// A value with options of its own, from a loader that its caller runs.
+#[derive(Clone, Debug)]
+pub struct WithOptions<V>(pub V, pub EntryOptions);
+
+/// What a loader answers that its caller runs: `V`, or [`WithOptions`] of it, or an error.
+pub trait Loads<V, E> {
+    #[doc(hidden)]
+    fn parts(self) -> Result<(V, EntryOptions), E>;
+}
+
+impl<V, E> Loads<V, E> for Result<V, E> {
+    fn parts(self) -> Result<(V, EntryOptions), E> {
+        self.map(|value| (value, EntryOptions::new()))
+    }
+}
+
+impl<V, E> Loads<V, E> for Result<WithOptions<V>, E> {
+    fn parts(self) -> Result<(V, EntryOptions), E> {
+        self.map(|WithOptions(value, options)| (value, options))
+    }
+}
+
+/// The same, from a loader of many keys.
+pub trait LoadsMany<K, V, E> {
+    /// Puts the values where they belong; the options of those that have some.
+    #[doc(hidden)]
+    fn sort_into(self, values: &mut HashMap<K, V>) -> Result<HashMap<K, EntryOptions>, E>;
+}
+
+impl<K: Hash + Eq, V, E> LoadsMany<K, V, E> for Result<Vec<(K, V)>, E> {
+    fn sort_into(self, values: &mut HashMap<K, V>) -> Result<HashMap<K, EntryOptions>, E> {
+        values.extend(self?);
+        Ok(HashMap::new())
+    }
+}
+
+impl<K: Hash + Eq + Clone, V, E> LoadsMany<K, V, E> for Result<Vec<(K, WithOptions<V>)>, E> {
+    fn sort_into(self, values: &mut HashMap<K, V>) -> Result<HashMap<K, EntryOptions>, E> {
+        let split = |(key, WithOptions(value, options)): (K, WithOptions<V>)| {
+            values.insert(key.clone(), value);
+            (key, options)
+        };
+        Ok(self?.into_iter().map(split).collect())
     }
 }
 

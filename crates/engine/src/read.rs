@@ -3,6 +3,7 @@
 use std::hash::Hash;
 use std::sync::Arc;
 
+use larder_core::events::Event;
 use larder_core::frame::{CodecId, Head, Header};
 use larder_core::key::{EncodedKey, Lookup};
 use larder_core::memory::{MemoryStore, Record};
@@ -13,6 +14,7 @@ use larder_core::{Bytes, Error, Result};
 use crate::engine::Engine;
 use crate::gate::Observation;
 use crate::marks::Stamped;
+use crate::nodes::{Mark, identity};
 use crate::shield;
 use crate::slot::Slot;
 use crate::wait::Wait;
@@ -26,6 +28,8 @@ pub(crate) struct Found<V> {
     pub(crate) home: TierKind,
     pub(crate) decoded: Decoded<V>,
     pub(crate) freshness: Freshness,
+    /// Not so where other nodes may have changed it unheard.
+    pub(crate) confirmed: bool,
 }
 
 impl<V> Found<V> {
@@ -58,6 +62,7 @@ where
     where
         Q: Lookup<K> + ?Sized + Sync,
     {
+        self.let_go_over(key);
         let found = match self.encode_key(key) {
             Ok(Some(_)) if self.is_known_absent(key) => return Ok(None),
             Ok(Some(encoded)) if !self.is_closed() => self.seek::<W>(encoded, self.gates.hash(key)).await,
@@ -106,6 +111,10 @@ where
                 Err(error) => failure = Some(error),
             }
         }
+        let found = self.wire.as_ref().and_then(|wire| self.unconfirmed(wire, key, failure.is_some()));
+        if let Some(found) = found {
+            return Ok(found.into_fresh().is_some());
+        }
         failure.map_or(Ok(false), Err)
     }
 
@@ -152,20 +161,54 @@ where
         W::section(true, async move { engine.read(&key, hash).await }).await?
     }
 
+    /// As [`seek`](Self::seek), for a load that begins now: the key as it is to
+    /// be stored by. What another node changes from here on wins over it.
+    pub(crate) async fn seek_based<W: Wait>(
+        self: &Arc<Self>,
+        key: EncodedKey,
+        hash: u64,
+    ) -> (EncodedKey, Result<Option<Found<V>>>) {
+        if self.nodes.is_none() {
+            return (key.clone(), self.seek::<W>(key, hash).await);
+        }
+        let (engine, encoded) = (Arc::clone(self), key.clone());
+        let section = async move {
+            let mut base = Some(Stamp::NONE);
+            let found = engine.read_based(&encoded, hash, &mut base).await;
+            (encoded.based_on(base.unwrap_or(Stamp::NONE)), found)
+        };
+        match W::section(true, section).await {
+            Ok(sought) => sought,
+            Err(error) => (key.based_on(Stamp::NONE), Err(error)),
+        }
+    }
+
     pub(crate) async fn read(self: &Arc<Self>, key: &EncodedKey, hash: u64) -> Result<Option<Found<V>>> {
+        self.read_based(key, hash, &mut None).await
+    }
+
+    /// As [`read`](Self::read). Where `base` is there it becomes the stamp that
+    /// the entry had in the tier that others share.
+    pub(crate) async fn read_based(
+        self: &Arc<Self>,
+        key: &EncodedKey,
+        hash: u64,
+        base: &mut Option<Stamp>,
+    ) -> Result<Option<Found<V>>> {
         let Some(wire) = &self.wire else { return Ok(None) };
         self.settle_due().await;
         // Without memory there is nothing to promote to, and nothing to remember.
         let observation = (self.memory_weight_max > 0).then(|| self.gates.observe(hash));
         // Taken before anything is read.
-        let checks = self.checks && self.memory_weight_max > 0;
-        let stamp = if checks { self.stamp(key) } else { None };
-        if checks && let Some(found) = self.checked_copy(wire, key, stamp) {
+        let stamp = self.stamp_before_read(key);
+        if self.stamps
+            && let Some(found) = self.checked_copy(wire, key, stamp)
+        {
             return Ok(Some(found));
         }
         let mut failure = None;
         for slot in &wire.slots {
-            let bytes = match slot.get(key).await {
+            let bytes = match self.get_from(slot, key, base).await {
                 Ok(Some(bytes)) => bytes,
                 Ok(None) => continue,
                 Err(error) => {
@@ -177,7 +220,34 @@ where
                 return Ok(Some(found));
             }
         }
+        if let Some(found) = self.unconfirmed(wire, key, failure.is_some()) {
+            return Ok(Some(found));
+        }
         failure.map_or(Ok(None), Err)
+    }
+
+    async fn get_from(
+        &self,
+        slot: &Slot,
+        key: &EncodedKey,
+        base: &mut Option<Stamp>,
+    ) -> Result<Option<Bytes>> {
+        if base.is_none() || self.nodes.is_none() || !slot.has_foreign_stamps() {
+            return slot.get(key).await;
+        }
+        let (found, stamp) = slot.get_stamped(key).await?;
+        *base = stamp.or(Some(Stamp::NONE));
+        Ok(found)
+    }
+
+    /// What a copy of an entry that is read from now on is checked by.
+    fn stamp_before_read(&self, key: &EncodedKey) -> Option<Stamp> {
+        match &self.nodes {
+            _ if self.memory_weight_max == 0 => None,
+            Some(nodes) => nodes.mark().of(0),
+            None if self.stamps => self.stamp(key),
+            None => None,
+        }
     }
 
     /// What a frame is good for, copied into memory where its placement wants
@@ -189,15 +259,23 @@ where
         (key, hash): (&EncodedKey, u64),
         (observation, stamp): &(&Option<Observation<K, V>>, Option<Stamp>),
     ) -> Option<Found<V>> {
+        let identity = identity(&bytes);
         match self.judge(wire, slot, bytes, key) {
-            Ok(found) if found.freshness == Freshness::Gone => slot.counters().expired.increment(),
+            Ok(found) if found.freshness == Freshness::Gone => self.note_over(slot, key),
             Ok(found) => {
                 if let Some(observation) = observation {
-                    self.promote((wire, slot), key, &found, (observation, *stamp));
+                    let checked = match &self.nodes {
+                        Some(_) => stamp.and_then(|mark| Mark::from(mark).of(identity)),
+                        None => *stamp,
+                    };
+                    self.promote((wire, slot), key, &found, (observation, checked));
                 }
                 return Some(found);
             }
-            Err(error) => note_refusal(slot, key, &error),
+            Err(error) => {
+                note_refusal(slot, key, &error);
+                self.tell_refused(key, slot.kind());
+            }
         }
         self.drop_gone(wire, slot, key, hash).await;
         None
@@ -213,7 +291,7 @@ where
     ) -> Result<Found<V>> {
         let decoded = wire.open(bytes, key)?;
         let freshness = self.freshness_of(slot, &decoded.header, &decoded.terms);
-        Ok(Found { tier: slot.kind(), home: slot.kind(), decoded, freshness })
+        Ok(Found { tier: slot.kind(), home: slot.kind(), decoded, freshness, confirmed: true })
     }
 
     /// Copies what was read into memory, where its placement wants that.
@@ -243,10 +321,14 @@ where
             home: found.tier,
             checked: stamp,
         };
+        let name = self.events.name(&key);
         match observation.claim() {
             // Closed while this read: nothing is stored after `close`.
             Some(_ticket) if self.is_closed() => {}
-            Some(_ticket) => self.keep(key, record),
+            Some(_ticket) => {
+                self.keep(key, record);
+                self.events.tell_of(name, |key| Event::Promoted { key, from: slot.kind() });
+            }
             None => self.counters.superseded.increment(),
         }
     }
@@ -267,5 +349,6 @@ where
 
 pub(crate) fn note_refusal(slot: &Slot, key: &EncodedKey, error: &Error) {
     slot.counters().refused.increment();
-    tracing::warn!(target: "larder", tier = %slot.kind(), key = ?key, error = ?error, "an entry was refused");
+    let cache = slot.counters().signals.cache();
+    tracing::warn!(target: "larder", cache, tier = %slot.kind(), key = ?key, error = ?error, "an entry was refused");
 }

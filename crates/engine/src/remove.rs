@@ -3,6 +3,7 @@
 use std::hash::Hash;
 use std::sync::Arc;
 
+use larder_core::events::Event;
 use larder_core::key::{EncodedKey, Lookup};
 use larder_core::memory::{MemoryStore, Record};
 use larder_core::terms::{Freshness, Terms};
@@ -44,16 +45,16 @@ where
         Q: Lookup<K> + ?Sized + Sync,
     {
         self.check_open()?;
-        let hash = self.gates.hash(key);
+        let (hash, name) = (self.gates.hash(key), self.name_of(key));
         let Some(encoded) = self.encode_key(key)? else {
             let _ticket = self.ticket_to_write::<W>(hash).await?;
-            return Ok(self.count_removal(self.discard(key)));
+            return Ok(self.count_removal(name, self.discard(key)));
         };
         let engine = Arc::clone(self);
         W::section(true, async move {
             let _ticket = engine.ticket_to_write::<Inline>(hash).await?;
             let (removed, failure) = engine.erase(&encoded).await;
-            engine.count_removal(removed);
+            engine.count_removal(name, removed);
             failure.map_or(Ok(removed), Err)
         })
         .await?
@@ -69,21 +70,26 @@ where
         Q: Lookup<K> + ?Sized + Sync,
     {
         self.check_open()?;
-        let hash = self.gates.hash(key);
+        let (hash, name) = (self.gates.hash(key), self.name_of(key));
         let Some(encoded) = self.encode_key(key)? else {
             let _ticket = self.ticket_to_write::<W>(hash).await?;
             let value = self.recall(key).and_then(|record| record.value);
             self.discard(key);
-            self.count_removal(value.is_some());
+            self.count_removal(name, value.is_some());
             return Ok(value);
         };
         let engine = Arc::clone(self);
         W::section(true, async move {
             let _ticket = engine.ticket_to_write::<Inline>(hash).await?;
+            if let Some(shared) = engine.shared().filter(|_| engine.life.is_on()) {
+                let value = engine.take_shared(shared, &encoded).await?;
+                engine.count_removal(name, value.is_some());
+                return Ok(value);
+            }
             let found = if engine.life.is_on() { engine.peek(&encoded).await } else { Ok(None) };
             let (_, failure) = engine.erase(&encoded).await;
             let value = found?.and_then(|peeked| peeked.value);
-            engine.count_removal(value.is_some());
+            engine.count_removal(name, value.is_some());
             failure.map_or(Ok(value), Err)
         })
         .await?
@@ -97,9 +103,10 @@ where
         Ok(ticket)
     }
 
-    fn count_removal(&self, removed: bool) -> bool {
+    fn count_removal(&self, name: Option<Arc<K>>, removed: bool) -> bool {
         if removed {
             self.counters.removals.increment();
+            self.events.tell_of(name, |key| Event::Removed { key });
         }
         removed
     }
@@ -124,7 +131,10 @@ where
                         return Ok(Some(Peeked { value, terms }));
                     }
                     Ok(_) => {}
-                    Err(_) => slot.counters().refused.increment(),
+                    Err(_) => {
+                        slot.counters().refused.increment();
+                        self.tell_refused(encoded, slot.kind());
+                    }
                 },
                 Ok(None) => {}
                 Err(error) => failure = Some(error),
@@ -137,7 +147,8 @@ where
     /// anywhere, and the last failure.
     async fn erase(&self, encoded: &EncodedKey) -> (bool, Option<Error>) {
         let Some(wire) = &self.wire else { return (false, None) };
-        let mut removed = wire.keys.decode(encoded.as_bytes()).is_ok_and(|key| self.discard(&key));
+        let copy = wire.keys.decode(encoded.as_bytes()).ok().and_then(|key| self.discard_copy(&key));
+        let mut removed = copy.is_some();
         let mut failure = None;
         for slot in &wire.slots {
             match slot.remove(encoded).await {
@@ -145,6 +156,7 @@ where
                 Err(error) => failure = Some(error),
             }
         }
+        self.note_base(wire, encoded, copy.flatten());
         (removed, failure)
     }
 }

@@ -99,6 +99,10 @@ where
         let mut terms = record.terms.as_ref().map_or(Terms::PLAIN, |terms| terms.current());
         change(&mut terms, self.timeline.now());
         record.terms = self.expiry.live(&terms);
+        if self.nodes.is_some() {
+            // It is a copy of what is replaced next.
+            record.checked = None;
+        }
         self.keep(key, record);
         true
     }
@@ -109,13 +113,27 @@ where
         key: &EncodedKey,
         change: &impl Fn(&mut Terms, Time),
     ) -> Result<bool> {
+        if slot.has_foreign_stamps() && self.nodes.is_some() {
+            return self.retime_shared(slot, key, |bytes| self.retimed(slot, bytes, key, change)).await;
+        }
         let Some(bytes) = slot.get(key).await? else { return Ok(false) };
-        let Some((header, mut terms, payload)) = self.fresh_parts(slot, &bytes, key) else {
+        let Some((header, terms, payload)) = self.retimed(slot, &bytes, key, change) else {
             return Ok(false);
         };
+        slot.put(key, &Frame::new(&header, key, &terms.attributes(), payload)).await.map(|()| true)
+    }
+
+    fn retimed(
+        &self,
+        slot: &Slot,
+        bytes: &Bytes,
+        key: &EncodedKey,
+        change: &impl Fn(&mut Terms, Time),
+    ) -> Option<(Header, Terms, Bytes)> {
+        let (header, mut terms, payload) = self.fresh_parts(slot, bytes, key)?;
         change(&mut terms, self.timeline.now());
         let header = Header { deadline: terms.until(), stale_deadline: terms.stale_until(), ..header };
-        slot.put(key, &Frame::new(&header, key, &terms.attributes(), payload)).await.map(|()| true)
+        Some((header, terms, payload))
     }
 
     /// The parts of a frame that may be served. What may not be is left to be

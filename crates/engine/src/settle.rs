@@ -3,8 +3,11 @@
 use std::hash::Hash;
 use std::sync::Arc;
 
+use larder_core::ErrorKind;
+use larder_core::events::Event;
 use larder_core::key::EncodedKey;
 use larder_core::memory::MemoryStore;
+use tracing::{Instrument, Span};
 
 use crate::engine::Engine;
 use crate::slot::Slot;
@@ -26,9 +29,11 @@ where
     /// For callers that hold no ticket: a tier that is distrusted as a whole
     /// is cleared, which waits for all tickets.
     pub(crate) async fn settle_due(self: &Arc<Self>) {
-        for slot in self.slots() {
+        // What other nodes share is settled by the thread that hears them.
+        let own = self.slots().iter().filter(|slot| self.nodes.is_none() || !slot.has_foreign_stamps());
+        for slot in own {
             if slot.is_settling_due() {
-                self.settle(slot, BATCH).await;
+                self.settle(slot, BATCH).instrument(self.repair_span(slot)).await;
             }
         }
     }
@@ -36,7 +41,20 @@ where
     /// As [`settle_due`](Self::settle_due), all of them, due or not.
     pub(crate) async fn settle_all(self: &Arc<Self>) {
         for slot in self.slots().iter().filter(|slot| slot.distrust().is_any()) {
-            self.settle(slot, usize::MAX).await;
+            self.settle(slot, usize::MAX).instrument(self.repair_span(slot)).await;
+        }
+    }
+
+    /// A span for making up for what `slot` missed.
+    pub(crate) fn repair_span(&self, slot: &Slot) -> Span {
+        tracing::debug_span!(target: "larder", "larder.repair", cache = self.life.name(), tier = %slot.kind())
+    }
+
+    /// As [`settle_all`](Self::settle_all), in the tier that other nodes share.
+    pub(crate) async fn settle_shared(self: &Arc<Self>) {
+        let shared = self.slots().iter().filter(|slot| slot.has_foreign_stamps() && slot.tier().healthy());
+        for slot in shared.filter(|slot| slot.distrust().is_any()) {
+            self.settle(slot, usize::MAX).instrument(self.repair_span(slot)).await;
         }
     }
 
@@ -49,12 +67,21 @@ where
                 return;
             }
             // A failure is counted by the layer, and the distrust stays.
-            let _counted = slot.clear().await;
+            if slot.clear().await.is_ok() {
+                self.events.tell(|| Event::Repaired { key: None, tier: slot.kind() });
+                self.counters.repairs_lost.add(slot.distrust().take_given_up());
+            }
             return;
         }
-        for key in slot.distrust().some(max) {
-            if self.settle_key(wire, slot, &key).await.is_err() {
-                return;
+        for owed in slot.distrust().some(max) {
+            let settled = match slot.has_foreign_stamps() && self.nodes.is_some() {
+                true => self.repair(wire, slot, &owed).await,
+                false => self.settle_key(wire, slot, &owed.key).await,
+            };
+            match settled {
+                // The tier is away, not this one key bad.
+                Err(error) if error.kind() == ErrorKind::Unavailable => return,
+                _ => {}
             }
         }
     }
@@ -72,6 +99,7 @@ where
         let Some(_ticket) = observation.claim() else { return Ok(()) };
         if slot.distrust().covers(encoded) {
             slot.remove(encoded).await?;
+            self.tell_repaired(encoded, slot.kind());
         }
         Ok(())
     }

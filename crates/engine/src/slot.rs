@@ -10,7 +10,7 @@ use larder_core::key::EncodedKey;
 use larder_core::place::TierFacts;
 use larder_core::stats::{TierCounters, TierStats};
 use larder_core::stream::Stored;
-use larder_core::tier::{Draft, Tier, TierKind};
+use larder_core::tier::{Draft, Stamp, Tier, TierKind};
 use larder_core::{Bytes, Result};
 
 use crate::distrust::Distrust;
@@ -38,6 +38,7 @@ pub struct Slot {
     clock: Arc<dyn Clock>,
     distrust: Distrust,
     settle_at_millis: AtomicU64,
+    evictions_told: AtomicU64,
 }
 
 impl Slot {
@@ -62,6 +63,7 @@ impl Slot {
             clock,
             distrust: Distrust::new(kind, mark),
             settle_at_millis: AtomicU64::new(0),
+            evictions_told: AtomicU64::new(0),
         }
     }
 
@@ -109,7 +111,14 @@ impl Slot {
     }
 
     pub(crate) fn stats(&self) -> TierStats {
-        TierStats::new(self.kind, self.counters.snapshot(), self.tier.usage())
+        let stats = TierStats::new(self.kind, self.counters.snapshot(), self.tier.usage());
+        stats.with_latency(self.counters.times.snapshot())
+    }
+
+    /// How many entries the tier let go of by itself since this was asked last.
+    pub(crate) fn new_evictions(&self) -> u64 {
+        let now = self.tier.usage().evictions;
+        now.saturating_sub(self.evictions_told.fetch_max(now, Ordering::AcqRel))
     }
 
     /// The frame of `key`, unless what lies there is not trusted.
@@ -118,6 +127,12 @@ impl Slot {
             return Ok(None);
         }
         self.tier.get(key).await
+    }
+
+    /// The frame of `key` with its stamp, unless what lies there is not trusted.
+    pub(crate) async fn get_stamped(&self, key: &EncodedKey) -> Result<(Option<Bytes>, Option<Stamp>)> {
+        let (found, stamp) = self.tier.get_stamped(key).await?;
+        Ok((found.filter(|_| !self.distrust.covers(key)), stamp))
     }
 
     /// The frames of `keys`, in their order, with as few round trips as the
@@ -161,6 +176,15 @@ impl Slot {
         self.settle(key, put).await
     }
 
+    /// Writes a frame unless others changed the entry after what `key` is based
+    /// on; whether it did.
+    pub(crate) async fn put_if_unchanged(&self, key: &EncodedKey, frame: &Frame) -> Result<bool> {
+        match self.tier.put_if_unchanged(key, frame).await {
+            Ok(stored) => self.settle(key, Ok(())).await.map(|()| stored),
+            Err(error) => self.settle(key, Err(error)).await.map(|()| false),
+        }
+    }
+
     /// Makes a draft the entry.
     pub(crate) async fn publish(&self, key: &EncodedKey, draft: Draft, head: &[u8]) -> Result<()> {
         let published = self.tier.publish(key, draft, head).await;
@@ -189,7 +213,7 @@ impl Slot {
                 Ok(removed)
             }
             Err(error) => {
-                self.distrust.add(key);
+                self.distrust.add(key, self.tier.era(key));
                 Err(error)
             }
         }

@@ -11,6 +11,7 @@ use std::io::{self, Cursor, Read, Seek, SeekFrom};
 use std::sync::{Arc, Weak};
 
 use larder_core::clock::Time;
+use larder_core::events::Writer;
 use larder_core::frame::{self, CodecId, Compression, Head, Header, Payload};
 use larder_core::key::{EncodedKey, Lookup};
 use larder_core::memory::MemoryStore;
@@ -54,10 +55,11 @@ where
             return self.insert::<Inline>(key, V::from_bytes(front.into()), EntryOptions::new()).await;
         }
         let Some((wire, slot)) = self.streaming() else {
-            self.counters.dropped.increment();
             let message =
                 format!("the value exceeds {HELD_MAX} bytes, and no tier of this cache takes a stream");
-            return Err(Error::new(ErrorKind::Unsupported, message).during("insert_from"));
+            let error = Error::new(ErrorKind::Unsupported, message).during("insert_from");
+            self.note_dropped(&key, &error);
+            return Err(error);
         };
         let encoded = wire.encode_key(&key)?;
         let now = self.timeline.now();
@@ -66,18 +68,24 @@ where
             Ok(stream) => stream.pour(front, &mut source).await,
             Err(error) => Err(error),
         };
-        let (draft, payload) = poured.inspect_err(|error| self.count_refused(error))?;
+        let (draft, payload) = poured.inspect_err(|error| self.count_refused(&key, error))?;
         let hash = self.gates.hash(&key);
         let _ticket = self.ticket_to_write::<Inline>(hash).await?;
         if !self.life.is_on() {
-            self.counters.dropped.increment();
+            let error = Error::new(ErrorKind::Unavailable, "the cache is switched off");
+            self.note_dropped(&key, &error);
             self.discard(&key);
             crate::write::forget(wire, &encoded).await;
-            return Err(Error::new(ErrorKind::Unavailable, "the cache is switched off"));
+            return Err(error);
         }
         self.discard(&key);
         let stored = self.publish_stream((wire, slot), &encoded, (draft, payload), terms).await;
         self.discard(&key);
+        self.tell_stored(
+            self.events.name(&key),
+            stored.as_ref().map(|placement| Some(*placement)),
+            Writer::Caller,
+        );
         if stored.is_ok() {
             self.counters.insertions.increment();
         }
@@ -85,9 +93,9 @@ where
     }
 
     /// Counts a write that a tier refused; what a source could not give was none.
-    fn count_refused(&self, error: &Error) {
+    fn count_refused(&self, key: &K, error: &Error) {
         if error.tier().is_some() {
-            self.counters.dropped.increment();
+            self.note_dropped(key, error);
         }
     }
 

@@ -55,6 +55,11 @@ where
         let engine = Arc::clone(self);
         W::section(self.has_tiers(), async move {
             let hash = engine.gates.hash(&key);
+            if let (Some(shared), Some(encoded)) = (engine.shared(), &encoded) {
+                let _ticket = engine.ticket_to_write::<Inline>(hash).await?;
+                engine.check_on()?;
+                return engine.insert_if_absent_shared(shared, encoded, (value, options)).await;
+            }
             let draft = engine.draft((&key, encoded), Said::plain(value, options));
             let _ticket = engine.ticket_to_write::<Inline>(hash).await?;
             if !engine.life.is_on() {
@@ -85,6 +90,10 @@ where
         W::section(self.has_tiers(), async move {
             let hash = engine.gates.hash(&key);
             let _ticket = engine.ticket_to_write::<Inline>(hash).await?;
+            if let (Some(shared), Some(encoded)) = (engine.shared(), &encoded) {
+                engine.check_on()?;
+                return engine.increment_shared(shared, encoded, (delta, start)).await;
+            }
             if !engine.life.is_on() {
                 let draft = engine.draft((&key, encoded), Said::plain(start, EntryOptions::new()));
                 return Err(engine.drop_switched_off(&key, draft).await);
@@ -106,6 +115,13 @@ where
         .await?
     }
 
+    fn check_on(&self) -> Result<()> {
+        match self.life.is_on() {
+            true => Ok(()),
+            false => Err(Error::new(ErrorKind::Unavailable, "the cache is switched off")),
+        }
+    }
+
     /// What is there of an entry, for who holds the ticket.
     async fn present(&self, key: &K, encoded: Option<&EncodedKey>) -> Result<Option<Peeked<V>>> {
         match encoded {
@@ -115,6 +131,6 @@ where
     }
 }
 
-fn overflow() -> Error {
+pub(crate) fn overflow() -> Error {
     Error::new(ErrorKind::Unsupported, "the sum is beyond what the integer type can represent")
 }

@@ -13,6 +13,8 @@ use larder_core::Result;
 #[cfg(feature = "async")]
 use larder_core::{Error, ErrorKind, Result};
 use parking_lot::{Condvar, Mutex};
+#[cfg(feature = "async")]
+use tracing::Instrument;
 
 use crate::background::Pool;
 #[cfg(feature = "async")]
@@ -152,6 +154,8 @@ impl Wait for Tokio {
         if !blocks {
             return Ok(section.await);
         }
+        // The spans of a section are those of its caller, wherever it runs.
+        let section = section.in_current_span();
         match tokio::runtime::Handle::try_current() {
             Ok(runtime) => match runtime.spawn_blocking(|| block_on(section)).await {
                 Ok(value) => Ok(value),

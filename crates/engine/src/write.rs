@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use larder_core::clock::Time;
+use larder_core::events::{Event, Writer};
 use larder_core::frame::Frame;
 use larder_core::key::EncodedKey;
 use larder_core::memory::{MemoryStore, Record};
@@ -21,6 +22,7 @@ use larder_core::tier::TierKind;
 use larder_core::{Error, ErrorKind, Result};
 
 use crate::engine::Engine;
+use crate::nodes::identity;
 use crate::shield;
 use crate::wait::{Inline, Wait};
 use crate::wire::{Label, Payload, Wire};
@@ -39,6 +41,17 @@ pub(crate) struct Draft<V> {
 }
 
 impl<V> Draft<V> {
+    /// The same with no other home; `None` where it is placed elsewhere.
+    pub(crate) fn nowhere_but(mut self, home: TierKind) -> Option<Self> {
+        if let Ok(Some(plan)) = &mut self.plan {
+            plan.placement.alternatives = TierList::default();
+            if plan.placement.home != home {
+                return None;
+            }
+        }
+        Some(self)
+    }
+
     /// The same, as of when the count of invalidations was `stamp`.
     pub(crate) fn stamped(self, stamp: u64) -> Self {
         Self { stamp, ..self }
@@ -89,7 +102,7 @@ where
         options: EntryOptions,
     ) -> Result<Placement> {
         let checked = self.check_open().and_then(|()| options.check()).and_then(|()| self.encode_key(&key));
-        let encoded = checked.inspect_err(|_| self.counters.dropped.increment())?;
+        let encoded = checked.inspect_err(|error| self.note_dropped(&key, error))?;
         let engine = Arc::clone(self);
         W::section(self.has_tiers(), async move {
             engine.settle_due().await;
@@ -99,7 +112,7 @@ where
             // Closed while this waited: nothing is stored after `close`.
             let _ticket = ticket
                 .and_then(|ticket| engine.check_open().map(|()| ticket))
-                .inspect_err(|_| engine.counters.dropped.increment())?;
+                .inspect_err(|error| engine.note_dropped(&key, error))?;
             if !engine.life.is_on() {
                 return Err(engine.drop_switched_off(&key, draft).await);
             }
@@ -111,13 +124,14 @@ where
     /// Drops a write because the cache is switched off. The former entry goes
     /// with it, so that nothing outdated is there when it is switched on again.
     pub(crate) async fn drop_switched_off(&self, key: &K, draft: Draft<V>) -> Error {
-        self.counters.dropped.increment();
+        let error = Error::new(ErrorKind::Unavailable, "the cache is switched off");
+        self.note_dropped(key, &error);
         self.discard(key);
         if let (Some(wire), Some(encoded)) = (&self.wire, &draft.encoded) {
             forget(wire, encoded).await;
         }
         shield::within(|| drop(draft));
-        Error::new(ErrorKind::Unavailable, "the cache is switched off")
+        error
     }
 
     /// Stores what a caller wrote, for who holds the ticket.
@@ -128,12 +142,15 @@ where
 
     /// As [`store_written`](Self::store_written), with the stamp that it has.
     pub(crate) async fn store_stamped(&self, hash: u64, key: K, draft: Draft<V>) -> Result<Placement> {
+        let name = self.events.name(&key);
         let stored = self.store(key, draft).await;
+        self.tell_stored(name, stored.as_ref().copied(), Writer::Caller);
         self.pauses.end(hash);
-        if stored.is_ok() {
+        if matches!(stored, Ok(Some(_))) {
             self.counters.insertions.increment();
         }
-        stored
+        // Without a base nothing supersedes it.
+        stored.map(|placement| placement.unwrap_or(Placement::MEMORY_ONLY))
     }
 
     /// Measures, places, encodes and weighs an entry. Runs code of the user.
@@ -187,30 +204,36 @@ where
         self.gates.hash(&(now, self.counters.insertions.get(), self.counters.loads.get()))
     }
 
-    /// Stores an entry, for who holds the ticket.
-    pub(crate) async fn store(&self, key: K, draft: Draft<V>) -> Result<Placement> {
+    /// Stores an entry, for who holds the ticket. `None` where another node
+    /// changed the entry after what the key is based on: nothing is stored then.
+    pub(crate) async fn store(&self, key: K, draft: Draft<V>) -> Result<Option<Placement>> {
         let Draft { encoded, value, terms, stamp, created, weight, plan } = draft;
+        // Before the write: what is heard from here on means the copy.
+        let mark = self.nodes.as_ref().map(|nodes| nodes.mark());
         let stored = match (&self.wire, encoded) {
             (Some(wire), Some(encoded)) => {
                 // Who finds the new value beyond memory must not find the old one in memory next.
-                self.discard(&key);
-                self.store_beyond(wire, &encoded, plan, (&terms, stamp, created)).await
+                let former = self.discard_copy(&key).flatten();
+                let stored = self.store_beyond(wire, &encoded, plan, (&terms, stamp, created)).await;
+                self.note_base(wire, &encoded, former);
+                stored
             }
-            _ => Ok(Placement::MEMORY_ONLY),
+            _ => Ok(Stored::at(Placement::MEMORY_ONLY)),
         };
         match stored {
-            Ok(placement) if placement.in_memory() => {
+            Ok(Stored { placement: Some(placement), identity }) if placement.in_memory() => {
                 let terms = self.expiry.live(&terms);
+                let checked = mark.and_then(|mark| mark.of(identity));
                 self.keep(
                     key,
-                    Record { value, created, stamp, terms, weight, home: placement.home, checked: None },
+                    Record { value, created, stamp, terms, weight, home: placement.home, checked },
                 );
-                Ok(placement)
+                Ok(Some(placement))
             }
             outcome => {
                 self.discard(&key);
                 shield::within(|| drop((key, value)));
-                outcome.inspect_err(|_| self.counters.dropped.increment())
+                outcome.map(|stored| stored.placement).inspect_err(|_| self.counters.dropped.increment())
             }
         }
     }
@@ -222,7 +245,7 @@ where
         key: &EncodedKey,
         plan: Result<Option<Plan>>,
         (terms, stamp, created): (&Terms, u64, Time),
-    ) -> Result<Placement> {
+    ) -> Result<Stored> {
         let settled = match plan {
             Ok(Some(Plan { facts, placement, payload })) => {
                 self.clear_homes(wire, key, placement.home).await;
@@ -230,7 +253,7 @@ where
                 let frame = payload.map(|payload| wire.frame(key, payload, &label));
                 self.settle_home(wire, key, frame.as_ref(), placement).await
             }
-            Ok(None) => Ok(Placement::MEMORY_ONLY),
+            Ok(None) => Ok(Stored::at(Placement::MEMORY_ONLY)),
             Err(error) => Err(error),
         };
         if settled.is_err() {
@@ -245,6 +268,7 @@ where
         for slot in wire.slots.iter().filter(|slot| slot.kind() != home) {
             if let Ok(true) = slot.remove(key).await {
                 self.counters.moves.increment();
+                self.tell_of(key, |key| Event::Moved { key, from: slot.kind(), to: home });
             }
         }
     }
@@ -256,7 +280,8 @@ where
         key: &EncodedKey,
         frame: Option<&Frame>,
         placement: Placement,
-    ) -> Result<Placement> {
+    ) -> Result<Stored> {
+        let identity = frame.map_or(0, |frame| identity(frame.head()));
         let mut failure = None;
         let homes: TierList = std::iter::once(placement.home).chain(placement.alternatives.iter()).collect();
         for home in homes.iter() {
@@ -264,17 +289,21 @@ where
                 if home != placement.home {
                     self.counters.fallbacks_to_memory.increment();
                 }
-                return Ok(settled_at(home, placement));
+                return Ok(Stored { placement: Some(settled_at(home, placement)), identity });
             }
             let slot = wire.slots.iter().find(|slot| slot.kind() == home);
             let (Some(slot), Some(frame)) = (slot, frame) else { continue };
+            if let Some(nodes) = self.nodes.as_ref().filter(|_| is_conditional(slot, key)) {
+                nodes.expect_echo(key, identity);
+            }
             match put(slot, key, frame).await {
-                Ok(()) => {
+                Ok(true) => {
                     if home != placement.home {
                         slot.counters().fallbacks.increment();
                     }
-                    return Ok(settled_at(home, placement));
+                    return Ok(Stored { placement: Some(settled_at(home, placement)), identity });
                 }
+                Ok(false) => return Ok(Stored { placement: None, identity }),
                 Err(error) => failure = Some(error),
             }
         }
@@ -282,14 +311,37 @@ where
     }
 }
 
-async fn put(slot: &crate::Slot, key: &EncodedKey, frame: &Frame) -> Result<()> {
+/// What became of a write.
+struct Stored {
+    /// `None` where a later change of another node won.
+    placement: Option<Placement>,
+    /// Which entry it is.
+    identity: u64,
+}
+
+impl Stored {
+    fn at(placement: Placement) -> Self {
+        Self { placement: Some(placement), identity: 0 }
+    }
+}
+
+/// Whether a write depends on what other nodes did.
+fn is_conditional(slot: &crate::Slot, key: &EncodedKey) -> bool {
+    slot.has_foreign_stamps() && key.base().is_some()
+}
+
+/// Writes a frame; false where a later change of another node won.
+async fn put(slot: &crate::Slot, key: &EncodedKey, frame: &Frame) -> Result<bool> {
     let max = slot.tier().capability().frame_bytes_max;
     if frame.len() as u64 > max {
         slot.remove(key).await?;
         let message = format!("the entry has {} bytes, the tier takes {max}", frame.len());
         return Err(Error::new(ErrorKind::TooLarge, message).in_tier(slot.kind()).during("put"));
     }
-    slot.put(key, frame).await
+    if is_conditional(slot, key) {
+        return slot.put_if_unchanged(key, frame).await;
+    }
+    slot.put(key, frame).await.map(|()| true)
 }
 
 /// Removes the former entry from every tier, because the new one went to none.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use larder_core::clock::Clock;
 use larder_core::place::{Access, Kind, Persistence, Sharing, Thresholds};
-use larder_engine::{Engine, Expiry, Hints, KeptMarks, Parts, Weigh, Weigher};
+use larder_engine::{Audience, Engine, Expiry, Hints, KeptMarks, Parts, Weigh, Weigher};
 use larder_tiers::memory::{Bound, MokaStore, Policy, Store};
 
 use crate::Cache;
@@ -27,8 +27,9 @@ where
     K: Hash + Eq + Send + Sync + 'static,
     V: Clone + Send + Sync + 'static,
 {
-    fn store(&self) -> Store<K, V> {
-        Store::Moka(MokaStore::new(self.bound, self.policy))
+    fn store(&self, audience: Option<&Audience<K>>, clock: &Arc<dyn Clock>) -> Store<K, V> {
+        let departed = audience.map(|audience| audience.departed(clock));
+        Store::Moka(MokaStore::listened(self.bound, self.policy, departed))
     }
 
     /// The largest weight of one entry.
@@ -53,14 +54,14 @@ pub(crate) fn memory_only<K, V>(
     name: &str,
     memory: MemoryPlan<K, V>,
     expiry: Expiry<K, V>,
-    clock: Arc<dyn Clock>,
+    (clock, audience): (Arc<dyn Clock>, Option<Audience<K>>),
 ) -> Cache<K, V>
 where
     K: Hash + Eq + Send + Sync + 'static,
     V: Clone + Send + Sync + 'static,
 {
     let engine = Engine::new(Parts {
-        memory: memory.store(),
+        memory: memory.store(audience.as_ref(), &clock),
         memory_weight_max: memory.weight_max(),
         weigh: memory.weigh(),
         wire: None,
@@ -74,7 +75,9 @@ where
         },
         expiry,
         clock,
+        nodes: None,
         marks: KeptMarks::default(),
+        audience,
         dir: None,
         held: Vec::new(),
     });
@@ -84,7 +87,11 @@ where
 #[cfg(feature = "_codec")]
 mod beyond {
     use std::path::{Path, PathBuf};
+    #[cfg(feature = "redis")]
+    use std::time::Duration;
 
+    #[cfg(feature = "redis")]
+    use larder_core::bus::Coherence;
     use larder_core::codec::ValueCodec;
     use larder_core::compress::Compress;
     use larder_core::key::KeyCodec;
@@ -94,6 +101,8 @@ mod beyond {
     use larder_core::tier::Tier;
     use larder_core::tier::TierKind;
     use larder_core::{Durability, Error, Result};
+    #[cfg(feature = "redis")]
+    use larder_engine::NodesPlan;
     #[cfg(any(feature = "disk", feature = "file"))]
     use larder_engine::Taint;
     use larder_engine::{Slot, Wire};
@@ -101,7 +110,8 @@ mod beyond {
     use larder_tiers::{FileMarks, FoundMarks, Space};
 
     use super::{
-        Arc, Cache, Clock, Engine, Expiry, Hash, Hints, KeptMarks, MemoryPlan, Parts, Sharing, Store, Weigh,
+        Arc, Audience, Cache, Clock, Engine, Expiry, Hash, Hints, KeptMarks, MemoryPlan, Parts, Sharing,
+        Store, Weigh,
     };
     use crate::folder::Folder;
 
@@ -125,6 +135,7 @@ mod beyond {
         pub(crate) selector: Arc<dyn Selector>,
         pub(crate) expiry: Expiry<K, V>,
         pub(crate) clock: Arc<dyn Clock>,
+        pub(crate) audience: Option<Audience<K>>,
     }
 
     /// Where a cache is shared, and under which name.
@@ -132,6 +143,8 @@ mod beyond {
     pub(crate) struct SharedPlan {
         pub(crate) url: String,
         pub(crate) namespace: String,
+        pub(crate) lease: Duration,
+        pub(crate) coherence: Coherence,
     }
 
     /// A cache over memory and the tiers of a directory.
@@ -151,14 +164,27 @@ mod beyond {
         };
         // After the marks: what others share is not emptied for those of one directory.
         #[cfg(feature = "redis")]
-        slots.extend(shared(plan.shared, &plan.name, &plan.clock, plan.required)?);
+        let nodes = match plan.shared {
+            Some(shared) => {
+                let at = (plan.name.as_str(), &plan.clock);
+                let (slot, nodes) = open_shared(shared, at, plan.required, plan.hints.sharing)?;
+                // What all nodes see is asked before what this node has for itself.
+                slots.insert(0, slot);
+                nodes
+            }
+            None => None,
+        };
+        #[cfg(not(feature = "redis"))]
+        let nodes = None;
         let has_memory = plan.memory.is_some();
         check_required(plan.required, |kind| match kind {
             TierKind::Memory => has_memory,
             _ => slots.iter().any(|slot| slot.has_kind(kind)),
         })?;
         let (memory, memory_weight_max, weigh) = match plan.memory {
-            Some(memory) => (memory.store(), memory.weight_max(), memory.weigh()),
+            Some(memory) => {
+                (memory.store(plan.audience.as_ref(), &plan.clock), memory.weight_max(), memory.weigh())
+            }
             None => (Store::Null(NullStore), 0, Weigh::Entry),
         };
         let wire = Wire {
@@ -177,7 +203,9 @@ mod beyond {
             hints: plan.hints,
             expiry: plan.expiry,
             clock: plan.clock,
+            nodes,
             marks,
+            audience: plan.audience,
             dir: Some(folder.path().to_path_buf()),
             held: vec![Box::new(folder)],
         });
@@ -195,18 +223,24 @@ mod beyond {
         Ok(KeptMarks { log: Some(Box::new(log)), marks: marks.unwrap_or_default() })
     }
 
-    /// The tier that others share. Away is no error, unless it is required.
+    /// The tier that others share, and how they are heard where entries are
+    /// distributed. Away is no error, unless it is required.
     #[cfg(feature = "redis")]
-    fn shared(
-        plan: Option<SharedPlan>,
-        name: &str,
-        clock: &Arc<dyn Clock>,
+    fn open_shared(
+        plan: SharedPlan,
+        (name, clock): (&str, &Arc<dyn Clock>),
         required: TierList,
-    ) -> Result<Option<Slot>> {
+        sharing: Sharing,
+    ) -> Result<(Slot, Option<NodesPlan>)> {
         use larder_tiers::redis::{RedisOptions, RedisTier};
-        let Some(SharedPlan { url, namespace }) = plan else { return Ok(None) };
-        let options = RedisOptions { clock: Arc::clone(clock), ..RedisOptions::new(url, namespace, name) };
-        let tier = RedisTier::open(options)?;
+        let SharedPlan { url, namespace, lease, coherence } = plan;
+        let hears = sharing == Sharing::Distributed;
+        let options = RedisOptions {
+            clock: Arc::clone(clock),
+            notices: hears,
+            ..RedisOptions::new(url, namespace, name)
+        };
+        let tier = Arc::new(RedisTier::open(options)?);
         match tier.check() {
             Err(error) if required.contains(TierKind::Redis) => return Err(error.during("build")),
             Err(error) => {
@@ -214,8 +248,10 @@ mod beyond {
             }
             Ok(()) => {}
         }
+        let bus = Arc::clone(&tier) as Arc<dyn larder_core::bus::Bus>;
+        let nodes = hears.then_some(NodesPlan { bus, lease, coherence });
         // No mark beside it: a directory says nothing of what others share.
-        Ok(Some(Slot::with(Arc::new(tier), Arc::clone(clock), None)))
+        Ok((Slot::with(tier, Arc::clone(clock), None), nodes))
     }
 
     fn check_required(required: TierList, has: impl Fn(TierKind) -> bool) -> Result<()> {

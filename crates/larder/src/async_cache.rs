@@ -367,7 +367,7 @@ where
     {
         let loader = |keys| {
             let loaded = loader(keys);
-            async { loaded.await.map(|loaded| loaded.into_iter().collect()) }
+            async { loaded.await.map(|loaded| loaded.into_iter().collect::<Vec<(K, V)>>()) }
         };
         self.engine.try_get_many_with::<Tokio, E, _, _>(keys.into_iter().collect(), loader).await
     }

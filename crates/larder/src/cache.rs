@@ -595,7 +595,7 @@ where
         E: Send + Sync + 'static,
     {
         let loader = |keys| {
-            let loaded = loader(keys).map(|loaded| loaded.into_iter().collect());
+            let loaded: Result<Vec<(K, V)>, E> = loader(keys).map(|loaded| loaded.into_iter().collect());
             async { loaded }
         };
         block_on(self.engine.try_get_many_with::<Inline, E, _, _>(keys.into_iter().collect(), loader))

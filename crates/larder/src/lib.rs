@@ -90,6 +90,8 @@ mod context;
 #[cfg(feature = "_codec")]
 mod folder;
 mod memo;
+#[cfg(feature = "metrics")]
+pub mod metrics;
 mod options;
 pub mod presets;
 mod registry;
@@ -108,11 +110,15 @@ pub use cache::Cache;
 #[cfg(feature = "async")]
 pub use context::with_context_async;
 pub use context::{CacheContext, with_context};
+#[cfg(feature = "redis")]
+pub use larder_core::bus::Coherence;
 pub use larder_core::clock::{Clock, SystemClock, Time};
 pub use larder_core::codec::Codec;
 pub use larder_core::compress::Compress;
+pub use larder_core::events::{Cause, Event, Extent, Line, Writer};
 pub use larder_core::frame::{CodecId, Compression};
 pub use larder_core::key::Lookup;
+pub use larder_core::latency::{Latency, TierLatency};
 pub use larder_core::place::{
     Access, Facts, Kind, Persistence, Placement, Selector, Sharing, SizeClass, Thresholds, TierFacts,
     TierList,
@@ -167,6 +173,7 @@ mod pages {
         contexts: "../../../docs/contexts.md",
         configuration: "../../../docs/configuration.md",
         large_values: "../../../docs/large-values.md",
+        observability: "../../../docs/observability.md",
     }
     #[cfg(feature = "redis")]
     pages! {

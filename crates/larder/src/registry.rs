@@ -58,7 +58,7 @@ pub(crate) fn enlist(cache: Weak<dyn Living>) {
 
 /// The live caches that were not closed. Collected first, so that no lock is
 /// held while they are asked: the last handle of one may go meanwhile.
-fn live() -> Vec<Arc<dyn Living>> {
+pub(crate) fn live() -> Vec<Arc<dyn Living>> {
     let live: Vec<_> = LIVE.lock().iter().filter_map(Weak::upgrade).collect();
     live.into_iter().filter(|cache| !cache.is_ended()).collect()
 }

@@ -9,13 +9,15 @@ use syn::{
     TypeParamBound, TypeReference, parse_quote_spanned,
 };
 
-use crate::options::Options;
+use crate::options::{Options, Tags};
 
 /// What a function answers.
 pub(crate) struct Answer {
     /// The whole type.
     pub(crate) ty: Type,
     pub(crate) form: Form,
+    /// Whether it is a `Vec` with one value for each key.
+    pub(crate) batch: bool,
 }
 
 pub(crate) enum Form {
@@ -36,12 +38,16 @@ impl Answer {
         };
         let form = form(&ty, options)?;
         check(&form, &ty, signature, options)?;
-        Ok(Self { ty, form })
+        Ok(Self { ty, form, batch: options.batch.is_some() })
     }
 
-    /// The type that is stored.
+    /// The type that is stored, as it is shown.
     pub(crate) fn value(&self, root: &Path) -> TokenStream {
-        let value = self.inner(root);
+        self.of_inner(root, self.inner(root))
+    }
+
+    /// The same, of what is inside.
+    pub(crate) fn of_inner(&self, root: &Path, value: TokenStream) -> TokenStream {
         match self.form {
             Form::Value { .. } => value,
             Form::Iterator { .. } | Form::Stream { .. } => quote!(#root::__private::Record<#value>),
@@ -60,6 +66,9 @@ impl Answer {
         let mut value = ty.to_token_stream();
         if result {
             value = quote_spanned!(ty.span()=> <#value as #root::__private::Fallible>::Value);
+        }
+        if self.batch {
+            value = quote_spanned!(ty.span()=> <#value as #root::__private::Many>::Item);
         }
         if skip_none {
             value = quote_spanned!(ty.span()=> <#value as #root::__private::Maybe>::Value);
@@ -89,6 +98,7 @@ fn check(form: &Form, ty: &Type, signature: &Signature, options: &Options) -> sy
     let stored = match form {
         Form::Value { result, .. } => {
             check_value(*result, options)?;
+            check_batch(ty, options)?;
             ty
         }
         Form::Iterator { item, .. } | Form::Stream { item } => {
@@ -118,18 +128,37 @@ fn check_value(result: bool, options: &Options) -> syn::Result<()> {
     Ok(())
 }
 
+/// A batch answers with a `Vec`, by name, as far as the type can be seen.
+fn check_batch(ty: &Type, options: &Options) -> syn::Result<()> {
+    let is = |ty: &Type, name: &str| named(ty).is_some_and(|named| named == name);
+    let answers = if is(ty, "Result") { first_argument(ty) } else { Some(ty) };
+    let is_seen = options.batch.is_some() && options.result.is_none();
+    match answers.filter(|answers| is_seen && !is(answers, "Vec")) {
+        Some(answers) => Err(Error::new_spanned(
+            answers,
+            "with `batch` the function returns a result for each key, in their order: write `Vec<..>` here",
+        )),
+        None => Ok(()),
+    }
+}
+
 fn check_sequence(signature: &Signature, options: &Options) -> syn::Result<()> {
     let given = [
         options.skip_none.as_ref().map(|flag| ("skip_none", flag.span())),
         options.result.as_ref().map(|flag| ("result", flag.span())),
         options.share_err.as_ref().map(|value| ("share_err", value.span())),
         options.exclude.as_ref().map(|value| ("exclude", value.span())),
+        options.batch.as_ref().map(|batch| ("batch", batch.word.span())),
     ];
     if let Some((name, span)) = given.into_iter().flatten().next() {
         return Err(Error::new(
             span,
             format!("`{name}` is not for functions that return an iterator or a stream"),
         ));
+    }
+    if let Some(Tags::Value(value)) = &options.tags {
+        let message = "the tags of an iterator or a stream are a list over the arguments: there is no value yet when it begins";
+        return Err(Error::new_spanned(value, message));
     }
     match signature.asyncness {
         Some(token) => Err(Error::new(

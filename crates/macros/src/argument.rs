@@ -6,7 +6,7 @@ use syn::{
     Error, FnArg, GenericArgument, Pat, PathArguments, Signature, Type, TypeImplTrait, TypeParamBound,
 };
 
-use crate::options::Options;
+use crate::options::{Batch, Options};
 
 /// One argument that is not `self`.
 pub(crate) struct Argument {
@@ -20,6 +20,16 @@ pub(crate) struct Argument {
     pub(crate) into: bool,
     /// Whether it is left out of the key.
     pub(crate) skipped: bool,
+    /// What it holds, where it has the keys of a batch.
+    pub(crate) items: Option<Items>,
+}
+
+/// The items of a batch.
+pub(crate) struct Items {
+    /// The type of one.
+    pub(crate) item: Type,
+    /// Whether the function takes a `Vec` of its own.
+    pub(crate) owned: bool,
 }
 
 impl Argument {
@@ -50,9 +60,74 @@ pub(crate) fn read(signature: &Signature, options: &Options) -> syn::Result<Vec<
             into: into.is_some(),
             ty: into.unwrap_or_else(|| (*typed.ty).clone()),
             skipped,
+            items: None,
         });
     }
+    if let Some(batch) = &options.batch {
+        let with_keys = with_keys(batch, &mut arguments)?;
+        with_keys.items = items(&with_keys.declared);
+    }
     Ok(arguments)
+}
+
+/// The argument that has the keys of a batch.
+fn with_keys<'a>(batch: &Batch, arguments: &'a mut [Argument]) -> syn::Result<&'a mut Argument> {
+    let Some(name) = &batch.argument else { return only_slice(batch, arguments) };
+    let Some(argument) = arguments.iter_mut().find(|argument| argument.name == *name) else {
+        return Err(Error::new(name.span(), format!("the function has no argument `{name}`")));
+    };
+    if argument.skipped {
+        let message = format!("`{name}` has the keys of the batch, so it cannot be skipped");
+        return Err(Error::new(name.span(), message));
+    }
+    match items(&argument.declared) {
+        Some(_) => Ok(argument),
+        None => Err(Error::new_spanned(
+            &argument.declared,
+            "the keys of a batch are a slice or a `Vec`, such as `&[u64]`",
+        )),
+    }
+}
+
+fn only_slice<'a>(batch: &Batch, arguments: &'a mut [Argument]) -> syn::Result<&'a mut Argument> {
+    let is_slice = |argument: &&mut Argument| !argument.skipped && items(&argument.declared).is_some();
+    let mut slices: Vec<_> = arguments.iter_mut().filter(is_slice).collect();
+    match (slices.pop(), slices.pop()) {
+        (Some(slice), None) => Ok(slice),
+        (Some(second), Some(first)) => {
+            let (first, second) = (&first.name, &second.name);
+            let message = format!(
+                "`{first}` and `{second}` may both have the keys of the batch: say which, with `batch = {first}`"
+            );
+            Err(Error::new(batch.word.span(), message))
+        }
+        (None, _) => {
+            let message =
+                "`batch` is for functions with a slice of keys among their arguments, such as `ids: &[u64]`";
+            Err(Error::new(batch.word.span(), message))
+        }
+    }
+}
+
+/// The items of `&[T]`, `&Vec<T>` and `Vec<T>`.
+fn items(ty: &Type) -> Option<Items> {
+    match ty {
+        Type::Reference(ty) if ty.mutability.is_none() => match &*ty.elem {
+            Type::Slice(slice) => Some(Items { item: (*slice.elem).clone(), owned: false }),
+            list => vec_item(list).map(|item| Items { item, owned: false }),
+        },
+        list => vec_item(list).map(|item| Items { item, owned: true }),
+    }
+}
+
+fn vec_item(ty: &Type) -> Option<Type> {
+    let Type::Path(ty) = ty else { return None };
+    let last = ty.path.segments.last().filter(|last| last.ident == "Vec")?;
+    let PathArguments::AngleBracketed(arguments) = &last.arguments else { return None };
+    match arguments.args.first()? {
+        GenericArgument::Type(item) => Some(item.clone()),
+        _ => None,
+    }
 }
 
 fn name(pattern: &Pat, position: usize) -> Ident {

@@ -5,7 +5,7 @@ use quote::{ToTokens, quote, quote_spanned};
 use syn::Expr;
 use syn::spanned::Spanned;
 
-use crate::argument::Argument;
+use crate::argument::{Argument, Items};
 use crate::function::Function;
 use crate::options::{Tier, Version};
 use crate::version;
@@ -15,8 +15,9 @@ pub(crate) fn all(function: &Function) -> TokenStream {
     let hidden = [checked(function), slot(function), cache(function)];
     let by_key = [purge(function), contains(function), get(function)];
     let whole = [clear, flush, set_ttl, stats, whole_cache].map(|companion| companion(function));
+    let invalidate_tag = function.options.tags.is_some().then(|| invalidate_tag(function));
     let uncached = uncached(function);
-    quote!(#(#hidden)* #(#by_key)* #(#whole)* #uncached)
+    quote!(#(#hidden)* #(#by_key)* #(#whole)* #invalidate_tag #uncached)
 }
 
 /// Names every type that is stored, in a signature: the compiler looks at those
@@ -60,7 +61,7 @@ fn slot(function: &Function) -> TokenStream {
 fn cache(function: &Function) -> TokenStream {
     let root = &function.root;
     let (name, slot) = (function.hidden("cache"), function.hidden("slot"));
-    let value = function.answer.value(root);
+    let value = function.stored();
     let (given, suffix) = names(function);
     let builder = quote::format_ident!("{}", function.tier.name());
     let bound = key_bounds(function);
@@ -111,7 +112,7 @@ fn options(function: &Function) -> TokenStream {
 
 /// The time to live by the value, where `ttl_fn` says so.
 fn ttl_by(function: &Function, ttl: &Expr) -> TokenStream {
-    let (root, stored) = (&function.root, function.answer.value(&function.root));
+    let (root, stored) = (&function.root, function.stored());
     match ttl {
         // Called by name, so that a `String` goes as a `&str`.
         Expr::Path(path) => quote_spanned! {ttl.span()=>
@@ -137,13 +138,16 @@ pub(crate) fn opening(function: &Function) -> TokenStream {
 
 /// The handle, where there is no key to tell its type.
 fn handle_alone(function: &Function) -> TokenStream {
-    if let Some(key) = &function.key.ty {
+    if let Some(key) = &function.key.checked {
         return handle(function, Some(key.clone()));
     }
     let (root, handle) = (&function.root, handle(function, None));
     let arguments = function.key_arguments();
     let names = arguments.iter().map(|argument| &argument.name);
-    let types = arguments.iter().map(|argument| &argument.ty);
+    let types = arguments.iter().map(|argument| match &argument.items {
+        Some(Items { item, .. }) => quote!(&#item),
+        None => argument.ty.to_token_stream(),
+    });
     let key = &function.key.expression;
     quote!(#root::__private::keyed_by(#handle, |(#(#names,)*): (#(#types,)*)| #key))
 }
@@ -166,12 +170,12 @@ impl ByKey {
         let inputs = inputs(function);
         let arguments = function.key_arguments();
         let conversions = arguments.iter().filter_map(|argument: &&Argument| argument.conversion());
-        let key = &function.key.expression;
+        let key = function.key_expression();
         let handle = handle(function, None);
         let (asyncness, wait, verbs) = shell(function);
         quote! {
             #[doc = #doc]
-            #[allow(clippy::needless_pass_by_value, clippy::too_many_arguments, clippy::type_complexity)]
+            #[allow(clippy::needless_pass_by_value, clippy::ptr_arg, clippy::too_many_arguments, clippy::type_complexity)]
             #vis #asyncness fn #name #lifetimes (#inputs) -> #answer {
                 #(#conversions)*
                 let __larder_key = #key;
@@ -199,20 +203,51 @@ fn shell(function: &Function) -> (TokenStream, TokenStream, TokenStream) {
 }
 
 fn purge(function: &Function) -> TokenStream {
+    if function.batch().is_some() {
+        let doc = "Removes what is stored for these keys; how many there were.";
+        return ByKey { name: "purge", doc, answer: quote!(u64), call: quote!(purge_many) }.written(function);
+    }
     let doc = "Removes what is stored for these arguments; whether there was something.";
     ByKey { name: "purge", doc, answer: quote!(bool), call: quote!(purge) }.written(function)
 }
 
 fn contains(function: &Function) -> TokenStream {
+    if function.batch().is_some() {
+        let doc = "Whether something is stored, for each of these keys.";
+        let answer = quote!(::std::vec::Vec<bool>);
+        return ByKey { name: "contains", doc, answer, call: quote!(contains_many) }.written(function);
+    }
     let doc = "Whether something is stored for these arguments.";
     ByKey { name: "contains", doc, answer: quote!(bool), call: quote!(contains) }.written(function)
 }
 
 fn get(function: &Function) -> TokenStream {
-    let doc = "What is stored for these arguments; never runs the function.";
     let value = function.answer.value(&function.root);
     let answer = quote!(::core::option::Option<#value>);
+    if function.batch().is_some() {
+        let doc = "What is stored for each of these keys; never runs the function.";
+        let answer = quote!(::std::vec::Vec<#answer>);
+        return ByKey { name: "get", doc, answer, call: quote!(get_many) }.written(function);
+    }
+    let doc = "What is stored for these arguments; never runs the function.";
     ByKey { name: "get", doc, answer, call: quote!(get) }.written(function)
+}
+
+/// Where results have tags.
+fn invalidate_tag(function: &Function) -> TokenStream {
+    let (vis, root) = (&function.item.vis, &function.root);
+    let name = function.companion("invalidate_tag");
+    let receiver = function.key_receiver().map(|receiver| quote!(#receiver,));
+    let handle = handle_alone(function);
+    let (asyncness, wait, verbs) = shell(function);
+    quote! {
+        /// Expires every result with this tag.
+        #vis #asyncness fn #name(
+            #receiver tag: impl ::core::convert::Into<#root::Tag>
+        ) -> #root::Result<()> {
+            #root::__private::#verbs::invalidate_tag(#handle, ::core::convert::Into::into(tag))#wait
+        }
+    }
 }
 
 /// A companion that is given the cache as a whole.

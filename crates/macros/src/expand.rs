@@ -6,6 +6,7 @@ use syn::spanned::Spanned;
 use syn::{Error, Expr, ItemFn, Signature};
 
 use crate::answer::Form;
+use crate::batch;
 use crate::companions;
 use crate::function::Function;
 use crate::options::{Options, Tier};
@@ -33,11 +34,10 @@ fn expanded(function: &Function) -> TokenStream {
         false => {
             let (vis, name) = (&function.item.vis, &function.item.sig.ident);
             let doc = format!("What goes with the cached function [`{name}`](fn@{name}).");
+            let root = &function.root;
             quote! {
                 #cached
-                #[doc = #doc]
-                #[allow(non_camel_case_types, dead_code, unreachable_pub)]
-                #vis enum #name {}
+                #root::__add_the_option_method_in_an_impl_block! { #[doc = #doc] #vis #name }
                 #[allow(dead_code, unreachable_pub)]
                 impl #name { #companions }
             }
@@ -52,7 +52,7 @@ fn cached(function: &Function) -> TokenStream {
     let vis = &function.item.vis;
     let signature = outer_signature(function);
     let conversions = function.arguments.iter().filter_map(|argument| argument.conversion());
-    let key = &function.key.expression;
+    let key = function.key_expression();
     let answer = answer(function);
     quote! {
         #(#attributes)*
@@ -79,35 +79,65 @@ fn outer_signature(function: &Function) -> TokenStream {
 fn answer(function: &Function) -> TokenStream {
     let root = &function.root;
     let handle = companions::handle(function, None);
-    let body = body(function);
     let span = function.answer.ty.span();
     match &function.answer.form {
-        Form::Value { result: false, skip_none: false } if function.options.exclude.is_none() => {
-            let check = no_hidden_result(function);
-            let call = call(function, "call", &[handle, quote!(__larder_key), body]);
-            quote!(#check #call)
-        }
         Form::Value { .. } => {
-            let (sort, join) = (sort(function), join(function));
-            let check = no_hidden_result(function);
-            let call = call(function, "call_sorted", &[handle, quote!(__larder_key), body, sort, join]);
-            quote!(#check #call)
+            let (check, value) = (no_hidden_result(function), value(function, handle));
+            quote!(#check #value)
         }
         Form::Iterator { boxed, .. } => {
-            let limit = limit(function);
+            let (limit, body) = (limit(function), begun(function));
             let replayed =
-                quote_spanned!(span=> #root::__private::replayed(#handle, __larder_key, #limit, #body));
+                quote_spanned!(span=> #root::__private::replayed(#handle, __larder_key, #limit, || #body));
             if *boxed { quote!(::std::boxed::Box::new(#replayed)) } else { replayed }
         }
         Form::Stream { .. } => {
-            let (limit, open) = (limit(function), companions::opening(function));
-            quote_spanned!(span=> #root::__private::tasks::replayed(#open, __larder_key, #limit, #body))
+            let (limit, open, body) = (limit(function), companions::opening(function), begun(function));
+            quote_spanned! {span=>
+                #root::__private::tasks::replayed(#open, __larder_key, #limit, move || #body)
+            }
         }
     }
 }
 
+/// The answer of a function that returns a value.
+fn value(function: &Function, handle: TokenStream) -> TokenStream {
+    if let Some((keys, items)) = function.batch().and_then(|keys| Some((keys, keys.items.as_ref()?))) {
+        return batch::answer(function, keys, items);
+    }
+    let options = &function.options;
+    let is_plain = matches!(function.answer.form, Form::Value { result: false, skip_none: false });
+    if options.tags.is_some() {
+        let (load, join) = (tagged(function), join(function));
+        return call(function, "call_tagged", &[handle, quote!(__larder_key), load, join]);
+    }
+    if is_plain && options.exclude.is_none() {
+        return call(function, "call", &[handle, quote!(__larder_key), body(function)]);
+    }
+    let (arms, join) = (arms(function), join(function));
+    let sort = quote!(|answer| match answer { #arms });
+    call(function, "call_sorted", &[handle, quote!(__larder_key), body(function), sort, join])
+}
+
+/// The call of a function that returns an iterator or a stream, and what is
+/// said of its record.
+fn begun(function: &Function) -> TokenStream {
+    let setup = function.options.tags.as_ref().and_then(|tags| tags.setup(&function.root));
+    let (options, items) = (options(function), invoked(function));
+    quote!({ #setup (#options, #items) })
+}
+
+/// What is said of a `value` that is stored.
+pub(crate) fn options(function: &Function) -> TokenStream {
+    let root = &function.root;
+    match &function.options.tags {
+        Some(tags) => tags.options(root),
+        None => quote!(#root::__private::EntryOptions::new()),
+    }
+}
+
 /// A call of the runtime, for threads or for tasks.
-fn call(function: &Function, name: &str, arguments: &[TokenStream]) -> TokenStream {
+pub(crate) fn call(function: &Function, name: &str, arguments: &[TokenStream]) -> TokenStream {
     let root = &function.root;
     let span = function.answer.ty.span();
     let name = syn::Ident::new(name, span);
@@ -119,22 +149,37 @@ fn call(function: &Function, name: &str, arguments: &[TokenStream]) -> TokenStre
 
 /// The call of the function itself: a closure, or a future that nobody polls on a hit.
 fn body(function: &Function) -> TokenStream {
+    let call = invoked(function);
+    if function.is_async() { call } else { quote!(|| #call) }
+}
+
+/// The call of the function itself, and what becomes of its answer, with tags.
+fn tagged(function: &Function) -> TokenStream {
+    let setup = function.options.tags.as_ref().and_then(|tags| tags.setup(&function.root));
+    let (call, arms) = (invoked(function), arms(function));
+    match function.is_async() {
+        true => quote!(async { #setup match #call.await { #arms } }),
+        false => quote!(|| { #setup match #call { #arms } }),
+    }
+}
+
+/// The call of the function itself, with its arguments.
+fn invoked(function: &Function) -> TokenStream {
+    invocation(function, function.arguments.iter().map(|argument| argument.name.to_token_stream()))
+}
+
+/// The call of the function itself.
+pub(crate) fn invocation(function: &Function, arguments: impl Iterator<Item = TokenStream>) -> TokenStream {
     let uncached = function.companion("uncached");
-    let names = function.arguments.iter().map(|argument| &argument.name);
-    let call = match function.item.sig.receiver() {
+    match function.item.sig.receiver() {
         Some(receiver) => {
             let token = &receiver.self_token;
-            quote!(#token.#uncached(#(#names),*))
+            quote!(#token.#uncached(#(#arguments),*))
         }
         None => {
             let owner = function.owner();
-            quote!(#owner::#uncached(#(#names),*))
+            quote!(#owner::#uncached(#(#arguments),*))
         }
-    };
-    match (function.is_async(), &function.answer.form) {
-        (true, _) => call,
-        (false, Form::Stream { .. }) => quote!(move || #call),
-        (false, _) => quote!(|| #call),
     }
 }
 
@@ -181,20 +226,35 @@ fn nothing(function: &Function) -> Option<TokenStream> {
     }
 }
 
+/// Whether a `value` is excluded, where there is a predicate.
+pub(crate) fn excludes(function: &Function) -> Option<TokenStream> {
+    let root = &function.root;
+    function.options.exclude.as_ref().map(|exclude| match exclude {
+        // Called by name, so that a `String` goes as a `&str`.
+        Expr::Path(path) => quote_spanned!(exclude.span()=> #path(&value)),
+        closure => quote_spanned!(exclude.span()=> #root::__private::excludes(&value, #closure)),
+    })
+}
+
 /// From an answer to what is stored, and what is passed on unstored.
-fn sort(function: &Function) -> TokenStream {
+fn arms(function: &Function) -> TokenStream {
     let root = &function.root;
     let passed = |passed: TokenStream| quote!(::core::result::Result::Err(#root::__private::Passed::#passed));
     let wrapped = wrapped(function);
-    let excluded = function.options.exclude.as_ref().map(|exclude| {
+    let excluded = excludes(function).map(|excludes| {
         let passed = passed(quote!(Value(value)));
-        let excludes = match exclude {
-            // Called by name, so that a `String` goes as a `&str`.
-            Expr::Path(path) => quote_spanned!(exclude.span()=> #path(&value)),
-            closure => quote_spanned!(exclude.span()=> #root::__private::excludes(&value, #closure)),
-        };
         quote!(#wrapped if #excludes => #passed,)
     });
+    let stored = match &function.options.tags {
+        Some(tags) => {
+            let options = tags.options(root);
+            quote!({
+                let options = #options;
+                #root::__private::WithOptions(value, options)
+            })
+        }
+        None => quote!(value),
+    };
     let nothing = nothing(function).map(|nothing| {
         let passed = passed(quote!(Nothing(())));
         quote!(#nothing => #passed,)
@@ -207,12 +267,12 @@ fn sort(function: &Function) -> TokenStream {
         let passed = passed(quote!(Failed(#error)));
         quote!(::core::result::Result::Err(error) => #passed,)
     });
-    quote!(|answer| match answer {
+    quote! {
         #excluded
-        #wrapped => ::core::result::Result::Ok(value),
+        #wrapped => ::core::result::Result::Ok(#stored),
         #nothing
         #failed
-    })
+    }
 }
 
 /// From what was stored, found or passed on, to the answer.

@@ -1,13 +1,14 @@
 //! A function with an attribute above it, read and checked.
 
 use proc_macro2::{Ident, Span, TokenStream, TokenTree};
-use quote::{ToTokens, format_ident};
+use quote::{ToTokens, format_ident, quote, quote_spanned};
 use syn::spanned::Spanned;
 use syn::visit::{self, Visit};
-use syn::{Error, FnArg, GenericParam, Item, ItemFn, Macro, Path, Receiver, Signature, parse_quote};
+use syn::{Error, FnArg, GenericParam, Item, ItemFn, Macro, Path, Receiver, Signature, Type, parse_quote};
 
 use crate::answer::{Answer, Form};
 use crate::argument::{self, Argument};
+use crate::batch;
 use crate::key::Key;
 use crate::options::{Options, Tier};
 
@@ -31,12 +32,13 @@ impl Function {
         let arguments = argument::read(&item.sig, &options)?;
         check_skipped(&options, &item.sig, &arguments)?;
         let answer = Answer::read(&item.sig, &options)?;
+        batch::check(&item.sig, &options, &arguments)?;
         let root = options.krate.clone().unwrap_or_else(|| parse_quote!(::larder));
         let key = match &options.key {
             Some(expression) => Key::written(expression),
             None => {
                 let parts: Vec<_> = arguments.iter().filter(|argument| !argument.skipped).collect();
-                Key::of(&parts, &root)?
+                Key::of(&parts, tier, &root)?
             }
         };
         let is_method = options.method.is_some() || item.sig.receiver().is_some() || names_self_type(&item);
@@ -96,6 +98,29 @@ impl Function {
         self.arguments.iter().filter(is_used).collect()
     }
 
+    /// The type that is stored, by way of the trait that it has to have.
+    pub(crate) fn stored(&self) -> TokenStream {
+        let (root, inner, span) = (&self.root, self.answer.inner(&self.root), self.answer.ty.span());
+        let kept = self.tier.of_values();
+        self.answer.of_inner(root, quote_spanned!(span=> <#inner as #root::__private::#kept>::Value))
+    }
+
+    /// The argument with the keys of a batch.
+    pub(crate) fn batch(&self) -> Option<&Argument> {
+        self.arguments.iter().find(|argument| argument.items.is_some())
+    }
+
+    /// The key of a call, or the keys of a batch.
+    pub(crate) fn key_expression(&self) -> TokenStream {
+        let key = &self.key.expression;
+        match self.batch() {
+            Some(Argument { name, .. }) => {
+                quote!(#name.iter().map(|#name| #key).collect::<::std::vec::Vec<_>>())
+            }
+            None => key.clone(),
+        }
+    }
+
     /// The receiver of companions: there is one where the key names `self`.
     pub(crate) fn key_receiver(&self) -> Option<&Receiver> {
         let expression = self.options.key.as_ref()?;
@@ -148,15 +173,44 @@ fn check_skipped(options: &Options, signature: &Signature, arguments: &[Argument
             ));
         }
     }
-    match signature.inputs.first() {
-        Some(FnArg::Receiver(receiver)) if options.key.is_none() && !options.skips("self") => {
-            Err(Error::new_spanned(
-                receiver,
-                "`self` is not part of a key by itself: leave it out with `skip(self)` where the result does not \
-             depend on it, or say what the key is made of, such as `key = \"(self.id, name.to_owned())\"`",
-            ))
+    check_self(options, signature, arguments)?;
+    check_key(options, signature, arguments)
+}
+
+/// `self` is in the key, or left out by name: whether a result depends on it
+/// cannot be seen.
+fn check_self(options: &Options, signature: &Signature, arguments: &[Argument]) -> syn::Result<()> {
+    let Some(FnArg::Receiver(receiver)) = signature.inputs.first() else { return Ok(()) };
+    let message = match &options.key {
+        _ if options.skips("self") => return Ok(()),
+        Some(key) if mentions(key.to_token_stream(), "self") => return Ok(()),
+        Some(_) => "`key` does not name `self`: where the result does not depend on it, add `skip(self)`; \
+             where it does, put what it depends on into `key`, such as `self.id`"
+            .to_owned(),
+        None => format!(
+            "does the result depend on `self`? If it does not, write `skip(self)` among the options; \
+             if it does, write `key = \"{}\"`, with what it depends on in place of `self.id`",
+            key_with_self(arguments)
+        ),
+    };
+    Err(Error::new_spanned(receiver, message))
+}
+
+/// A key of these arguments and a field of `self`, to be copied.
+fn key_with_self(arguments: &[Argument]) -> String {
+    let part = |argument: &Argument| match &argument.declared {
+        Type::Reference(_) => format!("{}.to_owned()", argument.name),
+        Type::Path(path)
+            if path.path.get_ident().is_some_and(|name| name.to_string().starts_with(char::is_lowercase)) =>
+        {
+            argument.name.to_string()
         }
-        _ => check_key(options, signature, arguments),
+        _ => format!("{}.clone()", argument.name),
+    };
+    let parts: Vec<_> = arguments.iter().filter(|argument| !argument.skipped).map(part).collect();
+    match parts.as_slice() {
+        [] => "self.id".to_owned(),
+        parts => format!("(self.id, {})", parts.join(", ")),
     }
 }
 
@@ -166,7 +220,13 @@ fn check_key(options: &Options, signature: &Signature, arguments: &[Argument]) -
     let tokens = || key.to_token_stream();
     let names_argument = arguments.iter().any(|argument| mentions(tokens(), &argument.name.to_string()));
     if names_argument || signature.inputs.is_empty() || mentions(tokens(), "self") {
-        return Ok(());
+        return match arguments.iter().find(|argument| argument.items.is_some()) {
+            Some(Argument { name, .. }) if !mentions(tokens(), &name.to_string()) => Err(Error::new_spanned(
+                key,
+                format!("`key` does not name `{name}`, which stands for one key of the batch here"),
+            )),
+            _ => Ok(()),
+        };
     }
     let message =
         "`key` names no argument, so all calls would share one entry; to mean that, skip every argument";
@@ -180,12 +240,20 @@ fn mentions(tokens: TokenStream, name: &str) -> bool {
         match &token {
             TokenTree::Ident(ident) if ident == name && !after_dot => return true,
             TokenTree::Group(group) if mentions(group.stream(), name) => return true,
+            // As `format!("user:{id}")` does.
+            TokenTree::Literal(text) if captures(&text.to_string(), name) => return true,
             _ => {}
         }
         // Of the two dots of a range, the second follows a dot, and ends no field access.
         after_dot = !after_dot && matches!(&token, TokenTree::Punct(punct) if punct.as_char() == '.');
     }
     false
+}
+
+/// Whether a format string names a variable.
+fn captures(text: &str, name: &str) -> bool {
+    text.starts_with('"')
+        && [format!("{{{name}}}"), format!("{{{name}:")].iter().any(|part| text.contains(part))
 }
 
 /// Whether the function speaks of `Self`, which only one in an `impl` block can.

@@ -7,13 +7,18 @@ use syn::{Error, Expr, GenericArgument, Path, PathArguments, Type, TypeReference
 
 use crate::answer::borrowed;
 use crate::argument::Argument;
+use crate::options::Tier;
 
 /// How a call becomes a key.
 pub(crate) struct Key {
-    /// An expression over the names of the arguments.
+    /// An expression over the names of the arguments. In a batch the one with
+    /// the keys stands for one of them, lent.
     pub(crate) expression: TokenStream,
-    /// Its type; `None` where the user wrote the expression.
+    /// Its type, as it is shown; `None` where the user wrote the expression.
     pub(crate) ty: Option<TokenStream>,
+    /// The same by way of the traits that its parts have to have: where one
+    /// has not, the compiler says so once.
+    pub(crate) checked: Option<TokenStream>,
     /// The types of the arguments in it, lent: each is checked for itself.
     pub(crate) parts: Vec<Type>,
 }
@@ -24,40 +29,48 @@ const PARTS_MAX: usize = 12;
 impl Key {
     /// The key that the user wrote.
     pub(crate) fn written(expression: &Expr) -> Self {
-        Self { expression: expression.to_token_stream(), ty: None, parts: Vec::new() }
+        Self { expression: expression.to_token_stream(), ty: None, checked: None, parts: Vec::new() }
     }
 
     /// The arguments that are not skipped: one by itself, several as a tuple.
-    pub(crate) fn of(arguments: &[&Argument], root: &Path) -> syn::Result<Self> {
+    pub(crate) fn of(arguments: &[&Argument], tier: Tier, root: &Path) -> syn::Result<Self> {
         if let Some(extra) = arguments.get(PARTS_MAX) {
             let message = "a key has at most 12 arguments: say what it is made of with `key = \"..\"`";
             return Err(Error::new(extra.name.span(), message));
         }
-        let mut words = Words { root, parts: Vec::new() };
+        let mut words = Words { root, tier, parts: Vec::new() };
         let mut parts = Vec::new();
         for argument in arguments {
             let name = &argument.name;
-            parts.push(Part::of(&argument.ty, quote!(&#name), &mut words)?);
+            parts.push(match &argument.items {
+                Some(items) => Part::of(&items.item, name.to_token_stream(), &mut words)?,
+                None => Part::of(&argument.ty, quote!(&#name), &mut words)?,
+            });
         }
-        let types = parts.iter().map(|part| &part.ty);
-        let values = parts.iter().map(|part| &part.value);
-        let (expression, ty) = match parts.as_slice() {
-            [one] => (one.value.clone(), one.ty.clone()),
-            _ => (quote!((#(#values),*)), quote!((#(#types),*))),
-        };
-        Ok(Self { expression, ty: Some(ty), parts: words.parts })
+        let Part { ty, checked, value } = Part::together(parts);
+        Ok(Self { expression: value, ty: Some(ty), checked: Some(checked), parts: words.parts })
     }
 }
 
 /// What is collected on the way through the arguments.
 struct Words<'a> {
     root: &'a Path,
+    tier: Tier,
     parts: Vec<Type>,
+}
+
+impl Words<'_> {
+    /// A type as a part of a key.
+    fn part(&self, ty: &Type) -> TokenStream {
+        let (root, part) = (self.root, self.tier.of_parts());
+        quote_spanned!(ty.span()=> <#ty as #root::__private::#part>)
+    }
 }
 
 /// One argument as it stands in a key.
 struct Part {
     ty: TokenStream,
+    checked: TokenStream,
     value: TokenStream,
 }
 
@@ -66,8 +79,12 @@ impl Part {
     fn of(ty: &Type, place: TokenStream, words: &mut Words<'_>) -> syn::Result<Self> {
         if is_plain(ty) {
             words.parts.push(ty.clone());
-            let clone = quote_spanned!(ty.span()=> ::core::clone::Clone::clone(#place));
-            return Ok(Self { ty: ty.to_token_stream(), value: clone });
+            let part = words.part(ty);
+            return Ok(Self {
+                ty: ty.to_token_stream(),
+                checked: quote!(#part::Owned),
+                value: quote!(#part::owned(#place)),
+            });
         }
         match ty {
             Type::Paren(ty) => Self::of(&ty.elem, place, words),
@@ -79,7 +96,7 @@ impl Part {
             _ if is_float(ty) => {
                 let root = words.root;
                 let total = quote_spanned!(ty.span()=> #root::__private::Total<#ty>);
-                Ok(Self { value: quote!(<#total>::of(*#place)), ty: total })
+                Ok(Self { value: quote!(<#total>::of(*#place)), checked: total.clone(), ty: total })
             }
             Type::Path(_) => Self::of_container(ty, place, words),
             _ => Err(unfit(ty)),
@@ -89,8 +106,9 @@ impl Part {
     /// What a reference to `ty` is owned as.
     fn owned(ty: &Type, place: TokenStream, words: &mut Words<'_>) -> Self {
         words.parts.push(ty.clone());
+        let part = words.part(ty);
         let owned = quote_spanned!(ty.span()=> <#ty as ::std::borrow::ToOwned>);
-        Self { ty: quote!(#owned::Owned), value: quote!(#owned::to_owned(#place)) }
+        Self { ty: quote!(#owned::Owned), checked: quote!(#part::Owned), value: quote!(#part::owned(#place)) }
     }
 
     fn of_reference(ty: &TypeReference, place: TokenStream, words: &mut Words<'_>) -> syn::Result<Self> {
@@ -115,9 +133,10 @@ impl Part {
         match name.as_str() {
             "Option" => {
                 let part = Self::of(inner, quote!(part), words)?;
-                let (ty, value) = (part.ty, part.value);
+                let Self { ty, checked, value } = part;
                 Ok(Self {
                     ty: quote!(::core::option::Option<#ty>),
+                    checked: quote!(::core::option::Option<#checked>),
                     value: quote!((#place).as_ref().map(|part| #value)),
                 })
             }
@@ -130,9 +149,10 @@ impl Part {
 
     fn each(item: &Type, items: TokenStream, words: &mut Words<'_>) -> syn::Result<Self> {
         let part = Self::of(item, quote!(part), words)?;
-        let (ty, value) = (part.ty, part.value);
+        let Self { ty, checked, value } = part;
         Ok(Self {
             ty: quote!(::std::vec::Vec<#ty>),
+            checked: quote!(::std::vec::Vec<#checked>),
             value: quote!(#items.map(|part| #value).collect::<::std::vec::Vec<_>>()),
         })
     }
@@ -147,8 +167,25 @@ impl Part {
             let position = syn::Index::from(position);
             parts.push(Self::of(item, quote!((&(#place).#position)), words)?);
         }
-        let (types, values) = (parts.iter().map(|part| &part.ty), parts.iter().map(|part| &part.value));
-        Ok(Self { ty: quote!((#(#types,)*)), value: quote!((#(#values,)*)) })
+        Ok(Self::all(&parts))
+    }
+
+    /// One by itself, several as a tuple.
+    fn together(mut parts: Vec<Self>) -> Self {
+        match (parts.pop(), parts.is_empty()) {
+            (Some(one), true) => one,
+            (last, _) => {
+                parts.extend(last);
+                Self::all(&parts)
+            }
+        }
+    }
+
+    fn all(parts: &[Self]) -> Self {
+        let types = parts.iter().map(|part| &part.ty);
+        let checked = parts.iter().map(|part| &part.checked);
+        let values = parts.iter().map(|part| &part.value);
+        Self { ty: quote!((#(#types,)*)), checked: quote!((#(#checked,)*)), value: quote!((#(#values,)*)) }
     }
 }
 

@@ -7,6 +7,7 @@
 
 mod answer;
 mod argument;
+mod batch;
 mod companions;
 mod expand;
 mod function;

@@ -52,6 +52,7 @@ impl HashMapTier {
             blocking: false,
             streams: true,
             stamps: false,
+            tells: false,
             frame_bytes_max: u64::MAX,
         };
         Self { kind: TierKind::Disk, capability, frames: Mutex::new(Some(shelf.clone())) }

@@ -28,6 +28,7 @@ impl Tier for NullTier {
             blocking: false,
             streams: false,
             stamps: false,
+            tells: false,
             frame_bytes_max: u64::MAX,
         }
     }

@@ -2,13 +2,15 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use larder_core::clock::Clock;
+use larder_core::events::Line;
 use larder_core::frame::Frame;
 use larder_core::key::EncodedKey;
 use larder_core::stats::TierCounters;
 use larder_core::stream::Stored;
-use larder_core::tier::{BoxFuture, Capability, Draft, Stamp, Tier, TierKind, Usage};
+use larder_core::tier::{BoxFuture, Capability, Draft, LoadLease, Stamp, Tier, TierKind, Usage};
 use larder_core::{Bytes, Error, ErrorKind, Result};
 
 use super::circuit::{Change, Circuit};
@@ -16,7 +18,7 @@ use super::circuit::{Change, Circuit};
 /// A tier that is not asked while it fails; otherwise the tier it holds.
 ///
 /// There are three circuits, for what fails apart from one another: reads
-/// (`get`, `head`, `contains`, `scan`), writes (`put`, `insert_if_absent`,
+/// (`get`, `head`, `contains`, `scan`), writes (`put`, `put_if_unchanged`,
 /// `replace`) and removals (`remove`, `take`, `clear`); each call of a batch
 /// counts. A full disk opens the second and is read on. While a circuit is
 /// open its calls fail at once with `ErrorKind::Unavailable`. `flush` and
@@ -40,30 +42,6 @@ pub struct Breaker<T> {
 #[error("too many calls failed: the tier is left alone for a while")]
 pub(super) struct Refused;
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Line {
-    Reads,
-    Writes,
-    Removals,
-}
-
-impl Line {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Reads => "reads",
-            Self::Writes => "writes",
-            Self::Removals => "removals",
-        }
-    }
-
-    fn is_failure(self, kind: ErrorKind) -> bool {
-        match kind {
-            ErrorKind::Full => self == Self::Writes,
-            kind => kind.is_retryable(),
-        }
-    }
-}
-
 impl<T: Tier> Breaker<T> {
     /// Watches the calls of `tier`, by the time of `clock`.
     pub fn new(tier: T, counters: Arc<TierCounters>, clock: &Arc<dyn Clock>) -> Self {
@@ -86,7 +64,7 @@ impl<T: Tier> Breaker<T> {
         match line {
             Line::Reads => &self.reads,
             Line::Writes => &self.writes,
-            Line::Removals => &self.removals,
+            _ => &self.removals,
         }
     }
 
@@ -94,7 +72,9 @@ impl<T: Tier> Breaker<T> {
         let Some(permit) = self.circuit(line).enter() else { return Err(self.refuse(line)) };
         let result = call.await;
         let failed = is_failed(line, &result);
-        if !failed || self.tier.healthy() {
+        let away = failed && !self.tier.healthy();
+        self.counters.signals.seen(away);
+        if !away {
             self.note(line, permit.report(failed));
         }
         result
@@ -115,7 +95,9 @@ impl<T: Tier> Breaker<T> {
         };
         let results = calls.await;
         let failures = results.iter().filter(|result| is_failed(line, result)).count();
-        if failures == 0 || self.tier.healthy() {
+        let away = failures > 0 && !self.tier.healthy();
+        self.counters.signals.seen(away);
+        if !away {
             let successes = (results.len() - failures) as u64;
             self.note(line, permit.report_many(successes, failures as u64));
         }
@@ -129,23 +111,28 @@ impl<T: Tier> Breaker<T> {
     }
 
     fn note(&self, line: Line, change: Change) {
-        let (tier, line) = (self.tier.kind(), line.name());
+        let tier = self.tier.kind();
         match change {
             Change::None => {}
             Change::Opened(pause) => {
                 self.counters.openings.increment();
-                tracing::warn!(target: "larder", %tier, line, ?pause, "the tier fails and is left alone");
+                self.counters.signals.turned(line, false);
+                tracing::warn!(target: "larder", cache = self.counters.signals.cache(), %tier, %line, ?pause, "the tier fails and is left alone");
             }
             Change::Closed => {
                 self.counters.closings.increment();
-                tracing::info!(target: "larder", %tier, line, "the tier is back");
+                self.counters.signals.turned(line, true);
+                tracing::info!(target: "larder", cache = self.counters.signals.cache(), %tier, %line, "the tier is back");
             }
         }
     }
 }
 
 fn is_failed<R>(line: Line, result: &Result<R>) -> bool {
-    result.as_ref().is_err_and(|error| line.is_failure(error.kind()))
+    result.as_ref().is_err_and(|error| match error.kind() {
+        ErrorKind::Full => line == Line::Writes,
+        kind => kind.is_retryable(),
+    })
 }
 
 impl<T: Tier> fmt::Debug for Breaker<T> {
@@ -238,17 +225,31 @@ impl<T: Tier> Tier for Breaker<T> {
         Box::pin(self.through_many(Line::Removals, keys.len(), self.tier.remove_many(keys)))
     }
 
-    fn insert_if_absent<'a>(&'a self, key: &'a EncodedKey, frame: &'a Frame) -> BoxFuture<'a, Result<bool>> {
-        Box::pin(self.through(Line::Writes, self.tier.insert_if_absent(key, frame)))
+    fn era(&self, key: &EncodedKey) -> u64 {
+        self.tier.era(key)
     }
 
-    fn replace<'a>(
+    fn lease_load<'a>(
         &'a self,
         key: &'a EncodedKey,
-        expected: &'a Bytes,
-        frame: &'a Frame,
-    ) -> BoxFuture<'a, Result<bool>> {
-        Box::pin(self.through(Line::Writes, self.tier.replace(key, expected, frame)))
+        span: Duration,
+    ) -> BoxFuture<'a, Result<Option<LoadLease>>> {
+        Box::pin(self.through(Line::Writes, self.tier.lease_load(key, span)))
+    }
+
+    fn release_load(&self, key: &EncodedKey, number: u64) {
+        self.tier.release_load(key, number);
+    }
+
+    fn get_stamped<'a>(
+        &'a self,
+        key: &'a EncodedKey,
+    ) -> BoxFuture<'a, Result<(Option<Bytes>, Option<Stamp>)>> {
+        Box::pin(self.through(Line::Reads, self.tier.get_stamped(key)))
+    }
+
+    fn put_if_unchanged<'a>(&'a self, key: &'a EncodedKey, frame: &'a Frame) -> BoxFuture<'a, Result<bool>> {
+        Box::pin(self.through(Line::Writes, self.tier.put_if_unchanged(key, frame)))
     }
 
     fn take<'a>(&'a self, key: &'a EncodedKey) -> BoxFuture<'a, Result<Option<Bytes>>> {

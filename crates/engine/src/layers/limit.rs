@@ -9,7 +9,7 @@ use larder_core::frame::Frame;
 use larder_core::key::EncodedKey;
 use larder_core::stats::TierCounters;
 use larder_core::stream::Stored;
-use larder_core::tier::{BoxFuture, Capability, Draft, Stamp, Tier, TierKind, Usage};
+use larder_core::tier::{BoxFuture, Capability, Draft, LoadLease, Stamp, Tier, TierKind, Usage};
 use larder_core::{Bytes, Error, ErrorKind, Result};
 
 use crate::wait;
@@ -168,17 +168,31 @@ impl<T: Tier> Tier for Limit<T> {
         self.bounded_many(keys.len(), self.tier.remove_many(keys))
     }
 
-    fn insert_if_absent<'a>(&'a self, key: &'a EncodedKey, frame: &'a Frame) -> BoxFuture<'a, Result<bool>> {
-        self.bounded(self.tier.insert_if_absent(key, frame))
+    fn era(&self, key: &EncodedKey) -> u64 {
+        self.tier.era(key)
     }
 
-    fn replace<'a>(
+    fn lease_load<'a>(
         &'a self,
         key: &'a EncodedKey,
-        expected: &'a Bytes,
-        frame: &'a Frame,
-    ) -> BoxFuture<'a, Result<bool>> {
-        self.bounded(self.tier.replace(key, expected, frame))
+        span: Duration,
+    ) -> BoxFuture<'a, Result<Option<LoadLease>>> {
+        self.bounded(self.tier.lease_load(key, span))
+    }
+
+    fn release_load(&self, key: &EncodedKey, number: u64) {
+        self.tier.release_load(key, number);
+    }
+
+    fn get_stamped<'a>(
+        &'a self,
+        key: &'a EncodedKey,
+    ) -> BoxFuture<'a, Result<(Option<Bytes>, Option<Stamp>)>> {
+        self.bounded(self.tier.get_stamped(key))
+    }
+
+    fn put_if_unchanged<'a>(&'a self, key: &'a EncodedKey, frame: &'a Frame) -> BoxFuture<'a, Result<bool>> {
+        self.bounded(self.tier.put_if_unchanged(key, frame))
     }
 
     fn take<'a>(&'a self, key: &'a EncodedKey) -> BoxFuture<'a, Result<Option<Bytes>>> {

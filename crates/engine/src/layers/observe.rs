@@ -1,22 +1,66 @@
-//! Counts what happens to a tier.
+//! Counts what happens to a tier, times it, and puts it into spans.
 
 use std::error::Error as _;
+use std::future::Future;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use larder_core::frame::Frame;
 use larder_core::key::EncodedKey;
+use larder_core::latency::{Histogram, TierTimes};
 use larder_core::stats::TierCounters;
 use larder_core::stream::Stored;
-use larder_core::tier::{BoxFuture, Capability, Draft, Stamp, Tier, TierKind, Usage};
+use larder_core::tier::{BoxFuture, Capability, Draft, LoadLease, Stamp, Tier, TierKind, Usage};
 use larder_core::{Bytes, Result};
+use tracing::field::Empty;
+use tracing::{Instrument, Span};
 
 use super::breaker::Refused;
 
-/// A tier whose calls are counted; otherwise the tier it holds.
+/// A tier whose calls are counted and timed, each in a span; otherwise the tier
+/// it holds.
+///
+/// Costs two looks at the clock and three atomic additions a call, and a look
+/// at whether anybody wants spans. `scan`, `flush`, `close` and the parts of a
+/// stream have spans and no times: they are as long as what they are asked for.
 #[derive(Debug)]
 pub struct Observe<T> {
     tier: T,
     counters: Arc<TierCounters>,
+}
+
+/// A call: its name, which times it counts among, and what it is about.
+struct Call<'a> {
+    operation: &'static str,
+    times: Option<fn(&TierTimes) -> &Histogram>,
+    key: Option<&'a EncodedKey>,
+    keys: usize,
+}
+
+impl<'a> Call<'a> {
+    fn new(operation: &'static str) -> Self {
+        Self { operation, times: None, key: None, keys: 0 }
+    }
+
+    fn read(operation: &'static str) -> Self {
+        Self { times: Some(|times| &times.get), ..Self::new(operation) }
+    }
+
+    fn write(operation: &'static str) -> Self {
+        Self { times: Some(|times| &times.put), ..Self::new(operation) }
+    }
+
+    fn removal(operation: &'static str) -> Self {
+        Self { times: Some(|times| &times.remove), ..Self::new(operation) }
+    }
+
+    fn of(self, key: &'a EncodedKey) -> Self {
+        Self { key: Some(key), keys: 1, ..self }
+    }
+
+    fn of_many(self, keys: usize) -> Self {
+        Self { keys, ..self }
+    }
 }
 
 impl<T: Tier> Observe<T> {
@@ -30,20 +74,73 @@ impl<T: Tier> Observe<T> {
         &self.tier
     }
 
+    /// Makes a call: in its span, timed, and its failure noted.
+    async fn watch<R>(
+        &self,
+        call: Call<'_>,
+        made: impl Future<Output = Result<R>>,
+        outcome: impl FnOnce(&R) -> &'static str,
+    ) -> Result<R> {
+        let span = self.span(&call);
+        let started = Instant::now();
+        let result = made.instrument(span.clone()).await;
+        if !result.as_ref().is_err_and(is_refusal) {
+            self.time(&call, started);
+        }
+        span.record("outcome", result.as_ref().map_or("failed", outcome));
+        span.in_scope(|| self.note(call.operation, result))
+    }
+
+    /// As [`watch`](Self::watch), for a batch: one span and one time for all.
+    async fn watch_many<R>(
+        &self,
+        call: Call<'_>,
+        made: impl Future<Output = Vec<Result<R>>>,
+    ) -> Vec<Result<R>> {
+        let span = self.span(&call);
+        let started = Instant::now();
+        let results = made.instrument(span.clone()).await;
+        if !results.iter().all(|result| result.as_ref().is_err_and(is_refusal)) {
+            self.time(&call, started);
+        }
+        let failed = results.iter().any(Result::is_err);
+        span.record("outcome", if failed { "failed" } else { "done" });
+        let _entered = span.entered();
+        results.into_iter().map(|result| self.note(call.operation, result)).collect()
+    }
+
+    fn span(&self, call: &Call<'_>) -> Span {
+        let span = tracing::trace_span!(
+            target: "larder", "larder.tier",
+            cache = self.counters.signals.cache(), tier = %self.tier.kind(), operation = call.operation,
+            keys = call.keys, key = Empty, outcome = Empty
+        );
+        if let Some(key) = call.key.filter(|_| !span.is_disabled()) {
+            span.record("key", tracing::field::display(format_args!("{:032x}", key.digest())));
+        }
+        span
+    }
+
+    fn time(&self, call: &Call<'_>, started: Instant) {
+        if let Some(times) = call.times {
+            times(&self.counters.times).record(started.elapsed());
+        }
+    }
+
     fn note<R>(&self, operation: &'static str, result: Result<R>) -> Result<R> {
         result.map_err(|error| {
             let error = error.in_tier(self.tier.kind()).during(operation);
             self.counters.errors.increment();
             // What the breaker refused is no news: that it opened was logged.
-            if !error.source().is_some_and(|source| source.is::<Refused>()) {
-                tracing::warn!(target: "larder", tier = %self.tier.kind(), operation, error = ?error, "a tier failed");
+            if !is_refusal(&error) {
+                let cache = self.counters.signals.cache();
+                tracing::warn!(target: "larder", cache, tier = %self.tier.kind(), operation, error = ?error, "a tier failed");
             }
             error
         })
     }
 
-    fn count_read(&self, operation: &'static str, found: Result<Option<Bytes>>) -> Result<Option<Bytes>> {
-        let found = self.note(operation, found)?;
+    fn count_read(&self, found: Option<Bytes>) -> Option<Bytes> {
         match &found {
             Some(bytes) => {
                 self.counters.hits.increment();
@@ -51,29 +148,40 @@ impl<T: Tier> Observe<T> {
             }
             None => self.counters.misses.increment(),
         }
-        Ok(found)
+        found
     }
 
-    fn count_written(&self, operation: &'static str, stored: Result<()>, frame: &Frame) -> Result<()> {
-        self.count_stored(operation, stored.map(|()| true), frame).map(drop)
+    fn count_stored(&self, frame: &Frame) {
+        self.counters.puts.increment();
+        self.counters.bytes_written.add(frame.len() as u64);
     }
 
-    fn count_stored(&self, operation: &'static str, stored: Result<bool>, frame: &Frame) -> Result<bool> {
-        let stored = self.note(operation, stored)?;
-        if stored {
-            self.counters.puts.increment();
-            self.counters.bytes_written.add(frame.len() as u64);
-        }
-        Ok(stored)
-    }
-
-    fn count_removed(&self, operation: &'static str, removed: Result<bool>) -> Result<bool> {
-        let removed = self.note(operation, removed)?;
+    fn count_removed(&self, removed: bool) -> bool {
         if removed {
             self.counters.removes.increment();
         }
-        Ok(removed)
+        removed
     }
+}
+
+fn is_refusal(error: &larder_core::Error) -> bool {
+    error.source().is_some_and(|source| source.is::<Refused>())
+}
+
+fn found<T>(found: &Option<T>) -> &'static str {
+    if found.is_some() { "hit" } else { "miss" }
+}
+
+fn stored(stored: &bool) -> &'static str {
+    if *stored { "stored" } else { "kept" }
+}
+
+fn removed(removed: &bool) -> &'static str {
+    if *removed { "removed" } else { "absent" }
+}
+
+fn done<T>(_: &T) -> &'static str {
+    "done"
 }
 
 impl<T: Tier> Tier for Observe<T> {
@@ -87,39 +195,40 @@ impl<T: Tier> Tier for Observe<T> {
 
     fn get<'a>(&'a self, key: &'a EncodedKey) -> BoxFuture<'a, Result<Option<Bytes>>> {
         Box::pin(async move {
-            let found = self.tier.get(key).await;
-            self.count_read("get", found)
+            let read = self.watch(Call::read("get").of(key), self.tier.get(key), found).await?;
+            Ok(self.count_read(read))
         })
     }
 
     fn head<'a>(&'a self, key: &'a EncodedKey) -> BoxFuture<'a, Result<Option<Bytes>>> {
-        Box::pin(async move { self.note("head", self.tier.head(key).await) })
+        Box::pin(self.watch(Call::read("head").of(key), self.tier.head(key), found))
     }
 
     fn put<'a>(&'a self, key: &'a EncodedKey, frame: &'a Frame) -> BoxFuture<'a, Result<()>> {
         Box::pin(async move {
-            let stored = self.tier.put(key, frame).await;
-            self.count_written("put", stored, frame)
+            self.watch(Call::write("put").of(key), self.tier.put(key, frame), |()| "stored").await?;
+            self.count_stored(frame);
+            Ok(())
         })
     }
 
     /// A frame that is opened counts as read whole.
     fn open<'a>(&'a self, key: &'a EncodedKey) -> BoxFuture<'a, Result<Option<Stored>>> {
         Box::pin(async move {
-            let found = self.note("open", self.tier.open(key).await)?;
-            match &found {
+            let opened = self.watch(Call::read("open").of(key), self.tier.open(key), found).await?;
+            match &opened {
                 Some(stored) => {
                     self.counters.hits.increment();
                     self.counters.bytes_read.add(stored.len);
                 }
                 None => self.counters.misses.increment(),
             }
-            Ok(found)
+            Ok(opened)
         })
     }
 
     fn draft<'a>(&'a self, key: &'a EncodedKey, head_len: usize) -> BoxFuture<'a, Result<Draft>> {
-        Box::pin(async move { self.note("draft", self.tier.draft(key, head_len).await) })
+        Box::pin(self.watch(Call::new("draft").of(key), self.tier.draft(key, head_len), done))
     }
 
     fn append<'a>(&'a self, draft: &'a mut Draft, bytes: &'a [u8]) -> BoxFuture<'a, Result<()>> {
@@ -132,7 +241,8 @@ impl<T: Tier> Tier for Observe<T> {
 
     fn publish<'a>(&'a self, key: &'a EncodedKey, draft: Draft, head: &'a [u8]) -> BoxFuture<'a, Result<()>> {
         Box::pin(async move {
-            self.note("publish", self.tier.publish(key, draft, head).await)?;
+            let call = Call::write("publish").of(key);
+            self.watch(call, self.tier.publish(key, draft, head), |()| "stored").await?;
             self.counters.puts.increment();
             self.counters.bytes_written.add(head.len() as u64);
             Ok(())
@@ -145,21 +255,22 @@ impl<T: Tier> Tier for Observe<T> {
 
     fn remove<'a>(&'a self, key: &'a EncodedKey) -> BoxFuture<'a, Result<bool>> {
         Box::pin(async move {
-            let removed = self.tier.remove(key).await;
-            self.count_removed("remove", removed)
+            let gone = self.watch(Call::removal("remove").of(key), self.tier.remove(key), removed).await?;
+            Ok(self.count_removed(gone))
         })
     }
 
     fn contains<'a>(&'a self, key: &'a EncodedKey) -> BoxFuture<'a, Result<bool>> {
-        Box::pin(async move { self.note("contains", self.tier.contains(key).await) })
+        let outcome = |there: &bool| if *there { "hit" } else { "miss" };
+        Box::pin(self.watch(Call::read("contains").of(key), self.tier.contains(key), outcome))
     }
 
     fn clear(&self) -> BoxFuture<'_, Result<()>> {
-        Box::pin(async move { self.note("clear", self.tier.clear().await) })
+        Box::pin(self.watch(Call::new("clear"), self.tier.clear(), done))
     }
 
     fn scan<'a>(&'a self, visit: &'a mut (dyn FnMut(&[u8]) + Send)) -> BoxFuture<'a, Result<()>> {
-        Box::pin(async move { self.note("scan", self.tier.scan(visit).await) })
+        Box::pin(self.watch(Call::new("scan"), self.tier.scan(visit), done))
     }
 
     fn usage(&self) -> Usage {
@@ -167,59 +278,82 @@ impl<T: Tier> Tier for Observe<T> {
     }
 
     fn flush(&self) -> BoxFuture<'_, Result<()>> {
-        Box::pin(async move { self.note("flush", self.tier.flush().await) })
+        Box::pin(self.watch(Call::new("flush"), self.tier.flush(), done))
     }
 
     fn close(&self) -> BoxFuture<'_, Result<()>> {
-        Box::pin(async move { self.note("close", self.tier.close().await) })
+        Box::pin(self.watch(Call::new("close"), self.tier.close(), done))
     }
 
     fn get_many<'a>(&'a self, keys: &'a [EncodedKey]) -> BoxFuture<'a, Vec<Result<Option<Bytes>>>> {
         Box::pin(async move {
-            let found = self.tier.get_many(keys).await;
-            found.into_iter().map(|found| self.count_read("get_many", found)).collect()
+            let call = Call::read("get_many").of_many(keys.len());
+            let read = self.watch_many(call, self.tier.get_many(keys)).await;
+            read.into_iter().map(|read| Ok(self.count_read(read?))).collect()
         })
     }
 
     fn put_many<'a>(&'a self, entries: &'a [(EncodedKey, Frame)]) -> BoxFuture<'a, Vec<Result<()>>> {
         Box::pin(async move {
-            let stored = self.tier.put_many(entries).await.into_iter().zip(entries);
-            stored.map(|(stored, (_, frame))| self.count_written("put_many", stored, frame)).collect()
+            let call = Call::write("put_many").of_many(entries.len());
+            let put = self.watch_many(call, self.tier.put_many(entries)).await.into_iter().zip(entries);
+            put.map(|(put, (_, frame))| put.inspect(|()| self.count_stored(frame))).collect()
         })
     }
 
     fn remove_many<'a>(&'a self, keys: &'a [EncodedKey]) -> BoxFuture<'a, Vec<Result<bool>>> {
         Box::pin(async move {
-            let removed = self.tier.remove_many(keys).await;
-            removed.into_iter().map(|removed| self.count_removed("remove_many", removed)).collect()
+            let call = Call::removal("remove_many").of_many(keys.len());
+            let gone = self.watch_many(call, self.tier.remove_many(keys)).await;
+            gone.into_iter().map(|gone| Ok(self.count_removed(gone?))).collect()
         })
     }
 
-    fn insert_if_absent<'a>(&'a self, key: &'a EncodedKey, frame: &'a Frame) -> BoxFuture<'a, Result<bool>> {
-        Box::pin(async move {
-            let stored = self.tier.insert_if_absent(key, frame).await;
-            self.count_stored("insert_if_absent", stored, frame)
-        })
+    fn era(&self, key: &EncodedKey) -> u64 {
+        self.tier.era(key)
     }
 
-    fn replace<'a>(
+    fn lease_load<'a>(
         &'a self,
         key: &'a EncodedKey,
-        expected: &'a Bytes,
-        frame: &'a Frame,
-    ) -> BoxFuture<'a, Result<bool>> {
+        span: Duration,
+    ) -> BoxFuture<'a, Result<Option<LoadLease>>> {
+        let outcome = |lease: &Option<LoadLease>| if lease.is_some() { "taken" } else { "kept" };
+        Box::pin(self.watch(Call::new("lease_load").of(key), self.tier.lease_load(key, span), outcome))
+    }
+
+    fn release_load(&self, key: &EncodedKey, number: u64) {
+        self.tier.release_load(key, number);
+    }
+
+    fn get_stamped<'a>(
+        &'a self,
+        key: &'a EncodedKey,
+    ) -> BoxFuture<'a, Result<(Option<Bytes>, Option<Stamp>)>> {
         Box::pin(async move {
-            let stored = self.tier.replace(key, expected, frame).await;
-            self.count_stored("replace", stored, frame)
+            let call = Call::read("get_stamped").of(key);
+            let (read, stamp) = self.watch(call, self.tier.get_stamped(key), |(read, _)| found(read)).await?;
+            Ok((self.count_read(read), stamp))
+        })
+    }
+
+    fn put_if_unchanged<'a>(&'a self, key: &'a EncodedKey, frame: &'a Frame) -> BoxFuture<'a, Result<bool>> {
+        Box::pin(async move {
+            let call = Call::write("put_if_unchanged").of(key);
+            let put = self.watch(call, self.tier.put_if_unchanged(key, frame), stored).await;
+            put.inspect(|put| {
+                if *put {
+                    self.count_stored(frame)
+                }
+            })
         })
     }
 
     fn take<'a>(&'a self, key: &'a EncodedKey) -> BoxFuture<'a, Result<Option<Bytes>>> {
         Box::pin(async move {
-            let taken = self.count_read("take", self.tier.take(key).await)?;
-            if taken.is_some() {
-                self.counters.removes.increment();
-            }
+            let taken = self.watch(Call::removal("take").of(key), self.tier.take(key), found).await?;
+            let taken = self.count_read(taken);
+            self.count_removed(taken.is_some());
             Ok(taken)
         })
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use larder_core::place::{
     Access, Facts, Kind, Persistence, Placement, Selector, Sharing, SizeClass, TierFacts, TierList,
 };
-use larder_core::tier::TierKind;
+use larder_core::tier::{Capability, TierKind};
 
 /// The selector of every cache that names no other.
 ///
@@ -41,9 +41,9 @@ impl Selector for Table {
         };
         Placement {
             home,
-            // Nobody says yet when an entry of Redis was changed by others, so
-            // a copy of it would never be noticed to be out of date.
-            copy_in_memory: !matches!(home, TierKind::Memory | TierKind::Redis) && copies(facts, &filtered),
+            copy_in_memory: home != TierKind::Memory
+                && !filtered.mute.contains(home)
+                && copies(facts, &filtered),
             alternatives: order
                 .chain(filtered.last_resorts(row.order))
                 .filter(|kind| *kind != home)
@@ -70,6 +70,9 @@ struct Filtered {
     usable: TierList,
     /// Those of them that fit the hints as well.
     allowed: TierList,
+    /// Those whose entries others change without telling: a copy would never be
+    /// noticed to be out of date.
+    mute: TierList,
     /// Those that are not shared, for a distributed entry.
     unshared: TierList,
     warning: Option<&'static str>,
@@ -127,7 +130,12 @@ impl Filtered {
             Sharing::Distributed => by(|tier| !tier.capability.shared),
             _ => TierList::default(),
         };
-        Self { usable, allowed, unshared, warning }
+        let mute = tiers.iter().filter(|tier| {
+            let Capability { shared, stamps, tells, .. } = tier.capability;
+            shared && !stamps && !tells
+        });
+        let mute = mute.map(|tier| tier.kind).collect();
+        Self { usable, allowed, mute, unshared, warning }
     }
 }
 

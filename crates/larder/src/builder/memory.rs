@@ -7,9 +7,10 @@ use std::sync::Arc;
 
 use larder_core::clock::{Clock, SystemClock};
 use larder_core::{Error, Result};
-use larder_engine::{Expiry, Weigher};
+use larder_engine::{Audience, Expiry, Weigher};
 use larder_tiers::memory::{Bound, Policy};
 
+use super::listener::listener_option;
 use super::time::{self, time_options};
 use super::{CAPACITY, MEMORY_BYTES, Said, within};
 use crate::Cache;
@@ -40,6 +41,7 @@ where
         weigher: None,
         expiry: Expiry::default(),
         clock: Arc::new(SystemClock),
+        audience: None,
         types: PhantomData,
     }
 }
@@ -51,6 +53,7 @@ pub struct MemoryBuilder<K, V> {
     weigher: Option<Weigher<K, V>>,
     expiry: Expiry<K, V>,
     clock: Arc<dyn Clock>,
+    audience: Option<Audience<K>>,
     types: PhantomData<fn(K) -> V>,
 }
 
@@ -101,6 +104,7 @@ where
     }
 
     time_options!();
+    listener_option!();
 
     /// Where the time comes from. Default the wall clock of the system.
     pub fn clock(mut self, clock: impl Clock) -> Self {
@@ -117,7 +121,7 @@ where
         let scope = self.said.scope.clone();
         let plan = self.plan()?;
         time::check(&self.expiry)?;
-        let cache = || assemble::memory_only(&self.said.name, plan, self.expiry, self.clock);
+        let cache = || assemble::memory_only(&self.said.name, plan, self.expiry, (self.clock, self.audience));
         Scope::adopt_new(scope.as_ref(), || Ok(cache()))
     }
 

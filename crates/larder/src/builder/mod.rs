@@ -2,6 +2,7 @@
 //!
 //! Nothing is checked before `build()`, and then everything.
 
+mod listener;
 mod memory;
 mod said;
 #[cfg(feature = "_codec")]

@@ -77,6 +77,48 @@ where
         self.cache.get_with(key, loader).await
     }
 
+    /// The results for many keys, in their order: what is missing is asked of
+    /// the function one by one, and read in a batch. See
+    /// [`Cache::get_many_with`](crate::Cache::get_many_with), which takes a
+    /// function of many keys.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> larder::Result<()> {
+    /// let squares = larder::mcache::<u32, u32>("squares").build()?.to_async();
+    /// let square = squares.memoize(|n| async move { n * n });
+    /// assert_eq!(square.call_many([1, 2, 1]).await, [1, 4, 1]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn call_many(&self, keys: impl IntoIterator<Item = K>) -> Vec<V>
+    where
+        K: Clone,
+    {
+        let keys: Vec<K> = keys.into_iter().collect();
+        let found = self.cache.get_many_with(keys.clone(), |missing| self.with_values(missing)).await;
+        let mut values = Vec::with_capacity(keys.len());
+        for (value, key) in found.into_iter().zip(keys) {
+            values.push(match value {
+                Some(value) => value,
+                None => (self.function)(key).await,
+            });
+        }
+        values
+    }
+
+    async fn with_values(&self, keys: Vec<K>) -> Vec<(K, V)>
+    where
+        K: Clone,
+    {
+        let mut entries = Vec::with_capacity(keys.len());
+        for key in keys {
+            let value = (self.function)(key.clone()).await;
+            entries.push((key, value));
+        }
+        entries
+    }
+
     /// See [`Memo::uncached`](crate::Memo::uncached).
     pub async fn uncached<Q>(&self, key: &Q) -> V
     where

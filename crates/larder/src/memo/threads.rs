@@ -68,8 +68,8 @@ where
     }
 
     /// The results for many keys, in their order: what is missing is asked of
-    /// the function one by one, and read and written in batches. See
-    /// [`Cache::get_many_with`].
+    /// the function one by one, and read in a batch. See
+    /// [`Cache::get_many_with`], which takes a function of many keys.
     ///
     /// ```
     /// let square = larder::mcache::<u32, u32>("squares").build()?.memoize(|n| n * n);

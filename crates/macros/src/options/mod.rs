@@ -1,13 +1,13 @@
 //! The options of an attribute, read and checked.
 
-mod later;
 mod literal;
 mod parse;
+mod tags;
 
-use proc_macro2::{Ident, TokenStream};
+use proc_macro2::{Ident, Span, TokenStream};
 use syn::{Expr, Path};
 
-pub(crate) use self::later::Later;
+pub(crate) use self::tags::Tags;
 
 /// Which of the four attributes it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +28,16 @@ impl Tier {
             Self::Universal => "ucache",
         }
     }
+
+    /// The trait of what is part of a key.
+    pub(crate) fn of_parts(self) -> Ident {
+        Ident::new(if self == Self::Memory { "Part" } else { "EncodedPart" }, Span::call_site())
+    }
+
+    /// The trait of what is stored.
+    pub(crate) fn of_values(self) -> Ident {
+        Ident::new(if self == Self::Memory { "Kept" } else { "EncodedValue" }, Span::call_site())
+    }
 }
 
 /// What distinguishes the entries of this build from those of another.
@@ -36,6 +46,14 @@ pub(crate) enum Version {
     Auto,
     /// What the user says.
     Number(Expr),
+}
+
+/// That the function is one of many keys.
+pub(crate) struct Batch {
+    /// The word `batch`.
+    pub(crate) word: Ident,
+    /// The argument with the keys, where it is named.
+    pub(crate) argument: Option<Ident>,
 }
 
 /// All that an attribute says.
@@ -56,15 +74,14 @@ pub(crate) struct Options {
     pub(crate) method: Option<Ident>,
     /// Calls on the builder, in the order they were written.
     pub(crate) builder: Vec<(Ident, TokenStream)>,
-    pub(crate) later: Later,
+    pub(crate) tags: Option<Tags>,
+    pub(crate) batch: Option<Batch>,
 }
 
 impl Options {
     /// The options between the parentheses of an attribute.
     pub(crate) fn read(tier: Tier, tokens: TokenStream) -> syn::Result<Self> {
-        let options = parse::options(tier, tokens)?;
-        options.later.refuse()?;
-        Ok(options)
+        parse::options(tier, tokens)
     }
 
     /// Whether an argument of this name was left out.

@@ -8,7 +8,7 @@ use syn::punctuated::Punctuated;
 use syn::spanned::Spanned;
 use syn::{Error, Expr, Token, parenthesized};
 
-use super::{Options, Tier, Version, literal};
+use super::{Batch, Options, Tags, Tier, Version, literal};
 
 /// Options that every attribute has.
 const COMMON: [&str; 19] = [
@@ -33,7 +33,7 @@ const COMMON: [&str; 19] = [
     "ttl_fn",
 ];
 /// Options of the attributes with tiers beyond memory.
-const TIERED: [&str; 12] = [
+const TIERED: [&str; 14] = [
     "access",
     "codec",
     "compress",
@@ -42,11 +42,17 @@ const TIERED: [&str; 12] = [
     "durability",
     "kind",
     "persistence",
+    "preset",
+    "require",
     "selector",
     "sharing",
     "thresholds",
     "version",
 ];
+/// Options of the attribute whose cache may have any tier.
+const UNIVERSAL: [&str; 5] = ["coherence", "lease", "namespace", "redis", "url"];
+/// Options of builders that are about `load` alone.
+const OF_LOAD: [&str; 4] = ["hard_timeout", "refresh_ahead", "soft_timeout", "stale"];
 /// Options of every builder that are handed on as they are.
 const HANDED_ON: [&str; 3] = ["weigher", "clock", "policy"];
 
@@ -102,6 +108,18 @@ impl Written {
         }
     }
 
+    /// `batch` alone, or `batch = ids`.
+    fn batch(self) -> syn::Result<Batch> {
+        let message = "`batch` stands alone, or names the argument with the keys: `batch = ids`";
+        let argument = match &self.value {
+            Value::None => None,
+            Value::Is(Expr::Path(path)) if path.path.get_ident().is_some() => path.path.get_ident().cloned(),
+            Value::Is(value) => return Err(Error::new(value.span(), message)),
+            Value::List(_) => return Err(Error::new(self.name.span(), message)),
+        };
+        Ok(Batch { word: self.name, argument })
+    }
+
     fn names(self) -> syn::Result<Vec<Ident>> {
         let Value::List(list) = self.value else {
             let message = format!("`{0}` lists arguments: `{0}(client, log)`", self.name);
@@ -143,9 +161,10 @@ fn take(tier: Tier, options: &mut Options, option: Written) -> syn::Result<()> {
             options.record_bytes = Some(literal::number(tier, "record_bytes", option.value()?)?)
         }
         "ttl" | "idle" => options.builder.push((name, span(option.value()?)?)),
+        "lease" if tier == Tier::Universal => options.builder.push((name, span(option.value()?)?)),
         "ttl_fn" => options.ttl_fn = Some(option.code()?),
-        "tags" => options.later.0.push((name, option.code()?.into_token_stream())),
-        "batch" => options.later.0.push((name, option.flag()?.into_token_stream())),
+        "tags" => options.tags = Some(Tags::read(option.value()?)?),
+        "batch" => options.batch = Some(option.batch()?),
         "version" if tier != Tier::Memory => options.version = Some(version(option.value()?)?),
         _ => hand_on(tier, options, option)?,
     }
@@ -157,12 +176,17 @@ fn hand_on(tier: Tier, options: &mut Options, option: Written) -> syn::Result<()
     let name = option.name.to_string();
     let is_common = COMMON.contains(&name.as_str()) || HANDED_ON.contains(&name.as_str());
     let is_tiered = TIERED.contains(&name.as_str());
-    if !is_common && !is_tiered {
+    let is_universal = UNIVERSAL.contains(&name.as_str());
+    if !is_common && !is_tiered && !is_universal {
         return Err(unknown(tier, &option.name));
     }
     if is_tiered && tier == Tier::Memory {
         let message =
             format!("`{name}` is for #[ucache], #[bcache] and #[fcache]: #[mcache] has memory alone");
+        return Err(Error::new(option.name.span(), message));
+    }
+    if is_universal && tier != Tier::Universal {
+        let message = format!("`{name}` is for #[ucache], whose cache may have any tier");
         return Err(Error::new(option.name.span(), message));
     }
     let ident = option.name.clone();
@@ -172,9 +196,19 @@ fn hand_on(tier: Tier, options: &mut Options, option: Written) -> syn::Result<()
 }
 
 fn unknown(tier: Tier, name: &Ident) -> Error {
+    if OF_LOAD.iter().any(|option| name == option) {
+        let message = format!(
+            "`{name}` needs a loader that outlives its caller, which a function with arguments is not: \
+             build a cache with `{name}`, and call its `load`"
+        );
+        return Error::new(name.span(), message);
+    }
     let mut known: Vec<&str> = [&COMMON[..], &HANDED_ON[..2]].concat();
     if tier != Tier::Memory {
         known.extend(TIERED);
+    }
+    if tier == Tier::Universal {
+        known.extend(UNIVERSAL);
     }
     known.sort_unstable();
     let message = format!("unknown option `{name}`; #[{}] has {}", tier.name(), known.join(", "));

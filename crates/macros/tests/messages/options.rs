@@ -58,3 +58,13 @@ fn no_time_at_all(n: u8) -> u8 {
 }
 
 fn main() {}
+
+#[mcache(stale = "10m")]
+fn stale(n: u64) -> u64 {
+    n
+}
+
+#[fcache(redis = "redis://127.0.0.1")]
+fn elsewhere(n: u64) -> u64 {
+    n
+}

@@ -194,10 +194,10 @@ impl Generation {
     pub(super) fn close(self) {
         let path = self.path;
         if catch_unwind(AssertUnwindSafe(|| drop(self.db))).is_err() {
-            tracing::warn!(path = %path.display(), "sled panicked while it closed");
+            tracing::warn!(target: "larder", path = %path.display(), "sled panicked while it closed");
         }
         if !is_released(&path) {
-            tracing::warn!(path = %path.display(), "sled still holds its files after it was closed");
+            tracing::warn!(target: "larder", path = %path.display(), "sled still holds its files after it was closed");
         }
     }
 }

@@ -107,7 +107,7 @@ impl Journal {
     /// says that this failed as well.
     pub(super) fn remove(&self, row: &[u8]) -> Result<()> {
         self.append(&Record::Row(row, Change::Removed)).map(drop).or_else(|error| {
-            tracing::warn!(%error, "a removal is not in the journal; a killed process would lose all entries");
+            tracing::warn!(target: "larder", %error, "a removal is not in the journal; a killed process would lose all entries");
             self.marker.withdraw().map_err(|_| error)
         })
     }

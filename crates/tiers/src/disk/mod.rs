@@ -280,7 +280,7 @@ impl DiskTier {
 impl Drop for DiskTier {
     fn drop(&mut self) {
         if let Err(error) = self.close_now(!self.marker.knows_boot()) {
-            tracing::warn!(%error, "the disk tier was dropped, and could not write all it held");
+            tracing::warn!(target: "larder", %error, "the disk tier was dropped, and could not write all it held");
         }
     }
 }
@@ -312,6 +312,7 @@ impl Tier for DiskTier {
             blocking: true,
             streams: false,
             stamps: false,
+            tells: false,
             frame_bytes_max: self.frame_bytes_max(),
         }
     }

@@ -52,7 +52,7 @@ pub(super) fn open(ground: &Ground<'_>, past: Past) -> Result<Store> {
     });
     let databases = match counted {
         Err(error) if error.kind() == ErrorKind::Corrupt => {
-            tracing::warn!(%error, "a torn database");
+            tracing::warn!(target: "larder", %error, "a torn database");
             let databases = start_over(layout, databases, cache_bytes)?;
             count(&databases, &replay, &segments)?;
             databases
@@ -65,7 +65,7 @@ pub(super) fn open(ground: &Ground<'_>, past: Past) -> Result<Store> {
     if !replay.is_empty()
         && let Err(error) = store.checkpoint()
     {
-        tracing::warn!(%error, "the journal of an earlier process stays for now");
+        tracing::warn!(target: "larder", %error, "the journal of an earlier process stays for now");
     }
     Ok(store)
 }
@@ -94,9 +94,11 @@ fn give_up(layout: &Layout, past: Past) -> Result<()> {
         let path = layout.dir().display();
         match past {
             Past::Unknown => {
-                tracing::warn!(%path, "the machine went down, or a removal could not be written down, while this was open: it starts empty")
+                tracing::warn!(target: "larder", %path, "the machine went down, or a removal could not be written down, while this was open: it starts empty")
             }
-            _ => tracing::warn!(%path, "the journal is damaged: the disk tier starts empty"),
+            _ => {
+                tracing::warn!(target: "larder", %path, "the journal is damaged: the disk tier starts empty")
+            }
         }
     }
     layout.discard_all()
@@ -128,7 +130,7 @@ fn open_generation(layout: &Layout, number: u64, cache_bytes: u64) -> Result<Opt
         Err(OpenError::Failed(error)) => Err(error),
         Err(OpenError::Torn(reason)) => {
             let path = layout.set_aside(number)?;
-            tracing::warn!(path = %path.display(), %reason, "a torn database is set aside; its entries are lost");
+            tracing::warn!(target: "larder", path = %path.display(), %reason, "a torn database is set aside; its entries are lost");
             Ok(None)
         }
     }
@@ -139,7 +141,7 @@ fn open_generation(layout: &Layout, number: u64, cache_bytes: u64) -> Result<Opt
 pub(super) fn next_generation(layout: &Layout, number: u64, cache_bytes: u64) -> Result<Generation> {
     Generation::open(layout, number, cache_bytes).map_err(|error| {
         if let Err(error) = layout.discard(number) {
-            tracing::warn!(%error, "cannot delete a database that was not finished");
+            tracing::warn!(target: "larder", %error, "cannot delete a database that was not finished");
         }
         match error {
             OpenError::Failed(error) => error,
@@ -196,7 +198,7 @@ fn start_over(layout: &Layout, torn: Databases, cache_bytes: u64) -> Result<Data
     }
     torn.newest.close();
     let path = layout.set_aside(number)?;
-    tracing::warn!(path = %path.display(), "a torn database is set aside; its entries are lost");
+    tracing::warn!(target: "larder", path = %path.display(), "a torn database is set aside; its entries are lost");
     Ok(Databases { newest: next_generation(layout, number + 1, cache_bytes)?, older: None })
 }
 

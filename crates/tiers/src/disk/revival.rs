@@ -46,11 +46,11 @@ impl DiskTier {
         match opened {
             Ok(store) => {
                 let error = closed.err().map(tracing::field::display);
-                tracing::warn!(error, "a failed disk tier was opened again");
+                tracing::warn!(target: "larder", error, "a failed disk tier was opened again");
                 *state = Some(store);
                 self.suspect.store(false, Ordering::Release);
             }
-            Err(error) => tracing::warn!(%error, "a failed disk tier does not open again"),
+            Err(error) => tracing::warn!(target: "larder", %error, "a failed disk tier does not open again"),
         }
     }
 

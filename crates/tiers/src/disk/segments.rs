@@ -213,7 +213,7 @@ impl Segments {
         let Some(segment) = self.table.write().remove(&number) else { return };
         match std::fs::remove_file(segment.path()) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                tracing::warn!(path = %segment.path().display(), %error, "cannot delete a segment");
+                tracing::warn!(target: "larder", path = %segment.path().display(), %error, "cannot delete a segment");
             }
             _ => self.space.shrink(rounded(segment.len())),
         }

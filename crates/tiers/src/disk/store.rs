@@ -71,7 +71,7 @@ impl Store {
         let Some(_shared) = upkeep.try_read() else { return };
         let _stripe = self.lock(row);
         if let Err(error) = self.databases.promote(row) {
-            tracing::debug!(%error, "an entry stays in the older database");
+            tracing::debug!(target: "larder", %error, "an entry stays in the older database");
         }
     }
 
@@ -193,7 +193,7 @@ impl Store {
         if flushed.is_ok()
             && let Err(error) = self.journal.tally(self.databases.tally())
         {
-            tracing::debug!(%error, "the next open cannot tell whether the databases are whole");
+            tracing::debug!(target: "larder", %error, "the next open cannot tell whether the databases are whole");
         }
         self.databases.older.into_iter().for_each(Generation::close);
         self.databases.newest.close();

@@ -117,7 +117,7 @@ impl DiskTier {
     pub(super) fn tend(&self) {
         let Some(_alone) = self.upkeep.try_write() else { return };
         if let Err(error) = self.keep_budget(0) {
-            tracing::warn!(%error, "upkeep of the disk tier failed");
+            tracing::warn!(target: "larder", %error, "upkeep of the disk tier failed");
         }
     }
 
@@ -136,7 +136,7 @@ impl DiskTier {
             Ok(())
         };
         if let Err(error) = flushed {
-            tracing::warn!(%error, "the journal of the disk tier stays for now");
+            tracing::warn!(target: "larder", %error, "the journal of the disk tier stays for now");
         }
     }
 

@@ -343,7 +343,7 @@ impl Drop for FileTier {
     /// directory can tell whether that came to an end.
     fn drop(&mut self) {
         if let Err(error) = self.close_now(!self.marker.knows_boot()) {
-            tracing::warn!(%error, "the file tier was dropped, and could not write all it held");
+            tracing::warn!(target: "larder", %error, "the file tier was dropped, and could not write all it held");
         }
     }
 }
@@ -354,7 +354,7 @@ fn trusted(folder: &Folder, options: &FileOptions) -> io::Result<Marker> {
     // Where the boot is not known, a shared folder would be emptied by everybody who opens it.
     let may_discard = !options.shared || marker.knows_boot();
     if past == Past::Unknown && may_discard && folder.discard()? {
-        tracing::warn!(path = %options.dir.display(), "the machine went down while this was open: it starts empty");
+        tracing::warn!(target: "larder", path = %options.dir.display(), "the machine went down while this was open: it starts empty");
     }
     if past == Past::Killed && options.durability == Durability::Synced {
         sync_many(&options.dir)?;
@@ -383,6 +383,7 @@ impl Tier for FileTier {
             blocking: true,
             streams: true,
             stamps: self.peers.is_some(),
+            tells: false,
             frame_bytes_max: self.space.limit(),
         }
     }

@@ -6,8 +6,9 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use foldhash::fast::RandomState;
 use larder_core::key::Lookup;
-use larder_core::memory::{MemoryStore, Record};
+use larder_core::memory::{Departed, Departure, MemoryStore, Record};
 use larder_core::tier::{TierKind, Usage};
+use moka::notification::RemovalCause;
 use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
 
@@ -17,9 +18,9 @@ use super::{Bound, Policy};
 ///
 /// It evicts lazily: the bound holds after [`settle`](MemoryStore::settle),
 /// and moka settles by itself as calls come in. Its time to live is not used;
-/// entries carry their own. Nor is its eviction listener, which would take a
-/// lock of the key on every insert and cost a third of it: what was evicted is
-/// what came, less what was taken away and what is left.
+/// entries carry their own. Nor is its eviction listener, unless somebody listens:
+/// it takes a lock of the key on every insert and costs a third of it. What was
+/// evicted is what came, less what was taken away and what is left.
 pub struct MokaStore<K, V> {
     records: Cache<K, Record<V>, RandomState>,
     bound: Bound,
@@ -36,6 +37,11 @@ where
 {
     /// A store within `bound`.
     pub fn new(bound: Bound, policy: Policy) -> Self {
+        Self::listened(bound, policy, None)
+    }
+
+    /// A store within `bound` that tells of each record that leaves it.
+    pub fn listened(bound: Bound, policy: Policy, departed: Option<Departed<K, V>>) -> Self {
         let policy = match policy {
             Policy::TinyLfu => EvictionPolicy::tiny_lfu(),
             Policy::Lru => EvictionPolicy::lru(),
@@ -44,6 +50,14 @@ where
         let builder = match bound {
             Bound::Entries(_) => builder,
             Bound::Bytes(_) => builder.weigher(|_, record: &Record<V>| record.weight),
+        };
+        let builder = match departed {
+            None => builder,
+            Some(departed) => builder.eviction_listener(move |key, record, cause| {
+                let departure =
+                    if cause == RemovalCause::Size { Departure::Evicted } else { Departure::Taken };
+                departed(&key, &record, departure);
+            }),
         };
         Self {
             records: builder.build_with_hasher(RandomState::default()),

@@ -8,29 +8,23 @@ use redis::{Cmd, ToRedisArgs, Value};
 
 use super::Inner;
 use super::names::Names;
-use super::request::{Whole, frame};
+use super::request::frame;
 
 /// The largest value that Redis takes.
 pub(super) const FRAME_BYTES_MAX: u64 = 512 << 20;
 /// What is read of a frame to see its head, in bytes.
 const HEAD_BYTES: usize = 4096;
 
-/// Stores over what is expected, in one step.
-const REPLACE: &str = "if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end \
-    if ARGV[3] then redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3]) \
-    else redis.call('SET', KEYS[1], ARGV[2]) end return 1";
-
 impl Inner {
     pub(super) async fn put(&self, key: &EncodedKey, frame: &Frame) -> Result<()> {
         check_len(frame)?;
+        if key.base().is_some() {
+            // As if the later change had come right after.
+            return self.put_if_unchanged(key, frame).await.map(drop);
+        }
         self.one(key, |name| self.set(name, frame)).await?;
         self.changed(key);
         Ok(())
-    }
-
-    pub(super) async fn remove(&self, key: &EncodedKey) -> Result<bool> {
-        let answer = self.one(key, unlink).await?;
-        Ok(self.shrunk(key, count(&answer)))
     }
 
     pub(super) async fn contains(&self, key: &EncodedKey) -> Result<bool> {
@@ -49,37 +43,6 @@ impl Inner {
             Some(bytes) if is_cut(bytes) => self.get(key).await,
             _ => Ok(start),
         }
-    }
-
-    pub(super) async fn insert_if_absent(&self, key: &EncodedKey, frame: &Frame) -> Result<bool> {
-        check_len(frame)?;
-        let fill = |name: &str| {
-            let mut cmd = self.set(name, frame);
-            cmd.arg("NX");
-            cmd
-        };
-        let stored = matches!(self.one(key, fill).await?, Value::Okay);
-        self.changed(key);
-        Ok(stored)
-    }
-
-    pub(super) async fn replace(&self, key: &EncodedKey, expected: &Bytes, frame: &Frame) -> Result<bool> {
-        check_len(frame)?;
-        let fill = |name: &str| {
-            let mut cmd = redis::cmd("EVAL");
-            cmd.arg(REPLACE).arg(1).arg(name).arg(&expected[..]).arg(Whole(frame));
-            if let Some(millis) = self.millis_left(frame) {
-                cmd.arg(millis);
-            }
-            cmd
-        };
-        Ok(matches!(self.one(key, fill).await?, Value::Int(1)))
-    }
-
-    pub(super) async fn take(&self, key: &EncodedKey) -> Result<Option<Bytes>> {
-        let taken = frame(self.one(key, |name| about("GETDEL", name)).await?);
-        self.shrunk(key, i64::from(taken.is_some()));
-        Ok(taken)
     }
 
     pub(super) async fn clear(&self) -> Result<()> {
@@ -129,10 +92,6 @@ fn about(command: &str, name: impl ToRedisArgs) -> Cmd {
     let mut cmd = redis::cmd(command);
     cmd.arg(name);
     cmd
-}
-
-pub(super) fn unlink(name: &str) -> Cmd {
-    about("UNLINK", name)
 }
 
 /// The beginning of a frame.

@@ -4,6 +4,9 @@
 //! <namespace>:<cache>:{<partition>}:<generation>:s:<text>       a text key
 //! <namespace>:<cache>:{<partition>}:<generation>:x:<hex>        any other key
 //! <namespace>:<cache>:{<partition>}:<generation>:h:<digest>     a key above 200 bytes
+//! <namespace>:<cache>:{<partition>}:<generation>:r:s:<text>     what a removal leaves for a while
+//! <namespace>:<cache>:{<partition>}:<generation>:l:s:<text>     the right to load an entry
+//! <namespace>:<cache>:{<partition>}:leases                      counts those rights
 //! <namespace>:<cache>:{<partition>}:generation                  the mark of a partition
 //! ```
 //!
@@ -19,6 +22,10 @@ pub(super) const PARTITIONS: usize = 64;
 
 /// Keys whose encoding is longer are named by their digest.
 const KEY_BYTES_MAX: usize = 200;
+
+/// The partition and the generation in the name of an entry, `{2f}:` and 16
+/// digits with a colon.
+const ENTRY_HEAD: usize = 5 + 17;
 
 const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'/');
 
@@ -45,6 +52,11 @@ pub(super) enum Named {
         /// The digest of the key.
         digest: u128,
     },
+    /// What a removal leaves behind for a while; the encoded key, where the
+    /// name has it.
+    Removal(Option<EncodedKey>),
+    /// The right to load an entry.
+    Lease,
 }
 
 impl Names {
@@ -79,6 +91,26 @@ impl Names {
         }
     }
 
+    /// What a removal of the entry with this name leaves behind.
+    pub(super) fn removal(&self, entry: &str) -> String {
+        self.beside(entry, 'r')
+    }
+
+    /// The right to load the entry with this name.
+    pub(super) fn lease(&self, entry: &str) -> String {
+        self.beside(entry, 'l')
+    }
+
+    fn beside(&self, entry: &str, what: char) -> String {
+        let (start, key) = entry.split_at((self.prefix.len() + ENTRY_HEAD).min(entry.len()));
+        format!("{start}{what}:{key}")
+    }
+
+    /// What counts the leases of a partition.
+    pub(super) fn leases(&self, partition: usize) -> String {
+        format!("{}{{{}}}:leases", self.prefix, tag(partition % PARTITIONS))
+    }
+
     /// Reads a name of this cache back; `None` for what is not ours.
     pub(super) fn read(&self, name: &[u8]) -> Option<Named> {
         let rest = std::str::from_utf8(name).ok()?.strip_prefix(&self.prefix)?.strip_prefix('{')?;
@@ -89,18 +121,27 @@ impl Names {
         }
         let (generation, key) = rest.split_once(':')?;
         let generation = read_generation(generation.as_bytes())?;
-        let key = match key.split_once(':')? {
-            ("s", text) => EncodedKey::new(packed(text)),
-            ("x", digits) => EncodedKey::new(bytes(digits)?),
-            ("h", digest) => {
-                let digest = u128::from_str_radix(digest, 16).ok()?;
-                return Some(Named::Entry { partition, generation, key: None, digest });
-            }
-            _ => return None,
-        };
-        let digest = key.digest();
-        Some(Named::Entry { partition, generation, key: Some(key), digest })
+        if key.starts_with("l:") {
+            return Some(Named::Lease);
+        }
+        if let Some(removed) = key.strip_prefix("r:") {
+            return read_key(removed).map(|(key, _)| Named::Removal(key));
+        }
+        let (key, digest) = read_key(key)?;
+        Some(Named::Entry { partition, generation, key, digest })
     }
+}
+
+/// A key as a name spells it: its encoding, where the name has it, and its digest.
+fn read_key(name: &str) -> Option<(Option<EncodedKey>, u128)> {
+    let key = match name.split_once(':')? {
+        ("s", text) => EncodedKey::new(packed(text)),
+        ("x", digits) => EncodedKey::new(bytes(digits)?),
+        ("h", digest) => return Some((None, u128::from_str_radix(digest, 16).ok()?)),
+        _ => return None,
+    };
+    let digest = key.digest();
+    Some((Some(key), digest))
 }
 
 /// What names a partition in keys: their hash tag.
@@ -191,6 +232,12 @@ mod tests {
         let read = names.read(names.entry(77, &long).as_bytes());
         assert_eq!(read, Some(Named::Entry { partition, generation: 77, key: None, digest }));
         assert_eq!(names.read(names.mark(63).as_bytes()), Some(Named::Mark(63)));
+        let alice = EncodedKey::new(*b"\xa5alice");
+        let removal = names.removal(&names.entry(77, &alice));
+        assert!(removal.ends_with("}:000000000000004d:r:s:alice"), "{removal}");
+        assert_eq!(names.read(removal.as_bytes()), Some(Named::Removal(Some(alice))));
+        let removal = names.removal(&names.entry(77, &long));
+        assert_eq!(names.read(removal.as_bytes()), Some(Named::Removal(None)));
         for foreign in ["shop:carts:", "shop:cart:{00}:generation", "shop:carts:{40}:generation", "x"] {
             assert_eq!(names.read(foreign.as_bytes()), None, "{foreign}");
         }

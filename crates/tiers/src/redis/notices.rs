@@ -62,7 +62,10 @@ impl Notices {
         match names.read(name) {
             Some(Named::Entry { key: Some(key), .. }) => self.tell(Notice::Changed(key)),
             Some(Named::Entry { key: None, digest, .. }) => self.tell(Notice::ChangedDigest(digest)),
-            Some(Named::Mark(_)) => self.tell(Notice::Distrust),
+            Some(Named::Removal(Some(key))) => self.tell(Notice::Changed(key)),
+            // Which entry it was the name does not say.
+            Some(Named::Mark(_) | Named::Removal(None)) => self.tell(Notice::Distrust),
+            Some(Named::Lease) => self.tell(Notice::Leased),
             None => {}
         }
     }

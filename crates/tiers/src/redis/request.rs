@@ -14,13 +14,13 @@ use super::scatter::Order;
 /// How often a request is made again because its partition was cleared meanwhile.
 const ATTEMPTS: u32 = 8;
 
-/// Makes a command about a key: of its position, and its name.
-pub(super) type Fill<'a> = dyn Fn(usize, &str) -> Cmd + Sync + 'a;
+/// Makes the commands about a key, as many for each: of its position, and its name.
+pub(super) type Fill<'a> = dyn Fn(usize, &str) -> Vec<Cmd> + Sync + 'a;
 
 /// What came back for one key.
 #[derive(Default)]
 pub(super) struct Answer {
-    /// Of its command, where one was sent.
+    /// Of its last command, where any was sent.
     pub(super) command: Value,
     /// What lies there, where it was asked for.
     pub(super) value: Value,
@@ -49,13 +49,18 @@ impl Inner {
     /// sent again with the new one: what was done with the former name was done
     /// to an entry that is gone.
     pub(super) async fn one(&self, key: &EncodedKey, fill: impl Fn(&str) -> Cmd) -> Result<Value> {
+        self.some(key, |name| vec![fill(name)]).await
+    }
+
+    /// As [`one`](Self::one), with several commands in order: the answer of the last.
+    pub(super) async fn some(&self, key: &EncodedKey, fill: impl Fn(&str) -> Vec<Cmd>) -> Result<Value> {
         let partition = Names::partition(key);
         for _ in 0..ATTEMPTS {
             let believed = self.marks.generation(partition);
-            let cmd = fill(&self.names.entry(believed, key));
             let mut mark = redis::cmd("MGET");
             mark.arg(self.names.mark(partition));
-            let orders = vec![Order { partition, cmd }, Order { partition, cmd: mark }];
+            let commands = fill(&self.names.entry(believed, key)).into_iter().chain([mark]);
+            let orders = commands.map(|cmd| Order { partition, cmd }).collect();
             let mut answers = self.fleet.exchange(orders).await;
             let mark = answers.pop().unwrap_or_else(|| Err(too_short()));
             let answer = answers.pop().unwrap_or_else(|| Err(too_short()));
@@ -86,6 +91,26 @@ impl Inner {
         Err(cleared())
     }
 
+    /// The frame of a key and what its last removal left behind, read together
+    /// with the mark; and the generation that is.
+    pub(super) async fn get_with_removal(&self, key: &EncodedKey) -> Result<(Option<Bytes>, Value, u64)> {
+        let partition = Names::partition(key);
+        for _ in 0..ATTEMPTS {
+            let believed = self.marks.generation(partition);
+            let name = self.names.entry(believed, key);
+            let mut cmd = redis::cmd("MGET");
+            cmd.arg(self.names.mark(partition)).arg(&name).arg(self.names.removal(&name));
+            let answer = self.fleet.send(Order { partition, cmd }).await?;
+            let [mark, value, removal] = list(answer).try_into().map_err(|_| too_short())?;
+            let mark = read(&mark);
+            if mark == Some(believed) {
+                return Ok((frame(value), removal, believed));
+            }
+            self.learn(partition, mark).await?;
+        }
+        Err(cleared())
+    }
+
     /// Sends what `fill` makes of each key, and after it reads the marks, and
     /// the values too where `values` says so: one round trip a server. Keys
     /// whose marks were not what they were believed to be are tried again.
@@ -100,7 +125,7 @@ impl Inner {
         for _ in 0..ATTEMPTS {
             let plan = self.plan(keys, &open);
             let told = self.fleet.exchange(plan.orders(&self.names, values, fill)).await;
-            open = self.sort_out(plan, told, fill.is_some(), &mut answers).await;
+            open = self.sort_out(plan, told, &mut answers).await;
             if open.is_empty() {
                 break;
             }
@@ -132,12 +157,13 @@ impl Inner {
         &self,
         plan: Plan,
         told: Vec<Result<Value>>,
-        with_commands: bool,
         answers: &mut [Result<Answer>],
     ) -> Vec<usize> {
+        let of_commands = told.len().saturating_sub(plan.groups.len());
         let mut told = told.into_iter();
-        let mut commands: Vec<_> =
-            if with_commands { told.by_ref().take(plan.keys.len()).map(Some).collect() } else { Vec::new() };
+        let each = (of_commands / plan.keys.len().max(1)).max(1);
+        let last = told.by_ref().take(of_commands).skip(each - 1).step_by(each);
+        let mut commands: Vec<_> = last.map(Some).collect();
         let mut open = Vec::new();
         for (group, told) in plan.groups.iter().zip(told) {
             let held = match self.check(group, told).await {
@@ -233,11 +259,9 @@ impl Plan {
 
     fn orders(&self, names: &Names, values: bool, fill: Option<&Fill<'_>>) -> Vec<Order> {
         let commands = fill.into_iter().flat_map(|fill| {
-            let order = |(index, partition, name): &(usize, usize, String)| Order {
-                partition: *partition,
-                cmd: fill(*index, name),
-            };
-            self.keys.iter().map(order)
+            self.keys.iter().flat_map(move |(index, partition, name)| {
+                fill(*index, name).into_iter().map(|cmd| Order { partition: *partition, cmd })
+            })
         });
         let reads = self.groups.iter().filter_map(|group| {
             let mut cmd = redis::cmd("MGET");

@@ -1,14 +1,16 @@
 //! The contract of a tier, by the calls of [`Inner`](super::Inner).
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use larder_core::frame::Frame;
 use larder_core::key::EncodedKey;
-use larder_core::tier::{BoxFuture, Capability, Tier, TierKind, Usage};
+use larder_core::tier::{BoxFuture, Capability, LoadLease, Stamp, Tier, TierKind, Usage};
 use larder_core::{Bytes, Result};
 
 use super::RedisTier;
 use super::calls::FRAME_BYTES_MAX;
+use super::names::Names;
 
 /// Names tier and operation in an error.
 fn named<'a, T: 'a>(
@@ -31,6 +33,7 @@ impl Tier for RedisTier {
             blocking: false,
             streams: false,
             stamps: false,
+            tells: self.inner.notices.is_some(),
             frame_bytes_max: FRAME_BYTES_MAX,
         }
     }
@@ -112,17 +115,33 @@ impl Tier for RedisTier {
         Box::pin(self.inner.remove_many(keys))
     }
 
-    fn insert_if_absent<'a>(&'a self, key: &'a EncodedKey, frame: &'a Frame) -> BoxFuture<'a, Result<bool>> {
-        named("insert_if_absent", self.inner.insert_if_absent(key, frame))
-    }
-
-    fn replace<'a>(
+    /// The stamp is of the entry, of its last removal within the last minute,
+    /// and of the last clear.
+    fn get_stamped<'a>(
         &'a self,
         key: &'a EncodedKey,
-        expected: &'a Bytes,
-        frame: &'a Frame,
-    ) -> BoxFuture<'a, Result<bool>> {
-        named("replace", self.inner.replace(key, expected, frame))
+    ) -> BoxFuture<'a, Result<(Option<Bytes>, Option<Stamp>)>> {
+        named("get_stamped", self.inner.get_stamped(key))
+    }
+
+    fn lease_load<'a>(
+        &'a self,
+        key: &'a EncodedKey,
+        span: Duration,
+    ) -> BoxFuture<'a, Result<Option<LoadLease>>> {
+        named("lease_load", self.inner.lease_load(key, span))
+    }
+
+    fn release_load(&self, key: &EncodedKey, number: u64) {
+        drop(self.io.handle().spawn(Arc::clone(&self.inner).release_load(key.clone(), number)));
+    }
+
+    fn era(&self, key: &EncodedKey) -> u64 {
+        self.inner.marks.generation(Names::partition(key))
+    }
+
+    fn put_if_unchanged<'a>(&'a self, key: &'a EncodedKey, frame: &'a Frame) -> BoxFuture<'a, Result<bool>> {
+        named("put_if_unchanged", self.inner.put_if_unchanged(key, frame))
     }
 
     fn take<'a>(&'a self, key: &'a EncodedKey) -> BoxFuture<'a, Result<Option<Bytes>>> {

@@ -20,10 +20,16 @@ impl<K: Hash + Eq + Send + Sync + 'static> Keyed for K {}
     label = "not `Clone + Send + Sync + 'static`",
     note = "what is not `Clone`, or dear to clone, goes into an `Arc`"
 )]
-pub trait Kept: Clone + Send + Sync + 'static {}
+pub trait Kept: Clone + Send + Sync + 'static {
+    /// The value itself. Where it cannot be stored the compiler says so once,
+    /// and of what is named by way of this type nothing more.
+    type Value;
+}
 
 #[diagnostic::do_not_recommend]
-impl<V: Clone + Send + Sync + 'static> Kept for V {}
+impl<V: Clone + Send + Sync + 'static> Kept for V {
+    type Value = V;
+}
 
 /// An argument, lent, whose owned form can be part of a key.
 #[diagnostic::on_unimplemented(
@@ -32,10 +38,23 @@ impl<V: Clone + Send + Sync + 'static> Kept for V {}
     note = "leave the argument out with `skip(..)`, or say what the key is made of with `key = \"..\"`",
     note = "floats are understood where they are written as `f64` or `f32`, also in tuples, options and slices"
 )]
-pub trait Part {}
+pub trait Part {
+    /// Its owned form; see [`Kept::Value`].
+    type Owned;
+
+    /// The owned form.
+    fn owned(&self) -> Self::Owned;
+}
 
 #[diagnostic::do_not_recommend]
-impl<T: ToOwned<Owned: Hash + Eq + Send + Sync + 'static> + ?Sized> Part for T {}
+impl<T: ToOwned<Owned: Hash + Eq + Send + Sync + 'static> + ?Sized> Part for T {
+    type Owned = T::Owned;
+
+    #[inline]
+    fn owned(&self) -> T::Owned {
+        self.to_owned()
+    }
+}
 
 /// Stands in a signature, where the compiler looks first: says of each
 /// argument whether it can be part of a key.
@@ -76,10 +95,23 @@ mod encoded {
         note = "leave the argument out with `skip(..)`, or say what the key is made of with `key = \"..\"`",
         note = "#[mcache] asks nothing of serde"
     )]
-    pub trait EncodedPart {}
+    pub trait EncodedPart {
+        /// See [`Part::Owned`](super::Part::Owned).
+        type Owned;
+
+        /// See [`Part::owned`](super::Part::owned).
+        fn owned(&self) -> Self::Owned;
+    }
 
     #[diagnostic::do_not_recommend]
-    impl<T: ToOwned<Owned: Encoded> + ?Sized> EncodedPart for T {}
+    impl<T: ToOwned<Owned: Encoded> + ?Sized> EncodedPart for T {
+        type Owned = T::Owned;
+
+        #[inline]
+        fn owned(&self) -> T::Owned {
+            self.to_owned()
+        }
+    }
 
     /// A value that can be encoded.
     #[diagnostic::on_unimplemented(
@@ -87,10 +119,15 @@ mod encoded {
         label = "not `Clone + Send + Sync + 'static`, `Serialize` and `Deserialize`",
         note = "#[mcache] asks nothing of serde"
     )]
-    pub trait EncodedValue: Clone + Serialize + DeserializeOwned + Send + Sync + 'static {}
+    pub trait EncodedValue: Clone + Serialize + DeserializeOwned + Send + Sync + 'static {
+        /// See [`Kept::Value`](super::Kept::Value).
+        type Value;
+    }
 
     #[diagnostic::do_not_recommend]
-    impl<V: Clone + Serialize + DeserializeOwned + Send + Sync + 'static> EncodedValue for V {}
+    impl<V: Clone + Serialize + DeserializeOwned + Send + Sync + 'static> EncodedValue for V {
+        type Value = V;
+    }
 
     /// See [`MemoryPart`](super::MemoryPart).
     #[derive(Debug)]
@@ -146,6 +183,20 @@ pub trait Maybe {
 
 impl<T> Maybe for Option<T> {
     type Value = T;
+}
+
+/// `Vec`, taken apart.
+#[diagnostic::on_unimplemented(
+    message = "`batch` is for functions that return a `Vec` with a result for each item, and this is `{Self}`",
+    label = "not a `Vec`"
+)]
+pub trait Many {
+    /// Of one item.
+    type Item;
+}
+
+impl<T> Many for Vec<T> {
+    type Item = T;
 }
 
 /// Tells at compile time whether a type is a `Result`, by whatever name: the

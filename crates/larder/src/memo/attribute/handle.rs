@@ -52,14 +52,22 @@ where
         &self.tasks
     }
 
-    /// How often something was taken out.
-    pub(super) fn removals(&self) -> u64 {
-        self.removals.load(Ordering::Acquire)
+    /// How often something was taken out, and how often entries were invalidated.
+    pub(super) fn changes(&self) -> [u64; 2] {
+        [self.removals.load(Ordering::Acquire), self.cache.engine.invalidations()]
     }
 
     /// Something is about to be taken out.
     pub(super) fn removing(&self) {
         self.removals.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// A batch had more answers than it had items, or fewer.
+    pub(super) fn tell_uneven(&self) {
+        tracing::error!(
+            target: "larder", function = self.name,
+            "a batch has to have a result for each item; nothing of it is stored"
+        );
     }
 
     /// Something was stored: it is flushed in the background, since a static

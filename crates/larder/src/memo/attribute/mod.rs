@@ -1,11 +1,13 @@
 //! What the attributes expand to. Not for people: it changes with them.
 
+mod batch;
 mod bounds;
 mod call;
 mod flusher;
 mod handle;
 mod record;
 mod slot;
+mod tags;
 #[cfg(feature = "async")]
 pub mod tasks;
 pub mod threads;
@@ -18,11 +20,30 @@ pub use crate::fcache;
 pub use crate::mcache;
 #[cfg(feature = "_codec")]
 pub use crate::ucache;
+pub use batch::{Asked, Each, call_batch, each};
 #[cfg(feature = "_codec")]
 pub use bounds::{Encoded, EncodedPart, EncodedValue, TieredPart, TieredValue};
-pub use bounds::{Fallible, Kept, Keyed, Maybe, MemoryPart, MemoryValue, NoResult, Part, Probe, SharedError};
+pub use bounds::{
+    Fallible, Kept, Keyed, Many, Maybe, MemoryPart, MemoryValue, NoResult, Part, Probe, SharedError,
+};
 pub use call::{Passed, by_value, call, call_sorted, excludes, never, shared};
 pub use handle::{Handle, keyed_by};
 pub use record::{RECORD_BYTES, Record, Recorded, replayed};
 pub use slot::{Owner, Slot, open};
+pub use tags::{Label, call_tagged, of_value, tag, tags};
 pub use total::Total;
+
+pub use larder_core::terms::EntryOptions;
+pub use larder_engine::WithOptions;
+
+/// The type that companions belong to. Its name is what the compiler says
+/// where it cannot stand: in an `impl` block, of which an attribute knows nothing.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __add_the_option_method_in_an_impl_block {
+    (#[doc = $doc:literal] $vis:vis $name:ident) => {
+        #[doc = $doc]
+        #[allow(non_camel_case_types, dead_code, unreachable_pub)]
+        $vis enum $name {}
+    };
+}

@@ -6,6 +6,9 @@ use std::fmt;
 use std::sync::Arc;
 
 use larder_core::Bytes;
+use larder_core::terms::EntryOptions;
+use larder_engine::WithOptions;
+use larder_engine::wait::{Inline, block_on};
 
 use super::bounds::{Kept, Keyed};
 use super::handle::Handle;
@@ -27,8 +30,10 @@ where
     items: Vec<T>,
     bytes: u64,
     bytes_max: u64,
-    /// How often something had been taken out when the call began.
-    removals: u64,
+    /// What is to be said of the record.
+    pub(super) options: EntryOptions,
+    /// How often something had been taken out or invalidated when the call began.
+    changes: [u64; 2],
 }
 
 impl<K, T> Recording<K, T>
@@ -37,7 +42,8 @@ where
     T: Kept,
 {
     pub(super) fn new(handle: &'static Handle<K, Record<T>>, key: K, bytes_max: u64) -> Self {
-        Self { handle, key, items: Vec::new(), bytes: 0, bytes_max, removals: handle.removals() }
+        let changes = handle.changes();
+        Self { handle, key, items: Vec::new(), bytes: 0, bytes_max, options: EntryOptions::new(), changes }
     }
 
     /// Takes one more item; `None` when that is too much, and nothing will be stored.
@@ -53,10 +59,11 @@ where
     /// The key, and a loader of the whole record: it refuses when something was
     /// taken out since the call began, for it may have been this entry. What is
     /// taken out while the loader runs supersedes it.
-    pub(super) fn complete(mut self) -> (K, impl FnOnce() -> Result<Record<T>, Outdated>) {
+    pub(super) fn complete(mut self) -> (K, impl FnOnce() -> Result<WithOptions<Record<T>>, Outdated>) {
         self.items.shrink_to_fit();
-        let (handle, items, removals) = (self.handle, self.items, self.removals);
-        let load = move || if handle.removals() == removals { Ok(Arc::new(items)) } else { Err(Outdated) };
+        let (handle, changes) = (self.handle, self.changes);
+        let record = WithOptions(Arc::new(self.items), self.options);
+        let load = move || if handle.changes() == changes { Ok(record) } else { Err(Outdated) };
         (self.key, load)
     }
 }
@@ -96,25 +103,28 @@ where
     Ended,
 }
 
-/// The items of the cache, or those of `body` as they come.
+/// The items of the cache, or those of `body` as they come, which says also
+/// what is to be said of the record.
 pub fn replayed<K, T, I>(
     handle: Option<&'static Handle<K, Record<T>>>,
     key: K,
     bytes_max: u64,
-    body: impl FnOnce() -> I,
+    body: impl FnOnce() -> (EntryOptions, I),
 ) -> Recorded<K, T, I>
 where
     K: Keyed,
     T: Kept,
     I: Iterator<Item = T>,
 {
-    let Some(handle) = handle else { return Recorded(State::Run(body(), None)) };
+    let Some(handle) = handle else { return Recorded(State::Run(body().1, None)) };
     if let Some(record) = handle.cache().get(&key) {
         return Recorded(State::Replay(record, 0));
     }
     // What the recording remembers comes before what the function reads.
-    let recording = Recording::new(handle, key, bytes_max);
-    Recorded(State::Run(body(), Some(recording)))
+    let mut recording = Recording::new(handle, key, bytes_max);
+    let (options, items) = body();
+    recording.options = options;
+    Recorded(State::Run(items, Some(recording)))
 }
 
 impl<K, T, I> Iterator for Recorded<K, T, I>
@@ -168,7 +178,8 @@ where
     let Some(recording) = recording else { return };
     let handle = recording.handle;
     let (key, load) = recording.complete();
-    if handle.cache().try_get_with(key, load).is_ok() {
+    let stored = handle.cache().engine.try_get_with::<Inline, Outdated, _, _>(key, || async { load() });
+    if block_on(stored).is_ok() {
         handle.stored();
     }
 }

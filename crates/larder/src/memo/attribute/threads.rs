@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use larder_core::terms::Tag;
 use larder_core::{Error, ErrorKind, Result};
 
 use super::bounds::{Kept, Keyed};
@@ -46,6 +47,50 @@ where
     V: Kept,
 {
     handle.and_then(|handle| handle.cache().get(&key))
+}
+
+/// Removes entries; how many there were.
+pub fn purge_many<K, V>(handle: Option<&'static Handle<K, V>>, keys: Vec<K>) -> u64
+where
+    K: Keyed,
+    V: Kept,
+{
+    handle.map_or(0, |handle| {
+        let removed = keys.iter().filter(|key| handle.cache().remove(*key)).count();
+        handle.stored();
+        removed as u64
+    })
+}
+
+/// Whether there is an entry, for each key.
+pub fn contains_many<K, V>(handle: Option<&'static Handle<K, V>>, keys: Vec<K>) -> Vec<bool>
+where
+    K: Keyed,
+    V: Kept,
+{
+    let contains = |key: &K| handle.is_some_and(|handle| handle.cache().contains_key(key));
+    keys.iter().map(contains).collect()
+}
+
+/// The values of entries.
+pub fn get_many<K, V>(handle: Option<&'static Handle<K, V>>, keys: Vec<K>) -> Vec<Option<V>>
+where
+    K: Keyed,
+    V: Kept,
+{
+    match handle {
+        Some(handle) => handle.cache().get_many(&keys),
+        None => keys.iter().map(|_| None).collect(),
+    }
+}
+
+/// Expires all entries with a tag.
+pub fn invalidate_tag<K, V>(handle: Option<&'static Handle<K, V>>, tag: Tag) -> Result<()>
+where
+    K: Keyed,
+    V: Kept,
+{
+    handle.ok_or_else(not_opened)?.cache().invalidate_tag(tag)
 }
 
 /// Removes all entries.

@@ -45,7 +45,7 @@ checks! {
         a_cleared_tier_is_empty_after_reopening;
     batches: batches_answer_in_order_key_by_key, the_later_of_two_puts_in_a_batch_stays,
         an_empty_batch_is_a_batch;
-    shared: insert_if_absent_stores_once, replace_stores_over_what_is_expected_alone,
+    shared: of_several_with_one_base_one_stores, every_change_takes_the_base_away,
         take_gives_the_frame_to_one, the_steps_are_all_there_or_none_is;
     closing: after_close_every_call_fails_with_closed, after_close_usage_is_zero,
         a_second_close_succeeds;

@@ -5,39 +5,50 @@ use std::thread;
 
 use larder_core::ErrorKind;
 use larder_core::frame::Frame;
+use larder_core::key::EncodedKey;
+use larder_core::tier::Stamp;
 
 use super::*;
 use crate::conformance::report::NotApplicable;
 
 const THREADS: u64 = 4;
 
-pub(super) fn insert_if_absent_stores_once(place: &Place) -> Verdict {
+pub(super) fn of_several_with_one_base_one_stores(place: &Place) -> Verdict {
     let tier = shared(place)?;
     for number in 0..20 {
-        let winners = race(|seed| {
-            block_on(tier.insert_if_absent(&sample::key(number), &frame(number, seed))).expect("it succeeds")
-        });
-        assert_eq!(winners, 1, "of {THREADS} that insert where nothing is");
+        if number % 2 == 1 {
+            put(&tier, &sample::key(number), 100, 100);
+        }
+        let key = based(&tier, number);
+        let winners = race(|seed| store(&tier, &key, number, seed));
+        assert_eq!(winners, 1, "of {THREADS} that store by one stamp");
+        assert!(!store(&tier, &key, number, 200), "by the former stamp");
+        assert!(store(&tier, &based(&tier, number), number, 300), "by the present one");
+        expect(&tier, &sample::key(number), 300, 100);
     }
-    put(&tier, &sample::key(50), 1, 100);
-    let again = block_on(tier.insert_if_absent(&sample::key(50), &frame(50, 2))).expect("it succeeds");
-    assert!(!again, "over what is there");
-    expect(&tier, &sample::key(50), 1, 100);
     Ok(())
 }
 
-pub(super) fn replace_stores_over_what_is_expected_alone(place: &Place) -> Verdict {
+pub(super) fn every_change_takes_the_base_away(place: &Place) -> Verdict {
     let tier = shared(place)?;
     let key = sample::key(1);
-    let replace = |expected: &Bytes, seed| {
-        block_on(tier.replace(&key, expected, &frame(1, seed))).expect("it succeeds")
-    };
-    let whole = |seed| Bytes::from(frame(1, seed).to_vec());
-    assert!(!replace(&whole(1), 2), "where nothing is");
-    expect_none(&tier, &key);
-    put(&tier, &key, 1, 100);
-    assert!(!replace(&whole(7), 2), "over something else");
-    assert_eq!(race(|seed| replace(&whole(1), 10 + seed)), 1, "of {THREADS} that replace one frame");
+    type Change<'a> = (&'static str, &'a dyn Fn());
+    let changes: [Change<'_>; 5] = [
+        ("a removal of nothing", &|| assert!(!block_on(tier.remove(&key)).expect("it succeeds"))),
+        ("a write", &|| put(&tier, &key, 7, 100)),
+        ("a take", &|| assert!(block_on(tier.take(&key)).expect("it succeeds").is_some())),
+        ("a clear", &|| block_on(tier.clear()).expect("it succeeds")),
+        ("removals of many", &|| drop(block_on(tier.remove_many(std::slice::from_ref(&key))))),
+    ];
+    for (what, change) in changes {
+        let based = based(&tier, 1);
+        change();
+        assert!(!store(&tier, &based, 1, 9), "after {what}");
+    }
+    let based = based(&tier, 1);
+    put(&tier, &key, 7, 100);
+    block_on(tier.put(&based, &frame(1, 9))).expect("it succeeds");
+    expect(&tier, &key, 7, 100);
     Ok(())
 }
 
@@ -60,11 +71,10 @@ pub(super) fn the_steps_are_all_there_or_none_is(place: &Place) -> Verdict {
     let key = sample::key(1);
     let missing = |error: larder_core::Error| error.kind() == ErrorKind::Unsupported;
     let missing = [
-        block_on(tier.insert_if_absent(&key, &frame(1, 1))).is_err_and(missing),
-        block_on(tier.replace(&key, &Bytes::new(), &frame(1, 1))).is_err_and(missing),
+        block_on(tier.put_if_unchanged(&key.clone().based_on(Stamp::NONE), &frame(1, 1))).is_err_and(missing),
         block_on(tier.take(&key)).is_err_and(missing),
     ];
-    assert!(missing == [true; 3] || missing == [false; 3], "missing: {missing:?}");
+    assert!(missing == [true; 2] || missing == [false; 2], "missing: {missing:?}");
     Ok(())
 }
 
@@ -74,6 +84,17 @@ fn shared(place: &Place) -> Result<Box<dyn Tier>, NotApplicable> {
         Err(error) if error.kind() == ErrorKind::Unsupported => Err(NotApplicable("it has no such steps")),
         _ => Ok(tier),
     }
+}
+
+/// The key with the stamp that its entry has now.
+fn based(tier: &dyn Tier, number: u64) -> EncodedKey {
+    let key = sample::key(number);
+    let (_, stamp) = block_on(tier.get_stamped(&key)).expect("it succeeds");
+    key.based_on(stamp.expect("a tier with such steps has stamps"))
+}
+
+fn store(tier: &dyn Tier, key: &EncodedKey, number: u64, seed: u64) -> bool {
+    block_on(tier.put_if_unchanged(key, &frame(number, seed))).expect("it succeeds")
 }
 
 fn frame(number: u64, seed: u64) -> Frame {

@@ -1,6 +1,7 @@
 //! The companions of functions for tasks.
 
 use larder_core::Result;
+use larder_core::terms::Tag;
 
 use crate::AsyncCache;
 use crate::memo::attribute::bounds::{Kept, Keyed};
@@ -39,6 +40,58 @@ where
     V: Kept,
 {
     handle?.tasks().get(&key).await
+}
+
+/// Removes entries; how many there were.
+pub async fn purge_many<K, V>(handle: Option<&'static Handle<K, V>>, keys: Vec<K>) -> u64
+where
+    K: Keyed,
+    V: Kept,
+{
+    let Some(handle) = handle else { return 0 };
+    let mut removed = 0;
+    for key in &keys {
+        removed += u64::from(handle.tasks().remove(key).await);
+    }
+    handle.stored();
+    removed
+}
+
+/// Whether there is an entry, for each key.
+pub async fn contains_many<K, V>(handle: Option<&'static Handle<K, V>>, keys: Vec<K>) -> Vec<bool>
+where
+    K: Keyed,
+    V: Kept,
+{
+    let mut found = Vec::with_capacity(keys.len());
+    for key in &keys {
+        found.push(match handle {
+            Some(handle) => handle.tasks().contains_key(key).await,
+            None => false,
+        });
+    }
+    found
+}
+
+/// The values of entries.
+pub async fn get_many<K, V>(handle: Option<&'static Handle<K, V>>, keys: Vec<K>) -> Vec<Option<V>>
+where
+    K: Keyed,
+    V: Kept,
+{
+    match handle {
+        Some(handle) => handle.tasks().get_many(&keys).await,
+        None => keys.iter().map(|_| None).collect(),
+    }
+}
+
+/// Expires all entries with a tag.
+pub async fn invalidate_tag<K, V>(handle: Option<&'static Handle<K, V>>, tag: Tag) -> Result<()>
+where
+    K: Keyed,
+    V: Kept,
+{
+    handle.ok_or_else(not_opened)?.tasks().invalidate_tag(tag).await
 }
 
 /// Removes all entries.

@@ -1,14 +1,20 @@
 //! Functions for tasks: opening, calls, companions, streams.
 
+mod batch;
 mod companions;
 mod stream;
+mod tags;
 
 use std::fmt;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-pub use self::companions::{cache, clear, contains, flush, get, purge};
+pub use self::batch::call_batch;
+pub use self::companions::{
+    cache, clear, contains, contains_many, flush, get, get_many, invalidate_tag, purge, purge_many,
+};
 pub use self::stream::{RecordedStream, replayed};
+pub use self::tags::call_tagged;
 use super::bounds::{Kept, Keyed, SharedError};
 use super::call::Passed;
 use super::handle::Handle;

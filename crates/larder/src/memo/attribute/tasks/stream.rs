@@ -5,11 +5,13 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use futures_core::Stream;
+use larder_core::terms::EntryOptions;
+use larder_engine::wait::Tokio;
 
 use super::Boxed;
 use crate::memo::attribute::bounds::{Kept, Keyed};
 use crate::memo::attribute::handle::Handle;
-use crate::memo::attribute::record::{Record, Recording};
+use crate::memo::attribute::record::{Outdated, Record, Recording};
 
 /// A stream that records what it hands out, or replays what was recorded.
 pub struct RecordedStream<K, T, F, S>
@@ -64,7 +66,7 @@ pub fn replayed<K, T, F, S>(
 where
     K: Keyed,
     T: Kept,
-    F: FnOnce() -> S,
+    F: FnOnce() -> (EntryOptions, S),
     S: Stream<Item = T>,
 {
     let look = async move {
@@ -81,19 +83,20 @@ impl<K, T, F, S> RecordedStream<K, T, F, S>
 where
     K: Keyed,
     T: Kept,
-    F: FnOnce() -> S,
+    F: FnOnce() -> (EntryOptions, S),
     S: Stream<Item = T>,
 {
     fn begin(&mut self, found: Found<K, T>) -> State<K, T, S> {
-        let recording = match found {
+        let mut recording = match found {
             Found::Record(record) => return State::Replay(record, 0),
             Found::Nothing(handle, key) => Some(Recording::new(handle, key, self.bytes_max)),
             Found::NoCache => None,
         };
-        match self.body.take() {
-            Some(body) => State::Run(Box::pin(body()), recording),
-            None => State::Ended,
+        let Some((options, items)) = self.body.take().map(|body| body()) else { return State::Ended };
+        if let Some(recording) = &mut recording {
+            recording.options = options;
         }
+        State::Run(Box::pin(items), recording)
     }
 }
 
@@ -105,7 +108,9 @@ where
     let handle = recording.handle;
     let (key, load) = recording.complete();
     Box::pin(async move {
-        if handle.tasks().try_get_with(key, async { load() }).await.is_ok() {
+        let engine = &handle.tasks().engine;
+        let stored = engine.try_get_with::<Tokio, Outdated, _, _>(key, || async { load() });
+        if stored.await.is_ok() {
             handle.stored();
         }
     })
@@ -115,7 +120,7 @@ impl<K, T, F, S> Stream for RecordedStream<K, T, F, S>
 where
     K: Keyed,
     T: Kept,
-    F: FnOnce() -> S,
+    F: FnOnce() -> (EntryOptions, S),
     S: Stream<Item = T>,
 {
     type Item = T;

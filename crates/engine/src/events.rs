@@ -1,0 +1,336 @@
+//! What happened is told to a listener, by a thread of its own.
+//!
+//! Callers put events into a bounded queue and go on; one thread takes them out
+//! and runs the listener. It starts with the first event, ends when there was
+//! none for a while, and with the cache. What finds the queue full is dropped
+//! and counted, and the listener is told how many it missed.
+
+use std::collections::VecDeque;
+use std::hash::Hash;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::thread::ThreadId;
+use std::time::{Duration, Instant};
+
+use larder_core::clock::Clock;
+use larder_core::events::{Cause, Event};
+use larder_core::memory::{Departed, Departure};
+use larder_core::stats::Count;
+use larder_core::tier::TierKind;
+use parking_lot::{Condvar, Mutex};
+
+use crate::shield;
+use crate::wait::Wait;
+
+/// Events that wait for the listener.
+const QUEUE_MAX: usize = 4096;
+/// How long the thread waits for another event before it ends.
+const LINGER: Duration = Duration::from_secs(1);
+/// How long `close` waits for the listener to have heard everything.
+const CLOSE_LIMIT: Duration = Duration::from_secs(1);
+/// Between two questions to the tiers what they let go of: to ask costs some of
+/// them a walk over their files.
+const LOOK_PAUSE: Duration = Duration::from_millis(100);
+
+type Listener<K> = Box<dyn FnMut(Event<K>) + Send>;
+
+/// A listener with its queue, to be given to an engine.
+pub struct Audience<K> {
+    queue: Arc<Queue<K>>,
+    /// How a key is made one of an event, which keys that are not `Clone` cannot be.
+    share: fn(&K) -> Arc<K>,
+}
+
+struct Queue<K> {
+    state: Mutex<State<K>>,
+    changed: Condvar,
+    /// Held by the thread that runs it; gone with the end.
+    listener: Mutex<Option<Listener<K>>>,
+    /// Those who wait until everything was heard.
+    heard: event_listener::Event,
+    missed: Count,
+    panics: Count,
+}
+
+struct State<K> {
+    waiting: VecDeque<Event<K>>,
+    /// What found no room since there was some last.
+    missed: u64,
+    runner: Runner,
+    ended: bool,
+}
+
+/// What the thread does.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Runner {
+    None,
+    Idle,
+    Busy(Option<ThreadId>),
+}
+
+impl<K> Audience<K>
+where
+    K: Send + Sync + 'static,
+{
+    /// An audience of one listener.
+    pub fn new(listener: impl FnMut(Event<K>) + Send + 'static) -> Self
+    where
+        K: Clone,
+    {
+        let state = State { waiting: VecDeque::new(), missed: 0, runner: Runner::None, ended: false };
+        let queue = Queue {
+            state: Mutex::new(state),
+            changed: Condvar::new(),
+            listener: Mutex::new(Some(Box::new(listener))),
+            heard: event_listener::Event::new(),
+            missed: Count::default(),
+            panics: Count::default(),
+        };
+        Self { queue: Arc::new(queue), share: |key| Arc::new(key.clone()) }
+    }
+
+    /// Tells of the records that leave memory: those that were evicted, and
+    /// those that were past their time when they went.
+    pub fn departed<V>(&self, clock: &Arc<dyn Clock>) -> Departed<K, V> {
+        let (queue, clock) = (Arc::clone(&self.queue), Arc::clone(clock));
+        Box::new(move |key, record, departure| {
+            let over = record.terms.as_ref().is_some_and(|terms| terms.until() <= clock.now());
+            let (key, tier) = (Arc::clone(key), TierKind::Memory);
+            match (over, departure) {
+                (true, _) => queue.push(Event::Expired { key, tier }),
+                (false, Departure::Evicted) => queue.push(Event::Evicted {
+                    key: Some(key),
+                    count: 1,
+                    tier,
+                    home: record.home,
+                    cause: Cause::Capacity,
+                }),
+                (false, Departure::Taken) => {}
+            }
+        })
+    }
+}
+
+impl<K> Queue<K> {
+    /// Takes no more events; what waits is still heard. Then the listener goes.
+    fn end(&self) {
+        let mut state = self.state.lock();
+        state.ended = true;
+        let is_idle = state.runner == Runner::None;
+        drop(state);
+        self.changed.notify_one();
+        if is_idle {
+            drop(self.listener.lock().take());
+        }
+    }
+}
+
+impl<K: Send + Sync + 'static> Queue<K> {
+    fn push(self: &Arc<Self>, event: Event<K>) {
+        let refused = self.put(event);
+        // Dropped without the lock: the last handle of a key may be among it.
+        drop(refused);
+    }
+
+    /// Puts an event into the queue; gives it back where there is no room.
+    fn put(self: &Arc<Self>, event: Event<K>) -> Option<Event<K>> {
+        let mut state = self.state.lock();
+        let room = QUEUE_MAX.saturating_sub(state.waiting.len());
+        if state.ended {
+            return Some(event);
+        }
+        if room < 2 {
+            state.missed += 1;
+            self.missed.increment();
+            return Some(event);
+        }
+        state.note_missed();
+        state.waiting.push_back(event);
+        match state.runner {
+            Runner::None => self.start(&mut state),
+            Runner::Idle => drop(self.changed.notify_one()),
+            Runner::Busy(_) => {}
+        }
+        None
+    }
+
+    /// Where no thread can be had now the next event tries again.
+    fn start(self: &Arc<Self>, state: &mut State<K>) {
+        let queue = Arc::clone(self);
+        let started = std::thread::Builder::new().name("larder-events".into()).spawn(move || queue.serve());
+        state.runner = if started.is_ok() { Runner::Busy(None) } else { Runner::None };
+    }
+
+    fn serve(&self) {
+        while let Some(event) = self.next() {
+            let Some(listener) = &mut *self.listener.lock() else { break };
+            if catch_unwind(AssertUnwindSafe(|| listener(event))).is_err() {
+                self.panics.increment();
+                tracing::error!(target: "larder", "the listener of a cache panicked; it hears the next event all the same");
+            }
+        }
+        if self.state.lock().ended {
+            drop(self.listener.lock().take());
+        }
+    }
+
+    /// The next event; `None` where the thread is to end, and counts as gone.
+    fn next(&self) -> Option<Event<K>> {
+        let mut state = self.state.lock();
+        loop {
+            if let Some(event) = state.take() {
+                state.runner = Runner::Busy(Some(std::thread::current().id()));
+                return Some(event);
+            }
+            state.runner = Runner::Idle;
+            self.heard.notify(usize::MAX);
+            if state.ended || self.changed.wait_for(&mut state, LINGER).timed_out() && state.is_empty() {
+                state.runner = Runner::None;
+                return None;
+            }
+        }
+    }
+
+    /// Gives up what was not heard yet.
+    fn give_up(&self) {
+        let mut state = self.state.lock();
+        self.missed.add(state.waiting.len() as u64);
+        state.missed = 0;
+        let waiting = std::mem::take(&mut state.waiting);
+        drop(state);
+        drop(waiting);
+    }
+
+    /// Whether there is nothing to wait for: all was heard, or it is the
+    /// listener itself that asks.
+    fn is_heard(&self) -> bool {
+        let state = self.state.lock();
+        match state.runner {
+            Runner::Busy(thread) => thread == Some(std::thread::current().id()),
+            Runner::None | Runner::Idle => state.is_empty(),
+        }
+    }
+}
+
+impl<K> State<K> {
+    fn is_empty(&self) -> bool {
+        self.waiting.is_empty() && self.missed == 0
+    }
+
+    /// Puts what was missed into its place among the events.
+    fn note_missed(&mut self) {
+        let count = std::mem::take(&mut self.missed);
+        if count > 0 {
+            self.waiting.push_back(Event::Missed { count });
+        }
+    }
+
+    fn take(&mut self) -> Option<Event<K>> {
+        if self.waiting.is_empty() {
+            self.note_missed();
+        }
+        self.waiting.pop_front()
+    }
+}
+
+/// The listener of a cache, where it has one. Without one each question costs a
+/// branch.
+pub(crate) struct Events<K> {
+    audience: Option<Audience<K>>,
+    /// When the tiers are asked next for what they let go of.
+    due: Mutex<Option<Instant>>,
+}
+
+impl<K> Events<K>
+where
+    K: Hash + Eq + Send + Sync + 'static,
+{
+    pub(crate) fn new(audience: Option<Audience<K>>) -> Self {
+        Self { audience, due: Mutex::new(None) }
+    }
+
+    /// Whether anybody listens.
+    #[inline]
+    pub(crate) fn is_on(&self) -> bool {
+        self.audience.is_some()
+    }
+
+    /// The key for an event, where anybody listens. Clones it, under a shield:
+    /// tickets may be held.
+    #[inline]
+    pub(crate) fn name(&self, key: &K) -> Option<Arc<K>> {
+        self.audience.as_ref().map(|audience| shield::within(|| (audience.share)(key)))
+    }
+
+    /// Tells of an event, where anybody listens.
+    #[inline]
+    pub(crate) fn tell(&self, event: impl FnOnce() -> Event<K>) {
+        if let Some(audience) = &self.audience {
+            audience.queue.push(event());
+        }
+    }
+
+    /// Tells of an event of the key that [`name`](Self::name) gave.
+    #[inline]
+    pub(crate) fn tell_of(&self, key: Option<Arc<K>>, event: impl FnOnce(Arc<K>) -> Event<K>) {
+        if let (Some(audience), Some(key)) = (&self.audience, key) {
+            audience.queue.push(event(key));
+        }
+    }
+
+    /// A way of telling that outlives the borrow.
+    pub(crate) fn teller(&self) -> Option<impl Fn(Event<K>) + Send + Sync + 'static> {
+        let queue = Arc::clone(&self.audience.as_ref()?.queue);
+        Some(move |event| queue.push(event))
+    }
+
+    /// Whether tiers are to be asked what they let go of; true for one caller a
+    /// pause, and never where nobody listens.
+    #[inline]
+    pub(crate) fn is_look_due(&self) -> bool {
+        self.is_on() && self.take_look()
+    }
+
+    #[cold]
+    fn take_look(&self) -> bool {
+        let (mut due, now) = (self.due.lock(), Instant::now());
+        let is_due = due.is_none_or(|due| due <= now);
+        if is_due {
+            *due = Some(now + LOOK_PAUSE);
+        }
+        is_due
+    }
+
+    /// Events that were missed, and panics of the listener.
+    pub(crate) fn troubles(&self) -> (u64, u64) {
+        self.audience
+            .as_ref()
+            .map_or((0, 0), |audience| (audience.queue.missed.get(), audience.queue.panics.get()))
+    }
+
+    /// Ends the telling: waits until all was heard, at most for [`CLOSE_LIMIT`].
+    /// What was not is counted as missed.
+    pub(crate) async fn close<W: Wait>(&self) {
+        let Some(Audience { queue, .. }) = &self.audience else { return };
+        let until = Instant::now() + CLOSE_LIMIT;
+        while Instant::now() < until {
+            let heard = queue.heard.listen();
+            if queue.is_heard() {
+                break;
+            }
+            W::event_until(heard, Some(until)).await;
+        }
+        queue.end();
+        if !queue.is_heard() {
+            queue.give_up();
+        }
+    }
+}
+
+impl<K> Drop for Events<K> {
+    fn drop(&mut self) {
+        if let Some(Audience { queue, .. }) = &self.audience {
+            queue.end();
+        }
+    }
+}

@@ -1,0 +1,375 @@
+//! The other nodes: what they changed, and how long copies of theirs may serve.
+//!
+//! A tier that others share tells, by its bus, what they change. Who reads from
+//! that bus must not be held up, so the notices are queued there and applied by
+//! a thread of the cache. A copy in memory may answer by itself while
+//!
+//! - it was made since the last gap in the notices (its *epoch*), and
+//! - everything that was told up to a moment within the lease is applied.
+//!
+//! So it never serves longer than the lease what another node has changed,
+//! whatever became of the notice: lost, late, or not read because this process
+//! was stopped. Applying a notice drops the copy, which is right however late,
+//! often, or out of order it comes.
+
+use std::collections::{HashMap, VecDeque};
+use std::hash::Hash;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use larder_core::bus::{Bus, Coherence, Listener, Notice};
+use larder_core::events::{Event, Extent};
+use larder_core::key::EncodedKey;
+use larder_core::memory::{MemoryStore, Record};
+use larder_core::terms::Freshness;
+use larder_core::tier::Stamp;
+use parking_lot::{Condvar, Mutex};
+
+use crate::copies::found_in_memory;
+use crate::engine::Engine;
+use crate::read::Found;
+use crate::wait::{Inline, block_on};
+use crate::wire::Wire;
+
+/// Notices that wait; one more is a gap.
+const NOTICES_MAX: usize = 65_536;
+/// Between two attempts at repairs.
+const REPAIR_PAUSE: Duration = Duration::from_millis(50);
+/// What was stored on a condition is forgotten after this time, beyond so many.
+const ECHO_LIFE: Duration = Duration::from_secs(1);
+const ECHOES_MAX: usize = 4096;
+/// Bits of a mark that tell entries apart; the rest is the epoch.
+const IDENTITY_BITS: u32 = 44;
+const IDENTITY: u64 = (1 << IDENTITY_BITS) - 1;
+
+/// How a cache hears of other nodes, and what it makes of that.
+pub struct NodesPlan {
+    /// Tells what they change.
+    pub bus: Arc<dyn Bus>,
+    /// How long a copy in memory may serve after the last contact.
+    pub lease: Duration,
+    /// What to do without contact.
+    pub coherence: Coherence,
+}
+
+/// The other nodes, as far as they were heard.
+pub(crate) struct Nodes {
+    plan: NodesPlan,
+    /// Raised by every gap.
+    epoch: AtomicU64,
+    queue: Mutex<Queue>,
+    wake: Condvar,
+    /// Notices that were told and are not applied.
+    pending: AtomicUsize,
+    since: Instant,
+    /// Microseconds from `since` to a contact up to which all was applied, plus one.
+    applied: AtomicU64,
+    ended: AtomicBool,
+    worker: Mutex<Option<JoinHandle<()>>>,
+    /// What this node stored on a condition: the bus tells of that as well.
+    echoes: Mutex<HashMap<u128, (u64, Instant)>>,
+    /// Notified when something was applied.
+    pub(crate) changed: event_listener::Event,
+}
+
+#[derive(Default)]
+struct Queue {
+    keys: VecDeque<EncodedKey>,
+    /// When repairs are to be tried next, where there may be any.
+    repair_at: Option<Instant>,
+}
+
+impl Nodes {
+    pub(crate) fn new(plan: NodesPlan) -> Arc<Self> {
+        Arc::new(Self {
+            plan,
+            epoch: AtomicU64::new(1),
+            queue: Mutex::default(),
+            wake: Condvar::new(),
+            pending: AtomicUsize::new(0),
+            since: Instant::now(),
+            applied: AtomicU64::new(0),
+            ended: AtomicBool::new(false),
+            worker: Mutex::default(),
+            echoes: Mutex::default(),
+            changed: event_listener::Event::new(),
+        })
+    }
+
+    /// Whether a copy may answer by itself.
+    pub(crate) fn confirms<V>(&self, record: &Record<V>) -> bool {
+        record.checked.is_some_and(|mark| mark.get() >> IDENTITY_BITS == self.epoch_bits()) && self.is_heard()
+    }
+
+    /// Whether copies serve on while the others cannot be heard.
+    pub(crate) fn serves_unconfirmed(&self) -> bool {
+        self.plan.coherence == Coherence::Available
+    }
+
+    /// The mark of a copy that is made from now on.
+    pub(crate) fn mark(&self) -> Mark {
+        Mark(self.epoch_bits() << IDENTITY_BITS)
+    }
+
+    fn epoch_bits(&self) -> u64 {
+        // Never all zero, so that a mark is a stamp.
+        let epoch = self.epoch.load(Ordering::Acquire) & (u64::MAX >> IDENTITY_BITS);
+        epoch.max(1)
+    }
+
+    /// Whether all that was told up to a moment within the lease was applied.
+    fn is_heard(&self) -> bool {
+        // Before what is pending is looked at: what was told before is in it.
+        let Some(contact) = self.plan.bus.last_contact() else { return false };
+        let contact = match self.pending.load(Ordering::Acquire) {
+            0 => contact,
+            _ => match self.applied.load(Ordering::Acquire).checked_sub(1) {
+                Some(micros) => contact.min(self.since + Duration::from_micros(micros)),
+                None => return false,
+            },
+        };
+        contact.elapsed() <= self.plan.lease
+    }
+
+    /// Something may have changed that was not told.
+    fn gap(&self) {
+        self.epoch.fetch_add(1, Ordering::AcqRel);
+        self.repair_at(Instant::now());
+    }
+
+    fn repair_at(&self, moment: Instant) {
+        let mut queue = self.queue.lock();
+        queue.repair_at = queue.repair_at.into_iter().chain([moment]).min();
+        drop(queue);
+        self.wake.notify_one();
+    }
+
+    fn push(&self, key: EncodedKey) {
+        let mut queue = self.queue.lock();
+        if queue.keys.len() >= NOTICES_MAX {
+            drop(queue);
+            return self.gap();
+        }
+        self.pending.fetch_add(1, Ordering::AcqRel);
+        queue.keys.push_back(key);
+        drop(queue);
+        self.wake.notify_one();
+    }
+
+    /// This node is about to store this entry in a way that it will hear of.
+    pub(crate) fn expect_echo(&self, key: &EncodedKey, identity: u64) {
+        let mut echoes = self.echoes.lock();
+        if echoes.len() >= ECHOES_MAX {
+            echoes.retain(|_, (_, stored)| stored.elapsed() < ECHO_LIFE);
+        }
+        echoes.insert(key.digest(), (identity, Instant::now()));
+    }
+
+    fn echo(&self, key: &EncodedKey) -> Option<u64> {
+        let (identity, _) = self.echoes.lock().remove(&key.digest())?;
+        Some(identity)
+    }
+
+    /// Ends the thread, and waits for that, unless this is the thread.
+    pub(crate) fn end(&self) {
+        self.ended.store(true, Ordering::Release);
+        drop(self.queue.lock());
+        self.wake.notify_all();
+        let worker = self.worker.lock().take();
+        if let Some(worker) = worker.filter(|worker| worker.thread().id() != std::thread::current().id()) {
+            // A panic of user code in it was caught.
+            let _ended = worker.join();
+        }
+    }
+}
+
+/// What a copy in memory carries: the epoch it was made in, and which entry it
+/// is a copy of.
+#[derive(Clone, Copy)]
+pub(crate) struct Mark(u64);
+
+impl Mark {
+    /// The mark of a copy of this entry.
+    pub(crate) fn of(self, identity: u64) -> Option<Stamp> {
+        Stamp::new(self.0 | identity & IDENTITY)
+    }
+
+    /// The mark that a stamp was made of.
+    pub(crate) fn from(stamp: Stamp) -> Self {
+        Self(stamp.get() & !IDENTITY)
+    }
+
+    /// Which entry a marked copy is of.
+    pub(crate) fn identity(mark: Stamp) -> u64 {
+        mark.get() & IDENTITY
+    }
+}
+
+/// Which entry a frame is, as far as marks tell.
+pub(crate) fn identity(frame: &[u8]) -> u64 {
+    const AT: usize = larder_core::frame::FIXED_LEN - 8;
+    let sum = frame.get(AT..).and_then(|sum| sum.first_chunk()).copied();
+    u64::from_le_bytes(sum.unwrap_or_default()) & IDENTITY
+}
+
+/// Hears for a cache as long as that lives: the bus holds this, and the cache
+/// the bus.
+struct Ears(Weak<Nodes>);
+
+impl Listener for Ears {
+    fn told(&self, notice: Notice) {
+        match (self.0.upgrade(), notice) {
+            (Some(nodes), Notice::Changed(key)) => nodes.push(key),
+            (Some(nodes), Notice::Leased) => drop(nodes.changed.notify(usize::MAX)),
+            // Which of the copies it is of, the digest does not say.
+            (Some(nodes), _) => nodes.gap(),
+            (None, _) => {}
+        }
+    }
+}
+
+impl<K, V, M> Engine<K, V, M>
+where
+    K: Hash + Eq + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+    M: MemoryStore<K, V>,
+{
+    /// Begins to hear what other nodes change.
+    pub(crate) fn hear(self: &Arc<Self>) {
+        let Some(nodes) = &self.nodes else { return };
+        let (engine, heard) = (Arc::downgrade(self), Arc::clone(nodes));
+        let worker = move || work(&engine, &heard);
+        match std::thread::Builder::new().name("larder-nodes".into()).spawn(worker) {
+            Ok(worker) => *nodes.worker.lock() = Some(worker),
+            // Then nothing is applied, and no copy serves by itself.
+            Err(error) => tracing::error!(target: "larder", %error, "no thread to hear other nodes with"),
+        }
+        nodes.plan.bus.listen(Arc::new(Ears(Arc::downgrade(nodes))));
+    }
+
+    /// The copy of `key` in memory, where it is confirmed.
+    #[inline(never)]
+    pub(crate) fn confirmed<Q>(&self, key: &Q) -> Option<Record<V>>
+    where
+        Q: larder_core::key::Lookup<K> + ?Sized,
+    {
+        let nodes = self.nodes.as_ref()?;
+        self.memory.get(key).filter(|record| nodes.confirms(record))
+    }
+
+    /// The copy of `key` in memory, confirmed or not, where that is all there is
+    /// to be had: the tier that others share is `away`, or has not got yet what
+    /// was written here while it was.
+    pub(crate) fn unconfirmed(&self, wire: &Wire<K, V>, key: &EncodedKey, away: bool) -> Option<Found<V>> {
+        let nodes = self.nodes.as_ref().filter(|nodes| nodes.serves_unconfirmed())?;
+        let waits = || wire.slots.iter().any(|slot| slot.has_foreign_stamps() && slot.distrust().covers(key));
+        if !away && !waits() {
+            return None;
+        }
+        let record = self.memory.get(&wire.keys.decode(key.as_bytes()).ok()?)?;
+        let freshness = self.freshness(&record);
+        if freshness == Freshness::Gone {
+            return None;
+        }
+        self.counters.unconfirmed.increment();
+        let confirmed = nodes.confirms(&record);
+        Some(Found { confirmed, ..found_in_memory(record, freshness) })
+    }
+
+    /// Whether a notice tells of nothing but what this node stored itself: that
+    /// entry is there. A change by another node may be in the same notice.
+    fn is_echo(&self, wire: &Wire<K, V>, encoded: &EncodedKey) -> bool {
+        let Some(stored) = self.nodes.as_ref().and_then(|nodes| nodes.echo(encoded)) else { return false };
+        let shared = wire.slots.iter().find(|slot| slot.has_foreign_stamps());
+        let head = shared.and_then(|slot| block_on(slot.head(encoded)).ok().flatten());
+        head.is_some_and(|head| identity(&head) == stored)
+    }
+
+    /// Another node changed an entry: what is here of it goes, and what was
+    /// being loaded is not stored.
+    fn outdate(self: &Arc<Self>, encoded: &EncodedKey) {
+        let Some(wire) = &self.wire else { return };
+        if self.is_echo(wire, encoded) {
+            return;
+        }
+        let Ok(key) = wire.keys.decode(encoded.as_bytes()) else { return };
+        let Ok(_ticket) = block_on(self.gates.write::<Inline>(self.gates.hash(&key))) else { return };
+        if self.discard(&key) {
+            self.events.tell_of(self.events.name(&key), |key| Event::Invalidated(Extent::Key(key)));
+        }
+        for slot in wire.slots.iter().filter(|slot| !slot.has_foreign_stamps()) {
+            // What waits for its repair is compared then.
+            let waits =
+                wire.slots.iter().any(|slot| slot.has_foreign_stamps() && slot.distrust().covers(encoded));
+            if !waits && slot.tier().usage().entries > 0 {
+                // A failure is counted by the layer and the key distrusted by the slot.
+                let _counted = block_on(slot.remove(encoded));
+            }
+        }
+    }
+
+    fn has_repairs(&self) -> bool {
+        self.slots().iter().any(|slot| slot.has_foreign_stamps() && slot.distrust().is_any())
+    }
+}
+
+/// Applies notices and repairs until the cache ends.
+fn work<K, V, M>(engine: &Weak<Engine<K, V, M>>, nodes: &Arc<Nodes>)
+where
+    K: Hash + Eq + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+    M: MemoryStore<K, V>,
+{
+    while !nodes.ended.load(Ordering::Acquire) {
+        // What is told up to here is in the queue that is taken next.
+        let contact = nodes.plan.bus.last_contact();
+        let Some((keys, repair)) = nodes.next() else { return };
+        let Some(engine) = engine.upgrade() else { return };
+        let applied = std::panic::AssertUnwindSafe(|| keys.iter().for_each(|key| engine.outdate(key)));
+        if std::panic::catch_unwind(applied).is_err() {
+            tracing::error!(target: "larder", "a key or a value panicked when another node changed it");
+            nodes.gap();
+        }
+        nodes.applied_up_to(contact, keys.len());
+        if repair {
+            block_on(engine.settle_shared());
+        }
+        if engine.has_repairs() {
+            nodes.repair_at(Instant::now() + REPAIR_PAUSE);
+        }
+    }
+}
+
+impl Nodes {
+    /// What there is to apply, and whether repairs are due; `None` at the end.
+    /// Waits until there is something.
+    fn next(&self) -> Option<(VecDeque<EncodedKey>, bool)> {
+        let mut queue = self.queue.lock();
+        loop {
+            if self.ended.load(Ordering::Acquire) {
+                return None;
+            }
+            let repair = queue.repair_at.is_some_and(|at| at <= Instant::now());
+            if repair || !queue.keys.is_empty() {
+                queue.repair_at = queue.repair_at.filter(|_| !repair);
+                return Some((std::mem::take(&mut queue.keys), repair));
+            }
+            match queue.repair_at {
+                Some(at) => drop(self.wake.wait_until(&mut queue, at)),
+                None => self.wake.wait(&mut queue),
+            }
+        }
+    }
+
+    fn applied_up_to(&self, contact: Option<Instant>, count: usize) {
+        if let Some(contact) = contact {
+            let micros = contact.saturating_duration_since(self.since).as_micros();
+            let micros = u64::try_from(micros).unwrap_or(u64::MAX - 1);
+            self.applied.fetch_max(micros + 1, Ordering::AcqRel);
+        }
+        self.pending.fetch_sub(count, Ordering::AcqRel);
+        self.changed.notify(usize::MAX);
+    }
+}

@@ -1,0 +1,151 @@
+//! Functions of many keys: an entry for each item, and one call for those that
+//! are missing.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use larder_engine::WithOptions;
+use larder_engine::wait::{Inline, block_on};
+use parking_lot::Mutex;
+
+use super::bounds::{Kept, Keyed, SharedError};
+use super::handle::Handle;
+
+/// What a batch is asked for: a key for each item, in their order.
+#[derive(Debug)]
+pub struct Asked<'a, K, T> {
+    /// The keys.
+    pub keys: Vec<K>,
+    /// The items that they were made of.
+    pub items: &'a [T],
+}
+
+/// The answer for one item: a value to be stored, or an answer to be handed on.
+pub type Each<V, I> = Result<WithOptions<V>, I>;
+
+/// Why a batch has no answers.
+#[derive(Debug)]
+pub(super) enum Trouble<E> {
+    Failed(E),
+    /// There were more answers than items, or fewer: nobody knows whose they are.
+    Uneven,
+}
+
+/// The answers of the function, each for itself.
+pub fn each<T, V, I>(
+    answers: Vec<I>,
+    items: &[T],
+    mut sort: impl FnMut(&T, I) -> Each<V, I>,
+) -> Vec<Each<V, I>> {
+    let sorted = answers.into_iter().enumerate().map(|(at, answer)| match items.get(at) {
+        Some(item) => sort(item, answer),
+        None => Err(answer),
+    });
+    sorted.collect()
+}
+
+/// The answers for all items, in their order: of the cache, or of `load`, which
+/// sees those that are missing. `join` makes an answer of what was stored.
+pub fn call_batch<K, V, T, I, E>(
+    handle: Option<&'static Handle<K, V>>,
+    asked: Asked<'_, K, T>,
+    mut load: impl FnMut(Vec<T>) -> Result<Vec<Each<V, I>>, E>,
+    join: impl Fn(V) -> I,
+) -> Result<Vec<I>, E>
+where
+    K: Keyed + Clone,
+    V: Kept,
+    T: Clone,
+    I: Clone,
+    E: SharedError,
+{
+    let Some(handle) = handle else { return whole(load(asked.items.to_vec()), &join) };
+    let (passed, mut ran) = (Mutex::default(), false);
+    let loader = |missing: Vec<K>| {
+        ran = true;
+        let answers = load(asked.items_of(&missing));
+        let answers = answers_for(missing, answers, &passed);
+        async { answers }
+    };
+    let engine = &handle.cache().engine;
+    let keys = asked.keys.clone();
+    let outcome = block_on(engine.try_get_many_with::<Inline, Trouble<E>, _, _>(keys, loader));
+    if ran {
+        handle.stored();
+    }
+    match concluded(outcome, &asked.keys, &passed, &join) {
+        Ok(answers) => Ok(answers),
+        Err(Trouble::Failed(error)) => Err(error),
+        Err(Trouble::Uneven) => {
+            handle.tell_uneven();
+            whole(load(asked.items.to_vec()), &join)
+        }
+    }
+}
+
+impl<K: Keyed, T: Clone> Asked<'_, K, T> {
+    /// The items of these keys, in their order.
+    pub(super) fn items_of(&self, keys: &[K]) -> Vec<T> {
+        let by_key: HashMap<&K, &T> = self.keys.iter().zip(self.items).collect();
+        keys.iter().filter_map(|key| by_key.get(key).map(|item| (*item).clone())).collect()
+    }
+}
+
+/// Answers that were not stored, by their keys.
+pub(super) type PassedOn<K, I> = Mutex<HashMap<K, I>>;
+
+/// What is to be stored, once it is known that each item has an answer.
+pub(super) fn answers_for<K: Keyed, V, I, E>(
+    missing: Vec<K>,
+    answers: Result<Vec<Each<V, I>>, E>,
+    passed: &PassedOn<K, I>,
+) -> Result<Vec<(K, WithOptions<V>)>, Trouble<E>> {
+    let answers = answers.map_err(Trouble::Failed)?;
+    if answers.len() != missing.len() {
+        return Err(Trouble::Uneven);
+    }
+    let mut passed = passed.lock();
+    let to_store = missing.into_iter().zip(answers).filter_map(|(key, answer)| match answer {
+        Ok(value) => Some((key, value)),
+        Err(answer) => {
+            passed.insert(key, answer);
+            None
+        }
+    });
+    Ok(to_store.collect())
+}
+
+/// The answers in the order of the keys.
+pub(super) fn concluded<K: Keyed, V, I: Clone, E: SharedError>(
+    outcome: Result<Vec<Option<V>>, Arc<Trouble<E>>>,
+    keys: &[K],
+    passed: &PassedOn<K, I>,
+    join: &impl Fn(V) -> I,
+) -> Result<Vec<I>, Trouble<E>> {
+    let values = outcome.map_err(Trouble::own)?;
+    let passed = passed.lock();
+    let answers = values.into_iter().zip(keys).map(|(value, key)| match value {
+        Some(value) => Some(join(value)),
+        None => passed.get(key).cloned(),
+    });
+    answers.collect::<Option<Vec<I>>>().ok_or(Trouble::Uneven)
+}
+
+/// The answers as they are, without a cache.
+pub(super) fn whole<V, I, E>(
+    answers: Result<Vec<Each<V, I>>, E>,
+    join: &impl Fn(V) -> I,
+) -> Result<Vec<I>, E> {
+    let plain = |answer: Each<V, I>| answer.map_or_else(|answer| answer, |WithOptions(value, _)| join(value));
+    answers.map(|answers| answers.into_iter().map(plain).collect())
+}
+
+impl<E: SharedError> Trouble<E> {
+    /// One caller's own, of what all who called together share.
+    fn own(shared: Arc<Self>) -> Self {
+        Arc::try_unwrap(shared).unwrap_or_else(|shared| match &*shared {
+            Self::Failed(error) => Self::Failed(error.share()),
+            Self::Uneven => Self::Uneven,
+        })
+    }
+}

@@ -1,0 +1,34 @@
+//! The source: slow, and sometimes down.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+/// What one article takes.
+const SLOW: Duration = Duration::from_millis(20);
+
+#[derive(Default)]
+pub(crate) struct Upstream {
+    down: AtomicBool,
+    asked: AtomicU64,
+}
+
+impl Upstream {
+    /// The text of an article.
+    pub(crate) async fn article(&self, id: u32) -> Result<String, &'static str> {
+        self.asked.fetch_add(1, Ordering::Relaxed);
+        tokio::time::sleep(SLOW).await;
+        if self.down.load(Ordering::Relaxed) {
+            return Err("the upstream is down");
+        }
+        Ok(format!("article {id}: ") + &"lorem ipsum ".repeat(100))
+    }
+
+    pub(crate) fn set_down(&self, down: bool) {
+        self.down.store(down, Ordering::Relaxed);
+    }
+
+    /// How often it was asked since this was called last.
+    pub(crate) fn take_asked(&self) -> u64 {
+        self.asked.swap(0, Ordering::Relaxed)
+    }
+}

@@ -1,0 +1,463 @@
+//! Events: each kind is caused and heard, and no listener slows anybody down.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::{Duration, Instant};
+
+use larder::{
+    Cache, Cause, ErrorKind, Event, Extent, Line, TierKind, Writer, bcache, fcache, mcache, ucache,
+};
+use larder_core::tier::Tier;
+use larder_engine::wait::{Inline, block_on};
+use larder_testkit::{FaultyTier, HashMapTier, ManualClock, Operation, Shelf, Times};
+
+use crate::rig::{Plan, Rig, get, insert, remove};
+
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Longer than any pause of a breaker.
+const LONG: Duration = Duration::from_secs(60);
+
+/// What a listener heard.
+struct Ear<K>(Receiver<Event<K>>);
+
+impl<K> Ear<K> {
+    fn next(&self) -> Event<K> {
+        self.0.recv_timeout(PATIENCE).expect("there is another event")
+    }
+
+    fn names(&self, count: usize) -> Vec<&'static str> {
+        (0..count).map(|_| self.next().name()).collect()
+    }
+
+    /// What there is until one is as wanted.
+    fn until(&self, wanted: impl Fn(&Event<K>) -> bool) -> Event<K> {
+        std::iter::repeat_with(|| self.next()).find(wanted).expect("it repeats for ever")
+    }
+
+    /// All there was, once the cache is closed.
+    fn rest(self) -> Vec<Event<K>> {
+        self.0.iter().collect()
+    }
+}
+
+fn ear<K: Send + Sync + 'static>() -> (impl FnMut(Event<K>) + Send + 'static, Ear<K>) {
+    let (sender, events) = channel();
+    (move |event| drop(sender.send(event)), Ear(events))
+}
+
+fn inserted(key: u64, home: TierKind, by: Writer) -> Event<u64> {
+    Event::Inserted { key: Arc::new(key), home, by }
+}
+
+#[test]
+fn what_callers_and_loads_do_is_heard_in_its_order() {
+    let (listener, ear) = ear();
+    let cache = mcache::<u64, u64>("heard").on_event(listener).build().unwrap();
+    cache.insert(1, 1);
+    assert_eq!(cache.get(&1), Some(1));
+    cache.get_with(2, || 2);
+    assert!(cache.remove(&2));
+    assert!(!cache.remove(&2), "nothing there, nothing to tell");
+    assert!(cache.insert_if_absent(3, 3).unwrap());
+    cache.increment(3, 1, 0).unwrap();
+    assert_eq!(cache.take(&3).unwrap(), Some(4));
+    cache.invalidate_tag("t").unwrap();
+    cache.invalidate_all().unwrap();
+    cache.clear().unwrap();
+    cache.close().unwrap();
+    let memory = TierKind::Memory;
+    let removed = |key| Event::Removed { key: Arc::new(key) };
+    let expected = [
+        inserted(1, memory, Writer::Caller),
+        inserted(2, memory, Writer::Load),
+        removed(2),
+        inserted(3, memory, Writer::Caller),
+        inserted(3, memory, Writer::Caller),
+        removed(3),
+        Event::Invalidated(Extent::Tag("t".into())),
+        Event::Invalidated(Extent::All),
+        Event::Invalidated(Extent::Cleared),
+    ];
+    assert_eq!(ear.rest(), expected);
+}
+
+#[test]
+fn one_entry_that_is_invalidated_is_named() {
+    let (listener, ear) = ear();
+    let cache = mcache::<u64, u64>("one").on_event(listener).stale(LONG).build().unwrap();
+    cache.insert(1, 1);
+    cache.invalidate(&1).unwrap();
+    cache.close().unwrap();
+    let (key, tier) = (Arc::new(1), TierKind::Memory);
+    let expected = [Event::Invalidated(Extent::Key(Arc::clone(&key))), Event::Expired { key, tier }];
+    assert_eq!(ear.rest()[1..], expected, "what served as stale goes with the end");
+}
+
+#[test]
+fn an_entry_past_its_time_expires_once() {
+    let clock = ManualClock::default();
+    let (listener, ear) = ear();
+    let builder = mcache::<u64, u64>("old").ttl(Duration::from_secs(1)).clock(clock.clone());
+    let cache = builder.on_event(listener).build().unwrap();
+    let expired = |key| Event::Expired { key: Arc::new(key), tier: TierKind::Memory };
+    (0..3).for_each(|key| cache.insert(key, 1));
+    assert_eq!(ear.names(3), ["inserted"; 3]);
+    clock.advance(Duration::from_secs(2));
+    assert_eq!((cache.get(&0), cache.get(&0)), (None, None));
+    assert_eq!(ear.next(), expired(0), "by a look-up");
+    assert_eq!(cache.sweep(), 2);
+    let mut swept: Vec<u64> = (0..2).map(|_| *ear.next().key().unwrap()).collect();
+    swept.sort_unstable();
+    assert_eq!(swept, [1, 2], "by a sweep");
+    cache.insert(7, 1);
+    clock.advance(Duration::from_secs(2));
+    cache.get_with(7, || 2);
+    cache.close().unwrap();
+    let rest = ear.rest();
+    assert_eq!(rest[1..], [expired(7), inserted(7, TierKind::Memory, Writer::Load)], "by a load");
+}
+
+#[test]
+fn what_memory_evicts_is_named_with_its_home() {
+    let (listener, ear) = ear();
+    let cache = mcache::<u64, u64>("small").capacity(10).on_event(listener).build().unwrap();
+    (0..100).for_each(|key| cache.insert(key, key));
+    let evicted = cache.stats().tiers[0].usage.evictions;
+    cache.close().unwrap();
+    let gone = ear.rest().into_iter().filter(|event| event.name() == "evicted").inspect(|event| {
+        let Event::Evicted { key: Some(_), count: 1, tier, home, cause } = event else { panic!("{event:?}") };
+        assert_eq!((*tier, *home, *cause), (TierKind::Memory, TierKind::Memory, Cause::Capacity));
+    });
+    assert_eq!((evicted, gone.count()), (90, 90));
+}
+
+#[test]
+fn what_disk_and_files_let_go_of_is_counted() {
+    let dir = tempfile::tempdir().unwrap();
+    for kind in [TierKind::Disk, TierKind::File] {
+        let (listener, ear) = ear();
+        let builder = match kind {
+            TierKind::Disk => bcache::<u64, larder::Bytes>("many"),
+            _ => fcache::<u64, larder::Bytes>("many"),
+        };
+        let cache = builder.dir(dir.path().join(kind.name())).disk_bytes(16 << 20).on_event(listener);
+        let cache = cache.compress(larder::Compress::None).build().unwrap();
+        for key in 0..80 {
+            cache.insert(key, fastrand::u128(..).to_ne_bytes().repeat(16 << 10).into());
+        }
+        cache.flush().unwrap();
+        let evicted = cache.stats().tier(kind).unwrap().usage.evictions;
+        cache.close().unwrap();
+        let told = ear.rest().into_iter().filter_map(|event| match event {
+            Event::Evicted { key: None, count, tier, home, cause: Cause::Capacity } => {
+                Some((count, tier == kind && home == kind))
+            }
+            _ => None,
+        });
+        let (counts, right): (Vec<u64>, Vec<bool>) = told.unzip();
+        assert!(evicted > 0 && counts.iter().sum::<u64>() >= evicted, "{kind}: {counts:?} of {evicted}");
+        assert!(right.into_iter().all(|right| right));
+    }
+}
+
+struct Bench {
+    disk: FaultyTier<HashMapTier>,
+    clock: ManualClock,
+    rig: Arc<Rig>,
+    ear: Ear<u64>,
+}
+
+/// A listened engine over a disk that obeys, and files; memory is empty.
+fn bench(kept: &[(u64, &str)]) -> Bench {
+    let disk = FaultyTier::new(HashMapTier::on(&Shelf::default()));
+    let file = FaultyTier::new(HashMapTier::on(&Shelf::default()).with_kind(TierKind::File));
+    let tiers = || vec![Arc::new(disk.clone()) as Arc<dyn Tier>, Arc::new(file.clone()) as Arc<dyn Tier>];
+    let before = Plan::over(tiers()).build();
+    for (key, value) in kept {
+        insert(&before, *key, value).unwrap();
+    }
+    let (listener, ear) = ear();
+    let plan = Plan::over(tiers());
+    let clock = plan.clock.clone();
+    Bench { disk, clock, rig: plan.heard_by(listener).build(), ear }
+}
+
+#[test]
+fn promotions_and_moves_are_heard() {
+    let Bench { rig, ear, .. } = bench(&[(1, "small")]);
+    assert_eq!(get(&rig, 1).as_deref(), Some("small"));
+    insert(&rig, 1, &"x".repeat(2 << 20)).unwrap();
+    let (key, disk, file) = (Arc::new(1), TierKind::Disk, TierKind::File);
+    assert_eq!(ear.next(), Event::Promoted { key: Arc::clone(&key), from: disk });
+    assert_eq!(ear.next(), Event::Moved { key, from: disk, to: file });
+    assert_eq!(ear.next(), inserted(1, file, Writer::Caller));
+}
+
+#[test]
+fn what_is_found_expired_or_torn_beyond_memory_is_heard() {
+    let Bench { disk, rig, ear, .. } = bench(&[(1, "torn")]);
+    let key = larder_core::key::EncodedKey::new(vec![1]);
+    let foreign =
+        larder_testkit::sample::frame(&larder_core::key::EncodedKey::new(vec![2]), vec![7; 9].into());
+    block_on(disk.inner().put(&key, &foreign)).unwrap();
+    assert_eq!(get(&rig, 1), None);
+    let (count, tier) = (1, TierKind::Disk);
+    let refused = Event::Evicted { key: Some(Arc::new(1)), count, tier, home: tier, cause: Cause::Refused };
+    assert_eq!(ear.next(), refused);
+
+    let dir = tempfile::tempdir().unwrap();
+    let (clock, (listener, ear)) = (ManualClock::default(), self::ear());
+    let builder = bcache::<u64, String>("old").dir(dir.path()).memory_bytes(0);
+    let cache = builder.ttl(LONG).clock(clock.clone()).on_event(listener).build().unwrap();
+    cache.insert(1, "old".to_owned());
+    clock.advance(LONG);
+    assert_eq!(cache.get(&1), None);
+    cache.close().unwrap();
+    assert_eq!(ear.rest()[1..], [Event::Expired { key: Arc::new(1), tier }]);
+}
+
+#[test]
+fn a_tier_that_goes_and_comes_back_is_heard_line_by_line() {
+    let Bench { disk, clock, rig, ear } = bench(&[(1, "one")]);
+    let tier = TierKind::Disk;
+    disk.fail(Operation::Get, Times::Forever, ErrorKind::Io);
+    (0..9).for_each(|_| assert!(block_on(rig.get::<Inline, u64>(&1)).is_err()));
+    assert_eq!(ear.next(), Event::TierDown { tier, line: Line::Reads });
+    disk.heal();
+    clock.advance(LONG);
+    assert_eq!(get(&rig, 1).as_deref(), Some("one"));
+    assert_eq!(ear.next(), Event::TierUp { tier, line: Line::Reads });
+    disk.fail(Operation::Put, Times::Forever, ErrorKind::Full);
+    (0..5).for_each(|_| assert!(insert(&rig, 2, "two").is_err()));
+    ear.until(|event| *event == Event::TierDown { tier, line: Line::Writes });
+}
+
+#[test]
+fn removals_that_are_made_up_for_are_repairs() {
+    let Bench { disk, clock, rig, ear } = bench(&[(1, "one"), (2, "two")]);
+    disk.fail(Operation::Remove, Times::Next(1), ErrorKind::Io);
+    assert!(remove(&rig, 1).is_err());
+    clock.advance(LONG);
+    assert_eq!(get(&rig, 2).as_deref(), Some("two"));
+    assert_eq!(ear.next(), Event::Repaired { key: Some(Arc::new(1)), tier: TierKind::Disk });
+    disk.fail(Operation::Clear, Times::Next(1), ErrorKind::Io);
+    assert!(block_on(rig.clear::<Inline>()).is_err());
+    clock.advance(LONG);
+    assert_eq!(get(&rig, 2), None);
+    ear.until(|event| *event == Event::Repaired { key: None, tier: TierKind::Disk });
+}
+
+#[test]
+fn writes_that_are_given_up_are_heard_with_the_reason() {
+    let (listener, ear) = ear();
+    let cache = mcache::<u64, u64>("off").on_event(listener).build().unwrap();
+    cache.set_enabled(false).unwrap();
+    cache.insert(1, 1);
+    let key = Arc::new(1);
+    assert_eq!(ear.next(), Event::Dropped { key: Arc::clone(&key), why: ErrorKind::Unavailable });
+    cache.set_enabled(true).unwrap();
+    let options = larder::EntryOptions::new().tag("t".repeat(5000));
+    assert!(cache.try_insert_with(1, 1, options).is_err());
+    assert_eq!(ear.next(), Event::Dropped { key: Arc::clone(&key), why: ErrorKind::Config });
+
+    let disk = FaultyTier::new(HashMapTier::new());
+    disk.fail(Operation::Put, Times::Forever, ErrorKind::Full);
+    let (listener, ear) = self::ear();
+    let rig = Plan::over(vec![Arc::new(disk) as Arc<dyn Tier>]).without_memory().heard_by(listener).build();
+    assert!(insert(&rig, 1, "lost").is_err());
+    assert_eq!(ear.next(), Event::Dropped { key, why: ErrorKind::Full });
+}
+
+#[test]
+fn tasks_are_heard_as_threads_are() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let (listener, ear) = ear();
+    let cache = bcache::<u64, String>("tasks").dir(dir.path()).on_event(listener).build().unwrap().to_async();
+    runtime.block_on(async {
+        cache.insert(1, "one".to_owned()).await;
+        cache.get_with(2, async { "two".to_owned() }).await;
+        assert!(cache.remove(&1).await);
+        cache.invalidate(&2).await.unwrap();
+        cache.clear().await.unwrap();
+        cache.close().await.unwrap();
+    });
+    let names: Vec<_> = ear.rest().iter().map(Event::name).filter(|name| *name != "expired").collect();
+    assert_eq!(names, ["inserted", "inserted", "removed", "invalidated", "removed", "invalidated"]);
+}
+
+#[cfg(feature = "redis")]
+#[test]
+fn a_server_that_goes_and_comes_back_is_heard() {
+    let Some(mut server) = larder_testkit::RedisServer::start() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let (listener, ear) = ear();
+    let builder = ucache::<u64, String>("served").dir(dir.path()).redis(server.url()).memory_bytes(0);
+    let cache = builder.on_event(listener).build().unwrap();
+    cache.insert(1, "one".to_owned());
+    assert_eq!(ear.next(), inserted(1, TierKind::Redis, Writer::Caller));
+    let (tier, line) = (TierKind::Redis, Line::Connection);
+    server.kill();
+    let heard = |wanted: Event<u64>| {
+        let start = Instant::now();
+        while cache.get(&1).is_some() || !ear.0.try_iter().any(|event| event == wanted) {
+            assert!(start.elapsed() < PATIENCE, "not heard: {wanted:?}");
+            std::thread::park_timeout(Duration::from_millis(2));
+        }
+    };
+    heard(Event::TierDown { tier, line });
+    server.restart();
+    heard(Event::TierUp { tier, line });
+}
+
+#[cfg(feature = "redis")]
+#[test]
+fn what_other_nodes_change_and_what_a_server_missed_is_heard() {
+    let Some(mut server) = larder_testkit::RedisServer::start() else { return };
+    let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let builder = |dir: &tempfile::TempDir| {
+        ucache::<u64, u64>("noded").dir(dir.path()).redis(server.url()).namespace("events")
+    };
+    let (listener, ear) = ear();
+    let cache = builder(&dirs[0]).on_event(listener).build().unwrap();
+    let other = builder(&dirs[1]).build().unwrap();
+    cache.insert(1, 1);
+    other.insert(1, 2);
+    ear.until(|event| *event == Event::Invalidated(Extent::Key(Arc::new(1))));
+
+    let away = |key| cache.try_insert(key, 3).unwrap().home != TierKind::Redis;
+    server.pause();
+    assert!((100..).take(10_000).any(away), "it is noticed");
+    cache.insert(2, 3);
+    server.resume();
+    ear.until(|event| *event == Event::Repaired { key: Some(Arc::new(2)), tier: TierKind::Redis });
+
+    server.pause();
+    assert!((20_000..).take(10_000).any(away), "it is noticed again");
+    cache.insert(2, 4);
+    server.restart();
+    ear.until(|event| *event == Event::Dropped { key: Arc::new(2), why: ErrorKind::Unavailable });
+}
+
+/// A listener that is stopped in its first event until `go` is sent or dropped.
+fn stuck() -> (impl FnMut(Event<u64>) + Send + 'static, Sender<()>, Receiver<()>, Arc<AtomicU64>) {
+    let ((go, gate), (entered, is_in)) = (channel::<()>(), channel());
+    let heard = Arc::new(AtomicU64::new(0));
+    let count = Arc::clone(&heard);
+    let listener = move |event: Event<u64>| {
+        _ = entered.send(());
+        _ = gate.recv();
+        let events = if let Event::Missed { count } = event { count } else { 1 };
+        count.fetch_add(events, Ordering::SeqCst);
+    };
+    (listener, go, is_in, heard)
+}
+
+#[test]
+fn a_listener_that_never_returns_delays_nobody_and_what_it_misses_is_counted() {
+    let (listener, go, is_in, heard) = stuck();
+    let cache = mcache::<u64, u64>("stuck").capacity(100_000).on_event(listener).build().unwrap();
+    cache.insert(0, 0);
+    is_in.recv_timeout(PATIENCE).unwrap();
+    (1..=50_000).for_each(|key| cache.insert(key, key));
+    assert_eq!(cache.stats().cache.insertions, 50_001, "nobody waits");
+    let missed = cache.stats().cache.events_missed;
+    assert!((45_000..50_000).contains(&missed), "{missed}");
+
+    let start = Instant::now();
+    cache.close().unwrap();
+    let took = start.elapsed();
+    assert!((Duration::from_millis(900)..Duration::from_secs(5)).contains(&took), "{took:?}");
+    assert_eq!(cache.stats().cache.events_missed, 50_000, "all but the one it is stuck in");
+    drop(go);
+    drop(cache);
+    ends(&heard, 1);
+}
+
+/// Waits until the listener that counts is gone, and so its thread.
+fn ends(heard: &Arc<AtomicU64>, count: u64) {
+    let start = Instant::now();
+    while Arc::strong_count(heard) > 1 {
+        assert!(start.elapsed() < PATIENCE, "the listener outlives its cache");
+        std::thread::park_timeout(Duration::from_millis(2));
+    }
+    assert_eq!(heard.load(Ordering::SeqCst), count);
+}
+
+#[test]
+fn a_slow_listener_is_told_how_much_it_missed() {
+    let (listener, go, is_in, heard) = stuck();
+    let cache = mcache::<u64, u64>("slow").capacity(100_000).on_event(listener).build().unwrap();
+    cache.insert(0, 0);
+    is_in.recv_timeout(PATIENCE).unwrap();
+    (1..=10_000).for_each(|key| cache.insert(key, key));
+    drop(go);
+    cache.close().unwrap();
+    assert!(cache.stats().cache.events_missed > 5_000);
+    drop(cache);
+    ends(&heard, 10_001);
+}
+
+#[test]
+fn a_listener_that_panics_is_caught_and_hears_on() {
+    let heard = Arc::new(AtomicU64::new(0));
+    let count = Arc::clone(&heard);
+    let listener = move |event: Event<u64>| {
+        count.fetch_add(1, Ordering::SeqCst);
+        assert!(event.key() != Some(&1), "panics on purpose");
+    };
+    let cache = mcache::<u64, u64>("panics").on_event(listener).build().unwrap();
+    (0..3).for_each(|key| cache.insert(key, key));
+    cache.close().unwrap();
+    assert_eq!(cache.stats().cache.listener_panics, 1);
+    drop(cache);
+    ends(&heard, 3);
+}
+
+#[test]
+fn a_dropped_cache_leaves_no_listener() {
+    let heard = Arc::new(AtomicU64::new(0));
+    for _ in 0..20 {
+        let count = Arc::clone(&heard);
+        let listener = move |_: Event<u64>| _ = count.fetch_add(1, Ordering::SeqCst);
+        let cache = mcache::<u64, u64>("dropped").on_event(listener).build().unwrap();
+        (0..10).for_each(|key| cache.insert(key, key));
+    }
+    ends(&heard, 200);
+}
+
+#[test]
+fn the_listener_may_close_its_cache() {
+    let (sender, receiver) = channel::<Cache<u64, u64>>();
+    let (done, is_done) = channel();
+    let listener = move |_: Event<u64>| {
+        let Ok(cache) = receiver.recv() else { return };
+        let start = Instant::now();
+        cache.close().unwrap();
+        done.send(start.elapsed()).unwrap();
+    };
+    let cache = mcache::<u64, u64>("ended from within").on_event(listener).build().unwrap();
+    cache.insert(1, 1);
+    sender.send(cache.clone()).unwrap();
+    assert!(is_done.recv_timeout(PATIENCE).unwrap() < Duration::from_millis(900), "it waits for itself");
+    assert_eq!(cache.get(&1), None);
+}
+
+/// An idle cache keeps no thread; the next event starts one again.
+#[cfg(target_os = "linux")]
+#[test]
+fn the_thread_ends_when_there_is_nothing_to_tell() {
+    let (sender, threads) = channel();
+    let listener = move |_: Event<u64>| _ = sender.send(std::fs::read_link("/proc/thread-self").unwrap());
+    let cache = mcache::<u64, u64>("idle").on_event(listener).build().unwrap();
+    for key in 0..2 {
+        cache.insert(key, key);
+        let task = std::path::Path::new("/proc").join(threads.recv_timeout(PATIENCE).unwrap());
+        let start = Instant::now();
+        while task.exists() {
+            assert!(start.elapsed() < PATIENCE, "the thread stays");
+            std::thread::park_timeout(Duration::from_millis(5));
+        }
+    }
+}

@@ -1,0 +1,362 @@
+//! Several nodes over one Redis: what one changes, what the others serve, and
+//! what becomes of it while the server is away.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Barrier, mpsc};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use larder::{Cache, Coherence, ErrorKind, TierKind, TieredBuilder, ucache};
+use larder_core::key::{KeyCodec, NamedKeys};
+use larder_core::tier::Tier;
+use larder_testkit::{RedisServer, block_on};
+use larder_tiers::redis::{RedisOptions, RedisTier};
+use tempfile::TempDir;
+
+/// How long anything may take here.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+struct Nodes {
+    server: RedisServer,
+    dirs: Vec<TempDir>,
+}
+
+impl Nodes {
+    fn start() -> Option<Self> {
+        Some(Self { server: RedisServer::start()?, dirs: Vec::new() })
+    }
+
+    fn builder(&mut self) -> TieredBuilder<String, u64> {
+        self.dirs.push(tempfile::tempdir().unwrap());
+        let dir = self.dirs.last().unwrap().path();
+        ucache("shared").dir(dir).redis(self.server.url()).namespace("nodes")
+    }
+
+    fn node(&mut self) -> Cache<String, u64> {
+        self.builder().build().unwrap()
+    }
+}
+
+fn until(what: &str, mut is_so: impl FnMut() -> bool) -> Duration {
+    let begun = Instant::now();
+    while !is_so() {
+        assert!(begun.elapsed() < PATIENCE, "not within {PATIENCE:?}: {what}");
+        thread::yield_now();
+    }
+    begun.elapsed()
+}
+
+fn key(number: u64) -> String {
+    format!("key {number}")
+}
+
+fn hits(cache: &Cache<String, u64>, tier: TierKind) -> u64 {
+    cache.stats().tiers.iter().find(|stats| stats.kind == tier).unwrap().counts.hits
+}
+
+#[test]
+fn what_was_read_from_redis_is_read_from_memory_next() {
+    let Some(mut nodes) = Nodes::start() else { return };
+    let (one, other) = (nodes.node(), nodes.node());
+    assert_eq!(one.try_insert(key(1), 7).unwrap().home, TierKind::Redis);
+    assert_eq!(one.get(&key(1)), Some(7));
+    assert_eq!((hits(&one, TierKind::Memory), hits(&one, TierKind::Redis)), (1, 0), "its own write");
+    for _ in 0..10 {
+        assert_eq!(other.get(&key(1)), Some(7));
+    }
+    assert_eq!((hits(&other, TierKind::Memory), hits(&other, TierKind::Redis)), (9, 1));
+    let entry = other.inspect(&key(1)).unwrap().unwrap();
+    assert_eq!((entry.tier, entry.home, entry.confirmed), (TierKind::Memory, TierKind::Redis, true));
+}
+
+type Change = fn(&Cache<String, u64>) -> Option<u64>;
+
+#[test]
+fn every_change_of_another_node_is_seen() {
+    let Some(mut nodes) = Nodes::start() else { return };
+    let (one, other) = (nodes.node(), nodes.node());
+    let changes: [(&str, Change); 8] = [
+        ("insert", |node| {
+            node.insert(key(1), 2);
+            Some(2)
+        }),
+        ("remove", |node| {
+            assert!(node.remove(&key(1)));
+            None
+        }),
+        ("take", |node| {
+            assert_eq!(node.take(&key(1)).unwrap(), Some(1));
+            None
+        }),
+        ("increment", |node| {
+            assert_eq!(node.increment(key(1), 5, 0).unwrap(), 6);
+            Some(6)
+        }),
+        ("invalidate", |node| {
+            node.invalidate(&key(1)).unwrap();
+            None
+        }),
+        ("clear", |node| {
+            node.clear().unwrap();
+            None
+        }),
+        ("expire_in", |node| {
+            assert!(node.expire_in(&key(1), Duration::from_millis(1)).unwrap());
+            None
+        }),
+        ("insert_many", |node| {
+            node.insert_many([(key(1), 3)]);
+            Some(3)
+        }),
+    ];
+    for (what, change) in changes {
+        one.insert(key(1), 1);
+        until("the other has it", || other.get(&key(1)) == Some(1));
+        let expected = change(&one);
+        let lag = until(what, || other.get(&key(1)) == expected);
+        assert!(lag < Duration::from_secs(1), "{what} after {lag:?}");
+        until(what, || one.get(&key(1)) == expected);
+    }
+}
+
+#[test]
+fn no_copy_outlives_its_lease_over_many_changes() {
+    let Some(mut nodes) = Nodes::start() else { return };
+    let (one, other) = (nodes.node(), nodes.node());
+    let mut lags = Vec::new();
+    for number in 0..2000_u64 {
+        let key = key(number % 10);
+        one.insert(key.clone(), number);
+        let told = Instant::now();
+        until("the other sees the change", || other.get(&key) == Some(number));
+        lags.push(told.elapsed());
+    }
+    lags.sort();
+    println!("coherent after an acknowledged change: p50 {:?}, p99.9 {:?}", lags[1000], lags[1998]);
+    assert!(lags[1999] < Duration::from_secs(1), "{:?}", lags[1999]);
+}
+
+#[test]
+fn a_load_never_publishes_over_what_another_node_did_meanwhile() {
+    let Some(mut nodes) = Nodes::start() else { return };
+    let (one, other) = (nodes.node(), nodes.node());
+    let changes: [(&str, Option<u64>, fn(&Cache<String, u64>)); 3] = [
+        ("insert", Some(2), |node| node.insert(key(1), 2)),
+        ("remove of nothing", None, |node| assert!(!node.remove(&key(1)))),
+        ("clear", None, |node| node.clear().unwrap()),
+    ];
+    for (what, expected, change) in changes {
+        one.clear().unwrap();
+        let loaded = one.get_with(key(1), || {
+            change(&other);
+            1
+        });
+        assert_eq!(loaded, 1, "{what}: what the loader gave");
+        assert_eq!(other.get(&key(1)), expected, "{what}");
+        until("the loading node sees it too", || one.get(&key(1)) == expected);
+    }
+    assert_eq!(one.stats().cache.superseded, 3);
+}
+
+#[test]
+fn steps_are_one_step_among_all_nodes() {
+    let Some(mut nodes) = Nodes::start() else { return };
+    let caches: Vec<_> = (0..3).map(|_| nodes.node()).collect();
+    let (stored, taken) = (AtomicU64::new(0), AtomicU64::new(0));
+    thread::scope(|scope| {
+        for (number, cache) in (0_u64..).zip(&caches) {
+            let (stored, taken) = (&stored, &taken);
+            scope.spawn(move || {
+                for round in 0..100 {
+                    cache.increment("sum".to_owned(), 1, 0).unwrap();
+                    let won = cache.insert_if_absent(key(round), number).unwrap();
+                    stored.fetch_add(u64::from(won), Ordering::Relaxed);
+                }
+                for round in 0..100 {
+                    let won = cache.take(&key(round)).unwrap().is_some();
+                    taken.fetch_add(u64::from(won), Ordering::Relaxed);
+                }
+            });
+        }
+    });
+    assert_eq!(caches[0].increment("sum".to_owned(), 0, 0).unwrap(), 300);
+    // One node may take an entry before another inserts it again.
+    assert!(stored.load(Ordering::Relaxed) >= 100);
+    let left = (0..100).filter(|round| caches[0].get(&key(*round)).is_some()).count() as u64;
+    assert_eq!(stored.into_inner(), taken.into_inner() + left);
+}
+
+#[test]
+fn steps_never_fall_back() {
+    let Some(mut nodes) = Nodes::start() else { return };
+    let one = nodes.node();
+    one.insert(key(1), 1);
+    nodes.server.kill();
+    let kind = |error: larder::Error| error.kind();
+    until("the node notices", || one.insert_if_absent(key(2), 1).is_err());
+    assert_eq!(one.insert_if_absent(key(2), 1).map_err(kind), Err(ErrorKind::Unavailable));
+    assert_eq!(one.increment(key(1), 1, 0).map_err(kind), Err(ErrorKind::Unavailable));
+    assert_eq!(one.take(&key(1)).map_err(kind), Err(ErrorKind::Unavailable));
+    assert_eq!(one.get(&key(2)), None);
+}
+
+#[test]
+fn without_contact_copies_serve_unconfirmed_or_not_at_all() {
+    let Some(mut nodes) = Nodes::start() else { return };
+    let available = nodes.node();
+    let strict = nodes.builder().coherence(Coherence::Strict).build().unwrap();
+    available.insert(key(1), 1);
+    assert_eq!((available.get(&key(1)), strict.get(&key(1))), (Some(1), Some(1)));
+    nodes.server.pause();
+    let lapsed = || !available.inspect(&key(1)).unwrap().unwrap().confirmed;
+    until("the lease lapses", lapsed);
+    until("the strict one stops", || strict.get(&key(1)).is_none());
+    assert_eq!(available.get(&key(1)), Some(1));
+    assert!(available.stats().cache.unconfirmed > 0);
+    assert_eq!(strict.stats().cache.unconfirmed, 0);
+    nodes.server.resume();
+    until("it is confirmed again", || !lapsed());
+    until("the strict one serves again", || strict.get(&key(1)) == Some(1));
+}
+
+#[test]
+fn a_write_while_the_server_was_away_reaches_it_afterwards() {
+    let Some(mut nodes) = Nodes::start() else { return };
+    let (one, other) = (nodes.node(), nodes.node());
+    for number in 0..100 {
+        one.insert(key(number), 1);
+    }
+    assert_eq!(other.get(&key(1)), Some(1));
+    nodes.server.pause();
+    until("the nodes notice", || one.try_insert(key(1000), 1).unwrap().home != TierKind::Redis);
+    for number in 0..50 {
+        one.insert(key(number), 2);
+    }
+    one.insert(key(200), 2);
+    // Whether it was there the server could not tell.
+    one.remove(&key(99));
+    assert_eq!((one.get(&key(1)), one.get(&key(200)), one.get(&key(99))), (Some(2), Some(2), None));
+    nodes.server.resume();
+    let lag = until("the other sees all of it", || {
+        (0..50).all(|number| other.get(&key(number)) == Some(2))
+            && other.get(&key(200)) == Some(2)
+            && other.get(&key(99)).is_none()
+    });
+    println!("coherent {lag:?} after the server went on");
+    let counts = one.stats().cache;
+    assert_eq!((counts.repaired, counts.repairs_lost), (53, 0));
+    assert_eq!(other.get(&key(60)), Some(1));
+    until("Redis is their home again", || one.explain(&key(1)).unwrap().home == Some(TierKind::Redis));
+}
+
+#[test]
+fn where_another_node_was_first_its_change_stays_and_the_loss_is_counted() {
+    let Some(mut nodes) = Nodes::start() else { return };
+    let one = nodes.node();
+    for number in 0..4 {
+        one.insert(key(number), 1);
+    }
+    nodes.server.pause();
+    until("the node notices", || one.try_insert(key(1000), 1).unwrap().home != TierKind::Redis);
+    for number in 0..4 {
+        one.insert(key(number), 2);
+    }
+    // The server comes back empty, as after a clear by somebody.
+    nodes.server.restart();
+    until("what was written is given up", || one.stats().cache.repairs_lost == 5);
+    assert!((0..4).all(|number| one.get(&key(number)).is_none()));
+    assert_eq!(one.stats().cache.repaired, 0);
+}
+
+#[test]
+fn a_node_that_ends_leaves_no_thread() {
+    let Some(mut nodes) = Nodes::start() else { return };
+    let (closed, dropped) = (nodes.node(), nodes.node());
+    let threads = || {
+        let tasks = std::fs::read_dir("/proc/self/task").unwrap();
+        let names = tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("comm")).ok());
+        names.filter(|name| matches!(name.trim(), "larder-nodes" | "larder-redis")).count()
+    };
+    until("they start", || threads() == 3);
+    let (begin, begun) = mpsc::channel();
+    closed.insert(key(1), 1);
+    begin.send(dropped.get(&key(1))).unwrap();
+    assert_eq!(begun.recv().unwrap(), Some(1));
+    closed.close().unwrap();
+    drop((closed, dropped));
+    until("they end", || threads() == 0);
+}
+
+#[test]
+fn one_load_a_key_among_all_nodes() {
+    let Some(mut nodes) = Nodes::start() else { return };
+    let caches: Vec<_> = (0..3).map(|_| nodes.node()).collect();
+    let loads = AtomicU64::new(0);
+    for round in 0..20 {
+        let barrier = Barrier::new(caches.len() * 3);
+        thread::scope(|scope| {
+            for cache in caches.iter().chain(&caches).chain(&caches) {
+                let (loads, barrier) = (&loads, &barrier);
+                scope.spawn(move || {
+                    barrier.wait();
+                    let value = cache.get_with(key(round), || {
+                        loads.fetch_add(1, Ordering::Relaxed);
+                        // Long enough for the others to come.
+                        until("a moment", moment());
+                        round
+                    });
+                    assert_eq!(value, round);
+                });
+            }
+        });
+    }
+    assert_eq!(loads.into_inner(), 20);
+    let published: u64 = caches.iter().map(|cache| cache.stats().cache.published).sum();
+    assert_eq!(published, 20);
+}
+
+#[test]
+fn a_failed_load_lets_the_next_node_load_at_once() {
+    let Some(mut nodes) = Nodes::start() else { return };
+    let (one, other) = (nodes.node(), nodes.node());
+    let begun = Instant::now();
+    thread::scope(|scope| {
+        let (leads, led) = mpsc::channel();
+        scope.spawn(move || {
+            let failed = one.try_get_with(key(1), || {
+                leads.send(()).unwrap();
+                until("a moment", moment());
+                Err::<u64, _>("no value")
+            });
+            assert!(failed.is_err());
+        });
+        led.recv().unwrap();
+        assert_eq!(other.get_with(key(1), || 2), 2);
+    });
+    assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
+}
+
+#[test]
+fn a_lease_that_nobody_gives_up_ends_and_a_nested_load_waits_for_none() {
+    let Some(mut nodes) = Nodes::start() else { return };
+    let one = nodes.node();
+    let dead = RedisTier::open(RedisOptions::new(nodes.server.url(), "nodes", "shared")).unwrap();
+    let taken = |number: u64, millis| {
+        let key = NamedKeys.encode(&key(number)).unwrap();
+        block_on(dead.lease_load(&key, Duration::from_millis(millis))).unwrap().unwrap()
+    };
+    assert!(taken(1, 300).number < taken(2, 60_000).number || taken(3, 1).number > 0);
+    let begun = Instant::now();
+    let sum = one.get_with(key(1), || {
+        assert!(begun.elapsed() > Duration::from_millis(200), "the lease of a dead node was waited for");
+        one.get_with(key(2), || 1) + 1
+    });
+    assert_eq!(sum, 2);
+    assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
+}
+
+/// Says yes after 50 ms.
+fn moment() -> impl FnMut() -> bool {
+    let begun = Instant::now();
+    move || begun.elapsed() > Duration::from_millis(50)
+}
