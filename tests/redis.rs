@@ -395,6 +395,18 @@ mod caches {
         assert_eq!((values, super::mgets(&server) - before), (expect, 1));
     }
 
+    #[test]
+    fn statistics_have_the_version_and_the_memory_of_the_server() {
+        let Some(server) = RedisServer::start_with(&["--maxmemory", "1gb"]) else { return };
+        let dir = tempfile::tempdir().unwrap();
+        let stats = cache(&server.url(), dir.path()).stats();
+        let [facts] = &stats.tier(TierKind::Redis).unwrap().servers[..] else { panic!("{stats}") };
+        let info = server.cli(&["INFO", "server"]);
+        assert!(info.contains(&format!("redis_version:{}", facts.version)), "{facts}");
+        assert!(facts.memory_bytes > 100_000 && facts.memory_bytes_max == 1 << 30, "{facts}");
+        assert!(stats.to_string().contains(&format!("redis   version {}", facts.version)), "{stats}");
+    }
+
     /// A port that nobody listens at.
     fn nowhere() -> String {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();

@@ -159,9 +159,7 @@ fn what_is_on_its_way_is_found_written_and_cleared() {
     }
     assert!((0..300).all(|number| block_on(tier.contains(&sample::key(number))).unwrap()));
     assert!(block_on(tier.take(&sample::key(0))).unwrap().is_some() && !has(&tier, 0));
-    let (key, frame) = entry(0, 3);
-    assert!(block_on(tier.insert_if_absent(&key, &frame)).unwrap());
-    assert!(!block_on(tier.insert_if_absent(&key, &frame)).unwrap());
+    put(&tier, 0, 3);
     for slot in &slots {
         cluster.finish_move(*slot, (0, 1));
     }
