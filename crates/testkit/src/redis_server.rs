@@ -1,6 +1,6 @@
 //! A Redis server of the test's own.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -9,6 +9,10 @@ use crate::not_run::not_run;
 
 /// How long a server may take to start or to end.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Nothing on disk, and nobody from elsewhere.
+const FIXED: [&str; 10] =
+    ["--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", "/tmp", "--daemonize", "no"];
 
 /// A `redis-server` on a free port of the loopback interface, that keeps
 /// nothing on disk and ends with this value.
@@ -39,11 +43,26 @@ impl RedisServer {
         if !is_installed() {
             return None;
         }
-        let port = free_port().to_string();
-        let fixed = ["--port", &port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"];
-        let fixed = fixed.into_iter().chain(["--dir", "/tmp", "--daemonize", "no"]);
-        let options = fixed.chain(options.iter().copied()).map(str::to_owned).collect();
-        Some(Self::start_as(port.parse().expect("a port is a number"), options))
+        let (port, mut arguments) = (free_port(), vec!["--port".to_owned()]);
+        arguments.push(port.to_string());
+        arguments.extend(FIXED.into_iter().chain(options.iter().copied()).map(str::to_owned));
+        Some(Self::start_as(port, arguments))
+    }
+
+    /// The same, where the server speaks TLS alone, with a certificate from the
+    /// authority in the file `ca`.
+    ///
+    /// # Panics
+    /// As [`start`](Self::start).
+    pub fn start_tls(options: &[&str], ca: &str) -> Option<Self> {
+        if !is_installed() {
+            return None;
+        }
+        let (port, mut arguments) = (free_port(), vec!["--port".to_owned(), "0".to_owned()]);
+        arguments.extend(["--tls-port".to_owned(), port.to_string()]);
+        arguments.extend(FIXED.into_iter().chain(options.iter().copied()).map(str::to_owned));
+        let server = Self::start_as(port, arguments);
+        Some(server.introduced_by(&["--tls", "--cacert", ca]))
     }
 
     /// Starts a server with these arguments and no other.
@@ -140,9 +159,12 @@ impl RedisServer {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, self.port));
         let Ok(mut stream) = TcpStream::connect_timeout(&address, PATIENCE) else { return false };
         let mut answer = [0; 1];
-        stream.set_read_timeout(Some(PATIENCE)).is_ok()
-            && stream.write_all(b"PING\r\n").is_ok()
-            && stream.read_exact(&mut answer).is_ok()
+        let answered = stream.set_read_timeout(Some(PATIENCE)).and_then(|()| {
+            stream.write_all(b"PING\r\n")?;
+            stream.read(&mut answer)
+        });
+        // A server that speaks TLS ends what does not.
+        answered.map_or_else(|error| error.kind() == ErrorKind::ConnectionReset, |_| true)
     }
 }
 
