@@ -35,7 +35,13 @@ mod races;
 #[cfg(feature = "redis")]
 mod redis;
 #[cfg(feature = "redis")]
+mod redis_cluster;
+#[cfg(feature = "redis")]
 mod redis_faults;
+#[cfg(feature = "redis")]
+mod redis_sentinel;
+#[cfg(feature = "redis-tls")]
+mod redis_tls;
 mod reopening;
 mod rig;
 mod routing;

@@ -26,7 +26,7 @@ fn open_as(server: &RedisServer, namespace: &str) -> RedisTier {
 }
 
 /// Waits until `is_so`, and gives the time it took.
-fn until(what: &str, mut is_so: impl FnMut() -> bool) -> Duration {
+pub(crate) fn until(what: &str, mut is_so: impl FnMut() -> bool) -> Duration {
     let start = Instant::now();
     while !is_so() {
         assert!(start.elapsed() < PATIENCE, "not within {PATIENCE:?}: {what}");
@@ -281,7 +281,7 @@ fn the_thread_ends_with_the_last_tier() {
 }
 
 #[derive(Default)]
-struct Heard(std::sync::Mutex<Vec<(Notice, Instant)>>);
+pub(crate) struct Heard(std::sync::Mutex<Vec<(Notice, Instant)>>);
 
 impl Listener for Heard {
     fn told(&self, notice: Notice) {
@@ -290,7 +290,7 @@ impl Listener for Heard {
 }
 
 impl Heard {
-    fn count(&self, notice: &Notice) -> usize {
+    pub(crate) fn count(&self, notice: &Notice) -> usize {
         self.0.lock().unwrap().iter().filter(|(heard, _)| heard == notice).count()
     }
 }
@@ -393,6 +393,18 @@ mod caches {
         let values = cache.get_many(&keys);
         let expect: Vec<_> = keys.iter().map(|key| (*key < 100).then(|| key.to_string())).collect();
         assert_eq!((values, super::mgets(&server) - before), (expect, 1));
+    }
+
+    #[test]
+    fn statistics_have_the_version_and_the_memory_of_the_server() {
+        let Some(server) = RedisServer::start_with(&["--maxmemory", "1gb"]) else { return };
+        let dir = tempfile::tempdir().unwrap();
+        let stats = cache(&server.url(), dir.path()).stats();
+        let [facts] = &stats.tier(TierKind::Redis).unwrap().servers[..] else { panic!("{stats}") };
+        let info = server.cli(&["INFO", "server"]);
+        assert!(info.contains(&format!("redis_version:{}", facts.version)), "{facts}");
+        assert!(facts.memory_bytes > 100_000 && facts.memory_bytes_max == 1 << 30, "{facts}");
+        assert!(stats.to_string().contains(&format!("redis   version {}", facts.version)), "{stats}");
     }
 
     /// A port that nobody listens at.

@@ -225,18 +225,55 @@ pub struct TierStats {
     pub usage: Usage,
     /// How long its operations took. Nothing for memory, which is not timed.
     pub latency: TierLatency,
+    /// What its servers say of themselves, where it has any.
+    pub servers: Vec<ServerFacts>,
+}
+
+/// What a server says of itself, as of a few seconds ago.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ServerFacts {
+    /// Its version, such as `7.0.15`.
+    pub version: String,
+    /// Bytes it holds, of all who use it.
+    pub memory_bytes: u64,
+    /// Bytes it may hold; zero for no bound.
+    pub memory_bytes_max: u64,
+}
+
+impl ServerFacts {
+    /// Facts from their parts.
+    pub fn new(version: impl Into<String>, memory_bytes: u64, memory_bytes_max: u64) -> Self {
+        Self { version: version.into(), memory_bytes, memory_bytes_max }
+    }
+}
+
+impl fmt::Display for ServerFacts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "version {}, {} bytes of memory", self.version, self.memory_bytes)?;
+        match self.memory_bytes_max {
+            0 => Ok(()),
+            max => write!(f, " of {max}"),
+        }
+    }
 }
 
 impl TierStats {
     /// A row from its parts.
     pub fn new(kind: TierKind, counts: TierCounts, usage: Usage) -> Self {
-        Self { kind, counts, usage, latency: TierLatency::default() }
+        Self { kind, counts, usage, latency: TierLatency::default(), servers: Vec::new() }
     }
 
     /// The same with how long its operations took.
     #[must_use]
     pub fn with_latency(self, latency: TierLatency) -> Self {
         Self { latency, ..self }
+    }
+
+    /// The same with what its servers say of themselves.
+    #[must_use]
+    pub fn with_servers(self, servers: Vec<ServerFacts>) -> Self {
+        Self { servers, ..self }
     }
 }
 
@@ -320,6 +357,11 @@ impl fmt::Display for Stats {
                 usage.entries,
                 usage.bytes
             )?;
+        }
+        for tier in &self.tiers {
+            for server in &tier.servers {
+                writeln!(f, "{:<8}{server}", tier.kind)?;
+            }
         }
         let loads = [("loads".to_owned(), &self.load_latency)];
         let tiers = self.tiers.iter().flat_map(|tier| {

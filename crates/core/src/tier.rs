@@ -13,6 +13,7 @@ use bytes::Bytes;
 
 use crate::frame::Frame;
 use crate::key::EncodedKey;
+use crate::stats::ServerFacts;
 use crate::stream::Stored;
 use crate::{Error, ErrorKind, Result};
 
@@ -299,6 +300,11 @@ pub trait Tier: Send + Sync + 'static {
     /// What it holds now: local, approximate, without I/O where that can be had.
     fn usage(&self) -> Usage;
 
+    /// What its servers say of themselves, as far as is known, without I/O.
+    fn servers(&self) -> Vec<ServerFacts> {
+        Vec::new()
+    }
+
     /// Hands what is buffered to the operating system.
     ///
     /// # Behavior
@@ -499,6 +505,9 @@ macro_rules! forward {
             }
             fn usage(&self) -> Usage {
                 (**self).usage()
+            }
+            fn servers(&self) -> Vec<ServerFacts> {
+                (**self).servers()
             }
             fn flush(&self) -> BoxFuture<'_, Result<()>> {
                 (**self).flush()

@@ -112,7 +112,7 @@ impl Slot {
 
     pub(crate) fn stats(&self) -> TierStats {
         let stats = TierStats::new(self.kind, self.counters.snapshot(), self.tier.usage());
-        stats.with_latency(self.counters.times.snapshot())
+        stats.with_latency(self.counters.times.snapshot()).with_servers(self.tier.servers())
     }
 
     /// How many entries the tier let go of by itself since this was asked last.

@@ -126,7 +126,7 @@ pub use larder_core::place::{
     Access, Facts, Kind, Persistence, Placement, Selector, Sharing, SizeClass, Thresholds, TierFacts,
     TierList,
 };
-pub use larder_core::stats::{CacheCounts, Stats, TierCounts, TierStats};
+pub use larder_core::stats::{CacheCounts, ServerFacts, Stats, TierCounts, TierStats};
 pub use larder_core::stream::ByteValue;
 pub use larder_core::terms::{EntryOptions, Tag};
 pub use larder_core::tier::{Capability, Tier, TierKind, Usage};

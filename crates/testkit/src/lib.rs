@@ -4,7 +4,9 @@
 //! [`Tier`](larder_core::tier::Tier). [`HashMapTier`] is the smallest tier
 //! that passes, [`FaultyTier`] fails and stalls on command, [`QuotaTier`] is
 //! full and [`TornTier`] returns torn frames when told, [`ManualClock`] moves
-//! when told, [`RedisServer`] is a server that tests start and stop, [`Proxy`] a
+//! when told, [`RedisServer`] is a server that tests start and stop,
+//! [`RedisCluster`] and
+//! [`RedisSentinels`] several, [`Proxy`] a
 //! bad line to one, and [`sample`] makes keys and frames.
 //!
 //! [`history`] finds the reads of a cache that nothing explains, [`workload`]
@@ -20,8 +22,11 @@ pub mod crash;
 mod faulty;
 mod hash_map;
 pub mod history;
+mod not_run;
 mod proxy;
 mod quota;
+mod redis_cluster;
+mod redis_sentinels;
 mod redis_server;
 pub mod sample;
 pub mod schedule;
@@ -32,7 +37,10 @@ pub use block_on::block_on;
 pub use clock::ManualClock;
 pub use faulty::{FaultyTier, Operation, Times};
 pub use hash_map::{HashMapTier, Shelf};
+pub use not_run::not_run;
 pub use proxy::Proxy;
 pub use quota::QuotaTier;
+pub use redis_cluster::RedisCluster;
+pub use redis_sentinels::RedisSentinels;
 pub use redis_server::RedisServer;
 pub use torn::TornTier;

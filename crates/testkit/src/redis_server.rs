@@ -1,12 +1,18 @@
 //! A Redis server of the test's own.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::not_run::not_run;
+
 /// How long a server may take to start or to end.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Nothing on disk, and nobody from elsewhere.
+const FIXED: [&str; 10] =
+    ["--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", "/tmp", "--daemonize", "no"];
 
 /// A `redis-server` on a free port of the loopback interface, that keeps
 /// nothing on disk and ends with this value.
@@ -15,6 +21,8 @@ pub struct RedisServer {
     port: u16,
     options: Vec<String>,
     child: Option<Child>,
+    /// What `redis-cli` needs to be let in.
+    introduction: Vec<String>,
 }
 
 impl RedisServer {
@@ -32,14 +40,42 @@ impl RedisServer {
     /// # Panics
     /// As [`start`](Self::start).
     pub fn start_with(options: &[&str]) -> Option<Self> {
-        if Command::new("redis-server").arg("--version").stdout(Stdio::null()).status().is_err() {
-            say("not run: redis-server is not installed");
+        if !is_installed() {
             return None;
         }
-        let options = options.iter().map(|option| (*option).to_owned()).collect();
-        let mut server = Self { port: free_port(), options, child: None };
+        let (port, mut arguments) = (free_port(), vec!["--port".to_owned()]);
+        arguments.push(port.to_string());
+        arguments.extend(FIXED.into_iter().chain(options.iter().copied()).map(str::to_owned));
+        Some(Self::start_as(port, arguments))
+    }
+
+    /// The same, where the server speaks TLS alone, with a certificate from the
+    /// authority in the file `ca`.
+    ///
+    /// # Panics
+    /// As [`start`](Self::start).
+    pub fn start_tls(options: &[&str], ca: &str) -> Option<Self> {
+        if !is_installed() {
+            return None;
+        }
+        let (port, mut arguments) = (free_port(), vec!["--port".to_owned(), "0".to_owned()]);
+        arguments.extend(["--tls-port".to_owned(), port.to_string()]);
+        arguments.extend(FIXED.into_iter().chain(options.iter().copied()).map(str::to_owned));
+        let server = Self::start_as(port, arguments);
+        Some(server.introduced_by(&["--tls", "--cacert", ca]))
+    }
+
+    /// Starts a server with these arguments and no other.
+    pub(crate) fn start_as(port: u16, arguments: Vec<String>) -> Self {
+        let mut server = Self { port, options: arguments, child: None, introduction: Vec::new() };
         server.restart();
-        Some(server)
+        server
+    }
+
+    /// Has [`cli`](Self::cli) say this first, such as `["-a", "secret"]`.
+    pub fn introduced_by(mut self, arguments: &[&str]) -> Self {
+        self.introduction = arguments.iter().map(|argument| (*argument).to_owned()).collect();
+        self
     }
 
     /// Its URL.
@@ -66,11 +102,7 @@ impl RedisServer {
     /// When it does not answer within 10 seconds.
     pub fn restart(&mut self) {
         self.kill();
-        let port = self.port.to_string();
-        let fixed = ["--port", &port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"];
         let child = Command::new("redis-server")
-            .args(fixed)
-            .args(["--dir", "/tmp", "--daemonize", "no"])
             .args(&self.options)
             .stdout(Stdio::null())
             .spawn()
@@ -100,8 +132,9 @@ impl RedisServer {
     /// When `redis-cli` is missing or fails.
     pub fn cli(&self, command: &[&str]) -> String {
         let port = self.port.to_string();
-        let ran =
-            Command::new("redis-cli").args(["-p", &port]).args(command).output().expect("redis-cli runs");
+        let mut cli = Command::new("redis-cli");
+        let ran = cli.args(["-p", &port]).args(&self.introduction).args(command).output();
+        let ran = ran.expect("redis-cli runs");
         assert!(ran.status.success(), "redis-cli {command:?}: {}", String::from_utf8_lossy(&ran.stderr));
         String::from_utf8_lossy(&ran.stdout).trim().to_owned()
     }
@@ -126,9 +159,12 @@ impl RedisServer {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, self.port));
         let Ok(mut stream) = TcpStream::connect_timeout(&address, PATIENCE) else { return false };
         let mut answer = [0; 1];
-        stream.set_read_timeout(Some(PATIENCE)).is_ok()
-            && stream.write_all(b"PING\r\n").is_ok()
-            && stream.read_exact(&mut answer).is_ok()
+        let answered = stream.set_read_timeout(Some(PATIENCE)).and_then(|()| {
+            stream.write_all(b"PING\r\n")?;
+            stream.read(&mut answer)
+        });
+        // A server that speaks TLS ends what does not.
+        answered.map_or_else(|error| error.kind() == ErrorKind::ConnectionReset, |_| true)
     }
 }
 
@@ -141,12 +177,16 @@ impl Drop for RedisServer {
     }
 }
 
-#[expect(clippy::print_stderr, reason = "who runs the tests is to know")]
-fn say(what: &str) {
-    eprintln!("{what}");
+/// Whether there is a `redis-server`; where there is none, tells who runs the tests.
+pub(crate) fn is_installed() -> bool {
+    let found = Command::new("redis-server").arg("--version").stdout(Stdio::null()).status().is_ok();
+    if !found {
+        not_run("redis-server is not installed");
+    }
+    found
 }
 
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port is free");
     listener.local_addr().expect("it has an address").port()
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use larder_core::frame::Frame;
 use larder_core::key::EncodedKey;
-use larder_core::stats::TierCounters;
+use larder_core::stats::{ServerFacts, TierCounters};
 use larder_core::stream::Stored;
 use larder_core::tier::{BoxFuture, Capability, Draft, LoadLease, Stamp, Tier, TierKind, Usage};
 use larder_core::{Bytes, Error, ErrorKind, Result};
@@ -146,6 +146,10 @@ impl<T: Tier> Tier for Limit<T> {
 
     fn usage(&self) -> Usage {
         self.tier.usage()
+    }
+
+    fn servers(&self) -> Vec<ServerFacts> {
+        self.tier.servers()
     }
 
     fn flush(&self) -> BoxFuture<'_, Result<()>> {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use larder_core::frame::Frame;
 use larder_core::key::EncodedKey;
 use larder_core::latency::{Histogram, TierTimes};
-use larder_core::stats::TierCounters;
+use larder_core::stats::{ServerFacts, TierCounters};
 use larder_core::stream::Stored;
 use larder_core::tier::{BoxFuture, Capability, Draft, LoadLease, Stamp, Tier, TierKind, Usage};
 use larder_core::{Bytes, Result};
@@ -283,6 +283,10 @@ impl<T: Tier> Tier for Observe<T> {
 
     fn usage(&self) -> Usage {
         self.tier.usage()
+    }
+
+    fn servers(&self) -> Vec<ServerFacts> {
+        self.tier.servers()
     }
 
     fn flush(&self) -> BoxFuture<'_, Result<()>> {

@@ -32,6 +32,8 @@ const CALM: Duration = Duration::from_secs(5);
 const ALARM: Duration = Duration::from_millis(100);
 /// The least between two questions.
 const BREATH: Duration = Duration::from_millis(10);
+/// How long a node that left the chart is kept, for the calls on their way to it.
+const FAREWELL: Duration = Duration::from_secs(2);
 /// How long a node that holds nothing of ours is kept after it was needed.
 const GUEST_STAY: Duration = Duration::from_secs(60);
 
@@ -52,6 +54,8 @@ pub(super) struct Cluster {
     closed: AtomicBool,
     /// Connections of shards that are gone.
     former: AtomicU64,
+    /// Shards that have left the chart, while calls may be on their way to them.
+    leaving: Mutex<Vec<Arc<Shard>>>,
     pilot: Mutex<Option<AbortHandle>>,
 }
 
@@ -132,6 +136,7 @@ impl Cluster {
             tried: Default::default(),
             closed: AtomicBool::new(false),
             former: AtomicU64::new(0),
+            leaving: Mutex::default(),
             pilot: Mutex::new(None),
         }
     }
@@ -154,6 +159,7 @@ impl Cluster {
             pilot.abort();
         }
         self.chart().shards().iter().for_each(|shard| shard.close());
+        self.leaving.lock().drain(..).for_each(|shard| shard.close());
         self.announce();
     }
 
@@ -252,7 +258,7 @@ impl Cluster {
 }
 
 async fn meet(address: &Address) -> RedisResult<View> {
-    let session = Session::open(address, |_| ()).await?;
+    let session = Session::open(address).await?;
     nodes(session.connection.clone(), address).await
 }
 
@@ -298,6 +304,15 @@ fn draw(inner: &Arc<Inner>, cluster: &Cluster, view: View) {
     drawing.launched.iter().for_each(|shard| Keeper::launch(inner, shard, &Handle::current()));
 }
 
+/// Closes a shard once the calls on their way to it are through.
+async fn see_off(inner: Arc<Inner>, shard: Arc<Shard>) {
+    tokio::time::sleep(FAREWELL).await;
+    shard.close();
+    if let Fleet::Many(cluster) = &inner.fleet {
+        cluster.leaving.lock().retain(|leaving| !Arc::ptr_eq(leaving, &shard));
+    }
+}
+
 /// A chart in the making.
 struct Drawing {
     old: Arc<Chart>,
@@ -331,7 +346,7 @@ impl Drawing {
     }
 }
 
-fn replace(inner: &Inner, cluster: &Cluster, old: &Chart, new: Chart) {
+fn replace(inner: &Arc<Inner>, cluster: &Cluster, old: &Chart, new: Chart) {
     let moved = old.owners.iter().zip(&new.owners).any(|(old, new)| match (old, new) {
         (Some(old), Some(new)) => !Arc::ptr_eq(old, new),
         _ => false,
@@ -341,7 +356,8 @@ fn replace(inner: &Inner, cluster: &Cluster, old: &Chart, new: Chart) {
     let is_kept = |shard: &&Arc<Shard>| new.shards.iter().any(|kept| Arc::ptr_eq(kept, shard));
     for gone in old.shards.iter().filter(|shard| !is_kept(shard)) {
         cluster.former.fetch_add(gone.link.connections(), Ordering::Relaxed);
-        gone.close();
+        cluster.leaving.lock().push(Arc::clone(gone));
+        drop(tokio::spawn(see_off(Arc::clone(inner), Arc::clone(gone))));
     }
     // What was told of a partition by its former master may not be all.
     if moved {

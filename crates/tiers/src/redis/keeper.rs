@@ -4,12 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
-use redis::{Pipeline, PushInfo, RedisError, RedisResult, Value};
+use redis::{Pipeline, PushInfo, RedisResult, Value};
 use tokio::runtime::Handle;
 
 use super::Inner;
+use super::cluster::Cluster;
 use super::fleet::Fleet;
 use super::link::Owner;
+use super::names::PARTITIONS;
 use super::scatter::Redirection;
 use super::shard::Shard;
 
@@ -30,17 +32,16 @@ impl Keeper {
     }
 
     /// Whether an answer about a mark says that this server still answers for it.
-    fn confirms(&self, answer: &Value) -> bool {
-        let (Value::ServerError(error), Fleet::Many(cluster)) = (answer, &self.inner.fleet) else {
-            return true;
-        };
-        match Redirection::of(&RedisError::from(error.clone())) {
+    fn confirms(&self, cluster: &Cluster, answer: Value) -> RedisResult<bool> {
+        let Err(error) = answer.extract_error() else { return Ok(true) };
+        match Redirection::of(&error) {
             // The other one is asked for its signs of life too, once it is known.
-            Some(Redirection::Ask(place)) => cluster.invite(&place, &self.shard),
-            _ => {
+            Some(Redirection::Ask(place)) => Ok(cluster.invite(&place, &self.shard)),
+            Some(_) => {
                 cluster.doubt();
-                false
+                Ok(false)
             }
+            None => Err(error),
         }
     }
 }
@@ -55,22 +56,28 @@ impl Owner for Keeper {
         inner.marks.load(&inner.names, &mut connection).await
     }
 
-    /// Where somebody listens, a sign of life in a cluster has to come from who
-    /// holds the partitions: a master that was cut off from the others, or that
-    /// gave a slot away, would still answer for itself.
+    /// A sign of life in a cluster has to come from who holds the partitions: a
+    /// master that was cut off from the others, or that gave a slot away, would
+    /// still answer for itself. All are asked for where somebody listens; one
+    /// otherwise, for the sake of a cluster that is down.
     fn pulse(&self) -> Pipeline {
         let mut pipe = Pipeline::new();
-        if let (Fleet::Many(cluster), Some(_)) = (&self.inner.fleet, &self.inner.notices) {
-            for partition in cluster.chart().holdings(&self.shard) {
+        if let Fleet::Many(cluster) = &self.inner.fleet {
+            let most = if self.inner.notices.is_some() { PARTITIONS } else { 1 };
+            for partition in cluster.chart().holdings(&self.shard).into_iter().take(most) {
                 pipe.cmd("EXISTS").arg(self.inner.names.mark(partition));
             }
         }
         pipe
     }
 
-    fn felt(&self, answers: &[Value]) -> bool {
-        // Each is looked at: every doubt counts.
-        answers.iter().filter(|answer| !self.confirms(answer)).count() == 0
+    fn felt(&self, answers: Vec<Value>) -> RedisResult<bool> {
+        let Fleet::Many(cluster) = &self.inner.fleet else { return Ok(true) };
+        let mut content = true;
+        for answer in answers {
+            content &= self.confirms(cluster, answer)?;
+        }
+        Ok(content)
     }
 
     async fn alive(self: &Arc<Self>, mut connection: MultiplexedConnection) {

@@ -86,8 +86,9 @@ pub(super) trait Owner: Send + Sync + 'static {
     /// What is asked together with a sign of life.
     fn pulse(&self) -> Pipeline;
 
-    /// What came back; whether the server still answers for all it is asked for.
-    fn felt(&self, answers: &[Value]) -> bool;
+    /// What came back; whether the server still answers for all it is asked
+    /// for. The connection is given up on an error.
+    fn felt(&self, answers: Vec<Value>) -> RedisResult<bool>;
 
     /// The server answered a sign of life.
     fn alive(self: &Arc<Self>, connection: MultiplexedConnection) -> impl Future<Output = ()> + Send;
@@ -224,11 +225,15 @@ impl Link {
     async fn connect(&self, owner: &Arc<impl Owner>) -> RedisResult<(Address, Session)> {
         let address = self.source.find(self.patience.connect / 3).await?;
         let listener = Arc::clone(owner);
-        let session = Session::open(&address, move |push| listener.told(push)).await?;
+        let session = Session::listen(&address, move |push| listener.told(push)).await?;
         let asked = Instant::now();
         let role = session.connection.clone().send_packed_command(&redis::cmd("ROLE")).await?;
         check_role(&role)?;
         owner.greet(session.connection.clone()).await?;
+        // One that was stopped meanwhile goes on as the master it was.
+        if self.source.has_moved(&address, self.patience.connect / 3).await {
+            return Err(refused("it is a former master"));
+        }
         self.note_contact(asked);
         Ok((address, session))
     }
@@ -272,7 +277,7 @@ impl Link {
         let mut moved = session.moved();
         for _ in 0..LATE_MAX {
             match timeout(self.patience.answer, &mut answers).await {
-                Ok(Ok(answers)) => return content(&answers, owner).map_err(|error| error.to_string()),
+                Ok(Ok(answers)) => return content(answers, owner).map_err(|error| error.to_string()),
                 Ok(Err(error)) => return Err(error.to_string()),
                 Err(_) => {}
             }
@@ -322,10 +327,10 @@ impl Link {
     }
 }
 
-fn content(answers: &[Value], owner: &impl Owner) -> RedisResult<bool> {
-    let Some((role, answers)) = answers.split_last() else { return Ok(false) };
-    check_role(role)?;
-    Ok(owner.felt(answers))
+fn content(mut answers: Vec<Value>, owner: &impl Owner) -> RedisResult<bool> {
+    let Some(role) = answers.pop() else { return Ok(false) };
+    check_role(&role)?;
+    owner.felt(answers)
 }
 
 /// Refuses a server that takes no writes. An answer that tells no role, such as

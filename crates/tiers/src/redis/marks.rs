@@ -81,10 +81,7 @@ impl Marks {
         }
         for answer in exchange(connection, &pipe).await? {
             // Out of memory, for one: every call would try in vain.
-            match answer.extract_error() {
-                Err(error) if Redirection::of(&error).is_none() => return Err(error),
-                _ => {}
-            }
+            but_redirections(answer)?;
         }
         self.take_in(&missing, get_all(names, &missing), connection).await.map(drop)
     }
@@ -101,7 +98,7 @@ impl Marks {
             match (read(&answer), answer) {
                 (Some(generation), _) => self.set(*partition, generation),
                 (None, Value::Array(_)) => missing.push(*partition),
-                (None, _) => {}
+                (None, other) => but_redirections(other)?,
             }
         }
         Ok(missing)
@@ -162,6 +159,14 @@ fn get_all(names: &Names, partitions: &[usize]) -> Pipeline {
         pipe.add_command(get(names, *partition));
     }
     pipe
+}
+
+/// The error of an answer, unless it says that another node has the mark.
+fn but_redirections(answer: Value) -> RedisResult<()> {
+    match answer.extract_error() {
+        Err(error) if Redirection::of(&error).is_none() => Err(error),
+        _ => Ok(()),
+    }
 }
 
 /// One round trip; each answer is a value or an error of its own.

@@ -49,7 +49,6 @@ use link::Patience;
 use marks::Marks;
 use names::Names;
 use notices::Notices;
-pub use survey::ServerFacts;
 
 /// From one sign of life of the server to the next.
 const HEARTBEAT: Duration = Duration::from_millis(250);
@@ -217,13 +216,6 @@ impl RedisTier {
     /// after [`close`](larder_core::tier::Tier::close).
     pub fn check(&self) -> Result<()> {
         self.inner.fleet.check().map_err(|error| error.in_tier(TierKind::Redis))
-    }
-
-    /// What each server said of itself, a few seconds ago: one, or the masters
-    /// of a cluster. None before the first connection.
-    pub fn servers(&self) -> Vec<ServerFacts> {
-        let shards = self.inner.fleet.shards().into_iter();
-        shards.filter_map(|shard| shard.with_counted(|counted| counted.server.clone())).collect()
     }
 
     /// How many connections stood since it was opened.

@@ -81,14 +81,30 @@ impl Names {
     }
 
     pub(super) fn entry(&self, generation: u64, key: &EncodedKey) -> String {
-        let start = format!("{}{{{:02x}}}:{generation:016x}:", self.prefix, Self::partition(key));
-        if key.as_bytes().len() > KEY_BYTES_MAX {
-            return format!("{start}h:{:032x}", key.digest());
+        let bytes = key.as_bytes();
+        // Written once a key of a batch: no part is put together by itself.
+        let mut name = String::with_capacity(self.prefix.len() + 25 + 2 * bytes.len().min(KEY_BYTES_MAX));
+        name += &self.prefix;
+        name += "{";
+        push_hex(&mut name, &[u8::try_from(Self::partition(key)).unwrap_or(0)]);
+        name += "}:";
+        push_hex(&mut name, &generation.to_be_bytes());
+        if bytes.len() > KEY_BYTES_MAX {
+            name += ":h:";
+            push_hex(&mut name, &key.digest().to_be_bytes());
+            return name;
         }
-        match text(key.as_bytes()) {
-            Some(text) => start + "s:" + text,
-            None => start + "x:" + &hex(key.as_bytes()),
+        match text(bytes) {
+            Some(text) => {
+                name += ":s:";
+                name += text;
+            }
+            None => {
+                name += ":x:";
+                push_hex(&mut name, bytes);
+            }
         }
+        name
     }
 
     /// What a removal of the entry with this name leaves behind.
@@ -176,13 +192,12 @@ fn packed(text: &str) -> Vec<u8> {
     packed
 }
 
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut hex, byte| {
-        for digit in [byte >> 4, byte & 15] {
-            hex.push(char::from_digit(u32::from(digit), 16).unwrap_or('0'));
-        }
-        hex
-    })
+fn push_hex(text: &mut String, bytes: &[u8]) {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    for byte in bytes {
+        text.push(char::from(DIGITS[usize::from(byte >> 4)]));
+        text.push(char::from(DIGITS[usize::from(byte & 15)]));
+    }
 }
 
 fn bytes(hex: &str) -> Option<Vec<u8>> {

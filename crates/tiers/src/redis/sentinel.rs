@@ -64,7 +64,7 @@ impl Watcher {
         // Taken out while it is asked: what is given up halfway is not asked again.
         let mut session = match held.take() {
             Some(session) => session,
-            None => Session::open(&self.address, |_| ()).await?,
+            None => Session::open(&self.address).await?,
         };
         let mut question = redis::cmd("SENTINEL");
         question.arg("MASTER").arg(name);

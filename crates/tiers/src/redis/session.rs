@@ -25,20 +25,27 @@ impl Drop for Driver {
 }
 
 impl Session {
-    /// Connects and introduces itself. What the server says by itself goes to
-    /// `told`, in order with its answers.
-    pub(super) async fn open(
+    /// Connects and introduces itself, to ask and nothing more.
+    pub(super) async fn open(address: &Address) -> RedisResult<Self> {
+        Self::open_with(address, config()).await
+    }
+
+    /// The same; what the server says by itself goes to `told`, in order with
+    /// its answers.
+    pub(super) async fn listen(
         address: &Address,
         told: impl Fn(PushInfo) + Send + Sync + 'static,
     ) -> RedisResult<Self> {
-        let stream = address.connect().await?;
-        let moved = stream.moved();
         let told = move |push: PushInfo| -> std::result::Result<(), SendError> {
             told(push);
             Ok(())
         };
-        // Time limits are ours: callers poll the connection on threads without a timer.
-        let config = AsyncConnectionConfig::new().set_response_timeout(None).set_push_sender(told);
+        Self::open_with(address, config().set_push_sender(told)).await
+    }
+
+    async fn open_with(address: &Address, config: AsyncConnectionConfig) -> RedisResult<Self> {
+        let stream = address.connect().await?;
+        let moved = stream.moved();
         let (connection, driver) =
             MultiplexedConnection::new_with_config(address.settings(), stream, config).await?;
         Ok(Self { connection, driver: Driver(tokio::spawn(driver)), moved })
@@ -53,4 +60,9 @@ impl Session {
     pub(super) async fn ended(&mut self) {
         let _aborted = (&mut self.driver.0).await;
     }
+}
+
+/// Time limits are ours: callers poll the connection on threads without a timer.
+fn config() -> AsyncConnectionConfig {
+    AsyncConnectionConfig::new().set_response_timeout(None)
 }

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use larder_core::stats::ServerFacts;
 use larder_core::tier::Usage;
 use parking_lot::Mutex;
 use tokio::task::AbortHandle;
 
 use super::address::Address;
 use super::link::Link;
-use super::survey::ServerFacts;
 
 /// One server. Its link is closed, and its task ended, with the last handle.
 pub(super) struct Shard {

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::time::Instant;
 
+use larder_core::stats::ServerFacts;
 use larder_core::tier::Usage;
 use redis::aio::MultiplexedConnection;
 use redis::{RedisResult, Value};
@@ -19,18 +20,6 @@ const SAMPLE_PAGES: u64 = 20;
 const SAMPLE_PAGE: usize = 1000;
 /// Entries of a sample that are measured.
 const MEASURED: usize = 100;
-
-/// What the server says of itself.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct ServerFacts {
-    /// Its version, such as `7.0.15`.
-    pub version: String,
-    /// Bytes it holds, of all who use it.
-    pub memory_bytes: u64,
-    /// Bytes it may hold; zero for no bound.
-    pub memory_bytes_max: u64,
-}
 
 /// What a survey found.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -110,9 +99,6 @@ fn facts(info: &str) -> Option<ServerFacts> {
         info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).unwrap_or_default().trim()
     };
     let number = |name| field(name).parse().unwrap_or(0);
-    (!info.is_empty()).then(|| ServerFacts {
-        version: field("redis_version").to_owned(),
-        memory_bytes: number("used_memory"),
-        memory_bytes_max: number("maxmemory"),
-    })
+    let facts = || ServerFacts::new(field("redis_version"), number("used_memory"), number("maxmemory"));
+    (!info.is_empty()).then(facts)
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use larder_core::frame::Frame;
 use larder_core::key::EncodedKey;
+use larder_core::stats::ServerFacts;
 use larder_core::tier::{BoxFuture, Capability, LoadLease, Stamp, Tier, TierKind, Usage};
 use larder_core::{Bytes, Result};
 
@@ -78,6 +79,13 @@ impl Tier for RedisTier {
     /// database has up to 20,000 keys, estimated from that many beyond. Counts what all who share the tier wrote.
     fn usage(&self) -> Usage {
         self.inner.usage()
+    }
+
+    /// One, or the masters of a cluster, as of the last survey; none before the
+    /// first connection.
+    fn servers(&self) -> Vec<ServerFacts> {
+        let shards = self.inner.fleet.shards().into_iter();
+        shards.filter_map(|shard| shard.with_counted(|counted| counted.server.clone())).collect()
     }
 
     /// Nothing is buffered here, and what the server does with it is its

@@ -1,0 +1,125 @@
+//! Larder over Redis beside redis-rs, on the same kind of connection: one
+//! multiplexed connection over TCP with `TCP_NODELAY`, driven by a thread of its
+//! own, used by the calling thread and by a task. Rounds are interleaved.
+//!
+//! `cargo run --release --package larder-compare --bin redis`; starts a
+//! `redis-server` of its own.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a measurement ends where it fails")]
+#![allow(clippy::print_stdout, reason = "it prints what it measured")]
+
+#[allow(dead_code, reason = "other benches use the rest")]
+#[path = "../harness.rs"]
+mod harness;
+
+use harness::Row;
+use larder::{AsyncCache, Cache, ucache};
+use larder_testkit::{RedisServer, block_on};
+use redis::aio::MultiplexedConnection;
+use redis::{AsyncCommands, AsyncConnectionConfig, Client, IntoConnectionInfo};
+use tokio::runtime::{Builder, Runtime};
+
+/// Keys that are taken in turns.
+const KEYS: usize = 64;
+
+fn main() {
+    let Some(server) = RedisServer::start() else { return };
+    let driver = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let tasks = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let raw = driver.block_on(connect(&server.url()));
+    let caches = caches(&server);
+    for (bytes, name, operations) in
+        [(100, "100 B", 2000), (10 << 10, "10 KiB", 1000), ((1 << 20) - 4096, "1 MiB less 4 KiB", 30)]
+    {
+        let value = vec![7_u8; bytes];
+        for key in 0..KEYS {
+            caches.0.insert(key as u64, value.clone());
+            block_on(raw.clone().set::<_, _, ()>(name_of(key), &value)).unwrap();
+        }
+        threads((name, operations), &raw, &caches.0, &value);
+        in_tasks((name, operations), (&raw, &tasks), &caches.1, &value);
+    }
+    batch(&server, &raw, &caches.0);
+}
+
+async fn connect(url: &str) -> MultiplexedConnection {
+    let info = url.into_connection_info().unwrap();
+    let tcp = info.tcp_settings().clone().set_nodelay(true);
+    let client = Client::open(info.set_tcp_settings(tcp)).unwrap();
+    let config = AsyncConnectionConfig::new().set_response_timeout(None);
+    client.get_multiplexed_async_connection_with_config(&config).await.unwrap()
+}
+
+/// Without memory, so that every call is a round trip.
+fn caches(server: &RedisServer) -> (Cache<u64, Vec<u8>>, AsyncCache<u64, Vec<u8>>) {
+    let cache = ucache::<u64, Vec<u8>>("compare").redis(server.url()).namespace("bench").memory_bytes(0);
+    let cache = cache.build().unwrap();
+    let tasks = cache.to_async();
+    (cache, tasks)
+}
+
+fn name_of(key: usize) -> String {
+    format!("raw:{}", key % KEYS)
+}
+
+fn key_of(operation: usize) -> u64 {
+    (operation % KEYS) as u64
+}
+
+fn threads(
+    (name, operations): (&str, usize),
+    raw: &MultiplexedConnection,
+    cache: &Cache<u64, Vec<u8>>,
+    value: &Vec<u8>,
+) {
+    let get = |at| block_on(raw.clone().get::<_, Vec<u8>>(name_of(at))).unwrap();
+    Row::new(format!("get, {name}, a thread"), operations)
+        .with("redis-rs", |at| assert_eq!(get(at).len(), value.len()))
+        .with("larder", |at| assert_eq!(cache.get(&key_of(at)).unwrap().len(), value.len()))
+        .run();
+    Row::new(format!("set, {name}, a thread"), operations)
+        .with("redis-rs", |at| block_on(raw.clone().set::<_, _, ()>(name_of(at), value)).unwrap())
+        .with("larder", |at| cache.insert(key_of(at), value.clone()))
+        .run();
+}
+
+fn in_tasks(
+    (name, operations): (&str, usize),
+    (raw, tasks): (&MultiplexedConnection, &Runtime),
+    cache: &AsyncCache<u64, Vec<u8>>,
+    value: &Vec<u8>,
+) {
+    let get = |at| tasks.block_on(raw.clone().get::<_, Vec<u8>>(name_of(at))).unwrap();
+    Row::new(format!("get, {name}, a task"), operations)
+        .with("redis-rs", |at| assert_eq!(get(at).len(), value.len()))
+        .with("larder", |at| {
+            assert_eq!(tasks.block_on(cache.get(&key_of(at))).unwrap().len(), value.len());
+        })
+        .run();
+    Row::new(format!("set, {name}, a task"), operations)
+        .with("redis-rs", |at| tasks.block_on(raw.clone().set::<_, _, ()>(name_of(at), value)).unwrap())
+        .with("larder", |at| tasks.block_on(cache.insert(key_of(at), value.clone())))
+        .run();
+}
+
+/// A hundred keys at a time; and how often the server read for that.
+fn batch(server: &RedisServer, raw: &MultiplexedConnection, cache: &Cache<u64, Vec<u8>>) {
+    let value = vec![7_u8; 100];
+    let keys: Vec<u64> = (1000..1100).collect();
+    let names: Vec<String> = keys.iter().map(|key| format!("raw:{key}")).collect();
+    for (key, name) in keys.iter().zip(&names) {
+        cache.insert(*key, value.clone());
+        block_on(raw.clone().set::<_, _, ()>(name, &value)).unwrap();
+    }
+    Row::new("get of 100 keys, 100 B, a thread; an operation is a batch", 200)
+        .with("redis-rs", |_| {
+            assert_eq!(block_on(raw.clone().mget::<_, Vec<Vec<u8>>>(&names)).unwrap().len(), 100);
+        })
+        .with("larder", |_| assert!(cache.get_many(&keys).iter().all(Option::is_some)))
+        .run();
+    let before = server.info("total_reads_processed");
+    (0..1000).for_each(|_| assert!(cache.get_many(&keys).iter().all(Option::is_some)));
+    let reads = server.info("total_reads_processed") - before;
+    println!(
+        "\n1000 batches of 100: the server read {reads} times, signs of life and this question among them"
+    );
+}

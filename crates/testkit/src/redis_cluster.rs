@@ -1,0 +1,166 @@
+//! A Redis Cluster of the test's own.
+
+use std::fs;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use crate::RedisServer;
+use crate::redis_server::{free_port, is_installed};
+
+/// How long a cluster may take to form.
+const PATIENCE: Duration = Duration::from_secs(20);
+const SLOTS: usize = 16384;
+
+/// Masters that share the slots evenly, and replicas of the first ones, on free
+/// ports of the loopback interface. Ends with this value.
+#[derive(Debug)]
+pub struct RedisCluster {
+    masters: Vec<RedisServer>,
+    replicas: Vec<RedisServer>,
+    dir: PathBuf,
+}
+
+impl RedisCluster {
+    /// Starts a cluster; `None`, as with [`RedisServer::start`], where there is
+    /// no `redis-server`. A master counts as failed after half a second.
+    ///
+    /// # Panics
+    /// When it does not form within 20 seconds.
+    pub fn start(masters: usize, replicas: usize) -> Option<Self> {
+        if !is_installed() {
+            return None;
+        }
+        let dir = std::env::temp_dir().join(format!("larder-cluster-{}-{}", std::process::id(), free_port()));
+        fs::create_dir_all(&dir).expect("the folder can be made");
+        let mut cluster = Self { masters: Vec::new(), replicas: Vec::new(), dir };
+        cluster.masters = (0..masters).map(|_| cluster.node()).collect();
+        cluster.replicas = (0..replicas).map(|_| cluster.node()).collect();
+        cluster.form();
+        Some(cluster)
+    }
+
+    /// The URL of its masters.
+    pub fn url(&self) -> String {
+        let nodes: Vec<_> = self.masters.iter().map(|node| format!("127.0.0.1:{}", node.port())).collect();
+        format!("redis+cluster://{}", nodes.join(","))
+    }
+
+    /// Those that held the slots at the beginning.
+    pub fn masters(&mut self) -> &mut [RedisServer] {
+        &mut self.masters
+    }
+
+    /// One of them.
+    ///
+    /// # Panics
+    /// When there are fewer.
+    pub fn master(&self, index: usize) -> &RedisServer {
+        &self.masters[index]
+    }
+
+    /// The replicas, each of the master with the same index.
+    pub fn replicas(&mut self) -> &mut [RedisServer] {
+        &mut self.replicas
+    }
+
+    /// Moves one slot with its keys, all at once where `halfway` does not say to
+    /// leave it while every other key is moved and the slot is still on its way.
+    ///
+    /// # Panics
+    /// When a node refuses.
+    pub fn move_slot(&self, slot: u16, (from, to): (usize, usize), halfway: bool) {
+        let (slot, source, target) = (slot.to_string(), &self.masters[from], &self.masters[to]);
+        let id = |node: &RedisServer| node.cli(&["CLUSTER", "MYID"]);
+        target.cli(&["CLUSTER", "SETSLOT", &slot, "IMPORTING", &id(source)]);
+        source.cli(&["CLUSTER", "SETSLOT", &slot, "MIGRATING", &id(target)]);
+        let keys = source.cli(&["CLUSTER", "GETKEYSINSLOT", &slot, "10000"]);
+        let port = target.port().to_string();
+        for key in keys.lines().step_by(1 + usize::from(halfway)) {
+            source.cli(&["MIGRATE", "127.0.0.1", &port, key, "0", "5000"]);
+        }
+        if !halfway {
+            self.end_move(&slot, to);
+        }
+    }
+
+    /// Moves what a halfway move left, and gives the slot to its new master.
+    ///
+    /// # Panics
+    /// When a node refuses.
+    pub fn finish_move(&self, slot: u16, (from, to): (usize, usize)) {
+        let (slot, source) = (slot.to_string(), &self.masters[from]);
+        let port = self.masters[to].port().to_string();
+        for key in source.cli(&["CLUSTER", "GETKEYSINSLOT", &slot, "10000"]).lines() {
+            source.cli(&["MIGRATE", "127.0.0.1", &port, key, "0", "5000"]);
+        }
+        self.end_move(&slot, to);
+    }
+
+    fn end_move(&self, slot: &str, to: usize) {
+        let id = self.masters[to].cli(&["CLUSTER", "MYID"]);
+        // The new master first: in between the old one sends everybody there.
+        self.masters[to].cli(&["CLUSTER", "SETSLOT", slot, "NODE", &id]);
+        for node in &self.masters {
+            node.cli(&["CLUSTER", "SETSLOT", slot, "NODE", &id]);
+        }
+    }
+
+    fn node(&self) -> RedisServer {
+        let (port, bus, dir) = (free_port(), free_port(), self.dir.display());
+        let line = format!(
+            "--port {port} --cluster-port {bus} --bind 127.0.0.1 --appendonly no --dir {dir} --daemonize no \
+             --cluster-enabled yes --cluster-config-file nodes-{port}.conf --cluster-node-timeout 500 \
+             --cluster-replica-validity-factor 0 --repl-diskless-sync-delay 0"
+        );
+        let mut arguments: Vec<String> = line.split_ascii_whitespace().map(str::to_owned).collect();
+        arguments.extend(["--save".to_owned(), String::new()]);
+        RedisServer::start_as(port, arguments)
+    }
+
+    fn form(&self) {
+        let count = self.masters.len();
+        for (index, node) in self.masters.iter().enumerate() {
+            let (first, last) = (index * SLOTS / count, (index + 1) * SLOTS / count - 1);
+            node.cli(&["CLUSTER", "ADDSLOTSRANGE", &first.to_string(), &last.to_string()]);
+            node.cli(&["CLUSTER", "SET-CONFIG-EPOCH", &(index + 1).to_string()]);
+        }
+        let first = self.masters[0].port().to_string();
+        let bus = self.masters[0].cli(&["CONFIG", "GET", "cluster-port"]);
+        let bus = bus.lines().last().expect("it has a bus");
+        for node in self.masters.iter().chain(&self.replicas).skip(1) {
+            node.cli(&["CLUSTER", "MEET", "127.0.0.1", &first, bus]);
+        }
+        let all = format!("cluster_known_nodes:{}", count + self.replicas.len());
+        self.wait(|node| node.cli(&["CLUSTER", "INFO"]).contains(&all));
+        for (replica, master) in self.replicas.iter().zip(&self.masters) {
+            let id = master.cli(&["CLUSTER", "MYID"]);
+            replica.cli(&["CLUSTER", "REPLICATE", &id]);
+        }
+        self.wait(|node| node.cli(&["CLUSTER", "INFO"]).contains("cluster_state:ok"));
+        for master in self.masters.iter().take(self.replicas.len()) {
+            until(|| master.cli(&["INFO", "replication"]).contains("state=online"));
+        }
+    }
+
+    fn wait(&self, is_so: impl Fn(&RedisServer) -> bool) {
+        for node in self.masters.iter().chain(&self.replicas) {
+            until(|| is_so(node));
+        }
+    }
+}
+
+fn until(is_so: impl Fn() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !is_so() {
+        assert!(Instant::now() < deadline, "the cluster does not form within {PATIENCE:?}");
+        std::thread::park_timeout(Duration::from_millis(20));
+    }
+}
+
+impl Drop for RedisCluster {
+    fn drop(&mut self) {
+        self.masters.clear();
+        self.replicas.clear();
+        let _left_behind = fs::remove_dir_all(&self.dir);
+    }
+}

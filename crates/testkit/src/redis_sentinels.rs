@@ -1,0 +1,95 @@
+//! Redis under the watch of sentinels, of the test's own.
+
+use std::fs;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use crate::RedisServer;
+use crate::redis_server::{free_port, is_installed};
+
+/// How long the sentinels may take to find one another.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A master with a replica, and three sentinels that replace it with the other
+/// when it was silent for half a second. Ends with this value.
+#[derive(Debug)]
+pub struct RedisSentinels {
+    servers: [RedisServer; 2],
+    sentinels: Vec<RedisServer>,
+    dir: PathBuf,
+}
+
+impl RedisSentinels {
+    /// Starts them; `None`, as with [`RedisServer::start`], where there is no
+    /// `redis-server`.
+    ///
+    /// # Panics
+    /// When they do not find one another within 20 seconds.
+    pub fn start() -> Option<Self> {
+        if !is_installed() {
+            return None;
+        }
+        let dir = std::env::temp_dir().join(format!("larder-watch-{}-{}", std::process::id(), free_port()));
+        fs::create_dir_all(&dir).expect("the folder can be made");
+        let eager = ["--repl-diskless-sync-delay", "0"];
+        let servers = [RedisServer::start_with(&eager)?, RedisServer::start_with(&eager)?];
+        servers[1].cli(&["REPLICAOF", "127.0.0.1", &servers[0].port().to_string()]);
+        until(|| servers[0].cli(&["INFO", "replication"]).contains("state=online"));
+        let mut watch = Self { servers, sentinels: Vec::new(), dir };
+        watch.sentinels = (0..3).map(|_| watch.sentinel()).collect();
+        let seen = ["num-slaves\n1", "num-other-sentinels\n2"];
+        for sentinel in &watch.sentinels {
+            until(|| {
+                let told = sentinel.cli(&["SENTINEL", "MASTER", "larder"]);
+                seen.iter().all(|seen| told.contains(seen))
+            });
+        }
+        Some(watch)
+    }
+
+    /// The URL of the sentinels.
+    pub fn url(&self) -> String {
+        let places: Vec<_> = self.sentinels.iter().map(|one| format!("127.0.0.1:{}", one.port())).collect();
+        format!("redis+sentinel://{}/larder", places.join(","))
+    }
+
+    /// The first master, and the first replica.
+    pub fn servers(&mut self) -> &mut [RedisServer; 2] {
+        &mut self.servers
+    }
+
+    /// Those who watch.
+    pub fn sentinels(&mut self) -> &mut [RedisServer] {
+        &mut self.sentinels
+    }
+
+    fn sentinel(&self) -> RedisServer {
+        let port = free_port();
+        let config = self.dir.join(format!("{port}.conf"));
+        let lines = format!(
+            "port {port}\nbind 127.0.0.1\ndir {}\n\
+             sentinel monitor larder 127.0.0.1 {} 2\n\
+             sentinel down-after-milliseconds larder 500\n\
+             sentinel failover-timeout larder 3000\n",
+            self.dir.display(),
+            self.servers[0].port()
+        );
+        fs::write(&config, lines).expect("the configuration can be written");
+        RedisServer::start_as(port, vec![config.display().to_string(), "--sentinel".to_owned()])
+    }
+}
+
+fn until(is_so: impl Fn() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !is_so() {
+        assert!(Instant::now() < deadline, "the sentinels do not find one another within {PATIENCE:?}");
+        std::thread::park_timeout(Duration::from_millis(20));
+    }
+}
+
+impl Drop for RedisSentinels {
+    fn drop(&mut self) {
+        self.sentinels.clear();
+        let _left_behind = fs::remove_dir_all(&self.dir);
+    }
+}
