@@ -29,6 +29,9 @@ pub(crate) struct Plan {
     /// Where the marks of the tiers are, if anywhere.
     pub(crate) marks: Option<std::path::PathBuf>,
     pub(crate) audience: Option<Audience<u64>>,
+    /// How it hears of others, with whom it shares its entries then.
+    #[cfg(feature = "redis")]
+    pub(crate) nodes: Option<larder_engine::NodesPlan>,
 }
 
 impl Plan {
@@ -43,6 +46,8 @@ impl Plan {
             clock: ManualClock::default(),
             marks: None,
             audience: None,
+            #[cfg(feature = "redis")]
+            nodes: None,
         }
     }
 
@@ -88,6 +93,11 @@ impl Plan {
             }
             false => (Store::Null(NullStore), 0),
         };
+        #[cfg(feature = "redis")]
+        let nodes = self.nodes;
+        #[cfg(not(feature = "redis"))]
+        let nodes = None;
+        let sharing = if nodes.is_some() { Sharing::Distributed } else { Sharing::default() };
         Engine::new(Parts {
             memory,
             memory_weight_max,
@@ -97,13 +107,13 @@ impl Plan {
                 kind: Kind::Other,
                 persistence: self.persistence,
                 access: Access::default(),
-                sharing: Sharing::default(),
+                sharing,
                 home: None,
                 thresholds: Thresholds::default(),
             },
             expiry: Expiry::default(),
             clock: Arc::new(self.clock),
-            nodes: None,
+            nodes,
             marks: KeptMarks::default(),
             audience: self.audience,
             dir: None,

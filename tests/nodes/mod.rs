@@ -1,6 +1,8 @@
 //! Several nodes over one Redis: what one changes, what the others serve, and
 //! what becomes of it while the server is away.
 
+mod bus;
+
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Barrier, mpsc};
 use std::thread;
@@ -9,12 +11,12 @@ use std::time::{Duration, Instant};
 use larder::{Cache, Coherence, ErrorKind, TierKind, TieredBuilder, ucache};
 use larder_core::key::{KeyCodec, NamedKeys};
 use larder_core::tier::Tier;
-use larder_testkit::{RedisServer, block_on};
+use larder_testkit::{Proxy, RedisServer, block_on};
 use larder_tiers::redis::{RedisOptions, RedisTier};
 use tempfile::TempDir;
 
 /// How long anything may take here.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(20);
 
 struct Nodes {
     server: RedisServer,
@@ -360,4 +362,47 @@ fn a_lease_that_nobody_gives_up_ends_and_a_nested_load_waits_for_none() {
 fn moment() -> impl FnMut() -> bool {
     let begun = Instant::now();
     move || begun.elapsed() > Duration::from_millis(50)
+}
+
+#[test]
+fn after_a_partition_with_writes_on_both_sides_all_agree_and_every_loss_is_counted() {
+    let Some(mut nodes) = Nodes::start() else { return };
+    let line = Proxy::to(nodes.server.port());
+    let one = nodes.node();
+    let cut_off = nodes.builder().redis(line.url()).build().unwrap();
+    for number in 0..60 {
+        one.insert(key(number), 1);
+    }
+    // It has copies of 0 to 50, and knows what it replaces then.
+    assert!((0..50).all(|number| cut_off.get(&key(number)) == Some(1)));
+    line.swallow(true);
+    until("it notices", || cut_off.try_insert(key(100), 3).unwrap().home != TierKind::Redis);
+    let partition = Instant::now();
+    let mut number = 0;
+    until("some seconds of writes", || {
+        one.insert(key(number % 20), 2);
+        cut_off.insert(key(10 + number % 30), 3);
+        cut_off.insert(key(50 + number % 5), 3);
+        number += 1;
+        partition.elapsed() > Duration::from_secs(5)
+    });
+    assert!(one.remove(&key(45)));
+    cut_off.insert(key(45), 3);
+    assert_eq!((cut_off.get(&key(10)), cut_off.get(&key(45))), (Some(3), Some(3)), "its own writes");
+    line.swallow(false);
+    line.cut();
+    let expected = |number| match number {
+        0..20 => Some(2),
+        20..40 => Some(3),
+        // Removed by the other, or replaced unseen.
+        45 | 50..55 => None,
+        _ => Some(1),
+    };
+    let agree =
+        |cache: &Cache<String, u64>| (0..60).all(|number| cache.get(&key(number)) == expected(number));
+    let lag = until("both agree", || agree(&one) && agree(&cut_off));
+    println!("coherent {lag:?} after the partition of {:?}", partition.elapsed());
+    assert!(lag < Duration::from_secs(2), "{lag:?}");
+    let counts = cut_off.stats().cache;
+    assert_eq!((counts.repaired, counts.repairs_lost), (21, 16));
 }
