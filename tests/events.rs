@@ -415,7 +415,12 @@ fn a_listener_that_panics_is_caught_and_hears_on() {
     };
     let cache = mcache::<u64, u64>("panics").on_event(listener).build().unwrap();
     (0..3).for_each(|key| cache.insert(key, key));
-    cache.close().unwrap();
+    // Not left to `close`: to print where it panicked can take longer than that waits.
+    let start = Instant::now();
+    while heard.load(Ordering::SeqCst) < 3 {
+        assert!(start.elapsed() < PATIENCE, "it hears no more");
+        std::thread::park_timeout(Duration::from_millis(2));
+    }
     assert_eq!(cache.stats().cache.listener_panics, 1);
     drop(cache);
     ends(&heard, 3);
