@@ -18,7 +18,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 fn start() -> Result<(), Box<dyn std::error::Error>> {
     let dir = tempfile::tempdir()?;
     let file = dir.path().join("larder.toml");
-    std::fs::write(&file, "[all]\ndisk_bytes = \"2 GiB\"\n\n[reports]\ncompress = \"none\"\nversion = 7\n")?;
+    std::fs::write(
+        &file,
+        "[all]\ndisk_bytes = \"2 GiB\"\n\n[reports]\ncompress = \"none\"\nversion = 7\nttl = \"1h 30m\"\n",
+    )?;
     let run = |disk_bytes: &str| {
         Command::new(std::env::current_exe()?)
             .env("EXAMPLE_DIR", dir.path())
@@ -33,6 +36,7 @@ fn start() -> Result<(), Box<dyn std::error::Error>> {
     assert!(told.contains("version = 9 (code)"));
     assert!(told.contains("disk_bytes = 64 MiB (the variable LARDER_REPORTS__DISK_BYTES)"));
     assert!(told.contains("larder.toml, line 5"));
+    assert!(told.lines().any(|line| line.starts_with("ttl = 1h 30m (") && line.contains("line 7")));
 
     let wrong = run("sixty four")?;
     let told = String::from_utf8_lossy(&wrong.stderr);
@@ -52,5 +56,11 @@ fn explain(dir: &Path) -> Result<(), Box<dyn std::error::Error>> {
     let by_url = ucache::<u32, String>("by url").url(&url).build()?;
     println!("\n{url}: {}", by_url.try_insert(1, "a report".to_owned())?);
     by_url.destroy()?;
+
+    let memory = ucache::<u32, String>("in memory").url("memory:?ttl=10m&memory_bytes=1+MiB").build()?;
+    memory.insert(1, "a report".to_owned());
+    let left = memory.inspect(&1)?.and_then(|entry| entry.left);
+    println!("memory:?ttl=10m: it lives for {left:.0?}, in {} files", memory.dir().iter().count());
+    assert!(left.is_some_and(|left| left.as_secs() <= 600));
     Ok(())
 }

@@ -35,8 +35,9 @@ fn main() -> Outcome<()> {
 
     println!("GET http://{address}/metrics, without descriptions, buckets and what is zero:\n");
     let is_left_out = |line: &&str| line.starts_with('#') || line.contains("_bucket") || line.ends_with(" 0");
-    let shown = page.lines().filter(|line| !line.is_empty() && !is_left_out(line));
-    shown.for_each(|line| println!("{line}"));
+    let mut shown: Vec<_> = page.lines().filter(|line| !line.is_empty() && !is_left_out(line)).collect();
+    shown.sort_unstable();
+    println!("{}", shown.join("\n"));
     let loads = page.lines().find(|line| line.starts_with(r#"larder_loads_total{cache="pages"}"#));
     assert_eq!(loads, Some(r#"larder_loads_total{cache="pages"} 20"#), "each page was loaded once");
     assert!(page.contains(r#"larder_tier_operation_seconds_bucket{cache="pages",tier="disk""#));

@@ -2,7 +2,12 @@
 
 use std::process::Command;
 
-use larder::{ErrorKind, options, ucache};
+use std::time::Duration;
+
+use larder::{
+    Access, Codec, Compress, Durability, ErrorKind, Kind, Persistence, Policy, Sharing, Thresholds, TierKind,
+    TieredBuilder, options, ucache,
+};
 
 /// Not a test by itself: run by the next one, with variables that are its own.
 #[test]
@@ -23,9 +28,71 @@ fn child_with_variables() {
     println!("told: mcache holds {}", numbers.len());
 }
 
+/// Not a test by itself either: caches and contexts that a variable for all is about.
+#[test]
+fn child_with_variables_for_all() {
+    if std::env::var_os("LARDER_TEST_VARIABLES").is_none() {
+        return;
+    }
+    let on_disk = larder::bcache::<u8, String>("on disk");
+    let anywhere = ucache::<u8, String>("anywhere").url("memory:");
+    for rows in [on_disk.explain_config(), anywhere.explain_config()] {
+        rows.unwrap().iter().for_each(|row| println!("told: {row}"));
+    }
+    on_disk.build().unwrap().close().unwrap();
+    let shared = ucache::<u8, String>("shared").explain_config().unwrap();
+    shared.iter().for_each(|row| println!("told: of ucache: {row}"));
+    let context = larder::CacheContext::new("scope");
+    let cache = context.bcache::<u8, String>("inside").build().unwrap();
+    println!("told: dir {}", cache.dir().unwrap().display());
+    context.close().unwrap();
+}
+
+#[cfg(feature = "redis")]
+#[test]
+fn what_is_said_for_all_is_set_aside_where_it_has_no_use() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().canonicalize().unwrap();
+    let told = told_by(
+        "child_with_variables_for_all",
+        &[("LARDER_REDIS", "redis://me:secret@127.0.0.1:1"), ("LARDER_DIR", folder.to_str().unwrap())],
+    );
+    let all = told.join("\n");
+    assert!(!all.contains("secret"), "{all}");
+    assert!(told.contains(&"redis = none (default)".to_owned()), "{all}");
+    let of_ucache = "of ucache: redis = redis://***@127.0.0.1:1 (the variable LARDER_REDIS)";
+    assert!(told.contains(&of_ucache.to_owned()), "{all}");
+    let inside = format!("dir {}/~scope-scope/inside", folder.display());
+    assert!(told.contains(&inside), "a context reads LARDER_DIR: {all}");
+}
+
+/// What only the whole of a cache shows to be wrong names its source as well.
+#[test]
+fn what_does_not_fit_the_cache_names_its_source() {
+    let dir = tempfile::tempdir().unwrap();
+    let check = |url: &str, expect: &str| {
+        let url = format!("sled://{}?{url}", dir.path().display());
+        let error = ucache::<u8, String>("does not fit").url(url).build().unwrap_err();
+        assert_eq!(error.to_string(), expect);
+    };
+    check(
+        "require=disk,file",
+        "option `require`: given file by the URL, allowed the tiers that the cache has",
+    );
+    check(
+        "sharing=processes",
+        "option `sharing`: given Processes by the URL for a cache without files, allowed Processes for \
+         `fcache` and `ucache`, with the feature `file`",
+    );
+}
+
 fn told(variables: &[(&str, &str)]) -> Vec<String> {
+    told_by("child_with_variables", variables)
+}
+
+fn told_by(child: &str, variables: &[(&str, &str)]) -> Vec<String> {
     let output = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "configuration::child_with_variables", "--nocapture"])
+        .args(["--exact", &format!("configuration::{child}"), "--nocapture"])
         .env("LARDER_TEST_VARIABLES", "1")
         .envs(variables.iter().copied())
         .output()
@@ -80,7 +147,7 @@ fn a_url_says_where_and_how() {
     assert_eq!(cache.try_insert(1, "x".to_owned()).unwrap().home, larder::TierKind::File);
     assert!(cache.dir().unwrap().starts_with(dir.path().canonicalize().unwrap()));
     assert_eq!(cache.stats().tiers.len(), 1, "no memory was asked for");
-    let error = larder::ucache::<u8, u8>("wrong").url("redis://me:secret@host").build().unwrap_err();
+    let error = larder::ucache::<u8, u8>("wrong").url("nowhere://me:secret@host").build().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Config);
     assert!(!error.to_string().contains("secret"));
 }
@@ -101,12 +168,133 @@ fn the_options_page_is_that_of_the_table() {
     assert_eq!(std::fs::read_to_string(path).unwrap(), page);
 }
 
+type Builder = TieredBuilder<u8, String>;
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// Sets an option by the method of its name.
+fn in_code(option: &str, builder: Builder) -> Builder {
+    match option {
+        "capacity" => builder.capacity(500),
+        "memory_bytes" => builder.memory_bytes(1 << 20),
+        "policy" => builder.policy(Policy::Lru),
+        "dir" => builder.dir("/tmp/somewhere"),
+        "disk_bytes" => builder.disk_bytes(64 << 20),
+        "codec" => builder.codec(Codec::MessagePack),
+        "compress" => builder.compress(Compress::None),
+        "version" => builder.version(7),
+        "kind" => builder.kind(Kind::Image),
+        "persistence" => builder.persistence(Persistence::LongTerm),
+        "access" => builder.access(Access::ReadHeavy),
+        "sharing" => builder.sharing(Sharing::Processes),
+        "thresholds" => builder.thresholds(Thresholds::default()),
+        "durability" => builder.durability(Durability::Flushed),
+        #[cfg(feature = "redis")]
+        "redis" => builder.redis("redis://me:secret@127.0.0.1:1"),
+        #[cfg(feature = "redis")]
+        "lease" => builder.lease(HOUR),
+        #[cfg(feature = "redis")]
+        "coherence" => builder.coherence(larder::Coherence::Strict),
+        "namespace" => builder.namespace("shop"),
+        "require" => builder.require(TierKind::Memory),
+        "ttl" => builder.ttl(HOUR),
+        "idle" => builder.idle(HOUR),
+        "jitter" => builder.jitter(0.5),
+        "stale" => builder.stale(HOUR),
+        "refresh_ahead" => builder.refresh_ahead(0.5),
+        "soft_timeout" => builder.soft_timeout(HOUR),
+        "hard_timeout" => builder.hard_timeout(HOUR),
+        other => panic!("the builder of this test has no method for {other}"),
+    }
+}
+
 /// Every option has a method of the builder of its own name.
 #[test]
-fn every_option_has_its_method() {
-    let builder = include_str!("../crates/larder/src/builder/tiered.rs");
-    for row in options() {
-        let method = format!("pub fn {}(mut self", row.name);
-        assert!(builder.contains(&method), "{}", row.name);
+fn every_option_is_said_in_code() {
+    let of_server = ["redis", "lease", "coherence"];
+    for row in options().iter().filter(|row| cfg!(feature = "redis") || !of_server.contains(&row.name)) {
+        let builder = in_code(row.name, ucache("said in code"));
+        let told = builder.explain_config().unwrap();
+        let told = told.iter().find(|told| told.option == row.name).unwrap().to_string();
+        assert!(told.ends_with("(code)"), "{told}");
+        assert!(!told.contains("secret") && !format!("{builder:?}").contains("secret"), "{builder:?}");
     }
+}
+
+/// What the types do not rule out already.
+#[test]
+fn a_wrong_value_in_code_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let check = |option: &str, builder: Builder| {
+        let error = builder.build().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Config, "{error}");
+        let message = error.to_string();
+        assert!(message.contains(&format!("option `{option}`: given ")), "{message}");
+        assert!(message.contains("allowed") && !message.contains("secret"), "{message}");
+    };
+    let builder = || ucache("wrong in code").dir(dir.path());
+    let descending = Thresholds { small: 2, medium: 1, large: 3 };
+    check("capacity", builder().capacity(0));
+    check("memory_bytes", builder().memory_bytes(1));
+    check("disk_bytes", builder().disk_bytes(1));
+    check("compress", builder().compress(Compress::zstd(99)));
+    check("thresholds", builder().thresholds(descending));
+    check("ttl", builder().ttl(Duration::ZERO));
+    check("idle", builder().idle(Duration::ZERO));
+    check("jitter", builder().jitter(f64::NAN));
+    check("refresh_ahead", builder().refresh_ahead(1.1));
+    check("soft_timeout", builder().soft_timeout(Duration::ZERO));
+    check("hard_timeout", builder().hard_timeout(Duration::from_micros(1)));
+    check("require", builder().memory_bytes(0).require(TierKind::Memory));
+    #[cfg(feature = "redis")]
+    {
+        check("lease", builder().lease(Duration::from_millis(49)));
+        check("redis", builder().redis("http://me:secret@host"));
+        check("redis", larder::fcache("wrong in code").dir(dir.path()).redis("redis://host"));
+    }
+}
+
+/// Options are tested by their effect: those about time, said by a URL.
+#[test]
+fn times_of_a_url_have_their_effect() {
+    let clock = larder_testkit::ManualClock::default();
+    let cache = ucache::<u8, String>("times").url("memory:?ttl=1h&stale=30m").clock(clock.clone());
+    let cache = cache.build().unwrap();
+    assert_eq!(cache.try_insert(1, "x".to_owned()).unwrap().home, TierKind::Memory);
+    assert_eq!(cache.dir(), None, "memory needs no directory");
+    clock.advance(HOUR);
+    assert_eq!(cache.get(&1), None);
+    assert!(cache.inspect(&1).unwrap().is_some_and(|entry| entry.stale));
+    clock.advance(HOUR / 2);
+    assert_eq!(cache.inspect(&1).unwrap(), None);
+}
+
+#[test]
+fn a_null_url_keeps_nothing() {
+    let cache = ucache::<u8, String>("nowhere").url("null:").build().unwrap();
+    assert_eq!(cache.try_insert(1, "x".to_owned()).unwrap().home, TierKind::Null);
+    assert_eq!(cache.get_with(1, || "loaded".to_owned()), "loaded");
+    assert_eq!((cache.get(&1), cache.len(), cache.dir()), (None, 0, None));
+    cache.close().unwrap();
+}
+
+#[cfg(feature = "redis")]
+#[test]
+fn a_url_of_a_server_says_where_and_how() {
+    let Some(server) = larder_testkit::RedisServer::start_with(&["--requirepass", "secret"]) else { return };
+    let address = server.url().replace("redis://", "redis://:secret@");
+    let url = format!("{address}?compress=zstd:3&ttl=1h&require=redis&namespace=by+url");
+    let builder = || ucache::<u8, String>("carts").url(&url);
+    let told: Vec<_> = builder().explain_config().unwrap().iter().map(ToString::to_string).collect();
+    assert!(told.contains(&format!("redis = redis://***@127.0.0.1:{} (the URL)", server.port())), "{told:?}");
+    assert!(told.contains(&"ttl = 1h (the URL)".to_owned()), "{told:?}");
+    let cache = builder().build().unwrap();
+    let placement = cache.try_insert(1, "x".repeat(5000)).unwrap();
+    assert_eq!((placement.home, cache.dir()), (TierKind::Redis, None));
+    assert_eq!(cache.stats().tiers.len(), 1, "neither memory nor a disk was asked for");
+    let ttl = cache.inspect(&1).unwrap().unwrap().left.unwrap();
+    assert!(ttl <= HOUR && ttl > HOUR / 2);
+    let stored = cache.explain(&1).unwrap();
+    assert!(stored.stored_bytes.unwrap() < 1000, "{stored:?}");
+    cache.destroy().unwrap();
 }

@@ -5,9 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
-use larder::{
-    Cache, Cause, ErrorKind, Event, Extent, Line, TierKind, Writer, bcache, fcache, mcache, ucache,
-};
+use larder::events::{Cause, Event, Extent, Line, Writer};
+use larder::{Cache, ErrorKind, TierKind, bcache, fcache, mcache, ucache};
 use larder_core::tier::Tier;
 use larder_engine::wait::{Inline, block_on};
 use larder_testkit::{FaultyTier, HashMapTier, ManualClock, Operation, Shelf, Times};
@@ -340,8 +339,15 @@ fn what_other_nodes_change_and_what_a_server_missed_is_heard() {
     ear.until(|event| *event == Event::Dropped { key: Arc::new(2), why: ErrorKind::Unavailable });
 }
 
+/// What a test holds of a listener that is stuck.
+struct Stuck {
+    go: Sender<()>,
+    is_in: Receiver<()>,
+    heard: Arc<AtomicU64>,
+}
+
 /// A listener that is stopped in its first event until `go` is sent or dropped.
-fn stuck() -> (impl FnMut(Event<u64>) + Send + 'static, Sender<()>, Receiver<()>, Arc<AtomicU64>) {
+fn stuck() -> (impl FnMut(Event<u64>) + Send + 'static, Stuck) {
     let ((go, gate), (entered, is_in)) = (channel::<()>(), channel());
     let heard = Arc::new(AtomicU64::new(0));
     let count = Arc::clone(&heard);
@@ -351,12 +357,12 @@ fn stuck() -> (impl FnMut(Event<u64>) + Send + 'static, Sender<()>, Receiver<()>
         let events = if let Event::Missed { count } = event { count } else { 1 };
         count.fetch_add(events, Ordering::SeqCst);
     };
-    (listener, go, is_in, heard)
+    (listener, Stuck { go, is_in, heard })
 }
 
 #[test]
 fn a_listener_that_never_returns_delays_nobody_and_what_it_misses_is_counted() {
-    let (listener, go, is_in, heard) = stuck();
+    let (listener, Stuck { go, is_in, heard }) = stuck();
     let cache = mcache::<u64, u64>("stuck").capacity(100_000).on_event(listener).build().unwrap();
     cache.insert(0, 0);
     is_in.recv_timeout(PATIENCE).unwrap();
@@ -387,7 +393,7 @@ fn ends(heard: &Arc<AtomicU64>, count: u64) {
 
 #[test]
 fn a_slow_listener_is_told_how_much_it_missed() {
-    let (listener, go, is_in, heard) = stuck();
+    let (listener, Stuck { go, is_in, heard }) = stuck();
     let cache = mcache::<u64, u64>("slow").capacity(100_000).on_event(listener).build().unwrap();
     cache.insert(0, 0);
     is_in.recv_timeout(PATIENCE).unwrap();
@@ -442,6 +448,27 @@ fn the_listener_may_close_its_cache() {
     sender.send(cache.clone()).unwrap();
     assert!(is_done.recv_timeout(PATIENCE).unwrap() < Duration::from_millis(900), "it waits for itself");
     assert_eq!(cache.get(&1), None);
+}
+
+#[test]
+fn the_last_handle_may_go_with_the_listener() {
+    let kept = Arc::new(parking_lot::Mutex::new(None::<Cache<u64, u64>>));
+    let held = Arc::clone(&kept);
+    let heard = Arc::new(AtomicU64::new(0));
+    let count = Arc::clone(&heard);
+    let (go, gate) = channel::<()>();
+    let listener = move |_: Event<u64>| {
+        _ = gate.recv();
+        let cache = held.lock().clone();
+        cache.inspect(|cache| cache.close().unwrap());
+        count.fetch_add(1, Ordering::SeqCst);
+    };
+    let cache = mcache::<u64, u64>("last").on_event(listener).build().unwrap();
+    *kept.lock() = Some(cache.clone());
+    drop(kept);
+    cache.insert(1, 1);
+    drop((cache, go));
+    ends(&heard, 1);
 }
 
 /// An idle cache keeps no thread; the next event starts one again.

@@ -11,6 +11,8 @@ mod crashes;
 mod events;
 mod expiry;
 mod flights;
+#[cfg(any(feature = "json", feature = "ndarray", feature = "image", feature = "arrow"))]
+mod formats;
 mod frames;
 mod full;
 mod golden;
@@ -44,9 +46,13 @@ mod reopening;
 mod rig;
 mod routing;
 mod schedules;
+#[cfg(all(feature = "redis", target_os = "linux"))]
+mod scopes;
 mod shelves;
 mod staleness;
 mod streams;
 mod tasks;
+#[cfg(feature = "redis")]
+mod tenancy;
 mod troubles;
 mod verbs;

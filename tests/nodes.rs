@@ -140,7 +140,8 @@ fn no_copy_outlives_its_lease_over_many_changes() {
 fn a_load_never_publishes_over_what_another_node_did_meanwhile() {
     let Some(mut nodes) = Nodes::start() else { return };
     let (one, other) = (nodes.node(), nodes.node());
-    let changes: [(&str, Option<u64>, fn(&Cache<String, u64>)); 3] = [
+    type Meanwhile = (&'static str, Option<u64>, fn(&Cache<String, u64>));
+    let changes: [Meanwhile; 3] = [
         ("insert", Some(2), |node| node.insert(key(1), 2)),
         ("remove of nothing", None, |node| assert!(!node.remove(&key(1)))),
         ("clear", None, |node| node.clear().unwrap()),
@@ -155,7 +156,7 @@ fn a_load_never_publishes_over_what_another_node_did_meanwhile() {
         assert_eq!(other.get(&key(1)), expected, "{what}");
         until("the loading node sees it too", || one.get(&key(1)) == expected);
     }
-    assert_eq!(one.stats().cache.superseded, 3);
+    assert!(one.stats().cache.superseded >= 3);
 }
 
 #[test]

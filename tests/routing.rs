@@ -147,7 +147,7 @@ fn a_home_that_is_asked_for_is_taken_while_it_works() {
 #[test]
 fn files_that_processes_share_hold_everything_or_nothing_does() {
     let file = tier(File);
-    let capability = Capability { shared: true, frame_bytes_max: 64 * MIB, ..file.capability };
+    let capability = Capability { shared: true, stamps: true, frame_bytes_max: 64 * MIB, ..file.capability };
     let tiers = [tier(Memory), TierFacts { capability, ..file }];
     for (bytes, expect) in [
         (1, (File, true, &[][..])),
@@ -165,6 +165,9 @@ fn shared_entries_go_to_the_shared_tier() {
     let distributed = |bytes| Facts { sharing: Sharing::Distributed, ..Facts::new(bytes, Kind::Other) };
     let with_redis = [tier(Memory), tier(Disk), tier(File), tier(Redis)];
     check(distributed(100), &with_redis, (Redis, false, &[Disk, Memory]));
+    let mut told = with_redis;
+    told[3].capability.tells = true;
+    check(distributed(100), &told, (Redis, true, &[Disk, Memory]));
     let large = Table.place(&distributed(5 * MIB), &with_redis);
     assert_eq!((large.home, large.warning.is_some()), (File, true));
     let alone = Table.place(&distributed(100), &all());

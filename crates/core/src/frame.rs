@@ -46,6 +46,12 @@ pub enum CodecId {
     Text = 5,
     /// Nothing: the entry says that there is no value.
     Absent = 6,
+    /// An array: its axes, then fixed-width numbers, little-endian.
+    Array = 7,
+    /// A picture: its size, then its pixels.
+    Pixels = 8,
+    /// An Arrow IPC stream of one record batch.
+    Arrow = 9,
 }
 
 /// How a payload was compressed.
@@ -72,7 +78,7 @@ macro_rules! from_byte {
     };
 }
 
-from_byte!(CodecId: Raw, Bincode, MessagePack, Json, Numbers, Text, Absent);
+from_byte!(CodecId: Raw, Bincode, MessagePack, Json, Numbers, Text, Absent, Array, Pixels, Arrow);
 from_byte!(Compression: None, Zstd, Lz4);
 
 /// Why bytes are not a usable frame.
@@ -276,6 +282,15 @@ pub struct Head<'a> {
     pub payload_sum: u64,
     /// Whether the sums of its chunks follow the payload.
     pub chunked: bool,
+}
+
+/// Until when a frame may serve, by the fixed part at its front, which is not
+/// verified; `None` for what cannot be one.
+///
+/// For tiers that look at many entries and read no more of each.
+pub fn kept_until(fixed: &[u8]) -> Option<Time> {
+    let fixed = fixed.get(..FIXED_LEN).filter(|fixed| fixed[..4] == MAGIC && fixed[4] == VERSION)?;
+    Some(Time::from_millis(word64(fixed, 40).max(word64(fixed, 48))))
 }
 
 impl<'a> Head<'a> {

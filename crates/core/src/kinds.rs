@@ -50,6 +50,22 @@ macro_rules! numbers {
     )+};
 }
 
+#[cfg(feature = "ndarray")]
+fn arrays(map: &mut HashMap<TypeId, Kind>) {
+    use ndarray::{ArcArray, Array, Ix0, Ix1, Ix2, Ix3, Ix4, Ix5, Ix6, IxDyn};
+    macro_rules! arrays {
+        ($($number:ty),+) => {$(
+            arrays!(@ $number: Ix0, Ix1, Ix2, Ix3, Ix4, Ix5, Ix6, IxDyn);
+        )+};
+        (@ $number:ty: $($dimension:ty),+) => {$(
+            map.insert(TypeId::of::<Array<$number, $dimension>>(), Kind::Array);
+            map.insert(TypeId::of::<ArcArray<$number, $dimension>>(), Kind::Array);
+            map.insert(TypeId::of::<Arc<Array<$number, $dimension>>>(), Kind::Array);
+        )+};
+    }
+    arrays!(bool, u8, u16, u32, u64, u128, i8, i16, i32, i64, i128, f32, f64);
+}
+
 fn known() -> HashMap<TypeId, Kind> {
     let mut map = HashMap::new();
     numbers!(map: u8, u16, u32, u64, u128, usize, i8, i16, i32, i64, i128, isize, f32, f64);
@@ -60,5 +76,11 @@ fn known() -> HashMap<TypeId, Kind> {
     );
     #[cfg(feature = "json")]
     table!(map: Json: serde_json::Value, Arc<serde_json::Value>;);
+    #[cfg(feature = "image")]
+    table!(map: Image: crate::natural::Image;);
+    #[cfg(feature = "arrow")]
+    table!(map: Frame: crate::natural::Frame;);
+    #[cfg(feature = "ndarray")]
+    arrays(&mut map);
     map
 }

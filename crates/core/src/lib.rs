@@ -20,6 +20,8 @@ pub mod kinds;
 pub mod latency;
 pub mod marks;
 pub mod memory;
+#[cfg(any(feature = "image", feature = "arrow"))]
+pub mod natural;
 pub mod place;
 pub mod stats;
 pub mod stream;

@@ -42,6 +42,9 @@ pub trait MarkLog: Send + Sync + 'static {
 
     /// Puts these encoded marks in place of all there are.
     fn rewrite(&self, bytes: &[u8]) -> Result<()>;
+
+    /// Lets go of what is open; nothing is added afterwards.
+    fn close(&self) {}
 }
 
 const HEAD_LEN: usize = 2 + 1 + 8 + 8;

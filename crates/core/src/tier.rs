@@ -315,6 +315,20 @@ pub trait Tier: Send + Sync + 'static {
     /// Flushes, and lets go of files, locks and threads.
     fn close(&self) -> BoxFuture<'_, Result<()>>;
 
+    /// Removes every entry, and whatever is kept beside them where others could
+    /// find it, and closes the tier.
+    ///
+    /// # Behavior
+    /// - As [`clear`](Tier::clear) and [`close`](Tier::close), which it is
+    ///   unless a tier leaves something behind then.
+    /// - The tier is closed also where not all of it could be removed.
+    fn destroy(&self) -> BoxFuture<'_, Result<()>> {
+        Box::pin(async move {
+            let cleared = self.clear().await;
+            cleared.and(self.close().await)
+        })
+    }
+
     /// The frames of `keys`, each as [`get`](Self::get) gives it, in the order
     /// of the keys.
     ///
@@ -500,6 +514,9 @@ macro_rules! forward {
             }
             fn close(&self) -> BoxFuture<'_, Result<()>> {
                 (**self).close()
+            }
+            fn destroy(&self) -> BoxFuture<'_, Result<()>> {
+                (**self).destroy()
             }
             fn get_many<'a>(&'a self, keys: &'a [EncodedKey]) -> BoxFuture<'a, Vec<Result<Option<Bytes>>>> {
                 (**self).get_many(keys)

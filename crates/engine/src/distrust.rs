@@ -50,6 +50,11 @@ impl Distrust {
         Self { tier, keys, len, whole: AtomicBool::new(whole), given_up: AtomicUsize::new(0), mark }
     }
 
+    /// Lets go of the mark on the medium.
+    pub(crate) fn close(&self) {
+        self.mark.iter().for_each(Taint::close);
+    }
+
     /// Whether the whole tier is distrusted.
     pub(crate) fn is_whole(&self) -> bool {
         self.whole.load(Ordering::Acquire)

@@ -24,6 +24,12 @@ use crate::wait::Wait;
 
 /// Events that wait for the listener.
 const QUEUE_MAX: usize = 4096;
+/// The thread looks for more events after this time, so many times, before it has
+/// itself woken: to wake a thread costs a caller more than all the rest.
+const DOZE: Duration = Duration::from_millis(1);
+const DOZES: u32 = 10;
+/// Events that wake it from a doze, so that a burst finds room.
+const WAKING: usize = QUEUE_MAX / 4;
 /// How long the thread waits for another event before it ends.
 const LINGER: Duration = Duration::from_secs(1);
 /// How long `close` waits for the listener to have heard everything.
@@ -64,7 +70,10 @@ struct State<K> {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Runner {
     None,
+    /// Waits, and is to be woken.
     Idle,
+    /// Looks again by itself.
+    Dozing,
     Busy(Option<ThreadId>),
 }
 
@@ -120,8 +129,15 @@ impl<K> Queue<K> {
         drop(state);
         self.changed.notify_one();
         if is_idle {
-            drop(self.listener.lock().take());
+            self.dismiss();
         }
+    }
+
+    /// Drops the listener, without its lock: with it may go the last handle of
+    /// the cache, which ends this again.
+    fn dismiss(&self) {
+        let listener = self.listener.lock().take();
+        drop(listener);
     }
 }
 
@@ -148,7 +164,8 @@ impl<K: Send + Sync + 'static> Queue<K> {
         state.waiting.push_back(event);
         match state.runner {
             Runner::None => self.start(&mut state),
-            Runner::Idle => drop(self.changed.notify_one()),
+            Runner::Dozing if state.waiting.len() < WAKING => {}
+            Runner::Idle | Runner::Dozing => drop(self.changed.notify_one()),
             Runner::Busy(_) => {}
         }
         None
@@ -169,25 +186,30 @@ impl<K: Send + Sync + 'static> Queue<K> {
                 tracing::error!(target: "larder", "the listener of a cache panicked; it hears the next event all the same");
             }
         }
-        if self.state.lock().ended {
-            drop(self.listener.lock().take());
+        let ended = self.state.lock().ended;
+        if ended {
+            self.dismiss();
         }
     }
 
     /// The next event; `None` where the thread is to end, and counts as gone.
     fn next(&self) -> Option<Event<K>> {
         let mut state = self.state.lock();
+        let mut dozes = 0;
         loop {
             if let Some(event) = state.take() {
                 state.runner = Runner::Busy(Some(std::thread::current().id()));
                 return Some(event);
             }
-            state.runner = Runner::Idle;
             self.heard.notify(usize::MAX);
-            if state.ended || self.changed.wait_for(&mut state, LINGER).timed_out() && state.is_empty() {
+            if state.ended || dozes > DOZES {
                 state.runner = Runner::None;
                 return None;
             }
+            let (runner, time) = if dozes < DOZES { (Runner::Dozing, DOZE) } else { (Runner::Idle, LINGER) };
+            state.runner = runner;
+            self.changed.wait_for(&mut state, time);
+            dozes += 1;
         }
     }
 
@@ -207,7 +229,7 @@ impl<K: Send + Sync + 'static> Queue<K> {
         let state = self.state.lock();
         match state.runner {
             Runner::Busy(thread) => thread == Some(std::thread::current().id()),
-            Runner::None | Runner::Idle => state.is_empty(),
+            Runner::None | Runner::Idle | Runner::Dozing => state.is_empty(),
         }
     }
 }

@@ -164,11 +164,13 @@ where
         shield::within(|| self.memory.clear());
         let mut outcome = self.marks.note_time(self.timeline.now());
         for slot in self.slots() {
-            if remove == Remove::Everything {
-                outcome = outcome.and(slot.clear().await.map(drop));
-            }
-            outcome = outcome.and(slot.tier().close().await);
+            outcome = outcome.and(match remove {
+                Remove::Everything => slot.tier().destroy().await,
+                Remove::Nothing => slot.tier().close().await,
+            });
+            slot.distrust().close();
         }
+        self.marks.close();
         if let (Remove::Everything, Some(dir)) = (remove, self.dir()) {
             outcome = outcome.and(remove_dir(dir));
         }

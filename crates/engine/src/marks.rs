@@ -180,6 +180,11 @@ impl Marks {
         true
     }
 
+    /// Lets go of the log.
+    pub(crate) fn close(&self) {
+        self.log.iter().for_each(|log| log.close());
+    }
+
     /// Writes the log anew with the marks that count; how many they are.
     fn rewrite(&self, now: Time) -> Result<usize> {
         let Some(log) = &self.log else { return Ok(0) };

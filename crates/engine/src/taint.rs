@@ -17,7 +17,8 @@ const SET: u8 = b'1';
 /// full. A killed process leaves it as it was last written; after a lost
 /// machine the tiers start empty anyway.
 pub struct Taint {
-    file: Mutex<File>,
+    /// None once the cache is closed.
+    file: Mutex<Option<File>>,
     was_set: bool,
 }
 
@@ -38,7 +39,7 @@ impl Taint {
         }
         // Anything but a clean mark is taken for a set one: that costs entries,
         // never a wrong value.
-        Ok(Self { file: Mutex::new(file), was_set: byte[0] != CLEAN })
+        Ok(Self { file: Mutex::new(Some(file)), was_set: byte[0] != CLEAN })
     }
 
     /// Whether it was set when it was opened.
@@ -48,7 +49,13 @@ impl Taint {
 
     pub(crate) fn set(&self, set: bool) -> std::io::Result<()> {
         let mut file = self.file.lock();
+        let Some(file) = file.as_mut() else { return Ok(()) };
         file.seek(SeekFrom::Start(0))?;
         file.write_all(&[if set { SET } else { CLEAN }])
+    }
+
+    /// Lets go of the file.
+    pub(crate) fn close(&self) {
+        *self.file.lock() = None;
     }
 }

@@ -327,7 +327,7 @@ impl Stored {
 
 /// Whether a write depends on what other nodes did.
 fn is_conditional(slot: &crate::Slot, key: &EncodedKey) -> bool {
-    slot.has_foreign_stamps() && key.base().is_some()
+    slot.tier().capability().tells && key.base().is_some()
 }
 
 /// Writes a frame; false where a later change of another node won.

@@ -107,7 +107,7 @@ mod beyond {
     use larder_engine::Taint;
     use larder_engine::{Slot, Wire};
     use larder_tiers::memory::NullStore;
-    use larder_tiers::{FileMarks, FoundMarks, Space};
+    use larder_tiers::{FileMarks, FoundMarks, NullTier, Space};
 
     use super::{
         Arc, Audience, Cache, Clock, Engine, Expiry, Hash, Hints, KeptMarks, MemoryPlan, Parts, Sharing,
@@ -120,6 +120,8 @@ mod beyond {
         pub(crate) name: String,
         /// `None` for no memory.
         pub(crate) memory: Option<MemoryPlan<K, V>>,
+        /// Those beyond memory.
+        pub(crate) tiers: TierList,
         pub(crate) dir: Option<PathBuf>,
         pub(crate) disk_bytes: u64,
         pub(crate) durability: Durability,
@@ -127,6 +129,8 @@ mod beyond {
         pub(crate) shared: Option<SharedPlan>,
         /// Tiers without which there is no cache.
         pub(crate) required: TierList,
+        /// Who said so, as an error tells it.
+        pub(crate) required_by: String,
         pub(crate) keys: Box<dyn KeyCodec<K>>,
         pub(crate) values: Box<dyn ValueCodec<V>>,
         pub(crate) compress: Compress,
@@ -145,6 +149,8 @@ mod beyond {
         pub(crate) namespace: String,
         pub(crate) lease: Duration,
         pub(crate) coherence: Coherence,
+        /// For how long keys outlive a process that is killed; `None` for those that stay.
+        pub(crate) tenancy: Option<Duration>,
     }
 
     /// A cache over memory and the tiers of a directory.
@@ -154,14 +160,25 @@ mod beyond {
         V: Clone + Send + Sync + 'static,
     {
         let in_processes = plan.hints.sharing == Sharing::Processes;
-        let folder = Folder::open(plan.dir, &plan.name, in_processes)?;
-        #[cfg_attr(not(feature = "redis"), allow(unused_mut, reason = "one more with Redis"))]
-        let mut slots = slots(folder.path(), (plan.disk_bytes, plan.durability), &plan.hints, &plan.clock)?;
-        // What one process invalidates no log of another knows: none is kept.
-        let marks = match in_processes {
-            true => KeptMarks::default(),
-            false => marks(folder.path(), plan.durability, &slots)?,
+        let folder = match plan.tiers.iter().any(has_directory) {
+            true => Some(Folder::open(plan.dir, &plan.name, in_processes)?),
+            false => None,
         };
+        let dir = folder.as_ref().map(|folder| folder.path().to_path_buf());
+        let mut slots = match &dir {
+            Some(dir) => {
+                slots(dir, (plan.disk_bytes, plan.durability), (plan.tiers, in_processes), &plan.clock)?
+            }
+            None => Vec::new(),
+        };
+        let marks = match &dir {
+            Some(dir) if !in_processes => marks(dir, plan.durability, &slots)?,
+            // What one process invalidates no log of another knows: none is kept.
+            _ => KeptMarks::default(),
+        };
+        if plan.tiers.contains(TierKind::Null) {
+            slots.push(Slot::with(Arc::new(NullTier), Arc::clone(&plan.clock), None));
+        }
         // After the marks: what others share is not emptied for those of one directory.
         #[cfg(feature = "redis")]
         let nodes = match plan.shared {
@@ -177,7 +194,7 @@ mod beyond {
         #[cfg(not(feature = "redis"))]
         let nodes = None;
         let has_memory = plan.memory.is_some();
-        check_required(plan.required, |kind| match kind {
+        check_required((plan.required, &plan.required_by), |kind| match kind {
             TierKind::Memory => has_memory,
             _ => slots.iter().any(|slot| slot.has_kind(kind)),
         })?;
@@ -206,8 +223,8 @@ mod beyond {
             nodes,
             marks,
             audience: plan.audience,
-            dir: Some(folder.path().to_path_buf()),
-            held: vec![Box::new(folder)],
+            dir,
+            held: folder.into_iter().map(|folder| Box::new(folder) as _).collect(),
         });
         Ok(Cache::new(engine, &plan.name))
     }
@@ -233,11 +250,12 @@ mod beyond {
         sharing: Sharing,
     ) -> Result<(Slot, Option<NodesPlan>)> {
         use larder_tiers::redis::{RedisOptions, RedisTier};
-        let SharedPlan { url, namespace, lease, coherence } = plan;
+        let SharedPlan { url, namespace, lease, coherence, tenancy } = plan;
         let hears = sharing == Sharing::Distributed;
         let options = RedisOptions {
             clock: Arc::clone(clock),
             notices: hears,
+            tenancy,
             ..RedisOptions::new(url, namespace, name)
         };
         let tier = Arc::new(RedisTier::open(options)?);
@@ -254,15 +272,22 @@ mod beyond {
         Ok((Slot::with(tier, Arc::clone(clock), None), nodes))
     }
 
-    fn check_required(required: TierList, has: impl Fn(TierKind) -> bool) -> Result<()> {
+    fn check_required((required, by): (TierList, &str), has: impl Fn(TierKind) -> bool) -> Result<()> {
         match required.iter().find(|kind| !has(*kind)) {
-            Some(missing) => Err(Error::config("require", missing, "the tiers that the cache has")),
+            Some(missing) => {
+                let given = format_args!("{missing}{by}");
+                Err(Error::config("require", given, "the tiers that the cache has"))
+            }
             None => Ok(()),
         }
     }
 
-    /// The tiers of a directory, nearest first. A cache that asks for one home
-    /// has that tier alone; one that processes share has files alone.
+    fn has_directory(tier: TierKind) -> bool {
+        matches!(tier, TierKind::Disk | TierKind::File)
+    }
+
+    /// The tiers of a directory, nearest first. One that processes share has
+    /// files alone.
     #[cfg_attr(
         not(any(feature = "disk", feature = "file")),
         allow(unused_mut, unused_variables, reason = "there are none with Redis alone")
@@ -270,13 +295,10 @@ mod beyond {
     fn slots(
         dir: &Path,
         (disk_bytes, durability): (u64, Durability),
-        hints: &Hints,
+        (tiers, shared): (TierList, bool),
         clock: &Arc<dyn Clock>,
     ) -> Result<Vec<Slot>> {
-        let shared = hints.sharing == Sharing::Processes;
-        let wants = |kind: TierKind| {
-            hints.home.is_none_or(|home| home == kind) && (kind == TierKind::File || !shared)
-        };
+        let wants = |kind: TierKind| tiers.contains(kind) && (kind == TierKind::File || !shared);
         let space = Space::new(disk_bytes);
         let mut slots = Vec::new();
         #[cfg(feature = "disk")]

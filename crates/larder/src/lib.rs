@@ -87,6 +87,7 @@ mod builder;
 mod cache;
 mod config;
 mod context;
+pub mod events;
 #[cfg(feature = "_codec")]
 mod folder;
 mod memo;
@@ -115,10 +116,12 @@ pub use larder_core::bus::Coherence;
 pub use larder_core::clock::{Clock, SystemClock, Time};
 pub use larder_core::codec::Codec;
 pub use larder_core::compress::Compress;
-pub use larder_core::events::{Cause, Event, Extent, Line, Writer};
+pub use larder_core::events::Event;
 pub use larder_core::frame::{CodecId, Compression};
 pub use larder_core::key::Lookup;
 pub use larder_core::latency::{Latency, TierLatency};
+#[cfg(any(feature = "image", feature = "arrow"))]
+pub use larder_core::natural;
 pub use larder_core::place::{
     Access, Facts, Kind, Persistence, Placement, Selector, Sharing, SizeClass, Thresholds, TierFacts,
     TierList,
@@ -172,6 +175,7 @@ mod pages {
         life_cycle: "../../../docs/life-cycle.md",
         contexts: "../../../docs/contexts.md",
         configuration: "../../../docs/configuration.md",
+        presets: "../../../docs/presets.md",
         large_values: "../../../docs/large-values.md",
         observability: "../../../docs/observability.md",
     }

@@ -70,6 +70,10 @@ impl MarkLog for FileMarks {
         *self.file.lock() = Some(file);
         Ok(())
     }
+
+    fn close(&self) {
+        *self.file.lock() = None;
+    }
 }
 
 impl FileMarks {

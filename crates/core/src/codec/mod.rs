@@ -1,7 +1,8 @@
 //! Values to bytes and back.
 //!
 //! [`ValueCodec`] is the contract. [`Values`] fulfils it for every type that
-//! serde can carry: bytes, text and vectors of numbers go as they are, other
+//! serde can carry: bytes, text, vectors and arrays of numbers go as they are,
+//! documents as JSON, natural types in their own format; other
 //! types by bincode, and by MessagePack with names where bincode would lose
 //! something. That is found out, not guessed: [`shape`] sees what a type asks
 //! of its decoder, [`measure`] sees what a value gives its encoder, and the
@@ -21,6 +22,8 @@ pub mod shape;
 #[cfg(feature = "codec")]
 mod values;
 
+#[cfg(feature = "arrow")]
+pub(crate) use values::Sink;
 #[cfg(feature = "codec")]
 pub use values::Values;
 

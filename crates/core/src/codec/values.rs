@@ -42,7 +42,7 @@ pub struct Values<V> {
 impl<V: Serialize + DeserializeOwned + 'static> Values<V> {
     /// A codec for `V`. Walks over the type once, see [`shape`].
     pub fn new(choice: Codec) -> Self {
-        let native = Native::of();
+        let native = Native::of().filter(|native| choice == Codec::Auto || !native.yields);
         let shape = match native {
             Some(_) => Shape { fingerprint: 0, asks_what_comes: false },
             None => shape::of::<V>(),
@@ -99,7 +99,7 @@ impl<V: Serialize + DeserializeOwned + 'static> Values<V> {
 impl<V: Serialize + DeserializeOwned + 'static> ValueCodec<V> for Values<V> {
     fn measure(&self, value: &V) -> Result<u64> {
         if let Some(native) = &self.native {
-            return Ok((native.len)(value) as u64);
+            return (native.len)(value);
         }
         match self.choice {
             Codec::Auto => match self.choose(value)? {
@@ -114,7 +114,7 @@ impl<V: Serialize + DeserializeOwned + 'static> ValueCodec<V> for Values<V> {
 
     fn encode(&self, value: &V) -> Result<Encoded> {
         if let Some(native) = &self.native {
-            return Ok(Encoded { codec: native.codec, shape: native.shape, bytes: (native.encode)(value) });
+            return Ok(Encoded { codec: native.codec, shape: native.shape, bytes: (native.encode)(value)? });
         }
         match self.choice {
             Codec::Auto => self.auto(value),
@@ -128,12 +128,12 @@ impl<V: Serialize + DeserializeOwned + 'static> ValueCodec<V> for Values<V> {
         let Encoded { codec, shape, bytes } = encoded;
         match (&self.native, codec) {
             (Some(native), _) if native.codec == codec && native.shape == shape => (native.decode)(bytes),
+            // Written before the type had a form of its own, or by a choice.
+            (Some(native), CodecId::MessagePack) if native.yields => from_message_pack(&bytes),
             (None, CodecId::Bincode) if shape == self.shape.fingerprint => {
                 from_bincode(&bytes).inspect_err(|_| self.needs_names.store(true, Ordering::Relaxed))
             }
-            (None, CodecId::MessagePack) => {
-                rmp_serde::from_slice(&bytes).map_err(|error| undecodable("MessagePack", error))
-            }
+            (None, CodecId::MessagePack) => from_message_pack(&bytes),
             #[cfg(feature = "json")]
             (None, CodecId::Json) => {
                 serde_json::from_slice(&bytes).map_err(|error| undecodable("JSON", error))
@@ -153,6 +153,10 @@ fn from_bincode<V: DeserializeOwned>(bytes: &[u8]) -> Result<V> {
         .with_limit(bytes.len() as u64)
         .deserialize(bytes)
         .map_err(|error| undecodable("bincode", error))
+}
+
+fn from_message_pack<V: DeserializeOwned>(bytes: &[u8]) -> Result<V> {
+    rmp_serde::from_slice(bytes).map_err(|error| undecodable("MessagePack", error))
 }
 
 fn named<V: Serialize>(value: &V) -> Result<Encoded> {
@@ -182,15 +186,23 @@ fn lossy(codec: &str, why: &str) -> Error {
     Error::new(ErrorKind::Codec, format!("the value cannot be encoded: {codec} would lose something, {why}"))
 }
 
-fn count<E: std::error::Error + Send + Sync + 'static>(
+pub(super) fn count<E: std::error::Error + Send + Sync + 'static>(
     write: impl FnOnce(&mut Sink) -> Result<(), E>,
 ) -> Result<u64> {
-    let mut sink = Sink(0);
+    let mut sink = Sink::default();
     write(&mut sink).map_err(|error| failed("measured", error))?;
-    Ok(sink.0)
+    Ok(sink.len())
 }
 
-struct Sink(u64);
+/// Counts what is written, and keeps none of it.
+#[derive(Default)]
+pub(crate) struct Sink(u64);
+
+impl Sink {
+    pub(crate) fn len(&self) -> u64 {
+        self.0
+    }
+}
 
 impl io::Write for Sink {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
@@ -203,11 +215,11 @@ impl io::Write for Sink {
     }
 }
 
-fn failed(what: &str, error: impl std::error::Error + Send + Sync + 'static) -> Error {
+pub(super) fn failed(what: &str, error: impl std::error::Error + Send + Sync + 'static) -> Error {
     Error::new(ErrorKind::Codec, format!("the value cannot be {what}: {error}")).with_source(error)
 }
 
-fn undecodable(codec: &str, error: impl std::error::Error + Send + Sync + 'static) -> Error {
+pub(super) fn undecodable(codec: &str, error: impl std::error::Error + Send + Sync + 'static) -> Error {
     Error::new(ErrorKind::Corrupt, format!("the payload is not the {codec} of this type")).with_source(error)
 }
 
@@ -279,6 +291,9 @@ mod tests {
         check(Flat { id: 1, rest: BTreeMap::from([("x".into(), 2)]) }, CodecId::MessagePack);
         check(Either::Text("x".into()), CodecId::MessagePack);
         check(vec![Either::Number(1)], CodecId::MessagePack);
+        #[cfg(feature = "json")]
+        check(serde_json::json!({"a": [1, 2.5, null, "x"]}), CodecId::Json);
+        #[cfg(not(feature = "json"))]
         check(serde_json::json!({"a": [1, 2.5, null, "x"]}), CodecId::MessagePack);
         check(Vec::<u8>::new(), CodecId::Raw);
         check(Bytes::from_static(b"abc"), CodecId::Raw);

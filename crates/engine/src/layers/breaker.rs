@@ -217,6 +217,10 @@ impl<T: Tier> Tier for Breaker<T> {
         self.tier.close()
     }
 
+    fn destroy(&self) -> BoxFuture<'_, Result<()>> {
+        self.tier.destroy()
+    }
+
     fn get_many<'a>(&'a self, keys: &'a [EncodedKey]) -> BoxFuture<'a, Vec<Result<Option<Bytes>>>> {
         Box::pin(self.through_many(Line::Reads, keys.len(), self.tier.get_many(keys)))
     }

@@ -23,7 +23,7 @@ use crate::wait;
 /// still happen there; a tier must keep the order of the calls it was given,
 /// so that what is asked later wins.
 ///
-/// `scan` and `close` have no limit: the one is as long as the tier is large,
+/// `scan`, `close` and `destroy` have no limit: the one is as long as the tier is large,
 /// the other is waited for on purpose.
 #[derive(Debug)]
 pub struct Limit<T> {
@@ -158,6 +158,10 @@ impl<T: Tier> Tier for Limit<T> {
 
     fn close(&self) -> BoxFuture<'_, Result<()>> {
         self.tier.close()
+    }
+
+    fn destroy(&self) -> BoxFuture<'_, Result<()>> {
+        self.tier.destroy()
     }
 
     fn get_many<'a>(&'a self, keys: &'a [EncodedKey]) -> BoxFuture<'a, Vec<Result<Option<Bytes>>>> {

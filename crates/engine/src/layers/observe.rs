@@ -83,7 +83,7 @@ impl<T: Tier> Observe<T> {
     ) -> Result<R> {
         let span = self.span(&call);
         let started = Instant::now();
-        let result = made.instrument(span.clone()).await;
+        let result = within(&span, made).await;
         if !result.as_ref().is_err_and(is_refusal) {
             self.time(&call, started);
         }
@@ -99,7 +99,7 @@ impl<T: Tier> Observe<T> {
     ) -> Vec<Result<R>> {
         let span = self.span(&call);
         let started = Instant::now();
-        let results = made.instrument(span.clone()).await;
+        let results = within(&span, made).await;
         if !results.iter().all(|result| result.as_ref().is_err_and(is_refusal)) {
             self.time(&call, started);
         }
@@ -162,6 +162,14 @@ impl<T: Tier> Observe<T> {
         }
         removed
     }
+}
+
+/// Makes a call within its span; as it is where nobody wants spans.
+async fn within<R>(span: &Span, made: impl Future<Output = R>) -> R {
+    if span.is_disabled() {
+        return made.await;
+    }
+    made.instrument(span.clone()).await
 }
 
 fn is_refusal(error: &larder_core::Error) -> bool {
@@ -287,6 +295,10 @@ impl<T: Tier> Tier for Observe<T> {
 
     fn close(&self) -> BoxFuture<'_, Result<()>> {
         Box::pin(self.watch(Call::new("close"), self.tier.close(), done))
+    }
+
+    fn destroy(&self) -> BoxFuture<'_, Result<()>> {
+        Box::pin(async move { self.note("destroy", self.tier.destroy().await) })
     }
 
     fn get_many<'a>(&'a self, keys: &'a [EncodedKey]) -> BoxFuture<'a, Vec<Result<Option<Bytes>>>> {

@@ -26,7 +26,7 @@ macro_rules! listener_option {
         ///     .on_event(move |event| _ = sender.send(event.name()))
         ///     .build()?;
         /// ages.insert("Ada", 36);
-        /// ages.remove("Ada");
+        /// ages.remove(&"Ada");
         /// ages.close()?;
         /// assert_eq!(events.iter().collect::<Vec<_>>(), ["inserted", "removed"]);
         /// # Ok::<(), larder::Error>(())

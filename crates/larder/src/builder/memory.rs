@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use larder_core::clock::{Clock, SystemClock};
 use larder_core::{Error, Result};
-use larder_engine::{Audience, Expiry, Weigher};
+use larder_engine::{Audience, TtlBy, Weigher};
 use larder_tiers::memory::{Bound, Policy};
 
 use super::listener::listener_option;
@@ -16,7 +16,7 @@ use super::{CAPACITY, MEMORY_BYTES, Said, within};
 use crate::Cache;
 use crate::assemble::{self, MemoryPlan};
 use crate::context::Scope;
-use crate::options::{Explained, Settings};
+use crate::options::{Explained, Resolved, Settings};
 
 /// A cache in memory. Keys and values stay as they are: nothing is encoded,
 /// and nothing is asked of serde.
@@ -39,7 +39,7 @@ where
     MemoryBuilder {
         said: Said::new(name.into()),
         weigher: None,
-        expiry: Expiry::default(),
+        ttl_by: None,
         clock: Arc::new(SystemClock),
         audience: None,
         types: PhantomData,
@@ -51,7 +51,7 @@ where
 pub struct MemoryBuilder<K, V> {
     said: Said,
     weigher: Option<Weigher<K, V>>,
-    expiry: Expiry<K, V>,
+    ttl_by: Option<TtlBy<K, V>>,
     clock: Arc<dyn Clock>,
     audience: Option<Audience<K>>,
     types: PhantomData<fn(K) -> V>,
@@ -59,10 +59,7 @@ pub struct MemoryBuilder<K, V> {
 
 impl<K, V> fmt::Debug for MemoryBuilder<K, V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("MemoryBuilder")
-            .field("said", &self.said)
-            .field("expiry", &self.expiry)
-            .finish_non_exhaustive()
+        f.debug_struct("MemoryBuilder").field("said", &self.said).finish_non_exhaustive()
     }
 }
 
@@ -119,9 +116,10 @@ where
     /// out of its range, or when both bounds are given.
     pub fn build(mut self) -> Result<Cache<K, V>> {
         let scope = self.said.scope.clone();
-        let plan = self.plan()?;
-        time::check(&self.expiry)?;
-        let cache = || assemble::memory_only(&self.said.name, plan, self.expiry, (self.clock, self.audience));
+        let settings = self.resolved()?.settings;
+        let plan = self.plan(&settings)?;
+        let expiry = time::expiry(&settings, self.ttl_by.take())?;
+        let cache = || assemble::memory_only(&self.said.name, plan, expiry, (self.clock, self.audience));
         Scope::adopt_new(scope.as_ref(), || Ok(cache()))
     }
 
@@ -130,7 +128,7 @@ where
     /// # Errors
     /// As [`build`](Self::build), for what variables and files say.
     pub fn explain_config(&self) -> Result<Vec<Explained>> {
-        Ok(self.said.resolve()?.explain())
+        Ok(self.resolved()?.explain())
     }
 
     /// The same within a scope.
@@ -139,8 +137,7 @@ where
         self
     }
 
-    fn plan(&mut self) -> Result<MemoryPlan<K, V>> {
-        let settings = self.settings()?;
+    fn plan(&mut self, settings: &Settings) -> Result<MemoryPlan<K, V>> {
         let weigher = self.weigher.take();
         let (bound, weigher) = match (settings.capacity, settings.memory_bytes) {
             (Some(_), Some(bytes)) => {
@@ -166,17 +163,19 @@ where
     /// What was said, without a budget in bytes that others than this builder
     /// said and that this cache cannot keep: a variable for all caches is not
     /// meant to fail those that cannot weigh their entries.
-    fn settings(&self) -> Result<Settings> {
-        let mut settings = self.said.resolve()?.settings;
+    fn resolved(&self) -> Result<Resolved> {
+        let mut resolved = self.said.resolve_with(Vec::new())?;
         let can_weigh = self.weigher.is_some() || is_plain::<K, V>();
         let is_ours = self.said.code.memory_bytes.is_some();
-        if let Some(bytes) = settings.memory_bytes.take_if(|bytes| !is_ours && (!can_weigh || *bytes == 0)) {
+        let is_set_aside = |bytes: u64| !is_ours && (!can_weigh || bytes == 0);
+        if resolved.settings.memory_bytes.is_some_and(is_set_aside) {
+            let bytes = resolved.forget_memory_bytes();
             tracing::debug!(
                 target: "larder", cache = %self.said.name, bytes,
                 "a budget of memory in bytes does not fit this cache, its capacity counts"
             );
         }
-        Ok(settings)
+        Ok(resolved)
     }
 }
 

@@ -4,6 +4,8 @@
 
 mod listener;
 mod memory;
+#[cfg(feature = "_codec")]
+mod plan;
 mod said;
 #[cfg(feature = "_codec")]
 mod tiered;
@@ -36,3 +38,10 @@ pub(crate) const CAPACITY: std::ops::RangeInclusive<u64> = 1..=u32::MAX as u64;
 pub(crate) const MEMORY_BYTES: std::ops::RangeInclusive<u64> = 64 << 10..=16 << 40;
 /// Bytes that disk and files may be bounded to: 16 MiB to 1 PiB.
 pub(crate) const DISK_BYTES: std::ops::RangeInclusive<u64> = 16 << 20..=1 << 50;
+/// The shortest span of time that an option takes.
+pub(crate) const SPAN_MIN: std::time::Duration = std::time::Duration::from_millis(1);
+/// How long copies of shared entries may serve after the last contact: 50 ms to 1 h.
+pub(crate) const LEASE: std::ops::RangeInclusive<std::time::Duration> =
+    std::time::Duration::from_millis(50)..=std::time::Duration::from_secs(3600);
+/// A share of a time to live.
+pub(crate) const SHARE: std::ops::RangeInclusive<f64> = 0.0..=1.0;

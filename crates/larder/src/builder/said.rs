@@ -6,8 +6,10 @@ use std::sync::Arc;
 use larder_core::Result;
 
 use crate::config;
+#[cfg(feature = "_codec")]
+use crate::config::url::Described;
 use crate::context::Scope;
-use crate::options::{Resolved, Settings, Source};
+use crate::options::{Layer, Resolved, Settings, Source};
 use crate::presets::Preset;
 
 /// All that a builder was told, by whichever way, before it is resolved.
@@ -44,15 +46,24 @@ impl Said {
         }
     }
 
+    /// What its URLs say.
+    #[cfg(feature = "_codec")]
+    pub(crate) fn described(&self) -> Result<Option<Described>> {
+        self.url.as_deref().map(config::url::read).transpose()
+    }
+
     /// What counts: code, then variables, then the file. Code is the methods
-    /// of the builder, then its URL, its preset, and the contexts around it
+    /// of the builder, then its URLs, its preset, and the contexts around it
     /// from the inside out.
-    pub(crate) fn resolve(&self) -> Result<Resolved> {
+    #[cfg(feature = "_codec")]
+    pub(crate) fn resolve(&self, described: Option<&Described>) -> Result<Resolved> {
+        self.resolve_with(described.map(|described| described.layers.clone()).unwrap_or_default())
+    }
+
+    /// The same for a builder that takes no URLs.
+    pub(crate) fn resolve_with(&self, by_url: Vec<Layer>) -> Result<Resolved> {
         let mut layers = vec![(self.code.clone(), Source::Code)];
-        #[cfg(feature = "_codec")]
-        if let Some(url) = &self.url {
-            layers.extend(config::url::read(url)?.layers);
-        }
+        layers.extend(by_url);
         layers.extend(self.preset.map(|preset| (preset.settings(), Source::Preset(preset.name()))));
         if let Some(scope) = &self.scope {
             layers.extend(scope.layers()?);

@@ -13,25 +13,25 @@ use larder_core::clock::{Clock, SystemClock};
 use larder_core::codec::{Codec, Values};
 use larder_core::compress::Compress;
 use larder_core::key::NamedKeys;
-use larder_core::place::{Access, Kind, Persistence, Selector, Sharing, Thresholds, TierList};
+use larder_core::place::{Access, Kind, Persistence, Selector, Sharing, Thresholds};
 use larder_core::tier::TierKind;
-use larder_core::{Durability, Error, Result, kinds};
+use larder_core::{Durability, Error, Result};
 use larder_engine::select::Table;
-use larder_engine::{Audience, Expiry, Hints, Weigher};
+use larder_engine::{Audience, TtlBy, Weigher};
 use larder_tiers::memory::{Bound, Policy};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::listener::listener_option;
 use super::time::{self, time_options};
-use super::{CAPACITY, DISK_BYTES, MEMORY_BYTES, Said, within};
+use super::{CAPACITY, MEMORY_BYTES, Said, plan, within};
 use crate::Cache;
-#[cfg(feature = "redis")]
-use crate::assemble::SharedPlan;
 use crate::assemble::{self, MemoryPlan, TieredPlan};
-use crate::config;
+use crate::config::url::Described;
 use crate::context::Scope;
-use crate::options::{Explained, Settings};
+#[cfg(feature = "redis")]
+use crate::options::values::ServerUrl;
+use crate::options::{Explained, Resolved, Settings, Source};
 use crate::presets::Preset;
 
 /// A cache whose selector places each entry: in memory, on disk, in a file.
@@ -109,22 +109,6 @@ const DEFAULT_MEMORY_BYTES: u64 = 64 << 20;
 /// The memory budget in front of `bcache` and `fcache` where nothing else is said.
 #[cfg(any(feature = "disk", feature = "file"))]
 const FRONT_MEMORY_BYTES: u64 = 16 << 20;
-/// The disk budget where nothing else is said.
-const DEFAULT_DISK_BYTES: u64 = 1 << 30;
-
-/// How long copies of shared entries serve after the last contact, by default.
-#[cfg(feature = "redis")]
-const LEASE: Duration = Duration::from_secs(1);
-
-#[cfg(feature = "redis")]
-fn check_lease(lease: Duration) -> Result<()> {
-    let allowed = Duration::from_millis(50)..=Duration::from_secs(3600);
-    match allowed.contains(&lease) {
-        true => Ok(()),
-        false => Err(Error::config("lease", format_args!("{lease:?}"), "50 ms to 1 h")),
-    }
-}
-
 /// Describes a cache with tiers of bytes; made by [`ucache`], `bcache` and `fcache`.
 #[must_use = "a builder does nothing until `build()`"]
 pub struct TieredBuilder<K, V> {
@@ -132,17 +116,8 @@ pub struct TieredBuilder<K, V> {
     home: Option<TierKind>,
     default_memory_bytes: u64,
     weigher: Option<Weigher<K, V>>,
-    durability: Durability,
-    #[cfg(feature = "redis")]
-    redis: Option<String>,
-    #[cfg(feature = "redis")]
-    lease: Duration,
-    #[cfg(feature = "redis")]
-    coherence: Coherence,
-    namespace: Option<String>,
-    required: TierList,
     selector: Arc<dyn Selector>,
-    expiry: Expiry<K, V>,
+    ttl_by: Option<TtlBy<K, V>>,
     clock: Arc<dyn Clock>,
     audience: Option<Audience<K>>,
 }
@@ -152,10 +127,6 @@ impl<K, V> fmt::Debug for TieredBuilder<K, V> {
         f.debug_struct("TieredBuilder")
             .field("said", &self.said)
             .field("home", &self.home)
-            .field("durability", &self.durability)
-            .field("namespace", &self.namespace)
-            .field("required", &self.required)
-            .field("expiry", &self.expiry)
             .finish_non_exhaustive()
     }
 }
@@ -171,17 +142,8 @@ where
             home,
             default_memory_bytes,
             weigher: None,
-            durability: Durability::default(),
-            #[cfg(feature = "redis")]
-            redis: None,
-            #[cfg(feature = "redis")]
-            lease: LEASE,
-            #[cfg(feature = "redis")]
-            coherence: Coherence::default(),
-            namespace: None,
-            required: TierList::default(),
             selector: Arc::new(Table),
-            expiry: Expiry::default(),
+            ttl_by: None,
             clock: Arc::new(SystemClock),
             audience: None,
         }
@@ -194,11 +156,11 @@ where
     }
 
     /// Describes tiers and options by URLs, one a tier, parted by spaces:
-    /// `sled:///dir` and `file:///dir` with an absolute path, `memory:` for
-    /// memory in front of them, which there is none of otherwise. Options are
-    /// parameters, as in `sled:///dir?compress=zstd:3&disk_bytes=64+MiB`; all
-    /// tiers are in one directory, the first that is named. What is said by a
-    /// method of its own counts more.
+    /// `sled:///dir` and `file:///dir` with an absolute path, `redis://host`,
+    /// `null:` for none, and `memory:` for memory in front of them, which there
+    /// is none of otherwise. Options are parameters, as in
+    /// `sled:///dir?compress=zstd:3&ttl=1h+30m`. What is said by a method of its
+    /// own counts more. See `docs/configuration.md`.
     ///
     /// ```
     /// # let dir = tempfile::tempdir()?;
@@ -275,7 +237,7 @@ where
     /// machine went down while the cache was open, or after the cache was
     /// dropped and not closed.
     pub fn durability(mut self, durability: Durability) -> Self {
-        self.durability = durability;
+        self.said.code.durability = Some(durability);
         self
     }
 
@@ -341,7 +303,7 @@ where
     /// there. Building then takes up to 1.5 s. See `docs/redis.md`.
     #[cfg(feature = "redis")]
     pub fn redis(mut self, url: impl Into<String>) -> Self {
-        self.redis = Some(url.into());
+        self.said.code.redis = Some(ServerUrl::new(url.into()));
         self
     }
 
@@ -352,7 +314,7 @@ where
     /// [`redis`](Self::redis) alone.
     #[cfg(feature = "redis")]
     pub fn lease(mut self, lease: Duration) -> Self {
-        self.lease = lease;
+        self.said.code.lease = Some(lease);
         self
     }
 
@@ -360,21 +322,21 @@ where
     /// not. See `docs/coherence.md`.
     #[cfg(feature = "redis")]
     pub fn coherence(mut self, coherence: Coherence) -> Self {
-        self.coherence = coherence;
+        self.said.code.coherence = Some(coherence);
         self
     }
 
     /// Keeps applications apart that share a server. Any text; default the name
     /// of the executable. Those that are to share entries need the same one.
     pub fn namespace(mut self, namespace: impl Into<String>) -> Self {
-        self.namespace = Some(namespace.into());
+        self.said.code.namespace = Some(namespace.into());
         self
     }
 
     /// Fails the build where the cache has no such tier, or where it is Redis
     /// and cannot be reached. May be said of several tiers.
     pub fn require(mut self, tier: TierKind) -> Self {
-        self.required = self.required.iter().chain([tier]).collect();
+        self.said.code.require.get_or_insert_default().push(tier);
         self
     }
 
@@ -415,47 +377,33 @@ where
     ///   [`ErrorKind::Io`](crate::ErrorKind::Io) when the directory cannot be used.
     pub fn build(mut self) -> Result<Cache<K, V>> {
         let scope = self.said.scope.clone();
-        let settings = self.said.resolve()?.settings;
+        let described = self.said.described()?;
+        let resolved = self.resolved(described.as_ref())?;
+        let (sharing_by, required_by) = (resolved.by("sharing"), resolved.by("require"));
+        let settings = resolved.settings;
+        let tiers = plan::tiers(&settings, self.home, described.as_ref());
+        let home = plan::home(&settings, self.home, described.as_ref())?;
         let memory = self.memory_plan(&settings)?;
-        let disk_bytes = settings.disk_bytes.unwrap_or(DEFAULT_DISK_BYTES);
-        within("disk_bytes", disk_bytes, DISK_BYTES, "bytes")?;
-        let compress = settings.compress.unwrap_or_default();
-        compress.check()?;
-        time::check(&self.expiry)?;
-        let home = match &self.said.url {
-            Some(url) => config::url::read(url)?.home(),
-            None => self.home,
-        };
-        self.check_shared(home)?;
-        #[cfg(feature = "redis")]
-        check_lease(self.lease)?;
-        let mut hints = hints::<V>(&settings, home);
-        hints.sharing = settings.sharing.unwrap_or(self.default_sharing());
-        check_thresholds(hints.thresholds)?;
-        check_sharing(&hints)?;
         let plan = TieredPlan {
-            name: self.said.name,
             memory,
-            dir: settings.dir,
-            disk_bytes,
-            durability: self.durability,
+            tiers,
+            disk_bytes: plan::disk_bytes(&settings)?,
+            durability: settings.durability.unwrap_or_default(),
             #[cfg(feature = "redis")]
-            shared: self.redis.map(|url| SharedPlan {
-                url,
-                lease: self.lease,
-                coherence: self.coherence,
-                namespace: self.namespace.unwrap_or_else(crate::folder::executable),
-            }),
-            required: self.required,
+            shared: plan::shared(&settings, scope.as_deref())?,
+            required: settings.require.unwrap_or_default(),
+            required_by,
             keys: Box::new(NamedKeys),
             values: Box::new(Values::<V>::new(settings.codec.unwrap_or_default())),
-            compress,
+            compress: plan::compress(&settings)?,
             schema: settings.version.unwrap_or_default(),
-            hints,
+            hints: plan::hints::<V>(&settings, home, (tiers, &sharing_by))?,
             selector: self.selector,
-            expiry: self.expiry,
+            expiry: time::expiry(&settings, self.ttl_by)?,
             clock: self.clock,
             audience: self.audience,
+            dir: settings.dir,
+            name: self.said.name,
         };
         Scope::adopt_new(scope.as_ref(), || assemble::tiered(plan))
     }
@@ -466,33 +414,21 @@ where
     /// # Errors
     /// As [`build`](Self::build), for what variables and files say.
     pub fn explain_config(&self) -> Result<Vec<Explained>> {
-        Ok(self.said.resolve()?.explain())
+        Ok(self.resolved(self.said.described()?.as_ref())?.explain())
     }
 
-    #[cfg(feature = "redis")]
-    fn check_shared(&self, home: Option<TierKind>) -> Result<()> {
-        match (&self.redis, home) {
-            (Some(_), Some(home)) => {
-                Err(Error::config("redis", format_args!("one beside a home of {home}"), "one for `ucache`"))
-            }
-            _ => Ok(()),
+    /// What counts, without a server that others than this builder named where
+    /// this builder names the tiers: a variable for all caches is not meant for
+    /// those that have their entries elsewhere.
+    fn resolved(&self, described: Option<&Described>) -> Result<Resolved> {
+        let mut resolved = self.said.resolve(described)?;
+        let names_tiers = self.home.is_some() || described.is_some();
+        let is_ours = matches!(resolved.source("redis"), None | Some(Source::Code | Source::Url));
+        if names_tiers && !is_ours {
+            tracing::debug!(target: "larder", cache = %self.said.name, "a server was named that this cache has no use for");
+            resolved.forget_server();
         }
-    }
-
-    #[cfg(not(feature = "redis"))]
-    fn check_shared(&self, _: Option<TierKind>) -> Result<()> {
-        match &self.namespace {
-            Some(given) => Err(Error::config("namespace", given, "none in a build without Redis")),
-            None => Ok(()),
-        }
-    }
-
-    fn default_sharing(&self) -> Sharing {
-        #[cfg(feature = "redis")]
-        if self.redis.is_some() {
-            return Sharing::Distributed;
-        }
-        Sharing::default()
+        Ok(resolved)
     }
 
     fn memory_plan(&mut self, settings: &Settings) -> Result<Option<MemoryPlan<K, V>>> {
@@ -518,37 +454,4 @@ where
         let policy = settings.policy.unwrap_or_default();
         Ok(Some(MemoryPlan { bound, policy, weigher: self.weigher.take() }))
     }
-}
-
-/// The kind is looked up now, so that what was registered until `build()` counts.
-fn hints<V: 'static>(settings: &Settings, home: Option<TierKind>) -> Hints {
-    Hints {
-        kind: settings.kind.unwrap_or_else(kinds::of::<V>),
-        persistence: settings.persistence.unwrap_or_default(),
-        access: settings.access.unwrap_or_default(),
-        sharing: settings.sharing.unwrap_or_default(),
-        home,
-        thresholds: settings.thresholds.unwrap_or_default(),
-    }
-}
-
-fn check_sharing(hints: &Hints) -> Result<()> {
-    let has_files = cfg!(feature = "file") && hints.home.is_none_or(|home| home == TierKind::File);
-    if hints.sharing != Sharing::Processes || has_files {
-        return Ok(());
-    }
-    let given = "Processes for a cache without files";
-    Err(Error::config("sharing", given, "Processes for `fcache` and `ucache`, with the feature `file`"))
-}
-
-fn check_thresholds(thresholds: Thresholds) -> Result<()> {
-    let Thresholds { small, medium, large } = thresholds;
-    if small <= medium && medium <= large {
-        return Ok(());
-    }
-    Err(Error::config(
-        "thresholds",
-        format_args!("{small}, {medium}, {large} bytes"),
-        "sizes that do not descend",
-    ))
 }

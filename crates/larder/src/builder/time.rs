@@ -1,18 +1,19 @@
 //! The options about time, which every builder has.
 
-use std::time::Duration;
-
 use larder_core::{Error, Result};
-use larder_engine::Expiry;
+use larder_engine::{Expiry, TtlBy};
 
-/// The methods of a builder with a field `expiry`.
+use super::{SHARE, SPAN_MIN};
+use crate::options::Settings;
+
+/// The methods of a builder with the fields `said` and `ttl_by`.
 macro_rules! time_options {
     () => {
         /// How long an entry lives: 1 ms or more. Default: until it is replaced,
         /// removed or evicted. At exactly its deadline it is absent. Writing it
         /// again starts the time anew.
         pub fn ttl(mut self, ttl: std::time::Duration) -> Self {
-            self.expiry.ttl = Some(ttl);
+            self.said.code.ttl = Some(ttl);
             self
         }
 
@@ -22,7 +23,7 @@ macro_rules! time_options {
             mut self,
             ttl: impl Fn(&K, &V) -> Option<std::time::Duration> + Send + Sync + 'static,
         ) -> Self {
-            self.expiry.ttl_by = Some(Arc::new(ttl));
+            self.ttl_by = Some(Arc::new(ttl));
             self
         }
 
@@ -32,7 +33,7 @@ macro_rules! time_options {
         /// A use in memory does not reach the copy beyond, which counts from
         /// when it was written or [touched](crate::Cache::touch).
         pub fn idle(mut self, idle: std::time::Duration) -> Self {
-            self.expiry.idle = Some(idle);
+            self.said.code.idle = Some(idle);
             self
         }
 
@@ -41,7 +42,7 @@ macro_rules! time_options {
         /// the times of the cache, not for those that an entry is given.
         /// Default 0.
         pub fn jitter(mut self, share: f64) -> Self {
-            self.expiry.jitter = share;
+            self.said.code.jitter = Some(share);
             self
         }
 
@@ -51,7 +52,7 @@ macro_rules! time_options {
         /// The next attempt then waits a pause, of a second at first and of a
         /// minute at most, so that a failing source is asked once a pause.
         pub fn stale(mut self, window: std::time::Duration) -> Self {
-            self.expiry.stale = window;
+            self.said.code.stale = Some(window);
             self
         }
 
@@ -59,14 +60,14 @@ macro_rules! time_options {
         /// [`load`](crate::Cache::load) that hits starts a refresh in the
         /// background. Default: none does.
         pub fn refresh_ahead(mut self, share: f64) -> Self {
-            self.expiry.refresh_ahead = Some(share);
+            self.said.code.refresh_ahead = Some(share);
             self
         }
 
         /// How long callers of [`load`](crate::Cache::load) wait while there is
         /// a stale value: 1 ms or more. Default: until the load ends.
         pub fn soft_timeout(mut self, limit: std::time::Duration) -> Self {
-            self.expiry.soft_timeout = Some(limit);
+            self.said.code.soft_timeout = Some(limit);
             self
         }
 
@@ -74,7 +75,7 @@ macro_rules! time_options {
         /// or more. Default: until the load ends. What takes longer goes on in
         /// the background, and is stored unless the entry changed meanwhile.
         pub fn hard_timeout(mut self, limit: std::time::Duration) -> Self {
-            self.expiry.hard_timeout = Some(limit);
+            self.said.code.hard_timeout = Some(limit);
             self
         }
     };
@@ -82,8 +83,27 @@ macro_rules! time_options {
 
 pub(super) use time_options;
 
+/// What a cache says about the time of its entries.
+///
+/// # Errors
+/// Names the option that is out of its range.
+pub(super) fn expiry<K, V>(settings: &Settings, ttl_by: Option<TtlBy<K, V>>) -> Result<Expiry<K, V>> {
+    let expiry = Expiry {
+        ttl: settings.ttl,
+        ttl_by,
+        idle: settings.idle,
+        jitter: settings.jitter.unwrap_or_default(),
+        stale: settings.stale.unwrap_or_default(),
+        refresh_ahead: settings.refresh_ahead,
+        soft_timeout: settings.soft_timeout,
+        hard_timeout: settings.hard_timeout,
+    };
+    check(&expiry)?;
+    Ok(expiry)
+}
+
 /// Refuses options about time that are out of their ranges.
-pub(super) fn check<K, V>(expiry: &Expiry<K, V>) -> Result<()> {
+fn check<K, V>(expiry: &Expiry<K, V>) -> Result<()> {
     let spans = [
         ("ttl", expiry.ttl),
         ("idle", expiry.idle),
@@ -91,7 +111,7 @@ pub(super) fn check<K, V>(expiry: &Expiry<K, V>) -> Result<()> {
         ("hard_timeout", expiry.hard_timeout),
     ];
     for (option, span) in spans {
-        if span.is_some_and(|span| span < Duration::from_millis(1)) {
+        if span.is_some_and(|span| span < SPAN_MIN) {
             return Err(Error::config(
                 option,
                 format_args!("{:?}", span.unwrap_or_default()),
@@ -100,7 +120,7 @@ pub(super) fn check<K, V>(expiry: &Expiry<K, V>) -> Result<()> {
         }
     }
     for (option, share) in [("jitter", Some(expiry.jitter)), ("refresh_ahead", expiry.refresh_ahead)] {
-        if let Some(share) = share.filter(|share| !(0.0..=1.0).contains(share)) {
+        if let Some(share) = share.filter(|share| !SHARE.contains(share)) {
             return Err(Error::config(option, share, "a share from 0 to 1"));
         }
     }

@@ -29,10 +29,11 @@ fn read(path: &Path, text: &str, name: &str) -> Result<Vec<Layer>> {
     use toml::de::DeTable;
     let table = DeTable::parse(text).map_err(|error| {
         let line = error.span().map_or(0, |span| line_at(text, span.start));
-        unreadable(path, &format!("line {line}: {}", error.message())).with_source(error)
+        // Not as its source: it would show the line, and a password may be in it.
+        unreadable(path, &format!("line {line}: {}", error.message()))
     })?;
     let mut layers = Vec::new();
-    for section in [name, "all"] {
+    for section in [name, super::ALL] {
         if let Some(section) = table.get_ref().get(section) {
             section_layers(path, text, section, &mut layers)?;
         }
@@ -60,17 +61,26 @@ fn section_layers(
     Ok(())
 }
 
-/// A value as the text that `parse` takes; what is neither text nor a number
-/// comes out as something that no option allows.
+/// A value as the text that `parse` takes: text, a number, or a list of texts.
+/// Anything else comes out as something that no option allows.
 #[cfg(feature = "config")]
 fn plain(value: &toml::de::DeValue<'_>) -> String {
     use toml::de::DeValue;
     match value {
         DeValue::String(text) => text.to_string(),
         DeValue::Integer(number) => number.to_string(),
+        DeValue::Float(number) => number.to_string(),
         DeValue::Boolean(yes) => yes.to_string(),
+        DeValue::Array(items) => list(items).unwrap_or_else(|| "a list".to_owned()),
         other => format!("a {}", other.type_str()),
     }
+}
+
+/// A list of texts, parted by commas.
+#[cfg(feature = "config")]
+fn list(items: &toml::de::DeArray<'_>) -> Option<String> {
+    let texts: Option<Vec<_>> = items.iter().map(|item| item.get_ref().as_str()).collect();
+    texts.filter(|texts| !texts.is_empty()).map(|texts| texts.join(", "))
 }
 
 #[cfg(feature = "config")]
@@ -80,7 +90,7 @@ fn line_at(text: &str, at: usize) -> usize {
 
 #[cfg(all(test, feature = "config"))]
 mod tests {
-    use super::super::tests::SAMPLES;
+    use super::super::tests::{samples, wrong};
     use super::*;
     use crate::options::{Resolved, Source};
 
@@ -90,14 +100,44 @@ mod tests {
 
     #[test]
     fn every_option_is_read_from_its_section_and_knows_its_line() {
-        for (option, text) in SAMPLES {
-            let quoted = if text.parse::<u64>().is_ok() { text.to_owned() } else { format!("\"{text}\"") };
+        for (option, text) in samples() {
+            let quoted = if text.parse::<f64>().is_ok() { text.to_owned() } else { format!("\"{text}\"") };
             let file = format!("# mine\n[reports]\n{option} = {quoted}\n");
             let resolved = Resolved::from_layers(read(path(), &file, "reports").unwrap());
             let row = resolved.explain().into_iter().find(|row| row.option == option).unwrap();
             assert_eq!(row.value, text);
             assert_eq!(row.source, Source::File { path: path().to_path_buf(), line: 3 });
         }
+    }
+
+    #[test]
+    fn every_wrong_value_names_option_line_and_allowed() {
+        for (option, wrong) in wrong() {
+            let file = format!("[reports]\n{option} = \"{wrong}\"\n");
+            let error = read(path(), &file, "reports").unwrap_err().to_string();
+            let row = crate::options().iter().find(|row| row.name == option).unwrap();
+            for part in [option, "larder.toml, line 2", row.allowed] {
+                assert!(error.contains(part), "{part:?} is missing in {error:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_password_is_in_no_error() {
+        for file in
+            ["[all]\nredis = \"redis://me:secret@host\n", "[all]\nredis = \"redis//me:secret@host\"\n"]
+        {
+            let error = read(path(), file, "reports").unwrap_err();
+            assert!(!format!("{error} {error:?}").contains("secret"), "{error:?}");
+        }
+    }
+
+    #[test]
+    fn lists_and_fractions_are_read() {
+        let file = "[all]\nrequire = [\"memory\", \"disk\"]\njitter = 0.5\n";
+        let settings = Resolved::from_layers(read(path(), file, "x").unwrap()).settings;
+        assert_eq!(settings.require.map(|tiers| tiers.iter().count()), Some(2));
+        assert_eq!(settings.jitter, Some(0.5));
     }
 
     #[test]
@@ -118,7 +158,7 @@ mod tests {
             &["disk_bytes", "larder.toml, line 3", "`1 B`", "16 MiB"],
         );
         check("[reports]\ndisk_bites = 1\n", &["disk_bites", "larder.toml, line 2", "disk_bytes"]);
-        check("[reports]\ncapacity = [1]\n", &["capacity", "`a array`", "1 to 4294967295"]);
+        check("[reports]\ncapacity = [1]\n", &["capacity", "`a list`", "1 to 4294967295"]);
         check("[reports\n", &["LARDER_CONFIG", "larder.toml", "line 1"]);
         check("reports = 1\n", &["LARDER_CONFIG", "no section"]);
     }

@@ -4,12 +4,18 @@ mod file;
 #[cfg(feature = "_codec")]
 pub(crate) mod url;
 
+#[cfg(feature = "_codec")]
+use std::path::PathBuf;
+
 use larder_core::Result;
 
 use crate::options::{Layer, Source, options, parse};
 
 /// The variable that names the configuration file.
 const FILE: &str = "LARDER_CONFIG";
+/// The section of the file that is about all caches.
+#[cfg(any(feature = "config", feature = "_codec"))]
+const ALL: &str = "all";
 
 /// A variable of the environment; one that is empty counts as not there.
 pub(crate) fn variable(name: &str) -> Option<String> {
@@ -23,6 +29,18 @@ pub(crate) fn layers(name: &str, variable: impl Fn(&str) -> Option<String>) -> R
         layers.extend(file::layers(path.as_ref(), name)?);
     }
     Ok(layers)
+}
+
+/// The folder that is said for all caches of the process, by a variable or in
+/// the file.
+#[cfg(feature = "_codec")]
+pub(crate) fn dir(variable: impl Fn(&str) -> Option<String>) -> Result<Option<PathBuf>> {
+    if let Some(text) = variable("LARDER_DIR") {
+        return Ok(parse("dir", &text, &Source::Variable("LARDER_DIR".to_owned()))?.dir);
+    }
+    let Some(path) = variable(FILE) else { return Ok(None) };
+    let said = file::layers(path.as_ref(), ALL)?;
+    Ok(said.into_iter().find_map(|(settings, _)| settings.dir))
 }
 
 /// For each option first the variable of this cache, then that of all caches.
@@ -54,7 +72,7 @@ mod tests {
     use crate::options::Resolved;
 
     /// A value of each option that is not its default, as it is shown.
-    pub(super) const SAMPLES: [(&str, &str); 13] = [
+    const SAMPLES: [(&str, &str); 26] = [
         ("capacity", "500"),
         ("memory_bytes", "8 MiB"),
         ("policy", "lru"),
@@ -68,7 +86,42 @@ mod tests {
         ("access", "read_heavy"),
         ("sharing", "processes"),
         ("thresholds", "1 KiB, 2 KiB, 3 KiB"),
+        ("durability", "flushed"),
+        ("redis", "redis://127.0.0.1:6379/3"),
+        ("namespace", "shop"),
+        ("lease", "500ms"),
+        ("coherence", "strict"),
+        ("require", "memory, disk"),
+        ("ttl", "1h 30m"),
+        ("idle", "10m"),
+        ("jitter", "0.25"),
+        ("stale", "5m"),
+        ("refresh_ahead", "0.8"),
+        ("soft_timeout", "100ms"),
+        ("hard_timeout", "2s"),
     ];
+
+    /// The samples that this build can read.
+    pub(super) fn samples() -> impl Iterator<Item = (&'static str, &'static str)> {
+        let has_server = cfg!(feature = "redis");
+        SAMPLES.into_iter().filter(move |(name, _)| {
+            has_server || !["redis", "namespace", "lease", "coherence"].contains(name)
+        })
+    }
+
+    /// A value of each option that is not allowed. A path and a namespace may
+    /// be any text but none.
+    pub(super) fn wrong() -> impl Iterator<Item = (&'static str, &'static str)> {
+        let of = |name| match name {
+            "dir" | "namespace" => "",
+            "capacity" => "0",
+            "ttl" | "idle" => "0s",
+            "lease" => "2h",
+            "jitter" | "refresh_ahead" => "1.5",
+            _ => "w r o n g",
+        };
+        SAMPLES.into_iter().map(move |(name, _)| (name, of(name)))
+    }
 
     fn told(layers: Result<Vec<Layer>>, option: &str) -> (String, Source) {
         let explained = Resolved::from_layers(layers.unwrap()).explain();
@@ -85,7 +138,7 @@ mod tests {
     fn every_option_has_a_sample_and_is_read_from_its_variable() {
         let names: Vec<_> = SAMPLES.iter().map(|(name, _)| *name).collect();
         assert_eq!(options().iter().map(|row| row.name).collect::<Vec<_>>(), names);
-        for (option, text) in SAMPLES {
+        for (option, text) in samples() {
             let name = format!("LARDER_{}", option.to_ascii_uppercase());
             let expect = (text.to_owned(), Source::Variable(name.clone()));
             assert_eq!(told(layers("any", with(&[(&name, text)])), option), expect);
@@ -94,12 +147,37 @@ mod tests {
 
     #[test]
     fn a_wrong_value_names_option_variable_given_and_allowed() {
-        for row in options().iter().filter(|row| row.name != "dir") {
-            let name = format!("LARDER_{}", row.name.to_ascii_uppercase());
-            let error = layers("any", with(&[(&name, "w r o n g")])).unwrap_err().to_string();
-            for part in [row.name, &name, "`w r o n g`", row.allowed] {
+        // A variable that is empty is not there.
+        for (option, wrong) in wrong().filter(|(_, wrong)| !wrong.is_empty()) {
+            let row = options().iter().find(|row| row.name == option).unwrap();
+            let name = format!("LARDER_{}", option.to_ascii_uppercase());
+            let error = layers("any", with(&[(&name, wrong)])).unwrap_err().to_string();
+            // Of what should be the URL of a server nothing is repeated.
+            let given = if option == "redis" { "`no URL`".to_owned() } else { format!("`{wrong}`") };
+            for part in [option, &name, &given, row.allowed] {
                 assert!(error.contains(part), "{part:?} is missing in {error:?}");
             }
+        }
+    }
+
+    #[test]
+    fn the_strongest_source_of_each_option_counts() {
+        for (option, text) in samples() {
+            let file = Source::File { path: "larder.toml".into(), line: 1 };
+            let sources = [
+                Source::Code,
+                Source::Url,
+                Source::Preset("text"),
+                Source::Context("outer".into()),
+                Source::Variable("LARDER_X".into()),
+                file,
+            ];
+            for weakest in 0..sources.len() {
+                let layer = |source: &Source| (parse(option, text, source).unwrap(), source.clone());
+                let layers = sources[weakest..].iter().map(layer).collect();
+                assert_eq!(told(Ok(layers), option), (text.to_owned(), sources[weakest].clone()));
+            }
+            assert_eq!(told(Ok(Vec::new()), option).1, Source::Default);
         }
     }
 

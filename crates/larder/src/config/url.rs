@@ -1,7 +1,11 @@
 //! A cache described by URLs: `memory: sled:///var/cache/app?compress=zstd:3`.
 
+use std::borrow::Cow;
+
+use larder_core::place::TierList;
 use larder_core::tier::TierKind;
 use larder_core::{Error, Result};
+use percent_encoding::percent_decode_str;
 
 use crate::options::{Layer, Settings, Source, parse, values};
 
@@ -10,86 +14,210 @@ use crate::options::{Layer, Settings, Source, parse, values};
 pub(crate) struct Described {
     /// Options, the strongest first.
     pub(crate) layers: Vec<Layer>,
-    /// The tiers, nearest first.
-    pub(crate) tiers: Vec<TierKind>,
+    /// The tiers, in the order in which they were named.
+    pub(crate) tiers: TierList,
 }
 
 impl Described {
-    /// The one tier of bytes, where there is one only.
+    /// The home of every entry, where there is one tier on disk and no server:
+    /// what a server is too small for goes elsewhere.
     pub(crate) fn home(&self) -> Option<TierKind> {
-        let mut beyond = self.tiers.iter().filter(|tier| **tier != TierKind::Memory);
-        let first = beyond.next().copied();
+        let mut beyond = self.tiers.iter().filter(|tier| *tier != TierKind::Memory);
+        let first = beyond.next().filter(|tier| matches!(tier, TierKind::Disk | TierKind::File));
         first.filter(|_| beyond.next().is_none())
     }
+
+    fn add(&mut self, tier: TierKind, url: &str) -> Result<()> {
+        if self.tiers.contains(tier) {
+            return Err(wrong(url, "one URL a tier"));
+        }
+        self.tiers.push(tier);
+        Ok(())
+    }
+
+    /// All tiers of a cache are in one directory.
+    fn add_dir(&mut self, dir: &str, url: &str) -> Result<()> {
+        let layer = one("dir", dir)?;
+        match self.layers.iter().find_map(|(said, _)| said.dir.as_ref()) {
+            Some(first) if layer.0.dir.as_ref() != Some(first) => {
+                let allowed = format!("one directory for all tiers, as {}", first.display());
+                Err(wrong(url, &allowed))
+            }
+            Some(_) => Ok(()),
+            None => {
+                self.layers.push(layer);
+                Ok(())
+            }
+        }
+    }
 }
+
+/// One URL, taken apart.
+struct Parts<'a> {
+    whole: &'a str,
+    scheme: &'a str,
+    /// What follows the colon, up to the parameters.
+    rest: &'a str,
+    parameters: Vec<&'a str>,
+    /// From the `#` on.
+    fragment: &'a str,
+}
+
+/// A place that a URL names.
+enum Place<'a> {
+    Memory,
+    Directory(TierKind, &'a str),
+    Server,
+    Nowhere,
+}
+
+const ALLOWED: &str = "`memory:`, `sled:///dir`, `file:///dir`, `redis://host`, `null:`, parted by spaces";
 
 /// Reads URLs that are parted by spaces, one a tier. Where `memory:` is not
 /// among them, the cache has no memory.
 pub(crate) fn read(urls: &str) -> Result<Described> {
     let mut described = Described::default();
     for url in urls.split_whitespace() {
-        let (address, query) = url.split_once('?').unwrap_or((url, ""));
-        described.layers.extend(parameters(query)?);
-        let (tier, dir) = tier_of(url, address)?;
-        if let Some(dir) = dir {
-            described.layers.push(one("dir", dir)?);
-        }
-        described.tiers.push(tier);
+        let parts = Parts::of(url)?;
+        described.layers.extend(parts.options()?);
+        described.place(&parts)?;
     }
-    if described.home().is_none() && !described.tiers.contains(&TierKind::Disk) {
-        return Err(wrong(urls));
+    if described.tiers.is_empty() {
+        return Err(wrong(urls, ALLOWED));
     }
-    if !described.tiers.contains(&TierKind::Memory) {
+    if !described.tiers.contains(TierKind::Memory) {
         described.layers.push(one("memory_bytes", "0")?);
     }
     Ok(described)
 }
 
-fn tier_of<'a>(url: &str, address: &'a str) -> Result<(TierKind, Option<&'a str>)> {
-    let (scheme, rest) = address.split_once(':').ok_or_else(|| wrong(url))?;
-    let dir = rest.strip_prefix("//").filter(|dir| dir.starts_with('/') && dir.len() > 1);
-    match (scheme, dir) {
-        ("memory", None) if rest.is_empty() => Ok((TierKind::Memory, None)),
-        #[cfg(feature = "disk")]
-        ("sled", Some(dir)) => Ok((TierKind::Disk, Some(dir))),
-        #[cfg(feature = "file")]
-        ("file", Some(dir)) => Ok((TierKind::File, Some(dir))),
-        _ => Err(wrong(url)),
+impl Described {
+    fn place(&mut self, parts: &Parts<'_>) -> Result<()> {
+        let tier = match parts.place() {
+            Some(Place::Memory) => TierKind::Memory,
+            Some(Place::Nowhere) => TierKind::Null,
+            Some(Place::Server) => {
+                self.layers.push(one("redis", &parts.server())?);
+                TierKind::Redis
+            }
+            Some(Place::Directory(tier, dir)) => {
+                self.add_dir(&decoded(dir), parts.whole)?;
+                tier
+            }
+            None => return Err(wrong(parts.whole, ALLOWED)),
+        };
+        self.add(tier, parts.whole)
     }
 }
 
-fn wrong(url: &str) -> Error {
-    let given = values::without_password(url);
-    Error::config("url", format_args!("`{given}`"), "`memory:` beside `sled:///dir`, `file:///dir`, or both")
+impl<'a> Parts<'a> {
+    fn of(whole: &'a str) -> Result<Self> {
+        let (url, fragment) = whole.split_at(whole.find('#').unwrap_or(whole.len()));
+        let (address, query) = url.split_once('?').unwrap_or((url, ""));
+        let (scheme, rest) = address.split_once(':').ok_or_else(|| wrong(whole, ALLOWED))?;
+        let parameters = query.split('&').filter(|pair| !pair.is_empty()).collect();
+        Ok(Self { whole, scheme, rest, parameters, fragment })
+    }
+
+    fn place(&self) -> Option<Place<'a>> {
+        match (self.scheme, self.rest) {
+            ("memory", "") => Some(Place::Memory),
+            ("null", "") => Some(Place::Nowhere),
+            ("sled", _) if cfg!(feature = "disk") => Some(Place::Directory(TierKind::Disk, self.dir()?)),
+            ("file", _) if cfg!(feature = "file") => Some(Place::Directory(TierKind::File, self.dir()?)),
+            _ => self.is_server().then_some(Place::Server),
+        }
+    }
+
+    /// An absolute path, and no host before it.
+    fn dir(&self) -> Option<&'a str> {
+        self.rest.strip_prefix("//").filter(|dir| dir.starts_with('/') && dir.len() > 1)
+    }
+
+    fn is_server(&self) -> bool {
+        let of_server = ["redis", "valkey"].iter().any(|name| self.scheme.starts_with(name));
+        of_server && self.rest.starts_with("//")
+    }
+
+    /// Whether a parameter is meant for the tier, not for the cache.
+    fn is_theirs(&self, pair: &str) -> bool {
+        let name = pair.split_once('=').map_or(pair, |(name, _)| name);
+        self.is_server() && server_parameters().contains(&name)
+    }
+
+    /// The URL of a server as its tier takes it: without what is ours.
+    fn server(&self) -> String {
+        let theirs: Vec<_> = self.parameters.iter().copied().filter(|pair| self.is_theirs(pair)).collect();
+        let mark = if theirs.is_empty() { "" } else { "?" };
+        format!("{}:{}{mark}{}{}", self.scheme, self.rest, theirs.join("&"), self.fragment)
+    }
+
+    /// What it says of the cache by its parameters.
+    fn options(&self) -> Result<Vec<Layer>> {
+        let ours = self.parameters.iter().filter(|pair| !self.is_theirs(pair));
+        let layer = |pair: &&str| {
+            let (option, text) = pair.split_once('=').unwrap_or((pair, ""));
+            one(option, &decoded(&text.replace('+', " ")))
+        };
+        ours.map(layer).collect()
+    }
+}
+
+fn server_parameters() -> &'static [&'static str] {
+    #[cfg(feature = "redis")]
+    return larder_tiers::redis::URL_PARAMETERS;
+    #[cfg(not(feature = "redis"))]
+    &[]
+}
+
+/// Text with its `%20`s undone.
+fn decoded(text: &str) -> Cow<'_, str> {
+    percent_decode_str(text).decode_utf8().unwrap_or(Cow::Borrowed(text))
 }
 
 fn one(option: &str, text: &str) -> Result<(Settings, Source)> {
     Ok((parse(option, text, &Source::Url)?, Source::Url))
 }
 
-/// What a URL says by its parameters.
-fn parameters(query: &str) -> Result<Vec<Layer>> {
-    let pairs = query.split('&').filter(|pair| !pair.is_empty());
-    let layer = |pair: &str| {
-        let (option, text) = pair.split_once('=').unwrap_or((pair, ""));
-        one(option, &text.replace("%20", " ").replace('+', " "))
+/// A URL that is no good; of one that names a server its scheme alone is shown.
+fn wrong(given: &str, allowed: &str) -> Error {
+    let ours = ["memory:", "sled:", "file:", "null:"];
+    let shown = |url: &str| match ours.iter().any(|scheme| url.starts_with(scheme)) {
+        true => values::without_password(url),
+        false => values::scheme_alone(url),
     };
-    pairs.map(layer).collect()
+    let shown: Vec<_> = given.split_whitespace().map(shown).collect();
+    Error::config("url", format_args!("`{}`", shown.join(" ")), allowed)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::SAMPLES;
+    use super::super::tests::samples;
     use super::*;
     use crate::options::Resolved;
 
+    fn parameters(url: &str) -> Result<Vec<Layer>> {
+        Parts::of(url)?.options()
+    }
+
     #[test]
     fn every_option_is_a_parameter() {
-        for (option, text) in SAMPLES {
-            let resolved =
-                Resolved::from_layers(parameters(&format!("{option}={}", text.replace(' ', "%20"))).unwrap());
+        for (option, text) in samples() {
+            let url = format!("memory:?{option}={}", text.replace(' ', "%20"));
+            let resolved = Resolved::from_layers(parameters(&url).unwrap());
             let row = resolved.explain().into_iter().find(|row| row.option == option).unwrap();
             assert_eq!((row.value.as_str(), row.source), (text, Source::Url));
+        }
+    }
+
+    #[test]
+    fn every_wrong_parameter_names_option_given_and_allowed() {
+        for (option, wrong) in super::super::tests::wrong() {
+            let error = parameters(&format!("memory:?{option}={}", wrong.replace(' ', "+"))).unwrap_err();
+            let row = crate::options().iter().find(|row| row.name == option).unwrap();
+            for part in [option, "the URL", row.allowed] {
+                assert!(error.to_string().contains(part), "{part:?} is missing in {error}");
+            }
         }
     }
 
@@ -101,28 +229,65 @@ mod tests {
             assert_eq!(described.home(), home, "{urls}");
             let settings = Resolved::from_layers(described.layers).settings;
             assert_eq!(settings.memory_bytes, memory_bytes, "{urls}");
-            assert_eq!(settings.dir.as_deref(), Some(std::path::Path::new("/a/b")), "{urls}");
+            assert_eq!(settings.dir.as_deref(), Some(std::path::Path::new("/a/b c")), "{urls}");
         };
-        check("sled:///a/b", Some(TierKind::Disk), Some(0));
-        check("memory: file:///a/b", Some(TierKind::File), None);
-        check("memory:?memory_bytes=1+MiB sled:///a/b file:///a/b", None, Some(1 << 20));
+        check("sled:///a/b%20c", Some(TierKind::Disk), Some(0));
+        check("memory: file:///a/b%20c", Some(TierKind::File), None);
+        check("memory:?memory_bytes=1+MiB sled:///a/b%20c file:///a/b%20c", None, Some(1 << 20));
+        check("null: sled:///a/b%20c", None, Some(0));
+        let one_alone = read("null:").unwrap();
+        assert_eq!((one_alone.home(), one_alone.tiers.first()), (None, Some(TierKind::Null)));
+    }
+
+    #[cfg(feature = "redis")]
+    #[test]
+    fn a_server_gets_what_is_meant_for_it() {
+        let check = |url: &str, shown: &str, ttl: Option<u64>| {
+            let described = read(url).unwrap();
+            assert_eq!((described.home(), described.tiers.first()), (None, Some(TierKind::Redis)));
+            let settings = Resolved::from_layers(described.layers).settings;
+            assert_eq!(settings.redis.map(|url| url.into_secret()).as_deref(), Some(shown), "{url}");
+            assert_eq!(settings.ttl.map(|ttl| ttl.as_secs()), ttl, "{url}");
+        };
+        check("redis://me:p@host:1/2?compress=none&ttl=1h", "redis://me:p@host:1/2", Some(3600));
+        check(
+            "redis+unix:///run/r.sock?db=2&ttl=1m&pass=x",
+            "redis+unix:///run/r.sock?db=2&pass=x",
+            Some(60),
+        );
+        check("redis://host", "redis://host", None);
     }
 
     #[test]
     fn mistakes_name_the_url_and_hide_its_secrets() {
-        for wrong in
-            ["", "memory:", "sled://relative", "sled:///", "nowhere:///a", "redis://me:secret@host", "x"]
+        let wrong =
+            ["", "sled://relative", "sled:///", "nowhere:///a", "x", "memory: memory:", "memory:///a"];
+        for wrong in wrong.into_iter().chain(["redis:me:secret@host", "sled:///a nowhere://me:se cret@host"])
         {
             let error = read(wrong).unwrap_err().to_string();
-            assert!(error.contains("option `url`") && error.contains("sled:///dir"), "{error}");
-            assert!(!error.contains("secret"), "{error}");
+            assert!(error.contains("option `url`") && error.contains("allowed"), "{error}");
+            assert!(!error.contains("cret"), "{error}");
         }
-        let error = read("sled:///a?disk_bytes=1").unwrap_err().to_string();
+        let error = read("redis://me:secret@host:port").unwrap_err().to_string();
+        assert!(error.contains("option `redis`") && !error.contains("secret"), "{error}");
+        let error = read("memory:?disk_bytes=1").unwrap_err().to_string();
         assert!(
             error.contains("disk_bytes") && error.contains("the URL") && error.contains("16 MiB"),
             "{error}"
         );
-        let error = read("memory:?capacity=redis://me:secret@host").unwrap_err().to_string();
-        assert!(!error.contains("secret"), "{error}");
+        for secret in ["memory:?capacity=redis://me:secret@host", "memory:?redis=me:secret@host"] {
+            let error = read(secret).unwrap_err().to_string();
+            assert!(!error.contains("secret"), "{error}");
+        }
+    }
+
+    #[cfg(all(feature = "disk", feature = "file"))]
+    #[test]
+    fn two_directories_are_refused() {
+        let error = read("sled:///a file:///b").unwrap_err().to_string();
+        assert!(
+            error.contains("`file:///b`") && error.contains("one directory for all tiers, as /a"),
+            "{error}"
+        );
     }
 }

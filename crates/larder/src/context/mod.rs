@@ -9,22 +9,25 @@ use std::future::Future;
 use std::hash::Hash;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use larder_core::compress::Compress;
 use larder_core::place::Persistence;
-use larder_core::{Error, Result};
+use larder_core::{Durability, Error, Result};
 use larder_engine::wait::hand_off;
 
 use self::scope::Plan;
 pub(crate) use self::scope::Scope;
 use crate::MemoryBuilder;
+#[cfg(feature = "redis")]
+use crate::options::values::ServerUrl;
 use crate::presets::Preset;
 
 /// A scope: it owns a directory and every cache that is built by it.
 ///
 /// When it ends, its inner contexts end first, then its caches are closed, the
 /// newest first: writes in progress finish, buffers are flushed, locks are let
-/// go of. A temporary one removes its directory too. It ends by
+/// go of. A temporary one removes its directory and its keys in Redis too. It ends by
 /// [`close`](Self::close), which tells how it went, or when it is dropped,
 /// which logs what failed; inside a tokio runtime that is done on the blocking pool.
 ///
@@ -53,9 +56,9 @@ pub struct CacheContext {
 impl CacheContext {
     /// A context of this name. Nothing is opened before the first cache is built.
     ///
-    /// Its caches lie in `~scope-<name>` in the platform's cache folder of this
-    /// executable, unless it has a [`dir`](Self::dir) or is
-    /// [`temporary`](Self::temporary).
+    /// Its caches lie in `~scope-<name>` in the folder that `LARDER_DIR` names,
+    /// or the platform's cache folder of this executable, unless it has a
+    /// [`dir`](Self::dir) or is [`temporary`](Self::temporary).
     pub fn new(name: impl Into<String>) -> Self {
         Self { scope: Arc::new(Scope::new(name.into(), None)) }
     }
@@ -75,15 +78,17 @@ impl CacheContext {
     }
 
     /// The folder in which the context makes its own. Default that of the
-    /// context around it, else the platform's cache folder.
+    /// context around it, else `LARDER_DIR` or the `dir` of all caches in the
+    /// configuration file, else the platform's cache folder.
     #[must_use]
     pub fn dir(self, dir: impl Into<PathBuf>) -> Self {
         self.with(|plan| plan.base = Some(dir.into()))
     }
 
-    /// Gives it a directory of its own that is removed when it ends. What
-    /// killed processes left in the same folder is removed when the next
-    /// temporary context opens there.
+    /// Gives it a directory of its own that is removed when it ends, and so are
+    /// its keys in Redis. What killed processes left in the same folder is
+    /// removed when the next temporary context opens there; what they left in
+    /// Redis expires within two minutes.
     #[must_use]
     pub fn temporary(self) -> Self {
         self.with(|plan| plan.temporary = true)
@@ -92,7 +97,36 @@ impl CacheContext {
     /// Options for values of some sort, see [`presets`](crate::presets).
     #[must_use]
     pub fn preset(self, preset: Preset) -> Self {
-        self.with(|plan| plan.settings = preset.settings())
+        self.with(|plan| plan.preset = Some(preset))
+    }
+
+    /// The server that holds what is shared, for each `ucache`. The caches of a
+    /// context have a part of the server for themselves, named after it; those
+    /// of a temporary one have it until that ends.
+    #[cfg(feature = "redis")]
+    #[must_use]
+    pub fn redis(self, url: impl Into<String>) -> Self {
+        self.with(|plan| plan.settings.redis = Some(ServerUrl::new(url.into())))
+    }
+
+    /// Keeps applications apart that share a server. Default the name of the
+    /// executable.
+    #[cfg(feature = "redis")]
+    #[must_use]
+    pub fn namespace(self, namespace: impl Into<String>) -> Self {
+        self.with(|plan| plan.settings.namespace = Some(namespace.into()))
+    }
+
+    /// How long entries live: 1 ms or more.
+    #[must_use]
+    pub fn ttl(self, ttl: Duration) -> Self {
+        self.with(|plan| plan.settings.ttl = Some(ttl))
+    }
+
+    /// What a crash may take of what was acknowledged.
+    #[must_use]
+    pub fn durability(self, durability: Durability) -> Self {
+        self.with(|plan| plan.settings.durability = Some(durability))
     }
 
     /// The most bytes that each cache holds in memory.

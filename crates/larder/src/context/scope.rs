@@ -5,6 +5,8 @@ use std::fmt;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::{Arc, Weak};
+#[cfg(feature = "redis")]
+use std::time::Duration;
 
 use larder_core::{Error, ErrorKind, Result};
 use larder_engine::wait;
@@ -14,11 +16,15 @@ use parking_lot::{Mutex, RwLock};
 use super::place::Place;
 use crate::Cache;
 use crate::options::{Layer, Settings, Source};
+use crate::presets::Preset;
 use crate::registry::{DROPPED_LIMIT, Living};
 
 /// The state of a context, shared with the builders and contexts inside it.
 pub(crate) struct Scope {
     name: String,
+    /// No other scope of any process has it.
+    #[cfg(feature = "redis")]
+    token: u64,
     outer: Option<Arc<Scope>>,
     plan: Mutex<Plan>,
     /// Read while a cache is built, so that the end waits for it.
@@ -32,6 +38,7 @@ pub(super) struct Plan {
     pub(super) temporary: bool,
     pub(super) base: Option<PathBuf>,
     pub(super) settings: Settings,
+    pub(super) preset: Option<Preset>,
 }
 
 #[derive(Default)]
@@ -44,7 +51,15 @@ struct Owned {
 
 impl Scope {
     pub(super) fn new(name: String, outer: Option<Arc<Self>>) -> Self {
-        Self { name, outer, plan: Mutex::default(), ended: RwLock::new(false), owned: Mutex::default() }
+        Self {
+            name,
+            #[cfg(feature = "redis")]
+            token: token(),
+            outer,
+            plan: Mutex::default(),
+            ended: RwLock::new(false),
+            owned: Mutex::default(),
+        }
     }
 
     pub(crate) fn name(&self) -> &str {
@@ -91,9 +106,10 @@ impl Scope {
 
     /// What it says about its caches, from the inside out.
     pub(crate) fn layers(&self) -> Result<Vec<Layer>> {
-        let mut own = self.plan.lock().settings.clone();
+        let Plan { settings: mut own, preset, .. } = self.plan.lock().clone();
         own.dir = self.dir()?;
         let mut layers = vec![(own, Source::Context(self.name.clone()))];
+        layers.extend(preset.map(|preset| (preset.settings(), Source::Preset(preset.name()))));
         if let Some(outer) = &self.outer {
             layers.extend(outer.layers()?);
         }
@@ -112,7 +128,10 @@ impl Scope {
         let base = match (base, &self.outer) {
             (Some(base), _) => base,
             (None, Some(outer)) => outer.dir()?.unwrap_or_default(),
-            (None, None) => crate::folder::default_base()?,
+            (None, None) => match crate::config::dir(crate::config::variable)? {
+                Some(said) => said,
+                None => crate::folder::default_base()?,
+            },
         };
         if temporary {
             return self.place_in(&base).map(Some);
@@ -132,6 +151,28 @@ impl Scope {
             owned.place = Some(Place::open(base, &self.name)?);
         }
         Ok(owned.place.as_ref().map(|place| place.path().to_path_buf()).unwrap_or_default())
+    }
+
+    /// What its caches are kept apart by on a server that they share with
+    /// others: the namespace, and the names of the scopes from the outside in.
+    #[cfg(feature = "redis")]
+    pub(crate) fn namespace(&self, said: String) -> String {
+        let around = match &self.outer {
+            Some(outer) => outer.namespace(said),
+            None => said,
+        };
+        let name = crate::folder::path_segment(&self.name);
+        match self.plan.lock().temporary {
+            true => format!("{around}~{name}-{:016x}", self.token),
+            false => format!("{around}~{name}"),
+        }
+    }
+
+    /// For how long keys on a server outlive the process; `None` for those that stay.
+    #[cfg(feature = "redis")]
+    pub(crate) fn tenancy(&self) -> Option<Duration> {
+        let outer = || self.outer.as_ref().and_then(|outer| outer.tenancy());
+        if self.plan.lock().temporary { Some(TENANCY) } else { outer() }
     }
 
     /// Ends it: first what is inside, then its caches, the newest first, then
@@ -155,6 +196,18 @@ impl Scope {
         }
         outcome
     }
+}
+
+/// How long the keys of a temporary scope stay when its process was killed.
+#[cfg(feature = "redis")]
+const TENANCY: Duration = Duration::from_secs(120);
+
+/// A number that nobody drew before: 64 bits of chance.
+#[cfg(feature = "redis")]
+fn token() -> u64 {
+    use std::hash::{BuildHasher, RandomState};
+    // The keys of the hasher come from the operating system's chance.
+    RandomState::new().hash_one(std::process::id())
 }
 
 impl fmt::Debug for Scope {

@@ -106,6 +106,38 @@ impl Resolved {
         }
     }
 
+    /// Where an option was said that counts.
+    #[cfg(feature = "_codec")]
+    pub(crate) fn source(&self, option: &str) -> Option<&Source> {
+        self.explained.iter().find(|told| told.option == option).map(|told| &told.source)
+    }
+
+    /// Who said an option, as an error tells it; nothing for code.
+    #[cfg(feature = "_codec")]
+    pub(crate) fn by(&self, option: &str) -> String {
+        match self.source(option) {
+            None | Some(Source::Code) => String::new(),
+            Some(source) => format!(" by {source}"),
+        }
+    }
+
+    /// Takes the server back, as if nobody had named one.
+    #[cfg(feature = "_codec")]
+    pub(crate) fn forget_server(&mut self) {
+        self.settings.redis = None;
+        self.forget("redis");
+    }
+
+    /// Takes the budget of memory back; what it was.
+    pub(crate) fn forget_memory_bytes(&mut self) -> Option<u64> {
+        self.forget("memory_bytes");
+        self.settings.memory_bytes.take()
+    }
+
+    fn forget(&mut self, option: &str) {
+        self.explained.retain(|told| told.option != option);
+    }
+
     /// A row for every option, in the order of the table.
     pub(crate) fn explain(&self) -> Vec<Explained> {
         let row = |row: &OptionRow| {
@@ -125,7 +157,10 @@ impl Resolved {
 /// # Errors
 /// Names the option, the source, what was given and what is allowed.
 pub(crate) fn parse(option: &str, text: &str, source: &Source) -> Result<Settings> {
-    let shown = values::without_password(text);
+    let shown = match option {
+        "redis" => values::scheme_alone(text),
+        _ => values::without_password(text),
+    };
     let Some(row) = options().iter().find(|row| row.name == option) else {
         let names: Vec<_> = options().iter().map(|row| row.name).collect();
         return Err(Error::config(option, format_args!("`{shown}` by {source}"), names.join(", ")));

@@ -1,14 +1,18 @@
 //! The table of options.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
+use larder_core::Durability;
+use larder_core::bus::Coherence;
 use larder_core::codec::Codec;
 use larder_core::compress::Compress;
-use larder_core::place::{Access, Kind, Persistence, Sharing, Thresholds};
+use larder_core::place::{Access, Kind, Persistence, Sharing, Thresholds, TierList};
 use larder_tiers::memory::Policy;
 
-use super::{Explained, Source, values};
-use crate::builder::{CAPACITY, DISK_BYTES, MEMORY_BYTES};
+use super::values::{self, ServerUrl};
+use super::{Explained, Source};
+use crate::builder::{CAPACITY, DISK_BYTES, LEASE, MEMORY_BYTES, SHARE, SPAN_MIN};
 
 /// An option of a cache, as the documentation has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -163,6 +167,86 @@ table! {
         tiers: "all", cost: "nothing",
         parse: values::thresholds, valid: |t| t.small <= t.medium && t.medium <= t.large,
         show: values::thresholds_text,
+    }
+    durability: Durability {
+        says: "what a crash may take of what was acknowledged", takes: "a word",
+        allowed: "buffered, flushed, synced", default: "buffered",
+        tiers: "disk, file", cost: "flushed writes small frames twice; synced waits 0.1 to 20 ms for the medium",
+        parse: |text| values::choice(values::DURABILITY, text), valid: |_| true,
+        show: |durability| values::word(values::DURABILITY, durability),
+    }
+    redis: ServerUrl {
+        says: "the server that holds what is shared, for ucache", takes: "a URL, as redis://host:6379",
+        allowed: "redis:// and the other URLs of the page on Redis, with the feature `redis`", default: "none",
+        tiers: "redis", cost: "up to 1.5 s at build, then a round trip a read",
+        parse: values::server, valid: |_| true, show: ServerUrl::to_string,
+    }
+    namespace: String {
+        says: "keeps applications on one server apart", takes: "text",
+        allowed: "any text but none, with the feature `redis`", default: "the name of the executable",
+        tiers: "redis", cost: "nothing",
+        parse: values::namespace, valid: |_| true, show: String::clone,
+    }
+    lease: Duration {
+        says: "how long a copy in memory of an entry of Redis serves after the last contact",
+        takes: "a time, as 500ms", allowed: "50ms to 1h, with the feature `redis`", default: "1s",
+        tiers: "redis", cost: "below about 300ms most hits ask the server",
+        parse: values::lease, valid: |lease| LEASE.contains(lease), show: values::span_text,
+    }
+    coherence: Coherence {
+        says: "what such copies do while the server is away", takes: "a word",
+        allowed: "available, strict; with the feature `redis`", default: "available",
+        tiers: "redis", cost: "strict misses while the server is away",
+        parse: values::coherence, valid: |_| true,
+        show: |coherence| values::word(values::COHERENCE, coherence),
+    }
+    require: TierList {
+        says: "the tiers without which the cache is not built", takes: "words, as disk, redis",
+        allowed: "memory, disk, file, redis", default: "none",
+        tiers: "all", cost: "a server that cannot be reached fails the build",
+        parse: values::tiers, valid: |_| true, show: values::tiers_text,
+    }
+    ttl: Duration {
+        says: "how long an entry lives", takes: "a time, as 1h 30m",
+        allowed: "1ms or more", default: "until it is replaced, removed or evicted",
+        tiers: "all", cost: "a look at the clock a hit, and a note an entry in memory",
+        parse: values::span, valid: |span| *span >= SPAN_MIN, show: values::span_text,
+    }
+    idle: Duration {
+        says: "how long an entry lives without being used", takes: "a time, as 10m",
+        allowed: "1ms or more", default: "as long as one that is used",
+        tiers: "all", cost: "as ttl, and each hit notes when it was",
+        parse: values::span, valid: |span| *span >= SPAN_MIN, show: values::span_text,
+    }
+    jitter: f64 {
+        says: "the share of a time to live of which chance takes off a part", takes: "a share, as 0.1",
+        allowed: "0 to 1", default: "0",
+        tiers: "all", cost: "nothing",
+        parse: values::share, valid: |share| SHARE.contains(share), show: f64::to_string,
+    }
+    stale: Duration {
+        says: "how long after its deadline an entry may serve where a load fails", takes: "a time, as 5m",
+        allowed: "0s or more", default: "0s",
+        tiers: "all", cost: "entries stay that much longer",
+        parse: values::span, valid: |_| true, show: values::span_text,
+    }
+    refresh_ahead: f64 {
+        says: "the share of a time to live after which a load that hits refreshes", takes: "a share, as 0.8",
+        allowed: "0 to 1", default: "none does",
+        tiers: "all", cost: "a load in the background",
+        parse: values::share, valid: |share| SHARE.contains(share), show: f64::to_string,
+    }
+    soft_timeout: Duration {
+        says: "how long callers of a load wait while there is a stale value", takes: "a time, as 100ms",
+        allowed: "1ms or more", default: "until the load ends",
+        tiers: "all", cost: "nothing",
+        parse: values::span, valid: |span| *span >= SPAN_MIN, show: values::span_text,
+    }
+    hard_timeout: Duration {
+        says: "how long callers of a load wait at most", takes: "a time, as 2s",
+        allowed: "1ms or more", default: "until the load ends",
+        tiers: "all", cost: "nothing",
+        parse: values::span, valid: |span| *span >= SPAN_MIN, show: values::span_text,
     }
 }
 

@@ -1,10 +1,15 @@
 //! Values as text, both ways.
 
+use std::fmt;
 use std::path::PathBuf;
+use std::time::Duration;
 
+use larder_core::Durability;
+use larder_core::bus::Coherence;
 use larder_core::codec::Codec;
 use larder_core::compress::Compress;
-use larder_core::place::{Access, Kind, Persistence, Sharing, Thresholds};
+use larder_core::place::{Access, Kind, Persistence, Sharing, Thresholds, TierList};
+use larder_core::tier::TierKind;
 use larder_tiers::memory::Policy;
 
 /// The words of an option, the first spelling of a value being the one that is shown.
@@ -36,6 +41,17 @@ pub(super) const SHARING: Words<Sharing> = &[
     ("distributed", Sharing::Distributed),
 ];
 
+pub(super) const DURABILITY: Words<Durability> =
+    &[("buffered", Durability::Buffered), ("flushed", Durability::Flushed), ("synced", Durability::Synced)];
+pub(super) const COHERENCE: Words<Coherence> =
+    &[("available", Coherence::Available), ("strict", Coherence::Strict)];
+const TIERS: Words<TierKind> = &[
+    ("memory", TierKind::Memory),
+    ("disk", TierKind::Disk),
+    ("file", TierKind::File),
+    ("redis", TierKind::Redis),
+];
+
 /// The value of a word; `-` is as good as `_`, and capitals are as good as others.
 pub(super) fn choice<T: Copy>(words: Words<T>, text: &str) -> Option<T> {
     let text = text.to_ascii_lowercase().replace('-', "_");
@@ -52,7 +68,81 @@ pub(super) fn kind(text: &str) -> Option<Kind> {
 }
 
 pub(super) fn path(text: &str) -> Option<PathBuf> {
-    (!text.is_empty()).then(|| PathBuf::from(text))
+    (!text.is_empty() && !text.contains('\0')).then(|| PathBuf::from(text))
+}
+
+pub(super) fn tiers(text: &str) -> Option<TierList> {
+    text.split(',').map(|word| choice(TIERS, word.trim())).collect()
+}
+
+pub(super) fn tiers_text(tiers: &TierList) -> String {
+    let words: Vec<_> = tiers.iter().map(|tier| word(TIERS, &tier)).collect();
+    words.join(", ")
+}
+
+pub(super) fn namespace(text: &str) -> Option<String> {
+    (cfg!(feature = "redis") && !text.is_empty()).then(|| text.to_owned())
+}
+
+/// A time as people say it: `1h 30m`, `250ms`.
+pub(super) fn span(text: &str) -> Option<Duration> {
+    humantime::parse_duration(text).ok()
+}
+
+pub(super) fn span_text(span: &Duration) -> String {
+    humantime::format_duration(*span).to_string()
+}
+
+/// What is about a server alone is nothing to a build without one.
+pub(super) fn lease(text: &str) -> Option<Duration> {
+    if cfg!(feature = "redis") { span(text) } else { None }
+}
+
+pub(super) fn coherence(text: &str) -> Option<Coherence> {
+    if cfg!(feature = "redis") { choice(COHERENCE, text) } else { None }
+}
+
+pub(super) fn share(text: &str) -> Option<f64> {
+    text.parse().ok()
+}
+
+/// The URL of a server. Shown without the password in it.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct ServerUrl(String);
+
+impl ServerUrl {
+    #[cfg(any(feature = "redis", test))]
+    pub(crate) fn new(url: String) -> Self {
+        Self(url)
+    }
+
+    /// The URL itself, with what is secret in it.
+    #[cfg(feature = "redis")]
+    pub(crate) fn into_secret(self) -> String {
+        self.0
+    }
+}
+
+impl fmt::Display for ServerUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&without_password(&self.0))
+    }
+}
+
+impl fmt::Debug for ServerUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+#[cfg(feature = "redis")]
+pub(super) fn server(url: &str) -> Option<ServerUrl> {
+    larder_tiers::redis::check_url(url).ok().map(|()| ServerUrl::new(url.to_owned()))
+}
+
+#[cfg(not(feature = "redis"))]
+pub(super) fn server(_: &str) -> Option<ServerUrl> {
+    None
 }
 
 /// A number; underscores and commas may part its digits.
@@ -130,14 +220,49 @@ pub(super) fn thresholds_text(thresholds: &Thresholds) -> String {
     [small, medium, large].map(size_text).join(", ")
 }
 
-/// A text that is fit to be shown: what stands between `://` and `@` is a secret.
+/// A text that is fit to be shown. In a URL, what stands before the last `@` is
+/// a secret, and so are parameters that are called like one; more is hidden
+/// rather than less. The path of `sled:///a@b` follows no name of a host: it stays.
 pub(crate) fn without_password(text: &str) -> String {
-    let Some((scheme, rest)) = text.split_once("://") else { return text.to_owned() };
-    let authority = rest.split(['/', '?']).next().unwrap_or(rest);
-    match authority.rfind('@') {
-        Some(at) => format!("{scheme}://***{}", &rest[at..]),
-        None => text.to_owned(),
+    let (head, query) = text.split_once('?').map_or((text, None), |(head, query)| (head, Some(query)));
+    let secret_query = query.is_some_and(|query| query.contains('@') && !head.contains('@'));
+    let shown = match head.split_once("://") {
+        Some((scheme, rest)) if secret_query && !rest.starts_with('/') => format!("{scheme}://***"),
+        Some((scheme, rest)) if !rest.starts_with('/') => format!("{scheme}://{}", after_last_at(rest)),
+        _ => head.to_owned(),
+    };
+    match query {
+        Some(query) => {
+            format!("{shown}?{}", query.split('&').map(parameter_shown).collect::<Vec<_>>().join("&"))
+        }
+        None => shown,
     }
+}
+
+fn after_last_at(text: &str) -> String {
+    text.rfind('@').map_or_else(|| text.to_owned(), |at| format!("***{}", &text[at..]))
+}
+
+fn parameter_shown(pair: &str) -> String {
+    match pair.split_once('=') {
+        Some((name, _)) if name.to_ascii_lowercase().contains("pass") => format!("{name}=***"),
+        _ => after_last_at(pair),
+    }
+}
+
+/// The scheme of a URL of a server, for one that is wrong: anything that
+/// follows may hold a password.
+pub(crate) fn scheme_alone(text: &str) -> String {
+    match text.split_once("://") {
+        Some((scheme, _)) if scheme.len() <= 32 && scheme.bytes().all(is_of_scheme) => {
+            format!("{scheme}://…")
+        }
+        _ => "no URL".to_owned(),
+    }
+}
+
+fn is_of_scheme(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"+-.".contains(&byte)
 }
 
 #[cfg(test)]
@@ -163,9 +288,26 @@ mod tests {
 
     #[test]
     fn passwords_are_not_shown() {
-        assert_eq!(without_password("redis://me:secret@host:1/0"), "redis://***@host:1/0");
-        assert_eq!(without_password("redis://me:se@cret@host?x=a@b"), "redis://***@host?x=a@b");
-        assert_eq!(without_password("sled:///a@b"), "sled:///a@b");
-        assert_eq!(without_password("64 MiB"), "64 MiB");
+        let check = |text: &str, shown: &str| assert_eq!(without_password(text), shown);
+        check("redis://me:secret@host:1/0", "redis://***@host:1/0");
+        check("redis://me:secr/et@host:1/0", "redis://***@host:1/0");
+        check("redis://me:se@cret@host?x=1", "redis://***@host?x=1");
+        check("redis://me:secr?et@host", "redis://***?***@host");
+        check("redis+unix:///run/r.sock?db=1&pass=secret", "redis+unix:///run/r.sock?db=1&pass=***");
+        check("sled:///a@b", "sled:///a@b");
+        check("64 MiB", "64 MiB");
+        assert_eq!(format!("{:?}", ServerUrl::new("redis://me:secret@host".into())), "redis://***@host");
+        assert_eq!(scheme_alone("redis://me:secret@host"), "redis://…");
+        assert_eq!(scheme_alone("me:secret://x"), "no URL");
+    }
+
+    #[test]
+    fn times_go_both_ways() {
+        for text in ["1h 30m", "250ms", "2days", "0s"] {
+            assert_eq!(span(text).map(|span| span_text(&span)).as_deref(), Some(text));
+        }
+        for wrong in ["", "1", "1 parsec", "-1s", "99999999999999999999s"] {
+            assert_eq!(span(wrong), None, "{wrong}");
+        }
     }
 }

@@ -44,6 +44,12 @@ impl Io {
         Ok(Self { handle, stop: Some(stop), thread: Some(thread.map_err(Error::from)?) })
     }
 
+    /// Whether this is the thread itself.
+    pub(super) fn is_current_thread(&self) -> bool {
+        let thread = self.thread.as_ref().map(|thread| thread.thread().id());
+        thread == Some(thread::current().id())
+    }
+
     pub(super) fn handle(&self) -> &Handle {
         &self.handle
     }
@@ -52,9 +58,9 @@ impl Io {
 impl Drop for Io {
     fn drop(&mut self) {
         drop(self.stop.take());
-        let Some(thread) = self.thread.take() else { return };
         // The last handle may go within a task of the thread itself.
-        if thread.thread().id() != thread::current().id() {
+        let is_itself = self.is_current_thread();
+        if let Some(thread) = self.thread.take().filter(|_| !is_itself) {
             let _panicked = thread.join();
         }
     }

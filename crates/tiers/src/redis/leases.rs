@@ -12,13 +12,14 @@ use super::Inner;
 use super::names::Names;
 use super::scatter::Order;
 
-/// Takes the right, numbered. Keys: lease, counter, entry. Argument: the
-/// milliseconds it lasts. Answers the number, zero where somebody else has it,
+/// Takes the right, numbered. Keys: lease, counter, entry. Arguments: the
+/// milliseconds it lasts, and perhaps those that the counter stays. Answers the number, zero where somebody else has it,
 /// and whether there is an entry.
 const TAKE: &str = "\
     local present = redis.call('EXISTS', KEYS[3]) \
     if redis.call('EXISTS', KEYS[1]) == 1 then return {0, present} end \
     local number = redis.call('INCR', KEYS[2]) \
+    if ARGV[2] then redis.call('PEXPIRE', KEYS[2], ARGV[2]) end \
     redis.call('SET', KEYS[1], number, 'PX', ARGV[1]) \
     return {number, present}";
 
@@ -32,7 +33,11 @@ impl Inner {
         let name = self.names.entry(self.marks.generation(partition), key);
         let mut script = redis::cmd("EVAL");
         script.arg(TAKE).arg(3).arg(self.names.lease(&name)).arg(self.names.leases(partition)).arg(&name);
-        script.arg(u64::try_from(span.as_millis()).unwrap_or(u64::MAX).clamp(1, 1 << 53));
+        let millis = u64::try_from(span.as_millis()).unwrap_or(u64::MAX).clamp(1, 1 << 53);
+        script.arg(self.kept_for(Some(millis)));
+        if let Some(tenancy) = self.marks.tenancy_millis() {
+            script.arg(tenancy);
+        }
         match self.fleet.send(Order { partition, cmd: script }).await? {
             Value::Array(parts) => match parts[..] {
                 [Value::Int(number), Value::Int(present)] => {

@@ -9,6 +9,7 @@
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use larder_core::Result;
 use redis::aio::MultiplexedConnection;
@@ -20,19 +21,45 @@ use super::scatter::{Order, Redirection};
 
 /// What this node believes of the marks; zero where it knows nothing.
 #[derive(Debug)]
-pub(super) struct Marks([AtomicU64; PARTITIONS]);
+pub(super) struct Marks {
+    believed: [AtomicU64; PARTITIONS],
+    /// After which time a mark goes by itself, unless it is renewed.
+    tenancy: Option<Duration>,
+}
 
 impl Marks {
-    pub(super) fn new() -> Self {
-        Self(std::array::from_fn(|_| AtomicU64::new(0)))
+    pub(super) fn new(tenancy: Option<Duration>) -> Self {
+        Self { believed: std::array::from_fn(|_| AtomicU64::new(0)), tenancy }
+    }
+
+    /// Milliseconds of the tenancy; Redis refuses zero.
+    pub(super) fn tenancy_millis(&self) -> Option<u64> {
+        self.tenancy.map(|tenancy| u64::try_from(tenancy.as_millis()).unwrap_or(u64::MAX).clamp(1, 1 << 53))
+    }
+
+    /// Sets the mark of a partition.
+    fn set_to(&self, names: &Names, partition: usize, generation: &str) -> Cmd {
+        let mut cmd = redis::cmd("SET");
+        cmd.arg(names.mark(partition)).arg(generation);
+        if let Some(millis) = self.tenancy_millis() {
+            cmd.arg("PX").arg(millis);
+        }
+        cmd
+    }
+
+    /// Sets a mark where there is none.
+    fn first(&self, names: &Names, partition: usize) -> Cmd {
+        let mut cmd = self.set_to(names, partition, &fresh());
+        cmd.arg("NX");
+        cmd
     }
 
     pub(super) fn generation(&self, partition: usize) -> u64 {
-        self.0[partition % PARTITIONS].load(Ordering::Acquire)
+        self.believed[partition % PARTITIONS].load(Ordering::Acquire)
     }
 
     pub(super) fn set(&self, partition: usize, generation: u64) {
-        self.0[partition % PARTITIONS].store(generation, Ordering::Release);
+        self.believed[partition % PARTITIONS].store(generation, Ordering::Release);
     }
 
     /// Reads every mark of one server, and makes those that are missing there:
@@ -50,7 +77,7 @@ impl Marks {
         }
         let mut pipe = Pipeline::new();
         for partition in &missing {
-            pipe.add_command(first(names, *partition));
+            pipe.add_command(self.first(names, *partition));
         }
         for answer in exchange(connection, &pipe).await? {
             // Out of memory, for one: every call would try in vain.
@@ -80,7 +107,7 @@ impl Marks {
     /// Makes a mark where there is none; somebody else's counts as well. What
     /// lies there and is no mark is overwritten.
     pub(super) async fn make(&self, partition: usize, names: &Names, fleet: &Fleet) -> Result<()> {
-        let pair = [first(names, partition), get(names, partition)];
+        let pair = [self.first(names, partition), get(names, partition)];
         let mut answers = fleet.exchange(pair.map(|cmd| Order { partition, cmd }).into()).await.into_iter();
         answers.next().transpose()?;
         if let Some(Ok(mark)) = answers.next()
@@ -90,8 +117,7 @@ impl Marks {
             return Ok(());
         }
         let generation = fresh();
-        let mut cmd = redis::cmd("SET");
-        cmd.arg(names.mark(partition)).arg(&generation);
+        let cmd = self.set_to(names, partition, &generation);
         fleet.send(Order { partition, cmd }).await?;
         self.set(partition, read_generation(generation.as_bytes()).unwrap_or(0));
         Ok(())
@@ -100,10 +126,9 @@ impl Marks {
     /// Gives every partition a new generation.
     pub(super) async fn renew(&self, names: &Names, fleet: &Fleet) -> Result<()> {
         let drawn: Vec<_> = (0..PARTITIONS).map(|_| fresh()).collect();
-        let orders = drawn.iter().enumerate().map(|(partition, generation)| {
-            let mut cmd = redis::cmd("SET");
-            cmd.arg(names.mark(partition)).arg(generation);
-            Order { partition, cmd }
+        let orders = drawn.iter().enumerate().map(|(partition, generation)| Order {
+            partition,
+            cmd: self.set_to(names, partition, generation),
         });
         let answers = fleet.exchange(orders.collect()).await;
         answers.into_iter().try_for_each(|answer| answer.map(drop))?;
@@ -142,13 +167,6 @@ fn but_redirections(answer: Value) -> RedisResult<()> {
         Err(error) if Redirection::of(&error).is_none() => Err(error),
         _ => Ok(()),
     }
-}
-
-/// Sets a mark where there is none.
-fn first(names: &Names, partition: usize) -> Cmd {
-    let mut cmd = redis::cmd("SET");
-    cmd.arg(names.mark(partition)).arg(fresh()).arg("NX");
-    cmd
 }
 
 /// One round trip; each answer is a value or an error of its own.

@@ -22,6 +22,7 @@ mod shard;
 mod steps;
 mod stream;
 mod survey;
+mod tenancy;
 mod tier;
 #[cfg(not(feature = "redis-tls"))]
 #[path = "no_tls.rs"]
@@ -38,6 +39,8 @@ use larder_core::Result;
 use larder_core::bus::{Bus, Listener};
 use larder_core::clock::{Clock, SystemClock};
 use larder_core::tier::TierKind;
+use parking_lot::Mutex;
+use tokio::task::AbortHandle;
 
 use address::Target;
 use fleet::Fleet;
@@ -71,6 +74,12 @@ pub struct RedisOptions {
     /// Whether the server is to tell what others change, for a
     /// [`Bus`] listener. Costs a message a change and node. Default no.
     pub notices: bool,
+    /// Makes the keys this tier's own: each expires within this time, which is
+    /// renewed while the tier lives, and all are unlinked when it is closed or
+    /// dropped. For entries that nobody else shares, under a namespace that
+    /// nobody else has. Costs a pass over the keys of the database four times in
+    /// it, and two commands an entry. Default none: entries stay.
+    pub tenancy: Option<Duration>,
     /// Where the time comes from that deadlines are compared with.
     pub clock: Arc<dyn Clock>,
 }
@@ -84,9 +93,23 @@ impl RedisOptions {
             cache: cache.into(),
             timeout: Duration::from_millis(750),
             notices: false,
+            tenancy: None,
             clock: Arc::new(SystemClock),
         }
     }
+}
+
+/// What the URL of a server may have as parameters, beside what a cache says
+/// by its own URL.
+pub const URL_PARAMETERS: &[&str] =
+    &["db", "user", "pass", "protocol", "ca", "sentinel_user", "sentinel_pass"];
+
+/// Whether [`RedisTier::open`] would understand this URL; nothing is opened.
+///
+/// # Errors
+/// `ErrorKind::Config`, without repeating a password in it.
+pub fn check_url(url: &str) -> Result<()> {
+    Target::parse(url).map(drop)
 }
 
 impl fmt::Debug for RedisOptions {
@@ -96,6 +119,7 @@ impl fmt::Debug for RedisOptions {
             .field("namespace", &self.namespace)
             .field("cache", &self.cache)
             .field("timeout", &self.timeout)
+            .field("tenancy", &self.tenancy)
             .finish_non_exhaustive()
     }
 }
@@ -123,8 +147,10 @@ impl fmt::Debug for RedisOptions {
 /// ```
 pub struct RedisTier {
     inner: Arc<Inner>,
-    /// Last: the thread ends when nothing uses it any more.
-    io: Arc<Io>,
+    /// Renews the keys of a tenancy.
+    renewal: Option<AbortHandle>,
+    /// Last: the thread ends when nothing uses it any more. None once closed.
+    io: Mutex<Option<Arc<Io>>>,
 }
 
 impl fmt::Debug for RedisTier {
@@ -169,15 +195,18 @@ impl RedisTier {
         let io = Io::shared().map_err(|error| error.in_tier(TierKind::Redis).during("open"))?;
         let inner = Arc::new(Inner {
             names: Names::new(&options.namespace, &options.cache),
-            marks: Marks::new(),
+            marks: Marks::new(options.tenancy),
             fleet: Fleet::new(target, patience),
             clock: options.clock,
             sweeping: AtomicBool::new(false),
             notices: options.notices.then(Notices::default),
         });
         inner.fleet.launch(&inner, io.handle());
+        let renewal =
+            options.tenancy.map(|tenancy| io.handle().spawn(Arc::clone(&inner).renew_forever(tenancy)));
         inner.fleet.wait_for_first_attempt(options.timeout * 2);
-        Ok(Self { inner, io })
+        let renewal = renewal.map(|renewal| renewal.abort_handle());
+        Ok(Self { inner, renewal, io: Mutex::new(Some(io)) })
     }
 
     /// Why it cannot be used now, if it cannot.
@@ -211,8 +240,33 @@ impl Bus for RedisTier {
     }
 }
 
+impl RedisTier {
+    fn stop_renewing(&self) {
+        self.renewal.iter().for_each(AbortHandle::abort);
+    }
+
+    /// Lets go of the connections, and of the thread where nobody else has it.
+    fn end(&self) {
+        self.inner.fleet.close();
+        let io = self.io.lock().take();
+        drop(io);
+    }
+
+    /// Runs a task on the thread, while it is there.
+    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        if let Some(io) = &*self.io.lock() {
+            drop(io.handle().spawn(task));
+        }
+    }
+}
+
 impl Drop for RedisTier {
     fn drop(&mut self) {
-        self.inner.fleet.close();
+        self.stop_renewing();
+        let io = self.io.lock().clone();
+        if let Some(io) = io {
+            self.leave_unattended(&io);
+        }
+        self.end();
     }
 }

@@ -17,9 +17,9 @@ use super::names::Named;
 use super::shard::Shard;
 
 /// Keys a page, about.
-const PAGE: usize = 500;
-/// Between two pages of a sweep, so that it stays in the background.
-const BREATH: Duration = Duration::from_millis(2);
+pub(super) const PAGE: usize = 500;
+/// Between two pages of a sweep or a renewal, so that it stays in the background.
+pub(super) const BREATH: Duration = Duration::from_millis(2);
 
 /// One page of keys, with the cursor of the next; zero at the end.
 pub(super) async fn page(

@@ -1,5 +1,6 @@
 //! Requests about keys, checked against the marks of their partitions.
 
+use larder_core::clock::Time;
 use larder_core::frame::{Frame, Head};
 use larder_core::key::EncodedKey;
 use larder_core::{Bytes, Error, ErrorKind, Result};
@@ -225,11 +226,15 @@ impl Inner {
         cmd
     }
 
-    /// How long Redis is to keep a frame: to the end of its stale window.
+    /// How long Redis is to keep a frame: to the end of its stale window, and no
+    /// longer than a tenancy.
     pub(super) fn millis_left(&self, frame: &Frame) -> Option<u64> {
-        use larder_core::clock::Time;
         let header = Head::parse(frame.head()).ok()?.header;
-        let until = header.deadline.max(header.stale_deadline);
+        self.kept_for(self.millis_to(header.deadline.max(header.stale_deadline)))
+    }
+
+    /// From now to `until`; `None` for the time that never comes.
+    pub(super) fn millis_to(&self, until: Time) -> Option<u64> {
         let left = until.as_millis().saturating_sub(self.clock.now().as_millis());
         // Redis refuses zero, and times beyond what it can count.
         (until != Time::NEVER).then(|| left.clamp(1, 1 << 53))

@@ -64,7 +64,7 @@ impl Tier for RedisTier {
     fn clear(&self) -> BoxFuture<'_, Result<()>> {
         named("clear", async move {
             self.inner.clear().await?;
-            drop(self.io.handle().spawn(Arc::clone(&self.inner).sweep()));
+            self.spawn(Arc::clone(&self.inner).sweep());
             Ok(())
         })
     }
@@ -103,11 +103,24 @@ impl Tier for RedisTier {
         })
     }
 
-    /// Lets go of the connections. What is in flight fails.
+    /// Lets go of the connections and the thread; first unlinks what it has,
+    /// where it has a [tenancy](super::RedisOptions::tenancy). What is in flight fails.
     fn close(&self) -> BoxFuture<'_, Result<()>> {
         named("close", async move {
-            self.inner.fleet.close();
-            Ok(())
+            self.stop_renewing();
+            let left = self.inner.leave().await;
+            self.end();
+            left
+        })
+    }
+
+    /// Unlinks every key of the cache, marks and all, page by page.
+    fn destroy(&self) -> BoxFuture<'_, Result<()>> {
+        named("destroy", async move {
+            self.stop_renewing();
+            let unlinked = self.inner.unlink_all().await;
+            self.end();
+            unlinked
         })
     }
 
@@ -141,7 +154,7 @@ impl Tier for RedisTier {
     }
 
     fn release_load(&self, key: &EncodedKey, number: u64) {
-        drop(self.io.handle().spawn(Arc::clone(&self.inner).release_load(key.clone(), number)));
+        self.spawn(Arc::clone(&self.inner).release_load(key.clone(), number));
     }
 
     fn era(&self, key: &EncodedKey) -> u64 {

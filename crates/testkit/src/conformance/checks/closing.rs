@@ -36,6 +36,18 @@ pub(super) fn a_second_close_succeeds(place: &Place) -> Verdict {
     Ok(())
 }
 
+pub(super) fn destroy_leaves_nothing_and_closes(place: &Place) -> Verdict {
+    let tier = place.storing()?;
+    let key = sample::key(1);
+    put(&tier, &key, 1, 100);
+    block_on(tier.destroy()).unwrap_or_else(|error| panic!("destroy: {error:?}"));
+    is_closed("get", block_on(tier.get(&key)));
+    close(&tier);
+    drop(tier);
+    expect_none(&place.open(), &key);
+    Ok(())
+}
+
 fn is_closed<T>(call: &str, result: Result<T>) {
     let kind = result.map(drop).map_err(|error: Error| error.kind());
     assert_eq!(kind, Err(ErrorKind::Closed), "{call} on a closed tier");

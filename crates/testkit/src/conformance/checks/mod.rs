@@ -48,7 +48,7 @@ checks! {
     shared: of_several_with_one_base_one_stores, every_change_takes_the_base_away,
         take_gives_the_frame_to_one, the_steps_are_all_there_or_none_is;
     closing: after_close_every_call_fails_with_closed, after_close_usage_is_zero,
-        a_second_close_succeeds;
+        a_second_close_succeeds, destroy_leaves_nothing_and_closes;
     streams: open_reads_what_put_stored, what_was_opened_stays_what_it_was,
         a_frame_in_parts_is_stored_as_one_in_one_piece, a_draft_that_is_not_published_changes_nothing,
         two_drafts_of_one_key_do_not_meet, a_stream_is_refused_as_a_put_is;

@@ -1,42 +1,18 @@
-//! Types whose bytes are their value: recognised by type, never sent through serde.
-//!
-//! A `Vec<u8>` of 1 MiB through serde is a call a byte; here it is a copy.
+//! Bytes, text, and vectors of numbers: their bytes are their value.
 
-use std::any::Any;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::{Native, Offer};
 use crate::frame::CodecId;
 use crate::{Error, ErrorKind, Result};
 
-/// How values of one native type become bytes and back.
-pub(super) struct Native<V> {
-    pub(super) codec: CodecId,
-    /// Tells element types apart that share a codec.
-    pub(super) shape: u64,
-    pub(super) len: fn(&V) -> usize,
-    pub(super) encode: fn(&V) -> Bytes,
-    pub(super) decode: fn(Bytes) -> Result<V>,
+pub(super) fn offer(offer: Offer<'_>) {
+    octets(offer);
+    text(offer);
+    numbers(offer);
 }
-
-impl<V: 'static> Native<V> {
-    /// The native form of `V`, when it has one.
-    pub(super) fn of() -> Option<Self> {
-        let mut found = None;
-        let mut offer = |candidate: &mut dyn Any| {
-            if let Some(native) = candidate.downcast_mut::<Option<Self>>() {
-                found = native.take();
-            }
-        };
-        octets(&mut offer);
-        text(&mut offer);
-        numbers(&mut offer);
-        found
-    }
-}
-
-type Offer<'a> = &'a mut dyn FnMut(&mut dyn Any);
 
 fn octets(offer: Offer<'_>) {
     macro_rules! octets {
@@ -44,8 +20,9 @@ fn octets(offer: Offer<'_>) {
             offer(&mut Some(Native::<$type> {
                 codec: CodecId::Raw,
                 shape: 0,
-                len: |value| value.len(),
-                encode: |value| Bytes::copy_from_slice(value),
+                yields: false,
+                len: |value| Ok(value.len() as u64),
+                encode: |value| Ok(Bytes::copy_from_slice(value)),
                 decode: |bytes| Ok(<$type>::from(Vec::from(bytes))),
             }));
         )+};
@@ -54,8 +31,9 @@ fn octets(offer: Offer<'_>) {
     offer(&mut Some(Native::<Bytes> {
         codec: CodecId::Raw,
         shape: 0,
-        len: Bytes::len,
-        encode: Bytes::clone,
+        yields: false,
+        len: |value| Ok(value.len() as u64),
+        encode: |value| Ok(value.clone()),
         decode: Ok,
     }));
 }
@@ -66,8 +44,9 @@ fn text(offer: Offer<'_>) {
             offer(&mut Some(Native::<$type> {
                 codec: CodecId::Text,
                 shape: 0,
-                len: |value| value.len(),
-                encode: |value| Bytes::copy_from_slice(value.as_bytes()),
+                yields: false,
+                len: |value| Ok(value.len() as u64),
+                encode: |value| Ok(Bytes::copy_from_slice(value.as_bytes())),
                 decode: |bytes| utf8(bytes).map(<$type>::from),
             }));
         )+};
@@ -90,11 +69,12 @@ fn numbers(offer: Offer<'_>) {
             offer(&mut Some(Native::<$type> {
                 codec: CodecId::Numbers,
                 shape: $shape,
-                len: |value| size_of_val(&value[..]),
+                yields: false,
+                len: |value| Ok(size_of_val(&value[..]) as u64),
                 encode: |value| {
                     let mut bytes = Vec::with_capacity(size_of_val(&value[..]));
                     value.iter().for_each(|number| bytes.extend_from_slice(&number.to_le_bytes()));
-                    bytes.into()
+                    Ok(bytes.into())
                 },
                 decode: |bytes| {
                     let (whole, rest) = bytes.as_chunks();

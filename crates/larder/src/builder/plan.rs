@@ -1,0 +1,141 @@
+//! What follows from the options of a cache with tiers of bytes.
+
+#[cfg(feature = "redis")]
+use std::time::Duration;
+
+use larder_core::compress::Compress;
+use larder_core::place::{Sharing, Thresholds, TierList};
+use larder_core::tier::TierKind;
+use larder_core::{Error, Result, kinds};
+use larder_engine::Hints;
+
+#[cfg(feature = "redis")]
+use super::LEASE;
+use super::{DISK_BYTES, within};
+#[cfg(feature = "redis")]
+use crate::assemble::SharedPlan;
+use crate::config::url::Described;
+#[cfg(feature = "redis")]
+use crate::context::Scope;
+use crate::options::Settings;
+
+/// The disk budget where nothing else is said.
+const DEFAULT_DISK_BYTES: u64 = 1 << 30;
+
+/// The tiers beyond memory: those of the URLs, the one that the builder is
+/// named after, or those that are there; and a server that was named.
+pub(super) fn tiers(settings: &Settings, home: Option<TierKind>, described: Option<&Described>) -> TierList {
+    let mut tiers: TierList = match (described, home) {
+        (Some(described), _) => described.tiers,
+        (None, Some(home)) => [home].into_iter().collect(),
+        (None, None) => [TierKind::Disk, TierKind::File].into_iter().collect(),
+    };
+    if settings.redis.is_some() {
+        tiers.push(TierKind::Redis);
+    }
+    tiers
+}
+
+/// The home of every entry, where there is one.
+pub(super) fn home(
+    settings: &Settings,
+    home: Option<TierKind>,
+    described: Option<&Described>,
+) -> Result<Option<TierKind>> {
+    check_namespace(settings)?;
+    match (settings.redis.is_some(), described, home) {
+        (true, None, Some(home)) => {
+            Err(Error::config("redis", format_args!("one beside a home of {home}"), "one for `ucache`"))
+        }
+        (true, Some(_), _) => Ok(None),
+        (_, Some(described), _) => Ok(described.home()),
+        (_, None, home) => Ok(home),
+    }
+}
+
+fn check_namespace(settings: &Settings) -> Result<()> {
+    match &settings.namespace {
+        Some(given) if cfg!(not(feature = "redis")) => {
+            Err(Error::config("namespace", given, "none in a build without Redis"))
+        }
+        _ => Ok(()),
+    }
+}
+
+pub(super) fn disk_bytes(settings: &Settings) -> Result<u64> {
+    let disk_bytes = settings.disk_bytes.unwrap_or(DEFAULT_DISK_BYTES);
+    within("disk_bytes", disk_bytes, DISK_BYTES, "bytes")?;
+    Ok(disk_bytes)
+}
+
+pub(super) fn compress(settings: &Settings) -> Result<Compress> {
+    let compress = settings.compress.unwrap_or_default();
+    compress.check()?;
+    Ok(compress)
+}
+
+/// How long copies of shared entries serve after the last contact, by default.
+#[cfg(feature = "redis")]
+const DEFAULT_LEASE: Duration = Duration::from_secs(1);
+
+/// The server, the name under which this cache is there, and how nodes agree.
+#[cfg(feature = "redis")]
+pub(super) fn shared(settings: &Settings, scope: Option<&Scope>) -> Result<Option<SharedPlan>> {
+    let lease = settings.lease.unwrap_or(DEFAULT_LEASE);
+    if !LEASE.contains(&lease) {
+        return Err(Error::config("lease", format_args!("{lease:?}"), "50 ms to 1 h"));
+    }
+    let Some(url) = settings.redis.clone() else { return Ok(None) };
+    let said = settings.namespace.clone().unwrap_or_else(crate::folder::executable);
+    Ok(Some(SharedPlan {
+        url: url.into_secret(),
+        lease,
+        coherence: settings.coherence.unwrap_or_default(),
+        tenancy: scope.and_then(Scope::tenancy),
+        namespace: match scope {
+            Some(scope) => scope.namespace(said),
+            None => said,
+        },
+    }))
+}
+
+/// The kind is looked up now, so that what was registered until `build()` counts.
+pub(super) fn hints<V: 'static>(
+    settings: &Settings,
+    home: Option<TierKind>,
+    (tiers, sharing_by): (TierList, &str),
+) -> Result<Hints> {
+    let by_server = if settings.redis.is_some() { Sharing::Distributed } else { Sharing::default() };
+    let hints = Hints {
+        kind: settings.kind.unwrap_or_else(kinds::of::<V>),
+        persistence: settings.persistence.unwrap_or_default(),
+        access: settings.access.unwrap_or_default(),
+        sharing: settings.sharing.unwrap_or(by_server),
+        home,
+        thresholds: settings.thresholds.unwrap_or_default(),
+    };
+    check_thresholds(hints.thresholds)?;
+    check_sharing(&hints, tiers, sharing_by)?;
+    Ok(hints)
+}
+
+fn check_sharing(hints: &Hints, tiers: TierList, by: &str) -> Result<()> {
+    let has_files = cfg!(feature = "file") && tiers.contains(TierKind::File);
+    if hints.sharing != Sharing::Processes || has_files {
+        return Ok(());
+    }
+    let given = format_args!("Processes{by} for a cache without files");
+    Err(Error::config("sharing", given, "Processes for `fcache` and `ucache`, with the feature `file`"))
+}
+
+fn check_thresholds(thresholds: Thresholds) -> Result<()> {
+    let Thresholds { small, medium, large } = thresholds;
+    if small <= medium && medium <= large {
+        return Ok(());
+    }
+    Err(Error::config(
+        "thresholds",
+        format_args!("{small}, {medium}, {large} bytes"),
+        "sizes that do not descend",
+    ))
+}
