@@ -99,7 +99,7 @@ fn in_tasks(
         .run();
     Row::new(format!("set, {name}, a task"), operations)
         .with("redis-rs", |at| {
-            tasks.block_on(raw.clone().set::<_, _, ()>(name_of(at), value.clone())).unwrap()
+            tasks.block_on(raw.clone().set::<_, _, ()>(name_of(at), value.to_owned())).unwrap()
         })
         .with("larder", |at| tasks.block_on(cache.insert(key_of(at), value.to_owned())))
         .run();
