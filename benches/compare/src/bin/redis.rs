@@ -3,7 +3,9 @@
 //! own, used by the calling thread and by a task. Rounds are interleaved.
 //!
 //! `cargo run --release --package larder-compare --bin redis`; starts a
-//! `redis-server` of its own.
+//! `redis-server` of its own. glibc gives blocks of a megabyte back to the system
+//! and takes them again at its discretion, which costs more than a call: with
+//! `MALLOC_TRIM_THRESHOLD_` and `MALLOC_MMAP_THRESHOLD_` at 1000000000 it keeps them.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a measurement ends where it fails")]
 #![allow(clippy::print_stdout, reason = "it prints what it measured")]
 
@@ -69,7 +71,7 @@ fn threads(
     (name, operations): (&str, usize),
     raw: &MultiplexedConnection,
     cache: &Cache<u64, Vec<u8>>,
-    value: &Vec<u8>,
+    value: &[u8],
 ) {
     let get = |at| block_on(raw.clone().get::<_, Vec<u8>>(name_of(at))).unwrap();
     Row::new(format!("get, {name}, a thread"), operations)
@@ -77,8 +79,8 @@ fn threads(
         .with("larder", |at| assert_eq!(cache.get(&key_of(at)).unwrap().len(), value.len()))
         .run();
     Row::new(format!("set, {name}, a thread"), operations)
-        .with("redis-rs", |at| block_on(raw.clone().set::<_, _, ()>(name_of(at), value)).unwrap())
-        .with("larder", |at| cache.insert(key_of(at), value.clone()))
+        .with("redis-rs", |at| block_on(raw.clone().set::<_, _, ()>(name_of(at), value.to_owned())).unwrap())
+        .with("larder", |at| cache.insert(key_of(at), value.to_owned()))
         .run();
 }
 
@@ -86,7 +88,7 @@ fn in_tasks(
     (name, operations): (&str, usize),
     (raw, tasks): (&MultiplexedConnection, &Runtime),
     cache: &AsyncCache<u64, Vec<u8>>,
-    value: &Vec<u8>,
+    value: &[u8],
 ) {
     let get = |at| tasks.block_on(raw.clone().get::<_, Vec<u8>>(name_of(at))).unwrap();
     Row::new(format!("get, {name}, a task"), operations)
@@ -96,8 +98,10 @@ fn in_tasks(
         })
         .run();
     Row::new(format!("set, {name}, a task"), operations)
-        .with("redis-rs", |at| tasks.block_on(raw.clone().set::<_, _, ()>(name_of(at), value)).unwrap())
-        .with("larder", |at| tasks.block_on(cache.insert(key_of(at), value.clone())))
+        .with("redis-rs", |at| {
+            tasks.block_on(raw.clone().set::<_, _, ()>(name_of(at), value.to_owned())).unwrap()
+        })
+        .with("larder", |at| tasks.block_on(cache.insert(key_of(at), value.to_owned())))
         .run();
 }
 

@@ -295,8 +295,10 @@ where
     }
 
     /// A Redis or Valkey server that holds what is shared:
-    /// `redis://[user:password@]host[:port][/database]` or
-    /// `redis+unix:///path[?db=n&user=..&pass=..]`. For `ucache`. Default: none.
+    /// `redis://[user:password@]host[:port][/database]`,
+    /// `redis+unix:///path[?db=n&user=..&pass=..]`, `redis+cluster://host,..`,
+    /// `redis+sentinel://host,../master`, each over TLS with `rediss` in place of
+    /// `redis` (feature `redis-tls`). For `ucache`. Default: none.
     ///
     /// A server that cannot be reached does not fail the build, unless it is
     /// [required](Self::require): other tiers take its entries until it is
