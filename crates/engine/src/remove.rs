@@ -149,6 +149,7 @@ where
         let Some(wire) = &self.wire else { return (false, None) };
         let copy = wire.keys.decode(encoded.as_bytes()).ok().and_then(|key| self.discard_copy(&key));
         let mut removed = copy.is_some();
+        let base = self.base_of(wire, encoded, copy.flatten());
         let mut failure = None;
         for slot in &wire.slots {
             match slot.remove(encoded).await {
@@ -156,7 +157,7 @@ where
                 Err(error) => failure = Some(error),
             }
         }
-        self.note_base(wire, encoded, copy.flatten());
+        self.note_base(wire, encoded, base);
         (removed, failure)
     }
 }

@@ -78,11 +78,24 @@ where
     V: Clone + Send + Sync + 'static,
     M: MemoryStore<K, V>,
 {
-    /// Says of a change that is owed which entry it replaced.
-    pub(crate) fn note_base(&self, wire: &Wire<K, V>, key: &EncodedKey, former: Option<Stamp>) {
-        let (Some(former), Some(_)) = (former, &self.nodes) else { return };
+    /// Which entry of the shared tier a change is going to replace: this node's
+    /// copy, unless the tier lacks an earlier change already. Then the copy is
+    /// this node's own, and what is in the tier under it was never seen.
+    pub(crate) fn base_of(
+        &self,
+        wire: &Wire<K, V>,
+        key: &EncodedKey,
+        former: Option<Stamp>,
+    ) -> Option<Stamp> {
+        let mut shared = wire.slots.iter().filter(|slot| slot.has_foreign_stamps());
+        former.filter(|_| self.nodes.is_some() && !shared.any(|slot| slot.distrust().covers(key)))
+    }
+
+    /// Says of a change that may be owed which entry it replaced.
+    pub(crate) fn note_base(&self, wire: &Wire<K, V>, key: &EncodedKey, base: Option<Stamp>) {
+        let Some(base) = base else { return };
         for slot in wire.slots.iter().filter(|slot| slot.has_foreign_stamps() && slot.distrust().is_any()) {
-            slot.distrust().note_base(key, Mark::identity(former));
+            slot.distrust().note_base(key, Mark::identity(base));
         }
     }
 

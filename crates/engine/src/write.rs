@@ -213,9 +213,9 @@ where
         let stored = match (&self.wire, encoded) {
             (Some(wire), Some(encoded)) => {
                 // Who finds the new value beyond memory must not find the old one in memory next.
-                let former = self.discard_copy(&key).flatten();
+                let base = self.base_of(wire, &encoded, self.discard_copy(&key).flatten());
                 let stored = self.store_beyond(wire, &encoded, plan, (&terms, stamp, created)).await;
-                self.note_base(wire, &encoded, former);
+                self.note_base(wire, &encoded, base);
                 stored
             }
             _ => Ok(Stored::at(Placement::MEMORY_ONLY)),
