@@ -19,6 +19,9 @@ use crate::{ARTICLES, NODES, Outcome, PROBES};
 const LEASE: Duration = Duration::from_secs(1);
 /// What the source takes for an article.
 const SOURCE: Duration = Duration::from_micros(500);
+/// How long a load may take, and with it how long the others wait for a process
+/// that was cut off while it loaded.
+const LOAD: Duration = Duration::from_secs(1);
 /// No call may take longer.
 const LIMIT: Duration = Duration::from_secs(5);
 /// Fewer than there are articles, so that Redis is asked as well.
@@ -69,6 +72,7 @@ pub(crate) fn run(place: &Place) -> Outcome<()> {
         .redis(&place.url)
         .namespace(&place.namespace)
         .lease(LEASE)
+        .hard_timeout(LOAD)
         .build()?;
     let node = Node {
         number: place.number,
@@ -125,7 +129,7 @@ impl Node {
         let version = found.map_or(0, |found| found.version);
         if version < owed && self.cache.stats().cache.unconfirmed == before {
             counts.stale += 1;
-            eprintln!("node {}: article {article} in version {version}, not {owed}", self.number + 1);
+
         }
         Ok(version)
     }
