@@ -80,3 +80,31 @@ fn nothing_that_is_owed_is_taken_for_confirmed_until_it_was_made_up_for() {
     assert_eq!(cut_off.stats().cache.repairs_lost, OWED);
     assert_eq!(seen(&one, 7), Some((3, true)));
 }
+
+#[test]
+fn what_others_change_is_heard_while_much_is_made_up_for() {
+    let Some(mut nodes) = Nodes::start() else { return };
+    let line = Proxy::to(nodes.server.port());
+    // So that nothing is read again before it was told.
+    let cut_off = nodes.builder().redis(line.url()).lease(LEASE * 60).build().unwrap();
+    let one = nodes.node();
+    line.swallow(true);
+    notices(&cut_off);
+    for number in 1..OWED {
+        cut_off.insert(key(number), 1);
+    }
+    line.swallow(false);
+    line.cut();
+    until("repairs begin", || cut_off.stats().cache.repaired > 0);
+    let (begun, mut lags) = (Instant::now(), Vec::new());
+    while cut_off.stats().cache.repaired < OWED {
+        let change = lags.len() as u64;
+        one.insert(key(0), change);
+        let changed = Instant::now();
+        until("the change is seen", || cut_off.get(&key(0)) == Some(change));
+        lags.push(changed.elapsed());
+    }
+    let (all, worst) = (begun.elapsed(), lags.iter().max().unwrap());
+    println!("{} changes beside repairs that took {all:?}, seen within {worst:?}", lags.len());
+    assert!(*worst < all / 2, "seen after {worst:?}, repairs took {all:?}");
+}

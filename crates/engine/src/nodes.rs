@@ -327,14 +327,9 @@ where
         let contact = nodes.plan.bus.last_contact();
         let Some((keys, repair)) = nodes.next() else { return };
         let Some(engine) = engine.upgrade() else { return };
-        let applied = std::panic::AssertUnwindSafe(|| keys.iter().for_each(|key| engine.outdate(key)));
-        if std::panic::catch_unwind(applied).is_err() {
-            tracing::error!(target: "larder", "a key or a value panicked when another node changed it");
-            nodes.gap();
-        }
-        nodes.applied_up_to(contact, keys.len());
+        nodes.apply(&engine, keys, contact);
         if repair {
-            block_on(engine.settle_shared());
+            engine.settle_shared(|| nodes.apply_told(&engine));
         }
         if engine.has_repairs() {
             nodes.repair_at(Instant::now() + REPAIR_PAUSE);
@@ -361,6 +356,38 @@ impl Nodes {
                 None => self.wake.wait(&mut queue),
             }
         }
+    }
+
+    /// Applies what was told meanwhile. For the one thread that applies.
+    fn apply_told<K, V, M>(&self, engine: &Arc<Engine<K, V, M>>)
+    where
+        K: Hash + Eq + Send + Sync + 'static,
+        V: Clone + Send + Sync + 'static,
+        M: MemoryStore<K, V>,
+    {
+        let contact = self.plan.bus.last_contact();
+        let keys = std::mem::take(&mut self.queue.lock().keys);
+        if !keys.is_empty() {
+            self.apply(engine, keys, contact);
+        }
+    }
+
+    fn apply<K, V, M>(
+        &self,
+        engine: &Arc<Engine<K, V, M>>,
+        keys: VecDeque<EncodedKey>,
+        contact: Option<Instant>,
+    ) where
+        K: Hash + Eq + Send + Sync + 'static,
+        V: Clone + Send + Sync + 'static,
+        M: MemoryStore<K, V>,
+    {
+        let applied = std::panic::AssertUnwindSafe(|| keys.iter().for_each(|key| engine.outdate(key)));
+        if std::panic::catch_unwind(applied).is_err() {
+            tracing::error!(target: "larder", "a key or a value panicked when another node changed it");
+            self.gap();
+        }
+        self.applied_up_to(contact, keys.len());
     }
 
     fn applied_up_to(&self, contact: Option<Instant>, count: usize) {
