@@ -38,7 +38,17 @@ impl Counts {
         let Self { gets, loads, memory, redis, fallback, unconfirmed, .. } = self;
         let Self { changes, acknowledged, repaired, lost, stale, errors, .. } = self;
         [
-            gets, loads, memory, redis, fallback, unconfirmed, changes, acknowledged, repaired, lost, stale,
+            gets,
+            loads,
+            memory,
+            redis,
+            fallback,
+            unconfirmed,
+            changes,
+            acknowledged,
+            repaired,
+            lost,
+            stale,
             errors,
         ]
     }

@@ -98,7 +98,11 @@ pub(crate) fn run(place: &Place) -> Outcome<()> {
         }
         answered
     })?;
-    if place.number == 0 { node.cache.destroy()? } else { node.cache.close()? }
+    if place.number == 0 {
+        node.cache.destroy()?
+    } else {
+        node.cache.close()?
+    }
     Ok(())
 }
 
@@ -129,7 +133,6 @@ impl Node {
         let version = found.map_or(0, |found| found.version);
         if version < owed && self.cache.stats().cache.unconfirmed == before {
             counts.stale += 1;
-
         }
         Ok(version)
     }

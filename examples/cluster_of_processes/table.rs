@@ -22,8 +22,21 @@ impl Table {
         println!("{NODES} processes share a cache of {ARTICLES} articles over {server}\n");
         println!(
             "{:>4}  {:<20} {:>7} {:>6} {:>7} {:>6} {:>8} {:>8} {:>7} {:>7} {:>6} {:>6} {:>9} {:>9} {:>9}",
-            "s", "phase", "gets", "loads", "memory", "redis", "fallback", "unconf.", "changes", "acked",
-            "stale", "errors", "p50", "p99", "slowest"
+            "s",
+            "phase",
+            "gets",
+            "loads",
+            "memory",
+            "redis",
+            "fallback",
+            "unconf.",
+            "changes",
+            "acked",
+            "stale",
+            "errors",
+            "p50",
+            "p99",
+            "slowest"
         );
         Self { since: Instant::now(), sum: Counts::default(), healings: Vec::new() }
     }

@@ -3,6 +3,7 @@
 
 mod bus;
 mod doubt;
+mod marks;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Barrier, mpsc};

@@ -117,7 +117,7 @@ where
                     // A tier that fails counts as having none, and was counted.
                     Err(_) => {
                         away = true;
-                        doubt.away_if(slot.has_foreign_stamps());
+                        doubt.away_if(slot.is_shared());
                         None
                     }
                 };

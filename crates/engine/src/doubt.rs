@@ -29,7 +29,7 @@ impl Doubt {
 
     /// Whether what `slot` has may be out of date.
     pub(crate) fn is_about(&self, slot: &Slot) -> bool {
-        self.in_doubt && !slot.has_foreign_stamps()
+        self.in_doubt && !slot.is_shared()
     }
 }
 
@@ -44,7 +44,7 @@ where
     /// left then.
     pub(crate) async fn doubt_of(self: &Arc<Self>, wire: &Wire<K, V>, key: &EncodedKey) -> Doubt {
         let heard = self.nodes.is_some();
-        let shared = wire.slots.iter().find(|slot| heard && slot.has_foreign_stamps());
+        let shared = wire.slots.iter().find(|slot| heard && slot.is_shared());
         let Some(slot) = shared.filter(|slot| slot.distrust().covers(key)) else {
             return Doubt { heard, in_doubt: false };
         };

@@ -115,7 +115,7 @@ where
                 Ok(false) => {}
                 Err(error) => {
                     failure = Some(error);
-                    doubt.away_if(slot.has_foreign_stamps());
+                    doubt.away_if(slot.is_shared());
                 }
             }
         }
@@ -224,7 +224,7 @@ where
                 Ok(None) => continue,
                 Err(error) => {
                     failure = Some(error);
-                    doubt.away_if(slot.has_foreign_stamps());
+                    doubt.away_if(slot.is_shared());
                     continue;
                 }
             };
@@ -246,7 +246,7 @@ where
         key: &EncodedKey,
         base: &mut Option<Stamp>,
     ) -> Result<Option<Bytes>> {
-        if base.is_none() || self.nodes.is_none() || !slot.has_foreign_stamps() {
+        if base.is_none() || self.nodes.is_none() || !slot.is_shared() {
             return slot.get(key).await;
         }
         let (found, stamp) = slot.get_stamped(key).await?;

@@ -3,10 +3,10 @@
 use std::hash::Hash;
 use std::sync::Arc;
 
-use larder_core::{ErrorKind, Result};
 use larder_core::events::Event;
 use larder_core::key::EncodedKey;
 use larder_core::memory::MemoryStore;
+use larder_core::{ErrorKind, Result};
 use tracing::{Instrument, Span};
 
 use crate::engine::Engine;
@@ -30,7 +30,7 @@ where
     /// is cleared, which waits for all tickets.
     pub(crate) async fn settle_due(self: &Arc<Self>) {
         // What other nodes share is settled by the thread that hears them.
-        let own = self.slots().iter().filter(|slot| self.nodes.is_none() || !slot.has_foreign_stamps());
+        let own = self.slots().iter().filter(|slot| self.nodes.is_none() || !slot.is_shared());
         for slot in own {
             if slot.is_settling_due() {
                 self.settle(slot, BATCH).instrument(self.repair_span(slot)).await;
@@ -55,7 +55,7 @@ where
     /// must not wait for them all.
     pub(crate) fn settle_shared(self: &Arc<Self>, mut between: impl FnMut()) {
         let Some(wire) = &self.wire else { return };
-        let shared = wire.slots.iter().filter(|slot| slot.has_foreign_stamps() && slot.tier().healthy());
+        let shared = wire.slots.iter().filter(|slot| slot.is_shared() && slot.tier().healthy());
         for slot in shared.filter(|slot| slot.distrust().is_any()) {
             let span = self.repair_span(slot);
             if slot.distrust().is_whole() {
@@ -87,7 +87,7 @@ where
             return;
         }
         for owed in slot.distrust().some(max) {
-            let settled = match slot.has_foreign_stamps() && self.nodes.is_some() {
+            let settled = match slot.is_shared() && self.nodes.is_some() {
                 true => self.repair(wire, slot, &owed).await,
                 false => self.settle_key(wire, slot, &owed.key).await,
             };
