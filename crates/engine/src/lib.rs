@@ -23,6 +23,7 @@ mod batch;
 mod copies;
 mod detached;
 mod distrust;
+mod doubt;
 mod engine;
 mod events;
 mod expiry;
