@@ -27,11 +27,11 @@ struct Phase {
 const PHASES: [Phase; 7] = [
     Phase { name: "calm", heals: true, begin: |_| {} },
     Phase { name: "server killed", heals: false, begin: Plugs::kill },
-    Phase { name: "server started again", heals: true, begin: Plugs::restart },
+    Phase { name: "server is back", heals: true, begin: Plugs::restart },
     Phase { name: "server stopped", heals: false, begin: Plugs::stop },
     Phase { name: "server goes on", heals: true, begin: Plugs::go_on },
-    Phase { name: "process 4 cut off", heals: false, begin: |plugs| plugs.cut_off(3..4) },
-    Phase { name: "process 4 let in", heals: true, begin: |plugs| plugs.let_in(3..4) },
+    Phase { name: "node 4 cut off", heals: false, begin: |plugs| plugs.cut_off(3..4) },
+    Phase { name: "node 4 let in", heals: true, begin: |plugs| plugs.let_in(3..4) },
 ];
 
 /// The run as the parent sees it. Processes end before the server does.
