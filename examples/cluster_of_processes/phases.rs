@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::board::Board;
 use crate::counts::Counts;
-use crate::node::{READ_PROBES, REPORT, WRITE_PROBES};
+use crate::node::{END, READ_PROBES, REPORT, WRITE_PROBES};
 use crate::options::{Options, Place};
 use crate::peer::Peer;
 use crate::plugs::Plugs;
@@ -56,8 +56,11 @@ pub(crate) fn run(options: &Options) -> Outcome<()> {
             run.write_probes()?;
         }
     }
-    let Run { peers, table, .. } = run;
-    peers.into_iter().try_for_each(Peer::end)?;
+    let Run { mut peers, table, plugs, .. } = run;
+    peers.iter_mut().try_for_each(|peer| peer.ask(END))?;
+    peers.into_iter().try_for_each(Peer::ended)?;
+    // The server and the lines to it, after those who use them.
+    drop(plugs);
     table.conclude()
 }
 
