@@ -1,4 +1,4 @@
-//! Many keys in one call.
+//! Reading and loading many keys in one call.
 
 use std::any::Any;
 use std::collections::HashMap;
@@ -9,7 +9,6 @@ use std::sync::Arc;
 use larder_core::Result;
 use larder_core::key::{EncodedKey, Lookup};
 use larder_core::memory::MemoryStore;
-use larder_core::terms::EntryOptions;
 use tracing::Instrument;
 
 use crate::engine::Engine;
@@ -135,39 +134,6 @@ where
         });
         values.extend(unconfirmed);
         values
-    }
-
-    /// Stores entries, one after another, and goes on where one fails.
-    ///
-    /// # Errors
-    /// The first failure; the other entries are stored all the same.
-    pub async fn insert_many<W: Wait>(
-        self: &Arc<Self>,
-        entries: Vec<(K, V)>,
-        options: EntryOptions,
-    ) -> Result<()> {
-        let mut outcome = Ok(());
-        for (key, value) in entries {
-            let stored = self.insert::<W>(key, value, options.clone()).await;
-            outcome = outcome.and(stored.map(|_| ()));
-        }
-        outcome
-    }
-
-    /// Removes keys everywhere; how many were anywhere.
-    ///
-    /// # Errors
-    /// The first failure; the other keys are removed all the same.
-    pub async fn remove_many<W: Wait, Q>(self: &Arc<Self>, keys: &[Q]) -> Result<u64>
-    where
-        Q: Lookup<K> + Sync,
-    {
-        let mut removed = Ok(0);
-        for key in keys {
-            let one = self.remove::<W, Q>(key).await.map(u64::from);
-            removed = removed.and_then(|sum| one.map(|one| sum + one));
-        }
-        removed
     }
 }
 

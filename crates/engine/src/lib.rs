@@ -35,6 +35,7 @@ pub mod layers;
 mod life;
 mod load;
 mod loaded;
+mod many;
 mod marks;
 mod nodes;
 mod pause;
