@@ -73,8 +73,8 @@ impl Table {
         self.print("in all", &self.sum);
         let Counts { changes, acknowledged, repaired, lost, stale, errors, .. } = self.sum;
         println!(
-            "\nof {changes} changes Redis got {acknowledged} at once and {repaired} after it was back; \
-             {lost} it never got, because others had gone on"
+            "\nof {changes} changes Redis got {acknowledged} at once; of those and of loads that it was owed \
+             it got {repaired} later,\nand {lost} never: it came back empty, or others had gone on"
         );
         for (phase, after) in self.healings.iter().skip(1) {
             println!("coherent {} after «{phase}»", shown(*after));
