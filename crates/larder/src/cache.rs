@@ -635,6 +635,26 @@ where
         block_on(self.engine.keys::<Inline>())
     }
 
+    /// The entries, in no order: the keys there are now, and of each the value
+    /// that it has when its turn comes. Costs what [`keys`](Self::keys) costs and
+    /// a [`get`](Self::get) an entry, which counts as one. Entries that come or
+    /// go meanwhile may be missed.
+    ///
+    /// # Errors
+    /// As [`keys`](Self::keys).
+    ///
+    /// ```
+    /// let ages = larder::mcache::<String, u32>("ages").build()?;
+    /// ages.insert("Ada".to_owned(), 36);
+    /// ages.insert("Grace".to_owned(), 85);
+    /// assert_eq!(ages.iter()?.map(|(_, age)| age).sum::<u32>(), 121);
+    /// # Ok::<(), larder::Error>(())
+    /// ```
+    pub fn iter(&self) -> Result<impl Iterator<Item = (Arc<K>, V)>> {
+        let keys = self.keys()?;
+        Ok(keys.into_iter().filter_map(|key| self.get(&*key).map(|value| (key, value))))
+    }
+
     /// The directory of the cache; `None` for one in memory alone. When another
     /// process has the directory of this name, it is a private one beside it.
     pub fn dir(&self) -> Option<&Path> {
