@@ -77,6 +77,8 @@ where
     /// A handle of a cache that was just built.
     pub(crate) fn new(engine: Arc<CacheEngine<K, V>>, name: &str) -> Self {
         engine.set_name(name);
+        #[cfg(feature = "metrics")]
+        engine.set_last_words(crate::metrics::publish_last);
         let cache = Self::over(engine);
         registry::enlist(cache.living());
         cache

@@ -145,10 +145,10 @@ pub use larder_macros::ucache;
 pub use larder_tiers::memory::Policy;
 #[cfg(feature = "async")]
 pub use memo::AsyncMemo;
-pub use memo::Memo;
 #[cfg(feature = "macros")]
 #[doc(hidden)]
 pub use memo::attribute as __private;
+pub use memo::{Many, Memo};
 pub use options::{Explained, OptionRow, Source, options};
 pub use presets::{Preset, configure_for};
 pub use registry::{NamedStats, all_stats, close_all};
