@@ -2,6 +2,7 @@
 //! what becomes of it while the server is away.
 
 mod bus;
+mod marks;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Barrier, mpsc};

@@ -55,9 +55,7 @@ where
         self.counters.invalidations.add(marks.len() as u64);
         let told = marks.clone();
         let engine = Arc::clone(self);
-        let made =
-            W::section(self.has_tiers(), async move { engine.marks.make(marks, engine.timeline.now()) })
-                .await;
+        let made = W::section(self.has_tiers(), async move { engine.make_marks(marks).await }).await;
         self.tell_marks(told);
         made?
     }

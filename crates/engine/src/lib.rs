@@ -40,6 +40,7 @@ mod pause;
 mod read;
 mod remove;
 mod repair;
+mod replica;
 mod retime;
 pub mod select;
 mod settle;

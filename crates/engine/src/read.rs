@@ -232,7 +232,7 @@ where
         key: &EncodedKey,
         base: &mut Option<Stamp>,
     ) -> Result<Option<Bytes>> {
-        if base.is_none() || self.nodes.is_none() || !slot.has_foreign_stamps() {
+        if base.is_none() || self.nodes.is_none() || !slot.is_shared() {
             return slot.get(key).await;
         }
         let (found, stamp) = slot.get_stamped(key).await?;

@@ -30,7 +30,7 @@ where
     /// is cleared, which waits for all tickets.
     pub(crate) async fn settle_due(self: &Arc<Self>) {
         // What other nodes share is settled by the thread that hears them.
-        let own = self.slots().iter().filter(|slot| self.nodes.is_none() || !slot.has_foreign_stamps());
+        let own = self.slots().iter().filter(|slot| self.nodes.is_none() || !slot.is_shared());
         for slot in own {
             if slot.is_settling_due() {
                 self.settle(slot, BATCH).instrument(self.repair_span(slot)).await;
@@ -52,7 +52,7 @@ where
 
     /// As [`settle_all`](Self::settle_all), in the tier that other nodes share.
     pub(crate) async fn settle_shared(self: &Arc<Self>) {
-        let shared = self.slots().iter().filter(|slot| slot.has_foreign_stamps() && slot.tier().healthy());
+        let shared = self.slots().iter().filter(|slot| slot.is_shared() && slot.tier().healthy());
         for slot in shared.filter(|slot| slot.distrust().is_any()) {
             self.settle(slot, usize::MAX).instrument(self.repair_span(slot)).await;
         }
@@ -74,7 +74,7 @@ where
             return;
         }
         for owed in slot.distrust().some(max) {
-            let settled = match slot.has_foreign_stamps() && self.nodes.is_some() {
+            let settled = match slot.is_shared() && self.nodes.is_some() {
                 true => self.repair(wire, slot, &owed).await,
                 false => self.settle_key(wire, slot, &owed.key).await,
             };

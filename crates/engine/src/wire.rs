@@ -44,6 +44,7 @@ pub struct Decoded<V> {
 }
 
 /// A value as bytes, ready to be framed.
+#[derive(Clone)]
 pub(crate) struct Payload {
     codec: CodecId,
     compression: Compression,
