@@ -223,7 +223,7 @@ fn a_cache_that_is_switched_off_stores_nothing() {
 fn a_pass_over_the_entries_finds_each_that_is_fresh_once() {
     each_shelf!(<u64, String>, |builder| builder, |shelf, cache: Strings, clock| {
         let clock: ManualClock = clock;
-        let long = |n: u64| if n % 2 == 0 { "x".repeat(3_000) } else { n.to_string() };
+        let long = |n: u64| if n.is_multiple_of(2) { "x".repeat(3_000) } else { n.to_string() };
         (0..20).for_each(|n| cache.insert(n, long(n)));
         cache.insert_with(99, "short".to_owned(), EntryOptions::new().ttl(MINUTE));
         clock.advance(MINUTE);

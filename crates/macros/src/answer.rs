@@ -149,8 +149,8 @@ fn check_skip_none(ty: &Type, options: &Options) -> syn::Result<()> {
         return Ok(());
     }
     let layers = [named(ty).is_some_and(|name| name == "Result"), options.batch.is_some()];
-    let inside = layers.into_iter().filter(|is_there| *is_there);
-    let value = inside.fold(Some(ty), |ty, _| ty.and_then(first_argument));
+    let mut inside = layers.into_iter().filter(|is_there| *is_there);
+    let value = inside.try_fold(ty, |ty, _| first_argument(ty));
     match value.filter(|value| named(value).is_none_or(|name| name != "Option")) {
         Some(value) => Err(Error::new_spanned(
             value,
