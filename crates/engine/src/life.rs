@@ -308,6 +308,9 @@ impl<K, V, M> Drop for Ending<K, V, M> {
 impl<K, V, M> Drop for Engine<K, V, M> {
     fn drop(&mut self) {
         self.nodes.iter().for_each(|nodes| nodes.end());
+        if let Some(last_words) = self.last_words.get() {
+            last_words(self);
+        }
         let slots = self.wire.as_mut().map(|wire| std::mem::take(&mut wire.slots)).unwrap_or_default();
         if slots.is_empty() || matches!(self.life.outcome.get(), Some(Ok(()))) {
             return;
