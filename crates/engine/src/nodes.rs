@@ -91,6 +91,13 @@ struct Queue {
     repair_at: Option<Instant>,
 }
 
+/// How far the others were heard when what there is to do was taken.
+#[derive(Clone, Copy)]
+struct Heard {
+    contact: Option<Instant>,
+    marks: u64,
+}
+
 /// What there is to do.
 struct Work {
     keys: VecDeque<EncodedKey>,
@@ -401,21 +408,13 @@ where
 {
     while !nodes.ended.load(Ordering::Acquire) {
         // What is told up to here is in the queue that is taken next.
-        let contact = nodes.plan.bus.last_contact();
-        let told = nodes.replica.told();
-        let Some(Work { keys, marked, repair }) = nodes.next() else { return };
+        let heard = nodes.heard();
+        let Some(work) = nodes.next() else { return };
         let Some(engine) = engine.upgrade() else { return };
-        let applied = std::panic::AssertUnwindSafe(|| keys.iter().for_each(|key| engine.outdate(key)));
-        if std::panic::catch_unwind(applied).is_err() {
-            tracing::error!(target: "larder", "a key or a value panicked when another node changed it");
-            nodes.gap();
-        }
-        if marked || repair {
-            block_on(engine.compare_marks(nodes));
-        }
-        nodes.applied_up_to(contact.filter(|_| nodes.replica.has(told)), keys.len());
+        let repair = work.repair;
+        nodes.apply(&engine, work, heard);
         if repair {
-            block_on(engine.settle_shared());
+            engine.settle_shared(|| nodes.apply_told(&engine));
         }
         if engine.has_repairs() {
             nodes.repair_at(Instant::now() + REPAIR_PAUSE);
@@ -443,6 +442,46 @@ impl Nodes {
                 None => self.wake.wait(&mut queue),
             }
         }
+    }
+
+    /// When there was contact last, and what was told of marks by then.
+    fn heard(&self) -> Heard {
+        Heard { contact: self.plan.bus.last_contact(), marks: self.replica.told() }
+    }
+
+    /// Applies what was told meanwhile. For the one thread that applies.
+    fn apply_told<K, V, M>(&self, engine: &Arc<Engine<K, V, M>>)
+    where
+        K: Hash + Eq + Send + Sync + 'static,
+        V: Clone + Send + Sync + 'static,
+        M: MemoryStore<K, V>,
+    {
+        let heard = self.heard();
+        let mut queue = self.queue.lock();
+        let keys = std::mem::take(&mut queue.keys);
+        let work = Work { keys, marked: std::mem::take(&mut queue.marked), repair: false };
+        drop(queue);
+        if work.marked || !work.keys.is_empty() {
+            self.apply(engine, work, heard);
+        }
+    }
+
+    fn apply<K, V, M>(&self, engine: &Arc<Engine<K, V, M>>, work: Work, heard: Heard)
+    where
+        K: Hash + Eq + Send + Sync + 'static,
+        V: Clone + Send + Sync + 'static,
+        M: MemoryStore<K, V>,
+    {
+        let Work { keys, marked, repair } = work;
+        let applied = std::panic::AssertUnwindSafe(|| keys.iter().for_each(|key| engine.outdate(key)));
+        if std::panic::catch_unwind(applied).is_err() {
+            tracing::error!(target: "larder", "a key or a value panicked when another node changed it");
+            self.gap();
+        }
+        if marked || repair {
+            block_on(engine.compare_marks(self));
+        }
+        self.applied_up_to(heard.contact.filter(|_| self.replica.has(heard.marks)), keys.len());
     }
 
     fn applied_up_to(&self, contact: Option<Instant>, count: usize) {

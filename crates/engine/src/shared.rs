@@ -32,6 +32,16 @@ pub(crate) struct Shared<'a, K, V> {
     slot: &'a Slot,
 }
 
+impl<'a, K, V> Shared<'a, K, V> {
+    pub(crate) fn wire(self) -> &'a Wire<K, V> {
+        self.wire
+    }
+
+    pub(crate) fn slot(self) -> &'a Slot {
+        self.slot
+    }
+}
+
 impl<K, V> Clone for Shared<'_, K, V> {
     fn clone(&self) -> Self {
         *self

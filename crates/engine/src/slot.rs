@@ -212,6 +212,22 @@ impl Slot {
         self.settle(key, put).await
     }
 
+    /// Writes frames, with as few round trips as the tier can do with.
+    pub(crate) async fn put_many(&self, entries: &[(EncodedKey, Frame)]) -> Vec<Result<()>> {
+        let mut settled = Vec::with_capacity(entries.len());
+        for ((key, _), put) in entries.iter().zip(self.tier.put_many(entries).await) {
+            settled.push(self.settle(key, put).await);
+        }
+        settled
+    }
+
+    /// Removes entries, with as few round trips as the tier can do with; those
+    /// that could not be are distrusted from now on.
+    pub(crate) async fn remove_many(&self, keys: &[EncodedKey]) -> Vec<Result<bool>> {
+        let removed = self.tier.remove_many(keys).await;
+        keys.iter().zip(removed).map(|(key, removed)| self.removed(key, removed)).collect()
+    }
+
     /// Writes a frame unless others changed the entry after what `key` is based
     /// on; whether it did.
     pub(crate) async fn put_if_unchanged(&self, key: &EncodedKey, frame: &Frame) -> Result<bool> {
@@ -243,7 +259,12 @@ impl Slot {
 
     /// Removes the entry; on failure it is distrusted from now on.
     pub(crate) async fn remove(&self, key: &EncodedKey) -> Result<bool> {
-        match self.tier.remove(key).await {
+        let removed = self.tier.remove(key).await;
+        self.removed(key, removed)
+    }
+
+    fn removed(&self, key: &EncodedKey, removed: Result<bool>) -> Result<bool> {
+        match removed {
             Ok(removed) => {
                 self.distrust.forget(key);
                 Ok(removed)

@@ -53,6 +53,13 @@ pub(crate) struct Payload {
     bytes: Bytes,
 }
 
+impl Payload {
+    /// In bytes.
+    pub(crate) fn len(&self) -> u64 {
+        self.bytes.len() as u64
+    }
+}
+
 /// What a frame says beside its payload.
 pub(crate) struct Label<'a> {
     pub(crate) facts: &'a Facts,

@@ -18,12 +18,12 @@ use larder_core::key::EncodedKey;
 use larder_core::memory::{MemoryStore, Record};
 use larder_core::place::{Facts, Placement, TierList};
 use larder_core::terms::{EntryOptions, Freshness, Terms};
-use larder_core::tier::TierKind;
+use larder_core::tier::{Stamp, TierKind};
 use larder_core::{Error, ErrorKind, Result};
 
 use crate::engine::Engine;
 use crate::marks::Stamped;
-use crate::nodes::identity;
+use crate::nodes::{Mark, identity};
 use crate::shield;
 use crate::wait::{Inline, Wait};
 use crate::wire::{Label, Payload, Wire};
@@ -44,6 +44,23 @@ pub(crate) struct Draft<V> {
     weight: u32,
     /// How it goes beyond memory; an error where it cannot be encoded.
     plan: Result<Option<Plan>>,
+    /// Where it was written together with others.
+    early: Option<Early>,
+}
+
+/// A write to the shared tier that was begun together with others.
+pub(crate) struct Early {
+    /// From before the write.
+    mark: Option<Mark>,
+    base: Option<Stamp>,
+    identity: u64,
+    has_arrived: bool,
+}
+
+impl Early {
+    pub(crate) fn new(mark: Option<Mark>, base: Option<Stamp>, frame: &Frame) -> Self {
+        Self { mark, base, identity: identity(frame.head()), has_arrived: false }
+    }
 }
 
 impl<V> Draft<V> {
@@ -64,8 +81,35 @@ impl<V> Draft<V> {
     }
 
     /// The same, as what a caller writes now: only marks that come later mean it.
-    fn written(self, stamp: u64) -> Self {
+    pub(crate) fn written(self, stamp: u64) -> Self {
         Self { stamp, is_written: true, ..self }
+    }
+
+    /// The bytes that go to `home`, where that is its home.
+    pub(crate) fn payload_for(&self, home: Option<TierKind>) -> Option<u64> {
+        let plan = self.plan.as_ref().ok()?.as_ref()?;
+        plan.payload.as_ref().filter(|_| home == Some(plan.placement.home)).map(Payload::len)
+    }
+
+    /// The frame that it is to be.
+    pub(crate) fn frame<K: 'static>(&self, wire: &Wire<K, V>, key: &EncodedKey) -> Option<Frame>
+    where
+        V: 'static,
+    {
+        let plan = self.plan.as_ref().ok()?.as_ref()?;
+        let label =
+            Label { facts: &plan.facts, terms: &self.terms, stamp: self.stamp, created: self.created };
+        plan.payload.clone().map(|payload| wire.frame(key, payload, &label))
+    }
+
+    /// The same, being written.
+    pub(crate) fn begun(self, early: Early) -> Self {
+        Self { early: Some(early), ..self }
+    }
+
+    /// The same, written.
+    pub(crate) fn arrived(self) -> Self {
+        Self { early: self.early.map(|early| Early { has_arrived: true, ..early }), ..self }
     }
 }
 
@@ -83,6 +127,7 @@ struct Stamping<'a> {
     stamp: u64,
     is_written: bool,
     created: Time,
+    early: Option<Early>,
 }
 
 /// A value with what is known of it before it is stored.
@@ -127,17 +172,26 @@ where
             engine.settle_due().await;
             let hash = engine.gates.hash(&key);
             let draft = engine.draft((&key, encoded), Said::plain(value, options));
-            let ticket = engine.gates.write::<Inline>(hash).await;
-            // Closed while this waited: nothing is stored after `close`.
-            let _ticket = ticket
-                .and_then(|ticket| engine.check_open().map(|()| ticket))
-                .inspect_err(|error| engine.note_dropped(&key, error))?;
-            if !engine.life.is_on() {
-                return Err(engine.drop_switched_off(&key, draft).await);
-            }
-            engine.store_written(hash, key, draft).await
+            engine.insert_draft((hash, key), draft).await
         })
         .await?
+    }
+
+    /// Stores what a caller wrote, once its ticket can be had.
+    pub(crate) async fn insert_draft(
+        self: &Arc<Self>,
+        (hash, key): (u64, K),
+        draft: Draft<V>,
+    ) -> Result<Placement> {
+        let ticket = self.gates.write::<Inline>(hash).await;
+        // Closed while this waited: nothing is stored after `close`.
+        let _ticket = ticket
+            .and_then(|ticket| self.check_open().map(|()| ticket))
+            .inspect_err(|error| self.note_dropped(&key, error))?;
+        if !self.life.is_on() {
+            return Err(self.drop_switched_off(&key, draft).await);
+        }
+        self.store_written(hash, key, draft).await
     }
 
     /// Drops a write because the cache is switched off. The former entry goes
@@ -200,7 +254,7 @@ where
         let weight = self.weight(key, value.as_ref(), bytes + key_bytes);
         let created = self.timeline.now();
         let stamp = self.marks.stamp();
-        Draft { encoded, value, terms, stamp, is_written: false, created, weight, plan }
+        Draft { encoded, value, terms, stamp, is_written: false, created, weight, plan, early: None }
     }
 
     fn plan(
@@ -227,14 +281,19 @@ where
     /// Stores an entry, for who holds the ticket. `None` where another node
     /// changed the entry after what the key is based on: nothing is stored then.
     pub(crate) async fn store(&self, key: K, draft: Draft<V>) -> Result<Option<Placement>> {
-        let Draft { encoded, value, terms, stamp, is_written, created, weight, plan } = draft;
+        let Draft { encoded, value, terms, stamp, is_written, created, weight, plan, early } = draft;
         // Before the write: what is heard from here on means the copy.
-        let mark = self.nodes.as_ref().map(|nodes| nodes.mark());
+        let mark =
+            early.as_ref().map_or_else(|| self.nodes.as_ref().map(|nodes| nodes.mark()), |early| early.mark);
         let stored = match (&self.wire, encoded) {
             (Some(wire), Some(encoded)) => {
                 // Who finds the new value beyond memory must not find the old one in memory next.
-                let base = self.base_of(wire, &encoded, self.discard_copy(&key).flatten());
-                let stamping = Stamping { terms: &terms, stamp, is_written, created };
+                let former = self.discard_copy(&key).flatten();
+                let base = match &early {
+                    Some(early) => early.base,
+                    None => self.base_of(wire, &encoded, former),
+                };
+                let stamping = Stamping { terms: &terms, stamp, is_written, created, early };
                 let stored = self.store_beyond(wire, &encoded, plan, stamping).await;
                 self.note_base(wire, &encoded, base);
                 stored
@@ -269,7 +328,9 @@ where
     ) -> Result<Stored> {
         let settled = match plan {
             Ok(Some(Plan { facts, placement, payload })) => {
-                self.clear_homes(wire, key, placement.home).await;
+                if stamping.early.is_none() {
+                    self.clear_homes(wire, key, placement.home).await;
+                }
                 self.settle_stamped((wire, key), (&facts, placement), payload, stamping).await
             }
             Ok(None) => Ok(Stored::at(Placement::MEMORY_ONLY, stamping.stamp)),
@@ -290,11 +351,17 @@ where
         payload: Option<Payload>,
         stamping: Stamping<'_>,
     ) -> Result<Stored> {
-        let Stamping { terms, mut stamp, is_written, created } = stamping;
+        let Stamping { terms, mut stamp, is_written, created, early } = stamping;
+        let mut early = early.filter(|early| early.has_arrived);
         for _ in 0..RESTAMPS_MAX {
-            let label = Label { facts, terms, stamp, created };
-            let frame = payload.clone().map(|payload| wire.frame(key, payload, &label));
-            let stored = self.settle_home((wire, key), frame.as_ref(), (placement, stamp)).await?;
+            let stored = match early.take() {
+                Some(Early { identity, .. }) => Stored { placement: Some(placement), identity, stamp },
+                None => {
+                    let label = Label { facts, terms, stamp, created };
+                    let frame = payload.clone().map(|payload| wire.frame(key, payload, &label));
+                    self.settle_home((wire, key), frame.as_ref(), (placement, stamp)).await?
+                }
+            };
             let home = stored.placement.map(|placement| placement.home);
             if !is_written || !self.is_passed(wire, home, Stamped::new(stamp, terms)).await {
                 return Ok(stored);
