@@ -184,5 +184,6 @@ mod pages {
     pages! {
         coherence: "../../../docs/coherence.md",
         redis: "../../../docs/redis.md",
+        resilience: "../../../docs/resilience.md",
     }
 }
