@@ -82,6 +82,21 @@ fn nothing_that_is_owed_is_taken_for_confirmed_until_it_was_made_up_for() {
 }
 
 #[test]
+fn what_is_owed_at_the_end_is_counted() {
+    let Some(mut nodes) = Nodes::start() else { return };
+    let node = nodes.node();
+    node.insert(key(1), 1);
+    nodes.server.kill();
+    notices(&node);
+    node.insert(key(1), 2);
+    node.insert(key(2), 2);
+    node.remove(&key(3));
+    assert_eq!(node.stats().cache.repairs_lost, 0);
+    node.close().unwrap();
+    assert_eq!(node.stats().cache.repairs_lost, 4);
+}
+
+#[test]
 fn what_others_change_is_heard_while_much_is_made_up_for() {
     let Some(mut nodes) = Nodes::start() else { return };
     let line = Proxy::to(nodes.server.port());

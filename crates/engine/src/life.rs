@@ -162,6 +162,7 @@ where
         self.nodes.iter().for_each(|nodes| nodes.end());
         self.look_for_evictions();
         let _closed = self.gates.close::<Inline>().await?;
+        self.give_up_owed();
         shield::within(|| self.memory.clear());
         let mut outcome = self.marks.note_time(self.timeline.now());
         for slot in self.slots() {
