@@ -41,6 +41,11 @@ mod read;
 mod remove;
 mod repair;
 mod retime;
+#[cfg(not(feature = "async"))]
+#[path = "no_section.rs"]
+mod section;
+#[cfg(feature = "async")]
+mod section;
 pub mod select;
 mod settle;
 mod shared;

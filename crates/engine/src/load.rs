@@ -21,7 +21,7 @@ use crate::gate::{Claim, Entrance, Leader, Ticket};
 use crate::loaded::Loads;
 use crate::read::Found;
 use crate::shield;
-use crate::wait::{Inline, Wait};
+use crate::wait::Wait;
 use crate::watch::Watch;
 use crate::write::Said;
 
@@ -149,9 +149,9 @@ where
             let stamp = self.marks.stamp();
             match self.gates.enter(hash, key, (W::IS_TASK, stamp)) {
                 Entrance::Wait(..) if shield::is_up() => return Approach::Alone,
-                Entrance::Wait(key_back, listener) => {
+                Entrance::Wait(key_back, hold) => {
                     key = key_back;
-                    W::event(listener).await;
+                    hold.over().await;
                 }
                 // What began before an invalidation is no answer for who comes after it.
                 Entrance::Join(key_back, flight) if flight.stamp() < stamp => {
@@ -312,7 +312,7 @@ where
             }
             leader.end(outcome);
         };
-        if W::section(self.has_tiers(), section).await.is_err() {
+        if self.drive::<W, _>(false, section).await.is_err() {
             // A runtime that shuts down drops the section, and the flight with it.
             self.counters.dropped.increment();
         }
@@ -332,6 +332,9 @@ where
                 .key()
                 .map_or_else(|| self.counters.dropped.increment(), |key| self.note_dropped(key, &error));
             return true;
+        }
+        if let Some(value) = &said.value {
+            self.leave_if_large(value).await;
         }
         let Some(draft) = leader.key().map(|key| self.draft((key, encoded), said)) else { return false };
         let Some(_ticket) = self.ticket(leader).await else { return false };
@@ -356,7 +359,7 @@ where
                 Claim::Granted(ticket) => return Some(ticket).filter(|_| !self.is_closed()),
                 Claim::Superseded => return None,
                 Claim::Wait(_) if shield::is_up() => return None,
-                Claim::Wait(listener) => Inline::event(listener).await,
+                Claim::Wait(hold) => hold.over().await,
             }
         }
     }

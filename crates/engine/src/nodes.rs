@@ -30,7 +30,7 @@ use parking_lot::{Condvar, Mutex};
 use crate::copies::found_in_memory;
 use crate::engine::Engine;
 use crate::read::Found;
-use crate::wait::{Inline, block_on};
+use crate::wait::block_on;
 use crate::wire::Wire;
 
 /// Notices that wait; one more is a gap.
@@ -295,7 +295,7 @@ where
             return;
         }
         let Ok(key) = wire.keys.decode(encoded.as_bytes()) else { return };
-        let Ok(_ticket) = block_on(self.gates.write::<Inline>(self.gates.hash(&key))) else { return };
+        let Ok(_ticket) = block_on(self.gates.write(self.gates.hash(&key))) else { return };
         if self.discard(&key) {
             self.events.tell_of(self.events.name(&key), |key| Event::Invalidated(Extent::Key(key)));
         }

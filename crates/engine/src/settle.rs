@@ -10,8 +10,8 @@ use larder_core::memory::MemoryStore;
 use tracing::{Instrument, Span};
 
 use crate::engine::Engine;
+use crate::section;
 use crate::slot::Slot;
-use crate::wait::Inline;
 use crate::wire::Wire;
 
 /// Removals that one caller makes up for on its way.
@@ -60,8 +60,10 @@ where
 
     async fn settle(self: &Arc<Self>, slot: &Slot, max: usize) {
         let Some(wire) = &self.wire else { return };
+        // Rare, and long: nothing for an executor.
+        section::on_a_thread().await;
         if slot.distrust().is_whole() {
-            let Ok(_closed) = self.gates.close::<Inline>().await else { return };
+            let Ok(_closed) = self.gates.close().await else { return };
             // Somebody else may have settled it while this waited.
             if !slot.distrust().is_whole() {
                 return;
