@@ -243,7 +243,9 @@ impl<K, V> Shard<K, V> {
 
     fn ticket_out(&self) -> Option<Hold> {
         let inner = self.inner.lock();
-        let live = || inner.states.values().filter_map(|state| state.holder.as_ref()).find(|holder| holder.is_live());
+        let live = || {
+            inner.states.values().filter_map(|state| state.holder.as_ref()).find(|holder| holder.is_live())
+        };
         (inner.tickets > 0).then(|| Hold { freed: self.freed.listen(), holder: live().cloned() })
     }
 }

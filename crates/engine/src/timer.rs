@@ -21,8 +21,7 @@ struct State {
     sleeps_to: Option<Instant>,
 }
 
-static STATE: Mutex<State> =
-    Mutex::new(State { alarms: BTreeMap::new(), running: false, sleeps_to: None });
+static STATE: Mutex<State> = Mutex::new(State { alarms: BTreeMap::new(), running: false, sleeps_to: None });
 static CHANGED: Condvar = Condvar::new();
 static NEXT: AtomicU64 = AtomicU64::new(0);
 

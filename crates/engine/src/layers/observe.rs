@@ -21,8 +21,8 @@ use crate::section;
 /// A tier whose calls are counted and timed, each in a span; otherwise the tier
 /// it holds.
 ///
-/// A tier that blocks is not called about what it surely [lacks](Tier::lacks), and
-/// never on the executor of a task.
+/// A tier that blocks is never called on the executor of a task: the task goes
+/// elsewhere, unless the tier surely [lacks](Tier::lacks) what it is asked for.
 ///
 /// Costs two looks at the clock and three atomic additions a call, and a look
 /// at whether anybody wants spans. `scan`, `flush`, `close` and the parts of a
@@ -116,9 +116,9 @@ impl<T: Tier> Observe<T> {
         results.into_iter().map(|result| self.note(call.operation, result)).collect()
     }
 
-    /// Whether a call of a tier that blocks would be for nothing.
+    /// Whether a call of a tier that blocks would take a task elsewhere for nothing.
     fn spares(&self, key: &EncodedKey) -> bool {
-        self.blocks && self.tier.lacks(key)
+        self.blocks && !section::may_block() && self.tier.lacks(key)
     }
 
     /// A tier that blocks is called where that does no harm.
