@@ -255,7 +255,8 @@ where
         match self.slots() {
             [] => W::section(false, section).await,
             slots if slots.iter().all(Slot::blocks) => W::section(true, section).await,
-            _ => W::drive(reads, section).await,
+            // On the heap at once: what a task awaits is moved a few times.
+            _ => W::drive(reads, Box::pin(section)).await,
         }
     }
 

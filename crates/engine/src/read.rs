@@ -279,7 +279,7 @@ where
                 self.tell_refused(key, slot.kind());
             }
         }
-        self.drop_gone(wire, slot, key, hash).await;
+        Box::pin(self.drop_gone(wire, slot, key, hash)).await;
         None
     }
 

@@ -33,7 +33,7 @@ where
         let own = self.slots().iter().filter(|slot| self.nodes.is_none() || !slot.has_foreign_stamps());
         for slot in own {
             if slot.is_settling_due() {
-                self.settle(slot, BATCH).instrument(self.repair_span(slot)).await;
+                Box::pin(self.settle(slot, BATCH).instrument(self.repair_span(slot))).await;
             }
         }
     }

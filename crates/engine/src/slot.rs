@@ -206,7 +206,7 @@ impl Slot {
             }
             Err(error) => {
                 // The former copy is outdated, whatever became of the new one.
-                let _counted = self.remove(key).await;
+                let _counted = Box::pin(self.remove(key)).await;
                 Err(error)
             }
         }

@@ -116,7 +116,7 @@ where
                 .and_then(|ticket| engine.check_open().map(|()| ticket))
                 .inspect_err(|error| engine.note_dropped(&key, error))?;
             if !engine.life.is_on() {
-                return Err(engine.drop_switched_off(&key, draft).await);
+                return Err(Box::pin(engine.drop_switched_off(&key, draft)).await);
             }
             engine.store_written(hash, key, draft).await
         })
@@ -266,7 +266,7 @@ where
             Err(error) => Err(error),
         };
         if settled.is_err() {
-            forget(wire, key).await;
+            Box::pin(forget(wire, key)).await;
         }
         settled
     }
