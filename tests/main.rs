@@ -9,6 +9,8 @@ mod conformance;
 mod contexts;
 mod crashes;
 mod events;
+#[cfg(feature = "redis")]
+mod examples;
 mod expiry;
 mod flights;
 #[cfg(any(feature = "json", feature = "ndarray", feature = "image", feature = "arrow"))]

@@ -80,6 +80,11 @@ impl Distrust {
         self.keys.lock().values().take(max).cloned().collect()
     }
 
+    /// What is owed of one key, where that is remembered.
+    pub(crate) fn owed(&self, key: &EncodedKey) -> Option<Owed> {
+        self.keys.lock().get(&key.digest()).cloned()
+    }
+
     /// Says which entry the outdated copy of `key` was; the first one counts.
     pub(crate) fn note_base(&self, key: &EncodedKey, base: u64) {
         if let Some(owed) = self.keys.lock().get_mut(&key.digest()) {

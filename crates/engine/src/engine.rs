@@ -119,7 +119,7 @@ pub struct Engine<K, V, M> {
     pub(crate) hints: Hints,
     pub(crate) expiry: LiveExpiry<K, V>,
     pub(crate) timeline: Timeline,
-    pub(crate) marks: Marks,
+    pub(crate) marks: Arc<Marks>,
     pub(crate) pauses: Pauses,
     pub(crate) pool: Arc<Pool>,
     pub(crate) refreshing: AtomicUsize,
@@ -144,10 +144,14 @@ where
     pub fn new(parts: Parts<K, V, M>) -> Arc<Self> {
         let slots = parts.wire.as_ref().map_or(&[][..], |wire| &wire.slots);
         let stamps = slots.iter().any(|slot| slot.facts().capability.stamps);
-        let nodes = parts.nodes.map(Nodes::new);
         let KeptMarks { log, marks: kept } = parts.marks;
         let times = kept.iter().filter(|marked| marked.mark == Mark::Time).map(|marked| marked.at);
         let earliest = times.max().unwrap_or(Time::from_millis(0));
+        let marks = Arc::new(Marks::new(log, kept));
+        let nodes = parts.nodes.map(|plan| Nodes::new(plan, &marks));
+        for (nodes, slot) in nodes.iter().flat_map(|nodes| slots.iter().map(move |slot| (nodes, slot))) {
+            nodes.replicate_in(slot);
+        }
         let engine = Arc::new(Self {
             memory: parts.memory,
             checks: stamps || nodes.is_some(),
@@ -159,7 +163,7 @@ where
             hints: parts.hints,
             expiry: LiveExpiry::new(parts.expiry),
             timeline: Timeline::new(parts.clock, earliest),
-            marks: Marks::new(log, kept),
+            marks,
             pauses: Pauses::default(),
             pool: Pool::new(),
             refreshing: AtomicUsize::new(0),

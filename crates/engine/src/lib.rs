@@ -23,6 +23,7 @@ mod batch;
 mod copies;
 mod detached;
 mod distrust;
+mod doubt;
 mod engine;
 mod events;
 mod expiry;
@@ -34,12 +35,14 @@ pub mod layers;
 mod life;
 mod load;
 mod loaded;
+mod many;
 mod marks;
 mod nodes;
 mod pause;
 mod read;
 mod remove;
 mod repair;
+mod replica;
 mod retime;
 #[cfg(not(feature = "async"))]
 #[path = "no_section.rs"]

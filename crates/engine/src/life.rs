@@ -89,7 +89,7 @@ where
             let mut outcome = match engine.stamps {
                 // What other processes write has stamps of theirs.
                 true => Ok(()),
-                false => engine.marks.make(vec![Mark::Cleared], engine.timeline.now()),
+                false => engine.make_marks(vec![Mark::Cleared]).await,
             };
             shield::within(|| engine.memory.clear());
             for slot in engine.slots() {
@@ -157,6 +157,7 @@ where
 
     async fn let_go(self: &Arc<Self>, remove: Remove) -> Result<()> {
         self.settle_all().await;
+        self.make_owed_marks().await;
         // Before the gates close: it may be waiting at one.
         self.nodes.iter().for_each(|nodes| nodes.end());
         self.look_for_evictions();

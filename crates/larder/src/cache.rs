@@ -439,8 +439,10 @@ where
     /// # Errors
     /// When it could not be written down: this cache goes by it all the same,
     /// and the next one over the same directory begins empty.
-    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) for a cache
-    /// with Redis, which tags do not reach yet: then nothing is invalidated.
+    /// [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable) while Redis is
+    /// away: this node goes by it, the others once Redis is back.
+    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) for a directory
+    /// that processes share: then nothing is invalidated.
     pub fn invalidate_tag(&self, tag: impl Into<Tag>) -> Result<()> {
         self.invalidate_tags([tag])
     }

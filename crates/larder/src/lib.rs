@@ -181,6 +181,7 @@ mod pages {
     }
     #[cfg(feature = "redis")]
     pages! {
+        coherence: "../../../docs/coherence.md",
         redis: "../../../docs/redis.md",
     }
 }
