@@ -21,7 +21,7 @@
 
 use std::future::{Future, poll_fn};
 use std::hash::{BuildHasher, Hash};
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
 
@@ -118,7 +118,8 @@ impl Hold {
     pub(crate) async fn over(self) {
         let Self { mut freed, holder } = self;
         let Some(holder) = holder else { return freed.await };
-        let mut help = pin!(holder.help());
+        // On the heap: a loader that loads other keys is deep enough without it.
+        let mut help = Box::pin(holder.help());
         poll_fn(|context| {
             let is_freed = Pin::new(&mut freed).poll(context).is_ready();
             if is_freed || help.as_mut().poll(context).is_ready() { Poll::Ready(()) } else { Poll::Pending }
