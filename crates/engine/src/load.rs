@@ -304,7 +304,8 @@ where
     /// and ends the flight with it in either case.
     pub(crate) async fn publish<W: Wait>(self: &Arc<Self>, lead: Lead<K, V>, said: Said<V>) {
         let engine = Arc::clone(self);
-        let section = async move {
+        // On the heap: a loader that loads other keys has this in its frame.
+        let section = Box::pin(async move {
             let Lead { mut leader, encoded, stamp, among_nodes: _held, .. } = lead;
             let outcome = said.value.clone().map_or(Outcome::Absent, Outcome::Value);
             let encoded = encoded.map(|key| engine.still_based(key, &leader.flight));
@@ -312,7 +313,7 @@ where
                 engine.counters.superseded.increment();
             }
             leader.end(outcome);
-        };
+        });
         if self.drive::<W, _>(false, section).await.is_err() {
             // A runtime that shuts down drops the section, and the flight with it.
             self.counters.dropped.increment();
