@@ -29,6 +29,7 @@ mod model;
 #[cfg(feature = "redis")]
 mod nodes;
 mod observability;
+mod pages;
 mod presets;
 mod processes;
 #[cfg(feature = "metrics")]

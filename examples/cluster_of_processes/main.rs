@@ -1,5 +1,5 @@
 //! Four processes share one cache through Redis while every plug is pulled:
-//! `cargo run --release --features redis --example cluster_of_processes`.
+//! `cargo run --release --example cluster_of_processes`.
 //!
 //! ```text
 //! cluster_of_processes [redis://127.0.0.1:PORT] [--phase SECONDS]

@@ -7,11 +7,10 @@ use std::time::{Duration, Instant};
 use serde::de::DeserializeOwned;
 
 use crate::Outcome;
-use crate::node::END;
 use crate::options::Place;
 
 /// How long a process may take to end.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// One of the processes. It ends when its input ends, so also with this one.
 pub(crate) struct Peer {
@@ -50,9 +49,8 @@ impl Peer {
         Ok(serde_json::from_str(&line)?)
     }
 
-    /// Ends the process; an error where it failed.
-    pub(crate) fn end(mut self) -> Outcome<()> {
-        self.ask(END)?;
+    /// Waits for the end of a process that was asked for it; an error where it failed.
+    pub(crate) fn ended(mut self) -> Outcome<()> {
         match self.wait()? {
             true => Ok(()),
             false => Err(format!("process {} failed", self.number + 1).into()),

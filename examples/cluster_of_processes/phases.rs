@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::board::Board;
 use crate::counts::Counts;
-use crate::node::{READ_PROBES, REPORT, WRITE_PROBES};
+use crate::node::{END, READ_PROBES, REPORT, WRITE_PROBES};
 use crate::options::{Options, Place};
 use crate::peer::Peer;
 use crate::plugs::Plugs;
@@ -27,11 +27,11 @@ struct Phase {
 const PHASES: [Phase; 7] = [
     Phase { name: "calm", heals: true, begin: |_| {} },
     Phase { name: "server killed", heals: false, begin: Plugs::kill },
-    Phase { name: "server started again", heals: true, begin: Plugs::restart },
+    Phase { name: "server is back", heals: true, begin: Plugs::restart },
     Phase { name: "server stopped", heals: false, begin: Plugs::stop },
     Phase { name: "server goes on", heals: true, begin: Plugs::go_on },
-    Phase { name: "process 4 cut off", heals: false, begin: |plugs| plugs.cut_off(3..4) },
-    Phase { name: "process 4 let in", heals: true, begin: |plugs| plugs.let_in(3..4) },
+    Phase { name: "node 4 cut off", heals: false, begin: |plugs| plugs.cut_off(3..4) },
+    Phase { name: "node 4 let in", heals: true, begin: |plugs| plugs.let_in(3..4) },
 ];
 
 /// The run as the parent sees it. Processes end before the server does.
@@ -56,8 +56,11 @@ pub(crate) fn run(options: &Options) -> Outcome<()> {
             run.write_probes()?;
         }
     }
-    let Run { peers, table, .. } = run;
-    peers.into_iter().try_for_each(Peer::end)?;
+    let Run { mut peers, table, plugs, .. } = run;
+    peers.iter_mut().try_for_each(|peer| peer.ask(END))?;
+    peers.into_iter().try_for_each(Peer::ended)?;
+    // The server and the lines to it, after those who use them.
+    drop(plugs);
     table.conclude()
 }
 

@@ -21,7 +21,7 @@ impl Table {
         };
         println!("{NODES} processes share a cache of {ARTICLES} articles over {server}\n");
         println!(
-            "{:>4}  {:<20} {:>7} {:>6} {:>7} {:>6} {:>8} {:>8} {:>7} {:>7} {:>6} {:>6} {:>9} {:>9} {:>9}",
+            "{:>3} {:<14} {:>6} {:>5} {:>6} {:>6} {:>8} {:>7} {:>7} {:>5} {:>5} {:>6} {:>7} {:>7} {:>7}",
             "s",
             "phase",
             "gets",
@@ -52,20 +52,20 @@ impl Table {
         let Counts { changes, acknowledged, stale, errors, times, .. } = counts;
         let [p50, p99, slowest] = [times.quantile(0.5), times.quantile(0.99), times.slowest()].map(shown);
         println!(
-            "{:>4.0}  {phase:<20} {gets:>7} {loads:>6} {memory:>7} {redis:>6} {fallback:>8} {unconfirmed:>8} \
-             {changes:>7} {acknowledged:>7} {stale:>6} {errors:>6} {p50:>9} {p99:>9} {slowest:>9}",
+            "{:>3.0} {phase:<14} {gets:>6} {loads:>5} {memory:>6} {redis:>6} {fallback:>8} {unconfirmed:>7} \
+             {changes:>7} {acknowledged:>5} {stale:>5} {errors:>6} {p50:>7} {p99:>7} {slowest:>7}",
             self.since.elapsed().as_secs_f64()
         );
     }
 
     /// All processes agree, this long after all was well again.
     pub(crate) fn coherent(&mut self, phase: &'static str, after: Duration) {
-        println!("      {phase}: all {NODES} agree on {PROBES} probes after {}", shown(after));
+        println!("    {phase}: all {NODES} agree on {PROBES} probes after {}", shown(after));
         self.healings.push((phase, after));
     }
 
     pub(crate) fn probes_written(&self, acknowledged: u64) {
-        println!("      {PROBES} probes written, {acknowledged} of them acknowledged by Redis");
+        println!("    {PROBES} probes written, {acknowledged} of them acknowledged by Redis");
     }
 
     /// The sums; an error unless they are what they must be.
@@ -73,8 +73,8 @@ impl Table {
         self.print("in all", &self.sum);
         let Counts { changes, acknowledged, repaired, lost, stale, errors, .. } = self.sum;
         println!(
-            "\nof {changes} changes Redis got {acknowledged} at once and {repaired} after it was back; \
-             {lost} it never got, because others had gone on"
+            "\nof {changes} changes Redis got {acknowledged} at once; of those and of loads that it was owed \
+             it got {repaired} later,\nand {lost} never: it came back empty, or others had gone on"
         );
         for (phase, after) in self.healings.iter().skip(1) {
             println!("coherent {} after «{phase}»", shown(*after));

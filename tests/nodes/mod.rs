@@ -5,6 +5,7 @@ mod bus;
 mod doubt;
 mod many;
 mod marks;
+mod stopped;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Barrier, mpsc};

@@ -75,6 +75,11 @@ impl Distrust {
         self.given_up.swap(0, Ordering::Relaxed) as u64
     }
 
+    /// How many changes are owed and will not be made up for.
+    pub(crate) fn give_up(&self) -> u64 {
+        self.take_given_up() + self.len.load(Ordering::Acquire) as u64
+    }
+
     /// Some of the keys, at most `max`.
     pub(crate) fn some(&self, max: usize) -> Vec<Owed> {
         self.keys.lock().values().take(max).cloned().collect()

@@ -3,8 +3,8 @@
 use std::any::Any;
 use std::hash::Hash;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use larder_core::clock::{Clock, Time};
@@ -132,6 +132,8 @@ pub struct Engine<K, V, M> {
     pub(crate) closed: AtomicBool,
     pub(crate) life: Life,
     pub(crate) events: Events<K>,
+    /// Called when the last handle goes, before anything else goes.
+    pub(crate) last_words: OnceLock<fn(&Self)>,
 }
 
 impl<K, V, M> Engine<K, V, M>
@@ -176,6 +178,7 @@ where
             closed: AtomicBool::new(false),
             life: Life::default(),
             events: Events::new(parts.audience),
+            last_words: OnceLock::new(),
         });
         engine.listen_to_tiers();
         engine.hear();
@@ -267,6 +270,11 @@ where
     /// The directory of the tiers, where they have one.
     pub fn dir(&self) -> Option<&Path> {
         self.dir.as_deref()
+    }
+
+    /// Has `last_words` called when the last handle goes; the first one counts.
+    pub fn set_last_words(&self, last_words: fn(&Self)) {
+        let _first_counts = self.last_words.set(last_words);
     }
 
     /// Statistics of this moment.

@@ -162,6 +162,7 @@ where
         self.nodes.iter().for_each(|nodes| nodes.end());
         self.look_for_evictions();
         let _closed = self.gates.close().await?;
+        self.give_up_owed();
         shield::within(|| self.memory.clear());
         let mut outcome = self.marks.note_time(self.timeline.now());
         for slot in self.slots() {
@@ -311,6 +312,9 @@ impl<K, V, M> Drop for Engine<K, V, M> {
         self.nodes.iter().for_each(|nodes| nodes.end());
         #[cfg(feature = "async")]
         crate::timer::rest();
+        if let Some(last_words) = self.last_words.get() {
+            last_words(self);
+        }
         let slots = self.wire.as_mut().map(|wire| std::mem::take(&mut wire.slots)).unwrap_or_default();
         if slots.is_empty() || matches!(self.life.outcome.get(), Some(Ok(()))) {
             return;

@@ -205,8 +205,9 @@ where
         let mut stale = leader.key().and_then(|key| self.stale_in_memory(key));
         let mut among_nodes = NodeLease::NONE;
         if let Some(key) = encoded.take() {
-            let look = Box::pin(self.look_beyond::<W>(key, leader.hash(), waits));
-            let (based, lease, found) = look.await;
+            // On the heap: see `store`.
+            let looked = Box::pin(self.look_beyond::<W>(key, leader.hash(), waits));
+            let (based, lease, found) = looked.await;
             encoded = Some(based);
             among_nodes = lease;
             match found.map(Found::into_parts) {

@@ -72,6 +72,17 @@ where
         }
     }
 
+    /// Counts what the tier that other nodes share will never get from this one,
+    /// which ends.
+    pub(crate) fn give_up_owed(&self) {
+        let shared = self.slots().iter().filter(|slot| slot.is_shared() && self.nodes.is_some());
+        let lost: u64 = shared.map(|slot| slot.distrust().give_up()).sum();
+        self.counters.repairs_lost.add(lost);
+        if lost > 0 {
+            tracing::warn!(target: "larder", cache = self.life.name(), lost, "changes are lost to other nodes: the shared tier is away");
+        }
+    }
+
     async fn settle(self: &Arc<Self>, slot: &Slot, max: usize) {
         let Some(wire) = &self.wire else { return };
         // Rare, and long: nothing for an executor.

@@ -303,7 +303,9 @@ where
                     None => self.base_of(wire, &encoded, former),
                 };
                 let stamping = Stamping { terms: &terms, stamp, is_written, created, early };
-                let stored = self.store_beyond(wire, &encoded, plan, stamping).await;
+                // On the heap: this future is part of that of a load, which stands on the
+                // stack of each level of a function that remembers and calls itself.
+                let stored = Box::pin(self.store_beyond(wire, &encoded, plan, stamping)).await;
                 self.note_base(wire, &encoded, base);
                 stored
             }
