@@ -30,6 +30,7 @@ impl<'a> Row<'a> {
         Self { title: title.into(), operations, rounds: ROUNDS, contenders: Vec::new() }
     }
 
+    #[allow(dead_code, reason = "the comparison over Redis alone needs it")]
     /// With another number of rounds: many short ones where a machine is busy.
     pub(crate) fn rounds(self, rounds: usize) -> Self {
         Self { rounds, ..self }
