@@ -61,6 +61,13 @@ where
     /// A clone of the record of `key`.
     fn get<Q: Lookup<K> + ?Sized>(&self, key: &Q) -> Option<Record<V>>;
 
+    /// The value of `key`, if it has one and `fresh` holds for its record: what a
+    /// hit needs, without moving the rest.
+    #[inline]
+    fn value<Q: Lookup<K> + ?Sized>(&self, key: &Q, fresh: impl FnOnce(&Record<V>) -> bool) -> Option<V> {
+        self.get(key).filter(fresh)?.value
+    }
+
     /// Stores `record` in place of what was there.
     fn insert(&self, key: K, record: Record<V>);
 
