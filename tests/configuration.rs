@@ -66,6 +66,61 @@ fn what_is_said_for_all_is_set_aside_where_it_has_no_use() {
     assert!(told.contains(&inside), "a context reads LARDER_DIR: {all}");
 }
 
+/// Not a test by itself: URLs that are said outside of code.
+#[test]
+fn child_with_urls() {
+    if std::env::var_os("LARDER_TEST_VARIABLES").is_none() {
+        return;
+    }
+    let placed = |builder: TieredBuilder<u8, String>| match builder.build() {
+        Ok(cache) => {
+            println!("told: {}: {}", cache.name(), cache.try_insert(1, "x".to_owned()).unwrap().home)
+        }
+        Err(error) => println!("told: {error}"),
+    };
+    for row in ucache::<u8, String>("by url").explain_config().into_iter().flatten() {
+        println!("told: {row}");
+    }
+    placed(ucache("by url"));
+    placed(ucache("by code").url("null:"));
+    placed(larder::bcache("on disk"));
+    larder::mcache::<u8, u8>("in memory").build().unwrap();
+    larder::close_all().unwrap();
+}
+
+#[test]
+fn urls_of_variables_and_of_the_file_describe_caches_that_name_no_tier() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().canonicalize().unwrap();
+    let (folder, file) = (folder.to_str().unwrap(), dir.path().join("larder.toml"));
+    let url = format!("file://{folder}?ttl=1h&version=3");
+    let of = |variables: &[(&str, &str)]| told_by("child_with_urls", variables);
+    let check = |told: Vec<String>, by: &str, version: &str| {
+        for expected in [
+            &format!("url = {url} ({by})"),
+            &format!("dir = {folder} ({by})"),
+            &format!("ttl = 1h ({by})"),
+            version,
+            "by url: file",
+            "by code: null",
+            "on disk: disk",
+        ] {
+            assert!(told.iter().any(|line| line == expected), "{expected} in {told:#?}");
+        }
+    };
+    let base = ("LARDER_DIR", folder);
+    let told = of(&[("LARDER_URL", &url), ("LARDER_BY_URL__VERSION", "4"), ("LARDER_ON_DISK__DIR", folder)]);
+    check(told, "the variable LARDER_URL", "version = 4 (the variable LARDER_BY_URL__VERSION)");
+    std::fs::write(&file, format!("[all]\nurl = \"{url}\"\n[\"on disk\"]\ndir = \"{folder}\"\n")).unwrap();
+    let by = format!("{}, line 2", file.display());
+    let told = of(&[("LARDER_CONFIG", file.to_str().unwrap())]);
+    check(told, &by, &format!("version = 3 ({by})"));
+    let told = of(&[("LARDER_URL", "memory: redis://me:secret@host:x"), base]).join("\n");
+    assert!(told.contains("the variable LARDER_URL: option ") && !told.contains("secret"), "{told}");
+    let told = of(&[("LARDER_URL", "memory:?ttl=long"), base]).join("\n");
+    assert!(told.contains("the variable LARDER_URL: option `ttl`: given `long`"), "{told}");
+}
+
 /// What only the whole of a cache shows to be wrong names its source as well.
 #[test]
 fn what_does_not_fit_the_cache_names_its_source() {
@@ -189,6 +244,7 @@ fn in_code(option: &str, builder: Builder) -> Builder {
         "sharing" => builder.sharing(Sharing::Processes),
         "thresholds" => builder.thresholds(Thresholds::default()),
         "durability" => builder.durability(Durability::Flushed),
+        "url" => builder.url("memory: file:///tmp/somewhere"),
         #[cfg(feature = "redis")]
         "redis" => builder.redis("redis://me:secret@127.0.0.1:1"),
         #[cfg(feature = "redis")]

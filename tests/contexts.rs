@@ -120,6 +120,41 @@ fn inner_contexts_inherit_and_end_with_the_outer_one() {
     assert_eq!(left(dir.path()), [""; 0]);
 }
 
+/// Every option that a context has, with what it is then.
+#[test]
+fn what_a_context_says_counts_for_caches_of_inner_ones() {
+    let dir = tempfile::tempdir().unwrap();
+    let outer = CacheContext::new("outer")
+        .dir(dir.path())
+        .memory_bytes(1 << 20)
+        .disk_bytes(32 << 20)
+        .compress(larder::Compress::None)
+        .persistence(Persistence::LongTerm)
+        .durability(larder::Durability::Flushed)
+        .ttl(Duration::from_secs(60))
+        .preset(larder::presets::images());
+    #[cfg(feature = "redis")]
+    let outer = outer.redis("redis://127.0.0.1:1").namespace("shop");
+    let told = outer.inner("inner").ucache::<u64, String>("explained").explain_config().unwrap();
+    let told: Vec<_> = told.iter().map(ToString::to_string).collect();
+    let by_context = [
+        "memory_bytes = 1 MiB",
+        "disk_bytes = 32 MiB",
+        "compress = none",
+        "persistence = long_term",
+        "durability = flushed",
+        "ttl = 1m",
+        #[cfg(feature = "redis")]
+        "redis = redis://127.0.0.1:1",
+        #[cfg(feature = "redis")]
+        "namespace = shop",
+    ];
+    for expected in by_context {
+        assert!(told.contains(&format!("{expected} (the context outer)")), "{expected} in {told:#?}");
+    }
+    assert!(told.contains(&"kind = image (the preset images)".to_owned()), "{told:#?}");
+}
+
 #[test]
 fn an_async_scope_ends_with_its_work_and_when_it_is_cancelled() {
     let dir = tempfile::tempdir().unwrap();

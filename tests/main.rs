@@ -10,6 +10,8 @@ mod conformance;
 mod contexts;
 mod crashes;
 mod events;
+#[cfg(feature = "redis")]
+mod examples;
 mod expiry;
 mod flights;
 #[cfg(any(feature = "json", feature = "ndarray", feature = "image", feature = "arrow"))]
@@ -28,6 +30,7 @@ mod model;
 #[cfg(feature = "redis")]
 mod nodes;
 mod observability;
+mod pages;
 mod presets;
 mod processes;
 #[cfg(feature = "metrics")]

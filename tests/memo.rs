@@ -128,3 +128,24 @@ async fn many_at_once_for_tasks() {
     assert_eq!(lengths.call_many(keys).await, [1, 2, 1, 3]);
     assert_eq!(runs.load(SeqCst), 3);
 }
+
+#[tokio::test]
+async fn a_function_of_many_keys_is_called_once_for_what_is_missing() {
+    let asked = std::sync::Mutex::new(Vec::new());
+    let (cache, tasks) = both();
+    let answer = |words: Vec<String>| {
+        asked.lock().unwrap().push(words.clone());
+        let known = words.into_iter().filter(|word| !word.is_empty());
+        known.map(|word| (word.clone(), word.len())).collect::<Vec<_>>()
+    };
+    let keys = |keys: &[&str]| keys.iter().map(|key| (*key).to_owned()).collect::<Vec<_>>();
+    let lengths = cache.memoize_many(answer);
+    assert_eq!(lengths.call_many(keys(&["a", "ab", "", "a"])), [Some(1), Some(2), None, Some(1)]);
+    assert_eq!(lengths.call_many(keys(&["ab"])), [Some(2)]);
+    let in_tasks = tasks.memoize_many(async |words: Vec<String>| answer(words));
+    assert_eq!(in_tasks.call_many(keys(&["abc", "ab"])).await, [Some(3), Some(2)]);
+    assert_eq!(in_tasks.uncached(keys(&["ab"])).await, [("ab".to_owned(), 2)]);
+    assert!(in_tasks.contains("abc").await && lengths.purge("abc") && !lengths.contains("abc"));
+    let asked = asked.into_inner().unwrap();
+    assert_eq!(asked, [keys(&["a", "ab", ""]), keys(&["abc"]), keys(&["ab"])]);
+}

@@ -82,3 +82,34 @@ fn what_is_published_adds_up() {
         assert!(page.contains(r#"larder_tier_entries{cache="published",tier="disk"} 0"#), "it is gone");
     });
 }
+
+#[test]
+fn what_is_counted_after_the_last_call_is_published_with_the_last_handle() {
+    let recorder = PrometheusBuilder::new().build_recorder();
+    let handle = recorder.handle();
+    let loads = |expected: u32| {
+        let page = handle.render();
+        let line = format!(r#"larder_loads_total{{cache="last words"}} {expected}"#);
+        assert!(page.lines().any(|found| found == line), "{line} in\n{page}");
+    };
+    metrics::with_local_recorder(&recorder, || {
+        let open = || larder::mcache::<u64, u64>("last words").build().unwrap();
+        let cache = open();
+        cache.get_with(1, || 1);
+        larder::metrics::publish();
+        cache.get_with(2, || 2);
+        drop(cache);
+        loads(2);
+        let closed = open();
+        closed.get_with(1, || 1);
+        closed.close().unwrap();
+        closed.get_with(2, || 2);
+        larder::metrics::publish();
+        loads(4);
+        closed.get_with(3, || 3);
+        drop(closed);
+        loads(5);
+        larder::metrics::publish();
+        loads(5);
+    });
+}

@@ -362,7 +362,7 @@ fn after_a_gap_all_is_distrusted_and_contact_is_dated() {
 mod caches {
     //! Redis beneath a cache.
 
-    use larder::{Cache, EntryOptions, Placement, Sharing, TierKind, ucache};
+    use larder::{Cache, Placement, Sharing, TierKind, ucache};
 
     use super::*;
 
@@ -431,23 +431,7 @@ mod caches {
         other.close().unwrap();
     }
 
-    #[test]
-    fn what_cannot_be_invalidated_in_redis_is_an_error_and_nothing_is() {
-        let Some(server) = RedisServer::start() else { return };
-        let dir = tempfile::tempdir().unwrap();
-        let cache = cache(&server.url(), dir.path());
-        cache.insert_with(1, "one".to_owned(), EntryOptions::new().tag("a"));
-        for refused in [cache.invalidate_tag("a"), cache.invalidate_all()] {
-            let error = refused.unwrap_err();
-            assert_eq!((error.kind(), error.tier()), (ErrorKind::Unsupported, Some(TierKind::Redis)));
-            assert!(error.to_string().contains("tags and `invalidate_all` do not reach"), "{error}");
-        }
-        assert_eq!(cache.get(&1).as_deref(), Some("one"));
-        cache.invalidate(&1).unwrap();
-        assert_eq!(cache.get(&1), None);
-    }
-
-    /// A stamp counts the invalidations of its node, and a new node has none.
+    /// A stamp counts the invalidations of its node until it is one of several.
     #[test]
     fn marks_of_one_node_do_not_mean_what_another_wrote() {
         let Some(server) = RedisServer::start() else { return };

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use larder::{ErrorKind, Tier, TierKind, ucache};
+use larder::{EntryOptions, ErrorKind, Tier, TierKind, ucache};
 use larder_core::bus::{Bus, Listener, Notice};
 use larder_core::frame::Frame;
 use larder_core::key::EncodedKey;
@@ -253,6 +253,32 @@ fn a_failover_costs_no_caller_an_error() {
     println!("failover: back after {back:?}, the slowest call {slowest:?}, errors {}", redis.errors);
     assert!(redis.errors > 0 && stats.cache.dropped == 0 && stats.cache.load_failures == 0, "{stats}");
     assert!(slowest < Duration::from_millis(750), "a call took {slowest:?}");
+}
+
+#[test]
+fn what_one_node_invalidates_goes_on_all_masters() {
+    let Some(cluster) = RedisCluster::start(3, 0) else { return };
+    let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let [one, other] = dirs.each_ref().map(|dir| {
+        let cache = ucache::<u64, u64>("cache").dir(dir.path()).redis(cluster.url()).namespace("test");
+        cache.build().unwrap()
+    });
+    let there = |cache: &larder::Cache<u64, u64>| (0..100).filter(|key| cache.get(key).is_some()).count();
+    for key in 0..100 {
+        one.insert_with(key, key, EntryOptions::new().tag(if key % 2 == 0 { "even" } else { "odd" }));
+    }
+    until("the other has copies of all", || there(&other) == 100);
+    one.invalidate_tag("even").unwrap();
+    assert_eq!(there(&one), 50);
+    let lag = until("the other heard", || there(&other) == 50);
+    other.invalidate_all().unwrap();
+    until("nothing is left", || there(&one) == 0);
+    println!("a tag was heard of after {lag:?}");
+    assert!(lag < Duration::from_millis(1500), "{lag:?}");
+    one.insert_many((0..100).map(|key| (key, key)));
+    until("new ones serve", || there(&other) == 100);
+    assert_eq!(other.remove_many(&(0..100).collect::<Vec<_>>()).unwrap(), 100);
+    until("and go", || there(&one) == 0);
 }
 
 #[test]

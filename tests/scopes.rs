@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 use larder::{Cache, CacheContext, Error, ErrorKind, Loaded, with_context, with_context_async};
 use larder_testkit::RedisServer;
 
+use crate::logs::lines_of;
+
 /// How soon nothing is left.
 const SOON: Duration = Duration::from_secs(1);
 
@@ -295,6 +297,25 @@ fn a_server_that_is_away_at_the_end_is_in_the_outcome() {
     server.kill();
     let error = context.close().unwrap_err();
     assert_eq!(error.tier(), Some(larder::TierKind::Redis), "{error:?}");
+    assert_eq!(files(dir.path()), [""; 0], "the rest is cleaned up all the same");
+}
+
+#[test]
+fn the_error_of_the_work_wins_and_what_could_not_be_cleaned_is_logged() {
+    let Some(mut server) = RedisServer::start() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let context = || CacheContext::new("nightly").dir(dir.path()).temporary().redis(server.url());
+    let (failing, dropped) = (context(), context());
+    let _caches = (fill(&failing), fill(&dropped));
+    server.kill();
+    let lines = lines_of(|| {
+        let work = |_: &CacheContext| Err::<(), _>(Error::new(ErrorKind::Unsupported, "of the closure"));
+        assert_eq!(with_context(failing, work).unwrap_err().to_string(), "of the closure");
+        drop(dropped);
+    });
+    let told = |what: &str| lines.iter().filter(|line| line.contains(what)).count();
+    assert_eq!(told("not all of a context could be cleaned up"), 1, "{lines:#?}");
+    assert_eq!(told("a context was dropped, and not all of it could be cleaned up"), 1, "{lines:#?}");
     assert_eq!(files(dir.path()), [""; 0], "the rest is cleaned up all the same");
 }
 

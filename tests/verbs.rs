@@ -218,3 +218,20 @@ fn a_cache_that_is_switched_off_stores_nothing() {
         assert_eq!(cache.get_many(&[1, 2]), [None; 2], "{shelf}");
     });
 }
+
+#[test]
+fn a_pass_over_the_entries_finds_each_that_is_fresh_once() {
+    each_shelf!(<u64, String>, |builder| builder, |shelf, cache: Strings, clock| {
+        let clock: ManualClock = clock;
+        let long = |n: u64| if n.is_multiple_of(2) { "x".repeat(3_000) } else { n.to_string() };
+        (0..20).for_each(|n| cache.insert(n, long(n)));
+        cache.insert_with(99, "short".to_owned(), EntryOptions::new().ttl(MINUTE));
+        clock.advance(MINUTE);
+        let mut found: Vec<_> = cache.iter().unwrap().map(|(key, value)| (*key, value)).collect();
+        found.sort();
+        assert_eq!(found, (0..20).map(|n| (n, long(n))).collect::<Vec<_>>(), "{shelf}");
+        let mut pass = cache.iter().unwrap();
+        cache.clear().unwrap();
+        assert!(pass.next().is_none(), "{shelf}: what goes meanwhile is not found");
+    });
+}

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use larder::{Clock, Coherence, SystemClock};
 use larder_core::bus::{Bus, Listener, Notice};
+use larder_core::marks::SharedMarks;
 use larder_core::tier::Tier;
 use larder_engine::NodesPlan;
 use larder_testkit::RedisServer;
@@ -92,7 +93,8 @@ fn node(server: &RedisServer) -> (Arc<Rig>, Arc<Held>) {
     let tier = Arc::new(RedisTier::open(options).unwrap());
     let held = Arc::new(Held::default());
     let bus = Arc::new(Post { tier: Arc::clone(&tier), held: Arc::clone(&held) });
-    let nodes = NodesPlan { bus, lease: LEASE, coherence: Coherence::Available };
+    let marks = Arc::clone(&tier) as Arc<dyn SharedMarks>;
+    let nodes = NodesPlan { bus, marks, lease: LEASE, coherence: Coherence::Available };
     let plan = Plan { nodes: Some(nodes), ..Plan::over(vec![tier as Arc<dyn Tier>]) };
     (plan.build(), held)
 }

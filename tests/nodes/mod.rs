@@ -2,6 +2,10 @@
 //! what becomes of it while the server is away.
 
 mod bus;
+mod doubt;
+mod many;
+mod marks;
+mod stopped;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Barrier, mpsc};
@@ -63,10 +67,12 @@ fn what_was_read_from_redis_is_read_from_memory_next() {
     assert_eq!(one.try_insert(key(1), 7).unwrap().home, TierKind::Redis);
     assert_eq!(one.get(&key(1)), Some(7));
     assert_eq!((hits(&one, TierKind::Memory), hits(&one, TierKind::Redis)), (1, 0), "its own write");
-    for _ in 0..10 {
-        assert_eq!(other.get(&key(1)), Some(7));
-    }
-    assert_eq!((hits(&other, TierKind::Memory), hits(&other, TierKind::Redis)), (9, 1));
+    // The notice of the write may come after the first read.
+    let read = || other.get(&key(1)) == Some(7) && hits(&other, TierKind::Memory) > 0;
+    until("its copy serves", read);
+    let before = hits(&other, TierKind::Redis);
+    assert!((0..10).all(|_| read()));
+    assert!(before <= 2 && hits(&other, TierKind::Redis) == before, "{}", other.stats());
     let entry = other.inspect(&key(1)).unwrap().unwrap();
     assert_eq!((entry.tier, entry.home, entry.confirmed), (TierKind::Memory, TierKind::Redis, true));
 }

@@ -6,9 +6,10 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::Result;
 use crate::clock::Time;
+use crate::tier::BoxFuture;
 
 /// What a mark says.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Mark {
     /// Everything was removed.
     Cleared,
@@ -45,6 +46,30 @@ pub trait MarkLog: Send + Sync + 'static {
 
     /// Lets go of what is open; nothing is added afterwards.
     fn close(&self) {}
+}
+
+/// What a node knows of the marks of all.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Known {
+    /// The highest stamp that came from where they are kept; zero for none.
+    pub heard: u64,
+    /// The highest stamp of all, those that this node gave by itself among them.
+    pub count: u64,
+}
+
+/// The marks of all nodes, kept where they share their entries.
+///
+/// # Behavior
+/// - Stamps only ever rise, for all nodes together.
+/// - What is lost invalidates: where the marks are gone, or are fewer than some
+///   node knows of, everything stamped so far counts as removed.
+/// - Only so many tags are kept; those that were not used for longest are
+///   folded into one mark that removes everything stamped as early.
+pub trait SharedMarks: Send + Sync + 'static {
+    /// Adds marks, each with its time, all with one stamp above every other and
+    /// above what this node knows; then says which marks there are beyond what
+    /// it has heard, lowest first. One step among all nodes, one round trip.
+    fn exchange<'a>(&'a self, made: &'a [(Mark, Time)], known: Known) -> BoxFuture<'a, Result<Vec<Marked>>>;
 }
 
 const HEAD_LEN: usize = 2 + 1 + 8 + 8;

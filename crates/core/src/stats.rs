@@ -146,7 +146,7 @@ counters! {
         unconfirmed,
         /// Writes that reached the tier that others share only after it was back.
         repaired,
-        /// Writes that it never got, because others had changed the entry by then.
+        /// Writes that it never got: others had changed the entry by then, or the cache was closed.
         repairs_lost,
         /// Entries removed by callers.
         removals,

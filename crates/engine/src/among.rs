@@ -118,7 +118,7 @@ where
     }
 
     async fn lease(&self, key: &EncodedKey) -> Option<Option<LoadLease>> {
-        let slot = self.slots().iter().find(|slot| slot.has_foreign_stamps())?;
+        let slot = self.slots().iter().find(|slot| slot.is_shared())?;
         let span = self.expiry.said().hard_timeout.unwrap_or(LEASE);
         // A failure is counted by the layer.
         slot.tier().lease_load(key, span).await.ok()
@@ -127,7 +127,7 @@ where
     fn holding(self: &Arc<Self>, key: &EncodedKey, lease: LoadLease) -> NodeLease {
         let (engine, key) = (Arc::clone(self), key.clone());
         NodeLease(Some(Box::new(move || {
-            if let Some(slot) = engine.slots().iter().find(|slot| slot.has_foreign_stamps()) {
+            if let Some(slot) = engine.slots().iter().find(|slot| slot.is_shared()) {
                 slot.tier().release_load(&key, lease.number);
             }
         })))

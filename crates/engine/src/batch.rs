@@ -1,4 +1,4 @@
-//! Many keys in one call.
+//! Reading and loading many keys in one call.
 
 use std::any::Any;
 use std::collections::HashMap;
@@ -9,7 +9,6 @@ use std::sync::Arc;
 use larder_core::Result;
 use larder_core::key::{EncodedKey, Lookup};
 use larder_core::memory::MemoryStore;
-use larder_core::terms::EntryOptions;
 use tracing::Instrument;
 
 use crate::engine::Engine;
@@ -93,73 +92,48 @@ where
     async fn read_together(self: &Arc<Self>, missing: Vec<Missing>) -> Vec<(usize, V)> {
         let Some(wire) = &self.wire else { return Vec::new() };
         self.settle_due().await;
-        let observe = |key: &Missing| (self.memory_weight_max > 0).then(|| self.gates.observe(key.hash));
-        let mut left: Vec<_> = missing.into_iter().map(|key| (observe(&key), key)).collect();
+        let mut left = Vec::new();
+        for key in missing {
+            let doubt = self.doubt_of(wire, &key.encoded).await;
+            left.push(((self.memory_weight_max > 0).then(|| self.gates.observe(key.hash)), key, doubt));
+        }
         let stamp = self.nodes.as_ref().and_then(|nodes| nodes.mark().of(0));
         let (mut values, mut away) = (Vec::new(), false);
         for slot in &wire.slots {
-            let keys: Vec<EncodedKey> = left.iter().map(|(_, key)| key.encoded.clone()).collect();
+            let (asked, mut next): (Vec<_>, Vec<_>) =
+                left.into_iter().partition(|(_, _, doubt)| self.dares(doubt, slot));
+            let keys: Vec<EncodedKey> = asked.iter().map(|(_, key, _)| key.encoded.clone()).collect();
             let frames = slot.get_many(&keys).await;
-            let mut next = Vec::new();
-            for ((observation, key), frame) in left.into_iter().zip(frames) {
+            for ((observation, key, mut doubt), frame) in asked.into_iter().zip(frames) {
+                let in_doubt = doubt.is_about(slot);
                 let found = match frame {
                     Ok(Some(bytes)) => {
                         let named = (&key.encoded, key.hash);
-                        self.accept((wire, slot), bytes, named, &(&observation, stamp)).await
+                        let promotion = (&observation, stamp.filter(|_| !in_doubt));
+                        self.accept((wire, slot), bytes, named, &promotion).await
                     }
                     Ok(None) => None,
                     // A tier that fails counts as having none, and was counted.
                     Err(_) => {
                         away = true;
+                        doubt.away_if(slot.is_shared());
                         None
                     }
                 };
+                let found = found.map(|found| if in_doubt { self.doubted(found) } else { found });
                 match found {
                     Some(found) => values.extend(found.into_fresh().map(|value| (key.at, value))),
-                    None => next.push((observation, key)),
+                    None => next.push((observation, key, doubt)),
                 }
             }
             left = next;
         }
-        let unconfirmed = left.iter().filter_map(|(_, key)| {
+        let unconfirmed = left.iter().filter_map(|(_, key, _)| {
             let found = self.unconfirmed(wire, &key.encoded, away)?;
             Some((key.at, found.into_fresh()?))
         });
         values.extend(unconfirmed);
         values
-    }
-
-    /// Stores entries, one after another, and goes on where one fails.
-    ///
-    /// # Errors
-    /// The first failure; the other entries are stored all the same.
-    pub async fn insert_many<W: Wait>(
-        self: &Arc<Self>,
-        entries: Vec<(K, V)>,
-        options: EntryOptions,
-    ) -> Result<()> {
-        let mut outcome = Ok(());
-        for (key, value) in entries {
-            let stored = self.insert::<W>(key, value, options.clone()).await;
-            outcome = outcome.and(stored.map(|_| ()));
-        }
-        outcome
-    }
-
-    /// Removes keys everywhere; how many were anywhere.
-    ///
-    /// # Errors
-    /// The first failure; the other keys are removed all the same.
-    pub async fn remove_many<W: Wait, Q>(self: &Arc<Self>, keys: &[Q]) -> Result<u64>
-    where
-        Q: Lookup<K> + Sync,
-    {
-        let mut removed = Ok(0);
-        for key in keys {
-            let one = self.remove::<W, Q>(key).await.map(u64::from);
-            removed = removed.and_then(|sum| one.map(|one| sum + one));
-        }
-        removed
     }
 }
 

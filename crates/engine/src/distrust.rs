@@ -75,9 +75,19 @@ impl Distrust {
         self.given_up.swap(0, Ordering::Relaxed) as u64
     }
 
+    /// How many changes are owed and will not be made up for.
+    pub(crate) fn give_up(&self) -> u64 {
+        self.take_given_up() + self.len.load(Ordering::Acquire) as u64
+    }
+
     /// Some of the keys, at most `max`.
     pub(crate) fn some(&self, max: usize) -> Vec<Owed> {
         self.keys.lock().values().take(max).cloned().collect()
+    }
+
+    /// What is owed of one key, where that is remembered.
+    pub(crate) fn owed(&self, key: &EncodedKey) -> Option<Owed> {
+        self.keys.lock().get(&key.digest()).cloned()
     }
 
     /// Says which entry the outdated copy of `key` was; the first one counts.

@@ -3,8 +3,8 @@
 use std::any::Any;
 use std::hash::Hash;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use larder_core::clock::{Clock, Time};
@@ -117,7 +117,7 @@ pub struct Engine<K, V, M> {
     pub(crate) hints: Hints,
     pub(crate) expiry: LiveExpiry<K, V>,
     pub(crate) timeline: Timeline,
-    pub(crate) marks: Marks,
+    pub(crate) marks: Arc<Marks>,
     pub(crate) pauses: Pauses,
     pub(crate) pool: Arc<Pool>,
     pub(crate) refreshing: AtomicUsize,
@@ -130,6 +130,8 @@ pub struct Engine<K, V, M> {
     pub(crate) closed: AtomicBool,
     pub(crate) life: Life,
     pub(crate) events: Events<K>,
+    /// Called when the last handle goes, before anything else goes.
+    pub(crate) last_words: OnceLock<fn(&Self)>,
 }
 
 impl<K, V, M> Engine<K, V, M>
@@ -142,10 +144,14 @@ where
     pub fn new(parts: Parts<K, V, M>) -> Arc<Self> {
         let slots = parts.wire.as_ref().map_or(&[][..], |wire| &wire.slots);
         let stamps = slots.iter().any(|slot| slot.facts().capability.stamps);
-        let nodes = parts.nodes.map(Nodes::new);
         let KeptMarks { log, marks: kept } = parts.marks;
         let times = kept.iter().filter(|marked| marked.mark == Mark::Time).map(|marked| marked.at);
         let earliest = times.max().unwrap_or(Time::from_millis(0));
+        let marks = Arc::new(Marks::new(log, kept));
+        let nodes = parts.nodes.map(|plan| Nodes::new(plan, &marks));
+        for (nodes, slot) in nodes.iter().flat_map(|nodes| slots.iter().map(move |slot| (nodes, slot))) {
+            nodes.replicate_in(slot);
+        }
         let engine = Arc::new(Self {
             memory: parts.memory,
             checks: stamps || nodes.is_some(),
@@ -157,7 +163,7 @@ where
             hints: parts.hints,
             expiry: LiveExpiry::new(parts.expiry),
             timeline: Timeline::new(parts.clock, earliest),
-            marks: Marks::new(log, kept),
+            marks,
             pauses: Pauses::default(),
             pool: Pool::new(),
             refreshing: AtomicUsize::new(0),
@@ -170,6 +176,7 @@ where
             closed: AtomicBool::new(false),
             life: Life::default(),
             events: Events::new(parts.audience),
+            last_words: OnceLock::new(),
         });
         engine.listen_to_tiers();
         engine.hear();
@@ -246,6 +253,11 @@ where
     /// The directory of the tiers, where they have one.
     pub fn dir(&self) -> Option<&Path> {
         self.dir.as_deref()
+    }
+
+    /// Has `last_words` called when the last handle goes; the first one counts.
+    pub fn set_last_words(&self, last_words: fn(&Self)) {
+        let _first_counts = self.last_words.set(last_words);
     }
 
     /// Statistics of this moment.

@@ -154,7 +154,12 @@ impl<K, V> Gates<K, V> {
         }
     }
 
-    fn try_write(self: &Arc<Self>, hash: u64) -> Result<Ticket<K, V>, EventListener> {
+    /// As [`write`](Self::write), without waiting: what is in progress is
+    /// superseded in any case.
+    ///
+    /// # Errors
+    /// Where it would have to wait: for this.
+    pub(crate) fn try_write(self: &Arc<Self>, hash: u64) -> Result<Ticket<K, V>, EventListener> {
         let shard = self.shard(hash);
         let mut inner = shard.inner.lock();
         let is_closed = inner.closed > 0;

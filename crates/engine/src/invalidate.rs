@@ -29,9 +29,10 @@ where
     ///
     /// # Errors
     /// When it could not be written down: then this cache goes by it, and the
-    /// next one over the same directory begins empty. `ErrorKind::Unsupported`
-    /// where other processes write entries too, whose stamps are theirs: then
-    /// nothing is invalidated.
+    /// next one over the same directory begins empty. `ErrorKind::Unavailable`
+    /// where other nodes cannot be told now: they are, later.
+    /// `ErrorKind::Unsupported` where other processes write entries whose stamps
+    /// are theirs: then nothing is invalidated.
     pub async fn invalidate_tags<W: Wait>(self: &Arc<Self>, tags: Vec<Tag>) -> Result<()> {
         let marks = tags.iter().filter(|tag| tag.as_str().len() <= TAG_LEN_MAX);
         let marks: Vec<Mark> = marks.map(|tag| Mark::Tag(tag.as_str().into())).collect();
@@ -55,16 +56,14 @@ where
         self.counters.invalidations.add(marks.len() as u64);
         let told = marks.clone();
         let engine = Arc::clone(self);
-        let made =
-            W::section(self.has_tiers(), async move { engine.marks.make(marks, engine.timeline.now()) })
-                .await;
+        let made = W::section(self.has_tiers(), async move { engine.make_marks(marks).await }).await;
         self.tell_marks(told);
         made?
     }
 
     fn check_stamps(&self) -> Result<()> {
         let Some(slot) = self.slots().iter().find(|slot| slot.has_foreign_stamps()) else { return Ok(()) };
-        let message = "tags and `invalidate_all` do not reach what other processes wrote yet: \
+        let message = "tags and `invalidate_all` do not reach what other processes write: \
                        `clear`, `remove` and `invalidate` do";
         Err(Error::new(ErrorKind::Unsupported, message).in_tier(slot.kind()).during("invalidate"))
     }

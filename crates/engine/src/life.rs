@@ -89,7 +89,7 @@ where
             let mut outcome = match engine.stamps {
                 // What other processes write has stamps of theirs.
                 true => Ok(()),
-                false => engine.marks.make(vec![Mark::Cleared], engine.timeline.now()),
+                false => engine.make_marks(vec![Mark::Cleared]).await,
             };
             shield::within(|| engine.memory.clear());
             for slot in engine.slots() {
@@ -157,10 +157,12 @@ where
 
     async fn let_go(self: &Arc<Self>, remove: Remove) -> Result<()> {
         self.settle_all().await;
+        self.make_owed_marks().await;
         // Before the gates close: it may be waiting at one.
         self.nodes.iter().for_each(|nodes| nodes.end());
         self.look_for_evictions();
         let _closed = self.gates.close::<Inline>().await?;
+        self.give_up_owed();
         shield::within(|| self.memory.clear());
         let mut outcome = self.marks.note_time(self.timeline.now());
         for slot in self.slots() {
@@ -306,6 +308,9 @@ impl<K, V, M> Drop for Ending<K, V, M> {
 impl<K, V, M> Drop for Engine<K, V, M> {
     fn drop(&mut self) {
         self.nodes.iter().for_each(|nodes| nodes.end());
+        if let Some(last_words) = self.last_words.get() {
+            last_words(self);
+        }
         let slots = self.wire.as_mut().map(|wire| std::mem::take(&mut wire.slots)).unwrap_or_default();
         if slots.is_empty() || matches!(self.life.outcome.get(), Some(Ok(()))) {
             return;

@@ -36,6 +36,8 @@ pub(crate) struct Marks {
     expired_at: AtomicU64,
     tags: RwLock<HashMap<Box<str>, (u64, Time)>>,
     log: Option<Box<dyn MarkLog>>,
+    /// The latest time of this node that was noted.
+    noted_at: AtomicU64,
     /// Marks appended since the log was written anew; held while a mark is made.
     appended: Mutex<usize>,
 }
@@ -64,6 +66,7 @@ impl Marks {
             expired_at: AtomicU64::new(0),
             tags: RwLock::default(),
             log,
+            noted_at: AtomicU64::new(0),
             appended: Mutex::new(kept.len()),
         };
         kept.into_iter().for_each(|marked| marks.apply(marked));
@@ -120,11 +123,25 @@ impl Marks {
         let mut appended = self.appended.lock();
         let stamp = self.count.load(Ordering::Acquire) + 1;
         let marked: Vec<Marked> = marks.into_iter().map(|mark| Marked { mark, stamp, at }).collect();
+        self.noted_at.fetch_max(at.as_millis(), Ordering::AcqRel);
+        self.count_in(marked, &mut appended)
+    }
+
+    /// Takes over marks that were made elsewhere. They count when this returns.
+    ///
+    /// # Errors
+    /// When they could not be written down. They count all the same in this
+    /// process.
+    pub(crate) fn adopt(&self, marked: Vec<Marked>) -> Result<()> {
+        self.count_in(marked, &mut self.appended.lock())
+    }
+
+    fn count_in(&self, marked: Vec<Marked>, appended: &mut usize) -> Result<()> {
         let written = self.append(&marked);
         *appended += marked.len();
         marked.into_iter().for_each(|marked| self.apply(marked));
         if self.fold() || *appended > REWRITE_EVERY || written.is_err() {
-            *appended = self.rewrite(at)?;
+            *appended = self.rewrite()?;
         }
         Ok(())
     }
@@ -132,10 +149,11 @@ impl Marks {
     /// Writes down what time it is, for a clock that may be set back.
     pub(crate) fn note_time(&self, at: Time) -> Result<()> {
         let mut appended = self.appended.lock();
+        self.noted_at.fetch_max(at.as_millis(), Ordering::AcqRel);
         *appended += 1;
         let written = self.append(&[Marked { mark: Mark::Time, stamp: self.stamp(), at }]);
         if *appended > REWRITE_EVERY || written.is_err() {
-            *appended = self.rewrite(at)?;
+            *appended = self.rewrite()?;
         }
         Ok(())
     }
@@ -153,13 +171,20 @@ impl Marks {
                 self.floor.fetch_max(marked.stamp, Ordering::AcqRel);
             }
             Mark::All => {
-                self.expired_at.store(marked.at.as_millis(), Ordering::Release);
-                self.floor.fetch_max(marked.stamp, Ordering::AcqRel);
+                if self.floor.fetch_max(marked.stamp, Ordering::AcqRel) < marked.stamp {
+                    self.expired_at.store(marked.at.as_millis(), Ordering::Release);
+                }
             }
             Mark::Tag(tag) => {
-                self.tags.write().insert(tag, (marked.stamp, marked.at));
+                let mut tags = self.tags.write();
+                let known = tags.entry(tag).or_insert((0, marked.at));
+                if known.0 < marked.stamp {
+                    *known = (marked.stamp, marked.at);
+                }
             }
-            Mark::Time => {}
+            Mark::Time => {
+                self.noted_at.fetch_max(marked.at.as_millis(), Ordering::AcqRel);
+            }
         }
         // Last: who reads the new count must find the mark.
         self.count.fetch_max(marked.stamp, Ordering::AcqRel);
@@ -168,6 +193,11 @@ impl Marks {
     /// Keeps the number of marks finite: too many tags become everything.
     fn fold(&self) -> bool {
         let mut tags = self.tags.write();
+        if tags.len() <= TAGS_MAX {
+            return false;
+        }
+        let cleared = self.cleared.load(Ordering::Acquire);
+        tags.retain(|_, (stamp, _)| *stamp > cleared);
         if tags.len() <= TAGS_MAX {
             return false;
         }
@@ -186,8 +216,9 @@ impl Marks {
     }
 
     /// Writes the log anew with the marks that count; how many they are.
-    fn rewrite(&self, now: Time) -> Result<usize> {
+    fn rewrite(&self) -> Result<usize> {
         let Some(log) = &self.log else { return Ok(0) };
+        let now = Time::from_millis(self.noted_at.load(Ordering::Acquire));
         let at = Time::from_millis(self.expired_at.load(Ordering::Acquire));
         let mut marks = vec![
             Marked { mark: Mark::Cleared, stamp: self.cleared.load(Ordering::Acquire), at },
@@ -274,7 +305,7 @@ mod tests {
         first.make(vec![Mark::Tag("a".into())], AT).unwrap();
         let between = first.stamp();
         first.make(vec![Mark::Tag("b".into())], AT).unwrap();
-        first.rewrite(AT).unwrap();
+        first.rewrite().unwrap();
         let mut kept = Vec::new();
         assert!(Marked::decode_all(&log.0.lock(), |marked| kept.push(marked)));
         let second = Marks::new(Some(Box::new(log.clone())), kept);

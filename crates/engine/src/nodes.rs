@@ -19,9 +19,11 @@ use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use larder_core::Result;
 use larder_core::bus::{Bus, Coherence, Listener, Notice};
 use larder_core::events::{Event, Extent};
 use larder_core::key::EncodedKey;
+use larder_core::marks::{Mark as Invalidation, SharedMarks};
 use larder_core::memory::{MemoryStore, Record};
 use larder_core::terms::Freshness;
 use larder_core::tier::Stamp;
@@ -29,7 +31,10 @@ use parking_lot::{Condvar, Mutex};
 
 use crate::copies::found_in_memory;
 use crate::engine::Engine;
+use crate::marks::Marks;
 use crate::read::Found;
+use crate::replica::Replica;
+use crate::slot::Slot;
 use crate::wait::{Inline, block_on};
 use crate::wire::Wire;
 
@@ -48,6 +53,8 @@ const IDENTITY: u64 = (1 << IDENTITY_BITS) - 1;
 pub struct NodesPlan {
     /// Tells what they change.
     pub bus: Arc<dyn Bus>,
+    /// Has what they invalidated.
+    pub marks: Arc<dyn SharedMarks>,
     /// How long a copy in memory may serve after the last contact.
     pub lease: Duration,
     /// What to do without contact.
@@ -57,6 +64,7 @@ pub struct NodesPlan {
 /// The other nodes, as far as they were heard.
 pub(crate) struct Nodes {
     plan: NodesPlan,
+    pub(crate) replica: Arc<Replica>,
     /// Raised by every gap.
     epoch: AtomicU64,
     queue: Mutex<Queue>,
@@ -77,16 +85,35 @@ pub(crate) struct Nodes {
 #[derive(Default)]
 struct Queue {
     keys: VecDeque<EncodedKey>,
+    /// Others may have invalidated something.
+    marked: bool,
     /// When repairs are to be tried next, where there may be any.
     repair_at: Option<Instant>,
 }
 
+/// How far the others were heard when what there is to do was taken.
+#[derive(Clone, Copy)]
+struct Heard {
+    contact: Option<Instant>,
+    marks: u64,
+}
+
+/// What there is to do.
+struct Work {
+    keys: VecDeque<EncodedKey>,
+    marked: bool,
+    repair: bool,
+}
+
 impl Nodes {
-    pub(crate) fn new(plan: NodesPlan) -> Arc<Self> {
+    pub(crate) fn new(plan: NodesPlan, marks: &Arc<Marks>) -> Arc<Self> {
+        let heard = (Arc::clone(&plan.bus), plan.lease);
+        let replica = Arc::new(Replica::new(Arc::clone(marks), Arc::clone(&plan.marks), heard));
         Arc::new(Self {
             plan,
+            replica,
             epoch: AtomicU64::new(1),
-            queue: Mutex::default(),
+            queue: Mutex::new(Queue { marked: true, ..Queue::default() }),
             wake: Condvar::new(),
             pending: AtomicUsize::new(0),
             since: Instant::now(),
@@ -96,6 +123,13 @@ impl Nodes {
             echoes: Mutex::default(),
             changed: event_listener::Event::new(),
         })
+    }
+
+    /// Judges what others write in `slot` by the marks of all.
+    pub(crate) fn replicate_in(&self, slot: &Slot) {
+        if slot.is_shared() {
+            slot.replicate(&self.replica);
+        }
     }
 
     /// Whether a copy may answer by itself.
@@ -124,7 +158,7 @@ impl Nodes {
         // Before what is pending is looked at: what was told before is in it.
         let Some(contact) = self.plan.bus.last_contact() else { return false };
         let contact = match self.pending.load(Ordering::Acquire) {
-            0 => contact,
+            0 if !self.replica.is_behind() => contact,
             _ => match self.applied.load(Ordering::Acquire).checked_sub(1) {
                 Some(micros) => contact.min(self.since + Duration::from_micros(micros)),
                 None => return false,
@@ -136,6 +170,7 @@ impl Nodes {
     /// Something may have changed that was not told.
     fn gap(&self) {
         self.epoch.fetch_add(1, Ordering::AcqRel);
+        self.replica.tell();
         self.repair_at(Instant::now());
     }
 
@@ -143,6 +178,12 @@ impl Nodes {
         let mut queue = self.queue.lock();
         queue.repair_at = queue.repair_at.into_iter().chain([moment]).min();
         drop(queue);
+        self.wake.notify_one();
+    }
+
+    fn marked(&self) {
+        self.replica.tell();
+        self.queue.lock().marked = true;
         self.wake.notify_one();
     }
 
@@ -222,6 +263,7 @@ impl Listener for Ears {
     fn told(&self, notice: Notice) {
         match (self.0.upgrade(), notice) {
             (Some(nodes), Notice::Changed(key)) => nodes.push(key),
+            (Some(nodes), Notice::Marked) => nodes.marked(),
             (Some(nodes), Notice::Leased) => drop(nodes.changed.notify(usize::MAX)),
             // Which of the copies it is of, the digest does not say.
             (Some(nodes), _) => nodes.gap(),
@@ -247,6 +289,9 @@ where
             Err(error) => tracing::error!(target: "larder", %error, "no thread to hear other nodes with"),
         }
         nodes.plan.bus.listen(Arc::new(Ears(Arc::downgrade(nodes))));
+        // What is stamped before would be meant by every mark there is. Without
+        // contact it fails at once, and the worker tries on.
+        let _later = block_on(nodes.replica.compare());
     }
 
     /// The copy of `key` in memory, where it is confirmed.
@@ -264,7 +309,7 @@ where
     /// was written here while it was.
     pub(crate) fn unconfirmed(&self, wire: &Wire<K, V>, key: &EncodedKey, away: bool) -> Option<Found<V>> {
         let nodes = self.nodes.as_ref().filter(|nodes| nodes.serves_unconfirmed())?;
-        let waits = || wire.slots.iter().any(|slot| slot.has_foreign_stamps() && slot.distrust().covers(key));
+        let waits = || wire.slots.iter().any(|slot| slot.is_shared() && slot.distrust().covers(key));
         if !away && !waits() {
             return None;
         }
@@ -282,7 +327,7 @@ where
     /// entry is there. A change by another node may be in the same notice.
     fn is_echo(&self, wire: &Wire<K, V>, encoded: &EncodedKey) -> bool {
         let Some(stored) = self.nodes.as_ref().and_then(|nodes| nodes.echo(encoded)) else { return false };
-        let shared = wire.slots.iter().find(|slot| slot.has_foreign_stamps());
+        let shared = wire.slots.iter().find(|slot| slot.is_shared());
         let head = shared.and_then(|slot| block_on(slot.head(encoded)).ok().flatten());
         head.is_some_and(|head| identity(&head) == stored)
     }
@@ -299,10 +344,9 @@ where
         if self.discard(&key) {
             self.events.tell_of(self.events.name(&key), |key| Event::Invalidated(Extent::Key(key)));
         }
-        for slot in wire.slots.iter().filter(|slot| !slot.has_foreign_stamps()) {
+        for slot in wire.slots.iter().filter(|slot| !slot.is_shared()) {
             // What waits for its repair is compared then.
-            let waits =
-                wire.slots.iter().any(|slot| slot.has_foreign_stamps() && slot.distrust().covers(encoded));
+            let waits = wire.slots.iter().any(|slot| slot.is_shared() && slot.distrust().covers(encoded));
             if !waits && slot.tier().usage().entries > 0 {
                 // A failure is counted by the layer and the key distrusted by the slot.
                 let _counted = block_on(slot.remove(encoded));
@@ -310,8 +354,48 @@ where
         }
     }
 
+    /// Makes marks, for all nodes where there are others.
+    pub(crate) async fn make_marks(&self, marks: Vec<Invalidation>) -> Result<()> {
+        let now = self.timeline.now();
+        match &self.nodes {
+            Some(nodes) => {
+                let made = nodes.replica.make(marks, now).await;
+                if made.is_err() {
+                    nodes.repair_at(Instant::now() + REPAIR_PAUSE);
+                }
+                made
+            }
+            None => self.marks.make(marks, now),
+        }
+    }
+
+    /// Takes over the marks of others, and makes those that are owed to them.
+    async fn compare_marks(&self, nodes: &Nodes) {
+        let owed = nodes.replica.owed();
+        if owed == 0 && !nodes.replica.is_behind() {
+            return;
+        }
+        match nodes.replica.compare().await {
+            Ok(()) => self.counters.repaired.add(owed as u64),
+            Err(_) => nodes.repair_at(Instant::now() + REPAIR_PAUSE),
+        }
+    }
+
+    /// The last attempt at marks that are owed.
+    pub(crate) async fn make_owed_marks(&self) {
+        let Some(nodes) = &self.nodes else { return };
+        if nodes.replica.owed() > 0 {
+            self.compare_marks(nodes).await;
+            let lost = nodes.replica.owed();
+            self.counters.repairs_lost.add(lost as u64);
+            if lost > 0 {
+                tracing::warn!(target: "larder", lost, "other nodes were not told of invalidations: the shared tier is away");
+            }
+        }
+    }
+
     fn has_repairs(&self) -> bool {
-        self.slots().iter().any(|slot| slot.has_foreign_stamps() && slot.distrust().is_any())
+        self.slots().iter().any(|slot| slot.is_shared() && slot.distrust().is_any())
     }
 }
 
@@ -324,17 +408,13 @@ where
 {
     while !nodes.ended.load(Ordering::Acquire) {
         // What is told up to here is in the queue that is taken next.
-        let contact = nodes.plan.bus.last_contact();
-        let Some((keys, repair)) = nodes.next() else { return };
+        let heard = nodes.heard();
+        let Some(work) = nodes.next() else { return };
         let Some(engine) = engine.upgrade() else { return };
-        let applied = std::panic::AssertUnwindSafe(|| keys.iter().for_each(|key| engine.outdate(key)));
-        if std::panic::catch_unwind(applied).is_err() {
-            tracing::error!(target: "larder", "a key or a value panicked when another node changed it");
-            nodes.gap();
-        }
-        nodes.applied_up_to(contact, keys.len());
+        let repair = work.repair;
+        nodes.apply(&engine, work, heard);
         if repair {
-            block_on(engine.settle_shared());
+            engine.settle_shared(|| nodes.apply_told(&engine));
         }
         if engine.has_repairs() {
             nodes.repair_at(Instant::now() + REPAIR_PAUSE);
@@ -343,24 +423,65 @@ where
 }
 
 impl Nodes {
-    /// What there is to apply, and whether repairs are due; `None` at the end.
+    /// What there is to do; `None` at the end.
     /// Waits until there is something.
-    fn next(&self) -> Option<(VecDeque<EncodedKey>, bool)> {
+    fn next(&self) -> Option<Work> {
         let mut queue = self.queue.lock();
         loop {
             if self.ended.load(Ordering::Acquire) {
                 return None;
             }
             let repair = queue.repair_at.is_some_and(|at| at <= Instant::now());
-            if repair || !queue.keys.is_empty() {
+            if repair || queue.marked || !queue.keys.is_empty() {
                 queue.repair_at = queue.repair_at.filter(|_| !repair);
-                return Some((std::mem::take(&mut queue.keys), repair));
+                let marked = std::mem::take(&mut queue.marked);
+                return Some(Work { keys: std::mem::take(&mut queue.keys), marked, repair });
             }
             match queue.repair_at {
                 Some(at) => drop(self.wake.wait_until(&mut queue, at)),
                 None => self.wake.wait(&mut queue),
             }
         }
+    }
+
+    /// When there was contact last, and what was told of marks by then.
+    fn heard(&self) -> Heard {
+        Heard { contact: self.plan.bus.last_contact(), marks: self.replica.told() }
+    }
+
+    /// Applies what was told meanwhile. For the one thread that applies.
+    fn apply_told<K, V, M>(&self, engine: &Arc<Engine<K, V, M>>)
+    where
+        K: Hash + Eq + Send + Sync + 'static,
+        V: Clone + Send + Sync + 'static,
+        M: MemoryStore<K, V>,
+    {
+        let heard = self.heard();
+        let mut queue = self.queue.lock();
+        let keys = std::mem::take(&mut queue.keys);
+        let work = Work { keys, marked: std::mem::take(&mut queue.marked), repair: false };
+        drop(queue);
+        if work.marked || !work.keys.is_empty() {
+            self.apply(engine, work, heard);
+        }
+    }
+
+    fn apply<K, V, M>(&self, engine: &Arc<Engine<K, V, M>>, work: Work, heard: Heard)
+    where
+        K: Hash + Eq + Send + Sync + 'static,
+        V: Clone + Send + Sync + 'static,
+        M: MemoryStore<K, V>,
+    {
+        let Work { keys, marked, repair } = work;
+        let applied = std::panic::AssertUnwindSafe(|| keys.iter().for_each(|key| engine.outdate(key)));
+        if std::panic::catch_unwind(applied).is_err() {
+            tracing::error!(target: "larder", "a key or a value panicked when another node changed it");
+            self.gap();
+        }
+        if marked || repair {
+            block_on(engine.compare_marks(self));
+        }
+        self.applied_up_to(heard.contact.filter(|_| self.replica.has(heard.marks)), keys.len());
     }
 
     fn applied_up_to(&self, contact: Option<Instant>, count: usize) {

@@ -102,17 +102,24 @@ where
         W::section(true, async move { engine.is_anywhere(&encoded).await }).await?
     }
 
-    async fn is_anywhere(&self, key: &EncodedKey) -> Result<bool> {
+    async fn is_anywhere(self: &Arc<Self>, key: &EncodedKey) -> Result<bool> {
+        let Some(wire) = &self.wire else { return Ok(false) };
+        let mut doubt = self.doubt_of(wire, key).await;
         let mut failure = None;
-        for slot in self.slots() {
+        for slot in &wire.slots {
+            if !self.dares(&doubt, slot) {
+                continue;
+            }
             match self.is_in(slot, key).await {
                 Ok(true) => return Ok(true),
                 Ok(false) => {}
-                Err(error) => failure = Some(error),
+                Err(error) => {
+                    failure = Some(error);
+                    doubt.away_if(slot.is_shared());
+                }
             }
         }
-        let found = self.wire.as_ref().and_then(|wire| self.unconfirmed(wire, key, failure.is_some()));
-        if let Some(found) = found {
+        if let Some(found) = self.unconfirmed(wire, key, failure.is_some()) {
             return Ok(found.into_fresh().is_some());
         }
         failure.map_or(Ok(false), Err)
@@ -197,6 +204,7 @@ where
     ) -> Result<Option<Found<V>>> {
         let Some(wire) = &self.wire else { return Ok(None) };
         self.settle_due().await;
+        let mut doubt = self.doubt_of(wire, key).await;
         // Without memory there is nothing to promote to, and nothing to remember.
         let observation = (self.memory_weight_max > 0).then(|| self.gates.observe(hash));
         // Taken before anything is read.
@@ -208,16 +216,22 @@ where
         }
         let mut failure = None;
         for slot in &wire.slots {
+            if !self.dares(&doubt, slot) {
+                continue;
+            }
             let bytes = match self.get_from(slot, key, base).await {
                 Ok(Some(bytes)) => bytes,
                 Ok(None) => continue,
                 Err(error) => {
                     failure = Some(error);
+                    doubt.away_if(slot.is_shared());
                     continue;
                 }
             };
-            if let Some(found) = self.accept((wire, slot), bytes, (key, hash), &(&observation, stamp)).await {
-                return Ok(Some(found));
+            let in_doubt = doubt.is_about(slot);
+            let promotion = (&observation, stamp.filter(|_| !in_doubt));
+            if let Some(found) = self.accept((wire, slot), bytes, (key, hash), &promotion).await {
+                return Ok(Some(if in_doubt { self.doubted(found) } else { found }));
             }
         }
         if let Some(found) = self.unconfirmed(wire, key, failure.is_some()) {
@@ -232,7 +246,7 @@ where
         key: &EncodedKey,
         base: &mut Option<Stamp>,
     ) -> Result<Option<Bytes>> {
-        if base.is_none() || self.nodes.is_none() || !slot.has_foreign_stamps() {
+        if base.is_none() || self.nodes.is_none() || !slot.is_shared() {
             return slot.get(key).await;
         }
         let (found, stamp) = slot.get_stamped(key).await?;

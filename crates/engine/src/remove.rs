@@ -7,6 +7,7 @@ use larder_core::events::Event;
 use larder_core::key::{EncodedKey, Lookup};
 use larder_core::memory::{MemoryStore, Record};
 use larder_core::terms::{Freshness, Terms};
+use larder_core::tier::Stamp;
 use larder_core::{Error, Result};
 
 use crate::engine::Engine;
@@ -20,6 +21,12 @@ pub(crate) struct Peeked<V> {
     /// `None` for the knowledge that there is no value.
     pub(crate) value: Option<V>,
     pub(crate) terms: Terms,
+}
+
+/// What memory knew of an entry that is being removed.
+pub(crate) struct Former {
+    was_here: bool,
+    base: Option<Stamp>,
 }
 
 impl<V> Peeked<V> {
@@ -51,13 +58,19 @@ where
             return Ok(self.count_removal(name, self.discard(key)));
         };
         let engine = Arc::clone(self);
-        W::section(true, async move {
-            let _ticket = engine.ticket_to_write::<Inline>(hash).await?;
-            let (removed, failure) = engine.erase(&encoded).await;
-            engine.count_removal(name, removed);
-            failure.map_or(Ok(removed), Err)
-        })
-        .await?
+        W::section(true, async move { engine.remove_encoded(&encoded, hash, name).await }).await?
+    }
+
+    pub(crate) async fn remove_encoded(
+        self: &Arc<Self>,
+        encoded: &EncodedKey,
+        hash: u64,
+        name: Option<Arc<K>>,
+    ) -> Result<bool> {
+        let _ticket = self.ticket_to_write::<Inline>(hash).await?;
+        let (removed, failure) = self.erase(encoded).await;
+        self.count_removal(name, removed);
+        failure.map_or(Ok(removed), Err)
     }
 
     /// Removes `key` everywhere and returns its value, once among all who ask.
@@ -103,7 +116,7 @@ where
         Ok(ticket)
     }
 
-    fn count_removal(&self, name: Option<Arc<K>>, removed: bool) -> bool {
+    pub(crate) fn count_removal(&self, name: Option<Arc<K>>, removed: bool) -> bool {
         if removed {
             self.counters.removals.increment();
             self.events.tell_of(name, |key| Event::Removed { key });
@@ -146,18 +159,45 @@ where
     /// Removes the entry everywhere, for who holds the ticket: whether it was
     /// anywhere, and the last failure.
     async fn erase(&self, encoded: &EncodedKey) -> (bool, Option<Error>) {
+        let former = self.former(encoded);
+        self.erase_from(encoded, former, None).await
+    }
+
+    /// As [`erase`](Self::erase), once the shared tier was asked.
+    pub(crate) async fn erase_beside(
+        &self,
+        encoded: &EncodedKey,
+        former: Former,
+        there: Result<bool>,
+    ) -> (bool, Option<Error>) {
+        self.erase_from(encoded, former, Some(there)).await
+    }
+
+    async fn erase_from(
+        &self,
+        encoded: &EncodedKey,
+        former: Former,
+        there: Option<Result<bool>>,
+    ) -> (bool, Option<Error>) {
         let Some(wire) = &self.wire else { return (false, None) };
-        let copy = wire.keys.decode(encoded.as_bytes()).ok().and_then(|key| self.discard_copy(&key));
-        let mut removed = copy.is_some();
-        let base = self.base_of(wire, encoded, copy.flatten());
-        let mut failure = None;
-        for slot in &wire.slots {
-            match slot.remove(encoded).await {
-                Ok(was_there) => removed |= was_there,
-                Err(error) => failure = Some(error),
-            }
+        let (mut removed, mut failure) = (former.was_here, None);
+        let asked = there.is_some();
+        let mut take = |outcome: Result<bool>| match outcome {
+            Ok(was_there) => removed |= was_there,
+            Err(error) => failure = Some(error),
+        };
+        there.map(&mut take);
+        for slot in wire.slots.iter().filter(|slot| !asked || !slot.is_shared()) {
+            take(slot.remove(encoded).await);
         }
-        self.note_base(wire, encoded, base);
+        self.note_base(wire, encoded, former.base);
         (removed, failure)
+    }
+
+    /// Takes the copy out of memory, before the entry is removed elsewhere.
+    pub(crate) fn former(&self, encoded: &EncodedKey) -> Former {
+        let Some(wire) = &self.wire else { return Former { was_here: false, base: None } };
+        let copy = wire.keys.decode(encoded.as_bytes()).ok().and_then(|key| self.discard_copy(&key));
+        Former { was_here: copy.is_some(), base: self.base_of(wire, encoded, copy.flatten()) }
     }
 }

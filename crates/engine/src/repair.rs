@@ -87,14 +87,14 @@ where
         key: &EncodedKey,
         former: Option<Stamp>,
     ) -> Option<Stamp> {
-        let mut shared = wire.slots.iter().filter(|slot| slot.has_foreign_stamps());
+        let mut shared = wire.slots.iter().filter(|slot| slot.is_shared());
         former.filter(|_| self.nodes.is_some() && !shared.any(|slot| slot.distrust().covers(key)))
     }
 
     /// Says of a change that may be owed which entry it replaced.
     pub(crate) fn note_base(&self, wire: &Wire<K, V>, key: &EncodedKey, base: Option<Stamp>) {
         let Some(base) = base else { return };
-        for slot in wire.slots.iter().filter(|slot| slot.has_foreign_stamps() && slot.distrust().is_any()) {
+        for slot in wire.slots.iter().filter(|slot| slot.is_shared() && slot.distrust().is_any()) {
             slot.distrust().note_base(key, Mark::identity(base));
         }
     }
@@ -109,7 +109,9 @@ where
         if !slot.distrust().covers(encoded) {
             return Ok(());
         }
-        let ours = self.written_here(wire, &key, encoded).await;
+        let written = self.written_here(wire, &key, encoded).await;
+        let was_written = written.is_some();
+        let ours = written.flatten();
         let (theirs, stamp) = slot.tier().get_stamped(encoded).await?;
         let case = Case {
             ours: ours.as_ref().map(|(_, identity)| *identity),
@@ -118,7 +120,6 @@ where
         let verdict = case.verdict();
         tracing::debug!(target: "larder", key = ?encoded, ?verdict, "a change is made up for");
         let based = encoded.clone().based_on(stamp.unwrap_or(Stamp::NONE));
-        let was_written = ours.is_some();
         let made = match (verdict, ours) {
             (Verdict::Made, _) => true,
             (Verdict::Make, Some((frame, stored))) => {
@@ -145,13 +146,21 @@ where
     }
 
     /// The entry as this node wrote it while the shared tier was away, and which
-    /// one it was when it was written.
-    async fn written_here(&self, wire: &Wire<K, V>, key: &K, encoded: &EncodedKey) -> Option<(Frame, u64)> {
-        for slot in wire.slots.iter().filter(|slot| !slot.has_foreign_stamps()) {
+    /// one it was when it was written; nothing of one that was invalidated since.
+    async fn written_here(
+        &self,
+        wire: &Wire<K, V>,
+        key: &K,
+        encoded: &EncodedKey,
+    ) -> Option<Option<(Frame, u64)>> {
+        for slot in wire.slots.iter().filter(|slot| !slot.is_shared()) {
             let Ok(Some(bytes)) = slot.get(encoded).await else { continue };
             match self.judge(wire, slot, bytes.clone(), encoded) {
                 Ok(found) if found.freshness == Freshness::Fresh => {
-                    return whole(&bytes, encoded).map(|frame| (frame, identity(&bytes)));
+                    return whole(&bytes, encoded).map(|frame| Some((frame, identity(&bytes))));
+                }
+                Ok(found) if found.decoded.terms.freshness(self.timeline.now()) == Freshness::Fresh => {
+                    return Some(None);
                 }
                 _ => {}
             }
@@ -164,7 +173,7 @@ where
         let facts = self.facts(u64::from(record.weight), None, terms.ttl);
         let payload = wire.payload(record.value.as_ref(), facts.kind).ok()?;
         let label = Label { facts: &facts, terms: &terms, stamp: record.stamp, created: record.created };
-        Some((wire.frame(encoded, payload, &label), record.checked.map_or(0, Mark::identity)))
+        Some(Some((wire.frame(encoded, payload, &label), record.checked.map_or(0, Mark::identity))))
     }
 }
 

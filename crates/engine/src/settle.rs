@@ -3,15 +3,15 @@
 use std::hash::Hash;
 use std::sync::Arc;
 
-use larder_core::ErrorKind;
 use larder_core::events::Event;
 use larder_core::key::EncodedKey;
 use larder_core::memory::MemoryStore;
+use larder_core::{ErrorKind, Result};
 use tracing::{Instrument, Span};
 
 use crate::engine::Engine;
 use crate::slot::Slot;
-use crate::wait::Inline;
+use crate::wait::{Inline, block_on};
 use crate::wire::Wire;
 
 /// Removals that one caller makes up for on its way.
@@ -30,7 +30,7 @@ where
     /// is cleared, which waits for all tickets.
     pub(crate) async fn settle_due(self: &Arc<Self>) {
         // What other nodes share is settled by the thread that hears them.
-        let own = self.slots().iter().filter(|slot| self.nodes.is_none() || !slot.has_foreign_stamps());
+        let own = self.slots().iter().filter(|slot| self.nodes.is_none() || !slot.is_shared());
         for slot in own {
             if slot.is_settling_due() {
                 self.settle(slot, BATCH).instrument(self.repair_span(slot)).await;
@@ -50,11 +50,35 @@ where
         tracing::debug_span!(target: "larder", "larder.repair", cache = self.life.name(), tier = %slot.kind())
     }
 
-    /// As [`settle_all`](Self::settle_all), in the tier that other nodes share.
-    pub(crate) async fn settle_shared(self: &Arc<Self>) {
-        let shared = self.slots().iter().filter(|slot| slot.has_foreign_stamps() && slot.tier().healthy());
+    /// As [`settle_all`](Self::settle_all), in the tier that other nodes share;
+    /// for the thread that hears them, which does between any two entries what
+    /// must not wait for them all.
+    pub(crate) fn settle_shared(self: &Arc<Self>, mut between: impl FnMut()) {
+        let Some(wire) = &self.wire else { return };
+        let shared = wire.slots.iter().filter(|slot| slot.is_shared() && slot.tier().healthy());
         for slot in shared.filter(|slot| slot.distrust().is_any()) {
-            self.settle(slot, usize::MAX).instrument(self.repair_span(slot)).await;
+            let span = self.repair_span(slot);
+            if slot.distrust().is_whole() {
+                block_on(self.settle(slot, usize::MAX).instrument(span));
+                continue;
+            }
+            for owed in slot.distrust().some(usize::MAX) {
+                if is_away(&block_on(self.repair(wire, slot, &owed).instrument(span.clone()))) {
+                    break;
+                }
+                between();
+            }
+        }
+    }
+
+    /// Counts what the tier that other nodes share will never get from this one,
+    /// which ends.
+    pub(crate) fn give_up_owed(&self) {
+        let shared = self.slots().iter().filter(|slot| slot.is_shared() && self.nodes.is_some());
+        let lost: u64 = shared.map(|slot| slot.distrust().give_up()).sum();
+        self.counters.repairs_lost.add(lost);
+        if lost > 0 {
+            tracing::warn!(target: "larder", cache = self.life.name(), lost, "changes are lost to other nodes: the shared tier is away");
         }
     }
 
@@ -74,14 +98,12 @@ where
             return;
         }
         for owed in slot.distrust().some(max) {
-            let settled = match slot.has_foreign_stamps() && self.nodes.is_some() {
+            let settled = match slot.is_shared() && self.nodes.is_some() {
                 true => self.repair(wire, slot, &owed).await,
                 false => self.settle_key(wire, slot, &owed.key).await,
             };
-            match settled {
-                // The tier is away, not this one key bad.
-                Err(error) if error.kind() == ErrorKind::Unavailable => return,
-                _ => {}
+            if is_away(&settled) {
+                return;
             }
         }
     }
@@ -93,7 +115,7 @@ where
         wire: &Wire<K, V>,
         slot: &Slot,
         encoded: &EncodedKey,
-    ) -> larder_core::Result<()> {
+    ) -> Result<()> {
         let Ok(key) = wire.keys.decode(encoded.as_bytes()) else { return Ok(()) };
         let observation = self.gates.observe(self.gates.hash(&key));
         let Some(_ticket) = observation.claim() else { return Ok(()) };
@@ -103,4 +125,9 @@ where
         }
         Ok(())
     }
+}
+
+/// Whether the tier is away, not this one key bad.
+fn is_away(settled: &Result<()>) -> bool {
+    settled.as_ref().is_err_and(|error| error.kind() == ErrorKind::Unavailable)
 }

@@ -32,6 +32,16 @@ pub(crate) struct Shared<'a, K, V> {
     slot: &'a Slot,
 }
 
+impl<'a, K, V> Shared<'a, K, V> {
+    pub(crate) fn wire(self) -> &'a Wire<K, V> {
+        self.wire
+    }
+
+    pub(crate) fn slot(self) -> &'a Slot {
+        self.slot
+    }
+}
+
 impl<K, V> Clone for Shared<'_, K, V> {
     fn clone(&self) -> Self {
         *self
@@ -49,7 +59,7 @@ where
     /// Where entries are for all nodes, if they are.
     pub(crate) fn shared(&self) -> Option<Shared<'_, K, V>> {
         let wire = self.wire.as_ref().filter(|_| self.nodes.is_some())?;
-        let slot = wire.slots.iter().find(|slot| slot.has_foreign_stamps())?;
+        let slot = wire.slots.iter().find(|slot| slot.is_shared())?;
         (self.hints.sharing == Sharing::Distributed).then_some(Shared { wire, slot })
     }
 
@@ -119,7 +129,7 @@ where
             self.discard(&key);
         }
         let local = self.peek_here(wire, encoded).await;
-        for other in wire.slots.iter().filter(|other| !other.has_foreign_stamps()) {
+        for other in wire.slots.iter().filter(|other| !other.is_shared()) {
             other.remove(encoded).await?;
         }
         let taken = taken.and_then(|bytes| self.peeked(wire, slot, bytes, encoded));
@@ -164,7 +174,7 @@ where
 
     /// What is fresh of an entry that is too large to be shared.
     async fn peek_here(&self, wire: &Wire<K, V>, encoded: &EncodedKey) -> Option<Peeked<V>> {
-        for slot in wire.slots.iter().filter(|slot| !slot.has_foreign_stamps()) {
+        for slot in wire.slots.iter().filter(|slot| !slot.is_shared()) {
             let Ok(Some(bytes)) = slot.get(encoded).await else { continue };
             if let Some(found) = self.peeked(wire, slot, bytes, encoded) {
                 return Some(found);

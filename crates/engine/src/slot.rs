@@ -1,7 +1,7 @@
 //! A tier in its place: seen through its layers, with what is not trusted in it.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use larder_core::clock::{Clock, SystemClock};
@@ -11,10 +11,11 @@ use larder_core::place::TierFacts;
 use larder_core::stats::{TierCounters, TierStats};
 use larder_core::stream::Stored;
 use larder_core::tier::{Draft, Stamp, Tier, TierKind};
-use larder_core::{Bytes, Result};
+use larder_core::{Bytes, Error, Result};
 
 use crate::distrust::Distrust;
 use crate::layers::{Breaker, Limit, Observe};
+use crate::replica::Replica;
 use crate::taint::Taint;
 use crate::wait::block_on;
 
@@ -39,6 +40,8 @@ pub struct Slot {
     distrust: Distrust,
     settle_at_millis: AtomicU64,
     evictions_told: AtomicU64,
+    /// What its entries are judged by, where other nodes write them too.
+    replica: OnceLock<Arc<Replica>>,
 }
 
 impl Slot {
@@ -64,6 +67,7 @@ impl Slot {
             distrust: Distrust::new(kind, mark),
             settle_at_millis: AtomicU64::new(0),
             evictions_told: AtomicU64::new(0),
+            replica: OnceLock::new(),
         }
     }
 
@@ -104,10 +108,29 @@ impl Slot {
         TierFacts { kind: self.kind, capability: self.tier.capability(), healthy }
     }
 
-    /// Whether others write here whose stamps the marks of this cache cannot be
-    /// compared with: each node counts its own invalidations.
-    pub(crate) fn has_foreign_stamps(&self) -> bool {
+    /// Whether others write here.
+    pub(crate) fn is_shared(&self) -> bool {
         self.tier.capability().shared
+    }
+
+    /// Whether others write here whose stamps the marks of this cache cannot be
+    /// compared with: each counts its own invalidations.
+    pub(crate) fn has_foreign_stamps(&self) -> bool {
+        self.is_shared() && self.replica.get().is_none()
+    }
+
+    /// Judges what others write by the marks of all.
+    pub(crate) fn replicate(&self, replica: &Arc<Replica>) {
+        // The first one counts.
+        let _refused = self.replica.set(Arc::clone(replica));
+    }
+
+    /// Has the marks that what was `found` is to be judged by.
+    async fn heed(&self, found: bool) -> Result<()> {
+        match self.replica.get().filter(|_| found) {
+            Some(replica) => replica.heed().await,
+            None => Ok(()),
+        }
     }
 
     pub(crate) fn stats(&self) -> TierStats {
@@ -126,12 +149,16 @@ impl Slot {
         if self.distrust.covers(key) {
             return Ok(None);
         }
-        self.tier.get(key).await
+        let found = self.tier.get(key).await?;
+        self.heed(found.is_some()).await?;
+        Ok(found)
     }
 
     /// The frame of `key` with its stamp, unless what lies there is not trusted.
     pub(crate) async fn get_stamped(&self, key: &EncodedKey) -> Result<(Option<Bytes>, Option<Stamp>)> {
         let (found, stamp) = self.tier.get_stamped(key).await?;
+        // Also of nothing: what is stored next is stamped by the marks.
+        self.heed(true).await?;
         Ok((found.filter(|_| !self.distrust.covers(key)), stamp))
     }
 
@@ -141,7 +168,12 @@ impl Slot {
         if keys.is_empty() {
             return Vec::new();
         }
-        let frames = self.tier.get_many(keys).await.into_iter().zip(keys);
+        let mut frames = self.tier.get_many(keys).await;
+        if let Err(error) = self.heed(frames.iter().any(|frame| matches!(frame, Ok(Some(_))))).await {
+            let again = || Error::new(error.kind(), error.to_string()).in_tier(self.kind);
+            frames.iter_mut().for_each(|frame| *frame = Err(again()));
+        }
+        let frames = frames.into_iter().zip(keys);
         frames.map(|(frame, key)| if self.distrust.covers(key) { Ok(None) } else { frame }).collect()
     }
 
@@ -151,7 +183,9 @@ impl Slot {
         if self.distrust.covers(key) {
             return Ok(None);
         }
-        self.tier.head(key).await
+        let found = self.tier.head(key).await?;
+        self.heed(found.is_some()).await?;
+        Ok(found)
     }
 
     /// As [`Tier::scan`], without what is not trusted: `visit` says whose head
@@ -168,12 +202,30 @@ impl Slot {
         if self.distrust.covers(key) {
             return Ok(None);
         }
-        self.tier.open(key).await
+        let found = self.tier.open(key).await?;
+        self.heed(found.is_some()).await?;
+        Ok(found)
     }
 
     pub(crate) async fn put(&self, key: &EncodedKey, frame: &Frame) -> Result<()> {
         let put = self.tier.put(key, frame).await;
         self.settle(key, put).await
+    }
+
+    /// Writes frames, with as few round trips as the tier can do with.
+    pub(crate) async fn put_many(&self, entries: &[(EncodedKey, Frame)]) -> Vec<Result<()>> {
+        let mut settled = Vec::with_capacity(entries.len());
+        for ((key, _), put) in entries.iter().zip(self.tier.put_many(entries).await) {
+            settled.push(self.settle(key, put).await);
+        }
+        settled
+    }
+
+    /// Removes entries, with as few round trips as the tier can do with; those
+    /// that could not be are distrusted from now on.
+    pub(crate) async fn remove_many(&self, keys: &[EncodedKey]) -> Vec<Result<bool>> {
+        let removed = self.tier.remove_many(keys).await;
+        keys.iter().zip(removed).map(|(key, removed)| self.removed(key, removed)).collect()
     }
 
     /// Writes a frame unless others changed the entry after what `key` is based
@@ -207,7 +259,12 @@ impl Slot {
 
     /// Removes the entry; on failure it is distrusted from now on.
     pub(crate) async fn remove(&self, key: &EncodedKey) -> Result<bool> {
-        match self.tier.remove(key).await {
+        let removed = self.tier.remove(key).await;
+        self.removed(key, removed)
+    }
+
+    fn removed(&self, key: &EncodedKey, removed: Result<bool>) -> Result<bool> {
+        match removed {
             Ok(removed) => {
                 self.distrust.forget(key);
                 Ok(removed)

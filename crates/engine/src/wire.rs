@@ -44,12 +44,20 @@ pub struct Decoded<V> {
 }
 
 /// A value as bytes, ready to be framed.
+#[derive(Clone)]
 pub(crate) struct Payload {
     codec: CodecId,
     compression: Compression,
     shape: u64,
     value_len: u64,
     bytes: Bytes,
+}
+
+impl Payload {
+    /// In bytes.
+    pub(crate) fn len(&self) -> u64 {
+        self.bytes.len() as u64
+    }
 }
 
 /// What a frame says beside its payload.

@@ -17,15 +17,19 @@ use larder_core::frame::Frame;
 use larder_core::key::EncodedKey;
 use larder_core::memory::{MemoryStore, Record};
 use larder_core::place::{Facts, Placement, TierList};
-use larder_core::terms::{EntryOptions, Terms};
-use larder_core::tier::TierKind;
+use larder_core::terms::{EntryOptions, Freshness, Terms};
+use larder_core::tier::{Stamp, TierKind};
 use larder_core::{Error, ErrorKind, Result};
 
 use crate::engine::Engine;
-use crate::nodes::identity;
+use crate::marks::Stamped;
+use crate::nodes::{Mark, identity};
 use crate::shield;
 use crate::wait::{Inline, Wait};
 use crate::wire::{Label, Payload, Wire};
+
+/// Attempts at storing what other nodes invalidate meanwhile.
+const RESTAMPS_MAX: u32 = 100;
 
 /// An entry that is ready to be stored under its key.
 pub(crate) struct Draft<V> {
@@ -34,10 +38,29 @@ pub(crate) struct Draft<V> {
     value: Option<V>,
     terms: Terms,
     stamp: u64,
+    /// Whether a mark that another node made before it is stored does not mean it.
+    is_written: bool,
     created: Time,
     weight: u32,
     /// How it goes beyond memory; an error where it cannot be encoded.
     plan: Result<Option<Plan>>,
+    /// Where it was written together with others.
+    early: Option<Early>,
+}
+
+/// A write to the shared tier that was begun together with others.
+pub(crate) struct Early {
+    /// From before the write.
+    mark: Option<Mark>,
+    base: Option<Stamp>,
+    identity: u64,
+    has_arrived: bool,
+}
+
+impl Early {
+    pub(crate) fn new(mark: Option<Mark>, base: Option<Stamp>, frame: &Frame) -> Self {
+        Self { mark, base, identity: identity(frame.head()), has_arrived: false }
+    }
 }
 
 impl<V> Draft<V> {
@@ -56,6 +79,38 @@ impl<V> Draft<V> {
     pub(crate) fn stamped(self, stamp: u64) -> Self {
         Self { stamp, ..self }
     }
+
+    /// The same, as what a caller writes now: only marks that come later mean it.
+    pub(crate) fn written(self, stamp: u64) -> Self {
+        Self { stamp, is_written: true, ..self }
+    }
+
+    /// The bytes that go to `home`, where that is its home.
+    pub(crate) fn payload_for(&self, home: Option<TierKind>) -> Option<u64> {
+        let plan = self.plan.as_ref().ok()?.as_ref()?;
+        plan.payload.as_ref().filter(|_| home == Some(plan.placement.home)).map(Payload::len)
+    }
+
+    /// The frame that it is to be.
+    pub(crate) fn frame<K: 'static>(&self, wire: &Wire<K, V>, key: &EncodedKey) -> Option<Frame>
+    where
+        V: 'static,
+    {
+        let plan = self.plan.as_ref().ok()?.as_ref()?;
+        let label =
+            Label { facts: &plan.facts, terms: &self.terms, stamp: self.stamp, created: self.created };
+        plan.payload.clone().map(|payload| wire.frame(key, payload, &label))
+    }
+
+    /// The same, being written.
+    pub(crate) fn begun(self, early: Early) -> Self {
+        Self { early: Some(early), ..self }
+    }
+
+    /// The same, written.
+    pub(crate) fn arrived(self) -> Self {
+        Self { early: self.early.map(|early| Early { has_arrived: true, ..early }), ..self }
+    }
 }
 
 /// The part of a draft that concerns tiers of bytes.
@@ -64,6 +119,15 @@ struct Plan {
     placement: Placement,
     /// None where the home is memory.
     payload: Option<Payload>,
+}
+
+/// What an entry is stamped with.
+struct Stamping<'a> {
+    terms: &'a Terms,
+    stamp: u64,
+    is_written: bool,
+    created: Time,
+    early: Option<Early>,
 }
 
 /// A value with what is known of it before it is stored.
@@ -108,17 +172,26 @@ where
             engine.settle_due().await;
             let hash = engine.gates.hash(&key);
             let draft = engine.draft((&key, encoded), Said::plain(value, options));
-            let ticket = engine.gates.write::<Inline>(hash).await;
-            // Closed while this waited: nothing is stored after `close`.
-            let _ticket = ticket
-                .and_then(|ticket| engine.check_open().map(|()| ticket))
-                .inspect_err(|error| engine.note_dropped(&key, error))?;
-            if !engine.life.is_on() {
-                return Err(engine.drop_switched_off(&key, draft).await);
-            }
-            engine.store_written(hash, key, draft).await
+            engine.insert_draft((hash, key), draft).await
         })
         .await?
+    }
+
+    /// Stores what a caller wrote, once its ticket can be had.
+    pub(crate) async fn insert_draft(
+        self: &Arc<Self>,
+        (hash, key): (u64, K),
+        draft: Draft<V>,
+    ) -> Result<Placement> {
+        let ticket = self.gates.write::<Inline>(hash).await;
+        // Closed while this waited: nothing is stored after `close`.
+        let _ticket = ticket
+            .and_then(|ticket| self.check_open().map(|()| ticket))
+            .inspect_err(|error| self.note_dropped(&key, error))?;
+        if !self.life.is_on() {
+            return Err(self.drop_switched_off(&key, draft).await);
+        }
+        self.store_written(hash, key, draft).await
     }
 
     /// Drops a write because the cache is switched off. The former entry goes
@@ -137,7 +210,7 @@ where
     /// Stores what a caller wrote, for who holds the ticket.
     pub(crate) async fn store_written(&self, hash: u64, key: K, draft: Draft<V>) -> Result<Placement> {
         // A mark that was made while the ticket was waited for does not mean it.
-        self.store_stamped(hash, key, draft.stamped(self.marks.stamp())).await
+        self.store_stamped(hash, key, draft.written(self.marks.stamp())).await
     }
 
     /// As [`store_written`](Self::store_written), with the stamp that it has.
@@ -180,7 +253,8 @@ where
         let key_bytes = encoded.as_ref().map_or(0, |key| key.as_bytes().len() as u64);
         let weight = self.weight(key, value.as_ref(), bytes + key_bytes);
         let created = self.timeline.now();
-        Draft { encoded, value, terms, stamp: self.marks.stamp(), created, weight, plan }
+        let stamp = self.marks.stamp();
+        Draft { encoded, value, terms, stamp, is_written: false, created, weight, plan, early: None }
     }
 
     fn plan(
@@ -207,21 +281,27 @@ where
     /// Stores an entry, for who holds the ticket. `None` where another node
     /// changed the entry after what the key is based on: nothing is stored then.
     pub(crate) async fn store(&self, key: K, draft: Draft<V>) -> Result<Option<Placement>> {
-        let Draft { encoded, value, terms, stamp, created, weight, plan } = draft;
+        let Draft { encoded, value, terms, stamp, is_written, created, weight, plan, early } = draft;
         // Before the write: what is heard from here on means the copy.
-        let mark = self.nodes.as_ref().map(|nodes| nodes.mark());
+        let mark =
+            early.as_ref().map_or_else(|| self.nodes.as_ref().map(|nodes| nodes.mark()), |early| early.mark);
         let stored = match (&self.wire, encoded) {
             (Some(wire), Some(encoded)) => {
                 // Who finds the new value beyond memory must not find the old one in memory next.
-                let base = self.base_of(wire, &encoded, self.discard_copy(&key).flatten());
-                let stored = self.store_beyond(wire, &encoded, plan, (&terms, stamp, created)).await;
+                let former = self.discard_copy(&key).flatten();
+                let base = match &early {
+                    Some(early) => early.base,
+                    None => self.base_of(wire, &encoded, former),
+                };
+                let stamping = Stamping { terms: &terms, stamp, is_written, created, early };
+                let stored = self.store_beyond(wire, &encoded, plan, stamping).await;
                 self.note_base(wire, &encoded, base);
                 stored
             }
-            _ => Ok(Stored::at(Placement::MEMORY_ONLY)),
+            _ => Ok(Stored::at(Placement::MEMORY_ONLY, stamp)),
         };
         match stored {
-            Ok(Stored { placement: Some(placement), identity }) if placement.in_memory() => {
+            Ok(Stored { placement: Some(placement), identity, stamp }) if placement.in_memory() => {
                 let terms = self.expiry.live(&terms);
                 let checked = mark.and_then(|mark| mark.of(identity));
                 self.keep(
@@ -244,22 +324,61 @@ where
         wire: &Wire<K, V>,
         key: &EncodedKey,
         plan: Result<Option<Plan>>,
-        (terms, stamp, created): (&Terms, u64, Time),
+        stamping: Stamping<'_>,
     ) -> Result<Stored> {
         let settled = match plan {
             Ok(Some(Plan { facts, placement, payload })) => {
-                self.clear_homes(wire, key, placement.home).await;
-                let label = Label { facts: &facts, terms, stamp, created };
-                let frame = payload.map(|payload| wire.frame(key, payload, &label));
-                self.settle_home(wire, key, frame.as_ref(), placement).await
+                if stamping.early.is_none() {
+                    self.clear_homes(wire, key, placement.home).await;
+                }
+                self.settle_stamped((wire, key), (&facts, placement), payload, stamping).await
             }
-            Ok(None) => Ok(Stored::at(Placement::MEMORY_ONLY)),
+            Ok(None) => Ok(Stored::at(Placement::MEMORY_ONLY, stamping.stamp)),
             Err(error) => Err(error),
         };
         if settled.is_err() {
             forget(wire, key).await;
         }
         settled
+    }
+
+    /// Writes the frame, and again with a newer stamp where a mark means it that
+    /// was made before it came: what a caller writes is meant by later ones alone.
+    async fn settle_stamped(
+        &self,
+        (wire, key): (&Wire<K, V>, &EncodedKey),
+        (facts, placement): (&Facts, Placement),
+        payload: Option<Payload>,
+        stamping: Stamping<'_>,
+    ) -> Result<Stored> {
+        let Stamping { terms, mut stamp, is_written, created, early } = stamping;
+        let mut early = early.filter(|early| early.has_arrived);
+        for _ in 0..RESTAMPS_MAX {
+            let stored = match early.take() {
+                Some(Early { identity, .. }) => Stored { placement: Some(placement), identity, stamp },
+                None => {
+                    let label = Label { facts, terms, stamp, created };
+                    let frame = payload.clone().map(|payload| wire.frame(key, payload, &label));
+                    self.settle_home((wire, key), frame.as_ref(), (placement, stamp)).await?
+                }
+            };
+            let home = stored.placement.map(|placement| placement.home);
+            if !is_written || !self.is_passed(wire, home, Stamped::new(stamp, terms)).await {
+                return Ok(stored);
+            }
+            stamp = self.marks.stamp();
+        }
+        Err(Error::new(ErrorKind::Busy, "other nodes invalidate the entry all the time"))
+    }
+
+    /// Whether another node made a mark by now that means what was just stored.
+    async fn is_passed(&self, wire: &Wire<K, V>, home: Option<TierKind>, entry: Stamped<'_>) -> bool {
+        let Some(nodes) = &self.nodes else { return false };
+        let shared = wire.slots.iter().any(|slot| slot.is_shared() && home == Some(slot.kind()));
+        // What was made before the write was answered was told before the answer.
+        shared
+            && nodes.replica.heed().await.is_ok()
+            && self.marks.freshness(entry, self.timeline.now()) != Freshness::Fresh
     }
 
     /// Removes the entry from every tier but `home`. What could not be removed
@@ -276,10 +395,9 @@ where
     /// Writes to the home, or to the first alternative that takes the entry.
     async fn settle_home(
         &self,
-        wire: &Wire<K, V>,
-        key: &EncodedKey,
+        (wire, key): (&Wire<K, V>, &EncodedKey),
         frame: Option<&Frame>,
-        placement: Placement,
+        (placement, stamp): (Placement, u64),
     ) -> Result<Stored> {
         let identity = frame.map_or(0, |frame| identity(frame.head()));
         let mut failure = None;
@@ -289,7 +407,7 @@ where
                 if home != placement.home {
                     self.counters.fallbacks_to_memory.increment();
                 }
-                return Ok(Stored { placement: Some(settled_at(home, placement)), identity });
+                return Ok(Stored { placement: Some(settled_at(home, placement)), identity, stamp });
             }
             let slot = wire.slots.iter().find(|slot| slot.kind() == home);
             let (Some(slot), Some(frame)) = (slot, frame) else { continue };
@@ -301,9 +419,9 @@ where
                     if home != placement.home {
                         slot.counters().fallbacks.increment();
                     }
-                    return Ok(Stored { placement: Some(settled_at(home, placement)), identity });
+                    return Ok(Stored { placement: Some(settled_at(home, placement)), identity, stamp });
                 }
-                Ok(false) => return Ok(Stored { placement: None, identity }),
+                Ok(false) => return Ok(Stored { placement: None, identity, stamp }),
                 Err(error) => failure = Some(error),
             }
         }
@@ -317,11 +435,13 @@ struct Stored {
     placement: Option<Placement>,
     /// Which entry it is.
     identity: u64,
+    /// The count of invalidations that it was stored with.
+    stamp: u64,
 }
 
 impl Stored {
-    fn at(placement: Placement) -> Self {
-        Self { placement: Some(placement), identity: 0 }
+    fn at(placement: Placement, stamp: u64) -> Self {
+        Self { placement: Some(placement), identity: 0, stamp }
     }
 }
 

@@ -267,7 +267,8 @@ mod beyond {
             Ok(()) => {}
         }
         let bus = Arc::clone(&tier) as Arc<dyn larder_core::bus::Bus>;
-        let nodes = hears.then_some(NodesPlan { bus, lease, coherence });
+        let marks = Arc::clone(&tier) as Arc<dyn larder_core::marks::SharedMarks>;
+        let nodes = hears.then_some(NodesPlan { bus, marks, lease, coherence });
         // No mark beside it: a directory says nothing of what others share.
         Ok((Slot::with(tier, Arc::clone(clock), None), nodes))
     }

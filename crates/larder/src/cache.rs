@@ -77,6 +77,8 @@ where
     /// A handle of a cache that was just built.
     pub(crate) fn new(engine: Arc<CacheEngine<K, V>>, name: &str) -> Self {
         engine.set_name(name);
+        #[cfg(feature = "metrics")]
+        engine.set_last_words(crate::metrics::publish_last);
         let cache = Self::over(engine);
         registry::enlist(cache.living());
         cache
@@ -439,8 +441,10 @@ where
     /// # Errors
     /// When it could not be written down: this cache goes by it all the same,
     /// and the next one over the same directory begins empty.
-    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) for a cache
-    /// with Redis, which tags do not reach yet: then nothing is invalidated.
+    /// [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable) while Redis is
+    /// away: this node goes by it, the others once Redis is back.
+    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) for a directory
+    /// that processes share: then nothing is invalidated.
     pub fn invalidate_tag(&self, tag: impl Into<Tag>) -> Result<()> {
         self.invalidate_tags([tag])
     }
@@ -633,6 +637,26 @@ where
     /// When a tier cannot be scanned.
     pub fn keys(&self) -> Result<Vec<Arc<K>>> {
         block_on(self.engine.keys::<Inline>())
+    }
+
+    /// The entries, in no order: the keys there are now, and of each the value
+    /// that it has when its turn comes. Costs what [`keys`](Self::keys) costs and
+    /// a [`get`](Self::get) an entry, which counts as one. Entries that come or
+    /// go meanwhile may be missed.
+    ///
+    /// # Errors
+    /// As [`keys`](Self::keys).
+    ///
+    /// ```
+    /// let ages = larder::mcache::<String, u32>("ages").build()?;
+    /// ages.insert("Ada".to_owned(), 36);
+    /// ages.insert("Grace".to_owned(), 85);
+    /// assert_eq!(ages.iter()?.map(|(_, age)| age).sum::<u32>(), 121);
+    /// # Ok::<(), larder::Error>(())
+    /// ```
+    pub fn iter(&self) -> Result<impl Iterator<Item = (Arc<K>, V)>> {
+        let keys = self.keys()?;
+        Ok(keys.into_iter().filter_map(|key| self.get(&*key).map(|value| (key, value))))
     }
 
     /// The directory of the cache; `None` for one in memory alone. When another

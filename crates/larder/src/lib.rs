@@ -1,7 +1,8 @@
 //! One cache for memory, disk, files and Redis.
 //!
 //! A [`Cache`] keeps its entries where they belong: small ones in memory,
-//! what is worth keeping on disk, large ones in files. A [`Selector`] looks at
+//! what is worth keeping on disk, large ones in files, and in Redis what other
+//! nodes are to see. A [`Selector`] looks at
 //! the size and the kind of each value and decides; [`Cache::explain`] tells.
 //! However many callers ask for a missing entry, whether threads or tasks, it
 //! is loaded once.
@@ -76,9 +77,9 @@ has their options.
 "#
 )]
 //!
-//! # What is not there yet
-//! Redis comes with a later version; `CHANGELOG.md` says what each version
-//! brought.
+//! # Read on
+//! [The pages](https://github.com/larder-rs/larder#read-on) say what each part
+//! does and promises; `CHANGELOG.md` says what each version brought.
 
 mod assemble;
 #[cfg(feature = "async")]
@@ -144,10 +145,10 @@ pub use larder_macros::ucache;
 pub use larder_tiers::memory::Policy;
 #[cfg(feature = "async")]
 pub use memo::AsyncMemo;
-pub use memo::Memo;
 #[cfg(feature = "macros")]
 #[doc(hidden)]
 pub use memo::attribute as __private;
+pub use memo::{Many, Memo};
 pub use options::{Explained, OptionRow, Source, options};
 pub use presets::{Preset, configure_for};
 pub use registry::{NamedStats, all_stats, close_all};
@@ -181,6 +182,8 @@ mod pages {
     }
     #[cfg(feature = "redis")]
     pages! {
+        coherence: "../../../docs/coherence.md",
         redis: "../../../docs/redis.md",
+        resilience: "../../../docs/resilience.md",
     }
 }

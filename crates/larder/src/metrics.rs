@@ -14,7 +14,9 @@
 //! ```
 
 use std::collections::BTreeMap;
+use std::hash::Hash;
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use ::metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 use larder_core::latency::Latency;
@@ -23,11 +25,15 @@ use larder_core::tier::TierKind;
 use once_cell::sync::Lazy;
 use parking_lot::Mutex;
 
+use crate::cache::CacheEngine;
 use crate::registry::{self, Living};
 
 /// Times that one histogram is given at once. Where there were more, each
 /// bucket is thinned in proportion: most recorders take them one by one.
 const TIMES_MAX: u64 = 10_000;
+
+/// How long the last words of a cache wait for a call of [`publish`].
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// What was published before.
 static PUBLISHED: Lazy<Mutex<Published>> = Lazy::new(Mutex::default);
@@ -39,41 +45,63 @@ struct Published {
     gauges: BTreeMap<(String, TierKind), (u64, u64)>,
 }
 
-/// Hands what all live caches of this process counted since the last call to
-/// the recorder of the crate `metrics`, and what they hold now.
+/// Hands what all caches of this process counted since the last call to the
+/// recorder of the crate `metrics`, and what they hold now.
 ///
 /// Costs what [`all_stats`](crate::all_stats) costs, and some twenty calls of
-/// the recorder a cache and tier. Caches of one name add up. What a cache
-/// counted between the last call and its end is not published; nor is what
-/// was counted at a call without a recorder. A call while another is under way
-/// returns at once.
+/// the recorder a cache and tier. Caches of one name add up. What a cache counts
+/// after the last call is handed over when its last handle goes, by whoever lets
+/// go of it. What was counted at a call without a recorder is not published. A
+/// call while another is under way returns at once.
 pub fn publish() {
+    // Declared first, so that they go last: what goes with the last handle of one
+    // takes the lock.
+    let caches = registry::held();
     let Some(mut published) = PUBLISHED.try_lock() else { return };
     describe();
-    let mut caches = Vec::new();
     let mut gauges = BTreeMap::new();
-    for cache in registry::live() {
-        let (stats, known) = (Living::stats(&*cache), published.before(&cache));
-        let nothing = Stats::default();
-        publish_cache(cache.name(), &stats, known.unwrap_or(&nothing));
-        for tier in &stats.tiers {
+    for cache in &caches {
+        let stats = Living::stats(&**cache);
+        for tier in stats.tiers.iter().filter(|_| !cache.is_ended()) {
             let (entries, bytes) = gauges.entry((cache.name().to_owned(), tier.kind)).or_insert((0, 0));
             *entries += tier.usage.entries;
             *bytes += tier.usage.bytes;
         }
-        caches.push((Arc::downgrade(&cache), stats));
+        let known = published.known(cache);
+        publish_cache(cache.name(), &stats, known);
+        *known = stats;
     }
-    // What is gone holds nothing any more.
+    // What is gone or closed holds nothing any more.
     let gone = published.gauges.keys().filter(|key| !gauges.contains_key(*key));
     gone.for_each(|(cache, tier)| set_gauges(cache, *tier, (0, 0)));
     gauges.iter().for_each(|((cache, tier), held)| set_gauges(cache, *tier, *held));
-    *published = Published { caches, gauges };
+    published.gauges = gauges;
+    published.caches.retain(|(known, _)| known.strong_count() > 0);
+}
+
+/// What a cache counted since it was published last, when its last handle goes.
+pub(crate) fn publish_last<K, V>(cache: &CacheEngine<K, V>)
+where
+    K: Hash + Eq + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+{
+    // Nobody who has the lock lets go of a cache, unless a recorder does.
+    let Some(mut published) = PUBLISHED.try_lock_for(PATIENCE) else { return };
+    let is_it = |known: &Weak<dyn Living>| std::ptr::addr_eq(known.as_ptr(), cache);
+    let at = published.caches.iter().position(|(known, _)| is_it(known));
+    let known = at.map(|at| published.caches.swap_remove(at).1).unwrap_or_default();
+    publish_cache(cache.name(), &cache.stats(), &known);
 }
 
 impl Published {
-    fn before(&self, cache: &Arc<dyn Living>) -> Option<&Stats> {
+    /// What was published of a cache that somebody has a handle of.
+    fn known(&mut self, cache: &Arc<dyn Living>) -> &mut Stats {
         let same = |known: &Weak<dyn Living>| std::ptr::addr_eq(known.as_ptr(), Arc::as_ptr(cache));
-        self.caches.iter().find(|(known, _)| same(known)).map(|(_, stats)| stats)
+        let at = self.caches.iter().position(|(known, _)| same(known)).unwrap_or_else(|| {
+            self.caches.push((Arc::downgrade(cache), Stats::default()));
+            self.caches.len() - 1
+        });
+        &mut self.caches[at].1
     }
 }
 

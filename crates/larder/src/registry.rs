@@ -56,11 +56,16 @@ pub(crate) fn enlist(cache: Weak<dyn Living>) {
     live.push(cache);
 }
 
-/// The live caches that were not closed. Collected first, so that no lock is
-/// held while they are asked: the last handle of one may go meanwhile.
+/// The caches that anybody has a handle of, closed ones too. Collected first, so
+/// that no lock is held while they are asked: the last handle of one may go
+/// meanwhile.
+pub(crate) fn held() -> Vec<Arc<dyn Living>> {
+    LIVE.lock().iter().filter_map(Weak::upgrade).collect()
+}
+
+/// Those of them that were not closed.
 pub(crate) fn live() -> Vec<Arc<dyn Living>> {
-    let live: Vec<_> = LIVE.lock().iter().filter_map(Weak::upgrade).collect();
-    live.into_iter().filter(|cache| !cache.is_ended()).collect()
+    held().into_iter().filter(|cache| !cache.is_ended()).collect()
 }
 
 /// Closes every live cache of this process, the newest first, and waits for

@@ -99,6 +99,7 @@ fn check(form: &Form, ty: &Type, signature: &Signature, options: &Options) -> sy
         Form::Value { result, .. } => {
             check_value(*result, options)?;
             check_batch(ty, options)?;
+            check_skip_none(ty, options)?;
             ty
         }
         Form::Iterator { item, .. } | Form::Stream { item } => {
@@ -137,6 +138,24 @@ fn check_batch(ty: &Type, options: &Options) -> syn::Result<()> {
         Some(answers) => Err(Error::new_spanned(
             answers,
             "with `batch` the function returns a result for each key, in their order: write `Vec<..>` here",
+        )),
+        None => Ok(()),
+    }
+}
+
+/// What is skipped is an `Option`, by name, as far as the type can be seen.
+fn check_skip_none(ty: &Type, options: &Options) -> syn::Result<()> {
+    if options.skip_none.is_none() || options.result.is_some() {
+        return Ok(());
+    }
+    let layers = [named(ty).is_some_and(|name| name == "Result"), options.batch.is_some()];
+    let mut inside = layers.into_iter().filter(|is_there| *is_there);
+    let value = inside.try_fold(ty, |ty, _| first_argument(ty));
+    match value.filter(|value| named(value).is_none_or(|name| name != "Option")) {
+        Some(value) => Err(Error::new_spanned(
+            value,
+            "with `skip_none` the function returns an `Option`, whose `None` is not stored: \
+             write `Option<..>` here, or leave `skip_none` out",
         )),
         None => Ok(()),
     }

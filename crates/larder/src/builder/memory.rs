@@ -164,7 +164,7 @@ where
     /// said and that this cache cannot keep: a variable for all caches is not
     /// meant to fail those that cannot weigh their entries.
     fn resolved(&self) -> Result<Resolved> {
-        let mut resolved = self.said.resolve_with(Vec::new())?;
+        let mut resolved = self.said.resolve_without_urls()?;
         let can_weigh = self.weigher.is_some() || is_plain::<K, V>();
         let is_ours = self.said.code.memory_bytes.is_some();
         let is_set_aside = |bytes: u64| !is_ours && (!can_weigh || bytes == 0);

@@ -9,6 +9,8 @@ use crate::config;
 #[cfg(feature = "_codec")]
 use crate::config::url::Described;
 use crate::context::Scope;
+#[cfg(feature = "_codec")]
+use crate::options::values::Urls;
 use crate::options::{Layer, Resolved, Settings, Source};
 use crate::presets::Preset;
 
@@ -17,9 +19,6 @@ pub(crate) struct Said {
     pub(crate) name: String,
     /// By methods of the builder.
     pub(crate) code: Settings,
-    /// By a URL.
-    #[cfg(feature = "_codec")]
-    pub(crate) url: Option<String>,
     pub(crate) preset: Option<Preset>,
     pub(crate) scope: Option<Arc<Scope>>,
 }
@@ -36,39 +35,45 @@ impl fmt::Debug for Said {
 
 impl Said {
     pub(crate) fn new(name: String) -> Self {
-        Self {
-            name,
-            code: Settings::default(),
-            #[cfg(feature = "_codec")]
-            url: None,
-            preset: None,
-            scope: None,
-        }
-    }
-
-    /// What its URLs say.
-    #[cfg(feature = "_codec")]
-    pub(crate) fn described(&self) -> Result<Option<Described>> {
-        self.url.as_deref().map(config::url::read).transpose()
+        Self { name, code: Settings::default(), preset: None, scope: None }
     }
 
     /// What counts: code, then variables, then the file. Code is the methods
-    /// of the builder, then its URLs, its preset, and the contexts around it
-    /// from the inside out.
+    /// of the builder, then its preset, and the contexts around it from the
+    /// inside out. URLs come after all else that their source says.
+    ///
+    /// With `any_tier` the URLs that are not said in code count as well: a
+    /// variable for all caches is not meant for those whose builder names a tier.
     #[cfg(feature = "_codec")]
-    pub(crate) fn resolve(&self, described: Option<&Described>) -> Result<Resolved> {
-        self.resolve_with(described.map(|described| described.layers.clone()).unwrap_or_default())
+    pub(crate) fn resolve(&self, any_tier: bool) -> Result<(Resolved, Option<Described>)> {
+        let mut layers = self.layers(any_tier)?;
+        let Some(at) = layers.iter().position(|(settings, _)| settings.url.is_some()) else {
+            return Ok((Resolved::from_layers(layers), None));
+        };
+        let (settings, source) = &layers[at];
+        let urls = settings.url.as_ref().map_or("", Urls::secret);
+        let described = config::url::read_by(urls, source)?;
+        let is_same = |(_, other): &Layer| std::mem::discriminant(other) == std::mem::discriminant(source);
+        let after = layers.iter().rposition(is_same).map_or(at, |last| last + 1);
+        layers.splice(after..after, described.layers.clone());
+        Ok((Resolved::from_layers(layers), Some(described)))
     }
 
     /// The same for a builder that takes no URLs.
-    pub(crate) fn resolve_with(&self, by_url: Vec<Layer>) -> Result<Resolved> {
+    pub(crate) fn resolve_without_urls(&self) -> Result<Resolved> {
+        Ok(Resolved::from_layers(self.layers(false)?))
+    }
+
+    fn layers(&self, any_tier: bool) -> Result<Vec<Layer>> {
         let mut layers = vec![(self.code.clone(), Source::Code)];
-        layers.extend(by_url);
         layers.extend(self.preset.map(|preset| (preset.settings(), Source::Preset(preset.name()))));
         if let Some(scope) = &self.scope {
             layers.extend(scope.layers()?);
         }
         layers.extend(config::layers(&self.name, config::variable)?);
-        Ok(Resolved::from_layers(layers))
+        if !any_tier {
+            layers.iter_mut().skip(1).for_each(|(settings, _)| settings.url = None);
+        }
+        Ok(layers)
     }
 }

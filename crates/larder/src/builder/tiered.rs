@@ -31,6 +31,7 @@ use crate::config::url::Described;
 use crate::context::Scope;
 #[cfg(feature = "redis")]
 use crate::options::values::ServerUrl;
+use crate::options::values::Urls;
 use crate::options::{Explained, Resolved, Settings, Source};
 use crate::presets::Preset;
 
@@ -160,7 +161,8 @@ where
     /// `null:` for none, and `memory:` for memory in front of them, which there
     /// is none of otherwise. Options are parameters, as in
     /// `sled:///dir?compress=zstd:3&ttl=1h+30m`. What is said by a method of its
-    /// own counts more. See `docs/configuration.md`.
+    /// own counts more. See `docs/configuration.md`; a variable or the file may
+    /// say it too.
     ///
     /// ```
     /// # let dir = tempfile::tempdir()?;
@@ -171,7 +173,7 @@ where
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn url(mut self, urls: impl Into<String>) -> Self {
-        self.said.url = Some(urls.into());
+        self.said.code.url = Some(Urls::new(urls.into()));
         self
     }
 
@@ -379,8 +381,7 @@ where
     ///   [`ErrorKind::Io`](crate::ErrorKind::Io) when the directory cannot be used.
     pub fn build(mut self) -> Result<Cache<K, V>> {
         let scope = self.said.scope.clone();
-        let described = self.said.described()?;
-        let resolved = self.resolved(described.as_ref())?;
+        let (resolved, described) = self.resolved()?;
         let (sharing_by, required_by) = (resolved.by("sharing"), resolved.by("require"));
         let settings = resolved.settings;
         let tiers = plan::tiers(&settings, self.home, described.as_ref());
@@ -416,21 +417,23 @@ where
     /// # Errors
     /// As [`build`](Self::build), for what variables and files say.
     pub fn explain_config(&self) -> Result<Vec<Explained>> {
-        Ok(self.resolved(self.said.described()?.as_ref())?.explain())
+        Ok(self.resolved()?.0.explain())
     }
 
     /// What counts, without a server that others than this builder named where
     /// this builder names the tiers: a variable for all caches is not meant for
     /// those that have their entries elsewhere.
-    fn resolved(&self, described: Option<&Described>) -> Result<Resolved> {
-        let mut resolved = self.said.resolve(described)?;
+    fn resolved(&self) -> Result<(Resolved, Option<Described>)> {
+        let (mut resolved, described) = self.said.resolve(self.home.is_none())?;
         let names_tiers = self.home.is_some() || described.is_some();
-        let is_ours = matches!(resolved.source("redis"), None | Some(Source::Code | Source::Url));
+        let server = resolved.source("redis");
+        let is_ours = matches!(server, None | Some(Source::Code | Source::Url))
+            || described.is_some() && server == resolved.source("url");
         if names_tiers && !is_ours {
             tracing::debug!(target: "larder", cache = %self.said.name, "a server was named that this cache has no use for");
             resolved.forget_server();
         }
-        Ok(resolved)
+        Ok((resolved, described))
     }
 
     fn memory_plan(&mut self, settings: &Settings) -> Result<Option<MemoryPlan<K, V>>> {

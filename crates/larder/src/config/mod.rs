@@ -72,7 +72,7 @@ mod tests {
     use crate::options::Resolved;
 
     /// A value of each option that is not its default, as it is shown.
-    const SAMPLES: [(&str, &str); 26] = [
+    const SAMPLES: [(&str, &str); 27] = [
         ("capacity", "500"),
         ("memory_bytes", "8 MiB"),
         ("policy", "lru"),
@@ -87,6 +87,7 @@ mod tests {
         ("sharing", "processes"),
         ("thresholds", "1 KiB, 2 KiB, 3 KiB"),
         ("durability", "flushed"),
+        ("url", "memory: sled:///tmp/somewhere?ttl=1h"),
         ("redis", "redis://127.0.0.1:6379/3"),
         ("namespace", "shop"),
         ("lease", "500ms"),
@@ -104,16 +105,17 @@ mod tests {
     /// The samples that this build can read.
     pub(super) fn samples() -> impl Iterator<Item = (&'static str, &'static str)> {
         let has_server = cfg!(feature = "redis");
-        SAMPLES.into_iter().filter(move |(name, _)| {
+        let has_tiers = cfg!(feature = "_codec");
+        SAMPLES.into_iter().filter(move |(name, _)| has_tiers || *name != "url").filter(move |(name, _)| {
             has_server || !["redis", "namespace", "lease", "coherence"].contains(name)
         })
     }
 
     /// A value of each option that is not allowed. A path and a namespace may
-    /// be any text but none.
+    /// be any text but none; URLs are read when it is known who says what.
     pub(super) fn wrong() -> impl Iterator<Item = (&'static str, &'static str)> {
         let of = |name| match name {
-            "dir" | "namespace" => "",
+            "dir" | "namespace" | "url" => "",
             "capacity" => "0",
             "ttl" | "idle" => "0s",
             "lease" => "2h",

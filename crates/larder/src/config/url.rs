@@ -73,6 +73,20 @@ enum Place<'a> {
 
 const ALLOWED: &str = "`memory:`, `sled:///dir`, `file:///dir`, `redis://host`, `null:`, parted by spaces";
 
+/// As [`read`], of URLs that `source` said: what they say is said by it, unless
+/// that is code.
+pub(crate) fn read_by(urls: &str, source: &Source) -> Result<Described> {
+    if *source == Source::Code {
+        return read(urls);
+    }
+    let mut described = read(urls).map_err(|error| {
+        let message = format!("{source}: {error}");
+        Error::new(error.kind(), message).with_source(error)
+    })?;
+    described.layers.iter_mut().for_each(|(_, by)| *by = source.clone());
+    Ok(described)
+}
+
 /// Reads URLs that are parted by spaces, one a tier. Where `memory:` is not
 /// among them, the cache has no memory.
 pub(crate) fn read(urls: &str) -> Result<Described> {
@@ -157,6 +171,9 @@ impl<'a> Parts<'a> {
         let ours = self.parameters.iter().filter(|pair| !self.is_theirs(pair));
         let layer = |pair: &&str| {
             let (option, text) = pair.split_once('=').unwrap_or((pair, ""));
+            if option == "url" {
+                return Err(wrong(self.whole, "no URL within a URL"));
+            }
             one(option, &decoded(&text.replace('+', " ")))
         };
         ours.map(layer).collect()
@@ -202,7 +219,7 @@ mod tests {
 
     #[test]
     fn every_option_is_a_parameter() {
-        for (option, text) in samples() {
+        for (option, text) in samples().filter(|(option, _)| *option != "url") {
             let url = format!("memory:?{option}={}", text.replace(' ', "%20"));
             let resolved = Resolved::from_layers(parameters(&url).unwrap());
             let row = resolved.explain().into_iter().find(|row| row.option == option).unwrap();
@@ -212,7 +229,7 @@ mod tests {
 
     #[test]
     fn every_wrong_parameter_names_option_given_and_allowed() {
-        for (option, wrong) in super::super::tests::wrong() {
+        for (option, wrong) in super::super::tests::wrong().filter(|(option, _)| *option != "url") {
             let error = parameters(&format!("memory:?{option}={}", wrong.replace(' ', "+"))).unwrap_err();
             let row = crate::options().iter().find(|row| row.name == option).unwrap();
             for part in [option, "the URL", row.allowed] {
@@ -260,8 +277,16 @@ mod tests {
 
     #[test]
     fn mistakes_name_the_url_and_hide_its_secrets() {
-        let wrong =
-            ["", "sled://relative", "sled:///", "nowhere:///a", "x", "memory: memory:", "memory:///a"];
+        let wrong = [
+            "",
+            "sled://relative",
+            "sled:///",
+            "nowhere:///a",
+            "x",
+            "memory: memory:",
+            "memory:///a",
+            "memory:?url=null:",
+        ];
         for wrong in wrong.into_iter().chain(["redis:me:secret@host", "sled:///a nowhere://me:se cret@host"])
         {
             let error = read(wrong).unwrap_err().to_string();

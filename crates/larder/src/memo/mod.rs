@@ -8,4 +8,4 @@ mod threads;
 
 #[cfg(feature = "async")]
 pub use tasks::AsyncMemo;
-pub use threads::Memo;
+pub use threads::{Many, Memo};

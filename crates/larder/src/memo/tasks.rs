@@ -8,6 +8,7 @@ use larder_core::Result;
 use larder_core::key::Lookup;
 use larder_core::stats::Stats;
 
+use super::threads::Many;
 use crate::AsyncCache;
 
 /// An async function that remembers: made by [`AsyncCache::memoize`].
@@ -48,6 +49,47 @@ where
     {
         AsyncMemo { cache: self.clone(), function }
     }
+
+    /// The same for a function of many keys. See
+    /// [`Cache::memoize_many`](crate::Cache::memoize_many).
+    pub fn memoize_many<F, Fut, L>(&self, function: F) -> AsyncMemo<K, V, Many<F>>
+    where
+        F: Fn(Vec<K>) -> Fut,
+        Fut: Future<Output = L>,
+        L: IntoIterator<Item = (K, V)>,
+    {
+        AsyncMemo { cache: self.clone(), function: Many(function) }
+    }
+}
+
+impl<K, V, F, Fut, L> AsyncMemo<K, V, Many<F>>
+where
+    K: Hash + Eq + Clone + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+    F: Fn(Vec<K>) -> Fut,
+    Fut: Future<Output = L>,
+    L: IntoIterator<Item = (K, V)>,
+{
+    /// The results for many keys, in their order; the function is called for
+    /// those that are missing and that nobody else is loading.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> larder::Result<()> {
+    /// let squares = larder::mcache::<u32, u32>("squares").build()?.to_async();
+    /// let square = squares.memoize_many(async |ns: Vec<u32>| ns.into_iter().map(|n| (n, n * n)).collect::<Vec<_>>());
+    /// assert_eq!(square.call_many([1, 2, 1]).await, [Some(1), Some(4), Some(1)]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn call_many(&self, keys: impl IntoIterator<Item = K>) -> Vec<Option<V>> {
+        self.cache.get_many_with(keys, |missing| (self.function.0)(missing)).await
+    }
+
+    /// What the function says. Looks nothing up and stores nothing.
+    pub async fn uncached(&self, keys: impl IntoIterator<Item = K>) -> L {
+        (self.function.0)(keys.into_iter().collect()).await
+    }
 }
 
 impl<K, V, F, Fut> AsyncMemo<K, V, F>
@@ -78,9 +120,8 @@ where
     }
 
     /// The results for many keys, in their order: what is missing is asked of
-    /// the function one by one, and read in a batch. See
-    /// [`Cache::get_many_with`](crate::Cache::get_many_with), which takes a
-    /// function of many keys.
+    /// the function one by one, and read in a batch. A function of many keys
+    /// goes to [`memoize_many`](AsyncCache::memoize_many).
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]

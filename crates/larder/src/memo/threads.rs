@@ -43,6 +43,51 @@ where
     {
         Memo { cache: self.clone(), function }
     }
+
+    /// The same for a function of many keys: it gets those that are missing, in
+    /// their order, and answers with entries, perhaps not for all of them. See
+    /// [`get_many_with`](Self::get_many_with).
+    ///
+    /// ```
+    /// let cache = larder::mcache::<u32, String>("names").build()?;
+    /// let names = cache.memoize_many(|ids| {
+    ///     // One query for all of them.
+    ///     ids.into_iter().filter(|id| *id < 10).map(|id| (id, format!("user {id}"))).collect::<Vec<_>>()
+    /// });
+    /// let found = names.call_many([1, 2, 11]);
+    /// assert_eq!(found, [Some("user 1".to_owned()), Some("user 2".to_owned()), None]);
+    /// # Ok::<(), larder::Error>(())
+    /// ```
+    pub fn memoize_many<F, L>(&self, function: F) -> Memo<K, V, Many<F>>
+    where
+        F: Fn(Vec<K>) -> L,
+        L: IntoIterator<Item = (K, V)>,
+    {
+        Memo { cache: self.clone(), function: Many(function) }
+    }
+}
+
+/// A function of many keys, in a [`Memo`] or an [`AsyncMemo`](crate::AsyncMemo).
+#[derive(Clone, Copy, Debug)]
+pub struct Many<F>(pub(super) F);
+
+impl<K, V, F, L> Memo<K, V, Many<F>>
+where
+    K: Hash + Eq + Clone + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+    F: Fn(Vec<K>) -> L,
+    L: IntoIterator<Item = (K, V)>,
+{
+    /// The results for many keys, in their order; the function is called for
+    /// those that are missing and that nobody else is loading.
+    pub fn call_many(&self, keys: impl IntoIterator<Item = K>) -> Vec<Option<V>> {
+        self.cache.get_many_with(keys, |missing| (self.function.0)(missing))
+    }
+
+    /// What the function says. Looks nothing up and stores nothing.
+    pub fn uncached(&self, keys: impl IntoIterator<Item = K>) -> L {
+        (self.function.0)(keys.into_iter().collect())
+    }
 }
 
 impl<K, V, F> Memo<K, V, F>
@@ -68,8 +113,8 @@ where
     }
 
     /// The results for many keys, in their order: what is missing is asked of
-    /// the function one by one, and read in a batch. See
-    /// [`Cache::get_many_with`], which takes a function of many keys.
+    /// the function one by one, and read in a batch. A function of many keys
+    /// goes to [`Cache::memoize_many`].
     ///
     /// ```
     /// let square = larder::mcache::<u32, u32>("squares").build()?.memoize(|n| n * n);

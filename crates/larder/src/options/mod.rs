@@ -158,7 +158,7 @@ impl Resolved {
 /// Names the option, the source, what was given and what is allowed.
 pub(crate) fn parse(option: &str, text: &str, source: &Source) -> Result<Settings> {
     let shown = match option {
-        "redis" => values::scheme_alone(text),
+        "redis" | "url" => values::scheme_alone(text),
         _ => values::without_password(text),
     };
     let Some(row) = options().iter().find(|row| row.name == option) else {

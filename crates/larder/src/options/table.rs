@@ -10,7 +10,7 @@ use larder_core::compress::Compress;
 use larder_core::place::{Access, Kind, Persistence, Sharing, Thresholds, TierList};
 use larder_tiers::memory::Policy;
 
-use super::values::{self, ServerUrl};
+use super::values::{self, ServerUrl, Urls};
 use super::{Explained, Source};
 use crate::builder::{CAPACITY, DISK_BYTES, LEASE, MEMORY_BYTES, SHARE, SPAN_MIN};
 
@@ -174,6 +174,13 @@ table! {
         tiers: "disk, file", cost: "flushed writes small frames twice; synced waits 0.1 to 20 ms for the medium",
         parse: |text| values::choice(values::DURABILITY, text), valid: |_| true,
         show: |durability| values::word(values::DURABILITY, durability),
+    }
+    url: Urls {
+        says: "the tiers, and options as parameters, in place of `dir` and `redis`; outside of code for ucache",
+        takes: "URLs parted by spaces, as memory: sled:///dir",
+        allowed: "memory:, sled:///dir, file:///dir, redis://host, null:, with the features of these tiers",
+        default: "none", tiers: "all", cost: "memory only where `memory:` is among them",
+        parse: values::urls, valid: |_| true, show: Urls::to_string,
     }
     redis: ServerUrl {
         says: "the server that holds what is shared, for ucache", takes: "a URL, as redis://host:6379",

@@ -129,6 +129,46 @@ impl fmt::Display for ServerUrl {
     }
 }
 
+/// URLs that describe a cache, parted by spaces. Shown as those of a server.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct Urls(String);
+
+impl Urls {
+    #[cfg(any(feature = "_codec", test))]
+    pub(crate) fn new(urls: String) -> Self {
+        Self(urls)
+    }
+
+    /// The URLs themselves, with what is secret in them.
+    #[cfg(feature = "_codec")]
+    pub(crate) fn secret(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Urls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shown: Vec<_> = self.0.split_whitespace().map(without_password).collect();
+        f.write_str(&shown.join(" "))
+    }
+}
+
+impl fmt::Debug for Urls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+#[cfg(feature = "_codec")]
+pub(super) fn urls(text: &str) -> Option<Urls> {
+    (!text.is_empty()).then(|| Urls::new(text.to_owned()))
+}
+
+#[cfg(not(feature = "_codec"))]
+pub(super) fn urls(_: &str) -> Option<Urls> {
+    None
+}
+
 impl fmt::Debug for ServerUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
@@ -297,6 +337,8 @@ mod tests {
         check("sled:///a@b", "sled:///a@b");
         check("64 MiB", "64 MiB");
         assert_eq!(format!("{:?}", ServerUrl::new("redis://me:secret@host".into())), "redis://***@host");
+        let urls = Urls::new("memory: redis://me:secret@host?ttl=1h sled:///a@b".into());
+        assert_eq!(format!("{urls:?}"), "memory: redis://***@host?ttl=1h sled:///a@b");
         assert_eq!(scheme_alone("redis://me:secret@host"), "redis://…");
         assert_eq!(scheme_alone("me:secret://x"), "no URL");
     }

@@ -217,6 +217,10 @@ fn unknown(tier: Tier, name: &Ident) -> Error {
 
 /// A span of time: text is read here, anything else is an expression.
 fn span(value: Expr) -> syn::Result<TokenStream> {
+    if let Expr::Lit(syn::ExprLit { lit: syn::Lit::Int(number), .. }) = &value {
+        let message = format!("a time has a unit: write \"{0}s\" for {0} seconds", number.base10_digits());
+        return Err(Error::new(value.span(), message));
+    }
     let Some(text) = literal::text(&value) else { return Ok(value.into_token_stream()) };
     let nanos = literal::duration(text)?.as_nanos();
     let nanos = u64::try_from(nanos).map_err(|_| Error::new(text.span(), "longer than 584 years"))?;

@@ -57,6 +57,11 @@ fn no_time_at_all(n: u8) -> u8 {
     n
 }
 
+#[mcache(ttl = 60)]
+fn seconds(n: u8) -> u8 {
+    n
+}
+
 fn main() {}
 
 #[mcache(stale = "10m")]

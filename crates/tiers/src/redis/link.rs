@@ -34,8 +34,11 @@ pub(super) struct Patience {
 
 /// The first pause between two attempts to connect.
 const PAUSE_MIN: Duration = Duration::from_millis(50);
-/// The longest pause between two attempts to connect.
-const PAUSE_MAX: Duration = Duration::from_secs(1);
+/// The longest pause between two attempts to connect: nodes are to agree within
+/// a second after a healing.
+const PAUSE_MAX: Duration = Duration::from_millis(500);
+/// A connection that stood for so long may stand again at once.
+const STOOD: Duration = Duration::from_secs(1);
 /// How often an answer may be late while bytes still move.
 const LATE_MAX: u32 = 40;
 
@@ -209,8 +212,7 @@ impl Link {
                     let since = Instant::now();
                     let why = self.attend(&mut session, &owner).await;
                     owner.lost();
-                    // What stood for a while and broke may stand again at once.
-                    pause = if since.elapsed() > PAUSE_MAX { Duration::ZERO } else { PAUSE_MIN };
+                    pause = if since.elapsed() > STOOD { Duration::ZERO } else { PAUSE_MIN };
                     why
                 }
                 Ok(Err(error)) => error.to_string(),

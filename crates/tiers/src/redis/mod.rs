@@ -6,6 +6,7 @@ mod calls;
 mod chart;
 mod cluster;
 mod fleet;
+mod invalidated;
 mod io;
 mod keeper;
 mod leases;

@@ -8,6 +8,8 @@
 //! <namespace>:<cache>:{<partition>}:<generation>:l:s:<text>     the right to load an entry
 //! <namespace>:<cache>:{<partition>}:leases                      counts those rights
 //! <namespace>:<cache>:{<partition>}:generation                  the mark of a partition
+//! <namespace>:<cache>:{00}:invalidated                          what was invalidated, by stamp
+//! <namespace>:<cache>:{00}:invalidated:at                       when
 //! ```
 //!
 //! Namespace and cache are percent-encoded, so they hold neither `:` nor what
@@ -16,6 +18,8 @@
 
 use larder_core::key::EncodedKey;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+
+const INVALIDATED: &str = "invalidated";
 
 /// How many partitions a cache has. Clearing touches each once.
 pub(super) const PARTITIONS: usize = 64;
@@ -57,6 +61,8 @@ pub(super) enum Named {
     Removal(Option<EncodedKey>),
     /// The right to load an entry.
     Lease,
+    /// What was invalidated by marks.
+    Invalidated,
 }
 
 impl Names {
@@ -127,6 +133,13 @@ impl Names {
         format!("{}{{{}}}:leases", self.prefix, tag(partition % PARTITIONS))
     }
 
+    /// What was invalidated by marks, and the times of that; both in the first
+    /// partition.
+    pub(super) fn invalidated(&self) -> [String; 2] {
+        let name = format!("{}{{{}}}:{INVALIDATED}", self.prefix, tag(0));
+        [format!("{name}:at"), name]
+    }
+
     /// Reads a name of this cache back; `None` for what is not ours.
     pub(super) fn read(&self, name: &[u8]) -> Option<Named> {
         let rest = std::str::from_utf8(name).ok()?.strip_prefix(&self.prefix)?.strip_prefix('{')?;
@@ -134,6 +147,9 @@ impl Names {
         let partition = usize::from_str_radix(partition, 16).ok().filter(|found| *found < PARTITIONS)?;
         if rest == "generation" {
             return Some(Named::Mark(partition));
+        }
+        if rest == INVALIDATED {
+            return Some(Named::Invalidated);
         }
         let (generation, key) = rest.split_once(':')?;
         let generation = read_generation(generation.as_bytes())?;
@@ -247,6 +263,9 @@ mod tests {
         let read = names.read(names.entry(77, &long).as_bytes());
         assert_eq!(read, Some(Named::Entry { partition, generation: 77, key: None, digest }));
         assert_eq!(names.read(names.mark(63).as_bytes()), Some(Named::Mark(63)));
+        let [at, invalidated] = names.invalidated();
+        assert_eq!(names.read(invalidated.as_bytes()), Some(Named::Invalidated));
+        assert_eq!(names.read(at.as_bytes()), None, "it changes with the other");
         let alice = EncodedKey::new(*b"\xa5alice");
         let removal = names.removal(&names.entry(77, &alice));
         assert!(removal.ends_with("}:000000000000004d:r:s:alice"), "{removal}");

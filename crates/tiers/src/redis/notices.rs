@@ -66,6 +66,7 @@ impl Notices {
             // Which entry it was the name does not say.
             Some(Named::Mark(_) | Named::Removal(None)) => self.tell(Notice::Distrust),
             Some(Named::Lease) => self.tell(Notice::Leased),
+            Some(Named::Invalidated) => self.tell(Notice::Marked),
             None => {}
         }
     }

@@ -53,6 +53,7 @@ impl Inner {
         let beside = |partition| [self.names.mark(partition).to_owned(), self.names.leases(partition)];
         let order = |(partition, name): (usize, String)| Order { partition, cmd: expire(name, tenancy) };
         let names = (0..PARTITIONS).flat_map(|partition| beside(partition).map(|name| (partition, name)));
+        let names = names.chain(self.names.invalidated().map(|name| (0, name)));
         let answers = self.fleet.exchange(names.map(order).collect()).await;
         answers.into_iter().try_for_each(|answer| answer.map(drop))?;
         for shard in self.fleet.shards() {

@@ -1,0 +1,237 @@
+//! Writing and removing many keys in one call.
+//!
+//! What goes to the tier that nodes share goes there in one round trip a part
+//! of the call. The tickets of a part are taken without waiting: who held one
+//! and waited for another could wait for somebody who waits for the first. What
+//! cannot be had that way, or has its home elsewhere, goes one by one after the rest.
+
+use std::collections::HashSet;
+use std::hash::Hash;
+use std::sync::Arc;
+
+use larder_core::frame::Frame;
+use larder_core::key::{EncodedKey, Lookup};
+use larder_core::memory::MemoryStore;
+use larder_core::terms::EntryOptions;
+use larder_core::{Error, Result};
+
+use crate::engine::Engine;
+use crate::gate::Ticket;
+use crate::remove::Former;
+use crate::shared::Shared;
+use crate::wait::Wait;
+use crate::write::{Draft, Early, Said};
+
+/// Keys of one part.
+const PART: usize = 128;
+/// Bytes of values of one part; a single entry may be larger.
+const PART_BYTES: u64 = 16 << 20;
+
+/// An entry to be stored.
+struct Pending<K, V> {
+    hash: u64,
+    key: K,
+    draft: Draft<V>,
+}
+
+/// An entry whose removal goes together with others.
+struct Removal<K, V> {
+    encoded: EncodedKey,
+    name: Option<Arc<K>>,
+    former: Former,
+    _ticket: Ticket<K, V>,
+}
+
+impl<K, V, M> Engine<K, V, M>
+where
+    K: Hash + Eq + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+    M: MemoryStore<K, V>,
+{
+    /// Stores entries, and goes on where one fails. Of several with one key the
+    /// last one stays.
+    ///
+    /// # Errors
+    /// The first failure; the other entries are stored all the same.
+    pub async fn insert_many<W: Wait>(
+        self: &Arc<Self>,
+        entries: Vec<(K, V)>,
+        options: EntryOptions,
+    ) -> Result<()> {
+        let mut outcome = Ok(());
+        let mut entries = entries.into_iter();
+        while self.is_shared_now() && entries.len() > 1 && options.check().is_ok() {
+            let part: Vec<_> = entries.by_ref().take(PART).collect();
+            let (engine, options) = (Arc::clone(self), options.clone());
+            let stored = W::section(true, async move { engine.insert_part(part, options).await }).await;
+            outcome = outcome.and(stored.and_then(|stored| stored));
+        }
+        for (key, value) in entries {
+            let stored = self.insert::<W>(key, value, options.clone()).await;
+            outcome = outcome.and(stored.map(|_| ()));
+        }
+        outcome
+    }
+
+    /// Whether there is a tier for all nodes that could take many at once.
+    fn is_shared_now(&self) -> bool {
+        !self.is_closed() && self.life.is_on() && self.shared().is_some()
+    }
+
+    async fn insert_part(self: &Arc<Self>, part: Vec<(K, V)>, options: EntryOptions) -> Result<()> {
+        self.settle_due().await;
+        let mut outcome = Ok(());
+        // All code of the user runs before the first ticket is taken.
+        let mut drafts = Vec::with_capacity(part.len());
+        for (key, value) in part {
+            match self.encode_key(&key) {
+                Ok(encoded) => {
+                    let draft = self.draft((&key, encoded), Said::plain(value, options.clone()));
+                    drafts.push(Pending { hash: self.gates.hash(&key), key, draft });
+                }
+                Err(error) => {
+                    self.note_dropped(&key, &error);
+                    outcome = outcome.and(Err(error));
+                }
+            }
+        }
+        let (together, alone) = self.tickets(drafts);
+        outcome = outcome.and(self.insert_together(together).await);
+        for Pending { hash, key, draft } in alone {
+            outcome = outcome.and(self.insert_draft((hash, key), draft).await.map(|_| ()));
+        }
+        outcome
+    }
+
+    /// Those that go together, with their tickets, and the rest.
+    #[expect(clippy::type_complexity, reason = "two lists, read once")]
+    fn tickets(
+        self: &Arc<Self>,
+        drafts: Vec<Pending<K, V>>,
+    ) -> (Vec<(Pending<K, V>, Ticket<K, V>)>, Vec<Pending<K, V>>) {
+        let (mut together, mut alone, mut bytes) = (Vec::new(), Vec::new(), 0);
+        let home = self.shared().map(|shared| shared.slot().kind());
+        // What comes later in the order of the caller is stored later.
+        let mut waiting = HashSet::new();
+        for pending in drafts {
+            let size = pending.draft.payload_for(home).filter(|size| bytes + size <= PART_BYTES);
+            let free = size.filter(|_| !waiting.contains(&pending.hash));
+            match free.and_then(|size| Some((size, self.gates.try_write(pending.hash).ok()?))) {
+                Some((size, ticket)) if !self.is_closed() && self.life.is_on() => {
+                    bytes += size;
+                    together.push((pending, ticket));
+                }
+                _ => {
+                    waiting.insert(pending.hash);
+                    alone.push(pending);
+                }
+            }
+        }
+        (together, alone)
+    }
+
+    async fn insert_together(&self, together: Vec<(Pending<K, V>, Ticket<K, V>)>) -> Result<()> {
+        let Some(shared) = self.shared().filter(|_| !together.is_empty()) else { return Ok(()) };
+        let (mut begun, mut frames, mut outcome) = (Vec::new(), Vec::new(), Ok(()));
+        for (Pending { hash, key, draft }, ticket) in together {
+            let draft = draft.written(self.marks.stamp());
+            match self.begin_early(shared, &key, &draft).await {
+                Some((early, frame)) => {
+                    frames.push(frame);
+                    begun.push((hash, key, draft.begun(early), ticket));
+                }
+                None => outcome = outcome.and(self.store_stamped(hash, key, draft).await.map(|_| ())),
+            }
+        }
+        let stored = shared.slot().put_many(&frames).await;
+        for ((hash, key, draft, _ticket), stored) in begun.into_iter().zip(stored) {
+            let draft = if stored.is_ok() { draft.arrived() } else { draft };
+            outcome = outcome.and(self.store_stamped(hash, key, draft).await.map(|_| ()));
+        }
+        outcome
+    }
+
+    /// What comes before an entry of a part is written.
+    async fn begin_early(
+        &self,
+        shared: Shared<'_, K, V>,
+        key: &K,
+        draft: &Draft<V>,
+    ) -> Option<(Early, (EncodedKey, Frame))> {
+        let encoded = draft.encoded.clone()?;
+        let base = self.base_of(shared.wire(), &encoded, self.discard_copy(key).flatten());
+        self.clear_homes(shared.wire(), &encoded, shared.slot().kind()).await;
+        let frame = draft.frame(shared.wire(), &encoded)?;
+        let mark = self.nodes.as_ref().map(|nodes| nodes.mark());
+        Some((Early::new(mark, base, &frame), (encoded, frame)))
+    }
+
+    /// Removes keys everywhere; how many were anywhere.
+    ///
+    /// # Errors
+    /// The first failure; the other keys are removed all the same.
+    pub async fn remove_many<W: Wait, Q>(self: &Arc<Self>, keys: &[Q]) -> Result<u64>
+    where
+        Q: Lookup<K> + Sync,
+    {
+        let mut removed = Ok(0);
+        let mut keys = keys;
+        while self.is_shared_now() && keys.len() > 1 {
+            let (part, rest) = keys.split_at(keys.len().min(PART));
+            keys = rest;
+            removed = sum(removed, self.remove_part::<W, Q>(part).await);
+        }
+        for key in keys {
+            removed = sum(removed, self.remove::<W, Q>(key).await.map(u64::from));
+        }
+        removed
+    }
+
+    async fn remove_part<W: Wait, Q>(self: &Arc<Self>, part: &[Q]) -> Result<u64>
+    where
+        Q: Lookup<K> + Sync,
+    {
+        let named: Vec<_> =
+            part.iter().map(|key| (self.encode_key(key), self.gates.hash(key), self.name_of(key))).collect();
+        let engine = Arc::clone(self);
+        let section = async move {
+            let (mut together, mut alone, mut outcome) = (Vec::new(), Vec::new(), Ok(0));
+            for (encoded, hash, name) in named {
+                match (encoded, engine.gates.try_write(hash)) {
+                    (Ok(Some(encoded)), Ok(ticket)) => {
+                        engine.pauses.end(hash);
+                        let former = engine.former(&encoded);
+                        together.push(Removal { encoded, name, former, _ticket: ticket });
+                    }
+                    (Ok(Some(encoded)), Err(_)) => alone.push((encoded, hash, name)),
+                    (Ok(None), _) => {}
+                    (Err(error), _) => outcome = Err(error),
+                }
+            }
+            outcome = sum(outcome, engine.remove_together(together).await);
+            for (encoded, hash, name) in alone {
+                outcome = sum(outcome, engine.remove_encoded(&encoded, hash, name).await.map(u64::from));
+            }
+            outcome
+        };
+        W::section(true, section).await?
+    }
+
+    async fn remove_together(&self, together: Vec<Removal<K, V>>) -> Result<u64> {
+        let Some(shared) = self.shared().filter(|_| !together.is_empty()) else { return Ok(0) };
+        let keys: Vec<EncodedKey> = together.iter().map(|removal| removal.encoded.clone()).collect();
+        let there = shared.slot().remove_many(&keys).await;
+        let mut outcome = Ok(0);
+        for (Removal { encoded, name, former, _ticket }, there) in together.into_iter().zip(there) {
+            let (removed, failure) = self.erase_beside(&encoded, former, there).await;
+            self.count_removal(name, removed);
+            outcome = sum(outcome, failure.map_or(Ok(u64::from(removed)), Err));
+        }
+        outcome
+    }
+}
+
+/// The sum, or the first error.
+fn sum(one: Result<u64, Error>, other: Result<u64, Error>) -> Result<u64> {
+    one.and_then(|one| other.map(|other| one + other))
+}

@@ -1,0 +1,25 @@
+//! Examples that judge themselves, run small. Cargo builds them beside the tests.
+
+use std::process::Command;
+
+use larder_testkit::{RedisServer, not_run};
+
+#[test]
+fn processes_agree_while_every_plug_is_pulled() {
+    // Says so where there is no server to be had.
+    if RedisServer::start().is_none() {
+        return;
+    }
+    let tests = std::env::current_exe().unwrap();
+    let built = tests.ancestors().nth(2).unwrap().join("examples/cluster_of_processes");
+    if !built.exists() {
+        return not_run("the example is not built");
+    }
+    let ran = Command::new(built).args(["--phase", "1"]).output().unwrap();
+    let told = String::from_utf8_lossy(&ran.stdout);
+    println!("{told}");
+    assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+    assert!(told.contains("stale beyond the lease: 0; errors seen by callers: 0"));
+    assert_eq!(told.lines().filter(|line| line.starts_with("coherent ")).count(), 3);
+    assert!(told.contains("16 probes written, 12 of them acknowledged by Redis"), "one process was cut off");
+}

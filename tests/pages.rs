@@ -1,0 +1,141 @@
+//! The pages: their links lead somewhere, and their lists are complete.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn read(path: impl AsRef<Path>) -> String {
+    fs::read_to_string(root().join(path)).unwrap()
+}
+
+/// The names in a folder, without what follows the first dot.
+fn names(folder: &str, is_wanted: impl Fn(&Path) -> bool) -> BTreeSet<String> {
+    let entries = fs::read_dir(root().join(folder)).unwrap().map(|entry| entry.unwrap().path());
+    let name =
+        |path: PathBuf| path.file_name().unwrap().to_str().unwrap().split('.').next().unwrap().to_owned();
+    entries.filter(|path| is_wanted(path)).map(name).collect()
+}
+
+fn is_page(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "md")
+}
+
+/// Every page of the project, from its root.
+fn pages() -> Vec<PathBuf> {
+    let in_folder = |folder: &str| {
+        names(folder, is_page)
+            .into_iter()
+            .map(|name| Path::new(folder).join(name + ".md"))
+            .collect::<Vec<_>>()
+    };
+    ["", "docs", "docs/decisions"].into_iter().flat_map(in_folder).collect()
+}
+
+/// The text outside of blocks of code.
+fn prose(page: &str) -> String {
+    page.split("```").step_by(2).collect()
+}
+
+/// Where the links of a page lead, without those to other sites.
+fn links(page: &str) -> Vec<String> {
+    let targets = prose(page);
+    let targets = targets.split("](").skip(1).filter_map(|rest| rest.split(')').next());
+    targets.filter(|target| !target.contains("://")).map(str::to_owned).collect()
+}
+
+/// The headings of a page as links name them.
+fn anchors(page: &str) -> BTreeSet<String> {
+    let prose = prose(page);
+    let headings = prose.lines().filter_map(|line| line.strip_prefix('#'));
+    let anchor = |heading: &str| -> String {
+        let lower = heading.trim_start_matches('#').trim().to_lowercase();
+        let kept = lower.chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
+        kept.map(|c| if c == ' ' { '-' } else { c }).collect()
+    };
+    headings.map(anchor).collect()
+}
+
+#[test]
+fn links_lead_somewhere() {
+    let mut count = 0;
+    for path in pages() {
+        let page = read(&path);
+        for link in links(&page) {
+            let (file, anchor) = link.split_once('#').unwrap_or((&link, ""));
+            let target = if file.is_empty() { path.clone() } else { path.parent().unwrap().join(file) };
+            assert!(root().join(&target).exists(), "{}: {link} leads nowhere", path.display());
+            let is_there = anchor.is_empty() || anchors(&read(&target)).contains(anchor);
+            assert!(is_there, "{}: {link} has no such heading", path.display());
+            count += 1;
+        }
+    }
+    assert!(count > 50, "{count} links were found");
+}
+
+#[test]
+fn the_front_page_lists_every_page_and_example() {
+    let front = read("README.md");
+    let listed: BTreeSet<String> = links(&front).into_iter().collect();
+    let examples_compiled = read("crates/larder/src/lib.rs");
+    for name in names("docs", is_page) {
+        let page = format!("docs/{name}.md");
+        assert!(listed.contains(&page), "README.md does not list {page}");
+        let has_examples = read(&page).contains("```rust\n") || read(&page).contains("```\n#");
+        let is_compiled = examples_compiled.contains(&format!("../{page}\""));
+        assert!(is_compiled || !has_examples, "nobody compiles the examples of {page}");
+    }
+    for name in names("examples", |_| true) {
+        assert!(
+            front.contains(&format!("`{name}")) || front.contains(&format!("--example {name}")),
+            "README.md does not list the example {name}"
+        );
+    }
+}
+
+#[test]
+fn the_architecture_names_every_folder_and_test() {
+    let page = read("ARCHITECTURE.md");
+    for krate in names("crates", Path::is_dir) {
+        assert!(
+            page.contains(&format!("| `crates/{krate}` |")),
+            "ARCHITECTURE.md does not name crates/{krate}"
+        );
+        for folder in names(&format!("crates/{krate}/src"), Path::is_dir) {
+            let is_named = page.contains(&format!("{folder}/"));
+            assert!(
+                is_named || krate == "testkit" || krate == "macros",
+                "ARCHITECTURE.md does not name {folder}/ of crates/{krate}"
+            );
+        }
+    }
+    let is_module =
+        |path: &Path| path.extension().is_some_and(|ext| ext == "rs") || path.join("mod.rs").exists();
+    for module in names("tests", is_module).into_iter().filter(|name| name != "main") {
+        assert!(page.contains(&format!("`{module}`")), "ARCHITECTURE.md does not name tests/{module}");
+    }
+}
+
+/// Files that are named with their folder, or in the row of their crate, are there.
+#[test]
+fn files_that_the_architecture_names_are_there() {
+    let page = read("ARCHITECTURE.md");
+    let all: Vec<String> = walkdir::WalkDir::new(root().join("crates"))
+        .into_iter()
+        .map(|entry| entry.unwrap().path().to_str().unwrap().replace("/src/", "/"))
+        .collect();
+    let prose = prose(&page);
+    let named = prose
+        .split('`')
+        .skip(1)
+        .step_by(2)
+        .filter(|name| name.ends_with(".rs") && !name.contains(['*', '{']));
+    for name in named {
+        let is_there =
+            root().join(name).exists() || all.iter().any(|path| path.ends_with(&format!("/{name}")));
+        assert!(is_there, "ARCHITECTURE.md names {name}, which is not there");
+    }
+}
