@@ -44,6 +44,8 @@ mod redis_cluster;
 mod redis_faults;
 #[cfg(feature = "redis")]
 mod redis_sentinel;
+#[cfg(feature = "redis")]
+mod redis_tasks;
 #[cfg(feature = "redis-tls")]
 mod redis_tls;
 mod reopening;

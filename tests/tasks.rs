@@ -1,17 +1,18 @@
 //! The cache for tasks: the same verbs, and no executor blocked.
 
 use std::future::Future;
-use std::pin::pin;
-use std::sync::Arc;
+use std::pin::{Pin, pin};
+use std::sync::{Arc, mpsc};
 use std::task::{Context, Waker};
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use larder::{AsyncCache, Bytes, Persistence, TierKind};
-use larder_core::tier::Tier;
-use larder_engine::wait::Tokio;
+use larder_core::tier::{Capability, Tier};
+use larder_engine::wait::{Inline, Tokio, block_on};
 use larder_testkit::{FaultyTier, HashMapTier, Operation};
 
-use crate::rig::Plan;
+use crate::rig::{Plan, Rig};
 
 fn tiered(dir: &std::path::Path) -> AsyncCache<u32, Bytes> {
     let cache = larder::ucache("tasks").dir(dir).persistence(Persistence::LongTerm);
@@ -62,12 +63,55 @@ fn outside_a_runtime_it_works_in_place() {
     });
 }
 
+type Held = FaultyTier<HashMapTier>;
+
+/// A tier whose calls wait in the task that makes them.
+fn waiting() -> Held {
+    FaultyTier::new(HashMapTier::new().with_kind(TierKind::Redis))
+}
+
+/// A tier whose calls block their thread.
+fn blocking() -> Held {
+    let tier = HashMapTier::new();
+    let capability = Capability { blocking: true, ..tier.capability() };
+    FaultyTier::new(tier.with_capability(capability))
+}
+
+fn over(tiers: &[&Held]) -> Arc<Rig> {
+    let tiers = tiers.iter().map(|tier| Arc::new((*tier).clone()) as Arc<dyn Tier>);
+    Plan::over(tiers.collect()).without_memory().build()
+}
+
+async fn insert(rig: &Arc<Rig>, value: &str) -> larder::Result<larder::Placement> {
+    rig.insert::<Tokio>(1, value.to_owned(), larder::EntryOptions::new()).await
+}
+
+/// Polls a future once; whether it waits.
+fn begun(future: Pin<&mut impl Future>) -> bool {
+    future.poll(&mut Context::from_waker(Waker::noop())).is_pending()
+}
+
+/// The entry, as soon as there is one.
+async fn eventually(rig: &Arc<Rig>) -> String {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while Instant::now() < deadline {
+        if let Some(found) = rig.get::<Tokio, u64>(&1).await.unwrap() {
+            return found;
+        }
+        tokio::task::yield_now().await;
+    }
+    panic!("the write was not finished");
+}
+
 #[test]
 fn a_stalled_tier_does_not_stall_the_executor() {
-    let tier = FaultyTier::new(HashMapTier::new());
-    let rig = Plan::over(vec![Arc::new(tier.clone()) as Arc<dyn Tier>]).without_memory().build();
+    let tier = blocking();
+    // Behind one that does not block, where the task waits by itself.
+    let rig = over(&[&waiting(), &tier]);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     runtime.block_on(async {
+        // It is not asked for anything while it is known to be empty.
+        rig.insert::<Tokio>(7, "there".to_owned(), larder::EntryOptions::new()).await.unwrap();
         tier.stall(Operation::Get);
         let reading = tokio::spawn({
             let rig = Arc::clone(&rig);
@@ -85,25 +129,164 @@ fn a_stalled_tier_does_not_stall_the_executor() {
 
 #[test]
 fn a_write_that_began_is_finished_when_its_future_is_dropped() {
-    let tier = FaultyTier::new(HashMapTier::new());
-    let rig = Plan::over(vec![Arc::new(tier.clone()) as Arc<dyn Tier>]).without_memory().build();
+    for tier in [blocking(), waiting()] {
+        let rig = over(&[&tier]);
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(async {
+            tier.stall(Operation::Put);
+            assert!(begun(pin!(insert(&rig, "written"))));
+            tier.wait_until_stalled(Operation::Put, 1);
+            tier.release();
+            assert_eq!(eventually(&rig).await, "written");
+        });
+    }
+}
+
+#[test]
+fn a_tier_that_does_not_block_needs_no_other_thread() {
+    let rig = over(&[&waiting()]);
+    let runtime = tokio::runtime::Builder::new_current_thread().max_blocking_threads(1).build().unwrap();
+    // The only thread for what blocks is taken.
+    let (go, goes) = mpsc::channel::<()>();
+    let taken = runtime.spawn_blocking(move || goes.recv());
+    runtime.block_on(async {
+        insert(&rig, "one").await.unwrap();
+        assert_eq!(rig.get::<Tokio, u64>(&1).await.unwrap().unwrap(), "one");
+        assert_eq!(rig.get_with::<Tokio, _, _>(2, || async { "two".to_owned() }).await, "two");
+        assert_eq!(rig.take::<Tokio, u64>(&1).await.unwrap().unwrap(), "one");
+        assert!(rig.remove::<Tokio, u64>(&2).await.unwrap());
+        assert!(!rig.contains_key::<Tokio, u64>(&2).await.unwrap());
+    });
+    drop((go, taken));
+}
+
+#[test]
+fn a_write_that_is_not_polled_holds_up_no_other_of_its_task() {
+    let tier = waiting();
+    let rig = over(&[&tier]);
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     runtime.block_on(async {
         tier.stall(Operation::Put);
-        {
-            let mut write = pin!(rig.insert::<Tokio>(1, "written".to_owned(), larder::EntryOptions::new()));
-            assert!(write.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
-        }
-        tier.wait_until_stalled(Operation::Put, 1);
+        let mut first = pin!(insert(&rig, "first"));
+        assert!(begun(first.as_mut()));
         tier.release();
-        // A second write of the key waits for the first: both are done here.
-        rig.insert::<Tokio>(2, "another".to_owned(), larder::EntryOptions::new()).await.unwrap();
-        let found = loop {
-            if let Some(found) = rig.get::<Tokio, u64>(&1).await.unwrap() {
-                break found;
-            }
-            tokio::task::yield_now().await;
-        };
-        assert_eq!(found, "written");
+        // Nobody polls the first, which has the ticket of the key.
+        insert(&rig, "second").await.unwrap();
+        assert_eq!(rig.get::<Tokio, u64>(&1).await.unwrap().unwrap(), "second");
+        assert_eq!(first.await.unwrap().home, TierKind::Redis);
+        assert_eq!(rig.get::<Tokio, u64>(&1).await.unwrap().unwrap(), "second");
     });
+}
+
+#[test]
+fn a_thread_waits_for_a_write_of_a_task_whose_executor_it_blocks() {
+    let tier = waiting();
+    let rig = over(&[&tier]);
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    runtime.block_on(async {
+        tier.stall(Operation::Put);
+        let write = tokio::spawn({
+            let rig = Arc::clone(&rig);
+            async move { insert(&rig, "of a task").await }
+        });
+        while tier.stalled(Operation::Put) == 0 {
+            tokio::task::yield_now().await;
+        }
+        let releaser = thread::spawn({
+            let tier = tier.clone();
+            // Whichever call is the one that waits.
+            move || tier.release()
+        });
+        block_on(rig.remove::<Inline, u64>(&1)).unwrap();
+        block_on(rig.clear::<Inline>()).unwrap();
+        releaser.join().unwrap();
+        write.await.unwrap().unwrap();
+        assert_eq!(rig.get::<Tokio, u64>(&1).await.unwrap(), None);
+    });
+}
+
+#[test]
+fn a_runtime_that_shuts_down_leaves_no_write_half_done() {
+    let tier = waiting();
+    let rig = over(&[&tier]);
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
+    tier.stall(Operation::Put);
+    for key in 0..20 {
+        let rig = Arc::clone(&rig);
+        runtime.spawn(
+            async move { rig.insert::<Tokio>(key, key.to_string(), larder::EntryOptions::new()).await },
+        );
+    }
+    tier.wait_until_stalled(Operation::Put, 20);
+    drop(runtime);
+    tier.release();
+    // Waits for every ticket that is out.
+    block_on(rig.set_enabled::<Inline>(false)).unwrap();
+    block_on(rig.set_enabled::<Inline>(true)).unwrap();
+    for key in 0..20 {
+        assert_eq!(block_on(rig.get::<Inline, u64>(&key)).unwrap(), Some(key.to_string()));
+    }
+}
+
+/// Dropped wherever it waits: the key is free, and what memory and the tiers say
+/// is the same.
+#[test]
+fn a_call_may_be_dropped_wherever_it_waits() {
+    use Operation::{Get, Put, Remove};
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    for (stalls, call) in [
+        (Put, "insert"),
+        (Remove, "remove"),
+        (Remove, "take"),
+        (Get, "take"),
+        (Get, "get"),
+        (Get, "load"),
+        (Put, "load"),
+        (Get, "many"),
+    ] {
+        let tier = waiting();
+        let rig = Plan::over(vec![Arc::new(tier.clone()) as Arc<dyn Tier>]).build();
+        runtime.block_on(async {
+            if call != "load" {
+                insert(&over(&[&tier]), "old").await.unwrap();
+            }
+            tier.stall(stalls);
+            let waits = match call {
+                "insert" => begun(pin!(insert(&rig, "new"))),
+                "remove" => begun(pin!(rig.remove::<Tokio, u64>(&1))),
+                "take" => begun(pin!(rig.take::<Tokio, u64>(&1))),
+                "get" => begun(pin!(rig.get::<Tokio, u64>(&1))),
+                "many" => begun(pin!(rig.get_many::<Tokio, u64>(&[1, 2]))),
+                _ => begun(pin!(rig.get_with::<Tokio, _, _>(1, || async { "new".to_owned() }))),
+            };
+            assert!(waits, "{call} does not wait for {stalls:?}");
+            tier.release();
+            // It waits for whoever has the ticket.
+            rig.set_enabled::<Tokio>(false).await.unwrap();
+            rig.set_enabled::<Tokio>(true).await.unwrap();
+            let found = rig.get::<Tokio, u64>(&1).await.unwrap();
+            let expect = match (call, stalls) {
+                ("insert", _) | ("load", Put) => Some("new"),
+                ("remove" | "take", _) | ("load", _) => None,
+                _ => Some("old"),
+            };
+            assert_eq!(found.as_deref(), expect, "{call} that was dropped during {stalls:?}");
+            assert_eq!(rig.get::<Tokio, u64>(&1).await.unwrap().as_deref(), expect);
+            insert(&rig, "next").await.unwrap();
+            assert_eq!(rig.get::<Tokio, u64>(&1).await.unwrap().as_deref(), Some("next"), "{call}");
+        });
+    }
+}
+
+#[test]
+fn a_call_of_a_task_is_given_up_in_time_without_a_timer_of_its_runtime() {
+    let tier = waiting();
+    let rig = over(&[&tier]);
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    tier.stall(Operation::Get);
+    let started = Instant::now();
+    let error = runtime.block_on(rig.get::<Tokio, u64>(&1)).unwrap_err();
+    assert_eq!(error.kind(), larder::ErrorKind::Unavailable);
+    assert!((4..20).contains(&started.elapsed().as_secs()), "{:?}", started.elapsed());
+    assert_eq!(rig.stats().tier(TierKind::Redis).unwrap().counts.timeouts, 1);
 }

@@ -1,9 +1,11 @@
 //! `async fn`, with companions that are async too.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use larder::{mcache, ucache};
+use tokio::sync::Notify;
 
 use super::{Runs, empty, folder};
 
@@ -98,19 +100,25 @@ async fn recursion() {
 
 #[tokio::test]
 async fn when_the_first_caller_goes_another_leads() {
-    static RUNS: Runs = Runs::new();
+    static HAS_BEGUN: AtomicBool = AtomicBool::new(false);
+    static BEGUN: Notify = Notify::const_new();
 
     #[mcache]
     async fn slow(n: u8) -> u8 {
-        RUNS.count();
-        if RUNS.take() == 1 && n == 1 && slow::stats().cache.loads == 1 {
+        if !HAS_BEGUN.swap(true, Ordering::AcqRel) {
+            BEGUN.notify_one();
             std::future::pending::<()>().await;
         }
         n
     }
 
-    let first = tokio::time::timeout(Duration::from_millis(10), slow(1)).await;
-    assert!(first.is_err(), "the first waits for ever");
+    let goes = async {
+        tokio::select! {
+            value = slow(1) => panic!("the first waits for ever, not until {value}"),
+            () = BEGUN.notified() => {}
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(5), goes).await.unwrap();
     let second = tokio::time::timeout(Duration::from_secs(5), slow(1)).await;
     assert_eq!(second.unwrap(), 1);
 }

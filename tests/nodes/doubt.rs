@@ -55,8 +55,9 @@ fn nothing_that_is_owed_is_taken_for_confirmed_until_it_was_made_up_for() {
     let (one, cut_off) = (nodes.node(), nodes.builder().redis(line.url()).build().unwrap());
     for number in 0..OWED {
         one.insert(key(number), 1);
-        assert_eq!(cut_off.get(&key(number)), Some(1));
     }
+    // A notice that is late takes a copy with it, and what it was a copy of.
+    (0..OWED).for_each(|number| assert_eq!(cut_off.get(&key(number)), Some(1)));
     line.swallow(true);
     notices(&cut_off);
     for number in 0..OWED {
@@ -69,16 +70,21 @@ fn nothing_that_is_owed_is_taken_for_confirmed_until_it_was_made_up_for() {
     line.cut();
     let mut unconfirmed = 0;
     until("it has what the other wrote", || {
-        let all: Vec<_> = (0..OWED).filter_map(|number| seen(&cut_off, number)).collect();
-        let wrong = all.iter().filter(|seen| **seen == (2, true)).count();
-        assert_eq!(wrong, 0, "its own writes, which the other had replaced a lease before");
-        unconfirmed += all.iter().filter(|(_, confirmed)| !confirmed).count();
-        all.iter().all(|seen| *seen == (3, true))
+        let all: Vec<_> = (0..OWED).map(|number| seen(&cut_off, number)).collect();
+        assert!(
+            !all.contains(&Some((2, true))),
+            "its own write, which the other had replaced a lease before"
+        );
+        unconfirmed += all.iter().flatten().filter(|(_, confirmed)| !confirmed).count();
+        // Where it had no copy nobody can tell which was first, and neither stays.
+        all.iter().all(|seen| matches!(seen, None | Some((3, true))))
     });
     println!("{unconfirmed} reads were unconfirmed before it had heard");
     until("what nobody else wrote is made up for", || cut_off.stats().cache.repaired == 1);
     assert_eq!(cut_off.stats().cache.repairs_lost, OWED);
-    assert_eq!(seen(&one, 7), Some((3, true)));
+    until("both agree", || (0..OWED).all(|number| seen(&one, number) == seen(&cut_off, number)));
+    let kept = (0..OWED).filter(|number| seen(&one, *number) == Some((3, true))).count();
+    assert!(kept as u64 > OWED / 2, "{kept} were kept");
 }
 
 #[test]

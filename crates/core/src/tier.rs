@@ -436,6 +436,17 @@ pub trait Tier: Send + Sync + 'static {
         unsupported(self.kind(), "take")
     }
 
+    /// Whether there surely is no entry of `key`, told without I/O and without
+    /// waiting; false where that cannot be told. What blocks is then not called
+    /// for nothing.
+    ///
+    /// # Behavior
+    /// - Never true for an entry whose put was acknowledged, unless it was
+    ///   removed or evicted since. Of one that is being stored now, either.
+    fn lacks(&self, _key: &EncodedKey) -> bool {
+        false
+    }
+
     /// Whether it can be used now, as far as it knows. Costs an atomic read at
     /// most; the selector asks once a write.
     fn healthy(&self) -> bool {
@@ -555,6 +566,9 @@ macro_rules! forward {
             }
             fn take<'a>(&'a self, key: &'a EncodedKey) -> BoxFuture<'a, Result<Option<Bytes>>> {
                 (**self).take(key)
+            }
+            fn lacks(&self, key: &EncodedKey) -> bool {
+                (**self).lacks(key)
             }
             fn healthy(&self) -> bool {
                 (**self).healthy()

@@ -77,10 +77,10 @@ where
         // Before the look at the lease: its end is heard from here on.
         let listener = nodes.changed.listen();
         let (engine, encoded) = (Arc::clone(self), key.clone());
-        let leased = W::section(true, async move { engine.lease(&encoded).await }).await;
+        let leased = self.drive::<W, _>(false, async move { engine.lease(&encoded).await }).await;
         match leased {
-            Ok(Some(Some(lease))) if lease.present => Turn::LookAndLoad(self.holding(key, lease)),
-            Ok(Some(Some(lease))) => Turn::Load(self.holding(key, lease)),
+            Ok(Some(Some((true, lease)))) => Turn::LookAndLoad(lease),
+            Ok(Some(Some((false, lease)))) => Turn::Load(lease),
             Ok(Some(None)) if Instant::now() < until => {
                 let moment = Instant::now() + LOOK_AGAIN;
                 W::event_until(listener, Some(moment.min(until))).await;
@@ -99,8 +99,9 @@ where
     ) -> Option<Lead<K, V>> {
         let (Some(_), Some(key)) = (self.shared(), &lead.encoded) else { return Some(lead) };
         let (engine, encoded) = (Arc::clone(self), key.clone());
-        let among_nodes = match W::section(true, async move { engine.lease(&encoded).await }).await {
-            Ok(Some(Some(lease))) => self.holding(key, lease),
+        let leased = self.drive::<W, _>(false, async move { engine.lease(&encoded).await }).await;
+        let among_nodes = match leased {
+            Ok(Some(Some((_, lease)))) => lease,
             // Another node refreshes it, and tells.
             Ok(Some(None)) => return None,
             _ => NodeLease::NONE,
@@ -117,11 +118,14 @@ where
         if forgotten && self.nodes.is_some() { key.based_on(Stamp::NONE) } else { key }
     }
 
-    async fn lease(&self, key: &EncodedKey) -> Option<Option<LoadLease>> {
+    /// A lease that gives itself up, also where its caller has gone by then; and
+    /// whether there is an entry.
+    async fn lease(self: &Arc<Self>, key: &EncodedKey) -> Option<Option<(bool, NodeLease)>> {
         let slot = self.slots().iter().find(|slot| slot.is_shared())?;
         let span = self.expiry.said().hard_timeout.unwrap_or(LEASE);
         // A failure is counted by the layer.
-        slot.tier().lease_load(key, span).await.ok()
+        let leased = slot.tier().lease_load(key, span).await.ok()?;
+        Some(leased.map(|lease| (lease.present, self.holding(key, lease))))
     }
 
     fn holding(self: &Arc<Self>, key: &EncodedKey, lease: LoadLease) -> NodeLease {

@@ -75,7 +75,7 @@ where
             }
             engine.read_together(missing).await
         };
-        W::section(true, section).await.unwrap_or_default()
+        self.drive::<W, _>(true, section).await.unwrap_or_default()
     }
 
     /// Where copies in memory are checked, each key has its own stamp.

@@ -27,7 +27,9 @@ use crate::marks::{Marks, Stamped};
 use crate::nodes::{Nodes, NodesPlan};
 use crate::pause::Pauses;
 use crate::shield;
+use crate::slot::Slot;
 use crate::timeline::Timeline;
+use crate::wait::Wait;
 use crate::wire::Wire;
 
 /// What a user said about all entries of a cache.
@@ -248,6 +250,21 @@ where
     /// Whether there are tiers beyond memory to ask.
     pub fn has_tiers(&self) -> bool {
         self.wire.is_some()
+    }
+
+    /// Runs a section over the tiers: where its caller is, if one of them lets
+    /// its caller wait there. A section that only `reads` may be given up.
+    pub(crate) async fn drive<W: Wait, T: Send + 'static>(
+        &self,
+        reads: bool,
+        section: impl Future<Output = T> + Send + 'static,
+    ) -> Result<T> {
+        match self.slots() {
+            [] => W::section(false, section).await,
+            slots if slots.iter().all(Slot::blocks) => W::section(true, section).await,
+            // On the heap at once: what a task awaits is moved a few times.
+            _ => W::drive(reads, Box::pin(section)).await,
+        }
     }
 
     /// The directory of the tiers, where they have one.

@@ -16,11 +16,14 @@
 //! supersede, the other; it never mixes them up, because flights are compared
 //! by key. No lock is held across user code but `Eq` of the key, and no thread
 //! waits with a lock held. Who holds a ticket never depends on the executor of
-//! a caller to proceed, and runs user code only under a [`shield`], so waiting
-//! for a ticket cannot deadlock.
+//! a caller to proceed, as who waits for it drives it ([`Hold`]), and runs user
+//! code only under a [`shield`], so waiting for a ticket cannot deadlock.
 
+use std::future::{Future, poll_fn};
 use std::hash::{BuildHasher, Hash};
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::Poll;
 
 use event_listener::{Event, EventListener};
 use foldhash::fast::RandomState;
@@ -29,8 +32,8 @@ use larder_core::Result;
 use parking_lot::Mutex;
 
 use crate::flight::{Flight, Outcome};
+use crate::section::Holder;
 use crate::shield;
-use crate::wait::Wait;
 
 const SHARDS: usize = 64;
 
@@ -61,12 +64,14 @@ struct State<K, V> {
     /// The latest flight that stored what it loaded.
     published: u64,
     storing: bool,
+    /// The section that does, where that may need to be driven.
+    holder: Option<Holder>,
     flights: Vec<(Arc<K>, Arc<Flight<V>>)>,
 }
 
 impl<K, V> State<K, V> {
     fn new() -> Self {
-        Self { guards: 0, epoch: 0, published: 0, storing: false, flights: Vec::new() }
+        Self { guards: 0, epoch: 0, published: 0, storing: false, holder: None, flights: Vec::new() }
     }
 
     fn remove(&mut self, flight: &Arc<Flight<V>>) -> Option<(Arc<K>, Arc<Flight<V>>)> {
@@ -90,7 +95,7 @@ pub(crate) enum Entrance<K, V> {
     /// Wait for this flight.
     Join(K, Arc<Flight<V>>),
     /// Somebody stores the entry: wait, then look again.
-    Wait(K, EventListener),
+    Wait(K, Hold),
 }
 
 /// What became of the wish for a ticket.
@@ -98,7 +103,29 @@ pub(crate) enum Claim<T> {
     Granted(T),
     /// The entry changed since; what was read or loaded must not be stored.
     Superseded,
-    Wait(EventListener),
+    Wait(Hold),
+}
+
+/// A ticket that is out, or gates that are closed, for who waits for the end.
+pub(crate) struct Hold {
+    freed: EventListener,
+    holder: Option<Holder>,
+}
+
+impl Hold {
+    /// Waits until something was freed. Who has the ticket is driven meanwhile,
+    /// if it is a section of a task: that task may not be polled before this is.
+    pub(crate) async fn over(self) {
+        let Self { mut freed, holder } = self;
+        let Some(holder) = holder else { return freed.await };
+        // On the heap: a loader that loads other keys is deep enough without it.
+        let mut help = Box::pin(holder.help());
+        poll_fn(|context| {
+            let is_freed = Pin::new(&mut freed).poll(context).is_ready();
+            if is_freed || help.as_mut().poll(context).is_ready() { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+    }
 }
 
 impl<K, V> Gates<K, V> {
@@ -144,12 +171,12 @@ impl<K, V> Gates<K, V> {
     ///
     /// # Errors
     /// Under a shield, where it would have to wait.
-    pub(crate) async fn write<W: Wait>(self: &Arc<Self>, hash: u64) -> Result<Ticket<K, V>> {
+    pub(crate) async fn write(self: &Arc<Self>, hash: u64) -> Result<Ticket<K, V>> {
         loop {
             match self.try_write(hash) {
                 Ok(ticket) => return Ok(ticket),
                 Err(_) if shield::is_up() => return Err(shield::busy()),
-                Err(listener) => W::event(listener).await,
+                Err(hold) => hold.over().await,
             }
         }
     }
@@ -159,22 +186,23 @@ impl<K, V> Gates<K, V> {
     ///
     /// # Errors
     /// Where it would have to wait: for this.
-    pub(crate) fn try_write(self: &Arc<Self>, hash: u64) -> Result<Ticket<K, V>, EventListener> {
+    pub(crate) fn try_write(self: &Arc<Self>, hash: u64) -> Result<Ticket<K, V>, Hold> {
         let shard = self.shard(hash);
         let mut inner = shard.inner.lock();
         let is_closed = inner.closed > 0;
         let state = inner.states.entry(hash).or_insert_with(State::new);
         let superseded = state.supersede();
         if is_closed || state.storing {
-            let listener = shard.freed.listen();
+            let hold = Hold { freed: shard.freed.listen(), holder: state.holder.clone() };
             if state.guards == 0 {
                 inner.states.remove(&hash);
             }
             drop(inner);
             drop(superseded);
-            return Err(listener);
+            return Err(hold);
         }
         state.storing = true;
+        state.holder = Holder::present();
         state.guards += 1;
         inner.tickets += 1;
         drop(inner);
@@ -187,7 +215,7 @@ impl<K, V> Gates<K, V> {
     ///
     /// # Errors
     /// Under a shield: a ticket is out then, and returns after this call.
-    pub(crate) async fn close<W: Wait>(self: &Arc<Self>) -> Result<Closed<K, V>> {
+    pub(crate) async fn close(self: &Arc<Self>) -> Result<Closed<K, V>> {
         if shield::is_up() {
             return Err(shield::busy());
         }
@@ -195,8 +223,8 @@ impl<K, V> Gates<K, V> {
         for shard in &self.shards {
             drop(shard.close());
             closed.shards += 1;
-            while let Some(listener) = shard.ticket_out() {
-                W::event(listener).await;
+            while let Some(hold) = shard.ticket_out() {
+                hold.over().await;
             }
         }
         Ok(closed)
@@ -219,9 +247,12 @@ impl<K, V> Shard<K, V> {
         superseded
     }
 
-    fn ticket_out(&self) -> Option<EventListener> {
+    fn ticket_out(&self) -> Option<Hold> {
         let inner = self.inner.lock();
-        (inner.tickets > 0).then(|| self.freed.listen())
+        let live = || {
+            inner.states.values().filter_map(|state| state.holder.as_ref()).find(|holder| holder.is_live())
+        };
+        (inner.tickets > 0).then(|| Hold { freed: self.freed.listen(), holder: live().cloned() })
     }
 }
 
@@ -251,11 +282,11 @@ impl<K: Eq, V> Gates<K, V> {
         let is_closed = inner.closed > 0;
         let state = inner.states.entry(hash).or_insert_with(State::new);
         if is_closed || state.storing {
-            let listener = shard.freed.listen();
+            let hold = Hold { freed: shard.freed.listen(), holder: state.holder.clone() };
             if state.guards == 0 {
                 inner.states.remove(&hash);
             }
-            return Entrance::Wait(key, listener);
+            return Entrance::Wait(key, hold);
         }
         if let Some((_, flight)) = state.flights.iter().find(|(held, _)| **held == key) {
             let flight = Arc::clone(flight);
@@ -292,6 +323,7 @@ impl<K, V> Observation<K, V> {
             return None;
         }
         state.storing = true;
+        state.holder = Holder::present();
         state.guards += 1;
         inner.tickets += 1;
         Some(Ticket { gates: Arc::clone(&self.gates), hash: self.hash })
@@ -315,7 +347,10 @@ impl<K, V> Drop for Ticket<K, V> {
         let shard = self.gates.shard(self.hash);
         let mut inner = shard.inner.lock();
         inner.tickets -= 1;
-        inner.release(self.hash, |state| state.storing = false);
+        inner.release(self.hash, |state| {
+            state.storing = false;
+            state.holder = None;
+        });
         drop(inner);
         shard.freed.notify(usize::MAX);
     }
@@ -345,12 +380,13 @@ impl<K, V> Leader<K, V> {
             return Claim::Superseded;
         }
         if is_closed || state.storing {
-            return Claim::Wait(shard.freed.listen());
+            return Claim::Wait(Hold { freed: shard.freed.listen(), holder: state.holder.clone() });
         }
         let on_gate = state.remove(&self.flight);
         // What others read before this is stored must not be promoted over it.
         state.published = self.flight.id();
         state.storing = true;
+        state.holder = Holder::present();
         state.guards += 1;
         inner.tickets += 1;
         drop(inner);

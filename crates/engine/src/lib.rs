@@ -44,6 +44,11 @@ mod remove;
 mod repair;
 mod replica;
 mod retime;
+#[cfg(not(feature = "async"))]
+#[path = "no_section.rs"]
+mod section;
+#[cfg(feature = "async")]
+mod section;
 pub mod select;
 mod settle;
 mod shared;

@@ -18,7 +18,7 @@ use larder_core::{Error, ErrorKind, Result};
 use crate::engine::Engine;
 use crate::shield;
 use crate::slot::Slot;
-use crate::wait::{Inline, Leaving, Wait, hand_off};
+use crate::wait::{Leaving, Wait, hand_off};
 
 impl<K, V, M> Engine<K, V, M>
 where
@@ -84,7 +84,7 @@ where
         self.check_open()?;
         let engine = Arc::clone(self);
         W::section(self.has_tiers(), async move {
-            let _closed = engine.gates.close::<Inline>().await?;
+            let _closed = engine.gates.close().await?;
             engine.check_open()?;
             let mut outcome = match engine.stamps {
                 // What other processes write has stamps of theirs.
@@ -161,7 +161,7 @@ where
         // Before the gates close: it may be waiting at one.
         self.nodes.iter().for_each(|nodes| nodes.end());
         self.look_for_evictions();
-        let _closed = self.gates.close::<Inline>().await?;
+        let _closed = self.gates.close().await?;
         self.give_up_owed();
         shield::within(|| self.memory.clear());
         let mut outcome = self.marks.note_time(self.timeline.now());
@@ -173,6 +173,8 @@ where
             slot.distrust().close();
         }
         self.marks.close();
+        #[cfg(feature = "async")]
+        crate::timer::rest();
         if let (Remove::Everything, Some(dir)) = (remove, self.dir()) {
             outcome = outcome.and(remove_dir(dir));
         }
@@ -192,7 +194,7 @@ where
         }
         let engine = Arc::clone(self);
         W::section(self.has_tiers(), async move {
-            let _closed = engine.gates.close::<Inline>().await?;
+            let _closed = engine.gates.close().await?;
             shield::within(|| engine.memory.clear());
             Ok(())
         })
@@ -311,6 +313,8 @@ impl<K, V, M> Drop for Engine<K, V, M> {
         if let Some(last_words) = self.last_words.get() {
             last_words(self);
         }
+        #[cfg(feature = "async")]
+        crate::timer::rest();
         let slots = self.wire.as_mut().map(|wire| std::mem::take(&mut wire.slots)).unwrap_or_default();
         if slots.is_empty() || matches!(self.life.outcome.get(), Some(Ok(()))) {
             return;

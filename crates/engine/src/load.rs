@@ -21,7 +21,7 @@ use crate::gate::{Claim, Entrance, Leader, Ticket};
 use crate::loaded::Loads;
 use crate::read::Found;
 use crate::shield;
-use crate::wait::{Inline, Wait};
+use crate::wait::Wait;
 use crate::watch::Watch;
 use crate::write::Said;
 
@@ -149,9 +149,9 @@ where
             let stamp = self.marks.stamp();
             match self.gates.enter(hash, key, (W::IS_TASK, stamp)) {
                 Entrance::Wait(..) if shield::is_up() => return Approach::Alone,
-                Entrance::Wait(key_back, listener) => {
+                Entrance::Wait(key_back, hold) => {
                     key = key_back;
-                    W::event(listener).await;
+                    hold.over().await;
                 }
                 // What began before an invalidation is no answer for who comes after it.
                 Entrance::Join(key_back, flight) if flight.stamp() < stamp => {
@@ -205,7 +205,9 @@ where
         let mut stale = leader.key().and_then(|key| self.stale_in_memory(key));
         let mut among_nodes = NodeLease::NONE;
         if let Some(key) = encoded.take() {
-            let (based, lease, found) = self.look_beyond::<W>(key, leader.hash(), waits).await;
+            // On the heap: see `store`.
+            let looked = Box::pin(self.look_beyond::<W>(key, leader.hash(), waits));
+            let (based, lease, found) = looked.await;
             encoded = Some(based);
             among_nodes = lease;
             match found.map(Found::into_parts) {
@@ -303,7 +305,8 @@ where
     /// and ends the flight with it in either case.
     pub(crate) async fn publish<W: Wait>(self: &Arc<Self>, lead: Lead<K, V>, said: Said<V>) {
         let engine = Arc::clone(self);
-        let section = async move {
+        // On the heap: a loader that loads other keys has this in its frame.
+        let section = Box::pin(async move {
             let Lead { mut leader, encoded, stamp, among_nodes: _held, .. } = lead;
             let outcome = said.value.clone().map_or(Outcome::Absent, Outcome::Value);
             let encoded = encoded.map(|key| engine.still_based(key, &leader.flight));
@@ -311,8 +314,8 @@ where
                 engine.counters.superseded.increment();
             }
             leader.end(outcome);
-        };
-        if W::section(self.has_tiers(), section).await.is_err() {
+        });
+        if self.drive::<W, _>(false, section).await.is_err() {
             // A runtime that shuts down drops the section, and the flight with it.
             self.counters.dropped.increment();
         }
@@ -332,6 +335,9 @@ where
                 .key()
                 .map_or_else(|| self.counters.dropped.increment(), |key| self.note_dropped(key, &error));
             return true;
+        }
+        if let Some(value) = &said.value {
+            self.leave_if_large(value).await;
         }
         let Some(draft) = leader.key().map(|key| self.draft((key, encoded), said)) else { return false };
         let Some(_ticket) = self.ticket(leader).await else { return false };
@@ -356,7 +362,7 @@ where
                 Claim::Granted(ticket) => return Some(ticket).filter(|_| !self.is_closed()),
                 Claim::Superseded => return None,
                 Claim::Wait(_) if shield::is_up() => return None,
-                Claim::Wait(listener) => Inline::event(listener).await,
+                Claim::Wait(hold) => hold.over().await,
             }
         }
     }

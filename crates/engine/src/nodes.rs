@@ -35,7 +35,7 @@ use crate::marks::Marks;
 use crate::read::Found;
 use crate::replica::Replica;
 use crate::slot::Slot;
-use crate::wait::{Inline, block_on};
+use crate::wait::block_on;
 use crate::wire::Wire;
 
 /// Notices that wait; one more is a gap.
@@ -340,7 +340,7 @@ where
             return;
         }
         let Ok(key) = wire.keys.decode(encoded.as_bytes()) else { return };
-        let Ok(_ticket) = block_on(self.gates.write::<Inline>(self.gates.hash(&key))) else { return };
+        let Ok(_ticket) = block_on(self.gates.write(self.gates.hash(&key))) else { return };
         if self.discard(&key) {
             self.events.tell_of(self.events.name(&key), |key| Event::Invalidated(Extent::Key(key)));
         }

@@ -15,6 +15,7 @@ use crate::engine::Engine;
 use crate::gate::Observation;
 use crate::marks::Stamped;
 use crate::nodes::{Mark, identity};
+use crate::section;
 use crate::shield;
 use crate::slot::Slot;
 use crate::wait::Wait;
@@ -99,7 +100,7 @@ where
             return Ok(false);
         }
         let engine = Arc::clone(self);
-        W::section(true, async move { engine.is_anywhere(&encoded).await }).await?
+        self.drive::<W, _>(true, async move { engine.is_anywhere(&encoded).await }).await?
     }
 
     async fn is_anywhere(self: &Arc<Self>, key: &EncodedKey) -> Result<bool> {
@@ -165,7 +166,7 @@ where
             return Ok(None);
         }
         let engine = Arc::clone(self);
-        W::section(true, async move { engine.read(&key, hash).await }).await?
+        self.drive::<W, _>(true, async move { engine.read(&key, hash).await }).await?
     }
 
     /// As [`seek`](Self::seek), for a load that begins now: the key as it is to
@@ -184,7 +185,7 @@ where
             let found = engine.read_based(&encoded, hash, &mut base).await;
             (encoded.based_on(base.unwrap_or(Stamp::NONE)), found)
         };
-        match W::section(true, section).await {
+        match self.drive::<W, _>(true, section).await {
             Ok(sought) => sought,
             Err(error) => (key.based_on(Stamp::NONE), Err(error)),
         }
@@ -274,6 +275,7 @@ where
         (observation, stamp): &(&Option<Observation<K, V>>, Option<Stamp>),
     ) -> Option<Found<V>> {
         let identity = identity(&bytes);
+        section::if_large(bytes.len() as u64).await;
         match self.judge(wire, slot, bytes, key) {
             Ok(found) if found.freshness == Freshness::Gone => self.note_over(slot, key),
             Ok(found) => {
@@ -291,7 +293,7 @@ where
                 self.tell_refused(key, slot.kind());
             }
         }
-        self.drop_gone(wire, slot, key, hash).await;
+        Box::pin(self.drop_gone(wire, slot, key, hash)).await;
         None
     }
 

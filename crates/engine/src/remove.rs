@@ -13,7 +13,7 @@ use larder_core::{Error, Result};
 use crate::engine::Engine;
 use crate::gate::Ticket;
 use crate::shield;
-use crate::wait::{Inline, Wait};
+use crate::wait::Wait;
 use crate::wire::Decoded;
 
 /// A fresh entry as who changes it finds it.
@@ -54,11 +54,11 @@ where
         self.check_open()?;
         let (hash, name) = (self.gates.hash(key), self.name_of(key));
         let Some(encoded) = self.encode_key(key)? else {
-            let _ticket = self.ticket_to_write::<W>(hash).await?;
+            let _ticket = self.ticket_to_write(hash).await?;
             return Ok(self.count_removal(name, self.discard(key)));
         };
         let engine = Arc::clone(self);
-        W::section(true, async move { engine.remove_encoded(&encoded, hash, name).await }).await?
+        self.drive::<W, _>(false, async move { engine.remove_encoded(&encoded, hash, name).await }).await?
     }
 
     pub(crate) async fn remove_encoded(
@@ -67,7 +67,7 @@ where
         hash: u64,
         name: Option<Arc<K>>,
     ) -> Result<bool> {
-        let _ticket = self.ticket_to_write::<Inline>(hash).await?;
+        let _ticket = self.ticket_to_write(hash).await?;
         let (removed, failure) = self.erase(encoded).await;
         self.count_removal(name, removed);
         failure.map_or(Ok(removed), Err)
@@ -85,15 +85,15 @@ where
         self.check_open()?;
         let (hash, name) = (self.gates.hash(key), self.name_of(key));
         let Some(encoded) = self.encode_key(key)? else {
-            let _ticket = self.ticket_to_write::<W>(hash).await?;
+            let _ticket = self.ticket_to_write(hash).await?;
             let value = self.recall(key).and_then(|record| record.value);
             self.discard(key);
             self.count_removal(name, value.is_some());
             return Ok(value);
         };
         let engine = Arc::clone(self);
-        W::section(true, async move {
-            let _ticket = engine.ticket_to_write::<Inline>(hash).await?;
+        self.drive::<W, _>(false, async move {
+            let _ticket = engine.ticket_to_write(hash).await?;
             if let Some(shared) = engine.shared().filter(|_| engine.life.is_on()) {
                 let value = engine.take_shared(shared, &encoded).await?;
                 engine.count_removal(name, value.is_some());
@@ -109,8 +109,8 @@ where
     }
 
     /// The ticket of a key for a change, unless the cache was closed meanwhile.
-    pub(crate) async fn ticket_to_write<W: Wait>(self: &Arc<Self>, hash: u64) -> Result<Ticket<K, V>> {
-        let ticket = self.gates.write::<W>(hash).await?;
+    pub(crate) async fn ticket_to_write(self: &Arc<Self>, hash: u64) -> Result<Ticket<K, V>> {
+        let ticket = self.gates.write(hash).await?;
         self.check_open()?;
         self.pauses.end(hash);
         Ok(ticket)

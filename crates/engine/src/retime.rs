@@ -13,7 +13,7 @@ use larder_core::{Bytes, Result};
 
 use crate::engine::Engine;
 use crate::slot::Slot;
-use crate::wait::{Inline, Wait};
+use crate::wait::Wait;
 
 impl<K, V, M> Engine<K, V, M>
 where
@@ -79,12 +79,12 @@ where
         let hash = self.gates.hash(key);
         let own = key.with_key(K::clone);
         let Some(encoded) = self.encode_key(key)? else {
-            let _ticket = self.ticket_to_write::<W>(hash).await?;
+            let _ticket = self.ticket_to_write(hash).await?;
             return Ok(self.retime_in_memory(own, &change));
         };
         let engine = Arc::clone(self);
         W::section(true, async move {
-            let _ticket = engine.ticket_to_write::<Inline>(hash).await?;
+            let _ticket = engine.ticket_to_write(hash).await?;
             let mut found = engine.retime_in_memory(own, &change);
             for slot in engine.slots() {
                 found |= engine.retime_in(slot, &encoded, &change).await?;

@@ -10,8 +10,9 @@ use larder_core::{ErrorKind, Result};
 use tracing::{Instrument, Span};
 
 use crate::engine::Engine;
+use crate::section;
 use crate::slot::Slot;
-use crate::wait::{Inline, block_on};
+use crate::wait::block_on;
 use crate::wire::Wire;
 
 /// Removals that one caller makes up for on its way.
@@ -33,7 +34,7 @@ where
         let own = self.slots().iter().filter(|slot| self.nodes.is_none() || !slot.is_shared());
         for slot in own {
             if slot.is_settling_due() {
-                self.settle(slot, BATCH).instrument(self.repair_span(slot)).await;
+                Box::pin(self.settle(slot, BATCH).instrument(self.repair_span(slot))).await;
             }
         }
     }
@@ -84,8 +85,10 @@ where
 
     async fn settle(self: &Arc<Self>, slot: &Slot, max: usize) {
         let Some(wire) = &self.wire else { return };
+        // Rare, and long: nothing for an executor.
+        section::on_a_thread().await;
         if slot.distrust().is_whole() {
-            let Ok(_closed) = self.gates.close::<Inline>().await else { return };
+            let Ok(_closed) = self.gates.close().await else { return };
             // Somebody else may have settled it while this waited.
             if !slot.distrust().is_whole() {
                 return;

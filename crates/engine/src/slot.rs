@@ -35,6 +35,7 @@ type Layers = Observe<Breaker<Limit<Arc<dyn Tier>>>>;
 pub struct Slot {
     tier: Layers,
     kind: TierKind,
+    blocks: bool,
     counters: Arc<TierCounters>,
     clock: Arc<dyn Clock>,
     distrust: Distrust,
@@ -56,11 +57,12 @@ impl Slot {
     /// cleared.
     pub fn with(tier: Arc<dyn Tier>, clock: Arc<dyn Clock>, mark: Option<Taint>) -> Self {
         let counters = Arc::new(TierCounters::default());
-        let kind = tier.kind();
+        let (kind, blocks) = (tier.kind(), tier.capability().blocking);
         let limited = Limit::new(tier, Arc::clone(&counters), OPERATION_LIMIT);
         let guarded = Breaker::new(limited, Arc::clone(&counters), &clock);
         Self {
             kind,
+            blocks,
             tier: Observe::new(guarded, Arc::clone(&counters)),
             counters,
             clock,
@@ -85,6 +87,11 @@ impl Slot {
     /// Whether its tier is of this kind.
     pub fn has_kind(&self, kind: TierKind) -> bool {
         self.kind == kind
+    }
+
+    /// Whether its calls block the thread that makes them.
+    pub(crate) fn blocks(&self) -> bool {
+        self.blocks
     }
 
     pub(crate) fn kind(&self) -> TierKind {
@@ -251,7 +258,7 @@ impl Slot {
             }
             Err(error) => {
                 // The former copy is outdated, whatever became of the new one.
-                let _counted = self.remove(key).await;
+                let _counted = Box::pin(self.remove(key)).await;
                 Err(error)
             }
         }

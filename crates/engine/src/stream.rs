@@ -70,7 +70,7 @@ where
         };
         let (draft, payload) = poured.inspect_err(|error| self.count_refused(&key, error))?;
         let hash = self.gates.hash(&key);
-        let _ticket = self.ticket_to_write::<Inline>(hash).await?;
+        let _ticket = self.ticket_to_write(hash).await?;
         if !self.life.is_on() {
             let error = Error::new(ErrorKind::Unavailable, "the cache is switched off");
             self.note_dropped(&key, &error);

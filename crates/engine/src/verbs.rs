@@ -10,7 +10,7 @@ use larder_core::{Error, ErrorKind, Result};
 
 use crate::engine::Engine;
 use crate::remove::Peeked;
-use crate::wait::{Inline, Wait};
+use crate::wait::Wait;
 use crate::write::Said;
 
 /// An integer that [`Engine::increment`] counts with.
@@ -53,15 +53,16 @@ where
         options.check()?;
         let encoded = self.encode_key(&key)?;
         let engine = Arc::clone(self);
-        W::section(self.has_tiers(), async move {
+        self.drive::<W, _>(false, async move {
             let hash = engine.gates.hash(&key);
             if let (Some(shared), Some(encoded)) = (engine.shared(), &encoded) {
-                let _ticket = engine.ticket_to_write::<Inline>(hash).await?;
+                let _ticket = engine.ticket_to_write(hash).await?;
                 engine.check_on()?;
                 return engine.insert_if_absent_shared(shared, encoded, (value, options)).await;
             }
+            engine.leave_if_large(&value).await;
             let draft = engine.draft((&key, encoded), Said::plain(value, options));
-            let _ticket = engine.ticket_to_write::<Inline>(hash).await?;
+            let _ticket = engine.ticket_to_write(hash).await?;
             if !engine.life.is_on() {
                 return Err(engine.drop_switched_off(&key, draft).await);
             }
@@ -87,9 +88,9 @@ where
         self.check_open()?;
         let encoded = self.encode_key(&key)?;
         let engine = Arc::clone(self);
-        W::section(self.has_tiers(), async move {
+        self.drive::<W, _>(false, async move {
             let hash = engine.gates.hash(&key);
-            let _ticket = engine.ticket_to_write::<Inline>(hash).await?;
+            let _ticket = engine.ticket_to_write(hash).await?;
             if let (Some(shared), Some(encoded)) = (engine.shared(), &encoded) {
                 engine.check_on()?;
                 return engine.increment_shared(shared, encoded, (delta, start)).await;

@@ -18,6 +18,8 @@ use tracing::Instrument;
 
 use crate::background::Pool;
 #[cfg(feature = "async")]
+use crate::section::{Driven, in_a_thread};
+#[cfg(feature = "async")]
 use crate::timer::Alarm;
 
 mod sealed {
@@ -48,6 +50,14 @@ pub trait Wait: sealed::Sealed + Send + Sync + 'static {
     /// does not block, so that it may run in place.
     fn section<T: Send + 'static>(
         blocks: bool,
+        section: impl Future<Output = T> + Send + 'static,
+    ) -> impl Future<Output = Result<T>> + Send;
+
+    /// Runs a section that waits for tiers, where its caller is. In a task it goes
+    /// on elsewhere when it comes to work that blocks. Once begun it runs to its
+    /// end, unless it only `reads`.
+    fn drive<T: Send + 'static>(
+        reads: bool,
         section: impl Future<Output = T> + Send + 'static,
     ) -> impl Future<Output = Result<T>> + Send;
 
@@ -95,6 +105,13 @@ impl Wait for Inline {
         Ok(section.await)
     }
 
+    async fn drive<T: Send + 'static>(
+        _: bool,
+        section: impl Future<Output = T> + Send + 'static,
+    ) -> Result<T> {
+        Ok(section.await)
+    }
+
     #[cfg(feature = "async")]
     fn may_wait(led_by_task: bool) -> bool {
         use tokio::runtime::{Handle, RuntimeFlavor};
@@ -128,14 +145,13 @@ impl Wait for Tokio {
 
     async fn event_until(mut listener: EventListener, until: Option<Instant>) {
         let Some(moment) = until else { return listener.await };
-        let (_alarm, mut rings) = Alarm::at(moment);
+        let mut _set = None;
         std::future::poll_fn(|context| {
-            let notified = Pin::new(&mut listener).poll(context).is_ready();
-            if notified || Pin::new(&mut rings).poll(context).is_ready() {
-                Poll::Ready(())
-            } else {
-                Poll::Pending
+            if Pin::new(&mut listener).poll(context).is_ready() || Instant::now() >= moment {
+                return Poll::Ready(());
             }
+            _set = Some(Alarm::wakes_at(moment, context.waker()));
+            Poll::Pending
         })
         .await;
     }
@@ -152,7 +168,9 @@ impl Wait for Tokio {
         section: impl Future<Output = T> + Send + 'static,
     ) -> Result<T> {
         if !blocks {
-            return Ok(section.await);
+            // All that it can wait for is a ticket, which a thread has and nobody
+            // for long: not to be kept half done by who polls no more.
+            return Ok(block_on(section));
         }
         // The spans of a section are those of its caller, wherever it runs.
         let section = section.in_current_span();
@@ -164,6 +182,13 @@ impl Wait for Tokio {
             },
             Err(_) => Ok(block_on(section)),
         }
+    }
+
+    async fn drive<T: Send + 'static>(
+        reads: bool,
+        section: impl Future<Output = T> + Send + 'static,
+    ) -> Result<T> {
+        Ok(Driven::new(section.in_current_span(), reads).await)
     }
 
     fn may_wait(_: bool) -> bool {
@@ -221,6 +246,8 @@ impl Drop for Leaving {
 ///
 /// Polls again at the deadline that the future set by `alarm`.
 pub fn block_on<F: Future>(future: F) -> F::Output {
+    #[cfg(feature = "async")]
+    let _here = in_a_thread();
     let mut future = pin!(future);
     match future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(value) => value,
@@ -235,11 +262,18 @@ thread_local! {
 
 /// Asks whoever drives the present future to poll it again at `deadline`.
 ///
-/// [`block_on`] does, on which every section of the engine runs; an executor
-/// of others does not know of it.
+/// [`block_on`] does, and so do those who drive a section; an executor of others
+/// does not know of it.
 pub(crate) fn alarm(deadline: Instant) {
     let earlier = ALARM.get().map_or(deadline, |set| set.min(deadline));
     ALARM.set(Some(earlier));
+}
+
+/// Polls something, and takes the deadline that it asked to be polled again at.
+pub(crate) fn alarmed<R>(poll: impl FnOnce() -> R) -> (R, Option<Instant>) {
+    let outer = ALARM.take();
+    let polled = poll();
+    (polled, ALARM.replace(outer))
 }
 
 /// Whether a parked thread was woken. A value of its own for each `block_on`,
@@ -278,9 +312,7 @@ fn park_on<F: Future>(mut future: Pin<&mut F>) -> F::Output {
     let signal = Arc::new(Signal::default());
     let waker = Waker::from(Arc::clone(&signal));
     loop {
-        let outer = ALARM.take();
-        let polled = future.as_mut().poll(&mut Context::from_waker(&waker));
-        let deadline = ALARM.replace(outer);
+        let (polled, deadline) = alarmed(|| future.as_mut().poll(&mut Context::from_waker(&waker)));
         match polled {
             Poll::Ready(value) => return value,
             Poll::Pending => signal.wait(deadline),

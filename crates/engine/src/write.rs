@@ -24,8 +24,9 @@ use larder_core::{Error, ErrorKind, Result};
 use crate::engine::Engine;
 use crate::marks::Stamped;
 use crate::nodes::{Mark, identity};
+use crate::section;
 use crate::shield;
-use crate::wait::{Inline, Wait};
+use crate::wait::Wait;
 use crate::wire::{Label, Payload, Wire};
 
 /// Attempts at storing what other nodes invalidate meanwhile.
@@ -168,8 +169,9 @@ where
         let checked = self.check_open().and_then(|()| options.check()).and_then(|()| self.encode_key(&key));
         let encoded = checked.inspect_err(|error| self.note_dropped(&key, error))?;
         let engine = Arc::clone(self);
-        W::section(self.has_tiers(), async move {
+        self.drive::<W, _>(false, async move {
             engine.settle_due().await;
+            engine.leave_if_large(&value).await;
             let hash = engine.gates.hash(&key);
             let draft = engine.draft((&key, encoded), Said::plain(value, options));
             engine.insert_draft((hash, key), draft).await
@@ -183,7 +185,7 @@ where
         (hash, key): (u64, K),
         draft: Draft<V>,
     ) -> Result<Placement> {
-        let ticket = self.gates.write::<Inline>(hash).await;
+        let ticket = self.gates.write(hash).await;
         // Closed while this waited: nothing is stored after `close`.
         let _ticket = ticket
             .and_then(|ticket| self.check_open().map(|()| ticket))
@@ -224,6 +226,13 @@ where
         }
         // Without a base nothing supersedes it.
         stored.map(|placement| placement.unwrap_or(Placement::MEMORY_ONLY))
+    }
+
+    /// Goes on where it may block, if the value is dear to encode.
+    pub(crate) async fn leave_if_large(&self, value: &V) {
+        if let Some(wire) = self.wire.as_ref().filter(|_| !section::may_block()) {
+            section::if_large(wire.values.measure(value).unwrap_or(0)).await;
+        }
     }
 
     /// Measures, places, encodes and weighs an entry. Runs code of the user.
@@ -294,7 +303,9 @@ where
                     None => self.base_of(wire, &encoded, former),
                 };
                 let stamping = Stamping { terms: &terms, stamp, is_written, created, early };
-                let stored = self.store_beyond(wire, &encoded, plan, stamping).await;
+                // On the heap: this future is part of that of a load, which stands on the
+                // stack of each level of a function that remembers and calls itself.
+                let stored = Box::pin(self.store_beyond(wire, &encoded, plan, stamping)).await;
                 self.note_base(wire, &encoded, base);
                 stored
             }
@@ -337,7 +348,7 @@ where
             Err(error) => Err(error),
         };
         if settled.is_err() {
-            forget(wire, key).await;
+            Box::pin(forget(wire, key)).await;
         }
         settled
     }

@@ -24,10 +24,12 @@ use crate::cache::{CacheEngine, Nothing};
 ///
 /// Nothing in it blocks an executor thread: work on disk and files, and the
 /// encoding that goes with it, run on tokio's blocking pool, which costs a hop
-/// of some microseconds. A hit in memory needs none of it. Outside a tokio
-/// runtime that work happens in place.
+/// of some microseconds. Redis needs no hop: a task waits for it where it is
+/// polled, and encodes and decodes values up to 64 KiB there. A hit in memory needs
+/// none of it. Outside a tokio runtime all happens in place.
 ///
-/// A write that has begun is finished, also when its future is dropped.
+/// A write that has begun is finished, also when its future is dropped, or kept
+/// without being polled and another call needs its end.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]

@@ -1,6 +1,8 @@
 //! A tier that fails and stalls on command.
 
+use std::future::poll_fn;
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use larder_core::frame::Frame;
@@ -93,6 +95,7 @@ struct Plan {
     stalled: usize,
     stalls: bool,
     releases: usize,
+    waiting: Vec<Waker>,
     fault: Option<(Times, ErrorKind)>,
 }
 
@@ -100,6 +103,10 @@ impl Plan {
     fn release(&mut self) {
         self.stalls = false;
         self.releases += 1;
+    }
+
+    fn lets_go(&self, releases: usize) -> bool {
+        !self.stalls || self.releases != releases
     }
 }
 
@@ -163,8 +170,8 @@ impl<T: Tier> FaultyTier<T> {
         Operation::ALL.into_iter().for_each(|operation| self.change(operation, |plan| plan.fault = None));
     }
 
-    /// Lets calls of `operation` block their thread, whatever the capability
-    /// says, until [`release`](FaultyTier::release).
+    /// Lets calls of `operation` wait until [`release`](FaultyTier::release): with
+    /// their thread, if the tier says that it blocks.
     pub fn stall(&self, operation: Operation) {
         self.change(operation, |plan| plan.stalls = true);
     }
@@ -210,32 +217,82 @@ impl<T: Tier> FaultyTier<T> {
     }
 
     fn change(&self, operation: Operation, change: impl FnOnce(&mut Plan)) {
-        change(&mut self.control.plans.lock()[operation as usize]);
+        let mut plans = self.control.plans.lock();
+        let plan = &mut plans[operation as usize];
+        change(plan);
+        let waiting = std::mem::take(&mut plan.waiting);
+        drop(plans);
         self.control.changed.notify_all();
+        waiting.into_iter().for_each(Waker::wake);
     }
 
     /// Counts a call, stalls it, and lets it fail, as was told.
-    fn enter(&self, operation: Operation) -> Result<()> {
-        let at = operation as usize;
-        let mut plans = self.control.plans.lock();
-        plans[at].calls += 1;
-        plans[at].stalled += 1;
-        self.control.changed.notify_all();
-        let releases = plans[at].releases;
-        while plans[at].stalls && plans[at].releases == releases {
-            self.control.changed.wait(&mut plans);
+    async fn enter(&self, operation: Operation) -> Result<()> {
+        let call = Call::begin(&self.control, operation);
+        if self.tier.capability().blocking {
+            call.block();
+        } else {
+            poll_fn(|context| call.poll(context)).await;
         }
-        plans[at].stalled -= 1;
-        match plans[at].fault {
+        drop(call);
+        self.fault(operation)
+    }
+
+    fn fault(&self, operation: Operation) -> Result<()> {
+        let mut plans = self.control.plans.lock();
+        let plan = &mut plans[operation as usize];
+        match plan.fault {
             None | Some((Times::Next(0), _)) => Ok(()),
             Some((times, kind)) => {
                 if let Times::Next(left) = times {
-                    plans[at].fault = Some((Times::Next(left - 1), kind));
+                    plan.fault = Some((Times::Next(left - 1), kind));
                 }
                 let error = Error::new(kind, "a fault that was asked for");
                 Err(error.in_tier(self.tier.kind()).during(operation.name()))
             }
         }
+    }
+}
+
+/// A call that stalls, unless it may go on. Counted until it is dropped.
+struct Call<'a> {
+    control: &'a Control,
+    at: usize,
+    releases: usize,
+}
+
+impl<'a> Call<'a> {
+    fn begin(control: &'a Control, operation: Operation) -> Self {
+        let at = operation as usize;
+        let mut plans = control.plans.lock();
+        plans[at].calls += 1;
+        plans[at].stalled += 1;
+        control.changed.notify_all();
+        Self { control, at, releases: plans[at].releases }
+    }
+
+    fn block(&self) {
+        let mut plans = self.control.plans.lock();
+        while !plans[self.at].lets_go(self.releases) {
+            self.control.changed.wait(&mut plans);
+        }
+    }
+
+    fn poll(&self, context: &Context<'_>) -> Poll<()> {
+        let mut plans = self.control.plans.lock();
+        let plan = &mut plans[self.at];
+        if plan.lets_go(self.releases) {
+            return Poll::Ready(());
+        }
+        plan.waiting.push(context.waker().clone());
+        Poll::Pending
+    }
+}
+
+impl Drop for Call<'_> {
+    fn drop(&mut self) {
+        self.control.plans.lock()[self.at].stalled -= 1;
+        self.control.changed.notify_all();
     }
 }
 
@@ -250,42 +307,42 @@ impl<T: Tier> Tier for FaultyTier<T> {
 
     fn get<'a>(&'a self, key: &'a EncodedKey) -> BoxFuture<'a, Result<Option<Bytes>>> {
         Box::pin(async move {
-            self.enter(Operation::Get)?;
+            self.enter(Operation::Get).await?;
             self.tier.get(key).await
         })
     }
 
     fn put<'a>(&'a self, key: &'a EncodedKey, frame: &'a Frame) -> BoxFuture<'a, Result<()>> {
         Box::pin(async move {
-            self.enter(Operation::Put)?;
+            self.enter(Operation::Put).await?;
             self.tier.put(key, frame).await
         })
     }
 
     fn open<'a>(&'a self, key: &'a EncodedKey) -> BoxFuture<'a, Result<Option<Stored>>> {
         Box::pin(async move {
-            self.enter(Operation::Open)?;
+            self.enter(Operation::Open).await?;
             self.tier.open(key).await
         })
     }
 
     fn draft<'a>(&'a self, key: &'a EncodedKey, head_len: usize) -> BoxFuture<'a, Result<Draft>> {
         Box::pin(async move {
-            self.enter(Operation::Draft)?;
+            self.enter(Operation::Draft).await?;
             self.tier.draft(key, head_len).await
         })
     }
 
     fn append<'a>(&'a self, draft: &'a mut Draft, bytes: &'a [u8]) -> BoxFuture<'a, Result<()>> {
         Box::pin(async move {
-            self.enter(Operation::Append)?;
+            self.enter(Operation::Append).await?;
             self.tier.append(draft, bytes).await
         })
     }
 
     fn publish<'a>(&'a self, key: &'a EncodedKey, draft: Draft, head: &'a [u8]) -> BoxFuture<'a, Result<()>> {
         Box::pin(async move {
-            self.enter(Operation::Publish)?;
+            self.enter(Operation::Publish).await?;
             self.tier.publish(key, draft, head).await
         })
     }
@@ -296,28 +353,28 @@ impl<T: Tier> Tier for FaultyTier<T> {
 
     fn remove<'a>(&'a self, key: &'a EncodedKey) -> BoxFuture<'a, Result<bool>> {
         Box::pin(async move {
-            self.enter(Operation::Remove)?;
+            self.enter(Operation::Remove).await?;
             self.tier.remove(key).await
         })
     }
 
     fn contains<'a>(&'a self, key: &'a EncodedKey) -> BoxFuture<'a, Result<bool>> {
         Box::pin(async move {
-            self.enter(Operation::Contains)?;
+            self.enter(Operation::Contains).await?;
             self.tier.contains(key).await
         })
     }
 
     fn clear(&self) -> BoxFuture<'_, Result<()>> {
         Box::pin(async move {
-            self.enter(Operation::Clear)?;
+            self.enter(Operation::Clear).await?;
             self.tier.clear().await
         })
     }
 
     fn scan<'a>(&'a self, visit: &'a mut (dyn FnMut(&[u8]) + Send)) -> BoxFuture<'a, Result<()>> {
         Box::pin(async move {
-            self.enter(Operation::Scan)?;
+            self.enter(Operation::Scan).await?;
             self.tier.scan(visit).await
         })
     }
@@ -328,14 +385,14 @@ impl<T: Tier> Tier for FaultyTier<T> {
 
     fn flush(&self) -> BoxFuture<'_, Result<()>> {
         Box::pin(async move {
-            self.enter(Operation::Flush)?;
+            self.enter(Operation::Flush).await?;
             self.tier.flush().await
         })
     }
 
     fn close(&self) -> BoxFuture<'_, Result<()>> {
         Box::pin(async move {
-            self.enter(Operation::Close)?;
+            self.enter(Operation::Close).await?;
             self.tier.close().await
         })
     }

@@ -126,17 +126,25 @@ impl RedisServer {
         self.signal("-CONT");
     }
 
-    /// What `redis-cli` prints for a command.
+    /// What `redis-cli` prints for a command. A server that changes its role
+    /// drops its connections: then it is asked again, for up to 10 seconds.
     ///
     /// # Panics
     /// When `redis-cli` is missing or fails.
     pub fn cli(&self, command: &[&str]) -> String {
-        let port = self.port.to_string();
-        let mut cli = Command::new("redis-cli");
-        let ran = cli.args(["-p", &port]).args(&self.introduction).args(command).output();
-        let ran = ran.expect("redis-cli runs");
-        assert!(ran.status.success(), "redis-cli {command:?}: {}", String::from_utf8_lossy(&ran.stderr));
-        String::from_utf8_lossy(&ran.stdout).trim().to_owned()
+        let (port, deadline) = (self.port.to_string(), Instant::now() + PATIENCE);
+        loop {
+            let mut cli = Command::new("redis-cli");
+            let ran = cli.args(["-p", &port]).args(&self.introduction).args(command).output();
+            let ran = ran.expect("redis-cli runs");
+            if ran.status.success() {
+                return String::from_utf8_lossy(&ran.stdout).trim().to_owned();
+            }
+            let error = String::from_utf8_lossy(&ran.stderr);
+            let is_reset = error.contains("Connection reset") || error.contains("closed the connection");
+            assert!(is_reset && Instant::now() < deadline, "redis-cli {command:?}: {error}");
+            std::thread::park_timeout(Duration::from_millis(20));
+        }
     }
 
     /// A number out of `INFO`.

@@ -1,6 +1,9 @@
 //! Larder over Redis beside redis-rs, on the same kind of connection: one
 //! multiplexed connection over TCP with `TCP_NODELAY`, driven by a thread of its
-//! own, used by the calling thread and by a task. Rounds are interleaved.
+//! own, used by the calling thread and by a task of a runtime with one thread.
+//! Rounds are interleaved. Values are noise, and stored as they are; Larder has
+//! them as `Bytes`, redis-rs as `Vec<u8>`, which is what either hands out
+//! without a copy. Arguments choose sizes: `100`, `10240`, `1044480`.
 //!
 //! `cargo run --release --package larder-compare --bin redis`; starts a
 //! `redis-server` of its own. glibc gives blocks of a megabyte back to the system
@@ -14,33 +17,54 @@
 mod harness;
 
 use harness::Row;
-use larder::{AsyncCache, Cache, ucache};
+use larder::{AsyncCache, Bytes, Cache, Compress, ucache};
 use larder_testkit::{RedisServer, block_on};
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncCommands, AsyncConnectionConfig, Client, IntoConnectionInfo};
 use tokio::runtime::{Builder, Runtime};
 
+/// Short rounds, and many: what else the machine does falls on few of them.
+const ROUNDS: usize = 300;
 /// Keys that are taken in turns.
 const KEYS: usize = 64;
 
 fn main() {
     let Some(server) = RedisServer::start() else { return };
     let driver = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-    let tasks = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let tasks = Builder::new_current_thread().enable_all().build().unwrap();
+    let wanted: Vec<usize> = std::env::args().skip(1).filter_map(|size| size.parse().ok()).collect();
     let raw = driver.block_on(connect(&server.url()));
     let caches = caches(&server);
+    block_on(raw.clone().set::<_, _, ()>("raw:mark", "0123456789abcdef")).unwrap();
     for (bytes, name, operations) in
-        [(100, "100 B", 2000), (10 << 10, "10 KiB", 1000), ((1 << 20) - 4096, "1 MiB less 4 KiB", 30)]
+        [(100, "100 B", 50), (10 << 10, "10 KiB", 50), ((1 << 20) - 4096, "1 MiB less 4 KiB", 4)]
     {
-        let value = vec![7_u8; bytes];
+        if !wanted.is_empty() && !wanted.contains(&bytes) {
+            continue;
+        }
+        let value = noise(bytes);
         for key in 0..KEYS {
-            caches.0.insert(key as u64, value.clone());
+            caches.0.insert(key as u64, Bytes::copy_from_slice(&value));
             block_on(raw.clone().set::<_, _, ()>(name_of(key), &value)).unwrap();
         }
         threads((name, operations), &raw, &caches.0, &value);
         in_tasks((name, operations), (&raw, &tasks), &caches.1, &value);
     }
-    batch(&server, &raw, &caches.0);
+    if wanted.is_empty() {
+        batch(&server, &raw, &caches.0);
+    }
+}
+
+/// Bytes that no compression makes smaller.
+fn noise(len: usize) -> Vec<u8> {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 32) as u8
+    };
+    (0..len).map(|_| next()).collect()
 }
 
 async fn connect(url: &str) -> MultiplexedConnection {
@@ -52,9 +76,9 @@ async fn connect(url: &str) -> MultiplexedConnection {
 }
 
 /// Without memory, so that every call is a round trip.
-fn caches(server: &RedisServer) -> (Cache<u64, Vec<u8>>, AsyncCache<u64, Vec<u8>>) {
-    let cache = ucache::<u64, Vec<u8>>("compare").redis(server.url()).namespace("bench").memory_bytes(0);
-    let cache = cache.build().unwrap();
+fn caches(server: &RedisServer) -> (Cache<u64, Bytes>, AsyncCache<u64, Bytes>) {
+    let cache = ucache::<u64, Bytes>("compare").redis(server.url()).namespace("bench").memory_bytes(0);
+    let cache = cache.compress(Compress::None).build().unwrap();
     let tasks = cache.to_async();
     (cache, tasks)
 }
@@ -70,48 +94,58 @@ fn key_of(operation: usize) -> u64 {
 fn threads(
     (name, operations): (&str, usize),
     raw: &MultiplexedConnection,
-    cache: &Cache<u64, Vec<u8>>,
+    cache: &Cache<u64, Bytes>,
     value: &[u8],
 ) {
     let get = |at| block_on(raw.clone().get::<_, Vec<u8>>(name_of(at))).unwrap();
     Row::new(format!("get, {name}, a thread"), operations)
+        .rounds(ROUNDS)
         .with("redis-rs", |at| assert_eq!(get(at).len(), value.len()))
         .with("larder", |at| assert_eq!(cache.get(&key_of(at)).unwrap().len(), value.len()))
+        .with("redis-rs, with a mark", |at| {
+            let names = ["raw:mark".to_owned(), name_of(at)];
+            let mut raw = raw.clone();
+            let both = raw.mget::<_, Vec<Vec<u8>>>(&names);
+            assert_eq!(block_on(both).unwrap()[1].len(), value.len());
+        })
         .run();
     Row::new(format!("set, {name}, a thread"), operations)
+        .rounds(ROUNDS)
         .with("redis-rs", |at| block_on(raw.clone().set::<_, _, ()>(name_of(at), value.to_owned())).unwrap())
-        .with("larder", |at| cache.insert(key_of(at), value.to_owned()))
+        .with("larder", |at| cache.insert(key_of(at), Bytes::copy_from_slice(value)))
         .run();
 }
 
 fn in_tasks(
     (name, operations): (&str, usize),
     (raw, tasks): (&MultiplexedConnection, &Runtime),
-    cache: &AsyncCache<u64, Vec<u8>>,
+    cache: &AsyncCache<u64, Bytes>,
     value: &[u8],
 ) {
     let get = |at| tasks.block_on(raw.clone().get::<_, Vec<u8>>(name_of(at))).unwrap();
     Row::new(format!("get, {name}, a task"), operations)
+        .rounds(ROUNDS)
         .with("redis-rs", |at| assert_eq!(get(at).len(), value.len()))
         .with("larder", |at| {
             assert_eq!(tasks.block_on(cache.get(&key_of(at))).unwrap().len(), value.len());
         })
         .run();
     Row::new(format!("set, {name}, a task"), operations)
+        .rounds(ROUNDS)
         .with("redis-rs", |at| {
             tasks.block_on(raw.clone().set::<_, _, ()>(name_of(at), value.to_owned())).unwrap()
         })
-        .with("larder", |at| tasks.block_on(cache.insert(key_of(at), value.to_owned())))
+        .with("larder", |at| tasks.block_on(cache.insert(key_of(at), Bytes::copy_from_slice(value))))
         .run();
 }
 
 /// A hundred keys at a time; and how often the server read for that.
-fn batch(server: &RedisServer, raw: &MultiplexedConnection, cache: &Cache<u64, Vec<u8>>) {
+fn batch(server: &RedisServer, raw: &MultiplexedConnection, cache: &Cache<u64, Bytes>) {
     let value = vec![7_u8; 100];
     let keys: Vec<u64> = (1000..1100).collect();
     let names: Vec<String> = keys.iter().map(|key| format!("raw:{key}")).collect();
     for (key, name) in keys.iter().zip(&names) {
-        cache.insert(*key, value.clone());
+        cache.insert(*key, Bytes::copy_from_slice(&value));
         block_on(raw.clone().set::<_, _, ()>(name, &value)).unwrap();
     }
     Row::new("get of 100 keys, 100 B, a thread; an operation is a batch", 200)

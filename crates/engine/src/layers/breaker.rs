@@ -264,6 +264,10 @@ impl<T: Tier> Tier for Breaker<T> {
         Box::pin(self.through(Line::Removals, self.tier.take(key)))
     }
 
+    fn lacks(&self, key: &EncodedKey) -> bool {
+        self.tier.lacks(key)
+    }
+
     fn healthy(&self) -> bool {
         self.is_healthy() && self.tier.healthy()
     }

@@ -207,6 +207,10 @@ impl<T: Tier> Tier for Limit<T> {
         self.bounded(self.tier.take(key))
     }
 
+    fn lacks(&self, key: &EncodedKey) -> bool {
+        self.tier.lacks(key)
+    }
+
     fn healthy(&self) -> bool {
         self.tier.healthy()
     }

@@ -16,9 +16,13 @@ use tracing::field::Empty;
 use tracing::{Instrument, Span};
 
 use super::breaker::Refused;
+use crate::section;
 
 /// A tier whose calls are counted and timed, each in a span; otherwise the tier
 /// it holds.
+///
+/// A tier that blocks is never called on the executor of a task: the task goes
+/// elsewhere, unless the tier surely [lacks](Tier::lacks) what it is asked for.
 ///
 /// Costs two looks at the clock and three atomic additions a call, and a look
 /// at whether anybody wants spans. `scan`, `flush`, `close` and the parts of a
@@ -26,6 +30,7 @@ use super::breaker::Refused;
 #[derive(Debug)]
 pub struct Observe<T> {
     tier: T,
+    blocks: bool,
     counters: Arc<TierCounters>,
 }
 
@@ -66,7 +71,7 @@ impl<'a> Call<'a> {
 impl<T: Tier> Observe<T> {
     /// Counts the calls of `tier` in `counters`.
     pub fn new(tier: T, counters: Arc<TierCounters>) -> Self {
-        Self { tier, counters }
+        Self { blocks: tier.capability().blocking, tier, counters }
     }
 
     /// The tier inside.
@@ -81,6 +86,7 @@ impl<T: Tier> Observe<T> {
         made: impl Future<Output = Result<R>>,
         outcome: impl FnOnce(&R) -> &'static str,
     ) -> Result<R> {
+        self.leave_executor().await;
         let span = self.span(&call);
         let started = Instant::now();
         let result = within(&span, made).await;
@@ -97,6 +103,7 @@ impl<T: Tier> Observe<T> {
         call: Call<'_>,
         made: impl Future<Output = Vec<Result<R>>>,
     ) -> Vec<Result<R>> {
+        self.leave_executor().await;
         let span = self.span(&call);
         let started = Instant::now();
         let results = within(&span, made).await;
@@ -107,6 +114,18 @@ impl<T: Tier> Observe<T> {
         span.record("outcome", if failed { "failed" } else { "done" });
         let _entered = span.entered();
         results.into_iter().map(|result| self.note(call.operation, result)).collect()
+    }
+
+    /// Whether a call of a tier that blocks would take a task elsewhere for nothing.
+    fn spares(&self, key: &EncodedKey) -> bool {
+        self.blocks && !section::may_block() && self.tier.lacks(key)
+    }
+
+    /// A tier that blocks is called where that does no harm.
+    async fn leave_executor(&self) {
+        if self.blocks {
+            section::on_a_thread().await;
+        }
     }
 
     fn span(&self, call: &Call<'_>) -> Span {
@@ -203,13 +222,21 @@ impl<T: Tier> Tier for Observe<T> {
 
     fn get<'a>(&'a self, key: &'a EncodedKey) -> BoxFuture<'a, Result<Option<Bytes>>> {
         Box::pin(async move {
+            if self.spares(key) {
+                return Ok(self.count_read(None));
+            }
             let read = self.watch(Call::read("get").of(key), self.tier.get(key), found).await?;
             Ok(self.count_read(read))
         })
     }
 
     fn head<'a>(&'a self, key: &'a EncodedKey) -> BoxFuture<'a, Result<Option<Bytes>>> {
-        Box::pin(self.watch(Call::read("head").of(key), self.tier.head(key), found))
+        Box::pin(async move {
+            match self.spares(key) {
+                true => Ok(None),
+                false => self.watch(Call::read("head").of(key), self.tier.head(key), found).await,
+            }
+        })
     }
 
     fn put<'a>(&'a self, key: &'a EncodedKey, frame: &'a Frame) -> BoxFuture<'a, Result<()>> {
@@ -263,6 +290,9 @@ impl<T: Tier> Tier for Observe<T> {
 
     fn remove<'a>(&'a self, key: &'a EncodedKey) -> BoxFuture<'a, Result<bool>> {
         Box::pin(async move {
+            if self.spares(key) {
+                return Ok(false);
+            }
             let gone = self.watch(Call::removal("remove").of(key), self.tier.remove(key), removed).await?;
             Ok(self.count_removed(gone))
         })
@@ -304,6 +334,9 @@ impl<T: Tier> Tier for Observe<T> {
     fn get_many<'a>(&'a self, keys: &'a [EncodedKey]) -> BoxFuture<'a, Vec<Result<Option<Bytes>>>> {
         Box::pin(async move {
             let call = Call::read("get_many").of_many(keys.len());
+            if keys.iter().all(|key| self.spares(key)) {
+                return keys.iter().map(|_| Ok(self.count_read(None))).collect();
+            }
             let read = self.watch_many(call, self.tier.get_many(keys)).await;
             read.into_iter().map(|read| Ok(self.count_read(read?))).collect()
         })
@@ -372,6 +405,10 @@ impl<T: Tier> Tier for Observe<T> {
             self.count_removed(taken.is_some());
             Ok(taken)
         })
+    }
+
+    fn lacks(&self, key: &EncodedKey) -> bool {
+        self.tier.lacks(key)
     }
 
     fn healthy(&self) -> bool {

@@ -343,6 +343,12 @@ impl Tier for DiskTier {
         work("scan", move || self.scan_now(visit))
     }
 
+    /// Told of every key while there is no entry at all.
+    fn lacks(&self, _: &EncodedKey) -> bool {
+        let state = self.state.try_read();
+        state.is_some_and(|state| state.as_ref().is_some_and(|store| store.databases.live() == 0))
+    }
+
     fn usage(&self) -> Usage {
         let _ = self.measure_after(1);
         let entries = self.with_store(|store| Ok(store.databases.live()));

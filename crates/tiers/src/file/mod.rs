@@ -442,6 +442,12 @@ impl Tier for FileTier {
         work("scan", move || self.scan_now(visit))
     }
 
+    /// Asks the index, unless the folder is shared.
+    fn lacks(&self, key: &EncodedKey) -> bool {
+        let lacks = |index: &Index| index.find(key.digest()).is_none();
+        self.peers.is_none() && self.index.try_lock().is_some_and(|index| index.as_ref().is_some_and(lacks))
+    }
+
     fn usage(&self) -> Usage {
         self.index.lock().as_ref().map(Index::usage).unwrap_or_default()
     }

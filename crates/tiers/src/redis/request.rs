@@ -69,7 +69,7 @@ impl Inner {
             if mark == Some(believed) {
                 return answer;
             }
-            self.learn(partition, mark).await?;
+            Box::pin(self.learn(partition, mark)).await?;
         }
         Err(cleared())
     }
@@ -87,7 +87,7 @@ impl Inner {
             if mark == Some(believed) {
                 return Ok(frame(value));
             }
-            self.learn(partition, mark).await?;
+            Box::pin(self.learn(partition, mark)).await?;
         }
         Err(cleared())
     }
@@ -107,7 +107,7 @@ impl Inner {
             if mark == Some(believed) {
                 return Ok((frame(value), removal, believed));
             }
-            self.learn(partition, mark).await?;
+            Box::pin(self.learn(partition, mark)).await?;
         }
         Err(cleared())
     }
@@ -201,7 +201,7 @@ impl Inner {
         for ((partition, believed), mark) in group.marks.iter().zip(&marks) {
             let mark = read(mark);
             if mark != Some(*believed) {
-                self.learn(*partition, mark).await?;
+                Box::pin(self.learn(*partition, mark)).await?;
                 broken.push(*partition);
             }
         }

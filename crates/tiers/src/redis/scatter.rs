@@ -66,7 +66,7 @@ impl Fleet {
     /// The answer to one command.
     pub(super) async fn send(&self, order: Order) -> Result<Value> {
         let Self::One(shard) = self else {
-            let mut answers = self.exchange(vec![order]).await;
+            let mut answers = Box::pin(self.exchange(vec![order])).await;
             return answers.pop().unwrap_or_else(|| Err(too_short()));
         };
         let mut connection = shard.link.connection()?;
@@ -86,7 +86,7 @@ impl Fleet {
                 }
                 self.answers(shard, &pipe, count).await
             }
-            Self::Many(cluster) => self.scatter(cluster, orders).await,
+            Self::Many(cluster) => Box::pin(self.scatter(cluster, orders)).await,
         }
     }
 

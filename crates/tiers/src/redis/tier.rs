@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::TryFutureExt;
 use larder_core::frame::Frame;
 use larder_core::key::EncodedKey;
 use larder_core::stats::ServerFacts;
@@ -18,7 +19,7 @@ fn named<'a, T: 'a>(
     operation: &'static str,
     work: impl Future<Output = Result<T>> + Send + 'a,
 ) -> BoxFuture<'a, Result<T>> {
-    Box::pin(async move { work.await.map_err(|error| error.in_tier(TierKind::Redis).during(operation)) })
+    Box::pin(work.map_err(move |error| error.in_tier(TierKind::Redis).during(operation)))
 }
 
 impl Tier for RedisTier {
