@@ -4,6 +4,7 @@
 
 mod allocations;
 mod attributes;
+mod budgets;
 mod configuration;
 mod conformance;
 mod contexts;

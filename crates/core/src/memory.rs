@@ -50,8 +50,9 @@ pub type Departed<K, V> = Box<dyn Fn(&Arc<K>, &Record<V>, Departure) + Send + Sy
 /// - `get` after `insert` of an equal key returns a clone of that value until
 ///   it is replaced, removed, cleared or evicted.
 /// - A record that alone exceeds the bound is not kept.
-/// - The bound holds after [`settle`](MemoryStore::settle); between calls it
-///   may be exceeded by what pending work has not seen yet.
+/// - The bound holds after [`settle`](MemoryStore::settle); between calls what
+///   lives may exceed it by a twentieth, and by a record for each caller that inserts.
+/// - A value is dropped with no lock of the store held, so its `Drop` may call it.
 /// - Removal and clearing are seen by every later call of any thread.
 /// - Calls never block on user code other than `Hash`, `Eq`, `Clone` and `Drop`.
 pub trait MemoryStore<K, V>: Send + Sync + 'static
@@ -60,6 +61,13 @@ where
 {
     /// A clone of the record of `key`.
     fn get<Q: Lookup<K> + ?Sized>(&self, key: &Q) -> Option<Record<V>>;
+
+    /// The value of `key`, if it has one and `fresh` holds for its record: what a
+    /// hit needs, without moving the rest.
+    #[inline]
+    fn value<Q: Lookup<K> + ?Sized>(&self, key: &Q, fresh: impl FnOnce(&Record<V>) -> bool) -> Option<V> {
+        self.get(key).filter(fresh)?.value
+    }
 
     /// Stores `record` in place of what was there.
     fn insert(&self, key: K, record: Record<V>);

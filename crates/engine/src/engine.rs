@@ -188,11 +188,11 @@ where
     /// The value of `key` in memory. A miss is not counted here.
     #[inline]
     pub fn hit<Q: Lookup<K> + ?Sized>(&self, key: &Q) -> Option<V> {
-        let record = self.near(key)?;
-        if !self.is_fresh(&record) {
-            return None;
-        }
-        let value = record.value?;
+        let value = if self.checks {
+            self.confirmed(key).filter(|record| self.is_fresh(record))?.value?
+        } else {
+            self.memory.value(key, |record| self.is_fresh(record))?
+        };
         self.memory_hits.increment();
         Some(value)
     }

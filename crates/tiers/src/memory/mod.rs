@@ -1,5 +1,6 @@
 //! Stores of native keys and values.
 
+mod ledger;
 mod moka;
 mod null;
 mod policy;
@@ -44,6 +45,11 @@ where
     #[inline]
     fn get<Q: Lookup<K> + ?Sized>(&self, key: &Q) -> Option<Record<V>> {
         each!(self, store => store.get(key))
+    }
+
+    #[inline]
+    fn value<Q: Lookup<K> + ?Sized>(&self, key: &Q, fresh: impl FnOnce(&Record<V>) -> bool) -> Option<V> {
+        each!(self, store => store.value(key, fresh))
     }
 
     fn insert(&self, key: K, record: Record<V>) {

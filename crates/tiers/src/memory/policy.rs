@@ -1,5 +1,7 @@
 //! How memory is bounded, and what leaves first.
 
+use larder_core::memory::Record;
+
 /// Which entries leave first when memory is full.
 ///
 /// The default is [`TinyLfu`](Policy::TinyLfu).
@@ -30,6 +32,13 @@ impl Bound {
     pub fn limit(self) -> u64 {
         match self {
             Self::Entries(limit) | Self::Bytes(limit) => limit,
+        }
+    }
+    /// What `record` takes of the budget.
+    pub(super) fn weight<V>(self, record: &Record<V>) -> u32 {
+        match self {
+            Self::Entries(_) => 1,
+            Self::Bytes(_) => record.weight,
         }
     }
 }

@@ -62,7 +62,7 @@ fn a_mixed_load_stays_within_a_quarter_above_the_budget() {
 
 #[test]
 fn two_fifths_of_the_budget_are_live_after_three_overwrites() {
-    for sizes in [&[100, 700, 3000, 9000, 30_000, 120_000][..], &[2500], &[16_000]] {
+    for sizes in [&[100, 700, 3000, 9000, 30_000, 120_000][..], &[1000], &[2500], &[16_000]] {
         let dir = TempDir::new().unwrap();
         let tier = open_with(dir.path(), LIMIT, CROSSOVER_BYTES).unwrap();
         let size = |name: u64| sizes[name as usize % sizes.len()];

@@ -190,7 +190,7 @@ fn the_journal_is_bounded() {
     let tier = open_as(dir.path(), Durability::Flushed);
     let mut most = 0;
     for round in 0..6000 {
-        put(&tier, round % 10, noise(round, 1000));
+        put(&tier, round % 10, noise(round, 900));
         if round % 100 == 0 {
             most = most.max(super::super::layout::bytes_in(&dir.path().join("journal")));
         }

@@ -1,0 +1,227 @@
+//! The ledger of a memory store: what of it lives, and the values that it let go.
+//!
+//! A map that readers use without a lock cannot free at once what it evicts or
+//! replaces: some thread does that later, within any call of the map or of
+//! another user of the same reclamation, with locks of theirs held. So records
+//! weigh until their value is dropped, and a value is not dropped where the
+//! map frees it, but in a call of the store, with no lock held.
+
+use std::cell::Cell;
+use std::mem;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::thread;
+
+use larder_core::memory::Record;
+use parking_lot::Mutex;
+
+use super::Bound;
+
+/// The live weight may exceed the budget by this share of it before room is made.
+const SLACK_SHARE: u64 = 32;
+
+/// Attempts to free what was let go, and those of them that do not give way to
+/// other threads: a reader that does not run now may still see all of it.
+const ATTEMPTS: u32 = 64;
+const ATTEMPTS_AT_ONCE: u32 = 4;
+
+/// More room than this is not kept for values that wait to be dropped.
+const WAITING_KEPT: usize = 1024;
+
+thread_local! {
+    static DROPPING: Cell<bool> = const { Cell::new(false) };
+}
+
+pub(super) struct Ledger<V> {
+    bound: Bound,
+    live: AtomicU64,
+    waiting: Mutex<Vec<Waiting<V>>>,
+    /// How many wait, for a look without the lock.
+    waiting_len: AtomicUsize,
+    /// Nobody will come to drop what waits.
+    closed: AtomicBool,
+}
+
+struct Waiting<V> {
+    value: Option<V>,
+    weight: u32,
+}
+
+impl<V> Ledger<V> {
+    pub(super) fn new(bound: Bound) -> Self {
+        Self {
+            bound,
+            live: AtomicU64::new(0),
+            waiting: Mutex::default(),
+            waiting_len: AtomicUsize::new(0),
+            closed: AtomicBool::new(false),
+        }
+    }
+
+    /// Whether one more record may live. Where the limit is exceeded, `settle`
+    /// is asked to free what was let go of. Fails when readers keep it: then the
+    /// bound is kept by not taking the record.
+    pub(super) fn make_room(&self, settle: impl Fn()) -> bool {
+        let attempts = if DROPPING.get() { 1 } else { ATTEMPTS };
+        for attempt in 0..attempts {
+            if self.has_room() {
+                return true;
+            }
+            if attempt >= ATTEMPTS_AT_ONCE {
+                thread::yield_now();
+            }
+            settle();
+            self.drop_waiting();
+        }
+        self.has_room()
+    }
+
+    /// A record to give to the map: the clone that this makes of it weighs until
+    /// its value is dropped.
+    pub(super) fn given(self: &Arc<Self>, record: Record<V>) -> Kept<V> {
+        Kept::Held(Held { record, ledger: Arc::clone(self), weight: None })
+    }
+
+    /// Drops values that were let go of before this call. Not from within the
+    /// `Drop` of one of them: each could lead to the next, without an end.
+    pub(super) fn drop_waiting(&self) {
+        if self.waiting_len.load(Relaxed) == 0 || DROPPING.replace(true) {
+            return;
+        }
+        let _dropping = Dropping;
+        for _ in 0..self.waiting_len.load(Relaxed) {
+            let Some(waiting) = self.next() else { return };
+            self.end(waiting);
+        }
+    }
+
+    /// From now on values are dropped where the map frees them.
+    pub(super) fn close(&self) {
+        self.closed.store(true, Relaxed);
+        self.drop_waiting();
+    }
+
+    /// Takes a value that is not in the map and must not be dropped here.
+    pub(super) fn take(&self, kept: Kept<V>) {
+        self.let_go(Waiting { value: kept.into_record().value, weight: 0 });
+    }
+
+    fn has_room(&self) -> bool {
+        let budget = self.bound.limit();
+        self.live.load(Relaxed) <= budget.saturating_add(budget / SLACK_SHARE)
+    }
+
+    fn let_go(&self, waiting: Waiting<V>) {
+        if self.closed.load(Relaxed) {
+            return self.end(waiting);
+        }
+        let mut all = self.waiting.lock();
+        all.push(waiting);
+        self.waiting_len.store(all.len(), Relaxed);
+    }
+
+    fn next(&self) -> Option<Waiting<V>> {
+        let mut all = self.waiting.lock();
+        let next = all.pop();
+        self.waiting_len.store(all.len(), Relaxed);
+        if all.is_empty() && all.capacity() > WAITING_KEPT {
+            mem::take(&mut *all);
+        }
+        next
+    }
+
+    fn end(&self, waiting: Waiting<V>) {
+        let _weighs = Weighs { live: &self.live, weight: waiting.weight };
+        drop(waiting.value);
+    }
+}
+
+/// The weight of a value that is being dropped, which may panic.
+struct Weighs<'a> {
+    live: &'a AtomicU64,
+    weight: u32,
+}
+
+impl Drop for Weighs<'_> {
+    fn drop(&mut self) {
+        self.live.fetch_sub(u64::from(self.weight), Relaxed);
+    }
+}
+
+/// While values are dropped in this thread.
+struct Dropping;
+
+impl Drop for Dropping {
+    fn drop(&mut self) {
+        DROPPING.set(false);
+    }
+}
+
+/// A record on its way through the map, which clones what it is given, keeps the
+/// clone, and gives clones of that to readers.
+pub(super) enum Kept<V> {
+    /// Given to the map, or in it.
+    Held(Held<V>),
+    /// Out of it: a variant of its own, so that a hit does not pay for the `Drop`
+    /// of the other.
+    Read(Record<V>),
+}
+
+pub(super) struct Held<V> {
+    record: Record<V>,
+    ledger: Arc<Ledger<V>>,
+    /// What it counts for in the ledger; `None` while it is not in the map.
+    weight: Option<u32>,
+}
+
+impl<V> Kept<V> {
+    #[inline]
+    pub(super) fn record(&self) -> &Record<V> {
+        match self {
+            Self::Held(held) => &held.record,
+            Self::Read(record) => record,
+        }
+    }
+
+    #[inline]
+    pub(super) fn into_record(self) -> Record<V> {
+        match self {
+            Self::Held(mut held) => held.take(),
+            Self::Read(record) => record,
+        }
+    }
+}
+
+impl<V> Held<V> {
+    fn take(&mut self) -> Record<V> {
+        let (value, terms) = (self.record.value.take(), self.record.terms.take());
+        let Record { created, stamp, weight, home, checked, .. } = self.record;
+        Record { value, created, stamp, terms, weight, home, checked }
+    }
+}
+
+impl<V: Clone> Held<V> {
+    fn in_the_map(&self) -> Self {
+        let (record, ledger) = (self.record.clone(), Arc::clone(&self.ledger));
+        let weight = ledger.bound.weight(&record);
+        ledger.live.fetch_add(u64::from(weight), Relaxed);
+        Self { record, ledger, weight: Some(weight) }
+    }
+}
+
+impl<V: Clone> Clone for Kept<V> {
+    #[inline]
+    fn clone(&self) -> Self {
+        match self {
+            Self::Held(held) if held.weight.is_none() => Self::Held(held.in_the_map()),
+            kept => Self::Read(kept.record().clone()),
+        }
+    }
+}
+
+impl<V> Drop for Held<V> {
+    fn drop(&mut self) {
+        let waiting = Waiting { value: self.record.value.take(), weight: self.weight.unwrap_or(0) };
+        self.ledger.let_go(waiting);
+    }
+}
