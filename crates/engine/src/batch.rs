@@ -11,6 +11,7 @@ use larder_core::key::{EncodedKey, Lookup};
 use larder_core::memory::MemoryStore;
 use tracing::Instrument;
 
+use crate::draft::Said;
 use crate::engine::Engine;
 use crate::flight::{Flight, Outcome, Running, Seat};
 use crate::load::{Approach, Lead, Wish};
@@ -18,7 +19,6 @@ use crate::loaded::LoadsMany;
 use crate::read::Found;
 use crate::wait::Wait;
 use crate::watch::Watch;
-use crate::write::Said;
 
 /// A missing key: where in the request it stands, and how tiers see it.
 struct Missing {

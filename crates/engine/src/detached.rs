@@ -15,6 +15,7 @@ use larder_core::terms::{EntryOptions, LiveTerms};
 use tracing::Instrument;
 
 use crate::among::NodeLease;
+use crate::draft::Said;
 use crate::engine::Engine;
 use crate::flight::{Flight, Outcome, Running, running};
 use crate::gate::{Entrance, Leader};
@@ -22,7 +23,6 @@ use crate::load::{Approach, Lead, Stale, Wish};
 use crate::loaded::{Answer, LoadContext, LoadError, Loaded};
 use crate::wait::Wait;
 use crate::watch::Watch;
-use crate::write::Said;
 
 /// A refresh that did not come to its end is tried again after this time.
 const REFRESH_AGAIN: Duration = Duration::from_secs(10);

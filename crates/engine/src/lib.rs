@@ -24,6 +24,7 @@ mod copies;
 mod detached;
 mod distrust;
 mod doubt;
+mod draft;
 mod engine;
 mod events;
 mod expiry;

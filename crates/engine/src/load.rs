@@ -15,6 +15,7 @@ use larder_core::terms::{EntryOptions, Freshness, Terms};
 use tracing::Instrument;
 
 use crate::among::{NodeLease, Turn};
+use crate::draft::Said;
 use crate::engine::Engine;
 use crate::flight::{Flight, Outcome};
 use crate::gate::{Claim, Entrance, Leader, Ticket};
@@ -23,7 +24,6 @@ use crate::read::Found;
 use crate::shield;
 use crate::wait::Wait;
 use crate::watch::Watch;
-use crate::write::Said;
 
 /// What a caller with a missing key came to.
 pub(crate) enum Approach<K, V> {

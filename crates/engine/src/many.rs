@@ -15,12 +15,12 @@ use larder_core::memory::MemoryStore;
 use larder_core::terms::EntryOptions;
 use larder_core::{Error, Result};
 
+use crate::draft::{Draft, Early, Said};
 use crate::engine::Engine;
 use crate::gate::Ticket;
 use crate::remove::Former;
 use crate::shared::Shared;
 use crate::wait::Wait;
-use crate::write::{Draft, Early, Said};
 
 /// Keys of one part.
 const PART: usize = 128;

@@ -12,6 +12,8 @@
 //! was stopped. Applying a notice drops the copy, which is right however late,
 //! often, or out of order it comes.
 
+mod worker;
+
 use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -19,11 +21,10 @@ use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use larder_core::Result;
 use larder_core::bus::{Bus, Coherence, Listener, Notice};
 use larder_core::events::{Event, Extent};
 use larder_core::key::EncodedKey;
-use larder_core::marks::{Mark as Invalidation, SharedMarks};
+use larder_core::marks::SharedMarks;
 use larder_core::memory::{MemoryStore, Record};
 use larder_core::terms::Freshness;
 use larder_core::tier::Stamp;
@@ -89,20 +90,6 @@ struct Queue {
     marked: bool,
     /// When repairs are to be tried next, where there may be any.
     repair_at: Option<Instant>,
-}
-
-/// How far the others were heard when what there is to do was taken.
-#[derive(Clone, Copy)]
-struct Heard {
-    contact: Option<Instant>,
-    marks: u64,
-}
-
-/// What there is to do.
-struct Work {
-    keys: VecDeque<EncodedKey>,
-    marked: bool,
-    repair: bool,
 }
 
 impl Nodes {
@@ -179,6 +166,11 @@ impl Nodes {
         queue.repair_at = queue.repair_at.into_iter().chain([moment]).min();
         drop(queue);
         self.wake.notify_one();
+    }
+
+    /// Tries repairs again after a pause.
+    pub(crate) fn repair_later(&self) {
+        self.repair_at(Instant::now() + REPAIR_PAUSE);
     }
 
     fn marked(&self) {
@@ -282,7 +274,7 @@ where
     pub(crate) fn hear(self: &Arc<Self>) {
         let Some(nodes) = &self.nodes else { return };
         let (engine, heard) = (Arc::downgrade(self), Arc::clone(nodes));
-        let worker = move || work(&engine, &heard);
+        let worker = move || worker::work(&engine, &heard);
         match std::thread::Builder::new().name("larder-nodes".into()).spawn(worker) {
             Ok(worker) => *nodes.worker.lock() = Some(worker),
             // Then nothing is applied, and no copy serves by itself.
@@ -354,143 +346,7 @@ where
         }
     }
 
-    /// Makes marks, for all nodes where there are others.
-    pub(crate) async fn make_marks(&self, marks: Vec<Invalidation>) -> Result<()> {
-        let now = self.timeline.now();
-        match &self.nodes {
-            Some(nodes) => {
-                let made = nodes.replica.make(marks, now).await;
-                if made.is_err() {
-                    nodes.repair_at(Instant::now() + REPAIR_PAUSE);
-                }
-                made
-            }
-            None => self.marks.make(marks, now),
-        }
-    }
-
-    /// Takes over the marks of others, and makes those that are owed to them.
-    async fn compare_marks(&self, nodes: &Nodes) {
-        let owed = nodes.replica.owed();
-        if owed == 0 && !nodes.replica.is_behind() {
-            return;
-        }
-        match nodes.replica.compare().await {
-            Ok(()) => self.counters.repaired.add(owed as u64),
-            Err(_) => nodes.repair_at(Instant::now() + REPAIR_PAUSE),
-        }
-    }
-
-    /// The last attempt at marks that are owed.
-    pub(crate) async fn make_owed_marks(&self) {
-        let Some(nodes) = &self.nodes else { return };
-        if nodes.replica.owed() > 0 {
-            self.compare_marks(nodes).await;
-            let lost = nodes.replica.owed();
-            self.counters.repairs_lost.add(lost as u64);
-            if lost > 0 {
-                tracing::warn!(target: "larder", lost, "other nodes were not told of invalidations: the shared tier is away");
-            }
-        }
-    }
-
     fn has_repairs(&self) -> bool {
         self.slots().iter().any(|slot| slot.is_shared() && slot.distrust().is_any())
-    }
-}
-
-/// Applies notices and repairs until the cache ends.
-fn work<K, V, M>(engine: &Weak<Engine<K, V, M>>, nodes: &Arc<Nodes>)
-where
-    K: Hash + Eq + Send + Sync + 'static,
-    V: Clone + Send + Sync + 'static,
-    M: MemoryStore<K, V>,
-{
-    while !nodes.ended.load(Ordering::Acquire) {
-        // What is told up to here is in the queue that is taken next.
-        let heard = nodes.heard();
-        let Some(work) = nodes.next() else { return };
-        let Some(engine) = engine.upgrade() else { return };
-        let repair = work.repair;
-        nodes.apply(&engine, work, heard);
-        if repair {
-            engine.settle_shared(|| nodes.apply_told(&engine));
-        }
-        if engine.has_repairs() {
-            nodes.repair_at(Instant::now() + REPAIR_PAUSE);
-        }
-    }
-}
-
-impl Nodes {
-    /// What there is to do; `None` at the end.
-    /// Waits until there is something.
-    fn next(&self) -> Option<Work> {
-        let mut queue = self.queue.lock();
-        loop {
-            if self.ended.load(Ordering::Acquire) {
-                return None;
-            }
-            let repair = queue.repair_at.is_some_and(|at| at <= Instant::now());
-            if repair || queue.marked || !queue.keys.is_empty() {
-                queue.repair_at = queue.repair_at.filter(|_| !repair);
-                let marked = std::mem::take(&mut queue.marked);
-                return Some(Work { keys: std::mem::take(&mut queue.keys), marked, repair });
-            }
-            match queue.repair_at {
-                Some(at) => drop(self.wake.wait_until(&mut queue, at)),
-                None => self.wake.wait(&mut queue),
-            }
-        }
-    }
-
-    /// When there was contact last, and what was told of marks by then.
-    fn heard(&self) -> Heard {
-        Heard { contact: self.plan.bus.last_contact(), marks: self.replica.told() }
-    }
-
-    /// Applies what was told meanwhile. For the one thread that applies.
-    fn apply_told<K, V, M>(&self, engine: &Arc<Engine<K, V, M>>)
-    where
-        K: Hash + Eq + Send + Sync + 'static,
-        V: Clone + Send + Sync + 'static,
-        M: MemoryStore<K, V>,
-    {
-        let heard = self.heard();
-        let mut queue = self.queue.lock();
-        let keys = std::mem::take(&mut queue.keys);
-        let work = Work { keys, marked: std::mem::take(&mut queue.marked), repair: false };
-        drop(queue);
-        if work.marked || !work.keys.is_empty() {
-            self.apply(engine, work, heard);
-        }
-    }
-
-    fn apply<K, V, M>(&self, engine: &Arc<Engine<K, V, M>>, work: Work, heard: Heard)
-    where
-        K: Hash + Eq + Send + Sync + 'static,
-        V: Clone + Send + Sync + 'static,
-        M: MemoryStore<K, V>,
-    {
-        let Work { keys, marked, repair } = work;
-        let applied = std::panic::AssertUnwindSafe(|| keys.iter().for_each(|key| engine.outdate(key)));
-        if std::panic::catch_unwind(applied).is_err() {
-            tracing::error!(target: "larder", "a key or a value panicked when another node changed it");
-            self.gap();
-        }
-        if marked || repair {
-            block_on(engine.compare_marks(self));
-        }
-        self.applied_up_to(heard.contact.filter(|_| self.replica.has(heard.marks)), keys.len());
-    }
-
-    fn applied_up_to(&self, contact: Option<Instant>, count: usize) {
-        if let Some(contact) = contact {
-            let micros = contact.saturating_duration_since(self.since).as_micros();
-            let micros = u64::try_from(micros).unwrap_or(u64::MAX - 1);
-            self.applied.fetch_max(micros + 1, Ordering::AcqRel);
-        }
-        self.pending.fetch_sub(count, Ordering::AcqRel);
-        self.changed.notify(usize::MAX);
     }
 }

@@ -10,6 +10,7 @@
 //! knows, and owes them: it makes them anew there, for all, once it can.
 
 use std::collections::HashMap;
+use std::hash::Hash;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -18,9 +19,12 @@ use larder_core::Result;
 use larder_core::bus::Bus;
 use larder_core::clock::Time;
 use larder_core::marks::{Known, Mark, SharedMarks};
+use larder_core::memory::MemoryStore;
 use parking_lot::Mutex;
 
+use crate::engine::Engine;
 use crate::marks::Marks;
+use crate::nodes::Nodes;
 
 /// Marks that are owed; more become one for everything.
 const OWED_MAX: usize = 10_000;
@@ -181,6 +185,53 @@ impl Drop for Owing<'_> {
     fn drop(&mut self) {
         if !self.made.is_empty() {
             self.replica.owe(std::mem::take(&mut self.made));
+        }
+    }
+}
+
+impl<K, V, M> Engine<K, V, M>
+where
+    K: Hash + Eq + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+    M: MemoryStore<K, V>,
+{
+    /// Makes marks, for all nodes where there are others.
+    pub(crate) async fn make_marks(&self, marks: Vec<Mark>) -> Result<()> {
+        let now = self.timeline.now();
+        match &self.nodes {
+            Some(nodes) => {
+                let made = nodes.replica.make(marks, now).await;
+                if made.is_err() {
+                    nodes.repair_later();
+                }
+                made
+            }
+            None => self.marks.make(marks, now),
+        }
+    }
+
+    /// Takes over the marks of others, and makes those that are owed to them.
+    pub(crate) async fn compare_marks(&self, nodes: &Nodes) {
+        let owed = nodes.replica.owed();
+        if owed == 0 && !nodes.replica.is_behind() {
+            return;
+        }
+        match nodes.replica.compare().await {
+            Ok(()) => self.counters.repaired.add(owed as u64),
+            Err(_) => nodes.repair_later(),
+        }
+    }
+
+    /// The last attempt at marks that are owed.
+    pub(crate) async fn make_owed_marks(&self) {
+        let Some(nodes) = &self.nodes else { return };
+        if nodes.replica.owed() > 0 {
+            self.compare_marks(nodes).await;
+            let lost = nodes.replica.owed();
+            self.counters.repairs_lost.add(lost as u64);
+            if lost > 0 {
+                tracing::warn!(target: "larder", lost, "other nodes were not told of invalidations: the shared tier is away");
+            }
         }
     }
 }

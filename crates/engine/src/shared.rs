@@ -13,6 +13,7 @@ use larder_core::terms::{EntryOptions, Freshness, Terms};
 use larder_core::tier::Stamp;
 use larder_core::{Bytes, Error, ErrorKind, Result};
 
+use crate::draft::{Draft, Said};
 use crate::engine::Engine;
 use crate::nodes::identity;
 use crate::remove::Peeked;
@@ -20,7 +21,6 @@ use crate::shield;
 use crate::slot::Slot;
 use crate::verbs::Counter;
 use crate::wire::{Decoded, Wire};
-use crate::write::{Draft, Said};
 
 /// Attempts before a caller is told that the entry changes all the time. Each
 /// that fails is a success of somebody else.

@@ -8,10 +8,10 @@ use larder_core::memory::MemoryStore;
 use larder_core::terms::EntryOptions;
 use larder_core::{Error, ErrorKind, Result};
 
+use crate::draft::Said;
 use crate::engine::Engine;
 use crate::remove::Peeked;
 use crate::wait::Wait;
-use crate::write::Said;
 
 /// An integer that [`Engine::increment`] counts with.
 pub trait Counter: Copy + Send + Sync + 'static {

@@ -1,0 +1,123 @@
+//! The thread that applies what other nodes tell, and makes up for what they are owed.
+
+use std::collections::VecDeque;
+use std::hash::Hash;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
+use std::time::Instant;
+
+use larder_core::key::EncodedKey;
+use larder_core::memory::MemoryStore;
+
+use super::Nodes;
+use crate::engine::Engine;
+use crate::wait::block_on;
+
+/// How far the others were heard when what there is to do was taken.
+#[derive(Clone, Copy)]
+struct Heard {
+    contact: Option<Instant>,
+    marks: u64,
+}
+
+/// What there is to do.
+struct Work {
+    keys: VecDeque<EncodedKey>,
+    marked: bool,
+    repair: bool,
+}
+
+/// Applies notices and repairs until the cache ends.
+pub(super) fn work<K, V, M>(engine: &Weak<Engine<K, V, M>>, nodes: &Arc<Nodes>)
+where
+    K: Hash + Eq + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+    M: MemoryStore<K, V>,
+{
+    while !nodes.ended.load(Ordering::Acquire) {
+        // What is told up to here is in the queue that is taken next.
+        let heard = nodes.heard();
+        let Some(work) = nodes.next() else { return };
+        let Some(engine) = engine.upgrade() else { return };
+        let repair = work.repair;
+        nodes.apply(&engine, work, heard);
+        if repair {
+            engine.settle_shared(|| nodes.apply_told(&engine));
+        }
+        if engine.has_repairs() {
+            nodes.repair_later();
+        }
+    }
+}
+
+impl Nodes {
+    /// What there is to do, once there is something; `None` at the end.
+    fn next(&self) -> Option<Work> {
+        let mut queue = self.queue.lock();
+        loop {
+            if self.ended.load(Ordering::Acquire) {
+                return None;
+            }
+            let repair = queue.repair_at.is_some_and(|at| at <= Instant::now());
+            if repair || queue.marked || !queue.keys.is_empty() {
+                queue.repair_at = queue.repair_at.filter(|_| !repair);
+                let marked = std::mem::take(&mut queue.marked);
+                return Some(Work { keys: std::mem::take(&mut queue.keys), marked, repair });
+            }
+            match queue.repair_at {
+                Some(at) => drop(self.wake.wait_until(&mut queue, at)),
+                None => self.wake.wait(&mut queue),
+            }
+        }
+    }
+
+    /// When there was contact last, and what was told of marks by then.
+    fn heard(&self) -> Heard {
+        Heard { contact: self.plan.bus.last_contact(), marks: self.replica.told() }
+    }
+
+    /// Applies what was told meanwhile. For the one thread that applies.
+    fn apply_told<K, V, M>(&self, engine: &Arc<Engine<K, V, M>>)
+    where
+        K: Hash + Eq + Send + Sync + 'static,
+        V: Clone + Send + Sync + 'static,
+        M: MemoryStore<K, V>,
+    {
+        let heard = self.heard();
+        let mut queue = self.queue.lock();
+        let keys = std::mem::take(&mut queue.keys);
+        let work = Work { keys, marked: std::mem::take(&mut queue.marked), repair: false };
+        drop(queue);
+        if work.marked || !work.keys.is_empty() {
+            self.apply(engine, work, heard);
+        }
+    }
+
+    fn apply<K, V, M>(&self, engine: &Arc<Engine<K, V, M>>, work: Work, heard: Heard)
+    where
+        K: Hash + Eq + Send + Sync + 'static,
+        V: Clone + Send + Sync + 'static,
+        M: MemoryStore<K, V>,
+    {
+        let Work { keys, marked, repair } = work;
+        let applied = std::panic::AssertUnwindSafe(|| keys.iter().for_each(|key| engine.outdate(key)));
+        if std::panic::catch_unwind(applied).is_err() {
+            tracing::error!(target: "larder", "a key or a value panicked when another node changed it");
+            self.gap();
+        }
+        if marked || repair {
+            block_on(engine.compare_marks(self));
+        }
+        self.applied_up_to(heard.contact.filter(|_| self.replica.has(heard.marks)), keys.len());
+    }
+
+    fn applied_up_to(&self, contact: Option<Instant>, count: usize) {
+        if let Some(contact) = contact {
+            let micros = contact.saturating_duration_since(self.since).as_micros();
+            let micros = u64::try_from(micros).unwrap_or(u64::MAX - 1);
+            self.applied.fetch_max(micros + 1, Ordering::AcqRel);
+        }
+        self.pending.fetch_sub(count, Ordering::AcqRel);
+        self.changed.notify(usize::MAX);
+    }
+}
