@@ -412,3 +412,31 @@ fn after_a_partition_with_writes_on_both_sides_all_agree_and_every_loss_is_count
     let counts = cut_off.stats().cache;
     assert_eq!((counts.repaired, counts.repairs_lost), (21, 16));
 }
+
+#[test]
+fn what_was_loaded_while_the_server_was_away_is_stored_when_it_is_back() {
+    let Some(mut nodes) = Nodes::start() else { return };
+    let line = Proxy::to(nodes.server.port());
+    let node = nodes.builder().redis(line.url()).build().unwrap();
+    let other = nodes.node();
+    other.insert(key(2), 1);
+    other.insert(key(3), 1);
+    assert!(other.remove(&key(3)));
+    for number in 1..=3_u64 {
+        line.swallow(true);
+        until("it is away", || node.try_insert(key(100), 3).unwrap().home != TierKind::Redis);
+        let mut loads = 0;
+        let load = |loads: &mut u64| {
+            *loads += 1;
+            line.swallow(false);
+            line.cut();
+            until("it is back", || node.try_insert(key(101), 3).unwrap().home == TierKind::Redis);
+            5
+        };
+        assert_eq!(node.get_with(key(number), || load(&mut loads)), 5);
+        // Where others changed the entry, theirs stays.
+        let expected = [Some(5), Some(1), None][number as usize - 1];
+        assert_eq!((node.get(&key(number)), other.get(&key(number))), (expected, expected), "of {number}");
+        assert_eq!(loads, 1);
+    }
+}

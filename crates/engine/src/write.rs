@@ -12,12 +12,12 @@ use std::sync::Arc;
 
 use larder_core::clock::Time;
 use larder_core::events::{Event, Writer};
-use larder_core::frame::Frame;
+use larder_core::frame::{Frame, Head};
 use larder_core::key::EncodedKey;
 use larder_core::memory::{MemoryStore, Record};
 use larder_core::place::{Facts, Placement, TierList};
 use larder_core::terms::{EntryOptions, Freshness, Terms};
-use larder_core::tier::TierKind;
+use larder_core::tier::{REMOVAL_LIFE, Stamp, TierKind};
 use larder_core::{Error, ErrorKind, Result};
 
 use crate::draft::{Draft, Early, Plan, Said};
@@ -305,10 +305,30 @@ async fn put(slot: &crate::Slot, key: &EncodedKey, frame: &Frame) -> Result<bool
         let message = format!("the entry has {} bytes, the tier takes {max}", frame.len());
         return Err(Error::new(ErrorKind::TooLarge, message).in_tier(slot.kind()).during("put"));
     }
-    if is_conditional(slot, key) {
-        return slot.put_if_unchanged(key, frame).await;
+    if !is_conditional(slot, key) {
+        return slot.put(key, frame).await.map(|()| true);
     }
-    slot.put(key, frame).await.map(|()| true)
+    if slot.put_if_unchanged(key, frame).await? {
+        return Ok(true);
+    }
+    match untouched(slot, key, frame).await {
+        Some(based) => slot.put_if_unchanged(&based, frame).await,
+        None => Ok(false),
+    }
+}
+
+/// The key of a load that began while the tier could not be read, where nobody
+/// can have changed the entry since: there is none, and no removal of one is
+/// remembered.
+async fn untouched(slot: &crate::Slot, key: &EncodedKey, frame: &Frame) -> Option<EncodedKey> {
+    let cost = Head::parse(frame.head()).ok()?.header.load_cost?;
+    if key.base() != Some(Stamp::NONE) || cost > REMOVAL_LIFE / 3 {
+        return None;
+    }
+    let (found, stamp) = slot.get_stamped(key).await.ok()?;
+    // Made of the era alone.
+    let stamp = stamp.filter(|stamp| found.is_none() && stamp.get() == slot.tier().era(key))?;
+    Some(key.clone().based_on(stamp))
 }
 
 /// Removes the former entry from every tier, because the new one went to none.
