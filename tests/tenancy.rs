@@ -1,6 +1,6 @@
 //! Keys of the Redis tier that go with it.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use larder::Tier;
 use larder_core::clock::Time;
@@ -9,8 +9,9 @@ use larder_core::key::EncodedKey;
 use larder_testkit::{RedisServer, block_on, sample};
 use larder_tiers::redis::{RedisOptions, RedisTier};
 
+use crate::redis::until;
+
 const TENANCY: Duration = Duration::from_millis(400);
-const PATIENCE: Duration = Duration::from_secs(10);
 
 fn open(server: &RedisServer, tenancy: Option<Duration>) -> RedisTier {
     RedisTier::open(RedisOptions { tenancy, ..RedisOptions::new(server.url(), "shop", "leased") }).unwrap()
@@ -27,14 +28,6 @@ fn has(tier: &RedisTier, number: u64) -> bool {
 
 fn keys(server: &RedisServer) -> u64 {
     server.cli(&["DBSIZE"]).parse().unwrap()
-}
-
-fn until(what: &str, is_so: impl Fn() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !is_so() {
-        assert!(Instant::now() < deadline, "not within {PATIENCE:?}: {what}");
-        std::thread::park_timeout(Duration::from_millis(10));
-    }
 }
 
 /// The server's own clock, in milliseconds.

@@ -1,6 +1,7 @@
 //! Time as Larder sees it.
 
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 /// Milliseconds since the Unix epoch, by the wall clock.
@@ -76,5 +77,52 @@ impl Clock for SystemClock {
         let since_epoch =
             std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
         Time(u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX - 1))
+    }
+}
+
+/// The latest of several moments, to the microsecond below. Reading it takes no lock.
+#[derive(Debug)]
+pub struct Latest {
+    since: Instant,
+    /// Microseconds from `since`, plus one; zero for none.
+    micros: AtomicU64,
+}
+
+impl Default for Latest {
+    fn default() -> Self {
+        Self { since: Instant::now(), micros: AtomicU64::new(0) }
+    }
+}
+
+impl Latest {
+    /// Takes `moment` over, where it is later. One from before this was made
+    /// counts as the moment it was made.
+    pub fn raise(&self, moment: Instant) {
+        let micros = moment.saturating_duration_since(self.since).as_micros();
+        let micros = u64::try_from(micros).unwrap_or(u64::MAX - 1);
+        self.micros.fetch_max(micros + 1, Ordering::AcqRel);
+    }
+
+    /// The latest so far; `None` before there was one.
+    pub fn get(&self) -> Option<Instant> {
+        let micros = self.micros.load(Ordering::Acquire).checked_sub(1)?;
+        self.since.checked_add(Duration::from_micros(micros))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_latest_moment_stays() {
+        let before = Instant::now();
+        let latest = Latest::default();
+        assert_eq!(latest.get(), None);
+        latest.raise(before);
+        let first = latest.get().unwrap();
+        latest.raise(first + Duration::from_secs(2));
+        latest.raise(first + Duration::from_secs(1));
+        assert_eq!(latest.get(), Some(first + Duration::from_secs(2)));
     }
 }

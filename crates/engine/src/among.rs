@@ -121,7 +121,7 @@ where
     /// A lease that gives itself up, also where its caller has gone by then; and
     /// whether there is an entry.
     async fn lease(self: &Arc<Self>, key: &EncodedKey) -> Option<Option<(bool, NodeLease)>> {
-        let slot = self.slots().iter().find(|slot| slot.is_shared())?;
+        let slot = self.among_nodes()?;
         let span = self.expiry.said().hard_timeout.unwrap_or(LEASE);
         // A failure is counted by the layer.
         let leased = slot.tier().lease_load(key, span).await.ok()?;
@@ -131,7 +131,7 @@ where
     fn holding(self: &Arc<Self>, key: &EncodedKey, lease: LoadLease) -> NodeLease {
         let (engine, key) = (Arc::clone(self), key.clone());
         NodeLease(Some(Box::new(move || {
-            if let Some(slot) = engine.slots().iter().find(|slot| slot.is_shared()) {
+            if let Some(slot) = engine.among_nodes() {
                 slot.tier().release_load(&key, lease.number);
             }
         })))

@@ -116,7 +116,7 @@ where
                     // A tier that fails counts as having none, and was counted.
                     Err(_) => {
                         away = true;
-                        doubt.away_if(slot.is_shared());
+                        doubt.away_if(slot.is_among_nodes());
                         None
                     }
                 };

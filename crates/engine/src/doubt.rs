@@ -17,19 +17,18 @@ use crate::wire::Wire;
 
 /// What is known of one entry while tier after tier is asked for it.
 pub(crate) struct Doubt {
-    heard: bool,
     in_doubt: bool,
 }
 
 impl Doubt {
-    /// A tier could not be read: the shared one, if so.
-    pub(crate) fn away_if(&mut self, is_shared: bool) {
-        self.in_doubt |= is_shared && self.heard;
+    /// A tier could not be read: the one that nodes share, if so.
+    pub(crate) fn away_if(&mut self, is_among_nodes: bool) {
+        self.in_doubt |= is_among_nodes;
     }
 
     /// Whether what `slot` has may be out of date.
     pub(crate) fn is_about(&self, slot: &Slot) -> bool {
-        self.in_doubt && !slot.is_shared()
+        self.in_doubt && !slot.is_among_nodes()
     }
 }
 
@@ -43,16 +42,14 @@ where
     /// reads it does not wait for its turn among all that are. What doubt is
     /// left then.
     pub(crate) async fn doubt_of(self: &Arc<Self>, wire: &Wire<K, V>, key: &EncodedKey) -> Doubt {
-        let heard = self.nodes.is_some();
-        let shared = wire.slots.iter().find(|slot| heard && slot.is_shared());
-        let Some(slot) = shared.filter(|slot| slot.distrust().covers(key)) else {
-            return Doubt { heard, in_doubt: false };
+        let Some(slot) = wire.among_nodes().filter(|slot| slot.distrust().covers(key)) else {
+            return Doubt { in_doubt: false };
         };
         if let Some(owed) = slot.distrust().owed(key).filter(|_| slot.tier().healthy()) {
             // A failure is counted by the layer, and the change stays owed.
             let _counted = Box::pin(self.repair(wire, slot, &owed)).await;
         }
-        Doubt { heard, in_doubt: slot.distrust().covers(key) }
+        Doubt { in_doubt: slot.distrust().covers(key) }
     }
 
     /// Whether a tier is to be asked in spite of the doubt.

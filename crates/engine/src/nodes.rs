@@ -22,6 +22,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use larder_core::bus::{Bus, Coherence, Listener, Notice};
+use larder_core::clock::Latest;
 use larder_core::events::{Event, Extent};
 use larder_core::key::EncodedKey;
 use larder_core::marks::SharedMarks;
@@ -72,9 +73,8 @@ pub(crate) struct Nodes {
     wake: Condvar,
     /// Notices that were told and are not applied.
     pending: AtomicUsize,
-    since: Instant,
-    /// Microseconds from `since` to a contact up to which all was applied, plus one.
-    applied: AtomicU64,
+    /// A contact up to which all was applied.
+    applied: Latest,
     ended: AtomicBool,
     worker: Mutex<Option<JoinHandle<()>>>,
     /// What this node stored on a condition: the bus tells of that as well.
@@ -103,8 +103,7 @@ impl Nodes {
             queue: Mutex::new(Queue { marked: true, ..Queue::default() }),
             wake: Condvar::new(),
             pending: AtomicUsize::new(0),
-            since: Instant::now(),
-            applied: AtomicU64::new(0),
+            applied: Latest::default(),
             ended: AtomicBool::new(false),
             worker: Mutex::default(),
             echoes: Mutex::default(),
@@ -146,8 +145,8 @@ impl Nodes {
         let Some(contact) = self.plan.bus.last_contact() else { return false };
         let contact = match self.pending.load(Ordering::Acquire) {
             0 if !self.replica.is_behind() => contact,
-            _ => match self.applied.load(Ordering::Acquire).checked_sub(1) {
-                Some(micros) => contact.min(self.since + Duration::from_micros(micros)),
+            _ => match self.applied.get() {
+                Some(applied) => contact.min(applied),
                 None => return false,
             },
         };
@@ -273,6 +272,10 @@ where
     /// Begins to hear what other nodes change.
     pub(crate) fn hear(self: &Arc<Self>) {
         let Some(nodes) = &self.nodes else { return };
+        nodes.plan.bus.listen(Arc::new(Ears(Arc::downgrade(nodes))));
+        // What is stamped before would be meant by every mark there is. Without
+        // contact it fails at once, and the worker tries on.
+        let _later = block_on(nodes.replica.compare());
         let (engine, heard) = (Arc::downgrade(self), Arc::clone(nodes));
         let worker = move || worker::work(&engine, &heard);
         match std::thread::Builder::new().name("larder-nodes".into()).spawn(worker) {
@@ -280,10 +283,6 @@ where
             // Then nothing is applied, and no copy serves by itself.
             Err(error) => tracing::error!(target: "larder", %error, "no thread to hear other nodes with"),
         }
-        nodes.plan.bus.listen(Arc::new(Ears(Arc::downgrade(nodes))));
-        // What is stamped before would be meant by every mark there is. Without
-        // contact it fails at once, and the worker tries on.
-        let _later = block_on(nodes.replica.compare());
     }
 
     /// The copy of `key` in memory, where it is confirmed.
@@ -301,8 +300,7 @@ where
     /// was written here while it was.
     pub(crate) fn unconfirmed(&self, wire: &Wire<K, V>, key: &EncodedKey, away: bool) -> Option<Found<V>> {
         let nodes = self.nodes.as_ref().filter(|nodes| nodes.serves_unconfirmed())?;
-        let waits = || wire.slots.iter().any(|slot| slot.is_shared() && slot.distrust().covers(key));
-        if !away && !waits() {
+        if !away && !wire.is_owed(key) {
             return None;
         }
         let record = self.memory.get(&wire.keys.decode(key.as_bytes()).ok()?)?;
@@ -319,8 +317,7 @@ where
     /// entry is there. A change by another node may be in the same notice.
     fn is_echo(&self, wire: &Wire<K, V>, encoded: &EncodedKey) -> bool {
         let Some(stored) = self.nodes.as_ref().and_then(|nodes| nodes.echo(encoded)) else { return false };
-        let shared = wire.slots.iter().find(|slot| slot.is_shared());
-        let head = shared.and_then(|slot| block_on(slot.head(encoded)).ok().flatten());
+        let head = wire.among_nodes().and_then(|slot| block_on(slot.head(encoded)).ok().flatten());
         head.is_some_and(|head| identity(&head) == stored)
     }
 
@@ -336,17 +333,21 @@ where
         if self.discard(&key) {
             self.events.tell_of(self.events.name(&key), |key| Event::Invalidated(Extent::Key(key)));
         }
-        for slot in wire.slots.iter().filter(|slot| !slot.is_shared()) {
+        for slot in wire.local() {
             // What waits for its repair is compared then.
-            let waits = wire.slots.iter().any(|slot| slot.is_shared() && slot.distrust().covers(encoded));
-            if !waits && slot.tier().usage().entries > 0 {
+            if !wire.is_owed(encoded) && slot.tier().usage().entries > 0 {
                 // A failure is counted by the layer and the key distrusted by the slot.
                 let _counted = block_on(slot.remove(encoded));
             }
         }
     }
 
+    /// The tier that this node shares with others that it hears.
+    pub(crate) fn among_nodes(&self) -> Option<&Slot> {
+        self.wire.as_ref()?.among_nodes()
+    }
+
     fn has_repairs(&self) -> bool {
-        self.slots().iter().any(|slot| slot.is_shared() && slot.distrust().is_any())
+        self.among_nodes().is_some_and(|slot| slot.distrust().is_any())
     }
 }

@@ -116,7 +116,7 @@ where
                 Ok(false) => {}
                 Err(error) => {
                     failure = Some(error);
-                    doubt.away_if(slot.is_shared());
+                    doubt.away_if(slot.is_among_nodes());
                 }
             }
         }
@@ -225,7 +225,7 @@ where
                 Ok(None) => continue,
                 Err(error) => {
                     failure = Some(error);
-                    doubt.away_if(slot.is_shared());
+                    doubt.away_if(slot.is_among_nodes());
                     continue;
                 }
             };
@@ -247,7 +247,7 @@ where
         key: &EncodedKey,
         base: &mut Option<Stamp>,
     ) -> Result<Option<Bytes>> {
-        if base.is_none() || self.nodes.is_none() || !slot.is_shared() {
+        if base.is_none() || !slot.is_among_nodes() {
             return slot.get(key).await;
         }
         let (found, stamp) = slot.get_stamped(key).await?;

@@ -187,7 +187,7 @@ where
             Err(error) => failure = Some(error),
         };
         there.map(&mut take);
-        for slot in wire.slots.iter().filter(|slot| !asked || !slot.is_shared()) {
+        for slot in wire.slots.iter().filter(|slot| !asked || !slot.is_among_nodes()) {
             take(slot.remove(encoded).await);
         }
         self.note_base(wire, encoded, former.base);

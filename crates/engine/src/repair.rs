@@ -87,14 +87,13 @@ where
         key: &EncodedKey,
         former: Option<Stamp>,
     ) -> Option<Stamp> {
-        let mut shared = wire.slots.iter().filter(|slot| slot.is_shared());
-        former.filter(|_| self.nodes.is_some() && !shared.any(|slot| slot.distrust().covers(key)))
+        former.filter(|_| wire.among_nodes().is_some() && !wire.is_owed(key))
     }
 
     /// Says of a change that may be owed which entry it replaced.
     pub(crate) fn note_base(&self, wire: &Wire<K, V>, key: &EncodedKey, base: Option<Stamp>) {
         let Some(base) = base else { return };
-        for slot in wire.slots.iter().filter(|slot| slot.is_shared() && slot.distrust().is_any()) {
+        if let Some(slot) = wire.among_nodes().filter(|slot| slot.distrust().is_any()) {
             slot.distrust().note_base(key, Mark::identity(base));
         }
     }
@@ -153,7 +152,7 @@ where
         key: &K,
         encoded: &EncodedKey,
     ) -> Option<Option<(Frame, u64)>> {
-        for slot in wire.slots.iter().filter(|slot| !slot.is_shared()) {
+        for slot in wire.local() {
             let Ok(Some(bytes)) = slot.get(encoded).await else { continue };
             match self.judge(wire, slot, bytes.clone(), encoded) {
                 Ok(found) if found.freshness == Freshness::Fresh => {

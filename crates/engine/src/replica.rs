@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use larder_core::Result;
 use larder_core::bus::Bus;
-use larder_core::clock::Time;
+use larder_core::clock::{Latest, Time};
 use larder_core::marks::{Known, Mark, SharedMarks};
 use larder_core::memory::MemoryStore;
 use parking_lot::Mutex;
@@ -39,9 +39,8 @@ pub(crate) struct Replica {
     told: AtomicU64,
     /// How many of those times it has compared since.
     compared: AtomicU64,
-    since: Instant,
-    /// Microseconds from `since` to when it began to compare last, plus one.
-    asked: AtomicU64,
+    /// When it began to compare last.
+    asked: Latest,
     /// The highest stamp that came from the tier.
     heard: AtomicU64,
     owed: Mutex<HashMap<Mark, Time>>,
@@ -61,8 +60,7 @@ impl Replica {
             // Nothing was compared so far.
             told: AtomicU64::new(1),
             compared: AtomicU64::new(0),
-            since: Instant::now(),
-            asked: AtomicU64::new(0),
+            asked: Latest::default(),
             heard: AtomicU64::new(0),
             owed: Mutex::default(),
         }
@@ -108,11 +106,7 @@ impl Replica {
 
     fn is_recent(&self) -> bool {
         let recent = |moment: Instant| moment.elapsed() <= self.lease;
-        let asked = || {
-            let micros = self.asked.load(Ordering::Acquire).checked_sub(1)?;
-            Some(self.since + Duration::from_micros(micros))
-        };
-        self.bus.last_contact().is_some_and(recent) || asked().is_some_and(recent)
+        self.bus.last_contact().is_some_and(recent) || self.asked.get().is_some_and(recent)
     }
 
     /// Makes marks for all nodes.
@@ -134,7 +128,7 @@ impl Replica {
     /// What is owed is taken out meanwhile: of two who exchange at once one makes
     /// it, so that none is made again after it was acknowledged.
     async fn exchange(&self, mut made: HashMap<Mark, Time>) -> Result<()> {
-        let (told, begun) = (self.told(), self.since.elapsed());
+        let (told, begun) = (self.told(), Instant::now());
         for (mark, at) in std::mem::take(&mut *self.owed.lock()) {
             made.entry(mark).or_insert(at);
         }
@@ -149,8 +143,7 @@ impl Replica {
             tracing::warn!(target: "larder", %error, "what other nodes invalidated could not be written down here");
         }
         self.heard.fetch_max(heard, Ordering::AcqRel);
-        let micros = u64::try_from(begun.as_micros()).unwrap_or(u64::MAX - 1);
-        self.asked.fetch_max(micros + 1, Ordering::AcqRel);
+        self.asked.raise(begun);
         self.compared.fetch_max(told, Ordering::AcqRel);
         Ok(())
     }

@@ -113,7 +113,7 @@ where
         key: &EncodedKey,
         change: &impl Fn(&mut Terms, Time),
     ) -> Result<bool> {
-        if slot.is_shared() && self.nodes.is_some() {
+        if slot.is_among_nodes() {
             return self.retime_shared(slot, key, |bytes| self.retimed(slot, bytes, key, change)).await;
         }
         let Some(bytes) = slot.get(key).await? else { return Ok(false) };

@@ -31,7 +31,7 @@ where
     /// is cleared, which waits for all tickets.
     pub(crate) async fn settle_due(self: &Arc<Self>) {
         // What other nodes share is settled by the thread that hears them.
-        let own = self.slots().iter().filter(|slot| self.nodes.is_none() || !slot.is_shared());
+        let own = self.slots().iter().filter(|slot| !slot.is_among_nodes());
         for slot in own {
             if slot.is_settling_due() {
                 Box::pin(self.settle(slot, BATCH).instrument(self.repair_span(slot))).await;
@@ -56,27 +56,24 @@ where
     /// must not wait for them all.
     pub(crate) fn settle_shared(self: &Arc<Self>, mut between: impl FnMut()) {
         let Some(wire) = &self.wire else { return };
-        let shared = wire.slots.iter().filter(|slot| slot.is_shared() && slot.tier().healthy());
-        for slot in shared.filter(|slot| slot.distrust().is_any()) {
-            let span = self.repair_span(slot);
-            if slot.distrust().is_whole() {
-                block_on(self.settle(slot, usize::MAX).instrument(span));
-                continue;
+        let is_due = |slot: &&Slot| slot.tier().healthy() && slot.distrust().is_any();
+        let Some(slot) = wire.among_nodes().filter(is_due) else { return };
+        let span = self.repair_span(slot);
+        if slot.distrust().is_whole() {
+            return block_on(self.settle(slot, usize::MAX).instrument(span));
+        }
+        for owed in slot.distrust().some(usize::MAX) {
+            if is_away(&block_on(self.repair(wire, slot, &owed).instrument(span.clone()))) {
+                return;
             }
-            for owed in slot.distrust().some(usize::MAX) {
-                if is_away(&block_on(self.repair(wire, slot, &owed).instrument(span.clone()))) {
-                    break;
-                }
-                between();
-            }
+            between();
         }
     }
 
     /// Counts what the tier that other nodes share will never get from this one,
     /// which ends.
     pub(crate) fn give_up_owed(&self) {
-        let shared = self.slots().iter().filter(|slot| slot.is_shared() && self.nodes.is_some());
-        let lost: u64 = shared.map(|slot| slot.distrust().give_up()).sum();
+        let lost = self.among_nodes().map_or(0, |slot| slot.distrust().give_up());
         self.counters.repairs_lost.add(lost);
         if lost > 0 {
             tracing::warn!(target: "larder", cache = self.life.name(), lost, "changes are lost to other nodes: the shared tier is away");
@@ -101,7 +98,7 @@ where
             return;
         }
         for owed in slot.distrust().some(max) {
-            let settled = match slot.is_shared() && self.nodes.is_some() {
+            let settled = match slot.is_among_nodes() {
                 true => self.repair(wire, slot, &owed).await,
                 false => self.settle_key(wire, slot, &owed.key).await,
             };

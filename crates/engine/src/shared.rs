@@ -58,8 +58,8 @@ where
 {
     /// Where entries are for all nodes, if they are.
     pub(crate) fn shared(&self) -> Option<Shared<'_, K, V>> {
-        let wire = self.wire.as_ref().filter(|_| self.nodes.is_some())?;
-        let slot = wire.slots.iter().find(|slot| slot.is_shared())?;
+        let wire = self.wire.as_ref()?;
+        let slot = wire.among_nodes()?;
         (self.hints.sharing == Sharing::Distributed).then_some(Shared { wire, slot })
     }
 
@@ -129,7 +129,7 @@ where
             self.discard(&key);
         }
         let local = self.peek_here(wire, encoded).await;
-        for other in wire.slots.iter().filter(|other| !other.is_shared()) {
+        for other in wire.local() {
             other.remove(encoded).await?;
         }
         let taken = taken.and_then(|bytes| self.peeked(wire, slot, bytes, encoded));
@@ -174,7 +174,7 @@ where
 
     /// What is fresh of an entry that is too large to be shared.
     async fn peek_here(&self, wire: &Wire<K, V>, encoded: &EncodedKey) -> Option<Peeked<V>> {
-        for slot in wire.slots.iter().filter(|slot| !slot.is_shared()) {
+        for slot in wire.local() {
             let Ok(Some(bytes)) = slot.get(encoded).await else { continue };
             if let Some(found) = self.peeked(wire, slot, bytes, encoded) {
                 return Some(found);

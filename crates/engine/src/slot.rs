@@ -123,7 +123,12 @@ impl Slot {
     /// Whether others write here whose stamps the marks of this cache cannot be
     /// compared with: each counts its own invalidations.
     pub(crate) fn has_foreign_stamps(&self) -> bool {
-        self.is_shared() && self.replica.get().is_none()
+        self.is_shared() && !self.is_among_nodes()
+    }
+
+    /// Whether other nodes write here, and are heard.
+    pub(crate) fn is_among_nodes(&self) -> bool {
+        self.replica.get().is_some()
     }
 
     /// Judges what others write by the marks of all.
@@ -138,6 +143,12 @@ impl Slot {
             Some(replica) => replica.heed().await,
             None => Ok(()),
         }
+    }
+
+    /// What was found, once there are the marks to judge it by.
+    async fn heeded<T>(&self, found: Option<T>) -> Result<Option<T>> {
+        self.heed(found.is_some()).await?;
+        Ok(found)
     }
 
     pub(crate) fn stats(&self) -> TierStats {
@@ -156,9 +167,7 @@ impl Slot {
         if self.distrust.covers(key) {
             return Ok(None);
         }
-        let found = self.tier.get(key).await?;
-        self.heed(found.is_some()).await?;
-        Ok(found)
+        self.heeded(self.tier.get(key).await?).await
     }
 
     /// The frame of `key` with its stamp, unless what lies there is not trusted.
@@ -190,9 +199,7 @@ impl Slot {
         if self.distrust.covers(key) {
             return Ok(None);
         }
-        let found = self.tier.head(key).await?;
-        self.heed(found.is_some()).await?;
-        Ok(found)
+        self.heeded(self.tier.head(key).await?).await
     }
 
     /// As [`Tier::scan`], without what is not trusted: `visit` says whose head
@@ -209,9 +216,7 @@ impl Slot {
         if self.distrust.covers(key) {
             return Ok(None);
         }
-        let found = self.tier.open(key).await?;
-        self.heed(found.is_some()).await?;
-        Ok(found)
+        self.heeded(self.tier.open(key).await?).await
     }
 
     pub(crate) async fn put(&self, key: &EncodedKey, frame: &Frame) -> Result<()> {

@@ -69,6 +69,21 @@ pub(crate) struct Label<'a> {
 }
 
 impl<K: 'static, V: 'static> Wire<K, V> {
+    /// The tier that this node shares with others that it hears.
+    pub(crate) fn among_nodes(&self) -> Option<&Slot> {
+        self.slots.iter().find(|slot| slot.is_among_nodes())
+    }
+
+    /// The tiers that are this node's own, where it shares one.
+    pub(crate) fn local(&self) -> impl Iterator<Item = &Slot> {
+        self.slots.iter().filter(|slot| !slot.is_among_nodes())
+    }
+
+    /// Whether the tier that nodes share lacks a change of this entry.
+    pub(crate) fn is_owed(&self, key: &EncodedKey) -> bool {
+        self.among_nodes().is_some_and(|slot| slot.distrust().covers(key))
+    }
+
     pub(crate) fn encode_key(&self, key: &K) -> Result<EncodedKey> {
         let encoded = self.keys.encode(key)?;
         if encoded.as_bytes().len() > KEY_BYTES_MAX {

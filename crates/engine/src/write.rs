@@ -221,7 +221,7 @@ where
     /// Whether another node made a mark by now that means what was just stored.
     async fn is_passed(&self, wire: &Wire<K, V>, home: Option<TierKind>, entry: Stamped<'_>) -> bool {
         let Some(nodes) = &self.nodes else { return false };
-        let shared = wire.slots.iter().any(|slot| slot.is_shared() && home == Some(slot.kind()));
+        let shared = wire.among_nodes().is_some_and(|slot| home == Some(slot.kind()));
         // What was made before the write was answered was told before the answer.
         shared
             && nodes.replica.heed().await.is_ok()
@@ -321,8 +321,8 @@ async fn put(slot: &crate::Slot, key: &EncodedKey, frame: &Frame) -> Result<bool
 /// can have changed the entry since: there is none, and no removal of one is
 /// remembered.
 async fn untouched(slot: &crate::Slot, key: &EncodedKey, frame: &Frame) -> Option<EncodedKey> {
-    let cost = Head::parse(frame.head()).ok()?.header.load_cost?;
-    if key.base() != Some(Stamp::NONE) || cost > REMOVAL_LIFE / 3 {
+    key.base().filter(|base| *base == Stamp::NONE)?;
+    if Head::parse(frame.head()).ok()?.header.load_cost? > REMOVAL_LIFE / 3 {
         return None;
     }
     let (found, stamp) = slot.get_stamped(key).await.ok()?;

@@ -2,13 +2,10 @@
 
 use std::fs;
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
 
 use crate::RedisServer;
-use crate::redis_server::{free_port, is_installed};
+use crate::redis_server::{free_port, is_installed, until_found};
 
-/// How long a cluster may take to form.
-const PATIENCE: Duration = Duration::from_secs(20);
 const SLOTS: usize = 16384;
 
 /// Masters that share the slots evenly, and replicas of the first ones, on free
@@ -150,11 +147,7 @@ impl RedisCluster {
 }
 
 fn until(is_so: impl Fn() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !is_so() {
-        assert!(Instant::now() < deadline, "the cluster does not form within {PATIENCE:?}");
-        std::thread::park_timeout(Duration::from_millis(20));
-    }
+    until_found("the cluster does not form", is_so);
 }
 
 impl Drop for RedisCluster {

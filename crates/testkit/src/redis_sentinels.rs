@@ -2,13 +2,9 @@
 
 use std::fs;
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
 
 use crate::RedisServer;
-use crate::redis_server::{free_port, is_installed};
-
-/// How long the sentinels may take to find one another.
-const PATIENCE: Duration = Duration::from_secs(20);
+use crate::redis_server::{free_port, is_installed, until_found};
 
 /// A master with a replica, and three sentinels that replace it with the other
 /// when it was silent for half a second. Ends with this value.
@@ -80,11 +76,7 @@ impl RedisSentinels {
 }
 
 fn until(is_so: impl Fn() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !is_so() {
-        assert!(Instant::now() < deadline, "the sentinels do not find one another within {PATIENCE:?}");
-        std::thread::park_timeout(Duration::from_millis(20));
-    }
+    until_found("the sentinels do not find one another", is_so);
 }
 
 impl Drop for RedisSentinels {

@@ -10,9 +10,25 @@ use crate::not_run::not_run;
 /// How long a server may take to start or to end.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// How long several servers may take to find one another.
+const PATIENCE_WITH_MANY: Duration = Duration::from_secs(20);
+
 /// Nothing on disk, and nobody from elsewhere.
 const FIXED: [&str; 10] =
     ["--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", "/tmp", "--daemonize", "no"];
+
+/// Waits until several servers have found one another; `otherwise` says what is
+/// wrong where they do not.
+///
+/// # Panics
+/// When they do not within 20 seconds.
+pub(crate) fn until_found(otherwise: &str, is_so: impl Fn() -> bool) {
+    let deadline = Instant::now() + PATIENCE_WITH_MANY;
+    while !is_so() {
+        assert!(Instant::now() < deadline, "{otherwise} within {PATIENCE_WITH_MANY:?}");
+        std::thread::park_timeout(Duration::from_millis(20));
+    }
+}
 
 /// A `redis-server` on a free port of the loopback interface, that keeps
 /// nothing on disk and ends with this value.

@@ -18,7 +18,7 @@ mod harness;
 
 use harness::Row;
 use larder::{AsyncCache, Bytes, Cache, Compress, ucache};
-use larder_testkit::{RedisServer, block_on};
+use larder_testkit::{RedisServer, block_on, sample};
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncCommands, AsyncConnectionConfig, Client, IntoConnectionInfo};
 use tokio::runtime::{Builder, Runtime};
@@ -42,10 +42,10 @@ fn main() {
         if !wanted.is_empty() && !wanted.contains(&bytes) {
             continue;
         }
-        let value = noise(bytes);
+        let value = sample::payload(1, bytes);
         for key in 0..KEYS {
             caches.0.insert(key as u64, Bytes::copy_from_slice(&value));
-            block_on(raw.clone().set::<_, _, ()>(name_of(key), &value)).unwrap();
+            block_on(raw.clone().set::<_, _, ()>(name_of(key), &value[..])).unwrap();
         }
         threads((name, operations), &raw, &caches.0, &value);
         in_tasks((name, operations), (&raw, &tasks), &caches.1, &value);
@@ -53,18 +53,6 @@ fn main() {
     if wanted.is_empty() {
         batch(&server, &raw, &caches.0);
     }
-}
-
-/// Bytes that no compression makes smaller.
-fn noise(len: usize) -> Vec<u8> {
-    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-    let mut next = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        (state >> 32) as u8
-    };
-    (0..len).map(|_| next()).collect()
 }
 
 async fn connect(url: &str) -> MultiplexedConnection {
@@ -146,7 +134,7 @@ fn batch(server: &RedisServer, raw: &MultiplexedConnection, cache: &Cache<u64, B
     let names: Vec<String> = keys.iter().map(|key| format!("raw:{key}")).collect();
     for (key, name) in keys.iter().zip(&names) {
         cache.insert(*key, Bytes::copy_from_slice(&value));
-        block_on(raw.clone().set::<_, _, ()>(name, &value)).unwrap();
+        block_on(raw.clone().set::<_, _, ()>(name, &value[..])).unwrap();
     }
     Row::new("get of 100 keys, 100 B, a thread; an operation is a batch", 200)
         .with("redis-rs", |_| {

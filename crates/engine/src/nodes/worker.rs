@@ -112,11 +112,7 @@ impl Nodes {
     }
 
     fn applied_up_to(&self, contact: Option<Instant>, count: usize) {
-        if let Some(contact) = contact {
-            let micros = contact.saturating_duration_since(self.since).as_micros();
-            let micros = u64::try_from(micros).unwrap_or(u64::MAX - 1);
-            self.applied.fetch_max(micros + 1, Ordering::AcqRel);
-        }
+        contact.iter().for_each(|contact| self.applied.raise(*contact));
         self.pending.fetch_sub(count, Ordering::AcqRel);
         self.changed.notify(usize::MAX);
     }

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use larder_core::clock::Latest;
 use larder_core::{Error, ErrorKind, Result};
 use parking_lot::{Condvar, Mutex, RwLock};
 use redis::aio::MultiplexedConnection;
@@ -116,10 +117,8 @@ pub(super) struct Link {
     state: RwLock<State>,
     /// Whether the first attempt is over, for threads and for tasks.
     tried: (Mutex<bool>, Condvar, Notify),
-    since: Instant,
-    /// Microseconds from `since` to when the last sign of life was asked for
-    /// that was answered, plus one; zero for never.
-    contact: AtomicU64,
+    /// When the last sign of life was asked for that was answered.
+    contact: Latest,
     /// Connections that stood.
     connections: AtomicU64,
 }
@@ -140,8 +139,7 @@ impl Link {
             patience,
             state: RwLock::new(State::Down("no attempt to connect was made yet".into())),
             tried: Default::default(),
-            since: Instant::now(),
-            contact: AtomicU64::new(0),
+            contact: Latest::default(),
             connections: AtomicU64::new(0),
         }
     }
@@ -176,8 +174,7 @@ impl Link {
 
     /// When the server surely was there last.
     pub(super) fn contact(&self) -> Option<Instant> {
-        let micros = self.contact.load(Ordering::Acquire).checked_sub(1)?;
-        self.since.checked_add(Duration::from_micros(micros))
+        self.contact.get()
     }
 
     /// How many connections stood so far.
@@ -236,7 +233,7 @@ impl Link {
         if self.source.has_moved(&address, self.patience.connect / 3).await {
             return Err(refused("it is a former master"));
         }
-        self.note_contact(asked);
+        self.contact.raise(asked);
         Ok((address, session))
     }
 
@@ -255,7 +252,7 @@ impl Link {
             }
             let asked = Instant::now();
             match self.beat(session, &**owner).await {
-                Ok(true) => self.note_contact(asked),
+                Ok(true) => self.contact.raise(asked),
                 Ok(false) => {}
                 Err(why) => return why,
             }
@@ -320,12 +317,6 @@ impl Link {
         *self.tried.0.lock() = true;
         self.tried.1.notify_all();
         self.tried.2.notify_waiters();
-    }
-
-    fn note_contact(&self, asked: Instant) {
-        let micros = asked.saturating_duration_since(self.since).as_micros();
-        let micros = u64::try_from(micros).unwrap_or(u64::MAX - 1);
-        self.contact.fetch_max(micros + 1, Ordering::Release);
     }
 }
 

@@ -46,20 +46,7 @@ macro_rules! elements {
     };
 }
 
-elements!(
-    i8 = 1,
-    u16 = 2,
-    i16 = 3,
-    u32 = 4,
-    i32 = 5,
-    u64 = 6,
-    i64 = 7,
-    u128 = 8,
-    i128 = 9,
-    f32 = 10,
-    f64 = 11,
-    u8 = 12
-);
+with_numbers!(elements, u8 = 12);
 
 impl Element for bool {
     const SHAPE: u64 = 13;

@@ -2,6 +2,17 @@
 //!
 //! A `Vec<u8>` of 1 MiB through serde is a call a byte; here it is a copy.
 
+/// Calls a macro with the numbers that have a fixed width, each with what stands
+/// for it in the field `shape` of a frame, and with those that are added.
+macro_rules! with_numbers {
+    ($then:ident $(, $more:ident = $shape:literal)*) => {
+        $then!(
+            i8 = 1, u16 = 2, i16 = 3, u32 = 4, i32 = 5, u64 = 6, i64 = 7, u128 = 8, i128 = 9, f32 = 10, f64 = 11
+            $(, $more = $shape)*
+        );
+    };
+}
+
 #[cfg(feature = "ndarray")]
 mod arrays;
 #[cfg(feature = "json")]

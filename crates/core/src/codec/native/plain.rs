@@ -86,17 +86,5 @@ fn numbers(offer: Offer<'_>) {
             }));
         };
     }
-    numbers!(
-        i8 = 1,
-        u16 = 2,
-        i16 = 3,
-        u32 = 4,
-        i32 = 5,
-        u64 = 6,
-        i64 = 7,
-        u128 = 8,
-        i128 = 9,
-        f32 = 10,
-        f64 = 11
-    );
+    with_numbers!(numbers);
 }
