@@ -39,6 +39,9 @@ async fn bounded(n: u32) -> u32 {
 }
 
 /// Runs in a process of its own; does nothing where it was not asked for.
+///
+/// Each step has keys of its own: whether an earlier step's reached the disk
+/// before its process ended is a matter of timing.
 #[test]
 fn step() {
     let Ok(step) = std::env::var(STEP) else { return };
@@ -63,7 +66,7 @@ fn configured() {
 fn wrong() {
     assert_eq!((by_path(1), by_path(1), RUNS.take()), (1, 1, 2));
     assert_eq!(by_path::cache().unwrap_err().kind(), larder::ErrorKind::Unavailable);
-    assert_eq!((in_code(1), in_code(1), RUNS.take()), (1, 1, 1), "what is said in code counts");
+    assert_eq!((in_code(4), in_code(4), RUNS.take()), (4, 4, 1), "what is said in code counts");
 }
 
 fn closed() {
@@ -78,9 +81,9 @@ fn closed() {
         assert_eq!((bounded(1).await, RUNS.take()), (1, 1));
     });
     // One that was not used before is built, as any cache after `close_all`.
-    assert_eq!((renamed(1), renamed(1), RUNS.take()), (1, 1, 1));
+    assert_eq!((renamed(5), renamed(5), RUNS.take()), (5, 5, 1));
     larder::close_all().unwrap();
-    assert_eq!((renamed(1), RUNS.take()), (1, 1));
+    assert_eq!((renamed(5), RUNS.take()), (5, 1));
     // Its lock is free: a cache of the same directory and name opens.
     let cache = bcache::<u32, u32>("said in code").dir(folder("configured").join("code")).build().unwrap();
     assert_eq!(cache.get(&2), Some(2), "closing has flushed it");
