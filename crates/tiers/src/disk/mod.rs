@@ -26,14 +26,23 @@
 //! - Memory: 2 KiB a segment, a row's key for each large frame, sled's caches.
 //! - Two empty databases take 1 to 2 MiB; a budget below 8 MiB holds little else.
 
+mod bits;
+mod block;
+mod contents;
+mod counts;
 mod databases;
+mod draft;
 mod eviction;
+mod filter;
 mod generation;
 mod heads;
 mod journal;
 mod layout;
+mod merge;
+mod pack;
 mod record;
 mod recovery;
+mod repack;
 mod replay;
 mod revival;
 mod row;
@@ -58,6 +67,7 @@ use parking_lot::{Mutex, RwLock};
 
 use self::layout::Layout;
 use self::recovery::Ground;
+use self::repack::Repack;
 use self::row::RowKey;
 use self::store::Store;
 use crate::boot::{Marker, sync_tree};
@@ -129,7 +139,9 @@ pub struct DiskTier {
     crossover: u64,
     cache_bytes: u64,
     evictions: AtomicU64,
-    upkeep: RwLock<()>,
+    upkeep: RwLock<Option<Repack>>,
+    /// Rows that puts have still to look at, for the pack under way.
+    owed: AtomicU64,
     /// `None` when closed, or while it cannot be opened again.
     state: RwLock<Option<Store>>,
     closed: AtomicBool,
@@ -162,7 +174,8 @@ impl DiskTier {
             crossover: options.crossover,
             cache_bytes,
             evictions: AtomicU64::new(0),
-            upkeep: RwLock::new(()),
+            upkeep: RwLock::new(None),
+            owed: AtomicU64::new(0),
             state: RwLock::new(Some(store)),
             closed: AtomicBool::new(false),
             suspect: AtomicBool::new(false),
@@ -171,19 +184,10 @@ impl DiskTier {
     }
 
     fn get_now(&self, key: &EncodedKey) -> Result<Option<Bytes>> {
-        let grown = self.measured_every();
-        let (found, due) = self.with_store(|store| {
-            let found = store.get(&RowKey::of(key), &self.upkeep)?;
-            Ok((found, store.databases.newest.is_due(grown)))
-        })?;
-        if due {
-            self.tend();
-        }
-        Ok(found)
+        self.with_store(|store| store.get(&RowKey::of(key)))
     }
 
-    /// Databases are measured after so many bytes: by who puts, and by who
-    /// gets what moves to the newest then.
+    /// Databases are measured after so many bytes.
     fn measured_every(&self) -> u64 {
         (self.space.limit() / 64).clamp(64 << 10, 4 << 20)
     }
@@ -209,6 +213,7 @@ impl DiskTier {
         if due {
             self.tend();
         }
+        self.tend_pack();
         self.tend_journal();
         Ok(())
     }
@@ -233,6 +238,7 @@ impl DiskTier {
 
     /// With `is_final`, all is on the medium afterwards.
     fn close_now(&self, is_final: bool) -> Result<()> {
+        *self.upkeep.write() = None;
         let _alone = self.upkeep.write();
         self.closed.store(true, Ordering::Release);
         let Some(store) = self.state.write().take() else { return Ok(()) };

@@ -34,10 +34,11 @@ impl DiskTier {
 
     /// Opens the store again, unless someone else is at it or it is too early.
     pub(super) fn revive(&self) {
-        let Some(_alone) = self.upkeep.try_write() else { return };
+        let Some(mut upkeep) = self.upkeep.try_write() else { return };
         if self.closed.load(Ordering::Acquire) || !self.is_time() || !self.layout.takes(PROBE_BYTES) {
             return;
         }
+        *upkeep = None;
         let mut state = self.state.write();
         let closed = state.take().map_or(Ok(()), Store::close);
         self.space.set(0);

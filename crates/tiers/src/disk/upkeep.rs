@@ -5,10 +5,16 @@
 //! moves between generations hold it too, so that rows stay where they are
 //! for them.
 
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
 use larder_core::{Error, ErrorKind, Result};
 
 use super::DiskTier;
 use super::eviction::Carry;
+use super::generation::Generation;
+use super::pack::Pack;
+use super::repack::Repack;
 use super::segments::Sealed;
 use super::store::Store;
 
@@ -22,31 +28,78 @@ const GENERATION_BYTES_MIN: u64 = 2 << 20;
 /// What a database takes at least.
 const EMPTY_GENERATION_BYTES: u64 = 512 << 10;
 
+/// More packs than this are put together: each is looked at for a row that is
+/// not there.
+const PACKS_MAX: usize = 24;
+
+/// Rows that each put looks at for the pack under way. A database is packed before
+/// the next one has taken an eighth as many, and the same again for a pack that goes.
+const ROWS_A_PUT: u64 = 8;
+
+/// So many are looked at together.
+const ROWS_AT_ONCE: u64 = 128;
+
 /// All the decision depends on.
 #[derive(Clone, Debug, Default)]
 struct Outlook {
     limit: u64,
     /// Bytes to free before the budget holds.
     excess: u64,
-    /// The same after a sixteenth of the budget more: whether there is room to grow.
+    /// The same after an eighth of the budget more: whether there is room to grow.
     excess_soon: u64,
     newest_bytes: u64,
-    older_bytes: Option<u64>,
-    /// Whether either database has more in it than an empty one.
-    databases_grown: bool,
+    /// Whether the newest database has more in it than an empty one.
+    newest_grown: bool,
+    frozen_bytes: Option<u64>,
+    /// Whether a pack is being written.
+    is_packing: bool,
+    /// Highest number first.
+    packs: Vec<Packed>,
     sealed: Vec<Sealed>,
     active: bool,
     /// What dropping everything would free.
     reclaimable: u64,
 }
 
+/// What upkeep needs to know of a pack.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Packed {
+    number: u64,
+    /// Bytes of the file.
+    len: u64,
+    /// Rows that have a value.
+    values: u64,
+    /// Those of them that are valid.
+    live: u64,
+    /// Bytes that an eviction frees.
+    droppable: u64,
+}
+
+impl Packed {
+    /// An eviction must free more than it writes.
+    fn is_worth_dropping(&self) -> bool {
+        self.droppable > self.len / 2 && self.droppable > 4 << 10
+    }
+
+    fn is_mostly_dead(&self) -> bool {
+        self.live.saturating_mul(4) <= self.values
+    }
+}
+
+/// A pack, and what of it lives on.
+type Retire = Option<(u64, Carry)>;
+
 /// What to do next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Choice {
     /// Nothing: the budget holds.
     Rest,
-    /// Drop the older database, begin a new one.
-    Rotate,
+    /// Freeze the newest database, begin a new one.
+    Freeze,
+    /// Begin a pack of the frozen database and of what lives on of another pack.
+    Pack(Retire),
+    /// Write the rest of the pack under way.
+    Finish,
     /// Drop a segment, and carry everything named in it to the active one.
     Merge(u64),
     /// Drop a segment, and carry what was read of it.
@@ -62,8 +115,8 @@ impl Outlook {
         if self.excess > self.reclaimable {
             return Choice::GiveUp;
         }
-        if self.should_rotate() {
-            return Choice::Rotate;
+        if let Some(choice) = self.choose_for_rows() {
+            return choice;
         }
         let crowded = self.sealed.len() > SEGMENTS_MAX;
         if self.excess == 0 && !crowded {
@@ -77,10 +130,25 @@ impl Outlook {
             return Choice::Rest;
         }
         match self.sealed.first() {
+            _ if self.rows_go_first() && self.is_packing => Choice::Finish,
             Some(oldest) => Choice::Evict(oldest.number),
             None if self.active => Choice::Seal,
-            None if self.databases_grown => Choice::Rotate,
+            None if self.newest_grown => Choice::Freeze,
             None => Choice::GiveUp,
+        }
+    }
+
+    /// What a database or a pack has come to.
+    fn choose_for_rows(&self) -> Option<Choice> {
+        let is_full = self.newest_bytes > (self.limit / 8).max(GENERATION_BYTES_MIN);
+        match (self.is_packing, self.frozen_bytes) {
+            (true, _) => is_full.then_some(Choice::Finish),
+            (false, Some(_)) => Some(Choice::Pack(self.stale_pack())),
+            (false, None) if is_full => Some(Choice::Freeze),
+            (false, None) if self.rows_go_first() => {
+                self.stale_pack().map(|retire| Choice::Pack(Some(retire)))
+            }
+            _ => None,
         }
     }
 
@@ -90,23 +158,32 @@ impl Outlook {
         mostly_dead && self.excess > 0 || crowded && sealed.live <= self.limit / 1024
     }
 
-    /// The newest database may take an eighth of the budget, and more while
-    /// there is room: up to seven sixteenths, so that two fit.
-    fn should_rotate(&self) -> bool {
-        let eighth = (self.limit / 8).max(GENERATION_BYTES_MIN);
-        let seven_sixteenths = (self.limit / 16).saturating_mul(7).max(GENERATION_BYTES_MIN);
-        let outgrown =
-            self.newest_bytes > seven_sixteenths || self.newest_bytes > eighth && self.excess_soon > 0;
-        let both = self.newest_bytes.saturating_add(self.older_bytes.unwrap_or(0));
-        outgrown || self.older_bytes.is_some() && self.excess > 0 && both > eighth.saturating_mul(2)
+    /// Rows may take a quarter of the budget beside segments, and all of it alone.
+    fn rows_go_first(&self) -> bool {
+        let packed: u64 = self.packs.iter().map(|pack| pack.len).sum();
+        let rows = packed + self.newest_bytes + self.frozen_bytes.unwrap_or(0);
+        rows > self.limit / 4 || self.sealed.is_empty() && !self.active
+    }
+
+    /// The pack that is to go where room gets scarce.
+    fn stale_pack(&self) -> Retire {
+        let evict = |pack: &Packed| (pack.number, Carry::Read);
+        let merge = |pack: &Packed| (pack.number, Carry::Named);
+        let worthy = || self.packs.iter().rev().filter(|pack| pack.is_worth_dropping());
+        let is_scarce = self.excess_soon > 0;
+        let dead = worthy().find(|pack| is_scarce && pack.is_mostly_dead()).map(merge);
+        let oldest = || worthy().find(|_| is_scarce && self.rows_go_first()).map(evict);
+        let crowded = self.packs.len() > PACKS_MAX && self.frozen_bytes.is_some();
+        let smallest = || self.packs.iter().filter(|_| crowded).min_by_key(|pack| pack.len).map(merge);
+        dead.or_else(oldest).or_else(smallest)
     }
 }
 
 impl DiskTier {
     /// Frees space until `more` bytes fit; `Full` when they cannot.
     pub(super) fn make_room(&self, more: u64) -> Result<()> {
-        let _alone = self.upkeep.write();
-        match self.keep_budget(more)? {
+        let mut upkeep = self.upkeep.write();
+        match self.keep_budget(&mut upkeep, more)? {
             Choice::GiveUp => Err(Error::new(ErrorKind::Full, format!("no room for {more} bytes"))),
             _ => Ok(()),
         }
@@ -115,9 +192,21 @@ impl DiskTier {
     /// Measures the databases, and frees space if the budget says so. Does
     /// nothing while someone else is at it.
     pub(super) fn tend(&self) {
-        let Some(_alone) = self.upkeep.try_write() else { return };
-        if let Err(error) = self.keep_budget(0) {
+        let Some(mut upkeep) = self.upkeep.try_write() else { return };
+        if let Err(error) = self.keep_budget(&mut upkeep, 0) {
             tracing::warn!(target: "larder", %error, "upkeep of the disk tier failed");
+        }
+    }
+
+    /// Goes on with the pack under way, now and then.
+    pub(super) fn tend_pack(&self) {
+        if self.owed.fetch_add(ROWS_A_PUT, Ordering::Relaxed) < ROWS_AT_ONCE {
+            return;
+        }
+        let Some(mut upkeep) = self.upkeep.try_write() else { return };
+        let rows = self.owed.swap(0, Ordering::Relaxed).min(8 * ROWS_AT_ONCE);
+        if let Err(error) = self.go_on(&mut upkeep, rows) {
+            tracing::warn!(target: "larder", %error, "a pack of the disk tier was given up for now");
         }
     }
 
@@ -140,13 +229,15 @@ impl DiskTier {
         }
     }
 
-    fn keep_budget(&self, more: u64) -> Result<Choice> {
+    fn keep_budget(&self, upkeep: &mut Option<Repack>, more: u64) -> Result<Choice> {
         self.measure()?;
         loop {
-            let choice = self.outlook(more)?.choose();
+            let choice = self.outlook(more, upkeep.is_some())?.choose();
             match choice {
                 Choice::Rest | Choice::GiveUp => return Ok(choice),
-                Choice::Rotate => self.rotate()?,
+                Choice::Freeze => self.freeze()?,
+                Choice::Pack(retire) => *upkeep = self.begin_repack(retire)?,
+                Choice::Finish => self.go_on(upkeep, u64::MAX)?,
                 Choice::Merge(number) => self.drop_measured(number, Carry::Named)?,
                 Choice::Evict(number) => self.drop_measured(number, Carry::Read)?,
                 Choice::Seal => self.with_store(|store| {
@@ -180,20 +271,29 @@ impl DiskTier {
         })
     }
 
-    fn outlook(&self, more: u64) -> Result<Outlook> {
+    fn outlook(&self, more: u64, is_packing: bool) -> Result<Outlook> {
         self.with_store(|store| {
             let databases = &store.databases;
+            let packed = |pack: &Arc<Pack>| Packed {
+                number: pack.number,
+                len: pack.len(),
+                values: pack.values(),
+                live: pack.counts.live(),
+                droppable: pack.droppable(),
+            };
+            let taken = databases.bytes() + databases.pack_bytes();
             Ok(Outlook {
                 limit: self.space.limit(),
                 excess: self.space.excess(more),
-                excess_soon: self.space.excess(more.saturating_add(self.space.limit() / 16)),
+                excess_soon: self.space.excess(more.saturating_add(self.space.limit() / 8)),
                 newest_bytes: databases.newest.bytes(),
-                older_bytes: databases.older.as_ref().map(|older| older.bytes()),
-                databases_grown: databases.each_generation().any(|generation| generation.has_grown()),
+                newest_grown: databases.newest.has_grown(),
+                frozen_bytes: databases.frozen.as_ref().map(Generation::bytes),
+                is_packing,
+                packs: databases.packs.iter().map(packed).collect(),
                 sealed: store.segments.sealed(),
                 active: store.segments.has_active(),
-                reclaimable: store.segments.bytes()
-                    + databases.bytes().saturating_sub(2 * EMPTY_GENERATION_BYTES),
+                reclaimable: store.segments.bytes() + taken.saturating_sub(2 * EMPTY_GENERATION_BYTES),
             })
         })
     }
