@@ -317,7 +317,7 @@ mod tests {
     #[test]
     fn within_the_budget_nothing_goes() {
         let segments = vec![sealed(1, 4 * MIB), sealed(2, 0)];
-        check(Outlook { sealed: segments, newest_bytes: 9 * MIB, ..Outlook::default() }, Choice::Rest);
+        check(Outlook { sealed: segments, newest_bytes: 7 * MIB, ..Outlook::default() }, Choice::Rest);
     }
 
     #[test]
@@ -333,25 +333,61 @@ mod tests {
     }
 
     #[test]
-    fn a_database_grows_beyond_its_eighth_while_there_is_room() {
-        check(Outlook { newest_bytes: 20 * MIB, ..Outlook::default() }, Choice::Rest);
-        check(Outlook { newest_bytes: 9 * MIB, excess_soon: 1, ..Outlook::default() }, Choice::Rotate);
-        check(Outlook { newest_bytes: 29 * MIB, ..Outlook::default() }, Choice::Rotate);
+    fn a_database_is_frozen_at_its_eighth_and_packed() {
+        let full = Outlook { newest_bytes: 9 * MIB, ..Outlook::default() };
+        check(full.clone(), Choice::Freeze);
+        check(Outlook { is_packing: true, ..full.clone() }, Choice::Finish);
+        let frozen = Outlook { frozen_bytes: Some(9 * MIB), ..Outlook::default() };
+        check(Outlook { newest_bytes: 9 * MIB, ..frozen.clone() }, Choice::Pack(None));
+        check(Outlook { is_packing: true, ..frozen.clone() }, Choice::Rest);
+        check(Outlook { packs: vec![packed(2, 4), packed(1, 4)], ..frozen }, Choice::Pack(None));
+    }
+
+    fn packed(number: u64, live: u64) -> Packed {
+        Packed { number, len: 4 * MIB, values: 4, live, droppable: 4 * MIB }
     }
 
     #[test]
-    fn databases_above_their_quarter_go_before_segments() {
-        let over =
-            Outlook { excess: 1, sealed: vec![sealed(1, 4 * MIB)], newest_bytes: MIB, ..Outlook::default() };
-        check(Outlook { older_bytes: Some(20 * MIB), ..over.clone() }, Choice::Rotate);
-        check(Outlook { older_bytes: Some(9 * MIB), ..over }, Choice::Evict(1));
+    fn a_pack_goes_where_room_gets_scarce() {
+        let scarce = Outlook { excess_soon: 1, ..Outlook::default() };
+        let packs = vec![packed(3, 4), packed(2, 4), packed(1, 2)];
+        let outlook = Outlook { packs, ..scarce.clone() };
+        check(outlook.clone(), Choice::Pack(Some((1, Carry::Read))));
+        check(Outlook { frozen_bytes: Some(MIB), ..outlook }, Choice::Pack(Some((1, Carry::Read))));
+        let packs = vec![packed(3, 4), packed(2, 1), packed(1, 2)];
+        check(Outlook { packs, ..scarce.clone() }, Choice::Pack(Some((2, Carry::Named))));
+        let pointers = Packed { droppable: 100, ..packed(1, 0) };
+        check(Outlook { packs: vec![pointers], ..scarce }, Choice::Rest);
+    }
+
+    #[test]
+    fn packs_above_their_quarter_go_before_segments() {
+        let over = Outlook {
+            excess: 1,
+            excess_soon: 1,
+            sealed: vec![sealed(1, 4 * MIB)],
+            packs: vec![packed(1, 4)],
+            ..Outlook::default()
+        };
+        check(over.clone(), Choice::Evict(1));
+        let over = Outlook { packs: (1..6).rev().map(|number| packed(number, 4)).collect(), ..over };
+        check(over.clone(), Choice::Pack(Some((1, Carry::Read))));
+        check(Outlook { is_packing: true, ..over }, Choice::Finish);
+    }
+
+    #[test]
+    fn many_packs_are_put_together() {
+        let packs = (0..=PACKS_MAX as u64).map(|number| Packed { len: MIB + number, ..packed(number, 4) });
+        let outlook = Outlook { packs: packs.rev().collect(), ..Outlook::default() };
+        check(outlook.clone(), Choice::Rest);
+        check(Outlook { frozen_bytes: Some(1), ..outlook }, Choice::Pack(Some((0, Carry::Named))));
     }
 
     #[test]
     fn what_is_left_goes_in_the_end() {
         let over = Outlook { excess: 1, excess_soon: 1, newest_bytes: MIB, ..Outlook::default() };
-        check(Outlook { active: true, databases_grown: true, ..over.clone() }, Choice::Seal);
-        check(Outlook { databases_grown: true, ..over.clone() }, Choice::Rotate);
+        check(Outlook { active: true, newest_grown: true, ..over.clone() }, Choice::Seal);
+        check(Outlook { newest_grown: true, ..over.clone() }, Choice::Freeze);
         check(over, Choice::GiveUp);
     }
 
