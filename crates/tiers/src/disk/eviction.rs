@@ -48,7 +48,7 @@ impl DiskTier {
             let Databases { frozen, packs, .. } = &store.databases;
             let named = |(number, carry)| packs.iter().find(|pack| pack.number == number).map(|pack| (pack, carry));
             let retire = retire.and_then(named);
-            if retire.is_some() {
+            if retire.is_some_and(|(pack, _)| !store.journal.is_dropped(pack.journal)) {
                 store.checkpoint()?;
             }
             let of_frozen = frozen.as_ref().map(|frozen| frozen.number);
@@ -71,8 +71,9 @@ impl DiskTier {
     /// What goes is deleted before it goes out of sight: a removal of a row that
     /// nobody sees is not written down.
     fn put_in_place(&self, repack: Repack) -> Result<()> {
+        self.reaper.settle()?;
         let (draft, replaced) = repack.end();
-        let pack = draft.finish(self.marker.durability())?.map(Arc::new);
+        let pack = draft.finish(self.marker.durability())?;
         let retired = replaced.retired;
         if let Some(retired) = &retired
             && pack.as_ref().is_none_or(|pack| pack.number != retired.number)
@@ -82,15 +83,15 @@ impl DiskTier {
         let frozen = {
             let mut state = self.state.write();
             let Some(store) = state.as_mut() else { return Ok(()) };
-            let databases = &mut store.databases;
-            let frozen = if replaced.frozen { databases.frozen.take() } else { None };
-            if let Some(pack) = pack {
-                frozen.iter().for_each(|frozen| pack.counts.absorb(&frozen.counts));
-                retired.iter().filter_map(|retired| retired.carried()).for_each(|carried| pack.counts.absorb(carried));
-                databases.replace(retired.as_ref(), Some(pack));
-            } else {
-                databases.replace(retired.as_ref(), None);
-            }
+            let frozen = if replaced.frozen { store.databases.frozen.take() } else { None };
+            let of_frozen = frozen.as_ref().map(|frozen| &frozen.counts);
+            let of_retired = retired.as_ref().and_then(|retired| retired.carried());
+            let pack = pack.map(|mut pack| {
+                of_frozen.into_iter().chain(of_retired).for_each(|counts| pack.counts.absorb(counts));
+                pack.journal = store.journal.number();
+                Arc::new(pack)
+            });
+            store.databases.replace(retired.as_ref(), pack);
             frozen
         };
         if let Some(retired) = retired {
@@ -99,7 +100,7 @@ impl DiskTier {
             let evicted = retired.counts.live().saturating_sub(carried);
             self.evictions.fetch_add(evicted, Ordering::Relaxed);
         }
-        frozen.map_or(Ok(()), |frozen| self.drop_database(frozen))
+        frozen.map_or(Ok(()), |frozen| self.reaper.take(frozen))
     }
 
     fn drop_database(&self, generation: Generation) -> Result<()> {
@@ -136,6 +137,7 @@ impl DiskTier {
     /// first, for without the newest it would show what was overwritten.
     pub(super) fn start_anew(&self) -> Result<()> {
         let mut upkeep = self.upkeep.write();
+        self.reaper.settle()?;
         let number = self.with_store(|store| {
             store.segments.delete_sealed();
             Ok(store.databases.newest.number)

@@ -40,6 +40,7 @@ mod journal;
 mod layout;
 mod merge;
 mod pack;
+mod reaper;
 mod record;
 mod recovery;
 mod repack;
@@ -66,6 +67,7 @@ use larder_core::{Bytes, Durability, Error, ErrorKind, Result};
 use parking_lot::{Mutex, RwLock};
 
 use self::layout::Layout;
+use self::reaper::Reaper;
 use self::recovery::Ground;
 use self::repack::Repack;
 use self::row::RowKey;
@@ -140,6 +142,7 @@ pub struct DiskTier {
     cache_bytes: u64,
     evictions: AtomicU64,
     upkeep: RwLock<Option<Repack>>,
+    reaper: Reaper,
     /// Rows that puts have still to look at, for the pack under way.
     owed: AtomicU64,
     /// `None` when closed, or while it cannot be opened again.
@@ -167,6 +170,7 @@ impl DiskTier {
         let marker = Arc::new(marker);
         let ground = Ground { layout: &layout, space: &space, cache_bytes, marker: &marker };
         let store = recovery::open(&ground, past)?;
+        let reaper = Reaper::new(layout.clone(), Arc::clone(&space));
         Ok(Self {
             layout,
             marker,
@@ -175,6 +179,7 @@ impl DiskTier {
             cache_bytes,
             evictions: AtomicU64::new(0),
             upkeep: RwLock::new(None),
+            reaper,
             owed: AtomicU64::new(0),
             state: RwLock::new(Some(store)),
             closed: AtomicBool::new(false),
@@ -238,13 +243,14 @@ impl DiskTier {
 
     /// With `is_final`, all is on the medium afterwards.
     fn close_now(&self, is_final: bool) -> Result<()> {
-        *self.upkeep.write() = None;
-        let _alone = self.upkeep.write();
+        let mut upkeep = self.upkeep.write();
         self.closed.store(true, Ordering::Release);
         let Some(store) = self.state.write().take() else { return Ok(()) };
+        *upkeep = None;
+        let reaped = self.reaper.settle();
         let closed = store.close();
         self.space.set(0);
-        closed?;
+        closed.and(reaped)?;
         if is_final { self.settle() } else { Ok(()) }
     }
 

@@ -48,6 +48,8 @@ pub(super) struct Pack {
     pub(super) number: u64,
     /// Its valid rows.
     pub(super) counts: Counts,
+    /// No later journal has a record of a row that is valid here.
+    pub(super) journal: u64,
     path: PathBuf,
     file: ReadAt,
     len: u64,
@@ -81,6 +83,7 @@ impl Pack {
         Self {
             number,
             counts: Counts::default(),
+            journal: 0,
             path,
             file: ReadAt::new(file),
             len,

@@ -115,8 +115,8 @@ fn open_databases(layout: &Layout, cleared: u64, cache_bytes: u64) -> Result<Opt
     let (void, mut numbers): (Vec<u64>, Vec<u64>) = numbers.partition(|number| *number < cleared);
     void.into_iter().try_for_each(|number| layout.discard(number))?;
     let newest = numbers.pop();
-    let is_packed = |number: &u64| layout.pack(*number).exists();
-    let frozen = numbers.pop_if(|number| !is_packed(number));
+    let packed = layout.packs()?.last().map_or(0, |(number, _)| *number);
+    let frozen = numbers.pop_if(|number| *number > packed);
     numbers.into_iter().try_for_each(|number| layout.discard(number))?;
     let opened = newest.map(|number| open_generation(layout, number, cache_bytes)).transpose()?.flatten();
     let Some(newest) = opened else {

@@ -39,6 +39,9 @@ impl DiskTier {
             return;
         }
         *upkeep = None;
+        if self.reaper.settle().is_err() {
+            return;
+        }
         let mut state = self.state.write();
         let closed = state.take().map_or(Ok(()), Store::close);
         self.space.set(0);

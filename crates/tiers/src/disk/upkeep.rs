@@ -183,6 +183,7 @@ impl DiskTier {
     /// Frees space until `more` bytes fit; `Full` when they cannot.
     pub(super) fn make_room(&self, more: u64) -> Result<()> {
         let mut upkeep = self.upkeep.write();
+        self.reaper.settle()?;
         match self.keep_budget(&mut upkeep, more)? {
             Choice::GiveUp => Err(Error::new(ErrorKind::Full, format!("no room for {more} bytes"))),
             _ => Ok(()),
