@@ -177,9 +177,9 @@ impl Databases {
         generations.chain(self.packs.iter().map(|pack| &pack.counts))
     }
 
-    /// Puts a pack in its place, and takes another one away.
-    pub(super) fn replace(&mut self, retired: Option<&Arc<Pack>>, pack: Option<Arc<Pack>>) {
-        self.packs.retain(|pack| !retired.is_some_and(|retired| Arc::ptr_eq(retired, pack)));
+    /// Puts a pack in its place, and takes others away.
+    pub(super) fn replace(&mut self, retired: &[Arc<Pack>], pack: Option<Arc<Pack>>) {
+        self.packs.retain(|pack| !retired.iter().any(|retired| Arc::ptr_eq(retired, pack)));
         self.packs.extend(pack);
         self.packs.sort_by_key(|pack| std::cmp::Reverse(pack.number));
     }

@@ -42,19 +42,25 @@ impl DiskTier {
     }
 
     /// Begins to pack the frozen database, if there is one, together with what is
-    /// to live on of a pack. What of that is evicted must be in no journal.
-    pub(super) fn begin_repack(&self, retire: Option<(u64, Carry)>) -> Result<Option<Repack>> {
+    /// to live on of other packs. What of those is evicted must be in no journal.
+    ///
+    /// Without a frozen database one pack alone is written anew, and keeps its number:
+    /// what others have of its rows is newer or older as before.
+    pub(super) fn begin_repack(&self, retire: &[(u64, Carry)]) -> Result<Option<Repack>> {
         self.with_store(|store| {
             let Databases { frozen, packs, .. } = &store.databases;
-            let named = |(number, carry)| packs.iter().find(|pack| pack.number == number).map(|pack| (pack, carry));
-            let retire = retire.and_then(named);
-            if retire.is_some_and(|(pack, _)| !store.journal.is_dropped(pack.journal)) {
+            let find = |number| packs.iter().find(|pack| pack.number == number);
+            let named = |(number, carry): &(u64, Carry)| find(*number).map(|pack| (pack, *carry));
+            let most = if frozen.is_some() { usize::MAX } else { 1 };
+            let retire: Vec<_> = retire.iter().filter_map(named).take(most).collect();
+            if retire.iter().any(|(pack, _)| !store.journal.is_dropped(pack.journal)) {
                 store.checkpoint()?;
             }
             let of_frozen = frozen.as_ref().map(|frozen| frozen.number);
-            let Some(number) = of_frozen.or(retire.map(|(pack, _)| pack.number)) else { return Ok(None) };
+            let of_packs = retire.first().map(|(pack, _)| pack.number);
+            let Some(number) = of_frozen.or(of_packs) else { return Ok(None) };
             let draft = Draft::create(&self.layout, number, &self.space)?;
-            Repack::begin(draft, frozen.as_ref(), retire).map(Some)
+            Repack::begin(draft, frozen.as_ref(), &retire).map(Some)
         })
     }
 
@@ -75,9 +81,8 @@ impl DiskTier {
         let (draft, replaced) = repack.end();
         let pack = draft.finish(self.marker.durability())?;
         let retired = replaced.retired;
-        if let Some(retired) = &retired
-            && pack.as_ref().is_none_or(|pack| pack.number != retired.number)
-        {
+        let number = pack.as_ref().map(|pack| pack.number);
+        for retired in retired.iter().rev().filter(|retired| Some(retired.number) != number) {
             remove_file(retired.path())?;
         }
         let frozen = {
@@ -85,16 +90,17 @@ impl DiskTier {
             let Some(store) = state.as_mut() else { return Ok(()) };
             let frozen = if replaced.frozen { store.databases.frozen.take() } else { None };
             let of_frozen = frozen.as_ref().map(|frozen| &frozen.counts);
-            let of_retired = retired.as_ref().and_then(|retired| retired.carried());
+            let of_retired = retired.iter().filter_map(|retired| retired.carried());
             let pack = pack.map(|mut pack| {
                 of_frozen.into_iter().chain(of_retired).for_each(|counts| pack.counts.absorb(counts));
                 pack.journal = store.journal.number();
+                pack.is_rest = !replaced.frozen;
                 Arc::new(pack)
             });
-            store.databases.replace(retired.as_ref(), pack);
+            store.databases.replace(&retired, pack);
             frozen
         };
-        if let Some(retired) = retired {
+        for retired in retired {
             self.space.shrink(rounded(retired.len()));
             let carried = retired.carried().map_or(0, Counts::live);
             let evicted = retired.counts.live().saturating_sub(carried);

@@ -50,6 +50,8 @@ pub(super) struct Pack {
     pub(super) counts: Counts,
     /// No later journal has a record of a row that is valid here.
     pub(super) journal: u64,
+    /// Whether it is what was left of the pack of this number.
+    pub(super) is_rest: bool,
     path: PathBuf,
     file: ReadAt,
     len: u64,
@@ -84,6 +86,7 @@ impl Pack {
             number,
             counts: Counts::default(),
             journal: 0,
+            is_rest: false,
             path,
             file: ReadAt::new(file),
             len,
@@ -153,6 +156,11 @@ impl Pack {
     /// Remembers that a row was read.
     pub(super) fn mark(&self, ordinal: u32) {
         self.read.set(ordinal);
+    }
+
+    /// How many rows were read since they were written here.
+    pub(super) fn marked(&self) -> u64 {
+        self.read.count()
     }
 
     /// Whether a row was read since it was written here.

@@ -1,6 +1,6 @@
 //! Writing a pack, a few rows with each `put`.
 //!
-//! Its rows come from the frozen database, from a pack that is to go, or from both.
+//! Its rows come from the frozen database and from packs that are to go.
 //! While it is written all of these are read as before, and rows of them are
 //! overwritten and removed. So a row that is copied may be dead when the pack takes
 //! its place, which harms nobody: what killed it is newer, and is looked at first.
@@ -27,7 +27,7 @@ use super::store::Store;
 pub(super) struct Repack {
     draft: Draft,
     frozen: Option<Ahead<Rows, IVec>>,
-    retiring: Option<Retiring>,
+    retiring: Vec<Retiring>,
 }
 
 /// A pack that is to go.
@@ -61,8 +61,8 @@ impl Retiring {
 pub(super) struct Replaced {
     /// Whether it has the rows of the frozen database.
     pub(super) frozen: bool,
-    /// The pack that goes.
-    pub(super) retired: Option<Arc<Pack>>,
+    /// The packs that go.
+    pub(super) retired: Vec<Arc<Pack>>,
 }
 
 impl Repack {
@@ -70,15 +70,15 @@ impl Repack {
     pub(super) fn begin(
         draft: Draft,
         frozen: Option<&Generation>,
-        retire: Option<(&Arc<Pack>, Carry)>,
+        retire: &[(&Arc<Pack>, Carry)],
     ) -> Result<Self> {
         let ahead = |frozen: &Generation| {
             let mut rows = frozen.rows();
             rows.next().map(|head| Ahead { rows, head })
         };
         let frozen = frozen.map(ahead).transpose()?;
-        let retiring = retire.map(|(pack, carry)| Retiring::begin(pack, carry)).transpose()?;
-        Ok(Self { draft, frozen, retiring })
+        let retiring = retire.iter().map(|(pack, carry)| Retiring::begin(pack, *carry));
+        Ok(Self { draft, frozen, retiring: retiring.collect::<Result<_>>()? })
     }
 
     /// Looks at so many rows more; whether those were the last.
@@ -92,12 +92,13 @@ impl Repack {
     }
 
     fn advance(&mut self, store: &Store) -> Result<bool> {
-        let frozen = self.frozen.as_ref().and_then(|ahead| ahead.head.as_ref());
-        let retiring = self.retiring.as_ref().and_then(|retiring| retiring.rows.head.as_ref());
+        let frozen = self.frozen.as_ref().and_then(|ahead| ahead.head.as_ref()).map(|(row, _)| row);
+        let retiring = self.retiring.iter().enumerate();
+        let retiring = retiring.filter_map(|(at, pack)| Some((&pack.rows.head.as_ref()?.0, at))).min();
         match (frozen, retiring) {
             (None, None) => return Ok(false),
-            (Some((row, _)), Some((other, _))) if row > other => self.advance_retiring(store)?,
-            (None, Some(_)) => self.advance_retiring(store)?,
+            (Some(row), Some((other, at))) if row > other => self.advance_retiring(store, at)?,
+            (None, Some((_, at))) => self.advance_retiring(store, at)?,
             (Some(_), _) => self.advance_frozen(store)?,
         }
         Ok(true)
@@ -112,8 +113,8 @@ impl Repack {
         if is_needed && !databases.newest.contains(&row)? { self.draft.push(&row, &value) } else { Ok(()) }
     }
 
-    fn advance_retiring(&mut self, store: &Store) -> Result<()> {
-        let Some(retiring) = &mut self.retiring else { return Ok(()) };
+    fn advance_retiring(&mut self, store: &Store, at: usize) -> Result<()> {
+        let Some(retiring) = self.retiring.get_mut(at) else { return Ok(()) };
         let next = retiring.rows.rows.next()?;
         let Some((row, found)) = std::mem::replace(&mut retiring.rows.head, next) else { return Ok(()) };
         let pack = Arc::clone(retiring.pack());
@@ -150,7 +151,7 @@ impl Repack {
 
     /// Lets go of what was read; the draft is ready to be finished.
     pub(super) fn end(self) -> (Draft, Replaced) {
-        let retired = self.retiring.map(|retiring| Arc::clone(retiring.pack()));
+        let retired = self.retiring.iter().map(|retiring| Arc::clone(retiring.pack())).collect();
         (self.draft, Replaced { frozen: self.frozen.is_some(), retired })
     }
 }

@@ -32,6 +32,9 @@ const EMPTY_GENERATION_BYTES: u64 = 512 << 10;
 /// not there.
 const PACKS_MAX: usize = 24;
 
+/// So many go at once at most.
+const RETIRED_MAX: usize = 4;
+
 /// Rows that each put looks at for the pack under way. A database is packed before
 /// the next one has taken an eighth as many, and the same again for a pack that goes.
 const ROWS_A_PUT: u64 = 8;
@@ -45,7 +48,7 @@ struct Outlook {
     limit: u64,
     /// Bytes to free before the budget holds.
     excess: u64,
-    /// The same after an eighth of the budget more: whether there is room to grow.
+    /// The same after a database more, a pack of it, and some of the next one.
     excess_soon: u64,
     newest_bytes: u64,
     /// Whether the newest database has more in it than an empty one.
@@ -71,8 +74,13 @@ struct Packed {
     values: u64,
     /// Those of them that are valid.
     live: u64,
+    /// Those that were read.
+    read: u64,
     /// Bytes that an eviction frees.
     droppable: u64,
+    /// Whether it is what was left of another one: what was read of it stands in
+    /// the same place, and had little time to be read again.
+    is_rest: bool,
 }
 
 impl Packed {
@@ -84,19 +92,26 @@ impl Packed {
     fn is_mostly_dead(&self) -> bool {
         self.live.saturating_mul(4) <= self.values
     }
+
+    /// What an eviction frees, about: of what was read half at most stays, and no more than is valid.
+    fn freed(&self) -> u64 {
+        let stays = self.read.min(self.values / 2).min(self.live);
+        let of_one = self.droppable / self.values.max(1);
+        self.droppable.saturating_sub(of_one.saturating_mul(stays))
+    }
 }
 
-/// A pack, and what of it lives on.
-type Retire = Option<(u64, Carry)>;
+/// Packs that are to go, and what of them lives on.
+type Retire = Vec<(u64, Carry)>;
 
 /// What to do next.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 enum Choice {
     /// Nothing: the budget holds.
     Rest,
     /// Freeze the newest database, begin a new one.
     Freeze,
-    /// Begin a pack of the frozen database and of what lives on of another pack.
+    /// Begin a pack of the frozen database and of what lives on of others.
     Pack(Retire),
     /// Write the rest of the pack under way.
     Finish,
@@ -143,10 +158,12 @@ impl Outlook {
         let is_full = self.newest_bytes > (self.limit / 8).max(GENERATION_BYTES_MIN);
         match (self.is_packing, self.frozen_bytes) {
             (true, _) => is_full.then_some(Choice::Finish),
-            (false, Some(_)) => Some(Choice::Pack(self.stale_pack())),
+            (false, Some(_)) => Some(Choice::Pack(self.stale_packs())),
             (false, None) if is_full => Some(Choice::Freeze),
-            (false, None) if self.rows_go_first() => {
-                self.stale_pack().map(|retire| Choice::Pack(Some(retire)))
+            (false, None) if self.excess > 0 && self.rows_go_first() => {
+                let oldest = self.worth_dropping().min_by_key(|pack| pack.is_rest)?;
+                let in_place = Choice::Pack(vec![(oldest.number, Carry::Read)]);
+                Some(if self.newest_grown { Choice::Freeze } else { in_place })
             }
             _ => None,
         }
@@ -165,17 +182,39 @@ impl Outlook {
         rows > self.limit / 4 || self.sealed.is_empty() && !self.active
     }
 
-    /// The pack that is to go where room gets scarce.
-    fn stale_pack(&self) -> Retire {
-        let evict = |pack: &Packed| (pack.number, Carry::Read);
-        let merge = |pack: &Packed| (pack.number, Carry::Named);
-        let worthy = || self.packs.iter().rev().filter(|pack| pack.is_worth_dropping());
-        let is_scarce = self.excess_soon > 0;
-        let dead = worthy().find(|pack| is_scarce && pack.is_mostly_dead()).map(merge);
-        let oldest = || worthy().find(|_| is_scarce && self.rows_go_first()).map(evict);
-        let crowded = self.packs.len() > PACKS_MAX && self.frozen_bytes.is_some();
-        let smallest = || self.packs.iter().filter(|_| crowded).min_by_key(|pack| pack.len).map(merge);
-        dead.or_else(oldest).or_else(smallest)
+    /// Packs that could go, the oldest first.
+    fn worth_dropping(&self) -> impl Iterator<Item = &Packed> {
+        self.packs.iter().rev().filter(|pack| pack.is_worth_dropping())
+    }
+
+    /// The packs that are to go together with the frozen database, so that the next
+    /// one can grow and be packed in turn, and no `put` has to wait for room. Half of
+    /// a pack too little is made up for the next time.
+    fn stale_packs(&self) -> Retire {
+        let mut need = self.excess_soon;
+        let mut retire = Vec::new();
+        if need > 0
+            && let Some(dead) = self.worth_dropping().find(|pack| pack.is_mostly_dead())
+        {
+            need = need.saturating_sub(dead.droppable / 4 * 3);
+            retire.push((dead.number, Carry::Named));
+        }
+        for pack in self.worth_dropping().filter(|_| self.rows_go_first()) {
+            let is_little = need < pack.freed() / 2;
+            if is_little || retire.len() == RETIRED_MAX {
+                break;
+            }
+            if retire.iter().all(|(number, _)| *number != pack.number) {
+                need = need.saturating_sub(pack.freed());
+                retire.push((pack.number, Carry::Read));
+            }
+        }
+        if retire.is_empty() && self.packs.len() > PACKS_MAX {
+            let smallest = self.packs.iter().min_by_key(|pack| pack.len);
+            retire.extend(smallest.map(|pack| (pack.number, Carry::Named)));
+        }
+        retire.sort_unstable_by_key(|(number, _)| *number);
+        retire
     }
 }
 
@@ -237,7 +276,7 @@ impl DiskTier {
             match choice {
                 Choice::Rest | Choice::GiveUp => return Ok(choice),
                 Choice::Freeze => self.freeze()?,
-                Choice::Pack(retire) => *upkeep = self.begin_repack(retire)?,
+                Choice::Pack(retire) => *upkeep = self.begin_repack(&retire)?,
                 Choice::Finish => self.go_on(upkeep, u64::MAX)?,
                 Choice::Merge(number) => self.drop_measured(number, Carry::Named)?,
                 Choice::Evict(number) => self.drop_measured(number, Carry::Read)?,
@@ -280,16 +319,20 @@ impl DiskTier {
                 len: pack.len(),
                 values: pack.values(),
                 live: pack.counts.live(),
+                read: pack.marked(),
                 droppable: pack.droppable(),
+                is_rest: pack.is_rest,
             };
             let taken = databases.bytes() + databases.pack_bytes();
+            let frozen_bytes = databases.frozen.as_ref().map(Generation::bytes);
+            let soon = frozen_bytes.unwrap_or(0) / 4 * 3 + self.space.limit() / 32;
             Ok(Outlook {
                 limit: self.space.limit(),
                 excess: self.space.excess(more),
-                excess_soon: self.space.excess(more.saturating_add(self.space.limit() / 8)),
+                excess_soon: self.space.excess(more.saturating_add(soon)),
                 newest_bytes: databases.newest.bytes(),
                 newest_grown: databases.newest.has_grown(),
-                frozen_bytes: databases.frozen.as_ref().map(Generation::bytes),
+                frozen_bytes,
                 is_packing,
                 packs: databases.packs.iter().map(packed).collect(),
                 sealed: store.segments.sealed(),
@@ -339,26 +382,29 @@ mod tests {
         check(full.clone(), Choice::Freeze);
         check(Outlook { is_packing: true, ..full.clone() }, Choice::Finish);
         let frozen = Outlook { frozen_bytes: Some(9 * MIB), ..Outlook::default() };
-        check(Outlook { newest_bytes: 9 * MIB, ..frozen.clone() }, Choice::Pack(None));
+        check(Outlook { newest_bytes: 9 * MIB, ..frozen.clone() }, Choice::Pack(vec![]));
         check(Outlook { is_packing: true, ..frozen.clone() }, Choice::Rest);
-        check(Outlook { packs: vec![packed(2, 4), packed(1, 4)], ..frozen }, Choice::Pack(None));
+        check(Outlook { packs: vec![packed(2, 4), packed(1, 4)], ..frozen }, Choice::Pack(vec![]));
     }
 
     fn packed(number: u64, live: u64) -> Packed {
-        Packed { number, len: 4 * MIB, values: 4, live, droppable: 4 * MIB }
+        Packed { number, len: 4 * MIB, values: 4, live, read: 0, droppable: 4 * MIB, is_rest: false }
     }
 
     #[test]
-    fn a_pack_goes_where_room_gets_scarce() {
-        let scarce = Outlook { excess_soon: 1, ..Outlook::default() };
-        let packs = vec![packed(3, 4), packed(2, 4), packed(1, 2)];
-        let outlook = Outlook { packs, ..scarce.clone() };
-        check(outlook.clone(), Choice::Pack(Some((1, Carry::Read))));
-        check(Outlook { frozen_bytes: Some(MIB), ..outlook }, Choice::Pack(Some((1, Carry::Read))));
-        let packs = vec![packed(3, 4), packed(2, 1), packed(1, 2)];
-        check(Outlook { packs, ..scarce.clone() }, Choice::Pack(Some((2, Carry::Named))));
-        let pointers = Packed { droppable: 100, ..packed(1, 0) };
-        check(Outlook { packs: vec![pointers], ..scarce }, Choice::Rest);
+    fn packs_go_where_room_gets_scarce() {
+        let packs = |live: [u64; 3]| vec![packed(3, live[0]), packed(2, live[1]), packed(1, live[2])];
+        let scarce = Outlook { excess_soon: 3 * MIB, frozen_bytes: Some(MIB), ..Outlook::default() };
+        let check_packs = |outlook: &Outlook, packs: Vec<Packed>, expect: &[(u64, Carry)]| {
+            check(Outlook { packs, ..outlook.clone() }, Choice::Pack(expect.to_vec()));
+        };
+        check_packs(&scarce, packs([4, 4, 4]), &[(1, Carry::Read)]);
+        check_packs(&scarce, packs([4, 1, 2]), &[(2, Carry::Named)]);
+        let scarcer = Outlook { excess_soon: 7 * MIB, ..scarce.clone() };
+        check_packs(&scarcer, packs([4, 4, 4]), &[(1, Carry::Read), (2, Carry::Read)]);
+        check_packs(&scarcer, packs([4, 1, 4]), &[(1, Carry::Read), (2, Carry::Named)]);
+        check_packs(&scarce, vec![Packed { droppable: 100, ..packed(1, 0) }], &[]);
+        check(Outlook { frozen_bytes: None, packs: packs([4, 4, 4]), ..scarcer }, Choice::Rest);
     }
 
     #[test]
@@ -372,8 +418,18 @@ mod tests {
         };
         check(over.clone(), Choice::Evict(1));
         let over = Outlook { packs: (1..6).rev().map(|number| packed(number, 4)).collect(), ..over };
-        check(over.clone(), Choice::Pack(Some((1, Carry::Read))));
+        check(over.clone(), Choice::Pack(vec![(1, Carry::Read)]));
+        check(Outlook { newest_grown: true, ..over.clone() }, Choice::Freeze);
+        let rest = Packed { is_rest: true, ..packed(0, 4) };
+        let packs = over.packs.iter().copied().chain([rest]).collect();
+        check(Outlook { packs, ..over.clone() }, Choice::Pack(vec![(1, Carry::Read)]));
         check(Outlook { is_packing: true, ..over }, Choice::Finish);
+    }
+
+    #[test]
+    fn what_was_read_frees_less() {
+        let freed = |read, live| Packed { read, ..packed(1, live) }.freed() / MIB;
+        assert_eq!([freed(0, 4), freed(1, 4), freed(4, 4), freed(4, 1), freed(4, 0)], [4, 3, 2, 3, 4]);
     }
 
     #[test]
@@ -381,7 +437,7 @@ mod tests {
         let packs = (0..=PACKS_MAX as u64).map(|number| Packed { len: MIB + number, ..packed(number, 4) });
         let outlook = Outlook { packs: packs.rev().collect(), ..Outlook::default() };
         check(outlook.clone(), Choice::Rest);
-        check(Outlook { frozen_bytes: Some(1), ..outlook }, Choice::Pack(Some((0, Carry::Named))));
+        check(Outlook { frozen_bytes: Some(1), ..outlook }, Choice::Pack(vec![(0, Carry::Named)]));
     }
 
     #[test]
@@ -389,6 +445,9 @@ mod tests {
         let over = Outlook { excess: 1, excess_soon: 1, newest_bytes: MIB, ..Outlook::default() };
         check(Outlook { active: true, newest_grown: true, ..over.clone() }, Choice::Seal);
         check(Outlook { newest_grown: true, ..over.clone() }, Choice::Freeze);
+        let rest = Packed { is_rest: true, ..packed(0, 4) };
+        let packs = over.packs.iter().copied().chain([rest]).collect();
+        check(Outlook { packs, ..over.clone() }, Choice::Pack(vec![(1, Carry::Read)]));
         check(over, Choice::GiveUp);
     }
 

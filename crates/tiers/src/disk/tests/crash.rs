@@ -142,9 +142,9 @@ impl Subject {
     /// Packs what the newest database has, together with an older pack.
     fn rotate(&self, number: u64) {
         let Self::Disk(tier) = self else { return };
-        let packs = packs(tier);
-        let retired = packs.get(number as usize % (packs.len() + 1)).map(|pack| (*pack, Carry::Named));
-        rotate(tier, retired);
+        let some = |pack: &u64| mix(*pack, number, 5).is_multiple_of(3);
+        let retired = packs(tier).into_iter().filter(some).map(|pack| (pack, Carry::Named));
+        rotate(tier, &retired.collect::<Vec<_>>());
     }
 
     fn merge(&self) {
