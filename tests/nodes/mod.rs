@@ -5,6 +5,7 @@ mod bus;
 mod doubt;
 mod many;
 mod marks;
+mod refused;
 mod stopped;
 
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -105,11 +105,15 @@ where
             let keys: Vec<EncodedKey> = asked.iter().map(|(_, key, _)| key.encoded.clone()).collect();
             let frames = slot.get_many(&keys).await;
             for ((observation, key, mut doubt), frame) in asked.into_iter().zip(frames) {
-                let in_doubt = doubt.is_about(slot);
+                let named = (&key.encoded, key.hash);
+                let in_doubt = match &frame {
+                    Ok(Some(bytes)) => self.is_doubted((wire, slot), named, bytes, &doubt).await,
+                    _ => None,
+                };
                 let found = match frame {
+                    Ok(Some(_)) if in_doubt.is_none() => None,
                     Ok(Some(bytes)) => {
-                        let named = (&key.encoded, key.hash);
-                        let promotion = (&observation, stamp.filter(|_| !in_doubt));
+                        let promotion = (&observation, stamp.filter(|_| in_doubt == Some(false)));
                         self.accept((wire, slot), bytes, named, &promotion).await
                     }
                     Ok(None) => None,
@@ -120,7 +124,8 @@ where
                         None
                     }
                 };
-                let found = found.map(|found| if in_doubt { self.doubted(found) } else { found });
+                let found =
+                    found.map(|found| if in_doubt == Some(true) { self.doubted(found) } else { found });
                 match found {
                     Some(found) => values.extend(found.into_fresh().map(|value| (key.at, value))),
                     None => next.push((observation, key, doubt)),

@@ -12,6 +12,7 @@
 //! was stopped. Applying a notice drops the copy, which is right however late,
 //! often, or out of order it comes.
 
+mod gaps;
 mod worker;
 
 use std::collections::{HashMap, VecDeque};
@@ -22,7 +23,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use larder_core::bus::{Bus, Coherence, Listener, Notice};
-use larder_core::clock::Latest;
+use larder_core::clock::{Latest, Time};
 use larder_core::events::{Event, Extent};
 use larder_core::key::EncodedKey;
 use larder_core::marks::SharedMarks;
@@ -31,12 +32,15 @@ use larder_core::terms::Freshness;
 use larder_core::tier::Stamp;
 use parking_lot::{Condvar, Mutex};
 
+use self::gaps::Gaps;
+pub(crate) use self::gaps::{MARGIN, Missed};
 use crate::copies::found_in_memory;
 use crate::engine::Engine;
 use crate::marks::Marks;
 use crate::read::Found;
 use crate::replica::Replica;
 use crate::slot::Slot;
+use crate::timeline::Timeline;
 use crate::wait::block_on;
 use crate::wire::Wire;
 
@@ -69,6 +73,8 @@ pub(crate) struct Nodes {
     pub(crate) replica: Arc<Replica>,
     /// Raised by every gap.
     epoch: AtomicU64,
+    gaps: Gaps,
+    timeline: Arc<Timeline>,
     queue: Mutex<Queue>,
     wake: Condvar,
     /// Notices that were told and are not applied.
@@ -93,13 +99,15 @@ struct Queue {
 }
 
 impl Nodes {
-    pub(crate) fn new(plan: NodesPlan, marks: &Arc<Marks>) -> Arc<Self> {
+    pub(crate) fn new(plan: NodesPlan, marks: &Arc<Marks>, timeline: &Arc<Timeline>) -> Arc<Self> {
         let heard = (Arc::clone(&plan.bus), plan.lease);
         let replica = Arc::new(Replica::new(Arc::clone(marks), Arc::clone(&plan.marks), heard));
         Arc::new(Self {
             plan,
             replica,
             epoch: AtomicU64::new(1),
+            gaps: Gaps::since(timeline.now()),
+            timeline: Arc::clone(timeline),
             queue: Mutex::new(Queue { marked: true, ..Queue::default() }),
             wake: Condvar::new(),
             pending: AtomicUsize::new(0),
@@ -155,6 +163,7 @@ impl Nodes {
 
     /// Something may have changed that was not told.
     fn gap(&self) {
+        self.gaps.note(self.timeline.now(), self.plan.bus.last_contact());
         self.epoch.fetch_add(1, Ordering::AcqRel);
         self.replica.tell();
         self.repair_at(Instant::now());
@@ -165,6 +174,11 @@ impl Nodes {
         queue.repair_at = queue.repair_at.into_iter().chain([moment]).min();
         drop(queue);
         self.wake.notify_one();
+    }
+
+    /// What was missed of an entry that was `written` here then.
+    pub(crate) fn missed_since(&self, written: Time) -> Missed {
+        self.gaps.missed_since(written)
     }
 
     /// Tries repairs again after a pause.
@@ -223,6 +237,9 @@ impl Nodes {
 pub(crate) struct Mark(u64);
 
 impl Mark {
+    /// Of no epoch: what carries it is never confirmed.
+    pub(crate) const UNHEARD: Self = Self(0);
+
     /// The mark of a copy of this entry.
     pub(crate) fn of(self, identity: u64) -> Option<Stamp> {
         Stamp::new(self.0 | identity & IDENTITY)

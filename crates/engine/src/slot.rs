@@ -241,12 +241,11 @@ impl Slot {
     }
 
     /// Writes a frame unless others changed the entry after what `key` is based
-    /// on; whether it did.
+    /// on; whether it did. On failure the entry stays, for it may be theirs by now.
     pub(crate) async fn put_if_unchanged(&self, key: &EncodedKey, frame: &Frame) -> Result<bool> {
-        match self.tier.put_if_unchanged(key, frame).await {
-            Ok(stored) => self.settle(key, Ok(())).await.map(|()| stored),
-            Err(error) => self.settle(key, Err(error)).await.map(|()| false),
-        }
+        let stored = self.tier.put_if_unchanged(key, frame).await?;
+        self.distrust.forget(key);
+        Ok(stored)
     }
 
     /// Makes a draft the entry.

@@ -23,8 +23,9 @@ use larder_core::{Error, ErrorKind, Result};
 use crate::draft::{Draft, Early, Plan, Said};
 use crate::engine::Engine;
 use crate::marks::Stamped;
-use crate::nodes::identity;
+use crate::nodes::{Mark, identity};
 use crate::shield;
+use crate::slot::Slot;
 use crate::wait::Wait;
 use crate::wire::{Label, Payload, Wire};
 
@@ -128,7 +129,7 @@ where
     pub(crate) async fn store(&self, key: K, draft: Draft<V>) -> Result<Option<Placement>> {
         let Draft { encoded, value, terms, stamp, is_written, created, weight, plan, early } = draft;
         // Before the write: what is heard from here on means the copy.
-        let mark =
+        let mut mark =
             early.as_ref().map_or_else(|| self.nodes.as_ref().map(|nodes| nodes.mark()), |early| early.mark);
         let stored = match (&self.wire, encoded) {
             (Some(wire), Some(encoded)) => {
@@ -143,6 +144,8 @@ where
                 // stack of each level of a function that remembers and calls itself.
                 let stored = Box::pin(self.store_beyond(wire, &encoded, plan, stamping)).await;
                 self.note_base(wire, &encoded, base);
+                // What the others were not told of they cannot have confirmed.
+                mark = mark.map(|mark| if wire.is_owed(&encoded) { Mark::UNHEARD } else { mark });
                 stored
             }
             _ => Ok(Stored::at(Placement::MEMORY_ONLY, stamp)),
@@ -206,7 +209,7 @@ where
                 None => {
                     let label = Label { facts, terms, stamp, created };
                     let frame = payload.clone().map(|payload| wire.frame(key, payload, &label));
-                    self.settle_home((wire, key), frame.as_ref(), (placement, stamp)).await?
+                    self.settle_home((wire, key), frame.as_ref(), (placement, stamp), facts).await?
                 }
             };
             let home = stored.placement.map(|placement| placement.home);
@@ -231,7 +234,7 @@ where
     /// Removes the entry from every tier but `home`. What could not be removed
     /// is counted and no longer trusted.
     pub(crate) async fn clear_homes(&self, wire: &Wire<K, V>, key: &EncodedKey, home: TierKind) {
-        for slot in wire.slots.iter().filter(|slot| slot.kind() != home) {
+        for slot in cleared_by(wire, key).filter(|slot| slot.kind() != home) {
             if let Ok(true) = slot.remove(key).await {
                 self.counters.moves.increment();
                 self.tell_of(key, |key| Event::Moved { key, from: slot.kind(), to: home });
@@ -245,11 +248,19 @@ where
         (wire, key): (&Wire<K, V>, &EncodedKey),
         frame: Option<&Frame>,
         (placement, stamp): (Placement, u64),
+        facts: &Facts,
     ) -> Result<Stored> {
         let identity = frame.map_or(0, |frame| identity(frame.head()));
-        let mut failure = None;
+        let (mut failure, mut stays_here) = (None, false);
+        let shared = wire.among_nodes().map(Slot::kind);
         let homes: TierList = std::iter::once(placement.home).chain(placement.alternatives.iter()).collect();
         for home in homes.iter() {
+            if Some(home) != shared && !stays_here {
+                stays_here = self.may_stay_here(wire, key, facts).await;
+                if !stays_here {
+                    return Ok(Stored { placement: None, identity, stamp });
+                }
+            }
             if home == TierKind::Memory {
                 if home != placement.home {
                     self.counters.fallbacks_to_memory.increment();
@@ -293,12 +304,12 @@ impl Stored {
 }
 
 /// Whether a write depends on what other nodes did.
-fn is_conditional(slot: &crate::Slot, key: &EncodedKey) -> bool {
+fn is_conditional(slot: &Slot, key: &EncodedKey) -> bool {
     slot.tier().capability().tells && key.base().is_some()
 }
 
 /// Writes a frame; false where a later change of another node won.
-async fn put(slot: &crate::Slot, key: &EncodedKey, frame: &Frame) -> Result<bool> {
+async fn put(slot: &Slot, key: &EncodedKey, frame: &Frame) -> Result<bool> {
     let max = slot.tier().capability().frame_bytes_max;
     if frame.len() as u64 > max {
         slot.remove(key).await?;
@@ -320,7 +331,7 @@ async fn put(slot: &crate::Slot, key: &EncodedKey, frame: &Frame) -> Result<bool
 /// The key of a load that began while the tier could not be read, where nobody
 /// can have changed the entry since: there is none, and no removal of one is
 /// remembered.
-async fn untouched(slot: &crate::Slot, key: &EncodedKey, frame: &Frame) -> Option<EncodedKey> {
+async fn untouched(slot: &Slot, key: &EncodedKey, frame: &Frame) -> Option<EncodedKey> {
     key.base().filter(|base| *base == Stamp::NONE)?;
     if Head::parse(frame.head()).ok()?.header.load_cost? > REMOVAL_LIFE / 3 {
         return None;
@@ -333,10 +344,20 @@ async fn untouched(slot: &crate::Slot, key: &EncodedKey, frame: &Frame) -> Optio
 
 /// Removes the former entry from every tier, because the new one went to none.
 /// What could not be removed is counted and no longer trusted.
-pub(crate) async fn forget<K, V>(wire: &Wire<K, V>, key: &EncodedKey) {
-    for slot in &wire.slots {
+pub(crate) async fn forget<K: 'static, V: 'static>(wire: &Wire<K, V>, key: &EncodedKey) {
+    for slot in cleared_by(wire, key) {
         let _counted = slot.remove(key).await;
     }
+}
+
+/// The tiers that a change of `key` may remove the entry from: not that of all
+/// nodes where it depends on what they did, for the entry may be theirs.
+fn cleared_by<'a, K: 'static, V: 'static>(
+    wire: &'a Wire<K, V>,
+    key: &EncodedKey,
+) -> impl Iterator<Item = &'a Slot> {
+    let depends = key.base().is_some();
+    wire.slots.iter().filter(move |slot| !(depends && slot.is_among_nodes()))
 }
 
 /// The placement as it came out: at its home, or at an alternative.

@@ -10,6 +10,7 @@ use redis::Value;
 
 use super::Inner;
 use super::names::Names;
+use super::renewals::{LIFE, millis};
 use super::scatter::Order;
 
 /// Takes the right, numbered. Keys: lease, counter, entry. Arguments: the
@@ -33,8 +34,7 @@ impl Inner {
         let name = self.names.entry(self.marks.generation(partition), key);
         let mut script = redis::cmd("EVAL");
         script.arg(TAKE).arg(3).arg(self.names.lease(&name)).arg(self.names.leases(partition)).arg(&name);
-        let millis = u64::try_from(span.as_millis()).unwrap_or(u64::MAX).clamp(1, 1 << 53);
-        script.arg(self.kept_for(Some(millis)));
+        script.arg(self.kept_for(Some(millis(span.min(LIFE)))));
         if let Some(tenancy) = self.marks.tenancy_millis() {
             script.arg(tenancy);
         }
@@ -42,6 +42,9 @@ impl Inner {
             Value::Array(parts) => match parts[..] {
                 [Value::Int(number), Value::Int(present)] => {
                     let number = u64::try_from(number).unwrap_or(0);
+                    if number > 0 {
+                        self.held.take((partition, number), self.names.lease(&name), span);
+                    }
                     Ok((number > 0).then_some(LoadLease { number, present: present > 0 }))
                 }
                 _ => Err(unexpected()),
@@ -53,6 +56,7 @@ impl Inner {
     /// Where it does not arrive, the right ends by itself.
     pub(super) async fn release_load(self: Arc<Self>, key: EncodedKey, number: u64) {
         let partition = Names::partition(&key);
+        self.held.give_up(partition, number);
         let name = self.names.entry(self.marks.generation(partition), &key);
         let mut script = redis::cmd("EVAL");
         script.arg(GIVE_UP).arg(1).arg(self.names.lease(&name)).arg(number);
