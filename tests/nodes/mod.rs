@@ -1,8 +1,10 @@
 //! Several nodes over one Redis: what one changes, what the others serve, and
 //! what becomes of it while the server is away.
 
+mod apart;
 mod bus;
 mod doubt;
+mod leases;
 mod many;
 mod marks;
 mod refused;

@@ -98,6 +98,7 @@ where
             left.push(((self.memory_weight_max > 0).then(|| self.gates.observe(key.hash)), key, doubt));
         }
         let stamp = self.nodes.as_ref().and_then(|nodes| nodes.mark().of(0));
+        left.iter().for_each(|(_, key, _)| self.note_copy(&key.encoded));
         let (mut values, mut away) = (Vec::new(), false);
         for slot in &wire.slots {
             let (asked, mut next): (Vec<_>, Vec<_>) =

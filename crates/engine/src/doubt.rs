@@ -14,7 +14,7 @@ use larder_core::place::Facts;
 use larder_core::terms::Terms;
 
 use crate::engine::Engine;
-use crate::nodes::Missed;
+use crate::nodes::{Missed, Nodes};
 use crate::read::Found;
 use crate::slot::Slot;
 use crate::wire::Wire;
@@ -96,7 +96,7 @@ where
         }
         match nodes.missed_since(head.header.created) {
             Missed::Nothing => Worth::Sure,
-            missed => unheard(shared, key, missed).await,
+            missed => unheard((nodes, shared), key, missed).await,
         }
     }
 
@@ -160,9 +160,10 @@ where
 }
 
 /// What an entry is worth that others may have changed while they were not heard.
-async fn unheard(shared: &Slot, key: &EncodedKey, missed: Missed) -> Worth {
+async fn unheard((nodes, shared): (&Nodes, &Slot), key: &EncodedKey, missed: Missed) -> Worth {
     match shared.tier().get_stamped(key).await {
         Err(_) => Worth::Doubtful,
+        Ok((None, stamp)) if nodes.is_apart(key, stamp) => Worth::Sure,
         // Made of the era alone: no entry, and no removal that is remembered.
         Ok((None, Some(stamp))) if stamp.get() == shared.tier().era(key) => match missed {
             Missed::TooLong => Worth::Doubtful,

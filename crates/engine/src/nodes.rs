@@ -12,7 +12,9 @@
 //! was stopped. Applying a notice drops the copy, which is right however late,
 //! often, or out of order it comes.
 
+mod apart;
 mod gaps;
+mod long;
 mod worker;
 
 use std::collections::{HashMap, VecDeque};
@@ -32,8 +34,10 @@ use larder_core::terms::Freshness;
 use larder_core::tier::Stamp;
 use parking_lot::{Condvar, Mutex};
 
+use self::apart::Apart;
 use self::gaps::Gaps;
 pub(crate) use self::gaps::{MARGIN, Missed};
+use self::long::LongKeys;
 use crate::copies::found_in_memory;
 use crate::engine::Engine;
 use crate::marks::Marks;
@@ -74,6 +78,8 @@ pub(crate) struct Nodes {
     /// Raised by every gap.
     epoch: AtomicU64,
     gaps: Gaps,
+    apart: Apart,
+    long: LongKeys,
     timeline: Arc<Timeline>,
     queue: Mutex<Queue>,
     wake: Condvar,
@@ -107,6 +113,8 @@ impl Nodes {
             replica,
             epoch: AtomicU64::new(1),
             gaps: Gaps::since(timeline.now()),
+            apart: Apart::default(),
+            long: LongKeys::default(),
             timeline: Arc::clone(timeline),
             queue: Mutex::new(Queue { marked: true, ..Queue::default() }),
             wake: Condvar::new(),
@@ -139,6 +147,23 @@ impl Nodes {
     /// The mark of a copy that is made from now on.
     pub(crate) fn mark(&self) -> Mark {
         Mark(self.epoch_bits() << IDENTITY_BITS)
+    }
+
+    /// There may be a copy of this entry whose mark was taken by now.
+    pub(crate) fn note_copy(&self, key: &EncodedKey) {
+        if !self.long.note(key) {
+            self.gap();
+        }
+    }
+
+    /// An entry is stored on this node alone, and stands so in the tier of all.
+    pub(crate) fn note_apart(&self, key: &EncodedKey, stamp: Stamp) {
+        self.apart.note(key, stamp);
+    }
+
+    /// Whether it stands so still.
+    pub(crate) fn is_apart(&self, key: &EncodedKey, stamp: Option<Stamp>) -> bool {
+        self.apart.is_same(key, stamp)
     }
 
     fn epoch_bits(&self) -> u64 {
@@ -272,8 +297,10 @@ impl Listener for Ears {
         match (self.0.upgrade(), notice) {
             (Some(nodes), Notice::Changed(key)) => nodes.push(key),
             (Some(nodes), Notice::Marked) => nodes.marked(),
+            (Some(nodes), Notice::ChangedDigest(digest)) => {
+                nodes.long.find(digest).into_iter().for_each(|key| nodes.push(key));
+            }
             (Some(nodes), Notice::Leased) => drop(nodes.changed.notify(usize::MAX)),
-            // Which of the copies it is of, the digest does not say.
             (Some(nodes), _) => nodes.gap(),
             (None, _) => {}
         }
@@ -300,6 +327,11 @@ where
             // Then nothing is applied, and no copy serves by itself.
             Err(error) => tracing::error!(target: "larder", %error, "no thread to hear other nodes with"),
         }
+    }
+
+    /// There may be a copy of an entry whose mark was taken by now.
+    pub(crate) fn note_copy(&self, key: &EncodedKey) {
+        self.nodes.iter().for_each(|nodes| nodes.note_copy(key));
     }
 
     /// The copy of `key` in memory, where it is confirmed.

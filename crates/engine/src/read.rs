@@ -270,7 +270,11 @@ where
     fn stamp_before_read(&self, key: &EncodedKey) -> Option<Stamp> {
         match &self.nodes {
             _ if self.memory_weight_max == 0 => None,
-            Some(nodes) => nodes.mark().of(0),
+            Some(nodes) => {
+                let mark = nodes.mark().of(0);
+                nodes.note_copy(key);
+                mark
+            }
             None if self.stamps => self.stamp(key),
             None => None,
         }

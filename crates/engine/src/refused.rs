@@ -38,11 +38,11 @@ where
     /// What belongs to all is owed to them from here on.
     pub(crate) async fn may_stay_here(&self, wire: &Wire<K, V>, key: &EncodedKey, facts: &Facts) -> bool {
         let Some(slot) = wire.among_nodes() else { return true };
+        let Some(nodes) = &self.nodes else { return true };
         let belongs = self.belongs_to_all(wire, facts).is_some();
-        if key.base().is_none() && !belongs {
-            return true;
+        if belongs {
+            nodes.repair_later();
         }
-        self.nodes.iter().for_each(|nodes| nodes.repair_later());
         // A removal that failed is owed by now.
         if key.base().is_none() && slot.distrust().covers(key) {
             return true;
@@ -54,12 +54,11 @@ where
                     self.counters.repairs_lost.increment();
                 }
             }
-            Ok(Standing::Same(_, is_present)) => {
-                if is_present {
-                    // A failure is counted by the layer and the key distrusted by the slot.
-                    let _counted = slot.remove(key).await;
-                }
+            Ok(Standing::Same(_, true)) if key.base().is_some() => {
+                // A failure is counted by the layer and the key distrusted by the slot.
+                let _counted = slot.remove(key).await;
             }
+            Ok(Standing::Same(stamp, _)) => nodes.note_apart(key, stamp),
             Err(_) if belongs => slot.distrust().add(key, slot.tier().era(key)),
             Err(_) => {}
         }

@@ -136,7 +136,7 @@ where
                 self.nodes.iter().for_each(|nodes| nodes.expect_echo(encoded, stored));
                 slot.put_if_unchanged(&based, &frame).await?
             }
-            (Verdict::Make, Here::Apart) => slot.remove(encoded).await.map(|_| true)?,
+            (Verdict::Make, Here::Apart) => self.remove_there(slot, encoded).await?,
             (Verdict::Make | Verdict::Drop, _) => slot.remove(encoded).await.map(|_| !was_written)?,
             (Verdict::Yield, _) => false,
         };
@@ -173,6 +173,15 @@ where
             }
         }
         self.remembered(wire, key, encoded).unwrap_or(Here::Nothing)
+    }
+
+    /// Removes what an entry of this node alone has replaced.
+    async fn remove_there(&self, slot: &Slot, key: &EncodedKey) -> Result<bool> {
+        slot.remove(key).await?;
+        if let (Some(nodes), Ok((None, Some(stamp)))) = (&self.nodes, slot.tier().get_stamped(key).await) {
+            nodes.note_apart(key, stamp);
+        }
+        Ok(true)
     }
 
     /// Whether `slot` has a fresh entry that is not for all nodes. Reads its head alone.

@@ -135,6 +135,8 @@ where
             load_cost: None,
         };
         self.clear_homes(wire, key, slot.kind()).await;
+        self.note_copy(key);
+        let _noted = self.may_stay_here(wire, key, &facts).await;
         let head = frame::head(&header, key, &terms.attributes(), payload);
         slot.publish(key, draft, &head).await?;
         Ok(streamed(slot.kind(), self.place(wire, &facts)))

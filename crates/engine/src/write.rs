@@ -133,6 +133,7 @@ where
             early.as_ref().map_or_else(|| self.nodes.as_ref().map(|nodes| nodes.mark()), |early| early.mark);
         let stored = match (&self.wire, encoded) {
             (Some(wire), Some(encoded)) => {
+                self.note_copy(&encoded);
                 // Who finds the new value beyond memory must not find the old one in memory next.
                 let former = self.discard_copy(&key).flatten();
                 let base = match &early {
