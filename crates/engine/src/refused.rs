@@ -7,14 +7,25 @@ use larder_core::Result;
 use larder_core::key::EncodedKey;
 use larder_core::memory::MemoryStore;
 use larder_core::place::Facts;
-use larder_core::tier::{REMOVAL_LIFE, Stamp};
+use larder_core::tier::{REMOVAL_LIFE, Stamp, TierKind};
 
 use crate::engine::Engine;
 use crate::slot::Slot;
 use crate::wire::Wire;
 
+/// Whether an entry may be stored on this node alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stay {
+    /// No: others changed it.
+    Superseded,
+    /// Yes, it is not for all.
+    Apart,
+    /// Yes, while the others are not told of it.
+    Untold,
+}
+
 /// How an entry stands in the tier that all share.
-pub(crate) enum Standing {
+enum Standing {
     /// As it was when what is to be stored began: its stamp, and whether there is an entry.
     Same(Stamp, bool),
     /// Others changed it since.
@@ -34,21 +45,26 @@ where
         (self.place_with(wire, facts, Some(slot.kind())).home == slot.kind()).then_some(slot)
     }
 
-    /// Before an entry is stored on this node alone: whether that is still right.
-    /// What belongs to all is owed to them from here on.
-    pub(crate) async fn may_stay_here(&self, wire: &Wire<K, V>, key: &EncodedKey, facts: &Facts) -> bool {
-        let Some(slot) = wire.among_nodes() else { return true };
-        let Some(nodes) = &self.nodes else { return true };
+    /// Asked before an entry is stored in `home`, on this node alone. What belongs
+    /// to all is owed to them from here on.
+    pub(crate) async fn stay(
+        &self,
+        (wire, key): (&Wire<K, V>, &EncodedKey),
+        facts: &Facts,
+        home: TierKind,
+    ) -> Stay {
+        let (Some(slot), Some(nodes)) = (wire.among_nodes(), &self.nodes) else { return Stay::Apart };
         let belongs = self.belongs_to_all(wire, facts).is_some();
+        let stay = if belongs { Stay::Untold } else { Stay::Apart };
         if belongs {
             nodes.repair_later();
         }
-        // A removal that failed is owed by now.
-        if key.base().is_none() && slot.distrust().covers(key) {
-            return true;
+        // A removal that failed is owed by now; memory hears of every change.
+        if key.base().is_none() && (slot.distrust().covers(key) || !belongs && home == TierKind::Memory) {
+            return stay;
         }
         match standing(slot, key, facts).await {
-            Ok(Standing::Changed) => return false,
+            Ok(Standing::Changed) => return Stay::Superseded,
             Ok(Standing::Same(stamp, _)) if belongs => {
                 if !slot.distrust().owe(key, stamp, slot.tier().era(key)) {
                     self.counters.repairs_lost.increment();
@@ -62,7 +78,7 @@ where
             Err(_) if belongs => slot.distrust().add(key, slot.tier().era(key)),
             Err(_) => {}
         }
-        true
+        stay
     }
 }
 

@@ -136,7 +136,7 @@ where
         };
         self.clear_homes(wire, key, slot.kind()).await;
         self.note_copy(key);
-        let _noted = self.may_stay_here(wire, key, &facts).await;
+        let _noted = self.stay((wire, key), &facts, slot.kind()).await;
         let head = frame::head(&header, key, &terms.attributes(), payload);
         slot.publish(key, draft, &head).await?;
         Ok(streamed(slot.kind(), self.place(wire, &facts)))

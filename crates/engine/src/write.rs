@@ -24,6 +24,7 @@ use crate::draft::{Draft, Early, Plan, Said};
 use crate::engine::Engine;
 use crate::marks::Stamped;
 use crate::nodes::{Mark, identity};
+use crate::refused::Stay;
 use crate::shield;
 use crate::slot::Slot;
 use crate::wait::Wait;
@@ -129,7 +130,7 @@ where
     pub(crate) async fn store(&self, key: K, draft: Draft<V>) -> Result<Option<Placement>> {
         let Draft { encoded, value, terms, stamp, is_written, created, weight, plan, early } = draft;
         // Before the write: what is heard from here on means the copy.
-        let mut mark =
+        let mark =
             early.as_ref().map_or_else(|| self.nodes.as_ref().map(|nodes| nodes.mark()), |early| early.mark);
         let stored = match (&self.wire, encoded) {
             (Some(wire), Some(encoded)) => {
@@ -145,15 +146,15 @@ where
                 // stack of each level of a function that remembers and calls itself.
                 let stored = Box::pin(self.store_beyond(wire, &encoded, plan, stamping)).await;
                 self.note_base(wire, &encoded, base);
-                // What the others were not told of they cannot have confirmed.
-                mark = mark.map(|mark| if wire.is_owed(&encoded) { Mark::UNHEARD } else { mark });
                 stored
             }
             _ => Ok(Stored::at(Placement::MEMORY_ONLY, stamp)),
         };
         match stored {
-            Ok(Stored { placement: Some(placement), identity, stamp }) if placement.in_memory() => {
+            Ok(Stored { placement: Some(placement), identity, stamp, is_told }) if placement.in_memory() => {
                 let terms = self.expiry.live(&terms);
+                // What the others were not told of they cannot have confirmed.
+                let mark = mark.map(|mark| if is_told { mark } else { Mark::UNHEARD });
                 let checked = mark.and_then(|mark| mark.of(identity));
                 self.keep(
                     key,
@@ -206,7 +207,7 @@ where
         let mut early = early.filter(|early| early.has_arrived);
         for _ in 0..RESTAMPS_MAX {
             let stored = match early.take() {
-                Some(Early { identity, .. }) => Stored { placement: Some(placement), identity, stamp },
+                Some(Early { identity, .. }) => Stored { identity, ..Stored::at(placement, stamp) },
                 None => {
                     let label = Label { facts, terms, stamp, created };
                     let frame = payload.clone().map(|payload| wire.frame(key, payload, &label));
@@ -252,21 +253,25 @@ where
         facts: &Facts,
     ) -> Result<Stored> {
         let identity = frame.map_or(0, |frame| identity(frame.head()));
-        let (mut failure, mut stays_here) = (None, false);
+        let (mut failure, mut stay) = (None, None);
+        let stored = |placement, stay| {
+            let is_told = stay != Some(Stay::Untold);
+            Ok(Stored { placement, identity, stamp, is_told })
+        };
         let shared = wire.among_nodes().map(Slot::kind);
         let homes: TierList = std::iter::once(placement.home).chain(placement.alternatives.iter()).collect();
         for home in homes.iter() {
-            if Some(home) != shared && !stays_here {
-                stays_here = self.may_stay_here(wire, key, facts).await;
-                if !stays_here {
-                    return Ok(Stored { placement: None, identity, stamp });
-                }
+            if shared.is_some_and(|shared| shared != home) && stay.is_none() {
+                stay = Some(self.stay((wire, key), facts, home).await);
+            }
+            if stay == Some(Stay::Superseded) {
+                return stored(None, stay);
             }
             if home == TierKind::Memory {
                 if home != placement.home {
                     self.counters.fallbacks_to_memory.increment();
                 }
-                return Ok(Stored { placement: Some(settled_at(home, placement)), identity, stamp });
+                return stored(Some(settled_at(home, placement)), stay);
             }
             let slot = wire.slots.iter().find(|slot| slot.kind() == home);
             let (Some(slot), Some(frame)) = (slot, frame) else { continue };
@@ -278,9 +283,9 @@ where
                     if home != placement.home {
                         slot.counters().fallbacks.increment();
                     }
-                    return Ok(Stored { placement: Some(settled_at(home, placement)), identity, stamp });
+                    return stored(Some(settled_at(home, placement)), stay);
                 }
-                Ok(false) => return Ok(Stored { placement: None, identity, stamp }),
+                Ok(false) => return stored(None, stay),
                 Err(error) => failure = Some(error),
             }
         }
@@ -296,11 +301,13 @@ struct Stored {
     identity: u64,
     /// The count of invalidations that it was stored with.
     stamp: u64,
+    /// Not so where it is for all, and they do not know of it.
+    is_told: bool,
 }
 
 impl Stored {
     fn at(placement: Placement, stamp: u64) -> Self {
-        Self { placement: Some(placement), identity: 0, stamp }
+        Self { placement: Some(placement), identity: 0, stamp, is_told: true }
     }
 }
 
