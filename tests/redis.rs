@@ -452,6 +452,44 @@ mod caches {
         assert_eq!(one.get(&2).as_deref(), Some("xxxx"));
     }
 
+    /// What a user in production may do: its own keys, nothing of the server's.
+    #[cfg(unix)]
+    #[test]
+    fn a_socket_a_user_with_few_rights_and_a_database_will_do() {
+        let dirs = [0; 3].map(|_| tempfile::tempdir().unwrap());
+        let socket = dirs[2].path().join("redis.sock").display().to_string();
+        let options = ["--unixsocket", &socket, "--maxmemory-clients", "0"];
+        let Some(server) = RedisServer::start_with(&options) else { return };
+        let rights = ["~test:*", "+@all", "-@dangerous", "-@admin"];
+        server.cli(&[&["ACL", "SETUSER", "app", "on", ">se:cr@t"], &rights[..]].concat());
+        let urls = [
+            format!("redis+unix://{socket}?db=3&user=app&pass=se%3Acr%40t"),
+            format!("redis://app:se%3Acr%40t@127.0.0.1:{}/3", server.port()),
+        ];
+        let [one, other] = [0, 1].map(|at| cache(&urls[at], dirs[at].path()));
+        assert_eq!(home(&one, 1, 10).home, TierKind::Redis);
+        until("a copy serves", || {
+            other.get(&1).is_some() && other.inspect(&1).unwrap().unwrap().tier == TierKind::Memory
+        });
+        one.insert(1, "changed".to_owned());
+        until("the other hears of it", || other.get(&1).as_deref() == Some("changed"));
+        assert!(other.insert_if_absent(2, "two".to_owned()).unwrap());
+        assert!(!one.insert_if_absent(2, "2".to_owned()).unwrap());
+        assert_eq!(one.get_with(3, || "three".to_owned()), "three");
+        assert_eq!(other.take(&3).unwrap().as_deref(), Some("three"));
+        other.invalidate_tag("none").unwrap();
+        assert!(other.remove(&2));
+        one.clear().unwrap();
+        until("nothing is left", || (1..4).all(|key| other.get(&key).is_none()));
+        for cache in [one, other] {
+            let stats = cache.stats();
+            assert_eq!(stats.tier(TierKind::Redis).unwrap().counts.errors, 0, "{stats}");
+            cache.close().unwrap();
+        }
+        assert_eq!(server.cli(&["DBSIZE"]), "0", "the other databases are as they were");
+        assert_ne!(server.cli(&["-n", "3", "DBSIZE"]), "0");
+    }
+
     #[test]
     fn tasks_wait_without_blocking_their_executor() {
         let Some(server) = RedisServer::start() else { return };

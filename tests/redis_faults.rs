@@ -276,6 +276,7 @@ fn a_replica_from_the_beginning() {
     server.cli(&["REPLICAOF", "127.0.0.1", &master.port().to_string()]);
     let scene = Scene::new(&server.url(), PROMPT);
     assert_ne!(scene.play().home, TierKind::Redis);
+    assert!(scene.redis().errors > 0);
     server.cli(&["REPLICAOF", "NO", "ONE"]);
     let back = scene.recovers();
     scene.end("a replica", back);
@@ -287,6 +288,7 @@ fn a_wrong_password_that_becomes_right() {
     let url = format!("redis://:wrong@127.0.0.1:{}", server.port());
     let scene = Scene::new(&url, PROMPT);
     assert_ne!(scene.play().home, TierKind::Redis);
+    assert!(scene.redis().errors > 0);
     server.cli(&["-a", "right", "--no-auth-warning", "CONFIG", "SET", "requirepass", "wrong"]);
     let back = scene.recovers();
     scene.end("wrong password", back);
@@ -344,7 +346,8 @@ fn flushed_by_somebody() {
     let scene = Scene::new(&server.url(), PROMPT);
     scene.play();
     server.cli(&["FLUSHALL"]);
-    scene.look_back(50..60);
+    until("copies in memory go as well", || scene.look_back(50..60) == 0);
+    assert!(scene.cache.stats().cache.misses >= 10);
     scene.goes_to_redis();
     let back = scene.recovers();
     assert_eq!(scene.redis().errors, 0);
