@@ -55,7 +55,7 @@ fn a_right_is_renewed_while_its_holder_lives() {
         is_renewed
     });
     assert_eq!(block_on(other.lease_load(&encoded(1), MINUTE)).unwrap().map(|right| right.number), None);
-    holder.release_load(&encoded(1), right.number);
+    holder.release_loads(vec![(encoded(1), right.number)]);
     until("it is given up", || block_on(other.lease_load(&encoded(1), MINUTE)).unwrap().is_some());
 }
 

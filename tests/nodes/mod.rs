@@ -2,6 +2,7 @@
 //! what becomes of it while the server is away.
 
 mod apart;
+mod batches;
 mod bus;
 mod doubt;
 mod leases;
