@@ -42,6 +42,7 @@ mod marks;
 mod nodes;
 mod pause;
 mod read;
+mod refused;
 mod remove;
 mod repair;
 mod replica;
