@@ -65,6 +65,8 @@ fn cache(function: &Function) -> TokenStream {
     let (given, suffix) = names(function);
     let builder = quote::format_ident!("{}", function.tier.name());
     let bound = key_bounds(function);
+    // What is told has a key of its own.
+    let clone = function.options.on_event.as_ref().map(|_| quote!(+ ::core::clone::Clone));
     let options = options(function);
     let handle = quote!(#root::__private::Handle<__LarderKey, #value>);
     let (open, opened) = match function.is_for_tasks() {
@@ -75,7 +77,7 @@ fn cache(function: &Function) -> TokenStream {
         #[doc(hidden)]
         #[inline]
         #[allow(clippy::type_complexity)]
-        fn #name<__LarderKey: #bound>() -> #opened {
+        fn #name<__LarderKey: #bound #clone>() -> #opened {
             #root::__private::#open(
                 Self::#slot(),
                 #root::__private::Owner::of::<Self>(#given, #suffix),
@@ -107,7 +109,20 @@ fn options(function: &Function) -> TokenStream {
     };
     let calls = function.options.builder.iter().map(|(name, value)| quote!(.#name(#value)));
     let ttl_by = function.options.ttl_fn.as_ref().map(|ttl| ttl_by(function, ttl));
-    quote!(#version #(#calls)* #ttl_by)
+    let on_event = function.options.on_event.as_ref().map(|listener| on_event(function, listener));
+    quote!(#version #(#calls)* #ttl_by #on_event)
+}
+
+/// Who is told what happens. The type of a key that the user wrote has no name:
+/// there the listener has to do for any.
+fn on_event(function: &Function, listener: &Expr) -> TokenStream {
+    let root = &function.root;
+    match &function.key.checked {
+        Some(key) => quote_spanned! {listener.span()=>
+            .on_event(#root::__private::listener::<#key, __LarderKey>(#listener))
+        },
+        None => quote_spanned!(listener.span()=> .on_event(#listener)),
+    }
 }
 
 /// The time to live by the value, where `ttl_fn` says so.
