@@ -107,10 +107,24 @@ fn options(function: &Function) -> TokenStream {
         Some(Version::Number(number)) => Some(quote_spanned!(number.span()=> .version(#number))),
         None => None,
     };
-    let calls = function.options.builder.iter().map(|(name, value)| quote!(.#name(#value)));
+    let calls = function.options.builder.iter().map(|(name, value)| match name == "weigher" {
+        true => weigher(function, value),
+        false => quote!(.#name(#value)),
+    });
     let ttl_by = function.options.ttl_fn.as_ref().map(|ttl| ttl_by(function, ttl));
     let on_event = function.options.on_event.as_ref().map(|listener| on_event(function, listener));
     quote!(#version #(#calls)* #ttl_by #on_event)
+}
+
+/// What an entry counts with; its key as for [`on_event`].
+fn weigher(function: &Function, weigher: &TokenStream) -> TokenStream {
+    let (root, span, stored) = (&function.root, weigher.span(), function.stored());
+    match &function.key.checked {
+        Some(key) => quote_spanned! {span=>
+            .weigher(#root::__private::weigher::<#key, __LarderKey, #stored>(#weigher))
+        },
+        None => quote_spanned!(span=> .weigher(#weigher)),
+    }
 }
 
 /// Who is told what happens. The type of a key that the user wrote has no name:
@@ -255,13 +269,24 @@ fn invalidate_tag(function: &Function) -> TokenStream {
     let receiver = function.key_receiver().map(|receiver| quote!(#receiver,));
     let handle = handle_alone(function);
     let (asyncness, wait, verbs) = shell(function);
+    let lifetimes = lifetimes(function);
     quote! {
         /// Expires every result with this tag.
-        #vis #asyncness fn #name(
+        #[allow(clippy::extra_unused_lifetimes, clippy::needless_lifetimes)]
+        #vis #asyncness fn #name #lifetimes (
             #receiver tag: impl ::core::convert::Into<#root::Tag>
         ) -> #root::Result<()> {
             #root::__private::#verbs::invalidate_tag(#handle, ::core::convert::Into::into(tag))#wait
         }
+    }
+}
+
+/// The lifetimes of companions whose signature or body names one of the function.
+fn lifetimes(function: &Function) -> TokenStream {
+    let generics = &function.item.sig.generics;
+    match function.options.key {
+        Some(_) => quote!(#generics),
+        None => quote!(),
     }
 }
 
@@ -273,10 +298,11 @@ fn over_all(function: &Function, name: &str, doc: &str, answer: &TokenStream) ->
     let receiver = function.key_receiver();
     let handle = handle_alone(function);
     let (asyncness, wait, verbs) = shell(function);
+    let lifetimes = lifetimes(function);
     quote! {
         #[doc = #doc]
-        #[allow(clippy::type_complexity)]
-        #vis #asyncness fn #name(#receiver) -> #answer {
+        #[allow(clippy::type_complexity, clippy::extra_unused_lifetimes, clippy::needless_lifetimes)]
+        #vis #asyncness fn #name #lifetimes (#receiver) -> #answer {
             #root::__private::#verbs::#call(#handle)#wait
         }
     }
@@ -301,9 +327,11 @@ fn set_ttl(function: &Function) -> TokenStream {
     let receiver = function.key_receiver().map(|receiver| quote!(#receiver,));
     let handle = handle_alone(function);
     let asyncness = function.is_for_tasks().then(|| quote!(async));
+    let lifetimes = lifetimes(function);
     quote! {
         /// Sets the time to live of what is stored from here on; `None` for none.
-        #vis #asyncness fn #name(#receiver ttl: ::core::option::Option<::core::time::Duration>) {
+        #[allow(clippy::extra_unused_lifetimes, clippy::needless_lifetimes)]
+        #vis #asyncness fn #name #lifetimes (#receiver ttl: ::core::option::Option<::core::time::Duration>) {
             #root::__private::threads::set_ttl(#handle, ttl)
         }
     }
