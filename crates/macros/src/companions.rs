@@ -269,14 +269,14 @@ fn invalidate_tag(function: &Function) -> TokenStream {
     let receiver = function.key_receiver().map(|receiver| quote!(#receiver,));
     let handle = handle_alone(function);
     let (asyncness, wait, verbs) = shell(function);
-    let lifetimes = lifetimes(function);
+    let (lifetimes, explained) = (lifetimes(function), explained(function));
     quote! {
         /// Expires every result with this tag.
         #[allow(clippy::extra_unused_lifetimes, clippy::needless_lifetimes)]
         #vis #asyncness fn #name #lifetimes (
             #receiver tag: impl ::core::convert::Into<#root::Tag>
         ) -> #root::Result<()> {
-            #root::__private::#verbs::invalidate_tag(#handle, ::core::convert::Into::into(tag))#wait
+            #root::__private::#verbs::invalidate_tag(#handle, ::core::convert::Into::into(tag))#wait #explained
         }
     }
 }
@@ -290,6 +290,14 @@ fn lifetimes(function: &Function) -> TokenStream {
     }
 }
 
+/// What becomes of an outcome: where the cache could not be opened, it says why.
+fn explained(function: &Function) -> TokenStream {
+    let (root, slot) = (&function.root, function.hidden("slot"));
+    quote!(.map_err(|error| {
+        Self::#slot().why(#root::__private::Owner::of::<Self>(::core::option::Option::None, ""), error)
+    }))
+}
+
 /// A companion that is given the cache as a whole.
 fn over_all(function: &Function, name: &str, doc: &str, answer: &TokenStream) -> TokenStream {
     let (vis, root) = (&function.item.vis, &function.root);
@@ -298,12 +306,12 @@ fn over_all(function: &Function, name: &str, doc: &str, answer: &TokenStream) ->
     let receiver = function.key_receiver();
     let handle = handle_alone(function);
     let (asyncness, wait, verbs) = shell(function);
-    let lifetimes = lifetimes(function);
+    let (lifetimes, explained) = (lifetimes(function), explained(function));
     quote! {
         #[doc = #doc]
         #[allow(clippy::type_complexity, clippy::extra_unused_lifetimes, clippy::needless_lifetimes)]
         #vis #asyncness fn #name #lifetimes (#receiver) -> #answer {
-            #root::__private::#verbs::#call(#handle)#wait
+            #root::__private::#verbs::#call(#handle)#wait #explained
         }
     }
 }

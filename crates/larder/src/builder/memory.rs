@@ -16,6 +16,7 @@ use super::{CAPACITY, MEMORY_BYTES, Said, within};
 use crate::Cache;
 use crate::assemble::{self, MemoryPlan};
 use crate::context::Scope;
+use crate::options::values::size_text;
 use crate::options::{Explained, Resolved, Settings};
 
 /// A cache in memory. Keys and values stay as they are: nothing is encoded,
@@ -147,7 +148,7 @@ where
             (Some(_), Some(bytes)) => {
                 return Err(Error::config(
                     "memory_bytes",
-                    format_args!("{bytes} beside a capacity"),
+                    format_args!("{} beside a capacity", size_text(&bytes)),
                     "one of the two",
                 ));
             }
@@ -193,7 +194,7 @@ fn plain_size<K, V>(given: u64) -> Result<Weigher<K, V>> {
     if !is_plain::<K, V>() {
         return Err(Error::config(
             "memory_bytes",
-            format_args!("{given} for types whose size is not known"),
+            format_args!("{} for types whose size is not known", size_text(&given)),
             "with a `weigher`, or for types that own nothing on the heap",
         ));
     }

@@ -25,7 +25,7 @@ use crate::Cache;
 use crate::assemble::{self, MemoryPlan, TieredPlan};
 use crate::config::url::Described;
 use crate::context::Scope;
-use crate::options::values::Urls;
+use crate::options::values::{Urls, size_text};
 use crate::options::{Explained, Resolved, Settings, Source};
 use crate::presets::Preset;
 
@@ -315,7 +315,7 @@ where
             (Some(_), Some(bytes)) => {
                 return Err(Error::config(
                     "memory_bytes",
-                    format_args!("{bytes} beside a capacity"),
+                    format_args!("{} beside a capacity", size_text(&bytes)),
                     "one of the two",
                 ));
             }
