@@ -19,7 +19,7 @@ use crate::redis::until;
 const SILENCE: Duration = Duration::from_millis(1500);
 /// The longest that one call may take where something refuses at once.
 const PROMPT: Duration = Duration::from_millis(750);
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A cache over Redis and files, and what its callers saw.
 struct Scene {

@@ -387,7 +387,7 @@ fn no_arguments_and_no_result() {
 
 #[test]
 fn what_weighs_results_sees_their_arguments() {
-    fn by_length(name: &String, text: &String) -> u32 {
+    fn by_length(name: &str, text: &str) -> u32 {
         (name.len() + text.len()) as u32
     }
 

@@ -1,6 +1,7 @@
 //! Several nodes over one Redis: what one changes, what the others serve, and
 //! what becomes of it while the server is away.
 
+mod batches;
 mod bus;
 mod doubt;
 mod many;

@@ -32,6 +32,7 @@ mod explain;
 mod flight;
 mod gate;
 mod invalidate;
+mod landing;
 pub mod layers;
 mod life;
 mod load;
@@ -45,6 +46,7 @@ mod remove;
 mod repair;
 mod replica;
 mod retime;
+mod round;
 #[cfg(not(feature = "async"))]
 #[path = "no_section.rs"]
 mod section;

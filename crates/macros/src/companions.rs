@@ -119,12 +119,13 @@ fn options(function: &Function) -> TokenStream {
 /// What an entry counts with; its key as for [`on_event`].
 fn weigher(function: &Function, weigher: &TokenStream) -> TokenStream {
     let (root, span, stored) = (&function.root, weigher.span(), function.stored());
-    match &function.key.checked {
-        Some(key) => quote_spanned! {span=>
-            .weigher(#root::__private::weigher::<#key, __LarderKey, #stored>(#weigher))
-        },
-        None => quote_spanned!(span=> .weigher(#weigher)),
-    }
+    let key = function.key.checked.clone().unwrap_or_else(|| quote!(__LarderKey));
+    let weigher = match syn::parse2(weigher.clone()) {
+        // Called by name, so that a `String` goes as a `&str`.
+        Ok(Expr::Path(path)) => quote_spanned!(span=> |key: &#key, value: &#stored| #path(key, value)),
+        _ => weigher.clone(),
+    };
+    quote_spanned!(span=> .weigher(#root::__private::weigher::<#key, __LarderKey, #stored>(#weigher)))
 }
 
 /// Who is told what happens. The type of a key that the user wrote has no name:
