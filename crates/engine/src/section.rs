@@ -50,7 +50,7 @@ struct Inner {
 #[derive(Clone)]
 pub(crate) struct Holder(Weak<Inner>);
 
-thread_local! {
+std::thread_local! {
     /// The section that this thread polls.
     static PRESENT: RefCell<Option<Holder>> = const { RefCell::new(None) };
     /// Whether this thread does nothing but drive a future of ours.
