@@ -65,6 +65,8 @@ mod verbs;
 pub mod wait;
 mod watch;
 mod wire;
+#[cfg(feature = "async")]
+mod work;
 mod write;
 
 pub use engine::{Engine, Hints, KeptMarks, Parts, Weigh, Weigher};

@@ -23,12 +23,12 @@ use std::task::{Context, Poll};
 
 use event_listener::{Event, EventListener};
 use futures_util::FutureExt;
-use futures_util::future::{BoxFuture, Shared};
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
 
 use crate::timer::Alarm;
 use crate::wait;
+use crate::work::{Seat, Work};
 
 /// Bytes that are encoded or decoded where a task is polled.
 const IN_PLACE_MAX: u64 = 64 << 10;
@@ -38,7 +38,7 @@ type Outcome<T> = Result<T, Box<dyn Any + Send>>;
 
 /// What those who drive a section share.
 struct Inner {
-    work: Shared<BoxFuture<'static, ()>>,
+    work: Work,
     /// It came to work that blocks.
     wants_thread: AtomicBool,
     /// A thread drives it to its end.
@@ -131,24 +131,20 @@ impl Drop for Within {
 
 impl Inner {
     /// One poll, by whoever it is.
-    fn step(
-        self: &Arc<Self>,
-        work: &mut Shared<BoxFuture<'static, ()>>,
-        context: &mut Context<'_>,
-    ) -> Poll<()> {
+    fn step(self: &Arc<Self>, seat: &Seat, context: &mut Context<'_>) -> Poll<()> {
         let _within = Within(PRESENT.replace(Some(Holder(Arc::downgrade(self)))));
-        Pin::new(work).poll(context)
+        self.work.poll(seat, context)
     }
 
     /// Drives it to its end from this thread.
     fn finish(self: &Arc<Self>) {
-        let mut work = self.work.clone();
-        wait::block_on(poll_fn(|context| self.step(&mut work, context)));
+        let seat = self.work.seat();
+        wait::block_on(poll_fn(|context| self.step(&seat, context)));
         self.ended.notify(usize::MAX);
     }
 
     fn has_ended(&self) -> bool {
-        self.work.peek().is_some()
+        self.work.has_ended()
     }
 }
 
@@ -167,14 +163,14 @@ impl Drop for Passage {
 /// Polls a section for one of those who need its end.
 struct Driver {
     inner: Arc<Inner>,
-    work: Shared<BoxFuture<'static, ()>>,
+    seat: Seat,
     ended: Option<EventListener>,
     alarm: Option<Alarm>,
 }
 
 impl Driver {
     fn new(inner: Arc<Inner>) -> Self {
-        Self { work: inner.work.clone(), inner, ended: None, alarm: None }
+        Self { seat: inner.work.seat(), inner, ended: None, alarm: None }
     }
 
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
@@ -200,9 +196,9 @@ impl Driver {
     /// Polls the section; whom it asks for an alarm depends on who polls.
     fn step(&mut self, context: &mut Context<'_>) -> Poll<()> {
         if ON_A_THREAD.get() {
-            return self.inner.step(&mut self.work, context);
+            return self.inner.step(&self.seat, context);
         }
-        let (polled, deadline) = wait::alarmed(|| self.inner.step(&mut self.work, context));
+        let (polled, deadline) = wait::alarmed(|| self.inner.step(&self.seat, context));
         self.alarm = deadline.map(|deadline| Alarm::wakes_at(deadline, context.waker()));
         polled
     }
@@ -240,7 +236,7 @@ impl<T: Send + 'static> Driven<T> {
             *kept.lock() = Some(ended);
         };
         let inner = Arc::new(Inner {
-            work: work.boxed().shared(),
+            work: Work::new(work),
             wants_thread: AtomicBool::new(false),
             has_thread: AtomicBool::new(false),
             ended: Event::new(),

@@ -1,0 +1,1 @@
+//! The life of a cache, and the registers of live ones.

@@ -1,0 +1,1 @@
+//! The stand-ins: what they stand in for would be caught by them, too.
