@@ -116,3 +116,19 @@ fn a_reader_that_is_cancelled_while_it_removes() {
         stage.judge();
     });
 }
+
+/// The second was let go of first: it waits for the ticket of the first.
+#[test]
+fn writes_that_are_dropped_in_the_order_they_do_not_end_in() {
+    orders(|| {
+        let stage = Stage::only(&Far::new());
+        let mut has_ticket: Held<'_> = Box::pin(stage.insert::<Tokio>());
+        poll_once(&mut has_ticket);
+        let mut waits: Held<'_> = Box::pin(stage.insert::<Tokio>());
+        poll_once(&mut waits);
+        drop(waits);
+        drop(has_ticket);
+        block_on(stage.remove::<Inline>());
+        stage.judge();
+    });
+}

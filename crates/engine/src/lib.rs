@@ -32,6 +32,8 @@ mod explain;
 mod flight;
 mod gate;
 mod invalidate;
+#[cfg(feature = "async")]
+mod left;
 pub mod layers;
 mod life;
 mod load;

@@ -13,7 +13,6 @@
 
 use std::any::Any;
 use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
@@ -26,6 +25,7 @@ use futures_util::FutureExt;
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
 
+use crate::left::leave;
 use crate::timer::Alarm;
 use crate::wait;
 use crate::work::{Seat, Work};
@@ -37,7 +37,7 @@ const IN_PLACE_MAX: u64 = 64 << 10;
 type Outcome<T> = Result<T, Box<dyn Any + Send>>;
 
 /// What those who drive a section share.
-struct Inner {
+pub(crate) struct Inner {
     work: Work,
     /// It came to work that blocks.
     wants_thread: AtomicBool,
@@ -131,15 +131,25 @@ impl Drop for Within {
 
 impl Inner {
     /// One poll, by whoever it is.
-    fn step(self: &Arc<Self>, seat: &Seat, context: &mut Context<'_>) -> Poll<()> {
+    pub(crate) fn step(self: &Arc<Self>, seat: &Seat, context: &mut Context<'_>) -> Poll<()> {
         let _within = Within(PRESENT.replace(Some(Holder(Arc::downgrade(self)))));
         self.work.poll(seat, context)
     }
 
+    /// A place to drive it from.
+    pub(crate) fn seat(&self) -> Seat {
+        self.work.seat()
+    }
+
     /// Drives it to its end from this thread.
     fn finish(self: &Arc<Self>) {
-        let seat = self.work.seat();
+        let seat = self.seat();
         wait::block_on(poll_fn(|context| self.step(&seat, context)));
+        self.tell_end();
+    }
+
+    /// For who had a thread drive it, when that has done so.
+    pub(crate) fn tell_end(&self) {
         self.ended.notify(usize::MAX);
     }
 
@@ -170,7 +180,7 @@ struct Driver {
 
 impl Driver {
     fn new(inner: Arc<Inner>) -> Self {
-        Self { seat: inner.work.seat(), inner, ended: None, alarm: None }
+        Self { seat: inner.seat(), inner, ended: None, alarm: None }
     }
 
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
@@ -268,36 +278,5 @@ impl<T> Drop for Driven<T> {
         if !self.done && !self.reads && !inner.has_thread.swap(true, Ordering::AcqRel) {
             leave(Arc::clone(inner));
         }
-    }
-}
-
-/// Sections that nobody waits for, and whether a thread drives them.
-static LEFT: Mutex<(VecDeque<Arc<Inner>>, bool)> = Mutex::new((VecDeque::new(), false));
-
-/// Leaves a section to the thread that ends what was dropped. One after another
-/// is no delay: what each waits for was asked for before, and who waits for one
-/// of them drives it.
-fn leave(inner: Arc<Inner>) {
-    let mut left = LEFT.lock();
-    left.0.push_back(inner);
-    if left.1 {
-        return;
-    }
-    left.1 = std::thread::Builder::new().name("larder-sections".into()).spawn(finish_left).is_ok();
-    let here = (!left.1).then(|| std::mem::take(&mut left.0));
-    drop(left);
-    // No thread to be had: better late than half done.
-    here.into_iter().flatten().for_each(|inner| inner.finish());
-}
-
-fn finish_left() {
-    loop {
-        let mut left = LEFT.lock();
-        let Some(inner) = left.0.pop_front() else {
-            left.1 = false;
-            return;
-        };
-        drop(left);
-        inner.finish();
     }
 }
