@@ -21,7 +21,7 @@ pub(crate) struct Far {
     /// What it gives back is torn.
     pub(crate) tears: AtomicBool,
     pub(crate) closes: AtomicUsize,
-    pub(crate) uses_after_close: AtomicUsize,
+    pub(crate) puts_after_close: AtomicUsize,
 }
 
 impl Far {
@@ -41,15 +41,12 @@ impl Far {
             changing: Mutex::default(),
             tears: AtomicBool::new(false),
             closes: AtomicUsize::new(0),
-            uses_after_close: AtomicUsize::new(0),
+            puts_after_close: AtomicUsize::new(0),
         })
     }
 
     /// The way there or back.
     async fn way(&self) {
-        if self.closes.load(Ordering::Relaxed) > 0 {
-            self.uses_after_close.fetch_add(1, Ordering::Relaxed);
-        }
         if !self.blocking {
             turn().await;
         }
@@ -95,6 +92,8 @@ impl Tier for Far {
     fn put<'a>(&'a self, key: &'a EncodedKey, frame: &'a Frame) -> BoxFuture<'a, Result<()>> {
         Box::pin(async move {
             let _changing = self.change(key);
+            let is_late = self.closes.load(Ordering::Relaxed) > 0;
+            self.puts_after_close.fetch_add(usize::from(is_late), Ordering::Relaxed);
             self.way().await;
             self.inner.put(key, frame).await?;
             self.tears.store(false, Ordering::Relaxed);

@@ -3,12 +3,15 @@
 //! Time stands still: who waits until a moment that has not come waits for a
 //! notice, and one that never comes is a deadlock.
 
+mod rw_lock;
+
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::time::{Duration, Instant};
 
 use shuttle::sync::{self, PoisonError};
-pub use shuttle::sync::{RwLockReadGuard, RwLockWriteGuard};
+
+pub use crate::rw_lock::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 /// As `parking_lot::Mutex`.
 #[derive(Default)]
@@ -147,28 +150,5 @@ impl Condvar {
     /// As in `parking_lot`.
     pub fn notify_all(&self) {
         self.0.notify_all();
-    }
-}
-
-/// As `parking_lot::RwLock`.
-#[derive(Debug, Default)]
-pub struct RwLock<T: ?Sized>(sync::RwLock<T>);
-
-impl<T> RwLock<T> {
-    /// As in `parking_lot`.
-    pub const fn new(value: T) -> Self {
-        Self(sync::RwLock::new(value))
-    }
-}
-
-impl<T: ?Sized> RwLock<T> {
-    /// As in `parking_lot`.
-    pub fn read(&self) -> RwLockReadGuard<'_, T> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// As in `parking_lot`.
-    pub fn write(&self) -> RwLockWriteGuard<'_, T> {
-        self.0.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
