@@ -5,11 +5,12 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use larder::{Cache, CacheContext, ErrorKind, Result, all_stats, close_all, fcache, mcache};
+use larder::{Cache, CacheContext, ErrorKind, Event, Result, all_stats, close_all, fcache, mcache};
 use larder_engine::wait::{Inline, Tokio, block_on};
 
-use crate::director::{ended, orders, task, thread};
+use crate::director::{ended, few_orders, orders, task, thread};
 use crate::far::Far;
+use crate::rig::Plan;
 use crate::stage::Stage;
 
 /// Whoever closes has the same answer; a write is done before, or is refused.
@@ -92,7 +93,7 @@ fn files(dir: &Path) -> Result<Cache<u64, String>> {
 /// when that has gone, however it goes.
 #[test]
 fn one_cache_a_directory() {
-    orders(|| {
+    few_orders(|| {
         let dir = tempfile::tempdir().unwrap();
         let open = Arc::new(AtomicBool::new(false));
         let built = Arc::new(AtomicUsize::new(0));
@@ -123,7 +124,7 @@ fn one_cache_a_directory() {
 /// What `close_all` has closed is free, though somebody has a handle.
 #[test]
 fn a_directory_is_free_after_close_all() {
-    orders(|| {
+    few_orders(|| {
         let dir = tempfile::tempdir().unwrap();
         let first = files(dir.path()).unwrap();
         let (writes, closes) = (first.clone(), first.clone());
@@ -143,7 +144,7 @@ fn a_directory_is_free_after_close_all() {
 /// opens the directory next waits for that.
 #[test]
 fn a_directory_is_free_after_its_cache_was_dropped_in_a_task() {
-    orders(|| {
+    few_orders(|| {
         let dir = tempfile::tempdir().unwrap();
         let first = files(dir.path()).unwrap();
         let path = dir.path().to_owned();
@@ -186,5 +187,25 @@ fn a_context_ends_what_was_built_in_it() {
             inner.close().unwrap();
         }
         assert!(!is_listed("one") && !is_listed("two"));
+    });
+}
+
+/// `close` waits until the listener has heard everything, and its thread goes.
+#[test]
+fn a_listener_has_heard_all_when_its_cache_is_closed() {
+    orders(|| {
+        let heard = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&heard);
+        let listener = move |event| {
+            count.fetch_add(usize::from(matches!(event, Event::Inserted { .. })), Ordering::Relaxed);
+        };
+        let stage = Stage::of(Plan::over(vec![]).heard_by(listener));
+        let (in_thread, in_task) = (stage.clone(), stage.clone());
+        let in_thread = thread(move || block_on(in_thread.insert::<Inline>()));
+        let in_task = task(async move { in_task.insert::<Tokio>().await });
+        in_thread.join().unwrap();
+        ended(in_task);
+        block_on(stage.rig.close::<Inline>()).unwrap();
+        assert_eq!(heard.load(Ordering::Relaxed), 2);
     });
 }

@@ -1,8 +1,13 @@
 //! One miss, one load: whoever asks, and whatever becomes of the leader.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use larder::{LoadContext, mcache};
 use larder_engine::wait::{Inline, Tokio, block_on};
 
-use crate::director::{ended, is_struck, orders, task, thread};
+use crate::director::{ended, is_struck, orders, task, thread, turn};
 use crate::far::Far;
 use crate::stage::{End, Stage};
 
@@ -10,8 +15,10 @@ use crate::stage::{End, Stage};
 fn threads_and_tasks_make_one_load() {
     orders(|| {
         let stage = Stage::memory();
-        let threads = [(); 2].map(|()| stage.clone()).map(|stage| thread(move || block_on(stage.load::<Inline>())));
-        let tasks = [(); 2].map(|()| stage.clone()).map(|stage| task(async move { stage.load::<Tokio>().await }));
+        let threads =
+            [(); 2].map(|()| stage.clone()).map(|stage| thread(move || block_on(stage.load::<Inline>())));
+        let tasks =
+            [(); 2].map(|()| stage.clone()).map(|stage| task(async move { stage.load::<Tokio>().await }));
         for each in threads {
             each.join().unwrap();
         }
@@ -29,7 +36,8 @@ fn threads_and_tasks_make_one_load_over_a_tier() {
         let stage = Stage::over(&Far::new());
         let in_thread = stage.clone();
         let in_thread = thread(move || block_on(in_thread.load::<Inline>()));
-        let tasks = [(); 2].map(|()| stage.clone()).map(|stage| task(async move { stage.load::<Tokio>().await }));
+        let tasks =
+            [(); 2].map(|()| stage.clone()).map(|stage| task(async move { stage.load::<Tokio>().await }));
         in_thread.join().unwrap();
         for each in tasks {
             ended(each);
@@ -72,7 +80,11 @@ fn after_a_cancellation_one_of_those_who_wait_leads() {
         in_thread.join().unwrap();
         ended(in_task);
         let cancelled = mortal.into_iter().filter_map(|task| shuttle::future::block_on(task).err()).count();
-        assert!((1..=1 + cancelled).contains(&stage.loads()), "{} loads, {cancelled} cancelled", stage.loads());
+        assert!(
+            (1..=1 + cancelled).contains(&stage.loads()),
+            "{} loads, {cancelled} cancelled",
+            stage.loads()
+        );
         stage.judge();
     });
 }
@@ -100,27 +112,42 @@ fn a_failure_is_shared_and_stored_nowhere() {
 /// A flight of its own goes on without its first caller.
 #[test]
 fn a_detached_load_survives_its_callers() {
-    use larder::LoadContext;
-    use shuttle::sync::atomic::{AtomicUsize, Ordering};
-    use std::sync::Arc;
     orders(|| {
         let (stage, begun) = (Stage::memory(), Arc::new(AtomicUsize::new(0)));
         let load = || {
             let (rig, begun) = (Arc::clone(&stage.rig), Arc::clone(&begun));
             async move {
                 let loader = move |_: LoadContext<String>| async move {
-                    begun.fetch_add(1, Ordering::SeqCst);
-                    crate::director::turn().await;
+                    begun.fetch_add(1, Ordering::Relaxed);
+                    turn().await;
                     Ok::<String, ()>("loaded".to_owned())
                 };
                 rig.load::<Tokio, _, _, _, _>(1, loader).await.unwrap()
             }
         };
-        let mortal = task(load());
-        let other = task(load());
+        let (mortal, other) = (task(load()), task(load()));
         mortal.abort();
         assert_eq!(ended(other), "loaded");
         let _cancelled = shuttle::future::block_on(mortal);
-        assert_eq!(begun.load(Ordering::SeqCst), 1);
+        assert_eq!(begun.load(Ordering::Relaxed), 1);
+    });
+}
+
+/// Loads with a limit run on threads of the library, which go when they are done.
+#[test]
+fn loads_with_a_limit_are_made_once_each() {
+    orders(|| {
+        let cache = mcache::<u64, u64>("limited").capacity(8).hard_timeout(Duration::from_secs(60));
+        let (cache, begun) = (cache.build().unwrap(), Arc::new(AtomicUsize::new(0)));
+        let callers = [1, 2, 1].map(|key| {
+            let (cache, begun) = (cache.clone(), Arc::clone(&begun));
+            let loader = move |_: LoadContext<u64>| {
+                begun.fetch_add(1, Ordering::Relaxed);
+                Ok::<u64, ()>(10 * key)
+            };
+            thread(move || cache.load(key, loader).unwrap())
+        });
+        assert_eq!(callers.map(|caller| caller.join().unwrap()), [10, 20, 10]);
+        assert_eq!(begun.load(Ordering::Relaxed), 2);
     });
 }

@@ -17,7 +17,8 @@ use crate::stage::Stage;
 fn writers_take_turns() {
     orders(|| {
         let stage = Stage::over(&Far::new());
-        let tasks = [(); 2].map(|()| stage.clone()).map(|stage| task(async move { stage.insert::<Tokio>().await }));
+        let tasks =
+            [(); 2].map(|()| stage.clone()).map(|stage| task(async move { stage.insert::<Tokio>().await }));
         let removal = stage.clone();
         let removal = thread(move || block_on(removal.remove::<Inline>()));
         block_on(stage.insert::<Inline>());
@@ -33,7 +34,8 @@ fn writers_take_turns() {
 fn writers_take_turns_over_a_tier_that_blocks() {
     orders(|| {
         let stage = Stage::over(&Far::blocking());
-        let tasks = [(); 2].map(|()| stage.clone()).map(|stage| task(async move { stage.insert::<Tokio>().await }));
+        let tasks =
+            [(); 2].map(|()| stage.clone()).map(|stage| task(async move { stage.insert::<Tokio>().await }));
         block_on(stage.remove::<Inline>());
         for each in tasks {
             ended(each);
@@ -71,15 +73,14 @@ fn a_section_that_nobody_polls_is_driven_by_who_waits() {
 #[test]
 fn a_write_that_is_dropped_is_done() {
     orders(|| {
-        let far = Far::new();
-        let stage = Stage::only(&far);
+        let stage = Stage::only(&Far::new());
         let mut held: Held<'_> = Box::pin(stage.insert::<Tokio>());
         poll_once(&mut held);
         let other = stage.clone();
         let other = task(async move { other.get::<Tokio>().await });
         drop(held);
         ended(other);
-        block_on(stage.insert::<Inline>());
+        assert!(block_on(stage.remove::<Inline>()), "it was half done");
         stage.judge();
     });
 }
@@ -88,7 +89,8 @@ fn a_write_that_is_dropped_is_done() {
 fn writers_that_are_cancelled_anywhere() {
     orders(|| {
         let stage = Stage::over(&Far::new());
-        let mortal = [(); 2].map(|()| stage.clone()).map(|stage| task(async move { stage.insert::<Tokio>().await }));
+        let mortal =
+            [(); 2].map(|()| stage.clone()).map(|stage| task(async move { stage.insert::<Tokio>().await }));
         let other = stage.clone();
         let other = task(async move { other.insert::<Tokio>().await });
         mortal.iter().for_each(|task| task.abort());

@@ -150,12 +150,13 @@ impl Stage {
         done.map(|_| ())
     }
 
-    pub(crate) async fn remove<W: Wait>(&self) {
+    /// Whether there was something to remove.
+    pub(crate) async fn remove<W: Wait>(&self) -> bool {
         let mut recorder = self.recorder();
         let call = recorder.begin(Act::Remove(KEY));
         let done = self.rig.remove::<W, u64>(&KEY).await;
         recorder.end_done(call, &done);
-        assert!(done.is_ok());
+        done.unwrap()
     }
 
     pub(crate) async fn clear<W: Wait>(&self) {

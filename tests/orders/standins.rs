@@ -107,7 +107,9 @@ fn threads_and_tasks_wait_in_one_queue() {
 fn what_is_made_once_is_made_once() {
     every_order(|| {
         let (cell, made) = (Arc::new(OnceLock::new()), Arc::new(AtomicUsize::new(0)));
-        let make = |cell: &OnceLock<usize>, made: &AtomicUsize| *cell.get_or_init(|| made.fetch_add(1, Ordering::SeqCst));
+        let make = |cell: &OnceLock<usize>, made: &AtomicUsize| {
+            *cell.get_or_init(|| made.fetch_add(1, Ordering::SeqCst))
+        };
         let other = (Arc::clone(&cell), Arc::clone(&made));
         let other = thread(move || make(&other.0, &other.1));
         assert_eq!((make(&cell, &made), other.join().unwrap()), (0, 0));

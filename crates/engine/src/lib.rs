@@ -32,9 +32,9 @@ mod explain;
 mod flight;
 mod gate;
 mod invalidate;
+pub mod layers;
 #[cfg(feature = "async")]
 mod left;
-pub mod layers;
 mod life;
 mod load;
 mod loaded;

@@ -1,7 +1,8 @@
 //! `parking_lot` under shuttle's scheduler.
 //!
 //! Time stands still: who waits until a moment that has not come waits for a
-//! notice, and one that never comes is a deadlock.
+//! notice, and one that never comes is a deadlock. But less than a second is over
+//! at once, whatever others do meanwhile.
 
 mod rw_lock;
 
@@ -12,6 +13,9 @@ use std::time::{Duration, Instant};
 use shuttle::sync::{self, PoisonError};
 
 pub use crate::rw_lock::{RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+/// What is over at once.
+const SHORT: Duration = Duration::from_secs(1);
 
 /// As `parking_lot::Mutex`.
 #[derive(Default)]
@@ -127,19 +131,17 @@ impl Condvar {
 
     /// As in `parking_lot`, where time stands still.
     pub fn wait_until<T>(&self, guard: &mut MutexGuard<'_, T>, moment: Instant) -> WaitTimeoutResult {
-        let is_over = moment <= Instant::now();
-        if !is_over {
-            self.wait(guard);
-        }
-        WaitTimeoutResult(is_over)
+        self.wait_for(guard, moment.saturating_duration_since(Instant::now()))
     }
 
     /// As in `parking_lot`, where time stands still.
     pub fn wait_for<T>(&self, guard: &mut MutexGuard<'_, T>, time: Duration) -> WaitTimeoutResult {
-        if !time.is_zero() {
+        if time >= SHORT {
             self.wait(guard);
+            return WaitTimeoutResult(false);
         }
-        WaitTimeoutResult(time.is_zero())
+        MutexGuard::unlocked(guard, shuttle::thread::yield_now);
+        WaitTimeoutResult(true)
     }
 
     /// As in `parking_lot`.
