@@ -80,7 +80,8 @@ fn a_promotion_among_changes() {
         let change = task(async move { change.insert::<Tokio>().await });
         let other = thread(move || block_on(other.get::<Inline>()));
         block_on(stage.remove::<Inline>());
-        (ended(one), ended(change));
+        ended(one);
+        ended(change);
         other.join().unwrap();
         stage.judge();
     });

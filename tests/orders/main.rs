@@ -10,6 +10,7 @@
 //! `LARDER_ORDERS` says how many orders of each kind every scene is run in,
 //! `LARDER_ORDER` which one to repeat.
 
+mod batches;
 mod changes;
 mod director;
 mod far;

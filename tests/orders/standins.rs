@@ -172,8 +172,10 @@ fn the_sources_name_what_is_stood_in_for() {
                     continue;
                 }
                 let text = std::fs::read_to_string(&path).unwrap();
+                let path = path.display();
                 let bare = text.replace("std::thread_local!", "").contains("thread_local!");
-                assert!(!bare, "{}: write `std::thread_local!`", path.display());
+                assert!(!bare, "{path}: write `std::thread_local!`");
+                assert!(!text.contains("core::sync"), "{path}: write `std::sync`");
                 seen += 1;
             }
         }
