@@ -84,6 +84,7 @@ impl Tier for Far {
         Box::pin(async move {
             self.way().await;
             let found = self.inner.get(key).await?;
+            self.way().await;
             let torn = |bytes: Bytes| bytes.slice(..bytes.len() - 1);
             Ok(if self.tears.load(Ordering::Relaxed) { found.map(torn) } else { found })
         })
