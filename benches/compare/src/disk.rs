@@ -7,7 +7,8 @@ use std::fs;
 use std::hint::black_box;
 use std::path::PathBuf;
 
-use larder::{Compress, Result};
+use larder::{Bytes, Compress, Result};
+use xxhash_rust::xxh3::xxh3_64;
 
 use crate::harness::{Row, shuffled};
 
@@ -77,12 +78,9 @@ fn file_row(bytes: usize, entries: usize) -> Result<()> {
         fs::write(&temporary, value)?;
         fs::rename(&temporary, path(key))
     };
-    let cache = larder::fcache::<u64, Vec<u8>>("compare")
-        .dir(there.path())
-        .memory_bytes(0)
-        .compress(Compress::None)
-        .build()?;
-    let value = payload(bytes, 0);
+    let builder = larder::fcache::<u64, Bytes>("compare");
+    let cache = builder.dir(there.path()).memory_bytes(0).compress(Compress::None).build()?;
+    let value = Bytes::from(payload(bytes, 0));
     for key in 0..entries as u64 {
         write(key, &value).map_err(io)?;
         cache.try_insert(key, value.clone())?;
@@ -90,6 +88,10 @@ fn file_row(bytes: usize, entries: usize) -> Result<()> {
     let order = shuffled(entries);
     let key = |n: usize| order[n % entries] as u64;
     Row::new(format!("file hit, {bytes} bytes ({entries} entries)"), entries)
+        .with("file read, and xxh3 of it", |n| {
+            let whole = fs::read(path(key(n))).unwrap_or_default();
+            black_box(xxh3_64(&whole));
+        })
         .with("file read", |n| drop(black_box(fs::read(path(key(n))))))
         .with("larder fcache, no memory", |n| drop(black_box(cache.get(&key(n)))))
         .run();

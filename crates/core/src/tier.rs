@@ -89,6 +89,9 @@ pub struct Capability {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stamp(NonZero<u64>);
 
+/// The frame of an entry, where there is one, and the stamp that it had then.
+pub type FrameWithStamp = (Option<Bytes>, Option<Stamp>);
+
 /// The right to load an entry, for one of all nodes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LoadLease {
@@ -377,13 +380,25 @@ pub trait Tier: Send + Sync + 'static {
     /// The frame of `key` as [`get`](Self::get) gives it, with the stamp it had
     /// then. Who stores with the key [based](EncodedKey::based_on) on that stamp
     /// never overwrites a change that came after.
-    fn get_stamped<'a>(
-        &'a self,
-        key: &'a EncodedKey,
-    ) -> BoxFuture<'a, Result<(Option<Bytes>, Option<Stamp>)>> {
+    fn get_stamped<'a>(&'a self, key: &'a EncodedKey) -> BoxFuture<'a, Result<FrameWithStamp>> {
         Box::pin(async move {
             let stamp = self.stamp(key);
             Ok((self.get(key).await?, stamp))
+        })
+    }
+
+    /// The frames of `keys` with their stamps, each as
+    /// [`get_stamped`](Self::get_stamped) gives it, in the order of the keys.
+    ///
+    /// # Behavior
+    /// - As many results as keys; one may fail while others do not.
+    fn get_many_stamped<'a>(&'a self, keys: &'a [EncodedKey]) -> BoxFuture<'a, Vec<Result<FrameWithStamp>>> {
+        Box::pin(async move {
+            let mut found = Vec::with_capacity(keys.len());
+            for key in keys {
+                found.push(self.get_stamped(key).await);
+            }
+            found
         })
     }
 
@@ -406,6 +421,25 @@ pub trait Tier: Send + Sync + 'static {
         unsupported(self.kind(), "put_if_unchanged")
     }
 
+    /// Stores frames, each as [`put_if_unchanged`](Self::put_if_unchanged) does,
+    /// in order; which were stored.
+    ///
+    /// # Behavior
+    /// - As many results as entries; one may fail while others do not. The
+    ///   entries are one step each, not all together.
+    fn put_many_if_unchanged<'a>(
+        &'a self,
+        entries: &'a [(EncodedKey, Frame)],
+    ) -> BoxFuture<'a, Vec<Result<bool>>> {
+        Box::pin(async move {
+            let mut stored = Vec::with_capacity(entries.len());
+            for (key, frame) in entries {
+                stored.push(self.put_if_unchanged(key, frame).await);
+            }
+            stored
+        })
+    }
+
     /// Takes the right to load the entry for `span`; `None` while somebody else
     /// has it. One step among all who share the tier.
     ///
@@ -419,8 +453,29 @@ pub trait Tier: Send + Sync + 'static {
         unsupported(self.kind(), "lease_load")
     }
 
-    /// Gives up a lease, if it still is this one. Does not wait for that.
-    fn release_load(&self, _key: &EncodedKey, _number: u64) {}
+    /// Takes the rights to load entries, each as [`lease_load`](Self::lease_load)
+    /// does, in order.
+    ///
+    /// # Behavior
+    /// - As many results as keys; one may fail while others do not. Waits for
+    ///   none that somebody else has.
+    fn lease_loads<'a>(
+        &'a self,
+        keys: &'a [EncodedKey],
+        span: Duration,
+    ) -> BoxFuture<'a, Vec<Result<Option<LoadLease>>>> {
+        Box::pin(async move {
+            let mut taken = Vec::with_capacity(keys.len());
+            for key in keys {
+                taken.push(self.lease_load(key, span).await);
+            }
+            taken
+        })
+    }
+
+    /// Gives up leases, by their numbers, as far as they still are these. Does
+    /// not wait for that.
+    fn release_loads(&self, _leases: Vec<(EncodedKey, u64)>) {}
 
     /// A number that changes when the tier is cleared by others, or loses what
     /// it held, as of the last answer about this key. Zero where there is none.
@@ -548,13 +603,32 @@ macro_rules! forward {
             ) -> BoxFuture<'a, Result<Option<LoadLease>>> {
                 (**self).lease_load(key, span)
             }
-            fn release_load(&self, key: &EncodedKey, number: u64) {
-                (**self).release_load(key, number);
+            fn lease_loads<'a>(
+                &'a self,
+                keys: &'a [EncodedKey],
+                span: Duration,
+            ) -> BoxFuture<'a, Vec<Result<Option<LoadLease>>>> {
+                (**self).lease_loads(keys, span)
+            }
+            fn release_loads(&self, leases: Vec<(EncodedKey, u64)>) {
+                (**self).release_loads(leases);
+            }
+            fn get_many_stamped<'a>(
+                &'a self,
+                keys: &'a [EncodedKey],
+            ) -> BoxFuture<'a, Vec<Result<FrameWithStamp>>> {
+                (**self).get_many_stamped(keys)
+            }
+            fn put_many_if_unchanged<'a>(
+                &'a self,
+                entries: &'a [(EncodedKey, Frame)],
+            ) -> BoxFuture<'a, Vec<Result<bool>>> {
+                (**self).put_many_if_unchanged(entries)
             }
             fn get_stamped<'a>(
                 &'a self,
                 key: &'a EncodedKey,
-            ) -> BoxFuture<'a, Result<(Option<Bytes>, Option<Stamp>)>> {
+            ) -> BoxFuture<'a, Result<FrameWithStamp>> {
                 (**self).get_stamped(key)
             }
             fn put_if_unchanged<'a>(

@@ -11,6 +11,7 @@ use std::hash::Hash;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use event_listener::EventListener;
 use larder_core::key::EncodedKey;
 use larder_core::memory::MemoryStore;
 use larder_core::tier::{LoadLease, REMOVAL_LIFE, Stamp};
@@ -25,16 +26,22 @@ const LEASE: Duration = Duration::from_secs(10);
 /// Between two looks at a lease of another node, if nothing was heard.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
-/// Gives a lease up when it is dropped.
-pub(crate) struct NodeLease(Option<Box<dyn FnOnce() + Send>>);
+/// A lease, or part of several that were taken together: these are given up
+/// together, when the last part is dropped.
+#[derive(Clone)]
+pub(crate) struct NodeLease(#[expect(dead_code, reason = "a guard")] Option<Arc<Held>>);
 
 impl NodeLease {
     pub(crate) const NONE: Self = Self(None);
 }
 
-impl Drop for NodeLease {
+struct Held {
+    give_up: Option<Box<dyn FnOnce() + Send + Sync>>,
+}
+
+impl Drop for Held {
     fn drop(&mut self) {
-        if let Some(give_up) = self.0.take() {
+        if let Some(give_up) = self.give_up.take() {
             give_up();
         }
     }
@@ -82,12 +89,44 @@ where
             Ok(Some(Some((true, lease)))) => Turn::LookAndLoad(lease),
             Ok(Some(Some((false, lease)))) => Turn::Load(lease),
             Ok(Some(None)) if Instant::now() < until => {
-                let moment = Instant::now() + LOOK_AGAIN;
-                W::event_until(listener, Some(moment.min(until))).await;
+                self.until_done::<W>(Some(listener), until).await;
                 Turn::Look
             }
             // Away, or too slow: it is loaded here all the same.
             _ => Turn::Load(NodeLease::NONE),
+        }
+    }
+
+    /// Takes the leases of keys that were missing, in one go; waits for none.
+    pub(crate) async fn turns<W: Wait>(self: &Arc<Self>, keys: Vec<EncodedKey>) -> Vec<Turn> {
+        let (engine, count) = (Arc::clone(self), keys.len());
+        let section = async move {
+            let Some(slot) = engine.among_nodes() else { return Vec::new() };
+            let taken = slot.tier().lease_loads(&keys, engine.lease_span()).await;
+            let had = keys.iter().zip(&taken).filter_map(|(key, taken)| {
+                let lease = taken.as_ref().ok()?.as_ref()?;
+                Some((key.clone(), lease.number))
+            });
+            let held = engine.holding(had.collect());
+            let turns = taken.into_iter().map(|taken| match taken {
+                Ok(Some(LoadLease { present: true, .. })) => Turn::LookAndLoad(held.clone()),
+                Ok(Some(_)) => Turn::Load(held.clone()),
+                Ok(None) => Turn::Look,
+                // Counted by the layer: it is loaded here all the same.
+                Err(_) => Turn::Load(NodeLease::NONE),
+            });
+            turns.collect()
+        };
+        let mut turns = self.drive::<W, _>(false, section).await.unwrap_or_default();
+        turns.resize_with(count, || Turn::Load(NodeLease::NONE));
+        turns
+    }
+
+    /// Waits until another node is done with a load, or for a moment.
+    pub(crate) async fn until_done<W: Wait>(&self, listener: Option<EventListener>, until: Instant) {
+        let moment = until.min(Instant::now() + LOOK_AGAIN);
+        if let Some(listener) = listener {
+            W::event_until(listener, Some(moment)).await;
         }
     }
 
@@ -122,18 +161,25 @@ where
     /// whether there is an entry.
     async fn lease(self: &Arc<Self>, key: &EncodedKey) -> Option<Option<(bool, NodeLease)>> {
         let slot = self.among_nodes()?;
-        let span = self.expiry.said().hard_timeout.unwrap_or(LEASE);
         // A failure is counted by the layer.
-        let leased = slot.tier().lease_load(key, span).await.ok()?;
-        Some(leased.map(|lease| (lease.present, self.holding(key, lease))))
+        let leased = slot.tier().lease_load(key, self.lease_span()).await.ok()?;
+        Some(leased.map(|lease| (lease.present, self.holding(vec![(key.clone(), lease.number)]))))
     }
 
-    fn holding(self: &Arc<Self>, key: &EncodedKey, lease: LoadLease) -> NodeLease {
-        let (engine, key) = (Arc::clone(self), key.clone());
-        NodeLease(Some(Box::new(move || {
+    fn lease_span(&self) -> Duration {
+        self.expiry.said().hard_timeout.unwrap_or(LEASE)
+    }
+
+    fn holding(self: &Arc<Self>, leases: Vec<(EncodedKey, u64)>) -> NodeLease {
+        if leases.is_empty() {
+            return NodeLease::NONE;
+        }
+        let engine = Arc::clone(self);
+        let give_up = move || {
             if let Some(slot) = engine.among_nodes() {
-                slot.tier().release_load(&key, lease.number);
+                slot.tier().release_loads(leases);
             }
-        })))
+        };
+        NodeLease(Some(Arc::new(Held { give_up: Some(Box::new(give_up)) })))
     }
 }

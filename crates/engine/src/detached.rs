@@ -19,7 +19,7 @@ use crate::draft::Said;
 use crate::engine::Engine;
 use crate::flight::{Flight, Outcome, Running, running};
 use crate::gate::{Entrance, Leader};
-use crate::load::{Approach, Lead, Stale, Wish};
+use crate::load::{Approach, Lead, Stale};
 use crate::loaded::{Answer, LoadContext, LoadError, Loaded};
 use crate::wait::Wait;
 use crate::watch::Watch;
@@ -75,7 +75,7 @@ where
         }
         let mut key = key;
         loop {
-            match self.approach::<W>(key, Wish { absence, ..Wish::VALUE }).await {
+            match self.approach::<W>(key, absence).await {
                 Approach::Have(have) => return Ok(have),
                 Approach::Alone => return self.load_alone(loader).await,
                 Approach::Lead(lead) => {

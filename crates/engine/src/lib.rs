@@ -32,7 +32,10 @@ mod explain;
 mod flight;
 mod gate;
 mod invalidate;
+mod landing;
 pub mod layers;
+#[cfg(feature = "async")]
+mod left;
 mod life;
 mod load;
 mod loaded;
@@ -41,10 +44,12 @@ mod marks;
 mod nodes;
 mod pause;
 mod read;
+mod refused;
 mod remove;
 mod repair;
 mod replica;
 mod retime;
+mod round;
 #[cfg(not(feature = "async"))]
 #[path = "no_section.rs"]
 mod section;
@@ -65,6 +70,8 @@ mod verbs;
 pub mod wait;
 mod watch;
 mod wire;
+#[cfg(feature = "async")]
+mod work;
 mod write;
 
 pub use engine::{Engine, Hints, KeptMarks, Parts, Weigh, Weigher};

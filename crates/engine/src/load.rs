@@ -15,7 +15,7 @@ use larder_core::terms::{EntryOptions, Freshness, Terms};
 use tracing::Instrument;
 
 use crate::among::{NodeLease, Turn};
-use crate::draft::Said;
+use crate::draft::{Draft, Said};
 use crate::engine::Engine;
 use crate::flight::{Flight, Outcome};
 use crate::gate::{Claim, Entrance, Leader, Ticket};
@@ -26,9 +26,9 @@ use crate::wait::Wait;
 use crate::watch::Watch;
 
 /// What a caller with a missing key came to.
-pub(crate) enum Approach<K, V> {
+pub(crate) enum Approach<K, V, L = Lead<K, V>> {
     /// It leads a flight.
-    Lead(Lead<K, V>),
+    Lead(L),
     /// A value is there; `None` says that there is none to be had.
     Have(Option<V>),
     /// It may wait for this flight.
@@ -37,17 +37,10 @@ pub(crate) enum Approach<K, V> {
     Alone,
 }
 
-/// What a caller with a missing key wants.
-#[derive(Clone, Copy)]
-pub(crate) struct Wish {
-    /// The knowledge that there is no value will do.
-    pub(crate) absence: bool,
-    /// A load of another node is worth waiting for.
-    pub(crate) among_nodes: bool,
-}
-
-impl Wish {
-    pub(crate) const VALUE: Self = Self { absence: false, among_nodes: true };
+/// A flight whose leader has not looked once more yet.
+pub(crate) struct Ahead<K, V> {
+    pub(crate) leader: Leader<K, V>,
+    pub(crate) encoded: Option<EncodedKey>,
 }
 
 /// A flight that is about to take off.
@@ -101,7 +94,7 @@ where
         let mut key = key;
         loop {
             // That there was no value the last time is no answer for a loader that has one.
-            match Box::pin(self.approach::<W>(key, Wish::VALUE)).await {
+            match Box::pin(self.approach::<W>(key, false)).await {
                 Approach::Have(Some(value)) => return Ok(value),
                 Approach::Have(None) | Approach::Alone => return self.alone(async { loader().await }).await,
                 Approach::Lead(lead) => return self.lead::<W, _, _>(lead, async { loader().await }).await,
@@ -134,8 +127,22 @@ where
     }
 
     /// One turn of a caller: finds the value, a flight to wait for, or the lead.
-    pub(crate) async fn approach<W: Wait>(self: &Arc<Self>, mut key: K, wish: Wish) -> Approach<K, V> {
-        let Wish { absence, .. } = wish;
+    /// With `absence`, the knowledge that there is no value will do.
+    pub(crate) async fn approach<W: Wait>(self: &Arc<Self>, key: K, absence: bool) -> Approach<K, V> {
+        match self.enter::<W>(key, absence).await {
+            Approach::Lead(ahead) => self.look_again::<W>(ahead, absence).await,
+            Approach::Have(have) => Approach::Have(have),
+            Approach::Join(flight, seat, key) => Approach::Join(flight, seat, key),
+            Approach::Alone => Approach::Alone,
+        }
+    }
+
+    /// As [`approach`](Self::approach), without looking beyond memory.
+    pub(crate) async fn enter<W: Wait>(
+        self: &Arc<Self>,
+        mut key: K,
+        absence: bool,
+    ) -> Approach<K, V, Ahead<K, V>> {
         if self.is_closed() {
             return Approach::Alone;
         }
@@ -164,7 +171,7 @@ where
                         None => Approach::Alone,
                     };
                 }
-                Entrance::Lead(leader) => return self.look_again::<W>(leader, encoded, wish).await,
+                Entrance::Lead(leader) => return self.look_near(Ahead { leader, encoded }, absence),
             }
         }
     }
@@ -189,44 +196,58 @@ where
     }
 
     /// A leader looks once more: the entry may have come between its miss and
-    /// its lead, or lie beyond memory.
+    /// its lead.
+    fn look_near(&self, ahead: Ahead<K, V>, absence: bool) -> Approach<K, V, Ahead<K, V>> {
+        match ahead.leader.key().and_then(|key| self.have(key, absence)) {
+            Some(have) => {
+                ahead.leader.end(have.clone().map_or(Outcome::Absent, Outcome::Value));
+                Approach::Have(have)
+            }
+            None => Approach::Lead(ahead),
+        }
+    }
+
+    /// A leader looks beyond memory.
     async fn look_again<W: Wait>(
         self: &Arc<Self>,
-        leader: Leader<K, V>,
-        encoded: Option<EncodedKey>,
-        Wish { absence, among_nodes: waits }: Wish,
+        Ahead { leader, encoded }: Ahead<K, V>,
+        absence: bool,
     ) -> Approach<K, V> {
-        let stamp = leader.flight.stamp();
-        if let Some(have) = leader.key().and_then(|key| self.have(key, absence)) {
-            leader.end(have.clone().map_or(Outcome::Absent, Outcome::Value));
-            return Approach::Have(have);
-        }
-        let mut encoded = encoded.map(|encoded| self.based_on_now(encoded));
+        let Some(key) = encoded.map(|encoded| self.based_on_now(encoded)) else {
+            return self.after_look(Ahead { leader, encoded: None }, None, NodeLease::NONE, absence);
+        };
+        // On the heap: see `store`.
+        let looked = Box::pin(self.look_beyond::<W>(key, leader.hash()));
+        let (based, lease, found) = looked.await;
+        self.after_look(Ahead { leader, encoded: Some(based) }, found, lease, absence)
+    }
+
+    /// What a leader came to with what was found beyond memory.
+    pub(crate) fn after_look(
+        &self,
+        Ahead { leader, encoded }: Ahead<K, V>,
+        found: Option<Found<V>>,
+        among_nodes: NodeLease,
+        absence: bool,
+    ) -> Approach<K, V> {
         let mut stale = leader.key().and_then(|key| self.stale_in_memory(key));
-        let mut among_nodes = NodeLease::NONE;
-        if let Some(key) = encoded.take() {
-            // On the heap: see `store`.
-            let looked = Box::pin(self.look_beyond::<W>(key, leader.hash(), waits));
-            let (based, lease, found) = looked.await;
-            encoded = Some(based);
-            among_nodes = lease;
-            match found.map(Found::into_parts) {
-                Some((Freshness::Fresh, Some(value), _)) => {
-                    leader.end(Outcome::Value(value.clone()));
-                    return Approach::Have(Some(value));
-                }
-                Some((Freshness::Fresh, None, _)) if absence => {
-                    leader.end(Outcome::Absent);
-                    return Approach::Have(None);
-                }
-                Some((Freshness::Stale, Some(value), terms)) => stale = Some(Stale::new(value, &terms)),
-                _ => {}
+        match found.map(Found::into_parts) {
+            Some((Freshness::Fresh, Some(value), _)) => {
+                leader.end(Outcome::Value(value.clone()));
+                return Approach::Have(Some(value));
             }
+            Some((Freshness::Fresh, None, _)) if absence => {
+                leader.end(Outcome::Absent);
+                return Approach::Have(None);
+            }
+            Some((Freshness::Stale, Some(value), terms)) => stale = Some(Stale::new(value, &terms)),
+            _ => {}
         }
         if let Some(stale) = &stale {
             leader.flight.set_stale(stale.value.clone(), stale.until);
         }
         self.counters.misses.increment();
+        let stamp = leader.flight.stamp();
         Approach::Lead(Lead { leader, encoded, stamp, stale, among_nodes })
     }
 
@@ -237,9 +258,8 @@ where
         self: &Arc<Self>,
         key: EncodedKey,
         hash: u64,
-        mut may_wait: bool,
     ) -> (EncodedKey, NodeLease, Option<Found<V>>) {
-        let (mut lease, mut until) = (NodeLease::NONE, None);
+        let (mut lease, mut until, mut may_wait) = (NodeLease::NONE, None, true);
         loop {
             let (based, found) = self.seek_based::<W>(key.clone(), hash).await;
             let found = found.ok().flatten();
@@ -329,23 +349,38 @@ where
         stamp: u64,
         said: Said<V>,
     ) -> bool {
+        let Some(draft) = self.draft_loaded((leader, encoded), stamp, said).await else { return true };
+        let Some(_ticket) = self.ticket(leader).await else { return false };
+        self.store_loaded(leader, draft).await
+    }
+
+    /// What was loaded, ready to be stored; `None` where it is not to be.
+    pub(crate) async fn draft_loaded(
+        &self,
+        (leader, encoded): (&Leader<K, V>, Option<EncodedKey>),
+        stamp: u64,
+        said: Said<V>,
+    ) -> Option<Draft<V>> {
+        let key = leader.key()?;
         if let Err(error) = said.options.check() {
             tracing::warn!(target: "larder", cache = self.life.name(), error = %error, "a loaded value was not stored");
-            leader
-                .key()
-                .map_or_else(|| self.counters.dropped.increment(), |key| self.note_dropped(key, &error));
-            return true;
+            self.note_dropped(key, &error);
+            return None;
         }
         if let Some(value) = &said.value {
             self.leave_if_large(value).await;
         }
-        let Some(draft) = leader.key().map(|key| self.draft((key, encoded), said)) else { return false };
-        let Some(_ticket) = self.ticket(leader).await else { return false };
+        Some(self.draft((key, encoded), said).stamped(stamp))
+    }
+
+    /// Stores what was loaded, for who holds the ticket; false where another
+    /// node changed the entry since.
+    pub(crate) async fn store_loaded(&self, leader: &mut Leader<K, V>, draft: Draft<V>) -> bool {
         let Some(key) = leader.take_key() else { return false };
         self.pauses.end(leader.hash());
         // What no tier took was counted there; the caller has its value.
         let name = self.events.name(&key);
-        let stored = self.store(key, draft.stamped(stamp)).await;
+        let stored = self.store(key, draft).await;
         self.tell_stored(name, stored.as_ref().copied(), Writer::Load);
         match stored {
             Ok(Some(_)) => self.counters.published.increment(),
@@ -355,7 +390,8 @@ where
         true
     }
 
-    async fn ticket(&self, leader: &mut Leader<K, V>) -> Option<Ticket<K, V>> {
+    /// The ticket, once it can be had; `None` where the entry changed since.
+    pub(crate) async fn ticket(&self, leader: &mut Leader<K, V>) -> Option<Ticket<K, V>> {
         loop {
             match leader.claim() {
                 // Closed while this waited: nothing is stored after `close`.

@@ -23,9 +23,9 @@ use crate::shared::Shared;
 use crate::wait::Wait;
 
 /// Keys of one part.
-const PART: usize = 128;
+pub(crate) const PART: usize = 128;
 /// Bytes of values of one part; a single entry may be larger.
-const PART_BYTES: u64 = 16 << 20;
+pub(crate) const PART_BYTES: u64 = 16 << 20;
 
 /// An entry to be stored.
 struct Pending<K, V> {
@@ -74,7 +74,7 @@ where
     }
 
     /// Whether there is a tier for all nodes that could take many at once.
-    fn is_shared_now(&self) -> bool {
+    pub(crate) fn is_shared_now(&self) -> bool {
         !self.is_closed() && self.life.is_on() && self.shared().is_some()
     }
 
@@ -152,7 +152,7 @@ where
     }
 
     /// What comes before an entry of a part is written.
-    async fn begin_early(
+    pub(crate) async fn begin_early(
         &self,
         shared: Shared<'_, K, V>,
         key: &K,
@@ -163,6 +163,7 @@ where
         self.clear_homes(shared.wire(), &encoded, shared.slot().kind()).await;
         let frame = draft.frame(shared.wire(), &encoded)?;
         let mark = self.nodes.as_ref().map(|nodes| nodes.mark());
+        self.note_copy(&encoded);
         Some((Early::new(mark, base, &frame), (encoded, frame)))
     }
 

@@ -10,7 +10,7 @@ use larder_core::key::EncodedKey;
 use larder_core::place::TierFacts;
 use larder_core::stats::{TierCounters, TierStats};
 use larder_core::stream::Stored;
-use larder_core::tier::{Draft, Stamp, Tier, TierKind};
+use larder_core::tier::{Draft, FrameWithStamp, Tier, TierKind};
 use larder_core::{Bytes, Error, Result};
 
 use crate::distrust::Distrust;
@@ -151,6 +151,14 @@ impl Slot {
         Ok(found)
     }
 
+    /// As [`heed`](Self::heed), for many: without the marks each is a failure.
+    async fn heed_all<T>(&self, any: bool, found: &mut [Result<T>]) {
+        if let Err(error) = self.heed(any).await {
+            let again = || Error::new(error.kind(), error.to_string()).in_tier(self.kind);
+            found.iter_mut().for_each(|found| *found = Err(again()));
+        }
+    }
+
     pub(crate) fn stats(&self) -> TierStats {
         let stats = TierStats::new(self.kind, self.counters.snapshot(), self.tier.usage());
         stats.with_latency(self.counters.times.snapshot()).with_servers(self.tier.servers())
@@ -171,7 +179,7 @@ impl Slot {
     }
 
     /// The frame of `key` with its stamp, unless what lies there is not trusted.
-    pub(crate) async fn get_stamped(&self, key: &EncodedKey) -> Result<(Option<Bytes>, Option<Stamp>)> {
+    pub(crate) async fn get_stamped(&self, key: &EncodedKey) -> Result<FrameWithStamp> {
         let (found, stamp) = self.tier.get_stamped(key).await?;
         // Also of nothing: what is stored next is stamped by the marks.
         self.heed(true).await?;
@@ -185,12 +193,28 @@ impl Slot {
             return Vec::new();
         }
         let mut frames = self.tier.get_many(keys).await;
-        if let Err(error) = self.heed(frames.iter().any(|frame| matches!(frame, Ok(Some(_))))).await {
-            let again = || Error::new(error.kind(), error.to_string()).in_tier(self.kind);
-            frames.iter_mut().for_each(|frame| *frame = Err(again()));
-        }
+        let any = frames.iter().any(|frame| matches!(frame, Ok(Some(_))));
+        self.heed_all(any, &mut frames).await;
         let frames = frames.into_iter().zip(keys);
         frames.map(|(frame, key)| if self.distrust.covers(key) { Ok(None) } else { frame }).collect()
+    }
+
+    /// The frames of `keys` with their stamps, as [`get_stamped`](Self::get_stamped)
+    /// gives them, with as few round trips as the tier can do with.
+    pub(crate) async fn get_many_stamped(&self, keys: &[EncodedKey]) -> Vec<Result<FrameWithStamp>> {
+        if keys.is_empty() {
+            return Vec::new();
+        }
+        let mut found = self.tier.get_many_stamped(keys).await;
+        self.heed_all(true, &mut found).await;
+        for (found, key) in found.iter_mut().zip(keys) {
+            if let Ok((frame, _)) = found
+                && self.distrust.covers(key)
+            {
+                *frame = None;
+            }
+        }
+        found
     }
 
     /// The head of the frame of `key`, and perhaps more of it, unless what
@@ -241,12 +265,23 @@ impl Slot {
     }
 
     /// Writes a frame unless others changed the entry after what `key` is based
-    /// on; whether it did.
+    /// on; whether it did. On failure the entry stays, for it may be theirs by now.
     pub(crate) async fn put_if_unchanged(&self, key: &EncodedKey, frame: &Frame) -> Result<bool> {
-        match self.tier.put_if_unchanged(key, frame).await {
-            Ok(stored) => self.settle(key, Ok(())).await.map(|()| stored),
-            Err(error) => self.settle(key, Err(error)).await.map(|()| false),
-        }
+        let put = self.tier.put_if_unchanged(key, frame).await;
+        self.settle_put(key, put)
+    }
+
+    fn settle_put(&self, key: &EncodedKey, put: Result<bool>) -> Result<bool> {
+        let stored = put?;
+        self.distrust.forget(key);
+        Ok(stored)
+    }
+
+    /// As [`put_if_unchanged`](Self::put_if_unchanged), with as few round trips
+    /// as the tier can do with.
+    pub(crate) async fn put_many_if_unchanged(&self, entries: &[(EncodedKey, Frame)]) -> Vec<Result<bool>> {
+        let put = self.tier.put_many_if_unchanged(entries).await;
+        entries.iter().zip(put).map(|((key, _), put)| self.settle_put(key, put)).collect()
     }
 
     /// Makes a draft the entry.

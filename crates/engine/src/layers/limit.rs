@@ -9,7 +9,9 @@ use larder_core::frame::Frame;
 use larder_core::key::EncodedKey;
 use larder_core::stats::{ServerFacts, TierCounters};
 use larder_core::stream::Stored;
-use larder_core::tier::{BoxFuture, Capability, Draft, LoadLease, Stamp, Tier, TierKind, Usage};
+use larder_core::tier::{
+    BoxFuture, Capability, Draft, FrameWithStamp, LoadLease, Stamp, Tier, TierKind, Usage,
+};
 use larder_core::{Bytes, Error, ErrorKind, Result};
 
 use crate::wait;
@@ -188,14 +190,30 @@ impl<T: Tier> Tier for Limit<T> {
         self.bounded(self.tier.lease_load(key, span))
     }
 
-    fn release_load(&self, key: &EncodedKey, number: u64) {
-        self.tier.release_load(key, number);
+    fn lease_loads<'a>(
+        &'a self,
+        keys: &'a [EncodedKey],
+        span: Duration,
+    ) -> BoxFuture<'a, Vec<Result<Option<LoadLease>>>> {
+        self.bounded_many(keys.len(), self.tier.lease_loads(keys, span))
     }
 
-    fn get_stamped<'a>(
+    fn get_many_stamped<'a>(&'a self, keys: &'a [EncodedKey]) -> BoxFuture<'a, Vec<Result<FrameWithStamp>>> {
+        self.bounded_many(keys.len(), self.tier.get_many_stamped(keys))
+    }
+
+    fn put_many_if_unchanged<'a>(
         &'a self,
-        key: &'a EncodedKey,
-    ) -> BoxFuture<'a, Result<(Option<Bytes>, Option<Stamp>)>> {
+        entries: &'a [(EncodedKey, Frame)],
+    ) -> BoxFuture<'a, Vec<Result<bool>>> {
+        self.bounded_many(entries.len(), self.tier.put_many_if_unchanged(entries))
+    }
+
+    fn release_loads(&self, leases: Vec<(EncodedKey, u64)>) {
+        self.tier.release_loads(leases);
+    }
+
+    fn get_stamped<'a>(&'a self, key: &'a EncodedKey) -> BoxFuture<'a, Result<FrameWithStamp>> {
         self.bounded(self.tier.get_stamped(key))
     }
 

@@ -10,7 +10,9 @@ use larder_core::key::EncodedKey;
 use larder_core::latency::{Histogram, TierTimes};
 use larder_core::stats::{ServerFacts, TierCounters};
 use larder_core::stream::Stored;
-use larder_core::tier::{BoxFuture, Capability, Draft, LoadLease, Stamp, Tier, TierKind, Usage};
+use larder_core::tier::{
+    BoxFuture, Capability, Draft, FrameWithStamp, LoadLease, Stamp, Tier, TierKind, Usage,
+};
 use larder_core::{Bytes, Result};
 use tracing::field::Empty;
 use tracing::{Instrument, Span};
@@ -371,14 +373,42 @@ impl<T: Tier> Tier for Observe<T> {
         Box::pin(self.watch(Call::new("lease_load").of(key), self.tier.lease_load(key, span), outcome))
     }
 
-    fn release_load(&self, key: &EncodedKey, number: u64) {
-        self.tier.release_load(key, number);
+    fn lease_loads<'a>(
+        &'a self,
+        keys: &'a [EncodedKey],
+        span: Duration,
+    ) -> BoxFuture<'a, Vec<Result<Option<LoadLease>>>> {
+        let call = Call::new("lease_loads").of_many(keys.len());
+        Box::pin(self.watch_many(call, self.tier.lease_loads(keys, span)))
     }
 
-    fn get_stamped<'a>(
+    fn get_many_stamped<'a>(&'a self, keys: &'a [EncodedKey]) -> BoxFuture<'a, Vec<Result<FrameWithStamp>>> {
+        Box::pin(async move {
+            let call = Call::read("get_many_stamped").of_many(keys.len());
+            let read = self.watch_many(call, self.tier.get_many_stamped(keys)).await;
+            read.into_iter().map(|read| read.map(|(read, stamp)| (self.count_read(read), stamp))).collect()
+        })
+    }
+
+    fn put_many_if_unchanged<'a>(
         &'a self,
-        key: &'a EncodedKey,
-    ) -> BoxFuture<'a, Result<(Option<Bytes>, Option<Stamp>)>> {
+        entries: &'a [(EncodedKey, Frame)],
+    ) -> BoxFuture<'a, Vec<Result<bool>>> {
+        Box::pin(async move {
+            let call = Call::write("put_many_if_unchanged").of_many(entries.len());
+            let put = self.watch_many(call, self.tier.put_many_if_unchanged(entries)).await;
+            for (_, (_, frame)) in put.iter().zip(entries).filter(|(put, _)| matches!(put, Ok(true))) {
+                self.count_stored(frame);
+            }
+            put
+        })
+    }
+
+    fn release_loads(&self, leases: Vec<(EncodedKey, u64)>) {
+        self.tier.release_loads(leases);
+    }
+
+    fn get_stamped<'a>(&'a self, key: &'a EncodedKey) -> BoxFuture<'a, Result<FrameWithStamp>> {
         Box::pin(async move {
             let call = Call::read("get_stamped").of(key);
             let (read, stamp) = self.watch(call, self.tier.get_stamped(key), |(read, _)| found(read)).await?;

@@ -9,7 +9,7 @@ use super::calls::{check_len, count};
 use super::request::frame;
 
 /// The most keys of one round trip.
-const KEYS_MAX: usize = 1000;
+pub(super) const KEYS_MAX: usize = 1000;
 /// Bytes of frames from which on a round trip takes no more of them.
 const BYTES_MAX: usize = 8 << 20;
 
@@ -63,7 +63,7 @@ impl Inner {
 }
 
 /// How many entries go together: a frame that may be too large goes alone.
-fn chunk_len(entries: &[(EncodedKey, Frame)]) -> usize {
+pub(super) fn chunk_len(entries: &[(EncodedKey, Frame)]) -> usize {
     let mut bytes = 0;
     let fitting = entries.iter().take(KEYS_MAX).take_while(|(_, frame)| {
         bytes += frame.len();

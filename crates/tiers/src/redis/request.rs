@@ -25,6 +25,8 @@ pub(super) struct Answer {
     pub(super) command: Value,
     /// What lies there, where it was asked for.
     pub(super) value: Value,
+    /// That its name was made from.
+    pub(super) generation: u64,
 }
 
 /// What a request is about: keys that still need an answer, and those that are
@@ -42,6 +44,13 @@ struct Group {
     marks: Vec<(usize, u64)>,
     /// Which keys of the plan.
     members: Vec<usize>,
+}
+
+impl Group {
+    /// The generation of a partition that it has keys of.
+    fn known(&self, partition: usize) -> Option<u64> {
+        self.marks.iter().find(|(held, _)| *held == partition).map(|(_, generation)| *generation)
+    }
 }
 
 impl Inner {
@@ -141,8 +150,7 @@ impl Inner {
         for (member, index) in open.iter().enumerate() {
             let partition = Names::partition(keys[*index]);
             let group = plan.group(partition, apart);
-            let known = group.marks.iter().find(|(held, _)| *held == partition).map(|(_, mark)| *mark);
-            let generation = known.unwrap_or_else(|| {
+            let generation = group.known(partition).unwrap_or_else(|| {
                 let generation = self.marks.generation(partition);
                 group.marks.push((partition, generation));
                 generation
@@ -182,8 +190,9 @@ impl Inner {
                     open.push(*index);
                     continue;
                 }
-                let command = commands.get_mut(*member).and_then(Option::take);
-                answers[*index] = command.unwrap_or(Ok(Value::Nil)).map(|command| Answer { command, value });
+                let command = commands.get_mut(*member).and_then(Option::take).unwrap_or(Ok(Value::Nil));
+                let generation = group.known(*partition).unwrap_or_default();
+                answers[*index] = command.map(|command| Answer { command, value, generation });
             }
         }
         open.sort_unstable();

@@ -10,11 +10,12 @@ use std::hash::{BuildHasher, RandomState};
 
 use larder_core::frame::{FIXED_LEN, Frame};
 use larder_core::key::EncodedKey;
-use larder_core::tier::{REMOVAL_LIFE, Stamp};
+use larder_core::tier::{FrameWithStamp, REMOVAL_LIFE, Stamp};
 use larder_core::{Bytes, Error, ErrorKind, Result};
 use redis::{Cmd, Value};
 
 use super::Inner;
+use super::batch::{KEYS_MAX, chunk_len};
 use super::calls::{check_len, count};
 use super::names::Names;
 use super::request::{Whole, frame};
@@ -69,17 +70,62 @@ impl Inner {
         Ok(taken)
     }
 
-    pub(super) async fn get_stamped(&self, key: &EncodedKey) -> Result<(Option<Bytes>, Option<Stamp>)> {
+    pub(super) async fn get_stamped(&self, key: &EncodedKey) -> Result<FrameWithStamp> {
         let (found, removal, generation) = self.get_with_removal(key).await?;
-        let removal = match removal {
-            Value::BulkString(chance) => word(&chance),
-            _ => 0,
+        Ok(stamped(found, &removal, generation))
+    }
+
+    /// Removals are read before entries: what changes in between makes a stamp
+    /// that nothing is stored by.
+    pub(super) async fn get_many_stamped(&self, keys: &[EncodedKey]) -> Vec<Result<FrameWithStamp>> {
+        let removal = |_, name: &str| {
+            let mut cmd = redis::cmd("GET");
+            cmd.arg(self.names.removal(name));
+            vec![cmd]
         };
-        let entry = found.as_ref().and_then(|frame| frame.get(IDENTITY_AT..)).map_or(0, word);
-        Ok((found, Stamp::new(entry ^ removal ^ generation)))
+        let mut found = Vec::with_capacity(keys.len());
+        for keys in keys.chunks(KEYS_MAX) {
+            let keys: Vec<_> = keys.iter().collect();
+            let answers = self.many(&keys, true, Some(&removal)).await.into_iter();
+            found.extend(answers.map(|answer| {
+                answer.map(|answer| stamped(frame(answer.value), &answer.command, answer.generation))
+            }));
+        }
+        found
     }
 
     pub(super) async fn put_if_unchanged(&self, key: &EncodedKey, frame: &Frame) -> Result<bool> {
+        let answer = self.fleet.send(self.putting(key, frame)?).await?;
+        self.changed(key);
+        Ok(count(&answer) == 1)
+    }
+
+    pub(super) async fn put_many_if_unchanged(&self, entries: &[(EncodedKey, Frame)]) -> Vec<Result<bool>> {
+        let mut stored = Vec::with_capacity(entries.len());
+        let mut rest = entries;
+        while !rest.is_empty() {
+            let (chunk, later) = rest.split_at(chunk_len(rest));
+            rest = later;
+            match chunk.iter().map(|(key, frame)| self.putting(key, frame)).collect() {
+                Ok(orders) => {
+                    let answers = self.fleet.exchange(orders).await.into_iter().zip(chunk);
+                    stored.extend(answers.map(|(answer, (key, _))| {
+                        self.changed(key);
+                        Ok(count(&answer?) == 1)
+                    }));
+                }
+                // The bad one fails by itself.
+                Err(_) => {
+                    for (key, frame) in chunk {
+                        stored.push(self.put_if_unchanged(key, frame).await);
+                    }
+                }
+            }
+        }
+        stored
+    }
+
+    fn putting(&self, key: &EncodedKey, frame: &Frame) -> Result<Order> {
         check_len(frame)?;
         let Some(base) = key.base() else {
             return Err(Error::new(ErrorKind::Unsupported, "the key is based on nothing"));
@@ -95,10 +141,18 @@ impl Inner {
         if let Some(millis) = self.millis_left(frame) {
             cmd.arg(millis);
         }
-        let answer = self.fleet.send(Order { partition, cmd }).await?;
-        self.changed(key);
-        Ok(count(&answer) == 1)
+        Ok(Order { partition, cmd })
     }
+}
+
+/// What was found, and the stamp that is made of it.
+fn stamped(found: Option<Bytes>, removal: &Value, generation: u64) -> FrameWithStamp {
+    let removal = match removal {
+        Value::BulkString(chance) => word(chance),
+        _ => 0,
+    };
+    let entry = found.as_ref().and_then(|frame| frame.get(IDENTITY_AT..)).map_or(0, word);
+    (found, Stamp::new(entry ^ removal ^ generation))
 }
 
 /// Up to eight bytes as a number; those that are missing are zero.

@@ -7,7 +7,7 @@ use futures_util::TryFutureExt;
 use larder_core::frame::Frame;
 use larder_core::key::EncodedKey;
 use larder_core::stats::ServerFacts;
-use larder_core::tier::{BoxFuture, Capability, LoadLease, Stamp, Tier, TierKind, Usage};
+use larder_core::tier::{BoxFuture, Capability, FrameWithStamp, LoadLease, Tier, TierKind, Usage};
 use larder_core::{Bytes, Result};
 
 use super::RedisTier;
@@ -139,10 +139,7 @@ impl Tier for RedisTier {
 
     /// The stamp is of the entry, of its last removal within the last minute,
     /// and of the last clear.
-    fn get_stamped<'a>(
-        &'a self,
-        key: &'a EncodedKey,
-    ) -> BoxFuture<'a, Result<(Option<Bytes>, Option<Stamp>)>> {
+    fn get_stamped<'a>(&'a self, key: &'a EncodedKey) -> BoxFuture<'a, Result<FrameWithStamp>> {
         named("get_stamped", self.inner.get_stamped(key))
     }
 
@@ -154,8 +151,27 @@ impl Tier for RedisTier {
         named("lease_load", self.inner.lease_load(key, span))
     }
 
-    fn release_load(&self, key: &EncodedKey, number: u64) {
-        self.spawn(Arc::clone(&self.inner).release_load(key.clone(), number));
+    fn lease_loads<'a>(
+        &'a self,
+        keys: &'a [EncodedKey],
+        span: Duration,
+    ) -> BoxFuture<'a, Vec<Result<Option<LoadLease>>>> {
+        Box::pin(self.inner.lease_loads(keys, span))
+    }
+
+    fn get_many_stamped<'a>(&'a self, keys: &'a [EncodedKey]) -> BoxFuture<'a, Vec<Result<FrameWithStamp>>> {
+        Box::pin(self.inner.get_many_stamped(keys))
+    }
+
+    fn put_many_if_unchanged<'a>(
+        &'a self,
+        entries: &'a [(EncodedKey, Frame)],
+    ) -> BoxFuture<'a, Vec<Result<bool>>> {
+        Box::pin(self.inner.put_many_if_unchanged(entries))
+    }
+
+    fn release_loads(&self, leases: Vec<(EncodedKey, u64)>) {
+        self.spawn(Arc::clone(&self.inner).release_loads(leases));
     }
 
     fn era(&self, key: &EncodedKey) -> u64 {

@@ -46,7 +46,8 @@ checks! {
     batches: batches_answer_in_order_key_by_key, the_later_of_two_puts_in_a_batch_stays,
         an_empty_batch_is_a_batch;
     shared: of_several_with_one_base_one_stores, every_change_takes_the_base_away,
-        take_gives_the_frame_to_one, the_steps_are_all_there_or_none_is;
+        take_gives_the_frame_to_one, steps_in_a_batch_are_steps_of_their_own,
+        leases_of_a_batch_are_taken_once, the_steps_are_all_there_or_none_is;
     closing: after_close_every_call_fails_with_closed, after_close_usage_is_zero,
         a_second_close_succeeds, destroy_leaves_nothing_and_closes;
     streams: open_reads_what_put_stored, what_was_opened_stays_what_it_was,

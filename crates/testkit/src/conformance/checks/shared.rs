@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
+use std::time::Duration;
 
 use larder_core::ErrorKind;
 use larder_core::frame::Frame;
@@ -63,6 +64,52 @@ pub(super) fn take_gives_the_frame_to_one(place: &Place) -> Verdict {
         assert_eq!(takers, 1, "of {THREADS} that take one entry");
         expect_none(&tier, &sample::key(number));
     }
+    Ok(())
+}
+
+pub(super) fn steps_in_a_batch_are_steps_of_their_own(place: &Place) -> Verdict {
+    let tier = shared(place)?;
+    put(&tier, &sample::key(1), 1, 100);
+    put(&tier, &sample::key(2), 2, 100);
+    let keys: Vec<_> = [1, 3, 2, 1].map(sample::key).into();
+    let found = block_on(tier.get_many_stamped(&keys)).into_iter().map(|found| found.expect("it succeeds"));
+    let found: Vec<_> = found.collect();
+    for (key, found) in keys.iter().zip(&found) {
+        assert_eq!(&block_on(tier.get_stamped(key)).expect("it succeeds"), found, "of {key:?}");
+    }
+    // Another comes between for one of the keys; of two with one base the first is stored.
+    put(&tier, &sample::key(2), 9, 100);
+    let entries: Vec<_> = keys.iter().zip(&found).zip([11, 13, 12, 14]).collect();
+    let entries: Vec<_> = entries
+        .into_iter()
+        .map(|((key, (_, stamp)), seed)| {
+            let based = key.clone().based_on(stamp.expect("a tier with such steps has stamps"));
+            let frame = sample::frame(key, sample::payload(seed, 100));
+            (based, frame)
+        })
+        .collect();
+    let stored = block_on(tier.put_many_if_unchanged(&entries)).into_iter();
+    let stored: Vec<bool> = stored.map(|stored| stored.expect("it succeeds")).collect();
+    assert_eq!(stored, [true, true, false, false]);
+    for (number, seed) in [(1, 11), (3, 13), (2, 9)] {
+        expect(&tier, &sample::key(number), seed, 100);
+    }
+    assert_eq!(
+        block_on(tier.put_many_if_unchanged(&[])).len() + block_on(tier.get_many_stamped(&[])).len(),
+        0
+    );
+    Ok(())
+}
+
+pub(super) fn leases_of_a_batch_are_taken_once(place: &Place) -> Verdict {
+    const LONG: Duration = Duration::from_secs(60);
+    let tier = shared(place)?;
+    put(&tier, &sample::key(2), 2, 100);
+    let keys: Vec<_> = [1, 2, 1, 3].map(sample::key).into();
+    let taken = block_on(tier.lease_loads(&keys, LONG)).into_iter().map(|taken| taken.expect("it succeeds"));
+    let present: Vec<_> = taken.map(|taken| taken.map(|lease| lease.present)).collect();
+    assert_eq!(present, [Some(false), Some(true), None, Some(false)]);
+    assert_eq!(block_on(tier.lease_load(&sample::key(3), LONG)).expect("it succeeds"), None);
     Ok(())
 }
 
