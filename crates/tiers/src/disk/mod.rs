@@ -2,15 +2,18 @@
 //!
 //! A small frame is a row of an embedded database. A large one goes to the
 //! end of a segment file, and its row says where. Both halves give space back
-//! by the piece: a database by generations (write to the newest, move there
-//! once what is read of the older, drop the older), segments by dropping the
-//! oldest (and writing once more what was read of it).
+//! by the piece: a database that has grown is written anew as a pack, sorted and
+//! without gaps, and deleted; of packs and segments the oldest go, and what was
+//! read of them is written once more.
 //!
 //! | file | holds |
 //! |---|---|
 //! | `layout` | names of files and directories |
 //! | `row` | the key and the value of a row |
-//! | `generation`, `databases` | one sled database; the two that are in use |
+//! | `generation` | one sled database |
+//! | `block`, `pack`, `draft` | rows in a file: a few of them, all, while it is written |
+//! | `contents`, `filter`, `bits` | what is known in memory of the rows of a pack |
+//! | `databases`, `merge`, `counts` | all places that have rows: one row, all rows, how many |
 //! | `segment`, `segments` | one file of frames; all of them |
 //! | `store` | rows and frames together: get, put, remove |
 //! | `heads` | reading heads of frames for a scan |
@@ -18,12 +21,14 @@
 //! | `recovery` | opening what is there |
 //! | `revival` | opening it again after a failure |
 //! | `upkeep`, `eviction` | what to drop when; dropping it |
+//! | `repack`, `reaper` | packing a database with each put; deleting it afterwards |
 //!
 //! # Invariants
 //! - Locks are taken in this order: `upkeep`, `state`, the checkpoint, a stripe,
 //!   the active segment, the table of segments, the journal. Who holds `state` never waits for `upkeep`.
-//! - `state` is written to only for a moment, under `upkeep`: to swap databases.
-//! - Memory: 2 KiB a segment, a row's key for each large frame, sled's caches.
+//! - `state` is written to only for a moment, under `upkeep`: to swap databases and packs.
+//! - Memory: 2 KiB a segment, a row's key for each large frame, sled's caches; for
+//!   rows in packs two bytes each, and their first keys every 4 KiB.
 //! - Two empty databases take 1 to 2 MiB; a budget below 8 MiB holds little else.
 
 mod bits;
@@ -98,13 +103,10 @@ use crate::space::Share;
 ///
 /// A get from sled is the cheaper one below 4 KiB, by 0.3 to 1.1 µs, and beyond
 /// that only as long as sled's cache holds its page. A put is the dearer one
-/// throughout, from 2 KiB on by half. What decides between the two is space:
-/// of a budget of 64 MiB, filled with frames of 1 to 2 KiB that were all
-/// overwritten three times, 23 to 25 % was live with the frames in sled and 63
-/// to 66 % with them in segments. So the line is at 1 KiB. Below it the pointers
-/// themselves are what has to be carried from one database to the next: with the
-/// line at 512 bytes 69 % was live, and one put in each rotation took half a
-/// second, sixteen times as long as with the line at 1 KiB.
+/// throughout, from 2 KiB on by half. What decides between the two is writing:
+/// what is written has to be written again where it is packed, and a large frame is
+/// written once where it goes to a segment. Below 1 KiB rows take a third of what
+/// they did as packs, and pointers would be an eighth of the budget by themselves.
 pub const CROSSOVER_BYTES: u64 = 1 << 10;
 
 const FRAME_BYTES_MAX: u64 = 1 << 30;
