@@ -9,6 +9,8 @@
 //! live in the end, the most that `du` said meanwhile, and what puts and hits took.
 //! `BUDGET` is in MiB, 64 where nothing is said.
 
+#![allow(clippy::print_stdout, reason = "an example shows what it measures")]
+
 use std::error::Error;
 use std::fs;
 use std::future::Future;

@@ -21,7 +21,7 @@ struct Ahead {
 }
 
 enum Source {
-    Database(Rows),
+    Database(Box<Rows>),
     Pack(Cursor),
 }
 
@@ -44,7 +44,8 @@ impl Ahead {
 impl Merge {
     /// Begins with the first row of all.
     pub(super) fn new(databases: &Databases) -> Result<Self> {
-        let generations = databases.each_generation().map(|generation| Source::Database(generation.rows()));
+        let generations =
+            databases.each_generation().map(|generation| Source::Database(Box::new(generation.rows())));
         let packs = databases.packs.iter().map(|pack| Source::Pack(Cursor::new(Arc::clone(pack))));
         Ok(Self { places: generations.chain(packs).map(Ahead::of).collect::<Result<_>>()? })
     }

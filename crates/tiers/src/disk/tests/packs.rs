@@ -20,16 +20,20 @@ fn layered(dir: &Path) -> (DiskTier, Vec<Option<Bytes>>) {
     let tier = open_as(dir, Durability::Flushed);
     fill(&tier, 300, 1, |_| true);
     rotate(&tier, &[]);
-    fill(&tier, 300, 2, |name| name % 2 == 0);
-    (0..300).filter(|name| name % 5 == 0).for_each(|name| assert!(now(tier.remove(&key(name))).unwrap()));
+    fill(&tier, 300, 2, |name| name.is_multiple_of(2));
+    (0..300u64)
+        .filter(|name| name.is_multiple_of(5))
+        .for_each(|name| assert!(now(tier.remove(&key(name))).unwrap()));
     rotate(&tier, &[]);
-    fill(&tier, 300, 3, |name| name % 7 == 0);
-    (0..300).filter(|name| name % 11 == 0).for_each(|name| assert!(now(tier.remove(&key(name))).is_ok()));
+    fill(&tier, 300, 3, |name| name.is_multiple_of(7));
+    (0..300u64)
+        .filter(|name| name.is_multiple_of(11))
+        .for_each(|name| assert!(now(tier.remove(&key(name))).is_ok()));
     let expected = |name: u64| match name {
-        _ if name % 11 == 0 => None,
-        _ if name % 7 == 0 => of_seed(name, 3),
-        _ if name % 5 == 0 => None,
-        _ => of_seed(name, if name % 2 == 0 { 2 } else { 1 }),
+        _ if name.is_multiple_of(11) => None,
+        _ if name.is_multiple_of(7) => of_seed(name, 3),
+        _ if name.is_multiple_of(5) => None,
+        _ => of_seed(name, if name.is_multiple_of(2) { 2 } else { 1 }),
     };
     (tier, (0..300).map(expected).collect())
 }
@@ -237,16 +241,16 @@ fn changes_while_a_pack_is_written_are_never_undone() {
                     begin(&tier, &mut fastrand::Rng::with_seed(round));
                 }
             });
-            for name in 0..60 {
-                if name % 2 == 0 {
+            for name in 0..60u64 {
+                if name.is_multiple_of(2) {
                     assert!(now(tier.remove(&key(name))).unwrap(), "round {round}");
                     assert_eq!(get(&tier, name), None, "round {round}");
                 } else {
                     put(&tier, name, noise(name + 1000 * (round + 1), 150));
                 }
             }
-            for name in 0..60 {
-                let expected = if name % 2 == 0 { None } else { of_seed(name, round + 1) };
+            for name in 0..60u64 {
+                let expected = if name.is_multiple_of(2) { None } else { of_seed(name, round + 1) };
                 assert_eq!(get(&tier, name), expected, "round {round}");
             }
             done.store(true, Ordering::Relaxed);
