@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Bits that are set one by one and cleared together.
+/// Bits that are set one by one.
 #[derive(Debug)]
 pub(super) struct Bits {
     words: Box<[AtomicU64]>,
@@ -37,11 +37,5 @@ impl Bits {
         self.words
             .get(at as usize / 64)
             .is_some_and(|word| word.load(Ordering::Relaxed) & (1 << (at % 64)) != 0)
-    }
-
-    /// Sets none.
-    pub(super) fn clear(&self) {
-        self.words.iter().for_each(|word| word.store(0, Ordering::Relaxed));
-        self.count.store(0, Ordering::Relaxed);
     }
 }

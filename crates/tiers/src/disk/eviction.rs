@@ -6,7 +6,6 @@ use std::sync::atomic::Ordering;
 use larder_core::{Durability, Result};
 
 use super::DiskTier;
-use super::counts::Counts;
 use super::databases::Databases;
 use super::draft::Draft;
 use super::generation::Generation;
@@ -78,21 +77,28 @@ impl DiskTier {
     /// nobody sees is not written down.
     fn put_in_place(&self, repack: Repack) -> Result<()> {
         self.reaper.settle()?;
+        let is_synced = self.marker.durability() == Durability::Synced;
+        if is_synced {
+            self.layout.sync_names()?;
+        }
         let (draft, replaced) = repack.end();
         let pack = draft.finish(self.marker.durability())?;
         let retired = replaced.retired;
         let number = pack.as_ref().map(|pack| pack.number);
-        for retired in retired.iter().rev().filter(|retired| Some(retired.number) != number) {
+        for retired in retired.iter().filter(|retired| Some(retired.number) != number) {
             remove_file(retired.path())?;
+            if is_synced {
+                self.layout.sync_names()?;
+            }
         }
         let frozen = {
             let mut state = self.state.write();
             let Some(store) = state.as_mut() else { return Ok(()) };
             let frozen = if replaced.frozen { store.databases.frozen.take() } else { None };
             let of_frozen = frozen.as_ref().map(|frozen| &frozen.counts);
-            let of_retired = retired.iter().filter_map(|retired| retired.carried());
             let pack = pack.map(|mut pack| {
-                of_frozen.into_iter().chain(of_retired).for_each(|counts| pack.counts.absorb(counts));
+                of_frozen.into_iter().for_each(|counts| pack.counts.absorb(counts));
+                retired.iter().for_each(|retired| pack.counts.absorb(&retired.carried()));
                 pack.journal = store.journal.number();
                 pack.is_rest = !replaced.frozen;
                 Arc::new(pack)
@@ -102,8 +108,7 @@ impl DiskTier {
         };
         for retired in retired {
             self.space.shrink(rounded(retired.len()));
-            let carried = retired.carried().map_or(0, Counts::live);
-            let evicted = retired.counts.live().saturating_sub(carried);
+            let evicted = retired.counts.live().saturating_sub(retired.carried().live());
             self.evictions.fetch_add(evicted, Ordering::Relaxed);
         }
         frozen.map_or(Ok(()), |frozen| self.reaper.take(frozen))

@@ -16,9 +16,10 @@ use std::cmp::Ordering as Order;
 use std::fs::File;
 use std::io::{self, BufReader, Read};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use larder_core::{Error, ErrorKind, Result};
+use parking_lot::RwLock;
 use sled::IVec;
 
 use super::bits::Bits;
@@ -61,7 +62,7 @@ pub(super) struct Pack {
     index: Index,
     filter: Filter,
     read: Bits,
-    carrying: OnceLock<Carrying>,
+    carrying: RwLock<Option<Carrying>>,
 }
 
 /// What of a pack is in another one already, that will stand in for it.
@@ -96,7 +97,7 @@ impl Pack {
             index,
             filter: Filter::of(&hashes),
             read: Bits::new(hashes.len()),
-            carrying: OnceLock::new(),
+            carrying: RwLock::new(None),
         }
     }
 
@@ -171,31 +172,31 @@ impl Pack {
     /// Counts a row as valid no more. The caller holds its stripe.
     pub(super) fn leave(&self, ordinal: u32, row: &[u8], value: &[u8]) {
         self.counts.leave(row, value);
-        if let Some(carrying) = self.carrying.get().filter(|carrying| carrying.rows.has(ordinal)) {
+        if let Some(carrying) = self.carrying.read().as_ref().filter(|carrying| carrying.rows.has(ordinal)) {
             carrying.counts.leave(row, value);
         }
     }
 
-    /// Nothing of it is in another one.
+    /// Nothing of it is in another one. What an earlier attempt had counted is
+    /// forgotten whole: who is counting it down meanwhile harms nobody.
     pub(super) fn begin_carrying(&self) {
-        let rows = self.rows as usize;
-        let fresh = || Carrying { rows: Bits::new(rows), counts: Counts::default() };
-        let carrying = self.carrying.get_or_init(fresh);
-        carrying.rows.clear();
-        carrying.counts.clear();
+        let rows = Bits::new(self.rows as usize);
+        *self.carrying.write() = Some(Carrying { rows, counts: Counts::default() });
     }
 
     /// A row is in another one now. The caller holds its stripe.
     pub(super) fn carry(&self, ordinal: u32, row: &[u8], value: &[u8]) {
-        if let Some(carrying) = self.carrying.get() {
+        if let Some(carrying) = self.carrying.read().as_ref() {
             carrying.rows.set(ordinal);
             carrying.counts.enter(row, value);
         }
     }
 
     /// What is in another one and still valid.
-    pub(super) fn carried(&self) -> Option<&Counts> {
-        self.carrying.get().map(|carrying| &carrying.counts)
+    pub(super) fn carried(&self) -> Counts {
+        let carried = Counts::default();
+        self.carrying.read().iter().for_each(|carrying| carried.absorb(&carrying.counts));
+        carried
     }
 
     /// A block with its head.

@@ -9,6 +9,7 @@
 //! - Every row of the frozen database that is valid when the pack takes its place was copied.
 //! - Of a row that was removed, the word goes along for as long as anything older
 //!   may have the row. A pack that goes counts as there: it may outlive the process.
+//! - So does it for a row that is evicted while an older pack may have it.
 //! - What a pack holds of segments goes along always: the bytes would be lost with it.
 
 use std::sync::Arc;
@@ -61,7 +62,8 @@ impl Retiring {
 pub(super) struct Replaced {
     /// Whether it has the rows of the frozen database.
     pub(super) frozen: bool,
-    /// The packs that go.
+    /// The packs that go, the lowest number first: an older one alone would show
+    /// what was overwritten in a newer one.
     pub(super) retired: Vec<Arc<Pack>>,
 }
 
@@ -125,7 +127,7 @@ impl Repack {
         let is_pointer = Row::pointer(&found.value).is_some();
         let wanted = retiring.carry == Carry::Named || pack.was_read(found.ordinal);
         if !is_pointer && (!wanted || bytes > retiring.allowance) {
-            return Ok(());
+            return self.carry_removal(store, &pack, &row);
         }
         let _stripe = store.lock(&row);
         if store.databases.is_shadowed(&row, pack.number)? {
@@ -139,6 +141,7 @@ impl Repack {
         Ok(())
     }
 
+    /// Has the new pack say that a row is not there, if older packs may say otherwise.
     fn carry_removal(&mut self, store: &Store, pack: &Pack, row: &[u8]) -> Result<()> {
         let databases = &store.databases;
         let is_needed = databases.packs_may_hold(row, |other| other.number < pack.number);
@@ -151,7 +154,8 @@ impl Repack {
 
     /// Lets go of what was read; the draft is ready to be finished.
     pub(super) fn end(self) -> (Draft, Replaced) {
-        let retired = self.retiring.iter().map(|retiring| Arc::clone(retiring.pack())).collect();
+        let mut retired: Vec<_> = self.retiring.iter().map(|one| Arc::clone(one.pack())).collect();
+        retired.sort_unstable_by_key(|pack| pack.number);
         (self.draft, Replaced { frozen: self.frozen.is_some(), retired })
     }
 }

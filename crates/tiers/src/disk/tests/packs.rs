@@ -85,6 +85,30 @@ fn a_removal_is_kept_as_long_as_a_pack_has_the_row() {
     assert_eq!((packs(&tier), get(&tier, "k")), (vec![], None), "nothing is left to remove");
 }
 
+/// The older pack is not worth dropping, as pointers live on; the newer one is.
+#[test]
+fn an_eviction_never_shows_what_was_overwritten() {
+    let dir = TempDir::new().unwrap();
+    let tier = open_as(dir.path(), Durability::Flushed);
+    (0..50).for_each(|name| put(&tier, name, noise(name, 9000)));
+    rotate(&tier, &[]);
+    (0..50).for_each(|name| put(&tier, name, noise(name, 100)));
+    rotate(&tier, &[]);
+    (0..10).for_each(|name| assert!(get(&tier, name).is_some()));
+    for newest in [None, Some("more")] {
+        newest.iter().for_each(|name| put(&tier, name, noise(1, 100)));
+        rotate(&tier, &[(2, Carry::Read)]);
+        let killed = as_if_killed(dir.path());
+        for tier in [&tier, &open(killed.path())] {
+            for name in 0..50 {
+                let expected = if name < 10 { whole(name, noise(name, 100)) } else { None };
+                assert_eq!(get(tier, name), expected, "entry {name}, {newest:?}");
+            }
+        }
+    }
+    assert_eq!((packs(&tier), usage(&tier)), (vec![1, 3], (11, 40)));
+}
+
 /// Between the steps of a pack that takes the place of a database and of packs.
 #[test]
 fn a_process_killed_while_it_packs_leaves_what_was_there() {
