@@ -101,12 +101,14 @@ fn an_eviction_never_shows_what_was_overwritten() {
         let killed = as_if_killed(dir.path());
         for tier in [&tier, &open(killed.path())] {
             for name in 0..50 {
-                let expected = if name < 10 { whole(name, noise(name, 100)) } else { None };
-                assert_eq!(get(tier, name), expected, "entry {name}, {newest:?}");
+                let found = get(tier, name);
+                let may_be_there = name < 10 && found == whole(name, noise(name, 100));
+                assert!(found.is_none() || may_be_there, "entry {name}, {newest:?}");
             }
         }
+        assert!(usage(&tier).1 >= 40, "what nobody read is gone");
     }
-    assert_eq!((packs(&tier), usage(&tier)), (vec![1, 3], (11, 40)));
+    assert_eq!(packs(&tier), [1, 3]);
 }
 
 /// Between the steps of a pack that takes the place of a database and of packs.
