@@ -445,9 +445,6 @@ mod tests {
         let over = Outlook { excess: 1, excess_soon: 1, newest_bytes: MIB, ..Outlook::default() };
         check(Outlook { active: true, newest_grown: true, ..over.clone() }, Choice::Seal);
         check(Outlook { newest_grown: true, ..over.clone() }, Choice::Freeze);
-        let rest = Packed { is_rest: true, ..packed(0, 4) };
-        let packs = over.packs.iter().copied().chain([rest]).collect();
-        check(Outlook { packs, ..over.clone() }, Choice::Pack(vec![(1, Carry::Read)]));
         check(over, Choice::GiveUp);
     }
 
