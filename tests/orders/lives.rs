@@ -103,6 +103,8 @@ fn one_cache_a_directory() {
                 Ok(cache) => {
                     assert!(!open.swap(true, Ordering::Relaxed), "two have the directory");
                     built.fetch_add(1, Ordering::Relaxed);
+                    // Another process would have it: then it would get a private one.
+                    assert_eq!(std::fs::read_dir(&dir).unwrap().count(), 1, "a private directory");
                     cache.insert(1, "one".to_owned());
                     open.store(false, Ordering::Relaxed);
                     if closes {
