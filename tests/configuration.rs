@@ -190,8 +190,17 @@ fn a_wrong_variable_is_named() {
     let told = told(&[("LARDER_DISK_BYTES", "64 Mib.")]);
     assert_eq!(
         told,
-        ["option `disk_bytes`: given `64 Mib.` by the variable LARDER_DISK_BYTES, allowed 16 MiB to 1 PiB"]
+        [
+            "option `disk_bytes`: given `64 Mib.` by the variable LARDER_DISK_BYTES, allowed 16 MiB to 1 PiB (a size, as 4 GiB)"
+        ]
     );
+}
+
+#[test]
+fn a_variable_of_one_cache_that_names_no_option_is_refused() {
+    let told = told(&[("LARDER_MY_CACHE__DISK_BITES", "64 MiB")]).join("\n");
+    let begins = "option `disk_bites`: given the variable LARDER_MY_CACHE__DISK_BITES, allowed capacity, ";
+    assert!(told.starts_with(begins), "{told}");
 }
 
 #[test]
@@ -227,53 +236,122 @@ type Builder = TieredBuilder<u8, String>;
 
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// Sets an option by the method of its name.
-fn in_code(option: &str, builder: Builder) -> Builder {
-    match option {
-        "capacity" => builder.capacity(500),
-        "memory_bytes" => builder.memory_bytes(1 << 20),
-        "policy" => builder.policy(Policy::Lru),
-        "dir" => builder.dir("/tmp/somewhere"),
-        "disk_bytes" => builder.disk_bytes(64 << 20),
-        "codec" => builder.codec(Codec::MessagePack),
-        "compress" => builder.compress(Compress::None),
-        "version" => builder.version(7),
-        "kind" => builder.kind(Kind::Image),
-        "persistence" => builder.persistence(Persistence::LongTerm),
-        "access" => builder.access(Access::ReadHeavy),
-        "sharing" => builder.sharing(Sharing::Processes),
-        "thresholds" => builder.thresholds(Thresholds::default()),
-        "durability" => builder.durability(Durability::Flushed),
-        "url" => builder.url("memory: file:///tmp/somewhere"),
-        #[cfg(feature = "redis")]
-        "redis" => builder.redis("redis://me:secret@127.0.0.1:1"),
-        #[cfg(feature = "redis")]
-        "lease" => builder.lease(HOUR),
-        #[cfg(feature = "redis")]
-        "coherence" => builder.coherence(larder::Coherence::Strict),
-        "namespace" => builder.namespace("shop"),
-        "require" => builder.require(TierKind::Memory),
-        "ttl" => builder.ttl(HOUR),
-        "idle" => builder.idle(HOUR),
-        "jitter" => builder.jitter(0.5),
-        "stale" => builder.stale(HOUR),
-        "refresh_ahead" => builder.refresh_ahead(0.5),
-        "soft_timeout" => builder.soft_timeout(HOUR),
-        "hard_timeout" => builder.hard_timeout(HOUR),
-        other => panic!("the builder of this test has no method for {other}"),
-    }
+/// Sets an option by the method of its name, which builders and contexts both have.
+macro_rules! said {
+    ($option:expr, $by:expr) => {
+        match $option {
+            "capacity" => $by.capacity(500),
+            "memory_bytes" => $by.memory_bytes(1 << 20),
+            "policy" => $by.policy(Policy::Lru),
+            "dir" => $by.dir("/tmp/somewhere"),
+            "disk_bytes" => $by.disk_bytes(64 << 20),
+            "codec" => $by.codec(Codec::MessagePack),
+            "compress" => $by.compress(Compress::None),
+            "version" => $by.version(7),
+            "kind" => $by.kind(Kind::Image),
+            "persistence" => $by.persistence(Persistence::LongTerm),
+            "access" => $by.access(Access::ReadHeavy),
+            "sharing" => $by.sharing(Sharing::Processes),
+            "thresholds" => $by.thresholds(Thresholds::default()),
+            "durability" => $by.durability(Durability::Flushed),
+            #[cfg(feature = "redis")]
+            "redis" => $by.redis("redis://me:secret@127.0.0.1:1"),
+            #[cfg(feature = "redis")]
+            "lease" => $by.lease(HOUR),
+            #[cfg(feature = "redis")]
+            "coherence" => $by.coherence(larder::Coherence::Strict),
+            "namespace" => $by.namespace("shop"),
+            "require" => $by.require(TierKind::Memory),
+            "ttl" => $by.ttl(HOUR),
+            "idle" => $by.idle(HOUR),
+            "jitter" => $by.jitter(0.5),
+            "stale" => $by.stale(HOUR),
+            "refresh_ahead" => $by.refresh_ahead(0.5),
+            "soft_timeout" => $by.soft_timeout(HOUR),
+            "hard_timeout" => $by.hard_timeout(HOUR),
+            other => panic!("this test says nothing of {other}"),
+        }
+    };
+}
+
+/// The options that this build has.
+fn known() -> impl Iterator<Item = &'static str> {
+    let of_server = ["redis", "lease", "coherence"];
+    let names = options().iter().map(|row| row.name);
+    names.filter(move |name| cfg!(feature = "redis") || !of_server.contains(name))
+}
+
+/// What is told of an option, without secrets.
+fn told_of(option: &str, builder: &Builder) -> String {
+    let told = builder.explain_config().unwrap();
+    let told = told.iter().find(|told| told.option == option).unwrap().to_string();
+    assert!(!told.contains("secret") && !format!("{builder:?}").contains("secret"), "{builder:?}");
+    told
 }
 
 /// Every option has a method of the builder of its own name.
 #[test]
 fn every_option_is_said_in_code() {
-    let of_server = ["redis", "lease", "coherence"];
-    for row in options().iter().filter(|row| cfg!(feature = "redis") || !of_server.contains(&row.name)) {
-        let builder = in_code(row.name, ucache("said in code"));
-        let told = builder.explain_config().unwrap();
-        let told = told.iter().find(|told| told.option == row.name).unwrap().to_string();
+    for option in known() {
+        let builder: Builder = ucache("said in code");
+        let builder = match option {
+            "url" => builder.url("memory: redis://me:secret@host"),
+            _ => said!(option, builder),
+        };
+        let told = told_of(option, &builder);
         assert!(told.ends_with("(code)"), "{told}");
-        assert!(!told.contains("secret") && !format!("{builder:?}").contains("secret"), "{builder:?}");
+    }
+}
+
+/// And one of contexts, which counts for the caches of inner ones. A context has a
+/// directory of its own, so it takes no URL, which would name another one.
+#[test]
+fn every_option_is_said_of_a_context() {
+    for option in known().filter(|option| *option != "url") {
+        let outer = said!(option, larder::CacheContext::new("outer"));
+        assert!(!format!("{outer:?}").contains("secret"), "{outer:?}");
+        let inner = outer.inner("inner");
+        let told = told_of(option, &inner.ucache("said of a context"));
+        let by = if option == "dir" { "(the context inner)" } else { "(the context outer)" };
+        assert!(told.ends_with(by), "{told}");
+        let nearer = told_of(option, &said!(option, inner.ucache("said in code")));
+        assert!(nearer.ends_with("(code)"), "{nearer}");
+    }
+}
+
+#[test]
+fn a_wrong_value_of_a_context_is_named_with_it() {
+    let context = || larder::CacheContext::new("nightly").temporary();
+    let check = |option: &str, context: larder::CacheContext| {
+        let allowed = options().iter().find(|row| row.name == option).unwrap().allowed;
+        let inner = context.inner("inner");
+        for error in [inner.ucache::<u8, u8>("x").build(), inner.mcache("x").build()] {
+            let error = error.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Config);
+            let message = error.to_string();
+            let begins = format!("option `{option}`: given `");
+            let ends = format!("by the context nightly, allowed {allowed}");
+            assert!(message.starts_with(&begins) && message.ends_with(&ends), "{message}");
+            assert!(!message.contains("secret"), "{message}");
+        }
+    };
+    let descending = Thresholds { small: 2, medium: 1, large: 3 };
+    check("capacity", context().capacity(0));
+    check("memory_bytes", context().memory_bytes(1));
+    check("disk_bytes", context().disk_bytes(1));
+    check("compress", context().compress(Compress::zstd(99)));
+    check("thresholds", context().thresholds(descending));
+    check("ttl", context().ttl(Duration::ZERO));
+    check("idle", context().idle(Duration::ZERO));
+    check("jitter", context().jitter(f64::NAN));
+    check("refresh_ahead", context().refresh_ahead(1.1));
+    check("soft_timeout", context().soft_timeout(Duration::ZERO));
+    check("hard_timeout", context().hard_timeout(Duration::from_micros(1)));
+    #[cfg(feature = "redis")]
+    {
+        check("lease", context().lease(Duration::from_millis(49)));
+        check("redis", context().redis("http://me:secret@host"));
+        check("redis", context().redis("redis//me:secret@host"));
     }
 }
 

@@ -14,6 +14,58 @@ const MINUTE: Duration = Duration::from_secs(60);
 
 type Strings = Cache<u64, String>;
 
+/// The methods that somebody may call, by their names.
+fn methods(sources: &[&'static str]) -> std::collections::BTreeSet<&'static str> {
+    let lines = sources.iter().flat_map(|source| source.lines());
+    let names = lines.filter_map(|line| {
+        let line = line.trim_start().strip_prefix("pub ")?;
+        line.strip_prefix("async ").unwrap_or(line).strip_prefix("fn ")
+    });
+    names.filter_map(|line| line.split(['(', '<']).next()).collect()
+}
+
+/// What a cache does for threads it does for tasks, by the same name.
+#[test]
+fn threads_and_tasks_have_the_same_verbs() {
+    let streams = include_str!("../crates/larder/src/stream.rs");
+    let (for_threads, for_tasks) = streams.split_once("mod tasks {").unwrap();
+    let (memo, async_memo) = (
+        include_str!("../crates/larder/src/memo/threads.rs"),
+        include_str!("../crates/larder/src/memo/tasks.rs"),
+    );
+    let threads = methods(&[include_str!("../crates/larder/src/cache.rs"), for_threads, memo]);
+    let tasks = methods(&[include_str!("../crates/larder/src/async_cache.rs"), for_tasks, async_memo]);
+    let different: Vec<_> = threads.symmetric_difference(&tasks).collect();
+    assert_eq!(different, [&"to_async", &"to_sync"]);
+    assert_eq!(methods(&[memo]), methods(&[async_memo]));
+    for verb in ["get", "load", "insert_from", "open", "iter", "keys", "sweep", "call_many", "purge"] {
+        assert!(threads.contains(verb), "{verb}");
+    }
+}
+
+#[test]
+fn tasks_go_through_the_entries() {
+    each_shelf!(<u64, String>, |builder| builder.ttl(MINUTE), |shelf, cache: Strings, clock| {
+        let clock: ManualClock = clock;
+        larder_testkit::block_on(async {
+            let tasks = cache.to_async();
+            tasks.insert_many((0..10).map(|key| (key, format!("{key}")))).await;
+            tasks.remove(&3).await;
+            let mut entries = tasks.iter().await.unwrap();
+            tasks.remove(&4).await;
+            let mut found = Vec::new();
+            while let Some((key, value)) = entries.next().await {
+                assert_eq!(key.to_string(), value);
+                found.push(*key);
+            }
+            found.sort_unstable();
+            assert_eq!(found, [0, 1, 2, 5, 6, 7, 8, 9], "{shelf}");
+            clock.advance(MINUTE);
+            assert!(tasks.iter().await.unwrap().next().await.is_none(), "{shelf}");
+        });
+    });
+}
+
 #[test]
 fn of_many_who_insert_if_absent_one_does() {
     each_shelf!(<u64, String>, |builder| builder.ttl(MINUTE), |shelf, cache: Strings, clock| {

@@ -233,6 +233,17 @@ impl Borrowing<'_> {
     fn length(&self) -> usize {
         self.0.len()
     }
+
+    #[mcache(key = "(self.0.len(), *more)")]
+    fn longer<'b>(&'b mut self, more: &'b usize) -> usize {
+        self.0.len() + more
+    }
+}
+
+#[mcache(key = "text.len()", tags = ["text"])]
+#[allow(clippy::needless_lifetimes, reason = "a function may have some")]
+fn named_lifetime<'a>(text: &'a str, other: &'a str) -> usize {
+    text.len() + other.len()
 }
 
 #[test]
@@ -240,6 +251,14 @@ fn a_method_of_a_type_that_borrows() {
     let text = String::from("larder");
     assert_eq!((Borrowing(&text).length(), Borrowing("cool").length()), (6, 4));
     assert!(Borrowing("larder").length_contains());
+    let mut larder = Borrowing(&text);
+    assert_eq!((larder.longer(&1), larder.longer_get(&1)), (7, Some(7)));
+    larder.longer_clear().unwrap();
+    assert!(!larder.longer_contains(&1));
+    assert_eq!(named_lifetime("a", "b"), 2);
+    named_lifetime::invalidate_tag("text").unwrap();
+    named_lifetime::set_ttl(None);
+    assert!(!named_lifetime::contains("a") && named_lifetime::cache().is_ok());
 }
 
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -364,6 +383,31 @@ fn no_arguments_and_no_result() {
     nothing();
     nothing();
     assert_eq!((RUNS.take(), nothing::get()), (1, Some(())));
+}
+
+#[test]
+fn what_weighs_results_sees_their_arguments() {
+    fn by_length(name: &str, text: &str) -> u32 {
+        (name.len() + text.len()) as u32
+    }
+
+    #[mcache(memory_bytes = "1 MiB", weigher = by_length)]
+    fn named(name: &str) -> String {
+        name.to_owned()
+    }
+    #[mcache(memory_bytes = "1 MB", weigher = |key, text| (key.0.len() + text.len()) as u32)]
+    fn inferred(name: &str, n: u8) -> String {
+        format!("{name}{n}")
+    }
+    #[mcache(memory_bytes = "64 KiB", key = "n / 10", weigher = |_, bytes| bytes.len() as u32)]
+    fn keyed(n: u32) -> Vec<u8> {
+        vec![0; n as usize]
+    }
+
+    (named("ab"), inferred("abc", 1), keyed(10)).0.clear();
+    assert_eq!(named::cache().unwrap().bytes(), 4);
+    assert_eq!(inferred::cache().unwrap().bytes(), 7);
+    assert_eq!(keyed::cache().unwrap().bytes(), 10);
 }
 
 #[test]

@@ -10,6 +10,7 @@ mod sequences;
 mod tags;
 mod tasks;
 mod time;
+mod told;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};

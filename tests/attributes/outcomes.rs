@@ -218,8 +218,11 @@ fn without_a_cache_a_function_runs_uncached() {
 
     assert_eq!((unusable(1), unusable(1), RUNS.take()), (Ok(1), Ok(1), 2));
     assert!(!unusable::purge(1) && !unusable::contains(1) && unusable::get(1).is_none());
-    assert_eq!(unusable::cache().unwrap_err().kind(), larder::ErrorKind::Unavailable);
-    assert!(unusable::clear().is_err() && unusable::flush().is_ok());
+    let why = unusable::cache().unwrap_err();
+    assert_eq!(why.kind(), larder::ErrorKind::Unavailable);
+    assert!(why.to_string().contains("unusable"), "{why} names the folder");
+    assert_eq!(unusable::clear().unwrap_err().to_string(), why.to_string());
+    assert!(unusable::flush().is_ok());
     assert_eq!(unusable::stats(), larder::Stats::default());
     std::fs::remove_file(occupied).unwrap();
 }

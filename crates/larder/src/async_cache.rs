@@ -17,8 +17,8 @@ use larder_core::terms::{EntryOptions, Tag};
 use larder_engine::wait::Tokio;
 use larder_engine::{Answer, Counter, Entry, Explanation, LoadContext, LoadError};
 
-use crate::Cache;
 use crate::cache::{CacheEngine, Nothing};
+use crate::{Cache, Entries};
 
 /// A cache, as tasks use it: the same state and the same verbs as [`Cache`].
 ///
@@ -397,6 +397,28 @@ where
     /// See [`Cache::keys`].
     pub async fn keys(&self) -> Result<Vec<Arc<K>>> {
         self.engine.keys::<Tokio>().await
+    }
+
+    /// See [`Cache::iter`].
+    ///
+    /// # Errors
+    /// As [`keys`](Self::keys).
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> larder::Result<()> {
+    /// let ages = larder::mcache::<String, u32>("ages").build()?.to_async();
+    /// ages.insert_many([("Ada".to_owned(), 36), ("Grace".to_owned(), 85)]).await;
+    /// let (mut sum, mut entries) = (0, ages.iter().await?);
+    /// while let Some((_, age)) = entries.next().await {
+    ///     sum += age;
+    /// }
+    /// assert_eq!(sum, 121);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn iter(&self) -> Result<Entries<K, V>> {
+        Ok(Entries::of(self.clone(), self.keys().await?))
     }
 
     /// See [`Cache::dir`].

@@ -88,6 +88,8 @@ mod builder;
 mod cache;
 mod config;
 mod context;
+#[cfg(feature = "async")]
+mod entries;
 pub mod events;
 #[cfg(feature = "_codec")]
 mod folder;
@@ -112,6 +114,8 @@ pub use cache::Cache;
 #[cfg(feature = "async")]
 pub use context::with_context_async;
 pub use context::{CacheContext, with_context};
+#[cfg(feature = "async")]
+pub use entries::Entries;
 #[cfg(feature = "redis")]
 pub use larder_core::bus::Coherence;
 pub use larder_core::clock::{Clock, SystemClock, Time};

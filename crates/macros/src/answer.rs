@@ -6,7 +6,7 @@ use syn::spanned::Spanned;
 use syn::visit::{self, Visit};
 use syn::{
     Error, GenericArgument, Lifetime, Path, PathArguments, ReturnType, Signature, TraitBound, Type,
-    TypeParamBound, TypeReference, parse_quote_spanned,
+    TypeImplTrait, TypeParamBound, TypeReference, parse_quote_spanned,
 };
 
 use crate::options::{Options, Tags};
@@ -84,10 +84,10 @@ fn form(ty: &Type, options: &Options) -> syn::Result<Form> {
             Sequence::Stream => Form::Stream { item },
         });
     }
-    if let Type::ImplTrait(_) | Type::TraitObject(_) = ty {
+    if let Some(unnamed) = unnamed(ty) {
         let message = "a cached value has to have a name: write the type in place of `impl` or `dyn` \
-                       (`impl Iterator` and `impl Stream` are understood; in place of `impl Future` write `async fn`)";
-        return Err(Error::new_spanned(ty, message));
+                       (an `impl Iterator` or `impl Stream` is understood where it is the whole result; in place of `impl Future` write `async fn`)";
+        return Err(Error::new_spanned(unnamed, message));
     }
     let result = options.result.is_some() || named(ty).is_some_and(|name| name == "Result");
     Ok(Form::Value { result, skip_none: options.skip_none.is_some() })
@@ -248,6 +248,24 @@ fn first_argument(ty: &Type) -> Option<&Type> {
         GenericArgument::Type(ty) => Some(ty),
         _ => None,
     })
+}
+
+/// Where a type is said to be `impl` or `dyn` something, and not boxed.
+fn unnamed(ty: &Type) -> Option<TokenStream> {
+    if let Type::TraitObject(_) = ty {
+        return Some(ty.to_token_stream());
+    }
+    let mut unnamed = Unnamed(None);
+    unnamed.visit_type(ty);
+    unnamed.0.map(ToTokens::to_token_stream)
+}
+
+struct Unnamed<'ast>(Option<&'ast TypeImplTrait>);
+
+impl<'ast> Visit<'ast> for Unnamed<'ast> {
+    fn visit_type_impl_trait(&mut self, ty: &'ast TypeImplTrait) {
+        self.0.get_or_insert(ty);
+    }
 }
 
 /// Where a type borrows for less than `'static`.

@@ -65,6 +65,8 @@ fn cache(function: &Function) -> TokenStream {
     let (given, suffix) = names(function);
     let builder = quote::format_ident!("{}", function.tier.name());
     let bound = key_bounds(function);
+    // What is told has a key of its own.
+    let clone = function.options.on_event.as_ref().map(|_| quote!(+ ::core::clone::Clone));
     let options = options(function);
     let handle = quote!(#root::__private::Handle<__LarderKey, #value>);
     let (open, opened) = match function.is_for_tasks() {
@@ -75,7 +77,7 @@ fn cache(function: &Function) -> TokenStream {
         #[doc(hidden)]
         #[inline]
         #[allow(clippy::type_complexity)]
-        fn #name<__LarderKey: #bound>() -> #opened {
+        fn #name<__LarderKey: #bound #clone>() -> #opened {
             #root::__private::#open(
                 Self::#slot(),
                 #root::__private::Owner::of::<Self>(#given, #suffix),
@@ -105,9 +107,37 @@ fn options(function: &Function) -> TokenStream {
         Some(Version::Number(number)) => Some(quote_spanned!(number.span()=> .version(#number))),
         None => None,
     };
-    let calls = function.options.builder.iter().map(|(name, value)| quote!(.#name(#value)));
+    let calls = function.options.builder.iter().map(|(name, value)| match name == "weigher" {
+        true => weigher(function, value),
+        false => quote!(.#name(#value)),
+    });
     let ttl_by = function.options.ttl_fn.as_ref().map(|ttl| ttl_by(function, ttl));
-    quote!(#version #(#calls)* #ttl_by)
+    let on_event = function.options.on_event.as_ref().map(|listener| on_event(function, listener));
+    quote!(#version #(#calls)* #ttl_by #on_event)
+}
+
+/// What an entry counts with; its key as for [`on_event`].
+fn weigher(function: &Function, weigher: &TokenStream) -> TokenStream {
+    let (root, span, stored) = (&function.root, weigher.span(), function.stored());
+    let key = function.key.checked.clone().unwrap_or_else(|| quote!(__LarderKey));
+    let weigher = match syn::parse2(weigher.clone()) {
+        // Called by name, so that a `String` goes as a `&str`.
+        Ok(Expr::Path(path)) => quote_spanned!(span=> |key: &#key, value: &#stored| #path(key, value)),
+        _ => weigher.clone(),
+    };
+    quote_spanned!(span=> .weigher(#root::__private::weigher::<#key, __LarderKey, #stored>(#weigher)))
+}
+
+/// Who is told what happens. The type of a key that the user wrote has no name:
+/// there the listener has to do for any.
+fn on_event(function: &Function, listener: &Expr) -> TokenStream {
+    let root = &function.root;
+    match &function.key.checked {
+        Some(key) => quote_spanned! {listener.span()=>
+            .on_event(#root::__private::listener::<#key, __LarderKey>(#listener))
+        },
+        None => quote_spanned!(listener.span()=> .on_event(#listener)),
+    }
 }
 
 /// The time to live by the value, where `ttl_fn` says so.
@@ -240,14 +270,33 @@ fn invalidate_tag(function: &Function) -> TokenStream {
     let receiver = function.key_receiver().map(|receiver| quote!(#receiver,));
     let handle = handle_alone(function);
     let (asyncness, wait, verbs) = shell(function);
+    let (lifetimes, explained) = (lifetimes(function), explained(function));
     quote! {
         /// Expires every result with this tag.
-        #vis #asyncness fn #name(
+        #[allow(clippy::extra_unused_lifetimes, clippy::needless_lifetimes)]
+        #vis #asyncness fn #name #lifetimes (
             #receiver tag: impl ::core::convert::Into<#root::Tag>
         ) -> #root::Result<()> {
-            #root::__private::#verbs::invalidate_tag(#handle, ::core::convert::Into::into(tag))#wait
+            #root::__private::#verbs::invalidate_tag(#handle, ::core::convert::Into::into(tag))#wait #explained
         }
     }
+}
+
+/// The lifetimes of companions whose signature or body names one of the function.
+fn lifetimes(function: &Function) -> TokenStream {
+    let generics = &function.item.sig.generics;
+    match function.options.key {
+        Some(_) => quote!(#generics),
+        None => quote!(),
+    }
+}
+
+/// What becomes of an outcome: where the cache could not be opened, it says why.
+fn explained(function: &Function) -> TokenStream {
+    let (root, slot) = (&function.root, function.hidden("slot"));
+    quote!(.map_err(|error| {
+        Self::#slot().why(#root::__private::Owner::of::<Self>(::core::option::Option::None, ""), error)
+    }))
 }
 
 /// A companion that is given the cache as a whole.
@@ -258,11 +307,12 @@ fn over_all(function: &Function, name: &str, doc: &str, answer: &TokenStream) ->
     let receiver = function.key_receiver();
     let handle = handle_alone(function);
     let (asyncness, wait, verbs) = shell(function);
+    let (lifetimes, explained) = (lifetimes(function), explained(function));
     quote! {
         #[doc = #doc]
-        #[allow(clippy::type_complexity)]
-        #vis #asyncness fn #name(#receiver) -> #answer {
-            #root::__private::#verbs::#call(#handle)#wait
+        #[allow(clippy::type_complexity, clippy::extra_unused_lifetimes, clippy::needless_lifetimes)]
+        #vis #asyncness fn #name #lifetimes (#receiver) -> #answer {
+            #root::__private::#verbs::#call(#handle)#wait #explained
         }
     }
 }
@@ -286,9 +336,11 @@ fn set_ttl(function: &Function) -> TokenStream {
     let receiver = function.key_receiver().map(|receiver| quote!(#receiver,));
     let handle = handle_alone(function);
     let asyncness = function.is_for_tasks().then(|| quote!(async));
+    let lifetimes = lifetimes(function);
     quote! {
         /// Sets the time to live of what is stored from here on; `None` for none.
-        #vis #asyncness fn #name(#receiver ttl: ::core::option::Option<::core::time::Duration>) {
+        #[allow(clippy::extra_unused_lifetimes, clippy::needless_lifetimes)]
+        #vis #asyncness fn #name #lifetimes (#receiver ttl: ::core::option::Option<::core::time::Duration>) {
             #root::__private::threads::set_ttl(#handle, ttl)
         }
     }

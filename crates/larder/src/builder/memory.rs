@@ -11,11 +11,12 @@ use larder_engine::{Audience, TtlBy, Weigher};
 use larder_tiers::memory::{Bound, Policy};
 
 use super::listener::listener_option;
-use super::time::{self, time_options};
+use super::time::{self, time_options, ttl_by_option};
 use super::{CAPACITY, MEMORY_BYTES, Said, within};
 use crate::Cache;
 use crate::assemble::{self, MemoryPlan};
 use crate::context::Scope;
+use crate::options::values::size_text;
 use crate::options::{Explained, Resolved, Settings};
 
 /// A cache in memory. Keys and values stay as they are: nothing is encoded,
@@ -73,9 +74,8 @@ where
 {
     /// The most entries to hold: 1 to 4,294,967,295. Default 10,000, unless
     /// [`memory_bytes`](Self::memory_bytes) is given.
-    pub fn capacity(mut self, entries: u64) -> Self {
-        self.said.code.capacity = Some(entries);
-        self
+    pub fn capacity(self, entries: u64) -> Self {
+        self.with(|settings| settings.capacity = Some(entries))
     }
 
     /// The most bytes to hold: 64 KiB to 16 TiB, in place of a capacity.
@@ -83,9 +83,8 @@ where
     /// An entry counts with what the [`weigher`](Self::weigher) says. Without
     /// one, types that own nothing on the heap count with their size and 128
     /// bytes of overhead; for others `build()` asks for a weigher.
-    pub fn memory_bytes(mut self, bytes: u64) -> Self {
-        self.said.code.memory_bytes = Some(bytes);
-        self
+    pub fn memory_bytes(self, bytes: u64) -> Self {
+        self.with(|settings| settings.memory_bytes = Some(bytes))
     }
 
     /// Says how many bytes an entry counts with. Called once an insert.
@@ -95,12 +94,12 @@ where
     }
 
     /// Which entries leave first when it is full. Default [`Policy::TinyLfu`].
-    pub fn policy(mut self, policy: Policy) -> Self {
-        self.said.code.policy = Some(policy);
-        self
+    pub fn policy(self, policy: Policy) -> Self {
+        self.with(|settings| settings.policy = Some(policy))
     }
 
     time_options!();
+    ttl_by_option!();
     listener_option!();
 
     /// Where the time comes from. Default the wall clock of the system.
@@ -131,6 +130,12 @@ where
         Ok(self.resolved()?.explain())
     }
 
+    /// The same with an option that a method says.
+    fn with(mut self, change: impl FnOnce(&mut Settings)) -> Self {
+        change(&mut self.said.code);
+        self
+    }
+
     /// The same within a scope.
     pub(crate) fn within(mut self, scope: &Arc<Scope>) -> Self {
         self.said.scope = Some(Arc::clone(scope));
@@ -143,7 +148,7 @@ where
             (Some(_), Some(bytes)) => {
                 return Err(Error::config(
                     "memory_bytes",
-                    format_args!("{bytes} beside a capacity"),
+                    format_args!("{} beside a capacity", size_text(&bytes)),
                     "one of the two",
                 ));
             }
@@ -189,7 +194,7 @@ fn plain_size<K, V>(given: u64) -> Result<Weigher<K, V>> {
     if !is_plain::<K, V>() {
         return Err(Error::config(
             "memory_bytes",
-            format_args!("{given} for types whose size is not known"),
+            format_args!("{} for types whose size is not known", size_text(&given)),
             "with a `weigher`, or for types that own nothing on the heap",
         ));
     }

@@ -9,11 +9,16 @@ mod plan;
 mod said;
 #[cfg(feature = "_codec")]
 mod tiered;
+mod tiers;
 mod time;
 
 use larder_core::{Error, Result};
 
 use self::said::Said;
+use crate::options::values::size_text;
+
+pub(crate) use tiers::tier_options;
+pub(crate) use time::time_options;
 
 pub use memory::{MemoryBuilder, mcache};
 #[cfg(feature = "disk")]
@@ -28,8 +33,13 @@ fn within(option: &str, given: u64, allowed: std::ops::RangeInclusive<u64>, unit
     if allowed.contains(&given) {
         return Ok(());
     }
-    let range = format!("{} to {} {unit}", allowed.start(), allowed.end());
-    Err(Error::config(option, format_args!("{given} {unit}"), range))
+    let (from, to) = (allowed.start(), allowed.end());
+    Err(match unit {
+        "bytes" => {
+            Error::config(option, size_text(&given), format!("{} to {}", size_text(from), size_text(to)))
+        }
+        _ => Error::config(option, format_args!("{given} {unit}"), format!("{from} to {to} {unit}")),
+    })
 }
 
 /// Entries that a memory store may be bounded to.

@@ -70,7 +70,7 @@ impl Said {
         if let Some(scope) = &self.scope {
             layers.extend(scope.layers()?);
         }
-        layers.extend(config::layers(&self.name, config::variable)?);
+        layers.extend(config::of_process(&self.name)?);
         if !any_tier {
             layers.iter_mut().skip(1).for_each(|(settings, _)| settings.url = None);
         }

@@ -4,18 +4,13 @@ use std::fmt;
 use std::hash::Hash;
 use std::path::PathBuf;
 use std::sync::Arc;
-#[cfg(feature = "redis")]
-use std::time::Duration;
 
-#[cfg(feature = "redis")]
-use larder_core::bus::Coherence;
 use larder_core::clock::{Clock, SystemClock};
-use larder_core::codec::{Codec, Values};
-use larder_core::compress::Compress;
+use larder_core::codec::Values;
 use larder_core::key::NamedKeys;
-use larder_core::place::{Access, Kind, Persistence, Selector, Sharing, Thresholds};
+use larder_core::place::Selector;
 use larder_core::tier::TierKind;
-use larder_core::{Durability, Error, Result};
+use larder_core::{Error, Result};
 use larder_engine::select::Table;
 use larder_engine::{Audience, TtlBy, Weigher};
 use larder_tiers::memory::{Bound, Policy};
@@ -23,15 +18,14 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::listener::listener_option;
-use super::time::{self, time_options};
+use super::tiers::tier_options;
+use super::time::{self, time_options, ttl_by_option};
 use super::{CAPACITY, MEMORY_BYTES, Said, plan, within};
 use crate::Cache;
 use crate::assemble::{self, MemoryPlan, TieredPlan};
 use crate::config::url::Described;
 use crate::context::Scope;
-#[cfg(feature = "redis")]
-use crate::options::values::ServerUrl;
-use crate::options::values::Urls;
+use crate::options::values::{Urls, size_text};
 use crate::options::{Explained, Resolved, Settings, Source};
 use crate::presets::Preset;
 
@@ -150,6 +144,12 @@ where
         }
     }
 
+    /// The same with an option that a method says.
+    fn with(mut self, change: impl FnOnce(&mut Settings)) -> Self {
+        change(&mut self.said.code);
+        self
+    }
+
     /// The same within a scope.
     pub(crate) fn within(mut self, scope: &Arc<Scope>) -> Self {
         self.said.scope = Some(Arc::clone(scope));
@@ -186,9 +186,8 @@ where
 
     /// The most entries to hold in memory: 1 to 4,294,967,295, in place of
     /// [`memory_bytes`](Self::memory_bytes).
-    pub fn capacity(mut self, entries: u64) -> Self {
-        self.said.code.capacity = Some(entries);
-        self
+    pub fn capacity(self, entries: u64) -> Self {
+        self.with(|settings| settings.capacity = Some(entries))
     }
 
     /// The most bytes to hold in memory: 64 KiB to 16 TiB, or 0 for no memory
@@ -197,9 +196,8 @@ where
     /// An entry counts with its encoded size, its key and 128 bytes of
     /// overhead, unless a [`weigher`](Self::weigher) says otherwise. One that
     /// exceeds a quarter of the budget is not kept in memory.
-    pub fn memory_bytes(mut self, bytes: u64) -> Self {
-        self.said.code.memory_bytes = Some(bytes);
-        self
+    pub fn memory_bytes(self, bytes: u64) -> Self {
+        self.with(|settings| settings.memory_bytes = Some(bytes))
     }
 
     /// Says how many bytes an entry counts with in memory, in place of its
@@ -210,9 +208,8 @@ where
     }
 
     /// Which entries leave memory first when it is full. Default [`Policy::TinyLfu`].
-    pub fn policy(mut self, policy: Policy) -> Self {
-        self.said.code.policy = Some(policy);
-        self
+    pub fn policy(self, policy: Policy) -> Self {
+        self.with(|settings| settings.policy = Some(policy))
     }
 
     /// The folder in which the cache makes its own, named after the cache.
@@ -224,131 +221,7 @@ where
         self
     }
 
-    /// The most bytes to take on disk, as `du` counts them, for all tiers
-    /// together: 16 MiB to 1 PiB. Default 1 GiB.
-    pub fn disk_bytes(mut self, bytes: u64) -> Self {
-        self.said.code.disk_bytes = Some(bytes);
-        self
-    }
-
-    /// What a crash may take of what was acknowledged. Default
-    /// [`Durability::Buffered`].
-    ///
-    /// Whatever is chosen, an entry that was removed or overwritten does not
-    /// come back. Without `Synced`, disk and files start empty after the
-    /// machine went down while the cache was open, or after the cache was
-    /// dropped and not closed.
-    pub fn durability(mut self, durability: Durability) -> Self {
-        self.said.code.durability = Some(durability);
-        self
-    }
-
-    /// How values become bytes, apart from bytes, text and vectors of numbers,
-    /// which stay as they are. Default [`Codec::Auto`].
-    pub fn codec(mut self, codec: Codec) -> Self {
-        self.said.code.codec = Some(codec);
-        self
-    }
-
-    /// How payloads are compressed. Default [`Compress::Auto`].
-    pub fn compress(mut self, compress: Compress) -> Self {
-        self.said.code.compress = Some(compress);
-        self
-    }
-
-    /// The schema version of the values. Entries of another version are
-    /// misses. Default 0.
-    pub fn version(mut self, version: u32) -> Self {
-        self.said.code.version = Some(version);
-        self
-    }
-
-    /// The kind of the values, for the selector. Default by the type `V`,
-    /// see [`kinds`](crate::kinds).
-    pub fn kind(mut self, kind: Kind) -> Self {
-        self.said.code.kind = Some(kind);
-        self
-    }
-
-    /// How long entries should outlive the process. Default [`Persistence::Auto`].
-    pub fn persistence(mut self, persistence: Persistence) -> Self {
-        self.said.code.persistence = Some(persistence);
-        self
-    }
-
-    /// How entries are used. Default [`Access::Balanced`].
-    pub fn access(mut self, access: Access) -> Self {
-        self.said.code.access = Some(access);
-        self
-    }
-
-    /// Who needs to see the entries. Default [`Sharing::Threads`]; with Redis
-    /// [`Sharing::Distributed`].
-    ///
-    /// With [`Sharing::Processes`] several processes may open the directory at
-    /// once, and each sees what the others store and remove as soon as that
-    /// call has returned. All entries are files then, also small ones; memory
-    /// holds copies, which are checked at each hit, at the cost of a system
-    /// call or two. All processes must say so. For `fcache` and `ucache`; sled
-    /// cannot be shared. See the page on files that processes share.
-    pub fn sharing(mut self, sharing: Sharing) -> Self {
-        self.said.code.sharing = Some(sharing);
-        self
-    }
-
-    /// A Redis or Valkey server that holds what is shared:
-    /// `redis://[user:password@]host[:port][/database]`,
-    /// `redis+unix:///path[?db=n&user=..&pass=..]`, `redis+cluster://host,..`,
-    /// `redis+sentinel://host,../master`, each over TLS with `rediss` in place of
-    /// `redis` (feature `redis-tls`). For `ucache`. Default: none.
-    ///
-    /// A server that cannot be reached does not fail the build, unless it is
-    /// [required](Self::require): other tiers take its entries until it is
-    /// there. Building then takes up to 1.5 s. See `docs/redis.md`.
-    #[cfg(feature = "redis")]
-    pub fn redis(mut self, url: impl Into<String>) -> Self {
-        self.said.code.redis = Some(ServerUrl::new(url.into()));
-        self
-    }
-
-    /// How long a copy in memory of an entry of Redis may serve after the last
-    /// contact with the server: what another node changed is not served for
-    /// longer. 50 ms to 1 h; default 1 s. Contact is made every 250 ms, so with
-    /// less than about 300 ms most hits ask the server. Has a meaning with
-    /// [`redis`](Self::redis) alone.
-    #[cfg(feature = "redis")]
-    pub fn lease(mut self, lease: Duration) -> Self {
-        self.said.code.lease = Some(lease);
-        self
-    }
-
-    /// What such copies do while the server is away: serve on, the default, or
-    /// not. See `docs/coherence.md`.
-    #[cfg(feature = "redis")]
-    pub fn coherence(mut self, coherence: Coherence) -> Self {
-        self.said.code.coherence = Some(coherence);
-        self
-    }
-
-    /// Keeps applications apart that share a server. Any text; default the name
-    /// of the executable. Those that are to share entries need the same one.
-    pub fn namespace(mut self, namespace: impl Into<String>) -> Self {
-        self.said.code.namespace = Some(namespace.into());
-        self
-    }
-
-    /// Fails the build where the cache has no such tier, or where it is Redis
-    /// and cannot be reached. May be said of several tiers.
-    pub fn require(mut self, tier: TierKind) -> Self {
-        self.said.code.require.get_or_insert_default().push(tier);
-        self
-    }
-
-    /// Where the size classes begin. Default 10 KiB, 1 MiB, 100 MiB.
-    pub fn thresholds(mut self, thresholds: Thresholds) -> Self {
-        self.said.code.thresholds = Some(thresholds);
-        self
-    }
+    tier_options!();
 
     /// Who decides where entries go. Default [`Table`].
     pub fn selector(mut self, selector: impl Selector) -> Self {
@@ -357,6 +230,7 @@ where
     }
 
     time_options!();
+    ttl_by_option!();
     listener_option!();
 
     /// Where the time comes from. Default the wall clock of the system.
@@ -441,7 +315,7 @@ where
             (Some(_), Some(bytes)) => {
                 return Err(Error::config(
                     "memory_bytes",
-                    format_args!("{bytes} beside a capacity"),
+                    format_args!("{} beside a capacity", size_text(&bytes)),
                     "one of the two",
                 ));
             }

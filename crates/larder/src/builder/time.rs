@@ -1,4 +1,4 @@
-//! The options about time, which every builder has.
+//! The options about time, which every builder has, and contexts for those inside them.
 
 use larder_core::{Error, Result};
 use larder_engine::{Expiry, TtlBy};
@@ -6,17 +6,69 @@ use larder_engine::{Expiry, TtlBy};
 use super::{SHARE, SPAN_MIN};
 use crate::options::Settings;
 
-/// The methods of a builder with the fields `said` and `ttl_by`.
+/// The methods of what has a method `with` that changes `Settings`.
 macro_rules! time_options {
     () => {
         /// How long an entry lives: 1 ms or more. Default: until it is replaced,
         /// removed or evicted. At exactly its deadline it is absent. Writing it
         /// again starts the time anew.
-        pub fn ttl(mut self, ttl: std::time::Duration) -> Self {
-            self.said.code.ttl = Some(ttl);
-            self
+        pub fn ttl(self, ttl: std::time::Duration) -> Self {
+            self.with(|settings| settings.ttl = Some(ttl))
         }
 
+        /// How long an entry lives without being used: 1 ms or more. Default:
+        /// unused entries live as long as used ones.
+        ///
+        /// A use in memory does not reach the copy beyond, which counts from
+        /// when it was written or [touched](crate::Cache::touch).
+        pub fn idle(self, idle: std::time::Duration) -> Self {
+            self.with(|settings| settings.idle = Some(idle))
+        }
+
+        /// The share of a time to live, from 0 to 1, of which chance takes off
+        /// a part, so that entries written together do not expire together. For
+        /// the times of the cache, not for those that an entry is given.
+        /// Default 0.
+        pub fn jitter(self, share: f64) -> Self {
+            self.with(|settings| settings.jitter = Some(share))
+        }
+
+        /// How long after its deadline an entry may serve as stale, where a
+        /// [`load`](crate::Cache::load) fails or takes long. Default: not at all.
+        ///
+        /// The next attempt then waits a pause, of a second at first and of a
+        /// minute at most, so that a failing source is asked once a pause.
+        pub fn stale(self, window: std::time::Duration) -> Self {
+            self.with(|settings| settings.stale = Some(window))
+        }
+
+        /// The share of a time to live, from 0 to 1, after which the first
+        /// [`load`](crate::Cache::load) that hits starts a refresh in the
+        /// background. Default: none does.
+        pub fn refresh_ahead(self, share: f64) -> Self {
+            self.with(|settings| settings.refresh_ahead = Some(share))
+        }
+
+        /// How long callers of [`load`](crate::Cache::load) wait while there is
+        /// a stale value: 1 ms or more. Default: until the load ends.
+        pub fn soft_timeout(self, limit: std::time::Duration) -> Self {
+            self.with(|settings| settings.soft_timeout = Some(limit))
+        }
+
+        /// How long callers of [`load`](crate::Cache::load) wait at most: 1 ms
+        /// or more. Default: until the load ends. What takes longer goes on in
+        /// the background, and is stored unless the entry changed meanwhile.
+        pub fn hard_timeout(self, limit: std::time::Duration) -> Self {
+            self.with(|settings| settings.hard_timeout = Some(limit))
+        }
+    };
+}
+
+pub(crate) use time_options;
+
+/// The method of a builder with the field `ttl_by`.
+macro_rules! ttl_by_option {
+    () => {
         /// How long an entry lives by its key and value; `None` for the
         /// [`ttl`](Self::ttl) of the cache.
         pub fn ttl_by(
@@ -26,62 +78,10 @@ macro_rules! time_options {
             self.ttl_by = Some(Arc::new(ttl));
             self
         }
-
-        /// How long an entry lives without being used: 1 ms or more. Default:
-        /// unused entries live as long as used ones.
-        ///
-        /// A use in memory does not reach the copy beyond, which counts from
-        /// when it was written or [touched](crate::Cache::touch).
-        pub fn idle(mut self, idle: std::time::Duration) -> Self {
-            self.said.code.idle = Some(idle);
-            self
-        }
-
-        /// The share of a time to live, from 0 to 1, of which chance takes off
-        /// a part, so that entries written together do not expire together. For
-        /// the times of the cache, not for those that an entry is given.
-        /// Default 0.
-        pub fn jitter(mut self, share: f64) -> Self {
-            self.said.code.jitter = Some(share);
-            self
-        }
-
-        /// How long after its deadline an entry may serve as stale, where a
-        /// [`load`](crate::Cache::load) fails or takes long. Default: not at all.
-        ///
-        /// The next attempt then waits a pause, of a second at first and of a
-        /// minute at most, so that a failing source is asked once a pause.
-        pub fn stale(mut self, window: std::time::Duration) -> Self {
-            self.said.code.stale = Some(window);
-            self
-        }
-
-        /// The share of a time to live, from 0 to 1, after which the first
-        /// [`load`](crate::Cache::load) that hits starts a refresh in the
-        /// background. Default: none does.
-        pub fn refresh_ahead(mut self, share: f64) -> Self {
-            self.said.code.refresh_ahead = Some(share);
-            self
-        }
-
-        /// How long callers of [`load`](crate::Cache::load) wait while there is
-        /// a stale value: 1 ms or more. Default: until the load ends.
-        pub fn soft_timeout(mut self, limit: std::time::Duration) -> Self {
-            self.said.code.soft_timeout = Some(limit);
-            self
-        }
-
-        /// How long callers of [`load`](crate::Cache::load) wait at most: 1 ms
-        /// or more. Default: until the load ends. What takes longer goes on in
-        /// the background, and is stored unless the entry changed meanwhile.
-        pub fn hard_timeout(mut self, limit: std::time::Duration) -> Self {
-            self.said.code.hard_timeout = Some(limit);
-            self
-        }
     };
 }
 
-pub(super) use time_options;
+pub(super) use ttl_by_option;
 
 /// What a cache says about the time of its entries.
 ///

@@ -32,6 +32,7 @@ fn read(path: &Path, text: &str, name: &str) -> Result<Vec<Layer>> {
         // Not as its source: it would show the line, and a password may be in it.
         unreadable(path, &format!("line {line}: {}", error.message()))
     })?;
+    check_sections(path, text, table.get_ref())?;
     let mut layers = Vec::new();
     for section in [name, super::ALL] {
         if let Some(section) = table.get_ref().get(section) {
@@ -39,6 +40,30 @@ fn read(path: &Path, text: &str, name: &str) -> Result<Vec<Layer>> {
         }
     }
     Ok(layers)
+}
+
+/// Refuses what no cache would ever look at: options before the first section, and
+/// sections within sections.
+#[cfg(feature = "config")]
+fn check_sections(path: &Path, text: &str, file: &toml::de::DeTable<'_>) -> Result<()> {
+    for (name, value) in file {
+        let line = line_at(text, name.span().start);
+        let name = name.get_ref();
+        let Some(section) = value.get_ref().as_table() else {
+            let why = format!("line {line}: `{name}` stands in no section; `[all]` is for all caches");
+            return Err(unreadable(path, &why));
+        };
+        let is_option = |name: &str| crate::options().iter().any(|row| row.name == name);
+        let mut inside = section.iter().filter(|(name, _)| !is_option(name.get_ref()));
+        if let Some((inner, _)) = inside.find(|(_, value)| value.get_ref().is_table()) {
+            let (line, inner) = (line_at(text, inner.span().start), inner.get_ref());
+            let why = format!(
+                "line {line}: a section within a section; a name with a dot is quoted: `[\"{name}.{inner}\"]`"
+            );
+            return Err(unreadable(path, &why));
+        }
+    }
+    Ok(())
 }
 
 #[cfg(feature = "config")]
@@ -50,10 +75,7 @@ fn section_layers(
 ) -> Result<()> {
     use crate::options::{Source, parse};
     let source = |at: usize| Source::File { path: path.to_path_buf(), line: line_at(text, at) };
-    let Some(table) = section.get_ref().as_table() else {
-        let source = source(section.span().start);
-        return Err(unreadable(path, &format!("{source} is no section")));
-    };
+    let Some(table) = section.get_ref().as_table() else { return Ok(()) };
     for (option, value) in table {
         let source = source(option.span().start);
         layers.push((parse(option.get_ref(), &plain(value.get_ref()), &source)?, source));
@@ -160,6 +182,11 @@ mod tests {
         check("[reports]\ndisk_bites = 1\n", &["disk_bites", "larder.toml, line 2", "disk_bytes"]);
         check("[reports]\ncapacity = [1]\n", &["capacity", "`a list`", "1 to 4294967295"]);
         check("[reports\n", &["LARDER_CONFIG", "larder.toml", "line 1"]);
-        check("reports = 1\n", &["LARDER_CONFIG", "no section"]);
+        check(
+            "\ndisk_bytes = \"1 GiB\"\n[all]\n",
+            &["LARDER_CONFIG", "line 2", "`disk_bytes`", "no section", "[all]"],
+        );
+        check("[all]\n[my.reports]\nttl = \"1h\"\n", &["LARDER_CONFIG", "line 2", "[\"my.reports\"]"]);
+        check("[reports]\nttl = 3600\n", &["`3600`", "larder.toml, line 2", "1ms or more", "1h 30m"]);
     }
 }

@@ -7,7 +7,7 @@ pub(crate) mod url;
 #[cfg(feature = "_codec")]
 use std::path::PathBuf;
 
-use larder_core::Result;
+use larder_core::{Error, Result};
 
 use crate::options::{Layer, Source, options, parse};
 
@@ -17,13 +17,43 @@ const FILE: &str = "LARDER_CONFIG";
 #[cfg(any(feature = "config", feature = "_codec"))]
 const ALL: &str = "all";
 
-/// A variable of the environment; one that is empty counts as not there.
+/// A variable of the environment; one that is empty counts as not there. What is
+/// no Unicode in it is replaced by a character that no option allows.
 pub(crate) fn variable(name: &str) -> Option<String> {
-    std::env::var(name).ok().filter(|text| !text.trim().is_empty())
+    let text = std::env::var_os(name)?.to_string_lossy().into_owned();
+    (!text.trim().is_empty()).then_some(text)
 }
 
-/// What variables and the file say about the cache `name`, the strongest first.
-pub(crate) fn layers(name: &str, variable: impl Fn(&str) -> Option<String>) -> Result<Vec<Layer>> {
+/// What variables and the file of this process say about the cache `name`, the
+/// strongest first.
+pub(crate) fn of_process(name: &str) -> Result<Vec<Layer>> {
+    let names = std::env::vars_os().map(|(name, _)| name.to_string_lossy().into_owned());
+    check_names(name, names)?;
+    layers(name, variable)
+}
+
+/// Refuses variables of this cache that name no option, as the file does. Of those
+/// for all caches none can be told from what is not meant for Larder.
+fn check_names(name: &str, variables: impl Iterator<Item = String>) -> Result<()> {
+    let prefix = of_cache(name);
+    for variable in variables {
+        let Some(option) = variable.strip_prefix(&prefix) else { continue };
+        let option = option.to_ascii_lowercase();
+        // With two underscores in it the variable is about a cache whose name begins as this one's.
+        if !option.contains("__") && options().iter().all(|row| row.name != option) {
+            let names: Vec<_> = options().iter().map(|row| row.name).collect();
+            return Err(Error::config(&option, format_args!("the variable {variable}"), names.join(", ")));
+        }
+    }
+    Ok(())
+}
+
+/// How the variables of one cache begin.
+fn of_cache(name: &str) -> String {
+    format!("LARDER_{}__", in_capitals(name))
+}
+
+fn layers(name: &str, variable: impl Fn(&str) -> Option<String>) -> Result<Vec<Layer>> {
     let mut layers = variables(name, &variable)?;
     if let Some(path) = variable(FILE) {
         layers.extend(file::layers(path.as_ref(), name)?);
@@ -46,7 +76,7 @@ pub(crate) fn dir(variable: impl Fn(&str) -> Option<String>) -> Result<Option<Pa
 /// For each option first the variable of this cache, then that of all caches.
 fn variables(name: &str, variable: &impl Fn(&str) -> Option<String>) -> Result<Vec<Layer>> {
     let mut layers = Vec::new();
-    for prefix in [format!("LARDER_{}__", in_capitals(name)), "LARDER_".to_owned()] {
+    for prefix in [of_cache(name), "LARDER_".to_owned()] {
         for row in options() {
             let name = format!("{prefix}{}", row.name.to_ascii_uppercase());
             if let Some(text) = variable(&name) {
@@ -188,6 +218,24 @@ mod tests {
         let variables = [("LARDER_MY_CACHE__DISK_BYTES", "32 MiB"), ("LARDER_DISK_BYTES", "64 MiB")];
         assert_eq!(told(layers("my-cache", with(&variables)), "disk_bytes").0, "32 MiB");
         assert_eq!(told(layers("other", with(&variables)), "disk_bytes").0, "64 MiB");
+    }
+
+    #[test]
+    fn a_variable_of_a_cache_that_names_no_option_is_refused() {
+        let check = |variable: &str| check_names("my reports", std::iter::once(variable.to_owned()));
+        let error = check("LARDER_MY_REPORTS__DISK_BITES").unwrap_err().to_string();
+        for part in ["option `disk_bites`", "the variable LARDER_MY_REPORTS__DISK_BITES", "disk_bytes"] {
+            assert!(error.contains(part), "{part:?} is missing in {error:?}");
+        }
+        for fine in ["LARDER_MY_REPORTS__TTL", "LARDER_MY_REPORTS__OLD__X", "LARDER_OTHER__X", "LARDER_X"] {
+            check(fine).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_variable_that_is_no_unicode_is_refused() {
+        let error = layers("any", with(&[("LARDER_DIR", "/caf\u{FFFD}")])).unwrap_err().to_string();
+        assert!(error.contains("LARDER_DIR") && error.contains("UTF-8"), "{error}");
     }
 
     #[test]

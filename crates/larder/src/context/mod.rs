@@ -9,18 +9,15 @@ use std::future::Future;
 use std::hash::Hash;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
-use larder_core::compress::Compress;
-use larder_core::place::Persistence;
-use larder_core::{Durability, Error, Result};
+use larder_core::{Error, Result};
 use larder_engine::wait::hand_off;
 
 use self::scope::Plan;
 pub(crate) use self::scope::Scope;
 use crate::MemoryBuilder;
-#[cfg(feature = "redis")]
-use crate::options::values::ServerUrl;
+use crate::builder::{tier_options, time_options};
+use crate::options::Settings;
 use crate::presets::Preset;
 
 /// A scope: it owns a directory and every cache that is built by it.
@@ -35,7 +32,9 @@ use crate::presets::Preset;
 /// the log. Loads in progress at the end go on, and are not stored.
 ///
 /// Options count for the caches that are built afterwards and for inner
-/// contexts, unless those say something else.
+/// contexts, unless those say something else. The caches of a context have a part
+/// of a Redis server for themselves, named after it; those of a temporary one have
+/// it until that ends.
 ///
 /// ```
 /// # let dir = tempfile::tempdir()?;
@@ -49,6 +48,7 @@ use crate::presets::Preset;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug)]
+#[must_use = "a context ends when it is dropped"]
 pub struct CacheContext {
     scope: Arc<Scope>,
 }
@@ -65,93 +65,62 @@ impl CacheContext {
 
     /// A context within this one: it ends with it at the latest, has its
     /// directory inside, and inherits its options.
-    #[must_use]
     pub fn inner(&self, name: impl Into<String>) -> Self {
         let scope = Arc::new(Scope::new(name.into(), Some(Arc::clone(&self.scope))));
         self.scope.add_inner(&scope);
         Self { scope }
     }
 
-    fn with(self, change: impl FnOnce(&mut Plan)) -> Self {
+    fn planned(self, change: impl FnOnce(&mut Plan)) -> Self {
         self.scope.change(change);
         self
+    }
+
+    /// The same with an option of its caches that a method says.
+    fn with(self, change: impl FnOnce(&mut Settings)) -> Self {
+        self.planned(|plan| change(&mut plan.settings))
     }
 
     /// The folder in which the context makes its own. Default that of the
     /// context around it, else `LARDER_DIR` or the `dir` of all caches in the
     /// configuration file, else the platform's cache folder.
-    #[must_use]
     pub fn dir(self, dir: impl Into<PathBuf>) -> Self {
-        self.with(|plan| plan.base = Some(dir.into()))
+        self.planned(|plan| plan.base = Some(dir.into()))
     }
 
     /// Gives it a directory of its own that is removed when it ends, and so are
     /// its keys in Redis. What killed processes left in the same folder is
     /// removed when the next temporary context opens there; what they left in
     /// Redis expires within two minutes.
-    #[must_use]
     pub fn temporary(self) -> Self {
-        self.with(|plan| plan.temporary = true)
+        self.planned(|plan| plan.temporary = true)
     }
 
     /// Options for values of some sort, see [`presets`](crate::presets).
-    #[must_use]
     pub fn preset(self, preset: Preset) -> Self {
-        self.with(|plan| plan.preset = Some(preset))
+        self.planned(|plan| plan.preset = Some(preset))
     }
 
-    /// The server that holds what is shared, for each `ucache`. The caches of a
-    /// context have a part of the server for themselves, named after it; those
-    /// of a temporary one have it until that ends.
-    #[cfg(feature = "redis")]
-    #[must_use]
-    pub fn redis(self, url: impl Into<String>) -> Self {
-        self.with(|plan| plan.settings.redis = Some(ServerUrl::new(url.into())))
+    /// The most entries that each cache holds in memory: 1 to 4,294,967,295, in
+    /// place of [`memory_bytes`](Self::memory_bytes).
+    pub fn capacity(self, entries: u64) -> Self {
+        self.with(|settings| settings.capacity = Some(entries))
     }
 
-    /// Keeps applications apart that share a server. Default the name of the
-    /// executable.
-    #[cfg(feature = "redis")]
-    #[must_use]
-    pub fn namespace(self, namespace: impl Into<String>) -> Self {
-        self.with(|plan| plan.settings.namespace = Some(namespace.into()))
-    }
-
-    /// How long entries live: 1 ms or more.
-    #[must_use]
-    pub fn ttl(self, ttl: Duration) -> Self {
-        self.with(|plan| plan.settings.ttl = Some(ttl))
-    }
-
-    /// What a crash may take of what was acknowledged.
-    #[must_use]
-    pub fn durability(self, durability: Durability) -> Self {
-        self.with(|plan| plan.settings.durability = Some(durability))
-    }
-
-    /// The most bytes that each cache holds in memory.
-    #[must_use]
+    /// The most bytes that each cache holds in memory: 64 KiB to 16 TiB, or 0 for
+    /// no memory at all where there is another tier.
     pub fn memory_bytes(self, bytes: u64) -> Self {
-        self.with(|plan| plan.settings.memory_bytes = Some(bytes))
+        self.with(|settings| settings.memory_bytes = Some(bytes))
     }
 
-    /// The most bytes that each cache takes on disk.
-    #[must_use]
-    pub fn disk_bytes(self, bytes: u64) -> Self {
-        self.with(|plan| plan.settings.disk_bytes = Some(bytes))
+    /// Which entries leave memory first when it is full. Default
+    /// [`Policy::TinyLfu`](crate::Policy::TinyLfu).
+    pub fn policy(self, policy: crate::Policy) -> Self {
+        self.with(|settings| settings.policy = Some(policy))
     }
 
-    /// How payloads are compressed.
-    #[must_use]
-    pub fn compress(self, compress: Compress) -> Self {
-        self.with(|plan| plan.settings.compress = Some(compress))
-    }
-
-    /// How long entries should outlive the process.
-    #[must_use]
-    pub fn persistence(self, persistence: Persistence) -> Self {
-        self.with(|plan| plan.settings.persistence = Some(persistence))
-    }
+    tier_options!();
+    time_options!();
 
     /// The name.
     pub fn name(&self) -> &str {

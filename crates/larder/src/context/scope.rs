@@ -105,10 +105,15 @@ impl Scope {
     }
 
     /// What it says about its caches, from the inside out.
+    ///
+    /// # Errors
+    /// For an option that is out of its range, by its name and that of the context.
     pub(crate) fn layers(&self) -> Result<Vec<Layer>> {
         let Plan { settings: mut own, preset, .. } = self.plan.lock().clone();
+        let source = Source::Context(self.name.clone());
+        own.check(&source)?;
         own.dir = self.dir()?;
-        let mut layers = vec![(own, Source::Context(self.name.clone()))];
+        let mut layers = vec![(own, source)];
         layers.extend(preset.map(|preset| (preset.settings(), Source::Preset(preset.name()))));
         if let Some(outer) = &self.outer {
             layers.extend(outer.layers()?);

@@ -157,17 +157,32 @@ impl Resolved {
 /// # Errors
 /// Names the option, the source, what was given and what is allowed.
 pub(crate) fn parse(option: &str, text: &str, source: &Source) -> Result<Settings> {
-    let shown = match option {
-        "redis" | "url" => values::scheme_alone(text),
-        _ => values::without_password(text),
-    };
+    let shown = given(option, text);
     let Some(row) = options().iter().find(|row| row.name == option) else {
         let names: Vec<_> = options().iter().map(|row| row.name).collect();
-        return Err(Error::config(option, format_args!("`{shown}` by {source}"), names.join(", ")));
+        return Err(refused(option, &shown, source, &names.join(", ")));
     };
     let mut settings = Settings::default();
-    if settings.set(row.name, text.trim()) {
+    // What is no Unicode came here as something else than was said.
+    let is_text = !text.contains(char::REPLACEMENT_CHARACTER);
+    if is_text && settings.set(row.name, text.trim()) {
         return Ok(settings);
     }
-    Err(Error::config(option, format_args!("`{shown}` by {source}"), row.allowed))
+    let allowed = match row.takes.contains(", as ") {
+        true => format!("{} ({})", row.allowed, row.takes),
+        false => row.allowed.to_owned(),
+    };
+    Err(refused(option, &shown, source, &allowed))
+}
+
+/// What was given, as an error shows it.
+fn given(option: &str, text: &str) -> String {
+    match option {
+        "redis" | "url" => values::scheme_alone(text),
+        _ => values::without_password(text),
+    }
+}
+
+fn refused(option: &str, shown: &str, source: &Source, allowed: &str) -> Error {
+    Error::config(option, format_args!("`{shown}` by {source}"), allowed)
 }

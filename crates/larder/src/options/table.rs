@@ -3,15 +3,15 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use larder_core::Durability;
 use larder_core::bus::Coherence;
 use larder_core::codec::Codec;
 use larder_core::compress::Compress;
 use larder_core::place::{Access, Kind, Persistence, Sharing, Thresholds, TierList};
+use larder_core::{Durability, Result};
 use larder_tiers::memory::Policy;
 
 use super::values::{self, ServerUrl, Urls};
-use super::{Explained, Source};
+use super::{Explained, Source, given, refused};
 use crate::builder::{CAPACITY, DISK_BYTES, LEASE, MEMORY_BYTES, SHARE, SPAN_MIN};
 
 /// An option of a cache, as the documentation has it.
@@ -66,6 +66,22 @@ macro_rules! table {
                 }
             }
 
+            /// Refuses what is not allowed, where values come out of code and not of text.
+            ///
+            /// # Errors
+            /// Names the option, the source, what was given and what is allowed.
+            pub(crate) fn check(&self, source: &Source) -> Result<()> {
+                $(if let Some(value) = &self.$name {
+                    let valid: fn(&$type) -> bool = $valid;
+                    let show: fn(&$type) -> String = $show;
+                    if !valid(value) {
+                        let shown = given(stringify!($name), &show(value));
+                        return Err(refused(stringify!($name), &shown, source, $allowed));
+                    }
+                })+
+                Ok(())
+            }
+
             /// Takes over what is not set here, and notes what was taken.
             pub(super) fn fill(&mut self, weaker: Self, source: &Source, explained: &mut Vec<Explained>) {
                 $(if let (None, Some(value)) = (&self.$name, weaker.$name) {
@@ -105,7 +121,7 @@ table! {
     }
     dir: PathBuf {
         says: "the folder in which the cache makes its own", takes: "a path",
-        allowed: "a path", default: "the platform's cache folder, then larder/<executable>",
+        allowed: "a path, which text says in UTF-8", default: "the platform's cache folder, then larder/<executable>",
         tiers: "disk, file", cost: "nothing",
         parse: values::path, valid: |_| true, show: |dir| dir.display().to_string(),
     }
@@ -186,7 +202,7 @@ table! {
         says: "the server that holds what is shared, for ucache", takes: "a URL, as redis://host:6379",
         allowed: "redis:// and the other URLs of the page on Redis, with the feature `redis`", default: "none",
         tiers: "redis", cost: "up to 1.5 s at build, then a round trip a read",
-        parse: values::server, valid: |_| true, show: ServerUrl::to_string,
+        parse: values::server, valid: ServerUrl::is_right, show: ServerUrl::to_string,
     }
     namespace: String {
         says: "keeps applications on one server apart", takes: "text",

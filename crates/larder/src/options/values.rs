@@ -116,6 +116,11 @@ impl ServerUrl {
         Self(url)
     }
 
+    /// Whether it can be read.
+    pub(super) fn is_right(&self) -> bool {
+        server(&self.0).is_some()
+    }
+
     /// The URL itself, with what is secret in it.
     #[cfg(feature = "redis")]
     pub(crate) fn into_secret(self) -> String {
@@ -214,7 +219,7 @@ pub(super) fn size(text: &str) -> Option<u64> {
 }
 
 /// The largest unit by 1024 that leaves no rest.
-pub(super) fn size_text(bytes: &u64) -> String {
+pub(crate) fn size_text(bytes: &u64) -> String {
     let units = [("PiB", 50), ("TiB", 40), ("GiB", 30), ("MiB", 20), ("KiB", 10)];
     let whole = units.into_iter().find(|(_, power)| *bytes > 0 && bytes.is_multiple_of(1 << power));
     whole.map_or_else(|| format!("{bytes} B"), |(unit, power)| format!("{} {unit}", bytes >> power))

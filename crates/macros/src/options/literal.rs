@@ -47,30 +47,53 @@ pub(crate) fn number(tier: Tier, option: &str, value: Expr) -> syn::Result<Expr>
         (None, None) => return Ok(value),
     };
     if !range.contains(&given) {
-        let (from, to) = (range.start(), range.end());
-        let message = format!("option `{option}`: given {given} {unit}, allowed {from} to {to} {unit}");
+        let (from, to) = (*range.start(), *range.end());
+        let (given, from, to) = match unit {
+            "bytes" => (size(given), size(from), size(to)),
+            _ => (format!("{given} {unit}"), from.to_string(), format!("{to} {unit}")),
+        };
+        let message = format!("option `{option}`: given {given}, allowed {from} to {to}");
         return Err(Error::new(value.span(), message));
     }
     let literal = proc_macro2::Literal::u64_suffixed(given);
     Ok(syn::parse_quote_spanned!(value.span()=> #literal))
 }
 
-/// `"64 MiB"`, `"1 GiB"`, `"4096"`.
+/// Bytes by the largest unit that leaves no rest.
+fn size(bytes: u64) -> String {
+    let units = [("PiB", 50), ("TiB", 40), ("GiB", 30), ("MiB", 20), ("KiB", 10)];
+    let whole = units.into_iter().find(|(_, power)| bytes > 0 && bytes.is_multiple_of(1 << power));
+    whole.map_or_else(|| format!("{bytes} B"), |(unit, power)| format!("{} {unit}", bytes >> power))
+}
+
+/// As the text of variables and files has them.
+const UNITS: [(&str, u64); 12] = [
+    ("", 1),
+    ("b", 1),
+    ("kib", 1 << 10),
+    ("mib", 1 << 20),
+    ("gib", 1 << 30),
+    ("tib", 1 << 40),
+    ("pib", 1 << 50),
+    ("kb", 1_000),
+    ("mb", 1_000_000),
+    ("gb", 1_000_000_000),
+    ("tb", 1_000_000_000_000),
+    ("pb", 1_000_000_000_000_000),
+];
+
+/// `"64 MiB"`, `"1 GB"`, `"4096"`.
 fn bytes(text: &LitStr) -> syn::Result<u64> {
-    let refused = || Error::new(text.span(), "a size is a whole number and a unit: B, KiB, MiB, GiB, TiB");
-    let given = text.value();
-    let digits = given.len() - given.trim_start_matches(|c: char| c.is_ascii_digit()).len();
-    let (number, unit) = given.split_at(digits);
-    let number: u64 = number.parse().map_err(|_| refused())?;
-    let power = match unit.trim() {
-        "" | "B" => 0,
-        "KiB" => 10,
-        "MiB" => 20,
-        "GiB" => 30,
-        "TiB" => 40,
-        _ => return Err(refused()),
-    };
-    number.checked_mul(1 << power).ok_or_else(refused)
+    let given = text.value().trim().to_ascii_lowercase();
+    let digits = given.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let factor = UNITS.iter().find(|(unit, _)| *unit == &given[digits.len()..]).map(|(_, factor)| factor);
+    let number = digits.trim().replace(['_', ','], "").parse::<u64>().ok();
+    let bytes = number.zip(factor).and_then(|(number, factor)| number.checked_mul(*factor));
+    bytes.ok_or_else(|| {
+        let message =
+            "a size is a whole number and a unit, as \"64 MiB\": KiB to PiB count by 1024, kB to PB by 1000";
+        Error::new(text.span(), message)
+    })
 }
 
 /// `"1h"`, `"90s"`, `"2days 3h"`.

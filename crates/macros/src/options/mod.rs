@@ -68,6 +68,7 @@ pub(crate) struct Options {
     pub(crate) name: Option<Expr>,
     pub(crate) version: Option<Version>,
     pub(crate) ttl_fn: Option<Expr>,
+    pub(crate) on_event: Option<Expr>,
     pub(crate) record_bytes: Option<Expr>,
     pub(crate) skip_none: Option<Ident>,
     pub(crate) result: Option<Ident>,

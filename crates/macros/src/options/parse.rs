@@ -11,7 +11,7 @@ use syn::{Error, Expr, Token, parenthesized};
 use super::{Batch, Options, Tags, Tier, Version, literal};
 
 /// Options that every attribute has.
-const COMMON: [&str; 19] = [
+const COMMON: [&str; 20] = [
     "batch",
     "capacity",
     "crate",
@@ -22,6 +22,7 @@ const COMMON: [&str; 19] = [
     "memory_bytes",
     "method",
     "name",
+    "on_event",
     "policy",
     "record_bytes",
     "result",
@@ -163,6 +164,7 @@ fn take(tier: Tier, options: &mut Options, option: Written) -> syn::Result<()> {
         "ttl" | "idle" => options.builder.push((name, span(option.value()?)?)),
         "lease" if tier == Tier::Universal => options.builder.push((name, span(option.value()?)?)),
         "ttl_fn" => options.ttl_fn = Some(option.code()?),
+        "on_event" => options.on_event = Some(option.code()?),
         "tags" => options.tags = Some(Tags::read(option.value()?)?),
         "batch" => options.batch = Some(option.batch()?),
         "version" if tier != Tier::Memory => options.version = Some(version(option.value()?)?),

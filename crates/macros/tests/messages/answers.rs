@@ -32,6 +32,11 @@ fn no_iterator(n: u8) -> u8 {
     n
 }
 
+#[mcache]
+fn perhaps(n: u8) -> Result<impl Iterator<Item = u8>, String> {
+    Ok(0..n)
+}
+
 #[mcache(exclude = "u8::is_zero")]
 fn iterator(n: u8) -> impl Iterator<Item = u8> {
     0..n

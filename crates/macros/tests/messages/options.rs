@@ -32,7 +32,7 @@ fn flag(n: u8) -> Option<u8> {
     Some(n)
 }
 
-#[fcache(disk_bytes = "1 GB")]
+#[fcache(disk_bytes = "1.5 GiB")]
 fn unit(n: u8) -> u8 {
     n
 }

@@ -5,6 +5,7 @@ mod bounds;
 mod call;
 mod flusher;
 mod handle;
+mod of_key;
 mod record;
 mod slot;
 mod tags;
@@ -28,6 +29,7 @@ pub use bounds::{
 };
 pub use call::{Passed, by_value, call, call_sorted, excludes, never, shared};
 pub use handle::{Handle, keyed_by};
+pub use of_key::{listener, weigher};
 pub use record::{RECORD_BYTES, Record, Recorded, replayed};
 pub use slot::{Owner, Slot, open};
 pub use tags::{Label, call_tagged, of_value, tag, tags};

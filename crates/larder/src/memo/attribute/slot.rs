@@ -2,10 +2,10 @@
 
 use std::any::{Any, TypeId, type_name};
 use std::collections::HashMap;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
-use larder_core::Result;
 use larder_core::stats::Stats;
+use larder_core::{Error, Result};
 use once_cell::sync::Lazy;
 use parking_lot::Mutex;
 
@@ -53,8 +53,8 @@ pub struct Slot {
 #[derive(Debug)]
 struct Opened {
     owner: TypeId,
-    /// A `Handle`; `None` where the cache could not be opened.
-    handle: Option<Box<dyn AnyHandle>>,
+    /// A `Handle`, or why the cache could not be opened.
+    handle: Result<Box<dyn AnyHandle>, Arc<Error>>,
 }
 
 /// A handle whose types are not known here.
@@ -81,8 +81,16 @@ impl Slot {
 
     /// Statistics of the cache; all zero before its first use.
     pub fn stats(&self, owner: Owner) -> Stats {
-        let handle = self.opened(owner.id).and_then(|opened| opened.handle.as_ref());
+        let handle = self.opened(owner.id).and_then(|opened| opened.handle.as_ref().ok());
         handle.map_or_else(Stats::default, |handle| handle.stats())
+    }
+
+    /// Why the cache could not be opened; `otherwise` where it could.
+    pub fn why(&self, owner: Owner, otherwise: Error) -> Error {
+        match self.opened(owner.id).map(|opened| &opened.handle) {
+            Some(Err(error)) => Error::again(error),
+            _ => otherwise,
+        }
     }
 
     /// What became of the first use of this owner, if there was one.
@@ -135,10 +143,10 @@ impl Opened {
     {
         let name = owner.name();
         let handle = match build(name.clone()) {
-            Ok(cache) => Some(Box::new(Handle::new(name, cache)) as Box<dyn AnyHandle>),
+            Ok(cache) => Ok(Box::new(Handle::new(name, cache)) as Box<dyn AnyHandle>),
             Err(error) => {
                 tracing::error!(target: "larder", function = name, %error, "the function runs uncached");
-                None
+                Err(Arc::new(error))
             }
         };
         Self { owner: owner.id, handle }
@@ -150,7 +158,7 @@ impl Opened {
         K: Keyed,
         V: Kept,
     {
-        let handle: &dyn Any = &**self.handle.as_ref()?;
+        let handle: &dyn Any = &**self.handle.as_ref().ok()?;
         handle.downcast_ref()
     }
 }
