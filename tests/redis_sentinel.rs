@@ -24,7 +24,7 @@ fn play(cache: &Cache<u64, String>, key: u64) -> TierKind {
     }
     assert_eq!(loads, 1, "a miss runs its loader once");
     let home = cache.try_insert(key, key.to_string()).unwrap().home;
-    assert!(start.elapsed() < Duration::from_secs(3), "three calls took {:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(10), "three calls took {:?}", start.elapsed());
     home
 }
 
@@ -104,7 +104,7 @@ fn some_sentinels_may_be_away_and_unknown_names_are_told() {
     let start = Instant::now();
     let tier = RedisTier::open(RedisOptions::new(watch.url(), "test", "cache")).unwrap();
     tier.check().unwrap();
-    assert!(start.elapsed() < Duration::from_millis(1500), "opened after {:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(5), "opened after {:?}", start.elapsed());
     watch.sentinels()[1].resume();
     let unknown = watch.url().replace("/larder", "/pantry");
     let tier = RedisTier::open(RedisOptions::new(unknown, "test", "cache")).unwrap();

@@ -102,19 +102,20 @@ fn a_task_may_be_dropped_wherever_it_waits() {
     assert!(dropped >= 10, "{dropped}");
 }
 
-/// Ticks beside `work`; the longest time without one.
-async fn worst_gap(work: impl Future<Output = ()>) -> Duration {
-    let worst = Rc::new(Cell::new(Duration::ZERO));
+/// Ticks beside `work`: how many, and the longest time without one.
+async fn ticks_beside(work: impl Future<Output = ()>) -> (u32, Duration) {
+    let (count, worst) = (Rc::new(Cell::new(0)), Rc::new(Cell::new(Duration::ZERO)));
     let ticks = async {
         let mut last = Instant::now();
         loop {
             tokio::time::sleep(Duration::from_millis(2)).await;
+            count.set(count.get() + 1);
             worst.set(worst.get().max(last.elapsed()));
             last = Instant::now();
         }
     };
     tokio::select! {
-        () = work => worst.get(),
+        () = work => (count.get(), worst.get()),
         () = ticks => unreachable!("it never ends"),
     }
 }
@@ -129,7 +130,7 @@ fn an_executor_ticks_on_while_its_tasks_wait_for_redis_and_disk() {
         // The first goes to Redis, the second is too large for it.
         assert_eq!(cache.try_insert(1, large.clone()).await.unwrap().home, TierKind::Redis);
         assert_eq!(cache.try_insert(2, huge.clone()).await.unwrap().home, TierKind::File);
-        let busy = worst_gap(async {
+        let busy = ticks_beside(async {
             for key in 10..200 {
                 cache.insert(key, key.to_string()).await;
                 cache.insert(1, large.clone()).await;
@@ -138,17 +139,18 @@ fn an_executor_ticks_on_while_its_tasks_wait_for_redis_and_disk() {
             assert_eq!(cache.get(&2).await.map(|found| found.len()), Some(huge.len()));
         })
         .await;
+        let started = Instant::now();
         server.pause();
-        let silent = worst_gap(async {
-            let started = Instant::now();
+        let silent = ticks_beside(async {
             cache.insert(3, "three".to_owned()).await;
             assert_eq!(cache.get(&3).await.as_deref(), Some("three"));
             assert!(started.elapsed() > Duration::from_millis(300), "the server was silent");
         })
         .await;
         server.resume();
-        println!("worst gap {busy:?} while busy, {silent:?} while the server was silent");
-        assert!(busy < Duration::from_millis(250) && silent < Duration::from_millis(250));
+        println!("ticks and worst gap: {busy:?} while busy, {silent:?} while the server was silent");
+        // An executor that waits for the server itself ticks once or twice.
+        assert!(busy.0 > 20 && silent.0 > 20, "{busy:?}, {silent:?}");
         cache.close().await.unwrap();
     });
 }

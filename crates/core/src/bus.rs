@@ -56,6 +56,7 @@ pub trait Bus: Send + Sync + 'static {
     /// Sets who hears; the first call counts. What happened before it is not told.
     fn listen(&self, listener: Arc<dyn Listener>);
 
-    /// When the bus surely was whole last; `None` before it ever was.
+    /// When the bus surely was whole last; `None` before it ever was. Who is
+    /// told something may ask from there.
     fn last_contact(&self) -> Option<Instant>;
 }

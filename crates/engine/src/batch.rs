@@ -132,6 +132,7 @@ where
             left.push(Open { key, observation, doubt, base: Stamp::NONE });
         }
         let stamp = self.nodes.as_ref().and_then(|nodes| nodes.mark().of(0));
+        left.iter().for_each(|open| self.note_copy(&open.key.encoded));
         let (mut sought, mut away) = (Vec::with_capacity(left.len()), false);
         for slot in &wire.slots {
             let (asked, mut next): (Vec<_>, Vec<_>) =
@@ -162,7 +163,6 @@ where
         open: &mut Open<K, V>,
         (answer, stamp): (Result<FrameWithStamp>, Option<Stamp>),
     ) -> Option<Found<V>> {
-        let in_doubt = open.doubt.is_about(slot);
         let bytes = match answer {
             Ok((bytes, base)) => {
                 if slot.is_among_nodes() {
@@ -177,6 +177,7 @@ where
             }
         };
         let named = (&open.key.encoded, open.key.hash);
+        let in_doubt = self.is_doubted((wire, slot), named, &bytes, &open.doubt).await?;
         let promotion = (&open.observation, stamp.filter(|_| !in_doubt));
         let found = self.accept((wire, slot), bytes, named, &promotion).await?;
         Some(if in_doubt { self.doubted(found) } else { found })

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Instant;
 
 use larder_core::key::EncodedKey;
-use larder_core::tier::TierKind;
+use larder_core::tier::{Stamp, TierKind};
 use parking_lot::Mutex;
 
 use crate::taint::Taint;
@@ -39,6 +39,8 @@ pub(crate) struct Owed {
     pub(crate) since: Instant,
     /// Which entry the first of the changes replaced, where that is known.
     pub(crate) base: Option<u64>,
+    /// The stamp of the entry then, where the tier could be asked for it.
+    pub(crate) stamp: Option<Stamp>,
     /// The era of the tier then.
     pub(crate) era: u64,
 }
@@ -107,8 +109,14 @@ impl Distrust {
             self.given_up.fetch_add(1, Ordering::Relaxed);
             return;
         }
-        let owed = || Owed { key: key.clone(), since: Instant::now(), base: None, era };
+        let owed = || Owed { key: key.clone(), since: Instant::now(), base: None, stamp: None, era };
         keys.entry(key.digest()).or_insert_with(owed);
+        if keys.len() > DISTRUSTED_MAX {
+            // Of those with a stamp nothing outdated is there.
+            let before = keys.len();
+            keys.retain(|_, owed| owed.stamp.is_none());
+            self.given_up.fetch_add(before - keys.len(), Ordering::Relaxed);
+        }
         if keys.len() > DISTRUSTED_MAX {
             self.whole.store(true, Ordering::Release);
             self.given_up.fetch_add(keys.len(), Ordering::Relaxed);
@@ -116,6 +124,22 @@ impl Distrust {
             tracing::error!(target: "larder", tier = %self.tier, "too many removals failed: the tier is left alone");
         }
         self.len.store(keys.len(), Ordering::Release);
+    }
+
+    /// The tier lacks a change of `key`; what it has instead, if anything, is not
+    /// outdated, and has this stamp. Whether there was room to remember that.
+    pub(crate) fn owe(&self, key: &EncodedKey, stamp: Stamp, era: u64) -> bool {
+        let mut keys = self.keys.lock();
+        if self.is_whole() || keys.len() >= DISTRUSTED_MAX && !keys.contains_key(&key.digest()) {
+            return false;
+        }
+        if keys.is_empty() {
+            self.set_mark(true);
+        }
+        let owed = Owed { key: key.clone(), since: Instant::now(), base: None, stamp: Some(stamp), era };
+        keys.insert(key.digest(), owed);
+        self.len.store(keys.len(), Ordering::Release);
+        true
     }
 
     /// The copy of `key` is gone, or was replaced.
@@ -155,5 +179,32 @@ impl Distrust {
                 "cannot note whether the tier holds outdated entries"
             );
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(number: usize) -> EncodedKey {
+        EncodedKey::new(number.to_le_bytes())
+    }
+
+    /// Of what was refused nothing outdated is in the tier: it need not be
+    /// cleared where there is too much of that to be remembered.
+    #[test]
+    fn what_a_tier_refused_gives_way_to_what_it_could_not_remove() {
+        let (distrust, stamp) = (Distrust::new(TierKind::Redis, None), Stamp::new(7).unwrap());
+        assert!((0..DISTRUSTED_MAX).all(|number| distrust.owe(&key(number), stamp, 1)));
+        assert!(!distrust.owe(&key(DISTRUSTED_MAX), stamp, 1), "no more");
+        assert!(distrust.owe(&key(5), Stamp::NONE, 2), "the latest of one key");
+        assert_eq!(distrust.owed(&key(5)).unwrap().stamp, Some(Stamp::NONE));
+        assert!(distrust.covers(&key(7)) && !distrust.is_whole());
+        distrust.add(&key(DISTRUSTED_MAX + 1), 1);
+        assert!(!distrust.is_whole() && !distrust.covers(&key(7)));
+        assert_eq!(distrust.some(usize::MAX).len(), 1);
+        assert_eq!(distrust.give_up(), DISTRUSTED_MAX as u64 + 1);
+        (0..=DISTRUSTED_MAX).for_each(|number| distrust.add(&key(number), 1));
+        assert!(distrust.is_whole() && !distrust.owe(&key(1), stamp, 1));
     }
 }

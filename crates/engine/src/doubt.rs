@@ -7,10 +7,14 @@
 use std::hash::Hash;
 use std::sync::Arc;
 
+use larder_core::frame::Head;
 use larder_core::key::EncodedKey;
 use larder_core::memory::MemoryStore;
+use larder_core::place::Facts;
+use larder_core::terms::Terms;
 
 use crate::engine::Engine;
+use crate::nodes::{Missed, Nodes};
 use crate::read::Found;
 use crate::slot::Slot;
 use crate::wire::Wire;
@@ -30,6 +34,17 @@ impl Doubt {
     pub(crate) fn is_about(&self, slot: &Slot) -> bool {
         self.in_doubt && !slot.is_among_nodes()
     }
+}
+
+/// Whether what a tier of this node has of an entry may serve.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Worth {
+    /// Nobody can have changed it unheard.
+    Sure,
+    /// Somebody may have.
+    Doubtful,
+    /// Somebody did, or may have where that can be made up for by a load.
+    Nothing,
 }
 
 impl<K, V, M> Engine<K, V, M>
@@ -57,9 +72,103 @@ where
         !doubt.is_about(slot) || self.nodes.as_ref().is_none_or(|nodes| nodes.serves_unconfirmed())
     }
 
+    /// What the entry is worth that `slot` has, for whom the tier that all share
+    /// has none.
+    async fn worth(
+        &self,
+        (wire, slot): (&Wire<K, V>, &Slot),
+        key: &EncodedKey,
+        bytes: &[u8],
+        doubt: &Doubt,
+    ) -> Worth {
+        let (Some(nodes), Some(shared)) = (&self.nodes, wire.among_nodes()) else { return Worth::Sure };
+        if slot.is_among_nodes() {
+            return Worth::Sure;
+        }
+        if doubt.is_about(slot) {
+            return Worth::Doubtful;
+        }
+        // What is no frame is refused by who opens it.
+        let Ok(head) = Head::parse(bytes) else { return Worth::Sure };
+        if self.belongs_to_all(wire, &self.facts_of(&head)).is_some() {
+            // From a time of which nothing is owed any more.
+            return if shared.tier().healthy() { Worth::Nothing } else { Worth::Doubtful };
+        }
+        match nodes.missed_since(head.header.created) {
+            Missed::Nothing => Worth::Sure,
+            missed => unheard((nodes, shared), key, missed).await,
+        }
+    }
+
+    /// Whether an entry that was found is in doubt; `None` where it is not to be
+    /// served. What is worth nothing is removed.
+    pub(crate) async fn is_doubted(
+        self: &Arc<Self>,
+        (wire, slot): (&Wire<K, V>, &Slot),
+        (key, hash): (&EncodedKey, u64),
+        bytes: &[u8],
+        doubt: &Doubt,
+    ) -> Option<bool> {
+        match self.worth((wire, slot), key, bytes, doubt).await {
+            Worth::Sure => Some(false),
+            Worth::Doubtful => self.nodes.as_ref()?.serves_unconfirmed().then_some(true),
+            Worth::Nothing => {
+                Box::pin(self.drop_worthless((wire, slot), (key, hash), doubt)).await;
+                None
+            }
+        }
+    }
+
+    /// Whether an entry of this node alone counts for nothing in a step of all.
+    pub(crate) async fn is_worthless(
+        &self,
+        (wire, slot): (&Wire<K, V>, &Slot),
+        key: &EncodedKey,
+        bytes: &[u8],
+    ) -> bool {
+        let doubt = Doubt { in_doubt: wire.is_owed(key) };
+        self.worth((wire, slot), key, bytes, &doubt).await == Worth::Nothing
+    }
+
+    /// Removes an entry that is worth nothing, unless it is being stored now.
+    async fn drop_worthless(
+        self: &Arc<Self>,
+        (wire, slot): (&Wire<K, V>, &Slot),
+        (key, hash): (&EncodedKey, u64),
+        doubt: &Doubt,
+    ) {
+        let observation = self.gates.observe(hash);
+        let Some(_ticket) = observation.claim() else { return };
+        let Ok(Some(bytes)) = slot.head(key).await else { return };
+        if !wire.is_owed(key) && self.worth((wire, slot), key, &bytes, doubt).await == Worth::Nothing {
+            // A failure is counted by the layer and the key distrusted by the slot.
+            let _counted = slot.remove(key).await;
+        }
+    }
+
+    /// The facts of an entry, by its head.
+    pub(crate) fn facts_of(&self, head: &Head<'_>) -> Facts {
+        let ttl = Terms::read(&head.header, head.tags).and_then(|terms| terms.ttl);
+        self.facts(head.header.value_len, head.header.load_cost, ttl)
+    }
+
     /// What was found in a tier, in doubt.
     pub(crate) fn doubted(&self, found: Found<V>) -> Found<V> {
         self.counters.unconfirmed.increment();
         Found { confirmed: false, ..found }
+    }
+}
+
+/// What an entry is worth that others may have changed while they were not heard.
+async fn unheard((nodes, shared): (&Nodes, &Slot), key: &EncodedKey, missed: Missed) -> Worth {
+    match shared.tier().get_stamped(key).await {
+        Err(_) => Worth::Doubtful,
+        Ok((None, stamp)) if nodes.is_apart(key, stamp) => Worth::Sure,
+        // Made of the era alone: no entry, and no removal that is remembered.
+        Ok((None, Some(stamp))) if stamp.get() == shared.tier().era(key) => match missed {
+            Missed::TooLong => Worth::Doubtful,
+            _ => Worth::Sure,
+        },
+        Ok(_) => Worth::Nothing,
     }
 }

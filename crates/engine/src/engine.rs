@@ -118,7 +118,7 @@ pub struct Engine<K, V, M> {
     pub(crate) nodes: Option<Arc<Nodes>>,
     pub(crate) hints: Hints,
     pub(crate) expiry: LiveExpiry<K, V>,
-    pub(crate) timeline: Timeline,
+    pub(crate) timeline: Arc<Timeline>,
     pub(crate) marks: Arc<Marks>,
     pub(crate) pauses: Pauses,
     pub(crate) pool: Arc<Pool>,
@@ -150,7 +150,8 @@ where
         let times = kept.iter().filter(|marked| marked.mark == Mark::Time).map(|marked| marked.at);
         let earliest = times.max().unwrap_or(Time::from_millis(0));
         let marks = Arc::new(Marks::new(log, kept));
-        let nodes = parts.nodes.map(|plan| Nodes::new(plan, &marks));
+        let timeline = Arc::new(Timeline::new(parts.clock, earliest));
+        let nodes = parts.nodes.map(|plan| Nodes::new(plan, &marks, &timeline));
         for (nodes, slot) in nodes.iter().flat_map(|nodes| slots.iter().map(move |slot| (nodes, slot))) {
             nodes.replicate_in(slot);
         }
@@ -164,7 +165,7 @@ where
             wire: parts.wire,
             hints: parts.hints,
             expiry: LiveExpiry::new(parts.expiry),
-            timeline: Timeline::new(parts.clock, earliest),
+            timeline,
             marks,
             pauses: Pauses::default(),
             pool: Pool::new(),
@@ -328,6 +329,11 @@ where
 
     /// Where an entry with these facts goes now.
     pub(crate) fn place(&self, wire: &Wire<K, V>, facts: &Facts) -> Placement {
+        self.place_with(wire, facts, None)
+    }
+
+    /// The same, as if the tier `well` took everything.
+    pub(crate) fn place_with(&self, wire: &Wire<K, V>, facts: &Facts, well: Option<TierKind>) -> Placement {
         let memory = TierFacts {
             kind: TierKind::Memory,
             capability: Capability {
@@ -346,6 +352,7 @@ where
         let mut len = 1;
         for (row, slot) in tiers.iter_mut().skip(1).zip(&wire.slots) {
             *row = slot.facts();
+            row.healthy |= well == Some(slot.kind());
             len += 1;
         }
         wire.selector.place(facts, &tiers[..len])

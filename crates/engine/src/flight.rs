@@ -65,7 +65,7 @@ static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 static WAITS: Mutex<HashMap<u64, Vec<u64>, FixedState>> =
     Mutex::new(HashMap::with_hasher(FixedState::with_seed(0)));
 
-thread_local! {
+std::thread_local! {
     /// The flights whose loaders are on this thread's stack.
     static RUNNING: RefCell<Vec<u64>> = const { RefCell::new(Vec::new()) };
 }

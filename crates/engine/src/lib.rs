@@ -34,6 +34,8 @@ mod gate;
 mod invalidate;
 mod landing;
 pub mod layers;
+#[cfg(feature = "async")]
+mod left;
 mod life;
 mod load;
 mod loaded;
@@ -42,6 +44,7 @@ mod marks;
 mod nodes;
 mod pause;
 mod read;
+mod refused;
 mod remove;
 mod repair;
 mod replica;
@@ -67,6 +70,8 @@ mod verbs;
 pub mod wait;
 mod watch;
 mod wire;
+#[cfg(feature = "async")]
+mod work;
 mod write;
 
 pub use engine::{Engine, Hints, KeptMarks, Parts, Weigh, Weigher};

@@ -163,6 +163,7 @@ where
         self.clear_homes(shared.wire(), &encoded, shared.slot().kind()).await;
         let frame = draft.frame(shared.wire(), &encoded)?;
         let mark = self.nodes.as_ref().map(|nodes| nodes.mark());
+        self.note_copy(&encoded);
         Some((Early::new(mark, base, &frame), (encoded, frame)))
     }
 

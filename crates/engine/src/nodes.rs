@@ -12,6 +12,9 @@
 //! was stopped. Applying a notice drops the copy, which is right however late,
 //! often, or out of order it comes.
 
+mod apart;
+mod gaps;
+mod long;
 mod worker;
 
 use std::collections::{HashMap, VecDeque};
@@ -22,7 +25,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use larder_core::bus::{Bus, Coherence, Listener, Notice};
-use larder_core::clock::Latest;
+use larder_core::clock::{Latest, Time};
 use larder_core::events::{Event, Extent};
 use larder_core::key::EncodedKey;
 use larder_core::marks::SharedMarks;
@@ -31,12 +34,17 @@ use larder_core::terms::Freshness;
 use larder_core::tier::Stamp;
 use parking_lot::{Condvar, Mutex};
 
+use self::apart::Apart;
+use self::gaps::Gaps;
+pub(crate) use self::gaps::{MARGIN, Missed};
+use self::long::LongKeys;
 use crate::copies::found_in_memory;
 use crate::engine::Engine;
 use crate::marks::Marks;
 use crate::read::Found;
 use crate::replica::Replica;
 use crate::slot::Slot;
+use crate::timeline::Timeline;
 use crate::wait::block_on;
 use crate::wire::Wire;
 
@@ -69,6 +77,10 @@ pub(crate) struct Nodes {
     pub(crate) replica: Arc<Replica>,
     /// Raised by every gap.
     epoch: AtomicU64,
+    gaps: Gaps,
+    apart: Apart,
+    long: LongKeys,
+    timeline: Arc<Timeline>,
     queue: Mutex<Queue>,
     wake: Condvar,
     /// Notices that were told and are not applied.
@@ -93,13 +105,17 @@ struct Queue {
 }
 
 impl Nodes {
-    pub(crate) fn new(plan: NodesPlan, marks: &Arc<Marks>) -> Arc<Self> {
+    pub(crate) fn new(plan: NodesPlan, marks: &Arc<Marks>, timeline: &Arc<Timeline>) -> Arc<Self> {
         let heard = (Arc::clone(&plan.bus), plan.lease);
         let replica = Arc::new(Replica::new(Arc::clone(marks), Arc::clone(&plan.marks), heard));
         Arc::new(Self {
             plan,
             replica,
             epoch: AtomicU64::new(1),
+            gaps: Gaps::since(timeline.now()),
+            apart: Apart::default(),
+            long: LongKeys::default(),
+            timeline: Arc::clone(timeline),
             queue: Mutex::new(Queue { marked: true, ..Queue::default() }),
             wake: Condvar::new(),
             pending: AtomicUsize::new(0),
@@ -133,6 +149,23 @@ impl Nodes {
         Mark(self.epoch_bits() << IDENTITY_BITS)
     }
 
+    /// There may be a copy of this entry whose mark was taken by now.
+    pub(crate) fn note_copy(&self, key: &EncodedKey) {
+        if !self.long.note(key) {
+            self.gap();
+        }
+    }
+
+    /// An entry is stored on this node alone, and stands so in the tier of all.
+    pub(crate) fn note_apart(&self, key: &EncodedKey, stamp: Stamp) {
+        self.apart.note(key, stamp);
+    }
+
+    /// Whether it stands so still.
+    pub(crate) fn is_apart(&self, key: &EncodedKey, stamp: Option<Stamp>) -> bool {
+        self.apart.is_same(key, stamp)
+    }
+
     fn epoch_bits(&self) -> u64 {
         // Never all zero, so that a mark is a stamp.
         let epoch = self.epoch.load(Ordering::Acquire) & (u64::MAX >> IDENTITY_BITS);
@@ -155,6 +188,7 @@ impl Nodes {
 
     /// Something may have changed that was not told.
     fn gap(&self) {
+        self.gaps.note(self.timeline.now(), self.plan.bus.last_contact());
         self.epoch.fetch_add(1, Ordering::AcqRel);
         self.replica.tell();
         self.repair_at(Instant::now());
@@ -165,6 +199,11 @@ impl Nodes {
         queue.repair_at = queue.repair_at.into_iter().chain([moment]).min();
         drop(queue);
         self.wake.notify_one();
+    }
+
+    /// What was missed of an entry that was `written` here then.
+    pub(crate) fn missed_since(&self, written: Time) -> Missed {
+        self.gaps.missed_since(written)
     }
 
     /// Tries repairs again after a pause.
@@ -223,6 +262,9 @@ impl Nodes {
 pub(crate) struct Mark(u64);
 
 impl Mark {
+    /// Of no epoch: what carries it is never confirmed.
+    pub(crate) const UNHEARD: Self = Self(0);
+
     /// The mark of a copy of this entry.
     pub(crate) fn of(self, identity: u64) -> Option<Stamp> {
         Stamp::new(self.0 | identity & IDENTITY)
@@ -255,8 +297,10 @@ impl Listener for Ears {
         match (self.0.upgrade(), notice) {
             (Some(nodes), Notice::Changed(key)) => nodes.push(key),
             (Some(nodes), Notice::Marked) => nodes.marked(),
+            (Some(nodes), Notice::ChangedDigest(digest)) => {
+                nodes.long.find(digest).into_iter().for_each(|key| nodes.push(key));
+            }
             (Some(nodes), Notice::Leased) => drop(nodes.changed.notify(usize::MAX)),
-            // Which of the copies it is of, the digest does not say.
             (Some(nodes), _) => nodes.gap(),
             (None, _) => {}
         }
@@ -283,6 +327,11 @@ where
             // Then nothing is applied, and no copy serves by itself.
             Err(error) => tracing::error!(target: "larder", %error, "no thread to hear other nodes with"),
         }
+    }
+
+    /// There may be a copy of an entry whose mark was taken by now.
+    pub(crate) fn note_copy(&self, key: &EncodedKey) {
+        self.nodes.iter().for_each(|nodes| nodes.note_copy(key));
     }
 
     /// The copy of `key` in memory, where it is confirmed.

@@ -11,6 +11,7 @@ use larder_core::terms::{Freshness, Terms};
 use larder_core::tier::{Stamp, TierKind};
 use larder_core::{Bytes, Error, Result};
 
+use crate::doubt::Doubt;
 use crate::engine::Engine;
 use crate::gate::Observation;
 use crate::marks::Stamped;
@@ -99,11 +100,11 @@ where
         if self.is_closed() {
             return Ok(false);
         }
-        let engine = Arc::clone(self);
-        self.drive::<W, _>(true, async move { engine.is_anywhere(&encoded).await }).await?
+        let (engine, hash) = (Arc::clone(self), self.gates.hash(key));
+        self.drive::<W, _>(true, async move { engine.is_anywhere(&encoded, hash).await }).await?
     }
 
-    async fn is_anywhere(self: &Arc<Self>, key: &EncodedKey) -> Result<bool> {
+    async fn is_anywhere(self: &Arc<Self>, key: &EncodedKey, hash: u64) -> Result<bool> {
         let Some(wire) = &self.wire else { return Ok(false) };
         let mut doubt = self.doubt_of(wire, key).await;
         let mut failure = None;
@@ -111,7 +112,7 @@ where
             if !self.dares(&doubt, slot) {
                 continue;
             }
-            match self.is_in(slot, key).await {
+            match self.is_in((wire, slot), (key, hash), &doubt).await {
                 Ok(true) => return Ok(true),
                 Ok(false) => {}
                 Err(error) => {
@@ -126,8 +127,16 @@ where
         failure.map_or(Ok(false), Err)
     }
 
-    async fn is_in(&self, slot: &Slot, key: &EncodedKey) -> Result<bool> {
+    async fn is_in(
+        self: &Arc<Self>,
+        (wire, slot): (&Wire<K, V>, &Slot),
+        (key, hash): (&EncodedKey, u64),
+        doubt: &Doubt,
+    ) -> Result<bool> {
         let Some(bytes) = slot.head(key).await? else { return Ok(false) };
+        if self.is_doubted((wire, slot), (key, hash), &bytes, doubt).await.is_none() {
+            return Ok(false);
+        }
         Ok(self
             .head_freshness(slot, &bytes, key)
             .is_some_and(|(freshness, codec)| freshness == Freshness::Fresh && codec != CodecId::Absent))
@@ -229,7 +238,9 @@ where
                     continue;
                 }
             };
-            let in_doubt = doubt.is_about(slot);
+            let Some(in_doubt) = self.is_doubted((wire, slot), (key, hash), &bytes, &doubt).await else {
+                continue;
+            };
             let promotion = (&observation, stamp.filter(|_| !in_doubt));
             if let Some(found) = self.accept((wire, slot), bytes, (key, hash), &promotion).await {
                 return Ok(Some(if in_doubt { self.doubted(found) } else { found }));
@@ -259,7 +270,11 @@ where
     fn stamp_before_read(&self, key: &EncodedKey) -> Option<Stamp> {
         match &self.nodes {
             _ if self.memory_weight_max == 0 => None,
-            Some(nodes) => nodes.mark().of(0),
+            Some(nodes) => {
+                let mark = nodes.mark().of(0);
+                nodes.note_copy(key);
+                mark
+            }
             None if self.stamps => self.stamp(key),
             None => None,
         }

@@ -9,10 +9,9 @@
 
 use std::hash::Hash;
 use std::sync::Arc;
-use std::time::Duration;
 
 use larder_core::events::Event;
-use larder_core::frame::{self, Frame};
+use larder_core::frame::{self, Frame, Head};
 use larder_core::key::EncodedKey;
 use larder_core::memory::MemoryStore;
 use larder_core::terms::Freshness;
@@ -21,12 +20,9 @@ use larder_core::{Bytes, ErrorKind, Result};
 
 use crate::distrust::Owed;
 use crate::engine::Engine;
-use crate::nodes::{Mark, identity};
+use crate::nodes::{MARGIN, Mark, identity};
 use crate::slot::Slot;
 use crate::wire::{Label, Wire};
-
-/// What the tier remembers of removals for longer is not relied upon.
-const MARGIN: Duration = Duration::from_secs(5);
 
 /// What to do about a change that is owed.
 #[derive(Debug, PartialEq, Eq)]
@@ -49,6 +45,8 @@ struct Case {
     present: Option<u64>,
     /// Which entry was to be there: its write may have arrived, unanswered.
     ours: Option<u64>,
+    /// Whether it has the stamp that it had then, where that is known.
+    is_same: Option<bool>,
     /// Whether a removal by somebody is remembered.
     removed: bool,
     /// Whether the tier was cleared, or lost what it had.
@@ -62,14 +60,29 @@ impl Case {
         match (self.present, self.base) {
             _ if self.cleared => Verdict::Yield,
             (Some(present), _) if Some(present) == self.ours => Verdict::Made,
+            (Some(_), _) if self.is_same == Some(true) => Verdict::Make,
+            (None, _) if self.is_same == Some(true) && self.recent => Verdict::Make,
             (Some(present), Some(base)) if present == base => Verdict::Make,
             (Some(_), Some(_)) => Verdict::Yield,
+            (Some(_), None) if self.is_same == Some(false) => Verdict::Yield,
             (Some(_), None) => Verdict::Drop,
             (None, _) if self.removed => Verdict::Yield,
             (None, _) if self.recent => Verdict::Make,
             (None, _) => Verdict::Drop,
         }
     }
+}
+
+/// What this node has of an entry whose change is owed.
+enum Here {
+    /// Nothing: it was removed.
+    Nothing,
+    /// An entry that was invalidated since.
+    Invalidated,
+    /// The entry to be, and which one it is.
+    Written(Frame, u64),
+    /// An entry that is not for all, being too large for that.
+    Apart,
 }
 
 impl<K, V, M> Engine<K, V, M>
@@ -108,28 +121,27 @@ where
         if !slot.distrust().covers(encoded) {
             return Ok(());
         }
-        let written = self.written_here(wire, &key, encoded).await;
-        let was_written = written.is_some();
-        let ours = written.flatten();
+        let here = self.written_here(wire, &key, encoded).await;
+        let was_written = !matches!(here, Here::Nothing);
         let (theirs, stamp) = slot.tier().get_stamped(encoded).await?;
-        let case = Case {
-            ours: ours.as_ref().map(|(_, identity)| *identity),
-            ..case(slot, owed, theirs.as_ref(), stamp)
-        };
+        let ours = if let Here::Written(_, identity) = &here { Some(*identity) } else { None };
+        let case = Case { ours, ..case(slot, owed, theirs.as_ref(), stamp) };
         let verdict = case.verdict();
         tracing::debug!(target: "larder", key = ?encoded, ?verdict, "a change is made up for");
         let based = encoded.clone().based_on(stamp.unwrap_or(Stamp::NONE));
-        let made = match (verdict, ours) {
+        let stays = verdict == Verdict::Make && matches!(here, Here::Apart);
+        let made = match (verdict, here) {
             (Verdict::Made, _) => true,
-            (Verdict::Make, Some((frame, stored))) => {
+            (Verdict::Make, Here::Written(frame, stored)) => {
                 self.nodes.iter().for_each(|nodes| nodes.expect_echo(encoded, stored));
                 slot.put_if_unchanged(&based, &frame).await?
             }
+            (Verdict::Make, Here::Apart) => self.remove_there(slot, encoded).await?,
             (Verdict::Make | Verdict::Drop, _) => slot.remove(encoded).await.map(|_| !was_written)?,
             (Verdict::Yield, _) => false,
         };
         self.discard(&key);
-        for other in wire.slots.iter().filter(|other| other.kind() != slot.kind()) {
+        for other in wire.local().filter(|_| !stays) {
             // A failure is counted by the layer and the key distrusted by the slot.
             let _counted = other.remove(encoded).await;
         }
@@ -144,26 +156,45 @@ where
         Ok(())
     }
 
-    /// The entry as this node wrote it while the shared tier was away, and which
-    /// one it was when it was written; nothing of one that was invalidated since.
-    async fn written_here(
-        &self,
-        wire: &Wire<K, V>,
-        key: &K,
-        encoded: &EncodedKey,
-    ) -> Option<Option<(Frame, u64)>> {
+    /// The entry as this node wrote it while the shared tier did not take it.
+    async fn written_here(&self, wire: &Wire<K, V>, key: &K, encoded: &EncodedKey) -> Here {
         for slot in wire.local() {
+            if self.is_apart(wire, slot, encoded).await {
+                return Here::Apart;
+            }
             let Ok(Some(bytes)) = slot.get(encoded).await else { continue };
-            match self.judge(wire, slot, bytes.clone(), encoded) {
-                Ok(found) if found.freshness == Freshness::Fresh => {
-                    return whole(&bytes, encoded).map(|frame| Some((frame, identity(&bytes))));
-                }
-                Ok(found) if found.decoded.terms.freshness(self.timeline.now()) == Freshness::Fresh => {
-                    return Some(None);
-                }
-                _ => {}
+            let Ok(found) = self.judge(wire, slot, bytes.clone(), encoded) else { continue };
+            if found.freshness == Freshness::Fresh {
+                return whole(&bytes, encoded)
+                    .map_or(Here::Nothing, |frame| Here::Written(frame, identity(&bytes)));
+            }
+            if found.decoded.terms.freshness(self.timeline.now()) == Freshness::Fresh {
+                return Here::Invalidated;
             }
         }
+        self.remembered(wire, key, encoded).unwrap_or(Here::Nothing)
+    }
+
+    /// Removes what an entry of this node alone has replaced.
+    async fn remove_there(&self, slot: &Slot, key: &EncodedKey) -> Result<bool> {
+        slot.remove(key).await?;
+        if let (Some(nodes), Ok((None, Some(stamp)))) = (&self.nodes, slot.tier().get_stamped(key).await) {
+            nodes.note_apart(key, stamp);
+        }
+        Ok(true)
+    }
+
+    /// Whether `slot` has a fresh entry that is not for all nodes. Reads its head alone.
+    async fn is_apart(&self, wire: &Wire<K, V>, slot: &Slot, key: &EncodedKey) -> bool {
+        let Ok(Some(bytes)) = slot.head(key).await else { return false };
+        let Ok(head) = Head::parse(&bytes) else { return false };
+        let fresh =
+            self.head_freshness(slot, &bytes, key).is_some_and(|(fresh, _)| fresh == Freshness::Fresh);
+        fresh && self.belongs_to_all(wire, &self.facts_of(&head)).is_none()
+    }
+
+    /// The entry of which memory is the home.
+    fn remembered(&self, wire: &Wire<K, V>, key: &K, encoded: &EncodedKey) -> Option<Here> {
         let record = self.memory.get(key).filter(|record| record.home == TierKind::Memory)?;
         if self.freshness(&record) != Freshness::Fresh {
             return None;
@@ -172,7 +203,7 @@ where
         let facts = self.facts(u64::from(record.weight), None, terms.ttl);
         let payload = wire.payload(record.value.as_ref(), facts.kind).ok()?;
         let label = Label { facts: &facts, terms: &terms, stamp: record.stamp, created: record.created };
-        Some(Some((wire.frame(encoded, payload, &label), record.checked.map_or(0, Mark::identity))))
+        Some(Here::Written(wire.frame(encoded, payload, &label), record.checked.map_or(0, Mark::identity)))
     }
 }
 
@@ -185,6 +216,7 @@ fn case(slot: &Slot, owed: &Owed, theirs: Option<&Bytes>, stamp: Option<Stamp>) 
         base: owed.base,
         present: theirs.map(|frame| identity(frame)),
         ours: None,
+        is_same: owed.stamp.map(|then| Some(then) == stamp),
         removed: stamp.is_none_or(|stamp| stamp.get() ^ era ^ entry != 0),
         cleared: era != owed.era,
         recent: owed.since.elapsed() + MARGIN < REMOVAL_LIFE,
@@ -204,7 +236,7 @@ mod tests {
     #[test]
     fn a_change_is_made_only_where_nobody_else_can_have_changed_the_entry() {
         let of = |base, present, [removed, cleared, recent]: [bool; 3]| {
-            Case { base, present, ours: Some(9), removed, cleared, recent }.verdict()
+            Case { base, present, ours: Some(9), is_same: None, removed, cleared, recent }.verdict()
         };
         let quiet = [false, false, true];
         assert_eq!(of(Some(1), Some(1), quiet), Verdict::Make);
@@ -224,5 +256,21 @@ mod tests {
             assert_eq!(of(base, Some(1), [false, true, true]), Verdict::Yield, "cleared by another");
             assert_eq!(of(base, None, [false, true, true]), Verdict::Yield, "cleared by another");
         }
+    }
+    #[test]
+    fn a_change_whose_stamp_is_known_yields_to_every_other() {
+        let of = |same, present, [removed, cleared, recent]: [bool; 3]| {
+            Case { base: None, present, ours: Some(9), is_same: Some(same), removed, cleared, recent }
+                .verdict()
+        };
+        let quiet = [false, false, true];
+        assert_eq!(of(true, None, [true, false, true]), Verdict::Make, "its own removal");
+        assert_eq!(of(true, Some(1), [true, false, false]), Verdict::Make, "what it was to replace is there");
+        assert_eq!(of(true, None, [false, false, false]), Verdict::Drop, "a removal may be forgotten by now");
+        assert_eq!(of(false, Some(1), quiet), Verdict::Yield, "written by another");
+        assert_eq!(of(false, Some(9), quiet), Verdict::Made, "its answer was lost");
+        assert_eq!(of(false, None, [true, false, true]), Verdict::Yield, "removed by another");
+        assert_eq!(of(false, None, quiet), Verdict::Make, "what it was to replace expired");
+        assert_eq!(of(true, None, [true, true, true]), Verdict::Yield, "cleared");
     }
 }

@@ -13,7 +13,6 @@
 
 use std::any::Any;
 use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
@@ -23,12 +22,13 @@ use std::task::{Context, Poll};
 
 use event_listener::{Event, EventListener};
 use futures_util::FutureExt;
-use futures_util::future::{BoxFuture, Shared};
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
 
+use crate::left::leave;
 use crate::timer::Alarm;
 use crate::wait;
+use crate::work::{Seat, Work};
 
 /// Bytes that are encoded or decoded where a task is polled.
 const IN_PLACE_MAX: u64 = 64 << 10;
@@ -37,8 +37,8 @@ const IN_PLACE_MAX: u64 = 64 << 10;
 type Outcome<T> = Result<T, Box<dyn Any + Send>>;
 
 /// What those who drive a section share.
-struct Inner {
-    work: Shared<BoxFuture<'static, ()>>,
+pub(crate) struct Inner {
+    work: Work,
     /// It came to work that blocks.
     wants_thread: AtomicBool,
     /// A thread drives it to its end.
@@ -50,7 +50,7 @@ struct Inner {
 #[derive(Clone)]
 pub(crate) struct Holder(Weak<Inner>);
 
-thread_local! {
+std::thread_local! {
     /// The section that this thread polls.
     static PRESENT: RefCell<Option<Holder>> = const { RefCell::new(None) };
     /// Whether this thread does nothing but drive a future of ours.
@@ -131,24 +131,30 @@ impl Drop for Within {
 
 impl Inner {
     /// One poll, by whoever it is.
-    fn step(
-        self: &Arc<Self>,
-        work: &mut Shared<BoxFuture<'static, ()>>,
-        context: &mut Context<'_>,
-    ) -> Poll<()> {
+    pub(crate) fn step(self: &Arc<Self>, seat: &Seat, context: &mut Context<'_>) -> Poll<()> {
         let _within = Within(PRESENT.replace(Some(Holder(Arc::downgrade(self)))));
-        Pin::new(work).poll(context)
+        self.work.poll(seat, context)
+    }
+
+    /// A place to drive it from.
+    pub(crate) fn seat(&self) -> Seat {
+        self.work.seat()
     }
 
     /// Drives it to its end from this thread.
     fn finish(self: &Arc<Self>) {
-        let mut work = self.work.clone();
-        wait::block_on(poll_fn(|context| self.step(&mut work, context)));
+        let seat = self.seat();
+        wait::block_on(poll_fn(|context| self.step(&seat, context)));
+        self.tell_end();
+    }
+
+    /// For who had a thread drive it, when that has done so.
+    pub(crate) fn tell_end(&self) {
         self.ended.notify(usize::MAX);
     }
 
     fn has_ended(&self) -> bool {
-        self.work.peek().is_some()
+        self.work.has_ended()
     }
 }
 
@@ -167,14 +173,14 @@ impl Drop for Passage {
 /// Polls a section for one of those who need its end.
 struct Driver {
     inner: Arc<Inner>,
-    work: Shared<BoxFuture<'static, ()>>,
+    seat: Seat,
     ended: Option<EventListener>,
     alarm: Option<Alarm>,
 }
 
 impl Driver {
     fn new(inner: Arc<Inner>) -> Self {
-        Self { work: inner.work.clone(), inner, ended: None, alarm: None }
+        Self { seat: inner.seat(), inner, ended: None, alarm: None }
     }
 
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
@@ -200,9 +206,9 @@ impl Driver {
     /// Polls the section; whom it asks for an alarm depends on who polls.
     fn step(&mut self, context: &mut Context<'_>) -> Poll<()> {
         if ON_A_THREAD.get() {
-            return self.inner.step(&mut self.work, context);
+            return self.inner.step(&self.seat, context);
         }
-        let (polled, deadline) = wait::alarmed(|| self.inner.step(&mut self.work, context));
+        let (polled, deadline) = wait::alarmed(|| self.inner.step(&self.seat, context));
         self.alarm = deadline.map(|deadline| Alarm::wakes_at(deadline, context.waker()));
         polled
     }
@@ -240,7 +246,7 @@ impl<T: Send + 'static> Driven<T> {
             *kept.lock() = Some(ended);
         };
         let inner = Arc::new(Inner {
-            work: work.boxed().shared(),
+            work: Work::new(work),
             wants_thread: AtomicBool::new(false),
             has_thread: AtomicBool::new(false),
             ended: Event::new(),
@@ -272,36 +278,5 @@ impl<T> Drop for Driven<T> {
         if !self.done && !self.reads && !inner.has_thread.swap(true, Ordering::AcqRel) {
             leave(Arc::clone(inner));
         }
-    }
-}
-
-/// Sections that nobody waits for, and whether a thread drives them.
-static LEFT: Mutex<(VecDeque<Arc<Inner>>, bool)> = Mutex::new((VecDeque::new(), false));
-
-/// Leaves a section to the thread that ends what was dropped. One after another
-/// is no delay: what each waits for was asked for before, and who waits for one
-/// of them drives it.
-fn leave(inner: Arc<Inner>) {
-    let mut left = LEFT.lock();
-    left.0.push_back(inner);
-    if left.1 {
-        return;
-    }
-    left.1 = std::thread::Builder::new().name("larder-sections".into()).spawn(finish_left).is_ok();
-    let here = (!left.1).then(|| std::mem::take(&mut left.0));
-    drop(left);
-    // No thread to be had: better late than half done.
-    here.into_iter().flatten().for_each(|inner| inner.finish());
-}
-
-fn finish_left() {
-    loop {
-        let mut left = LEFT.lock();
-        let Some(inner) = left.0.pop_front() else {
-            left.1 = false;
-            return;
-        };
-        drop(left);
-        inner.finish();
     }
 }

@@ -127,7 +127,7 @@ where
     }
 }
 
-/// Whether the tier is away, not this one key bad.
+/// Whether the tier is away or full, not this one key bad.
 fn is_away(settled: &Result<()>) -> bool {
-    settled.as_ref().is_err_and(|error| error.kind() == ErrorKind::Unavailable)
+    settled.as_ref().is_err_and(|error| matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Full))
 }

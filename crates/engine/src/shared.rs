@@ -176,6 +176,9 @@ where
     async fn peek_here(&self, wire: &Wire<K, V>, encoded: &EncodedKey) -> Option<Peeked<V>> {
         for slot in wire.local() {
             let Ok(Some(bytes)) = slot.get(encoded).await else { continue };
+            if self.is_worthless((wire, slot), encoded, &bytes).await {
+                continue;
+            }
             if let Some(found) = self.peeked(wire, slot, bytes, encoded) {
                 return Some(found);
             }

@@ -9,7 +9,7 @@ use std::cell::Cell;
 
 use larder_core::{Error, ErrorKind};
 
-thread_local! {
+std::thread_local! {
     static DEPTH: Cell<u32> = const { Cell::new(0) };
 }
 

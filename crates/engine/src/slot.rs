@@ -265,27 +265,23 @@ impl Slot {
     }
 
     /// Writes a frame unless others changed the entry after what `key` is based
-    /// on; whether it did.
+    /// on; whether it did. On failure the entry stays, for it may be theirs by now.
     pub(crate) async fn put_if_unchanged(&self, key: &EncodedKey, frame: &Frame) -> Result<bool> {
         let put = self.tier.put_if_unchanged(key, frame).await;
-        self.settle_put(key, put).await
+        self.settle_put(key, put)
     }
 
-    async fn settle_put(&self, key: &EncodedKey, put: Result<bool>) -> Result<bool> {
-        match put {
-            Ok(stored) => self.settle(key, Ok(())).await.map(|()| stored),
-            Err(error) => self.settle(key, Err(error)).await.map(|()| false),
-        }
+    fn settle_put(&self, key: &EncodedKey, put: Result<bool>) -> Result<bool> {
+        let stored = put?;
+        self.distrust.forget(key);
+        Ok(stored)
     }
 
     /// As [`put_if_unchanged`](Self::put_if_unchanged), with as few round trips
     /// as the tier can do with.
     pub(crate) async fn put_many_if_unchanged(&self, entries: &[(EncodedKey, Frame)]) -> Vec<Result<bool>> {
-        let mut settled = Vec::with_capacity(entries.len());
-        for ((key, _), put) in entries.iter().zip(self.tier.put_many_if_unchanged(entries).await) {
-            settled.push(self.settle_put(key, put).await);
-        }
-        settled
+        let put = self.tier.put_many_if_unchanged(entries).await;
+        entries.iter().zip(put).map(|((key, _), put)| self.settle_put(key, put)).collect()
     }
 
     /// Makes a draft the entry.

@@ -21,6 +21,7 @@ use larder_core::terms::{EntryOptions, Freshness, Terms};
 use larder_core::tier::{Draft, TierKind};
 use larder_core::{Bytes, Error, ErrorKind, Result};
 
+use crate::doubt::Doubt;
 use crate::engine::Engine;
 use crate::read::note_refusal;
 use crate::slot::Slot;
@@ -134,6 +135,8 @@ where
             load_cost: None,
         };
         self.clear_homes(wire, key, slot.kind()).await;
+        self.note_copy(key);
+        let _noted = self.stay((wire, key), &facts, slot.kind()).await;
         let head = frame::head(&header, key, &terms.attributes(), payload);
         slot.publish(key, draft, &head).await?;
         Ok(streamed(slot.kind(), self.place(wire, &facts)))
@@ -169,8 +172,11 @@ where
         V: ByteValue,
     {
         let Some(wire) = &self.wire else { return Ok(None) };
-        let mut failure = None;
+        let (mut failure, mut doubt) = (None, self.doubt_of(wire, &key).await);
         for slot in &wire.slots {
+            if !self.may_open((wire, slot), (&key, hash), &doubt).await {
+                continue;
+            }
             let opened = match slot.open(&key).await {
                 Ok(Some(stored)) => self.reader((wire, slot), stored, (&key, hash)),
                 Ok(None) => Ok(None),
@@ -183,10 +189,32 @@ where
                     note_refusal(slot, &key, &error);
                     self.drop_if(slot, (&key, hash), |stored| self.opens(wire, stored, &key).is_err()).await;
                 }
-                Err(error) => failure = Some(error),
+                Err(error) => {
+                    failure = Some(error);
+                    doubt.away_if(slot.is_among_nodes());
+                }
             }
         }
         failure.map_or(Ok(None), Err)
+    }
+
+    /// Whether what `slot` has may be served, which others may have changed unheard.
+    async fn may_open(
+        self: &Arc<Self>,
+        (wire, slot): (&Wire<K, V>, &Slot),
+        (key, hash): (&EncodedKey, u64),
+        doubt: &Doubt,
+    ) -> bool {
+        if self.nodes.is_none() || slot.is_among_nodes() {
+            return true;
+        }
+        if !self.dares(doubt, slot) {
+            return false;
+        }
+        let Ok(Some(head)) = slot.head(key).await else { return true };
+        let doubted = self.is_doubted((wire, slot), (key, hash), &head, doubt).await;
+        self.counters.unconfirmed.add(u64::from(doubted == Some(true)));
+        doubted.is_some()
     }
 
     /// A reader over a frame; `None` past its deadline.

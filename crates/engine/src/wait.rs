@@ -255,7 +255,7 @@ pub fn block_on<F: Future>(future: F) -> F::Output {
     }
 }
 
-thread_local! {
+std::thread_local! {
     /// The earliest deadline of what this thread polls.
     static ALARM: Cell<Option<Instant>> = const { Cell::new(None) };
 }

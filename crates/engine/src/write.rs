@@ -23,8 +23,10 @@ use larder_core::{Error, ErrorKind, Result};
 use crate::draft::{Draft, Early, Plan, Said};
 use crate::engine::Engine;
 use crate::marks::Stamped;
-use crate::nodes::identity;
+use crate::nodes::{Mark, identity};
+use crate::refused::Stay;
 use crate::shield;
+use crate::slot::Slot;
 use crate::wait::Wait;
 use crate::wire::{Label, Payload, Wire};
 
@@ -132,6 +134,7 @@ where
             early.as_ref().map_or_else(|| self.nodes.as_ref().map(|nodes| nodes.mark()), |early| early.mark);
         let stored = match (&self.wire, encoded) {
             (Some(wire), Some(encoded)) => {
+                self.note_copy(&encoded);
                 // Who finds the new value beyond memory must not find the old one in memory next.
                 let former = self.discard_copy(&key).flatten();
                 let base = match &early {
@@ -148,8 +151,10 @@ where
             _ => Ok(Stored::at(Placement::MEMORY_ONLY, stamp)),
         };
         match stored {
-            Ok(Stored { placement: Some(placement), identity, stamp }) if placement.in_memory() => {
+            Ok(Stored { placement: Some(placement), identity, stamp, is_told }) if placement.in_memory() => {
                 let terms = self.expiry.live(&terms);
+                // What the others were not told of they cannot have confirmed.
+                let mark = mark.map(|mark| if is_told { mark } else { Mark::UNHEARD });
                 let checked = mark.and_then(|mark| mark.of(identity));
                 self.keep(
                     key,
@@ -202,11 +207,11 @@ where
         let mut early = early.filter(|early| early.has_arrived);
         for _ in 0..RESTAMPS_MAX {
             let stored = match early.take() {
-                Some(Early { identity, .. }) => Stored { placement: Some(placement), identity, stamp },
+                Some(Early { identity, .. }) => Stored { identity, ..Stored::at(placement, stamp) },
                 None => {
                     let label = Label { facts, terms, stamp, created };
                     let frame = payload.clone().map(|payload| wire.frame(key, payload, &label));
-                    self.settle_home((wire, key), frame.as_ref(), (placement, stamp)).await?
+                    self.settle_home((wire, key), frame.as_ref(), (placement, stamp), facts).await?
                 }
             };
             let home = stored.placement.map(|placement| placement.home);
@@ -231,7 +236,7 @@ where
     /// Removes the entry from every tier but `home`. What could not be removed
     /// is counted and no longer trusted.
     pub(crate) async fn clear_homes(&self, wire: &Wire<K, V>, key: &EncodedKey, home: TierKind) {
-        for slot in wire.slots.iter().filter(|slot| slot.kind() != home) {
+        for slot in cleared_by(wire, key).filter(|slot| slot.kind() != home) {
             if let Ok(true) = slot.remove(key).await {
                 self.counters.moves.increment();
                 self.tell_of(key, |key| Event::Moved { key, from: slot.kind(), to: home });
@@ -245,16 +250,28 @@ where
         (wire, key): (&Wire<K, V>, &EncodedKey),
         frame: Option<&Frame>,
         (placement, stamp): (Placement, u64),
+        facts: &Facts,
     ) -> Result<Stored> {
         let identity = frame.map_or(0, |frame| identity(frame.head()));
-        let mut failure = None;
+        let (mut failure, mut stay) = (None, None);
+        let stored = |placement, stay| {
+            let is_told = stay != Some(Stay::Untold);
+            Ok(Stored { placement, identity, stamp, is_told })
+        };
+        let shared = wire.among_nodes().map(Slot::kind);
         let homes: TierList = std::iter::once(placement.home).chain(placement.alternatives.iter()).collect();
         for home in homes.iter() {
+            if shared.is_some_and(|shared| shared != home) && stay.is_none() {
+                stay = Some(self.stay((wire, key), facts, home).await);
+            }
+            if stay == Some(Stay::Superseded) {
+                return stored(None, stay);
+            }
             if home == TierKind::Memory {
                 if home != placement.home {
                     self.counters.fallbacks_to_memory.increment();
                 }
-                return Ok(Stored { placement: Some(settled_at(home, placement)), identity, stamp });
+                return stored(Some(settled_at(home, placement)), stay);
             }
             let slot = wire.slots.iter().find(|slot| slot.kind() == home);
             let (Some(slot), Some(frame)) = (slot, frame) else { continue };
@@ -266,9 +283,9 @@ where
                     if home != placement.home {
                         slot.counters().fallbacks.increment();
                     }
-                    return Ok(Stored { placement: Some(settled_at(home, placement)), identity, stamp });
+                    return stored(Some(settled_at(home, placement)), stay);
                 }
-                Ok(false) => return Ok(Stored { placement: None, identity, stamp }),
+                Ok(false) => return stored(None, stay),
                 Err(error) => failure = Some(error),
             }
         }
@@ -284,21 +301,23 @@ struct Stored {
     identity: u64,
     /// The count of invalidations that it was stored with.
     stamp: u64,
+    /// Not so where it is for all, and they do not know of it.
+    is_told: bool,
 }
 
 impl Stored {
     fn at(placement: Placement, stamp: u64) -> Self {
-        Self { placement: Some(placement), identity: 0, stamp }
+        Self { placement: Some(placement), identity: 0, stamp, is_told: true }
     }
 }
 
 /// Whether a write depends on what other nodes did.
-fn is_conditional(slot: &crate::Slot, key: &EncodedKey) -> bool {
+fn is_conditional(slot: &Slot, key: &EncodedKey) -> bool {
     slot.tier().capability().tells && key.base().is_some()
 }
 
 /// Writes a frame; false where a later change of another node won.
-async fn put(slot: &crate::Slot, key: &EncodedKey, frame: &Frame) -> Result<bool> {
+async fn put(slot: &Slot, key: &EncodedKey, frame: &Frame) -> Result<bool> {
     let max = slot.tier().capability().frame_bytes_max;
     if frame.len() as u64 > max {
         slot.remove(key).await?;
@@ -320,7 +339,7 @@ async fn put(slot: &crate::Slot, key: &EncodedKey, frame: &Frame) -> Result<bool
 /// The key of a load that began while the tier could not be read, where nobody
 /// can have changed the entry since: there is none, and no removal of one is
 /// remembered.
-async fn untouched(slot: &crate::Slot, key: &EncodedKey, frame: &Frame) -> Option<EncodedKey> {
+async fn untouched(slot: &Slot, key: &EncodedKey, frame: &Frame) -> Option<EncodedKey> {
     key.base().filter(|base| *base == Stamp::NONE)?;
     if Head::parse(frame.head()).ok()?.header.load_cost? > REMOVAL_LIFE / 3 {
         return None;
@@ -333,10 +352,20 @@ async fn untouched(slot: &crate::Slot, key: &EncodedKey, frame: &Frame) -> Optio
 
 /// Removes the former entry from every tier, because the new one went to none.
 /// What could not be removed is counted and no longer trusted.
-pub(crate) async fn forget<K, V>(wire: &Wire<K, V>, key: &EncodedKey) {
-    for slot in &wire.slots {
+pub(crate) async fn forget<K: 'static, V: 'static>(wire: &Wire<K, V>, key: &EncodedKey) {
+    for slot in cleared_by(wire, key) {
         let _counted = slot.remove(key).await;
     }
+}
+
+/// The tiers that a change of `key` may remove the entry from: not that of all
+/// nodes where it depends on what they did, for the entry may be theirs.
+fn cleared_by<'a, K: 'static, V: 'static>(
+    wire: &'a Wire<K, V>,
+    key: &EncodedKey,
+) -> impl Iterator<Item = &'a Slot> {
+    let depends = key.base().is_some();
+    wire.slots.iter().filter(move |slot| !(depends && slot.is_among_nodes()))
 }
 
 /// The placement as it came out: at its home, or at an alternative.

@@ -69,7 +69,8 @@ pub(crate) fn live() -> Vec<Arc<dyn Living>> {
 }
 
 /// Closes every live cache of this process, the newest first, and waits for
-/// those that were dropped inside a runtime and are still being closed.
+/// those that are being closed already, by a call of `close` or because their last
+/// handle went inside a runtime.
 ///
 /// For the end of a program: it blocks until all is written. Inside an async
 /// runtime call it by `spawn_blocking`. Caches that are built meanwhile are
@@ -87,8 +88,11 @@ pub(crate) fn live() -> Vec<Arc<dyn Living>> {
 /// ```
 pub fn close_all() -> Result<()> {
     let mut outcome = Ok(());
-    for cache in live().into_iter().rev() {
-        outcome = outcome.and(cache.end());
+    for cache in held().into_iter().rev() {
+        // How it ended is for who began it, who may still be about it.
+        let is_others = cache.is_ended();
+        let ended = cache.end();
+        outcome = outcome.and(if is_others { Ok(()) } else { ended });
     }
     wait::dropped_are_closed(DROPPED_LIMIT);
     outcome

@@ -16,12 +16,15 @@
 #[path = "../harness.rs"]
 mod harness;
 
+use std::hint::black_box;
+
 use harness::Row;
 use larder::{AsyncCache, Bytes, Cache, Compress, ucache};
 use larder_testkit::{RedisServer, block_on, sample};
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncCommands, AsyncConnectionConfig, Client, IntoConnectionInfo};
 use tokio::runtime::{Builder, Runtime};
+use xxhash_rust::xxh3::xxh3_64;
 
 /// Short rounds, and many: what else the machine does falls on few of them.
 const ROUNDS: usize = 300;
@@ -96,6 +99,8 @@ fn threads(
             let both = raw.mget::<_, Vec<Vec<u8>>>(&names);
             assert_eq!(block_on(both).unwrap()[1].len(), value.len());
         })
+        // What a caller pays who looks at what was got: the driver has it in its cache.
+        .with("redis-rs, and xxh3 of it", |at| _ = black_box(xxh3_64(&get(at))))
         .run();
     Row::new(format!("set, {name}, a thread"), operations)
         .rounds(ROUNDS)

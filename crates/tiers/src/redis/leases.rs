@@ -10,6 +10,7 @@ use redis::Value;
 
 use super::Inner;
 use super::names::Names;
+use super::renewals::{LIFE, millis};
 use super::scatter::Order;
 
 /// Takes the right, numbered. Keys: lease, counter, entry. Arguments: the
@@ -29,7 +30,7 @@ const GIVE_UP: &str = "\
 
 impl Inner {
     pub(super) async fn lease_load(&self, key: &EncodedKey, span: Duration) -> Result<Option<LoadLease>> {
-        taken(self.fleet.send(self.taking(key, span)).await?)
+        self.taken((key, span), self.fleet.send(self.taking(key, span)).await?)
     }
 
     pub(super) async fn lease_loads(
@@ -38,7 +39,8 @@ impl Inner {
         span: Duration,
     ) -> Vec<Result<Option<LoadLease>>> {
         let orders = keys.iter().map(|key| self.taking(key, span)).collect();
-        self.fleet.exchange(orders).await.into_iter().map(|answer| taken(answer?)).collect()
+        let answers = self.fleet.exchange(orders).await.into_iter().zip(keys);
+        answers.map(|(answer, key)| self.taken((key, span), answer?)).collect()
     }
 
     fn taking(&self, key: &EncodedKey, span: Duration) -> Order {
@@ -46,18 +48,31 @@ impl Inner {
         let name = self.names.entry(self.marks.generation(partition), key);
         let mut cmd = redis::cmd("EVAL");
         cmd.arg(TAKE).arg(3).arg(self.names.lease(&name)).arg(self.names.leases(partition)).arg(&name);
-        let millis = u64::try_from(span.as_millis()).unwrap_or(u64::MAX).clamp(1, 1 << 53);
-        cmd.arg(self.kept_for(Some(millis)));
+        cmd.arg(self.kept_for(Some(millis(span.min(LIFE)))));
         if let Some(tenancy) = self.marks.tenancy_millis() {
             cmd.arg(tenancy);
         }
         Order { partition, cmd }
     }
 
+    /// What an answer says, and from here on what it gave is renewed.
+    fn taken(&self, (key, span): (&EncodedKey, Duration), answer: Value) -> Result<Option<LoadLease>> {
+        let Value::Array(parts) = answer else { return Err(unexpected()) };
+        let [Value::Int(number), Value::Int(present)] = parts[..] else { return Err(unexpected()) };
+        let number = u64::try_from(number).unwrap_or(0);
+        if number > 0 {
+            let partition = Names::partition(key);
+            let name = self.names.entry(self.marks.generation(partition), key);
+            self.held.take((partition, number), self.names.lease(&name), span);
+        }
+        Ok((number > 0).then_some(LoadLease { number, present: present > 0 }))
+    }
+
     /// What does not arrive ends by itself.
     pub(super) async fn release_loads(self: Arc<Self>, leases: Vec<(EncodedKey, u64)>) {
         let orders = leases.iter().map(|(key, number)| {
             let partition = Names::partition(key);
+            self.held.give_up(partition, *number);
             let name = self.names.entry(self.marks.generation(partition), key);
             let mut cmd = redis::cmd("EVAL");
             cmd.arg(GIVE_UP).arg(1).arg(self.names.lease(&name)).arg(number);
@@ -67,13 +82,6 @@ impl Inner {
             tracing::debug!(target: "larder", error = %failed, "a lease was not given up: it ends by itself");
         }
     }
-}
-
-fn taken(answer: Value) -> Result<Option<LoadLease>> {
-    let Value::Array(parts) = answer else { return Err(unexpected()) };
-    let [Value::Int(number), Value::Int(present)] = parts[..] else { return Err(unexpected()) };
-    let number = u64::try_from(number).unwrap_or(0);
-    Ok((number > 0).then_some(LoadLease { number, present: present > 0 }))
 }
 
 fn unexpected() -> Error {

@@ -15,6 +15,7 @@ mod marks;
 mod names;
 mod notices;
 mod pages;
+mod renewals;
 mod request;
 mod scatter;
 mod sentinel;
@@ -50,6 +51,7 @@ use link::Patience;
 use marks::Marks;
 use names::Names;
 use notices::Notices;
+use renewals::Held;
 
 /// From one sign of life of the server to the next.
 const HEARTBEAT: Duration = Duration::from_millis(250);
@@ -150,6 +152,8 @@ pub struct RedisTier {
     inner: Arc<Inner>,
     /// Renews the keys of a tenancy.
     renewal: Option<AbortHandle>,
+    /// Renews the rights to load.
+    holding: AbortHandle,
     /// Last: the thread ends when nothing uses it any more. None once closed.
     io: Mutex<Option<Arc<Io>>>,
 }
@@ -167,6 +171,7 @@ struct Inner {
     clock: Arc<dyn Clock>,
     sweeping: AtomicBool,
     notices: Option<Notices>,
+    held: Held,
 }
 
 impl Inner {
@@ -201,13 +206,15 @@ impl RedisTier {
             clock: options.clock,
             sweeping: AtomicBool::new(false),
             notices: options.notices.then(Notices::default),
+            held: Held::default(),
         });
         inner.fleet.launch(&inner, io.handle());
         let renewal =
             options.tenancy.map(|tenancy| io.handle().spawn(Arc::clone(&inner).renew_forever(tenancy)));
+        let holding = io.handle().spawn(Arc::clone(&inner).renew_loads()).abort_handle();
         inner.fleet.wait_for_first_attempt(options.timeout * 2);
         let renewal = renewal.map(|renewal| renewal.abort_handle());
-        Ok(Self { inner, renewal, io: Mutex::new(Some(io)) })
+        Ok(Self { inner, renewal, holding, io: Mutex::new(Some(io)) })
     }
 
     /// Why it cannot be used now, if it cannot.
@@ -249,6 +256,7 @@ impl RedisTier {
     /// Lets go of the connections, and of the thread where nobody else has it.
     fn end(&self) {
         self.inner.fleet.close();
+        self.holding.abort();
         let io = self.io.lock().take();
         drop(io);
     }

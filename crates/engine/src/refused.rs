@@ -1,0 +1,105 @@
+//! What this node stores for itself because the tier that all share does not
+//! take it: what others did first wins over it, and the rest is owed to them.
+
+use std::hash::Hash;
+
+use larder_core::Result;
+use larder_core::key::EncodedKey;
+use larder_core::memory::MemoryStore;
+use larder_core::place::Facts;
+use larder_core::tier::{REMOVAL_LIFE, Stamp, TierKind};
+
+use crate::engine::Engine;
+use crate::slot::Slot;
+use crate::wire::Wire;
+
+/// Whether an entry may be stored on this node alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stay {
+    /// No: others changed it.
+    Superseded,
+    /// Yes, it is not for all.
+    Apart,
+    /// Yes, while the others are not told of it.
+    Untold,
+}
+
+/// How an entry stands in the tier that all share.
+enum Standing {
+    /// As it was when what is to be stored began: its stamp, and whether there is an entry.
+    Same(Stamp, bool),
+    /// Others changed it since.
+    Changed,
+}
+
+impl<K, V, M> Engine<K, V, M>
+where
+    K: Hash + Eq + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+    M: MemoryStore<K, V>,
+{
+    /// The tier that nodes share, where entries with these facts belong there
+    /// once it takes them.
+    pub(crate) fn belongs_to_all<'a>(&self, wire: &'a Wire<K, V>, facts: &Facts) -> Option<&'a Slot> {
+        let slot = wire.among_nodes()?;
+        (self.place_with(wire, facts, Some(slot.kind())).home == slot.kind()).then_some(slot)
+    }
+
+    /// Asked before an entry is stored in `home`, on this node alone. What belongs
+    /// to all is owed to them from here on.
+    pub(crate) async fn stay(
+        &self,
+        (wire, key): (&Wire<K, V>, &EncodedKey),
+        facts: &Facts,
+        home: TierKind,
+    ) -> Stay {
+        let (Some(slot), Some(nodes)) = (wire.among_nodes(), &self.nodes) else { return Stay::Apart };
+        let belongs = self.belongs_to_all(wire, facts).is_some();
+        let stay = if belongs { Stay::Untold } else { Stay::Apart };
+        if belongs {
+            nodes.repair_later();
+        }
+        // A removal that failed is owed by now; memory hears of every change.
+        if key.base().is_none() && (slot.distrust().covers(key) || !belongs && home == TierKind::Memory) {
+            return stay;
+        }
+        match standing(slot, key, facts).await {
+            Ok(Standing::Changed) => return Stay::Superseded,
+            Ok(Standing::Same(stamp, _)) if belongs => {
+                if !slot.distrust().owe(key, stamp, slot.tier().era(key)) {
+                    self.counters.repairs_lost.increment();
+                }
+            }
+            Ok(Standing::Same(_, true)) if key.base().is_some() => {
+                // A failure is counted by the layer and the key distrusted by the slot.
+                let _counted = slot.remove(key).await;
+            }
+            Ok(Standing::Same(stamp, _)) => nodes.note_apart(key, stamp),
+            Err(_) if belongs => slot.distrust().add(key, slot.tier().era(key)),
+            Err(_) => {}
+        }
+        stay
+    }
+}
+
+/// How the entry stands. A change that depends on nothing has removed it before,
+/// and counts from now: what others did until now it replaces.
+async fn standing(slot: &Slot, key: &EncodedKey, facts: &Facts) -> Result<Standing> {
+    let (found, stamp) = slot.tier().get_stamped(key).await?;
+    let now = stamp.unwrap_or(Stamp::NONE);
+    let is_same = match key.base() {
+        // Written by another right after the removal: that one stays.
+        None if found.is_some() => return Ok(Standing::Same(Stamp::NONE, true)),
+        None => true,
+        Some(Stamp::NONE) => found.is_none() && is_untouched(slot, key, now, facts),
+        Some(base) => base == now,
+    };
+    Ok(if is_same { Standing::Same(now, found.is_some()) } else { Standing::Changed })
+}
+
+/// Whether nobody can have changed an entry that is absent since a load of it
+/// began which could not ask: no removal of one is remembered.
+fn is_untouched(slot: &Slot, key: &EncodedKey, now: Stamp, facts: &Facts) -> bool {
+    // Made of the era alone.
+    now.get() == slot.tier().era(key) && facts.load_cost.is_some_and(|cost| cost <= REMOVAL_LIFE / 3)
+}

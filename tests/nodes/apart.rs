@@ -1,0 +1,161 @@
+//! What a node keeps beyond memory for itself, and what others did to it meanwhile.
+
+use larder::{Bytes, Cache, Coherence, TierKind, TieredBuilder, ucache};
+use larder_testkit::{Proxy, RedisServer};
+use tempfile::TempDir;
+
+use super::{Nodes, hits, key, until};
+
+type Node = Cache<u64, Bytes>;
+
+fn large(byte: u8) -> Bytes {
+    Bytes::from(vec![byte; 2 << 20])
+}
+
+fn builder(url: String, dir: &TempDir) -> TieredBuilder<u64, Bytes> {
+    ucache("large").dir(dir.path()).redis(url).namespace("nodes")
+}
+
+/// The first byte of the value, and whether it is confirmed.
+fn seen(node: &Node, key: u64) -> Option<(u8, bool)> {
+    let entry = node.inspect(&key).ok().flatten()?;
+    Some((entry.value[0], entry.confirmed))
+}
+
+/// Two nodes, of which the second is reached over the line.
+fn pair() -> Option<(RedisServer, Proxy, [TempDir; 2], Node, Node)> {
+    let server = RedisServer::start()?;
+    let (line, dirs) =
+        (Proxy::to(server.port()), [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()]);
+    let one = builder(server.url(), &dirs[0]).build().unwrap();
+    let cut_off = builder(line.url(), &dirs[1]).build().unwrap();
+    Some((server, line, dirs, one, cut_off))
+}
+
+fn cut(line: &Proxy, node: &Node) {
+    line.swallow(true);
+    let away = || node.try_insert(1_000_000, Bytes::from_static(b"x")).unwrap().home != TierKind::Redis;
+    until("it notices", away);
+}
+
+fn let_in(line: &Proxy, node: &Node) {
+    line.swallow(false);
+    line.cut();
+    let back = || node.try_insert(1_000_001, Bytes::from_static(b"x")).unwrap().home == TierKind::Redis;
+    until("it is back", back);
+}
+
+#[test]
+fn what_others_did_in_a_gap_to_what_is_too_large_to_share_is_found_out() {
+    let Some((_server, line, _dirs, one, cut_off)) = pair() else { return };
+    (1..=4).for_each(|key| cut_off.insert(key, large(1)));
+    assert_eq!(seen(&cut_off, 1), Some((1, true)));
+    cut(&line, &cut_off);
+    assert_eq!(seen(&cut_off, 1), Some((1, false)), "nobody can be asked");
+    one.remove(&1);
+    one.insert(2, large(2));
+    one.insert(3, Bytes::from_static(&[3]));
+    let_in(&line, &cut_off);
+    until("what the other did is found out", || {
+        (1..=3).map(|key| seen(&cut_off, key)).eq([None, None, Some((3, true))])
+    });
+    assert_eq!(seen(&cut_off, 4), Some((1, true)), "nobody changed it");
+    assert!(cut_off.contains_key(&4) && !cut_off.contains_key(&1));
+    assert_eq!(cut_off.get_many(&[1, 4]), [None, Some(large(1))]);
+    assert!(cut_off.open(&4).unwrap().is_some() && cut_off.open(&1).unwrap().is_none());
+}
+
+#[test]
+fn what_is_too_large_to_share_stays_a_file_whenever_it_was_written() {
+    let Some((server, line, _dirs, one, cut_off)) = pair() else { return };
+    // Its own write, so that it knows what it replaces: no notice takes the copy.
+    cut_off.insert(1, Bytes::from_static(&[1]));
+    assert_eq!((seen(&cut_off, 1), seen(&one, 1)), (Some((1, true)), Some((1, true))));
+    cut(&line, &cut_off);
+    cut_off.insert(1, large(2));
+    cut_off.insert(2, large(2));
+    let_in(&line, &cut_off);
+    until("what it replaced is gone", || one.get(&1).is_none());
+    until("nothing is owed", || seen(&cut_off, 1) == Some((2, true)) && seen(&cut_off, 2) == Some((2, true)));
+    assert_eq!(cut_off.explain(&1).unwrap().home, Some(TierKind::File));
+    assert!(server.info("used_memory") < 4 << 20, "it is not in Redis");
+}
+
+#[test]
+fn a_load_of_what_is_too_large_to_share_takes_no_file_of_others() {
+    let Some((_server, _line, _dirs, one, other)) = pair() else { return };
+    for node in [&one, &other, &one, &other] {
+        node.get_with(1, || large(1));
+    }
+    assert_eq!((one.stats().cache.loads, other.stats().cache.loads), (1, 1));
+}
+
+#[test]
+fn what_a_node_owed_when_it_ended_is_not_served_by_the_next() {
+    let Some(mut server) = RedisServer::start() else { return };
+    let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let small = |byte: u8| Bytes::from(vec![byte]);
+    server.kill();
+    let one = builder(server.url(), &dirs[0]).build().unwrap();
+    (1..=3).for_each(|key| one.insert(key, small(1)));
+    assert_eq!(seen(&one, 1), Some((1, false)));
+    one.close().unwrap();
+    server.restart();
+    let other = builder(server.url(), &dirs[1]).build().unwrap();
+    other.insert(1, small(2));
+    let one = builder(server.url(), &dirs[0]).build().unwrap();
+    until("both are there", || one.try_insert(9, small(9)).unwrap().home == TierKind::Redis);
+    assert_eq!([1, 2, 3].map(|key| seen(&one, key)), [Some((2, true)), None, None]);
+    other.remove(&1);
+    until("it is removed", || seen(&one, 1).is_none());
+}
+
+#[test]
+fn after_a_restart_what_was_kept_apart_is_unconfirmed_and_a_strict_node_misses_it() {
+    let Some(server) = RedisServer::start() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let node = builder(server.url(), &dir).build().unwrap();
+    node.insert(1, large(1));
+    node.close().unwrap();
+    // What a removal left is forgotten by then.
+    for name in server.cli(&["--scan", "--pattern", "*:r:*"]).lines() {
+        server.cli(&["DEL", name]);
+    }
+    let strict = builder(server.url(), &dir).coherence(Coherence::Strict).build().unwrap();
+    assert_eq!(strict.get(&1), None);
+    strict.close().unwrap();
+    let available = builder(server.url(), &dir).build().unwrap();
+    assert_eq!(seen(&available, 1), Some((1, false)));
+    assert!(available.stats().cache.unconfirmed > 0);
+    available.insert(1, large(2));
+    assert_eq!(seen(&available, 1), Some((2, true)));
+}
+
+#[test]
+fn a_notice_about_a_long_key_means_that_one_alone() {
+    let Some(mut nodes) = Nodes::start() else { return };
+    let (one, other) = (nodes.node(), nodes.node());
+    let long = |number: u64| format!("{number}{}", "x".repeat(400));
+    for number in 0..10 {
+        one.insert(key(number), 1);
+        one.insert(long(number), 1);
+    }
+    let read = |node: &Cache<String, u64>| {
+        let all = (0..10).flat_map(|number| [key(number), long(number)]);
+        all.map(|key| node.get(&key)).collect::<Vec<_>>()
+    };
+    let from_redis = || hits(&other, TierKind::Redis);
+    until("copies of all serve", || {
+        let before = from_redis();
+        read(&other).iter().all(|value| *value == Some(1)) && from_redis() == before
+    });
+    one.insert(long(3), 2);
+    let before = from_redis();
+    until("the change is seen", || other.get(&long(3)) == Some(2));
+    assert_eq!(read(&other).iter().filter(|value| **value == Some(1)).count(), 19);
+    // The node may have lost contact for a lease meanwhile, on a busy machine.
+    until("all but one copy served on", || from_redis() >= before + 1);
+    println!("{} reads from Redis for one change", from_redis() - before);
+    one.remove(&long(4));
+    until("a removal is seen", || other.get(&long(4)).is_none());
+}

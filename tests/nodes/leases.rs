@@ -1,0 +1,71 @@
+//! The right to load a key, among nodes that live and die.
+
+use std::time::{Duration, Instant};
+
+use larder_core::key::{EncodedKey, KeyCodec, NamedKeys};
+use larder_core::tier::Tier;
+use larder_testkit::{Proxy, block_on};
+use larder_tiers::redis::{RedisOptions, RedisTier};
+
+use super::{Nodes, key, until};
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+fn tier(url: String) -> RedisTier {
+    RedisTier::open(RedisOptions::new(url, "nodes", "shared")).unwrap()
+}
+
+fn encoded(number: u64) -> EncodedKey {
+    NamedKeys.encode(&key(number)).unwrap()
+}
+
+#[test]
+fn the_loads_of_a_node_that_is_gone_are_done_by_others_soon() {
+    let Some(mut nodes) = Nodes::start() else { return };
+    let line = Proxy::to(nodes.server.port());
+    let (one, gone) = (nodes.node(), tier(line.url()));
+    for number in 0..20 {
+        block_on(gone.lease_load(&encoded(number), MINUTE)).unwrap().unwrap();
+    }
+    // As with a killed process: nothing renews them any more, nor gives them up.
+    line.swallow(true);
+    let begun = Instant::now();
+    (0..20).for_each(|number| assert_eq!(one.get_with(key(number), || 7), 7));
+    let took = begun.elapsed();
+    println!("20 loads of a node that was gone were done after {took:?}");
+    assert!(took < Duration::from_secs(8), "waited {took:?}, as if it lived");
+}
+
+#[test]
+fn a_right_is_renewed_while_its_holder_lives() {
+    let Some(nodes) = Nodes::start() else { return };
+    let (holder, other) = (tier(nodes.server.url()), tier(nodes.server.url()));
+    let take = || block_on(holder.lease_load(&encoded(1), MINUTE)).unwrap();
+    let mut right = take().unwrap();
+    let name = nodes.server.cli(&["--scan", "--pattern", "*:l:*"]);
+    let left = || nodes.server.cli(&["PTTL", &name]).parse::<i64>().unwrap();
+    assert!(left() <= 2000, "it ends soon by itself");
+    let mut last = left();
+    until("it is renewed", || {
+        let now = left();
+        // On a machine that stood still for longer it is gone.
+        right = take().unwrap_or(right);
+        let is_renewed = now > last;
+        last = now;
+        is_renewed
+    });
+    assert_eq!(block_on(other.lease_load(&encoded(1), MINUTE)).unwrap().map(|right| right.number), None);
+    holder.release_loads(vec![(encoded(1), right.number)]);
+    until("it is given up", || block_on(other.lease_load(&encoded(1), MINUTE)).unwrap().is_some());
+}
+
+#[test]
+fn a_right_ends_with_its_time_though_its_holder_lives() {
+    let Some(nodes) = Nodes::start() else { return };
+    let (holder, other) = (tier(nodes.server.url()), tier(nodes.server.url()));
+    let begun = Instant::now();
+    block_on(holder.lease_load(&encoded(1), Duration::from_millis(2500))).unwrap().unwrap();
+    let free = || block_on(other.lease_load(&encoded(1), MINUTE)).unwrap().is_some();
+    until("it ends", free);
+    println!("a right for 2.5 s ended after {:?}", begun.elapsed());
+}

@@ -1,0 +1,153 @@
+//! A server that is there and refuses writes: what it refused is owed to it, and
+//! nobody takes for confirmed what the others were not told.
+
+use larder::{Cache, Coherence, TierKind};
+use larder_testkit::{Proxy, RedisServer};
+
+use super::{Nodes, key, until};
+
+/// Out of memory: reads and removals go on.
+fn fill_up(server: &RedisServer) {
+    server.cli(&["CONFIG", "SET", "maxmemory", "1"]);
+}
+
+fn make_room(server: &RedisServer) {
+    server.cli(&["CONFIG", "SET", "maxmemory", "0"]);
+}
+
+/// The value and whether it is confirmed.
+fn seen(node: &Cache<String, u64>, number: u64) -> Option<(u64, bool)> {
+    let entry = node.inspect(&key(number)).ok().flatten()?;
+    Some((entry.value, entry.confirmed))
+}
+
+fn refuses(node: &Cache<String, u64>) {
+    assert_ne!(node.try_insert(key(10_000), 1).unwrap().home, TierKind::Redis);
+}
+
+#[test]
+fn a_write_that_was_refused_is_made_up_for() {
+    let Some(mut nodes) = Nodes::start() else { return };
+    let (one, other) = (nodes.node(), nodes.node());
+    (0..20).for_each(|number| one.insert(key(number), 1));
+    fill_up(&nodes.server);
+    // Beyond what opens the circuit: later ones are placed elsewhere at once.
+    for number in 10..40 {
+        one.insert(key(number), 2);
+        assert_eq!(seen(&one, number), Some((2, false)), "its own write");
+        assert_eq!(one.get(&key(number)), Some(2));
+        assert_eq!(other.get(&key(number)), None, "what it replaced is gone");
+    }
+    assert_eq!(other.get(&key(1)), Some(1), "what is there is read on");
+    assert!(one.stats().cache.unconfirmed >= 30);
+    make_room(&nodes.server);
+    until("the other sees all of it", || (10..40).all(|number| other.get(&key(number)) == Some(2)));
+    until("it is confirmed", || (10..40).all(|number| seen(&one, number) == Some((2, true))));
+    let counts = one.stats().cache;
+    assert_eq!((counts.repaired, counts.repairs_lost), (30, 0));
+    assert!((10..40).all(|number| one.explain(&key(number)).unwrap().home == Some(TierKind::Redis)));
+}
+
+#[test]
+fn what_was_loaded_and_refused_is_made_up_for() {
+    let Some(mut nodes) = Nodes::start() else { return };
+    let (one, other) = (nodes.node(), nodes.node());
+    one.insert(key(1000), 1);
+    fill_up(&nodes.server);
+    for number in 0..30 {
+        assert_eq!(one.get_with(key(number), || 2), 2);
+        assert_eq!(one.get_with(key(number), || 3), 2, "one load a miss");
+        assert_eq!(seen(&one, number), Some((2, false)));
+    }
+    make_room(&nodes.server);
+    until("the other has it", || (0..30).all(|number| other.get(&key(number)) == Some(2)));
+    assert_eq!(one.stats().cache.repairs_lost, 0);
+}
+
+#[test]
+fn two_nodes_that_were_both_refused_agree_afterwards() {
+    let Some(mut nodes) = Nodes::start() else { return };
+    let (one, other) = (nodes.node(), nodes.node());
+    let strict = nodes.builder().coherence(Coherence::Strict).build().unwrap();
+    fill_up(&nodes.server);
+    for number in 0..20 {
+        one.insert(key(number), 1);
+        other.insert(key(number), 2);
+        strict.insert(key(number), 3);
+        assert_eq!((seen(&one, number), seen(&other, number)), (Some((1, false)), Some((2, false))));
+        assert_eq!(strict.get(&key(number)), None, "it cannot be confirmed");
+    }
+    make_room(&nodes.server);
+    until("all agree", || {
+        (0..20).all(|number| {
+            let seen = [&one, &other, &strict].map(|node| seen(node, number));
+            seen.iter().all(|each| *each == seen[0] && each.is_some_and(|(_, confirmed)| confirmed))
+        })
+    });
+    let sum = |count: fn(&larder::CacheCounts) -> u64| {
+        [&one, &other, &strict].iter().map(|node| count(&node.stats().cache)).sum::<u64>()
+    };
+    assert_eq!((sum(|counts| counts.repaired), sum(|counts| counts.repairs_lost)), (20, 40));
+}
+
+#[test]
+fn what_others_wrote_when_there_was_room_again_stays() {
+    let Some(mut nodes) = Nodes::start() else { return };
+    let (one, other) = (nodes.node(), nodes.node());
+    fill_up(&nodes.server);
+    (0..20).for_each(|number| one.insert(key(number), 1));
+    make_room(&nodes.server);
+    for number in 0..20 {
+        other.insert(key(number), 2);
+    }
+    until("the one has it", || (0..20).all(|number| seen(&one, number) == Some((2, true))));
+    assert!((0..20).all(|number| seen(&other, number) == Some((2, true))));
+}
+
+/// The circuit of the node that loads is open, that of the other is not.
+#[test]
+fn a_load_that_is_refused_removes_nothing_of_others() {
+    let Some(mut nodes) = Nodes::start() else { return };
+    let (one, other) = (nodes.node(), nodes.node());
+    for number in 0..20 {
+        fill_up(&nodes.server);
+        for filler in 0..10 {
+            one.insert(key(100 + filler), 1);
+        }
+        refuses(&one);
+        let loaded = one.get_with(key(number), || {
+            make_room(&nodes.server);
+            other.insert(key(number), 2);
+            1
+        });
+        assert_eq!(loaded, 1);
+        assert_eq!(seen(&other, number), Some((2, true)), "in round {number}");
+        until("the one has it", || seen(&one, number) == Some((2, true)));
+    }
+}
+
+#[test]
+fn a_step_that_fails_leaves_the_entry_as_it_was() {
+    let Some(mut nodes) = Nodes::start() else { return };
+    let line = Proxy::to(nodes.server.port());
+    let (one, other) = (nodes.builder().redis(line.url()).build().unwrap(), nodes.node());
+    for _ in 0..5 {
+        one.increment("sum".to_owned(), 1, 0).unwrap();
+    }
+    fill_up(&nodes.server);
+    one.increment("sum".to_owned(), 1, 0).unwrap_err();
+    assert_eq!((other.get("sum"), one.get("sum")), (Some(5), Some(5)));
+    one.touch("sum").unwrap_err();
+    assert_eq!((other.get("sum"), one.get("sum")), (Some(5), Some(5)));
+    make_room(&nodes.server);
+    until("it takes steps again", || one.increment("sum".to_owned(), 1, 0).is_ok());
+    until("the other sees it", || other.get("sum") == Some(6));
+    line.swallow(true);
+    one.increment("sum".to_owned(), 1, 0).unwrap_err();
+    one.touch("sum").unwrap_err();
+    line.swallow(false);
+    line.cut();
+    until("it takes steps again", || one.increment("sum".to_owned(), 1, 0).is_ok());
+    until("both see it", || (other.get("sum"), one.get("sum")) == (Some(7), Some(7)));
+    assert_eq!(one.stats().cache.repairs_lost, 0);
+}

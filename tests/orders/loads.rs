@@ -1,0 +1,153 @@
+//! One miss, one load: whoever asks, and whatever becomes of the leader.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use larder::{LoadContext, mcache};
+use larder_engine::wait::{Inline, Tokio, block_on};
+
+use crate::director::{ended, is_struck, orders, task, thread, turn};
+use crate::far::Far;
+use crate::stage::{End, Stage};
+
+#[test]
+fn threads_and_tasks_make_one_load() {
+    orders(|| {
+        let stage = Stage::memory();
+        let threads =
+            [(); 2].map(|()| stage.clone()).map(|stage| thread(move || block_on(stage.load::<Inline>())));
+        let tasks =
+            [(); 2].map(|()| stage.clone()).map(|stage| task(async move { stage.load::<Tokio>().await }));
+        for each in threads {
+            each.join().unwrap();
+        }
+        for each in tasks {
+            ended(each);
+        }
+        assert_eq!(stage.loads(), 1);
+        stage.judge();
+    });
+}
+
+#[test]
+fn threads_and_tasks_make_one_load_over_a_tier() {
+    orders(|| {
+        let stage = Stage::over(&Far::new());
+        let in_thread = stage.clone();
+        let in_thread = thread(move || block_on(in_thread.load::<Inline>()));
+        let tasks =
+            [(); 2].map(|()| stage.clone()).map(|stage| task(async move { stage.load::<Tokio>().await }));
+        in_thread.join().unwrap();
+        for each in tasks {
+            ended(each);
+        }
+        assert_eq!(stage.loads(), 1);
+        stage.judge();
+    });
+}
+
+/// The leader is gone with its panic, and one of those who wait leads next.
+#[test]
+fn after_a_panic_one_of_those_who_wait_leads() {
+    orders(|| {
+        let stage = Stage::memory();
+        let ends = |number| if number == 0 { End::Panic } else { End::Value };
+        let callers = [(); 3].map(|()| {
+            let stage = stage.clone();
+            thread(move || is_struck(|| block_on(stage.try_load::<Inline>(ends))))
+        });
+        let results = callers.map(|caller| caller.join().unwrap());
+        let struck = results.iter().filter(|result| result.is_err()).count();
+        assert_eq!((struck, stage.loads()), (1, 2));
+        assert!(results.into_iter().flatten().all(|loaded| loaded.is_ok()));
+    });
+}
+
+/// As many loaders begin as leaders were cancelled, and one more at most.
+#[test]
+fn after_a_cancellation_one_of_those_who_wait_leads() {
+    orders(|| {
+        let stage = Stage::memory();
+        let mortal = [(); 2].map(|()| {
+            let stage = stage.clone();
+            task(async move { stage.load::<Tokio>().await })
+        });
+        let (in_thread, in_task) = (stage.clone(), stage.clone());
+        let in_thread = thread(move || block_on(in_thread.load::<Inline>()));
+        let in_task = task(async move { in_task.load::<Tokio>().await });
+        mortal.iter().for_each(|task| task.abort());
+        in_thread.join().unwrap();
+        ended(in_task);
+        let cancelled = mortal.into_iter().filter_map(|task| shuttle::future::block_on(task).err()).count();
+        assert!(
+            (1..=1 + cancelled).contains(&stage.loads()),
+            "{} loads, {cancelled} cancelled",
+            stage.loads()
+        );
+        stage.judge();
+    });
+}
+
+/// Those who joined share the failure; who came later loads again.
+#[test]
+fn a_failure_is_shared_and_stored_nowhere() {
+    orders(|| {
+        let stage = Stage::memory();
+        let ends = |number| if number == 0 { End::Error } else { End::Value };
+        let in_threads = [(); 2].map(|()| {
+            let stage = stage.clone();
+            thread(move || block_on(stage.try_load::<Inline>(ends)))
+        });
+        let in_task = stage.clone();
+        let in_task = task(async move { in_task.try_load::<Tokio>(ends).await });
+        let results = in_threads.map(|thread| thread.join().unwrap());
+        let failed = results.iter().chain([&ended(in_task)]).filter(|result| result.is_err()).count();
+        assert!(failed >= 1);
+        assert_eq!(stage.loads(), if failed == 3 { 1 } else { 2 });
+        stage.judge();
+    });
+}
+
+/// A flight of its own goes on without its first caller.
+#[test]
+fn a_detached_load_survives_its_callers() {
+    orders(|| {
+        let (stage, begun) = (Stage::memory(), Arc::new(AtomicUsize::new(0)));
+        let load = || {
+            let (rig, begun) = (Arc::clone(&stage.rig), Arc::clone(&begun));
+            async move {
+                let loader = move |_: LoadContext<String>| async move {
+                    begun.fetch_add(1, Ordering::Relaxed);
+                    turn().await;
+                    Ok::<String, ()>("loaded".to_owned())
+                };
+                rig.load::<Tokio, _, _, _, _>(1, loader).await.unwrap()
+            }
+        };
+        let (mortal, other) = (task(load()), task(load()));
+        mortal.abort();
+        assert_eq!(ended(other), "loaded");
+        let _cancelled = shuttle::future::block_on(mortal);
+        assert_eq!(begun.load(Ordering::Relaxed), 1);
+    });
+}
+
+/// Loads with a limit run on threads of the library, which go when they are done.
+#[test]
+fn loads_with_a_limit_are_made_once_each() {
+    orders(|| {
+        let cache = mcache::<u64, u64>("limited").capacity(8).hard_timeout(Duration::from_secs(60));
+        let (cache, begun) = (cache.build().unwrap(), Arc::new(AtomicUsize::new(0)));
+        let callers = [1, 2, 1].map(|key| {
+            let (cache, begun) = (cache.clone(), Arc::clone(&begun));
+            let loader = move |_: LoadContext<u64>| {
+                begun.fetch_add(1, Ordering::Relaxed);
+                Ok::<u64, ()>(10 * key)
+            };
+            thread(move || cache.load(key, loader).unwrap())
+        });
+        assert_eq!(callers.map(|caller| caller.join().unwrap()), [10, 20, 10]);
+        assert_eq!(begun.load(Ordering::Relaxed), 2);
+    });
+}

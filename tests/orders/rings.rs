@@ -1,0 +1,108 @@
+//! Loaders that ask for one another: who would close a ring does not wait.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use larder_engine::wait::{Inline, Tokio, Wait, block_on};
+use tokio::runtime::{RuntimeFlavor, enter};
+
+use crate::director::{ended, orders, task, thread, turn};
+use crate::rig::Rig;
+use crate::stage::Stage;
+
+/// Loads the first key with a loader that asks for the second, and so on.
+fn chain<W: Wait>(rig: Arc<Rig>, keys: &'static [u64]) -> Pin<Box<dyn Future<Output = String> + Send>> {
+    Box::pin(async move {
+        let [key, rest @ ..] = keys else { return "end".to_owned() };
+        let inner = Arc::clone(&rig);
+        let loader = || async move {
+            turn().await;
+            chain::<W>(inner, rest).await
+        };
+        rig.get_with::<W, _, _>(*key, loader).await
+    })
+}
+
+#[test]
+fn two_threads() {
+    orders(|| {
+        let rig = Stage::memory().rig;
+        let other = Arc::clone(&rig);
+        let other = thread(move || block_on(chain::<Inline>(other, &[2, 1])));
+        block_on(chain::<Inline>(rig, &[1, 2]));
+        other.join().unwrap();
+    });
+}
+
+#[test]
+fn three_threads_and_tasks() {
+    orders(|| {
+        let rig = Stage::memory().rig;
+        let (one, two) = (Arc::clone(&rig), Arc::clone(&rig));
+        let one = thread(move || block_on(chain::<Inline>(one, &[1, 2])));
+        let two = task(chain::<Tokio>(two, &[2, 3]));
+        ended(task(chain::<Tokio>(rig, &[3, 1])));
+        one.join().unwrap();
+        ended(two);
+    });
+}
+
+/// A loader that asks for its own key, beside one who waits.
+#[test]
+fn its_own_key() {
+    orders(|| {
+        let rig = Stage::memory().rig;
+        let other = Arc::clone(&rig);
+        let other = task(chain::<Tokio>(other, &[1, 1]));
+        block_on(chain::<Inline>(rig, &[1, 1]));
+        ended(other);
+    });
+}
+
+/// Two rings that have a key in common, and a caller of that beside them.
+#[test]
+fn two_rings() {
+    orders(|| {
+        let rig = Stage::memory().rig;
+        let chains: [&'static [u64]; 4] = [&[1, 2], &[2, 1], &[1, 3], &[3, 1]];
+        let tasks = chains.map(|keys| task(chain::<Tokio>(Arc::clone(&rig), keys)));
+        block_on(chain::<Inline>(rig, &[1]));
+        for each in tasks {
+            ended(each);
+        }
+    });
+}
+
+/// A runtime of one thread, where a task leads and another one calls as a thread
+/// does: that must not wait for who is polled by its own thread.
+#[test]
+fn a_call_that_blocks_in_a_runtime_of_one_thread() {
+    orders(|| {
+        let rig = Stage::memory().rig;
+        let runtime = Arc::clone(&rig);
+        let runtime = thread(move || {
+            enter(RuntimeFlavor::CurrentThread);
+            let leads = chain::<Tokio>(Arc::clone(&runtime), &[1]);
+            let blocks = async {
+                turn().await;
+                block_on(chain::<Inline>(runtime, &[1]))
+            };
+            shuttle::future::block_on(both(leads, blocks));
+        });
+        block_on(chain::<Inline>(rig, &[1]));
+        runtime.join().unwrap();
+    });
+}
+
+/// Polls two futures from one place.
+async fn both(one: impl Future<Output = String>, other: impl Future<Output = String>) {
+    let (mut one, mut other) = (Box::pin(one), Box::pin(other));
+    let (mut one_ended, mut other_ended) = (false, false);
+    std::future::poll_fn(|context| {
+        one_ended = one_ended || one.as_mut().poll(context).is_ready();
+        other_ended = other_ended || other.as_mut().poll(context).is_ready();
+        if one_ended && other_ended { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
+    })
+    .await;
+}

@@ -1,0 +1,45 @@
+//! The slots of attributes: a cache is built at the first use, once however many
+//! come.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use larder::__private::{Handle, Owner, Slot, open, tasks};
+use larder::{Cache, Result, mcache};
+
+use crate::director::{ended, orders, task, thread};
+
+static BUILT: AtomicUsize = AtomicUsize::new(0);
+
+fn build(name: String) -> Result<Cache<u64, u64>> {
+    BUILT.fetch_add(1, Ordering::Relaxed);
+    mcache(name).capacity(8).build()
+}
+
+fn owner<T: ?Sized>() -> Owner {
+    Owner::of::<T>(None, "")
+}
+
+fn address(handle: Option<&'static Handle<u64, u64>>) -> usize {
+    std::ptr::from_ref(handle.unwrap()).addr()
+}
+
+/// Of two types in one generic `impl` block, each has its own.
+#[test]
+fn a_slot_is_opened_once_for_each_owner() {
+    orders(|| {
+        BUILT.store(0, Ordering::Relaxed);
+        // As in a static: it is never dropped, and new in every order.
+        let slot: &'static Slot = Box::leak(Box::new(Slot::new()));
+        let in_threads = [false, true].map(|other| {
+            let owner = if other { owner::<u8>() } else { owner::<u16>() };
+            thread(move || address(open(slot, owner, build)))
+        });
+        let in_task = task(async move { address(tasks::open(slot, owner::<u8>(), build).await) });
+        let here = address(open(slot, owner::<u16>(), build));
+        let [sixteen, eight] = in_threads.map(|thread| thread.join().unwrap());
+        assert_eq!(here, sixteen);
+        assert_eq!(ended(in_task), eight);
+        assert_ne!(eight, sixteen);
+        assert_eq!(BUILT.load(Ordering::Relaxed), 2);
+    });
+}

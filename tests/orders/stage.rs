@@ -1,0 +1,169 @@
+//! What scenes have in common: an engine, its history, and loaders that are counted.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use larder::EntryOptions;
+use larder_core::tier::Tier;
+use larder_engine::wait::{Inline, Wait, block_on};
+use larder_testkit::history::{Act, Answer, Contract, History, Keeps, Recorder};
+
+use crate::director::{panic_quietly, turn};
+use crate::far::Far;
+use crate::rig::{Plan, Rig};
+
+pub(crate) const KEY: u64 = 1;
+
+/// How a loader ends.
+#[derive(Clone, Copy, PartialEq)]
+pub(crate) enum End {
+    Value,
+    Error,
+    Panic,
+}
+
+/// A cache, its history, and who loads. Clones are one.
+#[derive(Clone)]
+pub(crate) struct Stage {
+    pub(crate) rig: Arc<Rig>,
+    history: Arc<History>,
+    loads: Arc<Loads>,
+}
+
+#[derive(Default)]
+struct Loads {
+    begun: AtomicUsize,
+    running: AtomicUsize,
+    at_once: AtomicUsize,
+}
+
+/// A loader that runs, until it is dropped.
+struct Running<'a>(&'a Loads);
+
+impl<'a> Running<'a> {
+    fn new(loads: &'a Loads) -> (Self, usize) {
+        let others = loads.running.fetch_add(1, Ordering::Relaxed);
+        loads.at_once.fetch_max(others + 1, Ordering::Relaxed);
+        (Self(loads), loads.begun.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        self.0.running.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Stage {
+    /// Memory alone.
+    pub(crate) fn memory() -> Self {
+        Self::of(Plan::over(vec![]))
+    }
+
+    /// Memory in front of a tier far away.
+    pub(crate) fn over(far: &Arc<Far>) -> Self {
+        Self::of(Plan::over(vec![Arc::clone(far) as Arc<dyn Tier>]))
+    }
+
+    /// A tier far away, without memory.
+    pub(crate) fn only(far: &Arc<Far>) -> Self {
+        Self::of(Plan::over(vec![Arc::clone(far) as Arc<dyn Tier>]).without_memory())
+    }
+
+    pub(crate) fn of(plan: Plan) -> Self {
+        Self { rig: plan.build(), history: History::new(), loads: Arc::default() }
+    }
+
+    /// The same with a memory that is empty.
+    pub(crate) fn reopened(self, far: &Arc<Far>) -> Self {
+        Self { rig: Self::over(far).rig, ..self }
+    }
+
+    /// How often a loader began, one at a time: for scenes that change nothing, as
+    /// what is superseded goes on beside the next.
+    pub(crate) fn loads(&self) -> usize {
+        assert_eq!(self.loads.at_once.load(Ordering::Relaxed), 1, "loaders of a key at a time");
+        self.loads.begun.load(Ordering::Relaxed)
+    }
+
+    fn recorder(&self) -> Recorder {
+        self.history.recorder()
+    }
+
+    /// A read to see what is left, and the verdict over all that was read.
+    pub(crate) fn judge(self) {
+        block_on(self.get::<Inline>());
+        let contract = Contract { keeps: Keeps::Nothing, failures_change: true };
+        self.history.check(&contract).assert_sound("an order of instructions");
+    }
+
+    pub(crate) async fn get<W: Wait>(&self) {
+        let mut recorder = self.recorder();
+        let call = recorder.begin(Act::Get(KEY));
+        let found = match self.rig.hit(&KEY) {
+            Some(value) => Some(value),
+            None => self.rig.get::<W, u64>(&KEY).await.unwrap(),
+        };
+        recorder.end_with(call, found.as_ref().map(String::as_bytes));
+    }
+
+    /// A load whose loader succeeds.
+    pub(crate) async fn load<W: Wait>(&self) {
+        assert!(self.try_load::<W>(|_| End::Value).await.is_ok());
+    }
+
+    /// A load whose loader ends as is said of the first, the second, and so on.
+    pub(crate) async fn try_load<W: Wait>(&self, ends: fn(usize) -> End) -> Result<String, ()> {
+        let mut recorder = self.recorder();
+        let call = recorder.begin(Act::Load(KEY));
+        let stamp = recorder.stamp(KEY);
+        let mark = recorder.loader(call, stamp);
+        let loads = Arc::clone(&self.loads);
+        let loader = || async move {
+            mark.begins();
+            let (_running, number) = Running::new(&loads);
+            turn().await;
+            match ends(number) {
+                End::Value => Ok(stamp.text(20)),
+                End::Error => Err(()),
+                End::Panic => panic_quietly(),
+            }
+        };
+        let loaded = self.rig.try_get_with::<W, (), _, _>(KEY, loader).await;
+        match &loaded {
+            Ok(value) => recorder.end_with(call, Some(value.as_bytes())),
+            Err(_) => recorder.end(call, Answer::Failed),
+        }
+        loaded.map_err(|_| ())
+    }
+
+    pub(crate) async fn insert<W: Wait>(&self) {
+        self.try_insert::<W>().await.unwrap();
+    }
+
+    pub(crate) async fn try_insert<W: Wait>(&self) -> larder::Result<()> {
+        let mut recorder = self.recorder();
+        let stamp = recorder.stamp(KEY);
+        let call = recorder.begin(Act::Insert(stamp));
+        let done = self.rig.insert::<W>(KEY, stamp.text(20), EntryOptions::new()).await;
+        recorder.end_done(call, &done);
+        done.map(|_| ())
+    }
+
+    /// Whether there was something to remove.
+    pub(crate) async fn remove<W: Wait>(&self) -> bool {
+        let mut recorder = self.recorder();
+        let call = recorder.begin(Act::Remove(KEY));
+        let done = self.rig.remove::<W, u64>(&KEY).await;
+        recorder.end_done(call, &done);
+        done.unwrap()
+    }
+
+    pub(crate) async fn clear<W: Wait>(&self) {
+        let mut recorder = self.recorder();
+        let call = recorder.begin(Act::Clear);
+        let done = self.rig.clear::<W>().await;
+        recorder.end_done(call, &done);
+        assert!(done.is_ok());
+    }
+}

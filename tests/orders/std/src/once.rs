@@ -1,0 +1,57 @@
+use std::fmt;
+use std::sync::OnceLock as Cell;
+use std::time::Duration;
+
+use shuttle::sync::{Mutex, PoisonError};
+use shuttle::thread::sleep;
+
+/// As `std::sync::OnceLock`: others may come between any two calls, and whoever
+/// comes while the value is made waits for it.
+pub struct OnceLock<T> {
+    cell: Cell<T>,
+    making: Mutex<()>,
+}
+
+impl<T> OnceLock<T> {
+    /// As in `std`.
+    pub const fn new() -> Self {
+        Self { cell: Cell::new(), making: Mutex::new(()) }
+    }
+
+    /// As in `std`.
+    pub fn get(&self) -> Option<&T> {
+        sleep(Duration::ZERO);
+        self.cell.get()
+    }
+
+    /// As in `std`.
+    ///
+    /// # Errors
+    /// Where there is a value: this one.
+    pub fn set(&self, value: T) -> Result<(), T> {
+        let _making = self.making.lock().unwrap_or_else(PoisonError::into_inner);
+        self.cell.set(value)
+    }
+
+    /// As in `std`.
+    pub fn get_or_init(&self, make: impl FnOnce() -> T) -> &T {
+        if let Some(value) = self.get() {
+            return value;
+        }
+        let _making = self.making.lock().unwrap_or_else(PoisonError::into_inner);
+        // Nobody else makes one: this never waits where the scheduler does not see it.
+        self.cell.get_or_init(make)
+    }
+}
+
+impl<T> Default for OnceLock<T> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<T: fmt::Debug> fmt::Debug for OnceLock<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.cell.fmt(f)
+    }
+}
