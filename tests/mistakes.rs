@@ -24,16 +24,16 @@ fn options_out_of_range_are_named() {
     let m = || larder::mcache::<u8, u8>("mistakes");
     check(m().capacity(0).build(), ["capacity", "0 entries", "1 to 4294967295"]);
     check(m().capacity(u64::MAX).build(), ["capacity", "18446744073709551615", "1 to 4294967295"]);
-    check(m().memory_bytes(1).build(), ["memory_bytes", "1 bytes", "65536 to"]);
-    check(m().memory_bytes(u64::MAX).build(), ["memory_bytes", "18446744073709551615", "65536 to"]);
+    check(m().memory_bytes(1).build(), ["memory_bytes", "given 1 B", "64 KiB to 16 TiB"]);
+    check(m().memory_bytes(u64::MAX).build(), ["memory_bytes", "18446744073709551615 B", "64 KiB to 16 TiB"]);
     check(
         m().capacity(1).memory_bytes(1 << 20).build(),
         ["memory_bytes", "beside a capacity", "one of the two"],
     );
     check(u().capacity(0).build(), ["capacity", "0 entries", "1 to 4294967295"]);
-    check(u().memory_bytes(1).build(), ["memory_bytes", "1 bytes", "65536 to"]);
-    check(u().disk_bytes(0).build(), ["disk_bytes", "0 bytes", "16777216 to"]);
-    check(u().disk_bytes(u64::MAX).build(), ["disk_bytes", "18446744073709551615", "16777216 to"]);
+    check(u().memory_bytes(1).build(), ["memory_bytes", "given 1 B", "64 KiB to 16 TiB"]);
+    check(u().disk_bytes(0).build(), ["disk_bytes", "given 0 B", "16 MiB to 1 PiB"]);
+    check(u().disk_bytes(u64::MAX).build(), ["disk_bytes", "18446744073709551615 B", "16 MiB to 1 PiB"]);
     check(u().compress(Compress::zstd(99)).build(), ["compress", "zstd level 99", "1 to 22"]);
     let thresholds = Thresholds { small: 2, medium: 1, large: 3 };
     check(u().thresholds(thresholds).build(), ["thresholds", "2, 1, 3 bytes", "do not descend"]);

@@ -65,7 +65,9 @@ fn configured() {
 
 fn wrong() {
     assert_eq!((by_path(1), by_path(1), RUNS.take()), (1, 1, 2));
-    assert_eq!(by_path::cache().unwrap_err().kind(), larder::ErrorKind::Unavailable);
+    let why = by_path::cache().unwrap_err();
+    assert_eq!(why.kind(), larder::ErrorKind::Config);
+    assert!(why.to_string().contains(&format!("given `morse` by the variable {OF_BY_PATH}CODEC")), "{why}");
     assert_eq!((in_code(4), in_code(4), RUNS.take()), (4, 4, 1), "what is said in code counts");
 }
 

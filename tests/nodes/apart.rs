@@ -149,13 +149,16 @@ fn a_notice_about_a_long_key_means_that_one_alone() {
         let before = from_redis();
         read(&other).iter().all(|value| *value == Some(1)) && from_redis() == before
     });
-    one.insert(long(3), 2);
-    let before = from_redis();
-    until("the change is seen", || other.get(&long(3)) == Some(2));
-    assert_eq!(read(&other).iter().filter(|value| **value == Some(1)).count(), 19);
-    // The node may have lost contact for a lease meanwhile, on a busy machine.
-    until("all but one copy served on", || from_redis() >= before + 1);
-    println!("{} reads from Redis for one change", from_redis() - before);
+    let mut version = 1;
+    // A machine that stands still may cost contact, and all copies, at any time.
+    until("a change of one costs no other copy", || {
+        version += 1;
+        let before = from_redis();
+        one.insert(long(3), version);
+        until("the change is seen", || other.get(&long(3)) == Some(version));
+        assert_eq!(read(&other).iter().filter(|value| **value == Some(1)).count(), 19);
+        from_redis() - before < 5
+    });
     one.remove(&long(4));
     until("a removal is seen", || other.get(&long(4)).is_none());
 }

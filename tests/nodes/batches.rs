@@ -31,7 +31,7 @@ fn a_hundred_missing_keys_take_a_few_round_trips() {
     let took = begun.elapsed();
     println!("a load of 100 keys took {took:?} where each answer takes 50 ms");
     // Key by key it would be 15 s.
-    assert!(took < Duration::from_secs(3), "{took:?}");
+    assert!(took < Duration::from_secs(8), "{took:?}");
     line.delay(Duration::ZERO);
     let expected: Vec<_> = wanted.iter().map(|key| Some(key.len() as u64)).collect();
     assert_eq!(loaded, expected);
@@ -75,11 +75,11 @@ fn what_another_node_fails_to_load_is_loaded_here() {
     let (one, other) = (nodes.node(), nodes.node());
     let begun = Instant::now();
     thread::scope(|scope| {
-        let (leads, led) = mpsc::channel();
+        let ((leads, led), (loads, loading)) = (mpsc::channel(), mpsc::channel());
         scope.spawn(move || {
             let failed = one.try_get_many_with(keys(0..10), |_| {
                 leads.send(()).unwrap();
-                until("a moment", moment());
+                loading.recv().unwrap();
                 Err::<Vec<(String, u64)>, _>("no values")
             });
             assert!(failed.is_err());
@@ -88,50 +88,53 @@ fn what_another_node_fails_to_load_is_loaded_here() {
         let mut asked = Vec::new();
         let values = other.get_many_with(keys(5..15), |missing| {
             asked.push(missing.len());
+            // It has ended by the second time.
+            let _heard = loads.send(());
             lengths(missing)
         });
         assert!(values.iter().all(Option::is_some));
         assert_eq!(asked, [5, 5], "its own first, then what the other left");
     });
-    assert!(begun.elapsed().as_secs() < 5, "{:?}", begun.elapsed());
+    assert!(begun.elapsed().as_secs() < 8, "{:?}", begun.elapsed());
 }
 
-type Change = fn(&Cache<String, u64>) -> Option<u64>;
+type Change = fn(&Cache<String, u64>, &String) -> Option<u64>;
 
 #[test]
 fn what_another_node_changes_meanwhile_wins_over_a_batch() {
     let Some(mut nodes) = Nodes::start() else { return };
     let (one, other) = (nodes.node(), nodes.node());
     let changes: [(&str, Change); 4] = [
-        ("insert", |node| {
-            node.insert(key(3), 77);
+        ("insert", |node, key| {
+            node.insert(key.clone(), 77);
             Some(77)
         }),
-        ("insert and remove", |node| {
-            node.insert(key(3), 77);
-            assert!(node.remove(&key(3)));
+        ("insert and remove", |node, key| {
+            node.insert(key.clone(), 77);
+            assert!(node.remove(key));
             None
         }),
-        ("remove", |node| {
-            assert!(!node.remove(&key(3)));
+        ("remove", |node, key| {
+            assert!(!node.remove(key));
             None
         }),
-        ("clear", |node| {
+        ("clear", |node, _| {
             node.clear().unwrap();
             None
         }),
     ];
-    for (what, change) in changes {
-        one.clear().unwrap();
+    // Keys of its own for each: a notice of before that is late supersedes a load.
+    for ((what, change), from) in changes.into_iter().zip([0, 10, 20, 30]) {
+        let (changed, untouched) = (key(from + 3), key(from + 4));
         let mut expected = None;
-        let values = one.get_many_with(keys(0..10), |missing| {
-            expected = change(&other);
+        let values = one.get_many_with(keys(from..from + 10), |missing| {
+            expected = change(&other, &changed);
             lengths(missing)
         });
         assert!(values.iter().all(Option::is_some), "who loads has its values: {what}");
-        until(what, || one.get(&key(3)) == expected && other.get(&key(3)) == expected);
+        until(what, || one.get(&changed) == expected && other.get(&changed) == expected);
         if what != "clear" {
-            assert_eq!(other.get(&key(4)), Some(5), "{what}");
+            assert_eq!(other.get(&untouched), Some(untouched.len() as u64), "{what}");
         }
     }
 }

@@ -41,7 +41,11 @@ fn a_write_that_was_refused_is_made_up_for() {
     assert_eq!(other.get(&key(1)), Some(1), "what is there is read on");
     assert!(one.stats().cache.unconfirmed >= 30);
     make_room(&nodes.server);
-    until("the other sees all of it", || (10..40).all(|number| other.get(&key(number)) == Some(2)));
+    until("the other sees all of it", || {
+        let missing = (10..40).find(|number| one.get(&key(*number)) != Some(2));
+        assert_eq!(missing, None, "missing while it is on its way");
+        (10..40).all(|number| other.get(&key(number)) == Some(2))
+    });
     until("it is confirmed", || (10..40).all(|number| seen(&one, number) == Some((2, true))));
     let counts = one.stats().cache;
     assert_eq!((counts.repaired, counts.repairs_lost), (30, 0));

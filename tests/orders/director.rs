@@ -11,7 +11,7 @@ use shuttle::{Config, MaxSteps, Runner};
 use tokio::runtime::{RuntimeFlavor, enter};
 
 /// Orders of each kind, where nothing else is said.
-const ORDERS: usize = 600;
+const ORDERS: usize = 400;
 /// In one run of a scene: far more than any has.
 const STEPS_MAX: usize = 200_000;
 /// Changes of who goes on that PCT places.

@@ -84,10 +84,7 @@ fn a_call_that_blocks_in_a_runtime_of_one_thread() {
         let runtime = thread(move || {
             enter(RuntimeFlavor::CurrentThread);
             let leads = chain::<Tokio>(Arc::clone(&runtime), &[1]);
-            let blocks = async {
-                turn().await;
-                block_on(chain::<Inline>(runtime, &[1]))
-            };
+            let blocks = async { block_on(chain::<Inline>(runtime, &[1])) };
             shuttle::future::block_on(both(leads, blocks));
         });
         block_on(chain::<Inline>(rig, &[1]));

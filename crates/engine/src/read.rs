@@ -212,6 +212,22 @@ where
         hash: u64,
         base: &mut Option<Stamp>,
     ) -> Result<Option<Found<V>>> {
+        let is_owed = || self.wire.as_ref().is_some_and(|wire| wire.is_owed(key));
+        let was_owed = is_owed();
+        let found = self.read_once(key, hash, base).await;
+        // Made up for meanwhile: it was on its way from one tier to another.
+        if was_owed && matches!(found, Ok(None)) && !is_owed() {
+            return self.read_once(key, hash, base).await;
+        }
+        found
+    }
+
+    async fn read_once(
+        self: &Arc<Self>,
+        key: &EncodedKey,
+        hash: u64,
+        base: &mut Option<Stamp>,
+    ) -> Result<Option<Found<V>>> {
         let Some(wire) = &self.wire else { return Ok(None) };
         self.settle_due().await;
         let mut doubt = self.doubt_of(wire, key).await;
@@ -219,6 +235,7 @@ where
         let observation = (self.memory_weight_max > 0).then(|| self.gates.observe(hash));
         // Taken before anything is read.
         let stamp = self.stamp_before_read(key);
+        self.note_copy(key);
         if self.stamps
             && let Some(found) = self.checked_copy(wire, key, stamp)
         {
@@ -270,11 +287,7 @@ where
     fn stamp_before_read(&self, key: &EncodedKey) -> Option<Stamp> {
         match &self.nodes {
             _ if self.memory_weight_max == 0 => None,
-            Some(nodes) => {
-                let mark = nodes.mark().of(0);
-                nodes.note_copy(key);
-                mark
-            }
+            Some(nodes) => nodes.mark().of(0),
             None if self.stamps => self.stamp(key),
             None => None,
         }
