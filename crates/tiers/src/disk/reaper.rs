@@ -41,8 +41,8 @@ impl Reaper {
         let mut last = self.last.lock();
         self.end(&mut last)?;
         let (number, bytes) = (generation.number, generation.bytes());
-        let layout = self.layout.clone();
-        let work = move || drop_generation(&layout, generation);
+        let (layout, space) = (self.layout.clone(), Arc::clone(&self.space));
+        let work = move || drop_generation(&layout, generation).map(|()| space.shrink(bytes));
         let thread = thread::Builder::new().name("larder-reaper".to_owned()).spawn(work).ok();
         let is_alone = thread.is_none();
         *last = Some(Condemned { number, bytes, thread });
@@ -59,11 +59,10 @@ impl Reaper {
         let died = |_| Err(Error::new(ErrorKind::Io, "a thread that deletes a database died"));
         let gone = match thread {
             Some(thread) => thread.join().unwrap_or_else(died),
-            None => self.layout.discard(number),
+            None => self.layout.discard(number).map(|()| self.space.shrink(bytes)),
         };
-        match gone {
-            Ok(()) => self.space.shrink(bytes),
-            Err(_) => *last = Some(Condemned { number, bytes, thread: None }),
+        if gone.is_err() {
+            *last = Some(Condemned { number, bytes, thread: None });
         }
         gone
     }

@@ -24,6 +24,10 @@ use super::pack::{Cursor, Found, Pack};
 use super::row::{REMOVED, Row};
 use super::store::Store;
 
+/// What was read of a pack lives on up to half of it, and up to this: what is left of
+/// a pack, all of it read, is not halved again and again.
+const SMALL_BYTES: u64 = 64 << 10;
+
 /// A pack under way.
 pub(super) struct Repack {
     draft: Draft,
@@ -47,7 +51,8 @@ struct Ahead<R, V> {
 impl Retiring {
     fn begin(pack: &Arc<Pack>, carry: Carry) -> Result<Self> {
         pack.begin_carrying();
-        let allowance = if carry == Carry::Named { u64::MAX } else { pack.droppable() / 2 };
+        let half = (pack.droppable() / 2).max(SMALL_BYTES);
+        let allowance = if carry == Carry::Named { u64::MAX } else { half };
         let mut rows = Cursor::new(Arc::clone(pack));
         let head = rows.next()?;
         Ok(Self { rows: Ahead { rows, head }, carry, allowance })

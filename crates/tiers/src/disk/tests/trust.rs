@@ -196,6 +196,7 @@ fn the_journal_is_bounded() {
         }
     }
     assert!((MIB..=5 * MIB).contains(&most), "{most} bytes of journals");
+    tier.reaper.settle().unwrap();
     assert_near(tier.usage().bytes, dir.path());
 }
 
