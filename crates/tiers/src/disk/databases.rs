@@ -1,121 +1,224 @@
-//! Two generations of databases: the newest takes writes, the older one is
-//! still read.
+//! Where rows are: the newest database takes writes; the one before is *frozen*
+//! and being packed; packs hold what was in those before.
 //!
-//! - The row in the newest is the valid one; a row in the older one is valid
-//!   only where the newest has none. Moving a row to the newest leaves the old
-//!   row in place, so that a reader on its way from one to the other cannot
-//!   miss it.
-//! - Whoever changes a row holds its stripe, given by the caller. Readers hold none.
-//! - `live` counts an entry in the generation of its valid row. Dropping the
-//!   older generation therefore loses exactly its `live` entries.
+//! - A row is valid in the first place that has it, in the order newest, frozen,
+//!   packs from the highest number to the lowest. What others have of it is dead.
+//! - Frozen and packs never change. A row that they have is removed by a row in the
+//!   newest that says so; it goes when nothing older has the row.
+//! - Whoever changes a row holds its stripe, given by the caller. Readers hold none:
+//!   places come and go under `state` alone.
+//! - Each place counts the rows that are valid there.
 
-use std::sync::atomic::Ordering;
+use std::sync::Arc;
 
 use larder_core::Result;
 use sled::IVec;
 
+use super::counts::Counts;
+use super::filter;
 use super::generation::Generation;
+use super::merge::Merge;
+use super::pack::{Found, Pack};
 use super::record::Tally;
+use super::row::REMOVED;
 
-/// The newest generation and the one before.
+/// All that has rows.
 pub(super) struct Databases {
     /// Takes writes.
     pub(super) newest: Generation,
-    /// Is read until it is dropped.
-    pub(super) older: Option<Generation>,
+    /// Is read until it is packed.
+    pub(super) frozen: Option<Generation>,
+    /// Highest number first.
+    pub(super) packs: Vec<Arc<Pack>>,
+}
+
+/// Where a valid row is.
+enum Place<'a> {
+    Frozen(&'a Generation),
+    Pack(&'a Pack, u32),
+}
+
+impl Place<'_> {
+    fn leave(&self, row: &[u8], value: &[u8]) {
+        match self {
+            Self::Frozen(frozen) => frozen.counts.leave(row, value),
+            Self::Pack(pack, ordinal) => pack.leave(*ordinal, row, value),
+        }
+    }
 }
 
 impl Databases {
+    /// A database and nothing before it.
+    pub(super) fn of(newest: Generation) -> Self {
+        Self { newest, frozen: None, packs: Vec::new() }
+    }
+
     /// The valid value of a row.
     pub(super) fn get(&self, row: &[u8]) -> Result<Option<IVec>> {
         match self.newest.get(row)? {
-            Some(value) => Ok(Some(value)),
-            None => self.get_older(row),
+            Some(value) => Ok(present(value)),
+            None => Ok(self.below(row)?.map(|(_, value)| value)),
         }
+    }
+
+    /// The same, and that it was read.
+    pub(super) fn read(&self, row: &[u8]) -> Result<Option<IVec>> {
+        if let Some(value) = self.newest.get(row)? {
+            return Ok(present(value));
+        }
+        let Some((place, value)) = self.below(row)? else { return Ok(None) };
+        if let Place::Pack(pack, ordinal) = place {
+            pack.mark(ordinal);
+        }
+        Ok(Some(value))
     }
 
     /// Whether a row is there.
     pub(super) fn contains(&self, row: &[u8]) -> Result<bool> {
-        Ok(self.newest.contains(row)?
-            || self.older.as_ref().map_or(Ok(false), |older| older.contains(row))?)
+        Ok(self.get(row)?.is_some())
     }
 
-    /// The value in the older generation, valid or not.
-    pub(super) fn get_older(&self, row: &[u8]) -> Result<Option<IVec>> {
-        self.older.as_ref().map_or(Ok(None), |older| older.get(row))
+    /// Where the row is that is valid if the newest has none.
+    fn below(&self, row: &[u8]) -> Result<Option<(Place<'_>, IVec)>> {
+        if let Some(frozen) = &self.frozen
+            && let Some(value) = frozen.get(row)?
+        {
+            return Ok(present(value).map(|value| (Place::Frozen(frozen), value)));
+        }
+        let Some((pack, Found { ordinal, value })) = find(&self.packs, row)? else { return Ok(None) };
+        Ok(present(value).map(|value| (Place::Pack(pack, ordinal), value)))
+    }
+
+    /// Whether frozen or a pack may have the row, valid or not.
+    fn may_be_below(&self, row: &[u8]) -> Result<bool> {
+        if let Some(frozen) = &self.frozen
+            && frozen.contains(row)?
+        {
+            return Ok(true);
+        }
+        Ok(!self.packs.is_empty() && self.packs_may_hold(row, |_| true))
+    }
+
+    /// Whether one of these packs may have the row, valid or not.
+    pub(super) fn packs_may_hold(&self, row: &[u8], which: impl Fn(&Pack) -> bool) -> bool {
+        let hash = filter::hash(row);
+        self.packs.iter().any(|pack| which(pack) && pack.may_hold(hash))
+    }
+
+    /// Whether what a pack has of a row is dead, as something newer has the row too.
+    pub(super) fn is_shadowed(&self, row: &[u8], number: u64) -> Result<bool> {
+        if self.newest.contains(row)? {
+            return Ok(true);
+        }
+        if let Some(frozen) = &self.frozen
+            && frozen.contains(row)?
+        {
+            return Ok(true);
+        }
+        let newer = self.packs.partition_point(|pack| pack.number > number);
+        Ok(find(&self.packs[..newer], row)?.is_some())
     }
 
     /// Sets a row; returns its former valid value.
     pub(super) fn insert(&self, row: &[u8], value: impl Into<IVec>) -> Result<Option<IVec>> {
         let value = value.into();
         let replaced = self.newest.insert(row, value.clone())?;
-        self.newest.enter(row, &value);
-        if let Some(replaced) = replaced {
-            self.newest.leave(row, &replaced);
-            return Ok(Some(replaced));
-        }
-        let shadowed = self.get_older(row)?;
-        self.leave_older(row, shadowed.as_ref());
-        Ok(shadowed)
+        self.newest.counts.enter(row, &value);
+        self.left(row, replaced)
     }
 
-    /// Deletes a row from both generations; returns its former valid value.
-    ///
-    /// The older one goes first: were the newest row gone alone, a row that
-    /// was overwritten long ago would be valid for a moment.
+    /// Deletes a row everywhere; returns its former valid value.
     pub(super) fn remove(&self, row: &[u8]) -> Result<Option<IVec>> {
-        let shadowed = self.older.as_ref().map_or(Ok(None), |older| older.remove(row))?;
-        let removed = self.newest.remove(row)?;
-        match &removed {
-            Some(removed) => self.newest.leave(row, removed),
-            None => self.leave_older(row, shadowed.as_ref()),
-        }
-        Ok(removed.or(shadowed))
+        let removed = if self.may_be_below(row)? {
+            self.newest.insert(row, REMOVED)?
+        } else {
+            self.newest.remove(row)?
+        };
+        self.left(row, removed)
     }
 
-    /// Moves a row that is valid in the older generation to the newest.
-    pub(super) fn promote(&self, row: &[u8]) -> Result<()> {
-        let Some(value) = self.get_older(row)? else { return Ok(()) };
-        if self.newest.insert_if_absent(row, value.clone())? {
-            self.newest.enter(row, &value);
-            self.leave_older(row, Some(&value));
+    /// Counts a former row no more, which the newest had or something older.
+    fn left(&self, row: &[u8], of_newest: Option<IVec>) -> Result<Option<IVec>> {
+        match of_newest.map(present) {
+            Some(former) => {
+                former.iter().for_each(|former| self.newest.counts.leave(row, former));
+                Ok(former)
+            }
+            None => Ok(self.below(row)?.map(|(place, value)| {
+                place.leave(row, &value);
+                value
+            })),
         }
-        Ok(())
     }
 
-    /// Entries in both.
+    /// Entries in all places.
     pub(super) fn live(&self) -> u64 {
-        self.each_generation().map(|generation| generation.live.load(Ordering::Acquire)).sum()
+        self.each_counts().map(Counts::live).sum()
     }
 
-    /// Bytes of both, when they were last measured.
+    /// Bytes of the databases, when they were last measured.
     pub(super) fn bytes(&self) -> u64 {
         self.each_generation().map(Generation::bytes).sum()
     }
 
-    /// The older one, then the newest.
+    /// Bytes of all packs.
+    pub(super) fn pack_bytes(&self) -> u64 {
+        self.packs.iter().map(|pack| pack.len()).sum()
+    }
+
+    /// The newest, then the frozen one.
     pub(super) fn each_generation(&self) -> impl Iterator<Item = &Generation> {
-        self.older.iter().chain(std::iter::once(&self.newest))
+        std::iter::once(&self.newest).chain(&self.frozen)
     }
 
-    /// Calls `visit` with every row that is valid, and its value. Rows must
-    /// not move from one generation to the other meanwhile.
-    pub(super) fn each(&self, mut visit: impl FnMut(IVec, IVec) -> Result<()>) -> Result<()> {
-        if let Some(older) = &self.older {
-            older.each(|row, value| if self.newest.contains(&row)? { Ok(()) } else { visit(row, value) })?;
+    /// The counts of all places, in the order in which they are looked at.
+    pub(super) fn each_counts(&self) -> impl Iterator<Item = &Counts> {
+        let generations = self.each_generation().map(|generation| &generation.counts);
+        generations.chain(self.packs.iter().map(|pack| &pack.counts))
+    }
+
+    /// Puts a pack in its place, and takes others away.
+    pub(super) fn replace(&mut self, retired: &[Arc<Pack>], pack: Option<Arc<Pack>>) {
+        self.packs.retain(|pack| !retired.iter().any(|retired| Arc::ptr_eq(retired, pack)));
+        self.packs.extend(pack);
+        self.packs.sort_by_key(|pack| std::cmp::Reverse(pack.number));
+    }
+
+    /// Calls `visit` with every row that is valid, its value, and the counts of
+    /// where it is. Places must not come or go meanwhile.
+    pub(super) fn each(&self, mut visit: impl FnMut(&Counts, IVec, IVec) -> Result<()>) -> Result<()> {
+        let counts: Vec<&Counts> = self.each_counts().collect();
+        let mut merge = Merge::new(self)?;
+        while let Some((place, row, value)) = merge.next()? {
+            if let (Some(value), Some(counts)) = (present(value), counts.get(place)) {
+                visit(counts, row, value)?;
+            }
         }
-        self.newest.each(visit)
+        Ok(())
     }
 
-    /// What both have, to be known again.
+    /// What all of them have, to be known again.
     pub(super) fn tally(&self) -> Tally {
-        let sums = self.each_generation().map(Generation::sum);
+        let sums = self.each_counts().map(Counts::sum);
         Tally { rows: self.live(), sum: sums.fold(0, u64::wrapping_add) }
     }
+}
 
-    fn leave_older(&self, row: &[u8], value: Option<&IVec>) {
-        if let (Some(older), Some(value)) = (&self.older, value) {
-            older.leave(row, value);
+/// The first of these packs that has the row.
+fn find<'a>(packs: &'a [Arc<Pack>], row: &[u8]) -> Result<Option<(&'a Pack, Found)>> {
+    if packs.is_empty() {
+        return Ok(None);
+    }
+    let hash = filter::hash(row);
+    for pack in packs {
+        if let Some(found) = pack.find(row, hash)? {
+            return Ok(Some((pack, found)));
         }
     }
+    Ok(None)
+}
+
+/// A value, unless it says that the row was removed.
+fn present(value: IVec) -> Option<IVec> {
+    (&*value != REMOVED).then_some(value)
 }

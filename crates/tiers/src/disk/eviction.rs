@@ -1,4 +1,4 @@
-//! Dropping a generation, a segment, or everything.
+//! Dropping a database, a pack, a segment, or everything.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -6,53 +6,107 @@ use std::sync::atomic::Ordering;
 use larder_core::{Durability, Result};
 
 use super::DiskTier;
+use super::counts::Counts;
 use super::databases::Databases;
+use super::draft::Draft;
 use super::generation::Generation;
+use super::layout::{remove_file, rounded};
 use super::recovery::{drop_generation, next_generation};
+use super::repack::Repack;
 use super::row::{Pointer, Row};
 use super::segment::Segment;
 use super::segments::Segments;
 use super::store::Store;
 
-/// What of a segment lives on when it is dropped.
+/// What of a segment or a pack lives on when it is dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Carry {
-    /// Every frame that a row names.
+    /// Every frame that a row names, and every valid row.
     Named,
-    /// Those that were read since they were written, up to half of the
-    /// segment; a copy counts as unread. So each eviction frees space, and a
+    /// Those that were read since they were written, up to half of all; a copy counts as unread. So each eviction frees space, and a
     /// frame that is read no more goes the next time.
     Read,
 }
 
 impl DiskTier {
-    /// Drops the older generation and begins a new one. The databases are
-    /// flushed before, so that no journal speaks of a row that goes. What was not read
-    /// since the last rotation is lost; pointers are not: they are few, and
-    /// the bytes they name would go with them.
-    pub(super) fn rotate(&self) -> Result<()> {
-        let number = self.with_store(|store| {
-            carry_pointers(store)?;
-            store.checkpoint()?;
-            Ok(store.databases.newest.number)
-        })?;
+    /// Freezes the newest database and begins a new one.
+    pub(super) fn freeze(&self) -> Result<()> {
+        let number = self.with_store(|store| Ok(store.databases.newest.number))?;
         let fresh = next_generation(&self.layout, number + 1, self.cache_bytes)?;
         self.space.grow(fresh.bytes());
-        match self.swap_in(fresh) {
-            Some(dropped) => {
-                self.evictions.fetch_add(dropped.live.load(Ordering::Acquire), Ordering::Relaxed);
-                self.drop_database(dropped)
-            }
-            None => Ok(()),
-        }
+        let mut state = self.state.write();
+        let Some(store) = state.as_mut() else { return Ok(()) };
+        let frozen = std::mem::replace(&mut store.databases.newest, fresh);
+        store.databases.frozen = Some(frozen);
+        Ok(())
     }
 
-    /// Makes `fresh` the newest; returns the generation that nobody reads any more.
-    fn swap_in(&self, fresh: Generation) -> Option<Generation> {
-        let mut state = self.state.write();
-        let Some(store) = state.as_mut() else { return Some(fresh) };
-        let older = std::mem::replace(&mut store.databases.newest, fresh);
-        store.databases.older.replace(older)
+    /// Begins to pack the frozen database, if there is one, together with what is
+    /// to live on of other packs. What of those is evicted must be in no journal.
+    ///
+    /// Without a frozen database one pack alone is written anew, and keeps its number:
+    /// what others have of its rows is newer or older as before.
+    pub(super) fn begin_repack(&self, retire: &[(u64, Carry)]) -> Result<Option<Repack>> {
+        self.with_store(|store| {
+            let Databases { frozen, packs, .. } = &store.databases;
+            let find = |number| packs.iter().find(|pack| pack.number == number);
+            let named = |(number, carry): &(u64, Carry)| find(*number).map(|pack| (pack, *carry));
+            let most = if frozen.is_some() { usize::MAX } else { 1 };
+            let retire: Vec<_> = retire.iter().filter_map(named).take(most).collect();
+            if retire.iter().any(|(pack, _)| !store.journal.is_dropped(pack.journal)) {
+                store.checkpoint()?;
+            }
+            let of_frozen = frozen.as_ref().map(|frozen| frozen.number);
+            let of_packs = retire.first().map(|(pack, _)| pack.number);
+            let Some(number) = of_frozen.or(of_packs) else { return Ok(None) };
+            let draft = Draft::create(&self.layout, number, &self.space)?;
+            Repack::begin(draft, frozen.as_ref(), &retire).map(Some)
+        })
+    }
+
+    /// Goes on with a pack for so many rows; puts it in place when it is whole.
+    pub(super) fn go_on(&self, upkeep: &mut Option<Repack>, rows: u64) -> Result<()> {
+        let Some(mut repack) = upkeep.take() else { return Ok(()) };
+        if self.with_store(|store| repack.step(store, rows))? {
+            return self.put_in_place(repack);
+        }
+        *upkeep = Some(repack);
+        Ok(())
+    }
+
+    /// What goes is deleted before it goes out of sight: a removal of a row that
+    /// nobody sees is not written down.
+    fn put_in_place(&self, repack: Repack) -> Result<()> {
+        self.reaper.settle()?;
+        let (draft, replaced) = repack.end();
+        let pack = draft.finish(self.marker.durability())?;
+        let retired = replaced.retired;
+        let number = pack.as_ref().map(|pack| pack.number);
+        for retired in retired.iter().rev().filter(|retired| Some(retired.number) != number) {
+            remove_file(retired.path())?;
+        }
+        let frozen = {
+            let mut state = self.state.write();
+            let Some(store) = state.as_mut() else { return Ok(()) };
+            let frozen = if replaced.frozen { store.databases.frozen.take() } else { None };
+            let of_frozen = frozen.as_ref().map(|frozen| &frozen.counts);
+            let of_retired = retired.iter().filter_map(|retired| retired.carried());
+            let pack = pack.map(|mut pack| {
+                of_frozen.into_iter().chain(of_retired).for_each(|counts| pack.counts.absorb(counts));
+                pack.journal = store.journal.number();
+                pack.is_rest = !replaced.frozen;
+                Arc::new(pack)
+            });
+            store.databases.replace(&retired, pack);
+            frozen
+        };
+        for retired in retired {
+            self.space.shrink(rounded(retired.len()));
+            let carried = retired.carried().map_or(0, Counts::live);
+            let evicted = retired.counts.live().saturating_sub(carried);
+            self.evictions.fetch_add(evicted, Ordering::Relaxed);
+        }
+        frozen.map_or(Ok(()), |frozen| self.reaper.take(frozen))
     }
 
     fn drop_database(&self, generation: Generation) -> Result<()> {
@@ -85,22 +139,28 @@ impl DiskTier {
     }
 
     /// Begins anew: an empty database, no segments. Sealed segments go at once,
-    /// so that a full disk has room for the database. Of the former ones the older database goes
+    /// so that a full disk has room for the database. Of the rest what is older goes
     /// first, for without the newest it would show what was overwritten.
     pub(super) fn start_anew(&self) -> Result<()> {
-        let _alone = self.upkeep.write();
+        let mut upkeep = self.upkeep.write();
+        self.reaper.settle()?;
         let number = self.with_store(|store| {
             store.segments.delete_sealed();
             Ok(store.databases.newest.number)
         })?;
         let newest = next_generation(&self.layout, number + 1, self.cache_bytes)?;
         let bytes = newest.bytes();
-        let Some(former) = self.replace_store(Databases { newest, older: None })? else { return Ok(()) };
+        let Some(former) = self.replace_store(Databases::of(newest))? else { return Ok(()) };
+        *upkeep = None;
         self.space.grow(bytes);
-        if let Some(older) = former.databases.older {
-            self.drop_database(older)?;
+        let Databases { newest, frozen, packs } = former.databases;
+        for pack in packs.iter().rev() {
+            remove_file(pack.path())?;
+            self.space.shrink(rounded(pack.len()));
         }
-        self.drop_database(former.databases.newest)?;
+        for generation in frozen.into_iter().chain([newest]) {
+            self.drop_database(generation)?;
+        }
         former.segments.delete_all();
         if self.marker.durability() == Durability::Synced {
             self.layout.sync_names()?;
@@ -121,18 +181,6 @@ impl DiskTier {
         let segments = Segments::empty(self.layout.clone(), self.space.clone(), next);
         Ok(state.replace(Store::new(databases, segments, journal)))
     }
-}
-
-/// Moves the pointers that are valid in the older generation to the newest.
-fn carry_pointers(store: &Store) -> Result<()> {
-    let Some(older) = &store.databases.older else { return Ok(()) };
-    older.each(|row, value| {
-        if Row::pointer(&value).is_some() {
-            let _stripe = store.lock(&row);
-            store.databases.promote(&row)?;
-        }
-        Ok(())
-    })
 }
 
 /// Where in segment `number` the frame of a row lies, if it lies there.

@@ -15,8 +15,8 @@ use larder_core::{Error, ErrorKind, Result};
 use parking_lot::{Condvar, Mutex};
 use sled::{Db, IVec};
 
+use super::counts::Counts;
 use super::layout::{self, Layout};
-use super::record;
 use crate::boot::{sync_dir, sync_tree};
 
 /// How long sled's threads may hold on to a database after it was dropped.
@@ -38,9 +38,7 @@ pub(super) struct Generation {
     /// Later generations have higher numbers.
     pub(super) number: u64,
     /// Entries whose valid row is here.
-    pub(super) live: AtomicU64,
-    /// A sum over those rows and their values, by which they are known again.
-    sum: AtomicU64,
+    pub(super) counts: Counts,
     path: PathBuf,
     db: Db,
     bytes: AtomicU64,
@@ -73,8 +71,7 @@ impl Generation {
         let bytes = layout::bytes_in(&path);
         Ok(Self {
             number,
-            live: AtomicU64::new(0),
-            sum: AtomicU64::new(0),
+            counts: Counts::default(),
             path,
             db,
             bytes: AtomicU64::new(bytes),
@@ -101,13 +98,6 @@ impl Generation {
         guarded(|| self.db.insert(row, value))
     }
 
-    /// Sets a row that is not there; whether it did.
-    pub(super) fn insert_if_absent(&self, row: &[u8], value: IVec) -> Result<bool> {
-        self.note(row.len() + value.len());
-        let swapped = guarded(|| self.db.compare_and_swap(row, None::<&[u8]>, Some(value)))?;
-        Ok(swapped.is_ok())
-    }
-
     /// Deletes a row; returns what it held. A look-up when it is not there.
     pub(super) fn remove(&self, row: &[u8]) -> Result<Option<IVec>> {
         let removed = guarded(|| self.db.remove(row))?;
@@ -117,37 +107,15 @@ impl Generation {
         Ok(removed)
     }
 
-    /// Counts a row as valid here.
-    pub(super) fn enter(&self, row: &[u8], value: &[u8]) {
-        self.live.fetch_add(1, Ordering::AcqRel);
-        self.sum.fetch_add(record::hash_row(row, value), Ordering::AcqRel);
+    /// Whether there is no row.
+    #[cfg(test)]
+    pub(super) fn is_empty(&self) -> bool {
+        self.db.is_empty()
     }
 
-    /// Counts it no more.
-    pub(super) fn leave(&self, row: &[u8], value: &[u8]) {
-        let less = |live: u64| Some(live.saturating_sub(1));
-        let _ = self.live.fetch_update(Ordering::AcqRel, Ordering::Acquire, less);
-        self.sum.fetch_sub(record::hash_row(row, value), Ordering::AcqRel);
-    }
-
-    /// Counts nothing, before rows are counted anew.
-    pub(super) fn count_none(&self) {
-        self.live.store(0, Ordering::Release);
-        self.sum.store(0, Ordering::Release);
-    }
-
-    /// The sum over its valid rows; it wraps.
-    pub(super) fn sum(&self) -> u64 {
-        self.sum.load(Ordering::Acquire)
-    }
-
-    /// Calls `visit` with every row and its value, in the order of rows.
-    pub(super) fn each(&self, mut visit: impl FnMut(IVec, IVec) -> Result<()>) -> Result<()> {
-        let mut rows = self.db.iter();
-        while let Some((row, value)) = guarded(|| rows.next().transpose())? {
-            visit(row, value)?;
-        }
-        Ok(())
+    /// All rows and their values, in the order of rows.
+    pub(super) fn rows(&self) -> Rows {
+        Rows(self.db.iter())
     }
 
     /// Writes what is buffered, and waits until it is on the medium.
@@ -199,6 +167,16 @@ impl Generation {
         if !is_released(&path) {
             tracing::warn!(target: "larder", path = %path.display(), "sled still holds its files after it was closed");
         }
+    }
+}
+
+/// Rows of a database, in order.
+pub(super) struct Rows(sled::Iter);
+
+impl Rows {
+    /// The next one and its value.
+    pub(super) fn next(&mut self) -> Result<Option<(IVec, IVec)>> {
+        guarded(|| self.0.next().transpose())
     }
 }
 

@@ -12,8 +12,8 @@
 //! - What is in a file that [`turn`](Journal::turn) ended is dropped once both
 //!   databases were flushed after it, and not before.
 //! - Of a row that is not there, no record has a value as the last word. So the
-//!   removal of an absent row needs no record. (A generation is dropped right
-//!   after a flush, so no record speaks of a row that went with it.)
+//!   removal of an absent row needs no record. (A row goes with a pack only when
+//!   the files are gone that may have a record of it.)
 //! - A file is not appended to after a failure: what was torn is its end.
 //! - A removal that cannot be written down takes the marker away, so that
 //!   nothing is trusted should the process end before the next flush.
@@ -47,6 +47,8 @@ pub(super) struct Journal {
     file_bytes_max: u64,
     tail: Mutex<Tail>,
     counted: AtomicU64,
+    /// Files below this number are gone.
+    dropped_below: AtomicU64,
     synced: Mutex<Synced>,
 }
 
@@ -77,7 +79,7 @@ impl Journal {
     /// file before the first record. Files that are there are counted.
     pub(super) fn after(last: u64, ground: &Ground<'_>) -> Result<Self> {
         let Ground { layout, space, marker, .. } = ground;
-        let counted = layout.journals()?.iter().map(|(_, path)| rounded_len(path)).sum();
+        let counted: u64 = layout.journals()?.iter().map(|(_, path)| rounded_len(path)).sum();
         space.grow(counted);
         Ok(Self {
             layout: (*layout).clone(),
@@ -87,6 +89,7 @@ impl Journal {
             file_bytes_max: (space.limit() / 32).clamp(128 << 10, 16 << 20),
             tail: Mutex::new(Tail { file: None, number: last + 1, len: 0 }),
             counted: AtomicU64::new(counted),
+            dropped_below: AtomicU64::new(if counted == 0 { last + 1 } else { 0 }),
             synced: Mutex::default(),
         })
     }
@@ -210,6 +213,16 @@ impl Journal {
         }
     }
 
+    /// The number of the present file.
+    pub(super) fn number(&self) -> u64 {
+        self.tail.lock().number
+    }
+
+    /// Whether the file of this number and all before it are gone.
+    pub(super) fn is_dropped(&self, number: u64) -> bool {
+        self.dropped_below.load(Ordering::Acquire) > number
+    }
+
     /// Whether the databases should be flushed, so that the journal can be dropped.
     pub(super) fn is_due(&self) -> bool {
         self.tail.lock().len >= self.file_bytes_max
@@ -239,6 +252,7 @@ impl Journal {
                 self.forget(bytes);
             }
         }
+        self.dropped_below.fetch_max(number, Ordering::AcqRel);
         self.marker.restore().map_err(|error| unavailable(self.layout.dir(), error))
     }
 

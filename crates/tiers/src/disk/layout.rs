@@ -2,6 +2,8 @@
 //!
 //! ```text
 //! db/<20 digits>/            a generation: one sled database
+//! packs/<20 digits>.pack     the rows of a former generation, sorted
+//! packs/<20 digits>.new      one that is being written
 //! segments/<20 digits>.seg   frames, one after another
 //! journal/<20 digits>.log    what became of rows since the databases were flushed
 //! db-dropped-<20 digits>/    a generation on its way out
@@ -21,6 +23,7 @@ use larder_core::{Error, ErrorKind, Result};
 use crate::boot::sync_dir;
 
 const DATABASES: &str = "db";
+const PACKS: &str = "packs";
 const SEGMENTS: &str = "segments";
 const JOURNAL: &str = "journal";
 const DROPPED: &str = "db-dropped-";
@@ -28,6 +31,8 @@ const TORN: &str = "db-torn-";
 const PROBE: &str = "probe";
 const SUFFIX: &str = ".seg";
 const LOG: &str = ".log";
+const PACK: &str = ".pack";
+const DRAFT: &str = ".new";
 const DIGITS: usize = 20;
 
 /// No number of ours comes near this; one above it is damage or not ours.
@@ -48,6 +53,9 @@ impl Layout {
             make_private(&dir).map_err(|error| unavailable(&dir, error))?;
         }
         let _ = fs::remove_file(layout.dir.join(PROBE));
+        for (_, path) in numbered(&layout.dir.join(PACKS), |name| name.strip_suffix(DRAFT))? {
+            remove_file(&path)?;
+        }
         for prefix in [DROPPED, TORN] {
             for (_, path) in numbered(&layout.dir, |name| name.strip_prefix(prefix))? {
                 delete(&path);
@@ -61,18 +69,24 @@ impl Layout {
         &self.dir
     }
 
-    fn folders(&self) -> [PathBuf; 3] {
-        [DATABASES, SEGMENTS, JOURNAL].map(|name| self.dir.join(name))
+    fn folders(&self) -> [PathBuf; 4] {
+        [DATABASES, PACKS, SEGMENTS, JOURNAL].map(|name| self.dir.join(name))
     }
 
     /// Whether there is nothing that a tier could have kept.
     pub(super) fn is_empty(&self) -> Result<bool> {
-        Ok(self.generations()?.is_empty() && self.segments()?.is_empty() && self.journals()?.is_empty())
+        Ok(self.generations()?.is_empty()
+            && self.packs()?.is_empty()
+            && self.segments()?.is_empty()
+            && self.journals()?.is_empty())
     }
 
-    /// Deletes everything that is ours, the older databases first: without the
-    /// newest they would show what was overwritten.
+    /// Deletes everything that is ours, what is older first: without the
+    /// newest database it would show what was overwritten.
     pub(super) fn discard_all(&self) -> Result<()> {
+        for (_, path) in self.packs()? {
+            remove_file(&path)?;
+        }
         for (number, _) in self.generations()? {
             self.discard(number)?;
         }
@@ -95,6 +109,11 @@ impl Layout {
         numbered(&self.dir.join(DATABASES), |name| Some(name))
     }
 
+    /// The packs there are, lowest number first.
+    pub(super) fn packs(&self) -> Result<Vec<(u64, PathBuf)>> {
+        numbered(&self.dir.join(PACKS), |name| name.strip_suffix(PACK))
+    }
+
     /// The segments there are, lowest number first.
     pub(super) fn segments(&self) -> Result<Vec<(u64, PathBuf)>> {
         numbered(&self.dir.join(SEGMENTS), |name| name.strip_suffix(SUFFIX))
@@ -108,6 +127,16 @@ impl Layout {
     /// Where generation `number` lies.
     pub(super) fn generation(&self, number: u64) -> PathBuf {
         self.dir.join(DATABASES).join(format!("{number:0DIGITS$}"))
+    }
+
+    /// Where pack `number` lies.
+    pub(super) fn pack(&self, number: u64) -> PathBuf {
+        self.dir.join(PACKS).join(format!("{number:0DIGITS$}{PACK}"))
+    }
+
+    /// Where it lies until it is whole.
+    pub(super) fn draft(&self, number: u64) -> PathBuf {
+        self.dir.join(PACKS).join(format!("{number:0DIGITS$}{DRAFT}"))
     }
 
     /// Where segment `number` lies.
@@ -186,8 +215,8 @@ pub(super) fn bytes_in(dir: &Path) -> u64 {
     fs::metadata(dir).map_or(0, |meta| taken_by(&meta)) + below.sum::<u64>()
 }
 
-/// What the four directories and the marker take that are always there.
-pub(super) const FIXED: u64 = 5 * BLOCK;
+/// What the five directories and the marker take that are always there.
+pub(super) const FIXED: u64 = 6 * BLOCK;
 
 /// The unit in which most file systems hand out space.
 const BLOCK: u64 = 4 << 10;

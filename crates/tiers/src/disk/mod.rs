@@ -2,15 +2,18 @@
 //!
 //! A small frame is a row of an embedded database. A large one goes to the
 //! end of a segment file, and its row says where. Both halves give space back
-//! by the piece: a database by generations (write to the newest, move there
-//! once what is read of the older, drop the older), segments by dropping the
-//! oldest (and writing once more what was read of it).
+//! by the piece: a database that has grown is written anew as a pack, sorted and
+//! without gaps, and deleted; of packs and segments the oldest go, and what was
+//! read of them is written once more.
 //!
 //! | file | holds |
 //! |---|---|
 //! | `layout` | names of files and directories |
 //! | `row` | the key and the value of a row |
-//! | `generation`, `databases` | one sled database; the two that are in use |
+//! | `generation` | one sled database |
+//! | `block`, `pack`, `draft` | rows in a file: a few of them, all, while it is written |
+//! | `contents`, `filter`, `bits` | what is known in memory of the rows of a pack |
+//! | `databases`, `merge`, `counts` | all places that have rows: one row, all rows, how many |
 //! | `segment`, `segments` | one file of frames; all of them |
 //! | `store` | rows and frames together: get, put, remove |
 //! | `heads` | reading heads of frames for a scan |
@@ -18,22 +21,34 @@
 //! | `recovery` | opening what is there |
 //! | `revival` | opening it again after a failure |
 //! | `upkeep`, `eviction` | what to drop when; dropping it |
+//! | `repack`, `reaper` | packing a database with each put; deleting it afterwards |
 //!
 //! # Invariants
 //! - Locks are taken in this order: `upkeep`, `state`, the checkpoint, a stripe,
 //!   the active segment, the table of segments, the journal. Who holds `state` never waits for `upkeep`.
-//! - `state` is written to only for a moment, under `upkeep`: to swap databases.
-//! - Memory: 2 KiB a segment, a row's key for each large frame, sled's caches.
+//! - `state` is written to only for a moment, under `upkeep`: to swap databases and packs.
+//! - Memory: 2 KiB a segment, a row's key for each large frame, sled's caches; for
+//!   rows in packs two bytes each, and their first keys every 4 KiB.
 //! - Two empty databases take 1 to 2 MiB; a budget below 8 MiB holds little else.
 
+mod bits;
+mod block;
+mod contents;
+mod counts;
 mod databases;
+mod draft;
 mod eviction;
+mod filter;
 mod generation;
 mod heads;
 mod journal;
 mod layout;
+mod merge;
+mod pack;
+mod reaper;
 mod record;
 mod recovery;
+mod repack;
 mod replay;
 mod revival;
 mod row;
@@ -57,7 +72,9 @@ use larder_core::{Bytes, Durability, Error, ErrorKind, Result};
 use parking_lot::{Mutex, RwLock};
 
 use self::layout::Layout;
+use self::reaper::Reaper;
 use self::recovery::Ground;
+use self::repack::Repack;
 use self::row::RowKey;
 use self::store::Store;
 use crate::boot::{Marker, sync_tree};
@@ -86,13 +103,10 @@ use crate::space::Share;
 ///
 /// A get from sled is the cheaper one below 4 KiB, by 0.3 to 1.1 µs, and beyond
 /// that only as long as sled's cache holds its page. A put is the dearer one
-/// throughout, from 2 KiB on by half. What decides between the two is space:
-/// of a budget of 64 MiB, filled with frames of 1 to 2 KiB that were all
-/// overwritten three times, 23 to 25 % was live with the frames in sled and 63
-/// to 66 % with them in segments. So the line is at 1 KiB. Below it the pointers
-/// themselves are what has to be carried from one database to the next: with the
-/// line at 512 bytes 69 % was live, and one put in each rotation took half a
-/// second, sixteen times as long as with the line at 1 KiB.
+/// throughout, from 2 KiB on by half. What decides between the two is writing:
+/// what is written has to be written again where it is packed, and a large frame is
+/// written once where it goes to a segment. Below 1 KiB rows take a third of what
+/// they did as packs, and pointers would be an eighth of the budget by themselves.
 pub const CROSSOVER_BYTES: u64 = 1 << 10;
 
 const FRAME_BYTES_MAX: u64 = 1 << 30;
@@ -129,7 +143,10 @@ pub struct DiskTier {
     crossover: u64,
     cache_bytes: u64,
     evictions: AtomicU64,
-    upkeep: RwLock<()>,
+    upkeep: RwLock<Option<Repack>>,
+    reaper: Reaper,
+    /// Rows that puts have still to look at, for the pack under way.
+    owed: AtomicU64,
     /// `None` when closed, or while it cannot be opened again.
     state: RwLock<Option<Store>>,
     closed: AtomicBool,
@@ -155,6 +172,7 @@ impl DiskTier {
         let marker = Arc::new(marker);
         let ground = Ground { layout: &layout, space: &space, cache_bytes, marker: &marker };
         let store = recovery::open(&ground, past)?;
+        let reaper = Reaper::new(layout.clone(), Arc::clone(&space));
         Ok(Self {
             layout,
             marker,
@@ -162,7 +180,9 @@ impl DiskTier {
             crossover: options.crossover,
             cache_bytes,
             evictions: AtomicU64::new(0),
-            upkeep: RwLock::new(()),
+            upkeep: RwLock::new(None),
+            reaper,
+            owed: AtomicU64::new(0),
             state: RwLock::new(Some(store)),
             closed: AtomicBool::new(false),
             suspect: AtomicBool::new(false),
@@ -171,19 +191,10 @@ impl DiskTier {
     }
 
     fn get_now(&self, key: &EncodedKey) -> Result<Option<Bytes>> {
-        let grown = self.measured_every();
-        let (found, due) = self.with_store(|store| {
-            let found = store.get(&RowKey::of(key), &self.upkeep)?;
-            Ok((found, store.databases.newest.is_due(grown)))
-        })?;
-        if due {
-            self.tend();
-        }
-        Ok(found)
+        self.with_store(|store| store.get(&RowKey::of(key)))
     }
 
-    /// Databases are measured after so many bytes: by who puts, and by who
-    /// gets what moves to the newest then.
+    /// Databases are measured after so many bytes.
     fn measured_every(&self) -> u64 {
         (self.space.limit() / 64).clamp(64 << 10, 4 << 20)
     }
@@ -209,6 +220,7 @@ impl DiskTier {
         if due {
             self.tend();
         }
+        self.tend_pack();
         self.tend_journal();
         Ok(())
     }
@@ -233,12 +245,14 @@ impl DiskTier {
 
     /// With `is_final`, all is on the medium afterwards.
     fn close_now(&self, is_final: bool) -> Result<()> {
-        let _alone = self.upkeep.write();
+        let mut upkeep = self.upkeep.write();
         self.closed.store(true, Ordering::Release);
         let Some(store) = self.state.write().take() else { return Ok(()) };
+        *upkeep = None;
+        let reaped = self.reaper.settle();
         let closed = store.close();
         self.space.set(0);
-        closed?;
+        closed.and(reaped)?;
         if is_final { self.settle() } else { Ok(()) }
     }
 

@@ -4,18 +4,20 @@
 //! which bytes of it are named. A row whose record is not there goes, a
 //! segment that no row names goes.
 //!
-//! A newest generation that cannot be read takes the older one with it: the
-//! older alone would bring overwritten values back.
+//! What cannot be read takes everything older with it: that alone would bring
+//! overwritten values back.
 
 use std::sync::Arc;
 
 use larder_core::{Durability, Error, ErrorKind, Result};
 use sled::IVec;
 
+use super::counts::Counts;
 use super::databases::Databases;
 use super::generation::{Generation, OpenError};
 use super::journal::Journal;
 use super::layout::{self, Layout};
+use super::pack::Pack;
 use super::record::Tally;
 use super::replay::Replay;
 use super::row::Row;
@@ -60,7 +62,8 @@ pub(super) fn open(ground: &Ground<'_>, past: Past) -> Result<Store> {
         counted => counted.map(|()| databases)?,
     };
     segments.sweep();
-    ground.space.grow(databases.bytes() + layout::FIXED);
+    let packed: u64 = databases.packs.iter().map(|pack| layout::rounded(pack.len())).sum();
+    ground.space.grow(databases.bytes() + packed + layout::FIXED);
     let store = Store::new(databases, segments, Arc::new(Journal::after(replay.last, ground)?));
     if !replay.is_empty()
         && let Err(error) = store.checkpoint()
@@ -104,23 +107,52 @@ fn give_up(layout: &Layout, past: Past) -> Result<()> {
     layout.discard_all()
 }
 
-/// The newest two generations; `None` when there is none that can be read.
-/// Those below `cleared` are dropped.
+/// The newest two generations and the packs; `None` when the newest cannot be
+/// read. Those below `cleared` are dropped.
 fn open_databases(layout: &Layout, cleared: u64, cache_bytes: u64) -> Result<Option<Databases>> {
+    drop_packs(layout, |number| number < cleared)?;
     let numbers = layout.generations()?.into_iter().map(|(number, _)| number);
     let (void, mut numbers): (Vec<u64>, Vec<u64>) = numbers.partition(|number| *number < cleared);
     void.into_iter().try_for_each(|number| layout.discard(number))?;
-    let Some(newest) = numbers.pop() else { return Ok(None) };
-    let older = numbers.pop();
+    let newest = numbers.pop();
+    let packed = layout.packs()?.last().map_or(0, |(number, _)| *number);
+    let frozen = numbers.pop_if(|number| *number > packed);
     numbers.into_iter().try_for_each(|number| layout.discard(number))?;
-    let older = older.map(|number| open_generation(layout, number, cache_bytes)).transpose()?.flatten();
-    match open_generation(layout, newest, cache_bytes)? {
-        Some(newest) => Ok(Some(Databases { newest, older })),
-        None => {
-            older.map_or(Ok(()), |older| drop_generation(layout, older))?;
-            Ok(None)
-        }
+    let opened = newest.map(|number| open_generation(layout, number, cache_bytes)).transpose()?.flatten();
+    let Some(newest) = opened else {
+        drop_packs(layout, |_| true)?;
+        frozen.map_or(Ok(()), |number| layout.discard(number))?;
+        return Ok(None);
+    };
+    let is_alone = frozen.is_none();
+    let frozen = frozen.map(|number| open_generation(layout, number, cache_bytes)).transpose()?.flatten();
+    if frozen.is_none() && !is_alone {
+        drop_packs(layout, |_| true)?;
     }
+    let packs = open_packs(layout, newest.number)?;
+    Ok(Some(Databases { newest, frozen, packs }))
+}
+
+/// The packs, highest number first, down to one that is damaged. One that is not
+/// below the newest database says that this is not the newest there was.
+fn open_packs(layout: &Layout, newest: u64) -> Result<Vec<Arc<Pack>>> {
+    let mut packs = Vec::new();
+    for (number, path) in layout.packs()?.into_iter().rev() {
+        let opened = if number < newest { Pack::open(number, path)? } else { None };
+        let Some(pack) = opened else {
+            tracing::warn!(target: "larder", path = %layout.dir().display(), number, "a torn pack; its entries are lost, and older ones");
+            drop_packs(layout, |other| other <= number)?;
+            break;
+        };
+        packs.push(Arc::new(pack));
+    }
+    Ok(packs)
+}
+
+/// Deletes packs, lowest number first.
+fn drop_packs(layout: &Layout, which: impl Fn(u64) -> bool) -> Result<()> {
+    let packs = layout.packs()?.into_iter().filter(|(number, _)| which(*number));
+    packs.map(|(_, path)| path).try_for_each(|path| layout::remove_file(&path))
 }
 
 /// A generation; `None` when it was torn and is set aside now.
@@ -152,7 +184,7 @@ pub(super) fn next_generation(layout: &Layout, number: u64, cache_bytes: u64) ->
 
 fn fresh(layout: &Layout, cache_bytes: u64) -> Result<Databases> {
     let last = layout.generations()?.last().map_or(0, |(number, _)| *number);
-    Ok(Databases { newest: next_generation(layout, last + 1, cache_bytes)?, older: None })
+    Ok(Databases::of(next_generation(layout, last + 1, cache_bytes)?))
 }
 
 /// Makes the databases say what the journals do, and counts what is there:
@@ -160,10 +192,10 @@ fn fresh(layout: &Layout, cache_bytes: u64) -> Result<Databases> {
 fn count(databases: &Databases, replay: &Replay, segments: &Segments) -> Result<Tally> {
     replay.apply(databases)?;
     segments.forget_rows();
-    databases.each_generation().for_each(Generation::count_none);
+    databases.each_counts().for_each(Counts::clear);
     let mut dangling: Vec<IVec> = Vec::new();
-    let mut count = |generation: &Generation, row: IVec, value: IVec| {
-        generation.enter(&row, &value);
+    databases.each(|counts, row, value| {
+        counts.enter(&row, &value);
         let whole = match Row::parse(&value) {
             Some(Row::Inline(_)) => true,
             Some(Row::Record(pointer)) => segments.adopt(&row, pointer),
@@ -172,17 +204,6 @@ fn count(databases: &Databases, replay: &Replay, segments: &Segments) -> Result<
         if !whole {
             dangling.push(row);
         }
-    };
-    if let Some(older) = &databases.older {
-        older.each(|row, value| {
-            if !databases.newest.contains(&row)? {
-                count(older, row, value);
-            }
-            Ok(())
-        })?;
-    }
-    databases.newest.each(|row, value| {
-        count(&databases.newest, row, value);
         Ok(())
     })?;
     let tally = databases.tally();
@@ -193,13 +214,14 @@ fn count(databases: &Databases, replay: &Replay, segments: &Segments) -> Result<
 /// Sets torn databases aside and begins an empty one.
 fn start_over(layout: &Layout, torn: Databases, cache_bytes: u64) -> Result<Databases> {
     let number = torn.newest.number;
-    if let Some(older) = torn.older {
-        drop_generation(layout, older)?;
+    drop_packs(layout, |_| true)?;
+    if let Some(frozen) = torn.frozen {
+        drop_generation(layout, frozen)?;
     }
     torn.newest.close();
     let path = layout.set_aside(number)?;
     tracing::warn!(target: "larder", path = %path.display(), "a torn database is set aside; its entries are lost");
-    Ok(Databases { newest: next_generation(layout, number + 1, cache_bytes)?, older: None })
+    Ok(Databases::of(next_generation(layout, number + 1, cache_bytes)?))
 }
 
 /// Closes a generation and deletes it.

@@ -34,8 +34,12 @@ impl DiskTier {
 
     /// Opens the store again, unless someone else is at it or it is too early.
     pub(super) fn revive(&self) {
-        let Some(_alone) = self.upkeep.try_write() else { return };
+        let Some(mut upkeep) = self.upkeep.try_write() else { return };
         if self.closed.load(Ordering::Acquire) || !self.is_time() || !self.layout.takes(PROBE_BYTES) {
+            return;
+        }
+        *upkeep = None;
+        if self.reaper.settle().is_err() {
             return;
         }
         let mut state = self.state.write();

@@ -2,8 +2,9 @@
 //!
 //! A short key stands as it is, so that neighbouring keys share pages; a long
 //! one stands as its digest. The value is a tag and either the frame itself or
-//! a pointer to a record in a segment. Whatever else a database holds is no
-//! row, and is treated as absent.
+//! a pointer to a record in a segment. A third tag stands alone: the row was
+//! removed, and what older places have of it is not valid. Whatever else a
+//! database holds is no row, and is treated as absent.
 
 use std::hash::BuildHasher;
 
@@ -20,7 +21,12 @@ const TAG_DIGEST: u8 = 1;
 
 const TAG_INLINE: u8 = 0;
 const TAG_RECORD: u8 = 1;
+const TAG_REMOVED: u8 = 2;
 const RECORD_LEN: usize = 1 + 3 * 8;
+
+/// The value of a row that was removed. Shown to nobody but who puts databases
+/// and packs together.
+pub(super) const REMOVED: &[u8] = &[TAG_REMOVED];
 
 /// The key of a row, held without an allocation.
 pub(super) struct RowKey {

@@ -179,15 +179,17 @@ impl Segment {
 
 /// A file that is read anywhere and written at its end.
 #[cfg(unix)]
-struct ReadAt(File);
+pub(super) struct ReadAt(File);
 
 #[cfg(unix)]
 impl ReadAt {
-    fn new(file: File) -> Self {
+    /// Takes a file that is open.
+    pub(super) fn new(file: File) -> Self {
         Self(file)
     }
 
-    fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+    /// Fills the buffer from `offset` on.
+    pub(super) fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
         std::os::unix::fs::FileExt::read_exact_at(&self.0, buffer, offset)
     }
 
@@ -207,15 +209,17 @@ impl ReadAt {
 /// The same with a cursor: whoever moves it holds the lock, and a write
 /// returns it to the end first.
 #[cfg(not(unix))]
-struct ReadAt(Mutex<File>);
+pub(super) struct ReadAt(Mutex<File>);
 
 #[cfg(not(unix))]
 impl ReadAt {
-    fn new(file: File) -> Self {
+    /// Takes a file that is open.
+    pub(super) fn new(file: File) -> Self {
         Self(Mutex::new(file))
     }
 
-    fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+    /// Fills the buffer from `offset` on.
+    pub(super) fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
         use std::io::{Read, Seek, SeekFrom};
         let mut file = self.0.lock();
         file.seek(SeekFrom::Start(offset))?;

@@ -1,8 +1,8 @@
 //! An open tier: databases, segments, and the locks between them.
 //!
 //! - A row changes under its stripe, whoever changes it: a `put`, a `remove`,
-//!   a move to the newest generation, an eviction. So none of them undoes
-//!   another. A `get` that finds its row in the newest generation takes none.
+//!   an eviction. So none of them undoes another. A `get` takes none, unless what
+//!   its row names is missing.
 //! - A frame is in its segment before a row names it, and a change of a row is
 //!   in the journal before a database has it.
 //! - A `get` that does not find what a pointer names looks again under the
@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use larder_core::frame::Frame;
 use larder_core::{Bytes, Durability, Result};
-use parking_lot::{Mutex, MutexGuard, RwLock};
+use parking_lot::{Mutex, MutexGuard};
 use sled::IVec;
 
 use super::databases::Databases;
@@ -43,20 +43,9 @@ impl Store {
         Self { databases, segments, journal, checkpoints: Mutex::new(()), stripes }
     }
 
-    /// The frame of a row. Moves it to the newest generation, unless `upkeep`
-    /// is under way; the next hit tries again then.
-    pub(super) fn get(&self, key: &RowKey, upkeep: &RwLock<()>) -> Result<Option<Bytes>> {
-        let row = key.as_ref();
-        let value = match self.databases.newest.get(row)? {
-            Some(value) => value,
-            None => match self.databases.get_older(row)? {
-                Some(value) => {
-                    self.promote(row, upkeep);
-                    value
-                }
-                None => return Ok(None),
-            },
-        };
+    /// The frame of a row.
+    pub(super) fn get(&self, key: &RowKey) -> Result<Option<Bytes>> {
+        let Some(value) = self.databases.read(key.as_ref())? else { return Ok(None) };
         match Row::parse(&value) {
             Some(Row::Inline(_)) => Ok(Some(row::held(value))),
             Some(Row::Record(pointer)) => match self.segments.read(pointer)? {
@@ -64,14 +53,6 @@ impl Store {
                 found => Ok(found),
             },
             None => self.get_again(key.as_ref()),
-        }
-    }
-
-    fn promote(&self, row: &[u8], upkeep: &RwLock<()>) {
-        let Some(_shared) = upkeep.try_read() else { return };
-        let _stripe = self.lock(row);
-        if let Err(error) = self.databases.promote(row) {
-            tracing::debug!(target: "larder", %error, "an entry stays in the older database");
         }
     }
 
@@ -176,7 +157,7 @@ impl Store {
     /// Calls `visit` with the head of each frame; more of the frame may follow.
     /// Rows must not move meanwhile. What is no frame is passed over.
     pub(super) fn scan(&self, visit: &mut (dyn FnMut(&[u8]) + Send)) -> Result<()> {
-        self.databases.each(|_, value| {
+        self.databases.each(|_, _, value| {
             match Row::parse(&value) {
                 Some(Row::Inline(frame)) => visit(frame),
                 Some(Row::Record(pointer)) => super::heads::visit(&self.segments, pointer, visit),
@@ -195,7 +176,7 @@ impl Store {
         {
             tracing::debug!(target: "larder", %error, "the next open cannot tell whether the databases are whole");
         }
-        self.databases.older.into_iter().for_each(Generation::close);
+        self.databases.frozen.into_iter().for_each(Generation::close);
         self.databases.newest.close();
         flushed
     }

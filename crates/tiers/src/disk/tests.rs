@@ -2,6 +2,7 @@
 
 #[cfg(all(unix, feature = "file"))]
 mod crash;
+mod packs;
 mod room;
 mod trust;
 
@@ -105,6 +106,26 @@ fn seal(tier: &DiskTier) {
         Ok(())
     };
     tier.with_store(seal).unwrap();
+}
+
+/// Freezes the newest database if it has rows, and packs it with what lives on of a pack.
+fn rotate(tier: &DiskTier, retire: &[(u64, Carry)]) {
+    let mut upkeep = tier.upkeep.write();
+    while upkeep.is_some() || tier.with_store(|store| Ok(store.databases.frozen.is_some())).unwrap() {
+        tier.go_on(&mut upkeep, u64::MAX).unwrap();
+        *upkeep = tier.begin_repack(&[]).unwrap();
+    }
+    if tier.with_store(|store| Ok(!store.databases.newest.is_empty())).unwrap() {
+        tier.freeze().unwrap();
+    }
+    *upkeep = tier.begin_repack(retire).unwrap();
+    tier.go_on(&mut upkeep, u64::MAX).unwrap();
+    tier.reaper.settle().unwrap();
+}
+
+/// The numbers of all packs.
+fn packs(tier: &DiskTier) -> Vec<u64> {
+    tier.with_store(|store| Ok(store.databases.packs.iter().rev().map(|pack| pack.number).collect())).unwrap()
 }
 
 fn segment_files(dir: &Path) -> usize {
@@ -250,22 +271,31 @@ fn the_budget_holds_for_a_mixture() {
 }
 
 #[test]
-fn a_rotation_keeps_what_is_read_and_every_pointer() {
+fn packing_keeps_every_entry_and_an_eviction_what_was_read() {
     let dir = TempDir::new().unwrap();
     let tier = open(dir.path());
     (0..100).for_each(|name| put(&tier, name, noise(name, 200)));
     put(&tier, "large", noise(7, 9000));
-    tier.rotate().unwrap();
-    (0..50).for_each(|name| assert!(get(&tier, name).is_some()));
+    rotate(&tier, &[]);
     put(&tier, 99, noise(99, 201));
-    assert_eq!(usage(&tier), (101, 0));
-    tier.rotate().unwrap();
-    assert_eq!(usage(&tier), (52, 49));
-    (0..50).for_each(|name| assert_eq!(get(&tier, name), whole(name, noise(name, 200))));
-    (50..99).for_each(|name| assert_eq!(get(&tier, name), None));
+    rotate(&tier, &[]);
+    assert_eq!((usage(&tier), packs(&tier)), ((101, 0), vec![1, 2]));
+    (0..100)
+        .for_each(|name| assert_eq!(get(&tier, name), whole(name, noise(name, 200 + name as usize / 99))));
+    rotate(&tier, &[(1, Carry::Named)]);
+    assert_eq!((usage(&tier), packs(&tier)), ((101, 0), vec![1, 2]), "in its own place");
+    (0..20).for_each(|name| assert!(get(&tier, name).is_some()));
+    rotate(&tier, &[(1, Carry::Read)]);
+    assert_eq!(usage(&tier), (22, 79));
+    (0..20).for_each(|name| assert_eq!(get(&tier, name), whole(name, noise(name, 200))));
+    (20..99).for_each(|name| assert_eq!(get(&tier, name), None));
     assert_eq!(get(&tier, 99), whole(99, noise(99, 201)));
     assert_eq!(get(&tier, "large"), whole("large", noise(7, 9000)));
-    assert_eq!(fs::read_dir(dir.path().join("db")).unwrap().count(), 2);
+    assert_eq!(fs::read_dir(dir.path().join("db")).unwrap().count(), 1);
+    assert_near(tier.usage().bytes, dir.path());
+    drop(tier);
+    let tier = open(dir.path());
+    assert_eq!((usage(&tier), packs(&tier)), ((22, 0), vec![1, 2]));
 }
 
 #[test]
@@ -273,7 +303,7 @@ fn an_overwritten_or_removed_entry_stays_so_over_rotations_and_reopening() {
     let dir = TempDir::new().unwrap();
     let tier = open(dir.path());
     (0..3).for_each(|name| put(&tier, name, noise(name, 9000)));
-    tier.rotate().unwrap();
+    rotate(&tier, &[]);
     assert!(get(&tier, 0).is_some());
     put(&tier, 1, noise(11, 100));
     assert!(now(tier.remove(&key(0))).unwrap());
@@ -347,7 +377,7 @@ fn a_torn_database_starts_empty() {
     let dir = TempDir::new().unwrap();
     let tier = open(dir.path());
     (0..50).for_each(|name| put(&tier, name, noise(name, 9000)));
-    tier.rotate().unwrap();
+    rotate(&tier, &[]);
     drop(tier);
     tear(dir.path());
     let tier = open(dir.path());
@@ -359,7 +389,7 @@ fn a_torn_database_starts_empty() {
     let tier = open(dir.path());
     assert_eq!(usage(&tier), (1, 0));
     let left = fs::read_dir(dir.path()).unwrap().count();
-    assert_eq!(left, 4, "db, segments, journal, marker: what was set aside is gone");
+    assert_eq!(left, 5, "db, packs, segments, journal, marker: what was set aside is gone");
 }
 
 #[test]
@@ -471,7 +501,7 @@ fn clear_leaves_nothing() {
     let dir = TempDir::new().unwrap();
     let tier = open(dir.path());
     (0..20).for_each(|name| put(&tier, name, noise(name, if name % 2 == 0 { 10 } else { 9000 })));
-    tier.rotate().unwrap();
+    rotate(&tier, &[]);
     (0..5).for_each(|name| put(&tier, name, noise(name, 20)));
     now(tier.clear()).unwrap();
     assert_eq!((usage(&tier), segment_files(dir.path())), ((0, 0), 0));
@@ -490,7 +520,7 @@ fn a_scan_visits_each_head_once() {
     let long = "x".repeat(10_000);
     (0..20).for_each(|name| put(&tier, name, noise(name, if name % 2 == 0 { 10 } else { 90_000 })));
     put(&tier, &long, noise(1, 90_000));
-    tier.rotate().unwrap();
+    rotate(&tier, &[]);
     (0..7).for_each(|name| assert!(get(&tier, name).is_some()));
     put(&tier, 19, noise(19, 30));
     let mut seen = Vec::new();
@@ -575,7 +605,7 @@ fn a_get_that_moves_an_entry_never_revives_it() {
     let tier = open(dir.path());
     for round in 0..40u64 {
         (0..50).for_each(|name| put(&tier, name, noise(round, 50)));
-        tier.rotate().unwrap();
+        rotate(&tier, &[]);
         let done = AtomicBool::new(false);
         std::thread::scope(|scope| {
             for _ in 0..2 {
@@ -615,22 +645,23 @@ fn an_entry_never_vanishes_under_concurrent_upkeep() {
         for _ in 0..2 {
             scope.spawn(|| {
                 while !done.load(Ordering::Relaxed) {
-                    for name in (0..40).filter(|name| !small(*name)) {
+                    for name in 0..40 {
                         assert!(get(&tier, name).is_some(), "entry {name}");
                     }
                 }
             });
         }
         for _ in 0..30 {
+            let retire: Vec<_> = packs(&tier).iter().map(|pack| (*pack, Carry::Named)).collect();
+            rotate(&tier, &retire);
             let _alone = tier.upkeep.write();
-            tier.rotate().unwrap();
             seal(&tier);
             let sealed = tier.with_store(|store| Ok(store.segments.sealed())).unwrap();
             sealed.iter().for_each(|one| tier.drop_segment(one.number, Carry::Named).unwrap());
         }
         done.store(true, Ordering::Relaxed);
     });
-    assert_eq!(tier.usage().entries, 20);
+    assert_eq!(usage(&tier), (40, 0));
 }
 
 #[test]

@@ -5,10 +5,16 @@
 //! moves between generations hold it too, so that rows stay where they are
 //! for them.
 
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
 use larder_core::{Error, ErrorKind, Result};
 
 use super::DiskTier;
 use super::eviction::Carry;
+use super::generation::Generation;
+use super::pack::Pack;
+use super::repack::Repack;
 use super::segments::Sealed;
 use super::store::Store;
 
@@ -22,31 +28,93 @@ const GENERATION_BYTES_MIN: u64 = 2 << 20;
 /// What a database takes at least.
 const EMPTY_GENERATION_BYTES: u64 = 512 << 10;
 
+/// More packs than this are put together: each is looked at for a row that is
+/// not there.
+const PACKS_MAX: usize = 24;
+
+/// So many go at once at most.
+const RETIRED_MAX: usize = 4;
+
+/// Rows that each put looks at for the pack under way. A database is packed before
+/// the next one has taken an eighth as many, and the same again for a pack that goes.
+const ROWS_A_PUT: u64 = 8;
+
+/// So many are looked at together.
+const ROWS_AT_ONCE: u64 = 128;
+
 /// All the decision depends on.
 #[derive(Clone, Debug, Default)]
 struct Outlook {
     limit: u64,
     /// Bytes to free before the budget holds.
     excess: u64,
-    /// The same after a sixteenth of the budget more: whether there is room to grow.
+    /// The same after a database more, a pack of it, and some of the next one.
     excess_soon: u64,
     newest_bytes: u64,
-    older_bytes: Option<u64>,
-    /// Whether either database has more in it than an empty one.
-    databases_grown: bool,
+    /// Whether the newest database has more in it than an empty one.
+    newest_grown: bool,
+    frozen_bytes: Option<u64>,
+    /// Whether a pack is being written.
+    is_packing: bool,
+    /// Highest number first.
+    packs: Vec<Packed>,
     sealed: Vec<Sealed>,
     active: bool,
     /// What dropping everything would free.
     reclaimable: u64,
 }
 
-/// What to do next.
+/// What upkeep needs to know of a pack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Packed {
+    number: u64,
+    /// Bytes of the file.
+    len: u64,
+    /// Rows that have a value.
+    values: u64,
+    /// Those of them that are valid.
+    live: u64,
+    /// Those that were read.
+    read: u64,
+    /// Bytes that an eviction frees.
+    droppable: u64,
+    /// Whether it is what was left of another one: what was read of it stands in
+    /// the same place, and had little time to be read again.
+    is_rest: bool,
+}
+
+impl Packed {
+    /// An eviction must free more than it writes.
+    fn is_worth_dropping(&self) -> bool {
+        self.droppable > self.len / 2 && self.droppable > 4 << 10
+    }
+
+    fn is_mostly_dead(&self) -> bool {
+        self.live.saturating_mul(4) <= self.values
+    }
+
+    /// What an eviction frees, about: of what was read half at most stays, and no more than is valid.
+    fn freed(&self) -> u64 {
+        let stays = self.read.min(self.values / 2).min(self.live);
+        let of_one = self.droppable / self.values.max(1);
+        self.droppable.saturating_sub(of_one.saturating_mul(stays))
+    }
+}
+
+/// Packs that are to go, and what of them lives on.
+type Retire = Vec<(u64, Carry)>;
+
+/// What to do next.
+#[derive(Clone, Debug, PartialEq, Eq)]
 enum Choice {
     /// Nothing: the budget holds.
     Rest,
-    /// Drop the older database, begin a new one.
-    Rotate,
+    /// Freeze the newest database, begin a new one.
+    Freeze,
+    /// Begin a pack of the frozen database and of what lives on of others.
+    Pack(Retire),
+    /// Write the rest of the pack under way.
+    Finish,
     /// Drop a segment, and carry everything named in it to the active one.
     Merge(u64),
     /// Drop a segment, and carry what was read of it.
@@ -62,8 +130,8 @@ impl Outlook {
         if self.excess > self.reclaimable {
             return Choice::GiveUp;
         }
-        if self.should_rotate() {
-            return Choice::Rotate;
+        if let Some(choice) = self.choose_for_rows() {
+            return choice;
         }
         let crowded = self.sealed.len() > SEGMENTS_MAX;
         if self.excess == 0 && !crowded {
@@ -77,10 +145,27 @@ impl Outlook {
             return Choice::Rest;
         }
         match self.sealed.first() {
+            _ if self.rows_go_first() && self.is_packing => Choice::Finish,
             Some(oldest) => Choice::Evict(oldest.number),
             None if self.active => Choice::Seal,
-            None if self.databases_grown => Choice::Rotate,
+            None if self.newest_grown => Choice::Freeze,
             None => Choice::GiveUp,
+        }
+    }
+
+    /// What a database or a pack has come to.
+    fn choose_for_rows(&self) -> Option<Choice> {
+        let is_full = self.newest_bytes > (self.limit / 8).max(GENERATION_BYTES_MIN);
+        match (self.is_packing, self.frozen_bytes) {
+            (true, _) => is_full.then_some(Choice::Finish),
+            (false, Some(_)) => Some(Choice::Pack(self.stale_packs())),
+            (false, None) if is_full => Some(Choice::Freeze),
+            (false, None) if self.excess > 0 && self.rows_go_first() => {
+                let oldest = self.worth_dropping().min_by_key(|pack| pack.is_rest)?;
+                let in_place = Choice::Pack(vec![(oldest.number, Carry::Read)]);
+                Some(if self.newest_grown { Choice::Freeze } else { in_place })
+            }
+            _ => None,
         }
     }
 
@@ -90,23 +175,55 @@ impl Outlook {
         mostly_dead && self.excess > 0 || crowded && sealed.live <= self.limit / 1024
     }
 
-    /// The newest database may take an eighth of the budget, and more while
-    /// there is room: up to seven sixteenths, so that two fit.
-    fn should_rotate(&self) -> bool {
-        let eighth = (self.limit / 8).max(GENERATION_BYTES_MIN);
-        let seven_sixteenths = (self.limit / 16).saturating_mul(7).max(GENERATION_BYTES_MIN);
-        let outgrown =
-            self.newest_bytes > seven_sixteenths || self.newest_bytes > eighth && self.excess_soon > 0;
-        let both = self.newest_bytes.saturating_add(self.older_bytes.unwrap_or(0));
-        outgrown || self.older_bytes.is_some() && self.excess > 0 && both > eighth.saturating_mul(2)
+    /// Rows may take a quarter of the budget beside segments, and all of it alone.
+    fn rows_go_first(&self) -> bool {
+        let packed: u64 = self.packs.iter().map(|pack| pack.len).sum();
+        let rows = packed + self.newest_bytes + self.frozen_bytes.unwrap_or(0);
+        rows > self.limit / 4 || self.sealed.is_empty() && !self.active
+    }
+
+    /// Packs that could go, the oldest first.
+    fn worth_dropping(&self) -> impl Iterator<Item = &Packed> {
+        self.packs.iter().rev().filter(|pack| pack.is_worth_dropping())
+    }
+
+    /// The packs that are to go together with the frozen database, so that the next
+    /// one can grow and be packed in turn, and no `put` has to wait for room. Half of
+    /// a pack too little is made up for the next time.
+    fn stale_packs(&self) -> Retire {
+        let mut need = self.excess_soon;
+        let mut retire = Vec::new();
+        if need > 0
+            && let Some(dead) = self.worth_dropping().find(|pack| pack.is_mostly_dead())
+        {
+            need = need.saturating_sub(dead.droppable / 4 * 3);
+            retire.push((dead.number, Carry::Named));
+        }
+        for pack in self.worth_dropping().filter(|_| self.rows_go_first()) {
+            let is_little = need < pack.freed() / 2;
+            if is_little || retire.len() == RETIRED_MAX {
+                break;
+            }
+            if retire.iter().all(|(number, _)| *number != pack.number) {
+                need = need.saturating_sub(pack.freed());
+                retire.push((pack.number, Carry::Read));
+            }
+        }
+        if retire.is_empty() && self.packs.len() > PACKS_MAX {
+            let smallest = self.packs.iter().min_by_key(|pack| pack.len);
+            retire.extend(smallest.map(|pack| (pack.number, Carry::Named)));
+        }
+        retire.sort_unstable_by_key(|(number, _)| *number);
+        retire
     }
 }
 
 impl DiskTier {
     /// Frees space until `more` bytes fit; `Full` when they cannot.
     pub(super) fn make_room(&self, more: u64) -> Result<()> {
-        let _alone = self.upkeep.write();
-        match self.keep_budget(more)? {
+        let mut upkeep = self.upkeep.write();
+        self.reaper.settle()?;
+        match self.keep_budget(&mut upkeep, more)? {
             Choice::GiveUp => Err(Error::new(ErrorKind::Full, format!("no room for {more} bytes"))),
             _ => Ok(()),
         }
@@ -115,9 +232,21 @@ impl DiskTier {
     /// Measures the databases, and frees space if the budget says so. Does
     /// nothing while someone else is at it.
     pub(super) fn tend(&self) {
-        let Some(_alone) = self.upkeep.try_write() else { return };
-        if let Err(error) = self.keep_budget(0) {
+        let Some(mut upkeep) = self.upkeep.try_write() else { return };
+        if let Err(error) = self.keep_budget(&mut upkeep, 0) {
             tracing::warn!(target: "larder", %error, "upkeep of the disk tier failed");
+        }
+    }
+
+    /// Goes on with the pack under way, now and then.
+    pub(super) fn tend_pack(&self) {
+        if self.owed.fetch_add(ROWS_A_PUT, Ordering::Relaxed) < ROWS_AT_ONCE {
+            return;
+        }
+        let Some(mut upkeep) = self.upkeep.try_write() else { return };
+        let rows = self.owed.swap(0, Ordering::Relaxed).min(8 * ROWS_AT_ONCE);
+        if let Err(error) = self.go_on(&mut upkeep, rows) {
+            tracing::warn!(target: "larder", %error, "a pack of the disk tier was given up for now");
         }
     }
 
@@ -140,13 +269,15 @@ impl DiskTier {
         }
     }
 
-    fn keep_budget(&self, more: u64) -> Result<Choice> {
+    fn keep_budget(&self, upkeep: &mut Option<Repack>, more: u64) -> Result<Choice> {
         self.measure()?;
         loop {
-            let choice = self.outlook(more)?.choose();
+            let choice = self.outlook(more, upkeep.is_some())?.choose();
             match choice {
                 Choice::Rest | Choice::GiveUp => return Ok(choice),
-                Choice::Rotate => self.rotate()?,
+                Choice::Freeze => self.freeze()?,
+                Choice::Pack(retire) => *upkeep = self.begin_repack(&retire)?,
+                Choice::Finish => self.go_on(upkeep, u64::MAX)?,
                 Choice::Merge(number) => self.drop_measured(number, Carry::Named)?,
                 Choice::Evict(number) => self.drop_measured(number, Carry::Read)?,
                 Choice::Seal => self.with_store(|store| {
@@ -180,20 +311,33 @@ impl DiskTier {
         })
     }
 
-    fn outlook(&self, more: u64) -> Result<Outlook> {
+    fn outlook(&self, more: u64, is_packing: bool) -> Result<Outlook> {
         self.with_store(|store| {
             let databases = &store.databases;
+            let packed = |pack: &Arc<Pack>| Packed {
+                number: pack.number,
+                len: pack.len(),
+                values: pack.values(),
+                live: pack.counts.live(),
+                read: pack.marked(),
+                droppable: pack.droppable(),
+                is_rest: pack.is_rest,
+            };
+            let taken = databases.bytes() + databases.pack_bytes();
+            let frozen_bytes = databases.frozen.as_ref().map(Generation::bytes);
+            let soon = frozen_bytes.unwrap_or(0) / 4 * 3 + self.space.limit() / 32;
             Ok(Outlook {
                 limit: self.space.limit(),
                 excess: self.space.excess(more),
-                excess_soon: self.space.excess(more.saturating_add(self.space.limit() / 16)),
+                excess_soon: self.space.excess(more.saturating_add(soon)),
                 newest_bytes: databases.newest.bytes(),
-                older_bytes: databases.older.as_ref().map(|older| older.bytes()),
-                databases_grown: databases.each_generation().any(|generation| generation.has_grown()),
+                newest_grown: databases.newest.has_grown(),
+                frozen_bytes,
+                is_packing,
+                packs: databases.packs.iter().map(packed).collect(),
                 sealed: store.segments.sealed(),
                 active: store.segments.has_active(),
-                reclaimable: store.segments.bytes()
-                    + databases.bytes().saturating_sub(2 * EMPTY_GENERATION_BYTES),
+                reclaimable: store.segments.bytes() + taken.saturating_sub(2 * EMPTY_GENERATION_BYTES),
             })
         })
     }
@@ -217,7 +361,7 @@ mod tests {
     #[test]
     fn within_the_budget_nothing_goes() {
         let segments = vec![sealed(1, 4 * MIB), sealed(2, 0)];
-        check(Outlook { sealed: segments, newest_bytes: 9 * MIB, ..Outlook::default() }, Choice::Rest);
+        check(Outlook { sealed: segments, newest_bytes: 7 * MIB, ..Outlook::default() }, Choice::Rest);
     }
 
     #[test]
@@ -233,25 +377,77 @@ mod tests {
     }
 
     #[test]
-    fn a_database_grows_beyond_its_eighth_while_there_is_room() {
-        check(Outlook { newest_bytes: 20 * MIB, ..Outlook::default() }, Choice::Rest);
-        check(Outlook { newest_bytes: 9 * MIB, excess_soon: 1, ..Outlook::default() }, Choice::Rotate);
-        check(Outlook { newest_bytes: 29 * MIB, ..Outlook::default() }, Choice::Rotate);
+    fn a_database_is_frozen_at_its_eighth_and_packed() {
+        let full = Outlook { newest_bytes: 9 * MIB, ..Outlook::default() };
+        check(full.clone(), Choice::Freeze);
+        check(Outlook { is_packing: true, ..full.clone() }, Choice::Finish);
+        let frozen = Outlook { frozen_bytes: Some(9 * MIB), ..Outlook::default() };
+        check(Outlook { newest_bytes: 9 * MIB, ..frozen.clone() }, Choice::Pack(vec![]));
+        check(Outlook { is_packing: true, ..frozen.clone() }, Choice::Rest);
+        check(Outlook { packs: vec![packed(2, 4), packed(1, 4)], ..frozen }, Choice::Pack(vec![]));
+    }
+
+    fn packed(number: u64, live: u64) -> Packed {
+        Packed { number, len: 4 * MIB, values: 4, live, read: 0, droppable: 4 * MIB, is_rest: false }
     }
 
     #[test]
-    fn databases_above_their_quarter_go_before_segments() {
-        let over =
-            Outlook { excess: 1, sealed: vec![sealed(1, 4 * MIB)], newest_bytes: MIB, ..Outlook::default() };
-        check(Outlook { older_bytes: Some(20 * MIB), ..over.clone() }, Choice::Rotate);
-        check(Outlook { older_bytes: Some(9 * MIB), ..over }, Choice::Evict(1));
+    fn packs_go_where_room_gets_scarce() {
+        let packs = |live: [u64; 3]| vec![packed(3, live[0]), packed(2, live[1]), packed(1, live[2])];
+        let scarce = Outlook { excess_soon: 3 * MIB, frozen_bytes: Some(MIB), ..Outlook::default() };
+        let check_packs = |outlook: &Outlook, packs: Vec<Packed>, expect: &[(u64, Carry)]| {
+            check(Outlook { packs, ..outlook.clone() }, Choice::Pack(expect.to_vec()));
+        };
+        check_packs(&scarce, packs([4, 4, 4]), &[(1, Carry::Read)]);
+        check_packs(&scarce, packs([4, 1, 2]), &[(2, Carry::Named)]);
+        let scarcer = Outlook { excess_soon: 7 * MIB, ..scarce.clone() };
+        check_packs(&scarcer, packs([4, 4, 4]), &[(1, Carry::Read), (2, Carry::Read)]);
+        check_packs(&scarcer, packs([4, 1, 4]), &[(1, Carry::Read), (2, Carry::Named)]);
+        check_packs(&scarce, vec![Packed { droppable: 100, ..packed(1, 0) }], &[]);
+        check(Outlook { frozen_bytes: None, packs: packs([4, 4, 4]), ..scarcer }, Choice::Rest);
+    }
+
+    #[test]
+    fn packs_above_their_quarter_go_before_segments() {
+        let over = Outlook {
+            excess: 1,
+            excess_soon: 1,
+            sealed: vec![sealed(1, 4 * MIB)],
+            packs: vec![packed(1, 4)],
+            ..Outlook::default()
+        };
+        check(over.clone(), Choice::Evict(1));
+        let over = Outlook { packs: (1..6).rev().map(|number| packed(number, 4)).collect(), ..over };
+        check(over.clone(), Choice::Pack(vec![(1, Carry::Read)]));
+        check(Outlook { newest_grown: true, ..over.clone() }, Choice::Freeze);
+        let rest = Packed { is_rest: true, ..packed(0, 4) };
+        let packs = over.packs.iter().copied().chain([rest]).collect();
+        check(Outlook { packs, ..over.clone() }, Choice::Pack(vec![(1, Carry::Read)]));
+        check(Outlook { is_packing: true, ..over }, Choice::Finish);
+    }
+
+    #[test]
+    fn what_was_read_frees_less() {
+        let freed = |read, live| Packed { read, ..packed(1, live) }.freed() / MIB;
+        assert_eq!([freed(0, 4), freed(1, 4), freed(4, 4), freed(4, 1), freed(4, 0)], [4, 3, 2, 3, 4]);
+    }
+
+    #[test]
+    fn many_packs_are_put_together() {
+        let packs = (0..=PACKS_MAX as u64).map(|number| Packed { len: MIB + number, ..packed(number, 4) });
+        let outlook = Outlook { packs: packs.rev().collect(), ..Outlook::default() };
+        check(outlook.clone(), Choice::Rest);
+        check(Outlook { frozen_bytes: Some(1), ..outlook }, Choice::Pack(vec![(0, Carry::Named)]));
     }
 
     #[test]
     fn what_is_left_goes_in_the_end() {
         let over = Outlook { excess: 1, excess_soon: 1, newest_bytes: MIB, ..Outlook::default() };
-        check(Outlook { active: true, databases_grown: true, ..over.clone() }, Choice::Seal);
-        check(Outlook { databases_grown: true, ..over.clone() }, Choice::Rotate);
+        check(Outlook { active: true, newest_grown: true, ..over.clone() }, Choice::Seal);
+        check(Outlook { newest_grown: true, ..over.clone() }, Choice::Freeze);
+        let rest = Packed { is_rest: true, ..packed(0, 4) };
+        let packs = over.packs.iter().copied().chain([rest]).collect();
+        check(Outlook { packs, ..over.clone() }, Choice::Pack(vec![(1, Carry::Read)]));
         check(over, Choice::GiveUp);
     }
 

@@ -33,7 +33,7 @@ enum Step {
     Get(u64),
     Clear,
     Flush,
-    /// Every entry is read, then the older database dropped.
+    /// The newest database is packed, and a pack put together with it.
     Rotate,
     /// A segment is dropped and all in it carried.
     Merge,
@@ -73,9 +73,10 @@ impl Task {
         match dice % 1000 {
             0 if self.threads == 1 => Step::Clear,
             1..4 => Step::Flush,
-            4..6 if self.threads == 1 => Step::Rotate,
-            6..9 => Step::Merge,
-            9..80 => Step::Get(key),
+            4..9 if self.threads == 1 => Step::Rotate,
+            4..5 => Step::Rotate,
+            5..12 => Step::Merge,
+            12..80 => Step::Get(key),
             80..350 => Step::Remove(key),
             _ => Step::Put(key),
         }
@@ -133,19 +134,17 @@ impl Subject {
             Step::Get(name) => drop(now(tier.get(&key(name))).unwrap()),
             Step::Clear => now(tier.clear()).unwrap(),
             Step::Flush => now(tier.flush()).unwrap(),
-            Step::Rotate => self.rotate(task),
+            Step::Rotate => self.rotate(number),
             Step::Merge => self.merge(),
         }
     }
 
-    fn rotate(&self, task: &Task) {
+    /// Packs what the newest database has, together with an older pack.
+    fn rotate(&self, number: u64) {
         let Self::Disk(tier) = self else { return };
-        let _alone = tier.upkeep.write();
-        for name in 0..KEYS * task.threads {
-            let row = RowKey::of(&key(name));
-            tier.with_store(|store| store.databases.promote(row.as_ref())).unwrap();
-        }
-        tier.rotate().unwrap();
+        let some = |pack: &u64| mix(*pack, number, 5).is_multiple_of(3);
+        let retired = packs(tier).into_iter().filter(some).map(|pack| (pack, Carry::Named));
+        rotate(tier, &retired.collect::<Vec<_>>());
     }
 
     fn merge(&self) {

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use super::*;
 use crate::boot::pretend_reboot;
 
-fn open_as(dir: &Path, durability: Durability) -> DiskTier {
+pub(super) fn open_as(dir: &Path, durability: Durability) -> DiskTier {
     let space = Space::new(64 * MIB).share();
     DiskTier::open(DiskOptions { dir: dir.to_owned(), space, crossover: CROSSOVER_BYTES, durability })
         .unwrap()
@@ -21,13 +21,13 @@ fn is_filled(tier: &DiskTier) -> bool {
 }
 
 /// A copy, as a process that is killed now would leave the directory.
-fn as_if_killed(dir: &Path) -> TempDir {
+pub(super) fn as_if_killed(dir: &Path) -> TempDir {
     let copy = TempDir::new().unwrap();
     copy_tree(dir, copy.path());
     copy
 }
 
-fn copy_tree(from: &Path, to: &Path) {
+pub(super) fn copy_tree(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();
@@ -239,7 +239,7 @@ fn a_torn_database_never_shows_what_was_overwritten() {
     assert!((10..100).contains(&cases), "{cases} cases");
 }
 
-fn damaged(bytes: &[u8]) -> Vec<Vec<u8>> {
+pub(super) fn damaged(bytes: &[u8]) -> Vec<Vec<u8>> {
     let mut damaged: Vec<Vec<u8>> = Vec::new();
     for part in [0, 1, 10, 33, 50, 67, 90, 99] {
         damaged.push(bytes[..bytes.len() * part / 100].to_vec());

@@ -1,0 +1,47 @@
+//! A bit for each row of a pack.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Bits that are set one by one and cleared together.
+#[derive(Debug)]
+pub(super) struct Bits {
+    words: Box<[AtomicU64]>,
+    count: AtomicU64,
+}
+
+impl Bits {
+    /// So many, none of them set.
+    pub(super) fn new(bits: usize) -> Self {
+        let words = (0..bits.div_ceil(64)).map(|_| AtomicU64::new(0)).collect();
+        Self { words, count: AtomicU64::new(0) }
+    }
+
+    /// Sets one.
+    pub(super) fn set(&self, at: u32) {
+        let bit = 1 << (at % 64);
+        if let Some(word) = self.words.get(at as usize / 64)
+            && !self.has(at)
+            && word.fetch_or(bit, Ordering::Relaxed) & bit == 0
+        {
+            self.count.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// How many are set.
+    pub(super) fn count(&self) -> u64 {
+        self.count.load(Ordering::Relaxed)
+    }
+
+    /// Whether one is set.
+    pub(super) fn has(&self, at: u32) -> bool {
+        self.words
+            .get(at as usize / 64)
+            .is_some_and(|word| word.load(Ordering::Relaxed) & (1 << (at % 64)) != 0)
+    }
+
+    /// Sets none.
+    pub(super) fn clear(&self) {
+        self.words.iter().for_each(|word| word.store(0, Ordering::Relaxed));
+        self.count.store(0, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,124 @@
+//! A pack that is being written.
+//!
+//! It has a name of its own until it is whole, and is deleted when it is given up.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::Write;
+use std::mem;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use larder_core::{Durability, Error, ErrorKind, Result};
+
+use super::block;
+use super::contents::Contents;
+use super::layout::{Layout, rounded};
+use super::pack::{self, Pack};
+use crate::boot::sync_dir;
+use crate::space::Share;
+
+/// So many bytes are written at a time.
+const BUFFER_BYTES: usize = 64 << 10;
+
+/// Takes rows in ascending order.
+pub(super) struct Draft {
+    number: u64,
+    path: PathBuf,
+    finished: PathBuf,
+    file: File,
+    space: Arc<Share>,
+    contents: Contents,
+    block: Vec<u8>,
+    buffer: Vec<u8>,
+    /// Bytes of all blocks that are finished.
+    len: u64,
+    /// Bytes that are counted in the share.
+    charged: u64,
+}
+
+impl Draft {
+    /// Begins pack `number`.
+    pub(super) fn create(layout: &Layout, number: u64, space: &Arc<Share>) -> Result<Self> {
+        let path = layout.draft(number);
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(true);
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        let file = options.open(&path)?;
+        let buffer = pack::start(number).to_vec();
+        let mut block = Vec::new();
+        block::begin(&mut block);
+        Ok(Self {
+            number,
+            path,
+            finished: layout.pack(number),
+            file,
+            space: Arc::clone(space),
+            contents: Contents::default(),
+            block,
+            len: buffer.len() as u64,
+            buffer,
+            charged: 0,
+        })
+    }
+
+    /// Adds the next row.
+    pub(super) fn push(&mut self, row: &[u8], value: &[u8]) -> Result<()> {
+        if !block::push(&mut self.block, row, value) {
+            return Err(Error::new(ErrorKind::Corrupt, "a row that is too long to be one"));
+        }
+        self.contents.add(row, value, self.len);
+        if pack::is_full(&self.block) { self.end_block() } else { Ok(()) }
+    }
+
+    fn end_block(&mut self) -> Result<()> {
+        block::seal(&mut self.block, self.number, self.len);
+        self.len += self.block.len() as u64;
+        self.buffer.extend_from_slice(&self.block);
+        block::begin(&mut self.block);
+        if self.buffer.len() >= BUFFER_BYTES { self.write() } else { Ok(()) }
+    }
+
+    fn write(&mut self) -> Result<()> {
+        let charged = rounded(self.len);
+        self.space.grow(charged.saturating_sub(self.charged));
+        self.charged = self.charged.max(charged);
+        self.file.write_all(&self.buffer)?;
+        self.buffer.clear();
+        Ok(())
+    }
+
+    /// Ends the pack, gives it its name and opens it; `None` where no row came.
+    /// An earlier pack of that number is replaced.
+    pub(super) fn finish(mut self, durability: Durability) -> Result<Option<Pack>> {
+        if self.contents.rows() == 0 {
+            return Ok(None);
+        }
+        if self.block.len() > block::HEAD_LEN {
+            self.end_block()?;
+        }
+        let last = pack::end(self.contents.rows(), self.number, self.len);
+        self.contents.index.end(self.len);
+        self.buffer.extend_from_slice(&last);
+        self.len += last.len() as u64;
+        self.write()?;
+        if durability == Durability::Synced {
+            self.file.sync_data()?;
+        }
+        let file = self.file.try_clone()?;
+        fs::rename(&self.path, &self.finished)?;
+        if durability == Durability::Synced {
+            self.finished.parent().map_or(Ok(()), sync_dir)?;
+        }
+        self.charged = 0;
+        let contents = mem::take(&mut self.contents);
+        Ok(Some(Pack::new(self.number, self.finished.clone(), file, self.len, contents)))
+    }
+}
+
+impl Drop for Draft {
+    fn drop(&mut self) {
+        self.space.shrink(self.charged);
+        let _ = fs::remove_file(&self.path);
+    }
+}

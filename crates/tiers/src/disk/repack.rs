@@ -1,0 +1,157 @@
+//! Writing a pack, a few rows with each `put`.
+//!
+//! Its rows come from the frozen database and from packs that are to go.
+//! While it is written all of these are read as before, and rows of them are
+//! overwritten and removed. So a row that is copied may be dead when the pack takes
+//! its place, which harms nobody: what killed it is newer, and is looked at first.
+//!
+//! # Invariants
+//! - Every row of the frozen database that is valid when the pack takes its place was copied.
+//! - Of a row that was removed, the word goes along for as long as anything older
+//!   may have the row. A pack that goes counts as there: it may outlive the process.
+//! - What a pack holds of segments goes along always: the bytes would be lost with it.
+
+use std::sync::Arc;
+
+use larder_core::Result;
+use sled::IVec;
+
+use super::draft::Draft;
+use super::eviction::Carry;
+use super::generation::{Generation, Rows};
+use super::pack::{Cursor, Found, Pack};
+use super::row::{REMOVED, Row};
+use super::store::Store;
+
+/// A pack under way.
+pub(super) struct Repack {
+    draft: Draft,
+    frozen: Option<Ahead<Rows, IVec>>,
+    retiring: Vec<Retiring>,
+}
+
+/// A pack that is to go.
+struct Retiring {
+    rows: Ahead<Cursor, Found>,
+    carry: Carry,
+    allowance: u64,
+}
+
+/// Rows, and the one that comes next.
+struct Ahead<R, V> {
+    rows: R,
+    head: Option<(IVec, V)>,
+}
+
+impl Retiring {
+    fn begin(pack: &Arc<Pack>, carry: Carry) -> Result<Self> {
+        pack.begin_carrying();
+        let allowance = if carry == Carry::Named { u64::MAX } else { pack.droppable() / 2 };
+        let mut rows = Cursor::new(Arc::clone(pack));
+        let head = rows.next()?;
+        Ok(Self { rows: Ahead { rows, head }, carry, allowance })
+    }
+
+    fn pack(&self) -> &Arc<Pack> {
+        self.rows.rows.pack()
+    }
+}
+
+/// What a finished pack stands in for.
+pub(super) struct Replaced {
+    /// Whether it has the rows of the frozen database.
+    pub(super) frozen: bool,
+    /// The packs that go.
+    pub(super) retired: Vec<Arc<Pack>>,
+}
+
+impl Repack {
+    /// Begins; the draft has the number of what it stands in for.
+    pub(super) fn begin(
+        draft: Draft,
+        frozen: Option<&Generation>,
+        retire: &[(&Arc<Pack>, Carry)],
+    ) -> Result<Self> {
+        let ahead = |frozen: &Generation| {
+            let mut rows = frozen.rows();
+            rows.next().map(|head| Ahead { rows, head })
+        };
+        let frozen = frozen.map(ahead).transpose()?;
+        let retiring = retire.iter().map(|(pack, carry)| Retiring::begin(pack, *carry));
+        Ok(Self { draft, frozen, retiring: retiring.collect::<Result<_>>()? })
+    }
+
+    /// Looks at so many rows more; whether those were the last.
+    pub(super) fn step(&mut self, store: &Store, rows: u64) -> Result<bool> {
+        for _ in 0..rows {
+            if !self.advance(store)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    fn advance(&mut self, store: &Store) -> Result<bool> {
+        let frozen = self.frozen.as_ref().and_then(|ahead| ahead.head.as_ref()).map(|(row, _)| row);
+        let retiring = self.retiring.iter().enumerate();
+        let retiring = retiring.filter_map(|(at, pack)| Some((&pack.rows.head.as_ref()?.0, at))).min();
+        match (frozen, retiring) {
+            (None, None) => return Ok(false),
+            (Some(row), Some((other, at))) if row > other => self.advance_retiring(store, at)?,
+            (None, Some((_, at))) => self.advance_retiring(store, at)?,
+            (Some(_), _) => self.advance_frozen(store)?,
+        }
+        Ok(true)
+    }
+
+    fn advance_frozen(&mut self, store: &Store) -> Result<()> {
+        let Some(ahead) = &mut self.frozen else { return Ok(()) };
+        let next = ahead.rows.next()?;
+        let Some((row, value)) = std::mem::replace(&mut ahead.head, next) else { return Ok(()) };
+        let databases = &store.databases;
+        let is_needed = &*value != REMOVED || databases.packs_may_hold(&row, |_| true);
+        if is_needed && !databases.newest.contains(&row)? { self.draft.push(&row, &value) } else { Ok(()) }
+    }
+
+    fn advance_retiring(&mut self, store: &Store, at: usize) -> Result<()> {
+        let Some(retiring) = self.retiring.get_mut(at) else { return Ok(()) };
+        let next = retiring.rows.rows.next()?;
+        let Some((row, found)) = std::mem::replace(&mut retiring.rows.head, next) else { return Ok(()) };
+        let pack = Arc::clone(retiring.pack());
+        if &*found.value == REMOVED {
+            return self.carry_removal(store, &pack, &row);
+        }
+        let bytes = (row.len() + found.value.len()) as u64;
+        let is_pointer = Row::pointer(&found.value).is_some();
+        let wanted = retiring.carry == Carry::Named || pack.was_read(found.ordinal);
+        if !is_pointer && (!wanted || bytes > retiring.allowance) {
+            return Ok(());
+        }
+        let _stripe = store.lock(&row);
+        if store.databases.is_shadowed(&row, pack.number)? {
+            return Ok(());
+        }
+        self.draft.push(&row, &found.value)?;
+        pack.carry(found.ordinal, &row, &found.value);
+        if !is_pointer {
+            retiring.allowance = retiring.allowance.saturating_sub(bytes);
+        }
+        Ok(())
+    }
+
+    fn carry_removal(&mut self, store: &Store, pack: &Pack, row: &[u8]) -> Result<()> {
+        let databases = &store.databases;
+        let is_needed = databases.packs_may_hold(row, |other| other.number < pack.number);
+        if is_needed && !databases.is_shadowed(row, pack.number)? {
+            self.draft.push(row, REMOVED)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Lets go of what was read; the draft is ready to be finished.
+    pub(super) fn end(self) -> (Draft, Replaced) {
+        let retired = self.retiring.iter().map(|retiring| Arc::clone(retiring.pack())).collect();
+        (self.draft, Replaced { frozen: self.frozen.is_some(), retired })
+    }
+}
