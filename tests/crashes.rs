@@ -14,13 +14,16 @@ use larder_testkit::block_on;
 use larder_testkit::crash::{End, Killer, Life};
 use larder_testkit::history::{Contract, Keeps, Verdict};
 use larder_testkit::workload::{Subject, Weights, Workload};
+use tempfile::TempDir;
 
 /// Where a child finds its directory.
 const DIR: &str = "LARDER_CRASH_DIR";
 const KILLS: u64 = 32;
 /// Tests below that kill.
-const CASES: u64 = 7;
+const CASES: u64 = 9;
 const THREADS: usize = 3;
+/// The least budget: every few lives a database becomes a pack.
+const SMALL: u64 = 16 << 20;
 
 /// Below and above the lines at 2 and 4 KiB of frame and at 6000 bytes.
 const LENS: [usize; 8] = [0, 100, 1_000, 1_900, 2_100, 4_100, 9_000, 40_000];
@@ -29,20 +32,37 @@ fn work() -> Workload {
     Workload { keys: 24, lens: LENS.to_vec(), weights: Weights::ALL, failing_loads: 20, given_up: 0 }
 }
 
+/// As much as becomes a pack every few lives; nothing empties it.
+fn packed() -> Workload {
+    let weights = Weights { clear: 0, ..Weights::ALL };
+    Workload { keys: 2000, lens: vec![300, 900], weights, failing_loads: 20, given_up: 0 }
+}
+
+type Open = fn(&Path) -> larder::Result<Cache<u64, String>>;
+
 /// Kills children that use what `open` opens, and asks that what `keeps` says
 /// is there, and nothing else.
-fn killed(test: &str, open: fn(&Path) -> larder::Result<Cache<u64, String>>, keeps: Keeps) {
+fn killed(test: &str, open: Open, keeps: Keeps) {
+    let _dir = killed_at_work(test, open, keeps, work);
+}
+
+/// As [`killed`]; where the work is done in. The caller looks at it last.
+fn killed_at_work(test: &str, open: Open, keeps: Keeps, work: fn() -> Workload) -> Option<TempDir> {
     if let Some(life) = Life::from_env() {
-        return live(&life, open);
+        live(&life, open, &work());
+        return None;
     }
     let seed = Rng::new().u64(..);
     let mut rng = Rng::with_seed(seed);
     let dir = tempfile::tempdir().unwrap();
     let mut killer = Killer::of_test(test, seed).with(DIR, dir.path());
     let kills = std::env::var("LARDER_KILLS").map_or(KILLS, |kills| kills.parse().unwrap());
-    for _ in 0..kills.div_ceil(CASES) {
-        // The first lines are those of the test harness and of the opening.
-        killer.live(End::Killed { after_lines: rng.u64(4..700) });
+    // The first lines are those of the test harness, of the opening, and of reading what
+    // is there. The first life is a long one.
+    let most = 650 + 12 * work().keys;
+    for life in 0..kills.div_ceil(CASES) {
+        let after_lines = if life == 0 { most } else { rng.u64(4..most) };
+        killer.live(End::Killed { after_lines });
     }
     killer.live(End::Itself);
     let outcome = killer.check(&Contract { keeps, failures_change: false });
@@ -50,15 +70,16 @@ fn killed(test: &str, open: fn(&Path) -> larder::Result<Cache<u64, String>>, kee
     assert_eq!((outcome.panics, outcome.hung), (0, 0), "seed {seed}: {}", outcome.last_words);
     outcome.report.assert_sound(format_args!("{test}, seed {seed}"));
     assert!(outcome.report.of(Verdict::Explained) > 0, "nothing was read");
+    Some(dir)
 }
 
 /// The life of a child: read what is there, then use it until killed.
-fn live(life: &Life, open: fn(&Path) -> larder::Result<Cache<u64, String>>) {
+fn live(life: &Life, open: Open, work: &Workload) {
     let dir = PathBuf::from(std::env::var_os(DIR).unwrap());
     life.note("opening");
     let cache = Threads(open(&dir).unwrap());
     life.note("opened");
-    block_on(work().read_all(&cache, &mut life.recorder()));
+    block_on(work.read_all(&cache, &mut life.recorder()));
     if life.is_last {
         cache.0.close().unwrap();
         return;
@@ -67,7 +88,7 @@ fn live(life: &Life, open: fn(&Path) -> larder::Result<Cache<u64, String>>) {
     thread::scope(|scope| {
         for _ in 0..THREADS {
             let (mut recorder, mut rng, cache) = (life.recorder(), seeds.fork(), &cache);
-            scope.spawn(move || block_on(work().run(cache, &mut recorder, &mut rng, usize::MAX)));
+            scope.spawn(move || block_on(work.run(cache, &mut recorder, &mut rng, usize::MAX)));
         }
     });
 }
@@ -129,12 +150,13 @@ fn files_alone() {
 }
 
 fn disk(dir: &Path) -> TieredBuilder<u64, String> {
-    larder::bcache("crashes").dir(dir)
+    larder::bcache("crashes").dir(dir).disk_bytes(SMALL)
 }
 
 fn every_tier(dir: &Path) -> TieredBuilder<u64, String> {
     let thresholds = Thresholds { small: 200, medium: 6_000, large: 1 << 20 };
-    let cache = larder::ucache("crashes").dir(dir).memory_bytes(64 << 10).thresholds(thresholds);
+    let cache =
+        larder::ucache("crashes").dir(dir).disk_bytes(SMALL).memory_bytes(64 << 10).thresholds(thresholds);
     cache.persistence(Persistence::LongTerm)
 }
 
@@ -153,6 +175,26 @@ fn disk_flushed() {
 fn disk_synced() {
     let open = |dir: &Path| disk(dir).durability(Durability::Synced).build();
     killed("crashes::disk_synced", open, Keeps::Acknowledged);
+}
+
+/// Databases became packs in these lives.
+fn killed_with_packs(test: &str, open: Open, keeps: Keeps) {
+    let Some(dir) = killed_at_work(test, open, keeps, packed) else { return };
+    let packs = dir.path().join("crashes/disk/packs");
+    let count = std::fs::read_dir(&packs).map_or(0, |packs| packs.count());
+    assert!(count > 0, "no pack in {}", packs.display());
+}
+
+#[test]
+fn packs_buffered() {
+    let open = |dir: &Path| disk(dir).memory_bytes(0).build();
+    killed_with_packs("crashes::packs_buffered", open, Keeps::Flushed);
+}
+
+#[test]
+fn packs_flushed() {
+    let open = |dir: &Path| disk(dir).memory_bytes(0).durability(Durability::Flushed).build();
+    killed_with_packs("crashes::packs_flushed", open, Keeps::Acknowledged);
 }
 
 #[test]

@@ -6,6 +6,7 @@
 //!
 //! `LARDER_HISTORIES=10000 cargo nextest run --test larder history::`
 
+mod packs;
 mod pinned;
 mod subject;
 mod troubles;
