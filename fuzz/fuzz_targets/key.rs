@@ -2,6 +2,7 @@
 #![no_main]
 
 use std::fmt::Debug;
+use std::hash::Hash;
 
 use larder_core::key::{EncodedKey, KeyCodec, NamedKeys};
 use libfuzzer_sys::fuzz_target;
@@ -9,7 +10,7 @@ use serde::{Serialize, de::DeserializeOwned};
 
 type Pair<T> = (T, T);
 
-fn decode<K: Serialize + DeserializeOwned + PartialEq + Debug + Send + Sync + 'static>(bytes: &[u8]) {
+fn decode<K: Serialize + DeserializeOwned + Hash + Eq + Debug + Send + Sync + 'static>(bytes: &[u8]) {
     let Ok(key): Result<K, _> = NamedKeys.decode(bytes) else { return };
     if let Ok(encoded) = NamedKeys.encode(&key) {
         let again: K = NamedKeys.decode(encoded.as_bytes()).expect("what was encoded decodes");
@@ -17,7 +18,7 @@ fn decode<K: Serialize + DeserializeOwned + PartialEq + Debug + Send + Sync + 's
     }
 }
 
-fn apart<K: Serialize + DeserializeOwned + PartialEq + Debug + Send + Sync + 'static>((one, two): Pair<K>) {
+fn apart<K: Serialize + DeserializeOwned + Hash + Eq + Debug + Send + Sync + 'static>((one, two): Pair<K>) {
     let encode = |key: &K| -> EncodedKey { NamedKeys.encode(key).expect("these can be encoded") };
     assert_eq!(one == two, encode(&one).as_bytes() == encode(&two).as_bytes(), "{one:?} and {two:?}");
 }
