@@ -15,16 +15,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use larder_core::Result;
 use larder_core::bus::Bus;
 use larder_core::clock::{Latest, Time};
 use larder_core::marks::{Known, Mark, SharedMarks};
 use larder_core::memory::MemoryStore;
+use larder_core::{Error, ErrorKind, Result};
 use parking_lot::Mutex;
 
 use crate::engine::Engine;
+use crate::layers::within;
 use crate::marks::Marks;
 use crate::nodes::Nodes;
+use crate::slot::OPERATION_LIMIT;
 
 /// Marks that are owed; more become one for everything.
 const OWED_MAX: usize = 10_000;
@@ -134,7 +136,9 @@ impl Replica {
         }
         let made = Owing { replica: self, made: made.into_iter().collect() };
         let known = Known { heard: self.heard.load(Ordering::Acquire), count: self.marks.stamp() };
-        let marked = self.shared.exchange(&made.made, known).await?;
+        // No layer bounds it, as none is around the marks.
+        let marked = within(self.shared.exchange(&made.made, known), OPERATION_LIMIT).await;
+        let marked = marked.unwrap_or_else(|| Err(no_answer()))?;
         made.settled();
         let heard = marked.iter().map(|marked| marked.stamp).max().unwrap_or(0);
         if !marked.is_empty()
@@ -160,6 +164,10 @@ impl Replica {
             owed.extend(last.map(|at| (all, at)));
         }
     }
+}
+
+fn no_answer() -> Error {
+    Error::new(ErrorKind::Unavailable, format!("no answer within {OPERATION_LIMIT:?}")).during("invalidate")
 }
 
 /// Marks that are being made. They are owed where that fails, or is given up.

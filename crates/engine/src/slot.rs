@@ -20,7 +20,7 @@ use crate::taint::Taint;
 use crate::wait::block_on;
 
 /// The longest that one operation of a tier that does not block may take.
-const OPERATION_LIMIT: Duration = Duration::from_secs(5);
+pub(crate) const OPERATION_LIMIT: Duration = Duration::from_secs(5);
 
 /// Between two attempts to remove what could not be removed before.
 const SETTLE_PAUSE: Duration = Duration::from_secs(1);

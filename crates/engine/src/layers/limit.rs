@@ -73,7 +73,7 @@ impl<T: Tier> Limit<T> {
 ///
 /// The clock starts with the first poll. Whoever drives the future is asked to
 /// poll again at the deadline, see [`wait::alarm`].
-async fn within<T>(mut call: BoxFuture<'_, T>, limit: Duration) -> Option<T> {
+pub(crate) async fn within<T>(mut call: BoxFuture<'_, T>, limit: Duration) -> Option<T> {
     let mut deadline = None;
     poll_fn(|context| {
         if let Poll::Ready(value) = call.as_mut().poll(context) {

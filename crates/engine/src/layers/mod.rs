@@ -19,4 +19,5 @@ mod observe;
 
 pub use breaker::Breaker;
 pub use limit::Limit;
+pub(crate) use limit::within;
 pub use observe::Observe;
