@@ -20,7 +20,7 @@ use tokio::time::timeout;
 
 use super::address::Address;
 use super::sentinel::Sentinels;
-use super::session::Session;
+use super::session::{Gone, Line, Session};
 
 /// How long things may take.
 #[derive(Clone, Copy, Debug)]
@@ -105,7 +105,7 @@ pub(super) trait Owner: Send + Sync + 'static {
 }
 
 enum State {
-    Up(MultiplexedConnection),
+    Up(MultiplexedConnection, Gone),
     Down(Arc<str>),
     Closed,
 }
@@ -150,16 +150,31 @@ impl Link {
     /// `Unavailable` at once where none does, `Closed` after the end.
     pub(super) fn connection(&self) -> Result<MultiplexedConnection> {
         match &*self.state.read() {
-            State::Up(connection) => Ok(connection.clone()),
-            State::Down(why) => {
-                Err(Error::new(ErrorKind::Unavailable, format!("{} is away: {why}", self.source)))
-            }
-            State::Closed => Err(closed()),
+            State::Up(connection, _) => Ok(connection.clone()),
+            other => Err(self.refusal(other)),
+        }
+    }
+
+    /// The same, for a request that has no limit of its own.
+    ///
+    /// # Errors
+    /// Those of [`connection`](Self::connection).
+    pub(super) fn line(&self) -> Result<Line> {
+        match &*self.state.read() {
+            State::Up(connection, gone) => Ok(Line::new(connection, gone)),
+            other => Err(self.refusal(other)),
+        }
+    }
+
+    fn refusal(&self, state: &State) -> Error {
+        match state {
+            State::Down(why) => Error::new(ErrorKind::Unavailable, format!("{} is away: {why}", self.source)),
+            _ => closed(),
         }
     }
 
     pub(super) fn is_up(&self) -> bool {
-        matches!(&*self.state.read(), State::Up(_))
+        matches!(&*self.state.read(), State::Up(..))
     }
 
     pub(super) fn is_closed(&self) -> bool {
@@ -205,7 +220,7 @@ impl Link {
             let attempt = timeout(self.patience.connect, self.connect(&owner)).await;
             let why = match attempt {
                 Ok(Ok(mut session)) => {
-                    self.up(&session.1.connection);
+                    self.up(&session.1);
                     let since = Instant::now();
                     let why = self.attend(&mut session, &owner).await;
                     owner.lost();
@@ -289,10 +304,10 @@ impl Link {
         Err(format!("no answer within {:?}", self.patience.answer))
     }
 
-    fn up(&self, connection: &MultiplexedConnection) {
+    fn up(&self, session: &Session) {
         let mut state = self.state.write();
         if !matches!(&*state, State::Closed) {
-            *state = State::Up(connection.clone());
+            *state = State::Up(session.connection.clone(), session.gone().clone());
             drop(state);
             self.connections.fetch_add(1, Ordering::Relaxed);
             tracing::info!(target: "larder", server = %self.source, "connected to Redis");
@@ -304,7 +319,7 @@ impl Link {
         let before = std::mem::replace(&mut *state, State::Down(why.into()));
         match before {
             State::Closed => *state = State::Closed,
-            State::Up(_) => {
+            State::Up(..) => {
                 tracing::warn!(target: "larder", server = %self.source, why, "lost the connection to Redis");
             }
             State::Down(_) => {}

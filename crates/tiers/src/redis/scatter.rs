@@ -69,8 +69,7 @@ impl Fleet {
             let mut answers = Box::pin(self.exchange(vec![order])).await;
             return answers.pop().unwrap_or_else(|| Err(too_short()));
         };
-        let mut connection = shard.link.connection()?;
-        let answer = connection.send_packed_command(&order.cmd).await;
+        let answer = shard.link.line()?.send(&order.cmd).await;
         answer.and_then(Value::extract_error).map_err(|error| self.meant(error))
     }
 
@@ -199,8 +198,7 @@ impl Fleet {
             ErrorKind::Closed if !self.is_closed() => unavailable("the node has left the cluster"),
             _ => error,
         };
-        let mut connection = shard.link.connection().map_err(gone)?;
-        let answers = connection.send_packed_commands(pipe, 0, pipe.len()).await;
+        let answers = shard.link.line().map_err(gone)?.send_all(pipe).await;
         let answers = answers.map_err(|error| self.meant(error))?;
         Ok(answers.into_iter().map(Value::extract_error).collect())
     }

@@ -1,10 +1,15 @@
 //! One connection with the task that drives it.
 
+use std::io;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use futures_util::FutureExt;
+use futures_util::future::{Either, select};
 use redis::aio::{MultiplexedConnection, SendError};
-use redis::{AsyncConnectionConfig, PushInfo, RedisResult};
+use redis::{AsyncConnectionConfig, Cmd, Pipeline, PushInfo, RedisResult, Value};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::address::Address;
@@ -14,6 +19,43 @@ pub(super) struct Session {
     pub(super) connection: MultiplexedConnection,
     driver: Driver,
     moved: Arc<AtomicU64>,
+    gone: Gone,
+}
+
+/// Its other end goes with the task that drives a connection.
+pub(super) type Gone = watch::Receiver<()>;
+
+/// A connection, as long as it is driven. A request that came while its driver
+/// went may never be answered: it fails when the driver is gone.
+pub(super) struct Line {
+    connection: MultiplexedConnection,
+    gone: Gone,
+}
+
+impl Line {
+    pub(super) fn new(connection: &MultiplexedConnection, gone: &Gone) -> Self {
+        Self { connection: connection.clone(), gone: gone.clone() }
+    }
+
+    pub(super) async fn send(mut self, cmd: &Cmd) -> RedisResult<Value> {
+        answered(self.connection.send_packed_command(cmd), self.gone).await
+    }
+
+    /// The answers to all commands of a pipeline.
+    pub(super) async fn send_all(mut self, pipe: &Pipeline) -> RedisResult<Vec<Value>> {
+        answered(self.connection.send_packed_commands(pipe, 0, pipe.len()), self.gone).await
+    }
+}
+
+async fn answered<T>(request: impl Future<Output = RedisResult<T>>, mut gone: Gone) -> RedisResult<T> {
+    let ended = async move { while gone.changed().await.is_ok() {} };
+    match select(pin!(request), pin!(ended)).await {
+        Either::Left((answer, _)) => answer,
+        // What was answered before it went is there.
+        Either::Right(((), request)) => {
+            request.now_or_never().unwrap_or_else(|| Err(io::Error::from(io::ErrorKind::BrokenPipe).into()))
+        }
+    }
 }
 
 struct Driver(JoinHandle<()>);
@@ -48,7 +90,17 @@ impl Session {
         let moved = stream.moved();
         let (connection, driver) =
             MultiplexedConnection::new_with_config(address.settings(), stream, config).await?;
-        Ok(Self { connection, driver: Driver(tokio::spawn(driver)), moved })
+        let (driven, gone) = watch::channel(());
+        let driver = tokio::spawn(async move {
+            driver.await;
+            drop(driven);
+        });
+        Ok(Self { connection, driver: Driver(driver), moved, gone })
+    }
+
+    /// Tells when the connection has ended.
+    pub(super) fn gone(&self) -> &Gone {
+        &self.gone
     }
 
     /// The bytes moved so far.
