@@ -89,7 +89,7 @@ where
             Ok(Some(Some((true, lease)))) => Turn::LookAndLoad(lease),
             Ok(Some(Some((false, lease)))) => Turn::Load(lease),
             Ok(Some(None)) if Instant::now() < until => {
-                self.until_done::<W>(Some(listener), until).await;
+                self.until_done::<W>(listener, until).await;
                 Turn::Look
             }
             // Away, or too slow: it is loaded here all the same.
@@ -123,11 +123,9 @@ where
     }
 
     /// Waits until another node is done with a load, or for a moment.
-    pub(crate) async fn until_done<W: Wait>(&self, listener: Option<EventListener>, until: Instant) {
+    pub(crate) async fn until_done<W: Wait>(&self, listener: EventListener, until: Instant) {
         let moment = until.min(Instant::now() + LOOK_AGAIN);
-        if let Some(listener) = listener {
-            W::event_until(listener, Some(moment)).await;
-        }
+        W::event_until(listener, Some(moment)).await;
     }
 
     /// A refresh as it is to be done where others may do it as well: based on

@@ -65,10 +65,7 @@ where
         let (together, alone) = self.claims(drafts);
         self.publish_together(together).await;
         for mut landing in alone {
-            let stored = match self.ticket(&mut landing.leader).await {
-                Some(_ticket) => self.store_loaded(&mut landing.leader, landing.draft).await,
-                None => false,
-            };
+            let stored = self.settle_draft(&mut landing.leader, landing.draft).await;
             self.land(landing.leader, landing.outcome, stored);
         }
     }
@@ -126,12 +123,5 @@ where
             drop(_ticket);
             self.land(leader, outcome, stored);
         }
-    }
-
-    fn land(&self, leader: Leader<K, V>, outcome: Outcome<V>, stored: bool) {
-        if !stored {
-            self.counters.superseded.increment();
-        }
-        leader.end(outcome);
     }
 }

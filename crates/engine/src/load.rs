@@ -37,6 +37,18 @@ pub(crate) enum Approach<K, V, L = Lead<K, V>> {
     Alone,
 }
 
+impl<K, V, L> Approach<K, V, L> {
+    /// The lead, or what came of it without one, whatever leads there.
+    pub(crate) fn lead<M>(self) -> Result<L, Approach<K, V, M>> {
+        Err(match self {
+            Self::Lead(lead) => return Ok(lead),
+            Self::Have(have) => Approach::Have(have),
+            Self::Join(flight, seat, key) => Approach::Join(flight, seat, key),
+            Self::Alone => Approach::Alone,
+        })
+    }
+}
+
 /// A flight whose leader has not looked once more yet.
 pub(crate) struct Ahead<K, V> {
     pub(crate) leader: Leader<K, V>,
@@ -129,11 +141,9 @@ where
     /// One turn of a caller: finds the value, a flight to wait for, or the lead.
     /// With `absence`, the knowledge that there is no value will do.
     pub(crate) async fn approach<W: Wait>(self: &Arc<Self>, key: K, absence: bool) -> Approach<K, V> {
-        match self.enter::<W>(key, absence).await {
-            Approach::Lead(ahead) => self.look_again::<W>(ahead, absence).await,
-            Approach::Have(have) => Approach::Have(have),
-            Approach::Join(flight, seat, key) => Approach::Join(flight, seat, key),
-            Approach::Alone => Approach::Alone,
+        match self.enter::<W>(key, absence).await.lead() {
+            Ok(ahead) => self.look_again::<W>(ahead, absence).await,
+            Err(other) => other,
         }
     }
 
@@ -330,10 +340,8 @@ where
             let Lead { mut leader, encoded, stamp, among_nodes: _held, .. } = lead;
             let outcome = said.value.clone().map_or(Outcome::Absent, Outcome::Value);
             let encoded = encoded.map(|key| engine.still_based(key, &leader.flight));
-            if !engine.settle_loaded(&mut leader, encoded, stamp, said).await {
-                engine.counters.superseded.increment();
-            }
-            leader.end(outcome);
+            let stored = engine.settle_loaded(&mut leader, encoded, stamp, said).await;
+            engine.land(leader, outcome, stored);
         });
         if self.drive::<W, _>(false, section).await.is_err() {
             // A runtime that shuts down drops the section, and the flight with it.
@@ -349,9 +357,25 @@ where
         stamp: u64,
         said: Said<V>,
     ) -> bool {
-        let Some(draft) = self.draft_loaded((leader, encoded), stamp, said).await else { return true };
+        match self.draft_loaded((leader, encoded), stamp, said).await {
+            Some(draft) => self.settle_draft(leader, draft).await,
+            None => true,
+        }
+    }
+
+    /// Stores what was loaded once its ticket can be had; false where the entry
+    /// changed since.
+    pub(crate) async fn settle_draft(&self, leader: &mut Leader<K, V>, draft: Draft<V>) -> bool {
         let Some(_ticket) = self.ticket(leader).await else { return false };
         self.store_loaded(leader, draft).await
+    }
+
+    /// Ends a flight with what it loaded, `stored` or not.
+    pub(crate) fn land(&self, leader: Leader<K, V>, outcome: Outcome<V>, stored: bool) {
+        if !stored {
+            self.counters.superseded.increment();
+        }
+        leader.end(outcome);
     }
 
     /// What was loaded, ready to be stored; `None` where it is not to be.
@@ -391,7 +415,7 @@ where
     }
 
     /// The ticket, once it can be had; `None` where the entry changed since.
-    pub(crate) async fn ticket(&self, leader: &mut Leader<K, V>) -> Option<Ticket<K, V>> {
+    async fn ticket(&self, leader: &mut Leader<K, V>) -> Option<Ticket<K, V>> {
         loop {
             match leader.claim() {
                 // Closed while this waited: nothing is stored after `close`.

@@ -106,10 +106,10 @@ where
         let mut asked = HashSet::new();
         while !left.is_empty() {
             // Before the look at the leases: their end is heard from here on.
-            let done = self.nodes.as_ref().map(|nodes| nodes.changed.listen());
-            let patience = patience.filter(|until| Instant::now() < *until);
-            let round = self.round::<W>(left, patience.is_some(), &mut values).await;
-            if let (Some(until), true) = (patience, round.is_idle() && !round.elsewhere.is_empty()) {
+            let until = patience.filter(|until| Instant::now() < *until);
+            let done = until.and_then(|until| Some((self.nodes.as_ref()?.changed.listen(), until)));
+            let round = self.round::<W>(left, done.is_some(), &mut values).await;
+            if let Some((done, until)) = done.filter(|_| round.is_idle() && !round.elsewhere.is_empty()) {
                 self.until_done::<W>(done, until).await;
             }
             asked.extend(round.leads.iter().map(|(key, _)| key.clone()).chain(round.alone.iter().cloned()));
@@ -146,13 +146,9 @@ where
     ) -> Round<K, V> {
         let (mut round, mut looks) = (Round::EMPTY, Vec::new());
         for key in keys {
-            match self.enter::<W>(key.clone(), false).await {
-                Approach::Lead(ahead) => looks.push(self.look(key, ahead)),
-                Approach::Have(have) => round.file(key, Approach::Have(have), values),
-                Approach::Join(flight, seat, joined) => {
-                    round.file(key, Approach::Join(flight, seat, joined), values);
-                }
-                Approach::Alone => round.file(key, Approach::Alone, values),
+            match self.enter::<W>(key.clone(), false).await.lead() {
+                Ok(ahead) => looks.push(self.look(key, ahead)),
+                Err(other) => round.file(key, other, values),
             }
         }
         self.look_beyond_many::<W>(&mut looks, Look::is_missing).await;
