@@ -164,8 +164,7 @@ async fn unheard((nodes, shared): (&Nodes, &Slot), key: &EncodedKey, missed: Mis
     match shared.tier().get_stamped(key).await {
         Err(_) => Worth::Doubtful,
         Ok((None, stamp)) if nodes.is_apart(key, stamp) => Worth::Sure,
-        // Made of the era alone: no entry, and no removal that is remembered.
-        Ok((None, Some(stamp))) if stamp.get() == shared.tier().era(key) => match missed {
+        Ok((None, Some(stamp))) if shared.remembers_nothing(key, stamp) => match missed {
             Missed::TooLong => Worth::Doubtful,
             _ => Worth::Sure,
         },

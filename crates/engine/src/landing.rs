@@ -113,7 +113,7 @@ where
             begun.push((Landing { leader, draft, outcome, _lease }, ticket));
         }
         for (encoded, frame) in &frames {
-            self.nodes.iter().for_each(|nodes| nodes.expect_echo(encoded, identity(frame.head())));
+            self.expect_echo(encoded, identity(frame.head()));
         }
         let mut stored = shared.slot().put_many_if_unchanged(&frames).await.into_iter();
         for (Landing { mut leader, draft, outcome, _lease }, _ticket) in begun {

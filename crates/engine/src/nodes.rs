@@ -230,7 +230,7 @@ impl Nodes {
     }
 
     /// This node is about to store this entry in a way that it will hear of.
-    pub(crate) fn expect_echo(&self, key: &EncodedKey, identity: u64) {
+    fn expect_echo(&self, key: &EncodedKey, identity: u64) {
         let mut echoes = self.echoes.lock();
         if echoes.len() >= ECHOES_MAX {
             echoes.retain(|_, (_, stored)| stored.elapsed() < ECHO_LIFE);
@@ -313,6 +313,13 @@ where
     V: Clone + Send + Sync + 'static,
     M: MemoryStore<K, V>,
 {
+    /// This node is about to store this entry where others are told, as it will be itself.
+    pub(crate) fn expect_echo(&self, key: &EncodedKey, identity: u64) {
+        if let Some(nodes) = &self.nodes {
+            nodes.expect_echo(key, identity);
+        }
+    }
+
     /// Begins to hear what other nodes change.
     pub(crate) fn hear(self: &Arc<Self>) {
         let Some(nodes) = &self.nodes else { return };

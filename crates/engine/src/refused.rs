@@ -7,7 +7,7 @@ use larder_core::Result;
 use larder_core::key::EncodedKey;
 use larder_core::memory::MemoryStore;
 use larder_core::place::Facts;
-use larder_core::tier::{REMOVAL_LIFE, Stamp, TierKind};
+use larder_core::tier::{Stamp, TierKind};
 
 use crate::engine::Engine;
 use crate::slot::Slot;
@@ -91,15 +91,8 @@ async fn standing(slot: &Slot, key: &EncodedKey, facts: &Facts) -> Result<Standi
         // Written by another right after the removal: that one stays.
         None if found.is_some() => return Ok(Standing::Same(Stamp::NONE, true)),
         None => true,
-        Some(Stamp::NONE) => found.is_none() && is_untouched(slot, key, now, facts),
+        Some(Stamp::NONE) => found.is_none() && slot.is_untouched(key, now, facts.load_cost),
         Some(base) => base == now,
     };
     Ok(if is_same { Standing::Same(now, found.is_some()) } else { Standing::Changed })
-}
-
-/// Whether nobody can have changed an entry that is absent since a load of it
-/// began which could not ask: no removal of one is remembered.
-fn is_untouched(slot: &Slot, key: &EncodedKey, now: Stamp, facts: &Facts) -> bool {
-    // Made of the era alone.
-    now.get() == slot.tier().era(key) && facts.load_cost.is_some_and(|cost| cost <= REMOVAL_LIFE / 3)
 }

@@ -133,7 +133,7 @@ where
         let made = match (verdict, here) {
             (Verdict::Made, _) => true,
             (Verdict::Make, Here::Written(frame, stored)) => {
-                self.nodes.iter().for_each(|nodes| nodes.expect_echo(encoded, stored));
+                self.expect_echo(encoded, stored);
                 slot.put_if_unchanged(&based, &frame).await?
             }
             (Verdict::Make, Here::Apart) => self.remove_there(slot, encoded).await?,

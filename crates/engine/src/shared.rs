@@ -148,7 +148,7 @@ where
             let Some((header, terms, payload)) = change(&bytes) else { return Ok(false) };
             let based = key.clone().based_on(stamp.unwrap_or(Stamp::NONE));
             let frame = Frame::new(&header, key, &terms.attributes(), payload);
-            self.nodes.iter().for_each(|nodes| nodes.expect_echo(key, identity(frame.head())));
+            self.expect_echo(key, identity(frame.head()));
             if slot.put_if_unchanged(&based, &frame).await? {
                 return Ok(true);
             }

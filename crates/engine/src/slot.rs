@@ -10,7 +10,7 @@ use larder_core::key::EncodedKey;
 use larder_core::place::TierFacts;
 use larder_core::stats::{TierCounters, TierStats};
 use larder_core::stream::Stored;
-use larder_core::tier::{Draft, FrameWithStamp, Tier, TierKind};
+use larder_core::tier::{Draft, FrameWithStamp, REMOVAL_LIFE, Stamp, Tier, TierKind};
 use larder_core::{Bytes, Error, Result};
 
 use crate::distrust::Distrust;
@@ -184,6 +184,18 @@ impl Slot {
         // Also of nothing: what is stored next is stamped by the marks.
         self.heed(true).await?;
         Ok((found.filter(|_| !self.distrust.covers(key)), stamp))
+    }
+
+    /// Whether the stamp of an entry that is absent says that no removal of one is
+    /// remembered: it is made of the era alone.
+    pub(crate) fn remembers_nothing(&self, key: &EncodedKey, stamp: Stamp) -> bool {
+        stamp.get() == self.tier.era(key)
+    }
+
+    /// Whether nobody can have changed an entry that is absent since a load of it began
+    /// which could not ask and took so long: a removal would still be remembered.
+    pub(crate) fn is_untouched(&self, key: &EncodedKey, stamp: Stamp, load_cost: Option<Duration>) -> bool {
+        self.remembers_nothing(key, stamp) && load_cost.is_some_and(|cost| cost <= REMOVAL_LIFE / 3)
     }
 
     /// The frames of `keys`, in their order, with as few round trips as the

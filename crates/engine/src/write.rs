@@ -17,7 +17,7 @@ use larder_core::key::EncodedKey;
 use larder_core::memory::{MemoryStore, Record};
 use larder_core::place::{Facts, Placement, TierList};
 use larder_core::terms::{EntryOptions, Freshness, Terms};
-use larder_core::tier::{REMOVAL_LIFE, Stamp, TierKind};
+use larder_core::tier::{Stamp, TierKind};
 use larder_core::{Error, ErrorKind, Result};
 
 use crate::draft::{Draft, Early, Plan, Said};
@@ -275,8 +275,8 @@ where
             }
             let slot = wire.slots.iter().find(|slot| slot.kind() == home);
             let (Some(slot), Some(frame)) = (slot, frame) else { continue };
-            if let Some(nodes) = self.nodes.as_ref().filter(|_| is_conditional(slot, key)) {
-                nodes.expect_echo(key, identity);
+            if is_conditional(slot, key) {
+                self.expect_echo(key, identity);
             }
             match put(slot, key, frame).await {
                 Ok(true) => {
@@ -337,16 +337,12 @@ async fn put(slot: &Slot, key: &EncodedKey, frame: &Frame) -> Result<bool> {
 }
 
 /// The key of a load that began while the tier could not be read, where nobody
-/// can have changed the entry since: there is none, and no removal of one is
-/// remembered.
+/// can have changed the entry since.
 async fn untouched(slot: &Slot, key: &EncodedKey, frame: &Frame) -> Option<EncodedKey> {
     key.base().filter(|base| *base == Stamp::NONE)?;
-    if Head::parse(frame.head()).ok()?.header.load_cost? > REMOVAL_LIFE / 3 {
-        return None;
-    }
+    let load_cost = Head::parse(frame.head()).ok()?.header.load_cost;
     let (found, stamp) = slot.get_stamped(key).await.ok()?;
-    // Made of the era alone.
-    let stamp = stamp.filter(|stamp| found.is_none() && stamp.get() == slot.tier().era(key))?;
+    let stamp = stamp.filter(|stamp| found.is_none() && slot.is_untouched(key, *stamp, load_cost))?;
     Some(key.clone().based_on(stamp))
 }
 

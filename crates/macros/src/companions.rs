@@ -270,10 +270,10 @@ fn invalidate_tag(function: &Function) -> TokenStream {
     let receiver = function.key_receiver().map(|receiver| quote!(#receiver,));
     let handle = handle_alone(function);
     let (asyncness, wait, verbs) = shell(function);
-    let (lifetimes, explained) = (lifetimes(function), explained(function));
+    let (lifetimes, lints, explained) = (lifetimes(function), lints(), explained(function));
     quote! {
         /// Expires every result with this tag.
-        #[allow(clippy::extra_unused_lifetimes, clippy::needless_lifetimes)]
+        #lints
         #vis #asyncness fn #name #lifetimes (
             #receiver tag: impl ::core::convert::Into<#root::Tag>
         ) -> #root::Result<()> {
@@ -289,6 +289,15 @@ fn lifetimes(function: &Function) -> TokenStream {
         Some(_) => quote!(#generics),
         None => quote!(),
     }
+}
+
+/// All lifetimes of the function stand on each companion, whichever of them it names.
+fn lints() -> TokenStream {
+    quote!(#[allow(
+        clippy::extra_unused_lifetimes,
+        clippy::needless_lifetimes,
+        reason = "those of the function, whichever are named"
+    )])
 }
 
 /// What becomes of an outcome: where the cache could not be opened, it says why.
@@ -307,10 +316,11 @@ fn over_all(function: &Function, name: &str, doc: &str, answer: &TokenStream) ->
     let receiver = function.key_receiver();
     let handle = handle_alone(function);
     let (asyncness, wait, verbs) = shell(function);
-    let (lifetimes, explained) = (lifetimes(function), explained(function));
+    let (lifetimes, lints, explained) = (lifetimes(function), lints(), explained(function));
     quote! {
         #[doc = #doc]
-        #[allow(clippy::type_complexity, clippy::extra_unused_lifetimes, clippy::needless_lifetimes)]
+        #[allow(clippy::type_complexity, reason = "it is the type of the function")]
+        #lints
         #vis #asyncness fn #name #lifetimes (#receiver) -> #answer {
             #root::__private::#verbs::#call(#handle)#wait #explained
         }
@@ -336,10 +346,10 @@ fn set_ttl(function: &Function) -> TokenStream {
     let receiver = function.key_receiver().map(|receiver| quote!(#receiver,));
     let handle = handle_alone(function);
     let asyncness = function.is_for_tasks().then(|| quote!(async));
-    let lifetimes = lifetimes(function);
+    let (lifetimes, lints) = (lifetimes(function), lints());
     quote! {
         /// Sets the time to live of what is stored from here on; `None` for none.
-        #[allow(clippy::extra_unused_lifetimes, clippy::needless_lifetimes)]
+        #lints
         #vis #asyncness fn #name #lifetimes (#receiver ttl: ::core::option::Option<::core::time::Duration>) {
             #root::__private::threads::set_ttl(#handle, ttl)
         }

@@ -89,14 +89,14 @@ impl Databases {
         Ok(present(value).map(|value| (Place::Pack(pack, ordinal), value)))
     }
 
+    /// Whether frozen has the row, valid or not.
+    fn frozen_has(&self, row: &[u8]) -> Result<bool> {
+        self.frozen.as_ref().map_or(Ok(false), |frozen| frozen.contains(row))
+    }
+
     /// Whether frozen or a pack may have the row, valid or not.
     fn may_be_below(&self, row: &[u8]) -> Result<bool> {
-        if let Some(frozen) = &self.frozen
-            && frozen.contains(row)?
-        {
-            return Ok(true);
-        }
-        Ok(!self.packs.is_empty() && self.packs_may_hold(row, |_| true))
+        Ok(self.frozen_has(row)? || !self.packs.is_empty() && self.packs_may_hold(row, |_| true))
     }
 
     /// Whether one of these packs may have the row, valid or not.
@@ -107,12 +107,7 @@ impl Databases {
 
     /// Whether what a pack has of a row is dead, as something newer has the row too.
     pub(super) fn is_shadowed(&self, row: &[u8], number: u64) -> Result<bool> {
-        if self.newest.contains(row)? {
-            return Ok(true);
-        }
-        if let Some(frozen) = &self.frozen
-            && frozen.contains(row)?
-        {
+        if self.newest.contains(row)? || self.frozen_has(row)? {
             return Ok(true);
         }
         let newer = self.packs.partition_point(|pack| pack.number > number);
