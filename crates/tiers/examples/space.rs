@@ -8,7 +8,8 @@
 //! all of it three times, in order and at random, and prints for each size what is
 //! live in the end, the most that `du` said meanwhile, and what puts and hits took: by
 //! the processor on Linux, where others may keep it busy, and the slowest by the clock.
-//! `BUDGET` is in MiB, 64 where nothing is said.
+//! `BUDGET` is in MiB, 64 where nothing is said; `READS` of a hundred puts are followed
+//! by a read, which counts as a part of them.
 
 #![allow(clippy::print_stdout, reason = "an example shows what it measures")]
 
@@ -63,12 +64,16 @@ fn measure(size: usize, budget: u64, fill: u64) -> Result<()> {
         durability: Durability::Buffered,
     })?;
     let keys = budget * fill / 100 / size as u64;
+    let reads = variable("READS", 0)?;
     let mut seen = Seen::default();
     let started = Busy::now();
     for round in 0..4 {
         for at in 0..keys {
             let name = if round % 2 == 0 { at } else { at.wrapping_mul(7919) % keys };
             put(&tier, name, size, round, &mut seen)?;
+            if at % 100 < reads {
+                now(tier.get(&key(at.wrapping_mul(104_729) % keys)))??;
+            }
             if at % (keys / 64).max(1) == 0 {
                 seen.most = seen.most.max(taken(dir.path()));
             }

@@ -66,6 +66,11 @@ impl Share {
         self.space.used.load(Ordering::Acquire).saturating_add(more).saturating_sub(self.space.limit)
     }
 
+    /// Bytes that are free of the budget.
+    pub fn room(&self) -> u64 {
+        self.limit().saturating_sub(self.space.used.load(Ordering::Acquire))
+    }
+
     /// The whole budget, in bytes.
     pub fn limit(&self) -> u64 {
         self.space.limit

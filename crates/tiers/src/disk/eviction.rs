@@ -45,7 +45,9 @@ impl DiskTier {
     ///
     /// Without a frozen database one pack alone is written anew, and keeps its number:
     /// what others have of its rows is newer or older as before.
-    pub(super) fn begin_repack(&self, retire: &[(u64, Carry)]) -> Result<Option<Repack>> {
+    ///
+    /// Of what was read no more than `room` bytes are carried on.
+    pub(super) fn begin_repack(&self, retire: &[(u64, Carry)], room: u64) -> Result<Option<Repack>> {
         self.with_store(|store| {
             let Databases { frozen, packs, .. } = &store.databases;
             let find = |number| packs.iter().find(|pack| pack.number == number);
@@ -59,7 +61,7 @@ impl DiskTier {
             let of_packs = retire.first().map(|(pack, _)| pack.number);
             let Some(number) = of_frozen.or(of_packs) else { return Ok(None) };
             let draft = Draft::create(&self.layout, number, &self.space)?;
-            Repack::begin(draft, frozen.as_ref(), &retire).map(Some)
+            Repack::begin(draft, frozen.as_ref(), &retire, room).map(Some)
         })
     }
 

@@ -49,9 +49,9 @@ struct Ahead<R, V> {
 }
 
 impl Retiring {
-    fn begin(pack: &Arc<Pack>, carry: Carry) -> Result<Self> {
+    fn begin(pack: &Arc<Pack>, carry: Carry, room: u64) -> Result<Self> {
         pack.begin_carrying();
-        let half = (pack.droppable() / 2).max(SMALL_BYTES);
+        let half = (pack.droppable() / 2).min(room).max(SMALL_BYTES);
         let allowance = if carry == Carry::Named { u64::MAX } else { half };
         let mut rows = Cursor::new(Arc::clone(pack));
         let head = rows.next()?;
@@ -78,13 +78,15 @@ impl Repack {
         draft: Draft,
         frozen: Option<&Generation>,
         retire: &[(&Arc<Pack>, Carry)],
+        room: u64,
     ) -> Result<Self> {
         let ahead = |frozen: &Generation| {
             let mut rows = frozen.rows();
             rows.next().map(|head| Ahead { rows, head })
         };
         let frozen = frozen.map(ahead).transpose()?;
-        let retiring = retire.iter().map(|(pack, carry)| Retiring::begin(pack, *carry));
+        let room = room / retire.len().max(1) as u64;
+        let retiring = retire.iter().map(|(pack, carry)| Retiring::begin(pack, *carry, room));
         Ok(Self { draft, frozen, retiring: retiring.collect::<Result<_>>()? })
     }
 

@@ -113,12 +113,12 @@ fn rotate(tier: &DiskTier, retire: &[(u64, Carry)]) {
     let mut upkeep = tier.upkeep.write();
     while upkeep.is_some() || tier.with_store(|store| Ok(store.databases.frozen.is_some())).unwrap() {
         tier.go_on(&mut upkeep, u64::MAX).unwrap();
-        *upkeep = tier.begin_repack(&[]).unwrap();
+        *upkeep = tier.begin_repack(&[], u64::MAX).unwrap();
     }
     if tier.with_store(|store| Ok(!store.databases.newest.is_empty())).unwrap() {
         tier.freeze().unwrap();
     }
-    *upkeep = tier.begin_repack(retire).unwrap();
+    *upkeep = tier.begin_repack(retire, u64::MAX).unwrap();
     tier.go_on(&mut upkeep, u64::MAX).unwrap();
     tier.reaper.settle().unwrap();
 }

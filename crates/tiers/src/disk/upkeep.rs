@@ -30,17 +30,20 @@ const EMPTY_GENERATION_BYTES: u64 = 512 << 10;
 
 /// More packs than this are put together: each is looked at for a row that is
 /// not there.
-const PACKS_MAX: usize = 24;
+const PACKS_MAX: usize = 40;
 
 /// So many go at once at most.
 const RETIRED_MAX: usize = 4;
 
 /// Rows that each put looks at for the pack under way. A database is packed before
-/// the next one has taken an eighth as many, and the same again for a pack that goes.
-const ROWS_A_PUT: u64 = 8;
+/// the next one has taken a thirty-second as many, and the same again for a pack that goes.
+const ROWS_A_PUT: u64 = 32;
 
 /// So many are looked at together.
 const ROWS_AT_ONCE: u64 = 128;
+
+/// And so many where room is gone before the pack is whole.
+const ROWS_IN_HASTE: u64 = 1024;
 
 /// All the decision depends on.
 #[derive(Clone, Debug, Default)]
@@ -48,8 +51,11 @@ struct Outlook {
     limit: u64,
     /// Bytes to free before the budget holds.
     excess: u64,
-    /// The same after a database more, a pack of it, and some of the next one.
+    /// The same after this pack and the next one, which take as much as the last did,
+    /// and what comes in while they are written.
     excess_soon: u64,
+    /// What is free beside this pack and what comes in meanwhile.
+    room_soon: u64,
     newest_bytes: u64,
     /// Whether the newest database has more in it than an empty one.
     newest_grown: bool,
@@ -93,11 +99,16 @@ impl Packed {
         self.live.saturating_mul(4) <= self.values
     }
 
-    /// What an eviction frees, about: of what was read half at most stays, and no more than is valid.
-    fn freed(&self) -> u64 {
+    /// What an eviction carries on, about: of what was read half at most, and no more
+    /// than is valid.
+    fn carried(&self) -> u64 {
         let stays = self.read.min(self.values / 2).min(self.live);
-        let of_one = self.droppable / self.values.max(1);
-        self.droppable.saturating_sub(of_one.saturating_mul(stays))
+        (self.droppable / self.values.max(1)).saturating_mul(stays)
+    }
+
+    /// What an eviction frees, about.
+    fn freed(&self) -> u64 {
+        self.droppable.saturating_sub(self.carried())
     }
 }
 
@@ -113,6 +124,8 @@ enum Choice {
     Freeze,
     /// Begin a pack of the frozen database and of what lives on of others.
     Pack(Retire),
+    /// Go on with the pack under way; what is missing until it is whole is little.
+    Hurry,
     /// Write the rest of the pack under way.
     Finish,
     /// Drop a segment, and carry everything named in it to the active one.
@@ -145,6 +158,7 @@ impl Outlook {
             return Choice::Rest;
         }
         match self.sealed.first() {
+            _ if self.rows_go_first() && self.is_packing && self.is_little_over() => Choice::Hurry,
             _ if self.rows_go_first() && self.is_packing => Choice::Finish,
             Some(oldest) => Choice::Evict(oldest.number),
             None if self.active => Choice::Seal,
@@ -155,7 +169,7 @@ impl Outlook {
 
     /// What a database or a pack has come to.
     fn choose_for_rows(&self) -> Option<Choice> {
-        let is_full = self.newest_bytes > (self.limit / 8).max(GENERATION_BYTES_MIN);
+        let is_full = self.newest_bytes > (self.limit / 16).max(GENERATION_BYTES_MIN);
         match (self.is_packing, self.frozen_bytes) {
             (true, _) => is_full.then_some(Choice::Finish),
             (false, Some(_)) => Some(Choice::Pack(self.stale_packs())),
@@ -180,6 +194,12 @@ impl Outlook {
         let packed: u64 = self.packs.iter().map(|pack| pack.len).sum();
         let rows = packed + self.newest_bytes + self.frozen_bytes.unwrap_or(0);
         rows > self.limit / 4 || self.sealed.is_empty() && !self.active
+    }
+
+    /// Whether to go beyond the budget until a pack is whole rather than have one `put`
+    /// write all that is missing of it.
+    fn is_little_over(&self) -> bool {
+        self.excess <= self.limit / 32
     }
 
     /// Packs that could go, the oldest first.
@@ -272,11 +292,16 @@ impl DiskTier {
     fn keep_budget(&self, upkeep: &mut Option<Repack>, more: u64) -> Result<Choice> {
         self.measure()?;
         loop {
-            let choice = self.outlook(more, upkeep.is_some())?.choose();
+            let outlook = self.outlook(more, upkeep.is_some())?;
+            let choice = outlook.choose();
             match choice {
                 Choice::Rest | Choice::GiveUp => return Ok(choice),
                 Choice::Freeze => self.freeze()?,
-                Choice::Pack(retire) => *upkeep = self.begin_repack(&retire)?,
+                Choice::Pack(retire) => *upkeep = self.begin_repack(&retire, outlook.room_soon)?,
+                Choice::Hurry => {
+                    self.go_on(upkeep, ROWS_IN_HASTE)?;
+                    return Ok(choice);
+                }
                 Choice::Finish => self.go_on(upkeep, u64::MAX)?,
                 Choice::Merge(number) => self.drop_measured(number, Carry::Named)?,
                 Choice::Evict(number) => self.drop_measured(number, Carry::Read)?,
@@ -325,11 +350,14 @@ impl DiskTier {
             };
             let taken = databases.bytes() + databases.pack_bytes();
             let frozen_bytes = databases.frozen.as_ref().map(Generation::bytes);
-            let soon = frozen_bytes.unwrap_or(0) / 4 * 3 + self.space.limit() / 32;
+            let most = frozen_bytes.unwrap_or(0) / 4 * 3;
+            let draft = databases.packs.first().map_or(most, |pack| pack.len().min(2 * most));
+            let meanwhile = self.space.limit() / 32;
             Ok(Outlook {
                 limit: self.space.limit(),
                 excess: self.space.excess(more),
-                excess_soon: self.space.excess(more.saturating_add(soon)),
+                excess_soon: self.space.excess(more.saturating_add(2 * draft + meanwhile)),
+                room_soon: self.space.room().saturating_sub(draft.min(most) + meanwhile),
                 newest_bytes: databases.newest.bytes(),
                 newest_grown: databases.newest.has_grown(),
                 frozen_bytes,
@@ -361,7 +389,7 @@ mod tests {
     #[test]
     fn within_the_budget_nothing_goes() {
         let segments = vec![sealed(1, 4 * MIB), sealed(2, 0)];
-        check(Outlook { sealed: segments, newest_bytes: 7 * MIB, ..Outlook::default() }, Choice::Rest);
+        check(Outlook { sealed: segments, newest_bytes: 4 * MIB, ..Outlook::default() }, Choice::Rest);
     }
 
     #[test]
@@ -377,12 +405,12 @@ mod tests {
     }
 
     #[test]
-    fn a_database_is_frozen_at_its_eighth_and_packed() {
-        let full = Outlook { newest_bytes: 9 * MIB, ..Outlook::default() };
+    fn a_database_is_frozen_at_its_sixteenth_and_packed() {
+        let full = Outlook { newest_bytes: 5 * MIB, ..Outlook::default() };
         check(full.clone(), Choice::Freeze);
         check(Outlook { is_packing: true, ..full.clone() }, Choice::Finish);
-        let frozen = Outlook { frozen_bytes: Some(9 * MIB), ..Outlook::default() };
-        check(Outlook { newest_bytes: 9 * MIB, ..frozen.clone() }, Choice::Pack(vec![]));
+        let frozen = Outlook { frozen_bytes: Some(5 * MIB), ..Outlook::default() };
+        check(Outlook { newest_bytes: 5 * MIB, ..frozen.clone() }, Choice::Pack(vec![]));
         check(Outlook { is_packing: true, ..frozen.clone() }, Choice::Rest);
         check(Outlook { packs: vec![packed(2, 4), packed(1, 4)], ..frozen }, Choice::Pack(vec![]));
     }
@@ -423,7 +451,10 @@ mod tests {
         let rest = Packed { is_rest: true, ..packed(0, 4) };
         let packs = over.packs.iter().copied().chain([rest]).collect();
         check(Outlook { packs, ..over.clone() }, Choice::Pack(vec![(1, Carry::Read)]));
-        check(Outlook { is_packing: true, ..over }, Choice::Finish);
+        let packing = Outlook { is_packing: true, ..over };
+        check(packing.clone(), Choice::Hurry);
+        check(Outlook { excess: 2 * MIB, ..packing.clone() }, Choice::Hurry);
+        check(Outlook { excess: 2 * MIB + 1, ..packing }, Choice::Finish);
     }
 
     #[test]

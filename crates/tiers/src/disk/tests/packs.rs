@@ -121,7 +121,7 @@ fn a_process_killed_while_it_packs_leaves_what_was_there() {
     put(&tier, 3, noise(3003, 150));
     assert!(now(tier.remove(&key(9))).unwrap());
     (expected[3], expected[9]) = (of_seed(3, 3), None);
-    *tier.upkeep.write() = tier.begin_repack(&[(1, Carry::Named), (2, Carry::Named)]).unwrap();
+    *tier.upkeep.write() = tier.begin_repack(&[(1, Carry::Named), (2, Carry::Named)], u64::MAX).unwrap();
     let begun = as_if_killed(dir.path());
     while tier.upkeep.read().is_some() {
         tier.go_on(&mut tier.upkeep.write(), 7).unwrap();
@@ -265,7 +265,7 @@ fn begin(tier: &DiskTier, rng: &mut fastrand::Rng, carry: Carry) {
     }
     let some = packs(tier).into_iter().filter(|_| rng.bool());
     let retire: Vec<_> = some.map(|pack| (pack, carry)).collect();
-    *upkeep = tier.begin_repack(&retire).unwrap();
+    *upkeep = tier.begin_repack(&retire, u64::MAX).unwrap();
 }
 
 #[test]
@@ -305,7 +305,7 @@ fn changes_while_a_pack_is_written_are_never_undone() {
 fn what_is_half_written_is_given_back() {
     let dir = TempDir::new().unwrap();
     let (tier, expected) = layered(dir.path());
-    *tier.upkeep.write() = tier.begin_repack(&[(1, Carry::Named)]).unwrap();
+    *tier.upkeep.write() = tier.begin_repack(&[(1, Carry::Named)], u64::MAX).unwrap();
     tier.go_on(&mut tier.upkeep.write(), 100).unwrap();
     *tier.upkeep.write() = None;
     assert_near(tier.usage().bytes, dir.path());
