@@ -61,6 +61,17 @@ fn write<V: Serialize + DeserializeOwned + 'static>(value: &V, compress: Compres
     Frame::new(&header, &key(), b"", payload)
 }
 
+/// Writes what `value` makes, compressed, if there is nothing of this name and that is asked for.
+pub(crate) fn write_missing<V: Serialize + DeserializeOwned + 'static>(
+    name: &str,
+    value: impl FnOnce() -> V,
+) {
+    if std::env::var_os("LARDER_WRITE_GOLDEN").is_some() && !path(name).exists() {
+        fs::create_dir_all(path(name).parent().unwrap()).unwrap();
+        fs::write(path(name), write(&value(), Compress::zstd(19)).to_vec()).unwrap();
+    }
+}
+
 #[track_caller]
 fn check<V>(name: &str, value: V, compress: Compress)
 where
@@ -84,14 +95,27 @@ fn decodes<V>(name: &str, value: &V) -> Bytes
 where
     V: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug + 'static,
 {
-    let golden = Bytes::from(fs::read(path(name)).unwrap_or_else(|error| panic!("{name}: {error}")));
-    let (header, payload) = frame::open(&golden, &key()).unwrap();
+    let golden = bytes_of(name);
+    assert_eq!(&open::<V>(name, &golden), value, "{name}");
+    golden
+}
+
+fn bytes_of(name: &str) -> Bytes {
+    Bytes::from(fs::read(path(name)).unwrap_or_else(|error| panic!("{name}: {error}")))
+}
+
+fn open<V: Serialize + DeserializeOwned + 'static>(name: &str, golden: &Bytes) -> V {
+    let (header, payload) = frame::open(golden, &key()).unwrap();
     assert_eq!((header.schema, header.generation), (3, 5), "{name}");
     assert_eq!(header.created, Time::from_millis(1_800_000_000_000), "{name}");
     let bytes = unpack(header.compression, payload, header.value_len).unwrap();
     let encoded = Encoded { codec: header.codec, shape: header.shape, bytes };
-    assert_eq!(&Values::<V>::new(Codec::Auto).decode(encoded).unwrap(), value, "{name}");
-    golden
+    Values::<V>::new(Codec::Auto).decode(encoded).unwrap()
+}
+
+/// What the frame of this name holds.
+pub(crate) fn read<V: Serialize + DeserializeOwned + 'static>(name: &str) -> V {
+    open(name, &bytes_of(name))
 }
 
 #[test]

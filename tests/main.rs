@@ -9,6 +9,7 @@ mod configuration;
 mod conformance;
 mod contexts;
 mod crashes;
+mod directories;
 mod events;
 #[cfg(feature = "redis")]
 mod examples;

@@ -260,11 +260,16 @@ where
         reads: bool,
         section: impl Future<Output = T> + Send + 'static,
     ) -> Result<T> {
-        match self.slots() {
-            [] => W::section(false, section).await,
-            slots if slots.iter().all(Slot::blocks) => W::section(true, section).await,
-            // On the heap at once: what a task awaits is moved a few times.
-            _ => W::drive(reads, Box::pin(section)).await,
+        let slots = self.slots();
+        if slots.is_empty() {
+            return W::section(false, section).await;
+        }
+        // On the heap at once: what is awaited is moved a few times.
+        let section = Box::pin(section);
+        if slots.iter().all(Slot::blocks) {
+            W::section(true, section).await
+        } else {
+            W::drive(reads, section).await
         }
     }
 
