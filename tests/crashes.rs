@@ -25,7 +25,7 @@ const THREADS: usize = 3;
 /// The least budget: every few lives a database becomes a pack.
 const SMALL: u64 = 16 << 20;
 
-/// Below and above the lines at 2 and 4 KiB of frame and at 6000 bytes.
+/// Below and above the line to segments at 1 KiB of frame, and that to files.
 const LENS: [usize; 8] = [0, 100, 1_000, 1_900, 2_100, 4_100, 9_000, 40_000];
 
 fn work() -> Workload {

@@ -23,7 +23,7 @@ use larder_testkit::block_on;
 use larder_testkit::history::{Contract, History, Keeps, Recorder, Report, Verdict};
 use larder_testkit::workload::{Weights, Workload};
 use larder_tiers::Space;
-use larder_tiers::disk::{DiskOptions, DiskTier};
+use larder_tiers::disk::{CROSSOVER_BYTES, DiskOptions, DiskTier};
 use larder_tiers::file::{FileOptions, FileTier};
 use tempfile::TempDir;
 
@@ -134,7 +134,7 @@ fn open(tiers: Tiers, dir: &TempDir) -> Vec<Troubled> {
         let options = DiskOptions {
             dir: dir.path().join("disk"),
             space: space.share(),
-            crossover: 4 << 10,
+            crossover: CROSSOVER_BYTES,
             durability: Durability::Buffered,
         };
         troubled.push(Troubled::new(DiskTier::open(options).unwrap()));

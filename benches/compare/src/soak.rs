@@ -20,7 +20,7 @@ const MEMORY_BYTES: u64 = 32 << 20;
 const DISK_BYTES: u64 = 256 << 20;
 const THREADS: u64 = 4;
 const KEYS: u64 = 6_000;
-const LEN_MAX: u64 = 1 << 20;
+const LEN_MAX: u64 = 513 << 10;
 /// How long threads may take to end after the last handle is gone.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -198,7 +198,7 @@ fn print(peaks: &Peaks, counts: &Counts, cache: &Cache<u64, Counted>) {
         peaks.samples
     );
     println!(
-        "  live bytes at most {} of the budget; {} less one value of 1 MiB a thread",
+        "  live bytes at most {} of the budget; {} less one value of 513 KiB a thread",
         share(peaks.live, MEMORY_BYTES),
         share(held, MEMORY_BYTES)
     );

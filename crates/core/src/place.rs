@@ -105,7 +105,7 @@ pub enum Access {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Sharing {
-    /// One thread.
+    /// One thread. Placed like `Threads`.
     Thread,
     /// The threads of this process.
     #[default]
@@ -193,7 +193,7 @@ pub struct Facts {
     pub access: Access,
     /// Who needs to see it.
     pub sharing: Sharing,
-    /// A home that the cache or the call insists on.
+    /// A home that the cache insists on.
     pub home: Option<TierKind>,
     /// Where the size classes begin.
     pub thresholds: Thresholds,

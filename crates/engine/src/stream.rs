@@ -28,7 +28,7 @@ use crate::slot::Slot;
 use crate::wait::{Inline, Wait, block_on};
 use crate::wire::Wire;
 
-/// Values up to here are held whole, and written and read like any other.
+/// Smaller values are held whole, and written and read like any other.
 const HELD_MAX: u64 = 4 << 20;
 /// Bytes that are read from a source at once, beyond the first [`HELD_MAX`].
 const PART_LEN: usize = 256 << 10;
@@ -57,7 +57,7 @@ where
         }
         let Some((wire, slot)) = self.streaming() else {
             let message =
-                format!("the value exceeds {HELD_MAX} bytes, and no tier of this cache takes a stream");
+                format!("the value has {HELD_MAX} bytes or more, and no tier of this cache takes a stream");
             let error = Error::new(ErrorKind::Unsupported, message).during("insert_from");
             self.note_dropped(&key, &error);
             return Err(error);

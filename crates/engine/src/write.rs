@@ -88,7 +88,7 @@ where
             .and_then(|ticket| self.check_open().map(|()| ticket))
             .inspect_err(|error| self.note_dropped(&key, error))?;
         if !self.life.is_on() {
-            return Err(self.drop_switched_off(&key, draft).await);
+            return Err(Box::pin(self.drop_switched_off(&key, draft)).await);
         }
         self.store_written(hash, key, draft).await
     }
@@ -107,9 +107,14 @@ where
     }
 
     /// Stores what a caller wrote, for who holds the ticket.
-    pub(crate) async fn store_written(&self, hash: u64, key: K, draft: Draft<V>) -> Result<Placement> {
+    pub(crate) fn store_written(
+        &self,
+        hash: u64,
+        key: K,
+        draft: Draft<V>,
+    ) -> impl Future<Output = Result<Placement>> + Send {
         // A mark that was made while the ticket was waited for does not mean it.
-        self.store_stamped(hash, key, draft.written(self.marks.stamp())).await
+        self.store_stamped(hash, key, draft.written(self.marks.stamp()))
     }
 
     /// As [`store_written`](Self::store_written), with the stamp that it has.

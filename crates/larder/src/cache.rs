@@ -399,6 +399,17 @@ where
 
     /// Has an entry expire when the wall clock shows `time`; whether it was there.
     ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use larder::{Clock, SystemClock};
+    ///
+    /// let cache = larder::mcache::<u8, u8>("until").build()?;
+    /// cache.insert(1, 2);
+    /// assert!(cache.expire_at(&1, SystemClock.now().after(Duration::from_secs(60)))?);
+    /// # Ok::<(), larder::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// See [`touch`](Self::touch).
     pub fn expire_at<Q>(&self, key: &Q, time: Time) -> Result<bool>

@@ -11,8 +11,10 @@ use larder_core::tier::{Capability, TierKind};
 ///
 /// It filters: a home that was asked for, sharing, persistence, health and
 /// hard size limits remove tiers. Then one table of kind by size orders the
-/// rest, and the first wins; the others are the alternatives. `docs/routing.md`
+/// rest, and the first wins; the others are the alternatives. [The page on routing][page]
 /// shows the table.
+///
+/// [page]: https://github.com/larder-rs/larder/blob/main/docs/routing.md
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Table;
 

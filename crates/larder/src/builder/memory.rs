@@ -82,12 +82,22 @@ where
     ///
     /// An entry counts with what the [`weigher`](Self::weigher) says. Without
     /// one, types that own nothing on the heap count with their size and 128
-    /// bytes of overhead; for others `build()` asks for a weigher.
+    /// bytes of overhead; for others `build()` asks for a weigher. An entry that
+    /// exceeds all of it leaves at once.
     pub fn memory_bytes(self, bytes: u64) -> Self {
         self.with(|settings| settings.memory_bytes = Some(bytes))
     }
 
-    /// Says how many bytes an entry counts with. Called once an insert.
+    /// Says how many bytes an entry counts with. Called once an insert. Has a meaning
+    /// with [`memory_bytes`](Self::memory_bytes) alone: of a capacity each entry takes one.
+    ///
+    /// ```
+    /// let pages = larder::mcache::<String, String>("pages")
+    ///     .memory_bytes(1 << 20)
+    ///     .weigher(|url, page| u32::try_from(url.len() + page.len()).unwrap_or(u32::MAX))
+    ///     .build()?;
+    /// # Ok::<(), larder::Error>(())
+    /// ```
     pub fn weigher(mut self, weigher: impl Fn(&K, &V) -> u32 + Send + Sync + 'static) -> Self {
         self.weigher = Some(Box::new(weigher));
         self

@@ -161,8 +161,10 @@ where
     /// `null:` for none, and `memory:` for memory in front of them, which there
     /// is none of otherwise. Options are parameters, as in
     /// `sled:///dir?compress=zstd:3&ttl=1h+30m`. What is said by a method of its
-    /// own counts more. See `docs/configuration.md`; a variable or the file may
-    /// say it too.
+    /// own counts more. See [the page on configuration][page]; a variable or the file
+    /// may say it too.
+    ///
+    /// [page]: https://github.com/larder-rs/larder/blob/main/docs/configuration.md
     ///
     /// ```
     /// # let dir = tempfile::tempdir()?;

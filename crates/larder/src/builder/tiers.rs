@@ -14,9 +14,9 @@ macro_rules! tier_options {
         /// [`Durability::Buffered`](crate::Durability::Buffered).
         ///
         /// Whatever is chosen, an entry that was removed or overwritten does not
-        /// come back. Without `Synced`, disk and files start empty after the
-        /// machine went down while the cache was open, or after the cache was
-        /// dropped and not closed.
+        /// come back. Without `Synced`, disk and files start empty when the machine
+        /// goes down before the cache was closed; one that was dropped counts as not
+        /// closed. While the machine runs on, dropping loses nothing.
         pub fn durability(self, durability: crate::Durability) -> Self {
             self.with(|settings| settings.durability = Some(durability))
         }
@@ -65,8 +65,9 @@ macro_rules! tier_options {
         /// remove as soon as that call has returned. All entries are files then,
         /// also small ones; memory holds copies, which are checked at each hit, at
         /// the cost of a system call or two. All processes must say so. For `fcache`
-        /// and `ucache`; sled cannot be shared. See the page on files that processes
-        /// share.
+        /// and `ucache`; sled cannot be shared. See [files that processes share][page].
+        ///
+        /// [page]: https://github.com/larder-rs/larder/blob/main/docs/tiers.md#processes-that-share-a-directory
         pub fn sharing(self, sharing: crate::Sharing) -> Self {
             self.with(|settings| settings.sharing = Some(sharing))
         }
@@ -79,7 +80,9 @@ macro_rules! tier_options {
         ///
         /// A server that cannot be reached does not fail the build, unless it is
         /// [required](Self::require): other tiers take its entries until it is
-        /// there. Building then takes up to 1.5 s. See `docs/redis.md`.
+        /// there. Building then takes up to 1.5 s. See [the page on Redis][page].
+        ///
+        /// [page]: https://github.com/larder-rs/larder/blob/main/docs/redis.md
         #[cfg(feature = "redis")]
         pub fn redis(self, url: impl Into<String>) -> Self {
             self.with(|settings| settings.redis = Some(crate::options::values::ServerUrl::new(url.into())))
@@ -96,7 +99,9 @@ macro_rules! tier_options {
         }
 
         /// What such copies do while the server is away: serve on, the default, or
-        /// not. See `docs/coherence.md`.
+        /// not. See [the page on coherence][page].
+        ///
+        /// [page]: https://github.com/larder-rs/larder/blob/main/docs/coherence.md
         #[cfg(feature = "redis")]
         pub fn coherence(self, coherence: crate::Coherence) -> Self {
             self.with(|settings| settings.coherence = Some(coherence))

@@ -134,20 +134,20 @@ table! {
     codec: Codec {
         says: "how values become bytes", takes: "a word",
         allowed: "auto, message_pack; json with the feature of that name", default: "auto",
-        tiers: "disk, file", cost: "encoding and decoding, see the page on performance",
+        tiers: "disk, file, redis", cost: "encoding and decoding, see the page on performance",
         parse: |text| values::choice(values::CODECS, text), valid: |_| true,
         show: |codec| values::word(values::CODECS, codec),
     }
     compress: Compress {
         says: "how payloads are compressed", takes: "a word, a level after a colon",
         allowed: "auto, none; zstd, zstd:1 to zstd:22 and lz4 with the features of those names", default: "auto",
-        tiers: "disk, file", cost: "time for space; from 1 KiB up",
+        tiers: "disk, file, redis", cost: "time for space; from 1 KiB up",
         parse: values::compress, valid: |compress| compress.check().is_ok(), show: values::compress_text,
     }
     version: u32 {
         says: "the schema version of the values: entries of another are misses", takes: "a number",
         allowed: "0 to 4294967295", default: "0",
-        tiers: "disk, file", cost: "nothing",
+        tiers: "disk, file, redis", cost: "nothing",
         parse: |text| text.parse().ok(), valid: |_| true, show: u32::to_string,
     }
     kind: Kind {
