@@ -12,9 +12,9 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use larder_core::Durability;
+use parking_lot::Mutex;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 
 const NAME: &str = "marker";
@@ -47,7 +47,16 @@ pub(crate) struct Marker {
     dir: PathBuf,
     durability: Durability,
     boot: Option<u128>,
-    withdrawn: AtomicBool,
+    standing: Mutex<Standing>,
+}
+
+/// Whether the file is there. Held while that changes.
+#[derive(Debug)]
+struct Standing {
+    is_withdrawn: bool,
+    /// How often nothing was to be trusted any more.
+    #[cfg(feature = "disk")]
+    withdrawals: u64,
 }
 
 impl Marker {
@@ -56,7 +65,12 @@ impl Marker {
     pub(crate) fn find(dir: &Path, durability: Durability) -> (Self, Past) {
         let boot = this_boot();
         let past = fs::read(dir.join(NAME)).map_or(Past::Unknown, |bytes| past(&bytes, boot));
-        let marker = Self { dir: dir.to_owned(), durability, boot, withdrawn: AtomicBool::new(true) };
+        let standing = Mutex::new(Standing {
+            is_withdrawn: true,
+            #[cfg(feature = "disk")]
+            withdrawals: 0,
+        });
+        let marker = Self { dir: dir.to_owned(), durability, boot, standing };
         (marker, past)
     }
 
@@ -67,8 +81,9 @@ impl Marker {
     }
 
     /// Whether nothing is to be trusted at present.
+    #[cfg(feature = "disk")]
     pub(crate) fn is_withdrawn(&self) -> bool {
-        self.withdrawn.load(Ordering::Acquire)
+        self.standing.lock().is_withdrawn
     }
 
     /// Whether a directory that was not closed can be told from one that lost
@@ -82,36 +97,55 @@ impl Marker {
     /// Waits for the medium: else a machine that goes down could leave the
     /// word that all is well beside changes that are torn.
     pub(crate) fn open(&self) -> io::Result<()> {
-        self.write(OPEN).or_else(|error| {
-            self.withdrawn.store(false, Ordering::Release);
-            self.withdraw().map_err(|_| error)
+        self.open_as(&mut self.standing.lock())
+    }
+
+    fn open_as(&self, standing: &mut Standing) -> io::Result<()> {
+        self.write(OPEN, standing).or_else(|error| {
+            standing.is_withdrawn = false;
+            self.take_away(standing).map_err(|_| error)
         })
     }
 
     /// Says that all is on the medium, and nothing will change any more.
     pub(crate) fn close(&self) -> io::Result<()> {
-        self.write(CLOSED)
+        self.write(CLOSED, &mut self.standing.lock())
     }
 
     /// Says that nothing is to be trusted unless this is taken back.
+    #[cfg(feature = "disk")]
     pub(crate) fn withdraw(&self) -> io::Result<()> {
-        if self.is_withdrawn() {
+        let mut standing = self.standing.lock();
+        standing.withdrawals += 1;
+        self.take_away(&mut standing)
+    }
+
+    fn take_away(&self, standing: &mut Standing) -> io::Result<()> {
+        if standing.is_withdrawn {
             return Ok(());
         }
         match fs::remove_file(self.dir.join(NAME)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => self.withdrawn.store(true, Ordering::Release),
+            _ => standing.is_withdrawn = true,
         }
         if self.durability == Durability::Synced { sync_dir(&self.dir) } else { Ok(()) }
     }
 
-    /// Takes a withdrawal back.
+    /// How often it was withdrawn.
     #[cfg(feature = "disk")]
-    pub(crate) fn restore(&self) -> io::Result<()> {
-        if self.is_withdrawn() { self.open() } else { Ok(()) }
+    pub(crate) fn withdrawals(&self) -> u64 {
+        self.standing.lock().withdrawals
     }
 
-    fn write(&self, state: u8) -> io::Result<()> {
+    /// Takes back what was withdrawn before there were more than `withdrawals`.
+    #[cfg(feature = "disk")]
+    pub(crate) fn restore(&self, withdrawals: u64) -> io::Result<()> {
+        let mut standing = self.standing.lock();
+        let is_made_up_for = standing.is_withdrawn && standing.withdrawals == withdrawals;
+        if is_made_up_for { self.open_as(&mut standing) } else { Ok(()) }
+    }
+
+    fn write(&self, state: u8, standing: &mut Standing) -> io::Result<()> {
         let draft = self.dir.join(DRAFT);
         let mut options = OpenOptions::new();
         options.create(true).write(true).truncate(true);
@@ -121,7 +155,7 @@ impl Marker {
         file.write_all(&self.bytes(state))?;
         file.sync_all()?;
         fs::rename(&draft, self.dir.join(NAME))?;
-        self.withdrawn.store(false, Ordering::Release);
+        standing.is_withdrawn = false;
         sync_dir(&self.dir)
     }
 
@@ -238,6 +272,7 @@ mod tests {
         }
     }
 
+    #[cfg(feature = "disk")]
     #[test]
     fn a_withdrawn_marker_is_gone_until_it_is_restored() {
         let dir = tempfile::tempdir().unwrap();
@@ -247,7 +282,9 @@ mod tests {
         marker.withdraw().unwrap();
         marker.withdraw().unwrap();
         assert_eq!(found(dir.path()), Past::Unknown);
-        marker.restore().unwrap();
+        marker.restore(1).unwrap();
+        assert_eq!(found(dir.path()), Past::Unknown, "a second change was not made up for");
+        marker.restore(2).unwrap();
         assert!(dir.path().join(NAME).exists());
     }
 

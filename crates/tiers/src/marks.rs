@@ -8,6 +8,8 @@ use larder_core::marks::{MarkLog, Marked};
 use larder_core::{Durability, Error, Result};
 use parking_lot::Mutex;
 
+use crate::boot::sync_dir;
+
 /// Marks in a file `marks`, appended to by one `write` each.
 ///
 /// Where a write fails the file is deleted: what is not there is known to be
@@ -67,6 +69,9 @@ impl MarkLog for FileMarks {
         let mut file = opened(options.create(true).write(true).truncate(true), &next)?;
         file.write_all(bytes).and_then(|()| self.sync(&file))?;
         std::fs::rename(&next, &self.path)?;
+        if self.synced {
+            self.path.parent().map_or(Ok(()), sync_dir)?;
+        }
         *self.file.lock() = Some(file);
         Ok(())
     }

@@ -66,6 +66,14 @@ impl Share {
         self.space.used.load(Ordering::Acquire).saturating_add(more).saturating_sub(self.space.limit)
     }
 
+    /// Counts `bytes` that are about to be taken, until the answer is dropped: so
+    /// that no two find room in the same place.
+    #[cfg(feature = "disk")]
+    pub(crate) fn reserve(&self, bytes: u64) -> Reserved<'_> {
+        self.grow(bytes);
+        Reserved { share: self, bytes }
+    }
+
     /// Bytes that are free of the budget.
     pub fn room(&self) -> u64 {
         self.limit().saturating_sub(self.space.used.load(Ordering::Acquire))
@@ -74,6 +82,21 @@ impl Share {
     /// The whole budget, in bytes.
     pub fn limit(&self) -> u64 {
         self.space.limit
+    }
+}
+
+/// Bytes that are counted and not taken yet.
+#[cfg(feature = "disk")]
+#[derive(Debug)]
+pub(crate) struct Reserved<'a> {
+    share: &'a Share,
+    bytes: u64,
+}
+
+#[cfg(feature = "disk")]
+impl Drop for Reserved<'_> {
+    fn drop(&mut self) {
+        self.share.shrink(self.bytes);
     }
 }
 

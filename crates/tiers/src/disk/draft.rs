@@ -14,7 +14,6 @@ use super::block;
 use super::contents::Contents;
 use super::layout::{Layout, rounded};
 use super::pack::{self, Pack};
-use crate::boot::sync_dir;
 use crate::space::Share;
 
 /// So many bytes are written at a time.
@@ -89,7 +88,8 @@ impl Draft {
     }
 
     /// Ends the pack, gives it its name and opens it; `None` where no row came.
-    /// An earlier pack of that number is replaced.
+    /// An earlier pack of that number is replaced. The caller waits for the name
+    /// to be on the medium.
     pub(super) fn finish(mut self, durability: Durability) -> Result<Option<Pack>> {
         if self.contents.rows() == 0 {
             return Ok(None);
@@ -107,9 +107,6 @@ impl Draft {
         }
         let file = self.file.try_clone()?;
         fs::rename(&self.path, &self.finished)?;
-        if durability == Durability::Synced {
-            self.finished.parent().map_or(Ok(()), sync_dir)?;
-        }
         self.charged = 0;
         let contents = mem::take(&mut self.contents);
         Ok(Some(Pack::new(self.number, self.finished.clone(), file, self.len, contents)))

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use larder_core::{Durability, Result};
+use sled::IVec;
 
 use super::DiskTier;
 use super::databases::Databases;
@@ -32,6 +33,12 @@ impl DiskTier {
     pub(super) fn freeze(&self) -> Result<()> {
         let number = self.with_store(|store| Ok(store.databases.newest.number))?;
         let fresh = next_generation(&self.layout, number + 1, self.cache_bytes)?;
+        if self.marker.durability() == Durability::Synced
+            && let Err(error) = fresh.sync()
+        {
+            drop_generation(&self.layout, fresh)?;
+            return Err(error);
+        }
         self.space.grow(fresh.bytes());
         let mut state = self.state.write();
         let Some(store) = state.as_mut() else { return Ok(()) };
@@ -76,7 +83,8 @@ impl DiskTier {
     }
 
     /// What goes is deleted before it goes out of sight: a removal of a row that
-    /// nobody sees is not written down.
+    /// nobody sees is not written down. From the moment that the pack has its name
+    /// nothing is given up: what could not be deleted stays in sight, below it.
     fn put_in_place(&self, repack: Repack) -> Result<()> {
         self.reaper.settle()?;
         let is_synced = self.marker.durability() == Durability::Synced;
@@ -85,18 +93,24 @@ impl DiskTier {
         }
         let (draft, replaced) = repack.end();
         let pack = draft.finish(self.marker.durability())?;
-        let retired = replaced.retired;
+        let is_empty = pack.is_none();
         let number = pack.as_ref().map(|pack| pack.number);
-        for retired in retired.iter().filter(|retired| Some(retired.number) != number) {
-            remove_file(retired.path())?;
-            if is_synced {
-                self.layout.sync_names()?;
+        let sync_names = || if is_synced { self.layout.sync_names() } else { Ok(()) };
+        let mut done = sync_names();
+        let takes_frozen = replaced.frozen && done.is_ok();
+        let mut retired = Vec::new();
+        for pack in replaced.retired {
+            if Some(pack.number) != number && done.is_ok() {
+                done = remove_file(pack.path()).and_then(|()| sync_names());
+            }
+            if done.is_ok() || Some(pack.number) == number {
+                retired.push(pack);
             }
         }
         let frozen = {
             let mut state = self.state.write();
             let Some(store) = state.as_mut() else { return Ok(()) };
-            let frozen = if replaced.frozen { store.databases.frozen.take() } else { None };
+            let frozen = if takes_frozen { store.databases.frozen.take() } else { None };
             let of_frozen = frozen.as_ref().map(|frozen| &frozen.counts);
             let pack = pack.map(|mut pack| {
                 of_frozen.into_iter().for_each(|counts| pack.counts.absorb(counts));
@@ -113,7 +127,13 @@ impl DiskTier {
             let evicted = retired.counts.live().saturating_sub(retired.carried().live());
             self.evictions.fetch_add(evicted, Ordering::Relaxed);
         }
-        frozen.map_or(Ok(()), |frozen| self.reaper.take(frozen))
+        frozen.map_or(Ok(()), |frozen| self.reaper.take(frozen))?;
+        if is_empty {
+            // No pack says that the database is spent: it must be gone at once.
+            done = done.and_then(|()| self.reaper.settle());
+        }
+        // What is counted does not hold any more: opened again, it is counted anew.
+        done.inspect_err(|_| self.suspect.store(true, Ordering::Release))
     }
 
     fn drop_database(&self, generation: Generation) -> Result<()> {
@@ -129,17 +149,23 @@ impl DiskTier {
         self.with_store(|store| {
             let Some(segment) = store.segments.segment(number) else { return Ok(()) };
             let mut allowance = if carry == Carry::Named { u64::MAX } else { segment.len() / 2 };
-            for row in segment.take_rows().iter().rev() {
+            let mut drop_row = |row: &IVec| -> Result<()> {
                 let _stripe = store.lock(row);
-                let Some(pointer) = pointer_into(store, row, number)? else { continue };
+                let Some(pointer) = pointer_into(store, row, number)? else { return Ok(()) };
                 let wanted = carry == Carry::Named || segment.was_read(pointer.offset);
                 if wanted && pointer.len <= allowance && carry_frame(store, &segment, row, pointer) {
                     allowance -= pointer.len;
                 } else if store.forget(row)? {
                     self.evictions.fetch_add(1, Ordering::Relaxed);
                 }
+                Ok(())
+            };
+            let rows = segment.take_rows();
+            let dropped = rows.iter().rev().try_for_each(&mut drop_row);
+            if let Err(error) = dropped.and_then(|()| store.journal.settle()) {
+                segment.put_back(rows);
+                return Err(error);
             }
-            store.journal.settle()?;
             store.segments.delete(number);
             Ok(())
         })
@@ -160,19 +186,18 @@ impl DiskTier {
         let Some(former) = self.replace_store(Databases::of(newest))? else { return Ok(()) };
         *upkeep = None;
         self.space.grow(bytes);
+        former.segments.delete_all();
         let Databases { newest, frozen, packs } = former.databases;
+        let mut dropped = Ok(());
         for pack in packs.iter().rev() {
-            remove_file(pack.path())?;
-            self.space.shrink(rounded(pack.len()));
+            let gone = remove_file(pack.path()).map(|()| self.space.shrink(rounded(pack.len())));
+            dropped = dropped.and(gone);
         }
         for generation in frozen.into_iter().chain([newest]) {
-            self.drop_database(generation)?;
+            dropped = dropped.and(self.drop_database(generation));
         }
-        former.segments.delete_all();
-        if self.marker.durability() == Durability::Synced {
-            self.layout.sync_names()?;
-        }
-        self.with_store(Store::checkpoint)
+        // What is left is deleted before the journal forgets that it is void.
+        dropped.and_then(|()| self.with_store(Store::checkpoint))
     }
 
     /// Begins a store with `databases` and no segments; returns the former one.

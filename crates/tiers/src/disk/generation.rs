@@ -22,6 +22,8 @@ use crate::boot::{sync_dir, sync_tree};
 /// How long sled's threads may hold on to a database after it was dropped.
 const LINGER_MAX: Duration = Duration::from_secs(10);
 const FLUSH_EVERY_MS: u64 = 500;
+/// What an empty database takes at least.
+pub(super) const EMPTY_BYTES: u64 = 512 << 10;
 /// What sled adds to a change of a row, about.
 const ROW_OVERHEAD: u64 = 48;
 
@@ -42,6 +44,7 @@ pub(super) struct Generation {
     path: PathBuf,
     db: Db,
     bytes: AtomicU64,
+    /// What it took when it was empty.
     bytes_at_open: u64,
     written: AtomicU64,
     measured_at: AtomicU64,
@@ -69,13 +72,14 @@ impl Generation {
         };
         layout::restrict(&path);
         let bytes = layout::bytes_in(&path);
+        let bytes_at_open = if db.is_empty() { bytes } else { bytes.min(EMPTY_BYTES) };
         Ok(Self {
             number,
             counts: Counts::default(),
             path,
             db,
             bytes: AtomicU64::new(bytes),
-            bytes_at_open: bytes,
+            bytes_at_open,
             written: AtomicU64::new(0),
             measured_at: AtomicU64::new(0),
         })
@@ -108,7 +112,6 @@ impl Generation {
     }
 
     /// Whether there is no row.
-    #[cfg(test)]
     pub(super) fn is_empty(&self) -> bool {
         self.db.is_empty()
     }
@@ -134,7 +137,7 @@ impl Generation {
         self.bytes.load(Ordering::Acquire)
     }
 
-    /// Whether the files grew since the database was opened.
+    /// Whether the files have more than those of an empty database.
     pub(super) fn has_grown(&self) -> bool {
         self.bytes() > self.bytes_at_open
     }

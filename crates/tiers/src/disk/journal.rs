@@ -49,6 +49,8 @@ pub(super) struct Journal {
     counted: AtomicU64,
     /// Files below this number are gone.
     dropped_below: AtomicU64,
+    /// Generations and packs below this number are void, and may still be there.
+    void_below: AtomicU64,
     synced: Mutex<Synced>,
 }
 
@@ -90,8 +92,14 @@ impl Journal {
             tail: Mutex::new(Tail { file: None, number: last + 1, len: 0 }),
             counted: AtomicU64::new(counted),
             dropped_below: AtomicU64::new(if counted == 0 { last + 1 } else { 0 }),
+            void_below: AtomicU64::new(0),
             synced: Mutex::default(),
         })
+    }
+
+    /// How often the marker was withdrawn, see [`drop_before`](Self::drop_before).
+    pub(super) fn withdrawals(&self) -> u64 {
+        self.marker.withdrawals()
     }
 
     /// What was asked for when the directory was opened.
@@ -133,7 +141,9 @@ impl Journal {
     /// Writes down that what was before is void, with every generation below
     /// `generation`.
     pub(super) fn clear(&self, generation: u64) -> Result<()> {
-        self.write_down(&Record::Cleared(generation))
+        self.write_down(&Record::Cleared(generation))?;
+        self.void_below.fetch_max(generation, Ordering::AcqRel);
+        Ok(())
     }
 
     /// Writes down what the databases have, as they are let go.
@@ -190,7 +200,7 @@ impl Journal {
     /// served by one call.
     fn sync(&self, written: &Written) -> Result<()> {
         let mut synced = self.synced.lock();
-        if (synced.number, synced.len) >= (written.number, written.end) {
+        if synced.number == written.number && synced.len >= written.end {
             return Ok(());
         }
         let len = match &*self.tail.lock() {
@@ -200,7 +210,9 @@ impl Journal {
         let failed_before = synced.failed == written.number;
         match written.file.sync_data() {
             Ok(()) if !failed_before => {
-                (synced.number, synced.len) = (written.number, len);
+                if synced.number <= written.number {
+                    (synced.number, synced.len) = (written.number, len);
+                }
                 Ok(())
             }
             outcome => {
@@ -235,16 +247,38 @@ impl Journal {
 
     /// Ends the present file; returns the number that the next one will have.
     pub(super) fn turn(&self) -> Result<u64> {
+        let mut synced = self.synced.lock();
         let mut tail = self.tail.lock();
-        let ended = tail.file.clone().filter(|_| self.durability == Durability::Synced);
-        ended.map_or(Ok(()), |file| file.sync_data())?;
+        let (ended, number) = (tail.file.clone(), tail.number);
+        let on_medium = match ended.filter(|_| self.durability == Durability::Synced) {
+            Some(file) if synced.failed != number => file.sync_data(),
+            _ => Ok(()),
+        };
+        match &on_medium {
+            Ok(()) => (synced.number, synced.len) = (number, tail.len),
+            Err(_) => synced.failed = number,
+        }
         tail.end();
-        Ok(tail.number)
+        let next = tail.number;
+        drop((tail, synced));
+        if on_medium.is_err() {
+            self.marker.withdraw()?;
+        }
+        on_medium.map(|()| next).map_err(Into::into)
     }
 
     /// Deletes the files below `number`: both databases were flushed since
-    /// they ended.
-    pub(super) fn drop_before(&self, number: u64) -> Result<()> {
+    /// they ended, and that makes up for the first `withdrawals`. What a clear left
+    /// goes first, for nothing would say any more that it is void.
+    pub(super) fn drop_before(&self, number: u64, withdrawals: u64) -> Result<()> {
+        let void = self.void_below.load(Ordering::Acquire);
+        if void > 0 {
+            self.layout.discard_below(void)?;
+        }
+        if self.durability == Durability::Synced {
+            self.layout.sync_names()?;
+        }
+        self.void_below.store(0, Ordering::Release);
         for (found, path) in self.layout.journals()? {
             if found < number {
                 let bytes = rounded_len(&path);
@@ -253,7 +287,7 @@ impl Journal {
             }
         }
         self.dropped_below.fetch_max(number, Ordering::AcqRel);
-        self.marker.restore().map_err(|error| unavailable(self.layout.dir(), error))
+        self.marker.restore(withdrawals).map_err(|error| unavailable(self.layout.dir(), error))
     }
 
     fn forget(&self, bytes: u64) {

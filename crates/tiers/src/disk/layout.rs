@@ -96,6 +96,20 @@ impl Layout {
         self.sync_names()
     }
 
+    /// Deletes the packs and generations below `number`.
+    pub(super) fn discard_below(&self, number: u64) -> Result<()> {
+        for (_, path) in self.packs()?.into_iter().filter(|(found, _)| *found < number) {
+            remove_file(&path)?;
+        }
+        let generations = self.generations()?.into_iter().map(|(found, _)| found);
+        generations.filter(|found| *found < number).try_for_each(|found| self.discard(found))
+    }
+
+    /// Whether sled ever came to have a generation open: it makes its data file last.
+    pub(super) fn was_open(&self, number: u64) -> bool {
+        self.generation(number).join("db").exists()
+    }
+
     /// Waits until the names of all there is are on the medium.
     pub(super) fn sync_names(&self) -> Result<()> {
         for dir in self.folders() {
@@ -161,6 +175,7 @@ impl Layout {
     /// never opens again, whatever becomes of the deletion.
     pub(super) fn discard(&self, number: u64) -> Result<()> {
         let aside = self.dir.join(format!("{DROPPED}{number:0DIGITS$}"));
+        delete(&aside);
         rename(&self.generation(number), &aside)?;
         delete(&aside);
         Ok(())
@@ -170,6 +185,7 @@ impl Layout {
     /// people to look at. Returns where it is now.
     pub(super) fn set_aside(&self, number: u64) -> Result<PathBuf> {
         let aside = self.dir.join(format!("{TORN}{number:0DIGITS$}"));
+        delete(&aside);
         rename(&self.generation(number), &aside)?;
         Ok(aside)
     }

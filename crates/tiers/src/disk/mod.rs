@@ -209,7 +209,8 @@ impl DiskTier {
         if self.suspect.load(Ordering::Acquire) {
             self.revive();
         }
-        if self.space.excess(bytes) > 0 {
+        let reserved = self.space.reserve(bytes);
+        if self.space.excess(0) > 0 {
             self.make_room(bytes)?;
         }
         let grown = self.measured_every();
@@ -217,6 +218,7 @@ impl DiskTier {
             store.put(&RowKey::of(key), frame, self.crossover)?;
             Ok(store.databases.newest.is_due(grown))
         })?;
+        drop(reserved);
         if due {
             self.tend();
         }
@@ -246,11 +248,16 @@ impl DiskTier {
     /// With `is_final`, all is on the medium afterwards.
     fn close_now(&self, is_final: bool) -> Result<()> {
         let mut upkeep = self.upkeep.write();
+        let was_closed = self.closed.load(Ordering::Acquire);
+        let Some(store) = self.state.write().take() else {
+            let failed = if was_closed { Ok(()) } else { Err(self.without_store()) };
+            self.closed.store(true, Ordering::Release);
+            return failed;
+        };
         self.closed.store(true, Ordering::Release);
-        let Some(store) = self.state.write().take() else { return Ok(()) };
         *upkeep = None;
         let reaped = self.reaper.settle();
-        let closed = store.close();
+        let closed = store.close(!self.suspect.load(Ordering::Acquire));
         self.space.set(0);
         closed.and(reaped)?;
         if is_final { self.settle() } else { Ok(()) }

@@ -65,6 +65,9 @@ pub(super) fn open(ground: &Ground<'_>, past: Past) -> Result<Store> {
     let packed: u64 = databases.packs.iter().map(|pack| layout::rounded(pack.len())).sum();
     ground.space.grow(databases.bytes() + packed + layout::FIXED);
     let store = Store::new(databases, segments, Arc::new(Journal::after(replay.last, ground)?));
+    if ground.marker.durability() == Durability::Synced {
+        store.databases.newest.sync()?;
+    }
     if !replay.is_empty()
         && let Err(error) = store.checkpoint()
     {
@@ -110,15 +113,21 @@ fn give_up(layout: &Layout, past: Past) -> Result<()> {
 /// The newest two generations and the packs; `None` when the newest cannot be
 /// read. Those below `cleared` are dropped.
 fn open_databases(layout: &Layout, cleared: u64, cache_bytes: u64) -> Result<Option<Databases>> {
-    drop_packs(layout, |number| number < cleared)?;
+    layout.discard_below(cleared)?;
     let numbers = layout.generations()?.into_iter().map(|(number, _)| number);
-    let (void, mut numbers): (Vec<u64>, Vec<u64>) = numbers.partition(|number| *number < cleared);
-    void.into_iter().try_for_each(|number| layout.discard(number))?;
-    let newest = numbers.pop();
+    let (mut numbers, begun): (Vec<u64>, Vec<u64>) = numbers.partition(|number| layout.was_open(*number));
+    begun.into_iter().try_for_each(|number| layout.discard(number))?;
+    let mut newest = numbers.pop();
     let packed = layout.packs()?.last().map_or(0, |(number, _)| *number);
-    let frozen = numbers.pop_if(|number| *number > packed);
+    let mut frozen = numbers.pop_if(|number| *number > packed);
+    let mut opened = newest.map(|number| open_generation(layout, number, cache_bytes)).transpose()?.flatten();
+    if let Some(fresh) = opened.take_if(|fresh| fresh.is_empty() && is_above(numbers.last(), packed)) {
+        // Of a clear that was not written down any more.
+        drop_generation(layout, fresh)?;
+        (newest, frozen) = (frozen, numbers.pop());
+        opened = newest.map(|number| open_generation(layout, number, cache_bytes)).transpose()?.flatten();
+    }
     numbers.into_iter().try_for_each(|number| layout.discard(number))?;
-    let opened = newest.map(|number| open_generation(layout, number, cache_bytes)).transpose()?.flatten();
     let Some(newest) = opened else {
         drop_packs(layout, |_| true)?;
         frozen.map_or(Ok(()), |number| layout.discard(number))?;
@@ -131,6 +140,10 @@ fn open_databases(layout: &Layout, cleared: u64, cache_bytes: u64) -> Result<Opt
     }
     let packs = open_packs(layout, newest.number)?;
     Ok(Some(Databases { newest, frozen, packs }))
+}
+
+fn is_above(number: Option<&u64>, packed: u64) -> bool {
+    number.is_some_and(|number| *number > packed)
 }
 
 /// The packs, highest number first, down to one that is damaged. One that is not

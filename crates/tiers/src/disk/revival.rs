@@ -15,7 +15,6 @@ use std::time::{Duration, Instant};
 
 use larder_core::{Error, ErrorKind};
 
-use super::store::Store;
 use super::{DiskTier, recovery};
 use crate::boot::Past;
 
@@ -43,7 +42,7 @@ impl DiskTier {
             return;
         }
         let mut state = self.state.write();
-        let closed = state.take().map_or(Ok(()), Store::close);
+        let closed = state.take().map_or(Ok(()), |store| store.close(false));
         self.space.set(0);
         let past = if self.marker.is_withdrawn() { Past::Unknown } else { Past::Killed };
         let opened = recovery::open(&self.ground(), past);

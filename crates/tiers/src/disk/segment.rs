@@ -27,6 +27,10 @@ pub(super) struct Segment {
     len: AtomicU64,
     live: AtomicU64,
     sealed: AtomicBool,
+    /// Whether the name is on the medium, where that is waited for.
+    is_named: AtomicBool,
+    /// Whether a frame did not reach the medium.
+    is_doubtful: AtomicBool,
     marks: Box<[AtomicU64]>,
     mark_bytes: u64,
     rows: Mutex<Vec<IVec>>,
@@ -61,6 +65,8 @@ impl Segment {
             len: AtomicU64::new(0),
             live: AtomicU64::new(0),
             sealed: AtomicBool::new(false),
+            is_named: AtomicBool::new(false),
+            is_doubtful: AtomicBool::new(false),
             marks: (0..MARKS / 64).map(|_| AtomicU64::new(0)).collect(),
             mark_bytes: capacity.div_ceil(MARKS).max(1),
             rows: Mutex::new(Vec::new()),
@@ -107,9 +113,18 @@ impl Segment {
         Ok(offset)
     }
 
-    /// Waits until what was written is on the medium.
-    pub(super) fn sync(&self) -> io::Result<()> {
-        self.file.sync()
+    /// Waits until what was written is on the medium, and the name of the file by
+    /// `sync_name`. A failure is told once by the system, and here from then on.
+    pub(super) fn sync(&self, sync_name: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+        if self.is_doubtful.load(Ordering::Acquire) {
+            return Err(io::Error::other("an earlier frame did not reach the medium"));
+        }
+        self.file.sync().inspect_err(|_| self.is_doubtful.store(true, Ordering::Release))?;
+        if !self.is_named.load(Ordering::Acquire) {
+            sync_name()?;
+            self.is_named.store(true, Ordering::Release);
+        }
+        Ok(())
     }
 
     /// Counts `bytes` that `row` names as live.
@@ -135,6 +150,13 @@ impl Segment {
     /// may name other places by now.
     pub(super) fn take_rows(&self) -> Vec<IVec> {
         std::mem::take(&mut *self.rows.lock())
+    }
+
+    /// Gives rows back that were taken and not looked at.
+    pub(super) fn put_back(&self, rows: Vec<IVec>) {
+        let mut held = self.rows.lock();
+        let since = std::mem::replace(&mut *held, rows);
+        held.extend(since);
     }
 
     /// Whether the range lies within what was written.

@@ -124,11 +124,14 @@ impl Segments {
     /// has a name there.
     pub(super) fn sync(&self, pointer: Pointer) -> Result<()> {
         let Some(segment) = self.segment(pointer.segment) else { return Ok(()) };
-        segment.sync()?;
-        if pointer.offset == 0 {
-            segment.path().parent().map_or(Ok(()), sync_dir)?;
-        }
-        Ok(())
+        let named = || segment.path().parent().map_or(Ok(()), sync_dir);
+        segment.sync(named).map_err(|error| {
+            let mut active = self.active.lock();
+            if active.segment.as_ref().is_some_and(|active| Arc::ptr_eq(active, &segment)) {
+                self.seal(&mut active);
+            }
+            error.into()
+        })
     }
 
     fn room_for(&self, active: &mut Active, bytes: u64) -> Result<Arc<Segment>> {

@@ -19,7 +19,7 @@ use sled::IVec;
 use super::databases::Databases;
 use super::generation::Generation;
 use super::journal::Journal;
-use super::row::{self, Row, RowKey};
+use super::row::{self, Pointer, Row, RowKey};
 use super::segments::Segments;
 
 const STRIPES: usize = 64;
@@ -93,10 +93,16 @@ impl Store {
             _ => Ok(()),
         };
         let replaced = on_medium.and_then(|()| self.set(row, (&pointer.to_value()[..]).into()));
-        if replaced.is_err() {
+        if replaced.is_err() && !self.names(row, pointer) {
             self.segments.release(pointer);
         }
         replaced
+    }
+
+    /// Whether a row names a record; so if that cannot be told.
+    fn names(&self, row: &[u8], pointer: Pointer) -> bool {
+        let newest = self.databases.newest.get(row);
+        newest.map_or(true, |value| value.as_deref().and_then(Row::pointer) == Some(pointer))
     }
 
     /// Gives a row a value; returns the former one. The caller holds the stripe.
@@ -143,6 +149,7 @@ impl Store {
     }
 
     fn checkpoint_now(&self) -> Result<()> {
+        let withdrawals = self.journal.withdrawals();
         let number = self.journal.turn()?;
         self.stripes.iter().for_each(|stripe| drop(stripe.lock()));
         for generation in self.databases.each_generation() {
@@ -151,7 +158,7 @@ impl Store {
                 generation.sync()?;
             }
         }
-        self.journal.drop_before(number)
+        self.journal.drop_before(number, withdrawals)
     }
 
     /// Calls `visit` with the head of each frame; more of the frame may follow.
@@ -168,10 +175,12 @@ impl Store {
     }
 
     /// Writes what is buffered, and lets go of everything. The first failure is returned.
-    /// The journal stays then, for the next open to go by.
-    pub(super) fn close(self) -> Result<()> {
+    /// The journal stays then, for the next open to go by. With `is_sure` the next
+    /// open checks that it finds what this one counted.
+    pub(super) fn close(self, is_sure: bool) -> Result<()> {
         let flushed = self.checkpoint();
-        if flushed.is_ok()
+        if is_sure
+            && flushed.is_ok()
             && let Err(error) = self.journal.tally(self.databases.tally())
         {
             tracing::debug!(target: "larder", %error, "the next open cannot tell whether the databases are whole");

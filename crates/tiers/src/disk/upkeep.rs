@@ -12,7 +12,7 @@ use larder_core::{Error, ErrorKind, Result};
 
 use super::DiskTier;
 use super::eviction::Carry;
-use super::generation::Generation;
+use super::generation::{EMPTY_BYTES, Generation};
 use super::pack::Pack;
 use super::repack::Repack;
 use super::segments::Sealed;
@@ -24,9 +24,6 @@ const SEGMENTS_MAX: usize = 512;
 
 /// A database is not worth dropping below this: an empty one has half as much.
 const GENERATION_BYTES_MIN: u64 = 2 << 20;
-
-/// What a database takes at least.
-const EMPTY_GENERATION_BYTES: u64 = 512 << 10;
 
 /// More packs than this are put together: each is looked at for a row that is
 /// not there.
@@ -239,12 +236,12 @@ impl Outlook {
 }
 
 impl DiskTier {
-    /// Frees space until `more` bytes fit; `Full` when they cannot.
-    pub(super) fn make_room(&self, more: u64) -> Result<()> {
+    /// Frees space until `bytes` fit, which are counted already; `Full` when they cannot.
+    pub(super) fn make_room(&self, bytes: u64) -> Result<()> {
         let mut upkeep = self.upkeep.write();
         self.reaper.settle()?;
-        match self.keep_budget(&mut upkeep, more)? {
-            Choice::GiveUp => Err(Error::new(ErrorKind::Full, format!("no room for {more} bytes"))),
+        match self.keep_budget(&mut upkeep)? {
+            Choice::GiveUp => Err(Error::new(ErrorKind::Full, format!("no room for {bytes} bytes"))),
             _ => Ok(()),
         }
     }
@@ -253,7 +250,7 @@ impl DiskTier {
     /// nothing while someone else is at it.
     pub(super) fn tend(&self) {
         let Some(mut upkeep) = self.upkeep.try_write() else { return };
-        if let Err(error) = self.keep_budget(&mut upkeep, 0) {
+        if let Err(error) = self.keep_budget(&mut upkeep) {
             tracing::warn!(target: "larder", %error, "upkeep of the disk tier failed");
         }
     }
@@ -289,10 +286,10 @@ impl DiskTier {
         }
     }
 
-    fn keep_budget(&self, upkeep: &mut Option<Repack>, more: u64) -> Result<Choice> {
+    fn keep_budget(&self, upkeep: &mut Option<Repack>) -> Result<Choice> {
         self.measure()?;
         loop {
-            let outlook = self.outlook(more, upkeep.is_some())?;
+            let outlook = self.outlook(upkeep.is_some())?;
             let choice = outlook.choose();
             match choice {
                 Choice::Rest | Choice::GiveUp => return Ok(choice),
@@ -302,7 +299,11 @@ impl DiskTier {
                     self.go_on(upkeep, ROWS_IN_HASTE)?;
                     return Ok(choice);
                 }
-                Choice::Finish => self.go_on(upkeep, u64::MAX)?,
+                Choice::Finish => {
+                    self.go_on(upkeep, u64::MAX)?;
+                    // What that frees is free before more goes.
+                    self.reaper.settle()?;
+                }
                 Choice::Merge(number) => self.drop_measured(number, Carry::Named)?,
                 Choice::Evict(number) => self.drop_measured(number, Carry::Read)?,
                 Choice::Seal => self.with_store(|store| {
@@ -336,7 +337,7 @@ impl DiskTier {
         })
     }
 
-    fn outlook(&self, more: u64, is_packing: bool) -> Result<Outlook> {
+    fn outlook(&self, is_packing: bool) -> Result<Outlook> {
         self.with_store(|store| {
             let databases = &store.databases;
             let packed = |pack: &Arc<Pack>| Packed {
@@ -355,8 +356,8 @@ impl DiskTier {
             let meanwhile = self.space.limit() / 32;
             Ok(Outlook {
                 limit: self.space.limit(),
-                excess: self.space.excess(more),
-                excess_soon: self.space.excess(more.saturating_add(2 * draft + meanwhile)),
+                excess: self.space.excess(0),
+                excess_soon: self.space.excess(2 * draft + meanwhile),
                 room_soon: self.space.room().saturating_sub(draft.min(most) + meanwhile),
                 newest_bytes: databases.newest.bytes(),
                 newest_grown: databases.newest.has_grown(),
@@ -365,7 +366,7 @@ impl DiskTier {
                 packs: databases.packs.iter().map(packed).collect(),
                 sealed: store.segments.sealed(),
                 active: store.segments.has_active(),
-                reclaimable: store.segments.bytes() + taken.saturating_sub(2 * EMPTY_GENERATION_BYTES),
+                reclaimable: store.segments.bytes() + taken.saturating_sub(2 * EMPTY_BYTES),
             })
         })
     }

@@ -2,9 +2,12 @@
 //! that was killed between any two of their steps leaves.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use super::trust::{as_if_killed, copy_tree, damaged, open_as};
 use super::*;
+use crate::disk::layout::Layout;
+use crate::disk::recovery::next_generation;
 
 /// Puts every name below `names` that `which` names, with a payload of `seed`.
 fn fill(tier: &DiskTier, names: u64, seed: u64, which: impl Fn(u64) -> bool) {
@@ -315,4 +318,142 @@ fn what_is_half_written_is_given_back() {
     drop(tier);
     check_all(&open(dir.path()), &expected, "reopened");
     assert_eq!(fs::read_dir(dir.path().join("packs")).unwrap().count(), 2);
+}
+
+fn generation(dir: &Path, number: u64) -> PathBuf {
+    dir.join(format!("db/{number:020}"))
+}
+
+fn pack(dir: &Path, number: u64) -> PathBuf {
+    dir.join(format!("packs/{number:020}.pack"))
+}
+
+/// Puts something in place of a file that cannot be deleted as one.
+struct Undeletable {
+    path: PathBuf,
+    bytes: Vec<u8>,
+}
+
+impl Undeletable {
+    fn make(path: PathBuf) -> Self {
+        let bytes = fs::read(&path).unwrap();
+        fs::remove_file(&path).unwrap();
+        fs::create_dir(&path).unwrap();
+        fs::write(path.join("in the way"), "").unwrap();
+        Self { path, bytes }
+    }
+
+    fn restore(self) {
+        fs::remove_dir_all(&self.path).unwrap();
+        fs::write(self.path, self.bytes).unwrap();
+    }
+}
+
+#[test]
+fn a_database_that_leaves_no_pack_is_gone_at_once() {
+    let dir = TempDir::new().unwrap();
+    let tier = open_as(dir.path(), Durability::Flushed);
+    put(&tier, "k", noise(1, 100));
+    tier.freeze().unwrap();
+    put(&tier, "k", noise(2, 100));
+    assert!(generation(dir.path(), 1).exists());
+    *tier.upkeep.write() = tier.begin_repack(&[], u64::MAX).unwrap();
+    tier.go_on(&mut tier.upkeep.write(), u64::MAX).unwrap();
+    assert!(packs(&tier).is_empty());
+    assert!(!generation(dir.path(), 1).exists(), "nothing would say that it is spent");
+    assert!(now(tier.remove(&key("k"))).unwrap());
+    now(tier.flush()).unwrap();
+    assert_eq!(get(&open(as_if_killed(dir.path()).path()), "k"), None);
+}
+
+#[test]
+fn what_cannot_be_deleted_stays_below_what_took_its_place() {
+    let dir = TempDir::new().unwrap();
+    let (tier, expected) = layered(dir.path());
+    let stuck = Undeletable::make(pack(dir.path(), 1));
+    tier.freeze().unwrap();
+    *tier.upkeep.write() = tier.begin_repack(&[(1, Carry::Named), (2, Carry::Named)], u64::MAX).unwrap();
+    assert!(tier.go_on(&mut tier.upkeep.write(), u64::MAX).is_err());
+    let check_values = |tier: &DiskTier, context: &str| {
+        for (name, expected) in expected.iter().enumerate() {
+            assert_eq!(&get(tier, name), expected, "entry {name}, {context}");
+        }
+    };
+    check_values(&tier, "after the failure");
+    stuck.restore();
+    check_values(&open(as_if_killed(dir.path()).path()), "killed");
+    let closed = as_if_killed(dir.path());
+    drop(open(closed.path()));
+    check_values(&open(closed.path()), "closed");
+    put(&tier, 1, noise(1001, 150));
+    check_all(&tier, &expected, "opened again");
+    drop(tier);
+    check_all(&open(dir.path()), &expected, "reopened");
+}
+
+#[test]
+fn a_clear_that_could_not_delete_a_pack_is_one_all_the_same() {
+    let dir = TempDir::new().unwrap();
+    let (tier, _) = layered(dir.path());
+    let stuck = Undeletable::make(pack(dir.path(), 1));
+    assert!(now(tier.clear()).is_err());
+    assert_eq!(usage(&tier).0, 0);
+    assert!(now(tier.flush()).is_err(), "the journal would forget that the pack is void");
+    assert!(!now(tier.remove(&key(1))).unwrap());
+    stuck.restore();
+    assert_eq!(usage(&open(as_if_killed(dir.path()).path())).0, 0);
+    now(tier.flush()).unwrap();
+    assert!(!pack(dir.path(), 1).exists());
+    assert_eq!(usage(&open(as_if_killed(dir.path()).path())).0, 0);
+}
+
+#[test]
+fn a_clear_that_was_not_written_down_did_not_happen() {
+    let dir = TempDir::new().unwrap();
+    let tier = open_as(dir.path(), Durability::Flushed);
+    fill(&tier, 100, 1, |_| true);
+    rotate(&tier, &[]);
+    fill(&tier, 100, 2, |_| true);
+    tier.freeze().unwrap();
+    fill(&tier, 100, 3, |name| name < 50);
+    now(tier.flush()).unwrap();
+    let killed = as_if_killed(dir.path());
+    let number = tier.with_store(|store| Ok(store.databases.newest.number)).unwrap();
+    drop(next_generation(&Layout::prepare(killed.path().to_owned()).unwrap(), number + 1, MIB).unwrap());
+    let expected: Vec<_> = (0..100).map(|name| of_seed(name, if name < 50 { 3 } else { 2 })).collect();
+    for _ in 0..2 {
+        check_all(&open(killed.path()), &expected, "killed while it cleared");
+    }
+}
+
+#[test]
+fn a_database_that_was_never_open_is_none() {
+    let dir = TempDir::new().unwrap();
+    let (tier, expected) = layered(dir.path());
+    now(tier.flush()).unwrap();
+    let killed = as_if_killed(dir.path());
+    let number = tier.with_store(|store| Ok(store.databases.newest.number)).unwrap();
+    let begun = generation(killed.path(), number + 1);
+    fs::create_dir_all(begun.join("blobs")).unwrap();
+    fs::write(begun.join("conf"), "segment_size: 524288\nuse_compression: false\nversion: 0.34\n").unwrap();
+    check_all(&open(killed.path()), &expected, "killed while it made a database");
+    assert!(!begun.exists());
+}
+
+#[test]
+fn an_eviction_that_fails_gives_up_nothing() {
+    let dir = TempDir::new().unwrap();
+    let tier = open_as(dir.path(), Durability::Flushed);
+    (0..20).for_each(|name| put(&tier, name, noise(name, 9000)));
+    seal(&tier);
+    rotate(&tier, &[]);
+    let whole = fs::read(pack(dir.path(), 1)).unwrap();
+    fs::write(pack(dir.path(), 1), noise(1, whole.len())).unwrap();
+    for _ in 0..2 {
+        assert!(tier.drop_segment(1, Carry::Read).is_err());
+        assert_eq!(segment_files(dir.path()), 1);
+    }
+    fs::write(pack(dir.path(), 1), whole).unwrap();
+    tier.drop_segment(1, Carry::Read).unwrap();
+    assert_eq!((usage(&tier), segment_files(dir.path())), ((0, 20), 0));
 }

@@ -160,3 +160,28 @@ fn files_that_sled_makes_later_are_restricted() {
     assert_eq!(fs::metadata(&later).unwrap().permissions().mode() & 0o777, 0o600);
     fs::remove_file(later).unwrap();
 }
+
+#[test]
+fn writers_that_come_together_do_not_find_room_in_the_same_place() {
+    const WRITERS: u64 = 8;
+    let dir = TempDir::new().unwrap();
+    let tier = open_with(dir.path(), 16 * MIB, CROSSOVER_BYTES).unwrap();
+    let start = std::sync::Barrier::new(WRITERS as usize);
+    for round in 0..4 {
+        std::thread::scope(|scope| {
+            for writer in 0..WRITERS {
+                let (tier, start) = (&tier, &start);
+                scope.spawn(move || {
+                    let key = key(format!("{round} {writer}"));
+                    let frame = frame(&key, noise(writer, 3 * MIB as usize));
+                    start.wait();
+                    if let Err(error) = now(tier.put(&key, &frame)) {
+                        assert_eq!(error.kind(), ErrorKind::Full);
+                    }
+                });
+            }
+        });
+        let used = tier.space.used();
+        assert!(used <= 16 * MIB, "{used} bytes, round {round}");
+    }
+}

@@ -255,3 +255,42 @@ pub(super) fn damaged(bytes: &[u8]) -> Vec<Vec<u8>> {
     }
     damaged
 }
+
+/// A flush makes up for the removals before it, not for one that comes meanwhile.
+#[test]
+fn a_removal_that_could_not_be_written_down_is_not_made_up_for_by_an_earlier_flush() {
+    let dir = TempDir::new().unwrap();
+    let tier = open(dir.path());
+    put(&tier, "k", noise(1, 100));
+    now(tier.flush()).unwrap();
+    let (journal, aside) = (dir.path().join("journal"), dir.path().join("aside"));
+    tier.with_store(|store| {
+        let withdrawals = store.journal.withdrawals();
+        let number = store.journal.turn()?;
+        fs::rename(&journal, &aside).unwrap();
+        assert!(now(tier.remove(&key("k"))).unwrap());
+        fs::rename(&aside, &journal).unwrap();
+        store.journal.drop_before(number, withdrawals)
+    })
+    .unwrap();
+    assert_eq!(get(&open(as_if_killed(dir.path()).path()), "k"), None);
+    now(tier.flush()).unwrap();
+    put(&tier, "l", noise(1, 100));
+    let killed = as_if_killed(dir.path());
+    assert!(killed.path().join("marker").exists(), "the next one does make up for it");
+    assert_eq!(get(&open(killed.path()), "k"), None);
+}
+
+#[test]
+fn a_tier_that_cannot_be_opened_again_says_so_when_it_is_closed() {
+    let dir = TempDir::new().unwrap();
+    let tier = open(dir.path());
+    put(&tier, "k", noise(1, 100));
+    fs::remove_dir(dir.path().join("segments")).unwrap();
+    fs::write(dir.path().join("segments"), "in the way").unwrap();
+    tier.suspect.store(true, Ordering::Release);
+    let key = key("l");
+    assert!(now(tier.put(&key, &frame(&key, noise(1, 100)))).is_err());
+    assert!(now(tier.close()).is_err());
+    assert!(now(tier.close()).is_ok(), "it is closed by now");
+}
