@@ -134,9 +134,15 @@ impl Nodes {
         }
     }
 
-    /// Whether a copy may answer by itself.
-    pub(crate) fn confirms<V>(&self, record: &Record<V>) -> bool {
-        record.checked.is_some_and(|mark| mark.get() >> IDENTITY_BITS == self.epoch_bits()) && self.is_heard()
+    /// What memory has by `find`, and whether that may answer by itself.
+    ///
+    /// The others are listened to first: what was told by then has been applied to what
+    /// is found. The other way round a copy could be found, outdated and confirmed.
+    fn confirm<V>(&self, find: impl FnOnce() -> Option<Record<V>>) -> Option<(Record<V>, bool)> {
+        let is_heard = self.is_heard();
+        let record = find()?;
+        let is_current = record.checked.is_some_and(|mark| mark.get() >> IDENTITY_BITS == self.epoch_bits());
+        Some((record, is_heard && is_current))
     }
 
     /// Whether copies serve on while the others cannot be heard.
@@ -348,7 +354,8 @@ where
         Q: larder_core::key::Lookup<K> + ?Sized,
     {
         let nodes = self.nodes.as_ref()?;
-        self.memory.get(key).filter(|record| nodes.confirms(record))
+        let (record, is_confirmed) = nodes.confirm(|| self.memory.get(key))?;
+        is_confirmed.then_some(record)
     }
 
     /// The copy of `key` in memory, confirmed or not, where that is all there is
@@ -359,13 +366,13 @@ where
         if !away && !wire.is_owed(key) {
             return None;
         }
-        let record = self.memory.get(&wire.keys.decode(key.as_bytes()).ok()?)?;
+        let key = wire.keys.decode(key.as_bytes()).ok()?;
+        let (record, confirmed) = nodes.confirm(|| self.memory.get(&key))?;
         let freshness = self.freshness(&record);
         if freshness == Freshness::Gone {
             return None;
         }
         self.counters.unconfirmed.increment();
-        let confirmed = nodes.confirms(&record);
         Some(Found { confirmed, ..found_in_memory(record, freshness) })
     }
 
@@ -405,5 +412,76 @@ where
 
     fn has_repairs(&self) -> bool {
         self.among_nodes().is_some_and(|slot| slot.distrust().is_any())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use larder_core::Result;
+    use larder_core::clock::SystemClock;
+    use larder_core::marks::{Known, Mark as Said, Marked};
+    use larder_core::tier::{BoxFuture, TierKind};
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Line(Mutex<Option<Instant>>);
+
+    impl Bus for Line {
+        fn listen(&self, _: Arc<dyn Listener>) {}
+
+        fn last_contact(&self) -> Option<Instant> {
+            *self.0.lock()
+        }
+    }
+
+    struct NoMarks;
+
+    impl SharedMarks for NoMarks {
+        fn exchange<'a>(&'a self, _: &'a [(Said, Time)], _: Known) -> BoxFuture<'a, Result<Vec<Marked>>> {
+            Box::pin(async { Ok(Vec::new()) })
+        }
+    }
+
+    #[test]
+    fn what_is_found_before_a_contact_is_not_confirmed_by_it() {
+        let line = Arc::new(Line::default());
+        let plan = NodesPlan {
+            bus: Arc::clone(&line) as Arc<dyn Bus>,
+            marks: Arc::new(NoMarks),
+            lease: Duration::from_secs(1),
+            coherence: Coherence::Available,
+        };
+        let marks = Arc::new(Marks::new(None, Vec::new()));
+        let timeline = Arc::new(Timeline::new(Arc::new(SystemClock), Time::from_millis(0)));
+        let nodes = Nodes::new(plan, &marks, &timeline);
+        block_on(nodes.replica.compare()).unwrap();
+        let record = |nodes: &Nodes| Record {
+            value: Some(1),
+            created: Time::from_millis(1),
+            stamp: 0,
+            terms: None,
+            weight: 1,
+            home: TierKind::Redis,
+            checked: nodes.mark().of(1),
+        };
+        let confirmed = |find: &dyn Fn() -> Option<Record<i32>>| nodes.confirm(find).map(|(_, is)| is);
+        *line.0.lock() = Some(Instant::now());
+        assert_eq!(confirmed(&|| Some(record(&nodes))), Some(true));
+        assert_eq!(confirmed(&|| None), None);
+        *line.0.lock() = None;
+        // Between finding it and judging it all is heard and applied.
+        let meanwhile = || {
+            let found = record(&nodes);
+            *line.0.lock() = Some(Instant::now());
+            Some(found)
+        };
+        assert_eq!(confirmed(&meanwhile), Some(false));
+        let gap = || {
+            let found = record(&nodes);
+            nodes.gap();
+            Some(found)
+        };
+        assert_eq!(confirmed(&gap), Some(false), "of a former epoch");
     }
 }
