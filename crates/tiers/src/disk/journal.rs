@@ -250,12 +250,11 @@ impl Journal {
         let mut synced = self.synced.lock();
         let mut tail = self.tail.lock();
         let (ended, number) = (tail.file.clone(), tail.number);
-        let on_medium = match ended.filter(|_| self.durability == Durability::Synced) {
-            Some(file) if synced.failed != number => file.sync_data(),
-            _ => Ok(()),
-        };
+        let ended = ended.filter(|_| self.durability == Durability::Synced);
+        let on_medium = ended.map_or(Ok(()), |file| file.sync_data());
         match &on_medium {
-            Ok(()) => (synced.number, synced.len) = (number, tail.len),
+            Ok(()) if synced.failed != number => (synced.number, synced.len) = (number, tail.len),
+            Ok(()) => {}
             Err(_) => synced.failed = number,
         }
         tail.end();

@@ -105,9 +105,12 @@ impl Layout {
         generations.filter(|found| *found < number).try_for_each(|found| self.discard(found))
     }
 
-    /// Whether sled ever came to have a generation open: it makes its data file last.
+    /// Whether sled ever came to have a generation open: before that it makes `conf` and
+    /// `blobs` alone. So if that cannot be told.
     pub(super) fn was_open(&self, number: u64) -> bool {
-        self.generation(number).join("db").exists()
+        let Ok(mut entries) = fs::read_dir(self.generation(number)) else { return true };
+        entries
+            .any(|entry| entry.is_ok_and(|entry| entry.file_name() != "conf" && entry.file_name() != "blobs"))
     }
 
     /// Waits until the names of all there is are on the medium.
