@@ -11,6 +11,8 @@ pub mod disk;
 pub mod file;
 #[cfg(any(feature = "disk", feature = "file", feature = "redis"))]
 mod marks;
+#[cfg(any(feature = "disk", feature = "file", feature = "redis"))]
+mod medium;
 pub mod memory;
 mod null;
 #[cfg(feature = "redis")]

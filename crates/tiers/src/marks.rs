@@ -8,7 +8,7 @@ use larder_core::marks::{MarkLog, Marked};
 use larder_core::{Durability, Error, Result};
 use parking_lot::Mutex;
 
-use crate::boot::sync_dir;
+use crate::medium::sync_dir;
 
 /// Marks in a file `marks`, appended to by one `write` each.
 ///

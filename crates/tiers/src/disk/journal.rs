@@ -30,7 +30,8 @@ use parking_lot::Mutex;
 use super::layout::{Layout, remove_file, rounded, unavailable};
 use super::record::{Change, Record, Tally};
 use super::recovery::Ground;
-use crate::boot::{Marker, sync_dir};
+use crate::boot::Marker;
+use crate::medium::sync_dir;
 use crate::space::Share;
 
 const MAGIC: &[u8; 4] = b"LRDJ";

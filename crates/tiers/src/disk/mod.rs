@@ -77,7 +77,8 @@ use self::recovery::Ground;
 use self::repack::Repack;
 use self::row::RowKey;
 use self::store::Store;
-use crate::boot::{Marker, sync_tree};
+use crate::boot::Marker;
+use crate::medium::sync_tree;
 use crate::space::Share;
 
 /// Frames of at least this many bytes go to segments by default.

@@ -23,7 +23,8 @@ use super::replay::Replay;
 use super::row::Row;
 use super::segments::Segments;
 use super::store::Store;
-use crate::boot::{Marker, Past, sync_tree};
+use crate::boot::{Marker, Past};
+use crate::medium::sync_tree;
 use crate::space::Share;
 
 /// What a store stands on.

@@ -17,7 +17,7 @@ use parking_lot::{Mutex, RwLock};
 use super::layout::{Layout, NUMBER_MAX, rounded};
 use super::row::Pointer;
 use super::segment::Segment;
-use crate::boot::sync_dir;
+use crate::medium::sync_dir;
 use crate::space::Share;
 
 /// The segments of a tier.

@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use larder_core::frame::{FIXED_LEN, Frame, Head};
 use larder_core::{Bytes, Durability, Error, ErrorKind, Result};
 
-use crate::boot::sync_dir;
+use crate::medium::sync_dir;
 
 use super::peers::{self, Alive};
 

@@ -24,7 +24,8 @@ use larder_core::{Bytes, Durability, Error, ErrorKind, Result};
 use parking_lot::{MappedMutexGuard, Mutex, MutexGuard, RwLock, RwLockReadGuard};
 
 use crate::Share;
-use crate::boot::{Marker, Past, sync_many};
+use crate::boot::{Marker, Past};
+use crate::medium::sync_many;
 use folder::{Folder, at};
 use index::{BLOCK, Held, Index, rounded, upper_of};
 use peers::{Change, Peers};
