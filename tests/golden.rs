@@ -66,9 +66,13 @@ pub(crate) fn write_missing<V: Serialize + DeserializeOwned + 'static>(
     name: &str,
     value: impl FnOnce() -> V,
 ) {
+    write_bytes(name, || write(&value(), Compress::zstd(19)).to_vec());
+}
+
+fn write_bytes(name: &str, bytes: impl FnOnce() -> Vec<u8>) {
     if std::env::var_os("LARDER_WRITE_GOLDEN").is_some() && !path(name).exists() {
         fs::create_dir_all(path(name).parent().unwrap()).unwrap();
-        fs::write(path(name), write(&value(), Compress::zstd(19)).to_vec()).unwrap();
+        fs::write(path(name), bytes()).unwrap();
     }
 }
 
@@ -78,10 +82,7 @@ where
     V: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug + 'static,
 {
     let written = write(&value, compress).to_vec();
-    if std::env::var_os("LARDER_WRITE_GOLDEN").is_some() && !path(name).exists() {
-        fs::create_dir_all(path(name).parent().unwrap()).unwrap();
-        fs::write(path(name), &written).unwrap();
-    }
+    write_bytes(name, || written.clone());
     let golden = decodes(name, &value);
     // What a compressor writes may change with its version; the rest may not.
     if compress == Compress::None {

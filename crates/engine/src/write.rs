@@ -88,6 +88,7 @@ where
             .and_then(|ticket| self.check_open().map(|()| ticket))
             .inspect_err(|error| self.note_dropped(&key, error))?;
         if !self.life.is_on() {
+            // On the heap: rare, and part of the future of every write.
             return Err(Box::pin(self.drop_switched_off(&key, draft)).await);
         }
         self.store_written(hash, key, draft).await

@@ -34,20 +34,6 @@ fn larder(cache: &larder::Cache<u64, Arc<[u64; 8]>>, options: &EntryOptions, hit
     }
 }
 
-/// Hits of 100 bytes on disk, in a database of sled, without memory.
-fn disk(hits: u64, puts: u64) -> larder::Result<()> {
-    let dir =
-        tempfile::tempdir().map_err(|error| larder::Error::new(larder::ErrorKind::Io, error.to_string()))?;
-    let cache = larder::bcache("instructions").dir(dir.path()).memory_bytes(0).build()?;
-    for key in 0..ENTRIES + puts {
-        cache.try_insert(key % ENTRIES, vec![7_u8; 100])?;
-    }
-    for hit in 0..hits {
-        black_box(cache.get(&(hit % ENTRIES)));
-    }
-    cache.close()
-}
-
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [case, hits] = arguments.as_slice() else {
@@ -65,15 +51,11 @@ fn main() -> ExitCode {
             moka(hits);
             return ExitCode::SUCCESS;
         }
-        "disk" | "disk-put" => {
-            let (hits, puts) = if case == "disk" { (hits, 0) } else { (0, hits) };
-            return disk(hits, puts).map_or(ExitCode::FAILURE, |()| ExitCode::SUCCESS);
-        }
         "plain" => (builder, EntryOptions::new()),
         "ttl" => (builder.ttl(hour), EntryOptions::new()),
         "all" => (builder.ttl(hour).stale(hour), EntryOptions::new().tag("a").tag("b")),
         other => {
-            eprintln!("CASE is {other:?}; moka, plain, ttl, all, disk and disk-put are known");
+            eprintln!("CASE is {other:?}; moka, plain, ttl and all are known");
             return ExitCode::FAILURE;
         }
     };

@@ -75,8 +75,7 @@ pub(crate) fn run() -> Result<()> {
 }
 
 fn rows(bytes: usize, entries: usize, puts: usize) -> Result<TempDir> {
-    let dir =
-        tempfile::tempdir().map_err(|error| larder::Error::new(larder::ErrorKind::Io, error.to_string()))?;
+    let dir = tempfile::tempdir()?;
     let known: &[(&'static str, Open)] = if bytes < FILES_FROM { &SMALL } else { &LARGE };
     let at = |(at, &(name, open)): (usize, &(&'static str, Open))| {
         let dir = dir.path().join(at.to_string());
@@ -87,7 +86,7 @@ fn rows(bytes: usize, entries: usize, puts: usize) -> Result<TempDir> {
     for store in contenders.iter().filter_map(|contender| contender.store.as_ref()) {
         for key in 0..entries {
             store.put(key as u64, value);
-            if (key * bytes).is_multiple_of(SETTLED_BYTES) {
+            if key.is_multiple_of((SETTLED_BYTES / bytes).max(1)) {
                 store.settle();
             }
         }
@@ -124,7 +123,6 @@ fn rows(bytes: usize, entries: usize, puts: usize) -> Result<TempDir> {
     for Contender { name, missed, .. } in contenders.iter().filter(|contender| contender.missed.get() > 0) {
         println!("  {name}: {} reads found nothing", missed.get());
     }
-    drop(contenders);
     Ok(dir)
 }
 

@@ -32,13 +32,7 @@ impl DiskTier {
     /// Freezes the newest database and begins a new one.
     pub(super) fn freeze(&self) -> Result<()> {
         let number = self.with_store(|store| Ok(store.databases.newest.number))?;
-        let fresh = next_generation(&self.layout, number + 1, self.cache_bytes)?;
-        if self.marker.durability() == Durability::Synced
-            && let Err(error) = fresh.sync()
-        {
-            drop_generation(&self.layout, fresh)?;
-            return Err(error);
-        }
+        let fresh = next_generation(&self.ground(), number + 1)?;
         self.space.grow(fresh.bytes());
         let mut state = self.state.write();
         let Some(store) = state.as_mut() else { return Ok(()) };
@@ -87,23 +81,22 @@ impl DiskTier {
     /// nothing is given up: what could not be deleted stays in sight, below it.
     fn put_in_place(&self, repack: Repack) -> Result<()> {
         self.reaper.settle()?;
-        let is_synced = self.marker.durability() == Durability::Synced;
-        if is_synced {
-            self.layout.sync_names()?;
-        }
+        let durability = self.marker.durability();
+        let sync_names = || if durability == Durability::Synced { self.layout.sync_names() } else { Ok(()) };
+        sync_names()?;
         let (draft, replaced) = repack.end();
-        let pack = draft.finish(self.marker.durability())?;
-        let is_empty = pack.is_none();
+        let pack = draft.finish(durability)?;
         let number = pack.as_ref().map(|pack| pack.number);
-        let sync_names = || if is_synced { self.layout.sync_names() } else { Ok(()) };
         let mut done = sync_names();
         let takes_frozen = replaced.frozen && done.is_ok();
         let mut retired = Vec::new();
         for pack in replaced.retired {
-            if Some(pack.number) != number && done.is_ok() {
-                done = remove_file(pack.path()).and_then(|()| sync_names());
+            // One of the same number went when this one got its name.
+            let is_replaced = Some(pack.number) == number;
+            if !is_replaced {
+                done = done.and_then(|()| remove_file(pack.path())).and_then(|()| sync_names());
             }
-            if done.is_ok() || Some(pack.number) == number {
+            if is_replaced || done.is_ok() {
                 retired.push(pack);
             }
         }
@@ -128,7 +121,7 @@ impl DiskTier {
             self.evictions.fetch_add(evicted, Ordering::Relaxed);
         }
         frozen.map_or(Ok(()), |frozen| self.reaper.take(frozen))?;
-        if is_empty {
+        if number.is_none() {
             // No pack says that the database is spent: it must be gone at once.
             done = done.and_then(|()| self.reaper.settle());
         }
@@ -149,7 +142,7 @@ impl DiskTier {
         self.with_store(|store| {
             let Some(segment) = store.segments.segment(number) else { return Ok(()) };
             let mut allowance = if carry == Carry::Named { u64::MAX } else { segment.len() / 2 };
-            let mut drop_row = |row: &IVec| -> Result<()> {
+            let drop_row = |row: &IVec| -> Result<()> {
                 let _stripe = store.lock(row);
                 let Some(pointer) = pointer_into(store, row, number)? else { return Ok(()) };
                 let wanted = carry == Carry::Named || segment.was_read(pointer.offset);
@@ -161,7 +154,7 @@ impl DiskTier {
                 Ok(())
             };
             let rows = segment.take_rows();
-            let dropped = rows.iter().rev().try_for_each(&mut drop_row);
+            let dropped = rows.iter().rev().try_for_each(drop_row);
             if let Err(error) = dropped.and_then(|()| store.journal.settle()) {
                 segment.put_back(rows);
                 return Err(error);
@@ -181,7 +174,7 @@ impl DiskTier {
             store.segments.delete_sealed();
             Ok(store.databases.newest.number)
         })?;
-        let newest = next_generation(&self.layout, number + 1, self.cache_bytes)?;
+        let newest = next_generation(&self.ground(), number + 1)?;
         let bytes = newest.bytes();
         let Some(former) = self.replace_store(Databases::of(newest))? else { return Ok(()) };
         *upkeep = None;

@@ -249,13 +249,10 @@ impl DiskTier {
     /// With `is_final`, all is on the medium afterwards.
     fn close_now(&self, is_final: bool) -> Result<()> {
         let mut upkeep = self.upkeep.write();
-        let was_closed = self.closed.load(Ordering::Acquire);
+        let was_closed = self.closed.swap(true, Ordering::AcqRel);
         let Some(store) = self.state.write().take() else {
-            let failed = if was_closed { Ok(()) } else { Err(self.without_store()) };
-            self.closed.store(true, Ordering::Release);
-            return failed;
+            return if was_closed { Ok(()) } else { Err(not_opened_again()) };
         };
-        self.closed.store(true, Ordering::Release);
         *upkeep = None;
         let reaped = self.reaper.settle();
         let closed = store.close(!self.suspect.load(Ordering::Acquire));
@@ -292,7 +289,7 @@ impl DiskTier {
         if self.closed.load(Ordering::Acquire) {
             Error::new(ErrorKind::Closed, "the tier is closed")
         } else {
-            Error::new(ErrorKind::Unavailable, "the tier failed and could not be opened again")
+            not_opened_again()
         }
     }
 
@@ -313,6 +310,10 @@ impl fmt::Debug for DiskTier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("DiskTier").field("layout", &self.layout).field("usage", &self.usage()).finish()
     }
+}
+
+fn not_opened_again() -> Error {
+    Error::new(ErrorKind::Unavailable, "the tier failed and could not be opened again")
 }
 
 /// Does the work in the first poll, and says where an error comes from.

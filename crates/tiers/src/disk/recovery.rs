@@ -47,7 +47,7 @@ pub(super) fn open(ground: &Ground<'_>, past: Past) -> Result<Store> {
     let segments = Segments::open(layout.clone(), Arc::clone(ground.space))?;
     let (databases, tally) = match open_databases(layout, replay.cleared, cache_bytes)? {
         Some(databases) => (databases, replay.tally),
-        None => (fresh(layout, cache_bytes)?, None),
+        None => (fresh(ground)?, None),
     };
     let counted = count(&databases, &replay, &segments).and_then(|tallied| match tally {
         Some(tally) if tally != tallied => Err(Error::new(ErrorKind::Corrupt, "rows are missing or changed")),
@@ -56,7 +56,7 @@ pub(super) fn open(ground: &Ground<'_>, past: Past) -> Result<Store> {
     let databases = match counted {
         Err(error) if error.kind() == ErrorKind::Corrupt => {
             tracing::warn!(target: "larder", %error, "a torn database");
-            let databases = start_over(layout, databases, cache_bytes)?;
+            let databases = start_over(ground, databases)?;
             count(&databases, &replay, &segments)?;
             databases
         }
@@ -66,9 +66,6 @@ pub(super) fn open(ground: &Ground<'_>, past: Past) -> Result<Store> {
     let packed: u64 = databases.packs.iter().map(|pack| layout::rounded(pack.len())).sum();
     ground.space.grow(databases.bytes() + packed + layout::FIXED);
     let store = Store::new(databases, segments, Arc::new(Journal::after(replay.last, ground)?));
-    if ground.marker.durability() == Durability::Synced {
-        store.databases.newest.sync()?;
-    }
     if !replay.is_empty()
         && let Err(error) = store.checkpoint()
     {
@@ -118,33 +115,32 @@ fn open_databases(layout: &Layout, cleared: u64, cache_bytes: u64) -> Result<Opt
     let numbers = layout.generations()?.into_iter().map(|(number, _)| number);
     let (mut numbers, begun): (Vec<u64>, Vec<u64>) = numbers.partition(|number| layout.was_open(*number));
     begun.into_iter().try_for_each(|number| layout.discard(number))?;
-    let mut newest = numbers.pop();
+    let open =
+        |number: Option<u64>| number.map_or(Ok(None), |number| open_generation(layout, number, cache_bytes));
+    let mut newest = open(numbers.pop())?;
     let packed = layout.packs()?.last().map_or(0, |(number, _)| *number);
-    let mut frozen = numbers.pop_if(|number| *number > packed);
-    let mut opened = newest.map(|number| open_generation(layout, number, cache_bytes)).transpose()?.flatten();
-    if let Some(fresh) = opened.take_if(|fresh| fresh.is_empty() && is_above(numbers.last(), packed)) {
+    let mut unpacked = numbers.split_off(numbers.partition_point(|number| *number <= packed));
+    if unpacked.len() > 1
+        && let Some(fresh) = newest.take_if(|newest| newest.is_empty())
+    {
         // Of a clear that was not written down any more.
         drop_generation(layout, fresh)?;
-        (newest, frozen) = (frozen, numbers.pop());
-        opened = newest.map(|number| open_generation(layout, number, cache_bytes)).transpose()?.flatten();
+        newest = open(unpacked.pop())?;
     }
-    numbers.into_iter().try_for_each(|number| layout.discard(number))?;
-    let Some(newest) = opened else {
+    let frozen = unpacked.pop();
+    numbers.into_iter().chain(unpacked).try_for_each(|number| layout.discard(number))?;
+    let Some(newest) = newest else {
         drop_packs(layout, |_| true)?;
         frozen.map_or(Ok(()), |number| layout.discard(number))?;
         return Ok(None);
     };
     let is_alone = frozen.is_none();
-    let frozen = frozen.map(|number| open_generation(layout, number, cache_bytes)).transpose()?.flatten();
+    let frozen = open(frozen)?;
     if frozen.is_none() && !is_alone {
         drop_packs(layout, |_| true)?;
     }
     let packs = open_packs(layout, newest.number)?;
     Ok(Some(Databases { newest, frozen, packs }))
-}
-
-fn is_above(number: Option<&u64>, packed: u64) -> bool {
-    number.is_some_and(|number| *number > packed)
 }
 
 /// The packs, highest number first, down to one that is damaged. One that is not
@@ -182,10 +178,21 @@ fn open_generation(layout: &Layout, number: u64, cache_bytes: u64) -> Result<Opt
     }
 }
 
-/// An empty generation with a number above all there are. Where that fails it
+/// An empty generation with a number above all there are, on the medium where that is
+/// waited for. Where that fails it
 /// leaves none behind, which would count as the newest at the next open.
-pub(super) fn next_generation(layout: &Layout, number: u64, cache_bytes: u64) -> Result<Generation> {
-    Generation::open(layout, number, cache_bytes).map_err(|error| {
+pub(super) fn next_generation(ground: &Ground<'_>, number: u64) -> Result<Generation> {
+    let Ground { layout, cache_bytes, marker, .. } = ground;
+    let opened = Generation::open(layout, number, *cache_bytes).and_then(|fresh| {
+        if marker.durability() == Durability::Synced
+            && let Err(error) = fresh.sync()
+        {
+            fresh.close();
+            return Err(OpenError::Failed(error));
+        }
+        Ok(fresh)
+    });
+    opened.map_err(|error| {
         if let Err(error) = layout.discard(number) {
             tracing::warn!(target: "larder", %error, "cannot delete a database that was not finished");
         }
@@ -196,9 +203,9 @@ pub(super) fn next_generation(layout: &Layout, number: u64, cache_bytes: u64) ->
     })
 }
 
-fn fresh(layout: &Layout, cache_bytes: u64) -> Result<Databases> {
-    let last = layout.generations()?.last().map_or(0, |(number, _)| *number);
-    Ok(Databases::of(next_generation(layout, last + 1, cache_bytes)?))
+fn fresh(ground: &Ground<'_>) -> Result<Databases> {
+    let last = ground.layout.generations()?.last().map_or(0, |(number, _)| *number);
+    Ok(Databases::of(next_generation(ground, last + 1)?))
 }
 
 /// Makes the databases say what the journals do, and counts what is there:
@@ -226,7 +233,8 @@ fn count(databases: &Databases, replay: &Replay, segments: &Segments) -> Result<
 }
 
 /// Sets torn databases aside and begins an empty one.
-fn start_over(layout: &Layout, torn: Databases, cache_bytes: u64) -> Result<Databases> {
+fn start_over(ground: &Ground<'_>, torn: Databases) -> Result<Databases> {
+    let layout = ground.layout;
     let number = torn.newest.number;
     drop_packs(layout, |_| true)?;
     if let Some(frozen) = torn.frozen {
@@ -235,7 +243,7 @@ fn start_over(layout: &Layout, torn: Databases, cache_bytes: u64) -> Result<Data
     torn.newest.close();
     let path = layout.set_aside(number)?;
     tracing::warn!(target: "larder", path = %path.display(), "a torn database is set aside; its entries are lost");
-    Ok(Databases::of(next_generation(layout, number + 1, cache_bytes)?))
+    Ok(Databases::of(next_generation(ground, number + 1)?))
 }
 
 /// Closes a generation and deletes it.

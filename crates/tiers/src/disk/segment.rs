@@ -13,6 +13,8 @@ use larder_core::Bytes;
 use parking_lot::Mutex;
 use sled::IVec;
 
+use crate::medium::sync_dir;
+
 /// Read marks in a segment, whatever its size: two kilobytes of memory. Where
 /// frames are smaller than a mark's range, one that was read vouches for its
 /// neighbours as well, which costs a copy and loses nothing.
@@ -113,15 +115,15 @@ impl Segment {
         Ok(offset)
     }
 
-    /// Waits until what was written is on the medium, and the name of the file by
-    /// `sync_name`. A failure is told once by the system, and here from then on.
-    pub(super) fn sync(&self, sync_name: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+    /// Waits until what was written is on the medium, and the name of the file. A
+    /// failure is told once by the system, and here from then on.
+    pub(super) fn sync(&self) -> io::Result<()> {
         if self.is_doubtful.load(Ordering::Acquire) {
             return Err(io::Error::other("an earlier frame did not reach the medium"));
         }
         self.file.sync().inspect_err(|_| self.is_doubtful.store(true, Ordering::Release))?;
         if !self.is_named.load(Ordering::Acquire) {
-            sync_name()?;
+            self.path.parent().map_or(Ok(()), sync_dir)?;
             self.is_named.store(true, Ordering::Release);
         }
         Ok(())

@@ -17,7 +17,6 @@ use parking_lot::{Mutex, RwLock};
 use super::layout::{Layout, NUMBER_MAX, rounded};
 use super::row::Pointer;
 use super::segment::Segment;
-use crate::medium::sync_dir;
 use crate::space::Share;
 
 /// The segments of a tier.
@@ -124,8 +123,7 @@ impl Segments {
     /// has a name there.
     pub(super) fn sync(&self, pointer: Pointer) -> Result<()> {
         let Some(segment) = self.segment(pointer.segment) else { return Ok(()) };
-        let named = || segment.path().parent().map_or(Ok(()), sync_dir);
-        segment.sync(named).map_err(|error| {
+        segment.sync().map_err(|error| {
             let mut active = self.active.lock();
             if active.segment.as_ref().is_some_and(|active| Arc::ptr_eq(active, &segment)) {
                 self.seal(&mut active);

@@ -96,16 +96,11 @@ impl Packed {
         self.live.saturating_mul(4) <= self.values
     }
 
-    /// What an eviction carries on, about: of what was read half at most, and no more
-    /// than is valid.
-    fn carried(&self) -> u64 {
-        let stays = self.read.min(self.values / 2).min(self.live);
-        (self.droppable / self.values.max(1)).saturating_mul(stays)
-    }
-
-    /// What an eviction frees, about.
+    /// What an eviction frees, about: of what was read half at most stays, and no more than is valid.
     fn freed(&self) -> u64 {
-        self.droppable.saturating_sub(self.carried())
+        let stays = self.read.min(self.values / 2).min(self.live);
+        let of_one = self.droppable / self.values.max(1);
+        self.droppable.saturating_sub(of_one.saturating_mul(stays))
     }
 }
 
@@ -155,8 +150,13 @@ impl Outlook {
             return Choice::Rest;
         }
         match self.sealed.first() {
-            _ if self.rows_go_first() && self.is_packing && self.is_little_over() => Choice::Hurry,
-            _ if self.rows_go_first() && self.is_packing => Choice::Finish,
+            _ if self.rows_go_first() && self.is_packing => {
+                if self.is_little_over() {
+                    Choice::Hurry
+                } else {
+                    Choice::Finish
+                }
+            }
             Some(oldest) => Choice::Evict(oldest.number),
             None if self.active => Choice::Seal,
             None if self.newest_grown => Choice::Freeze,
