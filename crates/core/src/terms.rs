@@ -121,13 +121,12 @@ impl EntryOptions {
             return Err(Error::config("tags", format_args!("{} tags", self.tags.len()), "at most 64"));
         }
         if let Some(tag) = self.tags.iter().find(|tag| tag.as_str().len() > TAG_LEN_MAX) {
-            let given = format_args!("a tag of {} bytes", tag.as_str().len());
-            return Err(Error::config("tags", given, "at most 1024 bytes each"));
+            let len = tag.as_str().len();
+            return Err(Error::config("tags", format_args!("a tag of {len} bytes"), "at most 1024 bytes each"));
         }
         match &self.validator {
             Some(bytes) if bytes.len() > VALIDATOR_LEN_MAX => {
-                let given = format_args!("{} bytes", bytes.len());
-                Err(Error::config("validator", given, "at most 4096 bytes"))
+                Err(Error::config("validator", format_args!("{} bytes", bytes.len()), "at most 4096 bytes"))
             }
             _ => Ok(()),
         }
