@@ -4,6 +4,7 @@
 mod apart;
 mod batches;
 mod bus;
+mod clocks;
 mod doubt;
 mod leases;
 mod many;

@@ -35,6 +35,52 @@ impl Time {
     }
 }
 
+/// How far one clock is ahead of another, in milliseconds; negative where it is behind.
+///
+/// ```
+/// use larder_core::clock::{Offset, Time};
+///
+/// let (here, there) = (Time::from_millis(1_000), Time::from_millis(4_000));
+/// let offset = Offset::between(here, there);
+/// assert_eq!(offset.add(Time::from_millis(1_500)), Time::from_millis(4_500));
+/// assert_eq!(offset.sub(Time::from_millis(4_500)), Time::from_millis(1_500));
+/// assert_eq!(offset.add(Time::NEVER), Time::NEVER);
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Offset(i64);
+
+impl Offset {
+    /// How far the clock that shows `there` is ahead of the one that shows `here`.
+    pub fn between(here: Time, there: Time) -> Self {
+        let millis = i128::from(there.0) - i128::from(here.0);
+        Self(i64::try_from(millis).unwrap_or(if millis < 0 { i64::MIN } else { i64::MAX }))
+    }
+
+    /// The same offset from milliseconds.
+    pub const fn from_millis(millis: i64) -> Self {
+        Self(millis)
+    }
+
+    /// The offset in milliseconds.
+    pub const fn as_millis(self) -> i64 {
+        self.0
+    }
+
+    /// What the other clock shows at `time`. The time that never comes stays so,
+    /// and no other time becomes it.
+    pub fn add(self, time: Time) -> Time {
+        match time {
+            Time::NEVER => time,
+            Time(millis) => Time(millis.saturating_add_signed(self.0).min(u64::MAX - 1)),
+        }
+    }
+
+    /// The reverse of [`add`](Self::add).
+    pub fn sub(self, time: Time) -> Time {
+        Self(self.0.saturating_neg()).add(time)
+    }
+}
+
 /// Where the time comes from. Tests pass one that they move.
 pub trait Clock: Send + Sync + 'static {
     /// The present time.

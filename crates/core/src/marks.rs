@@ -66,6 +66,13 @@ pub struct Known {
 /// - Only so many tags are kept; those that were not used for longest are
 ///   folded into one mark that removes everything stamped as early.
 pub trait SharedMarks: Send + Sync + 'static {
+    /// The present time by the clock that the times of marks are of in
+    /// [`exchange`](Self::exchange), both ways; told without I/O. `None` where the
+    /// nodes' own clocks are taken to agree.
+    fn time(&self) -> Option<Time> {
+        None
+    }
+
     /// Adds marks, each with its time, all with one stamp above every other and
     /// above what this node knows; then says which marks there are beyond what
     /// it has heard, lowest first. One step among all nodes, one round trip.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::clock::Time;
+use crate::clock::{Offset, Time};
 use crate::frame::Header;
 use crate::{Error, Result};
 
@@ -190,6 +190,12 @@ impl Terms {
         self.until().after(self.stale)
     }
 
+    /// Whether there is a deadline, and the entry was `created` more than a second
+    /// after `now`: then the clock was set back since.
+    pub fn is_of_the_future(&self, created: Time, now: Time) -> bool {
+        self.until() != Time::NEVER && created > now.after(Duration::from_secs(1))
+    }
+
     /// What the entry is good for at `now`, by its terms alone.
     pub fn freshness(&self, now: Time) -> Freshness {
         freshness(self.until(), self.stale, now)
@@ -224,13 +230,25 @@ impl Terms {
     pub fn read(header: &Header, attributes: &[u8]) -> Option<Self> {
         let mut terms = Self { deadline: header.deadline, ..Self::PLAIN };
         let mut rest = attributes;
-        while let Some((&kind, after)) = rest.split_first() {
-            let (len, after) = after.split_first_chunk::<2>()?;
-            let (bytes, after) = after.split_at_checked(usize::from(u16::from_le_bytes(*len)))?;
+        while !rest.is_empty() {
+            let (kind, bytes, after) = first(rest)?;
             terms.take(kind, bytes)?;
             rest = after;
         }
         Some(terms)
+    }
+
+    /// These terms with the times of another clock turned by `shift` into those of
+    /// the clock that shows `now`. No deadline is later than a full time to live
+    /// from `now`, however wrong either clock was.
+    pub fn by_clock(mut self, now: Time, shift: impl Fn(Time) -> Time) -> Self {
+        let bounded = |at: Time, span: Option<Duration>| match span {
+            Some(span) if at != Time::NEVER => shift(at).min(now.after(span)),
+            _ => shift(at),
+        };
+        self.deadline = bounded(self.deadline, self.ttl);
+        self.idle_deadline = bounded(self.idle_deadline, self.idle);
+        self
     }
 
     fn take(&mut self, kind: u8, bytes: &[u8]) -> Option<()> {
@@ -249,6 +267,33 @@ impl Terms {
     }
 }
 
+/// Notes in the attributes of a frame how far the clock that all sharers of its
+/// tier go by was ahead of the clock that its times are of.
+pub fn write_offset(attributes: &mut Vec<u8>, offset: Offset) {
+    attribute(attributes, OFFSET, &offset.as_millis().to_le_bytes());
+}
+
+/// What [`write_offset`] noted; `None` where nothing was.
+pub fn read_offset(attributes: &[u8]) -> Option<Offset> {
+    let mut rest = attributes;
+    loop {
+        match first(rest)? {
+            (OFFSET, bytes, _) => {
+                return Some(Offset::from_millis(i64::from_le_bytes(bytes.try_into().ok()?)));
+            }
+            (_, _, after) => rest = after,
+        }
+    }
+}
+
+/// The first attribute: its kind, its content, and those after it.
+fn first(attributes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
+    let (&kind, after) = attributes.split_first()?;
+    let (len, after) = after.split_first_chunk::<2>()?;
+    let (bytes, after) = after.split_at_checked(usize::from(u16::from_le_bytes(*len)))?;
+    Some((kind, bytes, after))
+}
+
 const TAG: u8 = 1;
 const VALIDATOR: u8 = 2;
 const TTL: u8 = 3;
@@ -257,6 +302,8 @@ const STALE: u8 = 5;
 /// The deadline by the time to live, and the one by idle time.
 const DEADLINE: u8 = 6;
 const IDLE_DEADLINE: u8 = 7;
+/// How far the shared clock was ahead of the writer's.
+const OFFSET: u8 = 8;
 
 /// Tags and validators are bounded far below what two bytes can say.
 fn attribute(bytes: &mut Vec<u8>, kind: u8, content: &[u8]) {
@@ -392,6 +439,29 @@ mod tests {
             let read = Terms::read(&header(&terms), &terms.attributes());
             assert_eq!(read, Some(terms));
         }
+    }
+
+    #[test]
+    fn an_offset_is_found_among_other_attributes() {
+        let terms = Terms { tags: vec!["a".into()], ttl: Some(Duration::from_secs(1)), ..Terms::PLAIN };
+        let mut attributes = terms.attributes();
+        assert_eq!(read_offset(&attributes), None);
+        write_offset(&mut attributes, Offset::from_millis(-7));
+        assert_eq!(read_offset(&attributes), Some(Offset::from_millis(-7)));
+        assert_eq!(Terms::read(&header(&terms), &attributes), Some(terms));
+        assert_eq!(read_offset(&[OFFSET, 1, 0, 7]), None, "of another length");
+    }
+
+    #[test]
+    fn terms_of_another_clock_last_no_longer_than_a_time_to_live_from_now() {
+        let minute = Duration::from_secs(60);
+        let now = Time::from_millis(1_000_000);
+        let of_another = Terms { ttl: Some(minute), deadline: Time::from_millis(90_000), ..Terms::PLAIN };
+        let ahead = |millis| move |time| Offset::from_millis(millis).add(time);
+        let deadline = |millis| of_another.clone().by_clock(now, ahead(millis)).deadline.as_millis();
+        assert_eq!(deadline(940_000), 1_030_000, "30 s are left");
+        assert_eq!(deadline(i64::MAX), 1_060_000, "bounded");
+        assert_eq!(Terms::PLAIN.by_clock(now, ahead(-5)), Terms::PLAIN);
     }
 
     #[test]

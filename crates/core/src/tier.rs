@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use crate::clock::Time;
 use crate::frame::Frame;
 use crate::key::EncodedKey;
 use crate::stats::ServerFacts;
@@ -483,6 +484,17 @@ pub trait Tier: Send + Sync + 'static {
         0
     }
 
+    /// The present time by the one clock that all who share the tier go by, of the
+    /// server that holds `key`; told without I/O. `None` where there is no such
+    /// clock, or nothing is known of it yet.
+    ///
+    /// # Behavior
+    /// - No clock of a node has a part in it: setting those changes nothing.
+    /// - An entry leaves the tier by this clock.
+    fn shared_time(&self, _key: &EncodedKey) -> Option<Time> {
+        None
+    }
+
     /// Removes the entry and returns its frame, to one of all who share the tier.
     ///
     /// # Errors
@@ -595,6 +607,9 @@ macro_rules! forward {
             }
             fn era(&self, key: &EncodedKey) -> u64 {
                 (**self).era(key)
+            }
+            fn shared_time(&self, key: &EncodedKey) -> Option<Time> {
+                (**self).shared_time(key)
             }
             fn lease_load<'a>(
                 &'a self,

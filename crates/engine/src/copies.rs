@@ -59,7 +59,8 @@ where
 
 pub(crate) fn found_in_memory<V>(record: Record<V>, freshness: Freshness) -> Found<V> {
     let terms = record.terms.map_or(Terms::PLAIN, |terms| terms.current());
-    let decoded = Decoded { value: record.value, header: header(record.created, &terms), terms };
+    let decoded =
+        Decoded { value: record.value, header: header(record.created, &terms), terms, offset: None };
     Found { tier: TierKind::Memory, home: record.home, decoded, freshness, confirmed: true }
 }
 

@@ -7,9 +7,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use larder_core::clock::{Clock, Time};
+use larder_core::clock::Clock;
 use larder_core::key::{EncodedKey, Lookup};
-use larder_core::marks::{Mark, MarkLog, Marked};
+use larder_core::marks::{MarkLog, Marked};
 use larder_core::memory::{MemoryStore, Record};
 use larder_core::place::{Access, Facts, Kind, Persistence, Placement, Sharing, Thresholds, TierFacts};
 use larder_core::stats::{CacheCounters, Count, Stats, Striped, TierCounts, TierStats};
@@ -26,6 +26,7 @@ use crate::life::Life;
 use crate::marks::{Marks, Stamped};
 use crate::nodes::{Nodes, NodesPlan};
 use crate::pause::Pauses;
+use crate::restart;
 use crate::shield;
 use crate::slot::Slot;
 use crate::timeline::Timeline;
@@ -147,10 +148,11 @@ where
         let slots = parts.wire.as_ref().map_or(&[][..], |wire| &wire.slots);
         let stamps = slots.iter().any(|slot| slot.facts().capability.stamps);
         let KeptMarks { log, marks: kept } = parts.marks;
-        let times = kept.iter().filter(|marked| marked.mark == Mark::Time).map(|marked| marked.at);
-        let earliest = times.max().unwrap_or(Time::from_millis(0));
+        let noted = restart::noted(&kept);
         let marks = Arc::new(Marks::new(log, kept));
+        let earliest = restart::earliest(noted, &*parts.clock, slots, &marks);
         let timeline = Arc::new(Timeline::new(parts.clock, earliest));
+        slots.iter().for_each(|slot| slot.keep_time(&timeline));
         let nodes = parts.nodes.map(|plan| Nodes::new(plan, &marks, &timeline));
         for (nodes, slot) in nodes.iter().flat_map(|nodes| slots.iter().map(move |slot| (nodes, slot))) {
             nodes.replicate_in(slot);

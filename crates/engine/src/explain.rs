@@ -149,7 +149,7 @@ where
 
     fn entry_beyond(&self, found: Found<V>) -> Option<Entry<V>> {
         let now = self.timeline.now();
-        let Decoded { value, header, terms } = found.decoded;
+        let Decoded { value, header, terms, .. } = found.decoded;
         Some(Entry {
             value: value?,
             tier: found.tier,

@@ -48,6 +48,7 @@ mod refused;
 mod remove;
 mod repair;
 mod replica;
+mod restart;
 mod retime;
 mod round;
 #[cfg(not(feature = "async"))]

@@ -158,6 +158,20 @@ impl Marks {
         Ok(())
     }
 
+    /// Begins the time anew at `now`, which may be earlier than what was noted: what
+    /// was invalidated counts as invalidated by then at the latest.
+    ///
+    /// # Errors
+    /// When it could not be written down.
+    pub(crate) fn restart_time(&self, now: Time) -> Result<()> {
+        let mut appended = self.appended.lock();
+        self.noted_at.store(now.as_millis(), Ordering::Release);
+        self.expired_at.fetch_min(now.as_millis(), Ordering::AcqRel);
+        self.tags.write().values_mut().for_each(|(_, at)| *at = (*at).min(now));
+        *appended = self.rewrite()?;
+        Ok(())
+    }
+
     fn append(&self, marked: &[Marked]) -> Result<()> {
         let Some(log) = &self.log else { return Ok(()) };
         let bytes: Vec<u8> = marked.iter().flat_map(Marked::encode).collect();

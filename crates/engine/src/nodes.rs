@@ -107,7 +107,8 @@ struct Queue {
 impl Nodes {
     pub(crate) fn new(plan: NodesPlan, marks: &Arc<Marks>, timeline: &Arc<Timeline>) -> Arc<Self> {
         let heard = (Arc::clone(&plan.bus), plan.lease);
-        let replica = Arc::new(Replica::new(Arc::clone(marks), Arc::clone(&plan.marks), heard));
+        let replica =
+            Arc::new(Replica::new((Arc::clone(marks), Arc::clone(timeline)), Arc::clone(&plan.marks), heard));
         Arc::new(Self {
             plan,
             replica,

@@ -4,10 +4,10 @@ use std::hash::Hash;
 use std::sync::Arc;
 
 use larder_core::events::Event;
-use larder_core::frame::{CodecId, Head, Header};
+use larder_core::frame::{self, CodecId, Head, Header};
 use larder_core::key::{EncodedKey, Lookup};
 use larder_core::memory::{MemoryStore, Record};
-use larder_core::terms::{Freshness, Terms};
+use larder_core::terms::{Freshness, Terms, read_offset};
 use larder_core::tier::{Stamp, TierKind};
 use larder_core::{Bytes, Error, Result};
 
@@ -151,7 +151,8 @@ where
     ) -> Option<(Freshness, CodecId)> {
         let head = Head::parse(bytes).ok().filter(|head| head.key == key.as_bytes())?;
         let terms = Terms::read(&head.header, head.tags)?;
-        Some((self.freshness_of(slot, &head.header, &terms), head.header.codec))
+        let (header, terms) = slot.by_own_time(key, (head.header, terms), read_offset(head.tags));
+        Some((self.freshness_of(slot, &header, &terms), header.codec))
     }
 
     /// What an entry of `slot` with this header and these terms is good for
@@ -333,7 +334,7 @@ where
         bytes: Bytes,
         key: &EncodedKey,
     ) -> Result<Found<V>> {
-        let decoded = wire.open(bytes, key)?;
+        let decoded = wire.open_in(slot, bytes, key)?;
         let freshness = self.freshness_of(slot, &decoded.header, &decoded.terms);
         Ok(Found { tier: slot.kind(), home: slot.kind(), decoded, freshness, confirmed: true })
     }
@@ -346,7 +347,7 @@ where
         found: &Found<V>,
         (observation, stamp): (&Observation<K, V>, Option<Stamp>),
     ) {
-        let Decoded { value, header, terms } = &found.decoded;
+        let Decoded { value, header, terms, .. } = &found.decoded;
         let facts = self.facts(header.value_len, header.load_cost, terms.ttl);
         if found.freshness != Freshness::Fresh || !self.place(wire, &facts).in_memory() {
             return;
@@ -377,14 +378,32 @@ where
         }
     }
 
+    /// Whether an entry was removed for all who share it. One whose time is over leaves
+    /// their tier by itself, by the clock of that tier: this node's may be wrong.
+    fn is_over_by_marks(&self, found: &Found<V>) -> bool {
+        let Decoded { header, terms, .. } = &found.decoded;
+        let now = self.timeline.now();
+        found.freshness == Freshness::Gone
+            && terms.freshness(now) != Freshness::Gone
+            && self.marks.freshness(Stamped::new(header.generation, terms), now) == Freshness::Gone
+    }
+
     /// Removes an entry that must not be served, unless it was replaced since
-    /// it was read, or is being replaced now.
+    /// it was read, or is being replaced now. What is shared with others is removed
+    /// only where it is of no use to any of them.
     async fn drop_gone(self: &Arc<Self>, wire: &Wire<K, V>, slot: &Slot, key: &EncodedKey, hash: u64) {
         let observation = self.gates.observe(hash);
         let Some(_ticket) = observation.claim() else { return };
         let Ok(Some(bytes)) = slot.get(key).await else { return };
-        let again = shield::within(|| self.judge(wire, slot, bytes, key).map(|found| found.freshness));
-        if !matches!(again, Ok(Freshness::Fresh | Freshness::Stale)) {
+        let is_damaged = frame::open_with_attributes(&bytes, key).is_err();
+        let again = shield::within(|| self.judge(wire, slot, bytes, key));
+        let is_over = match &again {
+            Ok(found) if slot.is_shared() => self.is_over_by_marks(found),
+            Ok(found) => found.freshness == Freshness::Gone,
+            // Others may be able to read it: another version of the program, say.
+            Err(_) => is_damaged || !slot.is_shared(),
+        };
+        if is_over {
             // A failure is counted by the layer and the key distrusted by the slot.
             let _counted = slot.remove(key).await;
         }

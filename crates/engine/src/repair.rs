@@ -14,7 +14,7 @@ use larder_core::events::Event;
 use larder_core::frame::{self, Frame, Head};
 use larder_core::key::EncodedKey;
 use larder_core::memory::MemoryStore;
-use larder_core::terms::Freshness;
+use larder_core::terms::{Freshness, Terms, read_offset};
 use larder_core::tier::{REMOVAL_LIFE, Stamp, TierKind};
 use larder_core::{Bytes, ErrorKind, Result};
 
@@ -165,8 +165,10 @@ where
             let Ok(Some(bytes)) = slot.get(encoded).await else { continue };
             let Ok(found) = self.judge(wire, slot, bytes.clone(), encoded) else { continue };
             if found.freshness == Freshness::Fresh {
-                return whole(&bytes, encoded)
-                    .map_or(Here::Nothing, |frame| Here::Written(frame, identity(&bytes)));
+                return for_all(wire, &bytes, encoded).map_or(Here::Nothing, |frame| {
+                    let identity = identity(frame.head());
+                    Here::Written(frame, identity)
+                });
             }
             if found.decoded.terms.freshness(self.timeline.now()) == Freshness::Fresh {
                 return Here::Invalidated;
@@ -199,7 +201,7 @@ where
         if self.freshness(&record) != Freshness::Fresh {
             return None;
         }
-        let terms = record.terms.as_ref().map_or(larder_core::terms::Terms::PLAIN, |terms| terms.current());
+        let terms = record.terms.as_ref().map_or(Terms::PLAIN, |terms| terms.current());
         let facts = self.facts(u64::from(record.weight), None, terms.ttl);
         let payload = wire.payload(record.value.as_ref(), facts.kind).ok()?;
         let label = Label { facts: &facts, terms: &terms, stamp: record.stamp, created: record.created };
@@ -223,10 +225,15 @@ fn case(slot: &Slot, owed: &Owed, theirs: Option<&Bytes>, stamp: Option<Stamp>) 
     }
 }
 
-/// A frame as it lies in a tier, in its two parts.
-fn whole(bytes: &Bytes, key: &EncodedKey) -> Option<Frame> {
+/// A frame that lies in a tier of this node, as others can judge it: one that was
+/// written before the clock of all was known is given its offset.
+fn for_all<K: 'static, V: 'static>(wire: &Wire<K, V>, bytes: &Bytes, key: &EncodedKey) -> Option<Frame> {
     let (header, attributes, payload) = frame::open_with_attributes(bytes, key).ok()?;
-    Some(Frame::new(&header, key, attributes, payload))
+    if read_offset(attributes).is_some() {
+        return Some(Frame::new(&header, key, attributes, payload));
+    }
+    let terms = Terms::read(&header, attributes)?;
+    Some(Frame::new(&header, key, &wire.attributes(key, &terms), payload))
 }
 
 #[cfg(test)]

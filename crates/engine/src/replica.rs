@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use larder_core::bus::Bus;
-use larder_core::clock::{Latest, Time};
+use larder_core::clock::{Latest, Offset, Time};
 use larder_core::marks::{Known, Mark, SharedMarks};
 use larder_core::memory::MemoryStore;
 use larder_core::{Error, ErrorKind, Result};
@@ -27,6 +27,7 @@ use crate::layers::within;
 use crate::marks::Marks;
 use crate::nodes::Nodes;
 use crate::slot::OPERATION_LIMIT;
+use crate::timeline::Timeline;
 
 /// Marks that are owed; more become one for everything.
 const OWED_MAX: usize = 10_000;
@@ -34,6 +35,7 @@ const OWED_MAX: usize = 10_000;
 /// This node's replica of the marks of all.
 pub(crate) struct Replica {
     marks: Arc<Marks>,
+    timeline: Arc<Timeline>,
     shared: Arc<dyn SharedMarks>,
     bus: Arc<dyn Bus>,
     lease: Duration,
@@ -50,12 +52,13 @@ pub(crate) struct Replica {
 
 impl Replica {
     pub(crate) fn new(
-        marks: Arc<Marks>,
+        (marks, timeline): (Arc<Marks>, Arc<Timeline>),
         shared: Arc<dyn SharedMarks>,
         (bus, lease): (Arc<dyn Bus>, Duration),
     ) -> Self {
         Self {
             marks,
+            timeline,
             shared,
             bus,
             lease,
@@ -137,9 +140,15 @@ impl Replica {
         let made = Owing { replica: self, made: made.into_iter().collect() };
         let known = Known { heard: self.heard.load(Ordering::Acquire), count: self.marks.stamp() };
         // No layer bounds it, as none is around the marks.
-        let marked = within(self.shared.exchange(&made.made, known), OPERATION_LIMIT).await;
-        let marked = marked.unwrap_or_else(|| Err(no_answer()))?;
+        // How far the clock of all is ahead: this node's time is corrected, and may be wrong.
+        let offset = self.shared.time().map(|shared| Offset::between(self.timeline.now(), shared));
+        let offset = offset.unwrap_or_default();
+        let sent: Vec<_> = made.made.iter().map(|(mark, at)| (mark.clone(), offset.add(*at))).collect();
+        let marked = within(self.shared.exchange(&sent, known), OPERATION_LIMIT).await;
+        let mut marked = marked.unwrap_or_else(|| Err(no_answer()))?;
         made.settled();
+        let now = self.timeline.now();
+        marked.iter_mut().for_each(|marked| marked.at = offset.sub(marked.at).min(now));
         let heard = marked.iter().map(|marked| marked.stamp).max().unwrap_or(0);
         if !marked.is_empty()
             && let Err(error) = self.marks.adopt(marked)

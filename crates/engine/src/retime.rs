@@ -8,7 +8,7 @@ use larder_core::clock::Time;
 use larder_core::frame::{self, Frame, Header};
 use larder_core::key::{EncodedKey, Lookup};
 use larder_core::memory::MemoryStore;
-use larder_core::terms::{Freshness, Terms};
+use larder_core::terms::{Freshness, Terms, read_offset};
 use larder_core::{Bytes, Result};
 
 use crate::engine::Engine;
@@ -120,7 +120,7 @@ where
         let Some((header, terms, payload)) = self.retimed(slot, &bytes, key, change) else {
             return Ok(false);
         };
-        slot.put(key, &Frame::new(&header, key, &terms.attributes(), payload)).await.map(|()| true)
+        slot.put(key, &Frame::new(&header, key, &slot.attributes(key, &terms), payload)).await.map(|()| true)
     }
 
     fn retimed(
@@ -141,6 +141,7 @@ where
     fn fresh_parts(&self, slot: &Slot, bytes: &Bytes, key: &EncodedKey) -> Option<(Header, Terms, Bytes)> {
         let (header, attributes, payload) = frame::open_with_attributes(bytes, key).ok()?;
         let terms = Terms::read(&header, attributes)?;
+        let (header, terms) = slot.by_own_time(key, (header, terms), read_offset(attributes));
         (self.freshness_of(slot, &header, &terms) == Freshness::Fresh).then_some((header, terms, payload))
     }
 }

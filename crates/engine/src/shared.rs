@@ -147,7 +147,7 @@ where
             let (Some(bytes), stamp) = slot.get_stamped(key).await? else { return Ok(false) };
             let Some((header, terms, payload)) = change(&bytes) else { return Ok(false) };
             let based = key.clone().based_on(stamp.unwrap_or(Stamp::NONE));
-            let frame = Frame::new(&header, key, &terms.attributes(), payload);
+            let frame = Frame::new(&header, key, &slot.attributes(key, &terms), payload);
             self.expect_echo(key, identity(frame.head()));
             if slot.put_if_unchanged(&based, &frame).await? {
                 return Ok(true);

@@ -4,12 +4,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use larder_core::clock::{Clock, SystemClock};
-use larder_core::frame::Frame;
+use larder_core::clock::{Clock, Offset, SystemClock, Time};
+use larder_core::frame::{Frame, Header};
 use larder_core::key::EncodedKey;
 use larder_core::place::TierFacts;
 use larder_core::stats::{TierCounters, TierStats};
 use larder_core::stream::Stored;
+use larder_core::terms::{self, Terms};
 use larder_core::tier::{Draft, FrameWithStamp, REMOVAL_LIFE, Stamp, Tier, TierKind};
 use larder_core::{Bytes, Error, Result};
 
@@ -17,6 +18,7 @@ use crate::distrust::Distrust;
 use crate::layers::{Breaker, Limit, Observe};
 use crate::replica::Replica;
 use crate::taint::Taint;
+use crate::timeline::Timeline;
 use crate::wait::block_on;
 
 /// The longest that one operation of a tier that does not block may take.
@@ -43,6 +45,8 @@ pub struct Slot {
     evictions_told: AtomicU64,
     /// What its entries are judged by, where other nodes write them too.
     replica: OnceLock<Arc<Replica>>,
+    /// The time of the cache that it belongs to.
+    timeline: OnceLock<Arc<Timeline>>,
 }
 
 impl Slot {
@@ -70,6 +74,7 @@ impl Slot {
             settle_at_millis: AtomicU64::new(0),
             evictions_told: AtomicU64::new(0),
             replica: OnceLock::new(),
+            timeline: OnceLock::new(),
         }
     }
 
@@ -135,6 +140,57 @@ impl Slot {
     pub(crate) fn replicate(&self, replica: &Arc<Replica>) {
         // The first one counts.
         let _refused = self.replica.set(Arc::clone(replica));
+    }
+
+    /// Tells the time of the cache that the tier belongs to.
+    pub(crate) fn keep_time(&self, timeline: &Arc<Timeline>) {
+        // The first one counts.
+        let _refused = self.timeline.set(Arc::clone(timeline));
+    }
+
+    /// How far the clock that all sharers of the tier go by is ahead of this cache's
+    /// time; `None` for a tier of this process alone, and before its server was
+    /// heard. Processes of one machine share the machine's clock.
+    ///
+    /// The time of a cache is corrected where the clock is set back, and may be wrong
+    /// by years. So no time of it goes to others without this offset.
+    pub(crate) fn offset(&self, key: &EncodedKey) -> Option<Offset> {
+        let timeline = self.timeline.get()?;
+        let of_machine = || self.tier.capability().stamps.then(|| self.clock.now());
+        let shared = self.tier.shared_time(key).or_else(of_machine)?;
+        Some(Offset::between(timeline.now(), shared))
+    }
+
+    /// Turns the times of a frame that lies here into those of this cache. They are
+    /// by the clock of its writer, who noted how far the shared clock was ahead of
+    /// it. The earlier builds that did not are taken to have had the right time.
+    ///
+    /// What was written later than now by the clock of the machine is of unknown age,
+    /// as that was set back since: it is over where it has a deadline.
+    pub(crate) fn by_own_time(
+        &self,
+        key: &EncodedKey,
+        (header, terms): (Header, Terms),
+        written: Option<Offset>,
+    ) -> (Header, Terms) {
+        let (Some(own), Some(timeline)) = (self.offset(key), self.timeline.get()) else {
+            return (header, terms);
+        };
+        let now = timeline.now();
+        let written = written.unwrap_or_default();
+        let shift = |time| own.sub(written.add(time));
+        let mut terms = terms.by_clock(now, shift);
+        if self.tier.shared_time(key).is_none() && terms.is_of_the_future(shift(header.created), now) {
+            terms.deadline = Time::from_millis(0);
+        }
+        let created = shift(header.created).min(now);
+        let (deadline, stale_deadline) = (terms.until(), terms.stale_until());
+        (Header { created, deadline, stale_deadline, ..header }, terms)
+    }
+
+    /// The attributes of a frame with these terms that goes to this tier.
+    pub(crate) fn attributes(&self, key: &EncodedKey, terms: &Terms) -> Vec<u8> {
+        attributes(terms, || self.offset(key))
     }
 
     /// Has the marks that what was `found` is to be judged by.
@@ -355,6 +411,18 @@ impl Slot {
         now >= due
             && self.settle_at_millis.compare_exchange(due, next, Ordering::AcqRel, Ordering::Acquire).is_ok()
     }
+}
+
+/// The attributes of a frame with these terms: where it has a deadline, with the
+/// offset of the clock that others judge it by.
+pub(crate) fn attributes(terms: &Terms, offset: impl FnOnce() -> Option<Offset>) -> Vec<u8> {
+    let mut attributes = terms.attributes();
+    if terms.until() != Time::NEVER
+        && let Some(offset) = offset()
+    {
+        terms::write_offset(&mut attributes, offset);
+    }
+    attributes
 }
 
 fn millis(duration: Duration) -> u64 {

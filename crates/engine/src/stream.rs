@@ -137,7 +137,7 @@ where
         self.clear_homes(wire, key, slot.kind()).await;
         self.note_copy(key);
         let _noted = self.stay((wire, key), &facts, slot.kind()).await;
-        let head = frame::head(&header, key, &terms.attributes(), payload);
+        let head = frame::head(&header, key, &slot.attributes(key, &terms), payload);
         slot.publish(key, draft, &head).await?;
         Ok(streamed(slot.kind(), self.place(wire, &facts)))
     }
@@ -228,7 +228,7 @@ where
         V: ByteValue,
     {
         if stored.len <= HELD_MAX {
-            let decoded = wire.open(read_whole(stored)?, key)?;
+            let decoded = wire.open_in(slot, read_whole(stored)?, key)?;
             let fresh = self.freshness_of(slot, &decoded.header, &decoded.terms) == Freshness::Fresh;
             let value = decoded.value.filter(|_| fresh);
             return Ok(value.map(|value| EntryReader::held(value.into_bytes())));
@@ -293,7 +293,7 @@ struct Stream<'a> {
 
 impl<'a> Stream<'a> {
     async fn begin(slot: &'a Slot, key: &EncodedKey, terms: &Terms) -> Result<Self> {
-        let draft = slot.tier().draft(key, frame::head_len(key, &terms.attributes())).await?;
+        let draft = slot.tier().draft(key, frame::head_len(key, &slot.attributes(key, terms))).await?;
         Ok(Self { slot, draft, summing: Summing::default() })
     }
 

@@ -2,16 +2,16 @@
 
 use std::sync::Arc;
 
-use larder_core::clock::Time;
+use larder_core::clock::{Offset, Time};
 use larder_core::codec::{Encoded, ValueCodec};
 use larder_core::compress::{Compress, unpack};
 use larder_core::frame::{self, CodecId, Compression, Frame, Header};
 use larder_core::key::{EncodedKey, KeyCodec};
 use larder_core::place::{Facts, Kind, Selector};
-use larder_core::terms::Terms;
+use larder_core::terms::{self, Terms};
 use larder_core::{Bytes, Error, ErrorKind, Result};
 
-use crate::slot::Slot;
+use crate::slot::{self, Slot};
 
 /// The longest encoded key, in bytes.
 const KEY_BYTES_MAX: usize = 64 << 20;
@@ -41,6 +41,9 @@ pub struct Decoded<V> {
     pub header: Header,
     /// Its terms.
     pub terms: Terms,
+    /// How far the shared clock was ahead of the one that its times are of, where
+    /// the writer noted that.
+    pub offset: Option<Offset>,
 }
 
 /// A value as bytes, ready to be framed.
@@ -120,7 +123,13 @@ impl<K: 'static, V: 'static> Wire<K, V> {
             value_len: payload.value_len,
             load_cost: label.facts.load_cost,
         };
-        Frame::new(&header, key, &label.terms.attributes(), payload.bytes)
+        Frame::new(&header, key, &self.attributes(key, label.terms), payload.bytes)
+    }
+
+    /// The attributes of a frame with these terms, wherever it goes: from the tiers
+    /// of this node it may go to the one that others share later.
+    pub(crate) fn attributes(&self, key: &EncodedKey, terms: &Terms) -> Vec<u8> {
+        slot::attributes(terms, || self.slots.iter().find_map(|slot| slot.offset(key)))
     }
 
     /// Numbers are stored as they are unless a compression was asked for.
@@ -131,9 +140,17 @@ impl<K: 'static, V: 'static> Wire<K, V> {
         }
     }
 
+    /// As [`open`](Self::open), of a frame that lies in `slot`, with times by the
+    /// clock of this cache.
+    pub(crate) fn open_in(&self, slot: &Slot, bytes: Bytes, key: &EncodedKey) -> Result<Decoded<V>> {
+        let Decoded { value, header, terms, offset } = self.open(bytes, key)?;
+        let (header, terms) = slot.by_own_time(key, (header, terms), offset);
+        Ok(Decoded { value, header, terms, offset })
+    }
+
     /// Verifies a frame and decodes its value. Takes the bytes, so that a value
     /// that is bytes can have their buffer.
-    pub(crate) fn open(&self, bytes: Bytes, key: &EncodedKey) -> Result<Decoded<V>> {
+    fn open(&self, bytes: Bytes, key: &EncodedKey) -> Result<Decoded<V>> {
         let (header, attributes, payload) = frame::open_with_attributes(&bytes, key)
             .map_err(|error| Error::new(ErrorKind::Corrupt, error.to_string()).with_source(error))?;
         if header.schema != self.schema {
@@ -143,13 +160,14 @@ impl<K: 'static, V: 'static> Wire<K, V> {
         }
         let terms = Terms::read(&header, attributes)
             .ok_or_else(|| Error::new(ErrorKind::Corrupt, "the attributes of the frame are damaged"))?;
+        let offset = terms::read_offset(attributes);
         drop(bytes);
         if header.codec == CodecId::Absent {
-            return Ok(Decoded { value: None, header, terms });
+            return Ok(Decoded { value: None, header, terms, offset });
         }
         let plain = unpack(header.compression, payload, header.value_len)?;
         let encoded = Encoded { codec: header.codec, shape: header.shape, bytes: plain };
         let value = Some(self.values.decode(encoded)?);
-        Ok(Decoded { value, header, terms })
+        Ok(Decoded { value, header, terms, offset })
     }
 }

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use larder_core::clock::Clock;
+use larder_core::clock::{Clock, Time};
 use larder_core::events::Line;
 use larder_core::frame::Frame;
 use larder_core::key::EncodedKey;
@@ -237,6 +237,10 @@ impl<T: Tier> Tier for Breaker<T> {
 
     fn era(&self, key: &EncodedKey) -> u64 {
         self.tier.era(key)
+    }
+
+    fn shared_time(&self, key: &EncodedKey) -> Option<Time> {
+        self.tier.shared_time(key)
     }
 
     fn lease_load<'a>(

@@ -5,6 +5,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use larder_core::clock::Time;
 use larder_core::frame::Frame;
 use larder_core::key::EncodedKey;
 use larder_core::latency::{Histogram, TierTimes};
@@ -362,6 +363,10 @@ impl<T: Tier> Tier for Observe<T> {
 
     fn era(&self, key: &EncodedKey) -> u64 {
         self.tier.era(key)
+    }
+
+    fn shared_time(&self, key: &EncodedKey) -> Option<Time> {
+        self.tier.shared_time(key)
     }
 
     fn lease_load<'a>(

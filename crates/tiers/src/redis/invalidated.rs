@@ -69,6 +69,10 @@ const EXCHANGE: &str = "\
 /// One round trip. At most 16,384 marks are kept; beyond that the 1,024 oldest
 /// are folded into one that removes everything stamped as early.
 impl SharedMarks for RedisTier {
+    fn time(&self) -> Option<Time> {
+        self.inner.time(0)
+    }
+
     fn exchange<'a>(&'a self, made: &'a [(Mark, Time)], known: Known) -> BoxFuture<'a, Result<Vec<Marked>>> {
         Box::pin(async move {
             let exchanged = self.exchanged(made, known).await;

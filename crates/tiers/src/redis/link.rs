@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use larder_core::clock::Latest;
+use larder_core::clock::{Latest, Time};
 use larder_core::{Error, ErrorKind, Result};
 use parking_lot::{Condvar, Mutex, RwLock};
 use redis::aio::MultiplexedConnection;
@@ -20,6 +20,7 @@ use tokio::time::timeout;
 
 use super::address::Address;
 use super::sentinel::Sentinels;
+use super::server_clock::ServerClock;
 use super::session::{Gone, Line, Session};
 
 /// How long things may take.
@@ -119,6 +120,7 @@ pub(super) struct Link {
     tried: (Mutex<bool>, Condvar, Notify),
     /// When the last sign of life was asked for that was answered.
     contact: Latest,
+    clock: ServerClock,
     /// Connections that stood.
     connections: AtomicU64,
 }
@@ -140,6 +142,7 @@ impl Link {
             state: RwLock::new(State::Down("no attempt to connect was made yet".into())),
             tried: Default::default(),
             contact: Latest::default(),
+            clock: ServerClock::default(),
             connections: AtomicU64::new(0),
         }
     }
@@ -190,6 +193,11 @@ impl Link {
     /// When the server surely was there last.
     pub(super) fn contact(&self) -> Option<Instant> {
         self.contact.get()
+    }
+
+    /// What the clock of the server shows; `None` before it was asked.
+    pub(super) fn time(&self) -> Option<Time> {
+        self.clock.now()
     }
 
     /// How many connections stood so far.
@@ -243,6 +251,9 @@ impl Link {
         let asked = Instant::now();
         let role = session.connection.clone().send_packed_command(&redis::cmd("ROLE")).await?;
         check_role(&role)?;
+        let asked_time = Instant::now();
+        let time = session.connection.clone().send_packed_command(&redis::cmd("TIME")).await?;
+        self.clock.heard(asked_time, time);
         owner.greet(session.connection.clone()).await?;
         // One that was stopped meanwhile goes on as the master it was.
         if self.source.has_moved(&address, self.patience.connect / 3).await {
@@ -286,12 +297,15 @@ impl Link {
     async fn beat(&self, session: &Session, owner: &impl Owner) -> std::result::Result<bool, String> {
         let mut connection = session.connection.clone();
         let mut pipe = owner.pulse();
-        pipe.cmd("ROLE");
+        pipe.cmd("TIME").cmd("ROLE");
+        let asked = Instant::now();
         let mut answers = std::pin::pin!(connection.send_packed_commands(&pipe, 0, pipe.len()));
         let mut moved = session.moved();
         for _ in 0..LATE_MAX {
             match timeout(self.patience.answer, &mut answers).await {
-                Ok(Ok(answers)) => return content(answers, owner).map_err(|error| error.to_string()),
+                Ok(Ok(answers)) => {
+                    return self.content(asked, answers, owner).map_err(|error| error.to_string());
+                }
                 Ok(Err(error)) => return Err(error.to_string()),
                 Err(_) => {}
             }
@@ -302,6 +316,15 @@ impl Link {
             moved = now;
         }
         Err(format!("no answer within {:?}", self.patience.answer))
+    }
+
+    fn content(&self, asked: Instant, mut answers: Vec<Value>, owner: &impl Owner) -> RedisResult<bool> {
+        let Some(role) = answers.pop() else { return Ok(false) };
+        check_role(&role)?;
+        if let Some(time) = answers.pop() {
+            self.clock.heard(asked, time);
+        }
+        owner.felt(answers)
     }
 
     fn up(&self, session: &Session) {
@@ -333,12 +356,6 @@ impl Link {
         self.tried.1.notify_all();
         self.tried.2.notify_waiters();
     }
-}
-
-fn content(mut answers: Vec<Value>, owner: &impl Owner) -> RedisResult<bool> {
-    let Some(role) = answers.pop() else { return Ok(false) };
-    check_role(&role)?;
-    owner.felt(answers)
 }
 
 /// Refuses a server that takes no writes. An answer that tells no role, such as

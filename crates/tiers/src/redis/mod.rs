@@ -19,6 +19,7 @@ mod renewals;
 mod request;
 mod scatter;
 mod sentinel;
+mod server_clock;
 mod session;
 mod shard;
 mod steps;
@@ -39,7 +40,7 @@ use std::time::{Duration, Instant};
 
 use larder_core::Result;
 use larder_core::bus::{Bus, Listener};
-use larder_core::clock::{Clock, SystemClock};
+use larder_core::clock::{Clock, SystemClock, Time};
 use larder_core::tier::TierKind;
 use parking_lot::Mutex;
 use tokio::task::AbortHandle;
@@ -175,6 +176,15 @@ struct Inner {
 }
 
 impl Inner {
+    /// What the server that holds a partition shows as the time. A temporary context
+    /// shares its entries with no one: there is none.
+    fn time(&self, partition: usize) -> Option<Time> {
+        if self.marks.tenancy_millis().is_some() {
+            return None;
+        }
+        self.fleet.shard(partition).ok()?.link.time()
+    }
+
     /// Tells who listens that anything may have changed.
     fn distrust(&self) {
         if let Some(notices) = &self.notices {

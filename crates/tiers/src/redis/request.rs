@@ -3,6 +3,7 @@
 use larder_core::clock::Time;
 use larder_core::frame::{Frame, Head};
 use larder_core::key::EncodedKey;
+use larder_core::terms::read_offset;
 use larder_core::{Bytes, Error, ErrorKind, Result};
 use redis::{Cmd, RedisWrite, ToRedisArgs, Value};
 
@@ -229,25 +230,32 @@ impl Inner {
     pub(super) fn set(&self, name: &str, frame: &Frame) -> Cmd {
         let mut cmd = Cmd::with_capacity(5, name.len() + frame.len() + 32);
         cmd.arg("SET").arg(name).arg(Whole(frame));
-        if let Some(millis) = self.millis_left(frame) {
+        if let Some(millis) = self.millis_left(frame.head()) {
             cmd.arg("PX").arg(millis);
         }
         cmd
     }
 
-    /// How long Redis is to keep a frame: to the end of its stale window, and no
-    /// longer than a tenancy.
-    pub(super) fn millis_left(&self, frame: &Frame) -> Option<u64> {
-        let header = Head::parse(frame.head()).ok()?.header;
-        self.kept_for(self.millis_to(header.deadline.max(header.stale_deadline)))
+    /// How long Redis is to keep the frame with this head: to the end of its stale
+    /// window, and no longer than a tenancy. Without a deadline, and without a
+    /// tenancy, for ever.
+    pub(super) fn millis_left(&self, head: &[u8]) -> Option<u64> {
+        let Ok(head) = Head::parse(head) else { return self.kept_for(None) };
+        let until = head.header.deadline.max(head.header.stale_deadline);
+        let partition = Names::partition(&EncodedKey::new(head.key));
+        let left = match (read_offset(head.tags), self.time(partition)) {
+            (Some(offset), Some(now)) => millis_between(now, offset.add(until)),
+            _ => millis_between(self.clock.now(), until),
+        };
+        self.kept_for(left)
     }
+}
 
-    /// From now to `until`; `None` for the time that never comes.
-    pub(super) fn millis_to(&self, until: Time) -> Option<u64> {
-        let left = until.as_millis().saturating_sub(self.clock.now().as_millis());
-        // Redis refuses zero, and times beyond what it can count.
-        (until != Time::NEVER).then(|| left.clamp(1, 1 << 53))
-    }
+/// From `now` to `until`; `None` for the time that never comes.
+fn millis_between(now: Time, until: Time) -> Option<u64> {
+    let left = until.as_millis().saturating_sub(now.as_millis());
+    // Redis refuses zero, and times beyond what it can count.
+    (until != Time::NEVER).then(|| left.clamp(1, 1 << 53))
 }
 
 /// The answer of a group.

@@ -138,7 +138,7 @@ impl Inner {
         cmd.arg(PUT_IF_UNCHANGED).arg(3).arg(&name).arg(self.names.removal(&name));
         cmd.arg(self.names.mark(partition)).arg(format!("{generation:016x}"));
         cmd.arg(&identity.to_le_bytes()[..]).arg(Whole(frame));
-        if let Some(millis) = self.millis_left(frame) {
+        if let Some(millis) = self.millis_left(frame.head()) {
             cmd.arg(millis);
         }
         Ok(Order { partition, cmd })

@@ -9,10 +9,10 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use larder_core::Result;
-use larder_core::frame::{FIXED_LEN, kept_until};
 use redis::aio::MultiplexedConnection;
 use redis::{Cmd, Pipeline, RedisResult, Value};
 
+use super::calls::start;
 use super::io::Io;
 use super::marks::{exchange, read_all};
 use super::names::{Named, PARTITIONS};
@@ -97,7 +97,7 @@ impl Inner {
     ) -> RedisResult<()> {
         let mut heads = Pipeline::new();
         for key in entries {
-            heads.cmd("GETRANGE").arg(key).arg(0).arg(FIXED_LEN - 1);
+            heads.add_command(start(key));
         }
         if entries.is_empty() {
             return Ok(());
@@ -105,8 +105,7 @@ impl Inner {
         let mut renewals = Pipeline::new();
         for (key, head) in entries.iter().zip(exchange(connection, &heads).await?) {
             if let Value::BulkString(head) = head
-                && let Some(until) = kept_until(&head)
-                && let Some(millis) = self.kept_for(self.millis_to(until))
+                && let Some(millis) = self.millis_left(&head)
             {
                 renewals.add_command(expire(key, millis));
             }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::TryFutureExt;
+use larder_core::clock::Time;
 use larder_core::frame::Frame;
 use larder_core::key::EncodedKey;
 use larder_core::stats::ServerFacts;
@@ -176,6 +177,10 @@ impl Tier for RedisTier {
 
     fn era(&self, key: &EncodedKey) -> u64 {
         self.inner.marks.generation(Names::partition(key))
+    }
+
+    fn shared_time(&self, key: &EncodedKey) -> Option<Time> {
+        self.inner.time(Names::partition(key))
     }
 
     fn put_if_unchanged<'a>(&'a self, key: &'a EncodedKey, frame: &'a Frame) -> BoxFuture<'a, Result<bool>> {
