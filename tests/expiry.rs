@@ -183,6 +183,41 @@ fn a_clock_that_is_set_back_between_two_runs_revives_nothing() {
     }
 }
 
+/// The time that a directory had noted was carried on for ever: a clock that was ahead by
+/// years once made every later run that much ahead.
+#[test]
+fn a_clock_that_was_years_ahead_on_an_earlier_run_is_not_carried_on() {
+    const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
+    for shelf in TIERED {
+        let (dir, clock) = (tempfile::tempdir().unwrap(), ManualClock::default());
+        let right = clock.now();
+        let builder = || tiered::<u64, String>(shelf, dir.path(), &clock).ttl(MINUTE);
+        let reopened_after = |span| {
+            clock.advance(span);
+            builder().build().unwrap()
+        };
+        clock.advance(YEAR * 10);
+        let cache = builder().build().unwrap();
+        cache.insert(1, "of the future".into());
+        cache.insert_with(2, "for ever".into(), EntryOptions::new().ttl(Duration::MAX));
+        cache.close().unwrap();
+        clock.set(right);
+        for run in 0..3 {
+            let cache = reopened_after(MINUTE / 4);
+            assert_eq!(cache.get(&1), None, "{shelf}, run {run}: nothing tells how old it is");
+            assert_eq!(cache.get(&2), Some("for ever".into()), "{shelf}, run {run}");
+            assert_eq!(cache.get(&3).is_some(), run > 0, "{shelf}, run {run}: left by the right clock");
+            cache.insert(3, "new".into());
+            cache.close().unwrap();
+        }
+        // Set back by less than a day: the time goes on from where it was.
+        clock.set(Time::from_millis(right.as_millis() - 3_600_000));
+        let cache = reopened_after(MINUTE / 4);
+        lives_until(&cache, &clock, 3, MINUTE);
+        cache.close().unwrap();
+    }
+}
+
 #[test]
 fn sweeping_frees_what_expired_in_memory() {
     let clock = ManualClock::default();

@@ -9,10 +9,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-use larder::{Cache, Clock, EntryOptions, Sharing, SystemClock, TierKind, Time, fcache};
-use larder_testkit::Proxy;
+use larder::{
+    Cache, Clock, Durability, EntryOptions, Facts, Placement, Selector, Sharing, SystemClock, Table,
+    TierFacts, TierKind, Time,
+};
+use larder_engine::wait::Inline;
+use larder_testkit::{ManualClock, Proxy, block_on};
+use larder_tiers::Space;
+use larder_tiers::file::{FileOptions, FileTier};
 
 use super::{Nodes, key, until};
+use crate::rig::{Plan, Rig};
 
 const SECOND: i64 = 1_000;
 const HOUR: i64 = 3_600 * SECOND;
@@ -234,24 +241,53 @@ fn a_clock_that_was_ahead_on_an_earlier_run_is_not_carried_to_others() {
     }
 }
 
+/// For processes of one machine.
+struct ForProcesses;
+
+impl Selector for ForProcesses {
+    fn place(&self, facts: &Facts, tiers: &[TierFacts]) -> Placement {
+        Table.place(&Facts { sharing: Sharing::Processes, ..*facts }, tiers)
+    }
+}
+
 #[test]
 fn processes_that_share_files_do_not_share_the_correction_of_a_clock() {
     let dir = tempfile::tempdir().unwrap();
-    let open = |wall: &Wall| -> Cache<u64, u64> {
-        fcache("shared").dir(dir.path()).sharing(Sharing::Processes).clock(wall.clone()).build().unwrap()
+    let machine = ManualClock::default();
+    let open = || {
+        let space = Space::new(16 << 20);
+        let folder = dir.path().join("files");
+        let durability = Durability::Buffered;
+        let options = FileOptions { dir: folder, shared: true, space: space.share(), durability };
+        let mut plan = Plan::over(vec![Arc::new(FileTier::open(options).unwrap())]);
+        plan.memory = false;
+        plan.selector = Arc::new(ForProcesses);
+        plan.clock = machine.clone();
+        plan.build()
     };
-    let machine = Wall::ahead(2 * HOUR);
-    let early = open(&machine);
-    assert_eq!(early.get(&0), None);
-    early.insert_with(9, 9, EntryOptions::new().ttl(MINUTE));
-    machine.set_ahead(0);
-    let late = open(&machine);
-    early.insert_with(1, 1, EntryOptions::new().ttl(MINUTE));
-    late.insert_with(2, 2, EntryOptions::new().ttl(MINUTE));
-    for (cache, of) in [(&early, "the one that was there before"), (&late, "the other")] {
+    let insert = |rig: &Arc<Rig>, key: u64| {
+        let minute = EntryOptions::new().ttl(MINUTE);
+        block_on(rig.insert::<Inline>(key, "a".into(), minute)).unwrap();
+    };
+    let right = machine.now();
+    machine.advance(MINUTE * 120);
+    let early = open();
+    insert(&early, 9);
+    machine.set(right);
+    let late = open();
+    insert(&early, 1);
+    insert(&late, 2);
+    for (rig, of) in [(&early, "the one that was there before"), (&late, "the other")] {
         for key in [1, 2] {
-            assert_minute(cache.inspect(&key).unwrap().and_then(|entry| entry.left), of);
+            let entry = block_on(rig.inspect::<Inline, u64>(&key)).unwrap();
+            assert_minute(entry.and_then(|entry| entry.left), of);
         }
-        assert_eq!(cache.get(&9), None, "the clock was set back since: its age is not known");
+        assert_eq!(block_on(rig.get::<Inline, u64>(&9)).unwrap(), None, "its age is not known");
+    }
+    machine.advance(MINUTE);
+    for rig in [early, late] {
+        assert_eq!(block_on(rig.get::<Inline, u64>(&1)).unwrap(), None);
+        assert_eq!(block_on(rig.get::<Inline, u64>(&2)).unwrap(), None);
+        block_on(rig.close::<Inline>()).unwrap();
     }
 }

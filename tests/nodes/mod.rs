@@ -11,6 +11,7 @@ mod many;
 mod marks;
 mod refused;
 mod stopped;
+mod versions;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Barrier, mpsc};

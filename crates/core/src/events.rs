@@ -85,6 +85,15 @@ pub enum Event<K> {
         /// What works there again.
         line: Line,
     },
+    /// A tier says why it cannot be used: its server is away, or forbids a command that
+    /// it needs, which is named. Told once, when the cache is built or at the next write
+    /// that notices.
+    TierUnusable {
+        /// Which one.
+        tier: TierKind,
+        /// Why, in a sentence.
+        why: Arc<str>,
+    },
     /// What a tier had missed was made up for: a removal, or a write.
     Repaired {
         /// The entry; `None` where the whole tier was emptied.
@@ -123,6 +132,7 @@ impl<K> Clone for Event<K> {
             Self::Invalidated(extent) => Self::Invalidated(extent.clone()),
             Self::TierDown { tier, line } => Self::TierDown { tier: *tier, line: *line },
             Self::TierUp { tier, line } => Self::TierUp { tier: *tier, line: *line },
+            Self::TierUnusable { tier, why } => Self::TierUnusable { tier: *tier, why: Arc::clone(why) },
             Self::Repaired { key, tier } => Self::Repaired { key: key.clone(), tier: *tier },
             Self::Dropped { key, why } => Self::Dropped { key: Arc::clone(key), why: *why },
             Self::Missed { count } => Self::Missed { count: *count },
@@ -143,6 +153,7 @@ impl<K> Event<K> {
             Self::Invalidated(_) => "invalidated",
             Self::TierDown { .. } => "tier down",
             Self::TierUp { .. } => "tier up",
+            Self::TierUnusable { .. } => "tier unusable",
             Self::Repaired { .. } => "repaired",
             Self::Dropped { .. } => "dropped",
             Self::Missed { .. } => "missed",

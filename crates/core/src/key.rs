@@ -74,6 +74,7 @@ pub struct EncodedKey {
     bytes: Box<[u8]>,
     digest: u128,
     base: Option<Stamp>,
+    replaces: bool,
 }
 
 impl PartialEq for EncodedKey {
@@ -95,7 +96,7 @@ impl EncodedKey {
     pub fn new(bytes: impl Into<Box<[u8]>>) -> Self {
         let bytes = bytes.into();
         let digest = xxh3_128(&bytes);
-        Self { bytes, digest, base: None }
+        Self { bytes, digest, base: None, replaces: false }
     }
 
     /// The same key, for a load that began when its entry had this stamp.
@@ -108,6 +109,18 @@ impl EncodedKey {
     /// came after it wins.
     pub fn base(&self) -> Option<Stamp> {
         self.base
+    }
+
+    /// The same key, for a write that is based on something and changes the entry for all
+    /// versions of the program that share it. What a load gives is for its own alone.
+    #[must_use]
+    pub fn replacing(self) -> Self {
+        Self { replaces: true, ..self }
+    }
+
+    /// Whether a write that is based on something changes the entry for all versions.
+    pub fn replaces(&self) -> bool {
+        self.replaces
     }
 
     /// The whole encoding.

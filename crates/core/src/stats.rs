@@ -1,6 +1,7 @@
 //! Counters, and what people see of them.
 
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use crate::events::Signals;
@@ -227,6 +228,9 @@ pub struct TierStats {
     pub latency: TierLatency,
     /// What its servers say of themselves, where it has any.
     pub servers: Vec<ServerFacts>,
+    /// Why it cannot be used now, as far as it can tell: a server that is away, or
+    /// that forbids a command, which is named.
+    pub trouble: Option<Arc<str>>,
 }
 
 /// What a server says of itself, as of a few seconds ago.
@@ -261,7 +265,7 @@ impl fmt::Display for ServerFacts {
 impl TierStats {
     /// A row from its parts.
     pub fn new(kind: TierKind, counts: TierCounts, usage: Usage) -> Self {
-        Self { kind, counts, usage, latency: TierLatency::default(), servers: Vec::new() }
+        Self { kind, counts, usage, latency: TierLatency::default(), servers: Vec::new(), trouble: None }
     }
 
     /// The same with how long its operations took.
@@ -274,6 +278,12 @@ impl TierStats {
     #[must_use]
     pub fn with_servers(self, servers: Vec<ServerFacts>) -> Self {
         Self { servers, ..self }
+    }
+
+    /// The same with why the tier cannot be used now.
+    #[must_use]
+    pub fn with_trouble(self, trouble: Option<Arc<str>>) -> Self {
+        Self { trouble, ..self }
     }
 }
 
@@ -361,6 +371,9 @@ impl fmt::Display for Stats {
         for tier in &self.tiers {
             for server in &tier.servers {
                 writeln!(f, "{:<8}{server}", tier.kind)?;
+            }
+            if let Some(trouble) = &tier.trouble {
+                writeln!(f, "{:<8}cannot be used: {trouble}", tier.kind)?;
             }
         }
         let loads = [("loads".to_owned(), &self.load_latency)];

@@ -514,6 +514,12 @@ pub trait Tier: Send + Sync + 'static {
         false
     }
 
+    /// Why it cannot be used now, in a sentence for people; `None` while it can be, and
+    /// of a tier that cannot tell. Told without I/O.
+    fn trouble(&self) -> Option<Arc<str>> {
+        None
+    }
+
     /// Whether it can be used now, as far as it knows. Costs an atomic read at
     /// most; the selector asks once a write.
     fn healthy(&self) -> bool {
@@ -658,6 +664,9 @@ macro_rules! forward {
             }
             fn lacks(&self, key: &EncodedKey) -> bool {
                 (**self).lacks(key)
+            }
+            fn trouble(&self) -> Option<Arc<str>> {
+                (**self).trouble()
             }
             fn healthy(&self) -> bool {
                 (**self).healthy()

@@ -78,11 +78,17 @@ pub struct Explanation {
     pub class: Option<SizeClass>,
     /// Where an entry of its size and load cost is placed now, and by which rule.
     pub placement: Option<Placement>,
+    /// The tiers that cannot be used now, and why: a command that the server forbids,
+    /// say. An entry of theirs may be there all the same.
+    pub unusable: Vec<(TierKind, Arc<str>)>,
 }
 
 impl fmt::Display for Explanation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Some(home) = self.home else { return f.write_str("absent") };
+        let Some(home) = self.home else {
+            f.write_str("absent")?;
+            return self.say_unusable(f);
+        };
         write!(f, "home {home}")?;
         for copy in self.tiers.iter().filter(|tier| **tier != home) {
             write!(f, ", copy in {copy}")?;
@@ -94,10 +100,17 @@ impl fmt::Display for Explanation {
             write!(f, ", {codec:?}, compression {compression:?}")?;
         }
         match &self.placement {
-            Some(placement) if placement.home == home => write!(f, "; by the rule «{}»", placement.rule),
-            Some(placement) => write!(f, "; today it would be placed so: {placement}"),
-            None => Ok(()),
+            Some(placement) if placement.home == home => write!(f, "; by the rule «{}»", placement.rule)?,
+            Some(placement) => write!(f, "; today it would be placed so: {placement}")?,
+            None => {}
         }
+        self.say_unusable(f)
+    }
+}
+
+impl Explanation {
+    fn say_unusable(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.unusable.iter().try_for_each(|(tier, why)| write!(f, "; {tier} cannot be used: {why}"))
     }
 }
 
@@ -179,6 +192,7 @@ where
             compression: None,
             class: None,
             placement: None,
+            unusable: self.unusable(),
         };
         let Some(encoded) = self.encode_key(key)?.filter(|_| !self.is_closed()) else {
             explanation.placement = explanation.home.map(|_| Placement::MEMORY_ONLY);
@@ -205,6 +219,12 @@ where
             failure.filter(|_| explanation.home.is_none()).map_or(Ok(explanation), Err)
         })
         .await?
+    }
+
+    /// The tiers that cannot be used now, and why.
+    fn unusable(&self) -> Vec<(TierKind, Arc<str>)> {
+        let slots = self.slots().iter();
+        slots.filter_map(|slot| Some((slot.kind(), slot.tier().trouble()?))).collect()
     }
 
     fn fill(&self, explanation: &mut Explanation, stored: Stored) {

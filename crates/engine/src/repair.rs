@@ -128,7 +128,7 @@ where
         let case = Case { ours, ..case(slot, owed, theirs.as_ref(), stamp) };
         let verdict = case.verdict();
         tracing::debug!(target: "larder", key = ?encoded, ?verdict, "a change is made up for");
-        let based = encoded.clone().based_on(stamp.unwrap_or(Stamp::NONE));
+        let based = encoded.clone().based_on(stamp.unwrap_or(Stamp::NONE)).replacing();
         let stays = verdict == Verdict::Make && matches!(here, Here::Apart);
         let made = match (verdict, here) {
             (Verdict::Made, _) => true,

@@ -5,7 +5,7 @@
 use std::hash::Hash;
 
 use larder_core::events::Writer;
-use larder_core::frame::{Frame, Header};
+use larder_core::frame::{Frame, Head, Header};
 use larder_core::key::EncodedKey;
 use larder_core::memory::MemoryStore;
 use larder_core::place::Sharing;
@@ -146,7 +146,11 @@ where
         for _ in 0..ATTEMPTS {
             let (Some(bytes), stamp) = slot.get_stamped(key).await? else { return Ok(false) };
             let Some((header, terms, payload)) = change(&bytes) else { return Ok(false) };
-            let based = key.clone().based_on(stamp.unwrap_or(Stamp::NONE));
+            let mut based = key.clone().based_on(stamp.unwrap_or(Stamp::NONE));
+            // A touch is of no concern to other versions of the program.
+            if is_shortened(&bytes, &header, &terms) {
+                based = based.replacing();
+            }
             let frame = Frame::new(&header, key, &slot.attributes(key, &terms), payload);
             self.expect_echo(key, identity(frame.head()));
             if slot.put_if_unchanged(&based, &frame).await? {
@@ -234,6 +238,12 @@ where
         }
         Ok(stored.is_some())
     }
+}
+
+/// Whether an entry is to live for a shorter time than its frame says.
+fn is_shortened(frame: &[u8], header: &Header, terms: &Terms) -> bool {
+    let Ok(Head { header: former, .. }) = Head::parse(frame) else { return true };
+    terms.until().since(header.created) < former.deadline.since(former.created)
 }
 
 /// A change that the tier did not get yet would be passed over.

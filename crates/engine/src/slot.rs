@@ -13,6 +13,7 @@ use larder_core::stream::Stored;
 use larder_core::terms::{self, Terms};
 use larder_core::tier::{Draft, FrameWithStamp, REMOVAL_LIFE, Stamp, Tier, TierKind};
 use larder_core::{Bytes, Error, Result};
+use parking_lot::Mutex;
 
 use crate::distrust::Distrust;
 use crate::layers::{Breaker, Limit, Observe};
@@ -43,6 +44,7 @@ pub struct Slot {
     distrust: Distrust,
     settle_at_millis: AtomicU64,
     evictions_told: AtomicU64,
+    trouble_told: Mutex<Option<Arc<str>>>,
     /// What its entries are judged by, where other nodes write them too.
     replica: OnceLock<Arc<Replica>>,
     /// The time of the cache that it belongs to.
@@ -73,6 +75,7 @@ impl Slot {
             distrust: Distrust::new(kind, mark),
             settle_at_millis: AtomicU64::new(0),
             evictions_told: AtomicU64::new(0),
+            trouble_told: Mutex::default(),
             replica: OnceLock::new(),
             timeline: OnceLock::new(),
         }
@@ -217,13 +220,25 @@ impl Slot {
 
     pub(crate) fn stats(&self) -> TierStats {
         let stats = TierStats::new(self.kind, self.counters.snapshot(), self.tier.usage());
-        stats.with_latency(self.counters.times.snapshot()).with_servers(self.tier.servers())
+        let stats = stats.with_latency(self.counters.times.snapshot()).with_servers(self.tier.servers());
+        stats.with_trouble(self.tier.trouble())
     }
 
     /// How many entries the tier let go of by itself since this was asked last.
     pub(crate) fn new_evictions(&self) -> u64 {
         let now = self.tier.usage().evictions;
         now.saturating_sub(self.evictions_told.fetch_max(now, Ordering::AcqRel))
+    }
+
+    /// Why the tier cannot be used now, where that is not what it was when asked last.
+    pub(crate) fn new_trouble(&self) -> Option<Arc<str>> {
+        let trouble = self.tier.trouble();
+        let mut told = self.trouble_told.lock();
+        if *told == trouble {
+            return None;
+        }
+        told.clone_from(&trouble);
+        trouble
     }
 
     /// The frame of `key`, unless what lies there is not trusted.

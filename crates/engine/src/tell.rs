@@ -30,6 +30,16 @@ where
                 tell(if up { Event::TierUp { tier, line } } else { Event::TierDown { tier, line } });
             });
         }
+        self.tell_troubles();
+    }
+
+    /// Tells of each tier that says why it cannot be used, where that is news.
+    fn tell_troubles(&self) {
+        for slot in self.slots() {
+            if let Some(why) = slot.new_trouble() {
+                self.events.tell(|| Event::TierUnusable { tier: slot.kind(), why });
+            }
+        }
     }
 
     /// The key for an event, of whatever form it is asked for by.
@@ -122,6 +132,7 @@ where
         if !self.events.is_on() {
             return;
         }
+        self.tell_troubles();
         for slot in self.slots() {
             let (count, tier) = (slot.new_evictions(), slot.kind());
             if count > 0 {

@@ -91,6 +91,8 @@ mod beyond {
     use std::time::Duration;
 
     #[cfg(feature = "redis")]
+    use larder_core::ErrorKind;
+    #[cfg(feature = "redis")]
     use larder_core::bus::Coherence;
     use larder_core::codec::ValueCodec;
     use larder_core::compress::Compress;
@@ -183,7 +185,8 @@ mod beyond {
         #[cfg(feature = "redis")]
         let nodes = match plan.shared {
             Some(shared) => {
-                let at = (plan.name.as_str(), &plan.clock);
+                let version = version(plan.schema, plan.values.fingerprint());
+                let at = (plan.name.as_str(), &plan.clock, version);
                 let (slot, nodes) = open_shared(shared, at, plan.required, plan.hints.sharing)?;
                 // What all nodes see is asked before what this node has for itself.
                 slots.insert(0, slot);
@@ -245,7 +248,7 @@ mod beyond {
     #[cfg(feature = "redis")]
     fn open_shared(
         plan: SharedPlan,
-        (name, clock): (&str, &Arc<dyn Clock>),
+        (name, clock, version): (&str, &Arc<dyn Clock>, u64),
         required: TierList,
         sharing: Sharing,
     ) -> Result<(Slot, Option<NodesPlan>)> {
@@ -254,12 +257,17 @@ mod beyond {
         let hears = sharing == Sharing::Distributed;
         let options = RedisOptions {
             clock: Arc::clone(clock),
+            version,
             notices: hears,
             tenancy,
             ..RedisOptions::new(url, namespace, name)
         };
         let tier = Arc::new(RedisTier::open(options)?);
         match tier.check() {
+            // It is there. What it forbids is in the statistics, in `explain`, and an event.
+            Err(error) if error.kind() == ErrorKind::Unsupported => {
+                tracing::error!(target: "larder", cache = name, error = %error, "goes on without Redis");
+            }
             Err(error) if required.contains(TierKind::Redis) => return Err(error.during("build")),
             Err(error) => {
                 tracing::warn!(target: "larder", cache = name, error = %error, "goes on without Redis until it is there");
@@ -271,6 +279,13 @@ mod beyond {
         let nodes = hears.then_some(NodesPlan { bus, marks, lease, coherence });
         // No mark beside it: a directory says nothing of what others share.
         Ok((Slot::with(tier, Arc::clone(clock), None), nodes))
+    }
+
+    /// Which version of the program this is, as far as the entries of a cache are
+    /// concerned: what the user says, and what the type of the values is.
+    #[cfg(feature = "redis")]
+    fn version(schema: u32, fingerprint: u64) -> u64 {
+        fingerprint.rotate_left(32) ^ u64::from(schema).wrapping_mul(0x9e37_79b9_7f4a_7c15)
     }
 
     fn check_required((required, by): (TierList, &str), has: impl Fn(TierKind) -> bool) -> Result<()> {

@@ -65,6 +65,13 @@ pub struct Encoded {
 /// - `measure` is the length `encode` gives, found without building it.
 /// - Nothing panics, whatever the bytes.
 pub trait ValueCodec<V>: Send + Sync + 'static {
+    /// A number that tells types apart whose values cannot be read as one another, as far
+    /// as that is known; the same in every process. Two versions of a program that share
+    /// a server keep their entries apart by it. Zero where all are the same.
+    fn fingerprint(&self) -> u64 {
+        0
+    }
+
     /// Bytes of the encoding of `value`. Costs a pass over the value, no buffer.
     fn measure(&self, value: &V) -> Result<u64>;
 

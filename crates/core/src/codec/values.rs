@@ -97,6 +97,14 @@ impl<V: Serialize + DeserializeOwned + 'static> Values<V> {
 }
 
 impl<V: Serialize + DeserializeOwned + 'static> ValueCodec<V> for Values<V> {
+    fn fingerprint(&self) -> u64 {
+        match &self.native {
+            // No fingerprint of a type is that small.
+            Some(native) => (native.codec as u64) << 8 | native.shape,
+            None => self.shape.fingerprint,
+        }
+    }
+
     fn measure(&self, value: &V) -> Result<u64> {
         if let Some(native) = &self.native {
             return (native.len)(value);

@@ -291,6 +291,10 @@ impl<T: Tier> Tier for Breaker<T> {
         self.tier.lacks(key)
     }
 
+    fn trouble(&self) -> Option<Arc<str>> {
+        self.tier.trouble()
+    }
+
     fn healthy(&self) -> bool {
         self.is_healthy() && self.tier.healthy()
     }

@@ -234,6 +234,10 @@ impl<T: Tier> Tier for Limit<T> {
         self.tier.lacks(key)
     }
 
+    fn trouble(&self) -> Option<Arc<str>> {
+        self.tier.trouble()
+    }
+
     fn healthy(&self) -> bool {
         self.tier.healthy()
     }

@@ -446,6 +446,10 @@ impl<T: Tier> Tier for Observe<T> {
         self.tier.lacks(key)
     }
 
+    fn trouble(&self) -> Option<Arc<str>> {
+        self.tier.trouble()
+    }
+
     fn healthy(&self) -> bool {
         self.tier.healthy()
     }

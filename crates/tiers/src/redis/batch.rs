@@ -6,6 +6,7 @@ use larder_core::{Bytes, Result};
 
 use super::Inner;
 use super::calls::{check_len, count};
+use super::names::Place;
 use super::request::frame;
 
 /// The most keys of one round trip.
@@ -42,7 +43,7 @@ impl Inner {
             return vec![Err(error)];
         }
         let keys: Vec<_> = entries.iter().map(|(key, _)| key).collect();
-        let fill = |index: usize, name: &str| vec![self.set(name, &entries[index].1)];
+        let fill = |index: usize, place: &Place| self.replace(place, &entries[index].1);
         let answers = self.many(&keys, false, Some(&fill)).await.into_iter();
         let stored = answers.zip(&keys).map(|(answer, key)| answer.map(|_| self.changed(key)));
         stored.collect()
@@ -52,7 +53,7 @@ impl Inner {
         let mut removed = Vec::with_capacity(keys.len());
         for keys in keys.chunks(KEYS_MAX) {
             let keys: Vec<_> = keys.iter().collect();
-            let answers = self.many(&keys, false, Some(&|_, name| self.unlink(name))).await.into_iter();
+            let answers = self.many(&keys, false, Some(&|_, place| self.unlink(place))).await.into_iter();
             let counts = answers
                 .zip(&keys)
                 .map(|(answer, key)| answer.map(|answer| self.shrunk(key, count(&answer.command))));

@@ -22,7 +22,7 @@ impl Inner {
             // As if the later change had come right after.
             return self.put_if_unchanged(key, frame).await.map(drop);
         }
-        self.one(key, |name| self.set(name, frame)).await?;
+        self.some(key, |place| self.replace(place, frame)).await?;
         self.changed(key);
         Ok(())
     }
@@ -46,7 +46,8 @@ impl Inner {
     }
 
     pub(super) async fn clear(&self) -> Result<()> {
-        self.marks.renew(&self.names, &self.fleet).await?;
+        let now = self.time(0).unwrap_or_else(|| self.clock.now());
+        self.marks.renew(&self.names, now, &self.fleet).await?;
         for shard in self.fleet.shards() {
             shard.with_counted(|counted| counted.usage = Usage::default());
         }

@@ -19,6 +19,7 @@ use tokio::time::timeout;
 use super::Inner;
 use super::address::Address;
 use super::chart::View;
+use super::commands::needed;
 use super::fleet::{Fleet, unavailable};
 use super::keeper::Keeper;
 use super::link::{Link, Patience, Source};
@@ -263,7 +264,11 @@ async fn meet(address: &Address) -> RedisResult<View> {
 }
 
 async fn nodes(mut connection: MultiplexedConnection, address: &Address) -> RedisResult<View> {
-    let told: String = redis::cmd("CLUSTER").arg("NODES").query_async(&mut connection).await?;
+    let told: String = redis::cmd("CLUSTER")
+        .arg("NODES")
+        .query_async(&mut connection)
+        .await
+        .map_err(|error| needed("CLUSTER NODES", error))?;
     // A certificate is for a name.
     Ok(View::read(&told, address.host(), address.is_secure()))
 }

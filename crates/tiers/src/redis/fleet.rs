@@ -90,6 +90,17 @@ impl Fleet {
         }
     }
 
+    /// Why the first server that cannot be used cannot be.
+    pub(super) fn trouble(&self) -> Option<Arc<str>> {
+        let of_shard = self.shards().iter().find_map(|shard| shard.link.trouble());
+        match self {
+            Self::Many(cluster) if of_shard.is_none() && !self.is_up() => {
+                Some(cluster.unknown().to_string().into())
+            }
+            _ => of_shard,
+        }
+    }
+
     /// When all that holds a partition surely was there last.
     pub(super) fn contact(&self) -> Option<Instant> {
         match self {

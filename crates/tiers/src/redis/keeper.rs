@@ -1,6 +1,7 @@
 //! What is done at the turns of a connection's life, for one server.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
@@ -9,8 +10,10 @@ use tokio::runtime::Handle;
 
 use super::Inner;
 use super::cluster::Cluster;
+use super::commands;
 use super::fleet::Fleet;
 use super::link::Owner;
+use super::marks::days;
 use super::names::PARTITIONS;
 use super::scatter::Redirection;
 use super::shard::Shard;
@@ -22,12 +25,18 @@ const SURVEY_AGE: Duration = Duration::from_secs(5);
 pub(super) struct Keeper {
     inner: Arc<Inner>,
     shard: Arc<Shard>,
+    /// The day when the marks were last told that this version is in use.
+    listed_on: AtomicU64,
 }
 
 impl Keeper {
     /// Begins to keep the connection to `shard`.
     pub(super) fn launch(inner: &Arc<Inner>, shard: &Arc<Shard>, io: &Handle) {
-        let keeper = Arc::new(Self { inner: Arc::clone(inner), shard: Arc::clone(shard) });
+        let keeper = Arc::new(Self {
+            inner: Arc::clone(inner),
+            shard: Arc::clone(shard),
+            listed_on: AtomicU64::new(0),
+        });
         shard.keep(io.spawn(Arc::clone(&shard.link).supervise(keeper)).abort_handle());
     }
 
@@ -53,7 +62,11 @@ impl Owner for Keeper {
             notices.begin(&inner.names, &mut connection).await?;
         }
         self.shard.with_counted(|counted| counted.at = None);
-        inner.marks.load(&inner.names, &mut connection).await
+        let loaded = inner.marks.load(&inner.names, self.shard.link.time(), &mut connection).await;
+        self.listed_on.store(days(self.shard.link.time()), Ordering::Release);
+        // A command that is forbidden is named before what came of it.
+        commands::check(&inner.names, &mut connection).await?;
+        loaded
     }
 
     /// A sign of life in a cluster has to come from who holds the partitions: a
@@ -89,6 +102,13 @@ impl Owner for Keeper {
             // Left behind by a node that ended before it had swept.
             drop(tokio::spawn(Arc::clone(&self.inner).sweep()));
         }
+        let today = days(self.shard.link.time());
+        if self.listed_on.fetch_max(today, Ordering::AcqRel) < today
+            && let Err(error) =
+                self.inner.marks.load(&self.inner.names, self.shard.link.time(), &mut connection).await
+        {
+            tracing::debug!(target: "larder", error = %error, "this version could not be noted as used today");
+        }
         if due && let Err(error) = self.inner.survey(&self.shard, &mut connection).await {
             tracing::debug!(target: "larder", error = %error, "a survey of Redis failed");
         }
@@ -96,7 +116,7 @@ impl Owner for Keeper {
 
     fn told(&self, push: PushInfo) {
         if let Some(notices) = &self.inner.notices {
-            notices.told(&self.inner.names, &push);
+            notices.told((&self.inner.names, &self.inner.marks), &push);
         }
     }
 

@@ -45,7 +45,7 @@ impl Inner {
 
     fn taking(&self, key: &EncodedKey, span: Duration) -> Order {
         let partition = Names::partition(key);
-        let name = self.names.entry(self.marks.generation(partition), key);
+        let name = self.names.entry(&self.marks.belief(partition), key);
         let mut cmd = redis::cmd("EVAL");
         cmd.arg(TAKE).arg(3).arg(self.names.lease(&name)).arg(self.names.leases(partition)).arg(&name);
         cmd.arg(self.kept_for(Some(millis(span.min(LIFE)))));
@@ -62,7 +62,7 @@ impl Inner {
         let number = u64::try_from(number).unwrap_or(0);
         if number > 0 {
             let partition = Names::partition(key);
-            let name = self.names.entry(self.marks.generation(partition), key);
+            let name = self.names.entry(&self.marks.belief(partition), key);
             self.held.take((partition, number), self.names.lease(&name), span);
         }
         Ok((number > 0).then_some(LoadLease { number, present: present > 0 }))
@@ -73,7 +73,7 @@ impl Inner {
         let orders = leases.iter().map(|(key, number)| {
             let partition = Names::partition(key);
             self.held.give_up(partition, *number);
-            let name = self.names.entry(self.marks.generation(partition), key);
+            let name = self.names.entry(&self.marks.belief(partition), key);
             let mut cmd = redis::cmd("EVAL");
             cmd.arg(GIVE_UP).arg(1).arg(self.names.lease(&name)).arg(number);
             Order { partition, cmd }

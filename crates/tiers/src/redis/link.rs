@@ -7,7 +7,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use larder_core::clock::{Latest, Time};
@@ -19,6 +19,7 @@ use tokio::sync::Notify;
 use tokio::time::timeout;
 
 use super::address::Address;
+use super::commands::{LACKS, needed};
 use super::sentinel::Sentinels;
 use super::server_clock::ServerClock;
 use super::session::{Gone, Line, Session};
@@ -121,6 +122,8 @@ pub(super) struct Link {
     /// When the last sign of life was asked for that was answered.
     contact: Latest,
     clock: ServerClock,
+    /// The server refused a command: whether it takes all that are needed is asked anew.
+    in_question: AtomicBool,
     /// Connections that stood.
     connections: AtomicU64,
 }
@@ -143,6 +146,7 @@ impl Link {
             tried: Default::default(),
             contact: Latest::default(),
             clock: ServerClock::default(),
+            in_question: AtomicBool::new(false),
             connections: AtomicU64::new(0),
         }
     }
@@ -174,6 +178,20 @@ impl Link {
             State::Down(why) => Error::new(ErrorKind::Unavailable, format!("{} is away: {why}", self.source)),
             _ => closed(),
         }
+    }
+
+    /// Why the server cannot be used, while it cannot.
+    pub(super) fn trouble(&self) -> Option<Arc<str>> {
+        match &*self.state.read() {
+            State::Down(why) => Some(Arc::clone(why)),
+            _ => None,
+        }
+    }
+
+    /// The server refused a command: it is greeted anew, which tells whether it takes
+    /// all that are needed.
+    pub(super) fn question(&self) {
+        self.in_question.store(true, Ordering::Release);
     }
 
     pub(super) fn is_up(&self) -> bool {
@@ -249,11 +267,7 @@ impl Link {
         let listener = Arc::clone(owner);
         let session = Session::listen(&address, move |push| listener.told(push)).await?;
         let asked = Instant::now();
-        let role = session.connection.clone().send_packed_command(&redis::cmd("ROLE")).await?;
-        check_role(&role)?;
-        let asked_time = Instant::now();
-        let time = session.connection.clone().send_packed_command(&redis::cmd("TIME")).await?;
-        self.clock.heard(asked_time, time);
+        self.introduce(session.connection.clone()).await?;
         owner.greet(session.connection.clone()).await?;
         // One that was stopped meanwhile goes on as the master it was.
         if self.source.has_moved(&address, self.patience.connect / 3).await {
@@ -261,6 +275,18 @@ impl Link {
         }
         self.contact.raise(asked);
         Ok((address, session))
+    }
+
+    /// Asks what role a server has, and what time it is.
+    async fn introduce(&self, mut connection: MultiplexedConnection) -> RedisResult<()> {
+        let mut pipe = Pipeline::new();
+        pipe.cmd("TIME").cmd("ROLE");
+        let asked = Instant::now();
+        let mut answers = connection.send_packed_commands(&pipe, 0, pipe.len()).await?.into_iter();
+        let (time, role) = (answers.next().unwrap_or_default(), answers.next().unwrap_or_default());
+        check_role(&role)?;
+        self.clock.heard(asked, time.extract_error().map_err(|error| needed("TIME", error))?);
+        Ok(())
     }
 
     /// Asks for signs of life until there is none; says why.
@@ -275,6 +301,9 @@ impl Link {
             self.end_first_attempt();
             if timeout(self.patience.heartbeat, session.ended()).await.is_ok() {
                 return "the connection was closed".to_owned();
+            }
+            if self.in_question.swap(false, Ordering::AcqRel) {
+                return "it refused a command".to_owned();
             }
             let asked = Instant::now();
             match self.beat(session, &**owner).await {
@@ -345,6 +374,9 @@ impl Link {
             State::Up(..) => {
                 tracing::warn!(target: "larder", server = %self.source, why, "lost the connection to Redis");
             }
+            State::Down(before) if *before != *why && is_lack(why) => {
+                tracing::error!(target: "larder", server = %self.source, why, "Redis is not used");
+            }
             State::Down(_) => {}
         }
         drop(state);
@@ -356,6 +388,11 @@ impl Link {
         self.tried.1.notify_all();
         self.tried.2.notify_waiters();
     }
+}
+
+/// Whether a server is not used because it forbids a command that the tier needs.
+pub(super) fn is_lack(why: &str) -> bool {
+    why.starts_with(LACKS)
 }
 
 /// Refuses a server that takes no writes. An answer that tells no role, such as

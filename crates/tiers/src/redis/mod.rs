@@ -5,6 +5,7 @@ mod batch;
 mod calls;
 mod chart;
 mod cluster;
+mod commands;
 mod fleet;
 mod invalidated;
 mod io;
@@ -38,10 +39,10 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
-use larder_core::Result;
 use larder_core::bus::{Bus, Listener};
 use larder_core::clock::{Clock, SystemClock, Time};
 use larder_core::tier::TierKind;
+use larder_core::{Error, ErrorKind, Result};
 use parking_lot::Mutex;
 use tokio::task::AbortHandle;
 
@@ -70,6 +71,10 @@ pub struct RedisOptions {
     pub namespace: String,
     /// Keeps the caches of one application apart. Any text.
     pub cache: String,
+    /// Which version of the program this is, as far as entries are concerned: versions
+    /// that cannot read one another's entries differ in it. Each keeps entries of its
+    /// own; a change by one removes what the others have of the entry. Default 0.
+    pub version: u64,
     /// How long the server may be silent, while something is asked of it, until
     /// the connection counts as lost; also how long connecting may take.
     /// Default 750 ms. A call fails within this and 250 ms more, unless bytes
@@ -95,6 +100,7 @@ impl RedisOptions {
             url: url.into(),
             namespace: namespace.into(),
             cache: cache.into(),
+            version: 0,
             timeout: Duration::from_millis(750),
             notices: false,
             tenancy: None,
@@ -211,7 +217,7 @@ impl RedisTier {
         let io = Io::shared().map_err(|error| error.in_tier(TierKind::Redis).during("open"))?;
         let inner = Arc::new(Inner {
             names: Names::new(&options.namespace, &options.cache),
-            marks: Marks::new(options.tenancy),
+            marks: Marks::new(options.version, options.tenancy),
             fleet: Fleet::new(target, patience),
             clock: options.clock,
             sweeping: AtomicBool::new(false),
@@ -230,10 +236,16 @@ impl RedisTier {
     /// Why it cannot be used now, if it cannot.
     ///
     /// # Errors
-    /// `Unavailable` with what the last attempt to connect came to, `Closed`
+    /// `Unsupported` where the server forbids a command that the tier needs, which is
+    /// named; `Unavailable` with what the last attempt to connect came to; `Closed`
     /// after [`close`](larder_core::tier::Tier::close).
     pub fn check(&self) -> Result<()> {
-        self.inner.fleet.check().map_err(|error| error.in_tier(TierKind::Redis))
+        let lack = self.inner.fleet.trouble().filter(|why| link::is_lack(why));
+        let error = match lack {
+            Some(why) => Err(Error::new(ErrorKind::Unsupported, why.to_string())),
+            None => self.inner.fleet.check(),
+        };
+        error.map_err(|error| error.in_tier(TierKind::Redis))
     }
 
     /// How many connections stood since it was opened.

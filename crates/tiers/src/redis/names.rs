@@ -1,21 +1,25 @@
 //! The names of keys in Redis.
 //!
 //! ```text
-//! <namespace>:<cache>:{<partition>}:<generation>:s:<text>       a text key
-//! <namespace>:<cache>:{<partition>}:<generation>:x:<hex>        any other key
-//! <namespace>:<cache>:{<partition>}:<generation>:h:<digest>     a key above 200 bytes
-//! <namespace>:<cache>:{<partition>}:<generation>:r:s:<text>     what a removal leaves for a while
-//! <namespace>:<cache>:{<partition>}:<generation>:l:s:<text>     the right to load an entry
-//! <namespace>:<cache>:{<partition>}:leases                      counts those rights
-//! <namespace>:<cache>:{<partition>}:generation                  the mark of a partition
-//! <namespace>:<cache>:{00}:invalidated                          what was invalidated, by stamp
-//! <namespace>:<cache>:{00}:invalidated:at                       when
+//! <namespace>:<cache>:{<partition>}:<generation>:<label>:s:<text>     a text key
+//! <namespace>:<cache>:{<partition>}:<generation>:<label>:x:<hex>      any other key
+//! <namespace>:<cache>:{<partition>}:<generation>:<label>:h:<digest>   a key above 200 bytes
+//! <namespace>:<cache>:{<partition>}:<generation>:r:s:<text>           what a removal leaves for a while
+//! <namespace>:<cache>:{<partition>}:<generation>:l:s:<text>           the right to load an entry
+//! <namespace>:<cache>:{<partition>}:leases                            counts those rights
+//! <namespace>:<cache>:{<partition>}:generation                        the mark of a partition
+//! <namespace>:<cache>:{00}:invalidated                                what was invalidated, by stamp
+//! <namespace>:<cache>:{00}:invalidated:at                             when
 //! ```
+//!
+//! A label, eight hex digits, is of one version of the program; what a removal leaves
+//! is for all of them, and so is the right to load. Entries of earlier builds have no label.
 //!
 //! Namespace and cache are percent-encoded, so they hold neither `:` nor what
 //! means something in a pattern. The partition, two hex digits, is the hash tag:
 //! in a Cluster an entry and its mark share a slot.
 
+use super::marks::Belief;
 use larder_core::key::EncodedKey;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
@@ -30,6 +34,8 @@ const KEY_BYTES_MAX: usize = 200;
 /// The partition and the generation in the name of an entry, `{2f}:` and 16
 /// digits with a colon.
 const ENTRY_HEAD: usize = 5 + 17;
+/// The label in the name of an entry, 8 digits with a colon.
+const LABEL_LEN: usize = 9;
 
 const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'/');
 
@@ -51,6 +57,8 @@ pub(super) enum Named {
         partition: usize,
         /// The generation it was written in.
         generation: u64,
+        /// The label of the version that wrote it.
+        label: u32,
         /// The encoded key; `None` where the name has its digest alone.
         key: Option<EncodedKey>,
         /// The digest of the key.
@@ -63,6 +71,17 @@ pub(super) enum Named {
     Lease,
     /// What was invalidated by marks.
     Invalidated,
+    /// An entry of an earlier build.
+    Former,
+}
+
+/// The names of one entry.
+#[derive(Clone, Debug)]
+pub(super) struct Place {
+    /// That of this version.
+    pub(super) name: String,
+    /// Those of the other versions in use.
+    pub(super) others: Vec<String>,
 }
 
 impl Names {
@@ -78,6 +97,11 @@ impl Names {
         &self.prefix
     }
 
+    /// The name of a key to try commands with, which is none of those above.
+    pub(super) fn trial(&self, what: &str, number: u64) -> String {
+        format!("{}{{{}}}:trial:{what}:{number:016x}", self.prefix, tag(0))
+    }
+
     pub(super) fn partition(key: &EncodedKey) -> usize {
         key.digest() as usize % PARTITIONS
     }
@@ -86,15 +110,28 @@ impl Names {
         &self.marks[partition % PARTITIONS]
     }
 
-    pub(super) fn entry(&self, generation: u64, key: &EncodedKey) -> String {
+    /// The names of an entry, by what is believed of its partition.
+    pub(super) fn place(&self, belief: &Belief, key: &EncodedKey) -> Place {
+        let name = |label: &u32| self.labelled((belief.generation, *label), key);
+        Place { name: name(&belief.label), others: belief.others.iter().map(name).collect() }
+    }
+
+    /// The name of an entry of this version.
+    pub(super) fn entry(&self, belief: &Belief, key: &EncodedKey) -> String {
+        self.labelled((belief.generation, belief.label), key)
+    }
+
+    fn labelled(&self, (generation, label): (u64, u32), key: &EncodedKey) -> String {
         let bytes = key.as_bytes();
         // Written once a key of a batch: no part is put together by itself.
-        let mut name = String::with_capacity(self.prefix.len() + 25 + 2 * bytes.len().min(KEY_BYTES_MAX));
+        let mut name = String::with_capacity(self.prefix.len() + 34 + 2 * bytes.len().min(KEY_BYTES_MAX));
         name += &self.prefix;
         name += "{";
         push_hex(&mut name, &[u8::try_from(Self::partition(key)).unwrap_or(0)]);
         name += "}:";
         push_hex(&mut name, &generation.to_be_bytes());
+        name += ":";
+        push_hex(&mut name, &label.to_be_bytes());
         if bytes.len() > KEY_BYTES_MAX {
             name += ":h:";
             push_hex(&mut name, &key.digest().to_be_bytes());
@@ -113,19 +150,19 @@ impl Names {
         name
     }
 
-    /// What a removal of the entry with this name leaves behind.
+    /// What a removal of the entry with this name leaves behind, for all versions.
     pub(super) fn removal(&self, entry: &str) -> String {
         self.beside(entry, 'r')
     }
 
-    /// The right to load the entry with this name.
+    /// The right to load the entry with this name, for one node at a time.
     pub(super) fn lease(&self, entry: &str) -> String {
         self.beside(entry, 'l')
     }
 
     fn beside(&self, entry: &str, what: char) -> String {
-        let (start, key) = entry.split_at((self.prefix.len() + ENTRY_HEAD).min(entry.len()));
-        format!("{start}{what}:{key}")
+        let (start, labelled) = entry.split_at((self.prefix.len() + ENTRY_HEAD).min(entry.len()));
+        format!("{start}{what}:{}", &labelled[LABEL_LEN.min(labelled.len())..])
     }
 
     /// What counts the leases of a partition.
@@ -159,9 +196,15 @@ impl Names {
         if let Some(removed) = key.strip_prefix("r:") {
             return read_key(removed).map(|(key, _)| Named::Removal(key));
         }
+        let labelled = key.split_once(':').and_then(|(label, key)| Some((read_label(label)?, key)));
+        let Some((label, key)) = labelled else { return read_key(key).map(|_| Named::Former) };
         let (key, digest) = read_key(key)?;
-        Some(Named::Entry { partition, generation, key, digest })
+        Some(Named::Entry { partition, generation, label, key, digest })
     }
+}
+
+fn read_label(digits: &str) -> Option<u32> {
+    u32::from_str_radix(digits, 16).ok().filter(|_| digits.len() == 8)
 }
 
 /// A key as a name spells it: its encoding, where the name has it, and its digest.
@@ -227,8 +270,12 @@ mod tests {
     use super::*;
 
     fn named(key: &[u8]) -> String {
-        let name = Names::new("shop", "carts").entry(0xabc, &EncodedKey::new(key));
-        name.split_once("}:0000000000000abc:").unwrap().1.to_owned()
+        let name = Names::new("shop", "carts").entry(&belief(0xabc), &EncodedKey::new(key));
+        name.split_once("}:0000000000000abc:0000000c:").unwrap().1.to_owned()
+    }
+
+    fn belief(generation: u64) -> Belief {
+        Belief { generation, label: 12, others: vec![13], ..Belief::default() }
     }
 
     #[test]
@@ -253,25 +300,33 @@ mod tests {
         let names = Names::new("shop", "carts");
         for key in [&b"\xa5alice"[..], b"\x2a", b"", b"\xa4a:{b", b"\xa2a\n", &[0xff; 200]] {
             let key = EncodedKey::new(key);
-            let name = names.entry(77, &key);
+            let name = names.entry(&belief(77), &key);
             let (partition, digest) = (Names::partition(&key), key.digest());
             let read = names.read(name.as_bytes());
-            assert_eq!(read, Some(Named::Entry { partition, generation: 77, key: Some(key), digest }));
+            assert_eq!(
+                read,
+                Some(Named::Entry { partition, generation: 77, label: 12, key: Some(key), digest })
+            );
         }
         let long = EncodedKey::new([7; 201]);
         let (partition, digest) = (Names::partition(&long), long.digest());
-        let read = names.read(names.entry(77, &long).as_bytes());
-        assert_eq!(read, Some(Named::Entry { partition, generation: 77, key: None, digest }));
+        let read = names.read(names.entry(&belief(77), &long).as_bytes());
+        assert_eq!(read, Some(Named::Entry { partition, generation: 77, label: 12, key: None, digest }));
         assert_eq!(names.read(names.mark(63).as_bytes()), Some(Named::Mark(63)));
         let [at, invalidated] = names.invalidated();
         assert_eq!(names.read(invalidated.as_bytes()), Some(Named::Invalidated));
         assert_eq!(names.read(at.as_bytes()), None, "it changes with the other");
         let alice = EncodedKey::new(*b"\xa5alice");
-        let removal = names.removal(&names.entry(77, &alice));
+        let removal = names.removal(&names.entry(&belief(77), &alice));
         assert!(removal.ends_with("}:000000000000004d:r:s:alice"), "{removal}");
-        assert_eq!(names.read(removal.as_bytes()), Some(Named::Removal(Some(alice))));
-        let removal = names.removal(&names.entry(77, &long));
+        assert_eq!(names.read(removal.as_bytes()), Some(Named::Removal(Some(alice.clone()))));
+        let place = names.place(&belief(77), &alice);
+        assert_eq!(names.removal(&place.name), names.removal(&place.others[0]), "one for all versions");
+        assert_eq!(names.lease(&place.name), names.lease(&place.others[0]));
+        let removal = names.removal(&names.entry(&belief(77), &long));
         assert_eq!(names.read(removal.as_bytes()), Some(Named::Removal(None)));
+        let former = "shop:carts:{00}:000000000000004d:s:alice";
+        assert_eq!(names.read(former.as_bytes()), Some(Named::Former));
         for foreign in ["shop:carts:", "shop:cart:{00}:generation", "shop:carts:{40}:generation", "x"] {
             assert_eq!(names.read(foreign.as_bytes()), None, "{foreign}");
         }

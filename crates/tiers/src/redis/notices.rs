@@ -10,6 +10,8 @@ use larder_core::bus::{Listener, Notice};
 use redis::aio::MultiplexedConnection;
 use redis::{PushInfo, PushKind, RedisResult, Value};
 
+use super::commands::needed;
+use super::marks::Marks;
 use super::names::{Named, Names};
 
 /// Hands notices to who listens.
@@ -33,7 +35,7 @@ impl Notices {
     ) -> RedisResult<()> {
         let mut tracking = redis::cmd("CLIENT");
         tracking.arg("TRACKING").arg("ON").arg("BCAST").arg("NOLOOP").arg("PREFIX").arg(names.prefix());
-        tracking.exec_async(connection).await?;
+        tracking.exec_async(connection).await.map_err(|error| needed("CLIENT TRACKING", error))?;
         self.tell(Notice::Distrust);
         Ok(())
     }
@@ -44,22 +46,25 @@ impl Notices {
     }
 
     /// Reads what the server said.
-    pub(super) fn told(&self, names: &Names, push: &PushInfo) {
+    pub(super) fn told(&self, (names, marks): (&Names, &Marks), push: &PushInfo) {
         if push.kind != PushKind::Invalidate {
             return;
         }
         for keys in &push.data {
             match keys {
-                Value::Array(keys) => keys.iter().for_each(|key| self.changed(names, key)),
+                Value::Array(keys) => keys.iter().for_each(|key| self.changed((names, marks), key)),
                 // The whole database was flushed.
                 _ => self.tell(Notice::Distrust),
             }
         }
     }
 
-    fn changed(&self, names: &Names, key: &Value) {
+    fn changed(&self, (names, marks): (&Names, &Marks), key: &Value) {
         let Value::BulkString(name) = key else { return };
         match names.read(name) {
+            // What another version loaded. Its changes remove the entries of this one.
+            Some(Named::Entry { partition, label, .. })
+                if marks.belief(partition).others.contains(&label) => {}
             Some(Named::Entry { key: Some(key), .. }) => self.tell(Notice::Changed(key)),
             Some(Named::Entry { key: None, digest, .. }) => self.tell(Notice::ChangedDigest(digest)),
             Some(Named::Removal(Some(key))) => self.tell(Notice::Changed(key)),
@@ -67,7 +72,7 @@ impl Notices {
             Some(Named::Mark(_) | Named::Removal(None)) => self.tell(Notice::Distrust),
             Some(Named::Lease) => self.tell(Notice::Leased),
             Some(Named::Invalidated) => self.tell(Notice::Marked),
-            None => {}
+            Some(Named::Former) | None => {}
         }
     }
 

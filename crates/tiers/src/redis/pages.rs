@@ -12,7 +12,7 @@ use redis::{Pipeline, RedisResult, Value};
 
 use super::Inner;
 use super::calls::{is_cut, start};
-use super::marks::{exchange, read_all};
+use super::marks::{Belief, exchange};
 use super::names::Named;
 use super::shard::Shard;
 
@@ -20,6 +20,11 @@ use super::shard::Shard;
 pub(super) const PAGE: usize = 500;
 /// Between two pages of a sweep or a renewal, so that it stays in the background.
 pub(super) const BREATH: Duration = Duration::from_millis(2);
+
+/// How long keys of earlier builds stay once they are seen: 30 days.
+const FORMER_MILLIS: u64 = 30 * 86_400_000;
+/// What Redis answers for a key that does not expire.
+const NO_EXPIRY: i64 = -1;
 
 /// One page of keys, with the cursor of the next; zero at the end.
 pub(super) async fn page(
@@ -67,10 +72,11 @@ impl Inner {
 
     /// Those of the current generations that were not `seen`, digests of keys.
     async fn current(&self, keys: Vec<Vec<u8>>, seen: &mut HashSet<u128>) -> Result<Vec<Vec<u8>>> {
-        let marks = read_all(&self.names, &self.fleet).await?;
+        let marks = self.marks.read_all(&self.names, &self.fleet).await?;
         let mut is_new = |key: &Vec<u8>| match self.names.read(key) {
-            Some(Named::Entry { partition, generation, .. }) => {
-                marks[partition] == Some(generation) && seen.insert(EncodedKey::new(key.as_slice()).digest())
+            Some(Named::Entry { partition, generation, label, .. }) => {
+                is_own(&marks[partition], generation, label)
+                    && seen.insert(EncodedKey::new(key.as_slice()).digest())
             }
             _ => false,
         };
@@ -91,18 +97,41 @@ impl Inner {
         self.sweeping.store(false, Ordering::Release);
     }
 
+    /// Has what an earlier build left behind go by itself, unless it does already.
+    async fn age(&self, keys: &[Vec<u8>], connection: &mut MultiplexedConnection) -> RedisResult<()> {
+        let former: Vec<_> = keys.iter().filter(|key| self.names.read(key) == Some(Named::Former)).collect();
+        if former.is_empty() {
+            return Ok(());
+        }
+        let (mut lives, mut expiries) = (Pipeline::new(), Pipeline::new());
+        for key in &former {
+            lives.cmd("PTTL").arg(*key);
+        }
+        for (key, life) in former.iter().zip(exchange(connection, &lives).await?) {
+            if life == Value::Int(NO_EXPIRY) {
+                expiries.cmd("PEXPIRE").arg(*key).arg(FORMER_MILLIS);
+            }
+        }
+        if expiries.is_empty() {
+            return Ok(());
+        }
+        exchange(connection, &expiries).await.map(drop)
+    }
+
     /// A page is read before the marks are: an entry whose generation is not the
-    /// mark's by then is of a former one, as generations never come back.
+    /// mark's by then is of a former one, as generations never come back; and one whose
+    /// label it does not list is of a version that was not used for long.
     async fn sweep_shard(&self, shard: &Shard) -> Result<u64> {
         let mut connection = shard.link.connection()?;
         let (pattern, mut cursor, mut swept) = (format!("{}*", self.names.prefix()), 0, 0);
         loop {
             let read = page(&mut connection, cursor, &pattern, PAGE).await;
             let (next, keys) = read.map_err(|error| self.fleet.meant(error))?;
-            let marks = read_all(&self.names, &self.fleet).await?;
+            let marks = self.marks.read_all(&self.names, &self.fleet).await?;
             let is_dead = |key: &&Vec<u8>| match self.names.read(key) {
-                Some(Named::Entry { partition, generation, .. }) => {
-                    marks[partition].is_some_and(|mark| mark != generation)
+                Some(Named::Entry { partition, generation, label, .. }) => {
+                    let is_read = |mark: &Belief| mark.generation == generation && mark.lists(label);
+                    marks[partition].as_ref().is_some_and(|mark| !is_read(mark))
                 }
                 _ => false,
             };
@@ -111,6 +140,7 @@ impl Inner {
                 pipe.cmd("UNLINK").arg(key);
             }
             swept += pipe.len() as u64;
+            self.age(&keys, &mut connection).await.map_err(|error| self.fleet.meant(error))?;
             if !pipe.is_empty() {
                 exchange(&mut connection, &pipe).await.map_err(|error| self.fleet.meant(error))?;
             }
@@ -121,6 +151,11 @@ impl Inner {
             tokio::time::sleep(BREATH).await;
         }
     }
+}
+
+/// Whether an entry is one that this version reads.
+pub(super) fn is_own(mark: &Option<Belief>, generation: u64, label: u32) -> bool {
+    mark.as_ref().is_some_and(|mark| mark.generation == generation && mark.label == label)
 }
 
 /// The heads of these entries; what is none is passed over.

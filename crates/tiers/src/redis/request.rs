@@ -1,5 +1,7 @@
 //! Requests about keys, checked against the marks of their partitions.
 
+use std::sync::Arc;
+
 use larder_core::clock::Time;
 use larder_core::frame::{Frame, Head};
 use larder_core::key::EncodedKey;
@@ -9,15 +11,15 @@ use redis::{Cmd, RedisWrite, ToRedisArgs, Value};
 
 use super::Inner;
 use super::fleet::{Fleet, again};
-use super::marks::read;
-use super::names::Names;
+use super::marks::Belief;
+use super::names::{Names, Place};
 use super::scatter::Order;
 
 /// How often a request is made again because its partition was cleared meanwhile.
 const ATTEMPTS: u32 = 8;
 
-/// Makes the commands about a key, as many for each: of its position, and its name.
-pub(super) type Fill<'a> = dyn Fn(usize, &str) -> Vec<Cmd> + Sync + 'a;
+/// Makes the commands about a key: of its position, and its names.
+pub(super) type Fill<'a> = dyn Fn(usize, &Place) -> Vec<Cmd> + Sync + 'a;
 
 /// What came back for one key.
 #[derive(Default)]
@@ -34,23 +36,23 @@ pub(super) struct Answer {
 /// read together.
 struct Plan {
     /// Which keys, in order, and their partitions and names.
-    keys: Vec<(usize, usize, String)>,
+    keys: Vec<(usize, usize, Place)>,
     groups: Vec<Group>,
 }
 
 /// Marks, and the values of some keys, that one command reads.
 #[derive(Default)]
 struct Group {
-    /// Partitions with the generations that the names were made from.
-    marks: Vec<(usize, u64)>,
+    /// Partitions with what was believed of them: the names were made from that.
+    marks: Vec<(usize, Arc<Belief>)>,
     /// Which keys of the plan.
     members: Vec<usize>,
 }
 
 impl Group {
-    /// The generation of a partition that it has keys of.
-    fn known(&self, partition: usize) -> Option<u64> {
-        self.marks.iter().find(|(held, _)| *held == partition).map(|(_, generation)| *generation)
+    /// What is believed of a partition that it has keys of.
+    fn known(&self, partition: usize) -> Option<&Arc<Belief>> {
+        self.marks.iter().find(|(held, _)| *held == partition).map(|(_, belief)| belief)
     }
 }
 
@@ -60,23 +62,23 @@ impl Inner {
     /// sent again with the new one: what was done with the former name was done
     /// to an entry that is gone.
     pub(super) async fn one(&self, key: &EncodedKey, fill: impl Fn(&str) -> Cmd) -> Result<Value> {
-        self.some(key, |name| vec![fill(name)]).await
+        self.some(key, |place| vec![fill(&place.name)]).await
     }
 
     /// As [`one`](Self::one), with several commands in order: the answer of the last.
-    pub(super) async fn some(&self, key: &EncodedKey, fill: impl Fn(&str) -> Vec<Cmd>) -> Result<Value> {
+    pub(super) async fn some(&self, key: &EncodedKey, fill: impl Fn(&Place) -> Vec<Cmd>) -> Result<Value> {
         let partition = Names::partition(key);
         for _ in 0..ATTEMPTS {
-            let believed = self.marks.generation(partition);
+            let believed = self.marks.belief(partition);
             let mut mark = redis::cmd("MGET");
             mark.arg(self.names.mark(partition));
-            let commands = fill(&self.names.entry(believed, key)).into_iter().chain([mark]);
+            let commands = fill(&self.names.place(&believed, key)).into_iter().chain([mark]);
             let orders = commands.map(|cmd| Order { partition, cmd }).collect();
             let mut answers = self.fleet.exchange(orders).await;
             let mark = answers.pop().unwrap_or_else(|| Err(too_short()));
             let answer = answers.pop().unwrap_or_else(|| Err(too_short()));
-            let mark = read(&mark?);
-            if mark == Some(believed) {
+            let mark = self.marks.read(&mark?);
+            if is(&mark, &believed) {
                 return answer;
             }
             Box::pin(self.learn(partition, mark)).await?;
@@ -88,13 +90,13 @@ impl Inner {
     pub(super) async fn get(&self, key: &EncodedKey) -> Result<Option<Bytes>> {
         let partition = Names::partition(key);
         for _ in 0..ATTEMPTS {
-            let believed = self.marks.generation(partition);
+            let believed = self.marks.belief(partition);
             let mut cmd = redis::cmd("MGET");
-            cmd.arg(self.names.mark(partition)).arg(self.names.entry(believed, key));
+            cmd.arg(self.names.mark(partition)).arg(self.names.entry(&believed, key));
             let answer = self.fleet.send(Order { partition, cmd }).await?;
             let [mark, value] = list(answer).try_into().map_err(|_| too_short())?;
-            let mark = read(&mark);
-            if mark == Some(believed) {
+            let mark = self.marks.read(&mark);
+            if is(&mark, &believed) {
                 return Ok(frame(value));
             }
             Box::pin(self.learn(partition, mark)).await?;
@@ -107,15 +109,15 @@ impl Inner {
     pub(super) async fn get_with_removal(&self, key: &EncodedKey) -> Result<(Option<Bytes>, Value, u64)> {
         let partition = Names::partition(key);
         for _ in 0..ATTEMPTS {
-            let believed = self.marks.generation(partition);
-            let name = self.names.entry(believed, key);
+            let believed = self.marks.belief(partition);
+            let name = self.names.entry(&believed, key);
             let mut cmd = redis::cmd("MGET");
             cmd.arg(self.names.mark(partition)).arg(&name).arg(self.names.removal(&name));
             let answer = self.fleet.send(Order { partition, cmd }).await?;
             let [mark, value, removal] = list(answer).try_into().map_err(|_| too_short())?;
-            let mark = read(&mark);
-            if mark == Some(believed) {
-                return Ok((frame(value), removal, believed));
+            let mark = self.marks.read(&mark);
+            if is(&mark, &believed) {
+                return Ok((frame(value), removal, believed.generation));
             }
             Box::pin(self.learn(partition, mark)).await?;
         }
@@ -135,8 +137,9 @@ impl Inner {
         let mut open: Vec<usize> = (0..keys.len()).collect();
         for _ in 0..ATTEMPTS {
             let plan = self.plan(keys, &open);
-            let told = self.fleet.exchange(plan.orders(&self.names, values, fill)).await;
-            open = self.sort_out(plan, told, &mut answers).await;
+            let (orders, counts) = plan.orders(&self.names, values, fill);
+            let told = self.fleet.exchange(orders).await;
+            open = self.sort_out(plan, (told, counts), &mut answers).await;
             if open.is_empty() {
                 break;
             }
@@ -151,13 +154,13 @@ impl Inner {
         for (member, index) in open.iter().enumerate() {
             let partition = Names::partition(keys[*index]);
             let group = plan.group(partition, apart);
-            let generation = group.known(partition).unwrap_or_else(|| {
-                let generation = self.marks.generation(partition);
-                group.marks.push((partition, generation));
-                generation
+            let belief = group.known(partition).cloned().unwrap_or_else(|| {
+                let belief = self.marks.belief(partition);
+                group.marks.push((partition, Arc::clone(&belief)));
+                belief
             });
             group.members.push(member);
-            plan.keys.push((*index, partition, self.names.entry(generation, keys[*index])));
+            plan.keys.push((*index, partition, self.names.place(&belief, keys[*index])));
         }
         plan
     }
@@ -166,14 +169,11 @@ impl Inner {
     async fn sort_out(
         &self,
         plan: Plan,
-        told: Vec<Result<Value>>,
+        (told, counts): (Vec<Result<Value>>, Vec<usize>),
         answers: &mut [Result<Answer>],
     ) -> Vec<usize> {
-        let of_commands = told.len().saturating_sub(plan.groups.len());
         let mut told = told.into_iter();
-        let each = (of_commands / plan.keys.len().max(1)).max(1);
-        let last = told.by_ref().take(of_commands).skip(each - 1).step_by(each);
-        let mut commands: Vec<_> = last.map(Some).collect();
+        let mut commands: Vec<_> = counts.iter().map(|count| told.by_ref().take(*count).last()).collect();
         let mut open = Vec::new();
         for (group, told) in plan.groups.iter().zip(told) {
             let held = match self.check(group, told).await {
@@ -192,7 +192,7 @@ impl Inner {
                     continue;
                 }
                 let command = commands.get_mut(*member).and_then(Option::take).unwrap_or(Ok(Value::Nil));
-                let generation = group.known(*partition).unwrap_or_default();
+                let generation = group.known(*partition).map_or(0, |belief| belief.generation);
                 answers[*index] = command.map(|command| Answer { command, value, generation });
             }
         }
@@ -209,8 +209,8 @@ impl Inner {
         let values = marks.split_off(group.marks.len());
         let mut broken = Vec::new();
         for ((partition, believed), mark) in group.marks.iter().zip(&marks) {
-            let mark = read(mark);
-            if mark != Some(*believed) {
+            let mark = self.marks.read(mark);
+            if !is(&mark, believed) {
                 Box::pin(self.learn(*partition, mark)).await?;
                 broken.push(*partition);
             }
@@ -218,12 +218,19 @@ impl Inner {
         Ok(Held { values, broken })
     }
 
-    async fn learn(&self, partition: usize, mark: Option<u64>) -> Result<()> {
+    async fn learn(&self, partition: usize, mark: Option<Belief>) -> Result<()> {
         match mark {
-            Some(generation) => self.marks.set(partition, generation),
-            None => self.marks.make(partition, &self.names, &self.fleet).await?,
+            Some(belief) => self.marks.set(partition, belief),
+            None => self.marks.register(partition, &self.names, &self.fleet).await?,
         }
         Ok(())
+    }
+
+    /// The commands that store an entry in place of what any version has.
+    pub(super) fn replace(&self, place: &Place, frame: &Frame) -> Vec<Cmd> {
+        let mut commands = self.unlink_others(place);
+        commands.push(self.set(&place.name, frame));
+        commands
     }
 
     /// `SET`, with the time to live that the frame has left.
@@ -279,24 +286,33 @@ impl Plan {
         &mut self.groups[index]
     }
 
-    fn orders(&self, names: &Names, values: bool, fill: Option<&Fill<'_>>) -> Vec<Order> {
-        let commands = fill.into_iter().flat_map(|fill| {
-            self.keys.iter().flat_map(move |(index, partition, name)| {
-                fill(*index, name).into_iter().map(|cmd| Order { partition: *partition, cmd })
-            })
-        });
+    /// The commands, and how many there are for each key.
+    fn orders(&self, names: &Names, values: bool, fill: Option<&Fill<'_>>) -> (Vec<Order>, Vec<usize>) {
+        let mut counts = vec![0; self.keys.len()];
+        let mut orders = Vec::new();
+        for (count, (index, partition, place)) in counts.iter_mut().zip(&self.keys) {
+            let commands = fill.map(|fill| fill(*index, place)).unwrap_or_default();
+            *count = commands.len();
+            orders.extend(commands.into_iter().map(|cmd| Order { partition: *partition, cmd }));
+        }
         let reads = self.groups.iter().filter_map(|group| {
             let mut cmd = redis::cmd("MGET");
             for (partition, _) in &group.marks {
                 cmd.arg(names.mark(*partition));
             }
             for member in group.members.iter().filter(|_| values) {
-                cmd.arg(&self.keys[*member].2);
+                cmd.arg(&self.keys[*member].2.name);
             }
             Some(Order { partition: group.marks.first()?.0, cmd })
         });
-        commands.chain(reads).collect()
+        orders.extend(reads);
+        (orders, counts)
     }
+}
+
+/// Whether a mark says what was believed.
+fn is(mark: &Option<Belief>, believed: &Belief) -> bool {
+    mark.as_ref().is_some_and(|mark| mark.agrees_with(believed))
 }
 
 /// A frame as one argument, without putting its parts together first.

@@ -8,6 +8,7 @@ use larder_core::{Error, ErrorKind, Result};
 use redis::{Arg, Cmd, Pipeline, RedisError, RedisResult, ServerErrorKind, Value};
 
 use super::cluster::Cluster;
+use super::commands::is_forbidden;
 use super::fleet::{Fleet, again, unavailable};
 use super::link::{closed, meant};
 use super::shard::Shard;
@@ -69,8 +70,11 @@ impl Fleet {
             let mut answers = Box::pin(self.exchange(vec![order])).await;
             return answers.pop().unwrap_or_else(|| Err(too_short()));
         };
-        let answer = shard.link.line()?.send(&order.cmd).await;
-        answer.and_then(Value::extract_error).map_err(|error| self.meant(error))
+        let answer = shard.link.line()?.send(&order.cmd).await.and_then(Value::extract_error);
+        if answer.as_ref().is_err_and(is_forbidden) {
+            shard.link.question();
+        }
+        answer.map_err(|error| self.meant(error))
     }
 
     /// An answer to each command, in their order. Commands of one partition are
@@ -200,7 +204,11 @@ impl Fleet {
         };
         let answers = shard.link.line().map_err(gone)?.send_all(pipe).await;
         let answers = answers.map_err(|error| self.meant(error))?;
-        Ok(answers.into_iter().map(Value::extract_error).collect())
+        let answers: Vec<_> = answers.into_iter().map(Value::extract_error).collect();
+        if answers.iter().any(|answer| answer.as_ref().is_err_and(is_forbidden)) {
+            shard.link.question();
+        }
+        Ok(answers)
     }
 
     pub(super) fn meant(&self, error: RedisError) -> Error {

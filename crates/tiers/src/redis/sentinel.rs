@@ -12,6 +12,7 @@ use tokio::sync::Mutex;
 use tokio::time::timeout;
 
 use super::address::Address;
+use super::commands::needed;
 use super::session::Session;
 
 /// Some sentinels, and the name of what they watch.
@@ -71,7 +72,8 @@ impl Watcher {
         let answer = session.connection.send_packed_command(&question).await?;
         *held = Some(session);
         drop(held);
-        Election::read(answer.extract_error()?).ok_or_else(|| trouble("a sentinel tells no master"))
+        Election::read(answer.extract_error().map_err(|error| needed("SENTINEL MASTER", error))?)
+            .ok_or_else(|| trouble("a sentinel tells no master"))
     }
 }
 

@@ -30,6 +30,8 @@ pub(super) struct Counted {
     pub(super) changed: bool,
     /// Entries of former generations were seen.
     pub(super) orphans: bool,
+    /// Keys of an earlier build were seen before.
+    pub(super) former: bool,
 }
 
 impl Shard {

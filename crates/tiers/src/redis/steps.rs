@@ -6,8 +6,6 @@
 //! later, nor revives what was removed meanwhile. A removal is remembered for
 //! [`REMOVAL_LIFE`]; who holds a stamp for longer must not use it.
 
-use std::hash::{BuildHasher, RandomState};
-
 use larder_core::frame::{FIXED_LEN, Frame};
 use larder_core::key::EncodedKey;
 use larder_core::tier::{FrameWithStamp, REMOVAL_LIFE, Stamp};
@@ -17,7 +15,8 @@ use redis::{Cmd, Value};
 use super::Inner;
 use super::batch::{KEYS_MAX, chunk_len};
 use super::calls::{check_len, count};
-use super::names::Names;
+use super::marks::chance;
+use super::names::{Names, Place};
 use super::request::{Whole, frame};
 use super::scatter::Order;
 
@@ -26,46 +25,87 @@ const IDENTITY_AT: usize = FIXED_LEN - 8;
 
 /// Stores where the entry and its last removal are what they were.
 ///
-/// Keys: entry, removal, mark. Arguments: the mark, the two identities in one,
-/// the frame, and perhaps the milliseconds that it lives.
+/// Keys: entry, removal, mark, then the entry of each other version that it replaces.
+/// Arguments: the generation, the label of this version and those of the others with a
+/// space between them, the two identities in one, the frame, the milliseconds that it
+/// lives or nothing, and where it replaces those of others what is noted as a removal.
+/// Answers 1 where it was stored, 2 where a version is in use that the caller does not
+/// know of.
 const PUT_IF_UNCHANGED: &str = "\
     local function text(answer) return type(answer) == 'string' and answer or '' end \
-    if redis.call('GET', KEYS[3]) ~= ARGV[1] then return 0 end \
+    local mark, known, is_listed = text(redis.pcall('GET', KEYS[3])), {}, false \
+    if mark:sub(1, 16) ~= ARGV[1] then return 0 end \
+    for label in ARGV[2]:gmatch('%x+') do known[label] = true end \
+    for label in mark:sub(17):gmatch('@(%x+)@') do \
+        if label == ARGV[2]:sub(1, 8) then is_listed = true \
+        elseif ARGV[6] and not known[label] then return 2 end \
+    end \
+    if not is_listed then return 2 end \
     local entry = text(redis.pcall('GETRANGE', KEYS[1], 88, 95)) \
     local removal = text(redis.pcall('GET', KEYS[2])) \
     for at = 1, 8 do \
         local seen = bit.bxor(entry:byte(at) or 0, removal:byte(at) or 0) \
-        if seen ~= ARGV[2]:byte(at) then return 0 end \
+        if seen ~= ARGV[3]:byte(at) then return 0 end \
     end \
-    if ARGV[4] then redis.call('SET', KEYS[1], ARGV[3], 'PX', ARGV[4]) \
-    else redis.call('SET', KEYS[1], ARGV[3]) end \
+    if ARGV[5] ~= '' then redis.call('SET', KEYS[1], ARGV[4], 'PX', ARGV[5]) \
+    else redis.call('SET', KEYS[1], ARGV[4]) end \
+    if #KEYS > 3 then redis.call('SET', KEYS[2], ARGV[6], 'PX', ARGV[7]) end \
+    for at = 4, #KEYS do redis.call('UNLINK', KEYS[at]) end \
     return 1";
+
+/// The answer of that script where it does not know of a version.
+const UNKNOWN_VERSION: i64 = 2;
+
+/// How often a write is tried again because another version began to use the cache.
+const ATTEMPTS: u32 = 8;
 
 impl Inner {
     /// The removal is noted before the entry goes: who reads between the two
     /// finds an entry that is about to go, with a stamp that is not it any more.
     ///
     /// Not a script: what those do is told to their own node as well.
-    pub(super) fn unlink(&self, name: &str) -> Vec<Cmd> {
-        self.removing("UNLINK", name)
+    pub(super) fn unlink(&self, place: &Place) -> Vec<Cmd> {
+        self.removing("UNLINK", place)
     }
 
-    fn removing(&self, command: &str, name: &str) -> Vec<Cmd> {
-        let life = u64::try_from(REMOVAL_LIFE.as_millis()).unwrap_or(u64::MAX);
-        let mut note = redis::cmd("SET");
-        note.arg(self.names.removal(name)).arg(&chance().to_le_bytes()[..]).arg("PX").arg(life);
+    fn removing(&self, command: &str, place: &Place) -> Vec<Cmd> {
+        let mut commands = match place.others.is_empty() {
+            true => vec![self.note_removal(place)],
+            false => self.unlink_others(place),
+        };
         let mut remove = redis::cmd(command);
-        remove.arg(name);
-        vec![note, remove]
+        remove.arg(&place.name);
+        commands.push(remove);
+        commands
+    }
+
+    fn note_removal(&self, place: &Place) -> Cmd {
+        let mut note = redis::cmd("SET");
+        note.arg(self.names.removal(&place.name))
+            .arg(&chance().to_le_bytes()[..])
+            .arg("PX")
+            .arg(removal_life());
+        note
+    }
+
+    /// Removes what the other versions of the program have of an entry, and keeps them
+    /// from storing what they load of it now. Nothing where there are none.
+    pub(super) fn unlink_others(&self, place: &Place) -> Vec<Cmd> {
+        if place.others.is_empty() {
+            return Vec::new();
+        }
+        let mut unlink = redis::cmd("UNLINK");
+        unlink.arg(&place.others);
+        vec![self.note_removal(place), unlink]
     }
 
     pub(super) async fn remove(&self, key: &EncodedKey) -> Result<bool> {
-        let answer = self.some(key, |name| self.unlink(name)).await?;
+        let answer = self.some(key, |place| self.unlink(place)).await?;
         Ok(self.shrunk(key, count(&answer)))
     }
 
     pub(super) async fn take(&self, key: &EncodedKey) -> Result<Option<Bytes>> {
-        let taken = frame(self.some(key, |name| self.removing("GETDEL", name)).await?);
+        let taken = frame(self.some(key, |place| self.removing("GETDEL", place)).await?);
         self.shrunk(key, i64::from(taken.is_some()));
         Ok(taken)
     }
@@ -78,9 +118,9 @@ impl Inner {
     /// Removals are read before entries: what changes in between makes a stamp
     /// that nothing is stored by.
     pub(super) async fn get_many_stamped(&self, keys: &[EncodedKey]) -> Vec<Result<FrameWithStamp>> {
-        let removal = |_, name: &str| {
+        let removal = |_, place: &Place| {
             let mut cmd = redis::cmd("GET");
-            cmd.arg(self.names.removal(name));
+            cmd.arg(self.names.removal(&place.name));
             vec![cmd]
         };
         let mut found = Vec::with_capacity(keys.len());
@@ -95,9 +135,16 @@ impl Inner {
     }
 
     pub(super) async fn put_if_unchanged(&self, key: &EncodedKey, frame: &Frame) -> Result<bool> {
-        let answer = self.fleet.send(self.putting(key, frame)?).await?;
-        self.changed(key);
-        Ok(count(&answer) == 1)
+        let partition = Names::partition(key);
+        for _ in 0..ATTEMPTS {
+            let answer = self.fleet.send(self.putting(key, frame)?).await?;
+            self.changed(key);
+            if count(&answer) != UNKNOWN_VERSION {
+                return Ok(count(&answer) == 1);
+            }
+            self.marks.reread(partition, &self.names, &self.fleet).await?;
+        }
+        Err(Error::new(ErrorKind::Unavailable, "other versions begin to use the cache again and again"))
     }
 
     pub(super) async fn put_many_if_unchanged(&self, entries: &[(EncodedKey, Frame)]) -> Vec<Result<bool>> {
@@ -109,10 +156,13 @@ impl Inner {
             match chunk.iter().map(|(key, frame)| self.putting(key, frame)).collect() {
                 Ok(orders) => {
                     let answers = self.fleet.exchange(orders).await.into_iter().zip(chunk);
-                    stored.extend(answers.map(|(answer, (key, _))| {
+                    for (answer, (key, frame)) in answers {
                         self.changed(key);
-                        Ok(count(&answer?) == 1)
-                    }));
+                        stored.push(match answer.map(|answer| count(&answer)) {
+                            Ok(UNKNOWN_VERSION) => self.put_after_all(key, frame).await,
+                            answer => answer.map(|count| count == 1),
+                        });
+                    }
                 }
                 // The bad one fails by itself.
                 Err(_) => {
@@ -131,18 +181,39 @@ impl Inner {
             return Err(Error::new(ErrorKind::Unsupported, "the key is based on nothing"));
         };
         let partition = Names::partition(key);
-        let generation = self.marks.generation(partition);
-        let identity = base.get() ^ generation;
-        let name = self.names.entry(generation, key);
+        let belief = self.marks.belief(partition);
+        let mut place = self.names.place(&belief, key);
+        if !key.replaces() {
+            place.others.clear();
+        }
+        let identity = base.get() ^ belief.generation;
+        let mut labels = format!("{:08x}", belief.label);
+        belief.others.iter().for_each(|label| labels += &format!(" {label:08x}"));
         let mut cmd = redis::cmd("EVAL");
-        cmd.arg(PUT_IF_UNCHANGED).arg(3).arg(&name).arg(self.names.removal(&name));
-        cmd.arg(self.names.mark(partition)).arg(format!("{generation:016x}"));
+        cmd.arg(PUT_IF_UNCHANGED).arg(3 + place.others.len());
+        cmd.arg(&place.name).arg(self.names.removal(&place.name)).arg(self.names.mark(partition));
+        cmd.arg(&place.others).arg(format!("{:016x}", belief.generation)).arg(labels);
         cmd.arg(&identity.to_le_bytes()[..]).arg(Whole(frame));
-        if let Some(millis) = self.millis_left(frame.head()) {
-            cmd.arg(millis);
+        match self.millis_left(frame.head()) {
+            Some(millis) => cmd.arg(millis),
+            None => cmd.arg(""),
+        };
+        if key.replaces() {
+            cmd.arg(&chance().to_le_bytes()[..]).arg(removal_life());
         }
         Ok(Order { partition, cmd })
     }
+
+    /// Once more, after the mark was read anew.
+    async fn put_after_all(&self, key: &EncodedKey, frame: &Frame) -> Result<bool> {
+        self.marks.reread(Names::partition(key), &self.names, &self.fleet).await?;
+        self.put_if_unchanged(key, frame).await
+    }
+}
+
+/// How long a removal is remembered, in milliseconds.
+fn removal_life() -> u64 {
+    u64::try_from(REMOVAL_LIFE.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// What was found, and the stamp that is made of it.
@@ -158,9 +229,4 @@ fn stamped(found: Option<Bytes>, removal: &Value, generation: u64) -> FrameWithS
 /// Up to eight bytes as a number; those that are missing are zero.
 fn word(bytes: &[u8]) -> u64 {
     bytes.iter().take(8).rev().fold(0, |word, byte| word << 8 | u64::from(*byte))
-}
-
-/// A number that no other removal has: 64 bits of chance.
-fn chance() -> u64 {
-    RandomState::new().hash_one(std::process::id())
 }

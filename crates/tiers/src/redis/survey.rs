@@ -27,6 +27,8 @@ struct Found {
     usage: Usage,
     /// Entries of former generations were seen.
     orphans: bool,
+    /// Keys of an earlier build were seen.
+    former: bool,
 }
 
 impl Inner {
@@ -41,7 +43,9 @@ impl Inner {
         let info: String = redis::cmd("INFO").query_async(connection).await.unwrap_or_default();
         shard.with_counted(|counted| {
             counted.usage = found.usage;
-            counted.orphans = found.orphans;
+            // Once: those of earlier builds stay for a while.
+            counted.orphans = found.orphans || found.former && !counted.former;
+            counted.former |= found.former;
             counted.server = facts(&info).or(counted.server.take());
         });
         Ok(())
@@ -53,16 +57,21 @@ impl Inner {
 async fn survey(names: &Names, marks: &Marks, connection: &mut MultiplexedConnection) -> RedisResult<Found> {
     let total: u64 = redis::cmd("DBSIZE").query_async(connection).await?;
     let pattern = format!("{}*", names.prefix());
-    let (mut ours, mut orphans, mut cursor, mut looked_at) = (HashSet::new(), false, 0, 0);
+    let (mut ours, mut orphans, mut former, mut cursor, mut looked_at) = (HashSet::new(), false, false, 0, 0);
     for _ in 0..SAMPLE_PAGES {
         let (next, keys) = page(connection, cursor, &pattern, SAMPLE_PAGE).await?;
         for key in keys {
-            if let Some(Named::Entry { partition, generation, .. }) = names.read(&key) {
-                let current = generation == marks.generation(partition);
-                orphans |= !current;
-                if current {
-                    ours.insert(key);
+            match names.read(&key) {
+                Some(Named::Entry { partition, generation, label, .. }) => {
+                    let belief = marks.belief(partition);
+                    let is_read = generation == belief.generation && belief.lists(label);
+                    orphans |= !is_read;
+                    if is_read && label == belief.label {
+                        ours.insert(key);
+                    }
                 }
+                Some(Named::Former) => former = true,
+                _ => {}
             }
         }
         looked_at += SAMPLE_PAGE as u64;
@@ -77,7 +86,7 @@ async fn survey(names: &Names, marks: &Marks, connection: &mut MultiplexedConnec
     let sample: Vec<_> = ours.iter().take(MEASURED).collect();
     let measured = measure(&sample, connection).await?;
     let bytes = measured.saturating_mul(entries) / (sample.len().max(1) as u64);
-    Ok(Found { usage: Usage { entries, bytes, evictions: 0 }, orphans })
+    Ok(Found { usage: Usage { entries, bytes, evictions: 0 }, orphans, former })
 }
 
 /// The lengths of these values, summed.

@@ -14,9 +14,9 @@ use redis::{Cmd, Pipeline, RedisResult, Value};
 
 use super::calls::start;
 use super::io::Io;
-use super::marks::{exchange, read_all};
+use super::marks::exchange;
 use super::names::{Named, PARTITIONS};
-use super::pages::{BREATH, PAGE, page};
+use super::pages::{BREATH, PAGE, is_own, page};
 use super::scatter::Order;
 use super::shard::Shard;
 use super::{Inner, RedisTier};
@@ -81,9 +81,11 @@ impl Inner {
 
     /// Those of a page that can still be read.
     async fn current_of(&self, mut keys: Vec<Vec<u8>>) -> Result<Vec<Vec<u8>>> {
-        let marks = read_all(&self.names, &self.fleet).await?;
+        let marks = self.marks.read_all(&self.names, &self.fleet).await?;
         keys.retain(|key| match self.names.read(key) {
-            Some(Named::Entry { partition, generation, .. }) => marks[partition] == Some(generation),
+            Some(Named::Entry { partition, generation, label, .. }) => {
+                is_own(&marks[partition], generation, label)
+            }
             _ => false,
         });
         Ok(keys)

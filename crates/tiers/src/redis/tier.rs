@@ -191,6 +191,10 @@ impl Tier for RedisTier {
         named("take", self.inner.take(key))
     }
 
+    fn trouble(&self) -> Option<Arc<str>> {
+        self.inner.fleet.trouble()
+    }
+
     fn healthy(&self) -> bool {
         self.inner.fleet.is_up()
     }

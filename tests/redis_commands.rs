@@ -1,0 +1,265 @@
+//! Servers that forbid a command, or refuse one for a while.
+//!
+//! A server that forbade `EVAL` passed for one that works: single writes went there, the
+//! conditional ones of loads were dropped, and other nodes found nothing. So every
+//! command that the tier depends on is tried after connecting.
+
+use std::time::Duration;
+
+use larder::{Cache, ErrorKind, Event, TierKind, ucache};
+use larder_core::tier::Tier;
+use larder_testkit::RedisServer;
+use larder_tiers::redis::{RedisOptions, RedisTier};
+use tempfile::TempDir;
+
+use crate::redis::until;
+
+/// The line of `docs/redis.md`, for the namespace `shop`.
+fn documented_rule() -> Vec<String> {
+    let page = std::fs::read_to_string("docs/redis.md").unwrap();
+    let line = page.lines().find(|line| line.starts_with("ACL SETUSER")).expect("the page has the rule");
+    line.split_whitespace().map(str::to_owned).collect()
+}
+
+/// A server where the user `app` has the documented rights, changed by `rules`.
+fn server_for(rules: &[&str]) -> Option<RedisServer> {
+    let server = RedisServer::start()?;
+    let mut command = documented_rule();
+    command.extend(rules.iter().map(|rule| (*rule).to_owned()));
+    let command: Vec<&str> = command.iter().map(String::as_str).collect();
+    assert_eq!(server.cli(&command), "OK");
+    Some(server)
+}
+
+fn url(server: &RedisServer) -> String {
+    format!("redis://app:secret@127.0.0.1:{}", server.port())
+}
+
+struct Node {
+    cache: Cache<u64, String>,
+    _dir: TempDir,
+}
+
+fn node(url: &str) -> Node {
+    let dir = tempfile::tempdir().unwrap();
+    let cache = ucache("carts").dir(dir.path()).redis(url).namespace("shop").require(TierKind::Redis);
+    Node { cache: cache.build().unwrap(), _dir: dir }
+}
+
+fn trouble(node: &Node) -> Option<String> {
+    node.cache.stats().tier(TierKind::Redis).unwrap().trouble.as_ref().map(|why| why.to_string())
+}
+
+fn uses_redis(node: &Node) -> bool {
+    node.cache.try_insert(99, "x".into()).unwrap().home == TierKind::Redis
+}
+
+/// What nodes need of a server: writes of every kind by one, found by the other.
+fn everything_works(one: &Node, other: &Node) {
+    assert!(uses_redis(one), "{:?}", trouble(one));
+    assert_eq!(one.cache.get_with(1, || "loaded".into()), "loaded");
+    assert_eq!(other.cache.get_with(1, || panic!("it is there")), "loaded");
+    assert!(one.cache.insert_if_absent(2, "b".into()).unwrap());
+    assert_eq!(other.cache.take(&2).unwrap(), Some("b".into()));
+    one.cache.insert_many((10..20).map(|key| (key, "many".to_owned())));
+    assert_eq!(other.cache.get_many(&(10..20).collect::<Vec<_>>()).iter().flatten().count(), 10);
+    assert!(other.cache.expire_in(&10, Duration::from_secs(60)).unwrap());
+    one.cache.invalidate_tag("tag").unwrap();
+    assert!(other.cache.keys().unwrap().len() >= 11);
+    one.cache.remove_many(&(10..20).collect::<Vec<_>>()).unwrap();
+    one.cache.flush().unwrap();
+    one.cache.clear().unwrap();
+    assert_eq!(other.cache.get(&1), None);
+}
+
+#[test]
+fn the_documented_rights_are_enough() {
+    let Some(server) = server_for(&[]) else { return };
+    let (one, other) = (node(&url(&server)), node(&url(&server)));
+    everything_works(&one, &other);
+    assert_eq!((trouble(&one), trouble(&other)), (None, None));
+    let refused = server.cli(&["ACL", "LOG"]);
+    assert!(!refused.contains("reason"), "nothing was refused: {refused}");
+}
+
+#[test]
+fn each_documented_right_is_needed_and_named_where_it_is_missing() {
+    let Some(server) = RedisServer::start() else { return };
+    let optional = [
+        "+info",
+        "+ping",
+        "+role",
+        "+client|setinfo",
+        "+client|setname",
+        "+select",
+        "+hello",
+        "+asking",
+        "+cluster|nodes",
+    ];
+    for right in
+        documented_rule().iter().filter(|rule| rule.starts_with('+') && !optional.contains(&rule.as_str()))
+    {
+        let without = format!("-{}", &right[1..]);
+        let mut command = documented_rule();
+        command.push(without);
+        let command: Vec<&str> = command.iter().map(String::as_str).collect();
+        assert_eq!(server.cli(&command), "OK");
+        let options = RedisOptions { notices: true, ..RedisOptions::new(url(&server), "shop", "carts") };
+        let tier = RedisTier::open(options).unwrap();
+        assert!(!tier.healthy(), "without {right}");
+        let error = tier.check().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unsupported, "without {right}: {error}");
+        let name = right[1..].replace('|', " ").to_uppercase();
+        assert!(error.to_string().contains(&name), "{right} is named: {error}");
+    }
+}
+
+#[test]
+fn a_forbidden_command_makes_the_tier_unusable_and_is_told_everywhere() {
+    let Some(server) = server_for(&["-eval"]) else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let (tell, told) = std::sync::mpsc::channel();
+    let cache = ucache::<u64, String>("carts")
+        .dir(dir.path())
+        .redis(url(&server))
+        .namespace("shop")
+        .on_event(move |event| drop(tell.send(event)))
+        .build()
+        .unwrap();
+    assert_ne!(cache.try_insert(1, "a".into()).unwrap().home, TierKind::Redis, "it goes elsewhere");
+    assert_eq!(cache.get(&1), Some("a".into()));
+    let says = |what: &str, text: &str| {
+        assert!(text.contains("EVAL") && text.contains("permissions"), "{what}: {text}")
+    };
+    says("the statistics", &cache.stats().to_string());
+    says("explain", &cache.explain(&1).unwrap().to_string());
+    let event = told.recv_timeout(Duration::from_secs(10)).unwrap();
+    let Event::TierUnusable { tier: TierKind::Redis, why } = event else { panic!("{event:?}") };
+    says("the event", &why);
+    // The tier is used once the right is given, without a restart.
+    assert_eq!(server.cli(&["ACL", "SETUSER", "app", "+eval"]), "OK");
+    let node = Node { cache, _dir: dir };
+    until("it is used", || uses_redis(&node));
+    assert_eq!(trouble(&node), None);
+}
+
+#[test]
+fn a_right_that_is_taken_away_while_it_is_used_is_noticed() {
+    let Some(server) = server_for(&[]) else { return };
+    let node = node(&url(&server));
+    assert!(uses_redis(&node));
+    assert_eq!(server.cli(&["ACL", "SETUSER", "app", "-eval"]), "OK");
+    until("it is noticed", || {
+        node.cache.remove(&7);
+        node.cache.get_with(7, || "loaded".into());
+        trouble(&node).is_some_and(|why| why.contains("EVAL"))
+    });
+    assert!(!uses_redis(&node));
+}
+
+#[test]
+fn keys_outside_of_the_pattern_of_a_user_make_the_tier_unusable() {
+    let Some(server) = server_for(&["resetkeys", "~other:*"]) else { return };
+    let tier = RedisTier::open(RedisOptions::new(url(&server), "shop", "carts")).unwrap();
+    let error = tier.check().unwrap_err();
+    assert!(error.to_string().contains("access") && error.to_string().contains("key"), "{error}");
+    assert_eq!(server.cli(&["DBSIZE"]), "0", "trying leaves nothing behind");
+}
+
+#[test]
+fn renamed_commands_are_named() {
+    for command in ["EVAL", "SCAN", "UNLINK", "TIME", "HSET"] {
+        let Some(server) = RedisServer::start_with(&["--rename-command", command, ""]) else { return };
+        let tier = RedisTier::open(RedisOptions::new(server.url(), "shop", "carts")).unwrap();
+        let error = tier.check().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unsupported, "{command}: {error}");
+        assert!(error.to_string().contains(command), "{command}: {error}");
+    }
+}
+
+#[test]
+fn trying_the_commands_changes_nothing() {
+    let Some(server) = RedisServer::start() else { return };
+    let open = || RedisTier::open(RedisOptions::new(server.url(), "shop", "carts")).unwrap();
+    let first = open();
+    let names = |server: &RedisServer| {
+        let mut names: Vec<_> = server.cli(&["--scan"]).lines().map(str::to_owned).collect();
+        names.sort();
+        names
+    };
+    let before = names(&server);
+    assert_eq!(before.len(), 64, "the marks and nothing else: {before:?}");
+    let mark = server.cli(&["GET", &before[0]]);
+    drop((first, open()));
+    assert_eq!(names(&server), before);
+    assert_eq!(server.cli(&["GET", &before[0]]), mark);
+}
+
+/// Plays until writes go elsewhere; what callers see meanwhile is their own values.
+fn goes_elsewhere(node: &Node) {
+    until("writes go elsewhere", || {
+        assert_eq!(node.cache.get_with(5, || "loaded".into()), "loaded");
+        !uses_redis(node)
+    });
+}
+
+#[test]
+fn a_server_that_cannot_save_refuses_writes_and_is_used_again_when_it_can() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = ["--dir", folder.path().to_str().unwrap(), "--dbfilename", "taken"];
+    let Some(server) = RedisServer::start_with(&options) else { return };
+    let (node, other) = (node(&server.url()), node(&server.url()));
+    node.cache.insert(1, "before".into());
+    // The file cannot take the place of a folder.
+    std::fs::create_dir(folder.path().join("taken")).unwrap();
+    server.cli(&["CONFIG", "SET", "save", "3600 1"]);
+    server.cli(&["BGSAVE"]);
+    until("a save failed", || server.cli(&["INFO", "persistence"]).contains("rdb_last_bgsave_status:err"));
+    assert!(server.cli(&["SET", "x", "y"]).contains("MISCONF"));
+    goes_elsewhere(&node);
+    assert_eq!(other.cache.get(&1), Some("before".into()), "what is there is read on");
+    server.cli(&["CONFIG", "SET", "save", ""]);
+    until("it is used again", || uses_redis(&node));
+}
+
+#[test]
+fn a_server_that_is_loading_is_away_until_it_has_loaded() {
+    let Some(mut server) = RedisServer::start_with(&["--appendonly", "no"]) else { return };
+    let node = node(&server.url());
+    assert!(uses_redis(&node));
+    server.cli(&["DEBUG", "SLEEP", "0"]);
+    server.restart();
+    until("it is used again", || uses_redis(&node));
+}
+
+#[test]
+fn a_server_with_too_many_clients_is_away_until_there_is_room() {
+    let Some(server) = RedisServer::start_with(&["--maxclients", "2"]) else { return };
+    let held: Vec<_> =
+        (0..2).map(|_| std::net::TcpStream::connect(("127.0.0.1", server.port())).unwrap()).collect();
+    let tier = RedisTier::open(RedisOptions::new(server.url(), "shop", "carts")).unwrap();
+    let error = tier.check().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+    drop(held);
+    until("it is there", || tier.healthy());
+}
+
+#[test]
+fn under_every_eviction_policy_what_is_found_is_right() {
+    for policy in
+        ["noeviction", "allkeys-lru", "allkeys-lfu", "allkeys-random", "volatile-lru", "volatile-ttl"]
+    {
+        let options = ["--maxmemory", "4mb", "--maxmemory-policy", policy];
+        let Some(server) = RedisServer::start_with(&options) else { return };
+        let node = node(&server.url());
+        let value = |key: u64| format!("{key} {}", "x".repeat(4_000));
+        for key in 0..1_500 {
+            node.cache.insert_with(key, value(key), larder::EntryOptions::new().ttl(Duration::from_secs(60)));
+        }
+        node.cache.remove(&3);
+        for key in 0..1_500 {
+            let found = node.cache.get(&key);
+            assert!(found.is_none_or(|found| key != 3 && found == value(key)), "{policy}: {key}");
+        }
+    }
+}
