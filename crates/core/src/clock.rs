@@ -42,9 +42,9 @@ impl Time {
 ///
 /// let (here, there) = (Time::from_millis(1_000), Time::from_millis(4_000));
 /// let offset = Offset::between(here, there);
-/// assert_eq!(offset.add(Time::from_millis(1_500)), Time::from_millis(4_500));
-/// assert_eq!(offset.sub(Time::from_millis(4_500)), Time::from_millis(1_500));
-/// assert_eq!(offset.add(Time::NEVER), Time::NEVER);
+/// assert_eq!(offset.forward(Time::from_millis(1_500)), Time::from_millis(4_500));
+/// assert_eq!(offset.backward(Time::from_millis(4_500)), Time::from_millis(1_500));
+/// assert_eq!(offset.forward(Time::NEVER), Time::NEVER);
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Offset(i64);
@@ -68,16 +68,16 @@ impl Offset {
 
     /// What the other clock shows at `time`. The time that never comes stays so,
     /// and no other time becomes it.
-    pub fn add(self, time: Time) -> Time {
+    pub fn forward(self, time: Time) -> Time {
         match time {
             Time::NEVER => time,
             Time(millis) => Time(millis.saturating_add_signed(self.0).min(u64::MAX - 1)),
         }
     }
 
-    /// The reverse of [`add`](Self::add).
-    pub fn sub(self, time: Time) -> Time {
-        Self(self.0.saturating_neg()).add(time)
+    /// The reverse of [`forward`](Self::forward).
+    pub fn backward(self, time: Time) -> Time {
+        Self(self.0.saturating_neg()).forward(time)
     }
 }
 

@@ -122,7 +122,11 @@ impl EntryOptions {
         }
         if let Some(tag) = self.tags.iter().find(|tag| tag.as_str().len() > TAG_LEN_MAX) {
             let len = tag.as_str().len();
-            return Err(Error::config("tags", format_args!("a tag of {len} bytes"), "at most 1024 bytes each"));
+            return Err(Error::config(
+                "tags",
+                format_args!("a tag of {len} bytes"),
+                "at most 1024 bytes each",
+            ));
         }
         match &self.validator {
             Some(bytes) if bytes.len() > VALIDATOR_LEN_MAX => {
@@ -457,7 +461,7 @@ mod tests {
         let minute = Duration::from_secs(60);
         let now = Time::from_millis(1_000_000);
         let of_another = Terms { ttl: Some(minute), deadline: Time::from_millis(90_000), ..Terms::PLAIN };
-        let ahead = |millis| move |time| Offset::from_millis(millis).add(time);
+        let ahead = |millis| move |time| Offset::from_millis(millis).forward(time);
         let deadline = |millis| of_another.clone().by_clock(now, ahead(millis)).deadline.as_millis();
         assert_eq!(deadline(940_000), 1_030_000, "30 s are left");
         assert_eq!(deadline(i64::MAX), 1_060_000, "bounded");

@@ -143,12 +143,12 @@ impl Replica {
         // How far the clock of all is ahead: this node's time is corrected, and may be wrong.
         let offset = self.shared.time().map(|shared| Offset::between(self.timeline.now(), shared));
         let offset = offset.unwrap_or_default();
-        let sent: Vec<_> = made.made.iter().map(|(mark, at)| (mark.clone(), offset.add(*at))).collect();
+        let sent: Vec<_> = made.made.iter().map(|(mark, at)| (mark.clone(), offset.forward(*at))).collect();
         let marked = within(self.shared.exchange(&sent, known), OPERATION_LIMIT).await;
         let mut marked = marked.unwrap_or_else(|| Err(no_answer()))?;
         made.settled();
         let now = self.timeline.now();
-        marked.iter_mut().for_each(|marked| marked.at = offset.sub(marked.at).min(now));
+        marked.iter_mut().for_each(|marked| marked.at = offset.backward(marked.at).min(now));
         let heard = marked.iter().map(|marked| marked.stamp).max().unwrap_or(0);
         if !marked.is_empty()
             && let Err(error) = self.marks.adopt(marked)

@@ -181,7 +181,7 @@ impl Slot {
         };
         let now = timeline.now();
         let written = written.unwrap_or_default();
-        let shift = |time| own.sub(written.add(time));
+        let shift = |time| own.backward(written.forward(time));
         let mut terms = terms.by_clock(now, shift);
         if self.tier.shared_time(key).is_none() && terms.is_of_the_future(shift(header.created), now) {
             terms.deadline = Time::from_millis(0);

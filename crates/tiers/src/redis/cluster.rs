@@ -19,7 +19,7 @@ use tokio::time::timeout;
 use super::Inner;
 use super::address::Address;
 use super::chart::View;
-use super::commands::needed;
+use super::commands::{needed, said};
 use super::fleet::{Fleet, unavailable};
 use super::keeper::Keeper;
 use super::link::{Link, Patience, Source};
@@ -171,8 +171,13 @@ impl Cluster {
 
     /// That nobody is known who holds something.
     pub(super) fn unknown(&self) -> Error {
+        unavailable(self.failure())
+    }
+
+    /// Why no node is known to hold something.
+    pub(super) fn failure(&self) -> String {
         let why = self.failure.lock().clone();
-        unavailable(why.unwrap_or_else(|| "no node of the cluster is known to hold this".to_owned()))
+        why.unwrap_or_else(|| "no node of the cluster is known to hold this".to_owned())
     }
 
     pub(super) fn wait_for_first_chart(&self, deadline: Instant) {
@@ -281,7 +286,7 @@ pub(super) async fn fly(inner: Arc<Inner>) {
             Ok(view) => draw(&inner, cluster, view),
             Err(error) => {
                 tracing::debug!(target: "larder", error = %error, "nobody tells of the cluster");
-                *cluster.failure.lock() = Some(error.to_string());
+                *cluster.failure.lock() = Some(said(&error));
             }
         }
         cluster.announce();

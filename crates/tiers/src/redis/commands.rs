@@ -14,7 +14,7 @@ use super::marks::{chance, exchange};
 use super::names::Names;
 
 /// How the refusal of a server that lacks a command begins.
-pub(super) const LACKS: &str = "the server does not let the tier use";
+pub(super) const LACKS: &str = "the server forbids";
 
 /// Commands with arguments that change nothing where `{absent}` does not exist and
 /// `{text}` is a string that is no number. The first one makes that, the last ones remove it.
@@ -88,7 +88,16 @@ pub(super) fn needed(command: &str, error: RedisError) -> RedisError {
 }
 
 fn named(command: &str, error: &RedisError) -> RedisError {
-    (redis::ErrorKind::InvalidClientConfig, LACKS, format!("{command}, which it needs: {error}")).into()
+    (redis::ErrorKind::InvalidClientConfig, LACKS, format!("{LACKS} {command}, which Larder needs: {error}"))
+        .into()
+}
+
+/// What an error says to people.
+pub(super) fn said(error: &RedisError) -> String {
+    match error.detail() {
+        Some(detail) if detail.starts_with(LACKS) => detail.to_owned(),
+        _ => error.to_string(),
+    }
 }
 
 /// Whether a server refuses a command, or one of its keys, whatever the moment.
@@ -116,7 +125,7 @@ pub(super) fn is_forbidden(error: &RedisError) -> bool {
 mod tests {
     use super::*;
 
-    fn said(code: &str, detail: &str) -> RedisError {
+    fn told(code: &str, detail: &str) -> RedisError {
         redis::make_extension_error(code.to_owned(), Some(detail.to_owned()))
     }
 
@@ -128,7 +137,7 @@ mod tests {
             ("ERR", "unknown command 'EVAL', with args beginning with: "),
             ("ERR", "This command is not allowed on this service"),
         ] {
-            assert!(is_forbidden(&said(code, detail)), "{code} {detail}");
+            assert!(is_forbidden(&told(code, detail)), "{code} {detail}");
         }
         for (code, detail) in [
             ("OOM", "command not allowed when used memory > 'maxmemory'."),
@@ -139,7 +148,7 @@ mod tests {
             ("ERR", "value is not an integer or out of range"),
             ("MOVED", "1 127.0.0.1:1"),
         ] {
-            assert!(!is_forbidden(&said(code, detail)), "{code} {detail}");
+            assert!(!is_forbidden(&told(code, detail)), "{code} {detail}");
         }
     }
 }

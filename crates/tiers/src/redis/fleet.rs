@@ -94,9 +94,7 @@ impl Fleet {
     pub(super) fn trouble(&self) -> Option<Arc<str>> {
         let of_shard = self.shards().iter().find_map(|shard| shard.link.trouble());
         match self {
-            Self::Many(cluster) if of_shard.is_none() && !self.is_up() => {
-                Some(cluster.unknown().to_string().into())
-            }
+            Self::Many(cluster) if of_shard.is_none() && !self.is_up() => Some(cluster.failure().into()),
             _ => of_shard,
         }
     }

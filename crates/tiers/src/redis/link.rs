@@ -19,7 +19,7 @@ use tokio::sync::Notify;
 use tokio::time::timeout;
 
 use super::address::Address;
-use super::commands::{LACKS, needed};
+use super::commands::{LACKS, needed, said};
 use super::sentinel::Sentinels;
 use super::server_clock::ServerClock;
 use super::session::{Gone, Line, Session};
@@ -253,7 +253,7 @@ impl Link {
                     pause = if since.elapsed() > STOOD { Duration::ZERO } else { PAUSE_MIN };
                     why
                 }
-                Ok(Err(error)) => error.to_string(),
+                Ok(Err(error)) => said(&error),
                 Err(_) => format!("no connection within {:?}", self.patience.connect),
             };
             self.down(&why);

@@ -251,7 +251,7 @@ impl Inner {
         let until = head.header.deadline.max(head.header.stale_deadline);
         let partition = Names::partition(&EncodedKey::new(head.key));
         let left = match (read_offset(head.tags), self.time(partition)) {
-            (Some(offset), Some(now)) => millis_between(now, offset.add(until)),
+            (Some(offset), Some(now)) => millis_between(now, offset.forward(until)),
             _ => millis_between(self.clock.now(), until),
         };
         self.kept_for(left)
