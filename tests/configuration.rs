@@ -243,6 +243,7 @@ macro_rules! said {
             "capacity" => $by.capacity(500),
             "memory_bytes" => $by.memory_bytes(1 << 20),
             "policy" => $by.policy(Policy::Lru),
+            "memory_engine" => $by.memory_engine(larder::MemoryEngine::Moka),
             "dir" => $by.dir("/tmp/somewhere"),
             "disk_bytes" => $by.disk_bytes(64 << 20),
             "codec" => $by.codec(Codec::MessagePack),

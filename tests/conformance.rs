@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use larder_core::Durability;
 use larder_core::clock::{Clock, SystemClock};
+use larder_core::memory::Bounds;
 use larder_core::stats::TierCounters;
 use larder_core::tier::Tier;
 use larder_engine::layers::{Breaker, Limit, Observe};
 use larder_testkit::conformance::{self, Subject};
 use larder_tiers::disk::{CROSSOVER_BYTES, DiskOptions, DiskTier};
 use larder_tiers::file::{FileOptions, FileTier};
-use larder_tiers::memory::{Bound, MokaStore, Policy, Store};
+use larder_tiers::memory::{MemoryEngine, Policy, Store};
 use larder_tiers::{NullTier, Space};
 
 fn check(subject: &Subject) {
@@ -102,12 +103,24 @@ fn the_tiers_on_disk_under_every_durability() {
 }
 
 #[test]
-fn the_memory_store() {
-    for policy in [Policy::TinyLfu, Policy::Lru] {
-        for (bound, max) in [(Bound::Entries(1000), None), (Bound::Bytes(10_000), Some(10_000))] {
-            let name = format!("moka, {policy:?}, {bound:?}");
-            conformance::memory(&name, max, || MokaStore::new(bound, policy)).assert_all();
-            conformance::memory(&name, max, || Store::Moka(MokaStore::new(bound, policy))).assert_all();
+fn every_memory_engine_and_policy() {
+    let ours = POLICIES.map(|policy| (MemoryEngine::Sharded, policy));
+    let engines = [(MemoryEngine::Moka, Policy::TinyLfu), (MemoryEngine::Moka, Policy::Lru)];
+    for (engine, policy) in ours.into_iter().chain(engines) {
+        for (bounds, max) in [(Bounds::entries(1000), None), (Bounds::bytes(10_000), Some(10_000))] {
+            let name = format!("{engine:?}, {policy:?}, {bounds:?}");
+            conformance::memory(&name, max, || Store::new(engine, bounds, policy, None)).assert_all();
         }
     }
 }
+
+const POLICIES: [Policy; 8] = [
+    Policy::Auto,
+    Policy::TinyLfu,
+    Policy::Lru,
+    Policy::Lfu,
+    Policy::S3Fifo,
+    Policy::Sieve,
+    Policy::Fifo,
+    Policy::Random,
+];

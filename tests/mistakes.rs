@@ -26,10 +26,9 @@ fn options_out_of_range_are_named() {
     check(m().capacity(u64::MAX).build(), ["capacity", "18446744073709551615", "1 to 4294967295"]);
     check(m().memory_bytes(1).build(), ["memory_bytes", "given 1 B", "64 KiB to 16 TiB"]);
     check(m().memory_bytes(u64::MAX).build(), ["memory_bytes", "18446744073709551615 B", "64 KiB to 16 TiB"]);
-    check(
-        m().capacity(1).memory_bytes(1 << 20).build(),
-        ["memory_bytes", "beside a capacity", "one of the two"],
-    );
+    let moka = || m().memory_engine(larder::MemoryEngine::Moka).capacity(1);
+    check(moka().memory_bytes(1 << 20).build(), ["memory_engine", "`memory_bytes`", "one of the two"]);
+    check(moka().policy(larder::Policy::Sieve).build(), ["memory_engine", "Sieve", "TinyLfu or Lru"]);
     check(u().capacity(0).build(), ["capacity", "0 entries", "1 to 4294967295"]);
     check(u().memory_bytes(1).build(), ["memory_bytes", "given 1 B", "64 KiB to 16 TiB"]);
     check(u().disk_bytes(0).build(), ["disk_bytes", "given 0 B", "16 MiB to 1 PiB"]);

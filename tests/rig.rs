@@ -3,16 +3,16 @@
 use std::sync::Arc;
 
 use larder::{
-    Access, Clock, Compress, EntryOptions, Event, Kind, Persistence, Selector, Sharing, Table, Thresholds,
-    TierKind,
+    Access, Compress, EntryOptions, Event, Kind, Persistence, Selector, Sharing, Table, Thresholds, TierKind,
 };
 use larder_core::codec::{Codec, Values};
 use larder_core::key::NamedKeys;
+use larder_core::memory::Bounds;
 use larder_core::tier::Tier;
 use larder_engine::wait::{Inline, block_on};
 use larder_engine::{Audience, Engine, Expiry, Hints, KeptMarks, Parts, Slot, Taint, Weigh, Wire};
 use larder_testkit::ManualClock;
-use larder_tiers::memory::{Bound, MokaStore, NullStore, Policy, Store};
+use larder_tiers::memory::{MemoryEngine, NullStore, Policy, Store};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -86,10 +86,10 @@ impl Plan {
         };
         let (memory, memory_weight_max) = match self.memory {
             true => {
-                let bound = Bound::Bytes(self.memory_bytes);
-                let clock: Arc<dyn Clock> = Arc::new(self.clock.clone());
-                let departed = self.audience.as_ref().map(|audience| audience.departed(&clock));
-                (Store::Moka(MokaStore::listened(bound, Policy::Lru, departed)), self.memory_bytes / 2)
+                let bounds = Bounds::bytes(self.memory_bytes);
+                let on_departure = self.audience.as_ref().map(Audience::on_departure);
+                let store = Store::new(MemoryEngine::Sharded, bounds, Policy::Lru, on_departure);
+                (store, self.memory_bytes / 2)
             }
             false => (Store::Null(NullStore), 0),
         };

@@ -129,19 +129,24 @@ fn a_small_value_overwritten_by_a_large_one_and_back() {
     });
 }
 
+/// The former value was served on after an insert that failed, and `insert_with` says
+/// nothing of the failure.
 #[test]
-fn options_out_of_their_ranges_change_nothing() {
+fn an_insert_with_options_out_of_range_leaves_no_entry() {
     each_shelf!(<u64, String>, |builder| builder, |shelf, cache: Strings, _| {
-        cache.insert(1, "former".into());
         let many = EntryOptions::new().tags((0..65).map(|tag| tag.to_string()));
         let long = EntryOptions::new().tag("x".repeat(1025));
         let validator = EntryOptions::new().validator(vec![0; 4097]);
         for (options, name) in [(many, "tags"), (long, "tags"), (validator, "validator")] {
-            let error = cache.try_insert_with(1, "new".into(), options).unwrap_err();
+            cache.insert(1, "former".into());
+            let error = cache.try_insert_with(1, "new".into(), options.clone()).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Config);
             assert!(error.to_string().contains(name), "{error}");
+            assert_eq!(cache.get(&1), None, "{shelf}");
+            cache.insert(1, "former".into());
+            cache.insert_with(1, "new".into(), options);
+            assert_eq!(cache.get(&1), None, "{shelf}");
         }
-        assert_eq!(cache.get(&1).as_deref(), Some("former"), "{shelf}");
     });
 }
 

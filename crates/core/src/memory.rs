@@ -3,97 +3,200 @@
 use std::hash::Hash;
 use std::sync::Arc;
 
+use crate::Result;
 use crate::clock::Time;
 use crate::key::Lookup;
-use crate::terms::LiveTerms;
+use crate::terms::{Freshness, LiveTerms};
 use crate::tier::{Stamp, TierKind, Usage};
 
 /// A value in memory with what is known of it.
-///
-/// It is cloned on every hit, so all but the value is plain data, or shared
-/// where an entry has terms of its own.
 #[derive(Clone, Debug)]
 pub struct Record<V> {
     /// The value; `None` for an entry that says there is none.
     pub value: Option<V>,
     /// When it was written to its home.
     pub created: Time,
-    /// How many invalidations of this cache there had been when its load began.
+    /// The invalidation sequence number at which its load began.
     pub stamp: u64,
-    /// Its terms, where anything was said of it.
+    /// Its terms, where it has any.
     pub terms: Option<Arc<LiveTerms>>,
     /// Bytes it is accounted with, overhead included.
     pub weight: u32,
     /// The tier that answers for it.
     pub home: TierKind,
-    /// The stamp it had there when it was read, where its home has stamps.
+    /// The version it had there when it was read, where its home has versions.
     pub checked: Option<Stamp>,
 }
 
-/// How a record left a memory store.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Departure {
-    /// The store let go of it by itself.
-    Evicted,
-    /// It was removed, or replaced by another.
-    Taken,
+impl<V> Record<V> {
+    /// What its freshness depends on.
+    #[inline]
+    pub fn lifespan(&self) -> Lifespan<'_> {
+        Lifespan { stamp: self.stamp, terms: self.terms.as_deref() }
+    }
 }
 
-/// Who is told of each record that leaves a memory store. Runs within calls of
-/// the store, some of them with locks of its own held, so it must not block and
-/// must not ask the store.
-pub type Departed<K, V> = Box<dyn Fn(&Arc<K>, &Record<V>, Departure) + Send + Sync>;
+/// What the freshness of a record depends on.
+#[derive(Clone, Copy, Debug)]
+pub struct Lifespan<'a> {
+    /// The invalidation sequence number at which its load began.
+    pub stamp: u64,
+    /// Its terms, where it has any.
+    pub terms: Option<&'a LiveTerms>,
+}
+
+/// Tells a memory store which of its records may still be served.
+pub trait Lifetimes: Send + Sync + 'static {
+    /// The present time of the cache.
+    fn now(&self) -> Time;
+
+    /// What a record is good for at `now`. Does not count as a use of it.
+    fn freshness(&self, life: Lifespan<'_>, now: Time) -> Freshness;
+
+    /// A number that rises when entries are invalidated. The store looks for them then,
+    /// in the course of later inserts.
+    fn invalidations(&self) -> u64;
+}
+
+/// Why a record left a memory store by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DepartureCause {
+    /// The store made room for another record.
+    Evicted,
+    /// The record was past its time, or invalidated.
+    Expired,
+}
+
+/// A record that left a memory store by itself.
+#[derive(Clone, Copy, Debug)]
+pub struct Departure {
+    /// Why.
+    pub cause: DepartureCause,
+    /// What it was accounted with.
+    pub weight: u32,
+    /// The tier that answers for it.
+    pub home: TierKind,
+}
+
+/// Called for each record that leaves a memory store by itself. Runs within calls
+/// of the store, with no lock of it held by a store of our own; moka holds locks,
+/// so the function must not block and must not call the store.
+pub type OnDeparture<K> = Box<dyn Fn(Arc<K>, Departure) + Send + Sync>;
+
+/// The bounds of a memory store; both hold where both are given.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Bounds {
+    /// The most entries.
+    pub entries: Option<u64>,
+    /// The most bytes, as records weigh.
+    pub bytes: Option<u64>,
+}
+
+impl Bounds {
+    /// At most so many entries.
+    pub const fn entries(entries: u64) -> Self {
+        Self { entries: Some(entries), bytes: None }
+    }
+
+    /// At most so many bytes.
+    pub const fn bytes(bytes: u64) -> Self {
+        Self { entries: None, bytes: Some(bytes) }
+    }
+}
+
+/// What a memory store says of a record that it no longer holds.
+#[derive(Clone, Debug)]
+pub struct Removed {
+    /// The invalidation sequence number at which its load began.
+    pub stamp: u64,
+    /// Its terms, where it had any.
+    pub terms: Option<Arc<LiveTerms>>,
+    /// The version it had in its home when it was read.
+    pub checked: Option<Stamp>,
+    /// Whether it held a value, not the knowledge that there is none.
+    pub has_value: bool,
+}
+
+impl Removed {
+    /// What its freshness depended on.
+    pub fn lifespan(&self) -> Lifespan<'_> {
+        Lifespan { stamp: self.stamp, terms: self.terms.as_deref() }
+    }
+}
 
 /// A bounded store of native keys and values in this process.
 ///
 /// # Behavior
 /// - `get` after `insert` of an equal key returns a clone of that value until
 ///   it is replaced, removed, cleared or evicted.
-/// - A record that alone exceeds the bound is not kept.
-/// - The bound holds after [`settle`](MemoryStore::settle); between calls what
-///   lives may exceed it by a twentieth, and by a record for each caller that inserts.
-/// - A value is dropped with no lock of the store held, so its `Drop` may call it.
+/// - A record that alone exceeds the bound is refused, and the one it would have
+///   replaced is gone.
+/// - The accounted entries and bytes are those of the records held, at every moment.
+/// - A value that leaves is dropped before the call that removed it returns, with no
+///   lock of the store held, so its `Drop` may call the store. A reader that holds
+///   the value at that moment drops it at the end of its own call. moka drops some
+///   values in a later call.
 /// - Removal and clearing are seen by every later call of any thread.
-/// - Calls never block on user code other than `Hash`, `Eq`, `Clone` and `Drop`.
+/// - Calls run no user code under a lock but `Eq` of a key, and `Clone` of a small
+///   value that owns nothing on the heap.
 pub trait MemoryStore<K, V>: Send + Sync + 'static
 where
     K: Hash + Eq,
 {
-    /// A clone of the record of `key`.
+    /// Gives the store what it asks for the freshness of its records. Called once,
+    /// before any other call.
+    fn attach(&self, lifetimes: Arc<dyn Lifetimes>);
+
+    /// A clone of the record of `key`; a use of the entry.
     fn get<Q: Lookup<K> + ?Sized>(&self, key: &Q) -> Option<Record<V>>;
 
+    /// A clone of the record of `key`; not a use of the entry.
+    fn peek<Q: Lookup<K> + ?Sized>(&self, key: &Q) -> Option<Record<V>>;
+
     /// The value of `key`, if it has one and `fresh` holds for its record: what a
-    /// hit needs, without moving the rest.
+    /// hit needs, without moving the rest. A use of the entry.
     #[inline]
-    fn value<Q: Lookup<K> + ?Sized>(&self, key: &Q, fresh: impl FnOnce(&Record<V>) -> bool) -> Option<V> {
-        self.get(key).filter(fresh)?.value
+    fn value<Q: Lookup<K> + ?Sized>(&self, key: &Q, fresh: impl FnOnce(Lifespan<'_>) -> bool) -> Option<V> {
+        self.get(key).filter(|record| fresh(record.lifespan()))?.value
     }
 
-    /// Stores `record` in place of what was there.
-    fn insert(&self, key: K, record: Record<V>);
+    /// Stores `record` in place of what was there. Returns false where the record
+    /// alone exceeds the bound: then nothing is stored.
+    fn insert(&self, key: K, record: Record<V>) -> bool;
 
-    /// Removes the entry and returns it.
-    fn remove<Q: Lookup<K> + ?Sized>(&self, key: &Q) -> Option<Record<V>>;
+    /// Removes the entry.
+    fn remove<Q: Lookup<K> + ?Sized>(&self, key: &Q) -> Option<Removed>;
 
-    /// Whether there is an entry; does not count as a use of it.
+    /// Whether there is an entry; not a use of it.
     fn contains<Q: Lookup<K> + ?Sized>(&self, key: &Q) -> bool;
 
     /// Removes every entry.
     fn clear(&self);
 
-    /// Removes the records that `keep` does not hold for, and says how many.
+    /// Removes the records that are good for nothing any more, and returns how many. A
+    /// record that is inserted meanwhile stays. Costs a pass over all entries.
+    fn sweep(&self) -> u64;
+
+    /// Changes the bounds, and evicts what exceeds them.
+    ///
+    /// # Errors
+    /// `ErrorKind::Unsupported` where the engine cannot change them.
+    fn set_bounds(&self, bounds: Bounds) -> Result<()>;
+
+    /// The bounds that hold now.
+    fn bounds(&self) -> Bounds;
+
+    /// Maps the keys of the records that may be served, in no order. Entries that
+    /// come or go meanwhile may be missed.
+    fn keys<T>(&self, map: impl FnMut(&K) -> T) -> Vec<T>;
+
+    /// How many records may be served; with `home`, of those that have this home.
     /// Costs a pass over all entries.
-    fn retain(&self, keep: impl Fn(&Record<V>) -> bool) -> u64;
+    fn count(&self, home: Option<TierKind>) -> u64;
 
-    /// The keys, in no order. Entries that come or go meanwhile may be missed.
-    fn keys(&self) -> Vec<Arc<K>>;
-
-    /// How many entries have `home` as their home. Costs a pass over all entries.
-    fn homed(&self, home: TierKind) -> u64;
-
-    /// What it holds now.
+    /// What it holds now, expired records that were not removed yet included.
     fn usage(&self) -> Usage;
 
-    /// Does the pending housekeeping of evictions.
+    /// Does what the store has put off: evictions, and values that wait to be dropped.
     fn settle(&self);
 }

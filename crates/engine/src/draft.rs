@@ -1,6 +1,7 @@
 //! Drafts: entries that are measured, placed, encoded and weighed, ready to be stored.
 
 use std::hash::Hash;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use larder_core::Result;
@@ -162,6 +163,9 @@ where
         let weight = self.weight(key, value.as_ref(), bytes + key_bytes);
         let created = self.timeline.now();
         let stamp = self.marks.stamp();
+        if !terms.is_plain() && !self.expires.load(Ordering::Relaxed) {
+            self.expires.store(true, Ordering::Relaxed);
+        }
         Draft { encoded, value, terms, stamp, is_written: false, created, weight, plan, early: None }
     }
 

@@ -7,10 +7,10 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use larder_core::clock::Clock;
+use larder_core::clock::{Clock, Time};
 use larder_core::key::{EncodedKey, Lookup};
 use larder_core::marks::{MarkLog, Marked};
-use larder_core::memory::{MemoryStore, Record};
+use larder_core::memory::{Bounds, Lifespan, Lifetimes, MemoryStore, Record, Removed};
 use larder_core::place::{Access, Facts, Kind, Persistence, Placement, Sharing, Thresholds, TierFacts};
 use larder_core::stats::{CacheCounters, Count, Stats, Striped, TierCounts, TierStats};
 use larder_core::terms::{Freshness, LiveTerms};
@@ -124,6 +124,8 @@ pub struct Engine<K, V, M> {
     pub(crate) pauses: Pauses,
     pub(crate) pool: Arc<Pool>,
     pub(crate) refreshing: AtomicUsize,
+    /// Some entry of this cache may expire.
+    pub(crate) expires: AtomicBool,
     dir: Option<PathBuf>,
     pub(crate) held: Mutex<Vec<Box<dyn Any + Send>>>,
     pub(crate) gates: Arc<Gates<K, V>>,
@@ -157,6 +159,8 @@ where
         for (nodes, slot) in nodes.iter().flat_map(|nodes| slots.iter().map(move |slot| (nodes, slot))) {
             nodes.replicate_in(slot);
         }
+        let expires = AtomicBool::new(parts.expiry.is_set());
+        let expiry = LiveExpiry::new(parts.expiry);
         let engine = Arc::new(Self {
             memory: parts.memory,
             checks: stamps || nodes.is_some(),
@@ -166,12 +170,13 @@ where
             weigh: parts.weigh,
             wire: parts.wire,
             hints: parts.hints,
-            expiry: LiveExpiry::new(parts.expiry),
+            expiry,
             timeline,
             marks,
             pauses: Pauses::default(),
             pool: Pool::new(),
             refreshing: AtomicUsize::new(0),
+            expires,
             dir: parts.dir,
             held: Mutex::new(parts.held),
             gates: Gates::new(),
@@ -183,6 +188,10 @@ where
             events: Events::new(parts.audience),
             last_words: OnceLock::new(),
         });
+        engine.memory.attach(Arc::new(Lives {
+            timeline: Arc::clone(&engine.timeline),
+            marks: Arc::clone(&engine.marks),
+        }));
         engine.listen_to_tiers();
         engine.hear();
         engine
@@ -192,9 +201,9 @@ where
     #[inline]
     pub fn hit<Q: Lookup<K> + ?Sized>(&self, key: &Q) -> Option<V> {
         let value = if self.checks {
-            self.confirmed(key).filter(|record| self.is_fresh(record))?.value?
+            self.confirmed(key).filter(|record| self.is_fresh(record.lifespan()))?.value?
         } else {
-            self.memory.value(key, |record| self.is_fresh(record))?
+            self.memory.value(key, |life| self.is_fresh(life))?
         };
         self.memory_hits.increment();
         Some(value)
@@ -203,14 +212,19 @@ where
     /// What memory has of `key`, if it may be served, as a value or as the
     /// knowledge that there is none.
     pub(crate) fn recall<Q: Lookup<K> + ?Sized>(&self, key: &Q) -> Option<Record<V>> {
-        self.near(key).filter(|record| self.is_fresh(record))
+        self.near(key).filter(|record| self.is_fresh(record.lifespan()))
+    }
+
+    /// As [`recall`](Self::recall), without a use of the entry.
+    pub(crate) fn glance<Q: Lookup<K> + ?Sized>(&self, key: &Q) -> Option<Record<V>> {
+        self.near_unused(key).filter(|record| self.freshness(record) == Freshness::Fresh)
     }
 
     #[inline]
-    fn is_fresh(&self, record: &Record<V>) -> bool {
-        match &record.terms {
-            None => self.marks.spares(record),
-            Some(terms) => self.is_fresh_by(record.stamp, terms),
+    fn is_fresh(&self, life: Lifespan<'_>) -> bool {
+        match life.terms {
+            None => self.marks.spares(life.stamp),
+            Some(terms) => self.is_fresh_by(life.stamp, terms),
         }
     }
 
@@ -229,15 +243,14 @@ where
 
     /// What a record of memory is good for now.
     pub(crate) fn freshness(&self, record: &Record<V>) -> Freshness {
-        match &record.terms {
-            None if self.marks.spares(record) => Freshness::Fresh,
-            // Without terms there is no stale window.
-            None => Freshness::Gone,
-            Some(terms) => {
-                let now = self.timeline.now();
-                let marks = self.marks.freshness(Stamped::new(record.stamp, terms.written()), now);
-                terms.freshness(now).min(marks)
-            }
+        self.freshness_by(record.lifespan())
+    }
+
+    /// The same of what its freshness depends on.
+    pub(crate) fn freshness_by(&self, life: Lifespan<'_>) -> Freshness {
+        match life.terms {
+            None => freshness_without_terms(&self.marks, life.stamp),
+            Some(terms) => freshness_at(&self.marks, (life.stamp, terms), self.timeline.now()),
         }
     }
 
@@ -248,6 +261,14 @@ where
             return self.confirmed(key);
         }
         self.memory.get(key)
+    }
+
+    /// As [`near`](Self::near), without a use of the entry.
+    pub(crate) fn near_unused<Q: Lookup<K> + ?Sized>(&self, key: &Q) -> Option<Record<V>> {
+        if self.checks {
+            return self.confirmed_by(|| self.memory.peek(key));
+        }
+        self.memory.peek(key)
     }
 
     /// Whether there are tiers beyond memory to ask.
@@ -376,6 +397,26 @@ where
         }
     }
 
+    /// The bounds of memory.
+    pub fn bounds(&self) -> Bounds {
+        self.memory.bounds()
+    }
+
+    /// Changes the bounds of memory, and evicts what exceeds them.
+    ///
+    /// # Errors
+    /// `ErrorKind::Unsupported` where the memory engine cannot change them.
+    pub fn set_bounds(&self, change: impl FnOnce(&mut Bounds)) -> Result<()> {
+        let mut bounds = self.memory.bounds();
+        change(&mut bounds);
+        shield::within(|| self.memory.set_bounds(bounds))
+    }
+
+    /// Whether memory takes an entry of this weight.
+    pub(crate) fn fits_memory(&self, weight: u32) -> bool {
+        self.memory.bounds().bytes.is_none_or(|max| u64::from(weight) <= max)
+    }
+
     /// Puts a record into memory, for who holds the ticket of its key.
     pub(crate) fn keep(&self, key: K, record: Record<V>) {
         if self.memory_weight_max == 0 {
@@ -387,17 +428,49 @@ where
             return;
         }
         self.memory_puts.increment();
-        shield::within(|| self.memory.insert(key, record));
+        let _fits = shield::within(|| self.memory.insert(key, record));
     }
 
     /// As [`discard`](Self::discard): whether there was one, and which copy it
     /// was, where others change entries.
     pub(crate) fn discard_copy<Q: Lookup<K> + ?Sized>(&self, key: &Q) -> Option<Option<Stamp>> {
-        shield::within(|| self.memory.remove(key).map(|record| record.checked))
+        self.discard(key).map(|removed| removed.checked)
     }
 
     /// Takes a record out of memory, for who holds the ticket of its key.
-    pub(crate) fn discard<Q: Lookup<K> + ?Sized>(&self, key: &Q) -> bool {
-        shield::within(|| self.memory.remove(key).is_some())
+    pub(crate) fn discard<Q: Lookup<K> + ?Sized>(&self, key: &Q) -> Option<Removed> {
+        shield::within(|| self.memory.remove(key))
     }
+}
+
+/// What memory asks for the freshness of its records.
+struct Lives {
+    timeline: Arc<Timeline>,
+    marks: Arc<Marks>,
+}
+
+impl Lifetimes for Lives {
+    fn now(&self) -> Time {
+        self.timeline.now()
+    }
+
+    fn freshness(&self, life: Lifespan<'_>, now: Time) -> Freshness {
+        match life.terms {
+            None => freshness_without_terms(&self.marks, life.stamp),
+            Some(terms) => freshness_at(&self.marks, (life.stamp, terms), now),
+        }
+    }
+
+    fn invalidations(&self) -> u64 {
+        self.marks.stamp()
+    }
+}
+
+/// Without terms there is no stale window.
+fn freshness_without_terms(marks: &Marks, stamp: u64) -> Freshness {
+    if marks.spares(stamp) { Freshness::Fresh } else { Freshness::Gone }
+}
+
+fn freshness_at(marks: &Marks, (stamp, terms): (u64, &LiveTerms), now: Time) -> Freshness {
+    terms.freshness(now).min(marks.freshness(Stamped::new(stamp, terms.written()), now))
 }

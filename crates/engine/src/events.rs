@@ -12,9 +12,8 @@ use std::sync::Arc;
 use std::thread::ThreadId;
 use std::time::{Duration, Instant};
 
-use larder_core::clock::Clock;
 use larder_core::events::{Cause, Event};
-use larder_core::memory::{Departed, Departure};
+use larder_core::memory::{Departure, DepartureCause, OnDeparture};
 use larder_core::stats::Count;
 use larder_core::tier::TierKind;
 use parking_lot::{Condvar, Mutex};
@@ -98,24 +97,17 @@ where
         Self { queue: Arc::new(queue), share: |key| Arc::new(key.clone()) }
     }
 
-    /// Tells of the records that leave memory: those that were evicted, and
-    /// those that were past their time when they went.
-    pub fn departed<V>(&self, clock: &Arc<dyn Clock>) -> Departed<K, V> {
-        let (queue, clock) = (Arc::clone(&self.queue), Arc::clone(clock));
-        Box::new(move |key, record, departure| {
-            let over = record.terms.as_ref().is_some_and(|terms| terms.until() <= clock.now());
-            let (key, tier) = (Arc::clone(key), TierKind::Memory);
-            match (over, departure) {
-                (true, _) => queue.push(Event::Expired { key, tier }),
-                (false, Departure::Evicted) => queue.push(Event::Evicted {
-                    key: Some(key),
-                    count: 1,
-                    tier,
-                    home: record.home,
-                    cause: Cause::Capacity,
-                }),
-                (false, Departure::Taken) => {}
-            }
+    /// Tells of the records that leave memory by themselves.
+    pub fn on_departure(&self) -> OnDeparture<K> {
+        let queue = Arc::clone(&self.queue);
+        Box::new(move |key, Departure { cause, home, .. }| {
+            let tier = TierKind::Memory;
+            queue.push(match cause {
+                DepartureCause::Expired => Event::Expired { key, tier },
+                DepartureCause::Evicted => {
+                    Event::Evicted { key: Some(key), count: 1, tier, home, cause: Cause::Capacity }
+                }
+            });
         })
     }
 }

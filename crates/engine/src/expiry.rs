@@ -31,6 +31,13 @@ pub struct Expiry<K, V> {
     pub hard_timeout: Option<Duration>,
 }
 
+impl<K, V> Expiry<K, V> {
+    /// Whether entries expire unless they say otherwise.
+    pub(crate) fn is_set(&self) -> bool {
+        self.ttl.is_some() || self.ttl_by.is_some() || self.idle.is_some()
+    }
+}
+
 impl<K, V> Default for Expiry<K, V> {
     /// Entries live until they are replaced, removed or evicted.
     fn default() -> Self {

@@ -182,7 +182,7 @@ where
     where
         Q: Lookup<K> + ?Sized + Sync,
     {
-        let home_of_record = self.recall(key).map(|record| record.home);
+        let home_of_record = self.glance(key).map(|record| record.home);
         let mut explanation = Explanation {
             tiers: home_of_record.map(|_| TierKind::Memory).into_iter().collect(),
             home: home_of_record,
@@ -248,7 +248,7 @@ where
         }
         let Some(wire) = &self.wire else { return };
         let Ok(key) = wire.keys.decode(encoded.as_bytes()) else { return };
-        if let Some(record) = self.memory.get(&key)
+        if let Some(record) = self.memory.peek(&key)
             && let Ok(bytes) = record.value.as_ref().map_or(Ok(0), |value| wire.values.measure(value))
         {
             explanation.bytes = Some(bytes);

@@ -9,10 +9,11 @@ use larder_core::events::{Event, Extent};
 use larder_core::key::Lookup;
 use larder_core::marks::Mark;
 use larder_core::memory::MemoryStore;
-use larder_core::terms::{Freshness, Tag, Terms};
+use larder_core::terms::{Tag, Terms};
 use larder_core::{Error, ErrorKind, Result};
 
 use crate::engine::Engine;
+use crate::shield;
 use crate::wait::Wait;
 
 /// A longer tag is on no entry.
@@ -96,7 +97,7 @@ where
     /// Removes what memory holds and may not be served any more, not even as
     /// stale. Tiers of bytes let go of theirs when they are read or make room.
     pub fn sweep(&self) -> u64 {
-        self.memory.retain(|record| self.freshness(record) != Freshness::Gone)
+        shield::within(|| self.memory.sweep())
     }
 
     /// Sets the time to live of later writes; `None` for none.

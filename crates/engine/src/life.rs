@@ -8,10 +8,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use event_listener::Event;
-use larder_core::frame::Head;
+use larder_core::frame::{CodecId, Head};
 use larder_core::key::EncodedKey;
 use larder_core::marks::Mark;
 use larder_core::memory::MemoryStore;
+use larder_core::terms::{Freshness, Terms};
 use larder_core::tier::TierKind;
 use larder_core::{Error, ErrorKind, Result};
 
@@ -30,10 +31,10 @@ where
     /// over the entries in memory.
     pub fn len(&self) -> u64 {
         if self.wire.is_none() {
-            return self.memory.usage().entries;
+            return self.memory.count(None);
         }
         let beyond: u64 = self.slots().iter().map(|slot| slot.tier().usage().entries).sum();
-        beyond + self.memory.homed(TierKind::Memory)
+        beyond + self.memory.count(Some(TierKind::Memory))
     }
 
     /// Whether there is no entry.
@@ -48,13 +49,20 @@ where
     }
 
     /// The keys of all tiers, each once, in no order.
-    pub async fn keys<W: Wait>(self: &Arc<Self>) -> Result<Vec<Arc<K>>> {
+    pub async fn keys<W: Wait>(self: &Arc<Self>) -> Result<Vec<Arc<K>>>
+    where
+        K: Clone,
+    {
         let engine = Arc::clone(self);
         W::section(self.has_tiers(), async move { engine.collect_keys().await }).await?
     }
 
-    async fn collect_keys(&self) -> Result<Vec<Arc<K>>> {
-        let mut keys = if self.stamps { Vec::new() } else { self.memory.keys() };
+    async fn collect_keys(&self) -> Result<Vec<Arc<K>>>
+    where
+        K: Clone,
+    {
+        let share = |key: &K| Arc::new(key.clone());
+        let mut keys = if self.stamps { Vec::new() } else { self.memory.keys(share) };
         let Some(wire) = self.wire.as_ref().filter(|_| !self.is_closed()) else { return Ok(keys) };
         let mut seen: HashSet<Box<[u8]>> = HashSet::with_capacity(keys.len());
         for key in &keys {
@@ -64,6 +72,7 @@ where
             let mut visit = |bytes: &[u8]| {
                 if let Ok(head) = Head::parse(bytes)
                     && !seen.contains(head.key)
+                    && self.is_served(slot, &head)
                     && !(slot.distrust().is_any() && slot.distrust().covers(&EncodedKey::new(head.key)))
                     && let Ok(key) = wire.keys.decode(head.key)
                 {
@@ -74,6 +83,13 @@ where
             slot.scan(&mut visit).await?;
         }
         Ok(keys)
+    }
+
+    /// Whether an entry of a tier with this head may be served.
+    fn is_served(&self, slot: &Slot, head: &Head<'_>) -> bool {
+        head.header.codec != CodecId::Absent
+            && Terms::read(&head.header, head.tags)
+                .is_some_and(|terms| self.freshness_of(slot, &head.header, &terms) == Freshness::Fresh)
     }
 
     /// Removes every entry, in every tier. Supersedes all that is in progress.

@@ -403,10 +403,7 @@ where
         let Some(key) = leader.take_key() else { return false };
         self.pauses.end(leader.hash());
         // What no tier took was counted there; the caller has its value.
-        let name = self.events.name(&key);
-        let stored = self.store(key, draft).await;
-        self.tell_stored(name, stored.as_ref().copied(), Writer::Load);
-        match stored {
+        match self.store(key, draft, Writer::Load).await {
             Ok(Some(_)) => self.counters.published.increment(),
             Ok(None) => return false,
             Err(_) => {}

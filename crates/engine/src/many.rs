@@ -224,8 +224,8 @@ where
         let there = shared.slot().remove_many(&keys).await;
         let mut outcome = Ok(0);
         for (Removal { encoded, name, former, _ticket }, there) in together.into_iter().zip(there) {
-            let (removed, failure) = self.erase_beside(&encoded, former, there).await;
-            self.count_removal(name, removed);
+            let (erased, failure) = self.erase_beside(&encoded, former, there).await;
+            let removed = self.count_removal(name, erased);
             outcome = sum(outcome, failure.map_or(Ok(u64::from(removed)), Err));
         }
         outcome

@@ -15,7 +15,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use larder_core::Result;
 use larder_core::clock::Time;
 use larder_core::marks::{Mark, MarkLog, Marked};
-use larder_core::memory::Record;
 use larder_core::terms::{Freshness, Tag, Terms};
 use parking_lot::{Mutex, RwLock};
 
@@ -82,8 +81,8 @@ impl Marks {
 
     /// Whether no mark can mean an entry without tags.
     #[inline]
-    pub(crate) fn spares<V>(&self, record: &Record<V>) -> bool {
-        record.stamp >= self.floor.load(Ordering::Acquire)
+    pub(crate) fn spares(&self, stamp: u64) -> bool {
+        stamp >= self.floor.load(Ordering::Acquire)
     }
 
     /// What the marks leave of an entry.

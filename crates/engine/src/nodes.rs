@@ -354,8 +354,12 @@ where
     where
         Q: larder_core::key::Lookup<K> + ?Sized,
     {
-        let nodes = self.nodes.as_ref()?;
-        let (record, is_confirmed) = nodes.confirm(|| self.memory.get(key))?;
+        self.confirmed_by(|| self.memory.get(key))
+    }
+
+    /// What `find` finds in memory, where it is confirmed.
+    pub(crate) fn confirmed_by(&self, find: impl FnOnce() -> Option<Record<V>>) -> Option<Record<V>> {
+        let (record, is_confirmed) = self.nodes.as_ref()?.confirm(find)?;
         is_confirmed.then_some(record)
     }
 
@@ -394,7 +398,7 @@ where
         }
         let Ok(key) = wire.keys.decode(encoded.as_bytes()) else { return };
         let Ok(_ticket) = block_on(self.gates.write(self.gates.hash(&key))) else { return };
-        if self.discard(&key) {
+        if self.discard(&key).is_some() {
             self.events.tell_of(self.events.name(&key), |key| Event::Invalidated(Extent::Key(key)));
         }
         for slot in wire.local() {

@@ -93,7 +93,7 @@ where
     where
         Q: Lookup<K> + ?Sized + Sync,
     {
-        if let Some(record) = self.recall(key) {
+        if let Some(record) = self.glance(key) {
             return Ok(record.value.is_some());
         }
         let Some(encoded) = self.encode_key(key)? else { return Ok(false) };

@@ -2,17 +2,20 @@
 
 use std::hash::Hash;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use larder_core::events::Event;
+use larder_core::frame::{CodecId, Head};
 use larder_core::key::{EncodedKey, Lookup};
-use larder_core::memory::{MemoryStore, Record};
+use larder_core::memory::{MemoryStore, Record, Removed};
 use larder_core::terms::{Freshness, Terms};
-use larder_core::tier::Stamp;
+use larder_core::tier::{Stamp, TierKind};
 use larder_core::{Error, Result};
 
 use crate::engine::Engine;
 use crate::gate::Ticket;
 use crate::shield;
+use crate::slot::Slot;
 use crate::wait::Wait;
 use crate::wire::Decoded;
 
@@ -25,8 +28,19 @@ pub(crate) struct Peeked<V> {
 
 /// What memory knew of an entry that is being removed.
 pub(crate) struct Former {
-    was_here: bool,
+    erased: Erased,
     base: Option<Stamp>,
+}
+
+/// What a removal found of an entry, in order of what it says of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Erased {
+    /// No entry, or one that was invalidated before.
+    Nothing,
+    /// An entry past its deadline, in this tier.
+    Expired(TierKind),
+    /// An entry that could be served.
+    Live,
 }
 
 impl<V> Peeked<V> {
@@ -42,8 +56,8 @@ where
     V: Clone + Send + Sync + 'static,
     M: MemoryStore<K, V>,
 {
-    /// Removes `key` everywhere; whether it was anywhere. Supersedes the loads
-    /// and promotions of the key that are in progress.
+    /// Removes `key` everywhere; whether there was an entry that could be served.
+    /// Supersedes the loads and promotions of the key that are in progress.
     ///
     /// # Errors
     /// When a tier failed to remove it. What may be left there is not served.
@@ -55,7 +69,7 @@ where
         let (hash, name) = (self.gates.hash(key), self.name_of(key));
         let Some(encoded) = self.encode_key(key)? else {
             let _ticket = self.ticket_to_write(hash).await?;
-            return Ok(self.count_removal(name, self.discard(key)));
+            return Ok(self.count_removal(name, self.erased(self.discard(key).as_ref())));
         };
         let engine = Arc::clone(self);
         self.drive::<W, _>(false, async move { engine.remove_encoded(&encoded, hash, name).await }).await?
@@ -68,8 +82,8 @@ where
         name: Option<Arc<K>>,
     ) -> Result<bool> {
         let _ticket = self.ticket_to_write(hash).await?;
-        let (removed, failure) = self.erase(encoded).await;
-        self.count_removal(name, removed);
+        let (erased, failure) = self.erase(encoded).await;
+        let removed = self.count_removal(name, erased);
         failure.map_or(Ok(removed), Err)
     }
 
@@ -86,9 +100,8 @@ where
         let (hash, name) = (self.gates.hash(key), self.name_of(key));
         let Some(encoded) = self.encode_key(key)? else {
             let _ticket = self.ticket_to_write(hash).await?;
-            let value = self.recall(key).and_then(|record| record.value);
-            self.discard(key);
-            self.count_removal(name, value.is_some());
+            let value = self.glance(key).and_then(|record| record.value);
+            self.count_removal(name, self.erased(self.discard(key).as_ref()));
             return Ok(value);
         };
         let engine = Arc::clone(self);
@@ -96,13 +109,13 @@ where
             let _ticket = engine.ticket_to_write(hash).await?;
             if let Some(shared) = engine.shared().filter(|_| engine.life.is_on()) {
                 let value = engine.take_shared(shared, &encoded).await?;
-                engine.count_removal(name, value.is_some());
+                engine.count_removal(name, Erased::live_if(value.is_some()));
                 return Ok(value);
             }
             let found = if engine.life.is_on() { engine.peek(&encoded).await } else { Ok(None) };
             let (_, failure) = engine.erase(&encoded).await;
             let value = found?.and_then(|peeked| peeked.value);
-            engine.count_removal(name, value.is_some());
+            engine.count_removal(name, Erased::live_if(value.is_some()));
             failure.map_or(Ok(value), Err)
         })
         .await?
@@ -116,12 +129,47 @@ where
         Ok(ticket)
     }
 
-    pub(crate) fn count_removal(&self, name: Option<Arc<K>>, removed: bool) -> bool {
-        if removed {
-            self.counters.removals.increment();
-            self.events.tell_of(name, |key| Event::Removed { key });
+    /// Counts a removal and tells of it; whether an entry was removed that could be served.
+    pub(crate) fn count_removal(&self, name: Option<Arc<K>>, erased: Erased) -> bool {
+        match erased {
+            Erased::Nothing => {}
+            Erased::Expired(tier) => self.events.tell_of(name, |key| Event::Expired { key, tier }),
+            Erased::Live => {
+                self.counters.removals.increment();
+                self.events.tell_of(name, |key| Event::Removed { key });
+            }
         }
-        removed
+        erased == Erased::Live
+    }
+
+    /// What the removal of a record from memory found.
+    pub(crate) fn erased(&self, removed: Option<&Removed>) -> Erased {
+        let Some(removed) = removed else { return Erased::Nothing };
+        let is_past = |removed: &Removed| {
+            removed.terms.as_ref().is_some_and(|terms| terms.until() <= self.timeline.now())
+        };
+        match self.freshness_by(removed.lifespan()) {
+            Freshness::Fresh => Erased::live_if(removed.has_value),
+            _ if is_past(removed) => Erased::Expired(TierKind::Memory),
+            _ => Erased::Nothing,
+        }
+    }
+
+    /// What is there to remove in a tier. Looks at the head of the frame where the entry may
+    /// be past its time. A shared tier expires its entries itself, but knows no invalidations.
+    async fn erasable(&self, slot: &Slot, encoded: &EncodedKey) -> Erased {
+        let expires = self.expires.load(Ordering::Relaxed) && !slot.is_among_nodes();
+        if !expires && self.marks.stamp() == 0 {
+            return Erased::Live;
+        }
+        // What cannot be looked at counts as an entry.
+        let Ok(Some(bytes)) = slot.head(encoded).await else { return Erased::Live };
+        let is_past = || Head::parse(&bytes).is_ok_and(|head| head.header.deadline <= self.timeline.now());
+        match self.head_freshness(slot, &bytes, encoded) {
+            Some((Freshness::Fresh, codec)) => Erased::live_if(codec != CodecId::Absent),
+            _ if is_past() => Erased::Expired(slot.kind()),
+            _ => Erased::Nothing,
+        }
     }
 
     /// What is fresh of the entry, wherever it is, for who holds the ticket.
@@ -158,7 +206,7 @@ where
 
     /// Removes the entry everywhere, for who holds the ticket: whether it was
     /// anywhere, and the last failure.
-    async fn erase(&self, encoded: &EncodedKey) -> (bool, Option<Error>) {
+    async fn erase(&self, encoded: &EncodedKey) -> (Erased, Option<Error>) {
         let former = self.former(encoded);
         self.erase_from(encoded, former, None).await
     }
@@ -169,7 +217,7 @@ where
         encoded: &EncodedKey,
         former: Former,
         there: Result<bool>,
-    ) -> (bool, Option<Error>) {
+    ) -> (Erased, Option<Error>) {
         self.erase_from(encoded, former, Some(there)).await
     }
 
@@ -178,26 +226,37 @@ where
         encoded: &EncodedKey,
         former: Former,
         there: Option<Result<bool>>,
-    ) -> (bool, Option<Error>) {
-        let Some(wire) = &self.wire else { return (false, None) };
-        let (mut removed, mut failure) = (former.was_here, None);
+    ) -> (Erased, Option<Error>) {
+        let Some(wire) = &self.wire else { return (Erased::Nothing, None) };
+        let (mut erased, mut failure) = (former.erased, None);
         let asked = there.is_some();
-        let mut take = |outcome: Result<bool>| match outcome {
-            Ok(was_there) => removed |= was_there,
+        let mut take = |outcome: Result<bool>, found: Erased| match outcome {
+            Ok(true) => erased = erased.max(found),
+            Ok(false) => {}
             Err(error) => failure = Some(error),
         };
-        there.map(&mut take);
+        if let Some(there) = there {
+            take(there, Erased::Live);
+        }
         for slot in wire.slots.iter().filter(|slot| !asked || !slot.is_among_nodes()) {
-            take(slot.remove(encoded).await);
+            let found = self.erasable(slot, encoded).await;
+            take(slot.remove(encoded).await, found);
         }
         self.note_base(wire, encoded, former.base);
-        (removed, failure)
+        (erased, failure)
     }
 
     /// Takes the copy out of memory, before the entry is removed elsewhere.
     pub(crate) fn former(&self, encoded: &EncodedKey) -> Former {
-        let Some(wire) = &self.wire else { return Former { was_here: false, base: None } };
-        let copy = wire.keys.decode(encoded.as_bytes()).ok().and_then(|key| self.discard_copy(&key));
-        Former { was_here: copy.is_some(), base: self.base_of(wire, encoded, copy.flatten()) }
+        let Some(wire) = &self.wire else { return Former { erased: Erased::Nothing, base: None } };
+        let copy = wire.keys.decode(encoded.as_bytes()).ok().and_then(|key| self.discard(&key));
+        let version = copy.as_ref().and_then(|copy| copy.checked);
+        Former { erased: self.erased(copy.as_ref()), base: self.base_of(wire, encoded, version) }
+    }
+}
+
+impl Erased {
+    fn live_if(is_live: bool) -> Self {
+        if is_live { Self::Live } else { Self::Nothing }
     }
 }

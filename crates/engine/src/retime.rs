@@ -2,6 +2,7 @@
 
 use std::hash::Hash;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use larder_core::clock::Time;
@@ -76,6 +77,7 @@ where
         F: Fn(&mut Terms, Time) + Send + Sync + 'static,
     {
         self.check_open()?;
+        self.expires.store(true, Ordering::Relaxed);
         let hash = self.gates.hash(key);
         let own = key.with_key(K::clone);
         let Some(encoded) = self.encode_key(key)? else {

@@ -229,10 +229,7 @@ where
             true => Error::new(ErrorKind::TooLarge, "the entry is too large to be shared by all nodes"),
             false => Error::new(ErrorKind::Unavailable, "the tier that all nodes share is away"),
         })?;
-        let name = self.events.name(&key);
-        let stored = self.store(key, draft.stamped(self.marks.stamp())).await;
-        self.tell_stored(name, stored.as_ref().copied(), Writer::Caller);
-        let stored = stored?;
+        let stored = self.store(key, draft.stamped(self.marks.stamp()), Writer::Caller).await?;
         if stored.is_some() {
             self.counters.insertions.increment();
         }

@@ -59,8 +59,7 @@ where
             let message =
                 format!("the value has {HELD_MAX} bytes or more, and no tier of this cache takes a stream");
             let error = Error::new(ErrorKind::Unsupported, message).during("insert_from");
-            self.note_dropped(&key, &error);
-            return Err(error);
+            return Err(self.refuse::<Inline>(&key, error).await);
         };
         let encoded = wire.encode_key(&key)?;
         let now = self.timeline.now();

@@ -152,10 +152,22 @@ where
         }
         let observation = self.gates.observe(self.gates.hash(key));
         let is_over = |record: &Record<V>| self.freshness(record) == Freshness::Gone;
-        if self.near(key).as_ref().is_some_and(is_over)
+        if self.near_unused(key).as_ref().is_some_and(is_over)
             && let Some(_ticket) = observation.claim()
         {
-            self.discard(key);
+            let erased = self.erased(self.discard(key).as_ref());
+            self.count_removal(self.name_of(key), erased);
+        }
+    }
+
+    /// Tells that the entry which is about to be replaced in memory had expired, for who
+    /// holds the ticket: before the new one is told of.
+    pub(crate) fn let_go_of_expired(&self, key: &K) {
+        if self.events.is_on()
+            && self.near_unused(key).is_some_and(|record| self.freshness(&record) != Freshness::Fresh)
+        {
+            let erased = self.erased(self.discard(key).as_ref());
+            self.count_removal(self.events.name(key), erased);
         }
     }
 }

@@ -54,17 +54,22 @@ where
     /// the key that are in progress.
     ///
     /// # Errors
-    /// When no tier took the entry; the former one is gone then. When the
-    /// options are out of their ranges, or the key cannot be encoded; nothing
-    /// was changed then.
+    /// When no tier took the entry, or the options are out of their ranges. The former
+    /// entry is gone then, so that it is not served in place of what the caller wrote.
+    /// When the key cannot be encoded, or the cache is closed; nothing was changed then.
     pub async fn insert<W: Wait>(
         self: &Arc<Self>,
         key: K,
         value: V,
         options: EntryOptions,
     ) -> Result<Placement> {
-        let checked = self.check_open().and_then(|()| options.check()).and_then(|()| self.encode_key(&key));
-        let encoded = checked.inspect_err(|error| self.note_dropped(&key, error))?;
+        let encoded = self
+            .check_open()
+            .and_then(|()| self.encode_key(&key))
+            .inspect_err(|error| self.note_dropped(&key, error))?;
+        if let Err(error) = options.check() {
+            return Err(self.refuse::<W>(&key, error).await);
+        }
         let engine = Arc::clone(self);
         self.drive::<W, _>(false, async move {
             engine.settle_due().await;
@@ -74,6 +79,15 @@ where
             engine.insert_draft((hash, key), draft).await
         })
         .await?
+    }
+
+    /// Refuses a write that cannot be stored as it was asked for. The former entry goes,
+    /// since the caller meant to replace it.
+    pub(crate) async fn refuse<W: Wait>(self: &Arc<Self>, key: &K, error: Error) -> Error {
+        self.note_dropped(key, &error);
+        // A tier that could not remove it does not serve it any more.
+        let _counted = Box::pin(self.remove::<W, K>(key)).await;
+        error
     }
 
     /// Stores what a caller wrote, once its ticket can be had.
@@ -120,9 +134,7 @@ where
 
     /// As [`store_written`](Self::store_written), with the stamp that it has.
     pub(crate) async fn store_stamped(&self, hash: u64, key: K, draft: Draft<V>) -> Result<Placement> {
-        let name = self.events.name(&key);
-        let stored = self.store(key, draft).await;
-        self.tell_stored(name, stored.as_ref().copied(), Writer::Caller);
+        let stored = self.store(key, draft, Writer::Caller).await;
         self.pauses.end(hash);
         if matches!(stored, Ok(Some(_))) {
             self.counters.insertions.increment();
@@ -133,7 +145,9 @@ where
 
     /// Stores an entry, for who holds the ticket. `None` where another node
     /// changed the entry after what the key is based on: nothing is stored then.
-    pub(crate) async fn store(&self, key: K, draft: Draft<V>) -> Result<Option<Placement>> {
+    pub(crate) async fn store(&self, key: K, draft: Draft<V>, by: Writer) -> Result<Option<Placement>> {
+        let name = self.events.name(&key);
+        self.let_go_of_expired(&key);
         let Draft { encoded, value, terms, stamp, is_written, created, weight, plan, early } = draft;
         // Before the write: what is heard from here on means the copy.
         let mark =
@@ -156,6 +170,9 @@ where
             }
             _ => Ok(Stored::at(Placement::MEMORY_ONLY, stamp)),
         };
+        let stored = stored.and_then(|stored| self.fitted(stored, weight));
+        // Before the entry is in memory: from then on memory may evict it, and tell that.
+        self.tell_stored(name, stored.as_ref().map(|stored| stored.placement), by);
         match stored {
             Ok(Stored { placement: Some(placement), identity, stamp, is_told }) if placement.in_memory() => {
                 let terms = self.expiry.live(&terms);
@@ -174,6 +191,29 @@ where
                 outcome.map(|stored| stored.placement).inspect_err(|_| self.counters.dropped.increment())
             }
         }
+    }
+
+    /// What was stored, without the copy in memory where memory cannot hold it.
+    ///
+    /// # Errors
+    /// Where memory is its home and cannot hold it.
+    fn fitted(&self, stored: Stored, weight: u32) -> Result<Stored> {
+        match stored.placement {
+            Some(placement) if placement.in_memory() && !self.fits_memory(weight) => {
+                if placement.home == TierKind::Memory {
+                    return Err(self.too_heavy(weight));
+                }
+                let placement = Placement { copy_in_memory: false, ..placement };
+                Ok(Stored { placement: Some(placement), ..stored })
+            }
+            _ => Ok(stored),
+        }
+    }
+
+    fn too_heavy(&self, weight: u32) -> Error {
+        let max = self.memory.bounds().bytes.unwrap_or(0);
+        let message = format!("the entry weighs {weight} bytes, `memory_bytes` allows {max} in all");
+        Error::new(ErrorKind::TooLarge, message).in_tier(TierKind::Memory).during("put")
     }
 
     /// The part of a write that concerns tiers of bytes: where the entry went.

@@ -4,11 +4,14 @@ use std::hash::Hash;
 use std::sync::Arc;
 
 use larder_core::clock::Clock;
+use larder_core::memory::Bounds;
 use larder_core::place::{Access, Kind, Persistence, Sharing, Thresholds};
+use larder_core::{Error, Result};
 use larder_engine::{Audience, Engine, Expiry, Hints, KeptMarks, Parts, Weigh, Weigher};
-use larder_tiers::memory::{Bound, MokaStore, Policy, Store};
+use larder_tiers::memory::{MemoryEngine, Policy, Store};
 
 use crate::Cache;
+use crate::options::Settings;
 
 #[cfg(feature = "redis")]
 pub(crate) use self::beyond::SharedPlan;
@@ -17,7 +20,8 @@ pub(crate) use self::beyond::{TieredPlan, tiered};
 
 /// What memory is to be.
 pub(crate) struct MemoryPlan<K, V> {
-    pub(crate) bound: Bound,
+    pub(crate) bounds: Bounds,
+    pub(crate) engine: MemoryEngine,
     pub(crate) policy: Policy,
     pub(crate) weigher: Option<Weigher<K, V>>,
 }
@@ -27,24 +31,38 @@ where
     K: Hash + Eq + Send + Sync + 'static,
     V: Clone + Send + Sync + 'static,
 {
-    fn store(&self, audience: Option<&Audience<K>>, clock: &Arc<dyn Clock>) -> Store<K, V> {
-        let departed = audience.map(|audience| audience.departed(clock));
-        Store::Moka(MokaStore::listened(self.bound, self.policy, departed))
+    /// What the settings say of memory.
+    pub(crate) fn new(bounds: Bounds, settings: &Settings, weigher: Option<Weigher<K, V>>) -> Result<Self> {
+        let engine = settings.memory_engine.unwrap_or_default();
+        let policy = settings.policy.unwrap_or_default();
+        if engine == MemoryEngine::Moka {
+            if bounds.entries.is_some() && bounds.bytes.is_some() {
+                let given = "moka with `capacity` and `memory_bytes`";
+                return Err(Error::config("memory_engine", given, "moka with one of the two"));
+            }
+            if !matches!(policy, Policy::Auto | Policy::TinyLfu | Policy::Lru) {
+                let given = format_args!("moka with the policy {policy:?}");
+                return Err(Error::config("memory_engine", given, "moka with Auto, TinyLfu or Lru"));
+            }
+        }
+        Ok(Self { bounds, engine, policy, weigher })
+    }
+
+    fn store(&self, audience: Option<&Audience<K>>) -> Store<K, V> {
+        let on_departure = audience.map(Audience::on_departure);
+        Store::new(self.engine, self.bounds, self.policy, on_departure)
     }
 
     /// The largest weight of one entry.
     fn weight_max(&self) -> u64 {
-        match self.bound {
-            Bound::Entries(_) => u64::from(u32::MAX),
-            Bound::Bytes(bytes) => (bytes / 4).min(u64::from(u32::MAX)),
-        }
+        self.bounds.bytes.map_or(u64::MAX, |bytes| bytes / 4).min(u64::from(u32::MAX))
     }
 
     fn weigh(self) -> Weigh<K, V> {
-        match (self.weigher, self.bound) {
+        match (self.weigher, self.bounds.bytes) {
             (Some(weigher), _) => Weigh::By(weigher),
-            (None, Bound::Entries(_)) => Weigh::Entry,
-            (None, Bound::Bytes(_)) => Weigh::Measured,
+            (None, None) => Weigh::Entry,
+            (None, Some(_)) => Weigh::Measured,
         }
     }
 }
@@ -61,7 +79,7 @@ where
     V: Clone + Send + Sync + 'static,
 {
     let engine = Engine::new(Parts {
-        memory: memory.store(audience.as_ref(), &clock),
+        memory: memory.store(audience.as_ref()),
         memory_weight_max: memory.weight_max(),
         weigh: memory.weigh(),
         wire: None,
@@ -202,9 +220,7 @@ mod beyond {
             _ => slots.iter().any(|slot| slot.has_kind(kind)),
         })?;
         let (memory, memory_weight_max, weigh) = match plan.memory {
-            Some(memory) => {
-                (memory.store(plan.audience.as_ref(), &plan.clock), memory.weight_max(), memory.weigh())
-            }
+            Some(memory) => (memory.store(plan.audience.as_ref()), memory.weight_max(), memory.weigh()),
             None => (Store::Null(NullStore), 0, Weigh::Entry),
         };
         let wire = Wire {

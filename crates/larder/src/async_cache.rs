@@ -241,6 +241,22 @@ where
         self.engine.expire_at::<Tokio, Q>(key, time).await
     }
 
+    /// See [`Cache::set_capacity`]. Evicts where it is called.
+    ///
+    /// # Errors
+    /// As [`Cache::set_capacity`].
+    pub fn set_capacity(&self, entries: u64) -> Result<()> {
+        self.to_sync().set_capacity(entries)
+    }
+
+    /// See [`Cache::set_memory_bytes`]. Evicts where it is called.
+    ///
+    /// # Errors
+    /// As [`Cache::set_memory_bytes`].
+    pub fn set_memory_bytes(&self, bytes: u64) -> Result<()> {
+        self.to_sync().set_memory_bytes(bytes)
+    }
+
     /// See [`Cache::set_ttl`].
     pub fn set_ttl(&self, ttl: Option<Duration>) {
         self.engine.set_ttl(ttl);
@@ -395,7 +411,10 @@ where
     }
 
     /// See [`Cache::keys`].
-    pub async fn keys(&self) -> Result<Vec<Arc<K>>> {
+    pub async fn keys(&self) -> Result<Vec<Arc<K>>>
+    where
+        K: Clone,
+    {
         self.engine.keys::<Tokio>().await
     }
 
@@ -417,7 +436,10 @@ where
     /// # Ok(())
     /// # }
     /// ```
-    pub async fn iter(&self) -> Result<Entries<K, V>> {
+    pub async fn iter(&self) -> Result<Entries<K, V>>
+    where
+        K: Clone,
+    {
         Ok(Entries::of(self.clone(), self.keys().await?))
     }
 

@@ -106,8 +106,8 @@ where
     /// The value of `key`, from the nearest tier that has it; `None` when none
     /// does. A tier that fails counts as having none, and the failure is counted.
     ///
-    /// A hit in memory costs what moka's costs. A hit beyond is copied into
-    /// memory where its placement says so.
+    /// A use of the entry: the eviction policy counts it, and its idle time starts anew.
+    /// A hit in a tier beyond memory is copied into memory where its placement says so.
     ///
     /// ```
     /// let cache = larder::mcache::<String, u32>("ages").build()?;
@@ -153,7 +153,7 @@ where
     }
 
     /// The value with its provenance: which tier answered, which one is its
-    /// home, how old it is.
+    /// home, how old it is. A use of the entry for the eviction policy, not for its idle time.
     ///
     /// # Errors
     /// As [`try_get`](Self::try_get).
@@ -420,15 +420,49 @@ where
         block_on(self.engine.expire_at::<Inline, Q>(key, time))
     }
 
+    /// Changes the most entries that memory holds, and evicts what exceeds it. With
+    /// `memory_bytes` both bounds hold.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) for a value out of the range of the
+    /// option `capacity`, `ErrorKind::Unsupported` with the engine moka.
+    ///
+    /// ```
+    /// let cache = larder::mcache::<u32, u32>("squares").capacity(1000).build()?;
+    /// (0..1000).for_each(|n| cache.insert(n, n * n));
+    /// cache.set_capacity(10)?;
+    /// assert_eq!(cache.len(), 10);
+    /// # Ok::<(), larder::Error>(())
+    /// ```
+    pub fn set_capacity(&self, entries: u64) -> Result<()> {
+        crate::builder::within("capacity", entries, crate::builder::CAPACITY, "entries")?;
+        self.engine.set_bounds(|bounds| bounds.entries = Some(entries))
+    }
+
+    /// Changes the most bytes that memory holds, and evicts what exceeds it.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) for a value out of the range of the
+    /// option `memory_bytes`, and for a cache that was built without it: its entries were
+    /// not weighed. `ErrorKind::Unsupported` with the engine moka.
+    pub fn set_memory_bytes(&self, bytes: u64) -> Result<()> {
+        crate::builder::within("memory_bytes", bytes, crate::builder::MEMORY_BYTES, "bytes")?;
+        if self.engine.bounds().bytes.is_none() {
+            let given = "bytes for a cache that counts entries";
+            return Err(crate::Error::config("memory_bytes", given, "a cache built with `memory_bytes`"));
+        }
+        self.engine.set_bounds(|bounds| bounds.bytes = Some(bytes))
+    }
+
     /// Sets the time to live of later writes; `None` for none.
     pub fn set_ttl(&self, ttl: Option<Duration>) {
         self.engine.set_ttl(ttl);
     }
 
-    /// Removes what memory holds and may not be served any more; how many
-    /// entries that were. Nobody needs to: such entries are never served, and
-    /// go first or with time. Tiers of bytes let go of theirs when they are
-    /// read or make room.
+    /// Removes the entries in memory that may not be served any more, and returns how many.
+    /// Rarely needed: expired entries leave by themselves in the course of inserts, within
+    /// about 256 ms after their deadline, and before any other entry. Costs a pass over the
+    /// entries in memory. Other tiers remove theirs when they are read or make room.
     pub fn sweep(&self) -> u64 {
         self.engine.sweep()
     }
@@ -478,7 +512,7 @@ where
         block_on(self.engine.invalidate_all::<Inline>())
     }
 
-    /// Removes the entry of `key` from every tier; whether there was one.
+    /// Removes the entry of `key` from every tier; whether there was one that could be served.
     ///
     /// Where a tier fails to remove its copy, that copy is not served any more.
     pub fn remove<Q>(&self, key: &Q) -> bool
@@ -508,8 +542,9 @@ where
         block_on(self.engine.take::<Inline, Q>(key))
     }
 
-    /// Whether there is an entry for `key`. Not counted as a use of it. Reads
-    /// no payload: an entry that turns out to be torn is still there for this call.
+    /// Whether there is an entry for `key`. Not a use of it: neither the eviction policy
+    /// nor the idle time sees it. Reads no payload: a corrupt entry is still there for this
+    /// call.
     pub fn contains_key<Q>(&self, key: &Q) -> bool
     where
         Q: Lookup<K> + Sync + ?Sized,
@@ -624,8 +659,10 @@ where
         block_on(self.engine.clear::<Inline>())
     }
 
-    /// How many entries there are: local and approximate. With tiers beyond
-    /// memory it costs a pass over the entries in memory.
+    /// How many entries there are. In memory those count that could be served now: neither
+    /// expired nor invalidated ones, and none of which memory only knows that there is no
+    /// value; other tiers count those they have not removed yet as well. Costs a pass over
+    /// the entries in memory.
     pub fn len(&self) -> u64 {
         self.engine.len()
     }
@@ -641,12 +678,15 @@ where
         self.engine.bytes()
     }
 
-    /// The keys, each once, in no order. Scans every tier. Entries that come
-    /// or go meanwhile may be missed.
+    /// The keys of the entries that could be served now, each once, in no order. Scans
+    /// every tier. Entries that come or go meanwhile may be missed. Not a use of them.
     ///
     /// # Errors
     /// When a tier cannot be scanned.
-    pub fn keys(&self) -> Result<Vec<Arc<K>>> {
+    pub fn keys(&self) -> Result<Vec<Arc<K>>>
+    where
+        K: Clone,
+    {
         block_on(self.engine.keys::<Inline>())
     }
 
@@ -665,7 +705,10 @@ where
     /// assert_eq!(ages.iter()?.map(|(_, age)| age).sum::<u32>(), 121);
     /// # Ok::<(), larder::Error>(())
     /// ```
-    pub fn iter(&self) -> Result<impl Iterator<Item = (Arc<K>, V)>> {
+    pub fn iter(&self) -> Result<impl Iterator<Item = (Arc<K>, V)>>
+    where
+        K: Clone,
+    {
         let keys = self.keys()?;
         Ok(keys.into_iter().filter_map(|key| self.get(&*key).map(|value| (key, value))))
     }
@@ -682,7 +725,7 @@ where
     }
 
     /// Where the entry of `key` is, and where an insert would put it, by which
-    /// rule. For people: it reads the whole frame.
+    /// rule. For people: it reads the whole frame. Not a use of the entry.
     ///
     /// # Errors
     /// As [`try_get`](Self::try_get).

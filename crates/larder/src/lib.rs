@@ -146,7 +146,7 @@ pub use larder_macros::fcache;
 pub use larder_macros::mcache;
 #[cfg(all(feature = "macros", feature = "_codec"))]
 pub use larder_macros::ucache;
-pub use larder_tiers::memory::Policy;
+pub use larder_tiers::memory::{MemoryEngine, Policy};
 #[cfg(feature = "async")]
 pub use memo::AsyncMemo;
 #[cfg(feature = "macros")]

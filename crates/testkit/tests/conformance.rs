@@ -1,13 +1,14 @@
 //! The suite passes what keeps its promises, and catches by name what does not.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use larder_core::frame::Frame;
 use larder_core::key::{EncodedKey, Lookup};
-use larder_core::memory::{MemoryStore, Record};
+use larder_core::memory::{Bounds, Lifetimes, MemoryStore, Record, Removed};
+use larder_core::terms::Freshness;
 use larder_core::tier::{BoxFuture, Capability, Tier, TierKind, Usage};
-use larder_core::{Bytes, Result};
+use larder_core::{Bytes, Error, ErrorKind, Result};
 use larder_testkit::conformance::{self, Outcome, Subject};
 use larder_testkit::{FaultyTier, HashMapTier, Shelf};
 use parking_lot::Mutex;
@@ -184,27 +185,48 @@ struct Stubborn {
     records: Mutex<HashMap<u64, Record<String>>>,
     bytes_max: u64,
     forgets_removes: bool,
+    lifetimes: OnceLock<Arc<dyn Lifetimes>>,
+}
+
+impl Stubborn {
+    fn freshness(&self, record: &Record<String>) -> Freshness {
+        self.lifetimes
+            .get()
+            .map_or(Freshness::Fresh, |lifetimes| lifetimes.freshness(record.lifespan(), lifetimes.now()))
+    }
 }
 
 impl MemoryStore<u64, String> for Stubborn {
+    fn attach(&self, lifetimes: Arc<dyn Lifetimes>) {
+        assert!(self.lifetimes.set(lifetimes).is_ok(), "attached twice");
+    }
+
+    fn peek<Q: Lookup<u64> + ?Sized>(&self, key: &Q) -> Option<Record<String>> {
+        self.get(key)
+    }
+
     fn get<Q: Lookup<u64> + ?Sized>(&self, key: &Q) -> Option<Record<String>> {
         key.with_key(|key| self.records.lock().get(key).cloned())
     }
 
-    fn insert(&self, key: u64, record: Record<String>) {
+    fn insert(&self, key: u64, record: Record<String>) -> bool {
+        let fits = u64::from(record.weight) <= self.bytes_max;
         let mut records = self.records.lock();
         records.remove(&key);
         let used: u64 = records.values().map(|record| u64::from(record.weight)).sum();
         if used + u64::from(record.weight) <= self.bytes_max {
             records.insert(key, record);
         }
+        fits
     }
 
-    fn remove<Q: Lookup<u64> + ?Sized>(&self, key: &Q) -> Option<Record<String>> {
-        if self.forgets_removes {
-            return self.get(key);
-        }
-        key.with_key(|key| self.records.lock().remove(key))
+    fn remove<Q: Lookup<u64> + ?Sized>(&self, key: &Q) -> Option<Removed> {
+        let record = match self.forgets_removes {
+            true => self.get(key)?,
+            false => key.with_key(|key| self.records.lock().remove(key))?,
+        };
+        let Record { value, stamp, terms, checked, .. } = record;
+        Some(Removed { stamp, terms, checked, has_value: value.is_some() })
     }
 
     fn contains<Q: Lookup<u64> + ?Sized>(&self, key: &Q) -> bool {
@@ -215,19 +237,32 @@ impl MemoryStore<u64, String> for Stubborn {
         self.records.lock().clear();
     }
 
-    fn retain(&self, keep: impl Fn(&Record<String>) -> bool) -> u64 {
+    fn sweep(&self) -> u64 {
         let mut records = self.records.lock();
         let before = records.len();
-        records.retain(|_, record| keep(record));
+        records.retain(|_, record| self.freshness(record) != Freshness::Gone);
         (before - records.len()) as u64
     }
 
-    fn keys(&self) -> Vec<Arc<u64>> {
-        self.records.lock().keys().copied().map(Arc::new).collect()
+    fn set_bounds(&self, _: Bounds) -> Result<()> {
+        Err(Error::new(ErrorKind::Unsupported, "stubborn"))
     }
 
-    fn homed(&self, home: TierKind) -> u64 {
-        self.records.lock().values().filter(|record| record.home == home).count() as u64
+    fn bounds(&self) -> Bounds {
+        Bounds::bytes(self.bytes_max)
+    }
+
+    fn keys<T>(&self, mut map: impl FnMut(&u64) -> T) -> Vec<T> {
+        let records = self.records.lock();
+        let live = records.iter().filter(|(_, record)| self.freshness(record) == Freshness::Fresh);
+        live.map(|(key, _)| map(key)).collect()
+    }
+
+    fn count(&self, home: Option<TierKind>) -> u64 {
+        let is_counted = |record: &&Record<String>| {
+            home.is_none_or(|home| record.home == home) && self.freshness(record) == Freshness::Fresh
+        };
+        self.records.lock().values().filter(is_counted).count() as u64
     }
 
     fn usage(&self) -> Usage {
@@ -244,6 +279,7 @@ fn stubborn(forgets_removes: bool) -> conformance::Report {
         records: Mutex::default(),
         bytes_max: 10_000,
         forgets_removes,
+        lifetimes: OnceLock::new(),
     })
 }
 

@@ -6,9 +6,10 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 
 use larder_core::clock::{Clock, SystemClock};
+use larder_core::memory::Bounds;
 use larder_core::{Error, Result};
 use larder_engine::{Audience, TtlBy, Weigher};
-use larder_tiers::memory::{Bound, Policy};
+use larder_tiers::memory::Policy;
 
 use super::listener::listener_option;
 use super::time::{self, time_options, ttl_by_option};
@@ -73,17 +74,17 @@ where
     V: Clone + Send + Sync + 'static,
 {
     /// The most entries to hold: 1 to 4,294,967,295. Default 10,000, unless
-    /// [`memory_bytes`](Self::memory_bytes) is given.
+    /// [`memory_bytes`](Self::memory_bytes) is given; where both are, both bounds hold.
     pub fn capacity(self, entries: u64) -> Self {
         self.with(|settings| settings.capacity = Some(entries))
     }
 
-    /// The most bytes to hold: 64 KiB to 16 TiB, in place of a capacity.
+    /// The most bytes to hold: 64 KiB to 16 TiB, in place of the default capacity.
     ///
     /// An entry counts with what the [`weigher`](Self::weigher) says. Without
     /// one, types that own nothing on the heap count with their size and 128
-    /// bytes of overhead; for others `build()` asks for a weigher. An entry that
-    /// exceeds all of it leaves at once.
+    /// bytes of overhead; for others `build()` asks for a weigher. An entry that alone
+    /// exceeds the bound is not stored: `try_insert` fails, and the former entry is gone.
     pub fn memory_bytes(self, bytes: u64) -> Self {
         self.with(|settings| settings.memory_bytes = Some(bytes))
     }
@@ -103,9 +104,14 @@ where
         self
     }
 
-    /// Which entries leave first when it is full. Default [`Policy::TinyLfu`].
+    /// Which entries leave first when it is full. Default [`Policy::Auto`].
     pub fn policy(self, policy: Policy) -> Self {
         self.with(|settings| settings.policy = Some(policy))
+    }
+
+    /// What holds the entries in memory. Default [`MemoryEngine::Sharded`](crate::MemoryEngine::Sharded).
+    pub fn memory_engine(self, engine: crate::MemoryEngine) -> Self {
+        self.with(|settings| settings.memory_engine = Some(engine))
     }
 
     time_options!();
@@ -122,7 +128,7 @@ where
     ///
     /// # Errors
     /// [`ErrorKind::Config`](crate::ErrorKind::Config) for an option that is
-    /// out of its range, or when both bounds are given.
+    /// out of its range.
     pub fn build(mut self) -> Result<Cache<K, V>> {
         let scope = self.said.scope.clone();
         let settings = self.resolved()?.settings;
@@ -154,25 +160,19 @@ where
 
     fn plan(&mut self, settings: &Settings) -> Result<MemoryPlan<K, V>> {
         let weigher = self.weigher.take();
-        let (bound, weigher) = match (settings.capacity, settings.memory_bytes) {
-            (Some(_), Some(bytes)) => {
-                return Err(Error::config(
-                    "memory_bytes",
-                    format_args!("{} beside a capacity", size_text(&bytes)),
-                    "one of the two",
-                ));
-            }
-            (entries, None) => {
-                let entries = entries.unwrap_or(DEFAULT_CAPACITY);
-                within("capacity", entries, CAPACITY, "entries")?;
-                (Bound::Entries(entries), None)
-            }
-            (None, Some(bytes)) => {
+        let bytes = settings.memory_bytes;
+        let entries = settings.capacity.or_else(|| bytes.is_none().then_some(DEFAULT_CAPACITY));
+        if let Some(entries) = entries {
+            within("capacity", entries, CAPACITY, "entries")?;
+        }
+        let weigher = match bytes {
+            None => None,
+            Some(bytes) => {
                 within("memory_bytes", bytes, MEMORY_BYTES, "bytes")?;
-                (Bound::Bytes(bytes), Some(weigher.map_or_else(|| plain_size(bytes), Ok)?))
+                Some(weigher.map_or_else(|| plain_size(bytes), Ok)?)
             }
         };
-        Ok(MemoryPlan { bound, policy: settings.policy.unwrap_or_default(), weigher })
+        MemoryPlan::new(Bounds { entries, bytes }, settings, weigher)
     }
 
     /// What was said, without a budget in bytes that others than this builder

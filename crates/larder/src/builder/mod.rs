@@ -29,7 +29,12 @@ pub use tiered::fcache;
 pub use tiered::{TieredBuilder, ucache};
 
 /// Refuses a value outside of a range, by the name of its option.
-fn within(option: &str, given: u64, allowed: std::ops::RangeInclusive<u64>, unit: &str) -> Result<()> {
+pub(crate) fn within(
+    option: &str,
+    given: u64,
+    allowed: std::ops::RangeInclusive<u64>,
+    unit: &str,
+) -> Result<()> {
     if allowed.contains(&given) {
         return Ok(());
     }

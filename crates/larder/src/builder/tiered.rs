@@ -5,15 +5,16 @@ use std::hash::Hash;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use larder_core::Result;
 use larder_core::clock::{Clock, SystemClock};
 use larder_core::codec::Values;
 use larder_core::key::NamedKeys;
+use larder_core::memory::Bounds;
 use larder_core::place::Selector;
 use larder_core::tier::TierKind;
-use larder_core::{Error, Result};
 use larder_engine::select::Table;
 use larder_engine::{Audience, TtlBy, Weigher};
-use larder_tiers::memory::{Bound, Policy};
+use larder_tiers::memory::Policy;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -25,7 +26,7 @@ use crate::Cache;
 use crate::assemble::{self, MemoryPlan, TieredPlan};
 use crate::config::url::Described;
 use crate::context::Scope;
-use crate::options::values::{Urls, size_text};
+use crate::options::values::Urls;
 use crate::options::{Explained, Resolved, Settings, Source};
 use crate::presets::Preset;
 
@@ -209,9 +210,14 @@ where
         self
     }
 
-    /// Which entries leave memory first when it is full. Default [`Policy::TinyLfu`].
+    /// Which entries leave memory first when it is full. Default [`Policy::Auto`].
     pub fn policy(self, policy: Policy) -> Self {
         self.with(|settings| settings.policy = Some(policy))
+    }
+
+    /// What holds the entries in memory. Default [`MemoryEngine::Sharded`](crate::MemoryEngine::Sharded).
+    pub fn memory_engine(self, engine: crate::MemoryEngine) -> Self {
+        self.with(|settings| settings.memory_engine = Some(engine))
     }
 
     /// The folder in which the cache makes its own, named after the cache.
@@ -313,26 +319,17 @@ where
     }
 
     fn memory_plan(&mut self, settings: &Settings) -> Result<Option<MemoryPlan<K, V>>> {
-        let bound = match (settings.capacity, settings.memory_bytes) {
-            (Some(_), Some(bytes)) => {
-                return Err(Error::config(
-                    "memory_bytes",
-                    format_args!("{} beside a capacity", size_text(&bytes)),
-                    "one of the two",
-                ));
-            }
-            (Some(entries), None) => {
-                within("capacity", entries, CAPACITY, "entries")?;
-                Bound::Entries(entries)
-            }
-            (None, Some(0)) => return Ok(None),
-            (None, bytes) => {
-                let bytes = bytes.unwrap_or(self.default_memory_bytes);
-                within("memory_bytes", bytes, MEMORY_BYTES, "bytes")?;
-                Bound::Bytes(bytes)
-            }
-        };
-        let policy = settings.policy.unwrap_or_default();
-        Ok(Some(MemoryPlan { bound, policy, weigher: self.weigher.take() }))
+        let entries = settings.capacity;
+        let bytes = settings.memory_bytes.or_else(|| entries.is_none().then_some(self.default_memory_bytes));
+        if bytes == Some(0) {
+            return Ok(None);
+        }
+        if let Some(entries) = entries {
+            within("capacity", entries, CAPACITY, "entries")?;
+        }
+        if let Some(bytes) = bytes {
+            within("memory_bytes", bytes, MEMORY_BYTES, "bytes")?;
+        }
+        MemoryPlan::new(Bounds { entries, bytes }, settings, self.weigher.take()).map(Some)
     }
 }

@@ -114,9 +114,14 @@ impl CacheContext {
     }
 
     /// Which entries leave memory first when it is full. Default
-    /// [`Policy::TinyLfu`](crate::Policy::TinyLfu).
+    /// [`Policy::Auto`](crate::Policy::Auto).
     pub fn policy(self, policy: crate::Policy) -> Self {
         self.with(|settings| settings.policy = Some(policy))
+    }
+
+    /// What holds the entries in memory. Default [`MemoryEngine::Sharded`](crate::MemoryEngine::Sharded).
+    pub fn memory_engine(self, engine: crate::MemoryEngine) -> Self {
+        self.with(|settings| settings.memory_engine = Some(engine))
     }
 
     tier_options!();

@@ -8,7 +8,7 @@ use larder_core::codec::Codec;
 use larder_core::compress::Compress;
 use larder_core::place::{Access, Kind, Persistence, Sharing, Thresholds, TierList};
 use larder_core::{Durability, Result};
-use larder_tiers::memory::Policy;
+use larder_tiers::memory::{MemoryEngine, Policy};
 
 use super::values::{self, ServerUrl, Urls};
 use super::{Explained, Source, given, refused};
@@ -118,6 +118,13 @@ table! {
         tiers: "memory", cost: "nothing; the hit ratio depends on it",
         parse: |text| values::choice(values::POLICIES, text), valid: |_| true,
         show: |policy| values::word(values::POLICIES, policy),
+    }
+    memory_engine: MemoryEngine {
+        says: "the engine that holds entries in memory", takes: "a word",
+        allowed: "sharded, moka", default: "sharded",
+        tiers: "memory", cost: "moka takes 250 bytes more an entry and many times as long a call",
+        parse: |text| values::choice(values::MEMORY_ENGINES, text), valid: |_| true,
+        show: |engine| values::word(values::MEMORY_ENGINES, engine),
     }
     dir: PathBuf {
         says: "the folder in which the cache makes its own", takes: "a path",

@@ -10,12 +10,14 @@ use larder_core::codec::Codec;
 use larder_core::compress::Compress;
 use larder_core::place::{Access, Kind, Persistence, Sharing, Thresholds, TierList};
 use larder_core::tier::TierKind;
-use larder_tiers::memory::Policy;
+use larder_tiers::memory::{MemoryEngine, Policy};
 
 /// The words of an option, the first spelling of a value being the one that is shown.
 type Words<T> = &'static [(&'static str, T)];
 
 pub(super) const POLICIES: Words<Policy> = &[("tiny_lfu", Policy::TinyLfu), ("lru", Policy::Lru)];
+pub(super) const MEMORY_ENGINES: Words<MemoryEngine> =
+    &[("sharded", MemoryEngine::Sharded), ("moka", MemoryEngine::Moka)];
 pub(super) const CODECS: Words<Codec> = &[
     ("auto", Codec::Auto),
     ("message_pack", Codec::MessagePack),

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::thread;
 
 use larder_core::clock::Time;
-use larder_core::memory::{MemoryStore, Record};
+use larder_core::memory::{Lifespan, Lifetimes, MemoryStore, Record};
+use larder_core::terms::Freshness;
 use larder_core::tier::TierKind;
 
 use super::report::{NotApplicable, Report, Verdict};
@@ -29,15 +30,18 @@ pub fn memory<M: MemoryStore<u64, String>>(
     bytes_max: Option<u32>,
     make: impl Fn() -> M,
 ) -> Report {
-    let checks: [(&'static str, Check<M>); 12] = [
+    let checks: [(&'static str, Check<M>); 15] = [
         ("get_after_insert_returns_the_value", get_after_insert_returns_the_value),
         ("get_of_an_absent_key_is_none", get_of_an_absent_key_is_none),
         ("insert_replaces_what_was_there", insert_replaces_what_was_there),
         ("remove_returns_what_was_there", remove_returns_what_was_there),
         ("clear_leaves_nothing", clear_leaves_nothing),
-        ("retain_removes_the_others", retain_removes_the_others),
+        ("sweep_removes_what_is_gone", sweep_removes_what_is_gone),
+        ("keys_and_count_leave_out_what_is_gone", keys_and_count_leave_out_what_is_gone),
         ("keys_are_those_that_are_held", keys_are_those_that_are_held),
-        ("homed_counts_by_home", homed_counts_by_home),
+        ("count_counts_by_home", count_counts_by_home),
+        ("peek_returns_the_record", peek_returns_the_record),
+        ("accounts_are_exact_after_random_calls", accounts_are_exact_after_random_calls),
         ("usage_counts_entries_and_weights", usage_counts_entries_and_weights),
         ("a_record_above_the_bound_is_not_kept", a_record_above_the_bound_is_not_kept),
         ("the_bound_holds_after_settling", the_bound_holds_after_settling),
@@ -97,14 +101,17 @@ fn insert_replaces_what_was_there<M: MemoryStore<u64, String>>(store: &M, _: Opt
 
 fn remove_returns_what_was_there<M: MemoryStore<u64, String>>(store: &M, _: Option<u32>) -> Verdict {
     store.insert(1, record("one", 10));
-    assert_eq!(store.remove(&1).and_then(|record| record.value), Some("one".into()));
+    let removed = store.remove(&1).expect("inserted, and not removed");
+    assert_eq!((removed.stamp, removed.has_value), (3, true));
     assert_eq!(value(store, 1), None);
     assert!(store.remove(&1).is_none(), "a second removal");
     Ok(())
 }
 
 fn clear_leaves_nothing<M: MemoryStore<u64, String>>(store: &M, _: Option<u32>) -> Verdict {
-    (0..100).for_each(|key| store.insert(key, record("any", 10)));
+    for key in 0..100 {
+        store.insert(key, record("any", 10));
+    }
     store.clear();
     assert_eq!((0..100).find(|key| value(store, *key).is_some()), None, "the first key that is left");
     store.settle();
@@ -114,28 +121,112 @@ fn clear_leaves_nothing<M: MemoryStore<u64, String>>(store: &M, _: Option<u32>) 
     Ok(())
 }
 
-fn retain_removes_the_others<M: MemoryStore<u64, String>>(store: &M, _: Option<u32>) -> Verdict {
-    (0..10).for_each(|key| store.insert(key, record(if key < 3 { "keep" } else { "go" }, 10)));
-    assert_eq!(store.retain(|record| record.value.as_deref() == Some("keep")), 7);
+/// Takes records with a sequence number below 3 for invalidated ones.
+struct GoneBelowThree;
+
+impl Lifetimes for GoneBelowThree {
+    fn now(&self) -> Time {
+        Time::from_millis(1)
+    }
+
+    fn freshness(&self, lifespan: Lifespan<'_>, _: Time) -> Freshness {
+        if lifespan.stamp < 3 { Freshness::Gone } else { Freshness::Fresh }
+    }
+
+    fn invalidations(&self) -> u64 {
+        0
+    }
+}
+
+fn insert_three_and_seven_gone<M: MemoryStore<u64, String>>(store: &M) {
+    store.attach(Arc::new(GoneBelowThree));
+    for key in 0..10 {
+        store.insert(key, Record { stamp: if key < 3 { 3 } else { 2 }, ..record("any", 10) });
+    }
+}
+
+/// A store may leave invalidated records to eviction, but must not remove others.
+fn sweep_removes_what_is_gone<M: MemoryStore<u64, String>>(store: &M, _: Option<u32>) -> Verdict {
+    insert_three_and_seven_gone(store);
+    let swept = store.sweep();
+    if swept == 0 {
+        return Err(NotApplicable("invalidated records are left to eviction"));
+    }
+    assert_eq!(swept, 7);
     assert_eq!((0..10).filter(|key| store.contains(key)).collect::<Vec<_>>(), [0, 1, 2]);
     Ok(())
 }
 
+fn keys_and_count_leave_out_what_is_gone<M: MemoryStore<u64, String>>(store: &M, _: Option<u32>) -> Verdict {
+    insert_three_and_seven_gone(store);
+    store.settle();
+    let mut keys = store.keys(|key| *key);
+    keys.sort_unstable();
+    assert_eq!((keys, store.count(None)), (vec![0, 1, 2], 3));
+    Ok(())
+}
+
+fn peek_returns_the_record<M: MemoryStore<u64, String>>(store: &M, _: Option<u32>) -> Verdict {
+    store.insert(1, record("one", 10));
+    let found = store.peek(&1).expect("inserted, and absent");
+    assert_eq!((found.value.as_deref(), found.stamp, found.weight), (Some("one"), 3, 10));
+    assert!(store.peek(&2).is_none());
+    Ok(())
+}
+
+/// Replacing by another weight and removing before any housekeeping must not leak.
+fn accounts_are_exact_after_random_calls<M: MemoryStore<u64, String>>(
+    store: &M,
+    bytes_max: Option<u32>,
+) -> Verdict {
+    let mut rng = fastrand::Rng::with_seed(11);
+    for round in 0..20 {
+        for _ in 0..200 {
+            let key = rng.u64(0..20);
+            match rng.u32(0..4) {
+                0 => drop(store.remove(&key)),
+                1 => drop(store.get(&key)),
+                _ => assert!(store.insert(key, record("any", rng.u32(1..50)))),
+            }
+        }
+        store.settle();
+        let held: Vec<u32> = (0..20).filter_map(|key| Some(store.peek(&key)?.weight)).collect();
+        let usage = store.usage();
+        assert_eq!(usage.entries, held.len() as u64, "entries, round {round}");
+        if bytes_max.is_some() {
+            assert_eq!(
+                usage.bytes,
+                held.iter().map(|weight| u64::from(*weight)).sum::<u64>(),
+                "round {round}"
+            );
+        }
+    }
+    (0..20).for_each(|key| drop(store.remove(&key)));
+    assert_eq!((store.usage().entries, store.usage().bytes), (0, 0), "empty again");
+    Ok(())
+}
+
 fn keys_are_those_that_are_held<M: MemoryStore<u64, String>>(store: &M, _: Option<u32>) -> Verdict {
-    (0..50).for_each(|key| store.insert(key, record("any", 10)));
+    for key in 0..50 {
+        store.insert(key, record("any", 10));
+    }
     store.remove(&7);
     store.settle();
-    let mut keys: Vec<u64> = store.keys().into_iter().map(|key: Arc<u64>| *key).collect();
+    let mut keys = store.keys(|key| *key);
     keys.sort_unstable();
     assert_eq!(keys, (0..50).filter(|key| *key != 7).collect::<Vec<_>>());
     Ok(())
 }
 
-fn homed_counts_by_home<M: MemoryStore<u64, String>>(store: &M, _: Option<u32>) -> Verdict {
-    (0..10).for_each(|key| store.insert(key, record("any", 10)));
-    (5..15).for_each(|key| store.insert(key, Record { home: TierKind::File, ..record("any", 10) }));
+fn count_counts_by_home<M: MemoryStore<u64, String>>(store: &M, _: Option<u32>) -> Verdict {
+    for key in 0..10 {
+        store.insert(key, record("any", 10));
+    }
+    for key in 5..15 {
+        store.insert(key, Record { home: TierKind::File, ..record("any", 10) });
+    }
     store.settle();
-    let homed = [TierKind::Memory, TierKind::File, TierKind::Disk].map(|home| store.homed(home));
+    let homed = [TierKind::Memory, TierKind::File, TierKind::Disk].map(|home| store.count(Some(home)));
     assert_eq!(homed, [5, 10, 0], "in memory, file, disk");
     Ok(())
 }
@@ -153,7 +244,9 @@ fn usage_counts_entries_and_weights<M: MemoryStore<u64, String>>(
             assert_eq!(usage.bytes, entries * 10, "bytes {when}");
         }
     };
-    (0..50).for_each(|key| store.insert(key, record("any", 10)));
+    for key in 0..50 {
+        store.insert(key, record("any", 10));
+    }
     expect(50, "after insertions");
     (0..25).for_each(|key| drop(store.remove(&key)));
     expect(25, "after removals");
@@ -166,11 +259,11 @@ fn a_record_above_the_bound_is_not_kept<M: MemoryStore<u64, String>>(
 ) -> Verdict {
     let bound = bytes_max.ok_or(NotApplicable("no bound on weights"))?;
     let above = bound.checked_add(1).ok_or(NotApplicable("no weight is above the bound"))?;
-    store.insert(1, record("above", above));
+    assert!(!store.insert(1, record("above", above)), "says that it is stored");
     store.settle();
     assert_eq!(value(store, 1), None);
     store.insert(2, record("small", 10));
-    store.insert(2, record("above", above));
+    assert!(!store.insert(2, record("above", above)));
     store.settle();
     assert_eq!(value(store, 2), None, "in place of a small one");
     Ok(())
@@ -178,7 +271,9 @@ fn a_record_above_the_bound_is_not_kept<M: MemoryStore<u64, String>>(
 
 fn the_bound_holds_after_settling<M: MemoryStore<u64, String>>(store: &M, bytes_max: Option<u32>) -> Verdict {
     let bound = bytes_max.ok_or(NotApplicable("no bound on weights"))?;
-    (0..100).for_each(|key| store.insert(key, record("any", bound / 10)));
+    for key in 0..100 {
+        store.insert(key, record("any", bound / 10));
+    }
     store.settle();
     let usage = store.usage();
     assert!(usage.bytes <= u64::from(bound), "{usage:?}, bound {bound}");

@@ -15,8 +15,6 @@ use std::thread;
 use larder_core::memory::Record;
 use parking_lot::Mutex;
 
-use super::Bound;
-
 /// The live weight may exceed the budget by this share of it before room is made.
 const SLACK_SHARE: u64 = 32;
 
@@ -33,7 +31,9 @@ thread_local! {
 }
 
 pub(super) struct Ledger<V> {
-    bound: Bound,
+    limit: u64,
+    /// Whether the limit counts bytes: otherwise it counts entries.
+    in_bytes: bool,
     live: AtomicU64,
     waiting: Mutex<Vec<Waiting<V>>>,
     /// How many wait, for a look without the lock.
@@ -48,9 +48,10 @@ struct Waiting<V> {
 }
 
 impl<V> Ledger<V> {
-    pub(super) fn new(bound: Bound) -> Self {
+    pub(super) fn new(limit: u64, in_bytes: bool) -> Self {
         Self {
-            bound,
+            limit,
+            in_bytes,
             live: AtomicU64::new(0),
             waiting: Mutex::default(),
             waiting_len: AtomicUsize::new(0),
@@ -58,14 +59,13 @@ impl<V> Ledger<V> {
         }
     }
 
-    /// Whether one more record may live. Where the limit is exceeded, `settle`
-    /// is asked to free what was let go of. Fails when readers keep it: then the
-    /// bound is kept by not taking the record.
-    pub(super) fn make_room(&self, settle: impl Fn()) -> bool {
+    /// Has `settle` free what was let go of, where what lives exceeds the limit. Readers
+    /// of any map of moka in the process can delay that: it is given up after some attempts.
+    pub(super) fn make_room(&self, settle: impl Fn()) {
         let attempts = if DROPPING.get() { 1 } else { ATTEMPTS };
         for attempt in 0..attempts {
             if self.has_room() {
-                return true;
+                return;
             }
             if attempt >= ATTEMPTS_AT_ONCE {
                 thread::yield_now();
@@ -73,7 +73,6 @@ impl<V> Ledger<V> {
             settle();
             self.drop_waiting();
         }
-        self.has_room()
     }
 
     /// A record to give to the map: the clone that this makes of it weighs until
@@ -107,8 +106,7 @@ impl<V> Ledger<V> {
     }
 
     fn has_room(&self) -> bool {
-        let budget = self.bound.limit();
-        self.live.load(Relaxed) <= budget.saturating_add(budget / SLACK_SHARE)
+        self.live.load(Relaxed) <= self.limit.saturating_add(self.limit / SLACK_SHARE)
     }
 
     fn let_go(&self, waiting: Waiting<V>) {
@@ -203,7 +201,7 @@ impl<V> Held<V> {
 impl<V: Clone> Held<V> {
     fn in_the_map(&self) -> Self {
         let (record, ledger) = (self.record.clone(), Arc::clone(&self.ledger));
-        let weight = ledger.bound.weight(&record);
+        let weight = if ledger.in_bytes { record.weight } else { 1 };
         ledger.live.fetch_add(u64::from(weight), Relaxed);
         Self { record, ledger, weight: Some(weight) }
     }

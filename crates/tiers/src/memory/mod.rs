@@ -1,20 +1,39 @@
-//! Stores of native keys and values.
+//! Stores of native keys and values: the engines behind the memory tier.
 
 mod ledger;
 mod moka;
 mod null;
+mod order;
 mod policy;
+mod sharded;
 
 use std::hash::Hash;
 use std::sync::Arc;
 
+use larder_core::Result;
 use larder_core::key::Lookup;
-use larder_core::memory::{MemoryStore, Record};
+use larder_core::memory::{Bounds, Lifespan, Lifetimes, MemoryStore, OnDeparture, Record, Removed};
 use larder_core::tier::{TierKind, Usage};
 
 pub use self::moka::MokaStore;
 pub use self::null::NullStore;
-pub use self::policy::{Bound, Policy};
+pub use self::policy::Policy;
+pub use self::sharded::ShardedStore;
+
+/// What holds the entries in memory.
+///
+/// The default is [`Sharded`](MemoryEngine::Sharded).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum MemoryEngine {
+    /// Our own: a sharded table with every [`Policy`], exact accounts, and eviction and
+    /// drops within the call that causes them.
+    #[default]
+    Sharded,
+    /// The crate moka, with W-TinyLFU or LRU. It evicts and drops values in later calls,
+    /// keeps one bound, which cannot be changed, and has no look-up that is not a use.
+    Moka,
+}
 
 /// The memory store of a cache: one of this module, chosen when it is built.
 pub enum Store<K, V>
@@ -22,15 +41,37 @@ where
     K: Hash + Eq + Send + Sync + 'static,
     V: Clone + Send + Sync + 'static,
 {
+    /// Our own engine.
+    Sharded(ShardedStore<K, V>),
     /// moka.
     Moka(MokaStore<K, V>),
     /// No memory.
     Null(NullStore),
 }
 
+impl<K, V> Store<K, V>
+where
+    K: Hash + Eq + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+{
+    /// A store of this engine, which calls `on_departure` for each record that leaves by itself.
+    pub fn new(
+        engine: MemoryEngine,
+        bounds: Bounds,
+        policy: Policy,
+        on_departure: Option<OnDeparture<K>>,
+    ) -> Self {
+        match engine {
+            MemoryEngine::Sharded => Self::Sharded(ShardedStore::with(bounds, policy, on_departure)),
+            MemoryEngine::Moka => Self::Moka(MokaStore::with(bounds, policy, on_departure)),
+        }
+    }
+}
+
 macro_rules! each {
     ($self:ident, $store:ident => $call:expr) => {
         match $self {
+            Self::Sharded($store) => $call,
             Self::Moka($store) => $call,
             Self::Null($store) => $call,
         }
@@ -42,22 +83,30 @@ where
     K: Hash + Eq + Send + Sync + 'static,
     V: Clone + Send + Sync + 'static,
 {
+    fn attach(&self, lifetimes: Arc<dyn Lifetimes>) {
+        each!(self, store => MemoryStore::<K, V>::attach(store, lifetimes));
+    }
+
     #[inline]
     fn get<Q: Lookup<K> + ?Sized>(&self, key: &Q) -> Option<Record<V>> {
         each!(self, store => store.get(key))
     }
 
+    fn peek<Q: Lookup<K> + ?Sized>(&self, key: &Q) -> Option<Record<V>> {
+        each!(self, store => store.peek(key))
+    }
+
     #[inline]
-    fn value<Q: Lookup<K> + ?Sized>(&self, key: &Q, fresh: impl FnOnce(&Record<V>) -> bool) -> Option<V> {
+    fn value<Q: Lookup<K> + ?Sized>(&self, key: &Q, fresh: impl FnOnce(Lifespan<'_>) -> bool) -> Option<V> {
         each!(self, store => store.value(key, fresh))
     }
 
-    fn insert(&self, key: K, record: Record<V>) {
-        each!(self, store => store.insert(key, record));
+    fn insert(&self, key: K, record: Record<V>) -> bool {
+        each!(self, store => store.insert(key, record))
     }
 
-    fn remove<Q: Lookup<K> + ?Sized>(&self, key: &Q) -> Option<Record<V>> {
-        each!(self, store => store.remove(key))
+    fn remove<Q: Lookup<K> + ?Sized>(&self, key: &Q) -> Option<Removed> {
+        each!(self, store => MemoryStore::<K, V>::remove(store, key))
     }
 
     fn contains<Q: Lookup<K> + ?Sized>(&self, key: &Q) -> bool {
@@ -68,16 +117,24 @@ where
         each!(self, store => MemoryStore::<K, V>::clear(store));
     }
 
-    fn retain(&self, keep: impl Fn(&Record<V>) -> bool) -> u64 {
-        each!(self, store => MemoryStore::<K, V>::retain(store, keep))
+    fn sweep(&self) -> u64 {
+        each!(self, store => MemoryStore::<K, V>::sweep(store))
     }
 
-    fn keys(&self) -> Vec<Arc<K>> {
-        each!(self, store => MemoryStore::<K, V>::keys(store))
+    fn set_bounds(&self, bounds: Bounds) -> Result<()> {
+        each!(self, store => MemoryStore::<K, V>::set_bounds(store, bounds))
     }
 
-    fn homed(&self, home: TierKind) -> u64 {
-        each!(self, store => MemoryStore::<K, V>::homed(store, home))
+    fn bounds(&self) -> Bounds {
+        each!(self, store => MemoryStore::<K, V>::bounds(store))
+    }
+
+    fn keys<T>(&self, map: impl FnMut(&K) -> T) -> Vec<T> {
+        each!(self, store => MemoryStore::<K, V>::keys(store, map))
+    }
+
+    fn count(&self, home: Option<TierKind>) -> u64 {
+        each!(self, store => MemoryStore::<K, V>::count(store, home))
     }
 
     fn usage(&self) -> Usage {

@@ -1,28 +1,34 @@
 //! moka, as a store of records.
 
 use std::hash::Hash;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
 use foldhash::fast::RandomState;
+use larder_core::clock::Time;
 use larder_core::key::Lookup;
-use larder_core::memory::{Departed, Departure, MemoryStore, Record};
+use larder_core::memory::{
+    Bounds, Departure, DepartureCause, Lifespan, Lifetimes, MemoryStore, OnDeparture, Record, Removed,
+};
+use larder_core::terms::Freshness;
 use larder_core::tier::{TierKind, Usage};
+use larder_core::{Error, ErrorKind, Result};
 use moka::notification::RemovalCause;
 use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
 
+use super::Policy;
 use super::ledger::{Kept, Ledger};
-use super::{Bound, Policy};
 
 /// A concurrent map with an eviction policy, by the crate `moka`.
 ///
-/// It evicts lazily, and frees later what it evicted. So who inserts looks at
-/// what lives, values that wait to be freed included, and has moka settle where
-/// that exceeds the bound by a 32nd. Its time to live is not used;
-/// entries carry their own. Nor is its eviction listener, unless somebody listens:
-/// it takes a lock of the key on every insert and costs a third of it. What was
-/// evicted is what came, less what was taken away and what is left.
+/// It evicts lazily, and drops later what it evicted or replaced: an insert has moka do
+/// its housekeeping where what lives exceeds the bound by a 32nd. It keeps one bound,
+/// entries or bytes, which cannot be changed. Expired records leave by moka's own
+/// timers, which go by the monotonic clock of the system; invalidated ones when they
+/// are evicted. Its eviction listener is used only where somebody listens: it takes a
+/// lock of the key on every insert and costs a third of it.
 pub struct MokaStore<K, V>
 where
     K: Hash + Eq + Send + Sync + 'static,
@@ -30,12 +36,55 @@ where
 {
     records: Cache<K, Kept<V>, RandomState>,
     ledger: Arc<Ledger<V>>,
-    departed: Option<Arc<Departed<K, V>>>,
-    bound: Bound,
+    bounds: Bounds,
+    lifetimes: Arc<OnceLock<Arc<dyn Lifetimes>>>,
+    /// A record was replaced since the last housekeeping. moka 0.12.16 loses the
+    /// difference of their weights if the entry is removed before it.
+    replaced: AtomicBool,
     /// Inserts of absent keys.
     added: AtomicU64,
     /// Entries removed or cleared.
     taken: AtomicU64,
+}
+
+/// The deadline of a record, as moka asks for it.
+struct Deadlines(Arc<OnceLock<Arc<dyn Lifetimes>>>);
+
+impl Deadlines {
+    fn left<V>(&self, kept: &Kept<V>) -> Option<Duration> {
+        let until = kept.record().terms.as_ref()?.current().stale_until();
+        let now = self.0.get()?.now();
+        (until != Time::NEVER).then(|| until.since(now))
+    }
+}
+
+impl<K, V> moka::Expiry<K, Kept<V>> for Deadlines {
+    fn expire_after_create(&self, _: &K, kept: &Kept<V>, _: Instant) -> Option<Duration> {
+        self.left(kept)
+    }
+
+    fn expire_after_read(
+        &self,
+        _: &K,
+        kept: &Kept<V>,
+        _: Instant,
+        left: Option<Duration>,
+        _: Instant,
+    ) -> Option<Duration> {
+        // The idle time of a record starts anew with a use.
+        let is_idle = kept.record().terms.as_ref().is_some_and(|terms| terms.written().idle.is_some());
+        if is_idle { self.left(kept) } else { left }
+    }
+
+    fn expire_after_update(
+        &self,
+        _: &K,
+        kept: &Kept<V>,
+        _: Instant,
+        _: Option<Duration>,
+    ) -> Option<Duration> {
+        self.left(kept)
+    }
 }
 
 impl<K, V> MokaStore<K, V>
@@ -43,64 +92,65 @@ where
     K: Hash + Eq + Send + Sync + 'static,
     V: Clone + Send + Sync + 'static,
 {
-    /// A store within `bound`.
-    pub fn new(bound: Bound, policy: Policy) -> Self {
-        Self::listened(bound, policy, None)
+    /// A store within `bounds`, of which bytes count where both are given.
+    /// [`Policy::Lru`] is moka's LRU, every other policy its TinyLFU.
+    pub fn new(bounds: Bounds, policy: Policy) -> Self {
+        Self::with(bounds, policy, None)
     }
 
-    /// A store within `bound` that tells of each record that leaves it.
-    pub fn listened(bound: Bound, policy: Policy, departed: Option<Departed<K, V>>) -> Self {
+    /// The same, with a function that is called for each record that leaves by itself.
+    pub fn with(bounds: Bounds, policy: Policy, on_departure: Option<OnDeparture<K>>) -> Self {
+        let bounds = if bounds.bytes.is_some() { Bounds { entries: None, ..bounds } } else { bounds };
         let policy = match policy {
-            Policy::TinyLfu => EvictionPolicy::tiny_lfu(),
             Policy::Lru => EvictionPolicy::lru(),
+            _ => EvictionPolicy::tiny_lfu(),
         };
-        let builder = Cache::builder().max_capacity(bound.limit()).eviction_policy(policy);
-        let builder = match bound {
-            Bound::Entries(_) => builder,
-            Bound::Bytes(_) => builder.weigher(|_, kept: &Kept<V>| kept.record().weight),
-        };
-        let ledger = Arc::new(Ledger::new(bound));
-        let departed = departed.map(Arc::new);
-        let builder = match &departed {
+        let limit = bounds.bytes.or(bounds.entries).unwrap_or(u64::MAX);
+        let lifetimes = Arc::new(OnceLock::new());
+        let builder = Cache::builder()
+            .max_capacity(limit)
+            .eviction_policy(policy)
+            .expire_after(Deadlines(Arc::clone(&lifetimes)));
+        let builder = match bounds.bytes {
             None => builder,
-            Some(departed) => builder.eviction_listener(telling(Arc::clone(departed), Arc::clone(&ledger))),
+            Some(_) => builder.weigher(|_, kept: &Kept<V>| kept.record().weight),
+        };
+        let ledger = Arc::new(Ledger::new(limit, bounds.bytes.is_some()));
+        let builder = match on_departure {
+            None => builder,
+            Some(on_departure) => builder.eviction_listener(telling(on_departure, Arc::clone(&ledger))),
         };
         Self {
             records: builder.build_with_hasher(RandomState::default()),
             ledger,
-            departed,
-            bound,
+            bounds,
+            lifetimes,
+            replaced: AtomicBool::new(false),
             added: AtomicU64::new(0),
             taken: AtomicU64::new(0),
         }
     }
 
-    /// Whether there is room for a record: asked before an insert, which may fail,
-    /// and after it, so that who comes next finds room.
-    #[inline]
-    fn make_room(&self) -> bool {
-        self.ledger.make_room(|| self.records.run_pending_tasks())
-    }
-
-    /// Lets go of a record that there is no room for, and of what it replaces.
-    fn refuse(&self, key: K, record: Record<V>) {
-        self.records.invalidate(&key);
-        if let Some(departed) = &self.departed {
-            departed(&Arc::new(key), &record, Departure::Evicted);
-        }
-        self.ledger.take(Kept::Read(record));
-    }
-
     /// Has moka do its housekeeping, and drops the values it let go of.
     fn settle_now(&self) {
+        self.replaced.store(false, Relaxed);
         self.records.run_pending_tasks();
         self.ledger.drop_waiting();
+    }
+
+    fn is_live(&self, record: &Record<V>, now: Time) -> bool {
+        let lifetimes = self.lifetimes.get();
+        lifetimes.is_none_or(|lifetimes| lifetimes.freshness(record.lifespan(), now) == Freshness::Fresh)
+    }
+
+    fn now(&self) -> Time {
+        self.lifetimes.get().map_or(Time::from_millis(0), |lifetimes| lifetimes.now())
     }
 }
 
 /// The eviction listener of moka, which runs with locks of moka held.
 fn telling<K, V>(
-    departed: Arc<Departed<K, V>>,
+    on_departure: OnDeparture<K>,
     ledger: Arc<Ledger<V>>,
 ) -> impl Fn(Arc<K>, Kept<V>, RemovalCause) + Send + Sync + 'static
 where
@@ -108,8 +158,15 @@ where
     V: Send + Sync + 'static,
 {
     move |key, kept, cause| {
-        let departure = if cause == RemovalCause::Size { Departure::Evicted } else { Departure::Taken };
-        departed(&key, kept.record(), departure);
+        let (weight, home) = (kept.record().weight, kept.record().home);
+        let cause = match cause {
+            RemovalCause::Size => Some(DepartureCause::Evicted),
+            RemovalCause::Expired => Some(DepartureCause::Expired),
+            RemovalCause::Explicit | RemovalCause::Replaced => None,
+        };
+        if let Some(cause) = cause {
+            on_departure(key, Departure { cause, weight, home });
+        }
         ledger.take(kept);
     }
 }
@@ -129,37 +186,56 @@ where
     K: Hash + Eq + Send + Sync + 'static,
     V: Clone + Send + Sync + 'static,
 {
+    fn attach(&self, lifetimes: Arc<dyn Lifetimes>) {
+        let _first_counts = self.lifetimes.set(lifetimes);
+    }
+
     #[inline]
     fn get<Q: Lookup<K> + ?Sized>(&self, key: &Q) -> Option<Record<V>> {
         self.records.get(key).map(Kept::into_record)
     }
 
+    /// moka has no look-up that is not a use, but of the presence of a key.
+    fn peek<Q: Lookup<K> + ?Sized>(&self, key: &Q) -> Option<Record<V>> {
+        self.get(key)
+    }
+
     #[inline]
-    fn value<Q: Lookup<K> + ?Sized>(&self, key: &Q, fresh: impl FnOnce(&Record<V>) -> bool) -> Option<V> {
+    fn value<Q: Lookup<K> + ?Sized>(&self, key: &Q, fresh: impl FnOnce(Lifespan<'_>) -> bool) -> Option<V> {
         match self.records.get(key) {
-            Some(Kept::Read(record)) if fresh(&record) => record.value,
+            Some(Kept::Read(record)) if fresh(record.lifespan()) => record.value,
             _ => None,
         }
     }
 
-    fn insert(&self, key: K, record: Record<V>) {
-        if !self.records.contains_key(&key) {
+    fn insert(&self, key: K, record: Record<V>) -> bool {
+        if self.bounds.bytes.is_some_and(|bytes| u64::from(record.weight) > bytes) {
+            self.remove(&key);
+            return false;
+        }
+        if self.records.contains_key(&key) {
+            self.replaced.store(true, Relaxed);
+        } else {
             self.added.fetch_add(1, Relaxed);
         }
-        if self.make_room() {
-            self.records.insert(key, self.ledger.given(record));
-            self.make_room();
-        } else {
-            self.refuse(key, record);
-        }
+        let settle = || self.records.run_pending_tasks();
+        self.ledger.make_room(settle);
+        self.records.insert(key, self.ledger.given(record));
+        self.ledger.make_room(settle);
         self.ledger.drop_waiting();
+        true
     }
 
-    fn remove<Q: Lookup<K> + ?Sized>(&self, key: &Q) -> Option<Record<V>> {
-        let removed = self.records.remove(key)?;
+    fn remove<Q: Lookup<K> + ?Sized>(&self, key: &Q) -> Option<Removed> {
+        if self.replaced.load(Relaxed) {
+            self.settle_now();
+        }
+        let Record { value, stamp, terms, checked, .. } = self.records.remove(key)?.into_record();
         self.taken.fetch_add(1, Relaxed);
-        self.ledger.drop_waiting();
-        Some(removed.into_record())
+        let removed = Removed { stamp, terms, checked, has_value: value.is_some() };
+        drop(value);
+        self.settle_now();
+        Some(removed)
     }
 
     fn contains<Q: Lookup<K> + ?Sized>(&self, key: &Q) -> bool {
@@ -173,26 +249,39 @@ where
         self.settle_now();
     }
 
-    fn retain(&self, keep: impl Fn(&Record<V>) -> bool) -> u64 {
-        let going = self.records.iter().filter(|(_, kept)| !keep(kept.record())).map(|(key, _)| key);
-        going.collect::<Vec<_>>().iter().filter(|key| self.remove(&***key).is_some()).count() as u64
+    fn sweep(&self) -> u64 {
+        self.settle_now();
+        let before = self.records.entry_count();
+        self.settle_now();
+        before.saturating_sub(self.records.entry_count())
     }
 
-    fn keys(&self) -> Vec<Arc<K>> {
-        self.records.iter().map(|(key, _)| key).collect()
+    fn set_bounds(&self, _: Bounds) -> Result<()> {
+        let message = "the memory engine moka cannot change its bounds";
+        Err(Error::new(ErrorKind::Unsupported, message).in_tier(TierKind::Memory).during("set_capacity"))
     }
 
-    fn homed(&self, home: TierKind) -> u64 {
-        self.records.iter().filter(|(_, kept)| kept.record().home == home).count() as u64
+    fn bounds(&self) -> Bounds {
+        self.bounds
+    }
+
+    fn keys<T>(&self, mut map: impl FnMut(&K) -> T) -> Vec<T> {
+        let now = self.now();
+        let live = self.records.iter().filter(|(_, kept)| self.is_live(kept.record(), now));
+        live.map(|(key, _)| map(&key)).collect()
+    }
+
+    fn count(&self, home: Option<TierKind>) -> u64 {
+        let now = self.now();
+        let is_counted =
+            |record: &Record<V>| home.is_none_or(|home| record.home == home) && self.is_live(record, now);
+        self.records.iter().filter(|(_, kept)| is_counted(kept.record())).count() as u64
     }
 
     fn usage(&self) -> Usage {
         self.settle_now();
         // A store bounded by entries weighs each as one, and knows no bytes.
-        let bytes = match self.bound {
-            Bound::Entries(_) => 0,
-            Bound::Bytes(_) => self.records.weighted_size(),
-        };
+        let bytes = if self.bounds.bytes.is_some() { self.records.weighted_size() } else { 0 };
         let entries = self.records.entry_count();
         let gone = self.added.load(Relaxed).saturating_sub(self.taken.load(Relaxed));
         Usage { entries, bytes, evictions: gone.saturating_sub(entries) }

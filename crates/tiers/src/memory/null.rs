@@ -3,8 +3,9 @@
 use std::hash::Hash;
 use std::sync::Arc;
 
+use larder_core::Result;
 use larder_core::key::Lookup;
-use larder_core::memory::{MemoryStore, Record};
+use larder_core::memory::{Bounds, Lifetimes, MemoryStore, Record, Removed};
 use larder_core::tier::{TierKind, Usage};
 
 /// No memory: every look-up misses, every insert is dropped.
@@ -12,13 +13,21 @@ use larder_core::tier::{TierKind, Usage};
 pub struct NullStore;
 
 impl<K: Hash + Eq, V> MemoryStore<K, V> for NullStore {
+    fn attach(&self, _: Arc<dyn Lifetimes>) {}
+
     fn get<Q: Lookup<K> + ?Sized>(&self, _: &Q) -> Option<Record<V>> {
         None
     }
 
-    fn insert(&self, _: K, _: Record<V>) {}
+    fn peek<Q: Lookup<K> + ?Sized>(&self, _: &Q) -> Option<Record<V>> {
+        None
+    }
 
-    fn remove<Q: Lookup<K> + ?Sized>(&self, _: &Q) -> Option<Record<V>> {
+    fn insert(&self, _: K, _: Record<V>) -> bool {
+        false
+    }
+
+    fn remove<Q: Lookup<K> + ?Sized>(&self, _: &Q) -> Option<Removed> {
         None
     }
 
@@ -28,15 +37,23 @@ impl<K: Hash + Eq, V> MemoryStore<K, V> for NullStore {
 
     fn clear(&self) {}
 
-    fn retain(&self, _: impl Fn(&Record<V>) -> bool) -> u64 {
+    fn sweep(&self) -> u64 {
         0
     }
 
-    fn keys(&self) -> Vec<Arc<K>> {
+    fn set_bounds(&self, _: Bounds) -> Result<()> {
+        Ok(())
+    }
+
+    fn bounds(&self) -> Bounds {
+        Bounds::entries(0)
+    }
+
+    fn keys<T>(&self, _: impl FnMut(&K) -> T) -> Vec<T> {
         Vec::new()
     }
 
-    fn homed(&self, _: TierKind) -> u64 {
+    fn count(&self, _: Option<TierKind>) -> u64 {
         0
     }
 

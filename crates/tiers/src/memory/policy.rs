@@ -1,44 +1,35 @@
 //! How memory is bounded, and what leaves first.
 
-use larder_core::memory::Record;
-
 /// Which entries leave first when memory is full.
 ///
-/// The default is [`TinyLfu`](Policy::TinyLfu).
+/// The default is [`Auto`](Policy::Auto). No other policy is the best one for every
+/// kind of access; `docs/policies.md` compares them over traces.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Policy {
+    /// Adapts to the accesses: between frequency and recency.
+    #[default]
+    Auto,
     /// W-TinyLFU (Einziger, Friedman and Manes, "TinyLFU: A Highly Efficient
     /// Cache Admission Policy", ACM Transactions on Storage 13(4), 2017): a new
-    /// entry must be asked for more often than the one it would replace.
-    #[default]
+    /// entry must be used more often than the one that it would replace. For stable
+    /// popularity, loops and scans.
     TinyLfu,
-    /// Least recently used: the better choice where what was asked for last is
-    /// asked for next.
+    /// Least recently used, in exact order: for accesses that repeat soon. A hit
+    /// takes the exclusive lock of the cache.
     Lru,
-}
-
-/// What the budget of memory counts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Bound {
-    /// Entries.
-    Entries(u64),
-    /// Weights, in bytes.
-    Bytes(u64),
-}
-
-impl Bound {
-    /// The budget in its unit.
-    pub fn limit(self) -> u64 {
-        match self {
-            Self::Entries(limit) | Self::Bytes(limit) => limit,
-        }
-    }
-    /// What `record` takes of the budget.
-    pub(super) fn weight<V>(self, record: &Record<V>) -> u32 {
-        match self {
-            Self::Entries(_) => 1,
-            Self::Bytes(_) => record.weight,
-        }
-    }
+    /// Least frequently used, with ageing: for popularity that changes slowly.
+    Lfu,
+    /// S3-FIFO (Yang, Zhang, Qiu, Yue and Rashmi, "FIFO Queues are All You Need for
+    /// Cache Eviction", SOSP 2023): new entries must be used twice soon. For
+    /// many keys that are used once.
+    S3Fifo,
+    /// SIEVE (Zhang, Yang, Yue, Vigfusson and Rashmi, "SIEVE is Simpler than LRU: an
+    /// Efficient Turn-Key Eviction Algorithm for Web Caches", NSDI 2024): for the
+    /// skewed popularity of web objects. Weak against scans.
+    Sieve,
+    /// First in, first out, in exact order: uses count for nothing.
+    Fifo,
+    /// Any entry: for loops a little larger than the cache, and as a measure.
+    Random,
 }

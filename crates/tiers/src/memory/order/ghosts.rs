@@ -1,0 +1,43 @@
+//! A queue of the hashes of entries that left.
+
+use std::collections::VecDeque;
+
+use hashbrown::HashMap;
+
+/// The hashes of entries evicted lately, oldest out first.
+pub(super) struct Ghosts {
+    queue: VecDeque<(u64, u32)>,
+    /// The place of a hash in the queue, by the number of its arrival. A hash taken or
+    /// added anew leaves its former place in the queue, which then counts for nothing.
+    arrivals: HashMap<u64, u32, foldhash::fast::FixedState>,
+    arrival: u32,
+}
+
+impl Ghosts {
+    pub(super) fn new() -> Self {
+        Self { queue: VecDeque::new(), arrivals: HashMap::default(), arrival: 0 }
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.queue.clear();
+        self.arrivals.clear();
+    }
+
+    /// Adds `hash` and forgets the oldest beyond `most`.
+    pub(super) fn add(&mut self, hash: u64, most: usize) {
+        self.arrival = self.arrival.wrapping_add(1);
+        self.queue.push_back((hash, self.arrival));
+        self.arrivals.insert(hash, self.arrival);
+        while self.queue.len() > most {
+            let Some((oldest, arrival)) = self.queue.pop_front() else { break };
+            if self.arrivals.get(&oldest) == Some(&arrival) {
+                self.arrivals.remove(&oldest);
+            }
+        }
+    }
+
+    /// Whether `hash` was there; it is not any more.
+    pub(super) fn take(&mut self, hash: u64) -> bool {
+        self.arrivals.remove(&hash).is_some()
+    }
+}

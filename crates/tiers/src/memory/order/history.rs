@@ -1,0 +1,65 @@
+//! How often keys were used that are not in the cache any more.
+
+use super::USES_MAX;
+
+/// Remembered keys a bucket.
+const BUCKET: usize = 8;
+/// Keys remembered for each entry of the cache, at least.
+const PER_ENTRY: u64 = 4;
+
+/// Fingerprints of 12 bits with a count of 4 bits, in buckets of 8 by recency: 2 bytes
+/// a key. One key in 500 is taken for another.
+pub(super) struct History {
+    buckets: Vec<[u16; BUCKET]>,
+}
+
+impl History {
+    pub(super) fn new() -> Self {
+        Self { buckets: vec![[0; BUCKET]] }
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.buckets.fill([0; BUCKET]);
+    }
+
+    /// Makes room for the history of a cache of `entries`. What is there stays.
+    pub(super) fn reserve(&mut self, entries: u64) {
+        while ((self.buckets.len() * BUCKET) as u64) < entries * PER_ENTRY {
+            self.buckets.extend_from_within(..);
+        }
+    }
+
+    /// Takes out what is known of a key: its count; 0 for an unknown one.
+    pub(super) fn take(&mut self, hash: u64) -> u8 {
+        let (bucket, print) = self.place(hash);
+        match bucket.iter_mut().find(|key| **key >> 4 == print && **key & 0xf > 0) {
+            Some(key) => {
+                let uses = (*key & 0xf) as u8;
+                *key = 0;
+                uses
+            }
+            None => 0,
+        }
+    }
+
+    /// Adds a key with its count. The one that was added longest ago to the bucket is forgotten.
+    pub(super) fn add(&mut self, hash: u64, uses: u8) {
+        let (bucket, print) = self.place(hash);
+        let free = bucket.iter().position(|key| key & 0xf == 0).unwrap_or(BUCKET - 1);
+        bucket[..=free].rotate_right(1);
+        bucket[0] = print << 4 | u16::from(uses.min(USES_MAX));
+    }
+
+    /// Halves all counts; those of one are forgotten.
+    pub(super) fn halve(&mut self) {
+        for key in self.buckets.iter_mut().flatten() {
+            *key = *key & 0xfff0 | (*key & 0xf) >> 1;
+        }
+    }
+
+    fn place(&mut self, hash: u64) -> (&mut [u16; BUCKET], u16) {
+        let hash = hash.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let mask = self.buckets.len() - 1;
+        (&mut self.buckets[(hash >> 24) as usize & mask], (hash >> 52) as u16)
+    }
+}

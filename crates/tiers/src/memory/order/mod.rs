@@ -1,0 +1,189 @@
+//! The order in which entries leave a shard: eviction policies over slot numbers.
+//!
+//! An order knows no key and no value, so it is compiled once. The shard calls it
+//! under its exclusive lock. Hits run under the shared lock and only raise the use
+//! count of the entry, which the order reads when it looks for a victim.
+
+#![expect(dead_code, reason = "`Auto` is not tuned yet, nor are the hottest entries written at `close`")]
+
+mod adaptive;
+mod ghosts;
+mod history;
+mod lfu;
+mod lists;
+mod random;
+mod recency;
+mod s3_fifo;
+mod sieve;
+
+use self::adaptive::Adaptive;
+pub(crate) use self::adaptive::Tuning;
+use self::lfu::Lfu;
+use self::random::Random;
+use self::recency::Recency;
+use self::s3_fifo::S3Fifo;
+use self::sieve::Sieve;
+use super::policy::Policy;
+
+/// The most uses that an entry counts; later ones leave the count as it is.
+pub(crate) const USES_MAX: u8 = 15;
+
+/// What an order may ask of the entries that it orders.
+pub(crate) trait Entries {
+    /// Uses of the entry since [`set_uses`](Self::set_uses), at most [`USES_MAX`].
+    fn uses(&self, slot: u32) -> u8;
+
+    /// Sets the use count of the entry.
+    fn set_uses(&self, slot: u32, uses: u8);
+
+    /// The hash of the key of the entry, well mixed in all bits.
+    fn hash(&self, slot: u32) -> u64;
+
+    /// What the entry takes of the budget.
+    fn weight(&self, slot: u32) -> u32;
+}
+
+/// Which entry of a shard leaves next.
+pub(crate) struct Order {
+    queues: Queues,
+}
+
+#[expect(clippy::large_enum_variant, reason = "one in each shard")]
+enum Queues {
+    Recency(Recency),
+    Lfu(Lfu),
+    S3Fifo(S3Fifo),
+    Sieve(Sieve),
+    Random(Random),
+    Adaptive(Adaptive),
+}
+
+impl Order {
+    /// The order of `policy` for a shard that may hold `budget` units of weight.
+    pub(crate) fn new(policy: Policy, budget: u64) -> Self {
+        let queues = match policy {
+            Policy::Auto => Queues::Adaptive(Adaptive::new(Tuning::BALANCED, budget)),
+            Policy::TinyLfu => Queues::Adaptive(Adaptive::new(Tuning::FREQUENCY, budget)),
+            Policy::Lru => Queues::Recency(Recency::new(true)),
+            Policy::Fifo => Queues::Recency(Recency::new(false)),
+            Policy::Lfu => Queues::Lfu(Lfu::new()),
+            Policy::S3Fifo => Queues::S3Fifo(S3Fifo::new(budget)),
+            Policy::Sieve => Queues::Sieve(Sieve::new()),
+            Policy::Random => Queues::Random(Random::new()),
+        };
+        Self { queues }
+    }
+
+    /// Whether [`hit`](Self::hit) must be called for each hit, under the exclusive
+    /// lock: for exact LRU.
+    pub(crate) fn moves_on_hit(&self) -> bool {
+        matches!(&self.queues, Queues::Recency(queue) if queue.moves())
+    }
+
+    /// Sets the budget of the shard. Entries beyond it are the next victims.
+    pub(crate) fn set_budget(&mut self, budget: u64) {
+        match &mut self.queues {
+            Queues::S3Fifo(order) => order.set_budget(budget),
+            Queues::Adaptive(order) => order.set_budget(budget),
+            _ => {}
+        }
+    }
+
+    /// Adds a new entry, whose use count is 0.
+    pub(crate) fn insert(&mut self, slot: u32, entries: &dyn Entries) {
+        match &mut self.queues {
+            Queues::Recency(order) => order.insert(slot),
+            Queues::Lfu(order) => order.insert(slot),
+            Queues::S3Fifo(order) => order.insert(slot, entries),
+            Queues::Sieve(order) => order.insert(slot),
+            Queues::Random(order) => order.insert(slot),
+            Queues::Adaptive(order) => order.insert(slot, entries),
+        }
+    }
+
+    /// The entry has another value, and weighed `former` before. This is a use to LRU.
+    pub(crate) fn replaced(&mut self, slot: u32, former: u32, entries: &dyn Entries) {
+        match &mut self.queues {
+            Queues::Recency(order) => order.hit(slot),
+            Queues::S3Fifo(order) => order.replaced(slot, former, entries),
+            Queues::Adaptive(order) => order.replaced(slot, former, entries),
+            _ => {}
+        }
+    }
+
+    /// The entry was used: only where [`moves_on_hit`](Self::moves_on_hit).
+    pub(crate) fn hit(&mut self, slot: u32) {
+        if let Queues::Recency(order) = &mut self.queues {
+            order.hit(slot);
+        }
+    }
+
+    /// Takes out an entry that was removed or is past its deadline, while the slot
+    /// still answers through `entries`. Eviction takes out its victim by itself.
+    pub(crate) fn remove(&mut self, slot: u32, entries: &dyn Entries) {
+        match &mut self.queues {
+            Queues::Recency(order) => order.remove(slot),
+            Queues::Lfu(order) => order.remove(slot),
+            Queues::S3Fifo(order) => order.remove(slot, entries),
+            Queues::Sieve(order) => order.remove(slot),
+            Queues::Random(order) => order.remove(slot),
+            Queues::Adaptive(order) => order.remove(slot, entries),
+        }
+    }
+
+    /// Takes out the entry to evict next and returns it, never `keep`, the entry that
+    /// is being inserted. `None` where there is no other.
+    pub(crate) fn victim(&mut self, keep: Option<u32>, entries: &dyn Entries) -> Option<u32> {
+        match &mut self.queues {
+            Queues::Recency(order) => order.victim(keep),
+            Queues::Lfu(order) => order.victim(keep, entries),
+            Queues::S3Fifo(order) => order.victim(keep, entries),
+            Queues::Sieve(order) => order.victim(keep, entries),
+            Queues::Random(order) => order.victim(keep),
+            Queues::Adaptive(order) => order.victim(keep, entries),
+        }
+    }
+
+    /// Forgets all entries and the history.
+    pub(crate) fn clear(&mut self) {
+        match &mut self.queues {
+            Queues::Recency(order) => order.clear(),
+            Queues::Lfu(order) => order.clear(),
+            Queues::S3Fifo(order) => order.clear(),
+            Queues::Sieve(order) => order.clear(),
+            Queues::Random(order) => order.clear(),
+            Queues::Adaptive(order) => order.clear(),
+        }
+    }
+
+    /// At most `n` slots, the hottest first. Cost: all entries are looked at.
+    pub(crate) fn hottest(&self, n: usize, entries: &dyn Entries) -> Vec<u32> {
+        match &self.queues {
+            Queues::Recency(order) => order.hottest(n, entries),
+            Queues::Lfu(order) => order.hottest(n, entries),
+            Queues::S3Fifo(order) => order.hottest(n, entries),
+            Queues::Sieve(order) => order.hottest(n, entries),
+            Queues::Random(order) => order.hottest(n, entries),
+            Queues::Adaptive(order) => order.hottest(n, entries),
+        }
+    }
+
+    /// Makes the entry the next victim, or one of the next: it is past its deadline.
+    pub(crate) fn demote(&mut self, slot: u32, entries: &dyn Entries) {
+        match &mut self.queues {
+            Queues::Recency(order) => order.demote(slot),
+            Queues::Lfu(order) => order.demote(slot, entries),
+            Queues::S3Fifo(order) => order.demote(slot, entries),
+            Queues::Sieve(order) => order.demote(slot, entries),
+            Queues::Random(order) => order.demote(slot),
+            Queues::Adaptive(order) => order.demote(slot, entries),
+        }
+    }
+
+    /// Takes over what the shadows found best; the other policies have no tuning.
+    pub(crate) fn tune(&mut self, tuning: Tuning) {
+        if let Queues::Adaptive(order) = &mut self.queues {
+            order.tune(tuning);
+        }
+    }
+}

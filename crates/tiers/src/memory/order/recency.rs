@@ -1,0 +1,60 @@
+//! LRU and FIFO, exact in order.
+
+use super::Entries;
+use super::lists::Lists;
+
+/// One queue; LRU moves an entry to the front when it is used, FIFO does not.
+pub(super) struct Recency {
+    queue: Lists<1>,
+    moves: bool,
+}
+
+impl Recency {
+    pub(super) fn new(moves: bool) -> Self {
+        Self { queue: Lists::new(), moves }
+    }
+
+    pub(super) fn moves(&self) -> bool {
+        self.moves
+    }
+
+    pub(super) fn insert(&mut self, slot: u32) {
+        self.queue.push_front(0, slot, 0);
+    }
+
+    pub(super) fn hit(&mut self, slot: u32) {
+        if self.moves {
+            self.queue.move_to_front(0, slot, 0);
+        }
+    }
+
+    pub(super) fn remove(&mut self, slot: u32) {
+        self.queue.unlink(slot, 0);
+    }
+
+    pub(super) fn victim(&mut self, keep: Option<u32>) -> Option<u32> {
+        let last = self.queue.back(0)?;
+        let slot = if Some(last) == keep { self.queue.prev(last)? } else { last };
+        self.queue.unlink(slot, 0);
+        Some(slot)
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.queue.clear();
+    }
+
+    pub(super) fn demote(&mut self, slot: u32) {
+        self.queue.unlink(slot, 0);
+        self.queue.push_back(0, slot, 0);
+    }
+
+    /// From the front for LRU; by uses, then from the front, for FIFO.
+    pub(super) fn hottest(&self, n: usize, entries: &dyn Entries) -> Vec<u32> {
+        let mut slots: Vec<u32> = self.queue.iter(0).collect();
+        if !self.moves {
+            slots.sort_by_key(|slot| std::cmp::Reverse(entries.uses(*slot)));
+        }
+        slots.truncate(n);
+        slots
+    }
+}

@@ -1,0 +1,172 @@
+//! An entry in a shard.
+
+use std::any::type_name;
+use std::mem::needs_drop;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
+
+use larder_core::clock::Time;
+use larder_core::memory::{Lifespan, Record, Removed};
+use larder_core::terms::LiveTerms;
+use larder_core::tier::{Stamp, TierKind};
+
+use crate::memory::order::{Entries, USES_MAX};
+
+use super::slab::Slab;
+
+/// Larger values are shared even where they own nothing on the heap.
+const INLINE_MAX: usize = 64;
+
+/// Types whose `Clone` counts a reference and runs no user code, by their names.
+const COUNTED: [&str; 2] = ["alloc::sync::Arc<", "bytes::bytes::Bytes"];
+
+/// Whether values of this type are cloned in place, under the lock of a shard.
+///
+/// The `Clone` of a value is user code, and user code must not run under a lock. So a
+/// value is shared, and a hit clones it after the lock, unless its type is known: a
+/// small one that owns nothing on the heap, or one that counts references. That spares
+/// an allocation an entry and a cache miss a hit. A name that the compiler writes in
+/// another way costs just that.
+pub(super) fn clones_in_place<V>() -> bool {
+    let is_plain = !needs_drop::<V>() && size_of::<V>() <= INLINE_MAX;
+    is_plain || COUNTED.iter().any(|name| type_name::<V>().starts_with(name))
+}
+
+/// A value in a shard, in the form in which it can be handed out.
+pub(super) enum Held<V> {
+    /// The knowledge that there is no value.
+    Absent,
+    Inline(V),
+    Shared(Arc<V>),
+}
+
+impl<V: Clone> Held<V> {
+    fn new(value: Option<V>, in_place: bool) -> Self {
+        match value {
+            None => Self::Absent,
+            Some(value) if in_place => Self::Inline(value),
+            Some(value) => Self::Shared(Arc::new(value)),
+        }
+    }
+
+    /// A handle to take out of the lock.
+    #[inline]
+    pub(super) fn handle(&self) -> Self {
+        match self {
+            Self::Absent => Self::Absent,
+            Self::Inline(value) => Self::Inline(value.clone()),
+            Self::Shared(value) => Self::Shared(Arc::clone(value)),
+        }
+    }
+
+    /// The value itself. Runs user code, so no lock may be held.
+    #[inline]
+    pub(super) fn into_value(self) -> Option<V> {
+        match self {
+            Self::Absent => None,
+            Self::Inline(value) => Some(value),
+            Self::Shared(value) => Some(Arc::unwrap_or_clone(value)),
+        }
+    }
+}
+
+/// A key with its record.
+pub(super) struct Node<K, V> {
+    pub(super) hash: u64,
+    pub(super) key: K,
+    pub(super) value: Held<V>,
+    created: Time,
+    stamp: u64,
+    pub(super) terms: Option<Arc<LiveTerms>>,
+    checked: Option<Stamp>,
+    pub(super) weight: u32,
+    pub(super) home: TierKind,
+    uses: AtomicU8,
+}
+
+impl<K, V: Clone> Node<K, V> {
+    pub(super) fn new(hash: u64, key: K, record: Record<V>, in_place: bool) -> Self {
+        let Record { value, created, stamp, terms, weight, home, checked } = record;
+        let (value, uses) = (Held::new(value, in_place), AtomicU8::new(0));
+        Self { hash, key, value, created, stamp, terms, checked, weight, home, uses }
+    }
+
+    /// Replaces all but the key and the use count, and returns what was there.
+    pub(super) fn replace(&mut self, record: Record<V>, in_place: bool) -> Former<V> {
+        let Record { value, created, stamp, terms, weight, home, checked } = record;
+        let former = Former {
+            value: std::mem::replace(&mut self.value, Held::new(value, in_place)),
+            terms: std::mem::replace(&mut self.terms, terms),
+            weight: self.weight,
+        };
+        (self.created, self.stamp, self.checked) = (created, stamp, checked);
+        (self.weight, self.home) = (weight, home);
+        former
+    }
+
+    /// The record without its value, which is handed out separately.
+    pub(super) fn record(&self) -> Record<V> {
+        Record {
+            value: None,
+            created: self.created,
+            stamp: self.stamp,
+            terms: self.terms.clone(),
+            weight: self.weight,
+            home: self.home,
+            checked: self.checked,
+        }
+    }
+}
+
+impl<K, V> Node<K, V> {
+    #[inline]
+    pub(super) fn lifespan(&self) -> Lifespan<'_> {
+        Lifespan { stamp: self.stamp, terms: self.terms.as_deref() }
+    }
+
+    /// Counts a use. Two at the same time may count as one.
+    #[inline]
+    pub(super) fn used(&self) {
+        let uses = self.uses.load(Relaxed);
+        if uses < USES_MAX {
+            self.uses.store(uses + 1, Relaxed);
+        }
+    }
+
+    pub(super) fn removed(&self) -> Removed {
+        Removed {
+            stamp: self.stamp,
+            terms: self.terms.clone(),
+            checked: self.checked,
+            has_value: !matches!(self.value, Held::Absent),
+        }
+    }
+}
+
+/// What a replaced record held.
+#[expect(dead_code, reason = "held until the lock is released, then dropped")]
+pub(super) struct Former<V> {
+    value: Held<V>,
+    terms: Option<Arc<LiveTerms>>,
+    pub(super) weight: u32,
+}
+
+impl<K, V> Entries for Slab<Node<K, V>> {
+    fn uses(&self, slot: u32) -> u8 {
+        self.get(slot).map_or(0, |node| node.uses.load(Relaxed))
+    }
+
+    fn set_uses(&self, slot: u32, uses: u8) {
+        if let Some(node) = self.get(slot) {
+            node.uses.store(uses, Relaxed);
+        }
+    }
+
+    fn hash(&self, slot: u32) -> u64 {
+        self.get(slot).map_or(0, |node| node.hash)
+    }
+
+    fn weight(&self, slot: u32) -> u32 {
+        self.get(slot).map_or(0, |node| node.weight)
+    }
+}

@@ -1,0 +1,314 @@
+//! One shard: a table of slots, their nodes, the order of eviction and the deadlines.
+
+use std::collections::VecDeque;
+use std::hash::Hash;
+
+use hashbrown::HashTable;
+use larder_core::clock::Time;
+use larder_core::key::Lookup;
+use larder_core::memory::{DepartureCause, Lifetimes, Record};
+use larder_core::terms::Freshness;
+
+use super::budget::Budget;
+use super::dismissal::{Departed, Leaving};
+use super::node::{Node, clones_in_place};
+use super::slab::Slab;
+use super::timers::Timers;
+use crate::memory::Policy;
+use crate::memory::order::Order;
+
+/// Due entries that one insert looks at, and slots that it searches for invalidated ones.
+const DUE_PER_INSERT: usize = 64;
+const SEARCHED_PER_INSERT: u32 = 16;
+
+/// What an exclusive operation on a shard needs of its store.
+pub(super) struct Context<'a, K, V> {
+    pub(super) budget: &'a Budget,
+    pub(super) lifetimes: &'a dyn Lifetimes,
+    pub(super) leaving: &'a mut Leaving<K, V>,
+}
+
+/// A part of the entries of a store, behind a lock of the store.
+pub(super) struct Shard<K, V> {
+    table: HashTable<u32>,
+    nodes: Slab<Node<K, V>>,
+    /// Whether hits clone values under the lock.
+    in_place: bool,
+    order: Order,
+    timers: Timers,
+    /// Entries that are past their deadline and may still serve as stale, the oldest first:
+    /// they leave before fresh ones. May name slots that were removed or written since.
+    stale: VecDeque<u32>,
+    /// Slots below this are yet to be searched for invalidated entries.
+    unsearched: u32,
+    /// The count of invalidations up to which a search was begun.
+    searched_for: u64,
+}
+
+impl<K, V> Shard<K, V> {
+    pub(super) fn new(policy: Policy, budget: u64) -> Self {
+        Self {
+            table: HashTable::new(),
+            nodes: Slab::default(),
+            in_place: clones_in_place::<V>(),
+            order: Order::new(policy, budget),
+            timers: Timers::default(),
+            stale: VecDeque::new(),
+            unsearched: 0,
+            searched_for: 0,
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.nodes.len()
+    }
+
+    pub(super) fn nodes(&self) -> impl Iterator<Item = &Node<K, V>> {
+        self.nodes.iter().map(|(_, node)| node)
+    }
+
+    pub(super) fn set_budget(&mut self, budget: u64) {
+        self.order.set_budget(budget);
+    }
+
+    pub(super) fn node_at(&self, slot: u32) -> Option<&Node<K, V>> {
+        self.nodes.get(slot)
+    }
+
+    /// Counts a use that changes the order by itself.
+    pub(super) fn move_on_hit(&mut self, slot: u32) {
+        self.order.hit(slot);
+    }
+
+    /// Takes everything out. Entries past their time are told as expired.
+    pub(super) fn clear(&mut self, context: &mut Context<'_, K, V>) {
+        let now = context.lifetimes.now();
+        let bytes = self.nodes().map(|node| u64::from(node.weight)).sum();
+        context.budget.subtract(self.nodes.len() as u64, bytes);
+        self.table = HashTable::new();
+        self.order.clear();
+        self.timers.clear();
+        self.stale = VecDeque::new();
+        self.unsearched = 0;
+        for node in self.nodes.take() {
+            let is_past = node.terms.as_ref().is_some_and(|terms| terms.until() <= now);
+            context.leaving.push(Departed::Entry(node, is_past.then_some(DepartureCause::Expired)));
+        }
+    }
+
+    /// Takes the entry that is to leave next, but not the one in `keep`.
+    pub(super) fn evict(&mut self, keep: Option<u32>, context: &mut Context<'_, K, V>) -> bool {
+        if self.expire_one(keep, context) {
+            return true;
+        }
+        let victim = match self.next_stale(keep, context.lifetimes) {
+            Some(slot) => {
+                self.order.remove(slot, &self.nodes);
+                Some(slot)
+            }
+            None => self.order.victim(keep, &self.nodes),
+        };
+        let Some(node) = victim.and_then(|slot| self.detach(slot, context.budget)) else { return false };
+        context.budget.count_eviction();
+        context.leaving.push(Departed::Entry(node, Some(DepartureCause::Evicted)));
+        true
+    }
+
+    /// Removes up to `max` entries that are past their time.
+    pub(super) fn expire(&mut self, max: usize, context: &mut Context<'_, K, V>) {
+        if self.timers.is_empty() {
+            return;
+        }
+        let now = context.lifetimes.now();
+        self.timers.turn(now);
+        for _ in 0..max {
+            let Some(slot) = self.timers.pop_due() else { return };
+            self.judge_due(slot, now, context);
+        }
+    }
+
+    /// Removes some of the entries that are past their time.
+    #[inline]
+    pub(super) fn expire_some(&mut self, context: &mut Context<'_, K, V>) {
+        if !self.timers.is_empty() {
+            self.expire(DUE_PER_INSERT, context);
+        }
+    }
+
+    /// Removes everything that may not be served any more; how many there were.
+    pub(super) fn sweep(&mut self, context: &mut Context<'_, K, V>) -> u64 {
+        let now = context.lifetimes.now();
+        let gone: Vec<u32> = self
+            .nodes
+            .iter()
+            .filter(|(_, node)| context.lifetimes.freshness(node.lifespan(), now) == Freshness::Gone)
+            .map(|(slot, _)| slot)
+            .collect();
+        gone.iter().for_each(|slot| self.remove_expired(*slot, context));
+        gone.len() as u64
+    }
+
+    /// Removes one entry that is due, if there is one.
+    fn expire_one(&mut self, keep: Option<u32>, context: &mut Context<'_, K, V>) -> bool {
+        let before = context.leaving.len();
+        if !self.timers.is_empty() {
+            let now = context.lifetimes.now();
+            while let Some(slot) = self.timers.pop_due() {
+                if Some(slot) == keep {
+                    self.schedule(slot, now);
+                    return false;
+                }
+                self.judge_due(slot, now, context);
+                if context.leaving.len() > before {
+                    return true;
+                }
+            }
+        }
+        false
+    }
+
+    /// Decides about an entry whose timer has run out.
+    fn judge_due(&mut self, slot: u32, now: Time, context: &mut Context<'_, K, V>) {
+        let Some(node) = self.nodes.get(slot) else { return };
+        match context.lifetimes.freshness(node.lifespan(), now) {
+            Freshness::Gone => self.remove_expired(slot, context),
+            Freshness::Stale => {
+                self.note_stale(slot);
+                self.schedule(slot, now);
+            }
+            Freshness::Fresh => self.schedule(slot, now),
+        }
+    }
+
+    fn note_stale(&mut self, slot: u32) {
+        if self.stale.len() > self.nodes.len() * 2 {
+            let nodes = &self.nodes;
+            self.stale.retain(|slot| nodes.get(*slot).is_some());
+            self.stale.truncate(self.nodes.len());
+        }
+        self.stale.push_back(slot);
+    }
+
+    /// The entry that has been stale for longest.
+    fn next_stale(&mut self, keep: Option<u32>, lifetimes: &dyn Lifetimes) -> Option<u32> {
+        if self.stale.is_empty() {
+            return None;
+        }
+        let now = lifetimes.now();
+        std::iter::from_fn(|| self.stale.pop_front()).find(|slot| {
+            let node = self.nodes.get(*slot).filter(|_| Some(*slot) != keep);
+            node.is_some_and(|node| lifetimes.freshness(node.lifespan(), now) == Freshness::Stale)
+        })
+    }
+
+    fn remove_expired(&mut self, slot: u32, context: &mut Context<'_, K, V>) {
+        self.order.remove(slot, &self.nodes);
+        if let Some(node) = self.detach(slot, context.budget) {
+            context.leaving.push(Departed::Entry(node, Some(DepartureCause::Expired)));
+        }
+    }
+
+    /// Looks at some slots for entries that were invalidated.
+    pub(super) fn search(&mut self, context: &mut Context<'_, K, V>) {
+        let invalidations = context.lifetimes.invalidations();
+        if self.searched_for != invalidations {
+            self.searched_for = invalidations;
+            self.unsearched = self.nodes.slots();
+        }
+        if self.unsearched == 0 {
+            return;
+        }
+        let now = context.lifetimes.now();
+        for _ in 0..SEARCHED_PER_INSERT {
+            let Some(slot) = self.unsearched.checked_sub(1) else { return };
+            self.unsearched = slot;
+            let life = self.nodes.get(slot).map(Node::lifespan);
+            if life.is_some_and(|life| context.lifetimes.freshness(life, now) == Freshness::Gone) {
+                self.remove_expired(slot, context);
+            }
+        }
+    }
+
+    /// Takes a node out of the table, the timers and the accounts. The order knows already.
+    fn detach(&mut self, slot: u32, budget: &Budget) -> Option<Node<K, V>> {
+        let node = self.nodes.remove(slot)?;
+        if let Ok(entry) = self.table.find_entry(node.hash, |other| *other == slot) {
+            entry.remove();
+        }
+        self.timers.cancel(slot);
+        budget.subtract(1, u64::from(node.weight));
+        Some(node)
+    }
+
+    /// Schedules the next moment at which the freshness of an entry changes.
+    fn schedule(&mut self, slot: u32, now: Time) {
+        let Some(terms) = self.nodes.get(slot).and_then(|node| node.terms.as_ref()) else { return };
+        let until = terms.until();
+        let next = if now < until { until } else { until.after(terms.written().stale) };
+        self.timers.schedule(slot, next, now);
+    }
+}
+
+impl<K, V> Shard<K, V>
+where
+    K: Hash + Eq,
+    V: Clone,
+{
+    #[inline]
+    pub(super) fn find<Q: Lookup<K> + ?Sized>(&self, hash: u64, key: &Q) -> Option<u32> {
+        let is_it = |slot: &u32| {
+            self.nodes.get(*slot).is_some_and(|node| node.hash == hash && key.equivalent(&node.key))
+        };
+        self.table.find(hash, is_it).copied()
+    }
+
+    #[inline]
+    pub(super) fn node<Q: Lookup<K> + ?Sized>(&self, hash: u64, key: &Q) -> Option<&Node<K, V>> {
+        self.nodes.get(self.find(hash, key)?)
+    }
+
+    /// Stores a record; its slot, or `None` where the shard has no slot left.
+    pub(super) fn insert(
+        &mut self,
+        (hash, key): (u64, K),
+        record: Record<V>,
+        context: &mut Context<'_, K, V>,
+    ) -> Option<u32> {
+        let has_terms = record.terms.is_some();
+        let weight = record.weight;
+        let slot = match self.find(hash, &key) {
+            Some(slot) => {
+                let former = self.nodes.get_mut(slot)?.replace(record, self.in_place);
+                context.budget.reweigh(former.weight, weight);
+                self.order.replaced(slot, former.weight, &self.nodes);
+                self.timers.cancel(slot);
+                context.leaving.push(Departed::Replaced((key, former)));
+                slot
+            }
+            None => {
+                let slot = self.nodes.insert(Node::new(hash, key, record, self.in_place))?;
+                let nodes = &self.nodes;
+                self.table.insert_unique(hash, slot, |slot| nodes.get(*slot).map_or(0, |node| node.hash));
+                context.budget.add(weight);
+                self.order.insert(slot, &self.nodes);
+                slot
+            }
+        };
+        if has_terms {
+            self.schedule(slot, context.lifetimes.now());
+        }
+        Some(slot)
+    }
+
+    /// Removes the entry of `key`.
+    pub(super) fn remove<Q: Lookup<K> + ?Sized>(
+        &mut self,
+        hash: u64,
+        key: &Q,
+        budget: &Budget,
+    ) -> Option<Node<K, V>> {
+        let slot = self.find(hash, key)?;
+        self.order.remove(slot, &self.nodes);
+        self.detach(slot, budget)
+    }
+}
