@@ -190,6 +190,13 @@ where
     /// come or go meanwhile may be missed.
     fn keys<T>(&self, map: impl FnMut(&K) -> T) -> Vec<T>;
 
+    /// Maps the keys of the records that the policy would evict last, the hottest first, at
+    /// most `n`. Empty where the engine does not know.
+    fn hottest<T>(&self, n: usize, map: impl FnMut(&K) -> T) -> Vec<T> {
+        let _unknown = (n, map);
+        Vec::new()
+    }
+
     /// How many records may be served; with `home`, of those that have this home.
     /// Costs a pass over all entries.
     fn count(&self, home: Option<TierKind>) -> u64;

@@ -57,6 +57,14 @@ where
         W::section(self.has_tiers(), async move { engine.collect_keys().await }).await?
     }
 
+    /// The keys that memory would evict last, the hottest first, at most `n`.
+    pub fn hottest(&self, n: usize) -> Vec<Arc<K>>
+    where
+        K: Clone,
+    {
+        shield::within(|| self.memory.hottest(n, |key| Arc::new(key.clone())))
+    }
+
     async fn collect_keys(&self) -> Result<Vec<Arc<K>>>
     where
         K: Clone,

@@ -418,6 +418,14 @@ where
         self.engine.keys::<Tokio>().await
     }
 
+    /// See [`Cache::hottest`].
+    pub fn hottest(&self, n: usize) -> Vec<Arc<K>>
+    where
+        K: Clone,
+    {
+        self.engine.hottest(n)
+    }
+
     /// See [`Cache::iter`].
     ///
     /// # Errors

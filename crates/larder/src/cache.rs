@@ -690,6 +690,24 @@ where
         block_on(self.engine.keys::<Inline>())
     }
 
+    /// The keys of the entries that memory would evict last, the hottest first, at most `n`:
+    /// about so, since each shard of the memory engine knows its own order. Empty with the
+    /// engine moka. Costs a pass over the entries in memory. Not a use of them.
+    ///
+    /// ```
+    /// let cache = larder::mcache::<u32, u32>("squares").build()?;
+    /// (0..100).for_each(|n| cache.insert(n, n * n));
+    /// (0..5).for_each(|_| drop(cache.get(&42)));
+    /// assert_eq!(*cache.hottest(1)[0], 42);
+    /// # Ok::<(), larder::Error>(())
+    /// ```
+    pub fn hottest(&self, n: usize) -> Vec<Arc<K>>
+    where
+        K: Clone,
+    {
+        self.engine.hottest(n)
+    }
+
     /// The entries, in no order: the keys there are now, and of each the value
     /// that it has when its turn comes. Costs what [`keys`](Self::keys) costs and
     /// a [`get`](Self::get) an entry, which counts as one. Entries that come or

@@ -114,7 +114,7 @@ table! {
     }
     policy: Policy {
         says: "which entries leave memory first", takes: "a word",
-        allowed: "tiny_lfu, lru", default: "tiny_lfu",
+        allowed: "auto, tiny_lfu, lru, lfu, s3_fifo, sieve, fifo, random", default: "auto",
         tiers: "memory", cost: "nothing; the hit ratio depends on it",
         parse: |text| values::choice(values::POLICIES, text), valid: |_| true,
         show: |policy| values::word(values::POLICIES, policy),

@@ -15,7 +15,16 @@ use larder_tiers::memory::{MemoryEngine, Policy};
 /// The words of an option, the first spelling of a value being the one that is shown.
 type Words<T> = &'static [(&'static str, T)];
 
-pub(super) const POLICIES: Words<Policy> = &[("tiny_lfu", Policy::TinyLfu), ("lru", Policy::Lru)];
+pub(super) const POLICIES: Words<Policy> = &[
+    ("auto", Policy::Auto),
+    ("tiny_lfu", Policy::TinyLfu),
+    ("lru", Policy::Lru),
+    ("lfu", Policy::Lfu),
+    ("s3_fifo", Policy::S3Fifo),
+    ("sieve", Policy::Sieve),
+    ("fifo", Policy::Fifo),
+    ("random", Policy::Random),
+];
 pub(super) const MEMORY_ENGINES: Words<MemoryEngine> =
     &[("sharded", MemoryEngine::Sharded), ("moka", MemoryEngine::Moka)];
 pub(super) const CODECS: Words<Codec> = &[

@@ -133,6 +133,10 @@ where
         each!(self, store => MemoryStore::<K, V>::keys(store, map))
     }
 
+    fn hottest<T>(&self, n: usize, map: impl FnMut(&K) -> T) -> Vec<T> {
+        each!(self, store => MemoryStore::<K, V>::hottest(store, n, map))
+    }
+
     fn count(&self, home: Option<TierKind>) -> u64 {
         each!(self, store => MemoryStore::<K, V>::count(store, home))
     }

@@ -9,6 +9,9 @@ use super::{Entries, USES_MAX};
 
 const WINDOW: usize = 0;
 const MAIN: usize = 1;
+/// The window grows and shrinks by so many times the weight of each new entry, so that
+/// no insert pays for all of a new tuning.
+const STEP: u64 = 8;
 
 /// What `Policy::Auto` adapts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,10 +25,15 @@ pub(crate) struct Tuning {
 }
 
 impl Tuning {
-    /// What `Policy::TinyLfu` keeps, and `Policy::Auto` starts with for small caches.
-    pub(crate) const FREQUENCY: Self = Self { window: 10, promotes: false, period: 8 };
-    /// Between frequency and recency.
-    pub(crate) const BALANCED: Self = Self { window: 200, promotes: false, period: 6 };
+    /// What `Policy::TinyLfu` keeps.
+    pub(crate) const FREQUENCY: Self = Self { window: 10, promotes: false, period: 4 };
+    /// What `Policy::Auto` starts with: between frequency and recency.
+    pub(crate) const START: Self = Self { window: 100, promotes: true, period: 4 };
+
+    /// What the window may weigh.
+    fn share(self, budget: u64) -> u64 {
+        (budget.saturating_mul(u64::from(self.window)) / 1000).max(1)
+    }
 }
 
 /// New entries pass a window. One that reaches its end unused is compared with the
@@ -40,6 +48,8 @@ pub(super) struct Adaptive {
     history: History,
     tuning: Tuning,
     budget: u64,
+    /// What the window may weigh.
+    share: u64,
     /// Halvings of all frequencies so far: those of entries are halved when looked at.
     epoch: u16,
     /// Uses counted since the last halving.
@@ -48,11 +58,13 @@ pub(super) struct Adaptive {
 
 impl Adaptive {
     pub(super) fn new(tuning: Tuning, budget: u64) -> Self {
-        Self { queues: Lists::new(), history: History::new(), tuning, budget, epoch: 0, uses: 0 }
+        let (queues, history) = (Lists::new(), History::new());
+        Self { queues, history, tuning, budget, share: tuning.share(budget), epoch: 0, uses: 0 }
     }
 
     pub(super) fn set_budget(&mut self, budget: u64) {
         self.budget = budget;
+        self.share = self.tuning.share(budget);
     }
 
     pub(super) fn tune(&mut self, tuning: Tuning) {
@@ -60,12 +72,12 @@ impl Adaptive {
     }
 
     pub(super) fn insert(&mut self, slot: u32, entries: &dyn Entries) {
-        self.queues.push_front(WINDOW, slot, entries.weight(slot));
+        let weight = entries.weight(slot);
+        self.queues.push_front(WINDOW, slot, weight);
+        self.approach(STEP * u64::from(weight));
         self.history.reserve(self.len());
         let known = self.history.take(entries.hash(slot));
-        let epoch = self.epoch;
-        let link = self.queues.link_mut(slot);
-        (link.frequency, link.epoch) = (known, epoch);
+        self.set_frequency(slot, known);
         self.count(1);
     }
 
@@ -82,48 +94,37 @@ impl Adaptive {
         self.history.clear();
     }
 
-    pub(super) fn demote(&mut self, slot: u32, entries: &dyn Entries) {
-        let weight = entries.weight(slot);
-        let queue = self.queues.list(slot);
-        self.queues.unlink(slot, weight);
-        self.queues.push_back(queue, slot, weight);
-        self.queues.link_mut(slot).frequency = 0;
-        entries.set_uses(slot, 0);
+    pub(super) fn victim(&mut self, keep: Option<u32>, entries: &dyn Entries) -> Option<u32> {
+        let slot = self.choose(keep, entries)?;
+        self.evict(slot, entries);
+        Some(slot)
     }
 
-    pub(super) fn victim(&mut self, keep: Option<u32>, entries: &dyn Entries) -> Option<u32> {
-        let share = (self.budget * u64::from(self.tuning.window) / 1000).max(1);
+    fn choose(&mut self, keep: Option<u32>, entries: &dyn Entries) -> Option<u32> {
         loop {
-            let over = self.queues.weight(WINDOW) > share;
-            let last = match self.queues.back(WINDOW) {
-                Some(slot) if Some(slot) == keep => self.queues.prev(slot),
-                last => last,
-            };
+            let last = self.queues.last(WINDOW, keep);
             let slot = match last {
-                Some(slot) if over => slot,
-                _ => return self.coldest(keep, entries).or(last).map(|slot| self.evict(slot, entries)),
+                Some(slot) if self.queues.weight(WINDOW) > self.share => slot,
+                _ => return self.coldest(keep, entries).or(last),
             };
-            let weight = entries.weight(slot);
             let used = self.refresh(slot, entries);
             if used && !self.tuning.promotes {
-                self.queues.move_to_front(WINDOW, slot, weight);
-            } else if used || self.queues.weight(MAIN) + share < self.budget {
-                self.enter_main(slot, weight);
+                self.queues.move_to_front(WINDOW, slot, entries.weight(slot));
+            } else if used || self.queues.weight(MAIN) + self.share < self.budget {
+                self.enter_main(slot, entries.weight(slot));
             } else {
                 return Some(self.contest(slot, keep, entries));
             }
         }
     }
 
-    /// The candidate at the end of the window, or the entry whose place it takes.
+    /// The candidate at the end of the window, or the entry whose place it takes. The
+    /// candidate then enters the main queue when it is looked at again: a large one must
+    /// win against all that have to leave for it.
     fn contest(&mut self, candidate: u32, keep: Option<u32>, entries: &dyn Entries) -> u32 {
-        let frequency = self.queues.link(candidate).frequency;
         match self.coldest(keep, entries) {
-            Some(coldest) if frequency > self.queues.link(coldest).frequency => {
-                self.enter_main(candidate, entries.weight(candidate));
-                self.evict(coldest, entries)
-            }
-            _ => self.evict(candidate, entries),
+            Some(coldest) if self.frequency(candidate) > self.frequency(coldest) => coldest,
+            _ => candidate,
         }
     }
 
@@ -143,33 +144,40 @@ impl Adaptive {
 
     fn enter_main(&mut self, slot: u32, weight: u32) {
         self.queues.move_to_front(MAIN, slot, weight);
-        let link = self.queues.link_mut(slot);
-        link.frequency = (link.frequency + 1).min(USES_MAX);
+        let frequency = self.frequency(slot);
+        self.set_frequency(slot, frequency + 1);
     }
 
-    fn evict(&mut self, slot: u32, entries: &dyn Entries) -> u32 {
+    fn evict(&mut self, slot: u32, entries: &dyn Entries) {
         self.refresh(slot, entries);
         // The insert is a use as well, counted once the entry leaves the window.
         let insert = u8::from(self.queues.list(slot) == WINDOW);
-        self.history.add(entries.hash(slot), self.queues.link(slot).frequency + insert);
+        self.history.add(entries.hash(slot), self.frequency(slot) + insert);
         self.queues.unlink(slot, entries.weight(slot));
-        slot
     }
 
     /// Moves the uses of `slot` into its frequency. Returns whether there were any.
     fn refresh(&mut self, slot: u32, entries: &dyn Entries) -> bool {
+        let uses = entries.uses(slot);
+        let frequency = self.frequency(slot);
+        self.set_frequency(slot, frequency + uses);
+        if uses > 0 {
+            entries.set_uses(slot, 0);
+            self.count(u64::from(uses));
+        }
+        uses > 0
+    }
+
+    /// The frequency as of now, without uses since `slot` was looked at.
+    fn frequency(&self, slot: u32) -> u8 {
+        let link = self.queues.link(slot);
+        link.frequency >> self.epoch.wrapping_sub(link.epoch).min(7)
+    }
+
+    fn set_frequency(&mut self, slot: u32, frequency: u8) {
         let epoch = self.epoch;
         let link = self.queues.link_mut(slot);
-        link.frequency >>= epoch.wrapping_sub(link.epoch).min(7);
-        link.epoch = epoch;
-        let uses = entries.uses(slot);
-        if uses == 0 {
-            return false;
-        }
-        entries.set_uses(slot, 0);
-        link.frequency = (link.frequency + uses).min(USES_MAX);
-        self.count(u64::from(uses));
-        true
+        (link.frequency, link.epoch) = (frequency.min(USES_MAX), epoch);
     }
 
     fn count(&mut self, uses: u64) {
@@ -181,13 +189,19 @@ impl Adaptive {
         }
     }
 
+    /// Moves the share of the window by `step` towards what the tuning says.
+    fn approach(&mut self, step: u64) {
+        let share = self.tuning.share(self.budget);
+        self.share = share.clamp(self.share.saturating_sub(step), self.share.saturating_add(step));
+    }
+
     fn len(&self) -> u64 {
         u64::from(self.queues.len(WINDOW) + self.queues.len(MAIN))
     }
 
     pub(super) fn hottest(&self, n: usize, entries: &dyn Entries) -> Vec<u32> {
         let mut slots: Vec<u32> = self.queues.iter(MAIN).chain(self.queues.iter(WINDOW)).collect();
-        slots.sort_by_key(|slot| Reverse(self.queues.link(*slot).frequency + entries.uses(*slot)));
+        slots.sort_by_key(|slot| Reverse(self.frequency(*slot) + entries.uses(*slot)));
         slots.truncate(n);
         slots
     }

@@ -75,12 +75,6 @@ impl Lfu {
         self.uses = 0;
     }
 
-    pub(super) fn demote(&mut self, slot: u32, entries: &dyn Entries) {
-        self.lists.unlink(slot, 0);
-        self.lists.push_back(0, slot, 0);
-        entries.set_uses(slot, 0);
-    }
-
     pub(super) fn hottest(&self, n: usize, entries: &dyn Entries) -> Vec<u32> {
         let mut slots: Vec<u32> = (0..LISTS).rev().flat_map(|list| self.lists.iter(list)).collect();
         slots

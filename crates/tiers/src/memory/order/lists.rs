@@ -58,6 +58,12 @@ impl<const N: usize> Lists<N> {
         some(self.ends[list].back)
     }
 
+    /// The slot nearest to the back that is not `keep`.
+    pub(super) fn last(&self, list: usize, keep: Option<u32>) -> Option<u32> {
+        let last = self.back(list)?;
+        if Some(last) == keep { self.prev(last) } else { Some(last) }
+    }
+
     /// The slot before `slot`, nearer to the front.
     pub(super) fn prev(&self, slot: u32) -> Option<u32> {
         some(self.link(slot).prev)
@@ -92,15 +98,16 @@ impl<const N: usize> Lists<N> {
     pub(super) fn push_front(&mut self, list: usize, slot: u32, weight: u32) {
         self.reserve(slot);
         let former = self.ends[list].front;
-        self.place(list, slot, NONE, former);
-        self.grow(list, weight);
-    }
-
-    pub(super) fn push_back(&mut self, list: usize, slot: u32, weight: u32) {
-        self.reserve(slot);
-        let former = self.ends[list].back;
-        self.place(list, slot, former, NONE);
-        self.grow(list, weight);
+        let link = &mut self.links[slot as usize];
+        (link.prev, link.next, link.list) = (NONE, former, list as u8);
+        let ends = &mut self.ends[list];
+        ends.front = slot;
+        match some(former) {
+            Some(former) => self.links[former as usize].prev = slot,
+            None => ends.back = slot,
+        }
+        ends.len += 1;
+        ends.weight += u64::from(weight);
     }
 
     pub(super) fn unlink(&mut self, slot: u32, weight: u32) {
@@ -134,26 +141,6 @@ impl<const N: usize> Lists<N> {
         if self.links.len() < slots {
             self.links.resize(slots, Link::UNLINKED);
         }
-    }
-
-    fn grow(&mut self, list: usize, weight: u32) {
-        let ends = &mut self.ends[list];
-        ends.len += 1;
-        ends.weight += u64::from(weight);
-    }
-
-    fn place(&mut self, list: usize, slot: u32, prev: u32, next: u32) {
-        let ends = &mut self.ends[list];
-        match some(prev) {
-            Some(prev) => self.links[prev as usize].next = slot,
-            None => ends.front = slot,
-        }
-        match some(next) {
-            Some(next) => self.links[next as usize].prev = slot,
-            None => ends.back = slot,
-        }
-        let link = &mut self.links[slot as usize];
-        (link.prev, link.next, link.list) = (prev, next, list as u8);
     }
 }
 

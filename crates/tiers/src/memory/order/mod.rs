@@ -4,8 +4,6 @@
 //! under its exclusive lock. Hits run under the shared lock and only raise the use
 //! count of the entry, which the order reads when it looks for a victim.
 
-#![expect(dead_code, reason = "`Auto` is not tuned yet, nor are the hottest entries written at `close`")]
-
 mod adaptive;
 mod ghosts;
 mod history;
@@ -14,6 +12,7 @@ mod lists;
 mod random;
 mod recency;
 mod s3_fifo;
+mod shadows;
 mod sieve;
 
 use self::adaptive::Adaptive;
@@ -22,6 +21,8 @@ use self::lfu::Lfu;
 use self::random::Random;
 use self::recency::Recency;
 use self::s3_fifo::S3Fifo;
+#[allow(unused_imports, reason = "the store feeds them with a sample of its accesses")]
+pub(crate) use self::shadows::{Sample, Shadows};
 use self::sieve::Sieve;
 use super::policy::Policy;
 
@@ -62,7 +63,7 @@ impl Order {
     /// The order of `policy` for a shard that may hold `budget` units of weight.
     pub(crate) fn new(policy: Policy, budget: u64) -> Self {
         let queues = match policy {
-            Policy::Auto => Queues::Adaptive(Adaptive::new(Tuning::BALANCED, budget)),
+            Policy::Auto => Queues::Adaptive(Adaptive::new(Tuning::START, budget)),
             Policy::TinyLfu => Queues::Adaptive(Adaptive::new(Tuning::FREQUENCY, budget)),
             Policy::Lru => Queues::Recency(Recency::new(true)),
             Policy::Fifo => Queues::Recency(Recency::new(false)),
@@ -168,18 +169,6 @@ impl Order {
         }
     }
 
-    /// Makes the entry the next victim, or one of the next: it is past its deadline.
-    pub(crate) fn demote(&mut self, slot: u32, entries: &dyn Entries) {
-        match &mut self.queues {
-            Queues::Recency(order) => order.demote(slot),
-            Queues::Lfu(order) => order.demote(slot, entries),
-            Queues::S3Fifo(order) => order.demote(slot, entries),
-            Queues::Sieve(order) => order.demote(slot, entries),
-            Queues::Random(order) => order.demote(slot),
-            Queues::Adaptive(order) => order.demote(slot, entries),
-        }
-    }
-
     /// Takes over what the shadows found best; the other policies have no tuning.
     pub(crate) fn tune(&mut self, tuning: Tuning) {
         if let Queues::Adaptive(order) = &mut self.queues {
@@ -187,3 +176,6 @@ impl Order {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

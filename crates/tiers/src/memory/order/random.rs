@@ -2,8 +2,9 @@
 
 use super::Entries;
 
-/// Evicts any entry with the same probability. Resident slots lie densely in a vector.
+/// Evicts any entry with the same probability.
 pub(super) struct Random {
+    /// Slots in use, in no order.
     slots: Vec<u32>,
     /// Where in `slots` a slot is.
     places: Vec<u32>,
@@ -62,9 +63,6 @@ impl Random {
     pub(super) fn clear(&mut self) {
         self.slots.clear();
     }
-
-    /// Makes the entry the next victim: it is not random any more.
-    pub(super) fn demote(&mut self, _slot: u32) {}
 
     pub(super) fn hottest(&self, n: usize, entries: &dyn Entries) -> Vec<u32> {
         let mut slots = self.slots.clone();

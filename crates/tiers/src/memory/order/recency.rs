@@ -33,19 +33,13 @@ impl Recency {
     }
 
     pub(super) fn victim(&mut self, keep: Option<u32>) -> Option<u32> {
-        let last = self.queue.back(0)?;
-        let slot = if Some(last) == keep { self.queue.prev(last)? } else { last };
+        let slot = self.queue.last(0, keep)?;
         self.queue.unlink(slot, 0);
         Some(slot)
     }
 
     pub(super) fn clear(&mut self) {
         self.queue.clear();
-    }
-
-    pub(super) fn demote(&mut self, slot: u32) {
-        self.queue.unlink(slot, 0);
-        self.queue.push_back(0, slot, 0);
     }
 
     /// From the front for LRU; by uses, then from the front, for FIFO.

@@ -42,57 +42,51 @@ impl S3Fifo {
     }
 
     pub(super) fn victim(&mut self, keep: Option<u32>, entries: &dyn Entries) -> Option<u32> {
-        if self.queues.len(SMALL) + self.queues.len(MAIN) <= u32::from(keep.is_some()) {
-            return None;
-        }
         loop {
+            let small = self.queues.last(SMALL, keep);
+            let main = self.queues.last(MAIN, keep);
             let full = self.queues.weight(SMALL) > self.budget / 10;
-            let queue = match (self.queues.back(SMALL), self.queues.back(MAIN)) {
-                (Some(back), Some(_)) if full && Some(back) != keep => SMALL,
-                (Some(back), None) if Some(back) != keep => SMALL,
-                (_, Some(_)) => MAIN,
-                _ => SMALL,
+            let victim = match (small, main) {
+                (Some(slot), _) if full || main.is_none() => self.leave_small(slot, entries),
+                (_, Some(slot)) => self.leave_main(slot, entries),
+                _ => return None,
             };
-            if let Some(slot) = self.step(queue, keep, entries) {
-                return Some(slot);
+            if victim.is_some() {
+                return victim;
             }
         }
     }
 
-    /// Looks at the back of `queue`: evicts the entry, or moves it.
-    fn step(&mut self, queue: usize, keep: Option<u32>, entries: &dyn Entries) -> Option<u32> {
-        let slot = self.queues.back(queue)?;
+    /// Evicts the oldest entry of the small queue, or moves it to the main queue.
+    fn leave_small(&mut self, slot: u32, entries: &dyn Entries) -> Option<u32> {
         let weight = entries.weight(slot);
-        let uses = entries.uses(slot).min(USES);
-        if Some(slot) == keep {
-            self.queues.move_to_front(queue, slot, weight);
-        } else if queue == SMALL && uses > 1 {
+        if entries.uses(slot) > 1 {
             entries.set_uses(slot, 0);
             self.queues.move_to_front(MAIN, slot, weight);
-        } else if queue == MAIN && uses > 0 {
+            return None;
+        }
+        self.queues.unlink(slot, weight);
+        let kept = (self.queues.len(SMALL) + self.queues.len(MAIN)) as usize;
+        self.ghosts.add(entries.hash(slot), kept * 9 / 10);
+        Some(slot)
+    }
+
+    /// Evicts the oldest entry of the main queue, or moves it to the front.
+    fn leave_main(&mut self, slot: u32, entries: &dyn Entries) -> Option<u32> {
+        let weight = entries.weight(slot);
+        let uses = entries.uses(slot).min(USES);
+        if uses > 0 {
             entries.set_uses(slot, uses - 1);
             self.queues.move_to_front(MAIN, slot, weight);
-        } else {
-            self.queues.unlink(slot, weight);
-            if queue == SMALL {
-                let most = (self.queues.len(MAIN) + self.queues.len(SMALL)) as usize * 9 / 10;
-                self.ghosts.add(entries.hash(slot), most);
-            }
-            return Some(slot);
+            return None;
         }
-        None
+        self.queues.unlink(slot, weight);
+        Some(slot)
     }
 
     pub(super) fn clear(&mut self) {
         self.queues.clear();
         self.ghosts.clear();
-    }
-
-    pub(super) fn demote(&mut self, slot: u32, entries: &dyn Entries) {
-        let weight = entries.weight(slot);
-        self.queues.unlink(slot, weight);
-        self.queues.push_back(SMALL, slot, weight);
-        entries.set_uses(slot, 0);
     }
 
     pub(super) fn hottest(&self, n: usize, entries: &dyn Entries) -> Vec<u32> {

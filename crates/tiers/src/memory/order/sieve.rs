@@ -48,17 +48,6 @@ impl Sieve {
         self.hand = None;
     }
 
-    pub(super) fn demote(&mut self, slot: u32, entries: &dyn Entries) {
-        self.remove(slot);
-        match self.hand {
-            // Between the hand and what it passed is not a place of the list: the back,
-            // where the hand goes next.
-            Some(_) | None => self.queue.push_back(0, slot, 0),
-        }
-        self.hand = Some(slot);
-        entries.set_uses(slot, 0);
-    }
-
     pub(super) fn hottest(&self, n: usize, entries: &dyn Entries) -> Vec<u32> {
         let mut slots: Vec<u32> = self.queue.iter(0).collect();
         slots.sort_by_key(|slot| std::cmp::Reverse(entries.uses(*slot)));

@@ -75,6 +75,13 @@ impl Budget {
         self.entries.load(Relaxed)
     }
 
+    /// About how many entries fit: of the weight that entries have now, where bytes are bounded.
+    pub(super) fn capacity(&self) -> u64 {
+        let entries = self.entries.load(Relaxed).max(1);
+        let weight = (self.bytes.load(Relaxed) / entries).max(1);
+        (self.bytes_max.load(Relaxed) / weight).min(self.entries_max.load(Relaxed))
+    }
+
     pub(super) fn usage(&self) -> Usage {
         // A store bounded by entries alone is not told what they weigh in bytes.
         let bytes = if self.bytes_max.load(Relaxed) == u64::MAX { 0 } else { self.bytes.load(Relaxed) };

@@ -29,13 +29,14 @@ use larder_core::memory::{
 };
 use larder_core::terms::Freshness;
 use larder_core::tier::{TierKind, Usage};
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 
 use self::budget::Budget;
 use self::dismissal::{Departed, Leaving, Waiting};
 use self::node::{Held, Node};
 use self::shard::{Context, Shard};
 use super::Policy;
+use super::order::{Sample, Shadows};
 
 /// Entries that a shard holds at least, so that its policy has something to choose from.
 const ENTRIES_PER_SHARD: u64 = 1024;
@@ -49,12 +50,21 @@ pub struct ShardedStore<K, V> {
     shards: Box<[Lane<K, V>]>,
     hasher: RandomState,
     budget: Budget,
-    policy: Policy,
+    /// The policy moves entries on each hit, under the exclusive lock.
+    moves_on_hit: bool,
+    /// Sampled accesses that tune [`Policy::Auto`].
+    shadows: Option<Box<Mutex<Sampled>>>,
     lifetimes: OnceLock<Arc<dyn Lifetimes>>,
     /// The shard at which a search for room begins next.
     next: AtomicUsize,
     on_departure: Option<OnDeparture<K>>,
     waiting: Waiting<K, V>,
+}
+
+/// The shadows of the policy, and the access that they saw last.
+struct Sampled {
+    shadows: Shadows,
+    last: u64,
 }
 
 /// A shard with its lock, in cache lines of its own.
@@ -107,7 +117,9 @@ where
             shards: (0..count).map(|_| lane()).collect(),
             hasher: RandomState::default(),
             budget: Budget::new(bounds),
-            policy,
+            moves_on_hit: Shard::<K, V>::new(policy, share).moves_on_hit(),
+            shadows: (policy == Policy::Auto)
+                .then(|| Box::new(Mutex::new(Sampled { shadows: Shadows::new(), last: 0 }))),
             lifetimes: OnceLock::new(),
             next: AtomicUsize::new(0),
             on_departure,
@@ -134,7 +146,10 @@ where
     ) -> Option<R> {
         let hash = self.hasher.hash_one(key);
         let lane = self.lane(hash);
-        if self.policy == Policy::Lru {
+        if self.shadows.is_some() && Sample.takes(hash) {
+            self.sample(hash);
+        }
+        if self.moves_on_hit {
             let mut shard = lane.shard.write();
             let slot = shard.find(hash, key)?;
             let found = shard.node_at(slot).and_then(read)?;
@@ -146,6 +161,23 @@ where
         let found = read(node)?;
         node.used();
         Some(found)
+    }
+
+    /// Shows the shadows of the policy an access, and takes over what they found best.
+    #[cold]
+    fn sample(&self, hash: u64) {
+        let Some(sampled) = &self.shadows else { return };
+        // An access that meets another one is not seen: a sample need not be complete.
+        let Some(mut sampled) = sampled.try_lock() else { return };
+        // The steps of one miss look more than once.
+        if std::mem::replace(&mut sampled.last, hash) == hash {
+            return;
+        }
+        let tuning = sampled.shadows.access(hash, self.budget.capacity());
+        drop(sampled);
+        if let Some(tuning) = tuning {
+            self.shards.iter().for_each(|lane| lane.shard.write().tune(tuning));
+        }
     }
 
     fn peek_node<Q: Lookup<K> + ?Sized, R>(&self, key: &Q, read: impl FnOnce(&Node<K, V>) -> R) -> Option<R> {
@@ -312,6 +344,27 @@ where
             keys.extend(shard.nodes().filter(|node| self.is_live(node, now)).map(|node| map(&node.key)));
         }
         keys
+    }
+
+    fn hottest<T>(&self, n: usize, mut map: impl FnMut(&K) -> T) -> Vec<T> {
+        let now = self.lifetimes().now();
+        let mut by_shard: Vec<_> = Vec::with_capacity(self.shards.len());
+        for lane in &self.shards {
+            let shard = lane.shard.read();
+            let live = shard.hottest(n).filter(|node| self.is_live(node, now));
+            by_shard.push(live.map(|node| map(&node.key)).collect::<Vec<T>>().into_iter());
+        }
+        // A shard knows its own order alone: the hottest of each, then the second of each.
+        let mut hottest = Vec::with_capacity(n.min(self.budget.entries() as usize));
+        while hottest.len() < n {
+            let before = hottest.len();
+            hottest.extend(by_shard.iter_mut().filter_map(Iterator::next));
+            if hottest.len() == before {
+                break;
+            }
+        }
+        hottest.truncate(n);
+        hottest
     }
 
     fn count(&self, home: Option<TierKind>) -> u64 {

@@ -15,7 +15,7 @@ use super::node::{Node, clones_in_place};
 use super::slab::Slab;
 use super::timers::Timers;
 use crate::memory::Policy;
-use crate::memory::order::Order;
+use crate::memory::order::{Order, Tuning};
 
 /// Due entries that one insert looks at, and slots that it searches for invalidated ones.
 const DUE_PER_INSERT: usize = 64;
@@ -65,6 +65,19 @@ impl<K, V> Shard<K, V> {
 
     pub(super) fn nodes(&self) -> impl Iterator<Item = &Node<K, V>> {
         self.nodes.iter().map(|(_, node)| node)
+    }
+
+    pub(super) fn moves_on_hit(&self) -> bool {
+        self.order.moves_on_hit()
+    }
+
+    /// The hottest entries first, at most `n`.
+    pub(super) fn hottest(&self, n: usize) -> impl Iterator<Item = &Node<K, V>> {
+        self.order.hottest(n, &self.nodes).into_iter().filter_map(|slot| self.nodes.get(slot))
+    }
+
+    pub(super) fn tune(&mut self, tuning: Tuning) {
+        self.order.tune(tuning);
     }
 
     pub(super) fn set_budget(&mut self, budget: u64) {
