@@ -224,11 +224,21 @@ fn a_server_that_cannot_save_refuses_writes_and_is_used_again_when_it_can() {
 
 #[test]
 fn a_server_that_is_loading_is_away_until_it_has_loaded() {
-    let Some(mut server) = RedisServer::start_with(&["--appendonly", "no"]) else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path().to_str().unwrap();
+    // 20 ms a key: so loading takes some seconds.
+    let slow = ["--key-load-delay", "20000", "--loading-process-events-interval-bytes", "1024"];
+    let options = [&["--dir", dir, "--dbfilename", "kept"][..], &slow].concat();
+    let Some(mut server) = RedisServer::start_with(&options) else { return };
     let node = node(&server.url());
-    assert!(uses_redis(&node));
-    server.cli(&["DEBUG", "SLEEP", "0"]);
+    (0..50).for_each(|key| node.cache.insert(key, "x".repeat(100)));
+    assert_eq!(server.cli(&["SAVE"]), "OK");
     server.restart();
+    until("it says why it is away", || {
+        assert_eq!(node.cache.get_with(5, || "x".repeat(100)), "x".repeat(100));
+        trouble(&node).is_some_and(|why| why.to_ascii_lowercase().contains("loading"))
+    });
+    assert!(!uses_redis(&node));
     until("it is used again", || uses_redis(&node));
 }
 

@@ -7,7 +7,7 @@ use std::sync::Barrier;
 use std::thread;
 use std::time::Duration;
 
-use larder::{Cache, EntryOptions, TierKind, ucache};
+use larder::{Cache, Codec, EntryOptions, TierKind, ucache};
 use larder_testkit::RedisServer;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -42,6 +42,36 @@ where
     nodes.dirs.push(tempfile::tempdir().unwrap());
     let dir = nodes.dirs.last().unwrap().path();
     ucache("users").dir(dir).redis(nodes.server.url()).namespace("roll").version(version).build().unwrap()
+}
+
+/// The same, for values by names, which have no fingerprint in their frames.
+fn open_named<V>(nodes: &mut Nodes) -> Cache<u64, V>
+where
+    V: Serialize + DeserializeOwned + Clone + Send + Sync + 'static,
+{
+    nodes.dirs.push(tempfile::tempdir().unwrap());
+    let dir = nodes.dirs.last().unwrap().path();
+    let builder = ucache("named").dir(dir).redis(nodes.server.url()).namespace("roll");
+    builder.codec(Codec::MessagePack).build().unwrap()
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Renamed {
+    id: u64,
+    full_name: String,
+}
+
+#[test]
+fn each_version_keeps_its_hits_where_values_are_stored_by_names() {
+    let Some(mut nodes) = Nodes::start() else { return };
+    let (one, other) = (open_named::<Old>(&mut nodes), open_named::<Renamed>(&mut nodes));
+    let mut sums = [0; 2];
+    for _ in 0..10 {
+        sums[0] += loads(&one, old);
+        sums[1] += loads(&other, |id| Renamed { id, full_name: format!("u{id}") });
+    }
+    assert_eq!(sums, [20, 20]);
+    assert_eq!([refused(&one), refused(&other)], [0; 2]);
 }
 
 /// How many of 20 keys are loaded in ten rounds.
