@@ -1,0 +1,120 @@
+//! The codec of keys.
+
+use std::any::TypeId;
+use std::hash::Hash;
+
+use bincode::Options;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::canonical::{self, Subject};
+use super::place::Plan;
+use super::sink::{BINCODE, Buffer, Feed, Form, Sink};
+use super::writer::{Refusal, Writer};
+use super::{EncodedKey, KeyCodec};
+use crate::{Error, ErrorKind, Result};
+
+/// MessagePack with field names; bincode for the keys it cannot tell apart.
+///
+/// bincode alone would be shorter, but two keys that skip different fields
+/// have one bincode encoding; with names they never do. MessagePack in turn
+/// has one encoding for `None`, `Some(None)` and `Some(())`. So an encoding
+/// is decoded back before it is used, and must give the key: then no other
+/// key has it. Numbers, text and the like are known to come back.
+///
+/// Equal keys have one encoding, also where serde gives them different parts:
+/// paths with repeated separators, moments with offsets, decimals with trailing
+/// zeros, text that is compared without regard to case, sets that hash their
+/// elements in no order, parts that equality does not look at.
+///
+/// # Errors
+/// `encode` fails with [`ErrorKind::Codec`] for a key that neither brings
+/// back, one with a field that serde skips, say; and for one that has another
+/// encoding each time.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NamedKeys;
+
+impl<K: Serialize + DeserializeOwned + Hash + Eq + 'static> KeyCodec<K> for NamedKeys {
+    fn encode(&self, key: &K) -> Result<EncodedKey> {
+        if comes_back::<K>() {
+            let bytes = canonical::write(&Native(key), Form::Names, &Plan::default())?;
+            return Ok(EncodedKey::new(&bytes[..]));
+        }
+        canonical::encode(&Native(key))
+    }
+
+    fn decode(&self, bytes: &[u8]) -> Result<K> {
+        decode(bytes)
+            .map_err(|error| Error::new(ErrorKind::Corrupt, "the key cannot be decoded").with_source(error))
+    }
+}
+
+struct Native<'k, K>(&'k K);
+
+impl<K: Serialize + DeserializeOwned + Hash + Eq> Subject for Native<'_, K> {
+    fn write(&self, writer: &mut Writer<'_>) -> Result<(), Refusal> {
+        self.0.serialize(writer)
+    }
+
+    fn feed(&self, feed: &mut Feed) {
+        self.0.hash(feed);
+    }
+
+    fn is(&self, bytes: &[u8]) -> bool {
+        decode::<K>(bytes).is_ok_and(|key| key == *self.0)
+    }
+
+    fn again(&self, bytes: &[u8], form: Form, plan: &Plan) -> Option<Buffer> {
+        let key = decode::<K>(bytes).ok().filter(|key| key == self.0)?;
+        let mut writer = Writer::new(Sink::of(form), plan);
+        key.serialize(&mut writer).ok()?;
+        Some(writer.into_bytes())
+    }
+}
+
+type Source = Box<dyn std::error::Error + Send + Sync>;
+
+fn decode<K: DeserializeOwned>(bytes: &[u8]) -> Result<K, Source> {
+    match bytes.split_first() {
+        Some((&BINCODE, bytes)) => Ok(fixed_width().with_limit(bytes.len() as u64).deserialize(bytes)?),
+        _ => Ok(rmp_serde::from_slice(bytes)?),
+    }
+}
+
+fn fixed_width() -> impl Options {
+    bincode::DefaultOptions::new().with_fixint_encoding()
+}
+
+/// Whether MessagePack is known to bring every `K` back.
+fn comes_back<K: 'static>() -> bool {
+    macro_rules! is_one_of {
+        ($($known:ty),+) => { $(TypeId::of::<K>() == TypeId::of::<$known>())||+ };
+    }
+    is_one_of!(
+        bool,
+        char,
+        u8,
+        u16,
+        u32,
+        u64,
+        u128,
+        usize,
+        i8,
+        i16,
+        i32,
+        i64,
+        i128,
+        isize,
+        String,
+        Box<str>,
+        std::sync::Arc<str>,
+        Vec<u8>,
+        (u64, u64),
+        (String, u64),
+        (String, String)
+    )
+}
+
+#[cfg(test)]
+#[path = "tests.rs"]
+mod tests;

@@ -1,0 +1,187 @@
+//! What can be rewritten in a key, and where.
+
+use std::borrow::Cow;
+
+use smallvec::SmallVec;
+
+use super::{moment, text};
+
+/// A place in the type of a key: which field, of which variant, in which
+/// element. All elements of a sequence share one place, for they are of one type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Place(u64);
+
+/// A step from a value to a part of it.
+#[derive(Clone, Copy)]
+pub(super) enum Step {
+    /// Into the field, or the element of a tuple, with this number.
+    Field(u64),
+    Variant(u32),
+    Some,
+    Element,
+    MapKey,
+    MapValue,
+}
+
+impl Place {
+    /// The whole key.
+    pub(super) const ROOT: Self = Self(0x9e37_79b9_7f4a_7c15);
+
+    pub(super) fn step(self, step: Step) -> Self {
+        let step = match step {
+            Step::Some => 1,
+            Step::Element => 2,
+            Step::MapKey => 3,
+            Step::MapValue => 4,
+            Step::Variant(index) => 1 << 32 | u64::from(index),
+            Step::Field(index) => 1 << 33 | index,
+        };
+        Self((self.0 ^ step).wrapping_mul(0xff51_afd7_ed55_8ccd).rotate_left(29))
+    }
+}
+
+/// Replaces a part of a key by one that may mean the same.
+///
+/// Of two that may both hold for one place the one that makes more keys alike
+/// comes first: that is the order in which they are tried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Rewrite {
+    /// Zero, no text, no elements: for what equality does not look at.
+    Blank,
+    /// A date and time in numbers, in UTC.
+    Moment,
+    /// A date and time as text, in UTC.
+    Utc,
+    /// A path by its components.
+    Path,
+    /// A path without repeated and trailing separators.
+    Separators,
+    /// A number as text, without zeros that mean nothing.
+    Number,
+    /// Text without regard to case, by full folding.
+    Fold,
+    /// Text in lower case.
+    Lower,
+    /// Text whose ASCII letters are in lower case.
+    AsciiLower,
+    /// Text in upper case.
+    Upper,
+    /// Text whose ASCII letters are in upper case.
+    AsciiUpper,
+    /// `0.0` for `-0.0`, and one NaN for all.
+    Float,
+    /// The elements of a collection in order.
+    Sort,
+}
+
+impl Rewrite {
+    /// The spellings of a text.
+    pub(super) const OF_TEXT: [Self; 9] = [
+        Self::Utc,
+        Self::Path,
+        Self::Separators,
+        Self::Number,
+        Self::Fold,
+        Self::Lower,
+        Self::AsciiLower,
+        Self::Upper,
+        Self::AsciiUpper,
+    ];
+
+    /// The other spelling of a text, where it has one.
+    pub(super) fn text(self, given: &str) -> Option<String> {
+        let rewritten = match self {
+            Self::Blank => String::new(),
+            Self::Utc => moment::utc(given)?,
+            Self::Path => text::path(given)?,
+            Self::Separators => text::separators(given)?,
+            Self::Number => text::number(given)?,
+            Self::Fold => text::fold(given)?,
+            Self::Lower => text::lower(given)?,
+            Self::AsciiLower => text::ascii_lower(given)?,
+            Self::Upper => given.to_uppercase(),
+            Self::AsciiUpper => given.to_ascii_uppercase(),
+            Self::Moment | Self::Float | Self::Sort => return None,
+        };
+        (rewritten != given).then_some(rewritten)
+    }
+
+    fn bit(self) -> u16 {
+        1 << self as u16
+    }
+}
+
+/// The rewrites that a key is encoded with.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Plan(pub(super) SmallVec<[(Place, Rewrite); 4]>);
+
+impl Plan {
+    pub(super) fn has(&self, place: Place, rewrite: Rewrite) -> bool {
+        self.0.contains(&(place, rewrite))
+    }
+
+    pub(super) fn text<'t>(&self, place: Place, text: &'t str) -> Cow<'t, str> {
+        let mut text = Cow::Borrowed(text);
+        for (_, rewrite) in self.0.iter().filter(|(at, _)| *at == place) {
+            if let Some(rewritten) = rewrite.text(&text) {
+                text = Cow::Owned(rewritten);
+            }
+        }
+        text
+    }
+}
+
+/// Places that are looked at, at most: those beyond stay as they are.
+const PLACES_MAX: usize = 32;
+
+/// What may be rewritten in a key.
+#[derive(Default)]
+pub(super) struct Notes(SmallVec<[(Place, u16); 8]>);
+
+impl Notes {
+    pub(super) fn note(&mut self, place: Place, rewrite: Rewrite) {
+        if let Some((_, noted)) = self.0.iter_mut().find(|(at, _)| *at == place) {
+            *noted |= rewrite.bit();
+        } else if self.0.len() < PLACES_MAX {
+            self.0.push((place, rewrite.bit()));
+        }
+    }
+
+    pub(super) fn note_text(&mut self, place: Place, text: &str) {
+        self.note(place, Rewrite::Blank);
+        // Upper case is for those alone that hash it.
+        for rewrite in Rewrite::OF_TEXT.into_iter().filter(|rewrite| *rewrite < Rewrite::Upper) {
+            if rewrite.text(text).is_some() {
+                self.note(place, rewrite);
+            }
+        }
+    }
+
+    /// What to try, in order. Collections come last and the inner ones first, so
+    /// that elements are in their final form when they are sorted.
+    pub(super) fn attempts(&self) -> Vec<(Place, Rewrite)> {
+        // Where all is one part, equality cannot but look at it.
+        let first = if self.0.len() > 1 { Rewrite::Blank } else { Rewrite::Moment };
+        let all = [
+            Rewrite::Blank,
+            Rewrite::Moment,
+            Rewrite::Utc,
+            Rewrite::Path,
+            Rewrite::Separators,
+            Rewrite::Number,
+            Rewrite::Fold,
+            Rewrite::Lower,
+            Rewrite::AsciiLower,
+            Rewrite::Float,
+        ];
+        let of_place = |(place, noted): &(Place, u16)| {
+            let (place, noted) = (*place, *noted);
+            all.into_iter()
+                .filter(move |rewrite| *rewrite >= first && noted & rewrite.bit() != 0)
+                .map(move |rewrite| (place, rewrite))
+        };
+        let parts = self.0.iter().flat_map(of_place);
+        let sorts = self.0.iter().rev().filter(|(_, noted)| noted & Rewrite::Sort.bit() != 0);
+        parts.chain(sorts.map(|(place, _)| (*place, Rewrite::Sort))).collect()
+    }
+}

@@ -1,0 +1,291 @@
+//! The forms that a key is written in.
+
+use std::hash::Hasher;
+
+use smallvec::SmallVec;
+
+/// Begins a key that stands in bincode. MessagePack never uses this byte.
+pub(super) const BINCODE: u8 = 0xc1;
+
+/// Room on the stack for a short key; a longer one moves to the heap.
+pub(super) type Buffer = SmallVec<[u8; 64]>;
+
+/// An integer of some width.
+#[derive(Clone, Copy)]
+pub(super) struct Int {
+    /// Its bits, extended with its sign.
+    pub(super) bits: u128,
+    /// In bytes.
+    pub(super) width: usize,
+    pub(super) signed: bool,
+}
+
+/// What is written at once.
+#[derive(Clone, Copy)]
+pub(super) enum Item<'t> {
+    Bool(bool),
+    Int(Int),
+    F32(f32),
+    F64(f64),
+    Char(char),
+    Text(&'t str),
+    Bytes(&'t [u8]),
+    None,
+    Some,
+    Unit,
+    UnitStruct,
+    UnitVariant(u32, &'t str),
+    /// A variant; what it holds comes next.
+    Variant(u32, &'t str),
+    /// So many elements come next.
+    Seq(usize),
+    Map(usize),
+    Tuple(usize),
+    Struct(usize),
+    Field(&'t str),
+    /// Before each element, and each pair, of a collection.
+    Element,
+    End,
+}
+
+/// Where a key is written to.
+pub(super) enum Sink<'a> {
+    /// MessagePack with names.
+    Names(Buffer),
+    /// bincode with integers of fixed width.
+    Fixed(Buffer),
+    /// Bytes that compare as the values do, where those derive `Ord`.
+    Ordered(Buffer),
+    /// Compared with what the key feeds its hasher.
+    Fed(Fed<'a>),
+}
+
+/// Which of the first two.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Form {
+    Names,
+    Fixed,
+}
+
+impl<'a> Sink<'a> {
+    pub(super) fn of(form: Form) -> Self {
+        match form {
+            Form::Names => Self::Names(Buffer::new()),
+            Form::Fixed => Self::Fixed(Buffer::from_slice(&[BINCODE])),
+        }
+    }
+
+    /// An empty one of the same form, for a part of the key.
+    pub(super) fn part(&self) -> Sink<'a> {
+        match self {
+            Self::Names(_) => Self::Names(Buffer::new()),
+            Self::Fixed(_) => Self::Fixed(Buffer::new()),
+            Self::Ordered(_) | Self::Fed(_) => Self::Ordered(Buffer::new()),
+        }
+    }
+
+    pub(super) fn into_bytes(self) -> Buffer {
+        match self {
+            Self::Names(bytes) | Self::Fixed(bytes) | Self::Ordered(bytes) => bytes,
+            Self::Fed(_) => Buffer::new(),
+        }
+    }
+
+    /// What was written as a part before.
+    pub(super) fn append(&mut self, part: &[u8]) {
+        match self {
+            Self::Names(bytes) | Self::Fixed(bytes) | Self::Ordered(bytes) => bytes.extend_from_slice(part),
+            Self::Fed(fed) => fed.differs(),
+        }
+    }
+
+    pub(super) fn put(&mut self, item: Item<'_>) {
+        match self {
+            Self::Names(bytes) => names(bytes, item),
+            Self::Fixed(bytes) => fixed(bytes, item),
+            Self::Ordered(bytes) => ordered(bytes, item),
+            Self::Fed(fed) => fed.expect(item),
+        }
+    }
+}
+
+/// As `rmp_serde::encode::write_named` does, byte by byte: the format is stored.
+fn names(bytes: &mut Buffer, item: Item<'_>) {
+    use rmp::encode as rmp;
+    // Writing to memory does not fail.
+    let _written = match item {
+        Item::Bool(value) => rmp::write_bool(bytes, value).is_ok(),
+        Item::Int(Int { bits, width: 16, .. }) => rmp::write_bin(bytes, &bits.to_be_bytes()).is_ok(),
+        Item::Int(Int { bits, signed: true, .. }) => rmp::write_sint(bytes, bits as i64).is_ok(),
+        Item::Int(Int { bits, .. }) => rmp::write_uint(bytes, bits as u64).is_ok(),
+        Item::F32(value) => rmp::write_f32(bytes, value).is_ok(),
+        Item::F64(value) => rmp::write_f64(bytes, value).is_ok(),
+        Item::Char(value) => rmp::write_str(bytes, value.encode_utf8(&mut [0; 4])).is_ok(),
+        Item::Text(text) | Item::UnitVariant(_, text) | Item::Field(text) => {
+            rmp::write_str(bytes, text).is_ok()
+        }
+        Item::Bytes(value) => rmp::write_bin(bytes, value).is_ok(),
+        Item::None | Item::Unit => rmp::write_nil(bytes).is_ok(),
+        Item::UnitStruct => rmp::write_array_len(bytes, 0).is_ok(),
+        Item::Variant(_, name) => rmp::write_map_len(bytes, 1).is_ok() && rmp::write_str(bytes, name).is_ok(),
+        Item::Seq(len) | Item::Tuple(len) => rmp::write_array_len(bytes, len as u32).is_ok(),
+        Item::Map(len) | Item::Struct(len) => rmp::write_map_len(bytes, len as u32).is_ok(),
+        Item::Some | Item::Element | Item::End => true,
+    };
+}
+
+/// As bincode does with integers of fixed width.
+fn fixed(bytes: &mut Buffer, item: Item<'_>) {
+    let mut text = |text: &[u8]| {
+        bytes.extend_from_slice(&(text.len() as u64).to_le_bytes());
+        bytes.extend_from_slice(text);
+    };
+    match item {
+        Item::Text(value) => text(value.as_bytes()),
+        Item::Bytes(value) => text(value),
+        Item::Bool(value) => bytes.push(u8::from(value)),
+        Item::Int(Int { bits, width, .. }) => bytes.extend_from_slice(&bits.to_le_bytes()[..width]),
+        Item::F32(value) => bytes.extend_from_slice(&value.to_le_bytes()),
+        Item::F64(value) => bytes.extend_from_slice(&value.to_le_bytes()),
+        Item::Char(value) => bytes.extend_from_slice(value.encode_utf8(&mut [0; 4]).as_bytes()),
+        Item::None => bytes.push(0),
+        Item::Some => bytes.push(1),
+        Item::UnitVariant(index, _) | Item::Variant(index, _) => {
+            bytes.extend_from_slice(&index.to_le_bytes());
+        }
+        Item::Seq(len) | Item::Map(len) => bytes.extend_from_slice(&(len as u64).to_le_bytes()),
+        Item::Unit
+        | Item::UnitStruct
+        | Item::Tuple(_)
+        | Item::Struct(_)
+        | Item::Field(_)
+        | Item::Element
+        | Item::End => {}
+    }
+}
+
+/// So that bytes compare as what they stand for.
+fn ordered(bytes: &mut Buffer, item: Item<'_>) {
+    match item {
+        Item::Bool(value) => bytes.push(u8::from(value)),
+        Item::Int(Int { bits, signed, .. }) => {
+            let flip = if signed { 1 << 127 } else { 0 };
+            bytes.extend_from_slice(&(bits ^ flip).to_be_bytes());
+        }
+        Item::F32(value) => ordered_float(bytes, f64::from(value)),
+        Item::F64(value) => ordered_float(bytes, value),
+        Item::Char(value) => bytes.extend_from_slice(&u32::from(value).to_be_bytes()),
+        Item::Text(text) => ordered_bytes(bytes, text.as_bytes()),
+        Item::Bytes(value) => ordered_bytes(bytes, value),
+        Item::None | Item::End => bytes.push(0),
+        Item::Some | Item::Element => bytes.push(1),
+        Item::UnitVariant(index, _) | Item::Variant(index, _) => {
+            bytes.extend_from_slice(&index.to_be_bytes());
+        }
+        Item::Unit
+        | Item::UnitStruct
+        | Item::Seq(_)
+        | Item::Map(_)
+        | Item::Tuple(_)
+        | Item::Struct(_)
+        | Item::Field(_) => {}
+    }
+}
+
+fn ordered_float(bytes: &mut Buffer, value: f64) {
+    let bits = value.to_bits();
+    let ordered = if value.is_sign_negative() { !bits } else { bits | 1 << 63 };
+    bytes.extend_from_slice(&ordered.to_be_bytes());
+}
+
+/// A zero byte is escaped, so that two of them can end it.
+fn ordered_bytes(bytes: &mut Buffer, value: &[u8]) {
+    for byte in value {
+        bytes.push(*byte);
+        if *byte == 0 {
+            bytes.push(1);
+        }
+    }
+    bytes.extend_from_slice(&[0, 0]);
+}
+
+/// A hasher that remembers what it is fed.
+#[derive(Default)]
+pub(super) struct Feed(SmallVec<[u8; 128]>);
+
+impl Hasher for Feed {
+    fn write(&mut self, bytes: &[u8]) {
+        self.0.extend_from_slice(bytes);
+    }
+
+    fn finish(&self) -> u64 {
+        0
+    }
+}
+
+/// What a key feeds its hasher, compared with what one that derives `Hash` does.
+pub(super) struct Fed<'a> {
+    left: &'a [u8],
+    agrees: bool,
+}
+
+impl<'a> Fed<'a> {
+    pub(super) fn new(feed: &'a Feed) -> Self {
+        Self { left: &feed.0, agrees: true }
+    }
+
+    /// Whether it was all of the feed, and nothing else.
+    pub(super) fn agrees(&self) -> bool {
+        self.agrees && self.left.is_empty()
+    }
+
+    pub(super) fn differs(&mut self) {
+        self.agrees = false;
+    }
+
+    /// Goes on where the feed has this text next.
+    pub(super) fn takes(&mut self, text: &str) -> bool {
+        let left = self.left.strip_prefix(text.as_bytes()).and_then(|left| left.strip_prefix(&[0xff]));
+        left.inspect(|left| self.left = left).is_some()
+    }
+
+    fn next(&mut self, bytes: &[u8]) {
+        match self.left.strip_prefix(bytes) {
+            Some(left) => self.left = left,
+            None => self.differs(),
+        }
+    }
+
+    fn expect(&mut self, item: Item<'_>) {
+        if !self.agrees {
+            return;
+        }
+        match item {
+            Item::Bool(value) => self.next(&[u8::from(value)]),
+            Item::Int(Int { bits, width, .. }) => {
+                let native = bits.to_ne_bytes();
+                let low =
+                    if cfg!(target_endian = "little") { &native[..width] } else { &native[16 - width..] };
+                self.next(low);
+            }
+            Item::F32(value) => self.next(&value.to_bits().to_ne_bytes()),
+            Item::F64(value) => self.next(&value.to_bits().to_ne_bytes()),
+            Item::Char(value) => self.next(&u32::from(value).to_ne_bytes()),
+            Item::Text(text) if self.takes(text) => {}
+            Item::Text(_) => self.differs(),
+            Item::Bytes(value) => {
+                self.next(&value.len().to_ne_bytes());
+                self.next(value);
+            }
+            Item::None => self.next(&0_isize.to_ne_bytes()),
+            Item::Some => self.next(&1_isize.to_ne_bytes()),
+            Item::UnitVariant(index, _) | Item::Variant(index, _) => {
+                self.next(&(index as isize).to_ne_bytes());
+            }
+            Item::Seq(len) | Item::Map(len) => self.next(&len.to_ne_bytes()),
+            // An array, which is a tuple here, is hashed with its length.
+            Item::Tuple(len) => self.left = self.left.strip_prefix(&len.to_ne_bytes()).unwrap_or(self.left),
+            Item::Unit | Item::UnitStruct | Item::Struct(_) | Item::Field(_) | Item::Element | Item::End => {}
+        }
+    }
+}

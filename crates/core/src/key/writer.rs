@@ -1,0 +1,538 @@
+//! A key as serde gives it, part by part.
+
+use std::fmt;
+
+use serde::ser::{self, Serialize};
+
+use super::moment;
+use super::place::{Notes, Place, Plan, Rewrite, Step};
+use super::sink::{Buffer, Int, Item, Sink};
+
+/// Parts within parts, at most.
+const DEPTH_MAX: u16 = 1000;
+
+/// Writes a key into a sink, by a plan, and notes what else could be rewritten.
+pub(super) struct Writer<'a> {
+    sink: Sink<'a>,
+    plan: &'a Plan,
+    notes: Option<Notes>,
+    place: Place,
+    depth: u16,
+    /// The last integer that was written.
+    last: Option<Int>,
+    /// The texts that the hasher was fed another spelling of.
+    spelling: Plan,
+}
+
+impl<'a> Writer<'a> {
+    pub(super) fn new(sink: Sink<'a>, plan: &'a Plan) -> Self {
+        Self { sink, plan, notes: None, place: Place::ROOT, depth: 0, last: None, spelling: Plan::default() }
+    }
+
+    /// One that notes what could be rewritten.
+    pub(super) fn noting(sink: Sink<'a>, plan: &'a Plan) -> Self {
+        Self { notes: Some(Notes::default()), ..Self::new(sink, plan) }
+    }
+
+    pub(super) fn into_notes(self) -> Notes {
+        self.notes.unwrap_or_default()
+    }
+
+    pub(super) fn into_bytes(self) -> Buffer {
+        self.sink.into_bytes()
+    }
+
+    /// The spelling of the texts that the hasher was fed, if that is all it was fed.
+    pub(super) fn into_spelling(self) -> Option<Plan> {
+        matches!(self.sink, Sink::Fed(fed) if fed.agrees()).then_some(self.spelling)
+    }
+
+    /// Compares a text with what the hasher was fed, in any spelling.
+    fn spell(&mut self, text: &str) {
+        let Sink::Fed(fed) = &mut self.sink else { return };
+        if fed.takes(text) {
+            return;
+        }
+        let fits = |rewrite: &Rewrite| rewrite.text(text).is_some_and(|text| fed.takes(&text));
+        match Rewrite::OF_TEXT.into_iter().find(fits) {
+            Some(rewrite) if self.spelling.has(self.place, rewrite) => {}
+            Some(rewrite) => self.spelling.0.push((self.place, rewrite)),
+            None => fed.differs(),
+        }
+    }
+
+    fn note(&mut self, rewrite: Rewrite) {
+        if let Some(notes) = &mut self.notes {
+            notes.note(self.place, rewrite);
+        }
+    }
+
+    fn plans(&self, rewrite: Rewrite) -> bool {
+        !self.plan.0.is_empty() && self.plan.has(self.place, rewrite)
+    }
+
+    /// Writes one part; whether it is left blank.
+    fn is_blank(&mut self) -> bool {
+        self.note(Rewrite::Blank);
+        self.plans(Rewrite::Blank)
+    }
+
+    fn put(&mut self, item: Item<'_>) -> Result<(), Refusal> {
+        self.sink.put(item);
+        Ok(())
+    }
+
+    fn int(&mut self, bits: u128, width: usize, signed: bool) -> Result<(), Refusal> {
+        let bits = if self.is_blank() { 0 } else { bits };
+        let int = Int { bits, width, signed };
+        self.last = Some(int);
+        self.put(Item::Int(int))
+    }
+
+    fn float(&mut self, value: f64, item: impl FnOnce(f64) -> Item<'static>) -> Result<(), Refusal> {
+        let canonical = if value.is_nan() { f64::NAN } else { value + 0.0 };
+        if canonical.to_bits() != value.to_bits() {
+            self.note(Rewrite::Float);
+        }
+        let value = if self.plans(Rewrite::Float) { canonical } else { value };
+        let value = if self.is_blank() { 0.0 } else { value };
+        self.put(item(value))
+    }
+
+    /// Writes a part of the key that `step` leads to.
+    fn part<T: Serialize + ?Sized>(&mut self, step: Step, value: &T) -> Result<(), Refusal> {
+        if self.depth == DEPTH_MAX {
+            return Err(Refusal(format!("it is nested more than {DEPTH_MAX} times")));
+        }
+        let outer = self.place;
+        self.place = outer.step(step);
+        self.depth += 1;
+        let written = value.serialize(&mut *self);
+        self.depth -= 1;
+        self.place = outer;
+        written
+    }
+
+    /// Writes a part into bytes of its own.
+    fn apart<T: Serialize + ?Sized>(
+        &mut self,
+        sink: Sink<'a>,
+        step: Step,
+        value: &T,
+    ) -> Result<Buffer, Refusal> {
+        let outer = std::mem::replace(&mut self.sink, sink);
+        let written = self.part(step, value);
+        let bytes = std::mem::replace(&mut self.sink, outer).into_bytes();
+        written.map(|()| bytes)
+    }
+
+    fn parts(&mut self, kind: Kind) -> Compound<'_, 'a> {
+        Compound { writer: self, next: 0, kind }
+    }
+
+    /// A collection. It is kept apart until its end where it is to be sorted,
+    /// or where serde does not say how long it is.
+    fn collection(&mut self, len: Option<usize>, is_map: bool) -> Compound<'_, 'a> {
+        if self.is_blank() {
+            self.sink.put(if is_map { Item::Map(0) } else { Item::Seq(0) });
+            return self.parts(Kind::LeftOut);
+        }
+        if len.is_none_or(|len| len > 1) {
+            self.note(Rewrite::Sort);
+        }
+        // The order in which a hasher was fed is not to be changed.
+        let sorts = self.plans(Rewrite::Sort) && !matches!(self.sink, Sink::Fed(_));
+        match len {
+            Some(len) if !sorts => {
+                self.sink.put(if is_map { Item::Map(len) } else { Item::Seq(len) });
+                self.parts(Kind::Listed)
+            }
+            _ => self.parts(Kind::Held { parts: Vec::new(), is_map, sorts }),
+        }
+    }
+}
+
+/// Why a key cannot be written.
+#[derive(Debug)]
+pub(super) struct Refusal(String);
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Refusal {}
+
+impl ser::Error for Refusal {
+    fn custom<T: fmt::Display>(message: T) -> Self {
+        Self(message.to_string())
+    }
+}
+
+macro_rules! integers {
+    ($($method:ident($int:ty, $signed:literal)),+) => {$(
+        fn $method(self, value: $int) -> Result<(), Refusal> {
+            self.int(value as i128 as u128, size_of::<$int>(), $signed)
+        }
+    )+};
+}
+
+impl<'w, 'a> ser::Serializer for &'w mut Writer<'a> {
+    type Ok = ();
+    type Error = Refusal;
+    type SerializeSeq = Compound<'w, 'a>;
+    type SerializeTuple = Compound<'w, 'a>;
+    type SerializeTupleStruct = Compound<'w, 'a>;
+    type SerializeTupleVariant = Compound<'w, 'a>;
+    type SerializeMap = Compound<'w, 'a>;
+    type SerializeStruct = Compound<'w, 'a>;
+    type SerializeStructVariant = Compound<'w, 'a>;
+
+    integers!(
+        serialize_i8(i8, true),
+        serialize_i16(i16, true),
+        serialize_i32(i32, true),
+        serialize_i64(i64, true),
+        serialize_i128(i128, true),
+        serialize_u8(u8, false),
+        serialize_u16(u16, false),
+        serialize_u32(u32, false),
+        serialize_u64(u64, false)
+    );
+
+    fn serialize_u128(self, value: u128) -> Result<(), Refusal> {
+        self.int(value, 16, false)
+    }
+
+    fn is_human_readable(&self) -> bool {
+        false
+    }
+
+    fn serialize_bool(self, value: bool) -> Result<(), Refusal> {
+        let value = !self.is_blank() && value;
+        self.put(Item::Bool(value))
+    }
+
+    fn serialize_f32(self, value: f32) -> Result<(), Refusal> {
+        self.float(f64::from(value), |value| Item::F32(value as f32))
+    }
+
+    fn serialize_f64(self, value: f64) -> Result<(), Refusal> {
+        self.float(value, Item::F64)
+    }
+
+    fn serialize_char(self, value: char) -> Result<(), Refusal> {
+        let value = if self.is_blank() { '\0' } else { value };
+        self.put(Item::Char(value))
+    }
+
+    fn serialize_str(self, text: &str) -> Result<(), Refusal> {
+        if let Some(notes) = &mut self.notes {
+            notes.note_text(self.place, text);
+        }
+        if matches!(self.sink, Sink::Fed(_)) {
+            self.spell(text);
+            return Ok(());
+        }
+        if self.plan.0.is_empty() {
+            return self.put(Item::Text(text));
+        }
+        let text = self.plan.text(self.place, text);
+        self.put(Item::Text(&text))
+    }
+
+    fn serialize_bytes(self, value: &[u8]) -> Result<(), Refusal> {
+        let value = if self.is_blank() { &[] } else { value };
+        self.put(Item::Bytes(value))
+    }
+
+    fn serialize_none(self) -> Result<(), Refusal> {
+        self.put(Item::None)
+    }
+
+    fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<(), Refusal> {
+        if self.is_blank() {
+            return self.put(Item::None);
+        }
+        self.sink.put(Item::Some);
+        self.part(Step::Some, value)
+    }
+
+    fn serialize_unit(self) -> Result<(), Refusal> {
+        self.put(Item::Unit)
+    }
+
+    fn serialize_unit_struct(self, _: &'static str) -> Result<(), Refusal> {
+        self.put(Item::UnitStruct)
+    }
+
+    fn serialize_unit_variant(self, _: &str, index: u32, name: &'static str) -> Result<(), Refusal> {
+        self.put(Item::UnitVariant(index, name))
+    }
+
+    fn serialize_newtype_struct<T: Serialize + ?Sized>(self, _: &str, value: &T) -> Result<(), Refusal> {
+        value.serialize(self)
+    }
+
+    fn serialize_newtype_variant<T: Serialize + ?Sized>(
+        self,
+        _: &str,
+        index: u32,
+        name: &'static str,
+        value: &T,
+    ) -> Result<(), Refusal> {
+        self.sink.put(Item::Variant(index, name));
+        self.part(Step::Variant(index), value)
+    }
+
+    fn serialize_seq(self, len: Option<usize>) -> Result<Compound<'w, 'a>, Refusal> {
+        Ok(self.collection(len, false))
+    }
+
+    fn serialize_map(self, len: Option<usize>) -> Result<Compound<'w, 'a>, Refusal> {
+        Ok(self.collection(len, true))
+    }
+
+    fn serialize_tuple(self, len: usize) -> Result<Compound<'w, 'a>, Refusal> {
+        if len == MOMENT && (self.notes.is_some() || self.plans(Rewrite::Moment)) {
+            return Ok(self.parts(Kind::Moment(Vec::with_capacity(MOMENT))));
+        }
+        self.sink.put(Item::Tuple(len));
+        Ok(self.parts(Kind::Fields))
+    }
+
+    fn serialize_tuple_struct(self, _: &str, len: usize) -> Result<Compound<'w, 'a>, Refusal> {
+        self.sink.put(Item::Tuple(len));
+        Ok(self.parts(Kind::Fields))
+    }
+
+    fn serialize_tuple_variant(
+        self,
+        _: &str,
+        index: u32,
+        name: &'static str,
+        len: usize,
+    ) -> Result<Compound<'w, 'a>, Refusal> {
+        self.sink.put(Item::Variant(index, name));
+        self.sink.put(Item::Tuple(len));
+        Ok(self.parts(Kind::FieldsOf(index)))
+    }
+
+    fn serialize_struct(self, _: &str, len: usize) -> Result<Compound<'w, 'a>, Refusal> {
+        self.sink.put(Item::Struct(len));
+        Ok(self.parts(Kind::Fields))
+    }
+
+    fn serialize_struct_variant(
+        self,
+        _: &str,
+        index: u32,
+        name: &'static str,
+        len: usize,
+    ) -> Result<Compound<'w, 'a>, Refusal> {
+        self.sink.put(Item::Variant(index, name));
+        self.sink.put(Item::Struct(len));
+        Ok(self.parts(Kind::FieldsOf(index)))
+    }
+}
+
+/// Numbers of a [`Rewrite::Moment`].
+const MOMENT: usize = 9;
+
+/// A part with parts.
+pub(super) struct Compound<'w, 'a> {
+    writer: &'w mut Writer<'a>,
+    next: u64,
+    kind: Kind,
+}
+
+enum Kind {
+    /// Fields, or the elements of a tuple.
+    Fields,
+    /// The same of a variant.
+    FieldsOf(u32),
+    /// Elements of a collection, written as they come.
+    Listed,
+    /// A collection that is left blank.
+    LeftOut,
+    /// A collection whose elements are written at its end.
+    Held { parts: Vec<Held>, is_map: bool, sorts: bool },
+    /// A tuple that may be a moment in numbers.
+    Moment(Vec<(Buffer, Option<Int>)>),
+}
+
+/// An element, or a pair, that is not written yet.
+struct Held {
+    order: Buffer,
+    bytes: Buffer,
+}
+
+impl Compound<'_, '_> {
+    fn field<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Refusal> {
+        let mut step = Step::Field(self.next);
+        self.next += 1;
+        let writer = &mut *self.writer;
+        match &mut self.kind {
+            Kind::Moment(parts) => {
+                writer.last = None;
+                let bytes = writer.apart(writer.sink.part(), step, value)?;
+                parts.push((bytes, writer.last.take()));
+                return Ok(());
+            }
+            Kind::FieldsOf(index) => step = Step::Field(u64::from(*index) << 32 | self.next),
+            _ => {}
+        }
+        writer.part(step, value)
+    }
+
+    fn element<T: Serialize + ?Sized>(&mut self, step: Step, value: &T) -> Result<(), Refusal> {
+        let writer = &mut *self.writer;
+        let is_first = !matches!(step, Step::MapValue);
+        match &mut self.kind {
+            Kind::LeftOut => Ok(()),
+            Kind::Held { parts, sorts, .. } => {
+                if is_first {
+                    parts.push(Held { order: Buffer::new(), bytes: Buffer::new() });
+                }
+                let Some(held) = parts.last_mut() else { return Ok(()) };
+                let bytes = writer.apart(writer.sink.part(), step, value)?;
+                held.bytes.extend_from_slice(&bytes);
+                if *sorts {
+                    let notes = writer.notes.take();
+                    let order = writer.apart(Sink::Ordered(Buffer::new()), step, value)?;
+                    writer.notes = notes;
+                    held.order.extend_from_slice(&order);
+                }
+                Ok(())
+            }
+            _ => {
+                if is_first {
+                    writer.sink.put(Item::Element);
+                }
+                writer.part(step, value)
+            }
+        }
+    }
+
+    fn finish(self) -> Result<(), Refusal> {
+        let writer = self.writer;
+        match self.kind {
+            Kind::Fields | Kind::FieldsOf(_) => {}
+            Kind::Listed | Kind::LeftOut => writer.sink.put(Item::End),
+            Kind::Held { mut parts, is_map, sorts } => {
+                if sorts {
+                    parts.sort_by(|one, other| one.order.cmp(&other.order));
+                }
+                writer.sink.put(if is_map { Item::Map(parts.len()) } else { Item::Seq(parts.len()) });
+                for held in parts {
+                    writer.sink.put(Item::Element);
+                    writer.sink.append(&held.bytes);
+                }
+                writer.sink.put(Item::End);
+            }
+            Kind::Moment(parts) => finish_moment(writer, &parts),
+        }
+        Ok(())
+    }
+}
+
+fn finish_moment(writer: &mut Writer<'_>, parts: &[(Buffer, Option<Int>)]) {
+    let int = |at: usize| parts.get(at).and_then(|(_, int)| *int);
+    let value = |at: usize| int(at).and_then(|int| i64::try_from(int.bits as i128).ok());
+    let in_utc = || {
+        let mut numbers = [0; MOMENT];
+        for (at, number) in numbers.iter_mut().enumerate() {
+            *number = value(at)?;
+        }
+        moment::in_numbers(numbers)
+    };
+    let in_utc = in_utc();
+    if in_utc.is_some() {
+        writer.note(Rewrite::Moment);
+    }
+    writer.sink.put(Item::Tuple(parts.len()));
+    match in_utc.filter(|_| writer.plans(Rewrite::Moment)) {
+        Some(numbers) => {
+            for (at, number) in numbers.into_iter().enumerate() {
+                if let Some(int) = int(at) {
+                    writer.sink.put(Item::Int(Int { bits: i128::from(number) as u128, ..int }));
+                }
+            }
+        }
+        None => parts.iter().for_each(|(bytes, _)| writer.sink.append(bytes)),
+    }
+}
+
+macro_rules! compounds {
+    ($($kind:ident::$method:ident),+) => {$(
+        impl ser::$kind for Compound<'_, '_> {
+            type Ok = ();
+            type Error = Refusal;
+
+            fn $method<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Refusal> {
+                self.field(value)
+            }
+
+            fn end(self) -> Result<(), Refusal> {
+                self.finish()
+            }
+        }
+    )+};
+}
+
+compounds!(
+    SerializeTuple::serialize_element,
+    SerializeTupleStruct::serialize_field,
+    SerializeTupleVariant::serialize_field
+);
+
+macro_rules! structs {
+    ($($kind:ident),+) => {$(
+        impl ser::$kind for Compound<'_, '_> {
+            type Ok = ();
+            type Error = Refusal;
+
+            fn serialize_field<T: Serialize + ?Sized>(&mut self, name: &'static str, value: &T) -> Result<(), Refusal> {
+                self.writer.sink.put(Item::Field(name));
+                self.field(value)
+            }
+
+            fn end(self) -> Result<(), Refusal> {
+                self.finish()
+            }
+        }
+    )+};
+}
+
+structs!(SerializeStruct, SerializeStructVariant);
+
+impl ser::SerializeSeq for Compound<'_, '_> {
+    type Ok = ();
+    type Error = Refusal;
+
+    fn serialize_element<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Refusal> {
+        self.element(Step::Element, value)
+    }
+
+    fn end(self) -> Result<(), Refusal> {
+        self.finish()
+    }
+}
+
+impl ser::SerializeMap for Compound<'_, '_> {
+    type Ok = ();
+    type Error = Refusal;
+
+    fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Result<(), Refusal> {
+        self.element(Step::MapKey, key)
+    }
+
+    fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Refusal> {
+        self.element(Step::MapValue, value)
+    }
+
+    fn end(self) -> Result<(), Refusal> {
+        self.finish()
+    }
+}
