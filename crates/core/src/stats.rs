@@ -153,6 +153,8 @@ counters! {
         removals,
         /// Invalidations: of a key, of a tag, of everything.
         invalidations,
+        /// Equal keys that were found to have different encodings; what was stored under either was removed.
+        key_conflicts,
         /// Values whose home and its alternatives failed, and that only memory holds.
         fallbacks_to_memory,
         /// Entries that moved from one home to another.

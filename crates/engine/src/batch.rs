@@ -127,6 +127,7 @@ where
         self.settle_due().await;
         let mut left = Vec::with_capacity(missing.len());
         for key in missing {
+            self.drop_new_conflicts(key.hash).await;
             let doubt = self.doubt_of(wire, &key.encoded).await;
             let observation = (self.memory_weight_max > 0).then(|| self.gates.observe(key.hash));
             left.push(Open { key, observation, doubt, base: Stamp::NONE });

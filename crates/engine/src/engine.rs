@@ -19,6 +19,7 @@ use larder_core::{Error, ErrorKind, Result};
 use parking_lot::Mutex;
 
 use crate::background::Pool;
+use crate::encodings::Encodings;
 use crate::events::{Audience, Events};
 use crate::expiry::{Expiry, LiveExpiry};
 use crate::gate::Gates;
@@ -129,6 +130,7 @@ pub struct Engine<K, V, M> {
     dir: Option<PathBuf>,
     pub(crate) held: Mutex<Vec<Box<dyn Any + Send>>>,
     pub(crate) gates: Arc<Gates<K, V>>,
+    pub(crate) encodings: Encodings,
     pub(crate) counters: CacheCounters,
     pub(crate) memory_hits: Striped,
     pub(crate) memory_puts: Count,
@@ -180,6 +182,7 @@ where
             dir: parts.dir,
             held: Mutex::new(parts.held),
             gates: Gates::new(),
+            encodings: Encodings::default(),
             counters: CacheCounters::default(),
             memory_hits: Striped::default(),
             memory_puts: Count::default(),
@@ -345,7 +348,11 @@ where
     /// The key as tiers see it; `None` where there are none.
     pub(crate) fn encode_key<Q: Lookup<K> + ?Sized>(&self, key: &Q) -> Result<Option<EncodedKey>> {
         match &self.wire {
-            Some(wire) => key.with_key(|key| wire.encode_key(key)).map(Some),
+            Some(wire) => key.with_key(|key| {
+                let encoded = wire.encode_key(key)?;
+                self.watch_encoding(wire, key, &encoded)?;
+                Ok(Some(encoded))
+            }),
             None => Ok(None),
         }
     }

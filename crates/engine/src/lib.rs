@@ -25,6 +25,7 @@ mod detached;
 mod distrust;
 mod doubt;
 mod draft;
+mod encodings;
 mod engine;
 mod events;
 mod expiry;

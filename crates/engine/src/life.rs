@@ -65,7 +65,7 @@ where
         shield::within(|| self.memory.hottest(n, |key| Arc::new(key.clone())))
     }
 
-    async fn collect_keys(&self) -> Result<Vec<Arc<K>>>
+    async fn collect_keys(self: &Arc<Self>) -> Result<Vec<Arc<K>>>
     where
         K: Clone,
     {
@@ -76,6 +76,7 @@ where
         for key in &keys {
             seen.insert(wire.encode_key(key)?.as_bytes().into());
         }
+        let mut outdated = Vec::new();
         for slot in &wire.slots {
             let mut visit = |bytes: &[u8]| {
                 if let Ok(head) = Head::parse(bytes)
@@ -84,11 +85,22 @@ where
                     && !(slot.distrust().is_any() && slot.distrust().covers(&EncodedKey::new(head.key)))
                     && let Ok(key) = wire.keys.decode(head.key)
                 {
+                    // Nobody looks there any more: a former build encoded the key in another way.
+                    if wire.encode_key(&key).is_ok_and(|encoded| encoded.as_bytes() != head.key) {
+                        // What is shared may be that of a build which looks there.
+                        if !self.stamps && !slot.is_among_nodes() {
+                            outdated.push((key, EncodedKey::new(head.key)));
+                        }
+                        return;
+                    }
                     seen.insert(head.key.into());
                     keys.push(Arc::new(key));
                 }
             };
             slot.scan(&mut visit).await?;
+        }
+        for (key, encoded) in outdated {
+            self.drop_outdated_encoding(&key, &encoded).await;
         }
         Ok(keys)
     }

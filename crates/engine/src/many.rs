@@ -159,6 +159,7 @@ where
         draft: &Draft<V>,
     ) -> Option<(Early, (EncodedKey, Frame))> {
         let encoded = draft.encoded.clone()?;
+        self.drop_conflicts(&encoded).await;
         let base = self.base_of(shared.wire(), &encoded, self.discard_copy(key).flatten());
         self.clear_homes(shared.wire(), &encoded, shared.slot().kind()).await;
         let frame = draft.frame(shared.wire(), &encoded)?;

@@ -106,6 +106,7 @@ where
 
     async fn is_anywhere(self: &Arc<Self>, key: &EncodedKey, hash: u64) -> Result<bool> {
         let Some(wire) = &self.wire else { return Ok(false) };
+        self.drop_new_conflicts(hash).await;
         let mut doubt = self.doubt_of(wire, key).await;
         let mut failure = None;
         for slot in &wire.slots {
@@ -231,6 +232,7 @@ where
     ) -> Result<Option<Found<V>>> {
         let Some(wire) = &self.wire else { return Ok(None) };
         self.settle_due().await;
+        self.drop_new_conflicts(hash).await;
         let mut doubt = self.doubt_of(wire, key).await;
         // Without memory there is nothing to promote to, and nothing to remember.
         let observation = (self.memory_weight_max > 0).then(|| self.gates.observe(hash));

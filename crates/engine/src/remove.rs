@@ -178,6 +178,7 @@ where
     /// That of a tier, when no other had the entry.
     pub(crate) async fn peek(&self, encoded: &EncodedKey) -> Result<Option<Peeked<V>>> {
         let Some(wire) = &self.wire else { return Ok(None) };
+        self.drop_conflicts(encoded).await;
         if let Ok(key) = wire.keys.decode(encoded.as_bytes())
             && let Some(record) = self.recall(&key)
         {
@@ -228,7 +229,8 @@ where
         there: Option<Result<bool>>,
     ) -> (Erased, Option<Error>) {
         let Some(wire) = &self.wire else { return (Erased::Nothing, None) };
-        let (mut erased, mut failure) = (former.erased, None);
+        let was_elsewhere = if self.drop_conflicts(encoded).await { Erased::Live } else { Erased::Nothing };
+        let (mut erased, mut failure) = (former.erased.max(was_elsewhere), None);
         let asked = there.is_some();
         let mut take = |outcome: Result<bool>, found: Erased| match outcome {
             Ok(true) => erased = erased.max(found),

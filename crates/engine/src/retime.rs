@@ -87,6 +87,7 @@ where
         let engine = Arc::clone(self);
         W::section(true, async move {
             let _ticket = engine.ticket_to_write(hash).await?;
+            engine.drop_conflicts(&encoded).await;
             let mut found = engine.retime_in_memory(own, &change);
             for slot in engine.slots() {
                 found |= engine.retime_in(slot, &encoded, &change).await?;

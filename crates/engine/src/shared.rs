@@ -123,6 +123,7 @@ where
         encoded: &EncodedKey,
     ) -> Result<Option<V>> {
         let Shared { wire, slot } = shared;
+        self.drop_conflicts(encoded).await;
         check_trusted(slot, encoded)?;
         let taken = slot.tier().take(encoded).await?;
         if let Ok(key) = wire.keys.decode(encoded.as_bytes()) {
@@ -166,6 +167,7 @@ where
         Shared { wire, slot }: Shared<'_, K, V>,
         encoded: &EncodedKey,
     ) -> Result<(Option<Peeked<V>>, Stamp)> {
+        self.drop_conflicts(encoded).await;
         check_trusted(slot, encoded)?;
         let (bytes, stamp) = slot.get_stamped(encoded).await?;
         let found = bytes.and_then(|bytes| self.peeked(wire, slot, bytes, encoded));

@@ -62,6 +62,7 @@ where
             return Err(self.refuse::<Inline>(&key, error).await);
         };
         let encoded = wire.encode_key(&key)?;
+        self.watch_encoding(wire, &key, &encoded)?;
         let now = self.timeline.now();
         let terms = self.expiry.terms((&key, None), EntryOptions::new(), (now, self.chance(now)));
         let poured = match Stream::begin(slot, &encoded, &terms).await {
@@ -133,6 +134,7 @@ where
             value_len: payload.len,
             load_cost: None,
         };
+        self.drop_conflicts(key).await;
         self.clear_homes(wire, key, slot.kind()).await;
         self.note_copy(key);
         let _noted = self.stay((wire, key), &facts, slot.kind()).await;
@@ -171,6 +173,7 @@ where
         V: ByteValue,
     {
         let Some(wire) = &self.wire else { return Ok(None) };
+        self.drop_new_conflicts(hash).await;
         let (mut failure, mut doubt) = (None, self.doubt_of(wire, &key).await);
         for slot in &wire.slots {
             if !self.may_open((wire, slot), (&key, hash), &doubt).await {

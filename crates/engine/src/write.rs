@@ -155,6 +155,7 @@ where
         let stored = match (&self.wire, encoded) {
             (Some(wire), Some(encoded)) => {
                 self.note_copy(&encoded);
+                self.drop_conflicts(&encoded).await;
                 // Who finds the new value beyond memory must not find the old one in memory next.
                 let former = self.discard_copy(&key).flatten();
                 let base = match &early {

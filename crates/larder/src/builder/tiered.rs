@@ -8,7 +8,7 @@ use std::sync::Arc;
 use larder_core::Result;
 use larder_core::clock::{Clock, SystemClock};
 use larder_core::codec::Values;
-use larder_core::key::NamedKeys;
+use larder_core::key::{Canonical, CanonicalForm, KeyCodec, NamedKeys};
 use larder_core::memory::Bounds;
 use larder_core::place::Selector;
 use larder_core::tier::TierKind;
@@ -112,6 +112,7 @@ pub struct TieredBuilder<K, V> {
     home: Option<TierKind>,
     default_memory_bytes: u64,
     weigher: Option<Weigher<K, V>>,
+    canonical: Option<CanonicalForm<K>>,
     selector: Arc<dyn Selector>,
     ttl_by: Option<TtlBy<K, V>>,
     clock: Arc<dyn Clock>,
@@ -138,6 +139,7 @@ where
             home,
             default_memory_bytes,
             weigher: None,
+            canonical: None,
             selector: Arc::new(Table),
             ttl_by: None,
             clock: Arc::new(SystemClock),
@@ -210,6 +212,59 @@ where
         self
     }
 
+    /// Gives the canonical form of a key: an equal key, the same one for all keys
+    /// that are equal. Default: the key in a form that is found by itself.
+    ///
+    /// Tiers beyond memory tell keys apart by their encodings. That equal keys have
+    /// one encoding is found out for most types, paths, moments with offsets,
+    /// decimals and text without regard to case among them. This is for the others,
+    /// for keys that round numbers, say. Called once an operation beyond memory.
+    ///
+    /// A form that is not equal to its key is an error of each call
+    /// ([`ErrorKind::Codec`](crate::ErrorKind::Codec)): two keys could share an entry.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// use std::hash::{Hash, Hasher};
+    ///
+    /// use serde::{Deserialize, Serialize};
+    ///
+    /// /// A place, as exact as a hundredth of a degree.
+    /// #[derive(Serialize, Deserialize)]
+    /// struct Spot(f64, f64);
+    ///
+    /// impl Spot {
+    ///     fn cell(&self) -> (i32, i32) {
+    ///         ((self.0 * 100.0).floor() as i32, (self.1 * 100.0).floor() as i32)
+    ///     }
+    /// }
+    /// # impl PartialEq for Spot {
+    /// #     fn eq(&self, other: &Self) -> bool {
+    /// #         self.cell() == other.cell()
+    /// #     }
+    /// # }
+    /// # impl Eq for Spot {}
+    /// # impl Hash for Spot {
+    /// #     fn hash<H: Hasher>(&self, state: &mut H) {
+    /// #         self.cell().hash(state);
+    /// #     }
+    /// # }
+    /// // `Eq` and `Hash` look at the cell alone.
+    /// let centre = |spot: &Spot| {
+    ///     let (x, y) = spot.cell();
+    ///     Spot((f64::from(x) + 0.5) / 100.0, (f64::from(y) + 0.5) / 100.0)
+    /// };
+    /// let weather = larder::ucache::<Spot, String>("weather").dir(dir.path()).key_with(centre).build()?;
+    /// weather.insert(Spot(52.521, 13.413), "rain".to_owned());
+    /// assert_eq!(weather.get(&Spot(52.529, 13.418)).as_deref(), Some("rain"));
+    /// # weather.close()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn key_with(mut self, canonical: impl Fn(&K) -> K + Send + Sync + 'static) -> Self {
+        self.canonical = Some(Box::new(canonical));
+        self
+    }
+
     /// Which entries leave memory first when it is full. Default [`Policy::Auto`].
     pub fn policy(self, policy: Policy) -> Self {
         self.with(|settings| settings.policy = Some(policy))
@@ -278,7 +333,7 @@ where
             shared: plan::shared(&settings, scope.as_deref())?,
             required: settings.require.unwrap_or_default(),
             required_by,
-            keys: Box::new(NamedKeys),
+            keys: key_codec(self.canonical),
             values: Box::new(Values::<V>::new(settings.codec.unwrap_or_default())),
             compress: plan::compress(&settings)?,
             schema: settings.version.unwrap_or_default(),
@@ -331,5 +386,15 @@ where
             within("memory_bytes", bytes, MEMORY_BYTES, "bytes")?;
         }
         MemoryPlan::new(Bounds { entries, bytes }, settings, self.weigher.take()).map(Some)
+    }
+}
+
+fn key_codec<K>(canonical: Option<CanonicalForm<K>>) -> Box<dyn KeyCodec<K>>
+where
+    K: Hash + Eq + Serialize + DeserializeOwned + 'static,
+{
+    match canonical {
+        Some(form) => Box::new(Canonical::new(form, NamedKeys)),
+        None => Box::new(NamedKeys),
     }
 }
