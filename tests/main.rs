@@ -10,6 +10,7 @@ mod conformance;
 mod contexts;
 mod crashes;
 mod directories;
+mod equal_keys;
 mod events;
 #[cfg(feature = "redis")]
 mod examples;

@@ -8,6 +8,7 @@
 
 mod packs;
 mod pinned;
+mod spellings;
 mod subject;
 mod troubles;
 

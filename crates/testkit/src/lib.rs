@@ -7,7 +7,8 @@
 //! when told, [`RedisServer`] is a server that tests start and stop,
 //! [`RedisCluster`] and
 //! [`RedisSentinels`] several, [`Proxy`] a
-//! bad line to one, and [`sample`] makes keys and frames.
+//! bad line to one, and [`sample`] makes keys and frames. [`Spelled`] and [`Rounded`]
+//! are keys that are equal and encoded differently.
 //!
 //! [`history`] finds the reads of a cache that nothing explains, [`workload`]
 //! makes many threads and tasks
@@ -30,6 +31,7 @@ mod redis_sentinels;
 mod redis_server;
 pub mod sample;
 pub mod schedule;
+mod spelled;
 mod torn;
 pub mod workload;
 
@@ -43,4 +45,5 @@ pub use quota::QuotaTier;
 pub use redis_cluster::RedisCluster;
 pub use redis_sentinels::RedisSentinels;
 pub use redis_server::RedisServer;
+pub use spelled::{Rounded, Spelled};
 pub use torn::TornTier;

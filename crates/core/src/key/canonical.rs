@@ -22,7 +22,7 @@
 //! word of the user ([`Canonical`](super::Canonical)).
 
 use super::EncodedKey;
-use super::place::{Notes, Plan};
+use super::place::{Place, Plan, Rewrite};
 use super::sink::{Buffer, Fed, Feed, Form, Sink};
 use super::writer::{Refusal, Writer};
 use crate::{Error, ErrorKind, Result};
@@ -58,30 +58,29 @@ pub(super) fn write(key: &dyn Subject, form: Form, plan: &Plan) -> Result<Buffer
 /// `ErrorKind::Codec` for a key that does not survive its encoding, or that has
 /// another one each time.
 pub(super) fn encode(key: &dyn Subject) -> Result<EncodedKey> {
-    let (form, bytes) = surviving(key)?;
-    match hashed_spelling(key) {
-        Some(plan) if plan.0.is_empty() => return Ok(EncodedKey::new(&bytes[..])),
-        Some(plan) => {
-            let rewritten = write(key, form, &plan)?;
-            if key.is(&rewritten) {
-                return settled(key, form, &plan, rewritten);
-            }
+    let attempts = match hashed_spelling(key) {
+        Some(spelling) if spelling.0.is_empty() => return as_given(key),
+        Some(spelling) => spelling.0,
+        None => attempts(key)?,
+    };
+    for form in [Form::Names, Form::Fixed] {
+        if let Some(encoded) = rewritten(key, form, &attempts)? {
+            return Ok(encoded);
         }
-        None => {}
     }
-    let (plan, bytes) = search(key, form, bytes)?;
-    settled(key, form, &plan, bytes)
+    Err(lost())
 }
 
-/// MessagePack with names, or bincode for the keys that it cannot tell apart.
-fn surviving(key: &dyn Subject) -> Result<(Form, Buffer)> {
+/// The encoding of a key that is told apart by its parts: MessagePack with names,
+/// or bincode for the keys that it cannot tell apart.
+fn as_given(key: &dyn Subject) -> Result<EncodedKey> {
     for form in [Form::Names, Form::Fixed] {
         let bytes = write(key, form, &Plan::default())?;
         if key.is(&bytes) {
-            return Ok((form, bytes));
+            return Ok(EncodedKey::new(&bytes[..]));
         }
     }
-    Err(Error::new(ErrorKind::Codec, "the key does not survive its encoding: decoded, it is another key"))
+    Err(lost())
 }
 
 /// The spelling of its texts that the key feeds a hasher, where it feeds it its
@@ -94,48 +93,48 @@ fn hashed_spelling(key: &dyn Subject) -> Option<Plan> {
     writer.into_spelling()
 }
 
-/// The rewrites that leave the key equal, and its bytes by them.
-fn search(key: &dyn Subject, form: Form, given: Buffer) -> Result<(Plan, Buffer)> {
-    let (mut plan, mut bytes) = (Plan::default(), given);
-    let mut refused = None;
-    for attempt in notes(key)?.attempts() {
-        plan.0.push(attempt);
-        let rewritten = write(key, form, &plan)?;
-        let is_new = rewritten != bytes && refused.as_ref() != Some(&rewritten);
-        if is_new && key.is(&rewritten) {
-            bytes = rewritten;
-            continue;
-        }
-        plan.0.pop();
-        if is_new {
-            refused = Some(rewritten);
-        }
-    }
-    Ok((plan, bytes))
-}
-
-fn notes(key: &dyn Subject) -> Result<Notes> {
+/// What could be rewritten in the key.
+fn attempts(key: &dyn Subject) -> Result<Vec<(Place, Rewrite)>> {
     let plan = Plan::default();
     let mut writer = Writer::noting(Sink::of(Form::Names), &plan);
     key.write(&mut writer).map_err(unencodable)?;
-    Ok(writer.into_notes())
+    Ok(writer.into_notes().attempts())
 }
 
-/// What the encoding comes to when the key is decoded and encoded again: decoders
-/// may have a form of their own.
-fn settled(key: &dyn Subject, form: Form, plan: &Plan, bytes: Buffer) -> Result<EncodedKey> {
-    let once = key.again(&bytes, form, plan);
-    if once.as_ref() == Some(&bytes) {
-        return Ok(EncodedKey::unsure(&bytes[..]));
-    }
-    match once.and_then(|once| key.again(&once, form, plan).filter(|twice| *twice == once)) {
-        Some(settled) => Ok(EncodedKey::unsure(&settled[..])),
-        None => {
-            let message = "equal keys have different encodings, and this one another each time: \
-                           say what its canonical form is by `key_with`";
-            Err(Error::new(ErrorKind::Codec, message))
+/// The encoding by those of the rewrites that leave the key equal; `None` where the
+/// key does not survive this form.
+fn rewritten(key: &dyn Subject, form: Form, attempts: &[(Place, Rewrite)]) -> Result<Option<EncodedKey>> {
+    let mut plan = Plan::default();
+    let mut bytes = write(key, form, &plan)?;
+    // What the bytes come to when they are decoded and encoded again.
+    let (mut again, mut refused) = (None, Buffer::new());
+    for attempt in attempts {
+        if plan.outdoes(*attempt) {
+            continue;
         }
+        plan.0.push(*attempt);
+        let tried = write(key, form, &plan)?;
+        if tried != bytes && tried != refused {
+            if let Some(next) = key.again(&tried, form, &plan) {
+                (bytes, again) = (tried, Some(next));
+                continue;
+            }
+            refused = tried;
+        }
+        plan.0.pop();
     }
+    let Some(again) = again.or_else(|| key.again(&bytes, form, &plan)) else { return Ok(None) };
+    // Decoders may have a form of their own.
+    if again == bytes || key.again(&again, form, &plan).as_ref() == Some(&again) {
+        return Ok(Some(EncodedKey::unsure(&again[..])));
+    }
+    let message = "equal keys have different encodings, and this one another each time: \
+                   say what its canonical form is by `key_with`";
+    Err(Error::new(ErrorKind::Codec, message))
+}
+
+fn lost() -> Error {
+    Error::new(ErrorKind::Codec, "the key does not survive its encoding: decoded, it is another key")
 }
 
 fn unencodable(error: Refusal) -> Error {

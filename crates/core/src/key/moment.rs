@@ -1,5 +1,7 @@
 //! Moments with an offset from UTC, brought to UTC.
 
+/// Letters of the shortest moment: `2024-01-01T12:00:00Z`.
+const SHORTEST: usize = 20;
 /// Seconds of a day.
 const DAY: i64 = 86_400;
 
@@ -8,6 +10,9 @@ const DAY: i64 = 86_400;
 /// `2024-01-01T12:00:00+00:00[UTC]`. `None` where it is that already, or no moment.
 pub(super) fn utc(given: &str) -> Option<String> {
     let bytes = given.as_bytes();
+    if bytes.len() < SHORTEST || !matches!(bytes[0], b'0'..=b'9' | b'+' | b'-') {
+        return None;
+    }
     let at = given.find(['T', 't', ' ']).filter(|at| (10..=16).contains(at))?;
     let (date, rest) = (&given[..at], given.get(at + 9..)?);
     let (year, day) = civil(date)?;

@@ -108,7 +108,7 @@ fn comes_back<K: 'static>() -> bool {
         String,
         Box<str>,
         std::sync::Arc<str>,
-        Vec<u8>,
+        Buffer,
         (u64, u64),
         (String, u64),
         (String, String)

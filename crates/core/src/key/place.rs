@@ -2,8 +2,6 @@
 
 use std::borrow::Cow;
 
-use smallvec::SmallVec;
-
 use super::{moment, text};
 
 /// A place in the type of a key: which field, of which variant, in which
@@ -106,6 +104,19 @@ impl Rewrite {
         (rewritten != given).then_some(rewritten)
     }
 
+    /// Whether the other spelling begins with the same letter.
+    pub(super) fn keeps_the_first_letter(self) -> bool {
+        matches!(self, Self::Fold | Self::Lower | Self::AsciiLower | Self::Upper | Self::AsciiUpper)
+    }
+
+    fn kind(self) -> Self {
+        match self {
+            Self::Separators => Self::Path,
+            Self::Lower | Self::AsciiLower => Self::Fold,
+            other => other,
+        }
+    }
+
     fn bit(self) -> u16 {
         1 << self as u16
     }
@@ -113,11 +124,16 @@ impl Rewrite {
 
 /// The rewrites that a key is encoded with.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Plan(pub(super) SmallVec<[(Place, Rewrite); 4]>);
+pub(super) struct Plan(pub(super) Vec<(Place, Rewrite)>);
 
 impl Plan {
     pub(super) fn has(&self, place: Place, rewrite: Rewrite) -> bool {
         self.0.contains(&(place, rewrite))
+    }
+
+    /// Whether one of the same kind that makes more keys alike holds there.
+    pub(super) fn outdoes(&self, (place, rewrite): (Place, Rewrite)) -> bool {
+        self.0.iter().any(|(at, other)| *at == place && other.kind() == rewrite.kind())
     }
 
     pub(super) fn text<'t>(&self, place: Place, text: &'t str) -> Cow<'t, str> {
@@ -136,7 +152,7 @@ const PLACES_MAX: usize = 32;
 
 /// What may be rewritten in a key.
 #[derive(Default)]
-pub(super) struct Notes(SmallVec<[(Place, u16); 8]>);
+pub(super) struct Notes(Vec<(Place, u16)>);
 
 impl Notes {
     pub(super) fn note(&mut self, place: Place, rewrite: Rewrite) {
@@ -147,11 +163,14 @@ impl Notes {
         }
     }
 
-    pub(super) fn note_text(&mut self, place: Place, text: &str) {
+    pub(super) fn note_text(&mut self, place: Place, given: &str) {
         self.note(place, Rewrite::Blank);
+        let has_case = text::has_case(given);
         // Upper case is for those alone that hash it.
-        for rewrite in Rewrite::OF_TEXT.into_iter().filter(|rewrite| *rewrite < Rewrite::Upper) {
-            if rewrite.text(text).is_some() {
+        let is_noted =
+            |rewrite: &Rewrite| *rewrite < Rewrite::Upper && (has_case || !rewrite.keeps_the_first_letter());
+        for rewrite in Rewrite::OF_TEXT.into_iter().filter(is_noted) {
+            if rewrite.text(given).is_some() {
                 self.note(place, rewrite);
             }
         }

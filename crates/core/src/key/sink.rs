@@ -1,6 +1,7 @@
 //! The forms that a key is written in.
 
 use std::hash::Hasher;
+use std::path::{Component, Path};
 
 use smallvec::SmallVec;
 
@@ -99,6 +100,8 @@ impl<'a> Sink<'a> {
         }
     }
 
+    // Each caller gives one kind of item.
+    #[inline(always)]
     pub(super) fn put(&mut self, item: Item<'_>) {
         match self {
             Self::Names(bytes) => names(bytes, item),
@@ -110,6 +113,7 @@ impl<'a> Sink<'a> {
 }
 
 /// As `rmp_serde::encode::write_named` does, byte by byte: the format is stored.
+#[inline(always)]
 fn names(bytes: &mut Buffer, item: Item<'_>) {
     use rmp::encode as rmp;
     // Writing to memory does not fail.
@@ -135,6 +139,7 @@ fn names(bytes: &mut Buffer, item: Item<'_>) {
 }
 
 /// As bincode does with integers of fixed width.
+#[inline]
 fn fixed(bytes: &mut Buffer, item: Item<'_>) {
     let mut text = |text: &[u8]| {
         bytes.extend_from_slice(&(text.len() as u64).to_le_bytes());
@@ -210,8 +215,13 @@ fn ordered_bytes(bytes: &mut Buffer, value: &[u8]) {
 }
 
 /// A hasher that remembers what it is fed.
-#[derive(Default)]
-pub(super) struct Feed(SmallVec<[u8; 128]>);
+pub(super) struct Feed(Vec<u8>);
+
+impl Default for Feed {
+    fn default() -> Self {
+        Self(Vec::with_capacity(128))
+    }
+}
 
 impl Hasher for Feed {
     fn write(&mut self, bytes: &[u8]) {
@@ -243,6 +253,28 @@ impl<'a> Fed<'a> {
         self.agrees = false;
     }
 
+    /// Goes on where the feed has this text next as a path: its components, and a
+    /// number made of their lengths. So the standard library does today; where it
+    /// changes that, paths are found out as other types are.
+    pub(super) fn takes_path(&mut self, text: &str) -> bool {
+        let (mut left, mut bits) = (self.left, 0_usize);
+        for part in Path::new(text).components().filter(|part| !matches!(part, Component::RootDir)) {
+            let part = part.as_os_str().as_encoded_bytes();
+            let Some(rest) = left.strip_prefix(part) else { return false };
+            (left, bits) = (rest, bits.wrapping_add(part.len()).rotate_right(2));
+        }
+        let left = left.strip_prefix(&bits.to_ne_bytes());
+        left.inspect(|left| self.left = left).is_some()
+    }
+
+    /// Whether this text in some case can come next.
+    pub(super) fn may_take(&self, text: &str) -> bool {
+        match (text.as_bytes().first(), self.left.first()) {
+            (Some(first), Some(fed)) => !first.is_ascii() || first.eq_ignore_ascii_case(fed),
+            _ => false,
+        }
+    }
+
     /// Goes on where the feed has this text next.
     pub(super) fn takes(&mut self, text: &str) -> bool {
         let left = self.left.strip_prefix(text.as_bytes()).and_then(|left| left.strip_prefix(&[0xff]));
@@ -256,6 +288,7 @@ impl<'a> Fed<'a> {
         }
     }
 
+    #[inline(always)]
     fn expect(&mut self, item: Item<'_>) {
         if !self.agrees {
             return;

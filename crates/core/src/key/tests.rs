@@ -118,7 +118,8 @@ fn keys_that_derive_their_traits_are_encoded_as_before() {
 fn keys_that_derive_their_traits_are_sure_and_not_decoded_for_canonical_forms() {
     assert!(NamedKeys.encode(&everything()).unwrap().is_sure());
     assert!(NamedKeys.encode(&(1_u8, [3_u8; 4], String::new())).unwrap().is_sure());
-    assert!(!NamedKeys.encode(&PathBuf::from("a")).unwrap().is_sure());
+    assert!(NamedKeys.encode(&(PathBuf::from("a"), 1)).unwrap().is_sure());
+    assert!(!NamedKeys.encode(&Word::<false>("A".to_owned())).unwrap().is_sure());
 }
 
 #[test]

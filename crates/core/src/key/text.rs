@@ -11,7 +11,9 @@ const DIGITS_MAX: usize = 128;
 /// A path by its components, as the standard library compares paths: without
 /// repeated and trailing separators and without `.` inside.
 pub(super) fn path(given: &str) -> Option<String> {
-    if !given.contains(std::path::is_separator) {
+    let is_loose = |pair: &[u8]| pair[0] == b'/' && matches!(pair[1], b'/' | b'.');
+    let may_change = given.ends_with('/') || given.as_bytes().windows(2).any(is_loose);
+    if !may_change && std::path::MAIN_SEPARATOR == '/' {
         return None;
     }
     let path: PathBuf = Path::new(given).components().collect();
@@ -37,18 +39,25 @@ pub(super) fn separators(given: &str) -> Option<String> {
 
 /// Text whose case was folded away, `ß` and `SS` included.
 pub(super) fn fold(given: &str) -> Option<String> {
-    has_case(given).then(|| given.to_uppercase().to_lowercase()).filter(|text| text != given)
+    if given.is_ascii() {
+        return ascii_lower(given);
+    }
+    Some(given.to_uppercase().to_lowercase()).filter(|text| text != given)
 }
 
 pub(super) fn lower(given: &str) -> Option<String> {
-    has_case(given).then(|| given.to_lowercase()).filter(|text| text != given)
+    if given.is_ascii() {
+        return ascii_lower(given);
+    }
+    Some(given.to_lowercase()).filter(|text| text != given)
 }
 
 pub(super) fn ascii_lower(given: &str) -> Option<String> {
     given.bytes().any(|byte| byte.is_ascii_uppercase()).then(|| given.to_ascii_lowercase())
 }
 
-fn has_case(given: &str) -> bool {
+/// Whether rewrites of case may change a text.
+pub(super) fn has_case(given: &str) -> bool {
     given.bytes().any(|byte| byte.is_ascii_uppercase() || !byte.is_ascii())
 }
 

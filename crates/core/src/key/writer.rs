@@ -53,8 +53,16 @@ impl<'a> Writer<'a> {
         if fed.takes(text) {
             return;
         }
+        if fed.takes_path(text) {
+            if Rewrite::Path.text(text).is_some() && !self.spelling.has(self.place, Rewrite::Path) {
+                self.spelling.0.push((self.place, Rewrite::Path));
+            }
+            return;
+        }
+        let may_be_cased = fed.may_take(text);
+        let is_tried = |rewrite: &Rewrite| may_be_cased || !rewrite.keeps_the_first_letter();
         let fits = |rewrite: &Rewrite| rewrite.text(text).is_some_and(|text| fed.takes(&text));
-        match Rewrite::OF_TEXT.into_iter().find(fits) {
+        match Rewrite::OF_TEXT.into_iter().filter(is_tried).find(fits) {
             Some(rewrite) if self.spelling.has(self.place, rewrite) => {}
             Some(rewrite) => self.spelling.0.push((self.place, rewrite)),
             None => fed.differs(),
