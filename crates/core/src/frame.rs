@@ -284,6 +284,15 @@ pub struct Head<'a> {
     pub chunked: bool,
 }
 
+/// Until when a frame may serve, by the fixed part at its front, which is not
+/// verified; `None` for what cannot be one.
+///
+/// For tiers that look at many entries and read no more of each.
+pub fn kept_until(fixed: &[u8]) -> Option<Time> {
+    let fixed = fixed.get(..FIXED_LEN).filter(|fixed| fixed[..4] == MAGIC && fixed[4] == VERSION)?;
+    Some(Time::from_millis(word64(fixed, 40).max(word64(fixed, 48))))
+}
+
 impl<'a> Head<'a> {
     /// Reads and verifies a head; bytes behind it are ignored.
     ///
