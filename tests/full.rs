@@ -9,27 +9,33 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use fastrand::Rng;
+use larder::stats::TierStats;
 use larder::{Cache, Persistence, Result};
-use larder_testkit::block_on;
 use larder_testkit::history::{Contract, History, Keeps};
 use larder_testkit::workload::{Weights, Workload};
+use larder_testkit::{block_on, not_run};
 use tempfile::TempDir;
 
 use crate::crashes::Threads;
 
 /// A file system of its own; unmounted when dropped.
-struct Mounted(TempDir);
+pub(crate) struct Mounted(TempDir);
 
 impl Mounted {
-    fn new(bytes: u64) -> Option<Self> {
+    /// A file system in memory with the `options` of tmpfs; `None`, which is
+    /// noted, where mounting is not allowed.
+    pub(crate) fn new(options: &str) -> Option<Self> {
         let dir = tempfile::tempdir().unwrap();
-        let size = format!("size={bytes}");
         let mount =
-            Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(dir.path()).output();
-        mount.is_ok_and(|output| output.status.success()).then_some(Self(dir))
+            Command::new("mount").args(["-t", "tmpfs", "-o", options, "tmpfs"]).arg(dir.path()).output();
+        let is_mounted = mount.is_ok_and(|output| output.status.success());
+        if !is_mounted {
+            not_run("mounting a file system is not allowed");
+        }
+        is_mounted.then_some(Self(dir))
     }
 
-    fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         self.0.path()
     }
 }
@@ -61,17 +67,15 @@ fn use_it(cache: &Threads, history: &Arc<History>, seed: u64) {
 /// Fills the file system, asks that every read is explained, makes room, and
 /// asks that the cache notices by itself.
 fn check(name: &str, open: fn(&Path) -> Result<Cache<u64, String>>) {
-    let Some(mounted) = Mounted::new(14 << 20) else {
-        println!("not run: mounting is not allowed here");
-        return;
-    };
+    let Some(mounted) = Mounted::new("size=14m") else { return };
     let ballast = mounted.path().join("ballast");
     fs::write(&ballast, vec![1; 8 << 20]).unwrap();
     let history = History::new();
     let cache = Threads(open(mounted.path()).unwrap());
     use_it(&cache, &history, 1);
-    let failed: u64 = cache.0.stats().tiers.iter().map(|tier| tier.counts.errors).sum();
-    assert!(failed > 0, "{name}: it never was full\n{}", cache.0.stats());
+    let of_tiers = |count: fn(&TierStats) -> u64| cache.0.stats().tiers.iter().map(count).sum::<u64>();
+    let (failed, evicted) = (of_tiers(|tier| tier.counts.errors), of_tiers(|tier| tier.usage.evictions));
+    assert!(evicted > 0, "{name}: it never was full\n{}", cache.0.stats());
 
     fs::remove_file(ballast).unwrap();
     let mut recorder = history.recorder();
@@ -94,7 +98,7 @@ fn check(name: &str, open: fn(&Path) -> Result<Cache<u64, String>>) {
     // What could not be removed is remembered as long as the cache lives, and
     // no longer: a failed call may show its effect only until then.
     let report = history.check(&Contract { keeps: Keeps::Nothing, failures_change: false });
-    println!("{name}: {failed} failures, closed with {closed:?}, {report}");
+    println!("{name}: {failed} failures, {evicted} evicted, closed with {closed:?}, {report}");
     report.assert_sound(name);
 }
 

@@ -52,6 +52,7 @@ mod redis_sentinel;
 mod redis_tasks;
 #[cfg(feature = "redis-tls")]
 mod redis_tls;
+mod removed;
 mod reopening;
 mod rig;
 mod routing;
@@ -59,6 +60,7 @@ mod schedules;
 #[cfg(all(feature = "redis", target_os = "linux"))]
 mod scopes;
 mod shelves;
+mod shortage;
 mod staleness;
 mod streams;
 mod tasks;

@@ -181,13 +181,16 @@ mod beyond {
     {
         let in_processes = plan.hints.sharing == Sharing::Processes;
         let folder = match plan.tiers.iter().any(has_directory) {
-            true => Some(Folder::open(plan.dir, &plan.name, in_processes)?),
+            true => Some(Arc::new(Folder::open(plan.dir, &plan.name, in_processes)?)),
             false => None,
         };
         let dir = folder.as_ref().map(|folder| folder.path().to_path_buf());
-        let mut slots = match &dir {
-            Some(dir) => {
-                slots(dir, (plan.disk_bytes, plan.durability), (plan.tiers, in_processes), &plan.clock)?
+        let mut slots = match &folder {
+            Some(folder) => {
+                let space = Space::with_clock(plan.disk_bytes, Arc::clone(&plan.clock));
+                space.set_home(folder);
+                let dir = folder.path();
+                slots(dir, (&space, plan.durability), (plan.tiers, in_processes), &plan.clock)?
             }
             None => Vec::new(),
         };
@@ -326,12 +329,11 @@ mod beyond {
     )]
     fn slots(
         dir: &Path,
-        (disk_bytes, durability): (u64, Durability),
+        (space, durability): (&Arc<Space>, Durability),
         (tiers, shared): (TierList, bool),
         clock: &Arc<dyn Clock>,
     ) -> Result<Vec<Slot>> {
         let wants = |kind: TierKind| tiers.contains(kind) && (kind == TierKind::File || !shared);
-        let space = Space::new(disk_bytes);
         let mut slots = Vec::new();
         #[cfg(feature = "disk")]
         if wants(TierKind::Disk) {

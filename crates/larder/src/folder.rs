@@ -1,17 +1,19 @@
 //! The directory of a cache: its path, its lock, and who else has it.
 
 use std::collections::HashSet;
-use std::fs::{self, DirBuilder, File, TryLockError};
+use std::fs::{self, DirBuilder};
 use std::io;
 use std::path::{Path, PathBuf};
 
 use larder_core::{Error, ErrorKind, Result};
 use larder_engine::wait::dropped_are_closed;
+use larder_tiers::Home;
 use once_cell::sync::Lazy;
 use parking_lot::Mutex;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use tempfile::TempDir;
 
+use crate::lock::Lock;
 use crate::registry::DROPPED_LIMIT;
 
 /// The directories of the live caches of this process.
@@ -24,7 +26,8 @@ static OPEN: Lazy<Mutex<HashSet<PathBuf>>> = Lazy::new(Mutex::default);
 #[derive(Debug)]
 pub(crate) struct Folder {
     path: PathBuf,
-    _lock: File,
+    shared: bool,
+    lock: Mutex<Lock>,
     _private: Option<TempDir>,
     /// Goes last: who finds the path free in the register finds the lock free.
     _registered: Registered,
@@ -51,8 +54,10 @@ impl Folder {
         let path = path.canonicalize().map_err(|error| failed(path, error))?;
         sweep(path.parent().unwrap_or(&path));
         let registered = Registered::when_free(&path)?;
-        match lock(&path, shared)? {
-            Some(lock) => Ok(Self { path, _lock: lock, _private: None, _registered: registered }),
+        match Lock::take(&path, shared)? {
+            Some(lock) => {
+                Ok(Self { path, shared, lock: Mutex::new(lock), _private: None, _registered: registered })
+            }
             None if shared => Err(not_shared(&path)),
             None => Self::private(&path, registered),
         }
@@ -68,12 +73,28 @@ impl Folder {
             private = %path.display(),
             "another process has the directory of this cache: it gets a private one, deleted at its end"
         );
-        Ok(Self { path, _lock: lock, _private: Some(private), _registered: registered })
+        let lock = Mutex::new(lock);
+        Ok(Self { path, shared: false, lock, _private: Some(private), _registered: registered })
     }
 
     /// Where it is.
     pub(crate) fn path(&self) -> &Path {
         &self.path
+    }
+}
+
+impl Home for Folder {
+    fn renew(&self) -> Result<()> {
+        let mut lock = self.lock.lock();
+        if lock.is_of(&self.path) {
+            return Ok(());
+        }
+        create(&self.path)?;
+        if lock.renew(&self.path, self.shared)? {
+            return Ok(());
+        }
+        let message = format!("another process has the directory {}, which was removed", self.path.display());
+        Err(Error::new(ErrorKind::Unavailable, message))
     }
 }
 
@@ -131,13 +152,13 @@ fn not_shared(path: &Path) -> Error {
 
 /// A new directory in `beside`, locked. One that is swept away before it is
 /// locked is made anew.
-fn private_directory(beside: &Path) -> Result<(TempDir, File)> {
+fn private_directory(beside: &Path) -> Result<(TempDir, Lock)> {
     let prefix = format!("~{}-", std::process::id());
     let mut failure = busy(beside);
     for _ in 0..PRIVATE_TRIES {
         let private = tempfile::Builder::new().prefix(&prefix).tempdir_in(beside);
         let private = private.map_err(|error| failed(beside, error))?;
-        match lock(private.path(), false) {
+        match Lock::take(private.path(), false) {
             Ok(Some(lock)) => return Ok((private, lock)),
             Ok(None) => {}
             Err(error) => failure = error,
@@ -165,13 +186,11 @@ fn sweep(beside: &Path) {
 }
 
 /// Deletes a private directory unless a process has it: that holds its lock,
-/// or has not made it yet and makes another directory then.
+/// or has not locked it yet and makes another directory then.
 fn sweep_away(path: &Path) -> io::Result<bool> {
-    match File::options().write(true).open(path.join("lock")) {
-        Ok(lock) if lock.try_lock().is_ok() => fs::remove_dir_all(path).map(|()| true),
-        Ok(_) => Ok(false),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => fs::remove_dir(path).map(|()| true),
-        Err(error) => Err(error),
+    match Lock::of_orphan(path)? {
+        Some(_lock) => fs::remove_dir_all(path).map(|()| true),
+        None => Ok(false),
     }
 }
 
@@ -184,22 +203,6 @@ fn is_private(name: &str) -> bool {
             && random.len() == 6
             && random.bytes().all(|byte| byte.is_ascii_alphanumeric())
     })
-}
-
-/// Takes the lock of a directory, alone or with others that share it; `None`
-/// when another process holds it.
-pub(crate) fn lock(dir: &Path, shared: bool) -> Result<Option<File>> {
-    let path = dir.join("lock");
-    let mut options = fs::OpenOptions::new();
-    options.create(true).truncate(false).write(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let file = options.open(&path).map_err(|error| failed(dir, error))?;
-    match if shared { file.try_lock_shared() } else { file.try_lock() } {
-        Ok(()) => Ok(Some(file)),
-        Err(TryLockError::WouldBlock) => Ok(None),
-        Err(TryLockError::Error(error)) => Err(failed(dir, error)),
-    }
 }
 
 pub(crate) fn default_base() -> Result<PathBuf> {

@@ -93,6 +93,8 @@ mod entries;
 pub mod events;
 #[cfg(feature = "_codec")]
 mod folder;
+#[cfg(feature = "_codec")]
+mod lock;
 mod memo;
 #[cfg(feature = "metrics")]
 pub mod metrics;

@@ -4,6 +4,8 @@
 //! values. No tier knows the engine, and none knows another tier.
 
 #[cfg(any(feature = "disk", feature = "file"))]
+mod anchor;
+#[cfg(any(feature = "disk", feature = "file"))]
 mod boot;
 #[cfg(feature = "disk")]
 pub mod disk;
@@ -15,13 +17,19 @@ mod marks;
 mod medium;
 pub mod memory;
 mod null;
+#[cfg(any(feature = "disk", feature = "file"))]
+mod pressure;
 #[cfg(feature = "redis")]
 pub mod redis;
 #[cfg(any(feature = "disk", feature = "file", feature = "redis"))]
+#[cfg_attr(
+    not(any(feature = "disk", feature = "file")),
+    allow(dead_code, reason = "with Redis alone nothing is on disk")
+)]
 mod space;
 
 #[cfg(any(feature = "disk", feature = "file", feature = "redis"))]
 pub use marks::{FileMarks, FoundMarks};
 pub use null::NullTier;
 #[cfg(any(feature = "disk", feature = "file", feature = "redis"))]
-pub use space::{Share, Space};
+pub use space::{Home, Share, Space};

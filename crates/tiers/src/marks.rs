@@ -8,7 +8,7 @@ use larder_core::marks::{MarkLog, Marked};
 use larder_core::{Durability, Error, Result};
 use parking_lot::Mutex;
 
-use crate::medium::sync_dir;
+use crate::medium::{is_at, sync_dir};
 
 /// Marks in a file `marks`, appended to by one `write` each.
 ///
@@ -56,7 +56,11 @@ impl MarkLog for FileMarks {
         let Some(open) = file.as_mut() else {
             return Err(Error::new(larder_core::ErrorKind::Unavailable, "the log of marks was lost"));
         };
-        open.write_all(bytes).and_then(|()| self.sync(open)).map_err(|error| {
+        let written = match is_at(open, &self.path) {
+            true => open.write_all(bytes).and_then(|()| self.sync(open)),
+            false => Err(std::io::Error::new(ErrorKind::NotFound, "the log of marks was removed")),
+        };
+        written.map_err(|error| {
             *file = None;
             let _gone = std::fs::remove_file(&self.path);
             Error::from(error)
@@ -133,6 +137,20 @@ mod tests {
             FileMarks::open(dir.path(), Durability::Synced).unwrap().marks,
             Some(vec![tag("c"), tag("d")])
         );
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_log_that_was_removed_takes_nothing_until_it_is_rewritten() {
+        let dir = tempfile::tempdir().unwrap();
+        let FoundMarks { log, .. } = FileMarks::open(dir.path(), Durability::Buffered).unwrap();
+        log.rewrite(&[]).unwrap();
+        std::fs::remove_file(dir.path().join("marks")).unwrap();
+        assert!(log.append(&tag("a").encode()).is_err());
+        log.rewrite(&tag("a").encode()).unwrap();
+        log.append(&tag("b").encode()).unwrap();
+        let found = FileMarks::open(dir.path(), Durability::Buffered).unwrap();
+        assert_eq!(found.marks, Some(vec![tag("a"), tag("b")]));
     }
 
     #[test]

@@ -42,6 +42,49 @@ pub(crate) fn sync_many(dir: &Path) -> io::Result<()> {
     sync_tree(dir)
 }
 
+/// Bytes of the file system of `dir` that this process may take; `None` where there
+/// is no call that tells, or it fails.
+#[cfg(all(any(feature = "disk", feature = "file"), target_os = "linux"))]
+pub(crate) fn available(dir: &Path) -> Option<u64> {
+    let found = rustix::fs::statvfs(dir).ok()?;
+    Some(found.f_bavail.saturating_mul(found.f_frsize))
+}
+
+/// Bytes of the file system of `dir` that this process may take: not known here.
+#[cfg(all(any(feature = "disk", feature = "file"), not(target_os = "linux")))]
+pub(crate) fn available(_dir: &Path) -> Option<u64> {
+    None
+}
+
+/// Whether `path` leads to what is open; so where that cannot be told.
+#[cfg(unix)]
+pub(crate) fn is_at(held: &File, path: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    match (held.metadata(), std::fs::metadata(path)) {
+        (Ok(held), Ok(found)) => (held.dev(), held.ino()) == (found.dev(), found.ino()),
+        (_, Err(error)) => !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory),
+        (Err(_), _) => true,
+    }
+}
+
+/// Whether there is anything at `path`: here nothing is deleted that is open.
+#[cfg(not(unix))]
+pub(crate) fn is_at(_: &File, path: &Path) -> bool {
+    std::fs::exists(path).unwrap_or(true)
+}
+
+/// Whether the file that is open has a name no more.
+#[cfg(all(any(feature = "disk", feature = "file"), unix))]
+pub(crate) fn is_removed(file: &File) -> bool {
+    file.metadata().is_ok_and(|meta| std::os::unix::fs::MetadataExt::nlink(&meta) == 0)
+}
+
+/// Whether the file that is open has a name no more: here that cannot be.
+#[cfg(all(any(feature = "disk", feature = "file"), not(unix)))]
+pub(crate) fn is_removed(_: &File) -> bool {
+    false
+}
+
 /// Windows flushes only what is open for writing.
 #[cfg(any(feature = "disk", not(target_os = "linux")))]
 fn open_to_sync(path: &Path) -> io::Result<File> {

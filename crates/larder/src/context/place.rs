@@ -1,30 +1,31 @@
 //! The directory of a temporary context, and those that killed processes left.
 //!
 //! Temporary directories lie side by side in `~temporary`. Each has a lock
-//! file that its process holds; one whose lock is free belongs to nobody and
+//! that its process holds; one whose lock is free belongs to nobody and
 //! is removed. The lock of `~temporary` itself is held for a moment while a
 //! directory is made or looked for, so that no directory is seen before its
 //! lock is held.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs;
 use std::io::ErrorKind as Io;
 use std::path::{Path, PathBuf};
 
 use larder_core::Result;
 
-use crate::folder::{create, failed, lock, path_segment};
+use crate::folder::{create, failed, path_segment};
+use crate::lock::Lock;
 
 /// A temporary directory while its context lives.
 #[derive(Debug)]
 pub(super) struct Place {
     path: PathBuf,
-    _lock: File,
+    _lock: Lock,
 }
 
 /// What a process left that is gone, with its lock while it is removed.
 struct Orphan {
     path: PathBuf,
-    _lock: Option<File>,
+    _lock: Lock,
 }
 
 impl Place {
@@ -32,7 +33,8 @@ impl Place {
     pub(super) fn open(base: &Path, name: &str) -> Result<Self> {
         let root = base.join("~temporary");
         create(&root)?;
-        let guard = guard(&root)?;
+        // Held for a moment by each process, so it is waited for.
+        let guard = Lock::wait_for(&root).map_err(|error| failed(&root, error))?;
         let orphans = orphans(&root);
         let place = Self::make(&root, name);
         drop(guard);
@@ -44,7 +46,7 @@ impl Place {
         let prefix = format!("{}-", path_segment(name));
         let made = tempfile::Builder::new().prefix(&prefix).tempdir_in(root);
         let path = made.map_err(|error| failed(root, error))?.keep();
-        match lock(&path, false)? {
+        match Lock::take(&path, false)? {
             Some(lock) => Ok(Self { path, _lock: lock }),
             None => Err(failed(&path, Io::WouldBlock.into())),
         }
@@ -79,18 +81,6 @@ fn remove(path: &Path) -> std::io::Result<()> {
     }
 }
 
-/// The lock of all temporary directories. It is held for a moment by each
-/// process, so it is waited for.
-fn guard(root: &Path) -> Result<File> {
-    let mut options = OpenOptions::new();
-    options.create(true).truncate(false).write(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let file = options.open(root.join("lock")).map_err(|error| failed(root, error))?;
-    file.lock().map_err(|error| failed(root, error))?;
-    Ok(file)
-}
-
 /// The directories whose lock is free. What cannot be looked at is left alone.
 fn orphans(root: &Path) -> Vec<Orphan> {
     let Ok(entries) = fs::read_dir(root) else { return Vec::new() };
@@ -99,10 +89,6 @@ fn orphans(root: &Path) -> Vec<Orphan> {
 }
 
 fn orphan(path: PathBuf) -> Option<Orphan> {
-    match OpenOptions::new().write(true).open(path.join("lock")) {
-        Ok(lock) => lock.try_lock().is_ok().then(|| Orphan { path, _lock: Some(lock) }),
-        // Its process was killed before it had a lock, or while it removed it.
-        Err(error) if error.kind() == Io::NotFound => Some(Orphan { path, _lock: None }),
-        Err(_) => None,
-    }
+    let lock = Lock::of_orphan(&path).ok().flatten()?;
+    Some(Orphan { path, _lock: lock })
 }

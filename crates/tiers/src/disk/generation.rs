@@ -8,7 +8,7 @@
 use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use larder_core::{Error, ErrorKind, Result};
@@ -48,6 +48,8 @@ pub(super) struct Generation {
     bytes_at_open: u64,
     written: AtomicU64,
     measured_at: AtomicU64,
+    /// Whether a call of sled failed: it may fail for good then.
+    failed: AtomicBool,
 }
 
 impl Generation {
@@ -82,33 +84,49 @@ impl Generation {
             bytes_at_open,
             written: AtomicU64::new(0),
             measured_at: AtomicU64::new(0),
+            failed: AtomicBool::new(false),
         })
     }
 
     /// The value of a row.
     pub(super) fn get(&self, row: &[u8]) -> Result<Option<IVec>> {
-        guarded(|| self.db.get(row))
+        self.guarded(|| self.db.get(row))
     }
 
     /// Whether there is such a row.
     pub(super) fn contains(&self, row: &[u8]) -> Result<bool> {
-        guarded(|| self.db.contains_key(row))
+        self.guarded(|| self.db.contains_key(row))
     }
 
     /// Sets a row; returns what it held.
     pub(super) fn insert(&self, row: &[u8], value: impl Into<IVec>) -> Result<Option<IVec>> {
         let value = value.into();
         self.note(row.len() + value.len());
-        guarded(|| self.db.insert(row, value))
+        self.guarded(|| self.db.insert(row, value))
     }
 
     /// Deletes a row; returns what it held. A look-up when it is not there.
     pub(super) fn remove(&self, row: &[u8]) -> Result<Option<IVec>> {
-        let removed = guarded(|| self.db.remove(row))?;
+        let removed = self.guarded(|| self.db.remove(row))?;
         if removed.is_some() {
             self.note(row.len());
         }
         Ok(removed)
+    }
+
+    /// Calls sled, and remembers a failure.
+    fn guarded<T>(&self, call: impl FnOnce() -> sled::Result<T>) -> Result<T> {
+        guarded(call).inspect_err(|_| self.failed.store(true, Ordering::Release))
+    }
+
+    /// Whether the file of rows was removed by others.
+    pub(super) fn is_removed(&self) -> bool {
+        !std::fs::exists(self.path.join("db")).unwrap_or(true)
+    }
+
+    /// Whether a call of sled failed.
+    pub(super) fn has_failed(&self) -> bool {
+        self.failed.load(Ordering::Acquire)
     }
 
     /// Whether there is no row.
@@ -123,7 +141,7 @@ impl Generation {
 
     /// Writes what is buffered, and waits until it is on the medium.
     pub(super) fn flush(&self) -> Result<()> {
-        guarded(|| self.db.flush()).map(|_| ())
+        self.guarded(|| self.db.flush()).map(|_| ())
     }
 
     /// Waits until what was flushed is on the medium; sled waits for less.

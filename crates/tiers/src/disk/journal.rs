@@ -31,7 +31,7 @@ use super::layout::{Layout, remove_file, rounded, unavailable};
 use super::record::{Change, Record, Tally};
 use super::recovery::Ground;
 use crate::boot::Marker;
-use crate::medium::sync_dir;
+use crate::medium::{is_removed, sync_dir};
 use crate::space::Share;
 
 const MAGIC: &[u8; 4] = b"LRDJ";
@@ -45,7 +45,6 @@ pub(super) struct Journal {
     space: Arc<Share>,
     marker: Arc<Marker>,
     durability: Durability,
-    file_bytes_max: u64,
     tail: Mutex<Tail>,
     counted: AtomicU64,
     /// Files below this number are gone.
@@ -89,7 +88,6 @@ impl Journal {
             space: Arc::clone(space),
             marker: Arc::clone(marker),
             durability: marker.durability(),
-            file_bytes_max: (space.limit() / 32).clamp(128 << 10, 16 << 20),
             tail: Mutex::new(Tail { file: None, number: last + 1, len: 0 }),
             counted: AtomicU64::new(counted),
             dropped_below: AtomicU64::new(if counted == 0 { last + 1 } else { 0 }),
@@ -236,14 +234,24 @@ impl Journal {
         self.dropped_below.load(Ordering::Acquire) > number
     }
 
+    /// Whether the present file was removed by others.
+    pub(super) fn is_removed(&self) -> bool {
+        self.tail.lock().file.as_ref().is_some_and(|file| is_removed(file))
+    }
+
+    /// How large a file grows before the databases are flushed.
+    fn file_bytes_max(&self) -> u64 {
+        (self.space.budget() / 32).clamp(128 << 10, 16 << 20)
+    }
+
     /// Whether the databases should be flushed, so that the journal can be dropped.
     pub(super) fn is_due(&self) -> bool {
-        self.tail.lock().len >= self.file_bytes_max
+        self.tail.lock().len >= self.file_bytes_max()
     }
 
     /// Whether that cannot wait.
     pub(super) fn is_overdue(&self) -> bool {
-        self.counted.load(Ordering::Acquire) > self.file_bytes_max.saturating_mul(4)
+        self.counted.load(Ordering::Acquire) > self.file_bytes_max().saturating_mul(4)
     }
 
     /// Ends the present file; returns the number that the next one will have.

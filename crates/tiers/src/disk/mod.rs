@@ -21,6 +21,8 @@
 //! | `recovery` | opening what is there |
 //! | `revival` | opening it again after a failure |
 //! | `upkeep`, `eviction` | what to drop when; dropping it |
+//! | `relief` | making room on a medium that is full |
+//! | `loss` | beginning anew where the directory was removed |
 //! | `repack`, `reaper` | packing a database with each put; deleting it afterwards |
 //!
 //! # Invariants
@@ -43,11 +45,13 @@ mod generation;
 mod heads;
 mod journal;
 mod layout;
+mod loss;
 mod merge;
 mod pack;
 mod reaper;
 mod record;
 mod recovery;
+mod relief;
 mod repack;
 mod replay;
 mod revival;
@@ -77,8 +81,9 @@ use self::recovery::Ground;
 use self::repack::Repack;
 use self::row::RowKey;
 use self::store::Store;
+use crate::anchor::Anchor;
 use crate::boot::Marker;
-use crate::medium::sync_tree;
+use crate::medium::{available, sync_tree};
 use crate::space::Share;
 
 /// Frames of at least this many bytes go to segments by default.
@@ -139,6 +144,7 @@ pub struct DiskOptions {
 /// directory can be opened again at once after either.
 pub struct DiskTier {
     layout: Layout,
+    anchor: Anchor,
     marker: Arc<Marker>,
     space: Arc<Share>,
     crossover: u64,
@@ -152,6 +158,8 @@ pub struct DiskTier {
     state: RwLock<Option<Store>>,
     closed: AtomicBool,
     suspect: AtomicBool,
+    /// No entry is expired before, in milliseconds since the Unix epoch.
+    expires_at: AtomicU64,
     revived: Mutex<Option<Instant>>,
 }
 
@@ -173,8 +181,10 @@ impl DiskTier {
         let marker = Arc::new(marker);
         let ground = Ground { layout: &layout, space: &space, cache_bytes, marker: &marker };
         let store = recovery::open(&ground, past)?;
+        space.fit(available(layout.dir()));
         let reaper = Reaper::new(layout.clone(), Arc::clone(&space));
         Ok(Self {
+            anchor: Anchor::new(layout.dir()),
             layout,
             marker,
             space,
@@ -187,6 +197,7 @@ impl DiskTier {
             state: RwLock::new(Some(store)),
             closed: AtomicBool::new(false),
             suspect: AtomicBool::new(false),
+            expires_at: AtomicU64::new(0),
             revived: Mutex::new(None),
         })
     }
@@ -197,7 +208,7 @@ impl DiskTier {
 
     /// Databases are measured after so many bytes.
     fn measured_every(&self) -> u64 {
-        (self.space.limit() / 64).clamp(64 << 10, 4 << 20)
+        (self.space.budget() / 64).clamp(64 << 10, 4 << 20)
     }
 
     fn put_now(&self, key: &EncodedKey, frame: &Frame) -> Result<()> {
@@ -207,9 +218,20 @@ impl DiskTier {
             let message = format!("a frame of {bytes} bytes; at most {bytes_max} are taken");
             return self.with_store(|_| Err(Error::new(ErrorKind::TooLarge, message)));
         }
+        self.look_for_loss_now_and_then()?;
         if self.suspect.load(Ordering::Acquire) {
             self.revive();
         }
+        self.note_deadline(frame);
+        self.relieved(|| self.put_once(key, frame))?;
+        self.space.wrote(bytes);
+        self.tend_pack();
+        self.tend_journal();
+        Ok(())
+    }
+
+    fn put_once(&self, key: &EncodedKey, frame: &Frame) -> Result<()> {
+        let bytes = frame.len() as u64;
         let reserved = self.space.reserve(bytes);
         if self.space.excess(0) > 0 {
             self.make_room(bytes)?;
@@ -223,8 +245,6 @@ impl DiskTier {
         if due {
             self.tend();
         }
-        self.tend_pack();
-        self.tend_journal();
         Ok(())
     }
 
@@ -237,6 +257,7 @@ impl DiskTier {
     }
 
     fn flush_now(&self) -> Result<()> {
+        self.look_for_loss()?;
         let _shared = self.upkeep.read();
         self.with_store(Store::checkpoint)
     }
@@ -255,6 +276,14 @@ impl DiskTier {
         };
         *upkeep = None;
         let reaped = self.reaper.settle();
+        let is_lost = !self.anchor.is_there() || store.has_lost_files();
+        self.anchor.close();
+        if is_lost {
+            // Another process may have the directory by now: nothing is written.
+            store.abandon();
+            self.space.set(0);
+            return Err(self.anchor.lost());
+        }
         let closed = store.close(!self.suspect.load(Ordering::Acquire));
         self.space.set(0);
         closed.and(reaped)?;
@@ -279,7 +308,7 @@ impl DiskTier {
     /// Lends the store, unless the tier is closed.
     fn with_store<T>(&self, call: impl FnOnce(&Store) -> Result<T>) -> Result<T> {
         match self.state.read().as_ref() {
-            Some(store) => call(store).inspect_err(|error| self.observe(error)),
+            Some(store) => call(store).inspect_err(|error| self.observe(store, error)),
             None => Err(self.without_store()),
         }
     }

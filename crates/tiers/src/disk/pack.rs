@@ -122,6 +122,11 @@ impl Pack {
         self.len
     }
 
+    /// Whether the file was removed by others.
+    pub(super) fn is_removed(&self) -> bool {
+        self.file.is_removed()
+    }
+
     /// Rows that have a value, valid or not.
     pub(super) fn values(&self) -> u64 {
         self.values

@@ -13,10 +13,14 @@
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use larder_core::{Error, ErrorKind};
+use larder_core::{Error, ErrorKind, Result};
 
+use super::generation::Generation;
+use super::layout::{Layout, unavailable};
+use super::store::Store;
 use super::{DiskTier, recovery};
 use crate::boot::Past;
+use crate::pressure::shortage;
 
 /// The shortest time between two attempts.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -25,16 +29,30 @@ const PROBE_BYTES: usize = 2 << 20;
 
 impl DiskTier {
     /// Looks at an error of the store; whether it is to be trusted further.
-    pub(super) fn observe(&self, error: &Error) {
-        if matches!(error.kind(), ErrorKind::Io | ErrorKind::Full | ErrorKind::Corrupt) {
+    ///
+    /// Where the system has no room, what segments and the journal could not
+    /// write does no harm; sled may be stuck.
+    pub(super) fn observe(&self, store: &Store, error: &Error) {
+        let is_suspect = match shortage(error) {
+            Some(_) => store.databases.each_generation().any(Generation::has_failed),
+            None => matches!(error.kind(), ErrorKind::Io | ErrorKind::Full | ErrorKind::Corrupt),
+        };
+        if is_suspect {
             self.suspect.store(true, Ordering::Release);
         }
     }
 
     /// Opens the store again, unless someone else is at it or it is too early.
     pub(super) fn revive(&self) {
+        if self.is_time() {
+            self.revive_now();
+        }
+    }
+
+    /// The same, however early it is.
+    pub(super) fn revive_now(&self) {
         let Some(mut upkeep) = self.upkeep.try_write() else { return };
-        if self.closed.load(Ordering::Acquire) || !self.is_time() || !self.layout.takes(PROBE_BYTES) {
+        if self.closed.load(Ordering::Acquire) || self.anchor.is_there() && !self.layout.takes(PROBE_BYTES) {
             return;
         }
         *upkeep = None;
@@ -42,19 +60,36 @@ impl DiskTier {
             return;
         }
         let mut state = self.state.write();
-        let closed = state.take().map_or(Ok(()), |store| store.close(false));
+        if let Some(Err(error)) = state.take().map(|store| store.close(false)) {
+            tracing::debug!(target: "larder", %error, "the failed store could not write all it held");
+        }
+        self.reopen(&mut state, self.marker.is_withdrawn());
+    }
+
+    /// Opens the store, which was let go of; empty where what is there `is_lost`,
+    /// or the directory has to be made anew.
+    pub(super) fn reopen(&self, state: &mut Option<Store>, is_lost: bool) {
         self.space.set(0);
-        let past = if self.marker.is_withdrawn() { Past::Unknown } else { Past::Killed };
-        let opened = recovery::open(&self.ground(), past);
-        match opened {
+        let is_lost = is_lost || !self.anchor.is_there();
+        let past = if is_lost { Past::Unknown } else { Past::Killed };
+        match self.in_place().and_then(|()| recovery::open(&self.ground(), past)) {
             Ok(store) => {
-                let error = closed.err().map(tracing::field::display);
-                tracing::warn!(target: "larder", error, "a failed disk tier was opened again");
+                tracing::warn!(target: "larder", "a failed disk tier was opened again");
                 *state = Some(store);
                 self.suspect.store(false, Ordering::Release);
             }
             Err(error) => tracing::warn!(target: "larder", %error, "a failed disk tier does not open again"),
         }
+    }
+
+    /// Makes the directory where it is gone, unless another process has it by now.
+    fn in_place(&self) -> Result<()> {
+        self.space.renew_home()?;
+        if !self.anchor.is_there() {
+            Layout::prepare(self.layout.dir().to_owned())?;
+            self.anchor.renew().map_err(|error| unavailable(self.layout.dir(), error))?;
+        }
+        Ok(())
     }
 
     fn is_time(&self) -> bool {

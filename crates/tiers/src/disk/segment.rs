@@ -13,7 +13,7 @@ use larder_core::Bytes;
 use parking_lot::Mutex;
 use sled::IVec;
 
-use crate::medium::sync_dir;
+use crate::medium::{is_removed, sync_dir};
 
 /// Read marks in a segment, whatever its size: two kilobytes of memory. Where
 /// frames are smaller than a mark's range, one that was read vouches for its
@@ -78,6 +78,11 @@ impl Segment {
     /// Where the file lies.
     pub(super) fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Whether the file was removed by others.
+    pub(super) fn is_removed(&self) -> bool {
+        self.file.is_removed()
     }
 
     /// Bytes that were written whole.
@@ -217,6 +222,11 @@ impl ReadAt {
         std::os::unix::fs::FileExt::read_exact_at(&self.0, buffer, offset)
     }
 
+    /// Whether the file has a name no more.
+    pub(super) fn is_removed(&self) -> bool {
+        is_removed(&self.0)
+    }
+
     fn write_parts(&self, head: &[u8], body: &[u8]) -> io::Result<()> {
         write_parts(&self.0, head, body)
     }
@@ -248,6 +258,11 @@ impl ReadAt {
         let mut file = self.0.lock();
         file.seek(SeekFrom::Start(offset))?;
         file.read_exact(buffer)
+    }
+
+    /// Whether the file has a name no more.
+    pub(super) fn is_removed(&self) -> bool {
+        is_removed(&self.0.lock())
     }
 
     fn write_parts(&self, head: &[u8], body: &[u8]) -> io::Result<()> {

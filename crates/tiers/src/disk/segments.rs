@@ -23,7 +23,6 @@ use crate::space::Share;
 pub(super) struct Segments {
     layout: Layout,
     space: Arc<Share>,
-    segment_bytes: u64,
     table: RwLock<BTreeMap<u64, Arc<Segment>>>,
     active: Mutex<Active>,
 }
@@ -60,9 +59,14 @@ impl Segments {
 
     /// No segments; the first will have number `next`.
     pub(super) fn empty(layout: Layout, space: Arc<Share>, next: u64) -> Self {
-        let segment_bytes = (space.limit() / 16).clamp(1 << 20, 64 << 20).max(space.limit() / 256);
         let active = Mutex::new(Active { segment: None, next });
-        Self { layout, space, segment_bytes, table: RwLock::default(), active }
+        Self { layout, space, table: RwLock::default(), active }
+    }
+
+    /// How large a segment grows, by the budget at present.
+    fn segment_bytes(&self) -> u64 {
+        let budget = self.space.budget();
+        (budget / 16).clamp(1 << 20, 64 << 20).max(budget / 256)
     }
 
     /// The number of the next segment.
@@ -133,14 +137,15 @@ impl Segments {
     }
 
     fn room_for(&self, active: &mut Active, bytes: u64) -> Result<Arc<Segment>> {
+        let segment_bytes = self.segment_bytes();
         match &active.segment {
-            Some(segment) if segment.len() + bytes <= self.segment_bytes => return Ok(Arc::clone(segment)),
+            Some(segment) if segment.len() + bytes <= segment_bytes => return Ok(Arc::clone(segment)),
             Some(_) => self.seal(active),
             None => {}
         }
         let number = active.next;
         active.next = number + 1;
-        let capacity = self.segment_bytes.max(bytes);
+        let capacity = segment_bytes.max(bytes);
         let segment = Arc::new(Segment::create(number, self.layout.segment(number), capacity)?);
         self.table.write().insert(number, Arc::clone(&segment));
         active.segment = Some(Arc::clone(&segment));
@@ -169,6 +174,11 @@ impl Segments {
     /// Whether a segment is being written.
     pub(super) fn has_active(&self) -> bool {
         self.active.lock().segment.is_some()
+    }
+
+    /// Whether the file that is written was removed by others.
+    pub(super) fn is_removed(&self) -> bool {
+        self.active.lock().segment.as_ref().is_some_and(|segment| segment.is_removed())
     }
 
     /// The frame a pointer names, and that it was read; `None` when it is not there.

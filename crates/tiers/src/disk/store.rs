@@ -190,6 +190,22 @@ impl Store {
         flushed
     }
 
+    /// Whether a file was removed without which the next open would find less than
+    /// is known here, or older values. Packs must not come or go meanwhile.
+    pub(super) fn has_lost_files(&self) -> bool {
+        let databases = &self.databases;
+        self.journal.is_removed()
+            || self.segments.is_removed()
+            || databases.each_generation().any(Generation::is_removed)
+            || databases.packs.iter().any(|pack| pack.is_removed())
+    }
+
+    /// Lets go of everything, and writes no more.
+    pub(super) fn abandon(self) {
+        self.databases.frozen.into_iter().for_each(Generation::close);
+        self.databases.newest.close();
+    }
+
     /// Removes a row and gives up its record. The caller holds the stripe.
     pub(super) fn forget(&self, row: &[u8]) -> Result<bool> {
         self.journal.remove(row)?;

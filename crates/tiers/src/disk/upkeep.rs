@@ -109,7 +109,7 @@ type Retire = Vec<(u64, Carry)>;
 
 /// What to do next.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Choice {
+pub(super) enum Choice {
     /// Nothing: the budget holds.
     Rest,
     /// Freeze the newest database, begin a new one.
@@ -241,6 +241,7 @@ impl DiskTier {
         let mut upkeep = self.upkeep.write();
         self.reaper.settle()?;
         match self.keep_budget(&mut upkeep)? {
+            Choice::GiveUp if self.space.forget_shortage() => Ok(()),
             Choice::GiveUp => Err(Error::new(ErrorKind::Full, format!("no room for {bytes} bytes"))),
             _ => Ok(()),
         }
@@ -286,7 +287,8 @@ impl DiskTier {
         }
     }
 
-    fn keep_budget(&self, upkeep: &mut Option<Repack>) -> Result<Choice> {
+    /// Frees space until the budget holds; what there was to do last.
+    pub(super) fn keep_budget(&self, upkeep: &mut Option<Repack>) -> Result<Choice> {
         self.measure()?;
         loop {
             let outlook = self.outlook(upkeep.is_some())?;
@@ -353,9 +355,9 @@ impl DiskTier {
             let frozen_bytes = databases.frozen.as_ref().map(Generation::bytes);
             let most = frozen_bytes.unwrap_or(0) / 4 * 3;
             let draft = databases.packs.first().map_or(most, |pack| pack.len().min(2 * most));
-            let meanwhile = self.space.limit() / 32;
+            let meanwhile = self.space.budget() / 32;
             Ok(Outlook {
-                limit: self.space.limit(),
+                limit: self.space.budget(),
                 excess: self.space.excess(0),
                 excess_soon: self.space.excess(2 * draft + meanwhile),
                 room_soon: self.space.room().saturating_sub(draft.min(most) + meanwhile),

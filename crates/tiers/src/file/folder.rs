@@ -42,9 +42,7 @@ impl Folder {
     /// done, and makes sure that files can be written.
     pub(super) fn open(dir: &Path, shared: bool, durability: Durability) -> Result<Self> {
         let (entries, tmp) = (dir.join("entries"), dir.join("tmp"));
-        for path in [dir, &entries, &tmp] {
-            create_folder(path).map_err(|error| unopened(path, error))?;
-        }
+        create_all(&[dir, &entries, &tmp])?;
         peers::sweep(&tmp).map_err(|error| unopened(&tmp, error))?;
         let alive = shared.then(|| Alive::new(&tmp)).transpose().map_err(|error| unopened(&tmp, error))?;
         let is_synced = durability == Durability::Synced;
@@ -52,6 +50,11 @@ impl Folder {
         let probe = folder.tmp_path("put");
         create_file(&probe).and_then(|_| fs::remove_file(&probe)).map_err(|error| unopened(&probe, error))?;
         Ok(folder)
+    }
+
+    /// Makes the folders that are missing, as they were removed.
+    pub(super) fn remake(&self) -> Result<()> {
+        create_all(&[&self.entries, &self.tmp])
     }
 
     /// Has no drafts any more that others must leave alone.
@@ -121,7 +124,7 @@ impl Folder {
     ///
     /// The folder is made when the rename finds none: as a rule it is there.
     /// Another process that looks around may delete it once more.
-    pub(super) fn publish(&self, draft: Draft, digest: u128) -> io::Result<()> {
+    pub(super) fn publish(&self, draft: &mut Draft, digest: u128) -> io::Result<()> {
         if self.is_synced {
             draft.file.sync_data()?;
         }
@@ -231,9 +234,12 @@ impl Draft {
         Ok(())
     }
 
-    /// Adds `bytes` at the end.
+    /// Adds `bytes` at the end; where that fails, none of them.
     pub(super) fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.file.write_all(bytes)?;
+        if let Err(error) = self.file.write_all(bytes) {
+            let _ = self.file.set_len(self.len).and_then(|()| self.file.seek(SeekFrom::Start(self.len)));
+            return Err(error);
+        }
         self.len += bytes.len() as u64;
         Ok(())
     }
@@ -244,7 +250,7 @@ impl Draft {
         self.file.write_all(bytes)
     }
 
-    fn forget(mut self) {
+    fn forget(&mut self) {
         self.path = PathBuf::new();
     }
 }
@@ -270,6 +276,10 @@ fn unopened(path: &Path, error: io::Error) -> Error {
         return Error::new(ErrorKind::Unavailable, message).with_source(error);
     }
     at(path, error)
+}
+
+fn create_all(folders: &[&Path]) -> Result<()> {
+    folders.iter().try_for_each(|path| create_folder(path).map_err(|error| unopened(path, error)))
 }
 
 fn absent_is_false(result: io::Result<()>) -> io::Result<bool> {
@@ -396,9 +406,10 @@ mod tests {
         let folder = Folder::open(dir.path(), false, Durability::Buffered).unwrap();
         let target = folder.path(1);
         fs::create_dir_all(target.join("in the way")).unwrap();
-        let draft = folder.draft(&frame(b"payload")).unwrap();
+        let mut draft = folder.draft(&frame(b"payload")).unwrap();
         assert_eq!(fs::read_dir(&folder.tmp).unwrap().count(), 1);
-        folder.publish(draft, 1).unwrap_err();
+        folder.publish(&mut draft, 1).unwrap_err();
+        drop(draft);
         assert_eq!(fs::read_dir(&folder.tmp).unwrap().count(), 0);
     }
 }

@@ -1,8 +1,9 @@
 //! What the tier holds, in memory: sizes, and the order in which entries go.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use foldhash::fast::RandomState;
+use larder_core::clock::Time;
 use larder_core::tier::Usage;
 
 /// The unit in which file systems hand out space, and `du` counts it.
@@ -36,6 +37,22 @@ struct Entry {
     version: u64,
     turn: Turn,
     leaving: bool,
+    until: Until,
+}
+
+/// Until when an entry may serve. Orders entries by how soon they are expired:
+/// those of which it is not known come first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Until {
+    /// The head of its file was not read yet.
+    Unknown,
+    /// At this time it is expired.
+    At(Time),
+}
+
+impl Until {
+    /// It does not expire.
+    pub(super) const NEVER: Self = Self::At(Time::NEVER);
 }
 
 /// Its order is the order of eviction: never read first, then least recently used.
@@ -52,6 +69,8 @@ struct Turn {
 pub(super) struct Index {
     entries: HashMap<u128, Entry, RandomState>,
     turns: BTreeMap<Turn, u128>,
+    /// The entries that can expire, the first one first.
+    expiries: BTreeSet<(Until, u128)>,
     uppers: Folders,
     leaves: Folders,
     bytes: u64,
@@ -101,7 +120,14 @@ impl Index {
     }
 
     /// Records a file of `len` bytes in place of what there was under `digest`.
+    /// Until when it may serve is not known.
     pub(super) fn insert(&mut self, digest: u128, len: u64) -> Change {
+        self.insert_until(digest, len, Until::Unknown)
+    }
+
+    /// Records a file of `len` bytes that may serve `until` then, in place of
+    /// what there was under `digest`.
+    pub(super) fn insert_until(&mut self, digest: u128, len: u64, until: Until) -> Change {
         let version = self.tick();
         let former = self.entries.remove(&digest);
         let turn = Turn { was_read: former.is_some_and(|entry| entry.turn.was_read), used: version };
@@ -109,13 +135,17 @@ impl Index {
         let freed = former.map_or(0, |entry| entry.bytes);
         if let Some(entry) = former {
             self.turns.remove(&entry.turn);
+            self.expiries.remove(&(entry.until, digest));
+        }
+        if until != Until::NEVER {
+            self.expiries.insert((until, digest));
         }
         let folders = match former {
             Some(_) => 0,
             None => self.uppers.enter(upper_of(digest)) + self.leaves.enter(leaf_of(digest)),
         };
         let taken = bytes + folders as u64 * BLOCK;
-        self.entries.insert(digest, Entry { bytes, version, turn, leaving: false });
+        self.entries.insert(digest, Entry { bytes, version, turn, leaving: false, until });
         self.turns.insert(turn, digest);
         self.bytes = (self.bytes + taken).saturating_sub(freed);
         Change { taken, freed }
@@ -128,6 +158,7 @@ impl Index {
         }
         let entry = self.entries.remove(&held.digest)?;
         self.turns.remove(&entry.turn);
+        self.expiries.remove(&(entry.until, held.digest));
         let empty_folders =
             self.uppers.leave(upper_of(held.digest)) + self.leaves.leave(leaf_of(held.digest));
         let freed = entry.bytes + empty_folders as u64 * BLOCK;
@@ -150,6 +181,31 @@ impl Index {
         let entry = self.entries.get_mut(&digest)?;
         entry.leaving = true;
         Some(Held { digest, version: entry.version })
+    }
+
+    /// An entry that is expired at `now`, as far as that is known.
+    pub(super) fn expired(&self, now: Time) -> Option<Held> {
+        let known = (Until::At(Time::from_millis(0)), 0)..=(Until::At(now), u128::MAX);
+        self.expiries.range(known).next().and_then(|(_, digest)| self.find(*digest))
+    }
+
+    /// An entry of which it is not known until when it may serve.
+    pub(super) fn unknown(&self) -> Option<Held> {
+        let (until, digest) = self.expiries.first()?;
+        (*until == Until::Unknown).then(|| self.find(*digest)).flatten()
+    }
+
+    /// Learns until when `held` may serve.
+    pub(super) fn learn(&mut self, held: Held, until: Until) {
+        let Some(entry) = self.entries.get_mut(&held.digest).filter(|entry| entry.version == held.version)
+        else {
+            return;
+        };
+        self.expiries.remove(&(entry.until, held.digest));
+        entry.until = until;
+        if until != Until::NEVER {
+            self.expiries.insert((until, held.digest));
+        }
     }
 
     /// Takes back that `held` was named as a victim.
@@ -201,6 +257,7 @@ impl Index {
     pub(super) fn clear(&mut self) -> u64 {
         self.entries.clear();
         self.turns.clear();
+        self.expiries.clear();
         self.uppers.0.clear();
         self.leaves.0.clear();
         std::mem::take(&mut self.bytes)
@@ -290,6 +347,26 @@ mod tests {
         index.insert(1, 1);
         assert_eq!(index.victim(4 * BLOCK, NOBODY), None);
         assert!(index.victim(3 * BLOCK, NOBODY).is_some());
+    }
+
+    #[test]
+    fn an_expired_entry_is_named_once_its_time_is_known() {
+        let mut index = Index::default();
+        let at = |millis| Until::At(Time::from_millis(millis));
+        index.insert_until(1, 1, at(50));
+        index.insert_until(2, 1, at(20));
+        index.insert_until(3, 1, Until::NEVER);
+        index.insert(4, 1);
+        let expired = |index: &Index, now| index.expired(Time::from_millis(now)).map(|held| held.digest);
+        assert_eq!([expired(&index, 19), expired(&index, 20)], [None, Some(2)]);
+        let held = index.unknown().unwrap();
+        index.learn(held, at(10));
+        assert_eq!((index.unknown(), expired(&index, 19)), (None, Some(4)));
+        index.remove(held);
+        index.insert_until(2, 1, Until::NEVER);
+        assert_eq!(expired(&index, 60), Some(1));
+        index.clear();
+        assert_eq!(expired(&index, 60), None);
     }
 
     #[test]

@@ -1,7 +1,9 @@
 //! One file an entry, in a folder of its own.
 
+mod eviction;
 mod folder;
 mod index;
+mod loss;
 mod peers;
 mod room;
 mod shared;
@@ -24,10 +26,12 @@ use larder_core::{Bytes, Durability, Error, ErrorKind, Result};
 use parking_lot::{MappedMutexGuard, Mutex, MutexGuard, RwLock, RwLockReadGuard};
 
 use crate::Share;
+use crate::anchor::Anchor;
 use crate::boot::{Marker, Past};
-use crate::medium::sync_many;
+use crate::medium::{available, sync_many};
+use eviction::until_of;
 use folder::{Folder, at};
-use index::{BLOCK, Held, Index, rounded, upper_of};
+use index::{BLOCK, Held, Index, Until, rounded, upper_of};
 use peers::{Change, Peers};
 use room::Room;
 
@@ -93,6 +97,7 @@ pub struct FileOptions {
 pub struct FileTier {
     folder: Folder,
     dir: PathBuf,
+    anchor: Anchor,
     marker: Marker,
     space: Arc<Share>,
     /// `None` once the tier is closed. Never locked while files are touched.
@@ -153,6 +158,7 @@ impl FileTier {
         options.space.set(index.usage().bytes + FIXED + shared);
         let tier = Self {
             folder,
+            anchor: Anchor::new(&options.dir),
             dir: options.dir,
             marker,
             space: Arc::new(options.space),
@@ -162,19 +168,9 @@ impl FileTier {
             peers,
             unseen: AtomicU64::new(0),
         };
-        tier.shrink_to_budget()?;
+        tier.space.fit(available(&tier.dir));
+        tier.shrink_to_budget(0)?;
         Ok(tier)
-    }
-
-    fn shrink_to_budget(&self) -> Result<()> {
-        loop {
-            let excess = self.space.excess(0).min(self.usage().bytes);
-            if excess == 0 {
-                return Ok(());
-            }
-            let Some(victim) = self.index()?.victim(excess, 0) else { return Ok(()) };
-            self.evict(victim)?;
-        }
     }
 
     fn get_now(&self, key: &EncodedKey) -> Result<Option<Bytes>> {
@@ -187,13 +183,16 @@ impl FileTier {
     }
 
     fn put_now(&self, key: &EncodedKey, frame: &Frame) -> Result<()> {
-        let len = frame.len() as u64;
-        self.check_len(len)?;
+        self.check_len(frame.len() as u64)?;
+        self.in_place(|| self.relieved(|| self.put_once(key, frame)))
+    }
+
+    fn put_once(&self, key: &EncodedKey, frame: &Frame) -> Result<()> {
         let digest = key.digest();
-        let room = self.make_room(rounded(len).saturating_add(ABOVE), digest)?;
+        let mut room = self.make_room(rounded(frame.len() as u64).saturating_add(ABOVE), digest)?;
         let failed = |error| at(&self.folder.path(digest), error);
-        let draft = self.folder.draft(frame).map_err(failed)?;
-        self.replace(key, draft, room)
+        let mut draft = self.folder.draft(frame).map_err(failed)?;
+        self.replace(key, (&mut draft, &mut room), until_of(frame.head()))
     }
 
     fn check_len(&self, len: u64) -> Result<()> {
@@ -206,7 +205,12 @@ impl FileTier {
 
     /// Makes a draft, for which there is room, the file of `key`, unless that
     /// is based on what is no more.
-    fn replace(&self, key: &EncodedKey, draft: folder::Draft, room: Room) -> Result<()> {
+    fn replace(
+        &self,
+        key: &EncodedKey,
+        (draft, room): (&mut folder::Draft, &mut Room),
+        until: Until,
+    ) -> Result<()> {
         let (digest, len) = (key.digest(), draft.len());
         self.look_now_and_then(len)?;
         let lane = self.lane(digest)?;
@@ -215,47 +219,11 @@ impl FileTier {
             return Ok(());
         }
         self.folder.publish(draft, digest).map_err(|error| at(&self.folder.path(digest), error))?;
-        let change = self.index()?.insert(digest, len);
+        let change = self.index()?.insert_until(digest, len, until);
         room.keep(change.taken);
         self.space.shrink(change.freed);
+        self.space.wrote(change.taken);
         Ok(())
-    }
-
-    /// Reserves `bytes`, evicting as many entries as that takes.
-    ///
-    /// The entry of `spare`, which is about to be replaced, goes last: until
-    /// then readers find it.
-    fn make_room(&self, bytes: u64, spare: u128) -> Result<Room> {
-        let mut looked = self.peers.is_none();
-        loop {
-            let victim = {
-                let mut index = self.index()?;
-                match Room::reserve(&self.space, bytes) {
-                    Ok(room) => return Ok(room),
-                    Err(excess) => index.victim(excess, spare),
-                }
-            };
-            let Some(victim) = victim else {
-                if !std::mem::replace(&mut looked, true) {
-                    self.look_again()?;
-                    continue;
-                }
-                let message = format!("no room for {bytes} bytes in a budget of {}", self.space.limit());
-                return Err(Error::new(ErrorKind::Full, message));
-            };
-            self.evict(victim)?;
-        }
-    }
-
-    fn evict(&self, victim: Held) -> Result<()> {
-        let deleted = self.delete(victim);
-        let mut index = self.index()?;
-        match deleted {
-            Ok(true) => index.count_eviction(),
-            Ok(false) => {}
-            Err(_) => index.stay(victim),
-        }
-        deleted.map(drop)
     }
 
     fn remove_now(&self, key: &EncodedKey) -> Result<bool> {
@@ -312,11 +280,16 @@ impl FileTier {
     fn close_now(&self, is_final: bool) -> Result<()> {
         let _whole = self.whole.write();
         let was_open = self.index.lock().take().is_some();
+        let is_lost = !self.anchor.is_there();
+        self.anchor.close();
         self.folder.leave();
         if let Some(peers) = &self.peers {
             peers.close();
         }
         self.space.set(0);
+        if was_open && is_lost {
+            return Err(self.anchor.lost());
+        }
         // Of a shared folder nobody knows whether it is closed: another may have it.
         if !was_open || !is_final || self.peers.is_some() {
             return Ok(());
@@ -453,10 +426,13 @@ impl Tier for FileTier {
         self.index.lock().as_ref().map(Index::usage).unwrap_or_default()
     }
 
-    /// Has nothing to do: each put went to the operating system when it was
-    /// acknowledged.
+    /// Looks whether the folder is still there. Each put went to the operating
+    /// system when it was acknowledged.
     fn flush(&self) -> BoxFuture<'_, Result<()>> {
-        work("flush", move || self.index().map(drop))
+        work("flush", move || {
+            self.index().map(drop)?;
+            self.look_for_loss()
+        })
     }
 
     fn close(&self) -> BoxFuture<'_, Result<()>> {

@@ -23,6 +23,7 @@ use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use super::folder::{at, create_file, create_folder};
 use super::index::{BLOCK, upper_of};
+use crate::medium::is_removed;
 
 /// How many counters there are. Entries that share one lose their copies in
 /// memory together.
@@ -39,6 +40,7 @@ pub(super) const BYTES: u64 = GROUPS as u64 * 8 + BLOCK;
 /// What the processes on a folder share. Its files are gone once it is closed.
 #[derive(Debug)]
 pub(super) struct Peers {
+    dir: PathBuf,
     /// Behind a mutex, for threads share its position; processes do not.
     changes: Mutex<Option<File>>,
     locks: Vec<Mutex<Option<File>>>,
@@ -52,19 +54,9 @@ impl Peers {
             open_file(&path).map(|file| Mutex::new(Some(file))).map_err(|error| at(&path, error))
         };
         create_folder(&dir).map_err(|error| at(&dir, error))?;
-        let locks = (0..LOCKS).map(|lock| open(&format!("{lock:02x}.lock"))).collect::<Result<Vec<_>>>()?;
-        let peers = Self { changes: open("changes")?, locks };
-        peers.fill()?;
-        Ok(peers)
-    }
-
-    /// Gives the counters their place on the medium, before they are needed.
-    fn fill(&self) -> Result<()> {
-        let _lock = self.lock(0)?;
-        self.counters(|file| {
-            let missing = (GROUPS as u64 * 8).saturating_sub(file.seek(SeekFrom::End(0))?);
-            file.write_all(&vec![0; usize::try_from(missing).unwrap_or(0)])
-        })
+        let locks = (0..LOCKS).map(|lock| open(&lock_name(lock))).collect::<Result<Vec<_>>>()?;
+        let changes = Mutex::new(Some(open_counters(&dir)?));
+        Ok(Self { changes, locks, dir })
     }
 
     /// The stamp of `digest` now; `None` while its group is being changed.
@@ -96,21 +88,73 @@ impl Peers {
         Ok(Change { peers: self, first: 0, counts, before: None, _locks: locks })
     }
 
+    /// Takes what is at the paths now, after the folder was removed or replaced.
+    pub(super) fn renew(&self) -> Result<()> {
+        create_folder(&self.dir)?;
+        for (number, lock) in self.locks.iter().enumerate() {
+            *lock.lock() = Some(open_file(&self.dir.join(lock_name(number)))?);
+        }
+        *self.changes.lock() = Some(open_counters(&self.dir)?);
+        Ok(())
+    }
+
     /// Lets go of all files, when no change is in progress.
     pub(super) fn close(&self) {
         *self.changes.lock() = None;
         self.locks.iter().for_each(|lock| *lock.lock() = None);
     }
 
+    /// Lends the counters. What cleans up temporary folders may have deleted them:
+    /// then those are taken that every process finds at their path.
     fn counters<T>(&self, work: impl FnOnce(&mut File) -> io::Result<T>) -> Result<T> {
-        Ok(work(self.changes.lock().as_mut().ok_or_else(closed)?)?)
+        let mut changes = self.changes.lock();
+        let file = changes.as_mut().ok_or_else(closed)?;
+        if is_removed(file) {
+            *file = open_counters(&self.dir)?;
+        }
+        Ok(work(file)?)
     }
 
     fn lock(&self, lock: usize) -> Result<Locked<'_>> {
-        let guard = self.locks.get(lock % LOCKS).ok_or_else(stuck)?.lock();
-        acquire(guard.as_ref().ok_or_else(closed)?)?;
+        let mut guard = self.locks.get(lock % LOCKS).ok_or_else(stuck)?.lock();
+        let file = guard.as_mut().ok_or_else(closed)?;
+        acquire(file)?;
+        while is_removed(file) {
+            create_folder(&self.dir)?;
+            *file = open_file(&self.dir.join(lock_name(lock % LOCKS)))?;
+            acquire(file)?;
+        }
         Ok(Locked(guard))
     }
+}
+
+fn lock_name(lock: usize) -> String {
+    format!("{lock:02x}.lock")
+}
+
+/// Opens the counters in `dir`; makes them, whole and under their name at once, where
+/// they are missing.
+///
+/// They begin with the time, so that none has a value that it had in a file before.
+fn open_counters(dir: &Path) -> Result<File> {
+    let path = dir.join("changes");
+    let counters = || -> io::Result<File> {
+        let found = open_file(&path)?;
+        if found.metadata()?.len() >= GROUPS as u64 * 8 {
+            return Ok(found);
+        }
+        let nanos = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().as_nanos() as u64;
+        let draft = dir.join(format!("changes.{:x}-{nanos:x}", std::process::id()));
+        let mut file = create_file(&draft)?;
+        let renamed = write_counts(&mut file, 0, &vec![nanos & !1; GROUPS]);
+        // The last of those who come together wins; the others find their own deleted.
+        let renamed = renamed.and_then(|()| fs::rename(&draft, &path));
+        if renamed.is_err() {
+            let _ = fs::remove_file(&draft);
+        }
+        renamed.and_then(|()| open_file(&path))
+    };
+    create_folder(dir).and_then(|()| counters()).map_err(|error| at(&path, error))
 }
 
 fn closed() -> Error {
@@ -335,6 +379,24 @@ mod tests {
         assert!(theirs.stamp(entry) != Some(after) && theirs.stamp(other) != Some(untouched));
         drop((mine, theirs));
         assert!(Peers::open(dir.path()).unwrap().stamp(entry).unwrap().get() > after.get());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn counters_and_locks_that_were_deleted_are_shared_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mine, theirs) = (Peers::open(dir.path()).unwrap(), Peers::open(dir.path()).unwrap());
+        let before = mine.stamp(7).unwrap();
+        fs::remove_dir_all(dir.path().join("peers")).unwrap();
+        drop(theirs.change(7).unwrap());
+        let after = mine.stamp(7).unwrap();
+        assert!(after != before && theirs.stamp(7) == Some(after));
+        let change = mine.change(7).unwrap();
+        assert_eq!(theirs.stamp(7), None, "while it is changed");
+        let lock = open_file(&dir.path().join("peers").join(lock_name(0))).unwrap();
+        assert!(lock.try_lock().is_err(), "it is the lock that others find");
+        drop(change);
+        assert!(theirs.stamp(7).unwrap().get() > after.get());
     }
 
     #[test]

@@ -37,7 +37,7 @@ impl Room {
     }
 
     /// Leaves `bytes` of it counted, and gives the rest back.
-    pub(super) fn keep(mut self, bytes: u64) {
+    pub(super) fn keep(&mut self, bytes: u64) {
         self.bytes = self.bytes.saturating_sub(bytes);
     }
 }

@@ -6,6 +6,7 @@ use larder_core::key::EncodedKey;
 use larder_core::stream::Stored;
 use larder_core::{Error, ErrorKind, Result};
 
+use super::eviction::until_of;
 use super::folder::{self, at};
 use super::index::rounded;
 use super::room::Room;
@@ -36,22 +37,27 @@ impl FileTier {
         let head_len = head_len as u64;
         let digest = key.digest();
         self.check_len(head_len)?;
-        let room = self.make_room(rounded(head_len) + ABOVE, digest)?;
         let failed = |error| at(&self.folder.path(digest), error);
-        let mut file = self.folder.begin().map_err(failed)?;
-        file.skip(head_len).map_err(failed)?;
-        Ok(Drafted { file, room, head_len })
+        let draft = || {
+            let room = self.make_room(rounded(head_len) + ABOVE, digest)?;
+            let mut file = self.folder.begin().map_err(failed)?;
+            file.skip(head_len).map_err(failed)?;
+            Ok(Drafted { file, room, head_len })
+        };
+        self.in_place(|| self.relieved(draft))
     }
 
     /// Makes room first, so that the budget holds while a stream comes in.
     pub(super) fn append_now(&self, draft: &mut Drafted, bytes: &[u8]) -> Result<()> {
         let len = draft.file.len().saturating_add(bytes.len() as u64);
         self.check_len(len)?;
-        let missing = (rounded(len) + ABOVE).saturating_sub(draft.room.bytes());
-        if missing > 0 {
-            draft.room.join(self.make_room(missing, 0)?);
-        }
-        draft.file.append(bytes).map_err(|error| at(self.folder.drafts(), error))
+        self.relieved(|| {
+            let missing = (rounded(len) + ABOVE).saturating_sub(draft.room.bytes());
+            if missing > 0 {
+                draft.room.join(self.make_room(missing, 0)?);
+            }
+            draft.file.append(bytes).map_err(|error| at(self.folder.drafts(), error))
+        })
     }
 
     pub(super) fn publish_now(&self, key: &EncodedKey, mut draft: Drafted, head: &[u8]) -> Result<()> {
@@ -59,7 +65,9 @@ impl FileTier {
             let message = format!("a head of {} bytes where {} were said", head.len(), draft.head_len);
             return Err(Error::new(ErrorKind::Unsupported, message));
         }
-        draft.file.write_front(head).map_err(|error| at(self.folder.drafts(), error))?;
-        self.replace(key, draft.file, draft.room)
+        self.relieved(|| {
+            draft.file.write_front(head).map_err(|error| at(self.folder.drafts(), error))?;
+            self.replace(key, (&mut draft.file, &mut draft.room), until_of(head))
+        })
     }
 }

@@ -1,0 +1,226 @@
+//! The lock of a directory.
+//!
+//! There are two: of the directory itself, and of the file `lock` in it. Whoever
+//! deletes old files from temporary folders can take the file away, and another process
+//! would make and lock a new one; the directory stays as long as there is anything
+//! in it. The file is for file systems that lock no directories, and for
+//! builds that know nothing else.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io;
+use std::path::Path;
+
+use larder_core::{Error, ErrorKind, Result};
+
+use crate::folder::failed;
+
+/// How often what was locked may turn out to be deleted meanwhile.
+const TRIES: usize = 16;
+
+/// Held while a directory is in use. The operating system lets go of it when the
+/// process ends.
+#[derive(Debug)]
+pub(crate) struct Lock {
+    /// `None` where directories cannot be locked.
+    dir: Option<File>,
+    /// `None` for a directory without the file, which is about to be deleted.
+    file: Option<File>,
+}
+
+/// What came of an attempt.
+enum Attempt {
+    Held(Lock),
+    /// Another process has it.
+    Busy,
+    /// What was locked is not what the path leads to any more.
+    Gone,
+}
+
+impl Lock {
+    /// Locks a directory that is there, alone or with others that share it; `None`
+    /// when another process holds it.
+    pub(crate) fn take(dir: &Path, shared: bool) -> Result<Option<Self>> {
+        for _ in 0..TRIES {
+            match attempt(dir, shared).map_err(|error| failed(dir, error))? {
+                Attempt::Held(lock) => return Ok(Some(lock)),
+                Attempt::Busy => return Ok(None),
+                Attempt::Gone => {}
+            }
+        }
+        let message = format!("the directory {}: its lock is deleted again and again", dir.display());
+        Err(Error::new(ErrorKind::Unavailable, message))
+    }
+
+    /// Locks a directory that is perhaps no process's any more, so that it can be deleted;
+    /// `None` when a process has it. Makes no file.
+    pub(crate) fn of_orphan(dir: &Path) -> io::Result<Option<Self>> {
+        let Ok(of_dir) = lock_dir(dir, false)? else { return Ok(None) };
+        let file = match OpenOptions::new().write(true).open(dir.join("lock")) {
+            Ok(file) if try_lock(&file, false)? => Some(file),
+            Ok(_) => return Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => return Err(error),
+        };
+        Ok(Some(Self { dir: of_dir, file }))
+    }
+
+    /// Locks a directory that every process holds for a moment only: waits.
+    pub(crate) fn wait_for(dir: &Path) -> io::Result<Self> {
+        let of_dir = open_dir(dir)?.filter(|of_dir| of_dir.lock().is_ok());
+        let file = open_file(dir)?;
+        file.lock()?;
+        Ok(Self { dir: of_dir, file: Some(file) })
+    }
+
+    /// Whether this is still the lock of what `dir` leads to.
+    pub(crate) fn is_of(&self, dir: &Path) -> bool {
+        let is_dir = self.dir.as_ref().is_none_or(|held| is_at(held, dir));
+        is_dir && self.file.as_ref().is_some_and(|held| is_at(held, &dir.join("lock")))
+    }
+
+    /// Locks what `dir` leads to now, which was made anew or has lost its file;
+    /// false when another process holds it.
+    pub(crate) fn renew(&mut self, dir: &Path, shared: bool) -> Result<bool> {
+        if self.dir.as_ref().is_some_and(|held| is_at(held, dir)) {
+            // The lock of the directory keeps others out: nobody else makes the file.
+            let file = open_file(dir).map_err(|error| failed(dir, error))?;
+            let is_locked = try_lock(&file, shared).map_err(|error| failed(dir, error))?;
+            if is_locked {
+                self.file = Some(file);
+            }
+            return Ok(is_locked);
+        }
+        let renewed = Self::take(dir, shared)?;
+        let is_locked = renewed.is_some();
+        renewed.into_iter().for_each(|lock| *self = lock);
+        Ok(is_locked)
+    }
+}
+
+fn attempt(dir: &Path, shared: bool) -> io::Result<Attempt> {
+    let Ok(of_dir) = lock_dir(dir, shared)? else { return Ok(Attempt::Busy) };
+    let file = open_file(dir)?;
+    if !try_lock(&file, shared)? {
+        return Ok(Attempt::Busy);
+    }
+    let lock = Lock { dir: of_dir, file: Some(file) };
+    Ok(if lock.is_of(dir) { Attempt::Held(lock) } else { Attempt::Gone })
+}
+
+/// Marks what another process has.
+struct Taken;
+
+/// Locks the directory itself; nothing where that cannot be done.
+fn lock_dir(dir: &Path, shared: bool) -> io::Result<Result<Option<File>, Taken>> {
+    let Some(file) = open_dir(dir)? else { return Ok(Ok(None)) };
+    match try_lock(&file, shared) {
+        Ok(true) => Ok(Ok(Some(file))),
+        Ok(false) => Ok(Err(Taken)),
+        // Some file systems over the network lock only what is open for writing.
+        Err(_) => Ok(Ok(None)),
+    }
+}
+
+/// Opens a directory to lock it, on platforms where that can be done.
+fn open_dir(dir: &Path) -> io::Result<Option<File>> {
+    if cfg!(unix) { File::open(dir).map(Some) } else { Ok(None) }
+}
+
+fn open_file(dir: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.create(true).truncate(false).write(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(dir.join("lock"))
+}
+
+/// Whether it is locked now; false when another process holds it.
+fn try_lock(file: &File, shared: bool) -> io::Result<bool> {
+    match if shared { file.try_lock_shared() } else { file.try_lock() } {
+        Ok(()) => Ok(true),
+        Err(TryLockError::WouldBlock) => Ok(false),
+        Err(TryLockError::Error(error)) => Err(error),
+    }
+}
+
+/// Whether `path` leads to what is open.
+#[cfg(unix)]
+fn is_at(held: &File, path: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let (Ok(held), Ok(found)) = (held.metadata(), fs::metadata(path)) else { return false };
+    (held.dev(), held.ino()) == (found.dev(), found.ino())
+}
+
+/// Whether there is anything at `path`: what is open cannot be deleted here.
+#[cfg(not(unix))]
+fn is_at(_: &File, path: &Path) -> bool {
+    fs::exists(path).unwrap_or(false)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn take(dir: &Path, shared: bool) -> Option<Lock> {
+        Lock::take(dir, shared).unwrap()
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_directory_whose_lock_file_was_deleted_is_still_locked() {
+        let dir = tempfile::tempdir().unwrap();
+        for shared in [false, true] {
+            let held = take(dir.path(), shared).unwrap();
+            fs::remove_file(dir.path().join("lock")).unwrap();
+            assert!(take(dir.path(), false).is_none(), "shared: {shared}");
+            assert_eq!(take(dir.path(), true).is_some(), shared);
+            drop(held);
+            assert!(take(dir.path(), false).is_some());
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_lock_is_renewed_after_its_file_or_its_directory_was_deleted() {
+        let parent = tempfile::tempdir().unwrap();
+        let dir = parent.path().join("cache");
+        fs::create_dir(&dir).unwrap();
+        let mut held = take(&dir, false).unwrap();
+        assert!(held.is_of(&dir));
+        fs::remove_file(dir.join("lock")).unwrap();
+        assert!(!held.is_of(&dir));
+        assert!(held.renew(&dir, false).unwrap() && held.is_of(&dir));
+        fs::remove_dir_all(&dir).unwrap();
+        fs::create_dir(&dir).unwrap();
+        assert!(!held.is_of(&dir));
+        assert!(held.renew(&dir, false).unwrap() && held.is_of(&dir));
+        assert!(take(&dir, false).is_none());
+        fs::remove_dir_all(&dir).unwrap();
+        fs::create_dir(&dir).unwrap();
+        let others = take(&dir, false).unwrap();
+        assert!(!held.renew(&dir, false).unwrap(), "another one was faster");
+        drop(others);
+    }
+
+    #[test]
+    fn a_file_that_an_earlier_build_locked_keeps_the_directory() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = open_file(dir.path()).unwrap();
+        file.try_lock().unwrap();
+        assert!(take(dir.path(), false).is_none());
+        assert!(Lock::of_orphan(dir.path()).unwrap().is_none());
+        drop(file);
+        assert!(take(dir.path(), false).is_some());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_live_directory_without_its_file_is_no_orphan() {
+        let dir = tempfile::tempdir().unwrap();
+        let held = take(dir.path(), false).unwrap();
+        fs::remove_file(dir.path().join("lock")).unwrap();
+        assert!(Lock::of_orphan(dir.path()).unwrap().is_none());
+        drop(held);
+        assert!(Lock::of_orphan(dir.path()).unwrap().is_some());
+    }
+}

@@ -1,0 +1,115 @@
+//! Making room: which entries go, for the budget and for a medium that is full.
+
+use larder_core::frame::kept_until;
+use larder_core::tier::Tier;
+use larder_core::{Error, ErrorKind, Result};
+
+use super::FileTier;
+use super::index::{Held, Until};
+use super::room::Room;
+use crate::pressure::{self, Shortage};
+
+/// So many entries go at least where the medium has no room: each of them has an
+/// inode too, however small it is.
+const VICTIMS_MIN: u64 = 4;
+
+/// So many heads of files are read at most to find expired entries.
+const HEADS_AT_ONCE: usize = 10_000;
+
+/// Until when the frame that begins with `head` may serve.
+pub(super) fn until_of(head: &[u8]) -> Until {
+    kept_until(head).map_or(Until::Unknown, Until::At)
+}
+
+impl FileTier {
+    /// Runs `write`, and once more after entries were evicted where the medium has no room.
+    pub(super) fn relieved<T>(&self, write: impl FnMut() -> Result<T>) -> Result<T> {
+        pressure::relieved(&self.space, write, |shortage| self.relieve(shortage))
+    }
+
+    fn relieve(&self, shortage: Shortage) -> Result<()> {
+        if shortage == Shortage::Handles {
+            // Entries hold no handle: none is gained by evicting them.
+            return Ok(());
+        }
+        self.learn_deadlines()?;
+        let mut expired = 0;
+        while let Some(held) = self.expired()? {
+            self.evict(held)?;
+            expired += 1;
+        }
+        self.shrink_to_budget(VICTIMS_MIN.saturating_sub(expired))
+    }
+
+    fn expired(&self) -> Result<Option<Held>> {
+        Ok(self.index()?.expired(self.space.now()))
+    }
+
+    /// Reads until when those entries may serve that an earlier process, or
+    /// another one, wrote.
+    fn learn_deadlines(&self) -> Result<()> {
+        for _ in 0..HEADS_AT_ONCE {
+            let Some(held) = self.index()?.unknown() else { break };
+            // What cannot be read counts as if it never expired: it goes by its turn.
+            let head = self.folder.read_head(held.digest);
+            let until = head.and_then(|head| kept_until(&head)).map_or(Until::NEVER, Until::At);
+            self.index()?.learn(held, until);
+        }
+        Ok(())
+    }
+
+    /// Evicts entries until the budget holds, and `least` of them in any case.
+    pub(super) fn shrink_to_budget(&self, least: u64) -> Result<()> {
+        let mut evicted = 0;
+        loop {
+            let excess = self.space.excess(0).min(self.usage().bytes);
+            if excess == 0 && evicted >= least {
+                return Ok(());
+            }
+            let Some(victim) = self.index()?.victim(excess, 0) else { return Ok(()) };
+            self.evict(victim)?;
+            evicted += 1;
+        }
+    }
+
+    /// Reserves `bytes`, evicting as many entries as that takes: those that are
+    /// known to be expired first.
+    ///
+    /// The entry of `spare`, which is about to be replaced, goes last: until
+    /// then readers find it.
+    pub(super) fn make_room(&self, bytes: u64, spare: u128) -> Result<Room> {
+        let mut looked = self.peers.is_none();
+        loop {
+            let victim = {
+                let mut index = self.index()?;
+                match Room::reserve(&self.space, bytes) {
+                    Ok(room) => return Ok(room),
+                    Err(excess) => index.expired(self.space.now()).or_else(|| index.victim(excess, spare)),
+                }
+            };
+            let Some(victim) = victim else {
+                if !std::mem::replace(&mut looked, true) {
+                    self.look_again()?;
+                    continue;
+                }
+                if self.space.forget_shortage() {
+                    continue;
+                }
+                let message = format!("no room for {bytes} bytes in a budget of {}", self.space.budget());
+                return Err(Error::new(ErrorKind::Full, message));
+            };
+            self.evict(victim)?;
+        }
+    }
+
+    fn evict(&self, victim: Held) -> Result<()> {
+        let deleted = self.delete(victim);
+        let mut index = self.index()?;
+        match deleted {
+            Ok(true) => index.count_eviction(),
+            Ok(false) => {}
+            Err(_) => index.stay(victim),
+        }
+        deleted.map(drop)
+    }
+}

@@ -1,0 +1,144 @@
+//! A directory, or a file of it, that is removed while a cache has it open.
+//!
+//! Regression: writes went to deleted files and were reported as stored; nothing of them
+//! was there when the directory was opened again, and another process could take the directory.
+#![cfg(unix)]
+
+use std::fs;
+use std::path::Path;
+use std::thread;
+use std::time::Duration;
+
+use larder::{Cache, Persistence, Sharing, bcache, fcache, ucache};
+
+/// Longer than the time between two looks at a directory.
+const A_WHILE: Duration = Duration::from_millis(30);
+
+type Open = fn(&Path) -> Cache<u64, Vec<u8>>;
+
+const KINDS: [(&str, Open); 4] = [
+    ("disk", |dir| bcache("gone").dir(dir).memory_bytes(0).build().unwrap()),
+    ("files", |dir| fcache("gone").dir(dir).memory_bytes(0).build().unwrap()),
+    ("every tier", |dir| {
+        ucache("gone").dir(dir).memory_bytes(0).persistence(Persistence::LongTerm).build().unwrap()
+    }),
+    ("shared files", |dir| {
+        fcache("gone").dir(dir).memory_bytes(0).sharing(Sharing::Processes).build().unwrap()
+    }),
+];
+
+fn value(key: u64) -> Vec<u8> {
+    vec![key as u8; 200 + (key as usize % 7) * 3_000]
+}
+
+/// Writes until it is taken; how many attempts failed.
+fn write(cache: &Cache<u64, Vec<u8>>, key: u64) -> usize {
+    (0..20).take_while(|_| cache.try_insert(key, value(key)).is_err()).count()
+}
+
+fn errors(cache: &Cache<u64, Vec<u8>>) -> u64 {
+    cache.stats().tiers.iter().map(|tier| tier.counts.errors).sum()
+}
+
+/// What is stored after `remove` took something away is there after reopening.
+fn check(what: &str, (kind, open): (&str, Open), remove: impl Fn(&Path)) {
+    let parent = tempfile::tempdir().unwrap();
+    let cache = open(parent.path());
+    (0..50).for_each(|key| assert_eq!(write(&cache, key), 0, "{kind}"));
+    cache.flush().unwrap();
+    remove(cache.dir().unwrap());
+    thread::sleep(A_WHILE);
+    let before = errors(&cache);
+    let failed: usize = (100..150).map(|key| write(&cache, key)).sum();
+    assert!(failed <= 3 && errors(&cache) > before, "{what}, {kind}: {failed} failed\n{}", cache.stats());
+    assert!(cache.dir().unwrap().join("lock").exists(), "{what}, {kind}");
+    cache.close().unwrap();
+    drop(cache);
+    let cache = open(parent.path());
+    for key in (0..50).chain(100..150) {
+        let found = cache.get(&key);
+        assert!(found.is_none_or(|found| found == value(key)), "{what}, {kind}: a wrong value of {key}");
+    }
+    let kept = (100..150).filter(|key| cache.get(key).is_some()).count();
+    assert!(kept >= 45, "{what}, {kind}: {kept} of 50 are there after reopening");
+    cache.close().unwrap();
+}
+
+#[test]
+fn a_directory_that_is_removed_while_open_is_made_anew() {
+    KINDS.into_iter().for_each(|kind| check("removed", kind, |dir| fs::remove_dir_all(dir).unwrap()));
+}
+
+#[test]
+fn a_directory_that_is_replaced_while_open_is_not_mixed_with_what_is_there() {
+    for kind in KINDS {
+        check("replaced", kind, |dir| {
+            fs::rename(dir, dir.with_extension("before")).unwrap();
+            fs::create_dir(dir).unwrap();
+        });
+    }
+}
+
+#[test]
+fn a_flush_or_close_over_a_directory_that_is_gone_fails() {
+    for (kind, open) in KINDS {
+        let parent = tempfile::tempdir().unwrap();
+        let cache = open(parent.path());
+        cache.try_insert(1, value(1)).unwrap();
+        fs::remove_dir_all(cache.dir().unwrap()).unwrap();
+        assert!(cache.flush().is_err(), "{kind}");
+        assert_eq!(write(&cache, 2), 0, "{kind}: it goes on");
+        cache.flush().unwrap();
+        fs::remove_dir_all(cache.dir().unwrap()).unwrap();
+        assert!(cache.close().is_err(), "{kind}");
+    }
+}
+
+/// Every file of a kind, found by the end of its path.
+fn remove_files(dir: &Path, suffix: &str) {
+    let found: Vec<_> = walkdir::WalkDir::new(dir)
+        .into_iter()
+        .flatten()
+        .filter(|entry| entry.file_type().is_file() && entry.path().to_string_lossy().ends_with(suffix))
+        .collect();
+    assert!(!found.is_empty(), "no {suffix}");
+    found.iter().for_each(|entry| fs::remove_file(entry.path()).unwrap());
+}
+
+#[test]
+fn single_files_of_disk_that_are_removed_while_open_are_noticed() {
+    for suffix in [".log", ".seg", "/db"] {
+        let write_some = |dir: &Path| {
+            let cache = KINDS[0].1(dir);
+            (0..50).for_each(|key| assert_eq!(write(&cache, key), 0));
+            cache
+        };
+        let parent = tempfile::tempdir().unwrap();
+        let cache = write_some(parent.path());
+        remove_files(cache.dir().unwrap(), suffix);
+        thread::sleep(A_WHILE);
+        assert!(cache.try_insert(100, value(100)).is_err(), "{suffix}");
+        assert_eq!(write(&cache, 101), 0, "{suffix}");
+        cache.close().unwrap();
+        drop(cache);
+        let cache = KINDS[0].1(parent.path());
+        assert_eq!(cache.get(&101), Some(value(101)), "{suffix}");
+        assert_eq!(cache.get(&1), None, "{suffix}: it began anew");
+        cache.close().unwrap();
+    }
+}
+
+#[test]
+fn a_directory_whose_lock_file_was_deleted_is_not_shared() {
+    for (kind, open) in KINDS.into_iter().take(3) {
+        let parent = tempfile::tempdir().unwrap();
+        let cache = open(parent.path());
+        let dir = cache.dir().unwrap().to_path_buf();
+        fs::remove_file(dir.join("lock")).unwrap();
+        // As another process takes it: this one has its own register beside the lock.
+        let held = fs::File::open(&dir).unwrap();
+        assert!(held.try_lock().is_err(), "{kind}");
+        cache.close().unwrap();
+        held.try_lock().unwrap();
+    }
+}

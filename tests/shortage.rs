@@ -1,0 +1,146 @@
+//! A medium that others fill below the budget of a cache: entries make room.
+//!
+//! Regression: `ENOSPC` counted as a failure of the tier, and nothing was evicted,
+//! since the budget was not reached. No new entry was stored any more.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use larder::{Cache, EntryOptions, Persistence, TierKind, bcache, fcache, ucache};
+use larder_testkit::ManualClock;
+
+use crate::full::Mounted;
+
+const BUDGET: u64 = 256 << 20;
+
+fn disk(dir: &Path) -> Cache<u64, Vec<u8>> {
+    bcache("short").dir(dir).memory_bytes(0).disk_bytes(BUDGET).build().unwrap()
+}
+
+fn files(dir: &Path) -> Cache<u64, Vec<u8>> {
+    fcache("short").dir(dir).memory_bytes(0).disk_bytes(BUDGET).build().unwrap()
+}
+
+fn every_tier(dir: &Path) -> Cache<u64, Vec<u8>> {
+    let cache = ucache("short").dir(dir).memory_bytes(0).disk_bytes(BUDGET);
+    cache.persistence(Persistence::LongTerm).build().unwrap()
+}
+
+/// Bytes that do not compress, others for each key.
+fn value(key: u64, len: usize) -> Vec<u8> {
+    let mut rng = fastrand::Rng::with_seed(key);
+    (0..len).map(|_| rng.u8(..)).collect()
+}
+
+/// Writes `keys`; how many writes failed.
+fn write(cache: &Cache<u64, Vec<u8>>, keys: std::ops::Range<u64>, len: usize) -> u64 {
+    keys.map(|key| u64::from(cache.try_insert(key, value(key, len)).is_err())).sum()
+}
+
+/// How many of `keys` are there. None may have a value of another key.
+fn found(cache: &Cache<u64, Vec<u8>>, keys: std::ops::Range<u64>, len: usize) -> u64 {
+    let found = keys.filter(|key| match cache.get(key) {
+        Some(found) => {
+            assert_eq!(found, value(*key, len), "of {key}");
+            true
+        }
+        None => false,
+    });
+    found.count() as u64
+}
+
+/// Writes three times what fits beside what others have.
+fn check_takes_new_entries(open: fn(&Path) -> Cache<u64, Vec<u8>>, options: &str, len: usize, count: u64) {
+    let Some(mounted) = Mounted::new(options) else { return };
+    let cache = open(mounted.path());
+    let failed = write(&cache, 0..count, len);
+    assert!(failed <= count / 20, "{failed} of {count} writes failed\n{}", cache.stats());
+    let newest = found(&cache, count - 10..count, len);
+    assert!(newest >= 5, "{newest} of the last 10 are there\n{}", cache.stats());
+    let evicted: u64 = cache.stats().tiers.iter().map(|tier| tier.usage.evictions).sum();
+    assert!(evicted > 0, "it never was full\n{}", cache.stats());
+    found(&cache, 0..count, len);
+    cache.close().unwrap();
+    drop(cache);
+    let cache = open(mounted.path());
+    assert!(found(&cache, 0..count, len) > 0, "nothing is there after reopening");
+    cache.close().unwrap();
+}
+
+#[test]
+fn disk_on_a_full_medium_evicts_large_entries() {
+    check_takes_new_entries(disk, "size=16m", 20_000, 2_400);
+}
+
+#[test]
+fn disk_on_a_full_medium_evicts_small_entries() {
+    check_takes_new_entries(disk, "size=12m", 400, 60_000);
+}
+
+#[test]
+fn files_on_a_full_medium_evict_entries() {
+    check_takes_new_entries(files, "size=8m", 20_000, 1_200);
+}
+
+#[test]
+fn files_on_a_medium_without_inodes_evict_entries() {
+    check_takes_new_entries(files, "size=64m,nr_inodes=300", 2_000, 1_500);
+}
+
+#[test]
+fn every_tier_on_a_full_medium_evicts_entries() {
+    check_takes_new_entries(every_tier, "size=16m", 20_000, 2_400);
+}
+
+/// Long-lived entries come first, so that they are the oldest; then others until the
+/// medium is full. Once those are expired, new entries take their room alone.
+fn check_expired_go_first(open: impl Fn(&Path, ManualClock) -> Cache<u64, Vec<u8>>) {
+    const LEN: usize = 20_000;
+    let Some(mounted) = Mounted::new("size=24m") else { return };
+    let clock = ManualClock::default();
+    let cache = open(mounted.path(), clock.clone());
+    assert_eq!(write(&cache, 0..100, LEN), 0);
+    let short = EntryOptions::new().ttl(Duration::from_secs(1));
+    for key in 1_000..1_500 {
+        cache.try_insert_with(key, value(key, LEN), short.clone()).unwrap();
+    }
+    clock.advance(Duration::from_secs(2));
+    fs::write(mounted.path().join("others"), vec![7; 64 << 20]).unwrap_err();
+    let failed = write(&cache, 2_000..2_300, LEN);
+    assert!(failed <= 3, "{failed} writes failed\n{}", cache.stats());
+    assert_eq!(found(&cache, 0..100, LEN), 100, "what has not expired stays\n{}", cache.stats());
+    assert!(found(&cache, 2_290..2_300, LEN) >= 9, "{}", cache.stats());
+    cache.close().unwrap();
+}
+
+#[test]
+fn expired_entries_of_disk_make_room_first() {
+    check_expired_go_first(|dir, clock| {
+        bcache("short").dir(dir).memory_bytes(0).disk_bytes(BUDGET).clock(clock).build().unwrap()
+    });
+}
+
+#[test]
+fn expired_files_make_room_first() {
+    check_expired_go_first(|dir, clock| {
+        fcache("short").dir(dir).memory_bytes(0).disk_bytes(BUDGET).clock(clock).build().unwrap()
+    });
+}
+
+#[test]
+fn the_budget_grows_back_when_the_medium_has_room_again() {
+    for (kind, open) in [(TierKind::Disk, disk as fn(&Path) -> _), (TierKind::File, files)] {
+        let Some(mounted) = Mounted::new("size=32m") else { return };
+        let others = mounted.path().join("others");
+        fs::write(&others, vec![7; 22 << 20]).unwrap();
+        let cache = open(mounted.path());
+        write(&cache, 0..1_500, 20_000);
+        let bytes = || cache.stats().tier(kind).unwrap().usage.bytes;
+        assert!(bytes() <= 11 << 20, "{kind}: {} bytes", bytes());
+        fs::remove_file(others).unwrap();
+        write(&cache, 2_000..5_000, 20_000);
+        assert!(bytes() >= 20 << 20, "{kind}: {} bytes\n{}", bytes(), cache.stats());
+        cache.close().unwrap();
+    }
+}
