@@ -16,6 +16,7 @@ mod events;
 mod examples;
 mod expiry;
 mod flights;
+mod forked;
 #[cfg(any(feature = "json", feature = "ndarray", feature = "image", feature = "arrow"))]
 mod formats;
 mod frames;

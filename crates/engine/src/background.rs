@@ -21,6 +21,8 @@ pub struct Pool {
 struct State {
     queue: VecDeque<Job>,
     threads: usize,
+    /// The process that has the threads.
+    process: u32,
 }
 
 impl Pool {
@@ -31,6 +33,11 @@ impl Pool {
     /// Runs `job` on a thread of the pool; gives it back where there is no room.
     pub(crate) fn spawn<J: FnOnce() + Send + 'static>(self: &Arc<Self>, job: J) -> Result<(), J> {
         let mut state = self.state.lock();
+        let process = std::process::id();
+        if state.process != process {
+            // A child that was forked has none of the threads, and does not run jobs twice.
+            *state = State { process, ..State::default() };
+        }
         if state.queue.len() >= QUEUE_MAX {
             return Err(job);
         }

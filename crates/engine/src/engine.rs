@@ -135,10 +135,20 @@ pub struct Engine<K, V, M> {
     pub(crate) memory_hits: Striped,
     pub(crate) memory_puts: Count,
     pub(crate) closed: AtomicBool,
+    /// The process that it was built in.
+    pub(crate) process: u32,
     pub(crate) life: Life,
     pub(crate) events: Events<K>,
     /// Called when the last handle goes, before anything else goes.
     pub(crate) last_words: OnceLock<fn(&Self)>,
+}
+
+/// The error of a child process that uses the cache of its parent.
+#[cold]
+pub(crate) fn forked() -> Error {
+    let message = "this process was forked from the one that built the cache, and has no part of its tiers: \
+                   build a cache after the fork";
+    Error::new(ErrorKind::Closed, message)
 }
 
 impl<K, V, M> Engine<K, V, M>
@@ -187,6 +197,7 @@ where
             memory_hits: Striped::default(),
             memory_puts: Count::default(),
             closed: AtomicBool::new(false),
+            process: std::process::id(),
             life: Life::default(),
             events: Events::new(parts.audience),
             last_words: OnceLock::new(),
@@ -335,14 +346,22 @@ where
         if ended {
             self.life.tell_late_use();
         }
-        ended || !self.life.is_on()
+        ended || !self.life.is_on() || self.has_tiers() && self.is_forked()
+    }
+
+    /// Whether this is a child that was forked from the process of the cache. It has
+    /// none of the threads that its tiers need, and perhaps locks that are never let go.
+    ///
+    /// Costs a call of the system.
+    pub(crate) fn is_forked(&self) -> bool {
+        std::process::id() != self.process
     }
 
     pub(crate) fn check_open(&self) -> Result<()> {
         if self.closed.load(Ordering::Acquire) {
             return Err(Error::new(ErrorKind::Closed, "the cache was closed"));
         }
-        Ok(())
+        if self.has_tiers() && self.is_forked() { Err(forked()) } else { Ok(()) }
     }
 
     /// The key as tiers see it; `None` where there are none.

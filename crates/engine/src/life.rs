@@ -16,7 +16,7 @@ use larder_core::terms::{Freshness, Terms};
 use larder_core::tier::TierKind;
 use larder_core::{Error, ErrorKind, Result};
 
-use crate::engine::Engine;
+use crate::engine::{Engine, forked};
 use crate::shield;
 use crate::slot::Slot;
 use crate::wait::{Leaving, Wait, hand_off};
@@ -177,6 +177,9 @@ where
     async fn end<W: Wait>(self: &Arc<Self>, remove: Remove) -> Result<()> {
         if shield::is_up() {
             return Err(shield::busy());
+        }
+        if self.has_tiers() && self.is_forked() {
+            return Err(forked());
         }
         if self.closed.swap(true, Ordering::AcqRel) {
             return self.life.outcome::<W>().await;
@@ -345,6 +348,11 @@ impl<K, V, M> Drop for Ending<K, V, M> {
 /// thread that may block. Each closes itself then, and logs what fails.
 impl<K, V, M> Drop for Engine<K, V, M> {
     fn drop(&mut self) {
+        if self.wire.is_some() && std::process::id() != self.process {
+            // They belong to the parent, and would wait for its threads.
+            std::mem::forget((self.wire.take(), self.nodes.take(), std::mem::take(self.held.get_mut())));
+            return;
+        }
         self.nodes.iter().for_each(|nodes| nodes.end());
         if let Some(last_words) = self.last_words.get() {
             last_words(self);
