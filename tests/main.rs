@@ -9,6 +9,7 @@ mod configuration;
 mod conformance;
 mod contexts;
 mod crashes;
+mod depth;
 mod directories;
 mod equal_keys;
 mod events;

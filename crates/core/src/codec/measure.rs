@@ -4,10 +4,23 @@
 //! fixed-width integers would write, and notices what a codec loses: bincode
 //! skipped fields and collections of unknown length, MessagePack and JSON what
 //! tells `Some(None)` from `None`, JSON numbers that are not finite.
+//!
+//! It bounds the depth of a value too. Writing and reading recurse once a level, so a
+//! value that is nested deeper overflows the stack, which ends the process.
 
 use std::fmt;
 
 use serde::ser::{self, Serialize};
+
+/// How deep a value may be nested: structs, tuples, sequences, maps, variants with
+/// contents, `Some` and newtypes within one another.
+///
+/// So many levels of a type with derived implementations fit the 2 MiB of stack that a
+/// thread has by default, in builds without optimization too.
+pub const DEPTH_MAX: usize = 256;
+
+/// How deep objects and arrays of JSON may be nested: `serde_json` reads no more.
+pub const JSON_DEPTH_MAX: usize = 127;
 
 /// What a pass over one value found.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -23,10 +36,16 @@ pub struct Measure {
     /// Whether there is a float in it that is not finite, which JSON reads
     /// back as null.
     pub not_finite: bool,
+    /// How deep objects and arrays are nested in its JSON.
+    pub json_depth: usize,
 }
 
 /// Measures `value`. Costs about as much as writing it into a buffer that is
 /// large enough, without the buffer.
+///
+/// # Errors
+/// What the value's own `Serialize` refuses with, and a value that is nested deeper
+/// than [`DEPTH_MAX`].
 ///
 /// ```
 /// use larder_core::codec::measure::measure;
@@ -63,6 +82,10 @@ struct Counter {
     measure: Measure,
     /// What comes next is directly in a `Some`.
     in_some: bool,
+    /// Levels around what comes next.
+    depth: usize,
+    /// Objects and arrays of JSON around it.
+    json_depth: usize,
 }
 
 impl Counter {
@@ -80,7 +103,39 @@ impl Counter {
 
     fn composite(&mut self, bytes: usize) -> Result<&mut Self, Refused> {
         self.add(bytes)?;
+        self.enter(1)?;
         Ok(self)
+    }
+
+    /// A variant with several contents: in JSON an object within an object, or an array.
+    fn variant(&mut self) -> Result<&mut Self, Refused> {
+        self.add(VARIANT)?;
+        self.enter(2)?;
+        Ok(self)
+    }
+
+    /// Begins a level, which has so many objects and arrays in JSON.
+    fn enter(&mut self, in_json: usize) -> Result<(), Refused> {
+        self.depth += 1;
+        self.json_depth += in_json;
+        self.measure.json_depth = self.measure.json_depth.max(self.json_depth);
+        if self.depth <= DEPTH_MAX {
+            return Ok(());
+        }
+        Err(Refused(format!("it is nested deeper than {DEPTH_MAX} levels, which would overflow the stack")))
+    }
+
+    fn leave(&mut self, in_json: usize) -> Result<(), Refused> {
+        self.depth = self.depth.saturating_sub(1);
+        self.json_depth = self.json_depth.saturating_sub(in_json);
+        Ok(())
+    }
+
+    /// A level that has one value in it and no place of its own.
+    fn wrapped<T: Serialize + ?Sized>(&mut self, value: &T, in_json: usize) -> Result<(), Refused> {
+        self.enter(in_json)?;
+        value.serialize(&mut *self)?;
+        self.leave(in_json)
     }
 
     fn collection(&mut self, len: Option<usize>) -> Result<&mut Self, Refused> {
@@ -150,7 +205,7 @@ impl ser::Serializer for &mut Counter {
     fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<(), Refused> {
         self.add(1)?;
         self.in_some = true;
-        value.serialize(self)
+        self.wrapped(value, 0)
     }
 
     fn serialize_unit(self) -> Result<(), Refused> {
@@ -170,7 +225,7 @@ impl ser::Serializer for &mut Counter {
         _: &'static str,
         value: &T,
     ) -> Result<(), Refused> {
-        value.serialize(self)
+        self.wrapped(value, 0)
     }
 
     fn serialize_newtype_variant<T: Serialize + ?Sized>(
@@ -181,7 +236,7 @@ impl ser::Serializer for &mut Counter {
         value: &T,
     ) -> Result<(), Refused> {
         self.add(VARIANT)?;
-        value.serialize(self)
+        self.wrapped(value, 1)
     }
 
     fn serialize_seq(self, len: Option<usize>) -> Result<Self, Refused> {
@@ -203,7 +258,7 @@ impl ser::Serializer for &mut Counter {
         _: &'static str,
         _: usize,
     ) -> Result<Self, Refused> {
-        self.composite(VARIANT)
+        self.variant()
     }
 
     fn serialize_map(self, len: Option<usize>) -> Result<Self, Refused> {
@@ -221,7 +276,7 @@ impl ser::Serializer for &mut Counter {
         _: &'static str,
         _: usize,
     ) -> Result<Self, Refused> {
-        self.composite(VARIANT)
+        self.variant()
     }
 
     fn collect_str<T: fmt::Display + ?Sized>(self, value: &T) -> Result<(), Refused> {
@@ -241,7 +296,7 @@ impl fmt::Write for Len {
 }
 
 macro_rules! elements {
-    ($($trait:ident: $method:ident),+) => {$(
+    ($($trait:ident: $method:ident, $in_json:literal);+) => {$(
         impl ser::$trait for &mut Counter {
             type Ok = ();
             type Error = Refused;
@@ -251,17 +306,17 @@ macro_rules! elements {
             }
 
             fn end(self) -> Result<(), Refused> {
-                Ok(())
+                self.leave($in_json)
             }
         }
     )+};
 }
 
 elements!(
-    SerializeSeq: serialize_element,
-    SerializeTuple: serialize_element,
-    SerializeTupleStruct: serialize_field,
-    SerializeTupleVariant: serialize_field
+    SerializeSeq: serialize_element, 1;
+    SerializeTuple: serialize_element, 1;
+    SerializeTupleStruct: serialize_field, 1;
+    SerializeTupleVariant: serialize_field, 2
 );
 
 impl ser::SerializeMap for &mut Counter {
@@ -277,12 +332,12 @@ impl ser::SerializeMap for &mut Counter {
     }
 
     fn end(self) -> Result<(), Refused> {
-        Ok(())
+        self.leave(1)
     }
 }
 
 macro_rules! fields {
-    ($($trait:ident),+) => {$(
+    ($($trait:ident: $in_json:literal),+) => {$(
         impl ser::$trait for &mut Counter {
             type Ok = ();
             type Error = Refused;
@@ -301,13 +356,13 @@ macro_rules! fields {
             }
 
             fn end(self) -> Result<(), Refused> {
-                Ok(())
+                self.leave($in_json)
             }
         }
     )+};
 }
 
-fields!(SerializeStruct, SerializeStructVariant);
+fields!(SerializeStruct: 1, SerializeStructVariant: 2);
 
 #[cfg(test)]
 mod tests {
@@ -353,6 +408,21 @@ mod tests {
         check(&Shape::Pair(1, "x".into()));
         check(&Shape::Named { deep: Some(vec![(1, 'a'), (2, '€')]) });
         check(&std::net::IpAddr::from([127, 0, 0, 1]));
+    }
+
+    #[test]
+    fn a_value_that_is_nested_too_deep_is_refused() {
+        fn nested(levels: usize) -> serde_json::Value {
+            (0..levels).fold(serde_json::Value::Null, |inner, _| serde_json::Value::Array(vec![inner]))
+        }
+        let depth = |value: &serde_json::Value| measure(value).map(|measured| measured.json_depth);
+        assert_eq!(depth(&nested(super::DEPTH_MAX)).unwrap(), super::DEPTH_MAX);
+        let refused = depth(&nested(super::DEPTH_MAX + 1)).unwrap_err();
+        assert!(refused.to_string().contains("256 levels"), "{refused}");
+        let siblings = serde_json::Value::Array(vec![nested(200), nested(200)]);
+        assert_eq!(depth(&siblings).unwrap(), 201, "levels end");
+        let shape = Shape::Named { deep: Some(vec![(1, 'a')]) };
+        assert_eq!(measure(&shape).unwrap().json_depth, 4);
     }
 
     #[test]

@@ -8,6 +8,8 @@ use bincode::Options;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+#[cfg(feature = "json")]
+use super::measure::JSON_DEPTH_MAX;
 use super::measure::{Measure, measure};
 use super::native::Native;
 use super::shape::{self, Shape};
@@ -112,11 +114,11 @@ impl<V: Serialize + DeserializeOwned + 'static> ValueCodec<V> for Values<V> {
         match self.choice {
             Codec::Auto => match self.choose(value)? {
                 (CodecId::Bincode, len) => Ok(len),
-                _ => count(|sink| rmp_serde::encode::write_named(sink, value)),
+                _ => bounded(value, |sink| rmp_serde::encode::write_named(sink, value)),
             },
-            Codec::MessagePack => count(|sink| rmp_serde::encode::write_named(sink, value)),
+            Codec::MessagePack => bounded(value, |sink| rmp_serde::encode::write_named(sink, value)),
             #[cfg(feature = "json")]
-            Codec::Json => count(|sink| serde_json::to_writer(sink, value)),
+            Codec::Json => bounded(value, |sink| serde_json::to_writer(sink, value)),
         }
     }
 
@@ -181,12 +183,35 @@ fn json<V: Serialize>(value: &V) -> Result<Encoded> {
     if measured.some_of_nothing || measured.not_finite {
         return Err(lossy("JSON", "a `Some` of nothing or a number that is not finite reads back as null"));
     }
+    check_json_depth(&measured)?;
     let bytes = serde_json::to_vec(value).map_err(|error| failed("encoded", error))?;
     Ok(Encoded { codec: CodecId::Json, shape: 0, bytes: bytes.into() })
 }
 
-fn measured<V: Serialize>(value: &V) -> Result<Measure> {
+pub(super) fn measured<V: Serialize + ?Sized>(value: &V) -> Result<Measure> {
     measure(value).map_err(|error| failed("measured", error))
+}
+
+/// Counts what is written of `value`, which is not nested too deep for that.
+fn bounded<V: Serialize, E: std::error::Error + Send + Sync + 'static>(
+    value: &V,
+    write: impl FnOnce(&mut Sink) -> Result<(), E>,
+) -> Result<u64> {
+    measured(value)?;
+    count(write)
+}
+
+/// JSON that is nested deeper than it can be read.
+#[cfg(feature = "json")]
+pub(super) fn check_json_depth(measured: &Measure) -> Result<()> {
+    if measured.json_depth <= JSON_DEPTH_MAX {
+        return Ok(());
+    }
+    let message = format!(
+        "the value cannot be encoded: its JSON is nested {} levels deep, and {JSON_DEPTH_MAX} can be read back",
+        measured.json_depth
+    );
+    Err(Error::new(ErrorKind::Codec, message))
 }
 
 /// A value that its codec would bring back as another.

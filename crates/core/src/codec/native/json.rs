@@ -7,6 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde_json::Value;
 
+use super::super::measure::JSON_DEPTH_MAX as DEPTH_MAX;
 use super::super::values::{count, failed, undecodable};
 use super::{Native, Offer};
 use crate::frame::CodecId;
@@ -24,19 +25,22 @@ pub(super) fn offer(offer: Offer<'_>) {
     }));
 }
 
-/// What is nested deeper is not read back, so that no bytes can exhaust a stack.
-const DEPTH_MAX: usize = 127;
-
 fn len(value: &impl Borrow<Value>) -> Result<u64> {
+    check_depth(value.borrow())?;
     count(|sink| serde_json::to_writer(sink, value.borrow()))
 }
 
 fn encode(value: &impl Borrow<Value>) -> Result<Bytes> {
-    if !is_within(value.borrow(), DEPTH_MAX) {
-        let message = format!("the value cannot be encoded: it is nested deeper than {DEPTH_MAX}");
-        return Err(Error::new(ErrorKind::Codec, message));
-    }
+    check_depth(value.borrow())?;
     Ok(serde_json::to_vec(value.borrow()).map_err(|error| failed("encoded", error))?.into())
+}
+
+fn check_depth(value: &Value) -> Result<()> {
+    if is_within(value, DEPTH_MAX) {
+        return Ok(());
+    }
+    let message = format!("the value cannot be encoded: it is nested deeper than {DEPTH_MAX}");
+    Err(Error::new(ErrorKind::Codec, message))
 }
 
 fn is_within(value: &Value, depth: usize) -> bool {
