@@ -91,6 +91,13 @@ impl<K, V> LiveExpiry<K, V> {
         &self.said
     }
 
+    /// Whether entries have no terms unless they say otherwise.
+    #[inline]
+    pub(crate) fn is_plain(&self) -> bool {
+        let Expiry { ttl_by, idle, stale, .. } = &self.said;
+        ttl_by.is_none() && idle.is_none() && stale.is_zero() && self.ttl().is_none()
+    }
+
     /// Sets the time to live of later writes.
     pub(crate) fn set_ttl(&self, ttl: Option<Duration>) {
         self.ttl.store(millis(ttl), Ordering::Relaxed);

@@ -81,6 +81,36 @@ where
         .await?
     }
 
+    /// Stores a value in a cache of memory alone whose entries have no terms: without a
+    /// future, which costs as much again as the rest. Gives key and value back where it
+    /// would have to wait, or where more is concerned than memory.
+    pub fn insert_at_once(self: &Arc<Self>, key: K, value: V) -> Result<Placement, (K, V)> {
+        let is_plain = self.wire.is_none() && !self.events.is_on() && self.expiry.is_plain();
+        if !is_plain || self.is_closed() {
+            return Err((key, value));
+        }
+        // Runs code of the user, so it comes before the lock of the key.
+        let weight = self.weight(&key, Some(&value), 0);
+        let hash = self.gates.hash(&key);
+        let Ok(_ticket) = self.gates.try_write(hash) else { return Err((key, value)) };
+        if self.is_closed() || !self.fits_memory(weight) {
+            return Err((key, value));
+        }
+        let record = Record {
+            value: Some(value),
+            created: self.timeline.now(),
+            stamp: self.marks.stamp(),
+            terms: None,
+            weight,
+            home: TierKind::Memory,
+            checked: None,
+        };
+        self.keep(key, record);
+        self.pauses.end(hash);
+        self.counters.insertions.increment();
+        Ok(Placement::MEMORY_ONLY)
+    }
+
     /// Refuses a write that cannot be stored as it was asked for. The former entry goes,
     /// since the caller meant to replace it.
     pub(crate) async fn refuse<W: Wait>(self: &Arc<Self>, key: &K, error: Error) -> Error {

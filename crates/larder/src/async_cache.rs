@@ -187,7 +187,10 @@ where
 
     /// See [`Cache::try_insert`].
     pub async fn try_insert(&self, key: K, value: V) -> Result<Placement> {
-        self.try_insert_with(key, value, EntryOptions::new()).await
+        match self.engine.insert_at_once(key, value) {
+            Ok(placement) => Ok(placement),
+            Err((key, value)) => self.try_insert_with(key, value, EntryOptions::new()).await,
+        }
     }
 
     /// See [`Cache::insert_with`].

@@ -302,7 +302,10 @@ where
     /// # Ok::<(), larder::Error>(())
     /// ```
     pub fn try_insert(&self, key: K, value: V) -> Result<Placement> {
-        self.try_insert_with(key, value, EntryOptions::new())
+        match self.engine.insert_at_once(key, value) {
+            Ok(placement) => Ok(placement),
+            Err((key, value)) => self.try_insert_with(key, value, EntryOptions::new()),
+        }
     }
 
     /// As [`insert`](Self::insert), with a time to live or tags of its own.

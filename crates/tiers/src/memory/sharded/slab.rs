@@ -1,69 +1,80 @@
 //! Nodes by slot number, with free slots used again.
 
-/// Slots that are added at least when there is none left.
-const GROWTH_MIN: usize = 16;
+/// Slots of a chunk: a power of two.
+const CHUNK: usize = 128;
 
-/// A growing array of nodes. A slot number stays valid until its node is removed.
+/// A growing set of nodes, in chunks: no node moves while the slab grows, which happens
+/// under the lock of a shard. A slot number stays valid until its node is removed.
 pub(super) struct Slab<T> {
-    slots: Vec<Option<T>>,
+    chunks: Vec<Vec<Option<T>>>,
     free: Vec<u32>,
+    slots: u32,
 }
 
 impl<T> Default for Slab<T> {
     fn default() -> Self {
-        Self { slots: Vec::new(), free: Vec::new() }
+        Self { chunks: Vec::new(), free: Vec::new(), slots: 0 }
     }
 }
 
 impl<T> Slab<T> {
     #[inline]
     pub(super) fn get(&self, slot: u32) -> Option<&T> {
-        self.slots.get(slot as usize)?.as_ref()
+        let slot = slot as usize;
+        self.chunks.get(slot / CHUNK)?.get(slot % CHUNK)?.as_ref()
     }
 
     #[inline]
     pub(super) fn get_mut(&mut self, slot: u32) -> Option<&mut T> {
-        self.slots.get_mut(slot as usize)?.as_mut()
+        self.place(slot)?.as_mut()
     }
 
     /// Nodes that are there.
     pub(super) fn len(&self) -> usize {
-        self.slots.len() - self.free.len()
+        self.slots as usize - self.free.len()
     }
 
     /// Slots, free ones included: every slot number is below.
     pub(super) fn slots(&self) -> u32 {
-        u32::try_from(self.slots.len()).unwrap_or(u32::MAX)
+        self.slots
     }
 
     /// Stores `node`; `None` where all 2^32 - 1 slots are taken.
     pub(super) fn insert(&mut self, node: T) -> Option<u32> {
         if let Some(slot) = self.free.pop() {
-            self.slots[slot as usize] = Some(node);
+            *self.place(slot)? = Some(node);
             return Some(slot);
         }
-        let slot = u32::try_from(self.slots.len()).ok().filter(|slot| *slot < u32::MAX)?;
-        if self.slots.len() == self.slots.capacity() {
-            // An eighth at a time: doubling would keep up to as much memory again unused.
-            self.slots.reserve_exact((self.slots.len() / 8).max(GROWTH_MIN));
+        let slot = self.slots;
+        if slot == u32::MAX {
+            return None;
         }
-        self.slots.push(Some(node));
+        if slot as usize % CHUNK == 0 {
+            self.chunks.push(Vec::with_capacity(CHUNK));
+        }
+        self.chunks.last_mut()?.push(Some(node));
+        self.slots += 1;
         Some(slot)
     }
 
     pub(super) fn remove(&mut self, slot: u32) -> Option<T> {
-        let node = self.slots.get_mut(slot as usize)?.take()?;
+        let node = self.place(slot)?.take()?;
         self.free.push(slot);
         Some(node)
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (u32, &T)> {
-        (0_u32..).zip(&self.slots).filter_map(|(slot, node)| Some((slot, node.as_ref()?)))
+        (0_u32..).zip(self.chunks.iter().flatten()).filter_map(|(slot, node)| Some((slot, node.as_ref()?)))
     }
 
     /// Takes all nodes out.
     pub(super) fn take(&mut self) -> impl Iterator<Item = T> + use<T> {
-        self.free = Vec::new();
-        std::mem::take(&mut self.slots).into_iter().flatten()
+        std::mem::take(self).chunks.into_iter().flatten().flatten()
+    }
+
+    #[inline]
+    fn place(&mut self, slot: u32) -> Option<&mut Option<T>> {
+        let slot = slot as usize;
+        self.chunks.get_mut(slot / CHUNK)?.get_mut(slot % CHUNK)
     }
 }
