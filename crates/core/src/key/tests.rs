@@ -349,7 +349,7 @@ fn a_key_with_another_encoding_each_time_is_refused() {
     impl Serialize for Salted {
         fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
             let salt = NEXT.fetch_add(1, Ordering::Relaxed);
-            let role = if salt % 2 == 0 { Role::Viewer } else { Role::Admin };
+            let role = if salt.is_multiple_of(2) { Role::Viewer } else { Role::Admin };
             (role,).serialize(serializer)
         }
     }
