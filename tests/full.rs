@@ -9,7 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use fastrand::Rng;
-use larder::stats::TierStats;
+use larder::TierStats;
 use larder::{Cache, Persistence, Result};
 use larder_testkit::history::{Contract, History, Keeps};
 use larder_testkit::workload::{Weights, Workload};

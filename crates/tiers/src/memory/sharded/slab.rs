@@ -49,7 +49,7 @@ impl<T> Slab<T> {
         if slot == u32::MAX {
             return None;
         }
-        if slot as usize % CHUNK == 0 {
+        if (slot as usize).is_multiple_of(CHUNK) {
             self.chunks.push(Vec::with_capacity(CHUNK));
         }
         self.chunks.last_mut()?.push(Some(node));
