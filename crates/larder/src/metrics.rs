@@ -13,7 +13,7 @@
 //! # Ok::<(), larder::Error>(())
 //! ```
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::hash::Hash;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -40,7 +40,8 @@ static PUBLISHED: Lazy<Mutex<Published>> = Lazy::new(Mutex::default);
 
 #[derive(Default)]
 struct Published {
-    caches: Vec<(Weak<dyn Living>, Stats)>,
+    /// By their addresses, which nothing else has while a weak handle is held.
+    caches: HashMap<usize, (Weak<dyn Living>, Stats)>,
     /// Gauges by cache and tier: entries and bytes.
     gauges: BTreeMap<(String, TierKind), (u64, u64)>,
 }
@@ -76,7 +77,7 @@ pub fn publish() {
     gone.for_each(|(cache, tier)| set_gauges(cache, *tier, (0, 0)));
     gauges.iter().for_each(|((cache, tier), held)| set_gauges(cache, *tier, *held));
     published.gauges = gauges;
-    published.caches.retain(|(known, _)| known.strong_count() > 0);
+    published.caches.retain(|_, (known, _)| known.strong_count() > 0);
 }
 
 /// What a cache counted since it was published last, when its last handle goes.
@@ -87,21 +88,16 @@ where
 {
     // Nobody who has the lock lets go of a cache, unless a recorder does.
     let Some(mut published) = PUBLISHED.try_lock_for(PATIENCE) else { return };
-    let is_it = |known: &Weak<dyn Living>| std::ptr::addr_eq(known.as_ptr(), cache);
-    let at = published.caches.iter().position(|(known, _)| is_it(known));
-    let known = at.map(|at| published.caches.swap_remove(at).1).unwrap_or_default();
+    let known = published.caches.remove(&std::ptr::from_ref(cache).addr());
+    let known = known.map(|(_, known)| known).unwrap_or_default();
     publish_cache(cache.name(), &cache.stats(), &known);
 }
 
 impl Published {
     /// What was published of a cache that somebody has a handle of.
     fn known(&mut self, cache: &Arc<dyn Living>) -> &mut Stats {
-        let same = |known: &Weak<dyn Living>| std::ptr::addr_eq(known.as_ptr(), Arc::as_ptr(cache));
-        let at = self.caches.iter().position(|(known, _)| same(known)).unwrap_or_else(|| {
-            self.caches.push((Arc::downgrade(cache), Stats::default()));
-            self.caches.len() - 1
-        });
-        &mut self.caches[at].1
+        let address = Arc::as_ptr(cache).addr();
+        &mut self.caches.entry(address).or_insert_with(|| (Arc::downgrade(cache), Stats::default())).1
     }
 }
 

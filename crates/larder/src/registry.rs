@@ -16,8 +16,32 @@ use crate::cache::CacheEngine;
 /// How long caches that were dropped inside a runtime are waited for.
 pub(crate) const DROPPED_LIMIT: Duration = Duration::from_secs(10);
 
-/// In the order in which they were built. Weak: to be listed keeps nothing alive.
-static LIVE: Lazy<Mutex<Vec<Weak<dyn Living>>>> = Lazy::new(Mutex::default);
+/// How many entries the list may have before it is looked through for the first time.
+const LOOK_MIN: usize = 16;
+
+static LIVE: Lazy<Mutex<Live>> = Lazy::new(Mutex::default);
+
+/// The caches of this process, in the order in which they were built.
+#[derive(Default)]
+struct Live {
+    /// Weak: to be listed keeps nothing alive.
+    caches: Vec<Weak<dyn Living>>,
+    /// The length at which those that are gone are taken out next.
+    look_at: usize,
+}
+
+impl Live {
+    /// Adds a cache. Takes out those that are gone each time that the list has twice
+    /// the length that was left the last time, so that to add one takes constant
+    /// time on average, however many there are.
+    fn add(&mut self, cache: Weak<dyn Living>) {
+        if self.caches.len() >= self.look_at.max(LOOK_MIN) {
+            self.caches.retain(|cache| cache.strong_count() > 0);
+            self.look_at = 2 * self.caches.len();
+        }
+        self.caches.push(cache);
+    }
+}
 
 /// A cache of whatever types, as far as its life is concerned.
 pub(crate) trait Living: Send + Sync {
@@ -49,18 +73,16 @@ where
     }
 }
 
-/// Lists a cache that was just built, and forgets those that are gone.
+/// Lists a cache that was just built.
 pub(crate) fn enlist(cache: Weak<dyn Living>) {
-    let mut live = LIVE.lock();
-    live.retain(|cache| cache.strong_count() > 0);
-    live.push(cache);
+    LIVE.lock().add(cache);
 }
 
 /// The caches that anybody has a handle of, closed ones too. Collected first, so
 /// that no lock is held while they are asked: the last handle of one may go
 /// meanwhile.
 pub(crate) fn held() -> Vec<Arc<dyn Living>> {
-    LIVE.lock().iter().filter_map(Weak::upgrade).collect()
+    LIVE.lock().caches.iter().filter_map(Weak::upgrade).collect()
 }
 
 /// Those of them that were not closed.
@@ -130,4 +152,65 @@ pub fn all_stats() -> Vec<NamedStats> {
     let row =
         |cache: Arc<dyn Living>| NamedStats { name: cache.name().to_owned(), stats: Living::stats(&*cache) };
     live().into_iter().map(row).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Nameless;
+
+    impl Living for Nameless {
+        fn name(&self) -> &str {
+            "nameless"
+        }
+
+        fn stats(&self) -> Stats {
+            Stats::default()
+        }
+
+        fn is_ended(&self) -> bool {
+            false
+        }
+
+        fn end(self: Arc<Self>) -> Result<()> {
+            Ok(())
+        }
+    }
+
+    fn add_one(live: &mut Live) -> Arc<dyn Living> {
+        let cache: Arc<dyn Living> = Arc::new(Nameless);
+        live.add(Arc::downgrade(&cache));
+        cache
+    }
+
+    /// Each build looked through the list of all live caches: with 16,000 of them it
+    /// took six times as long.
+    #[test]
+    fn a_cache_is_listed_without_a_look_at_every_other() {
+        let (mut live, mut looks) = (Live::default(), 0);
+        let held: Vec<_> = (0..100_000)
+            .map(|_| {
+                let before = live.look_at;
+                let cache = add_one(&mut live);
+                looks += usize::from(live.look_at != before);
+                cache
+            })
+            .collect();
+        assert!(looks < 20, "{looks} looks");
+        assert_eq!(live.caches.len(), held.len());
+    }
+
+    #[test]
+    fn caches_that_are_gone_take_no_more_room_than_those_that_live() {
+        let mut live = Live::default();
+        let held: Vec<_> = (0..50).map(|_| add_one(&mut live)).collect();
+        for _ in 0..1000 {
+            drop(add_one(&mut live));
+            assert!(live.caches.len() <= 2 * held.len() + LOOK_MIN, "{}", live.caches.len());
+        }
+        let left: Vec<_> = live.caches.iter().filter_map(Weak::upgrade).collect();
+        assert!(left.iter().zip(&held).all(|(left, held)| Arc::ptr_eq(left, held)), "in their order");
+        assert_eq!(left.len(), held.len());
+    }
 }
