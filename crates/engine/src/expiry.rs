@@ -143,15 +143,20 @@ impl<K, V> LiveExpiry<K, V> {
         if terms.is_plain() {
             return None;
         }
-        let refresh_at = match (self.said.refresh_ahead, terms.ttl) {
-            (Some(share), Some(ttl)) => {
+        Some(Arc::new(LiveTerms::new(terms.clone(), self.refresh_at(terms))))
+    }
+
+    /// From when on a load refreshes the entry ahead of its deadline; never where
+    /// that never comes.
+    fn refresh_at(&self, terms: &Terms) -> Time {
+        match (self.said.refresh_ahead, terms.ttl) {
+            (Some(share), Some(ttl)) if terms.deadline != Time::NEVER => {
                 // The deadline may be another than that of the write: it is counted back from.
                 let ahead = scaled(ttl, 1.0 - share);
                 Time::from_millis(terms.deadline.as_millis().saturating_sub(millis(Some(ahead))))
             }
             _ => Time::NEVER,
-        };
-        Some(Arc::new(LiveTerms::new(terms.clone(), refresh_at)))
+        }
     }
 }
 
@@ -184,6 +189,29 @@ mod tests {
         assert_eq!(ttl_of(by.clone(), EntryOptions::new(), 0), Some(HOUR * 2));
         assert_eq!(ttl_of(by, EntryOptions::new().ttl(HOUR * 3), 0), Some(HOUR * 3));
         assert_eq!(ttl_of(plain, EntryOptions::new().ttl(Duration::MAX), 0), None);
+    }
+
+    /// The span to the refresh was taken from a deadline that stands for never, and both
+    /// are the largest number: the difference was the beginning of time.
+    #[test]
+    fn an_entry_that_never_expires_is_never_refreshed() {
+        let expiry = || Expiry { refresh_ahead: Some(0.1), ..Expiry::default() };
+        let now = Time::from_millis(1_700_000_000_000);
+        for ttl in [Duration::MAX, Duration::MAX - HOUR, Duration::from_millis(u64::MAX)] {
+            for expiry in
+                [expiry(), Expiry { jitter: 0.5, ..expiry() }, Expiry { idle: Some(ttl), ..expiry() }]
+            {
+                let live = LiveExpiry::new(expiry);
+                let written = live.terms((&1, None), EntryOptions::new().ttl(ttl), (now, 0));
+                let retimed = Terms { ttl: Some(ttl), deadline: now.after(ttl), ..written.clone() };
+                for terms in [written, retimed] {
+                    assert_eq!((terms.until(), terms.stale_until()), (Time::NEVER, Time::NEVER), "{ttl:?}");
+                    let late = Time::from_millis(u64::MAX - 1);
+                    let is_due = live.live(&terms).is_some_and(|terms| terms.is_refresh_due(late, late));
+                    assert!(!is_due, "{ttl:?}");
+                }
+            }
+        }
     }
 
     #[test]

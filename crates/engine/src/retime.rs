@@ -38,7 +38,7 @@ where
         .await
     }
 
-    /// Has an entry expire after `span`; whether it was there.
+    /// Has an entry expire after `span`, never with `Duration::MAX`; whether it was there.
     ///
     /// # Errors
     /// See [`touch`](Self::touch).
@@ -47,7 +47,7 @@ where
         Q: Lookup<K> + ?Sized + Sync,
     {
         self.retime::<W, Q, _>(key, move |terms, now| {
-            terms.ttl = Some(span);
+            terms.ttl = (span != Duration::MAX).then_some(span);
             terms.deadline = now.after(span);
         })
         .await
@@ -63,7 +63,7 @@ where
     {
         let deadline = self.time_of(time);
         self.retime::<W, Q, _>(key, move |terms, now| {
-            terms.ttl = Some(deadline.since(now));
+            terms.ttl = (deadline != Time::NEVER).then(|| deadline.since(now));
             terms.deadline = deadline;
         })
         .await

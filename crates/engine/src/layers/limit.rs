@@ -80,7 +80,10 @@ pub(crate) async fn within<T>(mut call: BoxFuture<'_, T>, limit: Duration) -> Op
         if let Poll::Ready(value) = call.as_mut().poll(context) {
             return Poll::Ready(Some(value));
         }
-        let deadline = *deadline.get_or_insert_with(|| Instant::now() + limit);
+        // A limit beyond what the clock can show is none.
+        let Some(deadline) = *deadline.get_or_insert_with(|| Instant::now().checked_add(limit)) else {
+            return Poll::Pending;
+        };
         if Instant::now() >= deadline {
             return Poll::Ready(None);
         }
