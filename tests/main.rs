@@ -31,9 +31,11 @@ mod logs;
 mod memo;
 mod mistakes;
 mod model;
+mod nested_loads;
 #[cfg(feature = "redis")]
 mod nodes;
 mod observability;
+mod overdue;
 mod pages;
 mod presets;
 mod processes;
@@ -64,9 +66,11 @@ mod scopes;
 mod shelves;
 mod shortage;
 mod staleness;
+mod stopped_leaders;
 mod streams;
 mod tasks;
 #[cfg(feature = "redis")]
 mod tenancy;
+mod thread_locals;
 mod troubles;
 mod verbs;

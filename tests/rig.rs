@@ -1,6 +1,7 @@
 //! An engine over tiers that obey the test.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use larder::{
     Access, Compress, EntryOptions, Event, Kind, Persistence, Selector, Sharing, Table, Thresholds, TierKind,
@@ -29,6 +30,8 @@ pub(crate) struct Plan {
     /// Where the marks of the tiers are, if anywhere.
     pub(crate) marks: Option<std::path::PathBuf>,
     pub(crate) audience: Option<Audience<u64>>,
+    /// After what time without a poll a load is taken over.
+    pub(crate) stall: Option<Duration>,
     /// How it hears of others, with whom it shares its entries then.
     #[cfg(feature = "redis")]
     pub(crate) nodes: Option<larder_engine::NodesPlan>,
@@ -46,6 +49,7 @@ impl Plan {
             clock: ManualClock::default(),
             marks: None,
             audience: None,
+            stall: None,
             #[cfg(feature = "redis")]
             nodes: None,
         }
@@ -115,6 +119,7 @@ impl Plan {
             clock: Arc::new(self.clock),
             nodes,
             marks: KeptMarks::default(),
+            stall: self.stall,
             audience: self.audience,
             dir: None,
             held: Vec::new(),

@@ -69,3 +69,33 @@ fn a_right_ends_with_its_time_though_its_holder_lives() {
     until("it ends", free);
     println!("a right for 2.5 s ended after {:?}", begun.elapsed());
 }
+
+/// The right to load among nodes went with the future of the leader: whoever took over
+/// from one that was not polled waited until the lease was over by itself.
+#[test]
+fn a_load_that_was_taken_over_holds_no_lease() {
+    let Some(mut nodes) = Nodes::start() else { return };
+    let cache = nodes.node().to_async();
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_time().build().unwrap();
+    runtime.block_on(async {
+        let (begun, begins) = tokio::sync::oneshot::channel();
+        let (go, gone) = tokio::sync::oneshot::channel();
+        let mut led = std::pin::pin!(cache.get_with(key(1), async {
+            begun.send(()).unwrap();
+            gone.await.unwrap();
+            1
+        }));
+        tokio::select! {
+            _ = &mut led => unreachable!("it waits"),
+            begun = begins => begun.unwrap(),
+        }
+        go.send(()).unwrap();
+        let asked = Instant::now();
+        assert_eq!(cache.get_with(key(1), async { 2 }).await, 2);
+        assert!(asked.elapsed() < Duration::from_secs(8), "{:?}", asked.elapsed());
+        assert_eq!(led.await, 1);
+        assert_eq!(cache.get(&key(1)).await, Some(2), "the one that was loaded first stays");
+    });
+    cache.to_sync().close().unwrap();
+}

@@ -1,14 +1,18 @@
 //! One miss, one load: whoever asks, and whatever becomes of the leader.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Waker};
 use std::time::Duration;
 
 use larder::{LoadContext, mcache};
 use larder_engine::wait::{Inline, Tokio, block_on};
+use larder_testkit::ManualClock;
 
 use crate::director::{ended, is_struck, orders, task, thread, turn};
 use crate::far::Far;
+use crate::rig::Plan;
 use crate::stage::{End, Stage};
 
 #[test]
@@ -105,6 +109,38 @@ fn a_failure_is_shared_and_stored_nowhere() {
         let failed = results.iter().chain([&ended(in_task)]).filter(|result| result.is_err()).count();
         assert!(failed >= 1);
         assert_eq!(stage.loads(), if failed == 3 { 1 } else { 2 });
+        stage.judge();
+    });
+}
+
+/// How long a leader may be left unpolled in the scene below.
+const STALL: Duration = Duration::from_secs(60);
+
+/// A leader was left unpolled for too long, and goes on while others take its key
+/// over: whichever comes first, one of what was loaded is stored, and all is answered.
+#[test]
+fn a_leader_that_goes_on_while_it_is_taken_over() {
+    orders(|| {
+        let clock = ManualClock::default();
+        let plan = Plan { clock: clock.clone(), stall: Some(STALL), ..Plan::over(vec![]) };
+        let stage = Stage::of(plan);
+        let led = stage.clone();
+        let led = thread(move || {
+            let mut load = pin!(led.load::<Tokio>());
+            if load.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending() {
+                clock.advance(STALL);
+                block_on(load);
+            }
+        });
+        let (in_thread, in_task) = (stage.clone(), stage.clone());
+        let in_thread = thread(move || block_on(in_thread.load::<Inline>()));
+        let in_task = task(async move { in_task.load::<Tokio>().await });
+        led.join().unwrap();
+        in_thread.join().unwrap();
+        ended(in_task);
+        let counts = stage.rig.stats().cache;
+        assert_eq!((counts.published, counts.loads), (1, 1 + counts.superseded));
+        assert!(counts.superseded <= counts.takeovers, "{counts:?}");
         stage.judge();
     });
 }

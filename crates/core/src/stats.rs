@@ -135,6 +135,8 @@ counters! {
         refreshes,
         /// Loads that took longer than their callers wait.
         timeouts,
+        /// Loads that a waiter began anew, because the future of the call that led was not polled.
+        takeovers,
         /// Nanoseconds spent in loaders.
         load_nanos,
         /// Entries written by callers.

@@ -17,8 +17,9 @@ use larder_core::memory::MemoryStore;
 use larder_core::tier::{LoadLease, REMOVAL_LIFE, Stamp};
 
 use crate::engine::Engine;
-use crate::flight::{Flight, running};
+use crate::flight::Flight;
 use crate::load::Lead;
+use crate::reentrancy::Loaders;
 use crate::wait::Wait;
 
 /// How long a load of another node is waited for, and how long a lease lasts.
@@ -27,7 +28,7 @@ const LEASE: Duration = Duration::from_secs(10);
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 /// A lease, or part of several that were taken together: these are given up
-/// together, when the last part is dropped.
+/// together, when the last part is dropped. A flight holds it until it ends.
 #[derive(Clone)]
 pub(crate) struct NodeLease(#[expect(dead_code, reason = "a guard")] Option<Arc<Held>>);
 
@@ -68,7 +69,7 @@ where
     /// be waiting for.
     pub(crate) fn patience_with_nodes(&self, has_stale: bool) -> Option<Instant> {
         self.shared()?;
-        if !running().is_empty() {
+        if !Loaders::current().is_some_and(|loaders| loaders.is_empty()) {
             return None;
         }
         let said = self.expiry.said();
@@ -137,15 +138,15 @@ where
         let (Some(_), Some(key)) = (self.shared(), &lead.encoded) else { return Some(lead) };
         let (engine, encoded) = (Arc::clone(self), key.clone());
         let leased = self.drive::<W, _>(false, async move { engine.lease(&encoded).await }).await;
-        let among_nodes = match leased {
-            Ok(Some(Some((_, lease)))) => lease,
+        match leased {
+            Ok(Some(Some((_, lease)))) => lead.leader.flight.hold(lease),
             // Another node refreshes it, and tells.
             Ok(Some(None)) => return None,
-            _ => NodeLease::NONE,
-        };
+            _ => {}
+        }
         let (based, found) = self.seek_based::<W>(key.clone(), lead.leader.hash()).await;
         found.ok()?;
-        Some(Lead { encoded: Some(based), among_nodes, ..lead })
+        Some(Lead { encoded: Some(based), ..lead })
     }
 
     /// The key of a load that is over: removals of too long ago are forgotten,

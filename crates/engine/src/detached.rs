@@ -8,26 +8,29 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use larder_core::memory::{MemoryStore, Record};
 use larder_core::terms::{EntryOptions, LiveTerms};
 use tracing::Instrument;
 
-use crate::among::NodeLease;
 use crate::draft::Said;
 use crate::engine::Engine;
-use crate::flight::{Flight, Outcome, Running, running};
+use crate::flight::{Flight, Outcome, Purpose, Start};
 use crate::gate::{Entrance, Leader};
 use crate::load::{Approach, Lead, Stale};
+use crate::load_wait::Asks;
 use crate::loaded::{Answer, LoadContext, LoadError, Loaded};
-use crate::wait::Wait;
+use crate::poll_watch::{PollWatch, watched};
+use crate::reentrancy::{Loaders, Running};
+use crate::wait::{Launch, Wait};
 use crate::watch::Watch;
 
 /// A refresh that did not come to its end is tried again after this time.
 const REFRESH_AGAIN: Duration = Duration::from_secs(10);
-/// Refreshes of one cache at once.
-const REFRESHES_MAX: usize = 64;
+/// Refreshes of one cache at once: half of the threads that run loads, so that
+/// refreshes which hang leave the other half to loads that are waited for.
+const REFRESHES_MAX: usize = crate::background::THREADS_MAX / 2;
 
 impl<K, V, M> Engine<K, V, M>
 where
@@ -73,35 +76,75 @@ where
             self.memory_hits.increment();
             return Ok(self.refreshed::<W, _, _, _>(key, record, loader).await);
         }
-        let mut key = key;
+        let watch = self.watch::<W>();
+        let asks = Asks { absence, purpose: Purpose::Owned };
+        // On the heap: a loader that loads other keys has this in its frame.
+        watched(watch.clone(), Box::pin(self.load_missing::<W, E, _, _>((key, asks), watch, loader))).await
+    }
+
+    /// As [`load_any`](Self::load_any), of what memory does not have.
+    async fn load_missing<W: Wait, E, F, Fut>(
+        self: &Arc<Self>,
+        (mut key, asks): (K, Asks),
+        watch: Option<Arc<PollWatch>>,
+        loader: F,
+    ) -> Result<Option<V>, LoadError<E>>
+    where
+        E: Send + Sync + 'static,
+        F: FnOnce(LoadContext<V>) -> Fut + Send + 'static,
+        Fut: Future<Output = Result<Loaded<V>, E>> + Send + 'static,
+    {
         loop {
-            match self.approach::<W>(key, absence).await {
+            let hash = self.gates.hash(&key);
+            match Box::pin(self.approach::<W>(key, asks, watch.clone())).await {
                 Approach::Have(have) => return Ok(have),
                 Approach::Alone => return self.load_alone(loader).await,
-                Approach::Lead(lead) => {
-                    let flight = Arc::clone(&lead.leader.flight);
-                    let hash = lead.leader.hash();
-                    if self.is_paused(&lead) {
-                        lead.leader.end(Outcome::Paused);
-                    } else {
-                        self.take_off::<W, _, _, _>(lead, loader).await;
-                    }
-                    let outcome = self.attend::<W>(&flight, hash).await;
-                    return self.conclude(&flight, outcome).unwrap_or(Err(LoadError::Closed));
+                Approach::Lead(lead) if !W::launches() || lead.leader.flight.launch() => {
+                    return self.lead_load::<W, E, _, _>(lead, loader).await;
                 }
+                // It was taken over while it looked beyond memory.
+                Approach::Lead(lead) => match lead.give_way() {
+                    Ok(key_back) => key = key_back,
+                    Err(_) => return self.load_alone(loader).await,
+                },
                 Approach::Join(flight, seat, key_back) => {
-                    let hash = self.gates.hash(&key_back);
-                    let outcome = self.attend::<W>(&flight, hash).await;
+                    let outcome = self.outcome::<W>(&flight, hash, Purpose::Owned).await;
                     drop(seat);
                     self.counters.joins.increment();
                     match self.conclude(&flight, outcome) {
-                        Some(Ok(None)) if !absence => key = key_back,
+                        Some(Ok(None)) if !asks.absence => key = key_back,
                         Some(result) => return result,
                         None => key = key_back,
                     }
                 }
             }
         }
+    }
+
+    /// Starts the flight of this caller, and waits for it.
+    async fn lead_load<W: Wait, E, F, Fut>(
+        self: &Arc<Self>,
+        lead: Lead<K, V>,
+        loader: F,
+    ) -> Result<Option<V>, LoadError<E>>
+    where
+        E: Send + Sync + 'static,
+        F: FnOnce(LoadContext<V>) -> Fut + Send + 'static,
+        Fut: Future<Output = Result<Loaded<V>, E>> + Send + 'static,
+    {
+        let flight = Arc::clone(&lead.leader.flight);
+        let hash = lead.leader.hash();
+        if self.is_paused(&lead) {
+            lead.leader.end(Outcome::Paused);
+        } else {
+            self.take_off::<W, _, _, _>(lead, loader).await;
+        }
+        let outcome = match self.outcome::<W>(&flight, hash, Purpose::Owned).await {
+            // Taken over: what its own loader answered is as good.
+            Outcome::Abandoned => flight.late().cloned().unwrap_or(Outcome::Abandoned),
+            outcome => outcome,
+        };
+        self.conclude(&flight, outcome).unwrap_or(Err(LoadError::Closed))
     }
 
     /// What an outcome means for a caller; `None` where it must try again.
@@ -126,47 +169,6 @@ where
         error.map(Err)
     }
 
-    /// Waits for a flight within the limits of the cache. Past the soft one a
-    /// stale value will do; past the hard one the flight is over for everyone.
-    async fn attend<W: Wait>(&self, flight: &Arc<Flight<V>>, hash: u64) -> Outcome<V> {
-        let said = self.expiry.said();
-        let hard = said.hard_timeout.and_then(|span| flight.lasted(span));
-        let mut soft = said.soft_timeout.and_then(|span| flight.lasted(span));
-        loop {
-            let until = soft.into_iter().chain(hard).min();
-            if let Some(outcome) = flight.outcome_until::<W>(until).await {
-                return outcome.clone();
-            }
-            let now = Instant::now();
-            if hard.is_some_and(|hard| hard <= now) {
-                self.time_out(flight, hash);
-            } else if soft.is_some_and(|soft| soft <= now) {
-                if flight.stale(self.timeline.now()).is_some() {
-                    return Outcome::Paused;
-                }
-                soft = None;
-            }
-        }
-    }
-
-    /// Ends a flight that took too long. Its loader goes on; what it loads is
-    /// stored unless the entry changed meanwhile.
-    fn time_out(&self, flight: &Arc<Flight<V>>, hash: u64) {
-        self.gates.forget(hash, flight);
-        if flight.end(Outcome::TimedOut) {
-            self.note_failure(flight, hash);
-            self.counters.timeouts.increment();
-        }
-    }
-
-    /// Where callers can do with a stale value, the next attempt has to wait.
-    fn note_failure(&self, flight: &Flight<V>, hash: u64) {
-        let now = self.timeline.now();
-        if flight.stale(now).is_some() {
-            self.pauses.failed(hash, now, self.chance(now));
-        }
-    }
-
     fn is_paused(&self, lead: &Lead<K, V>) -> bool {
         let now = self.timeline.now();
         lead.leader.flight.stale(now).is_some() && self.pauses.holds(lead.leader.hash(), now)
@@ -183,7 +185,15 @@ where
         let limited = said.hard_timeout.is_some() || said.soft_timeout.is_some() && lead.stale.is_some();
         let engine = Arc::clone(self);
         let flight = async move { engine.fly::<W, _, _, _>(lead, loader).await }.in_current_span();
-        W::launch(&self.pool, limited, Running::within(running(), flight)).await;
+        let Some(loaders) = Loaders::current() else {
+            return W::launch(&self.pool, Launch::Here, flight).await;
+        };
+        let launch = match limited {
+            false => Launch::Here,
+            true if loaders.is_empty() => Launch::Queued,
+            true => Launch::Nested,
+        };
+        W::launch(&self.pool, launch, Running::within(loaders, flight)).await;
     }
 
     /// The flight itself: runs the loader, stores what it answers, ends.
@@ -262,7 +272,7 @@ where
             }
             drop(place);
         };
-        W::launch(&self.pool, true, flight).await;
+        W::launch(&self.pool, Launch::Refresh, flight).await;
         value
     }
 
@@ -283,10 +293,18 @@ where
             return None;
         }
         let stamp = self.marks.stamp();
-        let leader: Leader<K, V> = match self.gates.enter(hash, key, (W::IS_TASK, stamp)) {
+        let start = Start { purpose: Purpose::Refresh, watch: self.watch::<W>(), stamp };
+        let leader: Leader<K, V> = match self.gates.enter(hash, key, start) {
             Entrance::Lead(leader) => leader,
-            Entrance::Join(..) | Entrance::Wait(..) => return None,
+            Entrance::Join(_, flight) => {
+                // The next hit refreshes, where that one is over.
+                self.end_if_overdue(&flight, hash, Purpose::Refresh);
+                return None;
+            }
+            Entrance::Wait(..) => return None,
         };
+        // Nobody takes a refresh over: when it is overdue, a caller that misses loads.
+        leader.flight.launch();
         // The entry may have been removed or replaced since it was looked at.
         let same = leader.key().and_then(|key| self.recall(key)?.terms);
         if !same.is_some_and(|same| Arc::ptr_eq(&same, terms)) {
@@ -296,7 +314,7 @@ where
         if let Some(stale) = &stale {
             leader.flight.set_stale(stale.value.clone(), stale.until);
         }
-        Some(Lead { leader, encoded, stamp, stale, among_nodes: NodeLease::NONE })
+        Some(Lead { leader, encoded, stamp, stale })
     }
 }
 

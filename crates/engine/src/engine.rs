@@ -97,6 +97,9 @@ pub struct Parts<K, V, M> {
     pub nodes: Option<NodesPlan>,
     /// Where invalidations are written down, and those of before.
     pub marks: KeptMarks,
+    /// How long a leader may be left unpolled after it was woken before a waiter
+    /// takes its key over; `None` for as long as it likes.
+    pub stall: Option<Duration>,
     /// Who is told what happens; the memory store must tell it by itself of what
     /// leaves it, see [`Audience::departed`].
     pub audience: Option<Audience<K>>,
@@ -127,6 +130,7 @@ pub struct Engine<K, V, M> {
     pub(crate) refreshing: AtomicUsize,
     /// Some entry of this cache may expire.
     pub(crate) expires: AtomicBool,
+    pub(crate) stall: Option<Duration>,
     dir: Option<PathBuf>,
     pub(crate) held: Mutex<Vec<Box<dyn Any + Send>>>,
     pub(crate) gates: Arc<Gates<K, V>>,
@@ -189,6 +193,7 @@ where
             pool: Pool::new(),
             refreshing: AtomicUsize::new(0),
             expires,
+            stall: parts.stall,
             dir: parts.dir,
             held: Mutex::new(parts.held),
             gates: Gates::new(),

@@ -1,27 +1,24 @@
 //! A flight: one load in progress, and those who wait for it.
 //!
-//! A loader may ask for other keys, of this cache or another. So every caller
-//! knows the flights whose loaders it is part of (`RUNNING`), and `WAITS` knows
-//! which flights wait for which. Who would wait for its own flight, or close a
-//! ring of flights that wait for one another, does not wait: it loads.
-//!
-//! What a loader hands to a thread or a task of its own is not seen as part of it.
+//! A caller that is part of a loader waits for no flight that waits for that
+//! loader ([`reentrancy`](crate::reentrancy)). What a loader hands to a thread or a
+//! task of its own is not seen as part of it.
 
 use std::any::Any;
-use std::cell::RefCell;
-use std::future::Future;
-use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::task::{Context, Poll};
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use event_listener::Event;
-use foldhash::fast::FixedState;
-use hashbrown::HashMap;
 use larder_core::clock::Time;
 use parking_lot::Mutex;
 
+use crate::among::NodeLease;
+use crate::poll_watch::PollWatch;
+use crate::reentrancy::{Running, Seat};
 use crate::shield;
 use crate::wait::Wait;
 
@@ -42,49 +39,68 @@ pub(crate) enum Outcome<V> {
     Failed(Arc<dyn Any + Send + Sync>),
     /// The loader panicked, and the panic was caught.
     Panicked,
-    /// The leader is gone without an outcome: cancelled, or unwinding.
+    /// Without an outcome: the leader was cancelled or unwound, or a waiter took
+    /// the key over. One of the waiters leads next.
     Abandoned,
+}
+
+/// Whose loader a flight runs, which says how long others wait for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// That of a call of `get_with`, which runs it. No limits.
+    Borrowed,
+    /// That of a call of `load`. The hard timeout holds.
+    Owned,
+    /// A refresh ahead of its need.
+    Refresh,
+}
+
+/// What is known of a flight when it begins.
+pub(crate) struct Start {
+    pub(crate) purpose: Purpose,
+    /// Watches the future of the leader, where that is polled by an executor.
+    pub(crate) watch: Option<Arc<PollWatch>>,
+    /// How many invalidations there had been.
+    pub(crate) stamp: u64,
 }
 
 /// One load in progress. Threads and tasks wait for it in one queue.
 pub(crate) struct Flight<V> {
     id: u64,
-    led_by_task: bool,
+    start: Start,
     began: Instant,
+    /// What it depends on: [`LED`], [`LAUNCHED`], [`TAKEN_OVER`].
+    hold: AtomicU8,
     /// What callers of a load get where it fails or takes long, and until when.
     stale: OnceLock<(V, Time)>,
-    /// How many invalidations there had been when it began.
-    stamp: u64,
+    /// The right to load among all nodes; given up when the flight ends.
+    lease: Mutex<NodeLease>,
     outcome: OnceLock<Outcome<V>>,
+    /// How the loader ended, where the flight had ended before.
+    late: OnceLock<Outcome<V>>,
     ended: Event,
 }
 
+/// The future of the call that leads it has to be polled.
+const LED: u8 = 0;
+/// It goes on by itself, whatever becomes of the call that began it.
+const LAUNCHED: u8 = 1;
+/// A waiter loads the key instead.
+const TAKEN_OVER: u8 = 2;
+
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 
-/// The flights that the loader of a flight waits for now.
-static WAITS: Mutex<HashMap<u64, Vec<u64>, FixedState>> =
-    Mutex::new(HashMap::with_hasher(FixedState::with_seed(0)));
-
-std::thread_local! {
-    /// The flights whose loaders are on this thread's stack.
-    static RUNNING: RefCell<Vec<u64>> = const { RefCell::new(Vec::new()) };
-}
-
-/// The flights whose loaders the caller is part of.
-pub(crate) fn running() -> Vec<u64> {
-    RUNNING.with_borrow(Clone::clone)
-}
-
 impl<V> Flight<V> {
-    pub(crate) fn new(led_by_task: bool, stamp: u64) -> Self {
-        let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
+    pub(crate) fn new(start: Start) -> Self {
         Self {
-            id,
-            led_by_task,
+            id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
+            start,
             began: Instant::now(),
+            hold: AtomicU8::new(LED),
             stale: OnceLock::new(),
-            stamp,
+            lease: Mutex::new(NodeLease::NONE),
             outcome: OnceLock::new(),
+            late: OnceLock::new(),
             ended: Event::new(),
         }
     }
@@ -92,6 +108,10 @@ impl<V> Flight<V> {
     /// Larger than that of every flight that began before.
     pub(crate) fn id(&self) -> u64 {
         self.id
+    }
+
+    pub(crate) fn purpose(&self) -> Purpose {
+        self.start.purpose
     }
 
     /// The moment when it has lasted for `span`.
@@ -112,174 +132,101 @@ impl<V> Flight<V> {
     /// How many invalidations there had been when it began: a later caller may
     /// not be content with what it loads.
     pub(crate) fn stamp(&self) -> u64 {
-        self.stamp
+        self.start.stamp
+    }
+
+    /// Holds a lease until the flight ends.
+    pub(crate) fn hold(&self, lease: NodeLease) {
+        let mut held = self.lease.lock();
+        // Looked at under the lock: `end` takes the lease after it set the outcome.
+        let given_up = if self.has_ended() { lease } else { std::mem::replace(&mut *held, lease) };
+        drop(held);
+        drop(given_up);
     }
 
     pub(crate) fn has_ended(&self) -> bool {
         self.outcome.get().is_some()
     }
 
+    /// How it ended.
+    pub(crate) fn ended(&self) -> Option<&Outcome<V>> {
+        self.outcome.get()
+    }
+
+    /// How its loader ended, where the flight had ended before.
+    pub(crate) fn late(&self) -> Option<&Outcome<V>> {
+        self.late.get()
+    }
+
+    /// Whether others lead its key next, though its leader may still be there.
+    pub(crate) fn is_abandoned(&self) -> bool {
+        matches!(self.outcome.get(), Some(Outcome::Abandoned))
+    }
+
     /// Ends the flight; the first outcome counts. Whether this was it.
     pub(crate) fn end(&self, outcome: Outcome<V>) -> bool {
-        let first = self.outcome.set(outcome).is_ok();
-        if first {
-            self.ended.notify(usize::MAX);
+        if let Err(outcome) = self.outcome.set(outcome) {
+            let _first_counts = self.late.set(outcome);
+            return false;
         }
-        first
+        let lease = std::mem::replace(&mut *self.lease.lock(), NodeLease::NONE);
+        drop(lease);
+        self.ended.notify(usize::MAX);
+        true
+    }
+
+    /// Has the load go on by itself from here on, whatever becomes of the call that
+    /// began it. False where it was taken over before.
+    pub(crate) fn launch(&self) -> bool {
+        self.hold.compare_exchange(LED, LAUNCHED, Ordering::AcqRel, Ordering::Acquire).is_ok()
+    }
+
+    /// Ends the flight of a call that is no longer polled; false where it goes on.
+    pub(crate) fn take_over(&self) -> bool {
+        self.hold.compare_exchange(LED, TAKEN_OVER, Ordering::AcqRel, Ordering::Acquire).is_ok()
+            && self.end(Outcome::Abandoned)
+    }
+
+    /// How long a waiter may wait before it looks again whether the leader is still
+    /// polled; zero where it was woken `stall` ago and not polled since. `None`
+    /// where the leader is not polled by an executor.
+    pub(crate) fn patience(&self, stall: Option<Duration>) -> Option<Duration> {
+        let (stall, watch) = (stall?, self.start.watch.as_ref()?);
+        if self.hold.load(Ordering::Acquire) != LED {
+            return None;
+        }
+        Some(stall.saturating_sub(watch.neglected_for().unwrap_or_default()))
     }
 
     /// Leave to wait here. `None` where that might never end: for the loader of
     /// this very flight, for one that it waits for, for a thread whose executor
     /// must poll the leader, for user code that runs while an entry is stored.
     pub(crate) fn seat<W: Wait>(&self) -> Option<Seat> {
-        if shield::is_up() || !W::may_wait(self.led_by_task) {
+        if shield::is_up() || !W::may_wait(self.start.watch.is_some()) {
             return None;
         }
-        Seat::take(self.id, running())
+        Seat::take(self.id)
     }
 
-    /// Waits for the end.
-    pub(crate) async fn outcome<W: Wait>(&self) -> &Outcome<V> {
-        loop {
-            if let Some(outcome) = self.outcome.get() {
-                return outcome;
-            }
-            let listener = self.ended.listen();
-            if self.outcome.get().is_none() {
-                W::event(listener).await;
-            }
-        }
-    }
-
-    /// Waits for the end, or until the moment.
-    pub(crate) async fn outcome_until<W: Wait>(&self, until: Option<Instant>) -> Option<&Outcome<V>> {
+    /// Waits for the end, or until the moment, or until the leader is no longer
+    /// polled. May return early.
+    pub(crate) async fn wait<W: Wait>(&self, until: Option<Instant>, stall: Option<Duration>) {
         let listener = self.ended.listen();
-        if self.outcome.get().is_none() {
-            W::event_until(listener, until).await;
+        let patience = self.patience(stall);
+        if self.has_ended() || patience.is_some_and(|patience| patience.is_zero()) {
+            return;
         }
-        self.outcome.get()
+        let look = patience.and_then(|patience| Instant::now().checked_add(patience));
+        let mut waiting = pin!(W::event_until(listener, until.into_iter().chain(look).min()));
+        poll_fn(|context| match self.patience(stall) {
+            Some(Duration::ZERO) => Poll::Ready(()),
+            _ => waiting.as_mut().poll(context),
+        })
+        .await;
     }
 
     /// The loader, known as running wherever it is polled.
     pub(crate) fn run<F: Future>(&self, loader: F) -> Running<F> {
-        Running::within(vec![self.id], loader)
-    }
-}
-
-/// Leave to wait for a flight, on behalf of the flights that the caller is part of.
-pub(crate) struct Seat {
-    waiting: Vec<u64>,
-    target: u64,
-}
-
-impl Seat {
-    fn take(target: u64, waiting: Vec<u64>) -> Option<Self> {
-        if waiting.is_empty() {
-            return Some(Self { waiting, target });
-        }
-        let mut waits = WAITS.lock();
-        if reaches(&waits, target, &waiting) {
-            return None;
-        }
-        for flight in &waiting {
-            waits.entry(*flight).or_default().push(target);
-        }
-        Some(Self { waiting, target })
-    }
-}
-
-impl Drop for Seat {
-    fn drop(&mut self) {
-        if self.waiting.is_empty() {
-            return;
-        }
-        let mut waits = WAITS.lock();
-        for flight in &self.waiting {
-            let Some(targets) = waits.get_mut(flight) else { continue };
-            if let Some(at) = targets.iter().position(|target| *target == self.target) {
-                targets.swap_remove(at);
-            }
-            if targets.is_empty() {
-                waits.remove(flight);
-            }
-        }
-    }
-}
-
-/// Whether `from` is one of `ends`, or waits for one of them, over however many others.
-fn reaches(waits: &HashMap<u64, Vec<u64>, FixedState>, from: u64, ends: &[u64]) -> bool {
-    let mut seen = vec![from];
-    let mut next = 0;
-    while let Some(flight) = seen.get(next).copied() {
-        if ends.contains(&flight) {
-            return true;
-        }
-        for target in waits.get(&flight).into_iter().flatten() {
-            if !seen.contains(target) {
-                seen.push(*target);
-            }
-        }
-        next += 1;
-    }
-    false
-}
-
-/// A future that is known as part of some loaders while it is polled.
-pub(crate) struct Running<F> {
-    flights: Vec<u64>,
-    future: Pin<Box<F>>,
-}
-
-impl<F: Future> Running<F> {
-    /// Polls `future` as a part of the loaders of `flights`.
-    pub(crate) fn within(flights: Vec<u64>, future: F) -> Self {
-        Self { flights, future: Box::pin(future) }
-    }
-}
-
-impl<F: Future> Future for Running<F> {
-    type Output = F::Output;
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
-        let _mark = Mark::new(&self.flights);
-        self.future.as_mut().poll(context)
-    }
-}
-
-/// Takes its flights off the stack again, also when the loader panics.
-struct Mark {
-    len_before: usize,
-}
-
-impl Mark {
-    fn new(flights: &[u64]) -> Self {
-        RUNNING.with_borrow_mut(|running| {
-            let len_before = running.len();
-            running.extend_from_slice(flights);
-            Self { len_before }
-        })
-    }
-}
-
-impl Drop for Mark {
-    fn drop(&mut self) {
-        RUNNING.with_borrow_mut(|running| running.truncate(self.len_before));
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_ring_of_waiters_is_not_closed() {
-        let (a, b, c) = (1 << 40, 2 << 40, 3 << 40);
-        let _a_for_b = Seat::take(b, vec![a]).unwrap();
-        let b_for_c = Seat::take(c, vec![b]).unwrap();
-        assert!(Seat::take(a, vec![a]).is_none(), "itself");
-        assert!(Seat::take(a, vec![c]).is_none(), "over two others");
-        assert!(Seat::take(a, vec![4 << 40, c]).is_none(), "from within another loader");
-        drop(b_for_c);
-        assert!(Seat::take(a, vec![c]).is_some(), "the ring is open again");
+        Running::call([self.id], loader)
     }
 }

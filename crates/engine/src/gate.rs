@@ -31,7 +31,7 @@ use hashbrown::HashMap;
 use larder_core::Result;
 use parking_lot::Mutex;
 
-use crate::flight::{Flight, Outcome};
+use crate::flight::{Flight, Outcome, Start};
 use crate::section::Holder;
 use crate::shield;
 
@@ -271,12 +271,7 @@ impl<K, V> Inner<K, V> {
 
 impl<K: Eq, V> Gates<K, V> {
     /// Asks what to do about a missing key.
-    pub(crate) fn enter(
-        self: &Arc<Self>,
-        hash: u64,
-        key: K,
-        (as_task, stamp): (bool, u64),
-    ) -> Entrance<K, V> {
+    pub(crate) fn enter(self: &Arc<Self>, hash: u64, key: K, start: Start) -> Entrance<K, V> {
         let shard = self.shard(hash);
         let mut inner = shard.inner.lock();
         let is_closed = inner.closed > 0;
@@ -292,7 +287,7 @@ impl<K: Eq, V> Gates<K, V> {
             let flight = Arc::clone(flight);
             return Entrance::Join(key, flight);
         }
-        let flight = Arc::new(Flight::new(as_task, stamp));
+        let flight = Arc::new(Flight::new(start));
         let key = Arc::new(key);
         state.flights.push((Arc::clone(&key), Arc::clone(&flight)));
         state.guards += 1;
@@ -376,7 +371,7 @@ impl<K, V> Leader<K, V> {
         let mut inner = shard.inner.lock();
         let is_closed = inner.closed > 0;
         let Some(state) = inner.states.get_mut(&self.hash) else { return Claim::Superseded };
-        if state.epoch != self.epoch || state.published > self.flight.id() {
+        if state.epoch != self.epoch || state.published > self.flight.id() || self.is_taken_over(state) {
             return Claim::Superseded;
         }
         if is_closed || state.storing {
@@ -392,6 +387,31 @@ impl<K, V> Leader<K, V> {
         drop(inner);
         drop(on_gate);
         Claim::Granted(Ticket { gates: Arc::clone(&self.gates), hash: self.hash })
+    }
+
+    /// Whether a waiter took the key over and loads it now: one of the two stores
+    /// what it loads.
+    fn is_taken_over(&self, state: &State<K, V>) -> bool {
+        let mut others = state.flights.iter().map(|(_, flight)| flight);
+        self.flight.is_abandoned() && others.any(|other| other.id() > self.flight.id())
+    }
+
+    /// The key of a flight that a waiter took over.
+    ///
+    /// # Errors
+    /// The leader, where the flight goes on, or another thread still looks at the key.
+    pub(crate) fn give_way(mut self) -> Result<K, Self> {
+        if !self.flight.is_abandoned() {
+            return Err(self);
+        }
+        match self.key.take().map(Arc::try_unwrap) {
+            Some(Ok(key)) => Ok(key),
+            Some(Err(shared)) => {
+                self.key = Some(shared);
+                Err(self)
+            }
+            None => Err(self),
+        }
     }
 
     /// The key as its own, for who holds the ticket.

@@ -10,7 +10,6 @@ use std::sync::Arc;
 
 use larder_core::memory::MemoryStore;
 
-use crate::among::NodeLease;
 use crate::draft::{Draft, Said};
 use crate::engine::Engine;
 use crate::flight::Outcome;
@@ -25,7 +24,6 @@ struct Landing<K, V> {
     leader: Leader<K, V>,
     draft: Draft<V>,
     outcome: Outcome<V>,
-    _lease: NodeLease,
 }
 
 impl<K, V, M> Engine<K, V, M>
@@ -54,11 +52,11 @@ where
 
     async fn publish_part(self: &Arc<Self>, part: Vec<(Lead<K, V>, Said<V>)>) {
         let mut drafts = Vec::with_capacity(part.len());
-        for (Lead { leader, encoded, stamp, among_nodes, .. }, said) in part {
+        for (Lead { leader, encoded, stamp, .. }, said) in part {
             let outcome = said.value.clone().map_or(Outcome::Absent, Outcome::Value);
             let encoded = encoded.map(|key| self.still_based(key, &leader.flight));
             match self.draft_loaded((&leader, encoded), stamp, said).await {
-                Some(draft) => drafts.push(Landing { leader, draft, outcome, _lease: among_nodes }),
+                Some(draft) => drafts.push(Landing { leader, draft, outcome }),
                 None => leader.end(outcome),
             }
         }
@@ -97,7 +95,7 @@ where
     async fn publish_together(&self, together: Vec<(Landing<K, V>, Ticket<K, V>)>) {
         let Some(shared) = self.shared() else { return };
         let (mut begun, mut frames) = (Vec::new(), Vec::new());
-        for (Landing { leader, draft, outcome, _lease }, ticket) in together {
+        for (Landing { leader, draft, outcome }, ticket) in together {
             let begins = match leader.key() {
                 Some(key) => self.begin_early(shared, key, &draft).await,
                 None => None,
@@ -110,13 +108,13 @@ where
                 }
                 None => draft,
             };
-            begun.push((Landing { leader, draft, outcome, _lease }, ticket));
+            begun.push((Landing { leader, draft, outcome }, ticket));
         }
         for (encoded, frame) in &frames {
             self.expect_echo(encoded, identity(frame.head()));
         }
         let mut stored = shared.slot().put_many_if_unchanged(&frames).await.into_iter();
-        for (Landing { mut leader, draft, outcome, _lease }, _ticket) in begun {
+        for (Landing { mut leader, draft, outcome }, _ticket) in begun {
             let has_arrived = draft.early.is_some() && matches!(stored.next(), Some(Ok(true)));
             let draft = if has_arrived { draft.arrived() } else { draft };
             let stored = self.store_loaded(&mut leader, draft).await;

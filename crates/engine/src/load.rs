@@ -17,10 +17,13 @@ use tracing::Instrument;
 use crate::among::{NodeLease, Turn};
 use crate::draft::{Draft, Said};
 use crate::engine::Engine;
-use crate::flight::{Flight, Outcome};
+use crate::flight::{Flight, Outcome, Purpose, Start};
 use crate::gate::{Claim, Entrance, Leader, Ticket};
+use crate::load_wait::Asks;
 use crate::loaded::Loads;
+use crate::poll_watch::{PollWatch, watched};
 use crate::read::Found;
+use crate::reentrancy::Seat;
 use crate::shield;
 use crate::wait::Wait;
 use crate::watch::Watch;
@@ -32,7 +35,7 @@ pub(crate) enum Approach<K, V, L = Lead<K, V>> {
     /// A value is there; `None` says that there is none to be had.
     Have(Option<V>),
     /// It may wait for this flight.
-    Join(Arc<Flight<V>>, crate::flight::Seat, K),
+    Join(Arc<Flight<V>>, Seat, K),
     /// It may not wait, or there is nothing to store into: it loads alone.
     Alone,
 }
@@ -63,8 +66,17 @@ pub(crate) struct Lead<K, V> {
     pub(crate) stamp: u64,
     /// What is left of the entry, past its deadline.
     pub(crate) stale: Option<Stale<V>>,
-    /// Held until the flight is over.
-    pub(crate) among_nodes: NodeLease,
+}
+
+impl<K, V> Lead<K, V> {
+    /// The key, where a waiter took it over before its loader began.
+    ///
+    /// # Errors
+    /// The lead, where it still holds.
+    pub(crate) fn give_way(self) -> Result<K, Self> {
+        let Self { leader, encoded, stamp, stale } = self;
+        leader.give_way().map_err(|leader| Self { leader, encoded, stamp, stale })
+    }
 }
 
 /// An entry past its deadline and within its stale window.
@@ -95,22 +107,42 @@ where
     /// The value of `key`; where it is missing, from `loader`, which its caller
     /// runs while the others wait and share the outcome.
     ///
-    /// When the leader is cancelled or panics, or fails with an error of
-    /// another type, one of those who wait leads next, with its own loader.
+    /// When the leader is cancelled or panics, fails with an error of another type,
+    /// or is a task's future that is no longer polled, one of those who wait leads
+    /// next, with its own loader.
     pub async fn try_get_with<W: Wait, E, F, Fut>(self: &Arc<Self>, key: K, loader: F) -> Result<V, Arc<E>>
     where
         E: Send + Sync + 'static,
         F: FnOnce() -> Fut,
         Fut: Future<Output: Loads<V, E>>,
     {
-        let mut key = key;
+        let watch = self.watch::<W>();
+        // On the heap: a loader that loads other keys has this in its frame.
+        watched(watch.clone(), Box::pin(self.find_or_load::<W, E, F, Fut>(key, watch, loader))).await
+    }
+
+    async fn find_or_load<W: Wait, E, F, Fut>(
+        self: &Arc<Self>,
+        mut key: K,
+        watch: Option<Arc<PollWatch>>,
+        loader: F,
+    ) -> Result<V, Arc<E>>
+    where
+        E: Send + Sync + 'static,
+        F: FnOnce() -> Fut,
+        Fut: Future<Output: Loads<V, E>>,
+    {
         loop {
+            let hash = self.gates.hash(&key);
             // That there was no value the last time is no answer for a loader that has one.
-            match Box::pin(self.approach::<W>(key, false)).await {
+            match Box::pin(self.approach::<W>(key, Asks::VALUE, watch.clone())).await {
                 Approach::Have(Some(value)) => return Ok(value),
                 Approach::Have(None) | Approach::Alone => return self.alone(async { loader().await }).await,
-                Approach::Lead(lead) => return self.lead::<W, _, _>(lead, async { loader().await }).await,
-                Approach::Join(flight, _seat, key_back) => match self.outcome::<W>(&flight).await {
+                Approach::Lead(lead) => match lead.give_way() {
+                    Ok(key_back) => key = key_back,
+                    Err(lead) => return self.lead::<W, _, _>(lead, async { loader().await }).await,
+                },
+                Approach::Join(flight, _seat, key_back) => match self.join::<W>(&flight, hash).await {
                     Outcome::Value(value) => return Ok(value),
                     Outcome::Failed(error) => match error.downcast() {
                         Ok(error) => return Err(error),
@@ -139,10 +171,14 @@ where
     }
 
     /// One turn of a caller: finds the value, a flight to wait for, or the lead.
-    /// With `absence`, the knowledge that there is no value will do.
-    pub(crate) async fn approach<W: Wait>(self: &Arc<Self>, key: K, absence: bool) -> Approach<K, V> {
-        match self.enter::<W>(key, absence).await.lead() {
-            Ok(ahead) => self.look_again::<W>(ahead, absence).await,
+    pub(crate) async fn approach<W: Wait>(
+        self: &Arc<Self>,
+        key: K,
+        asks: Asks,
+        watch: Option<Arc<PollWatch>>,
+    ) -> Approach<K, V> {
+        match self.enter::<W>(key, asks, watch).await.lead() {
+            Ok(ahead) => self.look_again::<W>(ahead, asks.absence).await,
             Err(other) => other,
         }
     }
@@ -151,7 +187,8 @@ where
     pub(crate) async fn enter<W: Wait>(
         self: &Arc<Self>,
         mut key: K,
-        absence: bool,
+        asks: Asks,
+        watch: Option<Arc<PollWatch>>,
     ) -> Approach<K, V, Ahead<K, V>> {
         if self.is_closed() {
             return Approach::Alone;
@@ -159,12 +196,12 @@ where
         let hash = self.gates.hash(&key);
         let Ok(encoded) = self.encode_key(&key) else { return Approach::Alone };
         loop {
-            if let Some(have) = self.have(&key, absence) {
+            if let Some(have) = self.have(&key, asks.absence) {
                 return Approach::Have(have);
             }
             // Taken first: an invalidation from here on means what is loaded.
             let stamp = self.marks.stamp();
-            match self.gates.enter(hash, key, (W::IS_TASK, stamp)) {
+            match self.gates.enter(hash, key, Start { purpose: asks.purpose, watch: watch.clone(), stamp }) {
                 Entrance::Wait(..) if shield::is_up() => return Approach::Alone,
                 Entrance::Wait(key_back, hold) => {
                     key = key_back;
@@ -175,13 +212,16 @@ where
                     self.gates.forget(hash, &flight);
                     key = key_back;
                 }
+                Entrance::Join(key_back, flight) if self.end_if_overdue(&flight, hash, asks.purpose) => {
+                    key = key_back;
+                }
                 Entrance::Join(key, flight) => {
                     return match flight.seat::<W>() {
                         Some(seat) => Approach::Join(flight, seat, key),
                         None => Approach::Alone,
                     };
                 }
-                Entrance::Lead(leader) => return self.look_near(Ahead { leader, encoded }, absence),
+                Entrance::Lead(leader) => return self.look_near(Ahead { leader, encoded }, asks.absence),
             }
         }
     }
@@ -196,9 +236,9 @@ where
         Some(record.value)
     }
 
-    /// The outcome of somebody else's flight.
-    pub(crate) async fn outcome<W: Wait>(&self, flight: &Flight<V>) -> Outcome<V> {
-        let outcome = flight.outcome::<W>().await.clone();
+    /// The outcome of the flight of another call, for a caller of `get_with`.
+    pub(crate) async fn join<W: Wait>(&self, flight: &Arc<Flight<V>>, hash: u64) -> Outcome<V> {
+        let outcome = self.outcome::<W>(flight, hash, Purpose::Borrowed).await;
         if !matches!(outcome, Outcome::Abandoned) {
             self.counters.joins.increment();
         }
@@ -237,7 +277,7 @@ where
         &self,
         Ahead { leader, encoded }: Ahead<K, V>,
         found: Option<Found<V>>,
-        among_nodes: NodeLease,
+        lease: NodeLease,
         absence: bool,
     ) -> Approach<K, V> {
         let mut stale = leader.key().and_then(|key| self.stale_in_memory(key));
@@ -258,7 +298,8 @@ where
         }
         self.counters.misses.increment();
         let stamp = leader.flight.stamp();
-        Approach::Lead(Lead { leader, encoded, stamp, stale, among_nodes })
+        leader.flight.hold(lease);
+        Approach::Lead(Lead { leader, encoded, stamp, stale })
     }
 
     /// Looks beyond memory; where there is no value and other nodes may be
@@ -337,7 +378,7 @@ where
         let engine = Arc::clone(self);
         // On the heap: a loader that loads other keys has this in its frame.
         let section = Box::pin(async move {
-            let Lead { mut leader, encoded, stamp, among_nodes: _held, .. } = lead;
+            let Lead { mut leader, encoded, stamp, .. } = lead;
             let outcome = said.value.clone().map_or(Outcome::Absent, Outcome::Value);
             let encoded = encoded.map(|key| engine.still_based(key, &leader.flight));
             let stored = engine.settle_loaded(&mut leader, encoded, stamp, said).await;

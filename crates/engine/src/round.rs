@@ -21,10 +21,13 @@ use crate::among::{NodeLease, Turn};
 use crate::batch::Missing;
 use crate::draft::Said;
 use crate::engine::Engine;
-use crate::flight::{Flight, Outcome, Running, Seat};
+use crate::flight::{Flight, Outcome};
 use crate::load::{Ahead, Approach, Lead};
+use crate::load_wait::Asks;
 use crate::loaded::LoadsMany;
+use crate::poll_watch::{PollWatch, watched};
 use crate::read::Found;
+use crate::reentrancy::{Running, Seat};
 use crate::wait::Wait;
 use crate::watch::Watch;
 
@@ -45,6 +48,15 @@ impl<K, V> Round<K, V> {
     /// Whether there is nothing to do but to wait for other nodes.
     fn is_idle(&self) -> bool {
         self.leads.is_empty() && self.joins.is_empty() && self.alone.is_empty()
+    }
+
+    /// The keys that waiters took over while this caller was not polled.
+    fn give_way(&mut self) -> Vec<K> {
+        let (taken_over, leads) = std::mem::take(&mut self.leads)
+            .into_iter()
+            .partition::<Vec<_>, _>(|(_, lead)| lead.leader.flight.is_abandoned());
+        self.leads = leads;
+        taken_over.into_iter().map(|(key, _)| key).collect()
     }
 
     fn file(&mut self, key: K, approach: Approach<K, V>, values: &mut HashMap<K, V>)
@@ -93,6 +105,21 @@ where
     pub async fn try_get_many_with<W: Wait, E, F, Fut>(
         self: &Arc<Self>,
         keys: Vec<K>,
+        loader: F,
+    ) -> Result<Vec<Option<V>>, Arc<E>>
+    where
+        E: Send + Sync + 'static,
+        F: FnMut(Vec<K>) -> Fut,
+        Fut: Future<Output: LoadsMany<K, V, E>>,
+    {
+        let watch = self.watch::<W>();
+        watched(watch.clone(), Box::pin(self.find_or_load_many::<W, E, F, Fut>(keys, watch, loader))).await
+    }
+
+    async fn find_or_load_many<W: Wait, E, F, Fut>(
+        self: &Arc<Self>,
+        keys: Vec<K>,
+        watch: Option<Arc<PollWatch>>,
         mut loader: F,
     ) -> Result<Vec<Option<V>>, Arc<E>>
     where
@@ -108,14 +135,15 @@ where
             // Before the look at the leases: their end is heard from here on.
             let until = patience.filter(|until| Instant::now() < *until);
             let done = until.and_then(|until| Some((self.nodes.as_ref()?.changed.listen(), until)));
-            let round = self.round::<W>(left, done.is_some(), &mut values).await;
+            let mut round = self.round::<W>((left, &watch), done.is_some(), &mut values).await;
+            let taken_over = round.give_way();
             if let Some((done, until)) = done.filter(|_| round.is_idle() && !round.elsewhere.is_empty()) {
                 self.until_done::<W>(done, until).await;
             }
             asked.extend(round.leads.iter().map(|(key, _)| key.clone()).chain(round.alone.iter().cloned()));
             self.load_round::<W, E, _, _>(round.leads, round.alone, &mut values, &mut loader).await?;
             left = self.wait_round::<W, E>(round.joins, &mut values).await?;
-            left.extend(round.elsewhere);
+            left.extend(round.elsewhere.into_iter().chain(taken_over));
             // A key that the loader has no answer for is not asked for twice.
             left.retain(|key| !asked.contains(key));
         }
@@ -140,13 +168,13 @@ where
     /// `leases`, only where no other node loads it.
     async fn round<W: Wait>(
         self: &Arc<Self>,
-        keys: Vec<K>,
+        (keys, watch): (Vec<K>, &Option<Arc<PollWatch>>),
         leases: bool,
         values: &mut HashMap<K, V>,
     ) -> Round<K, V> {
         let (mut round, mut looks) = (Round::EMPTY, Vec::new());
         for key in keys {
-            match self.enter::<W>(key.clone(), false).await.lead() {
+            match self.enter::<W>(key.clone(), Asks::VALUE, watch.clone()).await.lead() {
                 Ok(ahead) => looks.push(self.look(key, ahead)),
                 Err(other) => round.file(key, other, values),
             }
@@ -247,9 +275,9 @@ where
         if asked.is_empty() {
             return Ok(());
         }
-        let flights = leads.iter().map(|(_, lead)| lead.leader.flight.id()).collect();
+        let flights: Vec<u64> = leads.iter().map(|(_, lead)| lead.leader.flight.id()).collect();
         let watch = Watch::start(self);
-        let loaded = Running::within(flights, async { loader(asked).await }.instrument(watch.span())).await;
+        let loaded = Running::call(flights, async { loader(asked).await }.instrument(watch.span())).await;
         let mut options = match loaded.sort_into(values) {
             Ok(options) => options,
             Err(error) => {
@@ -283,7 +311,7 @@ where
     {
         let mut left = Vec::new();
         for (key, flight, seat) in joins {
-            match self.outcome::<W>(&flight).await {
+            match self.join::<W>(&flight, self.gates.hash(&key)).await {
                 Outcome::Value(value) => drop(values.insert(key, value)),
                 Outcome::Failed(error) => match error.downcast() {
                     Ok(error) => return Err(error),

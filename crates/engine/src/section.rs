@@ -60,7 +60,7 @@ std::thread_local! {
 impl Holder {
     /// The section that is polled now.
     pub(crate) fn present() -> Option<Self> {
-        PRESENT.with_borrow(Clone::clone)
+        PRESENT.try_with(|present| present.borrow().clone()).ok().flatten()
     }
 
     /// Whether anybody can still drive it.
@@ -108,7 +108,13 @@ pub(crate) fn may_block() -> bool {
 
 /// Says that this thread may block, as long as the guard lives.
 pub(crate) fn in_a_thread() -> InAThread {
-    InAThread(ON_A_THREAD.replace(true), PRESENT.take())
+    InAThread(ON_A_THREAD.replace(true), set_present(None))
+}
+
+/// Says which section this thread polls; which one it was before. In the
+/// destructor of a thread-local that is unknown, and a ticket is then held by none.
+fn set_present(section: Option<Holder>) -> Option<Holder> {
+    PRESENT.try_with(|present| present.replace(section)).ok().flatten()
 }
 
 pub(crate) struct InAThread(bool, Option<Holder>);
@@ -116,7 +122,7 @@ pub(crate) struct InAThread(bool, Option<Holder>);
 impl Drop for InAThread {
     fn drop(&mut self) {
         ON_A_THREAD.set(self.0);
-        PRESENT.set(self.1.take());
+        drop(set_present(self.1.take()));
     }
 }
 
@@ -125,14 +131,14 @@ struct Within(Option<Holder>);
 
 impl Drop for Within {
     fn drop(&mut self) {
-        PRESENT.set(self.0.take());
+        drop(set_present(self.0.take()));
     }
 }
 
 impl Inner {
     /// One poll, by whoever it is.
     pub(crate) fn step(self: &Arc<Self>, seat: &Seat, context: &mut Context<'_>) -> Poll<()> {
-        let _within = Within(PRESENT.replace(Some(Holder(Arc::downgrade(self)))));
+        let _within = Within(set_present(Some(Holder(Arc::downgrade(self)))));
         self.work.poll(seat, context)
     }
 

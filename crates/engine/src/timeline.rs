@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use larder_core::clock::{Clock, Time};
 use parking_lot::Mutex;
@@ -43,6 +44,11 @@ impl Timeline {
             return self.stepped_back();
         }
         Time::from_millis(shown.max(seen))
+    }
+
+    /// How much time has passed since some moment of this process: it never steps.
+    pub(crate) fn elapsed(&self) -> Duration {
+        self.clock.elapsed()
     }
 
     /// The time at which the clock shows `time`.

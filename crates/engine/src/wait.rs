@@ -26,6 +26,20 @@ mod sealed {
     pub trait Sealed {}
 }
 
+/// Where a thread runs a flight of its own. A task always spawns it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Launch {
+    /// On the thread of its caller, which keeps to no limits.
+    Here,
+    /// On a thread of the pool, after those that wait for one.
+    Queued,
+    /// On a thread of the pool if one can be had at once, else here: the caller is part
+    /// of a loader, which may keep a thread of the pool until this has ended.
+    Nested,
+    /// On a thread of the pool if one can be had at once, else not at all.
+    Refresh,
+}
+
 /// The two ways of waiting.
 pub trait Wait: sealed::Sealed + Send + Sync + 'static {
     /// Whether loads of this caller are polled by an executor.
@@ -37,13 +51,15 @@ pub trait Wait: sealed::Sealed + Send + Sync + 'static {
     /// Waits until the listener is notified, or until the moment.
     fn event_until(listener: EventListener, until: Option<Instant>) -> impl Future<Output = ()> + Send;
 
-    /// Starts a flight that does not depend on its caller. Where the caller
-    /// keeps to no limits, or there is no room elsewhere, it runs in place.
+    /// Starts a flight that does not depend on its caller, as `launch` says.
     fn launch(
         pool: &Arc<Pool>,
-        limited: bool,
+        launch: Launch,
         flight: impl Future<Output = ()> + Send + 'static,
     ) -> impl Future<Output = ()> + Send;
+
+    /// Whether a flight that is launched goes on when its caller is not polled.
+    fn launches() -> bool;
 
     /// Runs a section that may block. Once begun it runs to its end, even when
     /// the future returned here is dropped. `blocks` false promises that it
@@ -89,13 +105,21 @@ impl Wait for Inline {
         }
     }
 
-    async fn launch(pool: &Arc<Pool>, limited: bool, flight: impl Future<Output = ()> + Send + 'static) {
-        if !limited {
+    async fn launch(pool: &Arc<Pool>, launch: Launch, flight: impl Future<Output = ()> + Send + 'static) {
+        if launch == Launch::Here {
             return flight.await;
         }
-        if let Err(job) = pool.spawn(move || block_on(flight)) {
-            job();
+        let job = move || block_on(flight);
+        let queued = if launch == Launch::Queued { pool.spawn(job) } else { pool.spawn_at_once(job) };
+        match queued {
+            // A refresh that finds no thread is left to a later hit, or to a miss.
+            Err(job) if launch != Launch::Refresh => job(),
+            _ => {}
         }
+    }
+
+    fn launches() -> bool {
+        true
     }
 
     async fn section<T: Send + 'static>(
@@ -156,11 +180,15 @@ impl Wait for Tokio {
         .await;
     }
 
-    async fn launch(_: &Arc<Pool>, _: bool, flight: impl Future<Output = ()> + Send + 'static) {
+    async fn launch(_: &Arc<Pool>, _: Launch, flight: impl Future<Output = ()> + Send + 'static) {
         match tokio::runtime::Handle::try_current() {
             Ok(runtime) => drop(runtime.spawn(flight)),
             Err(_) => flight.await,
         }
+    }
+
+    fn launches() -> bool {
+        tokio::runtime::Handle::try_current().is_ok()
     }
 
     async fn section<T: Send + 'static>(

@@ -7,7 +7,7 @@ use larder_core::clock::Clock;
 use larder_core::memory::Bounds;
 use larder_core::place::{Access, Kind, Persistence, Sharing, Thresholds};
 use larder_core::{Error, Result};
-use larder_engine::{Audience, Engine, Expiry, Hints, KeptMarks, Parts, Weigh, Weigher};
+use larder_engine::{Audience, Engine, Expiry, Hints, KeptMarks, Parts, STALL, Weigh, Weigher};
 use larder_tiers::memory::{MemoryEngine, Policy, Store};
 
 use crate::Cache;
@@ -95,6 +95,7 @@ where
         clock,
         nodes: None,
         marks: KeptMarks::default(),
+        stall: Some(STALL),
         audience,
         dir: None,
         held: Vec::new(),
@@ -244,6 +245,7 @@ mod beyond {
             clock: plan.clock,
             nodes,
             marks,
+            stall: Some(larder_engine::STALL),
             audience: plan.audience,
             dir,
             held: folder.into_iter().map(|folder| Box::new(folder) as _).collect(),

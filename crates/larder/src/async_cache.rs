@@ -120,6 +120,17 @@ where
     /// is dropped before its loader is done, one of those who wait leads next,
     /// with its own loader. A future that is not needed is never polled.
     ///
+    /// **The loader makes progress only while this future is polled. Do not begin
+    /// to poll it, keep it, and wait for the same key elsewhere**, as the body of a loop
+    /// over a `buffered` stream of look-ups does, or a branch of `select!`. Use
+    /// [`load`](Self::load) there, whose loader is a task of its own, or spawn this
+    /// call. Where it happens all the same, a waiter takes the key over, with its own
+    /// loader, 250 ms after this future was woken and not polled; this call then
+    /// returns what its loader answers, and does not store it. The same holds for
+    /// [`try_get_with`](Self::try_get_with),
+    /// [`optionally_get_with`](Self::optionally_get_with) and
+    /// [`get_many_with`](Self::get_many_with).
+    ///
     /// See [`Cache::get_with`].
     pub async fn get_with(&self, key: K, loader: impl Future<Output = V>) -> V {
         match self.engine.hit(&key) {

@@ -179,7 +179,10 @@ where
     /// the others share the value. When the leader panics, one of those who
     /// wait leads next, with its own loader. A loader may ask for other keys.
     /// Where it asks for its own, or loaders of several keys would wait for one
-    /// another in a ring, the last to ask loads without waiting.
+    /// another in a ring, the last to ask loads without waiting. Each level of loaders
+    /// takes stack, and a loader that waits for other threads (rayon's, say) can
+    /// deadlock if these ask for its key: see
+    /// [the page on loading](https://github.com/larder-rs/larder/blob/main/docs/loading.md).
     ///
     /// Inside an async runtime a thread does not wait for a load that a task
     /// leads, which could deadlock: it loads by itself and stores nothing. In a
@@ -388,7 +391,7 @@ where
         block_on(self.engine.touch::<Inline, Q>(key))
     }
 
-    /// Has an entry expire after `span`; whether it was there.
+    /// Has an entry expire after `span`; whether it was there. `Duration::MAX` means never.
     ///
     /// # Errors
     /// See [`touch`](Self::touch).

@@ -171,6 +171,7 @@ mod pages {
     pages! {
         readme: "../../../README.md",
         expiry: "../../../docs/expiry.md",
+        loading: "../../../docs/loading.md",
         getting_started: "../../../docs/getting-started.md",
         invalidation: "../../../docs/invalidation.md",
         reliability: "../../../docs/reliability.md",

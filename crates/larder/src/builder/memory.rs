@@ -92,6 +92,9 @@ where
     /// Says how many bytes an entry counts with. Called once an insert. Has a meaning
     /// with [`memory_bytes`](Self::memory_bytes) alone: of a capacity each entry takes one.
     ///
+    /// **Entries that count with zero are not bounded.** Do not cast a length to `u32`
+    /// with `as`, which makes a small number of a very large one.
+    ///
     /// ```
     /// let pages = larder::mcache::<String, String>("pages")
     ///     .memory_bytes(1 << 20)

@@ -1,8 +1,8 @@
 //! `parking_lot` under shuttle's scheduler.
 //!
 //! Time stands still: who waits until a moment that has not come waits for a
-//! notice, and one that never comes is a deadlock. But less than a second is over
-//! at once, whatever others do meanwhile.
+//! notice, and one that never comes is a deadlock. But less than a fifth of a second
+//! is over at once, whatever others do meanwhile.
 
 mod rw_lock;
 
@@ -15,7 +15,7 @@ use shuttle::sync::{self, PoisonError};
 pub use crate::rw_lock::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 /// What is over at once.
-const SHORT: Duration = Duration::from_secs(1);
+const SHORT: Duration = Duration::from_millis(200);
 
 /// As `parking_lot::Mutex`.
 #[derive(Default)]

@@ -1,4 +1,5 @@
 use std::cell::{Cell, RefCell};
+use std::convert::Infallible;
 
 use shuttle::thread;
 
@@ -15,6 +16,11 @@ impl<T: 'static> LocalKey<T> {
     /// As in `std`.
     pub fn with<R>(&'static self, f: impl FnOnce(&T) -> R) -> R {
         self.0.with(f)
+    }
+
+    /// As in `std`, where the value is always there.
+    pub fn try_with<R>(&'static self, f: impl FnOnce(&T) -> R) -> Result<R, Infallible> {
+        Ok(self.with(f))
     }
 }
 

@@ -1,0 +1,279 @@
+//! Loads past their time that nobody attends to: the key is free for the next caller.
+
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Mutex, mpsc};
+use std::time::{Duration, Instant};
+
+use larder::{AsyncCache, Cache, LoadError};
+use larder_testkit::ManualClock;
+use tokio::runtime::{Builder, Runtime};
+
+use crate::flights::until;
+
+const MINUTE: Duration = Duration::from_secs(60);
+const HARD: Duration = Duration::from_millis(50);
+/// Far longer than any of these may take.
+const LIMIT: Duration = Duration::from_secs(30);
+
+fn runtime() -> Runtime {
+    Builder::new_multi_thread().worker_threads(2).enable_time().build().unwrap()
+}
+
+fn limited(name: &str) -> Cache<u64, u64> {
+    larder::mcache(name).hard_timeout(HARD).build().unwrap()
+}
+
+/// Loads that hang until `release` is dropped.
+struct Hung {
+    release: mpsc::Sender<()>,
+    hangs: Arc<Mutex<mpsc::Receiver<()>>>,
+}
+
+impl Hung {
+    fn new() -> Self {
+        let (release, hangs) = mpsc::channel();
+        Self { release, hangs: Arc::new(Mutex::new(hangs)) }
+    }
+
+    fn loader(&self) -> impl FnOnce() -> Result<u64, ()> + Send + 'static {
+        let hangs = Arc::clone(&self.hangs);
+        move || {
+            let _released = hangs.lock().unwrap().recv();
+            Ok(1)
+        }
+    }
+}
+
+/// Has a caller begin a load that hangs, go away, and be past its limit.
+async fn leave_overdue(cache: &AsyncCache<u64, u64>, key: u64) {
+    let (began, begins) = tokio::sync::oneshot::channel();
+    let caller = tokio::spawn({
+        let cache = cache.clone();
+        async move {
+            let hangs = async move {
+                began.send(()).unwrap();
+                std::future::pending::<Result<u64, ()>>().await
+            };
+            cache.load(key, |_| hangs).await
+        }
+    });
+    begins.await.unwrap();
+    caller.abort();
+    assert!(caller.await.unwrap_err().is_cancelled());
+    tokio::time::sleep(HARD).await;
+}
+
+/// The flight stayed on its key, since only callers that waited for it ended it: a
+/// `load` that came later got `Timeout` for it, a `get_with` waited for ever.
+#[test]
+fn after_an_overdue_load_each_verb_loads_anew() {
+    let cache = &limited("overdue").to_async();
+    runtime().block_on(async {
+        for (key, verb) in ["load", "get_with", "try_get_with", "optionally_get_with", "get_many_with"]
+            .into_iter()
+            .enumerate()
+        {
+            let key = key as u64;
+            leave_overdue(cache, key).await;
+            let next = async {
+                match verb {
+                    "load" => cache.load(key, |_| async { Ok::<_, ()>(2) }).await.unwrap(),
+                    "get_with" => cache.get_with(key, async { 2 }).await,
+                    "try_get_with" => cache.try_get_with(key, async { Ok::<_, ()>(2) }).await.unwrap(),
+                    "optionally_get_with" => cache.optionally_get_with(key, async { Some(2) }).await.unwrap(),
+                    _ => {
+                        let loader = |keys: Vec<u64>| async {
+                            keys.into_iter().map(|key| (key, 2)).collect::<Vec<_>>()
+                        };
+                        let values = cache.get_many_with([key, key + 100], loader).await;
+                        assert_eq!(values, [Some(2), Some(2)]);
+                        2
+                    }
+                }
+            };
+            let next = tokio::time::timeout(LIMIT, next).await;
+            assert_eq!(next, Ok(2), "{verb}");
+            assert_eq!(cache.get(&key).await, Some(2), "{verb}");
+        }
+    });
+    assert_eq!(cache.stats().cache.timeouts, 5);
+}
+
+#[test]
+fn a_waiter_of_get_with_leads_when_the_load_that_it_joined_is_overdue() {
+    let cache = limited("joined").to_async();
+    runtime().block_on(async {
+        let (began, begins) = tokio::sync::oneshot::channel();
+        let caller = tokio::spawn({
+            let cache = cache.clone();
+            async move {
+                let hangs = async move {
+                    began.send(()).unwrap();
+                    std::future::pending::<Result<u64, ()>>().await
+                };
+                cache.load(1, |_| hangs).await
+            }
+        });
+        begins.await.unwrap();
+        caller.abort();
+        let waits = tokio::time::timeout(LIMIT, cache.get_with(1, async { 2 })).await;
+        assert_eq!(waits, Ok(2));
+    });
+}
+
+#[test]
+fn threads_load_anew_after_an_overdue_load_of_a_task() {
+    let cache = limited("threads");
+    runtime().block_on(leave_overdue(&cache.to_async(), 1));
+    assert_eq!(cache.get_with(1, || 2), 2);
+}
+
+/// `get_with` knows no limits: where its callers wait, however long, one loads.
+#[test]
+fn a_get_with_past_the_hard_timeout_is_still_joined_by_get_with() {
+    let cache = limited("patient");
+    let (leads, led) = mpsc::channel();
+    let other = cache.clone();
+    let leader = std::thread::spawn(move || {
+        other.get_with(1, || {
+            leads.send(()).unwrap();
+            let began = Instant::now();
+            until(|| began.elapsed() > 4 * HARD);
+            1
+        })
+    });
+    led.recv().unwrap();
+    let began = Instant::now();
+    until(|| began.elapsed() > 2 * HARD);
+    assert_eq!(cache.get_with(1, || 2), 1);
+    assert_eq!((leader.join().unwrap(), cache.stats().cache.loads), (1, 1));
+}
+
+/// One that does have a limit, and comes when that is over, does not pay for it.
+#[test]
+fn a_load_that_meets_a_get_with_past_the_limit_loads_by_itself() {
+    let cache = limited("impatient");
+    let (leads, led) = mpsc::channel();
+    let (go, goes) = mpsc::channel::<()>();
+    let other = cache.clone();
+    let leader = std::thread::spawn(move || {
+        other.get_with(1, || {
+            leads.send(()).unwrap();
+            let _go = goes.recv();
+            1
+        })
+    });
+    led.recv().unwrap();
+    let began = Instant::now();
+    until(|| began.elapsed() > HARD);
+    assert_eq!(cache.load(1, |_| Ok::<_, ()>(2)).unwrap(), 2);
+    go.send(()).unwrap();
+    assert_eq!(leader.join().unwrap(), 1);
+    assert_eq!(cache.get(&1), Some(2), "the older load is not stored over it");
+}
+
+/// A refresh was ahead of its need. When the need is there and it still hangs, the
+/// callers load by themselves.
+#[test]
+fn a_miss_does_not_wait_for_ever_for_a_refresh_that_hangs() {
+    for hard in [None, Some(HARD), Some(MINUTE)] {
+        let clock = ManualClock::default();
+        let builder =
+            larder::mcache::<u64, u64>("refresh").ttl(MINUTE).refresh_ahead(0.5).clock(clock.clone());
+        let builder = hard.into_iter().fold(builder, |builder, hard| builder.hard_timeout(hard));
+        let cache = builder.build().unwrap();
+        let hung = Hung::new();
+        for key in 0..2 {
+            cache.insert(key, 0);
+        }
+        clock.advance(MINUTE * 3 / 4);
+        for key in 0..2 {
+            let loader = hung.loader();
+            assert_eq!(cache.load(key, move |_| loader()).unwrap(), 0, "a hit never waits");
+        }
+        assert_eq!(cache.stats().cache.refreshes, 2);
+        clock.advance(MINUTE);
+        let (by_get, by_load) = (cache.clone(), cache.clone());
+        let (done, all) = mpsc::channel();
+        let other = done.clone();
+        std::thread::spawn(move || done.send(by_get.get_with(0, || 2)).unwrap());
+        std::thread::spawn(move || other.send(by_load.load(1, |_| Ok::<_, ()>(2)).unwrap()).unwrap());
+        let values: Vec<_> = all.iter().take(2).collect();
+        assert_eq!(values, [2, 2], "hard timeout {hard:?}");
+        drop(hung.release);
+        until(|| cache.stats().cache.superseded == 2);
+        assert_eq!(cache.get_many(&[0, 1]), [Some(2), Some(2)], "what was refreshed late is older");
+    }
+}
+
+#[test]
+fn a_refresh_past_the_hard_timeout_makes_room_for_another() {
+    let clock = ManualClock::default();
+    let cache = larder::mcache::<u64, u64>("again").ttl(MINUTE).refresh_ahead(0.5).hard_timeout(HARD);
+    let cache = cache.clock(clock.clone()).build().unwrap();
+    let hung = Hung::new();
+    cache.insert(1, 0);
+    clock.advance(MINUTE / 2);
+    let loader = hung.loader();
+    assert_eq!(cache.load(1, move |_| loader()).unwrap(), 0);
+    let began = Instant::now();
+    until(|| began.elapsed() > HARD);
+    until(|| {
+        // Each attempt to refresh notes the next one ten seconds later.
+        clock.advance(Duration::from_millis(100));
+        let value = cache.load(1, |_| Ok::<_, ()>(2)).unwrap();
+        assert!(value == 0 || value == 2);
+        cache.get(&1) == Some(2)
+    });
+}
+
+/// As many refreshes ran at once as there are threads for loads, so hung ones left
+/// none: every load of the cache came to its hard timeout without having run.
+#[test]
+fn hung_refreshes_leave_threads_to_loads() {
+    let clock = ManualClock::default();
+    let cache = larder::mcache::<u64, u64>("threads").ttl(MINUTE).refresh_ahead(0.5).hard_timeout(LIMIT);
+    let cache = cache.clock(clock.clone()).build().unwrap();
+    let hung = Hung::new();
+    for key in 0..200 {
+        cache.insert(key, 0);
+    }
+    clock.advance(MINUTE * 3 / 4);
+    for key in 0..200 {
+        let loader = hung.loader();
+        assert_eq!(cache.load(key, move |_| loader()).unwrap(), 0, "a hit never waits");
+    }
+    let refreshes = cache.stats().cache.refreshes;
+    assert!((1..=32).contains(&refreshes), "{refreshes} at once");
+    for key in 1000..1010 {
+        assert_eq!(cache.load(key, |_| Ok::<_, ()>(3)).unwrap(), 3);
+    }
+    drop(hung.release);
+}
+
+/// Loads that hang take all threads that loads with a limit run on. A load within one
+/// of them needs a thread for that one to end: it does not queue for it.
+#[test]
+fn loads_within_loads_come_to_an_end_where_no_thread_is_left() {
+    fn deep(cache: &Cache<u64, u64>, depth: u64) -> u64 {
+        let inner = cache.clone();
+        let loader = move |_| Ok::<_, ()>(if depth == 0 { 0 } else { deep(&inner, depth - 1) + 1 });
+        cache.load(depth, loader).unwrap()
+    }
+    let cache = larder::mcache::<u64, u64>("deep").hard_timeout(LIMIT).build().unwrap();
+    assert_eq!(deep(&cache, 150), 150);
+    assert_eq!(cache.stats().cache.loads, 151);
+}
+
+#[test]
+fn a_caller_that_waits_past_the_limit_still_gets_its_timeout() {
+    let cache = limited("waits");
+    let hung = Hung::new();
+    let loader = hung.loader();
+    let outcome = cache.load(1, move |_| loader());
+    assert!(matches!(outcome, Err(LoadError::Timeout)));
+    let runs = AtomicUsize::new(0);
+    assert_eq!(cache.get_with(1, || 2 + runs.fetch_add(1, SeqCst) as u64), 2);
+    assert_eq!(runs.load(SeqCst), 1);
+    drop(hung.release);
+}
