@@ -467,7 +467,7 @@ where
 
     /// Removes the entries in memory that may not be served any more, and returns how many.
     /// Rarely needed: expired entries leave by themselves in the course of inserts, within
-    /// about 256 ms after their deadline, and before any other entry. Costs a pass over the
+    /// about 16 ms after their deadline, and before any other entry. Costs a pass over the
     /// entries in memory. Other tiers remove theirs when they are read or make room.
     pub fn sweep(&self) -> u64 {
         self.engine.sweep()

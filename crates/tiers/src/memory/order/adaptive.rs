@@ -89,6 +89,12 @@ impl Adaptive {
         self.queues.unlink(slot, entries.weight(slot));
     }
 
+    pub(super) fn missed(&mut self, hash: u64) {
+        self.history.reserve(self.len());
+        let known = self.history.take(hash);
+        self.history.add(hash, (known + 1).min(USES_MAX));
+    }
+
     pub(super) fn clear(&mut self) {
         self.queues.clear();
         self.history.clear();

@@ -145,6 +145,13 @@ impl Order {
         }
     }
 
+    /// A key that is not there was asked for: the frequency of its entry, should it come.
+    pub(crate) fn missed(&mut self, hash: u64) {
+        if let Queues::Adaptive(order) = &mut self.queues {
+            order.missed(hash);
+        }
+    }
+
     /// Forgets all entries and the history.
     pub(crate) fn clear(&mut self) {
         match &mut self.queues {

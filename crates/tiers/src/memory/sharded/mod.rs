@@ -52,6 +52,9 @@ pub struct ShardedStore<K, V> {
     budget: Budget,
     /// The policy moves entries on each hit, under the exclusive lock.
     moves_on_hit: bool,
+    /// The policy counts how often absent keys are asked for, as W-TinyLFU does. `Auto` does
+    /// not: a miss would cost the exclusive lock.
+    counts_misses: bool,
     /// Sampled accesses that tune [`Policy::Auto`].
     shadows: Option<Box<Mutex<Sampled>>>,
     lifetimes: OnceLock<Arc<dyn Lifetimes>>,
@@ -118,6 +121,7 @@ where
             hasher: RandomState::default(),
             budget: Budget::new(bounds),
             moves_on_hit: Shard::<K, V>::new(policy, share).moves_on_hit(),
+            counts_misses: policy == Policy::TinyLfu,
             shadows: (policy == Policy::Auto)
                 .then(|| Box::new(Mutex::new(Sampled { shadows: Shadows::new(), last: 0 }))),
             lifetimes: OnceLock::new(),
@@ -177,6 +181,17 @@ where
         drop(sampled);
         if let Some(tuning) = tuning {
             self.shards.iter().for_each(|lane| lane.shard.write().tune(tuning));
+        }
+    }
+
+    /// Counts a miss for the policy, unless that would have to wait.
+    #[cold]
+    fn note_miss<Q: Lookup<K> + ?Sized>(&self, key: &Q) {
+        let hash = self.hasher.hash_one(key);
+        if let Some(mut shard) = self.lane(hash).shard.try_write()
+            && shard.find(hash, key).is_none()
+        {
+            shard.missed(hash);
         }
     }
 
@@ -278,8 +293,11 @@ where
         let handle = self.read(key, |node| match node.value {
             Held::Absent => None,
             _ => fresh(node.lifespan()).then(|| node.value.handle()),
-        })?;
-        handle.into_value()
+        });
+        if handle.is_none() && self.counts_misses {
+            self.note_miss(key);
+        }
+        handle?.into_value()
     }
 
     fn insert(&self, key: K, record: Record<V>) -> bool {

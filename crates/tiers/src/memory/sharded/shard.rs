@@ -88,6 +88,11 @@ impl<K, V> Shard<K, V> {
         self.nodes.get(slot)
     }
 
+    /// Counts that a key was asked for which is not there.
+    pub(super) fn missed(&mut self, hash: u64) {
+        self.order.missed(hash);
+    }
+
     /// Counts a use that changes the order by itself.
     pub(super) fn move_on_hit(&mut self, slot: u32) {
         self.order.hit(slot);

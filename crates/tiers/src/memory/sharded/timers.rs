@@ -2,14 +2,14 @@
 //!
 //! G. Varghese and T. Lauck, "Hashed and Hierarchical Timing Wheels", SOSP 1987.
 //! Scheduling, cancelling and expiring an entry cost O(1). An entry is due at most
-//! one tick of the lowest wheel, 256 ms, after its deadline.
+//! one tick of the lowest wheel, 16 ms, after its deadline.
 
 use larder_core::clock::Time;
 
-const WHEELS: usize = 4;
+const WHEELS: usize = 5;
 const BUCKETS: u64 = 64;
-/// A tick of the lowest wheel has 2^8 ms; each wheel turns once a tick of the next.
-const TICK_BITS: u32 = 8;
+/// A tick of the lowest wheel has 2^4 ms; each wheel turns once a tick of the next.
+const TICK_BITS: u32 = 4;
 const BUCKET_BITS: u32 = 6;
 
 /// No slot, no bucket.
@@ -220,7 +220,7 @@ mod tests {
                 let mut waited = 0;
                 while shard.advance(step).is_empty() {
                     waited += step;
-                    assert!(waited < left + 256 + step, "entry {slot} of {left} ms, steps of {step} ms");
+                    assert!(waited < left + 16 + step, "entry {slot} of {left} ms, steps of {step} ms");
                 }
                 assert!(waited + step >= left, "entry {slot} of {left} ms is due after {waited}");
                 assert!(shard.timers.is_empty());
@@ -249,7 +249,7 @@ mod tests {
                     assert!(!std::mem::replace(&mut gone[slot as usize], true), "twice, or cancelled");
                 }
                 for (slot, left) in left.iter().enumerate() {
-                    let late = shard.now >= START + left + 256;
+                    let late = shard.now >= START + left + 16;
                     assert!(gone[slot] || !late, "slot {slot} is late");
                 }
             }
