@@ -5,6 +5,7 @@
 mod allocations;
 mod attributes;
 mod budgets;
+mod codecs;
 mod configuration;
 mod conformance;
 mod contexts;

@@ -119,7 +119,8 @@ pub struct Header {
     pub kind: Kind,
     /// The schema version the user gave.
     pub schema: u32,
-    /// The fingerprint of the value's type; zero where the codec describes itself.
+    /// The fingerprint of the value's type, or the form of the value; zero where
+    /// the codec needs neither.
     pub shape: u64,
     /// When the entry was written.
     pub created: Time,

@@ -163,6 +163,8 @@ counters! {
         moves,
         /// Writes that no tier took; the value was returned or dropped, never half stored.
         dropped,
+        /// Values that their codec refused or would not have read back; none was stored.
+        unencodable,
         /// Events that were not kept for a listener that was too slow.
         events_missed,
         /// Panics of the listener.
@@ -196,6 +198,9 @@ counters! {
         /// Entries that were read and refused: torn, foreign, of another schema
         /// or type. Each was removed and counted as a miss.
         refused,
+        /// Entries that were intact and of this type, and that their codec did not
+        /// read back. Each was removed and counted as a miss.
+        undecodable,
         /// Entries that were read and had expired, or were invalidated. Each was
         /// removed and counted as a miss.
         expired,
@@ -346,6 +351,7 @@ impl fmt::Display for Stats {
             (c.superseded, "values not stored, because their entry changed meanwhile"),
             (fallbacks, "writes went to an alternative tier"),
             (c.dropped, "writes that no tier took"),
+            (c.unencodable, "values that their codec would not have read back"),
             (c.events_missed, "events that the listener was too slow for"),
             (c.listener_panics, "panics of the listener"),
         ] {

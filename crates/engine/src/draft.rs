@@ -4,7 +4,6 @@ use std::hash::Hash;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use larder_core::Result;
 use larder_core::clock::Time;
 use larder_core::frame::Frame;
 use larder_core::key::EncodedKey;
@@ -12,6 +11,7 @@ use larder_core::memory::MemoryStore;
 use larder_core::place::{Facts, Placement, TierList};
 use larder_core::terms::{EntryOptions, Terms};
 use larder_core::tier::{Stamp, TierKind};
+use larder_core::{ErrorKind, Result};
 
 use crate::engine::Engine;
 use crate::nodes::{Mark, identity};
@@ -158,6 +158,9 @@ where
             Some(wire) => self.plan(wire, value.as_ref(), (terms.ttl, load_cost)).map(Some),
             None => Ok(None),
         };
+        if plan.as_ref().is_err_and(|error| error.kind() == ErrorKind::Codec) {
+            self.counters.unencodable.increment();
+        }
         let bytes = plan.as_ref().ok().and_then(Option::as_ref).map_or(0, |plan| plan.facts.bytes);
         let key_bytes = encoded.as_ref().map_or(0, |key| key.as_bytes().len() as u64);
         let weight = self.weight(key, value.as_ref(), bytes + key_bytes);

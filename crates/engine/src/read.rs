@@ -9,7 +9,7 @@ use larder_core::key::{EncodedKey, Lookup};
 use larder_core::memory::{MemoryStore, Record};
 use larder_core::terms::{Freshness, Terms, read_offset};
 use larder_core::tier::{Stamp, TierKind};
-use larder_core::{Bytes, Error, Result};
+use larder_core::{Bytes, Error, ErrorKind, Result};
 
 use crate::doubt::Doubt;
 use crate::engine::Engine;
@@ -412,8 +412,15 @@ where
     }
 }
 
+/// Counts and logs an entry that is not served: it is damaged or of another
+/// type, or it is neither and its codec does not read it back.
 pub(crate) fn note_refusal(slot: &Slot, key: &EncodedKey, error: &Error) {
-    slot.counters().refused.increment();
-    let cache = slot.counters().signals.cache();
+    let (counters, cache) = (slot.counters(), slot.counters().signals.cache());
+    if error.kind() == ErrorKind::Codec {
+        counters.undecodable.increment();
+        tracing::warn!(target: "larder", cache, tier = %slot.kind(), key = ?key, error = ?error, "an intact entry cannot be decoded");
+        return;
+    }
+    counters.refused.increment();
     tracing::warn!(target: "larder", cache, tier = %slot.kind(), key = ?key, error = ?error, "an entry was refused");
 }

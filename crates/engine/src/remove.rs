@@ -14,6 +14,7 @@ use larder_core::{Error, Result};
 
 use crate::engine::Engine;
 use crate::gate::Ticket;
+use crate::read::note_refusal;
 use crate::shield;
 use crate::slot::Slot;
 use crate::wait::Wait;
@@ -193,8 +194,8 @@ where
                         return Ok(Some(Peeked { value, terms }));
                     }
                     Ok(_) => {}
-                    Err(_) => {
-                        slot.counters().refused.increment();
+                    Err(error) => {
+                        note_refusal(slot, encoded, &error);
                         self.tell_refused(encoded, slot.kind());
                     }
                 },

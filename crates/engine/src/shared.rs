@@ -16,6 +16,7 @@ use larder_core::{Bytes, Error, ErrorKind, Result};
 use crate::draft::{Draft, Said};
 use crate::engine::Engine;
 use crate::nodes::identity;
+use crate::read::note_refusal;
 use crate::remove::Peeked;
 use crate::shield;
 use crate::slot::Slot;
@@ -204,8 +205,8 @@ where
                 let Decoded { value, terms, .. } = found.decoded;
                 (found.freshness == Freshness::Fresh).then_some(Peeked { value, terms })
             }
-            Err(_) => {
-                slot.counters().refused.increment();
+            Err(error) => {
+                note_refusal(slot, encoded, &error);
                 self.tell_refused(encoded, slot.kind());
                 None
             }

@@ -177,6 +177,7 @@ mod pages {
         reliability: "../../../docs/reliability.md",
         routing: "../../../docs/routing.md",
         tiers: "../../../docs/tiers.md",
+        values: "../../../docs/values.md",
         format: "../../../docs/format.md",
         attributes: "../../../docs/attributes.md",
         migrating: "../../../docs/migrating.md",

@@ -3,7 +3,9 @@
 //! A serializer that writes nothing. It counts what bincode 1.3 with
 //! fixed-width integers would write, and notices what a codec loses: bincode
 //! skipped fields and collections of unknown length, MessagePack and JSON what
-//! tells `Some(None)` from `None`, JSON numbers that are not finite.
+//! tells `Some(None)` from `None`, JSON numbers that are not finite. It also
+//! notices which features of its type a value has, so that a codec is proven
+//! for each of them and not only for the first value.
 //!
 //! It bounds the depth of a value too. Writing and reading recurse once a level, so a
 //! value that is nested deeper overflows the stack, which ends the process.
@@ -38,6 +40,23 @@ pub struct Measure {
     pub not_finite: bool,
     /// How deep objects and arrays are nested in its JSON.
     pub json_depth: usize,
+    /// Which features of the type the value has.
+    pub features: Features,
+}
+
+/// Which features of its type a value has: variants, options that are there and
+/// that are not, fields that are skipped, collections that are empty and that
+/// are not, wide numbers.
+///
+/// A set of hashes of 8 bits, so two features may count as one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Features(pub [u64; 4]);
+
+impl Features {
+    fn add(&mut self, feature: u64) {
+        let bit = feature.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56;
+        self.0[(bit / 64) as usize] |= 1 << (bit % 64);
+    }
 }
 
 /// Measures `value`. Costs about as much as writing it into a buffer that is
@@ -86,6 +105,20 @@ struct Counter {
     depth: usize,
     /// Objects and arrays of JSON around it.
     json_depth: usize,
+    /// The field that comes next, as a number.
+    field: u64,
+}
+
+/// What is noted of the field that a value is in.
+#[derive(Clone, Copy)]
+enum Feature {
+    None = 1,
+    Some,
+    Empty,
+    Collection,
+    Text,
+    Wide,
+    Skipped,
 }
 
 impl Counter {
@@ -93,6 +126,15 @@ impl Counter {
         self.measure.bytes = self.measure.bytes.saturating_add(bytes as u64);
         self.in_some = false;
         Ok(())
+    }
+
+    fn note(&mut self, feature: Feature) {
+        self.measure.features.add(self.field.rotate_left(8) ^ feature as u64);
+    }
+
+    /// Notes a variant, or the name of a struct.
+    fn note_name(&mut self, name: &'static str, index: u32) {
+        self.measure.features.add((number_of(name) ^ u64::from(index)).rotate_left(16));
     }
 
     /// Adds something that stands for nothing.
@@ -140,8 +182,15 @@ impl Counter {
 
     fn collection(&mut self, len: Option<usize>) -> Result<&mut Self, Refused> {
         self.measure.needs_names |= len.is_none();
+        self.note(if len == Some(0) { Feature::Empty } else { Feature::Collection });
         self.composite(LENGTH)
     }
+}
+
+/// A number for a name that lives as long as the process. Where it lies is
+/// enough: the same name at two places counts twice.
+fn number_of(name: &'static str) -> u64 {
+    name.as_ptr().addr() as u64
 }
 
 const LENGTH: usize = size_of::<u64>();
@@ -168,9 +217,18 @@ impl ser::Serializer for &mut Counter {
 
     fixed!(
         serialize_bool: bool, serialize_i8: i8, serialize_i16: i16, serialize_i32: i32, serialize_i64: i64,
-        serialize_i128: i128, serialize_u8: u8, serialize_u16: u16, serialize_u32: u32, serialize_u64: u64,
-        serialize_u128: u128
+        serialize_u8: u8, serialize_u16: u16, serialize_u32: u32, serialize_u64: u64
     );
+
+    fn serialize_i128(self, _: i128) -> Result<(), Refused> {
+        self.note(Feature::Wide);
+        self.add(size_of::<i128>())
+    }
+
+    fn serialize_u128(self, _: u128) -> Result<(), Refused> {
+        self.note(Feature::Wide);
+        self.add(size_of::<u128>())
+    }
 
     fn serialize_f32(self, number: f32) -> Result<(), Refused> {
         self.measure.not_finite |= !number.is_finite();
@@ -191,6 +249,7 @@ impl ser::Serializer for &mut Counter {
     }
 
     fn serialize_str(self, text: &str) -> Result<(), Refused> {
+        self.note(Feature::Text);
         self.add(LENGTH + text.len())
     }
 
@@ -199,10 +258,12 @@ impl ser::Serializer for &mut Counter {
     }
 
     fn serialize_none(self) -> Result<(), Refused> {
+        self.note(Feature::None);
         self.nothing(1)
     }
 
     fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<(), Refused> {
+        self.note(Feature::Some);
         self.add(1)?;
         self.in_some = true;
         self.wrapped(value, 0)
@@ -216,7 +277,8 @@ impl ser::Serializer for &mut Counter {
         self.nothing(0)
     }
 
-    fn serialize_unit_variant(self, _: &'static str, _: u32, _: &'static str) -> Result<(), Refused> {
+    fn serialize_unit_variant(self, name: &'static str, index: u32, _: &'static str) -> Result<(), Refused> {
+        self.note_name(name, index);
         self.add(VARIANT)
     }
 
@@ -230,11 +292,12 @@ impl ser::Serializer for &mut Counter {
 
     fn serialize_newtype_variant<T: Serialize + ?Sized>(
         self,
-        _: &'static str,
-        _: u32,
+        name: &'static str,
+        index: u32,
         _: &'static str,
         value: &T,
     ) -> Result<(), Refused> {
+        self.note_name(name, index);
         self.add(VARIANT)?;
         self.wrapped(value, 1)
     }
@@ -253,11 +316,12 @@ impl ser::Serializer for &mut Counter {
 
     fn serialize_tuple_variant(
         self,
-        _: &'static str,
-        _: u32,
+        name: &'static str,
+        index: u32,
         _: &'static str,
         _: usize,
     ) -> Result<Self, Refused> {
+        self.note_name(name, index);
         self.variant()
     }
 
@@ -265,17 +329,19 @@ impl ser::Serializer for &mut Counter {
         self.collection(len)
     }
 
-    fn serialize_struct(self, _: &'static str, _: usize) -> Result<Self, Refused> {
+    fn serialize_struct(self, name: &'static str, _: usize) -> Result<Self, Refused> {
+        self.note_name(name, 0);
         self.composite(0)
     }
 
     fn serialize_struct_variant(
         self,
-        _: &'static str,
-        _: u32,
+        name: &'static str,
+        index: u32,
         _: &'static str,
         _: usize,
     ) -> Result<Self, Refused> {
+        self.note_name(name, index);
         self.variant()
     }
 
@@ -344,13 +410,16 @@ macro_rules! fields {
 
             fn serialize_field<T: Serialize + ?Sized>(
                 &mut self,
-                _: &'static str,
+                name: &'static str,
                 value: &T,
             ) -> Result<(), Refused> {
+                self.field = number_of(name);
                 value.serialize(&mut **self)
             }
 
-            fn skip_field(&mut self, _: &'static str) -> Result<(), Refused> {
+            fn skip_field(&mut self, name: &'static str) -> Result<(), Refused> {
+                self.field = number_of(name);
+                self.note(Feature::Skipped);
                 self.measure.needs_names = true;
                 Ok(())
             }
@@ -444,5 +513,15 @@ mod tests {
         assert!(measure(&Skips::default()).unwrap().needs_names);
         assert!(!measure(&Skips { maybe: Some(1), always: 2 }).unwrap().needs_names);
         assert!(measure(&Flat { inner: BTreeMap::from([("a".into(), 1)]) }).unwrap().needs_names);
+    }
+
+    #[test]
+    fn features_are_those_of_the_value() {
+        let of = |shape: Shape| measure(&shape).unwrap().features;
+        let pair = || of(Shape::Pair(1, "x".into()));
+        assert_eq!(pair(), of(Shape::Pair(7, "other".into())));
+        assert_ne!(pair(), of(Shape::Unit));
+        assert_ne!(of(Shape::Named { deep: None }), of(Shape::Named { deep: Some(vec![]) }));
+        assert_ne!(of(Shape::Named { deep: Some(vec![(1, 'a')]) }), of(Shape::Named { deep: Some(vec![]) }));
     }
 }

@@ -1,5 +1,6 @@
 //! The codec for every type that serde can carry.
 
+use std::fmt;
 use std::io;
 use std::marker::PhantomData;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,16 +9,25 @@ use bincode::Options;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::form;
 #[cfg(feature = "json")]
 use super::measure::JSON_DEPTH_MAX;
 use super::measure::{Measure, measure};
+use super::named::Named;
 use super::native::Native;
+use super::proof::Proofs;
 use super::shape::{self, Shape};
 use super::{Codec, Encoded, ValueCodec};
 use crate::frame::CodecId;
 use crate::{Error, ErrorKind, Result};
 
 /// Values of one type to bytes and back, by the best codec that carries them.
+///
+/// A codec is proven before it is trusted: the first value, and the first one
+/// with each feature of the type (a variant, an option that is there, an empty
+/// list), is decoded back, and its form is compared. What does not come back is
+/// an error of `encode`. Such a write costs a decoding more, and there are at
+/// most 256 of them.
 ///
 /// ```
 /// use larder_core::codec::{Codec, ValueCodec, Values};
@@ -36,65 +46,106 @@ pub struct Values<V> {
     shape: Shape,
     /// bincode lost something of this type before: names from now on.
     needs_names: AtomicBool,
-    /// An encoding was decoded back and came out whole.
-    proven: AtomicBool,
+    /// What came back whole by position: by bincode, or in its natural format.
+    proven: Proofs,
+    /// What came back whole by names.
+    proven_by_names: Proofs,
     values: PhantomData<fn() -> V>,
 }
 
 impl<V: Serialize + DeserializeOwned + 'static> Values<V> {
-    /// A codec for `V`. Walks over the type once, see [`shape`].
+    /// A codec for `V`. The first one of a type walks over it, see [`shape`].
     pub fn new(choice: Codec) -> Self {
         let native = Native::of().filter(|native| choice == Codec::Auto || !native.yields);
         let shape = match native {
-            Some(_) => Shape { fingerprint: 0, asks_what_comes: false },
-            None => shape::of::<V>(),
+            Some(_) => Shape::NONE,
+            None => shape::remembered::<V>(),
         };
         Self {
             choice,
             native,
-            needs_names: AtomicBool::new(shape.asks_what_comes),
+            needs_names: AtomicBool::new(!shape.is_complete),
             shape,
-            proven: AtomicBool::new(false),
+            proven: Proofs::default(),
+            proven_by_names: Proofs::default(),
             values: PhantomData,
         }
     }
 
-    /// bincode or MessagePack for this value, and its length by bincode.
-    fn choose(&self, value: &V) -> Result<(CodecId, u64)> {
-        if self.needs_names.load(Ordering::Relaxed) {
-            return Ok((CodecId::MessagePack, 0));
+    /// The codec that writes names, where the value or its type needs one.
+    fn by_names(&self, measured: &Measure) -> Option<Named> {
+        match self.choice {
+            Codec::Auto => {
+                let needs_names = measured.needs_names || self.needs_names.load(Ordering::Relaxed);
+                needs_names.then_some(Named::MessagePack)
+            }
+            Codec::MessagePack => Some(Named::MessagePack),
+            #[cfg(feature = "json")]
+            Codec::Json => Some(Named::Json),
         }
-        let measured = measured(value)?;
-        let codec = if measured.needs_names { CodecId::MessagePack } else { CodecId::Bincode };
-        Ok((codec, measured.bytes))
     }
 
-    fn auto(&self, value: &V) -> Result<Encoded> {
-        let (codec, len) = self.choose(value)?;
-        if codec == CodecId::MessagePack {
-            return named(value);
+    fn natural(&self, native: &Native<V>, value: &V) -> Result<Encoded> {
+        let bytes = (native.encode)(value)?;
+        let measured = Measure::default();
+        if self.proven.lacks(&measured) {
+            let back = (native.decode)(bytes.clone()).map_err(|error| lossy("its natural format", error))?;
+            let again = (native.encode)(&back)?;
+            // Arrow may lay out the same columns in another way.
+            if again != bytes && native.codec != CodecId::Arrow {
+                return Err(lossy("its natural format", CHANGED));
+            }
+            self.proven.add(&measured);
         }
-        let mut bytes = Vec::with_capacity(usize::try_from(len).unwrap_or(0));
+        Ok(Encoded { codec: native.codec, shape: native.shape, bytes })
+    }
+
+    /// By bincode; `None` where that does not bring the value back.
+    fn by_position(&self, value: &V, measured: &Measure) -> Option<Encoded> {
+        let mut bytes = Vec::with_capacity(usize::try_from(measured.bytes).unwrap_or(0));
         let written = fixed_width().serialize_into(&mut bytes, value);
-        if written.is_err() || !self.is_proven(&bytes) {
+        if written.is_err() || (self.proven.lacks(measured) && !is_same(value, from_bincode(&bytes).ok())) {
             self.needs_names.store(true, Ordering::Relaxed);
-            return named(value);
+            return None;
         }
-        Ok(Encoded { codec, shape: self.shape.fingerprint, bytes: bytes.into() })
+        self.proven.add(measured);
+        Some(Encoded { codec: CodecId::Bincode, shape: self.shape.fingerprint, bytes: bytes.into() })
     }
 
-    /// Whether bincode carries this type: the first encoding is decoded back
-    /// and must come out as long as it went in.
-    fn is_proven(&self, bytes: &[u8]) -> bool {
-        if self.proven.load(Ordering::Relaxed) {
-            return true;
+    fn named(&self, codec: Named, value: &V, measured: &Measure) -> Result<Encoded> {
+        if let Some(why) = codec.loses(measured) {
+            return Err(lossy(codec.name(), why));
         }
-        let back: Result<V> = from_bincode(bytes);
-        let whole = back.is_ok_and(|value| {
-            measure(&value).is_ok_and(|again| again.bytes == bytes.len() as u64 && !again.needs_names)
-        });
-        self.proven.store(whole, Ordering::Relaxed);
-        whole
+        #[cfg(feature = "json")]
+        if codec == Named::Json {
+            check_json_depth(measured)?;
+        }
+        let bytes = codec.write(value)?;
+        if self.proven_by_names.lacks(measured) {
+            let back = codec.read(&bytes).map_err(|error| lossy(codec.name(), error))?;
+            if !is_same(value, Some(back)) {
+                return Err(lossy(codec.name(), CHANGED));
+            }
+            self.proven_by_names.add(measured);
+        }
+        // A codec that was chosen lets a type grow; by itself any change is a miss.
+        let form = if self.choice == Codec::Auto { form::whole(value) } else { form::positions(value) };
+        let shape = form.map_err(|error| failed("measured", error))?;
+        Ok(Encoded { codec: codec.codec(), shape, bytes: bytes.into() })
+    }
+
+    fn read_named(&self, codec: Named, shape: u64, bytes: &[u8]) -> Result<V> {
+        let value = codec.read(bytes)?;
+        let form = |form: Result<u64, _>| form.map_err(|error| failed("measured", error));
+        let is_same = match shape {
+            // By a cache that was told its codec, or by an earlier build.
+            0 => codec.covers(bytes, &value)?,
+            positions if positions.is_multiple_of(2) => {
+                form(form::positions(&value))? == positions && codec.covers(bytes, &value)?
+            }
+            whole => form(form::whole(&value))? == whole,
+        };
+        if is_same { Ok(value) } else { Err(foreign()) }
     }
 }
 
@@ -111,27 +162,20 @@ impl<V: Serialize + DeserializeOwned + 'static> ValueCodec<V> for Values<V> {
         if let Some(native) = &self.native {
             return (native.len)(value);
         }
-        match self.choice {
-            Codec::Auto => match self.choose(value)? {
-                (CodecId::Bincode, len) => Ok(len),
-                _ => bounded(value, |sink| rmp_serde::encode::write_named(sink, value)),
-            },
-            Codec::MessagePack => bounded(value, |sink| rmp_serde::encode::write_named(sink, value)),
-            #[cfg(feature = "json")]
-            Codec::Json => bounded(value, |sink| serde_json::to_writer(sink, value)),
-        }
+        let measured = measured(value)?;
+        self.by_names(&measured).map_or(Ok(measured.bytes), |codec| codec.len(value))
     }
 
     fn encode(&self, value: &V) -> Result<Encoded> {
         if let Some(native) = &self.native {
-            return Ok(Encoded { codec: native.codec, shape: native.shape, bytes: (native.encode)(value)? });
+            return self.natural(native, value);
         }
-        match self.choice {
-            Codec::Auto => self.auto(value),
-            Codec::MessagePack => named(value),
-            #[cfg(feature = "json")]
-            Codec::Json => json(value),
-        }
+        let measured = measured(value)?;
+        let by_position = match self.by_names(&measured) {
+            Some(codec) => return self.named(codec, value, &measured),
+            None => self.by_position(value, &measured),
+        };
+        by_position.map_or_else(|| self.named(Named::MessagePack, value, &measured), Ok)
     }
 
     fn decode(&self, encoded: Encoded) -> Result<V> {
@@ -139,18 +183,25 @@ impl<V: Serialize + DeserializeOwned + 'static> ValueCodec<V> for Values<V> {
         match (&self.native, codec) {
             (Some(native), _) if native.codec == codec && native.shape == shape => (native.decode)(bytes),
             // Written before the type had a form of its own, or by a choice.
-            (Some(native), CodecId::MessagePack) if native.yields => from_message_pack(&bytes),
-            (None, CodecId::Bincode) if shape == self.shape.fingerprint => {
-                from_bincode(&bytes).inspect_err(|_| self.needs_names.store(true, Ordering::Relaxed))
+            (Some(native), CodecId::MessagePack) if native.yields => Named::MessagePack.read(&bytes),
+            (None, CodecId::Bincode) if self.shape.is_complete && shape == self.shape.fingerprint => {
+                from_bincode(&bytes).map_err(|error| {
+                    self.needs_names.store(true, Ordering::Relaxed);
+                    unreadable("bincode", error)
+                })
             }
-            (None, CodecId::MessagePack) => from_message_pack(&bytes),
-            #[cfg(feature = "json")]
-            (None, CodecId::Json) => {
-                serde_json::from_slice(&bytes).map_err(|error| undecodable("JSON", error))
+            (None, _) => {
+                Named::of(codec).map_or_else(|| Err(foreign()), |codec| self.read_named(codec, shape, &bytes))
             }
-            _ => Err(Error::new(ErrorKind::Corrupt, "the entry was written by another type or codec")),
+            _ => Err(foreign()),
         }
     }
+}
+
+/// Whether a value came back as it was.
+fn is_same<V: Serialize>(value: &V, back: Option<V>) -> bool {
+    let back = back.and_then(|back| form::whole(&back).ok());
+    back.is_some() && back == form::whole(value).ok()
 }
 
 fn fixed_width() -> impl Options {
@@ -165,45 +216,13 @@ fn from_bincode<V: DeserializeOwned>(bytes: &[u8]) -> Result<V> {
         .map_err(|error| undecodable("bincode", error))
 }
 
-fn from_message_pack<V: DeserializeOwned>(bytes: &[u8]) -> Result<V> {
-    rmp_serde::from_slice(bytes).map_err(|error| undecodable("MessagePack", error))
-}
-
-fn named<V: Serialize>(value: &V) -> Result<Encoded> {
-    if measured(value)?.some_of_nothing {
-        return Err(lossy("MessagePack", "a `Some` of nothing reads back as `None`"));
-    }
-    let bytes = rmp_serde::to_vec_named(value).map_err(|error| failed("encoded", error))?;
-    Ok(Encoded { codec: CodecId::MessagePack, shape: 0, bytes: bytes.into() })
-}
-
-#[cfg(feature = "json")]
-fn json<V: Serialize>(value: &V) -> Result<Encoded> {
-    let measured = measured(value)?;
-    if measured.some_of_nothing || measured.not_finite {
-        return Err(lossy("JSON", "a `Some` of nothing or a number that is not finite reads back as null"));
-    }
-    check_json_depth(&measured)?;
-    let bytes = serde_json::to_vec(value).map_err(|error| failed("encoded", error))?;
-    Ok(Encoded { codec: CodecId::Json, shape: 0, bytes: bytes.into() })
-}
-
-pub(super) fn measured<V: Serialize + ?Sized>(value: &V) -> Result<Measure> {
+fn measured<V: Serialize>(value: &V) -> Result<Measure> {
     measure(value).map_err(|error| failed("measured", error))
-}
-
-/// Counts what is written of `value`, which is not nested too deep for that.
-fn bounded<V: Serialize, E: std::error::Error + Send + Sync + 'static>(
-    value: &V,
-    write: impl FnOnce(&mut Sink) -> Result<(), E>,
-) -> Result<u64> {
-    measured(value)?;
-    count(write)
 }
 
 /// JSON that is nested deeper than it can be read.
 #[cfg(feature = "json")]
-pub(super) fn check_json_depth(measured: &Measure) -> Result<()> {
+fn check_json_depth(measured: &Measure) -> Result<()> {
     if measured.json_depth <= JSON_DEPTH_MAX {
         return Ok(());
     }
@@ -214,9 +233,15 @@ pub(super) fn check_json_depth(measured: &Measure) -> Result<()> {
     Err(Error::new(ErrorKind::Codec, message))
 }
 
-/// A value that its codec would bring back as another.
-fn lossy(codec: &str, why: &str) -> Error {
-    Error::new(ErrorKind::Codec, format!("the value cannot be encoded: {codec} would lose something, {why}"))
+const CHANGED: &str = "it comes back as another value";
+
+/// A value that its codec would not bring back, or would bring back as another.
+fn lossy(codec: &str, why: impl fmt::Display) -> Error {
+    let message = format!(
+        "the value cannot be cached: by {codec} it would not be read back ({why}); choose another `codec`, or \
+         give the type a form that serde reads back as it writes it"
+    );
+    Error::new(ErrorKind::Codec, message)
 }
 
 pub(super) fn count<E: std::error::Error + Send + Sync + 'static>(
@@ -252,140 +277,19 @@ pub(super) fn failed(what: &str, error: impl std::error::Error + Send + Sync + '
     Error::new(ErrorKind::Codec, format!("the value cannot be {what}: {error}")).with_source(error)
 }
 
+/// What is stored is not a value of this type, as far as can be told.
 pub(super) fn undecodable(codec: &str, error: impl std::error::Error + Send + Sync + 'static) -> Error {
-    Error::new(ErrorKind::Corrupt, format!("the payload is not the {codec} of this type")).with_source(error)
+    Error::new(ErrorKind::Corrupt, format!("the payload is not the {codec} of this type: {error}"))
+        .with_source(error)
 }
 
-#[cfg(test)]
-mod tests {
-    use std::collections::{BTreeMap, HashMap};
-    use std::fmt::Debug;
-    use std::sync::Arc;
+/// What is stored was written by this type, and cannot be read: the codec is at
+/// fault, not the medium.
+fn unreadable(codec: &str, error: Error) -> Error {
+    let message = format!("the entry is intact and of this type, but {codec} does not read it back");
+    Error::new(ErrorKind::Codec, message).with_source(error)
+}
 
-    use bytes::Bytes;
-    use serde::Deserialize;
-
-    use super::*;
-
-    #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-    struct Skips {
-        #[serde(skip_serializing_if = "Option::is_none", default)]
-        maybe: Option<u8>,
-        always: u8,
-    }
-
-    #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-    struct Flat {
-        id: u8,
-        #[serde(flatten)]
-        rest: BTreeMap<String, u8>,
-    }
-
-    #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-    #[serde(untagged)]
-    enum Either {
-        Number(u32),
-        Text(String),
-    }
-
-    #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-    struct Plain {
-        id: u64,
-        names: HashMap<String, Vec<f32>>,
-        nested: Option<Box<Plain>>,
-    }
-
-    fn check<V>(value: V, expect: CodecId)
-    where
-        V: Serialize + DeserializeOwned + PartialEq + Debug + 'static,
-    {
-        let codec = Values::<V>::new(Codec::Auto);
-        let measured = codec.measure(&value).unwrap();
-        let encoded = codec.encode(&value).unwrap();
-        assert_eq!(encoded.codec, expect, "{value:?}");
-        assert_eq!(encoded.bytes.len() as u64, measured, "{value:?}");
-        assert_eq!(codec.decode(encoded).unwrap(), value);
-    }
-
-    fn plain() -> Plain {
-        let names = HashMap::from([("a".into(), vec![1.0]), ("b".into(), vec![])]);
-        Plain { id: 1, names, nested: Some(Box::new(Plain { id: 2, names: HashMap::new(), nested: None })) }
-    }
-
-    #[test]
-    fn each_value_finds_its_codec() {
-        check((), CodecId::Bincode);
-        check(7_u64, CodecId::Bincode);
-        check(None::<String>, CodecId::Bincode);
-        check(plain(), CodecId::Bincode);
-        check(Arc::new(plain()), CodecId::Bincode);
-        check(Skips { maybe: Some(1), always: 2 }, CodecId::Bincode);
-        check(Skips { maybe: None, always: 2 }, CodecId::MessagePack);
-        check(Flat { id: 1, rest: BTreeMap::from([("x".into(), 2)]) }, CodecId::MessagePack);
-        check(Either::Text("x".into()), CodecId::MessagePack);
-        check(vec![Either::Number(1)], CodecId::MessagePack);
-        #[cfg(feature = "json")]
-        check(serde_json::json!({"a": [1, 2.5, null, "x"]}), CodecId::Json);
-        #[cfg(not(feature = "json"))]
-        check(serde_json::json!({"a": [1, 2.5, null, "x"]}), CodecId::MessagePack);
-        check(Vec::<u8>::new(), CodecId::Raw);
-        check(Bytes::from_static(b"abc"), CodecId::Raw);
-        check(Arc::<[u8]>::from(&b"abc"[..]), CodecId::Raw);
-        check(String::from("text"), CodecId::Text);
-        check(Arc::<str>::from("text"), CodecId::Text);
-        check(vec![1.5_f64, -0.0, f64::INFINITY], CodecId::Numbers);
-        check(vec![u16::MAX, 0], CodecId::Numbers);
-    }
-
-    #[test]
-    fn what_a_codec_would_change_is_refused() {
-        fn refused<V: Serialize + DeserializeOwned + 'static>(codec: Codec, value: V) {
-            let error = Values::<V>::new(codec).encode(&value).unwrap_err();
-            assert_eq!(error.kind(), ErrorKind::Codec);
-        }
-        check(Some(None::<u8>), CodecId::Bincode);
-        refused(Codec::MessagePack, Some(None::<u8>));
-        refused(Codec::MessagePack, vec![Some(())]);
-        #[cfg(feature = "json")]
-        {
-            refused(Codec::Json, Some(None::<u8>));
-            refused(Codec::Json, Some(f64::NAN));
-            let close = Values::<(f64,)>::new(Codec::Json);
-            let number = (0.1 + 0.2 + 1e-17 * 3.0_f64.sqrt(),);
-            assert_eq!(close.decode(close.encode(&number).unwrap()).unwrap(), number);
-        }
-    }
-
-    #[test]
-    fn another_type_is_refused() {
-        let number = Values::<u64>::new(Codec::Auto).encode(&7).unwrap();
-        assert!(Values::<f64>::new(Codec::Auto).decode(number.clone()).is_err());
-        assert!(Values::<(u32, u32)>::new(Codec::Auto).decode(number.clone()).is_err());
-        assert!(Values::<Vec<u8>>::new(Codec::Auto).decode(number).is_err());
-        let floats = Values::<Vec<f64>>::new(Codec::Auto).encode(&vec![1.0]).unwrap();
-        assert!(Values::<Vec<u64>>::new(Codec::Auto).decode(floats).is_err());
-        let bytes = Values::<Vec<u8>>::new(Codec::Auto).encode(&vec![0xff]).unwrap();
-        assert!(Values::<String>::new(Codec::Auto).decode(bytes).is_err());
-    }
-
-    #[test]
-    fn damaged_payloads_are_errors() {
-        let codec = Values::<Plain>::new(Codec::Auto);
-        let whole = codec.encode(&plain()).unwrap();
-        for len in 0..whole.bytes.len() {
-            let cut = Encoded { bytes: whole.bytes.slice(..len), ..whole.clone() };
-            assert!(codec.decode(cut).is_err(), "length {len}");
-        }
-        let absurd = Encoded { bytes: Bytes::from_static(&[0xff; 64]), ..whole };
-        assert!(codec.decode(absurd).is_err());
-    }
-
-    #[test]
-    fn the_choice_is_followed() {
-        let codec = Values::<Plain>::new(Codec::MessagePack);
-        let encoded = codec.encode(&plain()).unwrap();
-        assert_eq!(encoded.codec, CodecId::MessagePack);
-        assert_eq!(codec.measure(&plain()).unwrap(), encoded.bytes.len() as u64);
-        assert_eq!(codec.decode(encoded).unwrap(), plain());
-    }
+fn foreign() -> Error {
+    Error::new(ErrorKind::Corrupt, "the entry is intact, but was written by another type or codec")
 }

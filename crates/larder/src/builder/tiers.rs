@@ -22,7 +22,9 @@ macro_rules! tier_options {
         }
 
         /// How values become bytes, apart from bytes, text and vectors of numbers,
-        /// which stay as they are. Default [`Codec::Auto`](crate::Codec::Auto).
+        /// which stay as they are. Default [`Codec::Auto`](crate::Codec::Auto). A
+        /// value that its codec would not read back is an error of `try_insert`;
+        /// `docs/values.md` says what each codec carries.
         pub fn codec(self, codec: crate::Codec) -> Self {
             self.with(|settings| settings.codec = Some(codec))
         }
@@ -34,7 +36,8 @@ macro_rules! tier_options {
         }
 
         /// The schema version of the values. Entries of another version are
-        /// misses. Default 0.
+        /// misses. Raise it when the meaning of a value changes and its type does
+        /// not: seconds that become milliseconds. Default 0.
         pub fn version(self, version: u32) -> Self {
             self.with(|settings| settings.version = Some(version))
         }
