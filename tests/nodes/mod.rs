@@ -12,6 +12,7 @@ mod marks;
 mod refused;
 mod stopped;
 mod versions;
+mod unanswered;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Barrier, mpsc};

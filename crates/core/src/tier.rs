@@ -152,6 +152,17 @@ fn foreign_draft() -> Error {
     Error::new(ErrorKind::Unsupported, "the draft was begun by another tier")
 }
 
+/// Whose the last removal of an entry is that a tier remembers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LastRemoval {
+    /// No removal is remembered.
+    None,
+    /// It was made through this value of the tier.
+    Own,
+    /// Another process made it, or it is not known who did.
+    Other,
+}
+
 /// How much a tier holds: local and approximate.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
@@ -495,6 +506,13 @@ pub trait Tier: Send + Sync + 'static {
         None
     }
 
+    /// Whose the last removal of an entry is, as of when [`get_stamped`](Self::get_stamped)
+    /// `found` it so. A process recognises its own removals by this, those included
+    /// whose answers were lost. No I/O.
+    fn last_removal(&self, _key: &EncodedKey, _found: &FrameWithStamp) -> LastRemoval {
+        LastRemoval::Other
+    }
+
     /// Removes the entry and returns its frame, to one of all who share the tier.
     ///
     /// # Errors
@@ -616,6 +634,9 @@ macro_rules! forward {
             }
             fn shared_time(&self, key: &EncodedKey) -> Option<Time> {
                 (**self).shared_time(key)
+            }
+            fn last_removal(&self, key: &EncodedKey, found: &FrameWithStamp) -> LastRemoval {
+                (**self).last_removal(key, found)
             }
             fn lease_load<'a>(
                 &'a self,

@@ -43,6 +43,8 @@ pub(crate) struct Owed {
     pub(crate) stamp: Option<Stamp>,
     /// The era of the tier then.
     pub(crate) era: u64,
+    /// Whether a copy may be in the tier that is out of date.
+    outdated: bool,
 }
 
 impl Distrust {
@@ -99,6 +101,14 @@ impl Distrust {
         }
     }
 
+    /// Says with which stamp the outdated copy of `key` stands while the change
+    /// that replaces it is made here.
+    pub(crate) fn note_stamp(&self, key: &EncodedKey, stamp: Stamp) {
+        if let Some(owed) = self.keys.lock().get_mut(&key.digest()) {
+            owed.stamp = Some(stamp);
+        }
+    }
+
     /// The copy of `key` is outdated, since this era of the tier.
     pub(crate) fn add(&self, key: &EncodedKey, era: u64) {
         let mut keys = self.keys.lock();
@@ -109,12 +119,12 @@ impl Distrust {
             self.given_up.fetch_add(1, Ordering::Relaxed);
             return;
         }
-        let owed = || Owed { key: key.clone(), since: Instant::now(), base: None, stamp: None, era };
-        keys.entry(key.digest()).or_insert_with(owed);
+        let owed =
+            || Owed { key: key.clone(), since: Instant::now(), base: None, stamp: None, era, outdated: true };
+        keys.entry(key.digest()).or_insert_with(owed).outdated = true;
         if keys.len() > DISTRUSTED_MAX {
-            // Of those with a stamp nothing outdated is there.
             let before = keys.len();
-            keys.retain(|_, owed| owed.stamp.is_none());
+            keys.retain(|_, owed| owed.outdated);
             self.given_up.fetch_add(before - keys.len(), Ordering::Relaxed);
         }
         if keys.len() > DISTRUSTED_MAX {
@@ -136,8 +146,9 @@ impl Distrust {
         if keys.is_empty() {
             self.set_mark(true);
         }
-        let owed = Owed { key: key.clone(), since: Instant::now(), base: None, stamp: Some(stamp), era };
-        keys.insert(key.digest(), owed);
+        let outdated = keys.get(&key.digest()).is_some_and(|owed| owed.outdated);
+        let (since, stamp) = (Instant::now(), Some(stamp));
+        keys.insert(key.digest(), Owed { key: key.clone(), since, base: None, stamp, era, outdated });
         self.len.store(keys.len(), Ordering::Release);
         true
     }

@@ -71,6 +71,7 @@ mod tell;
 mod timeline;
 #[cfg(feature = "async")]
 mod timer;
+mod unanswered;
 mod verbs;
 pub mod wait;
 mod watch;

@@ -59,8 +59,16 @@ where
         if belongs {
             nodes.repair_later();
         }
-        // A removal that failed is owed by now; memory hears of every change.
-        if key.base().is_none() && (slot.distrust().covers(key) || !belongs && home == TierKind::Memory) {
+        if key.base().is_none() && slot.distrust().covers(key) {
+            // The removal is owed by now. Where the tier can be read all the same, as one
+            // that refuses every change, what it replaces is what is there now.
+            if let Ok((_, Some(stamp))) = slot.tier().get_stamped(key).await {
+                slot.distrust().note_stamp(key, stamp);
+            }
+            return stay;
+        }
+        // Memory hears of every change.
+        if key.base().is_none() && !belongs && home == TierKind::Memory {
             return stay;
         }
         match standing(slot, key, facts).await {

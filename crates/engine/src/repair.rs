@@ -15,7 +15,7 @@ use larder_core::frame::{self, Frame, Head};
 use larder_core::key::EncodedKey;
 use larder_core::memory::MemoryStore;
 use larder_core::terms::{Freshness, Terms, read_offset};
-use larder_core::tier::{REMOVAL_LIFE, Stamp, TierKind};
+use larder_core::tier::{FrameWithStamp, LastRemoval, REMOVAL_LIFE, Stamp, TierKind};
 use larder_core::{Bytes, ErrorKind, Result};
 
 use crate::distrust::Owed;
@@ -37,6 +37,20 @@ enum Verdict {
     Drop,
 }
 
+/// What became of a change that was owed.
+#[derive(Debug, PartialEq, Eq)]
+enum Outcome {
+    /// The tier has it.
+    Made,
+    /// What it replaced is gone; the entry itself is not for all, and stays here.
+    Apart,
+    /// It is given up.
+    Lost,
+}
+
+/// Attempts at a change of an entry that others change at the same time.
+const ATTEMPTS: u32 = 10;
+
 /// What is known of an entry when its change is made up for.
 struct Case {
     /// Which entry the change replaced, where that is known.
@@ -45,10 +59,12 @@ struct Case {
     present: Option<u64>,
     /// Which entry was to be there: its write may have arrived, unanswered.
     ours: Option<u64>,
+    /// Whether an earlier write of this node is there that was not answered.
+    is_unanswered: bool,
     /// Whether it has the stamp that it had then, where that is known.
     is_same: Option<bool>,
-    /// Whether a removal by somebody is remembered.
-    removed: bool,
+    /// Whose the last removal is that is remembered.
+    removal: LastRemoval,
     /// Whether the tier was cleared, or lost what it had.
     cleared: bool,
     /// Whether all removals since the change are remembered.
@@ -56,19 +72,25 @@ struct Case {
 }
 
 impl Case {
+    /// What is there and is this node's own was there before the change that is
+    /// owed, which is the last one of this node: it replaces that.
     fn verdict(&self) -> Verdict {
         match (self.present, self.base) {
             _ if self.cleared => Verdict::Yield,
             (Some(present), _) if Some(present) == self.ours => Verdict::Made,
+            (Some(_), _) if self.is_unanswered => Verdict::Make,
             (Some(_), _) if self.is_same == Some(true) => Verdict::Make,
             (None, _) if self.is_same == Some(true) && self.recent => Verdict::Make,
             (Some(present), Some(base)) if present == base => Verdict::Make,
             (Some(_), Some(_)) => Verdict::Yield,
             (Some(_), None) if self.is_same == Some(false) => Verdict::Yield,
             (Some(_), None) => Verdict::Drop,
-            (None, _) if self.removed => Verdict::Yield,
-            (None, _) if self.recent => Verdict::Make,
-            (None, _) => Verdict::Drop,
+            (None, _) => match self.removal {
+                LastRemoval::Other => Verdict::Yield,
+                LastRemoval::Own => Verdict::Make,
+                LastRemoval::None if self.recent => Verdict::Make,
+                LastRemoval::None => Verdict::Drop,
+            },
         }
     }
 }
@@ -122,38 +144,58 @@ where
             return Ok(());
         }
         let here = self.written_here(wire, &key, encoded).await;
-        let was_written = !matches!(here, Here::Nothing);
-        let (theirs, stamp) = slot.tier().get_stamped(encoded).await?;
-        let ours = if let Here::Written(_, identity) = &here { Some(*identity) } else { None };
-        let case = Case { ours, ..case(slot, owed, theirs.as_ref(), stamp) };
-        let verdict = case.verdict();
-        tracing::debug!(target: "larder", key = ?encoded, ?verdict, "a change is made up for");
-        let based = encoded.clone().based_on(stamp.unwrap_or(Stamp::NONE)).replacing();
-        let stays = verdict == Verdict::Make && matches!(here, Here::Apart);
-        let made = match (verdict, here) {
-            (Verdict::Made, _) => true,
-            (Verdict::Make, Here::Written(frame, stored)) => {
-                self.expect_echo(encoded, stored);
-                slot.put_if_unchanged(&based, &frame).await?
-            }
-            (Verdict::Make, Here::Apart) => self.remove_there(slot, encoded).await?,
-            (Verdict::Make | Verdict::Drop, _) => slot.remove(encoded).await.map(|_| !was_written)?,
-            (Verdict::Yield, _) => false,
-        };
+        let Some(outcome) = self.carry_out(slot, owed, &here).await? else { return Ok(()) };
         self.discard(&key);
-        for other in wire.local().filter(|_| !stays) {
+        for other in wire.local().filter(|_| outcome != Outcome::Apart) {
             // A failure is counted by the layer and the key distrusted by the slot.
             let _counted = other.remove(encoded).await;
         }
-        slot.distrust().forget(encoded);
-        if made {
+        slot.answered(encoded);
+        if outcome != Outcome::Lost {
             self.counters.repaired.increment();
             self.tell_repaired(encoded, slot.kind());
-        } else if was_written {
+        } else if !matches!(here, Here::Nothing) {
             self.counters.repairs_lost.increment();
             self.tell_of(encoded, |key| Event::Dropped { key, why: ErrorKind::Unavailable });
         }
         Ok(())
+    }
+
+    /// Brings the shared tier up to date with `here`, as far as others changed
+    /// nothing; `None` where the entry changes all the time and it stays owed.
+    async fn carry_out(&self, slot: &Slot, owed: &Owed, here: &Here) -> Result<Option<Outcome>> {
+        let encoded = &owed.key;
+        for _ in 0..ATTEMPTS {
+            let found = slot.tier().get_stamped(encoded).await?;
+            let verdict = case(slot, owed, &found, here).verdict();
+            tracing::debug!(target: "larder", key = ?encoded, ?verdict, "a change is made up for");
+            return Ok(Some(match (verdict, here) {
+                (Verdict::Made, _) => Outcome::Made,
+                (Verdict::Make, Here::Written(frame, stored)) => {
+                    self.expect_echo(encoded, *stored);
+                    let based = encoded.clone().based_on(found.1.unwrap_or(Stamp::NONE)).replacing();
+                    if !slot.put_if_unchanged(&based, frame).await? {
+                        // It changed since it was looked at: by whom is to be seen.
+                        continue;
+                    }
+                    Outcome::Made
+                }
+                (Verdict::Make, Here::Apart) => {
+                    self.remove_there(slot, encoded).await?;
+                    Outcome::Apart
+                }
+                (Verdict::Make | Verdict::Drop, Here::Nothing) => {
+                    slot.remove(encoded).await?;
+                    Outcome::Made
+                }
+                (Verdict::Make | Verdict::Drop, _) => {
+                    slot.remove(encoded).await?;
+                    Outcome::Lost
+                }
+                (Verdict::Yield, _) => Outcome::Lost,
+            }));
+        }
+        Ok(None)
     }
 
     /// The entry as this node wrote it while the shared tier did not take it.
@@ -178,12 +220,12 @@ where
     }
 
     /// Removes what an entry of this node alone has replaced.
-    async fn remove_there(&self, slot: &Slot, key: &EncodedKey) -> Result<bool> {
+    async fn remove_there(&self, slot: &Slot, key: &EncodedKey) -> Result<()> {
         slot.remove(key).await?;
         if let (Some(nodes), Ok((None, Some(stamp)))) = (&self.nodes, slot.tier().get_stamped(key).await) {
             nodes.note_apart(key, stamp);
         }
-        Ok(true)
+        Ok(())
     }
 
     /// Whether `slot` has a fresh entry that is not for all nodes. Reads its head alone.
@@ -209,17 +251,18 @@ where
     }
 }
 
-fn case(slot: &Slot, owed: &Owed, theirs: Option<&Bytes>, stamp: Option<Stamp>) -> Case {
+fn case(slot: &Slot, owed: &Owed, found: &FrameWithStamp, here: &Here) -> Case {
+    let (theirs, stamp) = found;
     // After the answer: it is of the present era.
     let era = slot.tier().era(&owed.key);
-    let entry = theirs.and_then(|frame| frame.get(frame::FIXED_LEN - 8..)?.first_chunk().copied());
-    let entry = entry.map_or(0, u64::from_le_bytes);
+    let present = theirs.as_ref().map(|frame| identity(frame));
     Case {
         base: owed.base,
-        present: theirs.map(|frame| identity(frame)),
-        ours: None,
-        is_same: owed.stamp.map(|then| Some(then) == stamp),
-        removed: stamp.is_none_or(|stamp| stamp.get() ^ era ^ entry != 0),
+        present,
+        ours: if let Here::Written(_, identity) = here { Some(*identity) } else { None },
+        is_unanswered: present.is_some_and(|present| slot.is_unanswered(&owed.key, present)),
+        is_same: owed.stamp.map(|then| Some(then) == *stamp),
+        removal: slot.tier().last_removal(&owed.key, found),
         cleared: era != owed.era,
         recent: owed.since.elapsed() + MARGIN < REMOVAL_LIFE,
     }
@@ -240,10 +283,23 @@ fn for_all<K: 'static, V: 'static>(wire: &Wire<K, V>, bytes: &Bytes, key: &Encod
 mod tests {
     use super::*;
 
+    /// Nothing is known but which entry is there, and of removals nothing.
+    const QUIET: Case = Case {
+        base: None,
+        present: None,
+        ours: Some(9),
+        is_unanswered: false,
+        is_same: None,
+        removal: LastRemoval::None,
+        cleared: false,
+        recent: true,
+    };
+
     #[test]
     fn a_change_is_made_only_where_nobody_else_can_have_changed_the_entry() {
         let of = |base, present, [removed, cleared, recent]: [bool; 3]| {
-            Case { base, present, ours: Some(9), is_same: None, removed, cleared, recent }.verdict()
+            let removal = if removed { LastRemoval::Other } else { LastRemoval::None };
+            Case { base, present, removal, cleared, recent, ..QUIET }.verdict()
         };
         let quiet = [false, false, true];
         assert_eq!(of(Some(1), Some(1), quiet), Verdict::Make);
@@ -264,11 +320,12 @@ mod tests {
             assert_eq!(of(base, None, [false, true, true]), Verdict::Yield, "cleared by another");
         }
     }
+
     #[test]
     fn a_change_whose_stamp_is_known_yields_to_every_other() {
         let of = |same, present, [removed, cleared, recent]: [bool; 3]| {
-            Case { base: None, present, ours: Some(9), is_same: Some(same), removed, cleared, recent }
-                .verdict()
+            let removal = if removed { LastRemoval::Other } else { LastRemoval::None };
+            Case { present, is_same: Some(same), removal, cleared, recent, ..QUIET }.verdict()
         };
         let quiet = [false, false, true];
         assert_eq!(of(true, None, [true, false, true]), Verdict::Make, "its own removal");
@@ -279,5 +336,20 @@ mod tests {
         assert_eq!(of(false, None, [true, false, true]), Verdict::Yield, "removed by another");
         assert_eq!(of(false, None, quiet), Verdict::Make, "what it was to replace expired");
         assert_eq!(of(true, None, [true, true, true]), Verdict::Yield, "cleared");
+    }
+
+    /// The fault: an earlier change of this node, unanswered and applied, was taken
+    /// for one of another node, and the last change was given up.
+    #[test]
+    fn last_change_of_a_node_replaces_its_earlier_ones() {
+        for (base, is_same) in [(None, None), (Some(1), None), (None, Some(false))] {
+            let own_write = Case { base, is_same, present: Some(5), is_unanswered: true, ..QUIET };
+            assert_eq!(own_write.verdict(), Verdict::Make, "{base:?}, {is_same:?}");
+            let own_removal = Case { base, is_same, removal: LastRemoval::Own, ..QUIET };
+            assert_eq!(own_removal.verdict(), Verdict::Make, "{base:?}, {is_same:?}");
+            assert_eq!(Case { recent: false, ..own_removal }.verdict(), Verdict::Make, "it is remembered");
+        }
+        let theirs = Case { base: Some(1), present: Some(5), removal: LastRemoval::Own, ..QUIET };
+        assert_eq!(theirs.verdict(), Verdict::Yield, "written by another after the removal");
     }
 }

@@ -10,6 +10,7 @@ use larder_core::frame::{self, Frame, Header};
 use larder_core::key::{EncodedKey, Lookup};
 use larder_core::memory::MemoryStore;
 use larder_core::terms::{Freshness, Terms, read_offset};
+use larder_core::tier::TierKind;
 use larder_core::{Bytes, Result};
 
 use crate::engine::Engine;
@@ -88,11 +89,13 @@ where
         W::section(true, async move {
             let _ticket = engine.ticket_to_write(hash).await?;
             engine.drop_conflicts(&encoded).await;
-            let mut found = engine.retime_in_memory(own, &change);
+            let mut found = false;
             for slot in engine.slots() {
                 found |= engine.retime_in(slot, &encoded, &change).await?;
             }
-            Ok(found)
+            // Last: where a tier failed, the copy in memory still says which entry a
+            // later change replaces.
+            Ok(engine.retime_in_memory(own, &change) | found)
         })
         .await?
     }
@@ -102,8 +105,8 @@ where
         let mut terms = record.terms.as_ref().map_or(Terms::PLAIN, |terms| terms.current());
         change(&mut terms, self.timeline.now());
         record.terms = self.expiry.live(&terms);
-        if self.nodes.is_some() {
-            // It is a copy of what is replaced next.
+        if self.nodes.is_some() && record.home != TierKind::Memory {
+            // It is a copy of what was replaced.
             record.checked = None;
         }
         self.keep(key, record);

@@ -17,9 +17,11 @@ use parking_lot::Mutex;
 
 use crate::distrust::Distrust;
 use crate::layers::{Breaker, Limit, Observe};
+use crate::nodes::identity;
 use crate::replica::Replica;
 use crate::taint::Taint;
 use crate::timeline::Timeline;
+use crate::unanswered::Unanswered;
 use crate::wait::block_on;
 
 /// The longest that one operation of a tier that does not block may take.
@@ -42,6 +44,7 @@ pub struct Slot {
     counters: Arc<TierCounters>,
     clock: Arc<dyn Clock>,
     distrust: Distrust,
+    unanswered: Unanswered,
     settle_at_millis: AtomicU64,
     evictions_told: AtomicU64,
     trouble_told: Mutex<Option<Arc<str>>>,
@@ -73,6 +76,7 @@ impl Slot {
             counters,
             clock,
             distrust: Distrust::new(kind, mark),
+            unanswered: Unanswered::default(),
             settle_at_millis: AtomicU64::new(0),
             evictions_told: AtomicU64::new(0),
             trouble_told: Mutex::default(),
@@ -116,6 +120,25 @@ impl Slot {
 
     pub(crate) fn distrust(&self) -> &Distrust {
         &self.distrust
+    }
+
+    /// Whether this node wrote the entry with this identity, and did not hear
+    /// whether it was stored.
+    pub(crate) fn is_unanswered(&self, key: &EncodedKey, identity: u64) -> bool {
+        self.unanswered.has(key, identity)
+    }
+
+    /// A write of `frame` failed, where other nodes read: it may be there all the same.
+    fn note_unanswered(&self, key: &EncodedKey, frame: &Frame) {
+        if self.is_among_nodes() {
+            self.unanswered.note(key, identity(frame.head()));
+        }
+    }
+
+    /// A change of the entry was answered, or is given up: nothing is outdated.
+    pub(crate) fn answered(&self, key: &EncodedKey) {
+        self.distrust.forget(key);
+        self.unanswered.forget(key);
     }
 
     pub(crate) fn facts(&self) -> TierFacts {
@@ -327,14 +350,15 @@ impl Slot {
     }
 
     pub(crate) async fn put(&self, key: &EncodedKey, frame: &Frame) -> Result<()> {
-        let put = self.tier.put(key, frame).await;
+        let put = self.tier.put(key, frame).await.inspect_err(|_| self.note_unanswered(key, frame));
         self.settle(key, put).await
     }
 
     /// Writes frames, with as few round trips as the tier can do with.
     pub(crate) async fn put_many(&self, entries: &[(EncodedKey, Frame)]) -> Vec<Result<()>> {
         let mut settled = Vec::with_capacity(entries.len());
-        for ((key, _), put) in entries.iter().zip(self.tier.put_many(entries).await) {
+        for ((key, frame), put) in entries.iter().zip(self.tier.put_many(entries).await) {
+            let put = put.inspect_err(|_| self.note_unanswered(key, frame));
             settled.push(self.settle(key, put).await);
         }
         settled
@@ -351,12 +375,15 @@ impl Slot {
     /// on; whether it did. On failure the entry stays, for it may be theirs by now.
     pub(crate) async fn put_if_unchanged(&self, key: &EncodedKey, frame: &Frame) -> Result<bool> {
         let put = self.tier.put_if_unchanged(key, frame).await;
-        self.settle_put(key, put)
+        self.settle_put(key, frame, put)
     }
 
-    fn settle_put(&self, key: &EncodedKey, put: Result<bool>) -> Result<bool> {
-        let stored = put?;
-        self.distrust.forget(key);
+    /// Of a write that was not stored, what is owed stays owed.
+    fn settle_put(&self, key: &EncodedKey, frame: &Frame, put: Result<bool>) -> Result<bool> {
+        let stored = put.inspect_err(|_| self.note_unanswered(key, frame))?;
+        if stored {
+            self.answered(key);
+        }
         Ok(stored)
     }
 
@@ -364,7 +391,7 @@ impl Slot {
     /// as the tier can do with.
     pub(crate) async fn put_many_if_unchanged(&self, entries: &[(EncodedKey, Frame)]) -> Vec<Result<bool>> {
         let put = self.tier.put_many_if_unchanged(entries).await;
-        entries.iter().zip(put).map(|((key, _), put)| self.settle_put(key, put)).collect()
+        entries.iter().zip(put).map(|((key, frame), put)| self.settle_put(key, frame, put)).collect()
     }
 
     /// Makes a draft the entry.
@@ -376,7 +403,7 @@ impl Slot {
     async fn settle(&self, key: &EncodedKey, written: Result<()>) -> Result<()> {
         match written {
             Ok(()) => {
-                self.distrust.forget(key);
+                self.answered(key);
                 Ok(())
             }
             Err(error) => {
@@ -396,7 +423,7 @@ impl Slot {
     fn removed(&self, key: &EncodedKey, removed: Result<bool>) -> Result<bool> {
         match removed {
             Ok(removed) => {
-                self.distrust.forget(key);
+                self.answered(key);
                 Ok(removed)
             }
             Err(error) => {
@@ -409,7 +436,10 @@ impl Slot {
     pub(crate) async fn clear(&self) -> Result<()> {
         let cleared = self.tier.clear().await;
         match &cleared {
-            Ok(()) => self.distrust.forget_all(),
+            Ok(()) => {
+                self.distrust.forget_all();
+                self.unanswered.forget_all();
+            }
             Err(_) => self.distrust.add_all(),
         }
         cleared

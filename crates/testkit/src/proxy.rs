@@ -14,7 +14,9 @@ const LOOK: Duration = Duration::from_millis(10);
 /// not at all when told. Ends, with its threads, when dropped.
 ///
 /// While it swallows it accepts connections and reads what clients send, and
-/// passes nothing on in either direction; nor does it close anything.
+/// passes nothing on in either direction; nor does it close anything. While it
+/// swallows answers alone, the server hears and applies every request, and no
+/// client learns that it did.
 #[derive(Debug)]
 pub struct Proxy {
     port: u16,
@@ -27,6 +29,7 @@ struct Line {
     server: u16,
     delay_micros: AtomicU64,
     swallows: AtomicBool,
+    swallows_answers: AtomicBool,
     ended: AtomicBool,
     /// Raised to end the connections that stand.
     cut: AtomicU64,
@@ -44,6 +47,7 @@ impl Proxy {
             server,
             delay_micros: AtomicU64::new(0),
             swallows: AtomicBool::new(false),
+            swallows_answers: AtomicBool::new(false),
             ended: AtomicBool::new(false),
             cut: AtomicU64::new(0),
         });
@@ -71,6 +75,11 @@ impl Proxy {
     /// Whether it swallows what comes, in both directions.
     pub fn swallow(&self, swallows: bool) {
         self.line.swallows.store(swallows, Ordering::Release);
+    }
+
+    /// Whether it swallows what the server answers, and passes on what clients send.
+    pub fn swallow_answers(&self, swallows: bool) {
+        self.line.swallows_answers.store(swallows, Ordering::Release);
     }
 
     /// Ends the connections that stand.
@@ -133,7 +142,9 @@ fn pump((mut from, mut to): (TcpStream, TcpStream), line: &Line, is_answer: bool
         if is_answer {
             wait(Duration::from_micros(line.delay_micros.load(Ordering::Acquire)));
         }
-        if !line.swallows.load(Ordering::Acquire) && to.write_all(&bytes[..len]).is_err() {
+        let swallows = line.swallows.load(Ordering::Acquire)
+            || is_answer && line.swallows_answers.load(Ordering::Acquire);
+        if !swallows && to.write_all(&bytes[..len]).is_err() {
             break;
         }
     }

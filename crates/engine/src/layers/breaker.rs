@@ -11,7 +11,7 @@ use larder_core::key::EncodedKey;
 use larder_core::stats::{ServerFacts, TierCounters};
 use larder_core::stream::Stored;
 use larder_core::tier::{
-    BoxFuture, Capability, Draft, FrameWithStamp, LoadLease, Stamp, Tier, TierKind, Usage,
+    BoxFuture, Capability, Draft, FrameWithStamp, LastRemoval, LoadLease, Stamp, Tier, TierKind, Usage,
 };
 use larder_core::{Bytes, Error, ErrorKind, Result};
 
@@ -241,6 +241,10 @@ impl<T: Tier> Tier for Breaker<T> {
 
     fn shared_time(&self, key: &EncodedKey) -> Option<Time> {
         self.tier.shared_time(key)
+    }
+
+    fn last_removal(&self, key: &EncodedKey, found: &FrameWithStamp) -> LastRemoval {
+        self.tier.last_removal(key, found)
     }
 
     fn lease_load<'a>(

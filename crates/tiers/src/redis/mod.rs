@@ -54,6 +54,7 @@ use marks::Marks;
 use names::Names;
 use notices::Notices;
 use renewals::Held;
+use steps::Removals;
 
 /// From one sign of life of the server to the next.
 const HEARTBEAT: Duration = Duration::from_millis(250);
@@ -174,6 +175,7 @@ impl fmt::Debug for RedisTier {
 struct Inner {
     names: Names,
     marks: Marks,
+    removals: Removals,
     fleet: Fleet,
     clock: Arc<dyn Clock>,
     sweeping: AtomicBool,
@@ -218,6 +220,7 @@ impl RedisTier {
         let inner = Arc::new(Inner {
             names: Names::new(&options.namespace, &options.cache),
             marks: Marks::new(options.version, options.tenancy),
+            removals: Removals::new(),
             fleet: Fleet::new(target, patience),
             clock: options.clock,
             sweeping: AtomicBool::new(false),

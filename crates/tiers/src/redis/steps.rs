@@ -6,9 +6,11 @@
 //! later, nor revives what was removed meanwhile. A removal is remembered for
 //! [`REMOVAL_LIFE`]; who holds a stamp for longer must not use it.
 
+use std::sync::atomic::{AtomicU32, Ordering};
+
 use larder_core::frame::{FIXED_LEN, Frame};
 use larder_core::key::EncodedKey;
-use larder_core::tier::{FrameWithStamp, REMOVAL_LIFE, Stamp};
+use larder_core::tier::{FrameWithStamp, LastRemoval, REMOVAL_LIFE, Stamp};
 use larder_core::{Bytes, Error, ErrorKind, Result};
 use redis::{Cmd, Value};
 
@@ -82,7 +84,7 @@ impl Inner {
     fn note_removal(&self, place: &Place) -> Cmd {
         let mut note = redis::cmd("SET");
         note.arg(self.names.removal(&place.name))
-            .arg(&chance().to_le_bytes()[..])
+            .arg(&self.removals.next().to_le_bytes()[..])
             .arg("PX")
             .arg(removal_life());
         note
@@ -102,6 +104,17 @@ impl Inner {
     pub(super) async fn remove(&self, key: &EncodedKey) -> Result<bool> {
         let answer = self.some(key, |place| self.unlink(place)).await?;
         Ok(self.shrunk(key, count(&answer)))
+    }
+
+    /// Whose the removal is that is in the stamp of what was found.
+    pub(super) fn last_removal(&self, key: &EncodedKey, (found, stamp): &FrameWithStamp) -> LastRemoval {
+        let Some(stamp) = stamp else { return LastRemoval::None };
+        let generation = self.marks.generation(Names::partition(key));
+        match stamp.get() ^ generation ^ entry_word(found.as_ref()) {
+            0 => LastRemoval::None,
+            removal if self.removals.made(removal) => LastRemoval::Own,
+            _ => LastRemoval::Other,
+        }
     }
 
     pub(super) async fn take(&self, key: &EncodedKey) -> Result<Option<Bytes>> {
@@ -199,7 +212,7 @@ impl Inner {
             None => cmd.arg(""),
         };
         if key.replaces() {
-            cmd.arg(&chance().to_le_bytes()[..]).arg(removal_life());
+            cmd.arg(&self.removals.next().to_le_bytes()[..]).arg(removal_life());
         }
         Ok(Order { partition, cmd })
     }
@@ -222,11 +235,41 @@ fn stamped(found: Option<Bytes>, removal: &Value, generation: u64) -> FrameWithS
         Value::BulkString(chance) => word(chance),
         _ => 0,
     };
-    let entry = found.as_ref().and_then(|frame| frame.get(IDENTITY_AT..)).map_or(0, word);
-    (found, Stamp::new(entry ^ removal ^ generation))
+    let stamp = Stamp::new(entry_word(found.as_ref()) ^ removal ^ generation);
+    (found, stamp)
+}
+
+/// What of a stamp comes from the entry.
+fn entry_word(found: Option<&Bytes>) -> u64 {
+    found.and_then(|frame| frame.get(IDENTITY_AT..)).map_or(0, word)
 }
 
 /// Up to eight bytes as a number; those that are missing are zero.
 fn word(bytes: &[u8]) -> u64 {
     bytes.iter().take(8).rev().fold(0, |word, byte| word << 8 | u64::from(*byte))
+}
+
+/// The numbers that the removals of one tier leave behind: no other removal has
+/// the same, and the tier knows its own again.
+pub(super) struct Removals {
+    /// The upper half of each number, drawn by chance.
+    tier: u32,
+    /// The lower half.
+    count: AtomicU32,
+}
+
+impl Removals {
+    pub(super) fn new() -> Self {
+        let chance = chance();
+        // Never zero, which stands for no removal.
+        Self { tier: (chance >> 32) as u32 | 1, count: AtomicU32::new(chance as u32) }
+    }
+
+    fn next(&self) -> u64 {
+        u64::from(self.tier) << 32 | u64::from(self.count.fetch_add(1, Ordering::Relaxed))
+    }
+
+    fn made(&self, removal: u64) -> bool {
+        (removal >> 32) as u32 == self.tier
+    }
 }

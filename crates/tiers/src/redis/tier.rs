@@ -8,7 +8,9 @@ use larder_core::clock::Time;
 use larder_core::frame::Frame;
 use larder_core::key::EncodedKey;
 use larder_core::stats::ServerFacts;
-use larder_core::tier::{BoxFuture, Capability, FrameWithStamp, LoadLease, Tier, TierKind, Usage};
+use larder_core::tier::{
+    BoxFuture, Capability, FrameWithStamp, LastRemoval, LoadLease, Tier, TierKind, Usage,
+};
 use larder_core::{Bytes, Result};
 
 use super::RedisTier;
@@ -181,6 +183,10 @@ impl Tier for RedisTier {
 
     fn shared_time(&self, key: &EncodedKey) -> Option<Time> {
         self.inner.time(Names::partition(key))
+    }
+
+    fn last_removal(&self, key: &EncodedKey, found: &FrameWithStamp) -> LastRemoval {
+        self.inner.last_removal(key, found)
     }
 
     fn put_if_unchanged<'a>(&'a self, key: &'a EncodedKey, frame: &'a Frame) -> BoxFuture<'a, Result<bool>> {
