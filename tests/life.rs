@@ -253,3 +253,41 @@ fn what_was_buffered_when_it_was_switched_off_is_not_in_memory_afterwards() {
     assert_eq!(rig.hit(&1), None);
     assert_eq!(get(&rig, 1), None);
 }
+
+/// The fault: a thread of the library that used the engine when the last handle
+/// went kept the lock of the directory, and the next build failed with `Busy`.
+#[test]
+fn directory_is_free_when_the_last_handle_is_gone() {
+    for shelf in crate::shelves::TIERED {
+        let dir = tempfile::tempdir().unwrap();
+        let clock = larder_testkit::ManualClock::default();
+        for round in 0..50 {
+            let builder = crate::shelves::tiered::<u64, u64>(shelf, dir.path(), &clock);
+            let cache = builder.build().unwrap_or_else(|error| panic!("{shelf}, round {round}: {error}"));
+            cache.insert(round, round);
+            assert_eq!(cache.get(&round), Some(round));
+        }
+    }
+}
+
+/// A load whose caller did not wait for it uses the engine for a while.
+#[test]
+fn directory_is_free_while_a_load_goes_on_that_outlives_its_caller() {
+    let dir = tempfile::tempdir().unwrap();
+    let builder =
+        || larder::bcache::<u64, u64>("overdue").dir(dir.path()).hard_timeout(Duration::from_millis(10));
+    let cache = builder().build().unwrap();
+    let (release, released) = std::sync::mpsc::channel::<()>();
+    cache
+        .load(1, move |_| {
+            released.recv().unwrap();
+            Ok::<_, larder::Error>(1)
+        })
+        .unwrap_err();
+    drop(cache);
+    let next = builder().build().unwrap();
+    release.send(()).unwrap();
+    next.insert(1, 2);
+    assert_eq!(next.get(&1), Some(2), "what the old one loads is stored nowhere");
+    next.close().unwrap();
+}

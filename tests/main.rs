@@ -12,6 +12,7 @@ mod contexts;
 mod crashes;
 mod depth;
 mod directories;
+mod dropped_writes;
 mod equal_keys;
 mod events;
 #[cfg(feature = "redis")]

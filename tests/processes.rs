@@ -5,6 +5,7 @@
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::time::Duration;
 
 use larder::{Cache, ErrorKind, Sharing, TierKind};
 
@@ -506,4 +507,34 @@ fn tasks_share_with_processes_too() {
         cache.close().await.unwrap();
     });
     peer.end();
+}
+
+/// The fault: the look before the load took the stamp that the load is stored by,
+/// and then removed the expired entry, which changes the stamp.
+#[test]
+fn load_after_expiry_is_stored_in_shared_files() {
+    use std::sync::atomic::{AtomicU64, Ordering};
+    for memory_bytes in [0, 16 << 20] {
+        let (dir, clock) = (tempfile::tempdir().unwrap(), larder_testkit::ManualClock::default());
+        let cache = larder::fcache::<u64, u64>("shared")
+            .dir(dir.path())
+            .memory_bytes(memory_bytes)
+            .sharing(Sharing::Processes)
+            .ttl(Duration::from_secs(10))
+            .clock(clock.clone())
+            .build()
+            .unwrap();
+        let loads = AtomicU64::new(0);
+        let load = || loads.fetch_add(1, Ordering::Relaxed);
+        cache.insert_many([(1, 100), (2, 100)]);
+        clock.advance(Duration::from_secs(11));
+        for _ in 0..3 {
+            assert_eq!(cache.get_with(1, load), 0, "{memory_bytes} bytes of memory");
+        }
+        let many = |missing: Vec<u64>| missing.into_iter().map(|key| (key, load())).collect::<Vec<_>>();
+        for _ in 0..3 {
+            assert_eq!(cache.get_many_with(vec![2, 3], many), [Some(1), Some(2)], "{memory_bytes} bytes");
+        }
+        cache.close().unwrap();
+    }
 }

@@ -9,10 +9,11 @@ mod doubt;
 mod leases;
 mod many;
 mod marks;
+mod reads;
 mod refused;
 mod stopped;
-mod versions;
 mod unanswered;
+mod versions;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Barrier, mpsc};
@@ -467,5 +468,25 @@ fn what_was_loaded_while_the_server_was_away_is_stored_when_it_is_back() {
         let expected = [Some(5), Some(1), None][number as usize - 1];
         assert_eq!((node.get(&key(number)), other.get(&key(number))), (expected, expected), "of {number}");
         assert_eq!(loads, 1);
+    }
+}
+
+/// The fault: the thread that hears other nodes used the engine when the last
+/// handle went, and kept the lock of the directory.
+#[test]
+fn directory_of_a_node_is_free_when_its_last_handle_is_gone() {
+    let Some(mut nodes) = Nodes::start() else { return };
+    let other = nodes.node();
+    let dir = tempfile::tempdir().unwrap();
+    for round in 0..200 {
+        let built = ucache::<String, u64>("shared")
+            .dir(dir.path())
+            .redis(nodes.server.url())
+            .namespace("nodes")
+            .build();
+        let node = built.unwrap_or_else(|error| panic!("round {round}: {error}"));
+        // Its thread is busy with these when the handle goes.
+        other.insert_many((0..20).map(|number| (key(number), round)));
+        node.insert(key(round), round);
     }
 }

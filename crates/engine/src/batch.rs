@@ -8,13 +8,11 @@ use larder_core::key::{EncodedKey, Lookup};
 use larder_core::memory::MemoryStore;
 use larder_core::tier::{FrameWithStamp, Stamp};
 
-use crate::doubt::Doubt;
 use crate::engine::Engine;
-use crate::gate::Observation;
-use crate::read::Found;
+use crate::read::walk::{PASSES, Question, Walk};
+use crate::read::{Found, Read};
 use crate::slot::Slot;
 use crate::wait::Wait;
-use crate::wire::Wire;
 
 /// A missing key: where in the request it stands, and how tiers see it.
 pub(crate) struct Missing {
@@ -32,20 +30,10 @@ pub(crate) struct Sought<V> {
 }
 
 /// A key that tier after tier is asked for.
-struct Open<K, V> {
-    key: Missing,
-    observation: Option<Observation<K, V>>,
-    doubt: Doubt,
-    /// The stamp of the entry in the tier that others share, as far as it was read.
-    base: Stamp,
-}
-
-impl<K, V> Open<K, V> {
-    fn over(self, found: Option<Found<V>>, based: bool) -> Sought<V> {
-        let Missing { at, encoded, .. } = self.key;
-        let encoded = if based { encoded.based_on(self.base) } else { encoded };
-        Sought { at, encoded, found }
-    }
+struct Open<'a, K, V, M> {
+    at: usize,
+    walk: Walk<'a, K, V, M>,
+    read: Read<K, V>,
 }
 
 impl<K, V, M> Engine<K, V, M>
@@ -104,7 +92,7 @@ where
         let engine = Arc::clone(self);
         let section = async move {
             if engine.stamps {
-                return engine.read_one_by_one(missing).await;
+                return engine.read_one_by_one(missing, based).await;
             }
             engine.read_together(missing, based).await
         };
@@ -112,82 +100,97 @@ where
     }
 
     /// Where copies in memory are checked, each key has its own stamp.
-    async fn read_one_by_one(self: &Arc<Self>, missing: Vec<Missing>) -> Vec<Sought<V>> {
+    async fn read_one_by_one(self: &Arc<Self>, missing: Vec<Missing>, based: bool) -> Vec<Sought<V>> {
         let mut sought = Vec::with_capacity(missing.len());
         for Missing { at, encoded, hash } in missing {
-            let found = self.read(&encoded, hash).await.ok().flatten();
-            sought.push(Sought { at, encoded, found });
+            let (encoded, found) = match based {
+                true => self.read_based(encoded, hash).await,
+                false => {
+                    let found = self.read(&encoded, hash).await;
+                    (encoded, found)
+                }
+            };
+            sought.push(Sought { at, encoded, found: found.ok().flatten() });
         }
         sought
     }
 
-    /// Asks each tier once, for what the nearer ones did not have.
+    /// Asks each tier once for all that the nearer ones did not have, and again for
+    /// what is to be asked for again.
     async fn read_together(self: &Arc<Self>, missing: Vec<Missing>, based: bool) -> Vec<Sought<V>> {
         let Some(wire) = &self.wire else { return Vec::new() };
         self.settle_due().await;
-        let mut left = Vec::with_capacity(missing.len());
-        for key in missing {
-            self.drop_new_conflicts(key.hash).await;
-            let doubt = self.doubt_of(wire, &key.encoded).await;
-            let observation = (self.memory_weight_max > 0).then(|| self.gates.observe(key.hash));
-            left.push(Open { key, observation, doubt, base: Stamp::NONE });
+        let mut answers: Vec<(Stamp, Option<Found<V>>)> = Vec::new();
+        answers.resize_with(missing.len(), || (Stamp::NONE, None));
+        let mut asked: Vec<usize> = (0..missing.len()).collect();
+        for _ in 0..PASSES {
+            let mut open = Vec::with_capacity(asked.len());
+            for at in asked {
+                let key = &missing[at];
+                let walk = Walk::begin(self, wire, (&key.encoded, key.hash)).await;
+                open.push(Open { at, walk, read: Read::new(based) });
+            }
+            asked = self.pass_together(open, &mut answers).await;
+            if asked.is_empty() {
+                break;
+            }
         }
-        let stamp = self.nodes.as_ref().and_then(|nodes| nodes.mark().of(0));
-        left.iter().for_each(|open| self.note_copy(&open.key.encoded));
-        let (mut sought, mut away) = (Vec::with_capacity(left.len()), false);
-        for slot in &wire.slots {
+        let sought = missing.into_iter().zip(answers).map(|(Missing { at, encoded, .. }, (base, found))| {
+            let encoded = if based { encoded.based_on(base) } else { encoded };
+            Sought { at, encoded, found }
+        });
+        sought.collect()
+    }
+
+    /// One pass over the tiers; which keys are to be asked for again.
+    async fn pass_together(
+        self: &Arc<Self>,
+        mut open: Vec<Open<'_, K, V, M>>,
+        answers: &mut [(Stamp, Option<Found<V>>)],
+    ) -> Vec<usize> {
+        open.retain_mut(|open| {
+            let Some(found) = open.read.begin(&open.walk) else { return true };
+            answers[open.at] = (open.read.base, Some(found));
+            false
+        });
+        for slot in self.slots() {
             let (asked, mut next): (Vec<_>, Vec<_>) =
-                left.into_iter().partition(|open| self.dares(&open.doubt, slot));
-            let keys: Vec<EncodedKey> = asked.iter().map(|open| open.key.encoded.clone()).collect();
-            let answers = frames(slot, &keys, based).await;
-            for (mut open, answer) in asked.into_iter().zip(answers) {
-                away |= answer.is_err();
-                match self.accept_one(wire, slot, &mut open, (answer, stamp)).await {
-                    Some(found) => sought.push(open.over(Some(found), based)),
+                open.into_iter().partition(|open| open.walk.may_ask(slot));
+            let keys: Vec<EncodedKey> = asked.iter().map(|open| open.walk.key.clone()).collect();
+            let stamped = asked.first().is_some_and(|open| open.read.asks_for_stamp(slot));
+            let frames = frames(slot, &keys, stamped).await;
+            for (mut open, frame) in asked.into_iter().zip(frames) {
+                let Open { at, walk, read } = &mut open;
+                let found = match frame {
+                    Ok(frame) => read.take(walk, slot, frame).await,
+                    // A tier that fails counts as having none, and was counted.
+                    Err(error) => {
+                        walk.failed(slot, error);
+                        None
+                    }
+                };
+                match found {
+                    Some(found) => answers[*at] = (read.base, Some(found)),
                     None => next.push(open),
                 }
             }
-            left = next;
+            open = next;
         }
-        for open in left {
-            let found = self.unconfirmed(wire, &open.key.encoded, away);
-            sought.push(open.over(found, based));
+        let mut again = Vec::new();
+        for Open { at, walk, mut read } in open {
+            let found = read.fall_back(&walk);
+            if found.is_none() && walk.is_to_be_repeated() {
+                again.push(at);
+            }
+            answers[at] = (read.base, found);
         }
-        sought
-    }
-
-    /// What the answer of one tier about one key is good for.
-    async fn accept_one(
-        self: &Arc<Self>,
-        wire: &Wire<K, V>,
-        slot: &Slot,
-        open: &mut Open<K, V>,
-        (answer, stamp): (Result<FrameWithStamp>, Option<Stamp>),
-    ) -> Option<Found<V>> {
-        let bytes = match answer {
-            Ok((bytes, base)) => {
-                if slot.is_among_nodes() {
-                    open.base = base.unwrap_or(Stamp::NONE);
-                }
-                bytes?
-            }
-            // A tier that fails counts as having none, and was counted.
-            Err(_) => {
-                open.doubt.away_if(slot.is_among_nodes());
-                return None;
-            }
-        };
-        let named = (&open.key.encoded, open.key.hash);
-        let in_doubt = self.is_doubted((wire, slot), named, &bytes, &open.doubt).await?;
-        let promotion = (&open.observation, stamp.filter(|_| !in_doubt));
-        let found = self.accept((wire, slot), bytes, named, &promotion).await?;
-        Some(if in_doubt { self.doubted(found) } else { found })
+        again
     }
 }
 
 /// The frames of `keys`, with stamps where these are asked for.
-async fn frames(slot: &Slot, keys: &[EncodedKey], based: bool) -> Vec<Result<FrameWithStamp>> {
-    if based && slot.is_among_nodes() {
+async fn frames(slot: &Slot, keys: &[EncodedKey], stamped: bool) -> Vec<Result<FrameWithStamp>> {
+    if stamped {
         return slot.get_many_stamped(keys).await;
     }
     let frames = slot.get_many(keys).await.into_iter();

@@ -19,6 +19,7 @@ use larder_core::{Error, ErrorKind, Result};
 use parking_lot::Mutex;
 
 use crate::engine::Engine;
+use crate::gate::WriteTurn;
 use crate::wire::Wire;
 
 const SHARDS: usize = 16;
@@ -187,14 +188,16 @@ where
     /// were found to differ since it was changed last.
     pub(crate) async fn drop_new_conflicts(self: &Arc<Self>, hash: u64) {
         let Some(conflict) = self.encodings.of(hash).filter(|conflict| conflict.is_new) else { return };
-        let Ok(_ticket) = self.gates.write(hash).await else { return };
+        let turn = WriteTurn::of_upkeep(hash);
+        let Ok(_ticket) = self.gates.write(&turn).await else { return };
         Box::pin(self.drop_encodings(hash, conflict)).await;
     }
 
     /// Removes an entry of this node whose key is encoded in another way by now.
     pub(crate) async fn drop_outdated_encoding(self: &Arc<Self>, key: &K, encoded: &EncodedKey) {
         self.note_conflict();
-        let Ok(_ticket) = self.gates.write(self.gates.hash(key)).await else { return };
+        let turn = WriteTurn::of_upkeep(self.gates.hash(key));
+        let Ok(_ticket) = self.gates.write(&turn).await else { return };
         for slot in self.slots().iter().filter(|slot| !slot.is_among_nodes()) {
             if let Ok(true) = slot.remove(encoded).await {
                 self.tell_refused(encoded, slot.kind());

@@ -1,5 +1,6 @@
 //! Where an entry is, and why.
 
+use std::convert::Infallible;
 use std::fmt;
 use std::hash::Hash;
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use larder_core::tier::TierKind;
 
 use crate::engine::Engine;
 use crate::read::Found;
+use crate::read::walk::{Question, Walk};
 use crate::slot::Slot;
 use crate::wait::Wait;
 use crate::wire::Decoded;
@@ -81,6 +83,61 @@ pub struct Explanation {
     /// The tiers that cannot be used now, and why: a command that the server forbids,
     /// say. An entry of theirs may be there all the same.
     pub unusable: Vec<(TierKind, Arc<str>)>,
+}
+
+impl Explanation {
+    /// What memory says of it, whose record says where its home is.
+    fn of_memory(home: Option<TierKind>, unusable: Vec<(TierKind, Arc<str>)>) -> Self {
+        Self {
+            tiers: home.map(|_| TierKind::Memory).into_iter().collect(),
+            home,
+            bytes: None,
+            stored_bytes: None,
+            codec: None,
+            compression: None,
+            class: None,
+            placement: None,
+            unusable,
+        }
+    }
+}
+
+/// Asks every tier what it has of an entry.
+struct Explain {
+    in_memory: Option<TierKind>,
+    explanation: Explanation,
+}
+
+impl<K, V, M> Question<K, V, M> for Explain
+where
+    K: Hash + Eq + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+    M: MemoryStore<K, V>,
+{
+    /// None: all tiers are asked.
+    type Answer = Infallible;
+
+    fn begin(&mut self, _: &Walk<'_, K, V, M>) -> Option<Infallible> {
+        let unusable = std::mem::take(&mut self.explanation.unusable);
+        self.explanation = Explanation::of_memory(self.in_memory, unusable);
+        None
+    }
+
+    async fn ask(&mut self, walk: &mut Walk<'_, K, V, M>, slot: &Slot) -> Result<Option<Infallible>> {
+        let Some(bytes) = slot.head(walk.key).await? else { return Ok(None) };
+        if walk.is_doubted(slot, &bytes).await.is_some()
+            && let Some(stored) = walk.engine.stored(slot, &bytes, walk.key)
+        {
+            self.explanation.tiers.push(slot.kind());
+            self.explanation.home = Some(slot.kind());
+            walk.engine.fill(&mut self.explanation, stored);
+        }
+        Ok(None)
+    }
+
+    fn fall_back(&mut self, _: &Walk<'_, K, V, M>) -> Option<Infallible> {
+        None
+    }
 }
 
 impl fmt::Display for Explanation {
@@ -182,41 +239,24 @@ where
     where
         Q: Lookup<K> + ?Sized + Sync,
     {
-        let home_of_record = self.glance(key).map(|record| record.home);
-        let mut explanation = Explanation {
-            tiers: home_of_record.map(|_| TierKind::Memory).into_iter().collect(),
-            home: home_of_record,
-            bytes: None,
-            stored_bytes: None,
-            codec: None,
-            compression: None,
-            class: None,
-            placement: None,
-            unusable: self.unusable(),
-        };
+        let in_memory = self.glance(key).map(|record| record.home);
         let Some(encoded) = self.encode_key(key)?.filter(|_| !self.is_closed()) else {
+            let mut explanation = Explanation::of_memory(in_memory, self.unusable());
             explanation.placement = explanation.home.map(|_| Placement::MEMORY_ONLY);
             return Ok(explanation);
         };
-        let engine = Arc::clone(self);
+        let (engine, hash) = (Arc::clone(self), self.gates.hash(key));
         W::section(true, async move {
-            let mut failure = None;
-            for slot in engine.slots() {
-                match slot.head(&encoded).await {
-                    Ok(Some(bytes)) => {
-                        if let Some(stored) = engine.stored(slot, &bytes, &encoded) {
-                            explanation.tiers.push(slot.kind());
-                            explanation.home = Some(slot.kind());
-                            engine.fill(&mut explanation, stored);
-                        }
-                    }
-                    Ok(None) => {}
-                    Err(error) => failure = Some(error),
-                }
-            }
+            let explanation = Explanation::of_memory(in_memory, engine.unusable());
+            let mut explain = Explain { in_memory, explanation };
+            let walked = engine.walk((&encoded, hash), &mut explain).await;
+            let mut explanation = explain.explanation;
             engine.measure_in_memory(&mut explanation, &encoded);
             // A tier that failed may be the one that has it.
-            failure.filter(|_| explanation.home.is_none()).map_or(Ok(explanation), Err)
+            if explanation.home.is_none() {
+                walked?;
+            }
+            Ok(explanation)
         })
         .await?
     }

@@ -19,18 +19,23 @@
 //! a caller to proceed, as who waits for it drives it ([`Hold`]), and runs user
 //! code only under a [`shield`], so waiting for a ticket cannot deadlock.
 
+mod turn;
+
 use std::future::{Future, poll_fn};
 use std::hash::{BuildHasher, Hash};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Poll;
 
 use event_listener::{Event, EventListener};
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
-use larder_core::Result;
+use larder_core::{Error, ErrorKind, Result};
 use parking_lot::Mutex;
 
+use self::turn::Turns;
+pub(crate) use self::turn::{Caller, WriteTurn};
 use crate::flight::{Flight, Outcome, Start};
 use crate::section::Holder;
 use crate::shield;
@@ -41,6 +46,7 @@ const SHARDS: usize = 64;
 pub(crate) struct Gates<K, V> {
     shards: Box<[Shard<K, V>]>,
     hasher: RandomState,
+    writes_of_tasks: AtomicUsize,
 }
 
 struct Shard<K, V> {
@@ -64,6 +70,7 @@ struct State<K, V> {
     /// The latest flight that stored what it loaded.
     published: u64,
     storing: bool,
+    turns: Turns,
     /// The section that does, where that may need to be driven.
     holder: Option<Holder>,
     flights: Vec<(Arc<K>, Arc<Flight<V>>)>,
@@ -71,7 +78,15 @@ struct State<K, V> {
 
 impl<K, V> State<K, V> {
     fn new() -> Self {
-        Self { guards: 0, epoch: 0, published: 0, storing: false, holder: None, flights: Vec::new() }
+        Self {
+            guards: 0,
+            epoch: 0,
+            published: 0,
+            storing: false,
+            turns: Turns::default(),
+            holder: None,
+            flights: Vec::new(),
+        }
     }
 
     fn remove(&mut self, flight: &Arc<Flight<V>>) -> Option<(Arc<K>, Arc<Flight<V>>)> {
@@ -134,7 +149,11 @@ impl<K, V> Gates<K, V> {
             inner: Mutex::new(Inner { states: HashMap::default(), closed: 0, tickets: 0 }),
             freed: Event::new(),
         };
-        Arc::new(Self { shards: (0..SHARDS).map(|_| shard()).collect(), hasher: RandomState::default() })
+        Arc::new(Self {
+            shards: (0..SHARDS).map(|_| shard()).collect(),
+            hasher: RandomState::default(),
+            writes_of_tasks: AtomicUsize::new(0),
+        })
     }
 
     /// The hash that finds the gate of a key, in all its borrowed forms.
@@ -170,27 +189,41 @@ impl<K, V> Gates<K, V> {
     /// ticket is waited for.
     ///
     /// # Errors
-    /// Under a shield, where it would have to wait.
-    pub(crate) async fn write(self: &Arc<Self>, hash: u64) -> Result<Ticket<K, V>> {
+    /// Under a shield, where it would have to wait. Where its caller gave it up
+    /// and a later write of the key was made first.
+    pub(crate) async fn write(self: &Arc<Self>, turn: &WriteTurn<K, V>) -> Result<Ticket<K, V>> {
         loop {
-            match self.try_write(hash) {
-                Ok(ticket) => return Ok(ticket),
-                Err(_) if shield::is_up() => return Err(shield::busy()),
-                Err(hold) => hold.over().await,
+            match self.try_write(turn) {
+                Claim::Granted(ticket) => return Ok(ticket),
+                Claim::Superseded => return Err(passed()),
+                Claim::Wait(_) if shield::is_up() => return Err(shield::busy()),
+                Claim::Wait(hold) => hold.over().await,
             }
         }
     }
 
-    /// As [`write`](Self::write), without waiting: what is in progress is
-    /// superseded in any case.
-    ///
-    /// # Errors
-    /// Where it would have to wait: for this.
-    pub(crate) fn try_write(self: &Arc<Self>, hash: u64) -> Result<Ticket<K, V>, Hold> {
+    /// Whether the caller gave a write up and a later one of the key was made.
+    pub(crate) fn has_passed(&self, turn: &WriteTurn<K, V>) -> bool {
+        let inner = self.shard(turn.hash()).inner.lock();
+        inner.states.get(&turn.hash()).is_some_and(|state| state.turns.has_passed(turn))
+    }
+
+    /// Whether a task began a write that is not done yet.
+    pub(crate) fn has_writes_of_tasks(&self) -> bool {
+        self.writes_of_tasks.load(Ordering::Acquire) > 0
+    }
+
+    /// As [`write`](Self::write), without waiting: unless it is superseded itself,
+    /// it supersedes what is in progress in any case.
+    pub(crate) fn try_write(self: &Arc<Self>, turn: &WriteTurn<K, V>) -> Claim<Ticket<K, V>> {
+        let hash = turn.hash();
         let shard = self.shard(hash);
         let mut inner = shard.inner.lock();
         let is_closed = inner.closed > 0;
         let state = inner.states.entry(hash).or_insert_with(State::new);
+        if state.turns.has_passed(turn) {
+            return Claim::Superseded;
+        }
         let superseded = state.supersede();
         if is_closed || state.storing {
             let hold = Hold { freed: shard.freed.listen(), holder: state.holder.clone() };
@@ -199,15 +232,16 @@ impl<K, V> Gates<K, V> {
             }
             drop(inner);
             drop(superseded);
-            return Err(hold);
+            return Claim::Wait(hold);
         }
         state.storing = true;
+        let former = state.turns.grant(turn);
         state.holder = Holder::present();
         state.guards += 1;
         inner.tickets += 1;
         drop(inner);
         drop(superseded);
-        Ok(Ticket { gates: Arc::clone(self), hash })
+        Claim::Granted(Ticket { gates: Arc::clone(self), hash, former })
     }
 
     /// Closes every gate, waits for the tickets that are out, and supersedes
@@ -229,6 +263,11 @@ impl<K, V> Gates<K, V> {
         }
         Ok(closed)
     }
+}
+
+/// A write that nobody waits for any more came too late.
+fn passed() -> Error {
+    Error::new(ErrorKind::Busy, "a later change of the entry was made first")
 }
 
 impl<K, V> Shard<K, V> {
@@ -321,7 +360,7 @@ impl<K, V> Observation<K, V> {
         state.holder = Holder::present();
         state.guards += 1;
         inner.tickets += 1;
-        Some(Ticket { gates: Arc::clone(&self.gates), hash: self.hash })
+        Some(Ticket { gates: Arc::clone(&self.gates), hash: self.hash, former: 0 })
     }
 }
 
@@ -335,6 +374,17 @@ impl<K, V> Drop for Observation<K, V> {
 pub(crate) struct Ticket<K, V> {
     gates: Arc<Gates<K, V>>,
     hash: u64,
+    /// The latest write that had it before.
+    former: u64,
+}
+
+impl<K, V> Ticket<K, V> {
+    /// Nothing was changed: earlier writes that were given up are still made.
+    pub(crate) fn changed_nothing(&self) {
+        if let Some(state) = self.gates.shard(self.hash).inner.lock().states.get_mut(&self.hash) {
+            state.turns.take_back(self.former);
+        }
+    }
 }
 
 impl<K, V> Drop for Ticket<K, V> {
@@ -386,7 +436,7 @@ impl<K, V> Leader<K, V> {
         inner.tickets += 1;
         drop(inner);
         drop(on_gate);
-        Claim::Granted(Ticket { gates: Arc::clone(&self.gates), hash: self.hash })
+        Claim::Granted(Ticket { gates: Arc::clone(&self.gates), hash: self.hash, former: 0 })
     }
 
     /// Whether a waiter took the key over and loads it now: one of the two stores

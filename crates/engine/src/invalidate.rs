@@ -86,7 +86,7 @@ where
             seen.store(terms.stale.is_zero(), Ordering::Relaxed);
             terms.deadline = now;
         };
-        let expired = self.retime::<W, Q, _>(key, expire).await;
+        let expired = self.retime::<W, Q, _>(key, true, expire).await;
         self.events.tell_of(self.name_of(key), |key| Event::Invalidated(Extent::Key(key)));
         if expired.is_ok() && !bare.load(Ordering::Relaxed) {
             return Ok(());

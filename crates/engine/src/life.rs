@@ -4,7 +4,7 @@ use std::any::Any;
 use std::collections::HashSet;
 use std::hash::Hash;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use event_listener::Event;
@@ -15,11 +15,12 @@ use larder_core::memory::MemoryStore;
 use larder_core::terms::{Freshness, Terms};
 use larder_core::tier::TierKind;
 use larder_core::{Error, ErrorKind, Result};
+use parking_lot::Mutex;
 
 use crate::engine::{Engine, forked};
 use crate::shield;
 use crate::slot::Slot;
-use crate::wait::{Leaving, Wait, hand_off};
+use crate::wait::{Leaving, Wait, block_on, hand_off};
 
 impl<K, V, M> Engine<K, V, M>
 where
@@ -201,6 +202,11 @@ where
         self.nodes.iter().for_each(|nodes| nodes.end());
         self.look_for_evictions();
         let _closed = self.gates.close().await?;
+        self.let_go_of_tiers(remove).await
+    }
+
+    /// Closes the tiers and lets go of the directory, for who closed the gates.
+    async fn let_go_of_tiers(&self, remove: Remove) -> Result<()> {
         self.give_up_owed();
         shield::within(|| self.memory.clear());
         let mut outcome = self.marks.note_time(self.timeline.now());
@@ -219,6 +225,47 @@ where
         }
         self.held.lock().clear();
         outcome
+    }
+
+    /// Counts one more handle of a user.
+    pub fn add_handle(&self) {
+        self.life.handles.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A handle of a user goes. With the last one the cache ends, also where a
+    /// thread of the library still uses the engine: it must not keep the directory
+    /// from whoever builds the cache again.
+    pub fn remove_handle(self: &Arc<Self>) {
+        if self.life.handles.fetch_sub(1, Ordering::AcqRel) > 1 || self.slots().is_empty() || self.is_ended()
+        {
+            return;
+        }
+        // From here on, whoever builds over the directory waits until it is free.
+        *self.life.leaving.lock() = Some(Leaving::new());
+        // The only reference: dropping it is the end. Under a shield nothing may wait.
+        // A write that its task gave up is still made, and ends the cache then.
+        if Arc::strong_count(self) > 1 && !shield::is_up() && !self.gates.has_writes_of_tasks() {
+            let engine = Arc::clone(self);
+            hand_off(move || engine.end_unattended());
+        }
+    }
+
+    /// Ends a cache without handles: what fails is logged.
+    fn end_unattended(self: &Arc<Self>) {
+        if self.closed.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let ending = Ending(Arc::clone(self));
+        self.nodes.iter().for_each(|nodes| nodes.end());
+        let ended = block_on(async {
+            let _closed = self.gates.close().await?;
+            self.let_go_of_tiers(Remove::Nothing).await
+        });
+        if let Err(error) = &ended {
+            tracing::error!(target: "larder", cache = self.life.name(), error = %error, "a dropped cache was not closed properly");
+        }
+        ending.0.life.set_outcome(ended);
+        self.life.leaving.lock().take();
     }
 
     /// Switches the cache off or on again. While it is off, look-ups miss,
@@ -291,6 +338,10 @@ fn remove_dir(dir: &Path) -> Result<()> {
 pub(crate) struct Life {
     name: OnceLock<Box<str>>,
     off: AtomicBool,
+    /// Handles of users.
+    handles: AtomicUsize,
+    /// From when the last handle goes until the directory is free.
+    leaving: Mutex<Option<Leaving>>,
     late_use_told: AtomicBool,
     outcome: OnceLock<Result<(), Arc<Error>>>,
     ended: Event,
@@ -364,7 +415,8 @@ impl<K, V, M> Drop for Engine<K, V, M> {
             return;
         }
         let held = std::mem::take(self.held.get_mut());
-        let remains = Remains { _slots: slots, _held: held, _leaving: Leaving::new() };
+        let leaving = self.life.leaving.get_mut().take().unwrap_or_else(Leaving::new);
+        let remains = Remains { _slots: slots, _held: held, _leaving: leaving };
         hand_off(move || drop(remains));
     }
 }

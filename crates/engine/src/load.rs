@@ -263,7 +263,7 @@ where
         Ahead { leader, encoded }: Ahead<K, V>,
         absence: bool,
     ) -> Approach<K, V> {
-        let Some(key) = encoded.map(|encoded| self.based_on_now(encoded)) else {
+        let Some(key) = encoded else {
             return self.after_look(Ahead { leader, encoded: None }, None, NodeLease::NONE, absence);
         };
         // On the heap: see `store`.

@@ -17,7 +17,7 @@ use larder_core::{Error, Result};
 
 use crate::draft::{Draft, Early, Said};
 use crate::engine::Engine;
-use crate::gate::Ticket;
+use crate::gate::{Claim, Ticket, WriteTurn};
 use crate::remove::Former;
 use crate::shared::Shared;
 use crate::wait::Wait;
@@ -29,7 +29,7 @@ pub(crate) const PART_BYTES: u64 = 16 << 20;
 
 /// An entry to be stored.
 struct Pending<K, V> {
-    hash: u64,
+    turn: WriteTurn<K, V>,
     key: K,
     draft: Draft<V>,
 }
@@ -61,7 +61,14 @@ where
         let mut outcome = Ok(());
         let mut entries = entries.into_iter();
         while self.is_shared_now() && entries.len() > 1 && options.check().is_ok() {
-            let part: Vec<_> = entries.by_ref().take(PART).collect();
+            let (part, _callers): (Vec<_>, Vec<_>) = entries
+                .by_ref()
+                .take(PART)
+                .map(|entry| {
+                    let (turn, caller) = self.write_turn::<W>(self.gates.hash(&entry.0));
+                    ((turn, entry), caller)
+                })
+                .unzip();
             let (engine, options) = (Arc::clone(self), options.clone());
             let stored = W::section(true, async move { engine.insert_part(part, options).await }).await;
             outcome = outcome.and(stored.and_then(|stored| stored));
@@ -78,16 +85,20 @@ where
         !self.is_closed() && self.life.is_on() && self.shared().is_some()
     }
 
-    async fn insert_part(self: &Arc<Self>, part: Vec<(K, V)>, options: EntryOptions) -> Result<()> {
+    async fn insert_part(
+        self: &Arc<Self>,
+        part: Vec<(WriteTurn<K, V>, (K, V))>,
+        options: EntryOptions,
+    ) -> Result<()> {
         self.settle_due().await;
         let mut outcome = Ok(());
         // All code of the user runs before the first ticket is taken.
         let mut drafts = Vec::with_capacity(part.len());
-        for (key, value) in part {
+        for (turn, (key, value)) in part {
             match self.encode_key(&key) {
                 Ok(encoded) => {
                     let draft = self.draft((&key, encoded), Said::plain(value, options.clone()));
-                    drafts.push(Pending { hash: self.gates.hash(&key), key, draft });
+                    drafts.push(Pending { turn, key, draft });
                 }
                 Err(error) => {
                     self.note_dropped(&key, &error);
@@ -97,8 +108,8 @@ where
         }
         let (together, alone) = self.tickets(drafts);
         outcome = outcome.and(self.insert_together(together).await);
-        for Pending { hash, key, draft } in alone {
-            outcome = outcome.and(self.insert_draft((hash, key), draft).await.map(|_| ()));
+        for Pending { turn, key, draft } in alone {
+            outcome = outcome.and(self.insert_draft((&turn, key), draft).await.map(|_| ()));
         }
         outcome
     }
@@ -115,14 +126,14 @@ where
         let mut waiting = HashSet::new();
         for pending in drafts {
             let size = pending.draft.payload_for(home).filter(|size| bytes + size <= PART_BYTES);
-            let free = size.filter(|_| !waiting.contains(&pending.hash));
-            match free.and_then(|size| Some((size, self.gates.try_write(pending.hash).ok()?))) {
-                Some((size, ticket)) if !self.is_closed() && self.life.is_on() => {
+            let free = size.filter(|_| !waiting.contains(&pending.turn.hash()));
+            match free.map(|size| (size, self.gates.try_write(&pending.turn))) {
+                Some((size, Claim::Granted(ticket))) if !self.is_closed() && self.life.is_on() => {
                     bytes += size;
                     together.push((pending, ticket));
                 }
                 _ => {
-                    waiting.insert(pending.hash);
+                    waiting.insert(pending.turn.hash());
                     alone.push(pending);
                 }
             }
@@ -133,7 +144,8 @@ where
     async fn insert_together(&self, together: Vec<(Pending<K, V>, Ticket<K, V>)>) -> Result<()> {
         let Some(shared) = self.shared().filter(|_| !together.is_empty()) else { return Ok(()) };
         let (mut begun, mut frames, mut outcome) = (Vec::new(), Vec::new(), Ok(()));
-        for (Pending { hash, key, draft }, ticket) in together {
+        for (Pending { turn, key, draft }, ticket) in together {
+            let hash = turn.hash();
             let draft = draft.written(self.marks.stamp());
             match self.begin_early(shared, &key, &draft).await {
                 Some((early, frame)) => {
@@ -195,24 +207,26 @@ where
     {
         let named: Vec<_> =
             part.iter().map(|key| (self.encode_key(key), self.gates.hash(key), self.name_of(key))).collect();
+        let (turns, _callers): (Vec<_>, Vec<_>) =
+            named.iter().map(|(_, hash, _)| self.write_turn::<W>(*hash)).unzip();
         let engine = Arc::clone(self);
         let section = async move {
             let (mut together, mut alone, mut outcome) = (Vec::new(), Vec::new(), Ok(0));
-            for (encoded, hash, name) in named {
-                match (encoded, engine.gates.try_write(hash)) {
-                    (Ok(Some(encoded)), Ok(ticket)) => {
+            for ((encoded, hash, name), turn) in named.into_iter().zip(turns) {
+                match (encoded, engine.gates.try_write(&turn)) {
+                    (Ok(Some(encoded)), Claim::Granted(ticket)) => {
                         engine.pauses.end(hash);
                         let former = engine.former(&encoded);
                         together.push(Removal { encoded, name, former, _ticket: ticket });
                     }
-                    (Ok(Some(encoded)), Err(_)) => alone.push((encoded, hash, name)),
+                    (Ok(Some(encoded)), _) => alone.push((encoded, turn, name)),
                     (Ok(None), _) => {}
                     (Err(error), _) => outcome = Err(error),
                 }
             }
             outcome = sum(outcome, engine.remove_together(together).await);
-            for (encoded, hash, name) in alone {
-                outcome = sum(outcome, engine.remove_encoded(&encoded, hash, name).await.map(u64::from));
+            for (encoded, turn, name) in alone {
+                outcome = sum(outcome, engine.remove_encoded(&encoded, &turn, name).await.map(u64::from));
             }
             outcome
         };

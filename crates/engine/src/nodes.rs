@@ -40,6 +40,7 @@ pub(crate) use self::gaps::{MARGIN, Missed};
 use self::long::LongKeys;
 use crate::copies::found_in_memory;
 use crate::engine::Engine;
+use crate::gate::WriteTurn;
 use crate::marks::Marks;
 use crate::read::Found;
 use crate::replica::Replica;
@@ -397,7 +398,8 @@ where
             return;
         }
         let Ok(key) = wire.keys.decode(encoded.as_bytes()) else { return };
-        let Ok(_ticket) = block_on(self.gates.write(self.gates.hash(&key))) else { return };
+        let turn = WriteTurn::of_upkeep(self.gates.hash(&key));
+        let Ok(_ticket) = block_on(self.gates.write(&turn)) else { return };
         if self.discard(&key).is_some() {
             self.events.tell_of(self.events.name(&key), |key| Event::Invalidated(Extent::Key(key)));
         }

@@ -1,5 +1,7 @@
 //! Reading: memory, then tier by tier.
 
+pub(crate) mod walk;
+
 use std::hash::Hash;
 use std::sync::Arc;
 
@@ -8,14 +10,14 @@ use larder_core::frame::{self, CodecId, Head, Header};
 use larder_core::key::{EncodedKey, Lookup};
 use larder_core::memory::{MemoryStore, Record};
 use larder_core::terms::{Freshness, Terms, read_offset};
-use larder_core::tier::{Stamp, TierKind};
+use larder_core::tier::{FrameWithStamp, Stamp, TierKind};
 use larder_core::{Bytes, Error, ErrorKind, Result};
 
-use crate::doubt::Doubt;
 use crate::engine::Engine;
 use crate::gate::Observation;
 use crate::marks::Stamped;
 use crate::nodes::{Mark, identity};
+use crate::read::walk::{Question, Walk};
 use crate::section;
 use crate::shield;
 use crate::slot::Slot;
@@ -101,46 +103,9 @@ where
             return Ok(false);
         }
         let (engine, hash) = (Arc::clone(self), self.gates.hash(key));
-        self.drive::<W, _>(true, async move { engine.is_anywhere(&encoded, hash).await }).await?
-    }
-
-    async fn is_anywhere(self: &Arc<Self>, key: &EncodedKey, hash: u64) -> Result<bool> {
-        let Some(wire) = &self.wire else { return Ok(false) };
-        self.drop_new_conflicts(hash).await;
-        let mut doubt = self.doubt_of(wire, key).await;
-        let mut failure = None;
-        for slot in &wire.slots {
-            if !self.dares(&doubt, slot) {
-                continue;
-            }
-            match self.is_in((wire, slot), (key, hash), &doubt).await {
-                Ok(true) => return Ok(true),
-                Ok(false) => {}
-                Err(error) => {
-                    failure = Some(error);
-                    doubt.away_if(slot.is_among_nodes());
-                }
-            }
-        }
-        if let Some(found) = self.unconfirmed(wire, key, failure.is_some()) {
-            return Ok(found.into_fresh().is_some());
-        }
-        failure.map_or(Ok(false), Err)
-    }
-
-    async fn is_in(
-        self: &Arc<Self>,
-        (wire, slot): (&Wire<K, V>, &Slot),
-        (key, hash): (&EncodedKey, u64),
-        doubt: &Doubt,
-    ) -> Result<bool> {
-        let Some(bytes) = slot.head(key).await? else { return Ok(false) };
-        if self.is_doubted((wire, slot), (key, hash), &bytes, doubt).await.is_none() {
-            return Ok(false);
-        }
-        Ok(self
-            .head_freshness(slot, &bytes, key)
-            .is_some_and(|(freshness, codec)| freshness == Freshness::Fresh && codec != CodecId::Absent))
+        let found =
+            self.drive::<W, _>(true, async move { engine.walk((&encoded, hash), &mut Contains).await });
+        Ok(found.await??.unwrap_or(false))
     }
 
     /// What a frame is good for by its head, and what it holds.
@@ -181,21 +146,17 @@ where
     }
 
     /// As [`seek`](Self::seek), for a load that begins now: the key as it is to
-    /// be stored by. What another node changes from here on wins over it.
+    /// be stored by. What another node or process changes from here on wins over it.
     pub(crate) async fn seek_based<W: Wait>(
         self: &Arc<Self>,
         key: EncodedKey,
         hash: u64,
     ) -> (EncodedKey, Result<Option<Found<V>>>) {
-        if self.nodes.is_none() {
+        if !self.checks {
             return (key.clone(), self.seek::<W>(key, hash).await);
         }
         let (engine, encoded) = (Arc::clone(self), key.clone());
-        let section = async move {
-            let mut base = Some(Stamp::NONE);
-            let found = engine.read_based(&encoded, hash, &mut base).await;
-            (encoded.based_on(base.unwrap_or(Stamp::NONE)), found)
-        };
+        let section = async move { engine.read_based(encoded, hash).await };
         match self.drive::<W, _>(true, section).await {
             Ok(sought) => sought,
             Err(error) => (key.based_on(Stamp::NONE), Err(error)),
@@ -203,93 +164,24 @@ where
     }
 
     pub(crate) async fn read(self: &Arc<Self>, key: &EncodedKey, hash: u64) -> Result<Option<Found<V>>> {
-        self.read_based(key, hash, &mut None).await
+        self.walk((key, hash), &mut Read::new(false)).await
     }
 
-    /// As [`read`](Self::read). Where `base` is there it becomes the stamp that
-    /// the entry had in the tier that others share.
+    /// As [`read`](Self::read), with the key based on the stamp that the entry had
+    /// in the tier that others share.
     pub(crate) async fn read_based(
         self: &Arc<Self>,
-        key: &EncodedKey,
+        key: EncodedKey,
         hash: u64,
-        base: &mut Option<Stamp>,
-    ) -> Result<Option<Found<V>>> {
-        let is_owed = || self.wire.as_ref().is_some_and(|wire| wire.is_owed(key));
-        let was_owed = is_owed();
-        let found = self.read_once(key, hash, base).await;
-        // Made up for meanwhile: it was on its way from one tier to another.
-        if was_owed && matches!(found, Ok(None)) && !is_owed() {
-            return self.read_once(key, hash, base).await;
-        }
-        found
-    }
-
-    async fn read_once(
-        self: &Arc<Self>,
-        key: &EncodedKey,
-        hash: u64,
-        base: &mut Option<Stamp>,
-    ) -> Result<Option<Found<V>>> {
-        let Some(wire) = &self.wire else { return Ok(None) };
-        self.settle_due().await;
-        self.drop_new_conflicts(hash).await;
-        let mut doubt = self.doubt_of(wire, key).await;
-        // Without memory there is nothing to promote to, and nothing to remember.
-        let observation = (self.memory_weight_max > 0).then(|| self.gates.observe(hash));
-        // Taken before anything is read.
-        let stamp = self.stamp_before_read(key);
-        self.note_copy(key);
-        if self.stamps
-            && let Some(found) = self.checked_copy(wire, key, stamp)
-        {
-            return Ok(Some(found));
-        }
-        let mut failure = None;
-        for slot in &wire.slots {
-            if !self.dares(&doubt, slot) {
-                continue;
-            }
-            let bytes = match self.get_from(slot, key, base).await {
-                Ok(Some(bytes)) => bytes,
-                Ok(None) => continue,
-                Err(error) => {
-                    failure = Some(error);
-                    doubt.away_if(slot.is_among_nodes());
-                    continue;
-                }
-            };
-            let Some(in_doubt) = self.is_doubted((wire, slot), (key, hash), &bytes, &doubt).await else {
-                continue;
-            };
-            let promotion = (&observation, stamp.filter(|_| !in_doubt));
-            if let Some(found) = self.accept((wire, slot), bytes, (key, hash), &promotion).await {
-                return Ok(Some(if in_doubt { self.doubted(found) } else { found }));
-            }
-        }
-        if let Some(found) = self.unconfirmed(wire, key, failure.is_some()) {
-            return Ok(Some(found));
-        }
-        failure.map_or(Ok(None), Err)
-    }
-
-    async fn get_from(
-        &self,
-        slot: &Slot,
-        key: &EncodedKey,
-        base: &mut Option<Stamp>,
-    ) -> Result<Option<Bytes>> {
-        if base.is_none() || !slot.is_among_nodes() {
-            return slot.get(key).await;
-        }
-        let (found, stamp) = slot.get_stamped(key).await?;
-        *base = stamp.or(Some(Stamp::NONE));
-        Ok(found)
+    ) -> (EncodedKey, Result<Option<Found<V>>>) {
+        let mut read = Read::new(true);
+        let found = self.walk((&key, hash), &mut read).await;
+        (key.based_on(read.base), found)
     }
 
     /// What a copy of an entry that is read from now on is checked by.
     fn stamp_before_read(&self, key: &EncodedKey) -> Option<Stamp> {
         match &self.nodes {
-            _ if self.memory_weight_max == 0 => None,
             Some(nodes) => nodes.mark().of(0),
             None if self.stamps => self.stamp(key),
             None => None,
@@ -297,14 +189,14 @@ where
     }
 
     /// What a frame is good for, copied into memory where its placement wants
-    /// that. `None` for one that is good for nothing: it is counted, and removed.
-    pub(crate) async fn accept(
+    /// that. One that is good for nothing is counted, and removed: whether it was.
+    async fn accept(
         self: &Arc<Self>,
         (wire, slot): (&Wire<K, V>, &Slot),
         bytes: Bytes,
         (key, hash): (&EncodedKey, u64),
         (observation, stamp): &(&Option<Observation<K, V>>, Option<Stamp>),
-    ) -> Option<Found<V>> {
+    ) -> Result<Found<V>, bool> {
         let identity = identity(&bytes);
         section::if_large(bytes.len() as u64).await;
         match self.judge(wire, slot, bytes, key) {
@@ -317,15 +209,14 @@ where
                     };
                     self.promote((wire, slot), key, &found, (observation, checked));
                 }
-                return Some(found);
+                return Ok(found);
             }
             Err(error) => {
                 note_refusal(slot, key, &error);
                 self.tell_refused(key, slot.kind());
             }
         }
-        Box::pin(self.drop_gone(wire, slot, key, hash)).await;
-        None
+        Err(Box::pin(self.drop_gone(wire, slot, key, hash)).await)
     }
 
     /// Opens a frame and says what it is good for.
@@ -391,12 +282,18 @@ where
     }
 
     /// Removes an entry that must not be served, unless it was replaced since
-    /// it was read, or is being replaced now. What is shared with others is removed
-    /// only where it is of no use to any of them.
-    async fn drop_gone(self: &Arc<Self>, wire: &Wire<K, V>, slot: &Slot, key: &EncodedKey, hash: u64) {
+    /// it was read, or is being replaced now; whether it was removed. What is shared
+    /// with others is removed only where it is of no use to any of them.
+    async fn drop_gone(
+        self: &Arc<Self>,
+        wire: &Wire<K, V>,
+        slot: &Slot,
+        key: &EncodedKey,
+        hash: u64,
+    ) -> bool {
         let observation = self.gates.observe(hash);
-        let Some(_ticket) = observation.claim() else { return };
-        let Ok(Some(bytes)) = slot.get(key).await else { return };
+        let Some(_ticket) = observation.claim() else { return false };
+        let Ok(Some(bytes)) = slot.get(key).await else { return false };
         let is_damaged = frame::open_with_attributes(&bytes, key).is_err();
         let again = shield::within(|| self.judge(wire, slot, bytes, key));
         let is_over = match &again {
@@ -405,10 +302,127 @@ where
             // Others may be able to read it: another version of the program, say.
             Err(_) => is_damaged || !slot.is_shared(),
         };
-        if is_over {
-            // A failure is counted by the layer and the key distrusted by the slot.
-            let _counted = slot.remove(key).await;
+        // A failure is counted by the layer and the key distrusted by the slot.
+        is_over && slot.remove(key).await.is_ok()
+    }
+}
+
+/// Asks for the entry itself, and copies it into memory unless it changed
+/// meanwhile.
+pub(crate) struct Read<K, V> {
+    /// Whether a load is to be based on what is found.
+    is_based: bool,
+    /// The stamp that the entry had in the tier that others share.
+    pub(crate) base: Stamp,
+    observation: Option<Observation<K, V>>,
+    stamp: Option<Stamp>,
+}
+
+impl<K, V> Read<K, V> {
+    /// For a load, or not.
+    pub(crate) fn new(is_based: bool) -> Self {
+        Self { is_based, base: Stamp::NONE, observation: None, stamp: None }
+    }
+
+    /// Whether the stamp in `slot` has to be asked for.
+    pub(crate) fn asks_for_stamp(&self, slot: &Slot) -> bool {
+        self.is_based && slot.is_among_nodes()
+    }
+}
+
+impl<K, V> Read<K, V>
+where
+    K: Hash + Eq + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+{
+    /// What the answer of one tier is good for.
+    pub(crate) async fn take<M: MemoryStore<K, V>>(
+        &mut self,
+        walk: &mut Walk<'_, K, V, M>,
+        slot: &Slot,
+        (bytes, base): FrameWithStamp,
+    ) -> Option<Found<V>> {
+        if self.asks_for_stamp(slot) {
+            self.base = base.unwrap_or(Stamp::NONE);
         }
+        let bytes = bytes?;
+        let (engine, wire) = (walk.engine, walk.wire);
+        let in_doubt = walk.is_doubted(slot, &bytes).await?;
+        let promotion = (&self.observation, self.stamp.filter(|_| !in_doubt));
+        match engine.accept((wire, slot), bytes, (walk.key, walk.hash), &promotion).await {
+            Ok(found) => Some(if in_doubt { engine.doubted(found) } else { found }),
+            Err(was_removed) => {
+                if was_removed && self.is_based && slot.is_shared() {
+                    walk.base_was_removed();
+                }
+                None
+            }
+        }
+    }
+}
+
+impl<K, V, M> Question<K, V, M> for Read<K, V>
+where
+    K: Hash + Eq + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+    M: MemoryStore<K, V>,
+{
+    type Answer = Found<V>;
+
+    fn begin(&mut self, walk: &Walk<'_, K, V, M>) -> Option<Found<V>> {
+        let Walk { engine, wire, key, hash, .. } = *walk;
+        // Without memory there is nothing to promote to, and nothing to remember.
+        self.observation = (engine.memory_weight_max > 0).then(|| engine.gates.observe(hash));
+        // Taken before anything is read.
+        self.stamp = engine.stamp_before_read(key);
+        engine.note_copy(key);
+        if !engine.stamps {
+            return None;
+        }
+        self.base = self.stamp.unwrap_or(Stamp::NONE);
+        engine.checked_copy(wire, key, self.stamp)
+    }
+
+    async fn ask(&mut self, walk: &mut Walk<'_, K, V, M>, slot: &Slot) -> Result<Option<Found<V>>> {
+        let answer = match self.asks_for_stamp(slot) {
+            true => slot.get_stamped(walk.key).await?,
+            false => (slot.get(walk.key).await?, None),
+        };
+        Ok(self.take(walk, slot, answer).await)
+    }
+
+    fn fall_back(&mut self, walk: &Walk<'_, K, V, M>) -> Option<Found<V>> {
+        walk.unconfirmed()
+    }
+}
+
+/// Asks whether there is a value, by the head of the entry alone.
+struct Contains;
+
+impl<K, V, M> Question<K, V, M> for Contains
+where
+    K: Hash + Eq + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+    M: MemoryStore<K, V>,
+{
+    type Answer = bool;
+
+    fn begin(&mut self, _: &Walk<'_, K, V, M>) -> Option<bool> {
+        None
+    }
+
+    async fn ask(&mut self, walk: &mut Walk<'_, K, V, M>, slot: &Slot) -> Result<Option<bool>> {
+        let Some(bytes) = slot.head(walk.key).await? else { return Ok(None) };
+        if walk.is_doubted(slot, &bytes).await.is_none() {
+            return Ok(None);
+        }
+        let head = walk.engine.head_freshness(slot, &bytes, walk.key);
+        let fresh = head.filter(|(freshness, _)| *freshness == Freshness::Fresh);
+        Ok(fresh.map(|(_, codec)| codec != CodecId::Absent))
+    }
+
+    fn fall_back(&mut self, walk: &Walk<'_, K, V, M>) -> Option<bool> {
+        walk.unconfirmed().map(|found| found.into_fresh().is_some())
     }
 }
 

@@ -13,7 +13,7 @@ use larder_core::tier::{Stamp, TierKind};
 use larder_core::{Error, Result};
 
 use crate::engine::Engine;
-use crate::gate::Ticket;
+use crate::gate::{Caller, Ticket, WriteTurn};
 use crate::read::note_refusal;
 use crate::shield;
 use crate::slot::Slot;
@@ -67,22 +67,24 @@ where
         Q: Lookup<K> + ?Sized + Sync,
     {
         self.check_open()?;
-        let (hash, name) = (self.gates.hash(key), self.name_of(key));
-        let Some(encoded) = self.encode_key(key)? else {
-            let _ticket = self.ticket_to_write(hash).await?;
+        let name = self.name_of(key);
+        let encoded = self.encode_key(key)?;
+        let (turn, _caller) = self.write_turn::<W>(self.gates.hash(key));
+        let Some(encoded) = encoded else {
+            let _ticket = self.ticket_to_write(&turn).await?;
             return Ok(self.count_removal(name, self.erased(self.discard(key).as_ref())));
         };
         let engine = Arc::clone(self);
-        self.drive::<W, _>(false, async move { engine.remove_encoded(&encoded, hash, name).await }).await?
+        self.drive::<W, _>(false, async move { engine.remove_encoded(&encoded, &turn, name).await }).await?
     }
 
     pub(crate) async fn remove_encoded(
         self: &Arc<Self>,
         encoded: &EncodedKey,
-        hash: u64,
+        turn: &WriteTurn<K, V>,
         name: Option<Arc<K>>,
     ) -> Result<bool> {
-        let _ticket = self.ticket_to_write(hash).await?;
+        let _ticket = self.ticket_to_write(turn).await?;
         let (erased, failure) = self.erase(encoded).await;
         let removed = self.count_removal(name, erased);
         failure.map_or(Ok(removed), Err)
@@ -98,16 +100,18 @@ where
         Q: Lookup<K> + ?Sized + Sync,
     {
         self.check_open()?;
-        let (hash, name) = (self.gates.hash(key), self.name_of(key));
-        let Some(encoded) = self.encode_key(key)? else {
-            let _ticket = self.ticket_to_write(hash).await?;
+        let name = self.name_of(key);
+        let encoded = self.encode_key(key)?;
+        let (turn, _caller) = self.write_turn::<W>(self.gates.hash(key));
+        let Some(encoded) = encoded else {
+            let _ticket = self.ticket_to_write(&turn).await?;
             let value = self.glance(key).and_then(|record| record.value);
             self.count_removal(name, self.erased(self.discard(key).as_ref()));
             return Ok(value);
         };
         let engine = Arc::clone(self);
         self.drive::<W, _>(false, async move {
-            let _ticket = engine.ticket_to_write(hash).await?;
+            let _ticket = engine.ticket_to_write(&turn).await?;
             if let Some(shared) = engine.shared().filter(|_| engine.life.is_on()) {
                 let value = engine.take_shared(shared, &encoded).await?;
                 engine.count_removal(name, Erased::live_if(value.is_some()));
@@ -122,11 +126,21 @@ where
         .await?
     }
 
+    /// A write of a key that begins now. Taken in the future of the caller, which
+    /// keeps the second part: a write that was given up must not be made over a
+    /// later one.
+    pub(crate) fn write_turn<W: Wait>(&self, hash: u64) -> (WriteTurn<K, V>, Caller) {
+        if W::IS_TASK && self.has_tiers() {
+            return self.gates.turn_of_task(hash);
+        }
+        (WriteTurn::of_thread(hash), Caller::THREAD)
+    }
+
     /// The ticket of a key for a change, unless the cache was closed meanwhile.
-    pub(crate) async fn ticket_to_write(self: &Arc<Self>, hash: u64) -> Result<Ticket<K, V>> {
-        let ticket = self.gates.write(hash).await?;
+    pub(crate) async fn ticket_to_write(self: &Arc<Self>, turn: &WriteTurn<K, V>) -> Result<Ticket<K, V>> {
+        let ticket = self.gates.write(turn).await?;
         self.check_open()?;
-        self.pauses.end(hash);
+        self.pauses.end(turn.hash());
         Ok(ticket)
     }
 

@@ -32,7 +32,7 @@ where
     where
         Q: Lookup<K> + ?Sized + Sync,
     {
-        self.retime::<W, Q, _>(key, |terms, now| {
+        self.retime::<W, Q, _>(key, false, |terms, now| {
             terms.deadline = terms.ttl.map_or(terms.deadline, |ttl| now.after(ttl));
             terms.idle_deadline = terms.idle.map_or(Time::NEVER, |idle| now.after(idle));
         })
@@ -47,7 +47,7 @@ where
     where
         Q: Lookup<K> + ?Sized + Sync,
     {
-        self.retime::<W, Q, _>(key, move |terms, now| {
+        self.retime::<W, Q, _>(key, false, move |terms, now| {
             terms.ttl = (span != Duration::MAX).then_some(span);
             terms.deadline = now.after(span);
         })
@@ -63,7 +63,7 @@ where
         Q: Lookup<K> + ?Sized + Sync,
     {
         let deadline = self.time_of(time);
-        self.retime::<W, Q, _>(key, move |terms, now| {
+        self.retime::<W, Q, _>(key, false, move |terms, now| {
             terms.ttl = (deadline != Time::NEVER).then(|| deadline.since(now));
             terms.deadline = deadline;
         })
@@ -71,7 +71,9 @@ where
     }
 
     /// Changes the terms of a fresh entry, wherever it lies; whether it was there.
-    pub(crate) async fn retime<W, Q, F>(self: &Arc<Self>, key: &Q, change: F) -> Result<bool>
+    /// A change that `ends` the entry counts also where there is none: a write that
+    /// was given up before must not be made after it.
+    pub(crate) async fn retime<W, Q, F>(self: &Arc<Self>, key: &Q, ends: bool, change: F) -> Result<bool>
     where
         W: Wait,
         Q: Lookup<K> + ?Sized + Sync,
@@ -79,15 +81,16 @@ where
     {
         self.check_open()?;
         self.expires.store(true, Ordering::Relaxed);
-        let hash = self.gates.hash(key);
         let own = key.with_key(K::clone);
-        let Some(encoded) = self.encode_key(key)? else {
-            let _ticket = self.ticket_to_write(hash).await?;
+        let encoded = self.encode_key(key)?;
+        let (turn, _caller) = self.write_turn::<W>(self.gates.hash(key));
+        let Some(encoded) = encoded else {
+            let _ticket = self.ticket_to_write(&turn).await?;
             return Ok(self.retime_in_memory(own, &change));
         };
         let engine = Arc::clone(self);
         W::section(true, async move {
-            let _ticket = engine.ticket_to_write(hash).await?;
+            let ticket = engine.ticket_to_write(&turn).await?;
             engine.drop_conflicts(&encoded).await;
             let mut found = false;
             for slot in engine.slots() {
@@ -95,7 +98,11 @@ where
             }
             // Last: where a tier failed, the copy in memory still says which entry a
             // later change replaces.
-            Ok(engine.retime_in_memory(own, &change) | found)
+            found |= engine.retime_in_memory(own, &change);
+            if !found && !ends {
+                ticket.changed_nothing();
+            }
+            Ok(found)
         })
         .await?
     }

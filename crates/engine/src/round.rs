@@ -212,7 +212,7 @@ where
             Some(Missing { at, encoded: look.ahead.encoded.clone()?, hash: look.ahead.leader.hash() })
         });
         let missing = missing.collect();
-        for sought in self.seek_many::<W>(missing, self.nodes.is_some()).await {
+        for sought in self.seek_many::<W>(missing, self.checks).await {
             let look = &mut looks[sought.at];
             look.ahead.encoded = Some(sought.encoded);
             look.found = sought.found;

@@ -21,9 +21,10 @@ use larder_core::terms::{EntryOptions, Freshness, Terms};
 use larder_core::tier::{Draft, TierKind};
 use larder_core::{Bytes, Error, ErrorKind, Result};
 
-use crate::doubt::Doubt;
 use crate::engine::Engine;
+use crate::gate::WriteTurn;
 use crate::read::note_refusal;
+use crate::read::walk::{Question, Walk};
 use crate::slot::Slot;
 use crate::wait::{Inline, Wait, block_on};
 use crate::wire::Wire;
@@ -45,7 +46,32 @@ where
     /// # Errors
     /// That of the source, and that of the tier: nothing has changed then. When
     /// publishing fails, the former entry is gone.
-    pub async fn insert_from<R: Read>(self: &Arc<Self>, key: K, mut source: R) -> Result<Placement>
+    pub async fn insert_from_owned<W: Wait, R>(self: &Arc<Self>, key: K, source: R) -> Result<Placement>
+    where
+        V: ByteValue,
+        R: Read + Send + 'static,
+    {
+        let (turn, _caller) = self.write_turn::<W>(self.gates.hash(&key));
+        let engine = Arc::clone(self);
+        W::section(true, async move { engine.insert_stream(turn, key, source).await }).await?
+    }
+
+    /// As [`insert_from_owned`](Self::insert_from_owned), for a thread that stays with the write:
+    /// the source may borrow.
+    pub async fn insert_from<R: Read>(self: &Arc<Self>, key: K, source: R) -> Result<Placement>
+    where
+        V: ByteValue,
+    {
+        let turn = WriteTurn::of_thread(self.gates.hash(&key));
+        self.insert_stream(turn, key, source).await
+    }
+
+    async fn insert_stream<R: Read>(
+        self: &Arc<Self>,
+        turn: WriteTurn<K, V>,
+        key: K,
+        mut source: R,
+    ) -> Result<Placement>
     where
         V: ByteValue,
     {
@@ -53,7 +79,9 @@ where
         let mut front = Vec::new();
         source.by_ref().take(HELD_MAX).read_to_end(&mut front).map_err(unreadable)?;
         if (front.len() as u64) < HELD_MAX {
-            return self.insert::<Inline>(key, V::from_bytes(front.into()), EntryOptions::new()).await;
+            return self
+                .insert_in::<Inline>(turn, key, (V::from_bytes(front.into()), EntryOptions::new()))
+                .await;
         }
         let Some((wire, slot)) = self.streaming() else {
             let message =
@@ -70,8 +98,7 @@ where
             Err(error) => Err(error),
         };
         let (draft, payload) = poured.inspect_err(|error| self.count_refused(&key, error))?;
-        let hash = self.gates.hash(&key);
-        let _ticket = self.ticket_to_write(hash).await?;
+        let _ticket = self.ticket_to_write(&turn).await?;
         if !self.life.is_on() {
             let error = Error::new(ErrorKind::Unavailable, "the cache is switched off");
             self.note_dropped(&key, &error);
@@ -172,51 +199,7 @@ where
     where
         V: ByteValue,
     {
-        let Some(wire) = &self.wire else { return Ok(None) };
-        self.drop_new_conflicts(hash).await;
-        let (mut failure, mut doubt) = (None, self.doubt_of(wire, &key).await);
-        for slot in &wire.slots {
-            if !self.may_open((wire, slot), (&key, hash), &doubt).await {
-                continue;
-            }
-            let opened = match slot.open(&key).await {
-                Ok(Some(stored)) => self.reader((wire, slot), stored, (&key, hash)),
-                Ok(None) => Ok(None),
-                Err(error) => Err(error),
-            };
-            match opened {
-                Ok(Some(reader)) => return Ok(Some(reader)),
-                Ok(None) => {}
-                Err(error) if error.kind() == ErrorKind::Corrupt => {
-                    note_refusal(slot, &key, &error);
-                    self.drop_if(slot, (&key, hash), |stored| self.opens(wire, stored, &key).is_err()).await;
-                }
-                Err(error) => {
-                    failure = Some(error);
-                    doubt.away_if(slot.is_among_nodes());
-                }
-            }
-        }
-        failure.map_or(Ok(None), Err)
-    }
-
-    /// Whether what `slot` has may be served, which others may have changed unheard.
-    async fn may_open(
-        self: &Arc<Self>,
-        (wire, slot): (&Wire<K, V>, &Slot),
-        (key, hash): (&EncodedKey, u64),
-        doubt: &Doubt,
-    ) -> bool {
-        if self.nodes.is_none() || slot.is_among_nodes() {
-            return true;
-        }
-        if !self.dares(doubt, slot) {
-            return false;
-        }
-        let Ok(Some(head)) = slot.head(key).await else { return true };
-        let doubted = self.is_doubted((wire, slot), (key, hash), &head, doubt).await;
-        self.counters.unconfirmed.add(u64::from(doubted == Some(true)));
-        doubted.is_some()
+        self.walk((&key, hash), &mut OpenReader).await
     }
 
     /// A reader over a frame; `None` past its deadline.
@@ -283,6 +266,49 @@ where
             // A failure is counted by the layer and the key distrusted by the slot.
             let _counted = slot.remove(key).await;
         }
+    }
+}
+
+/// Asks for a reader of the value.
+struct OpenReader;
+
+impl<K, V, M> Question<K, V, M> for OpenReader
+where
+    K: Hash + Eq + Send + Sync + 'static,
+    V: ByteValue + Clone + Send + Sync + 'static,
+    M: MemoryStore<K, V>,
+{
+    type Answer = EntryReader;
+
+    fn begin(&mut self, walk: &Walk<'_, K, V, M>) -> Option<EntryReader> {
+        let Walk { engine, wire, key, .. } = *walk;
+        let copy = engine.stamps.then(|| engine.checked_copy(wire, key, engine.stamp(key)))??;
+        copy.into_fresh().map(|value| EntryReader::held(value.into_bytes()))
+    }
+
+    async fn ask(&mut self, walk: &mut Walk<'_, K, V, M>, slot: &Slot) -> Result<Option<EntryReader>> {
+        let Walk { engine, wire, key, hash, .. } = *walk;
+        // What others may have changed unheard is judged by its head first.
+        if engine.nodes.is_some()
+            && !slot.is_among_nodes()
+            && let Some(head) = slot.head(key).await?
+        {
+            let Some(in_doubt) = walk.is_doubted(slot, &head).await else { return Ok(None) };
+            engine.counters.unconfirmed.add(u64::from(in_doubt));
+        }
+        let Some(stored) = slot.open(key).await? else { return Ok(None) };
+        match engine.reader((wire, slot), stored, (key, hash)) {
+            Err(error) if error.kind() == ErrorKind::Corrupt => {
+                note_refusal(slot, key, &error);
+                engine.drop_if(slot, (key, hash), |stored| engine.opens(wire, stored, key).is_err()).await;
+                Ok(None)
+            }
+            opened => opened,
+        }
+    }
+
+    fn fall_back(&mut self, walk: &Walk<'_, K, V, M>) -> Option<EntryReader> {
+        walk.unconfirmed()?.into_fresh().map(|value| EntryReader::held(value.into_bytes()))
     }
 }
 

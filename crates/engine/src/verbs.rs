@@ -53,24 +53,29 @@ where
         options.check()?;
         let encoded = self.encode_key(&key)?;
         let engine = Arc::clone(self);
+        let (turn, _caller) = self.write_turn::<W>(self.gates.hash(&key));
         self.drive::<W, _>(false, async move {
-            let hash = engine.gates.hash(&key);
             if let (Some(shared), Some(encoded)) = (engine.shared(), &encoded) {
-                let _ticket = engine.ticket_to_write(hash).await?;
+                let ticket = engine.ticket_to_write(&turn).await?;
                 engine.check_on()?;
-                return engine.insert_if_absent_shared(shared, encoded, (value, options)).await;
+                let stored = engine.insert_if_absent_shared(shared, encoded, (value, options)).await;
+                if matches!(stored, Ok(false)) {
+                    ticket.changed_nothing();
+                }
+                return stored;
             }
             engine.leave_if_large(&value).await;
             let draft = engine.draft((&key, encoded), Said::plain(value, options));
-            let _ticket = engine.ticket_to_write(hash).await?;
+            let ticket = engine.ticket_to_write(&turn).await?;
             if !engine.life.is_on() {
                 return Err(engine.drop_switched_off(&key, draft).await);
             }
             let peeked = engine.present(&key, draft.encoded.as_ref()).await?;
             if peeked.is_some_and(|peeked| peeked.value.is_some()) {
+                ticket.changed_nothing();
                 return Ok(false);
             }
-            engine.store_written(hash, key, draft).await.map(|_| true)
+            engine.store_written(turn.hash(), key, draft).await.map(|_| true)
         })
         .await?
     }
@@ -88,9 +93,9 @@ where
         self.check_open()?;
         let encoded = self.encode_key(&key)?;
         let engine = Arc::clone(self);
+        let (turn, _caller) = self.write_turn::<W>(self.gates.hash(&key));
         self.drive::<W, _>(false, async move {
-            let hash = engine.gates.hash(&key);
-            let _ticket = engine.ticket_to_write(hash).await?;
+            let _ticket = engine.ticket_to_write(&turn).await?;
             if let (Some(shared), Some(encoded)) = (engine.shared(), &encoded) {
                 engine.check_on()?;
                 return engine.increment_shared(shared, encoded, (delta, start)).await;
@@ -111,7 +116,7 @@ where
                 Some(terms) => engine.draft_with(((&key, encoded), Some(sum)), terms, None),
                 None => engine.draft((&key, encoded), Said::plain(sum, EntryOptions::new())),
             };
-            engine.store_stamped(hash, key, draft.stamped(stamp)).await.map(|_| sum)
+            engine.store_stamped(turn.hash(), key, draft.stamped(stamp)).await.map(|_| sum)
         })
         .await?
     }

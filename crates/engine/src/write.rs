@@ -22,6 +22,7 @@ use larder_core::{Error, ErrorKind, Result};
 
 use crate::draft::{Draft, Early, Plan, Said};
 use crate::engine::Engine;
+use crate::gate::{Claim, WriteTurn};
 use crate::marks::Stamped;
 use crate::nodes::{Mark, identity};
 use crate::refused::Stay;
@@ -63,6 +64,17 @@ where
         value: V,
         options: EntryOptions,
     ) -> Result<Placement> {
+        let (turn, _caller) = self.write_turn::<W>(self.gates.hash(&key));
+        self.insert_in::<W>(turn, key, (value, options)).await
+    }
+
+    /// As [`insert`](Self::insert), for a write that has begun.
+    pub(crate) async fn insert_in<W: Wait>(
+        self: &Arc<Self>,
+        turn: WriteTurn<K, V>,
+        key: K,
+        (value, options): (V, EntryOptions),
+    ) -> Result<Placement> {
         let encoded = self
             .check_open()
             .and_then(|()| self.encode_key(&key))
@@ -74,9 +86,8 @@ where
         self.drive::<W, _>(false, async move {
             engine.settle_due().await;
             engine.leave_if_large(&value).await;
-            let hash = engine.gates.hash(&key);
             let draft = engine.draft((&key, encoded), Said::plain(value, options));
-            engine.insert_draft((hash, key), draft).await
+            engine.insert_draft((&turn, key), draft).await
         })
         .await?
     }
@@ -92,7 +103,8 @@ where
         // Runs code of the user, so it comes before the lock of the key.
         let weight = self.weight(&key, Some(&value), 0);
         let hash = self.gates.hash(&key);
-        let Ok(_ticket) = self.gates.try_write(hash) else { return Err((key, value)) };
+        let turn = WriteTurn::of_thread(hash);
+        let Claim::Granted(_ticket) = self.gates.try_write(&turn) else { return Err((key, value)) };
         if self.is_closed() || !self.fits_memory(weight) {
             return Err((key, value));
         }
@@ -123,19 +135,22 @@ where
     /// Stores what a caller wrote, once its ticket can be had.
     pub(crate) async fn insert_draft(
         self: &Arc<Self>,
-        (hash, key): (u64, K),
+        (turn, key): (&WriteTurn<K, V>, K),
         draft: Draft<V>,
     ) -> Result<Placement> {
-        let ticket = self.gates.write(hash).await;
+        let ticket = self.gates.write(turn).await;
         // Closed while this waited: nothing is stored after `close`.
-        let _ticket = ticket
-            .and_then(|ticket| self.check_open().map(|()| ticket))
-            .inspect_err(|error| self.note_dropped(&key, error))?;
+        let _ticket = ticket.and_then(|ticket| self.check_open().map(|()| ticket)).inspect_err(|error| {
+            // A write that a later one has overtaken was not dropped: it was overwritten.
+            if !self.gates.has_passed(turn) {
+                self.note_dropped(&key, error);
+            }
+        })?;
         if !self.life.is_on() {
             // On the heap: rare, and part of the future of every write.
             return Err(Box::pin(self.drop_switched_off(&key, draft)).await);
         }
-        self.store_written(hash, key, draft).await
+        self.store_written(turn.hash(), key, draft).await
     }
 
     /// Drops a write because the cache is switched off. The former entry goes

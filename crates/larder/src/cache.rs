@@ -51,7 +51,17 @@ where
     V: Clone + Send + Sync + 'static,
 {
     fn clone(&self) -> Self {
-        Self { engine: Arc::clone(&self.engine) }
+        Self::over(Arc::clone(&self.engine))
+    }
+}
+
+impl<K, V> Drop for Cache<K, V>
+where
+    K: Hash + Eq + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+{
+    fn drop(&mut self) {
+        self.engine.remove_handle();
     }
 }
 
@@ -71,6 +81,7 @@ where
     V: Clone + Send + Sync + 'static,
 {
     pub(crate) fn over(engine: Arc<CacheEngine<K, V>>) -> Self {
+        engine.add_handle();
         Self { engine }
     }
 

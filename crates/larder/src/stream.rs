@@ -76,9 +76,7 @@ where
 
 #[cfg(feature = "async")]
 mod tasks {
-    use std::sync::Arc;
-
-    use larder_engine::wait::{Tokio, Wait};
+    use larder_engine::wait::Tokio;
 
     use super::{ByteValue, EntryReader, Hash, Lookup, Placement, Read, Result};
     use crate::AsyncCache;
@@ -99,8 +97,7 @@ mod tasks {
         /// # Errors
         /// Those of [`Cache::insert_from`](crate::Cache::insert_from).
         pub async fn insert_from(&self, key: K, source: impl Read + Send + 'static) -> Result<Placement> {
-            let engine = Arc::clone(&self.engine);
-            Tokio::section(true, async move { engine.insert_from(key, source).await }).await?
+            self.engine.insert_from_owned::<Tokio, _>(key, source).await
         }
 
         /// A reader of the value of `key`; see [`Cache::open`](crate::Cache::open).

@@ -1,0 +1,163 @@
+//! The walk over the tiers of bytes that every read makes.
+//!
+//! It decides which tiers may be asked for a key, nearest first, what an answer
+//! is worth, what is served where none has the entry, and whether to ask again.
+//! Reads differ in what they ask for: a [`Question`]. Batches ask each tier for
+//! many keys at once and make the same decisions for each key by its [`Walk`].
+
+use std::hash::Hash;
+use std::sync::Arc;
+
+use larder_core::key::EncodedKey;
+use larder_core::memory::MemoryStore;
+use larder_core::{Error, Result};
+
+use crate::doubt::Doubt;
+use crate::engine::Engine;
+use crate::read::Found;
+use crate::slot::Slot;
+use crate::wire::Wire;
+
+/// Passes over the tiers for one read. One may miss an entry that a repair moves
+/// from one tier to another meanwhile, the next one does not.
+pub(crate) const PASSES: usize = 2;
+
+/// One pass over the tiers for one key: what is known so far.
+pub(crate) struct Walk<'a, K, V, M> {
+    pub(crate) engine: &'a Arc<Engine<K, V, M>>,
+    pub(crate) wire: &'a Wire<K, V>,
+    pub(crate) key: &'a EncodedKey,
+    pub(crate) hash: u64,
+    doubt: Doubt,
+    was_owed: bool,
+    /// An entry that may not be served was removed, and what the read is based on
+    /// has changed by that.
+    removed: bool,
+    failure: Option<Error>,
+}
+
+/// What a read asks each tier for.
+pub(crate) trait Question<K, V, M>: Send {
+    /// What answers it.
+    type Answer: Send;
+
+    /// A pass begins: takes note of what has to be known before any tier is asked,
+    /// and forgets the former pass. An answer without a tier ends the walk.
+    fn begin(&mut self, walk: &Walk<'_, K, V, M>) -> Option<Self::Answer>;
+
+    /// Asks one tier; `None` where it has nothing that may be served.
+    fn ask(
+        &mut self,
+        walk: &mut Walk<'_, K, V, M>,
+        slot: &Slot,
+    ) -> impl Future<Output = Result<Option<Self::Answer>>> + Send;
+
+    /// The answer where no tier has one: what memory has, unconfirmed.
+    fn fall_back(&mut self, walk: &Walk<'_, K, V, M>) -> Option<Self::Answer>;
+}
+
+impl<K, V, M> Engine<K, V, M>
+where
+    K: Hash + Eq + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+    M: MemoryStore<K, V>,
+{
+    /// Asks tier after tier, until one answers.
+    ///
+    /// # Errors
+    /// The last failure of a tier, when no other answered.
+    pub(crate) async fn walk<Q>(
+        self: &Arc<Self>,
+        (key, hash): (&EncodedKey, u64),
+        question: &mut Q,
+    ) -> Result<Option<Q::Answer>>
+    where
+        Q: Question<K, V, M>,
+    {
+        let Some(wire) = &self.wire else { return Ok(None) };
+        self.settle_due().await;
+        for _ in 1..PASSES {
+            let mut walk = Walk::begin(self, wire, (key, hash)).await;
+            let answer = walk.pass(question).await;
+            if !matches!(answer, Ok(None)) || !walk.is_to_be_repeated() {
+                return answer;
+            }
+        }
+        Walk::begin(self, wire, (key, hash)).await.pass(question).await
+    }
+}
+
+impl<'a, K, V, M> Walk<'a, K, V, M>
+where
+    K: Hash + Eq + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+    M: MemoryStore<K, V>,
+{
+    /// Removes what lies under other encodings of an equal key, and makes up for a
+    /// change of the entry that the shared tier is owed, if that can be done.
+    pub(crate) async fn begin(
+        engine: &'a Arc<Engine<K, V, M>>,
+        wire: &'a Wire<K, V>,
+        (key, hash): (&'a EncodedKey, u64),
+    ) -> Self {
+        engine.drop_new_conflicts(hash).await;
+        let was_owed = wire.is_owed(key);
+        let doubt = engine.doubt_of(wire, key).await;
+        Self { engine, wire, key, hash, doubt, was_owed, removed: false, failure: None }
+    }
+
+    async fn pass<Q: Question<K, V, M>>(&mut self, question: &mut Q) -> Result<Option<Q::Answer>> {
+        if let Some(answer) = question.begin(self) {
+            return Ok(Some(answer));
+        }
+        for slot in &self.wire.slots {
+            if !self.may_ask(slot) {
+                continue;
+            }
+            match question.ask(self, slot).await {
+                Ok(Some(answer)) => return Ok(Some(answer)),
+                Ok(None) => {}
+                Err(error) => self.failed(slot, error),
+            }
+        }
+        if let Some(answer) = question.fall_back(self) {
+            return Ok(Some(answer));
+        }
+        self.failure.take().map_or(Ok(None), Err)
+    }
+
+    /// Whether a tier may be asked.
+    pub(crate) fn may_ask(&self, slot: &Slot) -> bool {
+        self.engine.dares(&self.doubt, slot)
+    }
+
+    /// A tier could not be read: the farther ones are asked, and what they have is
+    /// in doubt where it was the one that nodes share.
+    pub(crate) fn failed(&mut self, slot: &Slot, error: Error) {
+        self.doubt.away_if(slot.is_among_nodes());
+        self.failure = Some(error);
+    }
+
+    /// Whether a frame that `slot` has, by its beginning, is in doubt; `None` where
+    /// it must not be served.
+    pub(crate) async fn is_doubted(&self, slot: &Slot, head: &[u8]) -> Option<bool> {
+        self.engine.is_doubted((self.wire, slot), (self.key, self.hash), head, &self.doubt).await
+    }
+
+    /// The copy in memory, where that is all there is to be had.
+    pub(crate) fn unconfirmed(&self) -> Option<Found<V>> {
+        self.engine.unconfirmed(self.wire, self.key, self.failure.is_some())
+    }
+
+    /// What the read is to be based on was removed by this node itself.
+    pub(crate) fn base_was_removed(&mut self) {
+        self.removed = true;
+    }
+
+    /// Whether a pass that found nothing is to be made again: a repair moved the
+    /// entry from one tier to another meanwhile, or the stamp that a load goes by is
+    /// out of date.
+    pub(crate) fn is_to_be_repeated(&self) -> bool {
+        self.removed || self.was_owed && !self.wire.is_owed(self.key)
+    }
+}

@@ -1,0 +1,191 @@
+//! A write of a task whose future is dropped still runs to its end, and never
+//! over what was written later.
+//!
+//! The fault: over tiers that block, the dropped write waited for a thread of the
+//! blocking pool, and took the lock of its key after the later write had.
+
+use std::future::Future;
+use std::pin::{Pin, pin};
+use std::sync::mpsc;
+use std::task::{Context, Waker};
+use std::time::Duration;
+
+use larder::{AsyncCache, Bytes, Cache, fcache};
+use larder_testkit::ManualClock;
+use tokio::runtime::{Builder, Runtime};
+
+use crate::shelves::{TIERED, tiered};
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// A runtime whose one blocking thread is held up until it is let go.
+struct HeldUp {
+    runtime: Runtime,
+    release: mpsc::Sender<()>,
+}
+
+impl HeldUp {
+    fn new() -> Self {
+        let runtime = Builder::new_current_thread().max_blocking_threads(1).build().unwrap();
+        let (release, released) = mpsc::channel();
+        drop(runtime.spawn_blocking(move || released.recv().unwrap()));
+        Self { runtime, release }
+    }
+
+    /// Begins a call and drops it while it waits for the thread.
+    fn begin_and_drop(&self, call: impl Future) {
+        let _inside = self.runtime.enter();
+        let polled = pin!(call).poll(&mut Context::from_waker(Waker::noop()));
+        assert!(polled.is_pending(), "it waits for the thread");
+    }
+
+    /// Lets the thread go on, until it has done all that waits for it.
+    fn finish(self) {
+        self.release.send(()).unwrap();
+        self.runtime.block_on(self.runtime.spawn_blocking(|| ())).unwrap();
+    }
+}
+
+type Call<'a> = Pin<Box<dyn Future<Output = ()> + 'a>>;
+type Begun = (&'static str, for<'a> fn(&'a AsyncCache<u64, u64>) -> Call<'a>);
+
+/// What a task begins and gives up.
+const FIRST: [Begun; 9] = [
+    ("insert", |cache| Box::pin(cache.insert(1, 1))),
+    ("remove", |cache| {
+        Box::pin(async {
+            cache.remove(&1).await;
+        })
+    }),
+    ("take", |cache| {
+        Box::pin(async {
+            let _told = cache.take(&1).await;
+        })
+    }),
+    ("expire_in", |cache| {
+        Box::pin(async {
+            let _told = cache.expire_in(&1, Duration::ZERO).await;
+        })
+    }),
+    ("invalidate", |cache| {
+        Box::pin(async {
+            let _told = cache.invalidate(&1).await;
+        })
+    }),
+    ("increment", |cache| {
+        Box::pin(async {
+            let _told = cache.increment(1, 1, 0).await;
+        })
+    }),
+    ("insert_if_absent", |cache| {
+        Box::pin(async {
+            let _told = cache.insert_if_absent(1, 1).await;
+        })
+    }),
+    ("insert_many", |cache| Box::pin(cache.insert_many([(1, 1), (2, 2)]))),
+    ("remove_many", |cache| {
+        Box::pin(async {
+            let _told = cache.remove_many(&[1, 2]).await;
+        })
+    }),
+];
+
+type Later = (&'static str, fn(&Cache<u64, u64>) -> Option<u64>);
+
+/// What a thread does afterwards, and what the entry is then.
+const LATER: [Later; 6] = [
+    ("insert", |cache| {
+        cache.insert(1, 100);
+        Some(100)
+    }),
+    ("insert_many", |cache| {
+        cache.insert_many([(1, 100)]);
+        Some(100)
+    }),
+    ("remove", |cache| {
+        cache.remove(&1);
+        None
+    }),
+    ("take", |cache| {
+        cache.take(&1).unwrap();
+        None
+    }),
+    ("increment", |cache| Some(cache.increment(1, 100, 0).unwrap())),
+    ("invalidate", |cache| {
+        cache.invalidate(&1).unwrap();
+        None
+    }),
+];
+
+#[test]
+fn write_that_was_dropped_is_not_made_over_a_later_one() {
+    for shelf in TIERED {
+        for before in [None, Some(7)] {
+            for (first, begin) in FIRST {
+                for (later, change) in LATER {
+                    let dir = tempfile::tempdir().unwrap();
+                    let cache =
+                        tiered::<u64, u64>(shelf, dir.path(), &ManualClock::default()).build().unwrap();
+                    before.iter().for_each(|value| cache.insert(1, *value));
+                    let held_up = HeldUp::new();
+                    held_up.begin_and_drop(begin(&cache.to_async()));
+                    let expected = change(&cache);
+                    held_up.finish();
+                    let what = format!("{shelf}: {first}, then {later}, of {before:?}");
+                    assert_eq!(cache.get(&1), expected, "{what}");
+                    cache.close().unwrap();
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn write_that_was_dropped_is_made_where_nothing_changed_the_entry_since() {
+    for shelf in TIERED {
+        let dir = tempfile::tempdir().unwrap();
+        let cache = tiered::<u64, u64>(shelf, dir.path(), &ManualClock::default()).build().unwrap();
+        cache.insert(2, 2);
+        let held_up = HeldUp::new();
+        held_up.begin_and_drop(cache.to_async().insert(1, 1));
+        held_up.begin_and_drop(cache.to_async().insert(2, 1));
+        assert!(!cache.touch(&1).unwrap() && !cache.expire_in(&1, HOUR).unwrap(), "not there yet");
+        assert!(!cache.insert_if_absent(2, 9).unwrap(), "it is there");
+        held_up.finish();
+        assert_eq!(cache.get_many(&[1, 2]), [Some(1), Some(1)], "{shelf}");
+        let counts = cache.stats().cache;
+        assert_eq!((counts.insertions, counts.dropped), (3, 0), "{shelf}");
+        cache.close().unwrap();
+    }
+}
+
+/// Both are tasks, and both were given up.
+#[test]
+fn later_of_two_writes_that_were_dropped_stays() {
+    for shelf in TIERED {
+        let dir = tempfile::tempdir().unwrap();
+        let cache = tiered::<u64, u64>(shelf, dir.path(), &ManualClock::default()).build().unwrap();
+        let (first, second) = (HeldUp::new(), HeldUp::new());
+        first.begin_and_drop(cache.to_async().insert(1, 1));
+        second.begin_and_drop(cache.to_async().insert(1, 2));
+        second.finish();
+        assert_eq!(cache.get(&1), Some(2), "{shelf}");
+        first.finish();
+        assert_eq!(cache.get(&1), Some(2), "{shelf}");
+        cache.close().unwrap();
+    }
+}
+
+#[test]
+fn stream_that_was_dropped_is_not_published_over_a_later_write() {
+    for len in [10, 5 << 20] {
+        let dir = tempfile::tempdir().unwrap();
+        let cache = fcache::<u64, Bytes>("streams").dir(dir.path()).build().unwrap();
+        let held_up = HeldUp::new();
+        held_up.begin_and_drop(cache.to_async().insert_from(1, std::io::Cursor::new(vec![1; len])));
+        cache.insert(1, Bytes::from_static(b"later"));
+        held_up.finish();
+        assert_eq!(cache.get(&1), Some(Bytes::from_static(b"later")), "{len} bytes");
+        cache.close().unwrap();
+    }
+}
