@@ -6,6 +6,8 @@
 //!
 //! `LARDER_HISTORIES=10000 cargo nextest run --test larder history::`
 
+#[cfg(feature = "redis")]
+mod answers;
 mod packs;
 mod pinned;
 mod spellings;

@@ -33,7 +33,8 @@ impl Troubled {
     fn trouble(&self, rng: &mut Rng) {
         let operation = *rng.choice(&Operation::ALL[..7]).unwrap();
         let kind = *rng.choice(&[ErrorKind::Io, ErrorKind::Full, ErrorKind::Unavailable]).unwrap();
-        match rng.u32(0..8) {
+        match rng.u32(0..10) {
+            8..10 => self.whole.lose_answers(operation, Times::Next(rng.usize(1..5)), kind),
             0..3 => self.whole.fail(operation, Times::Next(rng.usize(1..5)), kind),
             3 => self.whole.fail_all(kind),
             4 => self.whole.stall(operation),

@@ -97,6 +97,8 @@ struct Plan {
     releases: usize,
     waiting: Vec<Waker>,
     fault: Option<(Times, ErrorKind)>,
+    /// Calls that reach the tier and fail all the same.
+    lost: Option<(Times, ErrorKind)>,
 }
 
 impl Plan {
@@ -119,7 +121,8 @@ struct Control {
 /// Holds a tier, and does what that does until it is told to fail or to stall.
 ///
 /// Clones are one tier, so a test keeps one and gives another away. A call
-/// that fails never reaches the tier inside.
+/// that [`fail`](FaultyTier::fail)s never reaches the tier inside; one whose answer
+/// is [lost](FaultyTier::lose_answers) does.
 ///
 /// ```
 /// use larder_core::ErrorKind;
@@ -160,6 +163,12 @@ impl<T: Tier> FaultyTier<T> {
         self.change(operation, |plan| plan.fault = Some((times, kind)));
     }
 
+    /// Lets `operation` change the tier inside and fail with `kind` all the same, so
+    /// many `times`. For `put`, `remove`, `clear` and `publish`; others are left alone.
+    pub fn lose_answers(&self, operation: Operation, times: Times, kind: ErrorKind) {
+        self.change(operation, |plan| plan.lost = Some((times, kind)));
+    }
+
     /// Lets every operation fail with `kind` until [`heal`](FaultyTier::heal).
     pub fn fail_all(&self, kind: ErrorKind) {
         Operation::ALL.into_iter().for_each(|operation| self.fail(operation, Times::Forever, kind));
@@ -167,7 +176,9 @@ impl<T: Tier> FaultyTier<T> {
 
     /// Ends all failures. Calls that stall go on stalling.
     pub fn heal(&self) {
-        Operation::ALL.into_iter().for_each(|operation| self.change(operation, |plan| plan.fault = None));
+        Operation::ALL.into_iter().for_each(|operation| {
+            self.change(operation, |plan| (plan.fault, plan.lost) = (None, None));
+        });
     }
 
     /// Lets calls of `operation` wait until [`release`](FaultyTier::release): with
@@ -240,14 +251,25 @@ impl<T: Tier> FaultyTier<T> {
 
     fn fault(&self, operation: Operation) -> Result<()> {
         let mut plans = self.control.plans.lock();
-        let plan = &mut plans[operation as usize];
-        match plan.fault {
+        self.spend(operation, &mut plans[operation as usize].fault)
+    }
+
+    /// What a call did, unless its answer is to be lost.
+    fn answer<R>(&self, operation: Operation, done: Result<R>) -> Result<R> {
+        let mut plans = self.control.plans.lock();
+        self.spend(operation, &mut plans[operation as usize].lost)?;
+        done
+    }
+
+    /// Fails where a fault is planned, which is used up once by that.
+    fn spend(&self, operation: Operation, fault: &mut Option<(Times, ErrorKind)>) -> Result<()> {
+        match fault {
             None | Some((Times::Next(0), _)) => Ok(()),
             Some((times, kind)) => {
+                let error = Error::new(*kind, "a fault that was asked for");
                 if let Times::Next(left) = times {
-                    plan.fault = Some((Times::Next(left - 1), kind));
+                    *left -= 1;
                 }
-                let error = Error::new(kind, "a fault that was asked for");
                 Err(error.in_tier(self.tier.kind()).during(operation.name()))
             }
         }
@@ -315,7 +337,8 @@ impl<T: Tier> Tier for FaultyTier<T> {
     fn put<'a>(&'a self, key: &'a EncodedKey, frame: &'a Frame) -> BoxFuture<'a, Result<()>> {
         Box::pin(async move {
             self.enter(Operation::Put).await?;
-            self.tier.put(key, frame).await
+            let done = self.tier.put(key, frame).await;
+            self.answer(Operation::Put, done)
         })
     }
 
@@ -343,7 +366,8 @@ impl<T: Tier> Tier for FaultyTier<T> {
     fn publish<'a>(&'a self, key: &'a EncodedKey, draft: Draft, head: &'a [u8]) -> BoxFuture<'a, Result<()>> {
         Box::pin(async move {
             self.enter(Operation::Publish).await?;
-            self.tier.publish(key, draft, head).await
+            let done = self.tier.publish(key, draft, head).await;
+            self.answer(Operation::Publish, done)
         })
     }
 
@@ -354,7 +378,8 @@ impl<T: Tier> Tier for FaultyTier<T> {
     fn remove<'a>(&'a self, key: &'a EncodedKey) -> BoxFuture<'a, Result<bool>> {
         Box::pin(async move {
             self.enter(Operation::Remove).await?;
-            self.tier.remove(key).await
+            let done = self.tier.remove(key).await;
+            self.answer(Operation::Remove, done)
         })
     }
 
@@ -368,7 +393,8 @@ impl<T: Tier> Tier for FaultyTier<T> {
     fn clear(&self) -> BoxFuture<'_, Result<()>> {
         Box::pin(async move {
             self.enter(Operation::Clear).await?;
-            self.tier.clear().await
+            let done = self.tier.clear().await;
+            self.answer(Operation::Clear, done)
         })
     }
 
@@ -414,6 +440,17 @@ mod tests {
         tier.heal();
         assert_eq!(contains(), Ok(false));
         assert_eq!((tier.calls(Operation::Contains), tier.calls(Operation::Get)), (6, 0));
+    }
+
+    #[test]
+    fn change_whose_answer_is_lost_is_made() {
+        let tier = FaultyTier::new(HashMapTier::new());
+        let key = sample::key(1);
+        let frame = sample::frame(&key, sample::payload(1, 10));
+        tier.lose_answers(Operation::Put, Times::Next(1), ErrorKind::Unavailable);
+        assert_eq!(block_on(tier.put(&key, &frame)).unwrap_err().kind(), ErrorKind::Unavailable);
+        assert!(block_on(tier.contains(&key)).unwrap());
+        block_on(tier.put(&key, &frame)).unwrap();
     }
 
     #[test]

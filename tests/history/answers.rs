@@ -1,0 +1,89 @@
+//! Histories of a node over a server that applies what it is asked for while its
+//! answers are lost.
+
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use fastrand::Rng;
+use larder::{Clock, Coherence, SystemClock};
+use larder_core::marks::SharedMarks;
+use larder_core::tier::Tier;
+use larder_engine::NodesPlan;
+use larder_engine::wait::Inline;
+use larder_testkit::history::{Contract, History, Keeps, Report, Verdict};
+use larder_testkit::workload::{Weights, Workload};
+use larder_testkit::{HashMapTier, Proxy, RedisServer, Shelf, block_on};
+use larder_tiers::redis::{RedisOptions, RedisTier};
+
+use super::subject::Under;
+use super::{PATIENCE, within};
+use crate::rig::{Plan, Rig};
+
+/// Each takes some seconds: that is how long a silent server is waited for.
+const HISTORIES: u64 = 4;
+const CALLS: usize = 60;
+const THREADS: usize = 3;
+
+fn node(line: &Proxy, memory: bool) -> Arc<Rig> {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let options = RedisOptions { notices: true, clock, ..RedisOptions::new(line.url(), "answers", "lost") };
+    let tier = Arc::new(RedisTier::open(options).unwrap());
+    let (bus, marks) = (Arc::clone(&tier), Arc::clone(&tier) as Arc<dyn SharedMarks>);
+    let lease = Duration::from_secs(1);
+    let nodes = NodesPlan { bus, marks, lease, coherence: Coherence::Available };
+    let own = Arc::new(HashMapTier::on(&Shelf::default())) as Arc<dyn Tier>;
+    Plan { memory, nodes: Some(nodes), ..Plan::over(vec![tier as Arc<dyn Tier>, own]) }.build()
+}
+
+/// Threads over few keys, while answers are lost now and then.
+fn history(port: u16, seed: u64) -> Report {
+    let mut rng = Rng::with_seed(seed);
+    let line = Proxy::to(port);
+    let (rig, history) = (node(&line, rng.bool()), History::new());
+    let work = Workload {
+        keys: rng.u64(1..5),
+        lens: vec![0, 100, 250],
+        weights: Weights::ALL,
+        failing_loads: 20,
+        given_up: 0,
+    };
+    thread::scope(|scope| {
+        let workers: Vec<_> = (0..THREADS)
+            .map(|_| {
+                let (mut recorder, mut rng) = (history.recorder(), rng.fork());
+                let (rig, work) = (&rig, &work);
+                scope.spawn(move || {
+                    block_on(work.run(&Under::<Inline>::new(rig), &mut recorder, &mut rng, CALLS));
+                })
+            })
+            .collect();
+        while !workers.iter().all(|worker| worker.is_finished()) {
+            line.swallow_answers(true);
+            thread::park_timeout(Duration::from_millis(rng.u64(1..400)));
+            line.swallow_answers(false);
+            if rng.bool() {
+                line.cut();
+            }
+            thread::park_timeout(Duration::from_millis(rng.u64(1..300)));
+        }
+    });
+    block_on(work.read_all(&Under::<Inline>::new(&rig), &mut history.recorder()));
+    block_on(rig.close::<Inline>()).unwrap();
+    history.check(&Contract { keeps: Keeps::Nothing, failures_change: true })
+}
+
+#[test]
+fn changes_of_a_node_whose_answers_are_lost_are_explained() {
+    let Some(server) = RedisServer::start() else { return };
+    let (port, first) = (server.port(), Rng::new().u64(..));
+    let mut all = Report::default();
+    for seed in (0..HISTORIES).map(|number| first.wrapping_add(number)) {
+        server.cli(&["FLUSHALL"]);
+        let report = within(PATIENCE, seed, move || history(port, seed));
+        report.assert_sound(format_args!("seed {seed}"));
+        all.add(report);
+    }
+    println!("{HISTORIES} histories: {all}");
+    assert!(all.of(Verdict::Explained) > 0, "nothing was tried: {all}");
+}
