@@ -25,7 +25,7 @@ use std::future::{Future, poll_fn};
 use std::hash::{BuildHasher, Hash};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::AtomicUsize;
 use std::task::Poll;
 
 use event_listener::{Event, EventListener};
@@ -202,17 +202,6 @@ impl<K, V> Gates<K, V> {
         }
     }
 
-    /// Whether the caller gave a write up and a later one of the key was made.
-    pub(crate) fn has_passed(&self, turn: &WriteTurn<K, V>) -> bool {
-        let inner = self.shard(turn.hash()).inner.lock();
-        inner.states.get(&turn.hash()).is_some_and(|state| state.turns.has_passed(turn))
-    }
-
-    /// Whether a task began a write that is not done yet.
-    pub(crate) fn has_writes_of_tasks(&self) -> bool {
-        self.writes_of_tasks.load(Ordering::Acquire) > 0
-    }
-
     /// As [`write`](Self::write), without waiting: unless it is superseded itself,
     /// it supersedes what is in progress in any case.
     pub(crate) fn try_write(self: &Arc<Self>, turn: &WriteTurn<K, V>) -> Claim<Ticket<K, V>> {
@@ -376,15 +365,6 @@ pub(crate) struct Ticket<K, V> {
     hash: u64,
     /// The latest write that had it before.
     former: u64,
-}
-
-impl<K, V> Ticket<K, V> {
-    /// Nothing was changed: earlier writes that were given up are still made.
-    pub(crate) fn changed_nothing(&self) {
-        if let Some(state) = self.gates.shard(self.hash).inner.lock().states.get_mut(&self.hash) {
-            state.turns.take_back(self.former);
-        }
-    }
 }
 
 impl<K, V> Drop for Ticket<K, V> {

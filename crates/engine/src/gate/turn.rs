@@ -12,7 +12,7 @@
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 
-use super::{Gates, State};
+use super::{Gates, State, Ticket};
 
 /// A write of one key: which one it was among those of tasks.
 pub(crate) struct WriteTurn<K, V> {
@@ -110,6 +110,26 @@ impl<K, V> Gates<K, V> {
         let caller = Arc::downgrade(&alive);
         let number = Number { gates: Arc::clone(self), hash, number, caller };
         (WriteTurn { hash, place: Place::Task(number) }, Caller(Some(alive)))
+    }
+
+    /// Whether the caller gave a write up and a later one of the key was made.
+    pub(crate) fn has_passed(&self, turn: &WriteTurn<K, V>) -> bool {
+        let inner = self.shard(turn.hash()).inner.lock();
+        inner.states.get(&turn.hash()).is_some_and(|state| state.turns.has_passed(turn))
+    }
+
+    /// Whether a task began a write that is not done yet.
+    pub(crate) fn has_writes_of_tasks(&self) -> bool {
+        self.writes_of_tasks.load(Ordering::Acquire) > 0
+    }
+}
+
+impl<K, V> Ticket<K, V> {
+    /// Nothing was changed: earlier writes that were given up are still made.
+    pub(crate) fn changed_nothing(&self) {
+        if let Some(state) = self.gates.shard(self.hash).inner.lock().states.get_mut(&self.hash) {
+            state.turns.take_back(self.former);
+        }
     }
 }
 
