@@ -314,7 +314,7 @@ fn a_look_up_that_finds_two_encodings_removes_both() {
     let cache = open();
     assert_eq!(cache.len(), 2, "each process saw one of them");
     assert_eq!(cache.get(&one), Some(1));
-    assert_eq!(cache.get_many(&[other.clone()]), [None]);
+    assert_eq!(cache.get_many(std::slice::from_ref(&other)), [None]);
     assert_eq!((cache.get(&one), cache.len()), (None, 0));
     assert_eq!(cache.stats().cache.key_conflicts, 1);
     cache.close().unwrap();

@@ -18,7 +18,8 @@ fn cache() -> Cache<u64, u64> {
 }
 
 /// Each level by `load`, each by `get_with`, each by a batch.
-const VERBS: [fn(&Cache<u64, u64>, u64) -> u64; 3] = [by_load, by_get_with, by_batch];
+type Verb = fn(&Cache<u64, u64>, u64) -> u64;
+const VERBS: [Verb; 3] = [by_load, by_get_with, by_batch];
 
 fn by_load(cache: &Cache<u64, u64>, depth: u64) -> u64 {
     let inner = cache.clone();

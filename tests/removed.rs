@@ -40,6 +40,12 @@ fn errors(cache: &Cache<u64, Vec<u8>>) -> u64 {
     cache.stats().tiers.iter().map(|tier| tier.counts.errors).sum()
 }
 
+/// A tier looks after its directory now and then, by the clock of the system.
+#[expect(clippy::disallowed_methods, reason = "there is no clock to move")]
+fn wait() {
+    thread::sleep(A_WHILE);
+}
+
 /// What is stored after `remove` took something away is there after reopening.
 fn check(what: &str, (kind, open): (&str, Open), remove: impl Fn(&Path)) {
     let parent = tempfile::tempdir().unwrap();
@@ -47,7 +53,7 @@ fn check(what: &str, (kind, open): (&str, Open), remove: impl Fn(&Path)) {
     (0..50).for_each(|key| assert_eq!(write(&cache, key), 0, "{kind}"));
     cache.flush().unwrap();
     remove(cache.dir().unwrap());
-    thread::sleep(A_WHILE);
+    wait();
     let before = errors(&cache);
     let failed: usize = (100..150).map(|key| write(&cache, key)).sum();
     assert!(failed <= 3 && errors(&cache) > before, "{what}, {kind}: {failed} failed\n{}", cache.stats());
@@ -116,7 +122,7 @@ fn single_files_of_disk_that_are_removed_while_open_are_noticed() {
         let parent = tempfile::tempdir().unwrap();
         let cache = write_some(parent.path());
         remove_files(cache.dir().unwrap(), suffix);
-        thread::sleep(A_WHILE);
+        wait();
         assert!(cache.try_insert(100, value(100)).is_err(), "{suffix}");
         assert_eq!(write(&cache, 101), 0, "{suffix}");
         cache.close().unwrap();

@@ -70,7 +70,7 @@ const SYNC: &[Verb] = &[
     ("memoize", |c| assert_eq!(c.memoize(|n| 10 * n).call(&37), 370)),
     ("keys", |c| assert!(!c.keys().unwrap().is_empty())),
     ("iter", |c| assert!(c.iter().unwrap().count() > 0)),
-    ("len", |c| assert!(c.len() > 0)),
+    ("len", |c| assert_ne!(c.len(), 0)),
     ("stats", |c| drop(c.stats().to_string())),
     ("sweep", |c| _ = c.sweep()),
     ("flush", |c| c.flush().unwrap()),

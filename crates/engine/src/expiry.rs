@@ -195,7 +195,7 @@ mod tests {
     /// are the largest number: the difference was the beginning of time.
     #[test]
     fn an_entry_that_never_expires_is_never_refreshed() {
-        let expiry = || Expiry { refresh_ahead: Some(0.1), ..Expiry::default() };
+        let expiry = || Expiry::<u8, u8> { refresh_ahead: Some(0.1), ..Expiry::default() };
         let now = Time::from_millis(1_700_000_000_000);
         for ttl in [Duration::MAX, Duration::MAX - HOUR, Duration::from_millis(u64::MAX)] {
             for expiry in

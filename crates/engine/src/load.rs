@@ -73,6 +73,7 @@ impl<K, V> Lead<K, V> {
     ///
     /// # Errors
     /// The lead, where it still holds.
+    #[expect(clippy::result_large_err, reason = "the lead is handed back by value, once a load")]
     pub(crate) fn give_way(self) -> Result<K, Self> {
         let Self { leader, encoded, stamp, stale } = self;
         leader.give_way().map_err(|leader| Self { leader, encoded, stamp, stale })
