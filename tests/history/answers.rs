@@ -70,7 +70,8 @@ fn history(port: u16, seed: u64) -> Report {
     });
     block_on(work.read_all(&Under::<Inline>::new(&rig), &mut history.recorder()));
     block_on(rig.close::<Inline>()).unwrap();
-    history.check(&Contract { keeps: Keeps::Nothing, failures_change: true })
+    // A step among nodes that fails, `take` say, leaves the entry as it was.
+    history.check(&Contract { keeps: Keeps::Nothing, failures_change: false })
 }
 
 #[test]

@@ -27,7 +27,8 @@ mod node;
 mod proof;
 #[cfg(feature = "codec")]
 pub mod shape;
-#[cfg(all(test, feature = "codec"))]
+#[cfg(feature = "codec")]
+#[cfg(test)]
 mod tests;
 #[cfg(feature = "codec")]
 mod values;
