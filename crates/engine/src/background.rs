@@ -7,6 +7,9 @@ use parking_lot::{Mutex, MutexGuard};
 
 /// Threads at once. One that a hung loader keeps counts until that ends.
 pub(crate) const THREADS_MAX: usize = 64;
+/// Address space for the stack of a thread: loads within loads run on it where no thread
+/// is left for them.
+const STACK_BYTES: usize = 8 << 20;
 /// Loads that wait for a thread.
 const QUEUE_MAX: usize = 1024;
 
@@ -76,7 +79,8 @@ impl Pool {
 
     fn start_thread(self: &Arc<Self>, state: &mut State) -> bool {
         let pool = Arc::clone(self);
-        let started = std::thread::Builder::new().name("larder-load".into()).spawn(move || pool.work());
+        let thread = std::thread::Builder::new().name("larder-load".into()).stack_size(STACK_BYTES);
+        let started = thread.spawn(move || pool.work());
         state.threads += usize::from(started.is_ok());
         started.is_ok()
     }

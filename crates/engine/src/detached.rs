@@ -100,7 +100,7 @@ where
                 Approach::Have(have) => return Ok(have),
                 Approach::Alone => return self.load_alone(loader).await,
                 Approach::Lead(lead) if !W::launches() || lead.leader.flight.launch() => {
-                    return self.lead_load::<W, E, _, _>(lead, loader).await;
+                    return Box::pin(self.lead_load::<W, E, _, _>(lead, loader)).await;
                 }
                 // It was taken over while it looked beyond memory.
                 Approach::Lead(lead) => match lead.give_way() {
@@ -184,7 +184,9 @@ where
         let said = self.expiry.said();
         let limited = said.hard_timeout.is_some() || said.soft_timeout.is_some() && lead.stale.is_some();
         let engine = Arc::clone(self);
-        let flight = async move { engine.fly::<W, _, _, _>(lead, loader).await }.in_current_span();
+        // On the heap at once: it is moved a few times, by loads within loads on one stack.
+        let flight = Box::pin(async move { engine.fly::<W, _, _, _>(lead, loader).await });
+        let flight = flight.in_current_span();
         let Some(loaders) = Loaders::current() else {
             return W::launch(&self.pool, Launch::Here, flight).await;
         };
@@ -261,9 +263,26 @@ where
         Fut: Future<Output = Result<Loaded<V>, E>> + Send + 'static,
     {
         let value = record.value;
-        let Some(terms) = record.terms.filter(|terms| self.is_refresh_due(terms)) else { return value };
-        let Some(place) = RefreshPlace::take(self) else { return value };
-        let Some(lead) = self.lead_refresh::<W>(key, value.clone(), &terms) else { return value };
+        if let Some(terms) = record.terms.filter(|terms| self.is_refresh_due(terms)) {
+            // On the heap: it would be part of the frame of every load.
+            Box::pin(self.refresh::<W, E, F, Fut>((key, value.clone()), terms, loader)).await;
+        }
+        value
+    }
+
+    /// Refreshes an entry ahead of its deadline, unless that is being done, or too many are.
+    async fn refresh<W: Wait, E, F, Fut>(
+        self: &Arc<Self>,
+        (key, value): (K, Option<V>),
+        terms: Arc<LiveTerms>,
+        loader: F,
+    ) where
+        E: Send + Sync + 'static,
+        F: FnOnce(LoadContext<V>) -> Fut + Send + 'static,
+        Fut: Future<Output = Result<Loaded<V>, E>> + Send + 'static,
+    {
+        let Some(place) = RefreshPlace::take(self) else { return };
+        let Some(lead) = self.lead_refresh::<W>(key, value, &terms) else { return };
         self.counters.refreshes.increment();
         let engine = Arc::clone(self);
         let flight = async move {
@@ -272,8 +291,7 @@ where
             }
             drop(place);
         };
-        W::launch(&self.pool, Launch::Refresh, flight).await;
-        value
+        W::launch(&self.pool, Launch::Refresh, Box::pin(flight)).await;
     }
 
     fn is_refresh_due(&self, terms: &LiveTerms) -> bool {

@@ -39,6 +39,12 @@ impl Builder {
         Self(self.0.name(name))
     }
 
+    /// As in `std`, where every thread has the stack of the run.
+    #[must_use]
+    pub fn stack_size(self, _: usize) -> Self {
+        self
+    }
+
     /// As in `std`.
     ///
     /// # Errors
