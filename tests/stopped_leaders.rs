@@ -322,7 +322,10 @@ async fn tenfold(number: u64) -> u64 {
 #[tokio::test]
 async fn a_call_of_a_cached_function_that_is_not_polled_holds_no_key() {
     let mut led = pin!(tenfold(1));
-    assert!(poll_once(led.as_mut()).is_pending());
+    // The first polls may still build the cache and look for the entry.
+    for _ in 0..5 {
+        assert!(poll_once(led.as_mut()).is_pending());
+    }
     // One for the call that waits, one for that which takes over.
     GO.notify_one();
     GO.notify_one();
