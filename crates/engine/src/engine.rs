@@ -101,7 +101,7 @@ pub struct Parts<K, V, M> {
     /// takes its key over; `None` for as long as it likes.
     pub stall: Option<Duration>,
     /// Who is told what happens; the memory store must tell it by itself of what
-    /// leaves it, see [`Audience::departed`].
+    /// leaves it, see [`Audience::on_departure`].
     pub audience: Option<Audience<K>>,
     /// The directory of the tiers, where they have one.
     pub dir: Option<PathBuf>,
