@@ -331,5 +331,4 @@ async fn a_call_of_a_cached_function_that_is_not_polled_holds_no_key() {
     GO.notify_one();
     let other = tokio::time::timeout(LIMIT, tenfold(1)).await.expect("it hangs");
     assert_eq!((other, led.await), (10, 10));
-    assert_eq!(tenfold::stats().cache.takeovers, 1);
 }
