@@ -29,8 +29,9 @@ const KINDS: [(&str, Open); 4] = [
 
 fn value(key: u64) -> Vec<u8> {
     // Bytes that do not compress, so that some take a segment.
-    let mut rng = fastrand::Rng::with_seed(key);
-    (0..200 + (key as usize % 7) * 3_000).map(|_| rng.u8(..)).collect()
+    let mut bytes = vec![0; 200 + (key as usize % 7) * 3_000];
+    fastrand::Rng::with_seed(key).fill(&mut bytes);
+    bytes
 }
 
 /// Writes until it is taken; how many attempts failed.

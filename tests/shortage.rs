@@ -29,8 +29,9 @@ fn every_tier(dir: &Path) -> Cache<u64, Vec<u8>> {
 
 /// Bytes that do not compress, others for each key.
 fn value(key: u64, len: usize) -> Vec<u8> {
-    let mut rng = fastrand::Rng::with_seed(key);
-    (0..len).map(|_| rng.u8(..)).collect()
+    let mut bytes = vec![0; len];
+    fastrand::Rng::with_seed(key).fill(&mut bytes);
+    bytes
 }
 
 /// Writes `keys`; how many writes failed.
