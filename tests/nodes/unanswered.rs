@@ -18,29 +18,20 @@ type Node = Cache<String, u64>;
 /// afterwards, by what it was before.
 struct Change {
     name: &'static str,
-    /// Whether it needs no answer to be sent.
-    counts: bool,
     make: fn(&Node, &String, u64),
     outcomes: fn(Option<u64>, u64) -> Vec<Option<u64>>,
 }
 
 /// Changes that a node makes up for: they count whether they were answered or not.
 static CHANGES: [Change; 7] = [
-    Change {
-        name: "insert",
-        counts: true,
-        make: |node, key, value| node.insert(key.clone(), value),
-        outcomes: written,
-    },
+    Change { name: "insert", make: |node, key, value| node.insert(key.clone(), value), outcomes: written },
     Change {
         name: "insert_many",
-        counts: true,
         make: |node, key, value| node.insert_many([(key.clone(), value), (format!("{key} beside"), value)]),
         outcomes: written,
     },
     Change {
         name: "remove",
-        counts: true,
         make: |node, key, _| {
             node.remove(key);
         },
@@ -48,7 +39,6 @@ static CHANGES: [Change; 7] = [
     },
     Change {
         name: "remove_many",
-        counts: true,
         make: |node, key, _| {
             // The failure of the tier is told; the removal counts all the same.
             let _told = node.remove_many(&[key.clone(), format!("{key} beside")]);
@@ -57,7 +47,6 @@ static CHANGES: [Change; 7] = [
     },
     Change {
         name: "invalidate",
-        counts: false,
         make: |node, key, _| {
             let _told = node.invalidate(key);
         },
@@ -65,7 +54,6 @@ static CHANGES: [Change; 7] = [
     },
     Change {
         name: "get_with",
-        counts: false,
         make: |node, key, value| {
             node.get_with(key.clone(), || value);
         },
@@ -74,7 +62,6 @@ static CHANGES: [Change; 7] = [
     },
     Change {
         name: "touch",
-        counts: false,
         make: |node, key, _| {
             let _told = node.touch(key);
         },
@@ -86,7 +73,6 @@ static CHANGES: [Change; 7] = [
 static STEPS: [Change; 3] = [
     Change {
         name: "increment",
-        counts: false,
         make: |node, key, value| {
             let _told = node.increment(key.clone(), value, 0);
         },
@@ -94,7 +80,6 @@ static STEPS: [Change; 3] = [
     },
     Change {
         name: "take",
-        counts: false,
         make: |node, key, _| {
             let _told = node.take(key);
         },
@@ -102,7 +87,6 @@ static STEPS: [Change; 3] = [
     },
     Change {
         name: "insert_if_absent",
-        counts: false,
         make: |node, key, value| {
             let _told = node.insert_if_absent(key.clone(), value);
         },
@@ -228,10 +212,10 @@ fn last_of_two_changes_stays_where_the_server_was_stopped() {
 }
 
 #[test]
-#[ignore = "not met yet: an insert after a remove, both unanswered, is lost in 2 of 140 pairs"]
 fn last_of_two_changes_stays_without_memory() {
-    // Without a copy a node does not know what it replaces, unless it wrote that itself.
+    // A load that can look nowhere for the entry is a change like others.
+    let loads = |case: &Case<'_>| case.changes.iter().any(|change| change.name == "get_with");
     let mut cases = Case::all();
-    cases.retain(|case| case.before.is_none() || case.changes[0].counts);
+    cases.retain(|case| case.before.is_none() || !loads(case));
     the_last_change_stays(Silence::AnswersLost, 0, &cases);
 }

@@ -44,6 +44,7 @@ mod loaded;
 mod many;
 mod marks;
 mod nodes;
+mod own_writes;
 mod pause;
 mod poll_watch;
 mod read;
@@ -71,7 +72,6 @@ mod tell;
 mod timeline;
 #[cfg(feature = "async")]
 mod timer;
-mod unanswered;
 mod verbs;
 pub mod wait;
 mod watch;

@@ -59,8 +59,8 @@ struct Case {
     present: Option<u64>,
     /// Which entry was to be there: its write may have arrived, unanswered.
     ours: Option<u64>,
-    /// Whether an earlier write of this node is there that was not answered.
-    is_unanswered: bool,
+    /// Whether an earlier write of this node is there.
+    is_own: bool,
     /// Whether it has the stamp that it had then, where that is known.
     is_same: Option<bool>,
     /// Whose the last removal is that is remembered.
@@ -78,7 +78,7 @@ impl Case {
         match (self.present, self.base) {
             _ if self.cleared => Verdict::Yield,
             (Some(present), _) if Some(present) == self.ours => Verdict::Made,
-            (Some(_), _) if self.is_unanswered => Verdict::Make,
+            (Some(_), _) if self.is_own => Verdict::Make,
             (Some(_), _) if self.is_same == Some(true) => Verdict::Make,
             (None, _) if self.is_same == Some(true) && self.recent => Verdict::Make,
             (Some(present), Some(base)) if present == base => Verdict::Make,
@@ -150,7 +150,7 @@ where
             // A failure is counted by the layer and the key distrusted by the slot.
             let _counted = other.remove(encoded).await;
         }
-        slot.answered(encoded);
+        slot.distrust().forget(encoded);
         if outcome != Outcome::Lost {
             self.counters.repaired.increment();
             self.tell_repaired(encoded, slot.kind());
@@ -260,7 +260,7 @@ fn case(slot: &Slot, owed: &Owed, found: &FrameWithStamp, here: &Here) -> Case {
         base: owed.base,
         present,
         ours: if let Here::Written(_, identity) = here { Some(*identity) } else { None },
-        is_unanswered: present.is_some_and(|present| slot.is_unanswered(&owed.key, present)),
+        is_own: present.is_some_and(|present| slot.is_own(&owed.key, present)),
         is_same: owed.stamp.map(|then| Some(then) == *stamp),
         removal: slot.tier().last_removal(&owed.key, found),
         cleared: era != owed.era,
@@ -288,7 +288,7 @@ mod tests {
         base: None,
         present: None,
         ours: Some(9),
-        is_unanswered: false,
+        is_own: false,
         is_same: None,
         removal: LastRemoval::None,
         cleared: false,
@@ -343,7 +343,7 @@ mod tests {
     #[test]
     fn last_change_of_a_node_replaces_its_earlier_ones() {
         for (base, is_same) in [(None, None), (Some(1), None), (None, Some(false))] {
-            let own_write = Case { base, is_same, present: Some(5), is_unanswered: true, ..QUIET };
+            let own_write = Case { base, is_same, present: Some(5), is_own: true, ..QUIET };
             assert_eq!(own_write.verdict(), Verdict::Make, "{base:?}, {is_same:?}");
             let own_removal = Case { base, is_same, removal: LastRemoval::Own, ..QUIET };
             assert_eq!(own_removal.verdict(), Verdict::Make, "{base:?}, {is_same:?}");

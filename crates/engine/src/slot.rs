@@ -18,10 +18,10 @@ use parking_lot::Mutex;
 use crate::distrust::Distrust;
 use crate::layers::{Breaker, Limit, Observe};
 use crate::nodes::identity;
+use crate::own_writes::OwnWrites;
 use crate::replica::Replica;
 use crate::taint::Taint;
 use crate::timeline::Timeline;
-use crate::unanswered::Unanswered;
 use crate::wait::block_on;
 
 /// The longest that one operation of a tier that does not block may take.
@@ -44,7 +44,7 @@ pub struct Slot {
     counters: Arc<TierCounters>,
     clock: Arc<dyn Clock>,
     distrust: Distrust,
-    unanswered: Unanswered,
+    own_writes: OwnWrites,
     settle_at_millis: AtomicU64,
     evictions_told: AtomicU64,
     trouble_told: Mutex<Option<Arc<str>>>,
@@ -76,7 +76,7 @@ impl Slot {
             counters,
             clock,
             distrust: Distrust::new(kind, mark),
-            unanswered: Unanswered::default(),
+            own_writes: OwnWrites::default(),
             settle_at_millis: AtomicU64::new(0),
             evictions_told: AtomicU64::new(0),
             trouble_told: Mutex::default(),
@@ -122,23 +122,30 @@ impl Slot {
         &self.distrust
     }
 
-    /// Whether this node wrote the entry with this identity, and did not hear
-    /// whether it was stored.
-    pub(crate) fn is_unanswered(&self, key: &EncodedKey, identity: u64) -> bool {
-        self.unanswered.has(key, identity)
+    /// Whether this node wrote the entry with this identity, as far as it remembers.
+    pub(crate) fn is_own(&self, key: &EncodedKey, identity: u64) -> bool {
+        self.own_writes.has(key, identity)
     }
 
     /// A write of `frame` failed, where other nodes read: it may be there all the same.
     fn note_unanswered(&self, key: &EncodedKey, frame: &Frame) {
         if self.is_among_nodes() {
-            self.unanswered.note(key, identity(frame.head()));
+            self.own_writes.note(key, identity(frame.head()));
         }
     }
 
-    /// A change of the entry was answered, or is given up: nothing is outdated.
-    pub(crate) fn answered(&self, key: &EncodedKey) {
+    /// A write of `frame` was answered.
+    fn stored(&self, key: &EncodedKey, frame: &[u8]) {
         self.distrust.forget(key);
-        self.unanswered.forget(key);
+        if self.is_among_nodes() {
+            self.own_writes.note_answered(key, identity(frame));
+        }
+    }
+
+    /// A removal of the entry was answered.
+    fn gone(&self, key: &EncodedKey) {
+        self.distrust.forget(key);
+        self.own_writes.forget(key);
     }
 
     pub(crate) fn facts(&self) -> TierFacts {
@@ -351,7 +358,7 @@ impl Slot {
 
     pub(crate) async fn put(&self, key: &EncodedKey, frame: &Frame) -> Result<()> {
         let put = self.tier.put(key, frame).await.inspect_err(|_| self.note_unanswered(key, frame));
-        self.settle(key, put).await
+        self.settle(key, frame.head(), put).await
     }
 
     /// Writes frames, with as few round trips as the tier can do with.
@@ -359,7 +366,7 @@ impl Slot {
         let mut settled = Vec::with_capacity(entries.len());
         for ((key, frame), put) in entries.iter().zip(self.tier.put_many(entries).await) {
             let put = put.inspect_err(|_| self.note_unanswered(key, frame));
-            settled.push(self.settle(key, put).await);
+            settled.push(self.settle(key, frame.head(), put).await);
         }
         settled
     }
@@ -382,7 +389,7 @@ impl Slot {
     fn settle_put(&self, key: &EncodedKey, frame: &Frame, put: Result<bool>) -> Result<bool> {
         let stored = put.inspect_err(|_| self.note_unanswered(key, frame))?;
         if stored {
-            self.answered(key);
+            self.stored(key, frame.head());
         }
         Ok(stored)
     }
@@ -397,13 +404,13 @@ impl Slot {
     /// Makes a draft the entry.
     pub(crate) async fn publish(&self, key: &EncodedKey, draft: Draft, head: &[u8]) -> Result<()> {
         let published = self.tier.publish(key, draft, head).await;
-        self.settle(key, published).await
+        self.settle(key, head, published).await
     }
 
-    async fn settle(&self, key: &EncodedKey, written: Result<()>) -> Result<()> {
+    async fn settle(&self, key: &EncodedKey, head: &[u8], written: Result<()>) -> Result<()> {
         match written {
             Ok(()) => {
-                self.answered(key);
+                self.stored(key, head);
                 Ok(())
             }
             Err(error) => {
@@ -423,7 +430,7 @@ impl Slot {
     fn removed(&self, key: &EncodedKey, removed: Result<bool>) -> Result<bool> {
         match removed {
             Ok(removed) => {
-                self.answered(key);
+                self.gone(key);
                 Ok(removed)
             }
             Err(error) => {
@@ -438,7 +445,7 @@ impl Slot {
         match &cleared {
             Ok(()) => {
                 self.distrust.forget_all();
-                self.unanswered.forget_all();
+                self.own_writes.forget_all();
             }
             Err(_) => self.distrust.add_all(),
         }
