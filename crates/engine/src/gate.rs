@@ -210,10 +210,12 @@ impl<K, V> Gates<K, V> {
         let mut inner = shard.inner.lock();
         let is_closed = inner.closed > 0;
         let state = inner.states.entry(hash).or_insert_with(State::new);
-        if state.turns.has_passed(turn) {
+        // While a later write has the lock, it may still turn out to change nothing.
+        let has_passed = state.turns.has_passed(turn);
+        if has_passed && !state.storing {
             return Claim::Superseded;
         }
-        let superseded = state.supersede();
+        let superseded = if has_passed { Vec::new() } else { state.supersede() };
         if is_closed || state.storing {
             let hold = Hold { freed: shard.freed.listen(), holder: state.holder.clone() };
             if state.guards == 0 {
