@@ -12,6 +12,7 @@ pub mod clock;
 pub mod codec;
 pub mod compress;
 mod durability;
+pub mod erased;
 mod error;
 pub mod events;
 pub mod frame;

@@ -3,9 +3,11 @@
 use std::hash::Hash;
 use std::sync::Arc;
 
+use equivalent::Equivalent;
+
 use crate::Result;
 use crate::clock::Time;
-use crate::key::Lookup;
+
 use crate::terms::{Freshness, LiveTerms};
 use crate::tier::{Stamp, TierKind, Usage};
 
@@ -29,6 +31,17 @@ pub struct Record<V> {
 }
 
 impl<V> Record<V> {
+    /// The same record of another value.
+    pub fn map<U>(self, change: impl FnOnce(V) -> U) -> Record<U> {
+        self.and_then(|value| Some(change(value)))
+    }
+
+    /// The same record of another value, or of none.
+    pub fn and_then<U>(self, change: impl FnOnce(V) -> Option<U>) -> Record<U> {
+        let Self { value, created, stamp, terms, weight, home, checked } = self;
+        Record { value: value.and_then(change), created, stamp, terms, weight, home, checked }
+    }
+
     /// What its freshness depends on.
     #[inline]
     pub fn lifespan(&self) -> Lifespan<'_> {
@@ -148,15 +161,15 @@ where
     fn attach(&self, lifetimes: Arc<dyn Lifetimes>);
 
     /// A clone of the record of `key`; a use of the entry.
-    fn get<Q: Lookup<K> + ?Sized>(&self, key: &Q) -> Option<Record<V>>;
+    fn get<Q: Hash + Equivalent<K> + ?Sized>(&self, key: &Q) -> Option<Record<V>>;
 
     /// A clone of the record of `key`; not a use of the entry.
-    fn peek<Q: Lookup<K> + ?Sized>(&self, key: &Q) -> Option<Record<V>>;
+    fn peek<Q: Hash + Equivalent<K> + ?Sized>(&self, key: &Q) -> Option<Record<V>>;
 
     /// The value of `key`, if it has one and `fresh` holds for its record: what a
     /// hit needs, without moving the rest. A use of the entry.
     #[inline]
-    fn value<Q: Lookup<K> + ?Sized>(&self, key: &Q, fresh: impl FnOnce(Lifespan<'_>) -> bool) -> Option<V> {
+    fn value<Q: Hash + Equivalent<K> + ?Sized>(&self, key: &Q, fresh: impl FnOnce(Lifespan<'_>) -> bool) -> Option<V> {
         self.get(key).filter(|record| fresh(record.lifespan()))?.value
     }
 
@@ -165,10 +178,10 @@ where
     fn insert(&self, key: K, record: Record<V>) -> bool;
 
     /// Removes the entry.
-    fn remove<Q: Lookup<K> + ?Sized>(&self, key: &Q) -> Option<Removed>;
+    fn remove<Q: Hash + Equivalent<K> + ?Sized>(&self, key: &Q) -> Option<Removed>;
 
     /// Whether there is an entry; not a use of it.
-    fn contains<Q: Lookup<K> + ?Sized>(&self, key: &Q) -> bool;
+    fn contains<Q: Hash + Equivalent<K> + ?Sized>(&self, key: &Q) -> bool;
 
     /// Removes every entry.
     fn clear(&self);

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use equivalent::Equivalent;
+pub use equivalent::Equivalent;
 use xxhash_rust::xxh3::xxh3_128;
 
 #[cfg(feature = "codec")]

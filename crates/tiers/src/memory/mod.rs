@@ -11,7 +11,7 @@ use std::hash::Hash;
 use std::sync::Arc;
 
 use larder_core::Result;
-use larder_core::key::Lookup;
+use larder_core::key::Equivalent;
 use larder_core::memory::{Bounds, Lifespan, Lifetimes, MemoryStore, OnDeparture, Record, Removed};
 use larder_core::tier::{TierKind, Usage};
 
@@ -88,16 +88,16 @@ where
     }
 
     #[inline]
-    fn get<Q: Lookup<K> + ?Sized>(&self, key: &Q) -> Option<Record<V>> {
+    fn get<Q: Hash + Equivalent<K> + ?Sized>(&self, key: &Q) -> Option<Record<V>> {
         each!(self, store => store.get(key))
     }
 
-    fn peek<Q: Lookup<K> + ?Sized>(&self, key: &Q) -> Option<Record<V>> {
+    fn peek<Q: Hash + Equivalent<K> + ?Sized>(&self, key: &Q) -> Option<Record<V>> {
         each!(self, store => store.peek(key))
     }
 
     #[inline]
-    fn value<Q: Lookup<K> + ?Sized>(&self, key: &Q, fresh: impl FnOnce(Lifespan<'_>) -> bool) -> Option<V> {
+    fn value<Q: Hash + Equivalent<K> + ?Sized>(&self, key: &Q, fresh: impl FnOnce(Lifespan<'_>) -> bool) -> Option<V> {
         each!(self, store => store.value(key, fresh))
     }
 
@@ -105,11 +105,11 @@ where
         each!(self, store => store.insert(key, record))
     }
 
-    fn remove<Q: Lookup<K> + ?Sized>(&self, key: &Q) -> Option<Removed> {
+    fn remove<Q: Hash + Equivalent<K> + ?Sized>(&self, key: &Q) -> Option<Removed> {
         each!(self, store => MemoryStore::<K, V>::remove(store, key))
     }
 
-    fn contains<Q: Lookup<K> + ?Sized>(&self, key: &Q) -> bool {
+    fn contains<Q: Hash + Equivalent<K> + ?Sized>(&self, key: &Q) -> bool {
         each!(self, store => MemoryStore::<K, V>::contains(store, key))
     }
 

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use foldhash::fast::RandomState;
 use larder_core::clock::Time;
-use larder_core::key::Lookup;
+use larder_core::key::Equivalent;
 use larder_core::memory::{
     Bounds, Departure, DepartureCause, Lifespan, Lifetimes, MemoryStore, OnDeparture, Record, Removed,
 };
@@ -191,17 +191,17 @@ where
     }
 
     #[inline]
-    fn get<Q: Lookup<K> + ?Sized>(&self, key: &Q) -> Option<Record<V>> {
+    fn get<Q: Hash + Equivalent<K> + ?Sized>(&self, key: &Q) -> Option<Record<V>> {
         self.records.get(key).map(Kept::into_record)
     }
 
     /// moka has no look-up that is not a use, but of the presence of a key.
-    fn peek<Q: Lookup<K> + ?Sized>(&self, key: &Q) -> Option<Record<V>> {
+    fn peek<Q: Hash + Equivalent<K> + ?Sized>(&self, key: &Q) -> Option<Record<V>> {
         self.get(key)
     }
 
     #[inline]
-    fn value<Q: Lookup<K> + ?Sized>(&self, key: &Q, fresh: impl FnOnce(Lifespan<'_>) -> bool) -> Option<V> {
+    fn value<Q: Hash + Equivalent<K> + ?Sized>(&self, key: &Q, fresh: impl FnOnce(Lifespan<'_>) -> bool) -> Option<V> {
         match self.records.get(key) {
             Some(Kept::Read(record)) if fresh(record.lifespan()) => record.value,
             _ => None,
@@ -226,7 +226,7 @@ where
         true
     }
 
-    fn remove<Q: Lookup<K> + ?Sized>(&self, key: &Q) -> Option<Removed> {
+    fn remove<Q: Hash + Equivalent<K> + ?Sized>(&self, key: &Q) -> Option<Removed> {
         if self.replaced.load(Relaxed) {
             self.settle_now();
         }
@@ -238,7 +238,7 @@ where
         Some(removed)
     }
 
-    fn contains<Q: Lookup<K> + ?Sized>(&self, key: &Q) -> bool {
+    fn contains<Q: Hash + Equivalent<K> + ?Sized>(&self, key: &Q) -> bool {
         self.records.contains_key(key)
     }
 

@@ -4,7 +4,7 @@ use std::hash::Hash;
 use std::sync::Arc;
 
 use larder_core::Result;
-use larder_core::key::Lookup;
+use larder_core::key::Equivalent;
 use larder_core::memory::{Bounds, Lifetimes, MemoryStore, Record, Removed};
 use larder_core::tier::{TierKind, Usage};
 
@@ -15,11 +15,11 @@ pub struct NullStore;
 impl<K: Hash + Eq, V> MemoryStore<K, V> for NullStore {
     fn attach(&self, _: Arc<dyn Lifetimes>) {}
 
-    fn get<Q: Lookup<K> + ?Sized>(&self, _: &Q) -> Option<Record<V>> {
+    fn get<Q: Hash + Equivalent<K> + ?Sized>(&self, _: &Q) -> Option<Record<V>> {
         None
     }
 
-    fn peek<Q: Lookup<K> + ?Sized>(&self, _: &Q) -> Option<Record<V>> {
+    fn peek<Q: Hash + Equivalent<K> + ?Sized>(&self, _: &Q) -> Option<Record<V>> {
         None
     }
 
@@ -27,11 +27,11 @@ impl<K: Hash + Eq, V> MemoryStore<K, V> for NullStore {
         false
     }
 
-    fn remove<Q: Lookup<K> + ?Sized>(&self, _: &Q) -> Option<Removed> {
+    fn remove<Q: Hash + Equivalent<K> + ?Sized>(&self, _: &Q) -> Option<Removed> {
         None
     }
 
-    fn contains<Q: Lookup<K> + ?Sized>(&self, _: &Q) -> bool {
+    fn contains<Q: Hash + Equivalent<K> + ?Sized>(&self, _: &Q) -> bool {
         false
     }
 

@@ -23,7 +23,7 @@ use std::thread::available_parallelism;
 use foldhash::fast::RandomState;
 use larder_core::Result;
 use larder_core::clock::Time;
-use larder_core::key::Lookup;
+use larder_core::key::Equivalent;
 use larder_core::memory::{
     Bounds, Departure, Lifespan, Lifetimes, MemoryStore, OnDeparture, Record, Removed,
 };
@@ -143,7 +143,7 @@ where
 
     /// Finds the node of `key`, has `read` look at it, and counts a use where it says so.
     #[inline]
-    fn read<Q: Lookup<K> + ?Sized, R>(
+    fn read<Q: Hash + Equivalent<K> + ?Sized, R>(
         &self,
         key: &Q,
         read: impl FnOnce(&Node<K, V>) -> Option<R>,
@@ -186,7 +186,7 @@ where
 
     /// Counts a miss for the policy, unless that would have to wait.
     #[cold]
-    fn note_miss<Q: Lookup<K> + ?Sized>(&self, key: &Q) {
+    fn note_miss<Q: Hash + Equivalent<K> + ?Sized>(&self, key: &Q) {
         let hash = self.hasher.hash_one(key);
         if let Some(mut shard) = self.lane(hash).shard.try_write()
             && shard.find(hash, key).is_none()
@@ -195,7 +195,7 @@ where
         }
     }
 
-    fn peek_node<Q: Lookup<K> + ?Sized, R>(&self, key: &Q, read: impl FnOnce(&Node<K, V>) -> R) -> Option<R> {
+    fn peek_node<Q: Hash + Equivalent<K> + ?Sized, R>(&self, key: &Q, read: impl FnOnce(&Node<K, V>) -> R) -> Option<R> {
         let hash = self.hasher.hash_one(key);
         self.lane(hash).shard.read().node(hash, key).map(read)
     }
@@ -278,18 +278,18 @@ where
     }
 
     #[inline]
-    fn get<Q: Lookup<K> + ?Sized>(&self, key: &Q) -> Option<Record<V>> {
+    fn get<Q: Hash + Equivalent<K> + ?Sized>(&self, key: &Q) -> Option<Record<V>> {
         let (record, value) = self.read(key, |node| Some((node.record(), node.value.handle())))?;
         Some(Record { value: value.into_value(), ..record })
     }
 
-    fn peek<Q: Lookup<K> + ?Sized>(&self, key: &Q) -> Option<Record<V>> {
+    fn peek<Q: Hash + Equivalent<K> + ?Sized>(&self, key: &Q) -> Option<Record<V>> {
         let (record, value) = self.peek_node(key, |node| (node.record(), node.value.handle()))?;
         Some(Record { value: value.into_value(), ..record })
     }
 
     #[inline]
-    fn value<Q: Lookup<K> + ?Sized>(&self, key: &Q, fresh: impl FnOnce(Lifespan<'_>) -> bool) -> Option<V> {
+    fn value<Q: Hash + Equivalent<K> + ?Sized>(&self, key: &Q, fresh: impl FnOnce(Lifespan<'_>) -> bool) -> Option<V> {
         let handle = self.read(key, |node| match node.value {
             Held::Absent => None,
             _ => fresh(node.lifespan()).then(|| node.value.handle()),
@@ -321,14 +321,14 @@ where
         true
     }
 
-    fn remove<Q: Lookup<K> + ?Sized>(&self, key: &Q) -> Option<Removed> {
+    fn remove<Q: Hash + Equivalent<K> + ?Sized>(&self, key: &Q) -> Option<Removed> {
         let hash = self.hasher.hash_one(key);
         let node =
             self.exclusively(self.lane(hash), |shard, context| shard.remove(hash, key, context.budget))?;
         Some(node.removed())
     }
 
-    fn contains<Q: Lookup<K> + ?Sized>(&self, key: &Q) -> bool {
+    fn contains<Q: Hash + Equivalent<K> + ?Sized>(&self, key: &Q) -> bool {
         self.peek_node(key, |_| ()).is_some()
     }
 

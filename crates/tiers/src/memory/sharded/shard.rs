@@ -5,7 +5,7 @@ use std::hash::Hash;
 
 use hashbrown::HashTable;
 use larder_core::clock::Time;
-use larder_core::key::Lookup;
+use larder_core::key::Equivalent;
 use larder_core::memory::{DepartureCause, Lifetimes, Record};
 use larder_core::terms::Freshness;
 
@@ -273,7 +273,7 @@ where
     V: Clone,
 {
     #[inline]
-    pub(super) fn find<Q: Lookup<K> + ?Sized>(&self, hash: u64, key: &Q) -> Option<u32> {
+    pub(super) fn find<Q: Hash + Equivalent<K> + ?Sized>(&self, hash: u64, key: &Q) -> Option<u32> {
         let is_it = |slot: &u32| {
             self.nodes.get(*slot).is_some_and(|node| node.hash == hash && key.equivalent(&node.key))
         };
@@ -281,7 +281,7 @@ where
     }
 
     #[inline]
-    pub(super) fn node<Q: Lookup<K> + ?Sized>(&self, hash: u64, key: &Q) -> Option<&Node<K, V>> {
+    pub(super) fn node<Q: Hash + Equivalent<K> + ?Sized>(&self, hash: u64, key: &Q) -> Option<&Node<K, V>> {
         self.nodes.get(self.find(hash, key)?)
     }
 
@@ -319,7 +319,7 @@ where
     }
 
     /// Removes the entry of `key`.
-    pub(super) fn remove<Q: Lookup<K> + ?Sized>(
+    pub(super) fn remove<Q: Hash + Equivalent<K> + ?Sized>(
         &mut self,
         hash: u64,
         key: &Q,

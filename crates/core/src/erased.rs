@@ -1,0 +1,374 @@
+//! Keys and values of any type.
+//!
+//! A hit in memory works with the types of the user. What comes after a miss works
+//! with [`Key`], [`Value`] and [`Memory`], so that it is compiled once for all
+//! caches of a program.
+
+use std::any::{Any, TypeId};
+use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use equivalent::Equivalent;
+
+use crate::Result;
+use crate::key::Lookup;
+use crate::memory::{Bounds, Lifetimes, MemoryStore, Record, Removed};
+use crate::tier::{TierKind, Usage};
+
+/// Finds the entry of a key: the key itself, or a borrowed form of it.
+///
+/// # Behavior
+/// - Feeds a hasher as the equal key does.
+/// - `lend` calls its argument once, with a key that `is_key` holds for.
+pub trait AnyLookup: Sync {
+    /// Feeds the hash of the key.
+    fn feed(&self, state: &mut dyn Hasher);
+
+    /// Whether this is the borrowed form of `key`.
+    fn is_key(&self, key: &dyn Any) -> bool;
+
+    /// Lends the key. Costs an allocation for a borrowed form.
+    fn lend(&self, to: &mut dyn FnMut(&(dyn Any + Send + Sync)));
+}
+
+impl Hash for dyn AnyLookup + '_ {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.feed(state);
+    }
+}
+
+/// A borrowed form `Q` of a key `K`, as [`AnyLookup`].
+pub struct Borrowed<'a, K, Q: ?Sized> {
+    form: &'a Q,
+    key: PhantomData<fn() -> K>,
+}
+
+impl<'a, K, Q: ?Sized> Borrowed<'a, K, Q> {
+    /// Borrows a form of a key.
+    pub fn new(form: &'a Q) -> Self {
+        Self { form, key: PhantomData }
+    }
+}
+
+impl<K, Q: ?Sized> fmt::Debug for Borrowed<'_, K, Q> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Borrowed").finish_non_exhaustive()
+    }
+}
+
+impl<K, Q> AnyLookup for Borrowed<'_, K, Q>
+where
+    K: Hash + Eq + Send + Sync + 'static,
+    Q: Lookup<K> + Sync + ?Sized,
+{
+    fn feed(&self, mut state: &mut dyn Hasher) {
+        self.form.hash(&mut state);
+    }
+
+    fn is_key(&self, key: &dyn Any) -> bool {
+        key.downcast_ref::<K>().is_some_and(|key| self.form.equivalent(key))
+    }
+
+    fn lend(&self, to: &mut dyn FnMut(&(dyn Any + Send + Sync))) {
+        self.form.with_key(|key| to(key));
+    }
+}
+
+/// What a key can do, whatever its type.
+trait AnyKey: Any + Send + Sync {
+    fn feed(&self, state: &mut dyn Hasher);
+    fn is(&self, other: &dyn Any) -> bool;
+}
+
+impl<K: Hash + Eq + Send + Sync + 'static> AnyKey for K {
+    fn feed(&self, mut state: &mut dyn Hasher) {
+        self.hash(&mut state);
+    }
+
+    fn is(&self, other: &dyn Any) -> bool {
+        other.downcast_ref::<K>().is_some_and(|other| self == other)
+    }
+}
+
+/// A key of any type. A clone shares the key.
+#[derive(Clone)]
+pub struct Key {
+    key: Arc<dyn AnyKey>,
+    /// Clones the key itself, where its type can do that.
+    copy: Option<fn(&dyn Any) -> Box<dyn Any>>,
+}
+
+impl Key {
+    /// A key that need not be `Clone`. Costs an allocation.
+    pub fn new<K: Hash + Eq + Send + Sync + 'static>(key: K) -> Self {
+        Self { key: Arc::new(key), copy: None }
+    }
+
+    /// A key whose type is `Clone`. Costs an allocation.
+    pub fn cloneable<K: Hash + Eq + Clone + Send + Sync + 'static>(key: K) -> Self {
+        Self::shared(Arc::new(key))
+    }
+
+    /// A key that others have as well.
+    pub fn shared<K: Hash + Eq + Clone + Send + Sync + 'static>(key: Arc<K>) -> Self {
+        Self { key, copy: Some(copy::<K>) }
+    }
+
+    /// The key, by reference.
+    pub fn as_any(&self) -> &(dyn Any + Send + Sync) {
+        &*self.key
+    }
+
+    /// The key, by reference, where it is a `K`.
+    pub fn downcast_ref<K: 'static>(&self) -> Option<&K> {
+        self.as_any().downcast_ref()
+    }
+
+    /// The key, shared, where it is a `K`.
+    pub fn into_shared<K: Send + Sync + 'static>(self) -> Option<Arc<K>> {
+        let key: Arc<dyn Any + Send + Sync> = self.key;
+        key.downcast().ok()
+    }
+
+    /// The key itself. `None` where it is no `K`, or others share it and it is not `Clone`.
+    pub fn into_inner<K: Send + Sync + 'static>(self) -> Option<K> {
+        let copy = self.copy;
+        Arc::try_unwrap(self.into_shared::<K>()?)
+            .or_else(|shared| copy.and_then(|copy| copy(&*shared).downcast().ok()).map(|key| *key).ok_or(()))
+            .ok()
+    }
+}
+
+fn copy<K: Clone + 'static>(key: &dyn Any) -> Box<dyn Any> {
+    match key.downcast_ref::<K>() {
+        Some(key) => Box::new(key.clone()),
+        None => Box::new(()),
+    }
+}
+
+impl AnyLookup for Key {
+    fn feed(&self, state: &mut dyn Hasher) {
+        self.key.feed(state);
+    }
+
+    fn is_key(&self, key: &dyn Any) -> bool {
+        self.key.is(key)
+    }
+
+    fn lend(&self, to: &mut dyn FnMut(&(dyn Any + Send + Sync))) {
+        to(self.as_any());
+    }
+}
+
+impl Hash for Key {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.key.feed(state);
+    }
+}
+
+impl PartialEq for Key {
+    fn eq(&self, other: &Self) -> bool {
+        self.key.is(other.as_any())
+    }
+}
+
+impl Eq for Key {}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Key").finish_non_exhaustive()
+    }
+}
+
+/// A value of any type. A clone shares the value.
+#[derive(Clone)]
+pub struct Value(Arc<dyn Any + Send + Sync>);
+
+impl Value {
+    /// Wraps a value. Costs an allocation.
+    pub fn new<V: Send + Sync + 'static>(value: V) -> Self {
+        Self(Arc::new(value))
+    }
+
+    /// The value, by reference, where it is a `V`.
+    pub fn downcast_ref<V: 'static>(&self) -> Option<&V> {
+        self.0.downcast_ref()
+    }
+
+    /// The value itself, cloned where others share it. `None` where it is no `V`.
+    pub fn into_inner<V: Clone + Send + Sync + 'static>(self) -> Option<V> {
+        let value = self.0.downcast::<V>().ok()?;
+        Some(Arc::try_unwrap(value).unwrap_or_else(|shared| (*shared).clone()))
+    }
+}
+
+impl fmt::Debug for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Value").finish_non_exhaustive()
+    }
+}
+
+/// An error of any type that a loader gave. Those who waited for it share it.
+#[derive(Clone)]
+pub struct AnyError(Arc<dyn Any + Send + Sync>);
+
+impl AnyError {
+    /// Wraps an error.
+    pub fn new<E: Send + Sync + 'static>(error: E) -> Self {
+        Self(Arc::new(error))
+    }
+
+    /// Whether it is of this type.
+    pub fn is(&self, error: TypeId) -> bool {
+        (*self.0).type_id() == error
+    }
+
+    /// The error, where it is an `E`.
+    pub fn into_shared<E: Send + Sync + 'static>(self) -> Option<Arc<E>> {
+        self.0.downcast().ok()
+    }
+}
+
+impl fmt::Debug for AnyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AnyError").finish_non_exhaustive()
+    }
+}
+
+/// A memory store, whatever the types of its keys and values.
+///
+/// # Behavior
+/// That of [`MemoryStore`]. A key or value of another type than that of the store is
+/// never found and never stored.
+pub trait Memory: Send + Sync {
+    /// See [`MemoryStore::attach`].
+    fn attach(&self, lifetimes: Arc<dyn Lifetimes>);
+
+    /// See [`MemoryStore::get`].
+    fn get(&self, key: &dyn AnyLookup) -> Option<Record<Value>>;
+
+    /// See [`MemoryStore::peek`].
+    fn peek(&self, key: &dyn AnyLookup) -> Option<Record<Value>>;
+
+    /// See [`MemoryStore::insert`].
+    fn insert(&self, key: Key, record: Record<Value>) -> bool;
+
+    /// See [`MemoryStore::remove`].
+    fn remove(&self, key: &dyn AnyLookup) -> Option<Removed>;
+
+    /// See [`MemoryStore::clear`].
+    fn clear(&self);
+
+    /// See [`MemoryStore::sweep`].
+    fn sweep(&self) -> u64;
+
+    /// See [`MemoryStore::set_bounds`].
+    ///
+    /// # Errors
+    /// `ErrorKind::Unsupported` where the engine cannot change them.
+    fn set_bounds(&self, bounds: Bounds) -> Result<()>;
+
+    /// See [`MemoryStore::bounds`].
+    fn bounds(&self) -> Bounds;
+
+    /// See [`MemoryStore::count`].
+    fn count(&self, home: Option<TierKind>) -> u64;
+
+    /// See [`MemoryStore::usage`].
+    fn usage(&self) -> Usage;
+
+    /// See [`MemoryStore::settle`].
+    fn settle(&self);
+}
+
+/// Finds the key of a store by an [`AnyLookup`].
+struct ByAny<'a>(&'a dyn AnyLookup);
+
+impl Hash for ByAny<'_> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.feed(state);
+    }
+}
+
+impl<K: 'static> Equivalent<K> for ByAny<'_> {
+    fn equivalent(&self, key: &K) -> bool {
+        self.0.is_key(key)
+    }
+}
+
+/// A store of typed keys and values, as [`Memory`].
+#[derive(Debug)]
+pub struct Typed<K, V, M> {
+    store: Arc<M>,
+    types: PhantomData<fn() -> (K, V)>,
+}
+
+impl<K, V, M> Typed<K, V, M> {
+    /// Wraps a store.
+    pub fn new(store: Arc<M>) -> Self {
+        Self { store, types: PhantomData }
+    }
+}
+
+impl<K, V, M> Memory for Typed<K, V, M>
+where
+    K: Hash + Eq + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+    M: MemoryStore<K, V>,
+{
+    fn attach(&self, lifetimes: Arc<dyn Lifetimes>) {
+        self.store.attach(lifetimes);
+    }
+
+    fn get(&self, key: &dyn AnyLookup) -> Option<Record<Value>> {
+        self.store.get(&ByAny(key)).map(|record| record.map(Value::new))
+    }
+
+    fn peek(&self, key: &dyn AnyLookup) -> Option<Record<Value>> {
+        self.store.peek(&ByAny(key)).map(|record| record.map(Value::new))
+    }
+
+    fn insert(&self, key: Key, record: Record<Value>) -> bool {
+        let Some(key) = key.into_inner::<K>() else { return false };
+        let has_value = record.value.is_some();
+        let record = record.and_then(Value::into_inner::<V>);
+        if has_value && record.value.is_none() {
+            return false;
+        }
+        self.store.insert(key, record)
+    }
+
+    fn remove(&self, key: &dyn AnyLookup) -> Option<Removed> {
+        self.store.remove(&ByAny(key))
+    }
+
+    fn clear(&self) {
+        self.store.clear();
+    }
+
+    fn sweep(&self) -> u64 {
+        self.store.sweep()
+    }
+
+    fn set_bounds(&self, bounds: Bounds) -> Result<()> {
+        self.store.set_bounds(bounds)
+    }
+
+    fn bounds(&self) -> Bounds {
+        self.store.bounds()
+    }
+
+    fn count(&self, home: Option<TierKind>) -> u64 {
+        self.store.count(home)
+    }
+
+    fn usage(&self) -> Usage {
+        self.store.usage()
+    }
+
+    fn settle(&self) {
+        self.store.settle();
+    }
+}
