@@ -221,7 +221,7 @@ fn a_tier_that_goes_and_comes_back_is_heard_line_by_line() {
     let Bench { disk, clock, rig, ear } = bench(&[(1, "one")]);
     let tier = TierKind::Disk;
     disk.fail(Operation::Get, Times::Forever, ErrorKind::Io);
-    (0..9).for_each(|_| assert!(block_on(rig.get::<Inline, u64>(&1)).is_err()));
+    (0..9).for_each(|_| assert!(block_on(rig.get::<Inline>(&1)).is_err()));
     assert_eq!(ear.next(), Event::TierDown { tier, line: Line::Reads });
     disk.heal();
     clock.advance(LONG);

@@ -35,11 +35,11 @@ fn bench() -> Bench {
 }
 
 fn try_get(rig: &Arc<Rig>, key: u64) -> Result<Option<String>> {
-    block_on(rig.get::<Inline, u64>(&key))
+    block_on(rig.get::<Inline>(&key))
 }
 
 fn keys(rig: &Arc<Rig>) -> Vec<u64> {
-    let mut keys: Vec<u64> = block_on(rig.keys::<Inline>()).unwrap().into_iter().map(|key| *key).collect();
+    let mut keys: Vec<u64> = rig.keys().unwrap().into_iter().map(|key| *key).collect();
     keys.sort_unstable();
     keys
 }
@@ -124,7 +124,7 @@ fn removals_that_an_open_breaker_refused_hold_after_the_tier_returns() {
     disk.heal();
     for key in 0..50 {
         assert_eq!(try_get(&rig, key).unwrap(), None, "{key}");
-        assert!(!block_on(rig.contains_key::<Inline, u64>(&key)).unwrap());
+        assert!(!block_on(rig.contains_key::<Inline>(&key)).unwrap());
     }
     assert_eq!(keys(&rig), (50..100).collect::<Vec<_>>());
     assert_eq!(disk.inner().usage().entries, 100, "all of it is still there");

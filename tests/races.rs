@@ -17,7 +17,7 @@ type Change = (&'static str, fn(&Arc<Rig>), Option<&'static str>);
 const CHANGES: [Change; 4] = [
     ("insert", |rig| assert!(insert(rig, 1, "new").is_ok()), Some("new")),
     ("remove", |rig| assert!(remove(rig, 1).is_ok()), None),
-    ("take", |rig| drop(block_on(rig.take::<Inline, u64>(&1)).unwrap()), None),
+    ("take", |rig| drop(block_on(rig.take::<Inline>(&1)).unwrap()), None),
     ("clear", |rig| block_on(rig.clear::<Inline>()).unwrap(), None),
 ];
 
@@ -183,7 +183,7 @@ fn an_entry_that_changes_size_moves_home_and_leaves_one_copy() {
     let tiers = vec![Arc::new(near) as Arc<dyn Tier>, Arc::new(far) as Arc<dyn Tier>];
     let rig = Plan::over(tiers).build();
     let homes = |rig: &Arc<Rig>| {
-        let held = block_on(rig.explain::<Inline, u64>(&1)).unwrap().tiers;
+        let held = block_on(rig.explain::<Inline>(&1)).unwrap().tiers;
         held.into_iter().filter(|kind| *kind != TierKind::Memory).collect::<Vec<_>>()
     };
     for (bytes, home) in [

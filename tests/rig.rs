@@ -1,23 +1,41 @@
 //! An engine over tiers that obey the test.
 
+use std::any::TypeId;
+use std::convert::Infallible;
+use std::future::Future;
+use std::io::Read;
+use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
 use larder::{
-    Access, Compress, EntryOptions, Event, Kind, Persistence, Selector, Sharing, Table, Thresholds, TierKind,
+    Access, Compress, Entry, EntryOptions, Event, Explanation, Kind, Persistence, Placement, Result,
+    Selector, Sharing, Table, Tag, Thresholds, TierKind,
 };
-use larder_core::codec::{Codec, Values};
-use larder_core::key::NamedKeys;
-use larder_core::memory::Bounds;
+use larder_core::codec::{Codec, ValueCodec, Values};
+use larder_core::erased::{AnyError, AnyLookup, Borrowed, Key, Typed, TypedCodec, Value};
+use larder_core::key::{KeyCodec, NamedKeys};
+use larder_core::memory::{Bounds, MemoryStore, OnDeparture};
+use larder_core::stream::ByteValue;
 use larder_core::tier::Tier;
-use larder_engine::wait::{Inline, block_on};
-use larder_engine::{Audience, Engine, Expiry, Hints, KeptMarks, Parts, Slot, Taint, Weigh, Wire};
+use larder_engine::wait::{Inline, Wait, block_on};
+use larder_engine::{
+    Audience, Begun, BytesOf, Engine, EntryReader, Expiry, Hints, KeptMarks, Parts, Slot, Source, Taint,
+    Weigh, Wire, watched,
+};
 use larder_testkit::ManualClock;
 use larder_tiers::memory::{MemoryEngine, NullStore, Policy, Store};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-pub(crate) type Rig = Engine<u64, String, Store<u64, String>>;
+/// An engine with its store, as the front door has them.
+pub(crate) struct Rig<V = String>
+where
+    V: Clone + Send + Sync + 'static,
+{
+    engine: Arc<Engine>,
+    memory: Arc<Store<u64, V>>,
+}
 
 /// What an engine of a test is made of.
 pub(crate) struct Plan {
@@ -29,7 +47,7 @@ pub(crate) struct Plan {
     pub(crate) clock: ManualClock,
     /// Where the marks of the tiers are, if anywhere.
     pub(crate) marks: Option<std::path::PathBuf>,
-    pub(crate) audience: Option<Audience<u64>>,
+    pub(crate) audience: Option<(Audience, OnDeparture<u64>)>,
     /// After what time without a poll a load is taken over.
     pub(crate) stall: Option<Duration>,
     /// How it hears of others, with whom it shares its entries then.
@@ -57,7 +75,9 @@ impl Plan {
 
     /// With somebody who listens.
     pub(crate) fn heard_by(mut self, listener: impl FnMut(Event<u64>) + Send + 'static) -> Self {
-        self.audience = Some(Audience::new(listener));
+        let audience = Audience::new(listener);
+        let on_departure = audience.on_departure();
+        self.audience = Some((audience, on_departure));
         self
     }
 
@@ -76,22 +96,24 @@ impl Plan {
     }
 
     /// The same for values of another type.
-    pub(crate) fn build_for<V>(self) -> Arc<Engine<u64, V, Store<u64, V>>>
+    pub(crate) fn build_for<V>(self) -> Arc<Rig<V>>
     where
         V: Clone + Serialize + DeserializeOwned + Send + Sync + 'static,
     {
         let wire = Wire {
-            keys: Box::new(NamedKeys),
-            values: Box::new(Values::<V>::new(Codec::Auto)),
+            keys: Box::new(TypedCodec::<Box<dyn KeyCodec<u64>>, u64>::new(Box::new(NamedKeys))),
+            values: Box::new(TypedCodec::<Box<dyn ValueCodec<V>>, V>::new(Box::new(Values::new(
+                Codec::Auto,
+            )))),
             compress: Compress::None,
             schema: 0,
             selector: Arc::clone(&self.selector),
             slots: self.tiers.iter().map(|tier| self.slot(tier)).collect(),
         };
+        let (audience, on_departure) = self.audience.unzip();
         let (memory, memory_weight_max) = match self.memory {
             true => {
                 let bounds = Bounds::bytes(self.memory_bytes);
-                let on_departure = self.audience.as_ref().map(Audience::on_departure);
                 let store = Store::new(MemoryEngine::Sharded, bounds, Policy::Lru, on_departure);
                 (store, self.memory_bytes / 2)
             }
@@ -102,8 +124,9 @@ impl Plan {
         #[cfg(not(feature = "redis"))]
         let nodes = None;
         let sharing = if nodes.is_some() { Sharing::Distributed } else { Sharing::default() };
-        Engine::new(Parts {
-            memory,
+        let memory = Arc::new(memory);
+        let engine = Engine::new(Parts {
+            memory: Arc::new(Typed::<u64, V, _>::new(Arc::clone(&memory))),
             memory_weight_max,
             weigh: Weigh::Measured,
             wire: (!wire.slots.is_empty()).then_some(wire),
@@ -120,16 +143,155 @@ impl Plan {
             nodes,
             marks: KeptMarks::default(),
             stall: self.stall,
-            audience: self.audience,
+            audience,
             dir: None,
             held: Vec::new(),
-        })
+        });
+        Arc::new(Rig { engine, memory })
+    }
+}
+
+impl<V: Clone + Send + Sync + 'static> Deref for Rig<V> {
+    type Target = Arc<Engine>;
+
+    fn deref(&self) -> &Arc<Engine> {
+        &self.engine
+    }
+}
+
+/// Verbs that wait as `W` does.
+macro_rules! verbs {
+    ($(fn $name:ident($($argument:ident: $type:ty = $given:expr),*) -> $answer:ty = $map:expr;)+) => {$(
+        pub(crate) async fn $name<W: Wait>(&self, $($argument: $type),*) -> $answer {
+            match W::IS_TASK {
+                true => self.engine.tasks().$name($($given),*).await.map($map),
+                false => self.engine.threads().$name($($given),*).map($map),
+            }
+        }
+    )+};
+}
+
+fn typed<V: Clone + Send + Sync + 'static>(value: Value) -> V {
+    value.into_inner().expect("a value of the rig")
+}
+
+impl<V: Clone + Send + Sync + 'static> Rig<V> {
+    verbs! {
+        fn get(key: &u64 = &Borrowed::<u64, u64>::new(key)) -> Result<Option<V>> = |value| value.map(typed);
+        fn take(key: &u64 = &Borrowed::<u64, u64>::new(key)) -> Result<Option<V>> = |value| value.map(typed);
+        fn contains_key(key: &u64 = &Borrowed::<u64, u64>::new(key)) -> Result<bool> = |found| found;
+        fn remove(key: &u64 = &Borrowed::<u64, u64>::new(key)) -> Result<bool> = |removed| removed;
+        fn inspect(key: &u64 = &Borrowed::<u64, u64>::new(key)) -> Result<Option<Entry<V>>>
+            = |entry| entry.and_then(|entry| entry.and_then(Value::into_inner));
+        fn explain(key: &u64 = &Borrowed::<u64, u64>::new(key)) -> Result<Explanation> = |explanation| explanation;
+        fn insert(key: u64 = Key::cloneable(key), value: V = Value::new(value), options: EntryOptions = options)
+            -> Result<Placement> = |placement| placement;
+        fn invalidate_tags(tags: Vec<Tag> = tags) -> Result<()> = |()| ();
+        fn clear() -> Result<()> = |()| ();
+        fn flush() -> Result<()> = |()| ();
+        fn close() -> Result<()> = |()| ();
+        fn set_enabled(enabled: bool = enabled) -> Result<()> = |()| ();
+    }
+
+    pub(crate) fn keys(&self) -> Result<Vec<Arc<u64>>> {
+        let keys = self.engine.threads().keys(self.memory.keys(|key| Key::cloneable(*key)))?;
+        Ok(keys.into_iter().filter_map(Key::into_shared).collect())
+    }
+
+    pub(crate) fn hit(&self, key: &u64) -> Option<V> {
+        self.engine.hit(&*self.memory, key)
+    }
+
+    pub(crate) async fn get_many<W: Wait>(&self, keys: &[u64]) -> Vec<Option<V>> {
+        let mut values: Vec<Option<V>> = keys.iter().map(|key| self.hit(key)).collect();
+        let missing: Vec<usize> = (0..keys.len()).filter(|at| values[*at].is_none()).collect();
+        let forms: Vec<Borrowed<'_, u64, u64>> = missing.iter().map(|at| Borrowed::new(&keys[*at])).collect();
+        let forms: Vec<&dyn AnyLookup> = forms.iter().map(|key| key as &dyn AnyLookup).collect();
+        let found = match W::IS_TASK {
+            true => self.engine.tasks().get_many(&forms).await,
+            false => self.engine.threads().get_many(&forms),
+        };
+        for (at, value) in missing.into_iter().zip(found) {
+            values[at] = value.map(typed);
+        }
+        values
+    }
+
+    pub(crate) async fn get_with<W, F, Fut>(&self, key: u64, loader: F) -> V
+    where
+        W: Wait,
+        F: FnOnce() -> Fut,
+        Fut: Future<Output = V>,
+    {
+        let loader = || async { Ok::<V, Infallible>(loader().await) };
+        self.try_get_with::<W, Infallible, _, _>(key, loader).await.expect("it cannot fail")
+    }
+
+    pub(crate) async fn try_get_with<W, E, F, Fut>(&self, key: u64, loader: F) -> Result<V, Arc<E>>
+    where
+        W: Wait,
+        E: Send + Sync + 'static,
+        F: FnOnce() -> Fut,
+        Fut: Future<Output = Result<V, E>>,
+    {
+        let (key, error) = (Key::new(key), TypeId::of::<E>());
+        let typed_error = |error: AnyError| error.into_shared().expect("the error of the loader");
+        let end = |loaded: Result<V, E>| match loaded {
+            Ok(value) => Ok(Value::new(value)),
+            Err(error) => Err(AnyError::new(error)),
+        };
+        if !W::IS_TASK {
+            return match self.engine.threads().begin_load(key, error) {
+                Begun::Value(value) => Ok(typed(value)),
+                Begun::Failed(error) => Err(typed_error(error)),
+                Begun::Load(load) => match end(load.call(|| block_on(loader()))) {
+                    Ok(value) => {
+                        load.finish(value.clone(), EntryOptions::new());
+                        Ok(typed(value))
+                    }
+                    Err(error) => {
+                        load.fail(error.clone());
+                        Err(typed_error(error))
+                    }
+                },
+            };
+        }
+        let watch = self.engine.tasks().watch();
+        let call = async {
+            match self.engine.tasks().begin_load(key, error, watch.clone()).await {
+                Begun::Value(value) => Ok(typed(value)),
+                Begun::Failed(error) => Err(typed_error(error)),
+                Begun::Load(load) => match end(load.run(async { loader().await }).await) {
+                    Ok(value) => {
+                        load.finish_task(value.clone(), EntryOptions::new()).await;
+                        Ok(typed(value))
+                    }
+                    Err(error) => {
+                        load.fail(error.clone());
+                        Err(typed_error(error))
+                    }
+                },
+            }
+        };
+        watched(watch.clone(), Box::pin(call)).await
+    }
+}
+
+impl<V: ByteValue + Clone + Send + Sync + 'static> Rig<V> {
+    pub(crate) fn insert_from(&self, key: u64, reader: &mut dyn Read) -> Result<Placement> {
+        let value_of = |bytes| Value::new(V::from_bytes(bytes));
+        self.engine.threads().insert_from(Key::new(key), Source { reader, value_of })
+    }
+
+    pub(crate) fn open(&self, key: &u64) -> Result<Option<EntryReader>> {
+        let bytes_of: BytesOf = |value| typed::<V>(value).into_bytes();
+        self.engine.threads().open(&Borrowed::<u64, u64>::new(key), bytes_of)
     }
 }
 
 /// The value of a key, from wherever it is.
 pub(crate) fn get(rig: &Arc<Rig>, key: u64) -> Option<String> {
-    rig.hit(&key).or_else(|| block_on(rig.get::<Inline, u64>(&key)).unwrap())
+    rig.hit(&key).or_else(|| block_on(rig.get::<Inline>(&key)).unwrap())
 }
 
 pub(crate) fn insert(rig: &Arc<Rig>, key: u64, value: &str) -> larder::Result<larder::Placement> {
@@ -137,7 +299,7 @@ pub(crate) fn insert(rig: &Arc<Rig>, key: u64, value: &str) -> larder::Result<la
 }
 
 pub(crate) fn remove(rig: &Arc<Rig>, key: u64) -> larder::Result<bool> {
-    block_on(rig.remove::<Inline, u64>(&key))
+    block_on(rig.remove::<Inline>(&key))
 }
 
 /// The counts of one tier.

@@ -60,7 +60,7 @@ impl Stage {
         let call = recorder.begin(Act::Get(KEY));
         let found = match self.rig.hit(&KEY) {
             Some(value) => Some(value),
-            None => self.rig.get::<Tokio, u64>(&KEY).await.unwrap(),
+            None => self.rig.get::<Tokio>(&KEY).await.unwrap(),
         };
         recorder.end_with(call, found.as_ref().map(String::as_bytes));
     }
@@ -98,7 +98,7 @@ impl Stage {
     async fn remove(&self) {
         let mut recorder = self.recorder();
         let call = recorder.begin(Act::Remove(KEY));
-        recorder.end_done(call, &self.rig.remove::<Tokio, u64>(&KEY).await);
+        recorder.end_done(call, &self.rig.remove::<Tokio>(&KEY).await);
     }
 
     async fn clear(&self) {

@@ -279,7 +279,7 @@ fn a_take_over_at_any_moment_is_sound() {
             scene.play(vec![Task::new(load(2, 0)), Task::new(load(1, 3)), Task::new(time_passes)]);
             let mut recorder = history.recorder();
             let call = recorder.begin(Act::Get(1));
-            let found = block_on(rig.get::<Inline, u64>(&1)).unwrap().or_else(|| rig.hit(&1));
+            let found = block_on(rig.get::<Inline>(&1)).unwrap().or_else(|| rig.hit(&1));
             recorder.end_with(call, found.as_ref().map(String::as_bytes));
             drop(recorder);
             let counts = rig.stats().cache;

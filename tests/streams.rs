@@ -8,7 +8,6 @@ use std::sync::mpsc;
 use larder::{
     Bytes, Cache, Capability, Compress, EntryReader, ErrorKind, Persistence, Tier, TierKind, fcache, ucache,
 };
-use larder_engine::wait::{Inline, block_on};
 use larder_testkit::{FaultyTier, HashMapTier, Operation, Times};
 
 use crate::rig::Plan;
@@ -343,8 +342,8 @@ fn a_tier_that_fails_leaves_the_former_entry_or_none() {
     let capability = Capability { streams: false, ..disk.capability() };
     let disk = disk.with_capability(capability);
     let engine = Plan::over(vec![Arc::new(disk), Arc::new(file.clone())]).build_for::<Bytes>();
-    let open = || block_on(engine.open::<Inline, u64>(&1)).unwrap();
-    let stream = |seed| block_on(engine.insert_from(1, source(seed, 5 * MIB)));
+    let open = || engine.open(&1).unwrap();
+    let stream = |seed| engine.insert_from(1, &mut source(seed, 5 * MIB));
     stream(1).unwrap();
     for operation in [Operation::Draft, Operation::Append] {
         file.fail(operation, Times::Next(1), ErrorKind::Full);
@@ -361,7 +360,7 @@ fn a_tier_that_fails_leaves_the_former_entry_or_none() {
     stream(4).unwrap();
     check_reads(open().unwrap(), 4, 5 * MIB);
     file.fail(Operation::Open, Times::Next(1), ErrorKind::Unavailable);
-    assert_eq!(block_on(engine.open::<Inline, u64>(&1)).unwrap_err().kind(), ErrorKind::Unavailable);
+    assert_eq!(engine.open(&1).unwrap_err().kind(), ErrorKind::Unavailable);
     assert_eq!(engine.stats().cache.dropped, 4);
 }
 

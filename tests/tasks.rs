@@ -95,7 +95,7 @@ fn begun(future: Pin<&mut impl Future>) -> bool {
 async fn eventually(rig: &Arc<Rig>) -> String {
     let deadline = Instant::now() + Duration::from_secs(30);
     while Instant::now() < deadline {
-        if let Some(found) = rig.get::<Tokio, u64>(&1).await.unwrap() {
+        if let Some(found) = rig.get::<Tokio>(&1).await.unwrap() {
             return found;
         }
         tokio::task::yield_now().await;
@@ -115,7 +115,7 @@ fn a_stalled_tier_does_not_stall_the_executor() {
         tier.stall(Operation::Get);
         let reading = tokio::spawn({
             let rig = Arc::clone(&rig);
-            async move { rig.get::<Tokio, u64>(&1).await }
+            async move { rig.get::<Tokio>(&1).await }
         });
         // The only thread of the runtime is free while the tier hangs.
         for _ in 0..10 {
@@ -151,11 +151,11 @@ fn a_tier_that_does_not_block_needs_no_other_thread() {
     let taken = runtime.spawn_blocking(move || goes.recv());
     runtime.block_on(async {
         insert(&rig, "one").await.unwrap();
-        assert_eq!(rig.get::<Tokio, u64>(&1).await.unwrap().unwrap(), "one");
+        assert_eq!(rig.get::<Tokio>(&1).await.unwrap().unwrap(), "one");
         assert_eq!(rig.get_with::<Tokio, _, _>(2, || async { "two".to_owned() }).await, "two");
-        assert_eq!(rig.take::<Tokio, u64>(&1).await.unwrap().unwrap(), "one");
-        assert!(rig.remove::<Tokio, u64>(&2).await.unwrap());
-        assert!(!rig.contains_key::<Tokio, u64>(&2).await.unwrap());
+        assert_eq!(rig.take::<Tokio>(&1).await.unwrap().unwrap(), "one");
+        assert!(rig.remove::<Tokio>(&2).await.unwrap());
+        assert!(!rig.contains_key::<Tokio>(&2).await.unwrap());
     });
     drop((go, taken));
 }
@@ -172,9 +172,9 @@ fn a_write_that_is_not_polled_holds_up_no_other_of_its_task() {
         tier.release();
         // Nobody polls the first, which has the ticket of the key.
         insert(&rig, "second").await.unwrap();
-        assert_eq!(rig.get::<Tokio, u64>(&1).await.unwrap().unwrap(), "second");
+        assert_eq!(rig.get::<Tokio>(&1).await.unwrap().unwrap(), "second");
         assert_eq!(first.await.unwrap().home, TierKind::Redis);
-        assert_eq!(rig.get::<Tokio, u64>(&1).await.unwrap().unwrap(), "second");
+        assert_eq!(rig.get::<Tokio>(&1).await.unwrap().unwrap(), "second");
     });
 }
 
@@ -197,11 +197,11 @@ fn a_thread_waits_for_a_write_of_a_task_whose_executor_it_blocks() {
             // Whichever call is the one that waits.
             move || tier.release()
         });
-        block_on(rig.remove::<Inline, u64>(&1)).unwrap();
+        block_on(rig.remove::<Inline>(&1)).unwrap();
         block_on(rig.clear::<Inline>()).unwrap();
         releaser.join().unwrap();
         write.await.unwrap().unwrap();
-        assert_eq!(rig.get::<Tokio, u64>(&1).await.unwrap(), None);
+        assert_eq!(rig.get::<Tokio>(&1).await.unwrap(), None);
     });
 }
 
@@ -224,7 +224,7 @@ fn a_runtime_that_shuts_down_leaves_no_write_half_done() {
     block_on(rig.set_enabled::<Inline>(false)).unwrap();
     block_on(rig.set_enabled::<Inline>(true)).unwrap();
     for key in 0..20 {
-        assert_eq!(block_on(rig.get::<Inline, u64>(&key)).unwrap(), Some(key.to_string()));
+        assert_eq!(block_on(rig.get::<Inline>(&key)).unwrap(), Some(key.to_string()));
     }
 }
 
@@ -253,10 +253,10 @@ fn a_call_may_be_dropped_wherever_it_waits() {
             tier.stall(stalls);
             let waits = match call {
                 "insert" => begun(pin!(insert(&rig, "new"))),
-                "remove" => begun(pin!(rig.remove::<Tokio, u64>(&1))),
-                "take" => begun(pin!(rig.take::<Tokio, u64>(&1))),
-                "get" => begun(pin!(rig.get::<Tokio, u64>(&1))),
-                "many" => begun(pin!(rig.get_many::<Tokio, u64>(&[1, 2]))),
+                "remove" => begun(pin!(rig.remove::<Tokio>(&1))),
+                "take" => begun(pin!(rig.take::<Tokio>(&1))),
+                "get" => begun(pin!(rig.get::<Tokio>(&1))),
+                "many" => begun(pin!(rig.get_many::<Tokio>(&[1, 2]))),
                 _ => begun(pin!(rig.get_with::<Tokio, _, _>(1, || async { "new".to_owned() }))),
             };
             assert!(waits, "{call} does not wait for {stalls:?}");
@@ -264,16 +264,16 @@ fn a_call_may_be_dropped_wherever_it_waits() {
             // It waits for whoever has the ticket.
             rig.set_enabled::<Tokio>(false).await.unwrap();
             rig.set_enabled::<Tokio>(true).await.unwrap();
-            let found = rig.get::<Tokio, u64>(&1).await.unwrap();
+            let found = rig.get::<Tokio>(&1).await.unwrap();
             let expect = match (call, stalls) {
                 ("insert", _) | ("load", Put) => Some("new"),
                 ("remove" | "take", _) | ("load", _) => None,
                 _ => Some("old"),
             };
             assert_eq!(found.as_deref(), expect, "{call} that was dropped during {stalls:?}");
-            assert_eq!(rig.get::<Tokio, u64>(&1).await.unwrap().as_deref(), expect);
+            assert_eq!(rig.get::<Tokio>(&1).await.unwrap().as_deref(), expect);
             insert(&rig, "next").await.unwrap();
-            assert_eq!(rig.get::<Tokio, u64>(&1).await.unwrap().as_deref(), Some("next"), "{call}");
+            assert_eq!(rig.get::<Tokio>(&1).await.unwrap().as_deref(), Some("next"), "{call}");
         });
     }
 }
@@ -285,7 +285,7 @@ fn a_call_of_a_task_is_given_up_in_time_without_a_timer_of_its_runtime() {
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     tier.stall(Operation::Get);
     let started = Instant::now();
-    let error = runtime.block_on(rig.get::<Tokio, u64>(&1)).unwrap_err();
+    let error = runtime.block_on(rig.get::<Tokio>(&1)).unwrap_err();
     assert_eq!(error.kind(), larder::ErrorKind::Unavailable);
     assert!((4..20).contains(&started.elapsed().as_secs()), "{:?}", started.elapsed());
     assert_eq!(rig.stats().tier(TierKind::Redis).unwrap().counts.timeouts, 1);

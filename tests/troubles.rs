@@ -27,7 +27,7 @@ fn a_failing_read_is_a_miss_and_loads_once() {
     let rig = Plan::over(tiers).without_memory().build();
     insert(&rig, 1, "stored").unwrap();
     disk.fail(Operation::Get, Times::Forever, ErrorKind::Unavailable);
-    assert_eq!(block_on(rig.get::<Inline, u64>(&1)).unwrap_err().kind(), ErrorKind::Unavailable);
+    assert_eq!(block_on(rig.get::<Inline>(&1)).unwrap_err().kind(), ErrorKind::Unavailable);
     let loaded = block_on(rig.get_with::<Inline, _, _>(1, || async { "loaded".to_owned() }));
     assert_eq!(loaded, "loaded");
     assert_eq!(rig.stats().cache.loads, 1);
@@ -67,7 +67,7 @@ fn what_could_not_be_removed_is_not_served() {
     disk.fail(Operation::Remove, Times::Forever, ErrorKind::Io);
     assert!(remove(&rig, 1).is_err());
     assert_eq!(get(&rig, 1), None, "the copy is still there, and not trusted");
-    assert!(!block_on(rig.contains_key::<Inline, u64>(&1)).unwrap());
+    assert!(!block_on(rig.contains_key::<Inline>(&1)).unwrap());
     disk.heal();
     assert_eq!(get(&rig, 1), None);
     insert(&rig, 1, "new").unwrap();

@@ -30,13 +30,13 @@ impl<W: Wait> Subject for Under<W> {
     }
 
     async fn remove(&self, key: u64) -> Result<(), Self::Error> {
-        self.rig.remove::<W, u64>(&key).await.map(drop).map_err(Some)
+        self.rig.remove::<W>(&key).await.map(drop).map_err(Some)
     }
 
     async fn get(&self, key: u64) -> Result<Option<String>, Self::Error> {
         match self.rig.hit(&key) {
             Some(value) => Ok(Some(value)),
-            None => self.rig.get::<W, u64>(&key).await.map_err(Some),
+            None => self.rig.get::<W>(&key).await.map_err(Some),
         }
     }
 
@@ -57,11 +57,11 @@ impl<W: Wait> Subject for Under<W> {
     }
 
     async fn take(&self, key: u64) -> Result<Option<String>, Self::Error> {
-        self.rig.take::<W, u64>(&key).await.map_err(Some)
+        self.rig.take::<W>(&key).await.map_err(Some)
     }
 
     async fn contains(&self, key: u64) -> Result<bool, Self::Error> {
-        self.rig.contains_key::<W, u64>(&key).await.map_err(Some)
+        self.rig.contains_key::<W>(&key).await.map_err(Some)
     }
 
     async fn clear(&self) -> Result<(), Self::Error> {

@@ -279,15 +279,15 @@ fn processes_that_share_files_do_not_share_the_correction_of_a_clock() {
     insert(&late, 2);
     for (rig, of) in [(&early, "the one that was there before"), (&late, "the other")] {
         for key in [1, 2] {
-            let entry = block_on(rig.inspect::<Inline, u64>(&key)).unwrap();
+            let entry = block_on(rig.inspect::<Inline>(&key)).unwrap();
             assert_minute(entry.and_then(|entry| entry.left), of);
         }
-        assert_eq!(block_on(rig.get::<Inline, u64>(&9)).unwrap(), None, "its age is not known");
+        assert_eq!(block_on(rig.get::<Inline>(&9)).unwrap(), None, "its age is not known");
     }
     machine.advance(MINUTE);
     for rig in [early, late] {
-        assert_eq!(block_on(rig.get::<Inline, u64>(&1)).unwrap(), None);
-        assert_eq!(block_on(rig.get::<Inline, u64>(&2)).unwrap(), None);
+        assert_eq!(block_on(rig.get::<Inline>(&1)).unwrap(), None);
+        assert_eq!(block_on(rig.get::<Inline>(&2)).unwrap(), None);
         block_on(rig.close::<Inline>()).unwrap();
     }
 }

@@ -9,15 +9,14 @@ use larder_core::key::EncodedKey;
 use larder_core::marks::SharedMarks;
 use larder_core::tier::{BoxFuture, Capability, Tier, TierKind, Usage};
 use larder_core::{Bytes, Result};
+use larder_engine::NodesPlan;
 use larder_engine::wait::{Inline, block_on};
-use larder_engine::{Engine, NodesPlan};
 use larder_testkit::{HashMapTier, Proxy, RedisServer, Shelf};
-use larder_tiers::memory::Store;
 use larder_tiers::redis::{RedisOptions, RedisTier};
 use parking_lot::Mutex;
 
 use super::{LEASE, Nodes, key, until};
-use crate::rig::Plan;
+use crate::rig::{Plan, Rig};
 
 type Hook = Box<dyn FnOnce() + Send>;
 
@@ -83,7 +82,7 @@ impl Tier for Hooked {
     }
 }
 
-type Node = Arc<Engine<u64, Vec<u8>, Store<u64, Vec<u8>>>>;
+type Node = Arc<Rig<Vec<u8>>>;
 
 /// A node over the line with a tier of its own, and no memory.
 fn node(line: &Proxy, own: &Arc<Hooked>) -> Node {
@@ -100,12 +99,12 @@ type Finds = fn(&Node) -> bool;
 
 /// Every kind of read, and whether it finds the entry.
 const READS: [(&str, Finds); 7] = [
-    ("get", |node| block_on(node.get::<Inline, u64>(&1)).unwrap().is_some()),
-    ("contains_key", |node| block_on(node.contains_key::<Inline, u64>(&1)).unwrap()),
-    ("inspect", |node| block_on(node.inspect::<Inline, u64>(&1)).unwrap().is_some()),
-    ("open", |node| block_on(node.open::<Inline, u64>(&1)).unwrap().is_some()),
-    ("explain", |node| block_on(node.explain::<Inline, u64>(&1)).unwrap().home.is_some()),
-    ("get_many", |node| block_on(node.get_many::<Inline, u64>(&[1]))[0].is_some()),
+    ("get", |node| block_on(node.get::<Inline>(&1)).unwrap().is_some()),
+    ("contains_key", |node| block_on(node.contains_key::<Inline>(&1)).unwrap()),
+    ("inspect", |node| block_on(node.inspect::<Inline>(&1)).unwrap().is_some()),
+    ("open", |node| node.open(&1).unwrap().is_some()),
+    ("explain", |node| block_on(node.explain::<Inline>(&1)).unwrap().home.is_some()),
+    ("get_many", |node| block_on(node.get_many::<Inline>(&[1]))[0].is_some()),
     ("the look before a load", |node| {
         let loads = AtomicU64::new(0);
         let loader = || async {

@@ -1,5 +1,7 @@
 //! One miss, one load: whoever asks, and whatever becomes of the leader.
 
+use std::any::TypeId;
+use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -7,12 +9,14 @@ use std::task::{Context, Waker};
 use std::time::Duration;
 
 use larder::{LoadContext, mcache};
+use larder_core::erased::{Key, Value};
 use larder_engine::wait::{Inline, Tokio, block_on};
+use larder_engine::{Answered, Boxed, LoadRequest, Loaded, Loader};
 use larder_testkit::ManualClock;
 
 use crate::director::{ended, is_struck, orders, task, thread, turn};
 use crate::far::Far;
-use crate::rig::Plan;
+use crate::rig::{Plan, Rig};
 use crate::stage::{End, Stage};
 
 #[test]
@@ -145,6 +149,21 @@ fn a_leader_that_goes_on_while_it_is_taken_over() {
     });
 }
 
+/// A load of a task that does not depend on its caller, and cannot fail.
+async fn load<Fut>(rig: &Rig, key: u64, loader: impl FnOnce() -> Fut + Send + 'static) -> String
+where
+    Fut: Future<Output = String> + Send + 'static,
+{
+    let loader = move |_: LoadContext<Value>| -> Boxed<'static, Answered> {
+        let value = loader();
+        Box::pin(async { Ok(Loaded::Value(Value::new(value.await))) })
+    };
+    let loader = Loader::Task(Box::new(loader));
+    let request = LoadRequest { loader, error: TypeId::of::<()>(), absence: false };
+    let loaded = rig.tasks().load(Key::new(key), request).await.unwrap();
+    loaded.and_then(Value::into_inner).unwrap()
+}
+
 /// A flight of its own goes on without its first caller.
 #[test]
 fn a_detached_load_survives_its_callers() {
@@ -153,12 +172,12 @@ fn a_detached_load_survives_its_callers() {
         let load = || {
             let (rig, begun) = (Arc::clone(&stage.rig), Arc::clone(&begun));
             async move {
-                let loader = move |_: LoadContext<String>| async move {
+                let loader = move || async move {
                     begun.fetch_add(1, Ordering::Relaxed);
                     turn().await;
-                    Ok::<String, ()>("loaded".to_owned())
+                    "loaded".to_owned()
                 };
-                rig.load::<Tokio, _, _, _, _>(1, loader).await.unwrap()
+                load(&rig, 1, loader).await
             }
         };
         let (mortal, other) = (task(load()), task(load()));

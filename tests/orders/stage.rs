@@ -102,7 +102,7 @@ impl Stage {
         let call = recorder.begin(Act::Get(KEY));
         let found = match self.rig.hit(&KEY) {
             Some(value) => Some(value),
-            None => self.rig.get::<W, u64>(&KEY).await.unwrap(),
+            None => self.rig.get::<W>(&KEY).await.unwrap(),
         };
         recorder.end_with(call, found.as_ref().map(String::as_bytes));
     }
@@ -154,7 +154,7 @@ impl Stage {
     pub(crate) async fn remove<W: Wait>(&self) -> bool {
         let mut recorder = self.recorder();
         let call = recorder.begin(Act::Remove(KEY));
-        let done = self.rig.remove::<W, u64>(&KEY).await;
+        let done = self.rig.remove::<W>(&KEY).await;
         recorder.end_done(call, &done);
         done.unwrap()
     }

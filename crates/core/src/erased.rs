@@ -12,10 +12,11 @@ use std::sync::Arc;
 
 use equivalent::Equivalent;
 
-use crate::Result;
-use crate::key::Lookup;
+use crate::codec::{Encoded, ValueCodec};
+use crate::key::{EncodedKey, KeyCodec, Lookup};
 use crate::memory::{Bounds, Lifetimes, MemoryStore, Record, Removed};
 use crate::tier::{TierKind, Usage};
+use crate::{Error, ErrorKind, Result};
 
 /// Finds the entry of a key: the key itself, or a borrowed form of it.
 ///
@@ -197,6 +198,11 @@ impl Value {
         self.0.downcast_ref()
     }
 
+    /// The value, by reference.
+    pub fn as_any(&self) -> &(dyn Any + Send + Sync) {
+        &*self.0
+    }
+
     /// The value itself, cloned where others share it. `None` where it is no `V`.
     pub fn into_inner<V: Clone + Send + Sync + 'static>(self) -> Option<V> {
         let value = self.0.downcast::<V>().ok()?;
@@ -371,4 +377,71 @@ where
     fn settle(&self) {
         self.store.settle();
     }
+}
+
+/// A [`KeyCodec`], whatever the type of its keys.
+pub trait AnyKeyCodec: Send + Sync {
+    /// The encoding of a key.
+    ///
+    /// # Errors
+    /// Those of [`KeyCodec::encode`]; `ErrorKind::Codec` for a key of another type.
+    fn encode(&self, key: &(dyn Any + Send + Sync)) -> Result<EncodedKey>;
+
+    /// The key of an encoding.
+    ///
+    /// # Errors
+    /// Those of [`KeyCodec::decode`].
+    fn decode(&self, bytes: &[u8]) -> Result<Key>;
+}
+
+/// A codec of typed keys or values, as that of keys and values of any type.
+#[derive(Debug)]
+pub struct TypedCodec<C, T: ?Sized> {
+    codec: C,
+    of: PhantomData<fn() -> Box<T>>,
+}
+
+impl<C, T> TypedCodec<C, T> {
+    /// Wraps a codec.
+    pub fn new(codec: C) -> Self {
+        Self { codec, of: PhantomData }
+    }
+}
+
+impl<K> AnyKeyCodec for TypedCodec<Box<dyn KeyCodec<K>>, K>
+where
+    K: Hash + Eq + Send + Sync + 'static,
+{
+    fn encode(&self, key: &(dyn Any + Send + Sync)) -> Result<EncodedKey> {
+        self.codec.encode(key.downcast_ref().ok_or_else(of_another_type)?)
+    }
+
+    fn decode(&self, bytes: &[u8]) -> Result<Key> {
+        self.codec.decode(bytes).map(Key::new)
+    }
+}
+
+impl<V> ValueCodec<Value> for TypedCodec<Box<dyn ValueCodec<V>>, V>
+where
+    V: Send + Sync + 'static,
+{
+    fn fingerprint(&self) -> u64 {
+        self.codec.fingerprint()
+    }
+
+    fn measure(&self, value: &Value) -> Result<u64> {
+        self.codec.measure(value.downcast_ref().ok_or_else(of_another_type)?)
+    }
+
+    fn encode(&self, value: &Value) -> Result<Encoded> {
+        self.codec.encode(value.downcast_ref().ok_or_else(of_another_type)?)
+    }
+
+    fn decode(&self, encoded: Encoded) -> Result<Value> {
+        self.codec.decode(encoded).map(Value::new)
+    }
+}
+
+fn of_another_type() -> Error {
+    Error::new(ErrorKind::Codec, "the key or value is not of the type of the cache")
 }

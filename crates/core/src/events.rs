@@ -141,6 +141,32 @@ impl<K> Clone for Event<K> {
 }
 
 impl<K> Event<K> {
+    /// The same event of other keys; `None` where one has no counterpart.
+    pub fn map_key<L>(self, map: impl Fn(Arc<K>) -> Option<Arc<L>>) -> Option<Event<L>> {
+        Some(match self {
+            Self::Inserted { key, home, by } => Event::Inserted { key: map(key)?, home, by },
+            Self::Evicted { key, count, tier, home, cause } => {
+                Event::Evicted { key: key.and_then(map), count, tier, home, cause }
+            }
+            Self::Expired { key, tier } => Event::Expired { key: map(key)?, tier },
+            Self::Promoted { key, from } => Event::Promoted { key: map(key)?, from },
+            Self::Moved { key, from, to } => Event::Moved { key: map(key)?, from, to },
+            Self::Removed { key } => Event::Removed { key: map(key)? },
+            Self::Invalidated(extent) => Event::Invalidated(match extent {
+                Extent::Key(key) => Extent::Key(map(key)?),
+                Extent::Tag(tag) => Extent::Tag(tag),
+                Extent::All => Extent::All,
+                Extent::Cleared => Extent::Cleared,
+            }),
+            Self::TierDown { tier, line } => Event::TierDown { tier, line },
+            Self::TierUp { tier, line } => Event::TierUp { tier, line },
+            Self::TierUnusable { tier, why } => Event::TierUnusable { tier, why },
+            Self::Repaired { key, tier } => Event::Repaired { key: key.and_then(map), tier },
+            Self::Dropped { key, why } => Event::Dropped { key: map(key)?, why },
+            Self::Missed { count } => Event::Missed { count },
+        })
+    }
+
     /// The name of the kind of event, in lower case.
     pub fn name(&self) -> &'static str {
         match self {

@@ -169,7 +169,11 @@ where
     /// The value of `key`, if it has one and `fresh` holds for its record: what a
     /// hit needs, without moving the rest. A use of the entry.
     #[inline]
-    fn value<Q: Hash + Equivalent<K> + ?Sized>(&self, key: &Q, fresh: impl FnOnce(Lifespan<'_>) -> bool) -> Option<V> {
+    fn value<Q: Hash + Equivalent<K> + ?Sized>(
+        &self,
+        key: &Q,
+        fresh: impl FnOnce(Lifespan<'_>) -> bool,
+    ) -> Option<V> {
         self.get(key).filter(|record| fresh(record.lifespan()))?.value
     }
 

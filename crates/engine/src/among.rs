@@ -7,13 +7,11 @@
 //! [base](larder_core::key::EncodedKey::base), so one that lost its lease
 //! stores nothing over what came later.
 
-use std::hash::Hash;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use event_listener::EventListener;
 use larder_core::key::EncodedKey;
-use larder_core::memory::MemoryStore;
 use larder_core::tier::{LoadLease, REMOVAL_LIFE, Stamp};
 
 use crate::engine::Engine;
@@ -58,12 +56,7 @@ pub(crate) enum Turn {
     Look,
 }
 
-impl<K, V, M> Engine<K, V, M>
-where
-    K: Hash + Eq + Send + Sync + 'static,
-    V: Clone + Send + Sync + 'static,
-    M: MemoryStore<K, V>,
-{
+impl Engine {
     /// Until when a caller that misses now waits for loads of other nodes.
     /// `None` where it does not: it is part of a load itself, which others may
     /// be waiting for.
@@ -131,10 +124,7 @@ where
 
     /// A refresh as it is to be done where others may do it as well: based on
     /// what they have now, and by one of them.
-    pub(crate) async fn refresh_among_nodes<W: Wait>(
-        self: &Arc<Self>,
-        lead: Lead<K, V>,
-    ) -> Option<Lead<K, V>> {
+    pub(crate) async fn refresh_among_nodes<W: Wait>(self: &Arc<Self>, lead: Lead) -> Option<Lead> {
         let (Some(_), Some(key)) = (self.shared(), &lead.encoded) else { return Some(lead) };
         let (engine, encoded) = (Arc::clone(self), key.clone());
         let leased = self.drive::<W, _>(false, async move { engine.lease(&encoded).await }).await;
@@ -151,7 +141,7 @@ where
 
     /// The key of a load that is over: removals of too long ago are forgotten,
     /// so what began before is not stored.
-    pub(crate) fn still_based(&self, key: EncodedKey, flight: &Flight<V>) -> EncodedKey {
+    pub(crate) fn still_based(&self, key: EncodedKey, flight: &Flight) -> EncodedKey {
         let forgotten = flight.lasted(REMOVAL_LIFE / 2).is_some_and(|moment| moment < Instant::now());
         if forgotten && self.nodes.is_some() { key.based_on(Stamp::NONE) } else { key }
     }

@@ -1,11 +1,10 @@
 //! Reading many keys in one call.
 
-use std::hash::Hash;
 use std::sync::Arc;
 
 use larder_core::Result;
-use larder_core::key::{EncodedKey, Lookup};
-use larder_core::memory::MemoryStore;
+use larder_core::erased::{AnyLookup, Value};
+use larder_core::key::EncodedKey;
 use larder_core::tier::{FrameWithStamp, Stamp};
 
 use crate::engine::Engine;
@@ -22,58 +21,53 @@ pub(crate) struct Missing {
 }
 
 /// A key that tiers were asked for.
-pub(crate) struct Sought<V> {
+pub(crate) struct Sought {
     pub(crate) at: usize,
     /// As it is to be stored by, for a load that begins now.
     pub(crate) encoded: EncodedKey,
-    pub(crate) found: Option<Found<V>>,
+    pub(crate) found: Option<Found>,
 }
 
 /// A key that tier after tier is asked for.
-struct Open<'a, K, V, M> {
+struct Open<'a> {
     at: usize,
-    walk: Walk<'a, K, V, M>,
-    read: Read<K, V>,
+    walk: Walk<'a>,
+    read: Read,
 }
 
-impl<K, V, M> Engine<K, V, M>
-where
-    K: Hash + Eq + Send + Sync + 'static,
-    V: Clone + Send + Sync + 'static,
-    M: MemoryStore<K, V>,
-{
-    /// The values of `keys`, in their order. A tier that fails counts as having none.
-    pub async fn get_many<W: Wait, Q>(self: &Arc<Self>, keys: &[Q]) -> Vec<Option<V>>
-    where
-        Q: Lookup<K> + Sync,
-    {
-        let mut values: Vec<Option<V>> = keys.iter().map(|key| self.hit(key)).collect();
-        let missing = self.missing(keys, &values);
-        let asked = values.iter().filter(|value| value.is_none()).count();
+impl Engine {
+    /// The values of keys that memory does not have, in their order. A tier that fails
+    /// counts as having none.
+    pub(crate) async fn get_many<W: Wait>(self: &Arc<Self>, keys: &[&dyn AnyLookup]) -> Vec<Option<Value>> {
+        let mut values = vec![None; keys.len()];
+        let missing = self.all_missing(keys);
+        let mut found = 0;
         for (at, value) in self.seek_fresh::<W>(missing).await {
             values[at] = Some(value);
+            found += 1;
         }
-        let found = asked - values.iter().filter(|value| value.is_none()).count();
-        self.counters.misses.add((asked - found) as u64);
+        self.counters.misses.add((keys.len() - found) as u64);
         values
     }
 
+    fn all_missing(&self, keys: &[&dyn AnyLookup]) -> Vec<Missing> {
+        self.missing(keys.iter().copied().enumerate())
+    }
+
     /// The keys to look for beyond memory.
-    pub(crate) fn missing<Q: Lookup<K>>(&self, keys: &[Q], values: &[Option<V>]) -> Vec<Missing> {
+    pub(crate) fn missing<'a>(&self, keys: impl Iterator<Item = (usize, &'a dyn AnyLookup)>) -> Vec<Missing> {
         if self.slots().is_empty() || self.is_closed() {
             return Vec::new();
         }
-        let empty = keys.iter().enumerate().filter(|(at, _)| values[*at].is_none());
-        empty
-            .filter_map(|(at, key)| {
-                let encoded = self.encode_key(key).ok().flatten()?;
-                Some(Missing { at, encoded, hash: self.gates.hash(key) })
-            })
-            .collect()
+        keys.filter_map(|(at, key)| {
+            let encoded = self.encode_key(key).ok().flatten()?;
+            Some(Missing { at, encoded, hash: self.gates.hash(key) })
+        })
+        .collect()
     }
 
     /// The fresh values that tiers of bytes have.
-    pub(crate) async fn seek_fresh<W: Wait>(self: &Arc<Self>, missing: Vec<Missing>) -> Vec<(usize, V)> {
+    pub(crate) async fn seek_fresh<W: Wait>(self: &Arc<Self>, missing: Vec<Missing>) -> Vec<(usize, Value)> {
         let sought = self.seek_many::<W>(missing, false).await.into_iter();
         sought.filter_map(|sought| Some((sought.at, sought.found?.into_fresh()?))).collect()
     }
@@ -85,7 +79,7 @@ where
         self: &Arc<Self>,
         missing: Vec<Missing>,
         based: bool,
-    ) -> Vec<Sought<V>> {
+    ) -> Vec<Sought> {
         if missing.is_empty() {
             return Vec::new();
         }
@@ -100,7 +94,7 @@ where
     }
 
     /// Where copies in memory are checked, each key has its own stamp.
-    async fn read_one_by_one(self: &Arc<Self>, missing: Vec<Missing>, based: bool) -> Vec<Sought<V>> {
+    async fn read_one_by_one(self: &Arc<Self>, missing: Vec<Missing>, based: bool) -> Vec<Sought> {
         let mut sought = Vec::with_capacity(missing.len());
         for Missing { at, encoded, hash } in missing {
             let (encoded, found) = match based {
@@ -117,10 +111,10 @@ where
 
     /// Asks each tier once for all that the nearer ones did not have, and again for
     /// what is to be asked for again.
-    async fn read_together(self: &Arc<Self>, missing: Vec<Missing>, based: bool) -> Vec<Sought<V>> {
+    async fn read_together(self: &Arc<Self>, missing: Vec<Missing>, based: bool) -> Vec<Sought> {
         let Some(wire) = &self.wire else { return Vec::new() };
         self.settle_due().await;
-        let mut answers: Vec<(Stamp, Option<Found<V>>)> = Vec::new();
+        let mut answers: Vec<(Stamp, Option<Found>)> = Vec::new();
         answers.resize_with(missing.len(), || (Stamp::NONE, None));
         let mut asked: Vec<usize> = (0..missing.len()).collect();
         for _ in 0..PASSES {
@@ -145,8 +139,8 @@ where
     /// One pass over the tiers; which keys are to be asked for again.
     async fn pass_together(
         self: &Arc<Self>,
-        mut open: Vec<Open<'_, K, V, M>>,
-        answers: &mut [(Stamp, Option<Found<V>>)],
+        mut open: Vec<Open<'_>>,
+        answers: &mut [(Stamp, Option<Found>)],
     ) -> Vec<usize> {
         open.retain_mut(|open| {
             let Some(found) = open.read.begin(&open.walk) else { return true };

@@ -5,12 +5,11 @@
 //! copy is taken when an entry is read, with the stamp from before the read, and
 //! serves as long as the stamp is still that one. Writes leave none behind.
 
-use std::hash::Hash;
-
 use larder_core::clock::Time;
+use larder_core::erased::Value;
 use larder_core::frame::{CodecId, Compression, Header};
 use larder_core::key::EncodedKey;
-use larder_core::memory::{MemoryStore, Record};
+use larder_core::memory::Record;
 use larder_core::terms::{Freshness, Terms};
 use larder_core::tier::{Stamp, TierKind};
 
@@ -18,12 +17,7 @@ use crate::engine::Engine;
 use crate::read::Found;
 use crate::wire::{Decoded, Wire};
 
-impl<K, V, M> Engine<K, V, M>
-where
-    K: Hash + Eq + Send + Sync + 'static,
-    V: Clone + Send + Sync + 'static,
-    M: MemoryStore<K, V>,
-{
+impl Engine {
     /// The stamp of `key` now, where a tier has stamps.
     pub(crate) fn stamp(&self, key: &EncodedKey) -> Option<Stamp> {
         let stamping = |slot: &&crate::Slot| slot.facts().capability.stamps;
@@ -41,12 +35,7 @@ where
     }
 
     /// The copy of `key` in memory, if it still has this stamp.
-    pub(crate) fn checked_copy(
-        &self,
-        wire: &Wire<K, V>,
-        key: &EncodedKey,
-        stamp: Option<Stamp>,
-    ) -> Option<Found<V>> {
+    pub(crate) fn checked_copy(&self, wire: &Wire, key: &EncodedKey, stamp: Option<Stamp>) -> Option<Found> {
         let native = wire.keys.decode(key.as_bytes()).ok()?;
         let record = self.memory.get(&native)?;
         if stamp.is_none() || record.checked != stamp || self.freshness(&record) != Freshness::Fresh {
@@ -57,7 +46,7 @@ where
     }
 }
 
-pub(crate) fn found_in_memory<V>(record: Record<V>, freshness: Freshness) -> Found<V> {
+pub(crate) fn found_in_memory(record: Record<Value>, freshness: Freshness) -> Found {
     let terms = record.terms.map_or(Terms::PLAIN, |terms| terms.current());
     let decoded =
         Decoded { value: record.value, header: header(record.created, &terms), terms, offset: None };

@@ -1,16 +1,16 @@
 //! Loading with a loader of the flight's own: it survives its first caller,
 //! keeps to time limits, falls back to a stale value, and refreshes ahead.
 
-use std::any::Any;
+use std::any::TypeId;
 use std::future::Future;
-use std::hash::Hash;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use larder_core::memory::{MemoryStore, Record};
+use larder_core::erased::{AnyError, Key, Value};
+use larder_core::memory::Record;
 use larder_core::terms::{EntryOptions, LiveTerms};
 use tracing::Instrument;
 
@@ -20,7 +20,7 @@ use crate::flight::{Flight, Outcome, Purpose, Start};
 use crate::gate::{Entrance, Leader};
 use crate::load::{Approach, Lead, Stale};
 use crate::load_wait::Asks;
-use crate::loaded::{Answer, LoadContext, LoadError, Loaded};
+use crate::loaded::{LoadContext, LoadError, Loaded};
 use crate::poll_watch::{PollWatch, watched};
 use crate::reentrancy::{Loaders, Running};
 use crate::wait::{Launch, Wait};
@@ -32,75 +32,66 @@ const REFRESH_AGAIN: Duration = Duration::from_secs(10);
 /// refreshes which hang leave the other half to loads that are waited for.
 const REFRESHES_MAX: usize = crate::background::THREADS_MAX / 2;
 
-impl<K, V, M> Engine<K, V, M>
-where
-    K: Hash + Eq + Send + Sync + 'static,
-    V: Clone + Send + Sync + 'static,
-    M: MemoryStore<K, V>,
-{
-    /// The value of `key`; where it is missing, from `loader`, whose panic is
-    /// caught. All who wait share the outcome, whatever it is.
-    pub async fn load<W: Wait, A, E, F, Fut>(
-        self: &Arc<Self>,
-        key: K,
-        loader: F,
-    ) -> Result<A::Found, LoadError<E>>
-    where
-        A: Answer<V>,
-        E: Send + Sync + 'static,
-        F: FnOnce(LoadContext<V>) -> Fut + Send + 'static,
-        Fut: Future<Output = Result<A, E>> + Send + 'static,
-    {
-        let loader = |context| {
-            let answer = loader(context);
-            async { answer.await.map(A::into_loaded) }
-        };
-        let value = self.load_any::<W, E, _, _>(key, loader, A::MAY_BE_ABSENT).await?;
-        A::found(value).ok_or(LoadError::Closed)
+/// The answer of a loader.
+pub type Answered = Result<Loaded<Value>, AnyError>;
+
+/// A loader that the engine runs, on whatever thread.
+pub enum Loader {
+    /// A function, which may block its thread.
+    Call(Box<dyn FnOnce(LoadContext<Value>) -> Answered + Send>),
+    /// A function that makes a future.
+    Task(Box<dyn FnOnce(LoadContext<Value>) -> Pin<Box<dyn Future<Output = Answered> + Send>> + Send>),
+}
+
+/// What a caller of `load` asks for.
+pub struct LoadRequest {
+    /// The loader.
+    pub loader: Loader,
+    /// The type of its errors.
+    pub error: TypeId,
+    /// Whether the knowledge that there is no value will do.
+    pub absence: bool,
+}
+
+impl Engine {
+    /// Whether a hit of `load` on an entry with these terms is to start a refresh.
+    #[inline]
+    pub fn is_refresh_due(&self, terms: Option<&LiveTerms>) -> bool {
+        terms.is_some_and(|terms| self.is_due(terms))
     }
 
-    /// As [`load`](Self::load); `absence` says whether the knowledge that there
-    /// is no value will do.
-    async fn load_any<W: Wait, E, F, Fut>(
+    /// The value of `key`; where it is missing, from a loader whose panic is caught.
+    /// All who wait share the outcome, whatever it is.
+    pub(crate) async fn load<W: Wait>(
         self: &Arc<Self>,
-        key: K,
-        loader: F,
-        absence: bool,
-    ) -> Result<Option<V>, LoadError<E>>
-    where
-        E: Send + Sync + 'static,
-        F: FnOnce(LoadContext<V>) -> Fut + Send + 'static,
-        Fut: Future<Output = Result<Loaded<V>, E>> + Send + 'static,
-    {
+        key: Key,
+        request: LoadRequest,
+    ) -> Result<Option<Value>, LoadError<AnyError>> {
+        let absence = request.absence;
         if let Some(record) = self.recall(&key).filter(|record| absence || record.value.is_some()) {
             self.memory_hits.increment();
-            return Ok(self.refreshed::<W, _, _, _>(key, record, loader).await);
+            return Ok(self.refreshed::<W>(key, record, request.loader).await);
         }
         let watch = self.watch::<W>();
-        let asks = Asks { absence, purpose: Purpose::Owned };
         // On the heap: a loader that loads other keys has this in its frame.
-        watched(watch.clone(), Box::pin(self.load_missing::<W, E, _, _>((key, asks), watch, loader))).await
+        watched(watch.clone(), Box::pin(self.load_missing::<W>(key, watch, request))).await
     }
 
-    /// As [`load_any`](Self::load_any), of what memory does not have.
-    async fn load_missing<W: Wait, E, F, Fut>(
+    /// As [`load`](Self::load), of what memory does not have.
+    async fn load_missing<W: Wait>(
         self: &Arc<Self>,
-        (mut key, asks): (K, Asks),
+        mut key: Key,
         watch: Option<Arc<PollWatch>>,
-        loader: F,
-    ) -> Result<Option<V>, LoadError<E>>
-    where
-        E: Send + Sync + 'static,
-        F: FnOnce(LoadContext<V>) -> Fut + Send + 'static,
-        Fut: Future<Output = Result<Loaded<V>, E>> + Send + 'static,
-    {
+        LoadRequest { loader, error, absence }: LoadRequest,
+    ) -> Result<Option<Value>, LoadError<AnyError>> {
+        let asks = Asks { absence, purpose: Purpose::Owned };
         loop {
             let hash = self.gates.hash(&key);
             match Box::pin(self.approach::<W>(key, asks, watch.clone())).await {
                 Approach::Have(have) => return Ok(have),
                 Approach::Alone => return self.load_alone(loader).await,
                 Approach::Lead(lead) if !W::launches() || lead.leader.flight.launch() => {
-                    return Box::pin(self.lead_load::<W, E, _, _>(lead, loader)).await;
+                    return Box::pin(self.lead_load::<W>(lead, loader, error)).await;
                 }
                 // It was taken over while it looked beyond memory.
                 Approach::Lead(lead) => match lead.give_way() {
@@ -111,7 +102,7 @@ where
                     let outcome = self.outcome::<W>(&flight, hash, Purpose::Owned).await;
                     drop(seat);
                     self.counters.joins.increment();
-                    match self.conclude(&flight, outcome) {
+                    match self.conclude(&flight, outcome, error) {
                         Some(Ok(None)) if !asks.absence => key = key_back,
                         Some(result) => return result,
                         None => key = key_back,
@@ -122,41 +113,39 @@ where
     }
 
     /// Starts the flight of this caller, and waits for it.
-    async fn lead_load<W: Wait, E, F, Fut>(
+    async fn lead_load<W: Wait>(
         self: &Arc<Self>,
-        lead: Lead<K, V>,
-        loader: F,
-    ) -> Result<Option<V>, LoadError<E>>
-    where
-        E: Send + Sync + 'static,
-        F: FnOnce(LoadContext<V>) -> Fut + Send + 'static,
-        Fut: Future<Output = Result<Loaded<V>, E>> + Send + 'static,
-    {
+        lead: Lead,
+        loader: Loader,
+        error: TypeId,
+    ) -> Result<Option<Value>, LoadError<AnyError>> {
         let flight = Arc::clone(&lead.leader.flight);
         let hash = lead.leader.hash();
         if self.is_paused(&lead) {
             lead.leader.end(Outcome::Paused);
         } else {
-            self.take_off::<W, _, _, _>(lead, loader).await;
+            self.take_off::<W>(lead, loader).await;
         }
         let outcome = match self.outcome::<W>(&flight, hash, Purpose::Owned).await {
             // Taken over: what its own loader answered is as good.
             Outcome::Abandoned => flight.late().cloned().unwrap_or(Outcome::Abandoned),
             outcome => outcome,
         };
-        self.conclude(&flight, outcome).unwrap_or(Err(LoadError::Closed))
+        self.conclude(&flight, outcome, error).unwrap_or(Err(LoadError::Closed))
     }
 
     /// What an outcome means for a caller; `None` where it must try again.
-    fn conclude<E>(&self, flight: &Flight<V>, outcome: Outcome<V>) -> Option<Result<Option<V>, LoadError<E>>>
-    where
-        E: Send + Sync + 'static,
-    {
+    fn conclude(
+        &self,
+        flight: &Flight,
+        outcome: Outcome,
+        expects: TypeId,
+    ) -> Option<Result<Option<Value>, LoadError<AnyError>>> {
         let error = match outcome {
             Outcome::Value(value) => return Some(Ok(Some(value))),
             Outcome::Absent => return Some(Ok(None)),
             Outcome::Abandoned => return None,
-            Outcome::Failed(error) => error.downcast().ok().map(LoadError::Loader),
+            Outcome::Failed(error) => error.is(expects).then(|| LoadError::Loader(Arc::new(error))),
             Outcome::Panicked => Some(LoadError::Panicked),
             Outcome::TimedOut => Some(LoadError::Timeout),
             Outcome::NothingToKeep => Some(LoadError::NothingToKeep),
@@ -169,23 +158,18 @@ where
         error.map(Err)
     }
 
-    fn is_paused(&self, lead: &Lead<K, V>) -> bool {
+    fn is_paused(&self, lead: &Lead) -> bool {
         let now = self.timeline.now();
         lead.leader.flight.stale(now).is_some() && self.pauses.holds(lead.leader.hash(), now)
     }
 
     /// Starts the flight, as part of the loaders that its caller is part of.
-    async fn take_off<W: Wait, E, F, Fut>(self: &Arc<Self>, lead: Lead<K, V>, loader: F)
-    where
-        E: Send + Sync + 'static,
-        F: FnOnce(LoadContext<V>) -> Fut + Send + 'static,
-        Fut: Future<Output = Result<Loaded<V>, E>> + Send + 'static,
-    {
+    async fn take_off<W: Wait>(self: &Arc<Self>, lead: Lead, loader: Loader) {
         let said = self.expiry.said();
         let limited = said.hard_timeout.is_some() || said.soft_timeout.is_some() && lead.stale.is_some();
         let engine = Arc::clone(self);
         // On the heap at once: it is moved a few times, by loads within loads on one stack.
-        let flight = Box::pin(async move { engine.fly::<W, _, _, _>(lead, loader).await });
+        let flight = Box::pin(async move { engine.fly::<W>(lead, loader).await });
         let flight = flight.in_current_span();
         let Some(loaders) = Loaders::current() else {
             return W::launch(&self.pool, Launch::Here, flight).await;
@@ -199,19 +183,14 @@ where
     }
 
     /// The flight itself: runs the loader, stores what it answers, ends.
-    async fn fly<W: Wait, E, F, Fut>(self: Arc<Self>, lead: Lead<K, V>, loader: F)
-    where
-        E: Send + Sync + 'static,
-        F: FnOnce(LoadContext<V>) -> Fut,
-        Fut: Future<Output = Result<Loaded<V>, E>>,
-    {
+    async fn fly<W: Wait>(self: Arc<Self>, lead: Lead, loader: Loader) {
         let flight = Arc::clone(&lead.leader.flight);
-        let watch = Watch::start(&*self).of(&lead);
+        let watch = Watch::start(&self).of(&lead);
         let context = LoadContext {
             stale: lead.stale.as_ref().map(|stale| stale.value.clone()),
             validator: lead.stale.as_ref().and_then(|stale| stale.options.validator.clone()),
         };
-        let loaded = match flight.run(caught(|| loader(context)).instrument(watch.span())).await {
+        let loaded = match flight.run(caught(loader, context).instrument(watch.span())).await {
             Ok(loaded) => loaded,
             Err(trouble) => {
                 // Before it ends, so that the next leader finds the pause.
@@ -231,14 +210,10 @@ where
     }
 
     /// Runs a loader that nobody waits for, and stores nothing.
-    async fn load_alone<E, F, Fut>(&self, loader: F) -> Result<Option<V>, LoadError<E>>
-    where
-        F: FnOnce(LoadContext<V>) -> Fut,
-        Fut: Future<Output = Result<Loaded<V>, E>>,
-    {
+    async fn load_alone(self: &Arc<Self>, loader: Loader) -> Result<Option<Value>, LoadError<AnyError>> {
         let watch = Watch::start(self);
         let context = LoadContext { stale: None, validator: None };
-        let loaded = match caught(|| loader(context)).instrument(watch.span()).await {
+        let loaded = match caught(loader, context).instrument(watch.span()).await {
             Ok(loaded) => loaded,
             Err(Trouble::Failed(error)) => return Err(LoadError::Loader(Arc::new(error))),
             Err(Trouble::Panicked) => return Err(LoadError::Panicked),
@@ -251,60 +226,51 @@ where
     }
 
     /// A hit: starts a refresh where one is due, and never waits for it.
-    async fn refreshed<W: Wait, E, F, Fut>(
+    async fn refreshed<W: Wait>(
         self: &Arc<Self>,
-        key: K,
-        record: Record<V>,
-        loader: F,
-    ) -> Option<V>
-    where
-        E: Send + Sync + 'static,
-        F: FnOnce(LoadContext<V>) -> Fut + Send + 'static,
-        Fut: Future<Output = Result<Loaded<V>, E>> + Send + 'static,
-    {
+        key: Key,
+        record: Record<Value>,
+        loader: Loader,
+    ) -> Option<Value> {
         let value = record.value;
-        if let Some(terms) = record.terms.filter(|terms| self.is_refresh_due(terms)) {
+        if let Some(terms) = record.terms.filter(|terms| self.is_due(terms)) {
             // On the heap: it would be part of the frame of every load.
-            Box::pin(self.refresh::<W, E, F, Fut>((key, value.clone()), terms, loader)).await;
+            Box::pin(self.refresh::<W>((key, value.clone()), terms, loader)).await;
         }
         value
     }
 
     /// Refreshes an entry ahead of its deadline, unless that is being done, or too many are.
-    async fn refresh<W: Wait, E, F, Fut>(
+    async fn refresh<W: Wait>(
         self: &Arc<Self>,
-        (key, value): (K, Option<V>),
+        (key, value): (Key, Option<Value>),
         terms: Arc<LiveTerms>,
-        loader: F,
-    ) where
-        E: Send + Sync + 'static,
-        F: FnOnce(LoadContext<V>) -> Fut + Send + 'static,
-        Fut: Future<Output = Result<Loaded<V>, E>> + Send + 'static,
-    {
+        loader: Loader,
+    ) {
         let Some(place) = RefreshPlace::take(self) else { return };
         let Some(lead) = self.lead_refresh::<W>(key, value, &terms) else { return };
         self.counters.refreshes.increment();
         let engine = Arc::clone(self);
         let flight = async move {
             if let Some(lead) = engine.refresh_among_nodes::<W>(lead).await {
-                engine.fly::<W, _, _, _>(lead, loader).await;
+                engine.fly::<W>(lead, loader).await;
             }
             drop(place);
         };
         W::launch(&self.pool, Launch::Refresh, Box::pin(flight)).await;
     }
 
-    fn is_refresh_due(&self, terms: &LiveTerms) -> bool {
+    fn is_due(&self, terms: &LiveTerms) -> bool {
         let now = self.timeline.now();
         terms.is_refresh_due(now, now.after(REFRESH_AGAIN))
     }
 
     fn lead_refresh<W: Wait>(
         self: &Arc<Self>,
-        key: K,
-        value: Option<V>,
+        key: Key,
+        value: Option<Value>,
         terms: &Arc<LiveTerms>,
-    ) -> Option<Lead<K, V>> {
+    ) -> Option<Lead> {
         let hash = self.gates.hash(&key);
         let encoded = self.encode_key(&key).ok()?.map(|encoded| self.based_on_now(encoded));
         if self.is_closed() || self.pauses.holds(hash, self.timeline.now()) {
@@ -312,7 +278,7 @@ where
         }
         let stamp = self.marks.stamp();
         let start = Start { purpose: Purpose::Refresh, watch: self.watch::<W>(), stamp };
-        let leader: Leader<K, V> = match self.gates.enter(hash, key, start) {
+        let leader: Leader = match self.gates.enter(hash, key, start) {
             Entrance::Lead(leader) => leader,
             Entrance::Join(_, flight) => {
                 // The next hit refreshes, where that one is over.
@@ -337,10 +303,10 @@ where
 }
 
 /// One of the refreshes that may run at once.
-struct RefreshPlace<K, V, M>(Arc<Engine<K, V, M>>);
+struct RefreshPlace(Arc<Engine>);
 
-impl<K, V, M> RefreshPlace<K, V, M> {
-    fn take(engine: &Arc<Engine<K, V, M>>) -> Option<Self> {
+impl RefreshPlace {
+    fn take(engine: &Arc<Engine>) -> Option<Self> {
         use std::sync::atomic::Ordering::AcqRel;
         if engine.refreshing.fetch_add(1, AcqRel) < REFRESHES_MAX {
             return Some(Self(Arc::clone(engine)));
@@ -350,20 +316,20 @@ impl<K, V, M> RefreshPlace<K, V, M> {
     }
 }
 
-impl<K, V, M> Drop for RefreshPlace<K, V, M> {
+impl Drop for RefreshPlace {
     fn drop(&mut self) {
         self.0.refreshing.fetch_sub(1, std::sync::atomic::Ordering::AcqRel);
     }
 }
 
 /// What an answer of a loader asks for.
-enum Task<V> {
-    Store(Said<V>),
-    Skip(V),
+enum Task {
+    Store(Said),
+    Skip(Value),
     NothingToKeep,
 }
 
-fn said<V: Clone>(loaded: Loaded<V>, stale: Option<&Stale<V>>, cost: Duration) -> Task<V> {
+fn said(loaded: Loaded<Value>, stale: Option<&Stale>, cost: Duration) -> Task {
     let store = |value, options| Task::Store(Said { value, load_cost: Some(cost), options });
     match loaded {
         Loaded::Value(value) => store(Some(value), EntryOptions::new()),
@@ -378,39 +344,39 @@ fn said<V: Clone>(loaded: Loaded<V>, stale: Option<&Stale<V>>, cost: Duration) -
 }
 
 /// Why a loader whose panics are caught has no answer.
-enum Trouble<E> {
-    Failed(E),
+enum Trouble {
+    Failed(AnyError),
     Panicked,
 }
 
-impl<E: Send + Sync + 'static> Trouble<E> {
-    fn into_outcome<V>(self) -> Outcome<V> {
+impl Trouble {
+    fn into_outcome(self) -> Outcome {
         match self {
-            Self::Failed(error) => Outcome::Failed(Arc::new(error) as Arc<dyn Any + Send + Sync>),
+            Self::Failed(error) => Outcome::Failed(error),
             Self::Panicked => Outcome::Panicked,
         }
     }
 }
 
 /// Runs a loader and catches its panic, when it is called and when it is polled.
-async fn caught<T, E, Fut>(loader: impl FnOnce() -> Fut) -> Result<T, Trouble<E>>
-where
-    Fut: Future<Output = Result<T, E>>,
-{
-    let Ok(future) = catch_unwind(AssertUnwindSafe(loader)) else { return Err(Trouble::Panicked) };
-    match (Caught { future: Box::pin(future) }).await {
-        Some(result) => result.map_err(Trouble::Failed),
-        None => Err(Trouble::Panicked),
-    }
+async fn caught(loader: Loader, context: LoadContext<Value>) -> Result<Loaded<Value>, Trouble> {
+    let answered = match loader {
+        Loader::Call(loader) => catch_unwind(AssertUnwindSafe(|| loader(context))).ok(),
+        Loader::Task(loader) => match catch_unwind(AssertUnwindSafe(|| loader(context))) {
+            Ok(future) => Caught { future }.await,
+            Err(_) => None,
+        },
+    };
+    answered.ok_or(Trouble::Panicked)?.map_err(Trouble::Failed)
 }
 
 /// A future that yields `None` where its inner one panics.
-struct Caught<F> {
-    future: Pin<Box<F>>,
+struct Caught {
+    future: Pin<Box<dyn Future<Output = Answered> + Send>>,
 }
 
-impl<F: Future> Future for Caught<F> {
-    type Output = Option<F::Output>;
+impl Future for Caught {
+    type Output = Option<Answered>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         match catch_unwind(AssertUnwindSafe(|| self.future.as_mut().poll(context))) {

@@ -4,12 +4,10 @@
 //! Who reads such an entry first makes up for what is owed, if that can be done.
 //! Otherwise it is served as unconfirmed, or not at all.
 
-use std::hash::Hash;
 use std::sync::Arc;
 
 use larder_core::frame::Head;
 use larder_core::key::EncodedKey;
-use larder_core::memory::MemoryStore;
 use larder_core::place::Facts;
 use larder_core::terms::Terms;
 
@@ -47,16 +45,11 @@ enum Worth {
     Nothing,
 }
 
-impl<K, V, M> Engine<K, V, M>
-where
-    K: Hash + Eq + Send + Sync + 'static,
-    V: Clone + Send + Sync + 'static,
-    M: MemoryStore<K, V>,
-{
+impl Engine {
     /// Makes up for a change of this entry that the shared tier is owed: who
     /// reads it does not wait for its turn among all that are. What doubt is
     /// left then.
-    pub(crate) async fn doubt_of(self: &Arc<Self>, wire: &Wire<K, V>, key: &EncodedKey) -> Doubt {
+    pub(crate) async fn doubt_of(self: &Arc<Self>, wire: &Wire, key: &EncodedKey) -> Doubt {
         let Some(slot) = wire.among_nodes().filter(|slot| slot.distrust().covers(key)) else {
             return Doubt { in_doubt: false };
         };
@@ -76,7 +69,7 @@ where
     /// has none.
     async fn worth(
         &self,
-        (wire, slot): (&Wire<K, V>, &Slot),
+        (wire, slot): (&Wire, &Slot),
         key: &EncodedKey,
         bytes: &[u8],
         doubt: &Doubt,
@@ -104,7 +97,7 @@ where
     /// served. What is worth nothing is removed.
     pub(crate) async fn is_doubted(
         self: &Arc<Self>,
-        (wire, slot): (&Wire<K, V>, &Slot),
+        (wire, slot): (&Wire, &Slot),
         (key, hash): (&EncodedKey, u64),
         bytes: &[u8],
         doubt: &Doubt,
@@ -122,7 +115,7 @@ where
     /// Whether an entry of this node alone counts for nothing in a step of all.
     pub(crate) async fn is_worthless(
         &self,
-        (wire, slot): (&Wire<K, V>, &Slot),
+        (wire, slot): (&Wire, &Slot),
         key: &EncodedKey,
         bytes: &[u8],
     ) -> bool {
@@ -133,7 +126,7 @@ where
     /// Removes an entry that is worth nothing, unless it is being stored now.
     async fn drop_worthless(
         self: &Arc<Self>,
-        (wire, slot): (&Wire<K, V>, &Slot),
+        (wire, slot): (&Wire, &Slot),
         (key, hash): (&EncodedKey, u64),
         doubt: &Doubt,
     ) {
@@ -153,7 +146,7 @@ where
     }
 
     /// What was found in a tier, in doubt.
-    pub(crate) fn doubted(&self, found: Found<V>) -> Found<V> {
+    pub(crate) fn doubted(&self, found: Found) -> Found {
         self.counters.unconfirmed.increment();
         Found { confirmed: false, ..found }
     }

@@ -1,13 +1,12 @@
 //! Drafts: entries that are measured, placed, encoded and weighed, ready to be stored.
 
-use std::hash::Hash;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use larder_core::clock::Time;
+use larder_core::erased::{Key, Value};
 use larder_core::frame::Frame;
 use larder_core::key::EncodedKey;
-use larder_core::memory::MemoryStore;
 use larder_core::place::{Facts, Placement, TierList};
 use larder_core::terms::{EntryOptions, Terms};
 use larder_core::tier::{Stamp, TierKind};
@@ -19,10 +18,10 @@ use crate::section;
 use crate::wire::{Label, Payload, Wire};
 
 /// An entry that is ready to be stored under its key.
-pub(crate) struct Draft<V> {
+pub(crate) struct Draft {
     pub(crate) encoded: Option<EncodedKey>,
     /// `None` for the knowledge that there is no value.
-    pub(crate) value: Option<V>,
+    pub(crate) value: Option<Value>,
     pub(crate) terms: Terms,
     pub(crate) stamp: u64,
     /// Whether a mark that another node made before it is stored does not mean it.
@@ -50,7 +49,7 @@ impl Early {
     }
 }
 
-impl<V> Draft<V> {
+impl Draft {
     /// The same with no other home; `None` where it is placed elsewhere.
     pub(crate) fn nowhere_but(mut self, home: TierKind) -> Option<Self> {
         if let Ok(Some(plan)) = &mut self.plan {
@@ -79,10 +78,7 @@ impl<V> Draft<V> {
     }
 
     /// The frame that it is to be.
-    pub(crate) fn frame<K: 'static>(&self, wire: &Wire<K, V>, key: &EncodedKey) -> Option<Frame>
-    where
-        V: 'static,
-    {
+    pub(crate) fn frame(&self, wire: &Wire, key: &EncodedKey) -> Option<Frame> {
         let plan = self.plan.as_ref().ok()?.as_ref()?;
         let label =
             Label { facts: &plan.facts, terms: &self.terms, stamp: self.stamp, created: self.created };
@@ -109,27 +105,22 @@ pub(crate) struct Plan {
 }
 
 /// A value with what is known of it before it is stored.
-pub(crate) struct Said<V> {
-    pub(crate) value: Option<V>,
+pub(crate) struct Said {
+    pub(crate) value: Option<Value>,
     pub(crate) load_cost: Option<Duration>,
     pub(crate) options: EntryOptions,
 }
 
-impl<V> Said<V> {
+impl Said {
     /// A value that a caller gave.
-    pub(crate) fn plain(value: V, options: EntryOptions) -> Self {
+    pub(crate) fn plain(value: Value, options: EntryOptions) -> Self {
         Self { value: Some(value), load_cost: None, options }
     }
 }
 
-impl<K, V, M> Engine<K, V, M>
-where
-    K: Hash + Eq + Send + Sync + 'static,
-    V: Clone + Send + Sync + 'static,
-    M: MemoryStore<K, V>,
-{
+impl Engine {
     /// Goes on where it may block, if the value is dear to encode.
-    pub(crate) async fn leave_if_large(&self, value: &V) {
+    pub(crate) async fn leave_if_large(&self, value: &Value) {
         if let Some(wire) = self.wire.as_ref().filter(|_| !section::may_block()) {
             section::if_large(wire.values.measure(value).unwrap_or(0)).await;
         }
@@ -138,9 +129,9 @@ where
     /// Measures, places, encodes and weighs an entry. Runs code of the user.
     pub(crate) fn draft(
         &self,
-        (key, encoded): (&K, Option<EncodedKey>),
-        Said { value, load_cost, options }: Said<V>,
-    ) -> Draft<V> {
+        (key, encoded): (&Key, Option<EncodedKey>),
+        Said { value, load_cost, options }: Said,
+    ) -> Draft {
         let created = self.timeline.now();
         let chance = self.chance(created);
         let terms = self.expiry.terms((key, value.as_ref()), options, (created, chance));
@@ -150,10 +141,10 @@ where
     /// As [`draft`](Self::draft), for an entry whose terms are known.
     pub(crate) fn draft_with(
         &self,
-        ((key, encoded), value): ((&K, Option<EncodedKey>), Option<V>),
+        ((key, encoded), value): ((&Key, Option<EncodedKey>), Option<Value>),
         terms: Terms,
         load_cost: Option<Duration>,
-    ) -> Draft<V> {
+    ) -> Draft {
         let plan = match &self.wire {
             Some(wire) => self.plan(wire, value.as_ref(), (terms.ttl, load_cost)).map(Some),
             None => Ok(None),
@@ -174,8 +165,8 @@ where
 
     fn plan(
         &self,
-        wire: &Wire<K, V>,
-        value: Option<&V>,
+        wire: &Wire,
+        value: Option<&Value>,
         (ttl, load_cost): (Option<Duration>, Option<Duration>),
     ) -> Result<Plan> {
         let bytes = value.map_or(Ok(0), |value| wire.values.measure(value))?;

@@ -9,12 +9,11 @@
 //! their encodings, under the ticket that they have in common.
 
 use std::collections::HashMap;
-use std::hash::Hash;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use larder_core::erased::{AnyLookup, Key};
 use larder_core::key::EncodedKey;
-use larder_core::memory::MemoryStore;
 use larder_core::{Error, ErrorKind, Result};
 use parking_lot::Mutex;
 
@@ -116,23 +115,23 @@ impl Encodings {
     }
 }
 
-impl<K, V, M> Engine<K, V, M>
-where
-    K: Hash + Eq + Send + Sync + 'static,
-    V: Clone + Send + Sync + 'static,
-    M: MemoryStore<K, V>,
-{
+impl Engine {
     /// Compares the encoding of a key with that of an equal one before it.
     ///
     /// # Errors
     /// Where too many keys have more than one.
-    pub(crate) fn watch_encoding(&self, wire: &Wire<K, V>, key: &K, encoded: &EncodedKey) -> Result<()> {
+    pub(crate) fn watch_encoding(
+        &self,
+        wire: &Wire,
+        key: &dyn AnyLookup,
+        encoded: &EncodedKey,
+    ) -> Result<()> {
         if !self.encodings.watches(encoded) {
             return Ok(());
         }
         let hash = self.gates.hash(key);
         let Some(former) = self.encodings.see(hash, encoded) else { return Ok(()) };
-        let is_equal = wire.keys.decode(former.as_bytes()).is_ok_and(|former| former == *key);
+        let is_equal = wire.keys.decode(former.as_bytes()).is_ok_and(|former| key.is_key(former.as_any()));
         if is_equal && self.encodings.note(hash, [&former, encoded])? {
             self.note_conflict();
         }
@@ -194,7 +193,7 @@ where
     }
 
     /// Removes an entry of this node whose key is encoded in another way by now.
-    pub(crate) async fn drop_outdated_encoding(self: &Arc<Self>, key: &K, encoded: &EncodedKey) {
+    pub(crate) async fn drop_outdated_encoding(self: &Arc<Self>, key: &Key, encoded: &EncodedKey) {
         self.note_conflict();
         let turn = WriteTurn::of_upkeep(self.gates.hash(key));
         let Ok(_ticket) = self.gates.write(&turn).await else { return };

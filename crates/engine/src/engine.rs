@@ -8,7 +8,8 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use larder_core::clock::{Clock, Time};
-use larder_core::key::{EncodedKey, Lookup};
+use larder_core::erased::{AnyLookup, Key, Memory, Value};
+use larder_core::key::{EncodedKey, Equivalent};
 use larder_core::marks::{MarkLog, Marked};
 use larder_core::memory::{Bounds, Lifespan, Lifetimes, MemoryStore, Record, Removed};
 use larder_core::place::{Access, Facts, Kind, Persistence, Placement, Sharing, Thresholds, TierFacts};
@@ -52,16 +53,16 @@ pub struct Hints {
 }
 
 /// Says what an entry weighs.
-pub type Weigher<K, V> = Box<dyn Fn(&K, &V) -> u32 + Send + Sync>;
+pub type Weigher = Box<dyn Fn(&dyn Any, &dyn Any) -> u32 + Send + Sync>;
 
 /// How much of the memory budget an entry takes.
-pub enum Weigh<K, V> {
+pub enum Weigh {
     /// One: the budget counts entries.
     Entry,
     /// Its measured bytes plus overhead.
     Measured,
     /// What this function says.
-    By(Weigher<K, V>),
+    By(Weigher),
 }
 
 /// Bytes that an entry takes in memory beside its encoding: the engine's and
@@ -78,19 +79,19 @@ pub struct KeptMarks {
 }
 
 /// What an engine is made of.
-pub struct Parts<K, V, M> {
+pub struct Parts {
     /// The memory store.
-    pub memory: M,
+    pub memory: Arc<dyn Memory>,
     /// The largest weight of one entry in memory; zero when there is no memory.
     pub memory_weight_max: u64,
     /// How entries are weighed.
-    pub weigh: Weigh<K, V>,
+    pub weigh: Weigh,
     /// Everything beyond memory.
-    pub wire: Option<Wire<K, V>>,
+    pub wire: Option<Wire>,
     /// What the user said about the entries.
     pub hints: Hints,
     /// Until when entries live.
-    pub expiry: Expiry<K, V>,
+    pub expiry: Expiry,
     /// Where the time comes from.
     pub clock: Arc<dyn Clock>,
     /// How it hears of other nodes, where it shares a tier with any.
@@ -102,7 +103,7 @@ pub struct Parts<K, V, M> {
     pub stall: Option<Duration>,
     /// Who is told what happens; the memory store must tell it by itself of what
     /// leaves it, see [`Audience::on_departure`].
-    pub audience: Option<Audience<K>>,
+    pub audience: Option<Audience>,
     /// The directory of the tiers, where they have one.
     pub dir: Option<PathBuf>,
     /// Locks and the like, let go of when the cache is closed.
@@ -110,11 +111,11 @@ pub struct Parts<K, V, M> {
 }
 
 /// One cache. See the crate documentation for the paths through it.
-pub struct Engine<K, V, M> {
-    pub(crate) memory: M,
+pub struct Engine {
+    pub(crate) memory: Arc<dyn Memory>,
     pub(crate) memory_weight_max: u64,
-    pub(crate) weigh: Weigh<K, V>,
-    pub(crate) wire: Option<Wire<K, V>>,
+    pub(crate) weigh: Weigh,
+    pub(crate) wire: Option<Wire>,
     /// Others change entries: copies in memory are checked, by stamps
     /// (`copies.rs`) or by what other nodes tell (`nodes.rs`).
     pub(crate) checks: bool,
@@ -122,7 +123,7 @@ pub struct Engine<K, V, M> {
     pub(crate) stamps: bool,
     pub(crate) nodes: Option<Arc<Nodes>>,
     pub(crate) hints: Hints,
-    pub(crate) expiry: LiveExpiry<K, V>,
+    pub(crate) expiry: LiveExpiry,
     pub(crate) timeline: Arc<Timeline>,
     pub(crate) marks: Arc<Marks>,
     pub(crate) pauses: Pauses,
@@ -133,7 +134,7 @@ pub struct Engine<K, V, M> {
     pub(crate) stall: Option<Duration>,
     dir: Option<PathBuf>,
     pub(crate) held: Mutex<Vec<Box<dyn Any + Send>>>,
-    pub(crate) gates: Arc<Gates<K, V>>,
+    pub(crate) gates: Arc<Gates>,
     pub(crate) encodings: Encodings,
     pub(crate) counters: CacheCounters,
     pub(crate) memory_hits: Striped,
@@ -142,7 +143,7 @@ pub struct Engine<K, V, M> {
     /// The process that it was built in.
     pub(crate) process: u32,
     pub(crate) life: Life,
-    pub(crate) events: Events<K>,
+    pub(crate) events: Events,
     /// Called when the last handle goes, before anything else goes.
     pub(crate) last_words: OnceLock<fn(&Self)>,
 }
@@ -155,14 +156,9 @@ pub(crate) fn forked() -> Error {
     Error::new(ErrorKind::Closed, message)
 }
 
-impl<K, V, M> Engine<K, V, M>
-where
-    K: Hash + Eq + Send + Sync + 'static,
-    V: Clone + Send + Sync + 'static,
-    M: MemoryStore<K, V>,
-{
+impl Engine {
     /// Assembles an engine.
-    pub fn new(parts: Parts<K, V, M>) -> Arc<Self> {
+    pub fn new(parts: Parts) -> Arc<Self> {
         let slots = parts.wire.as_ref().map_or(&[][..], |wire| &wire.slots);
         let stamps = slots.iter().any(|slot| slot.facts().capability.stamps);
         let KeptMarks { log, marks: kept } = parts.marks;
@@ -216,26 +212,52 @@ where
         engine
     }
 
-    /// The value of `key` in memory. A miss is not counted here.
+    /// The value of `key` in the store of this cache, by its types. A miss is not
+    /// counted here.
     #[inline]
-    pub fn hit<Q: Lookup<K> + ?Sized>(&self, key: &Q) -> Option<V> {
+    pub fn hit<K, V, Q>(&self, memory: &impl MemoryStore<K, V>, key: &Q) -> Option<V>
+    where
+        K: Hash + Eq,
+        Q: Hash + Equivalent<K> + ?Sized,
+    {
         let value = if self.checks {
-            self.confirmed(key).filter(|record| self.is_fresh(record.lifespan()))?.value?
+            let record = self.confirmed_by(|| memory.get(key))?;
+            Some(record).filter(|record| self.is_fresh(record.lifespan()))?.value?
         } else {
-            self.memory.value(key, |life| self.is_fresh(life))?
+            memory.value(key, |life| self.is_fresh(life))?
         };
+        self.memory_hits.increment();
+        Some(value)
+    }
+
+    /// As [`hit`](Self::hit), unless a refresh of the entry is due.
+    pub fn hit_unless_due<K, V>(&self, memory: &impl MemoryStore<K, V>, key: &K) -> Option<V>
+    where
+        K: Hash + Eq,
+    {
+        if self.checks {
+            return None;
+        }
+        let value = memory.value(key, |life| !self.is_refresh_due(life.terms) && self.is_fresh(life))?;
+        self.memory_hits.increment();
+        Some(value)
+    }
+
+    /// The value of `key` in memory, whatever its type.
+    pub(crate) fn find(&self, key: &dyn AnyLookup) -> Option<Value> {
+        let value = self.recall(key)?.value?;
         self.memory_hits.increment();
         Some(value)
     }
 
     /// What memory has of `key`, if it may be served, as a value or as the
     /// knowledge that there is none.
-    pub(crate) fn recall<Q: Lookup<K> + ?Sized>(&self, key: &Q) -> Option<Record<V>> {
+    pub(crate) fn recall(&self, key: &dyn AnyLookup) -> Option<Record<Value>> {
         self.near(key).filter(|record| self.is_fresh(record.lifespan()))
     }
 
     /// As [`recall`](Self::recall), without a use of the entry.
-    pub(crate) fn glance<Q: Lookup<K> + ?Sized>(&self, key: &Q) -> Option<Record<V>> {
+    pub(crate) fn glance(&self, key: &dyn AnyLookup) -> Option<Record<Value>> {
         self.near_unused(key).filter(|record| self.freshness(record) == Freshness::Fresh)
     }
 
@@ -261,7 +283,7 @@ where
     }
 
     /// What a record of memory is good for now.
-    pub(crate) fn freshness(&self, record: &Record<V>) -> Freshness {
+    pub(crate) fn freshness(&self, record: &Record<Value>) -> Freshness {
         self.freshness_by(record.lifespan())
     }
 
@@ -275,7 +297,7 @@ where
 
     /// The record of `key` in memory, where memory may answer by itself.
     #[inline]
-    pub(crate) fn near<Q: Lookup<K> + ?Sized>(&self, key: &Q) -> Option<Record<V>> {
+    pub(crate) fn near(&self, key: &dyn AnyLookup) -> Option<Record<Value>> {
         if self.checks {
             return self.confirmed(key);
         }
@@ -283,7 +305,7 @@ where
     }
 
     /// As [`near`](Self::near), without a use of the entry.
-    pub(crate) fn near_unused<Q: Lookup<K> + ?Sized>(&self, key: &Q) -> Option<Record<V>> {
+    pub(crate) fn near_unused(&self, key: &dyn AnyLookup) -> Option<Record<Value>> {
         if self.checks {
             return self.confirmed_by(|| self.memory.peek(key));
         }
@@ -370,15 +392,11 @@ where
     }
 
     /// The key as tiers see it; `None` where there are none.
-    pub(crate) fn encode_key<Q: Lookup<K> + ?Sized>(&self, key: &Q) -> Result<Option<EncodedKey>> {
-        match &self.wire {
-            Some(wire) => key.with_key(|key| {
-                let encoded = wire.encode_key(key)?;
-                self.watch_encoding(wire, key, &encoded)?;
-                Ok(Some(encoded))
-            }),
-            None => Ok(None),
-        }
+    pub(crate) fn encode_key(&self, key: &dyn AnyLookup) -> Result<Option<EncodedKey>> {
+        let Some(wire) = &self.wire else { return Ok(None) };
+        let encoded = wire.encode_lookup(key)?;
+        self.watch_encoding(wire, key, &encoded)?;
+        Ok(Some(encoded))
     }
 
     /// The facts of an entry of `bytes`, with what the user said.
@@ -388,12 +406,12 @@ where
     }
 
     /// Where an entry with these facts goes now.
-    pub(crate) fn place(&self, wire: &Wire<K, V>, facts: &Facts) -> Placement {
+    pub(crate) fn place(&self, wire: &Wire, facts: &Facts) -> Placement {
         self.place_with(wire, facts, None)
     }
 
     /// The same, as if the tier `well` took everything.
-    pub(crate) fn place_with(&self, wire: &Wire<K, V>, facts: &Facts, well: Option<TierKind>) -> Placement {
+    pub(crate) fn place_with(&self, wire: &Wire, facts: &Facts, well: Option<TierKind>) -> Placement {
         let memory = TierFacts {
             kind: TierKind::Memory,
             capability: Capability {
@@ -420,7 +438,12 @@ where
 
     /// What an entry of `bytes`, key included, weighs in memory. Runs the
     /// user's weigher, so it is asked before anything is held.
-    pub(crate) fn weight(&self, key: &K, value: Option<&V>, bytes: u64) -> u32 {
+    pub(crate) fn weight(&self, key: &Key, value: Option<&Value>, bytes: u64) -> u32 {
+        self.weight_of(key.as_any(), value.map(|value| value.as_any() as &dyn Any), bytes)
+    }
+
+    /// As [`weight`](Self::weight), of a key and a value that are lent.
+    pub(crate) fn weight_of(&self, key: &dyn Any, value: Option<&dyn Any>, bytes: u64) -> u32 {
         match (&self.weigh, value) {
             (Weigh::Entry, _) => 1,
             (Weigh::By(weigher), Some(value)) => weigher(key, value),
@@ -449,7 +472,7 @@ where
     }
 
     /// Puts a record into memory, for who holds the ticket of its key.
-    pub(crate) fn keep(&self, key: K, record: Record<V>) {
+    pub(crate) fn keep(&self, key: Key, record: Record<Value>) {
         if self.memory_weight_max == 0 {
             return;
         }
@@ -464,12 +487,12 @@ where
 
     /// As [`discard`](Self::discard): whether there was one, and which copy it
     /// was, where others change entries.
-    pub(crate) fn discard_copy<Q: Lookup<K> + ?Sized>(&self, key: &Q) -> Option<Option<Stamp>> {
+    pub(crate) fn discard_copy(&self, key: &dyn AnyLookup) -> Option<Option<Stamp>> {
         self.discard(key).map(|removed| removed.checked)
     }
 
     /// Takes a record out of memory, for who holds the ticket of its key.
-    pub(crate) fn discard<Q: Lookup<K> + ?Sized>(&self, key: &Q) -> Option<Removed> {
+    pub(crate) fn discard(&self, key: &dyn AnyLookup) -> Option<Removed> {
         shield::within(|| self.memory.remove(key))
     }
 }

@@ -5,6 +5,7 @@
 //! none for a while, and with the cache. What finds the queue full is dropped
 //! and counted, and the listener is told how many it missed.
 
+use std::any::Any;
 use std::collections::VecDeque;
 use std::hash::Hash;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -12,6 +13,7 @@ use std::sync::Arc;
 use std::thread::ThreadId;
 use std::time::{Duration, Instant};
 
+use larder_core::erased::Key;
 use larder_core::events::{Cause, Event};
 use larder_core::memory::{Departure, DepartureCause, OnDeparture};
 use larder_core::stats::Count;
@@ -37,28 +39,28 @@ const CLOSE_LIMIT: Duration = Duration::from_secs(1);
 /// them a walk over their files.
 const LOOK_PAUSE: Duration = Duration::from_millis(100);
 
-type Listener<K> = Box<dyn FnMut(Event<K>) + Send>;
+type Listener = Box<dyn FnMut(Event<Key>) + Send>;
 
 /// A listener with its queue, to be given to an engine.
-pub struct Audience<K> {
-    queue: Arc<Queue<K>>,
+pub struct Audience {
+    queue: Arc<Queue>,
     /// How a key is made one of an event, which keys that are not `Clone` cannot be.
-    share: fn(&K) -> Arc<K>,
+    share: fn(&dyn Any) -> Option<Arc<Key>>,
 }
 
-struct Queue<K> {
-    state: Mutex<State<K>>,
+struct Queue {
+    state: Mutex<State>,
     changed: Condvar,
     /// Held by the thread that runs it; gone with the end.
-    listener: Mutex<Option<Listener<K>>>,
+    listener: Mutex<Option<Listener>>,
     /// Those who wait until everything was heard.
     heard: event_listener::Event,
     missed: Count,
     panics: Count,
 }
 
-struct State<K> {
-    waiting: VecDeque<Event<K>>,
+struct State {
+    waiting: VecDeque<Event<Key>>,
     /// What found no room since there was some last.
     missed: u64,
     runner: Runner,
@@ -76,15 +78,18 @@ enum Runner {
     Busy(Option<ThreadId>),
 }
 
-impl<K> Audience<K>
-where
-    K: Send + Sync + 'static,
-{
+impl Audience {
     /// An audience of one listener.
-    pub fn new(listener: impl FnMut(Event<K>) + Send + 'static) -> Self
+    pub fn new<K>(mut listener: impl FnMut(Event<K>) + Send + 'static) -> Self
     where
-        K: Clone,
+        K: Hash + Eq + Clone + Send + Sync + 'static,
     {
+        let typed = |key: Arc<Key>| Arc::unwrap_or_clone(key).into_shared();
+        let listener = move |event: Event<Key>| {
+            if let Some(event) = event.map_key(typed) {
+                listener(event);
+            }
+        };
         let state = State { waiting: VecDeque::new(), missed: 0, runner: Runner::None, ended: false };
         let queue = Queue {
             state: Mutex::new(state),
@@ -94,14 +99,18 @@ where
             missed: Count::default(),
             panics: Count::default(),
         };
-        Self { queue: Arc::new(queue), share: |key| Arc::new(key.clone()) }
+        let share = |key: &dyn Any| key.downcast_ref::<K>().map(|key| Arc::new(Key::cloneable(key.clone())));
+        Self { queue: Arc::new(queue), share }
     }
 
     /// Tells of the records that leave memory by themselves.
-    pub fn on_departure(&self) -> OnDeparture<K> {
+    pub fn on_departure<K>(&self) -> OnDeparture<K>
+    where
+        K: Hash + Eq + Clone + Send + Sync + 'static,
+    {
         let queue = Arc::clone(&self.queue);
         Box::new(move |key, Departure { cause, home, .. }| {
-            let tier = TierKind::Memory;
+            let (key, tier) = (Arc::new(Key::shared(key)), TierKind::Memory);
             queue.push(match cause {
                 DepartureCause::Expired => Event::Expired { key, tier },
                 DepartureCause::Evicted => {
@@ -112,7 +121,7 @@ where
     }
 }
 
-impl<K> Queue<K> {
+impl Queue {
     /// Takes no more events; what waits is still heard. Then the listener goes.
     fn end(&self) {
         let mut state = self.state.lock();
@@ -133,15 +142,15 @@ impl<K> Queue<K> {
     }
 }
 
-impl<K: Send + Sync + 'static> Queue<K> {
-    fn push(self: &Arc<Self>, event: Event<K>) {
+impl Queue {
+    fn push(self: &Arc<Self>, event: Event<Key>) {
         let refused = self.put(event);
         // Dropped without the lock: the last handle of a key may be among it.
         drop(refused);
     }
 
     /// Puts an event into the queue; gives it back where there is no room.
-    fn put(self: &Arc<Self>, event: Event<K>) -> Option<Event<K>> {
+    fn put(self: &Arc<Self>, event: Event<Key>) -> Option<Event<Key>> {
         let mut state = self.state.lock();
         let room = QUEUE_MAX.saturating_sub(state.waiting.len());
         if state.ended {
@@ -164,7 +173,7 @@ impl<K: Send + Sync + 'static> Queue<K> {
     }
 
     /// Where no thread can be had now the next event tries again.
-    fn start(self: &Arc<Self>, state: &mut State<K>) {
+    fn start(self: &Arc<Self>, state: &mut State) {
         let queue = Arc::clone(self);
         let started = std::thread::Builder::new().name("larder-events".into()).spawn(move || queue.serve());
         state.runner = if started.is_ok() { Runner::Busy(None) } else { Runner::None };
@@ -185,7 +194,7 @@ impl<K: Send + Sync + 'static> Queue<K> {
     }
 
     /// The next event; `None` where the thread is to end, and counts as gone.
-    fn next(&self) -> Option<Event<K>> {
+    fn next(&self) -> Option<Event<Key>> {
         let mut state = self.state.lock();
         let mut dozes = 0;
         loop {
@@ -226,7 +235,7 @@ impl<K: Send + Sync + 'static> Queue<K> {
     }
 }
 
-impl<K> State<K> {
+impl State {
     fn is_empty(&self) -> bool {
         self.waiting.is_empty() && self.missed == 0
     }
@@ -239,7 +248,7 @@ impl<K> State<K> {
         }
     }
 
-    fn take(&mut self) -> Option<Event<K>> {
+    fn take(&mut self) -> Option<Event<Key>> {
         if self.waiting.is_empty() {
             self.note_missed();
         }
@@ -249,17 +258,14 @@ impl<K> State<K> {
 
 /// The listener of a cache, where it has one. Without one each question costs a
 /// branch.
-pub(crate) struct Events<K> {
-    audience: Option<Audience<K>>,
+pub(crate) struct Events {
+    audience: Option<Audience>,
     /// When the tiers are asked next for what they let go of.
     due: Mutex<Option<Instant>>,
 }
 
-impl<K> Events<K>
-where
-    K: Hash + Eq + Send + Sync + 'static,
-{
-    pub(crate) fn new(audience: Option<Audience<K>>) -> Self {
+impl Events {
+    pub(crate) fn new(audience: Option<Audience>) -> Self {
         Self { audience, due: Mutex::new(None) }
     }
 
@@ -272,13 +278,19 @@ where
     /// The key for an event, where anybody listens. Clones it, under a shield:
     /// tickets may be held.
     #[inline]
-    pub(crate) fn name(&self, key: &K) -> Option<Arc<K>> {
-        self.audience.as_ref().map(|audience| shield::within(|| (audience.share)(key)))
+    pub(crate) fn name(&self, key: &Key) -> Option<Arc<Key>> {
+        self.name_any(key.as_any())
+    }
+
+    /// As [`name`](Self::name), of a key that is lent.
+    #[inline]
+    pub(crate) fn name_any(&self, key: &(dyn Any + Send + Sync)) -> Option<Arc<Key>> {
+        self.audience.as_ref().and_then(|audience| shield::within(|| (audience.share)(key)))
     }
 
     /// Tells of an event, where anybody listens.
     #[inline]
-    pub(crate) fn tell(&self, event: impl FnOnce() -> Event<K>) {
+    pub(crate) fn tell(&self, event: impl FnOnce() -> Event<Key>) {
         if let Some(audience) = &self.audience {
             audience.queue.push(event());
         }
@@ -286,14 +298,14 @@ where
 
     /// Tells of an event of the key that [`name`](Self::name) gave.
     #[inline]
-    pub(crate) fn tell_of(&self, key: Option<Arc<K>>, event: impl FnOnce(Arc<K>) -> Event<K>) {
+    pub(crate) fn tell_of(&self, key: Option<Arc<Key>>, event: impl FnOnce(Arc<Key>) -> Event<Key>) {
         if let (Some(audience), Some(key)) = (&self.audience, key) {
             audience.queue.push(event(key));
         }
     }
 
     /// A way of telling that outlives the borrow.
-    pub(crate) fn teller(&self) -> Option<impl Fn(Event<K>) + Send + Sync + 'static> {
+    pub(crate) fn teller(&self) -> Option<impl Fn(Event<Key>) + Send + Sync + 'static> {
         let queue = Arc::clone(&self.audience.as_ref()?.queue);
         Some(move |event| queue.push(event))
     }
@@ -341,7 +353,7 @@ where
     }
 }
 
-impl<K> Drop for Events<K> {
+impl Drop for Events {
     fn drop(&mut self) {
         if let Some(Audience { queue, .. }) = &self.audience {
             queue.end();

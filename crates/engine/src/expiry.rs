@@ -1,22 +1,24 @@
 //! Until when entries live: what the cache says, what the entry says.
 
+use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use larder_core::clock::Time;
+use larder_core::erased::{Key, Value};
 use larder_core::terms::{EntryOptions, LiveTerms, Terms};
 
 /// A time to live by key and value; `None` for that of the cache.
-pub type TtlBy<K, V> = Arc<dyn Fn(&K, &V) -> Option<Duration> + Send + Sync>;
+pub type TtlBy = Arc<dyn Fn(&dyn Any, &dyn Any) -> Option<Duration> + Send + Sync>;
 
 /// What a cache says about the time of its entries.
-pub struct Expiry<K, V> {
+pub struct Expiry {
     /// The time to live; `None` for entries that do not expire.
     pub ttl: Option<Duration>,
     /// The time to live by key and value, before that of the cache.
-    pub ttl_by: Option<TtlBy<K, V>>,
+    pub ttl_by: Option<TtlBy>,
     /// How long an entry lives without being used.
     pub idle: Option<Duration>,
     /// The share of a time to live, from 0 to 1, that chance takes off.
@@ -31,14 +33,14 @@ pub struct Expiry<K, V> {
     pub hard_timeout: Option<Duration>,
 }
 
-impl<K, V> Expiry<K, V> {
+impl Expiry {
     /// Whether entries expire unless they say otherwise.
     pub(crate) fn is_set(&self) -> bool {
         self.ttl.is_some() || self.ttl_by.is_some() || self.idle.is_some()
     }
 }
 
-impl<K, V> Default for Expiry<K, V> {
+impl Default for Expiry {
     /// Entries live until they are replaced, removed or evicted.
     fn default() -> Self {
         Self {
@@ -54,13 +56,13 @@ impl<K, V> Default for Expiry<K, V> {
     }
 }
 
-impl<K, V> Clone for Expiry<K, V> {
+impl Clone for Expiry {
     fn clone(&self) -> Self {
         Self { ttl_by: self.ttl_by.clone(), ..*self }
     }
 }
 
-impl<K, V> fmt::Debug for Expiry<K, V> {
+impl fmt::Debug for Expiry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Expiry")
             .field("ttl", &self.ttl)
@@ -75,19 +77,19 @@ impl<K, V> fmt::Debug for Expiry<K, V> {
 }
 
 /// The expiry of a cache in use: its time to live can be changed.
-pub(crate) struct LiveExpiry<K, V> {
-    said: Expiry<K, V>,
+pub(crate) struct LiveExpiry {
+    said: Expiry,
     /// Milliseconds; `u64::MAX` for none.
     ttl: AtomicU64,
 }
 
-impl<K, V> LiveExpiry<K, V> {
-    pub(crate) fn new(said: Expiry<K, V>) -> Self {
+impl LiveExpiry {
+    pub(crate) fn new(said: Expiry) -> Self {
         let ttl = AtomicU64::new(millis(said.ttl));
         Self { said, ttl }
     }
 
-    pub(crate) fn said(&self) -> &Expiry<K, V> {
+    pub(crate) fn said(&self) -> &Expiry {
         &self.said
     }
 
@@ -111,11 +113,11 @@ impl<K, V> LiveExpiry<K, V> {
     /// The terms of an entry that is written at `now`. `chance` is any number.
     pub(crate) fn terms(
         &self,
-        (key, value): (&K, Option<&V>),
+        (key, value): (&Key, Option<&Value>),
         options: EntryOptions,
         (now, chance): (Time, u64),
     ) -> Terms {
-        let by_value = || Some((self.said.ttl_by.as_ref()?)(key, value?)).flatten();
+        let by_value = || Some((self.said.ttl_by.as_ref()?)(key.as_any(), value?.as_any())).flatten();
         let of_cache = || by_value().or_else(|| self.ttl()).map(|ttl| self.jittered(ttl, chance));
         let ttl = options.ttl.or_else(of_cache).filter(|ttl| *ttl != Duration::MAX);
         Terms {
@@ -173,8 +175,10 @@ fn millis(span: Option<Duration>) -> u64 {
 mod tests {
     use super::*;
 
-    fn ttl_of(expiry: Expiry<u8, u8>, options: EntryOptions, chance: u64) -> Option<Duration> {
-        LiveExpiry::new(expiry).terms((&1, Some(&2)), options, (Time::from_millis(0), chance)).ttl
+    fn ttl_of(expiry: Expiry, options: EntryOptions, chance: u64) -> Option<Duration> {
+        LiveExpiry::new(expiry)
+            .terms((&Key::new(1_u8), Some(&Value::new(2_u8))), options, (Time::from_millis(0), chance))
+            .ttl
     }
 
     const HOUR: Duration = Duration::from_secs(3600);
@@ -182,8 +186,10 @@ mod tests {
     #[test]
     fn the_nearest_word_counts() {
         let plain = Expiry { ttl: Some(HOUR), ..Expiry::default() };
-        let by =
-            Expiry { ttl_by: Some(Arc::new(|_, value| (*value == 2).then_some(HOUR * 2))), ..plain.clone() };
+        let by = Expiry {
+            ttl_by: Some(Arc::new(|_, value| (value.downcast_ref() == Some(&2_u8)).then_some(HOUR * 2))),
+            ..plain.clone()
+        };
         assert_eq!(ttl_of(Expiry::default(), EntryOptions::new(), 0), None);
         assert_eq!(ttl_of(plain.clone(), EntryOptions::new(), 0), Some(HOUR));
         assert_eq!(ttl_of(by.clone(), EntryOptions::new(), 0), Some(HOUR * 2));
@@ -195,14 +201,14 @@ mod tests {
     /// are the largest number: the difference was the beginning of time.
     #[test]
     fn an_entry_that_never_expires_is_never_refreshed() {
-        let expiry = || Expiry::<u8, u8> { refresh_ahead: Some(0.1), ..Expiry::default() };
+        let expiry = || Expiry { refresh_ahead: Some(0.1), ..Expiry::default() };
         let now = Time::from_millis(1_700_000_000_000);
         for ttl in [Duration::MAX, Duration::MAX - HOUR, Duration::from_millis(u64::MAX)] {
             for expiry in
                 [expiry(), Expiry { jitter: 0.5, ..expiry() }, Expiry { idle: Some(ttl), ..expiry() }]
             {
                 let live = LiveExpiry::new(expiry);
-                let written = live.terms((&1, None), EntryOptions::new().ttl(ttl), (now, 0));
+                let written = live.terms((&Key::new(1_u8), None), EntryOptions::new().ttl(ttl), (now, 0));
                 let retimed = Terms { ttl: Some(ttl), deadline: now.after(ttl), ..written.clone() };
                 for terms in [written, retimed] {
                     assert_eq!((terms.until(), terms.stale_until()), (Time::NEVER, Time::NEVER), "{ttl:?}");

@@ -2,15 +2,15 @@
 
 use std::convert::Infallible;
 use std::fmt;
-use std::hash::Hash;
 use std::sync::Arc;
 use std::time::Duration;
 
 use larder_core::Result;
 use larder_core::clock::Time;
+use larder_core::erased::{AnyLookup, Value};
 use larder_core::frame::{CodecId, Compression, Head};
-use larder_core::key::{EncodedKey, Lookup};
-use larder_core::memory::{MemoryStore, Record};
+use larder_core::key::EncodedKey;
+use larder_core::memory::Record;
 use larder_core::place::{Facts, Placement, SizeClass};
 use larder_core::terms::{Freshness, Tag, Terms};
 use larder_core::tier::TierKind;
@@ -25,9 +25,9 @@ use crate::wire::Decoded;
 /// A value with what is known of it.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
-pub struct Entry<V> {
+pub struct Entry<Value> {
     /// The value.
-    pub value: V,
+    pub value: Value,
     /// The tier that answered.
     pub tier: TierKind,
     /// The tier that answers for the entry.
@@ -47,6 +47,14 @@ pub struct Entry<V> {
     /// Bytes: of the encoding before compression where a frame tells, or what
     /// it counts with in memory.
     pub bytes: u64,
+}
+
+impl<V> Entry<V> {
+    /// The same entry with another value; `None` where there is none.
+    pub fn and_then<U>(self, change: impl FnOnce(V) -> Option<U>) -> Option<Entry<U>> {
+        let Self { value, tier, home, age, left, stale, confirmed, tags, bytes } = self;
+        Some(Entry { value: change(value)?, tier, home, age, left, stale, confirmed, tags, bytes })
+    }
 }
 
 /// What a frame says of an entry.
@@ -108,22 +116,17 @@ struct Explain {
     explanation: Explanation,
 }
 
-impl<K, V, M> Question<K, V, M> for Explain
-where
-    K: Hash + Eq + Send + Sync + 'static,
-    V: Clone + Send + Sync + 'static,
-    M: MemoryStore<K, V>,
-{
+impl Question for Explain {
     /// None: all tiers are asked.
     type Answer = Infallible;
 
-    fn begin(&mut self, _: &Walk<'_, K, V, M>) -> Option<Infallible> {
+    fn begin(&mut self, _: &Walk<'_>) -> Option<Infallible> {
         let unusable = std::mem::take(&mut self.explanation.unusable);
         self.explanation = Explanation::of_memory(self.in_memory, unusable);
         None
     }
 
-    async fn ask(&mut self, walk: &mut Walk<'_, K, V, M>, slot: &Slot) -> Result<Option<Infallible>> {
+    async fn ask(&mut self, walk: &mut Walk<'_>, slot: &Slot) -> Result<Option<Infallible>> {
         let Some(bytes) = slot.head(walk.key).await? else { return Ok(None) };
         if walk.is_doubted(slot, &bytes).await.is_some()
             && let Some(stored) = walk.engine.stored(slot, &bytes, walk.key)
@@ -135,7 +138,7 @@ where
         Ok(None)
     }
 
-    fn fall_back(&mut self, _: &Walk<'_, K, V, M>) -> Option<Infallible> {
+    fn fall_back(&mut self, _: &Walk<'_>) -> Option<Infallible> {
         None
     }
 }
@@ -171,17 +174,12 @@ impl Explanation {
     }
 }
 
-impl<K, V, M> Engine<K, V, M>
-where
-    K: Hash + Eq + Send + Sync + 'static,
-    V: Clone + Send + Sync + 'static,
-    M: MemoryStore<K, V>,
-{
+impl Engine {
     /// The value with its provenance. Counts as a look-up.
-    pub async fn inspect<W: Wait, Q>(self: &Arc<Self>, key: &Q) -> Result<Option<Entry<V>>>
-    where
-        Q: Lookup<K> + ?Sized + Sync,
-    {
+    pub(crate) async fn inspect<W: Wait>(
+        self: &Arc<Self>,
+        key: &dyn AnyLookup,
+    ) -> Result<Option<Entry<Value>>> {
         let record = self.near(key).map(|record| (self.freshness(&record), record));
         if let Some((Freshness::Fresh, record)) = record {
             self.memory_hits.increment();
@@ -201,7 +199,7 @@ where
         }
     }
 
-    fn entry_in_memory(&self, record: Record<V>, stale: bool) -> Option<Entry<V>> {
+    fn entry_in_memory(&self, record: Record<Value>, stale: bool) -> Option<Entry<Value>> {
         let now = self.timeline.now();
         let terms = record.terms.map_or(Terms::PLAIN, |terms| terms.current());
         Some(Entry {
@@ -217,7 +215,7 @@ where
         })
     }
 
-    fn entry_beyond(&self, found: Found<V>) -> Option<Entry<V>> {
+    fn entry_beyond(&self, found: Found) -> Option<Entry<Value>> {
         let now = self.timeline.now();
         let Decoded { value, header, terms, .. } = found.decoded;
         Some(Entry {
@@ -235,10 +233,7 @@ where
 
     /// Where the entry of `key` is and why. Reads the frame from its home, and
     /// counts there as a read.
-    pub async fn explain<W: Wait, Q>(self: &Arc<Self>, key: &Q) -> Result<Explanation>
-    where
-        Q: Lookup<K> + ?Sized + Sync,
-    {
+    pub(crate) async fn explain<W: Wait>(self: &Arc<Self>, key: &dyn AnyLookup) -> Result<Explanation> {
         let in_memory = self.glance(key).map(|record| record.home);
         let Some(encoded) = self.encode_key(key)?.filter(|_| !self.is_closed()) else {
             let mut explanation = Explanation::of_memory(in_memory, self.unusable());

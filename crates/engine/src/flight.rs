@@ -4,7 +4,6 @@
 //! loader ([`reentrancy`](crate::reentrancy)). What a loader hands to a thread or a
 //! task of its own is not seen as part of it.
 
-use std::any::Any;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
@@ -14,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use event_listener::Event;
 use larder_core::clock::Time;
+use larder_core::erased::{AnyError, Value};
 use parking_lot::Mutex;
 
 use crate::among::NodeLease;
@@ -24,9 +24,9 @@ use crate::wait::Wait;
 
 /// How a flight ended.
 #[derive(Clone, Debug)]
-pub(crate) enum Outcome<V> {
+pub(crate) enum Outcome {
     /// With a value.
-    Value(V),
+    Value(Value),
     /// With the knowledge that there is no value.
     Absent,
     /// It did not run: the last ones failed, and it is too early for another.
@@ -36,7 +36,7 @@ pub(crate) enum Outcome<V> {
     /// It answered that the former value still holds, and there was none.
     NothingToKeep,
     /// With an error of the loader, whatever its type.
-    Failed(Arc<dyn Any + Send + Sync>),
+    Failed(AnyError),
     /// The loader panicked, and the panic was caught.
     Panicked,
     /// Without an outcome: the leader was cancelled or unwound, or a waiter took
@@ -65,19 +65,19 @@ pub(crate) struct Start {
 }
 
 /// One load in progress. Threads and tasks wait for it in one queue.
-pub(crate) struct Flight<V> {
+pub(crate) struct Flight {
     id: u64,
     start: Start,
     began: Instant,
     /// What it depends on: [`LED`], [`LAUNCHED`], [`TAKEN_OVER`].
     hold: AtomicU8,
     /// What callers of a load get where it fails or takes long, and until when.
-    stale: OnceLock<(V, Time)>,
+    stale: OnceLock<(Value, Time)>,
     /// The right to load among all nodes; given up when the flight ends.
     lease: Mutex<NodeLease>,
-    outcome: OnceLock<Outcome<V>>,
+    outcome: OnceLock<Outcome>,
     /// How the loader ended, where the flight had ended before.
-    late: OnceLock<Outcome<V>>,
+    late: OnceLock<Outcome>,
     ended: Event,
 }
 
@@ -90,7 +90,7 @@ const TAKEN_OVER: u8 = 2;
 
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 
-impl<V> Flight<V> {
+impl Flight {
     pub(crate) fn new(start: Start) -> Self {
         Self {
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
@@ -120,12 +120,12 @@ impl<V> Flight<V> {
     }
 
     /// What its callers may fall back on, until a time.
-    pub(crate) fn set_stale(&self, value: V, until: Time) {
+    pub(crate) fn set_stale(&self, value: Value, until: Time) {
         let _first_counts = self.stale.set((value, until));
     }
 
     /// What its callers may fall back on now.
-    pub(crate) fn stale(&self, now: Time) -> Option<&V> {
+    pub(crate) fn stale(&self, now: Time) -> Option<&Value> {
         self.stale.get().filter(|(_, until)| now < *until).map(|(value, _)| value)
     }
 
@@ -149,12 +149,12 @@ impl<V> Flight<V> {
     }
 
     /// How it ended.
-    pub(crate) fn ended(&self) -> Option<&Outcome<V>> {
+    pub(crate) fn ended(&self) -> Option<&Outcome> {
         self.outcome.get()
     }
 
     /// How its loader ended, where the flight had ended before.
-    pub(crate) fn late(&self) -> Option<&Outcome<V>> {
+    pub(crate) fn late(&self) -> Option<&Outcome> {
         self.late.get()
     }
 
@@ -164,7 +164,7 @@ impl<V> Flight<V> {
     }
 
     /// Ends the flight; the first outcome counts. Whether this was it.
-    pub(crate) fn end(&self, outcome: Outcome<V>) -> bool {
+    pub(crate) fn end(&self, outcome: Outcome) -> bool {
         if let Err(outcome) = self.outcome.set(outcome) {
             let _first_counts = self.late.set(outcome);
             return false;

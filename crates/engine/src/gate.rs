@@ -31,6 +31,7 @@ use std::task::Poll;
 use event_listener::{Event, EventListener};
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
+use larder_core::erased::Key;
 use larder_core::{Error, ErrorKind, Result};
 use parking_lot::Mutex;
 
@@ -43,26 +44,26 @@ use crate::shield;
 const SHARDS: usize = 64;
 
 /// The gates of one cache.
-pub(crate) struct Gates<K, V> {
-    shards: Box<[Shard<K, V>]>,
+pub(crate) struct Gates {
+    shards: Box<[Shard]>,
     hasher: RandomState,
     writes_of_tasks: AtomicUsize,
 }
 
-struct Shard<K, V> {
-    inner: Mutex<Inner<K, V>>,
+struct Shard {
+    inner: Mutex<Inner>,
     /// A ticket was returned, or the gates opened again.
     freed: Event,
 }
 
-struct Inner<K, V> {
-    states: HashMap<u64, State<K, V>, foldhash::fast::FixedState>,
+struct Inner {
+    states: HashMap<u64, State, foldhash::fast::FixedState>,
     /// How many clears hold this shard closed.
     closed: u32,
     tickets: u32,
 }
 
-struct State<K, V> {
+struct State {
     /// Guards that refer to this state; at zero it goes.
     guards: u32,
     /// Raised by every write.
@@ -73,10 +74,10 @@ struct State<K, V> {
     turns: Turns,
     /// The section that does, where that may need to be driven.
     holder: Option<Holder>,
-    flights: Vec<(Arc<K>, Arc<Flight<V>>)>,
+    flights: Vec<(Arc<Key>, Arc<Flight>)>,
 }
 
-impl<K, V> State<K, V> {
+impl State {
     fn new() -> Self {
         Self {
             guards: 0,
@@ -89,7 +90,7 @@ impl<K, V> State<K, V> {
         }
     }
 
-    fn remove(&mut self, flight: &Arc<Flight<V>>) -> Option<(Arc<K>, Arc<Flight<V>>)> {
+    fn remove(&mut self, flight: &Arc<Flight>) -> Option<(Arc<Key>, Arc<Flight>)> {
         let at = self.flights.iter().position(|(_, held)| Arc::ptr_eq(held, flight))?;
         Some(self.flights.swap_remove(at))
     }
@@ -97,20 +98,20 @@ impl<K, V> State<K, V> {
     /// Raises the epoch; the flights that go with it are dropped by the caller,
     /// after it gave the lock back.
     #[must_use]
-    fn supersede(&mut self) -> Vec<(Arc<K>, Arc<Flight<V>>)> {
+    fn supersede(&mut self) -> Vec<(Arc<Key>, Arc<Flight>)> {
         self.epoch += 1;
         std::mem::take(&mut self.flights)
     }
 }
 
 /// What a caller with a missing key is to do.
-pub(crate) enum Entrance<K, V> {
+pub(crate) enum Entrance {
     /// Lead: nobody else loads the key.
-    Lead(Leader<K, V>),
+    Lead(Leader),
     /// Wait for this flight.
-    Join(K, Arc<Flight<V>>),
+    Join(Key, Arc<Flight>),
     /// Somebody stores the entry: wait, then look again.
-    Wait(K, Hold),
+    Wait(Key, Hold),
 }
 
 /// What became of the wish for a ticket.
@@ -143,7 +144,7 @@ impl Hold {
     }
 }
 
-impl<K, V> Gates<K, V> {
+impl Gates {
     pub(crate) fn new() -> Arc<Self> {
         let shard = || Shard {
             inner: Mutex::new(Inner { states: HashMap::default(), closed: 0, tickets: 0 }),
@@ -161,12 +162,12 @@ impl<K, V> Gates<K, V> {
         self.hasher.hash_one(key)
     }
 
-    fn shard(&self, hash: u64) -> &Shard<K, V> {
+    fn shard(&self, hash: u64) -> &Shard {
         &self.shards[(hash >> 32) as usize % SHARDS]
     }
 
     /// Remembers the epoch of a key, for a promotion.
-    pub(crate) fn observe(self: &Arc<Self>, hash: u64) -> Observation<K, V> {
+    pub(crate) fn observe(self: &Arc<Self>, hash: u64) -> Observation {
         let mut inner = self.shard(hash).inner.lock();
         let state = inner.states.entry(hash).or_insert_with(State::new);
         state.guards += 1;
@@ -178,7 +179,7 @@ impl<K, V> Gates<K, V> {
     }
 
     /// Takes a flight off the gate: who comes later leads one of its own.
-    pub(crate) fn forget(&self, hash: u64, flight: &Arc<Flight<V>>) {
+    pub(crate) fn forget(&self, hash: u64, flight: &Arc<Flight>) {
         let mut inner = self.shard(hash).inner.lock();
         let on_gate = inner.states.get_mut(&hash).and_then(|state| state.remove(flight));
         drop(inner);
@@ -191,7 +192,7 @@ impl<K, V> Gates<K, V> {
     /// # Errors
     /// Under a shield, where it would have to wait. Where its caller gave it up
     /// and a later write of the key was made first.
-    pub(crate) async fn write(self: &Arc<Self>, turn: &WriteTurn<K, V>) -> Result<Ticket<K, V>> {
+    pub(crate) async fn write(self: &Arc<Self>, turn: &WriteTurn) -> Result<Ticket> {
         loop {
             match self.try_write(turn) {
                 Claim::Granted(ticket) => return Ok(ticket),
@@ -204,7 +205,7 @@ impl<K, V> Gates<K, V> {
 
     /// As [`write`](Self::write), without waiting: unless it is superseded itself,
     /// it supersedes what is in progress in any case.
-    pub(crate) fn try_write(self: &Arc<Self>, turn: &WriteTurn<K, V>) -> Claim<Ticket<K, V>> {
+    pub(crate) fn try_write(self: &Arc<Self>, turn: &WriteTurn) -> Claim<Ticket> {
         let hash = turn.hash();
         let shard = self.shard(hash);
         let mut inner = shard.inner.lock();
@@ -240,7 +241,7 @@ impl<K, V> Gates<K, V> {
     ///
     /// # Errors
     /// Under a shield: a ticket is out then, and returns after this call.
-    pub(crate) async fn close(self: &Arc<Self>) -> Result<Closed<K, V>> {
+    pub(crate) async fn close(self: &Arc<Self>) -> Result<Closed> {
         if shield::is_up() {
             return Err(shield::busy());
         }
@@ -261,14 +262,14 @@ fn passed() -> Error {
     Error::new(ErrorKind::Busy, "a later change of the entry was made first")
 }
 
-impl<K, V> Shard<K, V> {
-    fn close(&self) -> Vec<(Arc<K>, Arc<Flight<V>>)> {
+impl Shard {
+    fn close(&self) -> Vec<(Arc<Key>, Arc<Flight>)> {
         let mut inner = self.inner.lock();
         inner.closed += 1;
         inner.states.values_mut().flat_map(State::supersede).collect()
     }
 
-    fn open(&self) -> Vec<(Arc<K>, Arc<Flight<V>>)> {
+    fn open(&self) -> Vec<(Arc<Key>, Arc<Flight>)> {
         let mut inner = self.inner.lock();
         inner.closed -= 1;
         let superseded = inner.states.values_mut().flat_map(State::supersede).collect();
@@ -286,9 +287,9 @@ impl<K, V> Shard<K, V> {
     }
 }
 
-impl<K, V> Inner<K, V> {
+impl Inner {
     /// Lets go of one guard of a state.
-    fn release(&mut self, hash: u64, change: impl FnOnce(&mut State<K, V>)) {
+    fn release(&mut self, hash: u64, change: impl FnOnce(&mut State)) {
         if let Some(state) = self.states.get_mut(&hash) {
             change(state);
             state.guards -= 1;
@@ -299,9 +300,9 @@ impl<K, V> Inner<K, V> {
     }
 }
 
-impl<K: Eq, V> Gates<K, V> {
+impl Gates {
     /// Asks what to do about a missing key.
-    pub(crate) fn enter(self: &Arc<Self>, hash: u64, key: K, start: Start) -> Entrance<K, V> {
+    pub(crate) fn enter(self: &Arc<Self>, hash: u64, key: Key, start: Start) -> Entrance {
         let shard = self.shard(hash);
         let mut inner = shard.inner.lock();
         let is_closed = inner.closed > 0;
@@ -328,17 +329,17 @@ impl<K: Eq, V> Gates<K, V> {
 }
 
 /// What a reader remembers of a key, to know later whether it changed.
-pub(crate) struct Observation<K, V> {
-    gates: Arc<Gates<K, V>>,
+pub(crate) struct Observation {
+    gates: Arc<Gates>,
     hash: u64,
     /// Epoch and latest flight; `None` where the entry was changing.
     seen: Option<(u64, u64)>,
 }
 
-impl<K, V> Observation<K, V> {
+impl Observation {
     /// The ticket, unless the entry changed or is being stored. Never waits:
     /// a promotion is not worth it.
-    pub(crate) fn claim(&self) -> Option<Ticket<K, V>> {
+    pub(crate) fn claim(&self) -> Option<Ticket> {
         let mut inner = self.gates.shard(self.hash).inner.lock();
         if inner.closed > 0 {
             return None;
@@ -355,21 +356,21 @@ impl<K, V> Observation<K, V> {
     }
 }
 
-impl<K, V> Drop for Observation<K, V> {
+impl Drop for Observation {
     fn drop(&mut self) {
         self.gates.shard(self.hash).inner.lock().release(self.hash, |_| {});
     }
 }
 
 /// The right to store an entry. Dropping it lets the next one in.
-pub(crate) struct Ticket<K, V> {
-    gates: Arc<Gates<K, V>>,
+pub(crate) struct Ticket {
+    gates: Arc<Gates>,
     hash: u64,
     /// The latest write that had it before.
     former: u64,
 }
 
-impl<K, V> Drop for Ticket<K, V> {
+impl Drop for Ticket {
     fn drop(&mut self) {
         let shard = self.gates.shard(self.hash);
         let mut inner = shard.inner.lock();
@@ -385,20 +386,20 @@ impl<K, V> Drop for Ticket<K, V> {
 
 /// The leader of a flight. Dropping it without an outcome abandons the flight,
 /// and one of those who wait leads next.
-pub(crate) struct Leader<K, V> {
-    gates: Arc<Gates<K, V>>,
+pub(crate) struct Leader {
+    gates: Arc<Gates>,
     hash: u64,
     /// The epoch when the flight began.
     epoch: u64,
     /// Shared with the gate until the ticket is granted.
-    key: Option<Arc<K>>,
-    pub(crate) flight: Arc<Flight<V>>,
+    key: Option<Arc<Key>>,
+    pub(crate) flight: Arc<Flight>,
 }
 
-impl<K, V> Leader<K, V> {
+impl Leader {
     /// The ticket, unless the entry was written since the flight began, or
     /// loaded by a later flight. Once granted, nobody joins the flight any more.
-    pub(crate) fn claim(&mut self) -> Claim<Ticket<K, V>> {
+    pub(crate) fn claim(&mut self) -> Claim<Ticket> {
         let shard = self.gates.shard(self.hash);
         let mut inner = shard.inner.lock();
         let is_closed = inner.closed > 0;
@@ -423,7 +424,7 @@ impl<K, V> Leader<K, V> {
 
     /// Whether a waiter took the key over and loads it now: one of the two stores
     /// what it loads.
-    fn is_taken_over(&self, state: &State<K, V>) -> bool {
+    fn is_taken_over(&self, state: &State) -> bool {
         let mut others = state.flights.iter().map(|(_, flight)| flight);
         self.flight.is_abandoned() && others.any(|other| other.id() > self.flight.id())
     }
@@ -432,7 +433,7 @@ impl<K, V> Leader<K, V> {
     ///
     /// # Errors
     /// The leader, where the flight goes on, or another thread still looks at the key.
-    pub(crate) fn give_way(mut self) -> Result<K, Self> {
+    pub(crate) fn give_way(mut self) -> Result<Key, Self> {
         if !self.flight.is_abandoned() {
             return Err(self);
         }
@@ -447,7 +448,7 @@ impl<K, V> Leader<K, V> {
     }
 
     /// The key as its own, for who holds the ticket.
-    pub(crate) fn take_key(&mut self) -> Option<K> {
+    pub(crate) fn take_key(&mut self) -> Option<Key> {
         self.key.take().and_then(Arc::into_inner)
     }
 
@@ -457,12 +458,12 @@ impl<K, V> Leader<K, V> {
     }
 
     /// The key, until the ticket is granted.
-    pub(crate) fn key(&self) -> Option<&K> {
+    pub(crate) fn key(&self) -> Option<&Key> {
         self.key.as_deref()
     }
 
     /// Ends the flight.
-    pub(crate) fn end(self, outcome: Outcome<V>) {
+    pub(crate) fn end(self, outcome: Outcome) {
         self.leave();
         self.flight.end(outcome);
     }
@@ -473,7 +474,7 @@ impl<K, V> Leader<K, V> {
     }
 }
 
-impl<K, V> Drop for Leader<K, V> {
+impl Drop for Leader {
     fn drop(&mut self) {
         self.leave();
         self.gates.shard(self.hash).inner.lock().release(self.hash, |_| {});
@@ -482,12 +483,12 @@ impl<K, V> Drop for Leader<K, V> {
 }
 
 /// All gates closed.
-pub(crate) struct Closed<K, V> {
-    gates: Arc<Gates<K, V>>,
+pub(crate) struct Closed {
+    gates: Arc<Gates>,
     shards: usize,
 }
 
-impl<K, V> Drop for Closed<K, V> {
+impl Drop for Closed {
     fn drop(&mut self) {
         for shard in &self.gates.shards[..self.shards] {
             drop(shard.open());

@@ -1,14 +1,12 @@
 //! Invalidating many entries at once, by marks, and one, by its terms.
 
-use std::hash::Hash;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use larder_core::clock::Time;
+use larder_core::erased::Key;
 use larder_core::events::{Event, Extent};
-use larder_core::key::Lookup;
 use larder_core::marks::Mark;
-use larder_core::memory::MemoryStore;
 use larder_core::terms::{Tag, Terms};
 use larder_core::{Error, ErrorKind, Result};
 
@@ -19,12 +17,7 @@ use crate::wait::Wait;
 /// A longer tag is on no entry.
 const TAG_LEN_MAX: usize = 1024;
 
-impl<K, V, M> Engine<K, V, M>
-where
-    K: Hash + Eq + Send + Sync + 'static,
-    V: Clone + Send + Sync + 'static,
-    M: MemoryStore<K, V>,
-{
+impl Engine {
     /// Expires every entry with one of these tags, in every tier, and what is
     /// being loaded now. Costs the same however many entries there are.
     ///
@@ -34,7 +27,7 @@ where
     /// where other nodes cannot be told now: they are, later.
     /// `ErrorKind::Unsupported` where other processes write entries whose stamps
     /// are theirs: then nothing is invalidated.
-    pub async fn invalidate_tags<W: Wait>(self: &Arc<Self>, tags: Vec<Tag>) -> Result<()> {
+    pub(crate) async fn invalidate_tags<W: Wait>(self: &Arc<Self>, tags: Vec<Tag>) -> Result<()> {
         let marks = tags.iter().filter(|tag| tag.as_str().len() <= TAG_LEN_MAX);
         let marks: Vec<Mark> = marks.map(|tag| Mark::Tag(tag.as_str().into())).collect();
         if marks.is_empty() {
@@ -47,7 +40,7 @@ where
     ///
     /// # Errors
     /// As [`invalidate_tags`](Self::invalidate_tags).
-    pub async fn invalidate_all<W: Wait>(self: &Arc<Self>) -> Result<()> {
+    pub(crate) async fn invalidate_all<W: Wait>(self: &Arc<Self>) -> Result<()> {
         self.mark::<W>(vec![Mark::All]).await
     }
 
@@ -74,11 +67,7 @@ where
     ///
     /// # Errors
     /// When a tier failed. What may be left there is not served.
-    pub async fn invalidate<W: Wait, Q>(self: &Arc<Self>, key: &Q) -> Result<()>
-    where
-        Q: Lookup<K> + ?Sized + Sync,
-        K: Clone,
-    {
+    pub(crate) async fn invalidate<W: Wait>(self: &Arc<Self>, key: &Key) -> Result<()> {
         self.counters.invalidations.increment();
         let bare = Arc::new(AtomicBool::new(false));
         let seen = Arc::clone(&bare);
@@ -86,12 +75,12 @@ where
             seen.store(terms.stale.is_zero(), Ordering::Relaxed);
             terms.deadline = now;
         };
-        let expired = self.retime::<W, Q, _>(key, true, expire).await;
+        let expired = self.retime::<W, _>(key, true, expire).await;
         self.events.tell_of(self.name_of(key), |key| Event::Invalidated(Extent::Key(key)));
         if expired.is_ok() && !bare.load(Ordering::Relaxed) {
             return Ok(());
         }
-        self.remove::<W, Q>(key).await.map(|_| ())
+        self.remove::<W>(key).await.map(|_| ())
     }
 
     /// Removes what memory holds and may not be served any more, not even as

@@ -5,10 +5,7 @@
 //! Tickets are taken as in [`many`](crate::many): without waiting, after all code
 //! of the user has run.
 
-use std::hash::Hash;
 use std::sync::Arc;
-
-use larder_core::memory::MemoryStore;
 
 use crate::draft::{Draft, Said};
 use crate::engine::Engine;
@@ -20,21 +17,16 @@ use crate::nodes::identity;
 use crate::wait::Wait;
 
 /// What a flight loaded, about to be stored.
-struct Landing<K, V> {
-    leader: Leader<K, V>,
-    draft: Draft<V>,
-    outcome: Outcome<V>,
+struct Landing {
+    leader: Leader,
+    draft: Draft,
+    outcome: Outcome,
 }
 
-impl<K, V, M> Engine<K, V, M>
-where
-    K: Hash + Eq + Send + Sync + 'static,
-    V: Clone + Send + Sync + 'static,
-    M: MemoryStore<K, V>,
-{
+impl Engine {
     /// Stores what one call of a loader answered, as
     /// [`publish`](Self::publish) does, and ends its flights.
-    pub(crate) async fn publish_many<W: Wait>(self: &Arc<Self>, loaded: Vec<(Lead<K, V>, Said<V>)>) {
+    pub(crate) async fn publish_many<W: Wait>(self: &Arc<Self>, loaded: Vec<(Lead, Said)>) {
         let mut loaded = loaded.into_iter();
         while self.is_shared_now() && loaded.len() > 1 {
             let part: Vec<_> = loaded.by_ref().take(PART).collect();
@@ -50,7 +42,7 @@ where
         }
     }
 
-    async fn publish_part(self: &Arc<Self>, part: Vec<(Lead<K, V>, Said<V>)>) {
+    async fn publish_part(self: &Arc<Self>, part: Vec<(Lead, Said)>) {
         let mut drafts = Vec::with_capacity(part.len());
         for (Lead { leader, encoded, stamp, .. }, said) in part {
             let outcome = said.value.clone().map_or(Outcome::Absent, Outcome::Value);
@@ -71,7 +63,7 @@ where
     /// Those that go together, with their tickets, and the rest. What changed
     /// since its load began is done with.
     #[expect(clippy::type_complexity, reason = "two lists, read once")]
-    fn claims(&self, drafts: Vec<Landing<K, V>>) -> (Vec<(Landing<K, V>, Ticket<K, V>)>, Vec<Landing<K, V>>) {
+    fn claims(&self, drafts: Vec<Landing>) -> (Vec<(Landing, Ticket)>, Vec<Landing>) {
         let (mut together, mut alone, mut bytes) = (Vec::new(), Vec::new(), 0);
         let home = self.shared().map(|shared| shared.slot().kind());
         for mut landing in drafts {
@@ -92,7 +84,7 @@ where
         (together, alone)
     }
 
-    async fn publish_together(&self, together: Vec<(Landing<K, V>, Ticket<K, V>)>) {
+    async fn publish_together(&self, together: Vec<(Landing, Ticket)>) {
         let Some(shared) = self.shared() else { return };
         let (mut begun, mut frames) = (Vec::new(), Vec::new());
         for (Landing { leader, draft, outcome }, ticket) in together {

@@ -64,6 +64,7 @@ mod section;
 pub mod select;
 mod settle;
 mod shared;
+mod shells;
 mod shield;
 mod slot;
 mod stream;
@@ -80,15 +81,23 @@ mod wire;
 mod work;
 mod write;
 
+pub use detached::{Answered, LoadRequest, Loader};
 pub use engine::{Engine, Hints, KeptMarks, Parts, Weigh, Weigher};
 pub use events::Audience;
 pub use expiry::{Expiry, TtlBy};
 pub use explain::{Entry, Explanation};
+pub use load::{Begun, Load};
 pub use load_wait::STALL;
-pub use loaded::{Answer, LoadContext, LoadError, Loaded, Loads, LoadsMany, WithOptions};
+pub use loaded::{Answer, LoadContext, LoadError, Loaded, Loads, LoadsEntry, WithOptions};
 pub use nodes::NodesPlan;
+#[cfg(feature = "async")]
+pub use poll_watch::watched;
+pub use round::{Batch, BatchLoad};
+pub use shells::{AnsweredEntry, Threads};
+#[cfg(feature = "async")]
+pub use shells::{Boxed, Tasks, Watched};
 pub use slot::Slot;
-pub use stream::EntryReader;
+pub use stream::{BytesOf, EntryReader, OwnedReader, Source};
 pub use taint::Taint;
-pub use verbs::Counter;
+pub use verbs::{Counter, Increment};
 pub use wire::{Decoded, Wire};

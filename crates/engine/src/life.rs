@@ -2,16 +2,15 @@
 
 use std::any::Any;
 use std::collections::HashSet;
-use std::hash::Hash;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use event_listener::Event;
+use larder_core::erased::Key;
 use larder_core::frame::{CodecId, Head};
 use larder_core::key::EncodedKey;
 use larder_core::marks::Mark;
-use larder_core::memory::MemoryStore;
 use larder_core::terms::{Freshness, Terms};
 use larder_core::tier::TierKind;
 use larder_core::{Error, ErrorKind, Result};
@@ -22,12 +21,7 @@ use crate::shield;
 use crate::slot::Slot;
 use crate::wait::{Leaving, Wait, block_on, hand_off};
 
-impl<K, V, M> Engine<K, V, M>
-where
-    K: Hash + Eq + Send + Sync + 'static,
-    V: Clone + Send + Sync + 'static,
-    M: MemoryStore<K, V>,
-{
+impl Engine {
     /// Entries, each counted at its home. Where there are tiers, costs a pass
     /// over the entries in memory.
     pub fn len(&self) -> u64 {
@@ -50,32 +44,17 @@ where
     }
 
     /// The keys of all tiers, each once, in no order.
-    pub async fn keys<W: Wait>(self: &Arc<Self>) -> Result<Vec<Arc<K>>>
-    where
-        K: Clone,
-    {
+    pub(crate) async fn keys<W: Wait>(self: &Arc<Self>, in_memory: Vec<Key>) -> Result<Vec<Key>> {
         let engine = Arc::clone(self);
-        W::section(self.has_tiers(), async move { engine.collect_keys().await }).await?
+        W::section(self.has_tiers(), async move { engine.collect_keys(in_memory).await }).await?
     }
 
-    /// The keys that memory would evict last, the hottest first, at most `n`.
-    pub fn hottest(&self, n: usize) -> Vec<Arc<K>>
-    where
-        K: Clone,
-    {
-        shield::within(|| self.memory.hottest(n, |key| Arc::new(key.clone())))
-    }
-
-    async fn collect_keys(self: &Arc<Self>) -> Result<Vec<Arc<K>>>
-    where
-        K: Clone,
-    {
-        let share = |key: &K| Arc::new(key.clone());
-        let mut keys = if self.stamps { Vec::new() } else { self.memory.keys(share) };
+    async fn collect_keys(self: &Arc<Self>, in_memory: Vec<Key>) -> Result<Vec<Key>> {
+        let mut keys = if self.stamps { Vec::new() } else { in_memory };
         let Some(wire) = self.wire.as_ref().filter(|_| !self.is_closed()) else { return Ok(keys) };
         let mut seen: HashSet<Box<[u8]>> = HashSet::with_capacity(keys.len());
         for key in &keys {
-            seen.insert(wire.encode_key(key)?.as_bytes().into());
+            seen.insert(wire.encode_key(key.as_any())?.as_bytes().into());
         }
         let mut outdated = Vec::new();
         for slot in &wire.slots {
@@ -87,7 +66,7 @@ where
                     && let Ok(key) = wire.keys.decode(head.key)
                 {
                     // Nobody looks there any more: a former build encoded the key in another way.
-                    if wire.encode_key(&key).is_ok_and(|encoded| encoded.as_bytes() != head.key) {
+                    if wire.encode_key(key.as_any()).is_ok_and(|encoded| encoded.as_bytes() != head.key) {
                         // What is shared may be that of a build which looks there.
                         if !self.stamps && !slot.is_among_nodes() {
                             outdated.push((key, EncodedKey::new(head.key)));
@@ -95,7 +74,7 @@ where
                         return;
                     }
                     seen.insert(head.key.into());
-                    keys.push(Arc::new(key));
+                    keys.push(key);
                 }
             };
             slot.scan(&mut visit).await?;
@@ -117,7 +96,7 @@ where
     ///
     /// # Errors
     /// When a tier failed; it is not asked any more until a later `clear` succeeds.
-    pub async fn clear<W: Wait>(self: &Arc<Self>) -> Result<()> {
+    pub(crate) async fn clear<W: Wait>(self: &Arc<Self>) -> Result<()> {
         self.check_open()?;
         let engine = Arc::clone(self);
         W::section(self.has_tiers(), async move {
@@ -140,7 +119,7 @@ where
 
     /// Hands what is buffered to the operating system. Removals that failed
     /// before are tried again first.
-    pub async fn flush<W: Wait>(self: &Arc<Self>) -> Result<()> {
+    pub(crate) async fn flush<W: Wait>(self: &Arc<Self>) -> Result<()> {
         self.check_open()?;
         let engine = Arc::clone(self);
         W::section(self.has_tiers(), async move {
@@ -161,7 +140,7 @@ where
     ///
     /// # Errors
     /// The first failure of a tier; the others are closed all the same.
-    pub async fn close<W: Wait>(self: &Arc<Self>) -> Result<()> {
+    pub(crate) async fn close<W: Wait>(self: &Arc<Self>) -> Result<()> {
         self.end::<W>(Remove::Nothing).await
     }
 
@@ -170,7 +149,7 @@ where
     /// # Errors
     /// `ErrorKind::Closed` when it was closed before: the directory may be
     /// somebody else's by now. Else the first failure.
-    pub async fn destroy<W: Wait>(self: &Arc<Self>) -> Result<()> {
+    pub(crate) async fn destroy<W: Wait>(self: &Arc<Self>) -> Result<()> {
         self.check_open()?;
         self.end::<W>(Remove::Everything).await
     }
@@ -273,7 +252,7 @@ where
     /// removal still removes the former entry, so that nothing outdated is
     /// there when it is switched on again. Memory is emptied, which keeps the
     /// question off the path of a hit.
-    pub async fn set_enabled<W: Wait>(self: &Arc<Self>, enabled: bool) -> Result<()> {
+    pub(crate) async fn set_enabled<W: Wait>(self: &Arc<Self>, enabled: bool) -> Result<()> {
         self.check_open()?;
         if self.life.off.swap(!enabled, Ordering::AcqRel) || enabled {
             return Ok(());
@@ -386,9 +365,9 @@ impl Life {
 
 /// A cache that is being ended. Dropped before that is done, those who wait
 /// are told.
-struct Ending<K, V, M>(Arc<Engine<K, V, M>>);
+struct Ending(Arc<Engine>);
 
-impl<K, V, M> Drop for Ending<K, V, M> {
+impl Drop for Ending {
     fn drop(&mut self) {
         let message = "the runtime shut down before the cache was closed";
         self.0.life.set_outcome(Err(Error::new(ErrorKind::Closed, message)));
@@ -397,7 +376,7 @@ impl<K, V, M> Drop for Ending<K, V, M> {
 
 /// The last handle is gone without a `close`: the tiers are dropped on a
 /// thread that may block. Each closes itself then, and logs what fails.
-impl<K, V, M> Drop for Engine<K, V, M> {
+impl Drop for Engine {
     fn drop(&mut self) {
         if self.wire.is_some() && std::process::id() != self.process {
             // They belong to the parent, and would wait for its threads.

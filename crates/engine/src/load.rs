@@ -1,16 +1,14 @@
 //! Loading with a borrowed loader: one flight a key, whoever asks.
 
-use std::any::Any;
-use std::convert::Infallible;
+use std::any::TypeId;
 use std::future::Future;
-use std::hash::Hash;
 use std::sync::Arc;
 use std::time::Duration;
 
 use larder_core::clock::Time;
+use larder_core::erased::{AnyError, Key, Value};
 use larder_core::events::Writer;
 use larder_core::key::EncodedKey;
-use larder_core::memory::MemoryStore;
 use larder_core::terms::{EntryOptions, Freshness, Terms};
 use tracing::Instrument;
 
@@ -20,29 +18,29 @@ use crate::engine::Engine;
 use crate::flight::{Flight, Outcome, Purpose, Start};
 use crate::gate::{Claim, Entrance, Leader, Ticket};
 use crate::load_wait::Asks;
-use crate::loaded::Loads;
-use crate::poll_watch::{PollWatch, watched};
+
+use crate::poll_watch::PollWatch;
 use crate::read::Found;
-use crate::reentrancy::Seat;
+use crate::reentrancy::{Entered, Seat};
 use crate::shield;
 use crate::wait::Wait;
 use crate::watch::Watch;
 
 /// What a caller with a missing key came to.
-pub(crate) enum Approach<K, V, L = Lead<K, V>> {
+pub(crate) enum Approach<L = Lead> {
     /// It leads a flight.
     Lead(L),
     /// A value is there; `None` says that there is none to be had.
-    Have(Option<V>),
+    Have(Option<Value>),
     /// It may wait for this flight.
-    Join(Arc<Flight<V>>, Seat, K),
+    Join(Arc<Flight>, Seat, Key),
     /// It may not wait, or there is nothing to store into: it loads alone.
     Alone,
 }
 
-impl<K, V, L> Approach<K, V, L> {
+impl<L> Approach<L> {
     /// The lead, or what came of it without one, whatever leads there.
-    pub(crate) fn lead<M>(self) -> Result<L, Approach<K, V, M>> {
+    pub(crate) fn lead<M>(self) -> Result<L, Approach<M>> {
         Err(match self {
             Self::Lead(lead) => return Ok(lead),
             Self::Have(have) => Approach::Have(have),
@@ -53,44 +51,44 @@ impl<K, V, L> Approach<K, V, L> {
 }
 
 /// A flight whose leader has not looked once more yet.
-pub(crate) struct Ahead<K, V> {
-    pub(crate) leader: Leader<K, V>,
+pub(crate) struct Ahead {
+    pub(crate) leader: Leader,
     pub(crate) encoded: Option<EncodedKey>,
 }
 
 /// A flight that is about to take off.
-pub(crate) struct Lead<K, V> {
-    pub(crate) leader: Leader<K, V>,
+pub(crate) struct Lead {
+    pub(crate) leader: Leader,
     pub(crate) encoded: Option<EncodedKey>,
     /// Taken before anything was loaded: later invalidations mean what is loaded.
     pub(crate) stamp: u64,
     /// What is left of the entry, past its deadline.
-    pub(crate) stale: Option<Stale<V>>,
+    pub(crate) stale: Option<Stale>,
 }
 
-impl<K, V> Lead<K, V> {
+impl Lead {
     /// The key, where a waiter took it over before its loader began.
     ///
     /// # Errors
     /// The lead, where it still holds.
     #[expect(clippy::result_large_err, reason = "the lead is handed back by value, once a load")]
-    pub(crate) fn give_way(self) -> Result<K, Self> {
+    pub(crate) fn give_way(self) -> Result<Key, Self> {
         let Self { leader, encoded, stamp, stale } = self;
         leader.give_way().map_err(|leader| Self { leader, encoded, stamp, stale })
     }
 }
 
 /// An entry past its deadline and within its stale window.
-pub(crate) struct Stale<V> {
-    pub(crate) value: V,
+pub(crate) struct Stale {
+    pub(crate) value: Value,
     /// From when on it may not even serve as stale.
     pub(crate) until: Time,
     /// What it is stored with again, should it still hold.
     pub(crate) options: EntryOptions,
 }
 
-impl<V> Stale<V> {
-    pub(crate) fn new(value: V, terms: &Terms) -> Self {
+impl Stale {
+    pub(crate) fn new(value: Value, terms: &Terms) -> Self {
         let mut options = EntryOptions::new().tags(terms.tags.iter().cloned());
         options.validator = terms.validator.clone();
         options.ttl = Some(terms.ttl.unwrap_or(Duration::MAX));
@@ -99,85 +97,112 @@ impl<V> Stale<V> {
     }
 }
 
-impl<K, V, M> Engine<K, V, M>
-where
-    K: Hash + Eq + Send + Sync + 'static,
-    V: Clone + Send + Sync + 'static,
-    M: MemoryStore<K, V>,
-{
-    /// The value of `key`; where it is missing, from `loader`, which its caller
-    /// runs while the others wait and share the outcome.
-    ///
-    /// When the leader is cancelled or panics, fails with an error of another type,
-    /// or is a task's future that is no longer polled, one of those who wait leads
-    /// next, with its own loader.
-    pub async fn try_get_with<W: Wait, E, F, Fut>(self: &Arc<Self>, key: K, loader: F) -> Result<V, Arc<E>>
-    where
-        E: Send + Sync + 'static,
-        F: FnOnce() -> Fut,
-        Fut: Future<Output: Loads<V, E>>,
-    {
-        let watch = self.watch::<W>();
-        // On the heap: a loader that loads other keys has this in its frame.
-        watched(watch.clone(), Box::pin(self.find_or_load::<W, E, F, Fut>(key, watch, loader))).await
+/// What a caller that missed in memory is to do.
+pub enum Begun {
+    /// Take this value: it was stored, or loaded by another call.
+    Value(Value),
+    /// The load of another call failed with this error.
+    Failed(AnyError),
+    /// Run the loader.
+    Load(Load),
+}
+
+/// A loader that its caller is to run. Dropping it abandons the load: one of those who
+/// wait for it loads next.
+pub struct Load {
+    engine: Arc<Engine>,
+    /// `None` for a load that nobody waits for, and that stores nothing.
+    lead: Option<Lead>,
+    watch: Watch,
+}
+
+impl Load {
+    fn new(engine: &Arc<Engine>, lead: Option<Lead>) -> Self {
+        let watch = Watch::start(engine);
+        let watch = match &lead {
+            Some(lead) => watch.of(lead),
+            None => watch,
+        };
+        Self { engine: Arc::clone(engine), lead, watch }
     }
 
-    async fn find_or_load<W: Wait, E, F, Fut>(
+    /// Runs the loader of a thread, known as running meanwhile.
+    pub fn call<T>(&self, loader: impl FnOnce() -> T) -> T {
+        let _within = self.enter();
+        loader()
+    }
+
+    fn enter(&self) -> (Option<Entered>, tracing::span::EnteredSpan) {
+        let flight = self.lead.as_ref().map(|lead| lead.leader.flight.id());
+        (flight.map(|flight| Entered::call([flight])), self.watch.span().entered())
+    }
+
+    /// The loader of a task, known as running wherever it is polled.
+    pub async fn run<F: Future>(&self, loader: F) -> F::Output {
+        let loader = loader.instrument(self.watch.span());
+        match &self.lead {
+            Some(lead) => lead.leader.flight.run(loader).await,
+            None => loader.await,
+        }
+    }
+
+    /// Ends the load with an error, which those who wait get as well.
+    pub fn fail(self, error: AnyError) {
+        if let Some(lead) = self.lead {
+            lead.leader.end(Outcome::Failed(error));
+        }
+    }
+
+    /// Stores what was loaded, and hands it to those who wait.
+    pub(crate) async fn store<W: Wait>(self, value: Value, options: EntryOptions) {
+        let load_cost = Some(self.watch.succeeded());
+        if let Some(lead) = self.lead {
+            let said = Said { value: Some(value), load_cost, options };
+            // On the heap: a loader that loads other keys is deep enough without it.
+            Box::pin(self.engine.publish::<W>(lead, said)).await;
+        }
+    }
+}
+
+impl Engine {
+    /// What a caller that missed in memory is to do about `key`. Its loader fails with
+    /// errors of the type `error`. Waits for the load of another call, if there is one.
+    ///
+    /// When a leader is cancelled or panics, fails with an error of another type,
+    /// or is a task's future that is no longer polled, one of those who wait leads
+    /// next, with its own loader.
+    pub(crate) async fn begin_load<W: Wait>(
         self: &Arc<Self>,
-        mut key: K,
+        mut key: Key,
+        error: TypeId,
         watch: Option<Arc<PollWatch>>,
-        loader: F,
-    ) -> Result<V, Arc<E>>
-    where
-        E: Send + Sync + 'static,
-        F: FnOnce() -> Fut,
-        Fut: Future<Output: Loads<V, E>>,
-    {
+    ) -> Begun {
         loop {
             let hash = self.gates.hash(&key);
             // That there was no value the last time is no answer for a loader that has one.
             match Box::pin(self.approach::<W>(key, Asks::VALUE, watch.clone())).await {
-                Approach::Have(Some(value)) => return Ok(value),
-                Approach::Have(None) | Approach::Alone => return self.alone(async { loader().await }).await,
+                Approach::Have(Some(value)) => return Begun::Value(value),
+                Approach::Have(None) | Approach::Alone => return Begun::Load(Load::new(self, None)),
                 Approach::Lead(lead) => match lead.give_way() {
                     Ok(key_back) => key = key_back,
-                    Err(lead) => return self.lead::<W, _, _>(lead, async { loader().await }).await,
+                    Err(lead) => return Begun::Load(Load::new(self, Some(lead))),
                 },
                 Approach::Join(flight, _seat, key_back) => match self.join::<W>(&flight, hash).await {
-                    Outcome::Value(value) => return Ok(value),
-                    Outcome::Failed(error) => match error.downcast() {
-                        Ok(error) => return Err(error),
-                        Err(_) => key = key_back,
-                    },
+                    Outcome::Value(value) => return Begun::Value(value),
+                    Outcome::Failed(failed) if failed.is(error) => return Begun::Failed(failed),
                     _ => key = key_back,
                 },
             }
         }
     }
 
-    /// As [`try_get_with`](Self::try_get_with), for a loader that cannot fail.
-    pub async fn get_with<W: Wait, F, Fut>(self: &Arc<Self>, key: K, loader: F) -> V
-    where
-        F: FnOnce() -> Fut,
-        Fut: Future<Output = V>,
-    {
-        let loader = || {
-            let value = loader();
-            async { Ok::<V, Infallible>(value.await) }
-        };
-        match self.try_get_with::<W, Infallible, _, _>(key, loader).await {
-            Ok(value) => value,
-            Err(never) => match *never {},
-        }
-    }
-
     /// One turn of a caller: finds the value, a flight to wait for, or the lead.
     pub(crate) async fn approach<W: Wait>(
         self: &Arc<Self>,
-        key: K,
+        key: Key,
         asks: Asks,
         watch: Option<Arc<PollWatch>>,
-    ) -> Approach<K, V> {
+    ) -> Approach {
         match self.enter::<W>(key, asks, watch).await.lead() {
             Ok(ahead) => self.look_again::<W>(ahead, asks.absence).await,
             Err(other) => other,
@@ -187,10 +212,10 @@ where
     /// As [`approach`](Self::approach), without looking beyond memory.
     pub(crate) async fn enter<W: Wait>(
         self: &Arc<Self>,
-        mut key: K,
+        mut key: Key,
         asks: Asks,
         watch: Option<Arc<PollWatch>>,
-    ) -> Approach<K, V, Ahead<K, V>> {
+    ) -> Approach<Ahead> {
         if self.is_closed() {
             return Approach::Alone;
         }
@@ -228,7 +253,7 @@ where
     }
 
     /// What memory answers, where that will do.
-    fn have(&self, key: &K, absence: bool) -> Option<Option<V>> {
+    fn have(&self, key: &Key, absence: bool) -> Option<Option<Value>> {
         let record = self.recall(key)?;
         if record.value.is_none() && !absence {
             return None;
@@ -238,7 +263,7 @@ where
     }
 
     /// The outcome of the flight of another call, for a caller of `get_with`.
-    pub(crate) async fn join<W: Wait>(&self, flight: &Arc<Flight<V>>, hash: u64) -> Outcome<V> {
+    pub(crate) async fn join<W: Wait>(&self, flight: &Arc<Flight>, hash: u64) -> Outcome {
         let outcome = self.outcome::<W>(flight, hash, Purpose::Borrowed).await;
         if !matches!(outcome, Outcome::Abandoned) {
             self.counters.joins.increment();
@@ -248,7 +273,7 @@ where
 
     /// A leader looks once more: the entry may have come between its miss and
     /// its lead.
-    fn look_near(&self, ahead: Ahead<K, V>, absence: bool) -> Approach<K, V, Ahead<K, V>> {
+    fn look_near(&self, ahead: Ahead, absence: bool) -> Approach<Ahead> {
         match ahead.leader.key().and_then(|key| self.have(key, absence)) {
             Some(have) => {
                 ahead.leader.end(have.clone().map_or(Outcome::Absent, Outcome::Value));
@@ -261,9 +286,9 @@ where
     /// A leader looks beyond memory.
     async fn look_again<W: Wait>(
         self: &Arc<Self>,
-        Ahead { leader, encoded }: Ahead<K, V>,
+        Ahead { leader, encoded }: Ahead,
         absence: bool,
-    ) -> Approach<K, V> {
+    ) -> Approach {
         let Some(key) = encoded else {
             return self.after_look(Ahead { leader, encoded: None }, None, NodeLease::NONE, absence);
         };
@@ -276,11 +301,11 @@ where
     /// What a leader came to with what was found beyond memory.
     pub(crate) fn after_look(
         &self,
-        Ahead { leader, encoded }: Ahead<K, V>,
-        found: Option<Found<V>>,
+        Ahead { leader, encoded }: Ahead,
+        found: Option<Found>,
         lease: NodeLease,
         absence: bool,
-    ) -> Approach<K, V> {
+    ) -> Approach {
         let mut stale = leader.key().and_then(|key| self.stale_in_memory(key));
         match found.map(Found::into_parts) {
             Some((Freshness::Fresh, Some(value), _)) => {
@@ -310,7 +335,7 @@ where
         self: &Arc<Self>,
         key: EncodedKey,
         hash: u64,
-    ) -> (EncodedKey, NodeLease, Option<Found<V>>) {
+    ) -> (EncodedKey, NodeLease, Option<Found>) {
         let (mut lease, mut until, mut may_wait) = (NodeLease::NONE, None, true);
         loop {
             let (based, found) = self.seek_based::<W>(key.clone(), hash).await;
@@ -330,7 +355,7 @@ where
         }
     }
 
-    fn stale_in_memory(&self, key: &K) -> Option<Stale<V>> {
+    fn stale_in_memory(&self, key: &Key) -> Option<Stale> {
         let record = self.near(key)?;
         if self.freshness(&record) != Freshness::Stale {
             return None;
@@ -338,44 +363,9 @@ where
         Some(Stale::new(record.value?, &record.terms.as_ref()?.current()))
     }
 
-    /// Runs the loader of the flight that this caller leads.
-    async fn lead<W: Wait, E, L>(
-        self: &Arc<Self>,
-        lead: Lead<K, V>,
-        loader: impl Future<Output = L>,
-    ) -> Result<V, Arc<E>>
-    where
-        E: Send + Sync + 'static,
-        L: Loads<V, E>,
-    {
-        let flight = Arc::clone(&lead.leader.flight);
-        let watch = Watch::start(&**self).of(&lead);
-        match flight.run(loader.instrument(watch.span())).await.parts() {
-            Ok((value, options)) => {
-                let said = Said { value: Some(value.clone()), load_cost: Some(watch.succeeded()), options };
-                // On the heap: a loader that loads other keys is deep enough without it.
-                Box::pin(self.publish::<W>(lead, said)).await;
-                Ok(value)
-            }
-            Err(error) => {
-                let error = Arc::new(error);
-                lead.leader.end(Outcome::Failed(Arc::clone(&error) as Arc<dyn Any + Send + Sync>));
-                Err(error)
-            }
-        }
-    }
-
-    /// Runs a loader that nobody waits for, and stores nothing.
-    async fn alone<E>(&self, loader: impl Future<Output: Loads<V, E>>) -> Result<V, Arc<E>> {
-        let watch = Watch::start(self);
-        let (value, _) = loader.instrument(watch.span()).await.parts().map_err(Arc::new)?;
-        watch.succeeded();
-        Ok(value)
-    }
-
     /// Stores what was loaded unless its entry changed since the flight began,
     /// and ends the flight with it in either case.
-    pub(crate) async fn publish<W: Wait>(self: &Arc<Self>, lead: Lead<K, V>, said: Said<V>) {
+    pub(crate) async fn publish<W: Wait>(self: &Arc<Self>, lead: Lead, said: Said) {
         let engine = Arc::clone(self);
         // On the heap: a loader that loads other keys has this in its frame.
         let section = Box::pin(async move {
@@ -394,10 +384,10 @@ where
     /// Stores what was loaded; false where the entry changed since.
     async fn settle_loaded(
         &self,
-        leader: &mut Leader<K, V>,
+        leader: &mut Leader,
         encoded: Option<EncodedKey>,
         stamp: u64,
-        said: Said<V>,
+        said: Said,
     ) -> bool {
         match self.draft_loaded((leader, encoded), stamp, said).await {
             Some(draft) => self.settle_draft(leader, draft).await,
@@ -407,13 +397,13 @@ where
 
     /// Stores what was loaded once its ticket can be had; false where the entry
     /// changed since.
-    pub(crate) async fn settle_draft(&self, leader: &mut Leader<K, V>, draft: Draft<V>) -> bool {
+    pub(crate) async fn settle_draft(&self, leader: &mut Leader, draft: Draft) -> bool {
         let Some(_ticket) = self.ticket(leader).await else { return false };
         self.store_loaded(leader, draft).await
     }
 
     /// Ends a flight with what it loaded, `stored` or not.
-    pub(crate) fn land(&self, leader: Leader<K, V>, outcome: Outcome<V>, stored: bool) {
+    pub(crate) fn land(&self, leader: Leader, outcome: Outcome, stored: bool) {
         if !stored {
             self.counters.superseded.increment();
         }
@@ -423,10 +413,10 @@ where
     /// What was loaded, ready to be stored; `None` where it is not to be.
     pub(crate) async fn draft_loaded(
         &self,
-        (leader, encoded): (&Leader<K, V>, Option<EncodedKey>),
+        (leader, encoded): (&Leader, Option<EncodedKey>),
         stamp: u64,
-        said: Said<V>,
-    ) -> Option<Draft<V>> {
+        said: Said,
+    ) -> Option<Draft> {
         let key = leader.key()?;
         if let Err(error) = said.options.check() {
             tracing::warn!(target: "larder", cache = self.life.name(), error = %error, "a loaded value was not stored");
@@ -441,7 +431,7 @@ where
 
     /// Stores what was loaded, for who holds the ticket; false where another
     /// node changed the entry since.
-    pub(crate) async fn store_loaded(&self, leader: &mut Leader<K, V>, draft: Draft<V>) -> bool {
+    pub(crate) async fn store_loaded(&self, leader: &mut Leader, draft: Draft) -> bool {
         let Some(key) = leader.take_key() else { return false };
         self.pauses.end(leader.hash());
         // What no tier took was counted there; the caller has its value.
@@ -454,7 +444,7 @@ where
     }
 
     /// The ticket, once it can be had; `None` where the entry changed since.
-    async fn ticket(&self, leader: &mut Leader<K, V>) -> Option<Ticket<K, V>> {
+    async fn ticket(&self, leader: &mut Leader) -> Option<Ticket> {
         loop {
             match leader.claim() {
                 // Closed while this waited: nothing is stored after `close`.

@@ -6,11 +6,8 @@
 //! `get_with` when its future was woken and is no longer polled. The key is free
 //! then, and one of those who wait leads next, with its own loader.
 
-use std::hash::Hash;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-
-use larder_core::memory::MemoryStore;
 
 use crate::engine::Engine;
 use crate::flight::{Flight, Outcome, Purpose};
@@ -39,12 +36,7 @@ impl Asks {
     pub(crate) const VALUE: Self = Self { absence: false, purpose: Purpose::Borrowed };
 }
 
-impl<K, V, M> Engine<K, V, M>
-where
-    K: Hash + Eq + Send + Sync + 'static,
-    V: Clone + Send + Sync + 'static,
-    M: MemoryStore<K, V>,
-{
+impl Engine {
     /// A watch over the future of a call, where an executor polls it.
     pub(crate) fn watch<W: Wait>(&self) -> Option<Arc<PollWatch>> {
         W::IS_TASK.then(|| PollWatch::new(&self.timeline))
@@ -54,10 +46,10 @@ where
     /// timeout a stale value will do for `load`: [`Outcome::Paused`].
     pub(crate) async fn outcome<W: Wait>(
         &self,
-        flight: &Arc<Flight<V>>,
+        flight: &Arc<Flight>,
         hash: u64,
         purpose: Purpose,
-    ) -> Outcome<V> {
+    ) -> Outcome {
         let soft = self.expiry.said().soft_timeout.filter(|_| purpose != Purpose::Borrowed);
         let mut soft = soft.and_then(|span| flight.lasted(span));
         loop {
@@ -81,7 +73,7 @@ where
 
     /// Ends a flight that is overdue or whose leader is no longer polled; whether
     /// it was.
-    pub(crate) fn end_if_overdue(&self, flight: &Arc<Flight<V>>, hash: u64, purpose: Purpose) -> bool {
+    pub(crate) fn end_if_overdue(&self, flight: &Arc<Flight>, hash: u64, purpose: Purpose) -> bool {
         if self.due(flight, purpose).is_some_and(|due| due <= Instant::now()) {
             self.time_out(flight, hash);
             return true;
@@ -94,7 +86,7 @@ where
     }
 
     /// When a flight is overdue for a caller that keeps to `purpose`.
-    fn due(&self, flight: &Flight<V>, purpose: Purpose) -> Option<Instant> {
+    fn due(&self, flight: &Flight, purpose: Purpose) -> Option<Instant> {
         let hard = self.expiry.said().hard_timeout;
         match (flight.purpose(), purpose) {
             (Purpose::Refresh, _) => flight.lasted(self.refresh_patience(hard)),
@@ -114,7 +106,7 @@ where
 
     /// Ends a flight that took too long. Its loader goes on; what it loads is
     /// stored unless the entry changed meanwhile.
-    fn time_out(&self, flight: &Arc<Flight<V>>, hash: u64) {
+    fn time_out(&self, flight: &Arc<Flight>, hash: u64) {
         self.gates.forget(hash, flight);
         let is_refresh = flight.purpose() == Purpose::Refresh;
         // A caller that met a refresh did not ask for it, and loads by itself.
@@ -125,7 +117,7 @@ where
     }
 
     /// Ends a flight whose leader was woken and is not polled.
-    fn take_over(&self, flight: &Arc<Flight<V>>, hash: u64) {
+    fn take_over(&self, flight: &Arc<Flight>, hash: u64) {
         if flight.take_over() {
             self.gates.forget(hash, flight);
             self.counters.takeovers.increment();
@@ -134,7 +126,7 @@ where
     }
 
     /// Where callers can do with a stale value, the next attempt has to wait.
-    pub(crate) fn note_failure(&self, flight: &Flight<V>, hash: u64) {
+    pub(crate) fn note_failure(&self, flight: &Flight, hash: u64) {
         let now = self.timeline.now();
         if flight.stale(now).is_some() {
             self.pauses.failed(hash, now, self.chance(now));

@@ -1,11 +1,10 @@
 //! What a loader is told, what it answers, and why a load has no value.
 
-use std::collections::HashMap;
-use std::hash::Hash;
 use std::sync::Arc;
 use std::time::Duration;
 
 use larder_core::Bytes;
+use larder_core::erased::{AnyError, Value};
 use larder_core::terms::EntryOptions;
 use thiserror::Error;
 
@@ -14,6 +13,13 @@ use thiserror::Error;
 pub struct LoadContext<V> {
     pub(crate) stale: Option<V>,
     pub(crate) validator: Option<Bytes>,
+}
+
+impl LoadContext<Value> {
+    /// The same of typed values.
+    pub fn typed<V: Clone + Send + Sync + 'static>(self) -> LoadContext<V> {
+        LoadContext { stale: self.stale.and_then(Value::into_inner), validator: self.validator }
+    }
 }
 
 impl<V> LoadContext<V> {
@@ -55,6 +61,19 @@ pub enum Loaded<V> {
     },
     /// This value, not to be stored.
     Skip(V),
+}
+
+impl<V: Send + Sync + 'static> Loaded<V> {
+    /// The same with a value of any type.
+    pub fn erased(self) -> Loaded<Value> {
+        match self {
+            Self::Value(value) => Loaded::Value(Value::new(value)),
+            Self::ValueWith(value, options) => Loaded::ValueWith(Value::new(value), options),
+            Self::NotModified => Loaded::NotModified,
+            Self::Absent { ttl } => Loaded::Absent { ttl },
+            Self::Skip(value) => Loaded::Skip(Value::new(value)),
+        }
+    }
 }
 
 impl<V> Loaded<V> {
@@ -138,27 +157,21 @@ impl<V, E> Loads<V, E> for Result<WithOptions<V>, E> {
     }
 }
 
-/// The same, from a loader of many keys.
-pub trait LoadsMany<K, V, E> {
-    /// Puts the values where they belong; the options of those that have some.
+/// One entry of the answer of a loader of many keys.
+pub trait LoadsEntry<K, V> {
     #[doc(hidden)]
-    fn sort_into(self, values: &mut HashMap<K, V>) -> Result<HashMap<K, EntryOptions>, E>;
+    fn parts(self) -> (K, V, EntryOptions);
 }
 
-impl<K: Hash + Eq, V, E> LoadsMany<K, V, E> for Result<Vec<(K, V)>, E> {
-    fn sort_into(self, values: &mut HashMap<K, V>) -> Result<HashMap<K, EntryOptions>, E> {
-        values.extend(self?);
-        Ok(HashMap::new())
+impl<K, V> LoadsEntry<K, V> for (K, V) {
+    fn parts(self) -> (K, V, EntryOptions) {
+        (self.0, self.1, EntryOptions::new())
     }
 }
 
-impl<K: Hash + Eq + Clone, V, E> LoadsMany<K, V, E> for Result<Vec<(K, WithOptions<V>)>, E> {
-    fn sort_into(self, values: &mut HashMap<K, V>) -> Result<HashMap<K, EntryOptions>, E> {
-        let split = |(key, WithOptions(value, options)): (K, WithOptions<V>)| {
-            values.insert(key.clone(), value);
-            (key, options)
-        };
-        Ok(self?.into_iter().map(split).collect())
+impl<K, V> LoadsEntry<K, V> for (K, WithOptions<V>) {
+    fn parts(self) -> (K, V, EntryOptions) {
+        (self.0, self.1.0, self.1.1)
     }
 }
 
@@ -182,6 +195,23 @@ pub enum LoadError<E> {
     /// The cache or its runtime ended before the load did.
     #[error("the cache was closed while the load was in progress")]
     Closed,
+}
+
+impl LoadError<AnyError> {
+    /// The same with the error of the loader by its type.
+    pub fn typed<E: Send + Sync + 'static>(self) -> LoadError<E> {
+        match self {
+            Self::Loader(error) => match AnyError::clone(&error).into_shared() {
+                Some(error) => LoadError::Loader(error),
+                // The engine compares the types.
+                None => LoadError::Closed,
+            },
+            Self::Timeout => LoadError::Timeout,
+            Self::Panicked => LoadError::Panicked,
+            Self::NothingToKeep => LoadError::NothingToKeep,
+            Self::Closed => LoadError::Closed,
+        }
+    }
 }
 
 impl<E> Clone for LoadError<E> {

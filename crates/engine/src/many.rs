@@ -6,12 +6,11 @@
 //! cannot be had that way, or has its home elsewhere, goes one by one after the rest.
 
 use std::collections::HashSet;
-use std::hash::Hash;
 use std::sync::Arc;
 
+use larder_core::erased::{AnyLookup, Key, Value};
 use larder_core::frame::Frame;
-use larder_core::key::{EncodedKey, Lookup};
-use larder_core::memory::MemoryStore;
+use larder_core::key::EncodedKey;
 use larder_core::terms::EntryOptions;
 use larder_core::{Error, Result};
 
@@ -28,34 +27,29 @@ pub(crate) const PART: usize = 128;
 pub(crate) const PART_BYTES: u64 = 16 << 20;
 
 /// An entry to be stored.
-struct Pending<K, V> {
-    turn: WriteTurn<K, V>,
-    key: K,
-    draft: Draft<V>,
+struct Pending {
+    turn: WriteTurn,
+    key: Key,
+    draft: Draft,
 }
 
 /// An entry whose removal goes together with others.
-struct Removal<K, V> {
+struct Removal {
     encoded: EncodedKey,
-    name: Option<Arc<K>>,
+    name: Option<Arc<Key>>,
     former: Former,
-    _ticket: Ticket<K, V>,
+    _ticket: Ticket,
 }
 
-impl<K, V, M> Engine<K, V, M>
-where
-    K: Hash + Eq + Send + Sync + 'static,
-    V: Clone + Send + Sync + 'static,
-    M: MemoryStore<K, V>,
-{
+impl Engine {
     /// Stores entries, and goes on where one fails. Of several with one key the
     /// last one stays.
     ///
     /// # Errors
     /// The first failure; the other entries are stored all the same.
-    pub async fn insert_many<W: Wait>(
+    pub(crate) async fn insert_many<W: Wait>(
         self: &Arc<Self>,
-        entries: Vec<(K, V)>,
+        entries: Vec<(Key, Value)>,
         options: EntryOptions,
     ) -> Result<()> {
         let mut outcome = Ok(());
@@ -87,7 +81,7 @@ where
 
     async fn insert_part(
         self: &Arc<Self>,
-        part: Vec<(WriteTurn<K, V>, (K, V))>,
+        part: Vec<(WriteTurn, (Key, Value))>,
         options: EntryOptions,
     ) -> Result<()> {
         self.settle_due().await;
@@ -116,10 +110,7 @@ where
 
     /// Those that go together, with their tickets, and the rest.
     #[expect(clippy::type_complexity, reason = "two lists, read once")]
-    fn tickets(
-        self: &Arc<Self>,
-        drafts: Vec<Pending<K, V>>,
-    ) -> (Vec<(Pending<K, V>, Ticket<K, V>)>, Vec<Pending<K, V>>) {
+    fn tickets(self: &Arc<Self>, drafts: Vec<Pending>) -> (Vec<(Pending, Ticket)>, Vec<Pending>) {
         let (mut together, mut alone, mut bytes) = (Vec::new(), Vec::new(), 0);
         let home = self.shared().map(|shared| shared.slot().kind());
         // What comes later in the order of the caller is stored later.
@@ -141,7 +132,7 @@ where
         (together, alone)
     }
 
-    async fn insert_together(&self, together: Vec<(Pending<K, V>, Ticket<K, V>)>) -> Result<()> {
+    async fn insert_together(&self, together: Vec<(Pending, Ticket)>) -> Result<()> {
         let Some(shared) = self.shared().filter(|_| !together.is_empty()) else { return Ok(()) };
         let (mut begun, mut frames, mut outcome) = (Vec::new(), Vec::new(), Ok(()));
         for (Pending { turn, key, draft }, ticket) in together {
@@ -166,9 +157,9 @@ where
     /// What comes before an entry of a part is written.
     pub(crate) async fn begin_early(
         &self,
-        shared: Shared<'_, K, V>,
-        key: &K,
-        draft: &Draft<V>,
+        shared: Shared<'_>,
+        key: &Key,
+        draft: &Draft,
     ) -> Option<(Early, (EncodedKey, Frame))> {
         let encoded = draft.encoded.clone()?;
         self.drop_conflicts(&encoded).await;
@@ -184,29 +175,25 @@ where
     ///
     /// # Errors
     /// The first failure; the other keys are removed all the same.
-    pub async fn remove_many<W: Wait, Q>(self: &Arc<Self>, keys: &[Q]) -> Result<u64>
-    where
-        Q: Lookup<K> + Sync,
-    {
+    pub(crate) async fn remove_many<W: Wait>(self: &Arc<Self>, keys: &[&dyn AnyLookup]) -> Result<u64> {
         let mut removed = Ok(0);
         let mut keys = keys;
         while self.is_shared_now() && keys.len() > 1 {
             let (part, rest) = keys.split_at(keys.len().min(PART));
             keys = rest;
-            removed = sum(removed, self.remove_part::<W, Q>(part).await);
+            removed = sum(removed, self.remove_part::<W>(part).await);
         }
         for key in keys {
-            removed = sum(removed, self.remove::<W, Q>(key).await.map(u64::from));
+            removed = sum(removed, self.remove::<W>(*key).await.map(u64::from));
         }
         removed
     }
 
-    async fn remove_part<W: Wait, Q>(self: &Arc<Self>, part: &[Q]) -> Result<u64>
-    where
-        Q: Lookup<K> + Sync,
-    {
-        let named: Vec<_> =
-            part.iter().map(|key| (self.encode_key(key), self.gates.hash(key), self.name_of(key))).collect();
+    async fn remove_part<W: Wait>(self: &Arc<Self>, part: &[&dyn AnyLookup]) -> Result<u64> {
+        let named: Vec<_> = part
+            .iter()
+            .map(|key| (self.encode_key(*key), self.gates.hash(*key), self.name_of(*key)))
+            .collect();
         let (turns, _callers): (Vec<_>, Vec<_>) =
             named.iter().map(|(_, hash, _)| self.write_turn::<W>(*hash)).unzip();
         let engine = Arc::clone(self);
@@ -233,7 +220,7 @@ where
         W::section(true, section).await?
     }
 
-    async fn remove_together(&self, together: Vec<Removal<K, V>>) -> Result<u64> {
+    async fn remove_together(&self, together: Vec<Removal>) -> Result<u64> {
         let Some(shared) = self.shared().filter(|_| !together.is_empty()) else { return Ok(0) };
         let keys: Vec<EncodedKey> = together.iter().map(|removal| removal.encoded.clone()).collect();
         let there = shared.slot().remove_many(&keys).await;

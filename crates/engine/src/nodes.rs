@@ -18,7 +18,6 @@ mod long;
 mod worker;
 
 use std::collections::{HashMap, VecDeque};
-use std::hash::Hash;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
@@ -26,10 +25,11 @@ use std::time::{Duration, Instant};
 
 use larder_core::bus::{Bus, Coherence, Listener, Notice};
 use larder_core::clock::{Latest, Time};
+use larder_core::erased::{AnyLookup, Value};
 use larder_core::events::{Event, Extent};
 use larder_core::key::EncodedKey;
 use larder_core::marks::SharedMarks;
-use larder_core::memory::{MemoryStore, Record};
+use larder_core::memory::Record;
 use larder_core::terms::Freshness;
 use larder_core::tier::Stamp;
 use parking_lot::{Condvar, Mutex};
@@ -315,12 +315,7 @@ impl Listener for Ears {
     }
 }
 
-impl<K, V, M> Engine<K, V, M>
-where
-    K: Hash + Eq + Send + Sync + 'static,
-    V: Clone + Send + Sync + 'static,
-    M: MemoryStore<K, V>,
-{
+impl Engine {
     /// This node is about to store this entry where others are told, as it will be itself.
     pub(crate) fn expect_echo(&self, key: &EncodedKey, identity: u64) {
         if let Some(nodes) = &self.nodes {
@@ -351,15 +346,12 @@ where
 
     /// The copy of `key` in memory, where it is confirmed.
     #[inline(never)]
-    pub(crate) fn confirmed<Q>(&self, key: &Q) -> Option<Record<V>>
-    where
-        Q: larder_core::key::Lookup<K> + ?Sized,
-    {
+    pub(crate) fn confirmed(&self, key: &dyn AnyLookup) -> Option<Record<Value>> {
         self.confirmed_by(|| self.memory.get(key))
     }
 
     /// What `find` finds in memory, where it is confirmed.
-    pub(crate) fn confirmed_by(&self, find: impl FnOnce() -> Option<Record<V>>) -> Option<Record<V>> {
+    pub(crate) fn confirmed_by<V>(&self, find: impl FnOnce() -> Option<Record<V>>) -> Option<Record<V>> {
         let (record, is_confirmed) = self.nodes.as_ref()?.confirm(find)?;
         is_confirmed.then_some(record)
     }
@@ -367,7 +359,7 @@ where
     /// The copy of `key` in memory, confirmed or not, where that is all there is
     /// to be had: the tier that others share is `away`, or has not got yet what
     /// was written here while it was.
-    pub(crate) fn unconfirmed(&self, wire: &Wire<K, V>, key: &EncodedKey, away: bool) -> Option<Found<V>> {
+    pub(crate) fn unconfirmed(&self, wire: &Wire, key: &EncodedKey, away: bool) -> Option<Found> {
         let nodes = self.nodes.as_ref().filter(|nodes| nodes.serves_unconfirmed())?;
         if !away && !wire.is_owed(key) {
             return None;
@@ -384,7 +376,7 @@ where
 
     /// Whether a notice tells of nothing but what this node stored itself: that
     /// entry is there. A change by another node may be in the same notice.
-    fn is_echo(&self, wire: &Wire<K, V>, encoded: &EncodedKey) -> bool {
+    fn is_echo(&self, wire: &Wire, encoded: &EncodedKey) -> bool {
         let Some(stored) = self.nodes.as_ref().and_then(|nodes| nodes.echo(encoded)) else { return false };
         let head = wire.among_nodes().and_then(|slot| block_on(slot.head(encoded)).ok().flatten());
         head.is_some_and(|head| identity(&head) == stored)

@@ -18,7 +18,7 @@ use parking_lot::Mutex;
 use crate::timeline::Timeline;
 
 /// When the future of a call was last woken and polled.
-pub(crate) struct PollWatch {
+pub struct PollWatch {
     timeline: Arc<Timeline>,
     /// The waker of the latest poll.
     waker: Mutex<Waker>,
@@ -92,7 +92,7 @@ impl Wake for PollWatch {
 }
 
 /// Polls a future under a watch, where there is one.
-pub(crate) async fn watched<F: Future>(watch: Option<Arc<PollWatch>>, mut future: Pin<Box<F>>) -> F::Output {
+pub async fn watched<F: Future>(watch: Option<Arc<PollWatch>>, mut future: Pin<Box<F>>) -> F::Output {
     match watch {
         None => future.await,
         Some(watch) => poll_fn(|context| watch.poll(future.as_mut(), context)).await,

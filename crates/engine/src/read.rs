@@ -2,13 +2,13 @@
 
 pub(crate) mod walk;
 
-use std::hash::Hash;
 use std::sync::Arc;
 
+use larder_core::erased::{AnyLookup, Value};
 use larder_core::events::Event;
 use larder_core::frame::{self, CodecId, Head, Header};
-use larder_core::key::{EncodedKey, Lookup};
-use larder_core::memory::{MemoryStore, Record};
+use larder_core::key::EncodedKey;
+use larder_core::memory::Record;
 use larder_core::terms::{Freshness, Terms, read_offset};
 use larder_core::tier::{FrameWithStamp, Stamp, TierKind};
 use larder_core::{Bytes, Error, ErrorKind, Result};
@@ -25,25 +25,25 @@ use crate::wait::Wait;
 use crate::wire::{Decoded, Wire};
 
 /// What a tier of bytes answered with: fresh, or good as a fallback.
-pub(crate) struct Found<V> {
+pub(crate) struct Found {
     /// The tier that answered.
     pub(crate) tier: TierKind,
     /// The tier that answers for the entry.
     pub(crate) home: TierKind,
-    pub(crate) decoded: Decoded<V>,
+    pub(crate) decoded: Decoded,
     pub(crate) freshness: Freshness,
     /// Not so where other nodes may have changed it unheard.
     pub(crate) confirmed: bool,
 }
 
-impl<V> Found<V> {
+impl Found {
     /// What it is good for, the value, and the terms.
-    pub(crate) fn into_parts(self) -> (Freshness, Option<V>, Terms) {
+    pub(crate) fn into_parts(self) -> (Freshness, Option<Value>, Terms) {
         (self.freshness, self.decoded.value, self.decoded.terms)
     }
 
     /// The value, where it may be served.
-    pub(crate) fn into_fresh(self) -> Option<V> {
+    pub(crate) fn into_fresh(self) -> Option<Value> {
         self.if_fresh()?.decoded.value
     }
 
@@ -52,20 +52,12 @@ impl<V> Found<V> {
     }
 }
 
-impl<K, V, M> Engine<K, V, M>
-where
-    K: Hash + Eq + Send + Sync + 'static,
-    V: Clone + Send + Sync + 'static,
-    M: MemoryStore<K, V>,
-{
+impl Engine {
     /// The value of `key` beyond memory, for a caller that missed there.
     ///
     /// # Errors
     /// Those of a tier, when no other tier had the entry.
-    pub async fn get<W: Wait, Q>(self: &Arc<Self>, key: &Q) -> Result<Option<V>>
-    where
-        Q: Lookup<K> + ?Sized + Sync,
-    {
+    pub(crate) async fn get<W: Wait>(self: &Arc<Self>, key: &dyn AnyLookup) -> Result<Option<Value>> {
         self.let_go_over(key);
         let found = match self.encode_key(key) {
             Ok(Some(_)) if self.is_known_absent(key) => return Ok(None),
@@ -81,7 +73,7 @@ where
     }
 
     /// Whether memory knows that there is no value.
-    fn is_known_absent<Q: Lookup<K> + ?Sized>(&self, key: &Q) -> bool {
+    fn is_known_absent(&self, key: &dyn AnyLookup) -> bool {
         let known = self.recall(key).is_some_and(|record| record.value.is_none());
         if known {
             self.memory_hits.increment();
@@ -91,10 +83,7 @@ where
 
     /// Whether some tier has an entry for `key`. Reads no payload, so a torn
     /// one is not noticed.
-    pub async fn contains_key<W: Wait, Q>(self: &Arc<Self>, key: &Q) -> Result<bool>
-    where
-        Q: Lookup<K> + ?Sized + Sync,
-    {
+    pub(crate) async fn contains_key<W: Wait>(self: &Arc<Self>, key: &dyn AnyLookup) -> Result<bool> {
         if let Some(record) = self.glance(key) {
             return Ok(record.value.is_some());
         }
@@ -133,11 +122,7 @@ where
 
     /// Reads `key` from the tiers of bytes, and copies it into memory unless
     /// it changed meanwhile.
-    pub(crate) async fn seek<W: Wait>(
-        self: &Arc<Self>,
-        key: EncodedKey,
-        hash: u64,
-    ) -> Result<Option<Found<V>>> {
+    pub(crate) async fn seek<W: Wait>(self: &Arc<Self>, key: EncodedKey, hash: u64) -> Result<Option<Found>> {
         if self.slots().is_empty() {
             return Ok(None);
         }
@@ -151,7 +136,7 @@ where
         self: &Arc<Self>,
         key: EncodedKey,
         hash: u64,
-    ) -> (EncodedKey, Result<Option<Found<V>>>) {
+    ) -> (EncodedKey, Result<Option<Found>>) {
         if !self.checks {
             return (key.clone(), self.seek::<W>(key, hash).await);
         }
@@ -163,7 +148,7 @@ where
         }
     }
 
-    pub(crate) async fn read(self: &Arc<Self>, key: &EncodedKey, hash: u64) -> Result<Option<Found<V>>> {
+    pub(crate) async fn read(self: &Arc<Self>, key: &EncodedKey, hash: u64) -> Result<Option<Found>> {
         self.walk((key, hash), &mut Read::new(false)).await
     }
 
@@ -173,7 +158,7 @@ where
         self: &Arc<Self>,
         key: EncodedKey,
         hash: u64,
-    ) -> (EncodedKey, Result<Option<Found<V>>>) {
+    ) -> (EncodedKey, Result<Option<Found>>) {
         let mut read = Read::new(true);
         let found = self.walk((&key, hash), &mut read).await;
         (key.based_on(read.base), found)
@@ -192,11 +177,11 @@ where
     /// that. One that is good for nothing is counted, and removed: whether it was.
     async fn accept(
         self: &Arc<Self>,
-        (wire, slot): (&Wire<K, V>, &Slot),
+        (wire, slot): (&Wire, &Slot),
         bytes: Bytes,
         (key, hash): (&EncodedKey, u64),
-        (observation, stamp): &(&Option<Observation<K, V>>, Option<Stamp>),
-    ) -> Result<Found<V>, bool> {
+        (observation, stamp): &(&Option<Observation>, Option<Stamp>),
+    ) -> Result<Found, bool> {
         let identity = identity(&bytes);
         section::if_large(bytes.len() as u64).await;
         match self.judge(wire, slot, bytes, key) {
@@ -220,13 +205,7 @@ where
     }
 
     /// Opens a frame and says what it is good for.
-    pub(crate) fn judge(
-        &self,
-        wire: &Wire<K, V>,
-        slot: &Slot,
-        bytes: Bytes,
-        key: &EncodedKey,
-    ) -> Result<Found<V>> {
+    pub(crate) fn judge(&self, wire: &Wire, slot: &Slot, bytes: Bytes, key: &EncodedKey) -> Result<Found> {
         let decoded = wire.open_in(slot, bytes, key)?;
         let freshness = self.freshness_of(slot, &decoded.header, &decoded.terms);
         Ok(Found { tier: slot.kind(), home: slot.kind(), decoded, freshness, confirmed: true })
@@ -235,10 +214,10 @@ where
     /// Copies what was read into memory, where its placement wants that.
     fn promote(
         &self,
-        (wire, slot): (&Wire<K, V>, &Slot),
+        (wire, slot): (&Wire, &Slot),
         encoded: &EncodedKey,
-        found: &Found<V>,
-        (observation, stamp): (&Observation<K, V>, Option<Stamp>),
+        found: &Found,
+        (observation, stamp): (&Observation, Option<Stamp>),
     ) {
         let Decoded { value, header, terms, .. } = &found.decoded;
         let facts = self.facts(header.value_len, header.load_cost, terms.ttl);
@@ -273,7 +252,7 @@ where
 
     /// Whether an entry was removed for all who share it. One whose time is over leaves
     /// their tier by itself, by the clock of that tier: this node's may be wrong.
-    fn is_over_by_marks(&self, found: &Found<V>) -> bool {
+    fn is_over_by_marks(&self, found: &Found) -> bool {
         let Decoded { header, terms, .. } = &found.decoded;
         let now = self.timeline.now();
         found.freshness == Freshness::Gone
@@ -284,13 +263,7 @@ where
     /// Removes an entry that must not be served, unless it was replaced since
     /// it was read, or is being replaced now; whether it was removed. What is shared
     /// with others is removed only where it is of no use to any of them.
-    async fn drop_gone(
-        self: &Arc<Self>,
-        wire: &Wire<K, V>,
-        slot: &Slot,
-        key: &EncodedKey,
-        hash: u64,
-    ) -> bool {
+    async fn drop_gone(self: &Arc<Self>, wire: &Wire, slot: &Slot, key: &EncodedKey, hash: u64) -> bool {
         let observation = self.gates.observe(hash);
         let Some(_ticket) = observation.claim() else { return false };
         let Ok(Some(bytes)) = slot.get(key).await else { return false };
@@ -309,16 +282,16 @@ where
 
 /// Asks for the entry itself, and copies it into memory unless it changed
 /// meanwhile.
-pub(crate) struct Read<K, V> {
+pub(crate) struct Read {
     /// Whether a load is to be based on what is found.
     is_based: bool,
     /// The stamp that the entry had in the tier that others share.
     pub(crate) base: Stamp,
-    observation: Option<Observation<K, V>>,
+    observation: Option<Observation>,
     stamp: Option<Stamp>,
 }
 
-impl<K, V> Read<K, V> {
+impl Read {
     /// For a load, or not.
     pub(crate) fn new(is_based: bool) -> Self {
         Self { is_based, base: Stamp::NONE, observation: None, stamp: None }
@@ -330,18 +303,14 @@ impl<K, V> Read<K, V> {
     }
 }
 
-impl<K, V> Read<K, V>
-where
-    K: Hash + Eq + Send + Sync + 'static,
-    V: Clone + Send + Sync + 'static,
-{
+impl Read {
     /// What the answer of one tier is good for.
-    pub(crate) async fn take<M: MemoryStore<K, V>>(
+    pub(crate) async fn take(
         &mut self,
-        walk: &mut Walk<'_, K, V, M>,
+        walk: &mut Walk<'_>,
         slot: &Slot,
         (bytes, base): FrameWithStamp,
-    ) -> Option<Found<V>> {
+    ) -> Option<Found> {
         if self.asks_for_stamp(slot) {
             self.base = base.unwrap_or(Stamp::NONE);
         }
@@ -361,15 +330,10 @@ where
     }
 }
 
-impl<K, V, M> Question<K, V, M> for Read<K, V>
-where
-    K: Hash + Eq + Send + Sync + 'static,
-    V: Clone + Send + Sync + 'static,
-    M: MemoryStore<K, V>,
-{
-    type Answer = Found<V>;
+impl Question for Read {
+    type Answer = Found;
 
-    fn begin(&mut self, walk: &Walk<'_, K, V, M>) -> Option<Found<V>> {
+    fn begin(&mut self, walk: &Walk<'_>) -> Option<Found> {
         let Walk { engine, wire, key, hash, .. } = *walk;
         // Without memory there is nothing to promote to, and nothing to remember.
         self.observation = (engine.memory_weight_max > 0).then(|| engine.gates.observe(hash));
@@ -383,7 +347,7 @@ where
         engine.checked_copy(wire, key, self.stamp)
     }
 
-    async fn ask(&mut self, walk: &mut Walk<'_, K, V, M>, slot: &Slot) -> Result<Option<Found<V>>> {
+    async fn ask(&mut self, walk: &mut Walk<'_>, slot: &Slot) -> Result<Option<Found>> {
         let answer = match self.asks_for_stamp(slot) {
             true => slot.get_stamped(walk.key).await?,
             false => (slot.get(walk.key).await?, None),
@@ -391,7 +355,7 @@ where
         Ok(self.take(walk, slot, answer).await)
     }
 
-    fn fall_back(&mut self, walk: &Walk<'_, K, V, M>) -> Option<Found<V>> {
+    fn fall_back(&mut self, walk: &Walk<'_>) -> Option<Found> {
         walk.unconfirmed()
     }
 }
@@ -399,19 +363,14 @@ where
 /// Asks whether there is a value, by the head of the entry alone.
 struct Contains;
 
-impl<K, V, M> Question<K, V, M> for Contains
-where
-    K: Hash + Eq + Send + Sync + 'static,
-    V: Clone + Send + Sync + 'static,
-    M: MemoryStore<K, V>,
-{
+impl Question for Contains {
     type Answer = bool;
 
-    fn begin(&mut self, _: &Walk<'_, K, V, M>) -> Option<bool> {
+    fn begin(&mut self, _: &Walk<'_>) -> Option<bool> {
         None
     }
 
-    async fn ask(&mut self, walk: &mut Walk<'_, K, V, M>, slot: &Slot) -> Result<Option<bool>> {
+    async fn ask(&mut self, walk: &mut Walk<'_>, slot: &Slot) -> Result<Option<bool>> {
         let Some(bytes) = slot.head(walk.key).await? else { return Ok(None) };
         if walk.is_doubted(slot, &bytes).await.is_none() {
             return Ok(None);
@@ -421,7 +380,7 @@ where
         Ok(fresh.map(|(_, codec)| codec != CodecId::Absent))
     }
 
-    fn fall_back(&mut self, walk: &Walk<'_, K, V, M>) -> Option<bool> {
+    fn fall_back(&mut self, walk: &Walk<'_>) -> Option<bool> {
         walk.unconfirmed().map(|found| found.into_fresh().is_some())
     }
 }

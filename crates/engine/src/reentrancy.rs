@@ -100,7 +100,24 @@ impl<F: Future> Running<F> {
     }
 }
 
+/// Makes this thread part of a loader, until it is dropped.
+pub(crate) struct Entered(#[expect(dead_code, reason = "restores on drop")] Option<Restore>);
+
+impl Entered {
+    /// The loader of these flights.
+    pub(crate) fn call(flights: impl Into<Arc<[u64]>>) -> Self {
+        let mut place = Place::Call { flights: flights.into(), link: None };
+        Self(Loaders::current().map(|outer| place.enter_from(outer)))
+    }
+}
+
 impl Place {
+    /// Enters it; what restores the loaders that there were before.
+    fn enter_from(&mut self, outer: Loaders) -> Restore {
+        replace(self.enter(&outer));
+        Restore(Some(outer))
+    }
+
     /// The loaders of a poll, within those of the caller that polls.
     fn enter(&mut self, outer: &Loaders) -> Loaders {
         match self {
@@ -122,10 +139,7 @@ impl<F: Future> Future for Running<F> {
     type Output = F::Output;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
-        let _restored = Loaders::current().map(|outer| {
-            replace(self.place.enter(&outer));
-            Restore(Some(outer))
-        });
+        let _restored = Loaders::current().map(|outer| self.place.enter_from(outer));
         self.future.as_mut().poll(context)
     }
 }

@@ -1,11 +1,8 @@
 //! What this node stores for itself because the tier that all share does not
 //! take it: what others did first wins over it, and the rest is owed to them.
 
-use std::hash::Hash;
-
 use larder_core::Result;
 use larder_core::key::EncodedKey;
-use larder_core::memory::MemoryStore;
 use larder_core::place::Facts;
 use larder_core::tier::{Stamp, TierKind};
 
@@ -32,15 +29,10 @@ enum Standing {
     Changed,
 }
 
-impl<K, V, M> Engine<K, V, M>
-where
-    K: Hash + Eq + Send + Sync + 'static,
-    V: Clone + Send + Sync + 'static,
-    M: MemoryStore<K, V>,
-{
+impl Engine {
     /// The tier that nodes share, where entries with these facts belong there
     /// once it takes them.
-    pub(crate) fn belongs_to_all<'a>(&self, wire: &'a Wire<K, V>, facts: &Facts) -> Option<&'a Slot> {
+    pub(crate) fn belongs_to_all<'a>(&self, wire: &'a Wire, facts: &Facts) -> Option<&'a Slot> {
         let slot = wire.among_nodes()?;
         (self.place_with(wire, facts, Some(slot.kind())).home == slot.kind()).then_some(slot)
     }
@@ -49,7 +41,7 @@ where
     /// to all is owed to them from here on.
     pub(crate) async fn stay(
         &self,
-        (wire, key): (&Wire<K, V>, &EncodedKey),
+        (wire, key): (&Wire, &EncodedKey),
         facts: &Facts,
         home: TierKind,
     ) -> Stay {

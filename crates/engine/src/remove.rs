@@ -1,13 +1,13 @@
 //! Removing: everywhere, before anybody is told.
 
-use std::hash::Hash;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use larder_core::erased::{AnyLookup, Key, Value};
 use larder_core::events::Event;
 use larder_core::frame::{CodecId, Head};
-use larder_core::key::{EncodedKey, Lookup};
-use larder_core::memory::{MemoryStore, Record, Removed};
+use larder_core::key::EncodedKey;
+use larder_core::memory::{Record, Removed};
 use larder_core::terms::{Freshness, Terms};
 use larder_core::tier::{Stamp, TierKind};
 use larder_core::{Error, Result};
@@ -21,9 +21,9 @@ use crate::wait::Wait;
 use crate::wire::Decoded;
 
 /// A fresh entry as who changes it finds it.
-pub(crate) struct Peeked<V> {
+pub(crate) struct Peeked {
     /// `None` for the knowledge that there is no value.
-    pub(crate) value: Option<V>,
+    pub(crate) value: Option<Value>,
     pub(crate) terms: Terms,
 }
 
@@ -44,28 +44,20 @@ pub(crate) enum Erased {
     Live,
 }
 
-impl<V> Peeked<V> {
-    pub(crate) fn in_memory(record: Record<V>) -> Self {
+impl Peeked {
+    pub(crate) fn in_memory(record: Record<Value>) -> Self {
         let terms = record.terms.map_or(Terms::PLAIN, |terms| terms.current());
         Self { value: record.value, terms }
     }
 }
 
-impl<K, V, M> Engine<K, V, M>
-where
-    K: Hash + Eq + Send + Sync + 'static,
-    V: Clone + Send + Sync + 'static,
-    M: MemoryStore<K, V>,
-{
+impl Engine {
     /// Removes `key` everywhere; whether there was an entry that could be served.
     /// Supersedes the loads and promotions of the key that are in progress.
     ///
     /// # Errors
     /// When a tier failed to remove it. What may be left there is not served.
-    pub async fn remove<W: Wait, Q>(self: &Arc<Self>, key: &Q) -> Result<bool>
-    where
-        Q: Lookup<K> + ?Sized + Sync,
-    {
+    pub(crate) async fn remove<W: Wait>(self: &Arc<Self>, key: &dyn AnyLookup) -> Result<bool> {
         self.check_open()?;
         let name = self.name_of(key);
         let encoded = self.encode_key(key)?;
@@ -81,8 +73,8 @@ where
     pub(crate) async fn remove_encoded(
         self: &Arc<Self>,
         encoded: &EncodedKey,
-        turn: &WriteTurn<K, V>,
-        name: Option<Arc<K>>,
+        turn: &WriteTurn,
+        name: Option<Arc<Key>>,
     ) -> Result<bool> {
         let _ticket = self.ticket_to_write(turn).await?;
         let (erased, failure) = self.erase(encoded).await;
@@ -95,10 +87,7 @@ where
     /// # Errors
     /// When no tier had a value and one failed, or when a tier failed to remove
     /// the entry. In either case it is not served any more, and its value is lost.
-    pub async fn take<W: Wait, Q>(self: &Arc<Self>, key: &Q) -> Result<Option<V>>
-    where
-        Q: Lookup<K> + ?Sized + Sync,
-    {
+    pub(crate) async fn take<W: Wait>(self: &Arc<Self>, key: &dyn AnyLookup) -> Result<Option<Value>> {
         self.check_open()?;
         let name = self.name_of(key);
         let encoded = self.encode_key(key)?;
@@ -129,7 +118,7 @@ where
     /// A write of a key that begins now. Taken in the future of the caller, which
     /// keeps the second part: a write that was given up must not be made over a
     /// later one.
-    pub(crate) fn write_turn<W: Wait>(&self, hash: u64) -> (WriteTurn<K, V>, Caller) {
+    pub(crate) fn write_turn<W: Wait>(&self, hash: u64) -> (WriteTurn, Caller) {
         if W::IS_TASK && self.has_tiers() {
             return self.gates.turn_of_task(hash);
         }
@@ -137,7 +126,7 @@ where
     }
 
     /// The ticket of a key for a change, unless the cache was closed meanwhile.
-    pub(crate) async fn ticket_to_write(self: &Arc<Self>, turn: &WriteTurn<K, V>) -> Result<Ticket<K, V>> {
+    pub(crate) async fn ticket_to_write(self: &Arc<Self>, turn: &WriteTurn) -> Result<Ticket> {
         let ticket = self.gates.write(turn).await?;
         self.check_open()?;
         self.pauses.end(turn.hash());
@@ -145,7 +134,7 @@ where
     }
 
     /// Counts a removal and tells of it; whether an entry was removed that could be served.
-    pub(crate) fn count_removal(&self, name: Option<Arc<K>>, erased: Erased) -> bool {
+    pub(crate) fn count_removal(&self, name: Option<Arc<Key>>, erased: Erased) -> bool {
         match erased {
             Erased::Nothing => {}
             Erased::Expired(tier) => self.events.tell_of(name, |key| Event::Expired { key, tier }),
@@ -191,7 +180,7 @@ where
     ///
     /// # Errors
     /// That of a tier, when no other had the entry.
-    pub(crate) async fn peek(&self, encoded: &EncodedKey) -> Result<Option<Peeked<V>>> {
+    pub(crate) async fn peek(&self, encoded: &EncodedKey) -> Result<Option<Peeked>> {
         let Some(wire) = &self.wire else { return Ok(None) };
         self.drop_conflicts(encoded).await;
         if let Ok(key) = wire.keys.decode(encoded.as_bytes())

@@ -7,13 +7,12 @@
 //! If others have changed the entry since, theirs stays and the change is
 //! counted as lost; where that cannot be told, neither stays.
 
-use std::hash::Hash;
 use std::sync::Arc;
 
+use larder_core::erased::Key;
 use larder_core::events::Event;
 use larder_core::frame::{self, Frame, Head};
 use larder_core::key::EncodedKey;
-use larder_core::memory::MemoryStore;
 use larder_core::terms::{Freshness, Terms, read_offset};
 use larder_core::tier::{FrameWithStamp, LastRemoval, REMOVAL_LIFE, Stamp, TierKind};
 use larder_core::{Bytes, ErrorKind, Result};
@@ -107,26 +106,16 @@ enum Here {
     Apart,
 }
 
-impl<K, V, M> Engine<K, V, M>
-where
-    K: Hash + Eq + Send + Sync + 'static,
-    V: Clone + Send + Sync + 'static,
-    M: MemoryStore<K, V>,
-{
+impl Engine {
     /// Which entry of the shared tier a change is going to replace: this node's
     /// copy, unless the tier lacks an earlier change already. Then the copy is
     /// this node's own, and what is in the tier under it was never seen.
-    pub(crate) fn base_of(
-        &self,
-        wire: &Wire<K, V>,
-        key: &EncodedKey,
-        former: Option<Stamp>,
-    ) -> Option<Stamp> {
+    pub(crate) fn base_of(&self, wire: &Wire, key: &EncodedKey, former: Option<Stamp>) -> Option<Stamp> {
         former.filter(|_| wire.among_nodes().is_some() && !wire.is_owed(key))
     }
 
     /// Says of a change that may be owed which entry it replaced.
-    pub(crate) fn note_base(&self, wire: &Wire<K, V>, key: &EncodedKey, base: Option<Stamp>) {
+    pub(crate) fn note_base(&self, wire: &Wire, key: &EncodedKey, base: Option<Stamp>) {
         let Some(base) = base else { return };
         if let Some(slot) = wire.among_nodes().filter(|slot| slot.distrust().is_any()) {
             slot.distrust().note_base(key, Mark::identity(base));
@@ -135,7 +124,7 @@ where
 
     /// Makes up for one change, unless the entry is being stored now: then
     /// whoever stores it settles it.
-    pub(crate) async fn repair(self: &Arc<Self>, wire: &Wire<K, V>, slot: &Slot, owed: &Owed) -> Result<()> {
+    pub(crate) async fn repair(self: &Arc<Self>, wire: &Wire, slot: &Slot, owed: &Owed) -> Result<()> {
         let encoded = &owed.key;
         let Ok(key) = wire.keys.decode(encoded.as_bytes()) else { return Ok(()) };
         let observation = self.gates.observe(self.gates.hash(&key));
@@ -199,7 +188,7 @@ where
     }
 
     /// The entry as this node wrote it while the shared tier did not take it.
-    async fn written_here(&self, wire: &Wire<K, V>, key: &K, encoded: &EncodedKey) -> Here {
+    async fn written_here(&self, wire: &Wire, key: &Key, encoded: &EncodedKey) -> Here {
         for slot in wire.local() {
             if self.is_apart(wire, slot, encoded).await {
                 return Here::Apart;
@@ -229,7 +218,7 @@ where
     }
 
     /// Whether `slot` has a fresh entry that is not for all nodes. Reads its head alone.
-    async fn is_apart(&self, wire: &Wire<K, V>, slot: &Slot, key: &EncodedKey) -> bool {
+    async fn is_apart(&self, wire: &Wire, slot: &Slot, key: &EncodedKey) -> bool {
         let Ok(Some(bytes)) = slot.head(key).await else { return false };
         let Ok(head) = Head::parse(&bytes) else { return false };
         let fresh =
@@ -238,7 +227,7 @@ where
     }
 
     /// The entry of which memory is the home.
-    fn remembered(&self, wire: &Wire<K, V>, key: &K, encoded: &EncodedKey) -> Option<Here> {
+    fn remembered(&self, wire: &Wire, key: &Key, encoded: &EncodedKey) -> Option<Here> {
         let record = self.memory.get(key).filter(|record| record.home == TierKind::Memory)?;
         if self.freshness(&record) != Freshness::Fresh {
             return None;
@@ -270,7 +259,7 @@ fn case(slot: &Slot, owed: &Owed, found: &FrameWithStamp, here: &Here) -> Case {
 
 /// A frame that lies in a tier of this node, as others can judge it: one that was
 /// written before the clock of all was known is given its offset.
-fn for_all<K: 'static, V: 'static>(wire: &Wire<K, V>, bytes: &Bytes, key: &EncodedKey) -> Option<Frame> {
+fn for_all(wire: &Wire, bytes: &Bytes, key: &EncodedKey) -> Option<Frame> {
     let (header, attributes, payload) = frame::open_with_attributes(bytes, key).ok()?;
     if read_offset(attributes).is_some() {
         return Some(Frame::new(&header, key, attributes, payload));

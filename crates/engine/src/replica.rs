@@ -10,7 +10,6 @@
 //! knows, and owes them: it makes them anew there, for all, once it can.
 
 use std::collections::HashMap;
-use std::hash::Hash;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -18,7 +17,6 @@ use std::time::{Duration, Instant};
 use larder_core::bus::Bus;
 use larder_core::clock::{Latest, Offset, Time};
 use larder_core::marks::{Known, Mark, SharedMarks};
-use larder_core::memory::MemoryStore;
 use larder_core::{Error, ErrorKind, Result};
 use parking_lot::Mutex;
 
@@ -199,12 +197,7 @@ impl Drop for Owing<'_> {
     }
 }
 
-impl<K, V, M> Engine<K, V, M>
-where
-    K: Hash + Eq + Send + Sync + 'static,
-    V: Clone + Send + Sync + 'static,
-    M: MemoryStore<K, V>,
-{
+impl Engine {
     /// Makes marks, for all nodes where there are others.
     pub(crate) async fn make_marks(&self, marks: Vec<Mark>) -> Result<()> {
         let now = self.timeline.now();

@@ -1,14 +1,13 @@
 //! Changing the terms of an entry that is there: touch, and other deadlines.
 
-use std::hash::Hash;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use larder_core::clock::Time;
+use larder_core::erased::Key;
 use larder_core::frame::{self, Frame, Header};
-use larder_core::key::{EncodedKey, Lookup};
-use larder_core::memory::MemoryStore;
+use larder_core::key::EncodedKey;
 use larder_core::terms::{Freshness, Terms, read_offset};
 use larder_core::tier::TierKind;
 use larder_core::{Bytes, Result};
@@ -17,22 +16,14 @@ use crate::engine::Engine;
 use crate::slot::Slot;
 use crate::wait::Wait;
 
-impl<K, V, M> Engine<K, V, M>
-where
-    K: Hash + Eq + Clone + Send + Sync + 'static,
-    V: Clone + Send + Sync + 'static,
-    M: MemoryStore<K, V>,
-{
+impl Engine {
     /// Starts the time to live and the idle time of an entry anew; whether it
     /// was there.
     ///
     /// # Errors
     /// When a tier failed: there the entry has the deadline of before, or is gone.
-    pub async fn touch<W: Wait, Q>(self: &Arc<Self>, key: &Q) -> Result<bool>
-    where
-        Q: Lookup<K> + ?Sized + Sync,
-    {
-        self.retime::<W, Q, _>(key, false, |terms, now| {
+    pub(crate) async fn touch<W: Wait>(self: &Arc<Self>, key: &Key) -> Result<bool> {
+        self.retime::<W, _>(key, false, |terms, now| {
             terms.deadline = terms.ttl.map_or(terms.deadline, |ttl| now.after(ttl));
             terms.idle_deadline = terms.idle.map_or(Time::NEVER, |idle| now.after(idle));
         })
@@ -43,11 +34,8 @@ where
     ///
     /// # Errors
     /// See [`touch`](Self::touch).
-    pub async fn expire_in<W: Wait, Q>(self: &Arc<Self>, key: &Q, span: Duration) -> Result<bool>
-    where
-        Q: Lookup<K> + ?Sized + Sync,
-    {
-        self.retime::<W, Q, _>(key, false, move |terms, now| {
+    pub(crate) async fn expire_in<W: Wait>(self: &Arc<Self>, key: &Key, span: Duration) -> Result<bool> {
+        self.retime::<W, _>(key, false, move |terms, now| {
             terms.ttl = (span != Duration::MAX).then_some(span);
             terms.deadline = now.after(span);
         })
@@ -58,12 +46,9 @@ where
     ///
     /// # Errors
     /// See [`touch`](Self::touch).
-    pub async fn expire_at<W: Wait, Q>(self: &Arc<Self>, key: &Q, time: Time) -> Result<bool>
-    where
-        Q: Lookup<K> + ?Sized + Sync,
-    {
+    pub(crate) async fn expire_at<W: Wait>(self: &Arc<Self>, key: &Key, time: Time) -> Result<bool> {
         let deadline = self.time_of(time);
-        self.retime::<W, Q, _>(key, false, move |terms, now| {
+        self.retime::<W, _>(key, false, move |terms, now| {
             terms.ttl = (deadline != Time::NEVER).then(|| deadline.since(now));
             terms.deadline = deadline;
         })
@@ -73,15 +58,14 @@ where
     /// Changes the terms of a fresh entry, wherever it lies; whether it was there.
     /// A change that `ends` the entry counts also where there is none: a write that
     /// was given up before must not be made after it.
-    pub(crate) async fn retime<W, Q, F>(self: &Arc<Self>, key: &Q, ends: bool, change: F) -> Result<bool>
+    pub(crate) async fn retime<W, F>(self: &Arc<Self>, key: &Key, ends: bool, change: F) -> Result<bool>
     where
         W: Wait,
-        Q: Lookup<K> + ?Sized + Sync,
         F: Fn(&mut Terms, Time) + Send + Sync + 'static,
     {
         self.check_open()?;
         self.expires.store(true, Ordering::Relaxed);
-        let own = key.with_key(K::clone);
+        let own = key.clone();
         let encoded = self.encode_key(key)?;
         let (turn, _caller) = self.write_turn::<W>(self.gates.hash(key));
         let Some(encoded) = encoded else {
@@ -107,7 +91,7 @@ where
         .await?
     }
 
-    fn retime_in_memory(&self, key: K, change: &impl Fn(&mut Terms, Time)) -> bool {
+    fn retime_in_memory(&self, key: Key, change: &impl Fn(&mut Terms, Time)) -> bool {
         let Some(mut record) = self.recall(&key) else { return false };
         let mut terms = record.terms.as_ref().map_or(Terms::PLAIN, |terms| terms.current());
         change(&mut terms, self.timeline.now());

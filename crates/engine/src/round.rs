@@ -5,14 +5,14 @@
 //! nodes share is asked three times at most, whatever the number of keys: for
 //! entries, for the right to load them, and to store them.
 
-use std::any::Any;
+use std::any::TypeId;
 use std::collections::{HashMap, HashSet};
 use std::future::Future;
-use std::hash::Hash;
 use std::sync::Arc;
 use std::time::Instant;
 
-use larder_core::memory::MemoryStore;
+use larder_core::erased::{AnyError, AnyLookup, Key, Value};
+use larder_core::terms::EntryOptions;
 use larder_core::terms::Freshness;
 use larder_core::tier::Stamp;
 use tracing::Instrument;
@@ -24,24 +24,23 @@ use crate::engine::Engine;
 use crate::flight::{Flight, Outcome};
 use crate::load::{Ahead, Approach, Lead};
 use crate::load_wait::Asks;
-use crate::loaded::LoadsMany;
-use crate::poll_watch::{PollWatch, watched};
+use crate::poll_watch::PollWatch;
 use crate::read::Found;
-use crate::reentrancy::{Running, Seat};
+use crate::reentrancy::{Entered, Running, Seat};
 use crate::wait::Wait;
 use crate::watch::Watch;
 
 /// What became of the keys of one round.
-struct Round<K, V> {
-    leads: Vec<(K, Lead<K, V>)>,
-    joins: Vec<(K, Arc<Flight<V>>, Seat)>,
+struct Round {
+    leads: Vec<(Key, Lead)>,
+    joins: Vec<(Key, Arc<Flight>, Seat)>,
     /// Keys that are loaded without anybody waiting for them.
-    alone: Vec<K>,
+    alone: Vec<Key>,
     /// Keys that another node loads.
-    elsewhere: Vec<K>,
+    elsewhere: Vec<Key>,
 }
 
-impl<K, V> Round<K, V> {
+impl Round {
     const EMPTY: Self =
         Self { leads: Vec::new(), joins: Vec::new(), alone: Vec::new(), elsewhere: Vec::new() };
 
@@ -51,7 +50,7 @@ impl<K, V> Round<K, V> {
     }
 
     /// The keys that waiters took over while this caller was not polled.
-    fn give_way(&mut self) -> Vec<K> {
+    fn give_way(&mut self) -> Vec<Key> {
         let (taken_over, leads) = std::mem::take(&mut self.leads)
             .into_iter()
             .partition::<Vec<_>, _>(|(_, lead)| lead.leader.flight.is_abandoned());
@@ -59,10 +58,7 @@ impl<K, V> Round<K, V> {
         taken_over.into_iter().map(|(key, _)| key).collect()
     }
 
-    fn file(&mut self, key: K, approach: Approach<K, V>, values: &mut HashMap<K, V>)
-    where
-        K: Hash + Eq,
-    {
+    fn file(&mut self, key: Key, approach: Approach, values: &mut HashMap<Key, Value>) {
         match approach {
             Approach::Have(Some(value)) => drop(values.insert(key, value)),
             Approach::Have(None) | Approach::Alone => self.alone.push(key),
@@ -73,87 +69,173 @@ impl<K, V> Round<K, V> {
 }
 
 /// A key whose leader looks once more.
-struct Look<K, V> {
-    key: K,
-    ahead: Ahead<K, V>,
-    found: Option<Found<V>>,
+struct Look {
+    key: Key,
+    ahead: Ahead,
+    found: Option<Found>,
     lease: NodeLease,
 }
 
-impl<K, V> Look<K, V> {
+impl Look {
     fn is_missing(&self) -> bool {
         self.found.as_ref().is_none_or(|found| found.freshness != Freshness::Fresh)
     }
 }
 
-impl<K, V, M> Engine<K, V, M>
-where
-    K: Hash + Eq + Clone + Send + Sync + 'static,
-    V: Clone + Send + Sync + 'static,
-    M: MemoryStore<K, V>,
-{
-    /// The values of `keys`, in their order; the missing ones from `loader`,
-    /// which sees those that nobody else is loading, in their order, and may
-    /// answer for some.
-    ///
-    /// This caller loads before it waits for others, here or on other nodes, so
-    /// batches that overlap never wait for one another. Where another's load
-    /// ends without a value the loader is called again, with what is left.
+/// A call of `get_many_with`: what it has, and what is to be loaded next.
+///
+/// It loads before it waits for others, here or on other nodes, so batches that overlap
+/// never wait for one another. Where another's load ends without a value the key is
+/// loaded here.
+pub struct Batch {
+    engine: Arc<Engine>,
+    keys: Vec<Key>,
+    values: HashMap<Key, Value>,
+    /// The type of the errors of its loader.
+    error: TypeId,
+    /// Keys without a value that are not loaded yet.
+    left: Vec<Key>,
+    asked: HashSet<Key>,
+    patience: Option<Instant>,
+    /// What is waited for after the load.
+    joins: Vec<(Key, Arc<Flight>, Seat)>,
+}
+
+/// Keys that one call of the loader of a batch is to load. Dropping it abandons their
+/// loads.
+pub struct BatchLoad {
+    asked: Vec<Key>,
+    leads: Vec<(Key, Lead)>,
+    watch: Watch,
+}
+
+impl BatchLoad {
+    /// The keys, in the order of the request.
+    pub fn keys(&self) -> &[Key] {
+        &self.asked
+    }
+
+    fn flights(&self) -> Vec<u64> {
+        self.leads.iter().map(|(_, lead)| lead.leader.flight.id()).collect()
+    }
+
+    /// Runs the loader of a thread, known as running meanwhile.
+    pub fn call<T>(&self, loader: impl FnOnce() -> T) -> T {
+        let _within = (Entered::call(self.flights()), self.watch.span().entered());
+        loader()
+    }
+
+    /// The loader of a task, known as running wherever it is polled.
+    pub async fn run<F: Future>(&self, loader: F) -> F::Output {
+        Running::call(self.flights(), loader.instrument(self.watch.span())).await
+    }
+
+    /// Ends the loads with an error, which those who wait get as well.
+    pub fn fail(self, error: &AnyError) {
+        for (_, lead) in self.leads {
+            lead.leader.end(Outcome::Failed(error.clone()));
+        }
+    }
+}
+
+impl Batch {
+    /// A call for these keys, whose loader fails with errors of the type `error`.
+    pub(crate) async fn begin<W: Wait>(engine: &Arc<Engine>, keys: Vec<Key>, error: TypeId) -> Self {
+        let mut values = HashMap::with_capacity(keys.len());
+        let left = engine.look_up_many::<W>(&keys, &mut values).await;
+        let patience = engine.patience_with_nodes(false);
+        let (asked, joins) = (HashSet::new(), Vec::new());
+        Self { engine: Arc::clone(engine), keys, values, error, left, asked, patience, joins }
+    }
+
+    /// The keys to load next; `None` when there is nothing left to load.
     ///
     /// # Errors
-    /// That of the loader, shared with all who wait for one of its keys.
-    pub async fn try_get_many_with<W: Wait, E, F, Fut>(
-        self: &Arc<Self>,
-        keys: Vec<K>,
-        loader: F,
-    ) -> Result<Vec<Option<V>>, Arc<E>>
-    where
-        E: Send + Sync + 'static,
-        F: FnMut(Vec<K>) -> Fut,
-        Fut: Future<Output: LoadsMany<K, V, E>>,
-    {
-        let watch = self.watch::<W>();
-        watched(watch.clone(), Box::pin(self.find_or_load_many::<W, E, F, Fut>(keys, watch, loader))).await
-    }
-
-    async fn find_or_load_many<W: Wait, E, F, Fut>(
-        self: &Arc<Self>,
-        keys: Vec<K>,
-        watch: Option<Arc<PollWatch>>,
-        mut loader: F,
-    ) -> Result<Vec<Option<V>>, Arc<E>>
-    where
-        E: Send + Sync + 'static,
-        F: FnMut(Vec<K>) -> Fut,
-        Fut: Future<Output: LoadsMany<K, V, E>>,
-    {
-        let mut values: HashMap<K, V> = HashMap::with_capacity(keys.len());
-        let mut left: Vec<K> = self.look_up_many::<W>(&keys, &mut values).await;
-        let patience = self.patience_with_nodes(false);
-        let mut asked = HashSet::new();
-        while !left.is_empty() {
+    /// That of the load of another call.
+    pub(crate) async fn next<W: Wait>(
+        &mut self,
+        watch: &Option<Arc<PollWatch>>,
+    ) -> Result<Option<BatchLoad>, AnyError> {
+        loop {
+            self.wait_for_others::<W>().await?;
+            if self.left.is_empty() {
+                return Ok(None);
+            }
+            let engine = Arc::clone(&self.engine);
             // Before the look at the leases: their end is heard from here on.
-            let until = patience.filter(|until| Instant::now() < *until);
-            let done = until.and_then(|until| Some((self.nodes.as_ref()?.changed.listen(), until)));
-            let mut round = self.round::<W>((left, &watch), done.is_some(), &mut values).await;
+            let until = self.patience.filter(|until| Instant::now() < *until);
+            let done = until.and_then(|until| Some((engine.nodes.as_ref()?.changed.listen(), until)));
+            let left = std::mem::take(&mut self.left);
+            let mut round = engine.round::<W>((left, watch), done.is_some(), &mut self.values).await;
             let taken_over = round.give_way();
             if let Some((done, until)) = done.filter(|_| round.is_idle() && !round.elsewhere.is_empty()) {
-                self.until_done::<W>(done, until).await;
+                engine.until_done::<W>(done, until).await;
             }
-            asked.extend(round.leads.iter().map(|(key, _)| key.clone()).chain(round.alone.iter().cloned()));
-            self.load_round::<W, E, _, _>(round.leads, round.alone, &mut values, &mut loader).await?;
-            left = self.wait_round::<W, E>(round.joins, &mut values).await?;
-            left.extend(round.elsewhere.into_iter().chain(taken_over));
-            // A key that the loader has no answer for is not asked for twice.
-            left.retain(|key| !asked.contains(key));
+            let asked = round.leads.iter().map(|(key, _)| key).chain(&round.alone).cloned();
+            let asked: Vec<Key> = asked.collect();
+            self.asked.extend(asked.iter().cloned());
+            self.joins = round.joins;
+            self.left = round.elsewhere.into_iter().chain(taken_over).collect();
+            if !asked.is_empty() {
+                return Ok(Some(BatchLoad { asked, leads: round.leads, watch: Watch::start(&engine) }));
+            }
         }
-        Ok(keys.iter().map(|key| values.get(key).cloned()).collect())
     }
 
+    /// Stores what the loader answered, and ends the loads of its keys.
+    pub(crate) async fn store<W: Wait>(
+        &mut self,
+        load: BatchLoad,
+        answered: Vec<(Key, Value, EntryOptions)>,
+    ) {
+        let mut options = HashMap::with_capacity(answered.len());
+        for (key, value, said) in answered {
+            options.insert(key.clone(), said);
+            self.values.insert(key, value);
+        }
+        let cost = load.watch.succeeded();
+        let mut loaded = Vec::with_capacity(load.leads.len());
+        for (key, lead) in load.leads {
+            // A flight without an answer is abandoned: who waits for it leads next.
+            let Some(value) = self.values.get(&key).cloned() else { continue };
+            let options = options.remove(&key).unwrap_or_default();
+            loaded.push((lead, Said { value: Some(value), load_cost: Some(cost), options }));
+        }
+        Box::pin(self.engine.publish_many::<W>(loaded)).await;
+    }
+
+    /// Waits for the loads of others. What they left without a value is loaded next,
+    /// unless the loader was asked for it before.
+    async fn wait_for_others<W: Wait>(&mut self) -> Result<(), AnyError> {
+        for (key, flight, seat) in std::mem::take(&mut self.joins) {
+            match self.engine.join::<W>(&flight, self.engine.gates.hash(&key)).await {
+                Outcome::Value(value) => drop(self.values.insert(key, value)),
+                Outcome::Failed(error) if error.is(self.error) => return Err(error),
+                _ => self.left.push(key),
+            }
+            drop(seat);
+        }
+        self.left.retain(|key| !self.asked.contains(key));
+        Ok(())
+    }
+
+    /// The values, in the order of the keys.
+    pub fn into_values(self) -> Vec<Option<Value>> {
+        let Self { keys, values, .. } = self;
+        keys.iter().map(|key| values.get(key).cloned()).collect()
+    }
+}
+
+impl Engine {
     /// Takes what is there; the keys that are left, each once.
-    async fn look_up_many<W: Wait>(self: &Arc<Self>, keys: &[K], values: &mut HashMap<K, V>) -> Vec<K> {
-        let found: Vec<Option<V>> = keys.iter().map(|key| self.hit(key)).collect();
-        let missing = self.missing(keys, &found);
+    async fn look_up_many<W: Wait>(
+        self: &Arc<Self>,
+        keys: &[Key],
+        values: &mut HashMap<Key, Value>,
+    ) -> Vec<Key> {
+        let found: Vec<Option<Value>> = keys.iter().map(|key| self.find(key)).collect();
+        let empty = keys.iter().enumerate().filter(|(at, _)| found[*at].is_none());
+        let missing = self.missing(empty.map(|(at, key)| (at, key as &dyn AnyLookup)));
         let beyond = self.seek_fresh::<W>(missing).await;
         let found = found.into_iter().enumerate().filter_map(|(at, value)| Some((at, value?)));
         for (at, value) in found.chain(beyond) {
@@ -168,10 +250,10 @@ where
     /// `leases`, only where no other node loads it.
     async fn round<W: Wait>(
         self: &Arc<Self>,
-        (keys, watch): (Vec<K>, &Option<Arc<PollWatch>>),
+        (keys, watch): (Vec<Key>, &Option<Arc<PollWatch>>),
         leases: bool,
-        values: &mut HashMap<K, V>,
-    ) -> Round<K, V> {
+        values: &mut HashMap<Key, Value>,
+    ) -> Round {
         let (mut round, mut looks) = (Round::EMPTY, Vec::new());
         for key in keys {
             match self.enter::<W>(key.clone(), Asks::VALUE, watch.clone()).await.lead() {
@@ -191,7 +273,7 @@ where
     }
 
     /// Until it was looked for, nothing is stored where others may have been.
-    fn look(&self, key: K, Ahead { leader, encoded }: Ahead<K, V>) -> Look<K, V> {
+    fn look(&self, key: Key, Ahead { leader, encoded }: Ahead) -> Look {
         let encoded = encoded.map(|encoded| match &self.nodes {
             Some(_) => encoded.based_on(Stamp::NONE),
             None => self.based_on_now(encoded),
@@ -200,11 +282,7 @@ where
     }
 
     /// Looks beyond memory for some of what leaders look for.
-    async fn look_beyond_many<W: Wait>(
-        self: &Arc<Self>,
-        looks: &mut [Look<K, V>],
-        which: impl Fn(&Look<K, V>) -> bool,
-    ) {
+    async fn look_beyond_many<W: Wait>(self: &Arc<Self>, looks: &mut [Look], which: impl Fn(&Look) -> bool) {
         if self.slots().is_empty() {
             return;
         }
@@ -221,11 +299,7 @@ where
 
     /// Takes the leases of what is missing; those that other nodes have are left
     /// to these.
-    async fn take_turns<W: Wait>(
-        self: &Arc<Self>,
-        looks: Vec<Look<K, V>>,
-        round: &mut Round<K, V>,
-    ) -> Vec<Look<K, V>> {
+    async fn take_turns<W: Wait>(self: &Arc<Self>, looks: Vec<Look>, round: &mut Round) -> Vec<Look> {
         let wanted = looks.iter().filter(|look| look.is_missing());
         let wanted: Vec<_> = wanted.filter_map(|look| look.ahead.encoded.clone()).collect();
         if wanted.is_empty() {
@@ -256,71 +330,5 @@ where
             self.look_beyond_many::<W>(&mut kept, |look| came.contains(&look.key)).await;
         }
         kept
-    }
-
-    /// Loads the keys of this caller in one call of its loader.
-    async fn load_round<W: Wait, E, F, Fut>(
-        self: &Arc<Self>,
-        leads: Vec<(K, Lead<K, V>)>,
-        alone: Vec<K>,
-        values: &mut HashMap<K, V>,
-        loader: &mut F,
-    ) -> Result<(), Arc<E>>
-    where
-        E: Send + Sync + 'static,
-        F: FnMut(Vec<K>) -> Fut,
-        Fut: Future<Output: LoadsMany<K, V, E>>,
-    {
-        let asked: Vec<K> = leads.iter().map(|(key, _)| key).chain(&alone).cloned().collect();
-        if asked.is_empty() {
-            return Ok(());
-        }
-        let flights: Vec<u64> = leads.iter().map(|(_, lead)| lead.leader.flight.id()).collect();
-        let watch = Watch::start(self);
-        let loaded = Running::call(flights, async { loader(asked).await }.instrument(watch.span())).await;
-        let mut options = match loaded.sort_into(values) {
-            Ok(options) => options,
-            Err(error) => {
-                let error = Arc::new(error);
-                for (_, lead) in leads {
-                    lead.leader.end(Outcome::Failed(Arc::clone(&error) as Arc<dyn Any + Send + Sync>));
-                }
-                return Err(error);
-            }
-        };
-        let cost = watch.succeeded();
-        let mut loaded = Vec::with_capacity(leads.len());
-        for (key, lead) in leads {
-            // A flight without an answer is abandoned: who waits for it leads next.
-            let Some(value) = values.get(&key).cloned() else { continue };
-            let options = options.remove(&key).unwrap_or_default();
-            loaded.push((lead, Said { value: Some(value), load_cost: Some(cost), options }));
-        }
-        Box::pin(self.publish_many::<W>(loaded)).await;
-        Ok(())
-    }
-
-    /// Waits for the loads of others; the keys that they left without a value.
-    async fn wait_round<W: Wait, E>(
-        &self,
-        joins: Vec<(K, Arc<Flight<V>>, Seat)>,
-        values: &mut HashMap<K, V>,
-    ) -> Result<Vec<K>, Arc<E>>
-    where
-        E: Send + Sync + 'static,
-    {
-        let mut left = Vec::new();
-        for (key, flight, seat) in joins {
-            match self.join::<W>(&flight, self.gates.hash(&key)).await {
-                Outcome::Value(value) => drop(values.insert(key, value)),
-                Outcome::Failed(error) => match error.downcast() {
-                    Ok(error) => return Err(error),
-                    Err(_) => left.push(key),
-                },
-                _ => left.push(key),
-            }
-            drop(seat);
-        }
-        Ok(left)
     }
 }

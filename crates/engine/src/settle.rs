@@ -1,11 +1,9 @@
 //! Settling: removals that failed are tried again.
 
-use std::hash::Hash;
 use std::sync::Arc;
 
 use larder_core::events::Event;
 use larder_core::key::EncodedKey;
-use larder_core::memory::MemoryStore;
 use larder_core::{ErrorKind, Result};
 use tracing::{Instrument, Span};
 
@@ -18,12 +16,7 @@ use crate::wire::Wire;
 /// Removals that one caller makes up for on its way.
 const BATCH: usize = 64;
 
-impl<K, V, M> Engine<K, V, M>
-where
-    K: Hash + Eq + Send + Sync + 'static,
-    V: Clone + Send + Sync + 'static,
-    M: MemoryStore<K, V>,
-{
+impl Engine {
     /// Makes up for some of the removals that failed, in the tiers that take
     /// removals again. Costs a load a tier while nothing is distrusted.
     ///
@@ -110,12 +103,7 @@ where
 
     /// Removes one entry, unless it is being stored now: then whoever stores
     /// it settles it. What was written meanwhile is trusted, and stays.
-    async fn settle_key(
-        self: &Arc<Self>,
-        wire: &Wire<K, V>,
-        slot: &Slot,
-        encoded: &EncodedKey,
-    ) -> Result<()> {
+    async fn settle_key(self: &Arc<Self>, wire: &Wire, slot: &Slot, encoded: &EncodedKey) -> Result<()> {
         let Ok(key) = wire.keys.decode(encoded.as_bytes()) else { return Ok(()) };
         let observation = self.gates.observe(self.gates.hash(&key));
         let Some(_ticket) = observation.claim() else { return Ok(()) };

@@ -2,12 +2,10 @@
 //! again where another node came between. They never fall back to a tier of
 //! this node alone: that would be two entries.
 
-use std::hash::Hash;
-
+use larder_core::erased::{Key, Value};
 use larder_core::events::Writer;
 use larder_core::frame::{Frame, Head, Header};
 use larder_core::key::EncodedKey;
-use larder_core::memory::MemoryStore;
 use larder_core::place::Sharing;
 use larder_core::terms::{EntryOptions, Freshness, Terms};
 use larder_core::tier::Stamp;
@@ -20,7 +18,7 @@ use crate::read::note_refusal;
 use crate::remove::Peeked;
 use crate::shield;
 use crate::slot::Slot;
-use crate::verbs::Counter;
+use crate::verbs::Increment;
 use crate::wire::{Decoded, Wire};
 
 /// Attempts before a caller is told that the entry changes all the time. Each
@@ -28,13 +26,13 @@ use crate::wire::{Decoded, Wire};
 const ATTEMPTS: u32 = 1000;
 
 /// The tier that others share, as the verbs of one cache use it.
-pub(crate) struct Shared<'a, K, V> {
-    wire: &'a Wire<K, V>,
+pub(crate) struct Shared<'a> {
+    wire: &'a Wire,
     slot: &'a Slot,
 }
 
-impl<'a, K, V> Shared<'a, K, V> {
-    pub(crate) fn wire(self) -> &'a Wire<K, V> {
+impl<'a> Shared<'a> {
+    pub(crate) fn wire(self) -> &'a Wire {
         self.wire
     }
 
@@ -43,22 +41,17 @@ impl<'a, K, V> Shared<'a, K, V> {
     }
 }
 
-impl<K, V> Clone for Shared<'_, K, V> {
+impl Clone for Shared<'_> {
     fn clone(&self) -> Self {
         *self
     }
 }
 
-impl<K, V> Copy for Shared<'_, K, V> {}
+impl Copy for Shared<'_> {}
 
-impl<K, V, M> Engine<K, V, M>
-where
-    K: Hash + Eq + Send + Sync + 'static,
-    V: Clone + Send + Sync + 'static,
-    M: MemoryStore<K, V>,
-{
+impl Engine {
     /// Where entries are for all nodes, if they are.
-    pub(crate) fn shared(&self) -> Option<Shared<'_, K, V>> {
+    pub(crate) fn shared(&self) -> Option<Shared<'_>> {
         let wire = self.wire.as_ref()?;
         let slot = wire.among_nodes()?;
         (self.hints.sharing == Sharing::Distributed).then_some(Shared { wire, slot })
@@ -67,9 +60,9 @@ where
     /// Stores `value` unless some node has an entry; for who holds the ticket.
     pub(crate) async fn insert_if_absent_shared(
         &self,
-        shared: Shared<'_, K, V>,
+        shared: Shared<'_>,
         encoded: &EncodedKey,
-        (value, options): (V, EntryOptions),
+        (value, options): (Value, EntryOptions),
     ) -> Result<bool> {
         for _ in 0..ATTEMPTS {
             let (found, stamp) = self.peek_shared(shared, encoded).await?;
@@ -90,24 +83,21 @@ where
     /// As [`increment`](Self::increment), for who holds the ticket.
     pub(crate) async fn increment_shared(
         &self,
-        shared: Shared<'_, K, V>,
+        shared: Shared<'_>,
         encoded: &EncodedKey,
-        (delta, start): (V, V),
-    ) -> Result<V>
-    where
-        V: Counter,
-    {
+        Increment { delta, start, sum }: Increment,
+    ) -> Result<Value> {
         for _ in 0..ATTEMPTS {
             let (found, stamp) = self.peek_shared(shared, encoded).await?;
             let (former, terms) = match found {
                 Some(Peeked { value: Some(value), terms }) => (value, Some(terms)),
-                _ => (start, None),
+                _ => (start.clone(), None),
             };
-            let sum = former.checked_sum(delta).ok_or_else(crate::verbs::overflow)?;
+            let sum = sum(&former, &delta).ok_or_else(crate::verbs::overflow)?;
             let based = encoded.clone().based_on(stamp);
             let (key, draft) = self.drafted(shared, based, |key, based| match terms {
-                Some(terms) => self.draft_with(((key, Some(based)), Some(sum)), terms, None),
-                None => self.draft((key, Some(based)), Said::plain(sum, EntryOptions::new())),
+                Some(terms) => self.draft_with(((key, Some(based)), Some(sum.clone())), terms, None),
+                None => self.draft((key, Some(based)), Said::plain(sum.clone(), EntryOptions::new())),
             })?;
             if self.store_shared(shared, key, draft).await? {
                 return Ok(sum);
@@ -120,9 +110,9 @@ where
     /// holds the ticket.
     pub(crate) async fn take_shared(
         &self,
-        shared: Shared<'_, K, V>,
+        shared: Shared<'_>,
         encoded: &EncodedKey,
-    ) -> Result<Option<V>> {
+    ) -> Result<Option<Value>> {
         let Shared { wire, slot } = shared;
         self.drop_conflicts(encoded).await;
         check_trusted(slot, encoded)?;
@@ -165,9 +155,9 @@ where
     /// What is fresh of the entry, and the stamp it has.
     async fn peek_shared(
         &self,
-        Shared { wire, slot }: Shared<'_, K, V>,
+        Shared { wire, slot }: Shared<'_>,
         encoded: &EncodedKey,
-    ) -> Result<(Option<Peeked<V>>, Stamp)> {
+    ) -> Result<(Option<Peeked>, Stamp)> {
         self.drop_conflicts(encoded).await;
         check_trusted(slot, encoded)?;
         let (bytes, stamp) = slot.get_stamped(encoded).await?;
@@ -180,7 +170,7 @@ where
     }
 
     /// What is fresh of an entry that is too large to be shared.
-    async fn peek_here(&self, wire: &Wire<K, V>, encoded: &EncodedKey) -> Option<Peeked<V>> {
+    async fn peek_here(&self, wire: &Wire, encoded: &EncodedKey) -> Option<Peeked> {
         for slot in wire.local() {
             let Ok(Some(bytes)) = slot.get(encoded).await else { continue };
             if self.is_worthless((wire, slot), encoded, &bytes).await {
@@ -193,13 +183,7 @@ where
         None
     }
 
-    fn peeked(
-        &self,
-        wire: &Wire<K, V>,
-        slot: &Slot,
-        bytes: Bytes,
-        encoded: &EncodedKey,
-    ) -> Option<Peeked<V>> {
+    fn peeked(&self, wire: &Wire, slot: &Slot, bytes: Bytes, encoded: &EncodedKey) -> Option<Peeked> {
         match shield::within(|| self.judge(wire, slot, bytes, encoded)) {
             Ok(found) => {
                 let Decoded { value, terms, .. } = found.decoded;
@@ -215,10 +199,10 @@ where
 
     fn drafted(
         &self,
-        shared: Shared<'_, K, V>,
+        shared: Shared<'_>,
         based: EncodedKey,
-        draft: impl FnOnce(&K, EncodedKey) -> Draft<V>,
-    ) -> Result<(K, Draft<V>)> {
+        draft: impl FnOnce(&Key, EncodedKey) -> Draft,
+    ) -> Result<(Key, Draft)> {
         let key = shared.wire.keys.decode(based.as_bytes())?;
         let draft = shield::within(|| draft(&key, based));
         Ok((key, draft))
@@ -226,7 +210,7 @@ where
 
     /// Stores a draft in the shared tier, or nowhere; false where another node
     /// changed the entry.
-    async fn store_shared(&self, shared: Shared<'_, K, V>, key: K, draft: Draft<V>) -> Result<bool> {
+    async fn store_shared(&self, shared: Shared<'_>, key: Key, draft: Draft) -> Result<bool> {
         let home = shared.slot.kind();
         let draft = draft.nowhere_but(home).ok_or_else(|| match shared.slot.tier().healthy() {
             true => Error::new(ErrorKind::TooLarge, "the entry is too large to be shared by all nodes"),

@@ -6,17 +6,16 @@
 //! that. A stream that fails earlier has changed nothing.
 
 use std::fmt;
-use std::hash::Hash;
 use std::io::{self, Cursor, Read, Seek, SeekFrom};
 use std::sync::{Arc, Weak};
 
 use larder_core::clock::Time;
+use larder_core::erased::{AnyLookup, Key, Value};
 use larder_core::events::Writer;
 use larder_core::frame::{self, CodecId, Compression, Head, Header, Payload};
-use larder_core::key::{EncodedKey, Lookup};
-use larder_core::memory::MemoryStore;
+use larder_core::key::EncodedKey;
 use larder_core::place::Placement;
-use larder_core::stream::{self, ByteValue, Medium, Stored, Summing};
+use larder_core::stream::{self, Medium, Stored, Summing};
 use larder_core::terms::{EntryOptions, Freshness, Terms};
 use larder_core::tier::{Draft, TierKind};
 use larder_core::{Bytes, Error, ErrorKind, Result};
@@ -34,23 +33,46 @@ const HELD_MAX: u64 = 4 << 20;
 /// Bytes that are read from a source at once, beyond the first [`HELD_MAX`].
 const PART_LEN: usize = 256 << 10;
 
-impl<K, V, M> Engine<K, V, M>
-where
-    K: Hash + Eq + Send + Sync + 'static,
-    V: Clone + Send + Sync + 'static,
-    M: MemoryStore<K, V>,
-{
+/// What a value is as bytes.
+pub type BytesOf = fn(Value) -> Bytes;
+
+/// A reader, and how a value is made of what it gives.
+pub struct Source<R> {
+    /// The reader.
+    pub reader: R,
+    /// The value of these bytes.
+    pub value_of: fn(Bytes) -> Value,
+}
+
+/// A reader that borrows nothing. A type of its own, since a trait object in its place has
+/// a lifetime that the compiler does not carry into futures.
+pub struct OwnedReader(Box<dyn Read + Send>);
+
+impl OwnedReader {
+    /// Wraps a reader.
+    pub fn new(reader: impl Read + Send + 'static) -> Self {
+        Self(Box::new(reader))
+    }
+}
+
+impl Read for OwnedReader {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        self.0.read(into)
+    }
+}
+
+impl Engine {
     /// Stores what `source` gives under `key` and says where. Reads and writes
-    /// in the thread that polls.
+    /// in a thread.
     ///
     /// # Errors
     /// That of the source, and that of the tier: nothing has changed then. When
     /// publishing fails, the former entry is gone.
-    pub async fn insert_from_owned<W: Wait, R>(self: &Arc<Self>, key: K, source: R) -> Result<Placement>
-    where
-        V: ByteValue,
-        R: Read + Send + 'static,
-    {
+    pub(crate) async fn insert_from_owned<W: Wait>(
+        self: &Arc<Self>,
+        key: Key,
+        source: Source<OwnedReader>,
+    ) -> Result<Placement> {
         let (turn, _caller) = self.write_turn::<W>(self.gates.hash(&key));
         let engine = Arc::clone(self);
         W::section(true, async move { engine.insert_stream(turn, key, source).await }).await?
@@ -58,30 +80,26 @@ where
 
     /// As [`insert_from_owned`](Self::insert_from_owned), for a thread that stays with the write:
     /// the source may borrow.
-    pub async fn insert_from<R: Read>(self: &Arc<Self>, key: K, source: R) -> Result<Placement>
-    where
-        V: ByteValue,
-    {
+    pub(crate) async fn insert_from(
+        self: &Arc<Self>,
+        key: Key,
+        source: Source<&mut dyn Read>,
+    ) -> Result<Placement> {
         let turn = WriteTurn::of_thread(self.gates.hash(&key));
         self.insert_stream(turn, key, source).await
     }
 
     async fn insert_stream<R: Read>(
         self: &Arc<Self>,
-        turn: WriteTurn<K, V>,
-        key: K,
-        mut source: R,
-    ) -> Result<Placement>
-    where
-        V: ByteValue,
-    {
+        turn: WriteTurn,
+        key: Key,
+        Source { reader: mut source, value_of }: Source<R>,
+    ) -> Result<Placement> {
         self.check_open()?;
         let mut front = Vec::new();
         source.by_ref().take(HELD_MAX).read_to_end(&mut front).map_err(unreadable)?;
         if (front.len() as u64) < HELD_MAX {
-            return self
-                .insert_in::<Inline>(turn, key, (V::from_bytes(front.into()), EntryOptions::new()))
-                .await;
+            return self.insert_in::<Inline>(turn, key, (value_of(front.into()), EntryOptions::new())).await;
         }
         let Some((wire, slot)) = self.streaming() else {
             let message =
@@ -121,14 +139,14 @@ where
     }
 
     /// Counts a write that a tier refused; what a source could not give was none.
-    fn count_refused(&self, key: &K, error: &Error) {
+    fn count_refused(&self, key: &Key, error: &Error) {
         if error.tier().is_some() {
             self.note_dropped(key, error);
         }
     }
 
     /// The nearest tier that takes streams.
-    fn streaming(&self) -> Option<(&Wire<K, V>, &Slot)> {
+    fn streaming(&self) -> Option<(&Wire, &Slot)> {
         let wire = self.wire.as_ref()?;
         let takes = |slot: &&Slot| slot.facts().healthy && slot.facts().capability.streams;
         wire.slots.iter().find(takes).map(|slot| (wire, slot))
@@ -138,7 +156,7 @@ where
     /// begins now; what the head says beyond its fixed part is as long as before.
     async fn publish_stream(
         &self,
-        (wire, slot): (&Wire<K, V>, &Slot),
+        (wire, slot): (&Wire, &Slot),
         key: &EncodedKey,
         (draft, payload): (Draft, Payload),
         terms: Terms,
@@ -174,18 +192,22 @@ where
     ///
     /// # Errors
     /// Those of a tier, when no other tier had the entry.
-    pub async fn open<W: Wait, Q>(self: &Arc<Self>, key: &Q) -> Result<Option<EntryReader>>
-    where
-        V: ByteValue,
-        Q: Lookup<K> + ?Sized + Sync,
-    {
-        if let Some(value) = self.hit(key) {
-            return Ok(Some(EntryReader::held(value.into_bytes())));
+    pub(crate) async fn open<W: Wait>(
+        self: &Arc<Self>,
+        key: &dyn AnyLookup,
+        bytes_of: BytesOf,
+    ) -> Result<Option<EntryReader>> {
+        if let Some(value) = self.find(key) {
+            return Ok(Some(EntryReader::of(bytes_of(value))));
         }
         let opened = match self.encode_key(key)? {
             Some(encoded) if !self.is_closed() => {
                 let (engine, hash) = (Arc::clone(self), self.gates.hash(key));
-                W::section(true, async move { engine.open_beyond(encoded, hash).await }).await?
+                W::section(
+                    true,
+                    async move { engine.walk((&encoded, hash), &mut OpenReader(bytes_of)).await },
+                )
+                .await?
             }
             _ => Ok(None),
         };
@@ -195,28 +217,19 @@ where
         opened
     }
 
-    async fn open_beyond(self: &Arc<Self>, key: EncodedKey, hash: u64) -> Result<Option<EntryReader>>
-    where
-        V: ByteValue,
-    {
-        self.walk((&key, hash), &mut OpenReader).await
-    }
-
     /// A reader over a frame; `None` past its deadline.
     fn reader(
         self: &Arc<Self>,
-        (wire, slot): (&Wire<K, V>, &Slot),
+        (wire, slot): (&Wire, &Slot),
         stored: Stored,
         (key, hash): (&EncodedKey, u64),
-    ) -> Result<Option<EntryReader>>
-    where
-        V: ByteValue,
-    {
+        bytes_of: BytesOf,
+    ) -> Result<Option<EntryReader>> {
         if stored.len <= HELD_MAX {
             let decoded = wire.open_in(slot, read_whole(stored)?, key)?;
             let fresh = self.freshness_of(slot, &decoded.header, &decoded.terms) == Freshness::Fresh;
             let value = decoded.value.filter(|_| fresh);
-            return Ok(value.map(|value| EntryReader::held(value.into_bytes())));
+            return Ok(value.map(|value| EntryReader::of(bytes_of(value))));
         }
         let parts = self.opens(wire, stored, key)?;
         let fresh = self
@@ -240,7 +253,7 @@ where
     }
 
     /// Opens a frame and verifies what can be verified without reading on.
-    fn opens(&self, wire: &Wire<K, V>, stored: Stored, key: &EncodedKey) -> Result<stream::Parts> {
+    fn opens(&self, wire: &Wire, stored: Stored, key: &EncodedKey) -> Result<stream::Parts> {
         let parts = stream::open(stored, key)?;
         if parts.header.schema == wire.schema {
             return Ok(parts);
@@ -270,23 +283,18 @@ where
 }
 
 /// Asks for a reader of the value.
-struct OpenReader;
+struct OpenReader(BytesOf);
 
-impl<K, V, M> Question<K, V, M> for OpenReader
-where
-    K: Hash + Eq + Send + Sync + 'static,
-    V: ByteValue + Clone + Send + Sync + 'static,
-    M: MemoryStore<K, V>,
-{
+impl Question for OpenReader {
     type Answer = EntryReader;
 
-    fn begin(&mut self, walk: &Walk<'_, K, V, M>) -> Option<EntryReader> {
+    fn begin(&mut self, walk: &Walk<'_>) -> Option<EntryReader> {
         let Walk { engine, wire, key, .. } = *walk;
         let copy = engine.stamps.then(|| engine.checked_copy(wire, key, engine.stamp(key)))??;
-        copy.into_fresh().map(|value| EntryReader::held(value.into_bytes()))
+        copy.into_fresh().map(|value| EntryReader::of((self.0)(value)))
     }
 
-    async fn ask(&mut self, walk: &mut Walk<'_, K, V, M>, slot: &Slot) -> Result<Option<EntryReader>> {
+    async fn ask(&mut self, walk: &mut Walk<'_>, slot: &Slot) -> Result<Option<EntryReader>> {
         let Walk { engine, wire, key, hash, .. } = *walk;
         // What others may have changed unheard is judged by its head first.
         if engine.nodes.is_some()
@@ -297,7 +305,7 @@ where
             engine.counters.unconfirmed.add(u64::from(in_doubt));
         }
         let Some(stored) = slot.open(key).await? else { return Ok(None) };
-        match engine.reader((wire, slot), stored, (key, hash)) {
+        match engine.reader((wire, slot), stored, (key, hash), self.0) {
             Err(error) if error.kind() == ErrorKind::Corrupt => {
                 note_refusal(slot, key, &error);
                 engine.drop_if(slot, (key, hash), |stored| engine.opens(wire, stored, key).is_err()).await;
@@ -307,8 +315,8 @@ where
         }
     }
 
-    fn fall_back(&mut self, walk: &Walk<'_, K, V, M>) -> Option<EntryReader> {
-        walk.unconfirmed()?.into_fresh().map(|value| EntryReader::held(value.into_bytes()))
+    fn fall_back(&mut self, walk: &Walk<'_>) -> Option<EntryReader> {
+        walk.unconfirmed()?.into_fresh().map(|value| EntryReader::of((self.0)(value)))
     }
 }
 
@@ -378,20 +386,15 @@ fn streamed(home: TierKind, placement: Placement) -> Placement {
 }
 
 /// A frame that turned out to be damaged while it was read.
-struct Damage<K, V, M> {
-    engine: Weak<Engine<K, V, M>>,
+struct Damage {
+    engine: Weak<Engine>,
     tier: TierKind,
     key: EncodedKey,
     hash: u64,
     head: Vec<u8>,
 }
 
-impl<K, V, M> Damage<K, V, M>
-where
-    K: Hash + Eq + Send + Sync + 'static,
-    V: Clone + Send + Sync + 'static,
-    M: MemoryStore<K, V>,
-{
+impl Damage {
     /// Counts it, and removes the entry unless it was replaced since.
     fn drop_entry(&self) {
         let Some(engine) = self.engine.upgrade() else { return };
@@ -426,7 +429,8 @@ pub struct EntryReader {
 }
 
 impl EntryReader {
-    fn held(bytes: Bytes) -> Self {
+    /// A reader of bytes in memory.
+    pub fn of(bytes: Bytes) -> Self {
         Self { len: bytes.len() as u64, body: Box::new(Cursor::new(bytes)), damaged: None }
     }
 

@@ -1,12 +1,12 @@
 //! What of the engine is told as events.
 
-use std::hash::Hash;
 use std::sync::Arc;
 
+use larder_core::erased::{AnyLookup, Key, Value};
 use larder_core::events::{Cause, Event, Extent, Writer};
-use larder_core::key::{EncodedKey, Lookup};
+use larder_core::key::EncodedKey;
 use larder_core::marks::Mark;
-use larder_core::memory::{MemoryStore, Record};
+use larder_core::memory::Record;
 use larder_core::place::Placement;
 use larder_core::terms::{Freshness, Tag};
 use larder_core::tier::TierKind;
@@ -15,12 +15,7 @@ use larder_core::{Error, Result};
 use crate::engine::Engine;
 use crate::slot::Slot;
 
-impl<K, V, M> Engine<K, V, M>
-where
-    K: Hash + Eq + Send + Sync + 'static,
-    V: Clone + Send + Sync + 'static,
-    M: MemoryStore<K, V>,
-{
+impl Engine {
     /// Has the layers of the tiers tell when one fails and when it works again.
     pub(crate) fn listen_to_tiers(&self) {
         for slot in self.slots() {
@@ -44,16 +39,18 @@ where
 
     /// The key for an event, of whatever form it is asked for by.
     #[inline]
-    pub(crate) fn name_of<Q: Lookup<K> + ?Sized>(&self, key: &Q) -> Option<Arc<K>> {
+    pub(crate) fn name_of(&self, key: &dyn AnyLookup) -> Option<Arc<Key>> {
         if !self.events.is_on() {
             return None;
         }
-        key.with_key(|key| self.events.name(key))
+        let mut name = None;
+        key.lend(&mut |key| name = self.events.name_any(key));
+        name
     }
 
     /// Tells of an entry as tiers know it.
     #[inline]
-    pub(crate) fn tell_of(&self, key: &EncodedKey, event: impl FnOnce(Arc<K>) -> Event<K>) {
+    pub(crate) fn tell_of(&self, key: &EncodedKey, event: impl FnOnce(Arc<Key>) -> Event<Key>) {
         if !self.events.is_on() {
             return;
         }
@@ -65,7 +62,7 @@ where
     }
 
     /// Counts a write that was given up before it began, and tells of it.
-    pub(crate) fn note_dropped(&self, key: &K, error: &Error) {
+    pub(crate) fn note_dropped(&self, key: &Key, error: &Error) {
         self.counters.dropped.increment();
         self.events.tell_of(self.events.name(key), |key| Event::Dropped { key, why: error.kind() });
     }
@@ -73,7 +70,7 @@ where
     /// Tells how a write came out, for who holds the ticket.
     pub(crate) fn tell_stored(
         &self,
-        key: Option<Arc<K>>,
+        key: Option<Arc<Key>>,
         stored: Result<Option<Placement>, &Error>,
         by: Writer,
     ) {
@@ -146,12 +143,12 @@ where
     /// the listener hears of it now and not when memory makes room. Without a
     /// listener it may lie there.
     #[cold]
-    pub(crate) fn let_go_over<Q: Lookup<K> + ?Sized>(&self, key: &Q) {
+    pub(crate) fn let_go_over(&self, key: &dyn AnyLookup) {
         if !self.events.is_on() {
             return;
         }
         let observation = self.gates.observe(self.gates.hash(key));
-        let is_over = |record: &Record<V>| self.freshness(record) == Freshness::Gone;
+        let is_over = |record: &Record<Value>| self.freshness(record) == Freshness::Gone;
         if self.near_unused(key).as_ref().is_some_and(is_over)
             && let Some(_ticket) = observation.claim()
         {
@@ -162,7 +159,7 @@ where
 
     /// Tells that the entry which is about to be replaced in memory had expired, for who
     /// holds the ticket: before the new one is told of.
-    pub(crate) fn let_go_of_expired(&self, key: &K) {
+    pub(crate) fn let_go_of_expired(&self, key: &Key) {
         if self.events.is_on()
             && self.near_unused(key).is_some_and(|record| self.freshness(&record) != Freshness::Fresh)
         {

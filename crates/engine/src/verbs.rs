@@ -1,10 +1,9 @@
 //! Verbs that read and write in one step.
 
-use std::hash::Hash;
 use std::sync::Arc;
 
+use larder_core::erased::{Key, Value};
 use larder_core::key::EncodedKey;
-use larder_core::memory::MemoryStore;
 use larder_core::terms::EntryOptions;
 use larder_core::{Error, ErrorKind, Result};
 
@@ -31,22 +30,37 @@ macro_rules! counters {
 
 counters!(i8, i16, i32, i64, i128, isize, u8, u16, u32, u64, u128, usize);
 
-impl<K, V, M> Engine<K, V, M>
-where
-    K: Hash + Eq + Send + Sync + 'static,
-    V: Clone + Send + Sync + 'static,
-    M: MemoryStore<K, V>,
-{
+/// What is added to a counter.
+pub struct Increment {
+    /// The number to add.
+    pub delta: Value,
+    /// What an absent entry counts as.
+    pub start: Value,
+    /// The sum of two, where it can be represented.
+    pub sum: fn(&Value, &Value) -> Option<Value>,
+}
+
+impl Increment {
+    /// Adds `delta` to the entry, or to `start`.
+    pub fn new<V: Counter>(delta: V, start: V) -> Self {
+        let sum = |one: &Value, other: &Value| {
+            Some(Value::new(one.downcast_ref::<V>()?.checked_sum(*other.downcast_ref()?)?))
+        };
+        Self { delta: Value::new(delta), start: Value::new(start), sum }
+    }
+}
+
+impl Engine {
     /// Stores `value` unless there is an entry; whether it was stored. An
     /// expired entry is as good as none.
     ///
     /// # Errors
     /// When a tier that may have an entry failed; nothing is stored then. Those of
     /// [`insert`](Self::insert).
-    pub async fn insert_if_absent<W: Wait>(
+    pub(crate) async fn insert_if_absent<W: Wait>(
         self: &Arc<Self>,
-        key: K,
-        value: V,
+        key: Key,
+        value: Value,
         options: EntryOptions,
     ) -> Result<bool> {
         self.check_open()?;
@@ -86,10 +100,11 @@ where
     /// # Errors
     /// When the sum cannot be represented, or a tier that may have the entry
     /// failed; nothing changes then. Those of [`insert`](Self::insert).
-    pub async fn increment<W: Wait>(self: &Arc<Self>, key: K, delta: V, start: V) -> Result<V>
-    where
-        V: Counter,
-    {
+    pub(crate) async fn increment<W: Wait>(
+        self: &Arc<Self>,
+        key: Key,
+        Increment { delta, start, sum }: Increment,
+    ) -> Result<Value> {
         self.check_open()?;
         let encoded = self.encode_key(&key)?;
         let engine = Arc::clone(self);
@@ -98,7 +113,7 @@ where
             let _ticket = engine.ticket_to_write(&turn).await?;
             if let (Some(shared), Some(encoded)) = (engine.shared(), &encoded) {
                 engine.check_on()?;
-                return engine.increment_shared(shared, encoded, (delta, start)).await;
+                return engine.increment_shared(shared, encoded, Increment { delta, start, sum }).await;
             }
             if !engine.life.is_on() {
                 let draft = engine.draft((&key, encoded), Said::plain(start, EntryOptions::new()));
@@ -111,10 +126,10 @@ where
                 Some(Peeked { value: Some(value), terms }) => (value, Some(terms)),
                 _ => (start, None),
             };
-            let sum = former.checked_sum(delta).ok_or_else(overflow)?;
+            let sum = sum(&former, &delta).ok_or_else(overflow)?;
             let draft = match terms {
-                Some(terms) => engine.draft_with(((&key, encoded), Some(sum)), terms, None),
-                None => engine.draft((&key, encoded), Said::plain(sum, EntryOptions::new())),
+                Some(terms) => engine.draft_with(((&key, encoded), Some(sum.clone())), terms, None),
+                None => engine.draft((&key, encoded), Said::plain(sum.clone(), EntryOptions::new())),
             };
             engine.store_stamped(turn.hash(), key, draft.stamped(stamp)).await.map(|_| sum)
         })
@@ -129,7 +144,7 @@ where
     }
 
     /// What is there of an entry, for who holds the ticket.
-    async fn present(&self, key: &K, encoded: Option<&EncodedKey>) -> Result<Option<Peeked<V>>> {
+    async fn present(&self, key: &Key, encoded: Option<&EncodedKey>) -> Result<Option<Peeked>> {
         match encoded {
             Some(encoded) => self.peek(encoded).await,
             None => Ok(self.recall(key).map(Peeked::in_memory)),

@@ -1,8 +1,8 @@
 //! A loader, watched: counted, timed, and in a span.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use larder_core::stats::CacheCounters;
 use tracing::Span;
 use tracing::field::{Empty, display};
 
@@ -10,24 +10,24 @@ use crate::engine::Engine;
 use crate::load::Lead;
 
 /// Times a loader, and counts it as failed unless it is told otherwise.
-pub(crate) struct Watch<'a> {
-    counters: &'a CacheCounters,
+pub(crate) struct Watch {
+    engine: Arc<Engine>,
     started: Instant,
     failed: bool,
     span: Span,
 }
 
-impl<'a> Watch<'a> {
-    pub(crate) fn start<K, V, M>(engine: &'a Engine<K, V, M>) -> Self {
+impl Watch {
+    pub(crate) fn start(engine: &Arc<Engine>) -> Self {
         engine.counters.loads.increment();
         let cache = engine.life.name();
         let span = tracing::debug_span!(target: "larder", "larder.load", cache, key = Empty, outcome = Empty);
-        Self { counters: &engine.counters, started: Instant::now(), failed: true, span }
+        Self { engine: Arc::clone(engine), started: Instant::now(), failed: true, span }
     }
 
     /// The same for the loader of a flight, whose key the span names: by its
     /// digest, or by a number of this process where keys are not encoded.
-    pub(crate) fn of<K, V>(self, lead: &Lead<K, V>) -> Self {
+    pub(crate) fn of(self, lead: &Lead) -> Self {
         if !self.span.is_disabled() {
             match &lead.encoded {
                 Some(key) => self.span.record("key", display(format_args!("{:032x}", key.digest()))),
@@ -48,15 +48,15 @@ impl<'a> Watch<'a> {
     }
 }
 
-impl Drop for Watch<'_> {
+impl Drop for Watch {
     fn drop(&mut self) {
         if self.failed {
-            self.counters.load_failures.increment();
+            self.engine.counters.load_failures.increment();
         }
         self.span.record("outcome", if self.failed { "failed" } else { "loaded" });
         let time = self.started.elapsed();
-        self.counters.load_times.record(time);
+        self.engine.counters.load_times.record(time);
         let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
-        self.counters.load_nanos.add(nanos);
+        self.engine.counters.load_nanos.add(nanos);
     }
 }

@@ -2,11 +2,14 @@
 
 use std::sync::Arc;
 
+use std::any::Any;
+
 use larder_core::clock::{Offset, Time};
 use larder_core::codec::{Encoded, ValueCodec};
 use larder_core::compress::{Compress, unpack};
+use larder_core::erased::{AnyKeyCodec, AnyLookup, Value};
 use larder_core::frame::{self, CodecId, Compression, Frame, Header};
-use larder_core::key::{EncodedKey, KeyCodec};
+use larder_core::key::EncodedKey;
 use larder_core::place::{Facts, Kind, Selector};
 use larder_core::terms::{self, Terms};
 use larder_core::{Bytes, Error, ErrorKind, Result};
@@ -17,11 +20,11 @@ use crate::slot::{self, Slot};
 const KEY_BYTES_MAX: usize = 64 << 20;
 
 /// All that a cache needs beyond memory: its tiers, its codecs, its selector.
-pub struct Wire<K, V> {
+pub struct Wire {
     /// Keys to bytes.
-    pub keys: Box<dyn KeyCodec<K>>,
+    pub keys: Box<dyn AnyKeyCodec>,
     /// Values to bytes.
-    pub values: Box<dyn ValueCodec<V>>,
+    pub values: Box<dyn ValueCodec<Value>>,
     /// How payloads are compressed.
     pub compress: Compress,
     /// The schema version the user gave.
@@ -34,9 +37,9 @@ pub struct Wire<K, V> {
 
 /// What was read from a tier, with the facts of its frame.
 #[derive(Clone, Debug)]
-pub struct Decoded<V> {
+pub struct Decoded {
     /// The value; `None` for an entry that says there is none.
-    pub value: Option<V>,
+    pub value: Option<Value>,
     /// The facts of its frame.
     pub header: Header,
     /// Its terms.
@@ -71,7 +74,7 @@ pub(crate) struct Label<'a> {
     pub(crate) created: Time,
 }
 
-impl<K: 'static, V: 'static> Wire<K, V> {
+impl Wire {
     /// The tier that this node shares with others that it hears.
     pub(crate) fn among_nodes(&self) -> Option<&Slot> {
         self.slots.iter().find(|slot| slot.is_among_nodes())
@@ -87,7 +90,7 @@ impl<K: 'static, V: 'static> Wire<K, V> {
         self.among_nodes().is_some_and(|slot| slot.distrust().covers(key))
     }
 
-    pub(crate) fn encode_key(&self, key: &K) -> Result<EncodedKey> {
+    pub(crate) fn encode_key(&self, key: &(dyn Any + Send + Sync)) -> Result<EncodedKey> {
         let encoded = self.keys.encode(key)?;
         if encoded.as_bytes().len() > KEY_BYTES_MAX {
             let message =
@@ -97,8 +100,15 @@ impl<K: 'static, V: 'static> Wire<K, V> {
         Ok(encoded)
     }
 
+    /// As [`encode_key`](Self::encode_key), of a borrowed form.
+    pub(crate) fn encode_lookup(&self, key: &dyn AnyLookup) -> Result<EncodedKey> {
+        let mut encoded = Err(Error::new(ErrorKind::Codec, "the borrowed form lends no key"));
+        key.lend(&mut |key| encoded = self.encode_key(key));
+        encoded
+    }
+
     /// The bytes of a value of this kind; of the knowledge that there is none.
-    pub(crate) fn payload(&self, value: Option<&V>, kind: Kind) -> Result<Payload> {
+    pub(crate) fn payload(&self, value: Option<&Value>, kind: Kind) -> Result<Payload> {
         let encoded = match value {
             Some(value) => self.values.encode(value)?,
             None => Encoded { codec: CodecId::Absent, shape: 0, bytes: Bytes::new() },
@@ -142,7 +152,7 @@ impl<K: 'static, V: 'static> Wire<K, V> {
 
     /// As [`open`](Self::open), of a frame that lies in `slot`, with times by the
     /// clock of this cache.
-    pub(crate) fn open_in(&self, slot: &Slot, bytes: Bytes, key: &EncodedKey) -> Result<Decoded<V>> {
+    pub(crate) fn open_in(&self, slot: &Slot, bytes: Bytes, key: &EncodedKey) -> Result<Decoded> {
         let Decoded { value, header, terms, offset } = self.open(bytes, key)?;
         let (header, terms) = slot.by_own_time(key, (header, terms), offset);
         Ok(Decoded { value, header, terms, offset })
@@ -150,7 +160,7 @@ impl<K: 'static, V: 'static> Wire<K, V> {
 
     /// Verifies a frame and decodes its value. Takes the bytes, so that a value
     /// that is bytes can have their buffer.
-    fn open(&self, bytes: Bytes, key: &EncodedKey) -> Result<Decoded<V>> {
+    fn open(&self, bytes: Bytes, key: &EncodedKey) -> Result<Decoded> {
         let (header, attributes, payload) = frame::open_with_attributes(&bytes, key)
             .map_err(|error| Error::new(ErrorKind::Corrupt, error.to_string()).with_source(error))?;
         if header.schema != self.schema {

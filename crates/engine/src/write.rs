@@ -11,6 +11,7 @@ use std::hash::Hash;
 use std::sync::Arc;
 
 use larder_core::clock::Time;
+use larder_core::erased::{Key, Value};
 use larder_core::events::{Event, Writer};
 use larder_core::frame::{Frame, Head};
 use larder_core::key::EncodedKey;
@@ -22,7 +23,7 @@ use larder_core::{Error, ErrorKind, Result};
 
 use crate::draft::{Draft, Early, Plan, Said};
 use crate::engine::Engine;
-use crate::gate::{Claim, WriteTurn};
+use crate::gate::{Claim, Ticket, WriteTurn};
 use crate::marks::Stamped;
 use crate::nodes::{Mark, identity};
 use crate::refused::Stay;
@@ -30,6 +31,13 @@ use crate::shield;
 use crate::slot::Slot;
 use crate::wait::Wait;
 use crate::wire::{Label, Payload, Wire};
+
+/// A write to memory alone that holds the ticket of its key.
+struct AtOnce {
+    created: Time,
+    stamp: u64,
+    _ticket: Ticket,
+}
 
 /// Attempts at storing what other nodes invalidate meanwhile.
 const RESTAMPS_MAX: u32 = 100;
@@ -43,12 +51,7 @@ struct Stamping<'a> {
     early: Option<Early>,
 }
 
-impl<K, V, M> Engine<K, V, M>
-where
-    K: Hash + Eq + Send + Sync + 'static,
-    V: Clone + Send + Sync + 'static,
-    M: MemoryStore<K, V>,
-{
+impl Engine {
     /// Stores `value` under `key` and says where.
     ///
     /// Once begun it runs to its end. Supersedes the loads and promotions of
@@ -58,10 +61,10 @@ where
     /// When no tier took the entry, or the options are out of their ranges. The former
     /// entry is gone then, so that it is not served in place of what the caller wrote.
     /// When the key cannot be encoded, or the cache is closed; nothing was changed then.
-    pub async fn insert<W: Wait>(
+    pub(crate) async fn insert<W: Wait>(
         self: &Arc<Self>,
-        key: K,
-        value: V,
+        key: Key,
+        value: Value,
         options: EntryOptions,
     ) -> Result<Placement> {
         let (turn, _caller) = self.write_turn::<W>(self.gates.hash(&key));
@@ -71,9 +74,9 @@ where
     /// As [`insert`](Self::insert), for a write that has begun.
     pub(crate) async fn insert_in<W: Wait>(
         self: &Arc<Self>,
-        turn: WriteTurn<K, V>,
-        key: K,
-        (value, options): (V, EntryOptions),
+        turn: WriteTurn,
+        key: Key,
+        (value, options): (Value, EntryOptions),
     ) -> Result<Placement> {
         let encoded = self
             .check_open()
@@ -92,51 +95,70 @@ where
         .await?
     }
 
-    /// Stores a value in a cache of memory alone whose entries have no terms: without a
-    /// future, which costs as much again as the rest. Gives key and value back where it
-    /// would have to wait, or where more is concerned than memory.
-    pub fn insert_at_once(self: &Arc<Self>, key: K, value: V) -> Result<Placement, (K, V)> {
-        let is_plain = self.wire.is_none() && !self.events.is_on() && self.expiry.is_plain();
-        if !is_plain || self.is_closed() {
+    /// Begins to store a value in a cache of memory alone whose entries have no terms:
+    /// without a future, which costs as much again as the rest. `None` where it would
+    /// have to wait, or where more is concerned than memory.
+    fn begin_at_once(self: &Arc<Self>, weight: u32, hash: u64) -> Option<AtOnce> {
+        let turn = WriteTurn::of_thread(hash);
+        let Claim::Granted(ticket) = self.gates.try_write(&turn) else { return None };
+        if self.is_closed() || !self.fits_memory(weight) || self.memory_weight_max == 0 {
+            return None;
+        }
+        Some(AtOnce { created: self.timeline.now(), stamp: self.marks.stamp(), _ticket: ticket })
+    }
+
+    fn can_at_once(&self) -> bool {
+        self.wire.is_none() && !self.events.is_on() && self.expiry.is_plain() && !self.is_closed()
+    }
+
+    /// Stores a value in the store of this cache, by its types, where nothing else is
+    /// concerned. Gives key and value back where the write needs more than that.
+    pub fn insert_at_once<K, V>(
+        self: &Arc<Self>,
+        memory: &impl MemoryStore<K, V>,
+        key: K,
+        value: V,
+    ) -> Result<Placement, (K, V)>
+    where
+        K: Hash + Eq + 'static,
+        V: 'static,
+    {
+        if !self.can_at_once() {
             return Err((key, value));
         }
         // Runs code of the user, so it comes before the lock of the key.
-        let weight = self.weight(&key, Some(&value), 0);
+        let weight = self.weight_of(&key, Some(&value), 0);
         let hash = self.gates.hash(&key);
-        let turn = WriteTurn::of_thread(hash);
-        let Claim::Granted(_ticket) = self.gates.try_write(&turn) else { return Err((key, value)) };
-        if self.is_closed() || !self.fits_memory(weight) {
+        let Some(AtOnce { created, stamp, _ticket }) = self.begin_at_once(weight, hash) else {
             return Err((key, value));
-        }
-        let record = Record {
-            value: Some(value),
-            created: self.timeline.now(),
-            stamp: self.marks.stamp(),
-            terms: None,
-            weight,
-            home: TierKind::Memory,
-            checked: None,
         };
-        self.keep(key, record);
+        let home = TierKind::Memory;
+        let record = Record { value: Some(value), created, stamp, terms: None, weight, home, checked: None };
+        let _fits = shield::within(|| memory.insert(key, record));
+        self.end_at_once(hash);
+        Ok(Placement::MEMORY_ONLY)
+    }
+
+    fn end_at_once(&self, hash: u64) {
+        self.memory_puts.increment();
         self.pauses.end(hash);
         self.counters.insertions.increment();
-        Ok(Placement::MEMORY_ONLY)
     }
 
     /// Refuses a write that cannot be stored as it was asked for. The former entry goes,
     /// since the caller meant to replace it.
-    pub(crate) async fn refuse<W: Wait>(self: &Arc<Self>, key: &K, error: Error) -> Error {
+    pub(crate) async fn refuse<W: Wait>(self: &Arc<Self>, key: &Key, error: Error) -> Error {
         self.note_dropped(key, &error);
         // A tier that could not remove it does not serve it any more.
-        let _counted = Box::pin(self.remove::<W, K>(key)).await;
+        let _counted = Box::pin(self.remove::<W>(key)).await;
         error
     }
 
     /// Stores what a caller wrote, once its ticket can be had.
     pub(crate) async fn insert_draft(
         self: &Arc<Self>,
-        (turn, key): (&WriteTurn<K, V>, K),
-        draft: Draft<V>,
+        (turn, key): (&WriteTurn, Key),
+        draft: Draft,
     ) -> Result<Placement> {
         let ticket = self.gates.write(turn).await;
         // Closed while this waited: nothing is stored after `close`.
@@ -155,7 +177,7 @@ where
 
     /// Drops a write because the cache is switched off. The former entry goes
     /// with it, so that nothing outdated is there when it is switched on again.
-    pub(crate) async fn drop_switched_off(&self, key: &K, draft: Draft<V>) -> Error {
+    pub(crate) async fn drop_switched_off(&self, key: &Key, draft: Draft) -> Error {
         let error = Error::new(ErrorKind::Unavailable, "the cache is switched off");
         self.note_dropped(key, &error);
         self.discard(key);
@@ -170,15 +192,15 @@ where
     pub(crate) fn store_written(
         &self,
         hash: u64,
-        key: K,
-        draft: Draft<V>,
+        key: Key,
+        draft: Draft,
     ) -> impl Future<Output = Result<Placement>> + Send {
         // A mark that was made while the ticket was waited for does not mean it.
         self.store_stamped(hash, key, draft.written(self.marks.stamp()))
     }
 
     /// As [`store_written`](Self::store_written), with the stamp that it has.
-    pub(crate) async fn store_stamped(&self, hash: u64, key: K, draft: Draft<V>) -> Result<Placement> {
+    pub(crate) async fn store_stamped(&self, hash: u64, key: Key, draft: Draft) -> Result<Placement> {
         let stored = self.store(key, draft, Writer::Caller).await;
         self.pauses.end(hash);
         if matches!(stored, Ok(Some(_))) {
@@ -190,7 +212,7 @@ where
 
     /// Stores an entry, for who holds the ticket. `None` where another node
     /// changed the entry after what the key is based on: nothing is stored then.
-    pub(crate) async fn store(&self, key: K, draft: Draft<V>, by: Writer) -> Result<Option<Placement>> {
+    pub(crate) async fn store(&self, key: Key, draft: Draft, by: Writer) -> Result<Option<Placement>> {
         let name = self.events.name(&key);
         self.let_go_of_expired(&key);
         let Draft { encoded, value, terms, stamp, is_written, created, weight, plan, early } = draft;
@@ -265,7 +287,7 @@ where
     /// The part of a write that concerns tiers of bytes: where the entry went.
     async fn store_beyond(
         &self,
-        wire: &Wire<K, V>,
+        wire: &Wire,
         key: &EncodedKey,
         plan: Result<Option<Plan>>,
         stamping: Stamping<'_>,
@@ -290,7 +312,7 @@ where
     /// was made before it came: what a caller writes is meant by later ones alone.
     async fn settle_stamped(
         &self,
-        (wire, key): (&Wire<K, V>, &EncodedKey),
+        (wire, key): (&Wire, &EncodedKey),
         (facts, placement): (&Facts, Placement),
         payload: Option<Payload>,
         stamping: Stamping<'_>,
@@ -316,7 +338,7 @@ where
     }
 
     /// Whether another node made a mark by now that means what was just stored.
-    async fn is_passed(&self, wire: &Wire<K, V>, home: Option<TierKind>, entry: Stamped<'_>) -> bool {
+    async fn is_passed(&self, wire: &Wire, home: Option<TierKind>, entry: Stamped<'_>) -> bool {
         let Some(nodes) = &self.nodes else { return false };
         let shared = wire.among_nodes().is_some_and(|slot| home == Some(slot.kind()));
         // What was made before the write was answered was told before the answer.
@@ -327,7 +349,7 @@ where
 
     /// Removes the entry from every tier but `home`. What could not be removed
     /// is counted and no longer trusted.
-    pub(crate) async fn clear_homes(&self, wire: &Wire<K, V>, key: &EncodedKey, home: TierKind) {
+    pub(crate) async fn clear_homes(&self, wire: &Wire, key: &EncodedKey, home: TierKind) {
         for slot in cleared_by(wire, key).filter(|slot| slot.kind() != home) {
             if let Ok(true) = slot.remove(key).await {
                 self.counters.moves.increment();
@@ -339,7 +361,7 @@ where
     /// Writes to the home, or to the first alternative that takes the entry.
     async fn settle_home(
         &self,
-        (wire, key): (&Wire<K, V>, &EncodedKey),
+        (wire, key): (&Wire, &EncodedKey),
         frame: Option<&Frame>,
         (placement, stamp): (Placement, u64),
         facts: &Facts,
@@ -440,7 +462,7 @@ async fn untouched(slot: &Slot, key: &EncodedKey, frame: &Frame) -> Option<Encod
 
 /// Removes the former entry from every tier, because the new one went to none.
 /// What could not be removed is counted and no longer trusted.
-pub(crate) async fn forget<K: 'static, V: 'static>(wire: &Wire<K, V>, key: &EncodedKey) {
+pub(crate) async fn forget(wire: &Wire, key: &EncodedKey) {
     for slot in cleared_by(wire, key) {
         let _counted = slot.remove(key).await;
     }
@@ -448,10 +470,7 @@ pub(crate) async fn forget<K: 'static, V: 'static>(wire: &Wire<K, V>, key: &Enco
 
 /// The tiers that a change of `key` may remove the entry from: not that of all
 /// nodes where it depends on what they did, for the entry may be theirs.
-fn cleared_by<'a, K: 'static, V: 'static>(
-    wire: &'a Wire<K, V>,
-    key: &EncodedKey,
-) -> impl Iterator<Item = &'a Slot> {
+fn cleared_by<'a>(wire: &'a Wire, key: &EncodedKey) -> impl Iterator<Item = &'a Slot> {
     let depends = key.base().is_some();
     wire.slots.iter().filter(move |slot| !(depends && slot.is_among_nodes()))
 }

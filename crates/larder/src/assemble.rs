@@ -4,7 +4,8 @@ use std::hash::Hash;
 use std::sync::Arc;
 
 use larder_core::clock::Clock;
-use larder_core::memory::Bounds;
+use larder_core::events::Event;
+use larder_core::memory::{Bounds, OnDeparture};
 use larder_core::place::{Access, Kind, Persistence, Sharing, Thresholds};
 use larder_core::{Error, Result};
 use larder_engine::{Audience, Engine, Expiry, Hints, KeptMarks, Parts, STALL, Weigh, Weigher};
@@ -12,6 +13,7 @@ use larder_tiers::memory::{MemoryEngine, Policy, Store};
 
 use crate::Cache;
 use crate::options::Settings;
+use crate::typed::erased;
 
 #[cfg(feature = "redis")]
 pub(crate) use self::beyond::SharedPlan;
@@ -19,20 +21,16 @@ pub(crate) use self::beyond::SharedPlan;
 pub(crate) use self::beyond::{TieredPlan, tiered};
 
 /// What memory is to be.
-pub(crate) struct MemoryPlan<K, V> {
+pub(crate) struct MemoryPlan {
     pub(crate) bounds: Bounds,
     pub(crate) engine: MemoryEngine,
     pub(crate) policy: Policy,
-    pub(crate) weigher: Option<Weigher<K, V>>,
+    pub(crate) weigher: Option<Weigher>,
 }
 
-impl<K, V> MemoryPlan<K, V>
-where
-    K: Hash + Eq + Send + Sync + 'static,
-    V: Clone + Send + Sync + 'static,
-{
+impl MemoryPlan {
     /// What the settings say of memory.
-    pub(crate) fn new(bounds: Bounds, settings: &Settings, weigher: Option<Weigher<K, V>>) -> Result<Self> {
+    pub(crate) fn new(bounds: Bounds, settings: &Settings, weigher: Option<Weigher>) -> Result<Self> {
         let engine = settings.memory_engine.unwrap_or_default();
         let policy = settings.policy.unwrap_or_default();
         if engine == MemoryEngine::Moka {
@@ -48,9 +46,12 @@ where
         Ok(Self { bounds, engine, policy, weigher })
     }
 
-    fn store(&self, audience: Option<&Audience<K>>) -> Store<K, V> {
-        let on_departure = audience.map(Audience::on_departure);
-        Store::new(self.engine, self.bounds, self.policy, on_departure)
+    fn store<K, V>(&self, on_departure: Option<OnDeparture<K>>) -> Arc<Store<K, V>>
+    where
+        K: Hash + Eq + Send + Sync + 'static,
+        V: Clone + Send + Sync + 'static,
+    {
+        Arc::new(Store::new(self.engine, self.bounds, self.policy, on_departure))
     }
 
     /// The largest weight of one entry.
@@ -58,7 +59,7 @@ where
         self.bounds.bytes.map_or(u64::MAX, |bytes| bytes / 4).min(u64::from(u32::MAX))
     }
 
-    fn weigh(self) -> Weigh<K, V> {
+    fn weigh(self) -> Weigh {
         match (self.weigher, self.bounds.bytes) {
             (Some(weigher), _) => Weigh::By(weigher),
             (None, None) => Weigh::Entry,
@@ -67,19 +68,44 @@ where
     }
 }
 
+/// Who hears what happens to a cache with keys `K`.
+pub(crate) struct Listening<K> {
+    audience: Audience,
+    on_departure: OnDeparture<K>,
+}
+
+impl<K> Listening<K>
+where
+    K: Hash + Eq + Clone + Send + Sync + 'static,
+{
+    pub(crate) fn new(listener: impl FnMut(Event<K>) + Send + 'static) -> Self {
+        let audience = Audience::new(listener);
+        let on_departure = audience.on_departure();
+        Self { audience, on_departure }
+    }
+}
+
+impl<K> Listening<K> {
+    fn parts(listening: Option<Self>) -> (Option<Audience>, Option<OnDeparture<K>>) {
+        listening.map(|Self { audience, on_departure }| (audience, on_departure)).unzip()
+    }
+}
+
 /// A cache over memory alone.
 pub(crate) fn memory_only<K, V>(
     name: &str,
-    memory: MemoryPlan<K, V>,
-    expiry: Expiry<K, V>,
-    (clock, audience): (Arc<dyn Clock>, Option<Audience<K>>),
+    memory: MemoryPlan,
+    expiry: Expiry,
+    (clock, listening): (Arc<dyn Clock>, Option<Listening<K>>),
 ) -> Cache<K, V>
 where
     K: Hash + Eq + Send + Sync + 'static,
     V: Clone + Send + Sync + 'static,
 {
+    let (audience, on_departure) = Listening::parts(listening);
+    let store = memory.store(on_departure);
     let engine = Engine::new(Parts {
-        memory: memory.store(audience.as_ref()),
+        memory: erased(&store),
         memory_weight_max: memory.weight_max(),
         weigh: memory.weigh(),
         wire: None,
@@ -100,7 +126,7 @@ where
         dir: None,
         held: Vec::new(),
     });
-    Cache::new(engine, name)
+    Cache::new(engine, store, name)
 }
 
 #[cfg(feature = "_codec")]
@@ -115,6 +141,7 @@ mod beyond {
     use larder_core::bus::Coherence;
     use larder_core::codec::ValueCodec;
     use larder_core::compress::Compress;
+    use larder_core::erased::TypedCodec;
     use larder_core::key::KeyCodec;
     use larder_core::marks::MarkLog;
     use larder_core::place::{Selector, TierList};
@@ -131,8 +158,8 @@ mod beyond {
     use larder_tiers::{FileMarks, FoundMarks, NullTier, Space};
 
     use super::{
-        Arc, Audience, Cache, Clock, Engine, Expiry, Hash, Hints, KeptMarks, MemoryPlan, Parts, Sharing,
-        Store, Weigh,
+        Arc, Cache, Clock, Engine, Expiry, Hash, Hints, KeptMarks, Listening, MemoryPlan, Parts, Sharing,
+        Store, Weigh, erased,
     };
     use crate::folder::Folder;
 
@@ -140,7 +167,7 @@ mod beyond {
     pub(crate) struct TieredPlan<K, V> {
         pub(crate) name: String,
         /// `None` for no memory.
-        pub(crate) memory: Option<MemoryPlan<K, V>>,
+        pub(crate) memory: Option<MemoryPlan>,
         /// Those beyond memory.
         pub(crate) tiers: TierList,
         pub(crate) dir: Option<PathBuf>,
@@ -158,9 +185,9 @@ mod beyond {
         pub(crate) schema: u32,
         pub(crate) hints: Hints,
         pub(crate) selector: Arc<dyn Selector>,
-        pub(crate) expiry: Expiry<K, V>,
+        pub(crate) expiry: Expiry,
         pub(crate) clock: Arc<dyn Clock>,
-        pub(crate) audience: Option<Audience<K>>,
+        pub(crate) listening: Option<Listening<K>>,
     }
 
     /// Where a cache is shared, and under which name.
@@ -223,20 +250,21 @@ mod beyond {
             TierKind::Memory => has_memory,
             _ => slots.iter().any(|slot| slot.has_kind(kind)),
         })?;
-        let (memory, memory_weight_max, weigh) = match plan.memory {
-            Some(memory) => (memory.store(plan.audience.as_ref()), memory.weight_max(), memory.weigh()),
-            None => (Store::Null(NullStore), 0, Weigh::Entry),
+        let (audience, on_departure) = Listening::parts(plan.listening);
+        let (store, memory_weight_max, weigh) = match plan.memory {
+            Some(memory) => (memory.store(on_departure), memory.weight_max(), memory.weigh()),
+            None => (Arc::new(Store::Null(NullStore)), 0, Weigh::Entry),
         };
         let wire = Wire {
-            keys: plan.keys,
-            values: plan.values,
+            keys: Box::new(TypedCodec::<_, K>::new(plan.keys)),
+            values: Box::new(TypedCodec::<_, V>::new(plan.values)),
             compress: plan.compress,
             schema: plan.schema,
             selector: plan.selector,
             slots,
         };
         let engine = Engine::new(Parts {
-            memory,
+            memory: erased(&store),
             memory_weight_max,
             weigh,
             wire: Some(wire),
@@ -246,11 +274,11 @@ mod beyond {
             nodes,
             marks,
             stall: Some(larder_engine::STALL),
-            audience: plan.audience,
+            audience,
             dir,
             held: folder.into_iter().map(|folder| Box::new(folder) as _).collect(),
         });
-        Ok(Cache::new(engine, &plan.name))
+        Ok(Cache::new(engine, store, &plan.name))
     }
 
     /// The log of invalidations in a directory. Where one may be lost, so is

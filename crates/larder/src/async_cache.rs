@@ -1,5 +1,6 @@
 //! The cache for tasks.
 
+use std::any::TypeId;
 use std::convert::Infallible;
 use std::fmt;
 use std::future::Future;
@@ -10,14 +11,18 @@ use std::time::Duration;
 
 use larder_core::Result;
 use larder_core::clock::Time;
+use larder_core::erased::{AnyError, Borrowed, Key, Value};
 use larder_core::key::Lookup;
 use larder_core::place::Placement;
 use larder_core::stats::Stats;
 use larder_core::terms::{EntryOptions, Tag};
-use larder_engine::wait::Tokio;
-use larder_engine::{Answer, Counter, Entry, Explanation, LoadContext, LoadError};
+use larder_engine::{
+    Answer, Answered, Boxed, Counter, Entry, Explanation, Increment, LoadContext, LoadError, LoadRequest,
+    Loader,
+};
 
-use crate::cache::{CacheEngine, Nothing};
+use crate::cache::{Nothing, infallible};
+use crate::typed::{TypedEngine, any, borrowed, own, typed};
 use crate::{Cache, Entries};
 
 /// A cache, as tasks use it: the same state and the same verbs as [`Cache`].
@@ -45,7 +50,7 @@ where
     K: Hash + Eq + Send + Sync + 'static,
     V: Clone + Send + Sync + 'static,
 {
-    pub(crate) engine: Arc<CacheEngine<K, V>>,
+    pub(crate) inner: TypedEngine<K, V>,
 }
 
 impl<K, V> Clone for AsyncCache<K, V>
@@ -54,17 +59,7 @@ where
     V: Clone + Send + Sync + 'static,
 {
     fn clone(&self) -> Self {
-        Self::over(Arc::clone(&self.engine))
-    }
-}
-
-impl<K, V> Drop for AsyncCache<K, V>
-where
-    K: Hash + Eq + Send + Sync + 'static,
-    V: Clone + Send + Sync + 'static,
-{
-    fn drop(&mut self) {
-        self.engine.remove_handle();
+        Self { inner: self.inner.clone() }
     }
 }
 
@@ -83,20 +78,19 @@ where
     K: Hash + Eq + Send + Sync + 'static,
     V: Clone + Send + Sync + 'static,
 {
-    pub(crate) fn over(engine: Arc<CacheEngine<K, V>>) -> Self {
-        engine.add_handle();
-        Self { engine }
+    pub(crate) fn over(inner: TypedEngine<K, V>) -> Self {
+        Self { inner }
     }
 
     /// The value, where it is in memory.
     #[inline]
     pub(crate) fn hit<Q: Lookup<K> + ?Sized>(&self, key: &Q) -> Option<V> {
-        self.engine.hit(key)
+        self.inner.hit(key)
     }
 
     /// The same cache for threads.
     pub fn to_sync(&self) -> Cache<K, V> {
-        Cache::over(Arc::clone(&self.engine))
+        Cache::over(self.inner.clone())
     }
 
     /// See [`Cache::get`].
@@ -112,9 +106,9 @@ where
     where
         Q: Lookup<K> + Sync + ?Sized,
     {
-        match self.engine.hit(key) {
+        match self.inner.hit(key) {
             Some(value) => Ok(Some(value)),
-            None => self.engine.get::<Tokio, Q>(key).await,
+            None => self.inner.tasks().get(&Borrowed::<K, Q>::new(key)).await.map(|value| value.map(typed)),
         }
     }
 
@@ -123,7 +117,8 @@ where
     where
         Q: Lookup<K> + Sync + ?Sized,
     {
-        self.engine.inspect::<Tokio, Q>(key).await
+        let entry = self.inner.tasks().inspect(&Borrowed::<K, Q>::new(key)).await?;
+        Ok(entry.and_then(|entry| entry.and_then(|value| Some(typed(value)))))
     }
 
     /// The value of `key`; where it is missing, from `loader`, which is polled
@@ -144,9 +139,11 @@ where
     ///
     /// See [`Cache::get_with`].
     pub async fn get_with(&self, key: K, loader: impl Future<Output = V>) -> V {
-        match self.engine.hit(&key) {
+        match self.inner.hit(&key) {
             Some(value) => value,
-            None => self.engine.get_with::<Tokio, _, _>(key, || loader).await,
+            None => {
+                infallible(self.inner.load_in_task(key, async { Ok::<_, Infallible>(loader.await) }).await)
+            }
         }
     }
 
@@ -162,9 +159,9 @@ where
     where
         E: Send + Sync + 'static,
     {
-        match self.engine.hit(&key) {
+        match self.inner.hit(&key) {
             Some(value) => Ok(value),
-            None => self.engine.try_get_with::<Tokio, E, _, _>(key, || loader).await,
+            None => self.inner.load_in_task(key, loader).await,
         }
     }
 
@@ -198,7 +195,19 @@ where
         F: FnOnce(LoadContext<V>) -> Fut + Send + 'static,
         Fut: Future<Output = Result<A, E>> + Send + 'static,
     {
-        self.engine.load::<Tokio, A, E, F, Fut>(key, loader).await
+        if let Some(value) = self.inner.hit_of_load(&key) {
+            return A::found(Some(value)).ok_or(LoadError::Closed);
+        }
+        let loader = move |context: LoadContext<Value>| -> Boxed<'static, Answered> {
+            let answer = loader(context.typed());
+            Box::pin(async {
+                answer.await.map(|answer| answer.into_loaded().erased()).map_err(AnyError::new)
+            })
+        };
+        let loader = Loader::Task(Box::new(loader));
+        let request = LoadRequest { loader, error: TypeId::of::<E>(), absence: A::MAY_BE_ABSENT };
+        let loaded = self.inner.tasks().load(Key::new(key), request).await.map_err(LoadError::typed)?;
+        A::found(loaded.map(typed)).ok_or(LoadError::Closed)
     }
 
     /// See [`Cache::insert`].
@@ -209,7 +218,7 @@ where
 
     /// See [`Cache::try_insert`].
     pub async fn try_insert(&self, key: K, value: V) -> Result<Placement> {
-        match self.engine.insert_at_once(key, value) {
+        match self.inner.insert_at_once(key, value) {
             Ok(placement) => Ok(placement),
             Err((key, value)) => self.try_insert_with(key, value, EntryOptions::new()).await,
         }
@@ -223,12 +232,12 @@ where
 
     /// See [`Cache::try_insert_with`].
     pub async fn try_insert_with(&self, key: K, value: V, options: EntryOptions) -> Result<Placement> {
-        self.engine.insert::<Tokio>(key, value, options).await
+        self.inner.tasks().insert(Key::new(key), Value::new(value), options).await
     }
 
     /// See [`Cache::insert_if_absent`].
     pub async fn insert_if_absent(&self, key: K, value: V) -> Result<bool> {
-        self.engine.insert_if_absent::<Tokio>(key, value, EntryOptions::new()).await
+        self.inner.tasks().insert_if_absent(Key::new(key), Value::new(value), EntryOptions::new()).await
     }
 
     /// See [`Cache::increment`].
@@ -236,7 +245,7 @@ where
     where
         V: Counter,
     {
-        self.engine.increment::<Tokio>(key, delta, start).await
+        self.inner.tasks().increment(Key::new(key), Increment::new(delta, start)).await.map(typed)
     }
 
     /// See [`Cache::touch`].
@@ -245,7 +254,7 @@ where
         Q: Lookup<K> + Sync + ?Sized,
         K: Clone,
     {
-        self.engine.touch::<Tokio, Q>(key).await
+        self.inner.tasks().touch(&own::<K, Q>(key)).await
     }
 
     /// See [`Cache::expire_in`].
@@ -254,7 +263,7 @@ where
         Q: Lookup<K> + Sync + ?Sized,
         K: Clone,
     {
-        self.engine.expire_in::<Tokio, Q>(key, span).await
+        self.inner.tasks().expire_in(&own::<K, Q>(key), span).await
     }
 
     /// See [`Cache::expire_at`].
@@ -263,7 +272,7 @@ where
         Q: Lookup<K> + Sync + ?Sized,
         K: Clone,
     {
-        self.engine.expire_at::<Tokio, Q>(key, time).await
+        self.inner.tasks().expire_at(&own::<K, Q>(key), time).await
     }
 
     /// See [`Cache::set_capacity`]. Evicts where it is called.
@@ -284,12 +293,12 @@ where
 
     /// See [`Cache::set_ttl`].
     pub fn set_ttl(&self, ttl: Option<Duration>) {
-        self.engine.set_ttl(ttl);
+        self.inner.engine.set_ttl(ttl);
     }
 
     /// See [`Cache::sweep`].
     pub fn sweep(&self) -> u64 {
-        self.engine.sweep()
+        self.inner.engine.sweep()
     }
 
     /// See [`Cache::invalidate`].
@@ -298,23 +307,23 @@ where
         Q: Lookup<K> + Sync + ?Sized,
         K: Clone,
     {
-        self.engine.invalidate::<Tokio, Q>(key).await
+        self.inner.tasks().invalidate(&own::<K, Q>(key)).await
     }
 
     /// See [`Cache::invalidate_tag`].
     pub async fn invalidate_tag(&self, tag: impl Into<Tag>) -> Result<()> {
-        self.engine.invalidate_tags::<Tokio>(vec![tag.into()]).await
+        self.inner.tasks().invalidate_tags(vec![tag.into()]).await
     }
 
     /// See [`Cache::invalidate_tags`].
     pub async fn invalidate_tags<T: Into<Tag>>(&self, tags: impl IntoIterator<Item = T>) -> Result<()> {
         let tags = tags.into_iter().map(Into::into).collect();
-        self.engine.invalidate_tags::<Tokio>(tags).await
+        self.inner.tasks().invalidate_tags(tags).await
     }
 
     /// See [`Cache::invalidate_all`].
     pub async fn invalidate_all(&self) -> Result<()> {
-        self.engine.invalidate_all::<Tokio>().await
+        self.inner.tasks().invalidate_all().await
     }
 
     /// See [`Cache::remove`].
@@ -322,7 +331,7 @@ where
     where
         Q: Lookup<K> + Sync + ?Sized,
     {
-        self.engine.remove::<Tokio, Q>(key).await.unwrap_or(false)
+        self.inner.tasks().remove(&Borrowed::<K, Q>::new(key)).await.unwrap_or(false)
     }
 
     /// See [`Cache::take`].
@@ -330,7 +339,7 @@ where
     where
         Q: Lookup<K> + Sync + ?Sized,
     {
-        self.engine.take::<Tokio, Q>(key).await
+        self.inner.tasks().take(&Borrowed::<K, Q>::new(key)).await.map(|value| value.map(typed))
     }
 
     /// See [`Cache::contains_key`].
@@ -338,7 +347,7 @@ where
     where
         Q: Lookup<K> + Sync + ?Sized,
     {
-        self.engine.contains_key::<Tokio, Q>(key).await.unwrap_or(false)
+        self.inner.tasks().contains_key(&Borrowed::<K, Q>::new(key)).await.unwrap_or(false)
     }
 
     /// See [`Cache::get_many`].
@@ -346,7 +355,13 @@ where
     where
         Q: Lookup<K> + Sync,
     {
-        self.engine.get_many::<Tokio, Q>(keys).await
+        let (mut values, missing) = self.inner.hits(keys);
+        if !missing.is_empty() {
+            let forms = borrowed::<K, Q>(missing.iter().map(|at| &keys[*at]));
+            let found = self.inner.tasks().get_many(&any(&forms)).await;
+            TypedEngine::<K, V>::fill(&mut values, &missing, found);
+        }
+        values
     }
 
     /// See [`Cache::insert_many`].
@@ -361,7 +376,8 @@ where
         entries: impl IntoIterator<Item = (K, V)>,
         options: EntryOptions,
     ) -> Result<()> {
-        self.engine.insert_many::<Tokio>(entries.into_iter().collect(), options).await
+        let entries = entries.into_iter().map(|(key, value)| (Key::new(key), Value::new(value)));
+        self.inner.tasks().insert_many(entries.collect(), options).await
     }
 
     /// See [`Cache::remove_many`].
@@ -369,7 +385,7 @@ where
     where
         Q: Lookup<K> + Sync,
     {
-        self.engine.remove_many::<Tokio, Q>(keys).await
+        self.inner.tasks().remove_many(&any(&borrowed::<K, Q>(keys))).await
     }
 
     /// See [`Cache::get_many_with`].
@@ -400,7 +416,7 @@ where
     pub async fn try_get_many_with<L, E, Fut>(
         &self,
         keys: impl IntoIterator<Item = K>,
-        mut loader: impl FnMut(Vec<K>) -> Fut,
+        loader: impl FnMut(Vec<K>) -> Fut,
     ) -> Result<Vec<Option<V>>, Arc<E>>
     where
         K: Clone,
@@ -408,31 +424,27 @@ where
         E: Send + Sync + 'static,
         Fut: Future<Output = Result<L, E>>,
     {
-        let loader = |keys| {
-            let loaded = loader(keys);
-            async { loaded.await.map(|loaded| loaded.into_iter().collect::<Vec<(K, V)>>()) }
-        };
-        self.engine.try_get_many_with::<Tokio, E, _, _>(keys.into_iter().collect(), loader).await
+        self.inner.load_many_in_task(keys.into_iter().collect(), loader).await
     }
 
     /// See [`Cache::clear`].
     pub async fn clear(&self) -> Result<()> {
-        self.engine.clear::<Tokio>().await
+        self.inner.tasks().clear().await
     }
 
     /// See [`Cache::len`].
     pub fn len(&self) -> u64 {
-        self.engine.len()
+        self.inner.engine.len()
     }
 
     /// See [`Cache::is_empty`].
     pub fn is_empty(&self) -> bool {
-        self.engine.is_empty()
+        self.inner.engine.is_empty()
     }
 
     /// See [`Cache::bytes`].
     pub fn bytes(&self) -> u64 {
-        self.engine.bytes()
+        self.inner.engine.bytes()
     }
 
     /// See [`Cache::keys`].
@@ -440,7 +452,8 @@ where
     where
         K: Clone,
     {
-        self.engine.keys::<Tokio>().await
+        let keys = self.inner.tasks().keys(self.inner.keys_in_memory()).await?;
+        Ok(keys.into_iter().filter_map(Key::into_shared).collect())
     }
 
     /// See [`Cache::hottest`].
@@ -448,7 +461,7 @@ where
     where
         K: Clone,
     {
-        self.engine.hottest(n)
+        self.inner.hottest(n)
     }
 
     /// See [`Cache::iter`].
@@ -478,12 +491,12 @@ where
 
     /// See [`Cache::dir`].
     pub fn dir(&self) -> Option<&Path> {
-        self.engine.dir()
+        self.inner.engine.dir()
     }
 
     /// See [`Cache::stats`].
     pub fn stats(&self) -> Stats {
-        self.engine.stats()
+        self.inner.engine.stats()
     }
 
     /// See [`Cache::explain`].
@@ -491,36 +504,36 @@ where
     where
         Q: Lookup<K> + Sync + ?Sized,
     {
-        self.engine.explain::<Tokio, Q>(key).await
+        self.inner.tasks().explain(&Borrowed::<K, Q>::new(key)).await
     }
 
     /// See [`Cache::flush`].
     pub async fn flush(&self) -> Result<()> {
-        self.engine.flush::<Tokio>().await
+        self.inner.tasks().flush().await
     }
 
     /// See [`Cache::close`].
     pub async fn close(&self) -> Result<()> {
-        self.engine.close::<Tokio>().await
+        self.inner.tasks().close().await
     }
 
     /// See [`Cache::destroy`].
     pub async fn destroy(&self) -> Result<()> {
-        self.engine.destroy::<Tokio>().await
+        self.inner.tasks().destroy().await
     }
 
     /// See [`Cache::set_enabled`].
     pub async fn set_enabled(&self, enabled: bool) -> Result<()> {
-        self.engine.set_enabled::<Tokio>(enabled).await
+        self.inner.tasks().set_enabled(enabled).await
     }
 
     /// See [`Cache::is_enabled`].
     pub fn is_enabled(&self) -> bool {
-        self.engine.is_enabled()
+        self.inner.engine.is_enabled()
     }
 
     /// See [`Cache::name`].
     pub fn name(&self) -> &str {
-        self.engine.name()
+        self.inner.engine.name()
     }
 }

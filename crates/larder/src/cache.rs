@@ -1,5 +1,6 @@
 //! The cache for threads.
 
+use std::any::TypeId;
 use std::convert::Infallible;
 use std::fmt;
 use std::hash::Hash;
@@ -9,17 +10,18 @@ use std::time::Duration;
 
 use larder_core::Result;
 use larder_core::clock::Time;
+use larder_core::erased::{AnyError, Borrowed, Key, Value};
 use larder_core::key::Lookup;
 use larder_core::place::Placement;
 use larder_core::stats::Stats;
 use larder_core::terms::{EntryOptions, Tag};
-use larder_engine::wait::{Inline, block_on};
-use larder_engine::{Answer, Counter, Engine, Entry, Explanation, LoadContext, LoadError};
+use larder_engine::{
+    Answer, Counter, Engine, Entry, Explanation, Increment, LoadContext, LoadError, LoadRequest, Loader,
+};
 use larder_tiers::memory::Store;
 
 use crate::registry::{self, Living};
-
-pub(crate) type CacheEngine<K, V> = Engine<K, V, Store<K, V>>;
+use crate::typed::{TypedEngine, any, borrowed, own, typed};
 
 /// A cache, as threads use it: a cheap handle, cloned and shared freely.
 ///
@@ -42,7 +44,7 @@ where
     K: Hash + Eq + Send + Sync + 'static,
     V: Clone + Send + Sync + 'static,
 {
-    pub(crate) engine: Arc<CacheEngine<K, V>>,
+    pub(crate) inner: TypedEngine<K, V>,
 }
 
 impl<K, V> Clone for Cache<K, V>
@@ -51,17 +53,7 @@ where
     V: Clone + Send + Sync + 'static,
 {
     fn clone(&self) -> Self {
-        Self::over(Arc::clone(&self.engine))
-    }
-}
-
-impl<K, V> Drop for Cache<K, V>
-where
-    K: Hash + Eq + Send + Sync + 'static,
-    V: Clone + Send + Sync + 'static,
-{
-    fn drop(&mut self) {
-        self.engine.remove_handle();
+        Self { inner: self.inner.clone() }
     }
 }
 
@@ -80,38 +72,37 @@ where
     K: Hash + Eq + Send + Sync + 'static,
     V: Clone + Send + Sync + 'static,
 {
-    pub(crate) fn over(engine: Arc<CacheEngine<K, V>>) -> Self {
-        engine.add_handle();
-        Self { engine }
+    pub(crate) fn over(inner: TypedEngine<K, V>) -> Self {
+        Self { inner }
     }
 
-    /// A handle of a cache that was just built.
-    pub(crate) fn new(engine: Arc<CacheEngine<K, V>>, name: &str) -> Self {
+    /// A new cache.
+    pub(crate) fn new(engine: Arc<Engine>, memory: Arc<Store<K, V>>, name: &str) -> Self {
         engine.set_name(name);
         #[cfg(feature = "metrics")]
         engine.set_last_words(crate::metrics::publish_last);
-        let cache = Self::over(engine);
+        let cache = Self::over(TypedEngine::new(engine, memory));
         registry::enlist(cache.living());
         cache
     }
 
     /// The cache as far as its life is concerned; keeps nothing alive.
     pub(crate) fn living(&self) -> Weak<dyn Living> {
-        let engine: Weak<CacheEngine<K, V>> = Arc::downgrade(&self.engine);
+        let engine: Weak<Engine> = Arc::downgrade(&self.inner.engine);
         engine
     }
 
     /// The value, where it is in memory.
     #[inline]
     pub(crate) fn hit<Q: Lookup<K> + ?Sized>(&self, key: &Q) -> Option<V> {
-        self.engine.hit(key)
+        self.inner.hit(key)
     }
 
     /// The same cache for tasks. Both may be used at once; a load in progress
     /// is shared between them.
     #[cfg(feature = "async")]
     pub fn to_async(&self) -> crate::AsyncCache<K, V> {
-        crate::AsyncCache::over(Arc::clone(&self.engine))
+        crate::AsyncCache::over(self.inner.clone())
     }
 
     /// The value of `key`, from the nearest tier that has it; `None` when none
@@ -132,7 +123,7 @@ where
     where
         Q: Lookup<K> + Sync + ?Sized,
     {
-        match self.engine.hit(key) {
+        match self.inner.hit(key) {
             Some(value) => Some(value),
             None => self.get_beyond(key).ok().flatten(),
         }
@@ -149,7 +140,7 @@ where
     where
         Q: Lookup<K> + Sync + ?Sized,
     {
-        match self.engine.hit(key) {
+        match self.inner.hit(key) {
             Some(value) => Ok(Some(value)),
             None => self.get_beyond(key),
         }
@@ -160,7 +151,7 @@ where
     where
         Q: Lookup<K> + Sync + ?Sized,
     {
-        block_on(self.engine.get::<Inline, Q>(key))
+        self.inner.threads().get(&Borrowed::<K, Q>::new(key)).map(|value| value.map(typed))
     }
 
     /// The value with its provenance: which tier answered, which one is its
@@ -180,7 +171,8 @@ where
     where
         Q: Lookup<K> + Sync + ?Sized,
     {
-        block_on(self.engine.inspect::<Inline, Q>(key))
+        let entry = self.inner.threads().inspect(&Borrowed::<K, Q>::new(key))?;
+        Ok(entry.and_then(|entry| entry.and_then(|value| Some(typed(value)))))
     }
 
     /// The value of `key`; where it is missing, from `loader`, which is stored
@@ -206,9 +198,9 @@ where
     /// # Ok::<(), larder::Error>(())
     /// ```
     pub fn get_with(&self, key: K, loader: impl FnOnce() -> V) -> V {
-        match self.engine.hit(&key) {
+        match self.inner.hit(&key) {
             Some(value) => value,
-            None => block_on(self.engine.get_with::<Inline, _, _>(key, || async { loader() })),
+            None => infallible(self.inner.load_here(key, || Ok::<_, Infallible>(loader()))),
         }
     }
 
@@ -231,9 +223,9 @@ where
     where
         E: Send + Sync + 'static,
     {
-        match self.engine.hit(&key) {
+        match self.inner.hit(&key) {
             Some(value) => Ok(value),
-            None => block_on(self.engine.try_get_with::<Inline, E, _, _>(key, || async { loader() })),
+            None => self.inner.load_here(key, loader),
         }
     }
 
@@ -293,8 +285,16 @@ where
         E: Send + Sync + 'static,
         F: FnOnce(LoadContext<V>) -> Result<A, E> + Send + 'static,
     {
-        let loader = |context| async { loader(context) };
-        block_on(self.engine.load::<Inline, A, E, _, _>(key, loader))
+        if let Some(value) = self.inner.hit_of_load(&key) {
+            return A::found(Some(value)).ok_or(LoadError::Closed);
+        }
+        let loader = move |context: LoadContext<Value>| {
+            loader(context.typed()).map(|answer| answer.into_loaded().erased()).map_err(AnyError::new)
+        };
+        let loader = Loader::Call(Box::new(loader));
+        let request = LoadRequest { loader, error: TypeId::of::<E>(), absence: A::MAY_BE_ABSENT };
+        let loaded = self.inner.threads().load(Key::new(key), request).map_err(LoadError::typed)?;
+        A::found(loaded.map(typed)).ok_or(LoadError::Closed)
     }
 
     /// Stores `value` under `key`, in place of what was there. What goes wrong
@@ -316,7 +316,7 @@ where
     /// # Ok::<(), larder::Error>(())
     /// ```
     pub fn try_insert(&self, key: K, value: V) -> Result<Placement> {
-        match self.engine.insert_at_once(key, value) {
+        match self.inner.insert_at_once(key, value) {
             Ok(placement) => Ok(placement),
             Err((key, value)) => self.try_insert_with(key, value, EntryOptions::new()),
         }
@@ -346,7 +346,7 @@ where
     /// [`ErrorKind::Config`](crate::ErrorKind::Config) for options out of their
     /// ranges, and nothing is changed then.
     pub fn try_insert_with(&self, key: K, value: V, options: EntryOptions) -> Result<Placement> {
-        block_on(self.engine.insert::<Inline>(key, value, options))
+        self.inner.threads().insert(Key::new(key), Value::new(value), options)
     }
 
     /// Stores `value` unless there is an entry; whether it was stored. Of many
@@ -364,7 +364,7 @@ where
     /// # Ok::<(), larder::Error>(())
     /// ```
     pub fn insert_if_absent(&self, key: K, value: V) -> Result<bool> {
-        block_on(self.engine.insert_if_absent::<Inline>(key, value, EntryOptions::new()))
+        self.inner.threads().insert_if_absent(Key::new(key), Value::new(value), EntryOptions::new())
     }
 
     /// Adds `delta` to the entry of `key`, or to `start` where there is none,
@@ -386,7 +386,7 @@ where
     where
         V: Counter,
     {
-        block_on(self.engine.increment::<Inline>(key, delta, start))
+        self.inner.threads().increment(Key::new(key), Increment::new(delta, start)).map(typed)
     }
 
     /// Starts the time to live and the idle time of an entry anew; whether it
@@ -399,7 +399,7 @@ where
         Q: Lookup<K> + Sync + ?Sized,
         K: Clone,
     {
-        block_on(self.engine.touch::<Inline, Q>(key))
+        self.inner.threads().touch(&own::<K, Q>(key))
     }
 
     /// Has an entry expire after `span`; whether it was there. `Duration::MAX` means never.
@@ -411,7 +411,7 @@ where
         Q: Lookup<K> + Sync + ?Sized,
         K: Clone,
     {
-        block_on(self.engine.expire_in::<Inline, Q>(key, span))
+        self.inner.threads().expire_in(&own::<K, Q>(key), span)
     }
 
     /// Has an entry expire when the wall clock shows `time`; whether it was there.
@@ -434,7 +434,7 @@ where
         Q: Lookup<K> + Sync + ?Sized,
         K: Clone,
     {
-        block_on(self.engine.expire_at::<Inline, Q>(key, time))
+        self.inner.threads().expire_at(&own::<K, Q>(key), time)
     }
 
     /// Changes the most entries that memory holds, and evicts what exceeds it. With
@@ -453,7 +453,7 @@ where
     /// ```
     pub fn set_capacity(&self, entries: u64) -> Result<()> {
         crate::builder::within("capacity", entries, crate::builder::CAPACITY, "entries")?;
-        self.engine.set_bounds(|bounds| bounds.entries = Some(entries))
+        self.inner.engine.set_bounds(|bounds| bounds.entries = Some(entries))
     }
 
     /// Changes the most bytes that memory holds, and evicts what exceeds it.
@@ -464,16 +464,16 @@ where
     /// not weighed. `ErrorKind::Unsupported` with the engine moka.
     pub fn set_memory_bytes(&self, bytes: u64) -> Result<()> {
         crate::builder::within("memory_bytes", bytes, crate::builder::MEMORY_BYTES, "bytes")?;
-        if self.engine.bounds().bytes.is_none() {
+        if self.inner.engine.bounds().bytes.is_none() {
             let given = "bytes for a cache that counts entries";
             return Err(crate::Error::config("memory_bytes", given, "a cache built with `memory_bytes`"));
         }
-        self.engine.set_bounds(|bounds| bounds.bytes = Some(bytes))
+        self.inner.engine.set_bounds(|bounds| bounds.bytes = Some(bytes))
     }
 
     /// Sets the time to live of later writes; `None` for none.
     pub fn set_ttl(&self, ttl: Option<Duration>) {
-        self.engine.set_ttl(ttl);
+        self.inner.engine.set_ttl(ttl);
     }
 
     /// Removes the entries in memory that may not be served any more, and returns how many.
@@ -481,7 +481,7 @@ where
     /// about 16 ms after their deadline, and before any other entry. Costs a pass over the
     /// entries in memory. Other tiers remove theirs when they are read or make room.
     pub fn sweep(&self) -> u64 {
-        self.engine.sweep()
+        self.inner.engine.sweep()
     }
 
     /// Expires an entry, and what is being loaded of it now. Within its stale
@@ -494,7 +494,7 @@ where
         Q: Lookup<K> + Sync + ?Sized,
         K: Clone,
     {
-        block_on(self.engine.invalidate::<Inline, Q>(key))
+        self.inner.threads().invalidate(&own::<K, Q>(key))
     }
 
     /// Expires every entry with this tag, in every tier, and what is being
@@ -517,7 +517,7 @@ where
     /// See [`invalidate_tag`](Self::invalidate_tag).
     pub fn invalidate_tags<T: Into<Tag>>(&self, tags: impl IntoIterator<Item = T>) -> Result<()> {
         let tags = tags.into_iter().map(Into::into).collect();
-        block_on(self.engine.invalidate_tags::<Inline>(tags))
+        self.inner.threads().invalidate_tags(tags)
     }
 
     /// Expires every entry, in every tier, and what is being loaded now. They
@@ -526,7 +526,7 @@ where
     /// # Errors
     /// See [`invalidate_tag`](Self::invalidate_tag).
     pub fn invalidate_all(&self) -> Result<()> {
-        block_on(self.engine.invalidate_all::<Inline>())
+        self.inner.threads().invalidate_all()
     }
 
     /// Removes the entry of `key` from every tier; whether there was one that could be served.
@@ -536,7 +536,7 @@ where
     where
         Q: Lookup<K> + Sync + ?Sized,
     {
-        block_on(self.engine.remove::<Inline, Q>(key)).unwrap_or(false)
+        self.inner.threads().remove(&Borrowed::<K, Q>::new(key)).unwrap_or(false)
     }
 
     /// Removes the entry of `key` and returns its value. Of many who take, one
@@ -556,7 +556,7 @@ where
     where
         Q: Lookup<K> + Sync + ?Sized,
     {
-        block_on(self.engine.take::<Inline, Q>(key))
+        self.inner.threads().take(&Borrowed::<K, Q>::new(key)).map(|value| value.map(typed))
     }
 
     /// Whether there is an entry for `key`. Not a use of it: neither the eviction policy
@@ -566,7 +566,7 @@ where
     where
         Q: Lookup<K> + Sync + ?Sized,
     {
-        block_on(self.engine.contains_key::<Inline, Q>(key)).unwrap_or(false)
+        self.inner.threads().contains_key(&Borrowed::<K, Q>::new(key)).unwrap_or(false)
     }
 
     /// The values of `keys`, in their order. A tier that fails counts as having
@@ -582,7 +582,13 @@ where
     where
         Q: Lookup<K> + Sync,
     {
-        block_on(self.engine.get_many::<Inline, Q>(keys))
+        let (mut values, missing) = self.inner.hits(keys);
+        if !missing.is_empty() {
+            let forms = borrowed::<K, Q>(missing.iter().map(|at| &keys[*at]));
+            let found = self.inner.threads().get_many(&any(&forms));
+            TypedEngine::<K, V>::fill(&mut values, &missing, found);
+        }
+        values
     }
 
     /// Stores entries, as [`insert`](Self::insert) does one.
@@ -600,7 +606,8 @@ where
         entries: impl IntoIterator<Item = (K, V)>,
         options: EntryOptions,
     ) -> Result<()> {
-        block_on(self.engine.insert_many::<Inline>(entries.into_iter().collect(), options))
+        let entries = entries.into_iter().map(|(key, value)| (Key::new(key), Value::new(value)));
+        self.inner.threads().insert_many(entries.collect(), options)
     }
 
     /// Removes entries; how many there were.
@@ -612,7 +619,7 @@ where
     where
         Q: Lookup<K> + Sync,
     {
-        block_on(self.engine.remove_many::<Inline, Q>(keys))
+        self.inner.threads().remove_many(&any(&borrowed::<K, Q>(keys)))
     }
 
     /// The values of `keys`, in their order; the missing ones from `loader`.
@@ -654,18 +661,14 @@ where
     pub fn try_get_many_with<L, E>(
         &self,
         keys: impl IntoIterator<Item = K>,
-        mut loader: impl FnMut(Vec<K>) -> Result<L, E>,
+        loader: impl FnMut(Vec<K>) -> Result<L, E>,
     ) -> Result<Vec<Option<V>>, Arc<E>>
     where
         K: Clone,
         L: IntoIterator<Item = (K, V)>,
         E: Send + Sync + 'static,
     {
-        let loader = |keys| {
-            let loaded: Result<Vec<(K, V)>, E> = loader(keys).map(|loaded| loaded.into_iter().collect());
-            async { loaded }
-        };
-        block_on(self.engine.try_get_many_with::<Inline, E, _, _>(keys.into_iter().collect(), loader))
+        self.inner.load_many_here(keys.into_iter().collect(), loader)
     }
 
     /// Removes every entry of every tier.
@@ -673,7 +676,7 @@ where
     /// # Errors
     /// When a tier failed; it is not asked any more until a later `clear` succeeds.
     pub fn clear(&self) -> Result<()> {
-        block_on(self.engine.clear::<Inline>())
+        self.inner.threads().clear()
     }
 
     /// How many entries there are. In memory those count that could be served now: neither
@@ -681,18 +684,18 @@ where
     /// value; other tiers count those they have not removed yet as well. Costs a pass over
     /// the entries in memory.
     pub fn len(&self) -> u64 {
-        self.engine.len()
+        self.inner.engine.len()
     }
 
     /// Whether there are none, as [`len`](Self::len) counts.
     pub fn is_empty(&self) -> bool {
-        self.engine.is_empty()
+        self.inner.engine.is_empty()
     }
 
     /// Bytes in all tiers: weights in memory (zero where the bound is a
     /// capacity), bytes of files beyond. Local and approximate.
     pub fn bytes(&self) -> u64 {
-        self.engine.bytes()
+        self.inner.engine.bytes()
     }
 
     /// The keys of the entries that could be served now, each once, in no order. Scans
@@ -704,7 +707,8 @@ where
     where
         K: Clone,
     {
-        block_on(self.engine.keys::<Inline>())
+        let keys = self.inner.threads().keys(self.inner.keys_in_memory())?;
+        Ok(keys.into_iter().filter_map(Key::into_shared).collect())
     }
 
     /// The keys of the entries that memory would evict last, the hottest first, at most `n`:
@@ -722,7 +726,7 @@ where
     where
         K: Clone,
     {
-        self.engine.hottest(n)
+        self.inner.hottest(n)
     }
 
     /// The entries, in no order: the keys there are now, and of each the value
@@ -751,12 +755,12 @@ where
     /// The directory of the cache; `None` for one in memory alone. When another
     /// process has the directory of this name, it is a private one beside it.
     pub fn dir(&self) -> Option<&Path> {
-        self.engine.dir()
+        self.inner.engine.dir()
     }
 
     /// Statistics of this moment; they print as a table.
     pub fn stats(&self) -> Stats {
-        self.engine.stats()
+        self.inner.engine.stats()
     }
 
     /// Where the entry of `key` is, and where an insert would put it, by which
@@ -774,7 +778,7 @@ where
     where
         Q: Lookup<K> + Sync + ?Sized,
     {
-        block_on(self.engine.explain::<Inline, Q>(key))
+        self.inner.threads().explain(&Borrowed::<K, Q>::new(key))
     }
 
     /// Hands what tiers have buffered to the operating system: it survives the
@@ -783,7 +787,7 @@ where
     /// # Errors
     /// The first failure of a tier; the others are flushed all the same.
     pub fn flush(&self) -> Result<()> {
-        block_on(self.engine.flush::<Inline>())
+        self.inner.threads().flush()
     }
 
     /// Ends the cache for all its handles: waits for writes in progress,
@@ -795,7 +799,7 @@ where
     /// # Errors
     /// The first failure of a tier; the others are closed all the same.
     pub fn close(&self) -> Result<()> {
-        block_on(self.engine.close::<Inline>())
+        self.inner.threads().close()
     }
 
     /// Removes every entry and the directory of the cache, and ends it for all
@@ -806,7 +810,7 @@ where
     /// before, and nothing is removed: its directory may belong to another
     /// cache by now. Else the first failure; the rest is removed all the same.
     pub fn destroy(&self) -> Result<()> {
-        block_on(self.engine.destroy::<Inline>())
+        self.inner.threads().destroy()
     }
 
     /// Switches the cache off, or on again: a way out while a cache is under
@@ -832,20 +836,28 @@ where
     /// # Ok::<(), larder::Error>(())
     /// ```
     pub fn set_enabled(&self, enabled: bool) -> Result<()> {
-        block_on(self.engine.set_enabled::<Inline>(enabled))
+        self.inner.threads().set_enabled(enabled)
     }
 
     /// Whether it is switched on, see [`set_enabled`](Self::set_enabled).
     pub fn is_enabled(&self) -> bool {
-        self.engine.is_enabled()
+        self.inner.engine.is_enabled()
     }
 
     /// The name it was built with.
     pub fn name(&self) -> &str {
-        self.engine.name()
+        self.inner.engine.name()
     }
 }
 
 /// What a loader found that found nothing.
 #[derive(Debug)]
 pub(crate) struct Nothing;
+
+/// What a loader gave that cannot fail.
+pub(crate) fn infallible<V>(loaded: Result<V, Arc<Infallible>>) -> V {
+    match loaded {
+        Ok(value) => value,
+        Err(never) => match *never {},
+    }
+}

@@ -102,6 +102,7 @@ mod options;
 pub mod presets;
 mod registry;
 mod stream;
+mod typed;
 
 #[cfg(feature = "async")]
 pub use async_cache::AsyncCache;

@@ -14,7 +14,6 @@
 //! ```
 
 use std::collections::{BTreeMap, HashMap};
-use std::hash::Hash;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -22,10 +21,10 @@ use ::metrics::{Unit, counter, describe_counter, describe_gauge, describe_histog
 use larder_core::latency::Latency;
 use larder_core::stats::{CacheCounts, Counted, Stats, TierCounts, TierStats};
 use larder_core::tier::TierKind;
+use larder_engine::Engine;
 use once_cell::sync::Lazy;
 use parking_lot::Mutex;
 
-use crate::cache::CacheEngine;
 use crate::registry::{self, Living};
 
 /// Times that one histogram is given at once. Where there were more, each
@@ -81,11 +80,7 @@ pub fn publish() {
 }
 
 /// What a cache counted since it was published last, when its last handle goes.
-pub(crate) fn publish_last<K, V>(cache: &CacheEngine<K, V>)
-where
-    K: Hash + Eq + Send + Sync + 'static,
-    V: Clone + Send + Sync + 'static,
-{
+pub(crate) fn publish_last(cache: &Engine) {
     // Nobody who has the lock lets go of a cache, unless a recorder does.
     let Some(mut published) = PUBLISHED.try_lock_for(PATIENCE) else { return };
     let known = published.caches.remove(&std::ptr::from_ref(cache).addr());

@@ -1,17 +1,14 @@
 //! The live caches of this process.
 
 use std::fmt;
-use std::hash::Hash;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use larder_core::Result;
 use larder_core::stats::Stats;
-use larder_engine::wait::{self, Inline, block_on};
+use larder_engine::{Engine, wait};
 use once_cell::sync::Lazy;
 use parking_lot::Mutex;
-
-use crate::cache::CacheEngine;
 
 /// How long caches that were dropped inside a runtime are waited for.
 pub(crate) const DROPPED_LIMIT: Duration = Duration::from_secs(10);
@@ -51,25 +48,21 @@ pub(crate) trait Living: Send + Sync {
     fn end(self: Arc<Self>) -> Result<()>;
 }
 
-impl<K, V> Living for CacheEngine<K, V>
-where
-    K: Hash + Eq + Send + Sync + 'static,
-    V: Clone + Send + Sync + 'static,
-{
+impl Living for Engine {
     fn name(&self) -> &str {
-        CacheEngine::name(self)
+        Engine::name(self)
     }
 
     fn stats(&self) -> Stats {
-        CacheEngine::stats(self)
+        Engine::stats(self)
     }
 
     fn is_ended(&self) -> bool {
-        CacheEngine::is_ended(self)
+        Engine::is_ended(self)
     }
 
     fn end(self: Arc<Self>) -> Result<()> {
-        block_on(self.close::<Inline>())
+        self.threads().close()
     }
 }
 

@@ -3,14 +3,26 @@
 use std::hash::Hash;
 use std::io::Read;
 
+use larder_core::Bytes;
 use larder_core::Result;
+use larder_core::erased::{Borrowed, Key, Value};
 use larder_core::key::Lookup;
 use larder_core::place::Placement;
 use larder_core::stream::ByteValue;
-use larder_engine::EntryReader;
-use larder_engine::wait::{Inline, block_on};
+use larder_engine::{EntryReader, Source};
 
 use crate::Cache;
+use crate::typed::typed;
+
+/// The value of these bytes, for the engine.
+fn value_of<V: ByteValue + Send + Sync + 'static>(bytes: Bytes) -> Value {
+    Value::new(V::from_bytes(bytes))
+}
+
+/// The bytes of a value of the engine.
+fn bytes_of<V: ByteValue + Clone + Send + Sync + 'static>(value: Value) -> Bytes {
+    typed::<V>(value).into_bytes()
+}
 
 impl<K, V> Cache<K, V>
 where
@@ -53,7 +65,9 @@ where
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn insert_from(&self, key: K, source: impl Read) -> Result<Placement> {
-        block_on(self.engine.insert_from(key, source))
+        let mut source = source;
+        let source = Source { reader: &mut source as &mut dyn Read, value_of: value_of::<V> };
+        self.inner.threads().insert_from(Key::new(key), source)
     }
 
     /// A reader of the value of `key`; `None` when there is none.
@@ -70,15 +84,21 @@ where
     where
         Q: Lookup<K> + Sync + ?Sized,
     {
-        block_on(self.engine.open::<Inline, Q>(key))
+        match self.inner.hit(key) {
+            Some(value) => Ok(Some(EntryReader::of(value.into_bytes()))),
+            None => self.inner.threads().open(&Borrowed::<K, Q>::new(key), bytes_of::<V>),
+        }
     }
 }
 
 #[cfg(feature = "async")]
 mod tasks {
-    use larder_engine::wait::Tokio;
+    use larder_engine::OwnedReader;
 
-    use super::{ByteValue, EntryReader, Hash, Lookup, Placement, Read, Result};
+    use super::{
+        Borrowed, ByteValue, EntryReader, Hash, Key, Lookup, Placement, Read, Result, Source, bytes_of,
+        value_of,
+    };
     use crate::AsyncCache;
 
     impl<K, V> AsyncCache<K, V>
@@ -97,7 +117,8 @@ mod tasks {
         /// # Errors
         /// Those of [`Cache::insert_from`](crate::Cache::insert_from).
         pub async fn insert_from(&self, key: K, source: impl Read + Send + 'static) -> Result<Placement> {
-            self.engine.insert_from_owned::<Tokio, _>(key, source).await
+            let source = Source { reader: OwnedReader::new(source), value_of: value_of::<V> };
+            self.inner.tasks().insert_from_owned(Key::new(key), source).await
         }
 
         /// A reader of the value of `key`; see [`Cache::open`](crate::Cache::open).
@@ -111,7 +132,10 @@ mod tasks {
         where
             Q: Lookup<K> + Sync + ?Sized,
         {
-            self.engine.open::<Tokio, Q>(key).await
+            match self.inner.hit(key) {
+                Some(value) => Ok(Some(EntryReader::of(value.into_bytes()))),
+                None => self.inner.tasks().open(&Borrowed::<K, Q>::new(key), bytes_of::<V>).await,
+            }
         }
     }
 }

@@ -1,10 +1,11 @@
 //! The suite passes what keeps its promises, and catches by name what does not.
 
 use std::collections::HashMap;
+use std::hash::Hash;
 use std::sync::{Arc, OnceLock};
 
 use larder_core::frame::Frame;
-use larder_core::key::{EncodedKey, Lookup};
+use larder_core::key::{EncodedKey, Equivalent};
 use larder_core::memory::{Bounds, Lifetimes, MemoryStore, Record, Removed};
 use larder_core::terms::Freshness;
 use larder_core::tier::{BoxFuture, Capability, Tier, TierKind, Usage};
@@ -201,11 +202,11 @@ impl MemoryStore<u64, String> for Stubborn {
         assert!(self.lifetimes.set(lifetimes).is_ok(), "attached twice");
     }
 
-    fn peek<Q: Lookup<u64> + ?Sized>(&self, key: &Q) -> Option<Record<String>> {
+    fn peek<Q: Hash + Equivalent<u64> + ?Sized>(&self, key: &Q) -> Option<Record<String>> {
         self.get(key)
     }
 
-    fn get<Q: Lookup<u64> + ?Sized>(&self, key: &Q) -> Option<Record<String>> {
+    fn get<Q: Hash + Equivalent<u64> + ?Sized>(&self, key: &Q) -> Option<Record<String>> {
         key.with_key(|key| self.records.lock().get(key).cloned())
     }
 
@@ -220,7 +221,7 @@ impl MemoryStore<u64, String> for Stubborn {
         fits
     }
 
-    fn remove<Q: Lookup<u64> + ?Sized>(&self, key: &Q) -> Option<Removed> {
+    fn remove<Q: Hash + Equivalent<u64> + ?Sized>(&self, key: &Q) -> Option<Removed> {
         let record = match self.forgets_removes {
             true => self.get(key)?,
             false => key.with_key(|key| self.records.lock().remove(key))?,
@@ -229,7 +230,7 @@ impl MemoryStore<u64, String> for Stubborn {
         Some(Removed { stamp, terms, checked, has_value: value.is_some() })
     }
 
-    fn contains<Q: Lookup<u64> + ?Sized>(&self, key: &Q) -> bool {
+    fn contains<Q: Hash + Equivalent<u64> + ?Sized>(&self, key: &Q) -> bool {
         self.get(key).is_some()
     }
 

@@ -15,14 +15,14 @@ use std::sync::{Arc, Weak};
 use super::{Gates, State, Ticket};
 
 /// A write of one key: which one it was among those of tasks.
-pub(crate) struct WriteTurn<K, V> {
+pub(crate) struct WriteTurn {
     hash: u64,
-    place: Place<K, V>,
+    place: Place,
 }
 
-enum Place<K, V> {
+enum Place {
     /// A task began it, and may give it up.
-    Task(Number<K, V>),
+    Task(Number),
     /// A thread stays with it.
     Thread,
     /// It is no write of a caller: it overtakes none.
@@ -30,8 +30,8 @@ enum Place<K, V> {
 }
 
 /// Keeps the state of the key alive, and its numbers with it.
-struct Number<K, V> {
-    gates: Arc<Gates<K, V>>,
+struct Number {
+    gates: Arc<Gates>,
     hash: u64,
     number: u64,
     caller: Weak<()>,
@@ -51,7 +51,7 @@ pub(super) struct Turns {
 
 impl Turns {
     /// Whether a write with this turn is superseded by a later one.
-    pub(super) fn has_passed<K, V>(&self, turn: &WriteTurn<K, V>) -> bool {
+    pub(super) fn has_passed(&self, turn: &WriteTurn) -> bool {
         match &turn.place {
             Place::Task(turn) => turn.number < self.granted && turn.caller.strong_count() == 0,
             Place::Thread | Place::Upkeep => false,
@@ -59,7 +59,7 @@ impl Turns {
     }
 
     /// A write got the lock; which one had it before.
-    pub(super) fn grant<K, V>(&mut self, turn: &WriteTurn<K, V>) -> u64 {
+    pub(super) fn grant(&mut self, turn: &WriteTurn) -> u64 {
         let former = self.granted;
         match &turn.place {
             Place::Task(turn) => self.granted = self.granted.max(turn.number),
@@ -78,7 +78,7 @@ impl Turns {
     }
 }
 
-impl<K, V> WriteTurn<K, V> {
+impl WriteTurn {
     /// A write that its thread stays with.
     pub(crate) fn of_thread(hash: u64) -> Self {
         Self { hash, place: Place::Thread }
@@ -95,10 +95,10 @@ impl<K, V> WriteTurn<K, V> {
     }
 }
 
-impl<K, V> Gates<K, V> {
+impl Gates {
     /// A write that begins now, and that its caller may give up: as long as the
     /// caller is there, it lives.
-    pub(crate) fn turn_of_task(self: &Arc<Self>, hash: u64) -> (WriteTurn<K, V>, Caller) {
+    pub(crate) fn turn_of_task(self: &Arc<Self>, hash: u64) -> (WriteTurn, Caller) {
         self.writes_of_tasks.fetch_add(1, Ordering::AcqRel);
         let mut inner = self.shard(hash).inner.lock();
         let state = inner.states.entry(hash).or_insert_with(State::new);
@@ -113,7 +113,7 @@ impl<K, V> Gates<K, V> {
     }
 
     /// Whether the caller gave a write up and a later one of the key was made.
-    pub(crate) fn has_passed(&self, turn: &WriteTurn<K, V>) -> bool {
+    pub(crate) fn has_passed(&self, turn: &WriteTurn) -> bool {
         let inner = self.shard(turn.hash()).inner.lock();
         inner.states.get(&turn.hash()).is_some_and(|state| state.turns.has_passed(turn))
     }
@@ -124,7 +124,7 @@ impl<K, V> Gates<K, V> {
     }
 }
 
-impl<K, V> Ticket<K, V> {
+impl Ticket {
     /// Nothing was changed: earlier writes that were given up are still made.
     pub(crate) fn changed_nothing(&self) {
         if let Some(state) = self.gates.shard(self.hash).inner.lock().states.get_mut(&self.hash) {
@@ -138,7 +138,7 @@ impl Caller {
     pub(crate) const THREAD: Self = Self(None);
 }
 
-impl<K, V> Drop for Number<K, V> {
+impl Drop for Number {
     fn drop(&mut self) {
         self.gates.shard(self.hash).inner.lock().release(self.hash, |_| {});
         self.gates.writes_of_tasks.fetch_sub(1, Ordering::AcqRel);

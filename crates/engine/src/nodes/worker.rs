@@ -1,13 +1,11 @@
 //! The thread that applies what other nodes tell, and makes up for what they are owed.
 
 use std::collections::VecDeque;
-use std::hash::Hash;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::Instant;
 
 use larder_core::key::EncodedKey;
-use larder_core::memory::MemoryStore;
 
 use super::Nodes;
 use crate::engine::Engine;
@@ -28,12 +26,7 @@ struct Work {
 }
 
 /// Applies notices and repairs until the cache ends.
-pub(super) fn work<K, V, M>(engine: &Weak<Engine<K, V, M>>, nodes: &Arc<Nodes>)
-where
-    K: Hash + Eq + Send + Sync + 'static,
-    V: Clone + Send + Sync + 'static,
-    M: MemoryStore<K, V>,
-{
+pub(super) fn work(engine: &Weak<Engine>, nodes: &Arc<Nodes>) {
     while !nodes.ended.load(Ordering::Acquire) {
         // What is told up to here is in the queue that is taken next.
         let heard = nodes.heard();
@@ -77,12 +70,7 @@ impl Nodes {
     }
 
     /// Applies what was told meanwhile. For the one thread that applies.
-    fn apply_told<K, V, M>(&self, engine: &Arc<Engine<K, V, M>>)
-    where
-        K: Hash + Eq + Send + Sync + 'static,
-        V: Clone + Send + Sync + 'static,
-        M: MemoryStore<K, V>,
-    {
+    fn apply_told(&self, engine: &Arc<Engine>) {
         let heard = self.heard();
         let mut queue = self.queue.lock();
         let keys = std::mem::take(&mut queue.keys);
@@ -93,12 +81,7 @@ impl Nodes {
         }
     }
 
-    fn apply<K, V, M>(&self, engine: &Arc<Engine<K, V, M>>, work: Work, heard: Heard)
-    where
-        K: Hash + Eq + Send + Sync + 'static,
-        V: Clone + Send + Sync + 'static,
-        M: MemoryStore<K, V>,
-    {
+    fn apply(&self, engine: &Arc<Engine>, work: Work, heard: Heard) {
         let Work { keys, marked, repair } = work;
         let applied = std::panic::AssertUnwindSafe(|| keys.iter().for_each(|key| engine.outdate(key)));
         if std::panic::catch_unwind(applied).is_err() {

@@ -5,11 +5,9 @@
 //! Reads differ in what they ask for: a [`Question`]. Batches ask each tier for
 //! many keys at once and make the same decisions for each key by its [`Walk`].
 
-use std::hash::Hash;
 use std::sync::Arc;
 
 use larder_core::key::EncodedKey;
-use larder_core::memory::MemoryStore;
 use larder_core::{Error, Result};
 
 use crate::doubt::Doubt;
@@ -23,9 +21,9 @@ use crate::wire::Wire;
 pub(crate) const PASSES: usize = 2;
 
 /// One pass over the tiers for one key: what is known so far.
-pub(crate) struct Walk<'a, K, V, M> {
-    pub(crate) engine: &'a Arc<Engine<K, V, M>>,
-    pub(crate) wire: &'a Wire<K, V>,
+pub(crate) struct Walk<'a> {
+    pub(crate) engine: &'a Arc<Engine>,
+    pub(crate) wire: &'a Wire,
     pub(crate) key: &'a EncodedKey,
     pub(crate) hash: u64,
     doubt: Doubt,
@@ -37,31 +35,26 @@ pub(crate) struct Walk<'a, K, V, M> {
 }
 
 /// What a read asks each tier for.
-pub(crate) trait Question<K, V, M>: Send {
+pub(crate) trait Question: Send {
     /// What answers it.
     type Answer: Send;
 
     /// A pass begins: takes note of what has to be known before any tier is asked,
     /// and forgets the former pass. An answer without a tier ends the walk.
-    fn begin(&mut self, walk: &Walk<'_, K, V, M>) -> Option<Self::Answer>;
+    fn begin(&mut self, walk: &Walk<'_>) -> Option<Self::Answer>;
 
     /// Asks one tier; `None` where it has nothing that may be served.
     fn ask(
         &mut self,
-        walk: &mut Walk<'_, K, V, M>,
+        walk: &mut Walk<'_>,
         slot: &Slot,
     ) -> impl Future<Output = Result<Option<Self::Answer>>> + Send;
 
     /// The answer where no tier has one: what memory has, unconfirmed.
-    fn fall_back(&mut self, walk: &Walk<'_, K, V, M>) -> Option<Self::Answer>;
+    fn fall_back(&mut self, walk: &Walk<'_>) -> Option<Self::Answer>;
 }
 
-impl<K, V, M> Engine<K, V, M>
-where
-    K: Hash + Eq + Send + Sync + 'static,
-    V: Clone + Send + Sync + 'static,
-    M: MemoryStore<K, V>,
-{
+impl Engine {
     /// Asks tier after tier, until one answers.
     ///
     /// # Errors
@@ -72,7 +65,7 @@ where
         question: &mut Q,
     ) -> Result<Option<Q::Answer>>
     where
-        Q: Question<K, V, M>,
+        Q: Question,
     {
         let Some(wire) = &self.wire else { return Ok(None) };
         self.settle_due().await;
@@ -87,17 +80,12 @@ where
     }
 }
 
-impl<'a, K, V, M> Walk<'a, K, V, M>
-where
-    K: Hash + Eq + Send + Sync + 'static,
-    V: Clone + Send + Sync + 'static,
-    M: MemoryStore<K, V>,
-{
+impl<'a> Walk<'a> {
     /// Removes what lies under other encodings of an equal key, and makes up for a
     /// change of the entry that the shared tier is owed, if that can be done.
     pub(crate) async fn begin(
-        engine: &'a Arc<Engine<K, V, M>>,
-        wire: &'a Wire<K, V>,
+        engine: &'a Arc<Engine>,
+        wire: &'a Wire,
         (key, hash): (&'a EncodedKey, u64),
     ) -> Self {
         engine.drop_new_conflicts(hash).await;
@@ -106,7 +94,7 @@ where
         Self { engine, wire, key, hash, doubt, was_owed, removed: false, failure: None }
     }
 
-    async fn pass<Q: Question<K, V, M>>(&mut self, question: &mut Q) -> Result<Option<Q::Answer>> {
+    async fn pass<Q: Question>(&mut self, question: &mut Q) -> Result<Option<Q::Answer>> {
         if let Some(answer) = question.begin(self) {
             return Ok(Some(answer));
         }
@@ -145,7 +133,7 @@ where
     }
 
     /// The copy in memory, where that is all there is to be had.
-    pub(crate) fn unconfirmed(&self) -> Option<Found<V>> {
+    pub(crate) fn unconfirmed(&self) -> Option<Found> {
         self.engine.unconfirmed(self.wire, self.key, self.failure.is_some())
     }
 

@@ -35,7 +35,7 @@ macro_rules! listener_option {
         where
             K: Clone,
         {
-            self.audience = Some(larder_engine::Audience::new(listener));
+            self.listening = Some(crate::assemble::Listening::new(listener));
             self
         }
     };

@@ -8,17 +8,18 @@ use std::sync::Arc;
 use larder_core::clock::{Clock, SystemClock};
 use larder_core::memory::Bounds;
 use larder_core::{Error, Result};
-use larder_engine::{Audience, TtlBy, Weigher};
+use larder_engine::{TtlBy, Weigher};
 use larder_tiers::memory::Policy;
 
 use super::listener::listener_option;
 use super::time::{self, time_options, ttl_by_option};
 use super::{CAPACITY, MEMORY_BYTES, Said, within};
 use crate::Cache;
-use crate::assemble::{self, MemoryPlan};
+use crate::assemble::{self, Listening, MemoryPlan};
 use crate::context::Scope;
 use crate::options::values::size_text;
 use crate::options::{Explained, Resolved, Settings};
+use crate::typed::of_entry;
 
 /// A cache in memory. Keys and values stay as they are: nothing is encoded,
 /// and nothing is asked of serde.
@@ -43,7 +44,7 @@ where
         weigher: None,
         ttl_by: None,
         clock: Arc::new(SystemClock),
-        audience: None,
+        listening: None,
         types: PhantomData,
     }
 }
@@ -52,10 +53,10 @@ where
 #[must_use = "a builder does nothing until `build()`"]
 pub struct MemoryBuilder<K, V> {
     said: Said,
-    weigher: Option<Weigher<K, V>>,
-    ttl_by: Option<TtlBy<K, V>>,
+    weigher: Option<Weigher>,
+    ttl_by: Option<TtlBy>,
     clock: Arc<dyn Clock>,
-    audience: Option<Audience<K>>,
+    listening: Option<Listening<K>>,
     types: PhantomData<fn(K) -> V>,
 }
 
@@ -103,7 +104,7 @@ where
     /// # Ok::<(), larder::Error>(())
     /// ```
     pub fn weigher(mut self, weigher: impl Fn(&K, &V) -> u32 + Send + Sync + 'static) -> Self {
-        self.weigher = Some(Box::new(weigher));
+        self.weigher = Some(Box::new(of_entry(weigher)));
         self
     }
 
@@ -137,7 +138,7 @@ where
         let settings = self.resolved()?.settings;
         let plan = self.plan(&settings)?;
         let expiry = time::expiry(&settings, self.ttl_by.take())?;
-        let cache = || assemble::memory_only(&self.said.name, plan, expiry, (self.clock, self.audience));
+        let cache = || assemble::memory_only(&self.said.name, plan, expiry, (self.clock, self.listening));
         Scope::adopt_new(scope.as_ref(), || Ok(cache()))
     }
 
@@ -161,7 +162,7 @@ where
         self
     }
 
-    fn plan(&mut self, settings: &Settings) -> Result<MemoryPlan<K, V>> {
+    fn plan(&mut self, settings: &Settings) -> Result<MemoryPlan> {
         let weigher = self.weigher.take();
         let bytes = settings.memory_bytes;
         let entries = settings.capacity.or_else(|| bytes.is_none().then_some(DEFAULT_CAPACITY));
@@ -172,7 +173,7 @@ where
             None => None,
             Some(bytes) => {
                 within("memory_bytes", bytes, MEMORY_BYTES, "bytes")?;
-                Some(weigher.map_or_else(|| plain_size(bytes), Ok)?)
+                Some(weigher.map_or_else(|| plain_size::<K, V>(bytes), Ok)?)
             }
         };
         MemoryPlan::new(Bounds { entries, bytes }, settings, weigher)
@@ -203,7 +204,7 @@ fn is_plain<K, V>() -> bool {
 }
 
 /// Weighs types that own nothing on the heap.
-fn plain_size<K, V>(given: u64) -> Result<Weigher<K, V>> {
+fn plain_size<K, V>(given: u64) -> Result<Weigher> {
     if !is_plain::<K, V>() {
         return Err(Error::config(
             "memory_bytes",

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::hash::Hash;
+use std::marker::PhantomData;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -13,7 +14,7 @@ use larder_core::memory::Bounds;
 use larder_core::place::Selector;
 use larder_core::tier::TierKind;
 use larder_engine::select::Table;
-use larder_engine::{Audience, TtlBy, Weigher};
+use larder_engine::{TtlBy, Weigher};
 use larder_tiers::memory::Policy;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -23,12 +24,13 @@ use super::tiers::tier_options;
 use super::time::{self, time_options, ttl_by_option};
 use super::{CAPACITY, MEMORY_BYTES, Said, plan, within};
 use crate::Cache;
-use crate::assemble::{self, MemoryPlan, TieredPlan};
+use crate::assemble::{self, Listening, MemoryPlan, TieredPlan};
 use crate::config::url::Described;
 use crate::context::Scope;
 use crate::options::values::Urls;
 use crate::options::{Explained, Resolved, Settings, Source};
 use crate::presets::Preset;
+use crate::typed::of_entry;
 
 /// A cache whose selector places each entry: in memory, on disk, in a file.
 ///
@@ -111,12 +113,13 @@ pub struct TieredBuilder<K, V> {
     said: Said,
     home: Option<TierKind>,
     default_memory_bytes: u64,
-    weigher: Option<Weigher<K, V>>,
+    weigher: Option<Weigher>,
     canonical: Option<CanonicalForm<K>>,
     selector: Arc<dyn Selector>,
-    ttl_by: Option<TtlBy<K, V>>,
+    ttl_by: Option<TtlBy>,
     clock: Arc<dyn Clock>,
-    audience: Option<Audience<K>>,
+    listening: Option<Listening<K>>,
+    values: PhantomData<fn() -> V>,
 }
 
 impl<K, V> fmt::Debug for TieredBuilder<K, V> {
@@ -143,7 +146,8 @@ where
             selector: Arc::new(Table),
             ttl_by: None,
             clock: Arc::new(SystemClock),
-            audience: None,
+            listening: None,
+            values: PhantomData,
         }
     }
 
@@ -208,7 +212,7 @@ where
     /// Says how many bytes an entry counts with in memory, in place of its
     /// measured size.
     pub fn weigher(mut self, weigher: impl Fn(&K, &V) -> u32 + Send + Sync + 'static) -> Self {
-        self.weigher = Some(Box::new(weigher));
+        self.weigher = Some(Box::new(of_entry(weigher)));
         self
     }
 
@@ -341,7 +345,7 @@ where
             selector: self.selector,
             expiry: time::expiry(&settings, self.ttl_by)?,
             clock: self.clock,
-            audience: self.audience,
+            listening: self.listening,
             dir: settings.dir,
             name: self.said.name,
         };
@@ -373,7 +377,7 @@ where
         Ok((resolved, described))
     }
 
-    fn memory_plan(&mut self, settings: &Settings) -> Result<Option<MemoryPlan<K, V>>> {
+    fn memory_plan(&mut self, settings: &Settings) -> Result<Option<MemoryPlan>> {
         let entries = settings.capacity;
         let bytes = settings.memory_bytes.or_else(|| entries.is_none().then_some(self.default_memory_bytes));
         if bytes == Some(0) {

@@ -75,7 +75,7 @@ macro_rules! ttl_by_option {
             mut self,
             ttl: impl Fn(&K, &V) -> Option<std::time::Duration> + Send + Sync + 'static,
         ) -> Self {
-            self.ttl_by = Some(Arc::new(ttl));
+            self.ttl_by = Some(Arc::new(crate::typed::of_entry(ttl)));
             self
         }
     };
@@ -87,7 +87,7 @@ pub(super) use ttl_by_option;
 ///
 /// # Errors
 /// Names the option that is out of its range.
-pub(super) fn expiry<K, V>(settings: &Settings, ttl_by: Option<TtlBy<K, V>>) -> Result<Expiry<K, V>> {
+pub(super) fn expiry(settings: &Settings, ttl_by: Option<TtlBy>) -> Result<Expiry> {
     let expiry = Expiry {
         ttl: settings.ttl,
         ttl_by,
@@ -103,7 +103,7 @@ pub(super) fn expiry<K, V>(settings: &Settings, ttl_by: Option<TtlBy<K, V>>) -> 
 }
 
 /// Refuses options about time that are out of their ranges.
-fn check<K, V>(expiry: &Expiry<K, V>) -> Result<()> {
+fn check(expiry: &Expiry) -> Result<()> {
     let spans = [
         ("ttl", expiry.ttl),
         ("idle", expiry.idle),

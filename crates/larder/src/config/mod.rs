@@ -102,10 +102,11 @@ mod tests {
     use crate::options::Resolved;
 
     /// A value of each option that is not its default, as it is shown.
-    const SAMPLES: [(&str, &str); 27] = [
+    const SAMPLES: [(&str, &str); 28] = [
         ("capacity", "500"),
         ("memory_bytes", "8 MiB"),
         ("policy", "lru"),
+        ("memory_engine", "moka"),
         ("dir", "/tmp/somewhere"),
         ("disk_bytes", "64 MiB"),
         ("codec", "message_pack"),

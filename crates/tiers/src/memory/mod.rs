@@ -97,7 +97,11 @@ where
     }
 
     #[inline]
-    fn value<Q: Hash + Equivalent<K> + ?Sized>(&self, key: &Q, fresh: impl FnOnce(Lifespan<'_>) -> bool) -> Option<V> {
+    fn value<Q: Hash + Equivalent<K> + ?Sized>(
+        &self,
+        key: &Q,
+        fresh: impl FnOnce(Lifespan<'_>) -> bool,
+    ) -> Option<V> {
         each!(self, store => store.value(key, fresh))
     }
 

@@ -201,7 +201,11 @@ where
     }
 
     #[inline]
-    fn value<Q: Hash + Equivalent<K> + ?Sized>(&self, key: &Q, fresh: impl FnOnce(Lifespan<'_>) -> bool) -> Option<V> {
+    fn value<Q: Hash + Equivalent<K> + ?Sized>(
+        &self,
+        key: &Q,
+        fresh: impl FnOnce(Lifespan<'_>) -> bool,
+    ) -> Option<V> {
         match self.records.get(key) {
             Some(Kept::Read(record)) if fresh(record.lifespan()) => record.value,
             _ => None,

@@ -5,7 +5,6 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use larder_engine::WithOptions;
-use larder_engine::wait::{Inline, block_on};
 use parking_lot::Mutex;
 
 use super::bounds::{Kept, Keyed, SharedError};
@@ -64,12 +63,10 @@ where
     let loader = |missing: Vec<K>| {
         ran = true;
         let answers = load(asked.items_of(&missing));
-        let answers = answers_for(missing, answers, &passed);
-        async { answers }
+        answers_for(missing, answers, &passed)
     };
-    let engine = &handle.cache().engine;
     let keys = asked.keys.clone();
-    let outcome = block_on(engine.try_get_many_with::<Inline, Trouble<E>, _, _>(keys, loader));
+    let outcome = handle.cache().inner.load_many_here(keys, loader);
     if ran {
         handle.stored();
     }

@@ -54,7 +54,7 @@ where
 
     /// How often something was taken out, and how often entries were invalidated.
     pub(super) fn changes(&self) -> [u64; 2] {
-        [self.removals.load(Ordering::Acquire), self.cache.engine.invalidations()]
+        [self.removals.load(Ordering::Acquire), self.cache.inner.engine.invalidations()]
     }
 
     /// Something is about to be taken out.

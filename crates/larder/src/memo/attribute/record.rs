@@ -8,7 +8,6 @@ use std::sync::Arc;
 use larder_core::Bytes;
 use larder_core::terms::EntryOptions;
 use larder_engine::WithOptions;
-use larder_engine::wait::{Inline, block_on};
 
 use super::bounds::{Kept, Keyed};
 use super::handle::Handle;
@@ -178,8 +177,7 @@ where
     let Some(recording) = recording else { return };
     let handle = recording.handle;
     let (key, load) = recording.complete();
-    let stored = handle.cache().engine.try_get_with::<Inline, Outdated, _, _>(key, || async { load() });
-    if block_on(stored).is_ok() {
+    if handle.cache().inner.load_here(key, load).is_ok() {
         handle.stored();
     }
 }

@@ -2,7 +2,6 @@
 
 use larder_core::terms::EntryOptions;
 use larder_engine::WithOptions;
-use larder_engine::wait::{Inline, block_on};
 
 use super::bounds::{Kept, Keyed, SharedError};
 use super::call::Passed;
@@ -75,10 +74,9 @@ where
     let mut ran = false;
     let loader = || {
         ran = true;
-        async { load() }
+        load()
     };
-    let engine = &handle.cache().engine;
-    let outcome = block_on(engine.try_get_with::<Inline, Passed<V, N, E>, _, _>(key, loader));
+    let outcome = handle.cache().inner.load_here(key, loader);
     if ran && outcome.is_ok() {
         handle.stored();
     }

@@ -195,7 +195,11 @@ where
         }
     }
 
-    fn peek_node<Q: Hash + Equivalent<K> + ?Sized, R>(&self, key: &Q, read: impl FnOnce(&Node<K, V>) -> R) -> Option<R> {
+    fn peek_node<Q: Hash + Equivalent<K> + ?Sized, R>(
+        &self,
+        key: &Q,
+        read: impl FnOnce(&Node<K, V>) -> R,
+    ) -> Option<R> {
         let hash = self.hasher.hash_one(key);
         self.lane(hash).shard.read().node(hash, key).map(read)
     }
@@ -289,7 +293,11 @@ where
     }
 
     #[inline]
-    fn value<Q: Hash + Equivalent<K> + ?Sized>(&self, key: &Q, fresh: impl FnOnce(Lifespan<'_>) -> bool) -> Option<V> {
+    fn value<Q: Hash + Equivalent<K> + ?Sized>(
+        &self,
+        key: &Q,
+        fresh: impl FnOnce(Lifespan<'_>) -> bool,
+    ) -> Option<V> {
         let handle = self.read(key, |node| match node.value {
             Held::Absent => None,
             _ => fresh(node.lifespan()).then(|| node.value.handle()),

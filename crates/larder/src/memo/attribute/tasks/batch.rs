@@ -1,6 +1,5 @@
 //! Functions of many keys, for tasks.
 
-use larder_engine::wait::Tokio;
 use parking_lot::Mutex;
 
 use crate::memo::attribute::batch::{Asked, Each, Trouble, answers_for, concluded, whole};
@@ -30,9 +29,8 @@ where
         let passed = &passed;
         async move { answers_for(missing, loading.await, passed) }
     };
-    let engine = &handle.tasks().engine;
     let keys = asked.keys.clone();
-    let outcome = engine.try_get_many_with::<Tokio, Trouble<E>, _, _>(keys, loader).await;
+    let outcome = handle.tasks().inner.load_many_in_task(keys, loader).await;
     if ran {
         handle.stored();
     }

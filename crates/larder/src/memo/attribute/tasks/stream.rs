@@ -6,12 +6,11 @@ use std::task::{Context, Poll, ready};
 
 use futures_core::Stream;
 use larder_core::terms::EntryOptions;
-use larder_engine::wait::Tokio;
 
 use super::Boxed;
 use crate::memo::attribute::bounds::{Kept, Keyed};
 use crate::memo::attribute::handle::Handle;
-use crate::memo::attribute::record::{Outdated, Record, Recording};
+use crate::memo::attribute::record::{Record, Recording};
 
 /// A stream that records what it hands out, or replays what was recorded.
 pub struct RecordedStream<K, T, F, S>
@@ -108,9 +107,7 @@ where
     let handle = recording.handle;
     let (key, load) = recording.complete();
     Box::pin(async move {
-        let engine = &handle.tasks().engine;
-        let stored = engine.try_get_with::<Tokio, Outdated, _, _>(key, || async { load() });
-        if stored.await.is_ok() {
+        if handle.tasks().inner.load_in_task(key, async { load() }).await.is_ok() {
             handle.stored();
         }
     })

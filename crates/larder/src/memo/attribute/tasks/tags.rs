@@ -1,7 +1,6 @@
 //! Functions for tasks whose results have tags.
 
 use larder_engine::WithOptions;
-use larder_engine::wait::Tokio;
 
 use crate::memo::attribute::bounds::{Kept, Keyed, SharedError};
 use crate::memo::attribute::call::Passed;
@@ -25,12 +24,11 @@ where
         return join(Ok(value));
     }
     let mut ran = false;
-    let loader = || {
+    let loader = async {
         ran = true;
-        load
+        load.await
     };
-    let engine = &handle.tasks().engine;
-    let outcome = engine.try_get_with::<Tokio, Passed<V, N, E>, _, _>(key, loader).await;
+    let outcome = handle.tasks().inner.load_in_task(key, loader).await;
     if ran && outcome.is_ok() {
         handle.stored();
     }

@@ -1,0 +1,297 @@
+//! The engine of a cache, by the types of its keys and values.
+//!
+//! A hit in memory works with these types. All else wraps the key and the value and calls
+//! the engine, which was compiled once for all caches.
+
+use std::any::{Any, TypeId};
+use std::hash::Hash;
+use std::sync::Arc;
+
+use larder_core::erased::{AnyError, AnyLookup, Borrowed, Key, Memory, Typed, Value};
+use larder_core::key::Lookup;
+use larder_core::memory::MemoryStore;
+use larder_core::place::Placement;
+use larder_core::terms::EntryOptions;
+#[cfg(feature = "async")]
+use larder_engine::watched;
+use larder_engine::{AnsweredEntry, BatchLoad, Begun, Engine, Load, Loads, LoadsEntry, Threads};
+use larder_tiers::memory::Store;
+
+/// One handle of a cache.
+pub(crate) struct TypedEngine<K, V>
+where
+    K: Hash + Eq + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+{
+    pub(crate) engine: Arc<Engine>,
+    memory: Arc<Store<K, V>>,
+}
+
+impl<K, V> Clone for TypedEngine<K, V>
+where
+    K: Hash + Eq + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+{
+    fn clone(&self) -> Self {
+        Self::new(Arc::clone(&self.engine), Arc::clone(&self.memory))
+    }
+}
+
+impl<K, V> Drop for TypedEngine<K, V>
+where
+    K: Hash + Eq + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+{
+    fn drop(&mut self) {
+        self.engine.remove_handle();
+    }
+}
+
+/// A store as the engine sees it.
+pub(crate) fn erased<K, V>(memory: &Arc<Store<K, V>>) -> Arc<dyn Memory>
+where
+    K: Hash + Eq + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+{
+    Arc::new(Typed::<K, V, _>::new(Arc::clone(memory)))
+}
+
+/// The value by its type. All values of an engine have the type of its handles.
+pub(crate) fn typed<V: Clone + Send + Sync + 'static>(value: Value) -> V {
+    match value.into_inner() {
+        Some(value) => value,
+        None => unreachable!("a value of another type in a cache of {}", std::any::type_name::<V>()),
+    }
+}
+
+/// The error by its type: the engine hands out those of the type it was asked for.
+fn typed_error<E: Send + Sync + 'static>(error: AnyError) -> Arc<E> {
+    match error.into_shared() {
+        Some(error) => error,
+        None => unreachable!("an error of another type than {}", std::any::type_name::<E>()),
+    }
+}
+
+impl<K, V> TypedEngine<K, V>
+where
+    K: Hash + Eq + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+{
+    pub(crate) fn new(engine: Arc<Engine>, memory: Arc<Store<K, V>>) -> Self {
+        engine.add_handle();
+        Self { engine, memory }
+    }
+
+    pub(crate) fn threads(&self) -> Threads<'_> {
+        self.engine.threads()
+    }
+
+    #[cfg(feature = "async")]
+    pub(crate) fn tasks(&self) -> larder_engine::Tasks<'_> {
+        self.engine.tasks()
+    }
+
+    #[inline]
+    pub(crate) fn hit<Q: Lookup<K> + ?Sized>(&self, key: &Q) -> Option<V> {
+        self.engine.hit(&*self.memory, key)
+    }
+
+    /// A hit of `load`, unless a refresh is due.
+    pub(crate) fn hit_of_load(&self, key: &K) -> Option<V> {
+        self.engine.hit_unless_due(&*self.memory, key)
+    }
+
+    pub(crate) fn insert_at_once(&self, key: K, value: V) -> Result<Placement, (K, V)> {
+        self.engine.insert_at_once(&*self.memory, key, value)
+    }
+
+    /// The values that memory has, and which keys it does not have.
+    pub(crate) fn hits<Q: Lookup<K>>(&self, keys: &[Q]) -> (Vec<Option<V>>, Vec<usize>) {
+        let values: Vec<Option<V>> = keys.iter().map(|key| self.hit(key)).collect();
+        let missing = (0..keys.len()).filter(|at| values[*at].is_none()).collect();
+        (values, missing)
+    }
+
+    /// Fills in what the engine found.
+    pub(crate) fn fill(values: &mut [Option<V>], missing: &[usize], found: Vec<Option<Value>>) {
+        for (at, value) in missing.iter().zip(found) {
+            values[*at] = value.map(typed);
+        }
+    }
+
+    /// The keys in memory that may be served.
+    pub(crate) fn keys_in_memory(&self) -> Vec<Key>
+    where
+        K: Clone,
+    {
+        self.memory.keys(|key| Key::cloneable(key.clone()))
+    }
+
+    pub(crate) fn hottest(&self, n: usize) -> Vec<Arc<K>>
+    where
+        K: Clone,
+    {
+        self.memory.hottest(n, |key| Arc::new(key.clone()))
+    }
+
+    /// The value of `key`; where memory does not have it, from others or from the loader.
+    pub(crate) fn load_here<E, L>(&self, key: K, loader: impl FnOnce() -> L) -> Result<V, Arc<E>>
+    where
+        E: Send + Sync + 'static,
+        L: Loads<V, E>,
+    {
+        match self.threads().begin_load(Key::new(key), TypeId::of::<E>()) {
+            Begun::Value(value) => Ok(typed(value)),
+            Begun::Failed(error) => Err(typed_error(error)),
+            Begun::Load(load) => match load.call(loader).parts() {
+                Ok((value, options)) => {
+                    let value = Value::new(value);
+                    load.finish(value.clone(), options);
+                    Ok(typed(value))
+                }
+                Err(error) => Err(fail(load, error)),
+            },
+        }
+    }
+
+    /// As [`load_here`](Self::load_here), for a task.
+    #[cfg(feature = "async")]
+    pub(crate) async fn load_in_task<E, L>(
+        &self,
+        key: K,
+        loader: impl Future<Output = L>,
+    ) -> Result<V, Arc<E>>
+    where
+        E: Send + Sync + 'static,
+        L: Loads<V, E>,
+    {
+        let watch = self.tasks().watch();
+        let begun = self.tasks().begin_load(Key::new(key), TypeId::of::<E>(), watch.clone());
+        let call = async {
+            match begun.await {
+                Begun::Value(value) => Ok(typed(value)),
+                Begun::Failed(error) => Err(typed_error(error)),
+                Begun::Load(load) => match load.run(loader).await.parts() {
+                    Ok((value, options)) => {
+                        let value = Value::new(value);
+                        load.finish_task(value.clone(), options).await;
+                        Ok(typed(value))
+                    }
+                    Err(error) => Err(fail(load, error)),
+                },
+            }
+        };
+        // On the heap: a loader that loads other keys has this in its frame.
+        watched(watch, Box::pin(call)).await
+    }
+
+    /// The values of `keys`; those that are missing from a loader of many keys.
+    pub(crate) fn load_many_here<E, L>(
+        &self,
+        keys: Vec<K>,
+        mut loader: impl FnMut(Vec<K>) -> Result<L, E>,
+    ) -> Result<Vec<Option<V>>, Arc<E>>
+    where
+        K: Clone,
+        E: Send + Sync + 'static,
+        L: IntoIterator<Item: LoadsEntry<K, V>>,
+    {
+        let keys = keys.into_iter().map(Key::cloneable).collect();
+        let mut batch = self.threads().begin_batch(keys, TypeId::of::<E>());
+        while let Some(load) = batch.next_load().map_err(typed_error)? {
+            let keys = keys_of(&load);
+            match load.call(|| loader(keys)) {
+                Ok(entries) => batch.finish(load, answered(entries)),
+                Err(error) => return Err(fail_many(load, error)),
+            }
+        }
+        Ok(batch.into_values().into_iter().map(|value| value.map(typed)).collect())
+    }
+
+    /// As [`load_many_here`](Self::load_many_here), for a task.
+    #[cfg(feature = "async")]
+    pub(crate) async fn load_many_in_task<E, L, Fut>(
+        &self,
+        keys: Vec<K>,
+        mut loader: impl FnMut(Vec<K>) -> Fut,
+    ) -> Result<Vec<Option<V>>, Arc<E>>
+    where
+        K: Clone,
+        E: Send + Sync + 'static,
+        L: IntoIterator<Item: LoadsEntry<K, V>>,
+        Fut: Future<Output = Result<L, E>>,
+    {
+        let watch = self.tasks().watch();
+        let keys = keys.into_iter().map(Key::cloneable).collect();
+        let call = async {
+            let mut batch = self.tasks().begin_batch(keys, TypeId::of::<E>()).await;
+            while let Some(load) = batch.next_task_load(&watch).await.map_err(typed_error)? {
+                let keys = keys_of(&load);
+                match load.run(async { loader(keys).await }).await {
+                    Ok(entries) => batch.finish_task(load, answered(entries)).await,
+                    Err(error) => return Err(fail_many(load, error)),
+                }
+            }
+            Ok(batch.into_values().into_iter().map(|value| value.map(typed)).collect())
+        };
+        watched(watch.clone(), Box::pin(call)).await
+    }
+}
+
+fn fail<E: Send + Sync + 'static>(load: Load, error: E) -> Arc<E> {
+    let error = AnyError::new(error);
+    load.fail(error.clone());
+    typed_error(error)
+}
+
+fn fail_many<E: Send + Sync + 'static>(load: BatchLoad, error: E) -> Arc<E> {
+    let error = AnyError::new(error);
+    load.fail(&error);
+    typed_error(error)
+}
+
+fn keys_of<K: Send + Sync + 'static>(load: &BatchLoad) -> Vec<K> {
+    load.keys().iter().cloned().filter_map(Key::into_inner).collect()
+}
+
+fn answered<K, V>(entries: impl IntoIterator<Item: LoadsEntry<K, V>>) -> Vec<AnsweredEntry>
+where
+    K: Hash + Eq + Clone + Send + Sync + 'static,
+    V: Send + Sync + 'static,
+{
+    let entry = |entry: (K, V, EntryOptions)| (Key::cloneable(entry.0), Value::new(entry.1), entry.2);
+    entries.into_iter().map(|loaded| entry(loaded.parts())).collect()
+}
+
+/// Borrows forms of keys for the engine.
+pub(crate) fn borrowed<'a, K, Q: 'a>(keys: impl IntoIterator<Item = &'a Q>) -> Vec<Borrowed<'a, K, Q>> {
+    keys.into_iter().map(Borrowed::new).collect()
+}
+
+/// The same, as trait objects.
+pub(crate) fn any<'a, K, Q>(keys: &'a [Borrowed<'_, K, Q>]) -> Vec<&'a dyn AnyLookup>
+where
+    K: Hash + Eq + Send + Sync + 'static,
+    Q: Lookup<K> + Sync,
+{
+    keys.iter().map(|key| key as &dyn AnyLookup).collect()
+}
+
+/// A function of a key and a value that the engine has in other types.
+pub(crate) fn of_entry<K: 'static, V: 'static, T: Default>(
+    function: impl Fn(&K, &V) -> T,
+) -> impl Fn(&dyn Any, &dyn Any) -> T {
+    move |key, value| match (key.downcast_ref(), value.downcast_ref()) {
+        (Some(key), Some(value)) => function(key, value),
+        _ => T::default(),
+    }
+}
+
+/// An owned key of a borrowed form.
+pub(crate) fn own<K, Q>(key: &Q) -> Key
+where
+    K: Hash + Eq + Clone + Send + Sync + 'static,
+    Q: Lookup<K> + ?Sized,
+{
+    key.with_key(|key| Key::cloneable(key.clone()))
+}
