@@ -207,7 +207,7 @@ impl MemoryStore<u64, String> for Stubborn {
     }
 
     fn get<Q: Hash + Equivalent<u64> + ?Sized>(&self, key: &Q) -> Option<Record<String>> {
-        key.with_key(|key| self.records.lock().get(key).cloned())
+        self.records.lock().iter().find(|(held, _)| key.equivalent(held)).map(|(_, record)| record.clone())
     }
 
     fn insert(&self, key: u64, record: Record<String>) -> bool {
@@ -224,7 +224,11 @@ impl MemoryStore<u64, String> for Stubborn {
     fn remove<Q: Hash + Equivalent<u64> + ?Sized>(&self, key: &Q) -> Option<Removed> {
         let record = match self.forgets_removes {
             true => self.get(key)?,
-            false => key.with_key(|key| self.records.lock().remove(key))?,
+            false => {
+                let mut records = self.records.lock();
+                let held = *records.keys().find(|held| key.equivalent(held))?;
+                records.remove(&held)?
+            }
         };
         let Record { value, stamp, terms, checked, .. } = record;
         Some(Removed { stamp, terms, checked, has_value: value.is_some() })
