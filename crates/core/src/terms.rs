@@ -392,9 +392,14 @@ impl LiveTerms {
         self.deadline.store(deadline.as_millis(), Ordering::Relaxed);
     }
 
-    /// Whether a refresh is due at `now`. Says so to one caller; the others,
-    /// and later ones until `again`, hear that it is not.
-    pub fn is_refresh_due(&self, now: Time, again: Time) -> bool {
+    /// Whether a refresh is due at `now`.
+    pub fn is_refresh_due(&self, now: Time) -> bool {
+        now.as_millis() >= self.refresh_at.load(Ordering::Relaxed)
+    }
+
+    /// Whether a refresh is due at `now`, and the caller is the one to make it. Later
+    /// callers are not, until `again`.
+    pub fn takes_refresh(&self, now: Time, again: Time) -> bool {
         let due = self.refresh_at.load(Ordering::Relaxed);
         now.as_millis() >= due
             && self

@@ -57,7 +57,7 @@ impl Engine {
     /// Whether a hit of `load` on an entry with these terms is to start a refresh.
     #[inline]
     pub fn is_refresh_due(&self, terms: Option<&LiveTerms>) -> bool {
-        terms.is_some_and(|terms| self.is_due(terms))
+        terms.is_some_and(|terms| terms.is_refresh_due(self.timeline.now()))
     }
 
     /// The value of `key`; where it is missing, from a loader whose panic is caught.
@@ -262,7 +262,7 @@ impl Engine {
 
     fn is_due(&self, terms: &LiveTerms) -> bool {
         let now = self.timeline.now();
-        terms.is_refresh_due(now, now.after(REFRESH_AGAIN))
+        terms.takes_refresh(now, now.after(REFRESH_AGAIN))
     }
 
     fn lead_refresh<W: Wait>(

@@ -213,7 +213,7 @@ mod tests {
                 for terms in [written, retimed] {
                     assert_eq!((terms.until(), terms.stale_until()), (Time::NEVER, Time::NEVER), "{ttl:?}");
                     let late = Time::from_millis(u64::MAX - 1);
-                    let is_due = live.live(&terms).is_some_and(|terms| terms.is_refresh_due(late, late));
+                    let is_due = live.live(&terms).is_some_and(|terms| terms.is_refresh_due(late));
                     assert!(!is_due, "{ttl:?}");
                 }
             }

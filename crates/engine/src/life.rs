@@ -54,7 +54,7 @@ impl Engine {
         let Some(wire) = self.wire.as_ref().filter(|_| !self.is_closed()) else { return Ok(keys) };
         let mut seen: HashSet<Box<[u8]>> = HashSet::with_capacity(keys.len());
         for key in &keys {
-            seen.insert(wire.encode_key(key.as_any())?.as_bytes().into());
+            seen.insert(wire.encode_key(key)?.as_bytes().into());
         }
         let mut outdated = Vec::new();
         for slot in &wire.slots {
@@ -66,7 +66,7 @@ impl Engine {
                     && let Ok(key) = wire.keys.decode(head.key)
                 {
                     // Nobody looks there any more: a former build encoded the key in another way.
-                    if wire.encode_key(key.as_any()).is_ok_and(|encoded| encoded.as_bytes() != head.key) {
+                    if wire.encode_key(&key).is_ok_and(|encoded| encoded.as_bytes() != head.key) {
                         // What is shared may be that of a build which looks there.
                         if !self.stamps && !slot.is_among_nodes() {
                             outdated.push((key, EncodedKey::new(head.key)));

@@ -7,7 +7,7 @@ use std::any::Any;
 use larder_core::clock::{Offset, Time};
 use larder_core::codec::{Encoded, ValueCodec};
 use larder_core::compress::{Compress, unpack};
-use larder_core::erased::{AnyKeyCodec, AnyLookup, Value};
+use larder_core::erased::{AnyKeyCodec, AnyLookup, Key, Value};
 use larder_core::frame::{self, CodecId, Compression, Frame, Header};
 use larder_core::key::EncodedKey;
 use larder_core::place::{Facts, Kind, Selector};
@@ -90,7 +90,11 @@ impl Wire {
         self.among_nodes().is_some_and(|slot| slot.distrust().covers(key))
     }
 
-    pub(crate) fn encode_key(&self, key: &(dyn Any + Send + Sync)) -> Result<EncodedKey> {
+    pub(crate) fn encode_key(&self, key: &Key) -> Result<EncodedKey> {
+        self.encode_any(key.as_any())
+    }
+
+    fn encode_any(&self, key: &(dyn Any + Send + Sync)) -> Result<EncodedKey> {
         let encoded = self.keys.encode(key)?;
         if encoded.as_bytes().len() > KEY_BYTES_MAX {
             let message =
@@ -103,7 +107,7 @@ impl Wire {
     /// As [`encode_key`](Self::encode_key), of a borrowed form.
     pub(crate) fn encode_lookup(&self, key: &dyn AnyLookup) -> Result<EncodedKey> {
         let mut encoded = Err(Error::new(ErrorKind::Codec, "the borrowed form lends no key"));
-        key.lend(&mut |key| encoded = self.encode_key(key));
+        key.lend(&mut |key| encoded = self.encode_any(key));
         encoded
     }
 

@@ -54,6 +54,17 @@ impl<T> RwLock<T> {
         RwLockWriteGuard { lock: self, value: Some(value) }
     }
 
+    /// As in `parking_lot`.
+    pub fn try_write(&self) -> Option<RwLockWriteGuard<'_, T>> {
+        let mut state = self.state.lock();
+        if state.is_written || state.readers > 0 {
+            return None;
+        }
+        state.is_written = true;
+        let value = self.value.write().unwrap_or_else(PoisonError::into_inner);
+        Some(RwLockWriteGuard { lock: self, value: Some(value) })
+    }
+
     fn leave(&self, change: impl FnOnce(&mut State)) {
         change(&mut self.state.lock());
         self.changed.notify_all();
