@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use larder::events::{Cause, Event, Extent, Line, Writer};
 use larder::{Cache, ErrorKind, TierKind, bcache, fcache, mcache, ucache};
 use larder_core::tier::Tier;
-use larder_engine::wait::{Inline, block_on};
+use larder_exec::runtime::{Blocking, block_on};
 use larder_testkit::{FaultyTier, HashMapTier, ManualClock, Operation, Shelf, Times};
 
 use crate::rig::{Plan, Rig, get, insert, remove};
@@ -221,7 +221,7 @@ fn a_tier_that_goes_and_comes_back_is_heard_line_by_line() {
     let Bench { disk, clock, rig, ear } = bench(&[(1, "one")]);
     let tier = TierKind::Disk;
     disk.fail(Operation::Get, Times::Forever, ErrorKind::Io);
-    (0..9).for_each(|_| assert!(block_on(rig.get::<Inline>(&1)).is_err()));
+    (0..9).for_each(|_| assert!(block_on(rig.get::<Blocking>(&1)).is_err()));
     assert_eq!(ear.next(), Event::TierDown { tier, line: Line::Reads });
     disk.heal();
     clock.advance(LONG);
@@ -241,7 +241,7 @@ fn removals_that_are_made_up_for_are_repairs() {
     assert_eq!(get(&rig, 2).as_deref(), Some("two"));
     assert_eq!(ear.next(), Event::Repaired { key: Some(Arc::new(1)), tier: TierKind::Disk });
     disk.fail(Operation::Clear, Times::Next(1), ErrorKind::Io);
-    assert!(block_on(rig.clear::<Inline>()).is_err());
+    assert!(block_on(rig.clear::<Blocking>()).is_err());
     clock.advance(LONG);
     assert_eq!(get(&rig, 2), None);
     ear.until(|event| *event == Event::Repaired { key: None, tier: TierKind::Disk });

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use larder::{Cache, EntryOptions, Loaded, TierKind};
 use larder_core::tier::Tier;
-use larder_engine::wait::{Inline, block_on};
+use larder_exec::runtime::{Blocking, block_on};
 use larder_testkit::{HashMapTier, ManualClock, Shelf};
 
 use crate::rig::{Plan, get};
@@ -136,12 +136,12 @@ fn an_invalidation_during_a_promotion_means_the_copy() {
     let rig_on = |shelf: &Shelf| Plan::over(vec![Arc::new(HashMapTier::on(shelf)) as Arc<dyn Tier>]).build();
     for round in 0..300 {
         let shelf = Shelf::default();
-        block_on(rig_on(&shelf).insert::<Inline>(1, "value".into(), tagged(&["a"]))).unwrap();
+        block_on(rig_on(&shelf).insert::<Blocking>(1, "value".into(), tagged(&["a"]))).unwrap();
         // Another cache, whose memory is empty: a hit is promoted.
         let rig = rig_on(&shelf);
         thread::scope(|scope| {
             scope.spawn(|| get(&rig, 1));
-            scope.spawn(|| block_on(rig.invalidate_tags::<Inline>(vec!["a".into()])).unwrap());
+            scope.spawn(|| block_on(rig.invalidate_tags::<Blocking>(vec!["a".into()])).unwrap());
         });
         assert_eq!(get(&rig, 1), None, "round {round}");
     }
@@ -153,10 +153,10 @@ fn a_tag_over_many_entries_costs_what_it_costs_over_few() {
         let tier = HashMapTier::new();
         let rig = Plan::over(vec![Arc::new(tier) as Arc<dyn Tier>]).build();
         for key in 0..entries {
-            block_on(rig.insert::<Inline>(key, "value".into(), tagged(&["all"]))).unwrap();
+            block_on(rig.insert::<Blocking>(key, "value".into(), tagged(&["all"]))).unwrap();
         }
         let before = rig.stats();
-        block_on(rig.invalidate_tags::<Inline>(vec!["all".into()])).unwrap();
+        block_on(rig.invalidate_tags::<Blocking>(vec!["all".into()])).unwrap();
         let after = rig.stats();
         assert_eq!(get(&rig, 7), None);
         let tier = |stats: &larder::Stats| stats.tier(TierKind::Disk).unwrap().counts;
@@ -171,8 +171,8 @@ fn a_tag_over_many_entries_costs_what_it_costs_over_few() {
 fn a_hit_in_memory_with_tags_asks_no_other_tier() {
     let tier = HashMapTier::new();
     let rig = Plan::over(vec![Arc::new(tier) as Arc<dyn Tier>]).build();
-    block_on(rig.insert::<Inline>(1, "value".into(), tagged(&["a", "b"]))).unwrap();
-    block_on(rig.invalidate_tags::<Inline>(vec!["c".into()])).unwrap();
+    block_on(rig.insert::<Blocking>(1, "value".into(), tagged(&["a", "b"]))).unwrap();
+    block_on(rig.invalidate_tags::<Blocking>(vec!["c".into()])).unwrap();
     let before = rig.stats().tier(TierKind::Disk).unwrap().counts;
     assert_eq!(rig.hit(&1).as_deref(), Some("value"));
     assert_eq!(rig.stats().tier(TierKind::Disk).unwrap().counts, before);

@@ -11,7 +11,7 @@ use larder_core::frame::Frame;
 use larder_core::key::EncodedKey;
 use larder_core::tier::{BoxFuture, Capability, Tier, Usage};
 use larder_core::{Bytes, Result};
-use larder_engine::wait::{Inline, block_on};
+use larder_exec::runtime::{Blocking, block_on};
 use larder_testkit::{FaultyTier, HashMapTier, ManualClock, Operation, Shelf, Times};
 
 use crate::logs::lines_of;
@@ -35,7 +35,7 @@ fn bench() -> Bench {
 }
 
 fn try_get(rig: &Arc<Rig>, key: u64) -> Result<Option<String>> {
-    block_on(rig.get::<Inline>(&key))
+    block_on(rig.get::<Blocking>(&key))
 }
 
 fn keys(rig: &Arc<Rig>) -> Vec<u64> {
@@ -124,7 +124,7 @@ fn removals_that_an_open_breaker_refused_hold_after_the_tier_returns() {
     disk.heal();
     for key in 0..50 {
         assert_eq!(try_get(&rig, key).unwrap(), None, "{key}");
-        assert!(!block_on(rig.contains_key::<Inline>(&key)).unwrap());
+        assert!(!block_on(rig.contains_key::<Blocking>(&key)).unwrap());
     }
     assert_eq!(keys(&rig), (50..100).collect::<Vec<_>>());
     assert_eq!(disk.inner().usage().entries, 100, "all of it is still there");
@@ -146,7 +146,7 @@ fn what_was_written_meanwhile_is_not_removed_by_settling() {
     insert(&rig, 1, "new").unwrap();
     disk.heal();
     clock.advance(LONG);
-    block_on(rig.flush::<Inline>()).unwrap();
+    block_on(rig.flush::<Blocking>()).unwrap();
     assert_eq!(get(&rig, 1).as_deref(), Some("new"));
     assert_eq!(get(&rig, 2), None);
     assert_eq!(disk.inner().usage().entries, 1);
@@ -180,24 +180,24 @@ fn outdated_copies_do_not_come_back_after_a_reopen() {
     let (disk, rig) = reopen();
     insert(&rig, 1, "old").unwrap();
     insert(&rig, 2, "kept").unwrap();
-    block_on(rig.close::<Inline>()).unwrap();
+    block_on(rig.close::<Blocking>()).unwrap();
     drop((rig, disk));
 
     let (disk, rig) = reopen();
     assert_eq!(get(&rig, 2).as_deref(), Some("kept"), "a clean mark costs nothing");
     disk.fail(Operation::Remove, Times::Forever, ErrorKind::Io);
     assert!(remove(&rig, 1).is_err());
-    block_on(rig.close::<Inline>()).unwrap();
+    block_on(rig.close::<Blocking>()).unwrap();
     drop((rig, disk));
 
     let (disk, rig) = reopen();
     disk.fail(Operation::Clear, Times::Next(1), ErrorKind::Io);
     assert_eq!(get(&rig, 1), None, "cleared, or not served while that fails");
     assert_eq!(keys(&rig), [0u64; 0]);
-    block_on(rig.flush::<Inline>()).unwrap();
+    block_on(rig.flush::<Blocking>()).unwrap();
     assert_eq!(disk.inner().usage().entries, 0);
     insert(&rig, 1, "new").unwrap();
-    block_on(rig.close::<Inline>()).unwrap();
+    block_on(rig.close::<Blocking>()).unwrap();
     drop((rig, disk));
     assert_eq!(get(&reopen().1, 1).as_deref(), Some("new"));
 }
@@ -240,7 +240,7 @@ fn nothing_old_is_seen_while_a_tier_comes_and_goes() {
     assert!(seen.errors > 0 && seen.puts > 0, "{seen:?}");
     disk.heal();
     clock.advance(LONG);
-    block_on(rig.flush::<Inline>()).unwrap();
+    block_on(rig.flush::<Blocking>()).unwrap();
     for key in 0..32 {
         let last = (STEPS - 8) + key % 8;
         let expect = format!("{} {last}", key / 8);

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use larder::{Cache, ErrorKind, Persistence, TierKind, bcache, fcache, mcache, ucache};
 use larder_core::tier::Tier;
-use larder_engine::wait::{Inline, block_on};
+use larder_exec::runtime::{Blocking, block_on};
 use larder_testkit::{FaultyTier, HashMapTier, Operation, Shelf, Times};
 
 use crate::layers::Silent;
@@ -25,7 +25,7 @@ fn every_close_has_the_same_outcome() {
     let rig = plan.build();
     disk.fail(Operation::Close, Times::Next(1), ErrorKind::Full);
     disk.stall(Operation::Close);
-    let close = || block_on(rig.close::<Inline>()).unwrap_err();
+    let close = || block_on(rig.close::<Blocking>()).unwrap_err();
     std::thread::scope(|scope| {
         let first = scope.spawn(close);
         disk.wait_until_stalled(Operation::Close, 1);
@@ -79,7 +79,7 @@ fn a_write_that_waits_while_close_begins_is_dropped() {
     insert(&rig, 1, "first").unwrap();
     disk.stall(Operation::Close);
     std::thread::scope(|scope| {
-        let closer = scope.spawn(|| block_on(rig.close::<Inline>()));
+        let closer = scope.spawn(|| block_on(rig.close::<Blocking>()));
         disk.wait_until_stalled(Operation::Close, 1);
         assert_eq!(insert(&rig, 2, "late").unwrap_err().kind(), ErrorKind::Closed);
         disk.release();
@@ -245,7 +245,7 @@ fn what_was_buffered_when_it_was_switched_off_is_not_in_memory_afterwards() {
     std::thread::scope(|scope| {
         let writer = scope.spawn(|| insert(&rig, 1, "in progress"));
         disk.wait_until_stalled(Operation::Put, 1);
-        let switch = scope.spawn(|| block_on(rig.set_enabled::<Inline>(false)));
+        let switch = scope.spawn(|| block_on(rig.set_enabled::<Blocking>(false)));
         disk.release();
         switch.join().unwrap().unwrap();
         writer.join().unwrap().unwrap();

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use larder::{EntryOptions, ErrorKind, Persistence, TierKind, bcache, mcache};
 use larder_core::tier::Tier;
-use larder_engine::wait::{Inline, block_on};
+use larder_exec::runtime::{Blocking, block_on};
 use larder_testkit::{FaultyTier, HashMapTier, Operation, Times};
 use parking_lot::Mutex;
 use tracing::field::{Field, Visit};
@@ -158,9 +158,9 @@ fn each_call_of_a_tier_has_one_span() {
         assert_eq!(span.fields["key"].len(), 32);
     }
     disk.fail(Operation::Get, Times::Next(1), ErrorKind::Io);
-    let spans = Spans::of(|| assert!(block_on(rig.get::<Inline>(&1)).is_err()));
+    let spans = Spans::of(|| assert!(block_on(rig.get::<Blocking>(&1)).is_err()));
     assert_eq!(calls(&spans), ["get failed"]);
-    let spans = Spans::of(|| drop(block_on(rig.get_many::<Inline>(&[1, 2, 3]))));
+    let spans = Spans::of(|| drop(block_on(rig.get_many::<Blocking>(&[1, 2, 3]))));
     assert_eq!((calls(&spans), spans[0].fields["keys"].as_str()), (vec!["get_many done".to_owned()], "3"));
 }
 
@@ -241,6 +241,6 @@ fn a_call_that_the_breaker_refuses_is_not_timed() {
     let disk = FaultyTier::new(HashMapTier::new());
     let rig = Plan::over(vec![Arc::new(disk.clone()) as Arc<dyn Tier>]).without_memory().build();
     disk.fail(Operation::Get, Times::Forever, ErrorKind::Io);
-    (0..20).for_each(|_| assert!(block_on(rig.get::<Inline>(&1)).is_err()));
+    (0..20).for_each(|_| assert!(block_on(rig.get::<Blocking>(&1)).is_err()));
     assert_eq!(rig.stats().tier(TierKind::Disk).unwrap().latency.get.count(), 5);
 }

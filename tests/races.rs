@@ -6,7 +6,7 @@ use std::thread;
 
 use larder::TierKind;
 use larder_core::tier::Tier;
-use larder_engine::wait::{Inline, block_on};
+use larder_exec::runtime::{Blocking, block_on};
 use larder_testkit::{FaultyTier, HashMapTier, Operation};
 
 use crate::rig::{Plan, Rig, counts, get, insert, remove};
@@ -17,8 +17,8 @@ type Change = (&'static str, fn(&Arc<Rig>), Option<&'static str>);
 const CHANGES: [Change; 4] = [
     ("insert", |rig| assert!(insert(rig, 1, "new").is_ok()), Some("new")),
     ("remove", |rig| assert!(remove(rig, 1).is_ok()), None),
-    ("take", |rig| drop(block_on(rig.take::<Inline>(&1)).unwrap()), None),
-    ("clear", |rig| block_on(rig.clear::<Inline>()).unwrap(), None),
+    ("take", |rig| drop(block_on(rig.take::<Blocking>(&1)).unwrap()), None),
+    ("clear", |rig| block_on(rig.clear::<Blocking>()).unwrap(), None),
 ];
 
 fn disk() -> FaultyTier<HashMapTier> {
@@ -47,7 +47,7 @@ fn a_change_during_a_load_wins() {
                         on_go.recv().unwrap();
                         "old".to_owned()
                     };
-                    block_on(rig.get_with::<Inline, _, _>(1, load))
+                    block_on(rig.get_with::<Blocking, _, _>(1, load))
                 }
             });
             on_start.recv().unwrap();
@@ -73,12 +73,12 @@ fn who_asks_after_a_remove_does_not_get_what_was_loaded_before() {
                     on_go.recv().unwrap();
                     "old".to_owned()
                 };
-                block_on(rig.get_with::<Inline, _, _>(1, load))
+                block_on(rig.get_with::<Blocking, _, _>(1, load))
             }
         });
         on_start.recv().unwrap();
         remove(&rig, 1).unwrap();
-        let after = block_on(rig.get_with::<Inline, _, _>(1, || async { "new".to_owned() }));
+        let after = block_on(rig.get_with::<Blocking, _, _>(1, || async { "new".to_owned() }));
         go.send(()).unwrap();
         loader.join().unwrap();
         assert_eq!(after, "new", "{name}");
@@ -168,7 +168,7 @@ fn loads_inserts_and_removes_of_one_key_never_show_an_older_value() {
                 scope.spawn(move || {
                     for _ in 0..2_000 {
                         let load = || async { source.load(SeqCst).to_string() };
-                        block_on(rig.get_with::<Inline, _, _>(1, load));
+                        block_on(rig.get_with::<Blocking, _, _>(1, load));
                     }
                 });
             }
@@ -183,7 +183,7 @@ fn an_entry_that_changes_size_moves_home_and_leaves_one_copy() {
     let tiers = vec![Arc::new(near) as Arc<dyn Tier>, Arc::new(far) as Arc<dyn Tier>];
     let rig = Plan::over(tiers).build();
     let homes = |rig: &Arc<Rig>| {
-        let held = block_on(rig.explain::<Inline>(&1)).unwrap().tiers;
+        let held = block_on(rig.explain::<Blocking>(&1)).unwrap().tiers;
         held.into_iter().filter(|kind| *kind != TierKind::Memory).collect::<Vec<_>>()
     };
     for (bytes, home) in [

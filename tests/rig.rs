@@ -18,11 +18,11 @@ use larder_core::key::{KeyCodec, NamedKeys};
 use larder_core::memory::{Bounds, MemoryStore, OnDeparture};
 use larder_core::stream::ByteValue;
 use larder_core::tier::Tier;
-use larder_engine::wait::{Inline, Wait, block_on};
 use larder_engine::{
-    Audience, Begun, BytesOf, Engine, EntryReader, Expiry, Hints, KeptMarks, Parts, Slot, Source, Taint,
-    Weigh, Wire, watched,
+    Begun, BytesOf, DirtyFlag, Engine, EntryReader, Expiry, Hints, KeptMarks, Listener, Parts, Source,
+    TierHandle, TierStack, Weigh, watched,
 };
+use larder_exec::runtime::{Blocking, Runtime, block_on};
 use larder_testkit::ManualClock;
 use larder_tiers::memory::{MemoryEngine, NullStore, Policy, Store};
 use serde::Serialize;
@@ -47,7 +47,7 @@ pub(crate) struct Plan {
     pub(crate) clock: ManualClock,
     /// Where the marks of the tiers are, if anywhere.
     pub(crate) marks: Option<std::path::PathBuf>,
-    pub(crate) audience: Option<(Audience, OnDeparture<u64>)>,
+    pub(crate) listener: Option<(Listener, OnDeparture<u64>)>,
     /// After what time without a poll a load is taken over.
     pub(crate) stall: Option<Duration>,
     /// How it hears of others, with whom it shares its entries then.
@@ -66,7 +66,7 @@ impl Plan {
             selector: Arc::new(Table),
             clock: ManualClock::default(),
             marks: None,
-            audience: None,
+            listener: None,
             stall: None,
             #[cfg(feature = "redis")]
             nodes: None,
@@ -75,9 +75,9 @@ impl Plan {
 
     /// With somebody who listens.
     pub(crate) fn heard_by(mut self, listener: impl FnMut(Event<u64>) + Send + 'static) -> Self {
-        let audience = Audience::new(listener);
-        let on_departure = audience.on_departure();
-        self.audience = Some((audience, on_departure));
+        let listener = Listener::new(listener);
+        let on_departure = listener.on_departure();
+        self.listener = Some((listener, on_departure));
         self
     }
 
@@ -86,9 +86,9 @@ impl Plan {
         self
     }
 
-    fn slot(&self, tier: &Arc<dyn Tier>) -> Slot {
-        let mark = self.marks.as_ref().map(|dir| Taint::open(&dir.join(tier.kind().name())).unwrap());
-        Slot::with(Arc::clone(tier), Arc::new(self.clock.clone()), mark)
+    fn handle(&self, tier: &Arc<dyn Tier>) -> TierHandle {
+        let mark = self.marks.as_ref().map(|dir| DirtyFlag::open(&dir.join(tier.kind().name())).unwrap());
+        TierHandle::with(Arc::clone(tier), Arc::new(self.clock.clone()), mark)
     }
 
     pub(crate) fn build(self) -> Arc<Rig> {
@@ -100,7 +100,7 @@ impl Plan {
     where
         V: Clone + Serialize + DeserializeOwned + Send + Sync + 'static,
     {
-        let wire = Wire {
+        let stack = TierStack {
             keys: Box::new(TypedCodec::<Box<dyn KeyCodec<u64>>, u64>::new(Box::new(NamedKeys))),
             values: Box::new(TypedCodec::<Box<dyn ValueCodec<V>>, V>::new(Box::new(Values::new(
                 Codec::Auto,
@@ -108,9 +108,9 @@ impl Plan {
             compress: Compress::None,
             schema: 0,
             selector: Arc::clone(&self.selector),
-            slots: self.tiers.iter().map(|tier| self.slot(tier)).collect(),
+            tiers: self.tiers.iter().map(|tier| self.handle(tier)).collect(),
         };
-        let (audience, on_departure) = self.audience.unzip();
+        let (listener, on_departure) = self.listener.unzip();
         let (memory, memory_weight_max) = match self.memory {
             true => {
                 let bounds = Bounds::bytes(self.memory_bytes);
@@ -129,7 +129,7 @@ impl Plan {
             memory: Arc::new(Typed::<u64, V, _>::new(Arc::clone(&memory))),
             memory_weight_max,
             weigh: Weigh::Measured,
-            wire: (!wire.slots.is_empty()).then_some(wire),
+            stack: (!stack.tiers.is_empty()).then_some(stack),
             hints: Hints {
                 kind: Kind::Other,
                 persistence: self.persistence,
@@ -143,7 +143,7 @@ impl Plan {
             nodes,
             marks: KeptMarks::default(),
             stall: self.stall,
-            audience,
+            listener,
             dir: None,
             held: Vec::new(),
         });
@@ -162,7 +162,7 @@ impl<V: Clone + Send + Sync + 'static> Deref for Rig<V> {
 /// Verbs that wait as `W` does.
 macro_rules! verbs {
     ($(fn $name:ident($($argument:ident: $type:ty = $given:expr),*) -> $answer:ty = $map:expr;)+) => {$(
-        pub(crate) async fn $name<W: Wait>(&self, $($argument: $type),*) -> $answer {
+        pub(crate) async fn $name<W: Runtime>(&self, $($argument: $type),*) -> $answer {
             match W::IS_TASK {
                 true => self.engine.tasks().$name($($given),*).await.map($map),
                 false => self.engine.threads().$name($($given),*).map($map),
@@ -202,7 +202,7 @@ impl<V: Clone + Send + Sync + 'static> Rig<V> {
         self.engine.hit(&*self.memory, key)
     }
 
-    pub(crate) async fn get_many<W: Wait>(&self, keys: &[u64]) -> Vec<Option<V>> {
+    pub(crate) async fn get_many<W: Runtime>(&self, keys: &[u64]) -> Vec<Option<V>> {
         let mut values: Vec<Option<V>> = keys.iter().map(|key| self.hit(key)).collect();
         let missing: Vec<usize> = (0..keys.len()).filter(|at| values[*at].is_none()).collect();
         let forms: Vec<Borrowed<'_, u64, u64>> = missing.iter().map(|at| Borrowed::new(&keys[*at])).collect();
@@ -219,7 +219,7 @@ impl<V: Clone + Send + Sync + 'static> Rig<V> {
 
     pub(crate) async fn get_with<W, F, Fut>(&self, key: u64, loader: F) -> V
     where
-        W: Wait,
+        W: Runtime,
         F: FnOnce() -> Fut,
         Fut: Future<Output = V>,
     {
@@ -229,7 +229,7 @@ impl<V: Clone + Send + Sync + 'static> Rig<V> {
 
     pub(crate) async fn try_get_with<W, E, F, Fut>(&self, key: u64, loader: F) -> Result<V, Arc<E>>
     where
-        W: Wait,
+        W: Runtime,
         E: Send + Sync + 'static,
         F: FnOnce() -> Fut,
         Fut: Future<Output = Result<V, E>>,
@@ -291,15 +291,15 @@ impl<V: ByteValue + Clone + Send + Sync + 'static> Rig<V> {
 
 /// The value of a key, from wherever it is.
 pub(crate) fn get(rig: &Arc<Rig>, key: u64) -> Option<String> {
-    rig.hit(&key).or_else(|| block_on(rig.get::<Inline>(&key)).unwrap())
+    rig.hit(&key).or_else(|| block_on(rig.get::<Blocking>(&key)).unwrap())
 }
 
 pub(crate) fn insert(rig: &Arc<Rig>, key: u64, value: &str) -> larder::Result<larder::Placement> {
-    block_on(rig.insert::<Inline>(key, value.to_owned(), EntryOptions::new()))
+    block_on(rig.insert::<Blocking>(key, value.to_owned(), EntryOptions::new()))
 }
 
 pub(crate) fn remove(rig: &Arc<Rig>, key: u64) -> larder::Result<bool> {
-    block_on(rig.remove::<Inline>(&key))
+    block_on(rig.remove::<Blocking>(&key))
 }
 
 /// The counts of one tier.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use larder::EntryOptions;
 use larder_core::tier::Tier;
-use larder_engine::wait::Tokio;
+use larder_exec::runtime::Tokio;
 use larder_testkit::HashMapTier;
 use larder_testkit::history::{Act, Answer, Contract, History, Keeps, Recorder};
 use larder_testkit::schedule::{Scene, Task, explore, turn};

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use futures_util::StreamExt;
 use larder::{AsyncCache, LoadError};
 use larder_core::tier::Tier;
-use larder_engine::wait::{Inline, Tokio, block_on};
+use larder_exec::runtime::{Blocking, Tokio, block_on};
 use larder_testkit::history::{Act, Contract, History, Keeps};
 use larder_testkit::schedule::{Task, explore, turn};
 use larder_testkit::{HashMapTier, ManualClock};
@@ -279,7 +279,7 @@ fn a_take_over_at_any_moment_is_sound() {
             scene.play(vec![Task::new(load(2, 0)), Task::new(load(1, 3)), Task::new(time_passes)]);
             let mut recorder = history.recorder();
             let call = recorder.begin(Act::Get(1));
-            let found = block_on(rig.get::<Inline>(&1)).unwrap().or_else(|| rig.hit(&1));
+            let found = block_on(rig.get::<Blocking>(&1)).unwrap().or_else(|| rig.hit(&1));
             recorder.end_with(call, found.as_ref().map(String::as_bytes));
             drop(recorder);
             let counts = rig.stats().cache;

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use larder::{AsyncCache, Bytes, Persistence, TierKind};
 use larder_core::tier::{Capability, Tier};
-use larder_engine::wait::{Inline, Tokio, block_on};
+use larder_exec::runtime::{Blocking, Tokio, block_on};
 use larder_testkit::{FaultyTier, HashMapTier, Operation};
 
 use crate::rig::{Plan, Rig};
@@ -197,8 +197,8 @@ fn a_thread_waits_for_a_write_of_a_task_whose_executor_it_blocks() {
             // Whichever call is the one that waits.
             move || tier.release()
         });
-        block_on(rig.remove::<Inline>(&1)).unwrap();
-        block_on(rig.clear::<Inline>()).unwrap();
+        block_on(rig.remove::<Blocking>(&1)).unwrap();
+        block_on(rig.clear::<Blocking>()).unwrap();
         releaser.join().unwrap();
         write.await.unwrap().unwrap();
         assert_eq!(rig.get::<Tokio>(&1).await.unwrap(), None);
@@ -221,10 +221,10 @@ fn a_runtime_that_shuts_down_leaves_no_write_half_done() {
     drop(runtime);
     tier.release();
     // Waits for every ticket that is out.
-    block_on(rig.set_enabled::<Inline>(false)).unwrap();
-    block_on(rig.set_enabled::<Inline>(true)).unwrap();
+    block_on(rig.set_enabled::<Blocking>(false)).unwrap();
+    block_on(rig.set_enabled::<Blocking>(true)).unwrap();
     for key in 0..20 {
-        assert_eq!(block_on(rig.get::<Inline>(&key)).unwrap(), Some(key.to_string()));
+        assert_eq!(block_on(rig.get::<Blocking>(&key)).unwrap(), Some(key.to_string()));
     }
 }
 

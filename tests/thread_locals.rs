@@ -7,7 +7,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use larder::{Cache, EntryOptions, Persistence};
-use larder_engine::wait::block_on;
+use larder_exec::runtime::block_on;
 
 /// Set in a child process: over which tiers the cache is.
 const TIERS: &str = "LARDER_TEST_THREAD_LOCALS";

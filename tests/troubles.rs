@@ -5,7 +5,7 @@ use std::sync::Arc;
 use larder::{ErrorKind, Persistence, TierKind};
 use larder_core::frame::Frame;
 use larder_core::tier::Tier;
-use larder_engine::wait::{Inline, block_on};
+use larder_exec::runtime::{Blocking, block_on};
 use larder_testkit::{FaultyTier, HashMapTier, Operation, Shelf, Times};
 
 use crate::rig::{Plan, counts, get, insert, remove};
@@ -27,8 +27,8 @@ fn a_failing_read_is_a_miss_and_loads_once() {
     let rig = Plan::over(tiers).without_memory().build();
     insert(&rig, 1, "stored").unwrap();
     disk.fail(Operation::Get, Times::Forever, ErrorKind::Unavailable);
-    assert_eq!(block_on(rig.get::<Inline>(&1)).unwrap_err().kind(), ErrorKind::Unavailable);
-    let loaded = block_on(rig.get_with::<Inline, _, _>(1, || async { "loaded".to_owned() }));
+    assert_eq!(block_on(rig.get::<Blocking>(&1)).unwrap_err().kind(), ErrorKind::Unavailable);
+    let loaded = block_on(rig.get_with::<Blocking, _, _>(1, || async { "loaded".to_owned() }));
     assert_eq!(loaded, "loaded");
     assert_eq!(rig.stats().cache.loads, 1);
     assert_eq!(counts(&rig, TierKind::Disk).errors, 2);
@@ -67,7 +67,7 @@ fn what_could_not_be_removed_is_not_served() {
     disk.fail(Operation::Remove, Times::Forever, ErrorKind::Io);
     assert!(remove(&rig, 1).is_err());
     assert_eq!(get(&rig, 1), None, "the copy is still there, and not trusted");
-    assert!(!block_on(rig.contains_key::<Inline>(&1)).unwrap());
+    assert!(!block_on(rig.contains_key::<Blocking>(&1)).unwrap());
     disk.heal();
     assert_eq!(get(&rig, 1), None);
     insert(&rig, 1, "new").unwrap();
@@ -104,9 +104,9 @@ fn a_failing_clear_puts_the_tier_aside() {
     let rig = Plan::over(tiers).without_memory().build();
     insert(&rig, 1, "old").unwrap();
     disk.fail(Operation::Clear, Times::Next(1), ErrorKind::Io);
-    assert!(block_on(rig.clear::<Inline>()).is_err());
+    assert!(block_on(rig.clear::<Blocking>()).is_err());
     assert_eq!(get(&rig, 1), None);
-    block_on(rig.clear::<Inline>()).unwrap();
+    block_on(rig.clear::<Blocking>()).unwrap();
     insert(&rig, 1, "new").unwrap();
     assert_eq!(get(&rig, 1).as_deref(), Some("new"));
 }
@@ -132,13 +132,13 @@ fn after_close_loads_pass_through() {
     let (_, _, tiers) = two();
     let rig = Plan::over(tiers).build();
     insert(&rig, 1, "stored").unwrap();
-    block_on(rig.close::<Inline>()).unwrap();
-    block_on(rig.close::<Inline>()).unwrap();
+    block_on(rig.close::<Blocking>()).unwrap();
+    block_on(rig.close::<Blocking>()).unwrap();
     assert_eq!(get(&rig, 1), None);
     assert_eq!(insert(&rig, 1, "late").unwrap_err().kind(), ErrorKind::Closed);
     let loads = std::cell::Cell::new(0);
     for _ in 0..2 {
-        let value = block_on(rig.get_with::<Inline, _, _>(1, || async {
+        let value = block_on(rig.get_with::<Blocking, _, _>(1, || async {
             loads.set(loads.get() + 1);
             "loaded".to_owned()
         }));

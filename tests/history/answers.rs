@@ -10,7 +10,7 @@ use larder::{Clock, Coherence, SystemClock};
 use larder_core::marks::SharedMarks;
 use larder_core::tier::Tier;
 use larder_engine::NodesPlan;
-use larder_engine::wait::Inline;
+use larder_exec::runtime::Blocking;
 use larder_testkit::history::{Contract, History, Keeps, Report, Verdict};
 use larder_testkit::workload::{Weights, Workload};
 use larder_testkit::{HashMapTier, Proxy, RedisServer, Shelf, block_on};
@@ -54,7 +54,7 @@ fn history(port: u16, seed: u64) -> Report {
                 let (mut recorder, mut rng) = (history.recorder(), rng.fork());
                 let (rig, work) = (&rig, &work);
                 scope.spawn(move || {
-                    block_on(work.run(&Under::<Inline>::new(rig), &mut recorder, &mut rng, CALLS));
+                    block_on(work.run(&Under::<Blocking>::new(rig), &mut recorder, &mut rng, CALLS));
                 })
             })
             .collect();
@@ -68,8 +68,8 @@ fn history(port: u16, seed: u64) -> Report {
             thread::park_timeout(Duration::from_millis(rng.u64(1..300)));
         }
     });
-    block_on(work.read_all(&Under::<Inline>::new(&rig), &mut history.recorder()));
-    block_on(rig.close::<Inline>()).unwrap();
+    block_on(work.read_all(&Under::<Blocking>::new(&rig), &mut history.recorder()));
+    block_on(rig.close::<Blocking>()).unwrap();
     // A step among nodes that fails, `take` say, leaves the entry as it was.
     history.check(&Contract { keeps: Keeps::Nothing, failures_change: false })
 }

@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use larder::{Durability, Facts, Persistence, Placement, Selector, Table, Thresholds, TierFacts};
-use larder_engine::wait::{Inline, Tokio};
+use larder_exec::runtime::{Blocking, Tokio};
 use larder_testkit::block_on;
 use larder_testkit::history::{Contract, History, Keeps, Recorder, Report, Verdict};
 use larder_testkit::workload::{Weights, Workload};
@@ -125,8 +125,8 @@ fn history(tiers: Tiers, trouble: bool, seed: u64) -> Report {
         given_up: 10,
     });
     run(&rig, &history, &work, &mut rng, if trouble { &troubled } else { &[] });
-    block_on(work.read_all(&Under::<Inline>::new(&rig), &mut history.recorder()));
-    block_on(rig.close::<Inline>()).unwrap();
+    block_on(work.read_all(&Under::<Blocking>::new(&rig), &mut history.recorder()));
+    block_on(rig.close::<Blocking>()).unwrap();
     history.check(&Contract { keeps: Keeps::Nothing, failures_change: true })
 }
 
@@ -161,7 +161,7 @@ fn run(rig: &Arc<Rig>, history: &Arc<History>, work: &Arc<Workload>, rng: &mut R
         for mut rng in [rng.fork(), rng.fork()] {
             let mut recorder = history.recorder();
             scope.spawn(move || {
-                let subject = Under::<Inline>::new(rig);
+                let subject = Under::<Blocking>::new(rig);
                 block_on(work.run(&subject, &mut recorder, &mut rng, CALLS));
             });
         }

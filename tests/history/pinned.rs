@@ -5,7 +5,7 @@ use std::thread;
 
 use larder::ErrorKind;
 use larder_core::tier::Tier;
-use larder_engine::wait::{Inline, block_on};
+use larder_exec::runtime::{Blocking, block_on};
 use larder_testkit::{FaultyTier, HashMapTier, Operation, Times};
 
 use crate::rig::{Plan, get, insert};
@@ -36,6 +36,6 @@ fn what_was_to_be_taken_and_could_not_be_read_is_gone() {
     let rig = Plan::over(vec![Arc::new(tier.clone()) as Arc<dyn Tier>]).without_memory().build();
     insert(&rig, 1, "value").unwrap();
     tier.fail(Operation::Get, Times::Next(1), ErrorKind::Io);
-    assert!(block_on(rig.take::<Inline>(&1)).is_err());
+    assert!(block_on(rig.take::<Blocking>(&1)).is_err());
     assert_eq!(get(&rig, 1), None);
 }

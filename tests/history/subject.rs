@@ -5,7 +5,7 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 
 use larder::{EntryOptions, Error};
-use larder_engine::wait::Wait;
+use larder_exec::runtime::Runtime;
 use larder_testkit::workload::Subject;
 
 use crate::rig::Rig;
@@ -16,13 +16,13 @@ pub(super) struct Under<W> {
     wait: PhantomData<W>,
 }
 
-impl<W: Wait> Under<W> {
+impl<W: Runtime> Under<W> {
     pub(super) fn new(rig: &Arc<Rig>) -> Self {
         Self { rig: Arc::clone(rig), wait: PhantomData }
     }
 }
 
-impl<W: Wait> Subject for Under<W> {
+impl<W: Runtime> Subject for Under<W> {
     type Error = Option<Error>;
 
     async fn insert(&self, key: u64, value: String) -> Result<(), Self::Error> {

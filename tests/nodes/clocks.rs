@@ -13,7 +13,7 @@ use larder::{
     Cache, Clock, Durability, EntryOptions, Facts, Placement, Selector, Sharing, SystemClock, Table,
     TierFacts, TierKind, Time,
 };
-use larder_engine::wait::Inline;
+use larder_exec::runtime::Blocking;
 use larder_testkit::{ManualClock, Proxy, block_on};
 use larder_tiers::Space;
 use larder_tiers::file::{FileOptions, FileTier};
@@ -267,7 +267,7 @@ fn processes_that_share_files_do_not_share_the_correction_of_a_clock() {
     };
     let insert = |rig: &Arc<Rig>, key: u64| {
         let minute = EntryOptions::new().ttl(MINUTE);
-        block_on(rig.insert::<Inline>(key, "a".into(), minute)).unwrap();
+        block_on(rig.insert::<Blocking>(key, "a".into(), minute)).unwrap();
     };
     let right = machine.now();
     machine.advance(MINUTE * 120);
@@ -279,15 +279,15 @@ fn processes_that_share_files_do_not_share_the_correction_of_a_clock() {
     insert(&late, 2);
     for (rig, of) in [(&early, "the one that was there before"), (&late, "the other")] {
         for key in [1, 2] {
-            let entry = block_on(rig.inspect::<Inline>(&key)).unwrap();
+            let entry = block_on(rig.inspect::<Blocking>(&key)).unwrap();
             assert_minute(entry.and_then(|entry| entry.left), of);
         }
-        assert_eq!(block_on(rig.get::<Inline>(&9)).unwrap(), None, "its age is not known");
+        assert_eq!(block_on(rig.get::<Blocking>(&9)).unwrap(), None, "its age is not known");
     }
     machine.advance(MINUTE);
     for rig in [early, late] {
-        assert_eq!(block_on(rig.get::<Inline>(&1)).unwrap(), None);
-        assert_eq!(block_on(rig.get::<Inline>(&2)).unwrap(), None);
-        block_on(rig.close::<Inline>()).unwrap();
+        assert_eq!(block_on(rig.get::<Blocking>(&1)).unwrap(), None);
+        assert_eq!(block_on(rig.get::<Blocking>(&2)).unwrap(), None);
+        block_on(rig.close::<Blocking>()).unwrap();
     }
 }

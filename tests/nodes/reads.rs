@@ -10,7 +10,7 @@ use larder_core::marks::SharedMarks;
 use larder_core::tier::{BoxFuture, Capability, Tier, TierKind, Usage};
 use larder_core::{Bytes, Result};
 use larder_engine::NodesPlan;
-use larder_engine::wait::{Inline, block_on};
+use larder_exec::runtime::{Blocking, block_on};
 use larder_testkit::{HashMapTier, Proxy, RedisServer, Shelf};
 use larder_tiers::redis::{RedisOptions, RedisTier};
 use parking_lot::Mutex;
@@ -99,19 +99,19 @@ type Finds = fn(&Node) -> bool;
 
 /// Every kind of read, and whether it finds the entry.
 const READS: [(&str, Finds); 7] = [
-    ("get", |node| block_on(node.get::<Inline>(&1)).unwrap().is_some()),
-    ("contains_key", |node| block_on(node.contains_key::<Inline>(&1)).unwrap()),
-    ("inspect", |node| block_on(node.inspect::<Inline>(&1)).unwrap().is_some()),
+    ("get", |node| block_on(node.get::<Blocking>(&1)).unwrap().is_some()),
+    ("contains_key", |node| block_on(node.contains_key::<Blocking>(&1)).unwrap()),
+    ("inspect", |node| block_on(node.inspect::<Blocking>(&1)).unwrap().is_some()),
     ("open", |node| node.open(&1).unwrap().is_some()),
-    ("explain", |node| block_on(node.explain::<Inline>(&1)).unwrap().home.is_some()),
-    ("get_many", |node| block_on(node.get_many::<Inline>(&[1]))[0].is_some()),
+    ("explain", |node| block_on(node.explain::<Blocking>(&1)).unwrap().home.is_some()),
+    ("get_many", |node| block_on(node.get_many::<Blocking>(&[1]))[0].is_some()),
     ("the look before a load", |node| {
         let loads = AtomicU64::new(0);
         let loader = || async {
             loads.fetch_add(1, Ordering::Relaxed);
             vec![9]
         };
-        block_on(node.get_with::<Inline, _, _>(1, loader)) == [2] && loads.into_inner() == 0
+        block_on(node.get_with::<Blocking, _, _>(1, loader)) == [2] && loads.into_inner() == 0
     }),
 ];
 
@@ -125,7 +125,7 @@ fn every_read_finds_an_entry_that_a_repair_moves_meanwhile() {
         let (line, own) = (Arc::new(Proxy::to(server.port())), Hooked::new());
         let node = node(&line, &own);
         let insert = |key| {
-            let stored = block_on(node.insert::<Inline>(key, vec![2], EntryOptions::new()));
+            let stored = block_on(node.insert::<Blocking>(key, vec![2], EntryOptions::new()));
             stored.unwrap().home
         };
         assert_eq!(insert(0), TierKind::Redis);
@@ -140,7 +140,7 @@ fn every_read_finds_an_entry_that_a_repair_moves_meanwhile() {
         }));
         assert!(finds(&node), "{name}");
         assert!(own.hook.lock().is_none(), "{name} asked the tier of this node");
-        block_on(node.close::<Inline>()).unwrap();
+        block_on(node.close::<Blocking>()).unwrap();
     }
 }
 

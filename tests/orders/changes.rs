@@ -1,6 +1,6 @@
 //! A change during a load wins: nothing that began before it is stored after it.
 
-use larder_engine::wait::{Inline, Tokio, block_on};
+use larder_exec::runtime::{Blocking, Tokio, block_on};
 
 use crate::director::{ended, orders, task, thread};
 use crate::far::Far;
@@ -13,12 +13,12 @@ macro_rules! change_among_loads {
             let stage = $stage;
             let (load, change, reads) = (stage.clone(), stage.clone(), stage.clone());
             let load = task(async move { load.load::<Tokio>().await });
-            let change = thread(move || block_on(change.$verb::<Inline>()));
+            let change = thread(move || block_on(change.$verb::<Blocking>()));
             let reads = thread(move || {
-                block_on(reads.get::<Inline>());
-                block_on(reads.get::<Inline>());
+                block_on(reads.get::<Blocking>());
+                block_on(reads.get::<Blocking>());
             });
-            block_on(stage.load::<Inline>());
+            block_on(stage.load::<Blocking>());
             ended(load);
             change.join().unwrap();
             reads.join().unwrap();
@@ -73,13 +73,13 @@ fn a_promotion_among_changes() {
     orders(|| {
         let far = Far::new();
         let stage = Stage::over(&far);
-        block_on(stage.insert::<Inline>());
+        block_on(stage.insert::<Blocking>());
         let stage = stage.reopened(&far);
         let (one, other, change) = (stage.clone(), stage.clone(), stage.clone());
         let one = task(async move { one.get::<Tokio>().await });
         let change = task(async move { change.insert::<Tokio>().await });
-        let other = thread(move || block_on(other.get::<Inline>()));
-        block_on(stage.remove::<Inline>());
+        let other = thread(move || block_on(other.get::<Blocking>()));
+        block_on(stage.remove::<Blocking>());
         ended(one);
         ended(change);
         other.join().unwrap();

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use larder::{Cache, CacheContext, ErrorKind, Event, Result, all_stats, close_all, fcache, mcache};
-use larder_engine::wait::{Inline, Tokio, block_on};
+use larder_exec::runtime::{Blocking, Tokio, block_on};
 
 use crate::director::{ended, few_orders, orders, task, thread};
 use crate::far::Far;
@@ -20,12 +20,12 @@ fn a_cache_is_closed_once() {
         let far = Far::new();
         let stage = Stage::over(&far);
         let (in_thread, in_task, write) = (stage.clone(), stage.clone(), stage.clone());
-        let in_thread = thread(move || block_on(in_thread.rig.close::<Inline>()).unwrap());
+        let in_thread = thread(move || block_on(in_thread.rig.close::<Blocking>()).unwrap());
         let in_task = task(async move { in_task.rig.close::<Tokio>().await.unwrap() });
         let write = task(async move { write.try_insert::<Tokio>().await });
         let load = stage.clone();
-        let load = thread(move || block_on(load.load::<Inline>()));
-        block_on(stage.rig.close::<Inline>()).unwrap();
+        let load = thread(move || block_on(load.load::<Blocking>()));
+        block_on(stage.rig.close::<Blocking>()).unwrap();
         assert_eq!(far.closes.load(Ordering::Relaxed), 1);
         in_thread.join().unwrap();
         ended(in_task);
@@ -210,11 +210,11 @@ fn a_listener_has_heard_all_when_its_cache_is_closed() {
         };
         let stage = Stage::of(Plan::over(vec![]).heard_by(listener));
         let (in_thread, in_task) = (stage.clone(), stage.clone());
-        let in_thread = thread(move || block_on(in_thread.insert::<Inline>()));
+        let in_thread = thread(move || block_on(in_thread.insert::<Blocking>()));
         let in_task = task(async move { in_task.insert::<Tokio>().await });
         in_thread.join().unwrap();
         ended(in_task);
-        block_on(stage.rig.close::<Inline>()).unwrap();
+        block_on(stage.rig.close::<Blocking>()).unwrap();
         assert_eq!(heard.load(Ordering::Relaxed), 2);
     });
 }

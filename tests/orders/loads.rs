@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use larder::{LoadContext, mcache};
 use larder_core::erased::{Key, Value};
-use larder_engine::wait::{Inline, Tokio, block_on};
 use larder_engine::{Answered, Boxed, LoadRequest, Loaded, Loader};
+use larder_exec::runtime::{Blocking, Tokio, block_on};
 use larder_testkit::ManualClock;
 
 use crate::director::{ended, is_struck, orders, task, thread, turn};
@@ -24,7 +24,7 @@ fn threads_and_tasks_make_one_load() {
     orders(|| {
         let stage = Stage::memory();
         let threads =
-            [(); 2].map(|()| stage.clone()).map(|stage| thread(move || block_on(stage.load::<Inline>())));
+            [(); 2].map(|()| stage.clone()).map(|stage| thread(move || block_on(stage.load::<Blocking>())));
         let tasks =
             [(); 2].map(|()| stage.clone()).map(|stage| task(async move { stage.load::<Tokio>().await }));
         for each in threads {
@@ -43,7 +43,7 @@ fn threads_and_tasks_make_one_load_over_a_tier() {
     orders(|| {
         let stage = Stage::over(&Far::new());
         let in_thread = stage.clone();
-        let in_thread = thread(move || block_on(in_thread.load::<Inline>()));
+        let in_thread = thread(move || block_on(in_thread.load::<Blocking>()));
         let tasks =
             [(); 2].map(|()| stage.clone()).map(|stage| task(async move { stage.load::<Tokio>().await }));
         in_thread.join().unwrap();
@@ -63,7 +63,7 @@ fn after_a_panic_one_of_those_who_wait_leads() {
         let ends = |number| if number == 0 { End::Panic } else { End::Value };
         let callers = [(); 3].map(|()| {
             let stage = stage.clone();
-            thread(move || is_struck(|| block_on(stage.try_load::<Inline>(ends))))
+            thread(move || is_struck(|| block_on(stage.try_load::<Blocking>(ends))))
         });
         let results = callers.map(|caller| caller.join().unwrap());
         let struck = results.iter().filter(|result| result.is_err()).count();
@@ -82,7 +82,7 @@ fn after_a_cancellation_one_of_those_who_wait_leads() {
             task(async move { stage.load::<Tokio>().await })
         });
         let (in_thread, in_task) = (stage.clone(), stage.clone());
-        let in_thread = thread(move || block_on(in_thread.load::<Inline>()));
+        let in_thread = thread(move || block_on(in_thread.load::<Blocking>()));
         let in_task = task(async move { in_task.load::<Tokio>().await });
         mortal.iter().for_each(|task| task.abort());
         in_thread.join().unwrap();
@@ -105,7 +105,7 @@ fn a_failure_is_shared_and_stored_nowhere() {
         let ends = |number| if number == 0 { End::Error } else { End::Value };
         let in_threads = [(); 2].map(|()| {
             let stage = stage.clone();
-            thread(move || block_on(stage.try_load::<Inline>(ends)))
+            thread(move || block_on(stage.try_load::<Blocking>(ends)))
         });
         let in_task = stage.clone();
         let in_task = task(async move { in_task.try_load::<Tokio>(ends).await });
@@ -137,7 +137,7 @@ fn a_leader_that_goes_on_while_it_is_taken_over() {
             }
         });
         let (in_thread, in_task) = (stage.clone(), stage.clone());
-        let in_thread = thread(move || block_on(in_thread.load::<Inline>()));
+        let in_thread = thread(move || block_on(in_thread.load::<Blocking>()));
         let in_task = task(async move { in_task.load::<Tokio>().await });
         led.join().unwrap();
         in_thread.join().unwrap();

@@ -4,7 +4,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use larder_engine::wait::{Inline, Tokio, Wait, block_on};
+use larder_exec::runtime::{Blocking, Runtime, Tokio, block_on};
 use tokio::runtime::{RuntimeFlavor, enter};
 
 use crate::director::{ended, orders, task, thread, turn};
@@ -12,7 +12,7 @@ use crate::rig::Rig;
 use crate::stage::Stage;
 
 /// Loads the first key with a loader that asks for the second, and so on.
-fn chain<W: Wait>(rig: Arc<Rig>, keys: &'static [u64]) -> Pin<Box<dyn Future<Output = String> + Send>> {
+fn chain<W: Runtime>(rig: Arc<Rig>, keys: &'static [u64]) -> Pin<Box<dyn Future<Output = String> + Send>> {
     Box::pin(async move {
         let [key, rest @ ..] = keys else { return "end".to_owned() };
         let inner = Arc::clone(&rig);
@@ -29,8 +29,8 @@ fn two_threads() {
     orders(|| {
         let rig = Stage::memory().rig;
         let other = Arc::clone(&rig);
-        let other = thread(move || block_on(chain::<Inline>(other, &[2, 1])));
-        block_on(chain::<Inline>(rig, &[1, 2]));
+        let other = thread(move || block_on(chain::<Blocking>(other, &[2, 1])));
+        block_on(chain::<Blocking>(rig, &[1, 2]));
         other.join().unwrap();
     });
 }
@@ -40,7 +40,7 @@ fn three_threads_and_tasks() {
     orders(|| {
         let rig = Stage::memory().rig;
         let (one, two) = (Arc::clone(&rig), Arc::clone(&rig));
-        let one = thread(move || block_on(chain::<Inline>(one, &[1, 2])));
+        let one = thread(move || block_on(chain::<Blocking>(one, &[1, 2])));
         let two = task(chain::<Tokio>(two, &[2, 3]));
         ended(task(chain::<Tokio>(rig, &[3, 1])));
         one.join().unwrap();
@@ -55,7 +55,7 @@ fn its_own_key() {
         let rig = Stage::memory().rig;
         let other = Arc::clone(&rig);
         let other = task(chain::<Tokio>(other, &[1, 1]));
-        block_on(chain::<Inline>(rig, &[1, 1]));
+        block_on(chain::<Blocking>(rig, &[1, 1]));
         ended(other);
     });
 }
@@ -67,7 +67,7 @@ fn two_rings() {
         let rig = Stage::memory().rig;
         let chains: [&'static [u64]; 4] = [&[1, 2], &[2, 1], &[1, 3], &[3, 1]];
         let tasks = chains.map(|keys| task(chain::<Tokio>(Arc::clone(&rig), keys)));
-        block_on(chain::<Inline>(rig, &[1]));
+        block_on(chain::<Blocking>(rig, &[1]));
         for each in tasks {
             ended(each);
         }
@@ -84,10 +84,10 @@ fn a_call_that_blocks_in_a_runtime_of_one_thread() {
         let runtime = thread(move || {
             enter(RuntimeFlavor::CurrentThread);
             let leads = chain::<Tokio>(Arc::clone(&runtime), &[1]);
-            let blocks = async { block_on(chain::<Inline>(runtime, &[1])) };
+            let blocks = async { block_on(chain::<Blocking>(runtime, &[1])) };
             shuttle::future::block_on(both(leads, blocks));
         });
-        block_on(chain::<Inline>(rig, &[1]));
+        block_on(chain::<Blocking>(rig, &[1]));
         runtime.join().unwrap();
     });
 }

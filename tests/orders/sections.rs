@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Waker};
 
-use larder_engine::wait::{Inline, Tokio, block_on};
+use larder_exec::runtime::{Blocking, Tokio, block_on};
 
 use crate::director::{ended, orders, task, thread};
 use crate::far::Far;
@@ -20,8 +20,8 @@ fn writers_take_turns() {
         let tasks =
             [(); 2].map(|()| stage.clone()).map(|stage| task(async move { stage.insert::<Tokio>().await }));
         let removal = stage.clone();
-        let removal = thread(move || block_on(removal.remove::<Inline>()));
-        block_on(stage.insert::<Inline>());
+        let removal = thread(move || block_on(removal.remove::<Blocking>()));
+        block_on(stage.insert::<Blocking>());
         for each in tasks {
             ended(each);
         }
@@ -36,7 +36,7 @@ fn writers_take_turns_over_a_tier_that_blocks() {
         let stage = Stage::over(&Far::blocking());
         let tasks =
             [(); 2].map(|()| stage.clone()).map(|stage| task(async move { stage.insert::<Tokio>().await }));
-        block_on(stage.remove::<Inline>());
+        block_on(stage.remove::<Blocking>());
         for each in tasks {
             ended(each);
         }
@@ -60,8 +60,8 @@ fn a_section_that_nobody_polls_is_driven_by_who_waits() {
         poll_once(&mut held);
         let (other, clear) = (stage.clone(), stage.clone());
         let other = task(async move { other.remove::<Tokio>().await });
-        let clear = thread(move || block_on(clear.clear::<Inline>()));
-        block_on(stage.insert::<Inline>());
+        let clear = thread(move || block_on(clear.clear::<Blocking>()));
+        block_on(stage.insert::<Blocking>());
         block_on(held);
         ended(other);
         clear.join().unwrap();
@@ -80,7 +80,7 @@ fn a_write_that_is_dropped_is_done() {
         let other = task(async move { other.get::<Tokio>().await });
         drop(held);
         ended(other);
-        assert!(block_on(stage.remove::<Inline>()), "it was half done");
+        assert!(block_on(stage.remove::<Blocking>()), "it was half done");
         stage.judge();
     });
 }
@@ -94,7 +94,7 @@ fn writers_that_are_cancelled_anywhere() {
         let other = stage.clone();
         let other = task(async move { other.insert::<Tokio>().await });
         mortal.iter().for_each(|task| task.abort());
-        block_on(stage.remove::<Inline>());
+        block_on(stage.remove::<Blocking>());
         ended(other);
         stage.judge();
     });
@@ -107,13 +107,13 @@ fn a_reader_that_is_cancelled_while_it_removes() {
     orders(|| {
         let far = Far::new();
         let stage = Stage::only(&far);
-        block_on(stage.insert::<Inline>());
+        block_on(stage.insert::<Blocking>());
         far.tears.store(true, Ordering::Relaxed);
         let (mortal, writer) = (stage.clone(), stage.clone());
         let mortal = task(async move { mortal.get::<Tokio>().await });
         let writer = task(async move { writer.insert::<Tokio>().await });
         mortal.abort();
-        block_on(stage.insert::<Inline>());
+        block_on(stage.insert::<Blocking>());
         ended(writer);
         stage.judge();
     });
@@ -130,7 +130,7 @@ fn writes_that_are_dropped_in_the_order_they_do_not_end_in() {
         poll_once(&mut waits);
         drop(waits);
         drop(has_ticket);
-        block_on(stage.remove::<Inline>());
+        block_on(stage.remove::<Blocking>());
         stage.judge();
     });
 }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use larder::EntryOptions;
 use larder_core::tier::Tier;
-use larder_engine::wait::{Inline, Wait, block_on};
+use larder_exec::runtime::{Blocking, Runtime, block_on};
 use larder_testkit::history::{Act, Answer, Contract, History, Keeps, Recorder};
 
 use crate::director::{panic_quietly, turn};
@@ -92,12 +92,12 @@ impl Stage {
 
     /// A read to see what is left, and the verdict over all that was read.
     pub(crate) fn judge(self) {
-        block_on(self.get::<Inline>());
+        block_on(self.get::<Blocking>());
         let contract = Contract { keeps: Keeps::Nothing, failures_change: true };
         self.history.check(&contract).assert_sound("an order of instructions");
     }
 
-    pub(crate) async fn get<W: Wait>(&self) {
+    pub(crate) async fn get<W: Runtime>(&self) {
         let mut recorder = self.recorder();
         let call = recorder.begin(Act::Get(KEY));
         let found = match self.rig.hit(&KEY) {
@@ -108,12 +108,12 @@ impl Stage {
     }
 
     /// A load whose loader succeeds.
-    pub(crate) async fn load<W: Wait>(&self) {
+    pub(crate) async fn load<W: Runtime>(&self) {
         assert!(self.try_load::<W>(|_| End::Value).await.is_ok());
     }
 
     /// A load whose loader ends as is said of the first, the second, and so on.
-    pub(crate) async fn try_load<W: Wait>(&self, ends: fn(usize) -> End) -> Result<String, ()> {
+    pub(crate) async fn try_load<W: Runtime>(&self, ends: fn(usize) -> End) -> Result<String, ()> {
         let mut recorder = self.recorder();
         let call = recorder.begin(Act::Load(KEY));
         let stamp = recorder.stamp(KEY);
@@ -137,11 +137,11 @@ impl Stage {
         loaded.map_err(|_| ())
     }
 
-    pub(crate) async fn insert<W: Wait>(&self) {
+    pub(crate) async fn insert<W: Runtime>(&self) {
         self.try_insert::<W>().await.unwrap();
     }
 
-    pub(crate) async fn try_insert<W: Wait>(&self) -> larder::Result<()> {
+    pub(crate) async fn try_insert<W: Runtime>(&self) -> larder::Result<()> {
         let mut recorder = self.recorder();
         let stamp = recorder.stamp(KEY);
         let call = recorder.begin(Act::Insert(stamp));
@@ -151,7 +151,7 @@ impl Stage {
     }
 
     /// Whether there was something to remove.
-    pub(crate) async fn remove<W: Wait>(&self) -> bool {
+    pub(crate) async fn remove<W: Runtime>(&self) -> bool {
         let mut recorder = self.recorder();
         let call = recorder.begin(Act::Remove(KEY));
         let done = self.rig.remove::<W>(&KEY).await;
@@ -159,7 +159,7 @@ impl Stage {
         done.unwrap()
     }
 
-    pub(crate) async fn clear<W: Wait>(&self) {
+    pub(crate) async fn clear<W: Runtime>(&self) {
         let mut recorder = self.recorder();
         let call = recorder.begin(Act::Clear);
         let done = self.rig.clear::<W>().await;

@@ -19,21 +19,21 @@ use larder_core::tier::{Capability, Stamp, TierKind};
 use larder_core::{Error, ErrorKind, Result};
 use parking_lot::Mutex;
 
-use crate::background::Pool;
-use crate::encodings::Encodings;
-use crate::events::{Audience, Events};
-use crate::expiry::{Expiry, LiveExpiry};
-use crate::gate::Gates;
-use crate::life::Life;
-use crate::marks::{Marks, Stamped};
-use crate::nodes::{Nodes, NodesPlan};
-use crate::pause::Pauses;
-use crate::restart;
-use crate::shield;
-use crate::slot::Slot;
-use crate::timeline::Timeline;
-use crate::wait::{Wait, block_on};
-use crate::wire::Wire;
+use crate::coherence::{Nodes, NodesPlan};
+use crate::events::{Events, Listener};
+use crate::invalidation::log::{Marks, Stamped};
+use crate::key_lock::KeyLocks;
+use crate::key_lock::reentrancy;
+use crate::lifecycle::Lifecycle;
+use crate::load::backoff::Backoffs;
+use crate::tier_stack::TierStack;
+use crate::tier_stack::key_encodings::Encodings;
+use crate::tier_stack::tier_handle::TierHandle;
+use crate::time::expiry::{Expiry, LiveExpiry};
+use crate::time::restart;
+use crate::time::timeline::Timeline;
+use larder_exec::background::Pool;
+use larder_exec::runtime::{Runtime, block_on};
 
 /// What a user said about all entries of a cache.
 #[derive(Clone, Copy, Debug)]
@@ -87,7 +87,7 @@ pub struct Parts {
     /// How entries are weighed.
     pub weigh: Weigh,
     /// Everything beyond memory.
-    pub wire: Option<Wire>,
+    pub stack: Option<TierStack>,
     /// What the user said about the entries.
     pub hints: Hints,
     /// Until when entries live.
@@ -101,9 +101,9 @@ pub struct Parts {
     /// How long a leader may be left unpolled after it was woken before a waiter
     /// takes its key over; `None` for as long as it likes.
     pub stall: Option<Duration>,
-    /// Who is told what happens; the memory store must tell it by itself of what
-    /// leaves it, see [`Audience::on_departure`].
-    pub audience: Option<Audience>,
+    /// Who is told what happens; the memory store must emit it by itself of what
+    /// leaves it, see [`Listener::on_departure`].
+    pub listener: Option<Listener>,
     /// The directory of the tiers, where they have one.
     pub dir: Option<PathBuf>,
     /// Locks and the like, let go of when the cache is closed.
@@ -115,9 +115,9 @@ pub struct Engine {
     pub(crate) memory: Arc<dyn Memory>,
     pub(crate) memory_weight_max: u64,
     pub(crate) weigh: Weigh,
-    pub(crate) wire: Option<Wire>,
+    pub(crate) stack: Option<TierStack>,
     /// Others change entries: copies in memory are checked, by stamps
-    /// (`copies.rs`) or by what other nodes tell (`nodes.rs`).
+    /// (`copies.rs`) or by what other nodes emit (`nodes.rs`).
     pub(crate) checks: bool,
     /// By stamps.
     pub(crate) stamps: bool,
@@ -126,7 +126,7 @@ pub struct Engine {
     pub(crate) expiry: LiveExpiry,
     pub(crate) timeline: Arc<Timeline>,
     pub(crate) marks: Arc<Marks>,
-    pub(crate) pauses: Pauses,
+    pub(crate) backoffs: Backoffs,
     pub(crate) pool: Arc<Pool>,
     pub(crate) refreshing: AtomicUsize,
     /// Some entry of this cache may expire.
@@ -134,7 +134,7 @@ pub struct Engine {
     pub(crate) stall: Option<Duration>,
     dir: Option<PathBuf>,
     pub(crate) held: Mutex<Vec<Box<dyn Any + Send>>>,
-    pub(crate) gates: Arc<Gates>,
+    pub(crate) key_locks: Arc<KeyLocks>,
     pub(crate) encodings: Encodings,
     pub(crate) counters: CacheCounters,
     pub(crate) memory_hits: Striped,
@@ -142,10 +142,10 @@ pub struct Engine {
     pub(crate) closed: AtomicBool,
     /// The process that it was built in.
     pub(crate) process: u32,
-    pub(crate) life: Life,
+    pub(crate) lifecycle: Lifecycle,
     pub(crate) events: Events,
     /// Called when the last handle goes, before anything else goes.
-    pub(crate) last_words: OnceLock<fn(&Self)>,
+    pub(crate) on_last_handle: OnceLock<fn(&Self)>,
 }
 
 /// The error of a child process that uses the cache of its parent.
@@ -159,17 +159,18 @@ pub(crate) fn forked() -> Error {
 impl Engine {
     /// Assembles an engine.
     pub fn new(parts: Parts) -> Arc<Self> {
-        let slots = parts.wire.as_ref().map_or(&[][..], |wire| &wire.slots);
-        let stamps = slots.iter().any(|slot| slot.facts().capability.stamps);
+        let tiers = parts.stack.as_ref().map_or(&[][..], |stack| &stack.tiers);
+        let stamps = tiers.iter().any(|handle| handle.facts().capability.stamps);
         let KeptMarks { log, marks: kept } = parts.marks;
         let noted = restart::noted(&kept);
         let marks = Arc::new(Marks::new(log, kept));
-        let earliest = restart::earliest(noted, &*parts.clock, slots, &marks);
+        let earliest = restart::earliest(noted, &*parts.clock, tiers, &marks);
         let timeline = Arc::new(Timeline::new(parts.clock, earliest));
-        slots.iter().for_each(|slot| slot.keep_time(&timeline));
+        tiers.iter().for_each(|handle| handle.keep_time(&timeline));
         let nodes = parts.nodes.map(|plan| Nodes::new(plan, &marks, &timeline));
-        for (nodes, slot) in nodes.iter().flat_map(|nodes| slots.iter().map(move |slot| (nodes, slot))) {
-            nodes.replicate_in(slot);
+        for (nodes, handle) in nodes.iter().flat_map(|nodes| tiers.iter().map(move |handle| (nodes, handle)))
+        {
+            nodes.replicate_in(handle);
         }
         let expires = AtomicBool::new(parts.expiry.is_set());
         let expiry = LiveExpiry::new(parts.expiry);
@@ -180,30 +181,30 @@ impl Engine {
             nodes,
             memory_weight_max: parts.memory_weight_max,
             weigh: parts.weigh,
-            wire: parts.wire,
+            stack: parts.stack,
             hints: parts.hints,
             expiry,
             timeline,
             marks,
-            pauses: Pauses::default(),
+            backoffs: Backoffs::default(),
             pool: Pool::new(),
             refreshing: AtomicUsize::new(0),
             expires,
             stall: parts.stall,
             dir: parts.dir,
             held: Mutex::new(parts.held),
-            gates: Gates::new(),
+            key_locks: KeyLocks::new(),
             encodings: Encodings::default(),
             counters: CacheCounters::default(),
             memory_hits: Striped::default(),
             memory_puts: Count::default(),
             closed: AtomicBool::new(false),
             process: std::process::id(),
-            life: Life::default(),
-            events: Events::new(parts.audience),
-            last_words: OnceLock::new(),
+            lifecycle: Lifecycle::default(),
+            events: Events::new(parts.listener),
+            on_last_handle: OnceLock::new(),
         });
-        engine.memory.attach(Arc::new(Lives {
+        engine.memory.attach(Arc::new(RecordLifetimes {
             timeline: Arc::clone(&engine.timeline),
             marks: Arc::clone(&engine.marks),
         }));
@@ -224,7 +225,7 @@ impl Engine {
             let record = self.confirmed_by(|| memory.get(key))?;
             Some(record).filter(|record| self.is_fresh(record.lifespan()))?.value?
         } else {
-            memory.value(key, |life| self.is_fresh(life))?
+            memory.value(key, |lifecycle| self.is_fresh(lifecycle))?
         };
         self.memory_hits.increment();
         Some(value)
@@ -238,7 +239,8 @@ impl Engine {
         if self.checks {
             return None;
         }
-        let value = memory.value(key, |life| !self.is_refresh_due(life.terms) && self.is_fresh(life))?;
+        let value = memory
+            .value(key, |lifecycle| !self.is_refresh_due(lifecycle.terms) && self.is_fresh(lifecycle))?;
         self.memory_hits.increment();
         Some(value)
     }
@@ -262,10 +264,10 @@ impl Engine {
     }
 
     #[inline]
-    fn is_fresh(&self, life: Lifespan<'_>) -> bool {
-        match life.terms {
-            None => self.marks.spares(life.stamp),
-            Some(terms) => self.is_fresh_by(life.stamp, terms),
+    fn is_fresh(&self, lifecycle: Lifespan<'_>) -> bool {
+        match lifecycle.terms {
+            None => self.marks.spares(lifecycle.stamp),
+            Some(terms) => self.is_fresh_by(lifecycle.stamp, terms),
         }
     }
 
@@ -288,10 +290,10 @@ impl Engine {
     }
 
     /// The same of what its freshness depends on.
-    pub(crate) fn freshness_by(&self, life: Lifespan<'_>) -> Freshness {
-        match life.terms {
-            None => freshness_without_terms(&self.marks, life.stamp),
-            Some(terms) => freshness_at(&self.marks, (life.stamp, terms), self.timeline.now()),
+    pub(crate) fn freshness_by(&self, lifecycle: Lifespan<'_>) -> Freshness {
+        match lifecycle.terms {
+            None => freshness_without_terms(&self.marks, lifecycle.stamp),
+            Some(terms) => freshness_at(&self.marks, (lifecycle.stamp, terms), self.timeline.now()),
         }
     }
 
@@ -314,24 +316,24 @@ impl Engine {
 
     /// Whether there are tiers beyond memory to ask.
     pub fn has_tiers(&self) -> bool {
-        self.wire.is_some()
+        self.stack.is_some()
     }
 
     /// Runs a section over the tiers: where its caller is, if one of them lets
     /// its caller wait there. A section that only `reads` may be given up.
-    pub(crate) async fn drive<W: Wait, T: Send + 'static>(
+    pub(crate) async fn drive<W: Runtime, T: Send + 'static>(
         &self,
         reads: bool,
         section: impl Future<Output = T> + Send + 'static,
     ) -> Result<T> {
-        let slots = self.slots();
-        if slots.is_empty() {
-            // All that it waits for is a ticket, which nobody has for long.
+        let tiers = self.tiers();
+        if tiers.is_empty() {
+            // All that it waits for is a guard, which nobody has for long.
             return Ok(block_on(section));
         }
         // On the heap at once: what is awaited is moved a few times.
         let section = Box::pin(section);
-        if slots.iter().all(Slot::blocks) {
+        if tiers.iter().all(TierHandle::blocks) {
             W::section(true, section).await
         } else {
             W::drive(reads, section).await
@@ -343,9 +345,9 @@ impl Engine {
         self.dir.as_deref()
     }
 
-    /// Has `last_words` called when the last handle goes; the first one counts.
-    pub fn set_last_words(&self, last_words: fn(&Self)) {
-        let _first_counts = self.last_words.set(last_words);
+    /// Has `on_last_handle` called when the last handle goes; the first one counts.
+    pub fn set_on_last_handle(&self, on_last_handle: fn(&Self)) {
+        let _first_counts = self.on_last_handle.set(on_last_handle);
     }
 
     /// Statistics of this moment.
@@ -357,23 +359,23 @@ impl Engine {
             counts.puts = self.memory_puts.get();
             tiers.push(TierStats::new(TierKind::Memory, counts, self.memory.usage()));
         }
-        tiers.extend(self.slots().iter().map(|slot| slot.stats()));
+        tiers.extend(self.tiers().iter().map(|handle| handle.stats()));
         let mut counts = self.counters.snapshot();
         (counts.events_missed, counts.listener_panics) = self.events.troubles();
         Stats::new(counts, tiers).with_load_latency(self.counters.load_times.snapshot())
     }
 
-    pub(crate) fn slots(&self) -> &[crate::Slot] {
-        self.wire.as_ref().map_or(&[], |wire| &wire.slots)
+    pub(crate) fn tiers(&self) -> &[crate::TierHandle] {
+        self.stack.as_ref().map_or(&[], |stack| &stack.tiers)
     }
 
     /// Whether look-ups miss and loads pass through: closed, or switched off.
     pub(crate) fn is_closed(&self) -> bool {
         let ended = self.closed.load(Ordering::Acquire);
         if ended {
-            self.life.tell_late_use();
+            self.lifecycle.warn_late_use();
         }
-        ended || !self.life.is_on() || self.has_tiers() && self.is_forked()
+        ended || !self.lifecycle.is_on() || self.has_tiers() && self.is_forked()
     }
 
     /// Whether this is a child that was forked from the process of the cache. It has
@@ -393,9 +395,9 @@ impl Engine {
 
     /// The key as tiers see it; `None` where there are none.
     pub(crate) fn encode_key(&self, key: &dyn AnyLookup) -> Result<Option<EncodedKey>> {
-        let Some(wire) = &self.wire else { return Ok(None) };
-        let encoded = wire.encode_lookup(key)?;
-        self.watch_encoding(wire, key, &encoded)?;
+        let Some(stack) = &self.stack else { return Ok(None) };
+        let encoded = stack.encode_lookup(key)?;
+        self.watch_encoding(stack, key, &encoded)?;
         Ok(Some(encoded))
     }
 
@@ -406,12 +408,12 @@ impl Engine {
     }
 
     /// Where an entry with these facts goes now.
-    pub(crate) fn place(&self, wire: &Wire, facts: &Facts) -> Placement {
-        self.place_with(wire, facts, None)
+    pub(crate) fn place(&self, stack: &TierStack, facts: &Facts) -> Placement {
+        self.place_with(stack, facts, None)
     }
 
     /// The same, as if the tier `well` took everything.
-    pub(crate) fn place_with(&self, wire: &Wire, facts: &Facts, well: Option<TierKind>) -> Placement {
+    pub(crate) fn place_with(&self, stack: &TierStack, facts: &Facts, well: Option<TierKind>) -> Placement {
         let memory = TierFacts {
             kind: TierKind::Memory,
             capability: Capability {
@@ -428,12 +430,12 @@ impl Engine {
         };
         let mut tiers = [memory; TierKind::ALL.len() + 1];
         let mut len = 1;
-        for (row, slot) in tiers.iter_mut().skip(1).zip(&wire.slots) {
-            *row = slot.facts();
-            row.healthy |= well == Some(slot.kind());
+        for (row, handle) in tiers.iter_mut().skip(1).zip(&stack.tiers) {
+            *row = handle.facts();
+            row.healthy |= well == Some(handle.kind());
             len += 1;
         }
-        wire.selector.place(facts, &tiers[..len])
+        stack.selector.place(facts, &tiers[..len])
     }
 
     /// What an entry of `bytes`, key included, weighs in memory. Runs the
@@ -463,7 +465,7 @@ impl Engine {
     pub fn set_bounds(&self, change: impl FnOnce(&mut Bounds)) -> Result<()> {
         let mut bounds = self.memory.bounds();
         change(&mut bounds);
-        shield::within(|| self.memory.set_bounds(bounds))
+        reentrancy::within(|| self.memory.set_bounds(bounds))
     }
 
     /// Whether memory takes an entry of this weight.
@@ -471,7 +473,7 @@ impl Engine {
         self.memory.bounds().bytes.is_none_or(|max| u64::from(weight) <= max)
     }
 
-    /// Puts a record into memory, for who holds the ticket of its key.
+    /// Puts a record into memory, for who holds the guard of its key.
     pub(crate) fn keep(&self, key: Key, record: Record<Value>) {
         if self.memory_weight_max == 0 {
             return;
@@ -482,7 +484,7 @@ impl Engine {
             return;
         }
         self.memory_puts.increment();
-        let _fits = shield::within(|| self.memory.insert(key, record));
+        let _fits = reentrancy::within(|| self.memory.insert(key, record));
     }
 
     /// As [`discard`](Self::discard): whether there was one, and which copy it
@@ -491,27 +493,27 @@ impl Engine {
         self.discard(key).map(|removed| removed.checked)
     }
 
-    /// Takes a record out of memory, for who holds the ticket of its key.
+    /// Takes a record out of memory, for who holds the guard of its key.
     pub(crate) fn discard(&self, key: &dyn AnyLookup) -> Option<Removed> {
-        shield::within(|| self.memory.remove(key))
+        reentrancy::within(|| self.memory.remove(key))
     }
 }
 
 /// What memory asks for the freshness of its records.
-struct Lives {
+struct RecordLifetimes {
     timeline: Arc<Timeline>,
     marks: Arc<Marks>,
 }
 
-impl Lifetimes for Lives {
+impl Lifetimes for RecordLifetimes {
     fn now(&self) -> Time {
         self.timeline.now()
     }
 
-    fn freshness(&self, life: Lifespan<'_>, now: Time) -> Freshness {
-        match life.terms {
-            None => freshness_without_terms(&self.marks, life.stamp),
-            Some(terms) => freshness_at(&self.marks, (life.stamp, terms), now),
+    fn freshness(&self, lifecycle: Lifespan<'_>, now: Time) -> Freshness {
+        match lifecycle.terms {
+            None => freshness_without_terms(&self.marks, lifecycle.stamp),
+            Some(terms) => freshness_at(&self.marks, (lifecycle.stamp, terms), now),
         }
     }
 

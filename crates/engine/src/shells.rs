@@ -16,19 +16,19 @@ use larder_core::erased::{AnyError, AnyLookup, Key, Value};
 use larder_core::place::Placement;
 use larder_core::terms::{EntryOptions, Tag};
 
-use crate::detached::LoadRequest;
+use crate::batch::load::{Batch, BatchLoad};
 use crate::engine::Engine;
-use crate::explain::{Entry, Explanation};
+use crate::load::detached::LoadRequest;
+use crate::load::outcome::LoadError;
+#[cfg(feature = "async")]
+use crate::load::poll_watch::PollWatch;
 use crate::load::{Begun, Load};
-use crate::loaded::LoadError;
+use crate::read::explain::{Entry, Explanation};
+use crate::write::atomic::Increment;
+use crate::write::stream::{BytesOf, EntryReader, OwnedReader, Source};
 #[cfg(feature = "async")]
-use crate::poll_watch::PollWatch;
-use crate::round::{Batch, BatchLoad};
-use crate::stream::{BytesOf, EntryReader, OwnedReader, Source};
-use crate::verbs::Increment;
-#[cfg(feature = "async")]
-use crate::wait::Tokio;
-use crate::wait::{Inline, block_on};
+use larder_exec::runtime::Tokio;
+use larder_exec::runtime::{Blocking, block_on};
 
 /// The engine for a thread, which blocks where it stands.
 #[derive(Clone, Copy)]
@@ -65,7 +65,7 @@ macro_rules! verbs {
             $(
                 $(#[$doc])*
                 pub fn $name(self, $($argument: $type),*) -> $answer {
-                    block_on(self.0.$name::<Inline>($($argument),*))
+                    block_on(self.0.$name::<Blocking>($($argument),*))
                 }
             )+
         }
@@ -113,17 +113,17 @@ verbs! {
     fn remove_many(keys: &'a [&'a dyn AnyLookup]) -> Result<u64>;
     /// Removes `key` everywhere and returns its value.
     fn take(key: &'a dyn AnyLookup) -> Result<Option<Value>>;
-    /// Begins the life of an entry anew; whether it was there.
+    /// Begins the lifecycle of an entry anew; whether it was there.
     fn touch(key: &'a Key) -> Result<bool>;
     /// Has an entry live for `span` from now on; whether it was there.
     fn expire_in(key: &'a Key, span: Duration) -> Result<bool>;
     /// Has an entry live until `time`; whether it was there.
     fn expire_at(key: &'a Key, time: Time) -> Result<bool>;
-    /// Ends the life of an entry, which may still serve as stale.
+    /// Ends the lifecycle of an entry, which may still serve as stale.
     fn invalidate(key: &'a Key) -> Result<()>;
-    /// Ends the life of all entries with one of these tags.
+    /// Ends the lifecycle of all entries with one of these tags.
     fn invalidate_tags(tags: Vec<Tag>) -> Result<()>;
-    /// Ends the life of all entries.
+    /// Ends the lifecycle of all entries.
     fn invalidate_all() -> Result<()>;
     /// The keys of all entries that may be served.
     fn keys(in_memory: Vec<Key>) -> Result<Vec<Key>>;
@@ -148,19 +148,19 @@ impl Threads<'_> {
     /// What a caller that missed in memory is to do about `key`. Its loader fails with
     /// errors of the type `error`.
     pub fn begin_load(self, key: Key, error: TypeId) -> Begun {
-        block_on(self.0.begin_load::<Inline>(key, error, None))
+        block_on(self.0.begin_load::<Blocking>(key, error, None))
     }
 
     /// Begins to load the keys that are missing.
     pub fn begin_batch(self, keys: Vec<Key>, error: TypeId) -> Batch {
-        block_on(Batch::begin::<Inline>(self.0, keys, error))
+        block_on(Batch::begin::<Blocking>(self.0, keys, error))
     }
 }
 
 impl Load {
     /// Stores what a thread loaded, and hands it to those who wait.
     pub fn finish(self, value: Value, options: EntryOptions) {
-        block_on(self.store::<Inline>(value, options));
+        block_on(self.store::<Blocking>(value, options));
     }
 
     /// As [`finish`](Self::finish), for a task.
@@ -179,12 +179,12 @@ impl Batch {
     /// # Errors
     /// That of the load of another call.
     pub fn next_load(&mut self) -> Result<Option<BatchLoad>, AnyError> {
-        block_on(self.next::<Inline>(&None))
+        block_on(self.next::<Blocking>(&None))
     }
 
     /// Stores what a thread loaded.
     pub fn finish(&mut self, load: BatchLoad, answered: Vec<AnsweredEntry>) {
-        block_on(self.store::<Inline>(load, answered));
+        block_on(self.store::<Blocking>(load, answered));
     }
 }
 

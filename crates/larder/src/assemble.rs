@@ -8,7 +8,7 @@ use larder_core::events::Event;
 use larder_core::memory::{Bounds, OnDeparture};
 use larder_core::place::{Access, Kind, Persistence, Sharing, Thresholds};
 use larder_core::{Error, Result};
-use larder_engine::{Audience, Engine, Expiry, Hints, KeptMarks, Parts, STALL, Weigh, Weigher};
+use larder_engine::{Engine, Expiry, Hints, KeptMarks, Listener, Parts, STALL, Weigh, Weigher};
 use larder_tiers::memory::{MemoryEngine, Policy, Store};
 
 use crate::Cache;
@@ -70,7 +70,7 @@ impl MemoryPlan {
 
 /// Who hears what happens to a cache with keys `K`.
 pub(crate) struct Listening<K> {
-    audience: Audience,
+    listener: Listener,
     on_departure: OnDeparture<K>,
 }
 
@@ -79,15 +79,15 @@ where
     K: Hash + Eq + Clone + Send + Sync + 'static,
 {
     pub(crate) fn new(listener: impl FnMut(Event<K>) + Send + 'static) -> Self {
-        let audience = Audience::new(listener);
-        let on_departure = audience.on_departure();
-        Self { audience, on_departure }
+        let listener = Listener::new(listener);
+        let on_departure = listener.on_departure();
+        Self { listener, on_departure }
     }
 }
 
 impl<K> Listening<K> {
-    fn parts(listening: Option<Self>) -> (Option<Audience>, Option<OnDeparture<K>>) {
-        listening.map(|Self { audience, on_departure }| (audience, on_departure)).unzip()
+    fn parts(listening: Option<Self>) -> (Option<Listener>, Option<OnDeparture<K>>) {
+        listening.map(|Self { listener, on_departure }| (listener, on_departure)).unzip()
     }
 }
 
@@ -102,13 +102,13 @@ where
     K: Hash + Eq + Send + Sync + 'static,
     V: Clone + Send + Sync + 'static,
 {
-    let (audience, on_departure) = Listening::parts(listening);
+    let (listener, on_departure) = Listening::parts(listening);
     let store = memory.store(on_departure);
     let engine = Engine::new(Parts {
         memory: erased(&store),
         memory_weight_max: memory.weight_max(),
         weigh: memory.weigh(),
-        wire: None,
+        stack: None,
         hints: Hints {
             kind: Kind::Other,
             persistence: Persistence::default(),
@@ -122,7 +122,7 @@ where
         nodes: None,
         marks: KeptMarks::default(),
         stall: Some(STALL),
-        audience,
+        listener,
         dir: None,
         held: Vec::new(),
     });
@@ -149,11 +149,11 @@ mod beyond {
     use larder_core::tier::Tier;
     use larder_core::tier::TierKind;
     use larder_core::{Durability, Error, Result};
+    #[cfg(any(feature = "disk", feature = "file"))]
+    use larder_engine::DirtyFlag;
     #[cfg(feature = "redis")]
     use larder_engine::NodesPlan;
-    #[cfg(any(feature = "disk", feature = "file"))]
-    use larder_engine::Taint;
-    use larder_engine::{Slot, Wire};
+    use larder_engine::{TierHandle, TierStack};
     use larder_tiers::memory::NullStore;
     use larder_tiers::{FileMarks, FoundMarks, NullTier, Space};
 
@@ -213,22 +213,22 @@ mod beyond {
             false => None,
         };
         let dir = folder.as_ref().map(|folder| folder.path().to_path_buf());
-        let mut slots = match &folder {
+        let mut handles = match &folder {
             Some(folder) => {
                 let space = Space::with_clock(plan.disk_bytes, Arc::clone(&plan.clock));
                 space.set_home(folder);
                 let dir = folder.path();
-                slots(dir, (&space, plan.durability), (plan.tiers, in_processes), &plan.clock)?
+                handles(dir, (&space, plan.durability), (plan.tiers, in_processes), &plan.clock)?
             }
             None => Vec::new(),
         };
         let marks = match &dir {
-            Some(dir) if !in_processes => marks(dir, plan.durability, &slots)?,
+            Some(dir) if !in_processes => marks(dir, plan.durability, &handles)?,
             // What one process invalidates no log of another knows: none is kept.
             _ => KeptMarks::default(),
         };
         if plan.tiers.contains(TierKind::Null) {
-            slots.push(Slot::with(Arc::new(NullTier), Arc::clone(&plan.clock), None));
+            handles.push(TierHandle::with(Arc::new(NullTier), Arc::clone(&plan.clock), None));
         }
         // After the marks: what others share is not emptied for those of one directory.
         #[cfg(feature = "redis")]
@@ -236,9 +236,9 @@ mod beyond {
             Some(shared) => {
                 let version = version(plan.schema, plan.values.fingerprint());
                 let at = (plan.name.as_str(), &plan.clock, version);
-                let (slot, nodes) = open_shared(shared, at, plan.required, plan.hints.sharing)?;
+                let (handle, nodes) = open_shared(shared, at, plan.required, plan.hints.sharing)?;
                 // What all nodes see is asked before what this node has for itself.
-                slots.insert(0, slot);
+                handles.insert(0, handle);
                 nodes
             }
             None => None,
@@ -248,33 +248,33 @@ mod beyond {
         let has_memory = plan.memory.is_some();
         check_required((plan.required, &plan.required_by), |kind| match kind {
             TierKind::Memory => has_memory,
-            _ => slots.iter().any(|slot| slot.has_kind(kind)),
+            _ => handles.iter().any(|handle| handle.has_kind(kind)),
         })?;
-        let (audience, on_departure) = Listening::parts(plan.listening);
+        let (listener, on_departure) = Listening::parts(plan.listening);
         let (store, memory_weight_max, weigh) = match plan.memory {
             Some(memory) => (memory.store(on_departure), memory.weight_max(), memory.weigh()),
             None => (Arc::new(Store::Null(NullStore)), 0, Weigh::Entry),
         };
-        let wire = Wire {
+        let stack = TierStack {
             keys: Box::new(TypedCodec::<_, K>::new(plan.keys)),
             values: Box::new(TypedCodec::<_, V>::new(plan.values)),
             compress: plan.compress,
             schema: plan.schema,
             selector: plan.selector,
-            slots,
+            tiers: handles,
         };
         let engine = Engine::new(Parts {
             memory: erased(&store),
             memory_weight_max,
             weigh,
-            wire: Some(wire),
+            stack: Some(stack),
             hints: plan.hints,
             expiry: plan.expiry,
             clock: plan.clock,
             nodes,
             marks,
             stall: Some(larder_engine::STALL),
-            audience,
+            listener,
             dir,
             held: folder.into_iter().map(|folder| Box::new(folder) as _).collect(),
         });
@@ -283,10 +283,10 @@ mod beyond {
 
     /// The log of invalidations in a directory. Where one may be lost, so is
     /// what it invalidated: the tiers begin empty.
-    fn marks(dir: &Path, durability: Durability, slots: &[Slot]) -> Result<KeptMarks> {
+    fn marks(dir: &Path, durability: Durability, handles: &[TierHandle]) -> Result<KeptMarks> {
         let FoundMarks { log, marks } = FileMarks::open(dir, durability)?;
         if marks.is_none() {
-            slots.iter().try_for_each(Slot::empty)?;
+            handles.iter().try_for_each(TierHandle::empty)?;
             log.rewrite(&[])?;
         }
         Ok(KeptMarks { log: Some(Box::new(log)), marks: marks.unwrap_or_default() })
@@ -300,7 +300,7 @@ mod beyond {
         (name, clock, version): (&str, &Arc<dyn Clock>, u64),
         required: TierList,
         sharing: Sharing,
-    ) -> Result<(Slot, Option<NodesPlan>)> {
+    ) -> Result<(TierHandle, Option<NodesPlan>)> {
         use larder_tiers::redis::{RedisOptions, RedisTier};
         let SharedPlan { url, namespace, lease, coherence, tenancy } = plan;
         let hears = sharing == Sharing::Distributed;
@@ -327,7 +327,7 @@ mod beyond {
         let marks = Arc::clone(&tier) as Arc<dyn larder_core::marks::SharedMarks>;
         let nodes = hears.then_some(NodesPlan { bus, marks, lease, coherence });
         // No mark beside it: a directory says nothing of what others share.
-        Ok((Slot::with(tier, Arc::clone(clock), None), nodes))
+        Ok((TierHandle::with(tier, Arc::clone(clock), None), nodes))
     }
 
     /// Which version of the program this is, as far as the entries of a cache are
@@ -357,14 +357,14 @@ mod beyond {
         not(any(feature = "disk", feature = "file")),
         allow(unused_mut, unused_variables, reason = "there are none with Redis alone")
     )]
-    fn slots(
+    fn handles(
         dir: &Path,
         (space, durability): (&Arc<Space>, Durability),
         (tiers, shared): (TierList, bool),
         clock: &Arc<dyn Clock>,
-    ) -> Result<Vec<Slot>> {
+    ) -> Result<Vec<TierHandle>> {
         let wants = |kind: TierKind| tiers.contains(kind) && (kind == TierKind::File || !shared);
-        let mut slots = Vec::new();
+        let mut handles = Vec::new();
         #[cfg(feature = "disk")]
         if wants(TierKind::Disk) {
             use larder_tiers::disk::{CROSSOVER_BYTES, DiskOptions, DiskTier};
@@ -374,7 +374,7 @@ mod beyond {
                 crossover: CROSSOVER_BYTES,
                 durability,
             };
-            slots.push(slot(dir, DiskTier::open(options)?, clock)?);
+            handles.push(handle(dir, DiskTier::open(options)?, clock)?);
         }
         #[cfg(feature = "file")]
         if wants(TierKind::File) {
@@ -382,18 +382,18 @@ mod beyond {
             let options = FileOptions { dir: dir.join("files"), shared, space: space.share(), durability };
             let tier = FileTier::open(options)?;
             // A taint would have one process clear what the others have.
-            slots.push(match shared {
-                true => Slot::with(Arc::new(tier), Arc::clone(clock), None),
-                false => slot(dir, tier, clock)?,
+            handles.push(match shared {
+                true => TierHandle::with(Arc::new(tier), Arc::clone(clock), None),
+                false => handle(dir, tier, clock)?,
             });
         }
-        Ok(slots)
+        Ok(handles)
     }
 
     /// A tier of this directory in its place, with its mark beside it.
     #[cfg(any(feature = "disk", feature = "file"))]
-    fn slot(dir: &Path, tier: impl Tier, clock: &Arc<dyn Clock>) -> Result<Slot> {
-        let taint = Taint::open(&dir.join(format!("outdated-{}", tier.kind())))?;
-        Ok(Slot::with(Arc::new(tier), Arc::clone(clock), Some(taint)))
+    fn handle(dir: &Path, tier: impl Tier, clock: &Arc<dyn Clock>) -> Result<TierHandle> {
+        let taint = DirtyFlag::open(&dir.join(format!("outdated-{}", tier.kind())))?;
+        Ok(TierHandle::with(Arc::new(tier), Arc::clone(clock), Some(taint)))
     }
 }

@@ -80,7 +80,7 @@ where
     pub(crate) fn new(engine: Arc<Engine>, memory: Arc<Store<K, V>>, name: &str) -> Self {
         engine.set_name(name);
         #[cfg(feature = "metrics")]
-        engine.set_last_words(crate::metrics::publish_last);
+        engine.set_on_last_handle(crate::metrics::publish_last);
         let cache = Self::over(TypedEngine::new(engine, memory));
         registry::enlist(cache.living());
         cache

@@ -6,7 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use larder_core::{Error, ErrorKind, Result};
-use larder_engine::wait::dropped_are_closed;
+use larder_exec::runtime::dropped_are_closed;
 use larder_tiers::Home;
 use once_cell::sync::Lazy;
 use parking_lot::Mutex;

@@ -139,7 +139,7 @@ pub use larder_core::stream::ByteValue;
 pub use larder_core::terms::{EntryOptions, Tag};
 pub use larder_core::tier::{Capability, Tier, TierKind, Usage};
 pub use larder_core::{Bytes, Durability, Error, ErrorKind, Result, kinds};
-pub use larder_engine::select::Table;
+pub use larder_engine::selector::Table;
 pub use larder_engine::{Answer, Counter, Entry, EntryReader, Explanation, LoadContext, LoadError, Loaded};
 #[cfg(all(feature = "macros", feature = "disk"))]
 pub use larder_macros::bcache;

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use larder_core::Result;
 use larder_core::stats::Stats;
-use larder_engine::{Engine, wait};
+use larder_engine::Engine;
+use larder_exec::runtime;
 use once_cell::sync::Lazy;
 use parking_lot::Mutex;
 
@@ -109,7 +110,7 @@ pub fn close_all() -> Result<()> {
         let ended = cache.end();
         outcome = outcome.and(if is_others { Ok(()) } else { ended });
     }
-    wait::dropped_are_closed(DROPPED_LIMIT);
+    runtime::dropped_are_closed(DROPPED_LIMIT);
     outcome
 }
 

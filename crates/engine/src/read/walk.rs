@@ -10,11 +10,11 @@ use std::sync::Arc;
 use larder_core::key::EncodedKey;
 use larder_core::{Error, Result};
 
-use crate::doubt::Doubt;
+use crate::coherence::confirmation::Doubt;
 use crate::engine::Engine;
 use crate::read::Found;
-use crate::slot::Slot;
-use crate::wire::Wire;
+use crate::tier_stack::TierStack;
+use crate::tier_stack::tier_handle::TierHandle;
 
 /// Passes over the tiers for one read. One may miss an entry that a repair moves
 /// from one tier to another meanwhile, the next one does not.
@@ -23,7 +23,7 @@ pub(crate) const PASSES: usize = 2;
 /// One pass over the tiers for one key: what is known so far.
 pub(crate) struct Walk<'a> {
     pub(crate) engine: &'a Arc<Engine>,
-    pub(crate) wire: &'a Wire,
+    pub(crate) stack: &'a TierStack,
     pub(crate) key: &'a EncodedKey,
     pub(crate) hash: u64,
     doubt: Doubt,
@@ -47,7 +47,7 @@ pub(crate) trait Question: Send {
     fn ask(
         &mut self,
         walk: &mut Walk<'_>,
-        slot: &Slot,
+        handle: &TierHandle,
     ) -> impl Future<Output = Result<Option<Self::Answer>>> + Send;
 
     /// The answer where no tier has one: what memory has, unconfirmed.
@@ -67,16 +67,16 @@ impl Engine {
     where
         Q: Question,
     {
-        let Some(wire) = &self.wire else { return Ok(None) };
-        self.settle_due().await;
+        let Some(stack) = &self.stack else { return Ok(None) };
+        self.retry_due().await;
         for _ in 1..PASSES {
-            let mut walk = Walk::begin(self, wire, (key, hash)).await;
+            let mut walk = Walk::begin(self, stack, (key, hash)).await;
             let answer = walk.pass(question).await;
             if !matches!(answer, Ok(None)) || !walk.is_to_be_repeated() {
                 return answer;
             }
         }
-        Walk::begin(self, wire, (key, hash)).await.pass(question).await
+        Walk::begin(self, stack, (key, hash)).await.pass(question).await
     }
 }
 
@@ -85,27 +85,27 @@ impl<'a> Walk<'a> {
     /// change of the entry that the shared tier is owed, if that can be done.
     pub(crate) async fn begin(
         engine: &'a Arc<Engine>,
-        wire: &'a Wire,
+        stack: &'a TierStack,
         (key, hash): (&'a EncodedKey, u64),
     ) -> Self {
         engine.drop_new_conflicts(hash).await;
-        let was_owed = wire.is_owed(key);
-        let doubt = engine.doubt_of(wire, key).await;
-        Self { engine, wire, key, hash, doubt, was_owed, removed: false, failure: None }
+        let was_owed = stack.is_pending(key);
+        let doubt = engine.confirmation_of(stack, key).await;
+        Self { engine, stack, key, hash, doubt, was_owed, removed: false, failure: None }
     }
 
     async fn pass<Q: Question>(&mut self, question: &mut Q) -> Result<Option<Q::Answer>> {
         if let Some(answer) = question.begin(self) {
             return Ok(Some(answer));
         }
-        for slot in &self.wire.slots {
-            if !self.may_ask(slot) {
+        for handle in &self.stack.tiers {
+            if !self.may_ask(handle) {
                 continue;
             }
-            match question.ask(self, slot).await {
+            match question.ask(self, handle).await {
                 Ok(Some(answer)) => return Ok(Some(answer)),
                 Ok(None) => {}
-                Err(error) => self.failed(slot, error),
+                Err(error) => self.failed(handle, error),
             }
         }
         if let Some(answer) = question.fall_back(self) {
@@ -115,26 +115,26 @@ impl<'a> Walk<'a> {
     }
 
     /// Whether a tier may be asked.
-    pub(crate) fn may_ask(&self, slot: &Slot) -> bool {
-        self.engine.dares(&self.doubt, slot)
+    pub(crate) fn may_ask(&self, handle: &TierHandle) -> bool {
+        self.engine.may_read(&self.doubt, handle)
     }
 
     /// A tier could not be read: the farther ones are asked, and what they have is
     /// in doubt where it was the one that nodes share.
-    pub(crate) fn failed(&mut self, slot: &Slot, error: Error) {
-        self.doubt.away_if(slot.is_among_nodes());
+    pub(crate) fn failed(&mut self, handle: &TierHandle, error: Error) {
+        self.doubt.away_if(handle.is_among_nodes());
         self.failure = Some(error);
     }
 
-    /// Whether a frame that `slot` has, by its beginning, is in doubt; `None` where
+    /// Whether a frame that `handle` has, by its beginning, is in doubt; `None` where
     /// it must not be served.
-    pub(crate) async fn is_doubted(&self, slot: &Slot, head: &[u8]) -> Option<bool> {
-        self.engine.is_doubted((self.wire, slot), (self.key, self.hash), head, &self.doubt).await
+    pub(crate) async fn is_unconfirmed(&self, handle: &TierHandle, head: &[u8]) -> Option<bool> {
+        self.engine.is_unconfirmed((self.stack, handle), (self.key, self.hash), head, &self.doubt).await
     }
 
     /// The copy in memory, where that is all there is to be had.
     pub(crate) fn unconfirmed(&self) -> Option<Found> {
-        self.engine.unconfirmed(self.wire, self.key, self.failure.is_some())
+        self.engine.unconfirmed(self.stack, self.key, self.failure.is_some())
     }
 
     /// What the read is to be based on was removed by this node itself.
@@ -146,6 +146,6 @@ impl<'a> Walk<'a> {
     /// entry from one tier to another meanwhile, or the stamp that a load goes by is
     /// out of date.
     pub(crate) fn is_to_be_repeated(&self) -> bool {
-        self.removed || self.was_owed && !self.wire.is_owed(self.key)
+        self.removed || self.was_owed && !self.stack.is_pending(self.key)
     }
 }

@@ -13,7 +13,7 @@ use larder_core::key::{Canonical, CanonicalForm, KeyCodec, NamedKeys};
 use larder_core::memory::Bounds;
 use larder_core::place::Selector;
 use larder_core::tier::TierKind;
-use larder_engine::select::Table;
+use larder_engine::selector::Table;
 use larder_engine::{TtlBy, Weigher};
 use larder_tiers::memory::Policy;
 use serde::Serialize;

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use larder_core::{Error, Result};
-use larder_engine::wait::hand_off;
+use larder_exec::runtime::hand_off;
 
 use self::scope::Plan;
 pub(crate) use self::scope::Scope;
@@ -204,7 +204,7 @@ fn end_unattended(scope: &Arc<Scope>) {
 
 #[cfg(feature = "async")]
 async fn end_async(scope: Arc<Scope>) -> Result<()> {
-    use larder_engine::wait::{Tokio, Wait};
+    use larder_exec::runtime::{Runtime, Tokio};
     Tokio::section(true, async move { scope.end() }).await?
 }
 

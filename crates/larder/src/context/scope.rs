@@ -9,7 +9,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use larder_core::{Error, ErrorKind, Result};
-use larder_engine::wait;
+use larder_exec::runtime;
 use parking_lot::{Mutex, RwLock};
 
 #[cfg(feature = "_codec")]
@@ -194,7 +194,7 @@ impl Scope {
         for cache in owned.caches.iter().rev().filter_map(Weak::upgrade) {
             outcome = outcome.and(cache.end());
         }
-        wait::dropped_are_closed(DROPPED_LIMIT);
+        runtime::dropped_are_closed(DROPPED_LIMIT);
         #[cfg(feature = "_codec")]
         if let Some(place) = owned.place {
             outcome = outcome.and(place.remove());

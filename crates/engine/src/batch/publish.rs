@@ -1,0 +1,119 @@
+//! Storing what one call of a loader answered for many keys.
+//!
+//! What goes to the tier that nodes share goes there in one round trip a part of
+//! it, each entry on the condition that nobody changed it since its load began.
+//! Tickets are taken as in [`many`](crate::batch::write): without waiting, after all code
+//! of the user has run.
+
+use std::sync::Arc;
+
+use crate::batch::write::{PART, PART_BYTES};
+use crate::coherence::identity;
+use crate::engine::Engine;
+use crate::key_lock::flight::Outcome;
+use crate::key_lock::{FlightLeader, TryLock, WriteGuard};
+use crate::load::Leader;
+use crate::write::prepared_entry::{NewValue, PreparedEntry};
+use larder_exec::runtime::Runtime;
+
+/// What a flight loaded, about to be stored.
+struct LoadedEntry {
+    leader: FlightLeader,
+    prepared: PreparedEntry,
+    outcome: Outcome,
+}
+
+impl Engine {
+    /// Stores what one call of a loader answered, as
+    /// [`publish`](Self::publish) does, and ends its flights.
+    pub(crate) async fn publish_many<W: Runtime>(self: &Arc<Self>, loaded: Vec<(Leader, NewValue)>) {
+        let mut loaded = loaded.into_iter();
+        while self.is_shared_now() && loaded.len() > 1 {
+            let part: Vec<_> = loaded.by_ref().take(PART).collect();
+            let (engine, count) = (Arc::clone(self), part.len());
+            let section = Box::pin(async move { engine.publish_part(part).await });
+            if self.drive::<W, _>(false, section).await.is_err() {
+                // A runtime that shuts down drops the section, and the flights with it.
+                self.counters.dropped.add(count as u64);
+            }
+        }
+        for (lead, said) in loaded {
+            Box::pin(self.publish::<W>(lead, said)).await;
+        }
+    }
+
+    async fn publish_part(self: &Arc<Self>, part: Vec<(Leader, NewValue)>) {
+        let mut drafts = Vec::with_capacity(part.len());
+        for (Leader { leader, encoded, stamp, .. }, said) in part {
+            let outcome = said.value.clone().map_or(Outcome::Absent, Outcome::Value);
+            let encoded = encoded.map(|key| self.still_based(key, &leader.flight));
+            match self.prepare_loaded((&leader, encoded), stamp, said).await {
+                Some(prepared) => drafts.push(LoadedEntry { leader, prepared, outcome }),
+                None => leader.end(outcome),
+            }
+        }
+        let (together, alone) = self.claims(drafts);
+        self.publish_together(together).await;
+        for mut landing in alone {
+            let stored = self.store_prepared(&mut landing.leader, landing.prepared).await;
+            self.finish_load(landing.leader, landing.outcome, stored);
+        }
+    }
+
+    /// Those that go together, with their guards, and the rest. What changed
+    /// since its load began is done with.
+    #[expect(clippy::type_complexity, reason = "two lists, read once")]
+    fn claims(&self, drafts: Vec<LoadedEntry>) -> (Vec<(LoadedEntry, WriteGuard)>, Vec<LoadedEntry>) {
+        let (mut together, mut alone, mut bytes) = (Vec::new(), Vec::new(), 0);
+        let home = self.shared().map(|shared| shared.handle().kind());
+        for mut landing in drafts {
+            let size = landing.prepared.payload_for(home).filter(|size| bytes + size <= PART_BYTES);
+            let Some(size) = size else {
+                alone.push(landing);
+                continue;
+            };
+            match landing.leader.claim() {
+                TryLock::Granted(guard) if !self.is_closed() => {
+                    bytes += size;
+                    together.push((landing, guard));
+                }
+                TryLock::Locked(_) => alone.push(landing),
+                TryLock::Granted(_) | TryLock::Superseded => {
+                    self.finish_load(landing.leader, landing.outcome, false)
+                }
+            }
+        }
+        (together, alone)
+    }
+
+    async fn publish_together(&self, together: Vec<(LoadedEntry, WriteGuard)>) {
+        let Some(shared) = self.shared() else { return };
+        let (mut begun, mut frames) = (Vec::new(), Vec::new());
+        for (LoadedEntry { leader, prepared, outcome }, guard) in together {
+            let begins = match leader.key() {
+                Some(key) => self.begin_early(shared, key, &prepared).await,
+                None => None,
+            };
+            let prepared = match begins {
+                Some((early, frame)) => {
+                    let prepared = prepared.begun(early);
+                    frames.push(frame);
+                    prepared
+                }
+                None => prepared,
+            };
+            begun.push((LoadedEntry { leader, prepared, outcome }, guard));
+        }
+        for (encoded, frame) in &frames {
+            self.expect_echo(encoded, identity(frame.head()));
+        }
+        let mut stored = shared.handle().put_many_if_unchanged(&frames).await.into_iter();
+        for (LoadedEntry { mut leader, prepared, outcome }, _guard) in begun {
+            let has_arrived = prepared.early.is_some() && matches!(stored.next(), Some(Ok(true)));
+            let prepared = if has_arrived { prepared.arrived() } else { prepared };
+            let stored = self.store_loaded(&mut leader, prepared).await;
+            drop(_guard);
+            self.finish_load(leader, outcome, stored);
+        }
+    }
+}

@@ -1,0 +1,198 @@
+//! Reading many keys in one call.
+
+use std::sync::Arc;
+
+use larder_core::Result;
+use larder_core::erased::{AnyLookup, Value};
+use larder_core::key::EncodedKey;
+use larder_core::tier::{FrameWithStamp, Stamp};
+
+use crate::engine::Engine;
+use crate::read::walk::{PASSES, Question, Walk};
+use crate::read::{Found, Read};
+use crate::tier_stack::tier_handle::TierHandle;
+use larder_exec::runtime::Runtime;
+
+/// A missing key: where in the request it stands, and how tiers see it.
+pub(crate) struct Missing {
+    pub(crate) at: usize,
+    pub(crate) encoded: EncodedKey,
+    pub(crate) hash: u64,
+}
+
+/// A key that tiers were asked for.
+pub(crate) struct Sought {
+    pub(crate) at: usize,
+    /// As it is to be stored by, for a load that begins now.
+    pub(crate) encoded: EncodedKey,
+    pub(crate) found: Option<Found>,
+}
+
+/// A key that tier after tier is asked for.
+struct Open<'a> {
+    at: usize,
+    walk: Walk<'a>,
+    read: Read,
+}
+
+impl Engine {
+    /// The values of keys that memory does not have, in their order. A tier that fails
+    /// counts as having none.
+    pub(crate) async fn get_many<W: Runtime>(
+        self: &Arc<Self>,
+        keys: &[&dyn AnyLookup],
+    ) -> Vec<Option<Value>> {
+        let mut values = vec![None; keys.len()];
+        let missing = self.all_missing(keys);
+        let mut found = 0;
+        for (at, value) in self.seek_fresh::<W>(missing).await {
+            values[at] = Some(value);
+            found += 1;
+        }
+        self.counters.misses.add((keys.len() - found) as u64);
+        values
+    }
+
+    fn all_missing(&self, keys: &[&dyn AnyLookup]) -> Vec<Missing> {
+        self.missing(keys.iter().copied().enumerate())
+    }
+
+    /// The keys to look for beyond memory.
+    pub(crate) fn missing<'a>(&self, keys: impl Iterator<Item = (usize, &'a dyn AnyLookup)>) -> Vec<Missing> {
+        if self.tiers().is_empty() || self.is_closed() {
+            return Vec::new();
+        }
+        keys.filter_map(|(at, key)| {
+            let encoded = self.encode_key(key).ok().flatten()?;
+            Some(Missing { at, encoded, hash: self.key_locks.hash(key) })
+        })
+        .collect()
+    }
+
+    /// The fresh values that tiers of bytes have.
+    pub(crate) async fn seek_fresh<W: Runtime>(
+        self: &Arc<Self>,
+        missing: Vec<Missing>,
+    ) -> Vec<(usize, Value)> {
+        let sought = self.seek_many::<W>(missing, false).await.into_iter();
+        sought.filter_map(|sought| Some((sought.at, sought.found?.into_fresh()?))).collect()
+    }
+
+    /// Reads keys from the tiers of bytes, all in one section; with the stamps
+    /// that they have in the tier that others share, where they are to be
+    /// `based` on them.
+    pub(crate) async fn seek_many<W: Runtime>(
+        self: &Arc<Self>,
+        missing: Vec<Missing>,
+        based: bool,
+    ) -> Vec<Sought> {
+        if missing.is_empty() {
+            return Vec::new();
+        }
+        let engine = Arc::clone(self);
+        let section = async move {
+            if engine.stamps {
+                return engine.read_one_by_one(missing, based).await;
+            }
+            engine.read_together(missing, based).await
+        };
+        self.drive::<W, _>(true, section).await.unwrap_or_default()
+    }
+
+    /// Where copies in memory are checked, each key has its own stamp.
+    async fn read_one_by_one(self: &Arc<Self>, missing: Vec<Missing>, based: bool) -> Vec<Sought> {
+        let mut sought = Vec::with_capacity(missing.len());
+        for Missing { at, encoded, hash } in missing {
+            let (encoded, found) = match based {
+                true => self.read_based(encoded, hash).await,
+                false => {
+                    let found = self.read(&encoded, hash).await;
+                    (encoded, found)
+                }
+            };
+            sought.push(Sought { at, encoded, found: found.ok().flatten() });
+        }
+        sought
+    }
+
+    /// Asks each tier once for all that the nearer ones did not have, and again for
+    /// what is to be asked for again.
+    async fn read_together(self: &Arc<Self>, missing: Vec<Missing>, based: bool) -> Vec<Sought> {
+        let Some(stack) = &self.stack else { return Vec::new() };
+        self.retry_due().await;
+        let mut answers: Vec<(Stamp, Option<Found>)> = Vec::new();
+        answers.resize_with(missing.len(), || (Stamp::NONE, None));
+        let mut asked: Vec<usize> = (0..missing.len()).collect();
+        for _ in 0..PASSES {
+            let mut open = Vec::with_capacity(asked.len());
+            for at in asked {
+                let key = &missing[at];
+                let walk = Walk::begin(self, stack, (&key.encoded, key.hash)).await;
+                open.push(Open { at, walk, read: Read::new(based) });
+            }
+            asked = self.pass_together(open, &mut answers).await;
+            if asked.is_empty() {
+                break;
+            }
+        }
+        let sought = missing.into_iter().zip(answers).map(|(Missing { at, encoded, .. }, (base, found))| {
+            let encoded = if based { encoded.based_on(base) } else { encoded };
+            Sought { at, encoded, found }
+        });
+        sought.collect()
+    }
+
+    /// One pass over the tiers; which keys are to be asked for again.
+    async fn pass_together(
+        self: &Arc<Self>,
+        mut open: Vec<Open<'_>>,
+        answers: &mut [(Stamp, Option<Found>)],
+    ) -> Vec<usize> {
+        open.retain_mut(|open| {
+            let Some(found) = open.read.begin(&open.walk) else { return true };
+            answers[open.at] = (open.read.base, Some(found));
+            false
+        });
+        for handle in self.tiers() {
+            let (asked, mut next): (Vec<_>, Vec<_>) =
+                open.into_iter().partition(|open| open.walk.may_ask(handle));
+            let keys: Vec<EncodedKey> = asked.iter().map(|open| open.walk.key.clone()).collect();
+            let stamped = asked.first().is_some_and(|open| open.read.asks_for_stamp(handle));
+            let frames = frames(handle, &keys, stamped).await;
+            for (mut open, frame) in asked.into_iter().zip(frames) {
+                let Open { at, walk, read } = &mut open;
+                let found = match frame {
+                    Ok(frame) => read.take(walk, handle, frame).await,
+                    // A tier that fails counts as having none, and was counted.
+                    Err(error) => {
+                        walk.failed(handle, error);
+                        None
+                    }
+                };
+                match found {
+                    Some(found) => answers[*at] = (read.base, Some(found)),
+                    None => next.push(open),
+                }
+            }
+            open = next;
+        }
+        let mut again = Vec::new();
+        for Open { at, walk, mut read } in open {
+            let found = read.fall_back(&walk);
+            if found.is_none() && walk.is_to_be_repeated() {
+                again.push(at);
+            }
+            answers[at] = (read.base, found);
+        }
+        again
+    }
+}
+
+/// The frames of `keys`, with stamps where these are asked for.
+async fn frames(handle: &TierHandle, keys: &[EncodedKey], stamped: bool) -> Vec<Result<FrameWithStamp>> {
+    if stamped {
+        return handle.get_many_stamped(keys).await;
+    }
+    let frames = handle.get_many(keys).await.into_iter();
+    frames.map(|frame| frame.map(|frame| (frame, None))).collect()
+}

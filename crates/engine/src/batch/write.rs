@@ -1,0 +1,240 @@
+//! Writing and removing many keys in one call.
+//!
+//! What goes to the tier that nodes share goes there in one round trip a part
+//! of the call. The guards of a part are taken without waiting: who held one
+//! and waited for another could wait for somebody who waits for the first. What
+//! cannot be had that way, or has its home elsewhere, goes one by one after the rest.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use larder_core::erased::{AnyLookup, Key, Value};
+use larder_core::frame::Frame;
+use larder_core::key::EncodedKey;
+use larder_core::terms::EntryOptions;
+use larder_core::{Error, Result};
+
+use crate::coherence::compare_and_set::Shared;
+use crate::engine::Engine;
+use crate::key_lock::{TryLock, WriteGuard, WriteTurn};
+use crate::write::prepared_entry::{EarlyWrite, NewValue, PreparedEntry};
+use crate::write::remove::Former;
+use larder_exec::runtime::Runtime;
+
+/// Keys of one part.
+pub(crate) const PART: usize = 128;
+/// Bytes of values of one part; a single entry may be larger.
+pub(crate) const PART_BYTES: u64 = 16 << 20;
+
+/// An entry to be stored.
+struct Pending {
+    turn: WriteTurn,
+    key: Key,
+    prepared: PreparedEntry,
+}
+
+/// An entry whose removal goes together with others.
+struct Removal {
+    encoded: EncodedKey,
+    name: Option<Arc<Key>>,
+    former: Former,
+    _guard: WriteGuard,
+}
+
+impl Engine {
+    /// Stores entries, and goes on where one fails. Of several with one key the
+    /// last one stays.
+    ///
+    /// # Errors
+    /// The first failure; the other entries are stored all the same.
+    pub(crate) async fn insert_many<W: Runtime>(
+        self: &Arc<Self>,
+        entries: Vec<(Key, Value)>,
+        options: EntryOptions,
+    ) -> Result<()> {
+        let mut outcome = Ok(());
+        let mut entries = entries.into_iter();
+        while self.is_shared_now() && entries.len() > 1 && options.check().is_ok() {
+            let (part, _callers): (Vec<_>, Vec<_>) = entries
+                .by_ref()
+                .take(PART)
+                .map(|entry| {
+                    let (turn, caller) = self.write_turn::<W>(self.key_locks.hash(&entry.0));
+                    ((turn, entry), caller)
+                })
+                .unzip();
+            let (engine, options) = (Arc::clone(self), options.clone());
+            let stored = W::section(true, async move { engine.insert_part(part, options).await }).await;
+            outcome = outcome.and(stored.and_then(|stored| stored));
+        }
+        for (key, value) in entries {
+            let stored = self.insert::<W>(key, value, options.clone()).await;
+            outcome = outcome.and(stored.map(|_| ()));
+        }
+        outcome
+    }
+
+    /// Whether there is a tier for all nodes that could take many at once.
+    pub(crate) fn is_shared_now(&self) -> bool {
+        !self.is_closed() && self.lifecycle.is_on() && self.shared().is_some()
+    }
+
+    async fn insert_part(
+        self: &Arc<Self>,
+        part: Vec<(WriteTurn, (Key, Value))>,
+        options: EntryOptions,
+    ) -> Result<()> {
+        self.retry_due().await;
+        let mut outcome = Ok(());
+        // All code of the user runs before the first guard is taken.
+        let mut drafts = Vec::with_capacity(part.len());
+        for (turn, (key, value)) in part {
+            match self.encode_key(&key) {
+                Ok(encoded) => {
+                    let prepared = self.prepare((&key, encoded), NewValue::plain(value, options.clone()));
+                    drafts.push(Pending { turn, key, prepared });
+                }
+                Err(error) => {
+                    self.note_dropped(&key, &error);
+                    outcome = outcome.and(Err(error));
+                }
+            }
+        }
+        let (together, alone) = self.guards(drafts);
+        outcome = outcome.and(self.insert_together(together).await);
+        for Pending { turn, key, prepared } in alone {
+            outcome = outcome.and(self.insert_prepared((&turn, key), prepared).await.map(|_| ()));
+        }
+        outcome
+    }
+
+    /// Those that go together, with their guards, and the rest.
+    #[expect(clippy::type_complexity, reason = "two lists, read once")]
+    fn guards(self: &Arc<Self>, drafts: Vec<Pending>) -> (Vec<(Pending, WriteGuard)>, Vec<Pending>) {
+        let (mut together, mut alone, mut bytes) = (Vec::new(), Vec::new(), 0);
+        let home = self.shared().map(|shared| shared.handle().kind());
+        // What comes later in the order of the caller is stored later.
+        let mut waiting = HashSet::new();
+        for pending in drafts {
+            let size = pending.prepared.payload_for(home).filter(|size| bytes + size <= PART_BYTES);
+            let free = size.filter(|_| !waiting.contains(&pending.turn.hash()));
+            match free.map(|size| (size, self.key_locks.try_write(&pending.turn))) {
+                Some((size, TryLock::Granted(guard))) if !self.is_closed() && self.lifecycle.is_on() => {
+                    bytes += size;
+                    together.push((pending, guard));
+                }
+                _ => {
+                    waiting.insert(pending.turn.hash());
+                    alone.push(pending);
+                }
+            }
+        }
+        (together, alone)
+    }
+
+    async fn insert_together(&self, together: Vec<(Pending, WriteGuard)>) -> Result<()> {
+        let Some(shared) = self.shared().filter(|_| !together.is_empty()) else { return Ok(()) };
+        let (mut begun, mut frames, mut outcome) = (Vec::new(), Vec::new(), Ok(()));
+        for (Pending { turn, key, prepared }, guard) in together {
+            let hash = turn.hash();
+            let prepared = prepared.written(self.marks.stamp());
+            match self.begin_early(shared, &key, &prepared).await {
+                Some((early, frame)) => {
+                    frames.push(frame);
+                    begun.push((hash, key, prepared.begun(early), guard));
+                }
+                None => outcome = outcome.and(self.store_stamped(hash, key, prepared).await.map(|_| ())),
+            }
+        }
+        let stored = shared.handle().put_many(&frames).await;
+        for ((hash, key, prepared, _guard), stored) in begun.into_iter().zip(stored) {
+            let prepared = if stored.is_ok() { prepared.arrived() } else { prepared };
+            outcome = outcome.and(self.store_stamped(hash, key, prepared).await.map(|_| ()));
+        }
+        outcome
+    }
+
+    /// What comes before an entry of a part is written.
+    pub(crate) async fn begin_early(
+        &self,
+        shared: Shared<'_>,
+        key: &Key,
+        prepared: &PreparedEntry,
+    ) -> Option<(EarlyWrite, (EncodedKey, Frame))> {
+        let encoded = prepared.encoded.clone()?;
+        self.drop_conflicts(&encoded).await;
+        let base = self.base_of(shared.stack(), &encoded, self.discard_copy(key).flatten());
+        self.clear_homes(shared.stack(), &encoded, shared.handle().kind()).await;
+        let frame = prepared.frame(shared.stack(), &encoded)?;
+        let mark = self.nodes.as_ref().map(|nodes| nodes.mark());
+        self.note_copy(&encoded);
+        Some((EarlyWrite::new(mark, base, &frame), (encoded, frame)))
+    }
+
+    /// Removes keys everywhere; how many were anywhere.
+    ///
+    /// # Errors
+    /// The first failure; the other keys are removed all the same.
+    pub(crate) async fn remove_many<W: Runtime>(self: &Arc<Self>, keys: &[&dyn AnyLookup]) -> Result<u64> {
+        let mut removed = Ok(0);
+        let mut keys = keys;
+        while self.is_shared_now() && keys.len() > 1 {
+            let (part, rest) = keys.split_at(keys.len().min(PART));
+            keys = rest;
+            removed = sum(removed, self.remove_part::<W>(part).await);
+        }
+        for key in keys {
+            removed = sum(removed, self.remove::<W>(*key).await.map(u64::from));
+        }
+        removed
+    }
+
+    async fn remove_part<W: Runtime>(self: &Arc<Self>, part: &[&dyn AnyLookup]) -> Result<u64> {
+        let named: Vec<_> = part
+            .iter()
+            .map(|key| (self.encode_key(*key), self.key_locks.hash(*key), self.name_of(*key)))
+            .collect();
+        let (turns, _callers): (Vec<_>, Vec<_>) =
+            named.iter().map(|(_, hash, _)| self.write_turn::<W>(*hash)).unzip();
+        let engine = Arc::clone(self);
+        let section = async move {
+            let (mut together, mut alone, mut outcome) = (Vec::new(), Vec::new(), Ok(0));
+            for ((encoded, hash, name), turn) in named.into_iter().zip(turns) {
+                match (encoded, engine.key_locks.try_write(&turn)) {
+                    (Ok(Some(encoded)), TryLock::Granted(guard)) => {
+                        engine.backoffs.end(hash);
+                        let former = engine.former(&encoded);
+                        together.push(Removal { encoded, name, former, _guard: guard });
+                    }
+                    (Ok(Some(encoded)), _) => alone.push((encoded, turn, name)),
+                    (Ok(None), _) => {}
+                    (Err(error), _) => outcome = Err(error),
+                }
+            }
+            outcome = sum(outcome, engine.remove_together(together).await);
+            for (encoded, turn, name) in alone {
+                outcome = sum(outcome, engine.remove_encoded(&encoded, &turn, name).await.map(u64::from));
+            }
+            outcome
+        };
+        W::section(true, section).await?
+    }
+
+    async fn remove_together(&self, together: Vec<Removal>) -> Result<u64> {
+        let Some(shared) = self.shared().filter(|_| !together.is_empty()) else { return Ok(0) };
+        let keys: Vec<EncodedKey> = together.iter().map(|removal| removal.encoded.clone()).collect();
+        let there = shared.handle().remove_many(&keys).await;
+        let mut outcome = Ok(0);
+        for (Removal { encoded, name, former, _guard }, there) in together.into_iter().zip(there) {
+            let (erased, failure) = self.erase_beside(&encoded, former, there).await;
+            let removed = self.count_removal(name, erased);
+            outcome = sum(outcome, failure.map_or(Ok(u64::from(removed)), Err));
+        }
+        outcome
+    }
+}
+
+/// The sum, or the first error.
+fn sum(one: Result<u64, Error>, other: Result<u64, Error>) -> Result<u64> {
+    one.and_then(|one| other.map(|other| one + other))
+}

@@ -1,0 +1,250 @@
+//! Verbs that are one step among all nodes: read with a stamp, store by it, and
+//! again where another node came between. They never fall back to a tier of
+//! this node alone: that would be two entries.
+
+use larder_core::erased::{Key, Value};
+use larder_core::events::Writer;
+use larder_core::frame::{Frame, Head, Header};
+use larder_core::key::EncodedKey;
+use larder_core::place::Sharing;
+use larder_core::terms::{EntryOptions, Freshness, Terms};
+use larder_core::tier::Stamp;
+use larder_core::{Bytes, Error, ErrorKind, Result};
+
+use crate::coherence::identity;
+use crate::engine::Engine;
+use crate::key_lock::reentrancy;
+use crate::read::note_refusal;
+use crate::tier_stack::tier_handle::TierHandle;
+use crate::tier_stack::{Decoded, TierStack};
+use crate::write::atomic::Increment;
+use crate::write::prepared_entry::{NewValue, PreparedEntry};
+use crate::write::remove::Peeked;
+
+/// Attempts before a caller is told that the entry changes all the time. Each
+/// that fails is a success of somebody else.
+const ATTEMPTS: u32 = 1000;
+
+/// The tier that others share, as the verbs of one cache use it.
+pub(crate) struct Shared<'a> {
+    stack: &'a TierStack,
+    handle: &'a TierHandle,
+}
+
+impl<'a> Shared<'a> {
+    pub(crate) fn stack(self) -> &'a TierStack {
+        self.stack
+    }
+
+    pub(crate) fn handle(self) -> &'a TierHandle {
+        self.handle
+    }
+}
+
+impl Clone for Shared<'_> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl Copy for Shared<'_> {}
+
+impl Engine {
+    /// Where entries are for all nodes, if they are.
+    pub(crate) fn shared(&self) -> Option<Shared<'_>> {
+        let stack = self.stack.as_ref()?;
+        let handle = stack.among_nodes()?;
+        (self.hints.sharing == Sharing::Distributed).then_some(Shared { stack, handle })
+    }
+
+    /// Stores `value` unless some node has an entry; for who holds the guard.
+    pub(crate) async fn insert_if_absent_shared(
+        &self,
+        shared: Shared<'_>,
+        encoded: &EncodedKey,
+        (value, options): (Value, EntryOptions),
+    ) -> Result<bool> {
+        for _ in 0..ATTEMPTS {
+            let (found, stamp) = self.peek_shared(shared, encoded).await?;
+            if found.is_some_and(|peeked| peeked.value.is_some()) {
+                return Ok(false);
+            }
+            let said = NewValue::plain(value.clone(), options.clone());
+            let based = encoded.clone().based_on(stamp);
+            let (key, prepared) =
+                self.drafted(shared, based, |key, based| self.prepare((key, Some(based)), said))?;
+            if self.store_shared(shared, key, prepared).await? {
+                return Ok(true);
+            }
+        }
+        Err(contended())
+    }
+
+    /// As [`increment`](Self::increment), for who holds the guard.
+    pub(crate) async fn increment_shared(
+        &self,
+        shared: Shared<'_>,
+        encoded: &EncodedKey,
+        Increment { delta, start, sum }: Increment,
+    ) -> Result<Value> {
+        for _ in 0..ATTEMPTS {
+            let (found, stamp) = self.peek_shared(shared, encoded).await?;
+            let (former, terms) = match found {
+                Some(Peeked { value: Some(value), terms }) => (value, Some(terms)),
+                _ => (start.clone(), None),
+            };
+            let sum = sum(&former, &delta).ok_or_else(crate::write::atomic::overflow)?;
+            let based = encoded.clone().based_on(stamp);
+            let (key, prepared) = self.drafted(shared, based, |key, based| match terms {
+                Some(terms) => self.prepare_with(((key, Some(based)), Some(sum.clone())), terms, None),
+                None => self.prepare((key, Some(based)), NewValue::plain(sum.clone(), EntryOptions::new())),
+            })?;
+            if self.store_shared(shared, key, prepared).await? {
+                return Ok(sum);
+            }
+        }
+        Err(contended())
+    }
+
+    /// Removes the entry and returns its value, once among all nodes; for who
+    /// holds the guard.
+    pub(crate) async fn take_shared(
+        &self,
+        shared: Shared<'_>,
+        encoded: &EncodedKey,
+    ) -> Result<Option<Value>> {
+        let Shared { stack, handle } = shared;
+        self.drop_conflicts(encoded).await;
+        check_trusted(handle, encoded)?;
+        let taken = handle.inner().take(encoded).await?;
+        if let Ok(key) = stack.keys.decode(encoded.as_bytes()) {
+            self.discard(&key);
+        }
+        let local = self.peek_here(stack, encoded).await;
+        for other in stack.local() {
+            other.remove(encoded).await?;
+        }
+        let taken = taken.and_then(|bytes| self.peeked(stack, handle, bytes, encoded));
+        Ok(taken.or(local).and_then(|peeked| peeked.value))
+    }
+
+    /// Changes the terms of the entry that all nodes see; whether it was there.
+    pub(crate) async fn retime_shared(
+        &self,
+        handle: &TierHandle,
+        key: &EncodedKey,
+        change: impl Fn(&Bytes) -> Option<(Header, Terms, Bytes)>,
+    ) -> Result<bool> {
+        for _ in 0..ATTEMPTS {
+            let (Some(bytes), stamp) = handle.get_stamped(key).await? else { return Ok(false) };
+            let Some((header, terms, payload)) = change(&bytes) else { return Ok(false) };
+            let mut based = key.clone().based_on(stamp.unwrap_or(Stamp::NONE));
+            // A touch is of no concern to other versions of the program.
+            if is_shortened(&bytes, &header, &terms) {
+                based = based.replacing();
+            }
+            let frame = Frame::new(&header, key, &handle.attributes(key, &terms), payload);
+            self.expect_echo(key, identity(frame.head()));
+            if handle.put_if_unchanged(&based, &frame).await? {
+                return Ok(true);
+            }
+        }
+        Err(contended())
+    }
+
+    /// What is fresh of the entry, and the stamp it has.
+    async fn peek_shared(
+        &self,
+        Shared { stack, handle }: Shared<'_>,
+        encoded: &EncodedKey,
+    ) -> Result<(Option<Peeked>, Stamp)> {
+        self.drop_conflicts(encoded).await;
+        check_trusted(handle, encoded)?;
+        let (bytes, stamp) = handle.get_stamped(encoded).await?;
+        let found = bytes.and_then(|bytes| self.peeked(stack, handle, bytes, encoded));
+        let found = match found {
+            Some(found) => Some(found),
+            None => self.peek_here(stack, encoded).await,
+        };
+        Ok((found, stamp.unwrap_or(Stamp::NONE)))
+    }
+
+    /// What is fresh of an entry that is too large to be shared.
+    async fn peek_here(&self, stack: &TierStack, encoded: &EncodedKey) -> Option<Peeked> {
+        for handle in stack.local() {
+            let Ok(Some(bytes)) = handle.get(encoded).await else { continue };
+            if self.is_worthless((stack, handle), encoded, &bytes).await {
+                continue;
+            }
+            if let Some(found) = self.peeked(stack, handle, bytes, encoded) {
+                return Some(found);
+            }
+        }
+        None
+    }
+
+    fn peeked(
+        &self,
+        stack: &TierStack,
+        handle: &TierHandle,
+        bytes: Bytes,
+        encoded: &EncodedKey,
+    ) -> Option<Peeked> {
+        match reentrancy::within(|| self.judge(stack, handle, bytes, encoded)) {
+            Ok(found) => {
+                let Decoded { value, terms, .. } = found.decoded;
+                (found.freshness == Freshness::Fresh).then_some(Peeked { value, terms })
+            }
+            Err(error) => {
+                note_refusal(handle, encoded, &error);
+                self.emit_refused(encoded, handle.kind());
+                None
+            }
+        }
+    }
+
+    fn drafted(
+        &self,
+        shared: Shared<'_>,
+        based: EncodedKey,
+        prepared: impl FnOnce(&Key, EncodedKey) -> PreparedEntry,
+    ) -> Result<(Key, PreparedEntry)> {
+        let key = shared.stack.keys.decode(based.as_bytes())?;
+        let prepared = reentrancy::within(|| prepared(&key, based));
+        Ok((key, prepared))
+    }
+
+    /// Stores a prepared in the shared tier, or nowhere; false where another node
+    /// changed the entry.
+    async fn store_shared(&self, shared: Shared<'_>, key: Key, prepared: PreparedEntry) -> Result<bool> {
+        let home = shared.handle.kind();
+        let prepared = prepared.nowhere_but(home).ok_or_else(|| match shared.handle.inner().healthy() {
+            true => Error::new(ErrorKind::TooLarge, "the entry is too large to be shared by all nodes"),
+            false => Error::new(ErrorKind::Unavailable, "the tier that all nodes share is away"),
+        })?;
+        let stored = self.store(key, prepared.stamped(self.marks.stamp()), Writer::Caller).await?;
+        if stored.is_some() {
+            self.counters.insertions.increment();
+        }
+        Ok(stored.is_some())
+    }
+}
+
+/// Whether an entry is to live for a shorter time than its frame says.
+fn is_shortened(frame: &[u8], header: &Header, terms: &Terms) -> bool {
+    let Ok(Head { header: former, .. }) = Head::parse(frame) else { return true };
+    terms.until().since(header.created) < former.deadline.since(former.created)
+}
+
+/// A change that the tier did not get yet would be passed over.
+fn check_trusted(handle: &TierHandle, encoded: &EncodedKey) -> Result<()> {
+    if handle.quarantine().covers(encoded) {
+        let message = "an earlier change of the entry is not made up for yet";
+        return Err(Error::new(ErrorKind::Unavailable, message).in_tier(handle.kind()));
+    }
+    Ok(())
+}
+
+fn contended() -> Error {
+    Error::new(ErrorKind::Busy, format!("others changed the entry in each of {ATTEMPTS} attempts"))
+}

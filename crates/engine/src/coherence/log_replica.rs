@@ -1,0 +1,240 @@
+//! The marks of all nodes, as this one knows them.
+//!
+//! Where nodes share entries their invalidations are counted together: the tier
+//! that they share gives the stamps and keeps the marks, and each node has a
+//! replica of those in its own [`Marks`]. What is read from that tier is judged
+//! only once the replica has every mark that was told of before, and was
+//! compared with the tier within the lease.
+//!
+//! While the tier is away a node stamps its marks itself, above all that it
+//! knows, and owes them: it makes them anew there, for all, once it can.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use larder_core::bus::Bus;
+use larder_core::clock::{Latest, Offset, Time};
+use larder_core::marks::{Known, Mark, SharedMarks};
+use larder_core::{Error, ErrorKind, Result};
+use parking_lot::Mutex;
+
+use crate::coherence::Nodes;
+use crate::engine::Engine;
+use crate::invalidation::log::Marks;
+use crate::tier_stack::layers::within;
+use crate::tier_stack::tier_handle::OPERATION_LIMIT;
+use crate::time::timeline::Timeline;
+
+/// Marks that are owed; more become one for everything.
+const OWED_MAX: usize = 10_000;
+
+/// This node's replica of the marks of all.
+pub(crate) struct Replica {
+    marks: Arc<Marks>,
+    timeline: Arc<Timeline>,
+    shared: Arc<dyn SharedMarks>,
+    bus: Arc<dyn Bus>,
+    lease: Duration,
+    /// How often it was told that there may be marks.
+    told: AtomicU64,
+    /// How many of those times it has compared since.
+    compared: AtomicU64,
+    /// When it began to compare last.
+    asked: Latest,
+    /// The highest stamp that came from the tier.
+    heard: AtomicU64,
+    owed: Mutex<HashMap<Mark, Time>>,
+}
+
+impl Replica {
+    pub(crate) fn new(
+        (marks, timeline): (Arc<Marks>, Arc<Timeline>),
+        shared: Arc<dyn SharedMarks>,
+        (bus, lease): (Arc<dyn Bus>, Duration),
+    ) -> Self {
+        Self {
+            marks,
+            timeline,
+            shared,
+            bus,
+            lease,
+            // Nothing was compared so far.
+            told: AtomicU64::new(1),
+            compared: AtomicU64::new(0),
+            asked: Latest::default(),
+            heard: AtomicU64::new(0),
+            owed: Mutex::default(),
+        }
+    }
+
+    /// There may be marks that it does not have.
+    pub(crate) fn emit(&self) {
+        self.told.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// How often it was told so far.
+    pub(crate) fn told(&self) -> u64 {
+        self.told.load(Ordering::Acquire)
+    }
+
+    /// Whether it has all that was told up to then.
+    pub(crate) fn has(&self, told: u64) -> bool {
+        self.compared.load(Ordering::Acquire) >= told
+    }
+
+    /// Whether it was told of marks that it does not have.
+    pub(crate) fn is_lagging(&self) -> bool {
+        !self.has(self.told())
+    }
+
+    /// Marks that other nodes do not know of.
+    pub(crate) fn owed(&self) -> usize {
+        self.owed.lock().len()
+    }
+
+    /// Compares, unless what it has is enough to judge an entry by that was
+    /// read just now.
+    ///
+    /// # Errors
+    /// Those of the tier: then the entry cannot be judged.
+    #[inline]
+    pub(crate) async fn ensure_current(&self) -> Result<()> {
+        if !self.is_lagging() && self.is_recent() {
+            return Ok(());
+        }
+        self.compare().await
+    }
+
+    fn is_recent(&self) -> bool {
+        let recent = |moment: Instant| moment.elapsed() <= self.lease;
+        self.bus.last_contact().is_some_and(recent) || self.asked.get().is_some_and(recent)
+    }
+
+    /// Makes marks for all nodes.
+    ///
+    /// # Errors
+    /// Those of the tier: then they count here, and are owed to the others.
+    pub(crate) async fn make(&self, marks: Vec<Mark>, at: Time) -> Result<()> {
+        match self.exchange(marks.iter().map(|mark| (mark.clone(), at)).collect()).await {
+            Ok(()) => Ok(()),
+            Err(error) => self.marks.make(marks, at).and(Err(error)),
+        }
+    }
+
+    /// Makes what is owed, and takes over what others made.
+    pub(crate) async fn compare(&self) -> Result<()> {
+        self.exchange(HashMap::new()).await
+    }
+
+    /// What is owed is taken out meanwhile: of two who exchange at once one makes
+    /// it, so that none is made again after it was acknowledged.
+    async fn exchange(&self, mut made: HashMap<Mark, Time>) -> Result<()> {
+        let (told, begun) = (self.told(), Instant::now());
+        for (mark, at) in std::mem::take(&mut *self.owed.lock()) {
+            made.entry(mark).or_insert(at);
+        }
+        let made = Owing { replica: self, made: made.into_iter().collect() };
+        let known = Known { heard: self.heard.load(Ordering::Acquire), count: self.marks.stamp() };
+        // No layer bounds it, as none is around the marks.
+        // How far the clock of all is ahead: this node's time is corrected, and may be wrong.
+        let offset = self.shared.time().map(|shared| Offset::between(self.timeline.now(), shared));
+        let offset = offset.unwrap_or_default();
+        let sent: Vec<_> = made.made.iter().map(|(mark, at)| (mark.clone(), offset.forward(*at))).collect();
+        let marked = within(self.shared.exchange(&sent, known), OPERATION_LIMIT).await;
+        let mut marked = marked.unwrap_or_else(|| Err(no_answer()))?;
+        made.settled();
+        let now = self.timeline.now();
+        marked.iter_mut().for_each(|marked| marked.at = offset.backward(marked.at).min(now));
+        let heard = marked.iter().map(|marked| marked.stamp).max().unwrap_or(0);
+        if !marked.is_empty()
+            && let Err(error) = self.marks.adopt(marked)
+        {
+            tracing::warn!(target: "larder", %error, "what other nodes invalidated could not be written down here");
+        }
+        self.heard.fetch_max(heard, Ordering::AcqRel);
+        self.asked.raise(begun);
+        self.compared.fetch_max(told, Ordering::AcqRel);
+        Ok(())
+    }
+
+    fn owe(&self, marks: Vec<(Mark, Time)>) {
+        let mut owed = self.owed.lock();
+        for (mark, at) in marks {
+            owed.entry(mark).or_insert(at);
+        }
+        if owed.len() > OWED_MAX {
+            let all = if owed.contains_key(&Mark::Cleared) { Mark::Cleared } else { Mark::All };
+            let last = owed.values().max().copied();
+            owed.clear();
+            owed.extend(last.map(|at| (all, at)));
+        }
+    }
+}
+
+fn no_answer() -> Error {
+    Error::new(ErrorKind::Unavailable, format!("no answer within {OPERATION_LIMIT:?}")).during("invalidate")
+}
+
+/// Marks that are being made. They are owed where that fails, or is given up.
+struct Owing<'a> {
+    replica: &'a Replica,
+    made: Vec<(Mark, Time)>,
+}
+
+impl Owing<'_> {
+    fn settled(mut self) {
+        self.made.clear();
+    }
+}
+
+impl Drop for Owing<'_> {
+    fn drop(&mut self) {
+        if !self.made.is_empty() {
+            self.replica.owe(std::mem::take(&mut self.made));
+        }
+    }
+}
+
+impl Engine {
+    /// Makes marks, for all nodes where there are others.
+    pub(crate) async fn make_marks(&self, marks: Vec<Mark>) -> Result<()> {
+        let now = self.timeline.now();
+        match &self.nodes {
+            Some(nodes) => {
+                let made = nodes.replica.make(marks, now).await;
+                if made.is_err() {
+                    nodes.reconcile_later();
+                }
+                made
+            }
+            None => self.marks.make(marks, now),
+        }
+    }
+
+    /// Takes over the marks of others, and makes those that are owed to them.
+    pub(crate) async fn compare_marks(&self, nodes: &Nodes) {
+        let owed = nodes.replica.owed();
+        if owed == 0 && !nodes.replica.is_lagging() {
+            return;
+        }
+        match nodes.replica.compare().await {
+            Ok(()) => self.counters.repaired.add(owed as u64),
+            Err(_) => nodes.reconcile_later(),
+        }
+    }
+
+    /// The last attempt at marks that are owed.
+    pub(crate) async fn make_owed_marks(&self) {
+        let Some(nodes) = &self.nodes else { return };
+        if nodes.replica.owed() > 0 {
+            self.compare_marks(nodes).await;
+            let lost = nodes.replica.owed();
+            self.counters.repairs_lost.add(lost as u64);
+            if lost > 0 {
+                tracing::warn!(target: "larder", lost, "other nodes were not told of invalidations: the shared tier is away");
+            }
+        }
+    }
+}

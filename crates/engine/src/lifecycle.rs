@@ -1,0 +1,412 @@
+//! The lifecycle of a cache: counting, clearing, flushing, closing.
+
+use std::any::Any;
+use std::collections::HashSet;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use event_listener::Event;
+use larder_core::erased::Key;
+use larder_core::frame::{CodecId, Head};
+use larder_core::key::EncodedKey;
+use larder_core::marks::Mark;
+use larder_core::terms::{Freshness, Terms};
+use larder_core::tier::TierKind;
+use larder_core::{Error, ErrorKind, Result};
+use parking_lot::Mutex;
+
+use crate::engine::{Engine, forked};
+use crate::key_lock::reentrancy;
+use crate::tier_stack::tier_handle::TierHandle;
+use larder_exec::runtime::{Leaving, Runtime, block_on, hand_off};
+
+impl Engine {
+    /// Entries, each counted at its home. Where there are tiers, costs a pass
+    /// over the entries in memory.
+    pub fn len(&self) -> u64 {
+        if self.stack.is_none() {
+            return self.memory.count(None);
+        }
+        let beyond: u64 = self.tiers().iter().map(|handle| handle.inner().usage().entries).sum();
+        beyond + self.memory.count(Some(TierKind::Memory))
+    }
+
+    /// Whether there is no entry.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Bytes of all tiers, as each accounts for them.
+    pub fn bytes(&self) -> u64 {
+        let beyond: u64 = self.tiers().iter().map(|handle| handle.inner().usage().bytes).sum();
+        beyond + self.memory.usage().bytes
+    }
+
+    /// The keys of all tiers, each once, in no order.
+    pub(crate) async fn keys<W: Runtime>(self: &Arc<Self>, in_memory: Vec<Key>) -> Result<Vec<Key>> {
+        let engine = Arc::clone(self);
+        W::section(self.has_tiers(), async move { engine.collect_keys(in_memory).await }).await?
+    }
+
+    async fn collect_keys(self: &Arc<Self>, in_memory: Vec<Key>) -> Result<Vec<Key>> {
+        let mut keys = if self.stamps { Vec::new() } else { in_memory };
+        let Some(stack) = self.stack.as_ref().filter(|_| !self.is_closed()) else { return Ok(keys) };
+        let mut seen: HashSet<Box<[u8]>> = HashSet::with_capacity(keys.len());
+        for key in &keys {
+            seen.insert(stack.encode_key(key)?.as_bytes().into());
+        }
+        let mut outdated = Vec::new();
+        for handle in &stack.tiers {
+            let mut visit = |bytes: &[u8]| {
+                if let Ok(head) = Head::parse(bytes)
+                    && !seen.contains(head.key)
+                    && self.is_served(handle, &head)
+                    && !(handle.quarantine().is_any()
+                        && handle.quarantine().covers(&EncodedKey::new(head.key)))
+                    && let Ok(key) = stack.keys.decode(head.key)
+                {
+                    // Nobody looks there any more: a former build encoded the key in another way.
+                    if stack.encode_key(&key).is_ok_and(|encoded| encoded.as_bytes() != head.key) {
+                        // What is shared may be that of a build which looks there.
+                        if !self.stamps && !handle.is_among_nodes() {
+                            outdated.push((key, EncodedKey::new(head.key)));
+                        }
+                        return;
+                    }
+                    seen.insert(head.key.into());
+                    keys.push(key);
+                }
+            };
+            handle.scan(&mut visit).await?;
+        }
+        for (key, encoded) in outdated {
+            self.drop_outdated_encoding(&key, &encoded).await;
+        }
+        Ok(keys)
+    }
+
+    /// Whether an entry of a tier with this head may be served.
+    fn is_served(&self, handle: &TierHandle, head: &Head<'_>) -> bool {
+        head.header.codec != CodecId::Absent
+            && Terms::read(&head.header, head.tags)
+                .is_some_and(|terms| self.freshness_of(handle, &head.header, &terms) == Freshness::Fresh)
+    }
+
+    /// Removes every entry, in every tier. Supersedes all that is in progress.
+    ///
+    /// # Errors
+    /// When a tier failed; it is not asked any more until a later `clear` succeeds.
+    pub(crate) async fn clear<W: Runtime>(self: &Arc<Self>) -> Result<()> {
+        self.check_open()?;
+        let engine = Arc::clone(self);
+        W::section(self.has_tiers(), async move {
+            let _closed = engine.key_locks.close().await?;
+            engine.check_open()?;
+            let mut outcome = match engine.stamps {
+                // What other processes write has stamps of theirs.
+                true => Ok(()),
+                false => engine.make_marks(vec![Mark::Cleared]).await,
+            };
+            reentrancy::within(|| engine.memory.clear());
+            for handle in engine.tiers() {
+                outcome = outcome.and(handle.clear().await);
+            }
+            engine.emit_marks(vec![Mark::Cleared]);
+            outcome
+        })
+        .await?
+    }
+
+    /// Hands what is buffered to the operating system. Removals that failed
+    /// before are tried again first.
+    pub(crate) async fn flush<W: Runtime>(self: &Arc<Self>) -> Result<()> {
+        self.check_open()?;
+        let engine = Arc::clone(self);
+        W::section(self.has_tiers(), async move {
+            engine.retry_all().await;
+            let mut outcome = engine.marks.note_time(engine.timeline.now());
+            for handle in engine.tiers() {
+                outcome = outcome.and(handle.inner().flush().await);
+            }
+            engine.look_for_evictions();
+            outcome
+        })
+        .await?
+    }
+
+    /// Ends the cache: waits for the writes in progress, flushes and closes
+    /// every tier, lets go of memory and locks. A second call waits for the
+    /// end of the first and has the same outcome.
+    ///
+    /// # Errors
+    /// The first failure of a tier; the others are closed all the same.
+    pub(crate) async fn close<W: Runtime>(self: &Arc<Self>) -> Result<()> {
+        self.end::<W>(Remove::Nothing).await
+    }
+
+    /// Removes every entry and the directory, and ends the cache.
+    ///
+    /// # Errors
+    /// `ErrorKind::Closed` when it was closed before: the directory may be
+    /// somebody else's by now. Else the first failure.
+    pub(crate) async fn destroy<W: Runtime>(self: &Arc<Self>) -> Result<()> {
+        self.check_open()?;
+        self.end::<W>(Remove::Everything).await
+    }
+
+    async fn end<W: Runtime>(self: &Arc<Self>, remove: Remove) -> Result<()> {
+        if reentrancy::is_up() {
+            return Err(reentrancy::busy());
+        }
+        if self.has_tiers() && self.is_forked() {
+            return Err(forked());
+        }
+        if self.closed.swap(true, Ordering::AcqRel) {
+            return self.lifecycle.outcome::<W>().await;
+        }
+        let ending = Ending(Arc::clone(self));
+        W::section(self.has_tiers(), async move {
+            let outcome = ending.0.release_all(remove).await;
+            ending.0.lifecycle.set_outcome(outcome);
+        })
+        .await?;
+        self.events.close::<W>().await;
+        self.lifecycle.outcome::<W>().await
+    }
+
+    async fn release_all(self: &Arc<Self>, remove: Remove) -> Result<()> {
+        self.retry_all().await;
+        self.make_owed_marks().await;
+        // Before the key_locks close: it may be waiting at one.
+        self.nodes.iter().for_each(|nodes| nodes.end());
+        self.look_for_evictions();
+        let _closed = self.key_locks.close().await?;
+        self.release_tiers(remove).await
+    }
+
+    /// Closes the tiers and lets go of the directory, for who closed the key_locks.
+    async fn release_tiers(&self, remove: Remove) -> Result<()> {
+        self.give_up_owed();
+        reentrancy::within(|| self.memory.clear());
+        let mut outcome = self.marks.note_time(self.timeline.now());
+        for handle in self.tiers() {
+            outcome = outcome.and(match remove {
+                Remove::Everything => handle.inner().destroy().await,
+                Remove::Nothing => handle.inner().close().await,
+            });
+            handle.quarantine().close();
+        }
+        self.marks.close();
+        #[cfg(feature = "async")]
+        larder_exec::timer::rest();
+        if let (Remove::Everything, Some(dir)) = (remove, self.dir()) {
+            outcome = outcome.and(remove_dir(dir));
+        }
+        self.held.lock().clear();
+        outcome
+    }
+
+    /// Counts one more handle of a user.
+    pub fn add_handle(&self) {
+        self.lifecycle.handles.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A handle of a user goes. With the last one the cache ends, also where a
+    /// thread of the library still uses the engine: it must not keep the directory
+    /// from whoever builds the cache again.
+    pub fn remove_handle(self: &Arc<Self>) {
+        if self.lifecycle.handles.fetch_sub(1, Ordering::AcqRel) > 1
+            || self.tiers().is_empty()
+            || self.is_ended()
+        {
+            return;
+        }
+        // From here on, whoever builds over the directory waits until it is free.
+        *self.lifecycle.leaving.lock() = Some(Leaving::new());
+        // The only reference: dropping it is the end. Under a shield nothing may wait.
+        // A write that its task gave up is still made, and ends the cache then.
+        if Arc::strong_count(self) > 1 && !reentrancy::is_up() && !self.key_locks.has_writes_of_tasks() {
+            let engine = Arc::clone(self);
+            hand_off(move || engine.end_unattended());
+        }
+    }
+
+    /// Ends a cache without handles: what fails is logged.
+    fn end_unattended(self: &Arc<Self>) {
+        if self.closed.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let ending = Ending(Arc::clone(self));
+        self.nodes.iter().for_each(|nodes| nodes.end());
+        let ended = block_on(async {
+            let _closed = self.key_locks.close().await?;
+            self.release_tiers(Remove::Nothing).await
+        });
+        if let Err(error) = &ended {
+            tracing::error!(target: "larder", cache = self.lifecycle.name(), error = %error, "a dropped cache was not closed properly");
+        }
+        ending.0.lifecycle.set_outcome(ended);
+        self.lifecycle.leaving.lock().take();
+    }
+
+    /// Switches the cache off or on again. While it is off, look-ups miss,
+    /// loads pass through, and writes are dropped and counted; a write or a
+    /// removal still removes the former entry, so that nothing outdated is
+    /// there when it is switched on again. Memory is emptied, which keeps the
+    /// question off the path of a hit.
+    pub(crate) async fn set_enabled<W: Runtime>(self: &Arc<Self>, enabled: bool) -> Result<()> {
+        self.check_open()?;
+        if self.lifecycle.off.swap(!enabled, Ordering::AcqRel) || enabled {
+            return Ok(());
+        }
+        let engine = Arc::clone(self);
+        W::section(self.has_tiers(), async move {
+            let _closed = engine.key_locks.close().await?;
+            reentrancy::within(|| engine.memory.clear());
+            Ok(())
+        })
+        .await?
+    }
+
+    /// Whether it is switched on.
+    pub fn is_enabled(&self) -> bool {
+        self.lifecycle.is_on()
+    }
+
+    /// Whether it was closed, or is being closed.
+    pub fn is_ended(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+
+    /// How often entries were invalidated by a tag, all at once, or cleared:
+    /// what began under another number may be outdated.
+    pub fn invalidations(&self) -> u64 {
+        self.marks.stamp()
+    }
+
+    /// Gives the cache its name, for statistics and logs; the first one counts.
+    pub fn set_name(&self, name: &str) {
+        let _first_counts = self.lifecycle.name.set(name.into());
+        self.tiers().iter().for_each(|handle| handle.counters().signals.set_cache(name));
+    }
+
+    /// The name; empty where none was given.
+    pub fn name(&self) -> &str {
+        self.lifecycle.name()
+    }
+}
+
+/// What goes with the end of a cache.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Remove {
+    Nothing,
+    Everything,
+}
+
+fn remove_dir(dir: &Path) -> Result<()> {
+    match std::fs::remove_dir_all(dir) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            let source = Error::from(error);
+            let message = format!("cannot remove {}: {source}", dir.display());
+            Err(Error::new(source.kind(), message).with_source(source).during("destroy"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// How far the lifecycle of a cache has come.
+#[derive(Default)]
+pub(crate) struct Lifecycle {
+    name: OnceLock<Box<str>>,
+    off: AtomicBool,
+    /// Handles of users.
+    handles: AtomicUsize,
+    /// From when the last handle goes until the directory is free.
+    leaving: Mutex<Option<Leaving>>,
+    late_use_told: AtomicBool,
+    outcome: OnceLock<Result<(), Arc<Error>>>,
+    ended: Event,
+}
+
+impl Lifecycle {
+    pub(crate) fn name(&self) -> &str {
+        self.name.get().map_or("", |name| name)
+    }
+
+    pub(crate) fn is_on(&self) -> bool {
+        !self.off.load(Ordering::Acquire)
+    }
+
+    /// Says once that a cache is used after its end.
+    #[cold]
+    pub(crate) fn warn_late_use(&self) {
+        if !self.late_use_told.swap(true, Ordering::AcqRel) {
+            let cache = self.name();
+            tracing::warn!(target: "larder", cache, "the cache was closed: it loads without caching");
+        }
+    }
+
+    fn set_outcome(&self, outcome: Result<()>) {
+        if self.outcome.set(outcome.map_err(Arc::new)).is_ok() {
+            self.ended.notify(usize::MAX);
+        }
+    }
+
+    /// Waits for the end. Whoever ends the cache does so on a thread that
+    /// needs no executor, so this cannot deadlock.
+    async fn outcome<W: Runtime>(&self) -> Result<()> {
+        loop {
+            let listener = self.ended.listen();
+            if let Some(outcome) = self.outcome.get() {
+                return outcome.as_ref().map_err(Error::again).copied();
+            }
+            W::event(listener).await;
+        }
+    }
+}
+
+/// A cache that is being ended. Dropped before that is done, those who wait
+/// are told.
+struct Ending(Arc<Engine>);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        let message = "the runtime shut down before the cache was closed";
+        self.0.lifecycle.set_outcome(Err(Error::new(ErrorKind::Closed, message)));
+    }
+}
+
+/// The last handle is gone without a `close`: the tiers are dropped on a
+/// thread that may block. Each closes itself then, and logs what fails.
+impl Drop for Engine {
+    fn drop(&mut self) {
+        if self.stack.is_some() && std::process::id() != self.process {
+            // They belong to the parent, and would wait for its threads.
+            std::mem::forget((self.stack.take(), self.nodes.take(), std::mem::take(self.held.get_mut())));
+            return;
+        }
+        self.nodes.iter().for_each(|nodes| nodes.end());
+        if let Some(on_last_handle) = self.on_last_handle.get() {
+            on_last_handle(self);
+        }
+        #[cfg(feature = "async")]
+        larder_exec::timer::rest();
+        let tiers = self.stack.as_mut().map(|stack| std::mem::take(&mut stack.tiers)).unwrap_or_default();
+        if tiers.is_empty() || matches!(self.lifecycle.outcome.get(), Some(Ok(()))) {
+            return;
+        }
+        let held = std::mem::take(self.held.get_mut());
+        let leaving = self.lifecycle.leaving.get_mut().take().unwrap_or_else(Leaving::new);
+        let remains = Remains { _slots: tiers, _held: held, _leaving: leaving };
+        hand_off(move || drop(remains));
+    }
+}
+
+/// What is left of a cache that was dropped, in the order in which it goes:
+/// the locks after the tiers.
+struct Remains {
+    _slots: Vec<TierHandle>,
+    _held: Vec<Box<dyn Any + Send>>,
+    _leaving: Leaving,
+}

@@ -1,0 +1,101 @@
+//! Backoffs after failed loads whose callers were served a stale value.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use foldhash::fast::FixedState;
+use hashbrown::HashMap;
+use larder_core::clock::Time;
+use parking_lot::Mutex;
+
+/// The first backoff. Each failure in a row doubles it, up to [`PAUSE_MAX`].
+const PAUSE_MIN: Duration = Duration::from_secs(1);
+const PAUSE_MAX: Duration = Duration::from_secs(60);
+/// More backoffs than this are not remembered: the oldest go.
+const PAUSES_MAX: usize = 10_000;
+
+/// The keys whose loads failed lately, by their hash at the key_locks.
+#[derive(Default)]
+pub(crate) struct Backoffs {
+    backoffs: Mutex<HashMap<u64, Backoff, FixedState>>,
+    len: AtomicUsize,
+}
+
+struct Backoff {
+    failures: u32,
+    until: Time,
+}
+
+impl Backoffs {
+    /// Whether the next attempt has to wait.
+    pub(crate) fn holds(&self, hash: u64, now: Time) -> bool {
+        self.len.load(Ordering::Acquire) > 0
+            && self.backoffs.lock().get(&hash).is_some_and(|backoff| now < backoff.until)
+    }
+
+    /// Notes a failure. The backoff is cut by up to a quarter, by `chance`.
+    pub(crate) fn failed(&self, hash: u64, now: Time, chance: u64) {
+        let mut backoffs = self.backoffs.lock();
+        if backoffs.len() >= PAUSES_MAX {
+            backoffs.retain(|_, backoff| now < backoff.until);
+        }
+        if backoffs.len() >= PAUSES_MAX {
+            backoffs.clear();
+        }
+        let backoff = backoffs.entry(hash).or_insert(Backoff { failures: 0, until: now });
+        backoff.until = now.after(length(backoff.failures, chance));
+        backoff.failures += 1;
+        self.len.store(backoffs.len(), Ordering::Release);
+    }
+
+    /// Notes a success or a write: the next attempt need not wait.
+    pub(crate) fn end(&self, hash: u64) {
+        if self.len.load(Ordering::Acquire) == 0 {
+            return;
+        }
+        let mut backoffs = self.backoffs.lock();
+        backoffs.remove(&hash);
+        self.len.store(backoffs.len(), Ordering::Release);
+    }
+}
+
+fn length(failures: u32, chance: u64) -> Duration {
+    let whole = PAUSE_MIN.saturating_mul(1 << failures.min(16)).min(PAUSE_MAX);
+    whole - whole.mul_f64(0.25 * (chance >> 11) as f64 / (1_u64 << 53) as f64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const T: fn(u64) -> Time = Time::from_millis;
+
+    #[test]
+    fn pauses_grow_and_end() {
+        let backoffs = Backoffs::default();
+        let mut now = T(0);
+        for seconds in [1, 2, 4, 8, 16, 32, 60, 60] {
+            backoffs.failed(7, now, 0);
+            let end = now.after(Duration::from_secs(seconds));
+            assert!(backoffs.holds(7, T(end.as_millis() - 1)) && !backoffs.holds(7, end), "{seconds} s");
+            now = end;
+        }
+        assert!(!backoffs.holds(8, T(0)), "of another key");
+        backoffs.failed(7, now, 0);
+        backoffs.end(7);
+        assert!(!backoffs.holds(7, now));
+    }
+
+    #[test]
+    fn chance_takes_a_quarter_at_most() {
+        let shortest = length(0, u64::MAX);
+        assert!(shortest >= PAUSE_MIN * 3 / 4 && shortest < PAUSE_MIN * 4 / 5);
+    }
+
+    #[test]
+    fn they_are_bounded() {
+        let backoffs = Backoffs::default();
+        (0..3 * PAUSES_MAX as u64).for_each(|hash| backoffs.failed(hash, T(0), 0));
+        assert!(backoffs.backoffs.lock().len() <= PAUSES_MAX);
+    }
+}

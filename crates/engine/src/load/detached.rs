@@ -1,0 +1,387 @@
+//! Loading with a loader of the flight's own: it survives its first caller,
+//! keeps to time limits, falls back to a stale value, and refreshes ahead.
+
+use std::any::TypeId;
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use larder_core::erased::{AnyError, Key, Value};
+use larder_core::memory::Record;
+use larder_core::terms::{EntryOptions, LiveTerms};
+use tracing::Instrument;
+
+use crate::engine::Engine;
+use crate::key_lock::flight::{Flight, Outcome, Purpose, Start};
+use crate::key_lock::wait_graph::{Loaders, Running};
+use crate::key_lock::{Admission, FlightLeader};
+use crate::load::flight_wait::Asks;
+use crate::load::load_span::LoadSpan;
+use crate::load::outcome::{LoadContext, LoadError, Loaded};
+use crate::load::poll_watch::{PollWatch, watched};
+use crate::load::{Leader, LoadRole, Stale};
+use crate::write::prepared_entry::NewValue;
+use larder_exec::runtime::{Launch, Runtime};
+
+/// A refresh that did not come to its end is tried again after this time.
+const REFRESH_AGAIN: Duration = Duration::from_secs(10);
+/// Refreshes of one cache at once: half of the threads that run loads, so that
+/// refreshes which hang leave the other half to loads that are waited for.
+const REFRESHES_MAX: usize = larder_exec::background::THREADS_MAX / 2;
+
+/// The answer of a loader.
+pub type Answered = Result<Loaded<Value>, AnyError>;
+
+/// A loader that the engine runs, on whatever thread.
+pub enum Loader {
+    /// A function, which may block its thread.
+    Call(Box<dyn FnOnce(LoadContext<Value>) -> Answered + Send>),
+    /// A function that makes a future.
+    Task(Box<dyn FnOnce(LoadContext<Value>) -> Pin<Box<dyn Future<Output = Answered> + Send>> + Send>),
+}
+
+/// What a caller of `load` asks for.
+pub struct LoadRequest {
+    /// The loader.
+    pub loader: Loader,
+    /// The type of its errors.
+    pub error: TypeId,
+    /// Whether the knowledge that there is no value will do.
+    pub absence: bool,
+}
+
+impl Engine {
+    /// Whether a hit of `load` on an entry with these terms is to start a refresh.
+    #[inline]
+    pub fn is_refresh_due(&self, terms: Option<&LiveTerms>) -> bool {
+        terms.is_some_and(|terms| terms.is_refresh_due(self.timeline.now()))
+    }
+
+    /// The value of `key`; where it is missing, from a loader whose panic is caught.
+    /// All who wait share the outcome, whatever it is.
+    pub(crate) async fn load<W: Runtime>(
+        self: &Arc<Self>,
+        key: Key,
+        request: LoadRequest,
+    ) -> Result<Option<Value>, LoadError<AnyError>> {
+        let absence = request.absence;
+        if let Some(record) = self.recall(&key).filter(|record| absence || record.value.is_some()) {
+            self.memory_hits.increment();
+            return Ok(self.refreshed::<W>(key, record, request.loader).await);
+        }
+        let watch = self.watch::<W>();
+        // On the heap: a loader that loads other keys has this in its frame.
+        watched(watch.clone(), Box::pin(self.load_missing::<W>(key, watch, request))).await
+    }
+
+    /// As [`load`](Self::load), of what memory does not have.
+    async fn load_missing<W: Runtime>(
+        self: &Arc<Self>,
+        mut key: Key,
+        watch: Option<Arc<PollWatch>>,
+        LoadRequest { loader, error, absence }: LoadRequest,
+    ) -> Result<Option<Value>, LoadError<AnyError>> {
+        let asks = Asks { absence, purpose: Purpose::Owned };
+        loop {
+            let hash = self.key_locks.hash(&key);
+            match Box::pin(self.take_role::<W>(key, asks, watch.clone())).await {
+                LoadRole::Have(have) => return Ok(have),
+                LoadRole::Alone => return self.load_alone(loader).await,
+                LoadRole::Leader(lead) if !W::launches() || lead.leader.flight.launch() => {
+                    return Box::pin(self.lead_load::<W>(lead, loader, error)).await;
+                }
+                // It was taken over while it looked beyond memory.
+                LoadRole::Leader(lead) => match lead.give_way() {
+                    Ok(key_back) => key = key_back,
+                    Err(_) => return self.load_alone(loader).await,
+                },
+                LoadRole::Join(flight, edge, key_back) => {
+                    let outcome = self.outcome::<W>(&flight, hash, Purpose::Owned).await;
+                    drop(edge);
+                    self.counters.joins.increment();
+                    match self.conclude(&flight, outcome, error) {
+                        Some(Ok(None)) if !asks.absence => key = key_back,
+                        Some(result) => return result,
+                        None => key = key_back,
+                    }
+                }
+            }
+        }
+    }
+
+    /// Starts the flight of this caller, and waits for it.
+    async fn lead_load<W: Runtime>(
+        self: &Arc<Self>,
+        lead: Leader,
+        loader: Loader,
+        error: TypeId,
+    ) -> Result<Option<Value>, LoadError<AnyError>> {
+        let flight = Arc::clone(&lead.leader.flight);
+        let hash = lead.leader.hash();
+        if self.is_paused(&lead) {
+            lead.leader.end(Outcome::Paused);
+        } else {
+            self.start_load::<W>(lead, loader).await;
+        }
+        let outcome = match self.outcome::<W>(&flight, hash, Purpose::Owned).await {
+            // Taken over: what its own loader answered is as good.
+            Outcome::Abandoned => flight.late().cloned().unwrap_or(Outcome::Abandoned),
+            outcome => outcome,
+        };
+        self.conclude(&flight, outcome, error).unwrap_or(Err(LoadError::Closed))
+    }
+
+    /// What an outcome means for a caller; `None` where it must try again.
+    fn conclude(
+        &self,
+        flight: &Flight,
+        outcome: Outcome,
+        expects: TypeId,
+    ) -> Option<Result<Option<Value>, LoadError<AnyError>>> {
+        let error = match outcome {
+            Outcome::Value(value) => return Some(Ok(Some(value))),
+            Outcome::Absent => return Some(Ok(None)),
+            Outcome::Abandoned => return None,
+            Outcome::Failed(error) => error.is(expects).then(|| LoadError::Loader(Arc::new(error))),
+            Outcome::Panicked => Some(LoadError::Panicked),
+            Outcome::TimedOut => Some(LoadError::Timeout),
+            Outcome::NothingToKeep => Some(LoadError::NothingToKeep),
+            Outcome::Paused => None,
+        };
+        if let Some(stale) = flight.stale(self.timeline.now()) {
+            self.counters.stale_serves.increment();
+            return Some(Ok(Some(stale.clone())));
+        }
+        error.map(Err)
+    }
+
+    fn is_paused(&self, lead: &Leader) -> bool {
+        let now = self.timeline.now();
+        lead.leader.flight.stale(now).is_some() && self.backoffs.holds(lead.leader.hash(), now)
+    }
+
+    /// Starts the flight, as part of the loaders that its caller is part of.
+    async fn start_load<W: Runtime>(self: &Arc<Self>, lead: Leader, loader: Loader) {
+        let said = self.expiry.said();
+        let limited = said.hard_timeout.is_some() || said.soft_timeout.is_some() && lead.stale.is_some();
+        let engine = Arc::clone(self);
+        // On the heap at once: it is moved a few times, by loads within loads on one stack.
+        let flight = Box::pin(async move { engine.run_load::<W>(lead, loader).await });
+        let flight = flight.in_current_span();
+        let Some(loaders) = Loaders::current() else {
+            return W::launch(&self.pool, Launch::Here, flight).await;
+        };
+        let launch = match limited {
+            false => Launch::Here,
+            true if loaders.is_empty() => Launch::Queued,
+            true => Launch::Nested,
+        };
+        W::launch(&self.pool, launch, Running::within(loaders, flight)).await;
+    }
+
+    /// The flight itself: runs the loader, stores what it answers, ends.
+    async fn run_load<W: Runtime>(self: Arc<Self>, lead: Leader, loader: Loader) {
+        let flight = Arc::clone(&lead.leader.flight);
+        let watch = LoadSpan::start(&self).of(&lead);
+        let context = LoadContext {
+            stale: lead.stale.as_ref().map(|stale| stale.value.clone()),
+            validator: lead.stale.as_ref().and_then(|stale| stale.options.validator.clone()),
+        };
+        let loaded = match flight.run(caught(loader, context).instrument(watch.span())).await {
+            Ok(loaded) => loaded,
+            Err(trouble) => {
+                // Before it ends, so that the next leader finds the backoff.
+                if !flight.has_ended() {
+                    self.note_failure(&flight, lead.leader.hash());
+                }
+                lead.leader.end(trouble.into_outcome());
+                return;
+            }
+        };
+        let cost = watch.succeeded();
+        match said(loaded, lead.stale.as_ref(), cost) {
+            Task::Store(said) => self.publish::<W>(lead, said).await,
+            Task::Skip(value) => lead.leader.end(Outcome::Value(value)),
+            Task::NothingToKeep => lead.leader.end(Outcome::NothingToKeep),
+        }
+    }
+
+    /// Runs a loader that nobody waits for, and stores nothing.
+    async fn load_alone(self: &Arc<Self>, loader: Loader) -> Result<Option<Value>, LoadError<AnyError>> {
+        let watch = LoadSpan::start(self);
+        let context = LoadContext { stale: None, validator: None };
+        let loaded = match caught(loader, context).instrument(watch.span()).await {
+            Ok(loaded) => loaded,
+            Err(Trouble::Failed(error)) => return Err(LoadError::Loader(Arc::new(error))),
+            Err(Trouble::Panicked) => return Err(LoadError::Panicked),
+        };
+        match said(loaded, None, watch.succeeded()) {
+            Task::Store(said) => Ok(said.value),
+            Task::Skip(value) => Ok(Some(value)),
+            Task::NothingToKeep => Err(LoadError::NothingToKeep),
+        }
+    }
+
+    /// A hit: starts a refresh where one is due, and never waits for it.
+    async fn refreshed<W: Runtime>(
+        self: &Arc<Self>,
+        key: Key,
+        record: Record<Value>,
+        loader: Loader,
+    ) -> Option<Value> {
+        let value = record.value;
+        if let Some(terms) = record.terms.filter(|terms| self.is_due(terms)) {
+            // On the heap: it would be part of the frame of every load.
+            Box::pin(self.refresh::<W>((key, value.clone()), terms, loader)).await;
+        }
+        value
+    }
+
+    /// Refreshes an entry ahead of its deadline, unless that is being done, or too many are.
+    async fn refresh<W: Runtime>(
+        self: &Arc<Self>,
+        (key, value): (Key, Option<Value>),
+        terms: Arc<LiveTerms>,
+        loader: Loader,
+    ) {
+        let Some(place) = RefreshPlace::take(self) else { return };
+        let Some(lead) = self.lead_refresh::<W>(key, value, &terms) else { return };
+        self.counters.refreshes.increment();
+        let engine = Arc::clone(self);
+        let flight = async move {
+            if let Some(lead) = engine.refresh_among_nodes::<W>(lead).await {
+                engine.run_load::<W>(lead, loader).await;
+            }
+            drop(place);
+        };
+        W::launch(&self.pool, Launch::Refresh, Box::pin(flight)).await;
+    }
+
+    fn is_due(&self, terms: &LiveTerms) -> bool {
+        let now = self.timeline.now();
+        terms.takes_refresh(now, now.after(REFRESH_AGAIN))
+    }
+
+    fn lead_refresh<W: Runtime>(
+        self: &Arc<Self>,
+        key: Key,
+        value: Option<Value>,
+        terms: &Arc<LiveTerms>,
+    ) -> Option<Leader> {
+        let hash = self.key_locks.hash(&key);
+        let encoded = self.encode_key(&key).ok()?.map(|encoded| self.based_on_now(encoded));
+        if self.is_closed() || self.backoffs.holds(hash, self.timeline.now()) {
+            return None;
+        }
+        let stamp = self.marks.stamp();
+        let start = Start { purpose: Purpose::Refresh, watch: self.watch::<W>(), stamp };
+        let leader: FlightLeader = match self.key_locks.enter(hash, key, start) {
+            Admission::Leader(leader) => leader,
+            Admission::Join(_, flight) => {
+                // The next hit refreshes, where that one is over.
+                self.end_if_overdue(&flight, hash, Purpose::Refresh);
+                return None;
+            }
+            Admission::Locked(..) => return None,
+        };
+        // Nobody takes a refresh over: when it is overdue, a caller that misses loads.
+        leader.flight.launch();
+        // The entry may have been removed or replaced since it was looked at.
+        let same = leader.key().and_then(|key| self.recall(key)?.terms);
+        if !same.is_some_and(|same| Arc::ptr_eq(&same, terms)) {
+            return None;
+        }
+        let stale = value.map(|value| Stale::new(value, &terms.current()));
+        if let Some(stale) = &stale {
+            leader.flight.set_stale(stale.value.clone(), stale.until);
+        }
+        Some(Leader { leader, encoded, stamp, stale })
+    }
+}
+
+/// One of the refreshes that may run at once.
+struct RefreshPlace(Arc<Engine>);
+
+impl RefreshPlace {
+    fn take(engine: &Arc<Engine>) -> Option<Self> {
+        use std::sync::atomic::Ordering::AcqRel;
+        if engine.refreshing.fetch_add(1, AcqRel) < REFRESHES_MAX {
+            return Some(Self(Arc::clone(engine)));
+        }
+        engine.refreshing.fetch_sub(1, AcqRel);
+        None
+    }
+}
+
+impl Drop for RefreshPlace {
+    fn drop(&mut self) {
+        self.0.refreshing.fetch_sub(1, std::sync::atomic::Ordering::AcqRel);
+    }
+}
+
+/// What an answer of a loader asks for.
+enum Task {
+    Store(NewValue),
+    Skip(Value),
+    NothingToKeep,
+}
+
+fn said(loaded: Loaded<Value>, stale: Option<&Stale>, cost: Duration) -> Task {
+    let store = |value, options| Task::Store(NewValue { value, load_cost: Some(cost), options });
+    match loaded {
+        Loaded::Value(value) => store(Some(value), EntryOptions::new()),
+        Loaded::ValueWith(value, options) => store(Some(value), options),
+        Loaded::Absent { ttl } => store(None, EntryOptions::new().ttl(ttl)),
+        Loaded::Skip(value) => Task::Skip(value),
+        Loaded::NotModified => match stale {
+            None => Task::NothingToKeep,
+            Some(stale) => store(Some(stale.value.clone()), stale.options.clone()),
+        },
+    }
+}
+
+/// Why a loader whose panics are caught has no answer.
+enum Trouble {
+    Failed(AnyError),
+    Panicked,
+}
+
+impl Trouble {
+    fn into_outcome(self) -> Outcome {
+        match self {
+            Self::Failed(error) => Outcome::Failed(error),
+            Self::Panicked => Outcome::Panicked,
+        }
+    }
+}
+
+/// Runs a loader and catches its panic, when it is called and when it is polled.
+async fn caught(loader: Loader, context: LoadContext<Value>) -> Result<Loaded<Value>, Trouble> {
+    let answered = match loader {
+        Loader::Call(loader) => catch_unwind(AssertUnwindSafe(|| loader(context))).ok(),
+        Loader::Task(loader) => match catch_unwind(AssertUnwindSafe(|| loader(context))) {
+            Ok(future) => Caught { future }.await,
+            Err(_) => None,
+        },
+    };
+    answered.ok_or(Trouble::Panicked)?.map_err(Trouble::Failed)
+}
+
+/// A future that yields `None` where its inner one panics.
+struct Caught {
+    future: Pin<Box<dyn Future<Output = Answered> + Send>>,
+}
+
+impl Future for Caught {
+    type Output = Option<Answered>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        match catch_unwind(AssertUnwindSafe(|| self.future.as_mut().poll(context))) {
+            Ok(poll) => poll.map(Some),
+            Err(_) => Poll::Ready(None),
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! Watches whether the future of a call is polled after it was woken.
+//!
+//! The leader of a `get_with` is a future that its caller owns and may stop
+//! polling: a `buffered` stream whose consumer waits for something else, a branch of
+//! `select!` that is kept for later. A leader that waits for its source is not woken;
+//! one that was woken and is not polled has stopped. So a slow leader is told
+//! from one that its owner neglects, without any limit on how long a load takes.
+
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+use crate::time::timeline::Timeline;
+
+/// When the future of a call was last woken and polled.
+pub struct PollWatch {
+    timeline: Arc<Timeline>,
+    /// The waker of the latest poll.
+    waker: Mutex<Waker>,
+    is_polled: AtomicBool,
+    /// Milliseconds of the monotonic clock, plus one, of the first wake-up since
+    /// the latest poll began; zero for none.
+    woken_at: AtomicU64,
+}
+
+impl PollWatch {
+    pub(crate) fn new(timeline: &Arc<Timeline>) -> Arc<Self> {
+        Arc::new(Self {
+            timeline: Arc::clone(timeline),
+            waker: Mutex::new(Waker::noop().clone()),
+            is_polled: AtomicBool::new(false),
+            woken_at: AtomicU64::new(0),
+        })
+    }
+
+    /// How long the future has been left unpolled since it was woken; `None` while
+    /// it is polled, or waits without having been woken.
+    pub(crate) fn neglected_for(&self) -> Option<Duration> {
+        if self.is_polled.load(Ordering::Acquire) {
+            return None;
+        }
+        let woken_at = self.woken_at.load(Ordering::Acquire).checked_sub(1)?;
+        Some(Duration::from_millis(self.now().saturating_sub(woken_at)))
+    }
+
+    fn now(&self) -> u64 {
+        u64::try_from(self.timeline.elapsed().as_millis()).unwrap_or(u64::MAX - 1)
+    }
+
+    fn note_wake(&self) {
+        let now = self.now() + 1;
+        // The first wake-up counts: `Err` says that there was one.
+        let _first = self.woken_at.compare_exchange(0, now, Ordering::AcqRel, Ordering::Relaxed);
+    }
+
+    fn poll<F: Future>(self: &Arc<Self>, future: Pin<&mut F>, context: &Context<'_>) -> Poll<F::Output> {
+        let former = {
+            let mut waker = self.waker.lock();
+            (!waker.will_wake(context.waker()))
+                .then(|| std::mem::replace(&mut *waker, context.waker().clone()))
+        };
+        // After the lock: it may be the last handle of a task.
+        drop(former);
+        self.is_polled.store(true, Ordering::Release);
+        self.woken_at.store(0, Ordering::Release);
+        let waker = Waker::from(Arc::clone(self));
+        let polled = future.poll(&mut Context::from_waker(&waker));
+        // A wake-up during the poll counts from the end of the poll.
+        if self.woken_at.load(Ordering::Acquire) != 0 {
+            self.woken_at.store(self.now() + 1, Ordering::Release);
+        }
+        self.is_polled.store(false, Ordering::Release);
+        polled
+    }
+}
+
+impl Wake for PollWatch {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.note_wake();
+        let waker = self.waker.lock().clone();
+        waker.wake();
+    }
+}
+
+/// Polls a future under a watch, where there is one.
+pub async fn watched<F: Future>(watch: Option<Arc<PollWatch>>, mut future: Pin<Box<F>>) -> F::Output {
+    match watch {
+        None => future.await,
+        Some(watch) => poll_fn(|context| watch.poll(future.as_mut(), context)).await,
+    }
+}

@@ -1,0 +1,251 @@
+//! Bounds the time of each operation, where it can be bounded.
+
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use larder_core::clock::Time;
+use larder_core::frame::Frame;
+use larder_core::key::EncodedKey;
+use larder_core::stats::{ServerFacts, TierCounters};
+use larder_core::stream::Stored;
+use larder_core::tier::{
+    BoxFuture, Capability, Draft, FrameWithStamp, LastRemoval, LoadLease, Stamp, Tier, TierKind, Usage,
+};
+use larder_core::{Bytes, Error, ErrorKind, Result};
+
+use larder_exec::runtime;
+
+/// A tier whose operations are given up when they take too long; otherwise the
+/// tier it holds.
+///
+/// A tier that blocks cannot be interrupted: its calls pass through as they
+/// are. Of one that does not, the future is dropped at its deadline and the
+/// call fails with `ErrorKind::Unavailable`. What was asked of the tier may
+/// still happen there; a tier must keep the order of the calls it was given,
+/// so that what is asked later wins.
+///
+/// `scan`, `close` and `destroy` have no limit: the one is as long as the tier is large,
+/// the other is waited for on purpose.
+#[derive(Debug)]
+pub struct Limit<T> {
+    tier: T,
+    counters: Arc<TierCounters>,
+    limit: Option<Duration>,
+}
+
+impl<T: Tier> Limit<T> {
+    /// Gives each operation of `tier` at most `limit`, if its futures do not block.
+    pub fn new(tier: T, counters: Arc<TierCounters>, limit: Duration) -> Self {
+        let limit = (!tier.capability().blocking).then_some(limit);
+        Self { tier, counters, limit }
+    }
+
+    fn bounded<'a, R: Send + 'a>(&'a self, call: BoxFuture<'a, Result<R>>) -> BoxFuture<'a, Result<R>> {
+        let Some(limit) = self.limit else { return call };
+        Box::pin(async move {
+            let result = within(call, limit).await;
+            result.unwrap_or_else(|| Err(self.given_up(limit)))
+        })
+    }
+
+    /// As [`bounded`](Self::bounded), for `count` calls at once: they have the
+    /// time of one, and each that is given up counts.
+    fn bounded_many<'a, R: Send + 'a>(
+        &'a self,
+        count: usize,
+        calls: BoxFuture<'a, Vec<Result<R>>>,
+    ) -> BoxFuture<'a, Vec<Result<R>>> {
+        let Some(limit) = self.limit else { return calls };
+        Box::pin(async move {
+            let results = within(calls, limit).await;
+            results.unwrap_or_else(|| (0..count).map(|_| Err(self.given_up(limit))).collect())
+        })
+    }
+
+    fn given_up(&self, limit: Duration) -> Error {
+        self.counters.timeouts.increment();
+        Error::new(ErrorKind::Unavailable, format!("no answer within {limit:?}"))
+    }
+}
+
+/// What `call` comes to, or `None` when it has not by its deadline.
+///
+/// The clock starts with the first poll. Whoever drives the future is asked to
+/// poll again at the deadline, see [`runtime::alarm`].
+pub(crate) async fn within<T>(mut call: BoxFuture<'_, T>, limit: Duration) -> Option<T> {
+    let mut deadline = None;
+    poll_fn(|context| {
+        if let Poll::Ready(value) = call.as_mut().poll(context) {
+            return Poll::Ready(Some(value));
+        }
+        // A limit beyond what the clock can show is none.
+        let Some(deadline) = *deadline.get_or_insert_with(|| Instant::now().checked_add(limit)) else {
+            return Poll::Pending;
+        };
+        if Instant::now() >= deadline {
+            return Poll::Ready(None);
+        }
+        runtime::alarm(deadline);
+        Poll::Pending
+    })
+    .await
+}
+
+impl<T: Tier> Tier for Limit<T> {
+    fn kind(&self) -> TierKind {
+        self.tier.kind()
+    }
+
+    fn capability(&self) -> Capability {
+        self.tier.capability()
+    }
+
+    fn get<'a>(&'a self, key: &'a EncodedKey) -> BoxFuture<'a, Result<Option<Bytes>>> {
+        self.bounded(self.tier.get(key))
+    }
+
+    fn head<'a>(&'a self, key: &'a EncodedKey) -> BoxFuture<'a, Result<Option<Bytes>>> {
+        self.bounded(self.tier.head(key))
+    }
+
+    fn open<'a>(&'a self, key: &'a EncodedKey) -> BoxFuture<'a, Result<Option<Stored>>> {
+        self.bounded(self.tier.open(key))
+    }
+
+    fn draft<'a>(&'a self, key: &'a EncodedKey, head_len: usize) -> BoxFuture<'a, Result<Draft>> {
+        self.bounded(self.tier.draft(key, head_len))
+    }
+
+    fn append<'a>(&'a self, draft: &'a mut Draft, bytes: &'a [u8]) -> BoxFuture<'a, Result<()>> {
+        self.bounded(self.tier.append(draft, bytes))
+    }
+
+    fn publish<'a>(&'a self, key: &'a EncodedKey, draft: Draft, head: &'a [u8]) -> BoxFuture<'a, Result<()>> {
+        self.bounded(self.tier.publish(key, draft, head))
+    }
+
+    fn stamp(&self, key: &EncodedKey) -> Option<Stamp> {
+        self.tier.stamp(key)
+    }
+
+    fn put<'a>(&'a self, key: &'a EncodedKey, frame: &'a Frame) -> BoxFuture<'a, Result<()>> {
+        self.bounded(self.tier.put(key, frame))
+    }
+
+    fn remove<'a>(&'a self, key: &'a EncodedKey) -> BoxFuture<'a, Result<bool>> {
+        self.bounded(self.tier.remove(key))
+    }
+
+    fn contains<'a>(&'a self, key: &'a EncodedKey) -> BoxFuture<'a, Result<bool>> {
+        self.bounded(self.tier.contains(key))
+    }
+
+    fn clear(&self) -> BoxFuture<'_, Result<()>> {
+        self.bounded(self.tier.clear())
+    }
+
+    fn scan<'a>(&'a self, visit: &'a mut (dyn FnMut(&[u8]) + Send)) -> BoxFuture<'a, Result<()>> {
+        self.tier.scan(visit)
+    }
+
+    fn usage(&self) -> Usage {
+        self.tier.usage()
+    }
+
+    fn servers(&self) -> Vec<ServerFacts> {
+        self.tier.servers()
+    }
+
+    fn flush(&self) -> BoxFuture<'_, Result<()>> {
+        self.bounded(self.tier.flush())
+    }
+
+    fn close(&self) -> BoxFuture<'_, Result<()>> {
+        self.tier.close()
+    }
+
+    fn destroy(&self) -> BoxFuture<'_, Result<()>> {
+        self.tier.destroy()
+    }
+
+    fn get_many<'a>(&'a self, keys: &'a [EncodedKey]) -> BoxFuture<'a, Vec<Result<Option<Bytes>>>> {
+        self.bounded_many(keys.len(), self.tier.get_many(keys))
+    }
+
+    fn put_many<'a>(&'a self, entries: &'a [(EncodedKey, Frame)]) -> BoxFuture<'a, Vec<Result<()>>> {
+        self.bounded_many(entries.len(), self.tier.put_many(entries))
+    }
+
+    fn remove_many<'a>(&'a self, keys: &'a [EncodedKey]) -> BoxFuture<'a, Vec<Result<bool>>> {
+        self.bounded_many(keys.len(), self.tier.remove_many(keys))
+    }
+
+    fn era(&self, key: &EncodedKey) -> u64 {
+        self.tier.era(key)
+    }
+
+    fn shared_time(&self, key: &EncodedKey) -> Option<Time> {
+        self.tier.shared_time(key)
+    }
+
+    fn last_removal(&self, key: &EncodedKey, found: &FrameWithStamp) -> LastRemoval {
+        self.tier.last_removal(key, found)
+    }
+
+    fn lease_load<'a>(
+        &'a self,
+        key: &'a EncodedKey,
+        span: Duration,
+    ) -> BoxFuture<'a, Result<Option<LoadLease>>> {
+        self.bounded(self.tier.lease_load(key, span))
+    }
+
+    fn lease_loads<'a>(
+        &'a self,
+        keys: &'a [EncodedKey],
+        span: Duration,
+    ) -> BoxFuture<'a, Vec<Result<Option<LoadLease>>>> {
+        self.bounded_many(keys.len(), self.tier.lease_loads(keys, span))
+    }
+
+    fn get_many_stamped<'a>(&'a self, keys: &'a [EncodedKey]) -> BoxFuture<'a, Vec<Result<FrameWithStamp>>> {
+        self.bounded_many(keys.len(), self.tier.get_many_stamped(keys))
+    }
+
+    fn put_many_if_unchanged<'a>(
+        &'a self,
+        entries: &'a [(EncodedKey, Frame)],
+    ) -> BoxFuture<'a, Vec<Result<bool>>> {
+        self.bounded_many(entries.len(), self.tier.put_many_if_unchanged(entries))
+    }
+
+    fn release_loads(&self, leases: Vec<(EncodedKey, u64)>) {
+        self.tier.release_loads(leases);
+    }
+
+    fn get_stamped<'a>(&'a self, key: &'a EncodedKey) -> BoxFuture<'a, Result<FrameWithStamp>> {
+        self.bounded(self.tier.get_stamped(key))
+    }
+
+    fn put_if_unchanged<'a>(&'a self, key: &'a EncodedKey, frame: &'a Frame) -> BoxFuture<'a, Result<bool>> {
+        self.bounded(self.tier.put_if_unchanged(key, frame))
+    }
+
+    fn take<'a>(&'a self, key: &'a EncodedKey) -> BoxFuture<'a, Result<Option<Bytes>>> {
+        self.bounded(self.tier.take(key))
+    }
+
+    fn lacks(&self, key: &EncodedKey) -> bool {
+        self.tier.lacks(key)
+    }
+
+    fn trouble(&self) -> Option<Arc<str>> {
+        self.tier.trouble()
+    }
+
+    fn healthy(&self) -> bool {
+        self.tier.healthy()
+    }
+}

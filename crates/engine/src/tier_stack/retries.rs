@@ -1,0 +1,126 @@
+//! Settling: removals that failed are tried again.
+
+use std::sync::Arc;
+
+use larder_core::events::Event;
+use larder_core::key::EncodedKey;
+use larder_core::{ErrorKind, Result};
+use tracing::{Instrument, Span};
+
+use crate::engine::Engine;
+use crate::tier_stack::TierStack;
+use crate::tier_stack::tier_handle::TierHandle;
+use larder_exec::runtime::block_on;
+use larder_exec::uncancellable;
+
+/// Removals that one caller makes up for on its way.
+const BATCH: usize = 64;
+
+impl Engine {
+    /// Makes up for some of the removals that failed, in the tiers that take
+    /// removals again. Costs a load a tier while nothing is distrusted.
+    ///
+    /// For callers that hold no guard: a tier that is distrusted as a whole
+    /// is cleared, which waits for all guards.
+    pub(crate) async fn retry_due(self: &Arc<Self>) {
+        // What other nodes share is settled by the thread that hears them.
+        let own = self.tiers().iter().filter(|handle| !handle.is_among_nodes());
+        for handle in own {
+            if handle.is_retry_due() {
+                Box::pin(self.settle(handle, BATCH).instrument(self.repair_span(handle))).await;
+            }
+        }
+    }
+
+    /// As [`retry_due`](Self::retry_due), all of them, due or not.
+    pub(crate) async fn retry_all(self: &Arc<Self>) {
+        for handle in self.tiers().iter().filter(|handle| handle.quarantine().is_any()) {
+            self.settle(handle, usize::MAX).instrument(self.repair_span(handle)).await;
+        }
+    }
+
+    /// A span for making up for what `handle` missed.
+    pub(crate) fn repair_span(&self, handle: &TierHandle) -> Span {
+        tracing::debug_span!(target: "larder", "larder.repair", cache = self.lifecycle.name(), tier = %handle.kind())
+    }
+
+    /// As [`retry_all`](Self::retry_all), in the tier that other nodes share;
+    /// for the thread that hears them, which does between any two entries what
+    /// must not wait for them all.
+    pub(crate) fn reconcile_key(self: &Arc<Self>, mut between: impl FnMut()) {
+        let Some(stack) = &self.stack else { return };
+        let is_due = |handle: &&TierHandle| handle.inner().healthy() && handle.quarantine().is_any();
+        let Some(handle) = stack.among_nodes().filter(is_due) else { return };
+        let span = self.repair_span(handle);
+        if handle.quarantine().is_whole() {
+            return block_on(self.settle(handle, usize::MAX).instrument(span));
+        }
+        for owed in handle.quarantine().some(usize::MAX) {
+            if is_away(&block_on(self.repair(stack, handle, &owed).instrument(span.clone()))) {
+                return;
+            }
+            between();
+        }
+    }
+
+    /// Counts what the tier that other nodes share will never get from this one,
+    /// which ends.
+    pub(crate) fn give_up_owed(&self) {
+        let lost = self.among_nodes().map_or(0, |handle| handle.quarantine().give_up());
+        self.counters.repairs_lost.add(lost);
+        if lost > 0 {
+            tracing::warn!(target: "larder", cache = self.lifecycle.name(), lost, "changes are lost to other nodes: the shared tier is away");
+        }
+    }
+
+    async fn settle(self: &Arc<Self>, handle: &TierHandle, max: usize) {
+        let Some(stack) = &self.stack else { return };
+        // Rare, and long: nothing for an executor.
+        uncancellable::on_a_thread().await;
+        if handle.quarantine().is_whole() {
+            let Ok(_closed) = self.key_locks.close().await else { return };
+            // Somebody else may have settled it while this waited.
+            if !handle.quarantine().is_whole() {
+                return;
+            }
+            // A failure is counted by the layer, and the quarantine stays.
+            if handle.clear().await.is_ok() {
+                self.events.emit(|| Event::Repaired { key: None, tier: handle.kind() });
+                self.counters.repairs_lost.add(handle.quarantine().take_given_up());
+            }
+            return;
+        }
+        for owed in handle.quarantine().some(max) {
+            let settled = match handle.is_among_nodes() {
+                true => self.repair(stack, handle, &owed).await,
+                false => self.retry_key(stack, handle, &owed.key).await,
+            };
+            if is_away(&settled) {
+                return;
+            }
+        }
+    }
+
+    /// Removes one entry, unless it is being stored now: then whoever stores
+    /// it settles it. What was written meanwhile is trusted, and stays.
+    async fn retry_key(
+        self: &Arc<Self>,
+        stack: &TierStack,
+        handle: &TierHandle,
+        encoded: &EncodedKey,
+    ) -> Result<()> {
+        let Ok(key) = stack.keys.decode(encoded.as_bytes()) else { return Ok(()) };
+        let observation = self.key_locks.observe(self.key_locks.hash(&key));
+        let Some(_guard) = observation.claim() else { return Ok(()) };
+        if handle.quarantine().covers(encoded) {
+            handle.remove(encoded).await?;
+            self.emit_repaired(encoded, handle.kind());
+        }
+        Ok(())
+    }
+}
+
+/// Whether the tier is away or full, not this one key bad.
+fn is_away(settled: &Result<()>) -> bool {
+    settled.as_ref().is_err_and(|error| matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Full))
+}

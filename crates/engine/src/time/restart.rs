@@ -1,0 +1,70 @@
+//! Where the time of a cache begins, by what its directory says of earlier runs.
+//!
+//! The directory notes how late it was. Where the clock shows less now, it was set
+//! back, and the time goes on from what was noted: otherwise entries would come to
+//! lifecycle again. A clock that was years ahead once would be carried on for ever like
+//! that. So beyond [`CARRIED_MAX`] the time begins anew by the clock, and what has a
+//! deadline goes from the directory, because nothing tells how old it is.
+
+use std::time::Duration;
+
+use larder_core::Result;
+use larder_core::clock::{Clock, Time};
+use larder_core::frame::Head;
+use larder_core::key::EncodedKey;
+use larder_core::marks::{Mark, Marked};
+
+use crate::invalidation::log::Marks;
+use crate::tier_stack::tier_handle::TierHandle;
+use larder_exec::runtime::block_on;
+
+/// How far the clock may have been set back since the last run for the time to go on.
+/// A wrong time zone is well within it.
+const CARRIED_MAX: Duration = Duration::from_secs(24 * 3600);
+
+/// The latest time that earlier runs noted.
+pub(crate) fn noted(kept: &[Marked]) -> Time {
+    let times = kept.iter().filter(|marked| marked.mark == Mark::Time).map(|marked| marked.at);
+    times.max().unwrap_or(Time::from_millis(0))
+}
+
+/// The earliest time that this run may show. Costs a pass over the heads of all
+/// entries of the directory where the time begins anew, and nothing otherwise.
+pub(crate) fn earliest(noted: Time, clock: &dyn Clock, tiers: &[TierHandle], marks: &Marks) -> Time {
+    let now = clock.now();
+    if noted.since(now) <= CARRIED_MAX {
+        return noted;
+    }
+    match tiers.iter().try_for_each(remove_timed).and_then(|()| marks.restart_time(now)) {
+        Ok(()) => {
+            let days = noted.since(now).as_secs() / (24 * 3600);
+            tracing::warn!(
+                target: "larder",
+                days,
+                "the clock is that much lagging an earlier run: entries with a deadline were removed"
+            );
+            now
+        }
+        Err(error) => {
+            tracing::warn!(target: "larder", %error, "the time of an earlier run, far ahead of the clock, goes on");
+            noted
+        }
+    }
+}
+
+/// Removes every entry that has a deadline from a tier of this process alone.
+fn remove_timed(handle: &TierHandle) -> Result<()> {
+    if handle.is_shared() {
+        return Ok(());
+    }
+    let mut timed = Vec::new();
+    let mut visit = |bytes: &[u8]| {
+        if let Ok(head) = Head::parse(bytes)
+            && head.header.deadline != Time::NEVER
+        {
+            timed.push(EncodedKey::new(head.key));
+        }
+    };
+    block_on(handle.scan(&mut visit))?;
+    block_on(handle.remove_many(&timed)).into_iter().try_for_each(|removed| removed.map(drop))
+}

@@ -1,0 +1,511 @@
+//! Writing: place the entry, clear its other homes, store it, copy it into memory.
+//!
+//! What runs code of the user (measuring, encoding, weighing) comes first, into
+//! a [`PreparedEntry`]; then the guard of the key is taken; then the prepared is stored.
+//!
+//! The order keeps a reader from ever finding an older copy lagging a newer
+//! one: first the other homes are cleared, then the home is written, then
+//! memory. What a tier buffers when the process is killed is the tier's matter.
+
+pub(crate) mod atomic;
+pub(crate) mod prepared_entry;
+pub(crate) mod remove;
+pub(crate) mod stream;
+mod touch;
+
+use std::hash::Hash;
+use std::sync::Arc;
+
+use larder_core::clock::Time;
+use larder_core::erased::{Key, Value};
+use larder_core::events::{Event, Writer};
+use larder_core::frame::{Frame, Head};
+use larder_core::key::EncodedKey;
+use larder_core::memory::{MemoryStore, Record};
+use larder_core::place::{Facts, Placement, TierList};
+use larder_core::terms::{EntryOptions, Freshness, Terms};
+use larder_core::tier::{Stamp, TierKind};
+use larder_core::{Error, ErrorKind, Result};
+
+use crate::coherence::local_fallback::Stay;
+use crate::coherence::{Mark, identity};
+use crate::engine::Engine;
+use crate::invalidation::log::Stamped;
+use crate::key_lock::reentrancy;
+use crate::key_lock::{TryLock, WriteGuard, WriteTurn};
+use crate::tier_stack::tier_handle::TierHandle;
+use crate::tier_stack::{FrameLabel, Payload, TierStack};
+use crate::write::prepared_entry::{EarlyWrite, NewValue, Plan, PreparedEntry};
+use larder_exec::runtime::Runtime;
+
+/// A write to memory alone that holds the guard of its key.
+struct AtOnce {
+    created: Time,
+    stamp: u64,
+    _guard: WriteGuard,
+}
+
+/// Attempts at storing what other nodes invalidate meanwhile.
+const RESTAMPS_MAX: u32 = 100;
+
+/// What an entry is stamped with.
+struct WriteStamp<'a> {
+    terms: &'a Terms,
+    stamp: u64,
+    is_written: bool,
+    created: Time,
+    early: Option<EarlyWrite>,
+}
+
+impl Engine {
+    /// Stores `value` under `key` and says where.
+    ///
+    /// Once begun it runs to its end. Supersedes the loads and promotions of
+    /// the key that are in progress.
+    ///
+    /// # Errors
+    /// When no tier took the entry, or the options are out of their ranges. The former
+    /// entry is gone then, so that it is not served in place of what the caller wrote.
+    /// When the key cannot be encoded, or the cache is closed; nothing was changed then.
+    pub(crate) async fn insert<W: Runtime>(
+        self: &Arc<Self>,
+        key: Key,
+        value: Value,
+        options: EntryOptions,
+    ) -> Result<Placement> {
+        let (turn, _caller) = self.write_turn::<W>(self.key_locks.hash(&key));
+        self.insert_in::<W>(turn, key, (value, options)).await
+    }
+
+    /// As [`insert`](Self::insert), for a write that has begun.
+    pub(crate) async fn insert_in<W: Runtime>(
+        self: &Arc<Self>,
+        turn: WriteTurn,
+        key: Key,
+        (value, options): (Value, EntryOptions),
+    ) -> Result<Placement> {
+        let encoded = self
+            .check_open()
+            .and_then(|()| self.encode_key(&key))
+            .inspect_err(|error| self.note_dropped(&key, error))?;
+        if let Err(error) = options.check() {
+            return Err(self.refuse::<W>(&key, error).await);
+        }
+        let engine = Arc::clone(self);
+        self.drive::<W, _>(false, async move {
+            engine.retry_due().await;
+            engine.leave_if_large(&value).await;
+            let prepared = engine.prepare((&key, encoded), NewValue::plain(value, options));
+            engine.insert_prepared((&turn, key), prepared).await
+        })
+        .await?
+    }
+
+    /// Begins to store a value in a cache of memory alone whose entries have no terms:
+    /// without a future, which costs as much again as the rest. `None` where it would
+    /// have to wait, or where more is concerned than memory.
+    fn begin_at_once(self: &Arc<Self>, weight: u32, hash: u64) -> Option<AtOnce> {
+        let turn = WriteTurn::of_thread(hash);
+        let TryLock::Granted(guard) = self.key_locks.try_write(&turn) else { return None };
+        if self.is_closed() || !self.fits_memory(weight) || self.memory_weight_max == 0 {
+            return None;
+        }
+        Some(AtOnce { created: self.timeline.now(), stamp: self.marks.stamp(), _guard: guard })
+    }
+
+    fn can_at_once(&self) -> bool {
+        self.stack.is_none() && !self.events.is_on() && self.expiry.is_plain() && !self.is_closed()
+    }
+
+    /// Stores a value in the store of this cache, by its types, where nothing else is
+    /// concerned. Gives key and value back where the write needs more than that.
+    pub fn insert_at_once<K, V>(
+        self: &Arc<Self>,
+        memory: &impl MemoryStore<K, V>,
+        key: K,
+        value: V,
+    ) -> Result<Placement, (K, V)>
+    where
+        K: Hash + Eq + 'static,
+        V: 'static,
+    {
+        if !self.can_at_once() {
+            return Err((key, value));
+        }
+        // Runs code of the user, so it comes before the lock of the key.
+        let weight = self.weight_of(&key, Some(&value), 0);
+        let hash = self.key_locks.hash(&key);
+        let Some(AtOnce { created, stamp, _guard }) = self.begin_at_once(weight, hash) else {
+            return Err((key, value));
+        };
+        let home = TierKind::Memory;
+        let record = Record { value: Some(value), created, stamp, terms: None, weight, home, checked: None };
+        let _fits = reentrancy::within(|| memory.insert(key, record));
+        self.end_at_once(hash);
+        Ok(Placement::MEMORY_ONLY)
+    }
+
+    fn end_at_once(&self, hash: u64) {
+        self.memory_puts.increment();
+        self.backoffs.end(hash);
+        self.counters.insertions.increment();
+    }
+
+    /// Refuses a write that cannot be stored as it was asked for. The former entry goes,
+    /// since the caller meant to replace it.
+    pub(crate) async fn refuse<W: Runtime>(self: &Arc<Self>, key: &Key, error: Error) -> Error {
+        self.note_dropped(key, &error);
+        // A tier that could not remove it does not serve it any more.
+        let _counted = Box::pin(self.remove::<W>(key)).await;
+        error
+    }
+
+    /// Stores what a caller wrote, once its guard can be had.
+    pub(crate) async fn insert_prepared(
+        self: &Arc<Self>,
+        (turn, key): (&WriteTurn, Key),
+        prepared: PreparedEntry,
+    ) -> Result<Placement> {
+        let guard = self.key_locks.write(turn).await;
+        // Closed while this waited: nothing is stored after `close`.
+        let _guard = guard.and_then(|guard| self.check_open().map(|()| guard)).inspect_err(|error| {
+            // A write that a later one has overtaken was not dropped: it was overwritten.
+            if !self.key_locks.has_passed(turn) {
+                self.note_dropped(&key, error);
+            }
+        })?;
+        if !self.lifecycle.is_on() {
+            // On the heap: rare, and part of the future of every write.
+            return Err(Box::pin(self.drop_switched_off(&key, prepared)).await);
+        }
+        self.store_written(turn.hash(), key, prepared).await
+    }
+
+    /// Drops a write because the cache is switched off. The former entry goes
+    /// with it, so that nothing outdated is there when it is switched on again.
+    pub(crate) async fn drop_switched_off(&self, key: &Key, prepared: PreparedEntry) -> Error {
+        let error = Error::new(ErrorKind::Unavailable, "the cache is switched off");
+        self.note_dropped(key, &error);
+        self.discard(key);
+        if let (Some(stack), Some(encoded)) = (&self.stack, &prepared.encoded) {
+            forget(stack, encoded).await;
+        }
+        reentrancy::within(|| drop(prepared));
+        error
+    }
+
+    /// Stores what a caller wrote, for who holds the guard.
+    pub(crate) fn store_written(
+        &self,
+        hash: u64,
+        key: Key,
+        prepared: PreparedEntry,
+    ) -> impl Future<Output = Result<Placement>> + Send {
+        // A mark that was made while the guard was waited for does not mean it.
+        self.store_stamped(hash, key, prepared.written(self.marks.stamp()))
+    }
+
+    /// As [`store_written`](Self::store_written), with the stamp that it has.
+    pub(crate) async fn store_stamped(
+        &self,
+        hash: u64,
+        key: Key,
+        prepared: PreparedEntry,
+    ) -> Result<Placement> {
+        let stored = self.store(key, prepared, Writer::Caller).await;
+        self.backoffs.end(hash);
+        if matches!(stored, Ok(Some(_))) {
+            self.counters.insertions.increment();
+        }
+        // Without a base nothing supersedes it.
+        stored.map(|placement| placement.unwrap_or(Placement::MEMORY_ONLY))
+    }
+
+    /// Stores an entry, for who holds the guard. `None` where another node
+    /// changed the entry after what the key is based on: nothing is stored then.
+    pub(crate) async fn store(
+        &self,
+        key: Key,
+        prepared: PreparedEntry,
+        by: Writer,
+    ) -> Result<Option<Placement>> {
+        let name = self.events.name(&key);
+        self.release_former_if_expired(&key);
+        let PreparedEntry { encoded, value, terms, stamp, is_written, created, weight, plan, early } =
+            prepared;
+        // Before the write: what is heard from here on means the copy.
+        let mark =
+            early.as_ref().map_or_else(|| self.nodes.as_ref().map(|nodes| nodes.mark()), |early| early.mark);
+        let stored = match (&self.stack, encoded) {
+            (Some(stack), Some(encoded)) => {
+                self.note_copy(&encoded);
+                self.drop_conflicts(&encoded).await;
+                // Who finds the new value beyond memory must not find the old one in memory next.
+                let former = self.discard_copy(&key).flatten();
+                let base = match &early {
+                    Some(early) => early.base,
+                    None => self.base_of(stack, &encoded, former),
+                };
+                let stamping = WriteStamp { terms: &terms, stamp, is_written, created, early };
+                // On the heap: this future is part of that of a load, which stands on the
+                // stack of each level of a function that remembers and calls itself.
+                let stored = Box::pin(self.store_beyond(stack, &encoded, plan, stamping)).await;
+                self.note_base(stack, &encoded, base);
+                stored
+            }
+            _ => Ok(Stored::at(Placement::MEMORY_ONLY, stamp)),
+        };
+        let stored = stored.and_then(|stored| self.fitted(stored, weight));
+        // Before the entry is in memory: from then on memory may evict it, and emit that.
+        self.emit_stored(name, stored.as_ref().map(|stored| stored.placement), by);
+        match stored {
+            Ok(Stored { placement: Some(placement), identity, stamp, is_told }) if placement.in_memory() => {
+                let terms = self.expiry.live(&terms);
+                // What the others were not told of they cannot have confirmed.
+                let mark = mark.map(|mark| if is_told { mark } else { Mark::UNHEARD });
+                let checked = mark.and_then(|mark| mark.of(identity));
+                self.keep(
+                    key,
+                    Record { value, created, stamp, terms, weight, home: placement.home, checked },
+                );
+                Ok(Some(placement))
+            }
+            outcome => {
+                self.discard(&key);
+                reentrancy::within(|| drop((key, value)));
+                outcome.map(|stored| stored.placement).inspect_err(|_| self.counters.dropped.increment())
+            }
+        }
+    }
+
+    /// What was stored, without the copy in memory where memory cannot hold it.
+    ///
+    /// # Errors
+    /// Where memory is its home and cannot hold it.
+    fn fitted(&self, stored: Stored, weight: u32) -> Result<Stored> {
+        match stored.placement {
+            Some(placement) if placement.in_memory() && !self.fits_memory(weight) => {
+                if placement.home == TierKind::Memory {
+                    return Err(self.too_heavy(weight));
+                }
+                let placement = Placement { copy_in_memory: false, ..placement };
+                Ok(Stored { placement: Some(placement), ..stored })
+            }
+            _ => Ok(stored),
+        }
+    }
+
+    fn too_heavy(&self, weight: u32) -> Error {
+        let max = self.memory.bounds().bytes.unwrap_or(0);
+        let message = format!("the entry weighs {weight} bytes, `memory_bytes` allows {max} in all");
+        Error::new(ErrorKind::TooLarge, message).in_tier(TierKind::Memory).during("put")
+    }
+
+    /// The part of a write that concerns tiers of bytes: where the entry went.
+    async fn store_beyond(
+        &self,
+        stack: &TierStack,
+        key: &EncodedKey,
+        plan: Result<Option<Plan>>,
+        stamping: WriteStamp<'_>,
+    ) -> Result<Stored> {
+        let settled = match plan {
+            Ok(Some(Plan { facts, placement, payload })) => {
+                if stamping.early.is_none() {
+                    self.clear_homes(stack, key, placement.home).await;
+                }
+                self.store_current((stack, key), (&facts, placement), payload, stamping).await
+            }
+            Ok(None) => Ok(Stored::at(Placement::MEMORY_ONLY, stamping.stamp)),
+            Err(error) => Err(error),
+        };
+        if settled.is_err() {
+            Box::pin(forget(stack, key)).await;
+        }
+        settled
+    }
+
+    /// Writes the frame, and again with a newer stamp where a mark means it that
+    /// was made before it came: what a caller writes is meant by later ones alone.
+    async fn store_current(
+        &self,
+        (stack, key): (&TierStack, &EncodedKey),
+        (facts, placement): (&Facts, Placement),
+        payload: Option<Payload>,
+        stamping: WriteStamp<'_>,
+    ) -> Result<Stored> {
+        let WriteStamp { terms, mut stamp, is_written, created, early } = stamping;
+        let mut early = early.filter(|early| early.has_arrived);
+        for _ in 0..RESTAMPS_MAX {
+            let stored = match early.take() {
+                Some(EarlyWrite { identity, .. }) => Stored { identity, ..Stored::at(placement, stamp) },
+                None => {
+                    let label = FrameLabel { facts, terms, stamp, created };
+                    let frame = payload.clone().map(|payload| stack.frame(key, payload, &label));
+                    self.store_at_home((stack, key), frame.as_ref(), (placement, stamp), facts).await?
+                }
+            };
+            let home = stored.placement.map(|placement| placement.home);
+            if !is_written || !self.is_passed(stack, home, Stamped::new(stamp, terms)).await {
+                return Ok(stored);
+            }
+            stamp = self.marks.stamp();
+        }
+        Err(Error::new(ErrorKind::Busy, "other nodes invalidate the entry all the time"))
+    }
+
+    /// Whether another node made a mark by now that means what was just stored.
+    async fn is_passed(&self, stack: &TierStack, home: Option<TierKind>, entry: Stamped<'_>) -> bool {
+        let Some(nodes) = &self.nodes else { return false };
+        let shared = stack.among_nodes().is_some_and(|handle| home == Some(handle.kind()));
+        // What was made before the write was answered was told before the answer.
+        shared
+            && nodes.replica.ensure_current().await.is_ok()
+            && self.marks.freshness(entry, self.timeline.now()) != Freshness::Fresh
+    }
+
+    /// Removes the entry from every tier but `home`. What could not be removed
+    /// is counted and no longer trusted.
+    pub(crate) async fn clear_homes(&self, stack: &TierStack, key: &EncodedKey, home: TierKind) {
+        for handle in cleared_by(stack, key).filter(|handle| handle.kind() != home) {
+            if let Ok(true) = handle.remove(key).await {
+                self.counters.moves.increment();
+                self.emit_of(key, |key| Event::Moved { key, from: handle.kind(), to: home });
+            }
+        }
+    }
+
+    /// Writes to the home, or to the first alternative that takes the entry.
+    async fn store_at_home(
+        &self,
+        (stack, key): (&TierStack, &EncodedKey),
+        frame: Option<&Frame>,
+        (placement, stamp): (Placement, u64),
+        facts: &Facts,
+    ) -> Result<Stored> {
+        let identity = frame.map_or(0, |frame| identity(frame.head()));
+        let (mut failure, mut stay) = (None, None);
+        let stored = |placement, stay| {
+            let is_told = stay != Some(Stay::Untold);
+            Ok(Stored { placement, identity, stamp, is_told })
+        };
+        let shared = stack.among_nodes().map(TierHandle::kind);
+        let homes: TierList = std::iter::once(placement.home).chain(placement.alternatives.iter()).collect();
+        for home in homes.iter() {
+            if shared.is_some_and(|shared| shared != home) && stay.is_none() {
+                stay = Some(self.stay((stack, key), facts, home).await);
+            }
+            if stay == Some(Stay::Superseded) {
+                return stored(None, stay);
+            }
+            if home == TierKind::Memory {
+                if home != placement.home {
+                    self.counters.fallbacks_to_memory.increment();
+                }
+                return stored(Some(placed_at(home, placement)), stay);
+            }
+            let handle = stack.tiers.iter().find(|handle| handle.kind() == home);
+            let (Some(handle), Some(frame)) = (handle, frame) else { continue };
+            if is_conditional(handle, key) {
+                self.expect_echo(key, identity);
+            }
+            match put(handle, key, frame).await {
+                Ok(true) => {
+                    if home != placement.home {
+                        handle.counters().fallbacks.increment();
+                    }
+                    return stored(Some(placed_at(home, placement)), stay);
+                }
+                Ok(false) => return stored(None, stay),
+                Err(error) => failure = Some(error),
+            }
+        }
+        Err(failure.unwrap_or_else(|| nowhere(&placement)))
+    }
+}
+
+/// What became of a write.
+struct Stored {
+    /// `None` where a later change of another node won.
+    placement: Option<Placement>,
+    /// Which entry it is.
+    identity: u64,
+    /// The count of invalidations that it was stored with.
+    stamp: u64,
+    /// Not so where it is for all, and they do not know of it.
+    is_told: bool,
+}
+
+impl Stored {
+    fn at(placement: Placement, stamp: u64) -> Self {
+        Self { placement: Some(placement), identity: 0, stamp, is_told: true }
+    }
+}
+
+/// Whether a write depends on what other nodes did.
+fn is_conditional(handle: &TierHandle, key: &EncodedKey) -> bool {
+    handle.inner().capability().tells && key.base().is_some()
+}
+
+/// Writes a frame; false where a later change of another node won.
+async fn put(handle: &TierHandle, key: &EncodedKey, frame: &Frame) -> Result<bool> {
+    let max = handle.inner().capability().frame_bytes_max;
+    if frame.len() as u64 > max {
+        handle.remove(key).await?;
+        let message = format!("the entry has {} bytes, the tier takes {max}", frame.len());
+        return Err(Error::new(ErrorKind::TooLarge, message).in_tier(handle.kind()).during("put"));
+    }
+    if !is_conditional(handle, key) {
+        return handle.put(key, frame).await.map(|()| true);
+    }
+    if handle.put_if_unchanged(key, frame).await? {
+        return Ok(true);
+    }
+    match untouched(handle, key, frame).await {
+        Some(based) => handle.put_if_unchanged(&based, frame).await,
+        None => Ok(false),
+    }
+}
+
+/// The key of a load that began while the tier could not be read, where nobody
+/// can have changed the entry since.
+async fn untouched(handle: &TierHandle, key: &EncodedKey, frame: &Frame) -> Option<EncodedKey> {
+    key.base().filter(|base| *base == Stamp::NONE)?;
+    let load_cost = Head::parse(frame.head()).ok()?.header.load_cost;
+    let (found, stamp) = handle.get_stamped(key).await.ok()?;
+    let stamp = stamp.filter(|stamp| found.is_none() && handle.is_untouched(key, *stamp, load_cost))?;
+    Some(key.clone().based_on(stamp))
+}
+
+/// Removes the former entry from every tier, because the new one went to none.
+/// What could not be removed is counted and no longer trusted.
+pub(crate) async fn forget(stack: &TierStack, key: &EncodedKey) {
+    for handle in cleared_by(stack, key) {
+        let _counted = handle.remove(key).await;
+    }
+}
+
+/// The tiers that a change of `key` may remove the entry from: not that of all
+/// nodes where it depends on what they did, for the entry may be theirs.
+fn cleared_by<'a>(stack: &'a TierStack, key: &EncodedKey) -> impl Iterator<Item = &'a TierHandle> {
+    let depends = key.base().is_some();
+    stack.tiers.iter().filter(move |handle| !(depends && handle.is_among_nodes()))
+}
+
+/// The placement as it came out: at its home, or at an alternative.
+fn placed_at(home: TierKind, placement: Placement) -> Placement {
+    if home == placement.home {
+        return placement;
+    }
+    let copy_in_memory = placement.copy_in_memory && home != TierKind::Memory;
+    Placement {
+        home,
+        copy_in_memory,
+        rule: "an alternative, because the home refused the entry",
+        ..placement
+    }
+}
+
+fn nowhere(placement: &Placement) -> Error {
+    Error::new(ErrorKind::TooLarge, format!("no tier takes the entry: {}", placement.rule))
+}

@@ -1,0 +1,186 @@
+//! Drafts: entries that are measured, placed, encoded and weighed, ready to be stored.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use larder_core::clock::Time;
+use larder_core::erased::{Key, Value};
+use larder_core::frame::Frame;
+use larder_core::key::EncodedKey;
+use larder_core::place::{Facts, Placement, TierList};
+use larder_core::terms::{EntryOptions, Terms};
+use larder_core::tier::{Stamp, TierKind};
+use larder_core::{ErrorKind, Result};
+
+use crate::coherence::{Mark, identity};
+use crate::engine::Engine;
+use crate::tier_stack::{FrameLabel, Payload, TierStack};
+use larder_exec::uncancellable;
+
+/// An entry that is ready to be stored under its key.
+pub(crate) struct PreparedEntry {
+    pub(crate) encoded: Option<EncodedKey>,
+    /// `None` for the knowledge that there is no value.
+    pub(crate) value: Option<Value>,
+    pub(crate) terms: Terms,
+    pub(crate) stamp: u64,
+    /// Whether a mark that another node made before it is stored does not mean it.
+    pub(crate) is_written: bool,
+    pub(crate) created: Time,
+    pub(crate) weight: u32,
+    /// How it goes beyond memory; an error where it cannot be encoded.
+    pub(crate) plan: Result<Option<Plan>>,
+    /// Where it was written together with others.
+    pub(crate) early: Option<EarlyWrite>,
+}
+
+/// A write to the shared tier that was begun together with others.
+pub(crate) struct EarlyWrite {
+    /// From before the write.
+    pub(crate) mark: Option<Mark>,
+    pub(crate) base: Option<Stamp>,
+    pub(crate) identity: u64,
+    pub(crate) has_arrived: bool,
+}
+
+impl EarlyWrite {
+    pub(crate) fn new(mark: Option<Mark>, base: Option<Stamp>, frame: &Frame) -> Self {
+        Self { mark, base, identity: identity(frame.head()), has_arrived: false }
+    }
+}
+
+impl PreparedEntry {
+    /// The same with no other home; `None` where it is placed elsewhere.
+    pub(crate) fn nowhere_but(mut self, home: TierKind) -> Option<Self> {
+        if let Ok(Some(plan)) = &mut self.plan {
+            plan.placement.alternatives = TierList::default();
+            if plan.placement.home != home {
+                return None;
+            }
+        }
+        Some(self)
+    }
+
+    /// The same, as of when the count of invalidations was `stamp`.
+    pub(crate) fn stamped(self, stamp: u64) -> Self {
+        Self { stamp, ..self }
+    }
+
+    /// The same, as what a caller writes now: only marks that come later mean it.
+    pub(crate) fn written(self, stamp: u64) -> Self {
+        Self { stamp, is_written: true, ..self }
+    }
+
+    /// The bytes that go to `home`, where that is its home.
+    pub(crate) fn payload_for(&self, home: Option<TierKind>) -> Option<u64> {
+        let plan = self.plan.as_ref().ok()?.as_ref()?;
+        plan.payload.as_ref().filter(|_| home == Some(plan.placement.home)).map(Payload::len)
+    }
+
+    /// The frame that it is to be.
+    pub(crate) fn frame(&self, stack: &TierStack, key: &EncodedKey) -> Option<Frame> {
+        let plan = self.plan.as_ref().ok()?.as_ref()?;
+        let label =
+            FrameLabel { facts: &plan.facts, terms: &self.terms, stamp: self.stamp, created: self.created };
+        plan.payload.clone().map(|payload| stack.frame(key, payload, &label))
+    }
+
+    /// The same, being written.
+    pub(crate) fn begun(self, early: EarlyWrite) -> Self {
+        Self { early: Some(early), ..self }
+    }
+
+    /// The same, written.
+    pub(crate) fn arrived(self) -> Self {
+        Self { early: self.early.map(|early| EarlyWrite { has_arrived: true, ..early }), ..self }
+    }
+}
+
+/// The part of a prepared that concerns tiers of bytes.
+pub(crate) struct Plan {
+    pub(crate) facts: Facts,
+    pub(crate) placement: Placement,
+    /// None where the home is memory.
+    pub(crate) payload: Option<Payload>,
+}
+
+/// A value with what is known of it before it is stored.
+pub(crate) struct NewValue {
+    pub(crate) value: Option<Value>,
+    pub(crate) load_cost: Option<Duration>,
+    pub(crate) options: EntryOptions,
+}
+
+impl NewValue {
+    /// A value that a caller gave.
+    pub(crate) fn plain(value: Value, options: EntryOptions) -> Self {
+        Self { value: Some(value), load_cost: None, options }
+    }
+}
+
+impl Engine {
+    /// Goes on where it may block, if the value is dear to encode.
+    pub(crate) async fn leave_if_large(&self, value: &Value) {
+        if let Some(stack) = self.stack.as_ref().filter(|_| !uncancellable::may_block()) {
+            uncancellable::if_large(stack.values.measure(value).unwrap_or(0)).await;
+        }
+    }
+
+    /// Measures, places, encodes and weighs an entry. Runs code of the user.
+    pub(crate) fn prepare(
+        &self,
+        (key, encoded): (&Key, Option<EncodedKey>),
+        NewValue { value, load_cost, options }: NewValue,
+    ) -> PreparedEntry {
+        let created = self.timeline.now();
+        let chance = self.chance(created);
+        let terms = self.expiry.terms((key, value.as_ref()), options, (created, chance));
+        self.prepare_with(((key, encoded), value), terms, load_cost)
+    }
+
+    /// As [`prepared`](Self::prepared), for an entry whose terms are known.
+    pub(crate) fn prepare_with(
+        &self,
+        ((key, encoded), value): ((&Key, Option<EncodedKey>), Option<Value>),
+        terms: Terms,
+        load_cost: Option<Duration>,
+    ) -> PreparedEntry {
+        let plan = match &self.stack {
+            Some(stack) => self.plan(stack, value.as_ref(), (terms.ttl, load_cost)).map(Some),
+            None => Ok(None),
+        };
+        if plan.as_ref().is_err_and(|error| error.kind() == ErrorKind::Codec) {
+            self.counters.unencodable.increment();
+        }
+        let bytes = plan.as_ref().ok().and_then(Option::as_ref).map_or(0, |plan| plan.facts.bytes);
+        let key_bytes = encoded.as_ref().map_or(0, |key| key.as_bytes().len() as u64);
+        let weight = self.weight(key, value.as_ref(), bytes + key_bytes);
+        let created = self.timeline.now();
+        let stamp = self.marks.stamp();
+        if !terms.is_plain() && !self.expires.load(Ordering::Relaxed) {
+            self.expires.store(true, Ordering::Relaxed);
+        }
+        PreparedEntry { encoded, value, terms, stamp, is_written: false, created, weight, plan, early: None }
+    }
+
+    fn plan(
+        &self,
+        stack: &TierStack,
+        value: Option<&Value>,
+        (ttl, load_cost): (Option<Duration>, Option<Duration>),
+    ) -> Result<Plan> {
+        let bytes = value.map_or(Ok(0), |value| stack.values.measure(value))?;
+        let facts = self.facts(bytes, load_cost, ttl);
+        let placement = self.place(stack, &facts);
+        let payload = match placement.home {
+            TierKind::Memory => None,
+            _ => Some(stack.payload(value, facts.kind)?),
+        };
+        Ok(Plan { facts, placement, payload })
+    }
+
+    /// A number that differs from entry to entry.
+    pub(crate) fn chance(&self, now: Time) -> u64 {
+        self.key_locks.hash(&(now, self.counters.insertions.get(), self.counters.loads.get()))
+    }
+}

@@ -1,0 +1,268 @@
+//! Removing: everywhere, before anybody is told.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use larder_core::erased::{AnyLookup, Key, Value};
+use larder_core::events::Event;
+use larder_core::frame::{CodecId, Head};
+use larder_core::key::EncodedKey;
+use larder_core::memory::{Record, Removed};
+use larder_core::terms::{Freshness, Terms};
+use larder_core::tier::{Stamp, TierKind};
+use larder_core::{Error, Result};
+
+use crate::engine::Engine;
+use crate::key_lock::reentrancy;
+use crate::key_lock::{Caller, WriteGuard, WriteTurn};
+use crate::read::note_refusal;
+use crate::tier_stack::Decoded;
+use crate::tier_stack::tier_handle::TierHandle;
+use larder_exec::runtime::Runtime;
+
+/// A fresh entry as who changes it finds it.
+pub(crate) struct Peeked {
+    /// `None` for the knowledge that there is no value.
+    pub(crate) value: Option<Value>,
+    pub(crate) terms: Terms,
+}
+
+/// What memory knew of an entry that is being removed.
+pub(crate) struct Former {
+    erased: Erased,
+    base: Option<Stamp>,
+}
+
+/// What a removal found of an entry, in order of what it says of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Erased {
+    /// No entry, or one that was invalidated before.
+    Nothing,
+    /// An entry past its deadline, in this tier.
+    Expired(TierKind),
+    /// An entry that could be served.
+    Live,
+}
+
+impl Peeked {
+    pub(crate) fn in_memory(record: Record<Value>) -> Self {
+        let terms = record.terms.map_or(Terms::PLAIN, |terms| terms.current());
+        Self { value: record.value, terms }
+    }
+}
+
+impl Engine {
+    /// Removes `key` everywhere; whether there was an entry that could be served.
+    /// Supersedes the loads and promotions of the key that are in progress.
+    ///
+    /// # Errors
+    /// When a tier failed to remove it. What may be left there is not served.
+    pub(crate) async fn remove<W: Runtime>(self: &Arc<Self>, key: &dyn AnyLookup) -> Result<bool> {
+        self.check_open()?;
+        let name = self.name_of(key);
+        let encoded = self.encode_key(key)?;
+        let (turn, _caller) = self.write_turn::<W>(self.key_locks.hash(key));
+        let Some(encoded) = encoded else {
+            let _guard = self.lock_for_write(&turn).await?;
+            return Ok(self.count_removal(name, self.erased(self.discard(key).as_ref())));
+        };
+        let engine = Arc::clone(self);
+        self.drive::<W, _>(false, async move { engine.remove_encoded(&encoded, &turn, name).await }).await?
+    }
+
+    pub(crate) async fn remove_encoded(
+        self: &Arc<Self>,
+        encoded: &EncodedKey,
+        turn: &WriteTurn,
+        name: Option<Arc<Key>>,
+    ) -> Result<bool> {
+        let _guard = self.lock_for_write(turn).await?;
+        let (erased, failure) = self.erase(encoded).await;
+        let removed = self.count_removal(name, erased);
+        failure.map_or(Ok(removed), Err)
+    }
+
+    /// Removes `key` everywhere and returns its value, once among all who ask.
+    ///
+    /// # Errors
+    /// When no tier had a value and one failed, or when a tier failed to remove
+    /// the entry. In either case it is not served any more, and its value is lost.
+    pub(crate) async fn take<W: Runtime>(self: &Arc<Self>, key: &dyn AnyLookup) -> Result<Option<Value>> {
+        self.check_open()?;
+        let name = self.name_of(key);
+        let encoded = self.encode_key(key)?;
+        let (turn, _caller) = self.write_turn::<W>(self.key_locks.hash(key));
+        let Some(encoded) = encoded else {
+            let _guard = self.lock_for_write(&turn).await?;
+            let value = self.glance(key).and_then(|record| record.value);
+            self.count_removal(name, self.erased(self.discard(key).as_ref()));
+            return Ok(value);
+        };
+        let engine = Arc::clone(self);
+        self.drive::<W, _>(false, async move {
+            let _guard = engine.lock_for_write(&turn).await?;
+            if let Some(shared) = engine.shared().filter(|_| engine.lifecycle.is_on()) {
+                let value = engine.take_shared(shared, &encoded).await?;
+                engine.count_removal(name, Erased::live_if(value.is_some()));
+                return Ok(value);
+            }
+            let found = if engine.lifecycle.is_on() { engine.peek(&encoded).await } else { Ok(None) };
+            let (_, failure) = engine.erase(&encoded).await;
+            let value = found?.and_then(|peeked| peeked.value);
+            engine.count_removal(name, Erased::live_if(value.is_some()));
+            failure.map_or(Ok(value), Err)
+        })
+        .await?
+    }
+
+    /// A write of a key that begins now. Taken in the future of the caller, which
+    /// keeps the second part: a write that was given up must not be made over a
+    /// later one.
+    pub(crate) fn write_turn<W: Runtime>(&self, hash: u64) -> (WriteTurn, Caller) {
+        if W::IS_TASK && self.has_tiers() {
+            return self.key_locks.turn_of_task(hash);
+        }
+        (WriteTurn::of_thread(hash), Caller::THREAD)
+    }
+
+    /// The guard of a key for a change, unless the cache was closed meanwhile.
+    pub(crate) async fn lock_for_write(self: &Arc<Self>, turn: &WriteTurn) -> Result<WriteGuard> {
+        let guard = self.key_locks.write(turn).await?;
+        self.check_open()?;
+        self.backoffs.end(turn.hash());
+        Ok(guard)
+    }
+
+    /// Counts a removal and tells of it; whether an entry was removed that could be served.
+    pub(crate) fn count_removal(&self, name: Option<Arc<Key>>, erased: Erased) -> bool {
+        match erased {
+            Erased::Nothing => {}
+            Erased::Expired(tier) => self.events.emit_of(name, |key| Event::Expired { key, tier }),
+            Erased::Live => {
+                self.counters.removals.increment();
+                self.events.emit_of(name, |key| Event::Removed { key });
+            }
+        }
+        erased == Erased::Live
+    }
+
+    /// What the removal of a record from memory found.
+    pub(crate) fn erased(&self, removed: Option<&Removed>) -> Erased {
+        let Some(removed) = removed else { return Erased::Nothing };
+        let is_past = |removed: &Removed| {
+            removed.terms.as_ref().is_some_and(|terms| terms.until() <= self.timeline.now())
+        };
+        match self.freshness_by(removed.lifespan()) {
+            Freshness::Fresh => Erased::live_if(removed.has_value),
+            _ if is_past(removed) => Erased::Expired(TierKind::Memory),
+            _ => Erased::Nothing,
+        }
+    }
+
+    /// What is there to remove in a tier. Looks at the head of the frame where the entry may
+    /// be past its time. A shared tier expires its entries itself, but knows no invalidations.
+    async fn erasable(&self, handle: &TierHandle, encoded: &EncodedKey) -> Erased {
+        let expires = self.expires.load(Ordering::Relaxed) && !handle.is_among_nodes();
+        if !expires && self.marks.stamp() == 0 {
+            return Erased::Live;
+        }
+        // What cannot be looked at counts as an entry.
+        let Ok(Some(bytes)) = handle.head(encoded).await else { return Erased::Live };
+        let is_past = || Head::parse(&bytes).is_ok_and(|head| head.header.deadline <= self.timeline.now());
+        match self.head_freshness(handle, &bytes, encoded) {
+            Some((Freshness::Fresh, codec)) => Erased::live_if(codec != CodecId::Absent),
+            _ if is_past() => Erased::Expired(handle.kind()),
+            _ => Erased::Nothing,
+        }
+    }
+
+    /// What is fresh of the entry, wherever it is, for who holds the guard.
+    ///
+    /// # Errors
+    /// That of a tier, when no other had the entry.
+    pub(crate) async fn peek(&self, encoded: &EncodedKey) -> Result<Option<Peeked>> {
+        let Some(stack) = &self.stack else { return Ok(None) };
+        self.drop_conflicts(encoded).await;
+        if let Ok(key) = stack.keys.decode(encoded.as_bytes())
+            && let Some(record) = self.recall(&key)
+        {
+            return Ok(Some(Peeked::in_memory(record)));
+        }
+        let mut failure: Option<Error> = None;
+        for handle in &stack.tiers {
+            match handle.get(encoded).await {
+                Ok(Some(bytes)) => match reentrancy::within(|| self.judge(stack, handle, bytes, encoded)) {
+                    Ok(found) if found.freshness == Freshness::Fresh => {
+                        let Decoded { value, terms, .. } = found.decoded;
+                        return Ok(Some(Peeked { value, terms }));
+                    }
+                    Ok(_) => {}
+                    Err(error) => {
+                        note_refusal(handle, encoded, &error);
+                        self.emit_refused(encoded, handle.kind());
+                    }
+                },
+                Ok(None) => {}
+                Err(error) => failure = Some(error),
+            }
+        }
+        failure.map_or(Ok(None), Err)
+    }
+
+    /// Removes the entry everywhere, for who holds the guard: whether it was
+    /// anywhere, and the last failure.
+    async fn erase(&self, encoded: &EncodedKey) -> (Erased, Option<Error>) {
+        let former = self.former(encoded);
+        self.erase_from(encoded, former, None).await
+    }
+
+    /// As [`erase`](Self::erase), once the shared tier was asked.
+    pub(crate) async fn erase_beside(
+        &self,
+        encoded: &EncodedKey,
+        former: Former,
+        there: Result<bool>,
+    ) -> (Erased, Option<Error>) {
+        self.erase_from(encoded, former, Some(there)).await
+    }
+
+    async fn erase_from(
+        &self,
+        encoded: &EncodedKey,
+        former: Former,
+        there: Option<Result<bool>>,
+    ) -> (Erased, Option<Error>) {
+        let Some(stack) = &self.stack else { return (Erased::Nothing, None) };
+        let was_elsewhere = if self.drop_conflicts(encoded).await { Erased::Live } else { Erased::Nothing };
+        let (mut erased, mut failure) = (former.erased.max(was_elsewhere), None);
+        let asked = there.is_some();
+        let mut take = |outcome: Result<bool>, found: Erased| match outcome {
+            Ok(true) => erased = erased.max(found),
+            Ok(false) => {}
+            Err(error) => failure = Some(error),
+        };
+        if let Some(there) = there {
+            take(there, Erased::Live);
+        }
+        for handle in stack.tiers.iter().filter(|handle| !asked || !handle.is_among_nodes()) {
+            let found = self.erasable(handle, encoded).await;
+            take(handle.remove(encoded).await, found);
+        }
+        self.note_base(stack, encoded, former.base);
+        (erased, failure)
+    }
+
+    /// Takes the copy out of memory, before the entry is removed elsewhere.
+    pub(crate) fn former(&self, encoded: &EncodedKey) -> Former {
+        let Some(stack) = &self.stack else { return Former { erased: Erased::Nothing, base: None } };
+        let copy = stack.keys.decode(encoded.as_bytes()).ok().and_then(|key| self.discard(&key));
+        let version = copy.as_ref().and_then(|copy| copy.checked);
+        Former { erased: self.erased(copy.as_ref()), base: self.base_of(stack, encoded, version) }
+    }
+}
+
+impl Erased {
+    fn live_if(is_live: bool) -> Self {
+        if is_live { Self::Live } else { Self::Nothing }
+    }
+}

@@ -1,0 +1,472 @@
+//! Values too large to hold: written from a reader, read through a reader.
+//!
+//! A stream is written to a draft that no reader sees, without the guard of
+//! its key: a slow source keeps nobody waiting. The guard is taken at the end,
+//! so the write counts when it is published, and supersedes what began before
+//! that. A stream that fails earlier has changed nothing.
+
+use std::fmt;
+use std::io::{self, Cursor, Read, Seek, SeekFrom};
+use std::sync::{Arc, Weak};
+
+use larder_core::clock::Time;
+use larder_core::erased::{AnyLookup, Key, Value};
+use larder_core::events::Writer;
+use larder_core::frame::{self, CodecId, Compression, Head, Header, Payload};
+use larder_core::key::EncodedKey;
+use larder_core::place::Placement;
+use larder_core::stream::{self, Medium, Stored, Summing};
+use larder_core::terms::{EntryOptions, Freshness, Terms};
+use larder_core::tier::{Draft, TierKind};
+use larder_core::{Bytes, Error, ErrorKind, Result};
+
+use crate::engine::Engine;
+use crate::key_lock::WriteTurn;
+use crate::read::note_refusal;
+use crate::read::walk::{Question, Walk};
+use crate::tier_stack::TierStack;
+use crate::tier_stack::tier_handle::TierHandle;
+use larder_exec::runtime::{Blocking, Runtime, block_on};
+
+/// Smaller values are held whole, and written and read like any other.
+const HELD_MAX: u64 = 4 << 20;
+/// Bytes that are read from a source at once, beyond the first [`HELD_MAX`].
+const PART_LEN: usize = 256 << 10;
+
+/// What a value is as bytes.
+pub type BytesOf = fn(Value) -> Bytes;
+
+/// A reader, and how a value is made of what it gives.
+pub struct Source<R> {
+    /// The reader.
+    pub reader: R,
+    /// The value of these bytes.
+    pub value_of: fn(Bytes) -> Value,
+}
+
+/// A reader that borrows nothing. A type of its own, since a trait object in its place has
+/// a lifetime that the compiler does not carry into futures.
+pub struct OwnedReader(Box<dyn Read + Send>);
+
+impl OwnedReader {
+    /// Wraps a reader.
+    pub fn new(reader: impl Read + Send + 'static) -> Self {
+        Self(Box::new(reader))
+    }
+}
+
+impl Read for OwnedReader {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        self.0.read(into)
+    }
+}
+
+impl Engine {
+    /// Stores what `source` gives under `key` and says where. Reads and writes
+    /// in a thread.
+    ///
+    /// # Errors
+    /// That of the source, and that of the tier: nothing has changed then. When
+    /// publishing fails, the former entry is gone.
+    pub(crate) async fn insert_from_owned<W: Runtime>(
+        self: &Arc<Self>,
+        key: Key,
+        source: Source<OwnedReader>,
+    ) -> Result<Placement> {
+        let (turn, _caller) = self.write_turn::<W>(self.key_locks.hash(&key));
+        let engine = Arc::clone(self);
+        W::section(true, async move { engine.insert_stream(turn, key, source).await }).await?
+    }
+
+    /// As [`insert_from_owned`](Self::insert_from_owned), for a thread that stays with the write:
+    /// the source may borrow.
+    pub(crate) async fn insert_from(
+        self: &Arc<Self>,
+        key: Key,
+        source: Source<&mut dyn Read>,
+    ) -> Result<Placement> {
+        let turn = WriteTurn::of_thread(self.key_locks.hash(&key));
+        self.insert_stream(turn, key, source).await
+    }
+
+    async fn insert_stream<R: Read>(
+        self: &Arc<Self>,
+        turn: WriteTurn,
+        key: Key,
+        Source { reader: mut source, value_of }: Source<R>,
+    ) -> Result<Placement> {
+        self.check_open()?;
+        let mut front = Vec::new();
+        source.by_ref().take(HELD_MAX).read_to_end(&mut front).map_err(unreadable)?;
+        if (front.len() as u64) < HELD_MAX {
+            return self
+                .insert_in::<Blocking>(turn, key, (value_of(front.into()), EntryOptions::new()))
+                .await;
+        }
+        let Some((stack, handle)) = self.streaming() else {
+            let message =
+                format!("the value has {HELD_MAX} bytes or more, and no tier of this cache takes a stream");
+            let error = Error::new(ErrorKind::Unsupported, message).during("insert_from");
+            return Err(self.refuse::<Blocking>(&key, error).await);
+        };
+        let encoded = stack.encode_key(&key)?;
+        self.watch_encoding(stack, &key, &encoded)?;
+        let now = self.timeline.now();
+        let terms = self.expiry.terms((&key, None), EntryOptions::new(), (now, self.chance(now)));
+        let poured = match Stream::begin(handle, &encoded, &terms).await {
+            Ok(stream) => stream.pour(front, &mut source).await,
+            Err(error) => Err(error),
+        };
+        let (draft, payload) = poured.inspect_err(|error| self.count_refused(&key, error))?;
+        let _guard = self.lock_for_write(&turn).await?;
+        if !self.lifecycle.is_on() {
+            let error = Error::new(ErrorKind::Unavailable, "the cache is switched off");
+            self.note_dropped(&key, &error);
+            self.discard(&key);
+            crate::write::forget(stack, &encoded).await;
+            return Err(error);
+        }
+        self.discard(&key);
+        let stored = self.publish_stream((stack, handle), &encoded, (draft, payload), terms).await;
+        self.discard(&key);
+        self.emit_stored(
+            self.events.name(&key),
+            stored.as_ref().map(|placement| Some(*placement)),
+            Writer::Caller,
+        );
+        if stored.is_ok() {
+            self.counters.insertions.increment();
+        }
+        stored.inspect_err(|_| self.counters.dropped.increment())
+    }
+
+    /// Counts a write that a tier refused; what a source could not give was none.
+    fn count_refused(&self, key: &Key, error: &Error) {
+        if error.tier().is_some() {
+            self.note_dropped(key, error);
+        }
+    }
+
+    /// The nearest tier that takes streams.
+    fn streaming(&self) -> Option<(&TierStack, &TierHandle)> {
+        let stack = self.stack.as_ref()?;
+        let takes = |handle: &&TierHandle| handle.facts().healthy && handle.facts().capability.streams;
+        stack.tiers.iter().find(takes).map(|handle| (stack, handle))
+    }
+
+    /// Makes a draft the entry, for who holds the guard. Its time to live
+    /// begins now; what the head says beyond its fixed part is as long as before.
+    async fn publish_stream(
+        &self,
+        (stack, handle): (&TierStack, &TierHandle),
+        key: &EncodedKey,
+        (draft, payload): (Draft, Payload),
+        terms: Terms,
+    ) -> Result<Placement> {
+        let now = self.timeline.now();
+        let deadline = terms.ttl.map_or(Time::NEVER, |ttl| now.after(ttl));
+        let idle_deadline = terms.idle.map_or(Time::NEVER, |idle| now.after(idle));
+        let terms = Terms { deadline, idle_deadline, ..terms };
+        let facts = self.facts(payload.len, None, terms.ttl);
+        let header = Header {
+            codec: CodecId::Raw,
+            compression: Compression::None,
+            kind: facts.kind,
+            schema: stack.schema,
+            shape: 0,
+            created: now,
+            deadline: terms.until(),
+            stale_deadline: terms.stale_until(),
+            generation: self.marks.stamp(),
+            value_len: payload.len,
+            load_cost: None,
+        };
+        self.drop_conflicts(key).await;
+        self.clear_homes(stack, key, handle.kind()).await;
+        self.note_copy(key);
+        let _noted = self.stay((stack, key), &facts, handle.kind()).await;
+        let head = frame::head(&header, key, &handle.attributes(key, &terms), payload);
+        handle.publish(key, draft, &head).await?;
+        Ok(streamed(handle.kind(), self.place(stack, &facts)))
+    }
+
+    /// A reader of the value of `key`; `None` when there is none.
+    ///
+    /// # Errors
+    /// Those of a tier, when no other tier had the entry.
+    pub(crate) async fn open<W: Runtime>(
+        self: &Arc<Self>,
+        key: &dyn AnyLookup,
+        bytes_of: BytesOf,
+    ) -> Result<Option<EntryReader>> {
+        if let Some(value) = self.find(key) {
+            return Ok(Some(EntryReader::of(bytes_of(value))));
+        }
+        let opened = match self.encode_key(key)? {
+            Some(encoded) if !self.is_closed() => {
+                let (engine, hash) = (Arc::clone(self), self.key_locks.hash(key));
+                W::section(
+                    true,
+                    async move { engine.walk((&encoded, hash), &mut OpenReader(bytes_of)).await },
+                )
+                .await?
+            }
+            _ => Ok(None),
+        };
+        if !matches!(opened, Ok(Some(_))) {
+            self.counters.misses.increment();
+        }
+        opened
+    }
+
+    /// A reader over a frame; `None` past its deadline.
+    fn reader(
+        self: &Arc<Self>,
+        (stack, handle): (&TierStack, &TierHandle),
+        stored: Stored,
+        (key, hash): (&EncodedKey, u64),
+        bytes_of: BytesOf,
+    ) -> Result<Option<EntryReader>> {
+        if stored.len <= HELD_MAX {
+            let decoded = stack.open_in(handle, read_whole(stored)?, key)?;
+            let fresh = self.freshness_of(handle, &decoded.header, &decoded.terms) == Freshness::Fresh;
+            let value = decoded.value.filter(|_| fresh);
+            return Ok(value.map(|value| EntryReader::of(bytes_of(value))));
+        }
+        let parts = self.opens(stack, stored, key)?;
+        let fresh = self
+            .head_freshness(handle, &parts.head, key)
+            .is_some_and(|(freshness, codec)| freshness == Freshness::Fresh && codec != CodecId::Absent);
+        if !fresh {
+            return Ok(None);
+        }
+        let damage = Damage {
+            engine: Arc::downgrade(self),
+            tier: handle.kind(),
+            key: key.clone(),
+            hash,
+            head: parts.head,
+        };
+        Ok(Some(EntryReader {
+            len: parts.header.value_len,
+            body: stream::unpack(&parts.header, parts.payload)?,
+            damaged: Some(Box::new(move || damage.drop_entry())),
+        }))
+    }
+
+    /// Opens a frame and verifies what can be verified without reading on.
+    fn opens(&self, stack: &TierStack, stored: Stored, key: &EncodedKey) -> Result<stream::Parts> {
+        let parts = stream::open(stored, key)?;
+        if parts.header.schema == stack.schema {
+            return Ok(parts);
+        }
+        let message =
+            format!("the entry has schema version {}, the cache {}", parts.header.schema, stack.schema);
+        Err(Error::new(ErrorKind::Corrupt, message))
+    }
+
+    /// Removes what lies in a tier if it `is_bad` still, and nobody stores the
+    /// entry now.
+    async fn drop_if(
+        self: &Arc<Self>,
+        handle: &TierHandle,
+        (key, hash): (&EncodedKey, u64),
+        is_bad: impl FnOnce(Stored) -> bool,
+    ) {
+        let observation = self.key_locks.observe(hash);
+        let Some(_guard) = observation.claim() else { return };
+        if let Ok(Some(stored)) = handle.open(key).await
+            && is_bad(stored)
+        {
+            // A failure is counted by the layer and the key distrusted by the handle.
+            let _counted = handle.remove(key).await;
+        }
+    }
+}
+
+/// Asks for a reader of the value.
+struct OpenReader(BytesOf);
+
+impl Question for OpenReader {
+    type Answer = EntryReader;
+
+    fn begin(&mut self, walk: &Walk<'_>) -> Option<EntryReader> {
+        let Walk { engine, stack, key, .. } = *walk;
+        let copy = engine.stamps.then(|| engine.checked_copy(stack, key, engine.stamp(key)))??;
+        copy.into_fresh().map(|value| EntryReader::of((self.0)(value)))
+    }
+
+    async fn ask(&mut self, walk: &mut Walk<'_>, handle: &TierHandle) -> Result<Option<EntryReader>> {
+        let Walk { engine, stack, key, hash, .. } = *walk;
+        // What others may have changed unheard is judged by its head first.
+        if engine.nodes.is_some()
+            && !handle.is_among_nodes()
+            && let Some(head) = handle.head(key).await?
+        {
+            let Some(unconfirmed_copy) = walk.is_unconfirmed(handle, &head).await else { return Ok(None) };
+            engine.counters.unconfirmed.add(u64::from(unconfirmed_copy));
+        }
+        let Some(stored) = handle.open(key).await? else { return Ok(None) };
+        match engine.reader((stack, handle), stored, (key, hash), self.0) {
+            Err(error) if error.kind() == ErrorKind::Corrupt => {
+                note_refusal(handle, key, &error);
+                engine.drop_if(handle, (key, hash), |stored| engine.opens(stack, stored, key).is_err()).await;
+                Ok(None)
+            }
+            opened => opened,
+        }
+    }
+
+    fn fall_back(&mut self, walk: &Walk<'_>) -> Option<EntryReader> {
+        walk.unconfirmed()?.into_fresh().map(|value| EntryReader::of((self.0)(value)))
+    }
+}
+
+/// A stream on its way into a draft.
+struct Stream<'a> {
+    handle: &'a TierHandle,
+    draft: Draft,
+    summing: Summing,
+}
+
+impl<'a> Stream<'a> {
+    async fn begin(handle: &'a TierHandle, key: &EncodedKey, terms: &Terms) -> Result<Self> {
+        let draft = handle.inner().draft(key, frame::head_len(key, &handle.attributes(key, terms))).await?;
+        Ok(Self { handle, draft, summing: Summing::default() })
+    }
+
+    /// Writes `front`, then all that `source` gives, then the sums.
+    async fn pour(mut self, mut front: Vec<u8>, source: &mut impl Read) -> Result<(Draft, Payload)> {
+        let mut len = front.len();
+        while len > 0 {
+            self.summing.update(&front[..len]);
+            self.handle.inner().append(&mut self.draft, &front[..len]).await?;
+            len = fill(source, &mut front[..PART_LEN]).map_err(unreadable)?;
+        }
+        let (payload, sums) = self.summing.finish();
+        self.handle.inner().append(&mut self.draft, &sums.to_bytes()).await?;
+        Ok((self.draft, payload))
+    }
+}
+
+/// Reads until `buffer` is full or the source ends.
+fn fill(source: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
+    let mut filled = 0;
+    while filled < buffer.len() {
+        match source.read(&mut buffer[filled..]) {
+            Ok(0) => break,
+            Ok(read) => filled += read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(filled)
+}
+
+fn unreadable(error: io::Error) -> Error {
+    Error::new(ErrorKind::Io, format!("the reader failed: {error}")).during("insert_from").with_source(error)
+}
+
+fn read_whole(mut stored: Stored) -> Result<Bytes> {
+    let mut whole = Vec::with_capacity(usize::try_from(stored.len).unwrap_or(0));
+    stored.medium.read_to_end(&mut whole)?;
+    Ok(whole.into())
+}
+
+/// The placement as it came out: a stream goes to the tier that takes it.
+fn streamed(home: TierKind, placement: Placement) -> Placement {
+    if home == placement.home {
+        return Placement { copy_in_memory: false, ..placement };
+    }
+    Placement {
+        home,
+        copy_in_memory: false,
+        alternatives: std::iter::empty().collect(),
+        rule: "a stream goes to the tier that takes one",
+        warning: placement.warning,
+    }
+}
+
+/// A frame that turned out to be damaged while it was read.
+struct Damage {
+    engine: Weak<Engine>,
+    tier: TierKind,
+    key: EncodedKey,
+    hash: u64,
+    head: Vec<u8>,
+}
+
+impl Damage {
+    /// Counts it, and removes the entry unless it was replaced since.
+    fn drop_entry(&self) {
+        let Some(engine) = self.engine.upgrade() else { return };
+        let Some(handle) = engine.tiers().iter().find(|handle| handle.kind() == self.tier) else { return };
+        note_refusal(handle, &self.key, &Error::new(ErrorKind::Corrupt, "a part of the payload is damaged"));
+        let is_same = |mut stored: Stored| {
+            let mut head = vec![0; self.head.len()];
+            stored.medium.read_exact(&mut head).is_ok() && head == self.head && Head::parse(&head).is_ok()
+        };
+        block_on(engine.drop_if(handle, (&self.key, self.hash), is_same));
+    }
+}
+
+type WhenDamaged = Box<dyn FnOnce() + Send>;
+
+/// Reads the value of one entry, as it was when it was opened.
+///
+/// What happens to the entry afterwards, be it replaced, removed or evicted,
+/// does not reach a reader that is open. Reading blocks its thread.
+///
+/// Every byte is verified before it is handed out. Where what is stored is not
+/// what was written, `read` fails with
+/// [`InvalidData`](io::ErrorKind::InvalidData), and the entry is removed.
+///
+/// Holds an open file, and 256 KiB of memory; the whole value where it is below
+/// 4 MiB. A seek costs reading 256 KiB; in a value that was compressed by an
+/// ordinary insert it costs decompressing from the beginning.
+pub struct EntryReader {
+    body: Box<dyn Medium>,
+    len: u64,
+    damaged: Option<WhenDamaged>,
+}
+
+impl EntryReader {
+    /// A reader of bytes in memory.
+    pub fn of(bytes: Bytes) -> Self {
+        Self { len: bytes.len() as u64, body: Box::new(Cursor::new(bytes)), damaged: None }
+    }
+
+    /// Bytes of the value.
+    pub fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// Whether the value has none.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+}
+
+impl Read for EntryReader {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        self.body.read(into).inspect_err(|error| {
+            if error.kind() == io::ErrorKind::InvalidData
+                && let Some(damaged) = self.damaged.take()
+            {
+                damaged();
+            }
+        })
+    }
+}
+
+impl Seek for EntryReader {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        self.body.seek(to)
+    }
+}
+
+impl fmt::Debug for EntryReader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EntryReader").field("len", &self.len).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,152 @@
+//! Changing the terms of an entry that is there: touch, and other deadlines.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use larder_core::clock::Time;
+use larder_core::erased::Key;
+use larder_core::frame::{self, Frame, Header};
+use larder_core::key::EncodedKey;
+use larder_core::terms::{Freshness, Terms, read_offset};
+use larder_core::tier::TierKind;
+use larder_core::{Bytes, Result};
+
+use crate::engine::Engine;
+use crate::tier_stack::tier_handle::TierHandle;
+use larder_exec::runtime::Runtime;
+
+impl Engine {
+    /// Starts the time to live and the idle time of an entry anew; whether it
+    /// was there.
+    ///
+    /// # Errors
+    /// When a tier failed: there the entry has the deadline of before, or is gone.
+    pub(crate) async fn touch<W: Runtime>(self: &Arc<Self>, key: &Key) -> Result<bool> {
+        self.retime::<W, _>(key, false, |terms, now| {
+            terms.deadline = terms.ttl.map_or(terms.deadline, |ttl| now.after(ttl));
+            terms.idle_deadline = terms.idle.map_or(Time::NEVER, |idle| now.after(idle));
+        })
+        .await
+    }
+
+    /// Has an entry expire after `span`, never with `Duration::MAX`; whether it was there.
+    ///
+    /// # Errors
+    /// See [`touch`](Self::touch).
+    pub(crate) async fn expire_in<W: Runtime>(self: &Arc<Self>, key: &Key, span: Duration) -> Result<bool> {
+        self.retime::<W, _>(key, false, move |terms, now| {
+            terms.ttl = (span != Duration::MAX).then_some(span);
+            terms.deadline = now.after(span);
+        })
+        .await
+    }
+
+    /// Has an entry expire when the wall clock shows `time`; whether it was there.
+    ///
+    /// # Errors
+    /// See [`touch`](Self::touch).
+    pub(crate) async fn expire_at<W: Runtime>(self: &Arc<Self>, key: &Key, time: Time) -> Result<bool> {
+        let deadline = self.time_of(time);
+        self.retime::<W, _>(key, false, move |terms, now| {
+            terms.ttl = (deadline != Time::NEVER).then(|| deadline.since(now));
+            terms.deadline = deadline;
+        })
+        .await
+    }
+
+    /// Changes the terms of a fresh entry, wherever it lies; whether it was there.
+    /// A change that `ends` the entry counts also where there is none: a write that
+    /// was given up before must not be made after it.
+    pub(crate) async fn retime<W, F>(self: &Arc<Self>, key: &Key, ends: bool, change: F) -> Result<bool>
+    where
+        W: Runtime,
+        F: Fn(&mut Terms, Time) + Send + Sync + 'static,
+    {
+        self.check_open()?;
+        self.expires.store(true, Ordering::Relaxed);
+        let own = key.clone();
+        let encoded = self.encode_key(key)?;
+        let (turn, _caller) = self.write_turn::<W>(self.key_locks.hash(key));
+        let Some(encoded) = encoded else {
+            let _guard = self.lock_for_write(&turn).await?;
+            return Ok(self.retime_in_memory(own, &change));
+        };
+        let engine = Arc::clone(self);
+        W::section(true, async move {
+            let guard = engine.lock_for_write(&turn).await?;
+            engine.drop_conflicts(&encoded).await;
+            let mut found = false;
+            for handle in engine.tiers() {
+                found |= engine.retime_in(handle, &encoded, &change).await?;
+            }
+            // Last: where a tier failed, the copy in memory still says which entry a
+            // later change replaces.
+            found |= engine.retime_in_memory(own, &change);
+            if !found && !ends {
+                guard.changed_nothing();
+            }
+            Ok(found)
+        })
+        .await?
+    }
+
+    fn retime_in_memory(&self, key: Key, change: &impl Fn(&mut Terms, Time)) -> bool {
+        let Some(mut record) = self.recall(&key) else { return false };
+        let mut terms = record.terms.as_ref().map_or(Terms::PLAIN, |terms| terms.current());
+        change(&mut terms, self.timeline.now());
+        record.terms = self.expiry.live(&terms);
+        if self.nodes.is_some() && record.home != TierKind::Memory {
+            // It is a copy of what was replaced.
+            record.checked = None;
+        }
+        self.keep(key, record);
+        true
+    }
+
+    async fn retime_in(
+        &self,
+        handle: &TierHandle,
+        key: &EncodedKey,
+        change: &impl Fn(&mut Terms, Time),
+    ) -> Result<bool> {
+        if handle.is_among_nodes() {
+            return self.retime_shared(handle, key, |bytes| self.retimed(handle, bytes, key, change)).await;
+        }
+        let Some(bytes) = handle.get(key).await? else { return Ok(false) };
+        let Some((header, terms, payload)) = self.retimed(handle, &bytes, key, change) else {
+            return Ok(false);
+        };
+        handle
+            .put(key, &Frame::new(&header, key, &handle.attributes(key, &terms), payload))
+            .await
+            .map(|()| true)
+    }
+
+    fn retimed(
+        &self,
+        handle: &TierHandle,
+        bytes: &Bytes,
+        key: &EncodedKey,
+        change: &impl Fn(&mut Terms, Time),
+    ) -> Option<(Header, Terms, Bytes)> {
+        let (header, mut terms, payload) = self.fresh_parts(handle, bytes, key)?;
+        change(&mut terms, self.timeline.now());
+        let header = Header { deadline: terms.until(), stale_deadline: terms.stale_until(), ..header };
+        Some((header, terms, payload))
+    }
+
+    /// The parts of a frame that may be served. What may not be is left to be
+    /// found by who reads it.
+    fn fresh_parts(
+        &self,
+        handle: &TierHandle,
+        bytes: &Bytes,
+        key: &EncodedKey,
+    ) -> Option<(Header, Terms, Bytes)> {
+        let (header, attributes, payload) = frame::open_with_attributes(bytes, key).ok()?;
+        let terms = Terms::read(&header, attributes)?;
+        let (header, terms) = handle.by_own_time(key, (header, terms), read_offset(attributes));
+        (self.freshness_of(handle, &header, &terms) == Freshness::Fresh).then_some((header, terms, payload))
+    }
+}

@@ -1,0 +1,19 @@
+//! How Larder waits and where it runs: futures that run to completion, shared futures,
+//! timers, and a pool of threads. Knows nothing of caches.
+//!
+//! Everything is written once, for threads and for tasks: generic over a
+//! [`Runtime`](runtime::Runtime).
+
+pub mod background;
+#[cfg(feature = "async")]
+mod orphan_runner;
+pub mod runtime;
+#[cfg(feature = "async")]
+mod shared_future;
+#[cfg(feature = "async")]
+pub mod timer;
+#[cfg(not(feature = "async"))]
+#[path = "no_uncancellable.rs"]
+pub mod uncancellable;
+#[cfg(feature = "async")]
+pub mod uncancellable;

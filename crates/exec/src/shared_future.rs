@@ -1,0 +1,184 @@
+//! SharedFuture that several drive: a future that is polled by whoever needs its end.
+//!
+//! One polls at a time. Who comes meanwhile leaves a waker and goes, and is woken
+//! when that poll is over: the one who polls may be let go of right after, and with
+//! it the wake-up that came while it polled. `Shared` of `futures-util` forgets
+//! whoever came meanwhile, <https://github.com/rust-lang/futures-rs/issues/2706>.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
+
+use parking_lot::Mutex;
+
+type Future1 = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// A future, and the wakers of those who drive it.
+pub(crate) struct SharedFuture {
+    stage: Mutex<Stage>,
+    wakers: Arc<Wakers>,
+}
+
+enum Stage {
+    Idle(Future1),
+    /// Somebody polls it; these came meanwhile.
+    Polled(Vec<Waker>),
+    Ended,
+}
+
+/// By seats, few of them.
+#[derive(Default)]
+struct Wakers {
+    waiting: Mutex<Vec<(u64, Waker)>>,
+    seats: AtomicU64,
+}
+
+/// The place of one who drives.
+pub(crate) struct Poller {
+    wakers: Arc<Wakers>,
+    number: u64,
+}
+
+impl SharedFuture {
+    pub(crate) fn new(future: impl Future<Output = ()> + Send + 'static) -> Self {
+        Self { stage: Mutex::new(Stage::Idle(Box::pin(future))), wakers: Arc::default() }
+    }
+
+    pub(crate) fn poller(&self) -> Poller {
+        let number = self.wakers.seats.fetch_add(1, Ordering::Relaxed);
+        Poller { wakers: Arc::clone(&self.wakers), number }
+    }
+
+    pub(crate) fn has_ended(&self) -> bool {
+        matches!(*self.stage.lock(), Stage::Ended)
+    }
+
+    /// One poll, on behalf of the poller. The future does not panic.
+    pub(crate) fn poll(&self, poller: &Poller, context: &mut Context<'_>) -> Poll<()> {
+        // First, so that no wake-up is missed from here on.
+        poller.wait(context.waker());
+        let Some(mut future) = self.begin(context.waker()) else {
+            return if self.has_ended() { Poll::Ready(()) } else { Poll::Pending };
+        };
+        let waker = Waker::from(Arc::clone(&self.wakers));
+        let polled = future.as_mut().poll(&mut Context::from_waker(&waker));
+        if polled.is_pending() {
+            self.run_orphan(Stage::Idle(future));
+            return Poll::Pending;
+        }
+        drop(future);
+        self.run_orphan(Stage::Ended);
+        self.wakers.wake_all();
+        Poll::Ready(())
+    }
+
+    /// The future, for who polls it; else they are remembered.
+    fn begin(&self, waker: &Waker) -> Option<Future1> {
+        let mut stage = self.stage.lock();
+        match &mut *stage {
+            Stage::Polled(others) => others.push(waker.clone()),
+            Stage::Ended => {}
+            Stage::Idle(_) => {
+                if let Stage::Idle(future) = std::mem::replace(&mut *stage, Stage::Polled(Vec::new())) {
+                    return Some(future);
+                }
+            }
+        }
+        None
+    }
+
+    /// Ends a poll. Who came meanwhile polls next: a wake-up may have been spent on
+    /// the one that polled.
+    fn run_orphan(&self, next: Stage) {
+        let polled = std::mem::replace(&mut *self.stage.lock(), next);
+        if let Stage::Polled(others) = polled {
+            others.into_iter().for_each(Waker::wake);
+        }
+    }
+}
+
+impl Wakers {
+    fn wake_all(&self) {
+        let waiting = std::mem::take(&mut *self.waiting.lock());
+        waiting.into_iter().for_each(|(_, waker)| waker.wake());
+    }
+}
+
+impl Wake for Wakers {
+    fn wake(self: Arc<Self>) {
+        self.wake_all();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.wake_all();
+    }
+}
+
+impl Poller {
+    fn wait(&self, waker: &Waker) {
+        let mut waiting = self.wakers.waiting.lock();
+        match waiting.iter_mut().find(|(number, _)| *number == self.number) {
+            Some((_, known)) => known.clone_from(waker),
+            None => waiting.push((self.number, waker.clone())),
+        }
+    }
+}
+
+impl Drop for Poller {
+    fn drop(&mut self) {
+        let mut waiting = self.wakers.waiting.lock();
+        let at = waiting.iter().position(|(number, _)| *number == self.number);
+        // The waker goes after the lock: it may be the last handle of a task.
+        let _waker = at.map(|at| waiting.swap_remove(at));
+        drop(waiting);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Count(AtomicUsize);
+
+    impl Wake for Count {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// The one who polls is woken while it does, and let go of.
+    #[test]
+    fn who_comes_during_a_poll_is_woken_after_it() {
+        let shared: Arc<std::sync::OnceLock<SharedFuture>> = Arc::default();
+        let counts = [(); 2].map(|()| Arc::new(Count::default()));
+        let wakers = counts.clone().map(Waker::from);
+        let (inside, other) = (Arc::clone(&shared), wakers[1].clone());
+        let mut polls = 0;
+        let future = std::future::poll_fn(move |context| {
+            polls += 1;
+            if polls > 1 {
+                return Poll::Ready(());
+            }
+            context.waker().wake_by_ref();
+            let future = inside.get().unwrap();
+            // Kept by who waits; here it is the waker that counts.
+            let poller = future.poller();
+            assert!(future.poll(&poller, &mut Context::from_waker(&other)).is_pending());
+            std::mem::forget(poller);
+            Poll::Pending
+        });
+        let future = shared.get_or_init(|| SharedFuture::new(future));
+        let first = future.poller();
+        assert!(future.poll(&first, &mut Context::from_waker(&wakers[0])).is_pending());
+        drop(first);
+        assert_eq!(counts[1].0.load(Ordering::Relaxed), 1, "nobody would poll again");
+        let second = future.poller();
+        assert!(future.poll(&second, &mut Context::from_waker(&wakers[1])).is_ready());
+        assert!(future.has_ended());
+    }
+}
