@@ -273,6 +273,12 @@ impl Index {
         Usage { entries: self.entries.len() as u64, bytes: self.bytes, evictions: self.evictions }
     }
 
+    /// Bytes that a file or a folder takes, on average.
+    pub(super) fn bytes_an_inode(&self) -> u64 {
+        let inodes = self.entries.len() + self.uppers.0.len() + self.leaves.0.len();
+        (self.bytes / inodes.max(1) as u64).max(BLOCK)
+    }
+
     fn tick(&mut self) -> u64 {
         self.ticks += 1;
         self.ticks

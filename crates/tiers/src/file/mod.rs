@@ -28,7 +28,7 @@ use parking_lot::{MappedMutexGuard, Mutex, MutexGuard, RwLock, RwLockReadGuard};
 use crate::Share;
 use crate::anchor::Anchor;
 use crate::boot::{Marker, Past};
-use crate::medium::{available, sync_many};
+use crate::medium::sync_many;
 use eviction::until_of;
 use folder::{Folder, at};
 use index::{BLOCK, Held, Index, Until, rounded, upper_of};
@@ -168,7 +168,7 @@ impl FileTier {
             peers,
             unseen: AtomicU64::new(0),
         };
-        tier.space.fit(available(&tier.dir));
+        tier.space.fit(tier.available());
         tier.shrink_to_budget(0)?;
         Ok(tier)
     }
@@ -222,7 +222,6 @@ impl FileTier {
         let change = self.index()?.insert_until(digest, len, until);
         room.keep(change.taken);
         self.space.shrink(change.freed);
-        self.space.wrote(change.taken);
         Ok(())
     }
 
