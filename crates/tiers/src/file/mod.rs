@@ -66,8 +66,9 @@ pub struct FileOptions {
 /// A frame is written beside the entries and renamed into place, so a reader
 /// sees the old frame or the new one. An index in memory answers for absent
 /// keys without a system call, keeps the budget, and knows what to evict:
-/// entries never read first, then the least recently used. It is about
-/// 120 bytes an entry and is rebuilt on open, in order of writing.
+/// entries never read first while they take more than a quarter, then the
+/// least recently written or read. It is about 120 bytes an entry and is
+/// rebuilt on open, in order of writing.
 ///
 /// Entries survive a killed process. Unless they are [`Durability::Synced`],
 /// they survive the machine only where the tier was closed: closing waits for
