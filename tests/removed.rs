@@ -6,13 +6,12 @@
 
 use std::fs;
 use std::path::Path;
-use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use larder::{Cache, Persistence, Sharing, bcache, fcache, ucache};
 
-/// Longer than the time between two looks at a directory.
-const A_WHILE: Duration = Duration::from_millis(30);
+/// How long a cache may take to notice that something is gone.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 type Open = fn(&Path) -> Cache<u64, Vec<u8>>;
 
@@ -43,10 +42,12 @@ fn errors(cache: &Cache<u64, Vec<u8>>) -> u64 {
     cache.stats().tiers.iter().map(|tier| tier.counts.errors).sum()
 }
 
-/// A tier looks after its directory now and then, by the clock of the system.
-#[expect(clippy::disallowed_methods, reason = "there is no clock to move")]
-fn wait() {
-    thread::sleep(A_WHILE);
+/// Writes values of every size until a write fails, as a tier noticed its loss.
+fn write_until_noticed(cache: &Cache<u64, Vec<u8>>) {
+    let deadline = Instant::now() + PATIENCE;
+    while (60..67).all(|key| cache.try_insert(key, value(key)).is_ok()) {
+        assert!(Instant::now() < deadline, "the loss is not noticed\n{}", cache.stats());
+    }
 }
 
 /// What is stored after `remove` took something away is there after reopening.
@@ -55,9 +56,11 @@ fn check(what: &str, (kind, open): (&str, Open), remove: impl Fn(&Path)) {
     let cache = open(parent.path());
     (0..50).for_each(|key| assert_eq!(write(&cache, key), 0, "{kind}"));
     cache.flush().unwrap();
-    remove(cache.dir().unwrap());
-    wait();
     let before = errors(&cache);
+    remove(cache.dir().unwrap());
+    write_until_noticed(&cache);
+    // Has the other tiers look as well.
+    let _there_may_be_none = cache.flush();
     let failed: usize = (100..150).map(|key| write(&cache, key)).sum();
     assert!(failed <= 3 && errors(&cache) > before, "{what}, {kind}: {failed} failed\n{}", cache.stats());
     assert!(cache.dir().unwrap().join("lock").exists(), "{what}, {kind}");
@@ -125,8 +128,7 @@ fn single_files_of_disk_that_are_removed_while_open_are_noticed() {
         let parent = tempfile::tempdir().unwrap();
         let cache = write_some(parent.path());
         remove_files(cache.dir().unwrap(), suffix);
-        wait();
-        assert!(cache.try_insert(100, value(100)).is_err(), "{suffix}");
+        write_until_noticed(&cache);
         assert_eq!(write(&cache, 101), 0, "{suffix}");
         cache.close().unwrap();
         drop(cache);

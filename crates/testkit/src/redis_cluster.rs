@@ -1,8 +1,5 @@
 //! A Redis Cluster of the test's own.
 
-use std::fs;
-use std::path::PathBuf;
-
 use crate::RedisServer;
 use crate::redis_server::{free_port, is_installed, until_found};
 
@@ -14,7 +11,6 @@ const SLOTS: usize = 16384;
 pub struct RedisCluster {
     masters: Vec<RedisServer>,
     replicas: Vec<RedisServer>,
-    dir: PathBuf,
 }
 
 impl RedisCluster {
@@ -27,11 +23,8 @@ impl RedisCluster {
         if !is_installed() {
             return None;
         }
-        let dir = std::env::temp_dir().join(format!("larder-cluster-{}-{}", std::process::id(), free_port()));
-        fs::create_dir_all(&dir).expect("the folder can be made");
-        let mut cluster = Self { masters: Vec::new(), replicas: Vec::new(), dir };
-        cluster.masters = (0..masters).map(|_| cluster.node()).collect();
-        cluster.replicas = (0..replicas).map(|_| cluster.node()).collect();
+        let nodes = |count| (0..count).map(|_| node()).collect();
+        let cluster = Self { masters: nodes(masters), replicas: nodes(replicas) };
         cluster.form();
         Some(cluster)
     }
@@ -102,18 +95,6 @@ impl RedisCluster {
         }
     }
 
-    fn node(&self) -> RedisServer {
-        let (port, bus, dir) = (free_port(), free_port(), self.dir.display());
-        let line = format!(
-            "--port {port} --cluster-port {bus} --bind 127.0.0.1 --appendonly no --dir {dir} --daemonize no \
-             --cluster-enabled yes --cluster-config-file nodes-{port}.conf --cluster-node-timeout 500 \
-             --cluster-replica-validity-factor 0 --repl-diskless-sync-delay 0"
-        );
-        let mut arguments: Vec<String> = line.split_ascii_whitespace().map(str::to_owned).collect();
-        arguments.extend(["--save".to_owned(), String::new()]);
-        RedisServer::start_as(port, arguments)
-    }
-
     fn form(&self) {
         let count = self.masters.len();
         for (index, node) in self.masters.iter().enumerate() {
@@ -146,14 +127,18 @@ impl RedisCluster {
     }
 }
 
-fn until(is_so: impl Fn() -> bool) {
-    until_found("the cluster does not form", is_so);
+fn node() -> RedisServer {
+    let (port, bus) = (free_port(), free_port());
+    let line = format!(
+        "--port {port} --cluster-port {bus} --bind 127.0.0.1 --appendonly no --daemonize no \
+         --cluster-enabled yes --cluster-config-file nodes-{port}.conf --cluster-node-timeout 500 \
+         --cluster-replica-validity-factor 0 --repl-diskless-sync-delay 0"
+    );
+    let mut arguments: Vec<String> = line.split_ascii_whitespace().map(str::to_owned).collect();
+    arguments.extend(["--save".to_owned(), String::new()]);
+    RedisServer::start_as(port, |_| arguments)
 }
 
-impl Drop for RedisCluster {
-    fn drop(&mut self) {
-        self.masters.clear();
-        self.replicas.clear();
-        let _left_behind = fs::remove_dir_all(&self.dir);
-    }
+fn until(is_so: impl Fn() -> bool) {
+    until_found("the cluster does not form", is_so);
 }

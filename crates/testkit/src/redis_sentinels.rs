@@ -1,7 +1,6 @@
 //! Redis under the watch of sentinels, of the test's own.
 
 use std::fs;
-use std::path::PathBuf;
 
 use crate::RedisServer;
 use crate::redis_server::{free_port, is_installed, until_found};
@@ -12,7 +11,6 @@ use crate::redis_server::{free_port, is_installed, until_found};
 pub struct RedisSentinels {
     servers: [RedisServer; 2],
     sentinels: Vec<RedisServer>,
-    dir: PathBuf,
 }
 
 impl RedisSentinels {
@@ -25,13 +23,11 @@ impl RedisSentinels {
         if !is_installed() {
             return None;
         }
-        let dir = std::env::temp_dir().join(format!("larder-watch-{}-{}", std::process::id(), free_port()));
-        fs::create_dir_all(&dir).expect("the folder can be made");
         let eager = ["--repl-diskless-sync-delay", "0"];
         let servers = [RedisServer::start_with(&eager)?, RedisServer::start_with(&eager)?];
         servers[1].cli(&["REPLICAOF", "127.0.0.1", &servers[0].port().to_string()]);
         until(|| servers[0].cli(&["INFO", "replication"]).contains("state=online"));
-        let mut watch = Self { servers, sentinels: Vec::new(), dir };
+        let mut watch = Self { servers, sentinels: Vec::new() };
         watch.sentinels = (0..3).map(|_| watch.sentinel()).collect();
         let seen = ["num-slaves\n1", "num-other-sentinels\n2"];
         for sentinel in &watch.sentinels {
@@ -61,27 +57,21 @@ impl RedisSentinels {
 
     fn sentinel(&self) -> RedisServer {
         let port = free_port();
-        let config = self.dir.join(format!("{port}.conf"));
         let lines = format!(
-            "port {port}\nbind 127.0.0.1\ndir {}\n\
+            "port {port}\nbind 127.0.0.1\n\
              sentinel monitor larder 127.0.0.1 {} 2\n\
              sentinel down-after-milliseconds larder 500\n\
              sentinel failover-timeout larder 3000\n",
-            self.dir.display(),
             self.servers[0].port()
         );
-        fs::write(&config, lines).expect("the configuration can be written");
-        RedisServer::start_as(port, vec![config.display().to_string(), "--sentinel".to_owned()])
+        RedisServer::start_as(port, |dir| {
+            let config = dir.join("sentinel.conf");
+            fs::write(&config, lines).expect("the configuration can be written");
+            vec![config.display().to_string(), "--sentinel".to_owned()]
+        })
     }
 }
 
 fn until(is_so: impl Fn() -> bool) {
     until_found("the sentinels do not find one another", is_so);
-}
-
-impl Drop for RedisSentinels {
-    fn drop(&mut self) {
-        self.sentinels.clear();
-        let _left_behind = fs::remove_dir_all(&self.dir);
-    }
 }

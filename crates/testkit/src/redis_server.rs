@@ -1,9 +1,13 @@
 //! A Redis server of the test's own.
 
+use std::fs;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
 
 use crate::not_run::not_run;
 
@@ -13,9 +17,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// How long several servers may take to find one another.
 const PATIENCE_WITH_MANY: Duration = Duration::from_secs(20);
 
-/// Nothing on disk, and nobody from elsewhere.
-const FIXED: [&str; 10] =
-    ["--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", "/tmp", "--daemonize", "no"];
+/// No snapshots, no log, and clients of this machine alone.
+const FIXED: [&str; 8] = ["--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--daemonize", "no"];
 
 /// Waits until several servers have found one another; `otherwise` says what is
 /// wrong where they do not.
@@ -30,12 +33,13 @@ pub(crate) fn until_found(otherwise: &str, is_so: impl Fn() -> bool) {
     }
 }
 
-/// A `redis-server` on a free port of the loopback interface, that keeps
-/// nothing on disk and ends with this value.
+/// A `redis-server` on a free port of the loopback interface, with a temporary
+/// directory of its own. Both end with this value.
 #[derive(Debug)]
 pub struct RedisServer {
     port: u16,
     options: Vec<String>,
+    dir: TempDir,
     child: Option<Child>,
     /// What `redis-cli` needs to be let in.
     introduction: Vec<String>,
@@ -62,7 +66,7 @@ impl RedisServer {
         let (port, mut arguments) = (free_port(), vec!["--port".to_owned()]);
         arguments.push(port.to_string());
         arguments.extend(FIXED.into_iter().chain(options.iter().copied()).map(str::to_owned));
-        Some(Self::start_as(port, arguments))
+        Some(Self::start_as(port, |_| arguments))
     }
 
     /// The same, where the server speaks TLS alone, with a certificate from the
@@ -77,13 +81,16 @@ impl RedisServer {
         let (port, mut arguments) = (free_port(), vec!["--port".to_owned(), "0".to_owned()]);
         arguments.extend(["--tls-port".to_owned(), port.to_string()]);
         arguments.extend(FIXED.into_iter().chain(options.iter().copied()).map(str::to_owned));
-        let server = Self::start_as(port, arguments);
+        let server = Self::start_as(port, |_| arguments);
         Some(server.introduced_by(&["--tls", "--cacert", ca]))
     }
 
-    /// Starts a server with these arguments and no other.
-    pub(crate) fn start_as(port: u16, arguments: Vec<String>) -> Self {
-        let mut server = Self { port, options: arguments, child: None, introduction: Vec::new() };
+    /// Starts a server with the arguments for its directory, and that directory.
+    pub(crate) fn start_as(port: u16, arguments: impl FnOnce(&Path) -> Vec<String>) -> Self {
+        let dir = tempfile::tempdir().expect("a directory can be made");
+        let mut options = arguments(dir.path());
+        options.extend(["--dir".to_owned(), dir.path().display().to_string()]);
+        let mut server = Self { port, options, dir, child: None, introduction: Vec::new() };
         server.restart();
         server
     }
@@ -118,6 +125,8 @@ impl RedisServer {
     /// When it does not answer within 10 seconds.
     pub fn restart(&mut self) {
         self.kill();
+        // A replica writes the snapshot of its master there.
+        let _there_is_none = fs::remove_file(self.dir.path().join("dump.rdb"));
         let child = Command::new("redis-server")
             .args(&self.options)
             .stdout(Stdio::null())
@@ -213,4 +222,24 @@ pub(crate) fn is_installed() -> bool {
 pub(crate) fn free_port() -> u16 {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port is free");
     listener.local_addr().expect("it has an address").port()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_directory_of_a_server_is_its_own_and_goes_with_it() {
+        let Some(mut servers) = RedisServer::start().zip(RedisServer::start()) else { return };
+        let dirs = [&servers.0, &servers.1].map(|server| server.cli(&["CONFIG", "GET", "dir"]));
+        let dirs = dirs.map(|answer| answer.lines().last().map(std::path::PathBuf::from).unwrap());
+        assert_ne!(dirs[0], dirs[1]);
+        servers.0.cli(&["SET", "key", "value"]);
+        servers.0.cli(&["SAVE"]);
+        assert!(dirs[0].join("dump.rdb").exists());
+        servers.0.restart();
+        assert_eq!(servers.0.cli(&["DBSIZE"]), "0");
+        drop(servers);
+        assert!(dirs.iter().all(|dir| !dir.exists()));
+    }
 }

@@ -42,17 +42,20 @@ pub(crate) fn sync_many(dir: &Path) -> io::Result<()> {
     sync_tree(dir)
 }
 
-/// Bytes of the file system of `dir` that this process may take; `None` where there
-/// is no call that tells, or it fails.
+/// How many bytes, and how many files and directories, this process may still take of the
+/// file system of `dir`; `None` where there is no call that tells, or it fails.
 #[cfg(all(any(feature = "disk", feature = "file"), target_os = "linux"))]
-pub(crate) fn available(dir: &Path) -> Option<u64> {
+pub(crate) fn available(dir: &Path) -> Option<(u64, u64)> {
     let found = rustix::fs::statvfs(dir).ok()?;
-    Some(found.f_bavail.saturating_mul(found.f_frsize))
+    let bytes = found.f_bavail.saturating_mul(found.f_frsize);
+    // A file system that makes inodes as it needs them says that it has none.
+    let files = if found.f_files == 0 { u64::MAX } else { found.f_favail };
+    Some((bytes, files))
 }
 
-/// Bytes of the file system of `dir` that this process may take: not known here.
+/// How much of the file system of `dir` is available: not known here.
 #[cfg(all(any(feature = "disk", feature = "file"), not(target_os = "linux")))]
-pub(crate) fn available(_dir: &Path) -> Option<u64> {
+pub(crate) fn available(_dir: &Path) -> Option<(u64, u64)> {
     None
 }
 

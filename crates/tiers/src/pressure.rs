@@ -2,10 +2,15 @@
 
 use std::error::Error as StdError;
 use std::io;
+use std::time::Duration;
 
 use larder_core::{Error, Result};
 
-use crate::space::{Relief, Share};
+use crate::space::Share;
+
+/// The shortest time between two times that room is made after a write has failed: that may
+/// read the head of every entry and open the store again.
+const RELIEF_PAUSE: Duration = Duration::from_secs(1);
 
 /// What the operating system has run out of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,13 +47,12 @@ fn of_system(error: &io::Error) -> Option<Shortage> {
     }
 }
 
-/// Runs `write`. Where the system has run out of something, the budget shrinks,
-/// `relieve` gives some of it back, and `write` runs once more.
-///
-/// A write is tried again once in ten seconds at most, and room made once in a second.
-/// In between a write that fails shrinks the budget as well, and the next one finds room.
+/// Runs `write`. Where the system has run out of something, `available` says how much is left
+/// on the medium, the budget shrinks by that, `relieve` makes room, once in a second at most,
+/// and `write` runs once more.
 pub(crate) fn relieved<T>(
     share: &Share,
+    available: impl FnOnce() -> Option<u64>,
     mut write: impl FnMut() -> Result<T>,
     relieve: impl FnOnce(Shortage) -> Result<()>,
 ) -> Result<T> {
@@ -58,30 +62,28 @@ pub(crate) fn relieved<T>(
     };
     let Some(shortage) = shortage(&error) else { return Err(error) };
     if shortage == Shortage::Room {
-        share.shrink_budget();
+        share.fit(available());
+        share.refused();
     }
-    let relief = share.relief();
-    if relief == Relief::Wait {
-        return Err(error);
+    if share.relieved.is_over(share.elapsed(), RELIEF_PAUSE) {
+        tracing::warn!(target: "larder", %error, budget = share.budget(), "the medium has no room: entries are evicted");
+        if let Err(error) = relieve(shortage) {
+            tracing::warn!(target: "larder", %error, "no room could be made on the medium");
+        }
     }
-    tracing::warn!(target: "larder", %error, budget = share.budget(), "the medium has no room: entries are evicted");
-    if let Err(error) = relieve(shortage) {
-        tracing::warn!(target: "larder", %error, "no room could be made on the medium");
-    }
-    if relief == Relief::Retry { write() } else { Err(error) }
+    write()
 }
 
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
-    use std::sync::atomic::{AtomicU64, Ordering};
-    use std::time::Duration;
 
     use larder_core::ErrorKind;
-    use larder_core::clock::{Clock, Time};
+    use larder_core::clock::Clock;
 
     use super::*;
     use crate::Space;
+    use crate::space::Hands;
 
     fn of_system(code: i32) -> Error {
         let source = io::Error::from_raw_os_error(code);
@@ -119,33 +121,23 @@ mod tests {
                 writes += 1;
                 if writes <= fails { Err(of_system(code)) } else { Ok(writes) }
             };
-            let done = relieved(&share, write, |_| {
-                reliefs += 1;
-                Ok(())
-            });
+            let done = relieved(
+                &share,
+                || Some(100 << 20),
+                write,
+                |_| {
+                    reliefs += 1;
+                    Ok(())
+                },
+            );
             (done.ok(), reliefs)
         };
         assert_eq!(attempt(1, 5), (None, 0), "another failure");
         assert_eq!(attempt(1, 28), (Some(2), 1));
-        assert_eq!(attempt(1, 28), (None, 1), "not again within a second");
-        assert_eq!(space.budget(), 30 << 20);
-        clock.0.store(1_000, Ordering::SeqCst);
-        assert_eq!(attempt(1, 28), (None, 2), "not tried again within ten seconds");
-        clock.0.store(10_000, Ordering::SeqCst);
-        assert_eq!(attempt(1, 28), (Some(2), 3));
-    }
-
-    /// Milliseconds since its start.
-    #[derive(Default)]
-    struct Hands(AtomicU64);
-
-    impl Clock for Hands {
-        fn now(&self) -> Time {
-            Time::from_millis(0)
-        }
-
-        fn elapsed(&self) -> Duration {
-            Duration::from_millis(self.0.load(Ordering::SeqCst))
-        }
+        assert_eq!(space.budget(), 30 << 20, "less than what is used");
+        assert_eq!(attempt(1, 28), (Some(2), 1), "room is made once in a second");
+        assert_eq!(attempt(2, 28), (None, 1));
+        clock.set(1_000);
+        assert_eq!(attempt(1, 28), (Some(2), 2));
     }
 }

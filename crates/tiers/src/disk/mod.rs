@@ -83,8 +83,8 @@ use self::row::RowKey;
 use self::store::Store;
 use crate::anchor::Anchor;
 use crate::boot::Marker;
-use crate::medium::{available, sync_tree};
-use crate::space::Share;
+use crate::medium::sync_tree;
+use crate::space::{Pause, Share};
 
 /// Frames of at least this many bytes go to segments by default.
 ///
@@ -116,6 +116,9 @@ use crate::space::Share;
 pub const CROSSOVER_BYTES: u64 = 1 << 10;
 
 const FRAME_BYTES_MAX: u64 = 1 << 30;
+
+/// What a database and its buffers write later than it is counted, about.
+const UNCOUNTED_BYTES: u64 = 2 << 20;
 
 /// How to open a [`DiskTier`].
 #[derive(Debug)]
@@ -160,6 +163,7 @@ pub struct DiskTier {
     suspect: AtomicBool,
     /// No entry is expired before, in milliseconds since the Unix epoch.
     expires_at: AtomicU64,
+    looked_for_expired: Pause,
     revived: Mutex<Option<Instant>>,
 }
 
@@ -181,9 +185,9 @@ impl DiskTier {
         let marker = Arc::new(marker);
         let ground = Ground { layout: &layout, space: &space, cache_bytes, marker: &marker };
         let store = recovery::open(&ground, past)?;
-        space.fit(available(layout.dir()));
+        space.keep_free(UNCOUNTED_BYTES);
         let reaper = Reaper::new(layout.clone(), Arc::clone(&space));
-        Ok(Self {
+        let tier = Self {
             anchor: Anchor::new(layout.dir()),
             layout,
             marker,
@@ -198,17 +202,15 @@ impl DiskTier {
             closed: AtomicBool::new(false),
             suspect: AtomicBool::new(false),
             expires_at: AtomicU64::new(0),
+            looked_for_expired: Pause::default(),
             revived: Mutex::new(None),
-        })
+        };
+        tier.space.fit(tier.available());
+        Ok(tier)
     }
 
     fn get_now(&self, key: &EncodedKey) -> Result<Option<Bytes>> {
         self.with_store(|store| store.get(&RowKey::of(key)))
-    }
-
-    /// Databases are measured after so many bytes.
-    fn measured_every(&self) -> u64 {
-        (self.space.budget() / 64).clamp(64 << 10, 4 << 20)
     }
 
     fn put_now(&self, key: &EncodedKey, frame: &Frame) -> Result<()> {
@@ -223,8 +225,8 @@ impl DiskTier {
             self.revive();
         }
         self.note_deadline(frame);
+        self.look_at_medium(bytes)?;
         self.relieved(|| self.put_once(key, frame))?;
-        self.space.wrote(bytes);
         self.tend_pack();
         self.tend_journal();
         Ok(())
@@ -235,8 +237,9 @@ impl DiskTier {
         let reserved = self.space.reserve(bytes);
         if self.space.excess(0) > 0 {
             self.make_room(bytes)?;
+            self.space.tell_shortage()?;
         }
-        let grown = self.measured_every();
+        let grown = self.space.look_every();
         let due = self.with_store(|store| {
             store.put(&RowKey::of(key), frame, self.crossover)?;
             Ok(store.databases.newest.is_due(grown))

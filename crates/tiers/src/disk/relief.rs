@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use larder_core::Result;
 use larder_core::clock::Time;
@@ -17,10 +18,15 @@ use super::eviction::Carry;
 use super::layout::{remove_file, rounded};
 use super::row::Row;
 use super::store::Store;
+use crate::medium::available;
 use crate::pressure::{self, Shortage};
 
 /// So many expired rows are removed at once at most.
 const EXPIRED_AT_ONCE: usize = 100_000;
+
+/// The shortest time between two times that expired entries make room for others, on a
+/// medium with less room than the budget: that reads the head of every entry.
+const EXPIRED_PAUSE: Duration = Duration::from_secs(1);
 
 /// A tier that takes less than this is not emptied: that would not free enough.
 const EMPTIED_BYTES_MIN: u64 = 4 << 20;
@@ -28,7 +34,27 @@ const EMPTIED_BYTES_MIN: u64 = 4 << 20;
 impl DiskTier {
     /// Runs `write`, and once more after entries were evicted where the medium has no room.
     pub(super) fn relieved<T>(&self, write: impl FnMut() -> Result<T>) -> Result<T> {
-        pressure::relieved(&self.space, write, |shortage| self.relieve(shortage))
+        pressure::relieved(&self.space, || self.available(), write, |shortage| self.relieve(shortage))
+    }
+
+    /// Bytes of the medium that this process may take.
+    pub(super) fn available(&self) -> Option<u64> {
+        available(self.layout.dir()).map(|(bytes, _)| bytes)
+    }
+
+    /// Fits the budget to the medium, now and then. `bytes` are about to be written.
+    pub(super) fn look_at_medium(&self, bytes: u64) -> Result<()> {
+        if self.space.is_due(bytes) {
+            self.measure_after(1)?;
+            self.space.fit(self.available());
+        }
+        Ok(())
+    }
+
+    /// Removes what has expired, where the medium has less room than the budget.
+    pub(super) fn spare_unexpired(&self) -> Result<()> {
+        let is_time = || self.looked_for_expired.is_over(self.space.elapsed(), EXPIRED_PAUSE);
+        if self.space.is_short() && is_time() { self.drop_expired() } else { Ok(()) }
     }
 
     /// Remembers when the entry of a frame expires.

@@ -76,6 +76,7 @@ impl DiskTier {
             Ok(store) => {
                 tracing::warn!(target: "larder", "a failed disk tier was opened again");
                 *state = Some(store);
+                self.space.fit(self.available());
                 self.suspect.store(false, Ordering::Release);
             }
             Err(error) => tracing::warn!(target: "larder", %error, "a failed disk tier does not open again"),

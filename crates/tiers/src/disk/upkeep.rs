@@ -240,8 +240,8 @@ impl DiskTier {
     pub(super) fn make_room(&self, bytes: u64) -> Result<()> {
         let mut upkeep = self.upkeep.write();
         self.reaper.settle()?;
+        self.spare_unexpired()?;
         match self.keep_budget(&mut upkeep)? {
-            Choice::GiveUp if self.space.forget_shortage() => Ok(()),
             Choice::GiveUp => Err(Error::new(ErrorKind::Full, format!("no room for {bytes} bytes"))),
             _ => Ok(()),
         }

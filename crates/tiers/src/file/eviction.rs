@@ -5,13 +5,17 @@ use larder_core::tier::Tier;
 use larder_core::{Error, ErrorKind, Result};
 
 use super::FileTier;
-use super::index::{Held, Until};
+use super::index::{BLOCK, Held, Index, Until};
 use super::room::Room;
+use crate::medium::available;
 use crate::pressure::{self, Shortage};
 
 /// So many entries go at least where the medium has no room: each of them has an
 /// inode too, however small it is.
 const VICTIMS_MIN: u64 = 4;
+
+/// So many inodes are kept free beside the reserve in bytes.
+const INODES_KEPT_FREE: u64 = 8;
 
 /// So many heads of files are read at most to find expired entries.
 const HEADS_AT_ONCE: usize = 10_000;
@@ -24,7 +28,14 @@ pub(super) fn until_of(head: &[u8]) -> Until {
 impl FileTier {
     /// Runs `write`, and once more after entries were evicted where the medium has no room.
     pub(super) fn relieved<T>(&self, write: impl FnMut() -> Result<T>) -> Result<T> {
-        pressure::relieved(&self.space, write, |shortage| self.relieve(shortage))
+        pressure::relieved(&self.space, || self.available(), write, |shortage| self.relieve(shortage))
+    }
+
+    /// Bytes that files could take, by the blocks and by the inodes that are free.
+    pub(super) fn available(&self) -> Option<u64> {
+        let (bytes, inodes) = available(&self.dir)?;
+        let an_inode = self.index.lock().as_ref().map_or(BLOCK, Index::bytes_an_inode);
+        Some(bytes.min(inodes.saturating_sub(INODES_KEPT_FREE).saturating_mul(an_inode)))
     }
 
     fn relieve(&self, shortage: Shortage) -> Result<()> {
@@ -78,6 +89,9 @@ impl FileTier {
     /// The entry of `spare`, which is about to be replaced, goes last: until
     /// then readers find it.
     pub(super) fn make_room(&self, bytes: u64, spare: u128) -> Result<Room> {
+        if self.space.is_due(bytes) {
+            self.space.fit(self.available());
+        }
         let mut looked = self.peers.is_none();
         loop {
             let victim = {
@@ -92,13 +106,11 @@ impl FileTier {
                     self.look_again()?;
                     continue;
                 }
-                if self.space.forget_shortage() {
-                    continue;
-                }
                 let message = format!("no room for {bytes} bytes in a budget of {}", self.space.budget());
                 return Err(Error::new(ErrorKind::Full, message));
             };
             self.evict(victim)?;
+            self.space.tell_shortage()?;
         }
     }
 

@@ -14,6 +14,12 @@ pub(super) fn rounded(len: u64) -> u64 {
     len.div_ceil(BLOCK).saturating_mul(BLOCK)
 }
 
+/// Entries that were never read go first while they take more than this part of all.
+///
+/// So what is read survives many writes, and a new entry has the time to be read in which a
+/// quarter of all is written.
+const UNREAD_PART: u64 = 4;
+
 /// The first folder on the way to the file of a digest.
 pub(super) fn upper_of(digest: u128) -> u16 {
     (digest >> 120) as u16
@@ -55,11 +61,17 @@ impl Until {
     pub(super) const NEVER: Self = Self::At(Time::NEVER);
 }
 
-/// Its order is the order of eviction: never read first, then least recently used.
+/// Orders the entries that were never read by the time of writing, and after them the
+/// others by the time of use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Turn {
     was_read: bool,
     used: u64,
+}
+
+impl Turn {
+    /// Comes after all that were never read, before all others.
+    const READ: Self = Self { was_read: true, used: 0 };
 }
 
 /// The entries by digest, and by the order of eviction.
@@ -69,6 +81,8 @@ struct Turn {
 pub(super) struct Index {
     entries: HashMap<u128, Entry, RandomState>,
     turns: BTreeMap<Turn, u128>,
+    /// Bytes of the entries in `turns` that were never read.
+    unread_bytes: u64,
     /// The entries that can expire, the first one first.
     expiries: BTreeSet<(Until, u128)>,
     uppers: Folders,
@@ -110,12 +124,13 @@ impl Index {
     pub(super) fn touch(&mut self, digest: u128) -> Option<Held> {
         let used = self.tick();
         let entry = self.entries.get_mut(&digest)?;
-        let turn = Turn { was_read: true, used };
+        let former = *entry;
+        entry.turn = Turn { used, ..Turn::READ };
+        let entry = *entry;
         if !entry.leaving {
-            self.turns.remove(&entry.turn);
-            self.turns.insert(turn, digest);
+            self.dequeue(former);
+            self.queue(digest, entry);
         }
-        entry.turn = turn;
         Some(Held { digest, version: entry.version })
     }
 
@@ -134,7 +149,7 @@ impl Index {
         let bytes = rounded(len);
         let freed = former.map_or(0, |entry| entry.bytes);
         if let Some(entry) = former {
-            self.turns.remove(&entry.turn);
+            self.dequeue(entry);
             self.expiries.remove(&(entry.until, digest));
         }
         if until != Until::NEVER {
@@ -145,8 +160,9 @@ impl Index {
             None => self.uppers.enter(upper_of(digest)) + self.leaves.enter(leaf_of(digest)),
         };
         let taken = bytes + folders as u64 * BLOCK;
-        self.entries.insert(digest, Entry { bytes, version, turn, leaving: false, until });
-        self.turns.insert(turn, digest);
+        let entry = Entry { bytes, version, turn, leaving: false, until };
+        self.entries.insert(digest, entry);
+        self.queue(digest, entry);
         self.bytes = (self.bytes + taken).saturating_sub(freed);
         Change { taken, freed }
     }
@@ -157,7 +173,7 @@ impl Index {
             return None;
         }
         let entry = self.entries.remove(&held.digest)?;
-        self.turns.remove(&entry.turn);
+        self.dequeue(entry);
         self.expiries.remove(&(entry.until, held.digest));
         let empty_folders =
             self.uppers.leave(upper_of(held.digest)) + self.leaves.leave(leaf_of(held.digest));
@@ -174,13 +190,38 @@ impl Index {
         if self.bytes < excess {
             return None;
         }
-        let next = self.turns.iter().find(|(_, digest)| **digest != spare);
-        let (turn, digest) =
-            next.or_else(|| self.turns.iter().next()).map(|(turn, digest)| (*turn, *digest))?;
-        self.turns.remove(&turn);
+        let digest = self.next_to_go(spare)?;
         let entry = self.entries.get_mut(&digest)?;
         entry.leaving = true;
+        let entry = *entry;
+        self.dequeue(entry);
         Some(Held { digest, version: entry.version })
+    }
+
+    /// The entry that was never read for the longest time, while those take more than their
+    /// part, and the least recently written or read one of all otherwise.
+    fn next_to_go(&self, spare: u128) -> Option<u128> {
+        let unread = self.turns.range(..Turn::READ).find(|(_, digest)| **digest != spare);
+        let read = self.turns.range(Turn::READ..).find(|(_, digest)| **digest != spare);
+        let is_their_turn = self.unread_bytes.saturating_mul(UNREAD_PART) > self.bytes;
+        let next = match (unread, read) {
+            (Some(unread), Some(read)) if !is_their_turn && read.0.used < unread.0.used => Some(read),
+            (unread, read) => unread.or(read),
+        };
+        next.or_else(|| self.turns.first_key_value()).map(|(_, digest)| *digest)
+    }
+
+    fn queue(&mut self, digest: u128, entry: Entry) {
+        self.turns.insert(entry.turn, digest);
+        if !entry.turn.was_read {
+            self.unread_bytes += entry.bytes;
+        }
+    }
+
+    fn dequeue(&mut self, entry: Entry) {
+        if self.turns.remove(&entry.turn).is_some() && !entry.turn.was_read {
+            self.unread_bytes = self.unread_bytes.saturating_sub(entry.bytes);
+        }
     }
 
     /// An entry that is expired at `now`, as far as that is known.
@@ -214,7 +255,8 @@ impl Index {
             && entry.version == held.version
         {
             entry.leaving = false;
-            self.turns.insert(entry.turn, held.digest);
+            let entry = *entry;
+            self.queue(held.digest, entry);
         }
     }
 
@@ -257,6 +299,7 @@ impl Index {
     pub(super) fn clear(&mut self) -> u64 {
         self.entries.clear();
         self.turns.clear();
+        self.unread_bytes = 0;
         self.expiries.clear();
         self.uppers.0.clear();
         self.leaves.0.clear();
@@ -271,6 +314,12 @@ impl Index {
     /// Entries, bytes and evictions.
     pub(super) fn usage(&self) -> Usage {
         Usage { entries: self.entries.len() as u64, bytes: self.bytes, evictions: self.evictions }
+    }
+
+    /// Bytes that a file or a folder takes, on average.
+    pub(super) fn bytes_an_inode(&self) -> u64 {
+        let inodes = self.entries.len() + self.uppers.0.len() + self.leaves.0.len();
+        (self.bytes / inodes.max(1) as u64).max(BLOCK)
     }
 
     fn tick(&mut self) -> u64 {
@@ -321,14 +370,39 @@ mod tests {
         assert_eq!(victims(&mut index), [2, 3, 5, 4, 1]);
     }
 
+    /// Regression: each new entry was evicted for the next one where all others were read once.
+    #[test]
+    fn a_new_entry_has_a_quarter_of_all_to_be_read_in() {
+        let mut index = Index::default();
+        let (old, new) = (1..=100, 101..=300);
+        for digest in old.clone() {
+            index.insert(digest, 1);
+            index.touch(digest);
+        }
+        for digest in new.clone() {
+            index.insert(digest, 1);
+            let victim = index.victim(1, digest).unwrap();
+            index.remove(victim).unwrap();
+            // One that is read now and then.
+            index.touch(100).unwrap();
+        }
+        let left = |digests: std::ops::RangeInclusive<u128>| {
+            digests.filter(|digest| index.find(*digest).is_some()).collect::<Vec<_>>()
+        };
+        assert_eq!(left(new), (276..=300).collect::<Vec<_>>(), "the newest");
+        assert_eq!(left(old), (26..=100).collect::<Vec<_>>(), "those that were read last");
+    }
+
     #[test]
     fn an_overwrite_keeps_that_the_key_is_read() {
         let mut index = Index::default();
         index.insert(1, 1);
         index.touch(1);
         index.insert(1, 1);
-        index.insert(2, 1);
-        assert_eq!(victims(&mut index), [2, 1]);
+        for digest in 2..=5 {
+            index.insert(digest, 1);
+        }
+        assert_eq!(victims(&mut index), [2, 3, 4, 1, 5]);
     }
 
     #[test]
@@ -393,7 +467,7 @@ mod tests {
         assert_eq!(change, Change { taken: 2 * BLOCK, freed: BLOCK });
         assert!(index.find(1).is_none() && !index.differs(3, 5 * BLOCK));
         assert_eq!(index.usage().bytes, (1 + 5 + 1 + 2 + 2) * BLOCK);
-        assert_eq!(victims(&mut index), [3, 4, 5, 2]);
+        assert_eq!(victims(&mut index), [3, 4, 2, 5]);
     }
 
     #[test]

@@ -28,7 +28,7 @@ use parking_lot::{MappedMutexGuard, Mutex, MutexGuard, RwLock, RwLockReadGuard};
 use crate::Share;
 use crate::anchor::Anchor;
 use crate::boot::{Marker, Past};
-use crate::medium::{available, sync_many};
+use crate::medium::sync_many;
 use eviction::until_of;
 use folder::{Folder, at};
 use index::{BLOCK, Held, Index, Until, rounded, upper_of};
@@ -66,8 +66,9 @@ pub struct FileOptions {
 /// A frame is written beside the entries and renamed into place, so a reader
 /// sees the old frame or the new one. An index in memory answers for absent
 /// keys without a system call, keeps the budget, and knows what to evict:
-/// entries never read first, then the least recently used. It is about
-/// 120 bytes an entry and is rebuilt on open, in order of writing.
+/// entries never read first while they take more than a quarter, then the
+/// least recently written or read. It is about 120 bytes an entry and is
+/// rebuilt on open, in order of writing.
 ///
 /// Entries survive a killed process. Unless they are [`Durability::Synced`],
 /// they survive the machine only where the tier was closed: closing waits for
@@ -168,7 +169,7 @@ impl FileTier {
             peers,
             unseen: AtomicU64::new(0),
         };
-        tier.space.fit(available(&tier.dir));
+        tier.space.fit(tier.available());
         tier.shrink_to_budget(0)?;
         Ok(tier)
     }
@@ -222,7 +223,6 @@ impl FileTier {
         let change = self.index()?.insert_until(digest, len, until);
         room.keep(change.taken);
         self.space.shrink(change.freed);
-        self.space.wrote(change.taken);
         Ok(())
     }
 
