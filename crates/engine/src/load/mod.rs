@@ -245,7 +245,8 @@ impl Engine {
                     hold.over().await;
                 }
                 // What began before an invalidation is no answer for who comes after it.
-                Admission::Join(key_back, flight) if flight.stamp() < stamp => {
+                // Nor is an abandoned flight, which its leader is about to take off the lock.
+                Admission::Join(key_back, flight) if flight.stamp() < stamp || flight.is_abandoned() => {
                     self.key_locks.forget(hash, &flight);
                     key = key_back;
                 }
