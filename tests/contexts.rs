@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use larder::{Cache, CacheContext, Error, ErrorKind, Persistence, with_context, with_context_async};
 
-use crate::logs::lines_of;
+use crate::tracing::lines_of;
 
 /// What lies in a folder, apart from the lock of all temporary contexts.
 fn left(dir: &Path) -> Vec<String> {

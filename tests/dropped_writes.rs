@@ -14,7 +14,7 @@ use larder::{AsyncCache, Bytes, Cache, fcache};
 use larder_testkit::ManualClock;
 use tokio::runtime::{Builder, Runtime};
 
-use crate::shelves::{TIERED, tiered};
+use crate::tier_sets::{TIERED, tiered};
 
 const HOUR: Duration = Duration::from_secs(3600);
 

@@ -19,7 +19,7 @@ use rust_decimal::Decimal;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::logs::lines_of;
+use crate::tracing::lines_of;
 
 trait Key: Clone + Debug + Hash + Eq + Serialize + DeserializeOwned + Send + Sync + 'static {}
 impl<K: Clone + Debug + Hash + Eq + Serialize + DeserializeOwned + Send + Sync + 'static> Key for K {}

@@ -11,7 +11,7 @@ use larder_core::tier::Tier;
 use larder_exec::runtime::{Blocking, block_on};
 use larder_testkit::{FaultyTier, HashMapTier, ManualClock, Operation, Shelf, Times};
 
-use crate::rig::{Plan, Rig, get, insert, remove};
+use crate::fixtures::{Plan, Rig, get, insert, remove};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Longer than any pause of a breaker.

@@ -6,7 +6,7 @@ use larder::{Cache, EntryOptions, Time};
 use larder_core::clock::Clock;
 use larder_testkit::ManualClock;
 
-use crate::shelves::{TIERED, each_shelf, reopened, tiered};
+use crate::tier_sets::{TIERED, each_shelf, reopened, tiered};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);

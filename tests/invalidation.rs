@@ -11,8 +11,8 @@ use larder_core::tier::Tier;
 use larder_exec::runtime::{Blocking, block_on};
 use larder_testkit::{HashMapTier, ManualClock, Shelf};
 
-use crate::rig::{Plan, get};
-use crate::shelves::{TIERED, each_shelf, reopened, tiered};
+use crate::fixtures::{Plan, get};
+use crate::tier_sets::{TIERED, each_shelf, reopened, tiered};
 
 const HOUR: Duration = Duration::from_secs(3600);
 

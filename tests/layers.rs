@@ -14,8 +14,8 @@ use larder_core::{Bytes, Result};
 use larder_exec::runtime::{Blocking, block_on};
 use larder_testkit::{FaultyTier, HashMapTier, ManualClock, Operation, Shelf, Times};
 
-use crate::logs::lines_of;
-use crate::rig::{Plan, Rig, counts, get, insert, remove};
+use crate::fixtures::{Plan, Rig, counts, get, insert, remove};
+use crate::tracing::lines_of;
 
 /// Longer than any pause of a breaker.
 const LONG: Duration = Duration::from_secs(60);
@@ -174,7 +174,7 @@ fn outdated_copies_do_not_come_back_after_a_reopen() {
     let reopen = || {
         let disk = FaultyTier::new(HashMapTier::on(&shelf));
         let mut plan = Plan::over(vec![Arc::new(disk.clone()) as Arc<dyn Tier>]).without_memory();
-        plan.marks = Some(marks.path().to_path_buf());
+        plan.invalidations = Some(marks.path().to_path_buf());
         (disk, plan.build())
     };
     let (disk, rig) = reopen();

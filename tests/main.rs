@@ -18,6 +18,7 @@ mod events;
 #[cfg(feature = "redis")]
 mod examples;
 mod expiry;
+mod fixtures;
 mod flights;
 mod forked;
 #[cfg(any(feature = "json", feature = "ndarray", feature = "image", feature = "arrow"))]
@@ -26,12 +27,11 @@ mod frames;
 mod full;
 mod golden;
 mod history;
+mod invalid_input;
 mod invalidation;
 mod layers;
-mod life;
-mod logs;
+mod lifecycle;
 mod memo;
-mod mistakes;
 mod model;
 mod nested_loads;
 #[cfg(feature = "redis")]
@@ -60,12 +60,10 @@ mod redis_tasks;
 mod redis_tls;
 mod removed;
 mod reopening;
-mod rig;
 mod routing;
 mod schedules;
 #[cfg(all(feature = "redis", target_os = "linux"))]
 mod scopes;
-mod shelves;
 mod shortage;
 mod staleness;
 mod stopped_leaders;
@@ -74,5 +72,7 @@ mod tasks;
 #[cfg(feature = "redis")]
 mod tenancy;
 mod thread_locals;
-mod troubles;
+mod tier_failures;
+mod tier_sets;
+mod tracing;
 mod verbs;

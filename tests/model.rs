@@ -18,7 +18,7 @@ use larder::{Cache, EntryOptions, LoadError, Loaded, Time};
 use larder_core::clock::Clock;
 use larder_testkit::ManualClock;
 
-use crate::shelves::{TIERED, tiered};
+use crate::tier_sets::{TIERED, tiered};
 
 const SEQUENCES: u64 = 60;
 const THREADS: u64 = 3;

@@ -14,7 +14,7 @@ use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Level, Metadata, Subscriber};
 use tracing_core::span::Current;
 
-use crate::rig::{Plan, get, insert, remove};
+use crate::fixtures::{Plan, get, insert, remove};
 
 /// A span that was opened.
 #[derive(Clone, Debug)]

@@ -9,7 +9,7 @@ use larder_core::tier::Tier;
 use larder_exec::runtime::{Blocking, block_on};
 use larder_testkit::{FaultyTier, HashMapTier, Operation};
 
-use crate::rig::{Plan, Rig, counts, get, insert, remove};
+use crate::fixtures::{Plan, Rig, counts, get, insert, remove};
 
 /// What comes in between, and what must be there afterwards.
 type Change = (&'static str, fn(&Arc<Rig>), Option<&'static str>);

@@ -13,7 +13,7 @@ use larder_testkit::HashMapTier;
 use larder_testkit::history::{Act, Answer, Contract, History, Keeps, Recorder};
 use larder_testkit::schedule::{Scene, Task, explore, turn};
 
-use crate::rig::{Plan, Rig};
+use crate::fixtures::{Plan, Rig};
 
 const KEY: u64 = 1;
 /// More schedules than any scene here has.

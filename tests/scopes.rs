@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use larder::{Cache, CacheContext, Error, ErrorKind, Loaded, with_context, with_context_async};
 use larder_testkit::RedisServer;
 
-use crate::logs::lines_of;
+use crate::tracing::lines_of;
 
 /// How soon nothing is left, where the machine has no other work to do.
 const SOON: Duration = Duration::from_secs(1);

@@ -9,7 +9,7 @@ use larder::{Cache, EntryOptions, LoadError, Loaded};
 use larder_testkit::ManualClock;
 
 use crate::flights::until;
-use crate::shelves::each_shelf;
+use crate::tier_sets::each_shelf;
 
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);

@@ -17,7 +17,7 @@ use larder_testkit::schedule::{Task, explore, turn};
 use larder_testkit::{HashMapTier, ManualClock};
 use tokio::sync::oneshot;
 
-use crate::rig::Plan;
+use crate::fixtures::Plan;
 
 /// Far longer than a waiter waits for a leader that is not polled.
 const LIMIT: Duration = Duration::from_secs(30);

@@ -10,7 +10,7 @@ use larder::{
 };
 use larder_testkit::{FaultyTier, HashMapTier, Operation, Times};
 
-use crate::rig::Plan;
+use crate::fixtures::Plan;
 
 const MIB: usize = 1 << 20;
 
@@ -345,7 +345,7 @@ fn a_tier_that_fails_leaves_the_former_entry_or_none() {
     let open = || engine.open(&1).unwrap();
     let stream = |seed| engine.insert_from(1, &mut source(seed, 5 * MIB));
     stream(1).unwrap();
-    for operation in [Operation::Draft, Operation::Append] {
+    for operation in [Operation::Upload, Operation::Append] {
         file.fail(operation, Times::Next(1), ErrorKind::Full);
         assert_eq!(stream(2).unwrap_err().kind(), ErrorKind::Full);
         check_reads(open().unwrap(), 1, 5 * MIB);

@@ -12,7 +12,7 @@ use larder_core::tier::{Capability, Tier};
 use larder_exec::runtime::{Blocking, Tokio, block_on};
 use larder_testkit::{FaultyTier, HashMapTier, Operation};
 
-use crate::rig::{Plan, Rig};
+use crate::fixtures::{Plan, Rig};
 
 fn tiered(dir: &std::path::Path) -> AsyncCache<u32, Bytes> {
     let cache = larder::ucache("tasks").dir(dir).persistence(Persistence::LongTerm);

@@ -8,7 +8,7 @@ use std::time::Duration;
 use larder::{Cache, EntryOptions, ErrorKind};
 use larder_testkit::ManualClock;
 
-use crate::shelves::each_shelf;
+use crate::tier_sets::each_shelf;
 
 const MINUTE: Duration = Duration::from_secs(60);
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use larder::{Clock, Coherence, SystemClock};
-use larder_core::marks::SharedMarks;
+use larder_core::invalidation::SharedInvalidations;
 use larder_core::tier::Tier;
 use larder_engine::NodesPlan;
 use larder_exec::runtime::Blocking;
@@ -18,7 +18,7 @@ use larder_tiers::redis::{RedisOptions, RedisTier};
 
 use super::subject::Under;
 use super::{PATIENCE, within};
-use crate::rig::{Plan, Rig};
+use crate::fixtures::{Plan, Rig};
 
 /// Each takes some seconds: that is how long a silent server is waited for.
 const HISTORIES: u64 = 4;
@@ -29,9 +29,9 @@ fn node(line: &Proxy, memory: bool) -> Arc<Rig> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let options = RedisOptions { notices: true, clock, ..RedisOptions::new(line.url(), "answers", "lost") };
     let tier = Arc::new(RedisTier::open(options).unwrap());
-    let (bus, marks) = (Arc::clone(&tier), Arc::clone(&tier) as Arc<dyn SharedMarks>);
+    let (bus, marks) = (Arc::clone(&tier), Arc::clone(&tier) as Arc<dyn SharedInvalidations>);
     let lease = Duration::from_secs(1);
-    let nodes = NodesPlan { bus, marks, lease, coherence: Coherence::Available };
+    let nodes = NodesPlan { bus, invalidations: marks, lease, coherence: Coherence::Available };
     let own = Arc::new(HashMapTier::on(&Shelf::default())) as Arc<dyn Tier>;
     Plan { memory, nodes: Some(nodes), ..Plan::over(vec![tier as Arc<dyn Tier>, own]) }.build()
 }

@@ -32,7 +32,7 @@ use tempfile::TempDir;
 
 use self::subject::Under;
 use self::troubles::Troubled;
-use crate::rig::{Plan, Rig};
+use crate::fixtures::{Plan, Rig};
 
 /// Which tiers a history runs over.
 #[derive(Clone, Copy, Debug)]

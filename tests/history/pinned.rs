@@ -8,7 +8,7 @@ use larder_core::tier::Tier;
 use larder_exec::runtime::{Blocking, block_on};
 use larder_testkit::{FaultyTier, HashMapTier, Operation, Times};
 
-use crate::rig::{Plan, get, insert};
+use crate::fixtures::{Plan, get, insert};
 
 /// A reader that missed in memory could find the new value in the tier, and
 /// the old one in memory when it asked again.

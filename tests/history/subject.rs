@@ -8,7 +8,7 @@ use larder::{EntryOptions, Error};
 use larder_exec::runtime::Runtime;
 use larder_testkit::workload::Subject;
 
-use crate::rig::Rig;
+use crate::fixtures::Rig;
 
 /// The rig, waited for as `W` does.
 pub(super) struct Under<W> {

@@ -7,14 +7,14 @@ use std::time::{Duration, Instant};
 
 use larder::{Clock, Coherence, SystemClock};
 use larder_core::bus::{Bus, Listener, Notice};
-use larder_core::marks::SharedMarks;
+use larder_core::invalidation::SharedInvalidations;
 use larder_core::tier::Tier;
 use larder_engine::NodesPlan;
 use larder_testkit::RedisServer;
 use larder_tiers::redis::{RedisOptions, RedisTier};
 use parking_lot::Mutex;
 
-use crate::rig::{Plan, Rig, get, insert};
+use crate::fixtures::{Plan, Rig, get, insert};
 
 const LEASE: Duration = Duration::from_millis(400);
 /// For a read to begin, and for the clock of the test.
@@ -94,8 +94,8 @@ fn node(server: &RedisServer) -> (Arc<Rig>, Arc<Held>) {
     let tier = Arc::new(RedisTier::open(options).unwrap());
     let held = Arc::new(Held::default());
     let bus = Arc::new(Post { tier: Arc::clone(&tier), held: Arc::clone(&held) });
-    let marks = Arc::clone(&tier) as Arc<dyn SharedMarks>;
-    let nodes = NodesPlan { bus, marks, lease: LEASE, coherence: Coherence::Available };
+    let marks = Arc::clone(&tier) as Arc<dyn SharedInvalidations>;
+    let nodes = NodesPlan { bus, invalidations: marks, lease: LEASE, coherence: Coherence::Available };
     let plan = Plan { nodes: Some(nodes), ..Plan::over(vec![tier as Arc<dyn Tier>]) };
     (plan.build(), held)
 }

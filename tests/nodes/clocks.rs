@@ -19,7 +19,7 @@ use larder_tiers::Space;
 use larder_tiers::file::{FileOptions, FileTier};
 
 use super::{Nodes, key, until};
-use crate::rig::{Plan, Rig};
+use crate::fixtures::{Plan, Rig};
 
 const SECOND: i64 = 1_000;
 const HOUR: i64 = 3_600 * SECOND;

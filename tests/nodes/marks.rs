@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use larder::{Cache, EntryOptions, ErrorKind, LoadContext, LoadError, Loaded, TierKind, ucache};
 use larder_core::clock::Time;
-use larder_core::marks::{Known, Mark, Marked, SharedMarks};
+use larder_core::invalidation::{Invalidation, InvalidationRecord, Known, SharedInvalidations};
 use larder_testkit::{Proxy, RedisServer, block_on};
 use larder_tiers::redis::{RedisOptions, RedisTier};
 use parking_lot::Mutex;
@@ -236,24 +236,24 @@ fn no_node_serves_beyond_its_lease_what_was_invalidated() {
     assert!(caches.iter().all(|cache| cache.get_with(key(0), || ROUNDS) == ROUNDS));
 }
 
-fn exchange(tier: &RedisTier, made: &[Mark], known: Known) -> Vec<Marked> {
-    let made: Vec<_> = made.iter().map(|mark| (mark.clone(), Time::from_millis(5))).collect();
+fn exchange(tier: &RedisTier, made: &[Invalidation], known: Known) -> Vec<InvalidationRecord> {
+    let made: Vec<_> = made.iter().map(|invalidation| (invalidation.clone(), Time::from_millis(5))).collect();
     block_on(tier.exchange(&made, known)).unwrap()
 }
 
-fn tag(number: u64) -> Mark {
-    Mark::Tag(format!("tag {number}").into())
+fn tag(number: u64) -> Invalidation {
+    Invalidation::Tag(format!("tag {number}").into())
 }
 
 #[test]
 fn stamps_only_rise_and_marks_are_bounded() {
     let Some(server) = RedisServer::start() else { return };
-    let open = || RedisTier::open(RedisOptions::new(server.url(), "nodes", "marks")).unwrap();
+    let open = || RedisTier::open(RedisOptions::new(server.url(), "nodes", "invalidations")).unwrap();
     let tier = open();
     let first = exchange(&tier, &[], Known::default());
     assert_eq!(
-        first.iter().map(|marked| &marked.mark).collect::<Vec<_>>(),
-        [&Mark::Cleared],
+        first.iter().map(|marked| &marked.invalidation).collect::<Vec<_>>(),
+        [&Invalidation::Cleared],
         "the beginning"
     );
     let floor = first[0].stamp;
@@ -263,7 +263,7 @@ fn stamps_only_rise_and_marks_are_bounded() {
     assert!(made.iter().all(|marked| marked.stamp == made[0].stamp && marked.at == Time::from_millis(5)));
     assert!(made[0].stamp > floor);
     assert_eq!(exchange(&open(), &[], Known::default()).len(), 3, "for a node that knows nothing");
-    // A node whose own marks are ahead of the server's time.
+    // A node whose own invalidations are ahead of the server's time.
     let ahead = made[0].stamp + (1 << 40);
     let made = exchange(&tier, &[tag(3)], Known { heard: made[0].stamp, count: ahead });
     assert!(made[0].stamp > ahead, "{made:?}");
@@ -276,12 +276,12 @@ fn stamps_only_rise_and_marks_are_bounded() {
     }
     let kept = exchange(&tier, &[], Known::default());
     assert!(kept.len() <= 16_384, "{}", kept.len());
-    let cleared = kept.iter().find(|marked| marked.mark == Mark::Cleared).unwrap();
+    let cleared = kept.iter().find(|marked| marked.invalidation == Invalidation::Cleared).unwrap();
     let oldest = kept.iter().map(|marked| marked.stamp).min().unwrap();
     assert!(cleared.stamp > top && cleared.stamp <= oldest.max(cleared.stamp), "{cleared:?}");
-    // Somebody who heard of more than there is: marks were lost.
+    // Somebody who heard of more than there is: invalidations were lost.
     let known = kept.last().unwrap().stamp + 100;
     let after = exchange(&tier, &[], heard(known));
-    assert_eq!(after.iter().map(|marked| &marked.mark).collect::<Vec<_>>(), [&Mark::Cleared]);
+    assert_eq!(after.iter().map(|marked| &marked.invalidation).collect::<Vec<_>>(), [&Invalidation::Cleared]);
     assert!(after[0].stamp > known);
 }

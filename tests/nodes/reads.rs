@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use larder::{Cache, Clock, Coherence, EntryOptions, SystemClock};
 use larder_core::frame::Frame;
+use larder_core::invalidation::SharedInvalidations;
 use larder_core::key::EncodedKey;
-use larder_core::marks::SharedMarks;
 use larder_core::tier::{BoxFuture, Capability, Tier, TierKind, Usage};
 use larder_core::{Bytes, Result};
 use larder_engine::NodesPlan;
@@ -16,7 +16,7 @@ use larder_tiers::redis::{RedisOptions, RedisTier};
 use parking_lot::Mutex;
 
 use super::{LEASE, Nodes, key, until};
-use crate::rig::{Plan, Rig};
+use crate::fixtures::{Plan, Rig};
 
 type Hook = Box<dyn FnOnce() + Send>;
 
@@ -89,8 +89,8 @@ fn node(line: &Proxy, own: &Arc<Hooked>) -> Node {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let options = RedisOptions { notices: true, clock, ..RedisOptions::new(line.url(), "reads", "reads") };
     let tier = Arc::new(RedisTier::open(options).unwrap());
-    let (bus, marks) = (Arc::clone(&tier), Arc::clone(&tier) as Arc<dyn SharedMarks>);
-    let nodes = NodesPlan { bus, marks, lease: LEASE, coherence: Coherence::Available };
+    let (bus, marks) = (Arc::clone(&tier), Arc::clone(&tier) as Arc<dyn SharedInvalidations>);
+    let nodes = NodesPlan { bus, invalidations: marks, lease: LEASE, coherence: Coherence::Available };
     let tiers = vec![tier as Arc<dyn Tier>, Arc::clone(own) as Arc<dyn Tier>];
     Plan { nodes: Some(nodes), ..Plan::over(tiers).without_memory() }.build_for()
 }

@@ -16,7 +16,7 @@ use larder_testkit::ManualClock;
 
 use crate::director::{ended, is_struck, orders, task, thread, turn};
 use crate::far::Far;
-use crate::rig::{Plan, Rig};
+use crate::fixtures::{Plan, Rig};
 use crate::stage::{End, Stage};
 
 #[test]

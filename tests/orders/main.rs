@@ -14,11 +14,11 @@ mod batches;
 mod changes;
 mod director;
 mod far;
-mod lives;
-mod loads;
 #[expect(dead_code, reason = "other tests need more of it")]
-#[path = "../rig.rs"]
-mod rig;
+#[path = "../fixtures.rs"]
+mod fixtures;
+mod lifecycle;
+mod loads;
 mod rings;
 mod sections;
 mod slots;

@@ -8,7 +8,7 @@ use larder_exec::runtime::{Blocking, Runtime, Tokio, block_on};
 use tokio::runtime::{RuntimeFlavor, enter};
 
 use crate::director::{ended, orders, task, thread, turn};
-use crate::rig::Rig;
+use crate::fixtures::Rig;
 use crate::stage::Stage;
 
 /// Loads the first key with a loader that asks for the second, and so on.

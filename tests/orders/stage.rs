@@ -10,7 +10,7 @@ use larder_testkit::history::{Act, Answer, Contract, History, Keeps, Recorder};
 
 use crate::director::{panic_quietly, turn};
 use crate::far::Far;
-use crate::rig::{Plan, Rig};
+use crate::fixtures::{Plan, Rig};
 
 pub(crate) const KEY: u64 = 1;
 

@@ -13,8 +13,8 @@ pub enum Notice {
     Changed(EncodedKey),
     /// The same, of a key that is known by its digest alone.
     ChangedDigest(u128),
-    /// Somebody invalidated entries by marks.
-    Marked,
+    /// Somebody invalidated entries by invalidations.
+    InvalidationRecord,
     /// Somebody took or gave up the right to load an entry.
     Leased,
     /// Anything may have changed: a clear, or a gap in what was told.

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use crate::ErrorKind;
-use crate::terms::Tag;
+use crate::entry_meta::Tag;
 use crate::tier::TierKind;
 
 /// Something that happened to a cache.

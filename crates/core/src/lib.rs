@@ -12,21 +12,21 @@ pub mod clock;
 pub mod codec;
 pub mod compress;
 mod durability;
+pub mod entry_meta;
 pub mod erased;
 mod error;
 pub mod events;
 pub mod frame;
+pub mod invalidation;
 pub mod key;
 pub mod kinds;
 pub mod latency;
-pub mod marks;
 pub mod memory;
 #[cfg(any(feature = "image", feature = "arrow"))]
 pub mod natural;
 pub mod place;
 pub mod stats;
 pub mod stream;
-pub mod terms;
 pub mod tier;
 
 pub use bytes::Bytes;

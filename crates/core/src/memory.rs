@@ -8,8 +8,8 @@ use equivalent::Equivalent;
 use crate::Result;
 use crate::clock::Time;
 
-use crate::terms::{Freshness, LiveTerms};
-use crate::tier::{Stamp, TierKind, Usage};
+use crate::entry_meta::{Freshness, LiveEntryMeta};
+use crate::tier::{EntryVersion, TierKind, Usage};
 
 /// A value in memory with what is known of it.
 #[derive(Clone, Debug)]
@@ -21,13 +21,13 @@ pub struct Record<V> {
     /// The invalidation sequence number at which its load began.
     pub stamp: u64,
     /// Its terms, where it has any.
-    pub terms: Option<Arc<LiveTerms>>,
+    pub terms: Option<Arc<LiveEntryMeta>>,
     /// Bytes it is accounted with, overhead included.
     pub weight: u32,
     /// The tier that answers for it.
     pub home: TierKind,
     /// The version it had there when it was read, where its home has versions.
-    pub checked: Option<Stamp>,
+    pub checked: Option<EntryVersion>,
 }
 
 impl<V> Record<V> {
@@ -55,7 +55,7 @@ pub struct Lifespan<'a> {
     /// The invalidation sequence number at which its load began.
     pub stamp: u64,
     /// Its terms, where it has any.
-    pub terms: Option<&'a LiveTerms>,
+    pub terms: Option<&'a LiveEntryMeta>,
 }
 
 /// Tells a memory store which of its records may still be served.
@@ -123,9 +123,9 @@ pub struct Removed {
     /// The invalidation sequence number at which its load began.
     pub stamp: u64,
     /// Its terms, where it had any.
-    pub terms: Option<Arc<LiveTerms>>,
+    pub terms: Option<Arc<LiveEntryMeta>>,
     /// The version it had in its home when it was read.
-    pub checked: Option<Stamp>,
+    pub checked: Option<EntryVersion>,
     /// Whether it held a value, not the knowledge that there is none.
     pub has_value: bool,
 }

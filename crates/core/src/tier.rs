@@ -88,10 +88,10 @@ pub struct Capability {
 /// What the last change of an entry left behind, whoever made it: equal stamps
 /// say that nothing changed in between. It means nothing to another tier.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Stamp(NonZero<u64>);
+pub struct EntryVersion(NonZero<u64>);
 
 /// The frame of an entry, where there is one, and the stamp that it had then.
-pub type FrameWithStamp = (Option<Bytes>, Option<Stamp>);
+pub type VersionedFrame = (Option<Bytes>, Option<EntryVersion>);
 
 /// The right to load an entry, for one of all nodes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,7 +106,7 @@ pub struct LoadLease {
 /// taken longer ago must not be stored by.
 pub const REMOVAL_LIFE: Duration = Duration::from_secs(60);
 
-impl Stamp {
+impl EntryVersion {
     /// The stamp with this number; `None` for zero.
     pub fn new(number: u64) -> Option<Self> {
         NonZero::new(number).map(Self)
@@ -123,9 +123,9 @@ impl Stamp {
 
 /// A frame that is being written in parts. No reader sees it, and dropping it
 /// leaves nothing behind.
-pub struct Draft(Box<dyn Any + Send>);
+pub struct Upload(Box<dyn Any + Send>);
 
-impl Draft {
+impl Upload {
     /// What a tier needs to know of the frame in progress.
     pub fn new(state: impl Any + Send) -> Self {
         Self(Box::new(state))
@@ -142,9 +142,9 @@ impl Draft {
     }
 }
 
-impl fmt::Debug for Draft {
+impl fmt::Debug for Upload {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Draft").finish()
+        f.debug_tuple("Upload").finish()
     }
 }
 
@@ -249,7 +249,7 @@ pub trait Tier: Send + Sync + 'static {
     /// - A tier that does not stream fails with `ErrorKind::Unsupported`.
     /// - Neither the former entry nor any reader notices before
     ///   [`publish`](Tier::publish).
-    fn draft<'a>(&'a self, key: &'a EncodedKey, head_len: usize) -> BoxFuture<'a, Result<Draft>> {
+    fn draft<'a>(&'a self, key: &'a EncodedKey, head_len: usize) -> BoxFuture<'a, Result<Upload>> {
         let _ = (key, head_len);
         let kind = self.kind();
         Box::pin(async move { Err(does_not_stream(kind)) })
@@ -261,7 +261,7 @@ pub trait Tier: Send + Sync + 'static {
     /// - Fails with `ErrorKind::TooLarge` when the frame would be above
     ///   `frame_bytes_max`, with `ErrorKind::Full` when there is no room. The
     ///   draft is of no use then.
-    fn append<'a>(&'a self, draft: &'a mut Draft, bytes: &'a [u8]) -> BoxFuture<'a, Result<()>> {
+    fn append<'a>(&'a self, draft: &'a mut Upload, bytes: &'a [u8]) -> BoxFuture<'a, Result<()>> {
         let _ = (draft, bytes);
         let kind = self.kind();
         Box::pin(async move { Err(does_not_stream(kind)) })
@@ -272,7 +272,12 @@ pub trait Tier: Send + Sync + 'static {
     ///
     /// # Behavior
     /// - As [`put`](Tier::put) from here on.
-    fn publish<'a>(&'a self, key: &'a EncodedKey, draft: Draft, head: &'a [u8]) -> BoxFuture<'a, Result<()>> {
+    fn publish<'a>(
+        &'a self,
+        key: &'a EncodedKey,
+        draft: Upload,
+        head: &'a [u8],
+    ) -> BoxFuture<'a, Result<()>> {
         let _ = (key, draft, head);
         let kind = self.kind();
         Box::pin(async move { Err(does_not_stream(kind)) })
@@ -285,7 +290,7 @@ pub trait Tier: Send + Sync + 'static {
     /// - A frame that was read after a stamp was taken is still the frame of
     ///   `key` whenever the stamp is the same again.
     /// - A change by any process that was acknowledged before is in the stamp.
-    fn stamp(&self, key: &EncodedKey) -> Option<Stamp> {
+    fn stamp(&self, key: &EncodedKey) -> Option<EntryVersion> {
         let _ = key;
         None
     }
@@ -392,7 +397,7 @@ pub trait Tier: Send + Sync + 'static {
     /// The frame of `key` as [`get`](Self::get) gives it, with the stamp it had
     /// then. Who stores with the key [based](EncodedKey::based_on) on that stamp
     /// never overwrites a change that came after.
-    fn get_stamped<'a>(&'a self, key: &'a EncodedKey) -> BoxFuture<'a, Result<FrameWithStamp>> {
+    fn get_versioned<'a>(&'a self, key: &'a EncodedKey) -> BoxFuture<'a, Result<VersionedFrame>> {
         Box::pin(async move {
             let stamp = self.stamp(key);
             Ok((self.get(key).await?, stamp))
@@ -400,15 +405,18 @@ pub trait Tier: Send + Sync + 'static {
     }
 
     /// The frames of `keys` with their stamps, each as
-    /// [`get_stamped`](Self::get_stamped) gives it, in the order of the keys.
+    /// [`get_versioned`](Self::get_versioned) gives it, in the order of the keys.
     ///
     /// # Behavior
     /// - As many results as keys; one may fail while others do not.
-    fn get_many_stamped<'a>(&'a self, keys: &'a [EncodedKey]) -> BoxFuture<'a, Vec<Result<FrameWithStamp>>> {
+    fn get_many_versioned<'a>(
+        &'a self,
+        keys: &'a [EncodedKey],
+    ) -> BoxFuture<'a, Vec<Result<VersionedFrame>>> {
         Box::pin(async move {
             let mut found = Vec::with_capacity(keys.len());
             for key in keys {
-                found.push(self.get_stamped(key).await);
+                found.push(self.get_versioned(key).await);
             }
             found
         })
@@ -506,10 +514,10 @@ pub trait Tier: Send + Sync + 'static {
         None
     }
 
-    /// Whose the last removal of an entry is, as of when [`get_stamped`](Self::get_stamped)
+    /// Whose the last removal of an entry is, as of when [`get_versioned`](Self::get_versioned)
     /// `found` it so. A process recognises its own removals by this, those included
     /// whose answers were lost. No I/O.
-    fn last_removal(&self, _key: &EncodedKey, _found: &FrameWithStamp) -> LastRemoval {
+    fn last_removal(&self, _key: &EncodedKey, _found: &VersionedFrame) -> LastRemoval {
         LastRemoval::Other
     }
 
@@ -576,21 +584,21 @@ macro_rules! forward {
             fn open<'a>(&'a self, key: &'a EncodedKey) -> BoxFuture<'a, Result<Option<Stored>>> {
                 (**self).open(key)
             }
-            fn draft<'a>(&'a self, key: &'a EncodedKey, head_len: usize) -> BoxFuture<'a, Result<Draft>> {
+            fn draft<'a>(&'a self, key: &'a EncodedKey, head_len: usize) -> BoxFuture<'a, Result<Upload>> {
                 (**self).draft(key, head_len)
             }
-            fn append<'a>(&'a self, draft: &'a mut Draft, bytes: &'a [u8]) -> BoxFuture<'a, Result<()>> {
+            fn append<'a>(&'a self, draft: &'a mut Upload, bytes: &'a [u8]) -> BoxFuture<'a, Result<()>> {
                 (**self).append(draft, bytes)
             }
             fn publish<'a>(
                 &'a self,
                 key: &'a EncodedKey,
-                draft: Draft,
+                draft: Upload,
                 head: &'a [u8],
             ) -> BoxFuture<'a, Result<()>> {
                 (**self).publish(key, draft, head)
             }
-            fn stamp(&self, key: &EncodedKey) -> Option<Stamp> {
+            fn stamp(&self, key: &EncodedKey) -> Option<EntryVersion> {
                 (**self).stamp(key)
             }
             fn remove<'a>(&'a self, key: &'a EncodedKey) -> BoxFuture<'a, Result<bool>> {
@@ -635,7 +643,7 @@ macro_rules! forward {
             fn shared_time(&self, key: &EncodedKey) -> Option<Time> {
                 (**self).shared_time(key)
             }
-            fn last_removal(&self, key: &EncodedKey, found: &FrameWithStamp) -> LastRemoval {
+            fn last_removal(&self, key: &EncodedKey, found: &VersionedFrame) -> LastRemoval {
                 (**self).last_removal(key, found)
             }
             fn lease_load<'a>(
@@ -655,11 +663,11 @@ macro_rules! forward {
             fn release_loads(&self, leases: Vec<(EncodedKey, u64)>) {
                 (**self).release_loads(leases);
             }
-            fn get_many_stamped<'a>(
+            fn get_many_versioned<'a>(
                 &'a self,
                 keys: &'a [EncodedKey],
-            ) -> BoxFuture<'a, Vec<Result<FrameWithStamp>>> {
-                (**self).get_many_stamped(keys)
+            ) -> BoxFuture<'a, Vec<Result<VersionedFrame>>> {
+                (**self).get_many_versioned(keys)
             }
             fn put_many_if_unchanged<'a>(
                 &'a self,
@@ -667,11 +675,11 @@ macro_rules! forward {
             ) -> BoxFuture<'a, Vec<Result<bool>>> {
                 (**self).put_many_if_unchanged(entries)
             }
-            fn get_stamped<'a>(
+            fn get_versioned<'a>(
                 &'a self,
                 key: &'a EncodedKey,
-            ) -> BoxFuture<'a, Result<FrameWithStamp>> {
-                (**self).get_stamped(key)
+            ) -> BoxFuture<'a, Result<VersionedFrame>> {
+                (**self).get_versioned(key)
             }
             fn put_if_unchanged<'a>(
                 &'a self,

@@ -8,20 +8,20 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use larder_core::clock::{Clock, Time};
+use larder_core::entry_meta::{Freshness, LiveEntryMeta};
 use larder_core::erased::{AnyLookup, Key, Memory, Value};
+use larder_core::invalidation::{InvalidationLog, InvalidationRecord};
 use larder_core::key::{EncodedKey, Equivalent};
-use larder_core::marks::{MarkLog, Marked};
 use larder_core::memory::{Bounds, Lifespan, Lifetimes, MemoryStore, Record, Removed};
 use larder_core::place::{Access, Facts, Kind, Persistence, Placement, Sharing, Thresholds, TierFacts};
 use larder_core::stats::{CacheCounters, Count, Stats, Striped, TierCounts, TierStats};
-use larder_core::terms::{Freshness, LiveTerms};
-use larder_core::tier::{Capability, Stamp, TierKind};
+use larder_core::tier::{Capability, EntryVersion, TierKind};
 use larder_core::{Error, ErrorKind, Result};
 use parking_lot::Mutex;
 
 use crate::coherence::{Nodes, NodesPlan};
 use crate::events::{Events, Listener};
-use crate::invalidation::log::{Marks, Stamped};
+use crate::invalidation::log::{EntryAge, Invalidations};
 use crate::key_lock::KeyLocks;
 use crate::key_lock::reentrancy;
 use crate::lifecycle::Lifecycle;
@@ -71,11 +71,11 @@ const OVERHEAD: u64 = 128;
 
 /// What was invalidated before, and where to write down what is from now on.
 #[derive(Default)]
-pub struct KeptMarks {
+pub struct KeptInvalidations {
     /// The log; `None` where nothing outlives the process.
-    pub log: Option<Box<dyn MarkLog>>,
+    pub log: Option<Box<dyn InvalidationLog>>,
     /// What it holds.
-    pub marks: Vec<Marked>,
+    pub invalidations: Vec<InvalidationRecord>,
 }
 
 /// What an engine is made of.
@@ -97,7 +97,7 @@ pub struct Parts {
     /// How it hears of other nodes, where it shares a tier with any.
     pub nodes: Option<NodesPlan>,
     /// Where invalidations are written down, and those of before.
-    pub marks: KeptMarks,
+    pub invalidations: KeptInvalidations,
     /// How long a leader may be left unpolled after it was woken before a waiter
     /// takes its key over; `None` for as long as it likes.
     pub stall: Option<Duration>,
@@ -125,7 +125,7 @@ pub struct Engine {
     pub(crate) hints: Hints,
     pub(crate) expiry: LiveExpiry,
     pub(crate) timeline: Arc<Timeline>,
-    pub(crate) marks: Arc<Marks>,
+    pub(crate) invalidations: Arc<Invalidations>,
     pub(crate) backoffs: Backoffs,
     pub(crate) pool: Arc<Pool>,
     pub(crate) refreshing: AtomicUsize,
@@ -161,13 +161,13 @@ impl Engine {
     pub fn new(parts: Parts) -> Arc<Self> {
         let tiers = parts.stack.as_ref().map_or(&[][..], |stack| &stack.tiers);
         let stamps = tiers.iter().any(|handle| handle.facts().capability.stamps);
-        let KeptMarks { log, marks: kept } = parts.marks;
+        let KeptInvalidations { log, invalidations: kept } = parts.invalidations;
         let noted = restart::noted(&kept);
-        let marks = Arc::new(Marks::new(log, kept));
-        let earliest = restart::earliest(noted, &*parts.clock, tiers, &marks);
+        let invalidations = Arc::new(Invalidations::new(log, kept));
+        let earliest = restart::earliest(noted, &*parts.clock, tiers, &invalidations);
         let timeline = Arc::new(Timeline::new(parts.clock, earliest));
         tiers.iter().for_each(|handle| handle.keep_time(&timeline));
-        let nodes = parts.nodes.map(|plan| Nodes::new(plan, &marks, &timeline));
+        let nodes = parts.nodes.map(|plan| Nodes::new(plan, &invalidations, &timeline));
         for (nodes, handle) in nodes.iter().flat_map(|nodes| tiers.iter().map(move |handle| (nodes, handle)))
         {
             nodes.replicate_in(handle);
@@ -185,7 +185,7 @@ impl Engine {
             hints: parts.hints,
             expiry,
             timeline,
-            marks,
+            invalidations,
             backoffs: Backoffs::default(),
             pool: Pool::new(),
             refreshing: AtomicUsize::new(0),
@@ -206,7 +206,7 @@ impl Engine {
         });
         engine.memory.attach(Arc::new(RecordLifetimes {
             timeline: Arc::clone(&engine.timeline),
-            marks: Arc::clone(&engine.marks),
+            invalidations: Arc::clone(&engine.invalidations),
         }));
         engine.listen_to_tiers();
         engine.hear();
@@ -266,18 +266,19 @@ impl Engine {
     #[inline]
     fn is_fresh(&self, lifecycle: Lifespan<'_>) -> bool {
         match lifecycle.terms {
-            None => self.marks.spares(lifecycle.stamp),
+            None => self.invalidations.spares(lifecycle.stamp),
             Some(terms) => self.is_fresh_by(lifecycle.stamp, terms),
         }
     }
 
-    /// Whether terms and marks let an entry be served; that uses it.
+    /// Whether terms and invalidations let an entry be served; that uses it.
     #[inline]
-    fn is_fresh_by(&self, stamp: u64, terms: &LiveTerms) -> bool {
+    fn is_fresh_by(&self, stamp: u64, terms: &LiveEntryMeta) -> bool {
         let now = self.timeline.now();
         let fresh = now < terms.until()
-            && (stamp >= self.marks.stamp()
-                || self.marks.freshness(Stamped::new(stamp, terms.written()), now) == Freshness::Fresh);
+            && (stamp >= self.invalidations.stamp()
+                || self.invalidations.freshness(EntryAge::new(stamp, terms.written()), now)
+                    == Freshness::Fresh);
         if fresh {
             terms.used(now);
         }
@@ -292,8 +293,8 @@ impl Engine {
     /// The same of what its freshness depends on.
     pub(crate) fn freshness_by(&self, lifecycle: Lifespan<'_>) -> Freshness {
         match lifecycle.terms {
-            None => freshness_without_terms(&self.marks, lifecycle.stamp),
-            Some(terms) => freshness_at(&self.marks, (lifecycle.stamp, terms), self.timeline.now()),
+            None => freshness_without_terms(&self.invalidations, lifecycle.stamp),
+            Some(terms) => freshness_at(&self.invalidations, (lifecycle.stamp, terms), self.timeline.now()),
         }
     }
 
@@ -489,7 +490,7 @@ impl Engine {
 
     /// As [`discard`](Self::discard): whether there was one, and which copy it
     /// was, where others change entries.
-    pub(crate) fn discard_copy(&self, key: &dyn AnyLookup) -> Option<Option<Stamp>> {
+    pub(crate) fn discard_copy(&self, key: &dyn AnyLookup) -> Option<Option<EntryVersion>> {
         self.discard(key).map(|removed| removed.checked)
     }
 
@@ -502,7 +503,7 @@ impl Engine {
 /// What memory asks for the freshness of its records.
 struct RecordLifetimes {
     timeline: Arc<Timeline>,
-    marks: Arc<Marks>,
+    invalidations: Arc<Invalidations>,
 }
 
 impl Lifetimes for RecordLifetimes {
@@ -512,21 +513,25 @@ impl Lifetimes for RecordLifetimes {
 
     fn freshness(&self, lifecycle: Lifespan<'_>, now: Time) -> Freshness {
         match lifecycle.terms {
-            None => freshness_without_terms(&self.marks, lifecycle.stamp),
-            Some(terms) => freshness_at(&self.marks, (lifecycle.stamp, terms), now),
+            None => freshness_without_terms(&self.invalidations, lifecycle.stamp),
+            Some(terms) => freshness_at(&self.invalidations, (lifecycle.stamp, terms), now),
         }
     }
 
     fn invalidations(&self) -> u64 {
-        self.marks.stamp()
+        self.invalidations.stamp()
     }
 }
 
 /// Without terms there is no stale window.
-fn freshness_without_terms(marks: &Marks, stamp: u64) -> Freshness {
-    if marks.spares(stamp) { Freshness::Fresh } else { Freshness::Gone }
+fn freshness_without_terms(invalidations: &Invalidations, stamp: u64) -> Freshness {
+    if invalidations.spares(stamp) { Freshness::Fresh } else { Freshness::Gone }
 }
 
-fn freshness_at(marks: &Marks, (stamp, terms): (u64, &LiveTerms), now: Time) -> Freshness {
-    terms.freshness(now).min(marks.freshness(Stamped::new(stamp, terms.written()), now))
+fn freshness_at(
+    invalidations: &Invalidations,
+    (stamp, terms): (u64, &LiveEntryMeta),
+    now: Time,
+) -> Freshness {
+    terms.freshness(now).min(invalidations.freshness(EntryAge::new(stamp, terms.written()), now))
 }

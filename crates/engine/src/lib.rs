@@ -34,7 +34,7 @@ mod write;
 
 pub use batch::load::{Batch, BatchLoad};
 pub use coherence::NodesPlan;
-pub use engine::{Engine, Hints, KeptMarks, Parts, Weigh, Weigher};
+pub use engine::{Engine, Hints, KeptInvalidations, Parts, Weigh, Weigher};
 pub use events::Listener;
 pub use load::detached::{Answered, LoadRequest, Loader};
 pub use load::flight_wait::STALL;

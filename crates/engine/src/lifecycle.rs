@@ -7,11 +7,11 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use event_listener::Event;
+use larder_core::entry_meta::{EntryMeta, Freshness};
 use larder_core::erased::Key;
 use larder_core::frame::{CodecId, Head};
+use larder_core::invalidation::Invalidation;
 use larder_core::key::EncodedKey;
-use larder_core::marks::Mark;
-use larder_core::terms::{Freshness, Terms};
 use larder_core::tier::TierKind;
 use larder_core::{Error, ErrorKind, Result};
 use parking_lot::Mutex;
@@ -89,7 +89,7 @@ impl Engine {
     /// Whether an entry of a tier with this head may be served.
     fn is_served(&self, handle: &TierHandle, head: &Head<'_>) -> bool {
         head.header.codec != CodecId::Absent
-            && Terms::read(&head.header, head.tags)
+            && EntryMeta::read(&head.header, head.tags)
                 .is_some_and(|terms| self.freshness_of(handle, &head.header, &terms) == Freshness::Fresh)
     }
 
@@ -106,13 +106,13 @@ impl Engine {
             let mut outcome = match engine.stamps {
                 // What other processes write has stamps of theirs.
                 true => Ok(()),
-                false => engine.make_marks(vec![Mark::Cleared]).await,
+                false => engine.record_invalidations(vec![Invalidation::Cleared]).await,
             };
             reentrancy::within(|| engine.memory.clear());
             for handle in engine.tiers() {
                 outcome = outcome.and(handle.clear().await);
             }
-            engine.emit_marks(vec![Mark::Cleared]);
+            engine.emit_invalidations(vec![Invalidation::Cleared]);
             outcome
         })
         .await?
@@ -125,7 +125,7 @@ impl Engine {
         let engine = Arc::clone(self);
         W::section(self.has_tiers(), async move {
             engine.retry_all().await;
-            let mut outcome = engine.marks.note_time(engine.timeline.now());
+            let mut outcome = engine.invalidations.note_time(engine.timeline.now());
             for handle in engine.tiers() {
                 outcome = outcome.and(handle.inner().flush().await);
             }
@@ -177,7 +177,7 @@ impl Engine {
 
     async fn release_all(self: &Arc<Self>, remove: Remove) -> Result<()> {
         self.retry_all().await;
-        self.make_owed_marks().await;
+        self.record_pending_invalidations().await;
         // Before the key_locks close: it may be waiting at one.
         self.nodes.iter().for_each(|nodes| nodes.end());
         self.look_for_evictions();
@@ -189,7 +189,7 @@ impl Engine {
     async fn release_tiers(&self, remove: Remove) -> Result<()> {
         self.give_up_owed();
         reentrancy::within(|| self.memory.clear());
-        let mut outcome = self.marks.note_time(self.timeline.now());
+        let mut outcome = self.invalidations.note_time(self.timeline.now());
         for handle in self.tiers() {
             outcome = outcome.and(match remove {
                 Remove::Everything => handle.inner().destroy().await,
@@ -197,7 +197,7 @@ impl Engine {
             });
             handle.quarantine().close();
         }
-        self.marks.close();
+        self.invalidations.close();
         #[cfg(feature = "async")]
         larder_exec::timer::rest();
         if let (Remove::Everything, Some(dir)) = (remove, self.dir()) {
@@ -282,7 +282,7 @@ impl Engine {
     /// How often entries were invalidated by a tag, all at once, or cleared:
     /// what began under another number may be outdated.
     pub fn invalidations(&self) -> u64 {
-        self.marks.stamp()
+        self.invalidations.stamp()
     }
 
     /// Gives the cache its name, for statistics and logs; the first one counts.

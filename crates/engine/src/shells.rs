@@ -12,9 +12,9 @@ use std::time::Duration;
 
 use larder_core::Result;
 use larder_core::clock::Time;
+use larder_core::entry_meta::{EntryOptions, Tag};
 use larder_core::erased::{AnyError, AnyLookup, Key, Value};
 use larder_core::place::Placement;
-use larder_core::terms::{EntryOptions, Tag};
 
 use crate::batch::load::{Batch, BatchLoad};
 use crate::engine::Engine;

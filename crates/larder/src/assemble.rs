@@ -8,7 +8,7 @@ use larder_core::events::Event;
 use larder_core::memory::{Bounds, OnDeparture};
 use larder_core::place::{Access, Kind, Persistence, Sharing, Thresholds};
 use larder_core::{Error, Result};
-use larder_engine::{Engine, Expiry, Hints, KeptMarks, Listener, Parts, STALL, Weigh, Weigher};
+use larder_engine::{Engine, Expiry, Hints, KeptInvalidations, Listener, Parts, STALL, Weigh, Weigher};
 use larder_tiers::memory::{MemoryEngine, Policy, Store};
 
 use crate::Cache;
@@ -120,7 +120,7 @@ where
         expiry,
         clock,
         nodes: None,
-        marks: KeptMarks::default(),
+        invalidations: KeptInvalidations::default(),
         stall: Some(STALL),
         listener,
         dir: None,
@@ -142,8 +142,8 @@ mod beyond {
     use larder_core::codec::ValueCodec;
     use larder_core::compress::Compress;
     use larder_core::erased::TypedCodec;
+    use larder_core::invalidation::InvalidationLog;
     use larder_core::key::KeyCodec;
-    use larder_core::marks::MarkLog;
     use larder_core::place::{Selector, TierList};
     #[cfg(any(feature = "disk", feature = "file"))]
     use larder_core::tier::Tier;
@@ -155,11 +155,11 @@ mod beyond {
     use larder_engine::NodesPlan;
     use larder_engine::{TierHandle, TierStack};
     use larder_tiers::memory::NullStore;
-    use larder_tiers::{FileMarks, FoundMarks, NullTier, Space};
+    use larder_tiers::{FileInvalidationLog, FoundInvalidations, NullTier, Space};
 
     use super::{
-        Arc, Cache, Clock, Engine, Expiry, Hash, Hints, KeptMarks, Listening, MemoryPlan, Parts, Sharing,
-        Store, Weigh, erased,
+        Arc, Cache, Clock, Engine, Expiry, Hash, Hints, KeptInvalidations, Listening, MemoryPlan, Parts,
+        Sharing, Store, Weigh, erased,
     };
     use crate::folder::Folder;
 
@@ -222,15 +222,15 @@ mod beyond {
             }
             None => Vec::new(),
         };
-        let marks = match &dir {
-            Some(dir) if !in_processes => marks(dir, plan.durability, &handles)?,
+        let invalidations = match &dir {
+            Some(dir) if !in_processes => invalidations(dir, plan.durability, &handles)?,
             // What one process invalidates no log of another knows: none is kept.
-            _ => KeptMarks::default(),
+            _ => KeptInvalidations::default(),
         };
         if plan.tiers.contains(TierKind::Null) {
             handles.push(TierHandle::with(Arc::new(NullTier), Arc::clone(&plan.clock), None));
         }
-        // After the marks: what others share is not emptied for those of one directory.
+        // After the invalidations: what others share is not emptied for those of one directory.
         #[cfg(feature = "redis")]
         let nodes = match plan.shared {
             Some(shared) => {
@@ -272,7 +272,7 @@ mod beyond {
             expiry: plan.expiry,
             clock: plan.clock,
             nodes,
-            marks,
+            invalidations,
             stall: Some(larder_engine::STALL),
             listener,
             dir,
@@ -283,13 +283,17 @@ mod beyond {
 
     /// The log of invalidations in a directory. Where one may be lost, so is
     /// what it invalidated: the tiers begin empty.
-    fn marks(dir: &Path, durability: Durability, handles: &[TierHandle]) -> Result<KeptMarks> {
-        let FoundMarks { log, marks } = FileMarks::open(dir, durability)?;
-        if marks.is_none() {
+    fn invalidations(
+        dir: &Path,
+        durability: Durability,
+        handles: &[TierHandle],
+    ) -> Result<KeptInvalidations> {
+        let FoundInvalidations { log, invalidations } = FileInvalidationLog::open(dir, durability)?;
+        if invalidations.is_none() {
             handles.iter().try_for_each(TierHandle::empty)?;
             log.rewrite(&[])?;
         }
-        Ok(KeptMarks { log: Some(Box::new(log)), marks: marks.unwrap_or_default() })
+        Ok(KeptInvalidations { log: Some(Box::new(log)), invalidations: invalidations.unwrap_or_default() })
     }
 
     /// The tier that others share, and how they are heard where entries are
@@ -324,9 +328,9 @@ mod beyond {
             Ok(()) => {}
         }
         let bus = Arc::clone(&tier) as Arc<dyn larder_core::bus::Bus>;
-        let marks = Arc::clone(&tier) as Arc<dyn larder_core::marks::SharedMarks>;
-        let nodes = hears.then_some(NodesPlan { bus, marks, lease, coherence });
-        // No mark beside it: a directory says nothing of what others share.
+        let invalidations = Arc::clone(&tier) as Arc<dyn larder_core::invalidation::SharedInvalidations>;
+        let nodes = hears.then_some(NodesPlan { bus, invalidations, lease, coherence });
+        // No invalidation beside it: a directory says nothing of what others share.
         Ok((TierHandle::with(tier, Arc::clone(clock), None), nodes))
     }
 
@@ -390,7 +394,7 @@ mod beyond {
         Ok(handles)
     }
 
-    /// A tier of this directory in its place, with its mark beside it.
+    /// A tier of this directory in its place, with its invalidation beside it.
     #[cfg(any(feature = "disk", feature = "file"))]
     fn handle(dir: &Path, tier: impl Tier, clock: &Arc<dyn Clock>) -> Result<TierHandle> {
         let taint = DirtyFlag::open(&dir.join(format!("outdated-{}", tier.kind())))?;

@@ -10,11 +10,11 @@ use std::time::Duration;
 
 use larder_core::Result;
 use larder_core::clock::Time;
+use larder_core::entry_meta::{EntryOptions, Tag};
 use larder_core::erased::{AnyError, Borrowed, Key, Value};
 use larder_core::key::Lookup;
 use larder_core::place::Placement;
 use larder_core::stats::Stats;
-use larder_core::terms::{EntryOptions, Tag};
 use larder_engine::{
     Answer, Counter, Engine, Entry, Explanation, Increment, LoadContext, LoadError, LoadRequest, Loader,
 };

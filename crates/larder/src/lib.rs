@@ -124,6 +124,7 @@ pub use larder_core::bus::Coherence;
 pub use larder_core::clock::{Clock, SystemClock, Time};
 pub use larder_core::codec::Codec;
 pub use larder_core::compress::Compress;
+pub use larder_core::entry_meta::{EntryOptions, Tag};
 pub use larder_core::events::Event;
 pub use larder_core::frame::{CodecId, Compression};
 pub use larder_core::key::Lookup;
@@ -136,7 +137,6 @@ pub use larder_core::place::{
 };
 pub use larder_core::stats::{CacheCounts, ServerFacts, Stats, TierCounts, TierStats};
 pub use larder_core::stream::ByteValue;
-pub use larder_core::terms::{EntryOptions, Tag};
 pub use larder_core::tier::{Capability, Tier, TierKind, Usage};
 pub use larder_core::{Bytes, Durability, Error, ErrorKind, Result, kinds};
 pub use larder_engine::selector::Table;

@@ -7,11 +7,11 @@ use std::any::{Any, TypeId};
 use std::hash::Hash;
 use std::sync::Arc;
 
+use larder_core::entry_meta::EntryOptions;
 use larder_core::erased::{AnyError, AnyLookup, Borrowed, Key, Memory, Typed, Value};
 use larder_core::key::Lookup;
 use larder_core::memory::MemoryStore;
 use larder_core::place::Placement;
-use larder_core::terms::EntryOptions;
 #[cfg(feature = "async")]
 use larder_engine::watched;
 use larder_engine::{AnsweredEntry, BatchLoad, Begun, Engine, Load, Loads, LoadsEntry, Threads};

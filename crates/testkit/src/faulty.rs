@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use larder_core::frame::Frame;
 use larder_core::key::EncodedKey;
 use larder_core::stream::Stored;
-use larder_core::tier::{BoxFuture, Capability, Draft, Stamp, Tier, TierKind, Usage};
+use larder_core::tier::{BoxFuture, Capability, EntryVersion, Tier, TierKind, Upload, Usage};
 use larder_core::{Bytes, Error, ErrorKind, Result};
 use parking_lot::{Condvar, Mutex};
 
@@ -37,7 +37,7 @@ pub enum Operation {
     /// [`Tier::open`]
     Open,
     /// [`Tier::draft`]
-    Draft,
+    Upload,
     /// [`Tier::append`]
     Append,
     /// [`Tier::publish`]
@@ -56,7 +56,7 @@ impl Operation {
         Self::Flush,
         Self::Close,
         Self::Open,
-        Self::Draft,
+        Self::Upload,
         Self::Append,
         Self::Publish,
     ];
@@ -73,7 +73,7 @@ impl Operation {
             Self::Flush => "flush",
             Self::Close => "close",
             Self::Open => "open",
-            Self::Draft => "draft",
+            Self::Upload => "draft",
             Self::Append => "append",
             Self::Publish => "publish",
         }
@@ -349,21 +349,26 @@ impl<T: Tier> Tier for FaultyTier<T> {
         })
     }
 
-    fn draft<'a>(&'a self, key: &'a EncodedKey, head_len: usize) -> BoxFuture<'a, Result<Draft>> {
+    fn draft<'a>(&'a self, key: &'a EncodedKey, head_len: usize) -> BoxFuture<'a, Result<Upload>> {
         Box::pin(async move {
-            self.enter(Operation::Draft).await?;
+            self.enter(Operation::Upload).await?;
             self.tier.draft(key, head_len).await
         })
     }
 
-    fn append<'a>(&'a self, draft: &'a mut Draft, bytes: &'a [u8]) -> BoxFuture<'a, Result<()>> {
+    fn append<'a>(&'a self, draft: &'a mut Upload, bytes: &'a [u8]) -> BoxFuture<'a, Result<()>> {
         Box::pin(async move {
             self.enter(Operation::Append).await?;
             self.tier.append(draft, bytes).await
         })
     }
 
-    fn publish<'a>(&'a self, key: &'a EncodedKey, draft: Draft, head: &'a [u8]) -> BoxFuture<'a, Result<()>> {
+    fn publish<'a>(
+        &'a self,
+        key: &'a EncodedKey,
+        draft: Upload,
+        head: &'a [u8],
+    ) -> BoxFuture<'a, Result<()>> {
         Box::pin(async move {
             self.enter(Operation::Publish).await?;
             let done = self.tier.publish(key, draft, head).await;
@@ -371,7 +376,7 @@ impl<T: Tier> Tier for FaultyTier<T> {
         })
     }
 
-    fn stamp(&self, key: &EncodedKey) -> Option<Stamp> {
+    fn stamp(&self, key: &EncodedKey) -> Option<EntryVersion> {
         self.tier.stamp(key)
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use larder_core::frame::{FIXED_LEN, Frame};
 use larder_core::key::EncodedKey;
-use larder_core::tier::{BoxFuture, Capability, Draft, Tier, TierKind, Usage};
+use larder_core::tier::{BoxFuture, Capability, Tier, TierKind, Upload, Usage};
 use larder_core::{Bytes, Error, ErrorKind, Result};
 use parking_lot::Mutex;
 
@@ -88,14 +88,14 @@ impl HashMapTier {
     }
 
     /// A draft is the frame so far, with zeros where its head will be.
-    fn append_now(&self, draft: &mut Draft, bytes: &[u8]) -> Result<()> {
+    fn append_now(&self, draft: &mut Upload, bytes: &[u8]) -> Result<()> {
         let frame: &mut Vec<u8> = draft.state()?;
         self.check_len(frame.len() + bytes.len(), "append")?;
         frame.extend_from_slice(bytes);
         Ok(())
     }
 
-    fn publish_now(&self, key: &EncodedKey, draft: Draft, head: &[u8]) -> Result<()> {
+    fn publish_now(&self, key: &EncodedKey, draft: Upload, head: &[u8]) -> Result<()> {
         let mut frame: Vec<u8> = draft.into_state()?;
         frame[..head.len()].copy_from_slice(head);
         self.on_frames("publish", |frames| {
@@ -140,15 +140,20 @@ impl Tier for HashMapTier {
         Box::pin(async move { self.put_now(key, frame) })
     }
 
-    fn draft<'a>(&'a self, _: &'a EncodedKey, head_len: usize) -> BoxFuture<'a, Result<Draft>> {
-        Box::pin(async move { self.on_frames("draft", |_| Draft::new(vec![0_u8; head_len])) })
+    fn draft<'a>(&'a self, _: &'a EncodedKey, head_len: usize) -> BoxFuture<'a, Result<Upload>> {
+        Box::pin(async move { self.on_frames("draft", |_| Upload::new(vec![0_u8; head_len])) })
     }
 
-    fn append<'a>(&'a self, draft: &'a mut Draft, bytes: &'a [u8]) -> BoxFuture<'a, Result<()>> {
+    fn append<'a>(&'a self, draft: &'a mut Upload, bytes: &'a [u8]) -> BoxFuture<'a, Result<()>> {
         Box::pin(async move { self.append_now(draft, bytes) })
     }
 
-    fn publish<'a>(&'a self, key: &'a EncodedKey, draft: Draft, head: &'a [u8]) -> BoxFuture<'a, Result<()>> {
+    fn publish<'a>(
+        &'a self,
+        key: &'a EncodedKey,
+        draft: Upload,
+        head: &'a [u8],
+    ) -> BoxFuture<'a, Result<()>> {
         Box::pin(async move { self.publish_now(key, draft, head) })
     }
 

@@ -4,10 +4,10 @@ use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::{Arc, OnceLock};
 
+use larder_core::entry_meta::Freshness;
 use larder_core::frame::Frame;
 use larder_core::key::{EncodedKey, Equivalent};
 use larder_core::memory::{Bounds, Lifetimes, MemoryStore, Record, Removed};
-use larder_core::terms::Freshness;
 use larder_core::tier::{BoxFuture, Capability, Tier, TierKind, Usage};
 use larder_core::{Bytes, Error, ErrorKind, Result};
 use larder_testkit::conformance::{self, Outcome, Subject};

@@ -11,7 +11,7 @@ use std::time::Duration;
 use larder_core::{Error, ErrorKind};
 use parking_lot::Mutex;
 
-use crate::medium::is_at;
+use crate::durable_sync::is_at;
 
 /// So often at most it is looked at on behalf of single writes.
 const PAUSE: Duration = Duration::from_millis(10);

@@ -6,30 +6,30 @@
 #[cfg(any(feature = "disk", feature = "file"))]
 mod anchor;
 #[cfg(any(feature = "disk", feature = "file"))]
-mod boot;
+mod boot_marker;
 #[cfg(feature = "disk")]
 pub mod disk;
+#[cfg(any(feature = "disk", feature = "file", feature = "redis"))]
+#[cfg_attr(
+    not(any(feature = "disk", feature = "file")),
+    allow(dead_code, reason = "with Redis alone nothing is on disk")
+)]
+mod disk_budget;
+#[cfg(any(feature = "disk", feature = "file", feature = "redis"))]
+mod durable_sync;
 #[cfg(feature = "file")]
 pub mod file;
 #[cfg(any(feature = "disk", feature = "file", feature = "redis"))]
-mod marks;
-#[cfg(any(feature = "disk", feature = "file", feature = "redis"))]
-mod medium;
+mod invalidation_log;
 pub mod memory;
 mod null;
 #[cfg(any(feature = "disk", feature = "file"))]
 mod pressure;
 #[cfg(feature = "redis")]
 pub mod redis;
-#[cfg(any(feature = "disk", feature = "file", feature = "redis"))]
-#[cfg_attr(
-    not(any(feature = "disk", feature = "file")),
-    allow(dead_code, reason = "with Redis alone nothing is on disk")
-)]
-mod space;
 
 #[cfg(any(feature = "disk", feature = "file", feature = "redis"))]
-pub use marks::{FileMarks, FoundMarks};
-pub use null::NullTier;
+pub use disk_budget::{Home, Share, Space};
 #[cfg(any(feature = "disk", feature = "file", feature = "redis"))]
-pub use space::{Home, Share, Space};
+pub use invalidation_log::{FileInvalidationLog, FoundInvalidations};
+pub use null::NullTier;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use larder_core::{Error, Result};
 
-use crate::space::Share;
+use crate::disk_budget::Share;
 
 /// The shortest time between two times that room is made after a write has failed: that may
 /// read the head of every entry and open the store again.
@@ -83,7 +83,7 @@ mod tests {
 
     use super::*;
     use crate::Space;
-    use crate::space::Hands;
+    use crate::disk_budget::Hands;
 
     fn of_system(code: i32) -> Error {
         let source = io::Error::from_raw_os_error(code);

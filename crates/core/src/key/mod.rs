@@ -31,7 +31,7 @@ pub use form::{Canonical, CanonicalForm};
 pub use named::NamedKeys;
 
 use crate::Result;
-use crate::tier::Stamp;
+use crate::tier::EntryVersion;
 
 /// A value that finds the entry of a key `K`: the key itself, or its borrowed
 /// form (`str` for `String`, `[T]` for `Vec<T>`, `Path` for `PathBuf`).
@@ -93,7 +93,7 @@ slice_forms!(Vec<T>, Box<[T]>, Arc<[T]>);
 pub struct EncodedKey {
     bytes: Box<[u8]>,
     digest: u128,
-    base: Option<Stamp>,
+    base: Option<EntryVersion>,
     replaces: bool,
     is_sure: bool,
 }
@@ -132,13 +132,13 @@ impl EncodedKey {
 
     /// The same key, for a load that began when its entry had this stamp.
     #[must_use]
-    pub fn based_on(self, base: Stamp) -> Self {
+    pub fn based_on(self, base: EntryVersion) -> Self {
         Self { base: Some(base), ..self }
     }
 
     /// What a write is based on, where it is the write of a load: a change that
     /// came after it wins.
-    pub fn base(&self) -> Option<Stamp> {
+    pub fn base(&self) -> Option<EntryVersion> {
         self.base
     }
 

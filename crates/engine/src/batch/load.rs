@@ -11,10 +11,10 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Instant;
 
+use larder_core::entry_meta::EntryOptions;
+use larder_core::entry_meta::Freshness;
 use larder_core::erased::{AnyError, AnyLookup, Key, Value};
-use larder_core::terms::EntryOptions;
-use larder_core::terms::Freshness;
-use larder_core::tier::Stamp;
+use larder_core::tier::EntryVersion;
 use tracing::Instrument;
 
 use crate::batch::read::Missing;
@@ -275,7 +275,7 @@ impl Engine {
     /// Until it was looked for, nothing is stored where others may have been.
     fn look(&self, key: Key, UncheckedLeader { leader, encoded }: UncheckedLeader) -> Look {
         let encoded = encoded.map(|encoded| match &self.nodes {
-            Some(_) => encoded.based_on(Stamp::NONE),
+            Some(_) => encoded.based_on(EntryVersion::NONE),
             None => self.based_on_now(encoded),
         });
         Look { key, ahead: UncheckedLeader { leader, encoded }, found: None, lease: LeaseGuard::NONE }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use larder_core::Result;
 use larder_core::erased::{AnyLookup, Value};
 use larder_core::key::EncodedKey;
-use larder_core::tier::{FrameWithStamp, Stamp};
+use larder_core::tier::{EntryVersion, VersionedFrame};
 
 use crate::engine::Engine;
 use crate::read::walk::{PASSES, Question, Walk};
@@ -120,8 +120,8 @@ impl Engine {
     async fn read_together(self: &Arc<Self>, missing: Vec<Missing>, based: bool) -> Vec<Sought> {
         let Some(stack) = &self.stack else { return Vec::new() };
         self.retry_due().await;
-        let mut answers: Vec<(Stamp, Option<Found>)> = Vec::new();
-        answers.resize_with(missing.len(), || (Stamp::NONE, None));
+        let mut answers: Vec<(EntryVersion, Option<Found>)> = Vec::new();
+        answers.resize_with(missing.len(), || (EntryVersion::NONE, None));
         let mut asked: Vec<usize> = (0..missing.len()).collect();
         for _ in 0..PASSES {
             let mut open = Vec::with_capacity(asked.len());
@@ -146,7 +146,7 @@ impl Engine {
     async fn pass_together(
         self: &Arc<Self>,
         mut open: Vec<Open<'_>>,
-        answers: &mut [(Stamp, Option<Found>)],
+        answers: &mut [(EntryVersion, Option<Found>)],
     ) -> Vec<usize> {
         open.retain_mut(|open| {
             let Some(found) = open.read.begin(&open.walk) else { return true };
@@ -157,7 +157,7 @@ impl Engine {
             let (asked, mut next): (Vec<_>, Vec<_>) =
                 open.into_iter().partition(|open| open.walk.may_ask(handle));
             let keys: Vec<EncodedKey> = asked.iter().map(|open| open.walk.key.clone()).collect();
-            let stamped = asked.first().is_some_and(|open| open.read.asks_for_stamp(handle));
+            let stamped = asked.first().is_some_and(|open| open.read.asks_for_version(handle));
             let frames = frames(handle, &keys, stamped).await;
             for (mut open, frame) in asked.into_iter().zip(frames) {
                 let Open { at, walk, read } = &mut open;
@@ -189,9 +189,9 @@ impl Engine {
 }
 
 /// The frames of `keys`, with stamps where these are asked for.
-async fn frames(handle: &TierHandle, keys: &[EncodedKey], stamped: bool) -> Vec<Result<FrameWithStamp>> {
+async fn frames(handle: &TierHandle, keys: &[EncodedKey], stamped: bool) -> Vec<Result<VersionedFrame>> {
     if stamped {
-        return handle.get_many_stamped(keys).await;
+        return handle.get_many_versioned(keys).await;
     }
     let frames = handle.get_many(keys).await.into_iter();
     frames.map(|frame| frame.map(|frame| (frame, None))).collect()

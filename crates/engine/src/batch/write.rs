@@ -8,10 +8,10 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use larder_core::entry_meta::EntryOptions;
 use larder_core::erased::{AnyLookup, Key, Value};
 use larder_core::frame::Frame;
 use larder_core::key::EncodedKey;
-use larder_core::terms::EntryOptions;
 use larder_core::{Error, Result};
 
 use crate::coherence::compare_and_set::Shared;
@@ -137,19 +137,19 @@ impl Engine {
         let (mut begun, mut frames, mut outcome) = (Vec::new(), Vec::new(), Ok(()));
         for (Pending { turn, key, prepared }, guard) in together {
             let hash = turn.hash();
-            let prepared = prepared.written(self.marks.stamp());
+            let prepared = prepared.written(self.invalidations.stamp());
             match self.begin_early(shared, &key, &prepared).await {
                 Some((early, frame)) => {
                     frames.push(frame);
                     begun.push((hash, key, prepared.begun(early), guard));
                 }
-                None => outcome = outcome.and(self.store_stamped(hash, key, prepared).await.map(|_| ())),
+                None => outcome = outcome.and(self.store_with_seq(hash, key, prepared).await.map(|_| ())),
             }
         }
         let stored = shared.handle().put_many(&frames).await;
         for ((hash, key, prepared, _guard), stored) in begun.into_iter().zip(stored) {
             let prepared = if stored.is_ok() { prepared.arrived() } else { prepared };
-            outcome = outcome.and(self.store_stamped(hash, key, prepared).await.map(|_| ()));
+            outcome = outcome.and(self.store_with_seq(hash, key, prepared).await.map(|_| ()));
         }
         outcome
     }
@@ -166,9 +166,9 @@ impl Engine {
         let base = self.base_of(shared.stack(), &encoded, self.discard_copy(key).flatten());
         self.clear_homes(shared.stack(), &encoded, shared.handle().kind()).await;
         let frame = prepared.frame(shared.stack(), &encoded)?;
-        let mark = self.nodes.as_ref().map(|nodes| nodes.mark());
+        let copy_tag = self.nodes.as_ref().map(|nodes| nodes.copy_tag());
         self.note_copy(&encoded);
-        Some((EarlyWrite::new(mark, base, &frame), (encoded, frame)))
+        Some((EarlyWrite::new(copy_tag, base, &frame), (encoded, frame)))
     }
 
     /// Removes keys everywhere; how many were anywhere.

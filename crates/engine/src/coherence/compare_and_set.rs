@@ -2,13 +2,13 @@
 //! again where another node came between. They never fall back to a tier of
 //! this node alone: that would be two entries.
 
+use larder_core::entry_meta::{EntryMeta, EntryOptions, Freshness};
 use larder_core::erased::{Key, Value};
 use larder_core::events::Writer;
 use larder_core::frame::{Frame, Head, Header};
 use larder_core::key::EncodedKey;
 use larder_core::place::Sharing;
-use larder_core::terms::{EntryOptions, Freshness, Terms};
-use larder_core::tier::Stamp;
+use larder_core::tier::EntryVersion;
 use larder_core::{Bytes, Error, ErrorKind, Result};
 
 use crate::coherence::identity;
@@ -133,12 +133,12 @@ impl Engine {
         &self,
         handle: &TierHandle,
         key: &EncodedKey,
-        change: impl Fn(&Bytes) -> Option<(Header, Terms, Bytes)>,
+        change: impl Fn(&Bytes) -> Option<(Header, EntryMeta, Bytes)>,
     ) -> Result<bool> {
         for _ in 0..ATTEMPTS {
-            let (Some(bytes), stamp) = handle.get_stamped(key).await? else { return Ok(false) };
+            let (Some(bytes), stamp) = handle.get_versioned(key).await? else { return Ok(false) };
             let Some((header, terms, payload)) = change(&bytes) else { return Ok(false) };
-            let mut based = key.clone().based_on(stamp.unwrap_or(Stamp::NONE));
+            let mut based = key.clone().based_on(stamp.unwrap_or(EntryVersion::NONE));
             // A touch is of no concern to other versions of the program.
             if is_shortened(&bytes, &header, &terms) {
                 based = based.replacing();
@@ -157,16 +157,16 @@ impl Engine {
         &self,
         Shared { stack, handle }: Shared<'_>,
         encoded: &EncodedKey,
-    ) -> Result<(Option<Peeked>, Stamp)> {
+    ) -> Result<(Option<Peeked>, EntryVersion)> {
         self.drop_conflicts(encoded).await;
         check_trusted(handle, encoded)?;
-        let (bytes, stamp) = handle.get_stamped(encoded).await?;
+        let (bytes, stamp) = handle.get_versioned(encoded).await?;
         let found = bytes.and_then(|bytes| self.peeked(stack, handle, bytes, encoded));
         let found = match found {
             Some(found) => Some(found),
             None => self.peek_here(stack, encoded).await,
         };
-        Ok((found, stamp.unwrap_or(Stamp::NONE)))
+        Ok((found, stamp.unwrap_or(EntryVersion::NONE)))
     }
 
     /// What is fresh of an entry that is too large to be shared.
@@ -222,7 +222,7 @@ impl Engine {
             true => Error::new(ErrorKind::TooLarge, "the entry is too large to be shared by all nodes"),
             false => Error::new(ErrorKind::Unavailable, "the tier that all nodes share is away"),
         })?;
-        let stored = self.store(key, prepared.stamped(self.marks.stamp()), Writer::Caller).await?;
+        let stored = self.store(key, prepared.stamped(self.invalidations.stamp()), Writer::Caller).await?;
         if stored.is_some() {
             self.counters.insertions.increment();
         }
@@ -231,7 +231,7 @@ impl Engine {
 }
 
 /// Whether an entry is to live for a shorter time than its frame says.
-fn is_shortened(frame: &[u8], header: &Header, terms: &Terms) -> bool {
+fn is_shortened(frame: &[u8], header: &Header, terms: &EntryMeta) -> bool {
     let Ok(Head { header: former, .. }) = Head::parse(frame) else { return true };
     terms.until().since(header.created) < former.deadline.since(former.created)
 }

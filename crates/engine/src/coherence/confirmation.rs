@@ -6,10 +6,10 @@
 
 use std::sync::Arc;
 
+use larder_core::entry_meta::EntryMeta;
 use larder_core::frame::Head;
 use larder_core::key::EncodedKey;
 use larder_core::place::Facts;
-use larder_core::terms::Terms;
 
 use crate::coherence::{Missed, Nodes};
 use crate::engine::Engine;
@@ -143,7 +143,7 @@ impl Engine {
 
     /// The facts of an entry, by its head.
     pub(crate) fn facts_of(&self, head: &Head<'_>) -> Facts {
-        let ttl = Terms::read(&head.header, head.tags).and_then(|terms| terms.ttl);
+        let ttl = EntryMeta::read(&head.header, head.tags).and_then(|terms| terms.ttl);
         self.facts(head.header.value_len, head.header.load_cost, ttl)
     }
 
@@ -156,7 +156,7 @@ impl Engine {
 
 /// What an entry is worth that others may have changed while they were not heard.
 async fn unheard((nodes, shared): (&Nodes, &TierHandle), key: &EncodedKey, missed: Missed) -> Confidence {
-    match shared.inner().get_stamped(key).await {
+    match shared.inner().get_versioned(key).await {
         Err(_) => Confidence::Doubtful,
         Ok((None, stamp)) if nodes.is_apart(key, stamp) => Confidence::Sure,
         Ok((None, Some(stamp))) if shared.remembers_nothing(key, stamp) => match missed {

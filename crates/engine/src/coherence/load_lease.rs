@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use event_listener::EventListener;
 use larder_core::key::EncodedKey;
-use larder_core::tier::{LoadLease, REMOVAL_LIFE, Stamp};
+use larder_core::tier::{EntryVersion, LoadLease, REMOVAL_LIFE};
 
 use crate::engine::Engine;
 use crate::key_lock::flight::Flight;
@@ -143,7 +143,7 @@ impl Engine {
     /// so what began before is not stored.
     pub(crate) fn still_based(&self, key: EncodedKey, flight: &Flight) -> EncodedKey {
         let forgotten = flight.lasted(REMOVAL_LIFE / 2).is_some_and(|moment| moment < Instant::now());
-        if forgotten && self.nodes.is_some() { key.based_on(Stamp::NONE) } else { key }
+        if forgotten && self.nodes.is_some() { key.based_on(EntryVersion::NONE) } else { key }
     }
 
     /// A lease that gives itself up, also where its caller has gone by then; and

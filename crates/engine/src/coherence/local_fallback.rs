@@ -4,7 +4,7 @@
 use larder_core::Result;
 use larder_core::key::EncodedKey;
 use larder_core::place::Facts;
-use larder_core::tier::{Stamp, TierKind};
+use larder_core::tier::{EntryVersion, TierKind};
 
 use crate::engine::Engine;
 use crate::tier_stack::TierStack;
@@ -24,7 +24,7 @@ pub(crate) enum Stay {
 /// How an entry stands in the tier that all share.
 enum Standing {
     /// As it was when what is to be stored began: its stamp, and whether there is an entry.
-    Same(Stamp, bool),
+    Same(EntryVersion, bool),
     /// Others changed it since.
     Changed,
 }
@@ -54,7 +54,7 @@ impl Engine {
         if key.base().is_none() && handle.quarantine().covers(key) {
             // The removal is owed by now. Where the tier can be read all the same, as one
             // that refuses every change, what it replaces is what is there now.
-            if let Ok((_, Some(stamp))) = handle.inner().get_stamped(key).await {
+            if let Ok((_, Some(stamp))) = handle.inner().get_versioned(key).await {
                 handle.quarantine().note_stamp(key, stamp);
             }
             return stay;
@@ -85,13 +85,13 @@ impl Engine {
 /// How the entry stands. A change that depends on nothing has removed it before,
 /// and counts from now: what others did until now it replaces.
 async fn standing(handle: &TierHandle, key: &EncodedKey, facts: &Facts) -> Result<Standing> {
-    let (found, stamp) = handle.inner().get_stamped(key).await?;
-    let now = stamp.unwrap_or(Stamp::NONE);
+    let (found, stamp) = handle.inner().get_versioned(key).await?;
+    let now = stamp.unwrap_or(EntryVersion::NONE);
     let is_same = match key.base() {
         // Written by another right after the removal: that one stays.
-        None if found.is_some() => return Ok(Standing::Same(Stamp::NONE, true)),
+        None if found.is_some() => return Ok(Standing::Same(EntryVersion::NONE, true)),
         None => true,
-        Some(Stamp::NONE) => found.is_none() && handle.is_untouched(key, now, facts.load_cost),
+        Some(EntryVersion::NONE) => found.is_none() && handle.is_untouched(key, now, facts.load_cost),
         Some(base) => base == now,
     };
     Ok(if is_same { Standing::Same(now, found.is_some()) } else { Standing::Changed })

@@ -1,12 +1,12 @@
-//! The marks of all nodes, as this one knows them.
+//! The invalidations of all nodes, as this one knows them.
 //!
 //! Where nodes share entries their invalidations are counted together: the tier
-//! that they share gives the stamps and keeps the marks, and each node has a
-//! replica of those in its own [`Marks`]. What is read from that tier is judged
-//! only once the replica has every mark that was told of before, and was
+//! that they share gives the stamps and keeps the invalidations, and each node has a
+//! replica of those in its own [`Invalidations`]. What is read from that tier is judged
+//! only once the replica has every copy_tag that was told of before, and was
 //! compared with the tier within the lease.
 //!
-//! While the tier is away a node stamps its marks itself, above all that it
+//! While the tier is away a node stamps its invalidations itself, above all that it
 //! knows, and owes them: it makes them anew there, for all, once it can.
 
 use std::collections::HashMap;
@@ -16,28 +16,28 @@ use std::time::{Duration, Instant};
 
 use larder_core::bus::Bus;
 use larder_core::clock::{Latest, Offset, Time};
-use larder_core::marks::{Known, Mark, SharedMarks};
+use larder_core::invalidation::{Invalidation, Known, SharedInvalidations};
 use larder_core::{Error, ErrorKind, Result};
 use parking_lot::Mutex;
 
 use crate::coherence::Nodes;
 use crate::engine::Engine;
-use crate::invalidation::log::Marks;
+use crate::invalidation::log::Invalidations;
 use crate::tier_stack::layers::within;
 use crate::tier_stack::tier_handle::OPERATION_LIMIT;
 use crate::time::timeline::Timeline;
 
-/// Marks that are owed; more become one for everything.
+/// Invalidations that are owed; more become one for everything.
 const OWED_MAX: usize = 10_000;
 
-/// This node's replica of the marks of all.
+/// This node's replica of the invalidations of all.
 pub(crate) struct Replica {
-    marks: Arc<Marks>,
+    invalidations: Arc<Invalidations>,
     timeline: Arc<Timeline>,
-    shared: Arc<dyn SharedMarks>,
+    shared: Arc<dyn SharedInvalidations>,
     bus: Arc<dyn Bus>,
     lease: Duration,
-    /// How often it was told that there may be marks.
+    /// How often it was told that there may be invalidations.
     told: AtomicU64,
     /// How many of those times it has compared since.
     compared: AtomicU64,
@@ -45,17 +45,17 @@ pub(crate) struct Replica {
     asked: Latest,
     /// The highest stamp that came from the tier.
     heard: AtomicU64,
-    owed: Mutex<HashMap<Mark, Time>>,
+    owed: Mutex<HashMap<Invalidation, Time>>,
 }
 
 impl Replica {
     pub(crate) fn new(
-        (marks, timeline): (Arc<Marks>, Arc<Timeline>),
-        shared: Arc<dyn SharedMarks>,
+        (invalidations, timeline): (Arc<Invalidations>, Arc<Timeline>),
+        shared: Arc<dyn SharedInvalidations>,
         (bus, lease): (Arc<dyn Bus>, Duration),
     ) -> Self {
         Self {
-            marks,
+            invalidations,
             timeline,
             shared,
             bus,
@@ -69,7 +69,7 @@ impl Replica {
         }
     }
 
-    /// There may be marks that it does not have.
+    /// There may be invalidations that it does not have.
     pub(crate) fn emit(&self) {
         self.told.fetch_add(1, Ordering::AcqRel);
     }
@@ -84,12 +84,12 @@ impl Replica {
         self.compared.load(Ordering::Acquire) >= told
     }
 
-    /// Whether it was told of marks that it does not have.
+    /// Whether it was told of invalidations that it does not have.
     pub(crate) fn is_lagging(&self) -> bool {
         !self.has(self.told())
     }
 
-    /// Marks that other nodes do not know of.
+    /// Invalidations that other nodes do not know of.
     pub(crate) fn owed(&self) -> usize {
         self.owed.lock().len()
     }
@@ -112,14 +112,14 @@ impl Replica {
         self.bus.last_contact().is_some_and(recent) || self.asked.get().is_some_and(recent)
     }
 
-    /// Makes marks for all nodes.
+    /// Makes invalidations for all nodes.
     ///
     /// # Errors
     /// Those of the tier: then they count here, and are owed to the others.
-    pub(crate) async fn make(&self, marks: Vec<Mark>, at: Time) -> Result<()> {
-        match self.exchange(marks.iter().map(|mark| (mark.clone(), at)).collect()).await {
+    pub(crate) async fn make(&self, invalidations: Vec<Invalidation>, at: Time) -> Result<()> {
+        match self.exchange(invalidations.iter().map(|copy_tag| (copy_tag.clone(), at)).collect()).await {
             Ok(()) => Ok(()),
-            Err(error) => self.marks.make(marks, at).and(Err(error)),
+            Err(error) => self.invalidations.make(invalidations, at).and(Err(error)),
         }
     }
 
@@ -130,18 +130,19 @@ impl Replica {
 
     /// What is owed is taken out meanwhile: of two who exchange at once one makes
     /// it, so that none is made again after it was acknowledged.
-    async fn exchange(&self, mut made: HashMap<Mark, Time>) -> Result<()> {
+    async fn exchange(&self, mut made: HashMap<Invalidation, Time>) -> Result<()> {
         let (told, begun) = (self.told(), Instant::now());
-        for (mark, at) in std::mem::take(&mut *self.owed.lock()) {
-            made.entry(mark).or_insert(at);
+        for (copy_tag, at) in std::mem::take(&mut *self.owed.lock()) {
+            made.entry(copy_tag).or_insert(at);
         }
         let made = Owing { replica: self, made: made.into_iter().collect() };
-        let known = Known { heard: self.heard.load(Ordering::Acquire), count: self.marks.stamp() };
-        // No layer bounds it, as none is around the marks.
+        let known = Known { heard: self.heard.load(Ordering::Acquire), count: self.invalidations.stamp() };
+        // No layer bounds it, as none is around the invalidations.
         // How far the clock of all is ahead: this node's time is corrected, and may be wrong.
         let offset = self.shared.time().map(|shared| Offset::between(self.timeline.now(), shared));
         let offset = offset.unwrap_or_default();
-        let sent: Vec<_> = made.made.iter().map(|(mark, at)| (mark.clone(), offset.forward(*at))).collect();
+        let sent: Vec<_> =
+            made.made.iter().map(|(copy_tag, at)| (copy_tag.clone(), offset.forward(*at))).collect();
         let marked = within(self.shared.exchange(&sent, known), OPERATION_LIMIT).await;
         let mut marked = marked.unwrap_or_else(|| Err(no_answer()))?;
         made.settled();
@@ -149,7 +150,7 @@ impl Replica {
         marked.iter_mut().for_each(|marked| marked.at = offset.backward(marked.at).min(now));
         let heard = marked.iter().map(|marked| marked.stamp).max().unwrap_or(0);
         if !marked.is_empty()
-            && let Err(error) = self.marks.adopt(marked)
+            && let Err(error) = self.invalidations.adopt(marked)
         {
             tracing::warn!(target: "larder", %error, "what other nodes invalidated could not be written down here");
         }
@@ -159,13 +160,17 @@ impl Replica {
         Ok(())
     }
 
-    fn owe(&self, marks: Vec<(Mark, Time)>) {
+    fn owe(&self, invalidations: Vec<(Invalidation, Time)>) {
         let mut owed = self.owed.lock();
-        for (mark, at) in marks {
-            owed.entry(mark).or_insert(at);
+        for (copy_tag, at) in invalidations {
+            owed.entry(copy_tag).or_insert(at);
         }
         if owed.len() > OWED_MAX {
-            let all = if owed.contains_key(&Mark::Cleared) { Mark::Cleared } else { Mark::All };
+            let all = if owed.contains_key(&Invalidation::Cleared) {
+                Invalidation::Cleared
+            } else {
+                Invalidation::All
+            };
             let last = owed.values().max().copied();
             owed.clear();
             owed.extend(last.map(|at| (all, at)));
@@ -177,10 +182,10 @@ fn no_answer() -> Error {
     Error::new(ErrorKind::Unavailable, format!("no answer within {OPERATION_LIMIT:?}")).during("invalidate")
 }
 
-/// Marks that are being made. They are owed where that fails, or is given up.
+/// Invalidations that are being made. They are owed where that fails, or is given up.
 struct Owing<'a> {
     replica: &'a Replica,
-    made: Vec<(Mark, Time)>,
+    made: Vec<(Invalidation, Time)>,
 }
 
 impl Owing<'_> {
@@ -198,23 +203,23 @@ impl Drop for Owing<'_> {
 }
 
 impl Engine {
-    /// Makes marks, for all nodes where there are others.
-    pub(crate) async fn make_marks(&self, marks: Vec<Mark>) -> Result<()> {
+    /// Makes invalidations, for all nodes where there are others.
+    pub(crate) async fn record_invalidations(&self, invalidations: Vec<Invalidation>) -> Result<()> {
         let now = self.timeline.now();
         match &self.nodes {
             Some(nodes) => {
-                let made = nodes.replica.make(marks, now).await;
+                let made = nodes.replica.make(invalidations, now).await;
                 if made.is_err() {
                     nodes.reconcile_later();
                 }
                 made
             }
-            None => self.marks.make(marks, now),
+            None => self.invalidations.make(invalidations, now),
         }
     }
 
-    /// Takes over the marks of others, and makes those that are owed to them.
-    pub(crate) async fn compare_marks(&self, nodes: &Nodes) {
+    /// Takes over the invalidations of others, and makes those that are owed to them.
+    pub(crate) async fn compare_epochs(&self, nodes: &Nodes) {
         let owed = nodes.replica.owed();
         if owed == 0 && !nodes.replica.is_lagging() {
             return;
@@ -225,11 +230,11 @@ impl Engine {
         }
     }
 
-    /// The last attempt at marks that are owed.
-    pub(crate) async fn make_owed_marks(&self) {
+    /// The last attempt at invalidations that are owed.
+    pub(crate) async fn record_pending_invalidations(&self) {
         let Some(nodes) = &self.nodes else { return };
         if nodes.replica.owed() > 0 {
-            self.compare_marks(nodes).await;
+            self.compare_epochs(nodes).await;
             let lost = nodes.replica.owed();
             self.counters.repairs_lost.add(lost as u64);
             if lost > 0 {

@@ -1,7 +1,7 @@
 //! Keys that a notice names by their digest alone, being too long to be told.
 //!
 //! Who keeps a copy of an entry with a long key notes the key here, after the
-//! copy's [mark](super::Mark) was taken. What is not noted has no copy that a
+//! copy's [copy_tag](super::Invalidation) was taken. What is not noted has no copy that a
 //! notice could mean, as long as the list was not given up since.
 
 use std::collections::HashMap;

@@ -33,13 +33,13 @@ use std::time::{Duration, Instant};
 
 use larder_core::bus::{Bus, Coherence, Listener, Notice};
 use larder_core::clock::{Latest, Time};
+use larder_core::entry_meta::Freshness;
 use larder_core::erased::{AnyLookup, Value};
 use larder_core::events::{Event, Extent};
+use larder_core::invalidation::SharedInvalidations;
 use larder_core::key::EncodedKey;
-use larder_core::marks::SharedMarks;
 use larder_core::memory::Record;
-use larder_core::terms::Freshness;
-use larder_core::tier::Stamp;
+use larder_core::tier::EntryVersion;
 use parking_lot::{Condvar, Mutex};
 
 use self::local_keys::Apart;
@@ -49,7 +49,7 @@ pub(crate) use self::missed_window::{MARGIN, Missed};
 use crate::coherence::log_replica::Replica;
 use crate::coherence::validated_copies::found_in_memory;
 use crate::engine::Engine;
-use crate::invalidation::log::Marks;
+use crate::invalidation::log::Invalidations;
 use crate::key_lock::WriteTurn;
 use crate::read::Found;
 use crate::tier_stack::TierStack;
@@ -64,7 +64,7 @@ const REPAIR_PAUSE: Duration = Duration::from_millis(50);
 /// What was stored on a condition is forgotten after this time, beyond so many.
 const ECHO_LIFE: Duration = Duration::from_secs(1);
 const ECHOES_MAX: usize = 4096;
-/// Bits of a mark that emit entries apart; the rest is the epoch.
+/// Bits of a copy_tag that emit entries apart; the rest is the epoch.
 const IDENTITY_BITS: u32 = 44;
 const IDENTITY: u64 = (1 << IDENTITY_BITS) - 1;
 
@@ -73,7 +73,7 @@ pub struct NodesPlan {
     /// Tells what they change.
     pub bus: Arc<dyn Bus>,
     /// Has what they invalidated.
-    pub marks: Arc<dyn SharedMarks>,
+    pub invalidations: Arc<dyn SharedInvalidations>,
     /// How long a copy in memory may serve after the last contact.
     pub lease: Duration,
     /// What to do without contact.
@@ -114,10 +114,17 @@ struct Queue {
 }
 
 impl Nodes {
-    pub(crate) fn new(plan: NodesPlan, marks: &Arc<Marks>, timeline: &Arc<Timeline>) -> Arc<Self> {
+    pub(crate) fn new(
+        plan: NodesPlan,
+        invalidations: &Arc<Invalidations>,
+        timeline: &Arc<Timeline>,
+    ) -> Arc<Self> {
         let heard = (Arc::clone(&plan.bus), plan.lease);
-        let replica =
-            Arc::new(Replica::new((Arc::clone(marks), Arc::clone(timeline)), Arc::clone(&plan.marks), heard));
+        let replica = Arc::new(Replica::new(
+            (Arc::clone(invalidations), Arc::clone(timeline)),
+            Arc::clone(&plan.invalidations),
+            heard,
+        ));
         Arc::new(Self {
             plan,
             replica,
@@ -137,7 +144,7 @@ impl Nodes {
         })
     }
 
-    /// Judges what others write in `handle` by the marks of all.
+    /// Judges what others write in `handle` by the invalidations of all.
     pub(crate) fn replicate_in(&self, handle: &TierHandle) {
         if handle.is_shared() {
             handle.replicate(&self.replica);
@@ -151,7 +158,8 @@ impl Nodes {
     fn confirm<V>(&self, find: impl FnOnce() -> Option<Record<V>>) -> Option<(Record<V>, bool)> {
         let is_heard = self.is_heard();
         let record = find()?;
-        let is_current = record.checked.is_some_and(|mark| mark.get() >> IDENTITY_BITS == self.epoch_bits());
+        let is_current =
+            record.checked.is_some_and(|copy_tag| copy_tag.get() >> IDENTITY_BITS == self.epoch_bits());
         Some((record, is_heard && is_current))
     }
 
@@ -160,12 +168,12 @@ impl Nodes {
         self.plan.coherence == Coherence::Available
     }
 
-    /// The mark of a copy that is made from now on.
-    pub(crate) fn mark(&self) -> Mark {
-        Mark(self.epoch_bits() << IDENTITY_BITS)
+    /// The copy_tag of a copy that is made from now on.
+    pub(crate) fn copy_tag(&self) -> CopyTag {
+        CopyTag(self.epoch_bits() << IDENTITY_BITS)
     }
 
-    /// There may be a copy of this entry whose mark was taken by now.
+    /// There may be a copy of this entry whose copy_tag was taken by now.
     pub(crate) fn note_copy(&self, key: &EncodedKey) {
         if !self.long.note(key) {
             self.gap();
@@ -173,17 +181,17 @@ impl Nodes {
     }
 
     /// An entry is stored on this node alone, and stands so in the tier of all.
-    pub(crate) fn note_apart(&self, key: &EncodedKey, stamp: Stamp) {
+    pub(crate) fn note_apart(&self, key: &EncodedKey, stamp: EntryVersion) {
         self.apart.note(key, stamp);
     }
 
     /// Whether it stands so still.
-    pub(crate) fn is_apart(&self, key: &EncodedKey, stamp: Option<Stamp>) -> bool {
+    pub(crate) fn is_apart(&self, key: &EncodedKey, stamp: Option<EntryVersion>) -> bool {
         self.apart.is_same(key, stamp)
     }
 
     fn epoch_bits(&self) -> u64 {
-        // Never all zero, so that a mark is a stamp.
+        // Never all zero, so that a copy_tag is a stamp.
         let epoch = self.epoch.load(Ordering::Acquire) & (u64::MAX >> IDENTITY_BITS);
         epoch.max(1)
     }
@@ -275,29 +283,29 @@ impl Nodes {
 /// What a copy in memory carries: the epoch it was made in, and which entry it
 /// is a copy of.
 #[derive(Clone, Copy)]
-pub(crate) struct Mark(u64);
+pub(crate) struct CopyTag(u64);
 
-impl Mark {
+impl CopyTag {
     /// Of no epoch: what carries it is never confirmed.
     pub(crate) const UNHEARD: Self = Self(0);
 
-    /// The mark of a copy of this entry.
-    pub(crate) fn of(self, identity: u64) -> Option<Stamp> {
-        Stamp::new(self.0 | identity & IDENTITY)
+    /// The copy_tag of a copy of this entry.
+    pub(crate) fn of(self, identity: u64) -> Option<EntryVersion> {
+        EntryVersion::new(self.0 | identity & IDENTITY)
     }
 
-    /// The mark that a stamp was made of.
-    pub(crate) fn from(stamp: Stamp) -> Self {
+    /// The copy_tag that a stamp was made of.
+    pub(crate) fn from(stamp: EntryVersion) -> Self {
         Self(stamp.get() & !IDENTITY)
     }
 
     /// Which entry a marked copy is of.
-    pub(crate) fn identity(mark: Stamp) -> u64 {
-        mark.get() & IDENTITY
+    pub(crate) fn identity(copy_tag: EntryVersion) -> u64 {
+        copy_tag.get() & IDENTITY
     }
 }
 
-/// Which entry a frame is, as far as marks emit.
+/// Which entry a frame is, as far as invalidations emit.
 pub(crate) fn identity(frame: &[u8]) -> u64 {
     const AT: usize = larder_core::frame::FIXED_LEN - 8;
     let sum = frame.get(AT..).and_then(|sum| sum.first_chunk()).copied();
@@ -312,7 +320,7 @@ impl Listener for Ears {
     fn told(&self, notice: Notice) {
         match (self.0.upgrade(), notice) {
             (Some(nodes), Notice::Changed(key)) => nodes.push(key),
-            (Some(nodes), Notice::Marked) => nodes.marked(),
+            (Some(nodes), Notice::InvalidationRecord) => nodes.marked(),
             (Some(nodes), Notice::ChangedDigest(digest)) => {
                 nodes.long.find(digest).into_iter().for_each(|key| nodes.push(key));
             }
@@ -335,7 +343,7 @@ impl Engine {
     pub(crate) fn hear(self: &Arc<Self>) {
         let Some(nodes) = &self.nodes else { return };
         nodes.plan.bus.listen(Arc::new(Ears(Arc::downgrade(nodes))));
-        // What is stamped before would be meant by every mark there is. Without
+        // What is stamped before would be meant by every copy_tag there is. Without
         // contact it fails at once, and the worker tries on.
         let _later = block_on(nodes.replica.compare());
         let (engine, heard) = (Arc::downgrade(self), Arc::clone(nodes));
@@ -347,7 +355,7 @@ impl Engine {
         }
     }
 
-    /// There may be a copy of an entry whose mark was taken by now.
+    /// There may be a copy of an entry whose copy_tag was taken by now.
     pub(crate) fn note_copy(&self, key: &EncodedKey) {
         self.nodes.iter().for_each(|nodes| nodes.note_copy(key));
     }
@@ -426,7 +434,7 @@ impl Engine {
 mod tests {
     use larder_core::Result;
     use larder_core::clock::SystemClock;
-    use larder_core::marks::{Known, Mark as NewValue, Marked};
+    use larder_core::invalidation::{Invalidation as Change, InvalidationRecord, Known};
     use larder_core::tier::{BoxFuture, TierKind};
 
     use super::*;
@@ -442,10 +450,14 @@ mod tests {
         }
     }
 
-    struct NoMarks;
+    struct NoInvalidations;
 
-    impl SharedMarks for NoMarks {
-        fn exchange<'a>(&'a self, _: &'a [(NewValue, Time)], _: Known) -> BoxFuture<'a, Result<Vec<Marked>>> {
+    impl SharedInvalidations for NoInvalidations {
+        fn exchange<'a>(
+            &'a self,
+            _: &'a [(Change, Time)],
+            _: Known,
+        ) -> BoxFuture<'a, Result<Vec<InvalidationRecord>>> {
             Box::pin(async { Ok(Vec::new()) })
         }
     }
@@ -455,13 +467,13 @@ mod tests {
         let line = Arc::new(Line::default());
         let plan = NodesPlan {
             bus: Arc::clone(&line) as Arc<dyn Bus>,
-            marks: Arc::new(NoMarks),
+            invalidations: Arc::new(NoInvalidations),
             lease: Duration::from_secs(1),
             coherence: Coherence::Available,
         };
-        let marks = Arc::new(Marks::new(None, Vec::new()));
+        let invalidations = Arc::new(Invalidations::new(None, Vec::new()));
         let timeline = Arc::new(Timeline::new(Arc::new(SystemClock), Time::from_millis(0)));
-        let nodes = Nodes::new(plan, &marks, &timeline);
+        let nodes = Nodes::new(plan, &invalidations, &timeline);
         block_on(nodes.replica.compare()).unwrap();
         let record = |nodes: &Nodes| Record {
             value: Some(1),
@@ -470,7 +482,7 @@ mod tests {
             terms: None,
             weight: 1,
             home: TierKind::Redis,
-            checked: nodes.mark().of(1),
+            checked: nodes.copy_tag().of(1),
         };
         let confirmed = |find: &dyn Fn() -> Option<Record<i32>>| nodes.confirm(find).map(|(_, is)| is);
         *line.0.lock() = Some(Instant::now());

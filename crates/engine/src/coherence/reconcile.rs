@@ -9,15 +9,15 @@
 
 use std::sync::Arc;
 
+use larder_core::entry_meta::{EntryMeta, Freshness, read_offset};
 use larder_core::erased::Key;
 use larder_core::events::Event;
 use larder_core::frame::{self, Frame, Head};
 use larder_core::key::EncodedKey;
-use larder_core::terms::{Freshness, Terms, read_offset};
-use larder_core::tier::{FrameWithStamp, LastRemoval, REMOVAL_LIFE, Stamp, TierKind};
+use larder_core::tier::{EntryVersion, LastRemoval, REMOVAL_LIFE, TierKind, VersionedFrame};
 use larder_core::{Bytes, ErrorKind, Result};
 
-use crate::coherence::{MARGIN, Mark, identity};
+use crate::coherence::{CopyTag, MARGIN, identity};
 use crate::engine::Engine;
 use crate::tier_stack::quarantine::PendingWrites;
 use crate::tier_stack::tier_handle::TierHandle;
@@ -114,16 +114,16 @@ impl Engine {
         &self,
         stack: &TierStack,
         key: &EncodedKey,
-        former: Option<Stamp>,
-    ) -> Option<Stamp> {
+        former: Option<EntryVersion>,
+    ) -> Option<EntryVersion> {
         former.filter(|_| stack.among_nodes().is_some() && !stack.is_pending(key))
     }
 
     /// Says of a change that may be owed which entry it replaced.
-    pub(crate) fn note_base(&self, stack: &TierStack, key: &EncodedKey, base: Option<Stamp>) {
+    pub(crate) fn note_base(&self, stack: &TierStack, key: &EncodedKey, base: Option<EntryVersion>) {
         let Some(base) = base else { return };
         if let Some(handle) = stack.among_nodes().filter(|handle| handle.quarantine().is_any()) {
-            handle.quarantine().note_base(key, Mark::identity(base));
+            handle.quarantine().note_base(key, CopyTag::identity(base));
         }
     }
 
@@ -170,14 +170,14 @@ impl Engine {
     ) -> Result<Option<Outcome>> {
         let encoded = &owed.key;
         for _ in 0..ATTEMPTS {
-            let found = handle.inner().get_stamped(encoded).await?;
+            let found = handle.inner().get_versioned(encoded).await?;
             let verdict = case(handle, owed, &found, here).verdict();
             tracing::debug!(target: "larder", key = ?encoded, ?verdict, "a change is made up for");
             return Ok(Some(match (verdict, here) {
                 (Verdict::Made, _) => Outcome::Made,
                 (Verdict::Make, Here::Written(frame, stored)) => {
                     self.expect_echo(encoded, *stored);
-                    let based = encoded.clone().based_on(found.1.unwrap_or(Stamp::NONE)).replacing();
+                    let based = encoded.clone().based_on(found.1.unwrap_or(EntryVersion::NONE)).replacing();
                     if !handle.put_if_unchanged(&based, frame).await? {
                         // It changed since it was looked at: by whom is to be seen.
                         continue;
@@ -226,7 +226,8 @@ impl Engine {
     /// Removes what an entry of this node alone has replaced.
     async fn remove_there(&self, handle: &TierHandle, key: &EncodedKey) -> Result<()> {
         handle.remove(key).await?;
-        if let (Some(nodes), Ok((None, Some(stamp)))) = (&self.nodes, handle.inner().get_stamped(key).await) {
+        if let (Some(nodes), Ok((None, Some(stamp)))) = (&self.nodes, handle.inner().get_versioned(key).await)
+        {
             nodes.note_apart(key, stamp);
         }
         Ok(())
@@ -247,15 +248,18 @@ impl Engine {
         if self.freshness(&record) != Freshness::Fresh {
             return None;
         }
-        let terms = record.terms.as_ref().map_or(Terms::PLAIN, |terms| terms.current());
+        let terms = record.terms.as_ref().map_or(EntryMeta::PLAIN, |terms| terms.current());
         let facts = self.facts(u64::from(record.weight), None, terms.ttl);
         let payload = stack.payload(record.value.as_ref(), facts.kind).ok()?;
         let label = FrameLabel { facts: &facts, terms: &terms, stamp: record.stamp, created: record.created };
-        Some(Here::Written(stack.frame(encoded, payload, &label), record.checked.map_or(0, Mark::identity)))
+        Some(Here::Written(
+            stack.frame(encoded, payload, &label),
+            record.checked.map_or(0, CopyTag::identity),
+        ))
     }
 }
 
-fn case(handle: &TierHandle, owed: &PendingWrites, found: &FrameWithStamp, here: &Here) -> Case {
+fn case(handle: &TierHandle, owed: &PendingWrites, found: &VersionedFrame, here: &Here) -> Case {
     let (theirs, stamp) = found;
     // After the answer: it is of the present era.
     let era = handle.inner().era(&owed.key);
@@ -279,7 +283,7 @@ fn for_all(stack: &TierStack, bytes: &Bytes, key: &EncodedKey) -> Option<Frame> 
     if read_offset(attributes).is_some() {
         return Some(Frame::new(&header, key, attributes, payload));
     }
-    let terms = Terms::read(&header, attributes)?;
+    let terms = EntryMeta::read(&header, attributes)?;
     Some(Frame::new(&header, key, &stack.attributes(key, &terms), payload))
 }
 

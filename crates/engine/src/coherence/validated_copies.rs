@@ -6,12 +6,12 @@
 //! serves as long as the stamp is still that one. Writes leave none lagging.
 
 use larder_core::clock::Time;
+use larder_core::entry_meta::{EntryMeta, Freshness};
 use larder_core::erased::Value;
 use larder_core::frame::{CodecId, Compression, Header};
 use larder_core::key::EncodedKey;
 use larder_core::memory::Record;
-use larder_core::terms::{Freshness, Terms};
-use larder_core::tier::{Stamp, TierKind};
+use larder_core::tier::{EntryVersion, TierKind};
 
 use crate::engine::Engine;
 use crate::read::Found;
@@ -19,7 +19,7 @@ use crate::tier_stack::{Decoded, TierStack};
 
 impl Engine {
     /// The stamp of `key` now, where a tier has stamps.
-    pub(crate) fn stamp(&self, key: &EncodedKey) -> Option<Stamp> {
+    pub(crate) fn stamp(&self, key: &EncodedKey) -> Option<EntryVersion> {
         let stamping = |handle: &&crate::TierHandle| handle.facts().capability.stamps;
         self.tiers().iter().find(stamping)?.inner().stamp(key)
     }
@@ -30,7 +30,7 @@ impl Engine {
         if !self.stamps {
             return key;
         }
-        let stamp = self.stamp(&key).unwrap_or(Stamp::NONE);
+        let stamp = self.stamp(&key).unwrap_or(EntryVersion::NONE);
         key.based_on(stamp)
     }
 
@@ -39,7 +39,7 @@ impl Engine {
         &self,
         stack: &TierStack,
         key: &EncodedKey,
-        stamp: Option<Stamp>,
+        stamp: Option<EntryVersion>,
     ) -> Option<Found> {
         let native = stack.keys.decode(key.as_bytes()).ok()?;
         let record = self.memory.get(&native)?;
@@ -52,14 +52,14 @@ impl Engine {
 }
 
 pub(crate) fn found_in_memory(record: Record<Value>, freshness: Freshness) -> Found {
-    let terms = record.terms.map_or(Terms::PLAIN, |terms| terms.current());
+    let terms = record.terms.map_or(EntryMeta::PLAIN, |terms| terms.current());
     let decoded =
         Decoded { value: record.value, header: header(record.created, &terms), terms, offset: None };
     Found { tier: TierKind::Memory, home: record.home, decoded, freshness, confirmed: true }
 }
 
 /// What memory knows of an entry: when it was written, and until when it lives.
-fn header(created: Time, terms: &Terms) -> Header {
+fn header(created: Time, terms: &EntryMeta) -> Header {
     Header {
         codec: CodecId::Raw,
         compression: Compression::None,

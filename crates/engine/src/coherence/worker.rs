@@ -15,7 +15,7 @@ use larder_exec::runtime::block_on;
 #[derive(Clone, Copy)]
 struct Heard {
     contact: Option<Instant>,
-    marks: u64,
+    invalidations: u64,
 }
 
 /// What there is to do.
@@ -64,9 +64,9 @@ impl Nodes {
         }
     }
 
-    /// When there was contact last, and what was told of marks by then.
+    /// When there was contact last, and what was told of invalidations by then.
     fn heard(&self) -> Heard {
-        Heard { contact: self.plan.bus.last_contact(), marks: self.replica.told() }
+        Heard { contact: self.plan.bus.last_contact(), invalidations: self.replica.told() }
     }
 
     /// Applies what was told meanwhile. For the one thread that applies.
@@ -89,9 +89,9 @@ impl Nodes {
             self.gap();
         }
         if marked || repair {
-            block_on(engine.compare_marks(self));
+            block_on(engine.compare_epochs(self));
         }
-        self.applied_up_to(heard.contact.filter(|_| self.replica.has(heard.marks)), keys.len());
+        self.applied_up_to(heard.contact.filter(|_| self.replica.has(heard.invalidations)), keys.len());
     }
 
     fn applied_up_to(&self, contact: Option<Instant>, count: usize) {

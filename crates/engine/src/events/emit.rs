@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
+use larder_core::entry_meta::{Freshness, Tag};
 use larder_core::erased::{AnyLookup, Key, Value};
 use larder_core::events::{Cause, Event, Extent, Writer};
+use larder_core::invalidation::Invalidation;
 use larder_core::key::EncodedKey;
-use larder_core::marks::Mark;
 use larder_core::memory::Record;
 use larder_core::place::Placement;
-use larder_core::terms::{Freshness, Tag};
 use larder_core::tier::TierKind;
 use larder_core::{Error, Result};
 
@@ -85,14 +85,14 @@ impl Engine {
         self.emit_evictions();
     }
 
-    /// Tells what was invalidated by marks.
-    pub(crate) fn emit_marks(&self, marks: Vec<Mark>) {
-        for mark in marks {
-            let extent = match mark {
-                Mark::Tag(tag) => Extent::Tag(Tag::from(&*tag)),
-                Mark::All => Extent::All,
-                Mark::Cleared => Extent::Cleared,
-                Mark::Time => continue,
+    /// Tells what was invalidated by invalidations.
+    pub(crate) fn emit_invalidations(&self, invalidations: Vec<Invalidation>) {
+        for invalidation in invalidations {
+            let extent = match invalidation {
+                Invalidation::Tag(tag) => Extent::Tag(Tag::from(&*tag)),
+                Invalidation::All => Extent::All,
+                Invalidation::Cleared => Extent::Cleared,
+                Invalidation::Time => continue,
             };
             self.events.emit(|| Event::Invalidated(extent));
         }

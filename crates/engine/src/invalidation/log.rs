@@ -1,30 +1,30 @@
 //! What was invalidated: by tag, as a whole, and by `clear`.
 //!
 //! Invalidations are counted. An entry is stamped with the count when its load
-//! or its write begins; a mark notes the count that it made. So an entry is
-//! meant by a mark exactly when its stamp is lower, wherever it lies and
-//! however long it took to get there. Marks only ever rise.
+//! or its write begins; a invalidation notes the count that it made. So an entry is
+//! meant by a invalidation exactly when its stamp is lower, wherever it lies and
+//! however long it took to get there. Invalidations only ever rise.
 //!
-//! A mark is in the log before it counts. Where that fails, or a log was
-//! damaged, the marks of before are not known any more, and everything is
-//! taken as removed: a lost mark invalidates.
+//! A invalidation is in the log before it counts. Where that fails, or a log was
+//! damaged, the invalidations of before are not known any more, and everything is
+//! taken as removed: a lost invalidation invalidates.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use larder_core::Result;
 use larder_core::clock::Time;
-use larder_core::marks::{Mark, MarkLog, Marked};
-use larder_core::terms::{Freshness, Tag, Terms};
+use larder_core::entry_meta::{EntryMeta, Freshness, Tag};
+use larder_core::invalidation::{Invalidation, InvalidationLog, InvalidationRecord};
 use parking_lot::{Mutex, RwLock};
 
-/// More marks of tags than this are folded into one for everything.
+/// More invalidations of tags than this are folded into one for everything.
 const TAGS_MAX: usize = 100_000;
-/// A log is written anew when it has grown by this many marks.
+/// A log is written anew when it has grown by this many invalidations.
 const REWRITE_EVERY: usize = 200_000;
 
-/// The marks of one cache.
-pub(crate) struct Marks {
+/// The invalidations of one cache.
+pub(crate) struct Invalidations {
     /// Invalidations so far: the stamp of what begins now.
     count: AtomicU64,
     /// Stamps below this were removed.
@@ -34,31 +34,31 @@ pub(crate) struct Marks {
     /// When everything expired last.
     expired_at: AtomicU64,
     tags: RwLock<HashMap<Box<str>, (u64, Time)>>,
-    log: Option<Box<dyn MarkLog>>,
+    log: Option<Box<dyn InvalidationLog>>,
     /// The latest time of this node that was noted.
     noted_at: AtomicU64,
-    /// Marks appended since the log was written anew; held while a mark is made.
+    /// Invalidations appended since the log was written anew; held while a invalidation is made.
     appended: Mutex<usize>,
 }
 
-/// What of an entry a mark depends on.
+/// What of an entry a invalidation depends on.
 #[derive(Clone, Copy)]
-pub(crate) struct Stamped<'a> {
+pub(crate) struct EntryAge<'a> {
     pub(crate) stamp: u64,
     pub(crate) tags: &'a [Tag],
     pub(crate) stale: std::time::Duration,
 }
 
-impl<'a> Stamped<'a> {
-    pub(crate) fn new(stamp: u64, terms: &'a Terms) -> Self {
+impl<'a> EntryAge<'a> {
+    pub(crate) fn new(stamp: u64, terms: &'a EntryMeta) -> Self {
         Self { stamp, tags: &terms.tags, stale: terms.stale }
     }
 }
 
-impl Marks {
-    /// The marks that a log holds.
-    pub(crate) fn new(log: Option<Box<dyn MarkLog>>, kept: Vec<Marked>) -> Self {
-        let marks = Self {
+impl Invalidations {
+    /// The invalidations that a log holds.
+    pub(crate) fn new(log: Option<Box<dyn InvalidationLog>>, kept: Vec<InvalidationRecord>) -> Self {
+        let invalidations = Self {
             count: AtomicU64::new(0),
             cleared: AtomicU64::new(0),
             floor: AtomicU64::new(0),
@@ -68,26 +68,26 @@ impl Marks {
             noted_at: AtomicU64::new(0),
             appended: Mutex::new(kept.len()),
         };
-        kept.into_iter().for_each(|marked| marks.apply(marked));
-        marks
+        kept.into_iter().for_each(|marked| invalidations.apply(marked));
+        invalidations
     }
 
-    /// The stamp of a load or a write that begins now. No mark means an entry
+    /// The stamp of a load or a write that begins now. No invalidation means an entry
     /// that has it.
     #[inline]
     pub(crate) fn stamp(&self) -> u64 {
         self.count.load(Ordering::Acquire)
     }
 
-    /// Whether no mark can mean an entry without tags.
+    /// Whether no invalidation can mean an entry without tags.
     #[inline]
     pub(crate) fn spares(&self, stamp: u64) -> bool {
         stamp >= self.floor.load(Ordering::Acquire)
     }
 
-    /// What the marks leave of an entry.
+    /// What the invalidations leave of an entry.
     #[cold]
-    pub(crate) fn freshness(&self, entry: Stamped<'_>, now: Time) -> Freshness {
+    pub(crate) fn freshness(&self, entry: EntryAge<'_>, now: Time) -> Freshness {
         if entry.stamp >= self.stamp() {
             return Freshness::Fresh;
         }
@@ -104,7 +104,7 @@ impl Marks {
     }
 
     /// When a tag of the entry was invalidated first since it was stamped.
-    fn expired_by_tag(&self, entry: Stamped<'_>) -> Option<Time> {
+    fn expired_by_tag(&self, entry: EntryAge<'_>) -> Option<Time> {
         if entry.tags.is_empty() {
             return None;
         }
@@ -113,29 +113,32 @@ impl Marks {
         hits.filter(|(stamp, _)| entry.stamp < *stamp).map(|(_, at)| *at).min()
     }
 
-    /// Makes marks, all with one stamp. They count when this returns.
+    /// Makes invalidations, all with one stamp. They count when this returns.
     ///
     /// # Errors
     /// When they could not be written down. They count all the same in this
     /// process; the next one finds everything removed.
-    pub(crate) fn make(&self, marks: Vec<Mark>, at: Time) -> Result<()> {
+    pub(crate) fn make(&self, invalidations: Vec<Invalidation>, at: Time) -> Result<()> {
         let mut appended = self.appended.lock();
         let stamp = self.count.load(Ordering::Acquire) + 1;
-        let marked: Vec<Marked> = marks.into_iter().map(|mark| Marked { mark, stamp, at }).collect();
+        let marked: Vec<InvalidationRecord> = invalidations
+            .into_iter()
+            .map(|invalidation| InvalidationRecord { invalidation, stamp, at })
+            .collect();
         self.noted_at.fetch_max(at.as_millis(), Ordering::AcqRel);
         self.count_in(marked, &mut appended)
     }
 
-    /// Takes over marks that were made elsewhere. They count when this returns.
+    /// Takes over invalidations that were made elsewhere. They count when this returns.
     ///
     /// # Errors
     /// When they could not be written down. They count all the same in this
     /// process.
-    pub(crate) fn adopt(&self, marked: Vec<Marked>) -> Result<()> {
+    pub(crate) fn adopt(&self, marked: Vec<InvalidationRecord>) -> Result<()> {
         self.count_in(marked, &mut self.appended.lock())
     }
 
-    fn count_in(&self, marked: Vec<Marked>, appended: &mut usize) -> Result<()> {
+    fn count_in(&self, marked: Vec<InvalidationRecord>, appended: &mut usize) -> Result<()> {
         let written = self.append(&marked);
         *appended += marked.len();
         marked.into_iter().for_each(|marked| self.apply(marked));
@@ -150,7 +153,8 @@ impl Marks {
         let mut appended = self.appended.lock();
         self.noted_at.fetch_max(at.as_millis(), Ordering::AcqRel);
         *appended += 1;
-        let written = self.append(&[Marked { mark: Mark::Time, stamp: self.stamp(), at }]);
+        let written =
+            self.append(&[InvalidationRecord { invalidation: Invalidation::Time, stamp: self.stamp(), at }]);
         if *appended > REWRITE_EVERY || written.is_err() {
             *appended = self.rewrite()?;
         }
@@ -171,39 +175,39 @@ impl Marks {
         Ok(())
     }
 
-    fn append(&self, marked: &[Marked]) -> Result<()> {
+    fn append(&self, marked: &[InvalidationRecord]) -> Result<()> {
         let Some(log) = &self.log else { return Ok(()) };
-        let bytes: Vec<u8> = marked.iter().flat_map(Marked::encode).collect();
+        let bytes: Vec<u8> = marked.iter().flat_map(InvalidationRecord::encode).collect();
         log.append(&bytes)
     }
 
-    fn apply(&self, marked: Marked) {
-        match marked.mark {
-            Mark::Cleared => {
+    fn apply(&self, marked: InvalidationRecord) {
+        match marked.invalidation {
+            Invalidation::Cleared => {
                 self.cleared.fetch_max(marked.stamp, Ordering::AcqRel);
                 self.floor.fetch_max(marked.stamp, Ordering::AcqRel);
             }
-            Mark::All => {
+            Invalidation::All => {
                 if self.floor.fetch_max(marked.stamp, Ordering::AcqRel) < marked.stamp {
                     self.expired_at.store(marked.at.as_millis(), Ordering::Release);
                 }
             }
-            Mark::Tag(tag) => {
+            Invalidation::Tag(tag) => {
                 let mut tags = self.tags.write();
                 let known = tags.entry(tag).or_insert((0, marked.at));
                 if known.0 < marked.stamp {
                     *known = (marked.stamp, marked.at);
                 }
             }
-            Mark::Time => {
+            Invalidation::Time => {
                 self.noted_at.fetch_max(marked.at.as_millis(), Ordering::AcqRel);
             }
         }
-        // Last: who reads the new count must find the mark.
+        // Last: who reads the new count must find the invalidation.
         self.count.fetch_max(marked.stamp, Ordering::AcqRel);
     }
 
-    /// Keeps the number of marks finite: too many tags become everything.
+    /// Keeps the number of invalidations finite: too many tags become everything.
     fn fold(&self) -> bool {
         let mut tags = self.tags.write();
         if tags.len() <= TAGS_MAX {
@@ -228,25 +232,33 @@ impl Marks {
         self.log.iter().for_each(|log| log.close());
     }
 
-    /// Writes the log anew with the marks that count; how many they are.
+    /// Writes the log anew with the invalidations that count; how many they are.
     fn rewrite(&self) -> Result<usize> {
         let Some(log) = &self.log else { return Ok(0) };
         let now = Time::from_millis(self.noted_at.load(Ordering::Acquire));
         let at = Time::from_millis(self.expired_at.load(Ordering::Acquire));
-        let mut marks = vec![
-            Marked { mark: Mark::Cleared, stamp: self.cleared.load(Ordering::Acquire), at },
-            Marked { mark: Mark::All, stamp: self.floor.load(Ordering::Acquire), at },
-            Marked { mark: Mark::Time, stamp: self.stamp(), at: now },
+        let mut invalidations = vec![
+            InvalidationRecord {
+                invalidation: Invalidation::Cleared,
+                stamp: self.cleared.load(Ordering::Acquire),
+                at,
+            },
+            InvalidationRecord {
+                invalidation: Invalidation::All,
+                stamp: self.floor.load(Ordering::Acquire),
+                at,
+            },
+            InvalidationRecord { invalidation: Invalidation::Time, stamp: self.stamp(), at: now },
         ];
         let tags = self.tags.read();
-        marks.extend(tags.iter().map(|(tag, (stamp, at))| Marked {
-            mark: Mark::Tag(tag.clone()),
+        invalidations.extend(tags.iter().map(|(tag, (stamp, at))| InvalidationRecord {
+            invalidation: Invalidation::Tag(tag.clone()),
             stamp: *stamp,
             at: *at,
         }));
-        let bytes: Vec<u8> = marks.iter().flat_map(Marked::encode).collect();
+        let bytes: Vec<u8> = invalidations.iter().flat_map(InvalidationRecord::encode).collect();
         log.rewrite(&bytes)?;
-        Ok(marks.len())
+        Ok(invalidations.len())
     }
 }
 
@@ -262,7 +274,7 @@ mod tests {
     #[derive(Clone, Default)]
     struct Log(Arc<Mutex<Vec<u8>>>);
 
-    impl MarkLog for Log {
+    impl InvalidationLog for Log {
         fn append(&self, bytes: &[u8]) -> Result<()> {
             self.0.lock().extend_from_slice(bytes);
             Ok(())
@@ -276,7 +288,7 @@ mod tests {
 
     struct Full;
 
-    impl MarkLog for Full {
+    impl InvalidationLog for Full {
         fn append(&self, _: &[u8]) -> Result<()> {
             Err(Error::new(ErrorKind::Full, "no room"))
         }
@@ -286,42 +298,42 @@ mod tests {
         }
     }
 
-    fn fresh(marks: &Marks, stamp: u64, tags: &[&str]) -> Freshness {
+    fn fresh(invalidations: &Invalidations, stamp: u64, tags: &[&str]) -> Freshness {
         let tags: Vec<Tag> = tags.iter().map(|tag| (*tag).into()).collect();
-        let entry = Stamped { stamp, tags: &tags, stale: Duration::from_millis(10) };
-        marks.freshness(entry, Time::from_millis(105))
+        let entry = EntryAge { stamp, tags: &tags, stale: Duration::from_millis(10) };
+        invalidations.freshness(entry, Time::from_millis(105))
     }
 
     const AT: Time = Time::from_millis(100);
 
     #[test]
     fn what_began_before_a_mark_is_meant_by_it() {
-        let marks = Marks::new(None, Vec::new());
-        let before = marks.stamp();
-        marks.make(vec![Mark::Tag("a".into()), Mark::Tag("b".into())], AT).unwrap();
-        let after = marks.stamp();
-        assert_eq!(fresh(&marks, before, &["a"]), Freshness::Stale);
-        assert_eq!(fresh(&marks, before, &["c", "b"]), Freshness::Stale);
-        assert_eq!(fresh(&marks, before, &["c"]), Freshness::Fresh);
-        assert_eq!(fresh(&marks, after, &["a"]), Freshness::Fresh);
-        marks.make(vec![Mark::All], Time::from_millis(90)).unwrap();
-        assert_eq!(fresh(&marks, after, &[]), Freshness::Gone, "its stale window is over");
-        marks.make(vec![Mark::Cleared], AT).unwrap();
-        assert_eq!(fresh(&marks, after, &[]), Freshness::Gone);
-        assert_eq!(fresh(&marks, marks.stamp(), &["a", "b"]), Freshness::Fresh);
+        let invalidations = Invalidations::new(None, Vec::new());
+        let before = invalidations.stamp();
+        invalidations.make(vec![Invalidation::Tag("a".into()), Invalidation::Tag("b".into())], AT).unwrap();
+        let after = invalidations.stamp();
+        assert_eq!(fresh(&invalidations, before, &["a"]), Freshness::Stale);
+        assert_eq!(fresh(&invalidations, before, &["c", "b"]), Freshness::Stale);
+        assert_eq!(fresh(&invalidations, before, &["c"]), Freshness::Fresh);
+        assert_eq!(fresh(&invalidations, after, &["a"]), Freshness::Fresh);
+        invalidations.make(vec![Invalidation::All], Time::from_millis(90)).unwrap();
+        assert_eq!(fresh(&invalidations, after, &[]), Freshness::Gone, "its stale window is over");
+        invalidations.make(vec![Invalidation::Cleared], AT).unwrap();
+        assert_eq!(fresh(&invalidations, after, &[]), Freshness::Gone);
+        assert_eq!(fresh(&invalidations, invalidations.stamp(), &["a", "b"]), Freshness::Fresh);
     }
 
     #[test]
     fn marks_outlive_the_process() {
         let log = Log::default();
-        let first = Marks::new(Some(Box::new(log.clone())), Vec::new());
-        first.make(vec![Mark::Tag("a".into())], AT).unwrap();
+        let first = Invalidations::new(Some(Box::new(log.clone())), Vec::new());
+        first.make(vec![Invalidation::Tag("a".into())], AT).unwrap();
         let between = first.stamp();
-        first.make(vec![Mark::Tag("b".into())], AT).unwrap();
+        first.make(vec![Invalidation::Tag("b".into())], AT).unwrap();
         first.rewrite().unwrap();
         let mut kept = Vec::new();
-        assert!(Marked::decode_all(&log.0.lock(), |marked| kept.push(marked)));
-        let second = Marks::new(Some(Box::new(log.clone())), kept);
+        assert!(InvalidationRecord::decode_all(&log.0.lock(), |marked| kept.push(marked)));
+        let second = Invalidations::new(Some(Box::new(log.clone())), kept);
         assert_eq!(second.stamp(), first.stamp());
         assert_eq!(fresh(&second, between, &["a"]), Freshness::Fresh);
         assert_eq!(fresh(&second, between, &["b"]), Freshness::Stale);
@@ -329,17 +341,17 @@ mod tests {
 
     #[test]
     fn a_mark_that_cannot_be_written_counts_in_this_process() {
-        let marks = Marks::new(Some(Box::new(Full)), Vec::new());
-        assert!(marks.make(vec![Mark::Tag("a".into())], AT).is_err());
-        assert_eq!(fresh(&marks, 0, &["a"]), Freshness::Stale);
+        let invalidations = Invalidations::new(Some(Box::new(Full)), Vec::new());
+        assert!(invalidations.make(vec![Invalidation::Tag("a".into())], AT).is_err());
+        assert_eq!(fresh(&invalidations, 0, &["a"]), Freshness::Stale);
     }
 
     #[test]
     fn marks_are_bounded() {
-        let marks = Marks::new(None, Vec::new());
-        let tags = (0..=TAGS_MAX).map(|number| Mark::Tag(number.to_string().into())).collect();
-        marks.make(tags, AT).unwrap();
-        assert!(marks.tags.read().is_empty());
-        assert_eq!(fresh(&marks, 0, &["another"]), Freshness::Gone);
+        let invalidations = Invalidations::new(None, Vec::new());
+        let tags = (0..=TAGS_MAX).map(|number| Invalidation::Tag(number.to_string().into())).collect();
+        invalidations.make(tags, AT).unwrap();
+        assert!(invalidations.tags.read().is_empty());
+        assert_eq!(fresh(&invalidations, 0, &["another"]), Freshness::Gone);
     }
 }

@@ -1,4 +1,4 @@
-//! Invalidating many entries at once, by marks, and one, by its terms.
+//! Invalidating many entries at once, by invalidations, and one, by its terms.
 
 pub(crate) mod log;
 
@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use larder_core::clock::Time;
+use larder_core::entry_meta::{EntryMeta, Tag};
 use larder_core::erased::Key;
 use larder_core::events::{Event, Extent};
-use larder_core::marks::Mark;
-use larder_core::terms::{Tag, Terms};
+use larder_core::invalidation::Invalidation;
 use larder_core::{Error, ErrorKind, Result};
 
 use crate::engine::Engine;
@@ -30,12 +30,13 @@ impl Engine {
     /// `ErrorKind::Unsupported` where other processes write entries whose stamps
     /// are theirs: then nothing is invalidated.
     pub(crate) async fn invalidate_tags<W: Runtime>(self: &Arc<Self>, tags: Vec<Tag>) -> Result<()> {
-        let marks = tags.iter().filter(|tag| tag.as_str().len() <= TAG_LEN_MAX);
-        let marks: Vec<Mark> = marks.map(|tag| Mark::Tag(tag.as_str().into())).collect();
-        if marks.is_empty() {
+        let invalidations = tags.iter().filter(|tag| tag.as_str().len() <= TAG_LEN_MAX);
+        let invalidations: Vec<Invalidation> =
+            invalidations.map(|tag| Invalidation::Tag(tag.as_str().into())).collect();
+        if invalidations.is_empty() {
             return Ok(());
         }
-        self.mark::<W>(marks).await
+        self.invalidation::<W>(invalidations).await
     }
 
     /// Expires every entry, in every tier, and what is being loaded now.
@@ -43,22 +44,24 @@ impl Engine {
     /// # Errors
     /// As [`invalidate_tags`](Self::invalidate_tags).
     pub(crate) async fn invalidate_all<W: Runtime>(self: &Arc<Self>) -> Result<()> {
-        self.mark::<W>(vec![Mark::All]).await
+        self.invalidation::<W>(vec![Invalidation::All]).await
     }
 
-    async fn mark<W: Runtime>(self: &Arc<Self>, marks: Vec<Mark>) -> Result<()> {
+    async fn invalidation<W: Runtime>(self: &Arc<Self>, invalidations: Vec<Invalidation>) -> Result<()> {
         self.check_open()?;
-        self.check_stamps()?;
-        self.counters.invalidations.add(marks.len() as u64);
-        let told = marks.clone();
+        self.check_versions()?;
+        self.counters.invalidations.add(invalidations.len() as u64);
+        let told = invalidations.clone();
         let engine = Arc::clone(self);
-        let made = W::section(self.has_tiers(), async move { engine.make_marks(marks).await }).await;
-        self.emit_marks(told);
+        let made =
+            W::section(self.has_tiers(), async move { engine.record_invalidations(invalidations).await })
+                .await;
+        self.emit_invalidations(told);
         made?
     }
 
-    fn check_stamps(&self) -> Result<()> {
-        let Some(handle) = self.tiers().iter().find(|handle| handle.has_foreign_stamps()) else {
+    fn check_versions(&self) -> Result<()> {
+        let Some(handle) = self.tiers().iter().find(|handle| handle.has_foreign_versions()) else {
             return Ok(());
         };
         let message = "tags and `invalidate_all` do not reach what other processes write: \
@@ -75,7 +78,7 @@ impl Engine {
         self.counters.invalidations.increment();
         let bare = Arc::new(AtomicBool::new(false));
         let seen = Arc::clone(&bare);
-        let expire = move |terms: &mut Terms, now| {
+        let expire = move |terms: &mut EntryMeta, now| {
             seen.store(terms.stale.is_zero(), Ordering::Relaxed);
             terms.deadline = now;
         };

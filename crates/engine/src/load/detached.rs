@@ -9,9 +9,9 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use larder_core::entry_meta::{EntryOptions, LiveEntryMeta};
 use larder_core::erased::{AnyError, Key, Value};
 use larder_core::memory::Record;
-use larder_core::terms::{EntryOptions, LiveTerms};
 use tracing::Instrument;
 
 use crate::engine::Engine;
@@ -56,7 +56,7 @@ pub struct LoadRequest {
 impl Engine {
     /// Whether a hit of `load` on an entry with these terms is to start a refresh.
     #[inline]
-    pub fn is_refresh_due(&self, terms: Option<&LiveTerms>) -> bool {
+    pub fn is_refresh_due(&self, terms: Option<&LiveEntryMeta>) -> bool {
         terms.is_some_and(|terms| terms.is_refresh_due(self.timeline.now()))
     }
 
@@ -244,7 +244,7 @@ impl Engine {
     async fn refresh<W: Runtime>(
         self: &Arc<Self>,
         (key, value): (Key, Option<Value>),
-        terms: Arc<LiveTerms>,
+        terms: Arc<LiveEntryMeta>,
         loader: Loader,
     ) {
         let Some(place) = RefreshPlace::take(self) else { return };
@@ -260,7 +260,7 @@ impl Engine {
         W::launch(&self.pool, Launch::Refresh, Box::pin(flight)).await;
     }
 
-    fn is_due(&self, terms: &LiveTerms) -> bool {
+    fn is_due(&self, terms: &LiveEntryMeta) -> bool {
         let now = self.timeline.now();
         terms.takes_refresh(now, now.after(REFRESH_AGAIN))
     }
@@ -269,14 +269,14 @@ impl Engine {
         self: &Arc<Self>,
         key: Key,
         value: Option<Value>,
-        terms: &Arc<LiveTerms>,
+        terms: &Arc<LiveEntryMeta>,
     ) -> Option<Leader> {
         let hash = self.key_locks.hash(&key);
         let encoded = self.encode_key(&key).ok()?.map(|encoded| self.based_on_now(encoded));
         if self.is_closed() || self.backoffs.holds(hash, self.timeline.now()) {
             return None;
         }
-        let stamp = self.marks.stamp();
+        let stamp = self.invalidations.stamp();
         let start = Start { purpose: Purpose::Refresh, watch: self.watch::<W>(), stamp };
         let leader: FlightLeader = match self.key_locks.enter(hash, key, start) {
             Admission::Leader(leader) => leader,

@@ -13,10 +13,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use larder_core::clock::Time;
+use larder_core::entry_meta::{EntryMeta, EntryOptions, Freshness};
 use larder_core::erased::{AnyError, Key, Value};
 use larder_core::events::Writer;
 use larder_core::key::EncodedKey;
-use larder_core::terms::{EntryOptions, Freshness, Terms};
 use tracing::Instrument;
 
 use crate::coherence::load_lease::{LeaseGuard, LeaseOutcome};
@@ -95,7 +95,7 @@ pub(crate) struct Stale {
 }
 
 impl Stale {
-    pub(crate) fn new(value: Value, terms: &Terms) -> Self {
+    pub(crate) fn new(value: Value, terms: &EntryMeta) -> Self {
         let mut options = EntryOptions::new().tags(terms.tags.iter().cloned());
         options.validator = terms.validator.clone();
         options.ttl = Some(terms.ttl.unwrap_or(Duration::MAX));
@@ -233,7 +233,7 @@ impl Engine {
                 return LoadRole::Have(have);
             }
             // Taken first: an invalidation from here on means what is loaded.
-            let stamp = self.marks.stamp();
+            let stamp = self.invalidations.stamp();
             match self.key_locks.enter(
                 hash,
                 key,

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use larder_core::Bytes;
+use larder_core::entry_meta::EntryOptions;
 use larder_core::erased::{AnyError, Value};
-use larder_core::terms::EntryOptions;
 use thiserror::Error;
 
 /// What a loader is told: the value that expired, where there is one still.
@@ -40,7 +40,7 @@ impl<V> LoadContext<V> {
 /// ```
 /// use std::time::Duration;
 /// use larder_engine::Loaded;
-/// use larder_core::terms::EntryOptions;
+/// use larder_core::entry_meta::EntryOptions;
 ///
 /// let fresh = Loaded::Value(7).with(EntryOptions::new().ttl(Duration::from_secs(60)).tag("prices"));
 /// assert!(matches!(fresh, Loaded::ValueWith(7, _)));

@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use larder_core::Result;
 use larder_core::clock::Time;
+use larder_core::entry_meta::{EntryMeta, Freshness, Tag};
 use larder_core::erased::{AnyLookup, Value};
 use larder_core::frame::{CodecId, Compression, Head};
 use larder_core::key::EncodedKey;
 use larder_core::memory::Record;
 use larder_core::place::{Facts, Placement, SizeClass};
-use larder_core::terms::{Freshness, Tag, Terms};
 use larder_core::tier::TierKind;
 
 use crate::engine::Engine;
@@ -201,7 +201,7 @@ impl Engine {
 
     fn entry_in_memory(&self, record: Record<Value>, stale: bool) -> Option<Entry<Value>> {
         let now = self.timeline.now();
-        let terms = record.terms.map_or(Terms::PLAIN, |terms| terms.current());
+        let terms = record.terms.map_or(EntryMeta::PLAIN, |terms| terms.current());
         Some(Entry {
             value: record.value?,
             tier: TierKind::Memory,
@@ -302,12 +302,12 @@ impl Engine {
             value_bytes: head.header.value_len,
             stored_bytes: head.frame_len(),
             load_cost: head.header.load_cost,
-            ttl: Terms::read(&head.header, head.tags)?.ttl,
+            ttl: EntryMeta::read(&head.header, head.tags)?.ttl,
         })
     }
 }
 
-fn left(terms: &Terms, now: Time) -> Option<Duration> {
+fn left(terms: &EntryMeta, now: Time) -> Option<Duration> {
     let until = terms.until();
     (until != Time::NEVER).then(|| until.since(now))
 }

@@ -5,18 +5,18 @@ pub(crate) mod walk;
 
 use std::sync::Arc;
 
+use larder_core::entry_meta::{EntryMeta, Freshness, read_offset};
 use larder_core::erased::{AnyLookup, Value};
 use larder_core::events::Event;
 use larder_core::frame::{self, CodecId, Head, Header};
 use larder_core::key::EncodedKey;
 use larder_core::memory::Record;
-use larder_core::terms::{Freshness, Terms, read_offset};
-use larder_core::tier::{FrameWithStamp, Stamp, TierKind};
+use larder_core::tier::{EntryVersion, TierKind, VersionedFrame};
 use larder_core::{Bytes, Error, ErrorKind, Result};
 
-use crate::coherence::{Mark, identity};
+use crate::coherence::{CopyTag, identity};
 use crate::engine::Engine;
-use crate::invalidation::log::Stamped;
+use crate::invalidation::log::EntryAge;
 use crate::key_lock::KeyEpoch;
 use crate::key_lock::reentrancy;
 use crate::read::walk::{Question, Walk};
@@ -39,7 +39,7 @@ pub(crate) struct Found {
 
 impl Found {
     /// What it is good for, the value, and the terms.
-    pub(crate) fn into_parts(self) -> (Freshness, Option<Value>, Terms) {
+    pub(crate) fn into_parts(self) -> (Freshness, Option<Value>, EntryMeta) {
         (self.freshness, self.decoded.value, self.decoded.terms)
     }
 
@@ -106,19 +106,19 @@ impl Engine {
         key: &EncodedKey,
     ) -> Option<(Freshness, CodecId)> {
         let head = Head::parse(bytes).ok().filter(|head| head.key == key.as_bytes())?;
-        let terms = Terms::read(&head.header, head.tags)?;
+        let terms = EntryMeta::read(&head.header, head.tags)?;
         let (header, terms) = handle.by_own_time(key, (head.header, terms), read_offset(head.tags));
         Some((self.freshness_of(handle, &header, &terms), header.codec))
     }
 
     /// What an entry of `handle` with this header and these terms is good for
     /// now. Where stamps are those of others its terms alone count.
-    pub(crate) fn freshness_of(&self, handle: &TierHandle, header: &Header, terms: &Terms) -> Freshness {
+    pub(crate) fn freshness_of(&self, handle: &TierHandle, header: &Header, terms: &EntryMeta) -> Freshness {
         let now = self.timeline.now();
-        if handle.has_foreign_stamps() {
+        if handle.has_foreign_versions() {
             return terms.freshness(now);
         }
-        terms.freshness(now).min(self.marks.freshness(Stamped::new(header.generation, terms), now))
+        terms.freshness(now).min(self.invalidations.freshness(EntryAge::new(header.generation, terms), now))
     }
 
     /// Reads `key` from the tiers of bytes, and copies it into memory unless
@@ -149,7 +149,7 @@ impl Engine {
         let section = async move { engine.read_based(encoded, hash).await };
         match self.drive::<W, _>(true, section).await {
             Ok(sought) => sought,
-            Err(error) => (key.based_on(Stamp::NONE), Err(error)),
+            Err(error) => (key.based_on(EntryVersion::NONE), Err(error)),
         }
     }
 
@@ -170,9 +170,9 @@ impl Engine {
     }
 
     /// What a copy of an entry that is read from now on is checked by.
-    fn stamp_before_read(&self, key: &EncodedKey) -> Option<Stamp> {
+    fn version_before_read(&self, key: &EncodedKey) -> Option<EntryVersion> {
         match &self.nodes {
-            Some(nodes) => nodes.mark().of(0),
+            Some(nodes) => nodes.copy_tag().of(0),
             None if self.stamps => self.stamp(key),
             None => None,
         }
@@ -185,7 +185,7 @@ impl Engine {
         (stack, handle): (&TierStack, &TierHandle),
         bytes: Bytes,
         (key, hash): (&EncodedKey, u64),
-        (observation, stamp): &(&Option<KeyEpoch>, Option<Stamp>),
+        (observation, stamp): &(&Option<KeyEpoch>, Option<EntryVersion>),
     ) -> Result<Found, bool> {
         let identity = identity(&bytes);
         uncancellable::if_large(bytes.len() as u64).await;
@@ -194,7 +194,7 @@ impl Engine {
             Ok(found) => {
                 if let Some(observation) = observation {
                     let checked = match &self.nodes {
-                        Some(_) => stamp.and_then(|mark| Mark::from(mark).of(identity)),
+                        Some(_) => stamp.and_then(|copy_tag| CopyTag::from(copy_tag).of(identity)),
                         None => *stamp,
                     };
                     self.promote((stack, handle), key, &found, (observation, checked));
@@ -228,7 +228,7 @@ impl Engine {
         (stack, handle): (&TierStack, &TierHandle),
         encoded: &EncodedKey,
         found: &Found,
-        (observation, stamp): (&KeyEpoch, Option<Stamp>),
+        (observation, stamp): (&KeyEpoch, Option<EntryVersion>),
     ) {
         let Decoded { value, header, terms, .. } = &found.decoded;
         let facts = self.facts(header.value_len, header.load_cost, terms.ttl);
@@ -242,8 +242,8 @@ impl Engine {
         let record = Record {
             value: value.clone(),
             created: header.created,
-            // No mark was made since it was observed, or the claim below fails.
-            stamp: if handle.has_foreign_stamps() { self.marks.stamp() } else { header.generation },
+            // No copy_tag was made since it was observed, or the claim below fails.
+            stamp: if handle.has_foreign_versions() { self.invalidations.stamp() } else { header.generation },
             terms: self.expiry.live(terms),
             weight,
             home: found.tier,
@@ -263,12 +263,12 @@ impl Engine {
 
     /// Whether an entry was removed for all who share it. One whose time is over leaves
     /// their tier by itself, by the clock of that tier: this node's may be wrong.
-    fn is_over_by_marks(&self, found: &Found) -> bool {
+    fn is_over_by_invalidation(&self, found: &Found) -> bool {
         let Decoded { header, terms, .. } = &found.decoded;
         let now = self.timeline.now();
         found.freshness == Freshness::Gone
             && terms.freshness(now) != Freshness::Gone
-            && self.marks.freshness(Stamped::new(header.generation, terms), now) == Freshness::Gone
+            && self.invalidations.freshness(EntryAge::new(header.generation, terms), now) == Freshness::Gone
     }
 
     /// Removes an entry that must not be served, unless it was replaced since
@@ -287,7 +287,7 @@ impl Engine {
         let is_damaged = frame::open_with_attributes(&bytes, key).is_err();
         let again = reentrancy::within(|| self.judge(stack, handle, bytes, key));
         let is_over = match &again {
-            Ok(found) if handle.is_shared() => self.is_over_by_marks(found),
+            Ok(found) if handle.is_shared() => self.is_over_by_invalidation(found),
             Ok(found) => found.freshness == Freshness::Gone,
             // Others may be able to read it: another version of the program, say.
             Err(_) => is_damaged || !handle.is_shared(),
@@ -303,19 +303,19 @@ pub(crate) struct Read {
     /// Whether a load is to be based on what is found.
     is_based: bool,
     /// The stamp that the entry had in the tier that others share.
-    pub(crate) base: Stamp,
+    pub(crate) base: EntryVersion,
     observation: Option<KeyEpoch>,
-    stamp: Option<Stamp>,
+    stamp: Option<EntryVersion>,
 }
 
 impl Read {
     /// For a load, or not.
     pub(crate) fn new(is_based: bool) -> Self {
-        Self { is_based, base: Stamp::NONE, observation: None, stamp: None }
+        Self { is_based, base: EntryVersion::NONE, observation: None, stamp: None }
     }
 
     /// Whether the stamp in `handle` has to be asked for.
-    pub(crate) fn asks_for_stamp(&self, handle: &TierHandle) -> bool {
+    pub(crate) fn asks_for_version(&self, handle: &TierHandle) -> bool {
         self.is_based && handle.is_among_nodes()
     }
 }
@@ -326,10 +326,10 @@ impl Read {
         &mut self,
         walk: &mut Walk<'_>,
         handle: &TierHandle,
-        (bytes, base): FrameWithStamp,
+        (bytes, base): VersionedFrame,
     ) -> Option<Found> {
-        if self.asks_for_stamp(handle) {
-            self.base = base.unwrap_or(Stamp::NONE);
+        if self.asks_for_version(handle) {
+            self.base = base.unwrap_or(EntryVersion::NONE);
         }
         let bytes = bytes?;
         let (engine, stack) = (walk.engine, walk.stack);
@@ -355,18 +355,18 @@ impl Question for Read {
         // Without memory there is nothing to promote to, and nothing to remember.
         self.observation = (engine.memory_weight_max > 0).then(|| engine.key_locks.observe(hash));
         // Taken before anything is read.
-        self.stamp = engine.stamp_before_read(key);
+        self.stamp = engine.version_before_read(key);
         engine.note_copy(key);
         if !engine.stamps {
             return None;
         }
-        self.base = self.stamp.unwrap_or(Stamp::NONE);
+        self.base = self.stamp.unwrap_or(EntryVersion::NONE);
         engine.checked_copy(stack, key, self.stamp)
     }
 
     async fn ask(&mut self, walk: &mut Walk<'_>, handle: &TierHandle) -> Result<Option<Found>> {
-        let answer = match self.asks_for_stamp(handle) {
-            true => handle.get_stamped(walk.key).await?,
+        let answer = match self.asks_for_version(handle) {
+            true => handle.get_versioned(walk.key).await?,
             false => (handle.get(walk.key).await?, None),
         };
         Ok(self.take(walk, handle, answer).await)

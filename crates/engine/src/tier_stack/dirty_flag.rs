@@ -23,7 +23,7 @@ pub struct DirtyFlag {
 }
 
 impl DirtyFlag {
-    /// Opens the mark at `path`, or makes it.
+    /// Opens the invalidation at `path`, or makes it.
     ///
     /// # Errors
     /// When the file cannot be opened, read or written.
@@ -37,7 +37,7 @@ impl DirtyFlag {
         if file.read(&mut byte)? == 0 {
             file.write_all(&[CLEAN])?;
         }
-        // Anything but a clean mark is taken for a set one: that costs entries,
+        // Anything but a clean invalidation is taken for a set one: that costs entries,
         // never a wrong value.
         Ok(Self { file: Mutex::new(Some(file)), was_set: byte[0] != CLEAN })
     }

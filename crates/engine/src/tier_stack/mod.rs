@@ -14,11 +14,11 @@ use std::any::Any;
 use larder_core::clock::{Offset, Time};
 use larder_core::codec::{Encoded, ValueCodec};
 use larder_core::compress::{Compress, unpack};
+use larder_core::entry_meta::{self, EntryMeta};
 use larder_core::erased::{AnyKeyCodec, AnyLookup, Key, Value};
 use larder_core::frame::{self, CodecId, Compression, Frame, Header};
 use larder_core::key::EncodedKey;
 use larder_core::place::{Facts, Kind, Selector};
-use larder_core::terms::{self, Terms};
 use larder_core::{Bytes, Error, ErrorKind, Result};
 
 use crate::tier_stack::tier_handle::TierHandle;
@@ -50,7 +50,7 @@ pub struct Decoded {
     /// The facts of its frame.
     pub header: Header,
     /// Its terms.
-    pub terms: Terms,
+    pub terms: EntryMeta,
     /// How far the shared clock was ahead of the one that its times are of, where
     /// the writer noted that.
     pub offset: Option<Offset>,
@@ -76,7 +76,7 @@ impl Payload {
 /// What a frame says beside its payload.
 pub(crate) struct FrameLabel<'a> {
     pub(crate) facts: &'a Facts,
-    pub(crate) terms: &'a Terms,
+    pub(crate) terms: &'a EntryMeta,
     pub(crate) stamp: u64,
     pub(crate) created: Time,
 }
@@ -149,7 +149,7 @@ impl TierStack {
 
     /// The attributes of a frame with these terms, wherever it goes: from the tiers
     /// of this node it may go to the one that others share later.
-    pub(crate) fn attributes(&self, key: &EncodedKey, terms: &Terms) -> Vec<u8> {
+    pub(crate) fn attributes(&self, key: &EncodedKey, terms: &EntryMeta) -> Vec<u8> {
         tier_handle::attributes(terms, || self.tiers.iter().find_map(|handle| handle.offset(key)))
     }
 
@@ -179,9 +179,9 @@ impl TierStack {
                 format!("the entry has schema version {}, the cache {}", header.schema, self.schema);
             return Err(Error::new(ErrorKind::Corrupt, message));
         }
-        let terms = Terms::read(&header, attributes)
+        let terms = EntryMeta::read(&header, attributes)
             .ok_or_else(|| Error::new(ErrorKind::Corrupt, "the attributes of the frame are damaged"))?;
-        let offset = terms::read_offset(attributes);
+        let offset = entry_meta::read_offset(attributes);
         drop(bytes);
         if header.codec == CodecId::Absent {
             return Ok(Decoded { value: None, header, terms, offset });

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Instant;
 
 use larder_core::key::EncodedKey;
-use larder_core::tier::{Stamp, TierKind};
+use larder_core::tier::{EntryVersion, TierKind};
 use parking_lot::Mutex;
 
 use crate::tier_stack::dirty_flag::DirtyFlag;
@@ -18,7 +18,7 @@ const DISTRUSTED_MAX: usize = 10_000;
 ///
 /// A key is distrusted until a removal or a write of it succeeds. Beyond
 /// `DISTRUSTED_MAX` keys the whole tier is distrusted until it was cleared.
-/// The mark on the medium says so to the next process: it clears the tier.
+/// The invalidation on the medium says so to the next process: it clears the tier.
 ///
 /// While all is well, asking costs one load.
 pub(crate) struct Quarantine {
@@ -28,7 +28,7 @@ pub(crate) struct Quarantine {
     whole: AtomicBool,
     /// Changes that were too many to be remembered one by one.
     given_up: AtomicUsize,
-    mark: Option<DirtyFlag>,
+    invalidation: Option<DirtyFlag>,
 }
 
 /// A change that the tier did not get.
@@ -40,7 +40,7 @@ pub(crate) struct PendingWrites {
     /// Which entry the first of the changes replaced, where that is known.
     pub(crate) base: Option<u64>,
     /// The stamp of the entry then, where the tier could be asked for it.
-    pub(crate) stamp: Option<Stamp>,
+    pub(crate) stamp: Option<EntryVersion>,
     /// The era of the tier then.
     pub(crate) era: u64,
     /// Whether a copy may be in the tier that is out of date.
@@ -48,15 +48,15 @@ pub(crate) struct PendingWrites {
 }
 
 impl Quarantine {
-    pub(crate) fn new(tier: TierKind, mark: Option<DirtyFlag>) -> Self {
-        let whole = mark.as_ref().is_some_and(DirtyFlag::was_set);
+    pub(crate) fn new(tier: TierKind, invalidation: Option<DirtyFlag>) -> Self {
+        let whole = invalidation.as_ref().is_some_and(DirtyFlag::was_set);
         let (keys, len) = (Mutex::default(), AtomicUsize::new(0));
-        Self { tier, keys, len, whole: AtomicBool::new(whole), given_up: AtomicUsize::new(0), mark }
+        Self { tier, keys, len, whole: AtomicBool::new(whole), given_up: AtomicUsize::new(0), invalidation }
     }
 
-    /// Lets go of the mark on the medium.
+    /// Lets go of the invalidation on the medium.
     pub(crate) fn close(&self) {
-        self.mark.iter().for_each(DirtyFlag::close);
+        self.invalidation.iter().for_each(DirtyFlag::close);
     }
 
     /// Whether the whole tier is distrusted.
@@ -103,7 +103,7 @@ impl Quarantine {
 
     /// Says with which stamp the outdated copy of `key` stands while the change
     /// that replaces it is made here.
-    pub(crate) fn note_stamp(&self, key: &EncodedKey, stamp: Stamp) {
+    pub(crate) fn note_stamp(&self, key: &EncodedKey, stamp: EntryVersion) {
         if let Some(owed) = self.keys.lock().get_mut(&key.digest()) {
             owed.stamp = Some(stamp);
         }
@@ -144,7 +144,7 @@ impl Quarantine {
 
     /// The tier lacks a change of `key`; what it has instead, if anything, is not
     /// outdated, and has this stamp. Whether there was room to remember that.
-    pub(crate) fn owe(&self, key: &EncodedKey, stamp: Stamp, era: u64) -> bool {
+    pub(crate) fn owe(&self, key: &EncodedKey, stamp: EntryVersion, era: u64) -> bool {
         let mut keys = self.keys.lock();
         if self.is_whole() || keys.len() >= DISTRUSTED_MAX && !keys.contains_key(&key.digest()) {
             return false;
@@ -190,10 +190,10 @@ impl Quarantine {
         self.set_mark(false);
     }
 
-    /// Under the lock of `keys`, so that marks are written in order.
+    /// Under the lock of `keys`, so that invalidations are written in order.
     fn set_mark(&self, set: bool) {
-        let Some(mark) = &self.mark else { return };
-        if let Err(error) = mark.set(set) {
+        let Some(invalidation) = &self.invalidation else { return };
+        if let Err(error) = invalidation.set(set) {
             tracing::error!(
                 target: "larder", tier = %self.tier, %error, set,
                 "cannot note whether the tier holds outdated entries"
@@ -214,11 +214,11 @@ mod tests {
     /// cleared where there is too much of that to be remembered.
     #[test]
     fn what_a_tier_refused_gives_way_to_what_it_could_not_remove() {
-        let (quarantine, stamp) = (Quarantine::new(TierKind::Redis, None), Stamp::new(7).unwrap());
+        let (quarantine, stamp) = (Quarantine::new(TierKind::Redis, None), EntryVersion::new(7).unwrap());
         assert!((0..DISTRUSTED_MAX).all(|number| quarantine.owe(&key(number), stamp, 1)));
         assert!(!quarantine.owe(&key(DISTRUSTED_MAX), stamp, 1), "no more");
-        assert!(quarantine.owe(&key(5), Stamp::NONE, 2), "the latest of one key");
-        assert_eq!(quarantine.owed(&key(5)).unwrap().stamp, Some(Stamp::NONE));
+        assert!(quarantine.owe(&key(5), EntryVersion::NONE, 2), "the latest of one key");
+        assert_eq!(quarantine.owed(&key(5)).unwrap().stamp, Some(EntryVersion::NONE));
         assert!(quarantine.covers(&key(7)) && !quarantine.is_whole());
         quarantine.add(&key(DISTRUSTED_MAX + 1), 1);
         assert!(!quarantine.is_whole() && !quarantine.covers(&key(7)));

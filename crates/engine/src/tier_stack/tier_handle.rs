@@ -5,13 +5,13 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use larder_core::clock::{Clock, Offset, SystemClock, Time};
+use larder_core::entry_meta::{self, EntryMeta};
 use larder_core::frame::{Frame, Header};
 use larder_core::key::EncodedKey;
 use larder_core::place::TierFacts;
 use larder_core::stats::{TierCounters, TierStats};
 use larder_core::stream::Stored;
-use larder_core::terms::{self, Terms};
-use larder_core::tier::{Draft, FrameWithStamp, REMOVAL_LIFE, Stamp, Tier, TierKind};
+use larder_core::tier::{EntryVersion, REMOVAL_LIFE, Tier, TierKind, Upload, VersionedFrame};
 use larder_core::{Bytes, Error, Result};
 use parking_lot::Mutex;
 
@@ -61,10 +61,10 @@ impl TierHandle {
     }
 
     /// Puts `tier` in its place, with the clock that its backoffs go by and the
-    /// mark that tells the next process of outdated entries. When the last
-    /// process left the mark set, nothing in the tier is served before it was
+    /// invalidation that tells the next process of outdated entries. When the last
+    /// process left the invalidation set, nothing in the tier is served before it was
     /// cleared.
-    pub fn with(tier: Arc<dyn Tier>, clock: Arc<dyn Clock>, mark: Option<DirtyFlag>) -> Self {
+    pub fn with(tier: Arc<dyn Tier>, clock: Arc<dyn Clock>, invalidation: Option<DirtyFlag>) -> Self {
         let counters = Arc::new(TierCounters::default());
         let (kind, blocks) = (tier.kind(), tier.capability().blocking);
         let limited = Limit::new(tier, Arc::clone(&counters), OPERATION_LIMIT);
@@ -75,7 +75,7 @@ impl TierHandle {
             tier: Observe::new(guarded, Arc::clone(&counters)),
             counters,
             clock,
-            quarantine: Quarantine::new(kind, mark),
+            quarantine: Quarantine::new(kind, invalidation),
             own_writes: OwnWrites::default(),
             settle_at_millis: AtomicU64::new(0),
             evictions_told: AtomicU64::new(0),
@@ -158,9 +158,9 @@ impl TierHandle {
         self.tier.capability().shared
     }
 
-    /// Whether others write here whose stamps the marks of this cache cannot be
+    /// Whether others write here whose stamps the invalidations of this cache cannot be
     /// compared with: each counts its own invalidations.
-    pub(crate) fn has_foreign_stamps(&self) -> bool {
+    pub(crate) fn has_foreign_versions(&self) -> bool {
         self.is_shared() && !self.is_among_nodes()
     }
 
@@ -169,7 +169,7 @@ impl TierHandle {
         self.replica.get().is_some()
     }
 
-    /// Judges what others write by the marks of all.
+    /// Judges what others write by the invalidations of all.
     pub(crate) fn replicate(&self, replica: &Arc<Replica>) {
         // The first one counts.
         let _refused = self.replica.set(Arc::clone(replica));
@@ -203,9 +203,9 @@ impl TierHandle {
     pub(crate) fn by_own_time(
         &self,
         key: &EncodedKey,
-        (header, terms): (Header, Terms),
+        (header, terms): (Header, EntryMeta),
         written: Option<Offset>,
-    ) -> (Header, Terms) {
+    ) -> (Header, EntryMeta) {
         let (Some(own), Some(timeline)) = (self.offset(key), self.timeline.get()) else {
             return (header, terms);
         };
@@ -222,11 +222,11 @@ impl TierHandle {
     }
 
     /// The attributes of a frame with these terms that goes to this tier.
-    pub(crate) fn attributes(&self, key: &EncodedKey, terms: &Terms) -> Vec<u8> {
+    pub(crate) fn attributes(&self, key: &EncodedKey, terms: &EntryMeta) -> Vec<u8> {
         attributes(terms, || self.offset(key))
     }
 
-    /// Has the marks that what was `found` is to be judged by.
+    /// Has the invalidations that what was `found` is to be judged by.
     async fn ensure_current(&self, found: bool) -> Result<()> {
         match self.replica.get().filter(|_| found) {
             Some(replica) => replica.ensure_current().await,
@@ -234,13 +234,13 @@ impl TierHandle {
         }
     }
 
-    /// What was found, once there are the marks to judge it by.
+    /// What was found, once there are the invalidations to judge it by.
     async fn heeded<T>(&self, found: Option<T>) -> Result<Option<T>> {
         self.ensure_current(found.is_some()).await?;
         Ok(found)
     }
 
-    /// As [`ensure_current`](Self::ensure_current), for many: without the marks each is a failure.
+    /// As [`ensure_current`](Self::ensure_current), for many: without the invalidations each is a failure.
     async fn ensure_all_current<T>(&self, any: bool, found: &mut [Result<T>]) {
         if let Err(error) = self.ensure_current(any).await {
             let again = || Error::new(error.kind(), error.to_string()).in_tier(self.kind);
@@ -280,22 +280,27 @@ impl TierHandle {
     }
 
     /// The frame of `key` with its stamp, unless what lies there is not trusted.
-    pub(crate) async fn get_stamped(&self, key: &EncodedKey) -> Result<FrameWithStamp> {
-        let (found, stamp) = self.tier.get_stamped(key).await?;
-        // Also of nothing: what is stored next is stamped by the marks.
+    pub(crate) async fn get_versioned(&self, key: &EncodedKey) -> Result<VersionedFrame> {
+        let (found, stamp) = self.tier.get_versioned(key).await?;
+        // Also of nothing: what is stored next is stamped by the invalidations.
         self.ensure_current(true).await?;
         Ok((found.filter(|_| !self.quarantine.covers(key)), stamp))
     }
 
     /// Whether the stamp of an entry that is absent says that no removal of one is
     /// remembered: it is made of the era alone.
-    pub(crate) fn remembers_nothing(&self, key: &EncodedKey, stamp: Stamp) -> bool {
+    pub(crate) fn remembers_nothing(&self, key: &EncodedKey, stamp: EntryVersion) -> bool {
         stamp.get() == self.tier.era(key)
     }
 
     /// Whether nobody can have changed an entry that is absent since a load of it began
     /// which could not ask and took so long: a removal would still be remembered.
-    pub(crate) fn is_untouched(&self, key: &EncodedKey, stamp: Stamp, load_cost: Option<Duration>) -> bool {
+    pub(crate) fn is_untouched(
+        &self,
+        key: &EncodedKey,
+        stamp: EntryVersion,
+        load_cost: Option<Duration>,
+    ) -> bool {
         self.remembers_nothing(key, stamp) && load_cost.is_some_and(|cost| cost <= REMOVAL_LIFE / 3)
     }
 
@@ -312,13 +317,13 @@ impl TierHandle {
         frames.map(|(frame, key)| if self.quarantine.covers(key) { Ok(None) } else { frame }).collect()
     }
 
-    /// The frames of `keys` with their stamps, as [`get_stamped`](Self::get_stamped)
+    /// The frames of `keys` with their stamps, as [`get_versioned`](Self::get_versioned)
     /// gives them, with as few round trips as the tier can do with.
-    pub(crate) async fn get_many_stamped(&self, keys: &[EncodedKey]) -> Vec<Result<FrameWithStamp>> {
+    pub(crate) async fn get_many_versioned(&self, keys: &[EncodedKey]) -> Vec<Result<VersionedFrame>> {
         if keys.is_empty() {
             return Vec::new();
         }
-        let mut found = self.tier.get_many_stamped(keys).await;
+        let mut found = self.tier.get_many_versioned(keys).await;
         self.ensure_all_current(true, &mut found).await;
         for (found, key) in found.iter_mut().zip(keys) {
             if let Ok((frame, _)) = found
@@ -402,7 +407,7 @@ impl TierHandle {
     }
 
     /// Makes a draft the entry.
-    pub(crate) async fn publish(&self, key: &EncodedKey, draft: Draft, head: &[u8]) -> Result<()> {
+    pub(crate) async fn publish(&self, key: &EncodedKey, draft: Upload, head: &[u8]) -> Result<()> {
         let published = self.tier.publish(key, draft, head).await;
         self.settle(key, head, published).await
     }
@@ -467,12 +472,12 @@ impl TierHandle {
 
 /// The attributes of a frame with these terms: where it has a deadline, with the
 /// offset of the clock that others judge it by.
-pub(crate) fn attributes(terms: &Terms, offset: impl FnOnce() -> Option<Offset>) -> Vec<u8> {
+pub(crate) fn attributes(terms: &EntryMeta, offset: impl FnOnce() -> Option<Offset>) -> Vec<u8> {
     let mut attributes = terms.attributes();
     if terms.until() != Time::NEVER
         && let Some(offset) = offset()
     {
-        terms::write_offset(&mut attributes, offset);
+        entry_meta::write_offset(&mut attributes, offset);
     }
     attributes
 }

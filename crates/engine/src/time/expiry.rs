@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use larder_core::clock::Time;
+use larder_core::entry_meta::{EntryMeta, EntryOptions, LiveEntryMeta};
 use larder_core::erased::{Key, Value};
-use larder_core::terms::{EntryOptions, LiveTerms, Terms};
 
 /// A time to live by key and value; `None` for that of the cache.
 pub type TtlBy = Arc<dyn Fn(&dyn Any, &dyn Any) -> Option<Duration> + Send + Sync>;
@@ -116,11 +116,11 @@ impl LiveExpiry {
         (key, value): (&Key, Option<&Value>),
         options: EntryOptions,
         (now, chance): (Time, u64),
-    ) -> Terms {
+    ) -> EntryMeta {
         let by_value = || Some((self.said.ttl_by.as_ref()?)(key.as_any(), value?.as_any())).flatten();
         let of_cache = || by_value().or_else(|| self.ttl()).map(|ttl| self.jittered(ttl, chance));
         let ttl = options.ttl.or_else(of_cache).filter(|ttl| *ttl != Duration::MAX);
-        Terms {
+        EntryMeta {
             ttl,
             idle: self.said.idle,
             deadline: ttl.map_or(Time::NEVER, |ttl| now.after(ttl)),
@@ -140,17 +140,17 @@ impl LiveExpiry {
         scaled(ttl, 1.0 - self.said.jitter * part)
     }
 
-    /// Terms for memory, `None` where there is nothing to watch.
-    pub(crate) fn live(&self, terms: &Terms) -> Option<Arc<LiveTerms>> {
+    /// EntryMeta for memory, `None` where there is nothing to watch.
+    pub(crate) fn live(&self, terms: &EntryMeta) -> Option<Arc<LiveEntryMeta>> {
         if terms.is_plain() {
             return None;
         }
-        Some(Arc::new(LiveTerms::new(terms.clone(), self.refresh_at(terms))))
+        Some(Arc::new(LiveEntryMeta::new(terms.clone(), self.refresh_at(terms))))
     }
 
     /// From when on a load refreshes the entry ahead of its deadline; never where
     /// that never comes.
-    fn refresh_at(&self, terms: &Terms) -> Time {
+    fn refresh_at(&self, terms: &EntryMeta) -> Time {
         match (self.said.refresh_ahead, terms.ttl) {
             (Some(share), Some(ttl)) if terms.deadline != Time::NEVER => {
                 // The deadline may be another than that of the write: it is counted back from.
@@ -209,7 +209,7 @@ mod tests {
             {
                 let live = LiveExpiry::new(expiry);
                 let written = live.terms((&Key::new(1_u8), None), EntryOptions::new().ttl(ttl), (now, 0));
-                let retimed = Terms { ttl: Some(ttl), deadline: now.after(ttl), ..written.clone() };
+                let retimed = EntryMeta { ttl: Some(ttl), deadline: now.after(ttl), ..written.clone() };
                 for terms in [written, retimed] {
                     assert_eq!((terms.until(), terms.stale_until()), (Time::NEVER, Time::NEVER), "{ttl:?}");
                     let late = Time::from_millis(u64::MAX - 1);

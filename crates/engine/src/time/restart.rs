@@ -11,10 +11,10 @@ use std::time::Duration;
 use larder_core::Result;
 use larder_core::clock::{Clock, Time};
 use larder_core::frame::Head;
+use larder_core::invalidation::{Invalidation, InvalidationRecord};
 use larder_core::key::EncodedKey;
-use larder_core::marks::{Mark, Marked};
 
-use crate::invalidation::log::Marks;
+use crate::invalidation::log::Invalidations;
 use crate::tier_stack::tier_handle::TierHandle;
 use larder_exec::runtime::block_on;
 
@@ -23,19 +23,25 @@ use larder_exec::runtime::block_on;
 const CARRIED_MAX: Duration = Duration::from_secs(24 * 3600);
 
 /// The latest time that earlier runs noted.
-pub(crate) fn noted(kept: &[Marked]) -> Time {
-    let times = kept.iter().filter(|marked| marked.mark == Mark::Time).map(|marked| marked.at);
+pub(crate) fn noted(kept: &[InvalidationRecord]) -> Time {
+    let times =
+        kept.iter().filter(|marked| marked.invalidation == Invalidation::Time).map(|marked| marked.at);
     times.max().unwrap_or(Time::from_millis(0))
 }
 
 /// The earliest time that this run may show. Costs a pass over the heads of all
 /// entries of the directory where the time begins anew, and nothing otherwise.
-pub(crate) fn earliest(noted: Time, clock: &dyn Clock, tiers: &[TierHandle], marks: &Marks) -> Time {
+pub(crate) fn earliest(
+    noted: Time,
+    clock: &dyn Clock,
+    tiers: &[TierHandle],
+    invalidations: &Invalidations,
+) -> Time {
     let now = clock.now();
     if noted.since(now) <= CARRIED_MAX {
         return noted;
     }
-    match tiers.iter().try_for_each(remove_timed).and_then(|()| marks.restart_time(now)) {
+    match tiers.iter().try_for_each(remove_timed).and_then(|()| invalidations.restart_time(now)) {
         Ok(()) => {
             let days = noted.since(now).as_secs() / (24 * 3600);
             tracing::warn!(

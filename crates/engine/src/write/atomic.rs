@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
+use larder_core::entry_meta::EntryOptions;
 use larder_core::erased::{Key, Value};
 use larder_core::key::EncodedKey;
-use larder_core::terms::EntryOptions;
 use larder_core::{Error, ErrorKind, Result};
 
 use crate::engine::Engine;
@@ -120,7 +120,7 @@ impl Engine {
                 return Err(engine.drop_switched_off(&key, prepared).await);
             }
             // What is invalidated after the former value was read means the sum, too.
-            let stamp = engine.marks.stamp();
+            let stamp = engine.invalidations.stamp();
             let peeked = engine.present(&key, encoded.as_ref()).await?;
             let (former, terms) = match peeked {
                 Some(Peeked { value: Some(value), terms }) => (value, Some(terms)),
@@ -131,7 +131,7 @@ impl Engine {
                 Some(terms) => engine.prepare_with(((&key, encoded), Some(sum.clone())), terms, None),
                 None => engine.prepare((&key, encoded), NewValue::plain(sum.clone(), EntryOptions::new())),
             };
-            engine.store_stamped(turn.hash(), key, prepared.stamped(stamp)).await.map(|_| sum)
+            engine.store_with_seq(turn.hash(), key, prepared.stamped(stamp)).await.map(|_| sum)
         })
         .await?
     }

@@ -17,20 +17,20 @@ use std::hash::Hash;
 use std::sync::Arc;
 
 use larder_core::clock::Time;
+use larder_core::entry_meta::{EntryMeta, EntryOptions, Freshness};
 use larder_core::erased::{Key, Value};
 use larder_core::events::{Event, Writer};
 use larder_core::frame::{Frame, Head};
 use larder_core::key::EncodedKey;
 use larder_core::memory::{MemoryStore, Record};
 use larder_core::place::{Facts, Placement, TierList};
-use larder_core::terms::{EntryOptions, Freshness, Terms};
-use larder_core::tier::{Stamp, TierKind};
+use larder_core::tier::{EntryVersion, TierKind};
 use larder_core::{Error, ErrorKind, Result};
 
 use crate::coherence::local_fallback::Stay;
-use crate::coherence::{Mark, identity};
+use crate::coherence::{CopyTag, identity};
 use crate::engine::Engine;
-use crate::invalidation::log::Stamped;
+use crate::invalidation::log::EntryAge;
 use crate::key_lock::reentrancy;
 use crate::key_lock::{TryLock, WriteGuard, WriteTurn};
 use crate::tier_stack::tier_handle::TierHandle;
@@ -50,7 +50,7 @@ const RESTAMPS_MAX: u32 = 100;
 
 /// What an entry is stamped with.
 struct WriteStamp<'a> {
-    terms: &'a Terms,
+    terms: &'a EntryMeta,
     stamp: u64,
     is_written: bool,
     created: Time,
@@ -110,7 +110,7 @@ impl Engine {
         if self.is_closed() || !self.fits_memory(weight) || self.memory_weight_max == 0 {
             return None;
         }
-        Some(AtOnce { created: self.timeline.now(), stamp: self.marks.stamp(), _guard: guard })
+        Some(AtOnce { created: self.timeline.now(), stamp: self.invalidations.stamp(), _guard: guard })
     }
 
     fn can_at_once(&self) -> bool {
@@ -201,12 +201,12 @@ impl Engine {
         key: Key,
         prepared: PreparedEntry,
     ) -> impl Future<Output = Result<Placement>> + Send {
-        // A mark that was made while the guard was waited for does not mean it.
-        self.store_stamped(hash, key, prepared.written(self.marks.stamp()))
+        // A copy_tag that was made while the guard was waited for does not mean it.
+        self.store_with_seq(hash, key, prepared.written(self.invalidations.stamp()))
     }
 
     /// As [`store_written`](Self::store_written), with the stamp that it has.
-    pub(crate) async fn store_stamped(
+    pub(crate) async fn store_with_seq(
         &self,
         hash: u64,
         key: Key,
@@ -234,8 +234,9 @@ impl Engine {
         let PreparedEntry { encoded, value, terms, stamp, is_written, created, weight, plan, early } =
             prepared;
         // Before the write: what is heard from here on means the copy.
-        let mark =
-            early.as_ref().map_or_else(|| self.nodes.as_ref().map(|nodes| nodes.mark()), |early| early.mark);
+        let copy_tag = early
+            .as_ref()
+            .map_or_else(|| self.nodes.as_ref().map(|nodes| nodes.copy_tag()), |early| early.copy_tag);
         let stored = match (&self.stack, encoded) {
             (Some(stack), Some(encoded)) => {
                 self.note_copy(&encoded);
@@ -262,8 +263,8 @@ impl Engine {
             Ok(Stored { placement: Some(placement), identity, stamp, is_told }) if placement.in_memory() => {
                 let terms = self.expiry.live(&terms);
                 // What the others were not told of they cannot have confirmed.
-                let mark = mark.map(|mark| if is_told { mark } else { Mark::UNHEARD });
-                let checked = mark.and_then(|mark| mark.of(identity));
+                let copy_tag = copy_tag.map(|copy_tag| if is_told { copy_tag } else { CopyTag::UNHEARD });
+                let checked = copy_tag.and_then(|copy_tag| copy_tag.of(identity));
                 self.keep(
                     key,
                     Record { value, created, stamp, terms, weight, home: placement.home, checked },
@@ -325,7 +326,7 @@ impl Engine {
         settled
     }
 
-    /// Writes the frame, and again with a newer stamp where a mark means it that
+    /// Writes the frame, and again with a newer stamp where a copy_tag means it that
     /// was made before it came: what a caller writes is meant by later ones alone.
     async fn store_current(
         &self,
@@ -346,22 +347,22 @@ impl Engine {
                 }
             };
             let home = stored.placement.map(|placement| placement.home);
-            if !is_written || !self.is_passed(stack, home, Stamped::new(stamp, terms)).await {
+            if !is_written || !self.is_passed(stack, home, EntryAge::new(stamp, terms)).await {
                 return Ok(stored);
             }
-            stamp = self.marks.stamp();
+            stamp = self.invalidations.stamp();
         }
         Err(Error::new(ErrorKind::Busy, "other nodes invalidate the entry all the time"))
     }
 
-    /// Whether another node made a mark by now that means what was just stored.
-    async fn is_passed(&self, stack: &TierStack, home: Option<TierKind>, entry: Stamped<'_>) -> bool {
+    /// Whether another node made a copy_tag by now that means what was just stored.
+    async fn is_passed(&self, stack: &TierStack, home: Option<TierKind>, entry: EntryAge<'_>) -> bool {
         let Some(nodes) = &self.nodes else { return false };
         let shared = stack.among_nodes().is_some_and(|handle| home == Some(handle.kind()));
         // What was made before the write was answered was told before the answer.
         shared
             && nodes.replica.ensure_current().await.is_ok()
-            && self.marks.freshness(entry, self.timeline.now()) != Freshness::Fresh
+            && self.invalidations.freshness(entry, self.timeline.now()) != Freshness::Fresh
     }
 
     /// Removes the entry from every tier but `home`. What could not be removed
@@ -470,9 +471,9 @@ async fn put(handle: &TierHandle, key: &EncodedKey, frame: &Frame) -> Result<boo
 /// The key of a load that began while the tier could not be read, where nobody
 /// can have changed the entry since.
 async fn untouched(handle: &TierHandle, key: &EncodedKey, frame: &Frame) -> Option<EncodedKey> {
-    key.base().filter(|base| *base == Stamp::NONE)?;
+    key.base().filter(|base| *base == EntryVersion::NONE)?;
     let load_cost = Head::parse(frame.head()).ok()?.header.load_cost;
-    let (found, stamp) = handle.get_stamped(key).await.ok()?;
+    let (found, stamp) = handle.get_versioned(key).await.ok()?;
     let stamp = stamp.filter(|stamp| found.is_none() && handle.is_untouched(key, *stamp, load_cost))?;
     Some(key.clone().based_on(stamp))
 }

@@ -4,15 +4,15 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use larder_core::clock::Time;
+use larder_core::entry_meta::{EntryMeta, EntryOptions};
 use larder_core::erased::{Key, Value};
 use larder_core::frame::Frame;
 use larder_core::key::EncodedKey;
 use larder_core::place::{Facts, Placement, TierList};
-use larder_core::terms::{EntryOptions, Terms};
-use larder_core::tier::{Stamp, TierKind};
+use larder_core::tier::{EntryVersion, TierKind};
 use larder_core::{ErrorKind, Result};
 
-use crate::coherence::{Mark, identity};
+use crate::coherence::{CopyTag, identity};
 use crate::engine::Engine;
 use crate::tier_stack::{FrameLabel, Payload, TierStack};
 use larder_exec::uncancellable;
@@ -22,9 +22,9 @@ pub(crate) struct PreparedEntry {
     pub(crate) encoded: Option<EncodedKey>,
     /// `None` for the knowledge that there is no value.
     pub(crate) value: Option<Value>,
-    pub(crate) terms: Terms,
+    pub(crate) terms: EntryMeta,
     pub(crate) stamp: u64,
-    /// Whether a mark that another node made before it is stored does not mean it.
+    /// Whether a copy_tag that another node made before it is stored does not mean it.
     pub(crate) is_written: bool,
     pub(crate) created: Time,
     pub(crate) weight: u32,
@@ -37,15 +37,15 @@ pub(crate) struct PreparedEntry {
 /// A write to the shared tier that was begun together with others.
 pub(crate) struct EarlyWrite {
     /// From before the write.
-    pub(crate) mark: Option<Mark>,
-    pub(crate) base: Option<Stamp>,
+    pub(crate) copy_tag: Option<CopyTag>,
+    pub(crate) base: Option<EntryVersion>,
     pub(crate) identity: u64,
     pub(crate) has_arrived: bool,
 }
 
 impl EarlyWrite {
-    pub(crate) fn new(mark: Option<Mark>, base: Option<Stamp>, frame: &Frame) -> Self {
-        Self { mark, base, identity: identity(frame.head()), has_arrived: false }
+    pub(crate) fn new(copy_tag: Option<CopyTag>, base: Option<EntryVersion>, frame: &Frame) -> Self {
+        Self { copy_tag, base, identity: identity(frame.head()), has_arrived: false }
     }
 }
 
@@ -66,7 +66,7 @@ impl PreparedEntry {
         Self { stamp, ..self }
     }
 
-    /// The same, as what a caller writes now: only marks that come later mean it.
+    /// The same, as what a caller writes now: only invalidations that come later mean it.
     pub(crate) fn written(self, stamp: u64) -> Self {
         Self { stamp, is_written: true, ..self }
     }
@@ -142,7 +142,7 @@ impl Engine {
     pub(crate) fn prepare_with(
         &self,
         ((key, encoded), value): ((&Key, Option<EncodedKey>), Option<Value>),
-        terms: Terms,
+        terms: EntryMeta,
         load_cost: Option<Duration>,
     ) -> PreparedEntry {
         let plan = match &self.stack {
@@ -156,7 +156,7 @@ impl Engine {
         let key_bytes = encoded.as_ref().map_or(0, |key| key.as_bytes().len() as u64);
         let weight = self.weight(key, value.as_ref(), bytes + key_bytes);
         let created = self.timeline.now();
-        let stamp = self.marks.stamp();
+        let stamp = self.invalidations.stamp();
         if !terms.is_plain() && !self.expires.load(Ordering::Relaxed) {
             self.expires.store(true, Ordering::Relaxed);
         }

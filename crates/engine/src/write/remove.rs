@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use larder_core::entry_meta::{EntryMeta, Freshness};
 use larder_core::erased::{AnyLookup, Key, Value};
 use larder_core::events::Event;
 use larder_core::frame::{CodecId, Head};
 use larder_core::key::EncodedKey;
 use larder_core::memory::{Record, Removed};
-use larder_core::terms::{Freshness, Terms};
-use larder_core::tier::{Stamp, TierKind};
+use larder_core::tier::{EntryVersion, TierKind};
 use larder_core::{Error, Result};
 
 use crate::engine::Engine;
@@ -24,13 +24,13 @@ use larder_exec::runtime::Runtime;
 pub(crate) struct Peeked {
     /// `None` for the knowledge that there is no value.
     pub(crate) value: Option<Value>,
-    pub(crate) terms: Terms,
+    pub(crate) terms: EntryMeta,
 }
 
 /// What memory knew of an entry that is being removed.
 pub(crate) struct Former {
     erased: Erased,
-    base: Option<Stamp>,
+    base: Option<EntryVersion>,
 }
 
 /// What a removal found of an entry, in order of what it says of it.
@@ -46,7 +46,7 @@ pub(crate) enum Erased {
 
 impl Peeked {
     pub(crate) fn in_memory(record: Record<Value>) -> Self {
-        let terms = record.terms.map_or(Terms::PLAIN, |terms| terms.current());
+        let terms = record.terms.map_or(EntryMeta::PLAIN, |terms| terms.current());
         Self { value: record.value, terms }
     }
 }
@@ -163,7 +163,7 @@ impl Engine {
     /// be past its time. A shared tier expires its entries itself, but knows no invalidations.
     async fn erasable(&self, handle: &TierHandle, encoded: &EncodedKey) -> Erased {
         let expires = self.expires.load(Ordering::Relaxed) && !handle.is_among_nodes();
-        if !expires && self.marks.stamp() == 0 {
+        if !expires && self.invalidations.stamp() == 0 {
             return Erased::Live;
         }
         // What cannot be looked at counts as an entry.

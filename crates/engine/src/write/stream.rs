@@ -10,14 +10,14 @@ use std::io::{self, Cursor, Read, Seek, SeekFrom};
 use std::sync::{Arc, Weak};
 
 use larder_core::clock::Time;
+use larder_core::entry_meta::{EntryMeta, EntryOptions, Freshness};
 use larder_core::erased::{AnyLookup, Key, Value};
 use larder_core::events::Writer;
 use larder_core::frame::{self, CodecId, Compression, Head, Header, Payload};
 use larder_core::key::EncodedKey;
 use larder_core::place::Placement;
 use larder_core::stream::{self, Medium, Stored, Summing};
-use larder_core::terms::{EntryOptions, Freshness, Terms};
-use larder_core::tier::{Draft, TierKind};
+use larder_core::tier::{TierKind, Upload};
 use larder_core::{Bytes, Error, ErrorKind, Result};
 
 use crate::engine::Engine;
@@ -160,13 +160,13 @@ impl Engine {
         &self,
         (stack, handle): (&TierStack, &TierHandle),
         key: &EncodedKey,
-        (draft, payload): (Draft, Payload),
-        terms: Terms,
+        (draft, payload): (Upload, Payload),
+        terms: EntryMeta,
     ) -> Result<Placement> {
         let now = self.timeline.now();
         let deadline = terms.ttl.map_or(Time::NEVER, |ttl| now.after(ttl));
         let idle_deadline = terms.idle.map_or(Time::NEVER, |idle| now.after(idle));
-        let terms = Terms { deadline, idle_deadline, ..terms };
+        let terms = EntryMeta { deadline, idle_deadline, ..terms };
         let facts = self.facts(payload.len, None, terms.ttl);
         let header = Header {
             codec: CodecId::Raw,
@@ -177,7 +177,7 @@ impl Engine {
             created: now,
             deadline: terms.until(),
             stale_deadline: terms.stale_until(),
-            generation: self.marks.stamp(),
+            generation: self.invalidations.stamp(),
             value_len: payload.len,
             load_cost: None,
         };
@@ -325,18 +325,18 @@ impl Question for OpenReader {
 /// A stream on its way into a draft.
 struct Stream<'a> {
     handle: &'a TierHandle,
-    draft: Draft,
+    draft: Upload,
     summing: Summing,
 }
 
 impl<'a> Stream<'a> {
-    async fn begin(handle: &'a TierHandle, key: &EncodedKey, terms: &Terms) -> Result<Self> {
+    async fn begin(handle: &'a TierHandle, key: &EncodedKey, terms: &EntryMeta) -> Result<Self> {
         let draft = handle.inner().draft(key, frame::head_len(key, &handle.attributes(key, terms))).await?;
         Ok(Self { handle, draft, summing: Summing::default() })
     }
 
     /// Writes `front`, then all that `source` gives, then the sums.
-    async fn pour(mut self, mut front: Vec<u8>, source: &mut impl Read) -> Result<(Draft, Payload)> {
+    async fn pour(mut self, mut front: Vec<u8>, source: &mut impl Read) -> Result<(Upload, Payload)> {
         let mut len = front.len();
         while len > 0 {
             self.summing.update(&front[..len]);

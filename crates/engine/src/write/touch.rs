@@ -5,10 +5,10 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use larder_core::clock::Time;
+use larder_core::entry_meta::{EntryMeta, Freshness, read_offset};
 use larder_core::erased::Key;
 use larder_core::frame::{self, Frame, Header};
 use larder_core::key::EncodedKey;
-use larder_core::terms::{Freshness, Terms, read_offset};
 use larder_core::tier::TierKind;
 use larder_core::{Bytes, Result};
 
@@ -61,7 +61,7 @@ impl Engine {
     pub(crate) async fn retime<W, F>(self: &Arc<Self>, key: &Key, ends: bool, change: F) -> Result<bool>
     where
         W: Runtime,
-        F: Fn(&mut Terms, Time) + Send + Sync + 'static,
+        F: Fn(&mut EntryMeta, Time) + Send + Sync + 'static,
     {
         self.check_open()?;
         self.expires.store(true, Ordering::Relaxed);
@@ -91,9 +91,9 @@ impl Engine {
         .await?
     }
 
-    fn retime_in_memory(&self, key: Key, change: &impl Fn(&mut Terms, Time)) -> bool {
+    fn retime_in_memory(&self, key: Key, change: &impl Fn(&mut EntryMeta, Time)) -> bool {
         let Some(mut record) = self.recall(&key) else { return false };
-        let mut terms = record.terms.as_ref().map_or(Terms::PLAIN, |terms| terms.current());
+        let mut terms = record.terms.as_ref().map_or(EntryMeta::PLAIN, |terms| terms.current());
         change(&mut terms, self.timeline.now());
         record.terms = self.expiry.live(&terms);
         if self.nodes.is_some() && record.home != TierKind::Memory {
@@ -108,7 +108,7 @@ impl Engine {
         &self,
         handle: &TierHandle,
         key: &EncodedKey,
-        change: &impl Fn(&mut Terms, Time),
+        change: &impl Fn(&mut EntryMeta, Time),
     ) -> Result<bool> {
         if handle.is_among_nodes() {
             return self.retime_shared(handle, key, |bytes| self.retimed(handle, bytes, key, change)).await;
@@ -128,8 +128,8 @@ impl Engine {
         handle: &TierHandle,
         bytes: &Bytes,
         key: &EncodedKey,
-        change: &impl Fn(&mut Terms, Time),
-    ) -> Option<(Header, Terms, Bytes)> {
+        change: &impl Fn(&mut EntryMeta, Time),
+    ) -> Option<(Header, EntryMeta, Bytes)> {
         let (header, mut terms, payload) = self.fresh_parts(handle, bytes, key)?;
         change(&mut terms, self.timeline.now());
         let header = Header { deadline: terms.until(), stale_deadline: terms.stale_until(), ..header };
@@ -143,9 +143,9 @@ impl Engine {
         handle: &TierHandle,
         bytes: &Bytes,
         key: &EncodedKey,
-    ) -> Option<(Header, Terms, Bytes)> {
+    ) -> Option<(Header, EntryMeta, Bytes)> {
         let (header, attributes, payload) = frame::open_with_attributes(bytes, key).ok()?;
-        let terms = Terms::read(&header, attributes)?;
+        let terms = EntryMeta::read(&header, attributes)?;
         let (header, terms) = handle.by_own_time(key, (header, terms), read_offset(attributes));
         (self.freshness_of(handle, &header, &terms) == Freshness::Fresh).then_some((header, terms, payload))
     }

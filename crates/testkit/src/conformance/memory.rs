@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::thread;
 
 use larder_core::clock::Time;
+use larder_core::entry_meta::Freshness;
 use larder_core::memory::{Lifespan, Lifetimes, MemoryStore, Record};
-use larder_core::terms::Freshness;
 use larder_core::tier::TierKind;
 
 use super::report::{NotApplicable, Report, Verdict};

@@ -15,12 +15,12 @@ use larder_core::Result;
 use sled::IVec;
 
 use super::counts::Counts;
+use super::db::Generation;
 use super::filter;
-use super::generation::Generation;
 use super::merge::Merge;
-use super::pack::{Found, Pack};
 use super::record::Tally;
 use super::row::REMOVED;
+use super::sorted_run::{Found, SortedRun};
 
 /// All that has rows.
 pub(super) struct Databases {
@@ -29,20 +29,20 @@ pub(super) struct Databases {
     /// Is read until it is packed.
     pub(super) frozen: Option<Generation>,
     /// Highest number first.
-    pub(super) packs: Vec<Arc<Pack>>,
+    pub(super) packs: Vec<Arc<SortedRun>>,
 }
 
 /// Where a valid row is.
 enum Place<'a> {
     Frozen(&'a Generation),
-    Pack(&'a Pack, u32),
+    SortedRun(&'a SortedRun, u32),
 }
 
 impl Place<'_> {
     fn leave(&self, row: &[u8], value: &[u8]) {
         match self {
             Self::Frozen(frozen) => frozen.counts.leave(row, value),
-            Self::Pack(pack, ordinal) => pack.leave(*ordinal, row, value),
+            Self::SortedRun(pack, ordinal) => pack.leave(*ordinal, row, value),
         }
     }
 }
@@ -67,7 +67,7 @@ impl Databases {
             return Ok(present(value));
         }
         let Some((place, value)) = self.below(row)? else { return Ok(None) };
-        if let Place::Pack(pack, ordinal) = place {
+        if let Place::SortedRun(pack, ordinal) = place {
             pack.mark(ordinal);
         }
         Ok(Some(value))
@@ -86,7 +86,7 @@ impl Databases {
             return Ok(present(value).map(|value| (Place::Frozen(frozen), value)));
         }
         let Some((pack, Found { ordinal, value })) = find(&self.packs, row)? else { return Ok(None) };
-        Ok(present(value).map(|value| (Place::Pack(pack, ordinal), value)))
+        Ok(present(value).map(|value| (Place::SortedRun(pack, ordinal), value)))
     }
 
     /// Whether frozen has the row, valid or not.
@@ -100,7 +100,7 @@ impl Databases {
     }
 
     /// Whether one of these packs may have the row, valid or not.
-    pub(super) fn packs_may_hold(&self, row: &[u8], which: impl Fn(&Pack) -> bool) -> bool {
+    pub(super) fn packs_may_hold(&self, row: &[u8], which: impl Fn(&SortedRun) -> bool) -> bool {
         let hash = filter::hash(row);
         self.packs.iter().any(|pack| which(pack) && pack.may_hold(hash))
     }
@@ -173,7 +173,7 @@ impl Databases {
     }
 
     /// Puts a pack in its place, and takes others away.
-    pub(super) fn replace(&mut self, retired: &[Arc<Pack>], pack: Option<Arc<Pack>>) {
+    pub(super) fn replace(&mut self, retired: &[Arc<SortedRun>], pack: Option<Arc<SortedRun>>) {
         self.packs.retain(|pack| !retired.iter().any(|retired| Arc::ptr_eq(retired, pack)));
         self.packs.extend(pack);
         self.packs.sort_by_key(|pack| std::cmp::Reverse(pack.number));
@@ -200,7 +200,7 @@ impl Databases {
 }
 
 /// The first of these packs that has the row.
-fn find<'a>(packs: &'a [Arc<Pack>], row: &[u8]) -> Result<Option<(&'a Pack, Found)>> {
+fn find<'a>(packs: &'a [Arc<SortedRun>], row: &[u8]) -> Result<Option<(&'a SortedRun, Found)>> {
     if packs.is_empty() {
         return Ok(None);
     }

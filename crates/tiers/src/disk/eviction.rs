@@ -7,13 +7,13 @@ use larder_core::{Durability, Result};
 use sled::IVec;
 
 use super::DiskTier;
+use super::compaction_job::CompactionJob;
 use super::databases::Databases;
-use super::draft::Draft;
-use super::generation::Generation;
+use super::db::Generation;
 use super::layout::{remove_file, rounded};
 use super::recovery::{drop_generation, next_generation};
-use super::repack::Repack;
 use super::row::{Pointer, Row};
+use super::run_writer::RunWriter;
 use super::segment::Segment;
 use super::segments::Segments;
 use super::store::Store;
@@ -48,7 +48,7 @@ impl DiskTier {
     /// what others have of its rows is newer or older as before.
     ///
     /// Of what was read no more than `room` bytes are carried on.
-    pub(super) fn begin_repack(&self, retire: &[(u64, Carry)], room: u64) -> Result<Option<Repack>> {
+    pub(super) fn begin_repack(&self, retire: &[(u64, Carry)], room: u64) -> Result<Option<CompactionJob>> {
         self.with_store(|store| {
             let Databases { frozen, packs, .. } = &store.databases;
             let find = |number| packs.iter().find(|pack| pack.number == number);
@@ -61,13 +61,13 @@ impl DiskTier {
             let of_frozen = frozen.as_ref().map(|frozen| frozen.number);
             let of_packs = retire.first().map(|(pack, _)| pack.number);
             let Some(number) = of_frozen.or(of_packs) else { return Ok(None) };
-            let draft = Draft::create(&self.layout, number, &self.space)?;
-            Repack::begin(draft, frozen.as_ref(), &retire, room).map(Some)
+            let draft = RunWriter::create(&self.layout, number, &self.space)?;
+            CompactionJob::begin(draft, frozen.as_ref(), &retire, room).map(Some)
         })
     }
 
     /// Goes on with a pack for so many rows; puts it in place when it is whole.
-    pub(super) fn go_on(&self, upkeep: &mut Option<Repack>, rows: u64) -> Result<()> {
+    pub(super) fn go_on(&self, upkeep: &mut Option<CompactionJob>, rows: u64) -> Result<()> {
         let Some(mut repack) = upkeep.take() else { return Ok(()) };
         if self.with_store(|store| repack.step(store, rows))? {
             return self.put_in_place(repack);
@@ -79,7 +79,7 @@ impl DiskTier {
     /// What goes is deleted before it goes out of sight: a removal of a row that
     /// nobody sees is not written down. From the moment that the pack has its name
     /// nothing is given up: what could not be deleted stays in sight, below it.
-    fn put_in_place(&self, repack: Repack) -> Result<()> {
+    fn put_in_place(&self, repack: CompactionJob) -> Result<()> {
         self.reaper.settle()?;
         let durability = self.marker.durability();
         let sync_names = || if durability == Durability::Synced { self.layout.sync_names() } else { Ok(()) };

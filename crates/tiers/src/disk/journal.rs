@@ -30,9 +30,9 @@ use parking_lot::Mutex;
 use super::layout::{Layout, remove_file, rounded, unavailable};
 use super::record::{Change, Record, Tally};
 use super::recovery::Ground;
-use crate::boot::Marker;
-use crate::medium::{is_removed, sync_dir};
-use crate::space::Share;
+use crate::boot_marker::Marker;
+use crate::disk_budget::Share;
+use crate::durable_sync::{is_removed, sync_dir};
 
 const MAGIC: &[u8; 4] = b"LRDJ";
 const VERSION: u8 = 1;

@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 
 use larder_core::{Error, ErrorKind, Result};
 
-use crate::medium::sync_dir;
+use crate::durable_sync::sync_dir;
 
 const DATABASES: &str = "db";
 const PACKS: &str = "packs";

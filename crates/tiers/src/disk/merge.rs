@@ -6,8 +6,8 @@ use larder_core::Result;
 use sled::IVec;
 
 use super::databases::Databases;
-use super::generation::Rows;
-use super::pack::Cursor;
+use super::db::Rows;
+use super::sorted_run::Cursor;
 
 /// Goes over everything, a row at a time.
 pub(super) struct Merge {
@@ -22,7 +22,7 @@ struct Ahead {
 
 enum Source {
     Database(Box<Rows>),
-    Pack(Cursor),
+    SortedRun(Cursor),
 }
 
 impl Ahead {
@@ -35,7 +35,7 @@ impl Ahead {
     fn advance(&mut self) -> Result<Option<(IVec, IVec)>> {
         let next = match &mut self.rows {
             Source::Database(rows) => rows.next()?,
-            Source::Pack(cursor) => cursor.next()?.map(|(row, found)| (row, found.value)),
+            Source::SortedRun(cursor) => cursor.next()?.map(|(row, found)| (row, found.value)),
         };
         Ok(std::mem::replace(&mut self.head, next))
     }
@@ -46,7 +46,7 @@ impl Merge {
     pub(super) fn new(databases: &Databases) -> Result<Self> {
         let generations =
             databases.each_generation().map(|generation| Source::Database(Box::new(generation.rows())));
-        let packs = databases.packs.iter().map(|pack| Source::Pack(Cursor::new(Arc::clone(pack))));
+        let packs = databases.packs.iter().map(|pack| Source::SortedRun(Cursor::new(Arc::clone(pack))));
         Ok(Self { places: generations.chain(packs).map(Ahead::of).collect::<Result<_>>()? })
     }
 

@@ -33,35 +33,35 @@
 //!   rows in packs two bytes each, and their first keys every 4 KiB.
 //! - Two empty databases take 1 to 2 MiB; a budget below 8 MiB holds little else.
 
-mod bits;
+mod bitmap;
 mod block;
-mod contents;
+mod compaction;
+mod compaction_job;
 mod counts;
 mod databases;
-mod draft;
+mod db;
 mod eviction;
 mod filter;
-mod generation;
 mod heads;
 mod journal;
 mod layout;
 mod loss;
 mod merge;
-mod pack;
 mod reaper;
 mod record;
 mod recovery;
 mod relief;
-mod repack;
+mod reopen;
 mod replay;
-mod revival;
 mod row;
+mod run_index;
+mod run_writer;
 mod segment;
 mod segments;
+mod sorted_run;
 mod store;
 #[cfg(test)]
 mod tests;
-mod upkeep;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -75,16 +75,16 @@ use larder_core::tier::{BoxFuture, Capability, Tier, TierKind, Usage};
 use larder_core::{Bytes, Durability, Error, ErrorKind, Result};
 use parking_lot::{Mutex, RwLock};
 
+use self::compaction_job::CompactionJob;
 use self::layout::Layout;
 use self::reaper::Reaper;
 use self::recovery::Ground;
-use self::repack::Repack;
 use self::row::RowKey;
 use self::store::Store;
 use crate::anchor::Anchor;
-use crate::boot::Marker;
-use crate::medium::sync_tree;
-use crate::space::{Pause, Share};
+use crate::boot_marker::Marker;
+use crate::disk_budget::{Pause, Share};
+use crate::durable_sync::sync_tree;
 
 /// Frames of at least this many bytes go to segments by default.
 ///
@@ -153,7 +153,7 @@ pub struct DiskTier {
     crossover: u64,
     cache_bytes: u64,
     evictions: AtomicU64,
-    upkeep: RwLock<Option<Repack>>,
+    upkeep: RwLock<Option<CompactionJob>>,
     reaper: Reaper,
     /// Rows that puts have still to look at, for the pack under way.
     owed: AtomicU64,

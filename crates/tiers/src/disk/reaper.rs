@@ -10,10 +10,10 @@ use std::thread::{self, JoinHandle};
 use larder_core::{Error, ErrorKind, Result};
 use parking_lot::Mutex;
 
-use super::generation::Generation;
+use super::db::Generation;
 use super::layout::Layout;
 use super::recovery::drop_generation;
-use crate::space::Share;
+use crate::disk_budget::Share;
 
 /// Deletes databases.
 pub(super) struct Reaper {

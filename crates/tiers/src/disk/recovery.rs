@@ -14,18 +14,18 @@ use sled::IVec;
 
 use super::counts::Counts;
 use super::databases::Databases;
-use super::generation::{Generation, OpenError};
+use super::db::{Generation, OpenError};
 use super::journal::Journal;
 use super::layout::{self, Layout};
-use super::pack::Pack;
 use super::record::Tally;
 use super::replay::Replay;
 use super::row::Row;
 use super::segments::Segments;
+use super::sorted_run::SortedRun;
 use super::store::Store;
-use crate::boot::{Marker, Past};
-use crate::medium::sync_tree;
-use crate::space::Share;
+use crate::boot_marker::{Marker, Past};
+use crate::disk_budget::Share;
+use crate::durable_sync::sync_tree;
 
 /// What a store stands on.
 pub(super) struct Ground<'a> {
@@ -145,10 +145,10 @@ fn open_databases(layout: &Layout, cleared: u64, cache_bytes: u64) -> Result<Opt
 
 /// The packs, highest number first, down to one that is damaged. One that is not
 /// below the newest database says that this is not the newest there was.
-fn open_packs(layout: &Layout, newest: u64) -> Result<Vec<Arc<Pack>>> {
+fn open_packs(layout: &Layout, newest: u64) -> Result<Vec<Arc<SortedRun>>> {
     let mut packs = Vec::new();
     for (number, path) in layout.packs()?.into_iter().rev() {
-        let opened = if number < newest { Pack::open(number, path)? } else { None };
+        let opened = if number < newest { SortedRun::open(number, path)? } else { None };
         let Some(pack) = opened else {
             tracing::warn!(target: "larder", path = %layout.dir().display(), number, "a torn pack; its entries are lost, and older ones");
             drop_packs(layout, |other| other <= number)?;

@@ -18,7 +18,7 @@ use super::eviction::Carry;
 use super::layout::{remove_file, rounded};
 use super::row::Row;
 use super::store::Store;
-use crate::medium::available;
+use crate::durable_sync::available;
 use crate::pressure::{self, Shortage};
 
 /// So many expired rows are removed at once at most.

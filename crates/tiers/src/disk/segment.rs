@@ -13,7 +13,7 @@ use larder_core::Bytes;
 use parking_lot::Mutex;
 use sled::IVec;
 
-use crate::medium::{is_removed, sync_dir};
+use crate::durable_sync::{is_removed, sync_dir};
 
 /// Read marks in a segment, whatever its size: two kilobytes of memory. Where
 /// frames are smaller than a mark's range, one that was read vouches for its

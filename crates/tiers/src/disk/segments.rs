@@ -17,7 +17,7 @@ use parking_lot::{Mutex, RwLock};
 use super::layout::{Layout, NUMBER_MAX, rounded};
 use super::row::Pointer;
 use super::segment::Segment;
-use crate::space::Share;
+use crate::disk_budget::Share;
 
 /// The segments of a tier.
 pub(super) struct Segments {

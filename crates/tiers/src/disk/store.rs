@@ -17,7 +17,7 @@ use parking_lot::{Mutex, MutexGuard};
 use sled::IVec;
 
 use super::databases::Databases;
-use super::generation::Generation;
+use super::db::Generation;
 use super::journal::Journal;
 use super::row::{self, Pointer, Row, RowKey};
 use super::segments::Segments;

@@ -24,7 +24,7 @@ use super::eviction::Carry;
 use super::row::{Pointer, RowKey};
 use super::store::Store;
 use super::{CROSSOVER_BYTES, DiskOptions, DiskTier};
-use crate::space::Space;
+use crate::disk_budget::Space;
 
 const MIB: u64 = 1 << 20;
 /// A blocking tier is done after one poll.

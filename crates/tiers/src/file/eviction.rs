@@ -7,7 +7,7 @@ use larder_core::{Error, ErrorKind, Result};
 use super::FileTier;
 use super::index::{BLOCK, Held, Index, Until};
 use super::room::Room;
-use crate::medium::available;
+use crate::durable_sync::available;
 use crate::pressure::{self, Shortage};
 
 /// So many entries go at least where the medium has no room: each of them has an

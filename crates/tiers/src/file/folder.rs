@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use larder_core::frame::{FIXED_LEN, Frame, Head};
 use larder_core::{Bytes, Durability, Error, ErrorKind, Result};
 
-use crate::medium::sync_dir;
+use crate::durable_sync::sync_dir;
 
 use super::peers::{self, Alive};
 
@@ -99,7 +99,7 @@ impl Folder {
     }
 
     /// Writes `frame` to a file that no reader sees yet.
-    pub(super) fn draft(&self, frame: &Frame) -> io::Result<Draft> {
+    pub(super) fn draft(&self, frame: &Frame) -> io::Result<UploadFile> {
         let mut draft = self.begin()?;
         write_whole(&mut draft.file, frame)?;
         draft.len = frame.len() as u64;
@@ -107,10 +107,10 @@ impl Folder {
     }
 
     /// Begins a file that no reader sees yet.
-    pub(super) fn begin(&self) -> io::Result<Draft> {
+    pub(super) fn begin(&self) -> io::Result<UploadFile> {
         let path = self.tmp_path("put");
         let file = create_file(&path)?;
-        Ok(Draft { path, file, len: 0 })
+        Ok(UploadFile { path, file, len: 0 })
     }
 
     /// The frame of `digest`, to be read in parts, and how long it is.
@@ -124,7 +124,7 @@ impl Folder {
     ///
     /// The folder is made when the rename finds none: as a rule it is there.
     /// Another process that looks around may delete it once more.
-    pub(super) fn publish(&self, draft: &mut Draft, digest: u128) -> io::Result<()> {
+    pub(super) fn publish(&self, draft: &mut UploadFile, digest: u128) -> io::Result<()> {
         if self.is_synced {
             draft.file.sync_data()?;
         }
@@ -216,13 +216,13 @@ impl Folder {
 
 /// A file that is deleted unless it is published.
 #[derive(Debug)]
-pub(super) struct Draft {
+pub(super) struct UploadFile {
     path: PathBuf,
     file: File,
     len: u64,
 }
 
-impl Draft {
+impl UploadFile {
     /// Bytes written.
     pub(super) fn len(&self) -> u64 {
         self.len
@@ -255,7 +255,7 @@ impl Draft {
     }
 }
 
-impl Drop for Draft {
+impl Drop for UploadFile {
     fn drop(&mut self) {
         if !self.path.as_os_str().is_empty() {
             let _ = fs::remove_file(&self.path);

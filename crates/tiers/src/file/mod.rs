@@ -21,14 +21,14 @@ use std::sync::atomic::AtomicU64;
 use larder_core::frame::Frame;
 use larder_core::key::EncodedKey;
 use larder_core::stream::Stored;
-use larder_core::tier::{BoxFuture, Capability, Draft, Stamp, Tier, TierKind, Usage};
+use larder_core::tier::{BoxFuture, Capability, EntryVersion, Tier, TierKind, Upload, Usage};
 use larder_core::{Bytes, Durability, Error, ErrorKind, Result};
 use parking_lot::{MappedMutexGuard, Mutex, MutexGuard, RwLock, RwLockReadGuard};
 
 use crate::Share;
 use crate::anchor::Anchor;
-use crate::boot::{Marker, Past};
-use crate::medium::sync_many;
+use crate::boot_marker::{Marker, Past};
+use crate::durable_sync::sync_many;
 use eviction::until_of;
 use folder::{Folder, at};
 use index::{BLOCK, Held, Index, Until, rounded, upper_of};
@@ -209,7 +209,7 @@ impl FileTier {
     fn replace(
         &self,
         key: &EncodedKey,
-        (draft, room): (&mut folder::Draft, &mut Room),
+        (draft, room): (&mut folder::UploadFile, &mut Room),
         until: Until,
     ) -> Result<()> {
         let (digest, len) = (key.digest(), draft.len());
@@ -375,20 +375,25 @@ impl Tier for FileTier {
     }
 
     /// The file stays open until the draft is published or dropped.
-    fn draft<'a>(&'a self, key: &'a EncodedKey, head_len: usize) -> BoxFuture<'a, Result<Draft>> {
-        work("draft", move || self.draft_now(key, head_len).map(Draft::new))
+    fn draft<'a>(&'a self, key: &'a EncodedKey, head_len: usize) -> BoxFuture<'a, Result<Upload>> {
+        work("draft", move || self.draft_now(key, head_len).map(Upload::new))
     }
 
-    fn append<'a>(&'a self, draft: &'a mut Draft, bytes: &'a [u8]) -> BoxFuture<'a, Result<()>> {
+    fn append<'a>(&'a self, draft: &'a mut Upload, bytes: &'a [u8]) -> BoxFuture<'a, Result<()>> {
         work("append", move || self.append_now(draft.state()?, bytes))
     }
 
-    fn publish<'a>(&'a self, key: &'a EncodedKey, draft: Draft, head: &'a [u8]) -> BoxFuture<'a, Result<()>> {
+    fn publish<'a>(
+        &'a self,
+        key: &'a EncodedKey,
+        draft: Upload,
+        head: &'a [u8],
+    ) -> BoxFuture<'a, Result<()>> {
         work("publish", move || self.publish_now(key, draft.into_state()?, head))
     }
 
     /// One read of eight bytes.
-    fn stamp(&self, key: &EncodedKey) -> Option<Stamp> {
+    fn stamp(&self, key: &EncodedKey) -> Option<EntryVersion> {
         let _open = self.index().ok()?;
         self.peers.as_ref()?.stamp(key.digest())
     }

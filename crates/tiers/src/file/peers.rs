@@ -17,13 +17,13 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
-use larder_core::tier::Stamp;
+use larder_core::tier::EntryVersion;
 use larder_core::{Error, ErrorKind, Result};
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use super::folder::{at, create_file, create_folder};
 use super::index::{BLOCK, upper_of};
-use crate::medium::is_removed;
+use crate::durable_sync::is_removed;
 
 /// How many counters there are. Entries that share one lose their copies in
 /// memory together.
@@ -60,7 +60,7 @@ impl Peers {
     }
 
     /// The stamp of `digest` now; `None` while its group is being changed.
-    pub(super) fn stamp(&self, digest: u128) -> Option<Stamp> {
+    pub(super) fn stamp(&self, digest: u128) -> Option<EntryVersion> {
         self.counters(|file| read_count(file, group_of(digest))).ok().and_then(stamp_of)
     }
 
@@ -161,8 +161,8 @@ fn closed() -> Error {
     Error::new(ErrorKind::Closed, "the tier is closed")
 }
 
-fn stamp_of(count: u64) -> Option<Stamp> {
-    count.is_multiple_of(2).then(|| Stamp::new(count / 2 + 1)).flatten()
+fn stamp_of(count: u64) -> Option<EntryVersion> {
+    count.is_multiple_of(2).then(|| EntryVersion::new(count / 2 + 1)).flatten()
 }
 
 /// The number while a change is in progress. One that a killed process left
@@ -200,14 +200,14 @@ pub(super) struct Change<'a> {
     first: usize,
     /// What the counters become.
     counts: Vec<u64>,
-    before: Option<Stamp>,
+    before: Option<EntryVersion>,
     /// Let go of after that.
     _locks: Vec<Locked<'a>>,
 }
 
 impl Change<'_> {
     /// The stamp of the entry before this change.
-    pub(super) fn before(&self) -> Option<Stamp> {
+    pub(super) fn before(&self) -> Option<EntryVersion> {
         self.before
     }
 }

@@ -15,7 +15,7 @@ use super::{ABOVE, FileTier};
 /// A file being written, and the room that was made for it.
 #[derive(Debug)]
 pub(super) struct Drafted {
-    file: folder::Draft,
+    file: folder::UploadFile,
     room: Room,
     head_len: u64,
 }

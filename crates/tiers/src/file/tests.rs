@@ -430,7 +430,7 @@ fn another_boot_finds_what_was_closed_or_synced_and_nothing_else() {
                 now(tier.close()).unwrap();
             }
             drop(tier);
-            crate::boot::pretend_reboot(&dir.path().join("files"));
+            crate::boot_marker::pretend_reboot(&dir.path().join("files"));
             let is_there = is_closed || durability == Durability::Synced;
             let tier = open();
             assert_eq!(tier.usage().entries, if is_there { 5 } else { 0 }, "{durability}, {is_closed}");

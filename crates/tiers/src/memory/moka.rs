@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 
 use foldhash::fast::RandomState;
 use larder_core::clock::Time;
+use larder_core::entry_meta::Freshness;
 use larder_core::key::Equivalent;
 use larder_core::memory::{
     Bounds, Departure, DepartureCause, Lifespan, Lifetimes, MemoryStore, OnDeparture, Record, Removed,
 };
-use larder_core::terms::Freshness;
 use larder_core::tier::{TierKind, Usage};
 use larder_core::{Error, ErrorKind, Result};
 use moka::notification::RemovalCause;

@@ -18,14 +18,14 @@ use tokio::time::timeout;
 
 use super::Inner;
 use super::address::Address;
-use super::chart::View;
 use super::commands::{needed, said};
-use super::fleet::{Fleet, unavailable};
-use super::keeper::Keeper;
-use super::link::{Link, Patience, Source};
+use super::connection::Session;
+use super::connection_lifecycle::Keeper;
 use super::names::PARTITIONS;
-use super::session::Session;
 use super::shard::Shard;
+use super::slot_map::View;
+use super::supervisor::{Link, Patience, Source};
+use super::topology::{Fleet, unavailable};
 
 /// Between two questions while all is well.
 const CALM: Duration = Duration::from_secs(5);

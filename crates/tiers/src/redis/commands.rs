@@ -10,8 +10,8 @@
 use redis::aio::MultiplexedConnection;
 use redis::{Cmd, Pipeline, RedisError, RedisResult};
 
-use super::marks::{chance, exchange};
 use super::names::Names;
+use super::partition_epochs::{chance, exchange};
 
 /// How the refusal of a server that lacks a command begins.
 pub(super) const LACKS: &str = "the server forbids";

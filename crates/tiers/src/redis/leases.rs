@@ -9,9 +9,9 @@ use larder_core::{Error, ErrorKind, Result};
 use redis::Value;
 
 use super::Inner;
+use super::lease_renewal::{LIFE, millis};
 use super::names::Names;
-use super::renewals::{LIFE, millis};
-use super::scatter::Order;
+use super::router::Order;
 
 /// Takes the right, numbered. Keys: lease, counter, entry. Arguments: the
 /// milliseconds it lasts, and perhaps those that the counter stays. Answers the number, zero where somebody else has it,

@@ -3,36 +3,36 @@
 mod address;
 mod batch;
 mod calls;
-mod chart;
 mod cluster;
 mod commands;
-mod fleet;
-mod invalidated;
+mod compare_and_set;
+mod connection;
+mod connection_lifecycle;
+mod ephemeral_keys;
+mod invalidation_log;
 mod io;
-mod keeper;
+mod lease_renewal;
 mod leases;
-mod link;
-mod marks;
 mod names;
 mod notices;
 mod pages;
-mod renewals;
+mod partition_epochs;
 mod request;
-mod scatter;
+mod router;
 mod sentinel;
 mod server_clock;
-mod session;
+mod server_info;
 mod shard;
-mod steps;
+mod slot_map;
 mod stream;
-mod survey;
-mod tenancy;
+mod supervisor;
 mod tier;
 #[cfg(not(feature = "redis-tls"))]
 #[path = "no_tls.rs"]
 mod tls;
 #[cfg(feature = "redis-tls")]
 mod tls;
+mod topology;
 
 use std::fmt;
 use std::sync::Arc;
@@ -47,14 +47,14 @@ use parking_lot::Mutex;
 use tokio::task::AbortHandle;
 
 use address::Target;
-use fleet::Fleet;
+use compare_and_set::Removals;
 use io::Io;
-use link::Patience;
-use marks::Marks;
+use lease_renewal::Held;
 use names::Names;
 use notices::Notices;
-use renewals::Held;
-use steps::Removals;
+use partition_epochs::PartitionEpochs;
+use supervisor::Patience;
+use topology::Fleet;
 
 /// From one sign of life of the server to the next.
 const HEARTBEAT: Duration = Duration::from_millis(250);
@@ -174,7 +174,7 @@ impl fmt::Debug for RedisTier {
 
 struct Inner {
     names: Names,
-    marks: Marks,
+    marks: PartitionEpochs,
     removals: Removals,
     fleet: Fleet,
     clock: Arc<dyn Clock>,
@@ -219,7 +219,7 @@ impl RedisTier {
         let io = Io::shared().map_err(|error| error.in_tier(TierKind::Redis).during("open"))?;
         let inner = Arc::new(Inner {
             names: Names::new(&options.namespace, &options.cache),
-            marks: Marks::new(options.version, options.tenancy),
+            marks: PartitionEpochs::new(options.version, options.tenancy),
             removals: Removals::new(),
             fleet: Fleet::new(target, patience),
             clock: options.clock,
@@ -243,7 +243,7 @@ impl RedisTier {
     /// named; `Unavailable` with what the last attempt to connect came to; `Closed`
     /// after [`close`](larder_core::tier::Tier::close).
     pub fn check(&self) -> Result<()> {
-        let lack = self.inner.fleet.trouble().filter(|why| link::is_lack(why));
+        let lack = self.inner.fleet.trouble().filter(|why| supervisor::is_lack(why));
         let error = match lack {
             Some(why) => Err(Error::new(ErrorKind::Unsupported, why.to_string())),
             None => self.inner.fleet.check(),

@@ -19,7 +19,7 @@
 //! means something in a pattern. The partition, two hex digits, is the hash tag:
 //! in a Cluster an entry and its mark share a slot.
 
-use super::marks::Belief;
+use super::partition_epochs::Belief;
 use larder_core::key::EncodedKey;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 

@@ -11,8 +11,8 @@ use redis::aio::MultiplexedConnection;
 use redis::{PushInfo, PushKind, RedisResult, Value};
 
 use super::commands::needed;
-use super::marks::Marks;
 use super::names::{Named, Names};
+use super::partition_epochs::PartitionEpochs;
 
 /// Hands notices to who listens.
 #[derive(Default)]
@@ -46,32 +46,32 @@ impl Notices {
     }
 
     /// Reads what the server said.
-    pub(super) fn told(&self, (names, marks): (&Names, &Marks), push: &PushInfo) {
+    pub(super) fn told(&self, (names, invalidations): (&Names, &PartitionEpochs), push: &PushInfo) {
         if push.kind != PushKind::Invalidate {
             return;
         }
         for keys in &push.data {
             match keys {
-                Value::Array(keys) => keys.iter().for_each(|key| self.changed((names, marks), key)),
+                Value::Array(keys) => keys.iter().for_each(|key| self.changed((names, invalidations), key)),
                 // The whole database was flushed.
                 _ => self.tell(Notice::Distrust),
             }
         }
     }
 
-    fn changed(&self, (names, marks): (&Names, &Marks), key: &Value) {
+    fn changed(&self, (names, invalidations): (&Names, &PartitionEpochs), key: &Value) {
         let Value::BulkString(name) = key else { return };
         match names.read(name) {
             // What another version loaded. Its changes remove the entries of this one.
             Some(Named::Entry { partition, label, .. })
-                if marks.belief(partition).others.contains(&label) => {}
+                if invalidations.belief(partition).others.contains(&label) => {}
             Some(Named::Entry { key: Some(key), .. }) => self.tell(Notice::Changed(key)),
             Some(Named::Entry { key: None, digest, .. }) => self.tell(Notice::ChangedDigest(digest)),
             Some(Named::Removal(Some(key))) => self.tell(Notice::Changed(key)),
             // Which entry it was the name does not say.
             Some(Named::Mark(_) | Named::Removal(None)) => self.tell(Notice::Distrust),
             Some(Named::Lease) => self.tell(Notice::Leased),
-            Some(Named::Invalidated) => self.tell(Notice::Marked),
+            Some(Named::Invalidated) => self.tell(Notice::InvalidationRecord),
             Some(Named::Former) | None => {}
         }
     }

@@ -12,8 +12,8 @@ use redis::{Pipeline, RedisResult, Value};
 
 use super::Inner;
 use super::calls::{is_cut, start};
-use super::marks::{Belief, exchange};
 use super::names::Named;
+use super::partition_epochs::{Belief, exchange};
 use super::shard::Shard;
 
 /// Keys a page, about.

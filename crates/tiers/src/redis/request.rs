@@ -3,17 +3,17 @@
 use std::sync::Arc;
 
 use larder_core::clock::Time;
+use larder_core::entry_meta::read_offset;
 use larder_core::frame::{Frame, Head};
 use larder_core::key::EncodedKey;
-use larder_core::terms::read_offset;
 use larder_core::{Bytes, Error, ErrorKind, Result};
 use redis::{Cmd, RedisWrite, ToRedisArgs, Value};
 
 use super::Inner;
-use super::fleet::{Fleet, again};
-use super::marks::Belief;
 use super::names::{Names, Place};
-use super::scatter::Order;
+use super::partition_epochs::Belief;
+use super::router::Order;
+use super::topology::{Fleet, again};
 
 /// How often a request is made again because its partition was cleared meanwhile.
 const ATTEMPTS: u32 = 8;
@@ -40,7 +40,7 @@ struct Plan {
     groups: Vec<Group>,
 }
 
-/// Marks, and the values of some keys, that one command reads.
+/// PartitionEpochs, and the values of some keys, that one command reads.
 #[derive(Default)]
 struct Group {
     /// Partitions with what was believed of them: the names were made from that.

@@ -13,7 +13,7 @@ use tokio::time::timeout;
 
 use super::address::Address;
 use super::commands::needed;
-use super::session::Session;
+use super::connection::Session;
 
 /// Some sentinels, and the name of what they watch.
 pub(super) struct Sentinels {

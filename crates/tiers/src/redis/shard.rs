@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use tokio::task::AbortHandle;
 
 use super::address::Address;
-use super::link::Link;
+use super::supervisor::Link;
 
 /// One server. Its link is closed, and its task ended, with the last handle.
 pub(super) struct Shard {

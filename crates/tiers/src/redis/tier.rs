@@ -9,7 +9,7 @@ use larder_core::frame::Frame;
 use larder_core::key::EncodedKey;
 use larder_core::stats::ServerFacts;
 use larder_core::tier::{
-    BoxFuture, Capability, FrameWithStamp, LastRemoval, LoadLease, Tier, TierKind, Usage,
+    BoxFuture, Capability, LastRemoval, LoadLease, Tier, TierKind, Usage, VersionedFrame,
 };
 use larder_core::{Bytes, Result};
 
@@ -142,8 +142,8 @@ impl Tier for RedisTier {
 
     /// The stamp is of the entry, of its last removal within the last minute,
     /// and of the last clear.
-    fn get_stamped<'a>(&'a self, key: &'a EncodedKey) -> BoxFuture<'a, Result<FrameWithStamp>> {
-        named("get_stamped", self.inner.get_stamped(key))
+    fn get_versioned<'a>(&'a self, key: &'a EncodedKey) -> BoxFuture<'a, Result<VersionedFrame>> {
+        named("get_versioned", self.inner.get_versioned(key))
     }
 
     fn lease_load<'a>(
@@ -162,8 +162,11 @@ impl Tier for RedisTier {
         Box::pin(self.inner.lease_loads(keys, span))
     }
 
-    fn get_many_stamped<'a>(&'a self, keys: &'a [EncodedKey]) -> BoxFuture<'a, Vec<Result<FrameWithStamp>>> {
-        Box::pin(self.inner.get_many_stamped(keys))
+    fn get_many_versioned<'a>(
+        &'a self,
+        keys: &'a [EncodedKey],
+    ) -> BoxFuture<'a, Vec<Result<VersionedFrame>>> {
+        Box::pin(self.inner.get_many_versioned(keys))
     }
 
     fn put_many_if_unchanged<'a>(
@@ -185,7 +188,7 @@ impl Tier for RedisTier {
         self.inner.time(Names::partition(key))
     }
 
-    fn last_removal(&self, key: &EncodedKey, found: &FrameWithStamp) -> LastRemoval {
+    fn last_removal(&self, key: &EncodedKey, found: &VersionedFrame) -> LastRemoval {
         self.inner.last_removal(key, found)
     }
 

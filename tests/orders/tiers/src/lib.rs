@@ -6,4 +6,4 @@
 #[path = "../../../../crates/tiers/src/memory/mod.rs"]
 pub mod memory;
 
-pub use real::{FileMarks, FoundMarks, Home, NullTier, Share, Space, file};
+pub use real::{FileInvalidationLog, FoundInvalidations, Home, NullTier, Share, Space, file};

@@ -11,7 +11,8 @@ use larder_core::key::EncodedKey;
 use larder_core::stats::{ServerFacts, TierCounters};
 use larder_core::stream::Stored;
 use larder_core::tier::{
-    BoxFuture, Capability, Draft, FrameWithStamp, LastRemoval, LoadLease, Stamp, Tier, TierKind, Usage,
+    BoxFuture, Capability, EntryVersion, LastRemoval, LoadLease, Tier, TierKind, Upload, Usage,
+    VersionedFrame,
 };
 use larder_core::{Bytes, Error, ErrorKind, Result};
 
@@ -39,7 +40,7 @@ pub struct Breaker<T> {
     removals: Circuit,
 }
 
-/// Marks the error of a call that a breaker refused.
+/// Invalidations the error of a call that a breaker refused.
 #[derive(Debug, thiserror::Error)]
 #[error("too many calls failed: the tier is left alone for a while")]
 pub(super) struct Refused;
@@ -167,19 +168,24 @@ impl<T: Tier> Tier for Breaker<T> {
         Box::pin(self.through(Line::Reads, self.tier.open(key)))
     }
 
-    fn draft<'a>(&'a self, key: &'a EncodedKey, head_len: usize) -> BoxFuture<'a, Result<Draft>> {
+    fn draft<'a>(&'a self, key: &'a EncodedKey, head_len: usize) -> BoxFuture<'a, Result<Upload>> {
         Box::pin(self.through(Line::Writes, self.tier.draft(key, head_len)))
     }
 
-    fn append<'a>(&'a self, draft: &'a mut Draft, bytes: &'a [u8]) -> BoxFuture<'a, Result<()>> {
+    fn append<'a>(&'a self, draft: &'a mut Upload, bytes: &'a [u8]) -> BoxFuture<'a, Result<()>> {
         Box::pin(self.through(Line::Writes, self.tier.append(draft, bytes)))
     }
 
-    fn publish<'a>(&'a self, key: &'a EncodedKey, draft: Draft, head: &'a [u8]) -> BoxFuture<'a, Result<()>> {
+    fn publish<'a>(
+        &'a self,
+        key: &'a EncodedKey,
+        draft: Upload,
+        head: &'a [u8],
+    ) -> BoxFuture<'a, Result<()>> {
         Box::pin(self.through(Line::Writes, self.tier.publish(key, draft, head)))
     }
 
-    fn stamp(&self, key: &EncodedKey) -> Option<Stamp> {
+    fn stamp(&self, key: &EncodedKey) -> Option<EntryVersion> {
         self.tier.stamp(key)
     }
 
@@ -243,7 +249,7 @@ impl<T: Tier> Tier for Breaker<T> {
         self.tier.shared_time(key)
     }
 
-    fn last_removal(&self, key: &EncodedKey, found: &FrameWithStamp) -> LastRemoval {
+    fn last_removal(&self, key: &EncodedKey, found: &VersionedFrame) -> LastRemoval {
         self.tier.last_removal(key, found)
     }
 
@@ -263,8 +269,11 @@ impl<T: Tier> Tier for Breaker<T> {
         Box::pin(self.through_many(Line::Writes, keys.len(), self.tier.lease_loads(keys, span)))
     }
 
-    fn get_many_stamped<'a>(&'a self, keys: &'a [EncodedKey]) -> BoxFuture<'a, Vec<Result<FrameWithStamp>>> {
-        Box::pin(self.through_many(Line::Reads, keys.len(), self.tier.get_many_stamped(keys)))
+    fn get_many_versioned<'a>(
+        &'a self,
+        keys: &'a [EncodedKey],
+    ) -> BoxFuture<'a, Vec<Result<VersionedFrame>>> {
+        Box::pin(self.through_many(Line::Reads, keys.len(), self.tier.get_many_versioned(keys)))
     }
 
     fn put_many_if_unchanged<'a>(
@@ -279,8 +288,8 @@ impl<T: Tier> Tier for Breaker<T> {
         self.tier.release_loads(leases);
     }
 
-    fn get_stamped<'a>(&'a self, key: &'a EncodedKey) -> BoxFuture<'a, Result<FrameWithStamp>> {
-        Box::pin(self.through(Line::Reads, self.tier.get_stamped(key)))
+    fn get_versioned<'a>(&'a self, key: &'a EncodedKey) -> BoxFuture<'a, Result<VersionedFrame>> {
+        Box::pin(self.through(Line::Reads, self.tier.get_versioned(key)))
     }
 
     fn put_if_unchanged<'a>(&'a self, key: &'a EncodedKey, frame: &'a Frame) -> BoxFuture<'a, Result<bool>> {

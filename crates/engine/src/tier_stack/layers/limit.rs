@@ -11,7 +11,8 @@ use larder_core::key::EncodedKey;
 use larder_core::stats::{ServerFacts, TierCounters};
 use larder_core::stream::Stored;
 use larder_core::tier::{
-    BoxFuture, Capability, Draft, FrameWithStamp, LastRemoval, LoadLease, Stamp, Tier, TierKind, Usage,
+    BoxFuture, Capability, EntryVersion, LastRemoval, LoadLease, Tier, TierKind, Upload, Usage,
+    VersionedFrame,
 };
 use larder_core::{Bytes, Error, ErrorKind, Result};
 
@@ -114,19 +115,24 @@ impl<T: Tier> Tier for Limit<T> {
         self.bounded(self.tier.open(key))
     }
 
-    fn draft<'a>(&'a self, key: &'a EncodedKey, head_len: usize) -> BoxFuture<'a, Result<Draft>> {
+    fn draft<'a>(&'a self, key: &'a EncodedKey, head_len: usize) -> BoxFuture<'a, Result<Upload>> {
         self.bounded(self.tier.draft(key, head_len))
     }
 
-    fn append<'a>(&'a self, draft: &'a mut Draft, bytes: &'a [u8]) -> BoxFuture<'a, Result<()>> {
+    fn append<'a>(&'a self, draft: &'a mut Upload, bytes: &'a [u8]) -> BoxFuture<'a, Result<()>> {
         self.bounded(self.tier.append(draft, bytes))
     }
 
-    fn publish<'a>(&'a self, key: &'a EncodedKey, draft: Draft, head: &'a [u8]) -> BoxFuture<'a, Result<()>> {
+    fn publish<'a>(
+        &'a self,
+        key: &'a EncodedKey,
+        draft: Upload,
+        head: &'a [u8],
+    ) -> BoxFuture<'a, Result<()>> {
         self.bounded(self.tier.publish(key, draft, head))
     }
 
-    fn stamp(&self, key: &EncodedKey) -> Option<Stamp> {
+    fn stamp(&self, key: &EncodedKey) -> Option<EntryVersion> {
         self.tier.stamp(key)
     }
 
@@ -190,7 +196,7 @@ impl<T: Tier> Tier for Limit<T> {
         self.tier.shared_time(key)
     }
 
-    fn last_removal(&self, key: &EncodedKey, found: &FrameWithStamp) -> LastRemoval {
+    fn last_removal(&self, key: &EncodedKey, found: &VersionedFrame) -> LastRemoval {
         self.tier.last_removal(key, found)
     }
 
@@ -210,8 +216,11 @@ impl<T: Tier> Tier for Limit<T> {
         self.bounded_many(keys.len(), self.tier.lease_loads(keys, span))
     }
 
-    fn get_many_stamped<'a>(&'a self, keys: &'a [EncodedKey]) -> BoxFuture<'a, Vec<Result<FrameWithStamp>>> {
-        self.bounded_many(keys.len(), self.tier.get_many_stamped(keys))
+    fn get_many_versioned<'a>(
+        &'a self,
+        keys: &'a [EncodedKey],
+    ) -> BoxFuture<'a, Vec<Result<VersionedFrame>>> {
+        self.bounded_many(keys.len(), self.tier.get_many_versioned(keys))
     }
 
     fn put_many_if_unchanged<'a>(
@@ -225,8 +234,8 @@ impl<T: Tier> Tier for Limit<T> {
         self.tier.release_loads(leases);
     }
 
-    fn get_stamped<'a>(&'a self, key: &'a EncodedKey) -> BoxFuture<'a, Result<FrameWithStamp>> {
-        self.bounded(self.tier.get_stamped(key))
+    fn get_versioned<'a>(&'a self, key: &'a EncodedKey) -> BoxFuture<'a, Result<VersionedFrame>> {
+        self.bounded(self.tier.get_versioned(key))
     }
 
     fn put_if_unchanged<'a>(&'a self, key: &'a EncodedKey, frame: &'a Frame) -> BoxFuture<'a, Result<bool>> {

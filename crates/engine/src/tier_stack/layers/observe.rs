@@ -12,7 +12,8 @@ use larder_core::latency::{Histogram, TierTimes};
 use larder_core::stats::{ServerFacts, TierCounters};
 use larder_core::stream::Stored;
 use larder_core::tier::{
-    BoxFuture, Capability, Draft, FrameWithStamp, LastRemoval, LoadLease, Stamp, Tier, TierKind, Usage,
+    BoxFuture, Capability, EntryVersion, LastRemoval, LoadLease, Tier, TierKind, Upload, Usage,
+    VersionedFrame,
 };
 use larder_core::{Bytes, Result};
 use tracing::field::Empty;
@@ -265,11 +266,11 @@ impl<T: Tier> Tier for Observe<T> {
         })
     }
 
-    fn draft<'a>(&'a self, key: &'a EncodedKey, head_len: usize) -> BoxFuture<'a, Result<Draft>> {
+    fn draft<'a>(&'a self, key: &'a EncodedKey, head_len: usize) -> BoxFuture<'a, Result<Upload>> {
         Box::pin(self.watch(Call::new("draft").of(key), self.tier.draft(key, head_len), done))
     }
 
-    fn append<'a>(&'a self, draft: &'a mut Draft, bytes: &'a [u8]) -> BoxFuture<'a, Result<()>> {
+    fn append<'a>(&'a self, draft: &'a mut Upload, bytes: &'a [u8]) -> BoxFuture<'a, Result<()>> {
         Box::pin(async move {
             self.note("append", self.tier.append(draft, bytes).await)?;
             self.counters.bytes_written.add(bytes.len() as u64);
@@ -277,7 +278,12 @@ impl<T: Tier> Tier for Observe<T> {
         })
     }
 
-    fn publish<'a>(&'a self, key: &'a EncodedKey, draft: Draft, head: &'a [u8]) -> BoxFuture<'a, Result<()>> {
+    fn publish<'a>(
+        &'a self,
+        key: &'a EncodedKey,
+        draft: Upload,
+        head: &'a [u8],
+    ) -> BoxFuture<'a, Result<()>> {
         Box::pin(async move {
             let call = Call::write("publish").of(key);
             self.watch(call, self.tier.publish(key, draft, head), |()| "stored").await?;
@@ -287,7 +293,7 @@ impl<T: Tier> Tier for Observe<T> {
         })
     }
 
-    fn stamp(&self, key: &EncodedKey) -> Option<Stamp> {
+    fn stamp(&self, key: &EncodedKey) -> Option<EntryVersion> {
         self.tier.stamp(key)
     }
 
@@ -369,7 +375,7 @@ impl<T: Tier> Tier for Observe<T> {
         self.tier.shared_time(key)
     }
 
-    fn last_removal(&self, key: &EncodedKey, found: &FrameWithStamp) -> LastRemoval {
+    fn last_removal(&self, key: &EncodedKey, found: &VersionedFrame) -> LastRemoval {
         self.tier.last_removal(key, found)
     }
 
@@ -391,10 +397,13 @@ impl<T: Tier> Tier for Observe<T> {
         Box::pin(self.watch_many(call, self.tier.lease_loads(keys, span)))
     }
 
-    fn get_many_stamped<'a>(&'a self, keys: &'a [EncodedKey]) -> BoxFuture<'a, Vec<Result<FrameWithStamp>>> {
+    fn get_many_versioned<'a>(
+        &'a self,
+        keys: &'a [EncodedKey],
+    ) -> BoxFuture<'a, Vec<Result<VersionedFrame>>> {
         Box::pin(async move {
-            let call = Call::read("get_many_stamped").of_many(keys.len());
-            let read = self.watch_many(call, self.tier.get_many_stamped(keys)).await;
+            let call = Call::read("get_many_versioned").of_many(keys.len());
+            let read = self.watch_many(call, self.tier.get_many_versioned(keys)).await;
             read.into_iter().map(|read| read.map(|(read, stamp)| (self.count_read(read), stamp))).collect()
         })
     }
@@ -417,10 +426,11 @@ impl<T: Tier> Tier for Observe<T> {
         self.tier.release_loads(leases);
     }
 
-    fn get_stamped<'a>(&'a self, key: &'a EncodedKey) -> BoxFuture<'a, Result<FrameWithStamp>> {
+    fn get_versioned<'a>(&'a self, key: &'a EncodedKey) -> BoxFuture<'a, Result<VersionedFrame>> {
         Box::pin(async move {
-            let call = Call::read("get_stamped").of(key);
-            let (read, stamp) = self.watch(call, self.tier.get_stamped(key), |(read, _)| found(read)).await?;
+            let call = Call::read("get_versioned").of(key);
+            let (read, stamp) =
+                self.watch(call, self.tier.get_versioned(key), |(read, _)| found(read)).await?;
             Ok((self.count_read(read), stamp))
         })
     }

@@ -35,7 +35,7 @@ pub use slot::{Owner, Slot, open};
 pub use tags::{Label, call_tagged, of_value, tag, tags};
 pub use total::Total;
 
-pub use larder_core::terms::EntryOptions;
+pub use larder_core::entry_meta::EntryOptions;
 pub use larder_engine::WithOptions;
 
 /// The type that companions belong to. Its name is what the compiler says

@@ -6,7 +6,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use larder_core::Bytes;
-use larder_core::terms::EntryOptions;
+use larder_core::entry_meta::EntryOptions;
 use larder_engine::WithOptions;
 
 use super::bounds::{Kept, Keyed};

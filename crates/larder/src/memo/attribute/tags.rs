@@ -1,6 +1,6 @@
 //! Functions whose results have tags.
 
-use larder_core::terms::EntryOptions;
+use larder_core::entry_meta::EntryOptions;
 use larder_engine::WithOptions;
 
 use super::bounds::{Kept, Keyed, SharedError};

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use larder_core::terms::Tag;
+use larder_core::entry_meta::Tag;
 use larder_core::{Error, ErrorKind, Result};
 
 use super::bounds::{Kept, Keyed};

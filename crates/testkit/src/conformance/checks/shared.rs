@@ -7,7 +7,7 @@ use std::time::Duration;
 use larder_core::ErrorKind;
 use larder_core::frame::Frame;
 use larder_core::key::EncodedKey;
-use larder_core::tier::Stamp;
+use larder_core::tier::EntryVersion;
 
 use super::*;
 use crate::conformance::report::NotApplicable;
@@ -72,10 +72,10 @@ pub(super) fn steps_in_a_batch_are_steps_of_their_own(place: &Place) -> Verdict 
     put(&tier, &sample::key(1), 1, 100);
     put(&tier, &sample::key(2), 2, 100);
     let keys: Vec<_> = [1, 3, 2, 1].map(sample::key).into();
-    let found = block_on(tier.get_many_stamped(&keys)).into_iter().map(|found| found.expect("it succeeds"));
+    let found = block_on(tier.get_many_versioned(&keys)).into_iter().map(|found| found.expect("it succeeds"));
     let found: Vec<_> = found.collect();
     for (key, found) in keys.iter().zip(&found) {
-        assert_eq!(&block_on(tier.get_stamped(key)).expect("it succeeds"), found, "of {key:?}");
+        assert_eq!(&block_on(tier.get_versioned(key)).expect("it succeeds"), found, "of {key:?}");
     }
     // Another comes between for one of the keys; of two with one base the first is stored.
     put(&tier, &sample::key(2), 9, 100);
@@ -95,7 +95,7 @@ pub(super) fn steps_in_a_batch_are_steps_of_their_own(place: &Place) -> Verdict 
         expect(&tier, &sample::key(number), seed, 100);
     }
     assert_eq!(
-        block_on(tier.put_many_if_unchanged(&[])).len() + block_on(tier.get_many_stamped(&[])).len(),
+        block_on(tier.put_many_if_unchanged(&[])).len() + block_on(tier.get_many_versioned(&[])).len(),
         0
     );
     Ok(())
@@ -118,7 +118,8 @@ pub(super) fn the_steps_are_all_there_or_none_is(place: &Place) -> Verdict {
     let key = sample::key(1);
     let missing = |error: larder_core::Error| error.kind() == ErrorKind::Unsupported;
     let missing = [
-        block_on(tier.put_if_unchanged(&key.clone().based_on(Stamp::NONE), &frame(1, 1))).is_err_and(missing),
+        block_on(tier.put_if_unchanged(&key.clone().based_on(EntryVersion::NONE), &frame(1, 1)))
+            .is_err_and(missing),
         block_on(tier.take(&key)).is_err_and(missing),
     ];
     assert!(missing == [true; 2] || missing == [false; 2], "missing: {missing:?}");
@@ -136,7 +137,7 @@ fn shared(place: &Place) -> Result<Box<dyn Tier>, NotApplicable> {
 /// The key with the stamp that its entry has now.
 fn based(tier: &dyn Tier, number: u64) -> EncodedKey {
     let key = sample::key(number);
-    let (_, stamp) = block_on(tier.get_stamped(&key)).expect("it succeeds");
+    let (_, stamp) = block_on(tier.get_versioned(&key)).expect("it succeeds");
     key.based_on(stamp.expect("a tier with such steps has stamps"))
 }
 

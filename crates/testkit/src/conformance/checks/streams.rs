@@ -4,7 +4,7 @@ use std::io::Read;
 
 use larder_core::frame::{self, Head};
 use larder_core::stream::{Stored, Summing};
-use larder_core::tier::Draft;
+use larder_core::tier::Upload;
 use larder_core::{ErrorKind, Result};
 
 use super::*;
@@ -24,7 +24,7 @@ fn parts(key: &EncodedKey, seed: u64, len: usize) -> (Vec<u8>, Vec<u8>) {
     (head, [&payload[..], &sums.to_bytes()].concat())
 }
 
-fn draft(tier: &dyn Tier, key: &EncodedKey, seed: u64, len: usize) -> Result<Draft> {
+fn draft(tier: &dyn Tier, key: &EncodedKey, seed: u64, len: usize) -> Result<Upload> {
     let (head, body) = parts(key, seed, len);
     let mut draft = block_on(tier.draft(key, head.len()))?;
     for part in body.chunks(PART) {
@@ -141,7 +141,7 @@ pub(super) fn two_drafts_of_one_key_do_not_meet(place: &Place) -> Verdict {
 pub(super) fn a_stream_is_refused_as_a_put_is(place: &Place) -> Verdict {
     let tier = place.storing()?;
     let key = sample::key(1);
-    let kind = |result: Result<Draft>| result.map(drop).map_err(|error| error.kind());
+    let kind = |result: Result<Upload>| result.map(drop).map_err(|error| error.kind());
     if !tier.capability().streams {
         assert_eq!(kind(draft(&tier, &key, 1, 100)), Err(ErrorKind::Unsupported), "it does not stream");
         return Ok(());

@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 
 use super::*;
-use crate::boot::pretend_reboot;
+use crate::boot_marker::pretend_reboot;
 
 pub(super) fn open_as(dir: &Path, durability: Durability) -> DiskTier {
     let space = Space::new(64 * MIB).share();

@@ -23,11 +23,11 @@ use std::thread::available_parallelism;
 use foldhash::fast::RandomState;
 use larder_core::Result;
 use larder_core::clock::Time;
+use larder_core::entry_meta::Freshness;
 use larder_core::key::Equivalent;
 use larder_core::memory::{
     Bounds, Departure, Lifespan, Lifetimes, MemoryStore, OnDeparture, Record, Removed,
 };
-use larder_core::terms::Freshness;
 use larder_core::tier::{TierKind, Usage};
 use parking_lot::{Mutex, RwLock};
 

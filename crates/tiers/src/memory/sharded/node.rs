@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
 
 use larder_core::clock::Time;
+use larder_core::entry_meta::LiveEntryMeta;
 use larder_core::memory::{Lifespan, Record, Removed};
-use larder_core::terms::LiveTerms;
-use larder_core::tier::{Stamp, TierKind};
+use larder_core::tier::{EntryVersion, TierKind};
 
 use crate::memory::order::{Entries, USES_MAX};
 
@@ -77,8 +77,8 @@ pub(super) struct Node<K, V> {
     pub(super) value: Held<V>,
     created: Time,
     stamp: u64,
-    pub(super) terms: Option<Arc<LiveTerms>>,
-    checked: Option<Stamp>,
+    pub(super) terms: Option<Arc<LiveEntryMeta>>,
+    checked: Option<EntryVersion>,
     pub(super) weight: u32,
     pub(super) home: TierKind,
     uses: AtomicU8,
@@ -147,7 +147,7 @@ impl<K, V> Node<K, V> {
 #[expect(dead_code, reason = "held until the lock is released, then dropped")]
 pub(super) struct Former<V> {
     value: Held<V>,
-    terms: Option<Arc<LiveTerms>>,
+    terms: Option<Arc<LiveEntryMeta>>,
     pub(super) weight: u32,
 }
 

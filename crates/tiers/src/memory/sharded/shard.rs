@@ -5,9 +5,9 @@ use std::hash::Hash;
 
 use hashbrown::HashTable;
 use larder_core::clock::Time;
+use larder_core::entry_meta::Freshness;
 use larder_core::key::Equivalent;
 use larder_core::memory::{DepartureCause, Lifetimes, Record};
-use larder_core::terms::Freshness;
 
 use super::budget::Budget;
 use super::dismissal::{Departed, Leaving};

@@ -6,8 +6,8 @@ use std::thread;
 use std::time::Duration;
 
 use larder_core::clock::Time;
+use larder_core::entry_meta::{EntryMeta, Freshness, LiveEntryMeta};
 use larder_core::memory::{Bounds, DepartureCause, Lifespan, Lifetimes, MemoryStore, Record};
-use larder_core::terms::{Freshness, LiveTerms, Terms};
 use larder_core::tier::TierKind;
 use parking_lot::Mutex;
 
@@ -64,8 +64,8 @@ fn record<V>(value: V, weight: u32) -> Record<V> {
 /// A record that expires at `deadline` and may serve as stale for `stale`, in milliseconds.
 fn mortal<V>(value: V, deadline: u64, stale: u64) -> Record<V> {
     let (deadline, stale) = (Time::from_millis(deadline), Duration::from_millis(stale));
-    let terms = Terms { deadline, stale, ..Terms::PLAIN };
-    Record { terms: Some(Arc::new(LiveTerms::new(terms, Time::NEVER))), ..record(value, 1) }
+    let terms = EntryMeta { deadline, stale, ..EntryMeta::PLAIN };
+    Record { terms: Some(Arc::new(LiveEntryMeta::new(terms, Time::NEVER))), ..record(value, 1) }
 }
 
 fn attached<V: Clone + Send + Sync + 'static>(bounds: Bounds) -> (ShardedStore<u64, V>, Arc<Hands>) {

@@ -1,7 +1,7 @@
 //! The companions of functions for tasks.
 
 use larder_core::Result;
-use larder_core::terms::Tag;
+use larder_core::entry_meta::Tag;
 
 use crate::AsyncCache;
 use crate::memo::attribute::bounds::{Kept, Keyed};

@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use futures_core::Stream;
-use larder_core::terms::EntryOptions;
+use larder_core::entry_meta::EntryOptions;
 
 use super::Boxed;
 use crate::memo::attribute::bounds::{Kept, Keyed};

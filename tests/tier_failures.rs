@@ -8,7 +8,7 @@ use larder_core::tier::Tier;
 use larder_exec::runtime::{Blocking, block_on};
 use larder_testkit::{FaultyTier, HashMapTier, Operation, Shelf, Times};
 
-use crate::rig::{Plan, counts, get, insert, remove};
+use crate::fixtures::{Plan, counts, get, insert, remove};
 
 fn two() -> (FaultyTier<HashMapTier>, FaultyTier<HashMapTier>, Vec<Arc<dyn Tier>>) {
     let disk = FaultyTier::new(HashMapTier::new());

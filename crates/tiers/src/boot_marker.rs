@@ -17,7 +17,7 @@ use larder_core::Durability;
 use parking_lot::Mutex;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 
-use crate::medium::sync_dir;
+use crate::durable_sync::sync_dir;
 
 const NAME: &str = "marker";
 const DRAFT: &str = "marker.new";

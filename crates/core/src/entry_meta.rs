@@ -58,7 +58,7 @@ const VALIDATOR_LEN_MAX: usize = 4096;
 ///
 /// ```
 /// use std::time::Duration;
-/// use larder_core::terms::EntryOptions;
+/// use larder_core::entry_meta::EntryOptions;
 ///
 /// let options = EntryOptions::new().ttl(Duration::from_secs(60)).tag("user:7").tag("prices");
 /// assert_eq!(options.tags.len(), 2);
@@ -150,7 +150,7 @@ pub enum Freshness {
 
 /// The terms of an entry as they are stored with it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Terms {
+pub struct EntryMeta {
     /// The time to live that a touch starts anew.
     pub ttl: Option<Duration>,
     /// The idle time that every use starts anew.
@@ -167,7 +167,7 @@ pub struct Terms {
     pub validator: Option<Bytes>,
 }
 
-impl Terms {
+impl EntryMeta {
     /// Those of an entry of which nothing was said: it does not expire.
     pub const PLAIN: Self = Self {
         ttl: None,
@@ -331,19 +331,19 @@ fn freshness(until: Time, stale: Duration, now: Time) -> Freshness {
     }
 }
 
-/// Terms in memory: their deadlines move while the entry is used.
+/// EntryMeta in memory: their deadlines move while the entry is used.
 #[derive(Debug)]
-pub struct LiveTerms {
-    terms: Terms,
+pub struct LiveEntryMeta {
+    terms: EntryMeta,
     deadline: AtomicU64,
     idle_deadline: AtomicU64,
     refresh_at: AtomicU64,
 }
 
-impl LiveTerms {
-    /// Terms as they are now. A load past `refresh_at` is to refresh the entry
+impl LiveEntryMeta {
+    /// EntryMeta as they are now. A load past `refresh_at` is to refresh the entry
     /// ahead of its deadline.
-    pub fn new(terms: Terms, refresh_at: Time) -> Self {
+    pub fn new(terms: EntryMeta, refresh_at: Time) -> Self {
         Self {
             deadline: AtomicU64::new(terms.deadline.as_millis()),
             idle_deadline: AtomicU64::new(terms.idle_deadline.as_millis()),
@@ -353,13 +353,13 @@ impl LiveTerms {
     }
 
     /// What was said of the entry when it was written; its deadlines may have moved since.
-    pub fn written(&self) -> &Terms {
+    pub fn written(&self) -> &EntryMeta {
         &self.terms
     }
 
     /// The terms with the deadlines of now.
-    pub fn current(&self) -> Terms {
-        Terms {
+    pub fn current(&self) -> EntryMeta {
+        EntryMeta {
             deadline: Time::from_millis(self.deadline.load(Ordering::Relaxed)),
             idle_deadline: Time::from_millis(self.idle_deadline.load(Ordering::Relaxed)),
             ..self.terms.clone()
@@ -415,7 +415,7 @@ mod tests {
     use crate::frame::{CodecId, Compression};
     use crate::place::Kind;
 
-    fn header(terms: &Terms) -> Header {
+    fn header(terms: &EntryMeta) -> Header {
         Header {
             codec: CodecId::Raw,
             compression: Compression::None,
@@ -434,7 +434,7 @@ mod tests {
     #[test]
     fn terms_come_back_from_a_frame() {
         let minute = Duration::from_secs(60);
-        let full = Terms {
+        let full = EntryMeta {
             ttl: Some(minute),
             idle: Some(minute / 2),
             deadline: Time::from_millis(60_000),
@@ -443,21 +443,22 @@ mod tests {
             tags: vec!["a".into(), "".into(), "ß".into()],
             validator: Some(Bytes::from_static(b"etag")),
         };
-        let used = Terms { deadline: Time::from_millis(10_000), ..full.clone() };
-        for terms in [Terms::PLAIN, full, used] {
-            let read = Terms::read(&header(&terms), &terms.attributes());
+        let used = EntryMeta { deadline: Time::from_millis(10_000), ..full.clone() };
+        for terms in [EntryMeta::PLAIN, full, used] {
+            let read = EntryMeta::read(&header(&terms), &terms.attributes());
             assert_eq!(read, Some(terms));
         }
     }
 
     #[test]
     fn an_offset_is_found_among_other_attributes() {
-        let terms = Terms { tags: vec!["a".into()], ttl: Some(Duration::from_secs(1)), ..Terms::PLAIN };
+        let terms =
+            EntryMeta { tags: vec!["a".into()], ttl: Some(Duration::from_secs(1)), ..EntryMeta::PLAIN };
         let mut attributes = terms.attributes();
         assert_eq!(read_offset(&attributes), None);
         write_offset(&mut attributes, Offset::from_millis(-7));
         assert_eq!(read_offset(&attributes), Some(Offset::from_millis(-7)));
-        assert_eq!(Terms::read(&header(&terms), &attributes), Some(terms));
+        assert_eq!(EntryMeta::read(&header(&terms), &attributes), Some(terms));
         assert_eq!(read_offset(&[OFFSET, 1, 0, 7]), None, "of another length");
     }
 
@@ -465,32 +466,37 @@ mod tests {
     fn terms_of_another_clock_last_no_longer_than_a_time_to_live_from_now() {
         let minute = Duration::from_secs(60);
         let now = Time::from_millis(1_000_000);
-        let of_another = Terms { ttl: Some(minute), deadline: Time::from_millis(90_000), ..Terms::PLAIN };
+        let of_another =
+            EntryMeta { ttl: Some(minute), deadline: Time::from_millis(90_000), ..EntryMeta::PLAIN };
         let ahead = |millis| move |time| Offset::from_millis(millis).forward(time);
         let deadline = |millis| of_another.clone().by_clock(now, ahead(millis)).deadline.as_millis();
         assert_eq!(deadline(940_000), 1_030_000, "30 s are left");
         assert_eq!(deadline(i64::MAX), 1_060_000, "bounded");
-        assert_eq!(Terms::PLAIN.by_clock(now, ahead(-5)), Terms::PLAIN);
+        assert_eq!(EntryMeta::PLAIN.by_clock(now, ahead(-5)), EntryMeta::PLAIN);
     }
 
     #[test]
     fn damaged_attributes_are_none() {
-        let terms = Terms { tags: vec!["tag".into()], ttl: Some(Duration::from_secs(1)), ..Terms::PLAIN };
+        let terms =
+            EntryMeta { tags: vec!["tag".into()], ttl: Some(Duration::from_secs(1)), ..EntryMeta::PLAIN };
         let bytes = terms.attributes();
         for len in 1..bytes.len() {
-            let _read = Terms::read(&header(&terms), &bytes[..len]);
+            let _read = EntryMeta::read(&header(&terms), &bytes[..len]);
         }
-        assert_eq!(Terms::read(&header(&terms), &[TTL, 3, 0, 1, 2, 3]), None, "a word of three bytes");
-        assert_eq!(Terms::read(&header(&terms), &[TAG, 1, 0, 0xff]), None, "a tag that is no text");
-        assert_eq!(Terms::read(&header(&terms), &[TAG, 9, 0, b'x']), None, "longer than what is there");
+        assert_eq!(EntryMeta::read(&header(&terms), &[TTL, 3, 0, 1, 2, 3]), None, "a word of three bytes");
+        assert_eq!(EntryMeta::read(&header(&terms), &[TAG, 1, 0, 0xff]), None, "a tag that is no text");
+        assert_eq!(EntryMeta::read(&header(&terms), &[TAG, 9, 0, b'x']), None, "longer than what is there");
     }
 
     #[test]
     fn at_its_deadline_an_entry_is_absent() {
-        let terms =
-            Terms { deadline: Time::from_millis(100), stale: Duration::from_millis(10), ..Terms::PLAIN };
+        let terms = EntryMeta {
+            deadline: Time::from_millis(100),
+            stale: Duration::from_millis(10),
+            ..EntryMeta::PLAIN
+        };
         let at = |millis| terms.freshness(Time::from_millis(millis));
         assert_eq!([at(99), at(100), at(109), at(110)].map(|at| at as u8), [2, 1, 1, 0]);
-        assert_eq!(Terms::PLAIN.freshness(Time::from_millis(u64::MAX - 1)), Freshness::Fresh);
+        assert_eq!(EntryMeta::PLAIN.freshness(Time::from_millis(u64::MAX - 1)), Freshness::Fresh);
     }
 }

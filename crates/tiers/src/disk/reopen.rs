@@ -15,11 +15,11 @@ use std::time::{Duration, Instant};
 
 use larder_core::{Error, ErrorKind, Result};
 
-use super::generation::Generation;
+use super::db::Generation;
 use super::layout::{Layout, unavailable};
 use super::store::Store;
 use super::{DiskTier, recovery};
-use crate::boot::Past;
+use crate::boot_marker::Past;
 use crate::pressure::shortage;
 
 /// The shortest time between two attempts.

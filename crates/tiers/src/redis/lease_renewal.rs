@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use super::Inner;
-use super::scatter::Order;
+use super::router::Order;
 
 /// How long a right outlives who has it.
 pub(super) const LIFE: Duration = Duration::from_secs(2);

@@ -28,9 +28,9 @@ use parking_lot::RwLock;
 use redis::aio::MultiplexedConnection;
 use redis::{Cmd, Pipeline, RedisResult, Value};
 
-use super::fleet::Fleet;
 use super::names::{Names, PARTITIONS, read_generation};
-use super::scatter::{Order, Redirection};
+use super::router::{Order, Redirection};
+use super::topology::Fleet;
 
 /// A version that no node used for so many days is forgotten.
 const UNUSED_DAYS: u64 = 30;
@@ -105,7 +105,7 @@ impl Belief {
 
 /// What this node believes of the marks.
 #[derive(Debug)]
-pub(super) struct Marks {
+pub(super) struct PartitionEpochs {
     believed: [RwLock<Arc<Belief>>; PARTITIONS],
     /// Which version of the program this is.
     version: u64,
@@ -113,7 +113,7 @@ pub(super) struct Marks {
     tenancy: Option<Duration>,
 }
 
-impl Marks {
+impl PartitionEpochs {
     pub(super) fn new(version: u64, tenancy: Option<Duration>) -> Self {
         Self { believed: std::array::from_fn(|_| RwLock::default()), version, tenancy }
     }

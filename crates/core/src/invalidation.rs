@@ -8,9 +8,9 @@ use crate::Result;
 use crate::clock::Time;
 use crate::tier::BoxFuture;
 
-/// What a mark says.
+/// What a invalidation says.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Mark {
+pub enum Invalidation {
     /// Everything was removed.
     Cleared,
     /// Everything expired.
@@ -21,34 +21,34 @@ pub enum Mark {
     Time,
 }
 
-/// A mark: what, when, and the how-manieth invalidation it was.
+/// A invalidation: what, when, and the how-manieth invalidation it was.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Marked {
+pub struct InvalidationRecord {
     /// What it says.
-    pub mark: Mark,
+    pub invalidation: Invalidation,
     /// Entries stamped below this are meant.
     pub stamp: u64,
     /// When.
     pub at: Time,
 }
 
-/// Where marks are kept: an append-only log.
+/// Where invalidations are kept: an append-only log.
 ///
 /// # Behavior
 /// - What `append` acknowledged is there after the process was killed.
-/// - A log that lost a mark says so when it is opened.
-pub trait MarkLog: Send + Sync + 'static {
-    /// Adds an encoded mark at the end.
+/// - A log that lost a invalidation says so when it is opened.
+pub trait InvalidationLog: Send + Sync + 'static {
+    /// Adds an encoded invalidation at the end.
     fn append(&self, bytes: &[u8]) -> Result<()>;
 
-    /// Puts these encoded marks in place of all there are.
+    /// Puts these encoded invalidations in place of all there are.
     fn rewrite(&self, bytes: &[u8]) -> Result<()>;
 
     /// Lets go of what is open; nothing is added afterwards.
     fn close(&self) {}
 }
 
-/// What a node knows of the marks of all.
+/// What a node knows of the invalidations of all.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Known {
     /// The highest stamp that came from where they are kept; zero for none.
@@ -57,40 +57,44 @@ pub struct Known {
     pub count: u64,
 }
 
-/// The marks of all nodes, kept where they share their entries.
+/// The invalidations of all nodes, kept where they share their entries.
 ///
 /// # Behavior
 /// - Stamps only ever rise, for all nodes together.
-/// - What is lost invalidates: where the marks are gone, or are fewer than some
+/// - What is lost invalidates: where the invalidations are gone, or are fewer than some
 ///   node knows of, everything stamped so far counts as removed.
 /// - Only so many tags are kept; those that were not used for longest are
-///   folded into one mark that removes everything stamped as early.
-pub trait SharedMarks: Send + Sync + 'static {
-    /// The present time by the clock that the times of marks are of in
+///   folded into one invalidation that removes everything stamped as early.
+pub trait SharedInvalidations: Send + Sync + 'static {
+    /// The present time by the clock that the times of invalidations are of in
     /// [`exchange`](Self::exchange), both ways; told without I/O. `None` where the
     /// nodes' own clocks are taken to agree.
     fn time(&self) -> Option<Time> {
         None
     }
 
-    /// Adds marks, each with its time, all with one stamp above every other and
-    /// above what this node knows; then says which marks there are beyond what
+    /// Adds invalidations, each with its time, all with one stamp above every other and
+    /// above what this node knows; then says which invalidations there are beyond what
     /// it has heard, lowest first. One step among all nodes, one round trip.
-    fn exchange<'a>(&'a self, made: &'a [(Mark, Time)], known: Known) -> BoxFuture<'a, Result<Vec<Marked>>>;
+    fn exchange<'a>(
+        &'a self,
+        made: &'a [(Invalidation, Time)],
+        known: Known,
+    ) -> BoxFuture<'a, Result<Vec<InvalidationRecord>>>;
 }
 
 const HEAD_LEN: usize = 2 + 1 + 8 + 8;
 const SUM_LEN: usize = 8;
 
-impl Marked {
+impl InvalidationRecord {
     /// The encoding: the length of the rest (2 bytes), a kind, stamp and time
     /// (8 bytes each), the text of a tag, and the XXH3-64 of all before it.
     pub fn encode(&self) -> Vec<u8> {
-        let (kind, text): (u8, &str) = match &self.mark {
-            Mark::Cleared => (1, ""),
-            Mark::All => (2, ""),
-            Mark::Tag(tag) => (3, tag),
-            Mark::Time => (4, ""),
+        let (kind, text): (u8, &str) = match &self.invalidation {
+            Invalidation::Cleared => (1, ""),
+            Invalidation::All => (2, ""),
+            Invalidation::Tag(tag) => (3, tag),
+            Invalidation::Time => (4, ""),
         };
         let mut bytes = Vec::with_capacity(HEAD_LEN + text.len() + SUM_LEN);
         let len = u16::try_from(HEAD_LEN - 2 + text.len() + SUM_LEN).unwrap_or(u16::MAX);
@@ -104,7 +108,7 @@ impl Marked {
         bytes
     }
 
-    /// Hands the marks of a log to `visit`; whether the log is whole to its end.
+    /// Hands the invalidations of a log to `visit`; whether the log is whole to its end.
     pub fn decode_all(mut bytes: &[u8], mut visit: impl FnMut(Self)) -> bool {
         loop {
             match Self::decode(bytes) {
@@ -136,14 +140,14 @@ impl Marked {
         }
         let word = |at: usize| Some(u64::from_le_bytes(content.get(at..at + 8)?.try_into().ok()?));
         let text = std::str::from_utf8(&content[HEAD_LEN..]).ok()?;
-        let mark = match content[2] {
-            1 => Mark::Cleared,
-            2 => Mark::All,
-            3 => Mark::Tag(text.into()),
-            4 => Mark::Time,
+        let invalidation = match content[2] {
+            1 => Invalidation::Cleared,
+            2 => Invalidation::All,
+            3 => Invalidation::Tag(text.into()),
+            4 => Invalidation::Time,
             _ => return None,
         };
-        Some((Self { mark, stamp: word(3)?, at: Time::from_millis(word(11)?) }, rest))
+        Some((Self { invalidation, stamp: word(3)?, at: Time::from_millis(word(11)?) }, rest))
     }
 }
 
@@ -151,18 +155,28 @@ impl Marked {
 mod tests {
     use super::*;
 
-    fn log() -> (Vec<Marked>, Vec<u8>) {
-        let marks = [Mark::Cleared, Mark::All, Mark::Tag("a tag".into()), Mark::Tag("".into()), Mark::Time];
-        let marked = |(at, mark)| Marked { mark, stamp: at, at: Time::from_millis(7 * at) };
-        let all: Vec<Marked> = (1..).zip(marks).map(marked).collect();
-        let bytes = all.iter().flat_map(Marked::encode).collect();
+    fn log() -> (Vec<InvalidationRecord>, Vec<u8>) {
+        let invalidations = [
+            Invalidation::Cleared,
+            Invalidation::All,
+            Invalidation::Tag("a tag".into()),
+            Invalidation::Tag("".into()),
+            Invalidation::Time,
+        ];
+        let marked = |(at, invalidation)| InvalidationRecord {
+            invalidation,
+            stamp: at,
+            at: Time::from_millis(7 * at),
+        };
+        let all: Vec<InvalidationRecord> = (1..).zip(invalidations).map(marked).collect();
+        let bytes = all.iter().flat_map(InvalidationRecord::encode).collect();
         (all, bytes)
     }
 
-    fn read(bytes: &[u8]) -> (Vec<Marked>, bool) {
-        let mut marks = Vec::new();
-        let whole = Marked::decode_all(bytes, |marked| marks.push(marked));
-        (marks, whole)
+    fn read(bytes: &[u8]) -> (Vec<InvalidationRecord>, bool) {
+        let mut invalidations = Vec::new();
+        let whole = InvalidationRecord::decode_all(bytes, |marked| invalidations.push(marked));
+        (invalidations, whole)
     }
 
     #[test]
@@ -175,7 +189,7 @@ mod tests {
     fn every_damage_is_noticed() {
         let (_, bytes) = log();
         let whole_at: Vec<usize> = (0..=bytes.len()).filter(|len| read(&bytes[..*len]).1).collect();
-        assert_eq!(whole_at.len(), 6, "whole at the ends of marks alone");
+        assert_eq!(whole_at.len(), 6, "whole at the ends of invalidations alone");
         for bit in 0..bytes.len() * 8 {
             let mut flipped = bytes.clone();
             flipped[bit / 8] ^= 1 << (bit % 8);

@@ -19,8 +19,8 @@ use larder_core::memory::{Bounds, MemoryStore, OnDeparture};
 use larder_core::stream::ByteValue;
 use larder_core::tier::Tier;
 use larder_engine::{
-    Begun, BytesOf, DirtyFlag, Engine, EntryReader, Expiry, Hints, KeptMarks, Listener, Parts, Source,
-    TierHandle, TierStack, Weigh, watched,
+    Begun, BytesOf, DirtyFlag, Engine, EntryReader, Expiry, Hints, KeptInvalidations, Listener, Parts,
+    Source, TierHandle, TierStack, Weigh, watched,
 };
 use larder_exec::runtime::{Blocking, Runtime, block_on};
 use larder_testkit::ManualClock;
@@ -45,8 +45,8 @@ pub(crate) struct Plan {
     pub(crate) persistence: Persistence,
     pub(crate) selector: Arc<dyn Selector>,
     pub(crate) clock: ManualClock,
-    /// Where the marks of the tiers are, if anywhere.
-    pub(crate) marks: Option<std::path::PathBuf>,
+    /// Where the invalidations of the tiers are, if anywhere.
+    pub(crate) invalidations: Option<std::path::PathBuf>,
     pub(crate) listener: Option<(Listener, OnDeparture<u64>)>,
     /// After what time without a poll a load is taken over.
     pub(crate) stall: Option<Duration>,
@@ -65,7 +65,7 @@ impl Plan {
             persistence: Persistence::LongTerm,
             selector: Arc::new(Table),
             clock: ManualClock::default(),
-            marks: None,
+            invalidations: None,
             listener: None,
             stall: None,
             #[cfg(feature = "redis")]
@@ -87,7 +87,8 @@ impl Plan {
     }
 
     fn handle(&self, tier: &Arc<dyn Tier>) -> TierHandle {
-        let mark = self.marks.as_ref().map(|dir| DirtyFlag::open(&dir.join(tier.kind().name())).unwrap());
+        let mark =
+            self.invalidations.as_ref().map(|dir| DirtyFlag::open(&dir.join(tier.kind().name())).unwrap());
         TierHandle::with(Arc::clone(tier), Arc::new(self.clock.clone()), mark)
     }
 
@@ -141,7 +142,7 @@ impl Plan {
             expiry: Expiry::default(),
             clock: Arc::new(self.clock),
             nodes,
-            marks: KeptMarks::default(),
+            invalidations: KeptInvalidations::default(),
             stall: self.stall,
             listener,
             dir: None,

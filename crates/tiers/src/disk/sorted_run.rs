@@ -8,7 +8,7 @@
 //! blocks of rows in ascending order, each of about 4 KiB, then the last one
 //! ```
 //!
-//! Written once, by a [`Draft`](super::draft::Draft), then renamed into place: so a
+//! Written once, by a [`RunWriter`](super::run_writer::RunWriter), then renamed into place: so a
 //! pack is whole or damaged. In memory it has the first row of each block, a filter
 //! over all rows, and a bit a row: whether it was read since it was written here.
 
@@ -22,12 +22,12 @@ use larder_core::{Error, ErrorKind, Result};
 use parking_lot::RwLock;
 use sled::IVec;
 
-use super::bits::Bits;
+use super::bitmap::Bitmap;
 use super::block::{self, HEAD_LEN, Head, Rows};
-use super::contents::{Contents, Index};
 use super::counts::Counts;
 use super::filter::Filter;
 use super::layout::unavailable;
+use super::run_index::{Index, RunIndex};
 use super::segment::ReadAt;
 
 const MAGIC: &[u8; 4] = b"LRDP";
@@ -44,7 +44,7 @@ pub(super) fn start(number: u64) -> [u8; START_LEN] {
 }
 
 /// A file of sorted rows.
-pub(super) struct Pack {
+pub(super) struct SortedRun {
     /// Later packs have higher numbers: that of the database whose rows these were.
     pub(super) number: u64,
     /// Its valid rows.
@@ -61,13 +61,13 @@ pub(super) struct Pack {
     kept_bytes: u64,
     index: Index,
     filter: Filter,
-    read: Bits,
+    read: Bitmap,
     carrying: RwLock<Option<Carrying>>,
 }
 
 /// What of a pack is in another one already, that will stand in for it.
 struct Carrying {
-    rows: Bits,
+    rows: Bitmap,
     counts: Counts,
 }
 
@@ -79,10 +79,10 @@ pub(super) struct Found {
     pub(super) value: IVec,
 }
 
-impl Pack {
+impl SortedRun {
     /// A pack that was just written.
-    pub(super) fn new(number: u64, path: PathBuf, file: File, len: u64, contents: Contents) -> Self {
-        let Contents { index, hashes, kept_bytes, values } = contents;
+    pub(super) fn new(number: u64, path: PathBuf, file: File, len: u64, contents: RunIndex) -> Self {
+        let RunIndex { index, hashes, kept_bytes, values } = contents;
         Self {
             number,
             counts: Counts::default(),
@@ -96,7 +96,7 @@ impl Pack {
             kept_bytes,
             index,
             filter: Filter::of(&hashes),
-            read: Bits::new(hashes.len()),
+            read: Bitmap::new(hashes.len()),
             carrying: RwLock::new(None),
         }
     }
@@ -185,7 +185,7 @@ impl Pack {
     /// Nothing of it is in another one. What an earlier attempt had counted is
     /// forgotten whole: who is counting it down meanwhile harms nobody.
     pub(super) fn begin_carrying(&self) {
-        let rows = Bits::new(self.rows as usize);
+        let rows = Bitmap::new(self.rows as usize);
         *self.carrying.write() = Some(Carrying { rows, counts: Counts::default() });
     }
 
@@ -225,12 +225,12 @@ impl Pack {
 
 /// Reads a file from its beginning to its end; `None` when it is not a whole
 /// pack of that number.
-fn read(file: &File, number: u64) -> io::Result<Option<(Contents, u64)>> {
+fn read(file: &File, number: u64) -> io::Result<Option<(RunIndex, u64)>> {
     let len = file.metadata()?.len();
     let mut file = BufReader::with_capacity(256 << 10, file);
     let mut found = [0; START_LEN];
     file.read_exact(&mut found)?;
-    let mut contents = Contents::default();
+    let mut contents = RunIndex::default();
     let mut offset = START_LEN as u64;
     let mut rows = Vec::new();
     while found == start(number) {
@@ -259,7 +259,7 @@ fn read(file: &File, number: u64) -> io::Result<Option<(Contents, u64)>> {
 
 /// Goes over the rows of a pack in their order.
 pub(super) struct Cursor {
-    pack: Arc<Pack>,
+    pack: Arc<SortedRun>,
     next: usize,
     block: Vec<u8>,
     at: usize,
@@ -268,12 +268,12 @@ pub(super) struct Cursor {
 
 impl Cursor {
     /// Begins with the first row.
-    pub(super) fn new(pack: Arc<Pack>) -> Self {
+    pub(super) fn new(pack: Arc<SortedRun>) -> Self {
         Self { pack, next: 0, block: Vec::new(), at: 0, ordinal: 0 }
     }
 
     /// The pack.
-    pub(super) fn pack(&self) -> &Arc<Pack> {
+    pub(super) fn pack(&self) -> &Arc<SortedRun> {
         &self.pack
     }
 

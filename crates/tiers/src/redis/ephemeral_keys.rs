@@ -14,10 +14,10 @@ use redis::{Cmd, Pipeline, RedisResult, Value};
 
 use super::calls::start;
 use super::io::Io;
-use super::marks::exchange;
 use super::names::{Named, PARTITIONS};
 use super::pages::{BREATH, PAGE, is_own, page};
-use super::scatter::Order;
+use super::partition_epochs::exchange;
+use super::router::Order;
 use super::shard::Shard;
 use super::{Inner, RedisTier};
 

@@ -20,9 +20,9 @@ use tokio::time::timeout;
 
 use super::address::Address;
 use super::commands::{LACKS, needed, said};
+use super::connection::{Gone, Line, Session};
 use super::sentinel::Sentinels;
 use super::server_clock::ServerClock;
-use super::session::{Gone, Line, Session};
 
 /// How long things may take.
 #[derive(Clone, Copy, Debug)]

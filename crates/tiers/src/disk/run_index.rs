@@ -5,7 +5,7 @@ use super::{block, filter};
 
 /// Gathered row by row, as a pack is written or read.
 #[derive(Default)]
-pub(super) struct Contents {
+pub(super) struct RunIndex {
     /// Where rows are.
     pub(super) index: Index,
     /// The hash of each row.
@@ -17,7 +17,7 @@ pub(super) struct Contents {
     pub(super) values: u64,
 }
 
-impl Contents {
+impl RunIndex {
     /// How many there are.
     pub(super) fn rows(&self) -> u64 {
         self.hashes.len() as u64

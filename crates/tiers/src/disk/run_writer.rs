@@ -11,22 +11,22 @@ use std::sync::Arc;
 use larder_core::{Durability, Error, ErrorKind, Result};
 
 use super::block;
-use super::contents::Contents;
 use super::layout::{Layout, rounded};
-use super::pack::{self, Pack};
-use crate::space::Share;
+use super::run_index::RunIndex;
+use super::sorted_run::{self, SortedRun};
+use crate::disk_budget::Share;
 
 /// So many bytes are written at a time.
 const BUFFER_BYTES: usize = 64 << 10;
 
 /// Takes rows in ascending order.
-pub(super) struct Draft {
+pub(super) struct RunWriter {
     number: u64,
     path: PathBuf,
     finished: PathBuf,
     file: File,
     space: Arc<Share>,
-    contents: Contents,
+    contents: RunIndex,
     block: Vec<u8>,
     buffer: Vec<u8>,
     /// Bytes of all blocks that are finished.
@@ -35,7 +35,7 @@ pub(super) struct Draft {
     charged: u64,
 }
 
-impl Draft {
+impl RunWriter {
     /// Begins pack `number`.
     pub(super) fn create(layout: &Layout, number: u64, space: &Arc<Share>) -> Result<Self> {
         let path = layout.draft(number);
@@ -44,7 +44,7 @@ impl Draft {
         #[cfg(unix)]
         std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
         let file = options.open(&path)?;
-        let buffer = pack::start(number).to_vec();
+        let buffer = sorted_run::start(number).to_vec();
         let mut block = Vec::new();
         block::begin(&mut block);
         Ok(Self {
@@ -53,7 +53,7 @@ impl Draft {
             finished: layout.pack(number),
             file,
             space: Arc::clone(space),
-            contents: Contents::default(),
+            contents: RunIndex::default(),
             block,
             len: buffer.len() as u64,
             buffer,
@@ -67,7 +67,7 @@ impl Draft {
             return Err(Error::new(ErrorKind::Corrupt, "a row that is too long to be one"));
         }
         self.contents.add(row, value, self.len);
-        if pack::is_full(&self.block) { self.end_block() } else { Ok(()) }
+        if sorted_run::is_full(&self.block) { self.end_block() } else { Ok(()) }
     }
 
     fn end_block(&mut self) -> Result<()> {
@@ -90,14 +90,14 @@ impl Draft {
     /// Ends the pack, gives it its name and opens it; `None` where no row came.
     /// An earlier pack of that number is replaced. The caller waits for the name
     /// to be on the medium.
-    pub(super) fn finish(mut self, durability: Durability) -> Result<Option<Pack>> {
+    pub(super) fn finish(mut self, durability: Durability) -> Result<Option<SortedRun>> {
         if self.contents.rows() == 0 {
             return Ok(None);
         }
         if self.block.len() > block::HEAD_LEN {
             self.end_block()?;
         }
-        let last = pack::end(self.contents.rows(), self.number, self.len);
+        let last = sorted_run::end(self.contents.rows(), self.number, self.len);
         self.contents.index.end(self.len);
         self.buffer.extend_from_slice(&last);
         self.len += last.len() as u64;
@@ -109,11 +109,11 @@ impl Draft {
         fs::rename(&self.path, &self.finished)?;
         self.charged = 0;
         let contents = mem::take(&mut self.contents);
-        Ok(Some(Pack::new(self.number, self.finished.clone(), file, self.len, contents)))
+        Ok(Some(SortedRun::new(self.number, self.finished.clone(), file, self.len, contents)))
     }
 }
 
-impl Drop for Draft {
+impl Drop for RunWriter {
     fn drop(&mut self) {
         self.space.shrink(self.charged);
         let _ = fs::remove_file(&self.path);

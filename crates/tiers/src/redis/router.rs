@@ -9,9 +9,9 @@ use redis::{Arg, Cmd, Pipeline, RedisError, RedisResult, ServerErrorKind, Value}
 
 use super::cluster::Cluster;
 use super::commands::is_forbidden;
-use super::fleet::{Fleet, again, unavailable};
-use super::link::{closed, meant};
 use super::shard::Shard;
+use super::supervisor::{closed, meant};
+use super::topology::{Fleet, again, unavailable};
 
 /// How often a command follows where it is sent.
 const HOPS: u32 = 5;

@@ -2,14 +2,14 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Bits that are set one by one.
+/// Bitmap that are set one by one.
 #[derive(Debug)]
-pub(super) struct Bits {
+pub(super) struct Bitmap {
     words: Box<[AtomicU64]>,
     count: AtomicU64,
 }
 
-impl Bits {
+impl Bitmap {
     /// So many, none of them set.
     pub(super) fn new(bits: usize) -> Self {
         let words = (0..bits.div_ceil(64)).map(|_| AtomicU64::new(0)).collect();

@@ -11,12 +11,12 @@ use tokio::runtime::Handle;
 use super::Inner;
 use super::cluster::Cluster;
 use super::commands;
-use super::fleet::Fleet;
-use super::link::Owner;
-use super::marks::days;
 use super::names::PARTITIONS;
-use super::scatter::Redirection;
+use super::partition_epochs::days;
+use super::router::Redirection;
 use super::shard::Shard;
+use super::supervisor::Owner;
+use super::topology::Fleet;
 
 /// How old a survey may become while entries are written.
 const SURVEY_AGE: Duration = Duration::from_secs(5);

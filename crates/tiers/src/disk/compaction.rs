@@ -11,11 +11,11 @@ use std::sync::atomic::Ordering;
 use larder_core::{Error, ErrorKind, Result};
 
 use super::DiskTier;
+use super::compaction_job::CompactionJob;
+use super::db::{EMPTY_BYTES, Generation};
 use super::eviction::Carry;
-use super::generation::{EMPTY_BYTES, Generation};
-use super::pack::Pack;
-use super::repack::Repack;
 use super::segments::Sealed;
+use super::sorted_run::SortedRun;
 use super::store::Store;
 
 /// More segments than this are merged, even where the budget allows them:
@@ -115,7 +115,7 @@ pub(super) enum Choice {
     /// Freeze the newest database, begin a new one.
     Freeze,
     /// Begin a pack of the frozen database and of what lives on of others.
-    Pack(Retire),
+    SortedRun(Retire),
     /// Go on with the pack under way; what is missing until it is whole is little.
     Hurry,
     /// Write the rest of the pack under way.
@@ -169,11 +169,11 @@ impl Outlook {
         let is_full = self.newest_bytes > (self.limit / 16).max(GENERATION_BYTES_MIN);
         match (self.is_packing, self.frozen_bytes) {
             (true, _) => is_full.then_some(Choice::Finish),
-            (false, Some(_)) => Some(Choice::Pack(self.stale_packs())),
+            (false, Some(_)) => Some(Choice::SortedRun(self.stale_packs())),
             (false, None) if is_full => Some(Choice::Freeze),
             (false, None) if self.excess > 0 && self.rows_go_first() => {
                 let oldest = self.worth_dropping().min_by_key(|pack| pack.is_rest)?;
-                let in_place = Choice::Pack(vec![(oldest.number, Carry::Read)]);
+                let in_place = Choice::SortedRun(vec![(oldest.number, Carry::Read)]);
                 Some(if self.newest_grown { Choice::Freeze } else { in_place })
             }
             _ => None,
@@ -288,7 +288,7 @@ impl DiskTier {
     }
 
     /// Frees space until the budget holds; what there was to do last.
-    pub(super) fn keep_budget(&self, upkeep: &mut Option<Repack>) -> Result<Choice> {
+    pub(super) fn keep_budget(&self, upkeep: &mut Option<CompactionJob>) -> Result<Choice> {
         self.measure()?;
         loop {
             let outlook = self.outlook(upkeep.is_some())?;
@@ -296,7 +296,7 @@ impl DiskTier {
             match choice {
                 Choice::Rest | Choice::GiveUp => return Ok(choice),
                 Choice::Freeze => self.freeze()?,
-                Choice::Pack(retire) => *upkeep = self.begin_repack(&retire, outlook.room_soon)?,
+                Choice::SortedRun(retire) => *upkeep = self.begin_repack(&retire, outlook.room_soon)?,
                 Choice::Hurry => {
                     self.go_on(upkeep, ROWS_IN_HASTE)?;
                     return Ok(choice);
@@ -342,7 +342,7 @@ impl DiskTier {
     fn outlook(&self, is_packing: bool) -> Result<Outlook> {
         self.with_store(|store| {
             let databases = &store.databases;
-            let packed = |pack: &Arc<Pack>| Packed {
+            let packed = |pack: &Arc<SortedRun>| Packed {
                 number: pack.number,
                 len: pack.len(),
                 values: pack.values(),
@@ -413,9 +413,9 @@ mod tests {
         check(full.clone(), Choice::Freeze);
         check(Outlook { is_packing: true, ..full.clone() }, Choice::Finish);
         let frozen = Outlook { frozen_bytes: Some(5 * MIB), ..Outlook::default() };
-        check(Outlook { newest_bytes: 5 * MIB, ..frozen.clone() }, Choice::Pack(vec![]));
+        check(Outlook { newest_bytes: 5 * MIB, ..frozen.clone() }, Choice::SortedRun(vec![]));
         check(Outlook { is_packing: true, ..frozen.clone() }, Choice::Rest);
-        check(Outlook { packs: vec![packed(2, 4), packed(1, 4)], ..frozen }, Choice::Pack(vec![]));
+        check(Outlook { packs: vec![packed(2, 4), packed(1, 4)], ..frozen }, Choice::SortedRun(vec![]));
     }
 
     fn packed(number: u64, live: u64) -> Packed {
@@ -427,7 +427,7 @@ mod tests {
         let packs = |live: [u64; 3]| vec![packed(3, live[0]), packed(2, live[1]), packed(1, live[2])];
         let scarce = Outlook { excess_soon: 3 * MIB, frozen_bytes: Some(MIB), ..Outlook::default() };
         let check_packs = |outlook: &Outlook, packs: Vec<Packed>, expect: &[(u64, Carry)]| {
-            check(Outlook { packs, ..outlook.clone() }, Choice::Pack(expect.to_vec()));
+            check(Outlook { packs, ..outlook.clone() }, Choice::SortedRun(expect.to_vec()));
         };
         check_packs(&scarce, packs([4, 4, 4]), &[(1, Carry::Read)]);
         check_packs(&scarce, packs([4, 1, 2]), &[(2, Carry::Named)]);
@@ -449,11 +449,11 @@ mod tests {
         };
         check(over.clone(), Choice::Evict(1));
         let over = Outlook { packs: (1..6).rev().map(|number| packed(number, 4)).collect(), ..over };
-        check(over.clone(), Choice::Pack(vec![(1, Carry::Read)]));
+        check(over.clone(), Choice::SortedRun(vec![(1, Carry::Read)]));
         check(Outlook { newest_grown: true, ..over.clone() }, Choice::Freeze);
         let rest = Packed { is_rest: true, ..packed(0, 4) };
         let packs = over.packs.iter().copied().chain([rest]).collect();
-        check(Outlook { packs, ..over.clone() }, Choice::Pack(vec![(1, Carry::Read)]));
+        check(Outlook { packs, ..over.clone() }, Choice::SortedRun(vec![(1, Carry::Read)]));
         let packing = Outlook { is_packing: true, ..over };
         check(packing.clone(), Choice::Hurry);
         check(Outlook { excess: 2 * MIB, ..packing.clone() }, Choice::Hurry);
@@ -471,7 +471,7 @@ mod tests {
         let packs = (0..=PACKS_MAX as u64).map(|number| Packed { len: MIB + number, ..packed(number, 4) });
         let outlook = Outlook { packs: packs.rev().collect(), ..Outlook::default() };
         check(outlook.clone(), Choice::Rest);
-        check(Outlook { frozen_bytes: Some(1), ..outlook }, Choice::Pack(vec![(0, Carry::Named)]));
+        check(Outlook { frozen_bytes: Some(1), ..outlook }, Choice::SortedRun(vec![(0, Carry::Named)]));
     }
 
     #[test]

@@ -10,8 +10,8 @@ use larder_core::tier::Tier;
 use larder_exec::runtime::{Blocking, block_on};
 use larder_testkit::{FaultyTier, HashMapTier, Operation, Shelf, Times};
 
+use crate::fixtures::{Plan, get, insert};
 use crate::layers::Silent;
-use crate::rig::{Plan, get, insert};
 
 fn faulty() -> (FaultyTier<HashMapTier>, Plan) {
     let disk = FaultyTier::new(HashMapTier::on(&Shelf::default()));
@@ -258,11 +258,11 @@ fn what_was_buffered_when_it_was_switched_off_is_not_in_memory_afterwards() {
 /// went kept the lock of the directory, and the next build failed with `Busy`.
 #[test]
 fn directory_is_free_when_the_last_handle_is_gone() {
-    for shelf in crate::shelves::TIERED {
+    for shelf in crate::tier_sets::TIERED {
         let dir = tempfile::tempdir().unwrap();
         let clock = larder_testkit::ManualClock::default();
         for round in 0..50 {
-            let builder = crate::shelves::tiered::<u64, u64>(shelf, dir.path(), &clock);
+            let builder = crate::tier_sets::tiered::<u64, u64>(shelf, dir.path(), &clock);
             let cache = builder.build().unwrap_or_else(|error| panic!("{shelf}, round {round}: {error}"));
             cache.insert(round, round);
             assert_eq!(cache.get(&round), Some(round));

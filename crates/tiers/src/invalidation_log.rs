@@ -1,21 +1,21 @@
-//! The log of marks in a directory.
+//! The log of invalidations in a directory.
 
 use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 
-use larder_core::marks::{MarkLog, Marked};
+use larder_core::invalidation::{InvalidationLog, InvalidationRecord};
 use larder_core::{Durability, Error, Result};
 use parking_lot::Mutex;
 
-use crate::medium::{is_at, sync_dir};
+use crate::durable_sync::{is_at, sync_dir};
 
-/// Marks in a file `marks`, appended to by one `write` each.
+/// Marks in a file `invalidations`, appended to by one `write` each.
 ///
 /// Where a write fails the file is deleted: what is not there is known to be
 /// lost, what is cut short might not be.
 #[derive(Debug)]
-pub struct FileMarks {
+pub struct FileInvalidationLog {
     path: PathBuf,
     synced: bool,
     file: Mutex<Option<File>>,
@@ -23,42 +23,42 @@ pub struct FileMarks {
 
 /// A log as it was found.
 #[derive(Debug)]
-pub struct FoundMarks {
+pub struct FoundInvalidations {
     /// The log, to go on with.
-    pub log: FileMarks,
+    pub log: FileInvalidationLog,
     /// What it holds; `None` where there was none, or it was damaged: then
-    /// marks may be lost, and no entry of before may be served.
-    pub marks: Option<Vec<Marked>>,
+    /// invalidations may be lost, and no entry of before may be served.
+    pub invalidations: Option<Vec<InvalidationRecord>>,
 }
 
-impl FileMarks {
-    /// Opens the log in `dir`. Where marks may be lost, the log takes none
-    /// until it is [rewritten](MarkLog::rewrite): by then the entries of before
+impl FileInvalidationLog {
+    /// Opens the log in `dir`. Where invalidations may be lost, the log takes none
+    /// until it is [rewritten](InvalidationLog::rewrite): by then the entries of before
     /// must be gone.
     ///
     /// # Errors
     /// When the file cannot be opened or read.
-    pub fn open(dir: &Path, durability: Durability) -> Result<FoundMarks> {
+    pub fn open(dir: &Path, durability: Durability) -> Result<FoundInvalidations> {
         let path = dir.join("marks");
-        let marks = read(&path)?;
+        let invalidations = read(&path)?;
         let synced = durability == Durability::Synced;
         let log = Self { path, synced, file: Mutex::new(None) };
-        if marks.is_some() {
+        if invalidations.is_some() {
             *log.file.lock() = Some(opened(OpenOptions::new().append(true), &log.path)?);
         }
-        Ok(FoundMarks { log, marks })
+        Ok(FoundInvalidations { log, invalidations })
     }
 }
 
-impl MarkLog for FileMarks {
+impl InvalidationLog for FileInvalidationLog {
     fn append(&self, bytes: &[u8]) -> Result<()> {
         let mut file = self.file.lock();
         let Some(open) = file.as_mut() else {
-            return Err(Error::new(larder_core::ErrorKind::Unavailable, "the log of marks was lost"));
+            return Err(Error::new(larder_core::ErrorKind::Unavailable, "the log of invalidations was lost"));
         };
         let written = match is_at(open, &self.path) {
             true => open.write_all(bytes).and_then(|()| self.sync(open)),
-            false => Err(std::io::Error::new(ErrorKind::NotFound, "the log of marks was removed")),
+            false => Err(std::io::Error::new(ErrorKind::NotFound, "the log of invalidations was removed")),
         };
         written.map_err(|error| {
             *file = None;
@@ -85,7 +85,7 @@ impl MarkLog for FileMarks {
     }
 }
 
-impl FileMarks {
+impl FileInvalidationLog {
     fn sync(&self, file: &File) -> std::io::Result<()> {
         if self.synced { file.sync_data() } else { Ok(()) }
     }
@@ -97,44 +97,48 @@ fn opened(options: &mut OpenOptions, path: &Path) -> Result<File> {
     Ok(options.open(path)?)
 }
 
-fn read(path: &Path) -> Result<Option<Vec<Marked>>> {
+fn read(path: &Path) -> Result<Option<Vec<InvalidationRecord>>> {
     let mut bytes = Vec::new();
     match File::open(path) {
         Ok(mut file) => file.read_to_end(&mut bytes)?,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error.into()),
     };
-    let mut marks = Vec::new();
-    let whole = Marked::decode_all(&bytes, |marked| marks.push(marked));
-    Ok(whole.then_some(marks))
+    let mut invalidations = Vec::new();
+    let whole = InvalidationRecord::decode_all(&bytes, |marked| invalidations.push(marked));
+    Ok(whole.then_some(invalidations))
 }
 
 #[cfg(test)]
 mod tests {
     use larder_core::clock::Time;
-    use larder_core::marks::Mark;
+    use larder_core::invalidation::Invalidation;
 
     use super::*;
 
-    fn tag(name: &str) -> Marked {
-        Marked { mark: Mark::Tag(name.into()), stamp: 1, at: Time::from_millis(2) }
+    fn tag(name: &str) -> InvalidationRecord {
+        InvalidationRecord {
+            invalidation: Invalidation::Tag(name.into()),
+            stamp: 1,
+            at: Time::from_millis(2),
+        }
     }
 
     #[test]
     fn a_log_goes_on_where_it_was_left() {
         let dir = tempfile::tempdir().unwrap();
-        let first = FileMarks::open(dir.path(), Durability::Synced).unwrap();
-        assert_eq!(first.marks, None);
+        let first = FileInvalidationLog::open(dir.path(), Durability::Synced).unwrap();
+        assert_eq!(first.invalidations, None);
         assert!(first.log.append(&tag("z").encode()).is_err());
         first.log.rewrite(&[]).unwrap();
         first.log.append(&tag("a").encode()).unwrap();
         first.log.append(&tag("b").encode()).unwrap();
-        let second = FileMarks::open(dir.path(), Durability::Synced).unwrap();
-        assert_eq!(second.marks, Some(vec![tag("a"), tag("b")]));
+        let second = FileInvalidationLog::open(dir.path(), Durability::Synced).unwrap();
+        assert_eq!(second.invalidations, Some(vec![tag("a"), tag("b")]));
         second.log.rewrite(&tag("c").encode()).unwrap();
         second.log.append(&tag("d").encode()).unwrap();
         assert_eq!(
-            FileMarks::open(dir.path(), Durability::Synced).unwrap().marks,
+            FileInvalidationLog::open(dir.path(), Durability::Synced).unwrap().invalidations,
             Some(vec![tag("c"), tag("d")])
         );
     }
@@ -143,14 +147,15 @@ mod tests {
     #[test]
     fn a_log_that_was_removed_takes_nothing_until_it_is_rewritten() {
         let dir = tempfile::tempdir().unwrap();
-        let FoundMarks { log, .. } = FileMarks::open(dir.path(), Durability::Buffered).unwrap();
+        let FoundInvalidations { log, .. } =
+            FileInvalidationLog::open(dir.path(), Durability::Buffered).unwrap();
         log.rewrite(&[]).unwrap();
         std::fs::remove_file(dir.path().join("marks")).unwrap();
         assert!(log.append(&tag("a").encode()).is_err());
         log.rewrite(&tag("a").encode()).unwrap();
         log.append(&tag("b").encode()).unwrap();
-        let found = FileMarks::open(dir.path(), Durability::Buffered).unwrap();
-        assert_eq!(found.marks, Some(vec![tag("a"), tag("b")]));
+        let found = FileInvalidationLog::open(dir.path(), Durability::Buffered).unwrap();
+        assert_eq!(found.invalidations, Some(vec![tag("a"), tag("b")]));
     }
 
     #[test]
@@ -159,9 +164,12 @@ mod tests {
         let mut bytes = tag("a").encode();
         bytes.pop();
         std::fs::write(dir.path().join("marks"), bytes).unwrap();
-        let found = FileMarks::open(dir.path(), Durability::Synced).unwrap();
-        assert_eq!(found.marks, None);
+        let found = FileInvalidationLog::open(dir.path(), Durability::Synced).unwrap();
+        assert_eq!(found.invalidations, None);
         found.log.rewrite(&[]).unwrap();
-        assert_eq!(FileMarks::open(dir.path(), Durability::Synced).unwrap().marks, Some(Vec::new()));
+        assert_eq!(
+            FileInvalidationLog::open(dir.path(), Durability::Synced).unwrap().invalidations,
+            Some(Vec::new())
+        );
     }
 }

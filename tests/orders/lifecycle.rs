@@ -10,7 +10,7 @@ use larder_exec::runtime::{Blocking, Tokio, block_on};
 
 use crate::director::{ended, few_orders, orders, task, thread};
 use crate::far::Far;
-use crate::rig::Plan;
+use crate::fixtures::Plan;
 use crate::stage::Stage;
 
 /// Whoever closes has the same answer; a write is done before, or is refused.

@@ -17,7 +17,7 @@ use sled::{Db, IVec};
 
 use super::counts::Counts;
 use super::layout::{self, Layout};
-use crate::medium::{sync_dir, sync_tree};
+use crate::durable_sync::{sync_dir, sync_tree};
 
 /// How long sled's threads may hold on to a database after it was dropped.
 const LINGER_MAX: Duration = Duration::from_secs(10);

@@ -9,9 +9,9 @@ use tokio::runtime::Handle;
 use super::Inner;
 use super::address::Target;
 use super::cluster::{Cluster, fly};
-use super::keeper::Keeper;
-use super::link::{Link, Patience, Source, closed};
+use super::connection_lifecycle::Keeper;
 use super::shard::Shard;
+use super::supervisor::{Link, Patience, Source, closed};
 
 /// Who answers for which partition.
 pub(super) enum Fleet {

@@ -17,11 +17,11 @@ use std::sync::Arc;
 use larder_core::Result;
 use sled::IVec;
 
-use super::draft::Draft;
+use super::db::{Generation, Rows};
 use super::eviction::Carry;
-use super::generation::{Generation, Rows};
-use super::pack::{Cursor, Found, Pack};
 use super::row::{REMOVED, Row};
+use super::run_writer::RunWriter;
+use super::sorted_run::{Cursor, Found, SortedRun};
 use super::store::Store;
 
 /// What was read of a pack lives on up to half of it, and up to this: what is left of
@@ -29,8 +29,8 @@ use super::store::Store;
 const SMALL_BYTES: u64 = 64 << 10;
 
 /// A pack under way.
-pub(super) struct Repack {
-    draft: Draft,
+pub(super) struct CompactionJob {
+    draft: RunWriter,
     frozen: Option<Ahead<Rows, IVec>>,
     retiring: Vec<Retiring>,
 }
@@ -49,7 +49,7 @@ struct Ahead<R, V> {
 }
 
 impl Retiring {
-    fn begin(pack: &Arc<Pack>, carry: Carry, room: u64) -> Result<Self> {
+    fn begin(pack: &Arc<SortedRun>, carry: Carry, room: u64) -> Result<Self> {
         pack.begin_carrying();
         let half = (pack.droppable() / 2).min(room).max(SMALL_BYTES);
         let allowance = if carry == Carry::Named { u64::MAX } else { half };
@@ -58,7 +58,7 @@ impl Retiring {
         Ok(Self { rows: Ahead { rows, head }, carry, allowance })
     }
 
-    fn pack(&self) -> &Arc<Pack> {
+    fn pack(&self) -> &Arc<SortedRun> {
         self.rows.rows.pack()
     }
 }
@@ -69,15 +69,15 @@ pub(super) struct Replaced {
     pub(super) frozen: bool,
     /// The packs that go, the lowest number first: an older one alone would show
     /// what was overwritten in a newer one.
-    pub(super) retired: Vec<Arc<Pack>>,
+    pub(super) retired: Vec<Arc<SortedRun>>,
 }
 
-impl Repack {
+impl CompactionJob {
     /// Begins; the draft has the number of what it stands in for.
     pub(super) fn begin(
-        draft: Draft,
+        draft: RunWriter,
         frozen: Option<&Generation>,
-        retire: &[(&Arc<Pack>, Carry)],
+        retire: &[(&Arc<SortedRun>, Carry)],
         room: u64,
     ) -> Result<Self> {
         let ahead = |frozen: &Generation| {
@@ -149,7 +149,7 @@ impl Repack {
     }
 
     /// Has the new pack say that a row is not there, if older packs may say otherwise.
-    fn carry_removal(&mut self, store: &Store, pack: &Pack, row: &[u8]) -> Result<()> {
+    fn carry_removal(&mut self, store: &Store, pack: &SortedRun, row: &[u8]) -> Result<()> {
         let databases = &store.databases;
         let is_needed = databases.packs_may_hold(row, |other| other.number < pack.number);
         if is_needed && !databases.is_shadowed(row, pack.number)? {
@@ -160,7 +160,7 @@ impl Repack {
     }
 
     /// Lets go of what was read; the draft is ready to be finished.
-    pub(super) fn end(self) -> (Draft, Replaced) {
+    pub(super) fn end(self) -> (RunWriter, Replaced) {
         let mut retired: Vec<_> = self.retiring.iter().map(|one| Arc::clone(one.pack())).collect();
         retired.sort_unstable_by_key(|pack| pack.number);
         (self.draft, Replaced { frozen: self.frozen.is_some(), retired })

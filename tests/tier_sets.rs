@@ -14,13 +14,13 @@ pub(crate) use larder_testkit::ManualClock as Hands;
 macro_rules! each_shelf {
     (<$key:ty, $value:ty>, |$builder:ident| $options:expr, $check:expr) => {{
         let check = $check;
-        let clock = $crate::shelves::Hands::default();
+        let clock = $crate::tier_sets::Hands::default();
         let $builder = larder::mcache::<$key, $value>("shelf").clock(clock.clone());
         check("memory", $options.build().unwrap(), clock);
-        for shelf in $crate::shelves::TIERED {
+        for shelf in $crate::tier_sets::TIERED {
             let dir = tempfile::tempdir().unwrap();
-            let clock = $crate::shelves::Hands::default();
-            let $builder = $crate::shelves::tiered::<$key, $value>(shelf, dir.path(), &clock);
+            let clock = $crate::tier_sets::Hands::default();
+            let $builder = $crate::tier_sets::tiered::<$key, $value>(shelf, dir.path(), &clock);
             let cache = $options.build().unwrap();
             check(shelf, cache.clone(), clock);
             cache.close().unwrap();

@@ -9,9 +9,9 @@ use redis::aio::MultiplexedConnection;
 use redis::{RedisResult, Value};
 
 use super::Inner;
-use super::marks::{Marks, exchange};
 use super::names::{Named, Names};
 use super::pages::page;
+use super::partition_epochs::{PartitionEpochs, exchange};
 use super::shard::Shard;
 
 /// Pages of keys that a survey looks at; beyond it estimates.
@@ -54,7 +54,11 @@ impl Inner {
 
 /// Counts the entries, where the database has up to 20,000 keys; else
 /// estimates them from that many. Costs up to 23 round trips.
-async fn survey(names: &Names, marks: &Marks, connection: &mut MultiplexedConnection) -> RedisResult<Found> {
+async fn survey(
+    names: &Names,
+    marks: &PartitionEpochs,
+    connection: &mut MultiplexedConnection,
+) -> RedisResult<Found> {
     let total: u64 = redis::cmd("DBSIZE").query_async(connection).await?;
     let pattern = format!("{}*", names.prefix());
     let (mut ours, mut orphans, mut former, mut cursor, mut looked_at) = (HashSet::new(), false, false, 0, 0);

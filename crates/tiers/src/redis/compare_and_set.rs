@@ -10,17 +10,17 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use larder_core::frame::{FIXED_LEN, Frame};
 use larder_core::key::EncodedKey;
-use larder_core::tier::{FrameWithStamp, LastRemoval, REMOVAL_LIFE, Stamp};
+use larder_core::tier::{EntryVersion, LastRemoval, REMOVAL_LIFE, VersionedFrame};
 use larder_core::{Bytes, Error, ErrorKind, Result};
 use redis::{Cmd, Value};
 
 use super::Inner;
 use super::batch::{KEYS_MAX, chunk_len};
 use super::calls::{check_len, count};
-use super::marks::chance;
 use super::names::{Names, Place};
+use super::partition_epochs::chance;
 use super::request::{Whole, frame};
-use super::scatter::Order;
+use super::router::Order;
 
 /// Where a frame has the sum of its head, which covers all that tells frames apart.
 const IDENTITY_AT: usize = FIXED_LEN - 8;
@@ -107,7 +107,7 @@ impl Inner {
     }
 
     /// Whose the removal is that is in the stamp of what was found.
-    pub(super) fn last_removal(&self, key: &EncodedKey, (found, stamp): &FrameWithStamp) -> LastRemoval {
+    pub(super) fn last_removal(&self, key: &EncodedKey, (found, stamp): &VersionedFrame) -> LastRemoval {
         let Some(stamp) = stamp else { return LastRemoval::None };
         let generation = self.marks.generation(Names::partition(key));
         match stamp.get() ^ generation ^ entry_word(found.as_ref()) {
@@ -123,14 +123,14 @@ impl Inner {
         Ok(taken)
     }
 
-    pub(super) async fn get_stamped(&self, key: &EncodedKey) -> Result<FrameWithStamp> {
+    pub(super) async fn get_versioned(&self, key: &EncodedKey) -> Result<VersionedFrame> {
         let (found, removal, generation) = self.get_with_removal(key).await?;
         Ok(stamped(found, &removal, generation))
     }
 
     /// Removals are read before entries: what changes in between makes a stamp
     /// that nothing is stored by.
-    pub(super) async fn get_many_stamped(&self, keys: &[EncodedKey]) -> Vec<Result<FrameWithStamp>> {
+    pub(super) async fn get_many_versioned(&self, keys: &[EncodedKey]) -> Vec<Result<VersionedFrame>> {
         let removal = |_, place: &Place| {
             let mut cmd = redis::cmd("GET");
             cmd.arg(self.names.removal(&place.name));
@@ -230,12 +230,12 @@ fn removal_life() -> u64 {
 }
 
 /// What was found, and the stamp that is made of it.
-fn stamped(found: Option<Bytes>, removal: &Value, generation: u64) -> FrameWithStamp {
+fn stamped(found: Option<Bytes>, removal: &Value, generation: u64) -> VersionedFrame {
     let removal = match removal {
         Value::BulkString(chance) => word(chance),
         _ => 0,
     };
-    let stamp = Stamp::new(entry_word(found.as_ref()) ^ removal ^ generation);
+    let stamp = EntryVersion::new(entry_word(found.as_ref()) ^ removal ^ generation);
     (found, stamp)
 }
 
