@@ -1,21 +1,21 @@
-//! Threads for loads that go on without their callers.
+//! A thread pool for loads that continue without their callers.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use parking_lot::{Mutex, MutexGuard};
 
-/// Threads at once. One that a hung loader keeps counts until that ends.
+/// Maximum number of threads at once. A thread counts while its loader hangs.
 pub const THREADS_MAX: usize = 64;
-/// Address space for the stack of a thread: loads within loads run on it where no thread
-/// is left for them.
+/// Stack size of a thread, as address space. Nested loads run on this stack when the pool has no
+/// thread left for them.
 const STACK_BYTES: usize = 8 << 20;
-/// Loads that wait for a thread.
+/// Maximum number of loads that wait for a thread.
 const QUEUE_MAX: usize = 1024;
 
 type Job = Box<dyn FnOnce() + Send>;
 
-/// A bounded pool whose threads end when there is nothing to do.
+/// A bounded thread pool. A thread ends when the queue is empty.
 pub struct Pool {
     state: Mutex<State>,
 }
@@ -24,19 +24,22 @@ pub struct Pool {
 struct State {
     queue: VecDeque<Job>,
     threads: usize,
-    /// The process that has the threads.
+    /// The process that started the threads.
     process: u32,
-    /// Jobs that run.
+    /// Number of jobs that are running.
     running: usize,
 }
 
 impl Pool {
-    /// An empty pool.
+    /// Creates an empty pool.
     pub fn new() -> Arc<Self> {
         Arc::new(Self { state: Mutex::default() })
     }
 
-    /// Runs `job` on a thread of the pool; gives it back where there is no room.
+    /// Runs `job` on a thread of the pool, after the jobs already queued.
+    ///
+    /// # Errors
+    /// Returns the job if the queue is full, or if the pool has no thread and can start none.
     pub fn spawn<J: FnOnce() + Send + 'static>(self: &Arc<Self>, job: J) -> Result<(), J> {
         let mut state = self.state();
         if state.queue.len() >= QUEUE_MAX {
@@ -49,8 +52,10 @@ impl Pool {
         Ok(())
     }
 
-    /// As [`spawn`](Self::spawn), where `job` need not wait for a thread; gives it
-    /// back otherwise.
+    /// Runs `job` on a thread of the pool if one is available without waiting.
+    ///
+    /// # Errors
+    /// Returns the job if every thread is busy and no other can be started.
     pub fn spawn_at_once<J: FnOnce() + Send + 'static>(self: &Arc<Self>, job: J) -> Result<(), J> {
         let mut state = self.state();
         if !self.has_thread(&mut state) {
@@ -60,19 +65,19 @@ impl Pool {
         Ok(())
     }
 
-    /// The state, as it is in this process.
+    /// Locks the state, and resets it in a forked child.
     fn state(&self) -> MutexGuard<'_, State> {
         let mut state = self.state.lock();
         let process = std::process::id();
         if state.process != process {
-            // A child that was forked has none of the threads, and does not run jobs twice.
+            // A forked child has none of the threads, and must not run the jobs a second time.
             *state = State { process, ..State::default() };
         }
         state
     }
 
-    /// Whether one more job has a thread of its own: one that is about to look for a
-    /// job, or a new one.
+    /// Returns whether one more job gets a thread at once: one that is about to take a job, or a
+    /// new one.
     fn has_thread(self: &Arc<Self>, state: &mut State) -> bool {
         let wanted = state.running + state.queue.len() + 1;
         wanted <= state.threads || wanted <= THREADS_MAX && self.start_thread(state)
@@ -88,7 +93,7 @@ impl Pool {
 
     fn work(&self) {
         while let Some(job) = self.next_job() {
-            // A panic of the loader was caught before; this one is of a value's own code.
+            // Panics of the loader are caught earlier. This one comes from the value's own code.
             if std::panic::catch_unwind(std::panic::AssertUnwindSafe(job)).is_err() {
                 tracing::error!(target: "larder", "a background load panicked while it was stored");
             }
@@ -114,7 +119,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn jobs_run_beyond_the_number_of_threads_and_panics() {
+    fn pool_runs_more_jobs_than_threads_although_one_panics() {
         let pool = Pool::new();
         let (done, all) = mpsc::channel();
         for number in 0..3 * THREADS_MAX {
@@ -130,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn hung_jobs_leave_the_rest_to_their_callers() {
+    fn spawn_returns_the_job_when_hung_jobs_fill_threads_and_queue() {
         let pool = Pool::new();
         let gate = Arc::new(Mutex::new(()));
         let shut = gate.lock();
@@ -143,10 +148,10 @@ mod tests {
         drop(shut);
     }
 
-    /// Loads within loads, each on a thread of the pool that waits for the next:
-    /// the one that found no thread waited in the queue for ever.
+    /// Regression: nested loads each held a thread of the pool and waited for the next one. The
+    /// load that found no thread waited in the queue for ever.
     #[test]
-    fn a_job_that_others_wait_for_is_given_back_rather_than_queued() {
+    fn spawn_at_once_returns_the_job_when_no_thread_is_free() {
         let pool = Pool::new();
         let gate = Arc::new(Mutex::new(()));
         let shut = gate.lock();

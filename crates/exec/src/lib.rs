@@ -1,7 +1,7 @@
-//! How Larder waits and where it runs: futures that run to completion, shared futures,
-//! timers, and a pool of threads. Knows nothing of caches.
+//! How callers wait and where work runs: futures that run to completion, shared futures, timers,
+//! and a thread pool. This crate knows nothing of caches.
 //!
-//! Everything is written once, for threads and for tasks: generic over a
+//! All code is written once for threads and for tasks, generic over a
 //! [`Runtime`](runtime::Runtime).
 
 pub mod background;

@@ -1,6 +1,7 @@
-//! In place of sections that wait, where there are no tasks.
+//! Stand-in for [`uncancellable`](self) in builds without the `async` feature: there are no tasks,
+//! and every thread may block.
 
-/// There is none.
+/// The section that holds a lock. No value exists: threads need no help from a waiter.
 #[derive(Clone)]
 pub enum Holder {}
 
@@ -18,7 +19,7 @@ impl Holder {
     }
 }
 
-/// Every thread may block.
+/// Returns at once: every thread may block.
 pub async fn on_a_thread() {}
 
 pub fn may_block() -> bool {

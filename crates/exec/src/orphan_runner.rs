@@ -1,8 +1,8 @@
-//! Sections that nobody waits for any more: one thread drives them to their ends.
+//! Runs abandoned sections to completion on one thread.
 //!
-//! It drives all of them at once. One may wait for the ticket that another has,
-//! whichever of them was left first, and who waits does not drive what has a
-//! thread. What blocks delays the others, but waits for none of them.
+//! The thread drives all of them at once. One section may wait for the lock that another one holds,
+//! whichever was abandoned first, and a waiter does not drive a section that already has a thread.
+//! A section that blocks delays the others, but waits for none of them.
 
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -14,17 +14,17 @@ use crate::runtime;
 use crate::shared_future::Poller;
 use crate::uncancellable::Inner;
 
-/// Those that the thread has not seen yet.
+/// Abandoned sections that the thread has not taken over yet.
 struct Left {
     sections: Vec<Arc<Inner>>,
     has_thread: bool,
-    /// Of the thread, while it waits.
+    /// The waker of the thread, while it waits.
     waker: Option<Waker>,
 }
 
 static LEFT: Mutex<Left> = Mutex::new(Left { sections: Vec::new(), has_thread: false, waker: None });
 
-/// Leaves a section to the thread that ends what was dropped.
+/// Hands an abandoned section to the thread that runs it to completion.
 pub(crate) fn run_orphan(section: Arc<Inner>) {
     let mut left = LEFT.lock();
     left.sections.push(section);
@@ -36,7 +36,7 @@ pub(crate) fn run_orphan(section: Arc<Inner>) {
     left.has_thread = std::thread::Builder::new().name("larder-sections".into()).spawn(finish_all).is_ok();
     let has_thread = left.has_thread;
     drop(left);
-    // No thread to be had: better late than half done.
+    // No thread can be started: run the sections here, late rather than half done.
     if !has_thread {
         finish_all();
     }
@@ -51,7 +51,7 @@ fn finish_all() {
     }));
 }
 
-/// Takes over what was left since, and is told of what is left from here on.
+/// Takes over newly abandoned sections, and registers `waker` for the next ones.
 fn take_over(driven: &mut Vec<(Arc<Inner>, Poller)>, waker: &Waker) {
     let mut left = LEFT.lock();
     let before = left.waker.replace(waker.clone());
@@ -72,7 +72,7 @@ fn is_under_way(section: &Arc<Inner>, poller: &Poller, context: &mut Context<'_>
     polled.is_pending()
 }
 
-/// Whether nothing was left meanwhile; the thread ends then.
+/// Returns whether no section was added meanwhile. The thread then ends.
 fn is_all() -> bool {
     let mut left = LEFT.lock();
     if left.sections.is_empty() {

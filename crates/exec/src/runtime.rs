@@ -1,4 +1,6 @@
-//! How a caller waits: as a thread or as a task.
+//! How a caller waits, as a thread or as a task, and where its work runs.
+//!
+//! A *section* is a future that runs to completion once begun, even if its caller is cancelled.
 
 use std::cell::Cell;
 use std::future::Future;
@@ -26,66 +28,66 @@ mod sealed {
     pub trait Sealed {}
 }
 
-/// Where a thread runs a flight of its own. A task always spawns it.
+/// Where a thread runs a flight that it leads. A task always spawns its flight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Launch {
-    /// On the thread of its caller, which keeps to no limits.
+    /// On the caller's thread. No time limit applies to this flight.
     Here,
-    /// On a thread of the pool, after those that wait for one.
+    /// On a thread of the pool, after the flights already queued.
     Queued,
-    /// On a thread of the pool if one can be had at once, else here: the caller is part
-    /// of a loader, which may keep a thread of the pool until this has ended.
+    /// On a thread of the pool if one is available at once, otherwise on the caller's thread. For a
+    /// caller inside a loader: that loader may keep a pool thread busy until this flight ends.
     Nested,
-    /// On a thread of the pool if one can be had at once, else not at all.
+    /// On a thread of the pool if one is available at once, otherwise not at all.
     Refresh,
 }
 
-/// The two ways of waiting.
+/// How a caller waits: [`Blocking`] for threads, `Tokio` for tasks.
 pub trait Runtime: sealed::Sealed + Send + Sync + 'static {
-    /// Whether loads of this caller are polled by an executor.
+    /// Whether an executor polls the loads of this caller.
     const IS_TASK: bool;
 
     /// Waits until the listener is notified.
     fn event(listener: EventListener) -> impl Future<Output = ()> + Send;
 
-    /// Waits until the listener is notified, or until the moment.
+    /// Waits until the listener is notified or the moment `until` has come.
     fn event_until(listener: EventListener, until: Option<Instant>) -> impl Future<Output = ()> + Send;
 
-    /// Starts a flight that does not depend on its caller, as `launch` says.
+    /// Starts a flight that does not depend on its caller, where `launch` says.
     fn launch(
         pool: &Arc<Pool>,
         launch: Launch,
         flight: impl Future<Output = ()> + Send + 'static,
     ) -> impl Future<Output = ()> + Send;
 
-    /// Whether a flight that is launched goes on when its caller is not polled.
+    /// Returns whether a launched flight makes progress while its caller is not polled.
     fn launches() -> bool;
 
-    /// Runs a section that may block. Once begun it runs to its end, even when
-    /// the future returned here is dropped. `blocks` false promises that it
-    /// does not block, so that it may run in place.
+    /// Runs a section that may block. Once begun it runs to completion, even if the returned future
+    /// is dropped. `blocks: false` promises that it does not block, so that it may run in place.
     fn section<T: Send + 'static>(
         blocks: bool,
         section: impl Future<Output = T> + Send + 'static,
     ) -> impl Future<Output = Result<T>> + Send;
 
-    /// Runs a section that waits for tiers, where its caller is. In a task it goes
-    /// on elsewhere when it comes to future that blocks. Once begun it runs to its
-    /// end, unless it only `reads`.
+    /// Runs a section that waits for tiers, in its caller's thread or task. In a task, the section
+    /// moves to the blocking pool when it reaches work that blocks. Once begun it runs to
+    /// completion, unless it only `reads`.
     fn drive<T: Send + 'static>(
         reads: bool,
         section: impl Future<Output = T> + Send + 'static,
     ) -> impl Future<Output = Result<T>> + Send;
 
-    /// Whether this caller may wait for a flight that a task leads, or a thread.
+    /// Returns whether this caller may wait for a flight that a task (`led_by_task`) or a thread
+    /// leads.
     ///
-    /// A thread in a runtime may not wait for a task, which could need that
-    /// very thread to be polled. In a runtime of one thread it waits for nobody:
-    /// another thread's loader, too, may need that runtime.
+    /// A thread inside a runtime must not wait for a task, because the task may need that very
+    /// thread to be polled. In a single-threaded runtime it waits for no flight: the loader of
+    /// another thread may also need that runtime.
     fn may_wait(led_by_task: bool) -> bool;
 }
 
-/// A thread: blocks where it stands.
+/// The runtime of a thread: it blocks while it waits.
 #[derive(Clone, Copy, Debug)]
 pub struct Blocking;
 
@@ -112,7 +114,7 @@ impl Runtime for Blocking {
         let job = move || block_on(flight);
         let queued = if launch == Launch::Queued { pool.spawn(job) } else { pool.spawn_at_once(job) };
         match queued {
-            // A refresh that finds no thread is left to a later hit, or to a miss.
+            // A refresh that finds no thread is dropped. A later hit or miss starts it again.
             Err(job) if launch != Launch::Refresh => job(),
             _ => {}
         }
@@ -149,9 +151,9 @@ impl Runtime for Blocking {
     }
 }
 
-/// A task of tokio: never blocks its executor.
+/// The runtime of a tokio task: it never blocks its executor.
 ///
-/// Outside a runtime sections run in place, and block there.
+/// Outside a tokio runtime, sections run in place and block there.
 #[cfg(feature = "async")]
 #[derive(Clone, Copy, Debug)]
 pub struct Tokio;
@@ -196,11 +198,12 @@ impl Runtime for Tokio {
         section: impl Future<Output = T> + Send + 'static,
     ) -> Result<T> {
         if !blocks {
-            // All that it can wait for is a ticket, which a thread has and nobody
-            // for long: not to be kept half done by who polls no more.
+            // The section can only wait for the lock of a key. Threads hold those, and only
+            // briefly. It runs to completion here, so that a cancelled caller cannot leave it half
+            // done.
             return Ok(block_on(section));
         }
-        // The spans of a section are those of its caller, wherever it runs.
+        // A section keeps the tracing span of its caller, wherever it runs.
         let section = section.in_current_span();
         match tokio::runtime::Handle::try_current() {
             Ok(runtime) => match runtime.spawn_blocking(|| block_on(section)).await {
@@ -224,13 +227,13 @@ impl Runtime for Tokio {
     }
 }
 
-/// Caches that were dropped and are not closed yet.
+/// Number of caches that were dropped and are not closed yet.
 static LEAVING: Mutex<usize> = Mutex::new(0);
 static LEAVING_CHANGED: Condvar = Condvar::new();
 
-/// Does future that may block where nobody waits for it: in place in a thread,
-/// on the blocking pool where this thread drives a runtime. A runtime that
-/// shuts down drops the future undone.
+/// Runs a closure that may block and that no caller waits for: in place on a plain thread, on the
+/// blocking pool inside a tokio runtime. A runtime that shuts down drops the closure without
+/// running it.
 pub fn hand_off(future: impl FnOnce() + Send + 'static) {
     #[cfg(feature = "async")]
     if let Ok(runtime) = tokio::runtime::Handle::try_current() {
@@ -240,8 +243,7 @@ pub fn hand_off(future: impl FnOnce() + Send + 'static) {
     future();
 }
 
-/// Waits until the caches that were dropped inside a runtime are closed, at
-/// most for `limit`.
+/// Waits until the caches that were dropped inside a runtime are closed, for `limit` at most.
 pub fn dropped_are_closed(limit: std::time::Duration) {
     let deadline = Instant::now() + limit;
     let mut leaving = LEAVING.lock();
@@ -252,7 +254,7 @@ pub fn dropped_are_closed(limit: std::time::Duration) {
     }
 }
 
-/// A cache that was dropped, until it is closed.
+/// Marks a dropped cache that is not closed yet. Dropping the marker says that it is.
 pub struct Leaving;
 
 impl Default for Leaving {
@@ -262,7 +264,7 @@ impl Default for Leaving {
 }
 
 impl Leaving {
-    /// Counts one more.
+    /// Counts one more cache that is closing.
     pub fn new() -> Self {
         *LEAVING.lock() += 1;
         Self
@@ -276,10 +278,10 @@ impl Drop for Leaving {
     }
 }
 
-/// Drives a future from this thread. One that is ready at once, as all of
-/// [`Blocking`] over blocking tiers are, costs a single poll.
+/// Drives a future to completion on this thread. A future that is ready at once costs a single
+/// poll; every future of [`Blocking`] over blocking tiers is.
 ///
-/// Polls again at the deadline that the future set by `alarm`.
+/// Polls again at the deadline that the future has set with [`alarm`].
 pub fn block_on<F: Future>(future: F) -> F::Output {
     #[cfg(feature = "async")]
     let _here = in_a_thread();
@@ -291,28 +293,28 @@ pub fn block_on<F: Future>(future: F) -> F::Output {
 }
 
 std::thread_local! {
-    /// The earliest deadline of what this thread polls.
+    /// The earliest deadline set by the future that this thread polls.
     static ALARM: Cell<Option<Instant>> = const { Cell::new(None) };
 }
 
-/// Asks whoever drives the present future to poll it again at `deadline`.
+/// Requests another poll of the current future at `deadline`.
 ///
-/// [`block_on`] does, and so do those who drive a section; an executor of others
-/// does not know of it.
+/// [`block_on`] and the drivers of sections honor the request. A foreign executor does not know of
+/// it.
 pub fn alarm(deadline: Instant) {
     let earlier = ALARM.get().map_or(deadline, |set| set.min(deadline));
     ALARM.set(Some(earlier));
 }
 
-/// Polls something, and takes the deadline that it asked to be polled again at.
+/// Runs one poll, and returns the deadline that it set with [`alarm`], if any.
 pub fn alarmed<R>(poll: impl FnOnce() -> R) -> (R, Option<Instant>) {
     let outer = ALARM.take();
     let polled = poll();
     (polled, ALARM.replace(outer))
 }
 
-/// Whether a parked thread was woken. A value of its own for each `block_on`,
-/// so that one that is nested in another does not take its signal.
+/// Whether a parked thread was woken. Each `block_on` has its own signal, so that a nested one does
+/// not consume the wake-up of the outer one.
 #[derive(Default)]
 struct Signal {
     woken: Mutex<bool>,

@@ -1,9 +1,9 @@
-//! SharedFuture that several drive: a future that is polled by whoever needs its end.
+//! A future that several callers drive together: each caller that needs its end polls it.
 //!
-//! One polls at a time. Who comes meanwhile leaves a waker and goes, and is woken
-//! when that poll is over: the one who polls may be let go of right after, and with
-//! it the wake-up that came while it polled. `Shared` of `futures-util` forgets
-//! whoever came meanwhile, <https://github.com/rust-lang/futures-rs/issues/2706>.
+//! Only one caller polls at a time. The others register a waker, and all of them are woken after
+//! that poll. They have to be: the polling caller may be dropped right afterwards, and the wake-up
+//! that came during its poll would be lost with it. `Shared` of `futures-util` does not wake
+//! callers that came during a poll, <https://github.com/rust-lang/futures-rs/issues/2706>.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 
 type Future1 = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// A future, and the wakers of those who drive it.
+/// A future, and the wakers of the callers that drive it.
 pub(crate) struct SharedFuture {
     stage: Mutex<Stage>,
     wakers: Arc<Wakers>,
@@ -23,19 +23,19 @@ pub(crate) struct SharedFuture {
 
 enum Stage {
     Idle(Future1),
-    /// Somebody polls it; these came meanwhile.
+    /// One caller polls the future. These wakers were registered meanwhile.
     Polled(Vec<Waker>),
     Ended,
 }
 
-/// By seats, few of them.
+/// The wakers of all pollers, by poller number. The list is short.
 #[derive(Default)]
 struct Wakers {
     waiting: Mutex<Vec<(u64, Waker)>>,
     seats: AtomicU64,
 }
 
-/// The place of one who drives.
+/// The registration of one caller that drives the future.
 pub(crate) struct Poller {
     wakers: Arc<Wakers>,
     number: u64,
@@ -55,9 +55,9 @@ impl SharedFuture {
         matches!(*self.stage.lock(), Stage::Ended)
     }
 
-    /// One poll, on behalf of the poller. The future does not panic.
+    /// Polls the future once on behalf of `poller`. The future does not panic.
     pub(crate) fn poll(&self, poller: &Poller, context: &mut Context<'_>) -> Poll<()> {
-        // First, so that no wake-up is missed from here on.
+        // Register first, so that no wake-up from here on is missed.
         poller.wait(context.waker());
         let Some(mut future) = self.begin(context.waker()) else {
             return if self.has_ended() { Poll::Ready(()) } else { Poll::Pending };
@@ -74,7 +74,7 @@ impl SharedFuture {
         Poll::Ready(())
     }
 
-    /// The future, for who polls it; else they are remembered.
+    /// Takes the future for a poll. If another caller polls it, registers `waker` instead.
     fn begin(&self, waker: &Waker) -> Option<Future1> {
         let mut stage = self.stage.lock();
         match &mut *stage {
@@ -89,8 +89,8 @@ impl SharedFuture {
         None
     }
 
-    /// Ends a poll. Who came meanwhile polls next: a wake-up may have been spent on
-    /// the one that polled.
+    /// Ends a poll and wakes the callers that came meanwhile: the wake-up may have gone to the
+    /// caller that has just polled.
     fn run_orphan(&self, next: Stage) {
         let polled = std::mem::replace(&mut *self.stage.lock(), next);
         if let Stage::Polled(others) = polled {
@@ -130,7 +130,7 @@ impl Drop for Poller {
     fn drop(&mut self) {
         let mut waiting = self.wakers.waiting.lock();
         let at = waiting.iter().position(|(number, _)| *number == self.number);
-        // The waker goes after the lock: it may be the last handle of a task.
+        // Drop the waker after the lock: it may be the last handle of a task.
         let _waker = at.map(|at| waiting.swap_remove(at));
         drop(waiting);
     }
@@ -151,9 +151,9 @@ mod tests {
         }
     }
 
-    /// The one who polls is woken while it does, and let go of.
+    /// The first caller is woken during its poll, and is dropped right after it.
     #[test]
-    fn who_comes_during_a_poll_is_woken_after_it() {
+    fn caller_that_comes_during_a_poll_is_woken_after_it() {
         let shared: Arc<std::sync::OnceLock<SharedFuture>> = Arc::default();
         let counts = [(); 2].map(|()| Arc::new(Count::default()));
         let wakers = counts.clone().map(Waker::from);
@@ -166,7 +166,7 @@ mod tests {
             }
             context.waker().wake_by_ref();
             let future = inside.get().unwrap();
-            // Kept by who waits; here it is the waker that counts.
+            // A real waiter would keep the poller. Here only the waker counts.
             let poller = future.poller();
             assert!(future.poll(&poller, &mut Context::from_waker(&other)).is_pending());
             std::mem::forget(poller);

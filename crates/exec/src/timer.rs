@@ -1,9 +1,9 @@
-//! Alarms for tasks: a wake-up at a moment, whatever executor polls for it.
+//! Timers for tasks: an alarm wakes a waker at a moment, under any executor.
 //!
-//! tokio's own timer would do where it is switched on; a runtime without it
-//! panics. One thread of the process serves all alarms. Most are taken back
-//! before they ring, so it is not told of that: it ends when it finds none at
-//! the moment of the last one it knew, or when a cache ends.
+//! tokio's own timer panics in a runtime that has not enabled it. One thread of the process serves
+//! all alarms. Most alarms are cancelled before they fire, so a cancellation does not wake the
+//! thread. The thread ends when it wakes at the latest moment it knew of and finds no alarm, or
+//! when a cache closes.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,7 +17,7 @@ type Key = (Instant, u64);
 struct State {
     alarms: BTreeMap<Key, Waker>,
     running: bool,
-    /// The moment that the thread sleeps to.
+    /// The moment until which the thread sleeps.
     sleeps_to: Option<Instant>,
 }
 
@@ -25,13 +25,13 @@ static STATE: Mutex<State> = Mutex::new(State { alarms: BTreeMap::new(), running
 static CHANGED: Condvar = Condvar::new();
 static NEXT: AtomicU64 = AtomicU64::new(0);
 
-/// An alarm that is set. Dropping it takes it back.
+/// An alarm that is set. Dropping it cancels it.
 pub struct Alarm {
     key: Key,
 }
 
 impl Alarm {
-    /// Sets an alarm. Where no thread can be had it never rings.
+    /// Sets an alarm that wakes `waker` at `moment`. It never fires if no thread can be started.
     pub fn wakes_at(moment: Instant, waker: &Waker) -> Self {
         let key = (moment, NEXT.fetch_add(1, Ordering::Relaxed));
         let mut state = STATE.lock();
@@ -51,12 +51,12 @@ impl Alarm {
 
 impl Drop for Alarm {
     fn drop(&mut self) {
-        // The waker goes after the lock: it may be the last handle of a task.
+        // Drop the waker after the lock: it may be the last handle of a task.
         let _waker = STATE.lock().alarms.remove(&self.key);
     }
 }
 
-/// Lets the thread end where no alarm is set.
+/// Ends the timer thread if no alarm is set.
 pub fn rest() {
     let state = STATE.lock();
     if state.running && state.alarms.is_empty() {
@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn alarms_ring_in_their_order() {
+    fn alarms_fire_in_order_and_cancelled_ones_do_not() {
         let start = Instant::now();
         let (rings, heard) = channel();
         let at = |millis| {

@@ -1,15 +1,15 @@
-//! Sections of tasks that wait: whoever needs the end of one can drive it.
+//! Uncancellable futures of tasks, called sections: every caller that needs the end of one can
+//! drive it.
 //!
-//! A section over a tier that does not block is polled by the task that asked
-//! for it, which saves the way to another thread and back. It may hold the
-//! ticket of a key meanwhile, and its task may stop polling it: dropped, held
-//! up, or itself waiting for that ticket, in a thread or in a future beside. So
-//! a ticket knows the section that took it, and who waits for the ticket polls
-//! that section as well. One that is dropped before its end is driven by a
-//! thread of ours, unless it only reads.
+//! A section over a tier that does not block is polled by the task that began it. That saves a hop
+//! to another thread and back. The section may hold the lock of a key meanwhile, and its task may
+//! stop polling it: the task is dropped, is delayed, or waits for that same lock in a thread or in
+//! a sibling future. Therefore a lock records the section that holds it, and a waiter for the lock
+//! polls that section too. A section that is dropped before its end is finished by a thread of this
+//! crate, unless it only reads.
 //!
-//! Where a section comes to future that blocks, [`on_a_thread`], it is handed to
-//! the blocking pool of the runtime, and stays there.
+//! When a section reaches work that blocks, it calls [`on_a_thread`]. It then moves to the blocking
+//! pool of the runtime and stays there.
 
 use std::any::Any;
 use std::cell::{Cell, RefCell};
@@ -30,45 +30,45 @@ use crate::runtime;
 use crate::shared_future::{Poller, SharedFuture};
 use crate::timer::Alarm;
 
-/// Bytes that are encoded or decoded where a task is polled.
+/// Maximum bytes that are encoded or decoded on an executor thread.
 const IN_PLACE_MAX: u64 = 64 << 10;
 
-/// A value of its own, or what a panic left.
+/// The value of a section, or the payload of its panic.
 type Outcome<T> = Result<T, Box<dyn Any + Send>>;
 
-/// What those who drive a section share.
+/// The state that all drivers of a section share.
 pub struct Inner {
     future: SharedFuture,
-    /// It came to future that blocks.
+    /// The section has reached work that blocks.
     wants_thread: AtomicBool,
-    /// A thread drives it to its end.
+    /// A thread drives the section to its end.
     has_thread: AtomicBool,
     ended: Event,
 }
 
-/// The section that holds a ticket, for who waits for that.
+/// The section that holds a lock. A waiter for the lock can drive it.
 #[derive(Clone)]
 pub struct Holder(Weak<Inner>);
 
 std::thread_local! {
     /// The section that this thread polls.
     static PRESENT: RefCell<Option<Holder>> = const { RefCell::new(None) };
-    /// Whether this thread does nothing but drive a future of ours.
+    /// Whether this thread only drives a future of this crate, and so may block.
     static ON_A_THREAD: Cell<bool> = const { Cell::new(false) };
 }
 
 impl Holder {
-    /// The section that is polled now.
+    /// Returns the section that this thread polls now.
     pub fn present() -> Option<Self> {
         PRESENT.try_with(|present| present.borrow().clone()).ok().flatten()
     }
 
-    /// Whether anybody can still drive it.
+    /// Returns whether the section can still be driven.
     pub fn is_live(&self) -> bool {
         self.0.strong_count() > 0
     }
 
-    /// Drives the section, until it ends or was given up.
+    /// Drives the section until it ends or is dropped.
     pub async fn help(self) {
         let Some(inner) = self.0.upgrade() else { return };
         let mut driver = Driver::new(inner);
@@ -76,8 +76,8 @@ impl Holder {
     }
 }
 
-/// Ready where this thread may block; elsewhere once the section goes on in one
-/// that may.
+/// Waits until the section runs on a thread that may block. Ready at once where this thread may
+/// block.
 pub async fn on_a_thread() {
     poll_fn(|context| {
         if may_block() {
@@ -86,38 +86,38 @@ pub async fn on_a_thread() {
         if let Some(inner) = Holder::present().and_then(|holder| holder.0.upgrade()) {
             inner.wants_thread.store(true, Ordering::Release);
         }
-        // A thread may have tried meanwhile, and found it being polled.
+        // A driver on a thread may have tried meanwhile and found the section being polled.
         context.waker().wake_by_ref();
         Poll::Pending
     })
     .await;
 }
 
-/// As [`on_a_thread`], where this many bytes are to be encoded or decoded and
-/// that is long for an executor.
+/// As [`on_a_thread`], if `bytes` are too many to encode or decode on an executor thread (over 64
+/// KiB).
 pub async fn if_large(bytes: u64) {
     if bytes > IN_PLACE_MAX {
         on_a_thread().await;
     }
 }
 
-/// Whether this thread may block: it drives no executor of others.
+/// Returns whether this thread may block: it drives no foreign executor.
 pub fn may_block() -> bool {
     ON_A_THREAD.get() || Handle::try_current().is_err()
 }
 
-/// Says that this thread may block, as long as the guard lives.
+/// Marks this thread as one that may block, until the returned guard is dropped.
 pub fn in_a_thread() -> InAThread {
     InAThread(ON_A_THREAD.replace(true), set_present(None))
 }
 
-/// Says which section this thread polls; which one it was before. In the
-/// destructor of a thread-local that is unknown, and a ticket is then held by none.
+/// Sets the section that this thread polls, and returns the former one. In the destructor of a
+/// thread-local the section is unknown; a lock that is taken there records none.
 fn set_present(section: Option<Holder>) -> Option<Holder> {
     PRESENT.try_with(|present| present.replace(section)).ok().flatten()
 }
 
-/// See [`in_a_thread`].
+/// Guard of [`in_a_thread`].
 pub struct InAThread(bool, Option<Holder>);
 
 impl Drop for InAThread {
@@ -127,7 +127,7 @@ impl Drop for InAThread {
     }
 }
 
-/// Restores which section was polled.
+/// Restores the former section when it is dropped.
 struct Within(Option<Holder>);
 
 impl Drop for Within {
@@ -137,25 +137,25 @@ impl Drop for Within {
 }
 
 impl Inner {
-    /// One poll, by whoever it is.
+    /// Polls the section once on behalf of `poller`.
     pub(crate) fn step(self: &Arc<Self>, poller: &Poller, context: &mut Context<'_>) -> Poll<()> {
         let _within = Within(set_present(Some(Holder(Arc::downgrade(self)))));
         self.future.poll(poller, context)
     }
 
-    /// A place to drive it from.
+    /// Registers a caller that drives the section.
     pub(crate) fn poller(&self) -> Poller {
         self.future.poller()
     }
 
-    /// Drives it to its end from this thread.
+    /// Drives the section to its end on this thread.
     fn finish(self: &Arc<Self>) {
         let poller = self.poller();
         runtime::block_on(poll_fn(|context| self.step(&poller, context)));
         self.notify_end();
     }
 
-    /// For who had a thread drive it, when that has done so.
+    /// Wakes the waiters after the helper thread has finished the section.
     pub fn notify_end(&self) {
         self.ended.notify(usize::MAX);
     }
@@ -165,8 +165,8 @@ impl Inner {
     }
 }
 
-/// A section on its way to a thread. Where a runtime that shuts down drops it,
-/// it goes to one of ours.
+/// A section on its way to the blocking pool. If a runtime that shuts down drops it, the orphan
+/// runner takes it over.
 struct Passage(Arc<Inner>);
 
 impl Drop for Passage {
@@ -177,7 +177,7 @@ impl Drop for Passage {
     }
 }
 
-/// Polls a section for one of those who need its end.
+/// Polls a section for one caller that needs its end.
 struct Driver {
     inner: Arc<Inner>,
     poller: Poller,
@@ -210,7 +210,7 @@ impl Driver {
         self.wait(context)
     }
 
-    /// Polls the section; whom it asks for an alarm depends on who polls.
+    /// Polls the section. On an executor thread, sets an alarm for the deadline it asked for.
     fn step(&mut self, context: &mut Context<'_>) -> Poll<()> {
         if ON_A_THREAD.get() {
             return self.inner.step(&self.poller, context);
@@ -220,7 +220,7 @@ impl Driver {
         polled
     }
 
-    /// A thread drives it: nothing is left but to wait.
+    /// Waits for the thread that drives the section.
     fn wait(&mut self, context: &mut Context<'_>) -> Poll<()> {
         loop {
             let ended = self.ended.get_or_insert_with(|| self.inner.ended.listen());
@@ -235,17 +235,17 @@ impl Driver {
     }
 }
 
-/// A section as who asked for it has it.
+/// A section as its caller awaits it.
 pub struct Uncancellable<T> {
     driver: Driver,
     outcome: Arc<Mutex<Option<Outcome<T>>>>,
-    /// It only reads: nobody minds where it is given up.
+    /// The section only reads, so it may be dropped before its end.
     reads: bool,
     done: bool,
 }
 
 impl<T: Send + 'static> Uncancellable<T> {
-    /// Runs a section; one that only `reads` may be given up.
+    /// Creates a section. One that only `reads` may be dropped before its end.
     pub fn new(section: impl Future<Output = T> + Send + 'static, reads: bool) -> Self {
         let outcome = Arc::new(Mutex::new(None));
         let kept = Arc::clone(&outcome);
@@ -274,7 +274,7 @@ impl<T> Future for Uncancellable<T> {
         match self.outcome.lock().take() {
             Some(Ok(value)) => Poll::Ready(value),
             Some(Err(panic)) => std::panic::resume_unwind(panic),
-            // Taken before: as with any future that is polled after its end.
+            // Already taken: the future was polled after its end.
             None => Poll::Pending,
         }
     }
