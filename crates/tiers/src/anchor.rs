@@ -1,7 +1,6 @@
-//! Whether the directory of a tier is still the one that was opened.
+//! Detects that the directory of a tier was removed, replaced or unmounted.
 //!
-//! A directory can be removed, replaced or unmounted while files in it are open.
-//! They are written to as before then, and lost.
+//! Files that are open at that time still accept writes, but those writes are lost.
 
 use std::fs::File;
 use std::io;
@@ -13,10 +12,12 @@ use parking_lot::Mutex;
 
 use crate::durable_sync::is_at;
 
-/// So often at most it is looked at on behalf of single writes.
+/// Shortest time between two checks that are made on behalf of single writes.
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// A directory that is open, so that nothing else comes to have its number.
+/// An open handle to a directory, and the path it was opened at.
+///
+/// The open handle keeps the file system from reusing the inode number.
 #[derive(Debug)]
 pub(crate) struct Anchor {
     path: PathBuf,
@@ -25,22 +26,23 @@ pub(crate) struct Anchor {
 
 #[derive(Debug)]
 struct State {
-    /// `None` where directories cannot be opened, and once the tier is closed.
+    /// `None` on platforms that cannot open directories, and after the tier is closed.
     held: Option<File>,
-    /// When it is to be looked at again, since the start of the clock.
+    /// Time of the next check, since the start of the clock.
     due: Duration,
-    /// It was found gone, and was not renewed since: nothing may be written.
+    /// The last check found the directory gone, and it was not renewed since. Nothing may be
+    /// written.
     is_gone: bool,
 }
 
 impl Anchor {
-    /// Holds the directory at `path`.
+    /// Opens the directory at `path`.
     pub(crate) fn new(path: &Path) -> Self {
         let state = State { held: open(path).ok().flatten(), due: Duration::ZERO, is_gone: false };
         Self { path: path.to_owned(), state: Mutex::new(state) }
     }
 
-    /// Whether it is to be looked at on behalf of a write at `now`.
+    /// Returns whether a write at `now` should check the directory.
     pub(crate) fn is_due(&self, now: Duration) -> bool {
         let mut state = self.state.lock();
         let is_due = state.is_gone || now >= state.due;
@@ -50,14 +52,14 @@ impl Anchor {
         is_due
     }
 
-    /// Whether the directory is there. Costs two calls of the system.
+    /// Returns whether the path still leads to the open directory. Costs two system calls.
     pub(crate) fn is_there(&self) -> bool {
         let mut state = self.state.lock();
         state.is_gone = state.held.as_ref().is_some_and(|held| !is_at(held, &self.path));
         !state.is_gone
     }
 
-    /// Holds the directory that is at the path now.
+    /// Opens the directory that is at the path now, in place of the former one.
     pub(crate) fn renew(&self) -> io::Result<()> {
         let held = open(&self.path)?;
         let mut state = self.state.lock();
@@ -65,12 +67,12 @@ impl Anchor {
         Ok(())
     }
 
-    /// Lets go of it.
+    /// Closes the handle.
     pub(crate) fn close(&self) {
         self.state.lock().held = None;
     }
 
-    /// The error of the call that finds it gone.
+    /// The error of the call that finds the directory gone.
     pub(crate) fn lost(&self) -> Error {
         let message = format!(
             "{}: the directory, or a file of it, was removed while it was open, and its entries are lost",
@@ -91,7 +93,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_directory_that_was_removed_or_replaced_is_not_there() {
+    fn removed_or_replaced_directory_is_not_there() {
         let parent = tempfile::tempdir().unwrap();
         let path = parent.path().join("tier");
         fs::create_dir(&path).unwrap();

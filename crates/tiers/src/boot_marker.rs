@@ -1,13 +1,12 @@
-//! Which boot of the machine wrote a directory, and how that ended.
+//! The marker file of a directory: in which boot it was opened, and whether it was closed.
 //!
-//! What a process handed to the operating system outlives the process, and not
-//! the machine. So a directory carries a marker: the boot it was opened in, and
-//! whether it was closed with all of it on the medium. `docs/format.md` has its
-//! bytes.
+//! Data that a process handed to the operating system survives a crash of the process, but not of
+//! the machine. So each directory has a marker. It records the boot in which the directory was
+//! opened, and whether the directory was closed with all of its data durable. `docs/format.md`
+//! specifies its bytes.
 //!
-//! No marker means that nothing in the directory is trusted. Taking it away
-//! needs no room on a full disk, so a tier that cannot write down a change
-//! takes it away and goes on.
+//! Without a marker, nothing in the directory is trusted. Deleting the marker needs no free space.
+//! So a tier that cannot record a change on a full disk deletes the marker and continues.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
@@ -29,17 +28,17 @@ const BOOT_AT: usize = 8;
 const SUM_AT: usize = 24;
 const LEN: usize = 32;
 
-/// What is known of those who had a directory before.
+/// How the directory was left by the last process that had it open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Past {
-    /// It was closed, and is whole.
+    /// The directory was closed, and all of its data is durable.
     Closed,
-    /// The process ended without closing it, and the machine went on: all
-    /// that was handed to the operating system is there.
+    /// The process ended without closing it, in the present boot: all data that was handed to the
+    /// operating system is there.
     Killed,
-    /// The machine went down, and what was acknowledged had been synced.
+    /// The machine went down, and acknowledged writes had been synced.
     Downed,
-    /// Nothing in it is to be trusted.
+    /// Nothing in the directory is trusted.
     Unknown,
 }
 
@@ -52,18 +51,17 @@ pub(crate) struct Marker {
     standing: Mutex<Standing>,
 }
 
-/// Whether the file is there. Held while that changes.
+/// Whether the marker file exists. The lock is held while that changes.
 #[derive(Debug)]
 struct Standing {
     is_withdrawn: bool,
-    /// How often nothing was to be trusted any more.
+    /// How often the marker was withdrawn.
     #[cfg(feature = "disk")]
     withdrawals: u64,
 }
 
 impl Marker {
-    /// The marker of `dir`, which is there, and what it says of the past.
-    /// Changes nothing.
+    /// Reads the marker of the existing directory `dir`. Changes nothing on disk.
     pub(crate) fn find(dir: &Path, durability: Durability) -> (Self, Past) {
         let boot = this_boot();
         let past = fs::read(dir.join(NAME)).map_or(Past::Unknown, |bytes| past(&bytes, boot));
@@ -76,28 +74,29 @@ impl Marker {
         (marker, past)
     }
 
-    /// What was asked for when the directory was opened.
+    /// The durability that the directory was opened with.
     #[cfg(feature = "disk")]
     pub(crate) fn durability(&self) -> Durability {
         self.durability
     }
 
-    /// Whether nothing is to be trusted at present.
+    /// Returns whether the marker is deleted, so that nothing in the directory is trusted.
     #[cfg(feature = "disk")]
     pub(crate) fn is_withdrawn(&self) -> bool {
         self.standing.lock().is_withdrawn
     }
 
-    /// Whether a directory that was not closed can be told from one that lost
-    /// its machine.
+    /// Returns whether the system has a boot id. Only then can a directory that was not closed be
+    /// told apart from one whose machine went down.
     pub(crate) fn knows_boot(&self) -> bool {
         self.boot.is_some()
     }
 
-    /// Says that the directory is in use, before anything in it changes.
+    /// Writes a marker that says that the directory is in use. The caller does so before it changes
+    /// anything in the directory.
     ///
-    /// Waits for the medium: else a machine that goes down could leave the
-    /// word that all is well beside changes that are torn.
+    /// Waits until the marker is durable. Otherwise a machine that goes down could leave the former
+    /// marker, which says closed, beside changes that are torn.
     pub(crate) fn open(&self) -> io::Result<()> {
         self.open_as(&mut self.standing.lock())
     }
@@ -109,12 +108,13 @@ impl Marker {
         })
     }
 
-    /// Says that all is on the medium, and nothing will change any more.
+    /// Writes a marker that says that all data is durable. Nothing may change afterwards.
     pub(crate) fn close(&self) -> io::Result<()> {
         self.write(CLOSED, &mut self.standing.lock())
     }
 
-    /// Says that nothing is to be trusted unless this is taken back.
+    /// Deletes the marker, so that nothing is trusted unless [`restore`](Self::restore) writes it
+    /// again.
     #[cfg(feature = "disk")]
     pub(crate) fn withdraw(&self) -> io::Result<()> {
         let mut standing = self.standing.lock();
@@ -133,13 +133,14 @@ impl Marker {
         if self.durability == Durability::Synced { sync_dir(&self.dir) } else { Ok(()) }
     }
 
-    /// How often it was withdrawn.
+    /// How often the marker was withdrawn.
     #[cfg(feature = "disk")]
     pub(crate) fn withdrawals(&self) -> u64 {
         self.standing.lock().withdrawals
     }
 
-    /// Takes back what was withdrawn before there were more than `withdrawals`.
+    /// Writes the marker again after it was withdrawn, unless it was withdrawn more than
+    /// `withdrawals` times.
     #[cfg(feature = "disk")]
     pub(crate) fn restore(&self, withdrawals: u64) -> io::Result<()> {
         let mut standing = self.standing.lock();
@@ -174,7 +175,7 @@ impl Marker {
     }
 }
 
-/// What the bytes of a marker say in the boot `now`.
+/// Interprets the bytes of a marker. `now` is the present boot.
 fn past(bytes: &[u8], now: Option<u128>) -> Past {
     let Ok(bytes) = <&[u8; LEN]>::try_from(bytes) else { return Past::Unknown };
     let (said, sum) = bytes.split_at(SUM_AT);
@@ -190,13 +191,13 @@ fn past(bytes: &[u8], now: Option<u128>) -> Past {
     }
 }
 
-/// A number for the time since the machine started, where the system has one.
+/// Hash of the boot id, on systems that have one.
 fn this_boot() -> Option<u128> {
     let id = fs::read("/proc/sys/kernel/random/boot_id").ok()?;
     Some(xxh3_128(id.trim_ascii())).filter(|boot| *boot != 0)
 }
 
-/// Says of `dir` what another boot would have left, for tests.
+/// Changes the marker of `dir` to that of another boot, for tests.
 #[cfg(test)]
 pub(crate) fn pretend_reboot(dir: &Path) {
     let mut bytes = fs::read(dir.join(NAME)).unwrap();
@@ -215,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn the_past_is_told_from_the_marker() {
+    fn marker_tells_how_the_directory_was_left() {
         let dir = tempfile::tempdir().unwrap();
         for (durability, downed) in
             [(Durability::Buffered, Past::Unknown), (Durability::Synced, Past::Downed)]
@@ -234,7 +235,7 @@ mod tests {
 
     #[cfg(feature = "disk")]
     #[test]
-    fn a_withdrawn_marker_is_gone_until_it_is_restored() {
+    fn withdrawn_marker_is_absent_until_it_is_restored() {
         let dir = tempfile::tempdir().unwrap();
         let (marker, past) = Marker::find(dir.path(), Durability::Buffered);
         assert_eq!(past, Past::Unknown);
@@ -249,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn no_damage_of_a_marker_makes_it_trusted() {
+    fn damaged_marker_is_never_trusted() {
         let dir = tempfile::tempdir().unwrap();
         Marker::find(dir.path(), Durability::Synced).0.close().unwrap();
         let whole = fs::read(dir.path().join(NAME)).unwrap();

@@ -1,8 +1,8 @@
 //! One budget of bytes on disk, shared by the tiers of a cache.
 //!
-//! The budget follows the medium. Tiers ask the file system how much is available, every so
-//! many bytes that they write, and keep the budget at what is used and what is available,
-//! less a reserve. So normal eviction makes room before the medium is full.
+//! The budget follows the free space of the file system. Tiers ask for the free space after a
+//! number of bytes written, and set the budget to used plus free space, less a reserve. So normal
+//! eviction makes room before the disk is full.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,69 +13,69 @@ use larder_core::clock::{Clock, SystemClock, Time};
 use larder_core::{Error, ErrorKind, Result};
 use parking_lot::Mutex;
 
-/// The part of the medium that is kept free, and the part of what is used that goes at
-/// once at most.
+/// The reserve that is kept free is one part in this many of used plus free space. A shrinking
+/// budget falls below the used space by one part in this many at a time.
 const PART: u64 = 16;
-/// What is kept free beside that part, at least: a tier may say more.
+/// Smallest additional reserve, in bytes. A tier may ask for more.
 const RESERVE_MIN: u64 = 64 << 10;
-/// The longest time between two looks at the medium, as long as there are writes.
+/// Longest time between two checks of the free space, as long as there are writes.
 const LOOK_PAUSE: Duration = Duration::from_millis(100);
-/// The shortest time between two times that the budget falls below what is used.
+/// Shortest time between two steps of the budget below the used space.
 ///
-/// Where others fill the medium as fast as this cache makes room on it, the cache loses a
-/// part of its entries each time, and not all of them at once.
+/// If other programs fill the disk as fast as this cache frees it, the cache loses a part of its
+/// entries each time, and not all of them at once.
 const SHRINK_PAUSE: Duration = Duration::from_secs(1);
-/// How long a limit is kept to that the file system does not tell: a quota, for example.
+/// How long a limit is kept that the file system does not report, such as a quota.
 const QUOTA_LIFE: Duration = Duration::from_secs(30);
 
-/// The directory that the tiers of a cache lie in, as its owner keeps it.
+/// The owner of the directory in which the tiers of a cache lie.
 pub trait Home: Send + Sync {
-    /// Makes sure that the directory is there and locked by its owner: makes it anew
-    /// where it was removed.
+    /// Makes sure that the directory exists and that this owner holds its lock. Creates the
+    /// directory again if it was removed.
     ///
     /// # Errors
-    /// `ErrorKind::Unavailable` when it cannot be made, or when another process
-    /// made and locked it first: then nothing may be written there.
+    /// `ErrorKind::Unavailable` when the directory cannot be created, or when another process
+    /// created and locked it first. Nothing may be written there then.
     fn renew(&self) -> Result<()>;
 }
 
-/// The bytes that the tiers of one cache may take on disk together.
+/// The disk budget of one cache, in bytes, shared by its tiers.
 pub struct Space {
     limit: u64,
     used: AtomicU64,
-    /// The budget at present: `limit` unless the medium has less room.
+    /// The present budget: `limit`, or less while the disk has less room.
     budget: AtomicU64,
-    /// Bytes of the medium to keep free, beside a part of all.
+    /// Bytes of the disk to keep free, in addition to one part in [`PART`].
     reserve: AtomicU64,
-    /// Bytes written since the medium was looked at.
+    /// Bytes written since the last check of the free space.
     written: AtomicU64,
     medium: Mutex<Medium>,
     clock: Arc<dyn Clock>,
-    /// Not owned: the lock of a directory ends with the cache, tiers may live longer.
+    /// Weak: the lock of the directory ends with the cache, and tiers may live longer.
     home: OnceLock<Weak<dyn Home>>,
 }
 
-/// What is known of the medium. Times are since the start of the clock.
+/// What is known of the file system. Times are since the start of the clock.
 #[derive(Debug, Default)]
 struct Medium {
-    /// When to look at it again.
+    /// Time of the next check of the free space.
     due: Duration,
-    /// What the budget does not fall below, and until when.
+    /// Lower bound of the budget, and when it ends.
     floor: Option<(u64, Duration)>,
-    /// What the budget does not exceed, and until when: writes failed beyond that, though the
-    /// file system tells of more.
+    /// Upper bound of the budget, and when it ends. Set after a write failed although the file
+    /// system reported free space.
     quota: Option<(u64, Duration)>,
-    /// Whether a caller knows that the medium has less room than the limit.
+    /// Whether a caller was told that the disk has less room than the limit.
     is_told: bool,
 }
 
 impl Space {
-    /// A budget of `limit` bytes, none of it used.
+    /// Creates a budget of `limit` bytes, none of it used.
     pub fn new(limit: u64) -> Arc<Self> {
         Self::with_clock(limit, Arc::new(SystemClock))
     }
 
-    /// The same, with the clock that says which entries have expired.
+    /// Like [`new`](Self::new), with the clock that decides which entries have expired.
     pub fn with_clock(limit: u64, clock: Arc<dyn Clock>) -> Arc<Self> {
         Arc::new(Self {
             limit,
@@ -89,29 +89,29 @@ impl Space {
         })
     }
 
-    /// The budget that was asked for, in bytes.
+    /// The configured budget, in bytes.
     pub fn limit(&self) -> u64 {
         self.limit
     }
 
-    /// The budget at present: less than [`limit`](Self::limit) while the medium has less room.
+    /// The present budget, in bytes: less than [`limit`](Self::limit) while the disk has less room.
     pub fn budget(&self) -> u64 {
         self.budget.load(Ordering::Acquire)
     }
 
-    /// Has the tiers tell `home` when they find that their directory was removed.
-    /// The first call counts.
+    /// Sets the owner that tiers call when they find that their directory was removed. Only the
+    /// first call has an effect.
     pub fn set_home(&self, home: &Arc<impl Home + 'static>) {
         let home = Arc::downgrade(home) as Weak<dyn Home>;
         let _is_set = self.home.set(home);
     }
 
-    /// A tier's own share: what it uses counts against the whole.
+    /// Creates the share of one tier, whose usage counts against the whole budget.
     pub fn share(self: &Arc<Self>) -> Share {
         Share { space: Arc::clone(self), used: AtomicU64::new(0), relieved: Pause::default() }
     }
 
-    /// A part of `bytes`, and no less than the reserve of the tiers.
+    /// One part of `bytes`, but at least the reserve of the tiers.
     fn step_of(&self, bytes: u64) -> u64 {
         (bytes / PART).max(self.reserve.load(Ordering::Acquire))
     }
@@ -127,12 +127,12 @@ impl fmt::Debug for Space {
     }
 }
 
-/// Lets something happen once in a while, by the time since the start of the clock.
+/// A rate limiter, by the time since the start of the clock.
 #[derive(Debug, Default)]
 pub(crate) struct Pause(Mutex<Option<Duration>>);
 
 impl Pause {
-    /// Whether `pause` has passed since this was true last.
+    /// Returns whether `pause` has passed since this last returned true.
     pub(crate) fn is_over(&self, now: Duration, pause: Duration) -> bool {
         let mut last = self.0.lock();
         let is_over = last.is_none_or(|last| now >= last + pause);
@@ -143,74 +143,74 @@ impl Pause {
     }
 }
 
-/// What one tier uses of a [`Space`]. Dropping it gives all of that back.
+/// The part of a [`Space`] that one tier uses. Dropping it returns all of it.
 #[derive(Debug)]
 pub struct Share {
     space: Arc<Space>,
     used: AtomicU64,
-    /// When room was made after a write had failed.
+    /// Limits how often room is made after a failed write.
     pub(crate) relieved: Pause,
 }
 
 impl Share {
-    /// Bytes this tier uses.
+    /// Bytes that this tier uses.
     pub fn used(&self) -> u64 {
         self.used.load(Ordering::Acquire)
     }
 
-    /// Counts `bytes` more.
+    /// Adds `bytes` to the usage.
     pub fn grow(&self, bytes: u64) {
         self.used.fetch_add(bytes, Ordering::AcqRel);
         self.space.used.fetch_add(bytes, Ordering::AcqRel);
     }
 
-    /// Counts `bytes` less, down to nothing.
+    /// Subtracts `bytes` from the usage, down to zero.
     pub fn shrink(&self, bytes: u64) {
         let take = |used: u64| Some(used.saturating_sub(bytes));
         let before = self.used.fetch_update(Ordering::AcqRel, Ordering::Acquire, take).unwrap_or(0);
         self.space.used.fetch_sub(before.min(bytes), Ordering::AcqRel);
     }
 
-    /// Says that this tier uses `bytes` now.
+    /// Sets the usage of this tier to `bytes`.
     pub fn set(&self, bytes: u64) {
         let before = self.used.swap(bytes, Ordering::AcqRel);
         self.space.used.fetch_add(bytes, Ordering::AcqRel);
         self.space.used.fetch_sub(before, Ordering::AcqRel);
     }
 
-    /// By how many bytes all tiers together would exceed the budget after
-    /// `more` bytes; zero while they fit.
+    /// By how many bytes all tiers together would exceed the present budget after `more` bytes.
+    /// Zero while they fit.
     pub fn excess(&self, more: u64) -> u64 {
         self.space.used.load(Ordering::Acquire).saturating_add(more).saturating_sub(self.budget())
     }
 
-    /// Counts `bytes` that are about to be taken, until the answer is dropped: so
-    /// that no two find room in the same place.
+    /// Counts `bytes` as used until the returned guard is dropped. So two writers cannot both claim
+    /// the same free space.
     #[cfg(feature = "disk")]
     pub(crate) fn reserve(&self, bytes: u64) -> Reserved<'_> {
         self.grow(bytes);
         Reserved { share: self, bytes }
     }
 
-    /// Bytes that are free of the budget.
+    /// Bytes of the present budget that no tier uses.
     pub fn room(&self) -> u64 {
         self.budget().saturating_sub(self.space.used.load(Ordering::Acquire))
     }
 
-    /// The whole budget that was asked for, in bytes.
+    /// The configured budget of all tiers together, in bytes.
     pub fn limit(&self) -> u64 {
         self.space.limit
     }
 
-    /// The whole budget at present: see [`Space::budget`].
+    /// The present budget of all tiers together: see [`Space::budget`].
     pub fn budget(&self) -> u64 {
         self.space.budget()
     }
 }
 
-/// What a tier says of the medium.
+/// Time, free space and the size of the budget.
 impl Share {
-    /// The present time, by which entries expire.
+    /// The present time, which decides which entries have expired.
     pub(crate) fn now(&self) -> Time {
         self.space.clock.now()
     }
@@ -220,25 +220,26 @@ impl Share {
         self.space.clock.elapsed()
     }
 
-    /// Makes sure that the directory of the cache is there and locked.
+    /// Makes sure that the directory of the cache exists and is locked.
     pub(crate) fn renew_home(&self) -> Result<()> {
         let home = self.space.home.get().and_then(Weak::upgrade);
         home.map_or(Ok(()), |home| home.renew())
     }
 
-    /// Keeps at least `bytes` of the medium free, for what the tier writes later than it
-    /// counts.
+    /// Raises the reserve to at least `bytes`, for data that the tier writes later than it counts
+    /// it.
     #[cfg(feature = "disk")]
     pub(crate) fn keep_free(&self, bytes: u64) {
         self.space.reserve.fetch_max(bytes, Ordering::AcqRel);
     }
 
-    /// Bytes that are written between two looks at the medium, or at what databases take.
+    /// Bytes that are written between two checks of the free space, or of the size of databases.
     pub(crate) fn look_every(&self) -> u64 {
         (self.budget() / 64).clamp(64 << 10, 4 << 20)
     }
 
-    /// Counts `bytes` that are about to be written; whether the medium is to be looked at.
+    /// Counts `bytes` that are about to be written. Returns whether the caller should check the
+    /// free space.
     pub(crate) fn is_due(&self, bytes: u64) -> bool {
         let written = self.space.written.fetch_add(bytes, Ordering::AcqRel).saturating_add(bytes);
         let now = self.elapsed();
@@ -251,11 +252,11 @@ impl Share {
         is_due
     }
 
-    /// Sets the budget to what fits: what is used, and the `available` bytes of the medium
-    /// less a reserve. It falls below what is used by a part at once at most.
+    /// Sets the budget to used plus `available` space, less a reserve. One call lowers it at most
+    /// one part below the used space.
     ///
-    /// Where nothing is available the budget stays at what is used, since making room may
-    /// be in vain: what is free belongs to another user. A write tells whether it was.
+    /// If nothing is available, the budget stays at the used space. Evicting may not help then,
+    /// because the free space may belong to another user. A failed write shows whether it does.
     pub(crate) fn fit(&self, available: Option<u64>) {
         let Some(available) = available else { return };
         let (space, now) = (&self.space, self.elapsed());
@@ -280,8 +281,8 @@ impl Share {
         space.budget.store(fits.min(space.limit), Ordering::Release);
     }
 
-    /// Shrinks the budget after the medium refused a write, where what is used fits by what
-    /// the file system tells: it is to be less for a while.
+    /// Shrinks the budget below the used space for [`QUOTA_LIFE`], after a write failed although
+    /// usage was within the budget.
     pub(crate) fn refused(&self) {
         if self.excess(1) > 0 {
             return;
@@ -294,14 +295,15 @@ impl Share {
         self.set_budget(&mut medium, quota, now);
     }
 
-    /// Whether the medium has less room than the budget that was asked for.
+    /// Returns whether the disk has less room than the configured budget.
     pub(crate) fn is_short(&self) -> bool {
         self.budget() < self.limit()
     }
 
-    /// Fails once where entries have to go as the medium has less room than the budget that
-    /// was asked for, so that a caller and the statistics know. It fails again only after
-    /// the medium had room for all.
+    /// Fails once when entries must be evicted because the disk has less room than the configured
+    /// budget. So the caller and the statistics learn of it.
+    ///
+    /// Fails again only after the disk had room for the whole budget.
     pub(crate) fn tell_shortage(&self) -> Result<()> {
         if !self.is_short() || std::mem::replace(&mut self.space.medium.lock().is_told, true) {
             return Ok(());
@@ -315,7 +317,7 @@ impl Share {
     }
 }
 
-/// Bytes that are counted and not taken yet.
+/// A reservation: bytes that count as used but are not written yet. Dropping it releases them.
 #[cfg(feature = "disk")]
 #[derive(Debug)]
 pub(crate) struct Reserved<'a> {
@@ -336,7 +338,7 @@ impl Drop for Share {
     }
 }
 
-/// A clock that is moved: milliseconds since its start.
+/// A test clock that is set by hand, in milliseconds since its start.
 #[cfg(test)]
 #[derive(Default)]
 pub(crate) struct Hands(AtomicU64);
@@ -372,7 +374,7 @@ mod tests {
     }
 
     #[test]
-    fn the_budget_follows_what_the_medium_has_in_both_directions() {
+    fn budget_shrinks_and_grows_with_the_free_space() {
         let (_, space) = space(64 * MIB);
         let share = space.share();
         share.set(16 * MIB);
@@ -391,7 +393,7 @@ mod tests {
     }
 
     #[test]
-    fn the_budget_falls_below_what_is_used_by_a_part_each_second() {
+    fn budget_falls_below_usage_by_one_part_each_second() {
         let (clock, space) = space(64 * MIB);
         let share = space.share();
         share.set(16 * MIB);
@@ -408,7 +410,7 @@ mod tests {
     }
 
     #[test]
-    fn a_quota_that_the_file_system_does_not_tell_is_kept_for_a_while() {
+    fn unreported_quota_limits_the_budget_for_a_while() {
         let (clock, space) = space(64 * MIB);
         let share = space.share();
         share.set(16 * MIB);
@@ -423,7 +425,7 @@ mod tests {
     }
 
     #[test]
-    fn a_shortage_is_told_once_until_the_medium_has_room_again() {
+    fn shortage_is_reported_once_until_the_disk_has_room_again() {
         let (_, space) = space(64 * MIB);
         let share = space.share();
         share.tell_shortage().unwrap();
@@ -437,7 +439,7 @@ mod tests {
     }
 
     #[test]
-    fn the_medium_is_looked_at_by_bytes_and_by_time() {
+    fn free_space_is_checked_after_bytes_written_and_after_time() {
         let (clock, space) = space(64 * MIB);
         let share = space.share();
         assert!(share.is_due(1));

@@ -1,4 +1,4 @@
-//! Waiting until the medium has what was written.
+//! Waits until files and directories are durable, and asks the file system for its free space.
 
 use std::fs::File;
 #[cfg(any(feature = "disk", not(target_os = "linux")))]
@@ -6,13 +6,13 @@ use std::fs::{self, OpenOptions};
 use std::io;
 use std::path::Path;
 
-/// Waits until the names in `dir` are on the medium, where directories can be
-/// opened.
+/// Waits until the entries of the directory `dir` are durable. Does nothing on platforms that
+/// cannot open directories.
 pub(crate) fn sync_dir(dir: &Path) -> io::Result<()> {
     if cfg!(unix) { File::open(dir)?.sync_all() } else { Ok(()) }
 }
 
-/// Waits until every file in `dir` and below is on the medium, and every name.
+/// Waits until `dir`, and every file and directory below it, is durable.
 #[cfg(any(feature = "disk", not(target_os = "linux")))]
 pub(crate) fn sync_tree(dir: &Path) -> io::Result<()> {
     for entry in fs::read_dir(dir)? {
@@ -29,37 +29,39 @@ pub(crate) fn sync_tree(dir: &Path) -> io::Result<()> {
     sync_dir(dir)
 }
 
-/// The same for a directory of many files: all of its file system at once,
-/// where there is such a call.
+/// Like [`sync_tree`], for a directory of many files: one `syncfs` call for the whole file system.
 #[cfg(all(feature = "file", target_os = "linux"))]
 pub(crate) fn sync_many(dir: &Path) -> io::Result<()> {
     Ok(rustix::fs::syncfs(File::open(dir)?)?)
 }
 
-/// The same for a directory of many files.
+/// Like [`sync_tree`]: this platform has no call for a whole file system.
 #[cfg(all(feature = "file", not(target_os = "linux")))]
 pub(crate) fn sync_many(dir: &Path) -> io::Result<()> {
     sync_tree(dir)
 }
 
-/// How many bytes, and how many files and directories, this process may still take of the
-/// file system of `dir`; `None` where there is no call that tells, or it fails.
+/// Returns how many bytes, and how many inodes, this process may still take of the file system of
+/// `dir`.
+///
+/// `None` on platforms without such a call, and where it fails.
 #[cfg(all(any(feature = "disk", feature = "file"), target_os = "linux"))]
 pub(crate) fn available(dir: &Path) -> Option<(u64, u64)> {
     let found = rustix::fs::statvfs(dir).ok()?;
     let bytes = found.f_bavail.saturating_mul(found.f_frsize);
-    // A file system that makes inodes as it needs them says that it has none.
+    // File systems that create inodes on demand report a total of zero.
     let files = if found.f_files == 0 { u64::MAX } else { found.f_favail };
     Some((bytes, files))
 }
 
-/// How much of the file system of `dir` is available: not known here.
+/// Returns the free bytes and inodes of the file system of `dir`: unknown on this platform.
 #[cfg(all(any(feature = "disk", feature = "file"), not(target_os = "linux")))]
 pub(crate) fn available(_dir: &Path) -> Option<(u64, u64)> {
     None
 }
 
-/// Whether `path` leads to what is open; so where that cannot be told.
+/// Returns whether `path` leads to the open file or directory `held`. True where that cannot be
+/// determined.
 #[cfg(unix)]
 pub(crate) fn is_at(held: &File, path: &Path) -> bool {
     use std::os::unix::fs::MetadataExt;
@@ -70,25 +72,25 @@ pub(crate) fn is_at(held: &File, path: &Path) -> bool {
     }
 }
 
-/// Whether there is anything at `path`: here nothing is deleted that is open.
+/// Returns whether anything exists at `path`. On this platform an open file cannot be deleted.
 #[cfg(not(unix))]
 pub(crate) fn is_at(_: &File, path: &Path) -> bool {
     std::fs::exists(path).unwrap_or(true)
 }
 
-/// Whether the file that is open has a name no more.
+/// Returns whether the open file was unlinked.
 #[cfg(all(any(feature = "disk", feature = "file"), unix))]
 pub(crate) fn is_removed(file: &File) -> bool {
     file.metadata().is_ok_and(|meta| std::os::unix::fs::MetadataExt::nlink(&meta) == 0)
 }
 
-/// Whether the file that is open has a name no more: here that cannot be.
+/// Returns whether the open file was unlinked, which is impossible on this platform.
 #[cfg(all(any(feature = "disk", feature = "file"), not(unix)))]
 pub(crate) fn is_removed(_: &File) -> bool {
     false
 }
 
-/// Windows flushes only what is open for writing.
+/// Opens a file to sync it. Windows flushes only files that are open for writing.
 #[cfg(any(feature = "disk", not(target_os = "linux")))]
 fn open_to_sync(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).write(cfg!(windows)).open(path)

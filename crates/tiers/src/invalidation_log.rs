@@ -1,4 +1,4 @@
-//! The log of invalidations in a directory.
+//! A log of invalidations in one file of a directory.
 
 use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Read, Write};
@@ -10,10 +10,10 @@ use parking_lot::Mutex;
 
 use crate::durable_sync::{is_at, sync_dir};
 
-/// Marks in a file `invalidations`, appended to by one `write` each.
+/// An invalidation log in the file `marks`. Each record is appended with one `write` call.
 ///
-/// Where a write fails the file is deleted: what is not there is known to be
-/// lost, what is cut short might not be.
+/// If a write fails, the file is deleted. A missing file is known to be lost, while a truncated one
+/// might go unnoticed.
 #[derive(Debug)]
 pub struct FileInvalidationLog {
     path: PathBuf,
@@ -21,23 +21,25 @@ pub struct FileInvalidationLog {
     file: Mutex<Option<File>>,
 }
 
-/// A log as it was found.
+/// A log that was opened, and the records it had.
 #[derive(Debug)]
 pub struct FoundInvalidations {
-    /// The log, to go on with.
+    /// The log, ready for appending.
     pub log: FileInvalidationLog,
-    /// What it holds; `None` where there was none, or it was damaged: then
-    /// invalidations may be lost, and no entry of before may be served.
+    /// The records of the log. `None` if the file was missing or damaged: invalidations may be lost
+    /// then, and no earlier entry may be served.
     pub invalidations: Option<Vec<InvalidationRecord>>,
 }
 
 impl FileInvalidationLog {
-    /// Opens the log in `dir`. Where invalidations may be lost, the log takes none
-    /// until it is [rewritten](InvalidationLog::rewrite): by then the entries of before
-    /// must be gone.
+    /// Opens the log in `dir`.
+    ///
+    /// If invalidations may be lost, the log refuses appends until it is
+    /// [rewritten](InvalidationLog::rewrite). Before that, the caller must delete the earlier
+    /// entries.
     ///
     /// # Errors
-    /// When the file cannot be opened or read.
+    /// Fails when the file cannot be opened or read.
     pub fn open(dir: &Path, durability: Durability) -> Result<FoundInvalidations> {
         let path = dir.join("marks");
         let invalidations = read(&path)?;
@@ -125,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn a_log_goes_on_where_it_was_left() {
+    fn reopened_log_keeps_its_records_and_accepts_more() {
         let dir = tempfile::tempdir().unwrap();
         let first = FileInvalidationLog::open(dir.path(), Durability::Synced).unwrap();
         assert_eq!(first.invalidations, None);
@@ -145,7 +147,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn a_log_that_was_removed_takes_nothing_until_it_is_rewritten() {
+    fn removed_log_refuses_appends_until_it_is_rewritten() {
         let dir = tempfile::tempdir().unwrap();
         let FoundInvalidations { log, .. } =
             FileInvalidationLog::open(dir.path(), Durability::Buffered).unwrap();
@@ -159,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn a_damaged_log_is_lost_once() {
+    fn damaged_log_is_reported_as_lost_until_it_is_rewritten() {
         let dir = tempfile::tempdir().unwrap();
         let mut bytes = tag("a").encode();
         bytes.pop();

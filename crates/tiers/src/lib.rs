@@ -1,7 +1,7 @@
-//! The places where Larder keeps entries.
+//! Storage tiers of Larder: memory, disk, files and Redis.
 //!
-//! Tiers hold frames and never decode a value; memory holds native keys and
-//! values. No tier knows the engine, and none knows another tier.
+//! Tiers other than memory store encoded frames and never decode a value. The memory tier stores
+//! the caller's own keys and values. No tier depends on the engine or on another tier.
 
 #[cfg(any(feature = "disk", feature = "file"))]
 mod anchor;

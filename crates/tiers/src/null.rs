@@ -1,4 +1,4 @@
-//! The tier that holds nothing.
+//! The tier that stores nothing.
 
 use larder_core::Bytes;
 use larder_core::Result;
@@ -6,8 +6,7 @@ use larder_core::frame::Frame;
 use larder_core::key::EncodedKey;
 use larder_core::tier::{BoxFuture, Capability, Tier, TierKind, Usage};
 
-/// Accepts every write and keeps none: the twin that stands in where a tier
-/// is switched off.
+/// Accepts every write and stores none of them. Takes the place of a tier that is switched off.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct NullTier;
 

@@ -1,4 +1,4 @@
-//! A full medium: which errors say so, and what a write does about it.
+//! Handles a full disk: recognizes the error, makes room and retries the write.
 
 use std::error::Error as StdError;
 use std::io;
@@ -8,21 +8,24 @@ use larder_core::{Error, Result};
 
 use crate::disk_budget::Share;
 
-/// The shortest time between two times that room is made after a write has failed: that may
-/// read the head of every entry and open the store again.
+/// Shortest time between two attempts to make room after a failed write.
+///
+/// An attempt may read the head of every entry and reopen the store.
 const RELIEF_PAUSE: Duration = Duration::from_secs(1);
 
-/// What the operating system has run out of.
+/// The resource that the operating system has run out of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Shortage {
-    /// Blocks or inodes of the file system, or the quota of the user.
+    /// Blocks or inodes of the file system, or the user's quota.
     Room,
-    /// Open files, of the process or of the system.
+    /// File handles, of the process or of the system.
     Handles,
 }
 
-/// What an error says there is too little of: `ENOSPC` and `EDQUOT`, `EMFILE`
-/// and `ENFILE`. `None` for any other error, such as a tier's own refusal.
+/// Returns the resource that `error` reports as exhausted: `ENOSPC` and `EDQUOT`, or `EMFILE` and
+/// `ENFILE`.
+///
+/// `None` for any other error, such as a tier that refuses a frame.
 pub(crate) fn shortage(error: &Error) -> Option<Shortage> {
     let mut source: Option<&(dyn StdError + 'static)> = Some(error);
     while let Some(error) = source {
@@ -35,7 +38,7 @@ pub(crate) fn shortage(error: &Error) -> Option<Shortage> {
 }
 
 fn of_system(error: &io::Error) -> Option<Shortage> {
-    /// `ENFILE` and `EMFILE`, which have no kind in the standard library and
+    /// `ENFILE` and `EMFILE`. The standard library has no `ErrorKind` for them, and their numbers
     /// are the same on every Unix.
     const HANDLES: [i32; 2] = [23, 24];
     match error.kind() {
@@ -47,9 +50,10 @@ fn of_system(error: &io::Error) -> Option<Shortage> {
     }
 }
 
-/// Runs `write`. Where the system has run out of something, `available` says how much is left
-/// on the medium, the budget shrinks by that, `relieve` makes room, once in a second at most,
-/// and `write` runs once more.
+/// Runs `write`, and retries it once if the system has run out of a resource.
+///
+/// Before the retry, the budget shrinks to what fits into the space that `available` reports. Then
+/// `relieve` makes room, at most once a second.
 pub(crate) fn relieved<T>(
     share: &Share,
     available: impl FnOnce() -> Option<u64>,
@@ -92,7 +96,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn errors_of_the_system_name_what_is_short() {
+    fn system_errors_map_to_the_exhausted_resource() {
         for (code, expect) in [
             (28, Some(Shortage::Room)),
             (24, Some(Shortage::Handles)),
@@ -109,7 +113,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn a_write_without_room_is_tried_once_more_and_shrinks_the_budget() {
+    fn write_on_a_full_disk_is_retried_once_and_shrinks_the_budget() {
         let clock = Arc::new(Hands::default());
         let space = Space::with_clock(100 << 20, Arc::clone(&clock) as Arc<dyn Clock>);
         let (mut writes, mut reliefs) = (0, 0);
