@@ -1,8 +1,8 @@
-//! A flight: one load in progress, and those who wait for it.
+//! A flight: one load in progress, with its waiters.
 //!
-//! A caller that is part of a loader waits for no flight that waits for that
-//! loader ([`reentrancy`](crate::key_lock::wait_graph)). What a loader hands to a thread or a
-//! task of its own is not seen as part of it.
+//! A caller inside a loader never waits for a flight that waits for that loader
+//! ([`wait_graph`](crate::key_lock::wait_graph)). Work that a loader hands to another thread or
+//! task is not recognized as part of the loader.
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;
@@ -27,63 +27,64 @@ use larder_exec::runtime::Runtime;
 pub(crate) enum Outcome {
     /// With a value.
     Value(Value),
-    /// With the knowledge that there is no value.
+    /// The loader answered that there is no value.
     Absent,
-    /// It did not run: the last ones failed, and it is too early for another.
+    /// The loader did not run, because earlier loads failed and the backoff is not over. Also the
+    /// answer to a waiter past its soft timeout while there is a stale value.
     Paused,
-    /// It took longer than its callers wait.
+    /// It exceeded the time limit.
     TimedOut,
-    /// It answered that the former value still holds, and there was none.
+    /// The loader answered that the former value still holds, but there was none.
     NothingToKeep,
-    /// With an error of the loader, whatever its type.
+    /// With an error of the loader, of any type.
     Failed(AnyError),
     /// The loader panicked, and the panic was caught.
     Panicked,
-    /// Without an outcome: the leader was cancelled or unwound, or a waiter took
-    /// the key over. One of the waiters leads next.
+    /// Without an outcome: the leader was cancelled or unwound, or a waiter took the key over. One
+    /// of the waiters leads next.
     Abandoned,
 }
 
-/// Whose loader a flight runs, which says how long others wait for it.
+/// Whose loader a flight runs. Decides how long others wait for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Purpose {
-    /// That of a call of `get_with`, which runs it. No limits.
+    /// The loader of a `get_with` call, which runs it itself. No time limit.
     Borrowed,
-    /// That of a call of `load`. The hard timeout holds.
+    /// The loader of a `load` call. The hard timeout applies.
     Owned,
-    /// A refresh ahead of its need.
+    /// A refresh ahead of the deadline.
     Refresh,
 }
 
-/// What is known of a flight when it begins.
+/// What is known when a flight begins.
 pub(crate) struct Start {
     pub(crate) purpose: Purpose,
-    /// Watches the future of the leader, where that is polled by an executor.
+    /// Watches whether the leader's future is polled, if an executor polls it.
     pub(crate) watch: Option<Arc<PollWatch>>,
-    /// How many invalidations there had been.
+    /// Sequence number of the latest invalidation when the flight began.
     pub(crate) stamp: u64,
 }
 
-/// One load in progress. Threads and tasks wait for it in one queue.
+/// One load in progress. Threads and tasks wait for it in the same queue.
 pub(crate) struct Flight {
     id: u64,
     start: Start,
     began: Instant,
-    /// What it depends on: [`LED`], [`LAUNCHED`], [`TAKEN_OVER`].
+    /// What the flight depends on: [`LED`], [`LAUNCHED`] or [`TAKEN_OVER`].
     hold: AtomicU8,
-    /// What callers of a load get where it fails or takes long, and until when.
+    /// The stale value that callers get if the load fails or takes long, and its deadline.
     stale: OnceLock<(Value, Time)>,
-    /// The right to load among all nodes; given up when the flight ends.
+    /// The lease among all nodes. Released when the flight ends.
     lease: Mutex<LeaseGuard>,
     outcome: OnceLock<Outcome>,
-    /// How the loader ended, where the flight had ended before.
+    /// The outcome of the loader, if the flight had ended before it.
     late: OnceLock<Outcome>,
     ended: Event,
 }
 
-/// The future of the call that leads it has to be polled.
+/// The flight advances only while the leader's call is polled.
 const LED: u8 = 0;
-/// It goes on by itself, whatever becomes of the call that began it.
+/// The flight advances by itself, even if the call that began it is dropped.
 const LAUNCHED: u8 = 1;
 /// A waiter loads the key instead.
 const TAKEN_OVER: u8 = 2;
@@ -105,7 +106,7 @@ impl Flight {
         }
     }
 
-    /// Larger than that of every flight that began before.
+    /// Returns the id. A flight has a larger id than every flight that began before it.
     pub(crate) fn id(&self) -> u64 {
         self.id
     }
@@ -114,23 +115,23 @@ impl Flight {
         self.start.purpose
     }
 
-    /// The moment when it has lasted for `span`.
+    /// Returns the moment at which the flight has lasted for `span`.
     pub(crate) fn lasted(&self, span: Duration) -> Option<Instant> {
         self.began.checked_add(span)
     }
 
-    /// What its callers may fall back on, until a time.
+    /// Sets the stale value that callers may fall back on, until a time.
     pub(crate) fn set_stale(&self, value: Value, until: Time) {
         let _first_counts = self.stale.set((value, until));
     }
 
-    /// What its callers may fall back on now.
+    /// Returns the stale value that callers may fall back on now.
     pub(crate) fn stale(&self, now: Time) -> Option<&Value> {
         self.stale.get().filter(|(_, until)| now < *until).map(|(value, _)| value)
     }
 
-    /// How many invalidations there had been when it began: a later caller may
-    /// not be content with what it loads.
+    /// Returns the sequence number of the latest invalidation when the flight began. A caller that
+    /// comes after a newer invalidation must not use the result.
     pub(crate) fn stamp(&self) -> u64 {
         self.start.stamp
     }
@@ -138,7 +139,7 @@ impl Flight {
     /// Holds a lease until the flight ends.
     pub(crate) fn hold(&self, lease: LeaseGuard) {
         let mut held = self.lease.lock();
-        // Looked at under the lock: `end` takes the lease after it set the outcome.
+        // Check while the mutex is held: `end` takes the lease after it has set the outcome.
         let given_up = if self.has_ended() { lease } else { std::mem::replace(&mut *held, lease) };
         drop(held);
         drop(given_up);
@@ -148,22 +149,22 @@ impl Flight {
         self.outcome.get().is_some()
     }
 
-    /// How it ended.
+    /// Returns the outcome, once the flight has ended.
     pub(crate) fn ended(&self) -> Option<&Outcome> {
         self.outcome.get()
     }
 
-    /// How its loader ended, where the flight had ended before.
+    /// Returns the outcome of the loader, if the flight had ended before it.
     pub(crate) fn late(&self) -> Option<&Outcome> {
         self.late.get()
     }
 
-    /// Whether others lead its key next, though its leader may still be there.
+    /// Returns whether the flight was abandoned. Its leader may still exist.
     pub(crate) fn is_abandoned(&self) -> bool {
         matches!(self.outcome.get(), Some(Outcome::Abandoned))
     }
 
-    /// Ends the flight; the first outcome counts. Whether this was it.
+    /// Ends the flight. The first outcome counts. Returns whether this was the first.
     pub(crate) fn end(&self, outcome: Outcome) -> bool {
         if let Err(outcome) = self.outcome.set(outcome) {
             let _first_counts = self.late.set(outcome);
@@ -175,21 +176,20 @@ impl Flight {
         true
     }
 
-    /// Has the load go on by itself from here on, whatever becomes of the call that
-    /// began it. False where it was taken over before.
+    /// Makes the load independent of the call that began it. Returns `false` if a waiter took it
+    /// over before.
     pub(crate) fn launch(&self) -> bool {
         self.hold.compare_exchange(LED, LAUNCHED, Ordering::AcqRel, Ordering::Acquire).is_ok()
     }
 
-    /// Ends the flight of a call that is no longer polled; false where it goes on.
+    /// Ends a flight whose call is no longer polled. Returns `false` if it does not depend on it.
     pub(crate) fn take_over(&self) -> bool {
         self.hold.compare_exchange(LED, TAKEN_OVER, Ordering::AcqRel, Ordering::Acquire).is_ok()
             && self.end(Outcome::Abandoned)
     }
 
-    /// How long a waiter may wait before it looks again whether the leader is still
-    /// polled; zero where it was woken `stall` ago and not polled since. `None`
-    /// where the leader is not polled by an executor.
+    /// Returns how long a waiter may wait before it checks the leader again. Zero if the leader was
+    /// woken at least `stall` ago and not polled since. `None` if no executor polls it.
     pub(crate) fn patience(&self, stall: Option<Duration>) -> Option<Duration> {
         let (stall, watch) = (stall?, self.start.watch.as_ref()?);
         if self.hold.load(Ordering::Acquire) != LED {
@@ -198,9 +198,11 @@ impl Flight {
         Some(stall.saturating_sub(watch.neglected_for().unwrap_or_default()))
     }
 
-    /// Leave to wait here. `None` where that might never end: for the loader of
-    /// this very flight, for one that it waits for, for a thread whose executor
-    /// must poll the leader, for user code that runs while an entry is stored.
+    /// Returns the right to wait for this flight. `None` where the wait might never end:
+    ///
+    /// - the caller is part of this flight's loader, or of a loader that this flight waits for;
+    /// - the caller is a thread that the leader's executor may need;
+    /// - the caller is user code that runs while an entry is stored.
     pub(crate) fn edge<W: Runtime>(&self) -> Option<WaitEdge> {
         if reentrancy::is_up() || !W::may_wait(self.start.watch.is_some()) {
             return None;
@@ -208,8 +210,8 @@ impl Flight {
         WaitEdge::take(self.id)
     }
 
-    /// Waits for the end, or until the moment, or until the leader is no longer
-    /// polled. May return early.
+    /// Waits until the flight ends, the moment `until` comes, or the leader is no longer polled.
+    /// May return early.
     pub(crate) async fn wait<W: Runtime>(&self, until: Option<Instant>, stall: Option<Duration>) {
         let listener = self.ended.listen();
         let patience = self.patience(stall);
@@ -225,7 +227,7 @@ impl Flight {
         .await;
     }
 
-    /// The loader, known as running wherever it is polled.
+    /// Wraps the loader so that its calls of the cache are recognized wherever it is polled.
     pub(crate) fn run<F: Future>(&self, loader: F) -> Running<F> {
         Running::call([self.id], loader)
     }

@@ -1,23 +1,23 @@
-//! The gate of a key: where its writes, loads and promotions meet.
+//! Key locks: they order the writes, loads and promotions of each key.
 //!
-//! Every key that something happens to has a state here, found by its hash:
-//! an epoch, whether somebody is storing, and the flights in progress. The
-//! rules:
+//! Each key in use has a state, found by the hash of the key: an epoch, whether a [`WriteGuard`] is
+//! held, and the flights (loads in progress). The rules:
 //!
-//! - One at a time stores an entry: it holds the [`WriteGuard`] of the key.
-//! - A write takes the guard and raises the epoch, so that every load and
-//!   promotion that began before is superseded: it can no longer get the
-//!   guard, and nobody joins it any more.
-//! - Who begins to read or load while somebody stores waits for the end first.
-//! - `clear` closes all key_locks, waits for the guards that are out, and
-//!   supersedes what began before it ended.
+//! - One caller at a time stores an entry: the holder of the key's [`WriteGuard`].
+//! - A write takes the guard and raises the epoch. This supersedes every load and promotion that
+//!   began before: it can no longer get the guard, and no caller joins it any more.
+//! - A load that begins while the guard is held waits for its release first. A read does not wait,
+//!   but what it finds is not promoted.
+//! - `clear` closes all key locks, waits for the guards that are held, and supersedes everything
+//!   that began before it ended.
 //!
-//! Keys with equal hashes share a state. That can make one wait for, or
-//! supersede, the other; it never mixes them up, because flights are compared
-//! by key. No lock is held across user code but `Eq` of the key, and no thread
-//! waits with a lock held. Who holds a guard never depends on the executor of
-//! a caller to proceed, as who waits for it drives it ([`LockWait`]), and runs user
-//! code only under a [`shield`], so waiting for a guard cannot deadlock.
+//! Keys with equal hashes share a state. One may then wait for the other, or be superseded by it.
+//! They are never confused, because flights are compared by key. No mutex is held while code of the
+//! user runs, except `Eq` of the key, and no thread waits while it holds a mutex.
+//!
+//! Waiting for a guard cannot deadlock. The holder does not depend on the executor of its caller,
+//! because a waiter drives the holder's section ([`LockWait`]). The holder runs code of the user
+//! only within [`reentrancy::within`], where calls of the cache do not wait.
 
 mod write_order;
 
@@ -46,7 +46,7 @@ use larder_exec::uncancellable::Holder;
 
 const SHARDS: usize = 64;
 
-/// The key_locks of one cache.
+/// The key locks of one cache.
 pub(crate) struct KeyLocks {
     shards: Box<[Shard]>,
     hasher: RandomState,
@@ -55,27 +55,27 @@ pub(crate) struct KeyLocks {
 
 struct Shard {
     inner: Mutex<Inner>,
-    /// A guard was returned, or the key_locks opened again.
+    /// Notified when a guard is released or the shard is opened again.
     freed: Event,
 }
 
 struct Inner {
     states: HashMap<u64, State, foldhash::fast::FixedState>,
-    /// How many clears hold this shard closed.
+    /// Number of `clear` calls that hold this shard closed.
     closed: u32,
     guards: u32,
 }
 
 struct State {
-    /// Guards that refer to this state; at zero it goes.
+    /// Number of guards, leaders and observers that refer to this state. At zero it is removed.
     guards: u32,
     /// Raised by every write.
     epoch: u64,
-    /// The latest flight that stored what it loaded.
+    /// Id of the latest flight that stored its value.
     published: u64,
     storing: bool,
     turns: WriteOrder,
-    /// The section that does, where that may need to be driven.
+    /// The section that holds the guard, if a waiter may have to drive it.
     holder: Option<Holder>,
     flights: Vec<(Arc<Key>, Arc<Flight>)>,
 }
@@ -98,8 +98,8 @@ impl State {
         Some(self.flights.swap_remove(at))
     }
 
-    /// Raises the epoch; the flights that go with it are dropped by the caller,
-    /// after it gave the lock back.
+    /// Raises the epoch and removes the flights. The caller drops them after it has released the
+    /// mutex.
     #[must_use]
     fn supersede(&mut self) -> Vec<(Arc<Key>, Arc<Flight>)> {
         self.epoch += 1;
@@ -107,37 +107,37 @@ impl State {
     }
 }
 
-/// What a caller with a missing key is to do.
+/// What a caller with a missing key has to do.
 pub(crate) enum Admission {
-    /// Leader: nobody else loads the key.
+    /// Lead: no other caller loads the key.
     Leader(FlightLeader),
-    /// Runtime for this flight.
+    /// Wait for this flight.
     Join(Key, Arc<Flight>),
-    /// Somebody stores the entry: wait, then look again.
+    /// A caller stores the entry: wait, then try again.
     Locked(Key, LockWait),
 }
 
-/// What became of the wish for a guard.
+/// Outcome of an attempt to take a guard.
 pub(crate) enum TryLock<T> {
     Granted(T),
-    /// The entry changed since; what was read or loaded must not be stored.
+    /// The entry changed meanwhile. The value that was read or loaded must not be stored.
     Superseded,
     Locked(LockWait),
 }
 
-/// A guard that is out, or key_locks that are closed, for who waits for the end.
+/// A wait for a guard that is held, or for key locks that are closed.
 pub(crate) struct LockWait {
     freed: EventListener,
     holder: Option<Holder>,
 }
 
 impl LockWait {
-    /// Waits until something was freed. Who has the guard is driven meanwhile,
-    /// if it is a section of a task: that task may not be polled before this is.
+    /// Waits until a guard is released. Meanwhile drives the section that holds the guard, if there
+    /// is one: its task may not be polled before this caller goes on.
     pub(crate) async fn over(self) {
         let Self { mut freed, holder } = self;
         let Some(holder) = holder else { return freed.await };
-        // On the heap: a loader that loads other keys is deep enough without it.
+        // On the heap: nested loaders make the stack deep enough without it.
         let mut help = Box::pin(holder.help());
         poll_fn(|context| {
             let is_freed = Pin::new(&mut freed).poll(context).is_ready();
@@ -160,7 +160,7 @@ impl KeyLocks {
         })
     }
 
-    /// The hash that finds the gate of a key, in all its borrowed forms.
+    /// Returns the hash that finds the lock of a key. Borrowed forms of a key hash alike.
     pub(crate) fn hash<Q: Hash + ?Sized>(&self, key: &Q) -> u64 {
         self.hasher.hash_one(key)
     }
@@ -169,19 +169,19 @@ impl KeyLocks {
         &self.shards[(hash >> 32) as usize % SHARDS]
     }
 
-    /// Remembers the epoch of a key, for a promotion.
+    /// Takes a snapshot of the key's epoch, for a promotion.
     pub(crate) fn observe(self: &Arc<Self>, hash: u64) -> KeyEpoch {
         let mut inner = self.shard(hash).inner.lock();
         let state = inner.states.entry(hash).or_insert_with(State::new);
         state.guards += 1;
-        // Closed key_locks or a guard out: what is read now may change before it is used.
+        // While the locks are closed or the guard is held, a value may change after it is read.
         let now = (state.epoch, state.published);
         let usable = !state.storing && inner.closed == 0;
         drop(inner);
         KeyEpoch { key_locks: Arc::clone(self), hash, seen: usable.then_some(now) }
     }
 
-    /// Takes a flight off the gate: who comes later leads one of its own.
+    /// Removes a flight from its key lock: the next caller leads a flight of its own.
     pub(crate) fn forget(&self, hash: u64, flight: &Arc<Flight>) {
         let mut inner = self.shard(hash).inner.lock();
         let on_gate = inner.states.get_mut(&hash).and_then(|state| state.remove(flight));
@@ -189,12 +189,12 @@ impl KeyLocks {
         drop(on_gate);
     }
 
-    /// Begins a write: everything in progress is superseded at once, then the
-    /// guard is waited for.
+    /// Begins a write: supersedes everything in progress at once, then waits for the guard.
     ///
     /// # Errors
-    /// Under a shield, where it would have to wait. Where its caller gave it up
-    /// and a later write of the key was made first.
+    /// `ErrorKind::Busy` where it would have to wait while user code runs under a guard
+    /// ([`reentrancy`]). The same if its caller was dropped and a later write of the key came
+    /// first.
     pub(crate) async fn write(self: &Arc<Self>, turn: &WriteTurn) -> Result<WriteGuard> {
         loop {
             match self.try_write(turn) {
@@ -206,15 +206,15 @@ impl KeyLocks {
         }
     }
 
-    /// As [`write`](Self::write), without waiting: unless it is superseded itself,
-    /// it supersedes what is in progress in any case.
+    /// As [`write`](Self::write), without waiting. Supersedes what is in progress even if the guard
+    /// is held, unless this write is superseded itself.
     pub(crate) fn try_write(self: &Arc<Self>, turn: &WriteTurn) -> TryLock<WriteGuard> {
         let hash = turn.hash();
         let shard = self.shard(hash);
         let mut inner = shard.inner.lock();
         let is_closed = inner.closed > 0;
         let state = inner.states.entry(hash).or_insert_with(State::new);
-        // While a later write has the lock, it may still turn out to change nothing.
+        // A later write that holds the guard may still turn out to change nothing.
         let has_passed = state.turns.has_passed(turn);
         if has_passed && !state.storing {
             return TryLock::Superseded;
@@ -239,11 +239,12 @@ impl KeyLocks {
         TryLock::Granted(WriteGuard { key_locks: Arc::clone(self), hash, former })
     }
 
-    /// Closes every gate, waits for the guards that are out, and supersedes
-    /// all that is in progress. The key_locks open when the guard is dropped.
+    /// Closes every key lock, waits for the guards that are held, and supersedes everything in
+    /// progress. The locks open again when the returned value is dropped.
     ///
     /// # Errors
-    /// Under a shield: a guard is out then, and returns after this call.
+    /// `ErrorKind::Busy` while user code runs under a guard ([`reentrancy`]): that guard is
+    /// released only after this call returns.
     pub(crate) async fn close(self: &Arc<Self>) -> Result<Closed> {
         if reentrancy::is_up() {
             return Err(reentrancy::busy());
@@ -260,7 +261,7 @@ impl KeyLocks {
     }
 }
 
-/// A write that nobody waits for any more came too late.
+/// The error of a write whose caller was dropped and which a later write has overtaken.
 fn passed() -> Error {
     Error::new(ErrorKind::Busy, "a later change of the entry was made first")
 }
@@ -291,7 +292,7 @@ impl Shard {
 }
 
 impl Inner {
-    /// Lets go of one guard of a state.
+    /// Releases one reference to a state.
     fn release(&mut self, hash: u64, change: impl FnOnce(&mut State)) {
         if let Some(state) = self.states.get_mut(&hash) {
             change(state);
@@ -304,7 +305,7 @@ impl Inner {
 }
 
 impl KeyLocks {
-    /// Asks what to do about a missing key.
+    /// Decides what a caller with a missing key has to do.
     pub(crate) fn enter(self: &Arc<Self>, hash: u64, key: Key, start: Start) -> Admission {
         let shard = self.shard(hash);
         let mut inner = shard.inner.lock();
@@ -331,17 +332,17 @@ impl KeyLocks {
     }
 }
 
-/// What a reader remembers of a key, to know later whether it changed.
+/// A snapshot of a key's epoch. Tells later whether the entry has changed.
 pub(crate) struct KeyEpoch {
     key_locks: Arc<KeyLocks>,
     hash: u64,
-    /// Epoch and latest flight; `None` where the entry was changing.
+    /// Epoch and latest stored flight. `None` if the entry was being changed.
     seen: Option<(u64, u64)>,
 }
 
 impl KeyEpoch {
-    /// The guard, unless the entry changed or is being stored. Never waits:
-    /// a promotion is not worth it.
+    /// Takes the guard, unless the entry changed since or is being stored. Never waits: a promotion
+    /// is not worth a wait.
     pub(crate) fn claim(&self) -> Option<WriteGuard> {
         let mut inner = self.key_locks.shard(self.hash).inner.lock();
         if inner.closed > 0 {
@@ -365,11 +366,11 @@ impl Drop for KeyEpoch {
     }
 }
 
-/// The right to store an entry. Dropping it lets the next one in.
+/// The right to store an entry. Dropping it releases the key lock.
 pub(crate) struct WriteGuard {
     key_locks: Arc<KeyLocks>,
     hash: u64,
-    /// The latest write that had it before.
+    /// Number of the write that held the guard before.
     former: u64,
 }
 
@@ -387,21 +388,21 @@ impl Drop for WriteGuard {
     }
 }
 
-/// The leader of a flight. Dropping it without an outcome abandons the flight,
-/// and one of those who wait leads next.
+/// The leader of a flight. If it is dropped without an outcome the flight is abandoned, and one of
+/// the waiters leads next.
 pub(crate) struct FlightLeader {
     key_locks: Arc<KeyLocks>,
     hash: u64,
     /// The epoch when the flight began.
     epoch: u64,
-    /// Shared with the gate until the guard is granted.
+    /// Shared with the key lock until the guard is granted.
     key: Option<Arc<Key>>,
     pub(crate) flight: Arc<Flight>,
 }
 
 impl FlightLeader {
-    /// The guard, unless the entry was written since the flight began, or
-    /// loaded by a later flight. Once granted, nobody joins the flight any more.
+    /// Takes the guard, unless the entry was written since the flight began, or stored by a later
+    /// flight. Once it is granted, no caller joins the flight any more.
     pub(crate) fn claim(&mut self) -> TryLock<WriteGuard> {
         let shard = self.key_locks.shard(self.hash);
         let mut inner = shard.inner.lock();
@@ -414,7 +415,7 @@ impl FlightLeader {
             return TryLock::Locked(LockWait { freed: shard.freed.listen(), holder: state.holder.clone() });
         }
         let on_gate = state.remove(&self.flight);
-        // What others read before this is stored must not be promoted over it.
+        // A value that was read before this one is stored must not be promoted over it.
         state.published = self.flight.id();
         state.storing = true;
         state.holder = Holder::present();
@@ -425,17 +426,17 @@ impl FlightLeader {
         TryLock::Granted(WriteGuard { key_locks: Arc::clone(&self.key_locks), hash: self.hash, former: 0 })
     }
 
-    /// Whether a waiter took the key over and loads it now: one of the two stores
-    /// what it loads.
+    /// Returns whether a waiter took the key over and loads it now. Only one of the two flights may
+    /// store its value.
     fn is_taken_over(&self, state: &State) -> bool {
         let mut others = state.flights.iter().map(|(_, flight)| flight);
         self.flight.is_abandoned() && others.any(|other| other.id() > self.flight.id())
     }
 
-    /// The key of a flight that a waiter took over.
+    /// Returns the key of a flight that a waiter took over.
     ///
     /// # Errors
-    /// The leader, where the flight goes on, or another thread still looks at the key.
+    /// Returns the leader if the flight was not taken over, or another thread still holds the key.
     pub(crate) fn give_way(mut self) -> Result<Key, Self> {
         if !self.flight.is_abandoned() {
             return Err(self);
@@ -450,28 +451,28 @@ impl FlightLeader {
         }
     }
 
-    /// The key as its own, for who holds the guard.
+    /// Takes the key, for the holder of the guard.
     pub(crate) fn take_key(&mut self) -> Option<Key> {
         self.key.take().and_then(Arc::into_inner)
     }
 
-    /// The hash of the key.
+    /// Returns the hash of the key.
     pub(crate) fn hash(&self) -> u64 {
         self.hash
     }
 
-    /// The key, until the guard is granted.
+    /// Returns the key, until the guard is granted.
     pub(crate) fn key(&self) -> Option<&Key> {
         self.key.as_deref()
     }
 
-    /// Ends the flight.
+    /// Ends the flight with `outcome`.
     pub(crate) fn end(self, outcome: Outcome) {
         self.leave();
         self.flight.end(outcome);
     }
 
-    /// Takes the flight off the gate, so that nobody joins it any more.
+    /// Removes the flight from its key lock, so that no caller joins it any more.
     fn leave(&self) {
         self.key_locks.forget(self.hash, &self.flight);
     }
@@ -485,7 +486,7 @@ impl Drop for FlightLeader {
     }
 }
 
-/// All key_locks closed.
+/// Keeps key locks closed until it is dropped.
 pub(crate) struct Closed {
     key_locks: Arc<KeyLocks>,
     shards: usize,

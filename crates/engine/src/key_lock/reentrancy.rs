@@ -1,9 +1,9 @@
-//! A shield: around user code that runs while an entry is being stored.
+//! Guards against reentrant waits, in user code that runs while an entry is stored.
 //!
-//! Who holds the guard of a key hands values to the memory store, and that
-//! drops others: a value's own `Drop` runs then, and may call the cache. Such a
-//! call must not wait for a guard or a flight, since whoever has it may wait
-//! for the guard that is out. It fails, or loads without waiting.
+//! The holder of a key's guard inserts into the memory store, and that drops other values. The
+//! `Drop` of such a value may call the cache. This call must not wait for a guard or a flight: its
+//! holder may itself wait for the guard that is held below on the same stack. So the call fails
+//! with [`busy`], or loads without waiting.
 
 use std::cell::Cell;
 
@@ -13,18 +13,18 @@ std::thread_local! {
     static DEPTH: Cell<u32> = const { Cell::new(0) };
 }
 
-/// Runs `call`; calls of a cache within it do not wait.
+/// Runs `call`. Calls of a cache inside it do not wait.
 pub(crate) fn within<R>(call: impl FnOnce() -> R) -> R {
     let _up = Up::new();
     call()
 }
 
-/// Whether the caller must not wait.
+/// Returns whether the caller runs inside [`within`] and must not wait.
 pub(crate) fn is_up() -> bool {
     DEPTH.get() > 0
 }
 
-/// What a call that would have to wait fails with.
+/// The error of a call that would have to wait inside [`within`].
 pub(crate) fn busy() -> Error {
     let message =
         "called from the `Drop` of a value while another entry was being stored: it would have to wait";

@@ -1,9 +1,9 @@
-//! Which loaders a caller is part of, and which flights wait for which.
+//! Deadlock avoidance between loaders: which loaders a caller is part of, and which flights wait
+//! for which.
 //!
-//! A loader may ask for other keys. A caller that is part of a loader must not
-//! wait for that loader, nor for one that waits for it: it loads alone instead.
-//! So the loaders around a caller are known per thread while they are polled
-//! ([`Loaders`]), and the flights that wait for one another are a graph.
+//! A loader may ask the cache for other keys. A caller inside a loader must not wait for that
+//! loader, nor for a flight that waits for it. It loads alone instead. So each thread records the
+//! loaders that it polls ([`Loaders`]), and the waits between flights form a graph.
 
 use std::cell::RefCell;
 use std::collections::HashSet;
@@ -16,7 +16,7 @@ use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 use parking_lot::Mutex;
 
-/// The flights that the loader of a flight waits for now.
+/// For each flight, the flights that its loader waits for now.
 static WAITS: Mutex<HashMap<u64, Vec<u64>, FixedState>> =
     Mutex::new(HashMap::with_hasher(FixedState::with_seed(0)));
 
@@ -25,10 +25,10 @@ std::thread_local! {
     static CURRENT: RefCell<Loaders> = const { RefCell::new(Loaders(None)) };
 }
 
-/// The loaders that a caller is part of, each within the next.
+/// The loaders that a caller is inside, from the innermost to the outermost.
 ///
-/// A list of links, the innermost first. Those within a loader share its link,
-/// so loaders within loaders take memory in proportion to their depth.
+/// A linked list. Callers inside the same loader share its link, so nested loaders take memory in
+/// proportion to their depth.
 #[derive(Clone)]
 pub(crate) struct Loaders(Option<Arc<Link>>);
 
@@ -40,7 +40,7 @@ struct Link {
 
 impl Drop for Link {
     fn drop(&mut self) {
-        // In a loop: each link that dropped the next one would take stack.
+        // Unlink in a loop: recursive drops would use stack for each link.
         let mut outer = self.outer.0.take();
         while let Some(mut link) = outer.and_then(Arc::into_inner) {
             outer = link.outer.0.take();
@@ -49,13 +49,13 @@ impl Drop for Link {
 }
 
 impl Loaders {
-    /// The loaders of the caller. `None` in the destructor of a thread-local,
-    /// where they may be unknown.
+    /// Returns the loaders of the caller. `None` in the destructor of a thread-local, where they
+    /// may be unknown.
     pub(crate) fn current() -> Option<Self> {
         CURRENT.try_with(|current| current.borrow().clone()).ok()
     }
 
-    /// Whether the caller is part of no loader.
+    /// Returns whether the caller is inside no loader.
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_none()
     }
@@ -74,7 +74,7 @@ impl Loaders {
     }
 }
 
-/// A future that is part of loaders, known as such wherever it is polled.
+/// A future that is part of loaders. It is recognized as such on whatever thread polls it.
 pub(crate) struct Running<F> {
     place: Place,
     future: Pin<Box<F>>,
@@ -82,29 +82,29 @@ pub(crate) struct Running<F> {
 
 /// Which loaders a future is part of.
 enum Place {
-    /// These, whoever polls it.
+    /// Always these loaders, whichever thread polls it.
     Within(Loaders),
-    /// The call of a loader for these flights, and the loaders of the caller that polls it.
+    /// A loader call for these flights, inside the loaders of the caller that polls it.
     Call { flights: Arc<[u64]>, link: Option<Loaders> },
 }
 
 impl<F: Future> Running<F> {
-    /// Polls `future` as a part of `loaders`.
+    /// Polls `future` as part of `loaders`.
     pub(crate) fn within(loaders: Loaders, future: F) -> Self {
         Self { place: Place::Within(loaders), future: Box::pin(future) }
     }
 
-    /// Polls `future` as the loader of `flights`, within the loaders of its caller.
+    /// Polls `future` as the loader of `flights`, inside the loaders of its caller.
     pub(crate) fn call(flights: impl Into<Arc<[u64]>>, future: F) -> Self {
         Self { place: Place::Call { flights: flights.into(), link: None }, future: Box::pin(future) }
     }
 }
 
-/// Makes this thread part of a loader, until it is dropped.
+/// Marks this thread as running a loader, until it is dropped.
 pub(crate) struct Entered(#[expect(dead_code, reason = "restores on drop")] Option<Restore>);
 
 impl Entered {
-    /// The loader of these flights.
+    /// Enters the loader of `flights`.
     pub(crate) fn call(flights: impl Into<Arc<[u64]>>) -> Self {
         let mut place = Place::Call { flights: flights.into(), link: None };
         Self(Loaders::current().map(|outer| place.enter_from(outer)))
@@ -112,13 +112,13 @@ impl Entered {
 }
 
 impl Place {
-    /// Enters it; what restores the loaders that there were before.
+    /// Sets the loaders of this thread. The returned value restores the former ones.
     fn enter_from(&mut self, outer: Loaders) -> Restore {
         replace(self.enter(&outer));
         Restore(Some(outer))
     }
 
-    /// The loaders of a poll, within those of the caller that polls.
+    /// Returns the loaders for a poll by a caller that is inside `outer`.
     fn enter(&mut self, outer: &Loaders) -> Loaders {
         match self {
             Self::Within(loaders) => loaders.clone(),
@@ -146,11 +146,11 @@ impl<F: Future> Future for Running<F> {
 
 /// Sets the loaders of this thread.
 fn replace(loaders: Loaders) {
-    // The former ones are dropped after the cell was let go of.
+    // Drop the former loaders after the cell is released.
     let _former = CURRENT.try_with(|current| current.replace(loaders));
 }
 
-/// Restores the loaders of before a poll, also when the loader panics.
+/// Restores the loaders from before a poll, also when the loader panics.
 struct Restore(Option<Loaders>);
 
 impl Drop for Restore {
@@ -159,15 +159,16 @@ impl Drop for Restore {
     }
 }
 
-/// Leave to wait for a flight, on behalf of the loaders that the caller is part of.
+/// The right to wait for a flight: an edge of the wait graph, from every loader that the caller is
+/// inside to that flight. Dropping it removes the edge.
 pub(crate) struct WaitEdge {
     waiting: Vec<u64>,
     target: u64,
 }
 
 impl WaitEdge {
-    /// `None` where the wait might never end: the flight is a loader that the
-    /// caller is part of, or waits for one, or the caller's loaders are unknown.
+    /// Adds the edge. `None` where the wait might never end: the flight is a loader that the caller
+    /// is inside, or waits for one, or the caller's loaders are unknown.
     pub(crate) fn take(target: u64) -> Option<Self> {
         Self::take_for(target, Loaders::current()?.flights())
     }
@@ -206,7 +207,7 @@ impl Drop for WaitEdge {
     }
 }
 
-/// Whether `from` is one of `ends`, or waits for one of them, over however many others.
+/// Returns whether `from` is one of `ends`, or waits for one of them directly or indirectly.
 fn reaches(waits: &HashMap<u64, Vec<u64>, FixedState>, from: u64, ends: &HashSet<u64>) -> bool {
     let (mut seen, mut next) = (HashSet::from([from]), vec![from]);
     while let Some(flight) = next.pop() {
@@ -227,7 +228,7 @@ mod tests {
     use larder_exec::runtime::block_on;
 
     #[test]
-    fn a_ring_of_waiters_is_not_closed() {
+    fn wait_that_would_close_a_cycle_is_refused() {
         let (a, b, c) = (1 << 40, 2 << 40, 3 << 40);
         let _a_for_b = WaitEdge::take_for(b, vec![a]).unwrap();
         let b_for_c = WaitEdge::take_for(c, vec![b]).unwrap();
@@ -242,10 +243,10 @@ mod tests {
         Loaders::current().unwrap().flights()
     }
 
-    /// A flight that ran on the thread of its caller noted every loader around
-    /// it a second time, so that each level doubled the list.
+    /// Regression: a flight that ran on its caller's thread recorded every enclosing loader a
+    /// second time, so that each level doubled the list.
     #[test]
-    fn each_loader_is_noted_once_where_loaders_run_within_loaders() {
+    fn nested_loaders_record_each_loader_once() {
         fn within(depth: u64) -> Vec<u64> {
             let inner = async { if depth == 0 { flights() } else { within(depth - 1) } };
             let around = Loaders::current().unwrap();
@@ -256,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn a_future_that_moves_is_part_of_the_loaders_that_poll_it() {
+    fn moved_future_is_part_of_the_loaders_that_poll_it() {
         let mut seen = Vec::new();
         let mut inner = Running::call(
             [7],
@@ -276,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_list_of_loaders_is_dropped_without_recursion() {
+    fn long_list_of_loaders_is_dropped_without_recursion() {
         let mut loaders = Loaders(None);
         for flight in 0..1_000_000 {
             loaders = Loaders(Some(Arc::new(Link { flights: Arc::new([flight]), outer: loaders })));

@@ -1,35 +1,33 @@
-//! The order in which tasks began their writes of a key.
+//! Orders the writes of a key that tasks began and may give up.
 //!
-//! A task may drop the future of a write. The write still runs to its end, on a
-//! thread that may get the lock of the key only after a later write did. What
-//! the later write stored has to stay, so the earlier one is superseded: it ends
-//! as if it had been made, and overwritten at once. A write whose caller still
-//! waits for it is concurrent with every other, and any order will do.
+//! A task may drop the future of a write. The write still runs to its end, on a thread that may get
+//! the key's guard only after a later write did. The later value has to stay, so the earlier write
+//! is superseded: the result is the same as if it had been stored and then overwritten. A write
+//! whose caller still waits for it is concurrent with every other, and any order is right.
 //!
-//! A thread stays with its write until that is done, so it needs no number
-//! before it has the lock.
+//! A thread stays with its write until the end, so it gets a number only with the guard.
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 
 use super::{KeyLocks, State, WriteGuard};
 
-/// A write of one key: which one it was among those of tasks.
+/// The place of one write in the order of writes of its key.
 pub(crate) struct WriteTurn {
     hash: u64,
     place: Place,
 }
 
 enum Place {
-    /// A task began it, and may give it up.
+    /// A task began the write and may drop it.
     Task(Number),
-    /// A thread stays with it.
+    /// A thread stays with the write until its end.
     Thread,
-    /// It is no write of a caller: it overtakes none.
+    /// Maintenance of the cache itself. It supersedes no write.
     Upkeep,
 }
 
-/// Keeps the state of the key alive, and its numbers with it.
+/// The number of a task's write. Keeps the state of the key, and with it the numbers, alive.
 struct Number {
     key_locks: Arc<KeyLocks>,
     hash: u64,
@@ -37,20 +35,20 @@ struct Number {
     caller: Weak<()>,
 }
 
-/// RecordLifetimes as long as the future of the caller.
+/// Lives as long as the caller's future. A write checks by it whether its caller is gone.
 pub(crate) struct Caller(#[expect(dead_code, reason = "only its lifecycle counts")] Option<Arc<()>>);
 
-/// Numbers of the writes of one key.
+/// Sequence numbers of the writes of one key.
 #[derive(Default)]
 pub(super) struct WriteOrder {
-    /// The latest number that was given.
+    /// The latest number that was given out.
     given: u64,
-    /// The latest number that got the lock.
+    /// The latest number that got the guard.
     granted: u64,
 }
 
 impl WriteOrder {
-    /// Whether a write with this turn is superseded by a later one.
+    /// Returns whether a later write supersedes the write with this turn.
     pub(super) fn has_passed(&self, turn: &WriteTurn) -> bool {
         match &turn.place {
             Place::Task(turn) => turn.number < self.granted && turn.caller.strong_count() == 0,
@@ -58,7 +56,7 @@ impl WriteOrder {
         }
     }
 
-    /// A write got the lock; which one had it before.
+    /// Records that a write got the guard. Returns the number of the write before it.
     pub(super) fn grant(&mut self, turn: &WriteTurn) -> u64 {
         let former = self.granted;
         match &turn.place {
@@ -72,32 +70,33 @@ impl WriteOrder {
         former
     }
 
-    /// The write that got the lock last changed nothing.
+    /// Restores the number from before a write that changed nothing.
     pub(super) fn take_back(&mut self, former: u64) {
         self.granted = former;
     }
 }
 
 impl WriteTurn {
-    /// A write that its thread stays with.
+    /// A turn for a write that its thread stays with.
     pub(crate) fn of_thread(hash: u64) -> Self {
         Self { hash, place: Place::Thread }
     }
 
-    /// The cache itself removes an entry, because another node changed it say.
+    /// A turn for a removal by the cache itself, for example because another node changed the
+    /// entry.
     pub(crate) fn of_upkeep(hash: u64) -> Self {
         Self { hash, place: Place::Upkeep }
     }
 
-    /// The hash of the key.
+    /// Returns the hash of the key.
     pub(crate) fn hash(&self) -> u64 {
         self.hash
     }
 }
 
 impl KeyLocks {
-    /// A write that begins now, and that its caller may give up: as long as the
-    /// caller is there, it lives.
+    /// A turn for a task's write that begins now. The caller's future keeps the [`Caller`]; while
+    /// it exists, the write is not superseded.
     pub(crate) fn turn_of_task(self: &Arc<Self>, hash: u64) -> (WriteTurn, Caller) {
         self.writes_of_tasks.fetch_add(1, Ordering::AcqRel);
         let mut inner = self.shard(hash).inner.lock();
@@ -112,20 +111,20 @@ impl KeyLocks {
         (WriteTurn { hash, place: Place::Task(number) }, Caller(Some(alive)))
     }
 
-    /// Whether the caller gave a write up and a later one of the key was made.
+    /// Returns whether the caller of a write is gone and a later write of the key came first.
     pub(crate) fn has_passed(&self, turn: &WriteTurn) -> bool {
         let inner = self.shard(turn.hash()).inner.lock();
         inner.states.get(&turn.hash()).is_some_and(|state| state.turns.has_passed(turn))
     }
 
-    /// Whether a task began a write that is not done yet.
+    /// Returns whether a write of a task has begun and not ended yet.
     pub(crate) fn has_writes_of_tasks(&self) -> bool {
         self.writes_of_tasks.load(Ordering::Acquire) > 0
     }
 }
 
 impl WriteGuard {
-    /// Nothing was changed: earlier writes that were given up are still made.
+    /// Records that the write changed nothing, so that earlier abandoned writes still count.
     pub(crate) fn changed_nothing(&self) {
         if let Some(state) = self.key_locks.shard(self.hash).inner.lock().states.get_mut(&self.hash) {
             state.turns.take_back(self.former);
@@ -134,7 +133,7 @@ impl WriteGuard {
 }
 
 impl Caller {
-    /// Of a write that its thread stays with.
+    /// The caller of a write that its thread stays with.
     pub(crate) const THREAD: Self = Self(None);
 }
 
