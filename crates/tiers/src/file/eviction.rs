@@ -1,4 +1,4 @@
-//! Making room: which entries go, for the budget and for a medium that is full.
+//! Evicts entries: for the budget, and when the disk is full.
 
 use larder_core::frame::kept_until;
 use larder_core::tier::Tier;
@@ -10,28 +10,28 @@ use super::room::Room;
 use crate::durable_sync::available;
 use crate::pressure::{self, Shortage};
 
-/// So many entries go at least where the medium has no room: each of them has an
-/// inode too, however small it is.
+/// Fewest entries to evict when the disk is full. Each of them frees an inode too, however small it
+/// is.
 const VICTIMS_MIN: u64 = 4;
 
-/// So many inodes are kept free beside the reserve in bytes.
+/// Inodes that are kept free, in addition to the reserve in bytes.
 const INODES_KEPT_FREE: u64 = 8;
 
-/// So many heads of files are read at most to find expired entries.
+/// Most heads of files that one search for expired entries reads.
 const HEADS_AT_ONCE: usize = 10_000;
 
-/// Until when the frame that begins with `head` may serve.
+/// When the frame that begins with `head` expires.
 pub(super) fn until_of(head: &[u8]) -> Until {
     kept_until(head).map_or(Until::Unknown, Until::At)
 }
 
 impl FileTier {
-    /// Runs `write`, and once more after entries were evicted where the medium has no room.
+    /// Runs `write`. If the disk is full, evicts entries and retries once.
     pub(super) fn relieved<T>(&self, write: impl FnMut() -> Result<T>) -> Result<T> {
         pressure::relieved(&self.space, || self.available(), write, |shortage| self.relieve(shortage))
     }
 
-    /// Bytes that files could take, by the blocks and by the inodes that are free.
+    /// Bytes that new files could take, limited by free blocks and by free inodes.
     pub(super) fn available(&self) -> Option<u64> {
         let (bytes, inodes) = available(&self.dir)?;
         let an_inode = self.index.lock().as_ref().map_or(BLOCK, Index::bytes_an_inode);
@@ -40,7 +40,7 @@ impl FileTier {
 
     fn relieve(&self, shortage: Shortage) -> Result<()> {
         if shortage == Shortage::Handles {
-            // Entries hold no handle: none is gained by evicting them.
+            // Entries hold no file handle, so evicting them frees none.
             return Ok(());
         }
         self.learn_deadlines()?;
@@ -56,12 +56,12 @@ impl FileTier {
         Ok(self.index()?.expired(self.space.now()))
     }
 
-    /// Reads until when those entries may serve that an earlier process, or
-    /// another one, wrote.
+    /// Reads the deadlines of entries that an earlier process, or another one, wrote.
     fn learn_deadlines(&self) -> Result<()> {
         for _ in 0..HEADS_AT_ONCE {
             let Some(held) = self.index()?.unknown() else { break };
-            // What cannot be read counts as if it never expired: it goes by its turn.
+            // An entry whose head cannot be read counts as never expiring. It is evicted in its
+            // turn.
             let head = self.folder.read_head(held.digest);
             let until = head.and_then(|head| kept_until(&head)).map_or(Until::NEVER, Until::At);
             self.index()?.learn(held, until);
@@ -69,7 +69,7 @@ impl FileTier {
         Ok(())
     }
 
-    /// Evicts entries until the budget holds, and `least` of them in any case.
+    /// Evicts entries until usage is within the budget, and at least `least` of them.
     pub(super) fn shrink_to_budget(&self, least: u64) -> Result<()> {
         let mut evicted = 0;
         loop {
@@ -83,11 +83,10 @@ impl FileTier {
         }
     }
 
-    /// Reserves `bytes`, evicting as many entries as that takes: those that are
-    /// known to be expired first.
+    /// Reserves `bytes`, and evicts entries until they fit: expired ones first.
     ///
-    /// The entry of `spare`, which is about to be replaced, goes last: until
-    /// then readers find it.
+    /// The entry of `spare`, which is about to be replaced, is evicted last, since readers use it
+    /// until then.
     pub(super) fn make_room(&self, bytes: u64, spare: u128) -> Result<Room> {
         if self.space.is_due(bytes) {
             self.space.fit(self.available());

@@ -1,10 +1,10 @@
-//! The folder: names, and what is done to the file system.
+//! The directory of a file tier: its file names, and the file system calls.
 //!
 //! ```text
 //! <dir>/entries/<2 hex>/<2 hex>/<28 hex>   one frame, named by the digest of its key
 //! <dir>/tmp/<number>.put                   a frame being written
 //! <dir>/tmp/<number>.clear                 entries being deleted
-//! <dir>/tmp/<id>.<number>.put              the same, where several processes have the folder
+//! <dir>/tmp/<id>.<number>.put              a frame being written, if the directory is shared
 //! ```
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
@@ -19,27 +19,27 @@ use crate::durable_sync::sync_dir;
 
 use super::peers::{self, Alive};
 
-/// Enough for the head of nearly every frame, and one page to read.
+/// First read of a head, in bytes: one page, which holds the head of nearly every frame.
 const HEAD_GUESS: u64 = 4096;
 
-/// How often a folder may vanish before the file is in it.
+/// How often the directory of a file is created again before `publish` gives up.
 const FOLDER_TRIES: usize = 16;
 
-/// The folder of one tier.
+/// The directory of one tier.
 #[derive(Debug)]
 pub(super) struct Folder {
     entries: PathBuf,
     tmp: PathBuf,
     drafts: AtomicU64,
-    /// Whether what is done to files is on the medium before it is acknowledged.
+    /// Whether changes of files are durable before they are acknowledged.
     is_synced: bool,
-    /// Where others have the folder too.
+    /// The liveness file of this process, if the directory is shared.
     alive: Option<Alive>,
 }
 
 impl Folder {
-    /// Creates what is missing, deletes what an earlier process left half
-    /// done, and makes sure that files can be written.
+    /// Creates missing directories, deletes files that an earlier process left half written, and
+    /// checks that files can be written.
     pub(super) fn open(dir: &Path, shared: bool, durability: Durability) -> Result<Self> {
         let (entries, tmp) = (dir.join("entries"), dir.join("tmp"));
         create_all(&[dir, &entries, &tmp])?;
@@ -52,32 +52,31 @@ impl Folder {
         Ok(folder)
     }
 
-    /// Makes the folders that are missing, as they were removed.
+    /// Creates the directories that are missing, after they were removed.
     pub(super) fn remake(&self) -> Result<()> {
         create_all(&[&self.entries, &self.tmp])
     }
 
-    /// Has no drafts any more that others must leave alone.
+    /// Removes the liveness file: this process has no more temporary files that others must keep.
     pub(super) fn leave(&self) {
         if let Some(alive) = &self.alive {
             alive.end();
         }
     }
 
-    /// Where the entries are.
+    /// The directory of the entries.
     pub(super) fn entries(&self) -> &Path {
         &self.entries
     }
 
-    /// Where drafts are.
+    /// The directory of the temporary files.
     pub(super) fn drafts(&self) -> &Path {
         &self.tmp
     }
 
-    /// The frame of `digest`.
+    /// Reads the frame of `digest`.
     ///
-    /// One read of the size that the open file has: an overwrite meanwhile
-    /// replaces the file, never its bytes.
+    /// The frame is whole even during an overwrite, which replaces the file and never its bytes.
     pub(super) fn read(&self, digest: u128) -> io::Result<Bytes> {
         let mut file = File::open(self.path(digest))?;
         let mut whole = Vec::new();
@@ -85,8 +84,8 @@ impl Folder {
         Ok(whole.into())
     }
 
-    /// The head of the frame of `digest`; more may follow it. `None` where no
-    /// head can be read.
+    /// Reads the head of the frame of `digest`. More of the frame may follow it. `None` if no head
+    /// can be read.
     pub(super) fn read_head(&self, digest: u128) -> Option<Vec<u8>> {
         let mut file = File::open(self.path(digest)).ok()?;
         let mut head = Vec::with_capacity(HEAD_GUESS as usize);
@@ -98,7 +97,7 @@ impl Folder {
         Head::parse(&head).is_ok().then_some(head)
     }
 
-    /// Writes `frame` to a file that no reader sees yet.
+    /// Writes `frame` to a temporary file, which no reader sees.
     pub(super) fn draft(&self, frame: &Frame) -> io::Result<UploadFile> {
         let mut draft = self.begin()?;
         write_whole(&mut draft.file, frame)?;
@@ -106,24 +105,24 @@ impl Folder {
         Ok(draft)
     }
 
-    /// Begins a file that no reader sees yet.
+    /// Creates a temporary file, which no reader sees.
     pub(super) fn begin(&self) -> io::Result<UploadFile> {
         let path = self.tmp_path("put");
         let file = create_file(&path)?;
         Ok(UploadFile { path, file, len: 0 })
     }
 
-    /// The frame of `digest`, to be read in parts, and how long it is.
+    /// Opens the file of `digest` for reading in parts. Returns it with its length.
     pub(super) fn open_entry(&self, digest: u128) -> io::Result<(File, u64)> {
         let file = File::open(self.path(digest))?;
         let len = file.metadata()?.len();
         Ok((file, len))
     }
 
-    /// Makes `draft` the file of `digest`, in place of what was there.
+    /// Renames `draft` to the file of `digest`, in place of a former one.
     ///
-    /// The folder is made when the rename finds none: as a rule it is there.
-    /// Another process that looks around may delete it once more.
+    /// Creates the directory only if the rename does not find it, since it usually exists. Another
+    /// process that scans the directory may delete it again while it is empty, so this retries.
     pub(super) fn publish(&self, draft: &mut UploadFile, digest: u128) -> io::Result<()> {
         if self.is_synced {
             draft.file.sync_data()?;
@@ -146,8 +145,8 @@ impl Folder {
         })
     }
 
-    /// Waits, where that is asked for, until the names on the way to the file
-    /// of `digest` are on the medium.
+    /// Waits until the directory entries on the path to the file of `digest` are durable, if the
+    /// tier is synced.
     fn sync_above(&self, digest: u128) -> io::Result<()> {
         if !self.is_synced {
             return Ok(());
@@ -158,22 +157,22 @@ impl Folder {
         })
     }
 
-    /// Deletes the file of `digest`; whether there was one.
+    /// Deletes the file of `digest`. Returns whether there was one.
     pub(super) fn unlink(&self, digest: u128) -> io::Result<bool> {
         let was_there = absent_is_false(fs::remove_file(self.path(digest)))?;
         self.sync_above(digest).map(|()| was_there)
     }
 
-    /// Deletes so many folders above the file of `digest`; those that hold
-    /// files of others stay.
+    /// Deletes the lowest `count` directories above the file of `digest`. Directories with foreign
+    /// files stay.
     pub(super) fn unlink_folders(&self, digest: u128, count: usize) {
         for folder in self.path(digest).ancestors().skip(1).take(count) {
             let _ = fs::remove_dir(folder);
         }
     }
 
-    /// Takes all entries out of sight at once; the folder where they are now,
-    /// to be deleted.
+    /// Renames the directory of all entries, so that no reader finds them. Returns its new path,
+    /// which the caller deletes.
     pub(super) fn set_aside(&self) -> io::Result<Option<PathBuf>> {
         let aside = self.tmp_path("clear");
         let was_there = absent_is_false(fs::rename(&self.entries, &aside))?;
@@ -183,8 +182,7 @@ impl Folder {
         Ok(was_there.then_some(aside))
     }
 
-    /// Deletes all entries, of which none is to be trusted; whether there was
-    /// anything.
+    /// Deletes all entries, because they cannot be trusted. Returns whether there were any.
     pub(super) fn discard(&self) -> io::Result<bool> {
         let is_empty = fs::read_dir(&self.entries)?.next().is_none();
         if !is_empty && let Some(aside) = self.set_aside()? {
@@ -214,7 +212,7 @@ impl Folder {
     }
 }
 
-/// A file that is deleted unless it is published.
+/// A temporary file that is deleted on drop unless it is published.
 #[derive(Debug)]
 pub(super) struct UploadFile {
     path: PathBuf,
@@ -223,18 +221,18 @@ pub(super) struct UploadFile {
 }
 
 impl UploadFile {
-    /// Bytes written.
+    /// Bytes written, including the skipped head.
     pub(super) fn len(&self) -> u64 {
         self.len
     }
 
-    /// Leaves room at the front.
+    /// Leaves `len` bytes free for the head.
     pub(super) fn skip(&mut self, len: u64) -> io::Result<()> {
         self.len = self.file.seek(SeekFrom::Start(len))?;
         Ok(())
     }
 
-    /// Adds `bytes` at the end; where that fails, none of them.
+    /// Appends `bytes`. If that fails, none of them stay in the file.
     pub(super) fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
         if let Err(error) = self.file.write_all(bytes) {
             let _ = self.file.set_len(self.len).and_then(|()| self.file.seek(SeekFrom::Start(self.len)));
@@ -244,7 +242,7 @@ impl UploadFile {
         Ok(())
     }
 
-    /// Fills the room at the front.
+    /// Writes the head into the bytes that were left free.
     pub(super) fn write_front(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.file.rewind()?;
         self.file.write_all(bytes)
@@ -263,13 +261,14 @@ impl Drop for UploadFile {
     }
 }
 
-/// Says which path `error` is about.
+/// Converts `error`, and adds the path to its message.
 pub(super) fn at(path: &Path, error: io::Error) -> Error {
     let kind = Error::from(io::Error::from(error.kind())).kind();
     Error::new(kind, format!("{}: {error}", path.display())).with_source(error)
 }
 
-/// A file where the folder should be is reported as `AlreadyExists`.
+/// Converts the error of opening `path`. The system reports a file in place of the directory as
+/// `AlreadyExists`.
 fn unopened(path: &Path, error: io::Error) -> Error {
     if error.kind() == io::ErrorKind::AlreadyExists {
         let message = format!("{}: not a directory", path.display());
@@ -290,7 +289,7 @@ fn absent_is_false(result: io::Result<()>) -> io::Result<bool> {
     }
 }
 
-/// Bytes of the head that begins with `bytes`, by its own lengths.
+/// Length of the head that begins with `bytes`, from its own length fields.
 fn head_len(bytes: &[u8]) -> Option<u64> {
     let word = |at: usize| {
         let bytes = bytes.get(at..at + 4)?.try_into().ok()?;
@@ -299,7 +298,7 @@ fn head_len(bytes: &[u8]) -> Option<u64> {
     Some(FIXED_LEN as u64 + word(12)? + word(16)?)
 }
 
-/// Writes head and body with as few calls as the system allows.
+/// Writes head and body with as few system calls as possible.
 fn write_whole(file: &mut impl Write, frame: &Frame) -> io::Result<()> {
     let mut parts = [IoSlice::new(frame.head()), IoSlice::new(frame.body())];
     let mut left = &mut parts[..];
@@ -340,7 +339,7 @@ mod tests {
 
     use super::*;
 
-    /// Takes a few bytes a call, and is interrupted in between.
+    /// A writer that accepts a few bytes a call, and is interrupted in between.
     #[derive(Default)]
     struct Sips {
         taken: Vec<u8>,
@@ -385,7 +384,7 @@ mod tests {
     }
 
     #[test]
-    fn short_writes_and_interruptions_lose_nothing() {
+    fn short_and_interrupted_writes_lose_no_bytes() {
         for payload in [&b""[..], b"p", b"a payload of some length"] {
             let mut sips = Sips { room: 1000, ..Sips::default() };
             write_whole(&mut sips, &frame(payload)).unwrap();
@@ -394,14 +393,14 @@ mod tests {
     }
 
     #[test]
-    fn a_full_medium_is_full() {
+    fn full_disk_is_reported_as_full() {
         let mut sips = Sips { room: 50, ..Sips::default() };
         let error = write_whole(&mut sips, &frame(b"payload")).unwrap_err();
         assert_eq!(at(Path::new("tmp"), error).kind(), ErrorKind::Full);
     }
 
     #[test]
-    fn a_draft_that_is_not_published_is_deleted() {
+    fn unpublished_upload_is_deleted() {
         let dir = tempfile::tempdir().unwrap();
         let folder = Folder::open(dir.path(), false, Durability::Buffered).unwrap();
         let target = folder.path(1);

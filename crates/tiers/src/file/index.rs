@@ -1,4 +1,4 @@
-//! What the tier holds, in memory: sizes, and the order in which entries go.
+//! The index of a file tier, in memory: the size of each entry, and the order of eviction.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -6,7 +6,7 @@ use foldhash::fast::RandomState;
 use larder_core::clock::Time;
 use larder_core::tier::Usage;
 
-/// The unit in which file systems hand out space, and `du` counts it.
+/// The unit in which file systems allocate space, and in which `du` counts it.
 pub(super) const BLOCK: u64 = 4096;
 
 /// Bytes that a file of `len` bytes takes on disk.
@@ -14,23 +14,24 @@ pub(super) fn rounded(len: u64) -> u64 {
     len.div_ceil(BLOCK).saturating_mul(BLOCK)
 }
 
-/// Entries that were never read go first while they take more than this part of all.
+/// Entries that were never read are evicted first while they take more than one part in this many
+/// of all bytes.
 ///
-/// So what is read survives many writes, and a new entry has the time to be read in which a
-/// quarter of all is written.
+/// So entries that are read survive many writes. And a new entry has time to be read until a
+/// quarter of all bytes was written after it.
 const UNREAD_PART: u64 = 4;
 
-/// The first folder on the way to the file of a digest.
+/// The upper directory on the path to the file of a digest.
 pub(super) fn upper_of(digest: u128) -> u16 {
     (digest >> 120) as u16
 }
 
-/// The second one, which the file lies in.
+/// The lower directory, which contains the file.
 fn leaf_of(digest: u128) -> u16 {
     (digest >> 112) as u16
 }
 
-/// One put of one key; a later put of that key has another version.
+/// Identifies one version of an entry. Each put of a key creates a new version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Held {
     pub(super) digest: u128,
@@ -46,23 +47,22 @@ struct Entry {
     until: Until,
 }
 
-/// Until when an entry may serve. Orders entries by how soon they are expired:
-/// those of which it is not known come first.
+/// When an entry expires. Entries whose deadline is unknown come first in this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Until {
     /// The head of its file was not read yet.
     Unknown,
-    /// At this time it is expired.
+    /// It is expired from this time on.
     At(Time),
 }
 
 impl Until {
-    /// It does not expire.
+    /// It never expires.
     pub(super) const NEVER: Self = Self::At(Time::NEVER);
 }
 
-/// Orders the entries that were never read by the time of writing, and after them the
-/// others by the time of use.
+/// Position in the eviction order: entries never read by the time of writing, then the others by
+/// the time of use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Turn {
     was_read: bool,
@@ -70,20 +70,20 @@ struct Turn {
 }
 
 impl Turn {
-    /// Comes after all that were never read, before all others.
+    /// The boundary: after all entries never read, and before all others.
     const READ: Self = Self { was_read: true, used: 0 };
 }
 
-/// The entries by digest, and by the order of eviction.
+/// The entries by digest, and in the order of eviction.
 ///
-/// A folder is counted as one block for as long as an entry lies below it.
+/// A directory counts as one block while an entry lies in it.
 #[derive(Debug, Default)]
 pub(super) struct Index {
     entries: HashMap<u128, Entry, RandomState>,
     turns: BTreeMap<Turn, u128>,
     /// Bytes of the entries in `turns` that were never read.
     unread_bytes: u64,
-    /// The entries that can expire, the first one first.
+    /// The entries that can expire, soonest first.
     expiries: BTreeSet<(Until, u128)>,
     uppers: Folders,
     leaves: Folders,
@@ -92,35 +92,35 @@ pub(super) struct Index {
     evictions: u64,
 }
 
-/// How many entries lie below each of some folders.
+/// The number of entries in each directory.
 #[derive(Debug, Default)]
 struct Folders(HashMap<u16, u32, RandomState>);
 
-/// What an insertion did to the space in use.
+/// How an insertion changed the space in use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Change {
-    /// Bytes the new file takes, with the folders that are new.
+    /// Bytes of the new file and of new directories.
     pub(super) taken: u64,
-    /// Bytes the file in its place took.
+    /// Bytes of the file that was replaced.
     pub(super) freed: u64,
 }
 
-/// What a removal did to the space in use.
+/// How a removal changed the space in use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Removed {
-    /// Bytes the file took, with the folders that are empty now.
+    /// Bytes of the file and of directories that are empty now.
     pub(super) freed: u64,
-    /// How many folders above the file are empty now.
+    /// Number of directories above the file that are empty now.
     pub(super) empty_folders: usize,
 }
 
 impl Index {
-    /// The entry of `digest`, without counting as a use.
+    /// Looks up the entry of `digest`. Does not count as a read.
     pub(super) fn find(&self, digest: u128) -> Option<Held> {
         self.entries.get(&digest).map(|entry| Held { digest, version: entry.version })
     }
 
-    /// The entry of `digest`, which has been read now.
+    /// Looks up the entry of `digest`, and counts as a read.
     pub(super) fn touch(&mut self, digest: u128) -> Option<Held> {
         let used = self.tick();
         let entry = self.entries.get_mut(&digest)?;
@@ -134,14 +134,14 @@ impl Index {
         Some(Held { digest, version: entry.version })
     }
 
-    /// Records a file of `len` bytes in place of what there was under `digest`.
-    /// Until when it may serve is not known.
+    /// Records a file of `len` bytes under `digest`, with an unknown deadline, in place of a former
+    /// one.
     pub(super) fn insert(&mut self, digest: u128, len: u64) -> Change {
         self.insert_until(digest, len, Until::Unknown)
     }
 
-    /// Records a file of `len` bytes that may serve `until` then, in place of
-    /// what there was under `digest`.
+    /// Records a file of `len` bytes under `digest` that expires at `until`, in place of a former
+    /// one.
     pub(super) fn insert_until(&mut self, digest: u128, len: u64, until: Until) -> Change {
         let version = self.tick();
         let former = self.entries.remove(&digest);
@@ -167,7 +167,7 @@ impl Index {
         Change { taken, freed }
     }
 
-    /// Forgets `held`, if it is the present version of its key.
+    /// Removes `held`, if it is the present version of its key.
     pub(super) fn remove(&mut self, held: Held) -> Option<Removed> {
         if self.find(held.digest) != Some(held) {
             return None;
@@ -182,10 +182,11 @@ impl Index {
         Some(Removed { freed, empty_folders })
     }
 
-    /// The next entry to evict in order to free `excess` bytes; no later call
-    /// names it again until it [`stay`](Index::stay)s. The entry of `spare` goes last.
+    /// Returns the next entry to evict, in order to free `excess` bytes. The entry of `spare` is
+    /// chosen last.
     ///
-    /// `None` when all entries together would not free that much.
+    /// A chosen entry is not returned again, unless [`stay`](Index::stay) is called for it. Returns
+    /// `None` if all entries together take less than `excess` bytes.
     pub(super) fn victim(&mut self, excess: u64, spare: u128) -> Option<Held> {
         if self.bytes < excess {
             return None;
@@ -198,8 +199,8 @@ impl Index {
         Some(Held { digest, version: entry.version })
     }
 
-    /// The entry that was never read for the longest time, while those take more than their
-    /// part, and the least recently written or read one of all otherwise.
+    /// Chooses the entry to evict: the oldest one never read, while those take more than their part
+    /// of all bytes. Otherwise the entry that was written or read least recently.
     fn next_to_go(&self, spare: u128) -> Option<u128> {
         let unread = self.turns.range(..Turn::READ).find(|(_, digest)| **digest != spare);
         let read = self.turns.range(Turn::READ..).find(|(_, digest)| **digest != spare);
@@ -224,19 +225,19 @@ impl Index {
         }
     }
 
-    /// An entry that is expired at `now`, as far as that is known.
+    /// Returns an entry that is known to be expired at `now`.
     pub(super) fn expired(&self, now: Time) -> Option<Held> {
         let known = (Until::At(Time::from_millis(0)), 0)..=(Until::At(now), u128::MAX);
         self.expiries.range(known).next().and_then(|(_, digest)| self.find(*digest))
     }
 
-    /// An entry of which it is not known until when it may serve.
+    /// Returns an entry whose deadline is unknown.
     pub(super) fn unknown(&self) -> Option<Held> {
         let (until, digest) = self.expiries.first()?;
         (*until == Until::Unknown).then(|| self.find(*digest)).flatten()
     }
 
-    /// Learns until when `held` may serve.
+    /// Records the deadline of `held`.
     pub(super) fn learn(&mut self, held: Held, until: Until) {
         let Some(entry) = self.entries.get_mut(&held.digest).filter(|entry| entry.version == held.version)
         else {
@@ -249,7 +250,7 @@ impl Index {
         }
     }
 
-    /// Takes back that `held` was named as a victim.
+    /// Puts `held` back into the eviction order, after its eviction failed.
     pub(super) fn stay(&mut self, held: Held) {
         if let Some(entry) = self.entries.get_mut(&held.digest)
             && entry.version == held.version
@@ -265,18 +266,18 @@ impl Index {
         self.evictions += 1;
     }
 
-    /// Whether the entry of `digest` is unknown, or known with other bytes.
+    /// Returns whether the entry of `digest` is not in the index, or has another size there.
     pub(super) fn differs(&self, digest: u128, len: u64) -> bool {
         self.entries.get(&digest).is_none_or(|entry| entry.bytes != rounded(len))
     }
 
-    /// The present tick: what is inserted later has a larger version.
+    /// The present tick. Later insertions have larger versions.
     pub(super) fn now(&self) -> u64 {
         self.ticks
     }
 
-    /// Makes these digests and lengths, as they were at the tick `seen`, the
-    /// entries; what was inserted later stays.
+    /// Replaces the entries by the digests and lengths that were found in the directory at the tick
+    /// `seen`. Entries inserted after that tick stay.
     pub(super) fn reconcile(&mut self, found: impl Iterator<Item = (u128, u64)>, seen: u64) -> Change {
         let mut total = Change { taken: 0, freed: 0 };
         let mut gone: HashMap<u128, u64, RandomState> =
@@ -295,7 +296,7 @@ impl Index {
         total
     }
 
-    /// Forgets every entry and tells how many bytes they took.
+    /// Removes every entry. Returns how many bytes they took.
     pub(super) fn clear(&mut self) -> u64 {
         self.entries.clear();
         self.turns.clear();
@@ -316,7 +317,7 @@ impl Index {
         Usage { entries: self.entries.len() as u64, bytes: self.bytes, evictions: self.evictions }
     }
 
-    /// Bytes that a file or a folder takes, on average.
+    /// Average bytes of a file or directory.
     pub(super) fn bytes_an_inode(&self) -> u64 {
         let inodes = self.entries.len() + self.uppers.0.len() + self.leaves.0.len();
         (self.bytes / inodes.max(1) as u64).max(BLOCK)
@@ -329,14 +330,15 @@ impl Index {
 }
 
 impl Folders {
-    /// One entry more below `folder`; the number of folders that are new by that.
+    /// Counts one more entry in `folder`. Returns the number of directories this adds, 0 or 1.
     fn enter(&mut self, folder: u16) -> usize {
         let entries = self.0.entry(folder).or_default();
         *entries += 1;
         usize::from(*entries == 1)
     }
 
-    /// One entry less below `folder`; the number of folders that are empty by that.
+    /// Counts one entry less in `folder`. Returns the number of directories this leaves empty, 0 or
+    /// 1.
     fn leave(&mut self, folder: u16) -> usize {
         let Some(entries) = self.0.get_mut(&folder) else { return 0 };
         *entries = entries.saturating_sub(1);
@@ -359,7 +361,7 @@ mod tests {
     }
 
     #[test]
-    fn never_read_goes_first_then_least_recently_used() {
+    fn never_read_entries_are_evicted_first_then_the_least_recently_used() {
         let mut index = Index::default();
         for digest in 1..=5 {
             index.insert(digest, 1);
@@ -370,9 +372,9 @@ mod tests {
         assert_eq!(victims(&mut index), [2, 3, 5, 4, 1]);
     }
 
-    /// Regression: each new entry was evicted for the next one where all others were read once.
+    /// Regression: once all other entries had been read, each new entry was evicted for the next one.
     #[test]
-    fn a_new_entry_has_a_quarter_of_all_to_be_read_in() {
+    fn new_entries_stay_while_they_take_less_than_a_quarter() {
         let mut index = Index::default();
         let (old, new) = (1..=100, 101..=300);
         for digest in old.clone() {
@@ -383,7 +385,7 @@ mod tests {
             index.insert(digest, 1);
             let victim = index.victim(1, digest).unwrap();
             index.remove(victim).unwrap();
-            // One that is read now and then.
+            // This entry is read regularly.
             index.touch(100).unwrap();
         }
         let left = |digests: std::ops::RangeInclusive<u128>| {
@@ -394,7 +396,7 @@ mod tests {
     }
 
     #[test]
-    fn an_overwrite_keeps_that_the_key_is_read() {
+    fn overwritten_entry_still_counts_as_read() {
         let mut index = Index::default();
         index.insert(1, 1);
         index.touch(1);
@@ -406,7 +408,7 @@ mod tests {
     }
 
     #[test]
-    fn the_spared_entry_goes_last() {
+    fn spared_entry_is_evicted_last() {
         let mut index = Index::default();
         index.insert(1, 1);
         index.insert(2, 1);
@@ -416,7 +418,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_named_when_all_would_not_do() {
+    fn no_victim_if_all_entries_are_smaller_than_the_excess() {
         let mut index = Index::default();
         index.insert(1, 1);
         assert_eq!(index.victim(4 * BLOCK, NOBODY), None);
@@ -424,7 +426,7 @@ mod tests {
     }
 
     #[test]
-    fn an_expired_entry_is_named_once_its_time_is_known() {
+    fn entry_counts_as_expired_once_its_deadline_is_known() {
         let mut index = Index::default();
         let at = |millis| Until::At(Time::from_millis(millis));
         index.insert_until(1, 1, at(50));
@@ -444,7 +446,7 @@ mod tests {
     }
 
     #[test]
-    fn a_victim_that_stays_has_its_turn_again() {
+    fn victim_that_stays_is_chosen_again() {
         let mut index = Index::default();
         index.insert(1, 1);
         let held = index.victim(1, NOBODY).unwrap();
@@ -454,7 +456,7 @@ mod tests {
     }
 
     #[test]
-    fn reconciling_takes_over_what_is_there_but_not_what_is_newer() {
+    fn reconcile_adopts_found_files_and_keeps_newer_entries() {
         let mut index = Index::default();
         for digest in 1..=3 {
             index.insert(digest, 1);
@@ -471,7 +473,7 @@ mod tests {
     }
 
     #[test]
-    fn an_older_version_is_not_removed() {
+    fn remove_of_an_older_version_changes_nothing() {
         let mut index = Index::default();
         index.insert(1, 1);
         let old = index.victim(1, NOBODY).unwrap();
@@ -482,7 +484,7 @@ mod tests {
     }
 
     #[test]
-    fn files_and_folders_are_counted_in_blocks() {
+    fn files_and_directories_are_counted_in_blocks() {
         let mut index = Index::default();
         let (one, sibling, cousin) = (1, 2, 3 | 1 << 112);
         assert_eq!(index.insert(one, 1), Change { taken: 3 * BLOCK, freed: 0 });

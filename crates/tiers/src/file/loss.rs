@@ -1,8 +1,8 @@
-//! Noticing that the folder was removed while it was open.
+//! Detects that the directory was removed while the tier was open.
 //!
-//! Files are opened by their paths, so a write finds that out, or a look before it, now
-//! and then: the folder may have been replaced. The call that finds it fails, so that
-//! it is counted; the tier goes on, empty.
+//! Files are opened by path, so a write to a missing directory fails. A directory that was replaced
+//! is found only by a check, which writes make from time to time. The call that detects the loss
+//! fails, so that the loss is counted. Then the tier continues, empty.
 
 use std::error::Error as _;
 use std::io;
@@ -12,8 +12,10 @@ use larder_core::{Error, Result};
 use super::FileTier;
 
 impl FileTier {
-    /// Runs `write`; looks for a loss before it, now and then, and where it fails for
-    /// want of a folder. Folders alone are made anew, and it runs once more.
+    /// Runs `write`, after a check for a loss if one is due.
+    ///
+    /// If `write` fails because a directory is missing, this checks again, creates the directories
+    /// and retries `write` once.
     pub(super) fn in_place<T>(&self, mut write: impl FnMut() -> Result<T>) -> Result<T> {
         if self.anchor.is_due(self.space.elapsed()) {
             self.look_for_loss()?;
@@ -28,7 +30,7 @@ impl FileTier {
         }
     }
 
-    /// Fails when the folder is gone, and begins anew.
+    /// Fails if the directory is gone, after the tier was emptied and its directory created again.
     pub(super) fn look_for_loss(&self) -> Result<()> {
         if self.anchor.is_there() {
             return Ok(());
@@ -48,7 +50,7 @@ impl FileTier {
         self.space.shrink(bytes);
         self.space.renew_home()?;
         self.folder.remake()?;
-        // What is there now was not written by this process alone.
+        // Another process may have written the files that are there now.
         match &self.peers {
             Some(peers) => peers.renew()?,
             None => drop(self.folder.discard()?),

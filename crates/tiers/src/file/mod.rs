@@ -1,4 +1,4 @@
-//! One file an entry, in a folder of its own.
+//! The file tier: each entry is one file, in a directory of the tier.
 
 mod eviction;
 mod folder;
@@ -35,44 +35,45 @@ use index::{BLOCK, Held, Index, Until, rounded, upper_of};
 use peers::{Change, Peers};
 use room::Room;
 
-/// How many folders can change at the same time.
+/// Number of lock stripes: as many files can change at the same time.
 const LANES: usize = 64;
 
-/// What the three folders and the marker that are always there take of the budget.
+/// Disk usage of the three directories and the marker that always exist.
 const FIXED: u64 = 4 * BLOCK;
 
-/// What the two folders above a file take at most.
+/// Largest disk usage of the two directories above a file.
 const ABOVE: u64 = 2 * BLOCK;
 
-/// What a [`FileTier`] is opened with.
+/// Options of a [`FileTier`].
 #[derive(Debug)]
 pub struct FileOptions {
-    /// The folder, for this tier alone while it is open unless it is shared. It
-    /// is created, with mode 0700, where it is missing.
+    /// The directory. Unless it is `shared`, no other tier may have it open. It is created with
+    /// mode 0700 if it is missing.
     pub dir: PathBuf,
-    /// Whether other processes have the folder open at the same time, with this
-    /// option too.
+    /// Whether other processes have the directory open at the same time. They must set this option
+    /// too.
     pub shared: bool,
-    /// The budget. A file counts as the 4 KiB blocks it takes, and each
-    /// folder as one block, which is what `du` counts.
+    /// The disk budget. A file counts as the 4 KiB blocks it takes, and each directory as one
+    /// block, as `du` counts them.
     pub space: Share,
-    /// What a crash may take of what was acknowledged. What is written survives
-    /// a killed process in any case.
+    /// Which acknowledged writes a crash of the machine may lose. A killed process loses none of
+    /// them.
     pub durability: Durability,
 }
 
-/// Keeps each entry in a file of its own, named by the digest of its key.
+/// Stores each entry in a file of its own, named by the digest of its key.
 ///
-/// A frame is written beside the entries and renamed into place, so a reader
-/// sees the old frame or the new one. An index in memory answers for absent
-/// keys without a system call, keeps the budget, and knows what to evict:
-/// entries never read first while they take more than a quarter, then the
-/// least recently written or read. It is about 120 bytes an entry and is
-/// rebuilt on open, in order of writing.
+/// A frame is written to a temporary file and renamed into place, so a reader sees either the old
+/// frame or the new one.
 ///
-/// Entries survive a killed process. Unless they are [`Durability::Synced`],
-/// they survive the machine only where the tier was closed: closing waits for
-/// the medium, which on Linux means for the whole file system.
+/// An index in memory answers look-ups of absent keys without a system call, tracks the budget, and
+/// chooses the entries to evict. Entries never read are evicted first while they take more than a
+/// quarter of all bytes; then the entry that was written or read least recently. The index takes
+/// about 120 bytes an entry. It is rebuilt on open, in order of writing.
+///
+/// Entries survive a killed process. Entries that are not [`Durability::Synced`] survive a crash of
+/// the machine only if the tier was closed before. Closing waits until all data is durable, which
+/// on Linux syncs the whole file system.
 ///
 /// ```
 /// use larder_core::Durability;
@@ -101,19 +102,20 @@ pub struct FileTier {
     anchor: Anchor,
     marker: Marker,
     space: Arc<Share>,
-    /// `None` once the tier is closed. Never locked while files are touched.
+    /// `None` after the tier is closed. The lock is never held during file system calls.
     index: Mutex<Option<Index>>,
-    /// Whoever changes a file, and what the index says of it, holds the lane of its upper folder.
+    /// Lock stripes, by the upper directory of a file. A file, and its entry in the index, change
+    /// only under the lock of its stripe.
     lanes: Vec<Mutex<()>>,
-    /// Held for reading while a lane is; for writing to clear or to close.
+    /// Held for reading by every holder of a stripe, and for writing by `clear` and `close`.
     whole: RwLock<()>,
-    /// Where the folder is shared.
+    /// Coordination with other processes, if the directory is shared.
     peers: Option<Peers>,
-    /// Bytes written since the folder was looked at.
+    /// Bytes written since the index was last reconciled with the directory.
     unseen: AtomicU64,
 }
 
-/// Held while a file, and the folders above it, come or go.
+/// Guard that is held while a file, and the directories above it, are created or deleted.
 struct Lane<'a> {
     change: Option<Change<'a>>,
     _whole: RwLockReadGuard<'a, ()>,
@@ -121,8 +123,8 @@ struct Lane<'a> {
 }
 
 impl Lane<'_> {
-    /// Whether another process changed the entry after what a write of `key`
-    /// is based on.
+    /// Returns whether another process changed the entry since the version that a write of `key`
+    /// requires.
     fn supersedes(&self, key: &EncodedKey) -> bool {
         let before = self.change.as_ref().map(Change::before);
         before.is_some_and(|before| key.base().is_some_and(|base| Some(base) != before))
@@ -130,15 +132,15 @@ impl Lane<'_> {
 }
 
 impl FileTier {
-    /// Opens the folder, deletes what an earlier process left half written,
-    /// and finds its entries.
+    /// Opens the directory, deletes files that an earlier process left half written, and indexes
+    /// the entries.
     ///
-    /// Costs a read of every folder and a `stat` of every file below it; where
-    /// they exceed the budget, the longest written are deleted.
+    /// Costs a read of every directory and a `stat` of every file in them. If the entries exceed
+    /// the budget, those written longest ago are deleted.
     ///
     /// # Errors
-    /// `ErrorKind::Unavailable` when the path is not a folder, may not be
-    /// written or lies on a read-only medium; the message names the path.
+    /// `ErrorKind::Unavailable` when the path is not a directory, is not writable or lies on a
+    /// read-only file system. The message names the path.
     pub fn open(options: FileOptions) -> Result<Self> {
         Self::open_at(options).map_err(|error| error.in_tier(TierKind::File).during("open"))
     }
@@ -147,7 +149,8 @@ impl FileTier {
         let folder = Folder::open(&options.dir, options.shared, options.durability)?;
         let peers = options.shared.then(|| Peers::open(&options.dir)).transpose()?;
         let marker = {
-            // One after another: the first after the machine was down finds it out for all.
+            // Processes open the directory one after another. The first one after a crash of the
+            // machine discards the entries for all.
             let _alone = peers.as_ref().map(Peers::change_all).transpose()?;
             trusted(&folder, &options).map_err(|error| at(&options.dir, error))?
         };
@@ -204,8 +207,8 @@ impl FileTier {
         Err(Error::new(ErrorKind::TooLarge, message))
     }
 
-    /// Makes a draft, for which there is room, the file of `key`, unless that
-    /// is based on what is no more.
+    /// Makes the upload `draft`, for which `room` is reserved, the file of `key`. Does nothing if
+    /// another process changed the entry since the version that `key` requires.
     fn replace(
         &self,
         key: &EncodedKey,
@@ -234,8 +237,8 @@ impl FileTier {
         held.map_or(Ok(false), |held| self.delete(held))
     }
 
-    /// Deletes the file of `held` unless a later version took its place;
-    /// whether a file went.
+    /// Deletes the file of `held`, unless a later version took its place. Returns whether a file
+    /// was deleted.
     fn delete(&self, held: Held) -> Result<bool> {
         let _lane = self.lane(held.digest)?;
         if self.index()?.find(held.digest) != Some(held) {
@@ -251,7 +254,7 @@ impl FileTier {
         Ok(deleted)
     }
 
-    /// What the entries took stays counted until their files are deleted.
+    /// Deletes all entries. Their bytes stay counted until the files are deleted.
     fn clear_now(&self) -> Result<()> {
         let whole = self.whole.write();
         self.index().map(drop)?;
@@ -276,7 +279,8 @@ impl FileTier {
         Ok(())
     }
 
-    /// With `is_final`, all is on the medium afterwards.
+    /// Closes the tier. With `is_final`, waits until all data is durable and marks the directory as
+    /// closed.
     fn close_now(&self, is_final: bool) -> Result<()> {
         let _whole = self.whole.write();
         let was_open = self.index.lock().take().is_some();
@@ -290,7 +294,7 @@ impl FileTier {
         if was_open && is_lost {
             return Err(self.anchor.lost());
         }
-        // Of a shared folder nobody knows whether it is closed: another may have it.
+        // A shared directory is never marked as closed: another process may have it open.
         if !was_open || !is_final || self.peers.is_some() {
             return Ok(());
         }
@@ -298,7 +302,7 @@ impl FileTier {
         settled.map_err(|error| at(&self.dir, error))
     }
 
-    /// The index, while the tier is open.
+    /// Locks the index. Fails after the tier is closed.
     fn index(&self) -> Result<MappedMutexGuard<'_, Index>> {
         MutexGuard::try_map(self.index.lock(), Option::as_mut)
             .map_err(|_| Error::new(ErrorKind::Closed, "the tier is closed"))
@@ -313,8 +317,8 @@ impl FileTier {
 }
 
 impl Drop for FileTier {
-    /// Leaves the writing to the operating system, where the next to open the
-    /// directory can tell whether that came to an end.
+    /// Closes the tier. Waits for durability only on systems without a boot id. Elsewhere the next
+    /// open can tell whether the machine went down since.
     fn drop(&mut self) {
         if let Err(error) = self.close_now(!self.marker.knows_boot()) {
             tracing::warn!(target: "larder", %error, "the file tier was dropped, and could not write all it held");
@@ -322,10 +326,10 @@ impl Drop for FileTier {
     }
 }
 
-/// Deletes what is not to be trusted, and marks the directory as in use.
+/// Deletes entries that cannot be trusted, and marks the directory as in use.
 fn trusted(folder: &Folder, options: &FileOptions) -> io::Result<Marker> {
     let (marker, past) = Marker::find(&options.dir, options.durability);
-    // Where the boot is not known, a shared folder would be emptied by everybody who opens it.
+    // Without a boot id, every process that opens a shared directory would empty it.
     let may_discard = !options.shared || marker.knows_boot();
     if past == Past::Unknown && may_discard && folder.discard()? {
         tracing::warn!(target: "larder", path = %options.dir.display(), "the machine went down while this was open: it starts empty");
@@ -336,7 +340,7 @@ fn trusted(folder: &Folder, options: &FileOptions) -> io::Result<Marker> {
     marker.open().map(|()| marker)
 }
 
-/// Does the work in the first poll, and names tier and operation in an error.
+/// Runs `work` in the first poll, and adds the tier and the operation to an error.
 fn work<'a, T: Send + 'a>(
     operation: &'static str,
     work: impl FnOnce() -> Result<T> + Send + 'a,
@@ -374,7 +378,7 @@ impl Tier for FileTier {
         work("open", move || self.open_now(key))
     }
 
-    /// The file stays open until the draft is published or dropped.
+    /// The file stays open until the upload is published or dropped.
     fn draft<'a>(&'a self, key: &'a EncodedKey, head_len: usize) -> BoxFuture<'a, Result<Upload>> {
         work("draft", move || self.draft_now(key, head_len).map(Upload::new))
     }
@@ -402,7 +406,7 @@ impl Tier for FileTier {
         work("remove", move || self.remove_now(key))
     }
 
-    /// Asks the index alone, unless the folder is shared.
+    /// Looks up the index alone, unless the directory is shared.
     fn contains<'a>(&'a self, key: &'a EncodedKey) -> BoxFuture<'a, Result<bool>> {
         work("contains", move || match &self.peers {
             Some(_) => self.contains_shared(key.digest()),
@@ -410,8 +414,7 @@ impl Tier for FileTier {
         })
     }
 
-    /// Renames the folder of all entries aside, then deletes it, with the
-    /// files of others that lie in it.
+    /// Renames the directory of all entries, then deletes it, including foreign files in it.
     fn clear(&self) -> BoxFuture<'_, Result<()>> {
         work("clear", move || self.clear_now())
     }
@@ -421,7 +424,7 @@ impl Tier for FileTier {
         work("scan", move || self.scan_now(visit))
     }
 
-    /// Asks the index, unless the folder is shared.
+    /// Looks up the index, unless the directory is shared.
     fn lacks(&self, key: &EncodedKey) -> bool {
         let lacks = |index: &Index| index.find(key.digest()).is_none();
         self.peers.is_none() && self.index.try_lock().is_some_and(|index| index.as_ref().is_some_and(lacks))
@@ -431,8 +434,8 @@ impl Tier for FileTier {
         self.index.lock().as_ref().map(Index::usage).unwrap_or_default()
     }
 
-    /// Looks whether the folder is still there. Each put went to the operating
-    /// system when it was acknowledged.
+    /// Checks that the directory still exists. Each put reached the operating system before it was
+    /// acknowledged.
     fn flush(&self) -> BoxFuture<'_, Result<()>> {
         work("flush", move || {
             self.index().map(drop)?;

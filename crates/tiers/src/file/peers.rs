@@ -1,16 +1,17 @@
-//! The other processes on the same folder.
+//! Coordination with other processes on the same directory.
 //!
 //! ```text
 //! <dir>/peers/changes       a counter for each of 16384 groups of entries
-//! <dir>/peers/<2 hex>.lock  held by who changes an entry, for that long
-//! <dir>/tmp/<id>.live       held by a process for as long as it has the folder
+//! <dir>/peers/<2 hex>.lock  locked by a process while it changes an entry
+//! <dir>/tmp/<id>.live       locked by a process while it has the directory open
 //! ```
 //!
-//! A counter is odd while an entry of its group is being changed, and even and
-//! larger afterwards. So an even number that is the same again says that
-//! nothing changed in between; it is the stamp of the entry. A process that is
-//! killed halfway leaves an odd number, which says nothing, until the next
-//! change of the group.
+//! A counter is odd while an entry of its group is being changed, and even and larger afterwards.
+//! So an even value that is read twice says that nothing changed in between. It is the version of
+//! the entry.
+//!
+//! A process that is killed during a change leaves an odd value. Its group has no version until the
+//! next change.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -25,23 +26,25 @@ use super::folder::{at, create_file, create_folder};
 use super::index::{BLOCK, upper_of};
 use crate::durable_sync::is_removed;
 
-/// How many counters there are. Entries that share one lose their copies in
-/// memory together.
+/// Number of counters. Entries that share a counter lose their copies in memory together.
 const GROUPS: usize = 1 << 14;
-/// How many changes can be in progress at once. All in one upper folder share
-/// a lock, so that folders do not come and go under each other.
+/// Number of lock files: as many changes can be in progress at once.
+///
+/// All entries in one upper directory share a lock. So no process deletes a directory in which
+/// another one creates a file.
 const LOCKS: usize = 16;
-/// How long another process may hold a lock; it needs some microseconds.
+/// Longest wait for a lock that another process holds. A change takes some microseconds.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// What all of this takes on disk: the counters and their folder.
+/// Disk usage of the counters and their directory.
 pub(super) const BYTES: u64 = GROUPS as u64 * 8 + BLOCK;
 
-/// What the processes on a folder share. Its files are gone once it is closed.
+/// The files that the processes on a directory share. They are dropped on close.
 #[derive(Debug)]
 pub(super) struct Peers {
     dir: PathBuf,
-    /// Behind a mutex, for threads share its position; processes do not.
+    /// Behind a mutex: threads of this process share the file position. Other processes have their
+    /// own.
     changes: Mutex<Option<File>>,
     locks: Vec<Mutex<Option<File>>>,
 }
@@ -59,12 +62,13 @@ impl Peers {
         Ok(Self { changes, locks, dir })
     }
 
-    /// The stamp of `digest` now; `None` while its group is being changed.
+    /// The version of `digest` now. `None` while its group is being changed.
     pub(super) fn stamp(&self, digest: u128) -> Option<EntryVersion> {
         self.counters(|file| read_count(file, group_of(digest))).ok().and_then(stamp_of)
     }
 
-    /// Begins a change of `digest`, which ends when the guard is dropped.
+    /// Begins a change of `digest`, which ends when the guard is dropped. Waits for changes of
+    /// other processes.
     pub(super) fn change(&self, digest: u128) -> Result<Change<'_>> {
         let lock = self.lock(usize::from(upper_of(digest)) % LOCKS)?;
         let group = group_of(digest);
@@ -88,7 +92,7 @@ impl Peers {
         Ok(Change { peers: self, first: 0, counts, before: None, _locks: locks })
     }
 
-    /// Takes what is at the paths now, after the folder was removed or replaced.
+    /// Opens the files that are at the paths now, after the directory was removed or replaced.
     pub(super) fn renew(&self) -> Result<()> {
         create_folder(&self.dir)?;
         for (number, lock) in self.locks.iter().enumerate() {
@@ -98,14 +102,16 @@ impl Peers {
         Ok(())
     }
 
-    /// Lets go of all files, when no change is in progress.
+    /// Closes all files. Waits for changes in progress.
     pub(super) fn close(&self) {
         *self.changes.lock() = None;
         self.locks.iter().for_each(|lock| *lock.lock() = None);
     }
 
-    /// Lends the counters. What cleans up temporary folders may have deleted them:
-    /// then those are taken that every process finds at their path.
+    /// Lends the file of the counters to `work`.
+    ///
+    /// A program that cleans up temporary directories may have deleted the file. This opens the one
+    /// at the path then, as every other process does.
     fn counters<T>(&self, work: impl FnOnce(&mut File) -> io::Result<T>) -> Result<T> {
         let mut changes = self.changes.lock();
         let file = changes.as_mut().ok_or_else(closed)?;
@@ -132,10 +138,9 @@ fn lock_name(lock: usize) -> String {
     format!("{lock:02x}.lock")
 }
 
-/// Opens the counters in `dir`; makes them, whole and under their name at once, where
-/// they are missing.
+/// Opens the counters in `dir`. Creates them if they are missing: written whole, then renamed.
 ///
-/// They begin with the time, so that none has a value that it had in a file before.
+/// New counters start at the present time, so that no value of a former file occurs again.
 fn open_counters(dir: &Path) -> Result<File> {
     let path = dir.join("changes");
     let counters = || -> io::Result<File> {
@@ -147,7 +152,8 @@ fn open_counters(dir: &Path) -> Result<File> {
         let draft = dir.join(format!("changes.{:x}-{nanos:x}", std::process::id()));
         let mut file = create_file(&draft)?;
         let renamed = write_counts(&mut file, 0, &vec![nanos & !1; GROUPS]);
-        // The last of those who come together wins; the others find their own deleted.
+        // If several processes do this at once, the last rename wins. The others find their file
+        // deleted.
         let renamed = renamed.and_then(|()| fs::rename(&draft, &path));
         if renamed.is_err() {
             let _ = fs::remove_file(&draft);
@@ -165,13 +171,13 @@ fn stamp_of(count: u64) -> Option<EntryVersion> {
     count.is_multiple_of(2).then(|| EntryVersion::new(count / 2 + 1)).flatten()
 }
 
-/// The number while a change is in progress. One that a killed process left
-/// odd is raised all the same: what it did is not known.
+/// The value of a counter during a change. An odd value, which a killed process left, is raised
+/// too, because its changes are unknown.
 fn begun(count: u64) -> u64 {
     (count | 1).wrapping_add(if count.is_multiple_of(2) { 0 } else { 2 })
 }
 
-/// The number after the change.
+/// The value of a counter after the change.
 fn ended(count: u64) -> u64 {
     begun(count).wrapping_add(1)
 }
@@ -193,20 +199,20 @@ fn write_counts(changes: &mut File, first: usize, counts: &[u64]) -> io::Result<
     changes.write_all(&bytes)
 }
 
-/// A change in progress. Other processes wait with theirs, and trust no copy.
+/// Guard of a change in progress. Other processes wait with theirs, and trust no copy in memory.
 #[derive(Debug)]
 pub(super) struct Change<'a> {
     peers: &'a Peers,
     first: usize,
-    /// What the counters become.
+    /// The values of the counters after the change.
     counts: Vec<u64>,
     before: Option<EntryVersion>,
-    /// Let go of after that.
+    /// Released after the counters are written.
     _locks: Vec<Locked<'a>>,
 }
 
 impl Change<'_> {
-    /// The stamp of the entry before this change.
+    /// The version of the entry before this change.
     pub(super) fn before(&self) -> Option<EntryVersion> {
         self.before
     }
@@ -214,7 +220,7 @@ impl Change<'_> {
 
 impl Drop for Change<'_> {
     fn drop(&mut self) {
-        // Where this fails the counters stay odd: no copy is trusted.
+        // If this fails, the counters stay odd, so no copy is trusted.
         let _ = self.peers.counters(|file| write_counts(file, self.first, &self.counts));
     }
 }
@@ -230,8 +236,7 @@ impl Drop for Locked<'_> {
     }
 }
 
-/// Waits for a lock of a file, and not for ever: a process may have been
-/// stopped while it holds it.
+/// Waits for a file lock, for at most [`PATIENCE`]: the process that holds it may be stopped.
 fn acquire(file: &File) -> Result<()> {
     let deadline = Instant::now() + PATIENCE;
     let mut pause = Duration::from_micros(20);
@@ -239,7 +244,7 @@ fn acquire(file: &File) -> Result<()> {
         match file.try_lock() {
             Ok(()) => return Ok(()),
             Err(TryLockError::WouldBlock) if Instant::now() < deadline => {
-                // Nobody notifies it: files have no event for this.
+                // Sleeps. File locks have no event to wait for.
                 Condvar::new().wait_for(&mut Mutex::new(()).lock(), pause);
                 pause = (pause * 2).min(Duration::from_millis(1));
             }
@@ -262,17 +267,18 @@ fn open_file(path: &Path) -> io::Result<File> {
     options.open(path)
 }
 
-/// The sign that this process lives, by which others leave its drafts alone.
+/// The liveness file of this process. While it is locked, other processes keep this process's
+/// temporary files.
 #[derive(Debug)]
 pub(super) struct Alive {
     id: String,
     path: PathBuf,
-    /// Locked. The lock ends with the process, whatever ends that.
+    /// Locked. The system releases the lock when the process ends, however it ends.
     file: Mutex<Option<File>>,
 }
 
 impl Alive {
-    /// Tries names until one is nobody else's.
+    /// Creates the file under a name that no other process uses.
     pub(super) fn new(tmp: &Path) -> io::Result<Self> {
         let mut failure = io::Error::from(io::ErrorKind::AlreadyExists);
         for _ in 0..100 {
@@ -280,7 +286,7 @@ impl Alive {
             let id = format!("{:x}-{nanos:x}", std::process::id());
             let path = tmp.join(format!("{id}.live"));
             match create_file(&path) {
-                // Whoever sweeps may have had it before it was locked.
+                // Another process may have swept the file before it was locked.
                 Ok(file) if file.try_lock().is_ok() && path.exists() => {
                     return Ok(Self { id, path, file: Mutex::new(Some(file)) });
                 }
@@ -292,15 +298,15 @@ impl Alive {
         Err(failure)
     }
 
-    /// What the names of its drafts begin with.
+    /// The prefix of the names of this process's temporary files.
     pub(super) fn id(&self) -> &str {
         &self.id
     }
 
-    /// Takes the sign down.
+    /// Deletes the file.
     pub(super) fn end(&self) {
         if let Some(locked) = self.file.lock().take() {
-            // While it is locked: afterwards it may be swept by others.
+            // Deleted before the unlock: afterwards another process may sweep it.
             let _ = fs::remove_file(&self.path);
             drop(locked);
         }
@@ -313,8 +319,8 @@ impl Drop for Alive {
     }
 }
 
-/// Deletes what processes that are gone left in `tmp`, and leaves alone what
-/// belongs to one that lives, and what is not ours by its name.
+/// Deletes temporary files that ended processes left in `tmp`. Keeps those of live processes, and
+/// files whose names are foreign.
 pub(super) fn sweep(tmp: &Path) -> io::Result<()> {
     let mut names: Vec<String> = Vec::new();
     for entry in fs::read_dir(tmp)? {
@@ -334,8 +340,8 @@ pub(super) fn sweep(tmp: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// The id of the process that made a file in `tmp`; empty for one that had the
-/// folder alone. `None` for what is not ours.
+/// The id of the process that created a file in `tmp`. Empty for a process that had the directory
+/// alone, and `None` for a foreign file.
 fn owner(name: &str) -> Option<&str> {
     let (rest, suffix) = name.rsplit_once('.')?;
     let (id, number) = match suffix {
@@ -355,7 +361,7 @@ fn delete(path: &Path) -> io::Result<()> {
         Ok(_) => fs::remove_file(path),
         Err(error) => Err(error),
     };
-    // Another process sweeps too.
+    // Another process may sweep at the same time.
     deleted.or_else(|error| if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) })
 }
 
@@ -364,7 +370,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_stamp_is_the_same_until_somebody_changes_the_entry() {
+    fn version_stays_the_same_until_a_process_changes_the_entry() {
         let dir = tempfile::tempdir().unwrap();
         let (mine, theirs) = (Peers::open(dir.path()).unwrap(), Peers::open(dir.path()).unwrap());
         let (entry, other) = (7, 8);
@@ -383,7 +389,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn counters_and_locks_that_were_deleted_are_shared_again() {
+    fn deleted_counters_and_locks_are_created_again_and_shared() {
         let dir = tempfile::tempdir().unwrap();
         let (mine, theirs) = (Peers::open(dir.path()).unwrap(), Peers::open(dir.path()).unwrap());
         let before = mine.stamp(7).unwrap();
@@ -400,7 +406,7 @@ mod tests {
     }
 
     #[test]
-    fn a_change_that_was_broken_off_is_no_stamp_until_the_next() {
+    fn interrupted_change_leaves_no_version_until_the_next_change() {
         let dir = tempfile::tempdir().unwrap();
         let peers = Peers::open(dir.path()).unwrap();
         let before = peers.stamp(7).unwrap();
@@ -411,7 +417,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_dead_left_is_swept_and_what_the_living_have_is_not() {
+    fn sweep_deletes_files_of_ended_processes_and_keeps_those_of_live_ones() {
         let dir = tempfile::tempdir().unwrap();
         let alive = Alive::new(dir.path()).unwrap();
         let path = |name: &str| dir.path().join(name);

@@ -1,11 +1,11 @@
-//! Room that is reserved before it is written to.
+//! Reservations in the disk budget.
 
 use std::sync::Arc;
 
 use crate::Share;
 
-/// Bytes of a share that are counted already and not yet used; given back on
-/// the way out.
+/// A reservation: bytes of a share that count as used, but are not written yet. Dropping it
+/// releases them.
 #[derive(Debug)]
 pub(super) struct Room {
     share: Arc<Share>,
@@ -13,10 +13,10 @@ pub(super) struct Room {
 }
 
 impl Room {
-    /// Reserves `bytes`, or tells by how many they exceed the budget.
+    /// Reserves `bytes`. On failure, returns by how many bytes they exceed the budget.
     ///
-    /// Counts first and looks afterwards: another tier that takes room at the
-    /// same time is seen by one of the two.
+    /// Counts before it checks. So if two tiers reserve at the same time, at least one sees the
+    /// other.
     pub(super) fn reserve(share: &Arc<Share>, bytes: u64) -> Result<Self, u64> {
         share.grow(bytes);
         let room = Self { share: Arc::clone(share), bytes };
@@ -31,12 +31,12 @@ impl Room {
         self.bytes
     }
 
-    /// Takes over what `other` reserved of the same share.
+    /// Adds the reservation `other`, of the same share.
     pub(super) fn join(&mut self, mut other: Self) {
         self.bytes += std::mem::take(&mut other.bytes);
     }
 
-    /// Leaves `bytes` of it counted, and gives the rest back.
+    /// Turns `bytes` of the reservation into permanent usage. The rest is released on drop.
     pub(super) fn keep(&mut self, bytes: u64) {
         self.bytes = self.bytes.saturating_sub(bytes);
     }
@@ -54,7 +54,7 @@ mod tests {
     use crate::Space;
 
     #[test]
-    fn room_is_given_back_unless_it_is_kept() {
+    fn reservation_is_released_unless_it_is_kept() {
         let space = Space::new(10);
         let share = Arc::new(space.share());
         drop(Room::reserve(&share, 10).unwrap());

@@ -1,8 +1,8 @@
-//! What is different when other processes have the same folder.
+//! Operations that differ if other processes have the same directory open.
 //!
-//! Then the index is what this process knows, and not what there is: files come
-//! and go without it. So a look-up asks the folder, and what is found or missed
-//! there corrects the index, which keeps the budget and names what to evict.
+//! Other processes create and delete files without this process's index. So a look-up asks the
+//! directory, and its result corrects the index. The index still tracks the budget and chooses
+//! entries to evict.
 
 use std::fs;
 use std::io;
@@ -14,20 +14,20 @@ use super::folder::at;
 use super::index::Held;
 use super::{FileTier, walk};
 
-/// The folder is looked at again after this part of the budget was written.
+/// The directory is scanned again after one part in this many of the budget was written.
 const LOOK_AGAIN: u64 = 16;
 
 impl FileTier {
-    /// What the index knows of `digest` before its file is read.
+    /// Looks up `digest` in the index before its file is read.
     ///
-    /// `None` when there can be no such file: an entry that the index does not
-    /// have may be there when others write too.
+    /// Returns `None` if the file cannot exist. In a shared directory, a file may exist that the
+    /// index does not have.
     pub(super) fn expect(&self, digest: u128) -> Result<Option<Held>> {
         let held = self.index()?.touch(digest);
         Ok(held.or_else(|| self.peers.is_some().then_some(Held { digest, version: 0 })))
     }
 
-    /// Corrects the index: the file of `held` is there, with `len` bytes.
+    /// Corrects the index after the file of `held` was found, with `len` bytes.
     pub(super) fn found(&self, held: Held, len: u64) -> Result<()> {
         if self.peers.is_none() || !self.index()?.differs(held.digest, len) {
             return Ok(());
@@ -39,7 +39,7 @@ impl FileTier {
         Ok(())
     }
 
-    /// Corrects the index: the file of `held` is not there.
+    /// Corrects the index after the file of `held` was not found.
     pub(super) fn missed(&self, held: Held) -> Result<()> {
         if self.peers.is_none() {
             return self.delete(held).map(drop);
@@ -50,10 +50,11 @@ impl FileTier {
         Ok(())
     }
 
-    /// Removes the file of `digest`, whoever wrote it; whether there was one.
+    /// Deletes the file of `digest`, which any process may have written. Returns whether there was
+    /// one.
     ///
-    /// Where there was none it is a change all the same: a load of another
-    /// process that began before must not be stored after it.
+    /// Changes the version even if there was no file. So a load that another process began before
+    /// is not stored after it.
     pub(super) fn remove_shared(&self, digest: u128) -> Result<bool> {
         let _lane = self.lane(digest)?;
         let held = self.index()?.find(digest);
@@ -78,10 +79,10 @@ impl FileTier {
         }
     }
 
-    /// Looks at the folder again when enough was written since the last time.
+    /// Scans the directory again if enough was written since the last scan.
     ///
-    /// So each process knows of the writes of each other one but for the last
-    /// sixteenth of the budget.
+    /// So each process knows the writes of every other one, except for the last sixteenth of the
+    /// budget.
     pub(super) fn look_now_and_then(&self, written: u64) -> Result<()> {
         if self.peers.is_none() {
             return Ok(());
@@ -94,8 +95,8 @@ impl FileTier {
         self.look_again()
     }
 
-    /// Brings the index up to date with the folder. What came or went since
-    /// the look began stays as the index has it.
+    /// Reconciles the index with the directory. Changes since the scan began stay as the index has
+    /// them.
     pub(super) fn look_again(&self) -> Result<()> {
         let begun = self.index()?.now();
         let found = walk::walk(self.folder.entries())?;
@@ -119,7 +120,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_sees_what_the_other_does() {
+    fn each_process_sees_the_changes_of_the_other() {
         let dir = tempfile::tempdir().unwrap();
         let (one, two) = (open_shared(dir.path(), MIB), open_shared(dir.path(), MIB));
         put(&one, 1, 7, 100);
@@ -147,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stamp_changes_with_every_change_by_anyone() {
+    fn version_changes_with_every_change_by_any_process() {
         let dir = tempfile::tempdir().unwrap();
         let (one, two) = (open_shared(dir.path(), MIB), open_shared(dir.path(), MIB));
         let mut seen = vec![one.stamp(&key(1)).unwrap()];
@@ -174,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn a_put_that_is_based_on_what_is_no_more_stores_nothing() {
+    fn put_with_an_outdated_version_stores_nothing() {
         let dir = tempfile::tempdir().unwrap();
         let (one, two) = (open_shared(dir.path(), MIB), open_shared(dir.path(), MIB));
         let based = || key(1).based_on(one.stamp(&key(1)).unwrap());
@@ -192,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn four_keep_the_budget_of_a_folder_together() {
+    fn four_processes_keep_the_budget_of_one_directory() {
         let dir = tempfile::tempdir().unwrap();
         let limit = 8 * MIB;
         thread::scope(|scope| {
@@ -213,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn writers_readers_and_clears_disturb_no_frame() {
+    fn concurrent_puts_gets_and_clears_corrupt_no_frame() {
         let dir = tempfile::tempdir().unwrap();
         thread::scope(|scope| {
             for writer in 0..4_u64 {

@@ -1,4 +1,4 @@
-//! Frames that come and go in parts.
+//! Streaming reads and uploads.
 
 use std::io;
 
@@ -47,7 +47,7 @@ impl FileTier {
         self.in_place(|| self.relieved(draft))
     }
 
-    /// Makes room first, so that the budget holds while a stream comes in.
+    /// Reserves room first, so that the upload stays within the budget.
     pub(super) fn append_now(&self, draft: &mut Drafted, bytes: &[u8]) -> Result<()> {
         let len = draft.file.len().saturating_add(bytes.len() as u64);
         self.check_len(len)?;

@@ -13,10 +13,10 @@ use crate::Space;
 
 pub(super) const MIB: u64 = 1 << 20;
 
-/// What a small entry takes that is alone in its folders.
+/// Disk usage of a small entry that is alone in its directories.
 const ALONE: u64 = 3 * BLOCK;
 
-/// A blocking tier is ready in the first poll.
+/// Polls once: a blocking tier is ready in the first poll.
 pub(super) fn now<T>(future: BoxFuture<'_, T>) -> T {
     match pin!(future).as_mut().poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(output) => output,
@@ -35,7 +35,7 @@ pub(super) fn open_shared(dir: &Path, limit: u64) -> FileTier {
     .unwrap()
 }
 
-/// With room for `limit` bytes beyond the folders that are always there.
+/// Opens a tier with room for `limit` bytes beyond the directories that always exist.
 fn open(dir: &Path, limit: u64) -> FileTier {
     try_open(dir, limit).unwrap()
 }
@@ -100,7 +100,7 @@ pub(super) fn files(dir: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// Bytes of `dir` and all that is below it, as `du` counts them.
+/// Bytes of `dir` and everything in it, as `du` counts them.
 fn counted(dir: &Path) -> u64 {
     let children = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap());
     let below = children.map(|entry| match entry.metadata().unwrap() {
@@ -111,7 +111,7 @@ fn counted(dir: &Path) -> u64 {
 }
 
 #[test]
-fn what_was_put_is_there_until_it_is_removed() {
+fn put_entry_is_found_until_it_is_removed() {
     let (_dir, tier) = fresh(64 * MIB);
     for len in [0, 1, 4000, 4096, 70_000, 3 << 20, 10] {
         put(&tier, 1, 7, len);
@@ -125,7 +125,7 @@ fn what_was_put_is_there_until_it_is_removed() {
 }
 
 #[test]
-fn a_removed_entry_leaves_neither_file_nor_folders() {
+fn removed_entry_leaves_no_file_and_no_directories() {
     let (_dir, tier) = fresh(MIB);
     put(&tier, 1, 7, 10);
     assert!(tier.folder.path(key(1).digest()).exists());
@@ -134,7 +134,7 @@ fn a_removed_entry_leaves_neither_file_nor_folders() {
 }
 
 #[test]
-fn entries_are_there_after_reopening() {
+fn entries_survive_reopening() {
     let (dir, tier) = fresh(64 * MIB);
     (0..100).for_each(|number| put(&tier, number, number as u8, 100 * number as usize));
     for number in 0..50 {
@@ -149,7 +149,7 @@ fn entries_are_there_after_reopening() {
 }
 
 #[test]
-fn a_smaller_budget_on_reopening_deletes_the_longest_written() {
+fn reopening_with_a_smaller_budget_deletes_the_oldest_entries() {
     let (dir, tier) = fresh(MIB);
     let path = |number| tier.folder.path(key(number).digest());
     for number in 0..10 {
@@ -164,7 +164,7 @@ fn a_smaller_budget_on_reopening_deletes_the_longest_written() {
 }
 
 #[test]
-fn what_was_half_written_is_deleted_on_open() {
+fn half_written_files_are_deleted_on_open() {
     let (dir, tier) = fresh(MIB);
     let tmp = dir.path().join("files/tmp");
     drop(tier);
@@ -178,7 +178,7 @@ fn what_was_half_written_is_deleted_on_open() {
 }
 
 #[test]
-fn files_of_others_are_left_alone_and_not_counted() {
+fn foreign_files_are_kept_and_not_counted() {
     let (dir, tier) = fresh(MIB);
     put(&tier, 1, 7, 10);
     let entries = dir.path().join("files/entries");
@@ -197,7 +197,7 @@ fn files_of_others_are_left_alone_and_not_counted() {
 }
 
 #[test]
-fn entries_never_read_go_first_then_the_least_recently_used() {
+fn never_read_entries_are_evicted_first_then_the_least_recently_used() {
     let (_dir, tier) = fresh(5 * ALONE);
     (0..5).for_each(|number| put(&tier, number, 7, 100));
     assert!(has(&tier, 0, 7, 100) && has(&tier, 3, 7, 100) && has(&tier, 0, 7, 100));
@@ -212,7 +212,7 @@ fn entries_never_read_go_first_then_the_least_recently_used() {
 }
 
 #[test]
-fn without_room_nothing_is_stored_and_the_former_frame_stays() {
+fn put_without_room_fails_and_keeps_the_former_frame() {
     let space = Space::new(10 * BLOCK + FIXED);
     let other = space.share();
     let dir = tempfile::tempdir().unwrap();
@@ -234,7 +234,7 @@ fn without_room_nothing_is_stored_and_the_former_frame_stays() {
 }
 
 #[test]
-fn a_frame_above_the_budget_is_too_large_and_one_as_large_does_not_fit() {
+fn frame_above_the_budget_is_too_large_and_one_of_its_size_is_full() {
     let (_dir, tier) = fresh(10 * BLOCK);
     put(&tier, 1, 7, 100);
     let refused = |len: u64| now(tier.put(&key(2), &frame(2, 8, len as usize))).unwrap_err().kind();
@@ -272,7 +272,7 @@ fn the_budget_holds_under_four_threads() {
 }
 
 #[test]
-fn a_vanished_file_is_absent_and_no_longer_counted() {
+fn vanished_file_is_a_miss_and_no_longer_counted() {
     let (_dir, tier) = fresh(MIB);
     put(&tier, 1, 7, 10);
     fs::remove_file(tier.folder.path(key(1).digest())).unwrap();
@@ -286,7 +286,7 @@ fn a_vanished_file_is_absent_and_no_longer_counted() {
 }
 
 #[test]
-fn an_older_reader_does_not_delete_what_was_put_since() {
+fn delete_of_an_older_version_keeps_the_newer_entry() {
     let (_dir, tier) = fresh(MIB);
     put(&tier, 1, 7, 10);
     let old = tier.index().unwrap().find(key(1).digest()).unwrap();
@@ -309,7 +309,7 @@ fn gets_during_overwrites_see_whole_frames() {
 }
 
 #[test]
-fn clear_leaves_nothing_and_the_tier_goes_on() {
+fn cleared_tier_is_empty_and_accepts_puts() {
     let (dir, tier) = fresh(64 * MIB);
     (0..50).for_each(|number| put(&tier, number, 7, 100));
     now(tier.clear()).unwrap();
@@ -324,7 +324,7 @@ fn clear_leaves_nothing_and_the_tier_goes_on() {
 }
 
 #[test]
-fn clears_among_puts_keep_the_count_right() {
+fn concurrent_clears_and_puts_keep_the_usage_exact() {
     let (dir, tier) = fresh(64 * MIB);
     thread::scope(|scope| {
         for thread in 0..3_u64 {
@@ -360,7 +360,7 @@ fn header_of(number: u64) -> Header {
 }
 
 #[test]
-fn after_close_every_call_fails() {
+fn closed_tier_fails_every_call() {
     let (dir, tier) = fresh(MIB);
     put(&tier, 1, 7, 100);
     now(tier.close()).unwrap();
@@ -378,7 +378,7 @@ fn after_close_every_call_fails() {
 }
 
 #[test]
-fn a_regular_file_in_the_way_is_unavailable_and_named() {
+fn regular_file_in_place_of_the_directory_is_unavailable_and_named() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("regular");
     fs::write(&file, b"").unwrap();
@@ -392,7 +392,7 @@ fn a_regular_file_in_the_way_is_unavailable_and_named() {
 
 #[cfg(unix)]
 #[test]
-fn folders_and_files_are_for_their_owner_alone() {
+fn directories_and_files_are_private_to_their_owner() {
     use std::os::unix::fs::PermissionsExt;
     let (dir, tier) = fresh(MIB);
     put(&tier, 1, 7, 100);
@@ -404,7 +404,7 @@ fn folders_and_files_are_for_their_owner_alone() {
 }
 
 #[test]
-fn another_boot_finds_what_was_closed_or_synced_and_nothing_else() {
+fn only_closed_or_synced_entries_survive_a_reboot() {
     for durability in [Durability::Buffered, Durability::Flushed, Durability::Synced] {
         for is_closed in [true, false] {
             let dir = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! Finds the entries that an earlier process left.
+//! Scans the directory for entries.
 
 use std::fs::{self, DirEntry};
 use std::io;
@@ -9,7 +9,7 @@ use larder_core::Result;
 
 use super::folder::at;
 
-/// A file that is an entry by its name and place.
+/// A file whose name and place are those of an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Found {
     pub(super) digest: u128,
@@ -17,10 +17,10 @@ pub(super) struct Found {
     written: SystemTime,
 }
 
-/// The entries below `entries`, longest written first.
+/// Returns the entries in the directory `entries`, those written longest ago first.
 ///
-/// Costs a read of each folder and a `stat` of each file. Empty folders are
-/// deleted. What is not ours by its name is passed over; the first of it is logged.
+/// Costs a read of each directory and a `stat` of each file. Deletes empty directories. Skips
+/// foreign files, and logs the first of them.
 pub(super) fn walk(entries: &Path) -> Result<Vec<Found>> {
     let mut walk = Walk::default();
     for (first, upper) in walk.folders(entries)? {
@@ -47,7 +47,7 @@ struct Walk {
 }
 
 impl Walk {
-    /// The subfolders with names of two hexadecimal digits.
+    /// The subdirectories whose names are two hexadecimal digits.
     fn folders(&mut self, path: &Path) -> Result<Vec<(String, PathBuf)>> {
         let mut folders = Vec::new();
         for entry in children(path)? {
@@ -60,7 +60,7 @@ impl Walk {
         Ok(folders)
     }
 
-    /// The entries of one leaf folder; if it is empty it is deleted.
+    /// Collects the entries of one lower directory. Deletes the directory if it is empty.
     fn leaf(&mut self, prefix: &str, path: &Path) -> Result<()> {
         let children = children(path)?;
         if children.is_empty() {
