@@ -1,4 +1,4 @@
-//! The engine: one cache over a memory store and, where there are any, tiers of bytes.
+//! The engine of one cache: a memory store and, optionally, byte tiers beyond it.
 
 use std::any::Any;
 use std::hash::Hash;
@@ -35,91 +35,92 @@ use crate::time::timeline::Timeline;
 use larder_exec::background::Pool;
 use larder_exec::runtime::{Runtime, block_on};
 
-/// What a user said about all entries of a cache.
+/// What the user has configured about all entries of a cache.
 #[derive(Clone, Copy, Debug)]
 pub struct Hints {
-    /// The kind of value.
+    /// The kind of the values.
     pub kind: Kind,
     /// How long entries should outlive the process.
     pub persistence: Persistence,
     /// How entries are used.
     pub access: Access,
-    /// Who needs to see them.
+    /// Which processes or nodes need to see the entries.
     pub sharing: Sharing,
-    /// The home that the cache insists on.
+    /// The home tier that the user has fixed, if any.
     pub home: Option<TierKind>,
-    /// Where the size classes begin.
+    /// The bounds of the size classes.
     pub thresholds: Thresholds,
 }
 
-/// Says what an entry weighs.
+/// A function that returns the weight of an entry.
 pub type Weigher = Box<dyn Fn(&dyn Any, &dyn Any) -> u32 + Send + Sync>;
 
 /// How much of the memory budget an entry takes.
 pub enum Weigh {
     /// One: the budget counts entries.
     Entry,
-    /// Its measured bytes plus overhead.
+    /// Its measured bytes plus a fixed overhead.
     Measured,
-    /// What this function says.
+    /// The result of this function.
     By(Weigher),
 }
 
-/// Bytes that an entry takes in memory beside its encoding: the engine's and
-/// the store's own records of it. An estimate.
+/// Estimated bytes of an entry in memory beside its encoding: the records that the engine and the
+/// memory store keep of it.
 const OVERHEAD: u64 = 128;
 
-/// What was invalidated before, and where to write down what is from now on.
+/// The invalidations of earlier runs, and the log for new ones.
 #[derive(Default)]
 pub struct KeptInvalidations {
-    /// The log; `None` where nothing outlives the process.
+    /// The log. `None` if nothing outlives the process.
     pub log: Option<Box<dyn InvalidationLog>>,
-    /// What it holds.
+    /// The invalidations that the log holds.
     pub invalidations: Vec<InvalidationRecord>,
 }
 
-/// What an engine is made of.
+/// The parts that an engine is assembled from.
 pub struct Parts {
     /// The memory store.
     pub memory: Arc<dyn Memory>,
-    /// The largest weight of one entry in memory; zero when there is no memory.
+    /// The largest weight of one entry in memory. Zero if there is no memory tier.
     pub memory_weight_max: u64,
     /// How entries are weighed.
     pub weigh: Weigh,
-    /// Everything beyond memory.
+    /// The tiers beyond memory.
     pub stack: Option<TierStack>,
-    /// What the user said about the entries.
+    /// What the user has configured about the entries.
     pub hints: Hints,
-    /// Until when entries live.
+    /// How long entries live.
     pub expiry: Expiry,
-    /// Where the time comes from.
+    /// The source of time.
     pub clock: Arc<dyn Clock>,
-    /// How it hears of other nodes, where it shares a tier with any.
+    /// The bus to other nodes, if they share a tier with this cache.
     pub nodes: Option<NodesPlan>,
-    /// Where invalidations are written down, and those of before.
+    /// The invalidation log and what it holds.
     pub invalidations: KeptInvalidations,
-    /// How long a leader may be left unpolled after it was woken before a waiter
-    /// takes its key over; `None` for as long as it likes.
+    /// How long a leader that was woken may stay unpolled before a waiter takes its key over.
+    /// `None`: for any time.
     pub stall: Option<Duration>,
-    /// Who is told what happens; the memory store must emit it by itself of what
-    /// leaves it, see [`Listener::on_departure`].
+    /// The listener for events. The memory store must itself report the entries that leave it, see
+    /// [`Listener::on_departure`].
     pub listener: Option<Listener>,
-    /// The directory of the tiers, where they have one.
+    /// The directory of the tiers, if they have one.
     pub dir: Option<PathBuf>,
-    /// Locks and the like, let go of when the cache is closed.
+    /// Locks and similar values, dropped when the cache is closed.
     pub held: Vec<Box<dyn Any + Send>>,
 }
 
-/// One cache. See the crate documentation for the paths through it.
+/// One cache. The crate documentation describes the paths through it.
 pub struct Engine {
     pub(crate) memory: Arc<dyn Memory>,
     pub(crate) memory_weight_max: u64,
     pub(crate) weigh: Weigh,
     pub(crate) stack: Option<TierStack>,
-    /// Others change entries: copies in memory are checked, by stamps
-    /// (`copies.rs`) or by what other nodes emit (`nodes.rs`).
+    /// Whether other processes or nodes change entries, so that copies in memory must be validated:
+    /// by version (`coherence/validated_copies.rs`) or by the notices of other nodes
+    /// (`coherence/mod.rs`).
     pub(crate) checks: bool,
-    /// By stamps.
+    /// Whether copies in memory are validated by version.
     pub(crate) stamps: bool,
     pub(crate) nodes: Option<Arc<Nodes>>,
     pub(crate) hints: Hints,
@@ -129,7 +130,7 @@ pub struct Engine {
     pub(crate) backoffs: Backoffs,
     pub(crate) pool: Arc<Pool>,
     pub(crate) refreshing: AtomicUsize,
-    /// Some entry of this cache may expire.
+    /// Whether an entry of this cache may expire.
     pub(crate) expires: AtomicBool,
     pub(crate) stall: Option<Duration>,
     dir: Option<PathBuf>,
@@ -140,15 +141,15 @@ pub struct Engine {
     pub(crate) memory_hits: Striped,
     pub(crate) memory_puts: Count,
     pub(crate) closed: AtomicBool,
-    /// The process that it was built in.
+    /// Id of the process that built the cache.
     pub(crate) process: u32,
     pub(crate) lifecycle: Lifecycle,
     pub(crate) events: Events,
-    /// Called when the last handle goes, before anything else goes.
+    /// Called when the last handle is dropped, before anything else is.
     pub(crate) on_last_handle: OnceLock<fn(&Self)>,
 }
 
-/// The error of a child process that uses the cache of its parent.
+/// The error in a forked child that uses the cache of its parent.
 #[cold]
 pub(crate) fn forked() -> Error {
     let message = "this process was forked from the one that built the cache, and has no part of its tiers: \
@@ -213,8 +214,8 @@ impl Engine {
         engine
     }
 
-    /// The value of `key` in the store of this cache, by its types. A miss is not
-    /// counted here.
+    /// Returns the value of `key` in the typed memory store of this cache. A miss is not counted
+    /// here.
     #[inline]
     pub fn hit<K, V, Q>(&self, memory: &impl MemoryStore<K, V>, key: &Q) -> Option<V>
     where
@@ -231,7 +232,7 @@ impl Engine {
         Some(value)
     }
 
-    /// As [`hit`](Self::hit), unless a refresh of the entry is due.
+    /// As [`hit`](Self::hit), but `None` if a refresh of the entry is due.
     pub fn hit_unless_due<K, V>(&self, memory: &impl MemoryStore<K, V>, key: &K) -> Option<V>
     where
         K: Hash + Eq,
@@ -245,20 +246,20 @@ impl Engine {
         Some(value)
     }
 
-    /// The value of `key` in memory, whatever its type.
+    /// Returns the value of `key` in memory, of any type, and counts a hit.
     pub(crate) fn find(&self, key: &dyn AnyLookup) -> Option<Value> {
         let value = self.recall(key)?.value?;
         self.memory_hits.increment();
         Some(value)
     }
 
-    /// What memory has of `key`, if it may be served, as a value or as the
-    /// knowledge that there is none.
+    /// Returns the memory record of `key` if it may be served. The record may hold the knowledge
+    /// that there is no value.
     pub(crate) fn recall(&self, key: &dyn AnyLookup) -> Option<Record<Value>> {
         self.near(key).filter(|record| self.is_fresh(record.lifespan()))
     }
 
-    /// As [`recall`](Self::recall), without a use of the entry.
+    /// As [`recall`](Self::recall), without recording a use of the entry.
     pub(crate) fn glance(&self, key: &dyn AnyLookup) -> Option<Record<Value>> {
         self.near_unused(key).filter(|record| self.freshness(record) == Freshness::Fresh)
     }
@@ -271,7 +272,8 @@ impl Engine {
         }
     }
 
-    /// Whether terms and invalidations let an entry be served; that uses it.
+    /// Returns whether an entry may be served by its deadline and by the invalidations. If so,
+    /// records a use of it.
     #[inline]
     fn is_fresh_by(&self, stamp: u64, terms: &LiveEntryMeta) -> bool {
         let now = self.timeline.now();
@@ -285,12 +287,12 @@ impl Engine {
         fresh
     }
 
-    /// What a record of memory is good for now.
+    /// Returns the freshness of a memory record now.
     pub(crate) fn freshness(&self, record: &Record<Value>) -> Freshness {
         self.freshness_by(record.lifespan())
     }
 
-    /// The same of what its freshness depends on.
+    /// As [`freshness`](Self::freshness), from the data that it depends on.
     pub(crate) fn freshness_by(&self, lifecycle: Lifespan<'_>) -> Freshness {
         match lifecycle.terms {
             None => freshness_without_terms(&self.invalidations, lifecycle.stamp),
@@ -298,7 +300,7 @@ impl Engine {
         }
     }
 
-    /// The record of `key` in memory, where memory may answer by itself.
+    /// Returns the memory record of `key`, if memory may answer without asking a tier.
     #[inline]
     pub(crate) fn near(&self, key: &dyn AnyLookup) -> Option<Record<Value>> {
         if self.checks {
@@ -307,7 +309,7 @@ impl Engine {
         self.memory.get(key)
     }
 
-    /// As [`near`](Self::near), without a use of the entry.
+    /// As [`near`](Self::near), without recording a use of the entry.
     pub(crate) fn near_unused(&self, key: &dyn AnyLookup) -> Option<Record<Value>> {
         if self.checks {
             return self.confirmed_by(|| self.memory.peek(key));
@@ -315,13 +317,13 @@ impl Engine {
         self.memory.peek(key)
     }
 
-    /// Whether there are tiers beyond memory to ask.
+    /// Returns whether there are tiers beyond memory.
     pub fn has_tiers(&self) -> bool {
         self.stack.is_some()
     }
 
-    /// Runs a section over the tiers: where its caller is, if one of them lets
-    /// its caller wait there. A section that only `reads` may be given up.
+    /// Runs a section over the tiers. If all tiers block, it runs on a thread that may block;
+    /// otherwise in the caller's task. A section that only `reads` may be dropped before its end.
     pub(crate) async fn drive<W: Runtime, T: Send + 'static>(
         &self,
         reads: bool,
@@ -329,10 +331,10 @@ impl Engine {
     ) -> Result<T> {
         let tiers = self.tiers();
         if tiers.is_empty() {
-            // All that it waits for is a guard, which nobody has for long.
+            // The section can only wait for a guard, and guards are held briefly.
             return Ok(block_on(section));
         }
-        // On the heap at once: what is awaited is moved a few times.
+        // On the heap at once: a future that is awaited is moved several times.
         let section = Box::pin(section);
         if tiers.iter().all(TierHandle::blocks) {
             W::section(true, section).await
@@ -341,17 +343,17 @@ impl Engine {
         }
     }
 
-    /// The directory of the tiers, where they have one.
+    /// Returns the directory of the tiers, if they have one.
     pub fn dir(&self) -> Option<&Path> {
         self.dir.as_deref()
     }
 
-    /// Has `on_last_handle` called when the last handle goes; the first one counts.
+    /// Sets a function to call when the last handle is dropped. The first one set counts.
     pub fn set_on_last_handle(&self, on_last_handle: fn(&Self)) {
         let _first_counts = self.on_last_handle.set(on_last_handle);
     }
 
-    /// Statistics of this moment.
+    /// Returns the statistics of this moment.
     pub fn stats(&self) -> Stats {
         let mut tiers = Vec::new();
         if self.memory_weight_max > 0 {
@@ -370,7 +372,7 @@ impl Engine {
         self.stack.as_ref().map_or(&[], |stack| &stack.tiers)
     }
 
-    /// Whether look-ups miss and loads pass through: closed, or switched off.
+    /// Returns whether look-ups miss and loads do not store: the cache is closed or switched off.
     pub(crate) fn is_closed(&self) -> bool {
         let ended = self.closed.load(Ordering::Acquire);
         if ended {
@@ -379,10 +381,10 @@ impl Engine {
         ended || !self.lifecycle.is_on() || self.has_tiers() && self.is_forked()
     }
 
-    /// Whether this is a child that was forked from the process of the cache. It has
-    /// none of the threads that its tiers need, and perhaps locks that are never let go.
+    /// Returns whether this is a forked child of the process that built the cache. The child has
+    /// none of the threads that the tiers need, and may have locks that are never released.
     ///
-    /// Costs a call of the system.
+    /// Costs a system call.
     pub(crate) fn is_forked(&self) -> bool {
         std::process::id() != self.process
     }
@@ -394,7 +396,7 @@ impl Engine {
         if self.has_tiers() && self.is_forked() { Err(forked()) } else { Ok(()) }
     }
 
-    /// The key as tiers see it; `None` where there are none.
+    /// Encodes the key for the tiers. `None` if there are none.
     pub(crate) fn encode_key(&self, key: &dyn AnyLookup) -> Result<Option<EncodedKey>> {
         let Some(stack) = &self.stack else { return Ok(None) };
         let encoded = stack.encode_lookup(key)?;
@@ -402,18 +404,18 @@ impl Engine {
         Ok(Some(encoded))
     }
 
-    /// The facts of an entry of `bytes`, with what the user said.
+    /// Returns the facts for placing an entry of `bytes`, with the user's configuration.
     pub(crate) fn facts(&self, bytes: u64, load_cost: Option<Duration>, ttl: Option<Duration>) -> Facts {
         let Hints { kind, persistence, access, sharing, home, thresholds } = self.hints;
         Facts { bytes, kind, load_cost, ttl, persistence, access, sharing, home, thresholds }
     }
 
-    /// Where an entry with these facts goes now.
+    /// Returns where an entry with these facts is placed now.
     pub(crate) fn place(&self, stack: &TierStack, facts: &Facts) -> Placement {
         self.place_with(stack, facts, None)
     }
 
-    /// The same, as if the tier `well` took everything.
+    /// As [`place`](Self::place), as if the tier `well` were healthy.
     pub(crate) fn place_with(&self, stack: &TierStack, facts: &Facts, well: Option<TierKind>) -> Placement {
         let memory = TierFacts {
             kind: TierKind::Memory,
@@ -439,13 +441,13 @@ impl Engine {
         stack.selector.place(facts, &tiers[..len])
     }
 
-    /// What an entry of `bytes`, key included, weighs in memory. Runs the
-    /// user's weigher, so it is asked before anything is held.
+    /// Returns the weight in memory of an entry of `bytes`, including its key. Runs the user's
+    /// weigher, so no lock may be held.
     pub(crate) fn weight(&self, key: &Key, value: Option<&Value>, bytes: u64) -> u32 {
         self.weight_of(key.as_any(), value.map(|value| value.as_any() as &dyn Any), bytes)
     }
 
-    /// As [`weight`](Self::weight), of a key and a value that are lent.
+    /// As [`weight`](Self::weight), for a borrowed key and value.
     pub(crate) fn weight_of(&self, key: &dyn Any, value: Option<&dyn Any>, bytes: u64) -> u32 {
         match (&self.weigh, value) {
             (Weigh::Entry, _) => 1,
@@ -454,33 +456,34 @@ impl Engine {
         }
     }
 
-    /// The bounds of memory.
+    /// Returns the bounds of memory.
     pub fn bounds(&self) -> Bounds {
         self.memory.bounds()
     }
 
-    /// Changes the bounds of memory, and evicts what exceeds them.
+    /// Changes the bounds of memory, and evicts the entries that exceed them.
     ///
     /// # Errors
-    /// `ErrorKind::Unsupported` where the memory engine cannot change them.
+    /// `ErrorKind::Unsupported` if the memory store cannot change them.
     pub fn set_bounds(&self, change: impl FnOnce(&mut Bounds)) -> Result<()> {
         let mut bounds = self.memory.bounds();
         change(&mut bounds);
         reentrancy::within(|| self.memory.set_bounds(bounds))
     }
 
-    /// Whether memory takes an entry of this weight.
+    /// Returns whether memory accepts an entry of this weight.
     pub(crate) fn fits_memory(&self, weight: u32) -> bool {
         self.memory.bounds().bytes.is_none_or(|max| u64::from(weight) <= max)
     }
 
-    /// Puts a record into memory, for who holds the guard of its key.
+    /// Inserts a record into memory. The caller holds the guard of the key.
     pub(crate) fn keep(&self, key: Key, record: Record<Value>) {
         if self.memory_weight_max == 0 {
             return;
         }
         if self.checks && record.checked.is_none() {
-            // What was written here another process may have replaced by now.
+            // A copy without a version cannot be validated: another process may have replaced the
+            // entry by now.
             self.discard(&key);
             return;
         }
@@ -488,19 +491,19 @@ impl Engine {
         let _fits = reentrancy::within(|| self.memory.insert(key, record));
     }
 
-    /// As [`discard`](Self::discard): whether there was one, and which copy it
-    /// was, where others change entries.
+    /// As [`discard`](Self::discard). Returns whether there was a copy, and its version if copies
+    /// are validated.
     pub(crate) fn discard_copy(&self, key: &dyn AnyLookup) -> Option<Option<EntryVersion>> {
         self.discard(key).map(|removed| removed.checked)
     }
 
-    /// Takes a record out of memory, for who holds the guard of its key.
+    /// Removes a record from memory. The caller holds the guard of the key.
     pub(crate) fn discard(&self, key: &dyn AnyLookup) -> Option<Removed> {
         reentrancy::within(|| self.memory.remove(key))
     }
 }
 
-/// What memory asks for the freshness of its records.
+/// Tells the memory store how fresh its records are.
 struct RecordLifetimes {
     timeline: Arc<Timeline>,
     invalidations: Arc<Invalidations>,
@@ -523,7 +526,7 @@ impl Lifetimes for RecordLifetimes {
     }
 }
 
-/// Without terms there is no stale window.
+/// Without metadata there is no stale window.
 fn freshness_without_terms(invalidations: &Invalidations, stamp: u64) -> Freshness {
     if invalidations.spares(stamp) { Freshness::Fresh } else { Freshness::Gone }
 }

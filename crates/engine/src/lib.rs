@@ -1,21 +1,21 @@
-//! The decisions of Larder: where an entry goes, who loads it, which change wins.
+//! The cache engine: decides where an entry goes, which caller loads it, and which change wins.
 //!
-//! The engine is written once, for threads and for tasks: generic over a
-//! [`Runtime`](runtime::Runtime), which says how to wait and where blocking work runs.
-//! It knows the contracts of tiers and of memory, and no tier by name.
+//! The engine is written once for threads and for tasks, generic over a
+//! [`Runtime`](larder_exec::runtime::Runtime), which says how to wait and where blocking work runs.
+//! It knows the contracts of tiers and of the memory store, but no tier by name.
 //!
 //! # The path of a hit
-//! [`Engine::hit`] asks the memory store and counts. Nothing else.
+//! [`Engine::hit`] asks the memory store and counts the hit. Nothing else.
 //!
 //! # The path of a miss
-//! `read.rs`: tier by tier, nearest first, each seen through its layers →
-//! verify the frame → unpack → decode → copy into memory, unless the entry
-//! changed meanwhile.
+//! `read`: asks the tiers in turn, nearest first, each through its layers. Then it verifies the
+//! frame, unpacks and decodes it, and copies the value into memory, unless the entry changed
+//! meanwhile.
 //!
 //! # The order of changes
-//! `gate.rs`: writes, loads and promotions of one key meet at its gate. A write
-//! supersedes the loads and promotions in progress; what was superseded is
-//! handed to those who wait for it and never stored.
+//! `key_lock`: writes, loads and promotions of one key are ordered by its key lock. A write
+//! supersedes the loads and promotions in progress. A superseded load hands its value to its
+//! waiters but never stores it.
 
 mod batch;
 mod coherence;

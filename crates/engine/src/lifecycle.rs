@@ -22,8 +22,8 @@ use crate::tier_stack::tier_handle::TierHandle;
 use larder_exec::runtime::{Leaving, Runtime, block_on, hand_off};
 
 impl Engine {
-    /// Entries, each counted at its home. Where there are tiers, costs a pass
-    /// over the entries in memory.
+    /// Returns the number of entries, each counted at its home tier. With tiers, costs a pass over
+    /// the entries in memory.
     pub fn len(&self) -> u64 {
         if self.stack.is_none() {
             return self.memory.count(None);
@@ -32,18 +32,18 @@ impl Engine {
         beyond + self.memory.count(Some(TierKind::Memory))
     }
 
-    /// Whether there is no entry.
+    /// Returns whether there is no entry.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Bytes of all tiers, as each accounts for them.
+    /// Returns the bytes of all tiers, as each tier counts them.
     pub fn bytes(&self) -> u64 {
         let beyond: u64 = self.tiers().iter().map(|handle| handle.inner().usage().bytes).sum();
         beyond + self.memory.usage().bytes
     }
 
-    /// The keys of all tiers, each once, in no order.
+    /// Returns the keys of all tiers, each once, in no order.
     pub(crate) async fn keys<W: Runtime>(self: &Arc<Self>, in_memory: Vec<Key>) -> Result<Vec<Key>> {
         let engine = Arc::clone(self);
         W::section(self.has_tiers(), async move { engine.collect_keys(in_memory).await }).await?
@@ -66,9 +66,9 @@ impl Engine {
                         && handle.quarantine().covers(&EncodedKey::new(head.key)))
                     && let Ok(key) = stack.keys.decode(head.key)
                 {
-                    // Nobody looks there any more: a former build encoded the key in another way.
+                    // No look-up finds this entry: a former build encoded the key differently.
                     if stack.encode_key(&key).is_ok_and(|encoded| encoded.as_bytes() != head.key) {
-                        // What is shared may be that of a build which looks there.
+                        // A shared entry may belong to a build that still uses this encoding.
                         if !self.stamps && !handle.is_among_nodes() {
                             outdated.push((key, EncodedKey::new(head.key)));
                         }
@@ -86,17 +86,17 @@ impl Engine {
         Ok(keys)
     }
 
-    /// Whether an entry of a tier with this head may be served.
+    /// Returns whether an entry of a tier with this head may be served.
     fn is_served(&self, handle: &TierHandle, head: &Head<'_>) -> bool {
         head.header.codec != CodecId::Absent
             && EntryMeta::read(&head.header, head.tags)
                 .is_some_and(|terms| self.freshness_of(handle, &head.header, &terms) == Freshness::Fresh)
     }
 
-    /// Removes every entry, in every tier. Supersedes all that is in progress.
+    /// Removes every entry from every tier, and supersedes everything in progress.
     ///
     /// # Errors
-    /// When a tier failed; it is not asked any more until a later `clear` succeeds.
+    /// If a tier failed. That tier is not read until a later `clear` succeeds.
     pub(crate) async fn clear<W: Runtime>(self: &Arc<Self>) -> Result<()> {
         self.check_open()?;
         let engine = Arc::clone(self);
@@ -104,7 +104,8 @@ impl Engine {
             let _closed = engine.key_locks.close().await?;
             engine.check_open()?;
             let mut outcome = match engine.stamps {
-                // What other processes write has stamps of theirs.
+                // Entries of other processes carry sequence numbers of their own, so a recorded
+                // invalidation would not fit them.
                 true => Ok(()),
                 false => engine.record_invalidations(vec![Invalidation::Cleared]).await,
             };
@@ -118,8 +119,7 @@ impl Engine {
         .await?
     }
 
-    /// Hands what is buffered to the operating system. Removals that failed
-    /// before are tried again first.
+    /// Hands buffered data to the operating system. Retries failed removals first.
     pub(crate) async fn flush<W: Runtime>(self: &Arc<Self>) -> Result<()> {
         self.check_open()?;
         let engine = Arc::clone(self);
@@ -135,21 +135,20 @@ impl Engine {
         .await?
     }
 
-    /// Ends the cache: waits for the writes in progress, flushes and closes
-    /// every tier, lets go of memory and locks. A second call waits for the
-    /// end of the first and has the same outcome.
+    /// Closes the cache: waits for the writes in progress, flushes and closes every tier, empties
+    /// memory and releases locks. A second call waits for the first and has the same outcome.
     ///
     /// # Errors
-    /// The first failure of a tier; the others are closed all the same.
+    /// The first failure of a tier. The other tiers are closed all the same.
     pub(crate) async fn close<W: Runtime>(self: &Arc<Self>) -> Result<()> {
         self.end::<W>(Remove::Nothing).await
     }
 
-    /// Removes every entry and the directory, and ends the cache.
+    /// Removes every entry and the directory, and closes the cache.
     ///
     /// # Errors
-    /// `ErrorKind::Closed` when it was closed before: the directory may be
-    /// somebody else's by now. Else the first failure.
+    /// `ErrorKind::Closed` if it was closed before, because the directory may belong to another
+    /// cache by now. Otherwise the first failure.
     pub(crate) async fn destroy<W: Runtime>(self: &Arc<Self>) -> Result<()> {
         self.check_open()?;
         self.end::<W>(Remove::Everything).await
@@ -178,14 +177,14 @@ impl Engine {
     async fn release_all(self: &Arc<Self>, remove: Remove) -> Result<()> {
         self.retry_all().await;
         self.record_pending_invalidations().await;
-        // Before the key_locks close: it may be waiting at one.
+        // Before the key locks close: the thread that applies notices may be waiting for one.
         self.nodes.iter().for_each(|nodes| nodes.end());
         self.look_for_evictions();
         let _closed = self.key_locks.close().await?;
         self.release_tiers(remove).await
     }
 
-    /// Closes the tiers and lets go of the directory, for who closed the key_locks.
+    /// Closes the tiers and releases the directory. The caller has closed the key locks.
     async fn release_tiers(&self, remove: Remove) -> Result<()> {
         self.give_up_owed();
         reentrancy::within(|| self.memory.clear());
@@ -212,9 +211,8 @@ impl Engine {
         self.lifecycle.handles.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// A handle of a user goes. With the last one the cache ends, also where a
-    /// thread of the library still uses the engine: it must not keep the directory
-    /// from whoever builds the cache again.
+    /// Counts one handle less, and closes the cache with the last one. It closes even if a thread
+    /// of the library still uses the engine, so that the directory is free for the next cache.
     pub fn remove_handle(self: &Arc<Self>) {
         if self.lifecycle.handles.fetch_sub(1, Ordering::AcqRel) > 1
             || self.tiers().is_empty()
@@ -222,17 +220,18 @@ impl Engine {
         {
             return;
         }
-        // From here on, whoever builds over the directory waits until it is free.
+        // From here on, a cache that is built over the directory waits until it is free.
         *self.lifecycle.leaving.lock() = Some(Leaving::new());
-        // The only reference: dropping it is the end. Under a shield nothing may wait.
-        // A write that its task gave up is still made, and ends the cache then.
+        // If this is the only reference, dropping it closes the cache. While user code runs under a
+        // guard, nothing may wait. An abandoned write of a task still runs, and closes the cache at
+        // its end.
         if Arc::strong_count(self) > 1 && !reentrancy::is_up() && !self.key_locks.has_writes_of_tasks() {
             let engine = Arc::clone(self);
             hand_off(move || engine.end_unattended());
         }
     }
 
-    /// Ends a cache without handles: what fails is logged.
+    /// Closes a cache that has no handles, and logs a failure.
     fn end_unattended(self: &Arc<Self>) {
         if self.closed.swap(true, Ordering::AcqRel) {
             return;
@@ -250,11 +249,10 @@ impl Engine {
         self.lifecycle.leaving.lock().take();
     }
 
-    /// Switches the cache off or on again. While it is off, look-ups miss,
-    /// loads pass through, and writes are dropped and counted; a write or a
-    /// removal still removes the former entry, so that nothing outdated is
-    /// there when it is switched on again. Memory is emptied, which keeps the
-    /// question off the path of a hit.
+    /// Switches the cache off or on again. While it is off, look-ups miss, loads do not store, and
+    /// writes are dropped and counted. A write or a removal still removes the former entry, so that
+    /// no outdated entry is there when the cache is switched on again. Memory is emptied, so that a
+    /// hit need not check the switch.
     pub(crate) async fn set_enabled<W: Runtime>(self: &Arc<Self>, enabled: bool) -> Result<()> {
         self.check_open()?;
         if self.lifecycle.off.swap(!enabled, Ordering::AcqRel) || enabled {
@@ -269,35 +267,35 @@ impl Engine {
         .await?
     }
 
-    /// Whether it is switched on.
+    /// Returns whether the cache is switched on.
     pub fn is_enabled(&self) -> bool {
         self.lifecycle.is_on()
     }
 
-    /// Whether it was closed, or is being closed.
+    /// Returns whether the cache was closed or is being closed.
     pub fn is_ended(&self) -> bool {
         self.closed.load(Ordering::Acquire)
     }
 
-    /// How often entries were invalidated by a tag, all at once, or cleared:
-    /// what began under another number may be outdated.
+    /// Returns the number of invalidations so far: by tag, of all entries, or by `clear`. A value
+    /// that was computed under a smaller number may be outdated.
     pub fn invalidations(&self) -> u64 {
         self.invalidations.stamp()
     }
 
-    /// Gives the cache its name, for statistics and logs; the first one counts.
+    /// Names the cache for statistics and logs. The first name counts.
     pub fn set_name(&self, name: &str) {
         let _first_counts = self.lifecycle.name.set(name.into());
         self.tiers().iter().for_each(|handle| handle.counters().signals.set_cache(name));
     }
 
-    /// The name; empty where none was given.
+    /// Returns the name. Empty if none was given.
     pub fn name(&self) -> &str {
         self.lifecycle.name()
     }
 }
 
-/// What goes with the end of a cache.
+/// What is removed when a cache ends.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Remove {
     Nothing,
@@ -315,14 +313,14 @@ fn remove_dir(dir: &Path) -> Result<()> {
     }
 }
 
-/// How far the lifecycle of a cache has come.
+/// The lifecycle state of a cache.
 #[derive(Default)]
 pub(crate) struct Lifecycle {
     name: OnceLock<Box<str>>,
     off: AtomicBool,
-    /// Handles of users.
+    /// Number of handles that users hold.
     handles: AtomicUsize,
-    /// From when the last handle goes until the directory is free.
+    /// Set from the drop of the last handle until the directory is free.
     leaving: Mutex<Option<Leaving>>,
     late_use_told: AtomicBool,
     outcome: OnceLock<Result<(), Arc<Error>>>,
@@ -338,7 +336,7 @@ impl Lifecycle {
         !self.off.load(Ordering::Acquire)
     }
 
-    /// Says once that a cache is used after its end.
+    /// Warns once that a cache is used after it was closed.
     #[cold]
     pub(crate) fn warn_late_use(&self) {
         if !self.late_use_told.swap(true, Ordering::AcqRel) {
@@ -353,8 +351,8 @@ impl Lifecycle {
         }
     }
 
-    /// Waits for the end. Whoever ends the cache does so on a thread that
-    /// needs no executor, so this cannot deadlock.
+    /// Waits for the end of the cache. It is closed on a thread that needs no executor, so this
+    /// cannot deadlock.
     async fn outcome<W: Runtime>(&self) -> Result<()> {
         loop {
             let listener = self.ended.listen();
@@ -366,8 +364,7 @@ impl Lifecycle {
     }
 }
 
-/// A cache that is being ended. Dropped before that is done, those who wait
-/// are told.
+/// A cache that is being closed. If it is dropped before the end, the waiters get an error.
 struct Ending(Arc<Engine>);
 
 impl Drop for Ending {
@@ -377,12 +374,12 @@ impl Drop for Ending {
     }
 }
 
-/// The last handle is gone without a `close`: the tiers are dropped on a
-/// thread that may block. Each closes itself then, and logs what fails.
+/// Closes a cache whose last handle was dropped without `close`. The tiers are dropped on a thread
+/// that may block; each of them closes itself then, and logs failures.
 impl Drop for Engine {
     fn drop(&mut self) {
         if self.stack.is_some() && std::process::id() != self.process {
-            // They belong to the parent, and would wait for its threads.
+            // The tiers belong to the parent process. Dropping them would wait for its threads.
             std::mem::forget((self.stack.take(), self.nodes.take(), std::mem::take(self.held.get_mut())));
             return;
         }
@@ -403,8 +400,7 @@ impl Drop for Engine {
     }
 }
 
-/// What is left of a cache that was dropped, in the order in which it goes:
-/// the locks after the tiers.
+/// The parts of a dropped cache, in the order in which they are dropped: the locks after the tiers.
 struct Remains {
     _slots: Vec<TierHandle>,
     _held: Vec<Box<dyn Any + Send>>,

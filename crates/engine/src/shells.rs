@@ -1,7 +1,7 @@
-//! The two shells of the engine: for threads and for tasks.
+//! The engine's entry points for threads and for tasks.
 //!
-//! The engine is generic over how a caller waits. Here it is compiled for both, so that
-//! a crate that uses a cache compiles none of it.
+//! The engine is generic over how a caller waits. It is compiled for both here, so that a crate
+//! that uses a cache does not compile it again.
 
 use std::any::TypeId;
 use std::future::Future;
@@ -30,32 +30,32 @@ use crate::write::stream::{BytesOf, EntryReader, OwnedReader, Source};
 use larder_exec::runtime::Tokio;
 use larder_exec::runtime::{Blocking, block_on};
 
-/// The engine for a thread, which blocks where it stands.
+/// The engine for a thread, which blocks while it waits.
 #[derive(Clone, Copy)]
 pub struct Threads<'a>(&'a Arc<Engine>);
 
-/// The engine for a task of tokio.
+/// The engine for a tokio task.
 #[cfg(feature = "async")]
 #[derive(Clone, Copy)]
 pub struct Tasks<'a>(&'a Arc<Engine>);
 
-/// A future on the heap.
+/// A boxed future.
 pub type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 impl Engine {
-    /// The engine for a thread.
+    /// Returns the engine for a thread.
     pub fn threads(self: &Arc<Self>) -> Threads<'_> {
         Threads(self)
     }
 
-    /// The engine for a task.
+    /// Returns the engine for a task.
     #[cfg(feature = "async")]
     pub fn tasks(self: &Arc<Self>) -> Tasks<'_> {
         Tasks(self)
     }
 }
 
-/// Writes the same verbs for both.
+/// Defines the same operations for threads and for tasks.
 macro_rules! verbs {
     ($(
         $(#[$doc:meta])*
@@ -83,70 +83,70 @@ macro_rules! verbs {
 }
 
 verbs! {
-    /// The value of `key` beyond memory, for a caller that missed there.
+    /// Looks `key` up in the tiers beyond memory, for a caller that missed in memory.
     fn get(key: &'a dyn AnyLookup) -> Result<Option<Value>>;
-    /// The values of keys that memory does not have, in their order.
+    /// Looks up keys that memory does not have. Returns the values in the order of the keys.
     fn get_many(keys: &'a [&'a dyn AnyLookup]) -> Vec<Option<Value>>;
-    /// Whether some tier has an entry for `key`.
+    /// Returns whether a tier has an entry for `key`.
     fn contains_key(key: &'a dyn AnyLookup) -> Result<bool>;
-    /// The value with its provenance.
+    /// Returns the value and its provenance.
     fn inspect(key: &'a dyn AnyLookup) -> Result<Option<Entry<Value>>>;
-    /// Where the entry of `key` is and why.
+    /// Returns where the entry of `key` is, and why.
     fn explain(key: &'a dyn AnyLookup) -> Result<Explanation>;
-    /// A reader of the value of `key`.
+    /// Opens a reader of the value of `key`.
     fn open(key: &'a dyn AnyLookup, bytes_of: BytesOf) -> Result<Option<EntryReader>>;
-    /// Stores a value and says where.
+    /// Stores a value. Returns its placement.
     fn insert(key: Key, value: Value, options: EntryOptions) -> Result<Placement>;
-    /// Stores entries, and goes on where one fails.
+    /// Stores entries. Continues after a failure.
     fn insert_many(entries: Vec<(Key, Value)>, options: EntryOptions) -> Result<()>;
-    /// Stores a value unless there is an entry; whether it was stored.
+    /// Stores a value unless there is an entry. Returns whether it was stored.
     fn insert_if_absent(key: Key, value: Value, options: EntryOptions) -> Result<bool>;
-    /// Stores what a reader gives.
+    /// Stores the bytes of a reader as a value.
     fn insert_from_owned(key: Key, source: Source<OwnedReader>) -> Result<Placement>;
-    /// Adds to a counter, and returns the sum.
+    /// Adds to a counter. Returns the sum.
     fn increment(key: Key, increment: Increment) -> Result<Value>;
-    /// The value of `key`; where it is missing, from a loader.
+    /// Returns the value of `key`. Loads it if it is missing.
     fn load(key: Key, request: LoadRequest) -> Result<Option<Value>, LoadError<AnyError>>;
-    /// Removes `key` everywhere; whether there was an entry that could be served.
+    /// Removes `key` from every tier. Returns whether an entry could be served before.
     fn remove(key: &'a dyn AnyLookup) -> Result<bool>;
-    /// Removes keys everywhere; how many were anywhere.
+    /// Removes keys from every tier. Returns how many of them had an entry.
     fn remove_many(keys: &'a [&'a dyn AnyLookup]) -> Result<u64>;
-    /// Removes `key` everywhere and returns its value.
+    /// Removes `key` from every tier. Returns its value.
     fn take(key: &'a dyn AnyLookup) -> Result<Option<Value>>;
-    /// Begins the lifecycle of an entry anew; whether it was there.
+    /// Restarts the time to live of an entry. Returns whether it exists.
     fn touch(key: &'a Key) -> Result<bool>;
-    /// Has an entry live for `span` from now on; whether it was there.
+    /// Sets an entry to expire after `span`. Returns whether it exists.
     fn expire_in(key: &'a Key, span: Duration) -> Result<bool>;
-    /// Has an entry live until `time`; whether it was there.
+    /// Sets an entry to expire at `time`. Returns whether it exists.
     fn expire_at(key: &'a Key, time: Time) -> Result<bool>;
-    /// Ends the lifecycle of an entry, which may still serve as stale.
+    /// Expires an entry. It may still be served as stale.
     fn invalidate(key: &'a Key) -> Result<()>;
-    /// Ends the lifecycle of all entries with one of these tags.
+    /// Expires all entries with one of these tags.
     fn invalidate_tags(tags: Vec<Tag>) -> Result<()>;
-    /// Ends the lifecycle of all entries.
+    /// Expires all entries.
     fn invalidate_all() -> Result<()>;
-    /// The keys of all entries that may be served.
+    /// Returns the keys of all entries that may be served.
     fn keys(in_memory: Vec<Key>) -> Result<Vec<Key>>;
     /// Removes every entry.
     fn clear() -> Result<()>;
-    /// Writes down what tiers have buffered.
+    /// Writes buffered data of the tiers.
     fn flush() -> Result<()>;
-    /// Ends the cache.
+    /// Closes the cache.
     fn close() -> Result<()>;
-    /// Ends the cache and removes what it stored.
+    /// Closes the cache and removes what it has stored.
     fn destroy() -> Result<()>;
     /// Switches the cache on or off.
     fn set_enabled(enabled: bool) -> Result<()>;
 }
 
 impl Threads<'_> {
-    /// Stores what a reader gives that may borrow.
+    /// Stores the bytes of a reader that may borrow.
     pub fn insert_from(self, key: Key, source: Source<&mut dyn Read>) -> Result<Placement> {
         block_on(self.0.insert_from(key, source))
     }
 
-    /// What a caller that missed in memory is to do about `key`. Its loader fails with
-    /// errors of the type `error`.
+    /// Decides what a caller that missed `key` in memory has to do. `error` is the error type of
+    /// its loader.
     pub fn begin_load(self, key: Key, error: TypeId) -> Begun {
         block_on(self.0.begin_load::<Blocking>(key, error, None))
     }
@@ -158,7 +158,7 @@ impl Threads<'_> {
 }
 
 impl Load {
-    /// Stores what a thread loaded, and hands it to those who wait.
+    /// Stores a value that a thread has loaded, and hands it to the waiters.
     pub fn finish(self, value: Value, options: EntryOptions) {
         block_on(self.store::<Blocking>(value, options));
     }
@@ -170,31 +170,31 @@ impl Load {
     }
 }
 
-/// One entry of the answer of a loader of many keys.
+/// One entry that a loader of many keys returned.
 pub type AnsweredEntry = (Key, Value, EntryOptions);
 
 impl Batch {
-    /// The keys that a thread is to load next; `None` when nothing is left to load.
+    /// Returns the keys that a thread has to load next. `None` if nothing is left to load.
     ///
     /// # Errors
-    /// That of the load of another call.
+    /// The error of another call's load.
     pub fn next_load(&mut self) -> Result<Option<BatchLoad>, AnyError> {
         block_on(self.next::<Blocking>(&None))
     }
 
-    /// Stores what a thread loaded.
+    /// Stores what a thread has loaded.
     pub fn finish(&mut self, load: BatchLoad, answered: Vec<AnsweredEntry>) {
         block_on(self.store::<Blocking>(load, answered));
     }
 }
 
-/// What a call of a task that loads is watched by: whether it is polled.
+/// Watches whether a loading task's call is polled.
 #[cfg(feature = "async")]
 pub type Watched = Option<Arc<PollWatch>>;
 
 #[cfg(feature = "async")]
 impl<'a> Tasks<'a> {
-    /// Watches a call that loads, for those who wait for it.
+    /// Starts to watch a call that loads, on behalf of its waiters.
     pub fn watch(self) -> Watched {
         self.0.watch::<Tokio>()
     }
@@ -215,7 +215,7 @@ impl Batch {
     /// As [`next_load`](Self::next_load), for a task.
     ///
     /// # Errors
-    /// That of the load of another call.
+    /// The error of another call's load.
     pub fn next_task_load<'a>(
         &'a mut self,
         watch: &'a Watched,

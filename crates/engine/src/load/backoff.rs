@@ -1,4 +1,4 @@
-//! Backoffs after failed loads whose callers were served a stale value.
+//! Backoff after failed loads whose callers were served a stale value.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -8,13 +8,14 @@ use hashbrown::HashMap;
 use larder_core::clock::Time;
 use parking_lot::Mutex;
 
-/// The first backoff. Each failure in a row doubles it, up to [`PAUSE_MAX`].
+/// The first backoff. Each further failure doubles it, up to [`PAUSE_MAX`].
 const PAUSE_MIN: Duration = Duration::from_secs(1);
 const PAUSE_MAX: Duration = Duration::from_secs(60);
-/// More backoffs than this are not remembered: the oldest go.
+/// Maximum number of backoffs. At the limit the ended ones are dropped; if that frees nothing, all
+/// are.
 const PAUSES_MAX: usize = 10_000;
 
-/// The keys whose loads failed lately, by their hash at the key_locks.
+/// The keys whose loads failed lately, by their hash.
 #[derive(Default)]
 pub(crate) struct Backoffs {
     backoffs: Mutex<HashMap<u64, Backoff, FixedState>>,
@@ -27,13 +28,13 @@ struct Backoff {
 }
 
 impl Backoffs {
-    /// Whether the next attempt has to wait.
+    /// Returns whether the next load of a key has to wait.
     pub(crate) fn holds(&self, hash: u64, now: Time) -> bool {
         self.len.load(Ordering::Acquire) > 0
             && self.backoffs.lock().get(&hash).is_some_and(|backoff| now < backoff.until)
     }
 
-    /// Notes a failure. The backoff is cut by up to a quarter, by `chance`.
+    /// Records a failure. `chance` shortens the backoff by up to a quarter.
     pub(crate) fn failed(&self, hash: u64, now: Time, chance: u64) {
         let mut backoffs = self.backoffs.lock();
         if backoffs.len() >= PAUSES_MAX {
@@ -48,7 +49,7 @@ impl Backoffs {
         self.len.store(backoffs.len(), Ordering::Release);
     }
 
-    /// Notes a success or a write: the next attempt need not wait.
+    /// Records a success or a write: the next load need not wait.
     pub(crate) fn end(&self, hash: u64) {
         if self.len.load(Ordering::Acquire) == 0 {
             return;
@@ -71,7 +72,7 @@ mod tests {
     const T: fn(u64) -> Time = Time::from_millis;
 
     #[test]
-    fn pauses_grow_and_end() {
+    fn backoff_doubles_up_to_its_maximum_and_ends_with_a_success() {
         let backoffs = Backoffs::default();
         let mut now = T(0);
         for seconds in [1, 2, 4, 8, 16, 32, 60, 60] {
@@ -87,13 +88,13 @@ mod tests {
     }
 
     #[test]
-    fn chance_takes_a_quarter_at_most() {
+    fn jitter_shortens_a_backoff_by_a_quarter_at_most() {
         let shortest = length(0, u64::MAX);
         assert!(shortest >= PAUSE_MIN * 3 / 4 && shortest < PAUSE_MIN * 4 / 5);
     }
 
     #[test]
-    fn they_are_bounded() {
+    fn number_of_backoffs_is_bounded() {
         let backoffs = Backoffs::default();
         (0..3 * PAUSES_MAX as u64).for_each(|hash| backoffs.failed(hash, T(0), 0));
         assert!(backoffs.backoffs.lock().len() <= PAUSES_MAX);

@@ -1,5 +1,5 @@
-//! Loading with a loader of the flight's own: it survives its first caller,
-//! keeps to time limits, falls back to a stale value, and refreshes ahead.
+//! Loading with a loader that the flight owns. The flight survives its first caller, obeys time
+//! limits, falls back to a stale value, and refreshes entries ahead of their deadlines.
 
 use std::any::TypeId;
 use std::future::Future;
@@ -26,42 +26,42 @@ use crate::load::{Leader, LoadRole, Stale};
 use crate::write::prepared_entry::NewValue;
 use larder_exec::runtime::{Launch, Runtime};
 
-/// A refresh that did not come to its end is tried again after this time.
+/// A refresh that did not finish is tried again after this time.
 const REFRESH_AGAIN: Duration = Duration::from_secs(10);
-/// Refreshes of one cache at once: half of the threads that run loads, so that
-/// refreshes which hang leave the other half to loads that are waited for.
+/// Maximum number of refreshes of one cache at once. Half of the threads that run loads: if
+/// refreshes hang, the other half is left for loads that callers wait for.
 const REFRESHES_MAX: usize = larder_exec::background::THREADS_MAX / 2;
 
 /// The answer of a loader.
 pub type Answered = Result<Loaded<Value>, AnyError>;
 
-/// A loader that the engine runs, on whatever thread.
+/// A loader that the engine runs, on any thread.
 pub enum Loader {
     /// A function, which may block its thread.
     Call(Box<dyn FnOnce(LoadContext<Value>) -> Answered + Send>),
-    /// A function that makes a future.
+    /// A function that returns a future.
     Task(Box<dyn FnOnce(LoadContext<Value>) -> Pin<Box<dyn Future<Output = Answered> + Send>> + Send>),
 }
 
-/// What a caller of `load` asks for.
+/// The arguments of a `load` call.
 pub struct LoadRequest {
     /// The loader.
     pub loader: Loader,
-    /// The type of its errors.
+    /// The type of the loader's errors.
     pub error: TypeId,
-    /// Whether the knowledge that there is no value will do.
+    /// Whether the caller accepts the knowledge that there is no value.
     pub absence: bool,
 }
 
 impl Engine {
-    /// Whether a hit of `load` on an entry with these terms is to start a refresh.
+    /// Returns whether a hit of `load` on an entry with this metadata has to start a refresh.
     #[inline]
     pub fn is_refresh_due(&self, terms: Option<&LiveEntryMeta>) -> bool {
         terms.is_some_and(|terms| terms.is_refresh_due(self.timeline.now()))
     }
 
-    /// The value of `key`; where it is missing, from a loader whose panic is caught.
-    /// All who wait share the outcome, whatever it is.
+    /// Returns the value of `key`. If it is missing, runs the loader and catches its panic. All
+    /// waiters share the outcome.
     pub(crate) async fn load<W: Runtime>(
         self: &Arc<Self>,
         key: Key,
@@ -73,11 +73,11 @@ impl Engine {
             return Ok(self.refreshed::<W>(key, record, request.loader).await);
         }
         let watch = self.watch::<W>();
-        // On the heap: a loader that loads other keys has this in its frame.
+        // On the heap: a nested loader would have this in its stack frame.
         watched(watch.clone(), Box::pin(self.load_missing::<W>(key, watch, request))).await
     }
 
-    /// As [`load`](Self::load), of what memory does not have.
+    /// As [`load`](Self::load), for a key that memory does not have.
     async fn load_missing<W: Runtime>(
         self: &Arc<Self>,
         mut key: Key,
@@ -93,7 +93,7 @@ impl Engine {
                 LoadRole::Leader(lead) if !W::launches() || lead.leader.flight.launch() => {
                     return Box::pin(self.lead_load::<W>(lead, loader, error)).await;
                 }
-                // It was taken over while it looked beyond memory.
+                // A waiter took the flight over while this leader looked beyond memory.
                 LoadRole::Leader(lead) => match lead.give_way() {
                     Ok(key_back) => key = key_back,
                     Err(_) => return self.load_alone(loader).await,
@@ -127,14 +127,14 @@ impl Engine {
             self.start_load::<W>(lead, loader).await;
         }
         let outcome = match self.outcome::<W>(&flight, hash, Purpose::Owned).await {
-            // Taken over: what its own loader answered is as good.
+            // Taken over: the answer of its own loader is just as good.
             Outcome::Abandoned => flight.late().cloned().unwrap_or(Outcome::Abandoned),
             outcome => outcome,
         };
         self.conclude(&flight, outcome, error).unwrap_or(Err(LoadError::Closed))
     }
 
-    /// What an outcome means for a caller; `None` where it must try again.
+    /// Translates the outcome of a flight for a caller. `None` if the caller must try again.
     fn conclude(
         &self,
         flight: &Flight,
@@ -163,12 +163,12 @@ impl Engine {
         lead.leader.flight.stale(now).is_some() && self.backoffs.holds(lead.leader.hash(), now)
     }
 
-    /// Starts the flight, as part of the loaders that its caller is part of.
+    /// Starts the flight inside the loaders that its caller is part of.
     async fn start_load<W: Runtime>(self: &Arc<Self>, lead: Leader, loader: Loader) {
         let said = self.expiry.said();
         let limited = said.hard_timeout.is_some() || said.soft_timeout.is_some() && lead.stale.is_some();
         let engine = Arc::clone(self);
-        // On the heap at once: it is moved a few times, by loads within loads on one stack.
+        // On the heap at once: nested loads move it several times on one stack.
         let flight = Box::pin(async move { engine.run_load::<W>(lead, loader).await });
         let flight = flight.in_current_span();
         let Some(loaders) = Loaders::current() else {
@@ -182,7 +182,7 @@ impl Engine {
         W::launch(&self.pool, launch, Running::within(loaders, flight)).await;
     }
 
-    /// The flight itself: runs the loader, stores what it answers, ends.
+    /// Runs the flight: calls the loader, stores its answer, and ends the flight.
     async fn run_load<W: Runtime>(self: Arc<Self>, lead: Leader, loader: Loader) {
         let flight = Arc::clone(&lead.leader.flight);
         let watch = LoadSpan::start(&self).of(&lead);
@@ -193,7 +193,7 @@ impl Engine {
         let loaded = match flight.run(caught(loader, context).instrument(watch.span())).await {
             Ok(loaded) => loaded,
             Err(trouble) => {
-                // Before it ends, so that the next leader finds the backoff.
+                // Before the flight ends, so that the next leader finds the backoff.
                 if !flight.has_ended() {
                     self.note_failure(&flight, lead.leader.hash());
                 }
@@ -209,7 +209,7 @@ impl Engine {
         }
     }
 
-    /// Runs a loader that nobody waits for, and stores nothing.
+    /// Runs a loader without a flight. Stores nothing.
     async fn load_alone(self: &Arc<Self>, loader: Loader) -> Result<Option<Value>, LoadError<AnyError>> {
         let watch = LoadSpan::start(self);
         let context = LoadContext { stale: None, validator: None };
@@ -225,7 +225,7 @@ impl Engine {
         }
     }
 
-    /// A hit: starts a refresh where one is due, and never waits for it.
+    /// Returns the value of a hit. Starts a refresh if one is due, and never waits for it.
     async fn refreshed<W: Runtime>(
         self: &Arc<Self>,
         key: Key,
@@ -234,13 +234,14 @@ impl Engine {
     ) -> Option<Value> {
         let value = record.value;
         if let Some(terms) = record.terms.filter(|terms| self.is_due(terms)) {
-            // On the heap: it would be part of the frame of every load.
+            // On the heap: otherwise it would be part of the stack frame of every load.
             Box::pin(self.refresh::<W>((key, value.clone()), terms, loader)).await;
         }
         value
     }
 
-    /// Refreshes an entry ahead of its deadline, unless that is being done, or too many are.
+    /// Refreshes an entry ahead of its deadline, unless a refresh of it is running or too many
+    /// others are.
     async fn refresh<W: Runtime>(
         self: &Arc<Self>,
         (key, value): (Key, Option<Value>),
@@ -281,15 +282,15 @@ impl Engine {
         let leader: FlightLeader = match self.key_locks.enter(hash, key, start) {
             Admission::Leader(leader) => leader,
             Admission::Join(_, flight) => {
-                // The next hit refreshes, where that one is over.
+                // If that flight is overdue it ends here, and the next hit refreshes.
                 self.end_if_overdue(&flight, hash, Purpose::Refresh);
                 return None;
             }
             Admission::Locked(..) => return None,
         };
-        // Nobody takes a refresh over: when it is overdue, a caller that misses loads.
+        // No waiter takes a refresh over. When it is overdue, a caller that misses loads itself.
         leader.flight.launch();
-        // The entry may have been removed or replaced since it was looked at.
+        // The entry may have been removed or replaced since the hit.
         let same = leader.key().and_then(|key| self.recall(key)?.terms);
         if !same.is_some_and(|same| Arc::ptr_eq(&same, terms)) {
             return None;
@@ -302,7 +303,7 @@ impl Engine {
     }
 }
 
-/// One of the refreshes that may run at once.
+/// The right to run one of the refreshes that may run at once.
 struct RefreshPlace(Arc<Engine>);
 
 impl RefreshPlace {
@@ -322,7 +323,7 @@ impl Drop for RefreshPlace {
     }
 }
 
-/// What an answer of a loader asks for.
+/// What to do with the answer of a loader.
 enum Task {
     Store(NewValue),
     Skip(Value),
@@ -343,7 +344,7 @@ fn said(loaded: Loaded<Value>, stale: Option<&Stale>, cost: Duration) -> Task {
     }
 }
 
-/// Why a loader whose panics are caught has no answer.
+/// Why a loader has no answer.
 enum Trouble {
     Failed(AnyError),
     Panicked,
@@ -358,7 +359,7 @@ impl Trouble {
     }
 }
 
-/// Runs a loader and catches its panic, when it is called and when it is polled.
+/// Runs a loader. Catches its panic, both when it is called and when it is polled.
 async fn caught(loader: Loader, context: LoadContext<Value>) -> Result<Loaded<Value>, Trouble> {
     let answered = match loader {
         Loader::Call(loader) => catch_unwind(AssertUnwindSafe(|| loader(context))).ok(),
@@ -370,7 +371,7 @@ async fn caught(loader: Loader, context: LoadContext<Value>) -> Result<Loaded<Va
     answered.ok_or(Trouble::Panicked)?.map_err(Trouble::Failed)
 }
 
-/// A future that yields `None` where its inner one panics.
+/// A future that yields `None` if its inner future panics.
 struct Caught {
     future: Pin<Box<dyn Future<Output = Answered> + Send>>,
 }

@@ -1,10 +1,10 @@
-//! Waiting for the load of another call, and ending one that is overdue.
+//! Waiting for the load of another call, and ending a flight that is overdue.
 //!
-//! Nothing ends a flight by itself: each of those who meet it does, when it is due.
-//! A flight of `load` is over for everyone at the hard timeout; a refresh, which was
-//! ahead of its need, when it takes far longer than loads of this cache do; that of
-//! `get_with` when its future was woken and is no longer polled. The key is free
-//! then, and one of those who wait leads next, with its own loader.
+//! A flight does not end at a time limit by itself: a caller that meets it ends it when it is due.
+//! The flight of a `load` call ends for all callers at the hard timeout. A refresh ends when it
+//! takes far longer than the loads of this cache do. The flight of a `get_with` call ends when its
+//! future was woken and is no longer polled. The key is then free, and one of the waiters leads
+//! next, with its own loader.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -14,36 +14,36 @@ use crate::key_lock::flight::{Flight, Outcome, Purpose};
 use crate::load::poll_watch::PollWatch;
 use larder_exec::runtime::Runtime;
 
-/// How long the future of a `get_with` may be left unpolled after it was woken
-/// before one of those who wait for it takes its key over.
+/// How long the future of a `get_with` call that was woken may stay unpolled before a waiter takes
+/// its key over.
 pub const STALL: Duration = Duration::from_millis(250);
-/// How long a caller waits at least for a refresh that it met, from its beginning.
+/// Minimum time, from its beginning, that a caller grants a refresh it waits for.
 const REFRESH_PATIENCE_MIN: Duration = Duration::from_millis(500);
-/// And at most, where the cache has no hard timeout.
+/// Maximum of that time, if the cache has no shorter hard timeout.
 const REFRESH_PATIENCE_MAX: Duration = Duration::from_secs(10);
 
 /// What a caller with a missing key asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Asks {
-    /// The knowledge that there is no value will do.
+    /// Whether the caller accepts the knowledge that there is no value.
     pub(crate) absence: bool,
-    /// Whose loader it brings. `load` keeps to the time limits of the cache.
+    /// Whose loader the caller brings. `load` obeys the time limits of the cache.
     pub(crate) purpose: Purpose,
 }
 
 impl Asks {
-    /// Those of `get_with`: a value, however long it takes.
+    /// The request of `get_with`: a value, however long it takes.
     pub(crate) const VALUE: Self = Self { absence: false, purpose: Purpose::Borrowed };
 }
 
 impl Engine {
-    /// A watch over the future of a call, where an executor polls it.
+    /// Creates a watch over the future of a call, if an executor polls it.
     pub(crate) fn watch<W: Runtime>(&self) -> Option<Arc<PollWatch>> {
         W::IS_TASK.then(|| PollWatch::new(&self.timeline))
     }
 
-    /// The outcome of a flight, for a caller that keeps to `purpose`. Past the soft
-    /// timeout a stale value will do for `load`: [`Outcome::Paused`].
+    /// Waits for the outcome of a flight, within the time limits for `purpose`. Past the soft
+    /// timeout a `load` call with a stale value gets [`Outcome::Paused`].
     pub(crate) async fn outcome<W: Runtime>(
         &self,
         flight: &Arc<Flight>,
@@ -71,8 +71,7 @@ impl Engine {
         }
     }
 
-    /// Ends a flight that is overdue or whose leader is no longer polled; whether
-    /// it was.
+    /// Ends a flight that is overdue or whose leader is no longer polled. Returns whether it was.
     pub(crate) fn end_if_overdue(&self, flight: &Arc<Flight>, hash: u64, purpose: Purpose) -> bool {
         if self.due(flight, purpose).is_some_and(|due| due <= Instant::now()) {
             self.time_out(flight, hash);
@@ -85,7 +84,7 @@ impl Engine {
         false
     }
 
-    /// When a flight is overdue for a caller that keeps to `purpose`.
+    /// Returns when a flight is overdue for a caller with this `purpose`.
     fn due(&self, flight: &Flight, purpose: Purpose) -> Option<Instant> {
         let hard = self.expiry.said().hard_timeout;
         match (flight.purpose(), purpose) {
@@ -95,8 +94,8 @@ impl Engine {
         }
     }
 
-    /// How long a refresh may last that callers wait for: four times what a load
-    /// takes on average, within bounds.
+    /// Returns how long a refresh may last while callers wait for it: four times the average load,
+    /// within bounds.
     fn refresh_patience(&self, hard: Option<Duration>) -> Duration {
         let loads = self.counters.loads.get().max(1);
         let usual = Duration::from_nanos(self.counters.load_nanos.get() / loads);
@@ -104,12 +103,12 @@ impl Engine {
         hard.map_or(patience, |hard| hard.min(patience))
     }
 
-    /// Ends a flight that took too long. Its loader goes on; what it loads is
-    /// stored unless the entry changed meanwhile.
+    /// Ends a flight that took too long. Its loader goes on, and its value is stored unless the
+    /// entry changed meanwhile.
     fn time_out(&self, flight: &Arc<Flight>, hash: u64) {
         self.key_locks.forget(hash, flight);
         let is_refresh = flight.purpose() == Purpose::Refresh;
-        // A caller that met a refresh did not ask for it, and loads by itself.
+        // A caller that met a refresh did not ask for it, so it loads the value itself.
         if flight.end(if is_refresh { Outcome::Abandoned } else { Outcome::TimedOut }) {
             self.note_failure(flight, hash);
             self.counters.timeouts.increment();
@@ -125,7 +124,7 @@ impl Engine {
         }
     }
 
-    /// Where callers can do with a stale value, the next attempt has to wait.
+    /// Starts a backoff after a failed load, if callers have a stale value meanwhile.
     pub(crate) fn note_failure(&self, flight: &Flight, hash: u64) {
         let now = self.timeline.now();
         if flight.stale(now).is_some() {

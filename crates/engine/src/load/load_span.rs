@@ -1,4 +1,4 @@
-//! A loader, watched: counted, timed, and in a span.
+//! Counts and times the run of a loader, in a tracing span.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -9,7 +9,7 @@ use tracing::field::{Empty, display};
 use crate::engine::Engine;
 use crate::load::Leader;
 
-/// Times a loader, and counts it as failed unless it is told otherwise.
+/// The run of a loader. It counts as failed unless [`succeeded`](Self::succeeded) is called.
 pub(crate) struct LoadSpan {
     engine: Arc<Engine>,
     started: Instant,
@@ -25,8 +25,8 @@ impl LoadSpan {
         Self { engine: Arc::clone(engine), started: Instant::now(), failed: true, span }
     }
 
-    /// The same for the loader of a flight, whose key the span names: by its
-    /// digest, or by a number of this process where keys are not encoded.
+    /// Records the key of the flight in the span: its digest, or its hash in this process if keys
+    /// are not encoded.
     pub(crate) fn of(self, lead: &Leader) -> Self {
         if !self.span.is_disabled() {
             match &lead.encoded {
@@ -37,7 +37,7 @@ impl LoadSpan {
         self
     }
 
-    /// What the loader runs in.
+    /// Returns the span that the loader runs in.
     pub(crate) fn span(&self) -> Span {
         self.span.clone()
     }

@@ -1,4 +1,4 @@
-//! Loading with a borrowed loader: one flight a key, whoever asks.
+//! Loading with a loader that the caller runs: one flight per key, shared by all callers.
 
 pub(crate) mod backoff;
 pub(crate) mod detached;
@@ -33,20 +33,20 @@ use crate::load::poll_watch::PollWatch;
 use crate::read::Found;
 use larder_exec::runtime::Runtime;
 
-/// What a caller with a missing key came to.
+/// The role of a caller with a missing key.
 pub(crate) enum LoadRole<L = Leader> {
     /// It leads a flight.
     Leader(L),
-    /// A value is there; `None` says that there is none to be had.
+    /// There is a value already. `None`: it is known that there is none.
     Have(Option<Value>),
     /// It may wait for this flight.
     Join(Arc<Flight>, WaitEdge, Key),
-    /// It may not wait, or there is nothing to store into: it loads alone.
+    /// It may not wait, or nothing can be stored: it loads without a flight.
     Alone,
 }
 
 impl<L> LoadRole<L> {
-    /// The lead, or what came of it without one, whatever leads there.
+    /// Returns the leader, or the other role for callers that expect another type of leader.
     pub(crate) fn lead<M>(self) -> Result<L, LoadRole<M>> {
         Err(match self {
             Self::Leader(lead) => return Ok(lead),
@@ -57,27 +57,28 @@ impl<L> LoadRole<L> {
     }
 }
 
-/// A flight whose leader has not looked once more yet.
+/// A leader that has not yet checked whether the entry has come meanwhile.
 pub(crate) struct UncheckedLeader {
     pub(crate) leader: FlightLeader,
     pub(crate) encoded: Option<EncodedKey>,
 }
 
-/// A flight that is about to take off.
+/// A leader that is about to run its loader.
 pub(crate) struct Leader {
     pub(crate) leader: FlightLeader,
     pub(crate) encoded: Option<EncodedKey>,
-    /// Taken before anything was loaded: later invalidations mean what is loaded.
+    /// Sequence number of the latest invalidation before the load. Later ones apply to the loaded
+    /// value.
     pub(crate) stamp: u64,
-    /// What is left of the entry, past its deadline.
+    /// The entry past its deadline, if it is within its stale window.
     pub(crate) stale: Option<Stale>,
 }
 
 impl Leader {
-    /// The key, where a waiter took it over before its loader began.
+    /// Returns the key, if a waiter took it over before the loader began.
     ///
     /// # Errors
-    /// The lead, where it still holds.
+    /// Returns the leader if its flight goes on.
     #[expect(clippy::result_large_err, reason = "the lead is handed back by value, once a load")]
     pub(crate) fn give_way(self) -> Result<Key, Self> {
         let Self { leader, encoded, stamp, stale } = self;
@@ -88,9 +89,9 @@ impl Leader {
 /// An entry past its deadline and within its stale window.
 pub(crate) struct Stale {
     pub(crate) value: Value,
-    /// From when on it may not even serve as stale.
+    /// The end of the stale window.
     pub(crate) until: Time,
-    /// What it is stored with again, should it still hold.
+    /// The options to store it with again, if the loader answers that it still holds.
     pub(crate) options: EntryOptions,
 }
 
@@ -104,21 +105,20 @@ impl Stale {
     }
 }
 
-/// What a caller that missed in memory is to do.
+/// What a caller that missed in memory has to do.
 pub enum Begun {
-    /// Take this value: it was stored, or loaded by another call.
+    /// Use this value: it was stored, or loaded by another call.
     Value(Value),
-    /// The load of another call failed with this error.
+    /// Return this error: the load of another call failed with it.
     Failed(AnyError),
     /// Run the loader.
     Load(Load),
 }
 
-/// A loader that its caller is to run. Dropping it abandons the load: one of those who
-/// wait for it loads next.
+/// A load that its caller runs. Dropping it abandons the load, and one of the waiters loads next.
 pub struct Load {
     engine: Arc<Engine>,
-    /// `None` for a load that nobody waits for, and that stores nothing.
+    /// `None` for a load that has no waiters and stores nothing.
     lead: Option<Leader>,
     watch: LoadSpan,
 }
@@ -133,7 +133,7 @@ impl Load {
         Self { engine: Arc::clone(engine), lead, watch }
     }
 
-    /// Runs the loader of a thread, known as running meanwhile.
+    /// Runs the loader of a thread. Its calls of the cache are recognized as part of it.
     pub fn call<T>(&self, loader: impl FnOnce() -> T) -> T {
         let _within = self.enter();
         loader()
@@ -144,7 +144,8 @@ impl Load {
         (flight.map(|flight| Entered::call([flight])), self.watch.span().entered())
     }
 
-    /// The loader of a task, known as running wherever it is polled.
+    /// Runs the loader of a task. Its calls of the cache are recognized on whatever thread polls
+    /// it.
     pub async fn run<F: Future>(&self, loader: F) -> F::Output {
         let loader = loader.instrument(self.watch.span());
         match &self.lead {
@@ -153,31 +154,30 @@ impl Load {
         }
     }
 
-    /// Ends the load with an error, which those who wait get as well.
+    /// Ends the load with an error. The waiters get it too.
     pub fn fail(self, error: AnyError) {
         if let Some(lead) = self.lead {
             lead.leader.end(Outcome::Failed(error));
         }
     }
 
-    /// Stores what was loaded, and hands it to those who wait.
+    /// Stores the loaded value, and hands it to the waiters.
     pub(crate) async fn store<W: Runtime>(self, value: Value, options: EntryOptions) {
         let load_cost = Some(self.watch.succeeded());
         if let Some(lead) = self.lead {
             let said = NewValue { value: Some(value), load_cost, options };
-            // On the heap: a loader that loads other keys is deep enough without it.
+            // On the heap: nested loaders make the stack deep enough without it.
             Box::pin(self.engine.publish::<W>(lead, said)).await;
         }
     }
 }
 
 impl Engine {
-    /// What a caller that missed in memory is to do about `key`. Its loader fails with
-    /// errors of the type `error`. Waits for the load of another call, if there is one.
+    /// Decides what a caller that missed `key` in memory has to do. `error` is the error type of
+    /// its loader. Waits for the load of another call, if there is one.
     ///
-    /// When a leader is cancelled or panics, fails with an error of another type,
-    /// or is a task's future that is no longer polled, one of those who wait leads
-    /// next, with its own loader.
+    /// One of the waiters leads next, with its own loader, if the leader is cancelled or panics,
+    /// fails with an error of another type, or is a task's future that is no longer polled.
     pub(crate) async fn begin_load<W: Runtime>(
         self: &Arc<Self>,
         mut key: Key,
@@ -186,7 +186,7 @@ impl Engine {
     ) -> Begun {
         loop {
             let hash = self.key_locks.hash(&key);
-            // That there was no value the last time is no answer for a loader that has one.
+            // A remembered absence is no answer here: this loader may have a value.
             match Box::pin(self.take_role::<W>(key, Asks::VALUE, watch.clone())).await {
                 LoadRole::Have(Some(value)) => return Begun::Value(value),
                 LoadRole::Have(None) | LoadRole::Alone => return Begun::Load(Load::new(self, None)),
@@ -203,7 +203,7 @@ impl Engine {
         }
     }
 
-    /// One turn of a caller: finds the value, a flight to wait for, or the lead.
+    /// Takes a role: finds a value, or a flight to wait for, or leads one.
     pub(crate) async fn take_role<W: Runtime>(
         self: &Arc<Self>,
         key: Key,
@@ -216,7 +216,7 @@ impl Engine {
         }
     }
 
-    /// As [`take_role`](Self::take_role), without looking beyond memory.
+    /// As [`take_role`](Self::take_role), without asking the tiers beyond memory.
     pub(crate) async fn enter<W: Runtime>(
         self: &Arc<Self>,
         mut key: Key,
@@ -232,7 +232,7 @@ impl Engine {
             if let Some(have) = self.have(&key, asks.absence) {
                 return LoadRole::Have(have);
             }
-            // Taken first: an invalidation from here on means what is loaded.
+            // Taken first: an invalidation from here on applies to the loaded value.
             let stamp = self.invalidations.stamp();
             match self.key_locks.enter(
                 hash,
@@ -244,8 +244,9 @@ impl Engine {
                     key = key_back;
                     hold.over().await;
                 }
-                // What began before an invalidation is no answer for who comes after it.
-                // Nor is an abandoned flight, which its leader is about to take off the lock.
+                // A flight that began before an invalidation is no answer for a caller after it.
+                // Nor is an abandoned flight, which its leader is about to remove from the key
+                // lock.
                 Admission::Join(key_back, flight) if flight.stamp() < stamp || flight.is_abandoned() => {
                     self.key_locks.forget(hash, &flight);
                     key = key_back;
@@ -266,7 +267,7 @@ impl Engine {
         }
     }
 
-    /// What memory answers, where that will do.
+    /// Returns what memory has, if that is an answer for the caller.
     fn have(&self, key: &Key, absence: bool) -> Option<Option<Value>> {
         let record = self.recall(key)?;
         if record.value.is_none() && !absence {
@@ -276,7 +277,7 @@ impl Engine {
         Some(record.value)
     }
 
-    /// The outcome of the flight of another call, for a caller of `get_with`.
+    /// Waits for the flight of another call, on behalf of `get_with`.
     pub(crate) async fn join<W: Runtime>(&self, flight: &Arc<Flight>, hash: u64) -> Outcome {
         let outcome = self.outcome::<W>(flight, hash, Purpose::Borrowed).await;
         if !matches!(outcome, Outcome::Abandoned) {
@@ -285,8 +286,7 @@ impl Engine {
         outcome
     }
 
-    /// A leader looks once more: the entry may have come between its miss and
-    /// its lead.
+    /// Checks memory once more: the entry may have come between the miss and the lead.
     fn look_near(&self, ahead: UncheckedLeader, absence: bool) -> LoadRole<UncheckedLeader> {
         match ahead.leader.key().and_then(|key| self.have(key, absence)) {
             Some(have) => {
@@ -297,7 +297,7 @@ impl Engine {
         }
     }
 
-    /// A leader looks beyond memory.
+    /// Checks the tiers beyond memory.
     async fn look_again<W: Runtime>(
         self: &Arc<Self>,
         UncheckedLeader { leader, encoded }: UncheckedLeader,
@@ -311,13 +311,13 @@ impl Engine {
                 absence,
             );
         };
-        // On the heap: see `store`.
+        // On the heap, for the same reason as in `Load::store`.
         let looked = Box::pin(self.look_beyond::<W>(key, leader.hash()));
         let (based, lease, found) = looked.await;
         self.after_look(UncheckedLeader { leader, encoded: Some(based) }, found, lease, absence)
     }
 
-    /// What a leader came to with what was found beyond memory.
+    /// Decides the role of a leader by what it found beyond memory.
     pub(crate) fn after_look(
         &self,
         UncheckedLeader { leader, encoded }: UncheckedLeader,
@@ -347,9 +347,9 @@ impl Engine {
         LoadRole::Leader(Leader { leader, encoded, stamp, stale })
     }
 
-    /// Looks beyond memory; where there is no value and other nodes may be
-    /// loading it, waits for that or takes their lease. A tier that fails is as
-    /// good as empty here, and was counted.
+    /// Looks the key up beyond memory. If there is no value and another node may be loading it,
+    /// waits for that load or takes the lease. A tier that fails counts as empty; its layer has
+    /// counted the failure.
     async fn look_beyond<W: Runtime>(
         self: &Arc<Self>,
         key: EncodedKey,
@@ -382,11 +382,11 @@ impl Engine {
         Some(Stale::new(record.value?, &record.terms.as_ref()?.current()))
     }
 
-    /// Stores what was loaded unless its entry changed since the flight began,
-    /// and ends the flight with it in either case.
+    /// Stores the loaded value unless the entry changed since the flight began. Ends the flight
+    /// with the value in either case.
     pub(crate) async fn publish<W: Runtime>(self: &Arc<Self>, lead: Leader, said: NewValue) {
         let engine = Arc::clone(self);
-        // On the heap: a loader that loads other keys has this in its frame.
+        // On the heap: a nested loader would have this in its stack frame.
         let section = Box::pin(async move {
             let Leader { mut leader, encoded, stamp, .. } = lead;
             let outcome = said.value.clone().map_or(Outcome::Absent, Outcome::Value);
@@ -400,7 +400,7 @@ impl Engine {
         }
     }
 
-    /// Stores what was loaded; false where the entry changed since.
+    /// Stores the loaded value. Returns `false` if the entry changed since the flight began.
     async fn store_loaded_value(
         &self,
         leader: &mut FlightLeader,
@@ -414,14 +414,14 @@ impl Engine {
         }
     }
 
-    /// Stores what was loaded once its guard can be had; false where the entry
-    /// changed since.
+    /// Takes the guard and stores the loaded value. Returns `false` if the entry changed since the
+    /// flight began.
     pub(crate) async fn store_prepared(&self, leader: &mut FlightLeader, prepared: PreparedEntry) -> bool {
         let Some(_guard) = self.guard(leader).await else { return false };
         self.store_loaded(leader, prepared).await
     }
 
-    /// Ends a flight with what it loaded, `stored` or not.
+    /// Ends a flight with its value, whether `stored` or not.
     pub(crate) fn finish_load(&self, leader: FlightLeader, outcome: Outcome, stored: bool) {
         if !stored {
             self.counters.superseded.increment();
@@ -429,7 +429,7 @@ impl Engine {
         leader.end(outcome);
     }
 
-    /// What was loaded, ready to be stored; `None` where it is not to be.
+    /// Prepares the loaded value for storing. `None` if its options are invalid.
     pub(crate) async fn prepare_loaded(
         &self,
         (leader, encoded): (&FlightLeader, Option<EncodedKey>),
@@ -448,12 +448,12 @@ impl Engine {
         Some(self.prepare((key, encoded), said).stamped(stamp))
     }
 
-    /// Stores what was loaded, for who holds the guard; false where another
-    /// node changed the entry since.
+    /// Stores the loaded value. The caller holds the guard. Returns `false` if another node changed
+    /// the entry since the load began.
     pub(crate) async fn store_loaded(&self, leader: &mut FlightLeader, prepared: PreparedEntry) -> bool {
         let Some(key) = leader.take_key() else { return false };
         self.backoffs.end(leader.hash());
-        // What no tier took was counted there; the caller has its value.
+        // If no tier accepted the entry, `store` has counted that. The caller still has its value.
         match self.store(key, prepared, Writer::Load).await {
             Ok(Some(_)) => self.counters.published.increment(),
             Ok(None) => return false,
@@ -462,7 +462,7 @@ impl Engine {
         true
     }
 
-    /// The guard, once it can be had; `None` where the entry changed since.
+    /// Waits for the guard. `None` if the entry changed since the flight began.
     async fn guard(&self, leader: &mut FlightLeader) -> Option<WriteGuard> {
         loop {
             match leader.claim() {

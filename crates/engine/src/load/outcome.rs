@@ -1,4 +1,4 @@
-//! What a loader is told, what it answers, and why a load has no value.
+//! The types of a loader's input and answer, and the errors of a load.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use larder_core::entry_meta::EntryOptions;
 use larder_core::erased::{AnyError, Value};
 use thiserror::Error;
 
-/// What a loader is told: the value that expired, where there is one still.
+/// The input of a loader: the expired value, if there still is one.
 #[derive(Clone, Debug)]
 pub struct LoadContext<V> {
     pub(crate) stale: Option<V>,
@@ -16,26 +16,26 @@ pub struct LoadContext<V> {
 }
 
 impl LoadContext<Value> {
-    /// The same of typed values.
+    /// Converts the context to typed values.
     pub fn typed<V: Clone + Send + Sync + 'static>(self) -> LoadContext<V> {
         LoadContext { stale: self.stale.and_then(Value::into_inner), validator: self.validator }
     }
 }
 
 impl<V> LoadContext<V> {
-    /// The value that expired or is about to, where it is within its stale
-    /// window. Answering [`Loaded::NotModified`] keeps it.
+    /// Returns the value that has expired or is about to, if it is within its stale window.
+    /// Answering [`Loaded::NotModified`] keeps it.
     pub fn stale(&self) -> Option<&V> {
         self.stale.as_ref()
     }
 
-    /// The validator that was stored with it, an ETag say.
+    /// Returns the validator that was stored with the value, for example an ETag.
     pub fn validator(&self) -> Option<&[u8]> {
         self.validator.as_deref()
     }
 }
 
-/// What a loader answers. A plain value is [`Loaded::Value`].
+/// The answer of a loader. A plain value is [`Loaded::Value`].
 ///
 /// ```
 /// use std::time::Duration;
@@ -48,23 +48,23 @@ impl<V> LoadContext<V> {
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Loaded<V> {
-    /// This value, to be stored as the cache says.
+    /// Store this value with the options of the cache.
     Value(V),
-    /// This value, to be stored with options of its own.
+    /// Store this value with options of its own.
     ValueWith(V, EntryOptions),
-    /// The [stale value](LoadContext::stale) still holds: it is stored anew.
+    /// The [stale value](LoadContext::stale) still holds: store it again.
     NotModified,
-    /// There is no value, and that is to be remembered for a time.
+    /// There is no value. Remember that for a time.
     Absent {
-        /// For how long.
+        /// How long to remember it.
         ttl: Duration,
     },
-    /// This value, not to be stored.
+    /// Return this value without storing it.
     Skip(V),
 }
 
 impl<V: Send + Sync + 'static> Loaded<V> {
-    /// The same with a value of any type.
+    /// Converts the answer to a value of any type.
     pub fn erased(self) -> Loaded<Value> {
         match self {
             Self::Value(value) => Loaded::Value(Value::new(value)),
@@ -77,7 +77,7 @@ impl<V: Send + Sync + 'static> Loaded<V> {
 }
 
 impl<V> Loaded<V> {
-    /// The value with options, where there is one to be stored.
+    /// Sets the options of the value, if there is one to store.
     pub fn with(self, options: EntryOptions) -> Self {
         match self {
             Self::Value(value) | Self::ValueWith(value, _) => Self::ValueWith(value, options),
@@ -86,20 +86,20 @@ impl<V> Loaded<V> {
     }
 }
 
-/// What a loader may answer with: a value as it is, or a [`Loaded`].
+/// The possible answers of a loader: a plain value, or a [`Loaded`].
 ///
-/// With a plain value `load` finds a value; with a `Loaded` it finds `None`
-/// where the answer, then or earlier, was [`Loaded::Absent`].
+/// With a plain value, `load` returns a value. With a `Loaded` it returns `None` if the answer, now
+/// or earlier, was [`Loaded::Absent`].
 pub trait Answer<V>: sealed::Sealed<V> {
-    /// What `load` finds.
+    /// The type that `load` returns.
     type Found;
-    /// Whether it may find that there is no value.
+    /// Whether `load` may return that there is no value.
     const MAY_BE_ABSENT: bool;
 
-    /// The answer in full.
+    /// Converts the answer to a [`Loaded`].
     fn into_loaded(self) -> Loaded<V>;
 
-    /// What `load` finds, from the value where there is one.
+    /// Converts a value, or its absence, to the type that `load` returns.
     fn found(value: Option<V>) -> Option<Self::Found>;
 }
 
@@ -139,7 +139,7 @@ impl<V> Answer<V> for Loaded<V> {
 #[derive(Clone, Debug)]
 pub struct WithOptions<V>(pub V, pub EntryOptions);
 
-/// What a loader answers that its caller runs: `V`, or [`WithOptions`] of it, or an error.
+/// The answer of a loader that its caller runs: `V` or [`WithOptions`] of it, or an error.
 pub trait Loads<V, E> {
     #[doc(hidden)]
     fn parts(self) -> Result<(V, EntryOptions), E>;
@@ -157,7 +157,7 @@ impl<V, E> Loads<V, E> for Result<WithOptions<V>, E> {
     }
 }
 
-/// One entry of the answer of a loader of many keys.
+/// One entry that a loader of many keys returned.
 pub trait LoadsEntry<K, V> {
     #[doc(hidden)]
     fn parts(self) -> (K, V, EntryOptions);
@@ -179,17 +179,17 @@ impl<K, V> LoadsEntry<K, V> for (K, WithOptions<V>) {
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum LoadError<E> {
-    /// The loader failed; all who waited for it share the error.
+    /// The loader failed. All waiters share the error.
     #[error("the loader failed")]
     Loader(Arc<E>),
-    /// The loader took longer than the hard timeout. It goes on, and what it
-    /// loads is stored unless the entry changed meanwhile.
+    /// The loader took longer than the hard timeout. It goes on, and its value is stored unless the
+    /// entry changed meanwhile.
     #[error("the loader took longer than the hard timeout")]
     Timeout,
     /// The loader panicked. The panic was caught.
     #[error("the loader panicked")]
     Panicked,
-    /// The loader answered that the former value still holds, and there was none.
+    /// The loader answered that the former value still holds, but there was none.
     #[error("the loader answered «not modified» where there is no former value")]
     NothingToKeep,
     /// The cache or its runtime ended before the load did.
@@ -198,12 +198,12 @@ pub enum LoadError<E> {
 }
 
 impl LoadError<AnyError> {
-    /// The same with the error of the loader by its type.
+    /// Converts the loader's error to its type.
     pub fn typed<E: Send + Sync + 'static>(self) -> LoadError<E> {
         match self {
             Self::Loader(error) => match AnyError::clone(&error).into_shared() {
                 Some(error) => LoadError::Loader(error),
-                // The engine compares the types.
+                // Cannot happen: the engine compares the types before.
                 None => LoadError::Closed,
             },
             Self::Timeout => LoadError::Timeout,

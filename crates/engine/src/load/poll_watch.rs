@@ -1,10 +1,10 @@
-//! Watches whether the future of a call is polled after it was woken.
+//! Detects that the future of a call is no longer polled after it was woken.
 //!
-//! The leader of a `get_with` is a future that its caller owns and may stop
-//! polling: a `buffered` stream whose consumer waits for something else, a branch of
-//! `select!` that is kept for later. A leader that waits for its source is not woken;
-//! one that was woken and is not polled has stopped. So a slow leader is told
-//! from one that its owner neglects, without any limit on how long a load takes.
+//! The leader of a `get_with` call is a future that its caller owns and may stop polling. For
+//! example, it is in a `buffered` stream whose consumer waits for something else, or in a branch of
+//! `select!` that is kept for later. A leader that waits for its source is not woken. One that was
+//! woken and is not polled has stopped. This tells a slow leader from a neglected one, without a
+//! limit on how long a load takes.
 
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
@@ -23,8 +23,8 @@ pub struct PollWatch {
     /// The waker of the latest poll.
     waker: Mutex<Waker>,
     is_polled: AtomicBool,
-    /// Milliseconds of the monotonic clock, plus one, of the first wake-up since
-    /// the latest poll began; zero for none.
+    /// Time of the first wake-up since the latest poll began: milliseconds of the monotonic clock
+    /// plus one. Zero for none.
     woken_at: AtomicU64,
 }
 
@@ -38,8 +38,8 @@ impl PollWatch {
         })
     }
 
-    /// How long the future has been left unpolled since it was woken; `None` while
-    /// it is polled, or waits without having been woken.
+    /// Returns how long the future has stayed unpolled since it was woken. `None` while it is
+    /// polled, or waits and was not woken.
     pub(crate) fn neglected_for(&self) -> Option<Duration> {
         if self.is_polled.load(Ordering::Acquire) {
             return None;
@@ -54,7 +54,7 @@ impl PollWatch {
 
     fn note_wake(&self) {
         let now = self.now() + 1;
-        // The first wake-up counts: `Err` says that there was one.
+        // The first wake-up counts. `Err` says that there was one before.
         let _first = self.woken_at.compare_exchange(0, now, Ordering::AcqRel, Ordering::Relaxed);
     }
 
@@ -64,7 +64,7 @@ impl PollWatch {
             (!waker.will_wake(context.waker()))
                 .then(|| std::mem::replace(&mut *waker, context.waker().clone()))
         };
-        // After the lock: it may be the last handle of a task.
+        // Drop the waker after the lock: it may be the last handle of a task.
         drop(former);
         self.is_polled.store(true, Ordering::Release);
         self.woken_at.store(0, Ordering::Release);
@@ -91,7 +91,7 @@ impl Wake for PollWatch {
     }
 }
 
-/// Polls a future under a watch, where there is one.
+/// Polls a future under a watch, if there is one.
 pub async fn watched<F: Future>(watch: Option<Arc<PollWatch>>, mut future: Pin<Box<F>>) -> F::Output {
     match watch {
         None => future.await,
