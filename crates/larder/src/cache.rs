@@ -1,4 +1,4 @@
-//! The cache for threads.
+//! The synchronous cache.
 
 use std::any::TypeId;
 use std::convert::Infallible;
@@ -23,22 +23,19 @@ use larder_tiers::memory::Store;
 use crate::registry::{self, Living};
 use crate::typed::{TypedEngine, any, borrowed, own, typed};
 
-/// A cache, as threads use it: a cheap handle, cloned and shared freely.
+/// A synchronous cache handle for threads: cheap to clone and to share.
 ///
-/// Values are handed out as clones: keep what is dear to clone in an `Arc`, or
-/// bytes in [`Bytes`](crate::Bytes). Keys are found by their borrowed forms:
-/// `&str` finds a `String`.
+/// A read returns a clone of the value: wrap a value that is expensive to clone in an `Arc`, or use
+/// [`Bytes`](crate::Bytes). Look-ups accept borrowed forms of the key: `&str` finds a `String`.
 ///
-/// What was read or loaded is never stored over a change that came meanwhile:
-/// an `insert`, `remove` or `clear` wins.
+/// A value that was read or loaded never overwrites a later change: a concurrent `insert`, `remove` or
+/// `clear` wins.
 ///
-/// Calls on disk and files happen in the calling thread. Inside an async
-/// runtime use [`to_async`](Self::to_async).
+/// Disk and file I/O run in the calling thread. Inside an async runtime use [`to_async`](Self::to_async).
 ///
-/// The last handle that goes takes what is in memory with it and closes the
-/// tiers: in place, or on the blocking pool where it goes inside a tokio
-/// runtime. What fails then is logged; [`close`](Self::close) does it at a
-/// known time, and tells how it went.
+/// Dropping the last handle discards the entries in memory and closes the tiers: in place, or on the blocking
+/// pool inside a tokio runtime. Errors of this close are logged. [`close`](Self::close) closes the cache at a
+/// known time and returns the error.
 pub struct Cache<K, V>
 where
     K: Hash + Eq + Send + Sync + 'static,
@@ -76,7 +73,7 @@ where
         Self { inner }
     }
 
-    /// A new cache.
+    /// Creates a cache and adds it to the registry.
     pub(crate) fn new(engine: Arc<Engine>, memory: Arc<Store<K, V>>, name: &str) -> Self {
         engine.set_name(name);
         #[cfg(feature = "metrics")]
@@ -86,30 +83,30 @@ where
         cache
     }
 
-    /// The cache as far as its life is concerned; keeps nothing alive.
+    /// A weak reference to the engine for the registry and the contexts. Keeps nothing alive.
     pub(crate) fn living(&self) -> Weak<dyn Living> {
         let engine: Weak<Engine> = Arc::downgrade(&self.inner.engine);
         engine
     }
 
-    /// The value, where it is in memory.
+    /// Returns the value if it is in memory.
     #[inline]
     pub(crate) fn hit<Q: Lookup<K> + ?Sized>(&self, key: &Q) -> Option<V> {
         self.inner.hit(key)
     }
 
-    /// The same cache for tasks. Both may be used at once; a load in progress
-    /// is shared between them.
+    /// Returns an async handle of the same cache. Both handles may be used at once and share loads in
+    /// progress.
     #[cfg(feature = "async")]
     pub fn to_async(&self) -> crate::AsyncCache<K, V> {
         crate::AsyncCache::over(self.inner.clone())
     }
 
-    /// The value of `key`, from the nearest tier that has it; `None` when none
-    /// does. A tier that fails counts as having none, and the failure is counted.
+    /// Returns the value of `key` from the nearest tier that has it, or `None`. A tier that fails counts as a
+    /// miss, and the failure is counted.
     ///
-    /// A use of the entry: the eviction policy counts it, and its idle time starts anew.
-    /// A hit in a tier beyond memory is copied into memory where its placement says so.
+    /// The read counts as a use: it informs the eviction policy and restarts the idle time. A hit in a tier
+    /// beyond memory is copied into memory if the placement of the entry asks for it.
     ///
     /// ```
     /// let cache = larder::mcache::<String, u32>("ages").build()?;
@@ -129,12 +126,11 @@ where
         }
     }
 
-    /// As [`get`](Self::get), and a failure is returned when no tier had the
-    /// entry.
+    /// As [`get`](Self::get), but returns an error if a tier failed and no other tier had the entry.
     ///
     /// # Errors
-    /// The last failure of a tier; [`ErrorKind::Codec`](crate::ErrorKind::Codec)
-    /// for a key that cannot be encoded.
+    /// The error of the last tier that failed; [`ErrorKind::Codec`](crate::ErrorKind::Codec) for a key that
+    /// cannot be encoded.
     #[inline]
     pub fn try_get<Q>(&self, key: &Q) -> Result<Option<V>>
     where
@@ -154,8 +150,8 @@ where
         self.inner.threads().get(&Borrowed::<K, Q>::new(key)).map(|value| value.map(typed))
     }
 
-    /// The value with its provenance: which tier answered, which one is its
-    /// home, how old it is. A use of the entry for the eviction policy, not for its idle time.
+    /// Returns the value and its metadata: the tier that answered, the home tier and the age. Counts as a use
+    /// for the eviction policy, but does not restart the idle time.
     ///
     /// # Errors
     /// As [`try_get`](Self::try_get).
@@ -175,21 +171,19 @@ where
         Ok(entry.and_then(|entry| entry.and_then(|value| Some(typed(value)))))
     }
 
-    /// The value of `key`; where it is missing, from `loader`, which is stored
-    /// and returned.
+    /// Returns the value of `key`. On a miss it runs `loader`, stores the value and returns it.
     ///
-    /// Among all who ask meanwhile, threads and tasks, one runs its loader and
-    /// the others share the value. When the leader panics, one of those who
-    /// wait leads next, with its own loader. A loader may ask for other keys.
-    /// Where it asks for its own, or loaders of several keys would wait for one
-    /// another in a ring, the last to ask loads without waiting. Each level of loaders
-    /// takes stack, and a loader that waits for other threads (rayon's, say) can
-    /// deadlock if these ask for its key: see
-    /// [the page on loading](https://github.com/larder-rs/larder/blob/main/docs/loading.md).
+    /// Concurrent callers of one key, threads and tasks, form a single flight: one caller, the leader, runs
+    /// its loader, and the waiters share the value. If the leader panics, a waiter becomes the leader and
+    /// runs its own loader. A loader may load other keys. If a loader loads its own key, or if loaders of
+    /// several keys would wait for one another in a cycle, the last caller loads without waiting. Each level
+    /// of nested loaders takes stack. A loader that waits for other threads (of rayon, say) can deadlock if
+    /// these load its key: see [the page on
+    /// loading](https://github.com/larder-rs/larder/blob/main/docs/loading.md).
     ///
-    /// Inside an async runtime a thread does not wait for a load that a task
-    /// leads, which could deadlock: it loads by itself and stores nothing. In a
-    /// runtime of one thread it waits for no load of others at all.
+    /// Inside an async runtime a thread does not wait for a load that a task leads, since that could
+    /// deadlock: it runs its own loader and stores nothing. In a single-threaded runtime it waits for no load
+    /// of another caller at all.
     ///
     /// ```
     /// let cache = larder::mcache::<u64, u64>("squares").build()?;
@@ -204,12 +198,11 @@ where
         }
     }
 
-    /// As [`get_with`](Self::get_with), for a loader that may fail. Nothing is
-    /// stored then, and those who waited with a loader of the same error type
-    /// share the error; the others lead next.
+    /// As [`get_with`](Self::get_with), for a loader that may fail. An error stores nothing. Waiters whose
+    /// loaders have the same error type share the error; one of the others becomes the next leader.
     ///
     /// # Errors
-    /// That of the loader.
+    /// The error of the loader.
     ///
     /// ```
     /// let cache = larder::mcache::<String, i32>("parsed").build()?;
@@ -229,8 +222,8 @@ where
         }
     }
 
-    /// As [`get_with`](Self::get_with), for a loader that may find nothing.
-    /// Nothing is stored then; those who wait with this call share that.
+    /// As [`get_with`](Self::get_with), for a loader that may return `None`. `None` is not stored; concurrent
+    /// callers of this method share it.
     ///
     /// ```
     /// let cache = larder::mcache::<u8, char>("letters").build()?;
@@ -242,26 +235,23 @@ where
         self.try_get_with(key, || loader().ok_or(Nothing)).ok()
     }
 
-    /// The full form of loading. The loader belongs to the flight, not to its
-    /// first caller: a panic of it is caught and shared like an error, the time
-    /// limits of the cache apply, a stale value serves where it fails or takes
-    /// long, and an entry close to its deadline is refreshed ahead.
+    /// Loads a value with the time limits, the stale window and the refresh-ahead of the cache. The loader
+    /// belongs to the flight and not to its first caller: a panic is caught and shared like an error. A stale
+    /// value serves if the loader fails or takes long. A hit close to its deadline starts a refresh ahead.
     ///
-    /// The loader is told what is left of the former value, and answers with a
-    /// value or with a [`Loaded`](crate::Loaded): a value with a time to live
-    /// and tags of its own, «not modified», «absent», or a value that is not to
-    /// be stored. With a plain value this finds a value; with a `Loaded` it
-    /// finds `None` where the answer was that there is none.
+    /// The loader receives the former value, where one is left, and returns a value or a
+    /// [`Loaded`](crate::Loaded): a value with its own time to live and tags, "not modified", "absent", or a
+    /// value that is not to be stored. With a plain value this method returns a value; with a `Loaded` it
+    /// returns `None` if the answer was "absent".
     ///
-    /// It runs in this thread, unless the cache has a
-    /// [`hard_timeout`](crate::MemoryBuilder::hard_timeout), or a
-    /// [`soft_timeout`](crate::MemoryBuilder::soft_timeout) and a stale value,
-    /// or only refreshes: then in a bounded pool of threads that end when they
-    /// are idle.
+    /// The loader runs in this thread. It runs in a bounded pool of threads if the cache has a
+    /// [`hard_timeout`](crate::MemoryBuilder::hard_timeout), if it has a
+    /// [`soft_timeout`](crate::MemoryBuilder::soft_timeout) and a stale value, or if the call only starts a
+    /// refresh. The threads of the pool end when they are idle.
     ///
     /// # Errors
-    /// See [`LoadError`]: the loader failed, panicked or took too long, and
-    /// there is no stale value to serve instead.
+    /// See [`LoadError`]: the loader failed, panicked or took too long, and there is no stale value to serve
+    /// instead.
     ///
     /// ```
     /// use std::time::Duration;
@@ -297,18 +287,17 @@ where
         A::found(loaded.map(typed)).ok_or(LoadError::Closed)
     }
 
-    /// Stores `value` under `key`, in place of what was there. What goes wrong
-    /// is counted and logged, and the former entry is gone in any case.
+    /// Stores `value` under `key` and replaces the former entry. Failures are counted and logged; the former
+    /// entry is removed in any case.
     pub fn insert(&self, key: K, value: V) {
-        // Counted and logged where it happened; `try_insert` returns it.
+        // Ignored: the failure is counted and logged. `try_insert` returns it.
         let _counted = self.try_insert(key, value);
     }
 
-    /// As [`insert`](Self::insert), and says where the entry went and by which
-    /// rule.
+    /// As [`insert`](Self::insert), and returns where the entry was stored and by which rule.
     ///
     /// # Errors
-    /// When no tier took the entry. The former one is gone.
+    /// If no tier stored the entry. The former entry is removed all the same.
     ///
     /// ```
     /// let cache = larder::mcache::<u8, u8>("placed").build()?;
@@ -322,7 +311,7 @@ where
         }
     }
 
-    /// As [`insert`](Self::insert), with a time to live or tags of its own.
+    /// As [`insert`](Self::insert), with a time to live or tags for this entry.
     ///
     /// ```
     /// use std::time::Duration;
@@ -335,26 +324,25 @@ where
     /// # Ok::<(), larder::Error>(())
     /// ```
     pub fn insert_with(&self, key: K, value: V, options: EntryOptions) {
-        // Counted and logged where it happened; `try_insert_with` returns it.
+        // Ignored: the failure is counted and logged. `try_insert_with` returns it.
         let _counted = self.try_insert_with(key, value, options);
     }
 
-    /// As [`insert_with`](Self::insert_with), and says where the entry went.
+    /// As [`insert_with`](Self::insert_with), and returns where the entry was stored.
     ///
     /// # Errors
-    /// As [`try_insert`](Self::try_insert);
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) for options out of their
-    /// ranges, and nothing is changed then.
+    /// The errors of [`try_insert`](Self::try_insert); [`ErrorKind::Config`](crate::ErrorKind::Config) for
+    /// options out of their ranges, which changes nothing.
     pub fn try_insert_with(&self, key: K, value: V, options: EntryOptions) -> Result<Placement> {
         self.inner.threads().insert(Key::new(key), Value::new(value), options)
     }
 
-    /// Stores `value` unless there is an entry; whether it was stored. Of many
-    /// who call, one stores. An expired entry is as good as none.
+    /// Stores `value` if `key` has no entry; returns whether it was stored. Of concurrent callers exactly one
+    /// stores its value. An expired entry counts as absent.
     ///
     /// # Errors
-    /// Those of [`try_insert`](Self::try_insert); when a tier that may have the
-    /// entry failed, and nothing is stored then.
+    /// The errors of [`try_insert`](Self::try_insert). Also fails, and stores nothing, if a tier failed that
+    /// may have the entry.
     ///
     /// ```
     /// let cache = larder::mcache::<u8, u8>("first").build()?;
@@ -367,13 +355,12 @@ where
         self.inner.threads().insert_if_absent(Key::new(key), Value::new(value), EntryOptions::new())
     }
 
-    /// Adds `delta` to the entry of `key`, or to `start` where there is none,
-    /// and returns the sum. No two callers read the same value. An entry that
-    /// is there keeps its time to live and tags.
+    /// Adds `delta` to the value of `key`, or to `start` if there is none, and returns the sum. The update is
+    /// atomic. An existing entry keeps its time to live and its tags.
     ///
     /// # Errors
-    /// When the sum cannot be represented, or a tier that may have the entry
-    /// failed; nothing changes then. Those of [`try_insert`](Self::try_insert).
+    /// The errors of [`try_insert`](Self::try_insert). Also fails, and changes nothing, if the sum overflows
+    /// or a tier failed that may have the entry.
     ///
     /// ```
     /// let cache = larder::mcache::<&str, u64>("visits").build()?;
@@ -389,11 +376,11 @@ where
         self.inner.threads().increment(Key::new(key), Increment::new(delta, start)).map(typed)
     }
 
-    /// Starts the time to live and the idle time of an entry anew; whether it
-    /// was there. Beyond memory it writes the entry again.
+    /// Restarts the time to live and the idle time of an entry; returns whether it exists. Tiers beyond
+    /// memory write the entry again.
     ///
     /// # Errors
-    /// When a tier failed: there the entry has the deadline of before, or is gone.
+    /// If a tier failed. The entry there keeps its former deadline or is removed.
     pub fn touch<Q>(&self, key: &Q) -> Result<bool>
     where
         Q: Lookup<K> + Sync + ?Sized,
@@ -402,7 +389,7 @@ where
         self.inner.threads().touch(&own::<K, Q>(key))
     }
 
-    /// Has an entry expire after `span`; whether it was there. `Duration::MAX` means never.
+    /// Sets an entry to expire after `span`; returns whether it exists. `Duration::MAX` means never.
     ///
     /// # Errors
     /// See [`touch`](Self::touch).
@@ -414,7 +401,7 @@ where
         self.inner.threads().expire_in(&own::<K, Q>(key), span)
     }
 
-    /// Has an entry expire when the wall clock shows `time`; whether it was there.
+    /// Sets an entry to expire at the wall clock time `time`; returns whether it exists.
     ///
     /// ```
     /// use std::time::Duration;
@@ -437,12 +424,12 @@ where
         self.inner.threads().expire_at(&own::<K, Q>(key), time)
     }
 
-    /// Changes the most entries that memory holds, and evicts what exceeds it. With
-    /// `memory_bytes` both bounds hold.
+    /// Changes the maximum number of entries in memory, and evicts the excess. With `memory_bytes` both
+    /// bounds apply.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) for a value out of the range of the
-    /// option `capacity`, `ErrorKind::Unsupported` with the engine moka.
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) for a value out of the range of the option `capacity`;
+    /// `ErrorKind::Unsupported` with the engine moka.
     ///
     /// ```
     /// let cache = larder::mcache::<u32, u32>("squares").capacity(1000).build()?;
@@ -456,12 +443,12 @@ where
         self.inner.engine.set_bounds(|bounds| bounds.entries = Some(entries))
     }
 
-    /// Changes the most bytes that memory holds, and evicts what exceeds it.
+    /// Changes the maximum number of bytes in memory, and evicts the excess.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) for a value out of the range of the
-    /// option `memory_bytes`, and for a cache that was built without it: its entries were
-    /// not weighed. `ErrorKind::Unsupported` with the engine moka.
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) for a value out of the range of the option
+    /// `memory_bytes`, and for a cache that was built without this option, since its entries have no weights.
+    /// `ErrorKind::Unsupported` with the engine moka.
     pub fn set_memory_bytes(&self, bytes: u64) -> Result<()> {
         crate::builder::within("memory_bytes", bytes, crate::builder::MEMORY_BYTES, "bytes")?;
         if self.inner.engine.bounds().bytes.is_none() {
@@ -471,24 +458,23 @@ where
         self.inner.engine.set_bounds(|bounds| bounds.bytes = Some(bytes))
     }
 
-    /// Sets the time to live of later writes; `None` for none.
+    /// Changes the default time to live of later writes; `None` means that entries do not expire.
     pub fn set_ttl(&self, ttl: Option<Duration>) {
         self.inner.engine.set_ttl(ttl);
     }
 
-    /// Removes the entries in memory that may not be served any more, and returns how many.
-    /// Rarely needed: expired entries leave by themselves in the course of inserts, within
-    /// about 16 ms after their deadline, and before any other entry. Costs a pass over the
-    /// entries in memory. Other tiers remove theirs when they are read or make room.
+    /// Removes expired and invalidated entries from memory; returns their number. Rarely needed: inserts
+    /// remove expired entries within about 16 ms after their deadline, before they evict any other entry.
+    /// Costs a pass over the entries in memory. Other tiers remove theirs on reads and when they make room.
     pub fn sweep(&self) -> u64 {
         self.inner.engine.sweep()
     }
 
-    /// Expires an entry, and what is being loaded of it now. Within its stale
-    /// window it may still serve where a load fails; without one it is removed.
+    /// Expires an entry and the load of its key that is in progress. Within its stale window the entry may
+    /// still serve if a load fails; without a stale window it is removed.
     ///
     /// # Errors
-    /// When a tier failed. What may be left there is not served.
+    /// If a tier failed. A copy that remains there is not served.
     pub fn invalidate<Q>(&self, key: &Q) -> Result<()>
     where
         Q: Lookup<K> + Sync + ?Sized,
@@ -497,21 +483,21 @@ where
         self.inner.threads().invalidate(&own::<K, Q>(key))
     }
 
-    /// Expires every entry with this tag, in every tier, and what is being
-    /// loaded now. Costs the same however many entries there are.
+    /// Expires every entry with this tag in every tier, and the loads in progress. The cost does not depend
+    /// on the number of entries.
     ///
     /// # Errors
-    /// When it could not be written down: this cache goes by it all the same,
-    /// and the next one over the same directory begins empty.
-    /// [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable) while Redis is
-    /// away: this node goes by it, the others once Redis is back.
-    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) for a directory
-    /// that processes share: then nothing is invalidated.
+    /// - If the invalidation could not be persisted: it applies to this cache all the same, and the next
+    ///   cache over the same directory starts empty.
+    /// - [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable) while Redis is unreachable: it applies to
+    ///   this node now, and to the other nodes once Redis is back.
+    /// - [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) for a directory that processes share:
+    ///   nothing is invalidated.
     pub fn invalidate_tag(&self, tag: impl Into<Tag>) -> Result<()> {
         self.invalidate_tags([tag])
     }
 
-    /// Expires every entry with one of these tags, in one step.
+    /// Expires every entry with at least one of these tags, in one step.
     ///
     /// # Errors
     /// See [`invalidate_tag`](Self::invalidate_tag).
@@ -520,8 +506,8 @@ where
         self.inner.threads().invalidate_tags(tags)
     }
 
-    /// Expires every entry, in every tier, and what is being loaded now. They
-    /// may still serve as stale; [`clear`](Self::clear) leaves nothing.
+    /// Expires every entry in every tier, and the loads in progress. Expired entries may still serve as
+    /// stale; [`clear`](Self::clear) removes them.
     ///
     /// # Errors
     /// See [`invalidate_tag`](Self::invalidate_tag).
@@ -529,9 +515,9 @@ where
         self.inner.threads().invalidate_all()
     }
 
-    /// Removes the entry of `key` from every tier; whether there was one that could be served.
+    /// Removes the entry of `key` from every tier; returns whether there was one that could be served.
     ///
-    /// Where a tier fails to remove its copy, that copy is not served any more.
+    /// A copy that a tier fails to remove is no longer served.
     pub fn remove<Q>(&self, key: &Q) -> bool
     where
         Q: Lookup<K> + Sync + ?Sized,
@@ -539,11 +525,10 @@ where
         self.inner.threads().remove(&Borrowed::<K, Q>::new(key)).unwrap_or(false)
     }
 
-    /// Removes the entry of `key` and returns its value. Of many who take, one
-    /// gets it.
+    /// Removes the entry of `key` and returns its value. Of concurrent callers exactly one gets it.
     ///
     /// # Errors
-    /// When a tier failed. The entry is not served any more, and its value is lost.
+    /// If a tier failed. The entry is no longer served, and its value is lost.
     ///
     /// ```
     /// let cache = larder::mcache::<u8, u8>("once").build()?;
@@ -559,9 +544,8 @@ where
         self.inner.threads().take(&Borrowed::<K, Q>::new(key)).map(|value| value.map(typed))
     }
 
-    /// Whether there is an entry for `key`. Not a use of it: neither the eviction policy
-    /// nor the idle time sees it. Reads no payload: a corrupt entry is still there for this
-    /// call.
+    /// Returns whether `key` has an entry. Does not count as a use: it affects neither the eviction policy
+    /// nor the idle time. Does not read the payload, so a corrupt entry counts as present.
     pub fn contains_key<Q>(&self, key: &Q) -> bool
     where
         Q: Lookup<K> + Sync + ?Sized,
@@ -569,8 +553,7 @@ where
         self.inner.threads().contains_key(&Borrowed::<K, Q>::new(key)).unwrap_or(false)
     }
 
-    /// The values of `keys`, in their order. A tier that fails counts as having
-    /// none.
+    /// Returns the values of `keys`, in their order. A tier that fails counts as a miss.
     ///
     /// ```
     /// let cache = larder::mcache::<u8, char>("letters").build()?;
@@ -591,13 +574,13 @@ where
         values
     }
 
-    /// Stores entries, as [`insert`](Self::insert) does one.
+    /// Stores several entries, as [`insert`](Self::insert) does for one.
     pub fn insert_many(&self, entries: impl IntoIterator<Item = (K, V)>) {
-        // Counted and logged where it happened; `try_insert_many` returns it.
+        // Ignored: the failure is counted and logged. `try_insert_many` returns it.
         let _counted = self.try_insert_many(entries, EntryOptions::new());
     }
 
-    /// Stores entries with the same options.
+    /// Stores several entries with the same options.
     ///
     /// # Errors
     /// The first failure; the other entries are stored all the same.
@@ -610,11 +593,11 @@ where
         self.inner.threads().insert_many(entries.collect(), options)
     }
 
-    /// Removes entries; how many there were.
+    /// Removes several entries; returns how many existed.
     ///
     /// # Errors
-    /// The first failure of a tier; what is left there is not served any more,
-    /// and the other keys are removed all the same.
+    /// The first failure of a tier. The other keys are removed all the same, and a copy that remains in that
+    /// tier is no longer served.
     pub fn remove_many<Q>(&self, keys: &[Q]) -> Result<u64>
     where
         Q: Lookup<K> + Sync,
@@ -622,12 +605,11 @@ where
         self.inner.threads().remove_many(&any(&borrowed::<K, Q>(keys)))
     }
 
-    /// The values of `keys`, in their order; the missing ones from `loader`.
+    /// Returns the values of `keys`, in their order; loads the missing ones with `loader`.
     ///
-    /// The loader sees the missing keys that nobody else is loading, each once
-    /// and in order, and may answer for some. Each key is loaded once among all
-    /// who ask, one by one or in batches that overlap. The loader is called
-    /// again only for keys whose load by another ended without a value.
+    /// The loader receives the missing keys that no other caller is loading, each once and in order. It may
+    /// return values for some of them. Overlapping batches and single loads share one load a key. The loader
+    /// is called again only for keys whose load by another caller ended without a value.
     ///
     /// ```
     /// let cache = larder::mcache::<u32, u32>("squares").build()?;
@@ -657,7 +639,7 @@ where
     /// As [`get_many_with`](Self::get_many_with), for a loader that may fail.
     ///
     /// # Errors
-    /// That of the loader, shared with all who wait for one of its keys.
+    /// The error of the loader, shared with all callers that wait for one of its keys.
     pub fn try_get_many_with<L, E>(
         &self,
         keys: impl IntoIterator<Item = K>,
@@ -671,38 +653,37 @@ where
         self.inner.load_many_here(keys.into_iter().collect(), loader)
     }
 
-    /// Removes every entry of every tier.
+    /// Removes every entry from every tier.
     ///
     /// # Errors
-    /// When a tier failed; it is not asked any more until a later `clear` succeeds.
+    /// If a tier failed. That tier is not used until a later `clear` succeeds.
     pub fn clear(&self) -> Result<()> {
         self.inner.threads().clear()
     }
 
-    /// How many entries there are. In memory those count that could be served now: neither
-    /// expired nor invalidated ones, and none of which memory only knows that there is no
-    /// value; other tiers count those they have not removed yet as well. Costs a pass over
-    /// the entries in memory.
+    /// Returns the number of entries. Memory counts the entries that could be served now: no expired or
+    /// invalidated entries, and no recorded absences. Other tiers also count expired and invalidated entries
+    /// that they have not removed yet. Costs a pass over the entries in memory.
     pub fn len(&self) -> u64 {
         self.inner.engine.len()
     }
 
-    /// Whether there are none, as [`len`](Self::len) counts.
+    /// Returns whether [`len`](Self::len) is zero.
     pub fn is_empty(&self) -> bool {
         self.inner.engine.is_empty()
     }
 
-    /// Bytes in all tiers: weights in memory (zero where the bound is a
-    /// capacity), bytes of files beyond. Local and approximate.
+    /// Returns the bytes in all tiers: weights in memory (zero if it is bounded by a capacity), file bytes in
+    /// the others. Local and approximate.
     pub fn bytes(&self) -> u64 {
         self.inner.engine.bytes()
     }
 
-    /// The keys of the entries that could be served now, each once, in no order. Scans
-    /// every tier. Entries that come or go meanwhile may be missed. Not a use of them.
+    /// Returns the keys of the entries that could be served now, each once, in no order. Scans every tier.
+    /// May miss entries that are written or removed meanwhile. Does not count as a use.
     ///
     /// # Errors
-    /// When a tier cannot be scanned.
+    /// If a tier cannot be scanned.
     pub fn keys(&self) -> Result<Vec<Arc<K>>>
     where
         K: Clone,
@@ -711,9 +692,9 @@ where
         Ok(keys.into_iter().filter_map(Key::into_shared).collect())
     }
 
-    /// The keys of the entries that memory would evict last, the hottest first, at most `n`:
-    /// about so, since each shard of the memory engine knows its own order. Empty with the
-    /// engine moka. Costs a pass over the entries in memory. Not a use of them.
+    /// Returns up to `n` keys that memory would evict last, hottest first. The order is approximate, since
+    /// each shard of the memory engine has its own. Empty with the engine moka. Costs a pass over the entries
+    /// in memory. Does not count as a use.
     ///
     /// ```
     /// let cache = larder::mcache::<u32, u32>("squares").build()?;
@@ -729,10 +710,9 @@ where
         self.inner.hottest(n)
     }
 
-    /// The entries, in no order: the keys there are now, and of each the value
-    /// that it has when its turn comes. Costs what [`keys`](Self::keys) costs and
-    /// a [`get`](Self::get) an entry, which counts as one. Entries that come or
-    /// go meanwhile may be missed.
+    /// Iterates over the entries, in no order. The keys are taken now; each value is read when the iterator
+    /// reaches its key. Costs a call of [`keys`](Self::keys), and a [`get`](Self::get) for each entry, which
+    /// counts as a use. May miss entries that are written or removed meanwhile.
     ///
     /// # Errors
     /// As [`keys`](Self::keys).
@@ -752,19 +732,19 @@ where
         Ok(keys.into_iter().filter_map(|key| self.get(&*key).map(|value| (key, value))))
     }
 
-    /// The directory of the cache; `None` for one in memory alone. When another
-    /// process has the directory of this name, it is a private one beside it.
+    /// Returns the directory of the cache; `None` for a memory-only cache. If another process uses the
+    /// directory of this name, this is a private directory beside it.
     pub fn dir(&self) -> Option<&Path> {
         self.inner.engine.dir()
     }
 
-    /// Statistics of this moment; they print as a table.
+    /// Returns current statistics, which print as a table.
     pub fn stats(&self) -> Stats {
         self.inner.engine.stats()
     }
 
-    /// Where the entry of `key` is, and where an insert would put it, by which
-    /// rule. For people: it reads the whole frame. Not a use of the entry.
+    /// Explains where the entry of `key` is, where an insert would put it, and by which rule. Meant for
+    /// debugging: it reads the whole frame. Does not count as a use.
     ///
     /// # Errors
     /// As [`try_get`](Self::try_get).
@@ -781,8 +761,8 @@ where
         self.inner.threads().explain(&Borrowed::<K, Q>::new(key))
     }
 
-    /// Hands what tiers have buffered to the operating system: it survives the
-    /// end of the process from here on.
+    /// Passes buffered writes of all tiers to the operating system, so that they survive the end of the
+    /// process.
     ///
     /// # Errors
     /// The first failure of a tier; the others are flushed all the same.
@@ -790,11 +770,10 @@ where
         self.inner.threads().flush()
     }
 
-    /// Ends the cache for all its handles: waits for writes in progress,
-    /// flushes, and lets go of files and locks. From then on look-ups miss,
-    /// inserts are dropped and counted, and loads pass through.
+    /// Closes the cache for all its handles: waits for writes in progress, flushes, and releases files and
+    /// locks. Afterwards look-ups miss, inserts are dropped and counted, and loads run without caching.
     ///
-    /// A second call waits for the end of the first and has the same outcome.
+    /// A second call waits for the first and returns the same result.
     ///
     /// # Errors
     /// The first failure of a tier; the others are closed all the same.
@@ -802,27 +781,25 @@ where
         self.inner.threads().close()
     }
 
-    /// Removes every entry and the directory of the cache, and ends it for all
-    /// its handles.
+    /// Removes every entry and the directory of the cache, and closes it for all its handles.
     ///
     /// # Errors
-    /// [`ErrorKind::Closed`](crate::ErrorKind::Closed) when it was closed
-    /// before, and nothing is removed: its directory may belong to another
-    /// cache by now. Else the first failure; the rest is removed all the same.
+    /// [`ErrorKind::Closed`](crate::ErrorKind::Closed) if the cache was closed before; nothing is removed,
+    /// since another cache may use the directory by now. Otherwise the first failure; the rest is removed all
+    /// the same.
     pub fn destroy(&self) -> Result<()> {
         self.inner.threads().destroy()
     }
 
-    /// Switches the cache off, or on again: a way out while a cache is under
-    /// suspicion. While it is off, look-ups miss, loads pass through and store
-    /// nothing, and writes are dropped and counted. A write or a removal still
-    /// removes the former entry, so nothing outdated is there when the cache
-    /// is switched on again; what nobody touched meanwhile is.
+    /// Switches the cache off or on, for instance to rule it out as the cause of a fault. While it is off,
+    /// look-ups miss, loads run but store nothing, and writes are dropped and counted. A write or a removal
+    /// still removes the former entry, so the cache has no outdated entry when it is switched on again. Other
+    /// entries beyond memory are kept.
     ///
-    /// Switching off empties memory. A hit costs the same as without the switch.
+    /// Switching off empties memory. The switch adds no cost to a hit.
     ///
     /// # Errors
-    /// [`ErrorKind::Closed`](crate::ErrorKind::Closed) when it was closed before.
+    /// [`ErrorKind::Closed`](crate::ErrorKind::Closed) if the cache was closed before.
     ///
     /// ```
     /// let cache = larder::mcache::<u8, u8>("suspect").build()?;
@@ -839,22 +816,22 @@ where
         self.inner.threads().set_enabled(enabled)
     }
 
-    /// Whether it is switched on, see [`set_enabled`](Self::set_enabled).
+    /// Returns whether the cache is switched on; see [`set_enabled`](Self::set_enabled).
     pub fn is_enabled(&self) -> bool {
         self.inner.engine.is_enabled()
     }
 
-    /// The name it was built with.
+    /// Returns the name that the cache was built with.
     pub fn name(&self) -> &str {
         self.inner.engine.name()
     }
 }
 
-/// What a loader found that found nothing.
+/// The error of a loader that returned `None`.
 #[derive(Debug)]
 pub(crate) struct Nothing;
 
-/// What a loader gave that cannot fail.
+/// Unwraps the result of a loader that cannot fail.
 pub(crate) fn infallible<V>(loaded: Result<V, Arc<Infallible>>) -> V {
     match loaded {
         Ok(value) => value,

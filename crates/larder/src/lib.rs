@@ -1,11 +1,9 @@
 //! One cache for memory, disk, files and Redis.
 //!
-//! A [`Cache`] keeps its entries where they belong: small ones in memory,
-//! what is worth keeping on disk, large ones in files, and in Redis what other
-//! nodes are to see. A [`Selector`] looks at
-//! the size and the kind of each value and decides; [`Cache::explain`] tells.
-//! However many callers ask for a missing entry, whether threads or tasks, it
-//! is loaded once.
+//! A [`Cache`] stores each entry in the tier that suits it: small entries in memory, entries that outlive the
+//! process on disk, large entries in files, and entries that other nodes read in Redis. A [`Selector`]
+//! chooses the tier by the size and the kind of each value; [`Cache::explain`] shows its choice. Concurrent
+//! callers of a missing entry, threads and tasks alike, share one load.
 //!
 //! Four functions build a cache:
 //!
@@ -78,8 +76,8 @@ has their options.
 )]
 //!
 //! # Read on
-//! [The pages](https://github.com/larder-rs/larder#read-on) say what each part
-//! does and promises; `CHANGELOG.md` says what each version brought.
+//! [The pages](https://github.com/larder-rs/larder#read-on) describe what each part does and guarantees;
+//! `CHANGELOG.md` lists the changes of each version.
 
 mod assemble;
 #[cfg(feature = "async")]
@@ -160,7 +158,7 @@ pub use options::{Explained, OptionRow, Source, options};
 pub use presets::{Preset, configure_for};
 pub use registry::{NamedStats, all_stats, close_all};
 
-/// The pages in `docs/` and the README: every example in them is compiled and run.
+/// Compiles and runs the examples of the README and of the pages in `docs/`.
 #[cfg(all(doctest, feature = "disk", feature = "file", feature = "async", feature = "macros"))]
 mod pages {
     macro_rules! pages {
