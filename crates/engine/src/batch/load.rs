@@ -1,9 +1,9 @@
 //! Loading many keys in one call.
 //!
-//! BatchRound after round: what is there is taken, what others load is waited for,
-//! and the rest is loaded in one call of the loader. In each round the tier that
-//! nodes share is asked three times at most, whatever the number of keys: for
-//! entries, for the right to load them, and to store them.
+//! The call works in rounds. Each round takes the values that exist, waits for the keys that other
+//! callers load, and loads the rest with one call of the loader. A round asks the shared tier at
+//! most three times, whatever the number of keys: for entries, for load leases, and to store the
+//! loaded values.
 
 use std::any::TypeId;
 use std::collections::{HashMap, HashSet};
@@ -30,11 +30,11 @@ use crate::read::Found;
 use crate::write::prepared_entry::NewValue;
 use larder_exec::runtime::Runtime;
 
-/// What became of the keys of one round.
+/// The roles that the keys of one round got.
 struct BatchRound {
     leads: Vec<(Key, Leader)>,
     joins: Vec<(Key, Arc<Flight>, WaitEdge)>,
-    /// Keys that are loaded without anybody waiting for them.
+    /// Keys that are loaded without a flight.
     alone: Vec<Key>,
     /// Keys that another node loads.
     elsewhere: Vec<Key>,
@@ -44,12 +44,12 @@ impl BatchRound {
     const EMPTY: Self =
         Self { leads: Vec::new(), joins: Vec::new(), alone: Vec::new(), elsewhere: Vec::new() };
 
-    /// Whether there is nothing to do but to wait for other nodes.
+    /// Returns whether there is nothing to do except to wait for other nodes.
     fn is_idle(&self) -> bool {
         self.leads.is_empty() && self.joins.is_empty() && self.alone.is_empty()
     }
 
-    /// The keys that waiters took over while this caller was not polled.
+    /// Removes and returns the keys that waiters took over while this caller was not polled.
     fn give_way(&mut self) -> Vec<Key> {
         let (taken_over, leads) = std::mem::take(&mut self.leads)
             .into_iter()
@@ -68,7 +68,7 @@ impl BatchRound {
     }
 }
 
-/// A key whose leader looks once more.
+/// A key whose leader checks the tiers once more.
 struct Look {
     key: Key,
     ahead: UncheckedLeader,
@@ -82,27 +82,25 @@ impl Look {
     }
 }
 
-/// A call of `get_many_with`: what it has, and what is to be loaded next.
+/// A `get_many_with` call: the values that it has, and the keys that it has to load next.
 ///
-/// It loads before it waits for others, here or on other nodes, so batches that overlap
-/// never wait for one another. Where another's load ends without a value the key is
-/// loaded here.
+/// It loads its own keys before it waits for other callers or nodes, so batches that overlap never
+/// wait for each other. If another caller's load ends without a value, this call loads the key.
 pub struct Batch {
     engine: Arc<Engine>,
     keys: Vec<Key>,
     values: HashMap<Key, Value>,
-    /// The type of the errors of its loader.
+    /// The type of the loader's errors.
     error: TypeId,
     /// Keys without a value that are not loaded yet.
     left: Vec<Key>,
     asked: HashSet<Key>,
     patience: Option<Instant>,
-    /// What is waited for after the load.
+    /// The flights to wait for after the load.
     joins: Vec<(Key, Arc<Flight>, WaitEdge)>,
 }
 
-/// Keys that one call of the loader of a batch is to load. Dropping it abandons their
-/// loads.
+/// The keys that one call of a batch loader has to load. Dropping it abandons their loads.
 pub struct BatchLoad {
     asked: Vec<Key>,
     leads: Vec<(Key, Leader)>,
@@ -110,7 +108,7 @@ pub struct BatchLoad {
 }
 
 impl BatchLoad {
-    /// The keys, in the order of the request.
+    /// Returns the keys, in the order of the request.
     pub fn keys(&self) -> &[Key] {
         &self.asked
     }
@@ -119,18 +117,19 @@ impl BatchLoad {
         self.leads.iter().map(|(_, lead)| lead.leader.flight.id()).collect()
     }
 
-    /// Runs the loader of a thread, known as running meanwhile.
+    /// Runs the loader of a thread. Its calls of the cache are recognized as part of it.
     pub fn call<T>(&self, loader: impl FnOnce() -> T) -> T {
         let _within = (Entered::call(self.flights()), self.watch.span().entered());
         loader()
     }
 
-    /// The loader of a task, known as running wherever it is polled.
+    /// Runs the loader of a task. Its calls of the cache are recognized on whatever thread polls
+    /// it.
     pub async fn run<F: Future>(&self, loader: F) -> F::Output {
         Running::call(self.flights(), loader.instrument(self.watch.span())).await
     }
 
-    /// Ends the loads with an error, which those who wait get as well.
+    /// Ends the loads with an error. The waiters get it too.
     pub fn fail(self, error: &AnyError) {
         for (_, lead) in self.leads {
             lead.leader.end(Outcome::Failed(error.clone()));
@@ -139,7 +138,7 @@ impl BatchLoad {
 }
 
 impl Batch {
-    /// A call for these keys, whose loader fails with errors of the type `error`.
+    /// Begins a call for `keys`. `error` is the error type of its loader.
     pub(crate) async fn begin<W: Runtime>(engine: &Arc<Engine>, keys: Vec<Key>, error: TypeId) -> Self {
         let mut values = HashMap::with_capacity(keys.len());
         let left = engine.look_up_many::<W>(&keys, &mut values).await;
@@ -148,10 +147,10 @@ impl Batch {
         Self { engine: Arc::clone(engine), keys, values, error, left, asked, patience, joins }
     }
 
-    /// The keys to load next; `None` when there is nothing left to load.
+    /// Returns the keys to load next. `None` if nothing is left to load.
     ///
     /// # Errors
-    /// That of the load of another call.
+    /// The error of another call's load.
     pub(crate) async fn next<W: Runtime>(
         &mut self,
         watch: &Option<Arc<PollWatch>>,
@@ -162,7 +161,8 @@ impl Batch {
                 return Ok(None);
             }
             let engine = Arc::clone(&self.engine);
-            // Before the look at the leases: their end is heard from here on.
+            // Listen before the leases are tried, so that the end of another node's lease is not
+            // missed.
             let until = self.patience.filter(|until| Instant::now() < *until);
             let done = until.and_then(|until| Some((engine.nodes.as_ref()?.changed.listen(), until)));
             let left = std::mem::take(&mut self.left);
@@ -182,7 +182,7 @@ impl Batch {
         }
     }
 
-    /// Stores what the loader answered, and ends the loads of its keys.
+    /// Stores what the loader returned, and ends the loads of its keys.
     pub(crate) async fn store<W: Runtime>(
         &mut self,
         load: BatchLoad,
@@ -196,7 +196,7 @@ impl Batch {
         let cost = load.watch.succeeded();
         let mut loaded = Vec::with_capacity(load.leads.len());
         for (key, lead) in load.leads {
-            // A flight without an answer is abandoned: who waits for it leads next.
+            // A flight without an answer is abandoned: one of its waiters leads next.
             let Some(value) = self.values.get(&key).cloned() else { continue };
             let options = options.remove(&key).unwrap_or_default();
             loaded.push((lead, NewValue { value: Some(value), load_cost: Some(cost), options }));
@@ -204,8 +204,8 @@ impl Batch {
         Box::pin(self.engine.publish_many::<W>(loaded)).await;
     }
 
-    /// Waits for the loads of others. What they left without a value is loaded next,
-    /// unless the loader was asked for it before.
+    /// Waits for the loads of other callers. A key that they left without a value is loaded next,
+    /// unless this call's loader was asked for it before.
     async fn wait_for_others<W: Runtime>(&mut self) -> Result<(), AnyError> {
         for (key, flight, edge) in std::mem::take(&mut self.joins) {
             match self.engine.join::<W>(&flight, self.engine.key_locks.hash(&key)).await {
@@ -219,7 +219,7 @@ impl Batch {
         Ok(())
     }
 
-    /// The values, in the order of the keys.
+    /// Returns the values, in the order of the keys.
     pub fn into_values(self) -> Vec<Option<Value>> {
         let Self { keys, values, .. } = self;
         keys.iter().map(|key| values.get(key).cloned()).collect()
@@ -227,7 +227,7 @@ impl Batch {
 }
 
 impl Engine {
-    /// Takes what is there; the keys that are left, each once.
+    /// Takes the values that exist. Returns the keys without a value, each once.
     async fn look_up_many<W: Runtime>(
         self: &Arc<Self>,
         keys: &[Key],
@@ -246,8 +246,8 @@ impl Engine {
         left.cloned().collect()
     }
 
-    /// Finds for each key a value, a flight to wait for, or the lead; with
-    /// `leases`, only where no other node loads it.
+    /// Gives each key a role: a value, a flight to wait for, or a leader. With `leases`, a leader
+    /// only where no other node loads the key.
     async fn round<W: Runtime>(
         self: &Arc<Self>,
         (keys, watch): (Vec<Key>, &Option<Arc<PollWatch>>),
@@ -272,7 +272,8 @@ impl Engine {
         round
     }
 
-    /// Until it was looked for, nothing is stored where others may have been.
+    /// Creates a look-up for a leader. Until it has read a version from the shared tier, the value
+    /// is not stored if another node may have changed the entry.
     fn look(&self, key: Key, UncheckedLeader { leader, encoded }: UncheckedLeader) -> Look {
         let encoded = encoded.map(|encoded| match &self.nodes {
             Some(_) => encoded.based_on(EntryVersion::NONE),
@@ -281,7 +282,7 @@ impl Engine {
         Look { key, ahead: UncheckedLeader { leader, encoded }, found: None, lease: LeaseGuard::NONE }
     }
 
-    /// Looks beyond memory for some of what leaders look for.
+    /// Looks up some of the leaders' keys beyond memory.
     async fn look_beyond_many<W: Runtime>(
         self: &Arc<Self>,
         looks: &mut [Look],
@@ -301,8 +302,7 @@ impl Engine {
         }
     }
 
-    /// Takes the leases of what is missing; those that other nodes have are left
-    /// to these.
+    /// Takes the load leases of missing keys. Leaves keys to the nodes that hold their leases.
     async fn take_turns<W: Runtime>(self: &Arc<Self>, looks: Vec<Look>, round: &mut BatchRound) -> Vec<Look> {
         let wanted = looks.iter().filter(|look| look.is_missing());
         let wanted: Vec<_> = wanted.filter_map(|look| look.ahead.encoded.clone()).collect();
@@ -320,7 +320,7 @@ impl Engine {
                 }
                 Some(LeaseOutcome::LookAndLoad(lease)) => {
                     look.lease = lease;
-                    // What was there before is no news.
+                    // An entry that was found before needs no second look-up.
                     if look.found.is_none() {
                         came.insert(look.key.clone());
                     }

@@ -1,4 +1,4 @@
-//! Many keys in one call: the same as for one, with a round trip for a part of them.
+//! Operations on many keys in one call: as for one key, with one round trip for a part of them.
 
 pub(crate) mod load;
 mod publish;

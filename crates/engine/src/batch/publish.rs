@@ -1,9 +1,8 @@
-//! Storing what one call of a loader answered for many keys.
+//! Storing the answers of one loader call for many keys.
 //!
-//! What goes to the tier that nodes share goes there in one round trip a part of
-//! it, each entry on the condition that nobody changed it since its load began.
-//! Tickets are taken as in [`many`](crate::batch::write): without waiting, after all code
-//! of the user has run.
+//! Entries for the shared tier are written in one round trip per part. Each is stored only if the
+//! entry has not changed since its load began. The guards are taken as in
+//! [`batch::write`](crate::batch::write): without waiting, after all code of the user has run.
 
 use std::sync::Arc;
 
@@ -16,7 +15,7 @@ use crate::load::Leader;
 use crate::write::prepared_entry::{NewValue, PreparedEntry};
 use larder_exec::runtime::Runtime;
 
-/// What a flight loaded, about to be stored.
+/// A loaded entry that is about to be stored.
 struct LoadedEntry {
     leader: FlightLeader,
     prepared: PreparedEntry,
@@ -24,8 +23,8 @@ struct LoadedEntry {
 }
 
 impl Engine {
-    /// Stores what one call of a loader answered, as
-    /// [`publish`](Self::publish) does, and ends its flights.
+    /// Stores the answers of one loader call as [`publish`](Self::publish) does, and ends its
+    /// flights.
     pub(crate) async fn publish_many<W: Runtime>(self: &Arc<Self>, loaded: Vec<(Leader, NewValue)>) {
         let mut loaded = loaded.into_iter();
         while self.is_shared_now() && loaded.len() > 1 {
@@ -60,8 +59,8 @@ impl Engine {
         }
     }
 
-    /// Those that go together, with their guards, and the rest. What changed
-    /// since its load began is done with.
+    /// Splits the entries into those to store together, with their guards, and the rest. Ends the
+    /// flights whose entries changed since their loads began.
     #[expect(clippy::type_complexity, reason = "two lists, read once")]
     fn claims(&self, drafts: Vec<LoadedEntry>) -> (Vec<(LoadedEntry, WriteGuard)>, Vec<LoadedEntry>) {
         let (mut together, mut alone, mut bytes) = (Vec::new(), Vec::new(), 0);

@@ -13,22 +13,22 @@ use crate::read::{Found, Read};
 use crate::tier_stack::tier_handle::TierHandle;
 use larder_exec::runtime::Runtime;
 
-/// A missing key: where in the request it stands, and how tiers see it.
+/// A key that memory does not have: its index in the request, and its encoding.
 pub(crate) struct Missing {
     pub(crate) at: usize,
     pub(crate) encoded: EncodedKey,
     pub(crate) hash: u64,
 }
 
-/// A key that tiers were asked for.
+/// A key that the tiers were asked for.
 pub(crate) struct Sought {
     pub(crate) at: usize,
-    /// As it is to be stored by, for a load that begins now.
+    /// The key with its store precondition, if the read starts a load.
     pub(crate) encoded: EncodedKey,
     pub(crate) found: Option<Found>,
 }
 
-/// A key that tier after tier is asked for.
+/// A key that no tier has answered yet.
 struct Open<'a> {
     at: usize,
     walk: Walk<'a>,
@@ -36,8 +36,8 @@ struct Open<'a> {
 }
 
 impl Engine {
-    /// The values of keys that memory does not have, in their order. A tier that fails
-    /// counts as having none.
+    /// Returns the values of keys that memory does not have, in the order of the keys. A tier that
+    /// fails counts as having none.
     pub(crate) async fn get_many<W: Runtime>(
         self: &Arc<Self>,
         keys: &[&dyn AnyLookup],
@@ -57,7 +57,7 @@ impl Engine {
         self.missing(keys.iter().copied().enumerate())
     }
 
-    /// The keys to look for beyond memory.
+    /// Encodes the keys to look up beyond memory.
     pub(crate) fn missing<'a>(&self, keys: impl Iterator<Item = (usize, &'a dyn AnyLookup)>) -> Vec<Missing> {
         if self.tiers().is_empty() || self.is_closed() {
             return Vec::new();
@@ -69,7 +69,7 @@ impl Engine {
         .collect()
     }
 
-    /// The fresh values that tiers of bytes have.
+    /// Reads the fresh values from the byte tiers.
     pub(crate) async fn seek_fresh<W: Runtime>(
         self: &Arc<Self>,
         missing: Vec<Missing>,
@@ -78,9 +78,8 @@ impl Engine {
         sought.filter_map(|sought| Some((sought.at, sought.found?.into_fresh()?))).collect()
     }
 
-    /// Reads keys from the tiers of bytes, all in one section; with the stamps
-    /// that they have in the tier that others share, where they are to be
-    /// `based` on them.
+    /// Reads keys from the byte tiers in one section. With `based`, the returned keys carry as
+    /// their precondition the versions that the entries had in the shared tier.
     pub(crate) async fn seek_many<W: Runtime>(
         self: &Arc<Self>,
         missing: Vec<Missing>,
@@ -99,7 +98,8 @@ impl Engine {
         self.drive::<W, _>(true, section).await.unwrap_or_default()
     }
 
-    /// Where copies in memory are checked, each key has its own stamp.
+    /// Reads key by key: where copies in memory are validated by version, each key needs its own
+    /// version first.
     async fn read_one_by_one(self: &Arc<Self>, missing: Vec<Missing>, based: bool) -> Vec<Sought> {
         let mut sought = Vec::with_capacity(missing.len());
         for Missing { at, encoded, hash } in missing {
@@ -115,8 +115,8 @@ impl Engine {
         sought
     }
 
-    /// Asks each tier once for all that the nearer ones did not have, and again for
-    /// what is to be asked for again.
+    /// Asks each tier once for all keys that the nearer tiers did not have. Repeats the pass for
+    /// the keys that need it.
     async fn read_together(self: &Arc<Self>, missing: Vec<Missing>, based: bool) -> Vec<Sought> {
         let Some(stack) = &self.stack else { return Vec::new() };
         self.retry_due().await;
@@ -142,7 +142,7 @@ impl Engine {
         sought.collect()
     }
 
-    /// One pass over the tiers; which keys are to be asked for again.
+    /// Makes one pass over the tiers. Returns the keys that need another pass.
     async fn pass_together(
         self: &Arc<Self>,
         mut open: Vec<Open<'_>>,
@@ -163,7 +163,7 @@ impl Engine {
                 let Open { at, walk, read } = &mut open;
                 let found = match frame {
                     Ok(frame) => read.take(walk, handle, frame).await,
-                    // A tier that fails counts as having none, and was counted.
+                    // A tier that fails counts as having none. Its layer has counted the failure.
                     Err(error) => {
                         walk.failed(handle, error);
                         None
@@ -188,7 +188,7 @@ impl Engine {
     }
 }
 
-/// The frames of `keys`, with stamps where these are asked for.
+/// Reads the frames of `keys`, with their versions if `stamped`.
 async fn frames(handle: &TierHandle, keys: &[EncodedKey], stamped: bool) -> Vec<Result<VersionedFrame>> {
     if stamped {
         return handle.get_many_versioned(keys).await;

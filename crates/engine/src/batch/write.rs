@@ -1,9 +1,8 @@
 //! Writing and removing many keys in one call.
 //!
-//! What goes to the tier that nodes share goes there in one round trip a part
-//! of the call. The guards of a part are taken without waiting: who held one
-//! and waited for another could wait for somebody who waits for the first. What
-//! cannot be had that way, or has its home elsewhere, goes one by one after the rest.
+//! Changes for the shared tier go there in one round trip per part of the call. The guards of a
+//! part are taken without waiting: two calls that hold guards and wait for each other's would
+//! deadlock. Keys whose guards are not free, or whose home is another tier, follow one by one.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -21,19 +20,19 @@ use crate::write::prepared_entry::{EarlyWrite, NewValue, PreparedEntry};
 use crate::write::remove::Former;
 use larder_exec::runtime::Runtime;
 
-/// Keys of one part.
+/// Maximum number of keys in one part.
 pub(crate) const PART: usize = 128;
-/// Bytes of values of one part; a single entry may be larger.
+/// Maximum bytes of values in one part. A larger entry is stored alone.
 pub(crate) const PART_BYTES: u64 = 16 << 20;
 
-/// An entry to be stored.
+/// An entry to store.
 struct Pending {
     turn: WriteTurn,
     key: Key,
     prepared: PreparedEntry,
 }
 
-/// An entry whose removal goes together with others.
+/// A key to remove together with others.
 struct Removal {
     encoded: EncodedKey,
     name: Option<Arc<Key>>,
@@ -42,11 +41,11 @@ struct Removal {
 }
 
 impl Engine {
-    /// Stores entries, and goes on where one fails. Of several with one key the
-    /// last one stays.
+    /// Stores entries. Continues after a failure. If a key occurs several times, its last value
+    /// stays.
     ///
     /// # Errors
-    /// The first failure; the other entries are stored all the same.
+    /// The first failure. The other entries are stored all the same.
     pub(crate) async fn insert_many<W: Runtime>(
         self: &Arc<Self>,
         entries: Vec<(Key, Value)>,
@@ -74,7 +73,7 @@ impl Engine {
         outcome
     }
 
-    /// Whether there is a tier for all nodes that could take many at once.
+    /// Returns whether there is a shared tier that takes many entries at once.
     pub(crate) fn is_shared_now(&self) -> bool {
         !self.is_closed() && self.lifecycle.is_on() && self.shared().is_some()
     }
@@ -108,12 +107,12 @@ impl Engine {
         outcome
     }
 
-    /// Those that go together, with their guards, and the rest.
+    /// Splits the entries into those to store together, with their guards, and the rest.
     #[expect(clippy::type_complexity, reason = "two lists, read once")]
     fn guards(self: &Arc<Self>, drafts: Vec<Pending>) -> (Vec<(Pending, WriteGuard)>, Vec<Pending>) {
         let (mut together, mut alone, mut bytes) = (Vec::new(), Vec::new(), 0);
         let home = self.shared().map(|shared| shared.handle().kind());
-        // What comes later in the order of the caller is stored later.
+        // Once a key has to wait, its later entries in the call wait too, to keep their order.
         let mut waiting = HashSet::new();
         for pending in drafts {
             let size = pending.prepared.payload_for(home).filter(|size| bytes + size <= PART_BYTES);
@@ -154,7 +153,8 @@ impl Engine {
         outcome
     }
 
-    /// What comes before an entry of a part is written.
+    /// Does everything that must precede writing an entry of a part: clears its other homes and
+    /// takes its tag.
     pub(crate) async fn begin_early(
         &self,
         shared: Shared<'_>,
@@ -171,10 +171,10 @@ impl Engine {
         Some((EarlyWrite::new(copy_tag, base, &frame), (encoded, frame)))
     }
 
-    /// Removes keys everywhere; how many were anywhere.
+    /// Removes keys from every tier. Returns how many of them had an entry.
     ///
     /// # Errors
-    /// The first failure; the other keys are removed all the same.
+    /// The first failure. The other keys are removed all the same.
     pub(crate) async fn remove_many<W: Runtime>(self: &Arc<Self>, keys: &[&dyn AnyLookup]) -> Result<u64> {
         let mut removed = Ok(0);
         let mut keys = keys;
@@ -234,7 +234,7 @@ impl Engine {
     }
 }
 
-/// The sum, or the first error.
+/// Adds two results. Returns the first error.
 fn sum(one: Result<u64, Error>, other: Result<u64, Error>) -> Result<u64> {
     one.and_then(|one| other.map(|other| one + other))
 }

@@ -1,4 +1,4 @@
-//! Where an entry is, and why.
+//! Explains where an entry is and why.
 
 use std::convert::Infallible;
 use std::fmt;
@@ -22,7 +22,7 @@ use crate::tier_stack::Decoded;
 use crate::tier_stack::tier_handle::TierHandle;
 use larder_exec::runtime::Runtime;
 
-/// A value with what is known of it.
+/// A value and its provenance.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Entry<Value> {
@@ -30,34 +30,34 @@ pub struct Entry<Value> {
     pub value: Value,
     /// The tier that answered.
     pub tier: TierKind,
-    /// The tier that answers for the entry.
+    /// The home tier of the entry.
     pub home: TierKind,
-    /// How long ago it was written.
+    /// Time since the entry was written.
     pub age: Duration,
-    /// How long it will live if it is not used; `None` where it does not expire.
+    /// Time until it expires if it is not used. `None` if it does not expire.
     pub left: Option<Duration>,
-    /// Whether it is past its deadline, or was invalidated, and serves only
-    /// where a load fails or takes long.
+    /// Whether it is past its deadline or invalidated. It is then served only if a load fails or
+    /// takes long.
     pub stale: bool,
-    /// Not so where other nodes may have changed it unheard: the server that
-    /// they share is away. Always so without one.
+    /// `false` if other nodes may have changed the entry without this node knowing, because their
+    /// shared server cannot be reached. Always `true` without other nodes.
     pub confirmed: bool,
     /// Its tags.
     pub tags: Vec<Tag>,
-    /// Bytes: of the encoding before compression where a frame tells, or what
-    /// it counts with in memory.
+    /// Its size in bytes: the encoding before compression if it was read from a tier, the weight if
+    /// it was read from memory.
     pub bytes: u64,
 }
 
 impl<V> Entry<V> {
-    /// The same entry with another value; `None` where there is none.
+    /// Maps the value. `None` if `change` returns `None`.
     pub fn and_then<U>(self, change: impl FnOnce(V) -> Option<U>) -> Option<Entry<U>> {
         let Self { value, tier, home, age, left, stale, confirmed, tags, bytes } = self;
         Some(Entry { value: change(value)?, tier, home, age, left, stale, confirmed, tags, bytes })
     }
 }
 
-/// What a frame says of an entry.
+/// What the frame of an entry says about it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Stored {
     codec: CodecId,
@@ -68,33 +68,33 @@ struct Stored {
     ttl: Option<Duration>,
 }
 
-/// Where an entry is, and by which rule. `Display` says it in a sentence.
+/// Where an entry is, and by which rule. `Display` prints it as a sentence.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Explanation {
-    /// The tiers that hold the entry, nearest first; empty when it is absent.
+    /// The tiers that hold the entry, nearest first. Empty if it is absent.
     pub tiers: Vec<TierKind>,
-    /// The tier that answers for it.
+    /// The home tier of the entry.
     pub home: Option<TierKind>,
-    /// Bytes of the encoding before compression, where a frame tells.
+    /// Bytes of the encoding before compression, if known.
     pub bytes: Option<u64>,
-    /// Bytes of the frame as stored, where there is one.
+    /// Bytes of the stored frame, if there is one.
     pub stored_bytes: Option<u64>,
-    /// How the value was encoded, where there is a frame.
+    /// The codec of the value, if there is a frame.
     pub codec: Option<CodecId>,
-    /// How the payload was compressed, where there is a frame.
+    /// The compression of the payload, if there is a frame.
     pub compression: Option<Compression>,
-    /// Its size class, where the size is known.
+    /// The size class, if the size is known.
     pub class: Option<SizeClass>,
-    /// Where an entry of its size and load cost is placed now, and by which rule.
+    /// Where an entry of this size and load cost would be placed now, and by which rule.
     pub placement: Option<Placement>,
-    /// The tiers that cannot be used now, and why: a command that the server forbids,
-    /// say. An entry of theirs may be there all the same.
+    /// The tiers that cannot be used now, each with the reason, for example a command that the
+    /// server forbids. They may still hold the entry.
     pub unusable: Vec<(TierKind, Arc<str>)>,
 }
 
 impl Explanation {
-    /// What memory says of it, whose record says where its home is.
+    /// Explains an entry by its memory record, which names the home tier.
     fn of_memory(home: Option<TierKind>, unusable: Vec<(TierKind, Arc<str>)>) -> Self {
         Self {
             tiers: home.map(|_| TierKind::Memory).into_iter().collect(),
@@ -110,14 +110,14 @@ impl Explanation {
     }
 }
 
-/// Asks every tier what it has of an entry.
+/// Asks every tier for its copy of an entry.
 struct Explain {
     in_memory: Option<TierKind>,
     explanation: Explanation,
 }
 
 impl Question for Explain {
-    /// None: all tiers are asked.
+    /// No answer ends the walk: all tiers are asked.
     type Answer = Infallible;
 
     fn begin(&mut self, _: &Walk<'_>) -> Option<Infallible> {
@@ -175,7 +175,7 @@ impl Explanation {
 }
 
 impl Engine {
-    /// The value with its provenance. Counts as a look-up.
+    /// Returns the value and its provenance. Counts as a look-up.
     pub(crate) async fn inspect<W: Runtime>(
         self: &Arc<Self>,
         key: &dyn AnyLookup,
@@ -231,8 +231,8 @@ impl Engine {
         })
     }
 
-    /// Where the entry of `key` is and why. Reads the frame from its home, and
-    /// counts there as a read.
+    /// Explains where the entry of `key` is. Reads its frame from the home tier, which counts as a
+    /// read there.
     pub(crate) async fn explain<W: Runtime>(self: &Arc<Self>, key: &dyn AnyLookup) -> Result<Explanation> {
         let in_memory = self.glance(key).map(|record| record.home);
         let Some(encoded) = self.encode_key(key)?.filter(|_| !self.is_closed()) else {
@@ -247,7 +247,7 @@ impl Engine {
             let walked = engine.walk((&encoded, hash), &mut explain).await;
             let mut explanation = explain.explanation;
             engine.measure_in_memory(&mut explanation, &encoded);
-            // A tier that failed may be the one that has it.
+            // The entry may be in the tier that failed.
             if explanation.home.is_none() {
                 walked?;
             }
@@ -256,7 +256,7 @@ impl Engine {
         .await?
     }
 
-    /// The tiers that cannot be used now, and why.
+    /// Returns the tiers that cannot be used now, each with the reason.
     fn unusable(&self) -> Vec<(TierKind, Arc<str>)> {
         let tiers = self.tiers().iter();
         tiers.filter_map(|handle| Some((handle.kind(), handle.inner().trouble()?))).collect()
@@ -276,7 +276,7 @@ impl Engine {
         explanation.placement = self.stack.as_ref().map(|stack| self.place(stack, facts));
     }
 
-    /// An entry that only memory holds has no frame to ask: it is measured.
+    /// Measures an entry that only memory holds, since it has no frame.
     fn measure_in_memory(&self, explanation: &mut Explanation, encoded: &EncodedKey) {
         if explanation.bytes.is_some() || explanation.home.is_none() {
             return;
@@ -292,7 +292,7 @@ impl Engine {
         }
     }
 
-    /// What the frame of an entry says that may be served.
+    /// Reads the description of an entry from its frame, if it may be served.
     fn stored(&self, handle: &TierHandle, bytes: &[u8], key: &EncodedKey) -> Option<Stored> {
         let (freshness, _) = self.head_freshness(handle, bytes, key)?;
         let head = Head::parse(bytes).ok().filter(|_| freshness == Freshness::Fresh)?;

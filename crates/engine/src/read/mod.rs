@@ -1,4 +1,4 @@
-//! Reading: memory, then tier by tier.
+//! Reading: memory first, then tier by tier.
 
 pub(crate) mod explain;
 pub(crate) mod walk;
@@ -25,25 +25,25 @@ use crate::tier_stack::{Decoded, TierStack};
 use larder_exec::runtime::Runtime;
 use larder_exec::uncancellable;
 
-/// What a tier of bytes answered with: fresh, or good as a fallback.
+/// The answer of a byte tier: a fresh entry, or a stale one that may serve as a fallback.
 pub(crate) struct Found {
     /// The tier that answered.
     pub(crate) tier: TierKind,
-    /// The tier that answers for the entry.
+    /// The home tier of the entry.
     pub(crate) home: TierKind,
     pub(crate) decoded: Decoded,
     pub(crate) freshness: Freshness,
-    /// Not so where other nodes may have changed it unheard.
+    /// `false` if other nodes may have changed the entry without this node knowing.
     pub(crate) confirmed: bool,
 }
 
 impl Found {
-    /// What it is good for, the value, and the terms.
+    /// Returns the freshness, the value, and the metadata.
     pub(crate) fn into_parts(self) -> (Freshness, Option<Value>, EntryMeta) {
         (self.freshness, self.decoded.value, self.decoded.terms)
     }
 
-    /// The value, where it may be served.
+    /// Returns the value if it may be served.
     pub(crate) fn into_fresh(self) -> Option<Value> {
         self.if_fresh()?.decoded.value
     }
@@ -54,10 +54,10 @@ impl Found {
 }
 
 impl Engine {
-    /// The value of `key` beyond memory, for a caller that missed there.
+    /// Looks `key` up in the tiers beyond memory, for a caller that missed in memory.
     ///
     /// # Errors
-    /// Those of a tier, when no other tier had the entry.
+    /// The error of a tier, if no other tier had the entry.
     pub(crate) async fn get<W: Runtime>(self: &Arc<Self>, key: &dyn AnyLookup) -> Result<Option<Value>> {
         self.release_expired(key);
         let found = match self.encode_key(key) {
@@ -73,7 +73,7 @@ impl Engine {
         Ok(found?.and_then(|found| found.decoded.value))
     }
 
-    /// Whether memory knows that there is no value.
+    /// Returns whether memory knows that there is no value.
     fn is_known_absent(&self, key: &dyn AnyLookup) -> bool {
         let known = self.recall(key).is_some_and(|record| record.value.is_none());
         if known {
@@ -82,8 +82,8 @@ impl Engine {
         known
     }
 
-    /// Whether some tier has an entry for `key`. Reads no payload, so a torn
-    /// one is not noticed.
+    /// Returns whether a tier has an entry for `key`. Reads no payload, so a damaged payload goes
+    /// unnoticed.
     pub(crate) async fn contains_key<W: Runtime>(self: &Arc<Self>, key: &dyn AnyLookup) -> Result<bool> {
         if let Some(record) = self.glance(key) {
             return Ok(record.value.is_some());
@@ -98,7 +98,7 @@ impl Engine {
         Ok(found.await??.unwrap_or(false))
     }
 
-    /// What a frame is good for by its head, and what it holds.
+    /// Returns the freshness of a frame by its head, and its codec.
     pub(crate) fn head_freshness(
         &self,
         handle: &TierHandle,
@@ -111,8 +111,8 @@ impl Engine {
         Some((self.freshness_of(handle, &header, &terms), header.codec))
     }
 
-    /// What an entry of `handle` with this header and these terms is good for
-    /// now. Where stamps are those of others its terms alone count.
+    /// Returns the freshness now of an entry of `handle` with this header and metadata. If the
+    /// tier's entries carry sequence numbers of other processes, only the metadata counts.
     pub(crate) fn freshness_of(&self, handle: &TierHandle, header: &Header, terms: &EntryMeta) -> Freshness {
         let now = self.timeline.now();
         if handle.has_foreign_versions() {
@@ -121,8 +121,8 @@ impl Engine {
         terms.freshness(now).min(self.invalidations.freshness(EntryAge::new(header.generation, terms), now))
     }
 
-    /// Reads `key` from the tiers of bytes, and copies it into memory unless
-    /// it changed meanwhile.
+    /// Reads `key` from the byte tiers, and copies the entry into memory unless it changed
+    /// meanwhile.
     pub(crate) async fn seek<W: Runtime>(
         self: &Arc<Self>,
         key: EncodedKey,
@@ -135,8 +135,8 @@ impl Engine {
         self.drive::<W, _>(true, async move { engine.read(&key, hash).await }).await?
     }
 
-    /// As [`seek`](Self::seek), for a load that begins now: the key as it is to
-    /// be stored by. What another node or process changes from here on wins over it.
+    /// As [`seek`](Self::seek), for a load that begins now. Also returns the key with the
+    /// precondition for storing: any change by another node or process from here on wins.
     pub(crate) async fn seek_based<W: Runtime>(
         self: &Arc<Self>,
         key: EncodedKey,
@@ -157,8 +157,8 @@ impl Engine {
         self.walk((key, hash), &mut Read::new(false)).await
     }
 
-    /// As [`read`](Self::read), with the key based on the stamp that the entry had
-    /// in the tier that others share.
+    /// As [`read`](Self::read). The returned key carries as its precondition the version that the
+    /// entry had in the shared tier.
     pub(crate) async fn read_based(
         self: &Arc<Self>,
         key: EncodedKey,
@@ -169,7 +169,7 @@ impl Engine {
         (key.based_on(read.base), found)
     }
 
-    /// What a copy of an entry that is read from now on is checked by.
+    /// Returns the version that validates a copy read from now on.
     fn version_before_read(&self, key: &EncodedKey) -> Option<EntryVersion> {
         match &self.nodes {
             Some(nodes) => nodes.copy_tag().of(0),
@@ -178,8 +178,8 @@ impl Engine {
         }
     }
 
-    /// What a frame is good for, copied into memory where its placement wants
-    /// that. One that is good for nothing is counted, and removed: whether it was.
+    /// Checks a frame, and copies it into memory if its placement says so. Counts and removes a
+    /// frame that must not be served; the error tells whether it was removed.
     async fn accept(
         self: &Arc<Self>,
         (stack, handle): (&TierStack, &TierHandle),
@@ -209,7 +209,7 @@ impl Engine {
         Err(Box::pin(self.drop_gone(stack, handle, key, hash)).await)
     }
 
-    /// Opens a frame and says what it is good for.
+    /// Decodes a frame and determines its freshness.
     pub(crate) fn judge(
         &self,
         stack: &TierStack,
@@ -222,7 +222,7 @@ impl Engine {
         Ok(Found { tier: handle.kind(), home: handle.kind(), decoded, freshness, confirmed: true })
     }
 
-    /// Copies what was read into memory, where its placement wants that.
+    /// Copies a found entry into memory, if its placement says so.
     fn promote(
         &self,
         (stack, handle): (&TierStack, &TierHandle),
@@ -235,14 +235,15 @@ impl Engine {
         if found.freshness != Freshness::Fresh || !self.place(stack, &facts).in_memory() {
             return;
         }
-        // All that runs code of the user comes before the guard.
+        // All code of the user runs before the guard is taken.
         let Ok(key) = stack.keys.decode(encoded.as_bytes()) else { return };
         let bytes = header.value_len + encoded.as_bytes().len() as u64;
         let weight = self.weight(&key, value.as_ref(), bytes);
         let record = Record {
             value: value.clone(),
             created: header.created,
-            // No copy_tag was made since it was observed, or the claim below fails.
+            // Numbers of other processes cannot be compared, so the current one is used. It is
+            // right: a `clear` since the snapshot makes the claim below fail.
             stamp: if handle.has_foreign_versions() { self.invalidations.stamp() } else { header.generation },
             terms: self.expiry.live(terms),
             weight,
@@ -251,7 +252,7 @@ impl Engine {
         };
         let name = self.events.name(&key);
         match observation.claim() {
-            // Closed while this read: nothing is stored after `close`.
+            // Closed during this read: nothing is stored after `close`.
             Some(_guard) if self.is_closed() => {}
             Some(_guard) => {
                 self.keep(key, record);
@@ -261,8 +262,9 @@ impl Engine {
         }
     }
 
-    /// Whether an entry was removed for all who share it. One whose time is over leaves
-    /// their tier by itself, by the clock of that tier: this node's may be wrong.
+    /// Returns whether an invalidation ended an entry for all nodes. An entry that is merely past
+    /// its deadline is left to the shared tier, which expires it by its own clock: the clock of
+    /// this node may be wrong.
     fn is_over_by_invalidation(&self, found: &Found) -> bool {
         let Decoded { header, terms, .. } = &found.decoded;
         let now = self.timeline.now();
@@ -271,9 +273,9 @@ impl Engine {
             && self.invalidations.freshness(EntryAge::new(header.generation, terms), now) == Freshness::Gone
     }
 
-    /// Removes an entry that must not be served, unless it was replaced since
-    /// it was read, or is being replaced now; whether it was removed. What is shared
-    /// with others is removed only where it is of no use to any of them.
+    /// Removes an entry that must not be served, unless it was replaced since it was read or is
+    /// being stored now. Removes an entry of a shared tier only if no other node or process can use
+    /// it. Returns whether it was removed.
     async fn drop_gone(
         self: &Arc<Self>,
         stack: &TierStack,
@@ -289,39 +291,38 @@ impl Engine {
         let is_over = match &again {
             Ok(found) if handle.is_shared() => self.is_over_by_invalidation(found),
             Ok(found) => found.freshness == Freshness::Gone,
-            // Others may be able to read it: another version of the program, say.
+            // Others may be able to read it, for example another version of the program.
             Err(_) => is_damaged || !handle.is_shared(),
         };
-        // A failure is counted by the layer and the key distrusted by the handle.
+        // The layer counts a failure, and the handle quarantines the key.
         is_over && handle.remove(key).await.is_ok()
     }
 }
 
-/// Asks for the entry itself, and copies it into memory unless it changed
-/// meanwhile.
+/// Asks for the entry itself, and copies it into memory unless it changed meanwhile.
 pub(crate) struct Read {
-    /// Whether a load is to be based on what is found.
+    /// Whether this read is the start of a load, which needs a store precondition.
     is_based: bool,
-    /// The stamp that the entry had in the tier that others share.
+    /// The version that the entry had in the shared tier.
     pub(crate) base: EntryVersion,
     observation: Option<KeyEpoch>,
     stamp: Option<EntryVersion>,
 }
 
 impl Read {
-    /// For a load, or not.
+    /// Creates the question. `is_based` says whether a load needs a precondition.
     pub(crate) fn new(is_based: bool) -> Self {
         Self { is_based, base: EntryVersion::NONE, observation: None, stamp: None }
     }
 
-    /// Whether the stamp in `handle` has to be asked for.
+    /// Returns whether the version in `handle` must be read too.
     pub(crate) fn asks_for_version(&self, handle: &TierHandle) -> bool {
         self.is_based && handle.is_among_nodes()
     }
 }
 
 impl Read {
-    /// What the answer of one tier is good for.
+    /// Evaluates the answer of one tier.
     pub(crate) async fn take(
         &mut self,
         walk: &mut Walk<'_>,
@@ -352,9 +353,9 @@ impl Question for Read {
 
     fn begin(&mut self, walk: &Walk<'_>) -> Option<Found> {
         let Walk { engine, stack, key, hash, .. } = *walk;
-        // Without memory there is nothing to promote to, and nothing to remember.
+        // Without memory there is no promotion, and no snapshot is needed.
         self.observation = (engine.memory_weight_max > 0).then(|| engine.key_locks.observe(hash));
-        // Taken before anything is read.
+        // Taken before any tier is read.
         self.stamp = engine.version_before_read(key);
         engine.note_copy(key);
         if !engine.stamps {
@@ -402,8 +403,8 @@ impl Question for Contains {
     }
 }
 
-/// Counts and logs an entry that is not served: it is damaged or of another
-/// type, or it is neither and its codec does not read it back.
+/// Counts and logs an entry that is not served: it is damaged, has another type, or cannot be
+/// decoded by its codec.
 pub(crate) fn note_refusal(handle: &TierHandle, key: &EncodedKey, error: &Error) {
     let (counters, cache) = (handle.counters(), handle.counters().signals.cache());
     if error.kind() == ErrorKind::Codec {

@@ -1,9 +1,8 @@
-//! The walk over the tiers of bytes that every read makes.
+//! The walk over the byte tiers, which every read makes.
 //!
-//! It decides which tiers may be asked for a key, nearest first, what an answer
-//! is worth, what is served where none has the entry, and whether to ask again.
-//! Reads differ in what they ask for: a [`Question`]. Batches ask each tier for
-//! many keys at once and make the same decisions for each key by its [`Walk`].
+//! It decides which tiers to ask for a key, nearest first, whether an answer may be served, what to
+//! serve if no tier has the entry, and whether to ask again. Reads differ in their [`Question`]. A
+//! batch asks each tier for many keys at once, and decides for each key by its own [`Walk`].
 
 use std::sync::Arc;
 
@@ -16,11 +15,11 @@ use crate::read::Found;
 use crate::tier_stack::TierStack;
 use crate::tier_stack::tier_handle::TierHandle;
 
-/// Passes over the tiers for one read. One may miss an entry that a repair moves
-/// from one tier to another meanwhile, the next one does not.
+/// Maximum number of passes over the tiers for one read. One pass may miss an entry that a
+/// concurrent repair moves between tiers; the next one finds it.
 pub(crate) const PASSES: usize = 2;
 
-/// One pass over the tiers for one key: what is known so far.
+/// The state of one pass over the tiers for one key.
 pub(crate) struct Walk<'a> {
     pub(crate) engine: &'a Arc<Engine>,
     pub(crate) stack: &'a TierStack,
@@ -28,37 +27,37 @@ pub(crate) struct Walk<'a> {
     pub(crate) hash: u64,
     doubt: Doubt,
     was_owed: bool,
-    /// An entry that may not be served was removed, and what the read is based on
-    /// has changed by that.
+    /// This node removed an entry that may not be served. That changed the version that the read's
+    /// precondition refers to.
     removed: bool,
     failure: Option<Error>,
 }
 
 /// What a read asks each tier for.
 pub(crate) trait Question: Send {
-    /// What answers it.
+    /// The answer of the read.
     type Answer: Send;
 
-    /// A pass begins: takes note of what has to be known before any tier is asked,
-    /// and forgets the former pass. An answer without a tier ends the walk.
+    /// Begins a pass: takes the snapshots that must precede the first tier, and resets the state of
+    /// a former pass. An answer without any tier ends the walk.
     fn begin(&mut self, walk: &Walk<'_>) -> Option<Self::Answer>;
 
-    /// Asks one tier; `None` where it has nothing that may be served.
+    /// Asks one tier. `None` if it has no entry that may be served.
     fn ask(
         &mut self,
         walk: &mut Walk<'_>,
         handle: &TierHandle,
     ) -> impl Future<Output = Result<Option<Self::Answer>>> + Send;
 
-    /// The answer where no tier has one: what memory has, unconfirmed.
+    /// Returns the fallback if no tier has an answer: the unconfirmed copy in memory.
     fn fall_back(&mut self, walk: &Walk<'_>) -> Option<Self::Answer>;
 }
 
 impl Engine {
-    /// Asks tier after tier, until one answers.
+    /// Asks the tiers in turn until one answers.
     ///
     /// # Errors
-    /// The last failure of a tier, when no other answered.
+    /// The last failure of a tier, if no other tier answered.
     pub(crate) async fn walk<Q>(
         self: &Arc<Self>,
         (key, hash): (&EncodedKey, u64),
@@ -81,8 +80,8 @@ impl Engine {
 }
 
 impl<'a> Walk<'a> {
-    /// Removes what lies under other encodings of an equal key, and makes up for a
-    /// change of the entry that the shared tier is owed, if that can be done.
+    /// Begins a pass. Removes entries under other encodings of an equal key. Tries to write a
+    /// pending change of this entry to the shared tier.
     pub(crate) async fn begin(
         engine: &'a Arc<Engine>,
         stack: &'a TierStack,
@@ -114,37 +113,36 @@ impl<'a> Walk<'a> {
         self.failure.take().map_or(Ok(None), Err)
     }
 
-    /// Whether a tier may be asked.
+    /// Returns whether a tier may be asked.
     pub(crate) fn may_ask(&self, handle: &TierHandle) -> bool {
         self.engine.may_read(&self.doubt, handle)
     }
 
-    /// A tier could not be read: the farther ones are asked, and what they have is
-    /// in doubt where it was the one that nodes share.
+    /// Records that a tier could not be read. If it is the shared tier, the entries of the
+    /// remaining tiers count as unconfirmed.
     pub(crate) fn failed(&mut self, handle: &TierHandle, error: Error) {
         self.doubt.away_if(handle.is_among_nodes());
         self.failure = Some(error);
     }
 
-    /// Whether a frame that `handle` has, by its beginning, is in doubt; `None` where
-    /// it must not be served.
+    /// Returns whether a frame of `handle` is unconfirmed, by its head. `None` if it must not be
+    /// served.
     pub(crate) async fn is_unconfirmed(&self, handle: &TierHandle, head: &[u8]) -> Option<bool> {
         self.engine.is_unconfirmed((self.stack, handle), (self.key, self.hash), head, &self.doubt).await
     }
 
-    /// The copy in memory, where that is all there is to be had.
+    /// Returns the copy in memory, for use if no tier has the entry.
     pub(crate) fn unconfirmed(&self) -> Option<Found> {
         self.engine.unconfirmed(self.stack, self.key, self.failure.is_some())
     }
 
-    /// What the read is to be based on was removed by this node itself.
+    /// Records that this node itself removed the entry that the precondition refers to.
     pub(crate) fn base_was_removed(&mut self) {
         self.removed = true;
     }
 
-    /// Whether a pass that found nothing is to be made again: a repair moved the
-    /// entry from one tier to another meanwhile, or the stamp that a load goes by is
-    /// out of date.
+    /// Returns whether to repeat a pass that found nothing: a repair moved the entry between tiers
+    /// meanwhile, or the version for a load's precondition is out of date.
     pub(crate) fn is_to_be_repeated(&self) -> bool {
         self.removed || self.was_owed && !self.stack.is_pending(self.key)
     }

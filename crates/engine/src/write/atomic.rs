@@ -1,4 +1,4 @@
-//! Verbs that read and write in one step.
+//! Operations that read and write an entry in one atomic step.
 
 use std::sync::Arc;
 
@@ -12,9 +12,9 @@ use crate::write::prepared_entry::NewValue;
 use crate::write::remove::Peeked;
 use larder_exec::runtime::Runtime;
 
-/// An integer that [`Engine::increment`] counts with.
+/// An integer type that [`Engine::increment`] can count with.
 pub trait Counter: Copy + Send + Sync + 'static {
-    /// The sum, where it can be represented.
+    /// Returns the sum. `None` if it overflows.
     fn checked_sum(self, delta: Self) -> Option<Self>;
 }
 
@@ -30,18 +30,18 @@ macro_rules! counters {
 
 counters!(i8, i16, i32, i64, i128, isize, u8, u16, u32, u64, u128, usize);
 
-/// What is added to a counter.
+/// The arguments of an increment.
 pub struct Increment {
     /// The number to add.
     pub delta: Value,
-    /// What an absent entry counts as.
+    /// The value of an absent entry.
     pub start: Value,
-    /// The sum of two, where it can be represented.
+    /// Adds two numbers. `None` if the sum overflows.
     pub sum: fn(&Value, &Value) -> Option<Value>,
 }
 
 impl Increment {
-    /// Adds `delta` to the entry, or to `start`.
+    /// Adds `delta` to the entry, or to `start` if there is none.
     pub fn new<V: Counter>(delta: V, start: V) -> Self {
         let sum = |one: &Value, other: &Value| {
             Some(Value::new(one.downcast_ref::<V>()?.checked_sum(*other.downcast_ref()?)?))
@@ -51,11 +51,11 @@ impl Increment {
 }
 
 impl Engine {
-    /// Stores `value` unless there is an entry; whether it was stored. An
-    /// expired entry is as good as none.
+    /// Stores `value` unless there is an entry. Returns whether it was stored. An expired entry
+    /// counts as none.
     ///
     /// # Errors
-    /// When a tier that may have an entry failed; nothing is stored then. Those of
+    /// If a tier that may have an entry failed; nothing is stored then. Also the errors of
     /// [`insert`](Self::insert).
     pub(crate) async fn insert_if_absent<W: Runtime>(
         self: &Arc<Self>,
@@ -94,12 +94,12 @@ impl Engine {
         .await?
     }
 
-    /// Adds `delta` to the entry of `key`, or to `start` where there is none,
-    /// and returns the sum. An entry that is there keeps its terms.
+    /// Adds `delta` to the entry of `key`, or to `start` if there is none. Returns the sum. An
+    /// existing entry keeps its metadata.
     ///
     /// # Errors
-    /// When the sum cannot be represented, or a tier that may have the entry
-    /// failed; nothing changes then. Those of [`insert`](Self::insert).
+    /// If the sum overflows, or a tier that may have the entry failed; nothing changes then. Also
+    /// the errors of [`insert`](Self::insert).
     pub(crate) async fn increment<W: Runtime>(
         self: &Arc<Self>,
         key: Key,
@@ -119,7 +119,7 @@ impl Engine {
                 let prepared = engine.prepare((&key, encoded), NewValue::plain(start, EntryOptions::new()));
                 return Err(engine.drop_switched_off(&key, prepared).await);
             }
-            // What is invalidated after the former value was read means the sum, too.
+            // An invalidation after the former value is read applies to the sum, too.
             let stamp = engine.invalidations.stamp();
             let peeked = engine.present(&key, encoded.as_ref()).await?;
             let (former, terms) = match peeked {
@@ -143,7 +143,7 @@ impl Engine {
         }
     }
 
-    /// What is there of an entry, for who holds the guard.
+    /// Returns the fresh entry, if there is one. The caller holds the guard.
     async fn present(&self, key: &Key, encoded: Option<&EncodedKey>) -> Result<Option<Peeked>> {
         match encoded {
             Some(encoded) => self.peek(encoded).await,

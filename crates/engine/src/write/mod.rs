@@ -1,11 +1,11 @@
 //! Writing: place the entry, clear its other homes, store it, copy it into memory.
 //!
-//! What runs code of the user (measuring, encoding, weighing) comes first, into
-//! a [`PreparedEntry`]; then the guard of the key is taken; then the prepared is stored.
+//! All code of the user (measuring, encoding, weighing) runs first, into a [`PreparedEntry`]. Then
+//! the guard of the key is taken, and the prepared entry is stored.
 //!
-//! The order keeps a reader from ever finding an older copy lagging a newer
-//! one: first the other homes are cleared, then the home is written, then
-//! memory. What a tier buffers when the process is killed is the tier's matter.
+//! The order of the steps keeps a reader from finding an older copy after a newer one: first the
+//! other homes are cleared, then the home is written, then memory. Each tier decides what happens
+//! to data that it still buffers when the process is killed.
 
 pub(crate) mod atomic;
 pub(crate) mod prepared_entry;
@@ -45,10 +45,10 @@ struct AtOnce {
     _guard: WriteGuard,
 }
 
-/// Attempts at storing what other nodes invalidate meanwhile.
+/// Maximum attempts at storing an entry that other nodes keep invalidating.
 const RESTAMPS_MAX: u32 = 100;
 
-/// What an entry is stamped with.
+/// The metadata and sequence number that an entry is stored with.
 struct WriteStamp<'a> {
     terms: &'a EntryMeta,
     stamp: u64,
@@ -58,15 +58,15 @@ struct WriteStamp<'a> {
 }
 
 impl Engine {
-    /// Stores `value` under `key` and says where.
+    /// Stores `value` under `key`. Returns its placement.
     ///
-    /// Once begun it runs to its end. Supersedes the loads and promotions of
-    /// the key that are in progress.
+    /// Once begun it runs to completion. Supersedes the loads and promotions of the key that are in
+    /// progress.
     ///
     /// # Errors
-    /// When no tier took the entry, or the options are out of their ranges. The former
-    /// entry is gone then, so that it is not served in place of what the caller wrote.
-    /// When the key cannot be encoded, or the cache is closed; nothing was changed then.
+    /// If no tier accepted the entry, or the options are out of range. The former entry is then
+    /// removed, so that it is not served in place of the new value. If the key cannot be encoded or
+    /// the cache is closed, nothing has changed.
     pub(crate) async fn insert<W: Runtime>(
         self: &Arc<Self>,
         key: Key,
@@ -77,7 +77,7 @@ impl Engine {
         self.insert_in::<W>(turn, key, (value, options)).await
     }
 
-    /// As [`insert`](Self::insert), for a write that has begun.
+    /// As [`insert`](Self::insert), for a write that already has a turn.
     pub(crate) async fn insert_in<W: Runtime>(
         self: &Arc<Self>,
         turn: WriteTurn,
@@ -101,9 +101,9 @@ impl Engine {
         .await?
     }
 
-    /// Begins to store a value in a cache of memory alone whose entries have no terms:
-    /// without a future, which costs as much again as the rest. `None` where it would
-    /// have to wait, or where more is concerned than memory.
+    /// Takes the guard for a write to a memory-only cache whose entries have no metadata. Works
+    /// without a future, which would double the cost. `None` if it would have to wait, or if more
+    /// than memory is involved.
     fn begin_at_once(self: &Arc<Self>, weight: u32, hash: u64) -> Option<AtOnce> {
         let turn = WriteTurn::of_thread(hash);
         let TryLock::Granted(guard) = self.key_locks.try_write(&turn) else { return None };
@@ -117,8 +117,10 @@ impl Engine {
         self.stack.is_none() && !self.events.is_on() && self.expiry.is_plain() && !self.is_closed()
     }
 
-    /// Stores a value in the store of this cache, by its types, where nothing else is
-    /// concerned. Gives key and value back where the write needs more than that.
+    /// Stores a value in the typed memory store of this cache, if only memory is involved.
+    ///
+    /// # Errors
+    /// Returns key and value if the write needs more than that.
     pub fn insert_at_once<K, V>(
         self: &Arc<Self>,
         memory: &impl MemoryStore<K, V>,
@@ -132,7 +134,7 @@ impl Engine {
         if !self.can_at_once() {
             return Err((key, value));
         }
-        // Runs code of the user, so it comes before the lock of the key.
+        // Runs code of the user, so it comes before the key lock.
         let weight = self.weight_of(&key, Some(&value), 0);
         let hash = self.key_locks.hash(&key);
         let Some(AtOnce { created, stamp, _guard }) = self.begin_at_once(weight, hash) else {
@@ -151,38 +153,38 @@ impl Engine {
         self.counters.insertions.increment();
     }
 
-    /// Refuses a write that cannot be stored as it was asked for. The former entry goes,
-    /// since the caller meant to replace it.
+    /// Rejects a write that cannot be stored as requested. Removes the former entry, since the
+    /// caller meant to replace it.
     pub(crate) async fn refuse<W: Runtime>(self: &Arc<Self>, key: &Key, error: Error) -> Error {
         self.note_dropped(key, &error);
-        // A tier that could not remove it does not serve it any more.
+        // A tier that could not remove the entry no longer serves it.
         let _counted = Box::pin(self.remove::<W>(key)).await;
         error
     }
 
-    /// Stores what a caller wrote, once its guard can be had.
+    /// Takes the guard and stores a caller's write.
     pub(crate) async fn insert_prepared(
         self: &Arc<Self>,
         (turn, key): (&WriteTurn, Key),
         prepared: PreparedEntry,
     ) -> Result<Placement> {
         let guard = self.key_locks.write(turn).await;
-        // Closed while this waited: nothing is stored after `close`.
+        // Closed during the wait: nothing is stored after `close`.
         let _guard = guard.and_then(|guard| self.check_open().map(|()| guard)).inspect_err(|error| {
-            // A write that a later one has overtaken was not dropped: it was overwritten.
+            // A write that a later one has overtaken was overwritten, not dropped.
             if !self.key_locks.has_passed(turn) {
                 self.note_dropped(&key, error);
             }
         })?;
         if !self.lifecycle.is_on() {
-            // On the heap: rare, and part of the future of every write.
+            // On the heap: this is rare, and would be part of the future of every write.
             return Err(Box::pin(self.drop_switched_off(&key, prepared)).await);
         }
         self.store_written(turn.hash(), key, prepared).await
     }
 
-    /// Drops a write because the cache is switched off. The former entry goes
-    /// with it, so that nothing outdated is there when it is switched on again.
+    /// Drops a write because the cache is switched off. Removes the former entry, so that no
+    /// outdated entry is there when the cache is switched on again.
     pub(crate) async fn drop_switched_off(&self, key: &Key, prepared: PreparedEntry) -> Error {
         let error = Error::new(ErrorKind::Unavailable, "the cache is switched off");
         self.note_dropped(key, &error);
@@ -194,18 +196,19 @@ impl Engine {
         error
     }
 
-    /// Stores what a caller wrote, for who holds the guard.
+    /// Stores a caller's write. The caller holds the guard.
     pub(crate) fn store_written(
         &self,
         hash: u64,
         key: Key,
         prepared: PreparedEntry,
     ) -> impl Future<Output = Result<Placement>> + Send {
-        // A copy_tag that was made while the guard was waited for does not mean it.
+        // An invalidation that came while this waited for the guard does not apply to the entry.
         self.store_with_seq(hash, key, prepared.written(self.invalidations.stamp()))
     }
 
-    /// As [`store_written`](Self::store_written), with the stamp that it has.
+    /// As [`store_written`](Self::store_written), with the sequence number that the prepared entry
+    /// has.
     pub(crate) async fn store_with_seq(
         &self,
         hash: u64,
@@ -217,12 +220,12 @@ impl Engine {
         if matches!(stored, Ok(Some(_))) {
             self.counters.insertions.increment();
         }
-        // Without a base nothing supersedes it.
+        // Without a precondition, no change by another node supersedes the write.
         stored.map(|placement| placement.unwrap_or(Placement::MEMORY_ONLY))
     }
 
-    /// Stores an entry, for who holds the guard. `None` where another node
-    /// changed the entry after what the key is based on: nothing is stored then.
+    /// Stores an entry. The caller holds the guard. `None` if the precondition of the key failed,
+    /// because another node changed the entry: nothing is stored then.
     pub(crate) async fn store(
         &self,
         key: Key,
@@ -233,7 +236,7 @@ impl Engine {
         self.release_former_if_expired(&key);
         let PreparedEntry { encoded, value, terms, stamp, is_written, created, weight, plan, early } =
             prepared;
-        // Before the write: what is heard from here on means the copy.
+        // Take the tag before the write: a notice that arrives from here on applies to the copy.
         let copy_tag = early
             .as_ref()
             .map_or_else(|| self.nodes.as_ref().map(|nodes| nodes.copy_tag()), |early| early.copy_tag);
@@ -241,15 +244,16 @@ impl Engine {
             (Some(stack), Some(encoded)) => {
                 self.note_copy(&encoded);
                 self.drop_conflicts(&encoded).await;
-                // Who finds the new value beyond memory must not find the old one in memory next.
+                // Remove the old copy first. A reader that finds the new value in a tier must not
+                // find the old one in memory next.
                 let former = self.discard_copy(&key).flatten();
                 let base = match &early {
                     Some(early) => early.base,
                     None => self.base_of(stack, &encoded, former),
                 };
                 let stamping = WriteStamp { terms: &terms, stamp, is_written, created, early };
-                // On the heap: this future is part of that of a load, which stands on the
-                // stack of each level of a function that remembers and calls itself.
+                // On the heap: this future is part of a load's future, which a recursive function
+                // that caches its results has on the stack at every level.
                 let stored = Box::pin(self.store_beyond(stack, &encoded, plan, stamping)).await;
                 self.note_base(stack, &encoded, base);
                 stored
@@ -257,12 +261,12 @@ impl Engine {
             _ => Ok(Stored::at(Placement::MEMORY_ONLY, stamp)),
         };
         let stored = stored.and_then(|stored| self.fitted(stored, weight));
-        // Before the entry is in memory: from then on memory may evict it, and emit that.
+        // Before the entry is in memory: from then on memory may evict it and emit that event.
         self.emit_stored(name, stored.as_ref().map(|stored| stored.placement), by);
         match stored {
             Ok(Stored { placement: Some(placement), identity, stamp, is_told }) if placement.in_memory() => {
                 let terms = self.expiry.live(&terms);
-                // What the others were not told of they cannot have confirmed.
+                // Other nodes do not know of the entry, so their notices do not confirm the copy.
                 let copy_tag = copy_tag.map(|copy_tag| if is_told { copy_tag } else { CopyTag::UNHEARD });
                 let checked = copy_tag.and_then(|copy_tag| copy_tag.of(identity));
                 self.keep(
@@ -279,10 +283,10 @@ impl Engine {
         }
     }
 
-    /// What was stored, without the copy in memory where memory cannot hold it.
+    /// Drops the copy in memory from the placement if memory cannot hold the entry.
     ///
     /// # Errors
-    /// Where memory is its home and cannot hold it.
+    /// If memory is the home and cannot hold the entry.
     fn fitted(&self, stored: Stored, weight: u32) -> Result<Stored> {
         match stored.placement {
             Some(placement) if placement.in_memory() && !self.fits_memory(weight) => {
@@ -302,7 +306,7 @@ impl Engine {
         Error::new(ErrorKind::TooLarge, message).in_tier(TierKind::Memory).during("put")
     }
 
-    /// The part of a write that concerns tiers of bytes: where the entry went.
+    /// Writes an entry to the byte tiers. Returns where it was stored.
     async fn store_beyond(
         &self,
         stack: &TierStack,
@@ -326,8 +330,8 @@ impl Engine {
         settled
     }
 
-    /// Writes the frame, and again with a newer stamp where a copy_tag means it that
-    /// was made before it came: what a caller writes is meant by later ones alone.
+    /// Writes the frame. If another node invalidated the entry during the write, writes it again
+    /// with a newer sequence number: only later invalidations apply to a caller's write.
     async fn store_current(
         &self,
         (stack, key): (&TierStack, &EncodedKey),
@@ -355,18 +359,18 @@ impl Engine {
         Err(Error::new(ErrorKind::Busy, "other nodes invalidate the entry all the time"))
     }
 
-    /// Whether another node made a copy_tag by now that means what was just stored.
+    /// Returns whether an invalidation by another node already applies to the stored entry.
     async fn is_passed(&self, stack: &TierStack, home: Option<TierKind>, entry: EntryAge<'_>) -> bool {
         let Some(nodes) = &self.nodes else { return false };
         let shared = stack.among_nodes().is_some_and(|handle| home == Some(handle.kind()));
-        // What was made before the write was answered was told before the answer.
+        // The tier announced earlier invalidations before it confirmed the write.
         shared
             && nodes.replica.ensure_current().await.is_ok()
             && self.invalidations.freshness(entry, self.timeline.now()) != Freshness::Fresh
     }
 
-    /// Removes the entry from every tier but `home`. What could not be removed
-    /// is counted and no longer trusted.
+    /// Removes the entry from every tier except `home`. A removal that fails is counted, and that
+    /// tier's entry is no longer trusted.
     pub(crate) async fn clear_homes(&self, stack: &TierStack, key: &EncodedKey, home: TierKind) {
         for handle in cleared_by(stack, key).filter(|handle| handle.kind() != home) {
             if let Ok(true) = handle.remove(key).await {
@@ -376,7 +380,7 @@ impl Engine {
         }
     }
 
-    /// Writes to the home, or to the first alternative that takes the entry.
+    /// Writes to the home tier, or to the first alternative that accepts the entry.
     async fn store_at_home(
         &self,
         (stack, key): (&TierStack, &EncodedKey),
@@ -425,15 +429,15 @@ impl Engine {
     }
 }
 
-/// What became of a write.
+/// The outcome of a write.
 struct Stored {
-    /// `None` where a later change of another node won.
+    /// `None` if a later change by another node won.
     placement: Option<Placement>,
-    /// Which entry it is.
+    /// Identity of the stored frame.
     identity: u64,
-    /// The count of invalidations that it was stored with.
+    /// Sequence number of the latest invalidation when the entry was stored.
     stamp: u64,
-    /// Not so where it is for all, and they do not know of it.
+    /// `false` if the entry belongs in the shared tier, but other nodes do not know of it.
     is_told: bool,
 }
 
@@ -443,12 +447,12 @@ impl Stored {
     }
 }
 
-/// Whether a write depends on what other nodes did.
+/// Returns whether a write has a precondition on the changes of other nodes.
 fn is_conditional(handle: &TierHandle, key: &EncodedKey) -> bool {
     handle.inner().capability().tells && key.base().is_some()
 }
 
-/// Writes a frame; false where a later change of another node won.
+/// Writes a frame. Returns `false` if a later change by another node won.
 async fn put(handle: &TierHandle, key: &EncodedKey, frame: &Frame) -> Result<bool> {
     let max = handle.inner().capability().frame_bytes_max;
     if frame.len() as u64 > max {
@@ -468,8 +472,8 @@ async fn put(handle: &TierHandle, key: &EncodedKey, frame: &Frame) -> Result<boo
     }
 }
 
-/// The key of a load that began while the tier could not be read, where nobody
-/// can have changed the entry since.
+/// For a load that began while the tier could not be read: returns the key with the current version
+/// as precondition, if no other node can have changed the entry since.
 async fn untouched(handle: &TierHandle, key: &EncodedKey, frame: &Frame) -> Option<EncodedKey> {
     key.base().filter(|base| *base == EntryVersion::NONE)?;
     let load_cost = Head::parse(frame.head()).ok()?.header.load_cost;
@@ -478,22 +482,22 @@ async fn untouched(handle: &TierHandle, key: &EncodedKey, frame: &Frame) -> Opti
     Some(key.clone().based_on(stamp))
 }
 
-/// Removes the former entry from every tier, because the new one went to none.
-/// What could not be removed is counted and no longer trusted.
+/// Removes the former entry from every tier, because no tier accepted the new one. A removal that
+/// fails is counted, and that tier's entry is no longer trusted.
 pub(crate) async fn forget(stack: &TierStack, key: &EncodedKey) {
     for handle in cleared_by(stack, key) {
         let _counted = handle.remove(key).await;
     }
 }
 
-/// The tiers that a change of `key` may remove the entry from: not that of all
-/// nodes where it depends on what they did, for the entry may be theirs.
+/// Returns the tiers from which a change of `key` may remove the entry. A change with a
+/// precondition leaves the shared tier alone, because the entry there may be another node's.
 fn cleared_by<'a>(stack: &'a TierStack, key: &EncodedKey) -> impl Iterator<Item = &'a TierHandle> {
     let depends = key.base().is_some();
     stack.tiers.iter().filter(move |handle| !(depends && handle.is_among_nodes()))
 }
 
-/// The placement as it came out: at its home, or at an alternative.
+/// Returns the actual placement: at the home tier or at an alternative.
 fn placed_at(home: TierKind, placement: Placement) -> Placement {
     if home == placement.home {
         return placement;

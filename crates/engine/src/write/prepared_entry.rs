@@ -1,4 +1,4 @@
-//! Drafts: entries that are measured, placed, encoded and weighed, ready to be stored.
+//! Prepared entries: measured, placed, encoded and weighed, ready to be stored.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -24,19 +24,20 @@ pub(crate) struct PreparedEntry {
     pub(crate) value: Option<Value>,
     pub(crate) terms: EntryMeta,
     pub(crate) stamp: u64,
-    /// Whether a copy_tag that another node made before it is stored does not mean it.
+    /// Whether a caller wrote the entry. Invalidations that other nodes make before it is stored do
+    /// not apply to it.
     pub(crate) is_written: bool,
     pub(crate) created: Time,
     pub(crate) weight: u32,
-    /// How it goes beyond memory; an error where it cannot be encoded.
+    /// How the entry is stored beyond memory. An error if it cannot be encoded.
     pub(crate) plan: Result<Option<Plan>>,
-    /// Where it was written together with others.
+    /// The write to the shared tier, if it was made together with others.
     pub(crate) early: Option<EarlyWrite>,
 }
 
-/// A write to the shared tier that was begun together with others.
+/// A write to the shared tier that was made together with others.
 pub(crate) struct EarlyWrite {
-    /// From before the write.
+    /// Taken before the write.
     pub(crate) copy_tag: Option<CopyTag>,
     pub(crate) base: Option<EntryVersion>,
     pub(crate) identity: u64,
@@ -50,7 +51,7 @@ impl EarlyWrite {
 }
 
 impl PreparedEntry {
-    /// The same with no other home; `None` where it is placed elsewhere.
+    /// Restricts the entry to this home tier. `None` if it is placed elsewhere.
     pub(crate) fn nowhere_but(mut self, home: TierKind) -> Option<Self> {
         if let Ok(Some(plan)) = &mut self.plan {
             plan.placement.alternatives = TierList::default();
@@ -61,23 +62,23 @@ impl PreparedEntry {
         Some(self)
     }
 
-    /// The same, as of when the count of invalidations was `stamp`.
+    /// Sets the sequence number of the latest invalidation that the entry takes into account.
     pub(crate) fn stamped(self, stamp: u64) -> Self {
         Self { stamp, ..self }
     }
 
-    /// The same, as what a caller writes now: only invalidations that come later mean it.
+    /// Marks the entry as a caller's write that happens now: only later invalidations apply.
     pub(crate) fn written(self, stamp: u64) -> Self {
         Self { stamp, is_written: true, ..self }
     }
 
-    /// The bytes that go to `home`, where that is its home.
+    /// Returns the bytes of the payload, if `home` is the home tier of the entry.
     pub(crate) fn payload_for(&self, home: Option<TierKind>) -> Option<u64> {
         let plan = self.plan.as_ref().ok()?.as_ref()?;
         plan.payload.as_ref().filter(|_| home == Some(plan.placement.home)).map(Payload::len)
     }
 
-    /// The frame that it is to be.
+    /// Builds the frame of the entry.
     pub(crate) fn frame(&self, stack: &TierStack, key: &EncodedKey) -> Option<Frame> {
         let plan = self.plan.as_ref().ok()?.as_ref()?;
         let label =
@@ -85,26 +86,26 @@ impl PreparedEntry {
         plan.payload.clone().map(|payload| stack.frame(key, payload, &label))
     }
 
-    /// The same, being written.
+    /// Records that the write to the shared tier has begun.
     pub(crate) fn begun(self, early: EarlyWrite) -> Self {
         Self { early: Some(early), ..self }
     }
 
-    /// The same, written.
+    /// Records that the write to the shared tier has succeeded.
     pub(crate) fn arrived(self) -> Self {
         Self { early: self.early.map(|early| EarlyWrite { has_arrived: true, ..early }), ..self }
     }
 }
 
-/// The part of a prepared that concerns tiers of bytes.
+/// The part of a prepared entry that concerns the byte tiers.
 pub(crate) struct Plan {
     pub(crate) facts: Facts,
     pub(crate) placement: Placement,
-    /// None where the home is memory.
+    /// `None` if the home tier is memory.
     pub(crate) payload: Option<Payload>,
 }
 
-/// A value with what is known of it before it is stored.
+/// A value before it is prepared, with what is known of it.
 pub(crate) struct NewValue {
     pub(crate) value: Option<Value>,
     pub(crate) load_cost: Option<Duration>,
@@ -112,14 +113,14 @@ pub(crate) struct NewValue {
 }
 
 impl NewValue {
-    /// A value that a caller gave.
+    /// A value that a caller inserts.
     pub(crate) fn plain(value: Value, options: EntryOptions) -> Self {
         Self { value: Some(value), load_cost: None, options }
     }
 }
 
 impl Engine {
-    /// Goes on where it may block, if the value is dear to encode.
+    /// Moves to a thread that may block, if the value is large to encode.
     pub(crate) async fn leave_if_large(&self, value: &Value) {
         if let Some(stack) = self.stack.as_ref().filter(|_| !uncancellable::may_block()) {
             uncancellable::if_large(stack.values.measure(value).unwrap_or(0)).await;
@@ -138,7 +139,7 @@ impl Engine {
         self.prepare_with(((key, encoded), value), terms, load_cost)
     }
 
-    /// As [`prepared`](Self::prepared), for an entry whose terms are known.
+    /// As [`prepare`](Self::prepare), for an entry whose metadata is known.
     pub(crate) fn prepare_with(
         &self,
         ((key, encoded), value): ((&Key, Option<EncodedKey>), Option<Value>),
@@ -179,7 +180,7 @@ impl Engine {
         Ok(Plan { facts, placement, payload })
     }
 
-    /// A number that differs from entry to entry.
+    /// Returns a pseudo-random number that differs from entry to entry.
     pub(crate) fn chance(&self, now: Time) -> u64 {
         self.key_locks.hash(&(now, self.counters.insertions.get(), self.counters.loads.get()))
     }

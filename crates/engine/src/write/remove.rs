@@ -1,4 +1,4 @@
-//! Removing: everywhere, before anybody is told.
+//! Removing an entry from memory and from every tier.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -20,7 +20,7 @@ use crate::tier_stack::Decoded;
 use crate::tier_stack::tier_handle::TierHandle;
 use larder_exec::runtime::Runtime;
 
-/// A fresh entry as who changes it finds it.
+/// A fresh entry as found by the operation that is about to change it.
 pub(crate) struct Peeked {
     /// `None` for the knowledge that there is no value.
     pub(crate) value: Option<Value>,
@@ -33,7 +33,7 @@ pub(crate) struct Former {
     base: Option<EntryVersion>,
 }
 
-/// What a removal found of an entry, in order of what it says of it.
+/// What a removal found, ordered by how much it says about the entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Erased {
     /// No entry, or one that was invalidated before.
@@ -52,11 +52,11 @@ impl Peeked {
 }
 
 impl Engine {
-    /// Removes `key` everywhere; whether there was an entry that could be served.
+    /// Removes `key` from every tier. Returns whether there was an entry that could be served.
     /// Supersedes the loads and promotions of the key that are in progress.
     ///
     /// # Errors
-    /// When a tier failed to remove it. What may be left there is not served.
+    /// If a tier failed to remove the entry. What may be left there is not served.
     pub(crate) async fn remove<W: Runtime>(self: &Arc<Self>, key: &dyn AnyLookup) -> Result<bool> {
         self.check_open()?;
         let name = self.name_of(key);
@@ -82,11 +82,12 @@ impl Engine {
         failure.map_or(Ok(removed), Err)
     }
 
-    /// Removes `key` everywhere and returns its value, once among all who ask.
+    /// Removes `key` from every tier and returns its value. Of several concurrent callers, one gets
+    /// it.
     ///
     /// # Errors
-    /// When no tier had a value and one failed, or when a tier failed to remove
-    /// the entry. In either case it is not served any more, and its value is lost.
+    /// If no tier had a value and one failed, or if a tier failed to remove the entry. In either
+    /// case the entry is not served any more, and its value is lost.
     pub(crate) async fn take<W: Runtime>(self: &Arc<Self>, key: &dyn AnyLookup) -> Result<Option<Value>> {
         self.check_open()?;
         let name = self.name_of(key);
@@ -115,9 +116,8 @@ impl Engine {
         .await?
     }
 
-    /// A write of a key that begins now. Taken in the future of the caller, which
-    /// keeps the second part: a write that was given up must not be made over a
-    /// later one.
+    /// Takes the turn of a write that begins now. Called in the caller's future, which keeps the
+    /// [`Caller`]: an abandoned write must not overwrite a later one.
     pub(crate) fn write_turn<W: Runtime>(&self, hash: u64) -> (WriteTurn, Caller) {
         if W::IS_TASK && self.has_tiers() {
             return self.key_locks.turn_of_task(hash);
@@ -125,7 +125,7 @@ impl Engine {
         (WriteTurn::of_thread(hash), Caller::THREAD)
     }
 
-    /// The guard of a key for a change, unless the cache was closed meanwhile.
+    /// Takes the guard of a key for a change. Fails if the cache was closed meanwhile.
     pub(crate) async fn lock_for_write(self: &Arc<Self>, turn: &WriteTurn) -> Result<WriteGuard> {
         let guard = self.key_locks.write(turn).await?;
         self.check_open()?;
@@ -133,7 +133,7 @@ impl Engine {
         Ok(guard)
     }
 
-    /// Counts a removal and tells of it; whether an entry was removed that could be served.
+    /// Counts a removal and emits its event. Returns whether the entry could be served.
     pub(crate) fn count_removal(&self, name: Option<Arc<Key>>, erased: Erased) -> bool {
         match erased {
             Erased::Nothing => {}
@@ -146,7 +146,7 @@ impl Engine {
         erased == Erased::Live
     }
 
-    /// What the removal of a record from memory found.
+    /// Classifies a record that was removed from memory.
     pub(crate) fn erased(&self, removed: Option<&Removed>) -> Erased {
         let Some(removed) = removed else { return Erased::Nothing };
         let is_past = |removed: &Removed| {
@@ -159,14 +159,15 @@ impl Engine {
         }
     }
 
-    /// What is there to remove in a tier. Looks at the head of the frame where the entry may
-    /// be past its time. A shared tier expires its entries itself, but knows no invalidations.
+    /// Classifies the entry of a tier before its removal. Reads the head of the frame if the entry
+    /// may be past its deadline or invalidated. A shared tier expires its entries itself, but knows
+    /// no invalidations.
     async fn erasable(&self, handle: &TierHandle, encoded: &EncodedKey) -> Erased {
         let expires = self.expires.load(Ordering::Relaxed) && !handle.is_among_nodes();
         if !expires && self.invalidations.stamp() == 0 {
             return Erased::Live;
         }
-        // What cannot be looked at counts as an entry.
+        // An entry whose head cannot be read counts as live.
         let Ok(Some(bytes)) = handle.head(encoded).await else { return Erased::Live };
         let is_past = || Head::parse(&bytes).is_ok_and(|head| head.header.deadline <= self.timeline.now());
         match self.head_freshness(handle, &bytes, encoded) {
@@ -176,10 +177,10 @@ impl Engine {
         }
     }
 
-    /// What is fresh of the entry, wherever it is, for who holds the guard.
+    /// Finds the fresh entry, in memory or in any tier. The caller holds the guard.
     ///
     /// # Errors
-    /// That of a tier, when no other had the entry.
+    /// The error of a tier, if no other tier had the entry.
     pub(crate) async fn peek(&self, encoded: &EncodedKey) -> Result<Option<Peeked>> {
         let Some(stack) = &self.stack else { return Ok(None) };
         self.drop_conflicts(encoded).await;
@@ -209,14 +210,14 @@ impl Engine {
         failure.map_or(Ok(None), Err)
     }
 
-    /// Removes the entry everywhere, for who holds the guard: whether it was
-    /// anywhere, and the last failure.
+    /// Removes the entry from every tier. The caller holds the guard. Returns what was found and
+    /// the last failure.
     async fn erase(&self, encoded: &EncodedKey) -> (Erased, Option<Error>) {
         let former = self.former(encoded);
         self.erase_from(encoded, former, None).await
     }
 
-    /// As [`erase`](Self::erase), once the shared tier was asked.
+    /// As [`erase`](Self::erase), after the entry was removed from the shared tier.
     pub(crate) async fn erase_beside(
         &self,
         encoded: &EncodedKey,
@@ -252,7 +253,7 @@ impl Engine {
         (erased, failure)
     }
 
-    /// Takes the copy out of memory, before the entry is removed elsewhere.
+    /// Removes the copy from memory, before the entry is removed from the tiers.
     pub(crate) fn former(&self, encoded: &EncodedKey) -> Former {
         let Some(stack) = &self.stack else { return Former { erased: Erased::Nothing, base: None } };
         let copy = stack.keys.decode(encoded.as_bytes()).ok().and_then(|key| self.discard(&key));

@@ -1,9 +1,9 @@
-//! Values too large to hold: written from a reader, read through a reader.
+//! Values too large to hold in memory: written from a reader, and read through a reader.
 //!
-//! A stream is written to a draft that no reader sees, without the guard of
-//! its key: a slow source keeps nobody waiting. The guard is taken at the end,
-//! so the write counts when it is published, and supersedes what began before
-//! that. A stream that fails earlier has changed nothing.
+//! A stream is written to an upload that readers do not see, without the guard of its key, so a
+//! slow source delays no other caller. The guard is taken at the end. The write counts from its
+//! publication, and supersedes what began before that. A stream that fails earlier has changed
+//! nothing.
 
 use std::fmt;
 use std::io::{self, Cursor, Read, Seek, SeekFrom};
@@ -30,22 +30,22 @@ use larder_exec::runtime::{Blocking, Runtime, block_on};
 
 /// Smaller values are held whole, and written and read like any other.
 const HELD_MAX: u64 = 4 << 20;
-/// Bytes that are read from a source at once, beyond the first [`HELD_MAX`].
+/// Bytes read from a source at a time, after the first [`HELD_MAX`].
 const PART_LEN: usize = 256 << 10;
 
-/// What a value is as bytes.
+/// Converts a value to bytes.
 pub type BytesOf = fn(Value) -> Bytes;
 
-/// A reader, and how a value is made of what it gives.
+/// A reader, and the conversion of its bytes to a value.
 pub struct Source<R> {
     /// The reader.
     pub reader: R,
-    /// The value of these bytes.
+    /// Converts the bytes to a value.
     pub value_of: fn(Bytes) -> Value,
 }
 
-/// A reader that borrows nothing. A type of its own, since a trait object in its place has
-/// a lifetime that the compiler does not carry into futures.
+/// A reader that borrows nothing. It is a type of its own, because a trait object would have a
+/// lifetime that the compiler does not carry into futures.
 pub struct OwnedReader(Box<dyn Read + Send>);
 
 impl OwnedReader {
@@ -62,12 +62,12 @@ impl Read for OwnedReader {
 }
 
 impl Engine {
-    /// Stores what `source` gives under `key` and says where. Reads and writes
-    /// in a thread.
+    /// Stores the bytes of `source` under `key`. Returns the placement. Reads and writes on a
+    /// thread that may block.
     ///
     /// # Errors
-    /// That of the source, and that of the tier: nothing has changed then. When
-    /// publishing fails, the former entry is gone.
+    /// The error of the source or of the tier; nothing has changed then. If publishing fails, the
+    /// former entry is gone.
     pub(crate) async fn insert_from_owned<W: Runtime>(
         self: &Arc<Self>,
         key: Key,
@@ -140,22 +140,22 @@ impl Engine {
         stored.inspect_err(|_| self.counters.dropped.increment())
     }
 
-    /// Counts a write that a tier refused; what a source could not give was none.
+    /// Counts a write that a tier refused. A failure of the source is not counted.
     fn count_refused(&self, key: &Key, error: &Error) {
         if error.tier().is_some() {
             self.note_dropped(key, error);
         }
     }
 
-    /// The nearest tier that takes streams.
+    /// Returns the nearest tier that takes streams.
     fn streaming(&self) -> Option<(&TierStack, &TierHandle)> {
         let stack = self.stack.as_ref()?;
         let takes = |handle: &&TierHandle| handle.facts().healthy && handle.facts().capability.streams;
         stack.tiers.iter().find(takes).map(|handle| (stack, handle))
     }
 
-    /// Makes a draft the entry, for who holds the guard. Its time to live
-    /// begins now; what the head says beyond its fixed part is as long as before.
+    /// Publishes an upload as the entry. The caller holds the guard. The time to live begins now.
+    /// The attributes in the head keep the length that was reserved for them.
     async fn publish_stream(
         &self,
         (stack, handle): (&TierStack, &TierHandle),
@@ -190,10 +190,10 @@ impl Engine {
         Ok(streamed(handle.kind(), self.place(stack, &facts)))
     }
 
-    /// A reader of the value of `key`; `None` when there is none.
+    /// Opens a reader of the value of `key`. `None` if there is no value.
     ///
     /// # Errors
-    /// Those of a tier, when no other tier had the entry.
+    /// The error of a tier, if no other tier had the entry.
     pub(crate) async fn open<W: Runtime>(
         self: &Arc<Self>,
         key: &dyn AnyLookup,
@@ -219,7 +219,7 @@ impl Engine {
         opened
     }
 
-    /// A reader over a frame; `None` past its deadline.
+    /// Opens a reader over a frame. `None` if the entry is not fresh or has no value.
     fn reader(
         self: &Arc<Self>,
         (stack, handle): (&TierStack, &TierHandle),
@@ -254,7 +254,7 @@ impl Engine {
         }))
     }
 
-    /// Opens a frame and verifies what can be verified without reading on.
+    /// Opens a frame and verifies its head, without reading the payload.
     fn opens(&self, stack: &TierStack, stored: Stored, key: &EncodedKey) -> Result<stream::Parts> {
         let parts = stream::open(stored, key)?;
         if parts.header.schema == stack.schema {
@@ -265,8 +265,7 @@ impl Engine {
         Err(Error::new(ErrorKind::Corrupt, message))
     }
 
-    /// Removes what lies in a tier if it `is_bad` still, and nobody stores the
-    /// entry now.
+    /// Removes the entry of a tier if it still `is_bad` and no caller is storing it.
     async fn drop_if(
         self: &Arc<Self>,
         handle: &TierHandle,
@@ -278,7 +277,7 @@ impl Engine {
         if let Ok(Some(stored)) = handle.open(key).await
             && is_bad(stored)
         {
-            // A failure is counted by the layer and the key distrusted by the handle.
+            // The layer counts a failure, and the handle quarantines the key.
             let _counted = handle.remove(key).await;
         }
     }
@@ -298,7 +297,7 @@ impl Question for OpenReader {
 
     async fn ask(&mut self, walk: &mut Walk<'_>, handle: &TierHandle) -> Result<Option<EntryReader>> {
         let Walk { engine, stack, key, hash, .. } = *walk;
-        // What others may have changed unheard is judged by its head first.
+        // Check the head first: other nodes may have changed the entry without this node knowing.
         if engine.nodes.is_some()
             && !handle.is_among_nodes()
             && let Some(head) = handle.head(key).await?
@@ -322,7 +321,7 @@ impl Question for OpenReader {
     }
 }
 
-/// A stream on its way into a draft.
+/// A stream that is being written to an upload.
 struct Stream<'a> {
     handle: &'a TierHandle,
     draft: Upload,
@@ -335,7 +334,7 @@ impl<'a> Stream<'a> {
         Ok(Self { handle, draft, summing: Summing::default() })
     }
 
-    /// Writes `front`, then all that `source` gives, then the sums.
+    /// Writes `front`, then the rest of `source`, then the checksums.
     async fn pour(mut self, mut front: Vec<u8>, source: &mut impl Read) -> Result<(Upload, Payload)> {
         let mut len = front.len();
         while len > 0 {
@@ -373,7 +372,7 @@ fn read_whole(mut stored: Stored) -> Result<Bytes> {
     Ok(whole.into())
 }
 
-/// The placement as it came out: a stream goes to the tier that takes it.
+/// Returns the actual placement: a stream goes to the tier that takes streams.
 fn streamed(home: TierKind, placement: Placement) -> Placement {
     if home == placement.home {
         return Placement { copy_in_memory: false, ..placement };
@@ -387,7 +386,7 @@ fn streamed(home: TierKind, placement: Placement) -> Placement {
     }
 }
 
-/// A frame that turned out to be damaged while it was read.
+/// A frame that was found damaged while it was read.
 struct Damage {
     engine: Weak<Engine>,
     tier: TierKind,
@@ -397,7 +396,7 @@ struct Damage {
 }
 
 impl Damage {
-    /// Counts it, and removes the entry unless it was replaced since.
+    /// Counts the damage, and removes the entry unless it was replaced since.
     fn drop_entry(&self) {
         let Some(engine) = self.engine.upgrade() else { return };
         let Some(handle) = engine.tiers().iter().find(|handle| handle.kind() == self.tier) else { return };
@@ -414,16 +413,15 @@ type WhenDamaged = Box<dyn FnOnce() + Send>;
 
 /// Reads the value of one entry, as it was when it was opened.
 ///
-/// What happens to the entry afterwards, be it replaced, removed or evicted,
-/// does not reach a reader that is open. Reading blocks its thread.
+/// An open reader is not affected when the entry is replaced, removed or evicted. Reading blocks
+/// its thread.
 ///
-/// Every byte is verified before it is handed out. Where what is stored is not
-/// what was written, `read` fails with
+/// Every byte is verified before it is returned. If the stored data is damaged, `read` fails with
 /// [`InvalidData`](io::ErrorKind::InvalidData), and the entry is removed.
 ///
-/// Holds an open file, and 256 KiB of memory; the whole value where it is below
-/// 4 MiB. A seek costs reading 256 KiB; in a value that was compressed by an
-/// ordinary insert it costs decompressing from the beginning.
+/// Holds an open file and 256 KiB of memory; the whole value if it is smaller than 4 MiB. A seek
+/// costs reading 256 KiB. In a value that an ordinary insert has compressed, it costs decompressing
+/// from the beginning.
 pub struct EntryReader {
     body: Box<dyn Medium>,
     len: u64,
@@ -431,17 +429,17 @@ pub struct EntryReader {
 }
 
 impl EntryReader {
-    /// A reader of bytes in memory.
+    /// Creates a reader of bytes in memory.
     pub fn of(bytes: Bytes) -> Self {
         Self { len: bytes.len() as u64, body: Box::new(Cursor::new(bytes)), damaged: None }
     }
 
-    /// Bytes of the value.
+    /// Returns the bytes of the value.
     pub fn len(&self) -> u64 {
         self.len
     }
 
-    /// Whether the value has none.
+    /// Returns whether the value is empty.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }

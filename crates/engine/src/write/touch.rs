@@ -1,4 +1,4 @@
-//! Changing the terms of an entry that is there: touch, and other deadlines.
+//! Changing the metadata of an existing entry: touch, and new deadlines.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -17,11 +17,10 @@ use crate::tier_stack::tier_handle::TierHandle;
 use larder_exec::runtime::Runtime;
 
 impl Engine {
-    /// Starts the time to live and the idle time of an entry anew; whether it
-    /// was there.
+    /// Restarts the time to live and the idle time of an entry. Returns whether it exists.
     ///
     /// # Errors
-    /// When a tier failed: there the entry has the deadline of before, or is gone.
+    /// If a tier failed: there the entry keeps its former deadline, or is gone.
     pub(crate) async fn touch<W: Runtime>(self: &Arc<Self>, key: &Key) -> Result<bool> {
         self.retime::<W, _>(key, false, |terms, now| {
             terms.deadline = terms.ttl.map_or(terms.deadline, |ttl| now.after(ttl));
@@ -30,7 +29,8 @@ impl Engine {
         .await
     }
 
-    /// Has an entry expire after `span`, never with `Duration::MAX`; whether it was there.
+    /// Sets an entry to expire after `span`, or never if that is `Duration::MAX`. Returns whether
+    /// it exists.
     ///
     /// # Errors
     /// See [`touch`](Self::touch).
@@ -42,7 +42,7 @@ impl Engine {
         .await
     }
 
-    /// Has an entry expire when the wall clock shows `time`; whether it was there.
+    /// Sets an entry to expire when the wall clock shows `time`. Returns whether it exists.
     ///
     /// # Errors
     /// See [`touch`](Self::touch).
@@ -55,9 +55,9 @@ impl Engine {
         .await
     }
 
-    /// Changes the terms of a fresh entry, wherever it lies; whether it was there.
-    /// A change that `ends` the entry counts also where there is none: a write that
-    /// was given up before must not be made after it.
+    /// Changes the metadata of a fresh entry in every tier that has it. Returns whether it exists.
+    /// A change that `ends` the entry counts as a write even if there is none: an abandoned earlier
+    /// write must not be stored after it.
     pub(crate) async fn retime<W, F>(self: &Arc<Self>, key: &Key, ends: bool, change: F) -> Result<bool>
     where
         W: Runtime,
@@ -80,8 +80,8 @@ impl Engine {
             for handle in engine.tiers() {
                 found |= engine.retime_in(handle, &encoded, &change).await?;
             }
-            // Last: where a tier failed, the copy in memory still says which entry a
-            // later change replaces.
+            // Memory last: if a tier fails, the copy in memory still says which entry a later
+            // change replaces.
             found |= engine.retime_in_memory(own, &change);
             if !found && !ends {
                 guard.changed_nothing();
@@ -97,7 +97,7 @@ impl Engine {
         change(&mut terms, self.timeline.now());
         record.terms = self.expiry.live(&terms);
         if self.nodes.is_some() && record.home != TierKind::Memory {
-            // It is a copy of what was replaced.
+            // The entry in its tier was replaced, so this copy cannot be confirmed any more.
             record.checked = None;
         }
         self.keep(key, record);
@@ -136,8 +136,8 @@ impl Engine {
         Some((header, terms, payload))
     }
 
-    /// The parts of a frame that may be served. What may not be is left to be
-    /// found by who reads it.
+    /// Returns the parts of a frame if it may be served. A frame that may not is left for the next
+    /// read to remove.
     fn fresh_parts(
         &self,
         handle: &TierHandle,
