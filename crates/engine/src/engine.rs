@@ -127,8 +127,11 @@ pub struct Engine {
     pub(crate) expiry: LiveExpiry,
     pub(crate) timeline: Arc<Timeline>,
     pub(crate) invalidations: Arc<Invalidations>,
+    /// The keys whose loads failed lately.
     pub(crate) backoffs: Backoffs,
+    /// Threads for loads that continue without their callers.
     pub(crate) pool: Arc<Pool>,
+    /// Number of refreshes that are running.
     pub(crate) refreshing: AtomicUsize,
     /// Whether an entry of this cache may expire.
     pub(crate) expires: AtomicBool,
@@ -368,6 +371,7 @@ impl Engine {
         Stats::new(counts, tiers).with_load_latency(self.counters.load_times.snapshot())
     }
 
+    /// Returns the tiers beyond memory, nearest first.
     pub(crate) fn tiers(&self) -> &[crate::TierHandle] {
         self.stack.as_ref().map_or(&[], |stack| &stack.tiers)
     }
@@ -389,6 +393,7 @@ impl Engine {
         std::process::id() != self.process
     }
 
+    /// Fails if the cache was closed, or if this is a forked child that has tiers.
     pub(crate) fn check_open(&self) -> Result<()> {
         if self.closed.load(Ordering::Acquire) {
             return Err(Error::new(ErrorKind::Closed, "the cache was closed"));

@@ -94,7 +94,9 @@ pub struct Batch {
     error: TypeId,
     /// Keys without a value that are not loaded yet.
     left: Vec<Key>,
+    /// Keys that this call's loader was asked for.
     asked: HashSet<Key>,
+    /// Until when the call waits for other nodes. `None` if it does not.
     patience: Option<Instant>,
     /// The flights to wait for after the load.
     joins: Vec<(Key, Arc<Flight>, WaitEdge)>,

@@ -44,15 +44,18 @@ pub(crate) use self::write_order::{Caller, WriteTurn};
 use crate::key_lock::flight::{Flight, Outcome, Start};
 use larder_exec::uncancellable::Holder;
 
+/// Number of shards, each with a mutex of its own.
 const SHARDS: usize = 64;
 
 /// The key locks of one cache.
 pub(crate) struct KeyLocks {
     shards: Box<[Shard]>,
     hasher: RandomState,
+    /// Number of writes that tasks have begun and that have not ended.
     writes_of_tasks: AtomicUsize,
 }
 
+/// The states of some keys, under one mutex.
 struct Shard {
     inner: Mutex<Inner>,
     /// Notified when a guard is released or the shard is opened again.
@@ -63,9 +66,11 @@ struct Inner {
     states: HashMap<u64, State, foldhash::fast::FixedState>,
     /// Number of `clear` calls that hold this shard closed.
     closed: u32,
+    /// Number of write guards that are held in this shard.
     guards: u32,
 }
 
+/// The lock of one key, or of several keys with equal hashes.
 struct State {
     /// Number of guards, leaders and observers that refer to this state. At zero it is removed.
     guards: u32,
@@ -73,10 +78,12 @@ struct State {
     epoch: u64,
     /// Id of the latest flight that stored its value.
     published: u64,
+    /// Whether a write guard is held.
     storing: bool,
     turns: WriteOrder,
     /// The section that holds the guard, if a waiter may have to drive it.
     holder: Option<Holder>,
+    /// The loads in progress, by key.
     flights: Vec<(Arc<Key>, Arc<Flight>)>,
 }
 

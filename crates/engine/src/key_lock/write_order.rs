@@ -18,6 +18,7 @@ pub(crate) struct WriteTurn {
     place: Place,
 }
 
+/// The kind of a write, which decides how it is ordered.
 enum Place {
     /// A task began the write and may drop it.
     Task(Number),

@@ -10,6 +10,7 @@ use parking_lot::Mutex;
 
 /// The first backoff. Each further failure doubles it, up to [`PAUSE_MAX`].
 const PAUSE_MIN: Duration = Duration::from_secs(1);
+/// The longest backoff.
 const PAUSE_MAX: Duration = Duration::from_secs(60);
 /// Maximum number of backoffs. At the limit the ended ones are dropped; if that frees nothing, all
 /// are.
@@ -22,6 +23,7 @@ pub(crate) struct Backoffs {
     len: AtomicUsize,
 }
 
+/// The backoff of one key.
 struct Backoff {
     failures: u32,
     until: Time,
@@ -60,6 +62,7 @@ impl Backoffs {
     }
 }
 
+/// Returns the length of a backoff after `failures` earlier failures.
 fn length(failures: u32, chance: u64) -> Duration {
     let whole = PAUSE_MIN.saturating_mul(1 << failures.min(16)).min(PAUSE_MAX);
     whole - whole.mul_f64(0.25 * (chance >> 11) as f64 / (1_u64 << 53) as f64)

@@ -18,6 +18,7 @@ pub(crate) struct LoadSpan {
 }
 
 impl LoadSpan {
+    /// Starts the span and counts the load.
     pub(crate) fn start(engine: &Arc<Engine>) -> Self {
         engine.counters.loads.increment();
         let cache = engine.lifecycle.name();
@@ -42,6 +43,7 @@ impl LoadSpan {
         self.span.clone()
     }
 
+    /// Marks the run as successful. Returns its duration.
     pub(crate) fn succeeded(mut self) -> Duration {
         self.failed = false;
         self.started.elapsed()

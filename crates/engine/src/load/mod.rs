@@ -176,8 +176,9 @@ impl Engine {
     /// Decides what a caller that missed `key` in memory has to do. `error` is the error type of
     /// its loader. Waits for the load of another call, if there is one.
     ///
-    /// One of the waiters leads next, with its own loader, if the leader is cancelled or panics,
-    /// fails with an error of another type, or is a task's future that is no longer polled.
+    /// One of the waiters leads next, with its own loader, if the leader fails. It fails when it is
+    /// cancelled or panics, returns an error of another type, or is a task's future that is no
+    /// longer polled.
     pub(crate) async fn begin_load<W: Runtime>(
         self: &Arc<Self>,
         mut key: Key,

@@ -1,8 +1,9 @@
 //! The walk over the byte tiers, which every read makes.
 //!
-//! It decides which tiers to ask for a key, nearest first, whether an answer may be served, what to
-//! serve if no tier has the entry, and whether to ask again. Reads differ in their [`Question`]. A
-//! batch asks each tier for many keys at once, and decides for each key by its own [`Walk`].
+//! It decides which tiers to ask for a key, nearest first, and whether an answer may be served. It
+//! also decides what to serve if no tier has the entry, and whether to ask again. Reads differ in
+//! their [`Question`]. A batch asks each tier for many keys at once, and decides for each key by
+//! its own [`Walk`].
 
 use std::sync::Arc;
 
@@ -25,11 +26,14 @@ pub(crate) struct Walk<'a> {
     pub(crate) stack: &'a TierStack,
     pub(crate) key: &'a EncodedKey,
     pub(crate) hash: u64,
+    /// Whether the entries of this node's own tiers count as unconfirmed.
     doubt: Doubt,
+    /// Whether the shared tier lacked a change of this entry when the pass began.
     was_owed: bool,
     /// This node removed an entry that may not be served. That changed the version that the read's
     /// precondition refers to.
     removed: bool,
+    /// The last failure of a tier.
     failure: Option<Error>,
 }
 
