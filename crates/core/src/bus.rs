@@ -1,62 +1,60 @@
-//! How a node hears that entries changed elsewhere.
+//! Notices about entries that other nodes changed.
 
 use std::sync::Arc;
 use std::time::Instant;
 
 use crate::key::EncodedKey;
 
-/// What a bus tells.
+/// A notice that a bus delivers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Notice {
-    /// Somebody else changed, removed or let expire the entry of this key.
+    /// Another node changed or removed the entry of this key, or it expired.
     Changed(EncodedKey),
-    /// The same, of a key that is known by its digest alone.
+    /// The same, for a key of which only the digest is known.
     ChangedDigest(u128),
-    /// Somebody invalidated entries by invalidations.
+    /// Another node wrote an invalidation.
     InvalidationRecord,
-    /// Somebody took or gave up the right to load an entry.
+    /// Another node took or released a lease to load an entry.
     Leased,
-    /// Anything may have changed: a clear, or a gap in what was told.
+    /// Anything may have changed: a clear, or a gap in the notices.
     Distrust,
 }
 
-/// What copies of shared entries do while other nodes cannot be heard.
+/// How memory copies of shared entries are treated while notices of other nodes cannot arrive.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Coherence {
-    /// They serve on until their time to live, marked as unconfirmed.
+    /// Copies are served until their time to live ends, marked as unconfirmed.
     #[default]
     Available,
-    /// They do not serve.
+    /// Copies are not served.
     Strict,
 }
 
-/// Who wants to hear.
+/// Receives the notices of a bus.
 pub trait Listener: Send + Sync + 'static {
-    /// Something changed.
+    /// Handles a notice.
     ///
     /// # Behavior
-    /// - Must not block: it runs on the thread that reads for all.
-    /// - May be told too much, never too little: doubled and late notices are
-    ///   to do no harm.
+    /// - Must not block: it runs on the thread that reads for all listeners.
+    /// - May receive duplicate, late and superfluous notices, which must do no harm. No notice is left out.
     fn told(&self, notice: Notice);
 }
 
-/// Tells of the changes that others make to the entries of one cache.
+/// Delivers notices of the changes that other nodes make to the entries of one cache.
 ///
 /// # Behavior
-/// - What others changed before a moment that
-///   [`last_contact`](Bus::last_contact) names was told before it named it. So a
-///   copy that was read from the shared tier is what the tier had at that
-///   moment, unless the listener was told otherwise.
-/// - Changes of this node itself are not told.
+/// - Every change by others before the moment that [`last_contact`](Bus::last_contact) returns was delivered
+///   before it returned that moment. A copy read from the shared tier is therefore what the tier had at that
+///   moment, unless a notice said otherwise.
+/// - Changes of this node itself are not delivered.
 /// - After a gap, [`Notice::Distrust`] comes before any later notice.
 pub trait Bus: Send + Sync + 'static {
-    /// Sets who hears; the first call counts. What happened before it is not told.
+    /// Sets the listener; only the first call takes effect. Earlier changes are not delivered.
     fn listen(&self, listener: Arc<dyn Listener>);
 
-    /// When the bus surely was whole last; `None` before it ever was. Who is
-    /// told something may ask from there.
+    /// The last moment at which the bus was certainly complete; `None` before the first one. A listener may
+    /// call this while it handles a notice.
     fn last_contact(&self) -> Option<Instant>;
 }

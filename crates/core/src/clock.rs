@@ -1,4 +1,4 @@
-//! Time as Larder sees it.
+//! Wall-clock times, clock offsets, and the source of the present time.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -6,12 +6,12 @@ use std::time::{Duration, Instant};
 
 /// Milliseconds since the Unix epoch, by the wall clock.
 ///
-/// Frames carry it, so it means the same after a restart and on another node.
+/// Frames store it, so it means the same after a restart and on another node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Time(u64);
 
 impl Time {
-    /// The time that never comes; a deadline of an entry that does not expire.
+    /// The infinite future: the deadline of an entry that does not expire.
     pub const NEVER: Self = Self(u64::MAX);
 
     /// A time from milliseconds since the Unix epoch.
@@ -24,7 +24,7 @@ impl Time {
         self.0
     }
 
-    /// The time `span` later; [`NEVER`](Self::NEVER) where that is beyond all times.
+    /// The time `span` later; [`NEVER`](Self::NEVER) on overflow.
     pub fn after(self, span: Duration) -> Self {
         Self(self.0.saturating_add(u64::try_from(span.as_millis()).unwrap_or(u64::MAX)))
     }
@@ -66,8 +66,8 @@ impl Offset {
         self.0
     }
 
-    /// What the other clock shows at `time`. The time that never comes stays so,
-    /// and no other time becomes it.
+    /// What the other clock shows at `time`. [`Time::NEVER`] stays as it is, and no other time becomes
+    /// `NEVER`.
     pub fn forward(self, time: Time) -> Time {
         match time {
             Time::NEVER => time,
@@ -81,20 +81,19 @@ impl Offset {
     }
 }
 
-/// Where the time comes from. Tests pass one that they move.
+/// A source of the present time. Tests pass a clock that they set.
 pub trait Clock: Send + Sync + 'static {
     /// The present time.
     ///
     /// # Behavior
     /// - Never blocks and never panics.
-    /// - May step back, as wall clocks do; callers must stand that.
+    /// May step back, as wall clocks do; callers must tolerate that.
     fn now(&self) -> Time;
 
-    /// How much time has passed since some moment of this process that does
-    /// not change. Pauses and windows are measured by it.
+    /// The time since a fixed moment of this process. Backoffs and time windows are measured with it.
     ///
     /// # Behavior
-    /// - Never steps back. By default the monotonic clock of the system.
+    /// - Never steps back. The default is the monotonic clock of the system.
     fn elapsed(&self) -> Duration {
         START.get_or_init(Instant::now).elapsed()
     }
@@ -102,10 +101,10 @@ pub trait Clock: Send + Sync + 'static {
 
 static START: OnceLock<Instant> = OnceLock::new();
 
-/// The wall clock of the operating system, to a few milliseconds.
+/// The wall clock of the operating system, with a resolution of a few milliseconds.
 ///
-/// On Linux it is the coarse one (`CLOCK_REALTIME_COARSE`): reading the exact
-/// one can cost as much as an insert where the machine has no fast counter.
+/// On Linux it is the coarse clock (`CLOCK_REALTIME_COARSE`): on a machine without a fast counter, reading
+/// the exact clock can cost as much as an insert.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SystemClock;
 
@@ -126,11 +125,11 @@ impl Clock for SystemClock {
     }
 }
 
-/// The latest of several moments, to the microsecond below. Reading it takes no lock.
+/// The latest of several moments, rounded down to microseconds. Lock-free.
 #[derive(Debug)]
 pub struct Latest {
     since: Instant,
-    /// Microseconds from `since`, plus one; zero for none.
+    /// Microseconds from `since`, plus one; zero if there is no moment yet.
     micros: AtomicU64,
 }
 
@@ -141,15 +140,15 @@ impl Default for Latest {
 }
 
 impl Latest {
-    /// Takes `moment` over, where it is later. One from before this was made
-    /// counts as the moment it was made.
+    /// Replaces the stored moment by `moment` if that is later. A moment before the creation of this value
+    /// counts as the moment of creation.
     pub fn raise(&self, moment: Instant) {
         let micros = moment.saturating_duration_since(self.since).as_micros();
         let micros = u64::try_from(micros).unwrap_or(u64::MAX - 1);
         self.micros.fetch_max(micros + 1, Ordering::AcqRel);
     }
 
-    /// The latest so far; `None` before there was one.
+    /// The latest moment so far; `None` before the first one.
     pub fn get(&self) -> Option<Instant> {
         let micros = self.micros.load(Ordering::Acquire).checked_sub(1)?;
         self.since.checked_add(Duration::from_micros(micros))
@@ -161,7 +160,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_latest_moment_stays() {
+    fn raise_keeps_latest_moment() {
         let before = Instant::now();
         let latest = Latest::default();
         assert_eq!(latest.get(), None);

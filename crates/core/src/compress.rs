@@ -1,4 +1,4 @@
-//! Compression of payloads: tried where it can pay, kept where it does.
+//! Compression of payloads, applied only where it saves space.
 
 #[cfg(feature = "zstd")]
 use std::io::Read;
@@ -10,15 +10,15 @@ use crate::{Error, ErrorKind, Result};
 
 /// How payloads are compressed.
 ///
-/// Whatever is chosen, a payload below 1 KiB is never compressed, and a
-/// compressed form that saves less than a tenth is thrown away.
+/// With every setting, a payload below 1 KiB is not compressed, and a compressed form that saves less than a
+/// tenth is discarded.
 ///
 /// The default is [`Auto`](Compress::Auto).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Compress {
-    /// LZ4 below 16 KiB where the feature `lz4` is on, zstd at level 1 above,
-    /// nothing where a sample says the payload does not shrink.
+    /// LZ4 below 16 KiB if the feature `lz4` is on, otherwise zstd at level 1. No compression if a sample
+    /// does not shrink.
     #[default]
     Auto,
     /// Never.
@@ -32,7 +32,7 @@ pub enum Compress {
 }
 
 impl Compress {
-    /// zstd at `level`; `build()` refuses levels outside 1 to 22.
+    /// zstd at `level`; `build()` rejects levels outside 1 to 22.
     #[cfg(feature = "zstd")]
     pub fn zstd(level: i32) -> Self {
         Self::Zstd(level)
@@ -44,7 +44,7 @@ impl Compress {
         Self::Lz4
     }
 
-    /// Refuses what cannot work.
+    /// Rejects invalid levels.
     pub fn check(self) -> Result<()> {
         match self {
             #[cfg(feature = "zstd")]
@@ -55,10 +55,10 @@ impl Compress {
         }
     }
 
-    /// The payload in the form that is stored, and how it was made.
+    /// Compresses a payload; returns the method and the bytes to store.
     ///
-    /// Costs a compression of 12 KiB of samples for a payload above 64 KiB,
-    /// and of the whole when the samples shrink.
+    /// For a payload above 64 KiB it first compresses 12 KiB of samples, and the whole payload only if the
+    /// samples shrink.
     pub fn apply(self, payload: Bytes) -> Result<(Compression, Bytes)> {
         let method = self.method(payload.len());
         if method == Method::None || payload.len() < MIN_LEN || !promising(method, &payload)? {
@@ -83,14 +83,14 @@ impl Compress {
     }
 }
 
-/// Compression is tried from here up, in bytes.
+/// Payloads shorter than this are not compressed, in bytes.
 const MIN_LEN: usize = 1 << 10;
-/// `Auto` takes LZ4 below, zstd from here on.
+/// `Auto` uses LZ4 below this length, in bytes, and zstd from there on.
 #[cfg(feature = "lz4")]
 const LZ4_BELOW: usize = 16 << 10;
-/// From here on samples are compressed first.
+/// Payloads of at least this many bytes are sampled first.
 const SAMPLE_FROM: usize = 64 << 10;
-/// Bytes of one sample; one from the front, the middle and the end.
+/// Bytes of one sample; three are taken: from the front, the middle and the end.
 const SAMPLE_LEN: usize = 4 << 10;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -140,7 +140,7 @@ fn saves_a_tenth(packed: usize, plain: usize) -> bool {
     packed <= plain - plain / 10
 }
 
-/// Whether samples of a large payload shrink; smaller ones are simply tried.
+/// Whether samples of a large payload shrink; true for a payload too small to sample.
 fn promising(method: Method, payload: &[u8]) -> Result<bool> {
     if payload.len() < SAMPLE_FROM {
         return Ok(true);
@@ -154,11 +154,10 @@ fn promising(method: Method, payload: &[u8]) -> Result<bool> {
     Ok(saves_a_tenth(method.pack(&samples)?.len(), samples.len()))
 }
 
-/// The payload as it was before [`Compress::apply`].
+/// Restores the payload that was passed to [`Compress::apply`].
 ///
-/// Fails with [`ErrorKind::Corrupt`] when the result is not `len` bytes, and
-/// with [`ErrorKind::Unsupported`] when this build lacks the method. Memory
-/// grows with what is really there, not with what `len` claims.
+/// Fails with [`ErrorKind::Corrupt`] if the result is not `len` bytes, and with [`ErrorKind::Unsupported`] if
+/// this build lacks the method. Memory use grows with the actual data, not with the claimed `len`.
 pub fn unpack(compression: Compression, stored: Bytes, len: u64) -> Result<Bytes> {
     let plain = match compression {
         Compression::None => stored,
@@ -188,7 +187,7 @@ fn unpack_zstd(_: &[u8], _: u64) -> Result<Bytes> {
 
 #[cfg(feature = "lz4")]
 fn unpack_lz4(stored: &[u8], len: u64) -> Result<Bytes> {
-    // LZ4 cannot expand more than 255 times; a larger claim is not believed.
+    // LZ4 expands at most 255 times; reject a larger claim.
     if len > (stored.len() as u64).saturating_mul(255).saturating_add(64) {
         return Err(Error::new(ErrorKind::Corrupt, "the payload cannot be as long as its frame says"));
     }
@@ -201,7 +200,7 @@ fn unpack_lz4(_: &[u8], _: u64) -> Result<Bytes> {
     Err(missing("lz4"))
 }
 
-/// Room is set aside up front for this much expansion at most.
+/// The largest expansion for which memory is reserved up front.
 #[cfg(feature = "zstd")]
 const PLAUSIBLE_RATIO: usize = 64;
 
@@ -239,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn the_method_follows_size_and_gain() {
+    fn auto_chooses_method_by_size_and_gain() {
         let text = |len| Bytes::from(vec![b'x'; len]);
         check(Compress::Auto, text(1023), Compression::None);
         check(Compress::Auto, text(1024), Compression::Lz4);
@@ -254,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_length_is_refused() {
+    fn unpack_with_wrong_length_fails() {
         let payload = Bytes::from(vec![b'x'; 4096]);
         for compress in [Compress::Zstd(1), Compress::Lz4] {
             let (compression, stored) = compress.apply(payload.clone()).unwrap();
@@ -268,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn levels_are_checked() {
+    fn levels_out_of_range_are_rejected() {
         assert!(Compress::zstd(3).check().is_ok());
         let error = Compress::zstd(99).check().unwrap_err().to_string();
         assert_eq!(error, "option `compress`: given zstd level 99, allowed zstd levels 1 to 22");

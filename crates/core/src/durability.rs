@@ -1,23 +1,22 @@
-//! What a crash may take of what was acknowledged.
+//! Which acknowledged changes a crash may lose.
 
 use std::fmt;
 
-/// What a crash may take of what a tier acknowledged.
+/// Which acknowledged changes of a tier a crash may lose.
 ///
-/// In none of the three does an entry come back that was removed or
-/// overwritten, however the process ended.
+/// In none of the three modes does a removed or overwritten entry come back, however the process ends.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum Durability {
-    /// A killed process may lose what was acknowledged within the last 500 ms
-    /// before it; a machine that goes down loses everything.
+    /// A killed process may lose the changes of the last 500 ms; a crash of the machine loses everything. The
+    /// default.
     #[default]
     Buffered,
-    /// A killed process loses nothing; a machine that goes down loses
-    /// everything. Costs a second writing of each small frame.
+    /// A killed process loses nothing; a crash of the machine loses everything. Writes each small frame a
+    /// second time.
     Flushed,
-    /// Neither loses anything. Costs a wait for the medium, one or two an
-    /// acknowledged change, which is 0.1 to 20 ms each.
+    /// Neither loses anything. Each acknowledged change waits once or twice for the storage device, 0.1 to 20
+    /// ms each time.
     Synced,
 }
 

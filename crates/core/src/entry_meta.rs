@@ -1,4 +1,4 @@
-//! The terms of an entry: until when it counts, as what, and under which tags.
+//! Metadata of an entry: deadlines, stale window, tags and validator.
 
 use std::fmt;
 use std::sync::Arc;
@@ -11,12 +11,12 @@ use crate::clock::{Offset, Time};
 use crate::frame::Header;
 use crate::{Error, Result};
 
-/// A label that entries are invalidated by.
+/// A label by which entries are invalidated.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Tag(Arc<str>);
 
 impl Tag {
-    /// The text of the label.
+    /// The text of the tag.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -53,8 +53,8 @@ const TAG_LEN_MAX: usize = 1024;
 /// The longest validator, in bytes.
 const VALIDATOR_LEN_MAX: usize = 4096;
 
-/// What is said about one entry when it is written; what is left out is as the
-/// cache says.
+/// Options of one entry, given when it is written. The cache's own settings apply to options that are not
+/// set.
 ///
 /// ```
 /// use std::time::Duration;
@@ -68,27 +68,27 @@ const VALIDATOR_LEN_MAX: usize = 4096;
 pub struct EntryOptions {
     /// The time to live. `Duration::MAX` for an entry that does not expire.
     pub ttl: Option<Duration>,
-    /// How long after its deadline the entry may serve as stale.
+    /// How long after its deadline the entry may be served as stale.
     pub stale: Option<Duration>,
-    /// Labels to invalidate it by: at most 64 of at most 1 KiB.
+    /// Tags to invalidate it by: at most 64, each of at most 1 KiB.
     pub tags: Vec<Tag>,
-    /// What a later load may ask its source with, an ETag say: at most 4 KiB.
+    /// A validator, such as an ETag, that a later load may send to its source: at most 4 KiB.
     pub validator: Option<Bytes>,
 }
 
 impl EntryOptions {
-    /// As the cache says in all points.
+    /// Options that leave everything to the settings of the cache.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Sets the time to live, in place of the cache's.
+    /// Sets the time to live instead of the cache's.
     pub fn ttl(mut self, ttl: Duration) -> Self {
         self.ttl = Some(ttl);
         self
     }
 
-    /// Sets the stale window, in place of the cache's.
+    /// Sets the stale window instead of the cache's.
     pub fn stale(mut self, window: Duration) -> Self {
         self.stale = Some(window);
         self
@@ -112,10 +112,10 @@ impl EntryOptions {
         self
     }
 
-    /// Checks the bounds.
+    /// Checks the limits.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config), naming what is out of its range.
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config), naming the option that is out of range.
     pub fn check(&self) -> Result<()> {
         if self.tags.len() > TAGS_MAX {
             return Err(Error::config("tags", format_args!("{} tags", self.tags.len()), "at most 64"));
@@ -137,38 +137,38 @@ impl EntryOptions {
     }
 }
 
-/// What an entry is good for at a moment.
+/// How an entry may be used at a given moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Freshness {
-    /// For nothing: it is as good as removed.
+    /// Not at all: it counts as removed.
     Gone,
-    /// As a fallback, when its load fails or takes long.
+    /// As a fallback, if its load fails or takes long.
     Stale,
-    /// For every reader.
+    /// By every reader.
     Fresh,
 }
 
-/// The terms of an entry as they are stored with it.
+/// The metadata of an entry as it is stored with it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EntryMeta {
-    /// The time to live that a touch starts anew.
+    /// The time to live; a touch starts it again.
     pub ttl: Option<Duration>,
-    /// The idle time that every use starts anew.
+    /// The idle time; every use starts it again.
     pub idle: Option<Duration>,
-    /// From when on it is absent, used or not.
+    /// The entry is absent from this time on, used or not.
     pub deadline: Time,
-    /// From when on it is absent for want of use.
+    /// The entry is absent from this time on if it is not used.
     pub idle_deadline: Time,
-    /// How long it may serve as stale after that.
+    /// How long after that it may be served as stale.
     pub stale: Duration,
-    /// Labels to invalidate it by.
+    /// Tags to invalidate it by.
     pub tags: Vec<Tag>,
-    /// What a later load may ask its source with.
+    /// A validator that a later load may send to its source.
     pub validator: Option<Bytes>,
 }
 
 impl EntryMeta {
-    /// Those of an entry of which nothing was said: it does not expire.
+    /// The metadata of an entry without options: it does not expire.
     pub const PLAIN: Self = Self {
         ttl: None,
         idle: None,
@@ -179,35 +179,35 @@ impl EntryMeta {
         validator: None,
     };
 
-    /// Whether nothing was said.
+    /// Whether the metadata is that of an entry without options.
     pub fn is_plain(&self) -> bool {
         *self == Self::PLAIN
     }
 
-    /// From when on the entry is absent, or serves as stale at most.
+    /// The time from which on the entry is absent or stale.
     pub fn until(&self) -> Time {
         self.deadline.min(self.idle_deadline)
     }
 
-    /// From when on it may not even serve as stale.
+    /// The time from which on it may not even be served as stale.
     pub fn stale_until(&self) -> Time {
         self.until().after(self.stale)
     }
 
-    /// Whether there is a deadline, and the entry was `created` more than a second
-    /// after `now`: then the clock was set back since.
+    /// Whether the entry can expire and was `created` more than a second after `now`. Then the clock was set
+    /// back since.
     pub fn is_of_the_future(&self, created: Time, now: Time) -> bool {
         self.until() != Time::NEVER && created > now.after(Duration::from_secs(1))
     }
 
-    /// What the entry is good for at `now`, by its terms alone.
+    /// How the entry may be used at `now`, by its metadata alone.
     pub fn freshness(&self, now: Time) -> Freshness {
         freshness(self.until(), self.stale, now)
     }
 
-    /// The attributes of a frame: what its fixed part has no room for.
+    /// Encodes the attributes of a frame: the metadata that its fixed part has no room for.
     ///
-    /// Each is a kind (one byte), a length (two bytes, little-endian) and its bytes.
+    /// Each attribute is a kind (one byte), a length (two bytes, little-endian) and its content.
     pub fn attributes(&self) -> Vec<u8> {
         let mut bytes = Vec::new();
         for (kind, span) in [(TTL, self.ttl), (IDLE, self.idle), (STALE, Some(self.stale))] {
@@ -216,7 +216,7 @@ impl EntryMeta {
             }
         }
         if self.idle.is_some() {
-            // The header has the earlier one of the two.
+            // The header holds the earlier of the two deadlines.
             attribute(&mut bytes, DEADLINE, &self.deadline.as_millis().to_le_bytes());
             attribute(&mut bytes, IDLE_DEADLINE, &self.idle_deadline.as_millis().to_le_bytes());
         }
@@ -229,8 +229,8 @@ impl EntryMeta {
         bytes
     }
 
-    /// The terms of a frame with this header and these attributes; `None` where
-    /// they are not as a writer leaves them. Unknown kinds are passed over.
+    /// Reads the metadata of a frame with this header and these attributes; `None` if they are malformed.
+    /// Unknown kinds are skipped.
     pub fn read(header: &Header, attributes: &[u8]) -> Option<Self> {
         let mut terms = Self { deadline: header.deadline, ..Self::PLAIN };
         let mut rest = attributes;
@@ -242,9 +242,8 @@ impl EntryMeta {
         Some(terms)
     }
 
-    /// These terms with the times of another clock turned by `shift` into those of
-    /// the clock that shows `now`. No deadline is later than a full time to live
-    /// from `now`, however wrong either clock was.
+    /// Converts the deadlines from another clock with `shift` to the clock that shows `now`. No deadline ends
+    /// up later than a full time to live from `now`, however wrong either clock was.
     pub fn by_clock(mut self, now: Time, shift: impl Fn(Time) -> Time) -> Self {
         let bounded = |at: Time, span: Option<Duration>| match span {
             Some(span) if at != Time::NEVER => shift(at).min(now.after(span)),
@@ -271,13 +270,13 @@ impl EntryMeta {
     }
 }
 
-/// Notes in the attributes of a frame how far the clock that all sharers of its
-/// tier go by was ahead of the clock that its times are of.
+/// Appends an attribute with the clock offset of the writer: how far the shared clock of the tier was ahead
+/// of the clock that the frame's times are from.
 pub fn write_offset(attributes: &mut Vec<u8>, offset: Offset) {
     attribute(attributes, OFFSET, &offset.as_millis().to_le_bytes());
 }
 
-/// What [`write_offset`] noted; `None` where nothing was.
+/// Reads the offset that [`write_offset`] appended; `None` if there is none.
 pub fn read_offset(attributes: &[u8]) -> Option<Offset> {
     let mut rest = attributes;
     loop {
@@ -290,7 +289,7 @@ pub fn read_offset(attributes: &[u8]) -> Option<Offset> {
     }
 }
 
-/// The first attribute: its kind, its content, and those after it.
+/// Splits off the first attribute: its kind, its content, and the rest.
 fn first(attributes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     let (&kind, after) = attributes.split_first()?;
     let (len, after) = after.split_first_chunk::<2>()?;
@@ -303,13 +302,13 @@ const VALIDATOR: u8 = 2;
 const TTL: u8 = 3;
 const IDLE: u8 = 4;
 const STALE: u8 = 5;
-/// The deadline by the time to live, and the one by idle time.
+/// The deadline from the time to live; `IDLE_DEADLINE` is the one from the idle time.
 const DEADLINE: u8 = 6;
 const IDLE_DEADLINE: u8 = 7;
 /// How far the shared clock was ahead of the writer's.
 const OFFSET: u8 = 8;
 
-/// Tags and validators are bounded far below what two bytes can say.
+/// Appends one attribute. Tags and validators are limited far below 64 KiB, so the length fits two bytes.
 fn attribute(bytes: &mut Vec<u8>, kind: u8, content: &[u8]) {
     let Ok(len) = u16::try_from(content.len()) else { return };
     bytes.push(kind);
@@ -331,7 +330,7 @@ fn freshness(until: Time, stale: Duration, now: Time) -> Freshness {
     }
 }
 
-/// EntryMeta in memory: their deadlines move while the entry is used.
+/// The metadata of a record in memory; its deadlines move while the entry is used.
 #[derive(Debug)]
 pub struct LiveEntryMeta {
     terms: EntryMeta,
@@ -341,8 +340,7 @@ pub struct LiveEntryMeta {
 }
 
 impl LiveEntryMeta {
-    /// EntryMeta as they are now. A load past `refresh_at` is to refresh the entry
-    /// ahead of its deadline.
+    /// The metadata with a time from which on a read starts a refresh ahead of the deadline.
     pub fn new(terms: EntryMeta, refresh_at: Time) -> Self {
         Self {
             deadline: AtomicU64::new(terms.deadline.as_millis()),
@@ -352,12 +350,12 @@ impl LiveEntryMeta {
         }
     }
 
-    /// What was said of the entry when it was written; its deadlines may have moved since.
+    /// The metadata as it was written; the deadlines may have moved since.
     pub fn written(&self) -> &EntryMeta {
         &self.terms
     }
 
-    /// The terms with the deadlines of now.
+    /// The metadata with the current deadlines.
     pub fn current(&self) -> EntryMeta {
         EntryMeta {
             deadline: Time::from_millis(self.deadline.load(Ordering::Relaxed)),
@@ -366,20 +364,20 @@ impl LiveEntryMeta {
         }
     }
 
-    /// From when on the entry is absent, or serves as stale at most.
+    /// The time from which on the entry is absent or stale.
     pub fn until(&self) -> Time {
         let deadline = self.deadline.load(Ordering::Relaxed);
         Time::from_millis(deadline.min(self.idle_deadline.load(Ordering::Relaxed)))
     }
 
-    /// What the entry is good for at `now`, by its terms alone.
+    /// How the entry may be used at `now`, by its metadata alone.
     #[inline]
     pub fn freshness(&self, now: Time) -> Freshness {
         let until = self.until();
         if now < until { Freshness::Fresh } else { freshness(until, self.terms.stale, now) }
     }
 
-    /// Notes a use: the idle time starts anew.
+    /// Records a use: starts the idle time again.
     #[inline]
     pub fn used(&self, now: Time) {
         if let Some(idle) = self.terms.idle {
@@ -387,7 +385,7 @@ impl LiveEntryMeta {
         }
     }
 
-    /// Moves the deadline; a touch moves that of idle time too.
+    /// Sets the deadline of the time to live; the idle deadline does not change.
     pub fn expire_at(&self, deadline: Time) {
         self.deadline.store(deadline.as_millis(), Ordering::Relaxed);
     }
@@ -397,8 +395,8 @@ impl LiveEntryMeta {
         now.as_millis() >= self.refresh_at.load(Ordering::Relaxed)
     }
 
-    /// Whether a refresh is due at `now`, and the caller is the one to make it. Later
-    /// callers are not, until `again`.
+    /// Whether a refresh is due at `now` and the caller is the one to start it. No other caller is, until
+    /// `again`.
     pub fn takes_refresh(&self, now: Time, again: Time) -> bool {
         let due = self.refresh_at.load(Ordering::Relaxed);
         now.as_millis() >= due
@@ -432,7 +430,7 @@ mod tests {
     }
 
     #[test]
-    fn terms_come_back_from_a_frame() {
+    fn metadata_read_from_frame_equals_written_metadata() {
         let minute = Duration::from_secs(60);
         let full = EntryMeta {
             ttl: Some(minute),
@@ -451,7 +449,7 @@ mod tests {
     }
 
     #[test]
-    fn an_offset_is_found_among_other_attributes() {
+    fn offset_is_found_among_other_attributes() {
         let terms =
             EntryMeta { tags: vec!["a".into()], ttl: Some(Duration::from_secs(1)), ..EntryMeta::PLAIN };
         let mut attributes = terms.attributes();
@@ -463,7 +461,7 @@ mod tests {
     }
 
     #[test]
-    fn terms_of_another_clock_last_no_longer_than_a_time_to_live_from_now() {
+    fn deadline_from_other_clock_is_at_most_one_ttl_from_now() {
         let minute = Duration::from_secs(60);
         let now = Time::from_millis(1_000_000);
         let of_another =
@@ -476,7 +474,7 @@ mod tests {
     }
 
     #[test]
-    fn damaged_attributes_are_none() {
+    fn damaged_attributes_are_not_read() {
         let terms =
             EntryMeta { tags: vec!["tag".into()], ttl: Some(Duration::from_secs(1)), ..EntryMeta::PLAIN };
         let bytes = terms.attributes();
@@ -489,7 +487,7 @@ mod tests {
     }
 
     #[test]
-    fn at_its_deadline_an_entry_is_absent() {
+    fn entry_is_absent_at_its_deadline() {
         let terms = EntryMeta {
             deadline: Time::from_millis(100),
             stale: Duration::from_millis(10),

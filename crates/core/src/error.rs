@@ -1,4 +1,4 @@
-//! The one error type.
+//! The error type of all crates.
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -11,23 +11,21 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 type Source = Box<dyn StdError + Send + Sync + 'static>;
 
-/// What went wrong, in the terms a caller can act on.
+/// The kind of an error, for callers to act on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// An option has a value that is not allowed; the message names the
-    /// option, what was given and what is allowed.
+    /// An option has an invalid value; the message gives the option, the value and the allowed values.
     Config,
-    /// A tier cannot be reached or opened now; it may come back.
+    /// A tier cannot be reached or opened now; it may recover.
     Unavailable,
-    /// A directory is in use by another live cache.
+    /// Another live cache uses the directory.
     Busy,
     /// There is no room for the entry.
     Full,
-    /// The entry is larger than every tier that could hold it accepts.
+    /// The entry exceeds the size limit of every tier that could store it.
     TooLarge,
-    /// Stored bytes are not what was written: a torn, flipped, foreign or
-    /// outdated frame.
+    /// Stored bytes differ from what was written: a torn, flipped, foreign or outdated frame.
     Corrupt,
     /// A key or value could not be encoded or decoded.
     Codec,
@@ -35,7 +33,7 @@ pub enum ErrorKind {
     Io,
     /// The cache was closed.
     Closed,
-    /// This build or this tier cannot do what was asked.
+    /// This build or this tier does not support the operation.
     Unsupported,
 }
 
@@ -46,10 +44,10 @@ impl ErrorKind {
     }
 }
 
-/// An error of Larder: its kind, the tier and the operation it came from
-/// where they are known, a message, and the source.
+/// An error: its kind, the tier and the operation that it came from if they are known, a message, and the
+/// source.
 ///
-/// It is one pointer wide, so a `Result` that carries it stays small.
+/// It is one pointer wide, so that a `Result` with it stays small.
 ///
 /// ```
 /// use larder_core::{Error, ErrorKind};
@@ -70,55 +68,56 @@ struct Inner {
 }
 
 impl Error {
-    /// An error of `kind` that says `message`.
+    /// An error of `kind` with this message.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
         Self(Box::new(Inner { kind, tier: None, operation: None, message: message.into(), source: None }))
     }
 
-    /// A wrong option: its name, what was given, what is allowed.
+    /// An invalid option: its name, the given value, the allowed values.
     pub fn config(option: &str, given: impl fmt::Display, allowed: impl fmt::Display) -> Self {
         Self::new(ErrorKind::Config, format!("option `{option}`: given {given}, allowed {allowed}"))
     }
 
-    /// Adds the tier, unless one is named already.
+    /// Sets the tier, unless it is set already.
     #[must_use]
     pub fn in_tier(mut self, tier: TierKind) -> Self {
         self.0.tier.get_or_insert(tier);
         self
     }
 
-    /// Adds the operation, unless one is named already.
+    /// Sets the operation, unless it is set already.
     #[must_use]
     pub fn during(mut self, operation: &'static str) -> Self {
         self.0.operation.get_or_insert(operation);
         self
     }
 
-    /// Adds the error underneath.
+    /// Sets the underlying error.
     #[must_use]
     pub fn with_source(mut self, source: impl Into<Source>) -> Self {
         self.0.source = Some(source.into());
         self
     }
 
-    /// This error once more, for one more caller who waited for the same thing.
+    /// A copy of a shared error, for one of several callers that waited for the same operation. The original
+    /// becomes its source.
     pub fn again(this: &Arc<Self>) -> Self {
         let Inner { kind, tier, operation, ref message, .. } = *this.0;
         let source = Some(Box::new(Arc::clone(this)) as Source);
         Self(Box::new(Inner { kind, tier, operation, message: message.clone(), source }))
     }
 
-    /// What to act on.
+    /// The kind of the error.
     pub fn kind(&self) -> ErrorKind {
         self.0.kind
     }
 
-    /// The tier it came from, where that is known.
+    /// The tier that the error came from, if known.
     pub fn tier(&self) -> Option<TierKind> {
         self.0.tier
     }
 
-    /// The operation it came from (`"get"`, `"put"`, `"open"`), where that is known.
+    /// The operation that failed (`"get"`, `"put"`, `"open"`), if known.
     pub fn operation(&self) -> Option<&'static str> {
         self.0.operation
     }

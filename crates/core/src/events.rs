@@ -1,4 +1,4 @@
-//! What happens to a cache, told to a listener.
+//! Events of a cache, delivered to a listener.
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,11 +8,11 @@ use crate::ErrorKind;
 use crate::entry_meta::Tag;
 use crate::tier::TierKind;
 
-/// Something that happened to a cache.
+/// An event of a cache.
 ///
-/// Keys are the native ones. An event is told after the fact: what it tells of
-/// may have changed again. Those of one key come in the order of the changes;
-/// evictions from memory come when memory makes room, which may be later.
+/// Keys are the native ones. An event is emitted after the change, and the entry may have changed again by
+/// then. The events of one key come in the order of the changes. Evictions from memory are emitted when
+/// memory makes room, which may be later.
 #[derive(Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Event<K> {
@@ -20,47 +20,46 @@ pub enum Event<K> {
     Inserted {
         /// Its key.
         key: Arc<K>,
-        /// Where it went; an alternative where its home refused it.
+        /// The tier that stores it; an alternative if its home refused it.
         home: TierKind,
-        /// Who stored it.
+        /// Whether a caller or a load stored it.
         by: Writer,
     },
-    /// A tier let go of entries by itself.
+    /// A tier evicted entries by itself.
     Evicted {
-        /// Which one; `None` where a tier of bytes let go of many at once.
+        /// The key; `None` if a byte tier evicted many entries at once.
         key: Option<Arc<K>>,
-        /// How many.
+        /// The number of entries.
         count: u64,
-        /// Out of which tier. A copy in memory is not the entry: see `home`.
+        /// The tier that evicted them. A copy in memory is not the entry itself: see `home`.
         tier: TierKind,
-        /// The tier that answers for the entry, which is `tier` where it is lost.
+        /// The tier that owns the entry. If it equals `tier`, the entry is lost.
         home: TierKind,
-        /// Why.
+        /// The reason.
         cause: Cause,
     },
-    /// An entry was past its time, or was invalidated together with others, and
-    /// a tier let go of it. Told when that is noticed: at a look-up, a write, a
-    /// sweep.
+    /// A tier dropped an entry that was past its deadline or was invalidated with others. Emitted when the
+    /// tier notices it: at a look-up, a write, a sweep.
     Expired {
         /// Its key.
         key: Arc<K>,
-        /// Where it lay.
+        /// The tier that held it.
         tier: TierKind,
     },
-    /// An entry that was read beyond memory was copied into it.
+    /// An entry that was read from a lower tier was copied into memory.
     Promoted {
         /// Its key.
         key: Arc<K>,
-        /// The tier that had it.
+        /// The tier that held it.
         from: TierKind,
     },
-    /// A write took an entry from one home to another.
+    /// A write moved an entry from one home to another.
     Moved {
         /// Its key.
         key: Arc<K>,
-        /// Where the former one lay.
+        /// The former home.
         from: TierKind,
-        /// Where the new one is to go.
+        /// The new home.
         to: TierKind,
     },
     /// A caller removed an entry.
@@ -68,56 +67,53 @@ pub enum Event<K> {
         /// Its key.
         key: Arc<K>,
     },
-    /// A caller invalidated one entry, or many; or another node changed an entry
-    /// that memory had a copy of.
+    /// A caller invalidated one entry or many, or another node changed an entry of which memory held a copy.
     Invalidated(Extent<K>),
-    /// A tier fails and is left alone for a while.
+    /// A tier fails, and is not called for a while.
     TierDown {
-        /// Which one.
+        /// The tier.
         tier: TierKind,
-        /// What fails there.
+        /// The operations that fail.
         line: Line,
     },
     /// A tier works again.
     TierUp {
-        /// Which one.
+        /// The tier.
         tier: TierKind,
-        /// What works there again.
+        /// The operations that work again.
         line: Line,
     },
-    /// A tier says why it cannot be used: its server is away, or forbids a command that
-    /// it needs, which is named. Told once, when the cache is built or at the next write
-    /// that notices.
+    /// A tier reports why it cannot be used: its server is unreachable, or forbids a required command, which
+    /// is named. Emitted once, when the cache is built or at the next write that notices.
     TierUnusable {
-        /// Which one.
+        /// The tier.
         tier: TierKind,
-        /// Why, in a sentence.
+        /// The reason, as a sentence.
         why: Arc<str>,
     },
-    /// What a tier had missed was made up for: a removal, or a write.
+    /// A removal or write that a tier had missed was applied later.
     Repaired {
-        /// The entry; `None` where the whole tier was emptied.
+        /// The key; `None` if the whole tier was emptied.
         key: Option<Arc<K>>,
-        /// Which tier.
+        /// The tier.
         tier: TierKind,
     },
-    /// A write was given up: no tier holds its value. Of one that was to be made
-    /// up for: others had changed the entry by then, and theirs stays.
+    /// A write was abandoned: no tier holds its value. For a write that was kept for a retry: other nodes had
+    /// changed the entry by then, and their change stays.
     Dropped {
         /// Its key.
         key: Arc<K>,
-        /// What stood in its way.
+        /// The kind of error that prevented it.
         why: ErrorKind,
     },
-    /// The listener was too slow: this many events before the next one were
-    /// not kept for it.
+    /// The listener was too slow: this many events before the next one were discarded.
     Missed {
-        /// How many.
+        /// The number of events.
         count: u64,
     },
 }
 
-// Derived, it would ask keys to be `Clone`.
+// A derived `Clone` would require `K: Clone`.
 impl<K> Clone for Event<K> {
     fn clone(&self) -> Self {
         match self {
@@ -141,7 +137,7 @@ impl<K> Clone for Event<K> {
 }
 
 impl<K> Event<K> {
-    /// The same event of other keys; `None` where one has no counterpart.
+    /// Maps the keys of the event; `None` if a key has no counterpart.
     pub fn map_key<L>(self, map: impl Fn(Arc<K>) -> Option<Arc<L>>) -> Option<Event<L>> {
         Some(match self {
             Self::Inserted { key, home, by } => Event::Inserted { key: map(key)?, home, by },
@@ -167,7 +163,7 @@ impl<K> Event<K> {
         })
     }
 
-    /// The name of the kind of event, in lower case.
+    /// The name of the event, in lower case.
     pub fn name(&self) -> &'static str {
         match self {
             Self::Inserted { .. } => "inserted",
@@ -186,7 +182,7 @@ impl<K> Event<K> {
         }
     }
 
-    /// The key, where the event is about one.
+    /// The key, if the event concerns one.
     pub fn key(&self) -> Option<&K> {
         match self {
             Self::Inserted { key, .. }
@@ -202,24 +198,23 @@ impl<K> Event<K> {
     }
 }
 
-/// Who stored an entry.
+/// The origin of a stored entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Writer {
-    /// A caller.
+    /// A caller stored it.
     Caller,
-    /// A load.
+    /// A load stored it.
     Load,
 }
 
-/// Why a tier let go of an entry by itself.
+/// Why a tier evicted an entry by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Cause {
-    /// The tier makes room within its budget, or did not take the entry in:
-    /// others are asked for more often.
+    /// The tier made room within its budget, or did not admit the entry because others are used more often.
     Capacity,
-    /// The entry was torn, foreign, of another schema or type.
+    /// The entry was torn, foreign, or of another schema or type.
     Refused,
 }
 
@@ -239,7 +234,7 @@ impl fmt::Display for Cause {
     }
 }
 
-/// What was invalidated.
+/// The entries that were invalidated.
 #[derive(Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Extent<K> {
@@ -247,9 +242,9 @@ pub enum Extent<K> {
     Key(Arc<K>),
     /// All entries with this tag.
     Tag(Tag),
-    /// All entries; they may still serve as stale.
+    /// All entries; they may still be served as stale.
     All,
-    /// All entries, and nothing is left of them.
+    /// All entries, removed for good.
     Cleared,
 }
 
@@ -264,7 +259,7 @@ impl<K> Clone for Extent<K> {
     }
 }
 
-/// What fails of a tier, apart from the rest of it.
+/// A group of operations of a tier that fails or works independently of the others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Line {
@@ -274,8 +269,8 @@ pub enum Line {
     Writes,
     /// Removing.
     Removals,
-    /// Everything: the tier itself says that it is away. Noticed, both ways, by
-    /// the next call that goes there.
+    /// Everything: the tier reports that it is disconnected. The next call to the tier notices both the loss
+    /// and the return.
     Connection,
 }
 
@@ -297,11 +292,11 @@ impl fmt::Display for Line {
     }
 }
 
-/// Who is told when a line of a tier fails, or works again.
+/// Called when a group of operations of a tier fails (false) or works again (true).
 type OnTurn = Box<dyn Fn(Line, bool) + Send + Sync>;
 
-/// What the layers around a tier tell of it, and what they are told of the
-/// cache that it is part of.
+/// The channel between a cache and the layers around one of its tiers: the layers report failures and
+/// recoveries, the cache gives its name.
 #[derive(Default)]
 pub struct Signals {
     cache: OnceLock<Box<str>>,
@@ -310,30 +305,30 @@ pub struct Signals {
 }
 
 impl Signals {
-    /// Says the name of the cache; the first one counts.
+    /// Sets the name of the cache; only the first call takes effect.
     pub fn set_cache(&self, name: &str) {
         let _first_counts = self.cache.set(name.into());
     }
 
-    /// The name of the cache, empty before it is said.
+    /// The name of the cache; empty before it is set.
     pub fn cache(&self) -> &str {
         self.cache.get().map_or("", |name| name)
     }
 
-    /// Says who is told which line fails (false) and which works again (true);
-    /// the first one counts. It must not block.
+    /// Sets the callback for operations that fail (false) or work again (true); only the first call takes
+    /// effect. It must not block.
     pub fn set_on_turn(&self, told: impl Fn(Line, bool) + Send + Sync + 'static) {
         let _first_counts = self.on_turn.set(Box::new(told));
     }
 
-    /// A line fails, or works again.
+    /// Reports that a group of operations fails, or works again.
     pub fn turned(&self, line: Line, up: bool) {
         if let Some(told) = self.on_turn.get() {
             told(line, up);
         }
     }
 
-    /// A call found the tier away, or there. Costs one load where nothing changed.
+    /// Reports whether a call found the tier disconnected. Costs one atomic load if nothing changed.
     pub fn seen(&self, away: bool) {
         if self.away.load(Ordering::Relaxed) != away && self.away.swap(away, Ordering::AcqRel) != away {
             self.turned(Line::Connection, !away);

@@ -1,11 +1,10 @@
-//! The vocabulary of Larder.
+//! Shared types and contracts of Larder.
 //!
-//! Everything the other crates talk about stands here: keys and how they
-//! become bytes, the frame around an encoded value, the contracts of a byte
-//! tier and of a memory store, the facts a selector sees and the placement it
-//! answers with, counters, the clock and the one error type.
+//! The other crates build on these: keys and their encoding, the frame around an encoded value, the traits of
+//! a byte tier and of a memory store, the facts that a selector sees and the placement that it returns,
+//! counters, the clock and the error type.
 //!
-//! This crate knows no engine, no tier and does no I/O but reading the clock.
+//! This crate contains no engine and no tier. Its only I/O is reading the clock.
 
 pub mod bus;
 pub mod clock;

@@ -1,4 +1,4 @@
-//! The contract of a tier that holds bytes.
+//! The contract of a tier that stores bytes.
 
 use std::any::Any;
 use std::fmt;
@@ -18,22 +18,22 @@ use crate::stats::ServerFacts;
 use crate::stream::Stored;
 use crate::{Error, ErrorKind, Result};
 
-/// A boxed future, as object-safe async methods return it.
+/// A boxed future, the return type of object-safe async methods.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
-/// Which kind of place a tier is.
+/// The kind of storage behind a tier.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum TierKind {
-    /// Typed values in this process.
+    /// Typed values in the memory of this process.
     Memory,
-    /// An embedded database with segments beside it.
+    /// An embedded database with segment files for large values.
     Disk,
-    /// One file an entry.
+    /// One file per entry.
     File,
     /// Redis or Valkey.
     Redis,
-    /// Holds nothing.
+    /// Stores nothing.
     Null,
 }
 
@@ -59,55 +59,55 @@ impl fmt::Display for TierKind {
     }
 }
 
-/// What a tier can do. An implementation declares it, the conformance suite
-/// holds it to that, and the selector filters by it.
+/// What a tier can do. An implementation declares it, the conformance suite checks it, and the selector
+/// filters by it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Capability {
-    /// Keeps anything at all; false for the null tier alone.
+    /// Whether the tier stores entries at all; false only for the null tier.
     pub stores: bool,
-    /// What was flushed is there after the tier is opened again.
+    /// Flushed entries are still there after the tier is reopened.
     pub persistent: bool,
-    /// Other processes see its entries.
+    /// Other processes see the entries of this tier.
     pub shared: bool,
-    /// Its futures do their work within the first poll and block the thread
-    /// meanwhile; an executor must run them elsewhere.
+    /// The futures of the tier do their work in the first poll and block the thread; an executor must run
+    /// them on a blocking thread.
     pub blocking: bool,
-    /// Takes frames in parts, with [`draft`](Tier::draft), and hands them out
-    /// in parts without reading them whole.
+    /// Accepts frames in parts, through [`draft`](Tier::draft), and serves them in parts without reading them
+    /// whole.
     pub streams: bool,
-    /// Tells by a [`stamp`](Tier::stamp) whether another process changed an
-    /// entry; copies of its entries in memory must be checked by it.
+    /// Shows by a [`stamp`](Tier::stamp) whether another process changed an entry. Copies of its entries in
+    /// memory must be validated by this version.
     pub stamps: bool,
-    /// Tells, through a [`Bus`](crate::bus::Bus), what others change, so that
-    /// copies of its entries may be kept nearer.
+    /// Reports changes of other processes through a [`Bus`](crate::bus::Bus), so that nearer tiers may keep
+    /// copies of its entries.
     pub tells: bool,
-    /// The largest frame it takes, in bytes.
+    /// The largest frame that it accepts, in bytes.
     pub frame_bytes_max: u64,
 }
 
-/// What the last change of an entry left behind, whoever made it: equal stamps
-/// say that nothing changed in between. It means nothing to another tier.
+/// The version of an entry in one tier. Each change of the entry, by any process, gives it another version;
+/// an equal version means that the entry did not change. A version has no meaning in another tier.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EntryVersion(NonZero<u64>);
 
-/// The frame of an entry, where there is one, and the stamp that it had then.
+/// The frame of an entry, if it exists, and the version that it had when it was read.
 pub type VersionedFrame = (Option<Bytes>, Option<EntryVersion>);
 
-/// The right to load an entry, for one of all nodes.
+/// The lease to load one entry, held by one node at a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LoadLease {
-    /// Later leases of the entry have higher numbers.
+    /// A number that increases with each lease of the entry.
     pub number: u64,
-    /// Whether there is an entry, fresh or not, by now.
+    /// Whether the entry now exists, fresh or not.
     pub present: bool,
 }
 
-/// How long a tier that others share remembers a removal: a stamp that was
-/// taken longer ago must not be stored by.
+/// How long a shared tier remembers a removal. A version that was read longer ago must not be used as a
+/// precondition of a write.
 pub const REMOVAL_LIFE: Duration = Duration::from_secs(60);
 
 impl EntryVersion {
-    /// The stamp with this number; `None` for zero.
+    /// The version with this number; `None` for zero.
     pub fn new(number: u64) -> Option<Self> {
         NonZero::new(number).map(Self)
     }
@@ -117,26 +117,25 @@ impl EntryVersion {
         self.0.get()
     }
 
-    /// A stamp that no entry ever has.
+    /// A version that no entry ever has.
     pub const NONE: Self = Self(NonZero::<u64>::MAX);
 }
 
-/// A frame that is being written in parts. No reader sees it, and dropping it
-/// leaves nothing behind.
+/// A frame that is being written in parts. Readers do not see it, and dropping it leaves nothing behind.
 pub struct Upload(Box<dyn Any + Send>);
 
 impl Upload {
-    /// What a tier needs to know of the frame in progress.
+    /// Wraps the state that a tier keeps for the upload.
     pub fn new(state: impl Any + Send) -> Self {
         Self(Box::new(state))
     }
 
-    /// The state, for the tier that made it.
+    /// The state, for the tier that began the upload.
     pub fn state<T: Any>(&mut self) -> Result<&mut T> {
         self.0.downcast_mut().ok_or_else(foreign_draft)
     }
 
-    /// The state itself, for the tier that made it.
+    /// The state by value, for the tier that began the upload.
     pub fn into_state<T: Any>(self) -> Result<T> {
         self.0.downcast().map(|state| *state).map_err(|_| foreign_draft())
     }
@@ -152,87 +151,86 @@ fn foreign_draft() -> Error {
     Error::new(ErrorKind::Unsupported, "the draft was begun by another tier")
 }
 
-/// Whose the last removal of an entry is that a tier remembers.
+/// The origin of the last removal of an entry that a tier remembers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LastRemoval {
-    /// No removal is remembered.
+    /// The tier remembers no removal.
     None,
-    /// It was made through this value of the tier.
+    /// This instance of the tier made the removal.
     Own,
-    /// Another process made it, or it is not known who did.
+    /// Another process made it, or the origin is unknown.
     Other,
 }
 
-/// How much a tier holds: local and approximate.
+/// How much a tier holds: local to this process and approximate.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
     /// Entries.
     pub entries: u64,
-    /// Bytes, as the tier accounts for them: weights in memory (zero where it
-    /// is bounded by entries), bytes of files on disk.
+    /// Bytes as the tier accounts for them: weights in memory (zero if the memory tier is bounded by
+    /// entries), file sizes on disk.
     pub bytes: u64,
-    /// Entries the tier dropped by itself to keep its budget, since it was opened.
+    /// Entries that the tier evicted to stay within its budget, since it was opened.
     pub evictions: u64,
 }
 
-/// A place that holds frames by key.
+/// A key-value store of frames.
 ///
-/// A tier never decodes a value. It may read the fixed part of a frame to
-/// recover its own index. It sees keys encoded, and must not trust that the
-/// digest of a key is unique: the caller compares the key in the frame.
+/// A tier never decodes a value. It may read the fixed part of a frame to rebuild its own index. It sees
+/// encoded keys, and must not assume that the digest of a key is unique: the caller compares the key in the
+/// frame.
 ///
-/// The methods are `async` in an object-safe way. A tier that blocks says so
-/// in its [`Capability`] and does its work in the first poll.
+/// The methods are `async` in an object-safe way. A tier that blocks declares it in its [`Capability`] and
+/// does its work in the first poll.
 ///
 /// # Behavior
-/// - `get` after an acknowledged `put` of the same key returns the frame of
-///   that `put`, byte for byte, until it is replaced, removed, cleared or evicted.
+/// - `get` after an acknowledged `put` of the same key returns the frame of that `put`, byte for byte, until
+///   it is replaced, removed, cleared or evicted.
 /// - `get` after an acknowledged `remove` or `clear` returns `None`.
-/// - A failure is an error, never `None`: absence and trouble are told apart.
-/// - Concurrent calls on different keys never disturb one another. Calls on
-///   one key are ordered by the caller.
-/// - A `put` that fails leaves the former frame or none, never half a frame.
-/// - After `close` every other call fails with `ErrorKind::Closed`; a second
-///   `close` succeeds. `usage` answers zero.
-/// - Dropped without a `close` it does the same, and logs what fails. It is
-///   dropped on a thread that may block.
-/// - Nothing panics, whatever lies on the medium.
+/// - A failure is an error, never `None`: `None` means only that the entry is absent.
+/// - Concurrent calls on different keys do not affect one another. The caller orders the calls on one key.
+/// - A `put` that fails leaves the former frame or none, never part of a frame.
+/// - After `close` every other call fails with `ErrorKind::Closed`; a second `close` succeeds. `usage`
+///   returns zero.
+/// - Dropping an open tier does the same as `close`, and logs failures. It is dropped on a thread that may
+///   block.
+/// - No method panics, whatever bytes the medium holds.
 pub trait Tier: Send + Sync + 'static {
-    /// Which kind of place this is.
+    /// The kind of storage.
     fn kind(&self) -> TierKind;
 
-    /// What it can do. Constant over the life of the tier.
+    /// What the tier can do. Constant over the life of the tier.
     fn capability(&self) -> Capability;
 
-    /// The whole frame of `key`, or `None` when there is none.
+    /// Reads the whole frame of `key`; `None` if there is none.
     ///
     /// # Behavior
-    /// - Returns bytes as they lie on the medium; the caller verifies them.
+    /// - Returns the bytes as they are on the medium; the caller verifies them.
     fn get<'a>(&'a self, key: &'a EncodedKey) -> BoxFuture<'a, Result<Option<Bytes>>>;
 
-    /// The beginning of the frame of `key`, all of its head at least.
+    /// Reads the beginning of the frame of `key`, at least its whole head.
     ///
-    /// Costs no more than [`get`](Self::get), which it is unless a tier can do
-    /// with less.
+    /// Costs no more than [`get`](Self::get). The default calls `get`; a tier overrides it if it can read
+    /// less.
     fn head<'a>(&'a self, key: &'a EncodedKey) -> BoxFuture<'a, Result<Option<Bytes>>> {
         self.get(key)
     }
 
-    /// Stores `frame` under `key`, in place of what was there.
+    /// Stores `frame` under `key` and replaces the former entry.
     ///
     /// # Behavior
-    /// - Fails with `ErrorKind::TooLarge` above `frame_bytes_max`, with
-    ///   `ErrorKind::Full` when there is no room; nothing is stored then.
-    /// - A tier with stamps stores nothing, and succeeds, when the
-    ///   [`base`](EncodedKey::base) of the key is not its stamp any more: that
-    ///   is as if the later change had come right after.
+    /// - Fails with `ErrorKind::TooLarge` above `frame_bytes_max`, and with `ErrorKind::Full` if there is no
+    ///   room; nothing is stored then.
+    /// - A tier with versions stores nothing, and succeeds, if the [`base`](EncodedKey::base) of the key is
+    ///   no longer the version of the entry. The result is the same as if the other change had come right
+    ///   after this one.
     fn put<'a>(&'a self, key: &'a EncodedKey, frame: &'a Frame) -> BoxFuture<'a, Result<()>>;
 
-    /// The frame of `key`, to be read in parts.
+    /// Opens the frame of `key` for reading in parts.
     ///
     /// # Behavior
-    /// - What was opened stays what it was while the entry is replaced,
-    ///   removed, evicted or cleared, and after the tier is closed.
+    /// - The opened frame stays unchanged while the entry is replaced, removed, evicted or cleared, and after
+    ///   the tier is closed.
     /// - A tier that streams does not read the payload here.
     fn open<'a>(&'a self, key: &'a EncodedKey) -> BoxFuture<'a, Result<Option<Stored>>> {
         Box::pin(async move {
@@ -242,36 +240,33 @@ pub trait Tier: Send + Sync + 'static {
         })
     }
 
-    /// Begins a frame for `key` that comes in parts, with room for a head of
-    /// `head_len` bytes at its front.
+    /// Begins an upload of a frame for `key` in parts, with room for a head of `head_len` bytes at its front.
     ///
     /// # Behavior
     /// - A tier that does not stream fails with `ErrorKind::Unsupported`.
-    /// - Neither the former entry nor any reader notices before
-    ///   [`publish`](Tier::publish).
+    /// - The former entry stays visible and unchanged until [`publish`](Tier::publish).
     fn draft<'a>(&'a self, key: &'a EncodedKey, head_len: usize) -> BoxFuture<'a, Result<Upload>> {
         let _ = (key, head_len);
         let kind = self.kind();
         Box::pin(async move { Err(does_not_stream(kind)) })
     }
 
-    /// Adds `bytes` to what follows the head of a frame.
+    /// Appends `bytes` to the body of an upload.
     ///
     /// # Behavior
-    /// - Fails with `ErrorKind::TooLarge` when the frame would be above
-    ///   `frame_bytes_max`, with `ErrorKind::Full` when there is no room. The
-    ///   draft is of no use then.
+    /// - Fails with `ErrorKind::TooLarge` if the frame would exceed `frame_bytes_max`, and with
+    ///   `ErrorKind::Full` if there is no room. The upload is unusable then.
     fn append<'a>(&'a self, draft: &'a mut Upload, bytes: &'a [u8]) -> BoxFuture<'a, Result<()>> {
         let _ = (draft, bytes);
         let kind = self.kind();
         Box::pin(async move { Err(does_not_stream(kind)) })
     }
 
-    /// Writes the head, which is as long as was said, and stores the frame
-    /// under `key` in place of what was there.
+    /// Writes the head, whose length must be the `head_len` of [`draft`](Tier::draft), and stores the frame
+    /// under `key` in place of the former entry.
     ///
     /// # Behavior
-    /// - As [`put`](Tier::put) from here on.
+    /// - From here on the same as [`put`](Tier::put).
     fn publish<'a>(
         &'a self,
         key: &'a EncodedKey,
@@ -283,65 +278,63 @@ pub trait Tier: Send + Sync + 'static {
         Box::pin(async move { Err(does_not_stream(kind)) })
     }
 
-    /// The stamp of `key` now; `None` where the tier has none, and while some
-    /// process changes the entry. May block for some microseconds.
+    /// The current version of `key`. `None` if the tier has no versions, and while a process is changing the
+    /// entry. May block for a few microseconds.
     ///
     /// # Behavior
-    /// - A frame that was read after a stamp was taken is still the frame of
-    ///   `key` whenever the stamp is the same again.
-    /// - A change by any process that was acknowledged before is in the stamp.
+    /// - If a frame is read after its version, it is still the frame of `key` as long as the version is the
+    ///   same.
+    /// - The version reflects every change, by any process, that was acknowledged before the call.
     fn stamp(&self, key: &EncodedKey) -> Option<EntryVersion> {
         let _ = key;
         None
     }
 
-    /// Removes the entry; whether there was one.
+    /// Removes the entry; returns whether there was one.
     ///
     /// # Behavior
-    /// - Removing what is absent succeeds, returns false, and costs no more
-    ///   than a look-up.
+    /// - Removing an absent entry succeeds, returns false, and costs no more than a look-up.
     fn remove<'a>(&'a self, key: &'a EncodedKey) -> BoxFuture<'a, Result<bool>>;
 
-    /// Whether there is an entry, without reading its payload.
+    /// Returns whether there is an entry, without reading its payload.
     fn contains<'a>(&'a self, key: &'a EncodedKey) -> BoxFuture<'a, Result<bool>>;
 
     /// Removes every entry.
     fn clear(&self) -> BoxFuture<'_, Result<()>>;
 
-    /// Calls `visit` with the head of each frame (fixed part, key and tags;
-    /// more may follow), in no order.
+    /// Calls `visit` with the head of each frame (fixed part, key and tags; more bytes may follow), in no
+    /// particular order.
     ///
     /// # Behavior
-    /// - Entries that stay put during the scan are visited exactly once.
-    /// - Entries that come or go meanwhile may be visited or not.
-    /// - What cannot be read is passed over.
+    /// - Visits each entry that does not change during the scan exactly once.
+    /// - May visit or miss entries that are added or removed during the scan.
+    /// - Skips frames that cannot be read.
     fn scan<'a>(&'a self, visit: &'a mut (dyn FnMut(&[u8]) + Send)) -> BoxFuture<'a, Result<()>>;
 
-    /// What it holds now: local, approximate, without I/O where that can be had.
+    /// How much the tier holds now: local to this process, approximate, and without I/O where possible.
     fn usage(&self) -> Usage;
 
-    /// What its servers say of themselves, as far as is known, without I/O.
+    /// What the servers of the tier last reported about themselves, without I/O.
     fn servers(&self) -> Vec<ServerFacts> {
         Vec::new()
     }
 
-    /// Hands what is buffered to the operating system.
+    /// Hands buffered data to the operating system.
     ///
     /// # Behavior
-    /// - What was acknowledged before is there when the tier is opened again,
-    ///   also after the process is killed.
+    /// - Entries acknowledged before the call are there when the tier is reopened, even if the process is
+    ///   killed.
     fn flush(&self) -> BoxFuture<'_, Result<()>>;
 
-    /// Flushes, and lets go of files, locks and threads.
+    /// Flushes, and releases files, locks and threads.
     fn close(&self) -> BoxFuture<'_, Result<()>>;
 
-    /// Removes every entry, and whatever is kept beside them where others could
-    /// find it, and closes the tier.
+    /// Removes every entry and all auxiliary data that others could find, and closes the tier.
     ///
     /// # Behavior
-    /// - As [`clear`](Tier::clear) and [`close`](Tier::close), which it is
-    ///   unless a tier leaves something behind then.
-    /// - The tier is closed also where not all of it could be removed.
+    /// - The same as [`clear`](Tier::clear) and then [`close`](Tier::close), unless these two leave data
+    ///   behind.
+    /// - Closes the tier even if some data could not be removed.
     fn destroy(&self) -> BoxFuture<'_, Result<()>> {
         Box::pin(async move {
             let cleared = self.clear().await;
@@ -349,12 +342,11 @@ pub trait Tier: Send + Sync + 'static {
         })
     }
 
-    /// The frames of `keys`, each as [`get`](Self::get) gives it, in the order
-    /// of the keys.
+    /// Reads the frames of `keys`, each as [`get`](Self::get) does, in the order of the keys.
     ///
     /// # Behavior
-    /// - As many results as keys; one may fail while others do not.
-    /// - One key after another, unless a tier can do with fewer round trips.
+    /// - Returns one result per key; each may fail on its own.
+    /// - The default reads one key after another; a tier overrides it to save round trips.
     fn get_many<'a>(&'a self, keys: &'a [EncodedKey]) -> BoxFuture<'a, Vec<Result<Option<Bytes>>>> {
         Box::pin(async move {
             let mut found = Vec::with_capacity(keys.len());
@@ -368,8 +360,8 @@ pub trait Tier: Send + Sync + 'static {
     /// Stores each frame under its key, as [`put`](Self::put) does, in order.
     ///
     /// # Behavior
-    /// - As many results as entries; one may fail while others do not.
-    /// - Of two entries with one key the later one stays.
+    /// - Returns one result per entry; each may fail on its own.
+    /// - If two entries have the same key, the later one wins.
     fn put_many<'a>(&'a self, entries: &'a [(EncodedKey, Frame)]) -> BoxFuture<'a, Vec<Result<()>>> {
         Box::pin(async move {
             let mut stored = Vec::with_capacity(entries.len());
@@ -383,7 +375,7 @@ pub trait Tier: Send + Sync + 'static {
     /// Removes the entries of `keys`, as [`remove`](Self::remove) does, in order.
     ///
     /// # Behavior
-    /// - As many results as keys; one may fail while others do not.
+    /// - Returns one result per key; each may fail on its own.
     fn remove_many<'a>(&'a self, keys: &'a [EncodedKey]) -> BoxFuture<'a, Vec<Result<bool>>> {
         Box::pin(async move {
             let mut removed = Vec::with_capacity(keys.len());
@@ -394,9 +386,8 @@ pub trait Tier: Send + Sync + 'static {
         })
     }
 
-    /// The frame of `key` as [`get`](Self::get) gives it, with the stamp it had
-    /// then. Who stores with the key [based](EncodedKey::based_on) on that stamp
-    /// never overwrites a change that came after.
+    /// Reads the frame of `key` as [`get`](Self::get) does, with the version that it had then. A conditional
+    /// write whose key is [based](EncodedKey::based_on) on that version never overwrites a later change.
     fn get_versioned<'a>(&'a self, key: &'a EncodedKey) -> BoxFuture<'a, Result<VersionedFrame>> {
         Box::pin(async move {
             let stamp = self.stamp(key);
@@ -404,11 +395,11 @@ pub trait Tier: Send + Sync + 'static {
         })
     }
 
-    /// The frames of `keys` with their stamps, each as
-    /// [`get_versioned`](Self::get_versioned) gives it, in the order of the keys.
+    /// Reads the frames of `keys` with their versions, each as [`get_versioned`](Self::get_versioned) does,
+    /// in the order of the keys.
     ///
     /// # Behavior
-    /// - As many results as keys; one may fail while others do not.
+    /// - Returns one result per key; each may fail on its own.
     fn get_many_versioned<'a>(
         &'a self,
         keys: &'a [EncodedKey],
@@ -422,17 +413,16 @@ pub trait Tier: Send + Sync + 'static {
         })
     }
 
-    /// Stores `frame` where the stamp of the entry still is the
-    /// [base](EncodedKey::base) of the key; whether it was stored. One step
-    /// among all who share the tier.
+    /// Compare-and-set: stores `frame` if the version of the entry still is the [base](EncodedKey::base) of
+    /// the key. Returns whether it was stored. Atomic among all processes that share the tier.
     ///
     /// # Behavior
-    /// - Of several with one base at most one succeeds.
-    /// - A removal changes the stamp, also of an entry that is not there.
+    /// - Of several calls with the same base at most one succeeds.
+    /// - A removal changes the version, even if the entry is absent.
     ///
     /// # Errors
-    /// `ErrorKind::Unsupported` where a tier has no such step: where callers
-    /// are in one process, they order their calls themselves.
+    /// `ErrorKind::Unsupported` if the tier has no such operation: a tier of one process needs none, since
+    /// its callers order their own calls.
     fn put_if_unchanged<'a>(
         &'a self,
         _key: &'a EncodedKey,
@@ -441,12 +431,11 @@ pub trait Tier: Send + Sync + 'static {
         unsupported(self.kind(), "put_if_unchanged")
     }
 
-    /// Stores frames, each as [`put_if_unchanged`](Self::put_if_unchanged) does,
-    /// in order; which were stored.
+    /// Stores frames, each as [`put_if_unchanged`](Self::put_if_unchanged) does, in order. Returns for each
+    /// whether it was stored.
     ///
     /// # Behavior
-    /// - As many results as entries; one may fail while others do not. The
-    ///   entries are one step each, not all together.
+    /// - Returns one result per entry; each may fail on its own. Each entry is atomic, the batch is not.
     fn put_many_if_unchanged<'a>(
         &'a self,
         entries: &'a [(EncodedKey, Frame)],
@@ -460,11 +449,11 @@ pub trait Tier: Send + Sync + 'static {
         })
     }
 
-    /// Takes the right to load the entry for `span`; `None` while somebody else
-    /// has it. One step among all who share the tier.
+    /// Takes the lease to load the entry for `span`; `None` while another caller holds it. Atomic among all
+    /// processes that share the tier.
     ///
     /// # Errors
-    /// As [`put_if_unchanged`](Self::put_if_unchanged).
+    /// The same as [`put_if_unchanged`](Self::put_if_unchanged).
     fn lease_load<'a>(
         &'a self,
         _key: &'a EncodedKey,
@@ -473,12 +462,10 @@ pub trait Tier: Send + Sync + 'static {
         unsupported(self.kind(), "lease_load")
     }
 
-    /// Takes the rights to load entries, each as [`lease_load`](Self::lease_load)
-    /// does, in order.
+    /// Takes leases to load entries, each as [`lease_load`](Self::lease_load) does, in order.
     ///
     /// # Behavior
-    /// - As many results as keys; one may fail while others do not. Waits for
-    ///   none that somebody else has.
+    /// - Returns one result per key; each may fail on its own. Does not wait for leases that others hold.
     fn lease_loads<'a>(
         &'a self,
         keys: &'a [EncodedKey],
@@ -493,61 +480,59 @@ pub trait Tier: Send + Sync + 'static {
         })
     }
 
-    /// Gives up leases, by their numbers, as far as they still are these. Does
-    /// not wait for that.
+    /// Releases leases, by key and lease number. A lease that has passed to another holder is left alone.
+    /// Returns without waiting for the release.
     fn release_loads(&self, _leases: Vec<(EncodedKey, u64)>) {}
 
-    /// A number that changes when the tier is cleared by others, or loses what
-    /// it held, as of the last answer about this key. Zero where there is none.
+    /// A number that changes when others clear the tier, or when the tier loses its data, as of the last
+    /// answer about this key. Zero if there is none.
     fn era(&self, _key: &EncodedKey) -> u64 {
         0
     }
 
-    /// The present time by the one clock that all who share the tier go by, of the
-    /// server that holds `key`; told without I/O. `None` where there is no such
-    /// clock, or nothing is known of it yet.
+    /// The present time of the server that holds `key`: the one clock that all processes sharing the tier
+    /// use. Without I/O. `None` if there is no such clock, or if it has not been read yet.
     ///
     /// # Behavior
-    /// - No clock of a node has a part in it: setting those changes nothing.
-    /// - An entry leaves the tier by this clock.
+    /// - Independent of the clocks of the nodes: setting those changes nothing.
+    /// - Entries expire from the tier by this clock.
     fn shared_time(&self, _key: &EncodedKey) -> Option<Time> {
         None
     }
 
-    /// Whose the last removal of an entry is, as of when [`get_versioned`](Self::get_versioned)
-    /// `found` it so. A process recognises its own removals by this, those included
-    /// whose answers were lost. No I/O.
+    /// The origin of the last removal of an entry, as of the [`get_versioned`](Self::get_versioned) call that
+    /// returned `found`. A process recognises its own removals by this, including those whose replies were
+    /// lost. No I/O.
     fn last_removal(&self, _key: &EncodedKey, _found: &VersionedFrame) -> LastRemoval {
         LastRemoval::Other
     }
 
-    /// Removes the entry and returns its frame, to one of all who share the tier.
+    /// Removes the entry and returns its frame. Of concurrent callers that share the tier, one receives it.
     ///
     /// # Errors
-    /// As [`put_if_unchanged`](Self::put_if_unchanged).
+    /// The same as [`put_if_unchanged`](Self::put_if_unchanged).
     fn take<'a>(&'a self, _key: &'a EncodedKey) -> BoxFuture<'a, Result<Option<Bytes>>> {
         unsupported(self.kind(), "take")
     }
 
-    /// Whether there surely is no entry of `key`, told without I/O and without
-    /// waiting; false where that cannot be told. What blocks is then not called
-    /// for nothing.
+    /// Returns true if `key` certainly has no entry, without I/O and without waiting; false if this is
+    /// unknown. It saves callers a futile blocking call.
     ///
     /// # Behavior
-    /// - Never true for an entry whose put was acknowledged, unless it was
-    ///   removed or evicted since. Of one that is being stored now, either.
+    /// - Never true for an entry whose put was acknowledged, unless it was removed or evicted since. Never
+    ///   true while a put is in progress.
     fn lacks(&self, _key: &EncodedKey) -> bool {
         false
     }
 
-    /// Why it cannot be used now, in a sentence for people; `None` while it can be, and
-    /// of a tier that cannot tell. Told without I/O.
+    /// Why the tier cannot be used now, as a sentence for people; `None` while it is usable, and for a tier
+    /// that cannot know. Without I/O.
     fn trouble(&self) -> Option<Arc<str>> {
         None
     }
 
-    /// Whether it can be used now, as far as it knows. Costs an atomic read at
-    /// most; the selector asks once a write.
+    /// Whether the tier can be used now, as far as it knows. Costs at most an atomic read; the selector calls
+    /// it once per write.
     fn healthy(&self) -> bool {
         true
     }
