@@ -1,4 +1,4 @@
-//! The cache for tasks.
+//! The async cache.
 
 use std::any::TypeId;
 use std::convert::Infallible;
@@ -25,16 +25,15 @@ use crate::cache::{Nothing, infallible};
 use crate::typed::{TypedEngine, any, borrowed, own, typed};
 use crate::{Cache, Entries};
 
-/// A cache, as tasks use it: the same state and the same verbs as [`Cache`].
+/// An async cache handle for tasks, with the state and the methods of [`Cache`].
 ///
-/// Nothing in it blocks an executor thread: work on disk and files, and the
-/// encoding that goes with it, run on tokio's blocking pool, which costs a hop
-/// of some microseconds. Redis needs no hop: a task waits for it where it is
-/// polled, and encodes and decodes values up to 64 KiB there. A hit in memory needs
-/// none of it. Outside a tokio runtime all happens in place.
+/// No call blocks an executor thread. I/O on disk and files, and the encoding for it, run on tokio's blocking
+/// pool, which costs a hop of some microseconds. Redis needs no hop: the task awaits the reply, and encodes
+/// and decodes values up to 64 KiB itself. A hit in memory costs neither. Outside a tokio runtime everything
+/// runs in place.
 ///
-/// A write that has begun is finished, also when its future is dropped, or kept
-/// without being polled and another call needs its end.
+/// A write that has begun runs to its end. This holds if its future is dropped, and if its future is kept
+/// without being polled and another call waits for the write.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
@@ -82,13 +81,13 @@ where
         Self { inner }
     }
 
-    /// The value, where it is in memory.
+    /// Returns the value if it is in memory.
     #[inline]
     pub(crate) fn hit<Q: Lookup<K> + ?Sized>(&self, key: &Q) -> Option<V> {
         self.inner.hit(key)
     }
 
-    /// The same cache for threads.
+    /// Returns a synchronous handle of the same cache.
     pub fn to_sync(&self) -> Cache<K, V> {
         Cache::over(self.inner.clone())
     }
@@ -121,21 +120,17 @@ where
         Ok(entry.and_then(|entry| entry.and_then(|value| Some(typed(value)))))
     }
 
-    /// The value of `key`; where it is missing, from `loader`, which is polled
-    /// by this call while the others wait and share the value. When this call
-    /// is dropped before its loader is done, one of those who wait leads next,
-    /// with its own loader. A future that is not needed is never polled.
+    /// Returns the value of `key`. On a miss it polls `loader`, stores the value and returns it. Concurrent
+    /// callers wait and share the value. If this future is dropped before its loader is done, a waiter
+    /// becomes the leader and polls its own loader. A loader that is not needed is never polled.
     ///
-    /// **The loader makes progress only while this future is polled. Do not begin
-    /// to poll it, keep it, and wait for the same key elsewhere**, as the body of a loop
-    /// over a `buffered` stream of look-ups does, or a branch of `select!`. Use
-    /// [`load`](Self::load) there, whose loader is a task of its own, or spawn this
-    /// call. Where it happens all the same, a waiter takes the key over, with its own
-    /// loader, 250 ms after this future was woken and not polled; this call then
-    /// returns what its loader answers, and does not store it. The same holds for
-    /// [`try_get_with`](Self::try_get_with),
-    /// [`optionally_get_with`](Self::optionally_get_with) and
-    /// [`get_many_with`](Self::get_many_with).
+    /// **The loader makes progress only while this future is polled. Do not poll it once, keep it, and wait
+    /// for the same key elsewhere**, as the body of a loop over a `buffered` stream of look-ups does, or a
+    /// branch of `select!`. In these cases use [`load`](Self::load), whose loader runs in its own task, or
+    /// spawn this call. If it happens all the same, a waiter becomes the leader, with its own loader, 250 ms
+    /// after this future was woken and not polled. This call then returns the value of its own loader and
+    /// does not store it. The same holds for [`try_get_with`](Self::try_get_with),
+    /// [`optionally_get_with`](Self::optionally_get_with) and [`get_many_with`](Self::get_many_with).
     ///
     /// See [`Cache::get_with`].
     pub async fn get_with(&self, key: K, loader: impl Future<Output = V>) -> V {
@@ -170,10 +165,10 @@ where
         self.try_get_with(key, async { loader.await.ok_or(Nothing) }).await.ok()
     }
 
-    /// The full form of loading, see [`Cache::load`]. The loader runs as a task
-    /// of its own: the load goes on when this call is dropped, and those who
-    /// wait for it get its outcome. Outside a tokio runtime the loader belongs
-    /// to this call, and is not refreshed ahead in the background.
+    /// Loads a value with the time limits, the stale window and the refresh-ahead of the cache; see
+    /// [`Cache::load`]. The loader runs in its own task: the load continues if this call is dropped, and its
+    /// waiters get the outcome. Outside a tokio runtime the loader runs in this call, and there is no refresh
+    /// ahead in the background.
     ///
     /// # Errors
     /// See [`Cache::load`]; [`LoadError::Closed`] when the runtime shuts down first.
@@ -212,7 +207,7 @@ where
 
     /// See [`Cache::insert`].
     pub async fn insert(&self, key: K, value: V) {
-        // Counted and logged where it happened; `try_insert` returns it.
+        // Ignored: the failure is counted and logged. `try_insert` returns it.
         let _counted = self.try_insert(key, value).await;
     }
 
@@ -226,7 +221,7 @@ where
 
     /// See [`Cache::insert_with`].
     pub async fn insert_with(&self, key: K, value: V, options: EntryOptions) {
-        // Counted and logged where it happened; `try_insert_with` returns it.
+        // Ignored: the failure is counted and logged. `try_insert_with` returns it.
         let _counted = self.try_insert_with(key, value, options).await;
     }
 
@@ -275,7 +270,7 @@ where
         self.inner.tasks().expire_at(&own::<K, Q>(key), time).await
     }
 
-    /// See [`Cache::set_capacity`]. Evicts where it is called.
+    /// See [`Cache::set_capacity`]. Evicts in this call.
     ///
     /// # Errors
     /// As [`Cache::set_capacity`].
@@ -283,7 +278,7 @@ where
         self.to_sync().set_capacity(entries)
     }
 
-    /// See [`Cache::set_memory_bytes`]. Evicts where it is called.
+    /// See [`Cache::set_memory_bytes`]. Evicts in this call.
     ///
     /// # Errors
     /// As [`Cache::set_memory_bytes`].
@@ -366,7 +361,7 @@ where
 
     /// See [`Cache::insert_many`].
     pub async fn insert_many(&self, entries: impl IntoIterator<Item = (K, V)>) {
-        // Counted and logged where it happened; `try_insert_many` returns it.
+        // Ignored: the failure is counted and logged. `try_insert_many` returns it.
         let _counted = self.try_insert_many(entries, EntryOptions::new()).await;
     }
 
@@ -412,7 +407,7 @@ where
     /// See [`Cache::try_get_many_with`].
     ///
     /// # Errors
-    /// That of the loader, shared with all who wait for one of its keys.
+    /// The error of the loader, shared with all callers that wait for one of its keys.
     pub async fn try_get_many_with<L, E, Fut>(
         &self,
         keys: impl IntoIterator<Item = K>,

@@ -1,7 +1,7 @@
-//! Presets: sets of options for values of some sort.
+//! Presets: option sets for common sorts of values.
 //!
-//! A preset is given to a builder. What is said by a method of the builder
-//! counts more, in whichever order the two are called.
+//! A builder takes a preset. Options set by methods of the builder override the preset, in whichever order
+//! the two are called.
 //!
 //! ```
 //! # let dir = tempfile::tempdir()?;
@@ -22,14 +22,14 @@ use larder_core::place::{Access, Kind, Persistence};
 
 use crate::options::Settings;
 
-/// A set of options by its name; see [`presets`](self).
+/// A named set of options; see [`presets`](self).
 #[derive(Clone, Copy)]
 pub struct Preset(Choice);
 
 #[derive(Clone, Copy)]
 enum Choice {
     Row(&'static Row),
-    /// By the kind of a type, looked up when the cache is built.
+    /// Chosen by the kind of a type, which is looked up when the cache is built.
     Of(fn() -> Kind),
 }
 
@@ -38,7 +38,7 @@ struct Row {
     kind: Kind,
     persistence: Persistence,
     access: Access,
-    /// Whether payloads are compressed where they shrink.
+    /// Whether a payload is compressed if that makes it smaller.
     compresses: bool,
 }
 
@@ -65,57 +65,55 @@ static DATA_FRAMES: Row = row("data_frames", Kind::Frame, LongTerm, Balanced, fa
 static MODELS: Row = row("models", Kind::Model, LongTerm, ReadHeavy, false);
 static SESSIONS: Row = row("sessions", Kind::Other, Session, ReadHeavy, true);
 
-/// Numbers, truth values, characters: in memory, read far more often than
-/// written, never compressed.
+/// Numbers, booleans and characters: in memory, optimized for reads, never compressed.
 pub fn scalars() -> Preset {
     Preset(Choice::Row(&SCALARS))
 }
 
-/// Text: by its size, compressed where it shrinks.
+/// Text: placed by its size, compressed if that makes it smaller.
 pub fn text() -> Preset {
     Preset(Choice::Row(&TEXT))
 }
 
-/// JSON documents: on disk, to outlive the process, compressed where they shrink.
+/// JSON documents: persisted on disk, compressed if that makes them smaller.
 pub fn json() -> Preset {
     Preset(Choice::Row(&JSON))
 }
 
-/// Pictures: to outlive the process, in files early, stored as they are.
+/// Images: persisted, stored in files from a smaller size on, not compressed.
 pub fn images() -> Preset {
     Preset(Choice::Row(&IMAGES))
 }
 
-/// Opaque bytes: by their size, compressed where they shrink.
+/// Opaque bytes: placed by their size, compressed if that makes them smaller.
 pub fn bytes() -> Preset {
     Preset(Choice::Row(&BYTES))
 }
 
-/// Numbers of one width, one after another: to outlive the process, stored as they are.
+/// Arrays of numbers of one width: persisted, not compressed.
 pub fn arrays() -> Preset {
     Preset(Choice::Row(&ARRAYS))
 }
 
-/// Columns of arrays: to outlive the process, stored as they are.
+/// Data frames (columns of arrays): persisted, not compressed.
 pub fn data_frames() -> Preset {
     Preset(Choice::Row(&DATA_FRAMES))
 }
 
-/// Trained models: to outlive the process, stored as they are, with copies of
-/// larger ones in memory.
+/// Trained models: persisted, not compressed, with copies of larger ones in memory.
 pub fn models() -> Preset {
     Preset(Choice::Row(&MODELS))
 }
 
-/// What is known of a visitor: while the process lives, read far more often
-/// than written, compressed where it shrinks.
+/// Session data of a visitor: kept while the process lives, optimized for reads, compressed if that makes it
+/// smaller.
 pub fn sessions() -> Preset {
     Preset(Choice::Row(&SESSIONS))
 }
 
-/// The preset for values of type `T`, by its kind: one that was registered
-/// with [`kinds::register`] until the cache is built,
-/// or the one of the table of known types. A type of no known kind gets no options.
+/// The preset for values of type `T`, by its kind. A kind that was registered with [`kinds::register`] before
+/// the cache is built takes precedence over the table of known types. A type of no known kind gets no
+/// options.
 ///
 /// ```
 /// # let dir = tempfile::tempdir()?;
@@ -136,7 +134,7 @@ pub fn configure_for<T: 'static>() -> Preset {
 }
 
 impl Preset {
-    /// Its name, as `explain_config` shows it.
+    /// The name of the preset, as `explain_config` shows it.
     pub fn name(&self) -> &'static str {
         self.row().map_or("of an unknown kind", |row| row.name)
     }

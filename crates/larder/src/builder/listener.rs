@@ -1,22 +1,19 @@
-//! The option that says who is told what happens.
+//! The option that registers a listener for events.
 
 macro_rules! listener_option {
     () => {
-        /// Tells `listener` what happens to the cache: each
-        /// [`Event`](crate::Event), once, in the order of the changes of its key.
-        /// Default: nobody is told.
+        /// Registers a listener that receives each [`Event`](crate::Event) of the cache once, in the order of
+        /// the changes of its key. Default: no listener.
         ///
-        /// It runs on one thread of the cache, never in a caller, and may take
-        /// its time: up to 4096 events wait for it. What finds no room is dropped
-        /// and counted in [`Stats`](crate::Stats), and the listener is told how
-        /// many it [missed](crate::Event::Missed). A panic is caught and counted.
-        /// The thread ends a second after the last event, and with the cache;
-        /// [`close`](crate::Cache::close) waits up to a second until everything
-        /// was heard. A listener that holds a handle of its own cache keeps that
-        /// alive until it is closed.
+        /// The listener runs on one thread of the cache, never in a caller, and may be slow: up to 4096
+        /// events are queued for it. Further events are dropped and counted in [`Stats`](crate::Stats), and
+        /// the listener receives the number that it [missed](crate::Event::Missed). A panic is caught and
+        /// counted. The thread ends a second after the last event, and with the cache;
+        /// [`close`](crate::Cache::close) waits up to a second until the listener has received all events. A
+        /// listener that holds a handle of its own cache keeps the cache alive until it is closed.
         ///
-        /// A hit in memory costs what it costs without; a write costs a clone of
-        /// the key and a short lock, and a lock of the memory store more.
+        /// A listener adds no cost to a hit in memory. It adds to a write a clone of the key, a short lock,
+        /// and one more lock of the memory store.
         ///
         /// ```
         /// use std::sync::mpsc;

@@ -1,4 +1,4 @@
-//! `mcache`: memory and nothing else.
+//! `mcache`: the builder of memory-only caches.
 
 use std::fmt;
 use std::hash::Hash;
@@ -21,10 +21,9 @@ use crate::options::values::size_text;
 use crate::options::{Explained, Resolved, Settings};
 use crate::typed::of_entry;
 
-/// A cache in memory. Keys and values stay as they are: nothing is encoded,
-/// and nothing is asked of serde.
+/// A cache in memory. Keys and values are stored as they are, without encoding, and need no serde.
 ///
-/// The name is for people; two caches may share it.
+/// The name is a label for logs and statistics; two caches may share it.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -49,7 +48,7 @@ where
     }
 }
 
-/// Describes a cache in memory; made by [`mcache`].
+/// Builder of a cache in memory; created by [`mcache`].
 #[must_use = "a builder does nothing until `build()`"]
 pub struct MemoryBuilder<K, V> {
     said: Said,
@@ -66,7 +65,7 @@ impl<K, V> fmt::Debug for MemoryBuilder<K, V> {
     }
 }
 
-/// Entries a cache holds where nothing else is said.
+/// The capacity in entries, by default.
 const DEFAULT_CAPACITY: u64 = 10_000;
 
 impl<K, V> MemoryBuilder<K, V>
@@ -74,27 +73,26 @@ where
     K: Hash + Eq + Send + Sync + 'static,
     V: Clone + Send + Sync + 'static,
 {
-    /// The most entries to hold: 1 to 4,294,967,295. Default 10,000, unless
-    /// [`memory_bytes`](Self::memory_bytes) is given; where both are, both bounds hold.
+    /// Maximum number of entries: 1 to 4,294,967,295. Default 10,000, unless
+    /// [`memory_bytes`](Self::memory_bytes) is set; with both, both bounds apply.
     pub fn capacity(self, entries: u64) -> Self {
         self.with(|settings| settings.capacity = Some(entries))
     }
 
-    /// The most bytes to hold: 64 KiB to 16 TiB, in place of the default capacity.
+    /// Maximum number of bytes, in place of the default capacity: 64 KiB to 16 TiB.
     ///
-    /// An entry counts with what the [`weigher`](Self::weigher) says. Without
-    /// one, types that own nothing on the heap count with their size and 128
-    /// bytes of overhead; for others `build()` asks for a weigher. An entry that alone
-    /// exceeds the bound is not stored: `try_insert` fails, and the former entry is gone.
+    /// The [`weigher`](Self::weigher) gives the weight of an entry. Without one, types that own no heap
+    /// memory weigh their size and 128 bytes of overhead; for other types `build()` returns an error. An
+    /// entry that alone exceeds the bound is not stored: `try_insert` fails, and the former entry is removed.
     pub fn memory_bytes(self, bytes: u64) -> Self {
         self.with(|settings| settings.memory_bytes = Some(bytes))
     }
 
-    /// Says how many bytes an entry counts with. Called once an insert. Has a meaning
-    /// with [`memory_bytes`](Self::memory_bytes) alone: of a capacity each entry takes one.
+    /// Sets the function that returns the weight of an entry in bytes. Called once an insert. Only used with
+    /// [`memory_bytes`](Self::memory_bytes): a capacity counts each entry as one.
     ///
-    /// **Entries that count with zero are not bounded.** Do not cast a length to `u32`
-    /// with `as`, which makes a small number of a very large one.
+    /// **Entries of weight zero are not bounded.** Do not cast a length to `u32` with `as`: it can turn a
+    /// very large length into a small number.
     ///
     /// ```
     /// let pages = larder::mcache::<String, String>("pages")
@@ -108,12 +106,13 @@ where
         self
     }
 
-    /// Which entries leave first when it is full. Default [`Policy::Auto`].
+    /// The eviction policy. Default [`Policy::Auto`].
     pub fn policy(self, policy: Policy) -> Self {
         self.with(|settings| settings.policy = Some(policy))
     }
 
-    /// What holds the entries in memory. Default [`MemoryEngine::Sharded`](crate::MemoryEngine::Sharded).
+    /// The engine that stores the entries in memory. Default
+    /// [`MemoryEngine::Sharded`](crate::MemoryEngine::Sharded).
     pub fn memory_engine(self, engine: crate::MemoryEngine) -> Self {
         self.with(|settings| settings.memory_engine = Some(engine))
     }
@@ -122,7 +121,7 @@ where
     ttl_by_option!();
     listener_option!();
 
-    /// Where the time comes from. Default the wall clock of the system.
+    /// The clock of the cache. Default: the wall clock of the system.
     pub fn clock(mut self, clock: impl Clock) -> Self {
         self.clock = Arc::new(clock);
         self
@@ -131,8 +130,7 @@ where
     /// Builds the cache.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) for an option that is
-    /// out of its range.
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) for an option that is out of its range.
     pub fn build(mut self) -> Result<Cache<K, V>> {
         let scope = self.said.scope.clone();
         let settings = self.resolved()?.settings;
@@ -142,21 +140,21 @@ where
         Scope::adopt_new(scope.as_ref(), || Ok(cache()))
     }
 
-    /// What each option is, and where that came from. For people.
+    /// Lists each option with its value and its source. Meant for debugging.
     ///
     /// # Errors
-    /// As [`build`](Self::build), for what variables and files say.
+    /// As [`build`](Self::build), for errors in variables and files.
     pub fn explain_config(&self) -> Result<Vec<Explained>> {
         Ok(self.resolved()?.explain())
     }
 
-    /// The same with an option that a method says.
+    /// Sets an option from a method of the builder.
     fn with(mut self, change: impl FnOnce(&mut Settings)) -> Self {
         change(&mut self.said.code);
         self
     }
 
-    /// The same within a scope.
+    /// Builds the cache inside `scope`.
     pub(crate) fn within(mut self, scope: &Arc<Scope>) -> Self {
         self.said.scope = Some(Arc::clone(scope));
         self
@@ -179,9 +177,8 @@ where
         MemoryPlan::new(Bounds { entries, bytes }, settings, weigher)
     }
 
-    /// What was said, without a budget in bytes that others than this builder
-    /// said and that this cache cannot keep: a variable for all caches is not
-    /// meant to fail those that cannot weigh their entries.
+    /// Resolves the options. Drops a `memory_bytes` that did not come from this builder and that this cache
+    /// cannot apply: a variable for all caches must not fail the caches that cannot weigh their entries.
     fn resolved(&self) -> Result<Resolved> {
         let mut resolved = self.said.resolve_without_urls()?;
         let can_weigh = self.weigher.is_some() || is_plain::<K, V>();
@@ -198,12 +195,12 @@ where
     }
 }
 
-/// Whether these types own nothing on the heap.
+/// Whether these types own no heap memory.
 fn is_plain<K, V>() -> bool {
     !std::mem::needs_drop::<K>() && !std::mem::needs_drop::<V>()
 }
 
-/// Weighs types that own nothing on the heap.
+/// A weigher for types that own no heap memory.
 fn plain_size<K, V>(given: u64) -> Result<Weigher> {
     if !is_plain::<K, V>() {
         return Err(Error::config(

@@ -1,6 +1,6 @@
-//! The builder functions and what they return.
+//! The builder functions and their builders.
 //!
-//! Nothing is checked before `build()`, and then everything.
+//! `build()` checks all options; the methods of a builder check none.
 
 mod listener;
 mod memory;
@@ -28,7 +28,7 @@ pub use tiered::fcache;
 #[cfg(feature = "_codec")]
 pub use tiered::{TieredBuilder, ucache};
 
-/// Refuses a value outside of a range, by the name of its option.
+/// Returns an error that names the option if a value is out of its range.
 pub(crate) fn within(
     option: &str,
     given: u64,
@@ -47,15 +47,15 @@ pub(crate) fn within(
     })
 }
 
-/// Entries that a memory store may be bounded to.
+/// Range of the capacity of a memory store, in entries.
 pub(crate) const CAPACITY: std::ops::RangeInclusive<u64> = 1..=u32::MAX as u64;
-/// Bytes that a memory store may be bounded to: 64 KiB to 16 TiB.
+/// Range of the budget of a memory store: 64 KiB to 16 TiB.
 pub(crate) const MEMORY_BYTES: std::ops::RangeInclusive<u64> = 64 << 10..=16 << 40;
-/// Bytes that disk and files may be bounded to: 16 MiB to 1 PiB.
+/// Range of the budget on disk and in files: 16 MiB to 1 PiB.
 pub(crate) const DISK_BYTES: std::ops::RangeInclusive<u64> = 16 << 20..=1 << 50;
-/// The shortest span of time that an option takes.
+/// The shortest duration that an option takes.
 pub(crate) const SPAN_MIN: std::time::Duration = std::time::Duration::from_millis(1);
-/// How long copies of shared entries may serve after the last contact: 50 ms to 1 h.
+/// Range of the lease of memory copies of shared entries: 50 ms to 1 h.
 pub(crate) const LEASE: std::ops::RangeInclusive<std::time::Duration> =
     std::time::Duration::from_millis(50)..=std::time::Duration::from_secs(3600);
 /// A share of a time to live.

@@ -1,4 +1,4 @@
-//! What follows from the options of a cache with tiers of bytes.
+//! Derives the plan of a cache with byte tiers from its options.
 
 #[cfg(feature = "redis")]
 use std::time::Duration;
@@ -19,11 +19,11 @@ use crate::config::url::Described;
 use crate::context::Scope;
 use crate::options::Settings;
 
-/// The disk budget where nothing else is said.
+/// The disk budget, by default.
 const DEFAULT_DISK_BYTES: u64 = 1 << 30;
 
-/// The tiers beyond memory: those of the URLs, the one that the builder is
-/// named after, or those that are there; and a server that was named.
+/// The tiers beyond memory: those of the URLs, else the one that the builder is named after, else disk and
+/// files. Adds Redis if a server is set.
 pub(super) fn tiers(settings: &Settings, home: Option<TierKind>, described: Option<&Described>) -> TierList {
     let mut tiers: TierList = match (described, home) {
         (Some(described), _) => described.tiers,
@@ -36,7 +36,7 @@ pub(super) fn tiers(settings: &Settings, home: Option<TierKind>, described: Opti
     tiers
 }
 
-/// The home of every entry, where there is one.
+/// The home tier of all entries; `None` if the selector decides.
 pub(super) fn home(
     settings: &Settings,
     home: Option<TierKind>,
@@ -74,11 +74,11 @@ pub(super) fn compress(settings: &Settings) -> Result<Compress> {
     Ok(compress)
 }
 
-/// How long copies of shared entries serve after the last contact, by default.
+/// The lease of memory copies of shared entries, by default.
 #[cfg(feature = "redis")]
 const DEFAULT_LEASE: Duration = Duration::from_secs(1);
 
-/// The server, the name under which this cache is there, and how nodes agree.
+/// The plan of the shared tier: the server, the namespace of this cache and the coherence mode.
 #[cfg(feature = "redis")]
 pub(super) fn shared(settings: &Settings, scope: Option<&Scope>) -> Result<Option<SharedPlan>> {
     let lease = settings.lease.unwrap_or(DEFAULT_LEASE);
@@ -99,7 +99,7 @@ pub(super) fn shared(settings: &Settings, scope: Option<&Scope>) -> Result<Optio
     }))
 }
 
-/// The kind is looked up now, so that what was registered until `build()` counts.
+/// The hints for the selector. Looks the kind up now, so that kinds registered before `build()` apply.
 pub(super) fn hints<V: 'static>(
     settings: &Settings,
     home: Option<TierKind>,

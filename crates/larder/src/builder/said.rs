@@ -1,4 +1,4 @@
-//! What was said about a cache, and what follows from it.
+//! The options that a builder was given, and their resolution.
 
 use std::fmt;
 use std::sync::Arc;
@@ -14,10 +14,10 @@ use crate::options::values::Urls;
 use crate::options::{Layer, Resolved, Settings, Source};
 use crate::presets::Preset;
 
-/// All that a builder was told, by whichever way, before it is resolved.
+/// The options of a builder from all sources, before they are resolved.
 pub(crate) struct Said {
     pub(crate) name: String,
-    /// By methods of the builder.
+    /// Set by methods of the builder.
     pub(crate) code: Settings,
     pub(crate) preset: Option<Preset>,
     pub(crate) scope: Option<Arc<Scope>>,
@@ -38,11 +38,11 @@ impl Said {
         Self { name, code: Settings::default(), preset: None, scope: None }
     }
 
-    /// What counts: code, then variables, then the file. Code is the methods
-    /// of the builder, then its preset, and the contexts around it from the
-    /// inside out. URLs come after all else that their source says.
+    /// Resolves the options: code overrides variables, variables override the file. Code is the methods of
+    /// the builder, then its preset, then the contexts around it from the inside out. Options in URLs have
+    /// the lowest precedence among those of their source.
     ///
-    /// With `any_tier` the URLs that are not said in code count as well: a
+    /// With `any_tier`, URLs from variables, contexts and files apply as well. Without it they do not: a
     /// variable for all caches is not meant for those whose builder names a tier.
     #[cfg(feature = "_codec")]
     pub(crate) fn resolve(&self, any_tier: bool) -> Result<(Resolved, Option<Described>)> {
@@ -59,7 +59,7 @@ impl Said {
         Ok((Resolved::from_layers(layers), Some(described)))
     }
 
-    /// The same for a builder that takes no URLs.
+    /// As `resolve`, for a builder that takes no URLs.
     pub(crate) fn resolve_without_urls(&self) -> Result<Resolved> {
         Ok(Resolved::from_layers(self.layers(false)?))
     }
