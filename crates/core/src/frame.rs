@@ -1,8 +1,7 @@
-//! The frame around an encoded value, on disk and on the wire.
+//! The frame around an encoded value, on disk and on the network.
 //!
-//! `docs/format.md` specifies every byte. A frame is written in two parts, the
-//! head (fixed part, key, tags) and the body (payload), so that a large
-//! payload is never copied to put a header before it.
+//! `docs/format.md` specifies every byte. A frame is written in two parts, the head (fixed part, key, tags)
+//! and the body (payload), so that no large payload is copied to put a header before it.
 
 use std::time::Duration;
 
@@ -22,12 +21,12 @@ pub const VERSION: u8 = 1;
 /// The length of the fixed part of a head, in bytes.
 pub const FIXED_LEN: usize = 96;
 
-/// Where the checksum of the head begins; it covers all of the fixed part before it.
+/// Offset of the head's checksum, which covers the fixed part before it, the key and the tags.
 const HEAD_SUM_AT: usize = 88;
-/// The flag of a frame whose payload is followed by the sums of its chunks.
+/// Flag of a frame whose payload is followed by the checksums of its chunks.
 const CHUNKED: u8 = 1;
 
-/// How a payload was made from a value.
+/// The codec that encoded a payload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
 #[non_exhaustive]
@@ -44,7 +43,7 @@ pub enum CodecId {
     Numbers = 4,
     /// UTF-8 text.
     Text = 5,
-    /// Nothing: the entry says that there is no value.
+    /// No payload: the entry records that there is no value.
     Absent = 6,
     /// An array: its axes, then fixed-width numbers, little-endian.
     Array = 7,
@@ -54,7 +53,7 @@ pub enum CodecId {
     Arrow = 9,
 }
 
-/// How a payload was compressed.
+/// The compression of a payload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
 #[non_exhaustive]
@@ -103,52 +102,51 @@ pub enum FrameError {
     /// A checksum does not match.
     #[error("a checksum does not match")]
     Checksum,
-    /// The frame of another key.
+    /// The frame belongs to another key.
     #[error("the frame belongs to another key")]
     OtherKey,
 }
 
-/// The facts in a head, apart from key and tags.
+/// The fields of a head, apart from key and tags.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Header {
-    /// How the payload was made.
+    /// The codec of the payload.
     pub codec: CodecId,
-    /// How the payload was compressed.
+    /// The compression of the payload.
     pub compression: Compression,
-    /// The kind of value, for the selector and for people.
+    /// The kind of value, for the selector and for display.
     pub kind: Kind,
-    /// The schema version the user gave.
+    /// The schema version that the user set.
     pub schema: u32,
-    /// The fingerprint of the value's type, or the form of the value; zero where
-    /// the codec needs neither.
+    /// The fingerprint of the value's type, or the form of the value; zero if the codec needs neither.
     pub shape: u64,
     /// When the entry was written.
     pub created: Time,
-    /// From when on the entry is absent.
+    /// The entry is absent from this time on.
     pub deadline: Time,
-    /// From when on it may not even serve as stale.
+    /// The entry may not even be served as stale from this time on.
     pub stale_deadline: Time,
-    /// Orders the changes of one key.
+    /// A number that orders the changes of one key.
     pub generation: u64,
     /// Bytes of the value before compression.
     pub value_len: u64,
-    /// What the load cost, to the microsecond and up to [`LOAD_COST_MAX`],
-    /// where it was measured.
+    /// The cost of the load, to the microsecond and capped at [`LOAD_COST_MAX`]; `None` if it was not
+    /// measured.
     pub load_cost: Option<Duration>,
 }
 
-/// What a head says of its payload.
+/// The fields of a head that describe its payload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Payload {
-    /// Bytes, as stored.
+    /// Length in bytes, as stored.
     pub len: u64,
-    /// XXH3-64 of all of them.
+    /// XXH3-64 of the whole payload.
     pub sum: u64,
-    /// Whether the sums of its chunks follow.
+    /// Whether the checksums of its chunks follow.
     pub chunked: bool,
 }
 
-/// A frame to be written.
+/// A frame to write.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Frame {
     head: Bytes,
@@ -177,12 +175,12 @@ impl Frame {
         self.head.len() + self.body.len()
     }
 
-    /// Never true: a frame has a head.
+    /// Always false: a frame has a head.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Head and body in one piece; copies both.
+    /// Copies head and body into one buffer.
     pub fn to_vec(&self) -> Vec<u8> {
         let mut whole = Vec::with_capacity(self.len());
         whole.extend_from_slice(&self.head);
@@ -191,10 +189,10 @@ impl Frame {
     }
 }
 
-/// The head of a frame: the fixed part, the key, the tags.
+/// Encodes the head of a frame: the fixed part, the key, the tags.
 ///
-/// Its length depends on key and tags alone, so room for it can be left before
-/// a payload whose length is not known yet.
+/// Its length depends only on key and tags, so space for it can be reserved before a payload of unknown
+/// length.
 pub fn head(header: &Header, key: &EncodedKey, tags: &[u8], payload: Payload) -> Vec<u8> {
     let mut head = Vec::with_capacity(head_len(key, tags));
     let flags = if payload.chunked { CHUNKED } else { 0 };
@@ -230,10 +228,10 @@ pub fn head_len(key: &EncodedKey, tags: &[u8]) -> usize {
     FIXED_LEN + key.as_bytes().len() + tags.len()
 }
 
-/// The longest load cost that a frame can tell: 2^24 - 1 microseconds.
+/// The largest load cost that a frame can store: 2^24 - 1 microseconds.
 pub const LOAD_COST_MAX: Duration = Duration::from_micros((1 << 24) - 1);
 
-/// Microseconds in three bytes; zero says that the cost was not measured.
+/// Encodes microseconds in three bytes; zero means that the cost was not measured.
 fn cost_bytes(cost: Option<Duration>) -> [u8; 3] {
     let micros = cost.map_or(0, |cost| cost.min(LOAD_COST_MAX).as_micros().max(1));
     let bytes = micros.to_le_bytes();
@@ -245,7 +243,7 @@ fn cost(bytes: [u8; 3]) -> Option<Duration> {
     (micros > 0).then(|| Duration::from_micros(u64::from(micros)))
 }
 
-/// A key that fits a frame; longer ones are refused where keys are encoded.
+/// The length of a key or of tags. Keys longer than `u32::MAX` are rejected when they are encoded.
 fn len_u32(bytes: &[u8]) -> u32 {
     u32::try_from(bytes.len()).unwrap_or(u32::MAX)
 }
@@ -264,14 +262,14 @@ fn head_sum(fixed: &[u8], key: &[u8], tags: &[u8]) -> u64 {
     sum.digest()
 }
 
-/// Up to here one pass over a joined copy beats the streaming state, which is
-/// over half a kilobyte to set up; both give the same sum.
+/// Up to this key length, in bytes, one pass over a joined copy is faster than the streaming state, which is
+/// over half a kilobyte to set up. Both give the same checksum.
 const SHORT_KEY: usize = 152;
 
-/// A head that was read: its header, and where key and tags lie.
+/// A parsed head: its header, and the bytes of key and tags.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Head<'a> {
-    /// The facts.
+    /// The fixed fields.
     pub header: Header,
     /// The encoded key.
     pub key: &'a [u8],
@@ -281,23 +279,23 @@ pub struct Head<'a> {
     pub payload_len: u64,
     /// XXH3-64 of the payload as stored.
     pub payload_sum: u64,
-    /// Whether the sums of its chunks follow the payload.
+    /// Whether the checksums of its chunks follow the payload.
     pub chunked: bool,
 }
 
-/// Until when a frame may serve, by the fixed part at its front, which is not
-/// verified; `None` for what cannot be one.
+/// Reads from the fixed part, without verifying it, until when a frame may be served, fresh or stale. `None`
+/// if the bytes are not a frame.
 ///
-/// For tiers that look at many entries and read no more of each.
+/// For tiers that scan many entries and read only this from each.
 pub fn kept_until(fixed: &[u8]) -> Option<Time> {
     let fixed = fixed.get(..FIXED_LEN).filter(|fixed| fixed[..4] == MAGIC && fixed[4] == VERSION)?;
     Some(Time::from_millis(word64(fixed, 40).max(word64(fixed, 48))))
 }
 
 impl<'a> Head<'a> {
-    /// Reads and verifies a head; bytes behind it are ignored.
+    /// Parses and verifies a head; bytes after it are ignored.
     ///
-    /// Costs a checksum over the head alone.
+    /// Costs a checksum over the head only.
     pub fn parse(bytes: &'a [u8]) -> Result<Self, FrameError> {
         let fixed = bytes.get(..FIXED_LEN).ok_or_else(|| too_short(bytes))?;
         if fixed[..4] != MAGIC {
@@ -329,7 +327,7 @@ impl<'a> Head<'a> {
         FIXED_LEN + self.key.len() + self.tags.len()
     }
 
-    /// Never true: a head has a fixed part.
+    /// Always false: a head has a fixed part.
     pub fn is_empty(&self) -> bool {
         false
     }
@@ -383,15 +381,15 @@ fn word64(bytes: &[u8], at: usize) -> u64 {
     u64::from_le_bytes(word)
 }
 
-/// Verifies a whole frame against the key it was asked for, and gives its
-/// header and its payload, which shares the buffer.
+/// Verifies a whole frame against the requested key, and returns its header and its payload, which shares the
+/// buffer.
 ///
 /// Costs a checksum over all of `bytes`.
 pub fn open(bytes: &Bytes, key: &EncodedKey) -> Result<(Header, Bytes), FrameError> {
     open_with_attributes(bytes, key).map(|(header, _, payload)| (header, payload))
 }
 
-/// As [`open`]; the attributes stand between the two.
+/// Like [`open`], with the attributes between header and payload.
 pub fn open_with_attributes<'a>(
     bytes: &'a Bytes,
     key: &EncodedKey,
@@ -405,7 +403,7 @@ pub fn open_with_attributes<'a>(
         std::cmp::Ordering::Greater => return Err(FrameError::Trailing),
         std::cmp::Ordering::Equal => {}
     }
-    // Within the length of `bytes`, so that it fits.
+    // The frame length matches `bytes`, so the cast to `usize` loses nothing.
     let ends = head.len() + head.payload_len as usize;
     let payload = bytes.slice(head.len()..ends);
     if head.chunked {
@@ -443,7 +441,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_framed_opens() {
+    fn open_returns_header_and_payload_as_written() {
         let frame = sample(b"payload");
         let (header, payload) = open(&frame.to_vec().into(), &key()).unwrap();
         assert_eq!(&payload[..], b"payload");
@@ -451,7 +449,7 @@ mod tests {
     }
 
     #[test]
-    fn load_costs_come_back() {
+    fn load_cost_is_rounded_up_to_one_microsecond_and_capped() {
         for (cost_in, out) in [
             (None, None),
             (Some(Duration::ZERO), Some(Duration::from_micros(1))),
@@ -463,13 +461,13 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_payload_is_a_payload() {
+    fn empty_payload_opens() {
         let frame = sample(b"");
         assert!(open(&frame.to_vec().into(), &key()).unwrap().1.is_empty());
     }
 
     #[test]
-    fn every_flipped_bit_is_noticed() {
+    fn any_flipped_bit_is_detected() {
         let whole = sample(b"payload").to_vec();
         for bit in 0..whole.len() * 8 {
             let mut flipped = whole.clone();
@@ -479,7 +477,7 @@ mod tests {
     }
 
     #[test]
-    fn every_other_length_is_noticed() {
+    fn any_other_length_is_detected() {
         let whole = sample(b"payload").to_vec();
         for len in 0..whole.len() {
             assert!(open(&Bytes::copy_from_slice(&whole[..len]), &key()).is_err(), "length {len}");
@@ -490,7 +488,7 @@ mod tests {
     }
 
     #[test]
-    fn a_frame_with_sums_of_chunks_opens_and_every_damage_is_noticed() {
+    fn chunked_frame_opens_and_any_damage_is_detected() {
         let payload = b"payload in a chunk";
         let mut summing = crate::stream::Summing::default();
         summing.update(payload);
@@ -511,13 +509,13 @@ mod tests {
     }
 
     #[test]
-    fn the_frame_of_another_key_is_refused() {
+    fn frame_of_another_key_is_rejected() {
         let whole: Bytes = sample(b"payload").to_vec().into();
         assert_eq!(open(&whole, &EncodedKey::new(*b"\xa3kez")).unwrap_err(), FrameError::OtherKey);
     }
 
     #[test]
-    fn both_ways_to_sum_a_head_agree() {
+    fn head_checksum_is_the_same_joined_and_streamed() {
         let fixed = [7; FIXED_LEN];
         for len in [0, 1, SHORT_KEY, SHORT_KEY + 1, 4000] {
             let key = vec![9; len];

@@ -1,4 +1,4 @@
-//! Marks: what was invalidated, written down so that a restart forgets none of it.
+//! Invalidations: records of what was invalidated, logged so that they survive a restart.
 
 use std::ops::ControlFlow;
 
@@ -8,7 +8,7 @@ use crate::Result;
 use crate::clock::Time;
 use crate::tier::BoxFuture;
 
-/// What a invalidation says.
+/// The extent of an invalidation.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Invalidation {
     /// Everything was removed.
@@ -17,65 +17,64 @@ pub enum Invalidation {
     All,
     /// The entries with this tag expired.
     Tag(Box<str>),
-    /// This was the time.
+    /// Nothing is invalidated; the record only stores a time.
     Time,
 }
 
-/// A invalidation: what, when, and the how-manieth invalidation it was.
+/// An invalidation with its sequence number and its time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InvalidationRecord {
-    /// What it says.
+    /// The extent.
     pub invalidation: Invalidation,
-    /// Entries stamped below this are meant.
+    /// The sequence number of this invalidation. It applies to entries stamped with a lower number.
     pub stamp: u64,
-    /// When.
+    /// The time of the invalidation.
     pub at: Time,
 }
 
-/// Where invalidations are kept: an append-only log.
+/// An append-only log of invalidations.
 ///
 /// # Behavior
-/// - What `append` acknowledged is there after the process was killed.
-/// - A log that lost a invalidation says so when it is opened.
+/// - An acknowledged `append` survives the killing of the process.
+/// - A log that lost an invalidation reports this when it is opened.
 pub trait InvalidationLog: Send + Sync + 'static {
-    /// Adds an encoded invalidation at the end.
+    /// Appends an encoded invalidation.
     fn append(&self, bytes: &[u8]) -> Result<()>;
 
-    /// Puts these encoded invalidations in place of all there are.
+    /// Replaces the whole log by these encoded invalidations.
     fn rewrite(&self, bytes: &[u8]) -> Result<()>;
 
-    /// Lets go of what is open; nothing is added afterwards.
+    /// Closes the log; nothing is appended afterwards.
     fn close(&self) {}
 }
 
-/// What a node knows of the invalidations of all.
+/// How far a node knows the invalidations of all nodes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Known {
-    /// The highest stamp that came from where they are kept; zero for none.
+    /// The highest sequence number received from the shared log; zero for none.
     pub heard: u64,
-    /// The highest stamp of all, those that this node gave by itself among them.
+    /// The highest sequence number of all, including those that this node assigned itself.
     pub count: u64,
 }
 
-/// The invalidations of all nodes, kept where they share their entries.
+/// The invalidations of all nodes, stored where the nodes share their entries.
 ///
 /// # Behavior
-/// - Stamps only ever rise, for all nodes together.
-/// - What is lost invalidates: where the invalidations are gone, or are fewer than some
-///   node knows of, everything stamped so far counts as removed.
-/// - Only so many tags are kept; those that were not used for longest are
-///   folded into one invalidation that removes everything stamped as early.
+/// - Sequence numbers only rise, across all nodes.
+/// - A loss invalidates: if the log is gone, or has fewer invalidations than some node knows of, every entry
+///   stamped so far counts as removed.
+/// - The number of stored tags is limited. The least recently used tags are merged into one invalidation,
+///   which removes every entry stamped up to their number.
 pub trait SharedInvalidations: Send + Sync + 'static {
-    /// The present time by the clock that the times of invalidations are of in
-    /// [`exchange`](Self::exchange), both ways; told without I/O. `None` where the
-    /// nodes' own clocks are taken to agree.
+    /// The present time of the clock that [`exchange`](Self::exchange) uses for the times of invalidations,
+    /// in both directions. Without I/O. `None` if the clocks of the nodes are assumed to agree.
     fn time(&self) -> Option<Time> {
         None
     }
 
-    /// Adds invalidations, each with its time, all with one stamp above every other and
-    /// above what this node knows; then says which invalidations there are beyond what
-    /// it has heard, lowest first. One step among all nodes, one round trip.
+    /// Appends the invalidations in `made`, each with its time, all under one sequence number above every
+    /// stored one and above those in `known`. Returns the invalidations that this node has not received yet,
+    /// lowest number first. Atomic among all nodes, one round trip.
     fn exchange<'a>(
         &'a self,
         made: &'a [(Invalidation, Time)],
@@ -87,8 +86,8 @@ const HEAD_LEN: usize = 2 + 1 + 8 + 8;
 const SUM_LEN: usize = 8;
 
 impl InvalidationRecord {
-    /// The encoding: the length of the rest (2 bytes), a kind, stamp and time
-    /// (8 bytes each), the text of a tag, and the XXH3-64 of all before it.
+    /// Encodes the record: the length of the rest (2 bytes), a kind (1 byte), sequence number and time (8
+    /// bytes each), the text of a tag, and the XXH3-64 of all bytes before it.
     pub fn encode(&self) -> Vec<u8> {
         let (kind, text): (u8, &str) = match &self.invalidation {
             Invalidation::Cleared => (1, ""),
@@ -108,7 +107,7 @@ impl InvalidationRecord {
         bytes
     }
 
-    /// Hands the invalidations of a log to `visit`; whether the log is whole to its end.
+    /// Calls `visit` with each record of a log; returns whether the log is undamaged to its end.
     pub fn decode_all(mut bytes: &[u8], mut visit: impl FnMut(Self)) -> bool {
         loop {
             match Self::decode(bytes) {
@@ -180,13 +179,13 @@ mod tests {
     }
 
     #[test]
-    fn marks_come_back() {
+    fn decoded_log_equals_encoded_records() {
         let (all, bytes) = log();
         assert_eq!(read(&bytes), (all, true));
     }
 
     #[test]
-    fn every_damage_is_noticed() {
+    fn any_damage_to_a_log_is_detected() {
         let (_, bytes) = log();
         let whole_at: Vec<usize> = (0..=bytes.len()).filter(|len| read(&bytes[..*len]).1).collect();
         assert_eq!(whole_at.len(), 6, "whole at the ends of invalidations alone");

@@ -1,4 +1,4 @@
-//! Which kind of value a type is.
+//! A process-wide table from types to kinds of value.
 
 use std::any::TypeId;
 use std::collections::HashMap;
@@ -12,7 +12,7 @@ use crate::place::Kind;
 
 static KINDS: Lazy<RwLock<HashMap<TypeId, Kind>>> = Lazy::new(|| RwLock::new(known()));
 
-/// The kind of `T`: registered, known from the table, or [`Kind::Other`].
+/// The kind of `T`: the registered one, the built-in one, or [`Kind::Other`].
 ///
 /// ```
 /// use larder_core::{kinds, place::Kind};
@@ -28,8 +28,8 @@ pub fn of<T: 'static>() -> Kind {
     KINDS.read().get(&TypeId::of::<T>()).copied().unwrap_or(Kind::Other)
 }
 
-/// Says which kind `T` is, for caches built from now on. Process-wide; the
-/// last word on a type counts.
+/// Registers the kind of `T`, for caches built from now on. Process-wide; the last call for a type takes
+/// effect.
 pub fn register<T: 'static>(kind: Kind) {
     KINDS.write().insert(TypeId::of::<T>(), kind);
 }

@@ -1,18 +1,18 @@
-//! Facts in, placement out: the words the selector speaks.
+//! The input and output of a selector: facts about entries and tiers, and placements.
 
 use std::fmt;
 use std::time::Duration;
 
 use crate::tier::{Capability, TierKind};
 
-/// What sort of value an entry holds.
+/// The kind of value that an entry holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(u8)]
 #[non_exhaustive]
 pub enum Kind {
-    /// Anything not said below: records, enums, collections.
+    /// Anything else: records, enums, collections.
     Other = 0,
-    /// One number, truth value or character.
+    /// One number, boolean or character.
     Scalar = 1,
     /// Text.
     Text = 2,
@@ -20,7 +20,7 @@ pub enum Kind {
     Json = 3,
     /// Opaque bytes.
     Bytes = 4,
-    /// A picture, compressed already as a rule.
+    /// An image, usually compressed already.
     Image = 5,
     /// Numbers of one width, one after another.
     Array = 6,
@@ -44,7 +44,7 @@ impl Kind {
         Self::Model,
     ];
 
-    /// The kind a frame names; what a later version adds reads as `Other`.
+    /// The kind in a frame; an unknown number reads as `Other`.
     pub(crate) fn from_byte(byte: u8) -> Self {
         Self::ALL.into_iter().find(|kind| *kind as u8 == byte).unwrap_or(Self::Other)
     }
@@ -75,12 +75,12 @@ impl fmt::Display for Kind {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Persistence {
-    /// Not said: by size and by what the load cost.
+    /// Not specified: decided by size and load cost.
     #[default]
     Auto,
-    /// Not at all: kept out of tiers that persist while memory can hold it.
+    /// Not at all: kept out of persistent tiers while memory can hold it.
     Ephemeral,
-    /// While the process lives. Placed like `Auto`.
+    /// As long as the process lives. Placed like `Auto`.
     Session,
     /// Beyond the process: memory alone is not enough.
     LongTerm,
@@ -90,7 +90,7 @@ pub enum Persistence {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Access {
-    /// Read and written alike.
+    /// Reads and writes are about equally frequent.
     #[default]
     Balanced,
     /// Read far more often than written: entries up to the large size keep a copy in memory.
@@ -101,7 +101,7 @@ pub enum Access {
     Frequency,
 }
 
-/// Who needs to see entries.
+/// Who must see the entries.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Sharing {
@@ -110,20 +110,20 @@ pub enum Sharing {
     /// The threads of this process.
     #[default]
     Threads,
-    /// Processes of this machine.
+    /// The processes of this machine.
     Processes,
-    /// Other machines as well.
+    /// Other machines too.
     Distributed,
 }
 
-/// Sizes at which the class of an entry changes, in bytes of its encoding.
+/// Encoded sizes, in bytes, that separate the size classes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Thresholds {
-    /// Below: small. Default 10 KiB.
+    /// Entries below this size are small. Default 10 KiB.
     pub small: u64,
-    /// Below: medium. Default 1 MiB.
+    /// Entries below this size are medium. Default 1 MiB.
     pub medium: u64,
-    /// Below: large; from here on very large. Default 100 MiB.
+    /// Entries below this size are large, others very large. Default 100 MiB.
     pub large: u64,
 }
 
@@ -134,7 +134,7 @@ impl Default for Thresholds {
 }
 
 impl Thresholds {
-    /// The class of an encoding of `bytes`.
+    /// The size class of an encoding of `bytes` bytes.
     pub fn class(&self, bytes: u64) -> SizeClass {
         match bytes {
             _ if bytes < self.small => SizeClass::Small,
@@ -145,7 +145,7 @@ impl Thresholds {
     }
 }
 
-/// The size of an entry, coarsely.
+/// The size class of an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum SizeClass {
     /// Below 10 KiB by default.
@@ -154,7 +154,7 @@ pub enum SizeClass {
     Medium,
     /// Below 100 MiB by default.
     Large,
-    /// From there on.
+    /// At least 100 MiB by default.
     VeryLarge,
 }
 
@@ -176,31 +176,31 @@ impl fmt::Display for SizeClass {
     }
 }
 
-/// All a selector is told about an entry.
+/// The facts about an entry that a selector decides by.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Facts {
-    /// Bytes of the encoding before compression.
+    /// Size of the encoding before compression, in bytes.
     pub bytes: u64,
     /// The kind of value.
     pub kind: Kind,
-    /// What the load cost, where one was measured.
+    /// The cost of the load, if it was measured.
     pub load_cost: Option<Duration>,
-    /// Time to live, where one is set.
+    /// The time to live, if one is set.
     pub ttl: Option<Duration>,
     /// How long it should outlive the process.
     pub persistence: Persistence,
     /// How it is used.
     pub access: Access,
-    /// Who needs to see it.
+    /// Who must see it.
     pub sharing: Sharing,
-    /// A home that the cache insists on.
+    /// A home that the cache configuration requires.
     pub home: Option<TierKind>,
-    /// Where the size classes begin.
+    /// The limits of the size classes.
     pub thresholds: Thresholds,
 }
 
 impl Facts {
-    /// The facts of an entry of `bytes` and `kind` with nothing else said.
+    /// The facts of an entry of this size and kind, with defaults for the rest.
     pub fn new(bytes: u64, kind: Kind) -> Self {
         Self {
             bytes,
@@ -221,18 +221,18 @@ impl Facts {
     }
 }
 
-/// What a selector is told about a tier.
+/// The facts about a tier that a selector decides by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TierFacts {
-    /// Which one.
+    /// The kind of storage.
     pub kind: TierKind,
-    /// What it can do.
+    /// What the tier can do.
     pub capability: Capability,
     /// Whether it works now.
     pub healthy: bool,
 }
 
-/// A few tiers in order of preference, without an allocation.
+/// A short list of tiers in order of preference, without an allocation.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 pub struct TierList {
     kinds: [Option<TierKind>; TierKind::ALL.len()],
@@ -259,12 +259,12 @@ impl TierList {
         self.kinds.iter().map_while(|slot| *slot)
     }
 
-    /// The best one.
+    /// The most preferred tier.
     pub fn first(&self) -> Option<TierKind> {
         self.kinds[0]
     }
 
-    /// Whether it holds none.
+    /// Whether the list is empty.
     pub fn is_empty(&self) -> bool {
         self.first().is_none()
     }
@@ -284,23 +284,23 @@ impl fmt::Debug for TierList {
     }
 }
 
-/// Where an entry goes, and why.
+/// Where an entry is stored, and why.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Placement {
-    /// The tier that answers for the entry; [`TierKind::Null`] when none takes it.
+    /// The tier that owns the entry; [`TierKind::Null`] if no tier accepts it.
     pub home: TierKind,
-    /// Whether memory keeps a copy when it is not the home.
+    /// Whether memory keeps a copy if it is not the home.
     pub copy_in_memory: bool,
-    /// Where it goes when the home fails, in order.
+    /// The tiers to use if the home fails, in order.
     pub alternatives: TierList,
-    /// The rule that decided, for people.
+    /// The rule that decided, as text for people.
     pub rule: &'static str,
-    /// What a user should know about this placement.
+    /// A warning for the user about this placement.
     pub warning: Option<&'static str>,
 }
 
 impl Placement {
-    /// The placement of an entry that only memory may hold.
+    /// The placement of an entry that may only be in memory.
     pub const MEMORY_ONLY: Self = Self {
         home: TierKind::Memory,
         copy_in_memory: false,
@@ -361,6 +361,6 @@ impl fmt::Display for Placement {
 /// }
 /// ```
 pub trait Selector: Send + Sync + 'static {
-    /// The placement of an entry with these facts among these tiers.
+    /// Returns the placement of an entry with these facts among these tiers.
     fn place(&self, facts: &Facts, tiers: &[TierFacts]) -> Placement;
 }

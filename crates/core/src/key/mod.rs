@@ -1,4 +1,4 @@
-//! Keys: how they are looked up in memory, and how they become bytes.
+//! Keys: how memory looks them up, and how they are encoded.
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
@@ -33,17 +33,16 @@ pub use named::NamedKeys;
 use crate::Result;
 use crate::tier::EntryVersion;
 
-/// A value that finds the entry of a key `K`: the key itself, or its borrowed
-/// form (`str` for `String`, `[T]` for `Vec<T>`, `Path` for `PathBuf`).
+/// A value that finds the entry of a key `K`: the key itself, or its borrowed form (`str` for `String`, `[T]`
+/// for `Vec<T>`, `Path` for `PathBuf`).
 ///
-/// Memory needs the hash and the comparison alone. Tiers of bytes need the
-/// key, which [`with_key`](Lookup::with_key) lends; that costs an allocation
-/// for a borrowed form and nothing for `K`.
+/// Memory needs only the hash and the comparison. Byte tiers need the key, which
+/// [`with_key`](Lookup::with_key) lends; this costs an allocation for a borrowed form and nothing for `K`.
 ///
 /// # Behavior
-/// - Hashes as the equal key hashes.
-/// - `with_key` calls its argument exactly once, with a key that
-///   [`equivalent`](Equivalent::equivalent) holds for.
+/// - Has the same hash as the equal key.
+/// - `with_key` calls its argument exactly once, with a key for which [`equivalent`](Equivalent::equivalent)
+///   returns true.
 pub trait Lookup<K>: Hash + Equivalent<K> {
     /// Lends the key.
     fn with_key<R>(&self, f: impl FnOnce(&K) -> R) -> R;
@@ -83,12 +82,12 @@ macro_rules! slice_forms {
 
 slice_forms!(Vec<T>, Box<[T]>, Arc<[T]>);
 
-/// A key as tiers of bytes see it: its encoding and a digest of that.
+/// An encoded key with its digest, as byte tiers use it.
 ///
-/// The digest (XXH3, 128 bits) names files and long rows. It is not trusted
-/// to be unique: the frame holds the whole key, and it is compared.
+/// The digest (XXH3, 128 bits) names files and long rows. It need not be unique: the frame holds the whole
+/// key, and readers compare it.
 ///
-/// Two are equal when their encodings are.
+/// Two encoded keys are equal if their encodings are.
 #[derive(Clone)]
 pub struct EncodedKey {
     bytes: Box<[u8]>,
@@ -113,7 +112,7 @@ impl Hash for EncodedKey {
 }
 
 impl EncodedKey {
-    /// Wraps the encoding of a key.
+    /// Wraps an encoding that all equal keys share.
     pub fn new(bytes: impl Into<Box<[u8]>>) -> Self {
         let bytes = bytes.into();
         let digest = xxh3_128(&bytes);
@@ -130,31 +129,31 @@ impl EncodedKey {
         self.is_sure
     }
 
-    /// The same key, for a load that began when its entry had this stamp.
+    /// The same key, with a version as the precondition of a conditional write.
     #[must_use]
     pub fn based_on(self, base: EntryVersion) -> Self {
         Self { base: Some(base), ..self }
     }
 
-    /// What a write is based on, where it is the write of a load: a change that
-    /// came after it wins.
+    /// The version that the entry must still have for a conditional write. The write of a load carries it, so
+    /// that a later change wins.
     pub fn base(&self) -> Option<EntryVersion> {
         self.base
     }
 
-    /// The same key, for a write that is based on something and changes the entry for all
-    /// versions of the program that share it. What a load gives is for its own alone.
+    /// The same key, for a conditional write that changes the entry for all versions of the program that
+    /// share it. A loaded value applies only to the version of the program that loaded it.
     #[must_use]
     pub fn replacing(self) -> Self {
         Self { replaces: true, ..self }
     }
 
-    /// Whether a write that is based on something changes the entry for all versions.
+    /// Whether a conditional write changes the entry for all versions of the program.
     pub fn replaces(&self) -> bool {
         self.replaces
     }
 
-    /// The whole encoding.
+    /// The encoding.
     pub fn as_bytes(&self) -> &[u8] {
         &self.bytes
     }
@@ -171,16 +170,16 @@ impl fmt::Debug for EncodedKey {
     }
 }
 
-/// Turns keys into bytes and back.
+/// Encodes and decodes keys.
 ///
 /// # Behavior
-/// - Equal keys have equal encodings, unequal keys unequal ones.
+/// - Equal keys have equal encodings, unequal keys have unequal ones.
 /// - `decode(encode(k)) == k`.
-/// - Neither panics, whatever the bytes.
+/// - Neither method panics, whatever the bytes.
 pub trait KeyCodec<K>: Send + Sync + 'static {
-    /// The encoding of `key`.
+    /// Encodes `key`.
     fn encode(&self, key: &K) -> Result<EncodedKey>;
 
-    /// The key of an encoding.
+    /// Decodes a key.
     fn decode(&self, bytes: &[u8]) -> Result<K>;
 }
