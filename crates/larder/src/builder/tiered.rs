@@ -1,4 +1,4 @@
-//! `ucache`, `bcache`, `fcache`: memory with tiers of bytes behind it.
+//! `ucache`, `bcache` and `fcache`: the builder of caches with byte tiers behind memory.
 
 use std::fmt;
 use std::hash::Hash;
@@ -32,10 +32,9 @@ use crate::options::{Explained, Resolved, Settings, Source};
 use crate::presets::Preset;
 use crate::typed::of_entry;
 
-/// A cache whose selector places each entry: in memory, on disk, in a file.
+/// A cache whose selector places each entry in memory, on disk or in a file.
 ///
-/// The directory of the cache is found by its name; see
-/// [`dir`](TieredBuilder::dir).
+/// The name of the cache determines its directory; see [`dir`](TieredBuilder::dir).
 ///
 /// ```
 /// # let dir = tempfile::tempdir()?;
@@ -55,10 +54,10 @@ where
     TieredBuilder::new(name.into(), None, DEFAULT_MEMORY_BYTES)
 }
 
-/// A cache on disk, with a small memory front for hot entries.
+/// A cache on disk, with a small memory tier for hot entries.
 ///
-/// Entries survive the process. Values below the crossover lie in sled, larger
-/// ones in segments beside it.
+/// Entries survive the process. Values below the size crossover are stored in sled, larger ones in segment
+/// files beside it.
 ///
 /// ```
 /// # let dir = tempfile::tempdir()?;
@@ -79,9 +78,9 @@ where
     TieredBuilder::new(name.into(), Some(TierKind::Disk), FRONT_MEMORY_BYTES)
 }
 
-/// A cache of one file an entry, for large values.
+/// A cache that stores each entry in its own file, for large values.
 ///
-/// Entries survive the process. Memory keeps copies of those below 1 MiB.
+/// Entries survive the process. Memory keeps copies of values below 1 MiB.
 ///
 /// ```
 /// # let dir = tempfile::tempdir()?;
@@ -102,12 +101,12 @@ where
     TieredBuilder::new(name.into(), Some(TierKind::File), FRONT_MEMORY_BYTES)
 }
 
-/// The memory budget of `ucache` where nothing else is said.
+/// The memory budget of `ucache`, by default.
 const DEFAULT_MEMORY_BYTES: u64 = 64 << 20;
-/// The memory budget in front of `bcache` and `fcache` where nothing else is said.
+/// The memory budget of `bcache` and `fcache`, by default.
 #[cfg(any(feature = "disk", feature = "file"))]
 const FRONT_MEMORY_BYTES: u64 = 16 << 20;
-/// Describes a cache with tiers of bytes; made by [`ucache`], `bcache` and `fcache`.
+/// Builder of a cache with byte tiers; created by [`ucache`], `bcache` and `fcache`.
 #[must_use = "a builder does nothing until `build()`"]
 pub struct TieredBuilder<K, V> {
     said: Said,
@@ -151,25 +150,24 @@ where
         }
     }
 
-    /// The same with an option that a method says.
+    /// Sets an option from a method of the builder.
     fn with(mut self, change: impl FnOnce(&mut Settings)) -> Self {
         change(&mut self.said.code);
         self
     }
 
-    /// The same within a scope.
+    /// Builds the cache inside `scope`.
     pub(crate) fn within(mut self, scope: &Arc<Scope>) -> Self {
         self.said.scope = Some(Arc::clone(scope));
         self
     }
 
-    /// Describes tiers and options by URLs, one a tier, parted by spaces:
-    /// `sled:///dir` and `file:///dir` with an absolute path, `redis://host`,
-    /// `null:` for none, and `memory:` for memory in front of them, which there
-    /// is none of otherwise. Options are parameters, as in
-    /// `sled:///dir?compress=zstd:3&ttl=1h+30m`. What is said by a method of its
-    /// own counts more. See [the page on configuration][page]; a variable or the file
-    /// may say it too.
+    /// Describes tiers and options by URLs, one for each tier, separated by spaces. Schemes: `sled:///dir`
+    /// and `file:///dir` with an absolute path, `redis://host`, `null:` for a tier that stores nothing, and
+    /// `memory:`, which adds a memory tier in front of the others; without it there is none. Options are
+    /// parameters, as in `sled:///dir?compress=zstd:3&ttl=1h+30m`. Options set by methods of the builder
+    /// override them. A variable or the configuration file can set the URLs too; see [the page on
+    /// configuration][page].
     ///
     /// [page]: https://github.com/larder-rs/larder/blob/main/docs/configuration.md
     ///
@@ -186,46 +184,46 @@ where
         self
     }
 
-    /// A set of options for values of some sort, see [`presets`](crate::presets).
-    /// What is said by a method of its own counts more.
+    /// Applies a set of options for a sort of values; see [`presets`](crate::presets). Options set by methods
+    /// of the builder override it.
     pub fn preset(mut self, preset: Preset) -> Self {
         self.said.preset = Some(preset);
         self
     }
 
-    /// The most entries to hold in memory: 1 to 4,294,967,295, in place of
-    /// [`memory_bytes`](Self::memory_bytes).
+    /// Maximum number of entries in memory, in place of [`memory_bytes`](Self::memory_bytes): 1 to
+    /// 4,294,967,295.
     pub fn capacity(self, entries: u64) -> Self {
         self.with(|settings| settings.capacity = Some(entries))
     }
 
-    /// The most bytes to hold in memory: 64 KiB to 16 TiB, or 0 for no memory
-    /// at all. Default 64 MiB for `ucache`, 16 MiB for `bcache` and `fcache`.
+    /// Maximum number of bytes in memory: 64 KiB to 16 TiB, or 0 for no memory tier. Default 64 MiB for
+    /// `ucache`, 16 MiB for `bcache` and `fcache`.
     ///
-    /// An entry counts with its encoded size, its key and 128 bytes of
-    /// overhead, unless a [`weigher`](Self::weigher) says otherwise. One that
-    /// exceeds a quarter of the budget is not kept in memory.
+    /// The weight of an entry is its encoded size, its key and 128 bytes of overhead, unless a
+    /// [`weigher`](Self::weigher) is set. An entry that exceeds a quarter of the budget is not kept in
+    /// memory.
     pub fn memory_bytes(self, bytes: u64) -> Self {
         self.with(|settings| settings.memory_bytes = Some(bytes))
     }
 
-    /// Says how many bytes an entry counts with in memory, in place of its
-    /// measured size.
+    /// Sets the function that returns the weight of an entry in memory in bytes, in place of its measured
+    /// size.
     pub fn weigher(mut self, weigher: impl Fn(&K, &V) -> u32 + Send + Sync + 'static) -> Self {
         self.weigher = Some(Box::new(of_entry(weigher)));
         self
     }
 
-    /// Gives the canonical form of a key: an equal key, the same one for all keys
-    /// that are equal. Default: the key in a form that is found by itself.
+    /// Sets the function that returns the canonical form of a key: an equal key that is the same for all
+    /// equal keys. Default: Larder derives the form itself.
     ///
-    /// Tiers beyond memory tell keys apart by their encodings. That equal keys have
-    /// one encoding is found out for most types, paths, moments with offsets,
-    /// decimals and text without regard to case among them. This is for the others,
-    /// for keys that round numbers, say. Called once an operation beyond memory.
+    /// Tiers beyond memory compare keys by their encodings. For most types Larder ensures by itself that
+    /// equal keys have one encoding, among them paths, timestamps with offsets, decimals and case-insensitive
+    /// text. Set this function for other types, such as keys that round numbers. Called once for each
+    /// operation beyond memory.
     ///
     /// A form that is not equal to its key is an error of each call
-    /// ([`ErrorKind::Codec`](crate::ErrorKind::Codec)): two keys could share an entry.
+    /// ([`ErrorKind::Codec`](crate::ErrorKind::Codec)), since two keys could share an entry.
     ///
     /// ```
     /// # let dir = tempfile::tempdir()?;
@@ -269,20 +267,21 @@ where
         self
     }
 
-    /// Which entries leave memory first when it is full. Default [`Policy::Auto`].
+    /// The eviction policy of memory. Default [`Policy::Auto`].
     pub fn policy(self, policy: Policy) -> Self {
         self.with(|settings| settings.policy = Some(policy))
     }
 
-    /// What holds the entries in memory. Default [`MemoryEngine::Sharded`](crate::MemoryEngine::Sharded).
+    /// The engine that stores the entries in memory. Default
+    /// [`MemoryEngine::Sharded`](crate::MemoryEngine::Sharded).
     pub fn memory_engine(self, engine: crate::MemoryEngine) -> Self {
         self.with(|settings| settings.memory_engine = Some(engine))
     }
 
-    /// The folder in which the cache makes its own, named after the cache.
-    /// Default: the platform's cache folder, then `larder/<executable>`.
+    /// The folder in which the cache creates its directory, named after the cache. Default: the platform's
+    /// cache folder, then `larder/<executable>`.
     ///
-    /// Any name is safe: what could mean something in a path is encoded.
+    /// Any cache name is safe: characters with a meaning in a path are encoded.
     pub fn dir(mut self, dir: impl Into<PathBuf>) -> Self {
         self.said.code.dir = Some(dir.into());
         self
@@ -290,7 +289,7 @@ where
 
     tier_options!();
 
-    /// Who decides where entries go. Default [`Table`].
+    /// The selector, which decides the tier of each entry. Default [`Table`].
     pub fn selector(mut self, selector: impl Selector) -> Self {
         self.selector = Arc::new(selector);
         self
@@ -300,7 +299,7 @@ where
     ttl_by_option!();
     listener_option!();
 
-    /// Where the time comes from. Default the wall clock of the system.
+    /// The clock of the cache. Default: the wall clock of the system.
     pub fn clock(mut self, clock: impl Clock) -> Self {
         self.clock = Arc::new(clock);
         self
@@ -308,18 +307,16 @@ where
 
     /// Builds the cache and opens its directory.
     ///
-    /// Costs a pass over the entries on disk, to know what there is.
+    /// Costs a pass over the entries on disk, to rebuild the index.
     ///
     /// # Errors
-    /// - [`ErrorKind::Config`](crate::ErrorKind::Config) for an option that is
-    ///   out of its range.
-    /// - [`ErrorKind::Busy`](crate::ErrorKind::Busy) when a live cache of this
-    ///   process has the directory. When another process has it, the cache
-    ///   gets a private directory that is deleted at its end, and a warning is
-    ///   logged; where this one is to share it and that one does not, it is
-    ///   this error.
-    /// - [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable) or
-    ///   [`ErrorKind::Io`](crate::ErrorKind::Io) when the directory cannot be used.
+    /// - [`ErrorKind::Config`](crate::ErrorKind::Config) for an option that is out of its range.
+    /// - [`ErrorKind::Busy`](crate::ErrorKind::Busy) if a live cache of this process uses the directory. If
+    ///   another process uses it, the cache gets a private directory, which is deleted when the cache closes,
+    ///   and logs a warning. If this cache is to share the directory and the other process does not share it,
+    ///   the build fails with this error.
+    /// - [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable) or [`ErrorKind::Io`](crate::ErrorKind::Io)
+    ///   if the directory cannot be used.
     pub fn build(mut self) -> Result<Cache<K, V>> {
         let scope = self.said.scope.clone();
         let (resolved, described) = self.resolved()?;
@@ -352,18 +349,17 @@ where
         Scope::adopt_new(scope.as_ref(), || assemble::tiered(plan))
     }
 
-    /// What each option is, and where that came from: code, a URL, a preset, a
-    /// context, a variable, a file, or nowhere. For people; nothing is opened.
+    /// Lists each option with its value and its source: code, a URL, a preset, a context, a variable, a file,
+    /// or the default. Meant for debugging; opens nothing.
     ///
     /// # Errors
-    /// As [`build`](Self::build), for what variables and files say.
+    /// As [`build`](Self::build), for errors in variables and files.
     pub fn explain_config(&self) -> Result<Vec<Explained>> {
         Ok(self.resolved()?.0.explain())
     }
 
-    /// What counts, without a server that others than this builder named where
-    /// this builder names the tiers: a variable for all caches is not meant for
-    /// those that have their entries elsewhere.
+    /// Resolves the options. If this builder names the tiers, drops a server that another source set: a
+    /// variable for all caches is not meant for caches with other tiers.
     fn resolved(&self) -> Result<(Resolved, Option<Described>)> {
         let (mut resolved, described) = self.said.resolve(self.home.is_none())?;
         let names_tiers = self.home.is_some() || described.is_some();

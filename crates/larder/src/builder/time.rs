@@ -1,4 +1,4 @@
-//! The options about time, which every builder has, and contexts for those inside them.
+//! The options about time, shared by all builders and by contexts.
 
 use larder_core::{Error, Result};
 use larder_engine::{Expiry, TtlBy};
@@ -6,58 +6,54 @@ use larder_engine::{Expiry, TtlBy};
 use super::{SHARE, SPAN_MIN};
 use crate::options::Settings;
 
-/// The methods of what has a method `with` that changes `Settings`.
+/// Option methods for a type with a method `with` that changes `Settings`.
 macro_rules! time_options {
     () => {
-        /// How long an entry lives: 1 ms or more. Default: until it is replaced,
-        /// removed or evicted. At exactly its deadline it is absent. Writing it
-        /// again starts the time anew.
+        /// The time to live of an entry: 1 ms or more. Default: no expiry; an entry lives until it is
+        /// replaced, removed or evicted. At exactly its deadline it is absent. A write restarts the time.
         pub fn ttl(self, ttl: std::time::Duration) -> Self {
             self.with(|settings| settings.ttl = Some(ttl))
         }
 
-        /// How long an entry lives without being used: 1 ms or more. Default:
-        /// unused entries live as long as used ones.
+        /// The time after which an unused entry expires: 1 ms or more. Default: none.
         ///
-        /// A use in memory does not reach the copy beyond, which counts from
-        /// when it was written or [touched](crate::Cache::touch).
+        /// A use in memory does not reach the copies in other tiers: their idle time starts when the entry is
+        /// written or [touched](crate::Cache::touch).
         pub fn idle(self, idle: std::time::Duration) -> Self {
             self.with(|settings| settings.idle = Some(idle))
         }
 
-        /// The share of a time to live, from 0 to 1, of which chance takes off
-        /// a part, so that entries written together do not expire together. For
-        /// the times of the cache, not for those that an entry is given.
-        /// Default 0.
+        /// Shortens each time to live by a random part of at most this share, from 0 to 1, so that entries
+        /// written together do not expire together. Applies to the times of the cache, not to a time set for
+        /// one entry. Default 0.
         pub fn jitter(self, share: f64) -> Self {
             self.with(|settings| settings.jitter = Some(share))
         }
 
-        /// How long after its deadline an entry may serve as stale, where a
-        /// [`load`](crate::Cache::load) fails or takes long. Default: not at all.
+        /// The time after its deadline during which an entry may serve as stale if a
+        /// [`load`](crate::Cache::load) fails or takes long. Default: none.
         ///
-        /// The next attempt then waits a pause, of a second at first and of a
-        /// minute at most, so that a failing source is asked once a pause.
+        /// After a failed load the next attempt waits, a second at first and a minute at most. A failing
+        /// source is called once in each such interval.
         pub fn stale(self, window: std::time::Duration) -> Self {
             self.with(|settings| settings.stale = Some(window))
         }
 
-        /// The share of a time to live, from 0 to 1, after which the first
-        /// [`load`](crate::Cache::load) that hits starts a refresh in the
-        /// background. Default: none does.
+        /// The share of a time to live, from 0 to 1, after which the first [`load`](crate::Cache::load) that
+        /// hits starts a refresh in the background. Default: no refresh ahead.
         pub fn refresh_ahead(self, share: f64) -> Self {
             self.with(|settings| settings.refresh_ahead = Some(share))
         }
 
-        /// How long callers of [`load`](crate::Cache::load) wait while there is
-        /// a stale value: 1 ms or more. Default: until the load ends.
+        /// How long callers of [`load`](crate::Cache::load) wait if there is a stale value: 1 ms or more.
+        /// Default: until the load ends.
         pub fn soft_timeout(self, limit: std::time::Duration) -> Self {
             self.with(|settings| settings.soft_timeout = Some(limit))
         }
 
-        /// How long callers of [`load`](crate::Cache::load) wait at most: 1 ms
-        /// or more. Default: until the load ends. What takes longer goes on in
-        /// the background, and is stored unless the entry changed meanwhile.
+        /// The longest time that callers of [`load`](crate::Cache::load) wait: 1 ms or more. Default: until
+        /// the load ends. A load that takes longer continues in the background, and its value is stored
+        /// unless the entry changed meanwhile.
         pub fn hard_timeout(self, limit: std::time::Duration) -> Self {
             self.with(|settings| settings.hard_timeout = Some(limit))
         }
@@ -66,10 +62,10 @@ macro_rules! time_options {
 
 pub(crate) use time_options;
 
-/// The method of a builder with the field `ttl_by`.
+/// The option method for a builder with the field `ttl_by`.
 macro_rules! ttl_by_option {
     () => {
-        /// How long an entry lives by its key and value; `None` for the
+        /// Sets the function that returns the time to live of an entry by its key and value; `None` means the
         /// [`ttl`](Self::ttl) of the cache.
         pub fn ttl_by(
             mut self,
@@ -83,7 +79,7 @@ macro_rules! ttl_by_option {
 
 pub(super) use ttl_by_option;
 
-/// What a cache says about the time of its entries.
+/// The expiry settings of a cache.
 ///
 /// # Errors
 /// Names the option that is out of its range.
@@ -102,7 +98,7 @@ pub(super) fn expiry(settings: &Settings, ttl_by: Option<TtlBy>) -> Result<Expir
     Ok(expiry)
 }
 
-/// Refuses options about time that are out of their ranges.
+/// Returns an error for an option about time that is out of its range.
 fn check(expiry: &Expiry) -> Result<()> {
     let spans = [
         ("ttl", expiry.ttl),
