@@ -1,8 +1,8 @@
-//! A bit for each row of a pack.
+//! A bitmap with one bit for each row of a sorted run.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Bitmap that are set one by one.
+/// Bits that are set one at a time, by many threads.
 #[derive(Debug)]
 pub(super) struct Bitmap {
     words: Box<[AtomicU64]>,
@@ -10,13 +10,13 @@ pub(super) struct Bitmap {
 }
 
 impl Bitmap {
-    /// So many, none of them set.
+    /// Creates a bitmap of `bits` bits, none of them set.
     pub(super) fn new(bits: usize) -> Self {
         let words = (0..bits.div_ceil(64)).map(|_| AtomicU64::new(0)).collect();
         Self { words, count: AtomicU64::new(0) }
     }
 
-    /// Sets one.
+    /// Sets the bit at `at`.
     pub(super) fn set(&self, at: u32) {
         let bit = 1 << (at % 64);
         if let Some(word) = self.words.get(at as usize / 64)
@@ -27,12 +27,12 @@ impl Bitmap {
         }
     }
 
-    /// How many are set.
+    /// Number of bits that are set.
     pub(super) fn count(&self) -> u64 {
         self.count.load(Ordering::Relaxed)
     }
 
-    /// Whether one is set.
+    /// Returns whether the bit at `at` is set.
     pub(super) fn has(&self, at: u32) -> bool {
         self.words
             .get(at as usize / 64)

@@ -1,9 +1,9 @@
-//! Rows one after another, under a sum: what a pack is made of.
+//! A block of a sorted run: rows and their checksum.
 //!
 //! ```text
-//! 4   bytes of the rows that follow; 0 in the last block, which says that the pack is whole
-//! 8   XXH3-64 of them, and in the last block of how many rows the pack has
-//!     (8 bytes), with the number of the pack plus the offset of the block as seed
+//! 4   bytes of the rows that follow; 0 in the last block, which says that the run is complete
+//! 8   XXH3-64 of the rows, or in the last block of the number of rows in the run (8 bytes);
+//!     the seed is the number of the run plus the offset of the block
 //! rows: 1 length of the row key, 4 length of the value, the row key, the value
 //! ```
 
@@ -13,13 +13,13 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 pub(super) const HEAD_LEN: usize = 12;
 const ROW_HEAD_LEN: usize = 5;
 
-/// Begins a block.
+/// Begins an empty block.
 pub(super) fn begin(block: &mut Vec<u8>) {
     block.clear();
     block.resize(HEAD_LEN, 0);
 }
 
-/// Adds a row; false when it is too long to be one.
+/// Appends a row. Returns false if its key or value is too long for the format.
 pub(super) fn push(block: &mut Vec<u8>, row: &[u8], value: &[u8]) -> bool {
     let (Ok(row_len), Ok(value_len)) = (u8::try_from(row.len()), u32::try_from(value.len())) else {
         return false;
@@ -31,19 +31,19 @@ pub(super) fn push(block: &mut Vec<u8>, row: &[u8], value: &[u8]) -> bool {
     true
 }
 
-/// What a row takes.
+/// Bytes that a row takes in a block.
 pub(super) fn row_len(row: &[u8], value: &[u8]) -> u64 {
     (ROW_HEAD_LEN + row.len() + value.len()) as u64
 }
 
-/// Finishes a block that will lie at `offset` of pack `number`.
+/// Finishes a block that will be written at `offset` of run `number`.
 pub(super) fn seal(block: &mut [u8], number: u64, offset: u64) {
     let (head, rows) = block.split_at_mut(HEAD_LEN);
     head[..4].copy_from_slice(&(rows.len() as u32).to_le_bytes());
     head[4..].copy_from_slice(&xxh3_64_with_seed(rows, number.wrapping_add(offset)).to_le_bytes());
 }
 
-/// The last block of pack `number`, which has so many rows.
+/// The last block of run `number`, which has `rows` rows.
 pub(super) fn last(rows: u64, number: u64, offset: u64) -> [u8; HEAD_LEN] {
     let mut block = [0; HEAD_LEN];
     block[4..].copy_from_slice(&sum_of_last(rows, number, offset).to_le_bytes());
@@ -72,31 +72,30 @@ impl Head {
         Self { len: u32::from_le_bytes(len), sum: u64::from_le_bytes(sum) }
     }
 
-    /// Whether this is the end of a pack of so many rows.
+    /// Returns whether this is the last block of a run with `rows` rows.
     pub(super) fn ends(&self, rows: u64, number: u64, offset: u64) -> bool {
         self.len == 0 && self.sum == sum_of_last(rows, number, offset)
     }
 
-    /// Whether these are the rows.
+    /// Returns whether `rows` match the checksum.
     pub(super) fn fits(&self, rows: &[u8], number: u64, offset: u64) -> bool {
         xxh3_64_with_seed(rows, number.wrapping_add(offset)) == self.sum
     }
 }
 
-/// The rows of a block, with where each of them ends. A block whose rows do not
-/// end where it does ends early.
+/// Iterates over the rows of a block. Ends early at a row that is truncated.
 pub(super) struct Rows<'a> {
     bytes: &'a [u8],
     at: usize,
 }
 
 impl<'a> Rows<'a> {
-    /// Reads rows from the one at `at` on.
+    /// Begins with the row at position `at`.
     pub(super) fn new(bytes: &'a [u8], at: usize) -> Self {
         Self { bytes, at }
     }
 
-    /// Where the next row begins.
+    /// The position of the next row.
     pub(super) fn at(&self) -> usize {
         self.at
     }
@@ -139,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn the_end_knows_how_many_rows_there_are() {
+    fn last_block_matches_only_its_number_of_rows() {
         let last = Head::parse(&last(5, 1, 99));
         assert!(last.ends(5, 1, 99));
         assert!(!last.ends(4, 1, 99) && !last.ends(5, 2, 99) && !last.ends(5, 1, 98));

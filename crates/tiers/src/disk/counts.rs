@@ -1,10 +1,11 @@
-//! How many entries have their valid row in one place, and a sum over them.
+//! Counts the valid rows of one place, and a checksum over them.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::record;
 
-/// Counted with each change, so that the rows of a store are known again.
+/// Number and checksum of valid rows, updated with each change. The next open compares them with
+/// the rows it finds.
 #[derive(Debug, Default)]
 pub(super) struct Counts {
     live: AtomicU64,
@@ -12,37 +13,37 @@ pub(super) struct Counts {
 }
 
 impl Counts {
-    /// Counts a row as valid here.
+    /// Counts a row that is now valid here.
     pub(super) fn enter(&self, row: &[u8], value: &[u8]) {
         self.live.fetch_add(1, Ordering::AcqRel);
         self.sum.fetch_add(record::hash_row(row, value), Ordering::AcqRel);
     }
 
-    /// Counts it no more.
+    /// Stops counting a row.
     pub(super) fn leave(&self, row: &[u8], value: &[u8]) {
         let less = |live: u64| Some(live.saturating_sub(1));
         let _ = self.live.fetch_update(Ordering::AcqRel, Ordering::Acquire, less);
         self.sum.fetch_sub(record::hash_row(row, value), Ordering::AcqRel);
     }
 
-    /// Counts what is counted there as well.
+    /// Adds the counts of `other`.
     pub(super) fn absorb(&self, other: &Self) {
         self.live.fetch_add(other.live(), Ordering::AcqRel);
         self.sum.fetch_add(other.sum(), Ordering::AcqRel);
     }
 
-    /// Counts nothing, before rows are counted anew.
+    /// Resets the counts, before all rows are counted again.
     pub(super) fn clear(&self) {
         self.live.store(0, Ordering::Release);
         self.sum.store(0, Ordering::Release);
     }
 
-    /// Valid rows.
+    /// Number of valid rows.
     pub(super) fn live(&self) -> u64 {
         self.live.load(Ordering::Acquire)
     }
 
-    /// The sum over them; it wraps.
+    /// Wrapping sum of the hashes of valid rows.
     pub(super) fn sum(&self) -> u64 {
         self.sum.load(Ordering::Acquire)
     }

@@ -1,13 +1,15 @@
-//! Where rows are: the newest database takes writes; the one before is *frozen*
-//! and being packed; packs hold what was in those before.
+//! All rows: the newest database, the frozen one, and the sorted runs.
 //!
-//! - A row is valid in the first place that has it, in the order newest, frozen,
-//!   packs from the highest number to the lowest. What others have of it is dead.
-//! - Frozen and packs never change. A row that they have is removed by a row in the
-//!   newest that says so; it goes when nothing older has the row.
-//! - Whoever changes a row holds its stripe, given by the caller. Readers hold none:
-//!   places come and go under `state` alone.
-//! - Each place counts the rows that are valid there.
+//! The newest database takes writes, as a memtable does. The frozen database takes no more writes
+//! and is being compacted into a sorted run. The sorted runs hold the rows of earlier databases.
+//!
+//! - The valid row is the one in the first place that has it, in this order: newest, frozen, sorted
+//!   runs by descending number. Rows of the same key in later places are dead.
+//! - The frozen database and the sorted runs are immutable. A row in them is removed by a tombstone
+//!   in the newest database. Compaction drops a tombstone when no older place has the row.
+//! - The caller changes a row under its stripe lock. Readers hold no stripe lock. Places are added
+//!   and removed only under `state`.
+//! - Each place counts the valid rows in it.
 
 use std::sync::Arc;
 
@@ -22,17 +24,17 @@ use super::record::Tally;
 use super::row::REMOVED;
 use super::sorted_run::{Found, SortedRun};
 
-/// All that has rows.
+/// All places that have rows.
 pub(super) struct Databases {
     /// Takes writes.
     pub(super) newest: Generation,
-    /// Is read until it is packed.
+    /// Read-only, until its rows are in a sorted run.
     pub(super) frozen: Option<Generation>,
-    /// Highest number first.
+    /// Sorted runs, highest number first.
     pub(super) packs: Vec<Arc<SortedRun>>,
 }
 
-/// Where a valid row is.
+/// Where a valid row is, other than in the newest database.
 enum Place<'a> {
     Frozen(&'a Generation),
     SortedRun(&'a SortedRun, u32),
@@ -48,7 +50,7 @@ impl Place<'_> {
 }
 
 impl Databases {
-    /// A database and nothing before it.
+    /// The rows of one database, without others before it.
     pub(super) fn of(newest: Generation) -> Self {
         Self { newest, frozen: None, packs: Vec::new() }
     }
@@ -61,7 +63,7 @@ impl Databases {
         }
     }
 
-    /// The same, and that it was read.
+    /// The valid value of a row. Marks the row as read.
     pub(super) fn read(&self, row: &[u8]) -> Result<Option<IVec>> {
         if let Some(value) = self.newest.get(row)? {
             return Ok(present(value));
@@ -73,12 +75,12 @@ impl Databases {
         Ok(Some(value))
     }
 
-    /// Whether a row is there.
+    /// Returns whether the row exists.
     pub(super) fn contains(&self, row: &[u8]) -> Result<bool> {
         Ok(self.get(row)?.is_some())
     }
 
-    /// Where the row is that is valid if the newest has none.
+    /// Finds the row that is valid if the newest database does not have it.
     fn below(&self, row: &[u8]) -> Result<Option<(Place<'_>, IVec)>> {
         if let Some(frozen) = &self.frozen
             && let Some(value) = frozen.get(row)?
@@ -89,23 +91,24 @@ impl Databases {
         Ok(present(value).map(|value| (Place::SortedRun(pack, ordinal), value)))
     }
 
-    /// Whether frozen has the row, valid or not.
+    /// Returns whether the frozen database has the row, valid or not.
     fn frozen_has(&self, row: &[u8]) -> Result<bool> {
         self.frozen.as_ref().map_or(Ok(false), |frozen| frozen.contains(row))
     }
 
-    /// Whether frozen or a pack may have the row, valid or not.
+    /// Returns whether the frozen database or a sorted run may have the row, valid or not.
     fn may_be_below(&self, row: &[u8]) -> Result<bool> {
         Ok(self.frozen_has(row)? || !self.packs.is_empty() && self.packs_may_hold(row, |_| true))
     }
 
-    /// Whether one of these packs may have the row, valid or not.
+    /// Returns whether one of the sorted runs that `which` accepts may have the row, valid or not.
     pub(super) fn packs_may_hold(&self, row: &[u8], which: impl Fn(&SortedRun) -> bool) -> bool {
         let hash = filter::hash(row);
         self.packs.iter().any(|pack| which(pack) && pack.may_hold(hash))
     }
 
-    /// Whether what a pack has of a row is dead, as something newer has the row too.
+    /// Returns whether a newer place than sorted run `number` has the row, so that it is dead in
+    /// that run.
     pub(super) fn is_shadowed(&self, row: &[u8], number: u64) -> Result<bool> {
         if self.newest.contains(row)? || self.frozen_has(row)? {
             return Ok(true);
@@ -114,7 +117,7 @@ impl Databases {
         Ok(find(&self.packs[..newer], row)?.is_some())
     }
 
-    /// Sets a row; returns its former valid value.
+    /// Sets a row. Returns its former valid value.
     pub(super) fn insert(&self, row: &[u8], value: impl Into<IVec>) -> Result<Option<IVec>> {
         let value = value.into();
         let replaced = self.newest.insert(row, value.clone())?;
@@ -122,7 +125,8 @@ impl Databases {
         self.left(row, replaced)
     }
 
-    /// Deletes a row everywhere; returns its former valid value.
+    /// Deletes a row in all places, with a tombstone if an older place may have it. Returns its
+    /// former valid value.
     pub(super) fn remove(&self, row: &[u8]) -> Result<Option<IVec>> {
         let removed = if self.may_be_below(row)? {
             self.newest.insert(row, REMOVED)?
@@ -132,7 +136,8 @@ impl Databases {
         self.left(row, removed)
     }
 
-    /// Counts a former row no more, which the newest had or something older.
+    /// Stops counting the former valid row, which was in the newest database or in an older place.
+    /// Returns its value.
     fn left(&self, row: &[u8], of_newest: Option<IVec>) -> Result<Option<IVec>> {
         match of_newest.map(present) {
             Some(former) => {
@@ -146,41 +151,41 @@ impl Databases {
         }
     }
 
-    /// Entries in all places.
+    /// Number of valid rows in all places.
     pub(super) fn live(&self) -> u64 {
         self.each_counts().map(Counts::live).sum()
     }
 
-    /// Bytes of the databases, when they were last measured.
+    /// Disk usage of the databases, when they were last measured.
     pub(super) fn bytes(&self) -> u64 {
         self.each_generation().map(Generation::bytes).sum()
     }
 
-    /// Bytes of all packs.
+    /// Bytes of all sorted runs.
     pub(super) fn pack_bytes(&self) -> u64 {
         self.packs.iter().map(|pack| pack.len()).sum()
     }
 
-    /// The newest, then the frozen one.
+    /// The newest database, then the frozen one.
     pub(super) fn each_generation(&self) -> impl Iterator<Item = &Generation> {
         std::iter::once(&self.newest).chain(&self.frozen)
     }
 
-    /// The counts of all places, in the order in which they are looked at.
+    /// The counts of all places, in the order of look-up.
     pub(super) fn each_counts(&self) -> impl Iterator<Item = &Counts> {
         let generations = self.each_generation().map(|generation| &generation.counts);
         generations.chain(self.packs.iter().map(|pack| &pack.counts))
     }
 
-    /// Puts a pack in its place, and takes others away.
+    /// Removes the sorted runs `retired`, and adds `pack`.
     pub(super) fn replace(&mut self, retired: &[Arc<SortedRun>], pack: Option<Arc<SortedRun>>) {
         self.packs.retain(|pack| !retired.iter().any(|retired| Arc::ptr_eq(retired, pack)));
         self.packs.extend(pack);
         self.packs.sort_by_key(|pack| std::cmp::Reverse(pack.number));
     }
 
-    /// Calls `visit` with every row that is valid, its value, and the counts of
-    /// where it is. Places must not come or go meanwhile.
+    /// Calls `visit` with each valid row, its value, and the counts of its place. No place may be
+    /// added or removed meanwhile.
     pub(super) fn each(&self, mut visit: impl FnMut(&Counts, IVec, IVec) -> Result<()>) -> Result<()> {
         let counts: Vec<&Counts> = self.each_counts().collect();
         let mut merge = Merge::new(self)?;
@@ -192,14 +197,14 @@ impl Databases {
         Ok(())
     }
 
-    /// What all of them have, to be known again.
+    /// The number and the checksum of all valid rows, which the next open compares.
     pub(super) fn tally(&self) -> Tally {
         let sums = self.each_counts().map(Counts::sum);
         Tally { rows: self.live(), sum: sums.fold(0, u64::wrapping_add) }
     }
 }
 
-/// The first of these packs that has the row.
+/// Finds a row in the first sorted run that has it.
 fn find<'a>(packs: &'a [Arc<SortedRun>], row: &[u8]) -> Result<Option<(&'a SortedRun, Found)>> {
     if packs.is_empty() {
         return Ok(None);
@@ -213,7 +218,7 @@ fn find<'a>(packs: &'a [Arc<SortedRun>], row: &[u8]) -> Result<Option<(&'a Sorte
     Ok(None)
 }
 
-/// A value, unless it says that the row was removed.
+/// The value, or `None` for a tombstone.
 fn present(value: IVec) -> Option<IVec> {
     (&*value != REMOVED).then_some(value)
 }

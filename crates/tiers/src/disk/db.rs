@@ -1,9 +1,8 @@
-//! One generation: a sled database of its own.
+//! One sled database.
 //!
-//! sled never shrinks its files and panics where it finds damage it did not
-//! expect, so every call to it is guarded, and space comes back by dropping a
-//! whole database. Its `mode` option is read nowhere in 0.34.7, so there is
-//! nothing to choose.
+//! sled never shrinks its files, so space is freed by deleting a whole database. It panics on
+//! damage that it did not expect, so every call to it is guarded. Its `mode` option is read nowhere
+//! in 0.34.7, so it is not set.
 
 use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -19,41 +18,41 @@ use super::counts::Counts;
 use super::layout::{self, Layout};
 use crate::durable_sync::{sync_dir, sync_tree};
 
-/// How long sled's threads may hold on to a database after it was dropped.
+/// Longest wait for sled's threads to release a database after it was dropped.
 const LINGER_MAX: Duration = Duration::from_secs(10);
 const FLUSH_EVERY_MS: u64 = 500;
-/// What an empty database takes at least.
+/// Smallest disk usage of an empty database.
 pub(super) const EMPTY_BYTES: u64 = 512 << 10;
-/// What sled adds to a change of a row, about.
+/// Bytes that sled adds to a change of a row, approximately.
 const ROW_OVERHEAD: u64 = 48;
 
-/// Why a database did not open.
+/// Why a database could not be opened.
 pub(super) enum OpenError {
-    /// What lies there is not a database that sled can read.
+    /// The files are not a database that sled can read.
     Torn(String),
-    /// Something else, which may pass.
+    /// Any other failure, which may be temporary.
     Failed(Error),
 }
 
-/// A database and what is counted of it.
+/// A sled database and its counters.
 pub(super) struct Generation {
-    /// Later generations have higher numbers.
+    /// Later databases have higher numbers.
     pub(super) number: u64,
-    /// Entries whose valid row is here.
+    /// Counts the entries whose valid row is in this database.
     pub(super) counts: Counts,
     path: PathBuf,
     db: Db,
     bytes: AtomicU64,
-    /// What it took when it was empty.
+    /// Disk usage when it was empty.
     bytes_at_open: u64,
     written: AtomicU64,
     measured_at: AtomicU64,
-    /// Whether a call of sled failed: it may fail for good then.
+    /// Whether a call of sled failed. All later calls may fail too.
     failed: AtomicBool,
 }
 
 impl Generation {
-    /// Opens the database of that number, or makes one.
+    /// Opens database `number`, or creates it.
     pub(super) fn open(layout: &Layout, number: u64, cache_bytes: u64) -> Result<Self, OpenError> {
         let path = layout.generation(number);
         layout::make_private(&path).map_err(|error| OpenError::Failed(layout::unavailable(&path, error)))?;
@@ -93,19 +92,19 @@ impl Generation {
         self.guarded(|| self.db.get(row))
     }
 
-    /// Whether there is such a row.
+    /// Returns whether the row exists.
     pub(super) fn contains(&self, row: &[u8]) -> Result<bool> {
         self.guarded(|| self.db.contains_key(row))
     }
 
-    /// Sets a row; returns what it held.
+    /// Sets a row. Returns its former value.
     pub(super) fn insert(&self, row: &[u8], value: impl Into<IVec>) -> Result<Option<IVec>> {
         let value = value.into();
         self.note(row.len() + value.len());
         self.guarded(|| self.db.insert(row, value))
     }
 
-    /// Deletes a row; returns what it held. A look-up when it is not there.
+    /// Deletes a row. Returns its former value. Costs only a look-up if the row does not exist.
     pub(super) fn remove(&self, row: &[u8]) -> Result<Option<IVec>> {
         let removed = self.guarded(|| self.db.remove(row))?;
         if removed.is_some() {
@@ -114,54 +113,55 @@ impl Generation {
         Ok(removed)
     }
 
-    /// Calls sled, and remembers a failure.
+    /// Calls sled, and records a failure.
     fn guarded<T>(&self, call: impl FnOnce() -> sled::Result<T>) -> Result<T> {
         guarded(call).inspect_err(|_| self.failed.store(true, Ordering::Release))
     }
 
-    /// Whether the file of rows was removed by others.
+    /// Returns whether another program removed the database file.
     pub(super) fn is_removed(&self) -> bool {
         !std::fs::exists(self.path.join("db")).unwrap_or(true)
     }
 
-    /// Whether a call of sled failed.
+    /// Returns whether a call of sled failed.
     pub(super) fn has_failed(&self) -> bool {
         self.failed.load(Ordering::Acquire)
     }
 
-    /// Whether there is no row.
+    /// Returns whether the database has no rows.
     pub(super) fn is_empty(&self) -> bool {
         self.db.is_empty()
     }
 
-    /// All rows and their values, in the order of rows.
+    /// Iterates over all rows and their values, in key order.
     pub(super) fn rows(&self) -> Rows {
         Rows(self.db.iter())
     }
 
-    /// Writes what is buffered, and waits until it is on the medium.
+    /// Writes buffered changes. Returns when sled has synced them.
     pub(super) fn flush(&self) -> Result<()> {
         self.guarded(|| self.db.flush()).map(|_| ())
     }
 
-    /// Waits until what was flushed is on the medium; sled waits for less.
+    /// Waits until all flushed files and directory entries are durable. sled itself syncs fewer of
+    /// them.
     pub(super) fn sync(&self) -> Result<()> {
         let named = || self.path.parent().map_or(Ok(()), sync_dir);
         sync_tree(&self.path).and_then(|()| named()).map_err(|error| layout::unavailable(&self.path, error))
     }
 
-    /// Bytes of the files, when they were last measured.
+    /// Disk usage when it was last measured.
     pub(super) fn bytes(&self) -> u64 {
         self.bytes.load(Ordering::Acquire)
     }
 
-    /// Whether the files have more than those of an empty database.
+    /// Returns whether the database takes more space than an empty one.
     pub(super) fn has_grown(&self) -> bool {
         self.bytes() > self.bytes_at_open
     }
 
-    /// Measures the files, and keeps those that sled made since to their owner;
-    /// returns the bytes before and now.
+    /// Measures the disk usage, and makes files private that sled created since. Returns the usage
+    /// before and now.
     pub(super) fn measure(&self) -> (u64, u64) {
         self.measured_at.store(self.written.load(Ordering::Relaxed), Ordering::Relaxed);
         layout::restrict(&self.path);
@@ -169,7 +169,7 @@ impl Generation {
         (self.bytes.swap(now, Ordering::AcqRel), now)
     }
 
-    /// Whether `bytes` were handed to the database since it was measured.
+    /// Returns whether at least `bytes` were written to the database since it was last measured.
     pub(super) fn is_due(&self, bytes: u64) -> bool {
         let measured_at = self.measured_at.load(Ordering::Relaxed);
         self.written.load(Ordering::Relaxed).saturating_sub(measured_at) >= bytes
@@ -179,7 +179,7 @@ impl Generation {
         self.written.fetch_add(bytes as u64 + ROW_OVERHEAD, Ordering::Relaxed);
     }
 
-    /// Lets go of the files, and waits until sled's threads have done so too.
+    /// Drops the database, and waits until sled's threads have released its files.
     pub(super) fn close(self) {
         let path = self.path;
         if catch_unwind(AssertUnwindSafe(|| drop(self.db))).is_err() {
@@ -191,17 +191,17 @@ impl Generation {
     }
 }
 
-/// Rows of a database, in order.
+/// An iterator over the rows of a database, in key order.
 pub(super) struct Rows(sled::Iter);
 
 impl Rows {
-    /// The next one and its value.
+    /// The next row and its value.
     pub(super) fn next(&mut self) -> Result<Option<(IVec, IVec)>> {
         guarded(|| self.0.next().transpose())
     }
 }
 
-/// Waits until no handle locks the database any more; whether that came true.
+/// Waits until no handle locks the database any more. Returns false if that took too long.
 fn is_released(path: &Path) -> bool {
     let Ok(file) = File::open(path.join("db")) else { return true };
     let started = Instant::now();
@@ -217,7 +217,7 @@ fn is_released(path: &Path) -> bool {
     }
 }
 
-/// Calls sled, and turns its panics and errors into ours.
+/// Calls sled, and converts its panics and errors.
 fn guarded<T>(call: impl FnOnce() -> sled::Result<T>) -> Result<T> {
     match catch_unwind(AssertUnwindSafe(call)) {
         Ok(result) => result.map_err(error),

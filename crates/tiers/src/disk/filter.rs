@@ -1,9 +1,8 @@
-//! Which rows a pack may have: a Bloom filter whose bits for one row lie in one
-//! line of the processor's cache.
+//! A Bloom filter of the rows of a sorted run. The bits of one row lie in one cache line.
 //!
-//! Twelve bits a row, six of them set: of rows that are not there about one in a
-//! hundred is taken for one that may be. It is made anew on opening and stands in
-//! no file, so the hash may change from build to build.
+//! The filter has twelve bits a row, and a row sets six of them. About one in a hundred absent rows
+//! is a false positive. The filter is built when a run is opened and is not stored, so the hash may
+//! change between builds.
 
 use std::hash::BuildHasher;
 
@@ -13,18 +12,18 @@ const BITS_A_ROW: usize = 12;
 const WORDS: usize = 8;
 const PROBES: u32 = 6;
 
-/// The hash by which filters know a row.
+/// The hash of a row in filters.
 pub(super) fn hash(row: &[u8]) -> u64 {
     FixedState::with_seed(1).hash_one(row)
 }
 
-/// A set that may say yes where no is right.
+/// A set of rows that may have false positives.
 pub(super) struct Filter {
     lines: Box<[[u64; WORDS]]>,
 }
 
 impl Filter {
-    /// A filter of the rows that have these hashes.
+    /// Builds a filter of the rows with these hashes.
     pub(super) fn of(hashes: &[u64]) -> Self {
         let lines = (hashes.len() * BITS_A_ROW).div_ceil(WORDS * 64).max(1);
         let mut filter = Self { lines: vec![[0; WORDS]; lines].into() };
@@ -37,7 +36,7 @@ impl Filter {
         filter
     }
 
-    /// Whether a row with this hash may be there.
+    /// Returns whether a row with this hash may be in the set.
     pub(super) fn may_hold(&self, hash: u64) -> bool {
         let line = &self.lines[self.line(hash)];
         bits(hash).all(|(word, bit)| line[word] & bit != 0)
@@ -48,7 +47,8 @@ impl Filter {
     }
 }
 
-/// The bits of a row in its line, from the lower half of its hash: the upper one chose the line.
+/// The bits of a row in its cache line, from the lower half of its hash. The upper half chooses the
+/// line.
 fn bits(hash: u64) -> impl Iterator<Item = (usize, u64)> {
     let spread = hash.wrapping_mul(0x9e37_79b9_7f4a_7c15);
     (0..PROBES).map(move |probe| {
@@ -62,7 +62,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_there_is_found_and_little_else() {
+    fn contained_rows_are_found_with_few_false_positives() {
         let hashes = |range: std::ops::Range<u64>| range.map(|n| hash(&n.to_be_bytes()));
         for rows in [0, 1, 100, 20_000] {
             let filter = Filter::of(&hashes(0..rows).collect::<Vec<_>>());

@@ -1,15 +1,15 @@
-//! Reading the head of a frame without its payload.
+//! Reads the head of a frame in a segment without its payload.
 
 use larder_core::frame::{FrameError, Head};
 
 use super::row::Pointer;
 use super::segments::Segments;
 
-/// Most heads fit here: the fixed part, the key and a few tags.
+/// First read of a head, in bytes: enough for the fixed part, the key and a few tags.
 const PREFIX_BYTES: u64 = 4 << 10;
 
-/// Calls `visit` with the first bytes of a record, its whole head among them.
-/// What cannot be read, or is no frame, is passed over.
+/// Calls `visit` with the first bytes of a frame, including its whole head. Skips frames that
+/// cannot be read.
 pub(super) fn visit(segments: &Segments, pointer: Pointer, visit: &mut (dyn FnMut(&[u8]) + Send)) {
     let mut bytes = PREFIX_BYTES;
     while let Ok(Some(prefix)) = segments.peek(pointer, bytes) {

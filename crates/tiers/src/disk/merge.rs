@@ -1,4 +1,5 @@
-//! All rows of all places in one order, each from the first place that has it.
+//! Merges the rows of all databases and sorted runs in key order. Each row comes from the first
+//! place that has it.
 
 use std::sync::Arc;
 
@@ -9,12 +10,12 @@ use super::databases::Databases;
 use super::db::Rows;
 use super::sorted_run::Cursor;
 
-/// Goes over everything, a row at a time.
+/// A merging iterator over all rows.
 pub(super) struct Merge {
     places: Vec<Ahead>,
 }
 
-/// A place and the row of it that comes next.
+/// A place and its next row.
 struct Ahead {
     rows: Source,
     head: Option<(IVec, IVec)>,
@@ -42,7 +43,7 @@ impl Ahead {
 }
 
 impl Merge {
-    /// Begins with the first row of all.
+    /// Begins with the first row.
     pub(super) fn new(databases: &Databases) -> Result<Self> {
         let generations =
             databases.each_generation().map(|generation| Source::Database(Box::new(generation.rows())));
@@ -50,7 +51,7 @@ impl Merge {
         Ok(Self { places: generations.chain(packs).map(Ahead::of).collect::<Result<_>>()? })
     }
 
-    /// The next row: the number of the place that has it, the row, the value.
+    /// The next row: the index of the place that has it, its key and its value.
     pub(super) fn next(&mut self) -> Result<Option<(usize, IVec, IVec)>> {
         let ahead = |place: &Ahead| place.head.as_ref().map(|(row, _)| row.clone());
         let Some(least) = self.places.iter().filter_map(ahead).min() else { return Ok(None) };

@@ -1,37 +1,44 @@
-//! sled, with segments beside it.
+//! The disk tier: a sled database for small frames, append-only segments for large ones.
 //!
-//! A small frame is a row of an embedded database. A large one goes to the
-//! end of a segment file, and its row says where. Both halves give space back
-//! by the piece: a database that has grown is written anew as a pack, sorted and
-//! without gaps, and deleted; of packs and segments the oldest go, and what was
-//! read of them is written once more.
+//! A small frame is the value of a row in the database. A large frame is appended to a segment
+//! file, and its row points to it.
 //!
-//! | file | holds |
-//! |---|---|
-//! | `layout` | names of files and directories |
-//! | `row` | the key and the value of a row |
-//! | `generation` | one sled database |
-//! | `block`, `pack`, `draft` | rows in a file: a few of them, all, while it is written |
-//! | `contents`, `filter`, `bits` | what is known in memory of the rows of a pack |
-//! | `databases`, `merge`, `counts` | all places that have rows: one row, all rows, how many |
-//! | `segment`, `segments` | one file of frames; all of them |
-//! | `store` | rows and frames together: get, put, remove |
-//! | `heads` | reading heads of frames for a scan |
-//! | `record`, `journal`, `replay` | what became of rows since the last flush |
-//! | `recovery` | opening what is there |
-//! | `revival` | opening it again after a failure |
-//! | `upkeep`, `eviction` | what to drop when; dropping it |
-//! | `relief` | making room on a medium that is full |
-//! | `loss` | beginning anew where the directory was removed |
-//! | `repack`, `reaper` | packing a database with each put; deleting it afterwards |
+//! sled does not shrink its files, so the tier frees space as an LSM tree does. A database that has
+//! grown is frozen, as a memtable is. Its rows are written to a sorted run, and it is deleted. The
+//! budget is kept by evicting the oldest sorted runs and segments. Entries of them that were read
+//! are copied once more.
+//!
+//! Code and file names call a sorted run a *pack*, and a database a *generation*.
+//!
+//!  file | holds |
+//! ---|---|
+//!  `layout` | names of files and directories |
+//!  `row` | the key and the value of a row |
+//!  `db` | one sled database |
+//!  `sorted_run`, `block`, `run_writer` | a sorted run, a block of its rows, and its writer |
+//!  `run_index`, `filter`, `bitmap` | the index, the Bloom filter and the read bits of a run, in memory |
+//!  `databases`, `merge`, `counts` | databases and runs together: one row, all rows, row counts |
+//!  `segment`, `segments` | one file of frames; all of them |
+//!  `store` | rows and frames together: get, put, remove |
+//!  `heads` | reads heads of frames for a scan |
+//!  `record`, `journal`, `replay` | the write-ahead log of row changes since the last flush |
+//!  `recovery` | opens an existing directory |
+//!  `reopen` | opens it again after a failure |
+//!  `compaction` | chooses what to freeze, compact or evict |
+//!  `compaction_job` | writes a sorted run, a few rows with each put |
+//!  `eviction` | freezes and evicts what was chosen |
+//!  `relief` | makes room on a full disk |
+//!  `loss` | starts empty after the directory was removed |
+//!  `reaper` | deletes a compacted database in a thread |
 //!
 //! # Invariants
-//! - Locks are taken in this order: `upkeep`, `state`, the checkpoint, a stripe,
-//!   the active segment, the table of segments, the journal. Who holds `state` never waits for `upkeep`.
-//! - `state` is written to only for a moment, under `upkeep`: to swap databases and packs.
-//! - Memory: 2 KiB a segment, a row's key for each large frame, sled's caches; for
-//!   rows in packs two bytes each, and their first keys every 4 KiB.
-//! - Two empty databases take 1 to 2 MiB; a budget below 8 MiB holds little else.
+//! - Locks are taken in this order: `upkeep`, `state`, the checkpoint, a stripe, the active
+//!   segment, the table of segments, the journal. A holder of `state` never waits for `upkeep`.
+//! - `state` is locked for writing only for a moment, under `upkeep`, to swap databases and sorted
+//!   runs.
+//! - Memory: 2 KiB a segment, the row key of each large frame, and sled's caches. A sorted run
+//!   takes two bytes a row, and one row key for every 4 KiB.
+//! - Two empty databases take 1 to 2 MiB. A budget below 8 MiB holds little else.
 
 mod bitmap;
 mod block;
@@ -117,34 +124,33 @@ pub const CROSSOVER_BYTES: u64 = 1 << 10;
 
 const FRAME_BYTES_MAX: u64 = 1 << 30;
 
-/// What a database and its buffers write later than it is counted, about.
+/// Bytes that a database and its buffers write later than they are counted, approximately.
 const UNCOUNTED_BYTES: u64 = 2 << 20;
 
-/// How to open a [`DiskTier`].
+/// Options of a [`DiskTier`].
 #[derive(Debug)]
 pub struct DiskOptions {
-    /// The directory. It is the tier's alone while the tier is open: the
-    /// caller keeps other processes and other tiers out. Made if missing.
+    /// The directory. Only this tier may use it while it is open: the caller keeps other processes
+    /// and tiers out. Created if it is missing.
     pub dir: PathBuf,
-    /// What the tier takes on disk is counted here, and bounded by it.
+    /// The disk budget, which counts and bounds the disk usage of the tier.
     pub space: Share,
-    /// Frames of at least this many bytes go to segments;
-    /// [`CROSSOVER_BYTES`] is a good choice.
+    /// Frames of at least this many bytes go to segments. [`CROSSOVER_BYTES`] is a good choice.
     pub crossover: u64,
-    /// What a crash may take of what was acknowledged.
+    /// Which acknowledged writes a crash may lose.
     pub durability: Durability,
 }
 
-/// A tier of one process on a disk: an embedded database for small frames,
-/// append-only segments for large ones.
+/// A tier on disk for one process: an embedded database for small frames, append-only segments for
+/// large ones.
 ///
-/// It blocks: each future does its work in the first poll. The budget is kept
-/// in `put`, which may take long when it has to make room. Opening reads every row.
+/// Blocking: each future does its work in the first poll. A `put` keeps the budget, and may take
+/// long when it has to make room. Opening reads every row.
 ///
-/// Dropping it hands what is buffered to the operating system. [`Tier::close`]
-/// waits for the medium too, and says how it went: only then are the entries
-/// there after the machine went down, but for [`Durability::Synced`]. The
-/// directory can be opened again at once after either.
+/// Dropping the tier hands buffered writes to the operating system. [`Tier::close`] also waits
+/// until they are durable, and reports failures. After a crash of the machine, entries survive only
+/// if the tier was closed before, or with [`Durability::Synced`]. The directory can be opened again
+/// at once after either.
 pub struct DiskTier {
     layout: Layout,
     anchor: Anchor,
@@ -155,24 +161,27 @@ pub struct DiskTier {
     evictions: AtomicU64,
     upkeep: RwLock<Option<CompactionJob>>,
     reaper: Reaper,
-    /// Rows that puts have still to look at, for the pack under way.
+    /// Rows that puts have not processed yet for the compaction in progress.
     owed: AtomicU64,
-    /// `None` when closed, or while it cannot be opened again.
+    /// `None` after the tier is closed, and while it cannot be opened again.
     state: RwLock<Option<Store>>,
     closed: AtomicBool,
     suspect: AtomicBool,
-    /// No entry is expired before, in milliseconds since the Unix epoch.
+    /// No entry expires before this time, in milliseconds since the Unix epoch.
     expires_at: AtomicU64,
     looked_for_expired: Pause,
     revived: Mutex<Option<Instant>>,
 }
 
 impl DiskTier {
-    /// Opens the directory, or makes it.
+    /// Opens the directory, or creates it.
     ///
-    /// What cannot be read is given up, and logged: a torn database is set
-    /// aside until the next open, and its entries are absent. What cannot be
-    /// opened for another reason is an error that names the path.
+    /// Data that cannot be read is dropped and logged: a corrupt database is set aside until the
+    /// next open, and its entries are absent.
+    ///
+    /// # Errors
+    /// `ErrorKind::Unavailable` for other failures to open the directory. The message names the
+    /// path.
     pub fn open(options: DiskOptions) -> Result<Self> {
         Self::open_now(options).map_err(|error| error.in_tier(TierKind::Disk).during("open"))
     }
@@ -270,7 +279,8 @@ impl DiskTier {
         self.with_store(|store| store.scan(visit))
     }
 
-    /// With `is_final`, all is on the medium afterwards.
+    /// Closes the tier. With `is_final`, waits until all data is durable and marks the directory as
+    /// closed.
     fn close_now(&self, is_final: bool) -> Result<()> {
         let mut upkeep = self.upkeep.write();
         let was_closed = self.closed.swap(true, Ordering::AcqRel);
@@ -282,7 +292,7 @@ impl DiskTier {
         let is_lost = !self.anchor.is_there() || store.has_lost_files();
         self.anchor.close();
         if is_lost {
-            // Another process may have the directory by now: nothing is written.
+            // Another process may have the directory by now, so nothing is written.
             store.abandon();
             self.space.set(0);
             return Err(self.anchor.lost());
@@ -293,7 +303,7 @@ impl DiskTier {
         if is_final { self.settle() } else { Ok(()) }
     }
 
-    /// Waits until all is on the medium, and says so in the marker.
+    /// Waits until all data is durable, then marks the directory as closed.
     fn settle(&self) -> Result<()> {
         let settled = sync_tree(self.layout.dir()).and_then(|()| self.marker.close());
         settled.map_err(|error| layout::unavailable(self.layout.dir(), error))
@@ -308,7 +318,7 @@ impl DiskTier {
         }
     }
 
-    /// Lends the store, unless the tier is closed.
+    /// Calls `call` with the store. Fails if the tier is closed or cannot be opened again.
     fn with_store<T>(&self, call: impl FnOnce(&Store) -> Result<T>) -> Result<T> {
         match self.state.read().as_ref() {
             Some(store) => call(store).inspect_err(|error| self.observe(store, error)),
@@ -348,7 +358,7 @@ fn not_opened_again() -> Error {
     Error::new(ErrorKind::Unavailable, "the tier failed and could not be opened again")
 }
 
-/// Does the work in the first poll, and says where an error comes from.
+/// Runs `call` in the first poll, and adds the tier and the operation to an error.
 fn work<'a, T: Send + 'a>(
     operation: &'static str,
     call: impl FnOnce() -> Result<T> + Send + 'a,
@@ -398,7 +408,7 @@ impl Tier for DiskTier {
         work("scan", move || self.scan_now(visit))
     }
 
-    /// Told of every key while there is no entry at all.
+    /// True for every key while the tier has no entry at all.
     fn lacks(&self, _: &EncodedKey) -> bool {
         let state = self.state.try_read();
         state.is_some_and(|state| state.as_ref().is_some_and(|store| store.databases.live() == 0))

@@ -1,24 +1,23 @@
-//! What is known in memory of the rows of a pack.
+//! The index of a sorted run in memory.
 
 use super::row::{REMOVED, Row};
 use super::{block, filter};
 
-/// Gathered row by row, as a pack is written or read.
+/// Index data that is collected row by row, while a run is written or read.
 #[derive(Default)]
 pub(super) struct RunIndex {
-    /// Where rows are.
+    /// The position of each block.
     pub(super) index: Index,
     /// The hash of each row.
     pub(super) hashes: Vec<u64>,
-    /// What rows take that an eviction carries on: pointers into segments, and
-    /// the word that a row was removed.
+    /// Bytes of the rows that an eviction always copies: pointers into segments, and tombstones.
     pub(super) kept_bytes: u64,
-    /// Rows that have a value.
+    /// Number of rows with a value.
     pub(super) values: u64,
 }
 
 impl RunIndex {
-    /// How many there are.
+    /// Number of rows.
     pub(super) fn rows(&self) -> u64 {
         self.hashes.len() as u64
     }
@@ -37,10 +36,10 @@ impl RunIndex {
     }
 }
 
-/// The first row of each block: about 30 bytes for every 4 KiB.
+/// The first row key of each block: about 30 bytes for every 4 KiB.
 #[derive(Default)]
 pub(super) struct Index {
-    /// The length and the bytes of each.
+    /// For each block, the length of its first row key and the key.
     firsts: Vec<u8>,
     blocks: Vec<Block>,
     end: u64,
@@ -59,12 +58,12 @@ impl Index {
         self.firsts.extend_from_slice(row);
     }
 
-    /// Says where the last block ends.
+    /// Sets where the last block ends.
     pub(super) fn end(&mut self, offset: u64) {
         self.end = offset;
     }
 
-    /// How many blocks there are.
+    /// Number of blocks.
     pub(super) fn blocks(&self) -> usize {
         self.blocks.len()
     }
@@ -74,7 +73,7 @@ impl Index {
         self.blocks.partition_point(|block| self.first(block) <= row).checked_sub(1)
     }
 
-    /// The place of its first row among all.
+    /// Position of the first row of a block among all rows.
     pub(super) fn ordinal(&self, at: usize) -> u32 {
         self.blocks.get(at).map_or(0, |block| block.ordinal)
     }

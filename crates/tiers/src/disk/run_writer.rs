@@ -1,6 +1,7 @@
-//! A pack that is being written.
+//! Writes a sorted run.
 //!
-//! It has a name of its own until it is whole, and is deleted when it is given up.
+//! The file has a temporary name until it is complete. It is deleted if the writer is dropped
+//! before.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
@@ -16,10 +17,10 @@ use super::run_index::RunIndex;
 use super::sorted_run::{self, SortedRun};
 use crate::disk_budget::Share;
 
-/// So many bytes are written at a time.
+/// Bytes that are buffered before a write.
 const BUFFER_BYTES: usize = 64 << 10;
 
-/// Takes rows in ascending order.
+/// Writes rows, which the caller adds in ascending order.
 pub(super) struct RunWriter {
     number: u64,
     path: PathBuf,
@@ -29,14 +30,14 @@ pub(super) struct RunWriter {
     contents: RunIndex,
     block: Vec<u8>,
     buffer: Vec<u8>,
-    /// Bytes of all blocks that are finished.
+    /// Bytes of all finished blocks.
     len: u64,
     /// Bytes that are counted in the share.
     charged: u64,
 }
 
 impl RunWriter {
-    /// Begins pack `number`.
+    /// Begins run `number`.
     pub(super) fn create(layout: &Layout, number: u64, space: &Arc<Share>) -> Result<Self> {
         let path = layout.draft(number);
         let mut options = OpenOptions::new();
@@ -87,9 +88,10 @@ impl RunWriter {
         Ok(())
     }
 
-    /// Ends the pack, gives it its name and opens it; `None` where no row came.
-    /// An earlier pack of that number is replaced. The caller waits for the name
-    /// to be on the medium.
+    /// Finishes the run, renames it into place and opens it. `None` if it has no rows.
+    ///
+    /// Replaces an earlier run of the same number. The caller waits until the directory entry is
+    /// durable.
     pub(super) fn finish(mut self, durability: Durability) -> Result<Option<SortedRun>> {
         if self.contents.rows() == 0 {
             return Ok(None);

@@ -1,16 +1,19 @@
-//! A pack: rows of a database that takes no more writes, sorted and without gaps.
+//! A sorted run: an immutable file of rows in key order, as in an LSM tree. Files and code call it
+//! a pack.
 //!
 //! ```text
 //! 4   LRDP
 //! 1   version, 1
 //! 3   0
-//! 8   the number of the pack, that of its name
-//! blocks of rows in ascending order, each of about 4 KiB, then the last one
+//! 8   the number of the run, as in its file name
+//! blocks of rows in ascending order, each of about 4 KiB, then the last block
 //! ```
 //!
-//! Written once, by a [`RunWriter`](super::run_writer::RunWriter), then renamed into place: so a
-//! pack is whole or damaged. In memory it has the first row of each block, a filter
-//! over all rows, and a bit a row: whether it was read since it was written here.
+//! A [`RunWriter`](super::run_writer::RunWriter) writes the file once and renames it into place. So
+//! a run is either complete or damaged.
+//!
+//! In memory, a run has the first row key of each block, a Bloom filter of all rows, and one bit a
+//! row that says whether it was read since it was written here.
 
 use std::cmp::Ordering as Order;
 use std::fs::File;
@@ -34,7 +37,7 @@ const MAGIC: &[u8; 4] = b"LRDP";
 const VERSION: u8 = 1;
 pub(super) const START_LEN: usize = 16;
 
-/// The first bytes of pack `number`.
+/// The first bytes of run `number`.
 pub(super) fn start(number: u64) -> [u8; START_LEN] {
     let mut start = [0; START_LEN];
     start[..4].copy_from_slice(MAGIC);
@@ -43,15 +46,15 @@ pub(super) fn start(number: u64) -> [u8; START_LEN] {
     start
 }
 
-/// A file of sorted rows.
+/// An open sorted run.
 pub(super) struct SortedRun {
-    /// Later packs have higher numbers: that of the database whose rows these were.
+    /// The number of the database whose rows it has. Later runs have higher numbers.
     pub(super) number: u64,
-    /// Its valid rows.
+    /// Counts the valid rows of this run.
     pub(super) counts: Counts,
-    /// No later journal has a record of a row that is valid here.
+    /// Journal files above this number have no record of a row that is valid in this run.
     pub(super) journal: u64,
-    /// Whether it is what was left of the pack of this number.
+    /// Whether the run was rewritten from an earlier run of the same number.
     pub(super) is_rest: bool,
     path: PathBuf,
     file: ReadAt,
@@ -65,22 +68,22 @@ pub(super) struct SortedRun {
     carrying: RwLock<Option<Carrying>>,
 }
 
-/// What of a pack is in another one already, that will stand in for it.
+/// Rows of a run that were copied to the run that will replace it.
 struct Carrying {
     rows: Bitmap,
     counts: Counts,
 }
 
-/// A row that was found.
+/// A row that was found in a run.
 pub(super) struct Found {
-    /// Its place among the rows of the pack.
+    /// Its position among the rows of the run.
     pub(super) ordinal: u32,
-    /// Its value, or that it was removed.
+    /// Its value, or a tombstone.
     pub(super) value: IVec,
 }
 
 impl SortedRun {
-    /// A pack that was just written.
+    /// Opens a run that was just written.
     pub(super) fn new(number: u64, path: PathBuf, file: File, len: u64, contents: RunIndex) -> Self {
         let RunIndex { index, hashes, kept_bytes, values } = contents;
         Self {
@@ -101,7 +104,7 @@ impl SortedRun {
         }
     }
 
-    /// Opens the file of an earlier pack, and reads all of it; `None` when it is damaged.
+    /// Opens an existing run and reads all of it. `None` if it is damaged.
     pub(super) fn open(number: u64, path: PathBuf) -> Result<Option<Self>> {
         let opened = File::open(&path).and_then(|file| Ok((read(&file, number)?, file)));
         match opened {
@@ -112,7 +115,7 @@ impl SortedRun {
         }
     }
 
-    /// Where the file lies.
+    /// The path of the file.
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
@@ -122,27 +125,28 @@ impl SortedRun {
         self.len
     }
 
-    /// Whether the file was removed by others.
+    /// Returns whether another program removed the file.
     pub(super) fn is_removed(&self) -> bool {
         self.file.is_removed()
     }
 
-    /// Rows that have a value, valid or not.
+    /// Number of rows with a value, valid or dead. Tombstones are not counted.
     pub(super) fn values(&self) -> u64 {
         self.values
     }
 
-    /// What dropping it frees: all but pointers into segments and removals.
+    /// Bytes that an eviction of the run frees. Pointers into segments and tombstones are copied
+    /// always.
     pub(super) fn droppable(&self) -> u64 {
         self.len.saturating_sub(self.kept_bytes)
     }
 
-    /// Whether it may have a row with this hash.
+    /// Returns whether the run may have a row with this hash.
     pub(super) fn may_hold(&self, hash: u64) -> bool {
         self.filter.may_hold(hash)
     }
 
-    /// The row, which has this hash.
+    /// Finds a row by its key and its hash.
     pub(super) fn find(&self, row: &[u8], hash: u64) -> Result<Option<Found>> {
         if !self.filter.may_hold(hash) {
             return Ok(None);
@@ -159,22 +163,22 @@ impl SortedRun {
         Ok(None)
     }
 
-    /// Remembers that a row was read.
+    /// Marks a row as read.
     pub(super) fn mark(&self, ordinal: u32) {
         self.read.set(ordinal);
     }
 
-    /// How many rows were read since they were written here.
+    /// Number of rows that were read since they were written here.
     pub(super) fn marked(&self) -> u64 {
         self.read.count()
     }
 
-    /// Whether a row was read since it was written here.
+    /// Returns whether a row was read since it was written here.
     pub(super) fn was_read(&self, ordinal: u32) -> bool {
         self.read.has(ordinal)
     }
 
-    /// Counts a row as valid no more. The caller holds its stripe.
+    /// Stops counting a row as valid. The caller holds its stripe lock.
     pub(super) fn leave(&self, ordinal: u32, row: &[u8], value: &[u8]) {
         self.counts.leave(row, value);
         if let Some(carrying) = self.carrying.read().as_ref().filter(|carrying| carrying.rows.has(ordinal)) {
@@ -182,14 +186,16 @@ impl SortedRun {
         }
     }
 
-    /// Nothing of it is in another one. What an earlier attempt had counted is
-    /// forgotten whole: who is counting it down meanwhile harms nobody.
+    /// Begins to track the rows that are copied to another run.
+    ///
+    /// Replaces the counts of an earlier attempt. A thread that still decrements those does no
+    /// harm.
     pub(super) fn begin_carrying(&self) {
         let rows = Bitmap::new(self.rows as usize);
         *self.carrying.write() = Some(Carrying { rows, counts: Counts::default() });
     }
 
-    /// A row is in another one now. The caller holds its stripe.
+    /// Records that a row was copied to another run. The caller holds its stripe lock.
     pub(super) fn carry(&self, ordinal: u32, row: &[u8], value: &[u8]) {
         if let Some(carrying) = self.carrying.read().as_ref() {
             carrying.rows.set(ordinal);
@@ -197,14 +203,14 @@ impl SortedRun {
         }
     }
 
-    /// What is in another one and still valid.
+    /// Counts the copied rows that are still valid.
     pub(super) fn carried(&self) -> Counts {
         let carried = Counts::default();
         self.carrying.read().iter().for_each(|carrying| carried.absorb(&carrying.counts));
         carried
     }
 
-    /// A block with its head.
+    /// Reads a block, including its head.
     fn block(&self, at: usize) -> Result<Vec<u8>> {
         let (offset, end) = self.index.range(at);
         let mut bytes = vec![0; end.saturating_sub(offset) as usize];
@@ -223,8 +229,7 @@ impl SortedRun {
     }
 }
 
-/// Reads a file from its beginning to its end; `None` when it is not a whole
-/// pack of that number.
+/// Reads a file from beginning to end. `None` if it is not a complete run of that number.
 fn read(file: &File, number: u64) -> io::Result<Option<(RunIndex, u64)>> {
     let len = file.metadata()?.len();
     let mut file = BufReader::with_capacity(256 << 10, file);
@@ -257,7 +262,7 @@ fn read(file: &File, number: u64) -> io::Result<Option<(RunIndex, u64)>> {
     Ok(None)
 }
 
-/// Goes over the rows of a pack in their order.
+/// Iterates over the rows of a run in key order.
 pub(super) struct Cursor {
     pack: Arc<SortedRun>,
     next: usize,
@@ -272,12 +277,12 @@ impl Cursor {
         Self { pack, next: 0, block: Vec::new(), at: 0, ordinal: 0 }
     }
 
-    /// The pack.
+    /// The run.
     pub(super) fn pack(&self) -> &Arc<SortedRun> {
         &self.pack
     }
 
-    /// The next row, its value and its place.
+    /// The next row, with its value and its position.
     pub(super) fn next(&mut self) -> Result<Option<(IVec, Found)>> {
         loop {
             let mut rows = Rows::new(&self.block, self.at);
@@ -298,12 +303,12 @@ impl Cursor {
     }
 }
 
-/// Where a block ends that has enough in it.
+/// Returns whether a block is large enough to be ended.
 pub(super) fn is_full(block: &[u8]) -> bool {
     block.len() >= 4 << 10
 }
 
-/// The last bytes of a pack.
+/// The last bytes of a run.
 pub(super) fn end(rows: u64, number: u64, offset: u64) -> [u8; HEAD_LEN] {
     block::last(rows, number, offset)
 }

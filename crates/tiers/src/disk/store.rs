@@ -1,13 +1,12 @@
-//! An open tier: databases, segments, and the locks between them.
+//! The store of an open tier: databases, segments and journal, and the locks between them.
 //!
-//! - A row changes under its stripe, whoever changes it: a `put`, a `remove`,
-//!   an eviction. So none of them undoes another. A `get` takes none, unless what
-//!   its row names is missing.
-//! - A frame is in its segment before a row names it, and a change of a row is
-//!   in the journal before a database has it.
-//! - A `get` that does not find what a pointer names looks again under the
-//!   stripe, for an eviction may have carried the record elsewhere meanwhile.
-//!   What is missing then is missing, and the row goes.
+//! - A row changes only under the lock of its stripe, in `put`, `remove` and eviction. So no change
+//!   undoes another. A `get` takes the lock only when the frame that its row points to is missing.
+//! - A frame is written to its segment before a row points to it. A change of a row is written to
+//!   the journal before it is made in a database.
+//! - If a `get` does not find the frame of a pointer, it reads the row again under the lock,
+//!   because an eviction may have copied the frame in between. If the frame is still missing, the
+//!   row is removed.
 
 use std::sync::Arc;
 
@@ -24,26 +23,26 @@ use super::segments::Segments;
 
 const STRIPES: usize = 64;
 
-/// What a tier holds while it is open.
+/// The data of a tier while it is open.
 pub(super) struct Store {
     /// Rows.
     pub(super) databases: Databases,
     /// Large frames.
     pub(super) segments: Segments,
-    /// What became of rows since the databases were flushed.
+    /// Row changes since the databases were last flushed.
     pub(super) journal: Arc<Journal>,
     checkpoints: Mutex<()>,
     stripes: Box<[Mutex<()>]>,
 }
 
 impl Store {
-    /// Puts the three together.
+    /// Creates a store of its three parts.
     pub(super) fn new(databases: Databases, segments: Segments, journal: Arc<Journal>) -> Self {
         let stripes = (0..STRIPES).map(|_| Mutex::new(())).collect();
         Self { databases, segments, journal, checkpoints: Mutex::new(()), stripes }
     }
 
-    /// The frame of a row.
+    /// Reads the frame of a row.
     pub(super) fn get(&self, key: &RowKey) -> Result<Option<Bytes>> {
         let Some(value) = self.databases.read(key.as_ref())? else { return Ok(None) };
         match Row::parse(&value) {
@@ -70,8 +69,7 @@ impl Store {
         Ok(found)
     }
 
-    /// Stores a frame: itself when it has fewer bytes than `crossover`, in a
-    /// segment otherwise.
+    /// Stores a frame: in the row if it has fewer bytes than `crossover`, in a segment otherwise.
     pub(super) fn put(&self, key: &RowKey, frame: &Frame, crossover: u64) -> Result<()> {
         let row = key.as_ref();
         let _stripe = self.lock(row);
@@ -84,8 +82,8 @@ impl Store {
         Ok(())
     }
 
-    /// Writes a frame to the active segment and has the row name it; returns
-    /// the row's former value. The caller holds the stripe.
+    /// Writes a frame to the active segment and points the row to it. Returns the row's former
+    /// value. The caller holds the stripe lock.
     pub(super) fn put_record(&self, row: &[u8], head: &[u8], body: &[u8]) -> Result<Option<IVec>> {
         let pointer = self.segments.append(row, head, body)?;
         let on_medium = match self.journal.durability() {
@@ -99,15 +97,15 @@ impl Store {
         replaced
     }
 
-    /// Whether a row names a record; so if that cannot be told.
+    /// Returns whether a row points to `pointer`. True if that cannot be read.
     fn names(&self, row: &[u8], pointer: Pointer) -> bool {
         let newest = self.databases.newest.get(row);
         newest.map_or(true, |value| value.as_deref().and_then(Row::pointer) == Some(pointer))
     }
 
-    /// Gives a row a value; returns the former one. The caller holds the stripe.
+    /// Sets the value of a row. Returns the former value. The caller holds the stripe lock.
     ///
-    /// Where the database fails the row is to be absent after all.
+    /// If the database fails, the journal records the row as removed.
     fn set(&self, row: &[u8], value: IVec) -> Result<Option<IVec>> {
         self.journal.set(row, &value)?;
         self.databases.insert(row, value).inspect_err(|_| {
@@ -115,15 +113,17 @@ impl Store {
         })
     }
 
-    /// Removes a row; whether there was one. That there is none was perhaps
-    /// written down a moment ago, by an eviction, and is waited for as well.
+    /// Removes a row. Returns whether it existed.
+    ///
+    /// Waits for the journal even if the row is absent, because an eviction may have recorded its
+    /// removal a moment ago.
     pub(super) fn remove(&self, key: &RowKey) -> Result<bool> {
         let _stripe = self.lock(key.as_ref());
         let found = self.databases.contains(key.as_ref())? && self.forget(key.as_ref())?;
         self.journal.settle().map(|()| found)
     }
 
-    /// Whether there is a frame for the row.
+    /// Returns whether the row has a frame.
     pub(super) fn contains(&self, key: &RowKey) -> Result<bool> {
         let value = self.databases.get(key.as_ref())?;
         Ok(match value.as_deref().and_then(Row::parse) {
@@ -133,17 +133,17 @@ impl Store {
         })
     }
 
-    /// Flushes the databases, and drops the journal of what they have now.
-    /// Rows may change meanwhile, generations must not come or go.
+    /// Flushes the databases, then deletes the journal files whose changes they contain.
     ///
-    /// Who wrote down a change before the journal turned holds a stripe until
-    /// the database has it, so each stripe is waited for.
+    /// Rows may change meanwhile, but no database may be added or removed. A writer that recorded a
+    /// change in the ended journal file holds its stripe lock until the database has the change. So
+    /// this waits for every stripe lock once.
     pub(super) fn checkpoint(&self) -> Result<()> {
         let _one = self.checkpoints.lock();
         self.checkpoint_now()
     }
 
-    /// The same, unless someone else is at it.
+    /// Like [`checkpoint`](Self::checkpoint), but does nothing if another checkpoint is running.
     pub(super) fn try_checkpoint(&self) -> Result<()> {
         self.checkpoints.try_lock().map_or(Ok(()), |_one| self.checkpoint_now())
     }
@@ -161,8 +161,9 @@ impl Store {
         self.journal.drop_before(number, withdrawals)
     }
 
-    /// Calls `visit` with the head of each frame; more of the frame may follow.
-    /// Rows must not move meanwhile. What is no frame is passed over.
+    /// Calls `visit` with the head of each frame. More of the frame may follow the head.
+    ///
+    /// Rows must not move meanwhile. Values that are not frames are skipped.
     pub(super) fn scan(&self, visit: &mut (dyn FnMut(&[u8]) + Send)) -> Result<()> {
         self.databases.each(|_, _, value| {
             match Row::parse(&value) {
@@ -174,9 +175,10 @@ impl Store {
         })
     }
 
-    /// Writes what is buffered, and lets go of everything. The first failure is returned.
-    /// The journal stays then, for the next open to go by. With `is_sure` the next
-    /// open checks that it finds what this one counted.
+    /// Flushes the databases and closes all files. Returns the first failure.
+    ///
+    /// If the flush fails, the journal stays for the next open. With `is_sure`, the next open
+    /// checks that it finds the same rows.
     pub(super) fn close(self, is_sure: bool) -> Result<()> {
         let flushed = self.checkpoint();
         if is_sure
@@ -190,8 +192,8 @@ impl Store {
         flushed
     }
 
-    /// Whether a file was removed without which the next open would find less than
-    /// is known here, or older values. Packs must not come or go meanwhile.
+    /// Returns whether a file was removed without which the next open would find fewer entries, or
+    /// older values. No sorted run may be added or removed meanwhile.
     pub(super) fn has_lost_files(&self) -> bool {
         let databases = &self.databases;
         self.journal.is_removed()
@@ -200,13 +202,13 @@ impl Store {
             || databases.packs.iter().any(|pack| pack.is_removed())
     }
 
-    /// Lets go of everything, and writes no more.
+    /// Closes all files without writing.
     pub(super) fn abandon(self) {
         self.databases.frozen.into_iter().for_each(Generation::close);
         self.databases.newest.close();
     }
 
-    /// Removes a row and gives up its record. The caller holds the stripe.
+    /// Removes a row and releases its frame. The caller holds the stripe lock.
     pub(super) fn forget(&self, row: &[u8]) -> Result<bool> {
         self.journal.remove(row)?;
         let removed = self.databases.remove(row)?;
@@ -215,12 +217,12 @@ impl Store {
         Ok(found)
     }
 
-    /// Locks a row against changes by others.
+    /// Locks the stripe of a row, so that no other thread changes the row.
     pub(super) fn lock(&self, row: &[u8]) -> MutexGuard<'_, ()> {
         self.stripes[row::stripe(row) % STRIPES].lock()
     }
 
-    /// Gives up the record that a former value names.
+    /// Releases the frame that a former value points to.
     pub(super) fn release(&self, value: Option<IVec>) {
         if let Some(pointer) = value.as_deref().and_then(Row::pointer) {
             self.segments.release(pointer);
