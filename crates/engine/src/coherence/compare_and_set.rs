@@ -1,6 +1,7 @@
-//! Verbs that are one step among all nodes: read with a stamp, store by it, and
-//! again where another node came between. They never fall back to a tier of
-//! this node alone: that would be two entries.
+//! Atomic operations among all nodes: compare-and-set loops over the entry in the shared
+//! tier. Each reads the entry with its version, stores on that version, and retries if
+//! another node came between. They never fall back to a local tier, which would create
+//! two entries.
 
 use larder_core::entry_meta::{EntryMeta, EntryOptions, Freshness};
 use larder_core::erased::{Key, Value};
@@ -21,11 +22,11 @@ use crate::write::atomic::Increment;
 use crate::write::prepared_entry::{NewValue, PreparedEntry};
 use crate::write::remove::Peeked;
 
-/// Attempts before a caller is told that the entry changes all the time. Each
-/// that fails is a success of somebody else.
+/// Attempts before the caller gets `ErrorKind::Busy`. Each failed attempt means that
+/// another node's change succeeded.
 const ATTEMPTS: u32 = 1000;
 
-/// The tier that others share, as the verbs of one cache use it.
+/// The shared tier, as the atomic operations of one cache use it.
 pub(crate) struct Shared<'a> {
     stack: &'a TierStack,
     handle: &'a TierHandle,
@@ -50,14 +51,15 @@ impl Clone for Shared<'_> {
 impl Copy for Shared<'_> {}
 
 impl Engine {
-    /// Where entries are for all nodes, if they are.
+    /// Returns the shared tier, if the entries of this cache are shared by all nodes.
     pub(crate) fn shared(&self) -> Option<Shared<'_>> {
         let stack = self.stack.as_ref()?;
         let handle = stack.among_nodes()?;
         (self.hints.sharing == Sharing::Distributed).then_some(Shared { stack, handle })
     }
 
-    /// Stores `value` unless some node has an entry; for who holds the guard.
+    /// Stores `value` unless there is an entry, in the shared tier or on this node. The
+    /// caller holds the write guard.
     pub(crate) async fn insert_if_absent_shared(
         &self,
         shared: Shared<'_>,
@@ -80,7 +82,8 @@ impl Engine {
         Err(contended())
     }
 
-    /// As [`increment`](Self::increment), for who holds the guard.
+    /// Adds `delta` to the shared entry, as [`increment`](Self::increment) does. The
+    /// caller holds the write guard.
     pub(crate) async fn increment_shared(
         &self,
         shared: Shared<'_>,
@@ -106,8 +109,8 @@ impl Engine {
         Err(contended())
     }
 
-    /// Removes the entry and returns its value, once among all nodes; for who
-    /// holds the guard.
+    /// Removes the entry and returns its value, to one caller among all nodes. The caller
+    /// holds the write guard.
     pub(crate) async fn take_shared(
         &self,
         shared: Shared<'_>,
@@ -128,7 +131,8 @@ impl Engine {
         Ok(taken.or(local).and_then(|peeked| peeked.value))
     }
 
-    /// Changes the terms of the entry that all nodes see; whether it was there.
+    /// Changes the expiry metadata of the shared entry. Returns whether there was an
+    /// entry.
     pub(crate) async fn retime_shared(
         &self,
         handle: &TierHandle,
@@ -139,7 +143,8 @@ impl Engine {
             let (Some(bytes), stamp) = handle.get_versioned(key).await? else { return Ok(false) };
             let Some((header, terms, payload)) = change(&bytes) else { return Ok(false) };
             let mut based = key.clone().based_on(stamp.unwrap_or(EntryVersion::NONE));
-            // A touch is of no concern to other versions of the program.
+            // A touch does not affect other versions of the program; a shorter lifetime
+            // does.
             if is_shortened(&bytes, &header, &terms) {
                 based = based.replacing();
             }
@@ -152,7 +157,7 @@ impl Engine {
         Err(contended())
     }
 
-    /// What is fresh of the entry, and the stamp it has.
+    /// Returns the entry if it is fresh, and its version in the shared tier.
     async fn peek_shared(
         &self,
         Shared { stack, handle }: Shared<'_>,
@@ -169,7 +174,7 @@ impl Engine {
         Ok((found, stamp.unwrap_or(EntryVersion::NONE)))
     }
 
-    /// What is fresh of an entry that is too large to be shared.
+    /// Returns the local entry if it is fresh: it may be too large to be shared.
     async fn peek_here(&self, stack: &TierStack, encoded: &EncodedKey) -> Option<Peeked> {
         for handle in stack.local() {
             let Ok(Some(bytes)) = handle.get(encoded).await else { continue };
@@ -214,8 +219,8 @@ impl Engine {
         Ok((key, prepared))
     }
 
-    /// Stores a prepared in the shared tier, or nowhere; false where another node
-    /// changed the entry.
+    /// Stores a prepared entry in the shared tier or nowhere. Returns false if another
+    /// node changed the entry.
     async fn store_shared(&self, shared: Shared<'_>, key: Key, prepared: PreparedEntry) -> Result<bool> {
         let home = shared.handle.kind();
         let prepared = prepared.nowhere_but(home).ok_or_else(|| match shared.handle.inner().healthy() {
@@ -230,13 +235,13 @@ impl Engine {
     }
 }
 
-/// Whether an entry is to live for a shorter time than its frame says.
+/// Whether the new metadata shortens the lifetime that the frame has.
 fn is_shortened(frame: &[u8], header: &Header, terms: &EntryMeta) -> bool {
     let Ok(Head { header: former, .. }) = Head::parse(frame) else { return true };
     terms.until().since(header.created) < former.deadline.since(former.created)
 }
 
-/// A change that the tier did not get yet would be passed over.
+/// Fails while an earlier change of the entry is pending: the operation would ignore it.
 fn check_trusted(handle: &TierHandle, encoded: &EncodedKey) -> Result<()> {
     if handle.quarantine().covers(encoded) {
         let message = "an earlier change of the entry is not made up for yet";

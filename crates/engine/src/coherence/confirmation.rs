@@ -1,8 +1,10 @@
-//! What this node alone has of an entry, where others may have gone on without
-//! being heard: the tier that all share is away, or is owed a change of it.
+//! Confirmation of local copies: whether a copy that only this node holds may still be
+//! served.
 //!
-//! Who reads such an entry first makes up for what is owed, if that can be done.
-//! Otherwise it is served as unconfirmed, or not at all.
+//! A local copy is uncertain while the shared tier is unavailable or lacks a write of
+//! this node: another node may have changed the entry unnoticed. A reader of such an
+//! entry first tries to reconcile the pending write. If that fails, the copy is served as
+//! unconfirmed, or not at all.
 
 use std::sync::Arc;
 
@@ -17,56 +19,54 @@ use crate::read::Found;
 use crate::tier_stack::TierStack;
 use crate::tier_stack::tier_handle::TierHandle;
 
-/// What is known of one entry while tier after tier is asked for it.
+/// What a read knows of one entry while it asks one tier after another.
 pub(crate) struct Doubt {
     unconfirmed_copy: bool,
 }
 
 impl Doubt {
-    /// A tier could not be read: the one that nodes share, if so.
+    /// Records that a tier could not be read. It matters only for the shared tier.
     pub(crate) fn away_if(&mut self, is_among_nodes: bool) {
         self.unconfirmed_copy |= is_among_nodes;
     }
 
-    /// Whether what `handle` has may be out of date.
+    /// Whether the copy in `handle` may be outdated.
     pub(crate) fn is_about(&self, handle: &TierHandle) -> bool {
         self.unconfirmed_copy && !handle.is_among_nodes()
     }
 }
 
-/// Whether what a tier of this node has of an entry may serve.
+/// Whether a local copy of an entry may be served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Confidence {
-    /// Nobody can have changed it unheard.
+    /// Confirmed: no other node can have changed the entry unnoticed.
     Sure,
-    /// Somebody may have.
+    /// Unconfirmed: another node may have changed the entry.
     Doubtful,
-    /// Somebody did, or may have where that can be made up for by a load.
+    /// Stale: another node changed the entry, or may have and a load can replace it.
     Nothing,
 }
 
 impl Engine {
-    /// Makes up for a change of this entry that the shared tier is owed: who
-    /// reads it does not wait for its turn among all that are. What doubt is
-    /// left then.
+    /// Reconciles a pending write of this key, and returns what uncertainty is left. A
+    /// read does this at once, and does not wait until the worker reaches the key.
     pub(crate) async fn confirmation_of(self: &Arc<Self>, stack: &TierStack, key: &EncodedKey) -> Doubt {
         let Some(handle) = stack.among_nodes().filter(|handle| handle.quarantine().covers(key)) else {
             return Doubt { unconfirmed_copy: false };
         };
         if let Some(owed) = handle.quarantine().owed(key).filter(|_| handle.inner().healthy()) {
-            // A failure is counted by the layer, and the change stays owed.
+            // The layer counts a failure, and the write stays pending.
             let _counted = Box::pin(self.repair(stack, handle, &owed)).await;
         }
         Doubt { unconfirmed_copy: handle.quarantine().covers(key) }
     }
 
-    /// Whether a tier is to be asked in spite of the doubt.
+    /// Whether a read may ask this tier, although its copy may be outdated.
     pub(crate) fn may_read(&self, doubt: &Doubt, handle: &TierHandle) -> bool {
         !doubt.is_about(handle) || self.nodes.as_ref().is_none_or(|nodes| nodes.serves_unconfirmed())
     }
 
-    /// What the entry is worth that `handle` has, for whom the tier that all share
-    /// has none.
+    /// Classifies a local copy of a key that the shared tier does not have.
     async fn worth(
         &self,
         (stack, handle): (&TierStack, &TierHandle),
@@ -81,10 +81,11 @@ impl Engine {
         if doubt.is_about(handle) {
             return Confidence::Doubtful;
         }
-        // What is no frame is refused by who opens it.
+        // A malformed frame is refused when it is opened.
         let Ok(head) = Head::parse(bytes) else { return Confidence::Sure };
         if self.belongs_to_all(stack, &self.facts_of(&head)).is_some() {
-            // From a time of which nothing is owed any more.
+            // A leftover of a write that is no longer pending: the shared tier decides,
+            // if it can be read.
             return if shared.inner().healthy() { Confidence::Nothing } else { Confidence::Doubtful };
         }
         match nodes.missed_since(head.header.created) {
@@ -93,8 +94,8 @@ impl Engine {
         }
     }
 
-    /// Whether an entry that was found is in doubt; `None` where it is not to be
-    /// served. What is worth nothing is removed.
+    /// Returns whether a copy that was found is unconfirmed; `None` if it must not be
+    /// served. Removes a stale copy.
     pub(crate) async fn is_unconfirmed(
         self: &Arc<Self>,
         (stack, handle): (&TierStack, &TierHandle),
@@ -112,7 +113,7 @@ impl Engine {
         }
     }
 
-    /// Whether an entry of this node alone counts for nothing in a step of all.
+    /// Whether a local copy is stale, for an operation that is atomic among all nodes.
     pub(crate) async fn is_worthless(
         &self,
         (stack, handle): (&TierStack, &TierHandle),
@@ -123,7 +124,7 @@ impl Engine {
         self.worth((stack, handle), key, bytes, &doubt).await == Confidence::Nothing
     }
 
-    /// Removes an entry that is worth nothing, unless it is being stored now.
+    /// Removes a stale copy, unless a writer or a loader holds the key.
     async fn drop_worthless(
         self: &Arc<Self>,
         (stack, handle): (&TierStack, &TierHandle),
@@ -136,25 +137,25 @@ impl Engine {
         if !stack.is_pending(key)
             && self.worth((stack, handle), key, &bytes, doubt).await == Confidence::Nothing
         {
-            // A failure is counted by the layer and the key distrusted by the handle.
+            // The layer counts a failure, and the handle quarantines the key.
             let _counted = handle.remove(key).await;
         }
     }
 
-    /// The facts of an entry, by its head.
+    /// Returns the facts of an entry by the head of its frame.
     pub(crate) fn facts_of(&self, head: &Head<'_>) -> Facts {
         let ttl = EntryMeta::read(&head.header, head.tags).and_then(|terms| terms.ttl);
         self.facts(head.header.value_len, head.header.load_cost, ttl)
     }
 
-    /// What was found in a tier, in doubt.
+    /// Marks a found entry as unconfirmed and counts it.
     pub(crate) fn as_unconfirmed(&self, found: Found) -> Found {
         self.counters.unconfirmed.increment();
         Found { confirmed: false, ..found }
     }
 }
 
-/// What an entry is worth that others may have changed while they were not heard.
+/// Classifies a local copy that other nodes may have changed during a missed window.
 async fn unheard((nodes, shared): (&Nodes, &TierHandle), key: &EncodedKey, missed: Missed) -> Confidence {
     match shared.inner().get_versioned(key).await {
         Err(_) => Confidence::Doubtful,

@@ -1,11 +1,12 @@
-//! One load of a key among all nodes.
+//! Load leases: one load of a key among all nodes.
 //!
-//! Who leads the flight of a node takes a lease of the key in the tier that all
-//! share, for as long as a load may last. The others wait for what it stores,
-//! and lead next when it ends without. A lease that outlives its holder ends by
-//! itself. It saves work and promises nothing: what a load stores depends on its
-//! [base](larder_core::key::EncodedKey::base), so one that lost its lease
-//! stores nothing over what came later.
+//! The leader of a flight takes a lease on the key in the shared tier, for as long as a
+//! load may last. Other nodes wait for the entry that this load stores, and take the
+//! lease if it ends without one. A lease whose holder is gone expires.
+//!
+//! The lease saves work and guarantees nothing. A load stores its result only if the
+//! entry still has its [base](larder_core::key::EncodedKey::base) version, so a load that
+//! lost its lease overwrites no later change.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -20,13 +21,14 @@ use crate::key_lock::wait_graph::Loaders;
 use crate::load::Leader;
 use larder_exec::runtime::Runtime;
 
-/// How long a load of another node is waited for, and how long a lease lasts.
+/// How long a caller waits for a load of another node at most. Also how long a lease
+/// lasts, unless the cache sets a hard timeout.
 const LEASE: Duration = Duration::from_secs(10);
-/// Between two looks at a lease of another node, if nothing was heard.
+/// Pause between two checks of a lease of another node, if no notice arrives.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
-/// A lease, or part of several that were taken together: these are given up
-/// together, when the last part is dropped. A flight holds it until it ends.
+/// A guard of a load lease, or of several that were taken together. Those are released
+/// together, when the last guard is dropped. A flight holds its guard until it ends.
 #[derive(Clone)]
 pub(crate) struct LeaseGuard(#[expect(dead_code, reason = "a guard")] Option<Arc<Held>>);
 
@@ -46,20 +48,19 @@ impl Drop for Held {
     }
 }
 
-/// What became of the wish to lead among all nodes.
+/// The result of asking for a load lease.
 pub(crate) enum LeaseOutcome {
-    /// Load: nobody else does, or nobody can emit.
+    /// Load: no other node does, or the lease could not be asked for.
     Load(LeaseGuard),
-    /// The same, but look once more: there is an entry by now.
+    /// Load, but read the entry once more first: the shared tier has one by now.
     LookAndLoad(LeaseGuard),
-    /// Somebody else has the lease, or had: look again.
+    /// Read the entry again: another node has the lease, or had it.
     Look,
 }
 
 impl Engine {
-    /// Until when a caller that misses now waits for loads of other nodes.
-    /// `None` where it does not: it is part of a load itself, which others may
-    /// be waiting for.
+    /// Returns until when a caller with a miss waits for loads of other nodes. `None` for
+    /// a caller that is itself part of a load: other callers may be waiting for that one.
     pub(crate) fn patience_with_nodes(&self, has_stale: bool) -> Option<Instant> {
         self.shared()?;
         if !Loaders::current().is_some_and(|loaders| loaders.is_empty()) {
@@ -71,11 +72,11 @@ impl Engine {
         Instant::now().checked_add(limit)
     }
 
-    /// Takes the lease of a key that was missing, or waits until who has it is
-    /// done, or for a moment.
+    /// Takes the lease of a missing key. If another node has it, waits until that node is
+    /// done, at most for [`LOOK_AGAIN`].
     pub(crate) async fn turn<W: Runtime>(self: &Arc<Self>, key: &EncodedKey, until: Instant) -> LeaseOutcome {
         let Some(nodes) = &self.nodes else { return LeaseOutcome::Load(LeaseGuard::NONE) };
-        // Before the look at the lease: its end is heard from here on.
+        // Listen before asking for the lease, so that its end is not missed.
         let listener = nodes.changed.listen();
         let (engine, encoded) = (Arc::clone(self), key.clone());
         let leased = self.drive::<W, _>(false, async move { engine.lease(&encoded).await }).await;
@@ -86,12 +87,13 @@ impl Engine {
                 self.until_done::<W>(listener, until).await;
                 LeaseOutcome::Look
             }
-            // Away, or too slow: it is loaded here all the same.
+            // Unavailable or timed out: load without a lease.
             _ => LeaseOutcome::Load(LeaseGuard::NONE),
         }
     }
 
-    /// Takes the leases of keys that were missing, in one go; waits for none.
+    /// Takes the leases of missing keys in one call. Does not wait for leases of other
+    /// nodes.
     pub(crate) async fn turns<W: Runtime>(self: &Arc<Self>, keys: Vec<EncodedKey>) -> Vec<LeaseOutcome> {
         let (engine, count) = (Arc::clone(self), keys.len());
         let section = async move {
@@ -106,7 +108,7 @@ impl Engine {
                 Ok(Some(LoadLease { present: true, .. })) => LeaseOutcome::LookAndLoad(held.clone()),
                 Ok(Some(_)) => LeaseOutcome::Load(held.clone()),
                 Ok(None) => LeaseOutcome::Look,
-                // Counted by the layer: it is loaded here all the same.
+                // The layer counts the failure; load without a lease.
                 Err(_) => LeaseOutcome::Load(LeaseGuard::NONE),
             });
             turns.collect()
@@ -116,21 +118,22 @@ impl Engine {
         turns
     }
 
-    /// Waits until another node is done with a load, or for a moment.
+    /// Waits until another node ends a load, at most for [`LOOK_AGAIN`].
     pub(crate) async fn until_done<W: Runtime>(&self, listener: EventListener, until: Instant) {
         let moment = until.min(Instant::now() + LOOK_AGAIN);
         W::event_until(listener, Some(moment)).await;
     }
 
-    /// A refresh as it is to be done where others may do it as well: based on
-    /// what they have now, and by one of them.
+    /// Prepares a refresh where other nodes may refresh the same entry. Takes the lease,
+    /// and bases the load on the current version. Returns `None` if another node
+    /// refreshes the entry, or if it cannot be read.
     pub(crate) async fn refresh_among_nodes<W: Runtime>(self: &Arc<Self>, lead: Leader) -> Option<Leader> {
         let (Some(_), Some(key)) = (self.shared(), &lead.encoded) else { return Some(lead) };
         let (engine, encoded) = (Arc::clone(self), key.clone());
         let leased = self.drive::<W, _>(false, async move { engine.lease(&encoded).await }).await;
         match leased {
             Ok(Some(Some((_, lease)))) => lead.leader.flight.hold(lease),
-            // Another node refreshes it, and tells.
+            // Another node refreshes the entry, and a notice will tell.
             Ok(Some(None)) => return None,
             _ => {}
         }
@@ -139,18 +142,19 @@ impl Engine {
         Some(Leader { encoded: Some(based), ..lead })
     }
 
-    /// The key of a load that is over: removals of too long ago are forgotten,
-    /// so what began before is not stored.
+    /// Returns the key for storing the result of a finished load. The tier forgets
+    /// removals after `REMOVAL_LIFE`, so a load that began too long ago is not stored.
     pub(crate) fn still_based(&self, key: EncodedKey, flight: &Flight) -> EncodedKey {
         let forgotten = flight.lasted(REMOVAL_LIFE / 2).is_some_and(|moment| moment < Instant::now());
         if forgotten && self.nodes.is_some() { key.based_on(EntryVersion::NONE) } else { key }
     }
 
-    /// A lease that gives itself up, also where its caller has gone by then; and
-    /// whether there is an entry.
+    /// Takes a lease whose guard releases it even if the caller is gone. Also returns
+    /// whether there is an entry by now. The outer `None` means that the lease could not
+    /// be asked for.
     async fn lease(self: &Arc<Self>, key: &EncodedKey) -> Option<Option<(bool, LeaseGuard)>> {
         let handle = self.among_nodes()?;
-        // A failure is counted by the layer.
+        // The layer counts a failure.
         let leased = handle.inner().lease_load(key, self.lease_span()).await.ok()?;
         Some(leased.map(|lease| (lease.present, self.holding(vec![(key.clone(), lease.number)]))))
     }

@@ -1,5 +1,6 @@
-//! What this node stores for itself because the tier that all share does not
-//! take it: what others did first wins over it, and the rest is owed to them.
+//! Local fallback: stores an entry on this node alone when the shared tier does not take
+//! it. A change by another node before that wins, and the write of a shared entry stays
+//! pending.
 
 use larder_core::Result;
 use larder_core::key::EncodedKey;
@@ -13,32 +14,33 @@ use crate::tier_stack::tier_handle::TierHandle;
 /// Whether an entry may be stored on this node alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stay {
-    /// No: others changed it.
+    /// No: another node changed the entry.
     Superseded,
-    /// Yes, it is not for all.
+    /// Yes: the entry is not meant to be shared.
     Apart,
-    /// Yes, while the others are not told of it.
+    /// Yes: the entry is meant to be shared, and its write is pending.
     Untold,
 }
 
-/// How an entry stands in the tier that all share.
+/// The state of an entry in the shared tier.
 enum Standing {
-    /// As it was when what is to be stored began: its stamp, and whether there is an entry.
+    /// Unchanged since the load or write began: its version, and whether there is an
+    /// entry.
     Same(EntryVersion, bool),
-    /// Others changed it since.
+    /// Another node changed it since.
     Changed,
 }
 
 impl Engine {
-    /// The tier that nodes share, where entries with these facts belong there
-    /// once it takes them.
+    /// Returns the shared tier, if entries with these facts belong there once it accepts
+    /// them.
     pub(crate) fn belongs_to_all<'a>(&self, stack: &'a TierStack, facts: &Facts) -> Option<&'a TierHandle> {
         let handle = stack.among_nodes()?;
         (self.place_with(stack, facts, Some(handle.kind())).home == handle.kind()).then_some(handle)
     }
 
-    /// Asked before an entry is stored in `home`, on this node alone. What belongs
-    /// to all is owed to them from here on.
+    /// Decides whether an entry may be stored in `home`, on this node alone. The write of
+    /// an entry that belongs in the shared tier is pending from here on.
     pub(crate) async fn stay(
         &self,
         (stack, key): (&TierStack, &EncodedKey),
@@ -52,14 +54,15 @@ impl Engine {
             nodes.reconcile_later();
         }
         if key.base().is_none() && handle.quarantine().covers(key) {
-            // The removal is owed by now. Where the tier can be read all the same, as one
-            // that refuses every change, what it replaces is what is there now.
+            // The removal is pending already. If the tier can still be read, for example
+            // while it refuses only changes, the write replaces the version that is there
+            // now.
             if let Ok((_, Some(stamp))) = handle.inner().get_versioned(key).await {
                 handle.quarantine().note_stamp(key, stamp);
             }
             return stay;
         }
-        // Memory hears of every change.
+        // Notices reach memory, so a copy there is dropped on every change.
         if key.base().is_none() && !belongs && home == TierKind::Memory {
             return stay;
         }
@@ -71,7 +74,7 @@ impl Engine {
                 }
             }
             Ok(Standing::Same(_, true)) if key.base().is_some() => {
-                // A failure is counted by the layer and the key distrusted by the handle.
+                // The layer counts a failure, and the handle quarantines the key.
                 let _counted = handle.remove(key).await;
             }
             Ok(Standing::Same(stamp, _)) => nodes.note_apart(key, stamp),
@@ -82,13 +85,14 @@ impl Engine {
     }
 }
 
-/// How the entry stands. A change that depends on nothing has removed it before,
-/// and counts from now: what others did until now it replaces.
+/// Reads the state of the entry in the shared tier. An unconditional write has removed
+/// the entry before this call. So it counts as made now, and replaces what other nodes
+/// did up to now.
 async fn standing(handle: &TierHandle, key: &EncodedKey, facts: &Facts) -> Result<Standing> {
     let (found, stamp) = handle.inner().get_versioned(key).await?;
     let now = stamp.unwrap_or(EntryVersion::NONE);
     let is_same = match key.base() {
-        // Written by another right after the removal: that one stays.
+        // Another node wrote it right after the removal: that entry stays.
         None if found.is_some() => return Ok(Standing::Same(EntryVersion::NONE, true)),
         None => true,
         Some(EntryVersion::NONE) => found.is_none() && handle.is_untouched(key, now, facts.load_cost),

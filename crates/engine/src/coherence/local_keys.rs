@@ -1,4 +1,4 @@
-//! How entries stood in the tier of all nodes when this node stored them for itself.
+//! Versions that the shared tier reported when this node stored an entry locally only.
 
 use std::collections::HashMap;
 use std::time::Instant;
@@ -7,11 +7,12 @@ use larder_core::key::EncodedKey;
 use larder_core::tier::{EntryVersion, REMOVAL_LIFE};
 use parking_lot::Mutex;
 
-/// Entries that are noted before those are dropped whose removal is forgotten.
+/// Number of keys above which versions older than `REMOVAL_LIFE` are dropped. Above four
+/// times this number no more are noted.
 const NOTED_MAX: usize = 4096;
 
-/// The stamps of entries of this node alone, as long as the tier may remember
-/// that this node removed what was there.
+/// Versions of locally stored entries, by key digest. They count while the shared tier
+/// may remember that this node removed its own entry.
 #[derive(Default)]
 pub(super) struct Apart(Mutex<HashMap<u128, (EntryVersion, Instant)>>);
 
@@ -26,7 +27,7 @@ impl Apart {
         }
     }
 
-    /// Whether the entry still stands as it did.
+    /// Whether the shared tier still reports the version that was noted.
     pub(super) fn is_same(&self, key: &EncodedKey, stamp: Option<EntryVersion>) -> bool {
         self.0.lock().get(&key.digest()).is_some_and(|(then, _)| Some(*then) == stamp)
     }

@@ -1,13 +1,14 @@
-//! The invalidations of all nodes, as this one knows them.
+//! This node's replica of the invalidations of all nodes.
 //!
-//! Where nodes share entries their invalidations are counted together: the tier
-//! that they share gives the stamps and keeps the invalidations, and each node has a
-//! replica of those in its own [`Invalidations`]. What is read from that tier is judged
-//! only once the replica has every copy_tag that was told of before, and was
-//! compared with the tier within the lease.
+//! Nodes that share a tier number their invalidations together: the shared tier assigns
+//! the sequence numbers and keeps the invalidations. Each node replicates them into its
+//! own [`Invalidations`]. An entry read from the shared tier is judged only once the
+//! replica is current: it has every invalidation announced before, and it was compared
+//! with the tier within the lease.
 //!
-//! While the tier is away a node stamps its invalidations itself, above all that it
-//! knows, and owes them: it makes them anew there, for all, once it can.
+//! While the tier is unavailable, a node numbers its invalidations itself, above all that
+//! it knows. They stay pending, and the node records them in the tier, for all nodes,
+//! once it can.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -27,23 +28,23 @@ use crate::tier_stack::layers::within;
 use crate::tier_stack::tier_handle::OPERATION_LIMIT;
 use crate::time::timeline::Timeline;
 
-/// Invalidations that are owed; more become one for everything.
+/// Pending invalidations; more of them become one invalidation of everything.
 const OWED_MAX: usize = 10_000;
 
-/// This node's replica of the invalidations of all.
+/// This node's replica of the invalidations of all nodes.
 pub(crate) struct Replica {
     invalidations: Arc<Invalidations>,
     timeline: Arc<Timeline>,
     shared: Arc<dyn SharedInvalidations>,
     bus: Arc<dyn Bus>,
     lease: Duration,
-    /// How often it was told that there may be invalidations.
+    /// How many announcements of invalidations arrived.
     told: AtomicU64,
-    /// How many of those times it has compared since.
+    /// How many of those announcements a completed exchange covers.
     compared: AtomicU64,
-    /// When it began to compare last.
+    /// When the last completed exchange began.
     asked: Latest,
-    /// The highest stamp that came from the tier.
+    /// The highest sequence number that came from the tier.
     heard: AtomicU64,
     owed: Mutex<HashMap<Invalidation, Time>>,
 }
@@ -60,7 +61,7 @@ impl Replica {
             shared,
             bus,
             lease,
-            // Nothing was compared so far.
+            // The first exchange is always due.
             told: AtomicU64::new(1),
             compared: AtomicU64::new(0),
             asked: Latest::default(),
@@ -69,36 +70,35 @@ impl Replica {
         }
     }
 
-    /// There may be invalidations that it does not have.
+    /// Notes an announcement: there may be invalidations that the replica lacks.
     pub(crate) fn emit(&self) {
         self.told.fetch_add(1, Ordering::AcqRel);
     }
 
-    /// How often it was told so far.
+    /// Returns how many announcements arrived so far.
     pub(crate) fn told(&self) -> u64 {
         self.told.load(Ordering::Acquire)
     }
 
-    /// Whether it has all that was told up to then.
+    /// Whether the replica covers the first `told` announcements.
     pub(crate) fn has(&self, told: u64) -> bool {
         self.compared.load(Ordering::Acquire) >= told
     }
 
-    /// Whether it was told of invalidations that it does not have.
+    /// Whether an announcement arrived that the replica does not cover.
     pub(crate) fn is_lagging(&self) -> bool {
         !self.has(self.told())
     }
 
-    /// Invalidations that other nodes do not know of.
+    /// Returns the number of pending invalidations: other nodes do not know of them yet.
     pub(crate) fn owed(&self) -> usize {
         self.owed.lock().len()
     }
 
-    /// Compares, unless what it has is enough to judge an entry by that was
-    /// read just now.
+    /// Synchronizes with the tier, unless the replica is current enough to judge an entry
+    /// that was read just now.
     ///
-    /// # Errors
-    /// Those of the tier: then the entry cannot be judged.
+    /// # Errors The error of the tier: then the entry cannot be judged.
     #[inline]
     pub(crate) async fn ensure_current(&self) -> Result<()> {
         if !self.is_lagging() && self.is_recent() {
@@ -112,10 +112,10 @@ impl Replica {
         self.bus.last_contact().is_some_and(recent) || self.asked.get().is_some_and(recent)
     }
 
-    /// Makes invalidations for all nodes.
+    /// Records invalidations for all nodes.
     ///
-    /// # Errors
-    /// Those of the tier: then they count here, and are owed to the others.
+    /// # Errors The error of the tier: then the invalidations count on this node, and are
+    /// pending for the others.
     pub(crate) async fn make(&self, invalidations: Vec<Invalidation>, at: Time) -> Result<()> {
         match self.exchange(invalidations.iter().map(|copy_tag| (copy_tag.clone(), at)).collect()).await {
             Ok(()) => Ok(()),
@@ -123,13 +123,14 @@ impl Replica {
         }
     }
 
-    /// Makes what is owed, and takes over what others made.
+    /// Records pending invalidations in the tier, and adopts those of other nodes.
     pub(crate) async fn compare(&self) -> Result<()> {
         self.exchange(HashMap::new()).await
     }
 
-    /// What is owed is taken out meanwhile: of two who exchange at once one makes
-    /// it, so that none is made again after it was acknowledged.
+    /// Sends new and pending invalidations, and adopts those of other nodes. Takes the
+    /// pending ones out of the list first: of two concurrent exchanges only one sends
+    /// them, so none is sent again after it was acknowledged.
     async fn exchange(&self, mut made: HashMap<Invalidation, Time>) -> Result<()> {
         let (told, begun) = (self.told(), Instant::now());
         for (copy_tag, at) in std::mem::take(&mut *self.owed.lock()) {
@@ -137,8 +138,8 @@ impl Replica {
         }
         let made = Owing { replica: self, made: made.into_iter().collect() };
         let known = Known { heard: self.heard.load(Ordering::Acquire), count: self.invalidations.stamp() };
-        // No layer bounds it, as none is around the invalidations.
-        // How far the clock of all is ahead: this node's time is corrected, and may be wrong.
+        // How far the shared clock is ahead of this node's time, which is corrected and
+        // may be wrong. The exchange is bounded below, since no layer wraps this port.
         let offset = self.shared.time().map(|shared| Offset::between(self.timeline.now(), shared));
         let offset = offset.unwrap_or_default();
         let sent: Vec<_> =
@@ -182,7 +183,8 @@ fn no_answer() -> Error {
     Error::new(ErrorKind::Unavailable, format!("no answer within {OPERATION_LIMIT:?}")).during("invalidate")
 }
 
-/// Invalidations that are being made. They are owed where that fails, or is given up.
+/// Invalidations that are being sent. Unless the exchange succeeds, dropping this makes
+/// them pending.
 struct Owing<'a> {
     replica: &'a Replica,
     made: Vec<(Invalidation, Time)>,
@@ -203,7 +205,7 @@ impl Drop for Owing<'_> {
 }
 
 impl Engine {
-    /// Makes invalidations, for all nodes where there are others.
+    /// Records invalidations, for all nodes if this cache has other nodes.
     pub(crate) async fn record_invalidations(&self, invalidations: Vec<Invalidation>) -> Result<()> {
         let now = self.timeline.now();
         match &self.nodes {
@@ -218,7 +220,7 @@ impl Engine {
         }
     }
 
-    /// Takes over the invalidations of others, and makes those that are owed to them.
+    /// Adopts invalidations of other nodes, and sends pending ones.
     pub(crate) async fn compare_epochs(&self, nodes: &Nodes) {
         let owed = nodes.replica.owed();
         if owed == 0 && !nodes.replica.is_lagging() {
@@ -230,7 +232,8 @@ impl Engine {
         }
     }
 
-    /// The last attempt at invalidations that are owed.
+    /// Sends pending invalidations a last time, before the cache closes. Counts those
+    /// that are lost.
     pub(crate) async fn record_pending_invalidations(&self) {
         let Some(nodes) = &self.nodes else { return };
         if nodes.replica.owed() > 0 {

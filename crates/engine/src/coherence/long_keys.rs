@@ -1,20 +1,20 @@
-//! Keys that a notice names by their digest alone, being too long to be told.
+//! Long keys that a notice names only by their digest.
 //!
-//! Who keeps a copy of an entry with a long key notes the key here, after the
-//! copy's [copy_tag](super::Invalidation) was taken. What is not noted has no copy that a
-//! notice could mean, as long as the list was not given up since.
+//! A reader that keeps a copy of an entry with a long key notes the key here, after it
+//! took the [`CopyTag`](super::CopyTag) of the copy. So a digest that is not listed has
+//! no copy to drop, unless the list was reset in between.
 
 use std::collections::HashMap;
 
 use larder_core::key::EncodedKey;
 use parking_lot::Mutex;
 
-/// Keys with a longer encoding may be told by their digests.
+/// Longest encoding of a key, in bytes, that is never reported by its digest.
 const LEN_MIN: usize = 128;
-/// Bytes of keys that are noted; beyond that the list begins anew.
+/// Limit on the bytes of noted keys; above it the list starts empty again.
 const BYTES_MAX: usize = 4 << 20;
 
-/// The long keys of which there may be copies.
+/// Long keys that may have copies in memory.
 #[derive(Default)]
 pub(super) struct LongKeys(Mutex<Noted>);
 
@@ -25,8 +25,8 @@ struct Noted {
 }
 
 impl LongKeys {
-    /// Notes a key; false where the list was given up for that: then every copy
-    /// from before has to be distrusted.
+    /// Notes a key. Returns false if the list was reset to make room: then every earlier
+    /// copy must be distrusted.
     pub(super) fn note(&self, key: &EncodedKey) -> bool {
         let len = key.as_bytes().len();
         if len <= LEN_MIN {
@@ -45,7 +45,7 @@ impl LongKeys {
         fits
     }
 
-    /// The key with this digest, where there may be a copy.
+    /// Returns the key with this digest, if it may have a copy.
     pub(super) fn find(&self, digest: u128) -> Option<EncodedKey> {
         self.0.lock().keys.get(&digest).cloned()
     }
@@ -56,7 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn long_keys_are_found_by_their_digests_until_they_are_too_many() {
+    fn long_keys_are_found_by_digest_until_the_list_is_reset() {
         let keys = LongKeys::default();
         let key = |first: u8, len: usize| EncodedKey::new([&[first][..], &vec![7; len]].concat());
         let (short, long) = (key(1, 100), key(2, 300));

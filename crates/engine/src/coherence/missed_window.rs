@@ -1,4 +1,5 @@
-//! When the others could not be heard, for what a node keeps beyond memory.
+//! Missed windows: periods without contact to other nodes, for entries kept outside
+//! memory.
 
 use std::time::{Duration, Instant};
 
@@ -6,33 +7,33 @@ use larder_core::clock::Time;
 use larder_core::tier::REMOVAL_LIFE;
 use parking_lot::Mutex;
 
-/// Gaps that are told apart; the oldest two of more become one.
+/// Number of windows that are kept; beyond that the two oldest are merged.
 const GAPS_MAX: usize = 32;
-/// What the tier remembers of removals for longer is not relied upon.
+/// Safety margin before the shared tier forgets a removal.
 pub(crate) const MARGIN: Duration = Duration::from_secs(5);
 
-/// The gaps in the notices, oldest first.
+/// The missed windows, oldest first.
 pub(super) struct Gaps(Mutex<Vec<Gap>>);
 
 struct Gap {
     over: Time,
-    /// The last contact before it.
+    /// The last contact before the window.
     heard: Option<Instant>,
 }
 
-/// What was missed of an entry since it was written.
+/// What this node may have missed of an entry since it was written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Missed {
-    /// Nothing: every change of it was told.
+    /// Nothing: every change was reported.
     Nothing,
-    /// A while, and removals since then are still remembered.
+    /// Some changes, but the tier still remembers the removals since then.
     AWhile,
-    /// It may have been removed unheard, and that be forgotten.
+    /// Too much: the entry may have been removed, and the tier may have forgotten that.
     TooLong,
 }
 
 impl Gaps {
-    /// Nobody was heard before `begun`.
+    /// The windows of a node that had no contact before `begun`.
     pub(super) fn since(begun: Time) -> Self {
         Self(Mutex::new(vec![Gap { over: begun, heard: None }]))
     }
@@ -41,7 +42,8 @@ impl Gaps {
         let mut gaps = self.0.lock();
         gaps.push(Gap { over, heard });
         if gaps.len() > GAPS_MAX {
-            // As long ago as the older, until the end of the later.
+            // The merged window spans both: the contact before the older, the end of the
+            // later.
             let oldest = gaps.remove(0);
             gaps[0].heard = oldest.heard;
         }
@@ -62,7 +64,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_written_after_the_last_gap_missed_nothing() {
+    fn only_entries_written_after_the_last_window_missed_nothing() {
         let at = Time::from_millis;
         let gaps = Gaps::since(at(10));
         assert_eq!([at(9), at(10), at(11)].map(|time| gaps.missed_since(time)), {

@@ -1,16 +1,18 @@
-//! The other nodes: what they changed, and how long copies of theirs may serve.
+//! Coherence between nodes: how a process learns of changes by other processes, and how
+//! long its copies may serve.
 //!
-//! A tier that others share tells, by its bus, what they change. Who reads from
-//! that bus must not be held up, so the notices are queued there and applied by
-//! a thread of the cache. A copy in memory may answer by itself while
+//! A shared tier reports the changes of other nodes through its [`Bus`]. The thread that
+//! reads the bus must not block. It only queues each notice, and a worker thread of the
+//! cache applies it. A copy in memory may answer without asking the shared tier while
+//! both hold:
 //!
-//! - it was made since the last gap in the notices (its *epoch*), and
-//! - everything that was told up to a moment within the lease is applied.
+//! - the copy was made since the last missed window in the notices (its *epoch*), and
+//! - every notice up to some moment within the lease is applied.
 //!
-//! So it never serves longer than the lease what another node has changed,
-//! whatever became of the notice: lost, late, or not read because this process
-//! was stopped. Applying a notice drops the copy, which is right however late,
-//! often, or out of order it comes.
+//! So a copy never outlives a change by another node by more than the lease. This holds
+//! whatever happened to the notice: lost, late, or unread because this process was
+//! stopped. Applying a notice drops the copy, which is safe however late, often, or out
+//! of order the notice arrives.
 
 pub(crate) mod compare_and_set;
 pub(crate) mod confirmation;
@@ -57,34 +59,35 @@ use crate::tier_stack::tier_handle::TierHandle;
 use crate::time::timeline::Timeline;
 use larder_exec::runtime::block_on;
 
-/// Notices that wait; one more is a gap.
+/// Capacity of the notice queue. One more notice counts as a missed window.
 const NOTICES_MAX: usize = 65_536;
-/// Between two attempts at repairs.
+/// Pause between two attempts at reconciling.
 const REPAIR_PAUSE: Duration = Duration::from_millis(50);
-/// What was stored on a condition is forgotten after this time, beyond so many.
+/// How long an own conditional write is remembered, once more than [`ECHOES_MAX`] of them
+/// are.
 const ECHO_LIFE: Duration = Duration::from_secs(1);
 const ECHOES_MAX: usize = 4096;
-/// Bits of a copy_tag that emit entries apart; the rest is the epoch.
+/// Low bits of a [`CopyTag`] that identify the entry; the other bits are the epoch.
 const IDENTITY_BITS: u32 = 44;
 const IDENTITY: u64 = (1 << IDENTITY_BITS) - 1;
 
-/// How a cache hears of other nodes, and what it makes of that.
+/// How a cache learns of other nodes, and what it does without contact.
 pub struct NodesPlan {
-    /// Tells what they change.
+    /// Reports the changes of other nodes.
     pub bus: Arc<dyn Bus>,
-    /// Has what they invalidated.
+    /// Keeps the invalidations of all nodes.
     pub invalidations: Arc<dyn SharedInvalidations>,
-    /// How long a copy in memory may serve after the last contact.
+    /// How long a copy in memory may serve after the last contact with the bus.
     pub lease: Duration,
-    /// What to do without contact.
+    /// Whether copies serve while there is no contact.
     pub coherence: Coherence,
 }
 
-/// The other nodes, as far as they were heard.
+/// What this node has heard of the other nodes.
 pub(crate) struct Nodes {
     plan: NodesPlan,
     pub(crate) replica: Arc<Replica>,
-    /// Raised by every gap.
+    /// The epoch of copies. Every missed window raises it.
     epoch: AtomicU64,
     gaps: Gaps,
     apart: Apart,
@@ -92,24 +95,24 @@ pub(crate) struct Nodes {
     timeline: Arc<Timeline>,
     queue: Mutex<Queue>,
     wake: Condvar,
-    /// Notices that were told and are not applied.
+    /// Number of notices that are queued or being applied.
     pending: AtomicUsize,
-    /// A contact up to which all was applied.
+    /// A moment of contact up to which every notice was applied.
     applied: Latest,
     ended: AtomicBool,
     worker: Mutex<Option<JoinHandle<()>>>,
-    /// What this node stored on a condition: the bus tells of that as well.
+    /// Own conditional writes by key digest: the bus reports those as well.
     echoes: Mutex<HashMap<u128, (u64, Instant)>>,
-    /// Notified when something was applied.
+    /// Notified when notices were applied, and when a load lease was taken or released.
     pub(crate) changed: event_listener::Event,
 }
 
 #[derive(Default)]
 struct Queue {
     keys: VecDeque<EncodedKey>,
-    /// Others may have invalidated something.
+    /// Whether other nodes may have invalidated entries by tag or as a whole.
     marked: bool,
-    /// When repairs are to be tried next, where there may be any.
+    /// When to reconcile next; `None` while nothing may be pending.
     repair_at: Option<Instant>,
 }
 
@@ -144,17 +147,20 @@ impl Nodes {
         })
     }
 
-    /// Judges what others write in `handle` by the invalidations of all.
+    /// Makes `handle` judge its entries by the invalidations of all nodes, if its tier is
+    /// shared.
     pub(crate) fn replicate_in(&self, handle: &TierHandle) {
         if handle.is_shared() {
             handle.replicate(&self.replica);
         }
     }
 
-    /// What memory has by `find`, and whether that may answer by itself.
+    /// Returns the record that `find` returns, and whether it may answer without asking
+    /// the shared tier.
     ///
-    /// The others are listened to first: what was told by then has been applied to what
-    /// is found. The other way round a copy could be found, outdated and confirmed.
+    /// The bus is checked before `find` runs: every notice up to then was applied to the
+    /// record that `find` returns. In the other order `find` could return an outdated
+    /// copy, which a later contact would then confirm.
     fn confirm<V>(&self, find: impl FnOnce() -> Option<Record<V>>) -> Option<(Record<V>, bool)> {
         let is_heard = self.is_heard();
         let record = find()?;
@@ -163,42 +169,46 @@ impl Nodes {
         Some((record, is_heard && is_current))
     }
 
-    /// Whether copies serve on while the others cannot be heard.
+    /// Whether copies still serve while there is no contact with other nodes.
     pub(crate) fn serves_unconfirmed(&self) -> bool {
         self.plan.coherence == Coherence::Available
     }
 
-    /// The copy_tag of a copy that is made from now on.
+    /// Returns the tag for a copy that is read from now on.
     pub(crate) fn copy_tag(&self) -> CopyTag {
         CopyTag(self.epoch_bits() << IDENTITY_BITS)
     }
 
-    /// There may be a copy of this entry whose copy_tag was taken by now.
+    /// Notes that memory may hold a copy of this entry, with a tag that was taken before
+    /// this call.
     pub(crate) fn note_copy(&self, key: &EncodedKey) {
         if !self.long.note(key) {
             self.gap();
         }
     }
 
-    /// An entry is stored on this node alone, and stands so in the tier of all.
+    /// Notes that this node stored the entry locally only, and the version that the
+    /// shared tier reported for its key.
     pub(crate) fn note_apart(&self, key: &EncodedKey, stamp: EntryVersion) {
         self.apart.note(key, stamp);
     }
 
-    /// Whether it stands so still.
+    /// Whether the shared tier still reports the version that
+    /// [`note_apart`](Self::note_apart) noted.
     pub(crate) fn is_apart(&self, key: &EncodedKey, stamp: Option<EntryVersion>) -> bool {
         self.apart.is_same(key, stamp)
     }
 
     fn epoch_bits(&self) -> u64 {
-        // Never all zero, so that a copy_tag is a stamp.
+        // Never zero, so that the tag is a valid `EntryVersion`.
         let epoch = self.epoch.load(Ordering::Acquire) & (u64::MAX >> IDENTITY_BITS);
         epoch.max(1)
     }
 
-    /// Whether all that was told up to a moment within the lease was applied.
+    /// Whether every notice up to some moment within the lease was applied.
     fn is_heard(&self) -> bool {
-        // Before what is pending is looked at: what was told before is in it.
+        // Read the contact before `pending`: notices from before that contact are then
+        // counted in it.
         let Some(contact) = self.plan.bus.last_contact() else { return false };
         let contact = match self.pending.load(Ordering::Acquire) {
             0 if !self.replica.is_lagging() => contact,
@@ -210,7 +220,7 @@ impl Nodes {
         contact.elapsed() <= self.plan.lease
     }
 
-    /// Something may have changed that was not told.
+    /// Records a missed window: entries may have changed without a notice.
     fn gap(&self) {
         self.gaps.note(self.timeline.now(), self.plan.bus.last_contact());
         self.epoch.fetch_add(1, Ordering::AcqRel);
@@ -225,12 +235,12 @@ impl Nodes {
         self.wake.notify_one();
     }
 
-    /// What was missed of an entry that was `written` here then.
+    /// Returns what this node may have missed of an entry that it wrote at `written`.
     pub(crate) fn missed_since(&self, written: Time) -> Missed {
         self.gaps.missed_since(written)
     }
 
-    /// Tries repairs again after a backoff.
+    /// Schedules the next attempt at reconciling, after a pause.
     pub(crate) fn reconcile_later(&self) {
         self.repair_at(Instant::now() + REPAIR_PAUSE);
     }
@@ -253,7 +263,7 @@ impl Nodes {
         self.wake.notify_one();
     }
 
-    /// This node is about to store this entry in a way that it will hear of.
+    /// Announces an own write that the bus will report back to this node.
     fn expect_echo(&self, key: &EncodedKey, identity: u64) {
         let mut echoes = self.echoes.lock();
         if echoes.len() >= ECHOES_MAX {
@@ -267,53 +277,54 @@ impl Nodes {
         Some(identity)
     }
 
-    /// Ends the thread, and waits for that, unless this is the thread.
+    /// Stops the worker thread and waits for its end, unless the caller is that thread.
     pub(crate) fn end(&self) {
         self.ended.store(true, Ordering::Release);
         drop(self.queue.lock());
         self.wake.notify_all();
         let worker = self.worker.lock().take();
         if let Some(worker) = worker.filter(|worker| worker.thread().id() != std::thread::current().id()) {
-            // A panic of user code in it was caught.
+            // Panics of user code were caught in the worker.
             let _ended = worker.join();
         }
     }
 }
 
-/// What a copy in memory carries: the epoch it was made in, and which entry it
-/// is a copy of.
+/// The tag of a copy in memory: the epoch it was read in, and the identity of the entry
+/// it copies.
 #[derive(Clone, Copy)]
 pub(crate) struct CopyTag(u64);
 
 impl CopyTag {
-    /// Of no epoch: what carries it is never confirmed.
+    /// A tag of no epoch: a copy with it is never confirmed.
     pub(crate) const UNHEARD: Self = Self(0);
 
-    /// The copy_tag of a copy of this entry.
+    /// Returns the tag, as a version, for a copy of the entry with this identity.
     pub(crate) fn of(self, identity: u64) -> Option<EntryVersion> {
         EntryVersion::new(self.0 | identity & IDENTITY)
     }
 
-    /// The copy_tag that a stamp was made of.
+    /// Returns the epoch part of a tag.
     pub(crate) fn from(stamp: EntryVersion) -> Self {
         Self(stamp.get() & !IDENTITY)
     }
 
-    /// Which entry a marked copy is of.
+    /// Returns the identity part of a tag.
     pub(crate) fn identity(copy_tag: EntryVersion) -> u64 {
         copy_tag.get() & IDENTITY
     }
 }
 
-/// Which entry a frame is, as far as invalidations emit.
+/// Returns the identity of the entry in a frame: the low bits of the checksum of its
+/// head.
 pub(crate) fn identity(frame: &[u8]) -> u64 {
     const AT: usize = larder_core::frame::FIXED_LEN - 8;
     let sum = frame.get(AT..).and_then(|sum| sum.first_chunk()).copied();
     u64::from_le_bytes(sum.unwrap_or_default()) & IDENTITY
 }
 
-/// Hears for a cache as long as that lives: the bus holds this, and the cache
-/// the bus.
+/// Receives the notices of the bus for one cache. The bus owns this listener and the
+/// cache owns the bus, so the reference to the cache is weak.
 struct Ears(Weak<Nodes>);
 
 impl Listener for Ears {
@@ -332,49 +343,53 @@ impl Listener for Ears {
 }
 
 impl Engine {
-    /// This node is about to store this entry where others are told, as it will be itself.
+    /// Announces an own write to the shared tier: the bus will report it back to this
+    /// node.
     pub(crate) fn expect_echo(&self, key: &EncodedKey, identity: u64) {
         if let Some(nodes) = &self.nodes {
             nodes.expect_echo(key, identity);
         }
     }
 
-    /// Begins to hear what other nodes change.
+    /// Starts to listen to other nodes, and starts the worker thread that applies their
+    /// notices.
     pub(crate) fn hear(self: &Arc<Self>) {
         let Some(nodes) = &self.nodes else { return };
         nodes.plan.bus.listen(Arc::new(Ears(Arc::downgrade(nodes))));
-        // What is stamped before would be meant by every copy_tag there is. Without
-        // contact it fails at once, and the worker tries on.
+        // Synchronize first: otherwise every existing invalidation would apply to an
+        // entry stamped earlier. Without contact this fails at once, and the worker
+        // retries.
         let _later = block_on(nodes.replica.compare());
         let (engine, heard) = (Arc::downgrade(self), Arc::clone(nodes));
         let worker = move || worker::work(&engine, &heard);
         match std::thread::Builder::new().name("larder-nodes".into()).spawn(worker) {
             Ok(worker) => *nodes.worker.lock() = Some(worker),
-            // Then nothing is applied, and no copy serves by itself.
+            // Without the thread no notice is applied, and no copy answers by itself.
             Err(error) => tracing::error!(target: "larder", %error, "no thread to hear other nodes with"),
         }
     }
 
-    /// There may be a copy of an entry whose copy_tag was taken by now.
+    /// Notes that memory may hold a copy of this entry, with a tag that was taken before
+    /// this call.
     pub(crate) fn note_copy(&self, key: &EncodedKey) {
         self.nodes.iter().for_each(|nodes| nodes.note_copy(key));
     }
 
-    /// The copy of `key` in memory, where it is confirmed.
+    /// Returns the copy of `key` in memory, if it is confirmed.
     #[inline(never)]
     pub(crate) fn confirmed(&self, key: &dyn AnyLookup) -> Option<Record<Value>> {
         self.confirmed_by(|| self.memory.get(key))
     }
 
-    /// What `find` finds in memory, where it is confirmed.
+    /// Returns the record that `find` returns, if it is confirmed.
     pub(crate) fn confirmed_by<V>(&self, find: impl FnOnce() -> Option<Record<V>>) -> Option<Record<V>> {
         let (record, is_confirmed) = self.nodes.as_ref()?.confirm(find)?;
         is_confirmed.then_some(record)
     }
 
-    /// The copy of `key` in memory, confirmed or not, where that is all there is
-    /// to be had: the tier that others share is `away`, or has not got yet what
-    /// was written here while it was.
+    /// Returns the copy of `key` in memory, confirmed or not, where nothing better can be
+    /// read. That is so while the shared tier is `away`, and while a write of this node
+    /// to it is pending.
     pub(crate) fn unconfirmed(&self, stack: &TierStack, key: &EncodedKey, away: bool) -> Option<Found> {
         let nodes = self.nodes.as_ref().filter(|nodes| nodes.serves_unconfirmed())?;
         if !away && !stack.is_pending(key) {
@@ -390,16 +405,16 @@ impl Engine {
         Some(Found { confirmed, ..found_in_memory(record, freshness) })
     }
 
-    /// Whether a notice tells of nothing but what this node stored itself: that
-    /// entry is there. A change by another node may be in the same notice.
+    /// Whether a notice reports only this node's own write: the shared tier holds exactly
+    /// that entry. A change by another node may share the notice.
     fn is_echo(&self, stack: &TierStack, encoded: &EncodedKey) -> bool {
         let Some(stored) = self.nodes.as_ref().and_then(|nodes| nodes.echo(encoded)) else { return false };
         let head = stack.among_nodes().and_then(|handle| block_on(handle.head(encoded)).ok().flatten());
         head.is_some_and(|head| identity(&head) == stored)
     }
 
-    /// Another node changed an entry: what is here of it goes, and what was
-    /// being loaded is not stored.
+    /// Applies a change by another node: drops the local copies, and keeps a load in
+    /// progress from being stored.
     fn outdate(self: &Arc<Self>, encoded: &EncodedKey) {
         let Some(stack) = &self.stack else { return };
         if self.is_echo(stack, encoded) {
@@ -412,15 +427,15 @@ impl Engine {
             self.events.emit_of(self.events.name(&key), |key| Event::Invalidated(Extent::Key(key)));
         }
         for handle in stack.local() {
-            // What waits for its repair is compared then.
+            // An entry with a pending write is compared when that write is reconciled.
             if !stack.is_pending(encoded) && handle.inner().usage().entries > 0 {
-                // A failure is counted by the layer and the key distrusted by the handle.
+                // The layer counts a failure, and the handle quarantines the key.
                 let _counted = block_on(handle.remove(encoded));
             }
         }
     }
 
-    /// The tier that this node shares with others that it hears.
+    /// Returns the tier that this node shares with other nodes whose changes it hears.
     pub(crate) fn among_nodes(&self) -> Option<&TierHandle> {
         self.stack.as_ref()?.among_nodes()
     }
@@ -463,7 +478,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_found_before_a_contact_is_not_confirmed_by_it() {
+    fn copy_found_before_contact_is_not_confirmed_by_it() {
         let line = Arc::new(Line::default());
         let plan = NodesPlan {
             bus: Arc::clone(&line) as Arc<dyn Bus>,
@@ -489,7 +504,7 @@ mod tests {
         assert_eq!(confirmed(&|| Some(record(&nodes))), Some(true));
         assert_eq!(confirmed(&|| None), None);
         *line.0.lock() = None;
-        // Between finding it and judging it all is heard and applied.
+        // All notices are heard and applied between `find` and the check of its record.
         let meanwhile = || {
             let found = record(&nodes);
             *line.0.lock() = Some(Instant::now());

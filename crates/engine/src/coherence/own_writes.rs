@@ -1,9 +1,8 @@
-//! What this node itself wrote to the tier that nodes share.
+//! Writes of this node to the shared tier.
 //!
-//! A write whose answer was lost may have been applied, and one that was answered may
-//! still be there. What is found in the tier later is then this node's own
-//! earlier change, not the change of another node, and a later change of this node
-//! replaces it.
+//! A write without an answer may have been applied, and an answered one may still be in
+//! the tier. An entry found there later can therefore be this node's own earlier write,
+//! which a later write of this node may replace.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -11,24 +10,25 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use larder_core::key::EncodedKey;
 use parking_lot::Mutex;
 
-/// Keys that are remembered; beyond that the tier is not asked for long anyway.
+/// Limit on keys with unanswered writes. A tier that fails this often is soon no longer
+/// asked.
 const KEYS_MAX: usize = 10_000;
-/// Writes of one key that are remembered; the oldest are forgotten beyond that.
+/// Unanswered writes of one key that are remembered; beyond that the oldest is dropped.
 const WRITES_MAX: usize = 16;
-/// Answered writes that are remembered; half of them are forgotten beyond that.
+/// Answered writes that are remembered; beyond that half of them are dropped.
 const ANSWERED_MAX: usize = 4096;
 
-/// By the digest of the key, the entries that were written, oldest first.
+/// The identities of written entries by key digest, oldest first.
 #[derive(Default)]
 pub(crate) struct OwnWrites {
     writes: Mutex<HashMap<u128, Vec<u64>>>,
     len: AtomicUsize,
-    /// The last answered write of a key: no answered removal followed.
+    /// The last answered write of a key, unless an answered removal followed.
     answered: Mutex<HashMap<u128, u64>>,
 }
 
 impl OwnWrites {
-    /// It is not known whether the entry with this identity was stored.
+    /// Notes a write without an answer: the entry with this identity may be stored.
     pub(crate) fn note(&self, key: &EncodedKey, identity: u64) {
         let mut writes = self.writes.lock();
         if writes.len() >= KEYS_MAX && !writes.contains_key(&key.digest()) {
@@ -42,7 +42,7 @@ impl OwnWrites {
         self.len.store(writes.len(), Ordering::Release);
     }
 
-    /// The entry with this identity was stored.
+    /// Notes an answered write: the entry with this identity was stored.
     pub(crate) fn note_answered(&self, key: &EncodedKey, identity: u64) {
         self.forget_unanswered(key);
         let mut answered = self.answered.lock();
@@ -63,13 +63,13 @@ impl OwnWrites {
         is_unanswered || self.answered.lock().get(&key.digest()) == Some(&identity)
     }
 
-    /// A later removal of the entry was answered.
+    /// Forgets the writes of a key after an answered removal.
     pub(crate) fn forget(&self, key: &EncodedKey) {
         self.forget_unanswered(key);
         self.answered.lock().remove(&key.digest());
     }
 
-    /// Costs a load while nothing is noted.
+    /// Costs one atomic load while no write is noted.
     fn forget_unanswered(&self, key: &EncodedKey) {
         if self.len.load(Ordering::Acquire) == 0 {
             return;
@@ -79,7 +79,7 @@ impl OwnWrites {
         self.len.store(writes.len(), Ordering::Release);
     }
 
-    /// A later clear of the tier was answered.
+    /// Forgets all writes after an answered clear of the tier.
     pub(crate) fn forget_all(&self) {
         let mut writes = self.writes.lock();
         writes.clear();
@@ -93,7 +93,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn oldest_write_of_a_key_is_forgotten_beyond_the_bound() {
+    fn oldest_write_of_a_key_is_dropped_above_the_limit() {
         let (own, key) = (OwnWrites::default(), EncodedKey::new([1]));
         (0..=WRITES_MAX as u64).for_each(|identity| own.note(&key, identity));
         assert!(!own.has(&key, 0) && own.has(&key, 1));

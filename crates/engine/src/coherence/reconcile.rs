@@ -1,11 +1,12 @@
-//! Repairs: what the tier that other nodes share did not get while it was away.
+//! Reconciliation: applies writes that the shared tier did not get while it was
+//! unavailable.
 //!
-//! The key of every change that did not reach it is owed to it
-//! ([`Quarantine`](crate::tier_stack::quarantine)); what was written lies in another tier of
-//! this node meanwhile, so a later write takes the place of an earlier one. Once
-//! the tier answers, what it has is compared with what the change was based on.
-//! If others have changed the entry since, theirs stays and the change is
-//! counted as lost; where that cannot be told, neither stays.
+//! Each key whose write or removal did not reach the tier is pending
+//! ([`Quarantine`](crate::tier_stack::quarantine)). The written value lies in a local
+//! tier meanwhile, so a later write replaces an earlier one. Once the tier answers, its
+//! entry is compared with the version that the write was based on. If another node
+//! changed the entry since, that change stays and the write counts as lost. If this
+//! cannot be determined, both are removed.
 
 use std::sync::Arc;
 
@@ -23,56 +24,58 @@ use crate::tier_stack::quarantine::PendingWrites;
 use crate::tier_stack::tier_handle::TierHandle;
 use crate::tier_stack::{FrameLabel, TierStack};
 
-/// What to do about a change that is owed.
+/// How to resolve a pending write.
 #[derive(Debug, PartialEq, Eq)]
 enum Verdict {
-    /// Nothing else changed the entry: make the change.
+    /// No other node changed the entry: apply the write.
     Make,
-    /// It arrived.
+    /// The write arrived already.
     Made,
-    /// Others did: theirs stays.
+    /// Another node changed the entry: its change stays.
     Yield,
-    /// It cannot be told: neither stays.
+    /// It cannot be determined: remove both.
     Drop,
 }
 
-/// What became of a change that was owed.
+/// The result of reconciling a pending write.
 #[derive(Debug, PartialEq, Eq)]
 enum Outcome {
-    /// The tier has it.
+    /// The shared tier has the write.
     Made,
-    /// What it replaced is gone; the entry itself is not for all, and stays here.
+    /// The replaced entry is removed from the shared tier. The new one is not shared, and
+    /// stays on this node.
     Apart,
-    /// It is given up.
+    /// The write is given up.
     Lost,
 }
 
-/// Attempts at a change of an entry that others change at the same time.
+/// Attempts at a conditional write while other nodes change the same entry.
 const ATTEMPTS: u32 = 10;
 
-/// What is known of an entry when its change is made up for.
+/// What is known of an entry when its pending write is reconciled.
 struct Case {
-    /// Which entry the change replaced, where that is known.
+    /// Identity of the entry that the write replaced, if known.
     base: Option<u64>,
-    /// Which entry is there.
+    /// Identity of the entry in the shared tier.
     present: Option<u64>,
-    /// Which entry was to be there: its write may have arrived, unanswered.
+    /// Identity of the pending entry. Its write may have arrived without an answer.
     ours: Option<u64>,
-    /// Whether an earlier write of this node is there.
+    /// Whether the shared tier has an earlier write of this node.
     is_own: bool,
-    /// Whether it has the stamp that it had then, where that is known.
+    /// Whether the version is the one from the time of the write; `None` if that is
+    /// unknown.
     is_same: Option<bool>,
-    /// Whose the last removal is that is remembered.
+    /// Who made the last removal that the tier remembers.
     removal: LastRemoval,
-    /// Whether the tier was cleared, or lost what it had.
+    /// Whether the tier was cleared or lost its data since the write.
     cleared: bool,
-    /// Whether all removals since the change are remembered.
+    /// Whether the tier still remembers every removal since the write.
     recent: bool,
 }
 
 impl Case {
-    /// What is there and is this node's own was there before the change that is
-    /// owed, which is the last one of this node: it replaces that.
+    /// Decides how to resolve the pending write. An own entry in the tier is older than
+    /// the pending write, which is this node's last one, so the write replaces it.
     fn verdict(&self) -> Verdict {
         match (self.present, self.base) {
             _ if self.cleared => Verdict::Yield,
@@ -94,22 +97,22 @@ impl Case {
     }
 }
 
-/// What this node has of an entry whose change is owed.
+/// What this node holds of an entry whose write is pending.
 enum Here {
-    /// Nothing: it was removed.
+    /// No entry: it was removed.
     Nothing,
-    /// An entry that was invalidated since.
+    /// An entry that was invalidated since it was written.
     Invalidated,
-    /// The entry to be, and which one it is.
+    /// The pending entry, and its identity.
     Written(Frame, u64),
-    /// An entry that is not for all, being too large for that.
+    /// An entry that is too large to be shared.
     Apart,
 }
 
 impl Engine {
-    /// Which entry of the shared tier a change is going to replace: this node's
-    /// copy, unless the tier lacks an earlier change already. Then the copy is
-    /// this node's own, and what is in the tier under it was never seen.
+    /// Returns which entry of the shared tier a write replaces: the one that this node's
+    /// copy is of. `None` while an earlier write of the key is pending: then the copy is
+    /// this node's own, and the entry in the tier was never seen.
     pub(crate) fn base_of(
         &self,
         stack: &TierStack,
@@ -119,7 +122,7 @@ impl Engine {
         former.filter(|_| stack.among_nodes().is_some() && !stack.is_pending(key))
     }
 
-    /// Says of a change that may be owed which entry it replaced.
+    /// Records, for a write that may be pending, which entry it replaced.
     pub(crate) fn note_base(&self, stack: &TierStack, key: &EncodedKey, base: Option<EntryVersion>) {
         let Some(base) = base else { return };
         if let Some(handle) = stack.among_nodes().filter(|handle| handle.quarantine().is_any()) {
@@ -127,8 +130,8 @@ impl Engine {
         }
     }
 
-    /// Makes up for one change, unless the entry is being stored now: then
-    /// whoever stores it settles it.
+    /// Reconciles one pending write, unless a writer holds the key: that writer then
+    /// resolves it.
     pub(crate) async fn repair(
         self: &Arc<Self>,
         stack: &TierStack,
@@ -146,7 +149,7 @@ impl Engine {
         let Some(outcome) = self.carry_out(handle, owed, &here).await? else { return Ok(()) };
         self.discard(&key);
         for other in stack.local().filter(|_| outcome != Outcome::Apart) {
-            // A failure is counted by the layer and the key distrusted by the handle.
+            // The layer counts a failure, and the handle quarantines the key.
             let _counted = other.remove(encoded).await;
         }
         handle.quarantine().forget(encoded);
@@ -160,8 +163,9 @@ impl Engine {
         Ok(())
     }
 
-    /// Brings the shared tier up to date with `here`, as far as others changed
-    /// nothing; `None` where the entry changes all the time and it stays owed.
+    /// Brings the shared tier up to date with `here`, unless another node changed the
+    /// entry. Returns `None` if the entry changes during every attempt: then the write
+    /// stays pending.
     async fn carry_out(
         &self,
         handle: &TierHandle,
@@ -179,7 +183,7 @@ impl Engine {
                     self.expect_echo(encoded, *stored);
                     let based = encoded.clone().based_on(found.1.unwrap_or(EntryVersion::NONE)).replacing();
                     if !handle.put_if_unchanged(&based, frame).await? {
-                        // It changed since it was looked at: by whom is to be seen.
+                        // It changed since it was read: look again.
                         continue;
                     }
                     Outcome::Made
@@ -202,7 +206,7 @@ impl Engine {
         Ok(None)
     }
 
-    /// The entry as this node wrote it while the shared tier did not take it.
+    /// Returns the entry that this node wrote while the shared tier did not take it.
     async fn written_here(&self, stack: &TierStack, key: &Key, encoded: &EncodedKey) -> Here {
         for handle in stack.local() {
             if self.is_apart(stack, handle, encoded).await {
@@ -223,7 +227,7 @@ impl Engine {
         self.remembered(stack, key, encoded).unwrap_or(Here::Nothing)
     }
 
-    /// Removes what an entry of this node alone has replaced.
+    /// Removes the shared entry that a local-only entry replaces.
     async fn remove_there(&self, handle: &TierHandle, key: &EncodedKey) -> Result<()> {
         handle.remove(key).await?;
         if let (Some(nodes), Ok((None, Some(stamp)))) = (&self.nodes, handle.inner().get_versioned(key).await)
@@ -233,7 +237,8 @@ impl Engine {
         Ok(())
     }
 
-    /// Whether `handle` has a fresh entry that is not for all nodes. Reads its head alone.
+    /// Whether `handle` has a fresh entry that is not meant to be shared. Reads only its
+    /// head.
     async fn is_apart(&self, stack: &TierStack, handle: &TierHandle, key: &EncodedKey) -> bool {
         let Ok(Some(bytes)) = handle.head(key).await else { return false };
         let Ok(head) = Head::parse(&bytes) else { return false };
@@ -242,7 +247,7 @@ impl Engine {
         fresh && self.belongs_to_all(stack, &self.facts_of(&head)).is_none()
     }
 
-    /// The entry of which memory is the home.
+    /// Returns the entry if memory is its home.
     fn remembered(&self, stack: &TierStack, key: &Key, encoded: &EncodedKey) -> Option<Here> {
         let record = self.memory.get(key).filter(|record| record.home == TierKind::Memory)?;
         if self.freshness(&record) != Freshness::Fresh {
@@ -261,7 +266,7 @@ impl Engine {
 
 fn case(handle: &TierHandle, owed: &PendingWrites, found: &VersionedFrame, here: &Here) -> Case {
     let (theirs, stamp) = found;
-    // After the answer: it is of the present era.
+    // Read after the answer, so that it is the current partition epoch.
     let era = handle.inner().era(&owed.key);
     let present = theirs.as_ref().map(|frame| identity(frame));
     Case {
@@ -276,8 +281,8 @@ fn case(handle: &TierHandle, owed: &PendingWrites, found: &VersionedFrame, here:
     }
 }
 
-/// A frame that lies in a tier of this node, as others can judge it: one that was
-/// written before the clock of all was known is given its offset.
+/// Returns a frame from a local tier in the form that other nodes can judge. A frame
+/// written before the shared clock was known gets its clock offset here.
 fn for_all(stack: &TierStack, bytes: &Bytes, key: &EncodedKey) -> Option<Frame> {
     let (header, attributes, payload) = frame::open_with_attributes(bytes, key).ok()?;
     if read_offset(attributes).is_some() {
@@ -291,7 +296,7 @@ fn for_all(stack: &TierStack, bytes: &Bytes, key: &EncodedKey) -> Option<Frame> 
 mod tests {
     use super::*;
 
-    /// Nothing is known but which entry is there, and of removals nothing.
+    /// A case that knows only which entry is pending, and of no removal.
     const QUIET: Case = Case {
         base: None,
         present: None,
@@ -304,7 +309,7 @@ mod tests {
     };
 
     #[test]
-    fn a_change_is_made_only_where_nobody_else_can_have_changed_the_entry() {
+    fn write_is_applied_only_if_no_other_node_can_have_changed_the_entry() {
         let of = |base, present, [removed, cleared, recent]: [bool; 3]| {
             let removal = if removed { LastRemoval::Other } else { LastRemoval::None };
             Case { base, present, removal, cleared, recent, ..QUIET }.verdict()
@@ -330,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn a_change_whose_stamp_is_known_yields_to_every_other() {
+    fn write_with_known_version_yields_to_every_other_change() {
         let of = |same, present, [removed, cleared, recent]: [bool; 3]| {
             let removal = if removed { LastRemoval::Other } else { LastRemoval::None };
             Case { present, is_same: Some(same), removal, cleared, recent, ..QUIET }.verdict()
@@ -346,10 +351,10 @@ mod tests {
         assert_eq!(of(true, None, [true, true, true]), Verdict::Yield, "cleared");
     }
 
-    /// The fault: an earlier change of this node, unanswered and applied, was taken
-    /// for one of another node, and the last change was given up.
+    /// The fault: an earlier write of this node had been applied without an answer. It
+    /// was taken for a write of another node, and the last write was given up.
     #[test]
-    fn last_change_of_a_node_replaces_its_earlier_ones() {
+    fn last_write_of_a_node_replaces_its_earlier_ones() {
         for (base, is_same) in [(None, None), (Some(1), None), (None, Some(false))] {
             let own_write = Case { base, is_same, present: Some(5), is_own: true, ..QUIET };
             assert_eq!(own_write.verdict(), Verdict::Make, "{base:?}, {is_same:?}");

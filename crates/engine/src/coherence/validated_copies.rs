@@ -1,9 +1,10 @@
-//! Copies in memory of entries that other processes change.
+//! Copies in memory that are validated by the version of the entry, for tiers that other
+//! processes write to.
 //!
-//! A tier that other processes write to has stamps: a number an entry that
-//! changes with every change by anyone. Then memory never answers by itself. A
-//! copy is taken when an entry is read, with the stamp from before the read, and
-//! serves as long as the stamp is still that one. Writes leave none lagging.
+//! Such a tier keeps a version for each entry, which every change by any process changes.
+//! Memory then never answers by itself. A copy is made when an entry is read, with the
+//! version from before the read. It serves while the tier still reports that version. A
+//! write leaves no outdated copy behind.
 
 use larder_core::clock::Time;
 use larder_core::entry_meta::{EntryMeta, Freshness};
@@ -18,14 +19,14 @@ use crate::read::Found;
 use crate::tier_stack::{Decoded, TierStack};
 
 impl Engine {
-    /// The stamp of `key` now, where a tier has stamps.
+    /// Returns the current version of `key`, if a tier keeps versions.
     pub(crate) fn stamp(&self, key: &EncodedKey) -> Option<EntryVersion> {
         let stamping = |handle: &&crate::TierHandle| handle.facts().capability.stamps;
         self.tiers().iter().find(stamping)?.inner().stamp(key)
     }
 
-    /// The key of a load that begins now: what another process stores or
-    /// removes meanwhile wins over it.
+    /// Returns the key for a load that begins now. A change by another process during the
+    /// load wins over it.
     pub(crate) fn based_on_now(&self, key: EncodedKey) -> EncodedKey {
         if !self.stamps {
             return key;
@@ -34,7 +35,7 @@ impl Engine {
         key.based_on(stamp)
     }
 
-    /// The copy of `key` in memory, if it still has this stamp.
+    /// Returns the copy of `key` in memory, if it still has this version and is fresh.
     pub(crate) fn checked_copy(
         &self,
         stack: &TierStack,
@@ -58,7 +59,8 @@ pub(crate) fn found_in_memory(record: Record<Value>, freshness: Freshness) -> Fo
     Found { tier: TierKind::Memory, home: record.home, decoded, freshness, confirmed: true }
 }
 
-/// What memory knows of an entry: when it was written, and until when it lives.
+/// Returns a frame header with what memory knows of an entry: when it was written, and
+/// its deadlines.
 fn header(created: Time, terms: &EntryMeta) -> Header {
     Header {
         codec: CodecId::Raw,

@@ -1,4 +1,4 @@
-//! The thread that applies what other nodes emit, and makes up for what they are owed.
+//! The worker thread: applies the notices of other nodes, and reconciles pending writes.
 
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
@@ -11,24 +11,24 @@ use super::Nodes;
 use crate::engine::Engine;
 use larder_exec::runtime::block_on;
 
-/// How far the others were heard when what there is to do was taken.
+/// How much was heard of other nodes when the worker took its next work.
 #[derive(Clone, Copy)]
 struct Heard {
     contact: Option<Instant>,
     invalidations: u64,
 }
 
-/// What there is to do.
+/// Work for one round of the worker.
 struct Work {
     keys: VecDeque<EncodedKey>,
     marked: bool,
     repair: bool,
 }
 
-/// Applies notices and repairs until the cache ends.
+/// Applies notices and reconciles until the cache ends.
 pub(super) fn work(engine: &Weak<Engine>, nodes: &Arc<Nodes>) {
     while !nodes.ended.load(Ordering::Acquire) {
-        // What is told up to here is in the queue that is taken next.
+        // Notices heard up to here are in the queue that `next` takes.
         let heard = nodes.heard();
         let Some(work) = nodes.next() else { return };
         let Some(engine) = engine.upgrade() else { return };
@@ -44,7 +44,7 @@ pub(super) fn work(engine: &Weak<Engine>, nodes: &Arc<Nodes>) {
 }
 
 impl Nodes {
-    /// What there is to do, once there is something; `None` at the end.
+    /// Waits for work and returns it; `None` once the cache ends.
     fn next(&self) -> Option<Work> {
         let mut queue = self.queue.lock();
         loop {
@@ -64,12 +64,13 @@ impl Nodes {
         }
     }
 
-    /// When there was contact last, and what was told of invalidations by then.
+    /// Returns the last contact, and how many announcements of invalidations arrived by
+    /// then.
     fn heard(&self) -> Heard {
         Heard { contact: self.plan.bus.last_contact(), invalidations: self.replica.told() }
     }
 
-    /// Applies what was told meanwhile. For the one thread that applies.
+    /// Applies the notices that arrived meanwhile. Only the worker thread calls this.
     fn apply_told(&self, engine: &Arc<Engine>) {
         let heard = self.heard();
         let mut queue = self.queue.lock();
