@@ -1,10 +1,9 @@
-//! Changes that are one step among all nodes.
+//! Compare-and-set: changes that are atomic among all nodes.
 //!
-//! The stamp of an entry tells whether it changed: it is made of what the entry
-//! is, of what its last removal left behind, and of the generation of its
-//! partition. Who stores on the condition of a stamp never overwrites what came
-//! later, nor revives what was removed meanwhile. A removal is remembered for
-//! [`REMOVAL_LIFE`]; who holds a stamp for longer must not use it.
+//! The version of an entry is computed from its frame, the tombstone of its last removal, and the epoch of
+//! its partition. A conditional write therefore never overwrites a later change, and never revives an entry
+//! that was removed meanwhile. A tombstone lives for [`REMOVAL_LIFE`]; a version older than that must not be
+//! used.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -22,17 +21,16 @@ use super::partition_epochs::chance;
 use super::request::{Whole, frame};
 use super::router::Order;
 
-/// Where a frame has the sum of its head, which covers all that tells frames apart.
+/// Offset of the head checksum in a frame; it differs between different frames.
 const IDENTITY_AT: usize = FIXED_LEN - 8;
 
-/// Stores where the entry and its last removal are what they were.
+/// Stores a frame if the entry and its tombstone are unchanged.
 ///
-/// Keys: entry, removal, mark, then the entry of each other version that it replaces.
-/// Arguments: the generation, the label of this version and those of the others with a
-/// space between them, the two identities in one, the frame, the milliseconds that it
-/// lives or nothing, and where it replaces those of others what is noted as a removal.
-/// Answers 1 where it was stored, 2 where a version is in use that the caller does not
-/// know of.
+/// Keys: entry, tombstone, epoch record, then the entries of the other versions to replace. Arguments: the
+/// epoch; the label of this version and those of the others, separated by spaces; the expected entry and
+/// tombstone words, combined by XOR; the frame; its lifetime in milliseconds or nothing; and, if it replaces
+/// entries of other versions, a tombstone value and its lifetime. Returns 1 if stored, 0 if something
+/// changed, and 2 if a program version is in use that the caller does not know.
 const PUT_IF_UNCHANGED: &str = "\
     local function text(answer) return type(answer) == 'string' and answer or '' end \
     local mark, known, is_listed = text(redis.pcall('GET', KEYS[3])), {}, false \
@@ -55,17 +53,17 @@ const PUT_IF_UNCHANGED: &str = "\
     for at = 4, #KEYS do redis.call('UNLINK', KEYS[at]) end \
     return 1";
 
-/// The answer of that script where it does not know of a version.
+/// The script's result for an unknown program version.
 const UNKNOWN_VERSION: i64 = 2;
 
-/// How often a write is tried again because another version began to use the cache.
+/// How many times a write is retried because another program version began to use the cache.
 const ATTEMPTS: u32 = 8;
 
 impl Inner {
-    /// The removal is noted before the entry goes: who reads between the two
-    /// finds an entry that is about to go, with a stamp that is not it any more.
+    /// The commands that remove an entry. The tombstone is written before the entry is unlinked: a reader
+    /// between the two sees an entry that is about to go, with a version that no longer matches.
     ///
-    /// Not a script: what those do is told to their own node as well.
+    /// Not a script: with a script, the server would notify this node of its own change.
     pub(super) fn unlink(&self, place: &Place) -> Vec<Cmd> {
         self.removing("UNLINK", place)
     }
@@ -90,8 +88,8 @@ impl Inner {
         note
     }
 
-    /// Removes what the other versions of the program have of an entry, and keeps them
-    /// from storing what they load of it now. Nothing where there are none.
+    /// The commands that remove the entries of other program versions, and prevent them from storing values
+    /// that they are loading now. Empty if there are no other versions.
     pub(super) fn unlink_others(&self, place: &Place) -> Vec<Cmd> {
         if place.others.is_empty() {
             return Vec::new();
@@ -106,7 +104,7 @@ impl Inner {
         Ok(self.shrunk(key, count(&answer)))
     }
 
-    /// Whose the removal is that is in the stamp of what was found.
+    /// The origin of the removal that is part of the version of `found`.
     pub(super) fn last_removal(&self, key: &EncodedKey, (found, stamp): &VersionedFrame) -> LastRemoval {
         let Some(stamp) = stamp else { return LastRemoval::None };
         let generation = self.marks.generation(Names::partition(key));
@@ -128,8 +126,7 @@ impl Inner {
         Ok(stamped(found, &removal, generation))
     }
 
-    /// Removals are read before entries: what changes in between makes a stamp
-    /// that nothing is stored by.
+    /// Reads tombstones before entries: a change in between yields a version that no write matches.
     pub(super) async fn get_many_versioned(&self, keys: &[EncodedKey]) -> Vec<Result<VersionedFrame>> {
         let removal = |_, place: &Place| {
             let mut cmd = redis::cmd("GET");
@@ -177,7 +174,7 @@ impl Inner {
                         });
                     }
                 }
-                // The bad one fails by itself.
+                // An oversized frame fails alone.
                 Err(_) => {
                     for (key, frame) in chunk {
                         stored.push(self.put_if_unchanged(key, frame).await);
@@ -217,19 +214,19 @@ impl Inner {
         Ok(Order { partition, cmd })
     }
 
-    /// Once more, after the mark was read anew.
+    /// Retries after rereading the epoch record.
     async fn put_after_all(&self, key: &EncodedKey, frame: &Frame) -> Result<bool> {
         self.marks.reread(Names::partition(key), &self.names, &self.fleet).await?;
         self.put_if_unchanged(key, frame).await
     }
 }
 
-/// How long a removal is remembered, in milliseconds.
+/// The lifetime of a tombstone, in milliseconds.
 fn removal_life() -> u64 {
     u64::try_from(REMOVAL_LIFE.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// What was found, and the stamp that is made of it.
+/// The frame with the version computed from it.
 fn stamped(found: Option<Bytes>, removal: &Value, generation: u64) -> VersionedFrame {
     let removal = match removal {
         Value::BulkString(chance) => word(chance),
@@ -239,20 +236,19 @@ fn stamped(found: Option<Bytes>, removal: &Value, generation: u64) -> VersionedF
     (found, stamp)
 }
 
-/// What of a stamp comes from the entry.
+/// The part of a version that comes from the entry.
 fn entry_word(found: Option<&Bytes>) -> u64 {
     found.and_then(|frame| frame.get(IDENTITY_AT..)).map_or(0, word)
 }
 
-/// Up to eight bytes as a number; those that are missing are zero.
+/// Up to eight bytes as a little-endian number; missing bytes are zero.
 fn word(bytes: &[u8]) -> u64 {
     bytes.iter().take(8).rev().fold(0, |word, byte| word << 8 | u64::from(*byte))
 }
 
-/// The numbers that the removals of one tier leave behind: no other removal has
-/// the same, and the tier knows its own again.
+/// The tombstone values of one tier. They are unique, and the tier recognises its own.
 pub(super) struct Removals {
-    /// The upper half of each number, drawn by chance.
+    /// The upper half of each value, chosen at random.
     tier: u32,
     /// The lower half.
     count: AtomicU32,
@@ -261,7 +257,7 @@ pub(super) struct Removals {
 impl Removals {
     pub(super) fn new() -> Self {
         let chance = chance();
-        // Never zero, which stands for no removal.
+        // Never zero, which means no removal.
         Self { tier: (chance >> 32) as u32 | 1, count: AtomicU32::new(chance as u32) }
     }
 

@@ -1,8 +1,7 @@
-//! Keys that belong to one tier alone, and go with it.
+//! Ephemeral keys: keys that belong to one tier and are removed with it.
 //!
-//! Each key expires by itself within the tenancy, which is renewed while the
-//! tier lives: a process that is killed leaves nothing for longer. The tier
-//! unlinks them all at its end.
+//! Each key has a time to live that is renewed while the tier is open, so the keys of a killed process
+//! expire. The tier unlinks all of them when it is closed.
 
 use std::sync::Arc;
 use std::sync::mpsc;
@@ -21,14 +20,14 @@ use super::router::Order;
 use super::shard::Shard;
 use super::{Inner, RedisTier};
 
-/// How often keys are renewed within a tenancy.
+/// How many times keys are renewed within their lifetime.
 const BEATS: u32 = 4;
-/// The longest that the end of a tier nobody closed may take.
+/// The longest time that dropping an open tier may take.
 const DROP_MAX: Duration = Duration::from_secs(10);
 
 impl Inner {
-    /// The time that Redis gives a key which is to be kept for `wanted`
-    /// milliseconds, or for ever.
+    /// The time to live, in milliseconds, of a key that should live for `wanted`; `None` for ever. Limited by
+    /// the lifetime of ephemeral keys.
     pub(super) fn kept_for(&self, wanted: Option<u64>) -> Option<u64> {
         match (wanted, self.marks.tenancy_millis()) {
             (Some(wanted), Some(tenancy)) => Some(wanted.min(tenancy)),
@@ -36,7 +35,7 @@ impl Inner {
         }
     }
 
-    /// Renews every key, again and again.
+    /// Renews every key, periodically.
     pub(super) async fn renew_forever(self: Arc<Self>, tenancy: Duration) {
         loop {
             tokio::time::sleep(tenancy / BEATS).await;
@@ -46,8 +45,8 @@ impl Inner {
         }
     }
 
-    /// One pass: the marks and what counts beside them, then the entries, server
-    /// by server and page by page.
+    /// Renews all keys once: the epoch records, lease counters and invalidations, then the entries, server by
+    /// server and page by page.
     async fn renew(&self) -> Result<()> {
         let Some(tenancy) = self.marks.tenancy_millis() else { return Ok(()) };
         let beside = |partition| [self.names.mark(partition).to_owned(), self.names.leases(partition)];
@@ -79,7 +78,7 @@ impl Inner {
         }
     }
 
-    /// Those of a page that can still be read.
+    /// The keys of a page whose entries can still be read.
     async fn current_of(&self, mut keys: Vec<Vec<u8>>) -> Result<Vec<Vec<u8>>> {
         let marks = self.marks.read_all(&self.names, &self.fleet).await?;
         keys.retain(|key| match self.names.read(key) {
@@ -91,7 +90,7 @@ impl Inner {
         Ok(keys)
     }
 
-    /// Renews each entry, no longer than it may serve.
+    /// Renews each entry, but not beyond the time until which it may be served.
     async fn renew_entries(
         &self,
         entries: &[Vec<u8>],
@@ -118,7 +117,7 @@ impl Inner {
         exchange(connection, &renewals).await.map(drop)
     }
 
-    /// Unlinks every key of a tier that has a tenancy.
+    /// Unlinks every key of a tier with ephemeral keys.
     pub(super) async fn leave(&self) -> Result<()> {
         if self.marks.tenancy_millis().is_none() || self.fleet.is_closed() {
             return Ok(());
@@ -163,7 +162,7 @@ fn expire(name: impl redis::ToRedisArgs, millis: u64) -> Cmd {
 }
 
 impl RedisTier {
-    /// Unlinks what a tenancy has, for a tier that is dropped without a `close`.
+    /// Unlinks the ephemeral keys of a tier that is dropped without `close`.
     pub(super) fn leave_unattended(&self, io: &Io) {
         let has_none = self.inner.marks.tenancy_millis().is_none() || self.inner.fleet.is_closed();
         if has_none || io.is_current_thread() {
@@ -173,7 +172,7 @@ impl RedisTier {
         let inner = Arc::clone(&self.inner);
         let leaving = async move {
             let outcome = tokio::time::timeout(DROP_MAX, inner.leave()).await;
-            // Nobody listens any more where it took too long.
+            // The receiver is gone if this took too long.
             let _unheard = done.send(outcome);
         };
         drop(io.handle().spawn(leaving));

@@ -1,4 +1,4 @@
-//! Redis, or Valkey: the tier that other processes and machines share.
+//! Redis or Valkey: the tier that other processes and machines share.
 
 mod address;
 mod batch;
@@ -56,10 +56,10 @@ use partition_epochs::PartitionEpochs;
 use supervisor::Patience;
 use topology::Fleet;
 
-/// From one sign of life of the server to the next.
+/// Time between two heartbeats of a connection.
 const HEARTBEAT: Duration = Duration::from_millis(250);
 
-/// What a [`RedisTier`] is opened with.
+/// Options of a [`RedisTier`].
 #[derive(Clone)]
 pub struct RedisOptions {
     /// `redis://[user:password@]host[:port][/database]`,
@@ -68,21 +68,20 @@ pub struct RedisOptions {
     /// `redis+sentinel://[user:password@]host[:port],…/master[/database]`; with
     /// `rediss` in place of `redis` over TLS.
     pub url: String,
-    /// Keeps applications on one server apart. Any text.
+    /// Separates applications that use the same server. Any text.
     pub namespace: String,
-    /// Keeps the caches of one application apart. Any text.
+    /// Separates the caches of one application. Any text.
     pub cache: String,
     /// Which version of the program this is, as far as entries are concerned: versions
     /// that cannot read one another's entries differ in it. Each keeps entries of its
     /// own; a change by one removes what the others have of the entry. Default 0.
     pub version: u64,
-    /// How long the server may be silent, while something is asked of it, until
-    /// the connection counts as lost; also how long connecting may take.
-    /// Default 750 ms. A call fails within this and 250 ms more, unless bytes
-    /// of its answer still arrive.
+    /// How long the server may be silent during a request before the connection counts as lost; also the
+    /// limit for connecting. Default 750 ms. A call fails within this time plus 250 ms, unless bytes of its
+    /// reply still arrive.
     pub timeout: Duration,
-    /// Whether the server is to tell what others change, for a
-    /// [`Bus`] listener. Costs a message a change and node. Default no.
+    /// Whether the server notifies this node of changes by others, for a [`Bus`] listener. Costs one message
+    /// per change and node. Default no.
     pub notices: bool,
     /// Makes the keys this tier's own: each expires within this time, which is
     /// renewed while the tier lives, and all are unlinked when it is closed or
@@ -90,12 +89,12 @@ pub struct RedisOptions {
     /// nobody else has. Costs a pass over the keys of the database four times in
     /// it, and two commands an entry. Default none: entries stay.
     pub tenancy: Option<Duration>,
-    /// Where the time comes from that deadlines are compared with.
+    /// The clock that deadlines are compared with.
     pub clock: Arc<dyn Clock>,
 }
 
 impl RedisOptions {
-    /// Options with the defaults, and the clock of the system.
+    /// Options with the defaults and the system clock.
     pub fn new(url: impl Into<String>, namespace: impl Into<String>, cache: impl Into<String>) -> Self {
         Self {
             url: url.into(),
@@ -110,15 +109,14 @@ impl RedisOptions {
     }
 }
 
-/// What the URL of a server may have as parameters, beside what a cache says
-/// by its own URL.
+/// URL parameters of a server, apart from the parameters of a cache URL.
 pub const URL_PARAMETERS: &[&str] =
     &["db", "user", "pass", "protocol", "ca", "sentinel_user", "sentinel_pass"];
 
-/// Whether [`RedisTier::open`] would understand this URL; nothing is opened.
+/// Checks whether [`RedisTier::open`] accepts this URL; opens nothing.
 ///
 /// # Errors
-/// `ErrorKind::Config`, without repeating a password in it.
+/// `ErrorKind::Config`; the message never contains a password.
 pub fn check_url(url: &str) -> Result<()> {
     Target::parse(url).map(drop)
 }
@@ -135,15 +133,14 @@ impl fmt::Debug for RedisOptions {
     }
 }
 
-/// Keeps each entry as one value of Redis.
+/// A tier that stores each entry as one Redis value.
 ///
-/// One connection a server, kept by a thread that all tiers of the process share. While
-/// there is none every call fails in microseconds, with
-/// `ErrorKind::Unavailable`; the tier connects again by itself.
+/// It has one connection per server, driven by a thread that all Redis tiers of the process share. Without a
+/// connection every call fails within microseconds, with `ErrorKind::Unavailable`; the tier reconnects by
+/// itself.
 ///
-/// `clear` gives each of 64 partitions a new generation, in one round trip, and
-/// unlinks what it left behind in the background. It touches no key of others.
-///
+/// `clear` gives each of 64 partitions a new epoch in one round trip, and unlinks the old entries in the
+/// background. It touches no keys of other caches.
 /// ```no_run
 /// use larder_core::tier::Tier;
 /// use larder_tiers::redis::{RedisOptions, RedisTier};
@@ -158,11 +155,11 @@ impl fmt::Debug for RedisOptions {
 /// ```
 pub struct RedisTier {
     inner: Arc<Inner>,
-    /// Renews the keys of a tenancy.
+    /// The task that renews ephemeral keys.
     renewal: Option<AbortHandle>,
-    /// Renews the rights to load.
+    /// The task that renews load leases.
     holding: AbortHandle,
-    /// Last: the thread ends when nothing uses it any more. None once closed.
+    /// Declared last: the thread ends when its last user is dropped. `None` after close.
     io: Mutex<Option<Arc<Io>>>,
 }
 
@@ -184,8 +181,8 @@ struct Inner {
 }
 
 impl Inner {
-    /// What the server that holds a partition shows as the time. A temporary context
-    /// shares its entries with no one: there is none.
+    /// The present time of the server that holds a partition. `None` for a tier with ephemeral keys, which
+    /// shares its entries with no other process.
     fn time(&self, partition: usize) -> Option<Time> {
         if self.marks.tenancy_millis().is_some() {
             return None;
@@ -193,7 +190,7 @@ impl Inner {
         self.fleet.shard(partition).ok()?.link.time()
     }
 
-    /// Tells who listens that anything may have changed.
+    /// Notifies the listener that any entry may have changed.
     fn distrust(&self) {
         if let Some(notices) = &self.notices {
             notices.distrust();
@@ -202,13 +199,12 @@ impl Inner {
 }
 
 impl RedisTier {
-    /// Connects, or finds that it cannot now: that is no error, and
-    /// [`healthy`](larder_core::tier::Tier::healthy) tells. Blocks for one attempt, at most twice
-    /// [`timeout`](RedisOptions::timeout).
+    /// Connects. An unreachable server is not an error; [`healthy`](larder_core::tier::Tier::healthy) reports
+    /// it. Blocks for one attempt, at most twice [`timeout`](RedisOptions::timeout).
     ///
     /// # Errors
-    /// `ErrorKind::Config` for a URL that is none, without repeating a password
-    /// in it; `ErrorKind::Io` when no thread can be started.
+    /// `ErrorKind::Config` for an invalid URL, without a password in the message; `ErrorKind::Io` if no
+    /// thread can be started.
     pub fn open(options: RedisOptions) -> Result<Self> {
         let target = Target::parse(&options.url)?;
         let patience = Patience {
@@ -236,12 +232,11 @@ impl RedisTier {
         Ok(Self { inner, renewal, holding, io: Mutex::new(Some(io)) })
     }
 
-    /// Why it cannot be used now, if it cannot.
+    /// Returns an error that says why the tier cannot be used now.
     ///
     /// # Errors
-    /// `Unsupported` where the server forbids a command that the tier needs, which is
-    /// named; `Unavailable` with what the last attempt to connect came to; `Closed`
-    /// after [`close`](larder_core::tier::Tier::close).
+    /// `Unsupported` if the server forbids a required command, which is named; `Unavailable` with the result
+    /// of the last attempt to connect; `Closed` after [`close`](larder_core::tier::Tier::close).
     pub fn check(&self) -> Result<()> {
         let lack = self.inner.fleet.trouble().filter(|why| supervisor::is_lack(why));
         let error = match lack {
@@ -251,13 +246,13 @@ impl RedisTier {
         error.map_err(|error| error.in_tier(TierKind::Redis))
     }
 
-    /// How many connections stood since it was opened.
+    /// The number of connections established since the tier was opened.
     pub fn connections(&self) -> u64 {
         self.inner.fleet.connections()
     }
 }
 
-/// Tells where [`RedisOptions::notices`] says so.
+/// Delivers notices if [`RedisOptions::notices`] is set.
 impl Bus for RedisTier {
     fn listen(&self, listener: Arc<dyn Listener>) {
         if let Some(notices) = &self.inner.notices {
@@ -265,9 +260,8 @@ impl Bus for RedisTier {
         }
     }
 
-    /// When the last sign of life was asked for that the server gave; in a
-    /// cluster that of the master which gave none for longest. While connected
-    /// that is little more than 250 ms ago.
+    /// The time of the last heartbeat that the server answered; in a cluster, that of the master whose last
+    /// answer is the oldest. While connected it is little more than 250 ms ago.
     fn last_contact(&self) -> Option<Instant> {
         self.inner.fleet.contact()
     }
@@ -278,7 +272,7 @@ impl RedisTier {
         self.renewal.iter().for_each(AbortHandle::abort);
     }
 
-    /// Lets go of the connections, and of the thread where nobody else has it.
+    /// Closes the connections, and releases the shared thread.
     fn end(&self) {
         self.inner.fleet.close();
         self.holding.abort();
@@ -286,7 +280,7 @@ impl RedisTier {
         drop(io);
     }
 
-    /// Runs a task on the thread, while it is there.
+    /// Runs a task on the shared thread, unless the tier is closed.
     fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         if let Some(io) = &*self.io.lock() {
             drop(io.handle().spawn(task));

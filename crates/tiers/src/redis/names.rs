@@ -1,23 +1,22 @@
 //! The names of keys in Redis.
 //!
 //! ```text
-//! <namespace>:<cache>:{<partition>}:<generation>:<label>:s:<text>     a text key
-//! <namespace>:<cache>:{<partition>}:<generation>:<label>:x:<hex>      any other key
-//! <namespace>:<cache>:{<partition>}:<generation>:<label>:h:<digest>   a key above 200 bytes
-//! <namespace>:<cache>:{<partition>}:<generation>:r:s:<text>           what a removal leaves for a while
-//! <namespace>:<cache>:{<partition>}:<generation>:l:s:<text>           the right to load an entry
-//! <namespace>:<cache>:{<partition>}:leases                            counts those rights
-//! <namespace>:<cache>:{<partition>}:generation                        the mark of a partition
-//! <namespace>:<cache>:{00}:invalidated                                what was invalidated, by stamp
-//! <namespace>:<cache>:{00}:invalidated:at                             when
+//! <namespace>:<cache>:{<partition>}:<generation>:<label>:s:<text>    a text key
+//! <namespace>:<cache>:{<partition>}:<generation>:<label>:x:<hex>     any other key
+//! <namespace>:<cache>:{<partition>}:<generation>:<label>:h:<digest>  a key above 200 bytes
+//! <namespace>:<cache>:{<partition>}:<generation>:r:s:<text>          the tombstone of a removal
+//! <namespace>:<cache>:{<partition>}:<generation>:l:s:<text>          the lease to load an entry
+//! <namespace>:<cache>:{<partition>}:leases                           the counter of those leases
+//! <namespace>:<cache>:{<partition>}:generation                       the epoch record of a partition
+//! <namespace>:<cache>:{00}:invalidated                               invalidations, by sequence number
+//! <namespace>:<cache>:{00}:invalidated:at                            their times
 //! ```
 //!
-//! A label, eight hex digits, is of one version of the program; what a removal leaves
-//! is for all of them, and so is the right to load. Entries of earlier builds have no label.
+//! `<generation>` is the epoch of the partition. `<label>`, eight hex digits, belongs to one version of the
+//! program. Tombstones and load leases apply to all versions. Entries of earlier builds have no label.
 //!
-//! Namespace and cache are percent-encoded, so they hold neither `:` nor what
-//! means something in a pattern. The partition, two hex digits, is the hash tag:
-//! in a Cluster an entry and its mark share a slot.
+//! Namespace and cache are percent-encoded, so they contain neither `:` nor pattern characters. The
+//! partition, two hex digits, is the hash tag: in a Cluster an entry and its epoch record share a slot.
 
 use super::partition_epochs::Belief;
 use larder_core::key::EncodedKey;
@@ -25,62 +24,60 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 const INVALIDATED: &str = "invalidated";
 
-/// How many partitions a cache has. Clearing touches each once.
+/// The number of partitions of a cache. A clear writes to each once.
 pub(super) const PARTITIONS: usize = 64;
 
 /// Keys whose encoding is longer are named by their digest.
 const KEY_BYTES_MAX: usize = 200;
 
-/// The partition and the generation in the name of an entry, `{2f}:` and 16
-/// digits with a colon.
+/// Length of partition and epoch in the name of an entry: `{2f}:` and 16 digits with a colon.
 const ENTRY_HEAD: usize = 5 + 17;
-/// The label in the name of an entry, 8 digits with a colon.
+/// Length of the label in the name of an entry: 8 digits with a colon.
 const LABEL_LEN: usize = 9;
 
 const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'/');
 
-/// What a key of this cache is called.
+/// Builds the key names of one cache.
 #[derive(Clone, Debug)]
 pub(super) struct Names {
     prefix: String,
     marks: Vec<String>,
 }
 
-/// A name that was read back.
+/// A parsed key name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Named {
-    /// The mark of a partition.
+    /// The epoch record of a partition.
     Mark(usize),
     /// An entry.
     Entry {
-        /// Where it lies.
+        /// The partition.
         partition: usize,
-        /// The generation it was written in.
+        /// The epoch that it was written in.
         generation: u64,
         /// The label of the version that wrote it.
         label: u32,
-        /// The encoded key; `None` where the name has its digest alone.
+        /// The encoded key; `None` if the name contains only its digest.
         key: Option<EncodedKey>,
         /// The digest of the key.
         digest: u128,
     },
-    /// What a removal leaves behind for a while; the encoded key, where the
-    /// name has it.
+    /// The tombstone of a removal; with the encoded key, if the name contains it.
     Removal(Option<EncodedKey>),
-    /// The right to load an entry.
+    /// The lease to load an entry.
     Lease,
-    /// What was invalidated by marks.
+    /// The log of invalidations.
     Invalidated,
     /// An entry of an earlier build.
     Former,
 }
 
-/// The names of one entry.
+/// The key names of one entry.
 #[derive(Clone, Debug)]
 pub(super) struct Place {
-    /// That of this version.
+    /// The name for this version of the program.
     pub(super) name: String,
-    /// Those of the other versions in use.
+    /// The names for the other versions in use.
     pub(super) others: Vec<String>,
 }
 
@@ -92,12 +89,12 @@ impl Names {
         Self { marks: (0..PARTITIONS).map(mark).collect(), prefix }
     }
 
-    /// What the names of this cache, and of no other, begin with.
+    /// The prefix of all key names of this cache, and of no other cache.
     pub(super) fn prefix(&self) -> &str {
         &self.prefix
     }
 
-    /// The name of a key to try commands with, which is none of those above.
+    /// A key name to test commands with; no entry has such a name.
     pub(super) fn trial(&self, what: &str, number: u64) -> String {
         format!("{}{{{}}}:trial:{what}:{number:016x}", self.prefix, tag(0))
     }
@@ -110,20 +107,20 @@ impl Names {
         &self.marks[partition % PARTITIONS]
     }
 
-    /// The names of an entry, by what is believed of its partition.
+    /// The names of an entry, by the cached epoch record of its partition.
     pub(super) fn place(&self, belief: &Belief, key: &EncodedKey) -> Place {
         let name = |label: &u32| self.labelled((belief.generation, *label), key);
         Place { name: name(&belief.label), others: belief.others.iter().map(name).collect() }
     }
 
-    /// The name of an entry of this version.
+    /// The name of an entry for this version.
     pub(super) fn entry(&self, belief: &Belief, key: &EncodedKey) -> String {
         self.labelled((belief.generation, belief.label), key)
     }
 
     fn labelled(&self, (generation, label): (u64, u32), key: &EncodedKey) -> String {
         let bytes = key.as_bytes();
-        // Written once a key of a batch: no part is put together by itself.
+        // Called once per key of a batch, so it builds the name without temporary strings.
         let mut name = String::with_capacity(self.prefix.len() + 34 + 2 * bytes.len().min(KEY_BYTES_MAX));
         name += &self.prefix;
         name += "{";
@@ -150,12 +147,12 @@ impl Names {
         name
     }
 
-    /// What a removal of the entry with this name leaves behind, for all versions.
+    /// The name of the tombstone of an entry, common to all versions.
     pub(super) fn removal(&self, entry: &str) -> String {
         self.beside(entry, 'r')
     }
 
-    /// The right to load the entry with this name, for one node at a time.
+    /// The name of the load lease of an entry, held by one node at a time.
     pub(super) fn lease(&self, entry: &str) -> String {
         self.beside(entry, 'l')
     }
@@ -165,19 +162,18 @@ impl Names {
         format!("{start}{what}:{}", &labelled[LABEL_LEN.min(labelled.len())..])
     }
 
-    /// What counts the leases of a partition.
+    /// The name of the lease counter of a partition.
     pub(super) fn leases(&self, partition: usize) -> String {
         format!("{}{{{}}}:leases", self.prefix, tag(partition % PARTITIONS))
     }
 
-    /// What was invalidated by marks, and the times of that; both in the first
-    /// partition.
+    /// The names of the invalidation times and of the invalidations; both in the first partition.
     pub(super) fn invalidated(&self) -> [String; 2] {
         let name = format!("{}{{{}}}:{INVALIDATED}", self.prefix, tag(0));
         [format!("{name}:at"), name]
     }
 
-    /// Reads a name of this cache back; `None` for what is not ours.
+    /// Parses a key name; `None` if it is not one of this cache.
     pub(super) fn read(&self, name: &[u8]) -> Option<Named> {
         let rest = std::str::from_utf8(name).ok()?.strip_prefix(&self.prefix)?.strip_prefix('{')?;
         let (partition, rest) = rest.split_once("}:")?;
@@ -207,7 +203,7 @@ fn read_label(digits: &str) -> Option<u32> {
     u32::from_str_radix(digits, 16).ok().filter(|_| digits.len() == 8)
 }
 
-/// A key as a name spells it: its encoding, where the name has it, and its digest.
+/// Parses the key part of a name: the encoding, if the name contains it, and the digest.
 fn read_key(name: &str) -> Option<(Option<EncodedKey>, u128)> {
     let key = match name.split_once(':')? {
         ("s", text) => EncodedKey::new(packed(text)),
@@ -219,19 +215,18 @@ fn read_key(name: &str) -> Option<(Option<EncodedKey>, u128)> {
     Some((Some(key), digest))
 }
 
-/// What names a partition in keys: their hash tag.
+/// The hash tag of a partition.
 pub(super) fn tag(partition: usize) -> String {
     format!("{partition:02x}")
 }
 
-/// A generation as a mark and a name spell it: 16 hex digits, never all zero.
+/// Parses an epoch: 16 hex digits, never all zero.
 pub(super) fn read_generation(digits: &[u8]) -> Option<u64> {
     let digits = std::str::from_utf8(digits).ok().filter(|digits| digits.len() == 16)?;
     u64::from_str_radix(digits, 16).ok().filter(|generation| *generation != 0)
 }
 
-/// The text of a key that is one MessagePack string, spelled the only way we
-/// spell it, and that a terminal can show.
+/// The text of a key that is one printable MessagePack string in its shortest form.
 fn text(key: &[u8]) -> Option<&str> {
     let start = match key.first()? {
         0xa0..=0xbf => 1,
@@ -243,7 +238,7 @@ fn text(key: &[u8]) -> Option<&str> {
     (shown && packed(text) == key).then_some(text)
 }
 
-/// A short string in MessagePack.
+/// Encodes a short string in MessagePack.
 fn packed(text: &str) -> Vec<u8> {
     let len = u8::try_from(text.len()).unwrap_or(u8::MAX);
     let mut packed = if len < 32 { vec![0xa0 | len] } else { vec![0xd9, len] };
@@ -279,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn a_short_text_key_shows_as_text() {
+    fn short_text_key_is_named_by_its_text() {
         assert_eq!(named(b"\xa5alice"), "s:alice");
         assert_eq!(named("\u{a9}caf\u{e9} {x}".as_bytes()), "x:c2a9636166c3a9207b787d");
         let long = format!("\u{e9}{}", "a".repeat(40));
@@ -287,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_text_shows_as_hex_and_what_is_long_as_a_digest() {
+    fn binary_key_is_named_in_hex_and_long_key_by_digest() {
         assert_eq!(named(b"\x2a"), "x:2a");
         assert_eq!(named(b""), "x:");
         assert_eq!(named(b"\xa2a\n"), "x:a2610a");
@@ -296,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn names_are_read_back() {
+    fn parsed_names_equal_written_names() {
         let names = Names::new("shop", "carts");
         for key in [&b"\xa5alice"[..], b"\x2a", b"", b"\xa4a:{b", b"\xa2a\n", &[0xff; 200]] {
             let key = EncodedKey::new(key);
@@ -333,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn no_namespace_is_the_prefix_of_another() {
+    fn no_namespace_is_a_prefix_of_another() {
         let (one, other) = (Names::new("a", "b:c"), Names::new("a:b", "c"));
         assert_eq!((one.prefix(), other.prefix()), ("a:b%3Ac:", "a%3Ab:c:"));
         assert_eq!(Names::new("*", "[x]").prefix(), "%2A:%5Bx%5D:");

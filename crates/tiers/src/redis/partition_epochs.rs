@@ -1,21 +1,21 @@
-//! The marks of the partitions: what makes `clear` cost one round trip, and what lets
-//! several versions of a program share a server.
+//! Epoch records of the partitions. With them `clear` costs one round trip, and several versions of a program
+//! can share a server.
 //!
-//! Each partition has a mark in Redis. It names the generation of the partition, which
-//! is part of the name of every entry there: after a `clear` no node finds an older
-//! entry. And it lists the versions of the program that use the cache, each with a label
-//! that is part of the names of its entries: so no version reads, refuses or replaces
-//! what another one loaded, and a change by one removes what the others have.
+//! Each partition has an epoch record in Redis. It contains the epoch (generation) of the partition, which is
+//! part of the name of every entry there: after a `clear` no node finds an older entry. It also lists the
+//! versions of the program that use the cache, each with a label that is part of the names of its entries. So
+//! no version reads, rejects or replaces values that another one loaded, and a change by one version removes
+//! the entries of the others.
 //!
 //! ```text
 //! 9f3ac41e0b7d5a66 1c0ffee01c0ffee0@5eed5eed@20786 ...
-//! generation       version          label    day it was used last
+//! epoch            version          label    day of last use
 //! ```
 //!
-//! Every request reads the mark together with what it asks for, so what a node believes
-//! is checked by the server in the same round trip. Generations and labels are drawn by
-//! chance and never come back, so a mark that is lost, by eviction or `FLUSHALL`, takes
-//! its entries along. A version that was not used for [`UNUSED_DAYS`] is dropped from the
+//! Every request reads the epoch record together with its data, so the server validates the node's cached
+//! record in the same round trip. Epochs and labels are random and never come back, so a record that is lost,
+//! by eviction or `FLUSHALL`, invalidates its entries. A version that was not used for [`UNUSED_DAYS`] is
+//! dropped from the list; its entries are swept, and it would get another label if it came back.
 //! list; its entries are swept, and would have another label if it came back.
 
 use std::hash::{BuildHasher, RandomState};
@@ -32,12 +32,12 @@ use super::names::{Names, PARTITIONS, read_generation};
 use super::router::{Order, Redirection};
 use super::topology::Fleet;
 
-/// A version that no node used for so many days is forgotten.
+/// A version that no node used for this many days is dropped from the list.
 const UNUSED_DAYS: u64 = 30;
 
-/// Notes that a version uses a partition. Key: the mark. Arguments: a mark for where
-/// there is none, the version, a label for it, the days that versions stay listed, and
-/// the milliseconds of a tenancy or nothing. Answers with the mark.
+/// Registers a version as in use. Key: the epoch record. Arguments: a new record if there is none, the
+/// version, a label for it, the days that versions stay listed, and the lifetime of ephemeral keys in
+/// milliseconds or nothing. Returns the record.
 const REGISTER: &str = "\
     local mark = redis.pcall('GET', KEYS[1]) \
     if type(mark) ~= 'string' or not mark:match('^%x%x%x%x%x%x%x%x%x%x%x%x%x%x%x%x') then mark = ARGV[1] end \
@@ -59,31 +59,31 @@ const REGISTER: &str = "\
     else redis.call('SET', KEYS[1], mark, 'PX', ARGV[5]) end \
     return mark";
 
-/// What a node believes of one partition.
+/// A node's cached copy of one epoch record.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Belief {
-    /// Part of all names of entries; zero where nothing is known.
+    /// Part of the names of all entries; zero if unknown.
     pub(super) generation: u64,
-    /// Part of the names of entries of this version.
+    /// Part of the names of the entries of this version.
     pub(super) label: u32,
-    /// Those of the other versions in use.
+    /// The labels of the other versions in use.
     pub(super) others: Vec<u32>,
-    /// When this version was noted as used, in days since the Unix epoch.
+    /// The day on which this version was last registered, in days since the Unix epoch.
     pub(super) day: u64,
 }
 
 impl Belief {
-    /// Whether names are made alike by both.
+    /// Whether both give the same key names.
     pub(super) fn agrees_with(&self, other: &Self) -> bool {
         (self.generation, self.label, &self.others) == (other.generation, other.label, &other.others)
     }
 
-    /// Whether entries with this label belong to a version in use.
+    /// Whether a listed version has this label.
     pub(super) fn lists(&self, label: u32) -> bool {
         self.label == label || self.others.contains(&label)
     }
 
-    /// What a mark says for a version that it lists.
+    /// Parses a record; `None` if it does not list `version`.
     fn read(mark: &[u8], version: u64) -> Option<Self> {
         let mark = std::str::from_utf8(mark).ok()?;
         let (generation, versions) = mark.split_once(' ')?;
@@ -103,13 +103,13 @@ impl Belief {
     }
 }
 
-/// What this node believes of the marks.
+/// The cached epoch records of all partitions.
 #[derive(Debug)]
 pub(super) struct PartitionEpochs {
     believed: [RwLock<Arc<Belief>>; PARTITIONS],
-    /// Which version of the program this is.
+    /// The version of this program.
     version: u64,
-    /// After which time a mark goes by itself, unless it is renewed.
+    /// The lifetime of ephemeral keys: a record expires after it unless renewed.
     tenancy: Option<Duration>,
 }
 
@@ -118,7 +118,7 @@ impl PartitionEpochs {
         Self { believed: std::array::from_fn(|_| RwLock::default()), version, tenancy }
     }
 
-    /// Milliseconds of the tenancy; Redis refuses zero.
+    /// The lifetime of ephemeral keys in milliseconds, at least 1, since Redis rejects zero.
     pub(super) fn tenancy_millis(&self) -> Option<u64> {
         self.tenancy.map(|tenancy| u64::try_from(tenancy.as_millis()).unwrap_or(u64::MAX).clamp(1, 1 << 53))
     }
@@ -135,8 +135,7 @@ impl PartitionEpochs {
         *self.believed[partition % PARTITIONS].write() = Arc::new(belief);
     }
 
-    /// What a mark says, alone or as a list of one; `None` for what is no mark, and for
-    /// one that does not list this version.
+    /// Parses a record, alone or as a list of one; `None` if it is malformed or does not list this version.
     pub(super) fn read(&self, mark: &Value) -> Option<Belief> {
         match mark {
             Value::BulkString(mark) => Belief::read(mark, self.version),
@@ -148,7 +147,7 @@ impl PartitionEpochs {
         }
     }
 
-    /// Has a partition list this version, and makes its mark where there is none.
+    /// The command that lists this version in a record, and creates the record if it is missing.
     fn registering(&self, names: &Names, partition: usize) -> Cmd {
         let mut cmd = redis::cmd("EVAL");
         cmd.arg(REGISTER).arg(1).arg(names.mark(partition)).arg(fresh());
@@ -160,9 +159,9 @@ impl PartitionEpochs {
         cmd
     }
 
-    /// Reads every mark of one server, and makes those that are missing there, or do
-    /// not say that this version is used today: at most two round trips. What is not
-    /// for this server, or is no mark, is learnt when it is needed.
+    /// Reads all epoch records of one server. Creates those that are missing, and registers this version in
+    /// those that do not list it for today: at most two round trips. Records of other servers and malformed
+    /// ones are read when they are needed.
     pub(super) async fn load(
         &self,
         names: &Names,
@@ -196,7 +195,7 @@ impl PartitionEpochs {
         for (partition, answer) in unlisted.iter().zip(exchange(connection, &pipe).await?) {
             match self.read(&answer) {
                 Some(belief) => self.set(*partition, belief),
-                // Out of memory, for one: every call would try in vain where there is no mark.
+                // Out of memory, for example. Without a record every call would fail.
                 None if self.generation(*partition) == 0 => but_redirections(answer)?,
                 None => {}
             }
@@ -204,14 +203,14 @@ impl PartitionEpochs {
         Ok(())
     }
 
-    /// Has the mark of a partition list this version.
+    /// Lists this version in the record of a partition.
     pub(super) async fn register(&self, partition: usize, names: &Names, fleet: &Fleet) -> Result<()> {
         let answer = fleet.send(Order { partition, cmd: self.registering(names, partition) }).await?;
         self.set(partition, self.read(&answer).unwrap_or_default());
         Ok(())
     }
 
-    /// Reads the mark of a partition anew.
+    /// Rereads the record of a partition.
     pub(super) async fn reread(&self, partition: usize, names: &Names, fleet: &Fleet) -> Result<()> {
         let mark = fleet.send(Order { partition, cmd: get(names, partition) }).await?;
         match self.read(&mark) {
@@ -221,8 +220,8 @@ impl PartitionEpochs {
         Ok(())
     }
 
-    /// Gives every partition a new generation, which lists this version alone: the
-    /// others have nothing there.
+    /// Gives every partition a new epoch. The new records list only this version, since the others have no
+    /// entries there.
     pub(super) async fn renew(&self, names: &Names, now: Time, fleet: &Fleet) -> Result<()> {
         let day = days(Some(now));
         let drawn: Vec<_> = (0..PARTITIONS)
@@ -244,7 +243,7 @@ impl PartitionEpochs {
         Ok(())
     }
 
-    /// The marks as they are on the servers.
+    /// Reads all records from the servers.
     pub(super) async fn read_all(&self, names: &Names, fleet: &Fleet) -> Result<Vec<Option<Belief>>> {
         let orders = (0..PARTITIONS).map(|partition| Order { partition, cmd: get(names, partition) });
         let answers = fleet.exchange(orders.collect()).await;
@@ -252,19 +251,19 @@ impl PartitionEpochs {
     }
 }
 
-/// Whole days since the Unix epoch; zero where the time is not known.
+/// Whole days since the Unix epoch; zero if the time is unknown.
 pub(super) fn days(now: Option<Time>) -> u64 {
     now.map_or(0, |now| now.as_millis() / 86_400_000)
 }
 
 fn get(names: &Names, partition: usize) -> Cmd {
-    // Of another type than ours it is nothing to MGET, and an error to GET.
+    // For a key of another type, MGET returns nil and GET an error.
     let mut cmd = redis::cmd("MGET");
     cmd.arg(names.mark(partition));
     cmd
 }
 
-/// The error of an answer, unless it says that another node has the mark.
+/// The error in an answer, unless it is a cluster redirection.
 fn but_redirections(answer: Value) -> RedisResult<()> {
     match answer.extract_error() {
         Err(error) if Redirection::of(&error).is_none() => Err(error),
@@ -272,7 +271,7 @@ fn but_redirections(answer: Value) -> RedisResult<()> {
     }
 }
 
-/// One round trip; each answer is a value or an error of its own.
+/// Sends a pipeline in one round trip; each answer is a value or its own error.
 pub(super) async fn exchange(
     connection: &mut MultiplexedConnection,
     pipe: &Pipeline,
@@ -280,19 +279,19 @@ pub(super) async fn exchange(
     connection.send_packed_commands(pipe, 0, pipe.len()).await
 }
 
-/// A generation that nobody had before: 64 bits of chance, spelled out.
+/// A new random epoch: 64 bits, in hex.
 fn fresh() -> String {
     format!("{:016x}", chance().max(1))
 }
 
-/// A label that no version had before in this generation: 32 bits of chance, spelled out.
+/// A new random label: 32 bits, in hex.
 fn fresh_label() -> String {
     format!("{:08x}", (chance() >> 32).max(1))
 }
 
-/// 64 bits of chance.
+/// 64 random bits.
 pub(super) fn chance() -> u64 {
-    // The keys of the hasher come from the operating system's chance.
+    // The keys of the hasher come from the random source of the operating system.
     RandomState::new().hash_one(std::process::id())
 }
 
@@ -301,7 +300,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_mark_is_read_for_a_version_that_it_lists() {
+    fn record_is_parsed_only_for_a_listed_version() {
         let mark = b"00000000000000ab 0000000000000007@0000beef@20786 0000000000000008@00000005@20780";
         let belief = Belief::read(mark, 7).unwrap();
         assert_eq!((belief.generation, belief.label, belief.day), (0xab, 0xbeef, 20786));

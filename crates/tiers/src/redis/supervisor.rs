@@ -1,9 +1,8 @@
-//! The connection under our own supervision.
+//! Supervises one connection to a server.
 //!
-//! One task keeps one connection. Where it breaks, or falls silent, callers
-//! fail at once, without waiting, until a new one stands: the attempts are made
-//! by that task alone, with growing pauses between them, so each is the probe
-//! that tells whether the server is back.
+//! One task keeps the connection. When it breaks or falls silent, calls fail at once until a new connection
+//! is established. Only that task reconnects, with growing backoff between the attempts, so each attempt also
+//! probes whether the server is back.
 
 use std::fmt;
 use std::sync::Arc;
@@ -24,35 +23,34 @@ use super::connection::{Gone, Line, Session};
 use super::sentinel::Sentinels;
 use super::server_clock::ServerClock;
 
-/// How long things may take.
+/// Time limits of a connection.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Patience {
-    /// From one sign of life to the next.
+    /// Time between two heartbeats.
     pub(super) heartbeat: Duration,
-    /// For a sign of life, while no byte moves.
+    /// Limit for a heartbeat's answer, while no byte arrives.
     pub(super) answer: Duration,
-    /// For a connection, greeting included.
+    /// Limit for connecting, greeting included.
     pub(super) connect: Duration,
 }
 
-/// The first pause between two attempts to connect.
+/// The first backoff between two attempts to connect.
 const PAUSE_MIN: Duration = Duration::from_millis(50);
-/// The longest pause between two attempts to connect: nodes are to agree within
-/// a second after a healing.
+/// The longest backoff between two attempts: nodes must agree within a second after a network partition ends.
 const PAUSE_MAX: Duration = Duration::from_millis(500);
-/// A connection that stood for so long may stand again at once.
+/// After a connection of this length the first reconnect is immediate.
 const STOOD: Duration = Duration::from_secs(1);
-/// How often an answer may be late while bytes still move.
+/// How many times a late answer is tolerated while bytes still arrive.
 const LATE_MAX: u32 = 40;
 
-/// Between two questions to sentinels whether the master is still the same.
+/// Time between two checks with the sentinels whether the master is the same.
 const MASTER_CHECK: Duration = Duration::from_secs(1);
 
-/// Where the server of a link is.
+/// How to find the server of a link.
 pub(super) enum Source {
-    /// Always at one place.
+    /// At a fixed address.
     Fixed(Address),
-    /// Where sentinels say.
+    /// At the address that the sentinels report.
     Sentinels(Sentinels),
 }
 
@@ -64,7 +62,7 @@ impl Source {
         }
     }
 
-    /// Whether the server is another one by now, as far as can be told.
+    /// Whether the master is now another server, as far as the sentinels report.
     async fn has_moved(&self, from: &Address, limit: Duration) -> bool {
         match self {
             Self::Fixed(_) => false,
@@ -84,25 +82,25 @@ impl fmt::Display for Source {
     }
 }
 
-/// What the supervisor calls at the turns of a connection's life.
+/// Callbacks of the supervisor over the life of a connection.
 pub(super) trait Owner: Send + Sync + 'static {
-    /// A connection stands; callers get it when this succeeds.
+    /// Prepares a new connection; callers get it if this succeeds.
     fn greet(&self, connection: MultiplexedConnection) -> impl Future<Output = RedisResult<()>> + Send;
 
-    /// What is asked together with a sign of life.
+    /// The commands to send together with a heartbeat.
     fn pulse(&self) -> Pipeline;
 
-    /// What came back; whether the server still answers for all it is asked
-    /// for. The connection is given up on an error.
+    /// Handles the answers to [`pulse`](Self::pulse); returns whether the server still holds its partitions.
+    /// An error closes the connection.
     fn felt(&self, answers: Vec<Value>) -> RedisResult<bool>;
 
-    /// The server answered a sign of life.
+    /// Called after each answered heartbeat.
     fn alive(self: &Arc<Self>, connection: MultiplexedConnection) -> impl Future<Output = ()> + Send;
 
-    /// The server says something by itself, in order with its answers. Must not block.
+    /// Handles a push message, in order with the replies. Must not block.
     fn told(&self, push: PushInfo);
 
-    /// The connection is gone; what was said on it may be incomplete.
+    /// Called when the connection is lost; the push messages on it may be incomplete.
     fn lost(&self);
 }
 
@@ -112,19 +110,19 @@ enum State {
     Closed,
 }
 
-/// What callers and the supervisor share.
+/// The state that callers and the supervisor share.
 pub(super) struct Link {
     source: Source,
     patience: Patience,
     state: RwLock<State>,
     /// Whether the first attempt is over, for threads and for tasks.
     tried: (Mutex<bool>, Condvar, Notify),
-    /// When the last sign of life was asked for that was answered.
+    /// When the last answered heartbeat was sent.
     contact: Latest,
     clock: ServerClock,
-    /// The server refused a command: whether it takes all that are needed is asked anew.
+    /// Set when the server refused a command: the next greeting checks all required commands again.
     in_question: AtomicBool,
-    /// Connections that stood.
+    /// The number of connections established.
     connections: AtomicU64,
 }
 
@@ -151,10 +149,10 @@ impl Link {
         }
     }
 
-    /// The connection, where one stands.
+    /// The connection, if established.
     ///
     /// # Errors
-    /// `Unavailable` at once where none does, `Closed` after the end.
+    /// `Unavailable` at once if there is none, `Closed` after close.
     pub(super) fn connection(&self) -> Result<MultiplexedConnection> {
         match &*self.state.read() {
             State::Up(connection, _) => Ok(connection.clone()),
@@ -162,10 +160,10 @@ impl Link {
         }
     }
 
-    /// The same, for a request that has no limit of its own.
+    /// The same, for a request without a time limit of its own.
     ///
     /// # Errors
-    /// Those of [`connection`](Self::connection).
+    /// The same as [`connection`](Self::connection).
     pub(super) fn line(&self) -> Result<Line> {
         match &*self.state.read() {
             State::Up(connection, gone) => Ok(Line::new(connection, gone)),
@@ -180,7 +178,7 @@ impl Link {
         }
     }
 
-    /// Why the server cannot be used, while it cannot.
+    /// Why the server cannot be used; `None` while it can.
     pub(super) fn trouble(&self) -> Option<Arc<str>> {
         match &*self.state.read() {
             State::Down(why) => Some(Arc::clone(why)),
@@ -188,8 +186,7 @@ impl Link {
         }
     }
 
-    /// The server refused a command: it is greeted anew, which tells whether it takes
-    /// all that are needed.
+    /// Records that the server refused a command: the supervisor reconnects and checks all required commands.
     pub(super) fn question(&self) {
         self.in_question.store(true, Ordering::Release);
     }
@@ -202,28 +199,28 @@ impl Link {
         matches!(&*self.state.read(), State::Closed)
     }
 
-    /// Ends it: callers fail with `Closed` from now on.
+    /// Closes the link: calls fail with `Closed` from now on.
     pub(super) fn close(&self) {
         *self.state.write() = State::Closed;
         self.end_first_attempt();
     }
 
-    /// When the server surely was there last.
+    /// The last time at which the server was certainly connected.
     pub(super) fn contact(&self) -> Option<Instant> {
         self.contact.get()
     }
 
-    /// What the clock of the server shows; `None` before it was asked.
+    /// The present time of the server; `None` before the first answer.
     pub(super) fn time(&self) -> Option<Time> {
         self.clock.now()
     }
 
-    /// How many connections stood so far.
+    /// The number of connections established so far.
     pub(super) fn connections(&self) -> u64 {
         self.connections.load(Ordering::Relaxed)
     }
 
-    /// Waits until the first attempt to connect is over, which it is in bounded time.
+    /// Waits until the first attempt to connect is over, at most until `deadline`.
     pub(super) fn wait_for_first_attempt(&self, deadline: Instant) {
         let mut tried = self.tried.0.lock();
         while !*tried && !self.tried.1.wait_until(&mut tried, deadline).timed_out() {}
@@ -269,7 +266,7 @@ impl Link {
         let asked = Instant::now();
         self.introduce(session.connection.clone()).await?;
         owner.greet(session.connection.clone()).await?;
-        // One that was stopped meanwhile goes on as the master it was.
+        // A master that was suspended during a failover still believes to be the master.
         if self.source.has_moved(&address, self.patience.connect / 3).await {
             return Err(refused("it is a former master"));
         }
@@ -277,7 +274,7 @@ impl Link {
         Ok((address, session))
     }
 
-    /// Asks what role a server has, and what time it is.
+    /// Asks the server for its role and its time.
     async fn introduce(&self, mut connection: MultiplexedConnection) -> RedisResult<()> {
         let mut pipe = Pipeline::new();
         pipe.cmd("TIME").cmd("ROLE");
@@ -289,11 +286,11 @@ impl Link {
         Ok(())
     }
 
-    /// Asks for signs of life until there is none; says why.
+    /// Sends heartbeats until one fails; returns the reason.
     async fn attend(&self, (address, session): &mut (Address, Session), owner: &Arc<impl Owner>) -> String {
         let mut checked = Instant::now();
         loop {
-            // What the owner does with it is bounded like an answer.
+            // The owner's work has the same time limit as an answer.
             let alive = owner.alive(session.connection.clone());
             if timeout(self.patience.answer, alive).await.is_err() {
                 tracing::debug!(target: "larder", server = %self.source, "a survey took too long");
@@ -320,9 +317,8 @@ impl Link {
         }
     }
 
-    /// One sign of life; whether the owner is content with it. Answers come in
-    /// order, so every request sent before this one is answered by then, or
-    /// fails with the connection.
+    /// Sends one heartbeat; returns whether the owner accepts the answers. Replies come in order, so every
+    /// earlier request is answered by then or fails with the connection.
     async fn beat(&self, session: &Session, owner: &impl Owner) -> std::result::Result<bool, String> {
         let mut connection = session.connection.clone();
         let mut pipe = owner.pulse();
@@ -390,13 +386,13 @@ impl Link {
     }
 }
 
-/// Whether a server is not used because it forbids a command that the tier needs.
+/// Whether the reason is that the server forbids a required command.
 pub(super) fn is_lack(why: &str) -> bool {
     why.starts_with(LACKS)
 }
 
-/// Refuses a server that takes no writes. An answer that tells no role, such as
-/// that the user may not ask, is a sign of life all the same.
+/// Rejects a server that is read-only or a sentinel. An answer without a role, such as a permission error,
+/// still counts as a heartbeat.
 fn check_role(answer: &Value) -> RedisResult<()> {
     let role = match answer {
         Value::Array(parts) => parts.first(),
@@ -413,7 +409,7 @@ fn refused(why: &'static str) -> RedisError {
     (redis::ErrorKind::InvalidClientConfig, why).into()
 }
 
-/// Half to all of `pause`, by chance, so that nodes do not come back in step.
+/// A random duration from half of `pause` to all of it, so that nodes do not reconnect in step.
 fn jittered(pause: Duration) -> Duration {
     use std::hash::{BuildHasher, RandomState};
     let share = RandomState::new().hash_one(pause) % 512;
@@ -424,7 +420,7 @@ pub(super) fn closed() -> Error {
     Error::new(ErrorKind::Closed, "the tier is closed")
 }
 
-/// What an error of Redis means to a caller.
+/// Maps an error of Redis to one of Larder.
 pub(super) fn meant(error: RedisError) -> Error {
     use redis::ErrorKind as Told;
     let kind = match (error.kind(), error.code()) {

@@ -1,4 +1,4 @@
-//! The contract of a tier, by the calls of [`Inner`](super::Inner).
+//! Implements the [`Tier`] trait through the calls of [`Inner`](super::Inner).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +17,7 @@ use super::RedisTier;
 use super::calls::FRAME_BYTES_MAX;
 use super::names::Names;
 
-/// Names tier and operation in an error.
+/// Adds tier and operation to an error.
 fn named<'a, T: 'a>(
     operation: &'static str,
     work: impl Future<Output = Result<T>> + Send + 'a,
@@ -64,7 +64,7 @@ impl Tier for RedisTier {
         named("contains", self.inner.contains(key))
     }
 
-    /// One round trip. What it leaves behind is unlinked in the background.
+    /// One round trip. Old entries are unlinked in the background.
     fn clear(&self) -> BoxFuture<'_, Result<()>> {
         named("clear", async move {
             self.inner.clear().await?;
@@ -73,27 +73,25 @@ impl Tier for RedisTier {
         })
     }
 
-    /// Passes over every key of the database, page by page, and reads the first
-    /// 4 KiB of each entry. Remembers 16 bytes an entry.
+    /// Scans every key of the database, page by page, and reads the first 4 KiB of each entry. Keeps 16 bytes
+    /// per entry in memory.
     fn scan<'a>(&'a self, visit: &'a mut (dyn FnMut(&[u8]) + Send)) -> BoxFuture<'a, Result<()>> {
         named("scan", self.inner.scan(visit))
     }
 
-    /// As the last survey found it, a few seconds ago: counted where the
-    /// database has up to 20,000 keys, estimated from that many beyond. Counts what all who share the tier wrote.
+    /// The result of the last survey, a few seconds old: exact up to 20,000 keys in the database, estimated
+    /// from a sample beyond. Includes the entries of all processes that share the tier.
     fn usage(&self) -> Usage {
         self.inner.usage()
     }
 
-    /// One, or the masters of a cluster, as of the last survey; none before the
-    /// first connection.
+    /// The server, or the masters of a cluster, as of the last survey; empty before the first connection.
     fn servers(&self) -> Vec<ServerFacts> {
         let shards = self.inner.fleet.shards().into_iter();
         shards.filter_map(|shard| shard.with_counted(|counted| counted.server.clone())).collect()
     }
 
-    /// Nothing is buffered here, and what the server does with it is its
-    /// matter; counts the entries anew.
+    /// Counts the entries again. The tier buffers nothing; persistence is up to the server.
     fn flush(&self) -> BoxFuture<'_, Result<()>> {
         named("flush", async move {
             let fleet = &self.inner.fleet;
@@ -107,8 +105,8 @@ impl Tier for RedisTier {
         })
     }
 
-    /// Lets go of the connections and the thread; first unlinks what it has,
-    /// where it has a [tenancy](super::RedisOptions::tenancy). What is in flight fails.
+    /// Closes the connections and releases the thread. A tier with [ephemeral
+    /// keys](super::RedisOptions::tenancy) first unlinks them. Calls in progress fail.
     fn close(&self) -> BoxFuture<'_, Result<()>> {
         named("close", async move {
             self.stop_renewing();
@@ -118,7 +116,7 @@ impl Tier for RedisTier {
         })
     }
 
-    /// Unlinks every key of the cache, marks and all, page by page.
+    /// Unlinks every key of the cache, epoch records included, page by page.
     fn destroy(&self) -> BoxFuture<'_, Result<()>> {
         named("destroy", async move {
             self.stop_renewing();
@@ -140,8 +138,8 @@ impl Tier for RedisTier {
         Box::pin(self.inner.remove_many(keys))
     }
 
-    /// The stamp is of the entry, of its last removal within the last minute,
-    /// and of the last clear.
+    /// The version is computed from the entry, its last removal within the last minute, and the epoch of its
+    /// partition.
     fn get_versioned<'a>(&'a self, key: &'a EncodedKey) -> BoxFuture<'a, Result<VersionedFrame>> {
         named("get_versioned", self.inner.get_versioned(key))
     }
