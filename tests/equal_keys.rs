@@ -1,9 +1,9 @@
-//! Equal keys that serialize differently.
+//! Keys that are equal but serialize differently.
 //!
-//! Tiers beyond memory tell keys apart by their encodings, memory by `Eq`. The
-//! encoding was once what serde gives of a key, so keys that are equal and serialize
-//! differently had an entry each beyond memory: after an `insert` or a `remove` of
-//! the one, the value of the other came back once memory had let go of it.
+//! Lower tiers compare keys by their encodings; memory compares them by `Eq`. The fault: after an
+//! `insert` or `remove` of one key, the value of an equal key came back once memory had evicted it.
+//! The cause: the encoding was the plain serde form of a key, so equal keys with different forms
+//! had separate entries.
 
 use std::fmt::Debug;
 use std::hash::{Hash, Hasher};
@@ -26,14 +26,14 @@ impl<K: Clone + Debug + Hash + Eq + Serialize + DeserializeOwned + Send + Sync +
 
 type Home<K> = fn(&str) -> TieredBuilder<K, String>;
 
-/// Caches that keep their entries beyond memory.
+/// Caches that store their entries in lower tiers.
 fn homes<K: Key>() -> [Home<K>; 3] {
     let universal = |name: &str| ucache(name).persistence(Persistence::LongTerm);
     [|name| bcache(name), |name| fcache(name), universal]
 }
 
-/// Whether equal keys are one entry beyond memory, in every tier, with and without
-/// memory, in one process and after reopening.
+/// Asserts that equal keys share one entry in every lower tier, with and without memory, in one
+/// process and after reopening.
 fn are_one_entry<K: Key>(one: &K, other: &K) {
     assert_eq!(one, other);
     for home in homes::<K>() {
@@ -87,21 +87,21 @@ fn decimal(text: &str) -> Decimal {
 }
 
 #[test]
-fn paths_that_are_equal_are_one_entry() {
+fn equal_paths_share_one_entry() {
     are_one_entry(&PathBuf::from("a/b"), &PathBuf::from("a//b/./"));
     are_one_entry(&(PathBuf::from("a//b"), 1_u8), &(PathBuf::from("a/b"), 1_u8));
     are_one_entry(&Box::<Path>::from(Path::new("a//b")), &Box::from(Path::new("a/b")));
 }
 
 #[test]
-fn moments_that_are_equal_are_one_entry() {
+fn equal_times_in_different_zones_share_one_entry() {
     let (utc, there) = ("2024-01-01T00:30:00+00:00", "2023-12-31T19:00:00-05:30");
     are_one_entry(&moment(utc), &moment(there));
     are_one_entry(&("a".to_owned(), Some(moment(utc))), &("a".to_owned(), Some(moment(there))));
 }
 
 #[test]
-fn decimals_that_are_equal_are_one_entry() {
+fn equal_decimals_share_one_entry() {
     are_one_entry(&decimal("1.0"), &decimal("1.00"));
     are_one_entry(&vec![decimal("0.0"), decimal("100")], &vec![decimal("-0"), decimal("100.000")]);
 }
@@ -125,12 +125,12 @@ impl Hash for Name {
 }
 
 #[test]
-fn text_that_is_compared_without_case_is_one_entry() {
+fn keys_compared_without_case_share_one_entry() {
     are_one_entry(&Name("Larder".to_owned()), &Name("LARDER".to_owned()));
 }
 
 #[test]
-fn equal_parts_in_structs_and_enums_are_one_entry() {
+fn structs_and_enums_with_equal_parts_share_one_entry() {
     #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
     #[serde(rename_all = "camelCase")]
     enum Request {
@@ -148,7 +148,7 @@ fn equal_parts_in_structs_and_enums_are_one_entry() {
 }
 
 #[test]
-fn text_that_looks_like_a_path_or_a_date_stays_apart() {
+fn text_that_looks_like_a_path_or_a_date_is_not_canonicalized() {
     let dir = tempfile::tempdir().unwrap();
     let cache = bcache::<(String, bool), u8>("texts").dir(dir.path()).memory_bytes(0).build().unwrap();
     let texts = ["a//b", "a/b", "A/b", "1.0", "1", "2024-01-01T13:00:00+01:00", "2024-01-01T12:00:00Z"];
@@ -162,7 +162,7 @@ fn text_that_looks_like_a_path_or_a_date_stays_apart() {
 }
 
 #[test]
-fn borrowed_paths_find_equal_ones() {
+fn borrowed_path_finds_an_equal_path() {
     let dir = tempfile::tempdir().unwrap();
     let cache = bcache::<PathBuf, u8>("borrowed").dir(dir.path()).memory_bytes(0).build().unwrap();
     cache.insert("a/b".into(), 1);
@@ -205,7 +205,7 @@ mod functions {
 }
 
 #[test]
-fn purge_of_an_equal_argument_has_the_function_run_again() {
+fn purge_of_an_equal_argument_removes_the_cached_result() {
     let first = functions::lines("a//b".into(), 1);
     assert_eq!(functions::lines("a/b".into(), 1), first);
     functions::lines::purge("a/./b".into(), 1);
@@ -214,10 +214,10 @@ fn purge_of_an_equal_argument_has_the_function_run_again() {
     functions::clean();
 }
 
-/// Entries under two encodings of one key, which only a program that mends its `Eq`
-/// or an earlier build of Larder leaves.
+/// Entries under two encodings of one key. Only a program that changed its `Eq`, or an earlier
+/// build of Larder, leaves them.
 #[test]
-fn entries_under_former_encodings_are_not_listed_and_removed() {
+fn entries_under_former_encodings_are_removed_and_not_listed() {
     let dir = tempfile::tempdir().unwrap();
     let before = fcache::<String, u8>("former").dir(dir.path()).build().unwrap();
     before.insert("a//b".to_owned(), 1);
@@ -231,7 +231,7 @@ fn entries_under_former_encodings_are_not_listed_and_removed() {
     cache.close().unwrap();
 }
 
-/// Two equal keys whose encodings differ, and no codec can know it.
+/// Returns two equal keys whose encodings differ, which no codec can detect.
 fn rounded() -> (Rounded, Rounded) {
     let mut rng = fastrand::Rng::with_seed(3);
     let one = Rounded::random(9, &mut rng);
@@ -242,7 +242,7 @@ fn rounded() -> (Rounded, Rounded) {
 }
 
 #[test]
-fn a_canonical_form_makes_equal_keys_one_entry() {
+fn key_with_makes_equal_keys_share_one_entry() {
     let (one, other) = rounded();
     for home in homes::<Rounded>() {
         let dir = tempfile::tempdir().unwrap();
@@ -255,7 +255,7 @@ fn a_canonical_form_makes_equal_keys_one_entry() {
 }
 
 #[test]
-fn a_canonical_form_that_is_another_key_is_an_error() {
+fn key_with_that_returns_an_unequal_key_is_an_error() {
     let dir = tempfile::tempdir().unwrap();
     let cache = bcache::<u64, u8>("wrong").key_with(|key| key / 2).dir(dir.path()).memory_bytes(0);
     let cache = cache.build().unwrap();
@@ -275,7 +275,7 @@ fn watched(builder: TieredBuilder<Rounded, String>, dir: &Path) -> (Cache<Rounde
 }
 
 #[test]
-fn equal_keys_found_with_different_encodings_are_removed_counted_and_logged_once() {
+fn conflicting_encodings_are_removed_counted_and_logged_once() {
     let (one, other) = rounded();
     for home in homes::<Rounded>() {
         let dir = tempfile::tempdir().unwrap();
@@ -302,7 +302,7 @@ fn equal_keys_found_with_different_encodings_are_removed_counted_and_logged_once
 }
 
 #[test]
-fn a_look_up_that_finds_two_encodings_removes_both() {
+fn lookup_that_finds_two_encodings_removes_both() {
     let (one, other) = rounded();
     let dir = tempfile::tempdir().unwrap();
     let open = || bcache::<Rounded, u8>("looked up").dir(dir.path()).memory_bytes(0).build().unwrap();

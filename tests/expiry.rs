@@ -1,4 +1,4 @@
-//! Until when entries live, over every set of tiers. The clock is moved; nothing sleeps.
+//! Expiry of entries over every set of tiers. The tests move a manual clock; nothing sleeps.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
 const TICK: Duration = Duration::from_millis(1);
 
-/// Whether the entry lives just before `deadline`, and is absent exactly then.
+/// Asserts that the entry is present just before `deadline`, and absent exactly at it.
 fn lives_until(cache: &Cache<u64, String>, clock: &ManualClock, key: u64, deadline: Duration) {
     clock.advance(deadline - TICK);
     assert!(cache.get(&key).is_some(), "key {key}, a tick before {deadline:?}");
@@ -40,7 +40,7 @@ fn at_its_deadline_an_entry_is_absent() {
 }
 
 #[test]
-fn writing_again_starts_the_time_anew() {
+fn rewriting_an_entry_restarts_its_ttl() {
     each_shelf!(<u64, String>, |builder| builder.ttl(MINUTE), |_, cache: Cache<u64, String>, clock| {
         let clock: ManualClock = clock;
         cache.insert(1, "first".into());
@@ -51,7 +51,7 @@ fn writing_again_starts_the_time_anew() {
 }
 
 #[test]
-fn time_to_live_by_key_and_value() {
+fn ttl_by_depends_on_key_and_value() {
     let by = |key: &u64, value: &String| match (*key, value.len()) {
         (1, _) => Some(SECOND),
         (_, 3) => Some(SECOND * 3),
@@ -69,7 +69,7 @@ fn time_to_live_by_key_and_value() {
 }
 
 #[test]
-fn an_unused_entry_expires_before_a_used_one() {
+fn idle_entry_expires_and_used_entry_does_not() {
     each_shelf!(<u64, String>, |builder| builder.idle(MINUTE).ttl(MINUTE * 10), |shelf: &str, cache: Cache<u64, String>, clock| {
         let clock: ManualClock = clock;
         cache.insert(1, "unused".into());
@@ -89,7 +89,7 @@ fn an_unused_entry_expires_before_a_used_one() {
 }
 
 #[test]
-fn deadlines_can_be_moved() {
+fn touch_and_expire_move_the_deadline() {
     each_shelf!(<u64, String>, |builder| builder.ttl(MINUTE).idle(MINUTE), |shelf, cache: Cache<u64, String>, clock| {
         let clock: ManualClock = clock;
         println!("{shelf}");
@@ -119,7 +119,7 @@ fn deadlines_can_be_moved() {
 }
 
 #[test]
-fn a_copy_in_memory_keeps_what_is_left() {
+fn promoted_copy_keeps_the_remaining_ttl() {
     for shelf in ["disk", "files", "all tiers"] {
         let (dir, clock) = (tempfile::tempdir().unwrap(), ManualClock::default());
         let builder = || tiered::<u64, String>(shelf, dir.path(), &clock).ttl(MINUTE);
@@ -134,7 +134,7 @@ fn a_copy_in_memory_keeps_what_is_left() {
 }
 
 #[test]
-fn a_restart_keeps_the_deadline() {
+fn restart_keeps_the_deadline() {
     for shelf in TIERED {
         let (dir, clock) = (tempfile::tempdir().unwrap(), ManualClock::default());
         let builder = || tiered::<u64, String>(shelf, dir.path(), &clock).ttl(MINUTE);
@@ -151,7 +151,7 @@ fn a_restart_keeps_the_deadline() {
 }
 
 #[test]
-fn a_clock_that_is_set_back_revives_nothing() {
+fn clock_set_back_does_not_revive_expired_entries() {
     each_shelf!(<u64, String>, |builder| builder.ttl(MINUTE), |_, cache: Cache<u64, String>, clock| {
         let clock: ManualClock = clock;
         let before = clock.now();
@@ -166,7 +166,7 @@ fn a_clock_that_is_set_back_revives_nothing() {
 }
 
 #[test]
-fn a_clock_that_is_set_back_between_two_runs_revives_nothing() {
+fn clock_set_back_between_runs_does_not_revive_expired_entries() {
     for shelf in TIERED {
         let (dir, clock) = (tempfile::tempdir().unwrap(), ManualClock::default());
         let before = clock.now();
@@ -183,10 +183,10 @@ fn a_clock_that_is_set_back_between_two_runs_revives_nothing() {
     }
 }
 
-/// The time that a directory had noted was carried on for ever: a clock that was ahead by
-/// years once made every later run that much ahead.
+/// The fault: a clock that was once years ahead put every later run ahead by as much. The cause:
+/// the time noted in the directory was carried on without limit.
 #[test]
-fn a_clock_that_was_years_ahead_on_an_earlier_run_is_not_carried_on() {
+fn clock_years_ahead_in_an_earlier_run_does_not_affect_later_runs() {
     const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
     for shelf in TIERED {
         let (dir, clock) = (tempfile::tempdir().unwrap(), ManualClock::default());
@@ -210,7 +210,7 @@ fn a_clock_that_was_years_ahead_on_an_earlier_run_is_not_carried_on() {
             cache.insert(3, "new".into());
             cache.close().unwrap();
         }
-        // Set back by less than a day: the time goes on from where it was.
+        // Set back by less than a day: time continues from the noted value.
         clock.set(Time::from_millis(right.as_millis() - 3_600_000));
         let cache = reopened_after(MINUTE / 4);
         lives_until(&cache, &clock, 3, MINUTE);
@@ -219,7 +219,7 @@ fn a_clock_that_was_years_ahead_on_an_earlier_run_is_not_carried_on() {
 }
 
 #[test]
-fn sweeping_frees_what_expired_in_memory() {
+fn sweep_removes_expired_entries_from_memory() {
     let clock = ManualClock::default();
     let cache = larder::mcache::<u64, u64>("swept").ttl(SECOND).clock(clock.clone()).build().unwrap();
     cache.insert_many((0..10).map(|key| (key, key)));

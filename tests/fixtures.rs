@@ -1,4 +1,4 @@
-//! An engine over tiers that obey the test.
+//! An engine over tiers that a test controls.
 
 use std::any::TypeId;
 use std::convert::Infallible;
@@ -28,7 +28,7 @@ use larder_tiers::memory::{MemoryEngine, NullStore, Policy, Store};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-/// An engine with its store, as the front door has them.
+/// An engine and its memory store, wired as `Cache` wires them.
 pub(crate) struct Rig<V = String>
 where
     V: Clone + Send + Sync + 'static,
@@ -37,7 +37,7 @@ where
     memory: Arc<Store<u64, V>>,
 }
 
-/// What an engine of a test is made of.
+/// The parts that an engine of a test is built from.
 pub(crate) struct Plan {
     pub(crate) tiers: Vec<Arc<dyn Tier>>,
     pub(crate) memory: bool,
@@ -45,18 +45,18 @@ pub(crate) struct Plan {
     pub(crate) persistence: Persistence,
     pub(crate) selector: Arc<dyn Selector>,
     pub(crate) clock: ManualClock,
-    /// Where the invalidations of the tiers are, if anywhere.
+    /// The directory of the dirty flags of the tiers. `None` keeps no flags.
     pub(crate) invalidations: Option<std::path::PathBuf>,
     pub(crate) listener: Option<(Listener, OnDeparture<u64>)>,
-    /// After what time without a poll a load is taken over.
+    /// After this time without a poll, a waiter takes over the load.
     pub(crate) stall: Option<Duration>,
-    /// How it hears of others, with whom it shares its entries then.
+    /// How this engine keeps its copies coherent with other processes.
     #[cfg(feature = "redis")]
     pub(crate) nodes: Option<larder_engine::NodesPlan>,
 }
 
 impl Plan {
-    /// Memory in front of these tiers, and entries that are to persist.
+    /// A plan with memory in front of these tiers, and entries that persist.
     pub(crate) fn over(tiers: Vec<Arc<dyn Tier>>) -> Self {
         Self {
             tiers,
@@ -73,7 +73,7 @@ impl Plan {
         }
     }
 
-    /// With somebody who listens.
+    /// Adds an event listener.
     pub(crate) fn heard_by(mut self, listener: impl FnMut(Event<u64>) + Send + 'static) -> Self {
         let listener = Listener::new(listener);
         let on_departure = listener.on_departure();
@@ -96,7 +96,7 @@ impl Plan {
         self.build_for()
     }
 
-    /// The same for values of another type.
+    /// Builds an engine for values of type `V`.
     pub(crate) fn build_for<V>(self) -> Arc<Rig<V>>
     where
         V: Clone + Serialize + DeserializeOwned + Send + Sync + 'static,
@@ -160,7 +160,7 @@ impl<V: Clone + Send + Sync + 'static> Deref for Rig<V> {
     }
 }
 
-/// Verbs that wait as `W` does.
+/// Defines operations that wait as the runtime `W` does.
 macro_rules! verbs {
     ($(fn $name:ident($($argument:ident: $type:ty = $given:expr),*) -> $answer:ty = $map:expr;)+) => {$(
         pub(crate) async fn $name<W: Runtime>(&self, $($argument: $type),*) -> $answer {
@@ -290,7 +290,7 @@ impl<V: ByteValue + Clone + Send + Sync + 'static> Rig<V> {
     }
 }
 
-/// The value of a key, from wherever it is.
+/// Reads the value of a key from memory or any tier.
 pub(crate) fn get(rig: &Arc<Rig>, key: u64) -> Option<String> {
     rig.hit(&key).or_else(|| block_on(rig.get::<Blocking>(&key)).unwrap())
 }
@@ -303,7 +303,7 @@ pub(crate) fn remove(rig: &Arc<Rig>, key: u64) -> larder::Result<bool> {
     block_on(rig.remove::<Blocking>(&key))
 }
 
-/// The counts of one tier.
+/// Returns the counts of one tier.
 pub(crate) fn counts(rig: &Rig, kind: TierKind) -> larder::TierCounts {
     rig.stats().tier(kind).expect("the rig has that tier").counts
 }

@@ -1,4 +1,4 @@
-//! One miss, one load: whoever asks, however the first one ends.
+//! Single flight: one miss runs one load, for any number of callers and however the leader ends.
 
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Barrier};
@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 
 const CALLERS: usize = 200;
 
-/// The same promises over memory alone and over tiers.
+/// Runs a check over memory alone and over tiers.
 fn each_cache(check: impl Fn(Cache<u64, String>)) {
     check(larder::mcache("flights").build().unwrap());
     let dir = tempfile::tempdir().unwrap();
@@ -32,7 +32,7 @@ fn many_threads(callers: usize, call: impl Fn(usize) + Sync) {
     });
 }
 
-/// Waits for what another thread is about to do, a minute at most.
+/// Waits until another thread has made `condition` true, a minute at most.
 pub(crate) fn until(condition: impl Fn() -> bool) {
     let end = Instant::now() + Duration::from_secs(60);
     while !condition() {
@@ -41,7 +41,7 @@ pub(crate) fn until(condition: impl Fn() -> bool) {
     }
 }
 
-/// Lets the others reach the point where they wait.
+/// Spins for 30 ms, so that the other callers reach the point where they wait.
 fn let_others_wait() {
     let until = Instant::now() + Duration::from_millis(30);
     while Instant::now() < until {
@@ -59,7 +59,7 @@ fn runtime(workers: usize) -> tokio::runtime::Runtime {
 }
 
 #[test]
-fn a_burst_of_threads_is_one_load() {
+fn concurrent_callers_on_threads_share_one_load() {
     each_cache(|cache| {
         let loads = AtomicUsize::new(0);
         many_threads(CALLERS, |_| {
@@ -76,7 +76,7 @@ fn a_burst_of_threads_is_one_load() {
 }
 
 #[test]
-fn staggered_threads_are_one_load() {
+fn callers_that_arrive_during_a_load_join_it() {
     each_cache(|cache| {
         let loads = AtomicUsize::new(0);
         let start = Instant::now();
@@ -95,7 +95,7 @@ fn staggered_threads_are_one_load() {
 }
 
 #[test]
-fn after_a_panicking_leader_one_waiter_leads() {
+fn one_waiter_leads_after_the_leader_panics() {
     each_cache(|cache| {
         let (calls, panicked) = (AtomicUsize::new(0), AtomicUsize::new(0));
         many_threads(CALLERS, |_| {
@@ -116,11 +116,11 @@ fn after_a_panicking_leader_one_waiter_leads() {
 }
 
 #[test]
-fn a_failing_leader_shares_its_error() {
+fn waiters_get_the_error_of_a_failing_leader() {
     each_cache(|cache| {
         let cache = cache.to_async();
         let loads = AtomicUsize::new(0);
-        // One thread polls them in turn, so all wait before the leader goes on.
+        // One thread polls all callers in turn, so all of them wait before the leader goes on.
         let outcomes = runtime(0).block_on(async {
             let everyone_waits = Notify::new();
             let call = |caller: usize| {
@@ -205,7 +205,7 @@ fn threads_and_tasks_wait_in_one_queue() {
 }
 
 #[test]
-fn after_a_cancelled_leader_one_waiter_leads() {
+fn one_waiter_leads_after_the_leader_is_cancelled() {
     each_cache(|cache| {
         let cache = cache.to_async();
         let loads = Arc::new(AtomicUsize::new(0));
@@ -247,7 +247,7 @@ fn after_a_cancelled_leader_one_waiter_leads() {
 }
 
 #[test]
-fn a_load_survives_its_cancelled_caller() {
+fn load_continues_after_its_caller_is_cancelled() {
     each_cache(|cache| {
         let cache = cache.to_async();
         let loads = Arc::new(AtomicUsize::new(0));
@@ -281,7 +281,7 @@ fn a_load_survives_its_cancelled_caller() {
 }
 
 #[test]
-fn a_panic_in_load_is_shared() {
+fn panic_in_load_is_returned_as_panicked() {
     each_cache(|cache| {
         let loads = Arc::new(AtomicUsize::new(0));
         let outcome = cache.load(1, {
@@ -299,7 +299,7 @@ fn a_panic_in_load_is_shared() {
 }
 
 #[test]
-fn a_burst_of_load_is_one_load() {
+fn concurrent_calls_of_load_share_one_load() {
     each_cache(|cache| {
         let loads = Arc::new(AtomicUsize::new(0));
         many_threads(CALLERS, |_| {
@@ -316,7 +316,7 @@ fn a_burst_of_load_is_one_load() {
 }
 
 #[test]
-fn a_loader_that_asks_for_its_own_key_does_not_wait() {
+fn loader_that_loads_its_own_key_does_not_deadlock() {
     each_cache(|cache| {
         let value = cache.get_with(1, || cache.get_with(1, || "inner".into()) + " and outer");
         assert_eq!(value, "inner and outer");
@@ -325,7 +325,7 @@ fn a_loader_that_asks_for_its_own_key_does_not_wait() {
 }
 
 #[test]
-fn loaders_may_ask_for_other_keys() {
+fn loaders_may_load_other_keys() {
     let cache = larder::mcache::<u64, u64>("fibonacci").build().unwrap();
     fn fibonacci(cache: &Cache<u64, u64>, n: u64) -> u64 {
         if n < 2 { n } else { cache.get_with(n, || fibonacci(cache, n - 1) + fibonacci(cache, n - 2)) }
@@ -335,7 +335,7 @@ fn loaders_may_ask_for_other_keys() {
 }
 
 #[test]
-fn a_thread_in_a_runtime_never_waits_for_a_task() {
+fn blocking_call_inside_a_runtime_does_not_wait_for_a_task() {
     let cache = larder::mcache::<u64, &str>("flights").build().unwrap();
     runtime(0).block_on(async {
         let go = Notify::new();
@@ -386,7 +386,7 @@ async fn join_all<F: Future>(futures: impl Iterator<Item = F>) -> Vec<F::Output>
 }
 
 #[test]
-fn loaders_that_would_wait_for_one_another_do_not() {
+fn loaders_of_two_keys_that_load_each_other_do_not_deadlock() {
     each_cache(|cache| {
         let both_lead = Barrier::new(2);
         let ask = |mine: u64, other: u64| {
@@ -399,13 +399,14 @@ fn loaders_that_would_wait_for_one_another_do_not() {
             let threads = [(1, 2), (2, 1)].map(|(mine, other)| scope.spawn(move || ask(mine, other)));
             threads.map(|thread| thread.join().unwrap())
         });
-        // One of the two closes the ring; the other waits for it, or both met before.
+        // One of the two callers would close the cycle and loads by itself. The other waits for it,
+        // or both loaded by themselves.
         assert!(values.iter().any(|value| value == "loaded without waiting!"), "{values:?}");
     });
 }
 
 #[test]
-fn a_ring_over_two_caches_and_tasks_is_not_closed() {
+fn loads_of_two_caches_that_need_each_other_do_not_deadlock() {
     let one = larder::mcache::<u64, u64>("one").build().unwrap().to_async();
     let two = larder::mcache::<u64, u64>("two").build().unwrap().to_async();
     runtime(2).block_on(async {
@@ -428,7 +429,7 @@ fn a_ring_over_two_caches_and_tasks_is_not_closed() {
 }
 
 #[test]
-fn a_task_that_loads_its_own_key_does_not_wait() {
+fn task_that_loads_its_own_key_does_not_deadlock() {
     each_cache(|cache| {
         let cache = cache.to_async();
         let inner = cache.clone();
@@ -445,7 +446,7 @@ fn a_task_that_loads_its_own_key_does_not_wait() {
 }
 
 #[test]
-fn a_thread_in_a_runtime_of_one_thread_waits_for_nobody() {
+fn blocking_call_on_a_single_thread_runtime_does_not_wait_for_a_thread() {
     let cache = larder::mcache::<u64, &str>("flights").build().unwrap();
     let runtime = runtime(0);
     let handle = runtime.handle().clone();
@@ -455,7 +456,7 @@ fn a_thread_in_a_runtime_of_one_thread_waits_for_nobody() {
         move || {
             cache.get_with(1, || {
                 led.send(()).unwrap();
-                // The loader of the thread needs the runtime that the other caller runs in.
+                // The loader on the other thread needs the runtime that this caller blocks.
                 handle.block_on(handle.spawn(async { "by the thread" })).unwrap()
             })
         }
@@ -470,7 +471,7 @@ fn a_thread_in_a_runtime_of_one_thread_waits_for_nobody() {
     assert_eq!(leader.join().unwrap(), "by the thread");
 }
 
-/// Calls the cache from its `Drop`, as a careless value does.
+/// A value that calls the cache from its `Drop`.
 #[derive(Clone)]
 struct Careless {
     cache: Arc<std::sync::OnceLock<Cache<u64, Careless>>>,
@@ -490,7 +491,7 @@ impl Drop for Careless {
 }
 
 #[test]
-fn a_value_that_calls_the_cache_from_its_drop_never_hangs() {
+fn value_that_calls_the_cache_in_drop_does_not_deadlock() {
     let cache = larder::mcache::<u64, Careless>("careless").capacity(8).build().unwrap();
     let own = Arc::new(std::sync::OnceLock::new());
     own.set(cache.clone()).ok().unwrap();

@@ -1,5 +1,5 @@
-//! Tags, `invalidate_all`, `clear`: over every set of tiers, across restarts,
-//! and while something is under way.
+//! Invalidation by tag, `invalidate_all` and `clear`: over every set of tiers, across restarts, and
+//! during loads, refreshes and promotions.
 
 use std::sync::Arc;
 use std::sync::mpsc;
@@ -21,7 +21,7 @@ fn tagged(tags: &[&'static str]) -> EntryOptions {
 }
 
 #[test]
-fn a_tag_means_the_entries_that_have_it() {
+fn invalidated_tag_removes_only_entries_with_that_tag() {
     each_shelf!(<u64, String>, |builder| builder, |shelf, cache: Cache<u64, String>, _| {
         cache.insert_with(1, "a".into(), tagged(&["a"]));
         cache.insert_with(2, "b".into(), tagged(&["b"]));
@@ -45,7 +45,7 @@ fn a_tag_means_the_entries_that_have_it() {
 }
 
 #[test]
-fn invalidations_outlive_the_process() {
+fn invalidations_survive_a_restart() {
     for shelf in TIERED {
         let (dir, clock) = (tempfile::tempdir().unwrap(), ManualClock::default());
         let builder = || tiered::<u64, String>(shelf, dir.path(), &clock);
@@ -66,7 +66,7 @@ fn invalidations_outlive_the_process() {
 }
 
 #[test]
-fn a_lost_log_of_marks_invalidates_everything() {
+fn lost_invalidation_log_invalidates_all_entries() {
     for shelf in TIERED {
         let (dir, clock) = (tempfile::tempdir().unwrap(), ManualClock::default());
         let builder = || tiered::<u64, String>(shelf, dir.path(), &clock);
@@ -84,7 +84,7 @@ fn a_lost_log_of_marks_invalidates_everything() {
 }
 
 #[test]
-fn an_invalidation_during_a_load_means_what_is_loaded() {
+fn invalidation_during_a_load_applies_to_the_loaded_value() {
     each_shelf!(<u64, String>, |builder| builder, |shelf, cache: Cache<u64, String>, _| {
         let load = |invalidate: &dyn Fn()| {
             let value = cache.get_with(1, || {
@@ -109,7 +109,7 @@ fn an_invalidation_during_a_load_means_what_is_loaded() {
 }
 
 #[test]
-fn an_invalidation_during_a_refresh_means_what_is_refreshed() {
+fn invalidation_during_a_refresh_applies_to_the_refreshed_value() {
     let clock = ManualClock::default();
     let cache = larder::mcache::<u64, &str>("refreshed").ttl(HOUR).refresh_ahead(0.5);
     let cache = cache.clock(clock.clone()).build().unwrap();
@@ -132,12 +132,12 @@ fn an_invalidation_during_a_refresh_means_what_is_refreshed() {
 }
 
 #[test]
-fn an_invalidation_during_a_promotion_means_the_copy() {
+fn invalidation_during_a_promotion_applies_to_the_copy() {
     let rig_on = |shelf: &Shelf| Plan::over(vec![Arc::new(HashMapTier::on(shelf)) as Arc<dyn Tier>]).build();
     for round in 0..300 {
         let shelf = Shelf::default();
         block_on(rig_on(&shelf).insert::<Blocking>(1, "value".into(), tagged(&["a"]))).unwrap();
-        // Another cache, whose memory is empty: a hit is promoted.
+        // Opens a second cache whose memory is empty, so that a hit is promoted.
         let rig = rig_on(&shelf);
         thread::scope(|scope| {
             scope.spawn(|| get(&rig, 1));
@@ -148,7 +148,7 @@ fn an_invalidation_during_a_promotion_means_the_copy() {
 }
 
 #[test]
-fn a_tag_over_many_entries_costs_what_it_costs_over_few() {
+fn tag_invalidation_costs_the_same_for_few_and_many_entries() {
     let operations = |entries: u64| {
         let tier = HashMapTier::new();
         let rig = Plan::over(vec![Arc::new(tier) as Arc<dyn Tier>]).build();
@@ -168,7 +168,7 @@ fn a_tag_over_many_entries_costs_what_it_costs_over_few() {
 }
 
 #[test]
-fn a_hit_in_memory_with_tags_asks_no_other_tier() {
+fn memory_hit_on_a_tagged_entry_reads_no_other_tier() {
     let tier = HashMapTier::new();
     let rig = Plan::over(vec![Arc::new(tier) as Arc<dyn Tier>]).build();
     block_on(rig.insert::<Blocking>(1, "value".into(), tagged(&["a", "b"]))).unwrap();
@@ -179,7 +179,7 @@ fn a_hit_in_memory_with_tags_asks_no_other_tier() {
 }
 
 #[test]
-fn who_comes_after_an_invalidation_is_not_content_with_a_load_from_before() {
+fn load_started_before_invalidation_is_not_joined_after_it() {
     each_shelf!(<u64, String>, |builder| builder, |shelf, cache: Cache<u64, String>, _| {
         let (leads, led) = mpsc::channel();
         let (go, goes) = mpsc::channel::<()>();

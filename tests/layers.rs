@@ -1,4 +1,4 @@
-//! Breakers, limits, and removals that a broken tier missed.
+//! Circuit breakers, time limits, and removals that a failing tier missed.
 
 use std::future::pending;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use larder_testkit::{FaultyTier, HashMapTier, ManualClock, Operation, Shelf, Tim
 use crate::fixtures::{Plan, Rig, counts, get, insert, remove};
 use crate::tracing::lines_of;
 
-/// Longer than any pause of a breaker.
+/// Longer than any backoff of a breaker.
 const LONG: Duration = Duration::from_secs(60);
 
 struct Bench {
@@ -45,7 +45,7 @@ fn keys(rig: &Arc<Rig>) -> Vec<u64> {
 }
 
 #[test]
-fn a_tier_that_fails_is_left_alone_and_comes_back_by_itself() {
+fn failing_tier_is_skipped_until_a_probe_succeeds() {
     let Bench { disk, clock, rig } = bench();
     insert(&rig, 1, "one").unwrap();
     disk.fail(Operation::Get, Times::Forever, ErrorKind::Io);
@@ -69,7 +69,7 @@ fn a_tier_that_fails_is_left_alone_and_comes_back_by_itself() {
 }
 
 #[test]
-fn openings_and_closings_are_logged_and_what_is_refused_meanwhile_is_not() {
+fn breaker_openings_and_closings_are_logged_but_refusals_are_not() {
     let Bench { disk, clock, rig } = bench();
     insert(&rig, 1, "one").unwrap();
     disk.fail(Operation::Get, Times::Forever, ErrorKind::Io);
@@ -83,7 +83,7 @@ fn openings_and_closings_are_logged_and_what_is_refused_meanwhile_is_not() {
 }
 
 #[test]
-fn a_full_disk_is_read_on_and_written_to_again_when_there_is_room() {
+fn full_disk_serves_reads_and_takes_writes_after_space_is_freed() {
     let Bench { disk, clock, rig } = bench();
     insert(&rig, 1, "kept").unwrap();
     let elsewhere = "x".repeat(2_000);
@@ -103,7 +103,7 @@ fn a_full_disk_is_read_on_and_written_to_again_when_there_is_room() {
 }
 
 #[test]
-fn what_is_wrong_with_one_entry_opens_nothing() {
+fn errors_of_single_entries_do_not_open_the_breaker() {
     let Bench { disk, rig, .. } = bench();
     insert(&rig, 1, "one").unwrap();
     for kind in [ErrorKind::Corrupt, ErrorKind::Codec, ErrorKind::TooLarge, ErrorKind::Full] {
@@ -115,7 +115,7 @@ fn what_is_wrong_with_one_entry_opens_nothing() {
 }
 
 #[test]
-fn removals_that_an_open_breaker_refused_hold_after_the_tier_returns() {
+fn removals_refused_by_an_open_breaker_are_retried_when_it_closes() {
     let Bench { disk, clock, rig } = bench();
     (0..100).for_each(|key| assert_eq!(insert(&rig, key, "old").unwrap().home, TierKind::Disk));
     disk.fail_all(ErrorKind::Io);
@@ -137,7 +137,7 @@ fn removals_that_an_open_breaker_refused_hold_after_the_tier_returns() {
 }
 
 #[test]
-fn what_was_written_meanwhile_is_not_removed_by_settling() {
+fn retried_removal_does_not_remove_a_newer_entry() {
     let Bench { disk, clock, rig } = bench();
     insert(&rig, 1, "old").unwrap();
     insert(&rig, 2, "old").unwrap();
@@ -153,7 +153,7 @@ fn what_was_written_meanwhile_is_not_removed_by_settling() {
 }
 
 #[test]
-fn a_tier_that_missed_too_many_removals_is_cleared_and_comes_back() {
+fn tier_that_missed_too_many_removals_is_cleared_before_reuse() {
     let Bench { disk, clock, rig } = bench();
     insert(&rig, 20_000, "old").unwrap();
     disk.fail_all(ErrorKind::Io);
@@ -168,7 +168,7 @@ fn a_tier_that_missed_too_many_removals_is_cleared_and_comes_back() {
 }
 
 #[test]
-fn outdated_copies_do_not_come_back_after_a_reopen() {
+fn stale_copies_do_not_come_back_after_a_reopen() {
     let marks = tempfile::tempdir().unwrap();
     let shelf = Shelf::default();
     let reopen = || {
@@ -202,10 +202,10 @@ fn outdated_copies_do_not_come_back_after_a_reopen() {
     assert_eq!(get(&reopen().1, 1).as_deref(), Some("new"));
 }
 
-/// Four writers, each with keys of its own, while a tier fails and returns:
-/// whoever wrote last sees that or nothing, never what was before.
+/// Four writers, each with its own keys, while a tier fails and recovers. A read returns the value
+/// that its writer wrote last, or nothing; never an older value.
 #[test]
-fn nothing_old_is_seen_while_a_tier_comes_and_goes() {
+fn no_older_value_is_read_while_a_tier_fails_and_recovers() {
     const STEPS: u64 = 4_000;
     let Bench { disk, clock, rig } = bench();
     std::thread::scope(|scope| {
@@ -249,8 +249,8 @@ fn nothing_old_is_seen_while_a_tier_comes_and_goes() {
     }
 }
 
-/// Answers nothing: each of its futures stays pending, and none blocks. Says
-/// which thread drops it, and waits there for an answer.
+/// A tier whose operations never complete and never block. On drop it reports the thread that drops
+/// it, and waits there for an answer.
 #[derive(Default)]
 pub(crate) struct Silent {
     pub(crate) dropped: parking_lot::Mutex<Option<(Sender<ThreadId>, Receiver<()>)>>,
@@ -318,7 +318,7 @@ impl Tier for Silent {
 }
 
 #[test]
-fn a_tier_that_does_not_answer_is_given_up() {
+fn tier_that_does_not_answer_times_out() {
     use larder_core::stats::TierCounters;
     use larder_engine::layers::Limit;
 
@@ -338,7 +338,7 @@ fn a_tier_that_does_not_answer_is_given_up() {
 }
 
 #[test]
-fn a_batch_opens_a_circuit_and_is_refused_by_it() {
+fn failing_batch_opens_the_breaker_and_later_batches_are_refused() {
     use larder_core::clock::Clock;
     use larder_core::stats::TierCounters;
     use larder_engine::layers::Breaker;

@@ -1,4 +1,5 @@
-//! The life of a cache: what its end reports, and what it leaves.
+//! Life cycle of a cache: errors and effects of `close`, `destroy`, `set_enabled`, and of dropping
+//! the last handle.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -20,7 +21,7 @@ fn faulty() -> (FaultyTier<HashMapTier>, Plan) {
 }
 
 #[test]
-fn every_close_has_the_same_outcome() {
+fn repeated_close_returns_the_error_of_the_first() {
     let (disk, plan) = faulty();
     let rig = plan.build();
     disk.fail(Operation::Close, Times::Next(1), ErrorKind::Full);
@@ -42,7 +43,7 @@ fn every_close_has_the_same_outcome() {
 }
 
 #[test]
-fn nothing_is_stored_once_close_returned() {
+fn concurrent_writes_store_nothing_after_close() {
     for round in 0..50 {
         let cache = mcache::<u64, u64>("raced").build().unwrap();
         let ended = AtomicBool::new(false);
@@ -73,7 +74,7 @@ fn nothing_is_stored_once_close_returned() {
 }
 
 #[test]
-fn a_write_that_waits_while_close_begins_is_dropped() {
+fn write_during_close_fails_as_closed() {
     let (disk, plan) = faulty();
     let rig = plan.build();
     insert(&rig, 1, "first").unwrap();
@@ -88,8 +89,8 @@ fn a_write_that_waits_while_close_begins_is_dropped() {
     assert_eq!(disk.calls(Operation::Put), 1);
 }
 
-/// The threads of this process by name; sled keeps a pool of its own for all
-/// databases, which outlives them.
+/// The names of the threads of this process. The thread pool of sled is left out: it serves all
+/// databases and outlives them.
 #[cfg(target_os = "linux")]
 fn threads_but_sled() -> Vec<String> {
     let tasks = std::fs::read_dir("/proc/self/task").unwrap();
@@ -110,8 +111,8 @@ fn assert_no_thread_is_left(what: &str, live: impl FnOnce()) {
     }
 }
 
-/// Whether this process runs one test alone, which what concerns the whole
-/// process needs; else runs `test` in one that does.
+/// Returns whether this process runs one test alone. Otherwise it runs `test` in a child process.
+/// Tests of process-wide state need this.
 fn is_alone(test: &str) -> bool {
     const ALONE: &str = "LARDER_TEST_ALONE";
     if std::env::var_os(ALONE).is_some() {
@@ -146,7 +147,7 @@ fn no_thread_outlives_the_last_handle() {
 }
 
 #[test]
-fn the_last_handle_that_goes_inside_a_runtime_does_not_block_it() {
+fn last_handle_dropped_inside_a_runtime_does_not_block_it() {
     let dir = tempfile::tempdir().unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
@@ -162,7 +163,7 @@ fn the_last_handle_that_goes_inside_a_runtime_does_not_block_it() {
 }
 
 #[test]
-fn tiers_are_dropped_off_the_executor() {
+fn tiers_are_dropped_outside_the_executor() {
     let ((on_drop, dropped), (answer, on_answer)) = (channel(), channel());
     let tier = Arc::new(Silent { dropped: Some((on_drop, on_answer)).into() });
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -215,7 +216,7 @@ fn destroy_leaves_no_file() {
 }
 
 #[test]
-fn switched_off_it_passes_through_and_leaves_nothing_outdated() {
+fn disabled_cache_passes_loads_through_and_keeps_no_stale_entry() {
     let dir = tempfile::tempdir().unwrap();
     let cache = ucache::<u64, String>("switched").dir(dir.path()).persistence(Persistence::LongTerm);
     let cache = cache.build().unwrap();
@@ -238,7 +239,7 @@ fn switched_off_it_passes_through_and_leaves_nothing_outdated() {
 }
 
 #[test]
-fn what_was_buffered_when_it_was_switched_off_is_not_in_memory_afterwards() {
+fn write_in_progress_when_disabled_is_not_in_memory_afterwards() {
     let (disk, plan) = faulty();
     let rig = plan.build();
     disk.stall(Operation::Put);
@@ -254,10 +255,10 @@ fn what_was_buffered_when_it_was_switched_off_is_not_in_memory_afterwards() {
     assert_eq!(get(&rig, 1), None);
 }
 
-/// The fault: a thread of the library that used the engine when the last handle
-/// went kept the lock of the directory, and the next build failed with `Busy`.
+/// The fault: `build` failed with `Busy` after the last handle was dropped. The cause: a thread of
+/// the library still used the engine and kept the lock of the directory.
 #[test]
-fn directory_is_free_when_the_last_handle_is_gone() {
+fn directory_can_be_opened_after_the_last_handle_is_dropped() {
     for shelf in crate::tier_sets::TIERED {
         let dir = tempfile::tempdir().unwrap();
         let clock = larder_testkit::ManualClock::default();
@@ -270,9 +271,9 @@ fn directory_is_free_when_the_last_handle_is_gone() {
     }
 }
 
-/// A load whose caller did not wait for it uses the engine for a while.
+/// The load of a caller that timed out keeps using the engine for a while.
 #[test]
-fn directory_is_free_while_a_load_goes_on_that_outlives_its_caller() {
+fn directory_can_be_opened_while_a_timed_out_load_still_runs() {
     let dir = tempfile::tempdir().unwrap();
     let builder =
         || larder::bcache::<u64, u64>("overdue").dir(dir.path()).hard_timeout(Duration::from_millis(10));

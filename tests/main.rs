@@ -1,4 +1,5 @@
-//! Larder through its public interface; one binary, so that it links once.
+//! Integration tests of Larder through its public interface. They form one binary, so that it links
+//! once.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]
 #![allow(clippy::print_stdout, reason = "long tests say what they counted")]
 

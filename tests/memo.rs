@@ -1,4 +1,4 @@
-//! `memoize`, for threads and for tasks.
+//! `memoize`, on threads and in tasks.
 
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
@@ -12,7 +12,7 @@ fn both() -> (Cache<String, usize>, AsyncCache<String, usize>) {
 }
 
 #[test]
-fn a_memo_calls_its_function_once_a_key() {
+fn memo_calls_its_function_once_per_key() {
     let runs = AtomicU32::new(0);
     let lengths = both().0.memoize(|word| {
         runs.fetch_add(1, SeqCst);
@@ -29,7 +29,7 @@ fn a_memo_calls_its_function_once_a_key() {
 }
 
 #[test]
-fn many_at_once() {
+fn call_many_calls_the_function_once_per_missing_key() {
     let runs = AtomicU32::new(0);
     let lengths = both().0.memoize(|word| {
         runs.fetch_add(1, SeqCst);
@@ -42,7 +42,7 @@ fn many_at_once() {
 }
 
 #[test]
-fn times_to_live_are_those_of_the_cache() {
+fn memo_uses_the_ttl_of_the_cache() {
     let clock = larder_testkit::ManualClock::default();
     let cache = larder::mcache::<u8, u8>("memo").clock(clock.clone()).build().unwrap();
     let (memo, tasks) = (cache.memoize(|n| n + 1), cache.to_async().memoize(|n| async move { n + 1 }));
@@ -57,7 +57,7 @@ fn times_to_live_are_those_of_the_cache() {
 }
 
 #[test]
-fn threads_share_one_call() {
+fn concurrent_calls_on_threads_share_one_call() {
     let runs = AtomicU32::new(0);
     let start = Barrier::new(10);
     let slow = both().0.memoize(|word| {
@@ -77,7 +77,7 @@ fn threads_share_one_call() {
 }
 
 #[test]
-fn a_memo_may_call_itself() {
+fn recursive_memo_computes_each_key_once() {
     fn step(cache: &Cache<u64, u64>, n: u64) -> u64 {
         if n < 2 {
             n
@@ -92,7 +92,7 @@ fn a_memo_may_call_itself() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_memo_for_tasks() {
+async fn memo_in_tasks_shares_one_call_per_key() {
     static RUNS: AtomicU32 = AtomicU32::new(0);
     let lengths = both().1.memoize(async |word: String| {
         RUNS.fetch_add(1, SeqCst);
@@ -116,7 +116,7 @@ async fn a_memo_for_tasks() {
 }
 
 #[tokio::test]
-async fn many_at_once_for_tasks() {
+async fn call_many_in_tasks_calls_the_function_once_per_missing_key() {
     let runs = AtomicU32::new(0);
     let lengths = both().1.memoize(async |word: String| {
         runs.fetch_add(1, SeqCst);
@@ -130,7 +130,7 @@ async fn many_at_once_for_tasks() {
 }
 
 #[tokio::test]
-async fn a_function_of_many_keys_is_called_once_for_what_is_missing() {
+async fn memoize_many_is_called_once_for_the_missing_keys() {
     let asked = std::sync::Mutex::new(Vec::new());
     let (cache, tasks) = both();
     let answer = |words: Vec<String>| {

@@ -1,10 +1,10 @@
-//! Random sequences of all verbs beside a model of what a cache is.
+//! Random sequences of all operations, checked against a model of a cache.
 //!
-//! Several threads use one cache, each its own keys and tags, so that the model
-//! of each knows every answer. Between two phases the clock moves, forward or
-//! back, the cache is opened again, cleared, or invalidated as a whole.
+//! Several threads use one cache, each with its own keys and tags, so that the model of each thread
+//! knows every answer. Between two phases the clock moves forward or back, or the cache is
+//! reopened, cleared, or invalidated as a whole.
 //!
-//! `LARDER_SEQUENCES` says how many sequences, 60 where it says nothing:
+//! `LARDER_SEQUENCES` sets the number of sequences (default 60):
 //!
 //! `LARDER_SEQUENCES=10000 cargo nextest run --test larder model::`
 
@@ -25,29 +25,29 @@ const THREADS: u64 = 3;
 const PHASES: u64 = 5;
 const STEPS: u64 = 40;
 const KEYS: u64 = 6;
-/// A key of nobody, written after the clock moved, so that the cache looks at it.
+/// A key of no thread. It is written after the clock moved, so that the cache reads the clock.
 const NOBODY: u64 = u64::MAX;
 
 const TTL: u64 = 60_000;
 const IDLE: u64 = 45_000;
 const STALE: u64 = 100_000;
-/// An idle time that no sequence lasts for.
+/// An idle time that outlasts every sequence.
 const NEVER: u64 = 1 << 40;
 
-/// An entry as it must be.
+/// The expected state of an entry.
 #[derive(Clone, Debug)]
 struct Entry {
-    /// `None` where it says that there is no value.
+    /// `None` for a negative entry: the loader said that there is no value.
     value: Option<u64>,
     ttl: u64,
     deadline: u64,
     idle_deadline: u64,
     tags: Vec<u64>,
-    /// When it was invalidated, by what.
+    /// The times of invalidations, by tag or `ALL`.
     marks: BTreeMap<u64, u64>,
 }
 
-/// A mark of everything, beside those of tags.
+/// Key of an invalidation of all entries, beside those of tags.
 const ALL: u64 = u64::MAX;
 
 impl Entry {
@@ -69,14 +69,14 @@ impl Entry {
     }
 }
 
-/// What one thread knows of its keys.
+/// The entries that one thread expects under its keys.
 #[derive(Default)]
 struct Model {
     entries: BTreeMap<u64, Entry>,
 }
 
 impl Model {
-    /// The value of a fresh entry; a use of it.
+    /// Returns the value of a fresh entry, and counts as a use of it.
     fn get(&mut self, key: u64, now: u64, in_memory: bool) -> Option<u64> {
         let entry = self.entries.get_mut(&key).filter(|entry| entry.is_fresh(now))?;
         if in_memory {
@@ -141,7 +141,7 @@ impl Player<'_> {
             6 => {
                 let expect = self.model.entries.remove(&key).is_some();
                 let removed = self.cache.remove(&key);
-                // What expired may have been removed by who read it.
+                // A reader may already have removed an expired entry.
                 assert!(expect || !removed, "remove of {key} that was not there");
             }
             7 => {
@@ -217,7 +217,7 @@ impl Player<'_> {
 
     fn retime(&mut self, key: u64) {
         let (now, span) = (self.now, self.rng.u64(1..TTL));
-        // An entry that says there is no value has terms too.
+        // A negative entry has a deadline too.
         let there = self.model.entries.get(&key).is_some_and(|entry| entry.is_fresh(now));
         self.get(key);
         let touches = self.rng.bool();
@@ -289,7 +289,7 @@ struct Game<'a> {
     shelf: &'a str,
     dir: &'a Path,
     clock: ManualClock,
-    /// The time as the cache must see it.
+    /// The time that the cache should see.
     now: u64,
     rng: Rng,
     models: Vec<Model>,
@@ -306,8 +306,8 @@ impl Game<'_> {
         builder.build().unwrap()
     }
 
-    /// A use of a copy in memory does not reach the one beyond: where there are
-    /// both, no model knows when an entry was used last.
+    /// The idle time to use. A use of the copy in memory does not reach the copy in the lower tier.
+    /// With both, the model cannot know the last use.
     fn idle(&self) -> u64 {
         if self.shelf == "memory" || self.shelf.ends_with("without memory") { IDLE } else { NEVER }
     }
@@ -331,7 +331,7 @@ impl Game<'_> {
         cache.close().unwrap();
     }
 
-    /// What happens between two phases.
+    /// Makes one change between two phases.
     fn between(&mut self, cache: Cache<u64, u64>) -> Cache<u64, u64> {
         match self.rng.u32(..8) {
             0 | 1 => self.forward(),
@@ -343,7 +343,8 @@ impl Game<'_> {
                 cache.close().unwrap();
                 drop(cache);
                 self.clock.advance(Duration::from_millis(self.rng.u64(1..TTL)));
-                // A clock that was set back before is waited for.
+                // If the clock was set back before, time stands still until the clock has caught
+                // up.
                 self.now = self.now.max(self.clock.now().as_millis());
                 return self.looked(self.open());
             }

@@ -1,10 +1,10 @@
-//! Loaders that load: what a level of them takes.
+//! Nested loads: the memory and stack that each level takes.
 
 use std::pin::Pin;
 
 use larder::{AsyncCache, Cache};
 
-/// Enough for some hundred levels of a debug build; a release build takes a fraction.
+/// Enough stack for some hundred levels in a debug build. A release build takes a fraction.
 const STACK: usize = 64 << 20;
 
 fn with_stack<T: Send>(work: impl FnOnce() -> T + Send) -> T {
@@ -17,7 +17,7 @@ fn cache() -> Cache<u64, u64> {
     larder::mcache("nested").capacity(10_000).build().unwrap()
 }
 
-/// Each level by `load`, each by `get_with`, each by a batch.
+/// Each level loads with `load`, with `get_with`, or with a batch.
 type Verb = fn(&Cache<u64, u64>, u64) -> u64;
 const VERBS: [Verb; 3] = [by_load, by_get_with, by_batch];
 
@@ -49,10 +49,10 @@ fn by_tasks(cache: AsyncCache<u64, u64>, depth: u64) -> Pin<Box<dyn Future<Outpu
     })
 }
 
-/// A load on the thread of its caller noted the loaders around it twice, so that each
-/// level took twice the memory of the one before: 26 levels took 2 GiB.
+/// The fault: 26 nested levels took 2 GiB. The cause: a load on the thread of its caller noted the
+/// surrounding loaders twice, so each level doubled the memory.
 #[test]
-fn loads_within_loads_take_memory_in_proportion_to_their_depth() {
+fn nested_loads_take_memory_linear_in_their_depth() {
     for verb in VERBS {
         let bytes = |depth| {
             with_stack(|| {
@@ -67,17 +67,17 @@ fn loads_within_loads_take_memory_in_proportion_to_their_depth() {
 }
 
 #[test]
-fn loads_within_loads_of_tasks_come_to_an_end() {
+fn deeply_nested_loads_in_tasks_finish() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().unwrap();
     assert_eq!(runtime.block_on(by_tasks(cache().to_async(), 500)), 500);
 }
 
-/// `docs/loading.md` says what stack a level takes.
+/// `docs/loading.md` documents the stack per level.
 #[test]
-fn a_level_of_loads_takes_the_stack_that_is_documented() {
+fn nested_load_level_fits_in_the_documented_stack() {
     let depth = 100;
     for verb in VERBS {
-        // A stack that overflows ends the process: this one is what is promised for a debug build.
+        // A stack overflow ends the process. This size is the documented one for a debug build.
         let work = move || assert_eq!(verb(&cache(), depth), depth);
         let stack = (1 << 20) + usize::try_from(depth).unwrap() * (128 << 10);
         std::thread::Builder::new().stack_size(stack).spawn(work).unwrap().join().unwrap();

@@ -1,4 +1,4 @@
-//! Loads past their time that nobody attends to: the key is free for the next caller.
+//! Abandoned loads past their hard timeout: the next caller of the key loads again.
 
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, mpsc};
@@ -12,7 +12,7 @@ use crate::flights::until;
 
 const MINUTE: Duration = Duration::from_secs(60);
 const HARD: Duration = Duration::from_millis(50);
-/// Far longer than any of these may take.
+/// Far longer than any of these tests takes.
 const LIMIT: Duration = Duration::from_secs(30);
 
 fn runtime() -> Runtime {
@@ -44,7 +44,7 @@ impl Hung {
     }
 }
 
-/// Has a caller begin a load that hangs, go away, and be past its limit.
+/// Starts a load that hangs, cancels its caller, and waits until the load is past its limit.
 async fn leave_overdue(cache: &AsyncCache<u64, u64>, key: u64) {
     let (began, begins) = tokio::sync::oneshot::channel();
     let caller = tokio::spawn({
@@ -63,10 +63,10 @@ async fn leave_overdue(cache: &AsyncCache<u64, u64>, key: u64) {
     tokio::time::sleep(HARD).await;
 }
 
-/// The flight stayed on its key, since only callers that waited for it ended it: a
-/// `load` that came later got `Timeout` for it, a `get_with` waited for ever.
+/// The fault: after an abandoned load, a later `load` got `Timeout` for it and a `get_with` waited
+/// for ever. The cause: only callers that waited for the flight took it off its key.
 #[test]
-fn after_an_overdue_load_each_verb_loads_anew() {
+fn each_operation_loads_again_after_an_abandoned_overdue_load() {
     let cache = &limited("overdue").to_async();
     runtime().block_on(async {
         for (key, verb) in ["load", "get_with", "try_get_with", "optionally_get_with", "get_many_with"]
@@ -100,7 +100,7 @@ fn after_an_overdue_load_each_verb_loads_anew() {
 }
 
 #[test]
-fn a_waiter_of_get_with_leads_when_the_load_that_it_joined_is_overdue() {
+fn waiter_of_get_with_leads_when_its_load_is_overdue() {
     let cache = limited("joined").to_async();
     runtime().block_on(async {
         let (began, begins) = tokio::sync::oneshot::channel();
@@ -122,15 +122,15 @@ fn a_waiter_of_get_with_leads_when_the_load_that_it_joined_is_overdue() {
 }
 
 #[test]
-fn threads_load_anew_after_an_overdue_load_of_a_task() {
+fn thread_loads_again_after_an_overdue_load_of_a_task() {
     let cache = limited("threads");
     runtime().block_on(leave_overdue(&cache.to_async(), 1));
     assert_eq!(cache.get_with(1, || 2), 2);
 }
 
-/// `get_with` knows no limits: where its callers wait, however long, one loads.
+/// `get_with` has no time limit: its callers join a running `get_with`, however long it takes.
 #[test]
-fn a_get_with_past_the_hard_timeout_is_still_joined_by_get_with() {
+fn get_with_joins_a_get_with_past_the_hard_timeout() {
     let cache = limited("patient");
     let (leads, led) = mpsc::channel();
     let other = cache.clone();
@@ -149,9 +149,9 @@ fn a_get_with_past_the_hard_timeout_is_still_joined_by_get_with() {
     assert_eq!((leader.join().unwrap(), cache.stats().cache.loads), (1, 1));
 }
 
-/// One that does have a limit, and comes when that is over, does not pay for it.
+/// A caller with a limit that arrives after that limit loads by itself, without waiting.
 #[test]
-fn a_load_that_meets_a_get_with_past_the_limit_loads_by_itself() {
+fn load_does_not_wait_for_a_get_with_past_the_hard_timeout() {
     let cache = limited("impatient");
     let (leads, led) = mpsc::channel();
     let (go, goes) = mpsc::channel::<()>();
@@ -172,10 +172,10 @@ fn a_load_that_meets_a_get_with_past_the_limit_loads_by_itself() {
     assert_eq!(cache.get(&1), Some(2), "the older load is not stored over it");
 }
 
-/// A refresh was ahead of its need. When the need is there and it still hangs, the
-/// callers load by themselves.
+/// A refresh starts before the entry expires. If it still hangs after expiry, callers load by
+/// themselves.
 #[test]
-fn a_miss_does_not_wait_for_ever_for_a_refresh_that_hangs() {
+fn miss_does_not_wait_for_a_hung_refresh() {
     for hard in [None, Some(HARD), Some(MINUTE)] {
         let clock = ManualClock::default();
         let builder =
@@ -207,7 +207,7 @@ fn a_miss_does_not_wait_for_ever_for_a_refresh_that_hangs() {
 }
 
 #[test]
-fn a_refresh_past_the_hard_timeout_makes_room_for_another() {
+fn refresh_past_the_hard_timeout_is_replaced_by_another() {
     let clock = ManualClock::default();
     let cache = larder::mcache::<u64, u64>("again").ttl(MINUTE).refresh_ahead(0.5).hard_timeout(HARD);
     let cache = cache.clock(clock.clone()).build().unwrap();
@@ -219,7 +219,7 @@ fn a_refresh_past_the_hard_timeout_makes_room_for_another() {
     let began = Instant::now();
     until(|| began.elapsed() > HARD);
     until(|| {
-        // Each attempt to refresh notes the next one ten seconds later.
+        // Each attempt to refresh allows the next one after ten seconds.
         clock.advance(Duration::from_millis(100));
         let value = cache.load(1, |_| Ok::<_, ()>(2)).unwrap();
         assert!(value == 0 || value == 2);
@@ -227,10 +227,10 @@ fn a_refresh_past_the_hard_timeout_makes_room_for_another() {
     });
 }
 
-/// As many refreshes ran at once as there are threads for loads, so hung ones left
-/// none: every load of the cache came to its hard timeout without having run.
+/// The fault: every load of the cache reached its hard timeout without having run. The cause: hung
+/// refreshes took all threads for loads, since as many refreshes as threads could run at once.
 #[test]
-fn hung_refreshes_leave_threads_to_loads() {
+fn hung_refreshes_leave_threads_for_loads() {
     let clock = ManualClock::default();
     let cache = larder::mcache::<u64, u64>("threads").ttl(MINUTE).refresh_ahead(0.5).hard_timeout(LIMIT);
     let cache = cache.clock(clock.clone()).build().unwrap();
@@ -251,10 +251,10 @@ fn hung_refreshes_leave_threads_to_loads() {
     drop(hung.release);
 }
 
-/// Loads that hang take all threads that loads with a limit run on. A load within one
-/// of them needs a thread for that one to end: it does not queue for it.
+/// Hung loads can take all threads that run loads with a limit. A nested load does not queue for
+/// such a thread: its outer load could not end without it.
 #[test]
-fn loads_within_loads_come_to_an_end_where_no_thread_is_left() {
+fn nested_loads_finish_when_no_thread_is_free() {
     fn deep(cache: &Cache<u64, u64>, depth: u64) -> u64 {
         let inner = cache.clone();
         let loader = move |_| Ok::<_, ()>(if depth == 0 { 0 } else { deep(&inner, depth - 1) + 1 });
@@ -266,7 +266,7 @@ fn loads_within_loads_come_to_an_end_where_no_thread_is_left() {
 }
 
 #[test]
-fn a_caller_that_waits_past_the_limit_still_gets_its_timeout() {
+fn caller_of_a_hung_load_gets_a_timeout() {
     let cache = limited("waits");
     let hung = Hung::new();
     let loader = hung.loader();

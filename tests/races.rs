@@ -1,4 +1,4 @@
-//! What comes during a load or a promotion wins over it, in every tier.
+//! Races of one key: a change during a load or a promotion wins over it, in every tier.
 
 use std::sync::Arc;
 use std::sync::mpsc::channel;
@@ -11,7 +11,7 @@ use larder_testkit::{FaultyTier, HashMapTier, Operation};
 
 use crate::fixtures::{Plan, Rig, counts, get, insert, remove};
 
-/// What comes in between, and what must be there afterwards.
+/// The name of a change, the change, and the value expected after it.
 type Change = (&'static str, fn(&Arc<Rig>), Option<&'static str>);
 
 const CHANGES: [Change; 4] = [
@@ -34,7 +34,7 @@ fn rigs() -> [(&'static str, Arc<Rig>); 3] {
 }
 
 #[test]
-fn a_change_during_a_load_wins() {
+fn change_during_a_load_wins_over_the_load() {
     for (change, make, expect) in CHANGES {
         for (name, rig) in rigs() {
             let (started, on_start) = channel();
@@ -61,7 +61,7 @@ fn a_change_during_a_load_wins() {
 }
 
 #[test]
-fn who_asks_after_a_remove_does_not_get_what_was_loaded_before() {
+fn load_started_before_remove_is_not_joined_after_it() {
     for (name, rig) in rigs() {
         let (started, on_start) = channel();
         let (go, on_go) = channel::<()>();
@@ -87,7 +87,7 @@ fn who_asks_after_a_remove_does_not_get_what_was_loaded_before() {
 }
 
 #[test]
-fn a_change_during_a_promotion_wins() {
+fn change_during_a_promotion_wins_over_the_copy() {
     for (change, make, expect) in CHANGES {
         let tier = disk();
         insert(&over(&tier), 1, "old").unwrap();
@@ -98,7 +98,7 @@ fn a_change_during_a_promotion_wins() {
             move || get(&rig, 1)
         });
         tier.wait_until_stalled(Operation::Get, 1);
-        // The reader has what it will return; `take` reads too, so it must not stall.
+        // The reader already has its result. `take` reads too, so the tier must not stall then.
         if change == "take" {
             tier.release();
             reader.join().unwrap();
@@ -112,13 +112,13 @@ fn a_change_during_a_promotion_wins() {
     }
 }
 
-/// An engine whose memory has not seen what the tier holds.
+/// An engine over `tier` with empty memory.
 fn over(tier: &FaultyTier<HashMapTier>) -> Arc<Rig> {
     Plan::over(vec![Arc::new(tier.clone()) as Arc<dyn Tier>]).build()
 }
 
 #[test]
-fn writers_of_one_key_leave_memory_and_tier_agreeing() {
+fn concurrent_writers_leave_memory_and_tier_equal() {
     for round in 0..50 {
         let tier = disk();
         let rig = over(&tier);
@@ -140,9 +140,9 @@ fn writers_of_one_key_leave_memory_and_tier_agreeing() {
 }
 
 #[test]
-fn loads_inserts_and_removes_of_one_key_never_show_an_older_value() {
-    // The source counts up before each insert or remove, so a value that is
-    // found afterwards may not be older than what its finder saw before.
+fn concurrent_loads_inserts_and_removes_never_return_an_older_value() {
+    // The source counts up before each insert or remove. A value that is read afterwards must not
+    // be older than the last count the reader has seen.
     use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
     for (name, rig) in rigs() {
         let source = AtomicU64::new(1);
@@ -177,7 +177,7 @@ fn loads_inserts_and_removes_of_one_key_never_show_an_older_value() {
 }
 
 #[test]
-fn an_entry_that_changes_size_moves_home_and_leaves_one_copy() {
+fn entry_that_changes_size_moves_to_another_tier_and_leaves_one_copy() {
     let near = FaultyTier::new(HashMapTier::new());
     let far = FaultyTier::new(HashMapTier::new().with_kind(TierKind::File));
     let tiers = vec![Arc::new(near) as Arc<dyn Tier>, Arc::new(far) as Arc<dyn Tier>];

@@ -1,7 +1,7 @@
-//! A directory, or a file of it, that is removed while a cache has it open.
+//! The directory of a cache, or a file in it, is removed while the cache is open.
 //!
-//! Regression: writes went to deleted files and were reported as stored; nothing of them
-//! was there when the directory was opened again, and another process could take the directory.
+//! The fault: writes went to deleted files and were reported as stored. They were lost when the
+//! directory was opened again, and another process could lock the directory.
 #![cfg(unix)]
 
 use std::fs;
@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use larder::{Cache, Persistence, Sharing, bcache, fcache, ucache};
 
-/// How long a cache may take to notice that something is gone.
+/// The time in which a cache must notice that a file or directory is gone.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 type Open = fn(&Path) -> Cache<u64, Vec<u8>>;
@@ -27,13 +27,13 @@ const KINDS: [(&str, Open); 4] = [
 ];
 
 fn value(key: u64) -> Vec<u8> {
-    // Bytes that do not compress, so that some take a segment.
+    // The bytes do not compress, so that some values need a segment.
     let mut bytes = vec![0; 200 + (key as usize % 7) * 3_000];
     fastrand::Rng::with_seed(key).fill(&mut bytes);
     bytes
 }
 
-/// Writes until it is taken; how many attempts failed.
+/// Writes until a write succeeds. Returns the number of failed attempts.
 fn write(cache: &Cache<u64, Vec<u8>>, key: u64) -> usize {
     (0..20).take_while(|_| cache.try_insert(key, value(key)).is_err()).count()
 }
@@ -42,7 +42,7 @@ fn errors(cache: &Cache<u64, Vec<u8>>) -> u64 {
     cache.stats().tiers.iter().map(|tier| tier.counts.errors).sum()
 }
 
-/// Writes values of every size until a write fails, as a tier noticed its loss.
+/// Writes values of every size until a write fails, because a tier noticed the loss.
 fn write_until_noticed(cache: &Cache<u64, Vec<u8>>) {
     let deadline = Instant::now() + PATIENCE;
     while (60..67).all(|key| cache.try_insert(key, value(key)).is_ok()) {
@@ -50,7 +50,7 @@ fn write_until_noticed(cache: &Cache<u64, Vec<u8>>) {
     }
 }
 
-/// What is stored after `remove` took something away is there after reopening.
+/// Checks that entries stored after `remove` deleted something are present after reopening.
 fn check(what: &str, (kind, open): (&str, Open), remove: impl Fn(&Path)) {
     let parent = tempfile::tempdir().unwrap();
     let cache = open(parent.path());
@@ -59,7 +59,7 @@ fn check(what: &str, (kind, open): (&str, Open), remove: impl Fn(&Path)) {
     let before = errors(&cache);
     remove(cache.dir().unwrap());
     write_until_noticed(&cache);
-    // Has the other tiers look as well.
+    // Makes the other tiers check their files as well.
     let _there_may_be_none = cache.flush();
     let failed: usize = (100..150).map(|key| write(&cache, key)).sum();
     assert!(failed <= 3 && errors(&cache) > before, "{what}, {kind}: {failed} failed\n{}", cache.stats());
@@ -77,12 +77,12 @@ fn check(what: &str, (kind, open): (&str, Open), remove: impl Fn(&Path)) {
 }
 
 #[test]
-fn a_directory_that_is_removed_while_open_is_made_anew() {
+fn directory_removed_while_open_is_created_again() {
     KINDS.into_iter().for_each(|kind| check("removed", kind, |dir| fs::remove_dir_all(dir).unwrap()));
 }
 
 #[test]
-fn a_directory_that_is_replaced_while_open_is_not_mixed_with_what_is_there() {
+fn directory_replaced_while_open_is_not_mixed_with_the_new_one() {
     for kind in KINDS {
         check("replaced", kind, |dir| {
             fs::rename(dir, dir.with_extension("before")).unwrap();
@@ -92,7 +92,7 @@ fn a_directory_that_is_replaced_while_open_is_not_mixed_with_what_is_there() {
 }
 
 #[test]
-fn a_flush_or_close_over_a_directory_that_is_gone_fails() {
+fn flush_and_close_fail_when_the_directory_is_gone() {
     for (kind, open) in KINDS {
         let parent = tempfile::tempdir().unwrap();
         let cache = open(parent.path());
@@ -106,7 +106,7 @@ fn a_flush_or_close_over_a_directory_that_is_gone_fails() {
     }
 }
 
-/// Every file of a kind, found by the end of its path.
+/// Removes every file whose path ends in `suffix`.
 fn remove_files(dir: &Path, suffix: &str) {
     let found: Vec<_> = walkdir::WalkDir::new(dir)
         .into_iter()
@@ -118,7 +118,7 @@ fn remove_files(dir: &Path, suffix: &str) {
 }
 
 #[test]
-fn single_files_of_disk_that_are_removed_while_open_are_noticed() {
+fn disk_files_removed_while_open_are_detected() {
     for suffix in [".log", ".seg", "/db"] {
         let write_some = |dir: &Path| {
             let cache = KINDS[0].1(dir);
@@ -140,13 +140,13 @@ fn single_files_of_disk_that_are_removed_while_open_are_noticed() {
 }
 
 #[test]
-fn a_directory_whose_lock_file_was_deleted_is_not_shared() {
+fn directory_with_deleted_lock_file_stays_locked() {
     for (kind, open) in KINDS.into_iter().take(3) {
         let parent = tempfile::tempdir().unwrap();
         let cache = open(parent.path());
         let dir = cache.dir().unwrap().to_path_buf();
         fs::remove_file(dir.join("lock")).unwrap();
-        // As another process takes it: this one has its own register beside the lock.
+        // Locks as another process does: this process also keeps its own register beside the lock.
         let held = fs::File::open(&dir).unwrap();
         assert!(held.try_lock().is_err(), "{kind}");
         cache.close().unwrap();

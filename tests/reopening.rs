@@ -1,4 +1,4 @@
-//! What was flushed is there when the cache is built again.
+//! Entries that were flushed or closed are present when the cache is built again.
 
 use std::path::Path;
 
@@ -21,7 +21,7 @@ fn report(n: u32, figures: u32) -> Report {
     }
 }
 
-/// Sizes from a few bytes to megabytes.
+/// The numbers of figures give values from a few bytes to megabytes.
 const FIGURES: [u32; 6] = [0, 3, 200, 2_000, 20_000, 200_000];
 
 fn each_builder(check: impl Fn(&dyn Fn() -> Cache<String, Report>)) {
@@ -54,7 +54,7 @@ fn check_filled(cache: &Cache<String, Report>) {
 }
 
 #[test]
-fn closed_and_built_again() {
+fn entries_survive_close_and_rebuild() {
     each_builder(|build| {
         let cache = build();
         fill(&cache);
@@ -76,7 +76,7 @@ fn closed_and_built_again() {
 }
 
 #[test]
-fn flushed_dropped_and_built_again() {
+fn entries_survive_flush_and_drop() {
     each_builder(|build| {
         let cache = build();
         fill(&cache);
@@ -90,7 +90,7 @@ fn flushed_dropped_and_built_again() {
 }
 
 #[test]
-fn many_times_in_a_row() {
+fn cache_reopened_many_times_keeps_its_entries() {
     let dir = tempfile::tempdir().unwrap();
     for round in 0..20_u32 {
         let cache = larder::ucache::<u32, u32>("again")
@@ -105,7 +105,7 @@ fn many_times_in_a_row() {
 }
 
 #[test]
-fn an_entry_that_changed_size_has_one_home_after_reopening() {
+fn entry_that_changed_size_has_one_copy_after_reopening() {
     let dir = tempfile::tempdir().unwrap();
     let open = || {
         let cache = larder::ucache::<u8, Bytes>("moves").dir(dir.path());
@@ -131,7 +131,7 @@ fn an_entry_that_changed_size_has_one_home_after_reopening() {
 }
 
 #[test]
-fn another_schema_version_is_a_miss_that_is_counted() {
+fn entry_of_another_schema_version_is_a_counted_miss() {
     let dir = tempfile::tempdir().unwrap();
     let open =
         |version| larder::bcache::<u8, String>("schema").dir(dir.path()).version(version).build().unwrap();
@@ -146,7 +146,7 @@ fn another_schema_version_is_a_miss_that_is_counted() {
 }
 
 #[test]
-fn one_directory_has_one_live_cache() {
+fn second_cache_of_a_directory_fails_as_busy() {
     let dir = tempfile::tempdir().unwrap();
     let open = |dir: &Path| larder::ucache::<u8, u8>("lonely").dir(dir).build();
     let cache = open(dir.path()).unwrap();
@@ -160,7 +160,7 @@ fn one_directory_has_one_live_cache() {
 }
 
 #[test]
-fn a_bound_on_disk_is_kept() {
+fn disk_budget_is_kept() {
     let dir = tempfile::tempdir().unwrap();
     let budget = 32 << 20;
     let cache = larder::ucache::<u32, Bytes>("bounded")
@@ -186,7 +186,7 @@ fn a_bound_on_disk_is_kept() {
     cache.close().unwrap();
 }
 
-/// What `du` counts.
+/// The bytes that a path takes on disk, as `du` counts them.
 fn allocated(path: &Path) -> u64 {
     use std::os::unix::fs::MetadataExt;
     let metadata = std::fs::symlink_metadata(path).unwrap();
@@ -197,7 +197,7 @@ fn allocated(path: &Path) -> u64 {
     own + std::fs::read_dir(path).unwrap().map(|entry| allocated(&entry.unwrap().path())).sum::<u64>()
 }
 
-/// Makes the marker of a tier say that another boot wrote it.
+/// Changes the marker of a tier, so that it names another boot.
 fn pretend_reboot(tier: &Path) {
     let path = tier.join("marker");
     let mut bytes = std::fs::read(&path).unwrap();
@@ -208,7 +208,7 @@ fn pretend_reboot(tier: &Path) {
 }
 
 #[test]
-fn durability_decides_what_a_lost_machine_leaves() {
+fn only_synced_entries_survive_a_reboot() {
     for durability in [Durability::Buffered, Durability::Flushed, Durability::Synced] {
         let dir = tempfile::tempdir().unwrap();
         let open = || {

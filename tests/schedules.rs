@@ -1,7 +1,7 @@
-//! Flights under every schedule of a few tasks.
+//! Single flight under every schedule of a few tasks.
 //!
-//! Tasks change places where they wait: in a loader, for a flight, for a
-//! ticket. Whatever the order, nobody hangs and every read can be explained.
+//! Tasks switch where they wait: in a loader, for a flight, or for a key lock. In every order, no
+//! task hangs and every read can be explained.
 
 use std::cell::Cell;
 use std::sync::Arc;
@@ -16,10 +16,10 @@ use larder_testkit::schedule::{Scene, Task, explore, turn};
 use crate::fixtures::{Plan, Rig};
 
 const KEY: u64 = 1;
-/// More schedules than any scene here has.
+/// An upper bound on schedules, more than any scene here has.
 const MOST: usize = 2_000_000;
 
-/// One run of a scene: a cache, its history, and how often a loader began.
+/// One run of a scene: a cache, its history, and the number of loaders that began.
 struct Stage {
     rig: Arc<Rig>,
     history: Arc<History>,
@@ -27,7 +27,7 @@ struct Stage {
     running: Cell<usize>,
 }
 
-/// Tries a scene over memory alone, memory with a tier, and a tier alone.
+/// Runs a scene over memory alone, memory with a tier, and a tier alone.
 fn check(name: &str, scene: impl Fn(&mut Scene, &Stage)) {
     let tier = || vec![Arc::new(HashMapTier::new()) as Arc<dyn Tier>];
     let plans: [(&str, &dyn Fn() -> Plan); 3] = [
@@ -65,7 +65,7 @@ impl Stage {
         recorder.end_with(call, found.as_ref().map(String::as_bytes));
     }
 
-    /// A load with a loader that waits `turns` times; `fails` at its end.
+    /// Loads with a loader that waits `turns` times, and then fails if `fails`.
     async fn load(&self, turns: usize, fails: bool) {
         let mut recorder = self.recorder();
         let call = recorder.begin(Act::Load(KEY));
@@ -115,7 +115,7 @@ impl Stage {
     }
 }
 
-/// Counts loaders that run, those that were dropped no longer.
+/// Counts running loaders. A dropped loader leaves the count.
 struct Running<'a>(&'a Cell<usize>);
 
 impl<'a> Running<'a> {
@@ -132,7 +132,7 @@ impl Drop for Running<'_> {
 }
 
 #[test]
-fn three_callers_and_one_load() {
+fn three_concurrent_loads_run_one_loader() {
     check("three loads", |scene, stage| {
         scene.play((0..3).map(|_| Task::new(stage.load(2, false))).collect());
         assert_eq!(stage.loads.get(), 1, "{scene}");
@@ -140,7 +140,7 @@ fn three_callers_and_one_load() {
 }
 
 #[test]
-fn a_change_among_two_loads_and_a_reader() {
+fn change_during_two_loads_and_a_reader_is_sound() {
     type Change = (&'static str, for<'a> fn(&'a Stage) -> Task<'a>);
     let changes: [Change; 3] = [
         ("insert", |stage| Task::new(stage.insert())),
@@ -156,7 +156,7 @@ fn a_change_among_two_loads_and_a_reader() {
 }
 
 #[test]
-fn two_changes_and_two_loads() {
+fn two_changes_during_two_loads_are_sound() {
     check("insert, remove, two loads", |scene, stage| {
         let loads = || Task::new(stage.load(1, false));
         scene.play(vec![loads(), loads(), Task::new(stage.insert()), Task::new(stage.remove())]);
@@ -164,7 +164,7 @@ fn two_changes_and_two_loads() {
 }
 
 #[test]
-fn callers_that_are_cancelled_anywhere() {
+fn callers_cancelled_at_any_point_leave_no_running_loader() {
     check("cancelled", |scene, stage| {
         let load = || stage.load(1, false);
         scene.play(vec![Task::mortal(load()), Task::mortal(load()), Task::new(load())]);
@@ -173,7 +173,7 @@ fn callers_that_are_cancelled_anywhere() {
 }
 
 #[test]
-fn cancelled_among_changes() {
+fn caller_cancelled_during_a_change_is_sound() {
     check("cancelled, and an insert", |scene, stage| {
         let load = || stage.load(2, false);
         scene.play(vec![Task::mortal(load()), Task::new(load()), Task::new(stage.insert())]);
@@ -181,7 +181,7 @@ fn cancelled_among_changes() {
 }
 
 #[test]
-fn failing_loaders_are_shared_and_stored_nowhere() {
+fn failing_loads_share_the_error_and_store_nothing() {
     check("failing", |scene, stage| {
         let loads = vec![stage.load(1, true), stage.load(1, true), stage.load(1, false)];
         scene.play(loads.into_iter().map(Task::new).collect());
@@ -189,10 +189,10 @@ fn failing_loaders_are_shared_and_stored_nowhere() {
     });
 }
 
-/// The loader of each key asks for the other: whoever would close the circle
-/// loads without waiting.
+/// The loader of each key asks for the other key. The caller that would close the cycle loads
+/// without waiting.
 #[test]
-fn loaders_that_ask_for_one_another() {
+fn loaders_of_two_keys_that_load_each_other_finish() {
     check("a cycle", |scene, stage| {
         let load = async |one: u64, other: u64| {
             let value = stage.rig.get_with::<Tokio, _, _>(one, || async move {

@@ -1,4 +1,5 @@
-//! What a cache serves while its source is slow or broken.
+//! What a cache serves while its source is slow or fails: stale values, timeouts, refreshes and
+//! negative entries.
 
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Barrier, mpsc};
@@ -14,7 +15,7 @@ use crate::tier_sets::each_shelf;
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
 const CALLERS: usize = 1000;
-/// What a load that does nothing takes at most, also on a busy machine.
+/// The most that a load that does nothing takes, also on a busy machine.
 const PROMPT: Duration = Duration::from_millis(500);
 
 type Strings = Cache<u64, String>;
@@ -34,7 +35,7 @@ fn callers<T: Send>(count: usize, call: impl Fn() -> T + Sync) -> Vec<T> {
     })
 }
 
-/// A loader that fails 50 ms after all its callers came, and counts its runs.
+/// A loader that fails 50 ms after all its callers have arrived, and counts its runs.
 #[derive(Clone, Default)]
 struct Failing {
     runs: Arc<AtomicUsize>,
@@ -69,7 +70,7 @@ impl Failing {
 }
 
 #[test]
-fn a_failing_source_is_asked_once_a_pause_and_all_are_served() {
+fn failing_source_is_called_once_per_backoff_and_stale_value_is_served() {
     each_shelf!(<u64, String>, |builder| builder.ttl(MINUTE).stale(HOUR), |shelf, cache: Strings, clock| {
         let clock: ManualClock = clock;
         let source = Failing::default();
@@ -97,7 +98,7 @@ fn a_failing_source_is_asked_once_a_pause_and_all_are_served() {
 }
 
 #[test]
-fn without_a_stale_value_one_failure_is_shared() {
+fn concurrent_callers_share_one_error_without_a_stale_value() {
     each_shelf!(<u64, String>, |builder| builder.ttl(MINUTE).stale(HOUR), |shelf, cache: Strings, _| {
         let source = Failing::default();
         let outcomes = source.burst(&cache, CALLERS);
@@ -114,7 +115,7 @@ fn without_a_stale_value_one_failure_is_shared() {
 }
 
 #[test]
-fn what_was_invalidated_may_serve_as_stale() {
+fn invalidated_value_is_served_stale_when_the_load_fails() {
     each_shelf!(<u64, String>, |builder| builder.stale(HOUR), |shelf, cache: Strings, clock| {
         let clock: ManualClock = clock;
         let fails = |cache: &Strings| cache.load(1, |_| Err::<String, _>("down")).ok();
@@ -142,7 +143,7 @@ fn what_was_invalidated_may_serve_as_stale() {
 }
 
 #[test]
-fn past_the_soft_limit_a_stale_value_will_do() {
+fn load_past_the_soft_timeout_returns_the_stale_value() {
     let soft = Duration::from_millis(20);
     each_shelf!(<u64, String>, |builder| builder.ttl(MINUTE).stale(HOUR).soft_timeout(soft), |shelf, cache: Strings, clock| {
         let clock: ManualClock = clock;
@@ -160,7 +161,7 @@ fn past_the_soft_limit_a_stale_value_will_do() {
 }
 
 #[test]
-fn a_hung_loader_never_freezes_its_key() {
+fn hung_load_times_out_and_the_next_caller_loads() {
     let hard = PROMPT;
     each_shelf!(<u64, String>, |builder| builder.hard_timeout(hard), |shelf, cache: Strings, _| {
         let (go, goes) = mpsc::channel::<()>();
@@ -176,7 +177,7 @@ fn a_hung_loader_never_freezes_its_key() {
 }
 
 #[test]
-fn a_late_result_is_used_where_nothing_changed() {
+fn late_result_is_stored_only_if_the_key_did_not_change() {
     let hard = Duration::from_millis(30);
     each_shelf!(<u64, String>, |builder| builder.hard_timeout(hard), |shelf, cache: Strings, _| {
         for (key, change) in [(1, false), (2, true)] {
@@ -196,10 +197,10 @@ fn a_late_result_is_used_where_nothing_changed() {
 }
 
 #[test]
-fn tasks_keep_to_the_limits_too() {
+fn hard_timeout_applies_to_tasks() {
     let cache = larder::mcache::<u64, &str>("limits").hard_timeout(PROMPT);
     let cache = cache.build().unwrap().to_async();
-    // A runtime without a timer of its own.
+    // This runtime has no timer.
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     runtime.block_on(async {
         let hung = cache.load(1, |_| std::future::pending::<Result<&str, ()>>()).await;
@@ -210,7 +211,7 @@ fn tasks_keep_to_the_limits_too() {
 }
 
 #[test]
-fn a_hit_close_to_its_deadline_is_refreshed_once() {
+fn hit_close_to_its_deadline_starts_one_refresh() {
     each_shelf!(<u64, String>, |builder| builder.ttl(MINUTE).refresh_ahead(0.8), |shelf: &str, cache: Strings, clock| {
         if shelf.contains("without memory") {
             return;
@@ -235,7 +236,7 @@ fn a_hit_close_to_its_deadline_is_refreshed_once() {
 }
 
 #[test]
-fn a_loader_sees_the_former_value_and_its_validator() {
+fn loader_gets_the_stale_value_and_its_validator() {
     each_shelf!(<u64, String>, |builder| builder.ttl(MINUTE).stale(HOUR), |shelf, cache: Strings, clock| {
         let clock: ManualClock = clock;
         let first = cache.load(1, |context| {
@@ -260,7 +261,7 @@ fn a_loader_sees_the_former_value_and_its_validator() {
 }
 
 #[test]
-fn absence_is_remembered_for_its_time() {
+fn absent_result_is_cached_for_its_ttl() {
     each_shelf!(<u64, String>, |builder| builder, |shelf, cache: Strings, clock| {
         let clock: ManualClock = clock;
         let runs = Arc::new(AtomicUsize::new(0));

@@ -1,5 +1,5 @@
-//! A load whose future is no longer polled: its owner keeps it and waits for
-//! something else. Others that need its key must not hang.
+//! Leaders whose future is no longer polled, because its owner waits for something else. Waiters of
+//! the same key must not hang.
 
 use std::future::Future;
 use std::pin::{Pin, pin};
@@ -30,8 +30,8 @@ fn poll_once<F: Future>(future: Pin<&mut F>) -> Poll<F::Output> {
     future.poll(&mut Context::from_waker(Waker::noop()))
 }
 
-/// Polls `led` until its loader waits for `go`, wakes it, and polls it no more
-/// while `other` needs its key.
+/// Polls `led` until its loader waits for `go`, and wakes it. Does not poll it again until `other`,
+/// which needs the same key, has finished.
 async fn stopped<A, B>(
     led: impl Future<Output = A>,
     go: oneshot::Sender<()>,
@@ -49,10 +49,10 @@ async fn after<T>(go: oneshot::Receiver<()>, value: T) -> T {
     value
 }
 
-/// The usual form: a stream of look-ups in progress, and a look-up in the body of
-/// the loop over it. The stream is not polled while the body waits.
+/// The common form: a stream of lookups in progress, and a lookup in the body of its loop. The
+/// stream is not polled while the body waits.
 #[tokio::test]
-async fn a_buffered_stream_and_a_look_up_in_its_loop_come_to_an_end() {
+async fn buffered_stream_with_a_lookup_in_its_loop_finishes() {
     let cache = memory("buffered");
     let page = |key: u64| {
         let cache = cache.clone();
@@ -78,7 +78,7 @@ async fn a_buffered_stream_and_a_look_up_in_its_loop_come_to_an_end() {
 }
 
 #[tokio::test]
-async fn each_verb_takes_over_from_a_leader_that_is_not_polled() {
+async fn each_operation_takes_over_from_a_leader_that_is_not_polled() {
     let cache = &memory("verbs");
     for (key, verb) in
         ["get_with", "optionally_get_with", "load", "get_many_with", "memo"].into_iter().enumerate()
@@ -109,7 +109,7 @@ async fn each_verb_takes_over_from_a_leader_that_is_not_polled() {
 }
 
 #[tokio::test]
-async fn a_batch_that_is_not_polled_holds_none_of_its_keys() {
+async fn batch_that_is_not_polled_blocks_none_of_its_keys() {
     let cache = memory("batch");
     let (go, gone) = oneshot::channel();
     let mut gone = Some(gone);
@@ -126,13 +126,13 @@ async fn a_batch_that_is_not_polled_holds_none_of_its_keys() {
     assert_eq!(cache.get_many(&[1, 2, 3]).await, [Some(7), Some(7), Some(30)]);
 }
 
-/// Its own loader never began: it has no reason to load again what is there.
+/// The loader of the stopped leader never began, so the leader uses the value loaded meanwhile.
 #[tokio::test]
-async fn a_leader_that_stopped_before_its_loader_uses_what_was_loaded_meanwhile() {
+async fn leader_stopped_before_its_loader_uses_the_value_loaded_meanwhile() {
     let dir = tempfile::tempdir().unwrap();
     let cache =
         larder::ucache::<u64, u64>("look").dir(dir.path()).disk_bytes(16 << 20).build().unwrap().to_async();
-    // The look on disk goes to another thread: the first poll comes no further.
+    // The read from disk runs on another thread, so the first poll does not reach the loader.
     let led = async {
         let mut led = pin!(cache.get_with(1, async { 1 }));
         assert!(poll_once(led.as_mut()).is_pending());
@@ -145,10 +145,9 @@ async fn a_leader_that_stopped_before_its_loader_uses_what_was_loaded_meanwhile(
     cache.close().await.unwrap();
 }
 
-/// Two branches of one `select!`: the one that lost is kept, and not polled in the
-/// handler of the other.
+/// The losing branch of a `select!` is kept, and is not polled in the handler of the other.
 #[tokio::test]
-async fn a_branch_of_select_that_is_kept_for_later_holds_no_key() {
+async fn losing_select_branch_does_not_block_its_key() {
     let cache = memory("select");
     let (go, gone) = oneshot::channel();
     let mut kept = pin!(cache.get_with(1, after(gone, 1)));
@@ -168,7 +167,7 @@ async fn a_branch_of_select_that_is_kept_for_later_holds_no_key() {
 
 /// A thread outside the runtime waits for a task whose executor has stopped.
 #[test]
-fn a_thread_takes_over_from_a_task_that_nothing_polls() {
+fn thread_takes_over_from_a_task_that_is_not_polled() {
     let cache = memory("thread");
     let (go, gone) = oneshot::channel();
     let mut led = pin!(cache.get_with(1, after(gone, 1)));
@@ -179,9 +178,10 @@ fn a_thread_takes_over_from_a_task_that_nothing_polls() {
     assert_eq!(cache.to_sync().get(&1), Some(2));
 }
 
-/// A leader that waits for its source is not woken: however slow, it is waited for.
+/// A leader that waits for its source has not been woken, so waiters wait for it however slow it
+/// is.
 #[tokio::test]
-async fn a_slow_leader_is_not_taken_over() {
+async fn slow_leader_that_waits_for_its_source_is_not_taken_over() {
     let cache = memory("slow");
     let begun = Instant::now();
     let slow = async {
@@ -195,9 +195,9 @@ async fn a_slow_leader_is_not_taken_over() {
     assert_eq!((counts.loads, counts.joins, counts.takeovers), (1, 1, 0));
 }
 
-/// A poll that takes long is a poll: the executor cannot do better.
+/// A long poll still counts as polling: another caller could not load any sooner.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_leader_that_computes_within_one_poll_is_not_taken_over() {
+async fn leader_that_computes_within_one_poll_is_not_taken_over() {
     let cache = memory("computing");
     let (led, leads) = oneshot::channel();
     let leader = tokio::spawn({
@@ -222,7 +222,7 @@ async fn a_leader_that_computes_within_one_poll_is_not_taken_over() {
     assert_eq!(cache.stats().cache.takeovers, 0);
 }
 
-/// A future that is polled a few times more than it was woken.
+/// A future that wakes itself a few more times than its inner future does.
 struct Restless<F> {
     future: Pin<Box<F>>,
     polls_left: usize,
@@ -241,11 +241,11 @@ impl<F: Future> Future for Restless<F> {
     }
 }
 
-/// Every schedule of a leader, a waiter, and the moment when the leader has been left
-/// alone too long: whoever loads, every answer can be explained, and a value that
-/// was loaded first is not overwritten by the one that was taken over.
+/// Runs every schedule of a leader, a waiter, and the moment when the stall time passes. Every
+/// answer can be explained, and a value that was loaded first is not overwritten by the load that
+/// was taken over.
 #[test]
-fn a_take_over_at_any_moment_is_sound() {
+fn takeover_at_any_moment_keeps_the_history_sound() {
     const STALL: Duration = Duration::from_secs(60);
     let tier = || vec![Arc::new(HashMapTier::new()) as Arc<dyn Tier>];
     let plans: [&dyn Fn() -> Plan; 2] = [&|| Plan::over(vec![]), &|| Plan::over(tier())];
@@ -296,9 +296,9 @@ fn a_take_over_at_any_moment_is_sound() {
     }
 }
 
-/// A load of its own does not depend on its caller, from the moment it is launched.
+/// `load` does not depend on its caller once it has started.
 #[tokio::test]
-async fn a_load_whose_caller_is_not_polled_goes_on() {
+async fn load_continues_while_its_caller_is_not_polled() {
     let cache = memory("owned");
     let mut led = pin!(cache.load(1, |_| async {
         tokio::task::yield_now().await;
@@ -320,13 +320,13 @@ async fn tenfold(number: u64) -> u64 {
 }
 
 #[tokio::test]
-async fn a_call_of_a_cached_function_that_is_not_polled_holds_no_key() {
+async fn call_of_a_cached_function_that_is_not_polled_blocks_no_key() {
     let mut led = pin!(tenfold(1));
     // The first polls may still build the cache and look for the entry.
     for _ in 0..5 {
         assert!(poll_once(led.as_mut()).is_pending());
     }
-    // One for the call that waits, one for that which takes over.
+    // One permit for the waiting call, one for the call that takes over.
     GO.notify_one();
     GO.notify_one();
     let other = tokio::time::timeout(LIMIT, tenfold(1)).await.expect("it hangs");

@@ -1,4 +1,4 @@
-//! A broken tier never breaks the caller, and never makes an old value come back.
+//! Failing tiers: the caller still gets an answer, and an old value never comes back.
 
 use std::sync::Arc;
 
@@ -22,7 +22,7 @@ fn text(bytes: usize) -> String {
 }
 
 #[test]
-fn a_failing_read_is_a_miss_and_loads_once() {
+fn failing_read_leads_to_one_load() {
     let (disk, _, tiers) = two();
     let rig = Plan::over(tiers).without_memory().build();
     insert(&rig, 1, "stored").unwrap();
@@ -37,7 +37,7 @@ fn a_failing_read_is_a_miss_and_loads_once() {
 }
 
 #[test]
-fn a_failing_write_goes_to_the_alternative() {
+fn failing_write_goes_to_the_alternative_tier() {
     let (disk, _, tiers) = two();
     let rig = Plan::over(tiers).build();
     disk.fail(Operation::Put, Times::Forever, ErrorKind::Full);
@@ -48,7 +48,7 @@ fn a_failing_write_goes_to_the_alternative() {
 }
 
 #[test]
-fn where_no_tier_takes_it_the_former_value_is_gone() {
+fn failed_write_in_all_tiers_removes_the_former_value() {
     let (disk, file, tiers) = two();
     let rig = Plan::over(tiers).without_memory().build();
     insert(&rig, 1, &text(2_000)).unwrap();
@@ -60,7 +60,7 @@ fn where_no_tier_takes_it_the_former_value_is_gone() {
 }
 
 #[test]
-fn what_could_not_be_removed_is_not_served() {
+fn entry_whose_removal_failed_is_not_served() {
     let (disk, _, tiers) = two();
     let rig = Plan::over(tiers).without_memory().build();
     insert(&rig, 1, "old").unwrap();
@@ -75,7 +75,7 @@ fn what_could_not_be_removed_is_not_served() {
 }
 
 #[test]
-fn a_write_that_fails_over_an_old_copy_does_not_revive_it() {
+fn failed_write_does_not_revive_the_old_copy() {
     let (disk, file, tiers) = two();
     let rig = Plan::over(tiers).without_memory().build();
     insert(&rig, 1, &text(2_000)).unwrap();
@@ -88,7 +88,7 @@ fn a_write_that_fails_over_an_old_copy_does_not_revive_it() {
 }
 
 #[test]
-fn an_entry_that_moves_away_from_a_broken_tier_is_found_at_its_new_home() {
+fn entry_moved_from_a_broken_tier_is_found_in_its_new_tier() {
     let (disk, _, tiers) = two();
     let rig = Plan::over(tiers).without_memory().build();
     insert(&rig, 1, &text(2_000)).unwrap();
@@ -99,7 +99,7 @@ fn an_entry_that_moves_away_from_a_broken_tier_is_found_at_its_new_home() {
 }
 
 #[test]
-fn a_failing_clear_puts_the_tier_aside() {
+fn tier_whose_clear_failed_serves_nothing_until_cleared() {
     let (disk, _, tiers) = two();
     let rig = Plan::over(tiers).without_memory().build();
     insert(&rig, 1, "old").unwrap();
@@ -112,7 +112,7 @@ fn a_failing_clear_puts_the_tier_aside() {
 }
 
 #[test]
-fn a_refused_frame_is_counted_and_removed() {
+fn foreign_frame_is_counted_and_removed() {
     let inner = HashMapTier::new();
     let tier = FaultyTier::new(inner);
     let rig = Plan::over(vec![Arc::new(tier.clone()) as Arc<dyn Tier>]).without_memory().build();
@@ -128,7 +128,7 @@ fn a_refused_frame_is_counted_and_removed() {
 }
 
 #[test]
-fn after_close_loads_pass_through() {
+fn loads_after_close_run_the_loader_each_time() {
     let (_, _, tiers) = two();
     let rig = Plan::over(tiers).build();
     insert(&rig, 1, "stored").unwrap();
@@ -148,7 +148,7 @@ fn after_close_loads_pass_through() {
 }
 
 #[test]
-fn ephemeral_entries_stay_out_of_tiers_that_persist() {
+fn ephemeral_entries_are_not_written_to_persistent_tiers() {
     let shelf = Shelf::default();
     let disk = FaultyTier::new(HashMapTier::on(&shelf));
     let mut plan = Plan::over(vec![Arc::new(disk.clone()) as Arc<dyn Tier>]);

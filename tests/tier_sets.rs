@@ -1,4 +1,4 @@
-//! The sets of tiers that a promise about entries is tested over.
+//! The sets of tiers over which a promise about entries is tested.
 
 use std::hash::Hash;
 use std::path::Path;
@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 
 pub(crate) use larder_testkit::ManualClock as Hands;
 
-/// Changes the options of a builder, of either kind.
+/// Runs a check over memory alone and over each set of tiers, with changed options of the builder.
 macro_rules! each_shelf {
     (<$key:ty, $value:ty>, |$builder:ident| $options:expr, $check:expr) => {{
         let check = $check;
@@ -33,7 +33,7 @@ pub(crate) use each_shelf;
 pub(crate) const TIERED: [&str; 5] =
     ["all tiers", "disk", "disk without memory", "files", "files without memory"];
 
-/// A builder of one set of tiers.
+/// Returns a builder of one set of tiers.
 pub(crate) fn tiered<K, V>(shelf: &str, dir: &Path, clock: &ManualClock) -> TieredBuilder<K, V>
 where
     K: Hash + Eq + Serialize + DeserializeOwned + Send + Sync + 'static,
@@ -49,7 +49,7 @@ where
     builder.dir(dir).disk_bytes(16 << 20).clock(clock.clone())
 }
 
-/// What a cache over a directory becomes when it is opened again.
+/// Closes a cache over a directory and opens the directory again.
 pub(crate) fn reopened<K, V>(cache: Cache<K, V>, builder: TieredBuilder<K, V>) -> Cache<K, V>
 where
     K: Hash + Eq + Serialize + DeserializeOwned + Send + Sync + 'static,
