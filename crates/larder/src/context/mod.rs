@@ -1,4 +1,4 @@
-//! Scopes: what was built inside is closed on the way out, and cleaned up.
+//! Scopes: a context closes its caches when it ends, and removes its temporary data.
 
 #[cfg(feature = "_codec")]
 mod place;
@@ -20,21 +20,20 @@ use crate::builder::{tier_options, time_options};
 use crate::options::Settings;
 use crate::presets::Preset;
 
-/// A scope: it owns a directory and every cache that is built by it.
+/// A scope that owns a directory and every cache that is built in it.
 ///
-/// When it ends, its inner contexts end first, then its caches are closed, the
-/// newest first: writes in progress finish, buffers are flushed, locks are let
-/// go of. A temporary one removes its directory and its keys in Redis too. It ends by
-/// [`close`](Self::close), which tells how it went, or when it is dropped,
-/// which logs what failed; inside a tokio runtime that is done on the blocking pool.
+/// When a context ends, its inner contexts end first. Then its caches are closed, the newest first: writes in
+/// progress finish, buffers are flushed, and locks are released. A temporary context then removes its
+/// directory and its keys in Redis. A context ends by [`close`](Self::close), which returns the first error,
+/// or when it is dropped, which logs errors. Inside a tokio runtime a drop does this work on the blocking
+/// pool.
 ///
-/// A handle that is used afterwards loads without caching, and says so once in
-/// the log. Loads in progress at the end go on, and are not stored.
+/// A handle that is used after the end loads without caching, and logs this once. Loads in progress at the
+/// end continue, and their values are not stored.
 ///
-/// Options count for the caches that are built afterwards and for inner
-/// contexts, unless those say something else. The caches of a context have a part
-/// of a Redis server for themselves, named after it; those of a temporary one have
-/// it until that ends.
+/// Options of a context apply to the caches that are built afterwards and to inner contexts, unless these
+/// override them. In Redis the caches of a context have their own namespace, named after the context; a
+/// temporary context removes its namespace when it ends.
 ///
 /// ```
 /// # let dir = tempfile::tempdir()?;
@@ -54,17 +53,17 @@ pub struct CacheContext {
 }
 
 impl CacheContext {
-    /// A context of this name. Nothing is opened before the first cache is built.
+    /// Creates a context. Opens nothing before the first cache is built.
     ///
-    /// Its caches lie in `~scope-<name>` in the folder that `LARDER_DIR` names,
-    /// or the platform's cache folder of this executable, unless it has a
-    /// [`dir`](Self::dir) or is [`temporary`](Self::temporary).
+    /// Its caches are stored in `~scope-<name>` in the folder that `LARDER_DIR` names, or in the platform's
+    /// cache folder of this executable, unless it has a [`dir`](Self::dir) or is
+    /// [`temporary`](Self::temporary).
     pub fn new(name: impl Into<String>) -> Self {
         Self { scope: Arc::new(Scope::new(name.into(), None)) }
     }
 
-    /// A context within this one: it ends with it at the latest, has its
-    /// directory inside, and inherits its options.
+    /// Creates a context inside this one. It ends at the latest with this one, stores its directory inside,
+    /// and inherits its options.
     pub fn inner(&self, name: impl Into<String>) -> Self {
         let scope = Arc::new(Scope::new(name.into(), Some(Arc::clone(&self.scope))));
         self.scope.add_inner(&scope);
@@ -76,50 +75,48 @@ impl CacheContext {
         self
     }
 
-    /// The same with an option of its caches that a method says.
+    /// Sets an option for the caches of the context.
     fn with(self, change: impl FnOnce(&mut Settings)) -> Self {
         self.planned(|plan| change(&mut plan.settings))
     }
 
-    /// The folder in which the context makes its own. Default that of the
-    /// context around it, else `LARDER_DIR` or the `dir` of all caches in the
-    /// configuration file, else the platform's cache folder.
+    /// The folder in which the context creates its directory. Default: that of the outer context, else
+    /// `LARDER_DIR` or the `dir` of all caches in the configuration file, else the platform's cache folder.
     pub fn dir(self, dir: impl Into<PathBuf>) -> Self {
         self.planned(|plan| plan.base = Some(dir.into()))
     }
 
-    /// Gives it a directory of its own that is removed when it ends, and so are
-    /// its keys in Redis. What killed processes left in the same folder is
-    /// removed when the next temporary context opens there; what they left in
-    /// Redis expires within two minutes.
+    /// Makes the context temporary: it gets its own directory, and removes it and its keys in Redis when it
+    /// ends. The next temporary context in the same folder removes the directories of killed processes; their
+    /// keys in Redis expire within two minutes.
     pub fn temporary(self) -> Self {
         self.planned(|plan| plan.temporary = true)
     }
 
-    /// Options for values of some sort, see [`presets`](crate::presets).
+    /// Applies a set of options for a sort of values; see [`presets`](crate::presets).
     pub fn preset(self, preset: Preset) -> Self {
         self.planned(|plan| plan.preset = Some(preset))
     }
 
-    /// The most entries that each cache holds in memory: 1 to 4,294,967,295, in
-    /// place of [`memory_bytes`](Self::memory_bytes).
+    /// Maximum number of entries that each cache holds in memory, in place of
+    /// [`memory_bytes`](Self::memory_bytes): 1 to 4,294,967,295.
     pub fn capacity(self, entries: u64) -> Self {
         self.with(|settings| settings.capacity = Some(entries))
     }
 
-    /// The most bytes that each cache holds in memory: 64 KiB to 16 TiB, or 0 for
-    /// no memory at all where there is another tier.
+    /// Maximum number of bytes that each cache holds in memory: 64 KiB to 16 TiB, or 0 for no memory tier if
+    /// the cache has another tier.
     pub fn memory_bytes(self, bytes: u64) -> Self {
         self.with(|settings| settings.memory_bytes = Some(bytes))
     }
 
-    /// Which entries leave memory first when it is full. Default
-    /// [`Policy::Auto`](crate::Policy::Auto).
+    /// The eviction policy of memory. Default [`Policy::Auto`](crate::Policy::Auto).
     pub fn policy(self, policy: crate::Policy) -> Self {
         self.with(|settings| settings.policy = Some(policy))
     }
 
-    /// What holds the entries in memory. Default [`MemoryEngine::Sharded`](crate::MemoryEngine::Sharded).
+    /// The engine that stores the entries in memory. Default
+    /// [`MemoryEngine::Sharded`](crate::MemoryEngine::Sharded).
     pub fn memory_engine(self, engine: crate::MemoryEngine) -> Self {
         self.with(|settings| settings.memory_engine = Some(engine))
     }
@@ -127,7 +124,7 @@ impl CacheContext {
     tier_options!();
     time_options!();
 
-    /// The name.
+    /// Returns the name of the context.
     pub fn name(&self) -> &str {
         self.scope.name()
     }
@@ -141,7 +138,7 @@ impl CacheContext {
         crate::mcache(name).within(&self.scope)
     }
 
-    /// Ends it, and waits for that.
+    /// Ends the context, and waits until it has ended.
     ///
     /// # Errors
     /// The first failure; the rest is closed and removed all the same.
@@ -189,7 +186,7 @@ impl Drop for CacheContext {
     }
 }
 
-/// Ends a scope where nobody waits for it.
+/// Ends a scope in the background and logs an error.
 fn end_unattended(scope: &Arc<Scope>) {
     if scope.is_ended() {
         return;
@@ -208,10 +205,10 @@ async fn end_async(scope: Arc<Scope>) -> Result<()> {
     Tokio::section(true, async move { scope.end() }).await?
 }
 
-/// Runs `work` in a context and ends it afterwards, also when `work` fails or panics.
+/// Runs `work` in a context and ends the context afterwards, also if `work` fails or panics.
 ///
 /// # Errors
-/// That of `work`; else that of the end. When both fail, the one of the end is logged.
+/// The error of `work`, else the error of the end. If both fail, the error of the end is logged.
 ///
 /// ```
 /// # let dir = tempfile::tempdir()?;
@@ -234,11 +231,10 @@ pub fn with_context<T, E: From<Error>>(
     both(outcome, context.close(), &scope)
 }
 
-/// As [`with_context`], for tasks. When the future is dropped, the context
-/// ends on the blocking pool.
+/// As [`with_context`], for tasks. If the future is dropped, the context ends on the blocking pool.
 ///
-/// The context is lent in an `Arc`, so that it can be used in tasks that
-/// `work` spawns; it ends when `work` does, whoever still has it.
+/// `work` gets the context in an `Arc`, so that tasks which it spawns can use it. The context ends when
+/// `work` does, even if a task still holds it.
 ///
 /// # Errors
 /// As [`with_context`].
@@ -259,8 +255,7 @@ where
     }
 
     let guard = Guard(Arc::clone(&context.scope));
-    // Kept here as well: the scope does not end before `work` does, wherever
-    // that lets go of its own.
+    // Holds the context until `work` has ended, even if `work` drops its own `Arc` earlier.
     let context = Arc::new(context);
     let outcome = work(Arc::clone(&context)).await;
     let ended = end_async(Arc::clone(&guard.0)).await;

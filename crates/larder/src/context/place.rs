@@ -1,10 +1,8 @@
-//! The directory of a temporary context, and those that killed processes left.
+//! The directories of temporary contexts, and the removal of those of killed processes.
 //!
-//! Temporary directories lie side by side in `~temporary`. Each has a lock
-//! that its process holds; one whose lock is free belongs to nobody and
-//! is removed. The lock of `~temporary` itself is held for a moment while a
-//! directory is made or looked for, so that no directory is seen before its
-//! lock is held.
+//! Temporary directories are siblings in `~temporary`. Each has a lock that its process holds; a directory
+//! whose lock is free is orphaned and is removed. A process holds the lock of `~temporary` itself while it
+//! creates a directory or lists them, so that no directory is visible before its lock is held.
 
 use std::fs;
 use std::io::ErrorKind as Io;
@@ -15,25 +13,25 @@ use larder_core::Result;
 use crate::folder::{create, failed, path_segment};
 use crate::lock::Lock;
 
-/// A temporary directory while its context lives.
+/// The directory of a temporary context, held while the context lives.
 #[derive(Debug)]
 pub(super) struct Place {
     path: PathBuf,
     _lock: Lock,
 }
 
-/// What a process left that is gone, with its lock while it is removed.
+/// A directory of a process that has ended, with its lock while it is removed.
 struct Orphan {
     path: PathBuf,
     _lock: Lock,
 }
 
 impl Place {
-    /// Makes a directory in `base`, and removes those that nobody holds any more.
+    /// Creates a directory in `base`, and removes orphaned ones.
     pub(super) fn open(base: &Path, name: &str) -> Result<Self> {
         let root = base.join("~temporary");
         create(&root)?;
-        // Held for a moment by each process, so it is waited for.
+        // Each process holds this lock only for a moment, so this waits for it.
         let guard = Lock::wait_for(&root).map_err(|error| failed(&root, error))?;
         let orphans = orphans(&root);
         let place = Self::make(&root, name);
@@ -81,7 +79,7 @@ fn remove(path: &Path) -> std::io::Result<()> {
     }
 }
 
-/// The directories whose lock is free. What cannot be looked at is left alone.
+/// The directories whose lock is free. Skips those that cannot be inspected.
 fn orphans(root: &Path) -> Vec<Orphan> {
     let Ok(entries) = fs::read_dir(root) else { return Vec::new() };
     let dirs = entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));

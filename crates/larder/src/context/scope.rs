@@ -1,4 +1,4 @@
-//! What a context owns, and the order in which it ends.
+//! The state of a context, and the order in which it ends.
 
 use std::fmt;
 #[cfg(feature = "_codec")]
@@ -22,17 +22,17 @@ use crate::registry::{DROPPED_LIMIT, Living};
 /// The state of a context, shared with the builders and contexts inside it.
 pub(crate) struct Scope {
     name: String,
-    /// No other scope of any process has it.
+    /// Random; distinguishes this scope from every other scope of any process.
     #[cfg(feature = "redis")]
     token: u64,
     outer: Option<Arc<Scope>>,
     plan: Mutex<Plan>,
-    /// Read while a cache is built, so that the end waits for it.
+    /// Read-locked while a cache is built, so that the end waits for the build.
     ended: RwLock<bool>,
     owned: Mutex<Owned>,
 }
 
-/// What was said about a context.
+/// The options of a context.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Plan {
     pub(super) temporary: bool,
@@ -74,14 +74,14 @@ impl Scope {
         *self.ended.read()
     }
 
-    /// A scope inside of one that has ended has ended.
+    /// Adds an inner scope. If this scope has ended, the inner scope has ended too.
     pub(super) fn add_inner(&self, inner: &Arc<Self>) {
         let ended = self.ended.read();
         *inner.ended.write() = *ended;
         self.owned.lock().inner.push(Arc::downgrade(inner));
     }
 
-    /// Builds a cache, inside of `scope` where there is one.
+    /// Builds a cache, inside `scope` if there is one.
     pub(crate) fn adopt_new<K, V>(
         scope: Option<&Arc<Self>>,
         build: impl FnOnce() -> Result<Cache<K, V>>,
@@ -104,10 +104,10 @@ impl Scope {
         Error::new(ErrorKind::Closed, format!("the context `{}` has ended", self.name))
     }
 
-    /// What it says about its caches, from the inside out.
+    /// The options of this scope and of those around it, from the inside out.
     ///
     /// # Errors
-    /// For an option that is out of its range, by its name and that of the context.
+    /// For an option that is out of its range; names the option and the context.
     pub(crate) fn layers(&self) -> Result<Vec<Layer>> {
         let Plan { settings: mut own, preset, .. } = self.plan.lock().clone();
         let source = Source::Context(self.name.clone());
@@ -126,7 +126,7 @@ impl Scope {
         Ok(None)
     }
 
-    /// The directory that its caches make theirs in; a temporary one is made now.
+    /// The directory in which its caches create theirs. Creates the directory of a temporary scope.
     #[cfg(feature = "_codec")]
     fn dir(&self) -> Result<Option<PathBuf>> {
         let Plan { temporary, base, .. } = self.plan.lock().clone();
@@ -141,7 +141,7 @@ impl Scope {
         if temporary {
             return self.place_in(&base).map(Some);
         }
-        // No cache of the same name meets it: `~` is encoded in their names.
+        // Cannot collide with the directory of a cache: cache names have `~` encoded.
         Ok(Some(base.join(format!("~scope-{}", crate::folder::path_segment(&self.name)))))
     }
 
@@ -158,8 +158,8 @@ impl Scope {
         Ok(owned.place.as_ref().map(|place| place.path().to_path_buf()).unwrap_or_default())
     }
 
-    /// What its caches are kept apart by on a server that they share with
-    /// others: the namespace, and the names of the scopes from the outside in.
+    /// The namespace of its caches on a shared server: the given namespace, then the names of the scopes from
+    /// the outside in.
     #[cfg(feature = "redis")]
     pub(crate) fn namespace(&self, said: String) -> String {
         let around = match &self.outer {
@@ -173,15 +173,15 @@ impl Scope {
         }
     }
 
-    /// For how long keys on a server outlive the process; `None` for those that stay.
+    /// How long keys on a server outlive the process; `None` for keys that do not expire.
     #[cfg(feature = "redis")]
     pub(crate) fn tenancy(&self) -> Option<Duration> {
         let outer = || self.outer.as_ref().and_then(|outer| outer.tenancy());
         if self.plan.lock().temporary { Some(TENANCY) } else { outer() }
     }
 
-    /// Ends it: first what is inside, then its caches, the newest first, then
-    /// its directory. A second call does nothing.
+    /// Ends the scope: first the inner scopes, then its caches, the newest first, then its directory. A
+    /// second call does nothing.
     pub(super) fn end(&self) -> Result<()> {
         if std::mem::replace(&mut *self.ended.write(), true) {
             return Ok(());
@@ -203,15 +203,15 @@ impl Scope {
     }
 }
 
-/// How long the keys of a temporary scope stay when its process was killed.
+/// How long the keys of a temporary scope remain after its process was killed.
 #[cfg(feature = "redis")]
 const TENANCY: Duration = Duration::from_secs(120);
 
-/// A number that nobody drew before: 64 bits of chance.
+/// A random 64-bit number, unique in practice.
 #[cfg(feature = "redis")]
 fn token() -> u64 {
     use std::hash::{BuildHasher, RandomState};
-    // The keys of the hasher come from the operating system's chance.
+    // The keys of the hasher come from the operating system's random numbers.
     RandomState::new().hash_one(std::process::id())
 }
 

@@ -1,10 +1,8 @@
-//! The options of a cache: one table, and the values that were set, from
-//! wherever they were.
+//! The options of a cache: the table of options, and the values from all sources.
 //!
-//! A new option is a row in `table.rs`. The row gives it a field in
-//! [`Settings`], a variable, a key of the configuration file, a parameter of a
-//! URL, and its line in `docs/options.md`; what is left to write is the method
-//! of the builder.
+//! A new option is a row in `table.rs`. The row gives the option a field in [`Settings`], a variable, a key
+//! of the configuration file, a parameter of a URL, and its line in `docs/options.md`. Only the method of the
+//! builder is written by hand.
 
 mod table;
 pub(crate) mod values;
@@ -17,7 +15,7 @@ use larder_core::{Error, Result};
 pub(crate) use table::Settings;
 pub use table::{OptionRow, options};
 
-/// Where the value of an option came from, the strongest first.
+/// The source of an option's value, from the highest precedence to the lowest.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Source {
@@ -38,7 +36,7 @@ pub enum Source {
         /// The line, from 1.
         line: usize,
     },
-    /// Nobody said anything.
+    /// The default: no source sets the option.
     Default,
 }
 
@@ -56,16 +54,15 @@ impl fmt::Display for Source {
     }
 }
 
-/// An option with its value and where that came from; `Display` says it in a line.
+/// An option with its value and its source; `Display` prints one line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Explained {
     /// The name of the option.
     pub option: &'static str,
-    /// Its value, as a configuration file would spell it; for a default, as
-    /// the table of options describes it.
+    /// Its value, as a configuration file would spell it. For a default, the text of the table of options.
     pub value: String,
-    /// Where it came from.
+    /// The source of the value.
     pub source: Source,
 }
 
@@ -75,10 +72,10 @@ impl fmt::Display for Explained {
     }
 }
 
-/// Values that one source set.
+/// The values that one source set, and that source.
 pub(crate) type Layer = (Settings, Source);
 
-/// The values that count, and where each came from.
+/// The effective values, and the source of each.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Resolved {
     pub(crate) settings: Settings,
@@ -86,8 +83,7 @@ pub(crate) struct Resolved {
 }
 
 impl Resolved {
-    /// Goes through the layers, the strongest first: the first that has an
-    /// option decides it.
+    /// Merges the layers, the highest precedence first: the first layer that sets an option wins.
     pub(crate) fn from_layers(layers: impl IntoIterator<Item = Layer>) -> Self {
         let mut resolved = Self::default();
         for (mut layer, source) in layers {
@@ -97,8 +93,8 @@ impl Resolved {
         resolved
     }
 
-    /// The bound of memory is one option by two names: where a stronger layer
-    /// said one, the other one of a weaker layer does not count.
+    /// `capacity` and `memory_bytes` are two names of one option: if a stronger layer sets one, the other one
+    /// of a weaker layer does not apply.
     fn drop_rivals(&self, weaker: &mut Settings) {
         if self.settings.capacity.is_some() || self.settings.memory_bytes.is_some() {
             weaker.capacity = None;
@@ -106,13 +102,13 @@ impl Resolved {
         }
     }
 
-    /// Where an option was said that counts.
+    /// The source of the effective value of an option; `None` for a default.
     #[cfg(feature = "_codec")]
     pub(crate) fn source(&self, option: &str) -> Option<&Source> {
         self.explained.iter().find(|told| told.option == option).map(|told| &told.source)
     }
 
-    /// Who said an option, as an error tells it; nothing for code.
+    /// Names the source of an option in an error message; empty for code.
     #[cfg(feature = "_codec")]
     pub(crate) fn by(&self, option: &str) -> String {
         match self.source(option) {
@@ -121,14 +117,14 @@ impl Resolved {
         }
     }
 
-    /// Takes the server back, as if nobody had named one.
+    /// Removes the server from the settings, as if no source had set it.
     #[cfg(feature = "_codec")]
     pub(crate) fn forget_server(&mut self) {
         self.settings.redis = None;
         self.forget("redis");
     }
 
-    /// Takes the budget of memory back; what it was.
+    /// Removes the memory budget from the settings and returns it.
     pub(crate) fn forget_memory_bytes(&mut self) -> Option<u64> {
         self.forget("memory_bytes");
         self.settings.memory_bytes.take()
@@ -152,7 +148,7 @@ impl Resolved {
     }
 }
 
-/// One option out of text, as variables, files and URLs have it.
+/// Parses the text of one option from a variable, a file or a URL.
 ///
 /// # Errors
 /// Names the option, the source, what was given and what is allowed.
@@ -163,7 +159,7 @@ pub(crate) fn parse(option: &str, text: &str, source: &Source) -> Result<Setting
         return Err(refused(option, &shown, source, &names.join(", ")));
     };
     let mut settings = Settings::default();
-    // What is no Unicode came here as something else than was said.
+    // Text that was not Unicode has replacement characters here; no option allows them.
     let is_text = !text.contains(char::REPLACEMENT_CHARACTER);
     if is_text && settings.set(row.name, text.trim()) {
         return Ok(settings);
@@ -175,7 +171,7 @@ pub(crate) fn parse(option: &str, text: &str, source: &Source) -> Result<Setting
     Err(refused(option, &shown, source, &allowed))
 }
 
-/// What was given, as an error shows it.
+/// The given text, as an error shows it: without passwords.
 fn given(option: &str, text: &str) -> String {
     match option {
         "redis" | "url" => values::scheme_alone(text),

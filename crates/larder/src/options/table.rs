@@ -14,22 +14,22 @@ use super::values::{self, ServerUrl, Urls};
 use super::{Explained, Source, given, refused};
 use crate::builder::{CAPACITY, DISK_BYTES, LEASE, MEMORY_BYTES, SHARE, SPAN_MIN};
 
-/// An option of a cache, as the documentation has it.
+/// An option of a cache, as the documentation describes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct OptionRow {
-    /// Its name: that of the builder's method, of the key in a file and of the
-    /// parameter in a URL. The variable is `LARDER_` and the name in capitals.
+    /// Its name: that of the builder's method, of the key in a file and of the parameter in a URL. The
+    /// variable is `LARDER_` and the name in upper case.
     pub name: &'static str,
     /// What it does.
     pub says: &'static str,
     /// What a value looks like, with its unit.
     pub takes: &'static str,
-    /// What is allowed.
+    /// The allowed values.
     pub allowed: &'static str,
-    /// What holds where nothing is said.
+    /// The default.
     pub default: &'static str,
-    /// The tiers it is about.
+    /// The tiers that it applies to.
     pub tiers: &'static str,
     /// What it costs.
     pub cost: &'static str,
@@ -41,7 +41,7 @@ macro_rules! table {
         tiers: $tiers:literal, cost: $cost:literal,
         parse: $parse:expr, valid: $valid:expr, show: $show:expr,
     })+) => {
-        /// What was set, of each option.
+        /// The value of each option that one source set.
         #[derive(Clone, Debug, Default)]
         pub(crate) struct Settings {
             $(pub(crate) $name: Option<$type>,)+
@@ -53,7 +53,7 @@ macro_rules! table {
         },)+];
 
         impl Settings {
-            /// Sets an option from text; whether the text is allowed.
+            /// Sets an option from text; returns whether the text is allowed.
             pub(super) fn set(&mut self, option: &str, text: &str) -> bool {
                 match option {
                     $(stringify!($name) => {
@@ -66,10 +66,10 @@ macro_rules! table {
                 }
             }
 
-            /// Refuses what is not allowed, where values come out of code and not of text.
+            /// Checks values that come from code and not from text.
             ///
             /// # Errors
-            /// Names the option, the source, what was given and what is allowed.
+            /// Names the option, the source, the given value and the allowed values.
             pub(crate) fn check(&self, source: &Source) -> Result<()> {
                 $(if let Some(value) = &self.$name {
                     let valid: fn(&$type) -> bool = $valid;
@@ -82,7 +82,7 @@ macro_rules! table {
                 Ok(())
             }
 
-            /// Takes over what is not set here, and notes what was taken.
+            /// Takes over the options that are not set here, and records them in `explained`.
             pub(super) fn fill(&mut self, weaker: Self, source: &Source, explained: &mut Vec<Explained>) {
                 $(if let (None, Some(value)) = (&self.$name, weaker.$name) {
                     let show: fn(&$type) -> String = $show;
@@ -280,8 +280,8 @@ table! {
     }
 }
 
-/// Every option of a cache: the table that the builders, the variables, the
-/// files, the URLs and `docs/options.md` go by.
+/// Returns every option of a cache. The builders, variables, configuration files, URLs and `docs/options.md`
+/// all use this table.
 ///
 /// ```
 /// let row = larder::options().iter().find(|row| row.name == "disk_bytes").unwrap();

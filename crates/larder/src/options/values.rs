@@ -1,4 +1,4 @@
-//! Values as text, both ways.
+//! Parsing and printing of option values.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -12,7 +12,7 @@ use larder_core::place::{Access, Kind, Persistence, Sharing, Thresholds, TierLis
 use larder_core::tier::TierKind;
 use larder_tiers::memory::{MemoryEngine, Policy};
 
-/// The words of an option, the first spelling of a value being the one that is shown.
+/// The words of an option. If a value has several spellings, the first one is shown.
 type Words<T> = &'static [(&'static str, T)];
 
 pub(super) const POLICIES: Words<Policy> = &[
@@ -63,13 +63,13 @@ const TIERS: Words<TierKind> = &[
     ("redis", TierKind::Redis),
 ];
 
-/// The value of a word; `-` is as good as `_`, and capitals are as good as others.
+/// Parses a word; ignores case, and accepts `-` for `_`.
 pub(super) fn choice<T: Copy>(words: Words<T>, text: &str) -> Option<T> {
     let text = text.to_ascii_lowercase().replace('-', "_");
     words.iter().find(|(word, _)| *word == text).map(|(_, value)| *value)
 }
 
-/// The word of a value.
+/// Returns the word for a value.
 pub(super) fn word<T: PartialEq>(words: Words<T>, value: &T) -> String {
     words.iter().find(|(_, known)| known == value).map_or("?", |(word, _)| word).to_owned()
 }
@@ -95,7 +95,7 @@ pub(super) fn namespace(text: &str) -> Option<String> {
     (cfg!(feature = "redis") && !text.is_empty()).then(|| text.to_owned())
 }
 
-/// A time as people say it: `1h 30m`, `250ms`.
+/// Parses a duration: `1h 30m`, `250ms`.
 pub(super) fn span(text: &str) -> Option<Duration> {
     humantime::parse_duration(text).ok()
 }
@@ -104,7 +104,7 @@ pub(super) fn span_text(span: &Duration) -> String {
     humantime::format_duration(*span).to_string()
 }
 
-/// What is about a server alone is nothing to a build without one.
+/// Refused in builds without the feature `redis`, since only a server uses it.
 pub(super) fn lease(text: &str) -> Option<Duration> {
     if cfg!(feature = "redis") { span(text) } else { None }
 }
@@ -117,7 +117,7 @@ pub(super) fn share(text: &str) -> Option<f64> {
     text.parse().ok()
 }
 
-/// The URL of a server. Shown without the password in it.
+/// The URL of a server. `Display` hides the password.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct ServerUrl(String);
 
@@ -127,12 +127,12 @@ impl ServerUrl {
         Self(url)
     }
 
-    /// Whether it can be read.
+    /// Whether the URL is valid.
     pub(super) fn is_right(&self) -> bool {
         server(&self.0).is_some()
     }
 
-    /// The URL itself, with what is secret in it.
+    /// The URL with its password.
     #[cfg(feature = "redis")]
     pub(crate) fn into_secret(self) -> String {
         self.0
@@ -145,7 +145,7 @@ impl fmt::Display for ServerUrl {
     }
 }
 
-/// URLs that describe a cache, parted by spaces. Shown as those of a server.
+/// URLs that describe a cache, separated by spaces. `Display` hides passwords.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Urls(String);
 
@@ -155,7 +155,7 @@ impl Urls {
         Self(urls)
     }
 
-    /// The URLs themselves, with what is secret in them.
+    /// The URLs with their passwords.
     #[cfg(feature = "_codec")]
     pub(crate) fn secret(&self) -> &str {
         &self.0
@@ -201,12 +201,12 @@ pub(super) fn server(_: &str) -> Option<ServerUrl> {
     None
 }
 
-/// A number; underscores and commas may part its digits.
+/// Parses a number; underscores and commas may separate its digits.
 pub(super) fn count(text: &str) -> Option<u64> {
     text.replace(['_', ','], "").parse().ok()
 }
 
-/// By the power of 1024 and of 1000 that each stands for.
+/// The units, by powers of 1024 and of 1000.
 const UNITS: [(&str, u64); 11] = [
     ("pib", 1 << 50),
     ("tib", 1 << 40),
@@ -221,7 +221,7 @@ const UNITS: [(&str, u64); 11] = [
     ("b", 1),
 ];
 
-/// Bytes: a whole number, and a unit by 1024 (`KiB` to `PiB`) or by 1000 (`kB` to `PB`).
+/// Parses a size: a whole number, and a unit by 1024 (`KiB` to `PiB`) or by 1000 (`kB` to `PB`).
 pub(super) fn size(text: &str) -> Option<u64> {
     let lower = text.trim().to_ascii_lowercase();
     let unit = UNITS.iter().find_map(|(name, factor)| Some((lower.strip_suffix(name)?, *factor)));
@@ -229,7 +229,7 @@ pub(super) fn size(text: &str) -> Option<u64> {
     count(number.trim())?.checked_mul(factor)
 }
 
-/// The largest unit by 1024 that leaves no rest.
+/// Prints a size in the largest binary unit that divides it.
 pub(crate) fn size_text(bytes: &u64) -> String {
     let units = [("PiB", 50), ("TiB", 40), ("GiB", 30), ("MiB", 20), ("KiB", 10)];
     let whole = units.into_iter().find(|(_, power)| *bytes > 0 && bytes.is_multiple_of(1 << power));
@@ -276,9 +276,9 @@ pub(super) fn thresholds_text(thresholds: &Thresholds) -> String {
     [small, medium, large].map(size_text).join(", ")
 }
 
-/// A text that is fit to be shown. In a URL, what stands before the last `@` is
-/// a secret, and so are parameters that are called like one; more is hidden
-/// rather than less. The path of `sled:///a@b` follows no name of a host: it stays.
+/// Text with secrets replaced by `***`. In a URL the part before the last `@` is secret, and so are
+/// parameters with the name of a secret. In doubt it hides more rather than less. `sled:///a@b` has no host,
+/// so its path is shown.
 pub(crate) fn without_password(text: &str) -> String {
     let (head, query) = text.split_once('?').map_or((text, None), |(head, query)| (head, Some(query)));
     let secret_query = query.is_some_and(|query| query.contains('@') && !head.contains('@'));
@@ -306,8 +306,7 @@ fn parameter_shown(pair: &str) -> String {
     }
 }
 
-/// The scheme of a URL of a server, for one that is wrong: anything that
-/// follows may hold a password.
+/// The scheme of an invalid server URL. The rest is hidden, since any part may be a password.
 pub(crate) fn scheme_alone(text: &str) -> String {
     match text.split_once("://") {
         Some((scheme, _)) if scheme.len() <= 32 && scheme.bytes().all(is_of_scheme) => {
