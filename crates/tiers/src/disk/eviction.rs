@@ -1,4 +1,4 @@
-//! Dropping a database, a pack, a segment, or everything.
+//! Freezes databases, and evicts sorted runs, segments or everything.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -18,18 +18,20 @@ use super::segment::Segment;
 use super::segments::Segments;
 use super::store::Store;
 
-/// What of a segment or a pack lives on when it is dropped.
+/// Which entries of an evicted segment or sorted run are copied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Carry {
-    /// Every frame that a row names, and every valid row.
+    /// Every valid row, and every frame that a row points to.
     Named,
-    /// Those that were read since they were written, up to half of all; a copy counts as unread. So each eviction frees space, and a
-    /// frame that is read no more goes the next time.
+    /// Entries that were read since they were written, up to half of all bytes.
+    ///
+    /// A copy counts as unread. So each eviction frees space, and an entry that is not read again
+    /// is lost the next time.
     Read,
 }
 
 impl DiskTier {
-    /// Freezes the newest database and begins a new one.
+    /// Freezes the newest database and creates a new one.
     pub(super) fn freeze(&self) -> Result<()> {
         let number = self.with_store(|store| Ok(store.databases.newest.number))?;
         let fresh = next_generation(&self.ground(), number + 1)?;
@@ -41,13 +43,14 @@ impl DiskTier {
         Ok(())
     }
 
-    /// Begins to pack the frozen database, if there is one, together with what is
-    /// to live on of other packs. What of those is evicted must be in no journal.
+    /// Begins to compact the frozen database, if there is one, together with the sorted runs in
+    /// `retire`. Rows of those that are evicted must be in no journal, so this may make a
+    /// checkpoint.
     ///
-    /// Without a frozen database one pack alone is written anew, and keeps its number:
-    /// what others have of its rows is newer or older as before.
+    /// Without a frozen database, only one sorted run is rewritten. It keeps its number, so its
+    /// rows stay newer or older than others as before.
     ///
-    /// Of what was read no more than `room` bytes are carried on.
+    /// At most `room` bytes of rows that were read are copied.
     pub(super) fn begin_repack(&self, retire: &[(u64, Carry)], room: u64) -> Result<Option<CompactionJob>> {
         self.with_store(|store| {
             let Databases { frozen, packs, .. } = &store.databases;
@@ -66,7 +69,7 @@ impl DiskTier {
         })
     }
 
-    /// Goes on with a pack for so many rows; puts it in place when it is whole.
+    /// Continues a compaction for `rows` rows. Puts the sorted run in place when it is complete.
     pub(super) fn go_on(&self, upkeep: &mut Option<CompactionJob>, rows: u64) -> Result<()> {
         let Some(mut repack) = upkeep.take() else { return Ok(()) };
         if self.with_store(|store| repack.step(store, rows))? {
@@ -76,9 +79,11 @@ impl DiskTier {
         Ok(())
     }
 
-    /// What goes is deleted before it goes out of sight: a removal of a row that
-    /// nobody sees is not written down. From the moment that the pack has its name
-    /// nothing is given up: what could not be deleted stays in sight, below it.
+    /// Puts a finished sorted run in place of its sources.
+    ///
+    /// Sources are deleted before they leave the list of places, because the removal of a row in an
+    /// unlisted place is not recorded. After the run has its final name, no source may be dropped
+    /// without that deletion: a source that cannot be deleted stays in the list, below the new run.
     fn put_in_place(&self, repack: CompactionJob) -> Result<()> {
         self.reaper.settle()?;
         let durability = self.marker.durability();
@@ -91,7 +96,7 @@ impl DiskTier {
         let takes_frozen = replaced.frozen && done.is_ok();
         let mut retired = Vec::new();
         for pack in replaced.retired {
-            // One of the same number went when this one got its name.
+            // The rename of the new run replaced an old run of the same number.
             let is_replaced = Some(pack.number) == number;
             if !is_replaced {
                 done = done.and_then(|()| remove_file(pack.path())).and_then(|()| sync_names());
@@ -122,10 +127,10 @@ impl DiskTier {
         }
         frozen.map_or(Ok(()), |frozen| self.reaper.take(frozen))?;
         if number.is_none() {
-            // No pack says that the database is spent: it must be gone at once.
+            // No sorted run has the number of the database, so the database must be deleted at once.
             done = done.and_then(|()| self.reaper.settle());
         }
-        // What is counted does not hold any more: opened again, it is counted anew.
+        // The counts are no longer exact. Opening the store again counts all rows.
         done.inspect_err(|_| self.suspect.store(true, Ordering::Release))
     }
 
@@ -136,8 +141,8 @@ impl DiskTier {
         Ok(())
     }
 
-    /// Drops a segment and every row that names it, but carries some frames
-    /// to the active segment.
+    /// Evicts a segment and the rows that point to it. Frames chosen by `carry` are copied to the
+    /// active segment.
     pub(super) fn drop_segment(&self, number: u64, carry: Carry) -> Result<()> {
         self.with_store(|store| {
             let Some(segment) = store.segments.segment(number) else { return Ok(()) };
@@ -164,9 +169,11 @@ impl DiskTier {
         })
     }
 
-    /// Begins anew: an empty database, no segments. Sealed segments go at once,
-    /// so that a full disk has room for the database. Of the rest what is older goes
-    /// first, for without the newest it would show what was overwritten.
+    /// Deletes all entries and starts with an empty database.
+    ///
+    /// Sealed segments are deleted first, so that a full disk has room for the new database. Of the
+    /// rest, older data is deleted first: without the newest database, older data would show
+    /// overwritten values.
     pub(super) fn start_anew(&self) -> Result<()> {
         let mut upkeep = self.upkeep.write();
         self.reaper.settle()?;
@@ -189,12 +196,12 @@ impl DiskTier {
         for generation in frozen.into_iter().chain([newest]) {
             dropped = dropped.and(self.drop_database(generation));
         }
-        // What is left is deleted before the journal forgets that it is void.
+        // A checkpoint deletes the remains before the journal file that says that they are void.
         dropped.and_then(|()| self.with_store(Store::checkpoint))
     }
 
-    /// Begins a store with `databases` and no segments; returns the former one.
-    /// From the record in the journal on, nothing of that one comes back.
+    /// Creates a store with `databases` and no segments. Returns the former store. After the record
+    /// in the journal, no entry of the former store can come back.
     fn replace_store(&self, databases: Databases) -> Result<Option<Store>> {
         let mut state = self.state.write();
         let Some(former) = state.as_ref() else { return Ok(None) };
@@ -208,14 +215,14 @@ impl DiskTier {
     }
 }
 
-/// Where in segment `number` the frame of a row lies, if it lies there.
+/// The pointer of a row, if it points into segment `number`.
 fn pointer_into(store: &Store, row: &[u8], number: u64) -> Result<Option<Pointer>> {
     let value = store.databases.get(row)?;
     Ok(value.as_deref().and_then(Row::pointer).filter(|pointer| pointer.segment == number))
 }
 
-/// Copies a frame to the active segment; false when it cannot be read or
-/// written, and is lost then.
+/// Copies a frame to the active segment. Returns false if it cannot be read or written; the caller
+/// drops the entry then.
 fn carry_frame(store: &Store, segment: &Segment, row: &[u8], pointer: Pointer) -> bool {
     let Ok(Some(frame)) = segment.read(pointer.offset, pointer.len) else { return false };
     store.put_record(row, &frame, &[]).map(|replaced| store.release(replaced)).is_ok()

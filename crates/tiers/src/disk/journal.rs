@@ -1,22 +1,21 @@
-//! What became of rows since the databases were flushed: a file that is only
-//! appended to, one `write(2)` a change.
+//! The write-ahead log of row changes since the databases were last flushed.
 //!
-//! sled hands changes over twice a second. A process that is killed in between
-//! leaves databases that show what was removed or overwritten. So a change is
-//! written down here before a database hears of it, and opening the directory
-//! goes by the last word on each row (`replay`).
+//! Each change is appended with one `write(2)`. sled writes its changes to the operating system
+//! only twice a second. A process that is killed in between leaves databases that show removed or
+//! overwritten values. So each change is recorded here before it is made in a database. The next
+//! open applies the last record of each row (`replay`).
 //!
 //! # Invariants
-//! - Whoever changes a row writes it down first and holds the row's stripe
-//!   for both. So the order of records is the order of changes.
-//! - What is in a file that [`turn`](Journal::turn) ended is dropped once both
-//!   databases were flushed after it, and not before.
-//! - Of a row that is not there, no record has a value as the last word. So the
-//!   removal of an absent row needs no record. (A row goes with a pack only when
-//!   the files are gone that may have a record of it.)
-//! - A file is not appended to after a failure: what was torn is its end.
-//! - A removal that cannot be written down takes the marker away, so that
-//!   nothing is trusted should the process end before the next flush.
+//! - The writer of a row records the change first, and holds the row's stripe lock for both. So the
+//!   order of records is the order of changes.
+//! - A file that [`turn`](Journal::turn) ended is deleted only after all databases were flushed
+//!   since.
+//! - The last record of an absent row never has a value. So the removal of an absent row needs no
+//!   record. (A row is evicted with a sorted run only after the files that may have a record of it
+//!   are deleted.)
+//! - A file is not appended to after a failure, so only its end can be torn.
+//! - If a removal cannot be recorded, the marker is deleted. So nothing is trusted if the process
+//!   ends before the next flush.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
@@ -47,9 +46,9 @@ pub(super) struct Journal {
     durability: Durability,
     tail: Mutex<Tail>,
     counted: AtomicU64,
-    /// Files below this number are gone.
+    /// Files below this number are deleted.
     dropped_below: AtomicU64,
-    /// Generations and packs below this number are void, and may still be there.
+    /// Databases and sorted runs below this number were cleared, but may not be deleted yet.
     void_below: AtomicU64,
     synced: Mutex<Synced>,
 }
@@ -61,7 +60,7 @@ struct Tail {
     len: u64,
 }
 
-/// How far which file is on the medium.
+/// Which part of which file is durable.
 #[derive(Default)]
 struct Synced {
     number: u64,
@@ -69,7 +68,7 @@ struct Synced {
     failed: u64,
 }
 
-/// Where a record ends.
+/// The end of a record that was appended.
 struct Written {
     file: Arc<File>,
     number: u64,
@@ -77,8 +76,8 @@ struct Written {
 }
 
 impl Journal {
-    /// A journal whose first file will have a number above `last`. Makes no
-    /// file before the first record. Files that are there are counted.
+    /// Creates a journal whose first file has a number above `last`. The file is created with the
+    /// first record. Existing files are counted as usage.
     pub(super) fn after(last: u64, ground: &Ground<'_>) -> Result<Self> {
         let Ground { layout, space, marker, .. } = ground;
         let counted: u64 = layout.journals()?.iter().map(|(_, path)| rounded_len(path)).sum();
@@ -96,25 +95,27 @@ impl Journal {
         })
     }
 
-    /// How often the marker was withdrawn, see [`drop_before`](Self::drop_before).
+    /// How often the marker was withdrawn, for [`drop_before`](Self::drop_before).
     pub(super) fn withdrawals(&self) -> u64 {
         self.marker.withdrawals()
     }
 
-    /// What was asked for when the directory was opened.
+    /// The durability that the directory was opened with.
     pub(super) fn durability(&self) -> Durability {
         self.durability
     }
 
-    /// Writes down that `row` is about to be given `value`.
+    /// Records that `row` is about to get `value`.
     pub(super) fn set(&self, row: &[u8], value: &[u8]) -> Result<()> {
         let change = Change::to(value, self.durability > Durability::Buffered);
         self.write_down(&Record::Row(row, change))
     }
 
-    /// Writes down that `row` is about to go; [`settle`](Self::settle) waits
-    /// for that. Where it fails the marker goes, which is as safe; an error
-    /// says that this failed as well.
+    /// Records that `row` is about to be removed. The caller waits for durability with
+    /// [`settle`](Self::settle).
+    ///
+    /// If that fails, this deletes the marker, which is as safe. Returns an error only if that
+    /// fails too.
     pub(super) fn remove(&self, row: &[u8]) -> Result<()> {
         self.append(&Record::Row(row, Change::Removed)).map(drop).or_else(|error| {
             tracing::warn!(target: "larder", %error, "a removal is not in the journal; a killed process would lose all entries");
@@ -122,8 +123,7 @@ impl Journal {
         })
     }
 
-    /// Waits, where all is synced, until what was written down is on the
-    /// medium. Costs a lock when it is there already.
+    /// Waits until all records are durable, if the tier is synced. Costs only a lock if they are.
     pub(super) fn settle(&self) -> Result<()> {
         if self.durability != Durability::Synced {
             return Ok(());
@@ -137,7 +137,7 @@ impl Journal {
         self.sync(&written)
     }
 
-    /// Writes down that what was before is void, with every generation below
+    /// Records that everything before is cleared, including all databases below number
     /// `generation`.
     pub(super) fn clear(&self, generation: u64) -> Result<()> {
         self.write_down(&Record::Cleared(generation))?;
@@ -145,7 +145,7 @@ impl Journal {
         Ok(())
     }
 
-    /// Writes down what the databases have, as they are let go.
+    /// Records how many rows the databases have when they are closed, and their checksum.
     pub(super) fn tally(&self, tally: Tally) -> Result<()> {
         self.write_down(&Record::Tally(tally))
     }
@@ -195,8 +195,7 @@ impl Journal {
         self.counted.fetch_add(grown, Ordering::AcqRel);
     }
 
-    /// Waits until a record is on the medium. Those who wait meanwhile are
-    /// served by one call.
+    /// Waits until a record is durable. One sync serves all threads that wait at the same time.
     fn sync(&self, written: &Written) -> Result<()> {
         let mut synced = self.synced.lock();
         if synced.number == written.number && synced.len >= written.end {
@@ -229,32 +228,32 @@ impl Journal {
         self.tail.lock().number
     }
 
-    /// Whether the file of this number and all before it are gone.
+    /// Returns whether the files up to this number are deleted.
     pub(super) fn is_dropped(&self, number: u64) -> bool {
         self.dropped_below.load(Ordering::Acquire) > number
     }
 
-    /// Whether the present file was removed by others.
+    /// Returns whether another program removed the present file.
     pub(super) fn is_removed(&self) -> bool {
         self.tail.lock().file.as_ref().is_some_and(|file| is_removed(file))
     }
 
-    /// How large a file grows before the databases are flushed.
+    /// Size of a file above which the databases should be flushed.
     fn file_bytes_max(&self) -> u64 {
         (self.space.budget() / 32).clamp(128 << 10, 16 << 20)
     }
 
-    /// Whether the databases should be flushed, so that the journal can be dropped.
+    /// Returns whether the databases should be flushed, so that the journal can be deleted.
     pub(super) fn is_due(&self) -> bool {
         self.tail.lock().len >= self.file_bytes_max()
     }
 
-    /// Whether that cannot wait.
+    /// Returns whether a flush cannot be postponed any longer.
     pub(super) fn is_overdue(&self) -> bool {
         self.counted.load(Ordering::Acquire) > self.file_bytes_max().saturating_mul(4)
     }
 
-    /// Ends the present file; returns the number that the next one will have.
+    /// Ends the present file. Returns the number of the next one.
     pub(super) fn turn(&self) -> Result<u64> {
         let mut synced = self.synced.lock();
         let mut tail = self.tail.lock();
@@ -275,9 +274,11 @@ impl Journal {
         on_medium.map(|()| next).map_err(Into::into)
     }
 
-    /// Deletes the files below `number`: both databases were flushed since
-    /// they ended, and that makes up for the first `withdrawals`. What a clear left
-    /// goes first, for nothing would say any more that it is void.
+    /// Deletes the files below `number`, after all databases were flushed since those files ended.
+    ///
+    /// That flush also contains the removals behind the first `withdrawals` withdrawals of the
+    /// marker, so the marker is restored if there were no more. Remains of a clear are deleted
+    /// first, because only the journal says that they are void.
     pub(super) fn drop_before(&self, number: u64, withdrawals: u64) -> Result<()> {
         let void = self.void_below.load(Ordering::Acquire);
         if void > 0 {

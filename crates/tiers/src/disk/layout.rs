@@ -1,18 +1,18 @@
-//! The names of everything in the directory, and how they are made and dropped.
+//! The names of all files in the directory, and how they are created and deleted.
 //!
 //! ```text
-//! db/<20 digits>/            a generation: one sled database
-//! packs/<20 digits>.pack     the rows of a former generation, sorted
-//! packs/<20 digits>.new      one that is being written
+//! db/<20 digits>/            a sled database ("generation")
+//! packs/<20 digits>.pack     a sorted run: the rows of former databases
+//! packs/<20 digits>.new      a sorted run that is being written
 //! segments/<20 digits>.seg   frames, one after another
-//! journal/<20 digits>.log    what became of rows since the databases were flushed
-//! db-dropped-<20 digits>/    a generation on its way out
-//! db-torn-<20 digits>/       a generation that could not be read
-//! probe                      written and deleted to see whether the disk takes writes
+//! journal/<20 digits>.log    row changes since the databases were last flushed
+//! db-dropped-<20 digits>/    a database that is being deleted
+//! db-torn-<20 digits>/       a database that could not be read
+//! probe                      written and deleted to test whether the disk accepts writes
 //! ```
 //!
-//! A directory is renamed before it is deleted, so one that is deleted by half
-//! is never taken for a database. Names that are not ours are left alone.
+//! A directory is renamed before it is deleted. So one that is half deleted is never opened as a
+//! database. Foreign names are ignored.
 
 use std::fs;
 use std::io;
@@ -35,7 +35,7 @@ const PACK: &str = ".pack";
 const DRAFT: &str = ".new";
 const DIGITS: usize = 20;
 
-/// No number of ours comes near this; one above it is damage or not ours.
+/// Largest valid number. A larger one is damage or foreign.
 pub(super) const NUMBER_MAX: u64 = u64::MAX / 2;
 
 /// The directory of a tier.
@@ -45,7 +45,7 @@ pub(super) struct Layout {
 }
 
 impl Layout {
-    /// Makes the directories that are missing and deletes what was set aside earlier.
+    /// Creates missing directories, and deletes databases that were set aside earlier.
     pub(super) fn prepare(dir: PathBuf) -> Result<Self> {
         let layout = Self { dir };
         make_private(&layout.dir).map_err(|error| unavailable(&layout.dir, error))?;
@@ -73,7 +73,7 @@ impl Layout {
         [DATABASES, PACKS, SEGMENTS, JOURNAL].map(|name| self.dir.join(name))
     }
 
-    /// Whether there is nothing that a tier could have kept.
+    /// Returns whether the directory has no data of a tier.
     pub(super) fn is_empty(&self) -> Result<bool> {
         Ok(self.generations()?.is_empty()
             && self.packs()?.is_empty()
@@ -81,8 +81,8 @@ impl Layout {
             && self.journals()?.is_empty())
     }
 
-    /// Deletes everything that is ours, what is older first: without the
-    /// newest database it would show what was overwritten.
+    /// Deletes all data of a tier, older data first: without the newest database, older data would
+    /// show overwritten values.
     pub(super) fn discard_all(&self) -> Result<()> {
         for (_, path) in self.packs()? {
             remove_file(&path)?;
@@ -96,7 +96,7 @@ impl Layout {
         self.sync_names()
     }
 
-    /// Deletes the packs and generations below `number`.
+    /// Deletes the sorted runs and databases below `number`.
     pub(super) fn discard_below(&self, number: u64) -> Result<()> {
         for (_, path) in self.packs()?.into_iter().filter(|(found, _)| *found < number) {
             remove_file(&path)?;
@@ -105,15 +105,15 @@ impl Layout {
         generations.filter(|found| *found < number).try_for_each(|found| self.discard(found))
     }
 
-    /// Whether sled ever came to have a generation open: before that it makes `conf` and
-    /// `blobs` alone. So if that cannot be told.
+    /// Returns whether sled ever opened a database here: before that it creates only `conf` and
+    /// `blobs`. True if that cannot be read.
     pub(super) fn was_open(&self, number: u64) -> bool {
         let Ok(mut entries) = fs::read_dir(self.generation(number)) else { return true };
         entries
             .any(|entry| entry.is_ok_and(|entry| entry.file_name() != "conf" && entry.file_name() != "blobs"))
     }
 
-    /// Waits until the names of all there is are on the medium.
+    /// Waits until the entries of all directories are durable.
     pub(super) fn sync_names(&self) -> Result<()> {
         for dir in self.folders() {
             sync_dir(&dir).map_err(|error| unavailable(&dir, error))?;
@@ -121,52 +121,52 @@ impl Layout {
         sync_dir(&self.dir).map_err(|error| unavailable(&self.dir, error))
     }
 
-    /// The generations there are, lowest number first.
+    /// The databases, lowest number first.
     pub(super) fn generations(&self) -> Result<Vec<(u64, PathBuf)>> {
         numbered(&self.dir.join(DATABASES), |name| Some(name))
     }
 
-    /// The packs there are, lowest number first.
+    /// The sorted runs, lowest number first.
     pub(super) fn packs(&self) -> Result<Vec<(u64, PathBuf)>> {
         numbered(&self.dir.join(PACKS), |name| name.strip_suffix(PACK))
     }
 
-    /// The segments there are, lowest number first.
+    /// The segments, lowest number first.
     pub(super) fn segments(&self) -> Result<Vec<(u64, PathBuf)>> {
         numbered(&self.dir.join(SEGMENTS), |name| name.strip_suffix(SUFFIX))
     }
 
-    /// The journals there are, lowest number first.
+    /// The journals, lowest number first.
     pub(super) fn journals(&self) -> Result<Vec<(u64, PathBuf)>> {
         numbered(&self.dir.join(JOURNAL), |name| name.strip_suffix(LOG))
     }
 
-    /// Where generation `number` lies.
+    /// The path of database `number`.
     pub(super) fn generation(&self, number: u64) -> PathBuf {
         self.dir.join(DATABASES).join(format!("{number:0DIGITS$}"))
     }
 
-    /// Where pack `number` lies.
+    /// The path of sorted run `number`.
     pub(super) fn pack(&self, number: u64) -> PathBuf {
         self.dir.join(PACKS).join(format!("{number:0DIGITS$}{PACK}"))
     }
 
-    /// Where it lies until it is whole.
+    /// The path of sorted run `number` while it is written.
     pub(super) fn draft(&self, number: u64) -> PathBuf {
         self.dir.join(PACKS).join(format!("{number:0DIGITS$}{DRAFT}"))
     }
 
-    /// Where segment `number` lies.
+    /// The path of segment `number`.
     pub(super) fn segment(&self, number: u64) -> PathBuf {
         self.dir.join(SEGMENTS).join(format!("{number:0DIGITS$}{SUFFIX}"))
     }
 
-    /// Where journal `number` lies.
+    /// The path of journal `number`.
     pub(super) fn journal(&self, number: u64) -> PathBuf {
         self.dir.join(JOURNAL).join(format!("{number:0DIGITS$}{LOG}"))
     }
 
-    /// Whether so many bytes can be written now. Tries it.
+    /// Returns whether `bytes` can be written now. Tries it with a probe file.
     pub(super) fn takes(&self, bytes: usize) -> bool {
         let probe = self.dir.join(PROBE);
         let written = fs::write(&probe, vec![0; bytes]);
@@ -174,8 +174,8 @@ impl Layout {
         written.is_ok()
     }
 
-    /// Takes a generation out of sight, then deletes it. Once this succeeds it
-    /// never opens again, whatever becomes of the deletion.
+    /// Renames a database, then deletes it. After the rename it is never opened again, even if the
+    /// deletion fails.
     pub(super) fn discard(&self, number: u64) -> Result<()> {
         let aside = self.dir.join(format!("{DROPPED}{number:0DIGITS$}"));
         delete(&aside);
@@ -184,8 +184,7 @@ impl Layout {
         Ok(())
     }
 
-    /// Takes a generation out of sight and keeps it until the next open, for
-    /// people to look at. Returns where it is now.
+    /// Renames a database and keeps it until the next open, for inspection. Returns its new path.
     pub(super) fn set_aside(&self, number: u64) -> Result<PathBuf> {
         let aside = self.dir.join(format!("{TORN}{number:0DIGITS$}"));
         delete(&aside);
@@ -194,7 +193,7 @@ impl Layout {
     }
 }
 
-/// Makes `dir` for its owner alone, unless it is there.
+/// Creates `dir` with access for its owner only, unless it exists.
 pub(super) fn make_private(dir: &Path) -> io::Result<()> {
     let mut builder = fs::DirBuilder::new();
     builder.recursive(true);
@@ -203,8 +202,8 @@ pub(super) fn make_private(dir: &Path) -> io::Result<()> {
     builder.create(dir)
 }
 
-/// Restricts what is in `dir` and below to its owner, as far as that goes: the
-/// directory above is private already.
+/// Makes everything in `dir` private to its owner. Failures are ignored, because the directory
+/// above is private already.
 pub(super) fn restrict(dir: &Path) {
     #[cfg(unix)]
     for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
@@ -222,8 +221,8 @@ pub(super) fn restrict(dir: &Path) {
     let _ = dir;
 }
 
-/// What `dir` and all below it takes, as `du` counts it; what vanishes
-/// meanwhile counts nothing.
+/// Disk usage of `dir` and everything in it, as `du` counts it. Files that vanish meanwhile count
+/// as zero.
 pub(super) fn bytes_in(dir: &Path) -> u64 {
     let entries = fs::read_dir(dir).into_iter().flatten().flatten();
     let below = entries.map(|entry| match entry.metadata() {
@@ -234,13 +233,13 @@ pub(super) fn bytes_in(dir: &Path) -> u64 {
     fs::metadata(dir).map_or(0, |meta| taken_by(&meta)) + below.sum::<u64>()
 }
 
-/// What the five directories and the marker take that are always there.
+/// Disk usage of the five directories and the marker that always exist.
 pub(super) const FIXED: u64 = 6 * BLOCK;
 
-/// The unit in which most file systems hand out space.
+/// The unit in which most file systems allocate space.
 const BLOCK: u64 = 4 << 10;
 
-/// What a file of `len` bytes takes.
+/// Disk usage of a file of `len` bytes.
 pub(super) fn rounded(len: u64) -> u64 {
     len.div_ceil(BLOCK).saturating_mul(BLOCK)
 }
@@ -255,12 +254,12 @@ fn taken_by(meta: &fs::Metadata) -> u64 {
     rounded(meta.len())
 }
 
-/// An `Unavailable` that names `path`.
+/// An error of kind `Unavailable` that names `path`.
 pub(super) fn unavailable(path: &Path, error: io::Error) -> Error {
     Error::new(ErrorKind::Unavailable, format!("{}: {error}", path.display())).with_source(error)
 }
 
-/// Deletes a file, if it is there.
+/// Deletes a file, if it exists.
 pub(super) fn remove_file(path: &Path) -> Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(unavailable(path, error)),

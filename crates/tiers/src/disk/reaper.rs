@@ -1,8 +1,8 @@
-//! Letting go of a database that was packed, behind the back of who writes.
+//! Deletes a compacted database in a thread.
 //!
-//! sled's threads take their time, and so does the deletion of many blocks: tens of
-//! milliseconds that no `put` should wait for. So a thread does it, one at a time, and
-//! has ended before the next pack is put in place, and before the tier is closed.
+//! Stopping sled's threads and deleting many blocks takes tens of milliseconds, which no `put`
+//! should wait for. One thread runs at a time. It has ended before the next sorted run is put in
+//! place, and before the tier is closed.
 
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
@@ -15,14 +15,14 @@ use super::layout::Layout;
 use super::recovery::drop_generation;
 use crate::disk_budget::Share;
 
-/// Deletes databases.
+/// Deletes databases, one at a time.
 pub(super) struct Reaper {
     layout: Layout,
     space: Arc<Share>,
     last: Mutex<Option<Condemned>>,
 }
 
-/// A database that is to go.
+/// A database that is being deleted.
 struct Condemned {
     number: u64,
     bytes: u64,
@@ -30,13 +30,13 @@ struct Condemned {
 }
 
 impl Reaper {
-    /// One that has nothing to do.
+    /// Creates a reaper with nothing to delete.
     pub(super) fn new(layout: Layout, space: Arc<Share>) -> Self {
         Self { layout, space, last: Mutex::new(None) }
     }
 
-    /// Begins to delete a database that nobody reads any more. Its bytes stay
-    /// counted until it is gone.
+    /// Begins to delete a database that has no readers any more. Its bytes stay counted until it is
+    /// deleted.
     pub(super) fn take(&self, generation: Generation) -> Result<()> {
         let mut last = self.last.lock();
         self.end(&mut last)?;
@@ -49,7 +49,7 @@ impl Reaper {
         if is_alone { self.end(&mut last) } else { Ok(()) }
     }
 
-    /// Waits until it is gone. What could not be deleted is tried again.
+    /// Waits until the database is deleted. Retries a deletion that failed.
     pub(super) fn settle(&self) -> Result<()> {
         self.end(&mut self.last.lock())
     }

@@ -1,12 +1,12 @@
-//! One record of a journal: what became of a row.
+//! A record of the journal: one change of a row.
 //!
-//! A record says how long it is under a checksum of its own, so a reader tells
-//! one that was cut off by the end of the process from one that is damaged.
-//! Both sums know the number of the journal: no bytes of another one count.
+//! The length of a record has a checksum of its own. So a reader can tell a record that was cut off
+//! when the process ended from a damaged one. The number of the journal is the seed of both
+//! checksums, so bytes of another journal never match.
 
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
-/// Length of a body, its sum, and the sum of the length.
+/// Length of the body, its checksum, and the checksum of these two.
 pub(super) const HEAD_LEN: usize = 16;
 
 const REMOVED: u8 = 0;
@@ -15,51 +15,50 @@ const VALUE: u8 = 2;
 const CLEARED: u8 = 3;
 const TALLY: u8 = 4;
 
-/// Values up to this many bytes stand whole in every record: no more than a
-/// hash, and a pointer always does.
+/// Values up to this many bytes are stored whole in every record. That includes every pointer.
 const SHORT_MAX: usize = 32;
 
-/// What became of a row.
+/// How a row changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Change<'a> {
-    /// It was removed.
+    /// The row was removed.
     Removed,
-    /// It was given a value of this hash.
+    /// The row got a value with this hash.
     Hash(u64),
-    /// It was given this value.
+    /// The row got this value.
     Value(&'a [u8]),
 }
 
 impl<'a> Change<'a> {
-    /// What to write down of a row that is given `value`: all of it if it must
-    /// not be lost, enough to know it again otherwise.
+    /// The change of a row that gets `value`. Holds the whole value if `is_kept`, and otherwise
+    /// only a hash to recognize it.
     pub(super) fn to(value: &'a [u8], is_kept: bool) -> Self {
         if is_kept || value.len() <= SHORT_MAX { Self::Value(value) } else { Self::Hash(hash(value)) }
     }
 }
 
-/// A record of a journal.
+/// A record of the journal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Record<'a> {
     /// A row changed.
     Row(&'a [u8], Change<'a>),
-    /// Everything before is void, and so is every generation below this one.
+    /// Everything before is cleared, and so is every database below this number.
     Cleared(u64),
-    /// The databases have so many rows now, of this sum, and were let go.
+    /// The databases were closed with this number of rows and this checksum.
     Tally(Tally),
 }
 
-/// How many rows databases have, and a sum over all of them.
+/// Number of rows in all databases, and a checksum over them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Tally {
-    /// Rows that are valid.
+    /// Number of valid rows.
     pub(super) rows: u64,
-    /// The sum of their [`hash_row`]s; it wraps.
+    /// Wrapping sum of their [`hash_row`]s.
     pub(super) sum: u64,
 }
 
 impl<'a> Record<'a> {
-    /// The record as it stands in journal `number`.
+    /// Encodes the record for journal `number`.
     pub(super) fn encode(&self, number: u64) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(HEAD_LEN + 5 + 8 + self.long_part());
         bytes.resize(HEAD_LEN, 0);
@@ -98,7 +97,7 @@ impl<'a> Record<'a> {
         }
     }
 
-    /// Reads a body whose sum was right; `None` when it says nothing known.
+    /// Parses a body whose checksum matched. `None` if its content is unknown.
     pub(super) fn parse(body: &'a [u8]) -> Option<Self> {
         let (&kind, rest) = body.split_first()?;
         if kind == CLEARED {
@@ -130,7 +129,7 @@ pub(super) struct Head {
 }
 
 impl Head {
-    /// Reads a head; `None` when it is damaged.
+    /// Reads a head. `None` if it is damaged.
     pub(super) fn parse(bytes: &[u8; HEAD_LEN], number: u64) -> Option<Self> {
         let (len, rest) = bytes.split_first_chunk()?;
         let (head_sum, body_sum) = rest.split_first_chunk()?;
@@ -139,7 +138,7 @@ impl Head {
         (*head_sum == head.sum(number)).then_some(head)
     }
 
-    /// Whether this is the body.
+    /// Returns whether the body matches its checksum.
     pub(super) fn fits(&self, body: &[u8], number: u64) -> bool {
         xxh3_64_with_seed(body, number) == self.body_sum
     }
@@ -152,12 +151,12 @@ impl Head {
     }
 }
 
-/// The hash by which a value is known again.
+/// The hash that a record stores in place of a value.
 pub(super) fn hash(value: &[u8]) -> u64 {
     xxh3_64(value)
 }
 
-/// The hash of a row with its value, as a [`Tally`] sums it up.
+/// The hash of a row and its value, which a [`Tally`] sums.
 pub(super) fn hash_row(row: &[u8], value: &[u8]) -> u64 {
     xxh3_64_with_seed(value, xxh3_64(row))
 }
@@ -199,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn every_flipped_bit_is_noticed() {
+    fn every_flipped_bit_is_detected() {
         for record in RECORDS {
             let bytes = record.encode(3);
             for at in 0..bytes.len() * 8 {
@@ -211,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn odd_bodies_say_nothing() {
+    fn unknown_bodies_are_rejected() {
         for body in [&[][..], &[0], &[0, 1, 0, 0, 0], &[0, 0, 0, 0, 0, 9], &[1, 0, 0, 0, 0, 1], &[3, 1], &[4]]
         {
             assert_eq!(Record::parse(body), None, "{body:?}");

@@ -1,8 +1,8 @@
-//! One segment: a file of frames, one after another, written once.
+//! A segment: an append-only file of frames.
 //!
-//! The file has no structure of its own; rows say where the frames are. Bytes
-//! that no row names are waste, so a half-written tail harms nobody. A reader
-//! holds the segment by `Arc`, so deleting the file under it is harmless.
+//! The file has no structure of its own: rows point to the frames. Bytes without a row are unused,
+//! so a half-written tail does no harm. A reader holds the segment by `Arc`, so its file can be
+//! deleted meanwhile.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, IoSlice, Write};
@@ -15,23 +15,24 @@ use sled::IVec;
 
 use crate::durable_sync::{is_removed, sync_dir};
 
-/// Read marks in a segment, whatever its size: two kilobytes of memory. Where
-/// frames are smaller than a mark's range, one that was read vouches for its
-/// neighbours as well, which costs a copy and loses nothing.
+/// Number of read bits in a segment of any size: two kilobytes of memory.
+///
+/// If frames are smaller than the range of a bit, one that was read also marks its neighbours. That
+/// costs a needless copy, and loses nothing.
 const MARKS: u64 = 16 << 10;
 
 /// A file of frames.
 pub(super) struct Segment {
-    /// Its number; later segments have higher ones.
+    /// Its number. Later segments have higher numbers.
     pub(super) number: u64,
     path: PathBuf,
     file: ReadAt,
     len: AtomicU64,
     live: AtomicU64,
     sealed: AtomicBool,
-    /// Whether the name is on the medium, where that is waited for.
+    /// Whether the directory entry is durable, if the tier is synced.
     is_named: AtomicBool,
-    /// Whether a frame did not reach the medium.
+    /// Whether a sync failed, so that a frame may not be durable.
     is_doubtful: AtomicBool,
     marks: Box<[AtomicU64]>,
     mark_bytes: u64,
@@ -39,7 +40,7 @@ pub(super) struct Segment {
 }
 
 impl Segment {
-    /// Makes the file of a new segment that will hold about `capacity` bytes.
+    /// Creates the file of a new segment for about `capacity` bytes.
     pub(super) fn create(number: u64, path: PathBuf, capacity: u64) -> io::Result<Self> {
         let mut options = OpenOptions::new();
         options.read(true).write(true).create_new(true);
@@ -49,7 +50,7 @@ impl Segment {
         Ok(Self::new(number, path, file, capacity))
     }
 
-    /// Opens the file of an earlier segment, to be read only.
+    /// Opens the file of an existing segment for reading.
     pub(super) fn open(number: u64, path: PathBuf) -> io::Result<Self> {
         let file = File::open(&path)?;
         let len = file.metadata()?.len();
@@ -75,39 +76,42 @@ impl Segment {
         }
     }
 
-    /// Where the file lies.
+    /// The path of the file.
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Whether the file was removed by others.
+    /// Returns whether another program removed the file.
     pub(super) fn is_removed(&self) -> bool {
         self.file.is_removed()
     }
 
-    /// Bytes that were written whole.
+    /// Bytes of all complete frames.
     pub(super) fn len(&self) -> u64 {
         self.len.load(Ordering::Acquire)
     }
 
-    /// Bytes that rows name.
+    /// Bytes of frames that rows point to.
     pub(super) fn live(&self) -> u64 {
         self.live.load(Ordering::SeqCst)
     }
 
-    /// Whether nothing more will be written.
+    /// Returns whether no more frames will be written.
     pub(super) fn is_sealed(&self) -> bool {
         self.sealed.load(Ordering::SeqCst)
     }
 
-    /// Ends the writing. A seal and a release that meet see one another, so
-    /// whichever comes last finds the segment sealed and dead.
+    /// Ends writing.
+    ///
+    /// `seal` and `release` use sequentially consistent ordering. So of a concurrent pair, the
+    /// later one sees a sealed segment without live bytes, and deletes it.
     pub(super) fn seal(&self) {
         self.sealed.store(true, Ordering::SeqCst);
     }
 
-    /// Writes a frame in two parts for `row`; returns where it begins. The
-    /// caller writes one frame at a time, and seals the segment after a failure.
+    /// Appends a frame of two parts for `row`. Returns its offset.
+    ///
+    /// The caller appends one frame at a time, and seals the segment after a failure.
     pub(super) fn append(&self, row: &[u8], head: &[u8], body: &[u8]) -> io::Result<u64> {
         let offset = self.len();
         if let Err(error) = self.file.write_parts(head, body) {
@@ -120,8 +124,9 @@ impl Segment {
         Ok(offset)
     }
 
-    /// Waits until what was written is on the medium, and the name of the file. A
-    /// failure is told once by the system, and here from then on.
+    /// Waits until all frames and the directory entry of the file are durable.
+    ///
+    /// The system reports a failed sync only once, so this segment fails every later call.
     pub(super) fn sync(&self) -> io::Result<()> {
         if self.is_doubtful.load(Ordering::Acquire) {
             return Err(io::Error::other("an earlier frame did not reach the medium"));
@@ -134,44 +139,44 @@ impl Segment {
         Ok(())
     }
 
-    /// Counts `bytes` that `row` names as live.
+    /// Counts `bytes` as live, for `row`.
     pub(super) fn adopt(&self, row: &[u8], bytes: u64) {
         self.rows.lock().push(IVec::from(row));
         self.live.fetch_add(bytes, Ordering::SeqCst);
     }
 
-    /// Counts nothing as named.
+    /// Resets the live bytes and the rows.
     pub(super) fn forget_rows(&self) {
         self.rows.lock().clear();
         self.live.store(0, Ordering::SeqCst);
     }
 
-    /// Counts `bytes` as named no more; whether the segment can go.
+    /// Subtracts `bytes` from the live bytes. Returns whether the segment can be deleted.
     pub(super) fn release(&self, bytes: u64) -> bool {
         let less = |live: u64| Some(live.saturating_sub(bytes));
         let _ = self.live.fetch_update(Ordering::SeqCst, Ordering::SeqCst, less);
         self.is_sealed() && self.live() == 0
     }
 
-    /// Takes the rows that were written here, in the order of writing. Some
-    /// may name other places by now.
+    /// Takes the rows that were written here, in order of writing. Some of them may point to other
+    /// segments by now.
     pub(super) fn take_rows(&self) -> Vec<IVec> {
         std::mem::take(&mut *self.rows.lock())
     }
 
-    /// Gives rows back that were taken and not looked at.
+    /// Puts back rows that were taken but not processed.
     pub(super) fn put_back(&self, rows: Vec<IVec>) {
         let mut held = self.rows.lock();
         let since = std::mem::replace(&mut *held, rows);
         held.extend(since);
     }
 
-    /// Whether the range lies within what was written.
+    /// Returns whether the range lies within the complete frames.
     pub(super) fn holds(&self, offset: u64, len: u64) -> bool {
         offset.checked_add(len).is_some_and(|end| end <= self.len())
     }
 
-    /// The bytes at `offset`; `None` where the file does not hold them.
+    /// Reads `len` bytes at `offset`. `None` if the file is shorter.
     pub(super) fn read(&self, offset: u64, len: u64) -> io::Result<Option<Bytes>> {
         let Ok(size) = usize::try_from(len) else { return Ok(None) };
         if !self.holds(offset, len) {
@@ -185,7 +190,7 @@ impl Segment {
         }
     }
 
-    /// Remembers that the frame at `offset` was read.
+    /// Marks the frame at `offset` as read.
     pub(super) fn mark(&self, offset: u64) {
         if let Some((word, bit)) = self.mark_of(offset)
             && word.load(Ordering::Relaxed) & bit == 0
@@ -194,7 +199,7 @@ impl Segment {
         }
     }
 
-    /// Whether the frame at `offset` was read since it was written here.
+    /// Returns whether the frame at `offset` was read since it was written here.
     pub(super) fn was_read(&self, offset: u64) -> bool {
         self.mark_of(offset).is_some_and(|(word, bit)| word.load(Ordering::Relaxed) & bit != 0)
     }
@@ -206,23 +211,23 @@ impl Segment {
     }
 }
 
-/// A file that is read anywhere and written at its end.
+/// A file that is read at any offset and written at its end.
 #[cfg(unix)]
 pub(super) struct ReadAt(File);
 
 #[cfg(unix)]
 impl ReadAt {
-    /// Takes a file that is open.
+    /// Wraps an open file.
     pub(super) fn new(file: File) -> Self {
         Self(file)
     }
 
-    /// Fills the buffer from `offset` on.
+    /// Fills the buffer with the bytes at `offset`.
     pub(super) fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
         std::os::unix::fs::FileExt::read_exact_at(&self.0, buffer, offset)
     }
 
-    /// Whether the file has a name no more.
+    /// Returns whether the file was unlinked.
     pub(super) fn is_removed(&self) -> bool {
         is_removed(&self.0)
     }
@@ -240,19 +245,19 @@ impl ReadAt {
     }
 }
 
-/// The same with a cursor: whoever moves it holds the lock, and a write
-/// returns it to the end first.
+/// A file that is read at any offset and written at its end. The position is moved under the lock,
+/// and a write first moves it to the end.
 #[cfg(not(unix))]
 pub(super) struct ReadAt(Mutex<File>);
 
 #[cfg(not(unix))]
 impl ReadAt {
-    /// Takes a file that is open.
+    /// Wraps an open file.
     pub(super) fn new(file: File) -> Self {
         Self(Mutex::new(file))
     }
 
-    /// Fills the buffer from `offset` on.
+    /// Fills the buffer with the bytes at `offset`.
     pub(super) fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
         use std::io::{Read, Seek, SeekFrom};
         let mut file = self.0.lock();
@@ -260,7 +265,7 @@ impl ReadAt {
         file.read_exact(buffer)
     }
 
-    /// Whether the file has a name no more.
+    /// Returns whether the file was unlinked.
     pub(super) fn is_removed(&self) -> bool {
         is_removed(&self.0.lock())
     }
@@ -281,7 +286,7 @@ impl ReadAt {
     }
 }
 
-/// One `writev` as a rule; more where the system takes less at a time.
+/// Writes two parts with one `writev`, or more if the system accepts fewer bytes at a time.
 fn write_parts(mut file: &File, head: &[u8], body: &[u8]) -> io::Result<()> {
     let mut parts = [IoSlice::new(head), IoSlice::new(body)];
     let mut rest = &mut parts[..];

@@ -1,11 +1,11 @@
-//! All segments: the one that is written, and the sealed ones before it.
+//! All segments: the active one, and the sealed ones before it.
 //!
-//! - Numbers only grow, over reopening too: a pointer never comes to name
-//!   another file than the one it was written for.
-//! - A sealed segment that no row names is deleted at once.
-//! - What the files take is counted in the share, in blocks of 4 KiB.
-//! - Every segment stays open. Their number is bounded by the size of one: a
-//!   sixteenth of the budget between 1 and 64 MiB, and no less than a 256th.
+//! - Numbers only grow, also across reopening. So a pointer never points to another file than the
+//!   one it was written for.
+//! - A sealed segment that no row points to is deleted at once.
+//! - Disk usage is counted in the share, in blocks of 4 KiB.
+//! - Every segment stays open. Their number is bounded by the size of a segment: a sixteenth of the
+//!   budget between 1 and 64 MiB, and at least a 256th of the budget.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -32,19 +32,19 @@ struct Active {
     next: u64,
 }
 
-/// What upkeep needs to know of a sealed segment.
+/// A sealed segment, as compaction sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Sealed {
     /// Its number.
     pub(super) number: u64,
     /// Bytes of the file.
     pub(super) len: u64,
-    /// Bytes that rows name.
+    /// Bytes of frames that rows point to.
     pub(super) live: u64,
 }
 
 impl Segments {
-    /// Opens the segments there are.
+    /// Opens the existing segments.
     pub(super) fn open(layout: Layout, space: Arc<Share>) -> Result<Self> {
         let segments = Self::empty(layout, space, 1);
         for (number, path) in segments.layout.segments()? {
@@ -57,13 +57,13 @@ impl Segments {
         Ok(segments)
     }
 
-    /// No segments; the first will have number `next`.
+    /// Starts without segments. The first one gets number `next`.
     pub(super) fn empty(layout: Layout, space: Arc<Share>, next: u64) -> Self {
         let active = Mutex::new(Active { segment: None, next });
         Self { layout, space, table: RwLock::default(), active }
     }
 
-    /// How large a segment grows, by the budget at present.
+    /// Size of a segment, by the present budget.
     fn segment_bytes(&self) -> u64 {
         let budget = self.space.budget();
         (budget / 16).clamp(1 << 20, 64 << 20).max(budget / 256)
@@ -74,13 +74,13 @@ impl Segments {
         self.active.lock().next
     }
 
-    /// Makes sure that the next segment has at least this number.
+    /// Raises the number of the next segment to at least `number`.
     pub(super) fn skip_to(&self, number: u64) {
         let mut active = self.active.lock();
         active.next = active.next.max(number);
     }
 
-    /// Counts a row that was found on disk; false when its record is not there.
+    /// Counts a row that was found on disk. Returns false if its frame does not exist.
     pub(super) fn adopt(&self, row: &[u8], pointer: Pointer) -> bool {
         if pointer.segment <= NUMBER_MAX {
             self.skip_to(pointer.segment + 1);
@@ -94,19 +94,19 @@ impl Segments {
         }
     }
 
-    /// Counts no row any more, before they are counted anew.
+    /// Resets the counts of rows, before all rows are counted again.
     pub(super) fn forget_rows(&self) {
         self.table.read().values().for_each(|segment| segment.forget_rows());
     }
 
-    /// Deletes the sealed segments that no row names.
+    /// Deletes the sealed segments that no row points to.
     pub(super) fn sweep(&self) {
         for sealed in self.sealed().into_iter().filter(|sealed| sealed.live == 0) {
             self.delete(sealed.number);
         }
     }
 
-    /// Writes a frame for `row`, in two parts.
+    /// Appends a frame for `row`, in two parts.
     pub(super) fn append(&self, row: &[u8], head: &[u8], body: &[u8]) -> Result<Pointer> {
         let bytes = (head.len() + body.len()) as u64;
         let mut active = self.active.lock();
@@ -123,8 +123,7 @@ impl Segments {
         }
     }
 
-    /// Waits until the record of a pointer is on the medium, and its segment
-    /// has a name there.
+    /// Waits until the frame of a pointer and the directory entry of its segment are durable.
     pub(super) fn sync(&self, pointer: Pointer) -> Result<()> {
         let Some(segment) = self.segment(pointer.segment) else { return Ok(()) };
         segment.sync().map_err(|error| {
@@ -161,65 +160,65 @@ impl Segments {
         }
     }
 
-    /// Ends the active segment, so that it can be evicted.
+    /// Seals the active segment, so that it can be evicted.
     pub(super) fn seal_active(&self) {
         self.seal(&mut self.active.lock());
     }
 
-    /// Bytes of all segments.
+    /// Disk usage of all segments.
     pub(super) fn bytes(&self) -> u64 {
         self.table.read().values().map(|segment| rounded(segment.len())).sum()
     }
 
-    /// Whether a segment is being written.
+    /// Returns whether there is an active segment.
     pub(super) fn has_active(&self) -> bool {
         self.active.lock().segment.is_some()
     }
 
-    /// Whether the file that is written was removed by others.
+    /// Returns whether another program removed the file of the active segment.
     pub(super) fn is_removed(&self) -> bool {
         self.active.lock().segment.as_ref().is_some_and(|segment| segment.is_removed())
     }
 
-    /// The frame a pointer names, and that it was read; `None` when it is not there.
+    /// Reads the frame of a pointer and marks it as read. `None` if it does not exist.
     pub(super) fn read(&self, pointer: Pointer) -> Result<Option<Bytes>> {
         let Some(segment) = self.segment_of(pointer) else { return Ok(None) };
         segment.mark(pointer.offset);
         Ok(segment.read(pointer.offset, pointer.len)?)
     }
 
-    /// The first bytes of the frame a pointer names, unmarked.
+    /// Reads up to `bytes` bytes of the frame of a pointer, without marking it as read.
     pub(super) fn peek(&self, pointer: Pointer, bytes: u64) -> Result<Option<Bytes>> {
         let Some(segment) = self.segment_of(pointer) else { return Ok(None) };
         Ok(segment.read(pointer.offset, pointer.len.min(bytes))?)
     }
 
-    /// Whether the record of a pointer is there.
+    /// Returns whether the frame of a pointer exists.
     pub(super) fn holds(&self, pointer: Pointer) -> bool {
         self.segment_of(pointer).is_some()
     }
 
-    /// Gives up a record that no row names any more.
+    /// Releases a frame that no row points to any more.
     pub(super) fn release(&self, pointer: Pointer) {
         if self.segment_of(pointer).is_some_and(|segment| segment.release(pointer.len)) {
             self.delete(pointer.segment);
         }
     }
 
-    /// The segment of that number.
+    /// Looks up a segment by its number.
     pub(super) fn segment(&self, number: u64) -> Option<Arc<Segment>> {
         self.table.read().get(&number).cloned()
     }
 
-    /// Every sealed segment, oldest first.
+    /// All sealed segments, oldest first.
     pub(super) fn sealed(&self) -> Vec<Sealed> {
         let table = self.table.read();
         let sealed = table.values().filter(|segment| segment.is_sealed());
         sealed.map(|s| Sealed { number: s.number, len: s.len(), live: s.live() }).collect()
     }
 
-    /// Forgets a segment and deletes its file. Where that fails the bytes stay
-    /// counted; the next open tries again.
+    /// Removes a segment from the table and deletes its file. If that fails, its bytes stay
+    /// counted, and the next open tries again.
     pub(super) fn delete(&self, number: u64) {
         let Some(segment) = self.table.write().remove(&number) else { return };
         match std::fs::remove_file(segment.path()) {
@@ -230,12 +229,12 @@ impl Segments {
         }
     }
 
-    /// Deletes every sealed segment; rows that name one are absent from then on.
+    /// Deletes all sealed segments. Rows that point to them become misses.
     pub(super) fn delete_sealed(&self) {
         self.sealed().iter().for_each(|sealed| self.delete(sealed.number));
     }
 
-    /// Deletes every segment.
+    /// Deletes all segments.
     pub(super) fn delete_all(&self) {
         let numbers: Vec<u64> = self.table.read().keys().copied().collect();
         numbers.into_iter().for_each(|number| self.delete(number));
