@@ -1,4 +1,4 @@
-//! Where tiers and engine meet: the one place that names both.
+//! Assembles a cache from tiers and an engine; no other module uses both.
 
 use std::hash::Hash;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ pub(crate) use self::beyond::SharedPlan;
 #[cfg(feature = "_codec")]
 pub(crate) use self::beyond::{TieredPlan, tiered};
 
-/// What memory is to be.
+/// The configuration of the memory tier.
 pub(crate) struct MemoryPlan {
     pub(crate) bounds: Bounds,
     pub(crate) engine: MemoryEngine,
@@ -29,7 +29,7 @@ pub(crate) struct MemoryPlan {
 }
 
 impl MemoryPlan {
-    /// What the settings say of memory.
+    /// Derives the plan from the settings.
     pub(crate) fn new(bounds: Bounds, settings: &Settings, weigher: Option<Weigher>) -> Result<Self> {
         let engine = settings.memory_engine.unwrap_or_default();
         let policy = settings.policy.unwrap_or_default();
@@ -68,7 +68,7 @@ impl MemoryPlan {
     }
 }
 
-/// Who hears what happens to a cache with keys `K`.
+/// The listener of a cache with keys `K`.
 pub(crate) struct Listening<K> {
     listener: Listener,
     on_departure: OnDeparture<K>,
@@ -91,7 +91,7 @@ impl<K> Listening<K> {
     }
 }
 
-/// A cache over memory alone.
+/// Builds a memory-only cache.
 pub(crate) fn memory_only<K, V>(
     name: &str,
     memory: MemoryPlan,
@@ -163,21 +163,21 @@ mod beyond {
     };
     use crate::folder::Folder;
 
-    /// What a cache with tiers is to be.
+    /// The configuration of a cache with byte tiers.
     pub(crate) struct TieredPlan<K, V> {
         pub(crate) name: String,
-        /// `None` for no memory.
+        /// `None` for no memory tier.
         pub(crate) memory: Option<MemoryPlan>,
-        /// Those beyond memory.
+        /// The tiers beyond memory.
         pub(crate) tiers: TierList,
         pub(crate) dir: Option<PathBuf>,
         pub(crate) disk_bytes: u64,
         pub(crate) durability: Durability,
         #[cfg(feature = "redis")]
         pub(crate) shared: Option<SharedPlan>,
-        /// Tiers without which there is no cache.
+        /// The build fails if the cache lacks one of these tiers.
         pub(crate) required: TierList,
-        /// Who said so, as an error tells it.
+        /// The source of `require`, for error messages.
         pub(crate) required_by: String,
         pub(crate) keys: Box<dyn KeyCodec<K>>,
         pub(crate) values: Box<dyn ValueCodec<V>>,
@@ -190,18 +190,18 @@ mod beyond {
         pub(crate) listening: Option<Listening<K>>,
     }
 
-    /// Where a cache is shared, and under which name.
+    /// The shared server, and the namespace there.
     #[cfg(feature = "redis")]
     pub(crate) struct SharedPlan {
         pub(crate) url: String,
         pub(crate) namespace: String,
         pub(crate) lease: Duration,
         pub(crate) coherence: Coherence,
-        /// For how long keys outlive a process that is killed; `None` for those that stay.
+        /// How long keys outlive a killed process; `None` for keys that do not expire.
         pub(crate) tenancy: Option<Duration>,
     }
 
-    /// A cache over memory and the tiers of a directory.
+    /// Builds a cache over memory and byte tiers.
     pub(crate) fn tiered<K, V>(plan: TieredPlan<K, V>) -> Result<Cache<K, V>>
     where
         K: Hash + Eq + Send + Sync + 'static,
@@ -224,20 +224,21 @@ mod beyond {
         };
         let invalidations = match &dir {
             Some(dir) if !in_processes => invalidations(dir, plan.durability, &handles)?,
-            // What one process invalidates no log of another knows: none is kept.
+            // No log: a process does not see the invalidations in the log of another process.
             _ => KeptInvalidations::default(),
         };
         if plan.tiers.contains(TierKind::Null) {
             handles.push(TierHandle::with(Arc::new(NullTier), Arc::clone(&plan.clock), None));
         }
-        // After the invalidations: what others share is not emptied for those of one directory.
+        // Opened after the invalidation log: if that log is lost, only the tiers of the directory are
+        // emptied, not the shared tier.
         #[cfg(feature = "redis")]
         let nodes = match plan.shared {
             Some(shared) => {
                 let version = version(plan.schema, plan.values.fingerprint());
                 let at = (plan.name.as_str(), &plan.clock, version);
                 let (handle, nodes) = open_shared(shared, at, plan.required, plan.hints.sharing)?;
-                // What all nodes see is asked before what this node has for itself.
+                // The tier that all nodes share is read before the local tiers.
                 handles.insert(0, handle);
                 nodes
             }
@@ -281,8 +282,8 @@ mod beyond {
         Ok(Cache::new(engine, store, &plan.name))
     }
 
-    /// The log of invalidations in a directory. Where one may be lost, so is
-    /// what it invalidated: the tiers begin empty.
+    /// Opens the invalidation log of a directory. If the log may have lost an invalidation, empties the
+    /// tiers, since they may hold invalidated entries.
     fn invalidations(
         dir: &Path,
         durability: Durability,
@@ -296,8 +297,8 @@ mod beyond {
         Ok(KeptInvalidations { log: Some(Box::new(log)), invalidations: invalidations.unwrap_or_default() })
     }
 
-    /// The tier that others share, and how they are heard where entries are
-    /// distributed. Away is no error, unless it is required.
+    /// Opens the shared tier, and the coherence plan if entries are distributed. An unreachable server is an
+    /// error only if Redis is required.
     #[cfg(feature = "redis")]
     fn open_shared(
         plan: SharedPlan,
@@ -317,7 +318,8 @@ mod beyond {
         };
         let tier = Arc::new(RedisTier::open(options)?);
         match tier.check() {
-            // It is there. What it forbids is in the statistics, in `explain`, and an event.
+            // The server is reachable but not usable. The statistics, `explain` and an event report the
+            // reason.
             Err(error) if error.kind() == ErrorKind::Unsupported => {
                 tracing::error!(target: "larder", cache = name, error = %error, "goes on without Redis");
             }
@@ -330,12 +332,11 @@ mod beyond {
         let bus = Arc::clone(&tier) as Arc<dyn larder_core::bus::Bus>;
         let invalidations = Arc::clone(&tier) as Arc<dyn larder_core::invalidation::SharedInvalidations>;
         let nodes = hears.then_some(NodesPlan { bus, invalidations, lease, coherence });
-        // No invalidation beside it: a directory says nothing of what others share.
+        // No dirty flag: a local directory has no knowledge of the shared tier.
         Ok((TierHandle::with(tier, Arc::clone(clock), None), nodes))
     }
 
-    /// Which version of the program this is, as far as the entries of a cache are
-    /// concerned: what the user says, and what the type of the values is.
+    /// The version of the entries: the schema version that the user set, and the type of the values.
     #[cfg(feature = "redis")]
     fn version(schema: u32, fingerprint: u64) -> u64 {
         fingerprint.rotate_left(32) ^ u64::from(schema).wrapping_mul(0x9e37_79b9_7f4a_7c15)
@@ -355,8 +356,7 @@ mod beyond {
         matches!(tier, TierKind::Disk | TierKind::File)
     }
 
-    /// The tiers of a directory, nearest first. One that processes share has
-    /// files alone.
+    /// The tiers of a directory, nearest first. A directory that processes share has files only.
     #[cfg_attr(
         not(any(feature = "disk", feature = "file")),
         allow(unused_mut, unused_variables, reason = "there are none with Redis alone")
@@ -385,7 +385,7 @@ mod beyond {
             use larder_tiers::file::{FileOptions, FileTier};
             let options = FileOptions { dir: dir.join("files"), shared, space: space.share(), durability };
             let tier = FileTier::open(options)?;
-            // A taint would have one process clear what the others have.
+            // No dirty flag: it would make one process clear the entries of the others.
             handles.push(match shared {
                 true => TierHandle::with(Arc::new(tier), Arc::clone(clock), None),
                 false => handle(dir, tier, clock)?,
@@ -394,7 +394,7 @@ mod beyond {
         Ok(handles)
     }
 
-    /// A tier of this directory in its place, with its invalidation beside it.
+    /// The handle of a tier of this directory, with its dirty flag.
     #[cfg(any(feature = "disk", feature = "file"))]
     fn handle(dir: &Path, tier: impl Tier, clock: &Arc<dyn Clock>) -> Result<TierHandle> {
         let taint = DirtyFlag::open(&dir.join(format!("outdated-{}", tier.kind())))?;

@@ -1,4 +1,4 @@
-//! The entries of a cache, as a task goes through them.
+//! An async iterator over the entries of a cache.
 
 use std::fmt;
 use std::future::{Future, poll_fn};
@@ -12,10 +12,9 @@ use futures_core::Stream;
 
 use crate::AsyncCache;
 
-/// The entries of a cache, in no order: made by [`AsyncCache::iter`].
+/// The entries of a cache, in no order; created by [`AsyncCache::iter`].
 ///
-/// [`next`](Self::next) gives one after another; it is a `Stream` of `futures-core`
-/// as well.
+/// [`next`](Self::next) returns them one by one. Also a `Stream` of `futures-core`.
 pub struct Entries<K, V>
 where
     K: Hash + Eq + Send + Sync + 'static,
@@ -23,7 +22,7 @@ where
 {
     cache: AsyncCache<K, V>,
     keys: IntoIter<Arc<K>>,
-    /// The look-up of the key whose turn it is.
+    /// The look-up of the current key.
     look_up: Option<LookUp<K, V>>,
 }
 
@@ -38,7 +37,7 @@ where
         Self { cache, keys: keys.into_iter(), look_up: None }
     }
 
-    /// The next entry; `None` at the end. One that is gone by now is passed over.
+    /// Returns the next entry; `None` at the end. Skips keys whose entry no longer exists.
     pub async fn next(&mut self) -> Option<(Arc<K>, V)> {
         poll_fn(|context| self.poll_entry(context)).await
     }
@@ -59,7 +58,7 @@ where
     }
 }
 
-// Nothing in it is pinned but what is boxed.
+// Only boxed values in it are pinned.
 impl<K, V> Unpin for Entries<K, V>
 where
     K: Hash + Eq + Send + Sync + 'static,

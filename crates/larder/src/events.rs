@@ -1,5 +1,4 @@
-//! What a listener is told, see
-//! [`on_event`](crate::MemoryBuilder::on_event) and
+//! The events that a listener receives; see [`on_event`](crate::MemoryBuilder::on_event) and
 //! [docs/observability.md](https://github.com/larder-rs/larder/blob/main/docs/observability.md).
 
 pub use larder_core::events::{Cause, Event, Extent, Line, Writer};

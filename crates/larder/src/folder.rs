@@ -1,4 +1,4 @@
-//! The directory of a cache: its path, its lock, and who else has it.
+//! The directory of a cache: its path, its lock, and its owners.
 
 use std::collections::HashSet;
 use std::fs::{self, DirBuilder};
@@ -19,21 +19,20 @@ use crate::registry::DROPPED_LIMIT;
 /// The directories of the live caches of this process.
 static OPEN: Lazy<Mutex<HashSet<PathBuf>>> = Lazy::new(Mutex::default);
 
-/// A directory that is this cache's own while the value lives, or that it has
-/// with other processes.
+/// A directory that this cache owns while the value lives, or shares with other processes.
 ///
-/// Dropping it lets go of the lock; a private directory is deleted.
+/// Dropping it releases the lock and deletes a private directory.
 #[derive(Debug)]
 pub(crate) struct Folder {
     path: PathBuf,
     shared: bool,
     lock: Mutex<Lock>,
     _private: Option<TempDir>,
-    /// Goes last: who finds the path free in the register finds the lock free.
+    /// Dropped last: a path that is free in the register has a free lock.
     _registered: Registered,
 }
 
-/// How often a private directory may be swept away before it is locked.
+/// How often a private directory may be deleted before it is locked.
 const PRIVATE_TRIES: usize = 8;
 
 impl Folder {
@@ -63,7 +62,7 @@ impl Folder {
         }
     }
 
-    /// A directory beside the one that another process has.
+    /// Creates a private directory beside the one that another process uses.
     fn private(shared: &Path, registered: Registered) -> Result<Self> {
         let (private, lock) = private_directory(shared.parent().unwrap_or(shared))?;
         let path = private.path().to_path_buf();
@@ -77,7 +76,7 @@ impl Folder {
         Ok(Self { path, shared: false, lock, _private: Some(private), _registered: registered })
     }
 
-    /// Where it is.
+    /// The path of the directory.
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
@@ -98,13 +97,13 @@ impl Home for Folder {
     }
 }
 
-/// A path in the register of live caches, until it is dropped.
+/// The entry of a path in the register of live caches; removed on drop.
 #[derive(Debug)]
 struct Registered(PathBuf);
 
 impl Registered {
-    /// A cache that was dropped inside a runtime lets go of its directory a
-    /// little later, which is waited for.
+    /// Registers a path. A cache that was dropped inside a runtime releases its directory a little later;
+    /// this waits for it.
     fn when_free(path: &Path) -> Result<Self> {
         Self::new(path).or_else(|_| {
             dropped_are_closed(DROPPED_LIMIT);
@@ -150,8 +149,7 @@ fn not_shared(path: &Path) -> Error {
     Error::new(ErrorKind::Busy, message)
 }
 
-/// A new directory in `beside`, locked. One that is swept away before it is
-/// locked is made anew.
+/// Creates a directory in `beside` and locks it. Retries if the directory is deleted before it is locked.
 fn private_directory(beside: &Path) -> Result<(TempDir, Lock)> {
     let prefix = format!("~{}-", std::process::id());
     let mut failure = busy(beside);
@@ -185,8 +183,8 @@ fn sweep(beside: &Path) {
     }
 }
 
-/// Deletes a private directory unless a process has it: that holds its lock,
-/// or has not locked it yet and makes another directory then.
+/// Deletes a private directory unless a process holds its lock. A process whose directory is deleted before
+/// it has locked it creates another one.
 fn sweep_away(path: &Path) -> io::Result<bool> {
     match Lock::of_orphan(path)? {
         Some(_lock) => fs::remove_dir_all(path).map(|()| true),
@@ -212,16 +210,15 @@ pub(crate) fn default_base() -> Result<PathBuf> {
     Ok(cache.join("larder").join(path_segment(&executable())))
 }
 
-/// What this program is called, without its extension.
+/// The name of the executable, without its extension.
 pub(crate) fn executable() -> String {
     let executable = std::env::current_exe().ok();
     let stem = executable.as_deref().and_then(Path::file_stem).and_then(|stem| stem.to_str());
     stem.unwrap_or("unknown").to_owned()
 }
 
-/// Letters in lower case, digits, `-` and `_` stay; anything else is encoded,
-/// so that no name means something in a path, and none meets another on a file
-/// system that ignores case.
+/// Keeps lower-case letters, digits, `-` and `_`, and encodes everything else. So no character has a meaning
+/// in a path, and names do not collide on a case-insensitive file system.
 const ENCODED: &AsciiSet = &{
     let mut set = NON_ALPHANUMERIC.remove(b'-').remove(b'_');
     let mut letter = b'A';
@@ -232,13 +229,13 @@ const ENCODED: &AsciiSet = &{
     set
 };
 
-/// A longer encoding is cut, and told apart by a digest.
+/// A longer encoding is cut and gets a digest to stay unique.
 const SEGMENT_LEN_MAX: usize = 120;
 
-/// Names that some platforms keep for devices.
+/// Device names that some platforms reserve.
 const RESERVED: [&str; 6] = ["con", "prn", "aux", "nul", "com", "lpt"];
 
-/// A name as one segment of a path, different for different names.
+/// Encodes a name as one segment of a path; different names get different segments.
 pub(crate) fn path_segment(name: &str) -> String {
     let encoded = utf8_percent_encode(name, ENCODED).to_string();
     if encoded.is_empty() {

@@ -1,10 +1,9 @@
 //! The lock of a directory.
 //!
-//! There are two: of the directory itself, and of the file `lock` in it. Whoever
-//! deletes old files from temporary folders can take the file away, and another process
-//! would make and lock a new one; the directory stays as long as there is anything
-//! in it. The file is for file systems that lock no directories, and for
-//! builds that know nothing else.
+//! It consists of two locks: one of the directory itself, and one of the file `lock` in it. A cleaner of
+//! temporary folders can delete the file, and another process would then create and lock a new one; the
+//! directory remains while it has content. The file lock is for file systems that cannot lock directories,
+//! and for older builds that only lock the file.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
@@ -14,11 +13,10 @@ use larder_core::{Error, ErrorKind, Result};
 
 use crate::folder::failed;
 
-/// How often what was locked may turn out to be deleted meanwhile.
+/// How often to retry if the locked file was deleted meanwhile.
 const TRIES: usize = 16;
 
-/// Held while a directory is in use. The operating system lets go of it when the
-/// process ends.
+/// A lock held while a directory is in use. The operating system releases it when the process ends.
 #[derive(Debug)]
 pub(crate) struct Lock {
     /// `None` where directories cannot be locked.
@@ -27,18 +25,17 @@ pub(crate) struct Lock {
     file: Option<File>,
 }
 
-/// What came of an attempt.
+/// The outcome of an attempt to lock.
 enum Attempt {
     Held(Lock),
-    /// Another process has it.
+    /// Another process holds the lock.
     Busy,
-    /// What was locked is not what the path leads to any more.
+    /// The locked file is no longer at the path.
     Gone,
 }
 
 impl Lock {
-    /// Locks a directory that is there, alone or with others that share it; `None`
-    /// when another process holds it.
+    /// Locks an existing directory, exclusively or shared; `None` if another process holds it.
     pub(crate) fn take(dir: &Path, shared: bool) -> Result<Option<Self>> {
         for _ in 0..TRIES {
             match attempt(dir, shared).map_err(|error| failed(dir, error))? {
@@ -51,8 +48,8 @@ impl Lock {
         Err(Error::new(ErrorKind::Unavailable, message))
     }
 
-    /// Locks a directory that is perhaps no process's any more, so that it can be deleted;
-    /// `None` when a process has it. Makes no file.
+    /// Locks a directory that may be orphaned, so that it can be deleted; `None` if a process holds it.
+    /// Creates no file.
     pub(crate) fn of_orphan(dir: &Path) -> io::Result<Option<Self>> {
         let Ok(of_dir) = lock_dir(dir, false)? else { return Ok(None) };
         let file = match OpenOptions::new().write(true).open(dir.join("lock")) {
@@ -64,7 +61,7 @@ impl Lock {
         Ok(Some(Self { dir: of_dir, file }))
     }
 
-    /// Locks a directory that every process holds for a moment only: waits.
+    /// Waits for the lock of a directory that each process holds only for a moment.
     pub(crate) fn wait_for(dir: &Path) -> io::Result<Self> {
         let of_dir = open_dir(dir)?.filter(|of_dir| of_dir.lock().is_ok());
         let file = open_file(dir)?;
@@ -72,17 +69,17 @@ impl Lock {
         Ok(Self { dir: of_dir, file: Some(file) })
     }
 
-    /// Whether this is still the lock of what `dir` leads to.
+    /// Whether this lock still belongs to the directory at `dir`.
     pub(crate) fn is_of(&self, dir: &Path) -> bool {
         let is_dir = self.dir.as_ref().is_none_or(|held| is_at(held, dir));
         is_dir && self.file.as_ref().is_some_and(|held| is_at(held, &dir.join("lock")))
     }
 
-    /// Locks what `dir` leads to now, which was made anew or has lost its file;
-    /// false when another process holds it.
+    /// Locks the directory at `dir` again after it was recreated or lost its lock file; false if another
+    /// process holds it.
     pub(crate) fn renew(&mut self, dir: &Path, shared: bool) -> Result<bool> {
         if self.dir.as_ref().is_some_and(|held| is_at(held, dir)) {
-            // The lock of the directory keeps others out: nobody else makes the file.
+            // The directory lock excludes other processes, so no other process creates the file.
             let file = open_file(dir).map_err(|error| failed(dir, error))?;
             let is_locked = try_lock(&file, shared).map_err(|error| failed(dir, error))?;
             if is_locked {
@@ -107,21 +104,21 @@ fn attempt(dir: &Path, shared: bool) -> io::Result<Attempt> {
     Ok(if lock.is_of(dir) { Attempt::Held(lock) } else { Attempt::Gone })
 }
 
-/// Marks what another process has.
+/// Another process holds the lock.
 struct Taken;
 
-/// Locks the directory itself; nothing where that cannot be done.
+/// Locks the directory itself; `Ok(None)` if directories cannot be locked.
 fn lock_dir(dir: &Path, shared: bool) -> io::Result<Result<Option<File>, Taken>> {
     let Some(file) = open_dir(dir)? else { return Ok(Ok(None)) };
     match try_lock(&file, shared) {
         Ok(true) => Ok(Ok(Some(file))),
         Ok(false) => Ok(Err(Taken)),
-        // Some file systems over the network lock only what is open for writing.
+        // Some network file systems lock only files that are open for writing.
         Err(_) => Ok(Ok(None)),
     }
 }
 
-/// Opens a directory to lock it, on platforms where that can be done.
+/// Opens a directory to lock it; `None` on platforms that cannot lock directories.
 fn open_dir(dir: &Path) -> io::Result<Option<File>> {
     if cfg!(unix) { File::open(dir).map(Some) } else { Ok(None) }
 }
@@ -134,7 +131,7 @@ fn open_file(dir: &Path) -> io::Result<File> {
     options.open(dir.join("lock"))
 }
 
-/// Whether it is locked now; false when another process holds it.
+/// Tries to lock the file; false if another process holds it.
 fn try_lock(file: &File, shared: bool) -> io::Result<bool> {
     match if shared { file.try_lock_shared() } else { file.try_lock() } {
         Ok(()) => Ok(true),
@@ -143,7 +140,7 @@ fn try_lock(file: &File, shared: bool) -> io::Result<bool> {
     }
 }
 
-/// Whether `path` leads to what is open.
+/// Whether `path` is the open file.
 #[cfg(unix)]
 fn is_at(held: &File, path: &Path) -> bool {
     use std::os::unix::fs::MetadataExt;
@@ -151,7 +148,7 @@ fn is_at(held: &File, path: &Path) -> bool {
     (held.dev(), held.ino()) == (found.dev(), found.ino())
 }
 
-/// Whether there is anything at `path`: what is open cannot be deleted here.
+/// Whether `path` exists; an open file cannot be deleted on this platform.
 #[cfg(not(unix))]
 fn is_at(_: &File, path: &Path) -> bool {
     fs::exists(path).unwrap_or(false)

@@ -1,9 +1,8 @@
-//! Statistics for the facade `metrics`.
+//! Publishes the statistics through the crate `metrics`.
 //!
-//! A cache keeps its own counters, so that a hit costs one addition and nothing
-//! else. [`publish`] hands what they counted to the recorder that is installed:
-//! call it before that is read, in the handler of `/metrics` or from time to
-//! time. The table of names, units and labels is in
+//! A cache keeps its own counters, so that a hit costs only one addition. [`publish`] passes the increments
+//! to the installed recorder: call it before the recorder is read, in the handler of `/metrics` or
+//! periodically. The names, units and labels are listed in
 //! [docs/observability.md](https://github.com/larder-rs/larder/blob/main/docs/observability.md).
 //!
 //! ```
@@ -27,35 +26,33 @@ use parking_lot::Mutex;
 
 use crate::registry::{self, Living};
 
-/// Times that one histogram is given at once. Where there were more, each
-/// bucket is thinned in proportion: most recorders take them one by one.
+/// The most samples that one histogram receives in one call, since most recorders take them one by one. If
+/// there are more, each bucket is sampled in proportion.
 const TIMES_MAX: u64 = 10_000;
 
-/// How long the last words of a cache wait for a call of [`publish`].
+/// How long the final counts of a cache wait for a concurrent call of [`publish`].
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// What was published before.
+/// The values that were published before.
 static PUBLISHED: Lazy<Mutex<Published>> = Lazy::new(Mutex::default);
 
 #[derive(Default)]
 struct Published {
-    /// By their addresses, which nothing else has while a weak handle is held.
+    /// Keyed by address, which is not reused while a weak handle is held.
     caches: HashMap<usize, (Weak<dyn Living>, Stats)>,
     /// Gauges by cache and tier: entries and bytes.
     gauges: BTreeMap<(String, TierKind), (u64, u64)>,
 }
 
-/// Hands what all caches of this process counted since the last call to the
-/// recorder of the crate `metrics`, and what they hold now.
+/// Publishes the statistics of all caches of this process to the recorder of the crate `metrics`: what they
+/// counted since the last call, and what they hold now.
 ///
-/// Costs what [`all_stats`](crate::all_stats) costs, and some twenty calls of
-/// the recorder a cache and tier. Caches of one name add up. What a cache counts
-/// after the last call is handed over when its last handle goes, by whoever lets
-/// go of it. What was counted at a call without a recorder is not published. A
-/// call while another is under way returns at once.
+/// Costs one [`all_stats`](crate::all_stats), and some twenty calls of the recorder for each cache and tier.
+/// Caches of one name add up. The counts after the last call are published when the last handle of a cache is
+/// dropped, in the dropping thread. Counts of a call without an installed recorder are not published. A
+/// concurrent call returns at once.
 pub fn publish() {
-    // Declared first, so that they go last: what goes with the last handle of one
-    // takes the lock.
+    // Declared first, so that it is dropped last: dropping the last handle of a cache takes the lock.
     let caches = registry::held();
     let Some(mut published) = PUBLISHED.try_lock() else { return };
     describe();
@@ -71,7 +68,7 @@ pub fn publish() {
         publish_cache(cache.name(), &stats, known);
         *known = stats;
     }
-    // What is gone or closed holds nothing any more.
+    // A dropped or closed cache holds nothing: its gauges are set to zero.
     let gone = published.gauges.keys().filter(|key| !gauges.contains_key(*key));
     gone.for_each(|(cache, tier)| set_gauges(cache, *tier, (0, 0)));
     gauges.iter().for_each(|((cache, tier), held)| set_gauges(cache, *tier, *held));
@@ -79,9 +76,9 @@ pub fn publish() {
     published.caches.retain(|_, (known, _)| known.strong_count() > 0);
 }
 
-/// What a cache counted since it was published last, when its last handle goes.
+/// Publishes the remaining counts of a cache when its last handle is dropped.
 pub(crate) fn publish_last(cache: &Engine) {
-    // Nobody who has the lock lets go of a cache, unless a recorder does.
+    // The holder of this lock drops no cache, unless a recorder does.
     let Some(mut published) = PUBLISHED.try_lock_for(PATIENCE) else { return };
     let known = published.caches.remove(&std::ptr::from_ref(cache).addr());
     let known = known.map(|(_, known)| known).unwrap_or_default();
@@ -89,7 +86,7 @@ pub(crate) fn publish_last(cache: &Engine) {
 }
 
 impl Published {
-    /// What was published of a cache that somebody has a handle of.
+    /// The statistics that were last published of a cache.
     fn known(&mut self, cache: &Arc<dyn Living>) -> &mut Stats {
         let address = Arc::as_ptr(cache).addr();
         &mut self.caches.entry(address).or_insert_with(|| (Arc::downgrade(cache), Stats::default())).1
@@ -161,7 +158,7 @@ fn tier_name_of(counted: &Counted) -> String {
     format!("larder_tier_{}_total", counted.name)
 }
 
-/// Each time anew: nobody says when another recorder is installed.
+/// Repeated at each call, since no event reports that another recorder was installed.
 fn describe() {
     for counted in CacheCounts::default().each() {
         describe_counter!(name_of(&counted), unit_of(counted.name), counted.help);

@@ -11,10 +11,10 @@ use larder_exec::runtime;
 use once_cell::sync::Lazy;
 use parking_lot::Mutex;
 
-/// How long caches that were dropped inside a runtime are waited for.
+/// How long a caller waits for caches that were dropped inside a runtime to close.
 pub(crate) const DROPPED_LIMIT: Duration = Duration::from_secs(10);
 
-/// How many entries the list may have before it is looked through for the first time.
+/// The length of the list at which dead entries are removed for the first time.
 const LOOK_MIN: usize = 16;
 
 static LIVE: Lazy<Mutex<Live>> = Lazy::new(Mutex::default);
@@ -22,16 +22,15 @@ static LIVE: Lazy<Mutex<Live>> = Lazy::new(Mutex::default);
 /// The caches of this process, in the order in which they were built.
 #[derive(Default)]
 struct Live {
-    /// Weak: to be listed keeps nothing alive.
+    /// Weak: the list keeps no cache alive.
     caches: Vec<Weak<dyn Living>>,
-    /// The length at which those that are gone are taken out next.
+    /// The length at which dead entries are removed next.
     look_at: usize,
 }
 
 impl Live {
-    /// Adds a cache. Takes out those that are gone each time that the list has twice
-    /// the length that was left the last time, so that to add one takes constant
-    /// time on average, however many there are.
+    /// Adds a cache. Removes dead entries when the list has twice the length that the last removal left, so
+    /// that adding takes amortized constant time.
     fn add(&mut self, cache: Weak<dyn Living>) {
         if self.caches.len() >= self.look_at.max(LOOK_MIN) {
             self.caches.retain(|cache| cache.strong_count() > 0);
@@ -41,7 +40,7 @@ impl Live {
     }
 }
 
-/// A cache of whatever types, as far as its life is concerned.
+/// A cache of any types, as the registry and the contexts use it.
 pub(crate) trait Living: Send + Sync {
     fn name(&self) -> &str;
     fn stats(&self) -> Stats;
@@ -67,30 +66,27 @@ impl Living for Engine {
     }
 }
 
-/// Lists a cache that was just built.
+/// Adds a new cache to the list.
 pub(crate) fn enlist(cache: Weak<dyn Living>) {
     LIVE.lock().add(cache);
 }
 
-/// The caches that anybody has a handle of, closed ones too. Collected first, so
-/// that no lock is held while they are asked: the last handle of one may go
-/// meanwhile.
+/// The caches with a live handle, including closed ones. Upgrades them first, so that the lock is not held
+/// during calls on them: the last handle of one may be dropped meanwhile.
 pub(crate) fn held() -> Vec<Arc<dyn Living>> {
     LIVE.lock().caches.iter().filter_map(Weak::upgrade).collect()
 }
 
-/// Those of them that were not closed.
+/// The caches with a live handle that are not closed.
 pub(crate) fn live() -> Vec<Arc<dyn Living>> {
     held().into_iter().filter(|cache| !cache.is_ended()).collect()
 }
 
-/// Closes every live cache of this process, the newest first, and waits for
-/// those that are being closed already, by a call of `close` or because their last
-/// handle went inside a runtime.
+/// Closes every live cache of this process, the newest first. Also waits for caches that are already being
+/// closed, by a call of `close` or because their last handle was dropped inside a runtime.
 ///
-/// For the end of a program: it blocks until all is written. Inside an async
-/// runtime call it by `spawn_blocking`. Caches that are built meanwhile are
-/// not waited for.
+/// Call it at the end of a program: it blocks until all data is written. Inside an async runtime call it in
+/// `spawn_blocking`. It does not wait for caches that are built meanwhile.
 ///
 /// # Errors
 /// The first failure; the other caches are closed all the same.
@@ -105,7 +101,7 @@ pub(crate) fn live() -> Vec<Arc<dyn Living>> {
 pub fn close_all() -> Result<()> {
     let mut outcome = Ok(());
     for cache in held().into_iter().rev() {
-        // How it ended is for who began it, who may still be about it.
+        // An error of a close that another caller began is returned to that caller, not here.
         let is_others = cache.is_ended();
         let ended = cache.end();
         outcome = outcome.and(if is_others { Ok(()) } else { ended });
@@ -131,8 +127,8 @@ impl fmt::Display for NamedStats {
     }
 }
 
-/// The statistics of every live cache of this process, in the order in which
-/// they were built. Costs what [`Cache::stats`](crate::Cache::stats) costs for each.
+/// Returns the statistics of every live cache of this process, in the order in which they were built. Costs
+/// one [`Cache::stats`](crate::Cache::stats) for each cache.
 ///
 /// ```
 /// let ages = larder::mcache::<String, u8>("ages").build()?;
@@ -178,8 +174,8 @@ mod tests {
         cache
     }
 
-    /// Each build looked through the list of all live caches: with 16,000 of them it
-    /// took six times as long.
+    /// Fault: each build scanned the list of all live caches; with 16,000 of them a build took six times as
+    /// long.
     #[test]
     fn a_cache_is_listed_without_a_look_at_every_other() {
         let (mut live, mut looks) = (Live::default(), 0);

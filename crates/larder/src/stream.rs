@@ -1,4 +1,4 @@
-//! Values too large to hold, for caches of bytes.
+//! Streaming access to large values, for caches of bytes.
 
 use std::hash::Hash;
 use std::io::Read;
@@ -14,7 +14,7 @@ use larder_engine::{EntryReader, Source};
 use crate::Cache;
 use crate::typed::typed;
 
-/// The value of these bytes, for the engine.
+/// Makes a value of the engine from bytes.
 fn value_of<V: ByteValue + Send + Sync + 'static>(bytes: Bytes) -> Value {
     Value::new(V::from_bytes(bytes))
 }
@@ -29,14 +29,13 @@ where
     K: Hash + Eq + Send + Sync + 'static,
     V: ByteValue + Clone + Send + Sync + 'static,
 {
-    /// Stores all that `source` gives under `key`, in place of what was there,
-    /// and says where the entry went.
+    /// Stores the bytes that `source` yields under `key`, replaces the former entry, and returns where the
+    /// entry was stored.
     ///
-    /// A value below 4 MiB is written like any other. A larger one goes to a
-    /// file as it comes in, uncompressed, in about 5 MiB of memory. It takes
-    /// room in the budget from its first byte on; the former entry is found
-    /// until the last one is written. Then the write counts: a later call wins
-    /// over an earlier one by when it ends.
+    /// A value below 4 MiB is written like any other. A larger one is streamed to a file, uncompressed, with
+    /// about 5 MiB of memory. It counts towards the disk budget from its first byte. The former entry stays
+    /// readable until the last byte is written; the write takes effect then. Of concurrent writes the one
+    /// that ends last wins.
     ///
     /// # Errors
     /// - [`ErrorKind::Io`](crate::ErrorKind::Io) when `source` fails: nothing
@@ -70,13 +69,12 @@ where
         self.inner.threads().insert_from(Key::new(key), source)
     }
 
-    /// A reader of the value of `key`; `None` when there is none.
+    /// Opens a reader of the value of `key`; `None` if there is no entry.
     ///
-    /// It goes on reading what it opened while the entry is replaced, removed
-    /// or evicted. Opens what any insert wrote. Where that was
-    /// [`insert_from`](Self::insert_from) it costs reading 4 KiB and 8 bytes
-    /// for each 256 KiB of the value; a value of 4 MiB or more that an ordinary
-    /// insert wrote is read once, to verify it.
+    /// The reader continues on the opened value even if the entry is replaced, removed or evicted meanwhile.
+    /// It can read values of every kind of insert. Opening a value of [`insert_from`](Self::insert_from)
+    /// reads 4 KiB and 8 bytes for each 256 KiB of the value. Opening a value of 4 MiB or more of an ordinary
+    /// insert reads it once, to verify it.
     ///
     /// # Errors
     /// As [`try_get`](Self::try_get).
@@ -109,10 +107,9 @@ mod tasks {
         /// Stores all that `source` gives under `key`; see
         /// [`Cache::insert_from`](crate::Cache::insert_from).
         ///
-        /// The source is read on tokio's blocking pool, which is where the file
-        /// is written: one hop for the whole stream. Wrap an `AsyncRead` in
-        /// `tokio_util::io::SyncIoBridge`. Once begun it runs to its end, also
-        /// when this future is dropped.
+        /// The source is read on tokio's blocking pool, where the file is written: one hop for the whole
+        /// stream. Wrap an `AsyncRead` in `tokio_util::io::SyncIoBridge`. A write that has begun runs to its
+        /// end, also if this future is dropped.
         ///
         /// # Errors
         /// Those of [`Cache::insert_from`](crate::Cache::insert_from).

@@ -1,7 +1,7 @@
-//! The engine of a cache, by the types of its keys and values.
+//! The typed front of the engine.
 //!
-//! A hit in memory works with these types. All else wraps the key and the value and calls
-//! the engine, which was compiled once for all caches.
+//! A hit in memory uses the types of the key and the value. Every other call erases them and calls the
+//! engine, which is compiled once for all caches.
 
 use std::any::{Any, TypeId};
 use std::hash::Hash;
@@ -17,7 +17,7 @@ use larder_engine::watched;
 use larder_engine::{AnsweredEntry, BatchLoad, Begun, Engine, Load, Loads, LoadsEntry, Threads};
 use larder_tiers::memory::Store;
 
-/// One handle of a cache.
+/// A handle of a cache.
 pub(crate) struct TypedEngine<K, V>
 where
     K: Hash + Eq + Send + Sync + 'static,
@@ -47,7 +47,7 @@ where
     }
 }
 
-/// A store as the engine sees it.
+/// Erases the types of a memory store.
 pub(crate) fn erased<K, V>(memory: &Arc<Store<K, V>>) -> Arc<dyn Memory>
 where
     K: Hash + Eq + Send + Sync + 'static,
@@ -56,7 +56,7 @@ where
     Arc::new(Typed::<K, V, _>::new(Arc::clone(memory)))
 }
 
-/// The value by its type. All values of an engine have the type of its handles.
+/// Downcasts a value. All values of an engine have the type of its handles.
 pub(crate) fn typed<V: Clone + Send + Sync + 'static>(value: Value) -> V {
     match value.into_inner() {
         Some(value) => value,
@@ -64,7 +64,7 @@ pub(crate) fn typed<V: Clone + Send + Sync + 'static>(value: Value) -> V {
     }
 }
 
-/// The error by its type: the engine hands out those of the type it was asked for.
+/// Downcasts an error. The engine returns errors of the requested type only.
 fn typed_error<E: Send + Sync + 'static>(error: AnyError) -> Arc<E> {
     match error.into_shared() {
         Some(error) => error,
@@ -96,7 +96,7 @@ where
         self.engine.hit(&*self.memory, key)
     }
 
-    /// A hit of `load`, unless a refresh is due.
+    /// Returns the value in memory for `load`, unless a refresh is due.
     pub(crate) fn hit_of_load(&self, key: &K) -> Option<V> {
         self.engine.hit_unless_due(&*self.memory, key)
     }
@@ -105,21 +105,21 @@ where
         self.engine.insert_at_once(&*self.memory, key, value)
     }
 
-    /// The values that memory has, and which keys it does not have.
+    /// The values in memory, and the positions of the keys that are not there.
     pub(crate) fn hits<Q: Lookup<K>>(&self, keys: &[Q]) -> (Vec<Option<V>>, Vec<usize>) {
         let values: Vec<Option<V>> = keys.iter().map(|key| self.hit(key)).collect();
         let missing = (0..keys.len()).filter(|at| values[*at].is_none()).collect();
         (values, missing)
     }
 
-    /// Fills in what the engine found.
+    /// Stores what the engine found at the positions of the missing keys.
     pub(crate) fn fill(values: &mut [Option<V>], missing: &[usize], found: Vec<Option<Value>>) {
         for (at, value) in missing.iter().zip(found) {
             values[*at] = value.map(typed);
         }
     }
 
-    /// The keys in memory that may be served.
+    /// The keys in memory whose entries may be served.
     pub(crate) fn keys_in_memory(&self) -> Vec<Key>
     where
         K: Clone,
@@ -134,7 +134,7 @@ where
         self.memory.hottest(n, |key| Arc::new(key.clone()))
     }
 
-    /// The value of `key`; where memory does not have it, from others or from the loader.
+    /// Returns the value of `key`, from the engine, from another caller's load, or from the loader.
     pub(crate) fn load_here<E, L>(&self, key: K, loader: impl FnOnce() -> L) -> Result<V, Arc<E>>
     where
         E: Send + Sync + 'static,
@@ -181,11 +181,11 @@ where
                 },
             }
         };
-        // On the heap: a loader that loads other keys has this in its frame.
+        // Boxed: a loader that loads other keys has this future in its frame.
         watched(watch, Box::pin(call)).await
     }
 
-    /// The values of `keys`; those that are missing from a loader of many keys.
+    /// Returns the values of `keys`; loads the missing ones with a batch loader.
     pub(crate) fn load_many_here<E, L>(
         &self,
         keys: Vec<K>,
@@ -277,7 +277,7 @@ where
     keys.iter().map(|key| key as &dyn AnyLookup).collect()
 }
 
-/// A function of a key and a value that the engine has in other types.
+/// Erases the types of a function of a key and a value.
 pub(crate) fn of_entry<K: 'static, V: 'static, T: Default>(
     function: impl Fn(&K, &V) -> T,
 ) -> impl Fn(&dyn Any, &dyn Any) -> T {
@@ -287,7 +287,7 @@ pub(crate) fn of_entry<K: 'static, V: 'static, T: Default>(
     }
 }
 
-/// An owned key of a borrowed form.
+/// Makes an owned key from a borrowed form.
 pub(crate) fn own<K, Q>(key: &Q) -> Key
 where
     K: Hash + Eq + Clone + Send + Sync + 'static,

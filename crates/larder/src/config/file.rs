@@ -1,4 +1,4 @@
-//! The configuration file: TOML, a section for each cache by its name.
+//! The configuration file: TOML, with a section for each cache, named after it.
 
 use std::path::Path;
 
@@ -6,7 +6,7 @@ use larder_core::{Error, Result};
 
 use crate::options::Layer;
 
-/// What the file says about the cache `name`: its own section, then `[all]`.
+/// The options of the cache `name` in the file: its own section, then `[all]`.
 #[cfg(feature = "config")]
 pub(super) fn layers(path: &Path, name: &str) -> Result<Vec<Layer>> {
     let text = std::fs::read_to_string(path)
@@ -14,7 +14,7 @@ pub(super) fn layers(path: &Path, name: &str) -> Result<Vec<Layer>> {
     read(path, &text, name)
 }
 
-/// A file that this build cannot read is said, not passed over.
+/// Returns an error: a build that cannot read the file must not ignore it.
 #[cfg(not(feature = "config"))]
 pub(super) fn layers(path: &Path, _: &str) -> Result<Vec<Layer>> {
     Err(unreadable(path, "this build has no feature `config`"))
@@ -29,7 +29,7 @@ fn read(path: &Path, text: &str, name: &str) -> Result<Vec<Layer>> {
     use toml::de::DeTable;
     let table = DeTable::parse(text).map_err(|error| {
         let line = error.span().map_or(0, |span| line_at(text, span.start));
-        // Not as its source: it would show the line, and a password may be in it.
+        // Not attached as the source: that would show the line, which may hold a password.
         unreadable(path, &format!("line {line}: {}", error.message()))
     })?;
     check_sections(path, text, table.get_ref())?;
@@ -42,8 +42,7 @@ fn read(path: &Path, text: &str, name: &str) -> Result<Vec<Layer>> {
     Ok(layers)
 }
 
-/// Refuses what no cache would ever look at: options before the first section, and
-/// sections within sections.
+/// Returns an error for content that no cache would read: options outside of sections, and nested sections.
 #[cfg(feature = "config")]
 fn check_sections(path: &Path, text: &str, file: &toml::de::DeTable<'_>) -> Result<()> {
     for (name, value) in file {
@@ -83,8 +82,8 @@ fn section_layers(
     Ok(())
 }
 
-/// A value as the text that `parse` takes: text, a number, or a list of texts.
-/// Anything else comes out as something that no option allows.
+/// Converts a value into the text that `parse` takes: text, a number, or a list of texts. Any other type
+/// becomes text that no option allows.
 #[cfg(feature = "config")]
 fn plain(value: &toml::de::DeValue<'_>) -> String {
     use toml::de::DeValue;
@@ -98,7 +97,7 @@ fn plain(value: &toml::de::DeValue<'_>) -> String {
     }
 }
 
-/// A list of texts, parted by commas.
+/// Joins a list of texts with commas.
 #[cfg(feature = "config")]
 fn list(items: &toml::de::DeArray<'_>) -> Option<String> {
     let texts: Option<Vec<_>> = items.iter().map(|item| item.get_ref().as_str()).collect();

@@ -1,4 +1,4 @@
-//! What was said outside of code: variables and the configuration file.
+//! Configuration outside of code: environment variables and the configuration file.
 
 mod file;
 #[cfg(feature = "_codec")]
@@ -13,33 +13,32 @@ use crate::options::{Layer, Source, options, parse};
 
 /// The variable that names the configuration file.
 const FILE: &str = "LARDER_CONFIG";
-/// The section of the file that is about all caches.
+/// The section of the file for all caches.
 #[cfg(any(feature = "config", feature = "_codec"))]
 const ALL: &str = "all";
 
-/// A variable of the environment; one that is empty counts as not there. What is
-/// no Unicode in it is replaced by a character that no option allows.
+/// Reads an environment variable; an empty one counts as unset. Invalid Unicode becomes a replacement
+/// character, which no option allows.
 pub(crate) fn variable(name: &str) -> Option<String> {
     let text = std::env::var_os(name)?.to_string_lossy().into_owned();
     (!text.trim().is_empty()).then_some(text)
 }
 
-/// What variables and the file of this process say about the cache `name`, the
-/// strongest first.
+/// The options of the cache `name` from variables and the file, the highest precedence first.
 pub(crate) fn of_process(name: &str) -> Result<Vec<Layer>> {
     let names = std::env::vars_os().map(|(name, _)| name.to_string_lossy().into_owned());
     check_names(name, names)?;
     layers(name, variable)
 }
 
-/// Refuses variables of this cache that name no option, as the file does. Of those
-/// for all caches none can be told from what is not meant for Larder.
+/// Returns an error for a variable of this cache that names no option. Unknown process-wide `LARDER_*`
+/// variables are ignored, since another program may own them.
 fn check_names(name: &str, variables: impl Iterator<Item = String>) -> Result<()> {
     let prefix = of_cache(name);
     for variable in variables {
         let Some(option) = variable.strip_prefix(&prefix) else { continue };
         let option = option.to_ascii_lowercase();
-        // With two underscores in it the variable is about a cache whose name begins as this one's.
+        // Two underscores: the variable belongs to a cache whose name starts with this one's.
         if !option.contains("__") && options().iter().all(|row| row.name != option) {
             let names: Vec<_> = options().iter().map(|row| row.name).collect();
             return Err(Error::config(&option, format_args!("the variable {variable}"), names.join(", ")));
@@ -48,7 +47,7 @@ fn check_names(name: &str, variables: impl Iterator<Item = String>) -> Result<()
     Ok(())
 }
 
-/// How the variables of one cache begin.
+/// The prefix of the variables of one cache.
 fn of_cache(name: &str) -> String {
     format!("LARDER_{}__", in_capitals(name))
 }
@@ -61,8 +60,7 @@ fn layers(name: &str, variable: impl Fn(&str) -> Option<String>) -> Result<Vec<L
     Ok(layers)
 }
 
-/// The folder that is said for all caches of the process, by a variable or in
-/// the file.
+/// The folder for all caches of the process, from a variable or the file.
 #[cfg(feature = "_codec")]
 pub(crate) fn dir(variable: impl Fn(&str) -> Option<String>) -> Result<Option<PathBuf>> {
     if let Some(text) = variable("LARDER_DIR") {
@@ -73,7 +71,7 @@ pub(crate) fn dir(variable: impl Fn(&str) -> Option<String>) -> Result<Option<Pa
     Ok(said.into_iter().find_map(|(settings, _)| settings.dir))
 }
 
-/// For each option first the variable of this cache, then that of all caches.
+/// For each option the variable of this cache, then the variable for all caches.
 fn variables(name: &str, variable: &impl Fn(&str) -> Option<String>) -> Result<Vec<Layer>> {
     let mut layers = Vec::new();
     for prefix in [of_cache(name), "LARDER_".to_owned()] {
@@ -88,7 +86,7 @@ fn variables(name: &str, variable: &impl Fn(&str) -> Option<String>) -> Result<V
     Ok(layers)
 }
 
-/// A name as a part of the name of a variable.
+/// A cache name as part of a variable name.
 fn in_capitals(name: &str) -> String {
     let capital = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' };
     name.chars().map(capital).collect()
@@ -101,7 +99,7 @@ mod tests {
     use super::*;
     use crate::options::Resolved;
 
-    /// A value of each option that is not its default, as it is shown.
+    /// A value of each option that is not its default, as it is printed.
     const SAMPLES: [(&str, &str); 28] = [
         ("capacity", "500"),
         ("memory_bytes", "8 MiB"),
@@ -133,7 +131,7 @@ mod tests {
         ("hard_timeout", "2s"),
     ];
 
-    /// The samples that this build can read.
+    /// The samples that this build can parse.
     pub(super) fn samples() -> impl Iterator<Item = (&'static str, &'static str)> {
         let has_server = cfg!(feature = "redis");
         let has_tiers = cfg!(feature = "_codec");
@@ -142,8 +140,8 @@ mod tests {
         })
     }
 
-    /// A value of each option that is not allowed. A path and a namespace may
-    /// be any text but none; URLs are read when it is known who says what.
+    /// An invalid value of each option. A path and a namespace allow any text but the empty one; URLs are
+    /// parsed later, when their source is known.
     pub(super) fn wrong() -> impl Iterator<Item = (&'static str, &'static str)> {
         let of = |name| match name {
             "dir" | "namespace" | "url" => "",
@@ -180,12 +178,12 @@ mod tests {
 
     #[test]
     fn a_wrong_value_names_option_variable_given_and_allowed() {
-        // A variable that is empty is not there.
+        // An empty variable counts as unset.
         for (option, wrong) in wrong().filter(|(_, wrong)| !wrong.is_empty()) {
             let row = options().iter().find(|row| row.name == option).unwrap();
             let name = format!("LARDER_{}", option.to_ascii_uppercase());
             let error = layers("any", with(&[(&name, wrong)])).unwrap_err().to_string();
-            // Of what should be the URL of a server nothing is repeated.
+            // Errors do not repeat the URL of a server.
             let given = if option == "redis" { "`no URL`".to_owned() } else { format!("`{wrong}`") };
             for part in [option, &name, &given, row.allowed] {
                 assert!(error.contains(part), "{part:?} is missing in {error:?}");

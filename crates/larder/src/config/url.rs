@@ -9,18 +9,18 @@ use percent_encoding::percent_decode_str;
 
 use crate::options::{Layer, Settings, Source, parse, values};
 
-/// What URLs say about a cache.
+/// The parsed description of a cache by URLs.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Described {
-    /// Options, the strongest first.
+    /// Options, the highest precedence first.
     pub(crate) layers: Vec<Layer>,
     /// The tiers, in the order in which they were named.
     pub(crate) tiers: TierList,
 }
 
 impl Described {
-    /// The home of every entry, where there is one tier on disk and no server:
-    /// what a server is too small for goes elsewhere.
+    /// The home of all entries, if there is one tier on disk and no server. With a server the selector
+    /// decides, since entries too large for it go elsewhere.
     pub(crate) fn home(&self) -> Option<TierKind> {
         let mut beyond = self.tiers.iter().filter(|tier| *tier != TierKind::Memory);
         let first = beyond.next().filter(|tier| matches!(tier, TierKind::Disk | TierKind::File));
@@ -35,7 +35,7 @@ impl Described {
         Ok(())
     }
 
-    /// All tiers of a cache are in one directory.
+    /// Sets the directory, which all tiers of a cache share.
     fn add_dir(&mut self, dir: &str, url: &str) -> Result<()> {
         let layer = one("dir", dir)?;
         match self.layers.iter().find_map(|(said, _)| said.dir.as_ref()) {
@@ -52,18 +52,18 @@ impl Described {
     }
 }
 
-/// One URL, taken apart.
+/// The parts of one URL.
 struct Parts<'a> {
     whole: &'a str,
     scheme: &'a str,
-    /// What follows the colon, up to the parameters.
+    /// From the colon to the parameters.
     rest: &'a str,
     parameters: Vec<&'a str>,
-    /// From the `#` on.
+    /// The fragment, with its `#`.
     fragment: &'a str,
 }
 
-/// A place that a URL names.
+/// The place that a URL names.
 enum Place<'a> {
     Memory,
     Directory(TierKind, &'a str),
@@ -73,8 +73,7 @@ enum Place<'a> {
 
 const ALLOWED: &str = "`memory:`, `sled:///dir`, `file:///dir`, `redis://host`, `null:`, parted by spaces";
 
-/// As [`read`], of URLs that `source` said: what they say is said by it, unless
-/// that is code.
+/// As [`read`], but attributes the options and errors to `source`, unless that is code.
 pub(crate) fn read_by(urls: &str, source: &Source) -> Result<Described> {
     if *source == Source::Code {
         return read(urls);
@@ -87,8 +86,7 @@ pub(crate) fn read_by(urls: &str, source: &Source) -> Result<Described> {
     Ok(described)
 }
 
-/// Reads URLs that are parted by spaces, one a tier. Where `memory:` is not
-/// among them, the cache has no memory.
+/// Parses URLs separated by spaces, one for each tier. Without `memory:` the cache has no memory tier.
 pub(crate) fn read(urls: &str) -> Result<Described> {
     let mut described = Described::default();
     for url in urls.split_whitespace() {
@@ -143,7 +141,7 @@ impl<'a> Parts<'a> {
         }
     }
 
-    /// An absolute path, and no host before it.
+    /// The path of a URL with an absolute path and no host.
     fn dir(&self) -> Option<&'a str> {
         self.rest.strip_prefix("//").filter(|dir| dir.starts_with('/') && dir.len() > 1)
     }
@@ -153,20 +151,20 @@ impl<'a> Parts<'a> {
         of_server && self.rest.starts_with("//")
     }
 
-    /// Whether a parameter is meant for the tier, not for the cache.
+    /// Whether a parameter is an option of the server connection, not of the cache.
     fn is_theirs(&self, pair: &str) -> bool {
         let name = pair.split_once('=').map_or(pair, |(name, _)| name);
         self.is_server() && server_parameters().contains(&name)
     }
 
-    /// The URL of a server as its tier takes it: without what is ours.
+    /// The URL for the server connection: without the options of the cache.
     fn server(&self) -> String {
         let theirs: Vec<_> = self.parameters.iter().copied().filter(|pair| self.is_theirs(pair)).collect();
         let mark = if theirs.is_empty() { "" } else { "?" };
         format!("{}:{}{mark}{}{}", self.scheme, self.rest, theirs.join("&"), self.fragment)
     }
 
-    /// What it says of the cache by its parameters.
+    /// The options of the cache in the parameters.
     fn options(&self) -> Result<Vec<Layer>> {
         let ours = self.parameters.iter().filter(|pair| !self.is_theirs(pair));
         let layer = |pair: &&str| {
@@ -187,7 +185,7 @@ fn server_parameters() -> &'static [&'static str] {
     &[]
 }
 
-/// Text with its `%20`s undone.
+/// Decodes percent-encoded text.
 fn decoded(text: &str) -> Cow<'_, str> {
     percent_decode_str(text).decode_utf8().unwrap_or(Cow::Borrowed(text))
 }
@@ -196,7 +194,7 @@ fn one(option: &str, text: &str) -> Result<(Settings, Source)> {
     Ok((parse(option, text, &Source::Url)?, Source::Url))
 }
 
-/// A URL that is no good; of one that names a server its scheme alone is shown.
+/// The error for an invalid URL. Shows only the scheme of a server URL, since the rest may hold a password.
 fn wrong(given: &str, allowed: &str) -> Error {
     let ours = ["memory:", "sled:", "file:", "null:"];
     let shown = |url: &str| match ours.iter().any(|scheme| url.starts_with(scheme)) {
