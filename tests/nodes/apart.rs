@@ -1,4 +1,5 @@
-//! What a node keeps beyond memory for itself, and what others did to it meanwhile.
+//! Entries that a node keeps in its own lower tiers, and changes by other nodes that it could not
+//! hear of.
 
 use larder::{Bytes, Cache, Coherence, TierKind, TieredBuilder, ucache};
 use larder_testkit::{Proxy, RedisServer};
@@ -16,13 +17,13 @@ fn builder(url: String, dir: &TempDir) -> TieredBuilder<u64, Bytes> {
     ucache("large").dir(dir.path()).redis(url).namespace("nodes")
 }
 
-/// The first byte of the value, and whether it is confirmed.
+/// Returns the first byte of the value, and whether it is confirmed.
 fn seen(node: &Node, key: u64) -> Option<(u8, bool)> {
     let entry = node.inspect(&key).ok().flatten()?;
     Some((entry.value[0], entry.confirmed))
 }
 
-/// Two nodes, of which the second is reached over the line.
+/// Two nodes. The second reaches the server through the proxy.
 fn pair() -> Option<(RedisServer, Proxy, [TempDir; 2], Node, Node)> {
     let server = RedisServer::start()?;
     let (line, dirs) =
@@ -46,7 +47,7 @@ fn let_in(line: &Proxy, node: &Node) {
 }
 
 #[test]
-fn what_others_did_in_a_gap_to_what_is_too_large_to_share_is_found_out() {
+fn local_only_entries_are_revalidated_after_a_partition() {
     let Some((_server, line, _dirs, one, cut_off)) = pair() else { return };
     (1..=4).for_each(|key| cut_off.insert(key, large(1)));
     assert_eq!(seen(&cut_off, 1), Some((1, true)));
@@ -66,9 +67,9 @@ fn what_others_did_in_a_gap_to_what_is_too_large_to_share_is_found_out() {
 }
 
 #[test]
-fn what_is_too_large_to_share_stays_a_file_whenever_it_was_written() {
+fn entry_too_large_for_redis_stays_a_local_file_after_a_partition() {
     let Some((server, line, _dirs, one, cut_off)) = pair() else { return };
-    // Its own write, so that it knows what it replaces: no notice takes the copy.
+    // The node's own write, so it knows which entry it replaces: no notice drops the copy.
     cut_off.insert(1, Bytes::from_static(&[1]));
     assert_eq!((seen(&cut_off, 1), seen(&one, 1)), (Some((1, true)), Some((1, true))));
     cut(&line, &cut_off);
@@ -82,7 +83,7 @@ fn what_is_too_large_to_share_stays_a_file_whenever_it_was_written() {
 }
 
 #[test]
-fn a_load_of_what_is_too_large_to_share_takes_no_file_of_others() {
+fn load_of_a_large_value_does_not_remove_files_of_other_nodes() {
     let Some((_server, _line, _dirs, one, other)) = pair() else { return };
     for node in [&one, &other, &one, &other] {
         node.get_with(1, || large(1));
@@ -91,7 +92,7 @@ fn a_load_of_what_is_too_large_to_share_takes_no_file_of_others() {
 }
 
 #[test]
-fn what_a_node_owed_when_it_ended_is_not_served_by_the_next() {
+fn pending_writes_of_a_closed_node_are_not_served_after_reopening() {
     let Some(mut server) = RedisServer::start() else { return };
     let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
     let small = |byte: u8| Bytes::from(vec![byte]);
@@ -111,13 +112,13 @@ fn what_a_node_owed_when_it_ended_is_not_served_by_the_next() {
 }
 
 #[test]
-fn after_a_restart_what_was_kept_apart_is_unconfirmed_and_a_strict_node_misses_it() {
+fn local_entry_is_unconfirmed_after_a_restart_and_a_miss_on_a_strict_node() {
     let Some(server) = RedisServer::start() else { return };
     let dir = tempfile::tempdir().unwrap();
     let node = builder(server.url(), &dir).build().unwrap();
     node.insert(1, large(1));
     node.close().unwrap();
-    // What a removal left is forgotten by then.
+    // By then the record of the removal has expired.
     for name in server.cli(&["--scan", "--pattern", "*:r:*"]).lines() {
         server.cli(&["DEL", name]);
     }
@@ -132,7 +133,7 @@ fn after_a_restart_what_was_kept_apart_is_unconfirmed_and_a_strict_node_misses_i
 }
 
 #[test]
-fn a_notice_about_a_long_key_means_that_one_alone() {
+fn notice_about_a_long_key_drops_only_the_copy_of_that_key() {
     let Some(mut nodes) = Nodes::start() else { return };
     let (one, other) = (nodes.node(), nodes.node());
     let long = |number: u64| format!("{number}{}", "x".repeat(400));
@@ -150,7 +151,7 @@ fn a_notice_about_a_long_key_means_that_one_alone() {
         read(&other).iter().all(|value| *value == Some(1)) && from_redis() == before
     });
     let mut version = 1;
-    // A machine that stands still may cost contact, and all copies, at any time.
+    // A machine that stands still may lose contact, and with it all copies.
     until("a change of one costs no other copy", || {
         version += 1;
         let before = from_redis();

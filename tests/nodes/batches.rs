@@ -1,4 +1,4 @@
-//! Loading many keys in one call, among all nodes.
+//! Batch loads of many keys, coordinated across nodes.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Barrier, mpsc};
@@ -14,13 +14,13 @@ fn keys(numbers: impl IntoIterator<Item = u64>) -> Vec<String> {
     numbers.into_iter().map(key).collect()
 }
 
-/// Answers each key with the length of its name.
+/// Loads each key as the length of its name.
 fn lengths(missing: Vec<String>) -> Vec<(String, u64)> {
     missing.into_iter().map(|key| (key.clone(), key.len() as u64)).collect()
 }
 
 #[test]
-fn a_hundred_missing_keys_take_a_few_round_trips() {
+fn batch_load_of_a_hundred_keys_takes_few_round_trips() {
     let Some(mut nodes) = Nodes::start() else { return };
     let (line, other) = (Proxy::to(nodes.server.port()), nodes.node());
     let one = nodes.builder().redis(line.url()).build().unwrap();
@@ -30,7 +30,7 @@ fn a_hundred_missing_keys_take_a_few_round_trips() {
     let loaded = one.get_many_with(wanted.clone(), lengths);
     let took = begun.elapsed();
     println!("a load of 100 keys took {took:?} where each answer takes 50 ms");
-    // Key by key it would be 15 s.
+    // Key by key, it would take 15 s.
     assert!(took < Duration::from_secs(8), "{took:?}");
     line.delay(Duration::ZERO);
     let expected: Vec<_> = wanted.iter().map(|key| Some(key.len() as u64)).collect();
@@ -42,7 +42,7 @@ fn a_hundred_missing_keys_take_a_few_round_trips() {
 }
 
 #[test]
-fn batches_that_overlap_load_each_key_once_and_never_wait_in_a_ring() {
+fn overlapping_batches_load_each_key_once_without_deadlock() {
     let Some(mut nodes) = Nodes::start() else { return };
     let caches: Vec<_> = (0..3).map(|_| nodes.node()).collect();
     let loads = AtomicU64::new(0);
@@ -52,7 +52,8 @@ fn batches_that_overlap_load_each_key_once_and_never_wait_in_a_ring() {
             for (at, cache) in (0..).zip(&caches) {
                 let (loads, barrier) = (&loads, &barrier);
                 scope.spawn(move || {
-                    // Each shares a third with each of the others, in another order.
+                    // Each batch shares a third of its keys with each other batch, in another
+                    // order.
                     let mut wanted = keys((0..20).map(|step| round * 100 + (at * 10 + step) % 30));
                     wanted.rotate_left(at as usize * 7);
                     barrier.wait();
@@ -70,7 +71,7 @@ fn batches_that_overlap_load_each_key_once_and_never_wait_in_a_ring() {
 }
 
 #[test]
-fn what_another_node_fails_to_load_is_loaded_here() {
+fn keys_that_another_node_failed_to_load_are_loaded_here() {
     let Some(mut nodes) = Nodes::start() else { return };
     let (one, other) = (nodes.node(), nodes.node());
     let begun = Instant::now();
@@ -88,7 +89,7 @@ fn what_another_node_fails_to_load_is_loaded_here() {
         let mut asked = Vec::new();
         let values = other.get_many_with(keys(5..15), |missing| {
             asked.push(missing.len());
-            // It has ended by the second time.
+            // The failing load has ended by the second call.
             let _heard = loads.send(());
             lengths(missing)
         });
@@ -101,7 +102,7 @@ fn what_another_node_fails_to_load_is_loaded_here() {
 type Change = fn(&Cache<String, u64>, &String) -> Option<u64>;
 
 #[test]
-fn what_another_node_changes_meanwhile_wins_over_a_batch() {
+fn change_of_another_node_wins_over_a_batch_load() {
     let Some(mut nodes) = Nodes::start() else { return };
     let (one, other) = (nodes.node(), nodes.node());
     let changes: [(&str, Change); 4] = [
@@ -123,7 +124,7 @@ fn what_another_node_changes_meanwhile_wins_over_a_batch() {
             None
         }),
     ];
-    // Keys of its own for each: a notice of before that is late supersedes a load.
+    // Each change has its own keys: a late notice of an earlier change would supersede a load.
     for ((what, change), from) in changes.into_iter().zip([0, 10, 20, 30]) {
         let (changed, untouched) = (key(from + 3), key(from + 4));
         let mut expected = None;
@@ -140,7 +141,7 @@ fn what_another_node_changes_meanwhile_wins_over_a_batch() {
 }
 
 #[test]
-fn a_batch_without_the_server_is_served_and_made_up_for() {
+fn batch_load_during_an_outage_is_stored_afterwards() {
     let Some(mut nodes) = Nodes::start() else { return };
     let (one, other) = (nodes.node(), nodes.node());
     nodes.server.pause();
@@ -159,10 +160,11 @@ fn a_batch_without_the_server_is_served_and_made_up_for() {
 }
 
 #[test]
-fn a_batch_within_a_load_waits_for_no_other_node() {
+fn batch_within_a_load_does_not_wait_for_other_nodes() {
     let Some(mut nodes) = Nodes::start() else { return };
     let (one, other) = (nodes.node(), nodes.node());
-    // Each loads one key, and for that many, among which is the key of the other.
+    // Each node loads one key, and within that load a batch that includes the key of the other
+    // node.
     let barrier = Barrier::new(2);
     thread::scope(|scope| {
         for (cache, own, foreign) in [(&one, 1, 2), (&other, 2, 1)] {

@@ -1,9 +1,8 @@
 //! Nodes whose clocks are wrong, or are set while they run.
 //!
-//! Entries in Redis were judged by the clock of the node that read them, and given to
-//! Redis with a span by the clock of the one that wrote them. So a clock that was set
-//! back by two hours made a minute two hours, for all nodes, and one that was ahead
-//! removed what the others had just written.
+//! The fault: a clock set back by two hours made a ttl of a minute last two hours on all nodes, and
+//! a clock that was ahead removed entries that the others had just written. The cause: the reader
+//! judged expiry by its own clock, and the writer computed the span for Redis by its own.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -26,7 +25,7 @@ const HOUR: i64 = 3_600 * SECOND;
 const YEAR: i64 = 365 * 24 * HOUR;
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// The wall clock of a machine, set wrong.
+/// The wall clock of a machine, with an error that the test sets.
 #[derive(Clone, Default)]
 struct Wall(Arc<AtomicI64>);
 
@@ -58,7 +57,7 @@ fn three(nodes: &mut Nodes) -> Vec<(Cache<String, u64>, Wall)> {
     vec![node(), node(), node()]
 }
 
-/// What Redis has left of an entry, in milliseconds.
+/// The time to live that Redis has left for an entry, in milliseconds.
 fn pttl(nodes: &Nodes, key: &str) -> i64 {
     let names = nodes.server.cli(&["KEYS", &format!("*:s:{key}")]);
     let entry = names.lines().find(|name| !name.contains(":r:") && !name.contains(":l:"));
@@ -69,7 +68,7 @@ fn left(cache: &Cache<String, u64>, key: &String) -> Option<Duration> {
     cache.inspect(key).unwrap().map(|entry| entry.left.expect("it has a deadline"))
 }
 
-/// What is left of a minute that began just now.
+/// Asserts that at most a minute is left, and almost all of it.
 #[track_caller]
 fn assert_minute(left: Option<Duration>, of: &str) {
     let left = left.unwrap_or_else(|| panic!("{of} is absent"));
@@ -77,7 +76,7 @@ fn assert_minute(left: Option<Duration>, of: &str) {
 }
 
 #[test]
-fn a_time_to_live_is_the_same_on_all_nodes_however_their_clocks_are_set() {
+fn ttl_is_the_same_on_all_nodes_with_any_clock_error() {
     let Some(mut nodes) = Nodes::start() else { return };
     let all = three(&mut nodes);
     let plain = EntryOptions::new().ttl(MINUTE);
@@ -106,7 +105,7 @@ fn a_time_to_live_is_the_same_on_all_nodes_however_their_clocks_are_set() {
 }
 
 #[test]
-fn an_entry_is_over_for_all_nodes_when_its_time_has_passed_and_not_by_a_clock() {
+fn entry_expires_on_all_nodes_by_elapsed_time() {
     let Some(mut nodes) = Nodes::start() else { return };
     let all = three(&mut nodes);
     for ((node, wall), jump) in all.iter().zip([10 * YEAR, -10 * YEAR, 0]) {
@@ -119,11 +118,11 @@ fn an_entry_is_over_for_all_nodes_when_its_time_has_passed_and_not_by_a_clock() 
 }
 
 #[test]
-fn idle_time_and_absence_go_by_the_server_too() {
+fn idle_time_uses_the_clock_of_the_server() {
     let Some(mut nodes) = Nodes::start() else { return };
     let walls = [Wall::ahead(2 * HOUR), Wall::ahead(-2 * HOUR), Wall::ahead(10 * YEAR)];
     let all = walls.each_ref().map(|wall| nodes.builder().clock(wall.clone()).idle(MINUTE).build().unwrap());
-    // Set back while it runs: its own time goes on from what it showed.
+    // Set back while the node runs: its time continues from the value that it showed.
     walls[0].set_ahead(0);
     for (at, writer) in all.iter().enumerate() {
         let key = key(at as u64);
@@ -137,7 +136,7 @@ fn idle_time_and_absence_go_by_the_server_too() {
 }
 
 #[test]
-fn a_deadline_that_is_changed_by_a_wrong_clock_is_right_on_the_others() {
+fn deadline_changed_by_a_node_with_a_wrong_clock_is_right_on_others() {
     let Some(mut nodes) = Nodes::start() else { return };
     let all = three(&mut nodes);
     let (right, _) = &all[0];
@@ -151,7 +150,7 @@ fn a_deadline_that_is_changed_by_a_wrong_clock_is_right_on_the_others() {
         right.insert_with(key(2), 2, EntryOptions::new().ttl(MINUTE));
         assert!(node.touch(&key(2)).unwrap(), "it is there by whatever clock");
         assert_minute(left(right, &key(2)), "touch");
-        // By the wall clock of the node, as it shows it.
+        // By the wall clock of the node, including its error.
         let at = Time::from_millis(wall.now().as_millis() + 60_000);
         assert!(node.expire_at(&key(1), at).unwrap());
         until("the change is heard", || left(right, &key(1)).is_some_and(|left| left <= MINUTE));
@@ -163,7 +162,7 @@ fn a_deadline_that_is_changed_by_a_wrong_clock_is_right_on_the_others() {
 }
 
 #[test]
-fn batches_go_by_the_server() {
+fn batches_use_the_clock_of_the_server() {
     let Some(mut nodes) = Nodes::start() else { return };
     let walls = [Wall::ahead(0), Wall::ahead(10 * YEAR)];
     let all = walls.each_ref().map(|wall| nodes.builder().clock(wall.clone()).ttl(MINUTE).build().unwrap());
@@ -177,7 +176,7 @@ fn batches_go_by_the_server() {
 }
 
 #[test]
-fn a_stale_window_after_an_invalidation_is_the_same_on_all_nodes() {
+fn stale_window_after_an_invalidation_is_the_same_on_all_nodes() {
     let Some(mut nodes) = Nodes::start() else { return };
     let all = three(&mut nodes);
     for ((node, wall), jump) in all.iter().zip([10 * YEAR, -10 * YEAR, 2 * HOUR]) {
@@ -196,7 +195,7 @@ fn a_stale_window_after_an_invalidation_is_the_same_on_all_nodes() {
 }
 
 #[test]
-fn what_is_written_while_redis_is_away_has_its_time_when_it_gets_there() {
+fn write_during_an_outage_keeps_its_ttl() {
     let Some(mut nodes) = Nodes::start() else { return };
     let line = Proxy::to(nodes.server.port());
     let wall = Wall::ahead(10 * YEAR);
@@ -224,7 +223,7 @@ fn what_is_written_while_redis_is_away_has_its_time_when_it_gets_there() {
 }
 
 #[test]
-fn a_clock_that_was_ahead_on_an_earlier_run_is_not_carried_to_others() {
+fn clock_ahead_in_an_earlier_run_does_not_affect_other_nodes() {
     let Some(mut nodes) = Nodes::start() else { return };
     let dir = tempfile::tempdir().unwrap();
     let right = nodes.node();
@@ -241,7 +240,7 @@ fn a_clock_that_was_ahead_on_an_earlier_run_is_not_carried_to_others() {
     }
 }
 
-/// For processes of one machine.
+/// Places every entry as shared by the processes of one machine.
 struct ForProcesses;
 
 impl Selector for ForProcesses {
@@ -251,7 +250,7 @@ impl Selector for ForProcesses {
 }
 
 #[test]
-fn processes_that_share_files_do_not_share_the_correction_of_a_clock() {
+fn processes_that_share_files_do_not_share_clock_corrections() {
     let dir = tempfile::tempdir().unwrap();
     let machine = ManualClock::default();
     let open = || {

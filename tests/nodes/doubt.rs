@@ -1,4 +1,5 @@
-//! What one node alone has, while others may have gone on unheard.
+//! Entries that only one node has, while it could not hear of changes by other nodes: confirmed and
+//! unconfirmed reads.
 
 use std::time::{Duration, Instant};
 
@@ -10,7 +11,7 @@ use super::{Nodes, key, until};
 const OWED: u64 = 1000;
 const LEASE: Duration = Duration::from_secs(1);
 
-/// The value and whether it is confirmed.
+/// Returns the value, and whether it is confirmed.
 fn seen(node: &Cache<String, u64>, number: u64) -> Option<(u64, bool)> {
     let entry = node.inspect(&key(number)).ok().flatten()?;
     Some((entry.value, entry.confirmed))
@@ -21,7 +22,7 @@ fn notices(node: &Cache<String, u64>) {
 }
 
 #[test]
-fn what_went_to_a_tier_of_its_own_is_unconfirmed_and_a_strict_node_misses_it() {
+fn entry_in_a_local_tier_is_unconfirmed_and_a_miss_on_a_strict_node() {
     let Some(mut nodes) = Nodes::start() else { return };
     let available = nodes.node();
     let strict = nodes.builder().coherence(Coherence::Strict).build().unwrap();
@@ -49,14 +50,14 @@ fn what_went_to_a_tier_of_its_own_is_unconfirmed_and_a_strict_node_misses_it() {
 }
 
 #[test]
-fn nothing_that_is_owed_is_taken_for_confirmed_until_it_was_made_up_for() {
+fn pending_writes_are_unconfirmed_until_reconciled() {
     let Some(mut nodes) = Nodes::start() else { return };
     let line = Proxy::to(nodes.server.port());
     let (one, cut_off) = (nodes.node(), nodes.builder().redis(line.url()).build().unwrap());
     for number in 0..OWED {
         one.insert(key(number), 1);
     }
-    // A notice that is late takes a copy with it, and what it was a copy of.
+    // A late notice drops a copy, and with it the knowledge of the entry that a write replaces.
     (0..OWED).for_each(|number| assert_eq!(cut_off.get(&key(number)), Some(1)));
     line.swallow(true);
     notices(&cut_off);
@@ -76,7 +77,7 @@ fn nothing_that_is_owed_is_taken_for_confirmed_until_it_was_made_up_for() {
             "its own write, which the other had replaced a lease before"
         );
         unconfirmed += all.iter().flatten().filter(|(_, confirmed)| !confirmed).count();
-        // Where it had no copy nobody can tell which was first, and neither stays.
+        // Without a copy, the node cannot tell which write was first, and neither entry stays.
         all.iter().all(|seen| matches!(seen, None | Some((3, true))))
     });
     println!("{unconfirmed} reads were unconfirmed before it had heard");
@@ -88,7 +89,7 @@ fn nothing_that_is_owed_is_taken_for_confirmed_until_it_was_made_up_for() {
 }
 
 #[test]
-fn what_is_owed_at_the_end_is_counted() {
+fn pending_writes_at_close_are_counted_as_lost() {
     let Some(mut nodes) = Nodes::start() else { return };
     let node = nodes.node();
     node.insert(key(1), 1);
@@ -103,10 +104,10 @@ fn what_is_owed_at_the_end_is_counted() {
 }
 
 #[test]
-fn what_others_change_is_heard_while_much_is_made_up_for() {
+fn changes_of_others_are_seen_while_many_writes_are_reconciled() {
     let Some(mut nodes) = Nodes::start() else { return };
     let line = Proxy::to(nodes.server.port());
-    // So that nothing is read again before it was told.
+    // With a long lease, no copy is read again before its notice arrives.
     let cut_off = nodes.builder().redis(line.url()).lease(LEASE * 60).build().unwrap();
     let one = nodes.node();
     line.swallow(true);
@@ -127,6 +128,6 @@ fn what_others_change_is_heard_while_much_is_made_up_for() {
     }
     let (all, worst) = (begun.elapsed(), lags.iter().max().unwrap());
     println!("{} changes beside repairs that took {all:?}, seen within {worst:?}", lags.len());
-    // One alone, had it waited for the end of them.
+    // Only one change would be seen if notices waited for the end of the repairs.
     assert!(lags.len() > 3, "{} changes were seen", lags.len());
 }

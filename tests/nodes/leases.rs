@@ -1,4 +1,4 @@
-//! The right to load a key, among nodes that live and die.
+//! Load leases: the right of one node to load a key, while nodes start and die.
 
 use std::time::{Duration, Instant};
 
@@ -20,14 +20,14 @@ fn encoded(number: u64) -> EncodedKey {
 }
 
 #[test]
-fn the_loads_of_a_node_that_is_gone_are_done_by_others_soon() {
+fn leases_of_a_dead_node_expire_soon() {
     let Some(mut nodes) = Nodes::start() else { return };
     let line = Proxy::to(nodes.server.port());
     let (one, gone) = (nodes.node(), tier(line.url()));
     for number in 0..20 {
         block_on(gone.lease_load(&encoded(number), MINUTE)).unwrap().unwrap();
     }
-    // As with a killed process: nothing renews them any more, nor gives them up.
+    // Acts like a killed process: the leases are neither renewed nor released.
     line.swallow(true);
     let begun = Instant::now();
     (0..20).for_each(|number| assert_eq!(one.get_with(key(number), || 7), 7));
@@ -37,7 +37,7 @@ fn the_loads_of_a_node_that_is_gone_are_done_by_others_soon() {
 }
 
 #[test]
-fn a_right_is_renewed_while_its_holder_lives() {
+fn lease_is_renewed_while_its_holder_lives() {
     let Some(nodes) = Nodes::start() else { return };
     let (holder, other) = (tier(nodes.server.url()), tier(nodes.server.url()));
     let take = || block_on(holder.lease_load(&encoded(1), MINUTE)).unwrap();
@@ -48,7 +48,8 @@ fn a_right_is_renewed_while_its_holder_lives() {
     let mut last = left();
     until("it is renewed", || {
         let now = left();
-        // On a machine that stood still for longer it is gone.
+        // If the machine stood still for longer than the lease, the lease is gone and is taken
+        // again.
         right = take().unwrap_or(right);
         let is_renewed = now > last;
         last = now;
@@ -60,7 +61,7 @@ fn a_right_is_renewed_while_its_holder_lives() {
 }
 
 #[test]
-fn a_right_ends_with_its_time_though_its_holder_lives() {
+fn lease_ends_at_its_limit_while_its_holder_lives() {
     let Some(nodes) = Nodes::start() else { return };
     let (holder, other) = (tier(nodes.server.url()), tier(nodes.server.url()));
     let begun = Instant::now();
@@ -70,10 +71,10 @@ fn a_right_ends_with_its_time_though_its_holder_lives() {
     println!("a right for 2.5 s ended after {:?}", begun.elapsed());
 }
 
-/// The right to load among nodes went with the future of the leader: whoever took over
-/// from one that was not polled waited until the lease was over by itself.
+/// The fault: the caller that took over from a leader that was not polled waited until the lease
+/// expired. The cause: the lease was released only when the future of that leader was dropped.
 #[test]
-fn a_load_that_was_taken_over_holds_no_lease() {
+fn load_that_was_taken_over_holds_no_lease() {
     let Some(mut nodes) = Nodes::start() else { return };
     let cache = nodes.node().to_async();
     let runtime =

@@ -1,17 +1,17 @@
-//! Many entries in one call, over Redis.
+//! Writes and removals of many entries in one call, over Redis.
 
 use larder::{Bytes, Cache, TierKind, ucache};
 use larder_testkit::RedisServer;
 
 use super::{Nodes, key, until};
 
-/// How often the server had something to read so far.
+/// The number of times that the server has read from a connection.
 fn reads(server: &RedisServer) -> u64 {
     server.info("total_reads_processed")
 }
 
 #[test]
-fn a_hundred_entries_are_written_and_removed_in_one_round_trip() {
+fn batch_of_a_hundred_entries_takes_few_round_trips() {
     let Some(mut nodes) = Nodes::start() else { return };
     let (one, other) = (nodes.node(), nodes.node());
     let entries = |value| (0..100).map(move |number| (key(number), value));
@@ -22,7 +22,7 @@ fn a_hundred_entries_are_written_and_removed_in_one_round_trip() {
     let before = reads(&nodes.server);
     assert_eq!(one.remove_many(&entries(0).map(|(key, _)| key).collect::<Vec<_>>()).unwrap(), 100);
     let removed = reads(&nodes.server) - before;
-    // Signs of life, and who asks for these numbers, are among them.
+    // The number includes pings and the queries for this number.
     println!("the server read {written} times for 100 writes, {removed} times for 100 removals");
     assert!(written < 90 && removed < 90, "{written}, {removed}");
     until("the other hears of it", || (0..100).all(|number| other.get(&key(number)).is_none()));
@@ -31,7 +31,7 @@ fn a_hundred_entries_are_written_and_removed_in_one_round_trip() {
 }
 
 #[test]
-fn the_last_of_several_stays_wherever_they_go() {
+fn last_value_of_a_key_in_a_batch_stays_in_any_tier() {
     let Some(server) = RedisServer::start() else { return };
     let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
     let [one, other]: [Cache<u64, Bytes>; 2] = dirs
@@ -57,7 +57,7 @@ fn the_last_of_several_stays_wherever_they_go() {
 }
 
 #[test]
-fn what_was_written_together_while_the_server_was_away_is_made_up_for() {
+fn batch_during_an_outage_reaches_the_server_afterwards() {
     let Some(mut nodes) = Nodes::start() else { return };
     let (one, other) = (nodes.node(), nodes.node());
     one.insert_many((0..300).map(|number| (key(number), 1)));
@@ -65,7 +65,7 @@ fn what_was_written_together_while_the_server_was_away_is_made_up_for() {
     nodes.server.pause();
     until("the nodes notice", || one.try_insert(key(1000), 1).unwrap().home != TierKind::Redis);
     one.insert_many((0..200).map(|number| (key(number), 2)));
-    // Those that were not written again.
+    // Keys that were not written again.
     let gone: Vec<_> = (250..300).map(key).collect();
     assert!(one.remove_many(&gone).is_err(), "what could not be asked is told");
     assert!((0..200).all(|number| one.get(&key(number)) == Some(2)));

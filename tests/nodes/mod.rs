@@ -1,5 +1,5 @@
-//! Several nodes over one Redis: what one changes, what the others serve, and
-//! what becomes of it while the server is away.
+//! Coherence of several nodes (processes with their own memory and disk) over one Redis: changes of
+//! other nodes, copies, loads, and periods without the server.
 
 mod apart;
 mod batches;
@@ -27,9 +27,9 @@ use larder_testkit::{Proxy, RedisServer, block_on};
 use larder_tiers::redis::{RedisOptions, RedisTier};
 use tempfile::TempDir;
 
-/// How long anything may take here.
+/// The time limit of each wait here.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// How long a copy may serve what another node changed.
+/// How long a copy may be served after another node changed the entry.
 const LEASE: Duration = Duration::from_secs(1);
 
 struct Nodes {
@@ -57,7 +57,7 @@ fn until(what: &str, mut is_so: impl FnMut() -> bool) -> Duration {
     let begun = Instant::now();
     while !is_so() {
         assert!(begun.elapsed() < PATIENCE, "not within {PATIENCE:?}: {what}");
-        // At first as fast as it goes, to see how soon; then the servers need the machine too.
+        // Spins at first, to measure short delays; then sleeps, so that the servers get the CPU.
         match begun.elapsed() < Duration::from_millis(5) {
             true => thread::yield_now(),
             false => thread::park_timeout(Duration::from_millis(1)),
@@ -66,8 +66,8 @@ fn until(what: &str, mut is_so: impl FnMut() -> bool) -> Duration {
     begun.elapsed()
 }
 
-/// Waits until a read gives what was just acknowledged, which one that begins
-/// after the lease does; how long that took.
+/// Waits until a read returns the acknowledged value. Every read that begins after the lease must
+/// return it. Returns the time that this took.
 fn until_coherent<V: PartialEq + std::fmt::Debug>(
     what: &str,
     expected: &V,
@@ -94,13 +94,13 @@ fn hits(cache: &Cache<String, u64>, tier: TierKind) -> u64 {
 }
 
 #[test]
-fn what_was_read_from_redis_is_read_from_memory_next() {
+fn entry_read_from_redis_is_served_from_memory_next() {
     let Some(mut nodes) = Nodes::start() else { return };
     let (one, other) = (nodes.node(), nodes.node());
     assert_eq!(one.try_insert(key(1), 7).unwrap().home, TierKind::Redis);
     assert_eq!(one.get(&key(1)), Some(7));
     assert_eq!((hits(&one, TierKind::Memory), hits(&one, TierKind::Redis)), (1, 0), "its own write");
-    // The notice of the write may come after the first read.
+    // The notice of the write may arrive after the first read.
     let read = || other.get(&key(1)) == Some(7) && hits(&other, TierKind::Memory) > 0;
     until("its copy serves", read);
     let before = hits(&other, TierKind::Redis);
@@ -113,7 +113,7 @@ fn what_was_read_from_redis_is_read_from_memory_next() {
 type Change = fn(&Cache<String, u64>) -> Option<u64>;
 
 #[test]
-fn every_change_of_another_node_is_seen() {
+fn every_kind_of_change_is_seen_by_other_nodes() {
     let Some(mut nodes) = Nodes::start() else { return };
     let (one, other) = (nodes.node(), nodes.node());
     let changes: [(&str, Change); 8] = [
@@ -160,7 +160,7 @@ fn every_change_of_another_node_is_seen() {
 }
 
 #[test]
-fn no_copy_outlives_its_lease_over_many_changes() {
+fn copy_is_not_served_past_its_lease_over_many_changes() {
     let Some(mut nodes) = Nodes::start() else { return };
     let (one, other) = (nodes.node(), nodes.node());
     let mut lags = Vec::new();
@@ -174,7 +174,7 @@ fn no_copy_outlives_its_lease_over_many_changes() {
 }
 
 #[test]
-fn a_load_never_publishes_over_what_another_node_did_meanwhile() {
+fn load_does_not_overwrite_a_change_of_another_node() {
     let Some(mut nodes) = Nodes::start() else { return };
     let (one, other) = (nodes.node(), nodes.node());
     type Meanwhile = (&'static str, Option<u64>, fn(&Cache<String, u64>));
@@ -197,7 +197,7 @@ fn a_load_never_publishes_over_what_another_node_did_meanwhile() {
 }
 
 #[test]
-fn steps_are_one_step_among_all_nodes() {
+fn atomic_operations_are_atomic_across_nodes() {
     let Some(mut nodes) = Nodes::start() else { return };
     let caches: Vec<_> = (0..3).map(|_| nodes.node()).collect();
     let (stored, taken) = (AtomicU64::new(0), AtomicU64::new(0));
@@ -218,14 +218,14 @@ fn steps_are_one_step_among_all_nodes() {
         }
     });
     assert_eq!(caches[0].increment("sum".to_owned(), 0, 0).unwrap(), 300);
-    // One node may take an entry before another inserts it again.
+    // One node may take an entry before another node inserts it again.
     assert!(stored.load(Ordering::Relaxed) >= 100);
     let left = (0..100).filter(|round| caches[0].get(&key(*round)).is_some()).count() as u64;
     assert_eq!(stored.into_inner(), taken.into_inner() + left);
 }
 
 #[test]
-fn steps_never_fall_back() {
+fn atomic_operations_fail_without_the_server() {
     let Some(mut nodes) = Nodes::start() else { return };
     let one = nodes.node();
     one.insert(key(1), 1);
@@ -239,7 +239,7 @@ fn steps_never_fall_back() {
 }
 
 #[test]
-fn without_contact_copies_serve_unconfirmed_or_not_at_all() {
+fn copies_without_contact_are_unconfirmed_and_misses_on_a_strict_node() {
     let Some(mut nodes) = Nodes::start() else { return };
     let available = nodes.node();
     let strict = nodes.builder().coherence(Coherence::Strict).build().unwrap();
@@ -258,7 +258,7 @@ fn without_contact_copies_serve_unconfirmed_or_not_at_all() {
 }
 
 #[test]
-fn a_write_while_the_server_was_away_reaches_it_afterwards() {
+fn write_during_an_outage_reaches_the_server_afterwards() {
     let Some(mut nodes) = Nodes::start() else { return };
     let (one, other) = (nodes.node(), nodes.node());
     for number in 0..100 {
@@ -271,7 +271,7 @@ fn a_write_while_the_server_was_away_reaches_it_afterwards() {
         one.insert(key(number), 2);
     }
     one.insert(key(200), 2);
-    // Whether it was there the server could not tell.
+    // The server could not say whether the entry existed.
     one.remove(&key(99));
     assert_eq!((one.get(&key(1)), one.get(&key(200)), one.get(&key(99))), (Some(2), Some(2), None));
     nodes.server.resume();
@@ -288,7 +288,7 @@ fn a_write_while_the_server_was_away_reaches_it_afterwards() {
 }
 
 #[test]
-fn where_another_node_was_first_its_change_stays_and_the_loss_is_counted() {
+fn pending_write_is_dropped_and_counted_when_the_entry_was_changed() {
     let Some(mut nodes) = Nodes::start() else { return };
     let one = nodes.node();
     for number in 0..4 {
@@ -299,7 +299,7 @@ fn where_another_node_was_first_its_change_stays_and_the_loss_is_counted() {
     for number in 0..4 {
         one.insert(key(number), 2);
     }
-    // The server comes back empty, as after a clear by somebody.
+    // The server comes back empty, as after a clear by another client.
     nodes.server.restart();
     until("what was written is given up", || one.stats().cache.repairs_lost == 5);
     assert!((0..4).all(|number| one.get(&key(number)).is_none()));
@@ -307,7 +307,7 @@ fn where_another_node_was_first_its_change_stays_and_the_loss_is_counted() {
 }
 
 #[test]
-fn a_node_that_ends_leaves_no_thread() {
+fn closed_or_dropped_node_leaves_no_thread() {
     let Some(mut nodes) = Nodes::start() else { return };
     let (closed, dropped) = (nodes.node(), nodes.node());
     let threads = || {
@@ -326,7 +326,7 @@ fn a_node_that_ends_leaves_no_thread() {
 }
 
 #[test]
-fn one_load_a_key_among_all_nodes() {
+fn concurrent_loads_on_all_nodes_run_once_per_key() {
     let Some(mut nodes) = Nodes::start() else { return };
     let caches: Vec<_> = (0..3).map(|_| nodes.node()).collect();
     let loads = AtomicU64::new(0);
@@ -339,7 +339,7 @@ fn one_load_a_key_among_all_nodes() {
                     barrier.wait();
                     let value = cache.get_with(key(round), || {
                         loads.fetch_add(1, Ordering::Relaxed);
-                        // Long enough for the others to come.
+                        // Long enough for the other callers to arrive.
                         until("a moment", moment());
                         round
                     });
@@ -354,7 +354,7 @@ fn one_load_a_key_among_all_nodes() {
 }
 
 #[test]
-fn a_failed_load_lets_the_next_node_load_at_once() {
+fn failed_load_lets_another_node_load_at_once() {
     let Some(mut nodes) = Nodes::start() else { return };
     let (one, other) = (nodes.node(), nodes.node());
     let begun = Instant::now();
@@ -371,12 +371,12 @@ fn a_failed_load_lets_the_next_node_load_at_once() {
         led.recv().unwrap();
         assert_eq!(other.get_with(key(1), || 2), 2);
     });
-    // Its lease would be renewed for 10 s.
+    // The lease of a running load would be renewed for 10 s.
     assert!(begun.elapsed() < Duration::from_secs(8), "{:?}", begun.elapsed());
 }
 
 #[test]
-fn a_lease_that_nobody_gives_up_ends_and_a_nested_load_waits_for_none() {
+fn unreleased_lease_expires_and_nested_load_does_not_wait() {
     let Some(mut nodes) = Nodes::start() else { return };
     let one = nodes.node();
     let dead = RedisTier::open(RedisOptions::new(nodes.server.url(), "nodes", "shared")).unwrap();
@@ -394,19 +394,20 @@ fn a_lease_that_nobody_gives_up_ends_and_a_nested_load_waits_for_none() {
     assert!(begun.elapsed() < Duration::from_secs(8), "{:?}", begun.elapsed());
 }
 
-/// Says yes after 50 ms.
+/// Returns a condition that becomes true after 50 ms.
 fn moment() -> impl FnMut() -> bool {
     let begun = Instant::now();
     move || begun.elapsed() > Duration::from_millis(50)
 }
 
 #[test]
-fn after_a_partition_with_writes_on_both_sides_all_agree_and_every_loss_is_counted() {
+fn nodes_agree_after_a_partition_with_writes_on_both_sides() {
     let Some(mut nodes) = Nodes::start() else { return };
     let line = Proxy::to(nodes.server.port());
     let one = nodes.node();
     let cut_off = nodes.builder().redis(line.url()).build().unwrap();
-    // It has copies of 0 to 50, its own writes, and knows what it replaces then.
+    // The node has copies of keys 0 to 50, its own writes. So it knows which entry each later write
+    // replaces.
     (0..50).for_each(|number| cut_off.insert(key(number), 1));
     (50..60).for_each(|number| one.insert(key(number), 1));
     assert!((0..50).all(|number| cut_off.get(&key(number)) == Some(1)));
@@ -429,7 +430,7 @@ fn after_a_partition_with_writes_on_both_sides_all_agree_and_every_loss_is_count
     let expected = |number| match number {
         0..20 => Some(2),
         20..40 => Some(3),
-        // Removed by the other, or replaced unseen.
+        // Removed by the other node, or replaced without knowing the replaced entry.
         45 | 50..55 => None,
         _ => Some(1),
     };
@@ -437,14 +438,14 @@ fn after_a_partition_with_writes_on_both_sides_all_agree_and_every_loss_is_count
         |cache: &Cache<String, u64>| (0..60).all(|number| cache.get(&key(number)) == expected(number));
     let lag = until("both agree", || agree(&one) && agree(&cut_off));
     println!("coherent {lag:?} after the partition of {:?}", partition.elapsed());
-    // Within a second, where the machine has time for it.
+    // A second, where the machine is not busy.
     assert!(lag < Duration::from_secs(10), "{lag:?}");
     let counts = cut_off.stats().cache;
     assert_eq!((counts.repaired, counts.repairs_lost), (21, 16));
 }
 
 #[test]
-fn what_was_loaded_while_the_server_was_away_is_stored_when_it_is_back() {
+fn load_during_an_outage_is_stored_unless_the_entry_changed() {
     let Some(mut nodes) = Nodes::start() else { return };
     let line = Proxy::to(nodes.server.port());
     let node = nodes.builder().redis(line.url()).build().unwrap();
@@ -464,17 +465,17 @@ fn what_was_loaded_while_the_server_was_away_is_stored_when_it_is_back() {
             5
         };
         assert_eq!(node.get_with(key(number), || load(&mut loads)), 5);
-        // Where others changed the entry, theirs stays.
+        // Where the other node changed the entry, its change stays.
         let expected = [Some(5), Some(1), None][number as usize - 1];
         assert_eq!((node.get(&key(number)), other.get(&key(number))), (expected, expected), "of {number}");
         assert_eq!(loads, 1);
     }
 }
 
-/// The fault: the thread that hears other nodes used the engine when the last
-/// handle went, and kept the lock of the directory.
+/// The fault: the next build failed after the last handle was dropped. The cause: the thread that
+/// listens to other nodes still used the engine and kept the lock of the directory.
 #[test]
-fn directory_of_a_node_is_free_when_its_last_handle_is_gone() {
+fn directory_of_a_node_can_be_opened_after_its_last_handle_is_dropped() {
     let Some(mut nodes) = Nodes::start() else { return };
     let other = nodes.node();
     let dir = tempfile::tempdir().unwrap();
@@ -485,7 +486,7 @@ fn directory_of_a_node_is_free_when_its_last_handle_is_gone() {
             .namespace("nodes")
             .build();
         let node = built.unwrap_or_else(|error| panic!("round {round}: {error}"));
-        // Its thread is busy with these when the handle goes.
+        // The listener thread is busy with these notices when the handle is dropped.
         other.insert_many((0..20).map(|number| (key(number), round)));
         node.insert(key(round), round);
     }

@@ -1,4 +1,4 @@
-//! Reads beside repairs and invalidations: what one pass over the tiers misses.
+//! Reads during repairs and invalidations: entries that one pass over the tiers would miss.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -20,7 +20,7 @@ use crate::fixtures::{Plan, Rig};
 
 type Hook = Box<dyn FnOnce() + Send>;
 
-/// A tier of this node alone in which something happens just before the next read.
+/// A local tier that runs a hook just before its next read.
 struct Hooked {
     tier: HashMapTier,
     hook: Mutex<Option<Hook>>,
@@ -84,7 +84,7 @@ impl Tier for Hooked {
 
 type Node = Arc<Rig<Vec<u8>>>;
 
-/// A node over the line with a tier of its own, and no memory.
+/// A node behind the proxy, with one local tier and no memory.
 fn node(line: &Proxy, own: &Arc<Hooked>) -> Node {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let options = RedisOptions { notices: true, clock, ..RedisOptions::new(line.url(), "reads", "reads") };
@@ -97,7 +97,7 @@ fn node(line: &Proxy, own: &Arc<Hooked>) -> Node {
 
 type Finds = fn(&Node) -> bool;
 
-/// Every kind of read, and whether it finds the entry.
+/// Every kind of read, each with a check whether it finds the entry.
 const READS: [(&str, Finds); 7] = [
     ("get", |node| block_on(node.get::<Blocking>(&1)).unwrap().is_some()),
     ("contains_key", |node| block_on(node.contains_key::<Blocking>(&1)).unwrap()),
@@ -115,11 +115,11 @@ const READS: [(&str, Finds); 7] = [
     }),
 ];
 
-/// The fault: the retry was in one of the walks over the tiers alone. The others
-/// asked Redis before a repair stored the entry there, and the tier of this node
-/// after the repair had removed it.
+/// The fault: some reads missed an entry while a repair moved it to Redis. The cause: only one of
+/// the walks over the tiers retried. The others read Redis before the repair stored the entry
+/// there, and the local tier after the repair had removed it.
 #[test]
-fn every_read_finds_an_entry_that_a_repair_moves_meanwhile() {
+fn every_read_finds_an_entry_that_a_concurrent_repair_moves() {
     for (name, finds) in READS {
         let Some(server) = RedisServer::start() else { return };
         let (line, own) = (Arc::new(Proxy::to(server.port())), Hooked::new());
@@ -144,9 +144,9 @@ fn every_read_finds_an_entry_that_a_repair_moves_meanwhile() {
     }
 }
 
-/// While Redis is away, what memory has serves every read, unconfirmed.
+/// While Redis is away, every read is served from memory, unconfirmed.
 #[test]
-fn every_read_is_served_unconfirmed_by_memory_while_redis_is_away() {
+fn every_read_is_served_from_memory_unconfirmed_during_an_outage() {
     let Some(mut nodes) = Nodes::start() else { return };
     let line = Proxy::to(nodes.server.port());
     nodes.dirs.push(tempfile::tempdir().unwrap());
@@ -167,7 +167,7 @@ fn every_read_is_served_unconfirmed_by_memory_while_redis_is_away() {
 
 type Invalidate = fn(&Cache<String, u64>);
 
-/// What makes an entry worth nothing without removing it from Redis.
+/// Calls that make an entry stale without removing it from Redis.
 const INVALIDATIONS: [(&str, Invalidate); 2] = [
     ("invalidate_all", |node| node.invalidate_all().unwrap()),
     ("invalidate_tag", |node| node.invalidate_tag("tag").unwrap()),

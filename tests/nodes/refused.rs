@@ -1,12 +1,12 @@
-//! A server that is there and refuses writes: what it refused is owed to it, and
-//! nobody takes for confirmed what the others were not told.
+//! A reachable server that refuses writes. The refused changes stay pending, and entries that the
+//! other nodes could not hear of are unconfirmed.
 
 use larder::{Cache, Coherence, TierKind};
 use larder_testkit::{Proxy, RedisServer};
 
 use super::{Nodes, key, until};
 
-/// Out of memory: reads and removals go on.
+/// Makes the server run out of memory: reads and removals still work.
 fn fill_up(server: &RedisServer) {
     server.cli(&["CONFIG", "SET", "maxmemory", "1"]);
 }
@@ -15,8 +15,8 @@ fn make_room(server: &RedisServer) {
     server.cli(&["CONFIG", "SET", "maxmemory", "0"]);
 }
 
-/// A server that cannot save what it has refuses every change, removals too
-/// (`MISCONF`). Reads go on.
+/// A server that cannot save its data refuses every change, also removals (`MISCONF`). Reads still
+/// work.
 struct CannotSave {
     nodes: Nodes,
 }
@@ -40,10 +40,10 @@ impl CannotSave {
     }
 }
 
-/// The fault: a node without a copy in memory did not know which entry it had
-/// replaced. Once the server took changes again, neither entry stayed.
+/// The fault: once the server took changes again, neither the old nor the new entry stayed. The
+/// cause: a node without a copy in memory did not know which entry it had replaced.
 #[test]
-fn overwritten_entry_is_made_up_for_after_misconf_with_and_without_memory() {
+fn overwritten_entry_is_reconciled_after_misconf_with_and_without_memory() {
     for memory_bytes in [0, 64 << 20] {
         let Some(mut server) = CannotSave::start() else { return };
         let one = server.nodes.builder().memory_bytes(memory_bytes).build().unwrap();
@@ -68,9 +68,9 @@ fn overwritten_entry_is_made_up_for_after_misconf_with_and_without_memory() {
     }
 }
 
-/// What another node wrote after the refused change stays.
+/// An entry that another node wrote after the refused change stays.
 #[test]
-fn entry_of_another_node_stays_over_a_change_that_misconf_refused_before() {
+fn later_entry_of_another_node_stays_over_a_refused_change() {
     let Some(mut server) = CannotSave::start() else { return };
     let one = server.nodes.builder().memory_bytes(0).build().unwrap();
     let other = server.nodes.node();
@@ -86,7 +86,7 @@ fn entry_of_another_node_stays_over_a_change_that_misconf_refused_before() {
     });
 }
 
-/// The value and whether it is confirmed.
+/// Returns the value, and whether it is confirmed.
 fn seen(node: &Cache<String, u64>, number: u64) -> Option<(u64, bool)> {
     let entry = node.inspect(&key(number)).ok().flatten()?;
     Some((entry.value, entry.confirmed))
@@ -97,12 +97,12 @@ fn refuses(node: &Cache<String, u64>) {
 }
 
 #[test]
-fn a_write_that_was_refused_is_made_up_for() {
+fn refused_write_is_reconciled_when_there_is_room() {
     let Some(mut nodes) = Nodes::start() else { return };
     let (one, other) = (nodes.node(), nodes.node());
     (0..20).for_each(|number| one.insert(key(number), 1));
     fill_up(&nodes.server);
-    // Beyond what opens the circuit: later ones are placed elsewhere at once.
+    // More failures than the breaker tolerates: later writes go to another tier at once.
     for number in 10..40 {
         one.insert(key(number), 2);
         assert_eq!(seen(&one, number), Some((2, false)), "its own write");
@@ -124,7 +124,7 @@ fn a_write_that_was_refused_is_made_up_for() {
 }
 
 #[test]
-fn what_was_loaded_and_refused_is_made_up_for() {
+fn refused_store_of_a_load_is_reconciled() {
     let Some(mut nodes) = Nodes::start() else { return };
     let (one, other) = (nodes.node(), nodes.node());
     one.insert(key(1000), 1);
@@ -140,7 +140,7 @@ fn what_was_loaded_and_refused_is_made_up_for() {
 }
 
 #[test]
-fn two_nodes_that_were_both_refused_agree_afterwards() {
+fn nodes_whose_writes_were_refused_agree_afterwards() {
     let Some(mut nodes) = Nodes::start() else { return };
     let (one, other) = (nodes.node(), nodes.node());
     let strict = nodes.builder().coherence(Coherence::Strict).build().unwrap();
@@ -166,7 +166,7 @@ fn two_nodes_that_were_both_refused_agree_afterwards() {
 }
 
 #[test]
-fn what_others_wrote_when_there_was_room_again_stays() {
+fn later_write_of_another_node_stays_over_a_refused_write() {
     let Some(mut nodes) = Nodes::start() else { return };
     let (one, other) = (nodes.node(), nodes.node());
     fill_up(&nodes.server);
@@ -179,9 +179,9 @@ fn what_others_wrote_when_there_was_room_again_stays() {
     assert!((0..20).all(|number| seen(&other, number) == Some((2, true))));
 }
 
-/// The circuit of the node that loads is open, that of the other is not.
+/// The breaker of the loading node is open, that of the other node is closed.
 #[test]
-fn a_load_that_is_refused_removes_nothing_of_others() {
+fn refused_store_of_a_load_removes_no_entry_of_another_node() {
     let Some(mut nodes) = Nodes::start() else { return };
     let (one, other) = (nodes.node(), nodes.node());
     for number in 0..20 {
@@ -202,7 +202,7 @@ fn a_load_that_is_refused_removes_nothing_of_others() {
 }
 
 #[test]
-fn a_step_that_fails_leaves_the_entry_as_it_was() {
+fn failed_atomic_operation_leaves_the_entry_unchanged() {
     let Some(mut nodes) = Nodes::start() else { return };
     let line = Proxy::to(nodes.server.port());
     let (one, other) = (nodes.builder().redis(line.url()).build().unwrap(), nodes.node());

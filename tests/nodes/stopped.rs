@@ -1,4 +1,4 @@
-//! A process that is stopped while another node changes what it has a copy of.
+//! A process is stopped with SIGSTOP while another node changes an entry of which it has a copy.
 #![allow(clippy::print_stdout, reason = "that is how a process answers")]
 
 use std::io::{BufRead, BufReader};
@@ -10,19 +10,19 @@ use larder::{Cache, ucache};
 
 use super::{Nodes, key};
 
-/// Set in a child process: the server, and the directory it is to use.
+/// Set in the child process: the URL of the server, and the directory to use.
 const URL: &str = "LARDER_TEST_STOPPED_URL";
 const DIR: &str = "LARDER_TEST_STOPPED_DIR";
 const LEASE: Duration = Duration::from_millis(300);
-/// For a process to be woken, and the clock to be read.
+/// Time for a process to be scheduled and for the clock to be read.
 const SLACK: Duration = Duration::from_millis(100);
 
 fn micros() -> u128 {
     SystemTime::UNIX_EPOCH.elapsed().unwrap().as_micros()
 }
 
-/// Reads again and again, and tells what it read, and when it began to, where
-/// that is news or it had not read for a while.
+/// Reads in a loop. Prints the value and the start of the read when the value changed, or when the
+/// last read was more than 20 ms ago.
 #[test]
 #[ignore = "run by the test of a stopped process, as a process of its own"]
 fn the_reader() {
@@ -64,7 +64,7 @@ impl Reader {
         assert!(sent.unwrap().success());
     }
 
-    /// What it read next, and when.
+    /// Returns the next printed read: when it began, and its value.
     fn read(&mut self) -> (u128, u64) {
         loop {
             let mut line = String::new();
@@ -90,7 +90,7 @@ impl Drop for Reader {
 }
 
 #[test]
-fn a_process_that_was_stopped_serves_nothing_beyond_its_lease() {
+fn stopped_process_serves_no_copy_past_its_lease() {
     let Some(mut nodes) = Nodes::start() else { return };
     let writer = nodes.node();
     writer.insert(key(1), 1);
@@ -102,13 +102,13 @@ fn a_process_that_was_stopped_serves_nothing_beyond_its_lease() {
         reader.signal("-STOP");
         writer.insert(key(1), round + 1);
         let changed = micros();
-        // Shorter and longer than the lease.
+        // Stops both shorter and longer than the lease.
         let stop = Duration::from_millis(60 * round);
         thread::park_timeout(stop);
         reader.signal("-CONT");
         let (mut is_seen, mut is_late) = (false, stop < LEASE + SLACK);
         while !(is_seen && is_late) {
-            // The first read that began after the stop is told in any case.
+            // The first read that began after the stop is always printed.
             let (at, value) = reader.read();
             is_seen |= value == round + 1;
             if at > changed + (LEASE + SLACK).as_micros() {

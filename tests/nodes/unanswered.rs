@@ -1,8 +1,7 @@
-//! A server that hears and applies what a node asks, while the answer is lost.
+//! The server applies the request of a node, but the answer is lost.
 //!
-//! The fault: a node took its own earlier change, whose answer was lost, for a
-//! change of another node, and gave its later change up for it. A removed value
-//! came back, and an overwritten one too.
+//! The fault: a removed or overwritten value came back. The cause: a node took its own earlier
+//! change, whose answer was lost, for a change of another node, and dropped its later change.
 
 use std::collections::HashSet;
 use std::thread;
@@ -14,15 +13,15 @@ use super::{Nodes, key, until};
 
 type Node = Cache<String, u64>;
 
-/// A change of one entry: its name, what it does, and what the entry may be
-/// afterwards, by what it was before.
+/// A change of one entry: its name, the call, and the possible states of the entry afterwards, by
+/// its state before.
 struct Change {
     name: &'static str,
     make: fn(&Node, &String, u64),
     outcomes: fn(Option<u64>, u64) -> Vec<Option<u64>>,
 }
 
-/// Changes that a node makes up for: they count whether they were answered or not.
+/// Changes that a node reconciles later. They take effect whether or not they were answered.
 static CHANGES: [Change; 7] = [
     Change { name: "insert", make: |node, key, value| node.insert(key.clone(), value), outcomes: written },
     Change {
@@ -40,7 +39,7 @@ static CHANGES: [Change; 7] = [
     Change {
         name: "remove_many",
         make: |node, key, _| {
-            // The failure of the tier is told; the removal counts all the same.
+            // The call reports the failure of the tier. The removal still takes effect.
             let _told = node.remove_many(&[key.clone(), format!("{key} beside")]);
         },
         outcomes: removed,
@@ -57,7 +56,7 @@ static CHANGES: [Change; 7] = [
         make: |node, key, value| {
             node.get_with(key.clone(), || value);
         },
-        // A load stores nothing over an entry that is there.
+        // A load does not overwrite an existing entry.
         outcomes: |before, value| vec![before.or(Some(value)), None],
     },
     Change {
@@ -69,7 +68,7 @@ static CHANGES: [Change; 7] = [
     },
 ];
 
-/// Steps among all nodes: an error says that it is not known what became of them.
+/// Atomic operations across nodes. After an error their effect is unknown.
 static STEPS: [Change; 3] = [
     Change {
         name: "increment",
@@ -102,7 +101,7 @@ fn removed(_: Option<u64>, _: u64) -> Vec<Option<u64>> {
     vec![None]
 }
 
-/// One key: what is there before, and two changes of it.
+/// One key: its initial state, and two changes of it.
 struct Case<'a> {
     key: String,
     before: Option<u64>,
@@ -127,7 +126,7 @@ impl Case<'_> {
         (self.changes[at].make)(node, &self.key, 1 + at as u64);
     }
 
-    /// What the entry may be after both.
+    /// The possible states of the entry after both changes.
     fn outcomes(&self) -> HashSet<Option<u64>> {
         let first = (self.changes[0].outcomes)(self.before, 1);
         first.into_iter().flat_map(|between| (self.changes[1].outcomes)(between, 2)).collect()
@@ -139,14 +138,14 @@ impl Case<'_> {
     }
 }
 
-/// How the server is silent to the first changes and to the second ones.
+/// How the server fails for the first and the second changes.
 #[derive(Clone, Copy, Debug)]
 enum Silence {
-    /// It applies the first, and does not hear the second.
+    /// It applies the first change, and does not receive the second.
     AnswersLost,
-    /// It hears neither before it is itself again.
+    /// It receives neither change during the outage.
     Deaf,
-    /// It hears the first when it goes on after it was stopped.
+    /// It receives the first change when it resumes after a stop.
     Stopped,
 }
 
@@ -166,7 +165,8 @@ fn the_last_change_stays(silence: Silence, memory_bytes: u64, cases: &[Case<'_>]
         Silence::Deaf => line.swallow(true),
         Silence::Stopped => nodes.server.pause(),
     }
-    // At once, so that the server hears all of the first ones before its silence is noticed.
+    // All at once, so that the server receives all first changes before the nodes notice the
+    // outage.
     thread::scope(|scope| {
         for case in cases {
             let node = &node;
@@ -197,23 +197,23 @@ fn the_last_change_stays(silence: Silence, memory_bytes: u64, cases: &[Case<'_>]
 }
 
 #[test]
-fn last_of_two_changes_stays_where_the_answer_to_the_first_was_lost() {
+fn last_of_two_changes_stays_when_the_first_answer_is_lost() {
     the_last_change_stays(Silence::AnswersLost, 64 << 20, &Case::all());
 }
 
 #[test]
-fn last_of_two_changes_stays_where_the_server_heard_neither() {
+fn last_of_two_changes_stays_when_the_server_received_neither() {
     the_last_change_stays(Silence::Deaf, 64 << 20, &Case::all());
 }
 
 #[test]
-fn last_of_two_changes_stays_where_the_server_was_stopped() {
+fn last_of_two_changes_stays_when_the_server_was_stopped() {
     the_last_change_stays(Silence::Stopped, 64 << 20, &Case::all());
 }
 
 #[test]
 fn last_of_two_changes_stays_without_memory() {
-    // A load that can look nowhere for the entry is a change like others.
+    // A load that finds the entry in no tier is a change like the others.
     let loads = |case: &Case<'_>| case.changes.iter().any(|change| change.name == "get_with");
     let mut cases = Case::all();
     cases.retain(|case| case.before.is_none() || !loads(case));

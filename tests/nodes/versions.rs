@@ -1,7 +1,7 @@
-//! Two versions of a program on one Redis, as a rolling deploy has them for an hour.
+//! Two versions of a program over one Redis, as in a rolling deploy.
 //!
-//! Both used the same names. So each found the entries of the other one, could not read
-//! them, removed them and loaded again: no hits on either side.
+//! The fault: neither version had hits. The cause: both used the same key names, so each found
+//! entries of the other, could not read them, removed them and loaded again.
 
 use std::sync::Barrier;
 use std::thread;
@@ -44,7 +44,7 @@ where
     ucache("users").dir(dir).redis(nodes.server.url()).namespace("roll").version(version).build().unwrap()
 }
 
-/// The same, for values by names, which have no fingerprint in their frames.
+/// Opens a cache that stores values by field names. Its frames have no type fingerprint.
 fn open_named<V>(nodes: &mut Nodes) -> Cache<u64, V>
 where
     V: Serialize + DeserializeOwned + Clone + Send + Sync + 'static,
@@ -62,7 +62,7 @@ struct Renamed {
 }
 
 #[test]
-fn each_version_keeps_its_hits_where_values_are_stored_by_names() {
+fn versions_keep_their_hits_when_values_are_stored_by_name() {
     let Some(mut nodes) = Nodes::start() else { return };
     let (one, other) = (open_named::<Old>(&mut nodes), open_named::<Renamed>(&mut nodes));
     let mut sums = [0; 2];
@@ -74,7 +74,7 @@ fn each_version_keeps_its_hits_where_values_are_stored_by_names() {
     assert_eq!([refused(&one), refused(&other)], [0; 2]);
 }
 
-/// How many of 20 keys are loaded in ten rounds.
+/// Looks up 20 keys, and returns the number that were loaded.
 fn loads<V: Clone + Send + Sync + PartialEq + std::fmt::Debug + 'static>(
     cache: &Cache<u64, V>,
     make: impl Fn(u64) -> V,
@@ -95,7 +95,7 @@ fn refused<V: Clone + Send + Sync + 'static>(cache: &Cache<u64, V>) -> u64 {
 }
 
 #[test]
-fn each_version_keeps_its_hits_while_a_type_or_a_version_changes() {
+fn versions_keep_their_hits_when_the_type_or_version_changes() {
     let Some(mut nodes) = Nodes::start() else { return };
     let (one, other) = (open::<Old>(&mut nodes, 0), open::<New>(&mut nodes, 0));
     let (raised, again) = (open::<New>(&mut nodes, 2), open::<Old>(&mut nodes, 0));
@@ -122,7 +122,7 @@ fn each_version_keeps_its_hits_while_a_type_or_a_version_changes() {
 type Change = fn(&Cache<u64, New>);
 
 #[test]
-fn a_change_by_one_version_reaches_the_entry_of_the_other() {
+fn change_by_one_version_removes_the_entry_of_the_other() {
     let Some(mut nodes) = Nodes::start() else { return };
     let (one, other) = (open::<Old>(&mut nodes, 0), open::<New>(&mut nodes, 0));
     let beside = open::<Old>(&mut nodes, 0);
@@ -144,7 +144,7 @@ fn a_change_by_one_version_reaches_the_entry_of_the_other() {
     for (what, change) in changes {
         one.insert_with(1, old(1), EntryOptions::new().tag("users"));
         assert_eq!(other.get(&1), None, "{what}: the insert of the other version removed it");
-        // As a load leaves it: each version has an entry.
+        // The state that loads leave: each version has its own entry.
         one.get_with(1, || old(1));
         other.get_with(1, || new(1));
         assert_eq!((one.get(&1), beside.get(&1)), (Some(old(1)), Some(old(1))), "{what}");
@@ -156,7 +156,7 @@ fn a_change_by_one_version_reaches_the_entry_of_the_other() {
 }
 
 #[test]
-fn a_load_of_one_version_that_began_before_a_change_by_the_other_is_not_stored() {
+fn load_started_before_a_change_by_another_version_is_not_stored() {
     let Some(mut nodes) = Nodes::start() else { return };
     let (one, other) = (open::<Old>(&mut nodes, 0), open::<New>(&mut nodes, 0));
     let changes: [(&str, Change); 3] = [
@@ -184,20 +184,20 @@ fn a_load_of_one_version_that_began_before_a_change_by_the_other_is_not_stored()
 }
 
 #[test]
-fn a_version_that_comes_while_another_removes_is_not_missed() {
+fn removal_reaches_a_version_that_has_just_started() {
     let Some(mut nodes) = Nodes::start() else { return };
     let one = open::<Old>(&mut nodes, 0);
     for version in 1..=20 {
         let newcomer = open::<New>(&mut nodes, version);
         newcomer.get_with(1, || new(1));
-        // The first thing that this node does after the other one came.
+        // The first operation of this node after the other version started.
         one.remove(&1);
         until_coherent("removed", &None, || newcomer.get(&1));
     }
 }
 
 #[test]
-fn counters_and_first_writes_are_per_version() {
+fn counters_and_insert_if_absent_are_per_version() {
     let Some(mut nodes) = Nodes::start() else { return };
     let (one, other) = (open::<u64>(&mut nodes, 1), open::<u64>(&mut nodes, 2));
     let beside = open::<u64>(&mut nodes, 1);
@@ -214,7 +214,7 @@ fn counters_and_first_writes_are_per_version() {
 }
 
 #[test]
-fn a_version_that_waits_for_a_load_of_another_loads_itself_then() {
+fn version_that_waited_for_a_load_of_another_loads_itself() {
     let Some(mut nodes) = Nodes::start() else { return };
     let (one, other) = (open::<Old>(&mut nodes, 0), open::<New>(&mut nodes, 0));
     let begun = Barrier::new(2);
@@ -245,7 +245,7 @@ fn entries(server: &RedisServer) -> usize {
 }
 
 #[test]
-fn a_version_that_is_not_used_any_more_is_forgotten_and_its_entries_are_swept() {
+fn unused_version_is_forgotten_and_its_entries_are_swept() {
     let Some(mut nodes) = Nodes::start() else { return };
     let former = open::<Old>(&mut nodes, 0);
     loads(&former, old);
@@ -255,7 +255,7 @@ fn a_version_that_is_not_used_any_more_is_forgotten_and_its_entries_are_swept() 
     loads(&later, new);
     assert_eq!(entries(&nodes.server), 40, "for a while both are there");
     later.close().unwrap();
-    // As if it had been used last in 1970.
+    // Sets the last use of both versions to 1970.
     for (name, mark) in marks(&nodes.server) {
         let mut parts: Vec<_> = mark.split(' ').map(str::to_owned).collect();
         assert_eq!(parts.len(), 3, "a generation and two versions: {mark}");
@@ -277,7 +277,7 @@ fn a_version_that_is_not_used_any_more_is_forgotten_and_its_entries_are_swept() 
 }
 
 #[test]
-fn entries_of_an_earlier_build_are_misses_and_go_by_themselves() {
+fn entries_of_an_earlier_build_are_misses_and_expire() {
     let Some(mut nodes) = Nodes::start() else { return };
     let cache = open::<Old>(&mut nodes, 0);
     loads(&cache, old);
