@@ -1,9 +1,8 @@
-//! Keeping the budget: what to do next, and doing it.
+//! Keeps the disk budget: chooses the next step of compaction or eviction, and runs it.
 //!
-//! The decision is a pure function of an [`Outlook`]. Upkeep runs in the call
-//! that writes, one at a time, holding `upkeep` alone; `scan`, `flush` and
-//! moves between generations hold it too, so that rows stay where they are
-//! for them.
+//! The choice is a pure function of an [`Outlook`]. Compaction runs in the call that writes, in one
+//! thread at a time, which holds `upkeep` exclusively. `scan` and `flush` hold `upkeep` too, so
+//! that rows do not move meanwhile.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -18,76 +17,77 @@ use super::segments::Sealed;
 use super::sorted_run::SortedRun;
 use super::store::Store;
 
-/// More segments than this are merged, even where the budget allows them:
-/// each holds a file open.
+/// Above this number, segments are merged even within the budget, because each holds a file open.
 const SEGMENTS_MAX: usize = 512;
 
-/// A database is not worth dropping below this: an empty one has half as much.
+/// Smaller databases are not frozen for their size: an empty one has half as much.
 const GENERATION_BYTES_MIN: u64 = 2 << 20;
 
-/// More packs than this are put together: each is looked at for a row that is
-/// not there.
+/// Above this number, sorted runs are merged, because the look-up of an absent row asks each of
+/// them.
 const PACKS_MAX: usize = 40;
 
-/// So many go at once at most.
+/// Most sorted runs that one compaction replaces.
 const RETIRED_MAX: usize = 4;
 
-/// Rows that each put looks at for the pack under way. A database is packed before
-/// the next one has taken a thirty-second as many, and the same again for a pack that goes.
+/// Rows that each put processes for the compaction in progress.
+///
+/// A frozen database is compacted before the next one has taken a thirty-second as many rows. A
+/// replaced run takes as long again.
 const ROWS_A_PUT: u64 = 32;
 
-/// So many are looked at together.
+/// Rows that are processed together, so that not every put takes the lock.
 const ROWS_AT_ONCE: u64 = 128;
 
-/// And so many where room is gone before the pack is whole.
+/// Rows that a put processes if the budget is exceeded before the run is complete.
 const ROWS_IN_HASTE: u64 = 1024;
 
-/// All the decision depends on.
+/// The state on which the choice depends.
 #[derive(Clone, Debug, Default)]
 struct Outlook {
     limit: u64,
-    /// Bytes to free before the budget holds.
+    /// Bytes to free until usage is within the budget.
     excess: u64,
-    /// The same after this pack and the next one, which take as much as the last did,
-    /// and what comes in while they are written.
+    /// The excess after this sorted run and the next one, and after the writes meanwhile. Each run
+    /// is assumed to be as large as the last one.
     excess_soon: u64,
-    /// What is free beside this pack and what comes in meanwhile.
+    /// Bytes that are free after this sorted run and the writes meanwhile.
     room_soon: u64,
     newest_bytes: u64,
-    /// Whether the newest database has more in it than an empty one.
+    /// Whether the newest database is larger than an empty one.
     newest_grown: bool,
     frozen_bytes: Option<u64>,
-    /// Whether a pack is being written.
+    /// Whether a sorted run is being written.
     is_packing: bool,
-    /// Highest number first.
+    /// The sorted runs, highest number first.
     packs: Vec<Packed>,
     sealed: Vec<Sealed>,
     active: bool,
-    /// What dropping everything would free.
+    /// Bytes that dropping everything would free.
     reclaimable: u64,
 }
 
-/// What upkeep needs to know of a pack.
+/// A sorted run, as the choice sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Packed {
     number: u64,
     /// Bytes of the file.
     len: u64,
-    /// Rows that have a value.
+    /// Number of rows with a value.
     values: u64,
-    /// Those of them that are valid.
+    /// Number of those rows that are valid.
     live: u64,
-    /// Those that were read.
+    /// Number of rows that were read.
     read: u64,
     /// Bytes that an eviction frees.
     droppable: u64,
-    /// Whether it is what was left of another one: what was read of it stands in
-    /// the same place, and had little time to be read again.
+    /// Whether the run was rewritten from an earlier one of the same number. Its rows had little
+    /// time to be read again.
     is_rest: bool,
 }
 
 impl Packed {
-    /// An eviction must free more than it writes.
+    /// Returns whether an eviction frees more than it writes.
     fn is_worth_dropping(&self) -> bool {
         self.droppable > self.len / 2 && self.droppable > 4 << 10
     }
@@ -96,7 +96,8 @@ impl Packed {
         self.live.saturating_mul(4) <= self.values
     }
 
-    /// What an eviction frees, about: of what was read half at most stays, and no more than is valid.
+    /// Bytes that an eviction frees, approximately. Of the rows that were read, it copies at most
+    /// half of all rows, and no dead ones.
     fn freed(&self) -> u64 {
         let stays = self.read.min(self.values / 2).min(self.live);
         let of_one = self.droppable / self.values.max(1);
@@ -104,27 +105,27 @@ impl Packed {
     }
 }
 
-/// Packs that are to go, and what of them lives on.
+/// Sorted runs to replace, and which of their entries are copied.
 type Retire = Vec<(u64, Carry)>;
 
-/// What to do next.
+/// The next step.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Choice {
-    /// Nothing: the budget holds.
+    /// Nothing: usage is within the budget.
     Rest,
-    /// Freeze the newest database, begin a new one.
+    /// Freeze the newest database and create a new one.
     Freeze,
-    /// Begin a pack of the frozen database and of what lives on of others.
+    /// Begin a sorted run of the frozen database and the copied entries of other runs.
     SortedRun(Retire),
-    /// Go on with the pack under way; what is missing until it is whole is little.
+    /// Continue the sorted run in progress with more rows. The budget is exceeded only a little.
     Hurry,
-    /// Write the rest of the pack under way.
+    /// Finish the sorted run in progress.
     Finish,
-    /// Drop a segment, and carry everything named in it to the active one.
+    /// Drop a segment, and copy all of its live frames to the active one.
     Merge(u64),
-    /// Drop a segment, and carry what was read of it.
+    /// Drop a segment, and copy its frames that were read.
     Evict(u64),
-    /// End the active segment, so that it can be evicted.
+    /// Seal the active segment, so that it can be evicted.
     Seal,
     /// Nothing is left to drop.
     GiveUp,
@@ -164,7 +165,7 @@ impl Outlook {
         }
     }
 
-    /// What a database or a pack has come to.
+    /// The next step for databases and sorted runs, if there is one.
     fn choose_for_rows(&self) -> Option<Choice> {
         let is_full = self.newest_bytes > (self.limit / 16).max(GENERATION_BYTES_MIN);
         match (self.is_packing, self.frozen_bytes) {
@@ -180,33 +181,35 @@ impl Outlook {
         }
     }
 
-    /// A merge must free more than it writes, or end with fewer segments.
+    /// Returns whether a merge frees more than it writes, or leaves fewer segments.
     fn is_worth_merging(&self, sealed: &Sealed, crowded: bool) -> bool {
         let mostly_dead = sealed.live.saturating_mul(4) <= sealed.len;
         mostly_dead && self.excess > 0 || crowded && sealed.live <= self.limit / 1024
     }
 
-    /// Rows may take a quarter of the budget beside segments, and all of it alone.
+    /// Returns whether rows are evicted before segments. Rows may take a quarter of the budget
+    /// beside segments, and all of it without segments.
     fn rows_go_first(&self) -> bool {
         let packed: u64 = self.packs.iter().map(|pack| pack.len).sum();
         let rows = packed + self.newest_bytes + self.frozen_bytes.unwrap_or(0);
         rows > self.limit / 4 || self.sealed.is_empty() && !self.active
     }
 
-    /// Whether to go beyond the budget until a pack is whole rather than have one `put`
-    /// write all that is missing of it.
+    /// Returns whether the budget may be exceeded until the sorted run is complete. Otherwise one
+    /// `put` writes the rest of the run.
     fn is_little_over(&self) -> bool {
         self.excess <= self.limit / 32
     }
 
-    /// Packs that could go, the oldest first.
+    /// Sorted runs that are worth evicting, oldest first.
     fn worth_dropping(&self) -> impl Iterator<Item = &Packed> {
         self.packs.iter().rev().filter(|pack| pack.is_worth_dropping())
     }
 
-    /// The packs that are to go together with the frozen database, so that the next
-    /// one can grow and be packed in turn, and no `put` has to wait for room. Half of
-    /// a pack too little is made up for the next time.
+    /// Chooses the sorted runs to replace together with the frozen database.
+    ///
+    /// They free enough for the next database to grow and to be compacted, so that no `put` waits
+    /// for room. Up to half of a run too little is left for the next time.
     fn stale_packs(&self) -> Retire {
         let mut need = self.excess_soon;
         let mut retire = Vec::new();
@@ -236,7 +239,8 @@ impl Outlook {
 }
 
 impl DiskTier {
-    /// Frees space until `bytes` fit, which are counted already; `Full` when they cannot.
+    /// Frees space until `bytes` fit, which are counted already. Fails with `ErrorKind::Full` if
+    /// they cannot.
     pub(super) fn make_room(&self, bytes: u64) -> Result<()> {
         let mut upkeep = self.upkeep.write();
         self.reaper.settle()?;
@@ -247,8 +251,8 @@ impl DiskTier {
         }
     }
 
-    /// Measures the databases, and frees space if the budget says so. Does
-    /// nothing while someone else is at it.
+    /// Measures the databases, and frees space if the budget is exceeded. Does nothing while
+    /// another thread does so.
     pub(super) fn tend(&self) {
         let Some(mut upkeep) = self.upkeep.try_write() else { return };
         if let Err(error) = self.keep_budget(&mut upkeep) {
@@ -256,7 +260,7 @@ impl DiskTier {
         }
     }
 
-    /// Goes on with the pack under way, now and then.
+    /// Continues the sorted run in progress, once enough puts were made.
     pub(super) fn tend_pack(&self) {
         if self.owed.fetch_add(ROWS_A_PUT, Ordering::Relaxed) < ROWS_AT_ONCE {
             return;
@@ -268,8 +272,8 @@ impl DiskTier {
         }
     }
 
-    /// Flushes the databases where the journal has grown enough; waits for
-    /// others who do so only where it has grown too much.
+    /// Flushes the databases if the journal is large enough. Waits for other threads only if it is
+    /// too large.
     pub(super) fn tend_journal(&self) {
         let (due, overdue) = self
             .with_store(|store| Ok((store.journal.is_due(), store.journal.is_overdue())))
@@ -287,7 +291,7 @@ impl DiskTier {
         }
     }
 
-    /// Frees space until the budget holds; what there was to do last.
+    /// Frees space until usage is within the budget. Returns the last choice.
     pub(super) fn keep_budget(&self, upkeep: &mut Option<CompactionJob>) -> Result<Choice> {
         self.measure()?;
         loop {
@@ -303,7 +307,7 @@ impl DiskTier {
                 }
                 Choice::Finish => {
                     self.go_on(upkeep, u64::MAX)?;
-                    // What that frees is free before more goes.
+                    // Waits until the replaced files are deleted, before more is evicted.
                     self.reaper.settle()?;
                 }
                 Choice::Merge(number) => self.drop_measured(number, Carry::Named)?,
@@ -316,18 +320,19 @@ impl DiskTier {
         }
     }
 
-    /// Rows that go make the databases grow, so they are measured again.
+    /// Drops a segment, then measures the databases, which grow as rows are removed.
     fn drop_measured(&self, number: u64, carry: Carry) -> Result<()> {
         self.drop_segment(number, carry)?;
         self.measure()
     }
 
-    /// Counts what the databases take now.
+    /// Measures the disk usage of the databases.
     pub(super) fn measure(&self) -> Result<()> {
         self.measure_after(0)
     }
 
-    /// The same for those that were given so many bytes since the last time.
+    /// Measures the disk usage of the databases that were given at least `bytes` since the last
+    /// time.
     pub(super) fn measure_after(&self, bytes: u64) -> Result<()> {
         self.with_store(|store| {
             for generation in store.databases.each_generation().filter(|one| one.is_due(bytes)) {
@@ -390,25 +395,25 @@ mod tests {
     }
 
     #[test]
-    fn within_the_budget_nothing_goes() {
+    fn nothing_is_dropped_within_the_budget() {
         let segments = vec![sealed(1, 4 * MIB), sealed(2, 0)];
         check(Outlook { sealed: segments, newest_bytes: 4 * MIB, ..Outlook::default() }, Choice::Rest);
     }
 
     #[test]
-    fn the_oldest_segment_goes_first() {
+    fn oldest_segment_is_evicted_first() {
         let segments = vec![sealed(3, 4 * MIB), sealed(4, 2 * MIB)];
         check(Outlook { excess: 1, sealed: segments, ..Outlook::default() }, Choice::Evict(3));
     }
 
     #[test]
-    fn a_segment_that_is_mostly_dead_goes_before_it() {
+    fn mostly_dead_segment_is_merged_before_an_older_one_is_evicted() {
         let segments = vec![sealed(3, 4 * MIB), sealed(4, MIB)];
         check(Outlook { excess: 1, sealed: segments, ..Outlook::default() }, Choice::Merge(4));
     }
 
     #[test]
-    fn a_database_is_frozen_at_its_sixteenth_and_packed() {
+    fn database_is_frozen_at_a_sixteenth_of_the_budget_and_compacted() {
         let full = Outlook { newest_bytes: 5 * MIB, ..Outlook::default() };
         check(full.clone(), Choice::Freeze);
         check(Outlook { is_packing: true, ..full.clone() }, Choice::Finish);
@@ -423,7 +428,7 @@ mod tests {
     }
 
     #[test]
-    fn packs_go_where_room_gets_scarce() {
+    fn sorted_runs_are_replaced_when_room_gets_scarce() {
         let packs = |live: [u64; 3]| vec![packed(3, live[0]), packed(2, live[1]), packed(1, live[2])];
         let scarce = Outlook { excess_soon: 3 * MIB, frozen_bytes: Some(MIB), ..Outlook::default() };
         let check_packs = |outlook: &Outlook, packs: Vec<Packed>, expect: &[(u64, Carry)]| {
@@ -439,7 +444,7 @@ mod tests {
     }
 
     #[test]
-    fn packs_above_their_quarter_go_before_segments() {
+    fn sorted_runs_above_a_quarter_are_evicted_before_segments() {
         let over = Outlook {
             excess: 1,
             excess_soon: 1,
@@ -461,13 +466,13 @@ mod tests {
     }
 
     #[test]
-    fn what_was_read_frees_less() {
+    fn run_with_read_rows_frees_less() {
         let freed = |read, live| Packed { read, ..packed(1, live) }.freed() / MIB;
         assert_eq!([freed(0, 4), freed(1, 4), freed(4, 4), freed(4, 1), freed(4, 0)], [4, 3, 2, 3, 4]);
     }
 
     #[test]
-    fn many_packs_are_put_together() {
+    fn too_many_sorted_runs_are_merged() {
         let packs = (0..=PACKS_MAX as u64).map(|number| Packed { len: MIB + number, ..packed(number, 4) });
         let outlook = Outlook { packs: packs.rev().collect(), ..Outlook::default() };
         check(outlook.clone(), Choice::Rest);
@@ -475,7 +480,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_left_goes_in_the_end() {
+    fn active_segment_and_newest_database_are_evicted_last() {
         let over = Outlook { excess: 1, excess_soon: 1, newest_bytes: MIB, ..Outlook::default() };
         check(Outlook { active: true, newest_grown: true, ..over.clone() }, Choice::Seal);
         check(Outlook { newest_grown: true, ..over.clone() }, Choice::Freeze);
@@ -483,7 +488,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_goes_in_vain() {
+    fn nothing_is_evicted_if_everything_would_not_free_enough() {
         let segments = vec![sealed(1, 4 * MIB)];
         let over = Outlook { excess: 5 * MIB, sealed: segments, ..Outlook::default() };
         assert_eq!(Outlook { reclaimable: 4 * MIB, ..over.clone() }.choose(), Choice::GiveUp);

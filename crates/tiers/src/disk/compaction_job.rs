@@ -1,16 +1,15 @@
-//! Writing a pack, a few rows with each `put`.
+//! Writes a sorted run, a few rows with each `put`.
 //!
-//! Its rows come from the frozen database and from packs that are to go.
-//! While it is written all of these are read as before, and rows of them are
-//! overwritten and removed. So a row that is copied may be dead when the pack takes
-//! its place, which harms nobody: what killed it is newer, and is looked at first.
+//! The rows come from the frozen database and from sorted runs that are to be replaced. These are
+//! still read meanwhile, and their rows may be overwritten or removed. So a copied row may be dead
+//! when the new run takes its place. That does no harm, because the newer row is found first.
 //!
 //! # Invariants
-//! - Every row of the frozen database that is valid when the pack takes its place was copied.
-//! - Of a row that was removed, the word goes along for as long as anything older
-//!   may have the row. A pack that goes counts as there: it may outlive the process.
-//! - So does it for a row that is evicted while an older pack may have it.
-//! - What a pack holds of segments goes along always: the bytes would be lost with it.
+//! - Every row of the frozen database that is valid when the new run takes its place was copied.
+//! - A tombstone is copied while an older place may have the row. A run that is to be replaced
+//!   counts as such a place, since it may outlive the process.
+//! - A tombstone is written for an evicted row too, while an older run may have the row.
+//! - Pointers into segments are always copied. Otherwise the frames would be lost.
 
 use std::sync::Arc;
 
@@ -24,25 +23,25 @@ use super::run_writer::RunWriter;
 use super::sorted_run::{Cursor, Found, SortedRun};
 use super::store::Store;
 
-/// What was read of a pack lives on up to half of it, and up to this: what is left of
-/// a pack, all of it read, is not halved again and again.
+/// Bytes of a run that may be copied even if they are more than half of its bytes that were read.
+/// So a small run, all of it read, is not halved again and again.
 const SMALL_BYTES: u64 = 64 << 10;
 
-/// A pack under way.
+/// A sorted run that is being written.
 pub(super) struct CompactionJob {
     draft: RunWriter,
     frozen: Option<Ahead<Rows, IVec>>,
     retiring: Vec<Retiring>,
 }
 
-/// A pack that is to go.
+/// A sorted run that is to be replaced.
 struct Retiring {
     rows: Ahead<Cursor, Found>,
     carry: Carry,
     allowance: u64,
 }
 
-/// Rows, and the one that comes next.
+/// An iterator over rows, with its next row.
 struct Ahead<R, V> {
     rows: R,
     head: Option<(IVec, V)>,
@@ -63,17 +62,17 @@ impl Retiring {
     }
 }
 
-/// What a finished pack stands in for.
+/// The sources that a finished sorted run replaces.
 pub(super) struct Replaced {
-    /// Whether it has the rows of the frozen database.
+    /// Whether the run has the rows of the frozen database.
     pub(super) frozen: bool,
-    /// The packs that go, the lowest number first: an older one alone would show
-    /// what was overwritten in a newer one.
+    /// The sorted runs to delete, lowest number first. In the other order, a crash could leave an
+    /// old run that shows values overwritten in a newer one.
     pub(super) retired: Vec<Arc<SortedRun>>,
 }
 
 impl CompactionJob {
-    /// Begins; the draft has the number of what it stands in for.
+    /// Begins a run. The writer has the number of the source that the run replaces.
     pub(super) fn begin(
         draft: RunWriter,
         frozen: Option<&Generation>,
@@ -90,7 +89,7 @@ impl CompactionJob {
         Ok(Self { draft, frozen, retiring: retiring.collect::<Result<_>>()? })
     }
 
-    /// Looks at so many rows more; whether those were the last.
+    /// Processes up to `rows` rows. Returns whether the end was reached.
     pub(super) fn step(&mut self, store: &Store, rows: u64) -> Result<bool> {
         for _ in 0..rows {
             if !self.advance(store)? {
@@ -148,7 +147,7 @@ impl CompactionJob {
         Ok(())
     }
 
-    /// Has the new pack say that a row is not there, if older packs may say otherwise.
+    /// Writes a tombstone for a row, if an older run may have the row.
     fn carry_removal(&mut self, store: &Store, pack: &SortedRun, row: &[u8]) -> Result<()> {
         let databases = &store.databases;
         let is_needed = databases.packs_may_hold(row, |other| other.number < pack.number);
@@ -159,7 +158,7 @@ impl CompactionJob {
         }
     }
 
-    /// Lets go of what was read; the draft is ready to be finished.
+    /// Closes the sources and returns the writer, ready to be finished.
     pub(super) fn end(self) -> (RunWriter, Replaced) {
         let mut retired: Vec<_> = self.retiring.iter().map(|one| Arc::clone(one.pack())).collect();
         retired.sort_unstable_by_key(|pack| pack.number);

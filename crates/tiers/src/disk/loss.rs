@@ -1,8 +1,8 @@
-//! Noticing that the directory, or a file in it, was removed while it was open.
+//! Detects that the directory, or a file in it, was removed while the tier was open.
 //!
-//! What is open then goes on being written and read, and is gone with the process. So
-//! it is looked for before a write, now and then, and before each flush and close. The
-//! call that finds it fails, so that it is counted; the tier goes on, empty.
+//! Open files can still be read and written then, but are lost when the process ends. So writes
+//! check for a loss from time to time, and each flush and close checks. The call that detects the
+//! loss fails, so that the loss is counted. Then the tier continues, empty.
 
 use std::sync::atomic::Ordering;
 
@@ -11,14 +11,15 @@ use larder_core::Result;
 use super::DiskTier;
 
 impl DiskTier {
-    /// Looks for a loss unless it was looked for a moment ago.
+    /// Checks for a loss, unless the last check was a moment ago.
     pub(super) fn look_for_loss_now_and_then(&self) -> Result<()> {
         if self.anchor.is_due(self.space.elapsed()) { self.look_for_loss() } else { Ok(()) }
     }
 
-    /// Fails when the directory, or a file that matters, is gone, and begins anew.
+    /// Fails if the directory, or an important file in it, is gone, after the tier was opened again
+    /// empty.
     pub(super) fn look_for_loss(&self) -> Result<()> {
-        // While files come and go by ourselves, none of them is missed.
+        // While this tier itself adds and deletes files, a missing file is not a loss.
         let Some(upkeep) = self.upkeep.try_read() else { return Ok(()) };
         if !self.is_lost() {
             return Ok(());
@@ -42,7 +43,7 @@ impl DiskTier {
         Err(lost)
     }
 
-    /// Whether the directory or a file is gone. The caller holds `upkeep`.
+    /// Returns whether the directory or an important file is gone. The caller holds `upkeep`.
     pub(super) fn is_lost(&self) -> bool {
         !self.anchor.is_there() || self.state.read().as_ref().is_some_and(|store| store.has_lost_files())
     }

@@ -1,11 +1,10 @@
-//! Opening what an earlier process left.
+//! Opens the directory of an earlier process.
 //!
-//! Costs a pass over every row: entries are counted, and each segment learns
-//! which bytes of it are named. A row whose record is not there goes, a
-//! segment that no row names goes.
+//! Costs a pass over every row: entries are counted, and each segment learns which of its bytes are
+//! live. A row whose frame is missing is removed. A segment without rows is deleted.
 //!
-//! What cannot be read takes everything older with it: that alone would bring
-//! overwritten values back.
+//! If a database or sorted run cannot be read, everything older is dropped too. Otherwise older
+//! rows would show overwritten values.
 
 use std::sync::Arc;
 
@@ -27,20 +26,19 @@ use crate::boot_marker::{Marker, Past};
 use crate::disk_budget::Share;
 use crate::durable_sync::sync_tree;
 
-/// What a store stands on.
+/// What a store is opened with.
 pub(super) struct Ground<'a> {
     /// The directory.
     pub(super) layout: &'a Layout,
-    /// What is charged with all it takes.
+    /// The share that counts the disk usage.
     pub(super) space: &'a Arc<Share>,
-    /// How much of a database sled may hold in memory.
+    /// Bytes of a database that sled may cache in memory.
     pub(super) cache_bytes: u64,
     /// The marker of the directory.
     pub(super) marker: &'a Arc<Marker>,
 }
 
-/// Opens the store, as far as its past allows it to be trusted. The share is
-/// charged with all it takes.
+/// Opens the store, with the data that `past` allows to trust. Counts its disk usage in the share.
 pub(super) fn open(ground: &Ground<'_>, past: Past) -> Result<Store> {
     let (layout, cache_bytes) = (ground.layout, ground.cache_bytes);
     let replay = trusted(ground, past)?;
@@ -74,8 +72,8 @@ pub(super) fn open(ground: &Ground<'_>, past: Past) -> Result<Store> {
     Ok(store)
 }
 
-/// Deletes what is not to be trusted, and says what the journals say of the
-/// rest. From here on the directory counts as in use.
+/// Deletes data that cannot be trusted, and reads the journals of the rest. Marks the directory as
+/// in use.
 fn trusted(ground: &Ground<'_>, past: Past) -> Result<Replay> {
     let layout = ground.layout;
     let replay = match past {
@@ -108,8 +106,8 @@ fn give_up(layout: &Layout, past: Past) -> Result<()> {
     layout.discard_all()
 }
 
-/// The newest two generations and the packs; `None` when the newest cannot be
-/// read. Those below `cleared` are dropped.
+/// Opens the newest two databases and the sorted runs. `None` if the newest database cannot be
+/// read. Deletes databases below number `cleared`.
 fn open_databases(layout: &Layout, cleared: u64, cache_bytes: u64) -> Result<Option<Databases>> {
     layout.discard_below(cleared)?;
     let numbers = layout.generations()?.into_iter().map(|(number, _)| number);
@@ -123,7 +121,7 @@ fn open_databases(layout: &Layout, cleared: u64, cache_bytes: u64) -> Result<Opt
     if unpacked.len() > 1
         && let Some(fresh) = newest.take_if(|newest| newest.is_empty())
     {
-        // Of a clear that was not written down any more.
+        // An empty database of a clear whose journal record was not written.
         drop_generation(layout, fresh)?;
         newest = open(unpacked.pop())?;
     }
@@ -143,8 +141,10 @@ fn open_databases(layout: &Layout, cleared: u64, cache_bytes: u64) -> Result<Opt
     Ok(Some(Databases { newest, frozen, packs }))
 }
 
-/// The packs, highest number first, down to one that is damaged. One that is not
-/// below the newest database says that this is not the newest there was.
+/// Opens the sorted runs, highest number first, down to the first damaged one.
+///
+/// A run whose number is not below that of the newest database shows that a newer database is
+/// missing, so it counts as damaged.
 fn open_packs(layout: &Layout, newest: u64) -> Result<Vec<Arc<SortedRun>>> {
     let mut packs = Vec::new();
     for (number, path) in layout.packs()?.into_iter().rev() {
@@ -159,13 +159,13 @@ fn open_packs(layout: &Layout, newest: u64) -> Result<Vec<Arc<SortedRun>>> {
     Ok(packs)
 }
 
-/// Deletes packs, lowest number first.
+/// Deletes the sorted runs that `which` accepts, lowest number first.
 fn drop_packs(layout: &Layout, which: impl Fn(u64) -> bool) -> Result<()> {
     let packs = layout.packs()?.into_iter().filter(|(number, _)| which(*number));
     packs.map(|(_, path)| path).try_for_each(|path| layout::remove_file(&path))
 }
 
-/// A generation; `None` when it was torn and is set aside now.
+/// Opens a database. `None` if it is corrupt; it is set aside then.
 fn open_generation(layout: &Layout, number: u64, cache_bytes: u64) -> Result<Option<Generation>> {
     match Generation::open(layout, number, cache_bytes) {
         Ok(generation) => Ok(Some(generation)),
@@ -178,9 +178,11 @@ fn open_generation(layout: &Layout, number: u64, cache_bytes: u64) -> Result<Opt
     }
 }
 
-/// An empty generation with a number above all there are, on the medium where that is
-/// waited for. Where that fails it
-/// leaves none behind, which would count as the newest at the next open.
+/// Creates an empty database, whose `number` is above all others. It is durable if the tier is
+/// synced.
+///
+/// If that fails, the database is deleted. Otherwise it would count as the newest one at the next
+/// open.
 pub(super) fn next_generation(ground: &Ground<'_>, number: u64) -> Result<Generation> {
     let Ground { layout, cache_bytes, marker, .. } = ground;
     let opened = Generation::open(layout, number, *cache_bytes).and_then(|fresh| {
@@ -208,8 +210,11 @@ fn fresh(ground: &Ground<'_>) -> Result<Databases> {
     Ok(Databases::of(next_generation(ground, last + 1)?))
 }
 
-/// Makes the databases say what the journals do, and counts what is there:
-/// as it was found, before rows go whose records are missing.
+/// Applies the journals to the databases and counts all rows. Then removes rows whose frames are
+/// missing.
+///
+/// Returns the counts before that removal, for the comparison with the closing record of the
+/// journal.
 fn count(databases: &Databases, replay: &Replay, segments: &Segments) -> Result<Tally> {
     replay.apply(databases)?;
     segments.forget_rows();
@@ -232,7 +237,7 @@ fn count(databases: &Databases, replay: &Replay, segments: &Segments) -> Result<
     Ok(tally)
 }
 
-/// Sets torn databases aside and begins an empty one.
+/// Sets the corrupt newest database aside, deletes everything older and creates an empty database.
 fn start_over(ground: &Ground<'_>, torn: Databases) -> Result<Databases> {
     let layout = ground.layout;
     let number = torn.newest.number;
@@ -246,7 +251,7 @@ fn start_over(ground: &Ground<'_>, torn: Databases) -> Result<Databases> {
     Ok(Databases::of(next_generation(ground, number + 1)?))
 }
 
-/// Closes a generation and deletes it.
+/// Closes a database and deletes it.
 pub(super) fn drop_generation(layout: &Layout, generation: Generation) -> Result<()> {
     let number = generation.number;
     generation.close();

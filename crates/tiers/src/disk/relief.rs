@@ -1,8 +1,8 @@
-//! Making room on a medium that is full.
+//! Makes room on a full disk.
 //!
-//! What has expired goes first, then what the shrunken budget has no room for.
-//! Both write a little: removals to the journal, packs anew. Where not even that
-//! fits, the oldest segments and packs are deleted as they are.
+//! Expired entries are removed first, then the entries that exceed the shrunken budget. Both write
+//! a little: removals to the journal, and new sorted runs. If even that does not fit, the oldest
+//! segments and sorted runs are deleted without copying anything.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -21,28 +21,28 @@ use super::store::Store;
 use crate::durable_sync::available;
 use crate::pressure::{self, Shortage};
 
-/// So many expired rows are removed at once at most.
+/// Most expired rows that one pass removes.
 const EXPIRED_AT_ONCE: usize = 100_000;
 
-/// The shortest time between two times that expired entries make room for others, on a
-/// medium with less room than the budget: that reads the head of every entry.
+/// Shortest time between two searches for expired entries while the disk has less room than the
+/// budget. A search reads the head of every entry.
 const EXPIRED_PAUSE: Duration = Duration::from_secs(1);
 
-/// A tier that takes less than this is not emptied: that would not free enough.
+/// A tier that takes less than this is not cleared, because that would not free enough.
 const EMPTIED_BYTES_MIN: u64 = 4 << 20;
 
 impl DiskTier {
-    /// Runs `write`, and once more after entries were evicted where the medium has no room.
+    /// Runs `write`. If the disk is full, evicts entries and retries once.
     pub(super) fn relieved<T>(&self, write: impl FnMut() -> Result<T>) -> Result<T> {
         pressure::relieved(&self.space, || self.available(), write, |shortage| self.relieve(shortage))
     }
 
-    /// Bytes of the medium that this process may take.
+    /// Bytes of the disk that this process may take.
     pub(super) fn available(&self) -> Option<u64> {
         available(self.layout.dir()).map(|(bytes, _)| bytes)
     }
 
-    /// Fits the budget to the medium, now and then. `bytes` are about to be written.
+    /// Fits the budget to the free space, if a check is due. `bytes` are about to be written.
     pub(super) fn look_at_medium(&self, bytes: u64) -> Result<()> {
         if self.space.is_due(bytes) {
             self.measure_after(1)?;
@@ -51,13 +51,13 @@ impl DiskTier {
         Ok(())
     }
 
-    /// Removes what has expired, where the medium has less room than the budget.
+    /// Removes expired entries, if the disk has less room than the budget.
     pub(super) fn spare_unexpired(&self) -> Result<()> {
         let is_time = || self.looked_for_expired.is_over(self.space.elapsed(), EXPIRED_PAUSE);
         if self.space.is_short() && is_time() { self.drop_expired() } else { Ok(()) }
     }
 
-    /// Remembers when the entry of a frame expires.
+    /// Records when the entry of a frame expires.
     pub(super) fn note_deadline(&self, frame: &Frame) {
         let until = kept_until(frame.head()).unwrap_or(Time::NEVER);
         self.expires_at.fetch_min(until.as_millis(), Ordering::AcqRel);
@@ -72,7 +72,7 @@ impl DiskTier {
             self.revive_now();
         }
         if self.marker.is_withdrawn() {
-            // A removal that is in no journal: the databases are to have it soon.
+            // The journal lacks a removal. A flush makes it durable in the databases.
             self.flush_now()?;
         }
         made
@@ -87,19 +87,19 @@ impl DiskTier {
         *upkeep = None;
         let has_dropped = self.drop_oldest()?;
         drop(upkeep);
-        // All there is lies in databases: emptied, they may have room.
+        // All data is in the databases. Clearing them may make room.
         if has_dropped || self.space.used() < EMPTIED_BYTES_MIN { Ok(()) } else { self.start_anew() }
     }
 
-    /// Each sealed segment holds a file open.
+    /// Evicts the oldest sealed segment, since each of them holds a file open.
     fn free_handle(&self) -> Result<()> {
         let _alone = self.upkeep.write();
         let sealed = self.with_store(|store| Ok(store.segments.sealed()))?;
         sealed.first().map_or(Ok(()), |oldest| self.drop_segment(oldest.number, Carry::Read))
     }
 
-    /// Removes the rows of expired entries. Reads the head of each entry, unless
-    /// none can have expired.
+    /// Removes the rows of expired entries. Reads the head of each entry, unless none can have
+    /// expired.
     fn drop_expired(&self) -> Result<()> {
         let now = self.space.now();
         if Time::from_millis(self.expires_at.load(Ordering::Acquire)) > now {
@@ -135,9 +135,9 @@ impl DiskTier {
         store.journal.settle()
     }
 
-    /// Deletes the oldest segments and packs, whatever is in them, until the budget
-    /// holds, and one of them in any case; whether there was one. The caller
-    /// holds `upkeep`.
+    /// Deletes the oldest segments and sorted runs with all of their entries, until usage is within
+    /// the budget. Deletes at least one, and returns whether there was one. The caller holds
+    /// `upkeep`.
     fn drop_oldest(&self) -> Result<bool> {
         let mut has_dropped = false;
         loop {
@@ -157,7 +157,7 @@ impl DiskTier {
         }
     }
 
-    /// Deletes a segment; its entries are absent from then on.
+    /// Deletes a segment. Its entries become misses.
     fn delete_segment(&self, number: u64) -> Result<()> {
         self.with_store(|store| {
             let Some(segment) = store.segments.segment(number) else { return Ok(()) };
@@ -167,12 +167,13 @@ impl DiskTier {
         })
     }
 
-    /// Deletes the oldest pack; whether there was one. Nothing older has its rows,
-    /// so what it says of them is not missed.
+    /// Deletes the oldest sorted run. Returns whether there was one. No older place has its rows,
+    /// so its tombstones are not needed.
     fn delete_oldest_pack(&self) -> Result<bool> {
         let oldest = self.with_store(|store| Ok(store.databases.packs.last().cloned()))?;
         let Some(pack) = oldest else { return Ok(false) };
-        // A journal may have a record of its rows, and must not bring back half of them.
+        // A journal may have records of some of its rows. Replayed, they would bring back a part of
+        // them.
         let is_dropped = self
             .with_store(|store| Ok(store.journal.is_dropped(pack.journal) || store.checkpoint().is_ok()))?;
         if !is_dropped {
@@ -188,12 +189,12 @@ impl DiskTier {
     }
 }
 
-/// Until when the entry of a row may serve; what is no frame has expired long ago.
+/// When the entry of a row expires. A value that is not a frame counts as expired long ago.
 fn until(store: &Store, value: &[u8]) -> Time {
     let head = match Row::parse(value) {
         Some(Row::Inline(frame)) => kept_until(frame),
         Some(Row::Record(pointer)) => {
-            // One that cannot be read now is not known to be expired.
+            // An entry that cannot be read now is not known to be expired.
             let Ok(head) = store.segments.peek(pointer, FIXED_LEN as u64) else { return Time::NEVER };
             head.as_deref().and_then(kept_until)
         }

@@ -1,14 +1,14 @@
-//! Opening the store again after a failure, without the caller's help.
+//! Opens the store again after a failure, without the caller's help.
 //!
-//! sled fails for good once a write of it failed, on a full disk for example,
-//! and a damaged page stays damaged. So a failure makes the store suspect, and
-//! the next `put` opens it anew, at most once in [`PAUSE`] and only where the
-//! disk takes writes: until then the suspect store still answers what it can.
+//! sled fails for good after a failed write, on a full disk for example, and a damaged page stays
+//! damaged. So a failure marks the store as suspect, and the next `put` opens it again. That
+//! happens at most once in [`PAUSE`], and only if the disk accepts writes. Until then the suspect
+//! store still serves reads where it can.
 //!
-//! A database that could not write what it was given shows, opened again, what
-//! was overwritten or removed since. The journal knows better: it stays when
-//! the last flush fails, and the next open goes by it, here or in another
-//! process. Where the journal could not be written either, nothing is trusted.
+//! A database that could not write its changes shows overwritten or removed values when it is
+//! opened again. The journal has those changes. It stays when the last flush fails, and the next
+//! open applies it, in this process or another one. If the journal could not be written either,
+//! nothing is trusted.
 
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -22,16 +22,16 @@ use super::{DiskTier, recovery};
 use crate::boot_marker::Past;
 use crate::pressure::shortage;
 
-/// The shortest time between two attempts.
+/// Shortest time between two attempts.
 const PAUSE: Duration = Duration::from_secs(1);
-/// What must fit before an attempt: an empty database and some of sled's buffers.
+/// Bytes that must be writable before an attempt: an empty database and some of sled's buffers.
 const PROBE_BYTES: usize = 2 << 20;
 
 impl DiskTier {
-    /// Looks at an error of the store; whether it is to be trusted further.
+    /// Marks the store as suspect, if `error` requires that.
     ///
-    /// Where the system has no room, what segments and the journal could not
-    /// write does no harm; sled may be stuck.
+    /// If the system has run out of a resource, failed writes of segments and the journal do no
+    /// harm. Only a failed database makes the store suspect then.
     pub(super) fn observe(&self, store: &Store, error: &Error) {
         let is_suspect = match shortage(error) {
             Some(_) => store.databases.each_generation().any(Generation::has_failed),
@@ -42,14 +42,14 @@ impl DiskTier {
         }
     }
 
-    /// Opens the store again, unless someone else is at it or it is too early.
+    /// Opens the store again, unless another thread does so or the last attempt was a moment ago.
     pub(super) fn revive(&self) {
         if self.is_time() {
             self.revive_now();
         }
     }
 
-    /// The same, however early it is.
+    /// Like [`revive`](Self::revive), regardless of the last attempt.
     pub(super) fn revive_now(&self) {
         let Some(mut upkeep) = self.upkeep.try_write() else { return };
         if self.closed.load(Ordering::Acquire) || self.anchor.is_there() && !self.layout.takes(PROBE_BYTES) {
@@ -66,8 +66,8 @@ impl DiskTier {
         self.reopen(&mut state, self.marker.is_withdrawn());
     }
 
-    /// Opens the store, which was let go of; empty where what is there `is_lost`,
-    /// or the directory has to be made anew.
+    /// Opens the store after it was closed. It starts empty if the data `is_lost`, or if the
+    /// directory must be created again.
     pub(super) fn reopen(&self, state: &mut Option<Store>, is_lost: bool) {
         self.space.set(0);
         let is_lost = is_lost || !self.anchor.is_there();
@@ -83,7 +83,7 @@ impl DiskTier {
         }
     }
 
-    /// Makes the directory where it is gone, unless another process has it by now.
+    /// Creates the directory if it is gone, unless another process has it by now.
     fn in_place(&self) -> Result<()> {
         self.space.renew_home()?;
         if !self.anchor.is_there() {

@@ -1,9 +1,11 @@
-//! Reading the journals that an earlier process left, and going by them.
+//! Replays the journals of an earlier process.
 //!
-//! The last record of a row decides. A row whose value is known goes back to
-//! it; a row that does not have the hash it should have goes; a row that was
-//! removed goes. Doing it twice does no harm, so a process that is killed
-//! meanwhile leaves the journals for the next one.
+//! The last record of each row decides. A row whose value is recorded is set to that value. A row
+//! whose value does not have the recorded hash is removed, and so is a row that was recorded as
+//! removed.
+//!
+//! Replay is idempotent. So a process that is killed meanwhile leaves the journals for the next
+//! one.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -18,14 +20,14 @@ use super::journal::{HEADER_LEN, header};
 use super::layout::{Layout, unavailable};
 use super::record::{self, Change, HEAD_LEN, Head, Record, Tally};
 
-/// The last word on each row, and on everything.
+/// The last record of each row, and of the whole store.
 #[derive(Default)]
 pub(super) struct Replay {
-    /// The number of the last journal; zero where there is none.
+    /// The number of the last journal. Zero if there is none.
     pub(super) last: u64,
-    /// Generations below this one were cleared.
+    /// Databases below this number were cleared.
     pub(super) cleared: u64,
-    /// What the databases had when they were let go, if they were.
+    /// The number of rows and their checksum, if the databases were closed.
     pub(super) tally: Option<Tally>,
     rows: HashMap<Vec<u8>, Last, RandomState>,
 }
@@ -38,19 +40,17 @@ enum Last {
 
 /// Why the reading of a journal ended.
 enum End {
-    /// With the file, or with a record that its writer did not finish.
+    /// The file ended, or its last record is incomplete.
     Tail,
-    /// With bytes that nobody wrote.
+    /// A record is damaged.
     Damage,
 }
 
 impl Replay {
-    /// Reads every journal; `None` when one is damaged, and it is not known any
-    /// more what is true.
+    /// Reads all journals. `None` if one is damaged, because the state of the rows is unknown then.
     ///
-    /// After the machine went down the bytes that were not synced may be
-    /// anything, and nothing behind them was acknowledged: with `is_torn`
-    /// damage ends a journal as its tail does.
+    /// After a crash of the machine, bytes that were not synced may have any value, and no record
+    /// after them was acknowledged. So with `is_torn`, damage only ends a journal.
     pub(super) fn read(layout: &Layout, is_torn: bool) -> Result<Option<Self>> {
         let mut replay = Self::default();
         for (number, path) in layout.journals()? {
@@ -106,12 +106,12 @@ impl Replay {
         }
     }
 
-    /// Whether there was any journal.
+    /// Returns whether there was no journal.
     pub(super) fn is_empty(&self) -> bool {
         self.last == 0
     }
 
-    /// Makes the databases say what the journals do.
+    /// Applies the journals to the databases.
     pub(super) fn apply(&self, databases: &Databases) -> Result<()> {
         for (row, last) in &self.rows {
             let found = databases.get(row)?;
@@ -142,7 +142,7 @@ impl From<Change<'_>> for Last {
     }
 }
 
-/// Reads so many bytes, unless fewer are left.
+/// Fills `bytes` from the file. Returns false if fewer bytes are left.
 fn fill(file: &mut impl Read, bytes: &mut [u8], left: &mut u64) -> io::Result<bool> {
     match file.read_exact(bytes) {
         Ok(()) => {

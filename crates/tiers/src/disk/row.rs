@@ -1,10 +1,9 @@
-//! One row of a database: the key it stands under, and what its value says.
+//! A row of a database: its key and its value.
 //!
-//! A short key stands as it is, so that neighbouring keys share pages; a long
-//! one stands as its digest. The value is a tag and either the frame itself or
-//! a pointer to a record in a segment. A third tag stands alone: the row was
-//! removed, and what older places have of it is not valid. Whatever else a
-//! database holds is no row, and is treated as absent.
+//! A short key is stored as it is, so that neighbouring keys share pages. A long key is stored as
+//! its digest. The value is a tag, followed by the frame itself or by a pointer to a frame in a
+//! segment. A third tag stands alone and is a tombstone: the row was removed, and older places have
+//! no valid value of it. Any other value is invalid and treated as absent.
 
 use std::hash::BuildHasher;
 
@@ -14,7 +13,7 @@ use larder_core::frame::Frame;
 use larder_core::key::EncodedKey;
 use sled::IVec;
 
-/// Keys up to this many bytes stand as they are.
+/// Longest key, in bytes, that is stored as it is.
 const SHORT_MAX: usize = 128;
 const TAG_SHORT: u8 = 0;
 const TAG_DIGEST: u8 = 1;
@@ -24,11 +23,10 @@ const TAG_RECORD: u8 = 1;
 const TAG_REMOVED: u8 = 2;
 const RECORD_LEN: usize = 1 + 3 * 8;
 
-/// The value of a row that was removed. Shown to nobody but who puts databases
-/// and packs together.
+/// The tombstone: value of a row that was removed. Only `databases` and compaction see it.
 pub(super) const REMOVED: &[u8] = &[TAG_REMOVED];
 
-/// The key of a row, held without an allocation.
+/// The key of a row, stored without an allocation.
 pub(super) struct RowKey {
     bytes: [u8; 1 + SHORT_MAX],
     len: usize,
@@ -58,17 +56,18 @@ impl AsRef<[u8]> for RowKey {
     }
 }
 
-/// A number that spreads rows over stripes of locks; equal rows have equal ones.
+/// The hash of a row that chooses its stripe lock.
 pub(super) fn stripe(row: &[u8]) -> usize {
     FixedState::default().hash_one(row) as usize
 }
 
-/// Where a record lies. Read from disk, so nothing in it is believed.
+/// The position of a frame in a segment. It is read from disk, so its fields are checked before
+/// use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Pointer {
     /// The number of the segment.
     pub(super) segment: u64,
-    /// Where in it the frame begins.
+    /// The offset of the frame in it.
     pub(super) offset: u64,
     /// Bytes of the frame.
     pub(super) len: u64,
@@ -79,12 +78,12 @@ pub(super) struct Pointer {
 pub(super) enum Row<'a> {
     /// The frame itself.
     Inline(&'a [u8]),
-    /// Where the frame is.
+    /// The position of the frame.
     Record(Pointer),
 }
 
 impl<'a> Row<'a> {
-    /// Reads a value; `None` when it is no row.
+    /// Parses a value. `None` if it is a tombstone or invalid.
     pub(super) fn parse(value: &'a [u8]) -> Option<Self> {
         match value.split_first()? {
             (&TAG_INLINE, frame) => Some(Self::Inline(frame)),
@@ -97,7 +96,7 @@ impl<'a> Row<'a> {
         }
     }
 
-    /// The pointer, when the frame is in a segment.
+    /// The pointer, if the frame is in a segment.
     pub(super) fn pointer(value: &'a [u8]) -> Option<Pointer> {
         match Self::parse(value) {
             Some(Self::Record(pointer)) => Some(pointer),
@@ -111,7 +110,7 @@ fn word(words: &[u8], index: usize) -> Option<u64> {
     Some(u64::from_le_bytes(*bytes))
 }
 
-/// A value of [`Row::Inline`], lent as the frame in it.
+/// A value of [`Row::Inline`], borrowed as the frame in it.
 struct Held(IVec);
 
 impl AsRef<[u8]> for Held {
@@ -120,14 +119,15 @@ impl AsRef<[u8]> for Held {
     }
 }
 
-/// The frame in a value that is [`Row::Inline`]. It shares memory with sled's
-/// cache: a copy would cost more than the look-up from about 1 KiB on, for it
-/// touches bytes that the look-up does not.
+/// The frame in a value of [`Row::Inline`].
+///
+/// Shares memory with sled's cache. From about 1 KiB on a copy would cost more than the look-up,
+/// because it reads bytes that the look-up does not.
 pub(super) fn held(value: IVec) -> Bytes {
     Bytes::from_owner(Held(value))
 }
 
-/// The value that holds `frame` itself.
+/// Encodes the value that holds `frame` itself.
 pub(super) fn inline(frame: &Frame) -> Vec<u8> {
     let mut value = Vec::with_capacity(1 + frame.len());
     value.push(TAG_INLINE);
@@ -137,7 +137,7 @@ pub(super) fn inline(frame: &Frame) -> Vec<u8> {
 }
 
 impl Pointer {
-    /// The value that holds this pointer.
+    /// Encodes the value that holds this pointer.
     pub(super) fn to_value(self) -> [u8; RECORD_LEN] {
         let mut value = [0; RECORD_LEN];
         value[0] = TAG_RECORD;
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_row_is_none() {
+    fn invalid_values_are_none() {
         let pointer = Pointer { segment: 7, offset: 8, len: 9 }.to_value();
         for len in 0..pointer.len() {
             assert_eq!(Row::parse(&pointer[..len]), None, "{len} bytes of a pointer");
@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn long_keys_stand_as_digests() {
+    fn long_keys_are_stored_as_digests() {
         let short = EncodedKey::new(vec![1; SHORT_MAX]);
         let long = EncodedKey::new(vec![1; SHORT_MAX + 1]);
         assert_eq!(&RowKey::of(&short).as_ref()[1..], short.as_bytes());
