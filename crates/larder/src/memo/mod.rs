@@ -1,4 +1,4 @@
-//! Functions that remember: `memoize`, and what the attributes expand to.
+//! Memoized functions: `memoize`, and the runtime of the attributes.
 
 #[cfg(feature = "macros")]
 pub mod attribute;

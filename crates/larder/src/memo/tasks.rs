@@ -1,4 +1,4 @@
-//! A function with a cache in front of it, for tasks.
+//! An async function with a cache in front of it.
 
 use std::fmt;
 use std::hash::Hash;
@@ -11,9 +11,9 @@ use larder_core::stats::Stats;
 use super::threads::Many;
 use crate::AsyncCache;
 
-/// An async function that remembers: made by [`AsyncCache::memoize`].
+/// A memoized async function; created by [`AsyncCache::memoize`].
 ///
-/// See [`Memo`](crate::Memo), its twin for threads.
+/// See [`Memo`](crate::Memo), the synchronous variant.
 pub struct AsyncMemo<K, V, F>
 where
     K: Hash + Eq + Send + Sync + 'static,
@@ -28,9 +28,10 @@ where
     K: Hash + Eq + Send + Sync + 'static,
     V: Clone + Send + Sync + 'static,
 {
-    /// A function that asks this cache first, and stores what `function` says.
+    /// Wraps `function` with this cache: a call returns the cached result, or runs the function and stores
+    /// its result.
     ///
-    /// The function gets a key of its own, so that its future borrows nothing.
+    /// The function gets an owned key, so that its future borrows nothing.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
@@ -50,7 +51,7 @@ where
         AsyncMemo { cache: self.clone(), function }
     }
 
-    /// The same for a function of many keys. See
+    /// As [`memoize`](Self::memoize), for a function of many keys. See
     /// [`Cache::memoize_many`](crate::Cache::memoize_many).
     pub fn memoize_many<F, Fut, L>(&self, function: F) -> AsyncMemo<K, V, Many<F>>
     where
@@ -70,8 +71,8 @@ where
     Fut: Future<Output = L>,
     L: IntoIterator<Item = (K, V)>,
 {
-    /// The results for many keys, in their order; the function is called for
-    /// those that are missing and that nobody else is loading.
+    /// Returns the results for many keys, in their order. Calls the function for the missing keys that no
+    /// other caller is loading.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
@@ -86,7 +87,7 @@ where
         self.cache.get_many_with(keys, |missing| (self.function.0)(missing)).await
     }
 
-    /// What the function says. Looks nothing up and stores nothing.
+    /// Calls the function. Reads and stores nothing.
     pub async fn uncached(&self, keys: impl IntoIterator<Item = K>) -> L {
         (self.function.0)(keys.into_iter().collect()).await
     }
@@ -119,9 +120,9 @@ where
         self.cache.get_with(key, loader).await
     }
 
-    /// The results for many keys, in their order: what is missing is asked of
-    /// the function one by one, and read in a batch. A function of many keys
-    /// goes to [`memoize_many`](AsyncCache::memoize_many).
+    /// Returns the results for many keys, in their order. Reads the cache in one batch, and calls the
+    /// function for each missing key. For a function of many keys see
+    /// [`memoize_many`](AsyncCache::memoize_many).
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
@@ -209,7 +210,7 @@ where
         self.cache.stats()
     }
 
-    /// The cache.
+    /// Returns the cache.
     pub fn cache(&self) -> &AsyncCache<K, V> {
         &self.cache
     }

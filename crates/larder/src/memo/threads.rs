@@ -1,4 +1,4 @@
-//! A function with a cache in front of it, for threads.
+//! A synchronous function with a cache in front of it.
 
 use std::fmt;
 use std::hash::Hash;
@@ -10,10 +10,10 @@ use larder_core::stats::Stats;
 
 use crate::Cache;
 
-/// A function that remembers: made by [`Cache::memoize`].
+/// A memoized function; created by [`Cache::memoize`].
 ///
-/// It is a cheap handle as the cache is, where the function is `Clone`. Several
-/// may share one cache; they then answer for one another.
+/// A cheap handle like the cache if the function is `Clone`. Several may share one cache; they then share
+/// results.
 pub struct Memo<K, V, F>
 where
     K: Hash + Eq + Send + Sync + 'static,
@@ -28,7 +28,8 @@ where
     K: Hash + Eq + Send + Sync + 'static,
     V: Clone + Send + Sync + 'static,
 {
-    /// A function that asks this cache first, and stores what `function` says.
+    /// Wraps `function` with this cache: a call returns the cached result, or runs the function and stores
+    /// its result.
     ///
     /// ```
     /// let lengths = larder::mcache::<String, usize>("lengths").build()?.memoize(|word| word.len());
@@ -44,9 +45,8 @@ where
         Memo { cache: self.clone(), function }
     }
 
-    /// The same for a function of many keys: it gets those that are missing, in
-    /// their order, and answers with entries, perhaps not for all of them. See
-    /// [`get_many_with`](Self::get_many_with).
+    /// As [`memoize`](Self::memoize), for a function of many keys: it gets the missing keys, in their order,
+    /// and returns entries for all or some of them. See [`get_many_with`](Self::get_many_with).
     ///
     /// ```
     /// let cache = larder::mcache::<u32, String>("names").build()?;
@@ -78,13 +78,13 @@ where
     F: Fn(Vec<K>) -> L,
     L: IntoIterator<Item = (K, V)>,
 {
-    /// The results for many keys, in their order; the function is called for
-    /// those that are missing and that nobody else is loading.
+    /// Returns the results for many keys, in their order. Calls the function for the missing keys that no
+    /// other caller is loading.
     pub fn call_many(&self, keys: impl IntoIterator<Item = K>) -> Vec<Option<V>> {
         self.cache.get_many_with(keys, |missing| (self.function.0)(missing))
     }
 
-    /// What the function says. Looks nothing up and stores nothing.
+    /// Calls the function. Reads and stores nothing.
     pub fn uncached(&self, keys: impl IntoIterator<Item = K>) -> L {
         (self.function.0)(keys.into_iter().collect())
     }
@@ -96,11 +96,10 @@ where
     V: Clone + Send + Sync + 'static,
     F: Fn(&K) -> V,
 {
-    /// The result for `key`: stored, or of the function, which then runs once
-    /// for all who ask meanwhile. See [`Cache::get_with`].
+    /// Returns the result for `key`, from the cache or from the function. Concurrent callers share one call
+    /// of the function. See [`Cache::get_with`].
     ///
-    /// A hit costs what [`Cache::get`] costs; a miss lends the key to the
-    /// function, and makes a second one for the cache.
+    /// A hit costs one [`Cache::get`]. A miss lends the key to the function and clones it for the cache.
     pub fn call<Q>(&self, key: &Q) -> V
     where
         Q: Lookup<K> + Sync + ?Sized,
@@ -112,9 +111,8 @@ where
         }
     }
 
-    /// The results for many keys, in their order: what is missing is asked of
-    /// the function one by one, and read in a batch. A function of many keys
-    /// goes to [`Cache::memoize_many`].
+    /// Returns the results for many keys, in their order. Reads the cache in one batch, and calls the
+    /// function for each missing key. For a function of many keys see [`Cache::memoize_many`].
     ///
     /// ```
     /// let square = larder::mcache::<u32, u32>("squares").build()?.memoize(|n| n * n);
@@ -137,7 +135,7 @@ where
         (key, value)
     }
 
-    /// The result of the function. Looks nothing up and stores nothing.
+    /// Calls the function. Reads and stores nothing.
     pub fn uncached<Q>(&self, key: &Q) -> V
     where
         Q: Lookup<K> + ?Sized,
@@ -151,7 +149,7 @@ where
     K: Hash + Eq + Send + Sync + 'static,
     V: Clone + Send + Sync + 'static,
 {
-    /// Removes the result for `key`; whether there was one.
+    /// Removes the result for `key`; returns whether there was one.
     pub fn purge<Q>(&self, key: &Q) -> bool
     where
         Q: Lookup<K> + Sync + ?Sized,
@@ -159,7 +157,7 @@ where
         self.cache.remove(key)
     }
 
-    /// Whether there is a result for `key`.
+    /// Returns whether there is a result for `key`.
     pub fn contains<Q>(&self, key: &Q) -> bool
     where
         Q: Lookup<K> + Sync + ?Sized,
@@ -185,7 +183,7 @@ where
         self.cache.stats()
     }
 
-    /// The cache.
+    /// Returns the cache.
     pub fn cache(&self) -> &Cache<K, V> {
         &self.cache
     }

@@ -1,5 +1,4 @@
-//! Functions of many keys: an entry for each item, and one call for those that
-//! are missing.
+//! Batch functions: one entry for each item, and one call for the missing items.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -10,27 +9,27 @@ use parking_lot::Mutex;
 use super::bounds::{Kept, Keyed, SharedError};
 use super::handle::Handle;
 
-/// What a batch is asked for: a key for each item, in their order.
+/// The input of a batch: the items and a key for each, in their order.
 #[derive(Debug)]
 pub struct Asked<'a, K, T> {
     /// The keys.
     pub keys: Vec<K>,
-    /// The items that they were made of.
+    /// The items that the keys were made from.
     pub items: &'a [T],
 }
 
-/// The answer for one item: a value to be stored, or an answer to be handed on.
+/// The result for one item: a value to store, or an answer to return without storing it.
 pub type Each<V, I> = Result<WithOptions<V>, I>;
 
-/// Why a batch has no answers.
+/// The reason why a batch has no results.
 #[derive(Debug)]
 pub(super) enum Trouble<E> {
     Failed(E),
-    /// There were more answers than items, or fewer: nobody knows whose they are.
+    /// The number of answers differs from the number of items, so they cannot be matched.
     Uneven,
 }
 
-/// The answers of the function, each for itself.
+/// Sorts each answer of the function into stored and not stored ones.
 pub fn each<T, V, I>(
     answers: Vec<I>,
     items: &[T],
@@ -43,8 +42,8 @@ pub fn each<T, V, I>(
     sorted.collect()
 }
 
-/// The answers for all items, in their order: of the cache, or of `load`, which
-/// sees those that are missing. `join` makes an answer of what was stored.
+/// Returns the answers for all items, in their order, from the cache or from `load`, which gets the missing
+/// items. `join` turns a stored value into an answer.
 pub fn call_batch<K, V, T, I, E>(
     handle: Option<&'static Handle<K, V>>,
     asked: Asked<'_, K, T>,
@@ -81,17 +80,17 @@ where
 }
 
 impl<K: Keyed, T: Clone> Asked<'_, K, T> {
-    /// The items of these keys, in their order.
+    /// The items of these keys, in the order of the keys.
     pub(super) fn items_of(&self, keys: &[K]) -> Vec<T> {
         let by_key: HashMap<&K, &T> = self.keys.iter().zip(self.items).collect();
         keys.iter().filter_map(|key| by_key.get(key).map(|item| (*item).clone())).collect()
     }
 }
 
-/// Answers that were not stored, by their keys.
+/// Answers that are not stored, by their keys.
 pub(super) type PassedOn<K, I> = Mutex<HashMap<K, I>>;
 
-/// What is to be stored, once it is known that each item has an answer.
+/// The values to store, if each missing key has an answer.
 pub(super) fn answers_for<K: Keyed, V, I, E>(
     missing: Vec<K>,
     answers: Result<Vec<Each<V, I>>, E>,
@@ -112,7 +111,7 @@ pub(super) fn answers_for<K: Keyed, V, I, E>(
     Ok(to_store.collect())
 }
 
-/// The answers in the order of the keys.
+/// Joins stored values and passed answers, in the order of the keys.
 pub(super) fn concluded<K: Keyed, V, I: Clone, E: SharedError>(
     outcome: Result<Vec<Option<V>>, Arc<Trouble<E>>>,
     keys: &[K],
@@ -128,7 +127,7 @@ pub(super) fn concluded<K: Keyed, V, I: Clone, E: SharedError>(
     answers.collect::<Option<Vec<I>>>().ok_or(Trouble::Uneven)
 }
 
-/// The answers as they are, without a cache.
+/// The answers of a call without a cache.
 pub(super) fn whole<V, I, E>(
     answers: Result<Vec<Each<V, I>>, E>,
     join: &impl Fn(V) -> I,
@@ -138,7 +137,7 @@ pub(super) fn whole<V, I, E>(
 }
 
 impl<E: SharedError> Trouble<E> {
-    /// One caller's own, of what all who called together share.
+    /// Takes or copies the shared error for one caller.
     fn own(shared: Arc<Self>) -> Self {
         Arc::try_unwrap(shared).unwrap_or_else(|shared| match &*shared {
             Self::Failed(error) => Self::Failed(error.share()),

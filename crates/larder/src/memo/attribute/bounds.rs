@@ -1,9 +1,9 @@
-//! What the types of a cached function have to be, with messages that say so.
+//! The trait bounds of cached functions, with their compiler messages.
 
 use std::hash::Hash;
 use std::marker::PhantomData;
 
-/// What a cache in memory asks of its keys.
+/// The bounds on a key of a cache in memory.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be the key of a cache",
     label = "something in it is not `Hash + Eq + Send + Sync + 'static`",
@@ -14,15 +14,15 @@ pub trait Keyed: Hash + Eq + Send + Sync + 'static {}
 #[diagnostic::do_not_recommend]
 impl<K: Hash + Eq + Send + Sync + 'static> Keyed for K {}
 
-/// What a cache in memory asks of its values.
+/// The bounds on a value of a cache in memory.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be stored in a cache",
     label = "not `Clone + Send + Sync + 'static`",
     note = "what is not `Clone`, or dear to clone, goes into an `Arc`"
 )]
 pub trait Kept: Clone + Send + Sync + 'static {
-    /// The value itself. Where it cannot be stored the compiler says so once,
-    /// and of what is named by way of this type nothing more.
+    /// The value itself. If it cannot be stored, the compiler reports this once, and reports no further
+    /// errors about types that are named through this one.
     type Value;
 }
 
@@ -31,7 +31,7 @@ impl<V: Clone + Send + Sync + 'static> Kept for V {
     type Value = V;
 }
 
-/// An argument, lent, whose owned form can be part of a key.
+/// A borrowed argument whose owned form can be part of a key.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be part of a key",
     label = "not `Hash + Eq + Clone + Send + Sync + 'static`",
@@ -42,7 +42,7 @@ pub trait Part {
     /// Its owned form; see [`Kept::Value`].
     type Owned;
 
-    /// The owned form.
+    /// Makes the owned form.
     fn owned(&self) -> Self::Owned;
 }
 
@@ -56,19 +56,18 @@ impl<T: ToOwned<Owned: Hash + Eq + Send + Sync + 'static> + ?Sized> Part for T {
     }
 }
 
-/// Stands in a signature, where the compiler looks first: says of each
-/// argument whether it can be part of a key.
+/// Checks in a signature, which the compiler examines first, whether an argument can be part of a key.
 #[derive(Debug)]
 pub struct MemoryPart<T: Part + ?Sized>(PhantomData<T>);
 
-/// Says of a value whether it can be stored.
+/// Checks whether a value can be stored.
 #[derive(Debug)]
 pub struct MemoryValue<T: Kept>(PhantomData<T>);
 
 #[cfg(feature = "_codec")]
 pub use encoded::{Encoded, EncodedPart, EncodedValue, TieredPart, TieredValue};
 
-/// The same, of what is also encoded.
+/// The bounds on keys and values that are encoded.
 #[cfg(feature = "_codec")]
 mod encoded {
     use std::hash::Hash;
@@ -77,7 +76,7 @@ mod encoded {
     use serde::Serialize;
     use serde::de::DeserializeOwned;
 
-    /// What a cache with tiers asks of its keys.
+    /// The bounds on a key of a cache with byte tiers.
     #[diagnostic::on_unimplemented(
         message = "`{Self}` cannot be the key of a cache beyond memory",
         label = "something in it is not `Hash + Eq + Send + Sync + 'static`, `Serialize` and `Deserialize`",
@@ -88,7 +87,7 @@ mod encoded {
     #[diagnostic::do_not_recommend]
     impl<K: Hash + Eq + Serialize + DeserializeOwned + Send + Sync + 'static> Encoded for K {}
 
-    /// An argument, lent, whose owned form can be part of an encoded key.
+    /// A borrowed argument whose owned form can be part of an encoded key.
     #[diagnostic::on_unimplemented(
         message = "`{Self}` cannot be part of a key beyond memory",
         label = "not `Hash + Eq + Clone + Send + Sync + 'static`, `Serialize` and `Deserialize`",
@@ -138,7 +137,7 @@ mod encoded {
     pub struct TieredValue<T: EncodedValue>(PhantomData<T>);
 }
 
-/// An error that those who called together share.
+/// An error that concurrent callers share.
 #[diagnostic::on_unimplemented(
     message = "the error `{Self}` of a cached function cannot be shared",
     label = "callers of one failed call all get its error, so it has to be `Clone + Send + Sync + 'static`",
@@ -157,12 +156,12 @@ impl<E: Clone + Send + Sync + 'static> SharedError for E {
     }
 }
 
-/// `Result`, taken apart.
+/// The type parameters of a `Result`.
 #[diagnostic::on_unimplemented(message = "`{Self}` is not a `Result`", label = "taken for a `Result`")]
 pub trait Fallible {
-    /// Of `Ok`.
+    /// The type in `Ok`.
     type Value;
-    /// Of `Err`.
+    /// The type in `Err`.
     type Error;
 }
 
@@ -171,13 +170,13 @@ impl<T, E> Fallible for Result<T, E> {
     type Error = E;
 }
 
-/// `Option`, taken apart.
+/// The type parameter of an `Option`.
 #[diagnostic::on_unimplemented(
     message = "`skip_none` is for functions that return an `Option`, and this is `{Self}`",
     label = "not an `Option`"
 )]
 pub trait Maybe {
-    /// Of `Some`.
+    /// The type in `Some`.
     type Value;
 }
 
@@ -185,13 +184,13 @@ impl<T> Maybe for Option<T> {
     type Value = T;
 }
 
-/// `Vec`, taken apart.
+/// The type parameter of a `Vec`.
 #[diagnostic::on_unimplemented(
     message = "`batch` is for functions that return a `Vec` with a result for each item, and this is `{Self}`",
     label = "not a `Vec`"
 )]
 pub trait Many {
-    /// Of one item.
+    /// The type of an item.
     type Item;
 }
 
@@ -199,19 +198,19 @@ impl<T> Many for Vec<T> {
     type Item = T;
 }
 
-/// Tells at compile time whether a type is a `Result`, by whatever name: the
-/// constant of the type itself goes before that of a trait.
+/// Detects at compile time whether a type is a `Result`, also behind an alias: an inherent constant takes
+/// precedence over one of a trait.
 #[derive(Debug)]
 pub struct Probe<T>(PhantomData<T>);
 
 impl<T, E> Probe<Result<T, E>> {
-    /// It is.
+    /// True for a `Result`.
     pub const IS_RESULT: bool = true;
 }
 
-/// For everything else.
+/// The fallback for all other types.
 pub trait NoResult {
-    /// It is not.
+    /// False for all other types.
     const IS_RESULT: bool = false;
 }
 

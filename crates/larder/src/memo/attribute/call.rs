@@ -1,4 +1,4 @@
-//! A call of a cached function, by a thread.
+//! Calls of a cached synchronous function.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,20 +6,20 @@ use std::time::Duration;
 use super::bounds::{Kept, Keyed, SharedError};
 use super::handle::Handle;
 
-/// An answer that is handed on and not stored: a value that is excluded,
-/// nothing, or an error. What cannot occur is `Infallible`.
+/// An answer that is returned but not stored: an excluded value, `None`, or an error. A variant that cannot
+/// occur has the type `Infallible`.
 #[derive(Debug)]
 pub enum Passed<V, N, E> {
-    /// A value that `exclude` holds for.
+    /// A value that the predicate `exclude` accepts.
     Value(V),
-    /// `None`, where `skip_none` says so.
+    /// `None`, with the option `skip_none`.
     Nothing(N),
-    /// A failure.
+    /// An error.
     Failed(E),
 }
 
 impl<V: Clone, N: Copy, E: SharedError> Passed<V, N, E> {
-    /// One caller's own, of what all who called together share.
+    /// Takes or copies the shared answer for one caller.
     pub(super) fn own(shared: Arc<Self>) -> Self {
         Arc::try_unwrap(shared).unwrap_or_else(|shared| match &*shared {
             Self::Value(value) => Self::Value(value.clone()),
@@ -29,31 +29,31 @@ impl<V: Clone, N: Copy, E: SharedError> Passed<V, N, E> {
     }
 }
 
-/// What cannot be.
+/// Converts an impossible value into any type.
 pub fn never<T>(never: std::convert::Infallible) -> T {
     match never {}
 }
 
-/// Whether a predicate holds for a value.
+/// Returns whether a predicate holds for a value.
 #[inline]
 pub fn excludes<V>(value: &V, predicate: impl FnOnce(&V) -> bool) -> bool {
     predicate(value)
 }
 
-/// A time to live by the value alone.
+/// Adapts a time to live by the value alone.
 pub fn by_value<K, V>(
     ttl: impl Fn(&V) -> Duration + Send + Sync + 'static,
 ) -> impl Fn(&K, &V) -> Option<Duration> + Send + Sync + 'static {
     move |_, value| Some(ttl(value))
 }
 
-/// One caller's error, made from the one that all share.
+/// Makes one caller's error from the shared one.
 #[inline]
 pub fn shared<E>(error: Arc<E>, share: impl FnOnce(Arc<E>) -> E) -> E {
     share(error)
 }
 
-/// The answer of the cache, or of `body`, which is stored.
+/// Returns the cached value, or runs `body` and stores its result.
 #[inline]
 pub fn call<K, V>(handle: Option<&'static Handle<K, V>>, key: K, body: impl FnOnce() -> V) -> V
 where
@@ -69,8 +69,8 @@ where
     }
 }
 
-/// A miss. The body is boxed, so that this is compiled once for the types, and
-/// not once for each function.
+/// Handles a miss. The body is boxed, so that this is compiled once for each pair of types and not for each
+/// function.
 #[cold]
 fn load<K, V>(handle: &'static Handle<K, V>, key: K, body: Box<dyn FnOnce() -> V + '_>) -> V
 where
@@ -88,8 +88,8 @@ where
     value
 }
 
-/// As [`call`], where not every answer is stored. `sort` says which, `join`
-/// makes an answer again.
+/// As [`call`], for functions with answers that are not stored. `sort` separates values from other answers,
+/// and `join` makes an answer again.
 #[inline]
 pub fn call_sorted<K, V, N, E, R>(
     handle: Option<&'static Handle<K, V>>,
@@ -113,7 +113,7 @@ where
     }
 }
 
-/// What a loader has: something to store, or something to pass on.
+/// The result of a loader: a value to store, or an answer to pass on.
 type Sorted<V, N, E> = Result<V, Passed<V, N, E>>;
 
 #[cold]

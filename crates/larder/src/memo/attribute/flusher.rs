@@ -1,8 +1,7 @@
-//! Flushes what functions have stored, soon after.
+//! Flushes the caches of functions in the background, soon after a write.
 //!
-//! One thread for all of them. It comes with the first entry and goes when
-//! nothing was stored for a while: nobody drops a static, so there is no end to
-//! tie it to.
+//! One thread serves all of them. The first write starts it, and it ends after some idle time. The caches are
+//! statics, which are never dropped, so no drop can flush them.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -10,17 +9,17 @@ use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 
-/// How long entries gather before they are flushed: a flush waits for the medium.
+/// How long writes are collected before a flush, since a flush waits for the disk.
 const GATHERING: Duration = Duration::from_millis(50);
-/// How long the thread stays without anything to do.
+/// How long the idle thread waits before it ends.
 const IDLE: Duration = Duration::from_secs(2);
 
-/// What can be flushed.
+/// A cache that can be flushed.
 pub(super) trait Flush: Sync {
     fn flush(&self);
 }
 
-/// Those who wait for their turn; `running` while there is a thread.
+/// The caches to flush; `running` while the thread exists.
 #[derive(Default)]
 struct Queue {
     waiting: Vec<&'static dyn Flush>,
@@ -30,7 +29,7 @@ struct Queue {
 static QUEUE: Mutex<Queue> = Mutex::new(Queue { waiting: Vec::new(), running: false });
 static MORE: Condvar = Condvar::new();
 
-/// Has `cache` flushed soon.
+/// Schedules a flush of `cache`.
 pub(super) fn enqueue(cache: &'static dyn Flush) {
     static REFUSED: AtomicBool = AtomicBool::new(false);
     let mut queue = QUEUE.lock();
@@ -56,14 +55,14 @@ fn run() {
     }
 }
 
-/// What has gathered; `None` when there was nothing for a while.
+/// Waits for the next batch of caches; `None` after the idle time.
 fn next() -> Option<Vec<&'static dyn Flush>> {
     let mut queue = QUEUE.lock();
     if queue.waiting.is_empty() && MORE.wait_for(&mut queue, IDLE).timed_out() && queue.waiting.is_empty() {
         queue.running = false;
         return None;
     }
-    // Whoever comes meanwhile joins, so waking early would only flush twice.
+    // Caches that are enqueued meanwhile join this batch: waking earlier would only add a flush.
     let until = std::time::Instant::now() + GATHERING;
     while !MORE.wait_until(&mut queue, until).timed_out() {}
     Some(std::mem::take(&mut queue.waiting))

@@ -1,4 +1,4 @@
-//! The cache of a function, and what is known beside it.
+//! The cache of a function, with its name and flags.
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -17,9 +17,9 @@ where
     cache: Cache<K, V>,
     #[cfg(feature = "async")]
     tasks: crate::AsyncCache<K, V>,
-    /// Counts what was taken out: a record that began before is not stored.
+    /// Counts removals: a recording that began before a removal is not stored.
     removals: AtomicU64,
-    /// Whether it waits to be flushed.
+    /// Whether a flush is scheduled.
     unflushed: AtomicBool,
 }
 
@@ -39,30 +39,30 @@ where
         }
     }
 
-    /// The cache for threads.
+    /// The synchronous cache.
     #[inline]
     pub(super) fn cache(&self) -> &Cache<K, V> {
         &self.cache
     }
 
-    /// The cache for tasks.
+    /// The async cache.
     #[cfg(feature = "async")]
     #[inline]
     pub(super) fn tasks(&self) -> &crate::AsyncCache<K, V> {
         &self.tasks
     }
 
-    /// How often something was taken out, and how often entries were invalidated.
+    /// The number of removals and the number of invalidations so far.
     pub(super) fn changes(&self) -> [u64; 2] {
         [self.removals.load(Ordering::Acquire), self.cache.inner.engine.invalidations()]
     }
 
-    /// Something is about to be taken out.
+    /// Counts a removal that is about to begin.
     pub(super) fn removing(&self) {
         self.removals.fetch_add(1, Ordering::AcqRel);
     }
 
-    /// A batch had more answers than it had items, or fewer.
+    /// Logs that a batch returned a wrong number of answers.
     pub(super) fn tell_uneven(&self) {
         tracing::error!(
             target: "larder", function = self.name,
@@ -70,8 +70,7 @@ where
         );
     }
 
-    /// Something was stored: it is flushed in the background, since a static
-    /// is never dropped.
+    /// Schedules a flush after a write, since a static is never dropped.
     pub(super) fn stored(&'static self) {
         if self.cache.dir().is_some() && !self.unflushed.swap(true, Ordering::AcqRel) {
             flusher::enqueue(self);
@@ -85,7 +84,7 @@ where
     V: Kept,
 {
     fn flush(&self) {
-        // What is stored from here on asks for another turn.
+        // Cleared first: a write from here on schedules another flush.
         self.unflushed.store(false, Ordering::Release);
         if let Err(error) = self.cache.flush() {
             tracing::warn!(target: "larder", function = self.name, %error, "not flushed");
@@ -103,8 +102,7 @@ where
     }
 }
 
-/// The handle as it is; the closure, which is never called, tells the type of
-/// the key.
+/// Returns the handle unchanged; the closure is never called and only fixes the type of the key.
 pub fn keyed_by<A, K, V>(
     handle: Option<&'static Handle<K, V>>,
     _key: impl FnOnce(A) -> K,

@@ -1,4 +1,4 @@
-//! What the attributes expand to. Not for people: it changes with them.
+//! The runtime of the attributes. Not a public interface: it changes with the macros.
 
 mod batch;
 mod bounds;
@@ -38,8 +38,8 @@ pub use total::Total;
 pub use larder_core::entry_meta::EntryOptions;
 pub use larder_engine::WithOptions;
 
-/// The type that companions belong to. Its name is what the compiler says
-/// where it cannot stand: in an `impl` block, of which an attribute knows nothing.
+/// The type that the companions belong to. Its name is the hint of the compiler error in an `impl` block,
+/// where this macro cannot stand; an attribute cannot detect an `impl` block.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __add_the_option_method_in_an_impl_block {

@@ -1,13 +1,13 @@
-//! Options that see keys, for functions whose key has a type that can be written.
+//! Listeners and weighers for functions whose key type is named.
 //!
-//! The cache is built for a type of key that is found from the expression that
-//! makes one, and has no name there. It is the same type, which is seen at run time.
+//! The cache is generic over a key type that the compiler infers from the key expression, and which has no
+//! name in the builder. Both are the same type, which a downcast confirms at run time.
 
 use std::any::Any;
 
 use larder_core::events::Event;
 
-/// A listener for keys of type `K`, as one for the keys of the cache.
+/// Adapts a listener for keys of type `K` to the key type of the cache.
 pub fn listener<K: Send + Sync + 'static, Same: Send + Sync + 'static>(
     mut told: impl FnMut(Event<K>) + Send + 'static,
 ) -> impl FnMut(Event<Same>) + Send + 'static {
@@ -20,7 +20,7 @@ pub fn listener<K: Send + Sync + 'static, Same: Send + Sync + 'static>(
     }
 }
 
-/// A weigher for keys of type `K`, as one for the keys of the cache.
+/// Adapts a weigher for keys of type `K` to the key type of the cache.
 pub fn weigher<K: 'static, Same: 'static, V>(
     weigh: impl Fn(&K, &V) -> u32 + Send + Sync + 'static,
 ) -> impl Fn(&Same, &V) -> u32 + Send + Sync + 'static {

@@ -1,5 +1,5 @@
-//! Functions that answer with an iterator: handed out as it comes, stored when
-//! its end is reached, replayed after.
+//! Functions that return an iterator: items are passed on as they come, stored once the iterator has ended,
+//! and replayed by later calls.
 
 use std::any::Any;
 use std::fmt;
@@ -12,13 +12,13 @@ use larder_engine::WithOptions;
 use super::bounds::{Kept, Keyed};
 use super::handle::Handle;
 
-/// The items of an iterator or a stream, as they are stored.
+/// The stored items of an iterator or a stream.
 pub type Record<T> = Arc<Vec<T>>;
 
-/// The most bytes that are recorded where nothing else is said: 16 MiB.
+/// The most bytes that are recorded by default: 16 MiB.
 pub const RECORD_BYTES: u64 = 16 << 20;
 
-/// The items of one call so far, to be stored when they are complete.
+/// The recording of one call, which is stored when it is complete.
 pub(super) struct Recording<K, T>
 where
     K: Keyed,
@@ -29,9 +29,9 @@ where
     items: Vec<T>,
     bytes: u64,
     bytes_max: u64,
-    /// What is to be said of the record.
+    /// The options of the entry: its tags.
     pub(super) options: EntryOptions,
-    /// How often something had been taken out or invalidated when the call began.
+    /// The numbers of removals and invalidations when the call began.
     changes: [u64; 2],
 }
 
@@ -45,7 +45,7 @@ where
         Self { handle, key, items: Vec::new(), bytes: 0, bytes_max, options: EntryOptions::new(), changes }
     }
 
-    /// Takes one more item; `None` when that is too much, and nothing will be stored.
+    /// Adds an item; `None` if the recording exceeds its limit, and nothing is stored.
     pub(super) fn with(mut self, item: &T) -> Option<Self> {
         self.bytes = self.bytes.saturating_add(bytes(item));
         if self.bytes >= self.bytes_max {
@@ -55,9 +55,9 @@ where
         Some(self)
     }
 
-    /// The key, and a loader of the whole record: it refuses when something was
-    /// taken out since the call began, for it may have been this entry. What is
-    /// taken out while the loader runs supersedes it.
+    /// Returns the key and a loader of the record. The loader fails if something was removed or invalidated
+    /// since the call began, since that may concern this entry. A removal while the loader runs supersedes
+    /// its value.
     pub(super) fn complete(mut self) -> (K, impl FnOnce() -> Result<WithOptions<Record<T>>, Outdated>) {
         self.items.shrink_to_fit();
         let (handle, changes) = (self.handle, self.changes);
@@ -67,11 +67,11 @@ where
     }
 }
 
-/// The record is older than a change.
+/// Error: the record is older than a removal or an invalidation.
 #[derive(Debug)]
 pub(super) struct Outdated;
 
-/// What an item counts with: its size, and its text or bytes on the heap.
+/// The weight of an item: its size, and its text or bytes on the heap.
 fn bytes<T: 'static>(item: &T) -> u64 {
     let item_any: &dyn Any = item;
     let heap = if let Some(text) = item_any.downcast_ref::<String>() {
@@ -86,7 +86,7 @@ fn bytes<T: 'static>(item: &T) -> u64 {
     (size_of::<T>() + heap) as u64
 }
 
-/// An iterator that records what it hands out, or replays what was recorded.
+/// An iterator that records the items it yields, or replays a record.
 pub struct Recorded<K, T, I>(State<K, T, I>)
 where
     K: Keyed,
@@ -102,8 +102,7 @@ where
     Ended,
 }
 
-/// The items of the cache, or those of `body` as they come, which says also
-/// what is to be said of the record.
+/// Replays the cached items, or yields the items of `body`, which also returns the options of the entry.
 pub fn replayed<K, T, I>(
     handle: Option<&'static Handle<K, Record<T>>>,
     key: K,
@@ -119,7 +118,7 @@ where
     if let Some(record) = handle.cache().get(&key) {
         return Recorded(State::Replay(record, 0));
     }
-    // What the recording remembers comes before what the function reads.
+    // The recording takes its counts before the function reads its data.
     let mut recording = Recording::new(handle, key, bytes_max);
     let (options, items) = body();
     recording.options = options;

@@ -13,10 +13,10 @@ use super::bounds::{Kept, Keyed};
 use super::handle::Handle;
 use crate::Cache;
 
-/// Whose cache it is: the type whose companions ask, and the name.
+/// The owner of a cache: the type whose companions use it, and the name.
 ///
-/// A function in an `impl` block with type parameters is one function for each
-/// type, and its static is one for all: the type tells them apart.
+/// A function in an `impl` block with type parameters is one function for each type, but all of them share
+/// one static. The type selects the cache.
 #[derive(Clone, Copy, Debug)]
 pub struct Owner {
     id: TypeId,
@@ -40,24 +40,24 @@ impl Owner {
     }
 }
 
-/// The caches of one function: one, unless it stands in a generic `impl` block.
+/// The caches of one function: one, or several in a generic `impl` block.
 ///
-/// They live as long as the process does.
+/// They live until the process ends.
 #[derive(Debug)]
 pub struct Slot {
     first: OnceLock<Opened>,
     others: Lazy<Mutex<HashMap<TypeId, &'static Opened>>>,
 }
 
-/// What became of the first use.
+/// The outcome of the first use.
 #[derive(Debug)]
 struct Opened {
     owner: TypeId,
-    /// A `Handle`, or why the cache could not be opened.
+    /// A `Handle`, or the error of opening the cache.
     handle: Result<Box<dyn AnyHandle>, Arc<Error>>,
 }
 
-/// A handle whose types are not known here.
+/// A type-erased handle.
 trait AnyHandle: Any + Send + Sync + std::fmt::Debug {
     fn stats(&self) -> Stats;
 }
@@ -73,19 +73,19 @@ where
 }
 
 impl Slot {
-    /// A slot whose cache was not used yet.
+    /// Creates a slot without a cache.
     #[expect(clippy::new_without_default, reason = "made in a static, by `const fn`")]
     pub const fn new() -> Self {
         Self { first: OnceLock::new(), others: Lazy::new(Mutex::default) }
     }
 
-    /// Statistics of the cache; all zero before its first use.
+    /// Returns the statistics of the cache; all zero before its first use.
     pub fn stats(&self, owner: Owner) -> Stats {
         let handle = self.opened(owner.id).and_then(|opened| opened.handle.as_ref().ok());
         handle.map_or_else(Stats::default, |handle| handle.stats())
     }
 
-    /// Why the cache could not be opened; `otherwise` where it could.
+    /// Returns the error of opening the cache, or `otherwise` if it was opened.
     pub fn why(&self, owner: Owner, otherwise: Error) -> Error {
         match self.opened(owner.id).map(|opened| &opened.handle) {
             Some(Err(error)) => Error::again(error),
@@ -103,8 +103,7 @@ impl Slot {
         }
     }
 
-    /// The handle, where the cache was used before; the inner `None` where it
-    /// could not be opened.
+    /// Returns the handle if the cache was used before; the inner `None` means that opening it failed.
     #[inline]
     pub(super) fn ready<K, V>(&'static self, owner: Owner) -> Option<Option<&'static Handle<K, V>>>
     where
@@ -114,7 +113,7 @@ impl Slot {
         self.opened(owner.id).map(Opened::handle)
     }
 
-    /// Opens the cache, once however many threads come here.
+    /// Opens the cache once, also under concurrent calls.
     #[cold]
     pub(super) fn open<K, V>(&'static self, owner: Owner, build: Build<K, V>) -> Option<&'static Handle<K, V>>
     where
@@ -125,14 +124,14 @@ impl Slot {
         if first.owner == owner.id {
             return first.handle();
         }
-        // Never dropped, as the static is not: one allocation for each type.
+        // Leaked, since the static is never dropped: one allocation for each type.
         let mut others = self.others.lock();
         let opened = others.entry(owner.id).or_insert_with(|| Box::leak(Box::new(Opened::new(owner, build))));
         opened.handle()
     }
 }
 
-/// Builds a cache of this name.
+/// Builds a cache of the given name.
 pub(super) type Build<K, V> = fn(String) -> Result<Cache<K, V>>;
 
 impl Opened {
@@ -163,8 +162,8 @@ impl Opened {
     }
 }
 
-/// The handle of a function's cache, which is opened when this is the first
-/// use; `None` when that failed, once and for all.
+/// Returns the handle of a function's cache, and opens the cache at the first use. `None` if that failed; it
+/// is not retried.
 #[inline]
 pub fn open<K, V>(slot: &'static Slot, owner: Owner, build: Build<K, V>) -> Option<&'static Handle<K, V>>
 where

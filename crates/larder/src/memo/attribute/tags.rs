@@ -7,7 +7,7 @@ use super::bounds::{Kept, Keyed, SharedError};
 use super::call::Passed;
 use super::handle::Handle;
 
-/// What can be a tag.
+/// A type that can be a tag.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be a tag",
     label = "not text",
@@ -18,25 +18,25 @@ pub trait Label: AsRef<str> {}
 #[diagnostic::do_not_recommend]
 impl<T: AsRef<str> + ?Sized> Label for T {}
 
-/// One more tag. It is lent, so that an argument that is a tag is not used up.
+/// Adds a tag. Takes a reference, so that an argument used as a tag is not consumed.
 pub fn tag<T: Label + ?Sized>(options: EntryOptions, tag: &T) -> EntryOptions {
     options.tag(tag.as_ref())
 }
 
-/// The tags that an expression makes.
+/// Collects the tags of an expression.
 pub fn tags<T: Label>(tags: impl IntoIterator<Item = T>) -> EntryOptions {
     tags.into_iter().fold(EntryOptions::new(), |options, label| tag(options, &label))
 }
 
-/// What a function says of a value.
+/// Calls a function on a value, to derive its tags.
 pub fn of_value<V: ?Sized, T>(value: &V, function: impl FnOnce(&V) -> T) -> T {
     function(value)
 }
 
-/// What a loader has that says tags as well: something to store, or something to pass on.
+/// The result of a loader with tags: a value to store, or an answer to pass on.
 type Tagged<V, N, E> = Result<WithOptions<V>, Passed<V, N, E>>;
 
-/// As [`call_sorted`](super::call::call_sorted), with what is to be said of the value.
+/// As [`call_sorted`](super::call::call_sorted), with options of the entry.
 #[inline]
 pub fn call_tagged<K, V, N, E, R>(
     handle: Option<&'static Handle<K, V>>,

@@ -1,4 +1,4 @@
-//! The companions of functions for threads.
+//! The companions of synchronous functions.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use super::bounds::{Kept, Keyed};
 use super::handle::Handle;
 use crate::Cache;
 
-/// Why there is nothing to answer from.
+/// The error of companions if the cache could not be opened.
 pub(super) fn not_opened() -> Error {
     Error::new(
         ErrorKind::Unavailable,
@@ -17,7 +17,7 @@ pub(super) fn not_opened() -> Error {
     )
 }
 
-/// Removes an entry; whether there was one.
+/// Removes an entry; returns whether there was one.
 pub fn purge<K, V>(handle: Option<&'static Handle<K, V>>, key: K) -> bool
 where
     K: Keyed,
@@ -31,7 +31,7 @@ where
     })
 }
 
-/// Whether there is an entry.
+/// Returns whether there is an entry.
 pub fn contains<K, V>(handle: Option<&'static Handle<K, V>>, key: K) -> bool
 where
     K: Keyed,
@@ -40,7 +40,7 @@ where
     handle.is_some_and(|handle| handle.cache().contains_key(&key))
 }
 
-/// The value of an entry.
+/// Returns the value of an entry.
 pub fn get<K, V>(handle: Option<&'static Handle<K, V>>, key: K) -> Option<V>
 where
     K: Keyed,
@@ -49,7 +49,7 @@ where
     handle.and_then(|handle| handle.cache().get(&key))
 }
 
-/// Removes entries; how many there were.
+/// Removes entries; returns how many existed.
 pub fn purge_many<K, V>(handle: Option<&'static Handle<K, V>>, keys: Vec<K>) -> u64
 where
     K: Keyed,
@@ -62,7 +62,7 @@ where
     })
 }
 
-/// Whether there is an entry, for each key.
+/// Returns for each key whether there is an entry.
 pub fn contains_many<K, V>(handle: Option<&'static Handle<K, V>>, keys: Vec<K>) -> Vec<bool>
 where
     K: Keyed,
@@ -72,7 +72,7 @@ where
     keys.iter().map(contains).collect()
 }
 
-/// The values of entries.
+/// Returns the values of entries.
 pub fn get_many<K, V>(handle: Option<&'static Handle<K, V>>, keys: Vec<K>) -> Vec<Option<V>>
 where
     K: Keyed,
@@ -104,7 +104,7 @@ where
     handle.cache().clear()
 }
 
-/// Flushes what is stored.
+/// Flushes the cache.
 pub fn flush<K, V>(handle: Option<&'static Handle<K, V>>) -> Result<()>
 where
     K: Keyed,
@@ -113,7 +113,7 @@ where
     handle.map_or(Ok(()), |handle| handle.cache().flush())
 }
 
-/// Sets the time to live of later entries. Waits for nothing.
+/// Sets the time to live of later entries. Does not block.
 pub fn set_ttl<K, V>(handle: Option<&'static Handle<K, V>>, ttl: Option<Duration>)
 where
     K: Keyed,
@@ -124,7 +124,7 @@ where
     }
 }
 
-/// The cache.
+/// Returns the cache.
 pub fn cache<K, V>(handle: Option<&'static Handle<K, V>>) -> Result<Cache<K, V>>
 where
     K: Keyed,

@@ -6,13 +6,13 @@ use std::hash::{Hash, Hasher};
 #[cfg(feature = "_codec")]
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// A float that is compared as `total_cmp` does: equal where the bits are
-/// equal. So `NaN` equals itself, and `0.0` differs from `-0.0`.
+/// A float that is compared and hashed by its bits, as `total_cmp` does: `NaN` equals itself, and `0.0`
+/// differs from `-0.0`.
 ///
 /// It is encoded as its bits.
 pub struct Total<F: Float>(F::Bits);
 
-// By hand: what is derived would ask floats themselves to be `Eq` and `Hash`.
+// Written by hand: derives would require floats to be `Eq` and `Hash`.
 impl<F: Float> Copy for Total<F> {}
 
 impl<F: Float> Clone for Total<F> {
@@ -73,7 +73,7 @@ impl<F: Float> Total<F> {
         Self(float.bits())
     }
 
-    /// The float.
+    /// Returns the float.
     pub fn get(self) -> F {
         F::of_bits(self.0)
     }

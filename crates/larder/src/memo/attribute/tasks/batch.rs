@@ -1,4 +1,4 @@
-//! Functions of many keys, for tasks.
+//! Async batch functions.
 
 use parking_lot::Mutex;
 
@@ -6,7 +6,7 @@ use crate::memo::attribute::batch::{Asked, Each, Trouble, answers_for, concluded
 use crate::memo::attribute::bounds::{Kept, Keyed, SharedError};
 use crate::memo::attribute::handle::Handle;
 
-/// As [`call_batch`](crate::memo::attribute::call_batch), for tasks.
+/// As [`call_batch`](crate::memo::attribute::call_batch), for async functions.
 pub async fn call_batch<K, V, T, I, E, Fut>(
     handle: Option<&'static Handle<K, V>>,
     asked: Asked<'_, K, T>,

@@ -1,4 +1,4 @@
-//! The companions of functions for tasks.
+//! The companions of async functions.
 
 use larder_core::Result;
 use larder_core::entry_meta::Tag;
@@ -8,7 +8,7 @@ use crate::memo::attribute::bounds::{Kept, Keyed};
 use crate::memo::attribute::handle::Handle;
 use crate::memo::attribute::threads::not_opened;
 
-/// Removes an entry; whether there was one.
+/// Removes an entry; returns whether there was one.
 pub async fn purge<K, V>(handle: Option<&'static Handle<K, V>>, key: K) -> bool
 where
     K: Keyed,
@@ -21,7 +21,7 @@ where
     removed
 }
 
-/// Whether there is an entry.
+/// Returns whether there is an entry.
 pub async fn contains<K, V>(handle: Option<&'static Handle<K, V>>, key: K) -> bool
 where
     K: Keyed,
@@ -33,7 +33,7 @@ where
     }
 }
 
-/// The value of an entry.
+/// Returns the value of an entry.
 pub async fn get<K, V>(handle: Option<&'static Handle<K, V>>, key: K) -> Option<V>
 where
     K: Keyed,
@@ -42,7 +42,7 @@ where
     handle?.tasks().get(&key).await
 }
 
-/// Removes entries; how many there were.
+/// Removes entries; returns how many existed.
 pub async fn purge_many<K, V>(handle: Option<&'static Handle<K, V>>, keys: Vec<K>) -> u64
 where
     K: Keyed,
@@ -57,7 +57,7 @@ where
     removed
 }
 
-/// Whether there is an entry, for each key.
+/// Returns for each key whether there is an entry.
 pub async fn contains_many<K, V>(handle: Option<&'static Handle<K, V>>, keys: Vec<K>) -> Vec<bool>
 where
     K: Keyed,
@@ -73,7 +73,7 @@ where
     found
 }
 
-/// The values of entries.
+/// Returns the values of entries.
 pub async fn get_many<K, V>(handle: Option<&'static Handle<K, V>>, keys: Vec<K>) -> Vec<Option<V>>
 where
     K: Keyed,
@@ -105,7 +105,7 @@ where
     handle.tasks().clear().await
 }
 
-/// Flushes what is stored.
+/// Flushes the cache.
 pub async fn flush<K, V>(handle: Option<&'static Handle<K, V>>) -> Result<()>
 where
     K: Keyed,
@@ -117,7 +117,7 @@ where
     }
 }
 
-/// The cache.
+/// Returns the cache.
 pub async fn cache<K, V>(handle: Option<&'static Handle<K, V>>) -> Result<AsyncCache<K, V>>
 where
     K: Keyed,

@@ -1,4 +1,4 @@
-//! Functions for tasks: opening, calls, companions, streams.
+//! Async functions: opening, calls, companions, streams.
 
 mod batch;
 mod companions;
@@ -20,11 +20,11 @@ use super::call::Passed;
 use super::handle::Handle;
 use super::slot::{Build, Owner, Slot};
 
-/// The handle of a function's cache: at hand, or to be opened once this is polled.
+/// A future of the handle of a function's cache: ready, or opened once this is polled.
 pub enum Opening<K: Keyed, V: Kept> {
-    /// It was opened before; `None` where that failed.
+    /// The cache was opened before; `None` if that failed.
     Done(Option<&'static Handle<K, V>>),
-    /// It is opened on the blocking pool.
+    /// The cache is opened on the blocking pool.
     Elsewhere(Boxed<Option<&'static Handle<K, V>>>),
 }
 
@@ -42,9 +42,9 @@ impl<K: Keyed, V: Kept> Future for Opening<K, V> {
     }
 }
 
-/// As the one for threads; a directory is opened on the blocking pool.
+/// As the synchronous `open`; opens a directory on the blocking pool.
 ///
-/// No `async fn`, for a hit would pay for its states.
+/// Not an `async fn`, so that a hit does not pay for its state machine.
 #[inline]
 pub fn open<K: Keyed, V: Kept>(slot: &'static Slot, owner: Owner, build: Build<K, V>) -> Opening<K, V> {
     match slot.ready(owner) {
@@ -67,8 +67,7 @@ async fn open_elsewhere<K: Keyed, V: Kept>(
     }
 }
 
-/// The answer of the cache, or of `body`, which is stored. A body that is not
-/// needed is never polled.
+/// Returns the cached value, or polls `body` and stores its result. On a hit `body` is never polled.
 pub async fn call<K, V>(handle: Option<&'static Handle<K, V>>, key: K, body: impl Future<Output = V>) -> V
 where
     K: Keyed,
@@ -87,7 +86,7 @@ where
     value
 }
 
-/// As [`call`], where not every answer is stored.
+/// As [`call`], for functions with answers that are not stored.
 pub async fn call_sorted<K, V, N, E, R>(
     handle: Option<&'static Handle<K, V>>,
     key: K,

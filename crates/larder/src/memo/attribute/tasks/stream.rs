@@ -1,4 +1,4 @@
-//! Functions that answer with a stream: as with an iterator, and nothing blocks.
+//! Functions that return a stream: as with an iterator, without blocking.
 
 use std::fmt;
 use std::pin::Pin;
@@ -12,7 +12,7 @@ use crate::memo::attribute::bounds::{Kept, Keyed};
 use crate::memo::attribute::handle::Handle;
 use crate::memo::attribute::record::{Record, Recording};
 
-/// A stream that records what it hands out, or replays what was recorded.
+/// A stream that records the items it yields, or replays a record.
 pub struct RecordedStream<K, T, F, S>
 where
     K: Keyed,
@@ -28,7 +28,7 @@ where
     K: Keyed,
     T: Send + Sync + 'static,
 {
-    /// Asks the cache, once it is polled.
+    /// Reads the cache, once this is polled.
     Look(Boxed<Found<K, T>>),
     Replay(Record<T>, usize),
     Run(Pin<Box<S>>, Option<Recording<K, T>>),
@@ -36,7 +36,7 @@ where
     Ended,
 }
 
-/// What the cache has, and what is needed to record where it has nothing.
+/// The result of the look-up, and the state to record with on a miss.
 enum Found<K, T>
 where
     K: Keyed,
@@ -47,7 +47,7 @@ where
     NoCache,
 }
 
-// Nothing in it is pinned but what is boxed.
+// Only boxed values in it are pinned.
 impl<K, T, F, S> Unpin for RecordedStream<K, T, F, S>
 where
     K: Keyed,
@@ -55,7 +55,7 @@ where
 {
 }
 
-/// The items of the cache, or those of the stream that `body` makes, as they come.
+/// Replays the cached items, or yields the items of the stream that `body` makes.
 pub fn replayed<K, T, F, S>(
     open: impl Future<Output = Option<&'static Handle<K, Record<T>>>> + Send + 'static,
     key: K,

@@ -1,4 +1,4 @@
-//! Functions for tasks whose results have tags.
+//! Async functions whose results have tags.
 
 use larder_engine::WithOptions;
 
@@ -6,7 +6,7 @@ use crate::memo::attribute::bounds::{Kept, Keyed, SharedError};
 use crate::memo::attribute::call::Passed;
 use crate::memo::attribute::handle::Handle;
 
-/// As [`call_sorted`](super::call_sorted), with what is to be said of the value.
+/// As [`call_sorted`](super::call_sorted), with options of the entry.
 pub async fn call_tagged<K, V, N, E, R>(
     handle: Option<&'static Handle<K, V>>,
     key: K,
