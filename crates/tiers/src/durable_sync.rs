@@ -29,13 +29,13 @@ pub(crate) fn sync_tree(dir: &Path) -> io::Result<()> {
     sync_dir(dir)
 }
 
-/// Like [`sync_tree`], for a directory of many files: one `syncfs` call for the whole file system.
+/// Like `sync_tree`, for a directory of many files: one `syncfs` call for the whole file system.
 #[cfg(all(feature = "file", target_os = "linux"))]
 pub(crate) fn sync_many(dir: &Path) -> io::Result<()> {
     Ok(rustix::fs::syncfs(File::open(dir)?)?)
 }
 
-/// Like [`sync_tree`]: this platform has no call for a whole file system.
+/// Like `sync_tree`: this platform has no call for a whole file system.
 #[cfg(all(feature = "file", not(target_os = "linux")))]
 pub(crate) fn sync_many(dir: &Path) -> io::Result<()> {
     sync_tree(dir)

@@ -23,8 +23,8 @@ use super::run_writer::RunWriter;
 use super::sorted_run::{Cursor, Found, SortedRun};
 use super::store::Store;
 
-/// Bytes of a run that may be copied even if they are more than half of its bytes that were read.
-/// So a small run, all of it read, is not halved again and again.
+/// At least this many bytes of a replaced run may be copied, even if that is more than half of it.
+/// So a small remainder of a run, all of it read, is not halved again and again.
 const SMALL_BYTES: u64 = 64 << 10;
 
 /// A sorted run that is being written.

@@ -10,26 +10,26 @@
 //!
 //! Code and file names call a sorted run a *pack*, and a database a *generation*.
 //!
-//!  file | holds |
-//! ---|---|
-//!  `layout` | names of files and directories |
-//!  `row` | the key and the value of a row |
-//!  `db` | one sled database |
-//!  `sorted_run`, `block`, `run_writer` | a sorted run, a block of its rows, and its writer |
-//!  `run_index`, `filter`, `bitmap` | the index, the Bloom filter and the read bits of a run, in memory |
-//!  `databases`, `merge`, `counts` | databases and runs together: one row, all rows, row counts |
-//!  `segment`, `segments` | one file of frames; all of them |
-//!  `store` | rows and frames together: get, put, remove |
-//!  `heads` | reads heads of frames for a scan |
-//!  `record`, `journal`, `replay` | the write-ahead log of row changes since the last flush |
-//!  `recovery` | opens an existing directory |
-//!  `reopen` | opens it again after a failure |
-//!  `compaction` | chooses what to freeze, compact or evict |
-//!  `compaction_job` | writes a sorted run, a few rows with each put |
-//!  `eviction` | freezes and evicts what was chosen |
-//!  `relief` | makes room on a full disk |
-//!  `loss` | starts empty after the directory was removed |
-//!  `reaper` | deletes a compacted database in a thread |
+//! | file | holds |
+//! |---|---|
+//! | `layout` | names of files and directories |
+//! | `row` | the key and the value of a row |
+//! | `db` | one sled database |
+//! | `sorted_run`, `block`, `run_writer` | a sorted run, a block of its rows, and its writer |
+//! | `run_index`, `filter`, `bitmap` | the index, the Bloom filter and the read bits of a run, in memory |
+//! | `databases`, `merge`, `counts` | databases and runs together: one row, all rows, row counts |
+//! | `segment`, `segments` | one file of frames; all of them |
+//! | `store` | rows and frames together: get, put, remove |
+//! | `heads` | reads heads of frames for a scan |
+//! | `record`, `journal`, `replay` | the write-ahead log of row changes since the last flush |
+//! | `recovery` | opens an existing directory |
+//! | `reopen` | opens it again after a failure |
+//! | `compaction` | chooses what to freeze, compact or evict |
+//! | `compaction_job` | writes a sorted run, a few rows with each put |
+//! | `eviction` | freezes and evicts what was chosen |
+//! | `relief` | makes room on a full disk |
+//! | `loss` | starts empty after the directory was removed |
+//! | `reaper` | deletes a compacted database in a thread |
 //!
 //! # Invariants
 //! - Locks are taken in this order: `upkeep`, `state`, the checkpoint, a stripe, the active
@@ -95,13 +95,13 @@ use crate::durable_sync::sync_tree;
 
 /// Frames of at least this many bytes go to segments by default.
 ///
-/// Measured with everything in sled against everything in segments, 8000
-/// entries and 48 MiB at most, medians of three: wall-clock µs of a put / a
-/// random get, and what `du` says after five overwrites over the live bytes.
-/// sled's cache holds 64 MiB in the first column of numbers, 8 MiB in the
-/// second; space and segments are those of the second, a budget of 128 MiB. At
-/// 8 and 256 KiB half of the gets from sled missed there, and misses are
-/// cheap: a database had been dropped to keep the budget.
+/// Measured with all frames in sled against all frames in segments, with 8000 entries and at most
+/// 48 MiB; medians of three runs. The columns of times show wall-clock µs of a put / a random get.
+/// The columns of space show disk usage by `du` after five overwrites, divided by the live bytes.
+///
+/// sled's cache holds 64 MiB in the first column of times and 8 MiB in the second. The columns for
+/// space and segments were measured with 8 MiB and a budget of 128 MiB. At 8 and 256 KiB half of
+/// the gets from sled were misses, which are cheap: a database had been dropped to keep the budget.
 ///
 /// | frame | sled, 64 MiB cache | sled, 8 MiB cache | segments | space sled | space segments |
 /// |---|---|---|---|---|---|
@@ -114,12 +114,12 @@ use crate::durable_sync::sync_tree;
 /// | 256 KiB | 1050 / 0.4 | 563 / 22 | 79 / 15 | 2.4 | 1.2 |
 /// | 1 MiB | 1606 / 0.4 | 3020 / 47 | 249 / 46 | 2.0 | 1.04 |
 ///
-/// A get from sled is the cheaper one below 4 KiB, by 0.3 to 1.1 µs, and beyond
-/// that only as long as sled's cache holds its page. A put is the dearer one
-/// throughout, from 2 KiB on by half. What decides between the two is writing:
-/// what is written has to be written again where it is packed, and a large frame is
-/// written once where it goes to a segment. Below 1 KiB rows take a third of what
-/// they did as packs, and pointers would be an eighth of the budget by themselves.
+/// Below 4 KiB, a get from sled is cheaper, by 0.3 to 1.1 µs. Above, it is cheaper only while sled's
+/// cache holds its page. A put into sled is dearer at every size, by half from 2 KiB on.
+///
+/// The cost of writing decides: compaction writes a frame in the database again, while a large
+/// frame is written to a segment once. Below 1 KiB, rows in sorted runs take a third of their
+/// former space, and pointers alone would take an eighth of the budget.
 pub const CROSSOVER_BYTES: u64 = 1 << 10;
 
 const FRAME_BYTES_MAX: u64 = 1 << 30;

@@ -1,4 +1,4 @@
-//! What the disk tier promises, tried through its contract.
+//! Tests of the disk tier through the `Tier` trait.
 
 #[cfg(all(unix, feature = "file"))]
 mod crash;
@@ -27,7 +27,7 @@ use super::{CROSSOVER_BYTES, DiskOptions, DiskTier};
 use crate::disk_budget::Space;
 
 const MIB: u64 = 1 << 20;
-/// A blocking tier is done after one poll.
+/// Polls once: a blocking tier is ready in the first poll.
 fn now<T>(future: impl Future<Output = T>) -> T {
     match std::pin::pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(value) => value,
@@ -56,7 +56,7 @@ fn frame(key: &EncodedKey, payload: Vec<u8>) -> Frame {
     Frame::new(&header, key, b"", payload.into())
 }
 
-/// Bytes that differ from seed to seed and do not compress.
+/// Incompressible bytes that differ by seed.
 fn noise(seed: u64, len: usize) -> Vec<u8> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let mut next = || {
@@ -99,7 +99,7 @@ fn usage(tier: &DiskTier) -> (u64, u64) {
     (tier.usage().entries, tier.usage().evictions)
 }
 
-/// Ends the active segment.
+/// Seals the active segment.
 fn seal(tier: &DiskTier) {
     let seal = |store: &Store| {
         store.segments.seal_active();
@@ -108,7 +108,8 @@ fn seal(tier: &DiskTier) {
     tier.with_store(seal).unwrap();
 }
 
-/// Freezes the newest database if it has rows, and packs it with what lives on of a pack.
+/// Freezes the newest database if it has rows, and compacts it together with the sorted runs in
+/// `retire`.
 fn rotate(tier: &DiskTier, retire: &[(u64, Carry)]) {
     let mut upkeep = tier.upkeep.write();
     while upkeep.is_some() || tier.with_store(|store| Ok(store.databases.frozen.is_some())).unwrap() {
@@ -123,7 +124,7 @@ fn rotate(tier: &DiskTier, retire: &[(u64, Carry)]) {
     tier.reaper.settle().unwrap();
 }
 
-/// The numbers of all packs.
+/// The numbers of all sorted runs.
 fn packs(tier: &DiskTier) -> Vec<u64> {
     tier.with_store(|store| Ok(store.databases.packs.iter().rev().map(|pack| pack.number).collect())).unwrap()
 }
@@ -132,15 +133,14 @@ fn segment_files(dir: &Path) -> usize {
     fs::read_dir(dir.join("segments")).unwrap().count()
 }
 
-/// What the tier says it takes is what `du` says, but for what file systems
-/// give to directories.
+/// Asserts that the usage of the tier is what `du` counts, except for the size of directories.
 fn assert_near(counted: u64, dir: &Path) {
     let taken = super::layout::bytes_in(dir);
     assert!(counted.abs_diff(taken) <= 64 << 10, "{counted} counted, {taken} taken");
 }
 
 #[test]
-fn frames_of_every_size_come_back() {
+fn frames_of_every_size_are_read_back() {
     let dir = TempDir::new().unwrap();
     let tier = open(dir.path());
     let edge = CROSSOVER_BYTES as usize - frame(&key(0), Vec::new()).len();
@@ -158,7 +158,7 @@ fn frames_of_every_size_come_back() {
 }
 
 #[test]
-fn long_keys_are_told_apart() {
+fn long_keys_with_a_common_prefix_are_distinct() {
     let dir = TempDir::new().unwrap();
     let tier = open(dir.path());
     let names: Vec<String> = (0..3).map(|last| format!("{}{last}", "k".repeat(500))).collect();
@@ -169,7 +169,7 @@ fn long_keys_are_told_apart() {
 }
 
 #[test]
-fn what_was_closed_or_dropped_opens_again_at_once() {
+fn closed_or_dropped_tier_reopens_at_once() {
     let dir = TempDir::new().unwrap();
     for round in 0..20u64 {
         let tier = open(dir.path());
@@ -188,7 +188,7 @@ fn what_was_closed_or_dropped_opens_again_at_once() {
 }
 
 #[test]
-fn one_entry_replaces_another_of_any_size() {
+fn overwrite_with_another_size_replaces_the_entry() {
     let dir = TempDir::new().unwrap();
     let tier = open(dir.path());
     for size in [10, 50_000, 60_000, 20, 5000] {
@@ -202,7 +202,7 @@ fn one_entry_replaces_another_of_any_size() {
 }
 
 #[test]
-fn a_segment_that_nobody_names_goes() {
+fn segment_without_rows_is_deleted() {
     let dir = TempDir::new().unwrap();
     let tier = open(dir.path());
     (0..12).for_each(|name| put(&tier, name, noise(name, 1 << 20)));
@@ -271,7 +271,7 @@ fn the_budget_holds_for_a_mixture() {
 }
 
 #[test]
-fn packing_keeps_every_entry_and_an_eviction_what_was_read() {
+fn compaction_keeps_all_entries_and_eviction_keeps_read_ones() {
     let dir = TempDir::new().unwrap();
     let tier = open(dir.path());
     (0..100).for_each(|name| put(&tier, name, noise(name, 200)));
@@ -299,7 +299,7 @@ fn packing_keeps_every_entry_and_an_eviction_what_was_read() {
 }
 
 #[test]
-fn an_overwritten_or_removed_entry_stays_so_over_rotations_and_reopening() {
+fn overwritten_or_removed_entry_does_not_return_after_compaction_and_reopening() {
     let dir = TempDir::new().unwrap();
     let tier = open(dir.path());
     (0..3).for_each(|name| put(&tier, name, noise(name, 9000)));
@@ -318,7 +318,7 @@ fn an_overwritten_or_removed_entry_stays_so_over_rotations_and_reopening() {
 }
 
 #[test]
-fn eviction_carries_what_was_read_once() {
+fn evicted_segment_copies_read_entries_once() {
     let dir = TempDir::new().unwrap();
     let tier = open(dir.path());
     (0..10).for_each(|name| put(&tier, name, noise(name, 90_000)));
@@ -332,7 +332,7 @@ fn eviction_carries_what_was_read_once() {
 }
 
 #[test]
-fn merging_carries_everything() {
+fn merged_segment_copies_all_entries() {
     let dir = TempDir::new().unwrap();
     let tier = open(dir.path());
     (0..10).for_each(|name| put(&tier, name, noise(name, 90_000)));
@@ -343,7 +343,7 @@ fn merging_carries_everything() {
 }
 
 #[test]
-fn a_frame_without_room_is_refused() {
+fn put_without_room_is_refused() {
     let dir = TempDir::new().unwrap();
     let space = Space::new(8 * MIB);
     let others = space.share();
@@ -373,7 +373,7 @@ fn tear(dir: &Path) {
 }
 
 #[test]
-fn a_torn_database_starts_empty() {
+fn corrupt_database_starts_empty() {
     let dir = TempDir::new().unwrap();
     let tier = open(dir.path());
     (0..50).for_each(|name| put(&tier, name, noise(name, 9000)));
@@ -417,7 +417,7 @@ fn flipped_bytes_in_a_database_never_panic() {
 }
 
 #[test]
-fn a_missing_segment_is_absent() {
+fn entries_of_a_missing_segment_are_misses() {
     let dir = TempDir::new().unwrap();
     let tier = open(dir.path());
     put(&tier, "k", noise(1, 9000));
@@ -438,7 +438,7 @@ fn a_missing_segment_is_absent() {
 }
 
 #[test]
-fn a_segment_cut_while_open_is_absent() {
+fn entry_of_a_segment_truncated_while_open_is_a_miss() {
     let dir = TempDir::new().unwrap();
     let tier = open(dir.path());
     put(&tier, "k", noise(1, 9000));
@@ -448,7 +448,7 @@ fn a_segment_cut_while_open_is_absent() {
 }
 
 #[test]
-fn absurd_rows_are_absent() {
+fn invalid_rows_are_misses() {
     let dir = TempDir::new().unwrap();
     let tier = open(dir.path());
     put(&tier, "k", noise(1, 9000));
@@ -480,7 +480,7 @@ fn absurd_rows_are_absent() {
 }
 
 #[test]
-fn what_is_not_ours_is_left_alone() {
+fn foreign_files_are_kept() {
     let dir = TempDir::new().unwrap();
     drop(open(dir.path()));
     let foreign = ["notes.txt", "1.seg", "0000000000000000000x.seg", "99999999999999999999.seg"];
@@ -497,7 +497,7 @@ fn what_is_not_ours_is_left_alone() {
 }
 
 #[test]
-fn clear_leaves_nothing() {
+fn cleared_tier_is_empty_and_accepts_puts() {
     let dir = TempDir::new().unwrap();
     let tier = open(dir.path());
     (0..20).for_each(|name| put(&tier, name, noise(name, if name % 2 == 0 { 10 } else { 9000 })));
@@ -533,7 +533,7 @@ fn a_scan_visits_each_head_once() {
 }
 
 #[test]
-fn a_closed_tier_says_so() {
+fn closed_tier_fails_every_call() {
     let dir = TempDir::new().unwrap();
     let tier = open(dir.path());
     put(&tier, "k", noise(1, 9000));
@@ -557,7 +557,7 @@ fn a_closed_tier_says_so() {
 }
 
 #[test]
-fn what_cannot_be_a_directory_is_unavailable() {
+fn path_that_cannot_be_a_directory_is_unavailable() {
     let dir = TempDir::new().unwrap();
     let path = dir.path().join("file");
     fs::write(&path, "mine").unwrap();
@@ -569,7 +569,7 @@ fn what_cannot_be_a_directory_is_unavailable() {
 }
 
 #[test]
-fn a_suspect_store_is_opened_again() {
+fn suspect_store_is_reopened_by_the_next_put() {
     let dir = TempDir::new().unwrap();
     let tier = open(dir.path());
     (0..10).for_each(|name| put(&tier, name, noise(name, 10_000 * (name as usize % 2))));
@@ -585,7 +585,7 @@ fn a_suspect_store_is_opened_again() {
 
 #[cfg(unix)]
 #[test]
-fn everything_is_its_owners_alone() {
+fn directories_and_files_are_private_to_their_owner() {
     use std::os::unix::fs::PermissionsExt;
     let dir = TempDir::new().unwrap();
     let dir = dir.path().join("a/b");
@@ -600,7 +600,7 @@ fn everything_is_its_owners_alone() {
 }
 
 #[test]
-fn a_get_that_moves_an_entry_never_revives_it() {
+fn concurrent_gets_never_bring_back_a_removed_entry() {
     let dir = TempDir::new().unwrap();
     let tier = open(dir.path());
     for round in 0..40u64 {
@@ -635,7 +635,7 @@ fn a_get_that_moves_an_entry_never_revives_it() {
 }
 
 #[test]
-fn an_entry_never_vanishes_under_concurrent_upkeep() {
+fn entries_stay_readable_during_compaction() {
     let dir = TempDir::new().unwrap();
     let tier = open(dir.path());
     let small = |name: u64| name.is_multiple_of(2);
@@ -665,7 +665,7 @@ fn an_entry_never_vanishes_under_concurrent_upkeep() {
 }
 
 #[test]
-fn writers_of_many_keys_do_not_disturb_one_another() {
+fn concurrent_writers_of_distinct_keys_do_not_interfere() {
     let dir = TempDir::new().unwrap();
     let limit = 16 * MIB;
     let tier = open_with(dir.path(), limit, CROSSOVER_BYTES).unwrap();

@@ -1,8 +1,8 @@
-//! A process that is killed while it writes, and what is found afterwards.
+//! Kills a process while it writes, and checks what the next open finds.
 //!
-//! The child is this test binary, run for one test with a variable set. What it
-//! does follows from a seed, so the parent, which hears how far it came, knows
-//! what must be there. `LARDER_KILLS` says how many processes die a test.
+//! The child is this test binary, run for one test with a variable set. Its steps follow from a
+//! seed. The child reports each step, so the parent knows which entries must be there.
+//! `LARDER_KILLS` sets how many processes a test kills.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
@@ -16,7 +16,7 @@ const CHILD: &str = "disk::tests::crash::the_process_that_is_killed";
 const KEYS: u64 = 120;
 const LIMIT: u64 = 256 * MIB;
 
-/// What a child is told.
+/// The instructions of a child.
 #[derive(Clone, Debug)]
 struct Task {
     is_file: bool,
@@ -33,9 +33,9 @@ enum Step {
     Get(u64),
     Clear,
     Flush,
-    /// The newest database is packed, and a pack put together with it.
+    /// Compacts the newest database together with a sorted run.
     Rotate,
-    /// A segment is dropped and all in it carried.
+    /// Drops a segment after copying all of its entries.
     Merge,
 }
 
@@ -66,7 +66,7 @@ impl Task {
         Self { threads, seed, dir, ..self }
     }
 
-    /// What thread `thread` does as its step `number`. Threads have keys of their own.
+    /// The step `number` of thread `thread`. Each thread has its own keys.
     fn step(&self, thread: u64, number: u64) -> Step {
         let dice = mix(self.seed, thread, number);
         let key = (dice >> 32) % KEYS * self.threads + thread;
@@ -82,7 +82,7 @@ impl Task {
         }
     }
 
-    /// The payload that a step puts: it differs from step to step.
+    /// The payload that a step puts. It differs for each step.
     fn payload(&self, thread: u64, number: u64) -> Vec<u8> {
         let dice = mix(self.seed, thread, number);
         let len = if dice & 0x10_0000 == 0 { 16 + dice % 2000 } else { 4000 + dice % 9000 };
@@ -139,7 +139,7 @@ impl Subject {
         }
     }
 
-    /// Packs what the newest database has, together with an older pack.
+    /// Compacts the newest database together with an older sorted run.
     fn rotate(&self, number: u64) {
         let Self::Disk(tier) = self else { return };
         let some = |pack: &u64| mix(*pack, number, 5).is_multiple_of(3);
@@ -158,7 +158,7 @@ impl Subject {
     }
 }
 
-/// Does nothing unless a parent asks for it.
+/// The child process. Does nothing unless a parent sets the variable.
 #[test]
 fn the_process_that_is_killed() {
     let Ok(line) = std::env::var(VARIABLE) else { return };
@@ -204,7 +204,7 @@ impl Victim {
         Self { child, lines }
     }
 
-    /// Kills it after `acks` steps; how many steps of each thread it acknowledged.
+    /// Kills the child after `acks` steps. Returns how many steps of each thread it acknowledged.
     fn kill_after(mut self, acks: u64, threads: u64) -> Vec<u64> {
         let mut done = vec![0; threads as usize];
         let mut seen = 0;
@@ -222,7 +222,7 @@ impl Victim {
     }
 }
 
-/// Kills a process while it opens what another one left.
+/// Kills a process while it opens the directory of an earlier one.
 fn kill_while_it_opens(task: &Task, life: u64) {
     let mut victim = Victim::start(&Task { threads: 0, ..task.clone() });
     while victim.lines.next().unwrap().unwrap() != "running 1 test" {}
@@ -244,8 +244,8 @@ fn apply(model: &mut Model, task: &Task, thread: u64, number: u64) {
     }
 }
 
-/// Compares what is found with what should be there before the step that was
-/// under way, and after it; what is found is what the next child begins with.
+/// Compares the entries with those before and after the step in progress. Returns the entries
+/// found, which the next child begins with.
 fn check(task: &Task, before: &Model, after: &Model, context: &str) -> (Model, usize) {
     let subject = task.open();
     let mut found = Model::new();
@@ -294,25 +294,25 @@ fn kill_repeatedly(is_file: bool, durability: Durability, threads: u64) {
 }
 
 #[test]
-fn a_killed_process_revives_nothing() {
+fn killed_process_brings_back_no_removed_entry() {
     kill_repeatedly(false, Durability::Buffered, 1);
     kill_repeatedly(false, Durability::Buffered, 2);
 }
 
 #[test]
-fn a_killed_process_loses_nothing_that_was_flushed() {
+fn killed_process_loses_no_flushed_entry() {
     kill_repeatedly(false, Durability::Flushed, 1);
     kill_repeatedly(false, Durability::Flushed, 2);
 }
 
 #[test]
-fn a_killed_process_loses_nothing_that_was_synced() {
+fn killed_process_loses_no_synced_entry() {
     kill_repeatedly(false, Durability::Synced, 1);
     kill_repeatedly(false, Durability::Synced, 2);
 }
 
 #[test]
-fn a_killed_process_leaves_its_files() {
+fn killed_process_loses_no_entry_of_the_file_tier() {
     kill_repeatedly(true, Durability::Flushed, 1);
     kill_repeatedly(true, Durability::Synced, 2);
 }

@@ -1,5 +1,5 @@
-//! Packs: what they show of a row, whatever became of it, and what a process
-//! that was killed between any two of their steps leaves.
+//! Sorted runs: the value of each row after compaction, eviction and damage, and after a process
+//! was killed between two steps.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -9,7 +9,7 @@ use super::*;
 use crate::disk::db::Generation;
 use crate::disk::layout::Layout;
 
-/// Puts every name below `names` that `which` names, with a payload of `seed`.
+/// Puts every name below `names` that `which` accepts, with a payload of `seed`.
 fn fill(tier: &DiskTier, names: u64, seed: u64, which: impl Fn(u64) -> bool) {
     (0..names).filter(|name| which(*name)).for_each(|name| put(tier, name, noise(name + 1000 * seed, 150)));
 }
@@ -18,7 +18,8 @@ fn of_seed(name: u64, seed: u64) -> Option<Bytes> {
     whole(name, noise(name + 1000 * seed, 150))
 }
 
-/// Three generations of values over one another: what is there after them.
+/// Writes three databases that overwrite each other's rows. Returns the values that are valid
+/// afterwards.
 fn layered(dir: &Path) -> (DiskTier, Vec<Option<Bytes>>) {
     let tier = open_as(dir, Durability::Flushed);
     fill(&tier, 300, 1, |_| true);
@@ -54,7 +55,7 @@ fn check_all(tier: &DiskTier, expected: &[Option<Bytes>], context: &str) {
 }
 
 #[test]
-fn the_newest_word_on_a_row_counts() {
+fn newest_value_of_a_row_is_valid_after_compaction() {
     let dir = TempDir::new().unwrap();
     let (tier, expected) = layered(dir.path());
     check_all(&tier, &expected, "as written");
@@ -70,7 +71,7 @@ fn the_newest_word_on_a_row_counts() {
 }
 
 #[test]
-fn a_removal_is_kept_as_long_as_a_pack_has_the_row() {
+fn tombstone_is_kept_while_an_older_run_has_the_row() {
     let dir = TempDir::new().unwrap();
     let tier = open(dir.path());
     put(&tier, "k", noise(1, 100));
@@ -88,9 +89,9 @@ fn a_removal_is_kept_as_long_as_a_pack_has_the_row() {
     assert_eq!((packs(&tier), get(&tier, "k")), (vec![], None), "nothing is left to remove");
 }
 
-/// The older pack is not worth dropping, as pointers live on; the newer one is.
+/// The older run has only pointers, so it is not worth evicting. The newer one is evicted.
 #[test]
-fn an_eviction_never_shows_what_was_overwritten() {
+fn eviction_never_shows_overwritten_values() {
     let dir = TempDir::new().unwrap();
     let tier = open_as(dir.path(), Durability::Flushed);
     (0..50).for_each(|name| put(&tier, name, noise(name, 9000)));
@@ -114,9 +115,9 @@ fn an_eviction_never_shows_what_was_overwritten() {
     assert_eq!(packs(&tier), [1, 3]);
 }
 
-/// Between the steps of a pack that takes the place of a database and of packs.
+/// Kills the process between the steps that put a sorted run in place of a database and two runs.
 #[test]
-fn a_process_killed_while_it_packs_leaves_what_was_there() {
+fn process_killed_during_compaction_loses_no_entry() {
     let dir = TempDir::new().unwrap();
     let (tier, mut expected) = layered(dir.path());
     let early = as_if_killed(dir.path());
@@ -150,7 +151,7 @@ fn a_process_killed_while_it_packs_leaves_what_was_there() {
 }
 
 #[test]
-fn a_torn_pack_never_shows_what_was_overwritten() {
+fn damaged_run_never_shows_overwritten_values() {
     let dir = TempDir::new().unwrap();
     let (tier, expected) = layered(dir.path());
     let killed = as_if_killed(dir.path());
@@ -178,7 +179,7 @@ fn a_torn_pack_never_shows_what_was_overwritten() {
 }
 
 #[test]
-fn a_pack_that_is_damaged_while_open_shows_nothing_older() {
+fn run_damaged_while_open_shows_no_older_values() {
     let dir = TempDir::new().unwrap();
     let (tier, expected) = layered(dir.path());
     let path = dir.path().join("packs/00000000000000000002.pack");
@@ -197,15 +198,15 @@ fn a_pack_that_is_damaged_while_open_shows_nothing_older() {
     }
 }
 
-/// Random calls beside a map, while packs are written row by row.
+/// Compares random calls with a map, while sorted runs are written row by row.
 #[test]
-fn random_calls_agree_with_a_map() {
+fn random_calls_match_a_map() {
     (0..12).for_each(|seed| random_calls(seed, Carry::Named));
 }
 
-/// What is evicted is gone, and nothing else takes its place.
+/// An evicted entry is a miss, and no older value takes its place.
 #[test]
-fn random_calls_with_evictions_show_nothing_that_was_overwritten() {
+fn random_calls_with_evictions_never_show_overwritten_values() {
     (20..40).for_each(|seed| random_calls(seed, Carry::Read));
 }
 
@@ -257,7 +258,7 @@ fn random_calls(seed: u64, carry: Carry) {
     }
 }
 
-/// Begins a pack of what is there and of some packs, if none is under way.
+/// Begins a compaction of the newest database and some sorted runs, if none is in progress.
 fn begin(tier: &DiskTier, rng: &mut fastrand::Rng, carry: Carry) {
     let mut upkeep = tier.upkeep.write();
     if upkeep.is_some() {
@@ -272,7 +273,7 @@ fn begin(tier: &DiskTier, rng: &mut fastrand::Rng, carry: Carry) {
 }
 
 #[test]
-fn changes_while_a_pack_is_written_are_never_undone() {
+fn changes_during_compaction_are_never_undone() {
     let dir = TempDir::new().unwrap();
     let tier = open(dir.path());
     for round in 0..12u64 {
@@ -305,7 +306,7 @@ fn changes_while_a_pack_is_written_are_never_undone() {
 }
 
 #[test]
-fn what_is_half_written_is_given_back() {
+fn usage_of_an_unfinished_run_is_released() {
     let dir = TempDir::new().unwrap();
     let (tier, expected) = layered(dir.path());
     *tier.upkeep.write() = tier.begin_repack(&[(1, Carry::Named)], u64::MAX).unwrap();
@@ -328,9 +329,9 @@ fn pack(dir: &Path, number: u64) -> PathBuf {
     dir.join(format!("packs/{number:020}.pack"))
 }
 
-/// Puts a directory that is not empty in place of a file: deleting the file fails.
+/// Replaces a file by a non-empty directory, so that deleting the file fails.
 ///
-/// The file keeps a link meanwhile, so that it does not count as removed by others.
+/// A hard link keeps the file, so that it does not count as removed by another program.
 struct Undeletable {
     path: PathBuf,
     aside: PathBuf,
@@ -352,7 +353,7 @@ impl Undeletable {
 }
 
 #[test]
-fn a_database_that_leaves_no_pack_is_gone_at_once() {
+fn database_without_valid_rows_is_deleted_at_once() {
     let dir = TempDir::new().unwrap();
     let tier = open_as(dir.path(), Durability::Flushed);
     put(&tier, "k", noise(1, 100));
@@ -369,7 +370,7 @@ fn a_database_that_leaves_no_pack_is_gone_at_once() {
 }
 
 #[test]
-fn what_cannot_be_deleted_stays_below_what_took_its_place() {
+fn undeletable_run_stays_below_its_replacement() {
     let dir = TempDir::new().unwrap();
     let (tier, expected) = layered(dir.path());
     let stuck = Undeletable::make(pack(dir.path(), 1));
@@ -394,7 +395,7 @@ fn what_cannot_be_deleted_stays_below_what_took_its_place() {
 }
 
 #[test]
-fn a_clear_that_could_not_delete_a_pack_is_one_all_the_same() {
+fn clear_that_cannot_delete_a_run_still_removes_all_entries() {
     let dir = TempDir::new().unwrap();
     let (tier, _) = layered(dir.path());
     let stuck = Undeletable::make(pack(dir.path(), 1));
@@ -410,7 +411,7 @@ fn a_clear_that_could_not_delete_a_pack_is_one_all_the_same() {
 }
 
 #[test]
-fn a_clear_that_was_not_written_down_did_not_happen() {
+fn clear_without_a_journal_record_has_no_effect() {
     let dir = TempDir::new().unwrap();
     let tier = open_as(dir.path(), Durability::Flushed);
     fill(&tier, 100, 1, |_| true);
@@ -430,7 +431,7 @@ fn a_clear_that_was_not_written_down_did_not_happen() {
 }
 
 #[test]
-fn a_database_that_was_never_open_is_none() {
+fn database_directory_that_sled_never_opened_is_ignored() {
     let dir = TempDir::new().unwrap();
     let (tier, expected) = layered(dir.path());
     now(tier.flush()).unwrap();
@@ -444,7 +445,7 @@ fn a_database_that_was_never_open_is_none() {
 }
 
 #[test]
-fn an_eviction_that_fails_gives_up_nothing() {
+fn failed_eviction_loses_no_entry() {
     let dir = TempDir::new().unwrap();
     let tier = open_as(dir.path(), Durability::Flushed);
     (0..20).for_each(|name| put(&tier, name, noise(name, 9000)));

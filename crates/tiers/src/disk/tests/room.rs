@@ -1,4 +1,4 @@
-//! The budget, as `du` counts it.
+//! Tests of the disk budget, as `du` counts it.
 
 use super::*;
 
@@ -8,7 +8,7 @@ fn taken(dir: &Path) -> u64 {
     super::super::layout::bytes_in(dir)
 }
 
-/// Nothing here compresses, so any bytes will do.
+/// A payload. Nothing compresses it, so all of its bytes are equal.
 fn fill(seed: u64, len: usize) -> Vec<u8> {
     vec![seed as u8; len]
 }
@@ -67,10 +67,10 @@ fn two_fifths_of_the_budget_are_live_after_three_overwrites() {
     }
 }
 
-/// A smaller budget for smaller values, as it takes more of them; what databases
-/// take at least weighs four times as much there.
+/// Uses a smaller budget, since small values take more puts to fill it. The smallest size of a
+/// database is a four times larger part of that budget.
 #[test]
-fn two_fifths_are_live_of_small_values_too() {
+fn two_fifths_of_the_budget_are_live_for_small_values_too() {
     for sizes in [&[100][..], &[256], &[512], &[100, 256, 512, 1500]] {
         check_live(LIMIT / 4, sizes);
     }
@@ -91,7 +91,7 @@ fn check_live(limit: u64, sizes: &[usize]) {
             let name = if round % 2 == 0 { at } else { at.wrapping_mul(7919) % keys };
             put(&tier, name, fill(name + round, size(name)));
             if at % 1000 == 0 {
-                // What is renamed while it is measured would count twice.
+                // A file that is renamed during the measurement would count twice.
                 tier.reaper.settle().unwrap();
                 let taken = taken(dir.path());
                 assert!(taken <= limit / 4 * 5, "{taken} bytes of {limit}, sizes {sizes:?}");
@@ -104,7 +104,7 @@ fn check_live(limit: u64, sizes: &[usize]) {
 }
 
 #[test]
-fn what_nobody_read_goes_first() {
+fn never_read_entries_are_evicted_first() {
     for size in [900, 20_000] {
         let dir = TempDir::new().unwrap();
         let limit = 16 * MIB;
@@ -123,7 +123,7 @@ fn what_nobody_read_goes_first() {
 }
 
 #[test]
-fn a_budget_that_others_fill_evicts_nothing_in_vain() {
+fn put_into_a_budget_filled_by_others_evicts_nothing() {
     let dir = TempDir::new().unwrap();
     let space = Space::new(32 * MIB);
     let others = space.share();
@@ -148,7 +148,7 @@ fn a_budget_that_others_fill_evicts_nothing_in_vain() {
 
 #[cfg(unix)]
 #[test]
-fn files_that_sled_makes_later_are_restricted() {
+fn files_that_sled_creates_later_are_made_private() {
     use std::os::unix::fs::PermissionsExt;
     let dir = TempDir::new().unwrap();
     let tier = open(dir.path());
@@ -162,7 +162,7 @@ fn files_that_sled_makes_later_are_restricted() {
 }
 
 #[test]
-fn writers_that_come_together_do_not_find_room_in_the_same_place() {
+fn concurrent_writers_do_not_reserve_the_same_room() {
     const WRITERS: u64 = 8;
     let dir = TempDir::new().unwrap();
     let tier = open_with(dir.path(), 16 * MIB, CROSSOVER_BYTES).unwrap();

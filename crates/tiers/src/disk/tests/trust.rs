@@ -1,5 +1,5 @@
-//! What is trusted on opening: after a machine went down, after damage, after
-//! a journal that could not be written.
+//! Which data is trusted on open: after a crash of the machine, after damage, and after a failed
+//! write of the journal.
 
 use std::path::PathBuf;
 
@@ -20,7 +20,7 @@ fn is_filled(tier: &DiskTier) -> bool {
     (0..20).all(|name| get(tier, name) == whole(name, noise(name, if name % 2 == 0 { 100 } else { 9000 })))
 }
 
-/// A copy, as a process that is killed now would leave the directory.
+/// Copies the directory as a process that is killed now would leave it.
 pub(super) fn as_if_killed(dir: &Path) -> TempDir {
     let copy = TempDir::new().unwrap();
     copy_tree(dir, copy.path());
@@ -48,7 +48,7 @@ fn journals(dir: &Path) -> Vec<PathBuf> {
 }
 
 #[test]
-fn another_boot_finds_what_was_closed_or_synced_and_nothing_else() {
+fn only_closed_or_synced_entries_survive_a_reboot() {
     for durability in [Durability::Buffered, Durability::Flushed, Durability::Synced] {
         for is_closed in [true, false] {
             let dir = TempDir::new().unwrap();
@@ -71,7 +71,7 @@ fn another_boot_finds_what_was_closed_or_synced_and_nothing_else() {
 }
 
 #[test]
-fn a_directory_without_a_marker_starts_empty() {
+fn directory_without_a_marker_starts_empty() {
     let dir = TempDir::new().unwrap();
     fill(&open(dir.path()));
     assert!(is_filled(&open(dir.path())));
@@ -80,9 +80,9 @@ fn a_directory_without_a_marker_starts_empty() {
     assert_eq!((usage(&tier), segment_files(dir.path())), ((0, 0), 0));
 }
 
-/// The machine goes down, and of the databases only what was synced is left.
+/// Simulates a crash of the machine: only the synced state of the databases is left.
 #[test]
-fn a_lost_machine_loses_nothing_that_was_synced() {
+fn crashed_machine_loses_no_synced_entry() {
     let dir = TempDir::new().unwrap();
     let tier = open_as(dir.path(), Durability::Synced);
     fill(&tier);
@@ -110,7 +110,7 @@ fn a_lost_machine_loses_nothing_that_was_synced() {
 }
 
 #[test]
-fn a_damaged_journal_leaves_nothing() {
+fn damaged_journal_starts_empty() {
     let dir = TempDir::new().unwrap();
     let tier = open_as(dir.path(), Durability::Flushed);
     fill(&tier);
@@ -127,7 +127,7 @@ fn a_damaged_journal_leaves_nothing() {
 }
 
 #[test]
-fn a_journal_ends_where_its_writer_did() {
+fn truncated_journal_is_replayed_up_to_its_end() {
     let dir = TempDir::new().unwrap();
     let tier = open_as(dir.path(), Durability::Flushed);
     (0..9).for_each(|name| put(&tier, name, noise(name, 100)));
@@ -147,7 +147,7 @@ fn a_journal_ends_where_its_writer_did() {
 }
 
 #[test]
-fn a_removal_that_cannot_be_written_down_is_as_safe() {
+fn removal_that_cannot_be_journaled_withdraws_the_marker_until_a_flush() {
     let dir = TempDir::new().unwrap();
     let tier = open_as(dir.path(), Durability::Flushed);
     fill(&tier);
@@ -170,7 +170,7 @@ fn a_removal_that_cannot_be_written_down_is_as_safe() {
 }
 
 #[test]
-fn a_clear_is_one_record() {
+fn clear_is_effective_from_its_journal_record_on() {
     let dir = TempDir::new().unwrap();
     let tier = open_as(dir.path(), Durability::Flushed);
     fill(&tier);
@@ -185,7 +185,7 @@ fn a_clear_is_one_record() {
 }
 
 #[test]
-fn the_journal_is_bounded() {
+fn size_of_the_journal_is_bounded() {
     let dir = TempDir::new().unwrap();
     let tier = open_as(dir.path(), Durability::Flushed);
     let mut most = 0;
@@ -200,9 +200,9 @@ fn the_journal_is_bounded() {
     assert_near(tier.usage().bytes, dir.path());
 }
 
-/// Every file of a database, cut and overwritten.
+/// Truncates and overwrites every file of a database.
 #[test]
-fn a_torn_database_never_shows_what_was_overwritten() {
+fn corrupt_database_never_shows_overwritten_values() {
     let dir = TempDir::new().unwrap();
     let tier = open(dir.path());
     (0..200).for_each(|name| put(&tier, name, noise(name + 1, 300)));
@@ -256,9 +256,9 @@ pub(super) fn damaged(bytes: &[u8]) -> Vec<Vec<u8>> {
     damaged
 }
 
-/// A flush makes up for the removals before it, not for one that comes meanwhile.
+/// A flush restores the marker for removals before it, but not for one during it.
 #[test]
-fn a_removal_that_could_not_be_written_down_is_not_made_up_for_by_an_earlier_flush() {
+fn removal_during_a_flush_that_cannot_be_journaled_keeps_the_marker_withdrawn() {
     let dir = TempDir::new().unwrap();
     let tier = open(dir.path());
     put(&tier, "k", noise(1, 100));
@@ -282,7 +282,7 @@ fn a_removal_that_could_not_be_written_down_is_not_made_up_for_by_an_earlier_flu
 }
 
 #[test]
-fn a_tier_that_cannot_be_opened_again_says_so_when_it_is_closed() {
+fn close_fails_if_the_tier_could_not_be_reopened() {
     let dir = TempDir::new().unwrap();
     let tier = open(dir.path());
     put(&tier, "k", noise(1, 100));
