@@ -1,4 +1,4 @@
-//! Redis: the tier, against servers that each test starts for itself.
+//! The Redis tier, against servers that each test starts for itself.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,8 +15,7 @@ use larder_testkit::conformance::{self, Subject};
 use larder_testkit::{ManualClock, RedisServer, block_on, sample};
 use larder_tiers::redis::{RedisOptions, RedisTier};
 
-/// For what takes seconds on a machine that does other things as well, or has to
-/// wait for a circuit.
+/// The limit for actions that take seconds on a busy machine, or that wait for a breaker.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 fn open(server: &RedisServer) -> RedisTier {
@@ -27,7 +26,7 @@ fn open_as(server: &RedisServer, namespace: &str) -> RedisTier {
     RedisTier::open(RedisOptions::new(server.url(), namespace, "cache")).unwrap()
 }
 
-/// Waits until `is_so`, and gives the time it took.
+/// Waits until `is_so`, and returns the time that it took.
 pub(crate) fn until(what: &str, mut is_so: impl FnMut() -> bool) -> Duration {
     let start = Instant::now();
     while !is_so() {
@@ -47,7 +46,7 @@ fn has(tier: &RedisTier, number: u64) -> bool {
 }
 
 #[test]
-fn the_redis_tier_keeps_its_promises() {
+fn redis_tier_conforms() {
     let Some(server) = RedisServer::start() else { return };
     let (url, next) = (server.url(), AtomicU64::new(0));
     let subject = Subject::new("redis", move || {
@@ -62,9 +61,9 @@ fn the_redis_tier_keeps_its_promises() {
     conformance::run(&layered).assert_all();
 }
 
-/// The clock of the breaker stands still: a circuit that opened stays open.
+/// The clock of the breaker stands still: a breaker that opened would stay open.
 #[test]
-fn a_breaker_adds_no_pause_to_a_server_that_comes_back() {
+fn breaker_does_not_delay_use_of_a_recovered_server() {
     let Some(mut server) = RedisServer::start() else { return };
     let (counters, clock) =
         (Arc::<TierCounters>::default(), Arc::new(ManualClock::default()) as Arc<dyn Clock>);
@@ -95,7 +94,7 @@ fn short_text_keys_are_readable_in_redis() {
 }
 
 #[test]
-fn deadlines_become_the_time_to_live_of_redis() {
+fn deadline_is_set_as_expiry_in_redis() {
     let Some(server) = RedisServer::start() else { return };
     let tier = open(&server);
     let now = larder::Clock::now(&larder::SystemClock).as_millis();
@@ -114,7 +113,7 @@ fn deadlines_become_the_time_to_live_of_redis() {
 }
 
 #[test]
-fn after_a_clear_no_node_finds_an_older_entry() {
+fn clear_removes_older_entries_for_all_nodes() {
     let Some(server) = RedisServer::start() else { return };
     let (one, other, foreign) = (open(&server), open(&server), open_as(&server, "foreign"));
     (0..200).for_each(|number| put(&one, number, 1));
@@ -130,7 +129,7 @@ fn after_a_clear_no_node_finds_an_older_entry() {
 }
 
 #[test]
-fn a_mark_that_is_lost_takes_its_entries_along() {
+fn lost_partition_epoch_invalidates_its_entries() {
     let Some(server) = RedisServer::start() else { return };
     let tier = open(&server);
     (0..100).for_each(|number| put(&tier, number, 1));
@@ -147,7 +146,7 @@ fn a_mark_that_is_lost_takes_its_entries_along() {
 }
 
 #[test]
-fn what_others_put_under_our_keys_is_absent_and_overwritten() {
+fn foreign_redis_values_are_misses_and_overwritten() {
     let Some(server) = RedisServer::start() else { return };
     let tier = open(&server);
     put(&tier, 1, 1);
@@ -169,7 +168,7 @@ fn what_others_put_under_our_keys_is_absent_and_overwritten() {
 }
 
 #[test]
-fn a_batch_of_100_is_one_command() {
+fn batch_of_100_is_one_command() {
     let Some(server) = RedisServer::start() else { return };
     let tier = crate::conformance::layered(open(&server));
     let keys: Vec<_> = (0..100).map(sample::key).collect();
@@ -182,7 +181,7 @@ fn a_batch_of_100_is_one_command() {
     assert_eq!(mgets(&server) - before, 1);
 }
 
-/// How many `MGET` the server was asked for.
+/// The number of `MGET` commands that the server has run.
 fn mgets(server: &RedisServer) -> u64 {
     let stats = server.cli(&["INFO", "commandstats"]);
     let line = stats.lines().find_map(|line| line.strip_prefix("cmdstat_mget:calls="));
@@ -190,7 +189,7 @@ fn mgets(server: &RedisServer) -> u64 {
 }
 
 #[test]
-fn a_wrong_url_is_named_without_its_password() {
+fn error_for_a_wrong_url_hides_the_password() {
     for url in [
         "",
         "localhost",
@@ -206,7 +205,7 @@ fn a_wrong_url_is_named_without_its_password() {
 }
 
 #[test]
-fn a_password_and_a_database_are_used() {
+fn password_and_database_of_the_url_are_used() {
     let Some(server) = RedisServer::start_with(&["--requirepass", "hunter2"]) else { return };
     let host = format!("127.0.0.1:{}", server.port());
     let tier = |url: String| RedisTier::open(RedisOptions::new(url, "test", "cache")).unwrap();
@@ -222,7 +221,7 @@ fn a_password_and_a_database_are_used() {
 }
 
 #[test]
-fn calls_fail_at_once_while_the_server_is_away_and_succeed_when_it_is_back() {
+fn calls_fail_at_once_during_an_outage_and_succeed_afterwards() {
     let Some(mut server) = RedisServer::start() else { return };
     let tier = open(&server);
     put(&tier, 1, 1);
@@ -244,7 +243,7 @@ fn calls_fail_at_once_while_the_server_is_away_and_succeed_when_it_is_back() {
 }
 
 #[test]
-fn a_silent_server_bounds_every_call() {
+fn calls_to_a_silent_server_time_out() {
     let Some(server) = RedisServer::start() else { return };
     let tier = open(&server);
     put(&tier, 1, 1);
@@ -265,7 +264,7 @@ fn a_silent_server_bounds_every_call() {
 }
 
 #[test]
-fn the_thread_ends_with_the_last_tier() {
+fn redis_thread_ends_with_the_last_tier() {
     let Some(server) = RedisServer::start() else { return };
     let threads = || {
         let tasks = std::fs::read_dir("/proc/self/task").unwrap();
@@ -305,7 +304,7 @@ fn listening(server: &RedisServer) -> (RedisTier, Arc<Heard>) {
 }
 
 #[test]
-fn a_node_hears_what_others_change_and_not_what_it_changes() {
+fn notices_report_changes_of_others_and_not_own_changes() {
     let Some(server) = RedisServer::start() else { return };
     let (one, heard) = listening(&server);
     let other = open(&server);
@@ -323,7 +322,7 @@ fn a_node_hears_what_others_change_and_not_what_it_changes() {
 }
 
 #[test]
-fn a_change_is_heard_within_a_few_round_trips() {
+fn notice_of_a_change_arrives_within_a_few_round_trips() {
     let Some(server) = RedisServer::start() else { return };
     let (_one, heard) = listening(&server);
     let other = open(&server);
@@ -343,7 +342,7 @@ fn a_change_is_heard_within_a_few_round_trips() {
 }
 
 #[test]
-fn after_a_gap_all_is_distrusted_and_contact_is_dated() {
+fn connection_gap_is_reported_and_contact_is_dated() {
     let Some(mut server) = RedisServer::start() else { return };
     let (tier, heard) = listening(&server);
     let fresh = |tier: &RedisTier| tier.last_contact().unwrap().elapsed() < Duration::from_secs(1);
@@ -385,7 +384,7 @@ mod caches {
     }
 
     #[test]
-    fn a_batch_of_a_cache_is_one_command() {
+    fn get_many_of_a_cache_is_one_command() {
         let Some(server) = RedisServer::start() else { return };
         let dir = tempfile::tempdir().unwrap();
         let cache = cache(&server.url(), dir.path());
@@ -398,7 +397,7 @@ mod caches {
     }
 
     #[test]
-    fn statistics_have_the_version_and_the_memory_of_the_server() {
+    fn stats_contain_version_and_memory_of_the_server() {
         let Some(server) = RedisServer::start_with(&["--maxmemory", "1gb"]) else { return };
         let dir = tempfile::tempdir().unwrap();
         let stats = cache(&server.url(), dir.path()).stats();
@@ -409,14 +408,14 @@ mod caches {
         assert!(stats.to_string().contains(&format!("redis   version {}", facts.version)), "{stats}");
     }
 
-    /// A port that nobody listens at.
+    /// The URL of a port at which no server listens.
     fn nowhere() -> String {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         format!("redis://{}", listener.local_addr().unwrap())
     }
 
     #[test]
-    fn two_caches_see_each_others_entries() {
+    fn caches_see_changes_of_each_other() {
         let Some(server) = RedisServer::start() else { return };
         let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
         let [one, other] = dirs.each_ref().map(|dir| cache(&server.url(), dir.path()));
@@ -433,9 +432,10 @@ mod caches {
         other.close().unwrap();
     }
 
-    /// A stamp counts the invalidations of its node until it is one of several.
+    /// The fault: invalidations of one node applied to entries of another. The cause: an
+    /// `invalidation_seq` counted the invalidations of its own node until it joined the others.
     #[test]
-    fn marks_of_one_node_do_not_mean_what_another_wrote() {
+    fn local_invalidations_do_not_apply_to_entries_of_other_nodes() {
         let Some(server) = RedisServer::start() else { return };
         let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
         let alone = ucache::<u64, String>("shared").dir(dirs[0].path()).build().unwrap();
@@ -453,10 +453,10 @@ mod caches {
         assert_eq!(one.get(&2).as_deref(), Some("xxxx"));
     }
 
-    /// What a user in production may do: its own keys, nothing of the server's.
+    /// The rights that a user in production may have: its own keys, no administration.
     #[cfg(unix)]
     #[test]
-    fn a_socket_a_user_with_few_rights_and_a_database_will_do() {
+    fn unix_socket_restricted_user_and_database_are_enough() {
         let dirs = [0; 3].map(|_| tempfile::tempdir().unwrap());
         let socket = dirs[2].path().join("redis.sock").display().to_string();
         let options = ["--unixsocket", &socket, "--maxmemory-clients", "0"];
@@ -534,7 +534,7 @@ mod caches {
     }
 
     #[test]
-    fn what_is_too_large_to_share_goes_to_a_file_and_says_so() {
+    fn value_too_large_for_redis_goes_to_a_file_with_a_warning() {
         let Some(server) = RedisServer::start() else { return };
         let dir = tempfile::tempdir().unwrap();
         let cache = cache(&server.url(), dir.path());
@@ -548,7 +548,7 @@ mod caches {
     }
 
     #[test]
-    fn a_server_that_is_away_fails_no_build_unless_it_is_required() {
+    fn build_without_the_server_fails_only_if_redis_is_required() {
         let dir = tempfile::tempdir().unwrap();
         let cache = cache(&nowhere(), dir.path());
         let placed = home(&cache, 1, 10);
@@ -562,7 +562,7 @@ mod caches {
     }
 
     #[test]
-    fn it_joins_when_it_comes_up() {
+    fn server_that_starts_after_the_build_is_used() {
         let Some(mut server) = RedisServer::start() else { return };
         server.kill();
         let dir = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! Redis Cluster: the tier, against three masters that each test starts.
+//! The Redis tier over Redis Cluster, with three masters that each test starts.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -42,13 +42,13 @@ fn has(tier: &RedisTier, number: u64) -> bool {
     block_on(tier.get(&sample::key(number))).unwrap().is_some()
 }
 
-/// Reads from its clients that a server made.
+/// The number of times that a server has read from its clients.
 fn reads(server: &RedisServer) -> u64 {
     server.info("total_reads_processed")
 }
 
 #[test]
-fn a_cluster_keeps_the_promises_of_the_tier() {
+fn redis_tier_conforms_over_a_cluster() {
     let Some(cluster) = RedisCluster::start(3, 0) else { return };
     let (url, next) = (cluster.url(), AtomicU64::new(0));
     let subject = Subject::new("cluster", move || {
@@ -60,7 +60,7 @@ fn a_cluster_keeps_the_promises_of_the_tier() {
 }
 
 #[test]
-fn entries_are_spread_and_counted_and_cleared_on_all_masters() {
+fn entries_are_spread_counted_and_cleared_on_all_masters() {
     let Some(mut cluster) = RedisCluster::start(3, 0) else { return };
     let (one, other) = (open(&cluster), open(&cluster));
     (0..300).for_each(|number| put(&one, number, 1));
@@ -84,7 +84,7 @@ fn entries_are_spread_and_counted_and_cleared_on_all_masters() {
 }
 
 #[test]
-fn a_batch_is_one_round_trip_a_master() {
+fn batch_is_one_round_trip_per_master() {
     let Some(mut cluster) = RedisCluster::start(3, 0) else { return };
     let tier = open(&cluster);
     let entries: Vec<_> = (0..100).map(|number| entry(number, 1)).collect();
@@ -105,8 +105,8 @@ fn a_batch_is_one_round_trip_a_master() {
         }
         for (master, before) in cluster.masters().iter().zip(before) {
             let reads = reads(master) - before;
-            // Signs of life, and what asks for the count, come on top. A batch of
-            // puts is longer than what a server reads at a time.
+            // Pings, and the queries for this count, come on top. A batch of puts is longer than
+            // one read of a server.
             let most = if batch == "put" { 2 * ROUNDS } else { ROUNDS } + 20 + 8 * begun.elapsed().as_secs();
             assert!((ROUNDS..most).contains(&reads), "{batch}: {reads} reads of {ROUNDS} batches");
         }
@@ -114,7 +114,7 @@ fn a_batch_is_one_round_trip_a_master() {
 }
 
 #[test]
-fn what_has_moved_is_followed() {
+fn moved_slots_are_followed() {
     let Some(cluster) = RedisCluster::start(3, 0) else { return };
     let (tier, heard) = listening(&cluster);
     (0..300).for_each(|number| put(&tier, number, 1));
@@ -138,9 +138,9 @@ fn what_has_moved_is_followed() {
     });
 }
 
-/// While a slot is on its way its keys are here and there: `ASK` and `TRYAGAIN`.
+/// While a slot migrates, its keys are on both masters: `ASK` and `TRYAGAIN` answers.
 #[test]
-fn what_is_on_its_way_is_found_written_and_cleared() {
+fn entries_of_a_migrating_slot_are_found_written_and_cleared() {
     let Some(cluster) = RedisCluster::start(3, 0) else { return };
     let tier = open(&cluster);
     (0..300).for_each(|number| put(&tier, number, 1));
@@ -169,7 +169,7 @@ fn what_is_on_its_way_is_found_written_and_cleared() {
     assert!((0..300).all(|number| !has(&tier, number)));
 }
 
-/// The slots of our partitions that a master holds.
+/// Returns the slots of the partitions of this cache that a master holds.
 fn slots(cluster: &RedisCluster, master: usize) -> Vec<u16> {
     let node = cluster.master(master);
     let slots = (0..64).map(|partition| node.cli(&["CLUSTER", "KEYSLOT", &format!("{{{partition:02x}}}")]));
@@ -180,7 +180,7 @@ fn slots(cluster: &RedisCluster, master: usize) -> Vec<u16> {
 }
 
 #[test]
-fn every_master_tells_and_the_most_silent_one_dates_the_contact() {
+fn last_contact_is_that_of_the_most_silent_master() {
     let Some(cluster) = RedisCluster::start(3, 0) else { return };
     let (tier, heard) = listening(&cluster);
     let other = open(&cluster);
@@ -201,10 +201,9 @@ fn every_master_tells_and_the_most_silent_one_dates_the_contact() {
     until("contact is fresh again", || fresh(Duration::from_millis(400)) && tier.healthy());
 }
 
-/// A master that was cut off from the others answers for itself, and not for
-/// its partitions.
+/// A master that is cut off from the others still answers pings, but does not serve its partitions.
 #[test]
-fn a_master_that_lost_its_cluster_is_no_contact() {
+fn master_cut_off_from_its_cluster_is_no_contact() {
     let Some(cluster) = RedisCluster::start(3, 0) else { return };
     let (tier, _heard) = listening(&cluster);
     until("contact", || tier.last_contact().is_some());
@@ -221,7 +220,7 @@ fn a_master_that_lost_its_cluster_is_no_contact() {
 }
 
 #[test]
-fn a_failover_costs_no_caller_an_error() {
+fn failover_causes_no_error_for_callers() {
     let Some(mut cluster) = RedisCluster::start(3, 1) else { return };
     let dir = tempfile::tempdir().unwrap();
     let cache = ucache::<u64, String>("cache").dir(dir.path()).redis(cluster.url()).namespace("test");
@@ -257,7 +256,7 @@ fn a_failover_costs_no_caller_an_error() {
 }
 
 #[test]
-fn what_one_node_invalidates_goes_on_all_masters() {
+fn invalidation_reaches_entries_on_all_masters() {
     let Some(cluster) = RedisCluster::start(3, 0) else { return };
     let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
     let [one, other] = dirs.each_ref().map(|dir| {
@@ -275,7 +274,7 @@ fn what_one_node_invalidates_goes_on_all_masters() {
     other.invalidate_all().unwrap();
     until("nothing is left", || there(&one) == 0);
     println!("a tag was heard of after {lag:?}");
-    // Far below the time to live, though the machine may have stood still.
+    // Far below the time to live, with room for a machine that stood still.
     assert!(lag < Duration::from_secs(20), "{lag:?}");
     one.insert_many((0..100).map(|key| (key, key)));
     until("new ones serve", || there(&other) == 100);
@@ -284,7 +283,7 @@ fn what_one_node_invalidates_goes_on_all_masters() {
 }
 
 #[test]
-fn a_cluster_that_is_away_is_found_when_it_comes_up() {
+fn cluster_that_starts_after_the_tier_is_used() {
     let Some(mut cluster) = RedisCluster::start(3, 0) else { return };
     let url = cluster.url();
     cluster.masters().iter_mut().for_each(RedisServer::kill);
@@ -300,7 +299,7 @@ fn a_cluster_that_is_away_is_found_when_it_comes_up() {
 }
 
 #[test]
-fn one_server_is_no_cluster() {
+fn cluster_url_of_a_single_server_is_an_error() {
     let Some(server) = RedisServer::start() else { return };
     let url = format!("redis+cluster://127.0.0.1:{}", server.port());
     let tier = RedisTier::open(RedisOptions::new(url, "test", "cache")).unwrap();

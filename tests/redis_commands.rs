@@ -1,8 +1,8 @@
-//! Servers that forbid a command, or refuse one for a while.
+//! Servers that forbid a command, or refuse commands for a while.
 //!
-//! A server that forbade `EVAL` passed for one that works: single writes went there, the
-//! conditional ones of loads were dropped, and other nodes found nothing. So every
-//! command that the tier depends on is tried after connecting.
+//! The fault: single writes were stored, but the conditional writes of loads were dropped, and
+//! other nodes found nothing. The cause: a server that forbade `EVAL` counted as usable. Since then
+//! the tier tries every command that it needs after connecting.
 
 use std::time::Duration;
 
@@ -14,14 +14,14 @@ use tempfile::TempDir;
 
 use crate::redis::until;
 
-/// The line of `docs/redis.md`, for the namespace `shop`.
+/// The ACL rule of `docs/redis.md`, for the namespace `shop`.
 fn documented_rule() -> Vec<String> {
     let page = std::fs::read_to_string("docs/redis.md").unwrap();
     let line = page.lines().find(|line| line.starts_with("ACL SETUSER")).expect("the page has the rule");
     line.split_whitespace().map(str::to_owned).collect()
 }
 
-/// A server where the user `app` has the documented rights, changed by `rules`.
+/// Starts a server whose user `app` has the documented rights, changed by `rules`.
 fn server_for(rules: &[&str]) -> Option<RedisServer> {
     let server = RedisServer::start()?;
     let mut command = documented_rule();
@@ -54,7 +54,7 @@ fn uses_redis(node: &Node) -> bool {
     node.cache.try_insert(99, "x".into()).unwrap().home == TierKind::Redis
 }
 
-/// What nodes need of a server: writes of every kind by one, found by the other.
+/// Checks all that nodes need of a server: one node writes in every way, the other reads.
 fn everything_works(one: &Node, other: &Node) {
     assert!(uses_redis(one), "{:?}", trouble(one));
     assert_eq!(one.cache.get_with(1, || "loaded".into()), "loaded");
@@ -73,7 +73,7 @@ fn everything_works(one: &Node, other: &Node) {
 }
 
 #[test]
-fn the_documented_rights_are_enough() {
+fn documented_acl_rights_are_enough() {
     let Some(server) = server_for(&[]) else { return };
     let (one, other) = (node(&url(&server)), node(&url(&server)));
     everything_works(&one, &other);
@@ -83,7 +83,7 @@ fn the_documented_rights_are_enough() {
 }
 
 #[test]
-fn each_documented_right_is_needed_and_named_where_it_is_missing() {
+fn missing_acl_right_is_named_in_the_error() {
     let Some(server) = RedisServer::start() else { return };
     let optional = [
         "+info",
@@ -115,7 +115,7 @@ fn each_documented_right_is_needed_and_named_where_it_is_missing() {
 }
 
 #[test]
-fn a_forbidden_command_makes_the_tier_unusable_and_is_told_everywhere() {
+fn forbidden_command_is_reported_in_stats_explain_and_event() {
     let Some(server) = server_for(&["-eval"]) else { return };
     let dir = tempfile::tempdir().unwrap();
     let (tell, told) = std::sync::mpsc::channel();
@@ -136,7 +136,7 @@ fn a_forbidden_command_makes_the_tier_unusable_and_is_told_everywhere() {
     let event = told.recv_timeout(Duration::from_secs(10)).unwrap();
     let Event::TierUnusable { tier: TierKind::Redis, why } = event else { panic!("{event:?}") };
     says("the event", &why);
-    // The tier is used once the right is given, without a restart.
+    // The tier is used once the right is granted, without a restart.
     assert_eq!(server.cli(&["ACL", "SETUSER", "app", "+eval"]), "OK");
     let node = Node { cache, _dir: dir };
     until("it is used", || uses_redis(&node));
@@ -144,7 +144,7 @@ fn a_forbidden_command_makes_the_tier_unusable_and_is_told_everywhere() {
 }
 
 #[test]
-fn a_right_that_is_taken_away_while_it_is_used_is_noticed() {
+fn revoked_right_is_detected_while_in_use() {
     let Some(server) = server_for(&[]) else { return };
     let node = node(&url(&server));
     assert!(uses_redis(&node));
@@ -158,7 +158,7 @@ fn a_right_that_is_taken_away_while_it_is_used_is_noticed() {
 }
 
 #[test]
-fn keys_outside_of_the_pattern_of_a_user_make_the_tier_unusable() {
+fn acl_key_pattern_without_our_keys_is_an_error() {
     let Some(server) = server_for(&["resetkeys", "~other:*"]) else { return };
     let tier = RedisTier::open(RedisOptions::new(url(&server), "shop", "carts")).unwrap();
     let error = tier.check().unwrap_err();
@@ -167,7 +167,7 @@ fn keys_outside_of_the_pattern_of_a_user_make_the_tier_unusable() {
 }
 
 #[test]
-fn renamed_commands_are_named() {
+fn renamed_command_is_named_in_the_error() {
     for command in ["EVAL", "SCAN", "UNLINK", "TIME", "HSET"] {
         let Some(server) = RedisServer::start_with(&["--rename-command", command, ""]) else { return };
         let tier = RedisTier::open(RedisOptions::new(server.url(), "shop", "carts")).unwrap();
@@ -178,7 +178,7 @@ fn renamed_commands_are_named() {
 }
 
 #[test]
-fn trying_the_commands_changes_nothing() {
+fn probe_of_the_commands_changes_no_data() {
     let Some(server) = RedisServer::start() else { return };
     let open = || RedisTier::open(RedisOptions::new(server.url(), "shop", "carts")).unwrap();
     let first = open();
@@ -195,7 +195,7 @@ fn trying_the_commands_changes_nothing() {
     assert_eq!(server.cli(&["GET", &before[0]]), mark);
 }
 
-/// Plays until writes go elsewhere; what callers see meanwhile is their own values.
+/// Writes until entries go to another tier. Callers get their own values meanwhile.
 fn goes_elsewhere(node: &Node) {
     until("writes go elsewhere", || {
         assert_eq!(node.cache.get_with(5, || "loaded".into()), "loaded");
@@ -204,13 +204,13 @@ fn goes_elsewhere(node: &Node) {
 }
 
 #[test]
-fn a_server_that_cannot_save_refuses_writes_and_is_used_again_when_it_can() {
+fn server_refusing_writes_after_a_failed_save_is_used_again_later() {
     let folder = tempfile::tempdir().unwrap();
     let options = ["--dir", folder.path().to_str().unwrap(), "--dbfilename", "taken"];
     let Some(server) = RedisServer::start_with(&options) else { return };
     let (node, other) = (node(&server.url()), node(&server.url()));
     node.cache.insert(1, "before".into());
-    // The file cannot take the place of a folder.
+    // The dump file cannot replace a folder.
     std::fs::create_dir(folder.path().join("taken")).unwrap();
     server.cli(&["CONFIG", "SET", "save", "3600 1"]);
     server.cli(&["BGSAVE"]);
@@ -223,10 +223,10 @@ fn a_server_that_cannot_save_refuses_writes_and_is_used_again_when_it_can() {
 }
 
 #[test]
-fn a_server_that_is_loading_is_away_until_it_has_loaded() {
+fn loading_server_is_unavailable_until_loaded() {
     let folder = tempfile::tempdir().unwrap();
     let dir = folder.path().to_str().unwrap();
-    // 20 ms a key: so loading takes some seconds.
+    // 20 ms a key, so that loading takes some seconds.
     let slow = ["--key-load-delay", "20000", "--loading-process-events-interval-bytes", "1024"];
     let options = [&["--dir", dir, "--dbfilename", "kept"][..], &slow].concat();
     let Some(mut server) = RedisServer::start_with(&options) else { return };
@@ -243,7 +243,7 @@ fn a_server_that_is_loading_is_away_until_it_has_loaded() {
 }
 
 #[test]
-fn a_server_with_too_many_clients_is_away_until_there_is_room() {
+fn server_at_its_client_limit_is_used_when_clients_leave() {
     let Some(server) = RedisServer::start_with(&["--maxclients", "2"]) else { return };
     let held: Vec<_> =
         (0..2).map(|_| std::net::TcpStream::connect(("127.0.0.1", server.port())).unwrap()).collect();
@@ -255,7 +255,7 @@ fn a_server_with_too_many_clients_is_away_until_there_is_room() {
 }
 
 #[test]
-fn under_every_eviction_policy_what_is_found_is_right() {
+fn values_are_right_under_every_eviction_policy() {
     for policy in
         ["noeviction", "allkeys-lru", "allkeys-lfu", "allkeys-random", "volatile-lru", "volatile-ttl"]
     {

@@ -1,10 +1,9 @@
-//! Redis in trouble beneath a cache that has files to fall back to.
+//! Faults of Redis beneath a cache that can fall back to files.
 //!
-//! Every fault is a real one: of a server that the test started, or of a line
-//! to it. Each scene plays the same part three times, before, during and after
-//! the fault, and holds it to the same promises: no caller sees an error, no
-//! call takes longer than its limit, no miss runs its loader twice, and the
-//! tier is used again without a restart.
+//! Every fault is real: of a server that the test started, or of a connection to it. Each scene
+//! runs the same calls before, during and after the fault, with the same promises: no caller sees
+//! an error, no call exceeds its limit, no miss runs its loader twice, and the tier is used again
+//! without a restart.
 
 use std::cell::{Cell, RefCell};
 use std::time::{Duration, Instant};
@@ -15,14 +14,14 @@ use tempfile::TempDir;
 
 use crate::redis::until;
 
-/// The longest that one call may take where a server falls silent: the limit is
-/// 1 s, the rest is for a busy machine and its disk. Without one it would be 5 s.
+/// The longest time of one call to a silent server. The limit is 1 s; the rest is for a busy
+/// machine and its disk. Without the limit it would be 5 s.
 const SILENCE: Duration = Duration::from_secs(4);
-/// The longest that one call may take where something refuses at once.
+/// The longest time of one call to a server that refuses at once.
 const PROMPT: Duration = Duration::from_millis(2500);
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A cache over Redis and files, and what its callers saw.
+/// A cache over Redis and files, with the observations of its callers.
 struct Scene {
     cache: Cache<u64, String>,
     limit: Duration,
@@ -38,7 +37,7 @@ impl Scene {
         Self { cache, limit, next: Cell::new(0), slowest: RefCell::default(), _dir: dir }
     }
 
-    /// Makes a call, in time.
+    /// Makes a call, and asserts that it ends within the limit.
     fn call<T>(&self, what: &'static str, call: impl FnOnce(&Cache<u64, String>) -> T) -> T {
         let start = Instant::now();
         let outcome = call(&self.cache);
@@ -51,7 +50,7 @@ impl Scene {
         outcome
     }
 
-    /// Writes, reads, loads and removes ten new keys; where the last one went.
+    /// Writes, reads, loads and removes ten new keys. Returns the placement of the last one.
     fn play(&self) -> Placement {
         self.play_with(10)
     }
@@ -70,7 +69,7 @@ impl Scene {
         last.unwrap()
     }
 
-    /// A miss runs its loader once, and what it gave is there afterwards.
+    /// Asserts that a miss runs its loader once, and that the value is cached afterwards.
     fn load_once(&self, key: u64) {
         for expect in [1, 0, 0] {
             let mut loads = 0;
@@ -84,7 +83,7 @@ impl Scene {
         }
     }
 
-    /// What was stored before the fault is right, or absent; it never fails a caller.
+    /// Asserts that entries stored before the fault are right or absent. Returns the number found.
     fn look_back(&self, keys: std::ops::Range<u64>) -> usize {
         let found = keys.map(|key| {
             let value = self.call("get", |cache| cache.get(&key));
@@ -99,7 +98,7 @@ impl Scene {
         self.call("insert", |cache| cache.try_insert(key, key.to_string())).unwrap().home == tier
     }
 
-    /// Waits until entries go to Redis; how long that took.
+    /// Waits until entries go to Redis again, and returns the time that it took.
     fn recovers(&self) -> Duration {
         let start = Instant::now();
         while !self.is_home(TierKind::Redis) {
@@ -107,13 +106,13 @@ impl Scene {
             std::thread::park_timeout(Duration::from_millis(5));
         }
         let took = start.elapsed();
-        // What was distrusted while it was away is settled by then, or soon.
+        // By then, or soon after, the quarantined entries are reconciled.
         self.goes_to_redis();
         took
     }
 
-    /// Plays until the entries go to Redis: a machine that stands still for a
-    /// second may lose the connection at any time.
+    /// Runs the calls until entries go to Redis. A machine that stands still for a second may lose
+    /// the connection at any time.
     fn goes_to_redis(&self) {
         until("entries go to Redis", || self.play().home == TierKind::Redis);
     }
@@ -122,12 +121,12 @@ impl Scene {
         self.cache.stats().tier(TierKind::Redis).unwrap().counts
     }
 
-    /// Writes that went elsewhere because Redis refused them.
+    /// The number of writes that went to another tier because Redis refused them.
     fn fallbacks(&self) -> u64 {
         self.cache.stats().tiers.iter().map(|tier| tier.counts.fallbacks).sum()
     }
 
-    /// No write was lost and no loader failed; prints the story.
+    /// Asserts that no write was lost and no loader failed, and prints a summary.
     fn end(&self, fault: &str, back: Duration) {
         until("every circuit is closed", || {
             self.play_with(1);
@@ -150,7 +149,7 @@ impl Scene {
 }
 
 #[test]
-fn killed_and_restarted_empty() {
+fn calls_succeed_when_the_server_is_killed_and_restarted_empty() {
     let Some(mut server) = RedisServer::start() else { return };
     let scene = Scene::new(&server.url(), PROMPT);
     scene.goes_to_redis();
@@ -164,7 +163,7 @@ fn killed_and_restarted_empty() {
 }
 
 #[test]
-fn stopped() {
+fn calls_succeed_when_the_server_is_stopped() {
     let Some(server) = RedisServer::start() else { return };
     let scene = Scene::new(&server.url(), SILENCE);
     scene.play();
@@ -179,7 +178,7 @@ fn stopped() {
 }
 
 #[test]
-fn a_line_that_swallows() {
+fn calls_succeed_when_the_connection_swallows_data() {
     let Some(server) = RedisServer::start() else { return };
     let proxy = Proxy::to(server.port());
     let scene = Scene::new(&proxy.url(), SILENCE);
@@ -188,7 +187,7 @@ fn a_line_that_swallows() {
     assert_ne!(scene.play().home, TierKind::Redis);
     assert!(scene.redis().errors > 0);
     proxy.swallow(false);
-    // What was swallowed left a hole in the stream of every connection.
+    // The swallowed bytes are missing in the stream of every connection.
     proxy.cut();
     let back = scene.recovers();
     assert_eq!(scene.look_back(50..60), 10);
@@ -196,7 +195,7 @@ fn a_line_that_swallows() {
 }
 
 #[test]
-fn a_line_that_swallows_from_the_beginning() {
+fn cache_builds_over_a_connection_that_swallows_data() {
     let Some(server) = RedisServer::start() else { return };
     let proxy = Proxy::to(server.port());
     proxy.swallow(true);
@@ -211,13 +210,13 @@ fn a_line_that_swallows_from_the_beginning() {
 }
 
 #[test]
-fn slow() {
+fn slow_server_is_waited_for() {
     let Some(server) = RedisServer::start() else { return };
     let proxy = Proxy::to(server.port());
     let scene = Scene::new(&proxy.url(), SILENCE);
     scene.play();
     proxy.delay(Duration::from_millis(100));
-    // Slow is not away: it is waited for.
+    // A slow server is not a lost one: callers wait for it.
     assert_eq!(scene.play_with(2).home, TierKind::Redis);
     assert_eq!(scene.look_back(50..55), 5);
     assert_eq!(scene.redis().errors, 0);
@@ -228,7 +227,7 @@ fn slow() {
 }
 
 #[test]
-fn slow_from_the_beginning() {
+fn server_that_is_slow_from_the_beginning_is_used() {
     let Some(server) = RedisServer::start() else { return };
     let proxy = Proxy::to(server.port());
     proxy.delay(Duration::from_millis(100));
@@ -240,7 +239,7 @@ fn slow_from_the_beginning() {
 }
 
 #[test]
-fn out_of_memory() {
+fn calls_succeed_when_the_server_is_out_of_memory() {
     let Some(server) = RedisServer::start_with(&["--maxmemory-policy", "noeviction"]) else { return };
     let scene = Scene::new(&server.url(), PROMPT);
     scene.play();
@@ -255,7 +254,7 @@ fn out_of_memory() {
 }
 
 #[test]
-fn demoted_to_a_read_only_replica() {
+fn calls_succeed_when_the_server_becomes_a_read_only_replica() {
     let Some(server) = RedisServer::start() else { return };
     let Some(master) = RedisServer::start() else { return };
     let scene = Scene::new(&server.url(), PROMPT);
@@ -270,7 +269,7 @@ fn demoted_to_a_read_only_replica() {
 }
 
 #[test]
-fn a_replica_from_the_beginning() {
+fn replica_is_used_once_it_becomes_a_master() {
     let Some(server) = RedisServer::start() else { return };
     let Some(master) = RedisServer::start() else { return };
     server.cli(&["REPLICAOF", "127.0.0.1", &master.port().to_string()]);
@@ -283,7 +282,7 @@ fn a_replica_from_the_beginning() {
 }
 
 #[test]
-fn a_wrong_password_that_becomes_right() {
+fn server_is_used_once_the_password_is_right() {
     let Some(server) = RedisServer::start_with(&["--requirepass", "right"]) else { return };
     let url = format!("redis://:wrong@127.0.0.1:{}", server.port());
     let scene = Scene::new(&url, PROMPT);
@@ -295,7 +294,7 @@ fn a_wrong_password_that_becomes_right() {
 }
 
 #[test]
-fn another_type_under_our_keys() {
+fn redis_values_of_another_type_are_misses_and_overwritten() {
     let Some(server) = RedisServer::start() else { return };
     let scene = Scene::new(&server.url(), PROMPT);
     scene.play();
@@ -320,7 +319,7 @@ fn another_type_under_our_keys() {
 }
 
 #[test]
-fn a_foreign_value_under_our_keys() {
+fn foreign_values_are_misses_and_overwritten() {
     let Some(server) = RedisServer::start() else { return };
     let scene = Scene::new(&server.url(), PROMPT);
     scene.play();
@@ -341,7 +340,7 @@ fn a_foreign_value_under_our_keys() {
 }
 
 #[test]
-fn flushed_by_somebody() {
+fn flushall_removes_copies_and_writes_continue() {
     let Some(server) = RedisServer::start() else { return };
     let scene = Scene::new(&server.url(), PROMPT);
     scene.play();
@@ -355,7 +354,7 @@ fn flushed_by_somebody() {
 }
 
 #[test]
-fn connections_killed_by_somebody() {
+fn killed_connections_are_reopened() {
     let Some(server) = RedisServer::start() else { return };
     let scene = Scene::new(&server.url(), PROMPT);
     let mut back = Duration::ZERO;
@@ -370,7 +369,7 @@ fn connections_killed_by_somebody() {
 }
 
 #[test]
-fn killed_under_tasks() {
+fn tasks_succeed_when_the_server_is_killed() {
     let Some(mut server) = RedisServer::start() else { return };
     let scene = Scene::new(&server.url(), PROMPT);
     let cache = scene.cache.to_async();

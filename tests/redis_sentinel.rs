@@ -1,4 +1,4 @@
-//! Redis under the watch of sentinels, and failovers.
+//! Redis with Sentinel, and failovers.
 
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,7 @@ fn cache(url: &str, dir: &std::path::Path) -> Cache<u64, String> {
     ucache("cache").dir(dir).redis(url).namespace("test").build().unwrap()
 }
 
-/// Loads and writes a key, without an error and in time; where it went.
+/// Loads and writes a key, without an error and in time. Returns the tier of the entry.
 fn play(cache: &Cache<u64, String>, key: u64) -> TierKind {
     let (start, mut loads) = (Instant::now(), 0);
     for _ in 0..2 {
@@ -28,12 +28,12 @@ fn play(cache: &Cache<u64, String>, key: u64) -> TierKind {
     home
 }
 
-/// How many entries a server has.
+/// The number of entries of a server.
 fn held(server: &RedisServer) -> usize {
     server.cli(&["--scan", "--pattern", "test:cache:*:[sxh]:*"]).lines().count()
 }
 
-/// Breaks the master by `fault`, and sees the cache through the failover.
+/// Breaks the master by `fault`, and uses the cache during the failover.
 fn survives(fault: impl FnOnce(&mut RedisSentinels), what: &str) {
     let Some(mut watch) = RedisSentinels::start() else { return };
     let dir = tempfile::tempdir().unwrap();
@@ -52,32 +52,32 @@ fn survives(fault: impl FnOnce(&mut RedisSentinels), what: &str) {
     });
     let before = held(&watch.servers()[1]);
     assert!((0..50).all(|_| play() == TierKind::Redis));
-    // Writes that were made meanwhile are repaired in the background, and come on top.
+    // Pending writes are reconciled in the background, and come on top.
     assert!(held(&watch.servers()[1]) - before >= 50);
     let stats = cache.stats();
     println!("{what}: back after {back:?}, errors {}", stats.tier(TierKind::Redis).unwrap().counts.errors);
     assert_eq!((stats.cache.dropped, stats.cache.load_failures), (0, 0), "{stats}");
-    // The former master has to be there to be ended.
+    // The server can only be shut down while it runs.
     watch.servers()[0].resume();
 }
 
 #[test]
-fn a_master_that_is_stopped_is_replaced() {
+fn stopped_master_is_replaced_without_errors() {
     survives(|watch| watch.servers()[0].pause(), "stopped");
 }
 
 #[test]
-fn a_master_that_gives_way_is_left() {
+fn manual_failover_causes_no_errors() {
     let give_way = |watch: &mut RedisSentinels| {
         watch.sentinels()[0].cli(&["SENTINEL", "FAILOVER", "larder"]);
     };
     survives(give_way, "gave way");
 }
 
-/// A master that was stopped goes on as the master it was, until the sentinels
-/// tell it otherwise: what it took in between would be lost.
+/// A stopped master resumes as a master until the sentinels reconfigure it. Writes to it in between
+/// would be lost.
 #[test]
-fn a_former_master_that_goes_on_is_not_used() {
+fn resumed_former_master_is_not_used() {
     let Some(mut watch) = RedisSentinels::start() else { return };
     let tier = RedisTier::open(RedisOptions::new(watch.url(), "test", "cache")).unwrap();
     tier.check().unwrap();
@@ -97,7 +97,7 @@ fn a_former_master_that_goes_on_is_not_used() {
 }
 
 #[test]
-fn some_sentinels_may_be_away_and_unknown_names_are_told() {
+fn tier_opens_with_one_sentinel_and_reports_unknown_master_names() {
     let Some(mut watch) = RedisSentinels::start() else { return };
     watch.sentinels()[0].kill();
     watch.sentinels()[1].pause();
@@ -113,7 +113,7 @@ fn some_sentinels_may_be_away_and_unknown_names_are_told() {
 }
 
 #[test]
-fn a_url_that_names_a_sentinel_as_the_server_says_so() {
+fn url_that_names_a_sentinel_as_server_is_a_clear_error() {
     let Some(mut watch) = RedisSentinels::start() else { return };
     let url = watch.sentinels()[0].url();
     let tier = RedisTier::open(RedisOptions::new(url, "test", "cache")).unwrap();

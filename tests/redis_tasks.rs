@@ -1,4 +1,4 @@
-//! Tasks over Redis: dropped wherever they wait, and never in the way of their executor.
+//! Tasks over Redis: they can be dropped at any await, and never block their executor.
 
 use std::cell::Cell;
 use std::future::{Future, poll_fn};
@@ -20,8 +20,7 @@ fn runtime() -> Runtime {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
 }
 
-/// Polls a future so many times at most, as it is woken, and drops it; whether
-/// it had come to its end.
+/// Polls a future at most `times` times and drops it. Returns whether it had completed.
 async fn polled(times: usize, future: impl Future) -> bool {
     let (mut future, mut left) = (pin!(future), times);
     poll_fn(|context| {
@@ -34,13 +33,13 @@ async fn polled(times: usize, future: impl Future) -> bool {
     .await
 }
 
-/// What this node says is what another says, and the key can be written.
+/// Asserts that both nodes read the same value and that the key can be written. Returns the value.
 async fn agree(here: &AsyncCache<u64, String>, there: &AsyncCache<u64, String>, key: u64) -> String {
-    // Waits for whoever has the ticket of the key.
+    // Waits for the holder of the key lock.
     here.insert_if_absent(key, "filled".to_owned()).await.unwrap();
     let deadline = Instant::now() + Duration::from_secs(10);
     loop {
-        // What was dropped may go on in a thread, and come between the two.
+        // A dropped call may continue on a thread and change the entry between the two reads.
         let (found, other) = (here.get(&key).await, there.get(&key).await);
         if let Some(found) = found.clone().filter(|_| found == other) {
             return found;
@@ -51,7 +50,7 @@ async fn agree(here: &AsyncCache<u64, String>, there: &AsyncCache<u64, String>, 
 }
 
 #[test]
-fn a_task_may_be_dropped_wherever_it_waits() {
+fn dropping_a_call_at_any_await_keeps_nodes_consistent() {
     let Some(server) = RedisServer::start() else { return };
     let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
     let [here, there] = dirs.each_ref().map(|dir| cache(&server, dir.path()));
@@ -79,11 +78,11 @@ fn a_task_may_be_dropped_wherever_it_waits() {
                     "insert" => &["after"],
                     "insert large" => &[&large],
                     "remove" | "take" => &["filled"],
-                    // Dropped while it looked, nobody loads.
+                    // No load runs if the call was dropped during its lookup.
                     "load" => &["after", "filled"],
                     _ => &["before"],
                 };
-                // What goes on in a thread may not have the ticket yet.
+                // A call that continues on a thread may not have taken the key lock yet.
                 let mut found = agree(&here, &there, key).await;
                 for _ in 0..1000 {
                     if expect.contains(&&*found) {
@@ -102,7 +101,7 @@ fn a_task_may_be_dropped_wherever_it_waits() {
     assert!(dropped >= 10, "{dropped}");
 }
 
-/// Ticks beside `work`: how many, and the longest time without one.
+/// Counts ticks of a timer beside `work`. Returns the count and the longest gap.
 async fn ticks_beside(work: impl Future<Output = ()>) -> (u32, Duration) {
     let (count, worst) = (Rc::new(Cell::new(0)), Rc::new(Cell::new(Duration::ZERO)));
     let ticks = async {
@@ -121,13 +120,13 @@ async fn ticks_beside(work: impl Future<Output = ()>) -> (u32, Duration) {
 }
 
 #[test]
-fn an_executor_ticks_on_while_its_tasks_wait_for_redis_and_disk() {
+fn executor_is_not_blocked_by_waits_for_redis_and_disk() {
     let Some(server) = RedisServer::start() else { return };
     let dir = tempfile::tempdir().unwrap();
     let cache = cache(&server, dir.path());
     let (large, huge) = ("x".repeat(900 << 10), "y".repeat(3 << 20));
     runtime().block_on(async {
-        // The first goes to Redis, the second is too large for it.
+        // The first value goes to Redis, the second is too large for it.
         assert_eq!(cache.try_insert(1, large.clone()).await.unwrap().home, TierKind::Redis);
         assert_eq!(cache.try_insert(2, huge.clone()).await.unwrap().home, TierKind::File);
         let busy = ticks_beside(async {
@@ -149,7 +148,7 @@ fn an_executor_ticks_on_while_its_tasks_wait_for_redis_and_disk() {
         .await;
         server.resume();
         println!("ticks and worst gap: {busy:?} while busy, {silent:?} while the server was silent");
-        // An executor that waits for the server itself ticks once or twice.
+        // An executor that blocks on the server ticks once or twice.
         assert!(busy.0 > 20 && silent.0 > 20, "{busy:?}, {silent:?}");
         cache.close().await.unwrap();
     });

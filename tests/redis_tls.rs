@@ -1,4 +1,4 @@
-//! Redis over TLS: a server with a certificate of an authority of the test's own.
+//! Redis over TLS, with a certificate authority that the test creates.
 
 use std::fs;
 
@@ -8,8 +8,8 @@ use larder_tiers::redis::{RedisOptions, RedisTier};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use tempfile::TempDir;
 
-/// A server that speaks TLS alone, and the file of the authority it has its
-/// certificate from; `None` where there is no such server.
+/// Starts a server that only speaks TLS. Returns it with the file of its certificate authority, or
+/// `None` if no server with TLS is installed.
 fn start() -> Option<(RedisServer, String, TempDir)> {
     let dir = tempfile::tempdir().unwrap();
     let file = |name: &str| dir.path().join(name).display().to_string();
@@ -32,7 +32,7 @@ fn start() -> Option<(RedisServer, String, TempDir)> {
     Some((server, ca, dir))
 }
 
-/// Whether the server that is installed knows of TLS: one without refuses the option.
+/// Returns whether the installed server supports TLS: one without TLS refuses the option.
 fn speaks_tls() -> bool {
     let asked = std::process::Command::new("redis-server").args(["--tls-port", "0", "--port", "x"]).output();
     asked.is_ok_and(|asked| {
@@ -46,7 +46,7 @@ fn open(url: &str) -> larder::Result<RedisTier> {
 }
 
 #[test]
-fn a_server_of_a_known_authority_is_used() {
+fn server_with_a_known_certificate_authority_is_used() {
     let Some((server, ca, _dir)) = start() else { return };
     for host in ["localhost", "127.0.0.1"] {
         let tier = open(&format!("rediss://{host}:{}?ca={ca}", server.port())).unwrap();
@@ -60,7 +60,7 @@ fn a_server_of_a_known_authority_is_used() {
 }
 
 #[test]
-fn a_server_of_an_unknown_authority_is_not() {
+fn server_with_an_unknown_certificate_authority_is_refused() {
     let Some((server, _ca, _dir)) = start() else { return };
     let (_, other, _other_dir) = start().unwrap();
     let tier = open(&format!("rediss://localhost:{}?ca={other}", server.port())).unwrap();
@@ -72,7 +72,7 @@ fn a_server_of_an_unknown_authority_is_not() {
 }
 
 #[test]
-fn a_file_without_certificates_is_a_mistake() {
+fn ca_file_without_certificates_is_a_config_error() {
     let dir = tempfile::tempdir().unwrap();
     let empty = dir.path().join("empty.pem");
     fs::write(&empty, "").unwrap();

@@ -1,5 +1,4 @@
-//! The folder of a file tier, with arbitrary files in it, also under the names
-//! of entries.
+//! Fuzzes the folder of a file tier: arbitrary files in it, also under the names of entries.
 #![no_main]
 
 use std::path::{Component, Path};
@@ -8,7 +7,7 @@ use larder::Bytes;
 use larder_core::key::{KeyCodec, NamedKeys};
 use libfuzzer_sys::fuzz_target;
 
-/// Relative paths that stay below the folder.
+/// Returns whether a relative path stays below the folder.
 fn is_below(path: &Path) -> bool {
     path.components().all(|part| matches!(part, Component::Normal(_))) && path.components().count() > 0
 }

@@ -1,7 +1,7 @@
-//! Frames from arbitrary bytes, and frames that were changed.
+//! Fuzzes frames: arbitrary bytes, and valid frames that were changed.
 //!
-//! A checksum keeps nearly all arbitrary bytes out, so most inputs describe a
-//! frame that is built, and what is done to its bytes.
+//! The checksum rejects nearly all arbitrary bytes. So most inputs describe a valid frame and
+//! changes of its bytes.
 #![no_main]
 
 use std::time::Duration;

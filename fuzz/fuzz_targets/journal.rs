@@ -1,5 +1,5 @@
-//! The journal of a disk tier whose process is gone, changed or replaced: a
-//! value of its key or a miss, and never a panic.
+//! Fuzzes the journal of a disk tier after the end of its process: it is changed or replaced. A
+//! read returns a value of its key or misses, and never panics.
 #![no_main]
 
 use std::fs;
@@ -25,12 +25,12 @@ fn open(dir: &Path, flushed: bool) -> Cache<u8, Bytes> {
     cache.durability(durability).compress(Compress::None).build().expect("it opens, whatever is there")
 }
 
-/// Any value of a key: all of its bytes are the key's.
+/// A value of a key: all of its bytes are the key.
 fn value(key: u8, size: u8) -> Bytes {
     Bytes::from(vec![key; usize::from(size) * 20])
 }
 
-/// What a killed process would have left: the directory as it is now.
+/// Copies the directory, as a killed process would leave it.
 fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).expect("a folder can be made");
     for entry in fs::read_dir(from).expect("it can be read").flatten() {

@@ -1,4 +1,5 @@
-//! Keys from arbitrary bytes; and different keys, which have different encodings.
+//! Fuzzes keys: arbitrary bytes decode to a key or fail, and different keys have different
+//! encodings.
 #![no_main]
 
 use std::fmt::Debug;

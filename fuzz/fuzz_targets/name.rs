@@ -1,5 +1,5 @@
-//! Names of caches: each is one folder directly below the given one, and no
-//! two share theirs, not even where case does not count.
+//! Fuzzes names of caches: each name is one folder directly below the given one, and different
+//! names have different folders, also on a file system that ignores case.
 #![no_main]
 
 use std::path::PathBuf;

@@ -1,5 +1,5 @@
-//! The directory of a disk tier whose databases became packs, these changed, cut,
-//! or with foreign ones beside them.
+//! Fuzzes the directory of a disk tier with sorted runs: runs are changed, cut or deleted, and
+//! foreign files lie beside them.
 #![no_main]
 
 use std::fs;
@@ -16,7 +16,7 @@ const ROUNDS: u8 = 4;
 
 #[derive(Arbitrary, Debug)]
 struct Input {
-    /// Which pack, where, and how.
+    /// The number of the run, the position, and the mask of each change.
     changes: Vec<(u8, u32, u8)>,
     cut: Option<(u8, u32)>,
     gone: Option<u8>,
@@ -32,7 +32,7 @@ fn value(key: u32, round: u8) -> Bytes {
     Bytes::from(vec![key as u8 ^ round; 200 + key as usize % 600])
 }
 
-/// Written once, and copied for each run.
+/// The directory is written once, and copied for each input.
 fn written() -> &'static TempDir {
     static WRITTEN: OnceLock<TempDir> = OnceLock::new();
     WRITTEN.get_or_init(|| {

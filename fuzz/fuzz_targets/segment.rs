@@ -1,5 +1,5 @@
-//! The directory of a disk tier, with arbitrary segments beside its database,
-//! or one of its own segments changed.
+//! Fuzzes the directory of a disk tier: arbitrary segments lie beside its database, or its own
+//! segments are changed.
 #![no_main]
 
 use arbitrary::Arbitrary;

@@ -1,4 +1,4 @@
-//! Payloads as values of several types, whatever the bytes and the codec.
+//! Fuzzes the decoding of payloads as values of several types, with any codec.
 #![no_main]
 
 use std::collections::BTreeMap;
@@ -36,7 +36,7 @@ enum Choice {
     Named { a: i64, b: char },
 }
 
-/// Whatever decodes encodes again.
+/// Decodes the bytes. A value that decodes can be encoded again.
 fn decode<V: Clone + Default + Serialize + DeserializeOwned + Send + Sync + 'static>(
     input: &Input,
     bytes: &Bytes,
@@ -44,7 +44,7 @@ fn decode<V: Clone + Default + Serialize + DeserializeOwned + Send + Sync + 'sta
     use CodecId::{Bincode, Json, MessagePack, Numbers, Raw, Text};
     let codec = [Raw, Bincode, MessagePack, Json, Numbers, Text][usize::from(input.codec) % 6];
     let values = Values::<V>::new(Codec::Auto);
-    // The fingerprint keeps most bytes away from bincode, so the right one is tried, too.
+    // The fingerprint rejects most bytes for bincode, so the right fingerprint is tried too.
     let own = values.encode(&V::default()).map_or(0, |encoded| encoded.shape);
     let shape = input.shape.unwrap_or(own);
     if let Ok(value) = values.decode(Encoded { codec, shape, bytes: bytes.clone() }) {

@@ -1,5 +1,4 @@
-//! Histories of a node over a server that applies what it is asked for while its
-//! answers are lost.
+//! Random histories of a node whose server applies its requests while the answers are lost.
 
 use std::sync::Arc;
 use std::thread;
@@ -20,7 +19,7 @@ use super::subject::Under;
 use super::{PATIENCE, within};
 use crate::fixtures::{Plan, Rig};
 
-/// Each takes some seconds: that is how long a silent server is waited for.
+/// Each history takes some seconds: calls wait for a silent server.
 const HISTORIES: u64 = 4;
 const CALLS: usize = 60;
 const THREADS: usize = 3;
@@ -36,7 +35,7 @@ fn node(line: &Proxy, memory: bool) -> Arc<Rig> {
     Plan { memory, nodes: Some(nodes), ..Plan::over(vec![tier as Arc<dyn Tier>, own]) }.build()
 }
 
-/// Threads over few keys, while answers are lost now and then.
+/// Runs threads over few keys, while answers are lost from time to time.
 fn history(port: u16, seed: u64) -> Report {
     let mut rng = Rng::with_seed(seed);
     let line = Proxy::to(port);
@@ -70,12 +69,12 @@ fn history(port: u16, seed: u64) -> Report {
     });
     block_on(work.read_all(&Under::<Blocking>::new(&rig), &mut history.recorder()));
     block_on(rig.close::<Blocking>()).unwrap();
-    // A step among nodes that fails, `take` say, leaves the entry as it was.
+    // A failed atomic operation across nodes, such as `take`, leaves the entry unchanged.
     history.check(&Contract { keeps: Keeps::Nothing, failures_change: false })
 }
 
 #[test]
-fn changes_of_a_node_whose_answers_are_lost_are_explained() {
+fn history_with_lost_answers_is_sound() {
     let Some(server) = RedisServer::start() else { return };
     let (port, first) = (server.port(), Rng::new().u64(..));
     let mut all = Report::default();

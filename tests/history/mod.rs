@@ -1,8 +1,8 @@
-//! Random histories: threads and tasks over few keys, tiers that fail on
-//! command, and every read explained.
+//! Random histories: threads and tasks use few keys over tiers that fail on command, and a checker
+//! must explain every read.
 //!
-//! `LARDER_HISTORIES` says how many in all, 200 where it says nothing;
-//! `LARDER_SEED` repeats the one history of a failure.
+//! `LARDER_HISTORIES` sets the total number of histories (default 200). `LARDER_SEED` repeats the
+//! one history of a failure.
 //!
 //! `LARDER_HISTORIES=10000 cargo nextest run --test larder history::`
 
@@ -34,7 +34,7 @@ use self::subject::Under;
 use self::troubles::Troubled;
 use crate::fixtures::{Plan, Rig};
 
-/// Which tiers a history runs over.
+/// The tiers that a history runs over.
 #[derive(Clone, Copy, Debug)]
 struct Tiers {
     memory: bool,
@@ -42,7 +42,7 @@ struct Tiers {
     file: bool,
 }
 
-/// Sets of tiers below, each with and without trouble.
+/// The number of sets of tiers below, each with and without failures.
 const SETS: u64 = 9;
 
 const HISTORIES: u64 = 200;
@@ -77,7 +77,7 @@ fn check(tiers: Tiers, trouble: bool) {
     assert!(all.of(Verdict::Explained) > 0 && all.of(Verdict::Missed) > 0, "nothing was tried: {all}");
 }
 
-/// What `work` returns, unless it hangs.
+/// Runs `work` on a thread, and returns its output. Panics if it hangs.
 fn within<T: Send + 'static>(patience: Duration, seed: u64, work: impl FnOnce() -> T + Send + 'static) -> T {
     let (give, take) = channel();
     let worker = thread::spawn(move || give.send(work()));
@@ -90,7 +90,7 @@ fn within<T: Send + 'static>(patience: Duration, seed: u64, work: impl FnOnce() 
     }
 }
 
-/// The default selector, with thresholds so low that kilobytes go to files.
+/// The default selector with low thresholds, so that kilobytes go to files.
 struct Scaled;
 
 impl Selector for Scaled {
@@ -100,8 +100,8 @@ impl Selector for Scaled {
     }
 }
 
-/// Around every line that is drawn by size: the shortest, copies in memory,
-/// sled to segments at 4 KiB of frame, disk to files at 6000 (24,000 for text).
+/// Lengths around every limit of size: the shortest values, copies in memory, sled to segments at 4
+/// KiB of frame, disk to files at 6000 (24,000 for text).
 const LENS: [usize; 10] = [0, 100, 250, 1_000, 3_900, 4_096, 5_000, 9_000, 23_000, 25_000];
 
 fn history(tiers: Tiers, trouble: bool, seed: u64) -> Report {
@@ -154,7 +154,7 @@ fn open(tiers: Tiers, dir: &TempDir) -> Vec<Troubled> {
     troubled
 }
 
-/// Two threads and three tasks, and perhaps one that makes trouble.
+/// Runs two threads and three tasks, and optionally a thread that causes failures.
 fn run(rig: &Arc<Rig>, history: &Arc<History>, work: &Arc<Workload>, rng: &mut Rng, trouble: &[Troubled]) {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().unwrap();
     thread::scope(|scope| {

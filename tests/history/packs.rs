@@ -1,5 +1,5 @@
-//! Long histories over a small disk: databases become packs, packs are evicted,
-//! and the cache is closed and opened now and then.
+//! Long histories over a small disk: databases become sorted runs, runs are evicted, and the cache
+//! is closed and reopened.
 
 use std::path::Path;
 use std::thread;
@@ -16,7 +16,7 @@ const THREADS: usize = 3;
 const LIVES: usize = 3;
 const CALLS: usize = 8_000;
 
-/// More of small frames than there is room for.
+/// More small frames than the disk has room for.
 fn work() -> Workload {
     let weights = Weights { clear: 0, insert: 50, ..Weights::ALL };
     Workload { keys: 12_000, lens: vec![100, 500, 900, 900, 3000], weights, failing_loads: 0, given_up: 0 }
@@ -27,7 +27,7 @@ fn packs(dir: &Path) -> usize {
 }
 
 #[test]
-fn packs_show_nothing_that_was_replaced() {
+fn sorted_runs_never_return_a_replaced_value() {
     let seed = super::number("LARDER_SEED").unwrap_or_else(|| Rng::new().u64(..));
     let (mut rng, work, dir) = (Rng::with_seed(seed), work(), tempfile::tempdir().unwrap());
     let (history, mut most, mut evicted) = (History::new(), 0, 0);
@@ -43,7 +43,7 @@ fn packs_show_nothing_that_was_replaced() {
         block_on(work.read_all(&cache, &mut history.recorder()));
         most = most.max(packs(dir.path()));
         evicted += cache.0.stats().tiers.iter().map(|tier| tier.usage.evictions).sum::<u64>();
-        // Once it is dropped in the middle of things.
+        // In one round the cache is dropped without `close`.
         if life != 1 {
             cache.0.close().unwrap();
         }

@@ -1,4 +1,4 @@
-//! What random histories found, each by a schedule of its own.
+//! Regressions that random histories found, each with a fixed schedule.
 
 use std::sync::Arc;
 use std::thread;
@@ -10,10 +10,10 @@ use larder_testkit::{FaultyTier, HashMapTier, Operation, Times};
 
 use crate::fixtures::{Plan, get, insert};
 
-/// A reader that missed in memory could find the new value in the tier, and
-/// the old one in memory when it asked again.
+/// The fault: after a reader saw the new value, it read the old one. The cause: a read that missed
+/// in memory found the new value in the tier, while the old value was still in memory.
 #[test]
-fn while_a_tier_is_written_the_old_value_is_not_in_memory() {
+fn old_value_is_not_in_memory_while_a_tier_is_written() {
     let tier = FaultyTier::new(HashMapTier::new());
     let rig = Plan::over(vec![Arc::new(tier.clone()) as Arc<dyn Tier>]).build();
     insert(&rig, 1, "old").unwrap();
@@ -30,8 +30,9 @@ fn while_a_tier_is_written_the_old_value_is_not_in_memory() {
     assert_eq!(rig.hit(&1).as_deref(), Some("new"));
 }
 
+/// The fault: a value was read after `take` of it had failed.
 #[test]
-fn what_was_to_be_taken_and_could_not_be_read_is_gone() {
+fn take_that_fails_to_read_removes_the_entry() {
     let tier = FaultyTier::new(HashMapTier::new());
     let rig = Plan::over(vec![Arc::new(tier.clone()) as Arc<dyn Tier>]).without_memory().build();
     insert(&rig, 1, "value").unwrap();

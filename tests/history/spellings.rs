@@ -1,5 +1,5 @@
-//! Histories over keys that are equal and encoded differently: each call uses
-//! another spelling of its key.
+//! Histories over keys that are equal but encoded differently: each call uses another spelling of
+//! its key.
 
 use std::future::Future;
 use std::hash::Hash;
@@ -19,11 +19,11 @@ use tempfile::TempDir;
 
 use super::{CALLS, HISTORIES, number};
 
-/// Kinds of caches below, each without memory and with a small one.
+/// The number of kinds of caches below, each without memory and with a small one.
 const KINDS: u64 = 8;
 const LIVES: usize = 2;
 
-/// A cache whose keys are spelled anew for each call.
+/// A cache that is called with a random spelling of each key.
 struct Spelling<K: Hash + Eq + Send + Sync + 'static> {
     cache: Cache<K, String>,
     key: fn(u64, &mut Rng) -> K,
@@ -49,7 +49,7 @@ impl<K: Clone + Hash + Eq + Send + Sync + 'static> Subject for Spelling<K> {
     }
 
     async fn get(&self, key: u64) -> larder::Result<Option<String>> {
-        // By one and by many: both are paths of their own.
+        // Reads with `get` or `get_many`, which are separate code paths.
         let by_one = self.rng.lock().bool();
         match by_one {
             true => self.cache.try_get(&self.key(key)),
@@ -82,7 +82,7 @@ impl<K: Clone + Hash + Eq + Send + Sync + 'static> Subject for Spelling<K> {
     }
 }
 
-/// Random histories of a kind of key; how many conflicts were found in all.
+/// Runs random histories of a kind of key, and returns the total number of key conflicts.
 fn over<K>(
     key: fn(u64, &mut Rng) -> K,
     lives: usize,
@@ -144,7 +144,7 @@ fn path(key: u64, rng: &mut Rng) -> PathBuf {
 }
 
 #[test]
-fn paths_in_every_spelling_are_one_entry() {
+fn equal_paths_in_any_spelling_share_one_entry() {
     let conflicts = over(path, LIVES, |_| larder::bcache("paths"))
         + over(path, LIVES, |_| larder::fcache("paths"))
         + over(path, LIVES, |_| larder::ucache("paths"));
@@ -152,22 +152,22 @@ fn paths_in_every_spelling_are_one_entry() {
 }
 
 #[test]
-fn parts_that_equality_does_not_look_at_change_nothing() {
+fn fields_that_eq_ignores_do_not_change_the_entry() {
     let conflicts = over(Spelled::random, LIVES, |_| larder::bcache("spelled"))
         + over(Spelled::random, LIVES, |_| larder::ucache("spelled"));
     assert_eq!(conflicts, 0, "they have one encoding");
 }
 
 #[test]
-fn keys_with_a_canonical_form_are_one_entry() {
+fn keys_with_a_canonical_form_share_one_entry() {
     let build = |_: &TempDir| larder::bcache("rounded").key_with(Rounded::lowest);
     assert_eq!(over(Rounded::random, LIVES, build), 0, "they have one encoding");
 }
 
-/// In one life of the cache: what another process stored under another encoding is
-/// not known to the next.
+/// Uses the cache only once per directory: an entry that another process stored under another
+/// encoding is unknown to the next.
 #[test]
-fn keys_without_a_canonical_form_bring_back_nothing_old() {
+fn keys_without_a_canonical_form_never_return_an_old_value() {
     let conflicts = over(Rounded::random, 1, |_| larder::bcache("rounded"))
         + over(Rounded::random, 1, |_| larder::ucache("rounded"));
     assert!(conflicts > 0, "they have several encodings");

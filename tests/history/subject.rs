@@ -1,4 +1,4 @@
-//! The rig as a load uses it: by threads or by tasks.
+//! The engine as the subject of a workload, from threads or tasks.
 
 use std::future::Future;
 use std::marker::PhantomData;
@@ -10,7 +10,7 @@ use larder_testkit::workload::Subject;
 
 use crate::fixtures::Rig;
 
-/// The rig, waited for as `W` does.
+/// The engine, waiting as the runtime `W` does.
 pub(super) struct Under<W> {
     rig: Arc<Rig>,
     wait: PhantomData<W>,
@@ -45,7 +45,7 @@ impl<W: Runtime> Subject for Under<W> {
         key: u64,
         loader: impl Future<Output = Option<String>> + Send + 'static,
     ) -> Result<Option<String>, Self::Error> {
-        // A thread drives its loader where it stands: it has to be ready.
+        // A thread runs its loader in place, so the loader future must be ready.
         let loader = async {
             match W::IS_TASK {
                 true => loader.await,

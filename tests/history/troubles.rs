@@ -1,4 +1,4 @@
-//! A tier with all that can be made to go wrong around it.
+//! A tier wrapped in every kind of failure.
 
 use std::sync::Arc;
 use std::thread;
@@ -12,7 +12,7 @@ use larder_testkit::{FaultyTier, Operation, QuotaTier, Times, TornTier};
 
 type Wrapped = FaultyTier<TornTier<QuotaTier<Arc<dyn Tier>>>>;
 
-/// A tier that fails, stalls, fills and tears on command.
+/// A tier that fails, stalls, fills up or tears frames on command.
 pub(super) struct Troubled {
     whole: Wrapped,
     torn: TornTier<QuotaTier<Arc<dyn Tier>>>,
@@ -52,7 +52,7 @@ impl Troubled {
     }
 }
 
-/// Makes trouble until the clock is past `ticks`, and lets all heal.
+/// Causes random failures until the clock is past `ticks`, and then repairs all tiers.
 pub(super) fn make(tiers: &[Troubled], clock: &Clock, rng: &mut Rng, ticks: u64) {
     while clock.ticks() < ticks {
         let tier = rng.choice(tiers).unwrap();
@@ -65,7 +65,7 @@ pub(super) fn make(tiers: &[Troubled], clock: &Clock, rng: &mut Rng, ticks: u64)
     tiers.iter().for_each(Troubled::heal);
 }
 
-/// Until the clock shows `ticks`, or everybody seems to stall.
+/// Waits until the clock shows `ticks`, or for 5 ms if all callers stall.
 fn wait(clock: &Clock, ticks: u64) {
     let deadline = Instant::now() + Duration::from_millis(5);
     while clock.ticks() < ticks && Instant::now() < deadline {

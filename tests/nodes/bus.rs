@@ -1,4 +1,4 @@
-//! Notices that are late, doubled, out of order, or lost.
+//! Notices of the bus that are late, doubled, out of order, or lost.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
@@ -17,13 +17,13 @@ use parking_lot::Mutex;
 use crate::fixtures::{Plan, Rig, get, insert};
 
 const LEASE: Duration = Duration::from_millis(400);
-/// For a read to begin, and for the clock of the test.
+/// Time for a read to begin, and for the clock of the test.
 const SLACK: Duration = Duration::from_millis(100);
 const KEYS: u64 = 20;
 const CHANGES: u64 = 10_000;
 
-/// A bus whose notices wait until they are delivered. Contact is not dated past
-/// a notice that waits.
+/// A bus that holds its notices until the test delivers them. `last_contact` does not go past a
+/// notice that is held.
 struct Post {
     tier: Arc<RedisTier>,
     held: Arc<Held>,
@@ -58,7 +58,8 @@ impl Bus for Post {
     }
 
     fn last_contact(&self) -> Option<Instant> {
-        // Before what waits is looked at: what was told before it waits by then.
+        // Read contact before the queue: a notice received before that contact is in the queue by
+        // then.
         let contact = self.tier.last_contact();
         let waiting = self.held.waiting.lock();
         if waiting.0.is_empty() { contact } else { waiting.1 }
@@ -66,11 +67,11 @@ impl Bus for Post {
 }
 
 impl Held {
-    /// Delivers what waits: shuffled, some of it twice, and some of it not at
-    /// all, which is a gap.
+    /// Delivers the held notices: shuffled, some of them twice, and in some rounds one is lost,
+    /// which is reported as a gap.
     fn deliver(&self, chance: &mut fastrand::Rng) {
         let Some(listener) = self.listener.lock().clone() else { return };
-        // They wait until they are told: contact is not dated past them.
+        // They stay in the queue until they are delivered, so that contact does not go past them.
         let mut notices = self.waiting.lock().0.clone();
         let count = notices.len();
         chance.shuffle(&mut notices);
@@ -100,11 +101,11 @@ fn node(server: &RedisServer) -> (Arc<Rig>, Arc<Held>) {
     (plan.build(), held)
 }
 
-/// When each change was acknowledged, by its number.
+/// The times at which the changes were acknowledged, by number of the change.
 type Acknowledged = Mutex<Vec<Instant>>;
 
 #[test]
-fn no_copy_serves_beyond_its_lease_whatever_becomes_of_the_notices() {
+fn copy_is_not_served_past_its_lease_when_notices_are_lost_or_late() {
     let Some(server) = RedisServer::start() else { return };
     let ((writer, told), (reader, held)) = (node(&server), node(&server));
     let (done, reads) = (AtomicBool::new(false), AtomicU64::new(0));
@@ -113,7 +114,7 @@ fn no_copy_serves_beyond_its_lease_whatever_becomes_of_the_notices() {
         scope.spawn(|| {
             let mut chance = fastrand::Rng::with_seed(7);
             while !done.load(Ordering::Acquire) {
-                // Now and then for longer than the lease.
+                // Sometimes longer than the lease.
                 let pause = if chance.u8(..20) == 0 { 600 } else { chance.u64(1..40) };
                 thread::park_timeout(Duration::from_millis(pause));
                 held.deliver(&mut chance);
@@ -141,8 +142,8 @@ fn no_copy_serves_beyond_its_lease_whatever_becomes_of_the_notices() {
     assert!(hits > 100, "copies served at all: {hits}");
 }
 
-/// Reads a key: what comes back is not older than the last change that was
-/// acknowledged a lease before.
+/// Reads a key. The result must not be older than the last change that was acknowledged a lease
+/// before the read.
 fn check(reader: &Arc<Rig>, key: u64, acknowledged: &Acknowledged) {
     let begun = Instant::now();
     let oldest = {

@@ -1,4 +1,4 @@
-//! Tags, `invalidate_all` and `clear` among nodes.
+//! Invalidation across nodes: tags, `invalidate_all` and `clear`.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ fn tagged(tag: &'static str) -> EntryOptions {
     EntryOptions::new().tag(tag)
 }
 
-/// The entries 1 and 2 with tags of their own, and 3 without.
+/// Inserts keys 1 and 2 with one tag each, and key 3 without a tag.
 fn fill(node: &Cache<String, u64>, value: u64) {
     node.insert_with(key(1), value, tagged("a"));
     node.insert_with(key(2), value, tagged("b"));
@@ -31,7 +31,7 @@ fn there(node: &Cache<String, u64>) -> Vec<u64> {
 }
 
 #[test]
-fn what_one_node_invalidates_no_node_serves() {
+fn invalidation_by_one_node_reaches_all_nodes() {
     let Some(mut nodes) = Nodes::start() else { return };
     let (one, other) = (nodes.node(), nodes.node());
     fill(&one, 1);
@@ -50,7 +50,7 @@ fn what_one_node_invalidates_no_node_serves() {
 }
 
 #[test]
-fn what_is_read_from_redis_is_judged_by_marks_of_others_at_once() {
+fn entry_read_from_redis_respects_invalidations_of_others_at_once() {
     let Some(mut nodes) = Nodes::start() else { return };
     let one = nodes.node();
     let other = nodes.builder().memory_bytes(0).build().unwrap();
@@ -67,7 +67,7 @@ fn what_is_read_from_redis_is_judged_by_marks_of_others_at_once() {
 }
 
 #[test]
-fn what_is_written_after_an_invalidation_by_another_stays() {
+fn write_after_an_invalidation_of_another_node_stays() {
     let Some(mut nodes) = Nodes::start() else { return };
     let (one, other) = (nodes.node(), nodes.node());
     for round in 0..300 {
@@ -76,7 +76,7 @@ fn what_is_written_after_an_invalidation_by_another_stays() {
             1 => one.invalidate_all().unwrap(),
             _ => one.clear().unwrap(),
         }
-        // It may not have heard of it yet.
+        // This node may not have heard of the invalidation yet.
         other.insert_with(key(1), round, tagged("a"));
         assert_eq!(other.get(&key(1)), Some(round));
         until("both have it", || one.get(&key(1)) == Some(round));
@@ -85,7 +85,7 @@ fn what_is_written_after_an_invalidation_by_another_stays() {
 }
 
 #[test]
-fn a_load_that_began_before_an_invalidation_by_another_is_meant_by_it() {
+fn load_started_before_an_invalidation_of_another_node_is_invalidated() {
     let Some(mut nodes) = Nodes::start() else { return };
     let (one, other) = (nodes.node(), nodes.node());
     let invalidating = one.clone();
@@ -98,7 +98,7 @@ fn a_load_that_began_before_an_invalidation_by_another_is_meant_by_it() {
 }
 
 #[test]
-fn another_node_may_serve_what_was_invalidated_as_stale() {
+fn entry_invalidated_by_another_node_is_served_stale_when_the_load_fails() {
     let Some(mut nodes) = Nodes::start() else { return };
     let one = nodes.node();
     let other = nodes.builder().stale(Duration::from_secs(60)).build().unwrap();
@@ -111,7 +111,7 @@ fn another_node_may_serve_what_was_invalidated_as_stale() {
 }
 
 #[test]
-fn lost_marks_invalidate() {
+fn lost_invalidation_log_invalidates_all_entries() {
     let Some(mut nodes) = Nodes::start() else { return };
     let (one, other) = (nodes.node(), nodes.node());
     let lose: [(&str, &[&str]); 3] = [
@@ -131,12 +131,12 @@ fn lost_marks_invalidate() {
 }
 
 #[test]
-fn an_invalidation_without_contact_counts_here_and_is_made_afterwards() {
+fn invalidation_without_contact_applies_locally_and_is_sent_afterwards() {
     let Some(mut nodes) = Nodes::start() else { return };
     let line = Proxy::to(nodes.server.port());
     let one = nodes.node();
     let cut_off = nodes.builder().redis(line.url()).build().unwrap();
-    // Its own entries: no notice that is late takes a copy.
+    // The node's own entries: no late notice drops their copies.
     fill(&cut_off, 1);
     assert_eq!((there(&cut_off), there(&one)), (vec![1, 2, 3], vec![1, 2, 3]));
     line.swallow(true);
@@ -156,7 +156,7 @@ fn until_failed(cut_off: &Cache<String, u64>) -> larder::Error {
 }
 
 #[test]
-fn a_node_that_comes_later_knows_what_was_invalidated() {
+fn node_started_later_knows_earlier_invalidations() {
     let Some(mut nodes) = Nodes::start() else { return };
     let one = nodes.node();
     fill(&one, 1);
@@ -170,7 +170,7 @@ fn a_node_that_comes_later_knows_what_was_invalidated() {
 }
 
 #[test]
-fn what_is_too_large_to_share_is_invalidated_on_the_node_that_has_it() {
+fn invalidation_reaches_large_local_entries_of_other_nodes() {
     let Some(server) = RedisServer::start() else { return };
     let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
     let [one, other] = dirs.each_ref().map(|dir| {
@@ -191,10 +191,10 @@ fn what_is_too_large_to_share_is_invalidated_on_the_node_that_has_it() {
     }
 }
 
-/// Readers load what a source has; the source is changed, and then the tag of
-/// all entries is invalidated by one of the nodes.
+/// Readers load a value from a source. A writer changes the source, and then one of the nodes
+/// invalidates the tag of all entries.
 #[test]
-fn no_node_serves_beyond_its_lease_what_was_invalidated() {
+fn invalidated_entry_is_not_served_past_the_lease() {
     const ROUNDS: u64 = 400;
     const LEASE: Duration = Duration::from_millis(300);
     const SLACK: Duration = Duration::from_millis(100);
@@ -246,7 +246,7 @@ fn tag(number: u64) -> Invalidation {
 }
 
 #[test]
-fn stamps_only_rise_and_marks_are_bounded() {
+fn invalidation_seq_only_rises_and_the_log_is_bounded() {
     let Some(server) = RedisServer::start() else { return };
     let open = || RedisTier::open(RedisOptions::new(server.url(), "nodes", "invalidations")).unwrap();
     let tier = open();
@@ -263,7 +263,7 @@ fn stamps_only_rise_and_marks_are_bounded() {
     assert!(made.iter().all(|marked| marked.stamp == made[0].stamp && marked.at == Time::from_millis(5)));
     assert!(made[0].stamp > floor);
     assert_eq!(exchange(&open(), &[], Known::default()).len(), 3, "for a node that knows nothing");
-    // A node whose own invalidations are ahead of the server's time.
+    // A node whose own invalidations are ahead of the time of the server.
     let ahead = made[0].stamp + (1 << 40);
     let made = exchange(&tier, &[tag(3)], Known { heard: made[0].stamp, count: ahead });
     assert!(made[0].stamp > ahead, "{made:?}");
@@ -279,7 +279,7 @@ fn stamps_only_rise_and_marks_are_bounded() {
     let cleared = kept.iter().find(|marked| marked.invalidation == Invalidation::Cleared).unwrap();
     let oldest = kept.iter().map(|marked| marked.stamp).min().unwrap();
     assert!(cleared.stamp > top && cleared.stamp <= oldest.max(cleared.stamp), "{cleared:?}");
-    // Somebody who heard of more than there is: invalidations were lost.
+    // A client that has heard of more invalidations than there are: some were lost.
     let known = kept.last().unwrap().stamp + 100;
     let after = exchange(&tier, &[], heard(known));
     assert_eq!(after.iter().map(|marked| &marked.invalidation).collect::<Vec<_>>(), [&Invalidation::Cleared]);

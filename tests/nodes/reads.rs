@@ -191,8 +191,9 @@ const LOADS: [(&str, Load); 3] = [
     }),
 ];
 
-/// The fault: the look before the load took the stamp that the load is stored by,
-/// and then removed the invalidated entry, which changes the stamp.
+/// The fault: a load after an invalidation was not stored. The cause: the read before the load took
+/// the entry version that the store is conditioned on, and then removed the invalidated entry,
+/// which changes the version.
 #[test]
 fn load_after_an_invalidation_is_stored() {
     for memory_bytes in [0, 64 << 20] {

@@ -1,4 +1,4 @@
-//! Many keys in one call, and verbs that are one step: over the front door.
+//! Batches of keys and atomic operations, through the public API.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -15,9 +15,9 @@ fn tenfold(keys: Vec<u64>) -> Vec<(u64, u64)> {
     keys.into_iter().map(|key| (key, 10 * key)).collect()
 }
 
-/// Two batches that meet in the middle, each the other way round, and one load.
+/// Two overlapping batches with opposite key order, and one single load.
 #[test]
-fn batches_that_overlap_load_each_key_once() {
+fn overlapping_batches_load_each_key_once() {
     orders(|| {
         let (cache, loaded) = (numbers(), Arc::new(AtomicUsize::new(0)));
         let load = |keys: Vec<u64>, loaded: &AtomicUsize| {
@@ -50,9 +50,9 @@ fn batches_that_overlap_load_each_key_once() {
     });
 }
 
-/// A batch whose loader asks for what another batch loads, and the other way round.
+/// The loader of each batch asks for a key that the other batch loads.
 #[test]
-fn batches_that_ask_for_one_another() {
+fn batches_whose_loaders_load_each_others_keys_finish() {
     orders(|| {
         let cache = numbers();
         let ask = |cache: &Cache<u64, u64>, keys: [u64; 2], other: u64| {
@@ -69,7 +69,7 @@ fn batches_that_ask_for_one_another() {
 }
 
 #[test]
-fn steps_are_not_divided() {
+fn atomic_operations_are_atomic() {
     orders(|| {
         let cache = numbers();
         let adds = [(); 2].map(|()| cache.to_async()).map(|cache| {
@@ -90,9 +90,9 @@ fn steps_are_not_divided() {
     });
 }
 
-/// An invalidation while a value is loaded means that value, too.
+/// An invalidation during a load also applies to the loaded value.
 #[test]
-fn an_invalidation_means_what_is_being_loaded() {
+fn invalidation_applies_to_a_running_load() {
     orders(|| {
         let cache = numbers();
         let (in_task, begun) = (cache.to_async(), Arc::new(AtomicUsize::new(0)));

@@ -1,4 +1,4 @@
-//! A change during a load wins: nothing that began before it is stored after it.
+//! A change during a load wins: no load that began before the change is stored after it.
 
 use larder_exec::runtime::{Blocking, Tokio, block_on};
 
@@ -6,7 +6,7 @@ use crate::director::{ended, orders, task, thread};
 use crate::far::Far;
 use crate::stage::Stage;
 
-/// Loads, a change, and reads, in threads and tasks.
+/// Runs loads, a change, and reads, in threads and tasks.
 macro_rules! change_among_loads {
     ($stage:expr, $verb:ident) => {
         orders(|| {
@@ -28,48 +28,48 @@ macro_rules! change_among_loads {
 }
 
 #[test]
-fn an_insert_in_memory() {
+fn insert_during_loads_in_memory_wins() {
     change_among_loads!(Stage::memory(), insert);
 }
 
 #[test]
-fn a_removal_in_memory() {
+fn remove_during_loads_in_memory_wins() {
     change_among_loads!(Stage::memory(), remove);
 }
 
 #[test]
-fn a_clear_in_memory() {
+fn clear_during_loads_in_memory_wins() {
     change_among_loads!(Stage::memory(), clear);
 }
 
 #[test]
-fn an_insert_over_a_tier() {
+fn insert_during_loads_over_a_tier_wins() {
     change_among_loads!(Stage::over(&Far::new()), insert);
 }
 
 #[test]
-fn a_removal_over_a_tier() {
+fn remove_during_loads_over_a_tier_wins() {
     change_among_loads!(Stage::over(&Far::new()), remove);
 }
 
 #[test]
-fn a_clear_over_a_tier() {
+fn clear_during_loads_over_a_tier_wins() {
     change_among_loads!(Stage::over(&Far::new()), clear);
 }
 
 #[test]
-fn a_removal_in_a_tier() {
+fn remove_during_loads_in_a_tier_without_memory_wins() {
     change_among_loads!(Stage::only(&Far::new()), remove);
 }
 
 #[test]
-fn an_insert_over_a_tier_that_blocks() {
+fn insert_during_loads_over_a_blocking_tier_wins() {
     change_among_loads!(Stage::over(&Far::blocking()), insert);
 }
 
-/// What a reader takes from a tier is not put into memory over a newer value.
+/// A promotion from a tier does not overwrite a newer value in memory.
 #[test]
-fn a_promotion_among_changes() {
+fn promotion_during_changes_keeps_the_newer_value() {
     orders(|| {
         let far = Far::new();
         let stage = Stage::over(&far);

@@ -1,4 +1,4 @@
-//! How a scene is run: in many orders, one after another.
+//! Runs a scene in many thread interleavings, one after another.
 
 use std::any::Any;
 use std::future::Future;
@@ -10,19 +10,19 @@ use shuttle::scheduler::{DfsScheduler, PctScheduler, RandomScheduler, Scheduler}
 use shuttle::{Config, MaxSteps, Runner};
 use tokio::runtime::{RuntimeFlavor, enter};
 
-/// Orders of each kind, where nothing else is said.
+/// The default number of orders of each kind.
 const ORDERS: usize = 400;
-/// In one run of a scene: far more than any has.
+/// The most steps in one run of a scene, far more than any scene needs.
 const STEPS_MAX: usize = 200_000;
-/// Changes of who goes on that PCT places.
+/// The number of preemptions that PCT places.
 const CHANGES: usize = 3;
-/// Stacks of debug builds are deep.
+/// Stack frames of debug builds are large.
 const STACK_BYTES: usize = 1 << 20;
 
-/// Statics are those of the process: one scene at a time.
+/// Statics belong to the process, so that only one scene runs at a time.
 static SCENE: Mutex<()> = Mutex::new(());
 
-/// Runs a scene in orders at random, and in orders with few changes.
+/// Runs a scene in random orders, and in orders with few preemptions.
 pub(crate) fn orders(scene: fn()) {
     run_orders(scene, 1);
 }
@@ -38,7 +38,7 @@ fn run_orders(scene: fn(), share: usize) {
     println!("{} with few changes", run(PctScheduler::new(CHANGES, count), scene));
 }
 
-/// As [`orders`], for a scene that opens files: a tenth of them.
+/// Runs a tenth of the orders of [`orders`], for a scene that opens files.
 pub(crate) fn few_orders(scene: fn()) {
     run_orders(scene, 10);
 }
@@ -57,7 +57,7 @@ fn run(scheduler: impl Scheduler + 'static, scene: fn()) -> usize {
     Runner::new(scheduler, config).run(scene)
 }
 
-/// Whether some order of a scene fails, and how: for scenes that have to.
+/// Returns the message of a failing order, for scenes that must fail in some order.
 pub(crate) fn failure(scene: fn()) -> Option<String> {
     let found = catch_unwind(|| orders(scene)).err()?;
     Some(message(&*found))
@@ -68,14 +68,14 @@ fn message(panic: &(dyn Any + Send)) -> String {
     text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default()
 }
 
-/// A thread.
+/// Starts a thread.
 pub(crate) fn thread<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> shuttle::thread::JoinHandle<T> {
     shuttle::thread::spawn(work)
 }
 
-/// A task of a runtime with many threads.
+/// Starts a task of a multi-threaded runtime.
 pub(crate) fn task<F>(work: F) -> JoinHandle<F::Output>
 where
     F: Future<Output: Send> + Send + 'static,
@@ -86,26 +86,26 @@ where
     })
 }
 
-/// The end of a task that was not cancelled.
+/// Waits for a task that was not cancelled, and returns its output.
 pub(crate) fn ended<T>(task: JoinHandle<T>) -> T {
     shuttle::future::block_on(task).unwrap()
 }
 
-/// A place where a future waits, and may be dropped.
+/// A yield point, at which a future can also be dropped.
 pub(crate) async fn turn() {
     shuttle::future::yield_now().await;
 }
 
-/// What a loader of the scene panics with.
+/// The panic payload of loaders in a scene.
 #[derive(Debug)]
 pub(crate) struct Struck;
 
-/// Panics without a word of it on standard error.
+/// Panics without output on standard error.
 pub(crate) fn panic_quietly() -> ! {
     resume_unwind(Box::new(Struck))
 }
 
-/// Whether the call panicked by [`panic_quietly`].
+/// Returns `Err` if the call panicked with [`panic_quietly`].
 pub(crate) fn is_struck<T>(call: impl FnOnce() -> T) -> Result<T, Struck> {
     catch_unwind(AssertUnwindSafe(call)).map_err(|panic| match panic.downcast() {
         Ok(struck) => *struck,

@@ -1,4 +1,4 @@
-//! A tier far away: it does not block, and its answers take their time.
+//! An asynchronous tier: it does not block, and its operations suspend.
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -12,13 +12,13 @@ use larder_testkit::HashMapTier;
 
 use crate::director::turn;
 
-/// A tier whose every answer is waited for, and that sees to it that one at a
-/// time changes an entry. The locks are never held where others may come.
+/// A tier that suspends in every operation, and asserts that only one caller at a time changes an
+/// entry. It holds no lock across a suspension.
 pub(crate) struct Far {
     inner: HashMapTier,
     blocking: bool,
     changing: Mutex<HashSet<Vec<u8>>>,
-    /// What it gives back is torn.
+    /// Returns torn frames while set.
     pub(crate) tears: AtomicBool,
     pub(crate) closes: AtomicUsize,
     pub(crate) puts_after_close: AtomicUsize,
@@ -29,7 +29,7 @@ impl Far {
         Self::of(false)
     }
 
-    /// One that says that it blocks.
+    /// A tier that reports itself as blocking.
     pub(crate) fn blocking() -> Arc<Self> {
         Self::of(true)
     }
@@ -45,7 +45,7 @@ impl Far {
         })
     }
 
-    /// The way there or back.
+    /// Suspends once, as a request or an answer does.
     async fn way(&self) {
         if !self.blocking {
             turn().await;

@@ -1,5 +1,5 @@
-//! The life of a cache, and the registers of live ones: closed once, never leaked,
-//! one cache a directory.
+//! Life cycle of a cache and of the registers of live caches: a cache closes once, leaks nothing,
+//! and owns its directory alone.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -13,9 +13,9 @@ use crate::far::Far;
 use crate::fixtures::Plan;
 use crate::stage::Stage;
 
-/// Whoever closes has the same answer; a write is done before, or is refused.
+/// All calls of `close` return the same result. A write either ends before it, or is refused.
 #[test]
-fn a_cache_is_closed_once() {
+fn concurrent_close_closes_the_tiers_once() {
     orders(|| {
         let far = Far::new();
         let stage = Stage::over(&far);
@@ -38,10 +38,9 @@ fn a_cache_is_closed_once() {
     });
 }
 
-/// The last handle goes anywhere: in a task, or with a load or a write that nobody
-/// waits for any more.
+/// The last handle is dropped in a task, in a load, or in a write whose caller was cancelled.
 #[test]
-fn a_cache_that_is_dropped_lets_go_of_its_tiers() {
+fn dropped_cache_releases_its_tiers() {
     orders(|| {
         let far = Far::new();
         let stage = Stage::over(&far);
@@ -63,7 +62,7 @@ fn is_listed(name: &str) -> bool {
 }
 
 #[test]
-fn every_live_cache_is_closed_whoever_comes_and_goes() {
+fn close_all_closes_every_live_cache() {
     orders(|| {
         let first = mcache::<u64, u64>("first").capacity(8).build().unwrap();
         let going = mcache::<u64, u64>("going").capacity(8).build().unwrap();
@@ -89,7 +88,7 @@ fn files(dir: &Path) -> Result<Cache<u64, String>> {
     fcache("files").dir(dir).build()
 }
 
-/// Tries again while somebody else has the directory.
+/// Retries while another caller has the directory open.
 fn open_in_turn(dir: &Path) -> Option<Cache<u64, String>> {
     for _ in 0..20 {
         match files(dir) {
@@ -101,10 +100,10 @@ fn open_in_turn(dir: &Path) -> Option<Cache<u64, String>> {
     None
 }
 
-/// One at a time has the directory, the others are told so, and it is free again
-/// when that has gone, however it goes.
+/// One caller at a time opens the directory, the others get `Busy`. After a close or a drop it can
+/// be opened again.
 #[test]
-fn one_cache_a_directory() {
+fn directory_is_open_in_one_cache_at_a_time() {
     few_orders(|| {
         let dir = tempfile::tempdir().unwrap();
         let open = Arc::new(AtomicBool::new(false));
@@ -113,7 +112,7 @@ fn one_cache_a_directory() {
             thread(move || {
                 let Some(cache) = open_in_turn(&dir) else { return };
                 assert!(!open.swap(true, Ordering::Relaxed), "two have the directory");
-                // Another process would have it: then it would get a private one.
+                // If another process had it, this one would get a private directory.
                 assert_eq!(std::fs::read_dir(&dir).unwrap().count(), 1, "a private directory");
                 cache.insert(1, "one".to_owned());
                 open.store(false, Ordering::Relaxed);
@@ -130,9 +129,9 @@ fn one_cache_a_directory() {
     });
 }
 
-/// What `close_all` has closed is free, though somebody has a handle.
+/// A directory closed by `close_all` can be opened again while a handle still exists.
 #[test]
-fn a_directory_is_free_after_close_all() {
+fn directory_can_be_opened_after_close_all() {
     few_orders(|| {
         let dir = tempfile::tempdir().unwrap();
         let first = files(dir.path()).unwrap();
@@ -149,10 +148,10 @@ fn a_directory_is_free_after_close_all() {
     });
 }
 
-/// The last handle goes inside a runtime, and the cache is closed elsewhere: who
-/// opens the directory next waits for that.
+/// The last handle is dropped inside a runtime, and the cache is closed on another thread. The next
+/// open of the directory waits for that.
 #[test]
-fn a_directory_is_free_after_its_cache_was_dropped_in_a_task() {
+fn directory_can_be_opened_after_a_drop_in_a_task() {
     few_orders(|| {
         let dir = tempfile::tempdir().unwrap();
         let first = files(dir.path()).unwrap();
@@ -171,9 +170,9 @@ fn a_directory_is_free_after_its_cache_was_dropped_in_a_task() {
     });
 }
 
-/// A cache that is built while its context ends is closed by it, or not built.
+/// A cache that is built while its context closes is closed too, or fails to build.
 #[test]
-fn a_context_ends_what_was_built_in_it() {
+fn context_closes_caches_built_during_its_close() {
     orders(|| {
         let context = CacheContext::new("ends");
         let builds = ["one", "two"].map(|name| {
@@ -199,9 +198,9 @@ fn a_context_ends_what_was_built_in_it() {
     });
 }
 
-/// `close` waits until the listener has heard everything, and its thread goes.
+/// `close` waits until the listener has received every event and its thread has ended.
 #[test]
-fn a_listener_has_heard_all_when_its_cache_is_closed() {
+fn listener_receives_every_event_before_close_returns() {
     orders(|| {
         let heard = Arc::new(AtomicUsize::new(0));
         let count = Arc::clone(&heard);

@@ -1,4 +1,4 @@
-//! One miss, one load: whoever asks, and whatever becomes of the leader.
+//! Single flight: one miss runs one load, however the leader ends.
 
 use std::any::TypeId;
 use std::future::Future;
@@ -20,7 +20,7 @@ use crate::fixtures::{Plan, Rig};
 use crate::stage::{End, Stage};
 
 #[test]
-fn threads_and_tasks_make_one_load() {
+fn threads_and_tasks_share_one_load() {
     orders(|| {
         let stage = Stage::memory();
         let threads =
@@ -39,7 +39,7 @@ fn threads_and_tasks_make_one_load() {
 }
 
 #[test]
-fn threads_and_tasks_make_one_load_over_a_tier() {
+fn threads_and_tasks_share_one_load_over_a_tier() {
     orders(|| {
         let stage = Stage::over(&Far::new());
         let in_thread = stage.clone();
@@ -55,9 +55,9 @@ fn threads_and_tasks_make_one_load_over_a_tier() {
     });
 }
 
-/// The leader is gone with its panic, and one of those who wait leads next.
+/// After the leader panics, one waiter leads.
 #[test]
-fn after_a_panic_one_of_those_who_wait_leads() {
+fn one_waiter_leads_after_a_panic() {
     orders(|| {
         let stage = Stage::memory();
         let ends = |number| if number == 0 { End::Panic } else { End::Value };
@@ -72,9 +72,9 @@ fn after_a_panic_one_of_those_who_wait_leads() {
     });
 }
 
-/// As many loaders begin as leaders were cancelled, and one more at most.
+/// At most one more loader begins than leaders were cancelled.
 #[test]
-fn after_a_cancellation_one_of_those_who_wait_leads() {
+fn one_waiter_leads_after_a_cancellation() {
     orders(|| {
         let stage = Stage::memory();
         let mortal = [(); 2].map(|()| {
@@ -97,9 +97,9 @@ fn after_a_cancellation_one_of_those_who_wait_leads() {
     });
 }
 
-/// Those who joined share the failure; who came later loads again.
+/// Waiters share the failure. Later callers load again.
 #[test]
-fn a_failure_is_shared_and_stored_nowhere() {
+fn failure_is_shared_and_not_stored() {
     orders(|| {
         let stage = Stage::memory();
         let ends = |number| if number == 0 { End::Error } else { End::Value };
@@ -117,13 +117,13 @@ fn a_failure_is_shared_and_stored_nowhere() {
     });
 }
 
-/// How long a leader may be left unpolled in the scene below.
+/// The time without a poll after which a leader is taken over, in the scene below.
 const STALL: Duration = Duration::from_secs(60);
 
-/// A leader was left unpolled for too long, and goes on while others take its key
-/// over: whichever comes first, one of what was loaded is stored, and all is answered.
+/// A leader continues after a stall while others take over its load. In any order one of the loaded
+/// values is stored, and every caller gets an answer.
 #[test]
-fn a_leader_that_goes_on_while_it_is_taken_over() {
+fn leader_that_continues_during_a_takeover_is_sound() {
     orders(|| {
         let clock = ManualClock::default();
         let plan = Plan { clock: clock.clone(), stall: Some(STALL), ..Plan::over(vec![]) };
@@ -149,7 +149,7 @@ fn a_leader_that_goes_on_while_it_is_taken_over() {
     });
 }
 
-/// A load of a task that does not depend on its caller, and cannot fail.
+/// A detached load of a task, which cannot fail.
 async fn load<Fut>(rig: &Rig, key: u64, loader: impl FnOnce() -> Fut + Send + 'static) -> String
 where
     Fut: Future<Output = String> + Send + 'static,
@@ -164,9 +164,9 @@ where
     loaded.and_then(Value::into_inner).unwrap()
 }
 
-/// A flight of its own goes on without its first caller.
+/// A detached load continues without its first caller.
 #[test]
-fn a_detached_load_survives_its_callers() {
+fn detached_load_survives_its_callers() {
     orders(|| {
         let (stage, begun) = (Stage::memory(), Arc::new(AtomicUsize::new(0)));
         let load = || {
@@ -188,9 +188,9 @@ fn a_detached_load_survives_its_callers() {
     });
 }
 
-/// Loads with a limit run on threads of the library, which go when they are done.
+/// Loads with a time limit run on threads of the library, which end afterwards.
 #[test]
-fn loads_with_a_limit_are_made_once_each() {
+fn loads_with_a_time_limit_run_once_per_key() {
     orders(|| {
         let cache = mcache::<u64, u64>("limited").capacity(8).hard_timeout(Duration::from_secs(60));
         let (cache, begun) = (cache.build().unwrap(), Arc::new(AtomicUsize::new(0)));

@@ -1,14 +1,14 @@
-//! Orders of instructions.
+//! Model checking of thread interleavings ("orders") with shuttle.
 //!
-//! Everything here runs the sources of the engine and of the front door as they
-//! are, over stand-ins for `std`'s threads and atomics, for `parking_lot`,
-//! `event-listener`, `tokio` and `futures_util::future::Shared`. Before every lock,
-//! atomic, notice and poll shuttle's scheduler decides who goes on, at random or
-//! with few changes at chosen places (PCT). What waits for ever is a deadlock that
+//! The tests run the unchanged sources of the engine and of the public API over stand-ins for the
+//! threads and atomics of `std`, for `parking_lot`, `event-listener`, `tokio` and
+//! `futures_util::future::Shared`. Before every lock, atomic, notification and poll, the scheduler
+//! of shuttle chooses the next thread: at random, or with few preemptions at chosen points (PCT).
+//! It reports a deadlock with the order that led to it.
 //! it reports, with the order that led there.
 //!
-//! `LARDER_ORDERS` says how many orders of each kind every scene is run in,
-//! `LARDER_ORDER` which one to repeat.
+//! `LARDER_ORDERS` sets the number of orders of each kind for every scene. `LARDER_ORDER` is an
+//! order to repeat.
 
 mod batches;
 mod changes;

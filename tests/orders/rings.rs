@@ -1,4 +1,4 @@
-//! Loaders that ask for one another: who would close a ring does not wait.
+//! Loaders that load each other's keys: the caller that would close a cycle does not wait.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -11,7 +11,7 @@ use crate::director::{ended, orders, task, thread, turn};
 use crate::fixtures::Rig;
 use crate::stage::Stage;
 
-/// Loads the first key with a loader that asks for the second, and so on.
+/// Loads the first key with a loader that loads the second key, and so on.
 fn chain<W: Runtime>(rig: Arc<Rig>, keys: &'static [u64]) -> Pin<Box<dyn Future<Output = String> + Send>> {
     Box::pin(async move {
         let [key, rest @ ..] = keys else { return "end".to_owned() };
@@ -25,7 +25,7 @@ fn chain<W: Runtime>(rig: Arc<Rig>, keys: &'static [u64]) -> Pin<Box<dyn Future<
 }
 
 #[test]
-fn two_threads() {
+fn cycle_of_two_threads_finishes() {
     orders(|| {
         let rig = Stage::memory().rig;
         let other = Arc::clone(&rig);
@@ -36,7 +36,7 @@ fn two_threads() {
 }
 
 #[test]
-fn three_threads_and_tasks() {
+fn cycle_of_three_threads_and_tasks_finishes() {
     orders(|| {
         let rig = Stage::memory().rig;
         let (one, two) = (Arc::clone(&rig), Arc::clone(&rig));
@@ -48,9 +48,9 @@ fn three_threads_and_tasks() {
     });
 }
 
-/// A loader that asks for its own key, beside one who waits.
+/// A loader that loads its own key, beside a waiter.
 #[test]
-fn its_own_key() {
+fn loader_that_loads_its_own_key_finishes() {
     orders(|| {
         let rig = Stage::memory().rig;
         let other = Arc::clone(&rig);
@@ -60,9 +60,9 @@ fn its_own_key() {
     });
 }
 
-/// Two rings that have a key in common, and a caller of that beside them.
+/// Two cycles with a key in common, and another caller of that key.
 #[test]
-fn two_rings() {
+fn two_cycles_with_a_common_key_finish() {
     orders(|| {
         let rig = Stage::memory().rig;
         let chains: [&'static [u64]; 4] = [&[1, 2], &[2, 1], &[1, 3], &[3, 1]];
@@ -74,10 +74,10 @@ fn two_rings() {
     });
 }
 
-/// A runtime of one thread, where a task leads and another one calls as a thread
-/// does: that must not wait for who is polled by its own thread.
+/// On a single-threaded runtime one task leads a load, and another task makes a blocking call. That
+/// call must not wait for a leader that its own thread polls.
 #[test]
-fn a_call_that_blocks_in_a_runtime_of_one_thread() {
+fn blocking_call_on_a_single_thread_runtime_finishes() {
     orders(|| {
         let rig = Stage::memory().rig;
         let runtime = Arc::clone(&rig);
@@ -92,7 +92,7 @@ fn a_call_that_blocks_in_a_runtime_of_one_thread() {
     });
 }
 
-/// Polls two futures from one place.
+/// Polls two futures from one task.
 async fn both(one: impl Future<Output = String>, other: impl Future<Output = String>) {
     let (mut one, mut other) = (Box::pin(one), Box::pin(other));
     let (mut one_ended, mut other_ended) = (false, false);

@@ -1,5 +1,5 @@
-//! Tickets, and the sections that hold them: one at a time changes an entry, and
-//! whoever waits for a ticket drives the section that has it.
+//! Key locks and uncancellable writes: one writer at a time changes an entry, and a caller that
+//! waits for a key lock polls the write that holds it.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -12,9 +12,9 @@ use crate::director::{ended, orders, task, thread};
 use crate::far::Far;
 use crate::stage::Stage;
 
-/// `Far` sees to it that one at a time changes the entry.
+/// `Far` asserts that only one writer at a time changes the entry.
 #[test]
-fn writers_take_turns() {
+fn concurrent_writers_take_turns() {
     orders(|| {
         let stage = Stage::over(&Far::new());
         let tasks =
@@ -31,7 +31,7 @@ fn writers_take_turns() {
 }
 
 #[test]
-fn writers_take_turns_over_a_tier_that_blocks() {
+fn concurrent_writers_take_turns_over_a_blocking_tier() {
     orders(|| {
         let stage = Stage::over(&Far::blocking());
         let tasks =
@@ -46,14 +46,14 @@ fn writers_take_turns_over_a_tier_that_blocks() {
 
 type Held<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
 
-/// Polls once, and then no more.
+/// Polls once and ignores the result.
 fn poll_once(future: &mut Held<'_>) {
     let _ready_or_not = future.as_mut().poll(&mut Context::from_waker(Waker::noop()));
 }
 
-/// The task that holds the ticket is not polled while its own thread waits for it.
+/// The task that holds the key lock is not polled while its own thread waits for the lock.
 #[test]
-fn a_section_that_nobody_polls_is_driven_by_who_waits() {
+fn write_that_is_not_polled_is_polled_by_a_waiter() {
     orders(|| {
         let stage = Stage::over(&Far::new());
         let mut held: Held<'_> = Box::pin(stage.insert::<Tokio>());
@@ -69,9 +69,9 @@ fn a_section_that_nobody_polls_is_driven_by_who_waits() {
     });
 }
 
-/// A write that was begun runs to its end, whoever lets go of it.
+/// A write that has begun runs to completion, also if its future is dropped.
 #[test]
-fn a_write_that_is_dropped_is_done() {
+fn dropped_write_runs_to_completion() {
     orders(|| {
         let stage = Stage::only(&Far::new());
         let mut held: Held<'_> = Box::pin(stage.insert::<Tokio>());
@@ -86,7 +86,7 @@ fn a_write_that_is_dropped_is_done() {
 }
 
 #[test]
-fn writers_that_are_cancelled_anywhere() {
+fn writers_cancelled_at_any_point_are_sound() {
     orders(|| {
         let stage = Stage::over(&Far::new());
         let mortal =
@@ -100,10 +100,10 @@ fn writers_that_are_cancelled_anywhere() {
     });
 }
 
-/// A reader that found a torn entry takes the ticket to remove it, and may be
-/// cancelled then: whoever waits for the ticket goes on.
+/// A reader that found a torn entry takes the key lock to remove it, and may be cancelled then. A
+/// waiter for the lock must continue.
 #[test]
-fn a_reader_that_is_cancelled_while_it_removes() {
+fn reader_cancelled_while_it_removes_a_torn_entry_is_sound() {
     orders(|| {
         let far = Far::new();
         let stage = Stage::only(&far);
@@ -119,9 +119,9 @@ fn a_reader_that_is_cancelled_while_it_removes() {
     });
 }
 
-/// The second was let go of first: it waits for the ticket of the first.
+/// The second write is dropped first. It waits for the key lock of the first.
 #[test]
-fn writes_that_are_dropped_in_the_order_they_do_not_end_in() {
+fn waiting_write_dropped_before_the_lock_holder_is_sound() {
     orders(|| {
         let stage = Stage::only(&Far::new());
         let mut has_ticket: Held<'_> = Box::pin(stage.insert::<Tokio>());

@@ -1,5 +1,5 @@
-//! The slots of attributes: a cache is built at the first use, once however many
-//! come.
+//! The statics of attributes: a cache is built at its first use, exactly once under concurrent
+//! calls.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -23,12 +23,12 @@ fn address(handle: Option<&'static Handle<u64, u64>>) -> usize {
     std::ptr::from_ref(handle.unwrap()).addr()
 }
 
-/// Of two types in one generic `impl` block, each has its own.
+/// Two types in one generic `impl` block have a cache each.
 #[test]
-fn a_slot_is_opened_once_for_each_owner() {
+fn static_is_opened_once_per_owner() {
     orders(|| {
         BUILT.store(0, Ordering::Relaxed);
-        // As in a static: it is never dropped, and new in every order.
+        // As in a static: it is never dropped. Each order gets a new one.
         let slot: &'static Slot = Box::leak(Box::new(Slot::new()));
         let in_threads = [false, true].map(|other| {
             let owner = if other { owner::<u8>() } else { owner::<u16>() };

@@ -1,4 +1,4 @@
-//! What scenes have in common: an engine, its history, and loaders that are counted.
+//! Common parts of the scenes: an engine, its history, and counted loaders.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -14,7 +14,7 @@ use crate::fixtures::{Plan, Rig};
 
 pub(crate) const KEY: u64 = 1;
 
-/// How a loader ends.
+/// The outcome of a loader.
 #[derive(Clone, Copy, PartialEq)]
 pub(crate) enum End {
     Value,
@@ -22,7 +22,7 @@ pub(crate) enum End {
     Panic,
 }
 
-/// A cache, its history, and who loads. Clones are one.
+/// A cache with its history and its count of loads. Clones share one state.
 #[derive(Clone)]
 pub(crate) struct Stage {
     pub(crate) rig: Arc<Rig>,
@@ -37,7 +37,7 @@ struct Loads {
     at_once: AtomicUsize,
 }
 
-/// A loader that runs, until it is dropped.
+/// Counts a running loader until it is dropped.
 struct Running<'a>(&'a Loads);
 
 impl<'a> Running<'a> {
@@ -55,17 +55,17 @@ impl Drop for Running<'_> {
 }
 
 impl Stage {
-    /// Memory alone.
+    /// An engine with memory alone.
     pub(crate) fn memory() -> Self {
         Self::of(Plan::over(vec![]))
     }
 
-    /// Memory in front of a tier far away.
+    /// An engine with memory in front of an asynchronous tier.
     pub(crate) fn over(far: &Arc<Far>) -> Self {
         Self::of(Plan::over(vec![Arc::clone(far) as Arc<dyn Tier>]))
     }
 
-    /// A tier far away, without memory.
+    /// An engine with an asynchronous tier, without memory.
     pub(crate) fn only(far: &Arc<Far>) -> Self {
         Self::of(Plan::over(vec![Arc::clone(far) as Arc<dyn Tier>]).without_memory())
     }
@@ -74,13 +74,13 @@ impl Stage {
         Self { rig: plan.build(), history: History::new(), loads: Arc::default() }
     }
 
-    /// The same with a memory that is empty.
+    /// The same history with a new engine over the tier, with empty memory.
     pub(crate) fn reopened(self, far: &Arc<Far>) -> Self {
         Self { rig: Self::over(far).rig, ..self }
     }
 
-    /// How often a loader began, one at a time: for scenes that change nothing, as
-    /// what is superseded goes on beside the next.
+    /// Returns the number of loaders that began, and asserts that they ran one at a time. Only for
+    /// scenes without changes, since a superseded loader runs beside the next one.
     pub(crate) fn loads(&self) -> usize {
         assert_eq!(self.loads.at_once.load(Ordering::Relaxed), 1, "loaders of a key at a time");
         self.loads.begun.load(Ordering::Relaxed)
@@ -90,7 +90,7 @@ impl Stage {
         self.history.recorder()
     }
 
-    /// A read to see what is left, and the verdict over all that was read.
+    /// Reads the final state, and checks the history of all reads.
     pub(crate) fn judge(self) {
         block_on(self.get::<Blocking>());
         let contract = Contract { keeps: Keeps::Nothing, failures_change: true };
@@ -107,12 +107,12 @@ impl Stage {
         recorder.end_with(call, found.as_ref().map(String::as_bytes));
     }
 
-    /// A load whose loader succeeds.
+    /// Loads with a loader that succeeds.
     pub(crate) async fn load<W: Runtime>(&self) {
         assert!(self.try_load::<W>(|_| End::Value).await.is_ok());
     }
 
-    /// A load whose loader ends as is said of the first, the second, and so on.
+    /// Loads with a loader whose outcome depends on its number: 0 for the first, and so on.
     pub(crate) async fn try_load<W: Runtime>(&self, ends: fn(usize) -> End) -> Result<String, ()> {
         let mut recorder = self.recorder();
         let call = recorder.begin(Act::Load(KEY));
@@ -150,7 +150,7 @@ impl Stage {
         done.map(|_| ())
     }
 
-    /// Whether there was something to remove.
+    /// Removes the entry, and returns whether it existed.
     pub(crate) async fn remove<W: Runtime>(&self) -> bool {
         let mut recorder = self.recorder();
         let call = recorder.begin(Act::Remove(KEY));

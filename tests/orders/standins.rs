@@ -1,5 +1,4 @@
-//! The stand-ins: what they stand in for is what they do, and a fault over them
-//! is found.
+//! Tests of the stand-ins: they behave as the originals, and detect faults of code over them.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -37,7 +36,7 @@ impl Door {
         }
     }
 
-    /// Listens too late.
+    /// Checks before it listens, and so may miss the notification.
     fn pass_late(&self) {
         if !self.is_open() {
             self.opened.listen().wait();
@@ -54,19 +53,19 @@ fn with_a_door(pass: fn(&Door)) {
 }
 
 #[test]
-fn who_listens_first_is_always_told() {
+fn listener_registered_before_the_check_is_always_notified() {
     every_order(|| with_a_door(Door::pass));
 }
 
 #[test]
-fn who_listens_late_is_found_to_wait_for_ever() {
+fn listener_registered_after_the_check_is_found_to_deadlock() {
     let found = failure(|| with_a_door(Door::pass_late));
     assert!(found.is_some_and(|found| found.starts_with("deadlock!")));
 }
 
-/// A notice for one, which whoever has it lets go of unread, goes to the next.
+/// A notification of a dropped listener passes to the next listener.
 #[test]
-fn a_notice_that_was_not_taken_goes_to_the_next() {
+fn notification_of_a_dropped_listener_goes_to_the_next() {
     every_order(|| {
         let event = Event::new();
         let (first, second) = (event.listen(), event.listen());
@@ -78,7 +77,7 @@ fn a_notice_that_was_not_taken_goes_to_the_next() {
 }
 
 #[test]
-fn a_notice_is_for_those_who_listened_before() {
+fn notification_reaches_only_earlier_listeners() {
     let found = failure(|| {
         let event = Event::new();
         let late = Arc::new(event);
@@ -104,7 +103,7 @@ fn threads_and_tasks_wait_in_one_queue() {
 }
 
 #[test]
-fn what_is_made_once_is_made_once() {
+fn once_lock_initializes_once() {
     every_order(|| {
         let (cell, made) = (Arc::new(OnceLock::new()), Arc::new(AtomicUsize::new(0)));
         let make = |cell: &OnceLock<usize>, made: &AtomicUsize| {
@@ -117,7 +116,7 @@ fn what_is_made_once_is_made_once() {
 }
 
 #[test]
-fn an_update_in_two_steps_is_found_lost() {
+fn lost_update_is_found() {
     let found = failure(|| {
         let count = Arc::new(AtomicUsize::new(0));
         let add = |count: &AtomicUsize| count.store(count.load(Ordering::SeqCst) + 1, Ordering::SeqCst);
@@ -131,7 +130,7 @@ fn an_update_in_two_steps_is_found_lost() {
 }
 
 #[test]
-fn locks_in_two_orders_are_found_to_wait_for_ever() {
+fn lock_order_inversion_is_found_to_deadlock() {
     let found = failure(|| {
         let locks = Arc::new((Mutex::new(()), Mutex::new(())));
         let other = Arc::clone(&locks);
@@ -142,9 +141,9 @@ fn locks_in_two_orders_are_found_to_wait_for_ever() {
     assert!(found.is_some_and(|found| found.starts_with("deadlock!")));
 }
 
-/// As with `parking_lot`, where a writer that waits is first.
+/// As in `parking_lot`, a waiting writer blocks new readers.
 #[test]
-fn reading_twice_at_once_beside_a_writer_is_found() {
+fn recursive_read_lock_beside_a_writer_is_found_to_deadlock() {
     let found = failure(|| {
         let lock = Arc::new(RwLock::new(0));
         let writer = Arc::clone(&lock);
@@ -157,10 +156,10 @@ fn reading_twice_at_once_beside_a_writer_is_found() {
     assert!(found.is_some_and(|found| found.starts_with("deadlock!")));
 }
 
-/// The macro of the prelude would be that of `std`, and what threads have of their
-/// own would be one for all.
+/// The macro of the prelude would be that of `std`, and its thread locals would be shared by all
+/// simulated threads.
 #[test]
-fn the_sources_name_what_is_stood_in_for() {
+fn sources_use_only_names_that_have_stand_ins() {
     let crates = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../crates");
     let mut seen = 0;
     for folder in ["engine/src", "larder/src"] {

@@ -41,7 +41,7 @@ impl Queue {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Sees to it that `count` have a notice.
+    /// Notifies listeners until `count` of them have a notification.
     fn notify(&self, count: usize) -> usize {
         let mut entries = self.entries();
         let have = entries.iter().filter(|entry| entry.is_notified).count();
@@ -73,7 +73,7 @@ impl Event {
         EventListener { queue: Arc::clone(&self.queue), listener }
     }
 
-    /// As in `event_listener`: how many were notified by this.
+    /// As in `event_listener`: returns the number of listeners notified by this call.
     pub fn notify(&self, count: usize) -> usize {
         others_may_come();
         self.queue.notify(count)
@@ -92,7 +92,7 @@ pub struct EventListener {
 }
 
 impl EventListener {
-    /// Its entry, unless it took its notice.
+    /// The entry of this listener, unless it took its notification.
     fn entry<R>(&self, then: impl FnOnce(&mut VecDeque<Entry>, usize) -> R) -> Option<R> {
         let mut entries = self.queue.entries();
         let at = entries.iter().position(|entry| entry.listener == self.listener)?;
@@ -135,7 +135,7 @@ pub trait Listener: Sized {
     /// As in `event_listener`.
     fn wait(self);
 
-    /// As in `event_listener`, where time stands still.
+    /// As in `event_listener`, but time stands still.
     fn wait_deadline(self, moment: Instant) -> Option<()>;
 }
 

@@ -73,7 +73,7 @@ impl<T: ?Sized + fmt::Debug> fmt::Debug for Mutex<T> {
 /// As `parking_lot::MutexGuard`.
 pub struct MutexGuard<'a, T: ?Sized> {
     mutex: &'a Mutex<T>,
-    /// `None` while it is let go of for a time.
+    /// `None` while the lock is released for a time.
     held: Option<sync::MutexGuard<'a, T>>,
 }
 
@@ -129,12 +129,12 @@ impl Condvar {
         }
     }
 
-    /// As in `parking_lot`, where time stands still.
+    /// As in `parking_lot`, but time stands still.
     pub fn wait_until<T>(&self, guard: &mut MutexGuard<'_, T>, moment: Instant) -> WaitTimeoutResult {
         self.wait_for(guard, moment.saturating_duration_since(Instant::now()))
     }
 
-    /// As in `parking_lot`, where time stands still.
+    /// As in `parking_lot`, but time stands still.
     pub fn wait_for<T>(&self, guard: &mut MutexGuard<'_, T>, time: Duration) -> WaitTimeoutResult {
         if time >= SHORT {
             self.wait(guard);

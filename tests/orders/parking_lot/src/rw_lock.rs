@@ -7,7 +7,7 @@ use crate::{Condvar, Mutex};
 /// that whoever reads twice at once may wait for ever.
 #[derive(Debug, Default)]
 pub struct RwLock<T> {
-    /// Its own lock is always free when this one lets somebody in.
+    /// The inner lock is always free when this lock admits a caller.
     value: sync::RwLock<T>,
     state: Mutex<State>,
     changed: Condvar,

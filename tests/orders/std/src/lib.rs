@@ -16,7 +16,7 @@ pub mod sync {
 
     pub use crate::once::OnceLock;
 
-    /// As `std::sync::atomic`; every order of memory is `SeqCst`.
+    /// As `std::sync::atomic`, but every memory ordering is `SeqCst`.
     pub mod atomic {
         pub use shuttle::sync::atomic::*;
     }

@@ -18,7 +18,7 @@ impl<T: 'static> LocalKey<T> {
         self.0.with(f)
     }
 
-    /// As in `std`, where the value is always there.
+    /// As in `std`, but the value is always present.
     pub fn try_with<R>(&'static self, f: impl FnOnce(&T) -> R) -> Result<R, Infallible> {
         Ok(self.with(f))
     }

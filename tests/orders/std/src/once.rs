@@ -27,7 +27,7 @@ impl<T> OnceLock<T> {
     /// As in `std`.
     ///
     /// # Errors
-    /// Where there is a value: this one.
+    /// The given value, if the cell already has one.
     pub fn set(&self, value: T) -> Result<(), T> {
         let _making = self.making.lock().unwrap_or_else(PoisonError::into_inner);
         self.cell.set(value)
@@ -39,7 +39,7 @@ impl<T> OnceLock<T> {
             return value;
         }
         let _making = self.making.lock().unwrap_or_else(PoisonError::into_inner);
-        // Nobody else makes one: this never waits where the scheduler does not see it.
+        // No other thread initializes the cell, so this never blocks outside the scheduler.
         self.cell.get_or_init(make)
     }
 }

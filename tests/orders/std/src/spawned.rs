@@ -18,7 +18,7 @@ impl<T> JoinHandle<T> {
     /// As in `std`.
     ///
     /// # Errors
-    /// Where the thread panicked: with that.
+    /// The payload of the panic of the thread.
     pub fn join(self) -> std::thread::Result<T> {
         ManuallyDrop::into_inner(self.0).join()
     }
@@ -39,7 +39,7 @@ impl Builder {
         Self(self.0.name(name))
     }
 
-    /// As in `std`, where every thread has the stack of the run.
+    /// As in `std`, but every thread has the stack size of the run.
     #[must_use]
     pub fn stack_size(self, _: usize) -> Self {
         self
@@ -48,7 +48,7 @@ impl Builder {
     /// As in `std`.
     ///
     /// # Errors
-    /// None here.
+    /// Never.
     pub fn spawn<T: Send + 'static>(
         self,
         work: impl FnOnce() -> T + Send + 'static,

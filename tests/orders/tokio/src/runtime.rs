@@ -41,7 +41,7 @@ impl Handle {
     /// As in `tokio`.
     ///
     /// # Errors
-    /// Outside of a runtime.
+    /// Called outside of a runtime.
     pub fn try_current() -> Result<Self, TryCurrentError> {
         CURRENT.with(Cell::get).map(Self).ok_or(TryCurrentError)
     }
@@ -51,7 +51,7 @@ impl Handle {
         self.0
     }
 
-    /// As in `tokio`. A task whose handle is dropped is waited for at the end.
+    /// As in `tokio`. At the end of the run, a task without a handle is waited for.
     pub fn spawn<F>(&self, task: F) -> JoinHandle<F::Output>
     where
         F: Future<Output: Send> + Send + 'static,
@@ -59,7 +59,7 @@ impl Handle {
         let flavor = self.0;
         let joined = Arc::new(Joined::default());
         let result = Arc::clone(&joined);
-        // Never dropped: it would let go of the task.
+        // Never dropped: that would detach the task.
         std::mem::forget(future::spawn(async move {
             enter(flavor);
             result.set(Caught(Box::pin(task)).await);
@@ -67,7 +67,7 @@ impl Handle {
         JoinHandle(joined)
     }
 
-    /// As in `tokio`. A thread whose handle is dropped is waited for at the end.
+    /// As in `tokio`. At the end of the run, a thread without a handle is waited for.
     pub fn spawn_blocking<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> T + Send + 'static,
