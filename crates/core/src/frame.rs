@@ -58,7 +58,7 @@ pub enum CodecId {
 #[repr(u8)]
 #[non_exhaustive]
 pub enum Compression {
-    /// Not at all.
+    /// Not compressed.
     None = 0,
     /// zstd.
     Zstd = 1,

@@ -121,11 +121,11 @@ impl Bounds {
 pub struct Removed {
     /// The invalidation sequence number at which its load began.
     pub stamp: u64,
-    /// Its terms, where it had any.
+    /// Its metadata, if it had any.
     pub terms: Option<Arc<LiveEntryMeta>>,
-    /// The version it had in its home when it was read.
+    /// The version that the entry had in its home when it was read.
     pub checked: Option<EntryVersion>,
-    /// Whether it held a value, not the knowledge that there is none.
+    /// Whether it held a value; false if it recorded the absence of one.
     pub has_value: bool,
 }
 
@@ -180,7 +180,7 @@ where
     /// Removes the entry and returns the metadata of its record.
     fn remove<Q: Hash + Equivalent<K> + ?Sized>(&self, key: &Q) -> Option<Removed>;
 
-    /// Whether there is an entry; not a use of it.
+    /// Whether there is an entry; does not count as a use of it.
     fn contains<Q: Hash + Equivalent<K> + ?Sized>(&self, key: &Q) -> bool;
 
     /// Removes every entry.

@@ -93,9 +93,9 @@ pub enum Access {
     /// Reads and writes are about equally frequent.
     #[default]
     Balanced,
-    /// Read far more often than written: entries up to the large size keep a copy in memory.
+    /// Mostly reads: entries up to the large size keep a copy in memory.
     ReadHeavy,
-    /// Written far more often than read: homes outside memory keep no copy there.
+    /// Mostly writes: entries whose home is another tier keep no copy in memory.
     WriteHeavy,
     /// A few entries are read often, most hardly ever. Placed like `Balanced`.
     Frequency,

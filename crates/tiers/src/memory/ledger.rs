@@ -1,10 +1,9 @@
-//! The ledger of a memory store: what of it lives, and the values that it let go.
+//! Accounts for the values of a moka store, and drops the ones that left.
 //!
-//! A map that readers use without a lock cannot free at once what it evicts or
-//! replaces: some thread does that later, within any call of the map or of
-//! another user of the same reclamation, with locks of theirs held. So records
-//! weigh until their value is dropped, and a value is not dropped where the
-//! map frees it, but in a call of the store, with no lock held.
+//! A map with lock-free readers cannot free evicted or replaced values at once: a thread does that later,
+//! within any call of the map or of another user of the same reclamation, with locks held. So a record counts
+//! until its value is dropped. A value is not dropped where the map frees it, but in a later call of the
+//! store, with no lock held.
 
 use std::cell::Cell;
 use std::mem;
@@ -15,15 +14,15 @@ use std::thread;
 use larder_core::memory::Record;
 use parking_lot::Mutex;
 
-/// The live weight may exceed the budget by this share of it before room is made.
+/// The live weight may exceed the budget by one part in this many before room is made.
 const SLACK_SHARE: u64 = 32;
 
-/// Attempts to free what was let go, and those of them that do not give way to
-/// other threads: a reader that does not run now may still see all of it.
+/// Attempts to free the removed values, and how many of them do not yield to other threads. A reader that is
+/// not running may still hold references to all of them.
 const ATTEMPTS: u32 = 64;
 const ATTEMPTS_AT_ONCE: u32 = 4;
 
-/// More room than this is not kept for values that wait to be dropped.
+/// The largest capacity that is kept for the queue of values to drop.
 const WAITING_KEPT: usize = 1024;
 
 thread_local! {
@@ -36,9 +35,9 @@ pub(super) struct Ledger<V> {
     in_bytes: bool,
     live: AtomicU64,
     waiting: Mutex<Vec<Waiting<V>>>,
-    /// How many wait, for a look without the lock.
+    /// Length of the queue, readable without the lock.
     waiting_len: AtomicUsize,
-    /// Nobody will come to drop what waits.
+    /// The store is dropped: no later call will drop queued values.
     closed: AtomicBool,
 }
 
@@ -59,8 +58,8 @@ impl<V> Ledger<V> {
         }
     }
 
-    /// Has `settle` free what was let go of, where what lives exceeds the limit. Readers
-    /// of any map of moka in the process can delay that: it is given up after some attempts.
+    /// Calls `settle` to free removed values while the live weight exceeds the limit. Readers of any moka map
+    /// in the process can delay this, so it gives up after some attempts.
     pub(super) fn make_room(&self, settle: impl Fn()) {
         let attempts = if DROPPING.get() { 1 } else { ATTEMPTS };
         for attempt in 0..attempts {
@@ -75,14 +74,13 @@ impl<V> Ledger<V> {
         }
     }
 
-    /// A record to give to the map: the clone that this makes of it weighs until
-    /// its value is dropped.
+    /// Wraps a record for the map. The map's clone of it counts until its value is dropped.
     pub(super) fn given(self: &Arc<Self>, record: Record<V>) -> Kept<V> {
         Kept::Held(Held { record, ledger: Arc::clone(self), weight: None })
     }
 
-    /// Drops values that were let go of before this call. Not from within the
-    /// `Drop` of one of them: each could lead to the next, without an end.
+    /// Drops the values that were queued before this call. Does nothing inside the `Drop` of such a value:
+    /// each could queue another one, without end.
     pub(super) fn drop_waiting(&self) {
         if self.waiting_len.load(Relaxed) == 0 || DROPPING.replace(true) {
             return;
@@ -100,7 +98,7 @@ impl<V> Ledger<V> {
         self.drop_waiting();
     }
 
-    /// Takes a value that is not in the map and must not be dropped here.
+    /// Queues a value that is not in the map and must not be dropped here.
     pub(super) fn take(&self, kept: Kept<V>) {
         self.let_go(Waiting { value: kept.into_record().value, weight: 0 });
     }
@@ -134,7 +132,7 @@ impl<V> Ledger<V> {
     }
 }
 
-/// The weight of a value that is being dropped, which may panic.
+/// Subtracts the weight of a value when it is dropped, even if its `Drop` panics.
 struct Weighs<'a> {
     live: &'a AtomicU64,
     weight: u32,
@@ -146,7 +144,7 @@ impl Drop for Weighs<'_> {
     }
 }
 
-/// While values are dropped in this thread.
+/// Marks that this thread drops values.
 struct Dropping;
 
 impl Drop for Dropping {
@@ -155,20 +153,19 @@ impl Drop for Dropping {
     }
 }
 
-/// A record on its way through the map, which clones what it is given, keeps the
-/// clone, and gives clones of that to readers.
+/// A record on its way through the map. The map clones the given value, keeps the clone, and gives clones of
+/// that to readers.
 pub(super) enum Kept<V> {
-    /// Given to the map, or in it.
+    /// In the map, or about to be.
     Held(Held<V>),
-    /// Out of it: a variant of its own, so that a hit does not pay for the `Drop`
-    /// of the other.
+    /// Read from the map. A variant of its own, so that a hit does not pay for the `Drop` of the other.
     Read(Record<V>),
 }
 
 pub(super) struct Held<V> {
     record: Record<V>,
     ledger: Arc<Ledger<V>>,
-    /// What it counts for in the ledger; `None` while it is not in the map.
+    /// The weight that it counts in the ledger; `None` while it is not in the map.
     weight: Option<u32>,
 }
 

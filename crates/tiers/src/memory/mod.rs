@@ -1,4 +1,4 @@
-//! Stores of native keys and values: the engines behind the memory tier.
+//! Stores of native keys and values: the engines of the memory tier.
 
 mod ledger;
 mod moka;
@@ -20,28 +20,28 @@ pub use self::null::NullStore;
 pub use self::policy::Policy;
 pub use self::sharded::ShardedStore;
 
-/// What holds the entries in memory.
+/// The engine of the memory tier.
 ///
 /// The default is [`Sharded`](MemoryEngine::Sharded).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum MemoryEngine {
-    /// Our own: a sharded table with every [`Policy`], exact accounts, and eviction and
-    /// drops within the call that causes them.
+    /// Larder's own engine: a sharded table with every [`Policy`] and exact accounting. It evicts and drops
+    /// values within the call that causes it.
     #[default]
     Sharded,
-    /// The crate moka, with W-TinyLFU or LRU. It evicts and drops values in later calls,
-    /// keeps one bound, which cannot be changed, and has no look-up that is not a use.
+    /// The crate moka, with W-TinyLFU or LRU. It evicts and drops values in later calls, has one limit, which
+    /// cannot be changed, and every look-up counts as a use.
     Moka,
 }
 
-/// The memory store of a cache: one of this module, chosen when it is built.
+/// The memory store of a cache: one of the engines, chosen when the cache is built.
 pub enum Store<K, V>
 where
     K: Hash + Eq + Send + Sync + 'static,
     V: Clone + Send + Sync + 'static,
 {
-    /// Our own engine.
+    /// Larder's own engine.
     Sharded(ShardedStore<K, V>),
     /// moka.
     Moka(MokaStore<K, V>),
@@ -54,7 +54,7 @@ where
     K: Hash + Eq + Send + Sync + 'static,
     V: Clone + Send + Sync + 'static,
 {
-    /// A store of this engine, which calls `on_departure` for each record that leaves by itself.
+    /// Creates a store with this engine. It calls `on_departure` for each record that it drops by itself.
     pub fn new(
         engine: MemoryEngine,
         bounds: Bounds,

@@ -1,4 +1,4 @@
-//! moka, as a store of records.
+//! A memory store backed by the crate moka.
 
 use std::hash::Hash;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -21,14 +21,13 @@ use moka::sync::Cache;
 use super::Policy;
 use super::ledger::{Kept, Ledger};
 
-/// A concurrent map with an eviction policy, by the crate `moka`.
+/// A memory store backed by the crate `moka`.
 ///
-/// It evicts lazily, and drops later what it evicted or replaced: an insert has moka do
-/// its housekeeping where what lives exceeds the bound by a 32nd. It keeps one bound,
-/// entries or bytes, which cannot be changed. Expired records leave by moka's own
-/// timers, which go by the monotonic clock of the system; invalidated ones when they
-/// are evicted. Its eviction listener is used only where somebody listens: it takes a
-/// lock of the key on every insert and costs a third of it.
+/// It evicts lazily, and drops evicted or replaced values later. An insert runs moka's maintenance if the
+/// live weight exceeds the limit by more than a 32nd. The store has one limit, entries or bytes, which cannot
+/// be changed. Expired records leave by moka's timers, which use the monotonic clock of the system;
+/// invalidated records leave when they are evicted. The eviction listener of moka is installed only if there
+/// is a callback: it takes a lock of the key on every insert and costs a third of the insert.
 pub struct MokaStore<K, V>
 where
     K: Hash + Eq + Send + Sync + 'static,
@@ -38,8 +37,8 @@ where
     ledger: Arc<Ledger<V>>,
     bounds: Bounds,
     lifetimes: Arc<OnceLock<Arc<dyn Lifetimes>>>,
-    /// A record was replaced since the last housekeeping. moka 0.12.16 loses the
-    /// difference of their weights if the entry is removed before it.
+    /// A record was replaced since the last maintenance. moka 0.12.16 loses the difference of the weights if
+    /// the entry is removed before it.
     replaced: AtomicBool,
     /// Inserts of absent keys.
     added: AtomicU64,
@@ -47,7 +46,7 @@ where
     taken: AtomicU64,
 }
 
-/// The deadline of a record, as moka asks for it.
+/// Computes for moka how long a record lives.
 struct Deadlines(Arc<OnceLock<Arc<dyn Lifetimes>>>);
 
 impl Deadlines {
@@ -71,7 +70,7 @@ impl<K, V> moka::Expiry<K, Kept<V>> for Deadlines {
         left: Option<Duration>,
         _: Instant,
     ) -> Option<Duration> {
-        // The idle time of a record starts anew with a use.
+        // A use starts the idle time of a record again.
         let is_idle = kept.record().terms.as_ref().is_some_and(|terms| terms.written().idle.is_some());
         if is_idle { self.left(kept) } else { left }
     }
@@ -92,13 +91,13 @@ where
     K: Hash + Eq + Send + Sync + 'static,
     V: Clone + Send + Sync + 'static,
 {
-    /// A store within `bounds`, of which bytes count where both are given.
-    /// [`Policy::Lru`] is moka's LRU, every other policy its TinyLFU.
+    /// Creates a store within `bounds`; bytes apply if both limits are given. [`Policy::Lru`] is moka's LRU,
+    /// every other policy its TinyLFU.
     pub fn new(bounds: Bounds, policy: Policy) -> Self {
         Self::with(bounds, policy, None)
     }
 
-    /// The same, with a function that is called for each record that leaves by itself.
+    /// The same, with a callback for each record that the store drops by itself.
     pub fn with(bounds: Bounds, policy: Policy, on_departure: Option<OnDeparture<K>>) -> Self {
         let bounds = if bounds.bytes.is_some() { Bounds { entries: None, ..bounds } } else { bounds };
         let policy = match policy {
@@ -131,7 +130,7 @@ where
         }
     }
 
-    /// Has moka do its housekeeping, and drops the values it let go of.
+    /// Runs moka's maintenance, and drops the values that it removed.
     fn settle_now(&self) {
         self.replaced.store(false, Relaxed);
         self.records.run_pending_tasks();
@@ -195,7 +194,7 @@ where
         self.records.get(key).map(Kept::into_record)
     }
 
-    /// moka has no look-up that is not a use, but of the presence of a key.
+    /// In moka every look-up counts as a use, except a check for presence.
     fn peek<Q: Hash + Equivalent<K> + ?Sized>(&self, key: &Q) -> Option<Record<V>> {
         self.get(key)
     }
@@ -284,7 +283,7 @@ where
 
     fn usage(&self) -> Usage {
         self.settle_now();
-        // A store bounded by entries weighs each as one, and knows no bytes.
+        // A store that is limited by entries gives each the weight one, and does not know bytes.
         let bytes = if self.bounds.bytes.is_some() { self.records.weighted_size() } else { 0 };
         let entries = self.records.entry_count();
         let gone = self.added.load(Relaxed).saturating_sub(self.taken.load(Relaxed));

@@ -1,4 +1,4 @@
-//! The store that holds nothing.
+//! A memory store that stores nothing.
 
 use std::hash::Hash;
 use std::sync::Arc;

@@ -1,13 +1,13 @@
-//! How memory is bounded, and what leaves first.
+//! Eviction policies of the memory tier.
 
-/// Which entries leave first when memory is full.
+/// The eviction policy: which entries leave first when memory is full.
 ///
-/// The default is [`Auto`](Policy::Auto). No other policy is the best one for every
-/// kind of access; `docs/policies.md` compares them over traces.
+/// The default is [`Auto`](Policy::Auto). No other policy is the best one for every access pattern;
+/// `docs/policies.md` compares them over traces.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Policy {
-    /// Adapts to the accesses: between frequency and recency.
+    /// Adapts to the access pattern, between frequency and recency.
     #[default]
     Auto,
     /// W-TinyLFU (Einziger, Friedman and Manes, "TinyLFU: A Highly Efficient
@@ -15,8 +15,8 @@ pub enum Policy {
     /// entry must be used more often than the one that it would replace. For stable
     /// popularity, loops and scans.
     TinyLfu,
-    /// Least recently used, in exact order: for accesses that repeat soon. A hit
-    /// takes the exclusive lock of the cache.
+    /// Least recently used, in exact order: for accesses that repeat soon. A hit takes the exclusive lock of
+    /// a shard.
     Lru,
     /// Least frequently used, with ageing: for popularity that changes slowly.
     Lfu,
@@ -28,8 +28,8 @@ pub enum Policy {
     /// Efficient Turn-Key Eviction Algorithm for Web Caches", NSDI 2024): for the
     /// skewed popularity of web objects. Weak against scans.
     Sieve,
-    /// First in, first out, in exact order: uses count for nothing.
+    /// First in, first out, in exact order: uses do not count.
     Fifo,
-    /// Any entry: for loops a little larger than the cache, and as a measure.
+    /// Evicts a random entry: for loops slightly larger than the cache, and as a baseline.
     Random,
 }

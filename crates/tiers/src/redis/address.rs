@@ -1,4 +1,4 @@
-//! Where servers are, and the URLs that say so.
+//! Addresses of servers, and the URLs that contain them.
 
 use std::fmt;
 use std::io;
@@ -16,12 +16,12 @@ const ALLOWED: &str = "redis://[user:password@]host[:port][/database], redis+uni
     redis+cluster://[user:password@]host[:port],..., redis+sentinel://[user:password@]host[:port],.../master, \
     with `rediss` for TLS";
 
-/// The port of a sentinel whose URL names none.
+/// The default port of a sentinel.
 const SENTINEL_PORT: u16 = 26379;
-/// The port of a server whose URL names none.
+/// The default port of a server.
 const SERVER_PORT: u16 = 6379;
 
-/// A server, and how to introduce oneself. Never shows a password.
+/// A server with its credentials. `Display` never shows a password.
 #[derive(Clone)]
 pub(super) struct Address {
     place: Place,
@@ -36,21 +36,21 @@ enum Place {
     Unix(std::path::PathBuf),
 }
 
-/// What a URL names.
+/// The servers that a URL names.
 pub(super) enum Target {
     /// One server.
     Server(Address),
-    /// Some nodes of a cluster; the others are learnt from them.
+    /// Some nodes of a cluster; the others are discovered from them.
     Cluster(Vec<Address>),
-    /// Those who know which server is the master.
+    /// The sentinels that know the address of the master.
     Sentinels(Sentinels),
 }
 
 impl Target {
-    /// Reads a URL.
+    /// Parses a URL.
     ///
     /// # Errors
-    /// `ErrorKind::Config`; the message repeats no more of the URL than its scheme.
+    /// `ErrorKind::Config`; the message contains no more of the URL than its scheme.
     pub(super) fn parse(url: &str) -> Result<Self> {
         Self::read(url)
             .map_err(|why| Error::config("redis", format_args!("{} ({why})", veiled(url)), ALLOWED))
@@ -78,7 +78,7 @@ impl Target {
     }
 }
 
-/// A URL in pieces: `scheme://userinfo@hosts/path?query`.
+/// The parts of a URL: `scheme://userinfo@hosts/path?query`.
 struct Parts<'a> {
     scheme: &'a str,
     userinfo: &'a str,
@@ -123,7 +123,7 @@ impl<'a> Parts<'a> {
         let (name, database) = self.path.split_once('/').unwrap_or((self.path, ""));
         let name =
             decoded(name).filter(|name| !name.is_empty()).ok_or("the name of the master is missing")?;
-        // The master goes by the user of the URL, the sentinels by parameters.
+        // The credentials of the URL are those of the master; parameters give those of the sentinels.
         let master = self.address("localhost", SERVER_PORT, (database, tls.clone()))?;
         let (user, password) = (self.parameter("sentinel_user")?, self.parameter("sentinel_pass")?);
         let anonymous = Parts { userinfo: "", ..*self };
@@ -136,17 +136,17 @@ impl<'a> Parts<'a> {
 }
 
 impl Address {
-    /// The same introduction, to the server at another place.
+    /// The same credentials, for the server at another address.
     pub(super) fn at(&self, host: &str, port: u16) -> Self {
         Self { place: Place::Tcp(host.to_owned(), port), ..self.clone() }
     }
 
-    /// Whether both are one server.
+    /// Whether both are the same server.
     pub(super) fn is_at(&self, other: &Self) -> bool {
         self.place == other.place
     }
 
-    /// The host, where it has one.
+    /// The host, if the address has one.
     pub(super) fn host(&self) -> &str {
         match &self.place {
             Place::Tcp(host, _) => host,
@@ -155,7 +155,7 @@ impl Address {
         }
     }
 
-    /// Whether what is said there is encrypted.
+    /// Whether the connection is encrypted.
     pub(super) fn is_secure(&self) -> bool {
         self.tls.is_some()
     }
@@ -165,7 +165,7 @@ impl Address {
     }
 
     fn introduce(&mut self, user: Option<&str>, password: Option<&str>) {
-        // Sentinels spoke the newer protocol later than servers.
+        // RESP3 is requested from servers only; sentinels support it only since later versions.
         let mut settings = self.settings.clone().set_protocol(ProtocolVersion::RESP2);
         if let Some(user) = user {
             settings = settings.set_username(user);
@@ -176,7 +176,7 @@ impl Address {
         self.settings = settings;
     }
 
-    /// Opens a stream. Small requests go out at once (`TCP_NODELAY`).
+    /// Opens a stream, with `TCP_NODELAY` so that small requests are sent at once.
     pub(super) async fn connect(&self) -> io::Result<Watched> {
         match &self.place {
             Place::Tcp(host, port) => {
@@ -225,7 +225,7 @@ fn decoded(text: &str) -> Option<String> {
     percent_decode_str(text).decode_utf8().ok().map(String::from)
 }
 
-/// The scheme of a URL: what follows may hold a password.
+/// The scheme of a URL; the rest may contain a password.
 fn veiled(url: &str) -> String {
     match url.split_once("://") {
         Some((scheme, _)) if scheme.len() <= 16 => format!("`{scheme}://…`"),
@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn urls_name_one_server_a_cluster_or_sentinels() {
+    fn urls_name_a_server_a_cluster_or_sentinels() {
         for (url, expect) in [
             ("redis://host", "host:6379 0"),
             ("redis://:pa%40ss@host:1/3?codec=json", "host:1 3"),
@@ -262,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn mistakes_say_what_is_wrong_without_a_secret() {
+    fn invalid_urls_are_explained_without_a_password() {
         for (url, expect) in [
             ("redis+cluster://:hunter2@a/3", "a cluster has no databases"),
             ("redis+sentinel://:hunter2@a", "the name of the master is missing"),

@@ -1,4 +1,4 @@
-//! Many keys in one round trip.
+//! Batches: many keys in one round trip.
 
 use larder_core::frame::Frame;
 use larder_core::key::EncodedKey;
@@ -9,9 +9,9 @@ use super::calls::{check_len, count};
 use super::names::Place;
 use super::request::frame;
 
-/// The most keys of one round trip.
+/// The maximum number of keys in a round trip.
 pub(super) const KEYS_MAX: usize = 1000;
-/// Bytes of frames from which on a round trip takes no more of them.
+/// The maximum total size of frames in a round trip, in bytes.
 const BYTES_MAX: usize = 8 << 20;
 
 impl Inner {
@@ -63,7 +63,7 @@ impl Inner {
     }
 }
 
-/// How many entries go together: a frame that may be too large goes alone.
+/// The number of entries in the next batch. A frame that may be too large goes alone.
 pub(super) fn chunk_len(entries: &[(EncodedKey, Frame)]) -> usize {
     let mut bytes = 0;
     let fitting = entries.iter().take(KEYS_MAX).take_while(|(_, frame)| {

@@ -1,4 +1,4 @@
-//! What the contract asks for, in commands.
+//! Implements the operations of the tier by commands.
 
 use larder_core::frame::{Frame, FrameError, Head};
 use larder_core::key::EncodedKey;
@@ -10,16 +10,16 @@ use super::Inner;
 use super::names::Names;
 use super::request::frame;
 
-/// The largest value that Redis takes.
+/// The largest value that Redis accepts, in bytes.
 pub(super) const FRAME_BYTES_MAX: u64 = 512 << 20;
-/// What is read of a frame to see its head, in bytes.
+/// Bytes of a frame that are read to get its head.
 const HEAD_BYTES: usize = 4096;
 
 impl Inner {
     pub(super) async fn put(&self, key: &EncodedKey, frame: &Frame) -> Result<()> {
         check_len(frame)?;
         if key.base().is_some() {
-            // As if the later change had come right after.
+            // A conditional write that loses succeeds, as if the other change had come right after.
             return self.put_if_unchanged(key, frame).await.map(drop);
         }
         self.some(key, |place| self.replace(place, frame)).await?;
@@ -54,19 +54,19 @@ impl Inner {
         Ok(())
     }
 
-    /// An entry was written: the next survey is not for nothing.
+    /// Records that an entry was written, so that the next survey is due.
     pub(super) fn changed(&self, key: &EncodedKey) {
         if let Ok(shard) = self.fleet.shard(Names::partition(key)) {
             shard.with_counted(|counted| counted.changed = true);
         }
     }
 
-    /// Notes that `count` entries went; whether there were any.
+    /// Subtracts `count` removed entries from the usage; returns whether there were any.
     pub(super) fn shrunk(&self, key: &EncodedKey, count: i64) -> bool {
         if let Ok(shard) = self.fleet.shard(Names::partition(key)) {
             shard.with_counted(|counted| {
                 let usage = &mut counted.usage;
-                // The survey may be behind what was written since.
+                // The survey may not include the latest writes.
                 let known = u64::try_from(count).unwrap_or(0).min(usage.entries);
                 usage.bytes -= (usage.bytes / usage.entries.max(1)) * known;
                 usage.entries -= known;
@@ -75,7 +75,7 @@ impl Inner {
         count > 0
     }
 
-    /// What all servers hold, as the last surveys found it.
+    /// The usage on all servers, as of the last surveys.
     pub(super) fn usage(&self) -> Usage {
         if self.fleet.is_closed() {
             return Usage::default();
@@ -95,14 +95,14 @@ fn about(command: &str, name: impl ToRedisArgs) -> Cmd {
     cmd
 }
 
-/// The beginning of a frame.
+/// The command that reads the beginning of a frame.
 pub(super) fn start(name: impl ToRedisArgs) -> Cmd {
     let mut cmd = about("GETRANGE", name);
     cmd.arg(0).arg(HEAD_BYTES - 1);
     cmd
 }
 
-/// Whether a head goes on beyond these bytes.
+/// Whether the head is longer than these bytes.
 pub(super) fn is_cut(start: &[u8]) -> bool {
     start.len() == HEAD_BYTES && Head::parse(start) == Err(FrameError::Truncated)
 }

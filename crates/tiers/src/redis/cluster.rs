@@ -1,6 +1,5 @@
-//! The masters of a cluster, kept up with by a pilot: a task that asks the
-//! nodes who holds what, whenever somebody finds the answer wrong, and every
-//! few seconds.
+//! The masters of a cluster. A refresh task asks the nodes which node holds which slot, whenever a caller
+//! finds the slot map wrong, and every few seconds.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -27,46 +26,46 @@ use super::slot_map::View;
 use super::supervisor::{Link, Patience, Source};
 use super::topology::{Fleet, unavailable};
 
-/// Between two questions while all is well.
+/// Time between two refreshes while all nodes are connected.
 const CALM: Duration = Duration::from_secs(5);
-/// The same while a partition has nobody who answers.
+/// The same while a partition has no connected node.
 const ALARM: Duration = Duration::from_millis(100);
-/// The least between two questions.
+/// The shortest time between two refreshes.
 const BREATH: Duration = Duration::from_millis(10);
-/// How long a node that left the chart is kept, for the calls on their way to it.
+/// How long a node that left the slot map is kept, for calls in progress.
 const FAREWELL: Duration = Duration::from_secs(2);
-/// How long a node that holds nothing of ours is kept after it was needed.
+/// How long a node without a partition of this cache is kept after its last use.
 const GUEST_STAY: Duration = Duration::from_secs(60);
 
-/// A cluster, as far as it is known.
+/// The known state of a cluster.
 pub(super) struct Cluster {
     seeds: Vec<Address>,
     patience: Patience,
     chart: RwLock<Arc<Chart>>,
-    /// Nodes that redirections named and that the chart does not have.
+    /// Nodes from redirections that the slot map does not contain yet.
     invited: Mutex<Vec<Address>>,
-    /// Somebody found the chart wrong.
+    /// A caller found the slot map wrong.
     wanted: Notify,
-    /// A chart was drawn, or could not be.
+    /// A refresh is over, successful or not.
     drawn: Notify,
-    /// Why none was drawn; and whether the first attempt is over.
+    /// The reason why the last refresh failed.
     failure: Mutex<Option<String>>,
     tried: (Mutex<bool>, Condvar),
     closed: AtomicBool,
-    /// Connections of shards that are gone.
+    /// Connections of removed shards.
     former: AtomicU64,
-    /// Shards that have left the chart, while calls may be on their way to them.
+    /// Shards that have left the slot map, while calls to them are in progress.
     leaving: Mutex<Vec<Arc<Shard>>>,
     pilot: Mutex<Option<AbortHandle>>,
 }
 
-/// Who holds what.
+/// The slot map: which shard holds which partition.
 #[derive(Default)]
 pub(super) struct Chart {
     owners: Vec<Option<Arc<Shard>>>,
-    /// Those who take part in moving a slot, and when they were needed last.
+    /// Nodes that take part in the migration of a slot, and when each was last used.
     guests: Vec<(Arc<Shard>, Instant)>,
-    /// Every node that was heard of, to ask when no other answers.
+    /// All known nodes, to ask if no other node answers.
     nodes: Vec<Address>,
     /// Owners and guests, each once.
     shards: Vec<Arc<Shard>>,
@@ -77,14 +76,14 @@ impl Chart {
         self.owners.get(partition).cloned().flatten()
     }
 
-    /// The partitions of a shard.
+    /// The partitions that a shard holds.
     pub(super) fn holdings(&self, shard: &Arc<Shard>) -> Vec<usize> {
         let holds =
             |owner: &Option<Arc<Shard>>| owner.as_ref().is_some_and(|owner| Arc::ptr_eq(owner, shard));
         (0..self.owners.len()).filter(|partition| holds(&self.owners[*partition])).collect()
     }
 
-    /// The shard at a place.
+    /// The shard at an address.
     pub(super) fn at(&self, address: &Address) -> Option<Arc<Shard>> {
         self.shards.iter().find(|shard| shard.is_at(address)).cloned()
     }
@@ -93,7 +92,7 @@ impl Chart {
         &self.shards
     }
 
-    /// The same, with its list of shards made.
+    /// Completes the map with its list of shards.
     fn listed(mut self) -> Self {
         for shard in self.owners.iter().flatten().chain(self.guests.iter().map(|(guest, _)| guest)) {
             if !self.shards.iter().any(|known| Arc::ptr_eq(known, shard)) {
@@ -108,12 +107,12 @@ impl Chart {
     }
 
     pub(super) fn is_up(&self) -> bool {
-        // A guest may be gone for good, and hold nothing.
+        // A guest may be gone for good, and holds no partition.
         self.is_whole()
             && self.shards.iter().all(|shard| shard.link.is_up() || self.holdings(shard).is_empty())
     }
 
-    /// The earliest of the latest contacts; of guests too, who may hold a key.
+    /// The earliest of the shards' last contacts; guests included, since they may hold a key.
     pub(super) fn contact(&self) -> Option<Instant> {
         if !self.is_whole() {
             return None;
@@ -169,7 +168,7 @@ impl Cluster {
         now + self.former.load(Ordering::Relaxed)
     }
 
-    /// That nobody is known who holds something.
+    /// Error: no known server owns this partition.
     pub(super) fn unknown(&self) -> Error {
         unavailable(self.failure())
     }
@@ -185,13 +184,12 @@ impl Cluster {
         while !*tried && !self.tried.1.wait_until(&mut tried, deadline).timed_out() {}
     }
 
-    /// Has the chart drawn anew, soon.
+    /// Requests a refresh of the slot map soon.
     pub(super) fn doubt(&self) {
         self.wanted.notify_one();
     }
 
-    /// The shard at the place that a redirection names; makes one where there
-    /// is none. `None` where it cannot be reached.
+    /// The shard at the address of a redirection, added if it is new. `None` if it cannot be reached.
     pub(super) async fn visit(&self, place: &str, from: &Shard) -> Option<Arc<Shard>> {
         let address = self.place(place, from)?;
         if self.chart().at(&address).is_none() {
@@ -203,7 +201,7 @@ impl Cluster {
         Some(shard)
     }
 
-    /// Has a node that a redirection named among the guests; whether it is.
+    /// Adds the node of a redirection to the guests; returns whether it was known already.
     pub(super) fn invite(&self, place: &str, from: &Shard) -> bool {
         let Some(address) = self.place(place, from) else { return false };
         let known = self.chart().at(&address).is_some();
@@ -212,7 +210,7 @@ impl Cluster {
         known
     }
 
-    /// `host:port`, where an empty host is that of who said so.
+    /// Parses `host:port`; an empty host is that of the node that sent the redirection.
     fn place(&self, place: &str, from: &Shard) -> Option<Address> {
         let (host, port) = place.rsplit_once(':')?;
         let speaker = from.address.as_ref()?;
@@ -220,7 +218,7 @@ impl Cluster {
         Some(speaker.at(host, port.parse().ok()?))
     }
 
-    /// Waits until the chart was drawn anew, which it is, or not, in bounded time.
+    /// Requests a refresh and waits until it is over, in bounded time.
     async fn redraw(&self) {
         let drawn = self.drawn.notified();
         let mut drawn = std::pin::pin!(drawn);
@@ -237,7 +235,7 @@ impl Cluster {
         self.drawn.notify_waiters();
     }
 
-    /// What the nodes say: those we are connected to, or else any that answers.
+    /// Asks the connected nodes for the slot map, or any other node if none answers.
     async fn ask(&self) -> RedisResult<View> {
         let limit = self.patience.answer / 3;
         let chart = self.chart();
@@ -274,11 +272,11 @@ async fn nodes(mut connection: MultiplexedConnection, address: &Address) -> Redi
         .query_async(&mut connection)
         .await
         .map_err(|error| needed("CLUSTER NODES", error))?;
-    // A certificate is for a name.
+    // Over TLS use host names, since a certificate names a host.
     Ok(View::read(&told, address.host(), address.is_secure()))
 }
 
-/// Keeps the chart of a cluster until it is aborted.
+/// Keeps the slot map of a cluster up to date until the task is aborted.
 pub(super) async fn fly(inner: Arc<Inner>) {
     let Fleet::Many(cluster) = &inner.fleet else { return };
     loop {
@@ -296,8 +294,8 @@ pub(super) async fn fly(inner: Arc<Inner>) {
     }
 }
 
-/// Makes a chart of a view: shards that it knows already stay, new ones are
-/// launched, and those that nothing is left of are closed.
+/// Builds a slot map from a view: known shards stay, new ones are launched, and shards that are no longer
+/// needed are closed.
 fn draw(inner: &Arc<Inner>, cluster: &Cluster, view: View) {
     let Some(speaker) = cluster.seeds.first() else { return };
     let mut drawing = Drawing { old: cluster.chart(), launched: Vec::new(), patience: cluster.patience };
@@ -314,7 +312,7 @@ fn draw(inner: &Arc<Inner>, cluster: &Cluster, view: View) {
     drawing.launched.iter().for_each(|shard| Keeper::launch(inner, shard, &Handle::current()));
 }
 
-/// Closes a shard once the calls on their way to it are through.
+/// Closes a shard after the calls in progress have ended.
 async fn see_off(inner: Arc<Inner>, shard: Arc<Shard>) {
     tokio::time::sleep(FAREWELL).await;
     shard.close();
@@ -323,7 +321,7 @@ async fn see_off(inner: Arc<Inner>, shard: Arc<Shard>) {
     }
 }
 
-/// A chart in the making.
+/// A slot map under construction.
 struct Drawing {
     old: Arc<Chart>,
     launched: Vec<Arc<Shard>>,
@@ -369,7 +367,7 @@ fn replace(inner: &Arc<Inner>, cluster: &Cluster, old: &Chart, new: Chart) {
         cluster.leaving.lock().push(Arc::clone(gone));
         drop(tokio::spawn(see_off(Arc::clone(inner), Arc::clone(gone))));
     }
-    // What was told of a partition by its former master may not be all.
+    // The notices of a former master about a partition may be incomplete.
     if moved {
         tracing::info!(target: "larder", "partitions have another master");
         inner.distrust();

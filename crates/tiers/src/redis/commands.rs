@@ -1,11 +1,10 @@
-//! Which commands the tier depends on, and whether a server takes them.
+//! Checks whether a server accepts the commands that the tier needs.
 //!
-//! A server may forbid a command: by an ACL, by `rename-command`, or because it is a
-//! service that offers less. What a script calls is forbidden too then, in the middle
-//! of the script. So each command is tried after connecting, in a form that changes
-//! nothing: with a key that does not exist, or with one of another type, which is made
-//! for that and unlinked in the same round trip. Redis looks at permissions before it
-//! looks at any of that.
+//! A server may forbid a command: by an ACL, by `rename-command`, or because it is a service that offers
+//! fewer. Commands inside a script are forbidden too, and then fail in the middle of the script. So each
+//! command is tried after connecting, in a form that changes nothing: with a key that does not exist, or with
+//! one of another type, which is created for that and unlinked in the same round trip. Redis checks
+//! permissions before types and existence.
 
 use redis::aio::MultiplexedConnection;
 use redis::{Cmd, Pipeline, RedisError, RedisResult};
@@ -13,11 +12,11 @@ use redis::{Cmd, Pipeline, RedisError, RedisResult};
 use super::names::Names;
 use super::partition_epochs::{chance, exchange};
 
-/// How the refusal of a server that lacks a command begins.
+/// The prefix of the error for a server that forbids a command.
 pub(super) const LACKS: &str = "the server forbids";
 
-/// Commands with arguments that change nothing where `{absent}` does not exist and
-/// `{text}` is a string that is no number. The first one makes that, the last ones remove it.
+/// Commands with arguments that change nothing if `{absent}` does not exist and `{text}` is a string that is
+/// not a number. The first one creates that string, the last ones remove it.
 const TRIALS: &[&[&str]] = &[
     &["SET", "{text}", "", "PX", "1000"],
     &["INCR", "{text}"],
@@ -47,11 +46,11 @@ const TRIALS: &[&[&str]] = &[
     &["DEL", "{text}"],
 ];
 
-/// Tries every command that the tier depends on, in one round trip.
+/// Tries every command that the tier needs, in one round trip.
 ///
 /// # Errors
-/// That of the first one that the server refuses, by name. Troubles of the moment, such
-/// as memory that is full, are found when they matter.
+/// The error of the first command that the server forbids, by name. Temporary errors, such as full memory,
+/// are ignored here.
 pub(super) async fn check(names: &Names, connection: &mut MultiplexedConnection) -> RedisResult<()> {
     let mut pipe = Pipeline::new();
     let keys = [names.trial("absent", 0), names.trial("text", chance())];
@@ -76,13 +75,12 @@ fn command(trial: &[&str], [absent, text]: &[String; 2]) -> Cmd {
     cmd
 }
 
-/// Nothing, unless an error says that the command is forbidden.
+/// Returns an error only if it says that the command is forbidden.
 fn permitted(command: &str, error: RedisError) -> RedisResult<()> {
     if is_forbidden(&error) { Err(named(command, &error)) } else { Ok(()) }
 }
 
-/// The error of a command that the greeting cannot do without, by its name where the
-/// server forbids it.
+/// The error of a command that the greeting needs; names the command if the server forbids it.
 pub(super) fn needed(command: &str, error: RedisError) -> RedisError {
     if is_forbidden(&error) { named(command, &error) } else { error }
 }
@@ -92,7 +90,7 @@ fn named(command: &str, error: &RedisError) -> RedisError {
         .into()
 }
 
-/// What an error says to people.
+/// The text of an error, for people.
 pub(super) fn said(error: &RedisError) -> String {
     match error.detail() {
         Some(detail) if detail.starts_with(LACKS) => detail.to_owned(),
@@ -100,7 +98,7 @@ pub(super) fn said(error: &RedisError) -> String {
     }
 }
 
-/// Whether a server refuses a command, or one of its keys, whatever the moment.
+/// Whether the error says that the server forbids a command, or one of its keys, permanently.
 pub(super) fn is_forbidden(error: &RedisError) -> bool {
     const SAID: [&str; 7] = [
         "unknown command",
@@ -130,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn a_forbidden_command_is_told_from_a_trouble_of_the_moment() {
+    fn forbidden_command_is_distinguished_from_temporary_error() {
         for (code, detail) in [
             ("NOPERM", "User app has no permissions to run the 'eval' command"),
             ("NOPERM", "No permissions to access a key"),

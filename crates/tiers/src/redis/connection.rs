@@ -1,4 +1,4 @@
-//! One connection with the task that drives it.
+//! One connection and the task that drives it.
 
 use std::io;
 use std::pin::pin;
@@ -14,7 +14,7 @@ use tokio::task::JoinHandle;
 
 use super::address::Address;
 
-/// Ends the task when dropped, and with it every request in flight.
+/// A connection with its driver task. Dropping it ends the task and every request in progress.
 pub(super) struct Session {
     pub(super) connection: MultiplexedConnection,
     driver: Driver,
@@ -22,11 +22,11 @@ pub(super) struct Session {
     gone: Gone,
 }
 
-/// Its other end goes with the task that drives a connection.
+/// Closes when the task that drives a connection ends.
 pub(super) type Gone = watch::Receiver<()>;
 
-/// A connection, as long as it is driven. A request that came while its driver
-/// went may never be answered: it fails when the driver is gone.
+/// A connection for requests without a time limit. A request that is sent while the driver ends may never be
+/// answered; it fails when the driver has ended.
 pub(super) struct Line {
     connection: MultiplexedConnection,
     gone: Gone,
@@ -41,7 +41,7 @@ impl Line {
         answered(self.connection.send_packed_command(cmd), self.gone).await
     }
 
-    /// The answers to all commands of a pipeline.
+    /// Sends a pipeline; returns the answers to all its commands.
     pub(super) async fn send_all(mut self, pipe: &Pipeline) -> RedisResult<Vec<Value>> {
         answered(self.connection.send_packed_commands(pipe, 0, pipe.len()), self.gone).await
     }
@@ -51,7 +51,7 @@ async fn answered<T>(request: impl Future<Output = RedisResult<T>>, mut gone: Go
     let ended = async move { while gone.changed().await.is_ok() {} };
     match select(pin!(request), pin!(ended)).await {
         Either::Left((answer, _)) => answer,
-        // What was answered before it went is there.
+        // An answer that arrived before the end is still delivered.
         Either::Right(((), request)) => {
             request.now_or_never().unwrap_or_else(|| Err(io::Error::from(io::ErrorKind::BrokenPipe).into()))
         }
@@ -67,13 +67,12 @@ impl Drop for Driver {
 }
 
 impl Session {
-    /// Connects and introduces itself, to ask and nothing more.
+    /// Connects and authenticates, for requests only.
     pub(super) async fn open(address: &Address) -> RedisResult<Self> {
         Self::open_with(address, config()).await
     }
 
-    /// The same; what the server says by itself goes to `told`, in order with
-    /// its answers.
+    /// The same; push messages of the server go to `told`, in order with its replies.
     pub(super) async fn listen(
         address: &Address,
         told: impl Fn(PushInfo) + Send + Sync + 'static,
@@ -98,12 +97,12 @@ impl Session {
         Ok(Self { connection, driver: Driver(driver), moved, gone })
     }
 
-    /// Tells when the connection has ended.
+    /// Signals the end of the connection.
     pub(super) fn gone(&self) -> &Gone {
         &self.gone
     }
 
-    /// The bytes moved so far.
+    /// The number of bytes transferred so far.
     pub(super) fn moved(&self) -> u64 {
         self.moved.load(Ordering::Relaxed)
     }
@@ -114,7 +113,7 @@ impl Session {
     }
 }
 
-/// Time limits are ours: callers poll the connection on threads without a timer.
+/// No response timeout of the client: callers poll the connection on threads without a timer.
 fn config() -> AsyncConnectionConfig {
     AsyncConnectionConfig::new().set_response_timeout(None)
 }

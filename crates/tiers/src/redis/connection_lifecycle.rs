@@ -1,4 +1,4 @@
-//! What is done at the turns of a connection's life, for one server.
+//! What the tier does when the connection to a server is established, beats or is lost.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,19 +18,19 @@ use super::shard::Shard;
 use super::supervisor::Owner;
 use super::topology::Fleet;
 
-/// How old a survey may become while entries are written.
+/// The maximum age of a survey while entries are written.
 const SURVEY_AGE: Duration = Duration::from_secs(5);
 
-/// Keeps one server for the tier.
+/// Keeps the connection to one server of the tier.
 pub(super) struct Keeper {
     inner: Arc<Inner>,
     shard: Arc<Shard>,
-    /// The day when the marks were last told that this version is in use.
+    /// The day on which this version was last registered in the epoch records.
     listed_on: AtomicU64,
 }
 
 impl Keeper {
-    /// Begins to keep the connection to `shard`.
+    /// Starts the task that keeps the connection to `shard`.
     pub(super) fn launch(inner: &Arc<Inner>, shard: &Arc<Shard>, io: &Handle) {
         let keeper = Arc::new(Self {
             inner: Arc::clone(inner),
@@ -40,11 +40,11 @@ impl Keeper {
         shard.keep(io.spawn(Arc::clone(&shard.link).supervise(keeper)).abort_handle());
     }
 
-    /// Whether an answer about a mark says that this server still answers for it.
+    /// Whether the answer about an epoch record shows that this server still holds its partition.
     fn confirms(&self, cluster: &Cluster, answer: Value) -> RedisResult<bool> {
         let Err(error) = answer.extract_error() else { return Ok(true) };
         match Redirection::of(&error) {
-            // The other one is asked for its signs of life too, once it is known.
+            // The target of the redirection gets heartbeats too, once it is known.
             Some(Redirection::Ask(place)) => Ok(cluster.invite(&place, &self.shard)),
             Some(_) => {
                 cluster.doubt();
@@ -64,15 +64,14 @@ impl Owner for Keeper {
         self.shard.with_counted(|counted| counted.at = None);
         let loaded = inner.marks.load(&inner.names, self.shard.link.time(), &mut connection).await;
         self.listed_on.store(days(self.shard.link.time()), Ordering::Release);
-        // A command that is forbidden is named before what came of it.
+        // Report a forbidden command before the errors that follow from it.
         commands::check(&inner.names, &mut connection).await?;
         loaded
     }
 
-    /// A sign of life in a cluster has to come from who holds the partitions: a
-    /// master that was cut off from the others, or that gave a slot away, would
-    /// still answer for itself. All are asked for where somebody listens; one
-    /// otherwise, for the sake of a cluster that is down.
+    /// In a cluster, a heartbeat must come from the node that holds the partitions: a master that was cut
+    /// off, or that gave a slot away, would still answer for itself. With a listener, all partitions are
+    /// queried. Without one, a single partition is enough to notice a cluster that is down.
     fn pulse(&self) -> Pipeline {
         let mut pipe = Pipeline::new();
         if let Fleet::Many(cluster) = &self.inner.fleet {
@@ -99,7 +98,7 @@ impl Owner for Keeper {
             (due, std::mem::take(&mut counted.orphans))
         });
         if orphans {
-            // Left behind by a node that ended before it had swept.
+            // Left behind by a node that ended before its sweep was complete.
             drop(tokio::spawn(Arc::clone(&self.inner).sweep()));
         }
         let today = days(self.shard.link.time());

@@ -1,10 +1,9 @@
-//! The invalidations of all nodes: what was invalidated by a tag, as a whole, or cleared.
+//! The invalidation log that all nodes share: invalidations by tag, of everything, and clears.
 //!
-//! A sorted set has a member a invalidation, with its stamp as the score, and a hash has
-//! the times. A stamp is the time of the server in microseconds, or one more than
-//! the last where that is later, so stamps rise also where the invalidations were lost
-//! and begin anew. The first thing anybody does with invalidations that are lost is to
-//! note that everything before is removed.
+//! A sorted set has one member per invalidation, with its sequence number as the score; a hash has the times.
+//! A sequence number is the server's time in microseconds, or the last number plus one if that is higher. So
+//! the numbers rise even if the log is lost and starts again. The first exchange after a loss records that
+//! everything before it was removed.
 
 use larder_core::clock::Time;
 use larder_core::invalidation::{Invalidation, InvalidationRecord, Known, SharedInvalidations};
@@ -15,21 +14,21 @@ use redis::FromRedisValue;
 use super::RedisTier;
 use super::router::Order;
 
-/// Marks that are kept; more are folded, so many at once.
+/// The number of invalidations kept; beyond it, the oldest `FOLDED` ones are merged into one.
 const KEPT_MAX: usize = 16_384;
 const FOLDED: usize = 1_024;
-/// Beyond this Redis's scores do not tell numbers apart.
+/// The largest sequence number: larger scores are not exact in Redis.
 const STAMP_MAX: u64 = (1 << 53) - 1;
 
-/// What a member of the set begins with.
+/// The first byte of a member of the set.
 const CLEARED: u8 = b'c';
 const ALL: u8 = b'a';
 const TAG: u8 = b't';
 
-/// Keys: the times, the invalidations. Arguments: what the node heard, what it counts,
-/// how many invalidations are kept, how many are folded beyond that, the milliseconds of
-/// a tenancy or nothing, then members with their times. Answers with a list of
-/// member, stamp and time.
+/// Keys: the times, the invalidations. Arguments: the highest sequence number that the node received, the
+/// highest that it knows, how many invalidations are kept, how many are merged beyond that, the lifetime of
+/// ephemeral keys in milliseconds or nothing, then members with their times. Returns a list of member,
+/// sequence number and time.
 const EXCHANGE: &str = "\
     local times, invalidations, heard = KEYS[1], KEYS[2], tonumber(ARGV[1]) \
     local function only(kind, key) \
@@ -66,8 +65,8 @@ const EXCHANGE: &str = "\
     end \
     return answer";
 
-/// One round trip. At most 16,384 invalidations are kept; beyond that the 1,024 oldest
-/// are folded into one that removes everything stamped as early.
+/// One round trip. At most 16,384 invalidations are kept; beyond that the 1,024 oldest are merged into one
+/// that removes every entry stamped up to their number.
 impl SharedInvalidations for RedisTier {
     fn time(&self) -> Option<Time> {
         self.inner.time(0)
@@ -109,7 +108,7 @@ impl RedisTier {
     }
 }
 
-/// What stands for a invalidation; `None` for one that is nobody else's matter.
+/// The member for an invalidation; `None` for one that other nodes do not need.
 fn member(invalidation: &Invalidation) -> Option<Vec<u8>> {
     match invalidation {
         Invalidation::Cleared => Some(vec![CLEARED]),
@@ -119,8 +118,7 @@ fn member(invalidation: &Invalidation) -> Option<Vec<u8>> {
     }
 }
 
-/// A invalidation as it was written. What is none of ours may have been anything, and
-/// removes everything.
+/// Parses an invalidation. An unknown member counts as a clear, since it may have meant anything.
 fn read(member: Vec<u8>, stamp: &str, at: &str) -> Result<InvalidationRecord> {
     let stamp = stamp.parse::<f64>().map_err(unexpected)?;
     let at = Time::from_millis(at.parse().unwrap_or(0));

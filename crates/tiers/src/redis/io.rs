@@ -1,4 +1,4 @@
-//! The thread that drives every connection to Redis of this process.
+//! The thread that drives all Redis connections of this process.
 
 use std::sync::{Arc, Weak};
 use std::thread::{self, JoinHandle};
@@ -10,8 +10,8 @@ use tokio::sync::oneshot;
 
 static SHARED: Mutex<Weak<Io>> = Mutex::new(Weak::new());
 
-/// A thread with a runtime of its own, so that callers need none. It ends, and
-/// is joined, when the last tier of the process lets go of it.
+/// A thread with its own runtime, so that callers need none. It ends, and is joined, when the last tier of
+/// the process releases it.
 #[derive(Debug)]
 pub(super) struct Io {
     handle: Handle,
@@ -20,7 +20,7 @@ pub(super) struct Io {
 }
 
 impl Io {
-    /// The thread of this process, started where there is none.
+    /// The thread of this process, started if there is none.
     pub(super) fn shared() -> Result<Arc<Self>> {
         let mut shared = SHARED.lock();
         if let Some(io) = shared.upgrade() {
@@ -36,15 +36,15 @@ impl Io {
         let handle = runtime.handle().clone();
         let (stop, stopped) = oneshot::channel::<()>();
         let thread = thread::Builder::new().name("larder-redis".to_owned()).spawn(move || {
-            // An error says that the sender is gone, which means the same.
+            // An error means that the sender was dropped, which also stops the thread.
             let _stopped = runtime.block_on(stopped);
-            // A look-up of a name that hangs must not hold the joining thread.
+            // A hanging name look-up must not block the joining thread.
             runtime.shutdown_background();
         });
         Ok(Self { handle, stop: Some(stop), thread: Some(thread.map_err(Error::from)?) })
     }
 
-    /// Whether this is the thread itself.
+    /// Whether the caller runs on this thread.
     pub(super) fn is_current_thread(&self) -> bool {
         let thread = self.thread.as_ref().map(|thread| thread.thread().id());
         thread == Some(thread::current().id())
@@ -58,7 +58,7 @@ impl Io {
 impl Drop for Io {
     fn drop(&mut self) {
         drop(self.stop.take());
-        // The last handle may go within a task of the thread itself.
+        // The last handle may be dropped in a task of this thread, which cannot join itself.
         let is_itself = self.is_current_thread();
         if let Some(thread) = self.thread.take().filter(|_| !is_itself) {
             let _panicked = thread.join();

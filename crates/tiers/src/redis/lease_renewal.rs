@@ -1,8 +1,7 @@
-//! Keeps the rights to load that this process has, as long as it lives.
+//! Renews the load leases of this process.
 //!
-//! In Redis a right lasts [`LIFE`], so that the loads of a process that was killed
-//! are done by others soon; a task renews those that are held, all of them in
-//! one round trip a server, until they are given up or their time is over.
+//! In Redis a lease lasts [`LIFE`], so that other nodes soon take over the loads of a killed process. A task
+//! renews all held leases, in one round trip per server, until they are released or their time is over.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -14,16 +13,16 @@ use tokio::sync::Notify;
 use super::Inner;
 use super::router::Order;
 
-/// How long a right outlives who has it.
+/// How long a lease lasts without renewal.
 pub(super) const LIFE: Duration = Duration::from_secs(2);
-/// Between two renewals: three may be missed.
+/// Time between two renewals: three may be missed.
 const BEAT: Duration = Duration::from_millis(500);
 
-/// Renews a right, where it is still the one with this number.
+/// Renews a lease if it still has this number.
 const RENEW: &str = "\
     if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('PEXPIRE', KEYS[1], ARGV[2]) end return 0";
 
-/// The rights that are held, by their numbers and partitions.
+/// The held leases, by partition and number.
 #[derive(Default)]
 pub(super) struct Held {
     rights: Mutex<HashMap<(usize, u64), Right>>,
@@ -36,20 +35,20 @@ struct Right {
 }
 
 impl Held {
-    /// A right was taken, for `span`.
+    /// Adds a lease that was taken for `span`.
     pub(super) fn take(&self, (partition, number): (usize, u64), name: String, span: Duration) {
-        // What lasts no longer by itself needs no renewal.
+        // A lease that is no longer than `LIFE` needs no renewal.
         let Some(until) = Instant::now().checked_add(span).filter(|_| span > LIFE) else { return };
         self.rights.lock().insert((partition, number), Right { name, until });
         self.some.notify_one();
     }
 
-    /// A right is given up.
+    /// Removes a released lease.
     pub(super) fn give_up(&self, partition: usize, number: u64) {
         self.rights.lock().remove(&(partition, number));
     }
 
-    /// The commands that renew what is held.
+    /// The commands that renew the held leases.
     fn renewals(&self) -> Vec<Order> {
         let (mut rights, now) = (self.rights.lock(), Instant::now());
         rights.retain(|_, right| right.until > now);
@@ -64,7 +63,7 @@ impl Held {
 }
 
 impl Inner {
-    /// Renews what is held, again and again.
+    /// Renews the held leases, periodically.
     pub(super) async fn renew_loads(self: Arc<Self>) {
         loop {
             let orders = self.held.renewals();
@@ -82,7 +81,7 @@ impl Inner {
     }
 }
 
-/// Milliseconds as Redis takes them, which refuses zero.
+/// A duration in milliseconds for Redis, at least 1, since Redis rejects zero.
 pub(super) fn millis(span: Duration) -> u64 {
     u64::try_from(span.as_millis()).unwrap_or(u64::MAX).clamp(1, 1 << 53)
 }

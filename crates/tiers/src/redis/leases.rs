@@ -1,4 +1,4 @@
-//! The right to load an entry, for one node at a time.
+//! Load leases: one node at a time may load an entry.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,9 +13,9 @@ use super::lease_renewal::{LIFE, millis};
 use super::names::Names;
 use super::router::Order;
 
-/// Takes the right, numbered. Keys: lease, counter, entry. Arguments: the
-/// milliseconds it lasts, and perhaps those that the counter stays. Answers the number, zero where somebody else has it,
-/// and whether there is an entry.
+/// Takes a numbered lease. Keys: lease, counter, entry. Arguments: the duration of the lease in milliseconds
+/// and, for ephemeral keys, the lifetime of the counter. Returns the lease number, zero if another node holds
+/// the lease, and whether the entry exists.
 const TAKE: &str = "\
     local present = redis.call('EXISTS', KEYS[3]) \
     if redis.call('EXISTS', KEYS[1]) == 1 then return {0, present} end \
@@ -24,7 +24,7 @@ const TAKE: &str = "\
     redis.call('SET', KEYS[1], number, 'PX', ARGV[1]) \
     return {number, present}";
 
-/// Gives the right up, where it is still the one with this number.
+/// Releases a lease if it still has this number.
 const GIVE_UP: &str = "\
     if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end return 0";
 
@@ -55,7 +55,7 @@ impl Inner {
         Order { partition, cmd }
     }
 
-    /// What an answer says, and from here on what it gave is renewed.
+    /// Reads the answer of the script; a lease that was taken is renewed from now on.
     fn taken(&self, (key, span): (&EncodedKey, Duration), answer: Value) -> Result<Option<LoadLease>> {
         let Value::Array(parts) = answer else { return Err(unexpected()) };
         let [Value::Int(number), Value::Int(present)] = parts[..] else { return Err(unexpected()) };
@@ -68,7 +68,7 @@ impl Inner {
         Ok((number > 0).then_some(LoadLease { number, present: present > 0 }))
     }
 
-    /// What does not arrive ends by itself.
+    /// Releases leases. A lease whose release is lost expires by itself.
     pub(super) async fn release_loads(self: Arc<Self>, leases: Vec<(EncodedKey, u64)>) {
         let orders = leases.iter().map(|(key, number)| {
             let partition = Names::partition(key);

@@ -72,9 +72,9 @@ pub struct RedisOptions {
     pub namespace: String,
     /// Separates the caches of one application. Any text.
     pub cache: String,
-    /// Which version of the program this is, as far as entries are concerned: versions
-    /// that cannot read one another's entries differ in it. Each keeps entries of its
-    /// own; a change by one removes what the others have of the entry. Default 0.
+    /// The version of the program, as far as entries are concerned. Versions that cannot read one
+    /// another's entries need different numbers. Each version has its own entries; a change by one removes
+    /// the entries of the others under the same key. Default 0.
     pub version: u64,
     /// How long the server may be silent during a request before the connection counts as lost; also the
     /// limit for connecting. Default 750 ms. A call fails within this time plus 250 ms, unless bytes of its
@@ -83,11 +83,10 @@ pub struct RedisOptions {
     /// Whether the server notifies this node of changes by others, for a [`Bus`] listener. Costs one message
     /// per change and node. Default no.
     pub notices: bool,
-    /// Makes the keys this tier's own: each expires within this time, which is
-    /// renewed while the tier lives, and all are unlinked when it is closed or
-    /// dropped. For entries that nobody else shares, under a namespace that
-    /// nobody else has. Costs a pass over the keys of the database four times in
-    /// it, and two commands an entry. Default none: entries stay.
+    /// Makes the keys ephemeral: each expires within this time, which is renewed while the tier is open. All
+    /// keys are unlinked when the tier is closed or dropped. For entries that no other process shares, in a
+    /// namespace of their own. In each such time span the tier scans the keys of the database four times and
+    /// sends two commands per entry. Default none: keys persist.
     pub tenancy: Option<Duration>,
     /// The clock that deadlines are compared with.
     pub clock: Arc<dyn Clock>,

@@ -1,10 +1,10 @@
-//! The twin of `tls.rs` in a build without TLS: there is none to be had.
+//! Replaces `tls.rs` in a build without TLS; every request for TLS fails.
 
 use std::io;
 
 use tokio::net::TcpStream;
 
-/// Nothing: nobody can have one.
+/// An uninhabited type: no value exists without the feature.
 #[derive(Clone)]
 pub(super) enum Tls {}
 

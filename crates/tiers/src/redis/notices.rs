@@ -1,8 +1,8 @@
-//! What the server says by itself: which keys of ours others changed.
+//! Notices of the server: keys of this cache that other clients changed.
 //!
-//! Client tracking in broadcast mode, on the connection that carries the
-//! requests: so notices and answers come in one order, and a change that the
-//! server made before it answered a sign of life was told before that answer.
+//! Uses client tracking in broadcast mode, on the same connection as the requests. So notices and replies
+//! come in one order: a change that the server made before it answered a heartbeat is reported before that
+//! answer.
 
 use std::sync::{Arc, OnceLock};
 
@@ -14,7 +14,7 @@ use super::commands::needed;
 use super::names::{Named, Names};
 use super::partition_epochs::PartitionEpochs;
 
-/// Hands notices to who listens.
+/// Forwards notices to the listener.
 #[derive(Default)]
 pub(super) struct Notices {
     listener: OnceLock<Arc<dyn Listener>>,
@@ -22,12 +22,12 @@ pub(super) struct Notices {
 
 impl Notices {
     pub(super) fn listen(&self, listener: Arc<dyn Listener>) {
-        // The first one counts.
+        // Only the first listener counts.
         let _refused = self.listener.set(listener);
     }
 
-    /// Asks the server to tell, of this cache alone and not of our own changes.
-    /// What happened while it did not is unknown.
+    /// Asks the server for notices about this cache, except for this client's own changes. Earlier changes
+    /// are unknown, so the listener is told that anything may have changed.
     pub(super) async fn begin(
         &self,
         names: &Names,
@@ -40,12 +40,12 @@ impl Notices {
         Ok(())
     }
 
-    /// What was told may not be all.
+    /// Reports that notices may be missing.
     pub(super) fn distrust(&self) {
         self.tell(Notice::Distrust);
     }
 
-    /// Reads what the server said.
+    /// Handles a push message.
     pub(super) fn told(&self, (names, invalidations): (&Names, &PartitionEpochs), push: &PushInfo) {
         if push.kind != PushKind::Invalidate {
             return;
@@ -53,7 +53,7 @@ impl Notices {
         for keys in &push.data {
             match keys {
                 Value::Array(keys) => keys.iter().for_each(|key| self.changed((names, invalidations), key)),
-                // The whole database was flushed.
+                // A flush of the whole database.
                 _ => self.tell(Notice::Distrust),
             }
         }
@@ -62,13 +62,13 @@ impl Notices {
     fn changed(&self, (names, invalidations): (&Names, &PartitionEpochs), key: &Value) {
         let Value::BulkString(name) = key else { return };
         match names.read(name) {
-            // What another version loaded. Its changes remove the entries of this one.
+            // An entry of another program version. Changes by that version remove the entries of this one.
             Some(Named::Entry { partition, label, .. })
                 if invalidations.belief(partition).others.contains(&label) => {}
             Some(Named::Entry { key: Some(key), .. }) => self.tell(Notice::Changed(key)),
             Some(Named::Entry { key: None, digest, .. }) => self.tell(Notice::ChangedDigest(digest)),
             Some(Named::Removal(Some(key))) => self.tell(Notice::Changed(key)),
-            // Which entry it was the name does not say.
+            // The name does not say which entry it was.
             Some(Named::Mark(_) | Named::Removal(None)) => self.tell(Notice::Distrust),
             Some(Named::Lease) => self.tell(Notice::Leased),
             Some(Named::Invalidated) => self.tell(Notice::InvalidationRecord),

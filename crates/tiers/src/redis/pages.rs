@@ -1,4 +1,4 @@
-//! Passing over keys, page by page (`SCAN`), never over all of them at once.
+//! Scans keys page by page (`SCAN`), never all of them at once.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -16,17 +16,17 @@ use super::names::Named;
 use super::partition_epochs::{Belief, exchange};
 use super::shard::Shard;
 
-/// Keys a page, about.
+/// Approximate number of keys in a page.
 pub(super) const PAGE: usize = 500;
-/// Between two pages of a sweep or a renewal, so that it stays in the background.
+/// The pause between two pages of a sweep or a renewal, so that it stays in the background.
 pub(super) const BREATH: Duration = Duration::from_millis(2);
 
-/// How long keys of earlier builds stay once they are seen: 30 days.
+/// How long keys of earlier builds stay once they are seen: 30 days, in milliseconds.
 const FORMER_MILLIS: u64 = 30 * 86_400_000;
-/// What Redis answers for a key that does not expire.
+/// The answer of Redis for a key that does not expire.
 const NO_EXPIRY: i64 = -1;
 
-/// One page of keys, with the cursor of the next; zero at the end.
+/// Reads one page of keys, and the cursor of the next one; zero at the end.
 pub(super) async fn page(
     connection: &mut MultiplexedConnection,
     cursor: u64,
@@ -41,7 +41,7 @@ pub(super) async fn page(
 impl Inner {
     pub(super) async fn scan(&self, visit: &mut (dyn FnMut(&[u8]) + Send)) -> Result<()> {
         self.fleet.check()?;
-        // Redis may give a key twice, and two nodes may where a slot moves.
+        // Redis may return a key twice, and so may two nodes while a slot migrates.
         let mut seen = HashSet::new();
         for shard in self.fleet.shards() {
             self.scan_shard(&shard, &mut seen, visit).await?;
@@ -70,7 +70,7 @@ impl Inner {
         }
     }
 
-    /// Those of the current generations that were not `seen`, digests of keys.
+    /// The keys of current entries that are not in `seen`, a set of digests.
     async fn current(&self, keys: Vec<Vec<u8>>, seen: &mut HashSet<u128>) -> Result<Vec<Vec<u8>>> {
         let marks = self.marks.read_all(&self.names, &self.fleet).await?;
         let mut is_new = |key: &Vec<u8>| match self.names.read(key) {
@@ -83,7 +83,7 @@ impl Inner {
         Ok(keys.into_iter().filter(|key| is_new(key)).collect())
     }
 
-    /// Unlinks what former generations left behind, unless that is under way.
+    /// Unlinks the entries of former epochs, unless a sweep is running.
     pub(super) async fn sweep(self: Arc<Self>) {
         if self.sweeping.swap(true, Ordering::AcqRel) {
             return;
@@ -97,7 +97,7 @@ impl Inner {
         self.sweeping.store(false, Ordering::Release);
     }
 
-    /// Has what an earlier build left behind go by itself, unless it does already.
+    /// Gives keys of earlier builds an expiry, unless they have one.
     async fn age(&self, keys: &[Vec<u8>], connection: &mut MultiplexedConnection) -> RedisResult<()> {
         let former: Vec<_> = keys.iter().filter(|key| self.names.read(key) == Some(Named::Former)).collect();
         if former.is_empty() {
@@ -118,9 +118,9 @@ impl Inner {
         exchange(connection, &expiries).await.map(drop)
     }
 
-    /// A page is read before the marks are: an entry whose generation is not the
-    /// mark's by then is of a former one, as generations never come back; and one whose
-    /// label it does not list is of a version that was not used for long.
+    /// Sweeps one server. A page is read before the epoch records. An entry with another epoch than its
+    /// record is obsolete, since epochs never come back; an entry with an unlisted label belongs to a version
+    /// that was not used for a long time.
     async fn sweep_shard(&self, shard: &Shard) -> Result<u64> {
         let mut connection = shard.link.connection()?;
         let (pattern, mut cursor, mut swept) = (format!("{}*", self.names.prefix()), 0, 0);
@@ -158,7 +158,7 @@ pub(super) fn is_own(mark: &Option<Belief>, generation: u64, label: u32) -> bool
     mark.as_ref().is_some_and(|mark| mark.generation == generation && mark.label == label)
 }
 
-/// The heads of these entries; what is none is passed over.
+/// The heads of these entries; missing entries are skipped.
 async fn heads(connection: &mut MultiplexedConnection, keys: &[Vec<u8>]) -> RedisResult<Vec<Vec<u8>>> {
     let mut pipe = Pipeline::new();
     for key in keys {

@@ -16,7 +16,6 @@
 //! record in the same round trip. Epochs and labels are random and never come back, so a record that is lost,
 //! by eviction or `FLUSHALL`, invalidates its entries. A version that was not used for [`UNUSED_DAYS`] is
 //! dropped from the list; its entries are swept, and it would get another label if it came back.
-//! list; its entries are swept, and would have another label if it came back.
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! Requests about keys, checked against the marks of their partitions.
+//! Requests about keys, validated against the epoch records of their partitions.
 
 use std::sync::Arc;
 
@@ -15,57 +15,55 @@ use super::partition_epochs::Belief;
 use super::router::Order;
 use super::topology::{Fleet, again};
 
-/// How often a request is made again because its partition was cleared meanwhile.
+/// How many times a request is retried because its partition was cleared meanwhile.
 const ATTEMPTS: u32 = 8;
 
-/// Makes the commands about a key: of its position, and its names.
+/// Builds the commands for a key, from its position and its names.
 pub(super) type Fill<'a> = dyn Fn(usize, &Place) -> Vec<Cmd> + Sync + 'a;
 
-/// What came back for one key.
+/// The answer for one key.
 #[derive(Default)]
 pub(super) struct Answer {
-    /// Of its last command, where any was sent.
+    /// The answer to its last command, if any was sent.
     pub(super) command: Value,
-    /// What lies there, where it was asked for.
+    /// The value of the entry, if it was requested.
     pub(super) value: Value,
-    /// That its name was made from.
+    /// The epoch in the key name that was used.
     pub(super) generation: u64,
 }
 
-/// What a request is about: keys that still need an answer, and those that are
-/// read together.
+/// The commands of a batch: keys without an answer yet, grouped by those that are read together.
 struct Plan {
-    /// Which keys, in order, and their partitions and names.
+    /// Position, partition and names of each key, in order.
     keys: Vec<(usize, usize, Place)>,
     groups: Vec<Group>,
 }
 
-/// PartitionEpochs, and the values of some keys, that one command reads.
+/// Epoch records, and the values of some keys, that one command reads.
 #[derive(Default)]
 struct Group {
-    /// Partitions with what was believed of them: the names were made from that.
+    /// Partitions with the cached records that the names were built from.
     marks: Vec<(usize, Arc<Belief>)>,
-    /// Which keys of the plan.
+    /// Indexes into the keys of the plan.
     members: Vec<usize>,
 }
 
 impl Group {
-    /// What is believed of a partition that it has keys of.
+    /// The cached record of a partition in this group.
     fn known(&self, partition: usize) -> Option<&Arc<Belief>> {
         self.marks.iter().find(|(held, _)| *held == partition).map(|(_, belief)| belief)
     }
 }
 
 impl Inner {
-    /// Sends a command about one key, and after it reads the mark of its
-    /// partition. Where that is not what it was believed to be, the command is
-    /// sent again with the new one: what was done with the former name was done
-    /// to an entry that is gone.
+    /// Sends a command about one key, followed by a read of the epoch record of its partition. If that
+    /// differs from the cached record, the command is sent again with the new record; the first attempt only
+    /// touched an obsolete entry.
     pub(super) async fn one(&self, key: &EncodedKey, fill: impl Fn(&str) -> Cmd) -> Result<Value> {
         self.some(key, |place| vec![fill(&place.name)]).await
     }
 
-    /// As [`one`](Self::one), with several commands in order: the answer of the last.
+    /// Like [`one`](Self::one), with several commands in order; returns the answer to the last one.
     pub(super) async fn some(&self, key: &EncodedKey, fill: impl Fn(&Place) -> Vec<Cmd>) -> Result<Value> {
         let partition = Names::partition(key);
         for _ in 0..ATTEMPTS {
@@ -86,7 +84,7 @@ impl Inner {
         Err(cleared())
     }
 
-    /// The frame of a key, read together with the mark.
+    /// Reads the frame of a key together with the epoch record.
     pub(super) async fn get(&self, key: &EncodedKey) -> Result<Option<Bytes>> {
         let partition = Names::partition(key);
         for _ in 0..ATTEMPTS {
@@ -104,8 +102,7 @@ impl Inner {
         Err(cleared())
     }
 
-    /// The frame of a key and what its last removal left behind, read together
-    /// with the mark; and the generation that is.
+    /// Reads the frame of a key and its tombstone together with the epoch record; also returns the epoch.
     pub(super) async fn get_with_removal(&self, key: &EncodedKey) -> Result<(Option<Bytes>, Value, u64)> {
         let partition = Names::partition(key);
         for _ in 0..ATTEMPTS {
@@ -124,9 +121,9 @@ impl Inner {
         Err(cleared())
     }
 
-    /// Sends what `fill` makes of each key, and after it reads the marks, and
-    /// the values too where `values` says so: one round trip a server. Keys
-    /// whose marks were not what they were believed to be are tried again.
+    /// Sends the commands that `fill` builds for each key, followed by a read of the epoch records, and of
+    /// the values if `values` is set: one round trip per server. Retries the keys whose epoch records differ
+    /// from the cached ones.
     pub(super) async fn many(
         &self,
         keys: &[&EncodedKey],
@@ -148,7 +145,7 @@ impl Inner {
     }
 
     fn plan(&self, keys: &[&EncodedKey], open: &[usize]) -> Plan {
-        // Keys of several slots cannot be read by one command in a cluster.
+        // In a cluster, one command cannot read keys of several slots.
         let apart = matches!(self.fleet, Fleet::Many(_));
         let mut plan = Plan { keys: Vec::with_capacity(open.len()), groups: Vec::new() };
         for (member, index) in open.iter().enumerate() {
@@ -165,7 +162,7 @@ impl Inner {
         plan
     }
 
-    /// Keeps the answers that hold; which keys are to be tried again.
+    /// Stores the valid answers; returns the keys to retry.
     async fn sort_out(
         &self,
         plan: Plan,
@@ -200,7 +197,7 @@ impl Inner {
         open
     }
 
-    /// Compares the marks of a group with what was believed of them.
+    /// Compares the epoch records of a group with the cached ones.
     async fn check(&self, group: &Group, told: Result<Value>) -> Result<Held> {
         let mut marks = list(told?);
         if marks.len() < group.marks.len() {
@@ -226,14 +223,14 @@ impl Inner {
         Ok(())
     }
 
-    /// The commands that store an entry in place of what any version has.
+    /// The commands that store an entry and remove those of other program versions.
     pub(super) fn replace(&self, place: &Place, frame: &Frame) -> Vec<Cmd> {
         let mut commands = self.unlink_others(place);
         commands.push(self.set(&place.name, frame));
         commands
     }
 
-    /// `SET`, with the time to live that the frame has left.
+    /// A `SET` with the remaining time to live of the frame.
     pub(super) fn set(&self, name: &str, frame: &Frame) -> Cmd {
         let mut cmd = Cmd::with_capacity(5, name.len() + frame.len() + 32);
         cmd.arg("SET").arg(name).arg(Whole(frame));
@@ -243,9 +240,8 @@ impl Inner {
         cmd
     }
 
-    /// How long Redis is to keep the frame with this head: to the end of its stale
-    /// window, and no longer than a tenancy. Without a deadline, and without a
-    /// tenancy, for ever.
+    /// How long Redis keeps the frame with this head, in milliseconds: to the end of its stale window, and at
+    /// most for the lifetime of ephemeral keys. `None` for ever.
     pub(super) fn millis_left(&self, head: &[u8]) -> Option<u64> {
         let Ok(head) = Head::parse(head) else { return self.kept_for(None) };
         let until = head.header.deadline.max(head.header.stale_deadline);
@@ -258,17 +254,17 @@ impl Inner {
     }
 }
 
-/// From `now` to `until`; `None` for the time that never comes.
+/// Milliseconds from `now` to `until`; `None` if `until` is [`Time::NEVER`].
 fn millis_between(now: Time, until: Time) -> Option<u64> {
     let left = until.as_millis().saturating_sub(now.as_millis());
-    // Redis refuses zero, and times beyond what it can count.
+    // Redis rejects zero, and times beyond its range.
     (until != Time::NEVER).then(|| left.clamp(1, 1 << 53))
 }
 
-/// The answer of a group.
+/// The validated answer of a group.
 struct Held {
     values: Vec<Value>,
-    /// Partitions whose marks were not what they were believed to be.
+    /// Partitions whose records differ from the cached ones.
     broken: Vec<usize>,
 }
 
@@ -286,7 +282,7 @@ impl Plan {
         &mut self.groups[index]
     }
 
-    /// The commands, and how many there are for each key.
+    /// The commands, and their number for each key.
     fn orders(&self, names: &Names, values: bool, fill: Option<&Fill<'_>>) -> (Vec<Order>, Vec<usize>) {
         let mut counts = vec![0; self.keys.len()];
         let mut orders = Vec::new();
@@ -310,12 +306,12 @@ impl Plan {
     }
 }
 
-/// Whether a mark says what was believed.
+/// Whether a record matches the cached one.
 fn is(mark: &Option<Belief>, believed: &Belief) -> bool {
     mark.as_ref().is_some_and(|mark| mark.agrees_with(believed))
 }
 
-/// A frame as one argument, without putting its parts together first.
+/// Writes a frame as one argument without joining its parts first.
 pub(super) struct Whole<'a>(pub(super) &'a Frame);
 
 impl ToRedisArgs for Whole<'_> {
@@ -323,12 +319,12 @@ impl ToRedisArgs for Whole<'_> {
         use std::io::Write;
         out.reserve_space_for_args([self.0.len()]);
         let mut writer = out.writer_for_next_arg();
-        // The writer appends to memory.
+        // The writer appends to memory, so it does not fail.
         let _infallible = writer.write_all(self.0.head()).and_then(|()| writer.write_all(self.0.body()));
     }
 }
 
-/// A frame, or none. What is of another type than we write is none.
+/// The frame in an answer; `None` for a value of another type.
 pub(super) fn frame(answer: Value) -> Option<Bytes> {
     match answer {
         Value::BulkString(bytes) => Some(bytes.into()),

@@ -1,5 +1,5 @@
-//! Commands to the servers that hold their partitions, in one round trip a
-//! server, and after those that have moved.
+//! Routes commands to the servers that hold their partitions, in one round trip per server, and follows
+//! cluster redirections.
 
 use std::sync::Arc;
 
@@ -13,23 +13,23 @@ use super::shard::Shard;
 use super::supervisor::{closed, meant};
 use super::topology::{Fleet, again, unavailable};
 
-/// How often a command follows where it is sent.
+/// How many redirections a command follows.
 const HOPS: u32 = 5;
 
-/// A command, and the partition of its keys.
+/// A command with the partition of its keys.
 pub(super) struct Order {
     pub(super) partition: usize,
     pub(super) cmd: Cmd,
 }
 
-/// Where a node of a cluster sends a command that is not for it.
+/// The redirection of a cluster node for a command that it does not serve.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Redirection {
-    /// The slot has another master.
+    /// `MOVED`: the slot has another master.
     Moved(String),
-    /// The key is on its way there, or would be written there.
+    /// `ASK`: the slot is migrating, and the key is or would be on the other node.
     Ask(String),
-    /// Some of the keys are here and some are there.
+    /// `TRYAGAIN`: some of the keys are on each of the two nodes.
     Split,
 }
 
@@ -45,17 +45,17 @@ impl Redirection {
     }
 }
 
-/// What goes to one server together.
+/// The commands that go to one server together.
 struct Parcel {
     shard: Arc<Shard>,
-    /// Whether the server is asked for what is on its way to it.
+    /// Whether `ASKING` precedes each command.
     asking: bool,
-    /// Which orders these are, and their partitions.
+    /// The positions of the orders, with their partitions.
     orders: Vec<(usize, usize)>,
     pipe: Pipeline,
 }
 
-/// An order that was sent on.
+/// An order that was redirected.
 struct Stray {
     position: usize,
     order: Order,
@@ -64,7 +64,7 @@ struct Stray {
 }
 
 impl Fleet {
-    /// The answer to one command.
+    /// Sends one command and returns its answer.
     pub(super) async fn send(&self, order: Order) -> Result<Value> {
         let Self::One(shard) = self else {
             let mut answers = Box::pin(self.exchange(vec![order])).await;
@@ -77,8 +77,8 @@ impl Fleet {
         answer.map_err(|error| self.meant(error))
     }
 
-    /// An answer to each command, in their order. Commands of one partition are
-    /// executed in their order.
+    /// Sends commands and returns an answer to each, in their order. Commands of one partition are executed
+    /// in order.
     pub(super) async fn exchange(&self, orders: Vec<Order>) -> Vec<Result<Value>> {
         match self {
             Self::One(shard) => {
@@ -127,7 +127,7 @@ impl Fleet {
         answers
     }
 
-    /// Keeps the answers, and finds what was sent on.
+    /// Stores the answers, and collects the redirected orders.
     fn unpack(
         &self,
         parcel: &Parcel,
@@ -149,12 +149,12 @@ impl Fleet {
                 let order = Order { partition: *partition, cmd: cmd.clone() };
                 strays.push(Stray { position: *position, order, to, from: Arc::clone(&parcel.shard) });
             }
-            // That of a stray too: it counts where nothing comes of following it.
+            // The redirection is the answer if following it fails.
             answers[*position] = answer.map_err(|error| self.meant(error));
         }
     }
 
-    /// Packs strays for where they were sent.
+    /// Groups redirected orders by their new servers.
     async fn follow(
         &self,
         cluster: &Cluster,
@@ -178,7 +178,7 @@ impl Fleet {
         parcels
     }
 
-    /// An `MGET`, key by key. Anything else is not split.
+    /// Splits an `MGET` into one `GET` per key. Other commands are not split.
     async fn piecewise(&self, Order { partition, cmd }: Order) -> Result<Value> {
         let mut args = cmd.args_iter().filter_map(|arg| match arg {
             Arg::Simple(arg) => Some(arg.to_vec()),
@@ -196,7 +196,7 @@ impl Fleet {
         Ok(Value::Array(values))
     }
 
-    /// One round trip; each answer is a value or an error of its own.
+    /// Sends a pipeline in one round trip; each answer is a value or its own error.
     async fn carry(&self, shard: &Shard, pipe: &Pipeline) -> Result<Vec<RedisResult<Value>>> {
         let gone = |error: Error| match error.kind() {
             ErrorKind::Closed if !self.is_closed() => unavailable("the node has left the cluster"),

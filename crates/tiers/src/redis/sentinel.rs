@@ -1,7 +1,7 @@
-//! Sentinels: they know which server is the master.
+//! Sentinels, which know the address of the master.
 //!
-//! All are asked, and the one that knows of the latest election is believed:
-//! one that was cut off from the others would send us back to a former master.
+//! All sentinels are asked, and the answer with the latest election wins: a sentinel that was cut off would
+//! report a former master.
 
 use std::fmt;
 use std::time::Duration;
@@ -15,29 +15,28 @@ use super::address::Address;
 use super::commands::needed;
 use super::connection::Session;
 
-/// Some sentinels, and the name of what they watch.
+/// The sentinels of one master, with its name.
 pub(super) struct Sentinels {
     watchers: Vec<Watcher>,
     name: String,
-    /// How to introduce oneself to the master, wherever it is.
+    /// How to authenticate to the master, at any address.
     master: Address,
 }
 
-/// A sentinel, and the connection to it while there is one.
+/// A sentinel, and the connection to it if there is one.
 struct Watcher {
     address: Address,
     session: Mutex<Option<Session>>,
 }
 
 impl Sentinels {
-    /// `master` has the introduction; its place does not matter.
+    /// `master` provides the credentials; its address is not used.
     pub(super) fn new(sentinels: Vec<Address>, name: String, master: Address) -> Self {
         let watcher = |address| Watcher { address, session: Mutex::new(None) };
         Self { watchers: sentinels.into_iter().map(watcher).collect(), name, master }
     }
 
-    /// Where the master is, by the latest election that a sentinel knows of
-    /// and tells within `limit`.
+    /// The address of the master, by the latest election that a sentinel reports within `limit`.
     pub(super) async fn master(&self, limit: Duration) -> RedisResult<Address> {
         let asked = self.watchers.iter().map(|watcher| async move {
             let answer = timeout(limit, watcher.ask(&self.name)).await;
@@ -62,7 +61,7 @@ impl Sentinels {
 impl Watcher {
     async fn ask(&self, name: &str) -> RedisResult<Election> {
         let mut held = self.session.lock().await;
-        // Taken out while it is asked: what is given up halfway is not asked again.
+        // Taken out while it is in use: a connection whose request was cancelled is not used again.
         let mut session = match held.take() {
             Some(session) => session,
             None => Session::open(&self.address).await?,
@@ -77,7 +76,7 @@ impl Watcher {
     }
 }
 
-/// Who is the master since which election.
+/// A master and the config epoch of its election.
 #[derive(Debug, PartialEq, Eq)]
 struct Election {
     host: String,

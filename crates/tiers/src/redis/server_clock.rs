@@ -1,9 +1,8 @@
-//! The clock of a server, as known without asking.
+//! The clock of a server, readable without I/O.
 //!
-//! Every sign of life asks the server what time it is. From there on the monotonic
-//! clock of this machine goes on, which no one sets. So the wall clock of this
-//! machine has no part in it, and one of the server that is set is followed within
-//! a heartbeat.
+//! Every heartbeat asks the server for its time; in between, the monotonic clock of this machine extrapolates
+//! it. So the wall clock of this machine has no influence, and a change of the server's clock is followed
+//! within a heartbeat.
 
 use std::time::{Duration, Instant};
 
@@ -11,14 +10,14 @@ use larder_core::clock::Time;
 use parking_lot::Mutex;
 use redis::{FromRedisValue, Value};
 
-/// After this time a less exact answer replaces an older one: clocks drift.
+/// After this time a less exact answer replaces an older one, since clocks drift.
 const EXACT_LIFE: Duration = Duration::from_secs(10);
 
-/// What is known of the clock of one server.
+/// The known clock of one server.
 #[derive(Debug, Default)]
 pub(super) struct ServerClock(Mutex<Option<Answer>>);
 
-/// An answer to `TIME`: what the server showed between two moments.
+/// An answer to `TIME`: the time that the server showed between two moments.
 #[derive(Clone, Copy, Debug)]
 struct Answer {
     asked: Instant,
@@ -27,7 +26,7 @@ struct Answer {
 }
 
 impl Answer {
-    /// What the server shows at `moment`, at the earliest and at the latest.
+    /// The earliest and the latest time that the server may show at `moment`, in microseconds.
     fn at(&self, moment: Instant) -> (u64, u64) {
         let since = |start| micros(moment.saturating_duration_since(start));
         (self.micros + since(self.answered), self.micros + since(self.asked))
@@ -37,7 +36,7 @@ impl Answer {
         self.answered - self.asked <= other.answered - other.asked
     }
 
-    /// Whether the server's clock went on as ours did, up to its drift.
+    /// Whether the server's clock advanced as the local one did, up to its drift.
     fn agrees_with(&self, earlier: &Self) -> bool {
         const DRIFT: u64 = 10_000;
         let (earliest, latest) = earlier.at(self.answered);
@@ -47,15 +46,14 @@ impl Answer {
 }
 
 impl ServerClock {
-    /// Takes over what the server answered to a `TIME` that was sent at `asked`.
-    /// An answer that is none changes nothing.
+    /// Records the server's answer to a `TIME` that was sent at `asked`. Ignores a malformed answer.
     pub(super) fn heard(&self, asked: Instant, answer: Value) {
         let Ok((seconds, micros)) = <(u64, u64)>::from_redis_value(answer) else { return };
         let micros = seconds.saturating_mul(1_000_000).saturating_add(micros);
         self.take(Answer { asked, answered: Instant::now(), micros });
     }
 
-    /// Keeps `answer` if it is the better one of those known.
+    /// Keeps `answer` if it is better than the known one.
     fn take(&self, answer: Answer) {
         let mut known = self.0.lock();
         let is_better = known.is_none_or(|known| {
@@ -68,7 +66,7 @@ impl ServerClock {
         }
     }
 
-    /// What the server shows now; `None` before it was asked.
+    /// The present time of the server; `None` before the first answer.
     pub(super) fn now(&self) -> Option<Time> {
         let known = (*self.0.lock())?;
         let (earliest, latest) = known.at(Instant::now());
@@ -97,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_whose_clock_is_set_is_followed_both_ways() {
+    fn server_clock_set_forward_or_back_is_followed() {
         let clock = ServerClock::default();
         assert_eq!(clock.now(), None);
         clock.heard(Instant::now(), shows(1_000_000));
@@ -110,10 +108,10 @@ mod tests {
         assert!(near(&clock, 1), "an answer that is none changes nothing");
     }
 
-    /// A second less, shown at an unknown moment of the last 1.5 s, agrees with the exact
-    /// answer; a second more does not.
+    /// A time one second earlier, shown at an unknown moment of the last 1.5 s, agrees with the exact answer;
+    /// one second later does not.
     #[test]
-    fn a_late_answer_does_not_replace_an_exact_one() {
+    fn late_answer_does_not_replace_an_exact_one() {
         let (clock, asked) = (ServerClock::default(), Instant::now());
         let late = Duration::from_millis(1500);
         let answer = |asked, answered, seconds: u64| Answer { asked, answered, micros: seconds * 1_000_000 };

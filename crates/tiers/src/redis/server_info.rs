@@ -1,4 +1,4 @@
-//! What there is on a server, and what the server says of itself.
+//! Surveys a server: counts the entries of this cache, and reads the server's own facts.
 
 use std::collections::HashSet;
 use std::time::Instant;
@@ -14,20 +14,20 @@ use super::pages::page;
 use super::partition_epochs::{PartitionEpochs, exchange};
 use super::shard::Shard;
 
-/// Pages of keys that a survey looks at; beyond it estimates.
+/// The maximum number of key pages that a survey reads; beyond it the survey estimates.
 const SAMPLE_PAGES: u64 = 20;
-/// Keys a page of a survey, about.
+/// Approximate number of keys in a page.
 const SAMPLE_PAGE: usize = 1000;
-/// Entries of a sample that are measured.
+/// Entries whose size is measured.
 const MEASURED: usize = 100;
 
-/// What a survey found.
+/// The result of a survey.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Found {
     usage: Usage,
-    /// Entries of former generations were seen.
+    /// Whether entries of former epochs were seen.
     orphans: bool,
-    /// Keys of an earlier build were seen.
+    /// Whether keys of an earlier build were seen.
     former: bool,
 }
 
@@ -37,13 +37,13 @@ impl Inner {
         shard: &Shard,
         connection: &mut MultiplexedConnection,
     ) -> RedisResult<()> {
-        // Also where it fails: the next one waits its turn.
+        // Set even if the survey fails, so that it is not repeated at once.
         shard.with_counted(|counted| (counted.changed, counted.at) = (false, Some(Instant::now())));
         let found = survey(&self.names, &self.marks, connection).await?;
         let info: String = redis::cmd("INFO").query_async(connection).await.unwrap_or_default();
         shard.with_counted(|counted| {
             counted.usage = found.usage;
-            // Once: those of earlier builds stay for a while.
+            // Swept once: the keys of earlier builds stay for a while.
             counted.orphans = found.orphans || found.former && !counted.former;
             counted.former |= found.former;
             counted.server = facts(&info).or(counted.server.take());
@@ -52,8 +52,8 @@ impl Inner {
     }
 }
 
-/// Counts the entries, where the database has up to 20,000 keys; else
-/// estimates them from that many. Costs up to 23 round trips.
+/// Counts the entries if the database has up to 20,000 keys; otherwise estimates them from such a sample.
+/// Costs up to 23 round trips.
 async fn survey(
     names: &Names,
     marks: &PartitionEpochs,
@@ -93,7 +93,7 @@ async fn survey(
     Ok(Found { usage: Usage { entries, bytes, evictions: 0 }, orphans, former })
 }
 
-/// The lengths of these values, summed.
+/// The sum of the lengths of these values.
 async fn measure(keys: &[&Vec<u8>], connection: &mut MultiplexedConnection) -> RedisResult<u64> {
     if keys.is_empty() {
         return Ok(0);
@@ -106,7 +106,7 @@ async fn measure(keys: &[&Vec<u8>], connection: &mut MultiplexedConnection) -> R
     Ok(lengths.map(|len| if let Value::Int(len) = len { u64::try_from(len).unwrap_or(0) } else { 0 }).sum())
 }
 
-/// What `INFO` says; `None` where the user may not ask for it.
+/// Parses the answer to `INFO`; `None` if the user may not ask for it.
 fn facts(info: &str) -> Option<ServerFacts> {
     let field = |name: &str| {
         info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).unwrap_or_default().trim()

@@ -1,4 +1,4 @@
-//! A server, the connection to it, and what was learnt of it.
+//! One server, its connection, and the results of its last survey.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -14,23 +14,23 @@ use super::supervisor::Link;
 /// One server. Its link is closed, and its task ended, with the last handle.
 pub(super) struct Shard {
     pub(super) link: Arc<Link>,
-    /// Where it is, of a node of a cluster.
+    /// Its address, for a node of a cluster.
     pub(super) address: Option<Address>,
     supervisor: Mutex<Option<AbortHandle>>,
     counted: Mutex<Counted>,
 }
 
-/// What was learnt of a server and of what we have there.
+/// Survey results: the server's facts and the usage of this cache there.
 #[derive(Default)]
 pub(super) struct Counted {
     pub(super) usage: Usage,
     pub(super) server: Option<ServerFacts>,
     pub(super) at: Option<Instant>,
-    /// Entries were written since.
+    /// Whether entries were written since the survey.
     pub(super) changed: bool,
-    /// Entries of former generations were seen.
+    /// Whether entries of former epochs were seen.
     pub(super) orphans: bool,
-    /// Keys of an earlier build were seen before.
+    /// Whether keys of an earlier build were seen before.
     pub(super) former: bool,
 }
 
@@ -39,7 +39,7 @@ impl Shard {
         Self { link: Arc::new(link), address, supervisor: Mutex::new(None), counted: Mutex::default() }
     }
 
-    /// Takes the task that keeps the link.
+    /// Sets the task that keeps the link.
     pub(super) fn keep(&self, supervisor: AbortHandle) {
         *self.supervisor.lock() = Some(supervisor);
         if self.link.is_closed() {

@@ -1,11 +1,11 @@
-//! Which node of a cluster holds which partition, as nodes tell it.
+//! Which node of a cluster holds which partition, from the answer to `CLUSTER NODES`.
 
 use super::names::{PARTITIONS, tag};
 
-/// How many slots a cluster has.
+/// The number of slots of a cluster.
 const SLOTS: u16 = 16384;
 
-/// A node that holds a partition, and since which election.
+/// A node that claims a partition, with the config epoch of its election.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Claim {
     pub(super) host: String,
@@ -13,12 +13,12 @@ pub(super) struct Claim {
     epoch: u64,
 }
 
-/// What nodes say of the cluster.
+/// The state of the cluster as nodes report it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct View {
-    /// Who holds each partition.
+    /// The claim of each partition.
     pub(super) claims: Vec<Option<Claim>>,
-    /// Every node there is, replicas too.
+    /// All nodes, replicas included.
     pub(super) nodes: Vec<(String, u16)>,
 }
 
@@ -27,8 +27,8 @@ impl View {
         Self { claims: vec![None; PARTITIONS], nodes: Vec::new() }
     }
 
-    /// Reads the answer to `CLUSTER NODES` of the node at `asked`, which may not
-    /// know its own name. `by_name` prefers the host name of a node to its number.
+    /// Parses the answer to `CLUSTER NODES` from the node at `asked`, which may not know its own host.
+    /// `by_name` prefers host names to addresses.
     pub(super) fn read(nodes: &str, asked: &str, by_name: bool) -> Self {
         let mut view = Self::nothing();
         for node in nodes.lines().filter_map(|line| Node::read(line, asked, by_name)) {
@@ -42,7 +42,7 @@ impl View {
         view
     }
 
-    /// Takes over what `other` knows of later elections.
+    /// Takes over the claims of `other` with a later config epoch.
     pub(super) fn merge(mut self, other: Self) -> Self {
         for (known, told) in self.claims.iter_mut().zip(other.claims) {
             let epoch = |claim: &Option<Claim>| claim.as_ref().map(|claim| claim.epoch);
@@ -76,26 +76,26 @@ impl<'a> Node<'a> {
         let name = names.split(',').next().filter(|name| by_name && !name.is_empty());
         let host = name.unwrap_or(if host.is_empty() { asked } else { host }).to_owned();
         let claim = Claim { host, port: port.parse().ok()?, epoch };
-        // What follows the state of the link: slots, of masters alone.
+        // The fields after the link state are slots, for masters only.
         Some(Self { claim, slots: fields.skip(1).collect() })
     }
 
     fn holds(&self, slot: u16) -> bool {
         let covers = |range: &&str| {
             let (first, last) = range.split_once('-').unwrap_or((range, range));
-            // `[slot->-node]` is on its way to or from another one, and does not parse.
+            // `[slot->-node]` is migrating, and does not parse.
             matches!((first.parse::<u16>(), last.parse::<u16>()), (Ok(first), Ok(last)) if (first..=last).contains(&slot))
         };
         self.slots.iter().any(covers)
     }
 }
 
-/// The slot of a partition: that of its hash tag.
+/// The slot of a partition, computed from its hash tag.
 fn slot(partition: usize) -> u16 {
     crc16(tag(partition).as_bytes()) % SLOTS
 }
 
-/// CRC-16/XMODEM, by which a cluster maps keys to slots.
+/// CRC-16/XMODEM, the hash by which a cluster maps keys to slots.
 fn crc16(bytes: &[u8]) -> u16 {
     bytes.iter().fold(0, |crc, byte| {
         let start = crc ^ (u16::from(*byte) << 8);
@@ -108,8 +108,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn slots_are_those_of_redis() {
-        // The check value of the algorithm, and what `CLUSTER KEYSLOT` answers.
+    fn slots_match_those_of_redis() {
+        // The check value of the algorithm, and the answer of `CLUSTER KEYSLOT`.
         assert_eq!(crc16(b"123456789"), 0x31c3);
         assert_eq!(crc16(b"foo") % SLOTS, 12182);
         let slots: std::collections::HashSet<_> = (0..PARTITIONS).map(slot).collect();
@@ -141,13 +141,13 @@ mod tests {
     }
 
     #[test]
-    fn a_node_that_does_not_know_its_name_is_where_it_was_asked() {
+    fn node_without_own_host_is_at_the_asked_address() {
         let view = View::read("a1 :7001@17001 myself,master - 0 0 1 connected 0-16383", "here", false);
         assert_eq!(places(&view), ["here:7001"]);
     }
 
     #[test]
-    fn the_later_election_counts() {
+    fn claim_with_later_epoch_wins() {
         let view = |epoch: u64, port: u16| {
             let line = format!("a h:{port}@1 master - 0 0 {epoch} connected 0-16383");
             View::read(&line, "", false)
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn nonsense_is_nothing() {
+    fn malformed_lines_are_ignored() {
         for text in ["", "a", "a b c d e f g h", "a h:x@1 master - 0 0 1 connected 0-5", "\u{0}"] {
             assert_eq!(View::read(text, "", false), View::nothing(), "{text:?}");
         }

@@ -1,4 +1,4 @@
-//! A stream to a server, watched.
+//! A stream to a server that counts its bytes.
 
 use std::io;
 use std::pin::Pin;
@@ -8,14 +8,13 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// What bytes go through, both ways.
+/// A stream in both directions.
 pub(super) trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
 
-/// A stream that counts the bytes it moves, so that a slow answer can be told
-/// from none. What is written counts where the stream was full before: only
-/// then does it say that the server takes it.
+/// Counts transferred bytes, so that a slow answer can be distinguished from a missing one. Written bytes
+/// count only if the stream was full before: only then do they show that the server reads.
 pub(super) struct Watched {
     stream: Box<dyn Duplex>,
     moved: Arc<AtomicU64>,
@@ -27,7 +26,7 @@ impl Watched {
         Self { stream: Box::new(stream), moved: Arc::default(), full: false }
     }
 
-    /// The bytes moved so far, in both directions.
+    /// The number of bytes transferred so far, in both directions.
     pub(super) fn moved(&self) -> Arc<AtomicU64> {
         Arc::clone(&self.moved)
     }

@@ -1,4 +1,4 @@
-//! TLS, by rustls: the certificates of the platform, or one's own.
+//! TLS with rustls, by the certificates of the platform or a given file.
 
 use std::io;
 use std::sync::Arc;
@@ -10,13 +10,12 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-/// What a server has to prove before anything is said to it.
+/// The TLS configuration that server certificates are verified with.
 #[derive(Clone)]
 pub(super) struct Tls(Arc<ClientConfig>);
 
 impl Tls {
-    /// Trusts the authorities in the PEM file `ca`; without one those that the
-    /// platform trusts.
+    /// Trusts the authorities in the PEM file `ca`, or those of the platform if there is none.
     pub(super) fn new(ca: Option<&str>) -> Result<Self, String> {
         let roots = match ca {
             Some(path) => from_file(path)?,
@@ -50,7 +49,7 @@ fn from_file(path: &str) -> Result<RootCertStore, String> {
 
 fn from_platform() -> Result<RootCertStore, String> {
     let mut roots = RootCertStore::empty();
-    // What the platform has of them that cannot be read cannot vouch for anybody.
+    // Unreadable certificates of the platform are ignored.
     let (_added, _ignored) = roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
     if roots.is_empty() {
         return Err("the platform has no certificates; name a file with `ca`".to_owned());

@@ -13,9 +13,9 @@ use super::connection_lifecycle::Keeper;
 use super::shard::Shard;
 use super::supervisor::{Link, Patience, Source, closed};
 
-/// Who answers for which partition.
+/// The servers, and which of them holds which partition.
 pub(super) enum Fleet {
-    /// One server for all of them, wherever it is.
+    /// One server for all partitions, at a fixed address or found by sentinels.
     One(Arc<Shard>),
     /// The masters of a cluster.
     Many(Box<Cluster>),
@@ -31,7 +31,7 @@ impl Fleet {
         }
     }
 
-    /// Begins to keep connections, on the thread of `io`.
+    /// Starts the tasks that keep the connections, on the runtime of `io`.
     pub(super) fn launch(&self, inner: &Arc<Inner>, io: &Handle) {
         match self {
             Self::One(shard) => Keeper::launch(inner, shard, io),
@@ -39,7 +39,7 @@ impl Fleet {
         }
     }
 
-    /// Waits until the first attempts to connect are over, or for `limit`.
+    /// Waits until the first attempts to connect are over, at most for `limit`.
     pub(super) fn wait_for_first_attempt(&self, limit: Duration) {
         let deadline = Instant::now() + limit;
         if let Self::Many(cluster) = self {
@@ -50,7 +50,7 @@ impl Fleet {
         }
     }
 
-    /// Every server that is known to hold something.
+    /// All known servers.
     pub(super) fn shards(&self) -> Vec<Arc<Shard>> {
         match self {
             Self::One(shard) => vec![Arc::clone(shard)],
@@ -58,10 +58,10 @@ impl Fleet {
         }
     }
 
-    /// The server that holds a partition, as far as is known.
+    /// The server that holds a partition.
     ///
     /// # Errors
-    /// `Unavailable` where none is known, `Closed` after the end.
+    /// `Unavailable` if none is known, `Closed` after close.
     pub(super) fn shard(&self, partition: usize) -> Result<Arc<Shard>> {
         match self {
             Self::One(shard) => Ok(Arc::clone(shard)),
@@ -78,7 +78,7 @@ impl Fleet {
         }
     }
 
-    /// Why not, where one cannot.
+    /// Returns an error if a partition cannot be used.
     pub(super) fn check(&self) -> Result<()> {
         match self {
             Self::One(shard) => shard.link.connection().map(drop),
@@ -90,7 +90,7 @@ impl Fleet {
         }
     }
 
-    /// Why the first server that cannot be used cannot be.
+    /// Why the first unusable server cannot be used.
     pub(super) fn trouble(&self) -> Option<Arc<str>> {
         let of_shard = self.shards().iter().find_map(|shard| shard.link.trouble());
         match self {
@@ -99,7 +99,7 @@ impl Fleet {
         }
     }
 
-    /// When all that holds a partition surely was there last.
+    /// The last time at which all servers were certainly connected.
     pub(super) fn contact(&self) -> Option<Instant> {
         match self {
             Self::One(shard) => shard.link.contact(),
@@ -107,7 +107,7 @@ impl Fleet {
         }
     }
 
-    /// How many connections stood since the beginning.
+    /// The number of connections established since the tier was opened.
     pub(super) fn connections(&self) -> u64 {
         match self {
             Self::One(shard) => shard.link.connections(),
@@ -130,7 +130,7 @@ impl Fleet {
     }
 }
 
-/// The same error for another of the results that it stands for.
+/// A copy of an error, for another result that it applies to.
 pub(super) fn again(error: &Error) -> Error {
     Error::new(error.kind(), error.to_string())
 }

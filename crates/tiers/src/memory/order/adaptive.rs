@@ -1,5 +1,5 @@
-//! The order of `Policy::Auto` and `Policy::TinyLfu`: a window for new entries, a
-//! main queue, and the history of entries that left.
+//! The order of `Policy::Auto` and `Policy::TinyLfu`: a window for new entries, a main queue, and the history
+//! of evicted entries.
 
 use std::cmp::Reverse;
 
@@ -9,48 +9,48 @@ use super::{Entries, USES_MAX};
 
 const WINDOW: usize = 0;
 const MAIN: usize = 1;
-/// The window grows and shrinks by so many times the weight of each new entry, so that
-/// no insert pays for all of a new tuning.
+/// The window's share changes by at most this many times the weight of each new entry, so that no single
+/// insert pays for a whole change of tuning.
 const STEP: u64 = 8;
 
-/// What `Policy::Auto` adapts.
+/// The parameters that `Policy::Auto` adapts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Tuning {
     /// The share of the budget that the window has, in thousandths.
     pub(crate) window: u16,
     /// Whether entries used in the window go to the main queue, instead of around it.
     pub(crate) promotes: bool,
-    /// Frequencies are halved when this many uses were counted for each entry.
+    /// Frequencies are halved after this many uses per entry.
     pub(crate) period: u8,
 }
 
 impl Tuning {
-    /// What `Policy::TinyLfu` keeps.
+    /// The fixed tuning of `Policy::TinyLfu`.
     pub(crate) const FREQUENCY: Self = Self { window: 10, promotes: false, period: 4 };
-    /// What `Policy::Auto` starts with: between frequency and recency.
+    /// The initial tuning of `Policy::Auto`: between frequency and recency.
     pub(crate) const START: Self = Self { window: 100, promotes: true, period: 4 };
 
-    /// What the window may weigh.
+    /// The weight that the window may have.
     fn share(self, budget: u64) -> u64 {
         (budget.saturating_mul(u64::from(self.window)) / 1000).max(1)
     }
 }
 
-/// New entries pass a window. One that reaches its end unused is compared with the
-/// entry that the main queue would evict: it takes the place of that entry when it was
-/// used more often, and is evicted otherwise. In both queues, entries used since
-/// they were looked at go around (CLOCK), so that a hit only raises a use count.
+/// New entries pass through a window. An unused entry at its end is compared with the entry that the main
+/// queue would evict: it replaces that entry if it was used more often, and is evicted otherwise. In both
+/// queues, entries used since they were last examined go around (CLOCK), so that a hit only increments a use
+/// count.
 ///
-/// The frequency of an entry is the sum of its uses, and starts with those of its
-/// former stays, from the history.
+/// The frequency of an entry is the sum of its uses. It starts with those of its former stays, from the
+/// history.
 pub(super) struct Adaptive {
     queues: Lists<2>,
     history: History,
     tuning: Tuning,
     budget: u64,
-    /// What the window may weigh.
+    /// The weight that the window may have.
     share: u64,
-    /// Halvings of all frequencies so far: those of entries are halved when looked at.
+    /// Number of halvings so far; the frequency of an entry is halved when it is read.
     epoch: u16,
     /// Uses counted since the last halving.
     uses: u64,
@@ -124,9 +124,9 @@ impl Adaptive {
         }
     }
 
-    /// The candidate at the end of the window, or the entry whose place it takes. The
-    /// candidate then enters the main queue when it is looked at again: a large one must
-    /// win against all that have to leave for it.
+    /// Returns the candidate at the end of the window, or the main-queue entry that it replaces. The
+    /// candidate enters the main queue when it is examined again: a large one must win against all entries
+    /// that have to leave for it.
     fn contest(&mut self, candidate: u32, keep: Option<u32>, entries: &dyn Entries) -> u32 {
         match self.coldest(keep, entries) {
             Some(coldest) if self.frequency(candidate) > self.frequency(coldest) => coldest,
@@ -156,13 +156,13 @@ impl Adaptive {
 
     fn evict(&mut self, slot: u32, entries: &dyn Entries) {
         self.refresh(slot, entries);
-        // The insert is a use as well, counted once the entry leaves the window.
+        // The insert counts as a use too, once the entry leaves the window.
         let insert = u8::from(self.queues.list(slot) == WINDOW);
         self.history.add(entries.hash(slot), self.frequency(slot) + insert);
         self.queues.unlink(slot, entries.weight(slot));
     }
 
-    /// Moves the uses of `slot` into its frequency. Returns whether there were any.
+    /// Adds the uses of `slot` to its frequency. Returns whether there were any.
     fn refresh(&mut self, slot: u32, entries: &dyn Entries) -> bool {
         let uses = entries.uses(slot);
         let frequency = self.frequency(slot);
@@ -174,7 +174,7 @@ impl Adaptive {
         uses > 0
     }
 
-    /// The frequency as of now, without uses since `slot` was looked at.
+    /// The current frequency, without the uses since `slot` was last examined.
     fn frequency(&self, slot: u32) -> u8 {
         let link = self.queues.link(slot);
         link.frequency >> self.epoch.wrapping_sub(link.epoch).min(7)
@@ -195,7 +195,7 @@ impl Adaptive {
         }
     }
 
-    /// Moves the share of the window by `step` towards what the tuning says.
+    /// Moves the window's share by at most `step` towards the tuning.
     fn approach(&mut self, step: u64) {
         let share = self.tuning.share(self.budget);
         self.share = share.clamp(self.share.saturating_sub(step), self.share.saturating_add(step));

@@ -1,14 +1,14 @@
-//! A queue of the hashes of entries that left.
+//! Ghosts: the hashes of evicted entries, in a queue.
 
 use std::collections::VecDeque;
 
 use hashbrown::HashMap;
 
-/// The hashes of entries evicted lately, oldest out first.
+/// The hashes of recently evicted entries, first in, first out.
 pub(super) struct Ghosts {
     queue: VecDeque<(u64, u32)>,
-    /// The place of a hash in the queue, by the number of its arrival. A hash taken or
-    /// added anew leaves its former place in the queue, which then counts for nothing.
+    /// The position of a hash in the queue, as an arrival number. A hash that is taken or added again leaves
+    /// an obsolete item in the queue.
     arrivals: HashMap<u64, u32, foldhash::fast::FixedState>,
     arrival: u32,
 }
@@ -23,7 +23,7 @@ impl Ghosts {
         self.arrivals.clear();
     }
 
-    /// Adds `hash` and forgets the oldest beyond `most`.
+    /// Adds `hash`, and removes the oldest beyond `most`.
     pub(super) fn add(&mut self, hash: u64, most: usize) {
         self.arrival = self.arrival.wrapping_add(1);
         self.queue.push_back((hash, self.arrival));

@@ -1,14 +1,14 @@
-//! How often keys were used that are not in the cache any more.
+//! The use counts of keys that are no longer in the cache.
 
 use super::USES_MAX;
 
-/// Remembered keys a bucket.
+/// Keys in a bucket.
 const BUCKET: usize = 8;
-/// Keys remembered for each entry of the cache, at least.
+/// The minimum number of remembered keys per entry of the cache.
 const PER_ENTRY: u64 = 4;
 
-/// Fingerprints of 12 bits with a count of 4 bits, in buckets of 8 by recency: 2 bytes
-/// a key. One key in 500 is taken for another.
+/// Fingerprints of 12 bits with counts of 4 bits, in buckets of 8 ordered by recency: 2 bytes per key. One
+/// key in 500 is mistaken for another.
 pub(super) struct History {
     buckets: Vec<[u16; BUCKET]>,
 }

@@ -6,9 +6,9 @@ use super::{Entries, USES_MAX};
 /// A list for each frequency.
 const LISTS: usize = USES_MAX as usize + 1;
 
-/// Least frequently used, the older of two first. Uses are counted up to 15, when an
-/// entry is looked at; all counts are halved each time that ten times as many uses
-/// were counted as there are entries, as TinyLFU does.
+/// Least frequently used; of two entries with the same frequency the older one leaves first. Uses are counted
+/// up to 15, when an entry is examined. All counts are halved each time that ten times as many uses as
+/// entries were counted, as in TinyLFU.
 pub(super) struct Lfu {
     lists: Lists<LISTS>,
     entries: u64,

@@ -3,18 +3,18 @@
 /// No slot: the end of a list.
 pub(super) const NONE: u32 = u32::MAX;
 
-/// What an order keeps for a slot: 12 bytes.
+/// The links of a slot: 12 bytes.
 #[derive(Clone, Copy)]
 pub(super) struct Link {
-    /// Towards the front.
+    /// The neighbour towards the front.
     prev: u32,
-    /// Towards the back.
+    /// The neighbour towards the back.
     next: u32,
     /// The list that the slot is in.
     list: u8,
     /// Uses counted by the policy.
     pub(super) frequency: u8,
-    /// When the frequency was halved last.
+    /// The epoch in which the frequency was last halved.
     pub(super) epoch: u16,
 }
 
@@ -34,7 +34,7 @@ impl Ends {
     const EMPTY: Self = Self { front: NONE, back: NONE, len: 0, weight: 0 };
 }
 
-/// `N` lists; each slot is in one of them at most.
+/// `N` lists; each slot is in at most one of them.
 pub(super) struct Lists<const N: usize> {
     links: Vec<Link>,
     ends: [Ends; N],
@@ -89,7 +89,7 @@ impl<const N: usize> Lists<N> {
         &mut self.links[slot as usize]
     }
 
-    /// The entry of `slot` weighs `weight` instead of `former`.
+    /// Changes the weight of `slot` from `former` to `weight`.
     pub(super) fn reweigh(&mut self, slot: u32, former: u32, weight: u32) {
         let ends = &mut self.ends[usize::from(self.links[slot as usize].list)];
         ends.weight = ends.weight - u64::from(former) + u64::from(weight);
@@ -125,7 +125,7 @@ impl<const N: usize> Lists<N> {
         }
     }
 
-    /// Moves `slot` to the front of `list`, which may be the one that it is in.
+    /// Moves `slot` to the front of `list`, which may be its present list.
     pub(super) fn move_to_front(&mut self, list: usize, slot: u32, weight: u32) {
         self.unlink(slot, weight);
         self.push_front(list, slot, weight);

@@ -1,8 +1,8 @@
-//! The order in which entries leave a shard: eviction policies over slot numbers.
+//! The eviction order of a shard: policies over slot numbers.
 //!
-//! An order knows no key and no value, so it is compiled once. The shard calls it
-//! under its exclusive lock. Hits run under the shared lock and only raise the use
-//! count of the entry, which the order reads when it looks for a victim.
+//! An order knows neither keys nor values, so it is compiled once. The shard calls it under its exclusive
+//! lock. Hits run under the shared lock and only increment the use count of the entry, which the order reads
+//! when it looks for a victim.
 
 mod adaptive;
 mod ghosts;
@@ -26,25 +26,25 @@ pub(crate) use self::shadows::{Sample, Shadows};
 use self::sieve::Sieve;
 use super::policy::Policy;
 
-/// The most uses that an entry counts; later ones leave the count as it is.
+/// The highest use count of an entry; further uses do not change it.
 pub(crate) const USES_MAX: u8 = 15;
 
-/// What an order may ask of the entries that it orders.
+/// The properties of entries that an order reads.
 pub(crate) trait Entries {
-    /// Uses of the entry since [`set_uses`](Self::set_uses), at most [`USES_MAX`].
+    /// Uses of the entry since the last [`set_uses`](Self::set_uses), at most [`USES_MAX`].
     fn uses(&self, slot: u32) -> u8;
 
     /// Sets the use count of the entry.
     fn set_uses(&self, slot: u32, uses: u8);
 
-    /// The hash of the key of the entry, well mixed in all bits.
+    /// The hash of the entry's key, well mixed in all bits.
     fn hash(&self, slot: u32) -> u64;
 
-    /// What the entry takes of the budget.
+    /// The weight of the entry in the budget.
     fn weight(&self, slot: u32) -> u32;
 }
 
-/// Which entry of a shard leaves next.
+/// The eviction order of a shard.
 pub(crate) struct Order {
     queues: Queues,
 }
@@ -81,7 +81,7 @@ impl Order {
         matches!(&self.queues, Queues::Recency(queue) if queue.moves())
     }
 
-    /// Sets the budget of the shard. Entries beyond it are the next victims.
+    /// Sets the budget of the shard. If it is exceeded, the next victims make room.
     pub(crate) fn set_budget(&mut self, budget: u64) {
         match &mut self.queues {
             Queues::S3Fifo(order) => order.set_budget(budget),
@@ -102,7 +102,7 @@ impl Order {
         }
     }
 
-    /// The entry has another value, and weighed `former` before. This is a use to LRU.
+    /// Records that the entry has another value, and weighed `former` before. LRU counts this as a use.
     pub(crate) fn replaced(&mut self, slot: u32, former: u32, entries: &dyn Entries) {
         match &mut self.queues {
             Queues::Recency(order) => order.hit(slot),
@@ -112,15 +112,15 @@ impl Order {
         }
     }
 
-    /// The entry was used: only where [`moves_on_hit`](Self::moves_on_hit).
+    /// Records a use of the entry; called only if [`moves_on_hit`](Self::moves_on_hit).
     pub(crate) fn hit(&mut self, slot: u32) {
         if let Queues::Recency(order) = &mut self.queues {
             order.hit(slot);
         }
     }
 
-    /// Takes out an entry that was removed or is past its deadline, while the slot
-    /// still answers through `entries`. Eviction takes out its victim by itself.
+    /// Removes an entry that was removed or has expired, while `entries` still has its slot. Eviction removes
+    /// its victim itself.
     pub(crate) fn remove(&mut self, slot: u32, entries: &dyn Entries) {
         match &mut self.queues {
             Queues::Recency(order) => order.remove(slot),
@@ -132,8 +132,8 @@ impl Order {
         }
     }
 
-    /// Takes out the entry to evict next and returns it, never `keep`, the entry that
-    /// is being inserted. `None` where there is no other.
+    /// Removes and returns the next entry to evict, never `keep`, the entry that is being inserted. `None` if
+    /// there is no other.
     pub(crate) fn victim(&mut self, keep: Option<u32>, entries: &dyn Entries) -> Option<u32> {
         match &mut self.queues {
             Queues::Recency(order) => order.victim(keep),
@@ -145,14 +145,14 @@ impl Order {
         }
     }
 
-    /// A key that is not there was asked for: the frequency of its entry, should it come.
+    /// Counts a miss: it adds to the frequency of the entry, should it be inserted.
     pub(crate) fn missed(&mut self, hash: u64) {
         if let Queues::Adaptive(order) = &mut self.queues {
             order.missed(hash);
         }
     }
 
-    /// Forgets all entries and the history.
+    /// Removes all entries and the history.
     pub(crate) fn clear(&mut self) {
         match &mut self.queues {
             Queues::Recency(order) => order.clear(),
@@ -164,7 +164,7 @@ impl Order {
         }
     }
 
-    /// At most `n` slots, the hottest first. Cost: all entries are looked at.
+    /// At most `n` slots, the hottest first. Costs a pass over all entries.
     pub(crate) fn hottest(&self, n: usize, entries: &dyn Entries) -> Vec<u32> {
         match &self.queues {
             Queues::Recency(order) => order.hottest(n, entries),
@@ -176,7 +176,7 @@ impl Order {
         }
     }
 
-    /// Takes over what the shadows found best; the other policies have no tuning.
+    /// Applies the tuning that the simulations found best; other policies ignore it.
     pub(crate) fn tune(&mut self, tuning: Tuning) {
         if let Queues::Adaptive(order) = &mut self.queues {
             order.tune(tuning);

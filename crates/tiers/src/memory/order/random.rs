@@ -2,11 +2,11 @@
 
 use super::Entries;
 
-/// Evicts any entry with the same probability.
+/// Evicts each entry with the same probability.
 pub(super) struct Random {
-    /// Slots in use, in no order.
+    /// Slots in use, unordered.
     slots: Vec<u32>,
-    /// Where in `slots` a slot is.
+    /// The index in `slots` of each slot.
     places: Vec<u32>,
     /// State of xorshift64 (Marsaglia, "Xorshift RNGs", 2003).
     state: u64,
@@ -46,13 +46,13 @@ impl Random {
         Some(slot)
     }
 
-    /// Any place but `place`.
+    /// A random index other than `place`.
     fn other(&mut self, place: usize) -> Option<usize> {
         let step = self.below(self.slots.len() as u64 - 1)? + 1;
         Some((place + step) % self.slots.len())
     }
 
-    /// A number below `count`.
+    /// A random number below `count`.
     fn below(&mut self, count: u64) -> Option<usize> {
         self.state ^= self.state << 13;
         self.state ^= self.state >> 7;

@@ -7,12 +7,12 @@ use super::lists::Lists;
 
 const SMALL: usize = 0;
 const MAIN: usize = 1;
-/// Uses are counted up to this.
+/// The highest use count that matters.
 const USES: u8 = 3;
 
-/// A small queue of a tenth of the budget for new entries, a main queue for those
-/// used more than once in it and for those that come back soon, and a queue of
-/// ghosts: the hashes of as many entries as are in the main queue.
+/// A small queue with a tenth of the budget for new entries; a main queue for entries used more than once in
+/// it and for those that come back soon; and a ghost queue with the hashes of as many evicted entries as the
+/// main queue holds.
 pub(super) struct S3Fifo {
     queues: Lists<2>,
     ghosts: Ghosts,

@@ -1,4 +1,4 @@
-//! Which tuning suits the accesses: small simulated caches over a sample of the keys.
+//! Finds the best tuning: simulates small caches over a sample of the keys.
 
 use std::cell::Cell;
 
@@ -7,26 +7,26 @@ use hashbrown::HashTable;
 use super::adaptive::{Adaptive, Tuning};
 use super::{Entries, USES_MAX};
 
-/// The tunings that are tried, from frequency to recency.
+/// The candidate tunings, from frequency to recency.
 const TUNINGS: [Tuning; 6] = [
     Tuning { window: 10, promotes: false, period: 10 },
     Tuning::FREQUENCY,
     Tuning::START,
     Tuning { window: 300, promotes: true, period: 4 },
     Tuning { window: 600, promotes: false, period: 4 },
-    // All is window: CLOCK, which comes near LRU.
+    // The window is everything: CLOCK, close to LRU.
     Tuning { window: 1_000, promotes: false, period: 4 },
 ];
-/// One key in so many is in the sample.
+/// One key in this many is in the sample.
 const RATIO: u64 = 32;
-/// The least room of a shadow, in entries.
+/// The minimum capacity of a simulation, in entries.
 const ROOM_MIN: u64 = 4;
-/// The least accesses of the sample between two decisions.
+/// The minimum number of sampled accesses between two decisions.
 const ROUND_MIN: u64 = 100;
-/// What former rounds count after each round.
+/// The factor by which earlier hits decay after each round.
 const DECAY: f64 = 15.0 / 16.0;
 
-/// Which keys are in the sample: the same for all accesses (spatial sampling).
+/// The sample of keys, the same for all accesses (spatial sampling).
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Sample;
 
@@ -51,22 +51,22 @@ pub(crate) struct Shadows {
 struct Shadow {
     cache: Cache,
     tuning: Tuning,
-    /// Hits, those of former rounds decayed.
+    /// Hits; those of earlier rounds are decayed.
     hits: f64,
 }
 
 impl Shadows {
-    /// Shadows that find [`Tuning::START`] best as long as they know nothing.
+    /// Simulations that prefer [`Tuning::START`] until they have seen accesses.
     pub(crate) fn new() -> Self {
         let shadow = |tuning| Shadow { cache: Cache::new(tuning), tuning, hits: 0.0 };
         let current = TUNINGS.iter().position(|tuning| *tuning == Tuning::START);
         Self { shadows: TUNINGS.map(shadow), current: current.unwrap_or(0), accesses: 0 }
     }
 
-    /// An access to a key of the [`Sample`], in a cache that has room for `capacity`
-    /// entries. Returns the tuning to use from now on, where it changes.
+    /// Records an access to a key of the [`Sample`], in a cache with room for `capacity` entries. Returns the
+    /// new tuning if it changes.
     ///
-    /// Cost: one lookup for each tuning, about 200 ns, and a miss about 500 ns.
+    /// Costs one look-up per tuning, about 200 ns, and about 500 ns for a miss.
     pub(crate) fn access(&mut self, hash: u64, capacity: u64) -> Option<Tuning> {
         let room = (capacity / RATIO).max(ROOM_MIN);
         for shadow in &mut self.shadows {
@@ -80,8 +80,7 @@ impl Shadows {
         self.decide()
     }
 
-    /// Ends a round: the tuning with the most hits, unless the current one is about as
-    /// good.
+    /// Ends a round: returns the tuning with the most hits, unless the current one is about as good.
     fn decide(&mut self) -> Option<Tuning> {
         let hits = |place: &usize| self.shadows[*place].hits;
         let best = (0..TUNINGS.len()).max_by(|one, other| hits(one).total_cmp(&hits(other)))?;
@@ -96,7 +95,7 @@ impl Shadows {
     }
 }
 
-/// A cache of hashes alone.
+/// A simulated cache of hashes, without values.
 struct Cache {
     slots: HashTable<u32>,
     nodes: Nodes,
@@ -139,7 +138,7 @@ impl Cache {
         }
     }
 
-    /// Whether it is a hit; inserts it otherwise.
+    /// Returns whether the access is a hit; inserts the hash otherwise.
     fn access(&mut self, hash: u64, room: u64) -> bool {
         let nodes = &self.nodes.nodes;
         if let Some(slot) = self.slots.find(hash, |slot| nodes[*slot as usize].0 == hash) {

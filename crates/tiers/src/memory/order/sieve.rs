@@ -4,8 +4,8 @@
 use super::Entries;
 use super::lists::Lists;
 
-/// One queue, new entries at its front, and a hand that moves from the back to the
-/// front and spares the entries used since it was there last, which stay in place.
+/// One queue with new entries at its front. A hand moves from the back to the front; it spares entries used
+/// since its last visit, which stay in place, and evicts the first unused one.
 pub(super) struct Sieve {
     queue: Lists<1>,
     hand: Option<u32>,

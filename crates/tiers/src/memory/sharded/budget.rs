@@ -1,11 +1,11 @@
-//! What a store holds, and what it may hold.
+//! The limits and the accounting of a store.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use larder_core::memory::Bounds;
 use larder_core::tier::Usage;
 
-/// The bounds of a store and its exact accounts, shared by all its shards.
+/// The limits of a store and its exact accounting, shared by all shards.
 pub(super) struct Budget {
     entries_max: AtomicU64,
     bytes_max: AtomicU64,
@@ -37,7 +37,7 @@ impl Budget {
         Bounds { entries: given(&self.entries_max), bytes: given(&self.bytes_max) }
     }
 
-    /// Whether a record of this weight can be held at all.
+    /// Whether the store can hold a record of this weight at all.
     #[inline]
     pub(super) fn fits(&self, weight: u32) -> bool {
         u64::from(weight) <= self.bytes_max.load(Relaxed) && self.entries_max.load(Relaxed) > 0
@@ -75,7 +75,7 @@ impl Budget {
         self.entries.load(Relaxed)
     }
 
-    /// About how many entries fit: of the weight that entries have now, where bytes are bounded.
+    /// About how many entries fit; under a byte limit, by the current mean weight.
     pub(super) fn capacity(&self) -> u64 {
         let entries = self.entries.load(Relaxed).max(1);
         let weight = (self.bytes.load(Relaxed) / entries).max(1);
@@ -83,7 +83,7 @@ impl Budget {
     }
 
     pub(super) fn usage(&self) -> Usage {
-        // A store bounded by entries alone is not told what they weigh in bytes.
+        // A store that is limited only by entries does not know their weights in bytes.
         let bytes = if self.bytes_max.load(Relaxed) == u64::MAX { 0 } else { self.bytes.load(Relaxed) };
         Usage { entries: self.entries(), bytes, evictions: self.evictions.load(Relaxed) }
     }

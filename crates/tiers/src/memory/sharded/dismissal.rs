@@ -1,8 +1,8 @@
-//! What left a store, on its way to be told of and dropped.
+//! Reports and drops entries that left a store.
 //!
-//! The `Drop` of a value may call the store, which may evict other values, and so on.
-//! Some levels down, what leaves is queued for the drops above, so that such a chain
-//! takes little stack. A chain without end is cut: the next call drops the rest.
+//! The `Drop` of a value may call the store, which may evict other values, and so on. Below some depth,
+//! removed entries are queued for an outer call, so that such a chain takes little stack. An endless chain is
+//! cut: the next call drops the rest.
 
 use std::cell::Cell;
 use std::mem;
@@ -16,18 +16,18 @@ std::thread_local! {
     static DEPTH: Cell<u32> = const { Cell::new(0) };
 }
 
-/// Drops within drops, over all stores.
+/// The maximum depth of nested drops, over all stores.
 const DEPTH_MAX: u32 = 8;
 
-/// Something that left a shard.
+/// An entry or value that left a shard.
 pub(super) enum Departed<K, V> {
-    /// An entry, and the cause to tell where it left by itself.
+    /// An entry; with a cause if the store dropped it by itself.
     Entry(Node<K, V>, Option<DepartureCause>),
     /// What a replaced entry held.
     Replaced((K, Former<V>)),
 }
 
-/// What left in one call. Most calls have at most one.
+/// The entries that left in one call. Most calls have at most one.
 pub(super) struct Leaving<K, V> {
     first: Option<Departed<K, V>>,
     rest: Vec<Departed<K, V>>,
@@ -55,7 +55,7 @@ impl<K, V> Leaving<K, V> {
     }
 }
 
-/// What waits for the outermost drop, or for the next call.
+/// Entries that wait for the outermost drop, or for the next call.
 pub(super) struct Waiting<K, V>(Mutex<Vec<Departed<K, V>>>);
 
 impl<K, V> Default for Waiting<K, V> {
@@ -65,9 +65,9 @@ impl<K, V> Default for Waiting<K, V> {
 }
 
 impl<K, V> Waiting<K, V> {
-    /// Has `end` end everything that left. No lock of the store may be held.
+    /// Calls `end` for everything that left. No lock of the store may be held.
     pub(super) fn dismiss(&self, mut leaving: Leaving<K, V>, end: impl Fn(Departed<K, V>)) {
-        // In the destructor of a thread-local there is no depth any more.
+        // In the destructor of a thread-local the depth is no longer available.
         let depth = DEPTH.try_with(|depth| depth.replace(depth.get() + 1)).unwrap_or(0);
         let dismissal = Dismissal { waiting: self, leaving: &mut leaving };
         if depth >= DEPTH_MAX {
@@ -76,7 +76,7 @@ impl<K, V> Waiting<K, V> {
         while let Some(departed) = dismissal.leaving.pop() {
             end(departed);
         }
-        // What drops queued meanwhile, and what those queued in turn, but not for ever.
+        // Also end entries that the drops queued, and those queued by these, but not endlessly.
         for _ in 0..2 {
             for departed in mem::take(&mut *self.0.lock()) {
                 dismissal.leaving.rest.push(departed);
@@ -95,8 +95,8 @@ impl<K, V> Waiting<K, V> {
     }
 }
 
-/// While this thread drops. Leaves what is left to the next call, where a `Drop` panics
-/// or is too deep.
+/// Guard while this thread drops. Queues the remaining entries for the next call, if a `Drop` panics or the
+/// depth is exceeded.
 struct Dismissal<'a, K, V> {
     waiting: &'a Waiting<K, V>,
     leaving: &'a mut Leaving<K, V>,

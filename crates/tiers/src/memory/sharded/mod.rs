@@ -1,9 +1,9 @@
-//! The default memory engine: a sharded table with an eviction policy of its own.
+//! The default memory engine: a sharded hash table with its own eviction policies.
 //!
-//! A hit takes the shared lock of one shard, clones a handle of the value and raises
-//! the use count of the entry. Everything else takes the exclusive lock of a shard.
-//! The bounds and the accounts are global: any entry may take the room of any other.
-//! What leaves is dropped after the locks are released, before the call returns.
+//! A hit takes the shared lock of one shard, clones a handle of the value and increments the use count of the
+//! entry. All other operations take the exclusive lock of a shard. Limits and accounting are global: an entry
+//! may use the space of any other shard. Removed values are dropped after the locks are released and before
+//! the call returns.
 
 mod budget;
 mod dismissal;
@@ -38,43 +38,43 @@ use self::shard::{Context, Shard};
 use super::Policy;
 use super::order::{Sample, Shadows};
 
-/// Entries that a shard holds at least, so that its policy has something to choose from.
+/// The minimum number of entries per shard, so that its policy has a choice.
 const ENTRIES_PER_SHARD: u64 = 1024;
-/// The same where the bound is in bytes, for entries of about 256 bytes.
+/// The same in bytes, for entries of about 256 bytes.
 const BYTES_PER_SHARD: u64 = 256 << 10;
 const SHARDS_PER_CPU: usize = 4;
 const SHARDS_MAX: usize = 256;
 
-/// A memory store of our own.
+/// A sharded memory store.
 pub struct ShardedStore<K, V> {
     shards: Box<[Lane<K, V>]>,
     hasher: RandomState,
     budget: Budget,
-    /// The policy moves entries on each hit, under the exclusive lock.
+    /// Whether the policy moves entries on each hit, under the exclusive lock.
     moves_on_hit: bool,
-    /// The policy counts how often absent keys are asked for, as W-TinyLFU does. `Auto` does
-    /// not: a miss would cost the exclusive lock.
+    /// Whether the policy counts misses, as W-TinyLFU does. `Auto` does not: a miss would take the exclusive
+    /// lock.
     counts_misses: bool,
-    /// Sampled accesses that tune [`Policy::Auto`].
+    /// Simulations over sampled accesses, which tune [`Policy::Auto`].
     shadows: Option<Box<Mutex<Sampled>>>,
     lifetimes: OnceLock<Arc<dyn Lifetimes>>,
-    /// The shard at which a search for room begins next.
+    /// The shard where the next eviction begins.
     next: AtomicUsize,
     on_departure: Option<OnDeparture<K>>,
     waiting: Waiting<K, V>,
 }
 
-/// The shadows of the policy, and the access that they saw last.
+/// The simulations of the policy, and the last access that they saw.
 struct Sampled {
     shadows: Shadows,
     last: u64,
 }
 
-/// A shard with its lock, in cache lines of its own.
+/// A shard with its lock, in its own cache lines.
 #[repr(align(128))]
 struct Lane<K, V> {
     shard: RwLock<Shard<K, V>>,
-    /// Entries in the shard, for a look without the lock.
+    /// Number of entries in the shard, readable without the lock.
     len: AtomicUsize,
 }
 
@@ -84,7 +84,7 @@ impl<K, V> Lane<K, V> {
     }
 }
 
-/// Where no engine attached itself: time stands still, and nothing expires.
+/// Used before [`attach`](MemoryStore::attach): time stands still, and nothing expires.
 struct Timeless;
 
 impl Lifetimes for Timeless {
@@ -106,12 +106,12 @@ where
     K: Hash + Eq + Send + Sync + 'static,
     V: Clone + Send + Sync + 'static,
 {
-    /// A store within `bounds`.
+    /// Creates a store within `bounds`.
     pub fn new(bounds: Bounds, policy: Policy) -> Self {
         Self::with(bounds, policy, None)
     }
 
-    /// A store within `bounds` that calls `on_departure` for each record that leaves by itself.
+    /// Creates a store within `bounds` that calls `on_departure` for each record that it drops by itself.
     pub fn with(bounds: Bounds, policy: Policy, on_departure: Option<OnDeparture<K>>) -> Self {
         let count = shard_count(bounds);
         let share = share_of(bounds, count);
@@ -133,7 +133,7 @@ where
 
     #[inline]
     fn lane(&self, hash: u64) -> &Lane<K, V> {
-        // The table of a shard uses the lowest and the highest bits.
+        // Uses other bits than the table of a shard, which uses the lowest and the highest ones.
         &self.shards[(hash >> 32) as usize & (self.shards.len() - 1)]
     }
 
@@ -141,7 +141,7 @@ where
         self.lifetimes.get().map_or(&Timeless, |lifetimes| &**lifetimes)
     }
 
-    /// Finds the node of `key`, has `read` look at it, and counts a use where it says so.
+    /// Finds the node of `key` and passes it to `read`; counts a use if `read` returns a value.
     #[inline]
     fn read<Q: Hash + Equivalent<K> + ?Sized, R>(
         &self,
@@ -167,13 +167,13 @@ where
         Some(found)
     }
 
-    /// Shows the shadows of the policy an access, and takes over what they found best.
+    /// Passes an access to the simulations, and applies the tuning that they found best.
     #[cold]
     fn sample(&self, hash: u64) {
         let Some(sampled) = &self.shadows else { return };
-        // An access that meets another one is not seen: a sample need not be complete.
+        // Skips an access while another thread samples: a sample need not be complete.
         let Some(mut sampled) = sampled.try_lock() else { return };
-        // The steps of one miss look more than once.
+        // One miss looks up its key more than once.
         if std::mem::replace(&mut sampled.last, hash) == hash {
             return;
         }
@@ -184,7 +184,7 @@ where
         }
     }
 
-    /// Counts a miss for the policy, unless that would have to wait.
+    /// Counts a miss for the policy, if the lock is free.
     #[cold]
     fn note_miss<Q: Hash + Equivalent<K> + ?Sized>(&self, key: &Q) {
         let hash = self.hasher.hash_one(key);
@@ -204,7 +204,8 @@ where
         self.lane(hash).shard.read().node(hash, key).map(read)
     }
 
-    /// Runs an exclusive operation on a shard; what left is told and dropped after the lock.
+    /// Runs an operation under the exclusive lock of a shard. Reports and drops the removed entries after the
+    /// lock is released.
     fn exclusively<R>(
         &self,
         lane: &Lane<K, V>,
@@ -221,7 +222,7 @@ where
         done
     }
 
-    /// Tells that an entry left by itself, and drops it.
+    /// Reports an entry that was dropped by the store itself, and drops it.
     fn end(&self, departed: Departed<K, V>) {
         if let Departed::Entry(node, Some(cause)) = departed
             && let Some(on_departure) = &self.on_departure
@@ -231,7 +232,7 @@ where
         }
     }
 
-    /// Evicts from the shards in turn until the bounds hold again.
+    /// Evicts from the shards in turn until the limits hold.
     #[cold]
     fn make_room(&self, keep: Option<(&Lane<K, V>, u32)>) {
         let count = self.shards.len();
@@ -250,7 +251,7 @@ where
         }
     }
 
-    /// Evicts from the shard of a new record while that has its share of the entries or more.
+    /// Evicts from the shard of a new record while that shard holds at least its share of the entries.
     #[inline]
     fn make_room_here(&self, shard: &mut Shard<K, V>, keep: u32, context: &mut Context<'_, K, V>) {
         let count = self.shards.len() as u64;
@@ -264,7 +265,7 @@ where
         self.lifetimes().freshness(node.lifespan(), now) == Freshness::Fresh
     }
 
-    /// Does all that is due at once.
+    /// Removes all entries that are due.
     fn expire_all(&self) {
         for lane in &self.shards {
             self.exclusively(lane, |shard, context| shard.expire(usize::MAX, context));
@@ -380,7 +381,7 @@ where
             let live = shard.hottest(n).filter(|node| self.is_live(node, now));
             by_shard.push(live.map(|node| map(&node.key)).collect::<Vec<T>>().into_iter());
         }
-        // A shard knows its own order alone: the hottest of each, then the second of each.
+        // Each shard knows only its own order: take the hottest of each, then the second of each.
         let mut hottest = Vec::with_capacity(n.min(self.budget.entries() as usize));
         while hottest.len() < n {
             let before = hottest.len();
@@ -410,7 +411,7 @@ where
     }
 }
 
-/// A power of two, so that the shard of a hash is a mask away.
+/// The number of shards, a power of two so that a mask finds the shard of a hash.
 fn shard_count(bounds: Bounds) -> usize {
     let cpus = available_parallelism().map_or(1, usize::from);
     let by_cpus = (cpus * SHARDS_PER_CPU).next_power_of_two().min(SHARDS_MAX);
@@ -420,7 +421,7 @@ fn shard_count(bounds: Bounds) -> usize {
     if wanted.is_power_of_two() { wanted } else { wanted.next_power_of_two() / 2 }
 }
 
-/// What one of `count` shards holds, in the unit in which records weigh.
+/// The limit of one of `count` shards, in the unit of record weights.
 fn share_of(bounds: Bounds, count: usize) -> u64 {
     bounds.bytes.or(bounds.entries).unwrap_or(u64::MAX).div_ceil(count as u64)
 }

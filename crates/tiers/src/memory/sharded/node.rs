@@ -14,27 +14,26 @@ use crate::memory::order::{Entries, USES_MAX};
 
 use super::slab::Slab;
 
-/// Larger values are shared even where they own nothing on the heap.
+/// Larger values, in bytes, are shared even if they own nothing on the heap.
 const INLINE_MAX: usize = 64;
 
-/// Types whose `Clone` counts a reference and runs no user code, by their names.
+/// Prefixes of type names whose `Clone` only counts a reference and runs no user code.
 const COUNTED: [&str; 2] = ["alloc::sync::Arc<", "bytes::bytes::Bytes"];
 
-/// Whether values of this type are cloned in place, under the lock of a shard.
+/// Whether values of this type are cloned under the lock of a shard.
 ///
-/// The `Clone` of a value is user code, and user code must not run under a lock. So a
-/// value is shared, and a hit clones it after the lock, unless its type is known: a
-/// small one that owns nothing on the heap, or one that counts references. That spares
-/// an allocation an entry and a cache miss a hit. A name that the compiler writes in
-/// another way costs just that.
+/// The `Clone` of a value is user code, which must not run under a lock. So a value is shared by an `Arc`,
+/// and a hit clones it after the lock, unless its type is known: a small type that owns nothing on the heap,
+/// or a reference-counted one. For known types this saves an allocation per entry and a cache miss per hit. A
+/// type name in an unexpected form only loses this saving.
 pub(super) fn clones_in_place<V>() -> bool {
     let is_plain = !needs_drop::<V>() && size_of::<V>() <= INLINE_MAX;
     is_plain || COUNTED.iter().any(|name| type_name::<V>().starts_with(name))
 }
 
-/// A value in a shard, in the form in which it can be handed out.
+/// A value in a shard.
 pub(super) enum Held<V> {
-    /// The knowledge that there is no value.
+    /// The entry records that there is no value.
     Absent,
     Inline(V),
     Shared(Arc<V>),
@@ -49,7 +48,7 @@ impl<V: Clone> Held<V> {
         }
     }
 
-    /// A handle to take out of the lock.
+    /// Clones a handle that can leave the lock.
     #[inline]
     pub(super) fn handle(&self) -> Self {
         match self {
@@ -59,7 +58,7 @@ impl<V: Clone> Held<V> {
         }
     }
 
-    /// The value itself. Runs user code, so no lock may be held.
+    /// The value. Runs user code, so no lock may be held.
     #[inline]
     pub(super) fn into_value(self) -> Option<V> {
         match self {
@@ -91,7 +90,7 @@ impl<K, V: Clone> Node<K, V> {
         Self { hash, key, value, created, stamp, terms, checked, weight, home, uses }
     }
 
-    /// Replaces all but the key and the use count, and returns what was there.
+    /// Replaces everything but the key and the use count; returns the former content.
     pub(super) fn replace(&mut self, record: Record<V>, in_place: bool) -> Former<V> {
         let Record { value, created, stamp, terms, weight, home, checked } = record;
         let former = Former {
@@ -104,7 +103,7 @@ impl<K, V: Clone> Node<K, V> {
         former
     }
 
-    /// The record without its value, which is handed out separately.
+    /// The record without its value, which is returned separately.
     pub(super) fn record(&self) -> Record<V> {
         Record {
             value: None,
@@ -124,7 +123,7 @@ impl<K, V> Node<K, V> {
         Lifespan { stamp: self.stamp, terms: self.terms.as_deref() }
     }
 
-    /// Counts a use. Two at the same time may count as one.
+    /// Counts a use. Two concurrent uses may count as one.
     #[inline]
     pub(super) fn used(&self) {
         let uses = self.uses.load(Relaxed);
@@ -143,7 +142,7 @@ impl<K, V> Node<K, V> {
     }
 }
 
-/// What a replaced record held.
+/// The content of a replaced record.
 #[expect(dead_code, reason = "held until the lock is released, then dropped")]
 pub(super) struct Former<V> {
     value: Held<V>,

@@ -1,4 +1,4 @@
-//! One shard: a table of slots, their nodes, the order of eviction and the deadlines.
+//! One shard: a hash table of slots, their nodes, the eviction order and the timers.
 
 use std::collections::VecDeque;
 use std::hash::Hash;
@@ -17,18 +17,18 @@ use super::timers::Timers;
 use crate::memory::Policy;
 use crate::memory::order::{Order, Tuning};
 
-/// Due entries that one insert looks at, and slots that it searches for invalidated ones.
+/// How many due entries one insert handles, and how many slots it searches for invalidated entries.
 const DUE_PER_INSERT: usize = 64;
 const SEARCHED_PER_INSERT: u32 = 16;
 
-/// What an exclusive operation on a shard needs of its store.
+/// The parts of the store that an exclusive operation on a shard uses.
 pub(super) struct Context<'a, K, V> {
     pub(super) budget: &'a Budget,
     pub(super) lifetimes: &'a dyn Lifetimes,
     pub(super) leaving: &'a mut Leaving<K, V>,
 }
 
-/// A part of the entries of a store, behind a lock of the store.
+/// A shard: a part of the entries of a store, behind a lock of the store.
 pub(super) struct Shard<K, V> {
     table: HashTable<u32>,
     nodes: Slab<Node<K, V>>,
@@ -36,12 +36,12 @@ pub(super) struct Shard<K, V> {
     in_place: bool,
     order: Order,
     timers: Timers,
-    /// Entries that are past their deadline and may still serve as stale, the oldest first:
-    /// they leave before fresh ones. May name slots that were removed or written since.
+    /// Entries past their deadline that may still be served as stale, the oldest first. They are evicted
+    /// before fresh ones. May contain slots that were removed or rewritten since.
     stale: VecDeque<u32>,
-    /// Slots below this are yet to be searched for invalidated entries.
+    /// Slots below this are still to be searched for invalidated entries.
     unsearched: u32,
-    /// The count of invalidations up to which a search was begun.
+    /// The invalidation count for which the last search was started.
     searched_for: u64,
 }
 
@@ -88,17 +88,17 @@ impl<K, V> Shard<K, V> {
         self.nodes.get(slot)
     }
 
-    /// Counts that a key was asked for which is not there.
+    /// Counts a miss of a key.
     pub(super) fn missed(&mut self, hash: u64) {
         self.order.missed(hash);
     }
 
-    /// Counts a use that changes the order by itself.
+    /// Counts a use that changes the eviction order.
     pub(super) fn move_on_hit(&mut self, slot: u32) {
         self.order.hit(slot);
     }
 
-    /// Takes everything out. Entries past their time are told as expired.
+    /// Removes all entries. Reports those past their deadline as expired.
     pub(super) fn clear(&mut self, context: &mut Context<'_, K, V>) {
         let now = context.lifetimes.now();
         let bytes = self.nodes().map(|node| u64::from(node.weight)).sum();
@@ -114,7 +114,7 @@ impl<K, V> Shard<K, V> {
         }
     }
 
-    /// Takes the entry that is to leave next, but not the one in `keep`.
+    /// Evicts the next entry, but not the one in `keep`. Returns whether there was one.
     pub(super) fn evict(&mut self, keep: Option<u32>, context: &mut Context<'_, K, V>) -> bool {
         if self.expire_one(keep, context) {
             return true;
@@ -132,7 +132,7 @@ impl<K, V> Shard<K, V> {
         true
     }
 
-    /// Removes up to `max` entries that are past their time.
+    /// Removes up to `max` expired entries.
     pub(super) fn expire(&mut self, max: usize, context: &mut Context<'_, K, V>) {
         if self.timers.is_empty() {
             return;
@@ -145,7 +145,7 @@ impl<K, V> Shard<K, V> {
         }
     }
 
-    /// Removes some of the entries that are past their time.
+    /// Removes some of the expired entries.
     #[inline]
     pub(super) fn expire_some(&mut self, context: &mut Context<'_, K, V>) {
         if !self.timers.is_empty() {
@@ -153,7 +153,7 @@ impl<K, V> Shard<K, V> {
         }
     }
 
-    /// Removes everything that may not be served any more; how many there were.
+    /// Removes all entries that may no longer be served; returns their number.
     pub(super) fn sweep(&mut self, context: &mut Context<'_, K, V>) -> u64 {
         let now = context.lifetimes.now();
         let gone: Vec<u32> = self
@@ -166,7 +166,7 @@ impl<K, V> Shard<K, V> {
         gone.len() as u64
     }
 
-    /// Removes one entry that is due, if there is one.
+    /// Removes one due entry; returns whether there was one.
     fn expire_one(&mut self, keep: Option<u32>, context: &mut Context<'_, K, V>) -> bool {
         let before = context.leaving.len();
         if !self.timers.is_empty() {
@@ -185,7 +185,7 @@ impl<K, V> Shard<K, V> {
         false
     }
 
-    /// Decides about an entry whose timer has run out.
+    /// Removes, or schedules again, an entry whose timer has run out.
     fn judge_due(&mut self, slot: u32, now: Time, context: &mut Context<'_, K, V>) {
         let Some(node) = self.nodes.get(slot) else { return };
         match context.lifetimes.freshness(node.lifespan(), now) {
@@ -207,7 +207,7 @@ impl<K, V> Shard<K, V> {
         self.stale.push_back(slot);
     }
 
-    /// The entry that has been stale for longest.
+    /// The entry that has been stale for the longest time.
     fn next_stale(&mut self, keep: Option<u32>, lifetimes: &dyn Lifetimes) -> Option<u32> {
         if self.stale.is_empty() {
             return None;
@@ -226,7 +226,7 @@ impl<K, V> Shard<K, V> {
         }
     }
 
-    /// Looks at some slots for entries that were invalidated.
+    /// Searches some slots for invalidated entries.
     pub(super) fn search(&mut self, context: &mut Context<'_, K, V>) {
         let invalidations = context.lifetimes.invalidations();
         if self.searched_for != invalidations {
@@ -247,7 +247,8 @@ impl<K, V> Shard<K, V> {
         }
     }
 
-    /// Takes a node out of the table, the timers and the accounts. The order knows already.
+    /// Removes a node from the table, the timers and the accounting. The caller has removed it from the
+    /// order.
     fn detach(&mut self, slot: u32, budget: &Budget) -> Option<Node<K, V>> {
         let node = self.nodes.remove(slot)?;
         if let Ok(entry) = self.table.find_entry(node.hash, |other| *other == slot) {
@@ -258,7 +259,7 @@ impl<K, V> Shard<K, V> {
         Some(node)
     }
 
-    /// Schedules the next moment at which the freshness of an entry changes.
+    /// Schedules the next time at which the freshness of an entry changes.
     fn schedule(&mut self, slot: u32, now: Time) {
         let Some(terms) = self.nodes.get(slot).and_then(|node| node.terms.as_ref()) else { return };
         let until = terms.until();
@@ -285,7 +286,7 @@ where
         self.nodes.get(self.find(hash, key)?)
     }
 
-    /// Stores a record; its slot, or `None` where the shard has no slot left.
+    /// Stores a record; returns its slot, or `None` if the shard has no free slot.
     pub(super) fn insert(
         &mut self,
         (hash, key): (u64, K),

@@ -1,10 +1,10 @@
-//! Nodes by slot number, with free slots used again.
+//! A slab: nodes by slot number, with reuse of free slots.
 
-/// Slots of a chunk: a power of two.
+/// The number of slots in a chunk, a power of two.
 const CHUNK: usize = 128;
 
-/// A growing set of nodes, in chunks: no node moves while the slab grows, which happens
-/// under the lock of a shard. A slot number stays valid until its node is removed.
+/// A growing set of nodes, in chunks. No node moves while the slab grows, which happens under the lock of a
+/// shard. A slot number stays valid until its node is removed.
 pub(super) struct Slab<T> {
     chunks: Vec<Vec<Option<T>>>,
     free: Vec<u32>,
@@ -29,17 +29,17 @@ impl<T> Slab<T> {
         self.place(slot)?.as_mut()
     }
 
-    /// Nodes that are there.
+    /// The number of nodes.
     pub(super) fn len(&self) -> usize {
         self.slots as usize - self.free.len()
     }
 
-    /// Slots, free ones included: every slot number is below.
+    /// The number of slots, free ones included; every slot number is lower.
     pub(super) fn slots(&self) -> u32 {
         self.slots
     }
 
-    /// Stores `node`; `None` where all 2^32 - 1 slots are taken.
+    /// Stores `node`; `None` if all 2^32 - 1 slots are in use.
     pub(super) fn insert(&mut self, node: T) -> Option<u32> {
         if let Some(slot) = self.free.pop() {
             *self.place(slot)? = Some(node);
@@ -67,7 +67,7 @@ impl<T> Slab<T> {
         (0_u32..).zip(self.chunks.iter().flatten()).filter_map(|(slot, node)| Some((slot, node.as_ref()?)))
     }
 
-    /// Takes all nodes out.
+    /// Removes and returns all nodes.
     pub(super) fn take(&mut self) -> impl Iterator<Item = T> + use<T> {
         std::mem::take(self).chunks.into_iter().flatten().flatten()
     }

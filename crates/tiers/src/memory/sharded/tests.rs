@@ -1,4 +1,4 @@
-//! What the conformance suite does not see: accounts, bounds, locks, expiry.
+//! Tests beyond the conformance suite: accounting, limits, locks, expiry.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::SeqCst};
@@ -25,7 +25,7 @@ const POLICIES: [Policy; 8] = [
     Policy::Random,
 ];
 
-/// A clock that a test moves; entries with a lower sequence number than `floor` are invalidated.
+/// A clock that a test sets; entries with a lower sequence number than `floor` are invalidated.
 #[derive(Default)]
 struct Hands {
     now: AtomicU64,
@@ -61,7 +61,7 @@ fn record<V>(value: V, weight: u32) -> Record<V> {
     }
 }
 
-/// A record that expires at `deadline` and may serve as stale for `stale`, in milliseconds.
+/// A record that expires at `deadline` and may be served as stale for `stale`, in milliseconds.
 fn mortal<V>(value: V, deadline: u64, stale: u64) -> Record<V> {
     let (deadline, stale) = (Time::from_millis(deadline), Duration::from_millis(stale));
     let terms = EntryMeta { deadline, stale, ..EntryMeta::PLAIN };
@@ -75,7 +75,7 @@ fn attached<V: Clone + Send + Sync + 'static>(bounds: Bounds) -> (ShardedStore<u
 }
 
 #[test]
-fn the_bound_is_exact_for_every_policy_and_small_capacity() {
+fn small_capacity_is_exact_for_every_policy() {
     for policy in POLICIES {
         for capacity in [1, 2, 10, 100, 3000] {
             let store = ShardedStore::<u64, u64>::new(Bounds::entries(capacity), policy);
@@ -94,7 +94,7 @@ fn the_bound_is_exact_for_every_policy_and_small_capacity() {
 }
 
 #[test]
-fn an_entry_of_a_quarter_of_the_budget_is_kept_beside_small_ones() {
+fn entry_of_a_quarter_of_the_budget_is_kept_beside_small_ones() {
     const BUDGET: u64 = 8 << 20;
     for policy in POLICIES {
         let store = ShardedStore::<u64, u64>::new(Bounds::bytes(BUDGET), policy);
@@ -109,7 +109,7 @@ fn an_entry_of_a_quarter_of_the_budget_is_kept_beside_small_ones() {
 }
 
 #[test]
-fn both_bounds_hold_and_change_at_run_time() {
+fn both_limits_hold_and_can_be_changed() {
     let bounds = Bounds { entries: Some(5000), bytes: Some(1 << 20) };
     let store = ShardedStore::<u64, u64>::new(bounds, Policy::Auto);
     for key in 0..9000 {
@@ -132,7 +132,7 @@ fn both_bounds_hold_and_change_at_run_time() {
 }
 
 #[test]
-fn expired_entries_leave_first_and_by_themselves() {
+fn expired_entries_leave_first_and_without_a_call_for_them() {
     let (store, hands) = attached::<u64>(Bounds::entries(1000));
     for key in 0..900 {
         store.insert(key, mortal(key, 1000, 0));
@@ -152,7 +152,7 @@ fn expired_entries_leave_first_and_by_themselves() {
 }
 
 #[test]
-fn few_inserts_free_the_room_of_many_expired_entries() {
+fn few_inserts_free_the_space_of_many_expired_entries() {
     let (store, hands) = attached::<u64>(Bounds::entries(1000));
     for key in 0..1000 {
         store.insert(key, mortal(key, 1000, 0));
@@ -165,7 +165,7 @@ fn few_inserts_free_the_room_of_many_expired_entries() {
 }
 
 #[test]
-fn an_entry_in_its_stale_window_leaves_before_a_fresh_one() {
+fn stale_entry_is_evicted_before_a_fresh_one() {
     let (store, hands) = attached::<u64>(Bounds::entries(100));
     for key in 0..50 {
         store.insert(key, mortal(key, 1000, 1_000_000));
@@ -182,7 +182,7 @@ fn an_entry_in_its_stale_window_leaves_before_a_fresh_one() {
 }
 
 #[test]
-fn a_moved_deadline_counts() {
+fn moved_deadline_takes_effect() {
     let (store, hands) = attached::<u64>(Bounds::entries(10));
     store.insert(1, mortal(1, 1000, 0));
     store.insert(1, mortal(1, 9000, 0));
@@ -209,7 +209,7 @@ fn later_inserts_remove_invalidated_entries() {
 }
 
 #[test]
-fn departures_are_told_once_with_their_cause() {
+fn departures_are_reported_once_with_their_cause() {
     let told = Arc::new(Mutex::new(Vec::new()));
     let sink = Arc::clone(&told);
     let on_departure = move |key: Arc<u64>, departure: larder_core::memory::Departure| {
@@ -267,10 +267,9 @@ impl Drop for Caller {
     }
 }
 
-/// A fault of the engine before this one: values lived on until some later call, and
-/// were dropped under locks.
+/// A former engine kept values alive until some later call, and dropped them under locks.
 #[test]
-fn a_value_is_dropped_by_the_call_that_removes_it_with_no_lock_held() {
+fn value_is_dropped_by_the_removing_call_without_a_lock() {
     let store = Arc::new(ShardedStore::<u64, Caller>::new(Bounds::entries(3), Policy::Auto));
     let live = Arc::new(AtomicI64::new(0));
     for key in 0..5 {
@@ -288,7 +287,7 @@ fn a_value_is_dropped_by_the_call_that_removes_it_with_no_lock_held() {
 }
 
 #[test]
-fn accounts_are_exact_after_calls_of_many_threads() {
+fn accounting_is_exact_after_concurrent_calls() {
     const BUDGET: u64 = 1 << 20;
     let store = ShardedStore::<u64, Arc<[u8]>>::new(Bounds::bytes(BUDGET), Policy::Auto);
     thread::scope(|scope| {

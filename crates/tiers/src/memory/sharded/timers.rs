@@ -1,18 +1,18 @@
-//! Deadlines of a shard, in a hierarchical timer wheel.
+//! The deadlines of a shard, in a hierarchical timer wheel.
 //!
-//! G. Varghese and T. Lauck, "Hashed and Hierarchical Timing Wheels", SOSP 1987.
-//! Scheduling, cancelling and expiring an entry cost O(1). An entry is due at most
-//! one tick of the lowest wheel, 16 ms, after its deadline.
+//! G. Varghese and T. Lauck, "Hashed and Hierarchical Timing Wheels", SOSP 1987. Scheduling, cancelling and
+//! expiring an entry cost O(1). An entry is due at most one tick of the lowest wheel, 16 ms, after its
+//! deadline.
 
 use larder_core::clock::Time;
 
 const WHEELS: usize = 5;
 const BUCKETS: u64 = 64;
-/// A tick of the lowest wheel has 2^4 ms; each wheel turns once a tick of the next.
+/// A tick of the lowest wheel is 2^4 ms; each wheel turns once per tick of the next.
 const TICK_BITS: u32 = 4;
 const BUCKET_BITS: u32 = 6;
 
-/// No slot, no bucket.
+/// No slot, or no list.
 const NONE: u32 = u32::MAX;
 /// The list of entries that are due.
 const DUE: u32 = (WHEELS as u64 * BUCKETS) as u32;
@@ -27,10 +27,10 @@ struct Link {
 
 const UNLINKED: Link = Link { prev: NONE, next: NONE, list: NONE };
 
-/// The scheduled deadlines of a shard. Takes no memory until the first one.
+/// The scheduled deadlines of a shard. Uses no memory until the first one is scheduled.
 #[derive(Default)]
 pub(super) struct Timers {
-    /// The first slot of each bucket, and of the due list.
+    /// The first slot of each bucket and of the due list.
     heads: Vec<u32>,
     links: Vec<Link>,
     /// Milliseconds up to which the wheels have turned.
@@ -45,7 +45,7 @@ impl Timers {
         self.scheduled == 0
     }
 
-    /// Schedules `slot`, in place of an earlier schedule of it.
+    /// Schedules `slot`, replacing an earlier deadline.
     pub(super) fn schedule(&mut self, slot: u32, deadline: Time, now: Time) {
         self.cancel(slot);
         if deadline == Time::NEVER {
@@ -65,7 +65,7 @@ impl Timers {
         self.scheduled += 1;
     }
 
-    /// Forgets the deadline of `slot`, if it has one.
+    /// Removes the deadline of `slot`, if it has one.
     pub(super) fn cancel(&mut self, slot: u32) {
         if self.links.get(slot as usize).is_some_and(|link| link.list != NONE) {
             self.unlink(slot);
@@ -77,7 +77,7 @@ impl Timers {
         *self = Self::default();
     }
 
-    /// Turns the wheels to `now`. Entries whose tick has passed are due afterwards.
+    /// Turns the wheels to `now`. Entries whose tick has passed are due then.
     #[inline]
     pub(super) fn turn(&mut self, now: Time) {
         if self.scheduled > 0 && now.as_millis() >> TICK_BITS > self.turned >> TICK_BITS {
@@ -85,7 +85,7 @@ impl Timers {
         }
     }
 
-    /// Takes an entry that is due off the timers.
+    /// Removes and returns an entry that is due.
     #[inline]
     pub(super) fn pop_due(&mut self) -> Option<u32> {
         let slot = *self.heads.get(DUE as usize)?;
@@ -106,8 +106,8 @@ impl Timers {
             if from == to {
                 break;
             }
-            // The lowest wheel gives up the ticks that have passed, a higher one its present
-            // tick as well: its entries go to the wheels below.
+            // The lowest wheel empties the ticks that have passed. A higher wheel also empties its present
+            // tick, whose entries move to the lower wheels.
             let (first, last) = if wheel == 0 { (from, to - 1) } else { (from + 1, to) };
             let ticks = (last - first + 1).min(BUCKETS);
             for tick in last + 1 - ticks..=last {
@@ -116,8 +116,8 @@ impl Timers {
         }
     }
 
-    /// Moves the entries of a bucket to the due list. The caller looks their deadlines
-    /// up: those of a higher wheel are scheduled again, on a lower one.
+    /// Moves the entries of a bucket to the due list. The caller checks their deadlines, and schedules those
+    /// of a higher wheel again, on a lower one.
     fn drain(&mut self, list: u32) {
         let mut slot = std::mem::replace(&mut self.heads[list as usize], NONE);
         while slot != NONE {
@@ -134,7 +134,7 @@ impl Timers {
                 return list_of(wheel, tick.max(turned));
             }
         }
-        // Beyond the last wheel: looked at again when that has turned once.
+        // Beyond the last wheel: checked again after that wheel has turned once.
         list_of(WHEELS - 1, (self.turned >> shift_of(WHEELS - 1)) + BUCKETS - 1)
     }
 
@@ -172,7 +172,7 @@ mod tests {
 
     const START: u64 = 1_700_000_000_123;
 
-    /// Deadlines by slot, and the timers that a shard would keep of them.
+    /// Deadlines by slot, and the timers for them as in a shard.
     struct Shard {
         timers: Timers,
         deadlines: Vec<u64>,
@@ -190,7 +190,7 @@ mod tests {
             shard
         }
 
-        /// The slots that have expired `millis` later.
+        /// Advances the time by `millis`; returns the slots that have expired.
         fn advance(&mut self, millis: u64) -> Vec<u32> {
             self.now += millis;
             let now = Time::from_millis(self.now);
@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_is_due_within_a_tick_after_its_deadline_on_every_wheel() {
+    fn entry_is_due_within_a_tick_after_its_deadline_on_every_wheel() {
         const DAY: u64 = 24 * 3_600_000;
         let left =
             [0, 1, 255, 256, 16_000, 16_383, 16_384, 1_000_000, 1_048_576, 70_000_000, 50 * DAY, 200 * DAY];
@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn random_schedules_expire_as_a_sorted_list_does() {
+    fn random_schedules_expire_like_a_sorted_list() {
         let mut rng = fastrand::Rng::with_seed(7);
         for _ in 0..200 {
             let left: Vec<u64> = (0..50).map(|_| spread(&mut rng, 36)).collect();
@@ -257,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn a_deadline_that_never_comes_takes_no_memory() {
+    fn infinite_deadline_takes_no_memory() {
         let mut timers = Timers::default();
         timers.schedule(3, Time::NEVER, Time::from_millis(START));
         assert!(timers.is_empty() && timers.heads.capacity() == 0 && timers.links.capacity() == 0);

@@ -7,14 +7,14 @@ use super::super::history::History;
 use super::{Model, Shard, compare, hash};
 use crate::memory::Policy;
 
-/// Queues from the newest to the oldest. Frequencies are halved at once for all keys,
-/// and the history is exact but for how many keys it knows.
+/// A model with queues from the newest to the oldest. Frequencies of all keys are halved at once, and the
+/// history is exact except for its number of keys.
 struct Adaptive {
     capacity: usize,
     tuning: Tuning,
     window: Vec<u64>,
     main: Vec<u64>,
-    /// Frequency, and uses since it was looked at.
+    /// The frequency, and the uses since the last examination.
     known: HashMap<u64, (u8, u8)>,
     history: History,
     uses: usize,
@@ -125,14 +125,14 @@ fn tiny_lfu_evicts_what_its_model_evicts() {
 }
 
 #[test]
-fn auto_evicts_what_its_model_evicts_as_long_as_it_is_not_tuned() {
+fn auto_without_tuning_evicts_what_its_model_evicts() {
     for capacity in [1, 2, 10, 60, 300] {
         compare(Policy::Auto, capacity, &mut Adaptive::new(capacity, Tuning::START));
     }
 }
 
 #[test]
-fn loop_larger_than_the_cache_replaces_nothing_in_vain() {
+fn loop_larger_than_the_cache_keeps_its_hits() {
     let mut shard = Shard::new(Policy::TinyLfu, 100);
     let mut hits = 0;
     for step in 0..100_000 {
@@ -156,12 +156,12 @@ fn window_follows_the_tuning_in_small_steps() {
     for key in 20_000..30_000 {
         assert_eq!(shard.insert(key, 1).len(), 1);
     }
-    // Recency rules: the last ones are all there.
+    // Recency applies: all of the last keys are there.
     assert!((21_500..30_000).all(|key| shard.slots.contains_key(&key)));
 }
 
 #[test]
-fn history_knows_the_last_keys_and_forgets_by_halving() {
+fn history_remembers_the_last_keys_and_halves_their_counts() {
     let mut history = History::new();
     history.reserve(1_000);
     for key in 0..2_000 {

@@ -1,4 +1,4 @@
-//! What holds for every policy.
+//! Properties of every policy.
 
 use std::collections::HashSet;
 
@@ -17,7 +17,7 @@ const ALL: [Policy; 8] = [
 ];
 
 #[test]
-fn small_capacity_is_exact_and_the_newest_entry_is_there() {
+fn small_capacity_is_exact_and_keeps_the_newest_entry() {
     for policy in ALL {
         for capacity in [1, 2, 10] {
             let mut shard = Shard::new(policy, capacity);
@@ -32,7 +32,7 @@ fn small_capacity_is_exact_and_the_newest_entry_is_there() {
 }
 
 #[test]
-fn entry_of_a_quarter_of_the_budget_is_there_after_its_insert() {
+fn entry_of_a_quarter_of_the_budget_is_kept_by_its_insert() {
     for policy in ALL {
         let mut shard = Shard::new(policy, 1_000);
         let mut random = fastrand::Rng::with_seed(1);
@@ -50,7 +50,7 @@ fn entry_of_a_quarter_of_the_budget_is_there_after_its_insert() {
 }
 
 #[test]
-fn all_entries_can_be_evicted_each_once() {
+fn every_entry_can_be_evicted_once() {
     for policy in ALL {
         let mut shard = Shard::new(policy, 100);
         for key in 0..150 {
@@ -79,7 +79,7 @@ fn smaller_budget_evicts_down_to_it() {
 }
 
 #[test]
-fn cleared_order_is_as_a_new_one() {
+fn cleared_order_behaves_like_a_new_one() {
     for policy in ALL {
         let mut shard = Shard::new(policy, 10);
         for key in 0..30 {
@@ -95,7 +95,7 @@ fn cleared_order_is_as_a_new_one() {
 }
 
 #[test]
-fn hottest_are_those_used_most() {
+fn hottest_entries_are_the_most_used() {
     for policy in ALL.into_iter().filter(|policy| *policy != Policy::Lru) {
         let mut shard = Shard::new(policy, 100);
         for key in 0..100 {
@@ -113,12 +113,12 @@ fn hottest_are_those_used_most() {
 }
 
 #[test]
-fn random_evicts_every_entry_about_as_often() {
+fn random_evicts_all_entries_about_equally_often() {
     let mut shard = Shard::new(Policy::Random, 10);
     let mut places = [0_u32; 10];
     for key in 0..10_000 {
         for victim in shard.insert(key, 1) {
-            // The older an entry is, the fewer of its age are left: ages fall off by a tenth.
+            // Older entries are fewer: each age has a tenth less than the one before.
             places[((key - victim) as usize).min(9)] += 1;
         }
     }

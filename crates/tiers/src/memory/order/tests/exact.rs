@@ -1,4 +1,4 @@
-//! Policies whose order is exact.
+//! Policies with an exact order.
 
 use super::Shard;
 use crate::memory::Policy;
@@ -32,7 +32,7 @@ fn lru_counts_a_replacement_as_a_use() {
 }
 
 #[test]
-fn fifo_evicts_in_the_order_of_insertion_whatever_is_used() {
+fn fifo_evicts_in_the_order_of_insertion_despite_uses() {
     let mut shard = filled(Policy::Fifo);
     assert!(shard.get(1) && shard.get(1) && shard.insert(2, 1).is_empty());
     assert_eq!(shard.insert(5, 1), [1]);
@@ -40,7 +40,7 @@ fn fifo_evicts_in_the_order_of_insertion_whatever_is_used() {
 }
 
 #[test]
-fn removed_entry_leaves_no_place_in_the_order() {
+fn removed_entry_leaves_no_gap_in_the_order() {
     for policy in [Policy::Lru, Policy::Fifo] {
         let mut shard = filled(policy);
         shard.remove(1);

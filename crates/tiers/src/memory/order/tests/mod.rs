@@ -1,4 +1,4 @@
-//! Each order against an obvious model of its policy, over random operations.
+//! Compares each order with a simple model of its policy, over random operations.
 
 mod adaptive;
 mod bounds;
@@ -12,7 +12,7 @@ use std::collections::HashMap;
 use super::{Entries, Order, USES_MAX};
 use crate::memory::Policy;
 
-/// Nodes as a shard has them.
+/// Nodes, as in a shard.
 #[derive(Default)]
 pub(super) struct Nodes {
     nodes: Vec<Node>,
@@ -78,7 +78,7 @@ impl Shard {
         true
     }
 
-    /// Inserts or replaces, and returns the keys that left for it, in order.
+    /// Inserts or replaces; returns the evicted keys in order.
     pub(super) fn insert(&mut self, key: u64, weight: u32) -> Vec<u64> {
         let slot = match self.slots.get(&key) {
             Some(slot) => {
@@ -123,7 +123,7 @@ impl Shard {
         }
     }
 
-    /// What leaves next, as if the budget were smaller.
+    /// Evicts the next entry, as if the budget were smaller.
     pub(super) fn evict(&mut self) -> Option<u64> {
         let victim = self.order.victim(None, &self.nodes)?;
         Some(self.take_out(victim))
@@ -143,15 +143,15 @@ impl Shard {
     }
 }
 
-/// What a model of a policy does, over entries of weight 1.
+/// A model of a policy, for entries of weight 1.
 pub(super) trait Model {
     fn get(&mut self, key: u64) -> bool;
-    /// Inserts an absent key, and returns the key that left for it.
+    /// Inserts an absent key; returns the evicted key.
     fn insert(&mut self, key: u64) -> Option<u64>;
     fn remove(&mut self, key: u64);
 }
 
-/// Runs random operations on both; all answers and victims are the same.
+/// Runs random operations on both, and checks that all answers and victims are equal.
 pub(super) fn compare(policy: Policy, capacity: usize, model: &mut dyn Model) {
     let mut shard = Shard::new(policy, capacity as u64);
     let mut random = fastrand::Rng::with_seed(capacity as u64);

@@ -7,11 +7,11 @@ use crate::memory::Policy;
 
 const CAPACITIES: [usize; 4] = [1, 2, 10, 60];
 
-/// The queue from the newest to the oldest, each with whether it was visited.
+/// A model of SIEVE: the queue from the newest to the oldest, each entry with its visited bit.
 struct Sieve {
     capacity: usize,
     queue: Vec<(u64, bool)>,
-    /// Where the hand is, as a key.
+    /// The key at the hand.
     hand: Option<u64>,
 }
 
@@ -20,7 +20,7 @@ impl Sieve {
         self.queue.iter().position(|entry| entry.0 == key)
     }
 
-    /// The place before `place`, or the oldest.
+    /// The key before `place`, or the oldest.
     fn before(&self, place: usize) -> Option<u64> {
         place.checked_sub(1).map(|place| self.queue[place].0)
     }
@@ -39,7 +39,7 @@ impl Model for Sieve {
                 self.queue[at].1 = false;
                 at = at.checked_sub(1).unwrap_or(oldest);
             }
-            // With the new entry in front, the hand never stops at nothing.
+            // After a new entry at the front, the hand always has an entry to move to.
             self.hand = self.before(at).or(Some(key));
             victim = Some(self.queue.remove(at).0);
         }
@@ -63,7 +63,7 @@ fn sieve_evicts_what_its_model_evicts() {
     }
 }
 
-/// Queues from the newest to the oldest, with uses.
+/// A model of S3-FIFO: queues from the newest to the oldest, with use counts.
 struct S3Fifo {
     capacity: usize,
     small: VecDeque<(u64, u8)>,
@@ -128,8 +128,8 @@ fn s3_fifo_evicts_what_its_model_evicts() {
     }
 }
 
-/// Entries from the one that came last to its frequency to the first, with the
-/// frequency and the uses since.
+/// A model of LFU: entries by when they reached their frequency, the last first, with the frequency and the
+/// uses since.
 struct Lfu {
     capacity: usize,
     entries: Vec<(u64, usize, usize)>,
@@ -140,7 +140,8 @@ impl Lfu {
     fn evict(&mut self, keep: u64) -> u64 {
         if self.uses >= self.entries.len() * 10 {
             self.uses = 0;
-            // Of two that have the same frequency now, the one that had more is the newer.
+            // Of two entries with the same frequency after halving, the one with the higher count before is
+            // newer.
             self.entries.sort_by_key(|entry| 15 - entry.1);
             self.entries.iter_mut().for_each(|entry| entry.1 /= 2);
         }

@@ -1,10 +1,10 @@
-//! The choice of a tuning.
+//! Tests of the choice of a tuning.
 
 use super::super::adaptive::Tuning;
 use super::super::shadows::{Sample, Shadows};
 use super::hash;
 
-/// Feeds keys to shadows of a cache of `capacity`; the tuning at the end.
+/// Feeds keys to simulations of a cache of `capacity`; returns the final tuning.
 fn tuned(capacity: u64, keys: impl Iterator<Item = u64>) -> Tuning {
     let mut shadows = Shadows::new();
     let mut tuning = Tuning::START;
@@ -21,31 +21,31 @@ fn sample_takes_about_one_key_in_32() {
 }
 
 #[test]
-fn loop_is_answered_with_a_small_window() {
+fn loop_leads_to_a_small_window() {
     let tuning = tuned(10_000, (0..200_000).map(|step| step % 30_000));
     assert!(tuning.window <= 10, "{tuning:?}");
 }
 
-/// Each key is used four times within the time of 6,000 others, and never again.
+/// Each key is used four times within 6,000 accesses to others, and never again.
 fn recent(from: u64, to: u64) -> impl Iterator<Item = u64> {
     (from..to).map(|step| step / 4 - (step % 4) * 2_000)
 }
 
 #[test]
-fn keys_that_are_used_up_are_answered_with_a_large_window() {
+fn keys_used_for_a_short_time_lead_to_a_large_window() {
     let tuning = tuned(10_000, recent(1_000_000, 1_300_000));
     assert!(tuning.window >= 300, "{tuning:?}");
 }
 
 #[test]
-fn tuning_follows_when_the_accesses_change() {
+fn tuning_follows_a_change_of_the_accesses() {
     let loops = (0..200_000).map(|step| step % 30_000);
     let tuning = tuned(10_000, loops.chain(recent(1_000_000, 1_400_000)));
     assert!(tuning.window >= 300, "{tuning:?}");
 }
 
 #[test]
-fn uniform_accesses_leave_the_tuning_mostly_alone() {
+fn uniform_accesses_rarely_change_the_tuning() {
     let mut random = fastrand::Rng::with_seed(3);
     let mut shadows = Shadows::new();
     let changes = (0..400_000)
