@@ -180,8 +180,7 @@ impl DiskTier {
     /// next open, and its entries are absent.
     ///
     /// # Errors
-    /// `ErrorKind::Unavailable` for other failures to open the directory. The message names the
-    /// path.
+    /// Fails when the directory cannot be opened for another reason. The message names the path.
     pub fn open(options: DiskOptions) -> Result<Self> {
         Self::open_now(options).map_err(|error| error.in_tier(TierKind::Disk).during("open"))
     }

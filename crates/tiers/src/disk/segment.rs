@@ -104,7 +104,7 @@ impl Segment {
     /// Ends writing.
     ///
     /// `seal` and `release` use sequentially consistent ordering. So of a concurrent pair, the
-    /// later one sees a sealed segment without live bytes, and deletes it.
+    /// later one sees a sealed segment without live bytes, and its caller deletes the segment.
     pub(super) fn seal(&self) {
         self.sealed.store(true, Ordering::SeqCst);
     }

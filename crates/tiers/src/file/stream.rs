@@ -12,7 +12,7 @@ use super::index::rounded;
 use super::room::Room;
 use super::{ABOVE, FileTier};
 
-/// A file being written, and the room that was made for it.
+/// An upload: a file being written, and the room that is reserved for it.
 #[derive(Debug)]
 pub(super) struct Drafted {
     file: folder::UploadFile,

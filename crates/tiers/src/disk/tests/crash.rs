@@ -179,7 +179,7 @@ fn the_process_that_is_killed() {
     });
 }
 
-/// The child, killed at the latest when this goes.
+/// A running child process. Dropping it kills the process.
 struct Victim {
     child: Child,
     lines: std::io::Lines<BufReader<ChildStdout>>,
