@@ -1,4 +1,4 @@
-//! What a function answers, and what of it is stored.
+//! The return type of a function, and the part of it that is stored.
 
 use proc_macro2::{Ident, Span, TokenStream};
 use quote::{ToTokens, quote, quote_spanned};
@@ -11,7 +11,7 @@ use syn::{
 
 use crate::options::{Options, Tags};
 
-/// What a function answers.
+/// The return type of a function.
 pub(crate) struct Answer {
     /// The whole type.
     pub(crate) ty: Type,
@@ -21,8 +21,7 @@ pub(crate) struct Answer {
 }
 
 pub(crate) enum Form {
-    /// A value: of a `Result` only `Ok` is stored, of an `Option` only `Some`
-    /// where `skip_none` says so.
+    /// A value. Of a `Result` only `Ok` is stored; with `skip_none`, of an `Option` only `Some`.
     Value { result: bool, skip_none: bool },
     /// An iterator, `impl` or boxed, over owned items.
     Iterator { item: Type, boxed: bool },
@@ -41,12 +40,12 @@ impl Answer {
         Ok(Self { ty, form, batch: options.batch.is_some() })
     }
 
-    /// The type that is stored, as it is shown.
+    /// The stored type.
     pub(crate) fn value(&self, root: &Path) -> TokenStream {
         self.of_inner(root, self.inner(root))
     }
 
-    /// The same, of what is inside.
+    /// The stored type, given the type inside.
     pub(crate) fn of_inner(&self, root: &Path, value: TokenStream) -> TokenStream {
         match self.form {
             Form::Value { .. } => value,
@@ -54,7 +53,7 @@ impl Answer {
         }
     }
 
-    /// What is inside `Result`, `Option`, iterator or stream.
+    /// The type inside `Result`, `Option`, iterator or stream.
     pub(crate) fn inner(&self, root: &Path) -> TokenStream {
         let ty = &self.ty;
         let (result, skip_none) = match &self.form {
@@ -93,7 +92,7 @@ fn form(ty: &Type, options: &Options) -> syn::Result<Form> {
     Ok(Form::Value { result, skip_none: options.skip_none.is_some() })
 }
 
-/// Refuses what cannot be stored, or options that say nothing here.
+/// Returns an error for types that cannot be stored, and for options without a meaning for this type.
 fn check(form: &Form, ty: &Type, signature: &Signature, options: &Options) -> syn::Result<()> {
     let stored = match form {
         Form::Value { result, .. } => {
@@ -129,7 +128,7 @@ fn check_value(result: bool, options: &Options) -> syn::Result<()> {
     Ok(())
 }
 
-/// A batch answers with a `Vec`, by name, as far as the type can be seen.
+/// Checks that a batch function returns a `Vec`, by the name of the type, unless an alias hides it.
 fn check_batch(ty: &Type, options: &Options) -> syn::Result<()> {
     let is = |ty: &Type, name: &str| named(ty).is_some_and(|named| named == name);
     let answers = if is(ty, "Result") { first_argument(ty) } else { Some(ty) };
@@ -143,7 +142,7 @@ fn check_batch(ty: &Type, options: &Options) -> syn::Result<()> {
     }
 }
 
-/// What is skipped is an `Option`, by name, as far as the type can be seen.
+/// Checks that `skip_none` has an `Option`, by the name of the type, unless an alias hides it.
 fn check_skip_none(ty: &Type, options: &Options) -> syn::Result<()> {
     if options.skip_none.is_none() || options.result.is_some() {
         return Ok(());
@@ -233,7 +232,7 @@ fn boxed(ty: &Type) -> Option<&Type> {
     named(ty).filter(|name| *name == "Box").and_then(|_| first_argument(ty))
 }
 
-/// The last name of a path.
+/// The last segment of a path.
 fn named(ty: &Type) -> Option<&Ident> {
     match ty {
         Type::Path(ty) => ty.path.segments.last().map(|segment| &segment.ident),
@@ -250,7 +249,7 @@ fn first_argument(ty: &Type) -> Option<&Type> {
     })
 }
 
-/// Where a type is said to be `impl` or `dyn` something, and not boxed.
+/// Finds an `impl` or `dyn` type that is not boxed.
 fn unnamed(ty: &Type) -> Option<TokenStream> {
     if let Type::TraitObject(_) = ty {
         return Some(ty.to_token_stream());
@@ -268,7 +267,7 @@ impl<'ast> Visit<'ast> for Unnamed<'ast> {
     }
 }
 
-/// Where a type borrows for less than `'static`.
+/// Finds a lifetime shorter than `'static` in a type.
 pub(crate) fn borrowed(ty: &Type) -> Option<Span> {
     let mut borrows = Borrows(None);
     borrows.visit_type(ty);

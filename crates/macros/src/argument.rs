@@ -1,4 +1,4 @@
-//! The arguments of a function, each with a name of its own.
+//! The arguments of a function, each with a unique name.
 
 use proc_macro2::{Ident, Span, TokenStream};
 use quote::{format_ident, quote};
@@ -10,36 +10,36 @@ use crate::options::{Batch, Options};
 
 /// One argument that is not `self`.
 pub(crate) struct Argument {
-    /// Its name, or one made up where the pattern has none.
+    /// Its name, or a generated one if the pattern has none.
     pub(crate) name: Ident,
-    /// Its type as it is declared.
+    /// The declared type.
     pub(crate) declared: Type,
-    /// Its type inside: `T` for `impl Into<T>`, the declared one otherwise.
+    /// The type in the body: `T` for `impl Into<T>`, otherwise the declared one.
     pub(crate) ty: Type,
     /// Whether it is an `impl Into<T>`.
     pub(crate) into: bool,
     /// Whether it is left out of the key.
     pub(crate) skipped: bool,
-    /// What it holds, where it has the keys of a batch.
+    /// The items, if it has the keys of a batch.
     pub(crate) items: Option<Items>,
 }
 
 /// The items of a batch.
 pub(crate) struct Items {
-    /// The type of one.
+    /// The type of one item.
     pub(crate) item: Type,
-    /// Whether the function takes a `Vec` of its own.
+    /// Whether the function takes an owned `Vec`.
     pub(crate) owned: bool,
 }
 
 impl Argument {
-    /// How callers pass it: `name: Type`.
+    /// The declaration `name: Type`.
     pub(crate) fn declaration(&self) -> TokenStream {
         let (name, ty) = (&self.name, &self.declared);
         quote!(#name: #ty)
     }
 
-    /// Turns an `impl Into<T>` into its `T`.
+    /// Converts an `impl Into<T>` into its `T`.
     pub(crate) fn conversion(&self) -> Option<TokenStream> {
         let (name, ty) = (&self.name, &self.ty);
         self.into.then(|| quote!(let #name: #ty = ::core::convert::Into::into(#name);))
@@ -138,7 +138,7 @@ fn name(pattern: &Pat, position: usize) -> Ident {
     }
 }
 
-/// The `T` of an `impl Into<T>`; any other `impl` is refused.
+/// The `T` of an `impl Into<T>`; an error for any other `impl`.
 fn into_type(ty: &Type) -> syn::Result<Option<Type>> {
     let Type::ImplTrait(bounds) = ty else { return Ok(None) };
     into_bound(bounds).map(Some).ok_or_else(|| {

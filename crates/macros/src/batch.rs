@@ -1,4 +1,4 @@
-//! Functions of many keys: an entry for each, one call for the missing ones.
+//! Batch functions: one entry for each key, and one call for the missing keys.
 
 use proc_macro2::TokenStream;
 use quote::{quote, quote_spanned};
@@ -12,7 +12,8 @@ use crate::expand;
 use crate::function::Function;
 use crate::options::Options;
 
-/// What a batch lends to its function has to do for a second call of it.
+/// Checks that the arguments of a batch function can be used again, since the function may be called a second
+/// time.
 pub(crate) fn check(signature: &Signature, options: &Options, arguments: &[Argument]) -> syn::Result<()> {
     if options.batch.is_none() {
         return Ok(());
@@ -45,7 +46,7 @@ fn is_exclusive(argument: &Argument) -> bool {
     matches!(&argument.declared, Type::Reference(ty) if ty.mutability.is_some())
 }
 
-/// The body of the cached function, once there are keys.
+/// The body of the cached function, after the keys are made.
 pub(crate) fn answer(function: &Function, keys: &Argument, items: &Items) -> TokenStream {
     let root = &function.root;
     let name = &keys.name;
@@ -69,7 +70,7 @@ pub(crate) fn answer(function: &Function, keys: &Argument, items: &Items) -> Tok
     })
 }
 
-/// The call of the function for some of the items, and what becomes of each answer.
+/// The call of the function for some of the items, and the sorting of its answers.
 fn load(function: &Function, keys: &Argument, items: &Items) -> TokenStream {
     let root = &function.root;
     let name = &keys.name;
@@ -112,7 +113,7 @@ fn is_lent(argument: &Argument) -> bool {
     matches!(&argument.ty, Type::Reference(_))
 }
 
-/// An argument of a function that may be called again.
+/// An argument of a function that may be called repeatedly.
 fn passed(argument: &Argument, items: &Items) -> TokenStream {
     let name = &argument.name;
     match &argument.items {
@@ -124,7 +125,7 @@ fn passed(argument: &Argument, items: &Items) -> TokenStream {
     }
 }
 
-/// What is stored of an answer for one key, and what is handed on.
+/// The match arms that sort the answer for one key into stored and passed on.
 fn arms(function: &Function) -> TokenStream {
     let root = &function.root;
     let inner = inner(function);
@@ -144,7 +145,7 @@ fn arms(function: &Function) -> TokenStream {
     }
 }
 
-/// The value in the answer for one key, as a pattern and as an expression.
+/// The value in the answer for one key, both as a pattern and as an expression.
 fn inner(function: &Function) -> TokenStream {
     match skips_none(function) {
         true => quote!(::core::option::Option::Some(value)),

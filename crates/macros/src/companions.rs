@@ -1,4 +1,4 @@
-//! What goes with a cached function: `purge`, `get`, `stats`, …
+//! The companions of a cached function: `purge`, `get`, `stats`, …
 
 use proc_macro2::TokenStream;
 use quote::{ToTokens, quote, quote_spanned};
@@ -10,7 +10,7 @@ use crate::function::Function;
 use crate::options::{Tier, Version};
 use crate::version;
 
-/// All companions, and the two hidden functions they share.
+/// All companions, and the hidden functions that they share.
 pub(crate) fn all(function: &Function) -> TokenStream {
     let hidden = [checked(function), slot(function), cache(function)];
     let by_key = [purge(function), contains(function), get(function)];
@@ -20,8 +20,8 @@ pub(crate) fn all(function: &Function) -> TokenStream {
     quote!(#(#hidden)* #(#by_key)* #(#whole)* #invalidate_tag #uncached)
 }
 
-/// Names every type that is stored, in a signature: the compiler looks at those
-/// first, and says of each what is wrong with it.
+/// Names every stored type in a signature. The compiler checks signatures first, so it reports unmet bounds
+/// there.
 fn checked(function: &Function) -> TokenStream {
     let name = function.hidden("checked");
     let (part, value) = match function.tier {
@@ -56,8 +56,8 @@ fn slot(function: &Function) -> TokenStream {
     }
 }
 
-/// The cache, built at its first use. Generic over the key, so that its type
-/// is found from the expressions that make one.
+/// The function that opens the cache at its first use. Generic over the key, whose type is inferred from the
+/// key expressions.
 fn cache(function: &Function) -> TokenStream {
     let root = &function.root;
     let (name, slot) = (function.hidden("cache"), function.hidden("slot"));
@@ -65,7 +65,7 @@ fn cache(function: &Function) -> TokenStream {
     let (given, suffix) = names(function);
     let builder = quote::format_ident!("{}", function.tier.name());
     let bound = key_bounds(function);
-    // What is told has a key of its own.
+    // Each event owns a copy of its key.
     let clone = function.options.on_event.as_ref().map(|_| quote!(+ ::core::clone::Clone));
     let options = options(function);
     let handle = quote!(#root::__private::Handle<__LarderKey, #value>);
@@ -87,7 +87,7 @@ fn cache(function: &Function) -> TokenStream {
     }
 }
 
-/// The name that the user gave, and what follows the name of the type.
+/// The name that the user set, and the suffix to the name of the type.
 fn names(function: &Function) -> (TokenStream, String) {
     let given = match &function.options.name {
         Some(name) => quote_spanned!(name.span()=> ::core::option::Option::Some(#name)),
@@ -116,20 +116,20 @@ fn options(function: &Function) -> TokenStream {
     quote!(#version #(#calls)* #ttl_by #on_event)
 }
 
-/// What an entry counts with; its key as for [`on_event`].
+/// The weigher; its key type as in [`on_event`].
 fn weigher(function: &Function, weigher: &TokenStream) -> TokenStream {
     let (root, span, stored) = (&function.root, weigher.span(), function.stored());
     let key = function.key.checked.clone().unwrap_or_else(|| quote!(__LarderKey));
     let weigher = match syn::parse2(weigher.clone()) {
-        // Called by name, so that a `String` goes as a `&str`.
+        // Called by path, so that a `String` coerces to `&str`.
         Ok(Expr::Path(path)) => quote_spanned!(span=> |key: &#key, value: &#stored| #path(key, value)),
         _ => weigher.clone(),
     };
     quote_spanned!(span=> .weigher(#root::__private::weigher::<#key, __LarderKey, #stored>(#weigher)))
 }
 
-/// Who is told what happens. The type of a key that the user wrote has no name:
-/// there the listener has to do for any.
+/// The listener for events. The type of a user-written key has no name, so such a listener must accept any
+/// key type.
 fn on_event(function: &Function, listener: &Expr) -> TokenStream {
     let root = &function.root;
     match &function.key.checked {
@@ -140,11 +140,11 @@ fn on_event(function: &Function, listener: &Expr) -> TokenStream {
     }
 }
 
-/// The time to live by the value, where `ttl_fn` says so.
+/// The function that returns the time to live of a value, from `ttl_fn`.
 fn ttl_by(function: &Function, ttl: &Expr) -> TokenStream {
     let (root, stored) = (&function.root, function.stored());
     match ttl {
-        // Called by name, so that a `String` goes as a `&str`.
+        // Called by path, so that a `String` coerces to `&str`.
         Expr::Path(path) => quote_spanned! {ttl.span()=>
             .ttl_by(|_, value: &#stored| ::core::option::Option::Some(#path(value)))
         },
@@ -152,7 +152,7 @@ fn ttl_by(function: &Function, ttl: &Expr) -> TokenStream {
     }
 }
 
-/// The handle, where an expression for the key follows.
+/// The handle, with the key type of the key expression that follows.
 pub(crate) fn handle(function: &Function, key: Option<TokenStream>) -> TokenStream {
     let (owner, name) = (function.owner(), function.hidden("cache"));
     let key = key.map(|key| quote!(::<#key>));
@@ -160,13 +160,13 @@ pub(crate) fn handle(function: &Function, key: Option<TokenStream>) -> TokenStre
     quote!(#owner::#name #key() #wait)
 }
 
-/// The handle that is yet to be opened, as a future.
+/// The future that opens the handle.
 pub(crate) fn opening(function: &Function) -> TokenStream {
     let (owner, name) = (function.owner(), function.hidden("cache"));
     quote!(#owner::#name())
 }
 
-/// The handle, where there is no key to tell its type.
+/// The handle without a key expression to infer its type from.
 fn handle_alone(function: &Function) -> TokenStream {
     if let Some(key) = &function.key.checked {
         return handle(function, Some(key.clone()));
@@ -182,7 +182,7 @@ fn handle_alone(function: &Function) -> TokenStream {
     quote!(#root::__private::keyed_by(#handle, |(#(#names,)*): (#(#types,)*)| #key))
 }
 
-/// A companion that is given what the key is made of.
+/// A companion that takes the arguments of the key.
 struct ByKey {
     name: &'static str,
     doc: &'static str,
@@ -215,7 +215,7 @@ impl ByKey {
     }
 }
 
-/// Receiver and arguments of companions that make a key.
+/// The receiver and the arguments of companions that make a key.
 fn inputs(function: &Function) -> TokenStream {
     let receiver = function.key_receiver().map(ToTokens::to_token_stream);
     let arguments = function.key_arguments();
@@ -224,7 +224,7 @@ fn inputs(function: &Function) -> TokenStream {
     quote!(#(#inputs),*)
 }
 
-/// What makes a companion one for threads or for tasks.
+/// The parts that differ between synchronous and async companions.
 fn shell(function: &Function) -> (TokenStream, TokenStream, TokenStream) {
     match function.is_for_tasks() {
         true => (quote!(async), quote!(.await), quote!(tasks)),
@@ -263,7 +263,7 @@ fn get(function: &Function) -> TokenStream {
     ByKey { name: "get", doc, answer, call: quote!(get) }.written(function)
 }
 
-/// Where results have tags.
+/// The companion `invalidate_tag`, for functions with tags.
 fn invalidate_tag(function: &Function) -> TokenStream {
     let (vis, root) = (&function.item.vis, &function.root);
     let name = function.companion("invalidate_tag");
@@ -291,7 +291,7 @@ fn lifetimes(function: &Function) -> TokenStream {
     }
 }
 
-/// All lifetimes of the function stand on each companion, whichever of them it names.
+/// Each companion declares all lifetimes of the function, even those that it does not use.
 fn lints() -> TokenStream {
     quote!(#[allow(
         clippy::extra_unused_lifetimes,
@@ -300,7 +300,7 @@ fn lints() -> TokenStream {
     )])
 }
 
-/// What becomes of an outcome: where the cache could not be opened, it says why.
+/// Maps an error: if the cache could not be opened, it gives the reason.
 fn explained(function: &Function) -> TokenStream {
     let (root, slot) = (&function.root, function.hidden("slot"));
     quote!(.map_err(|error| {
@@ -308,7 +308,7 @@ fn explained(function: &Function) -> TokenStream {
     }))
 }
 
-/// A companion that is given the cache as a whole.
+/// A companion that uses the whole cache.
 fn over_all(function: &Function, name: &str, doc: &str, answer: &TokenStream) -> TokenStream {
     let (vis, root) = (&function.item.vis, &function.root);
     let call = syn::Ident::new(name, function.item.sig.ident.span());
@@ -339,7 +339,7 @@ fn flush(function: &Function) -> TokenStream {
     over_all(function, "flush", doc, &quote!(#root::Result<()>))
 }
 
-/// Takes the time as its argument, so it is written out.
+/// Written out, since it takes the time as its argument.
 fn set_ttl(function: &Function) -> TokenStream {
     let (vis, root) = (&function.item.vis, &function.root);
     let name = function.companion("set_ttl");
@@ -356,7 +356,7 @@ fn set_ttl(function: &Function) -> TokenStream {
     }
 }
 
-/// The cache itself. Where the user wrote the key, its type has no name.
+/// The companion that returns the cache. The key type of a user-written key has no name.
 fn whole_cache(function: &Function) -> TokenStream {
     let root = &function.root;
     let cache = match function.is_for_tasks() {
@@ -375,7 +375,7 @@ fn whole_cache(function: &Function) -> TokenStream {
     over_all(function, "cache", doc, &quote!(#root::Result<#root::#cache<#key, #value>>))
 }
 
-/// What the builder asks of a key.
+/// The bounds of the builder on a key.
 fn key_bounds(function: &Function) -> TokenStream {
     let root = &function.root;
     match function.tier {
@@ -384,7 +384,7 @@ fn key_bounds(function: &Function) -> TokenStream {
     }
 }
 
-/// Statistics need no key, and open nothing.
+/// Needs no key, and does not open the cache.
 fn stats(function: &Function) -> TokenStream {
     let (vis, root) = (&function.item.vis, &function.root);
     let (name, slot) = (function.companion("stats"), function.hidden("slot"));

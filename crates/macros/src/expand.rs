@@ -1,4 +1,4 @@
-//! From an attribute and a function to what the compiler sees.
+//! Expands an attribute and a function into the generated code.
 
 use proc_macro2::TokenStream;
 use quote::{ToTokens, quote, quote_spanned};
@@ -11,8 +11,8 @@ use crate::companions;
 use crate::function::Function;
 use crate::options::{Options, Tier};
 
-/// The function with its cache, and its companions. Where something is wrong,
-/// the error and the function as it was, so that its callers still compile.
+/// The function with its cache and its companions. On an error, the error and the original function, so that
+/// its callers still compile.
 pub(crate) fn attribute(tier: Tier, options: TokenStream, item: TokenStream) -> syn::Result<TokenStream> {
     let parsed: ItemFn = syn::parse2(item.clone()).map_err(|error| {
         Error::new(error.span(), format!("#[{}] belongs above a function with a body", tier.name()))
@@ -45,7 +45,7 @@ fn expanded(function: &Function) -> TokenStream {
     }
 }
 
-/// The function as its callers know it, which asks the cache first.
+/// The public function, which reads the cache first.
 fn cached(function: &Function) -> TokenStream {
     let attributes = &function.item.attrs;
     let attributes = attributes.iter().filter(|attribute| !attribute.path().is_ident("expect"));
@@ -75,7 +75,7 @@ fn outer_signature(function: &Function) -> TokenStream {
     quote!(#asyncness #fn_token #ident #parameters (#(#inputs),*) #output #clause)
 }
 
-/// The body of the cached function, once there is a key.
+/// The body of the cached function, after the key is made.
 fn answer(function: &Function) -> TokenStream {
     let root = &function.root;
     let handle = companions::handle(function, None);
@@ -119,15 +119,14 @@ fn value(function: &Function, handle: TokenStream) -> TokenStream {
     call(function, "call_sorted", &[handle, quote!(__larder_key), body(function), sort, join])
 }
 
-/// The call of a function that returns an iterator or a stream, and what is
-/// said of its record.
+/// The call of a function that returns an iterator or a stream, and the options of its record.
 fn begun(function: &Function) -> TokenStream {
     let setup = function.options.tags.as_ref().and_then(|tags| tags.setup(&function.root));
     let (options, items) = (options(function), invoked(function));
     quote!({ #setup (#options, #items) })
 }
 
-/// What is said of a `value` that is stored.
+/// The options of a stored `value`.
 pub(crate) fn options(function: &Function) -> TokenStream {
     let root = &function.root;
     match &function.options.tags {
@@ -147,13 +146,13 @@ pub(crate) fn call(function: &Function, name: &str, arguments: &[TokenStream]) -
     }
 }
 
-/// The call of the function itself: a closure, or a future that nobody polls on a hit.
+/// The call of the original function: a closure, or a future that is not polled on a hit.
 fn body(function: &Function) -> TokenStream {
     let call = invoked(function);
     if function.is_async() { call } else { quote!(|| #call) }
 }
 
-/// The call of the function itself, and what becomes of its answer, with tags.
+/// The call of the original function and the sorting of its answer, with tags.
 fn tagged(function: &Function) -> TokenStream {
     let setup = function.options.tags.as_ref().and_then(|tags| tags.setup(&function.root));
     let (call, arms) = (invoked(function), arms(function));
@@ -163,12 +162,12 @@ fn tagged(function: &Function) -> TokenStream {
     }
 }
 
-/// The call of the function itself, with its arguments.
+/// The call of the original function, with its arguments.
 fn invoked(function: &Function) -> TokenStream {
     invocation(function, function.arguments.iter().map(|argument| argument.name.to_token_stream()))
 }
 
-/// The call of the function itself.
+/// The call of the original function, with the given arguments.
 pub(crate) fn invocation(function: &Function, arguments: impl Iterator<Item = TokenStream>) -> TokenStream {
     let uncached = function.companion("uncached");
     match function.item.sig.receiver() {
@@ -191,7 +190,7 @@ fn limit(function: &Function) -> TokenStream {
     }
 }
 
-/// Refuses a `Result` by another name, whose failures would be stored.
+/// A compile-time check for an alias of `Result`, whose errors would be stored.
 fn no_hidden_result(function: &Function) -> Option<TokenStream> {
     let Form::Value { result: false, .. } = function.answer.form else { return None };
     let (root, ty) = (&function.root, &function.answer.ty);
@@ -201,21 +200,22 @@ fn no_hidden_result(function: &Function) -> Option<TokenStream> {
         use #root::__private::NoResult as _;
         ::core::assert!(!#root::__private::Probe::<#ty>::IS_RESULT, #message);
     }};
-    // An item is looked at by `cargo check` too; one in an `impl` block knows neither `Self` nor its parameters.
+    // `cargo check` evaluates an unnamed constant too. In an `impl` block it cannot name `Self` or type
+    // parameters.
     Some(match function.is_method {
         true => quote!(const #check),
         false => quote!(const _: () = #check;),
     })
 }
 
-/// The value inside the answer, as a pattern and as an expression.
+/// The value inside the answer, both as a pattern and as an expression.
 fn wrapped(function: &Function) -> TokenStream {
     let Form::Value { result, skip_none } = function.answer.form else { return quote!(value) };
     let inner = if skip_none { quote!(::core::option::Option::Some(value)) } else { quote!(value) };
     if result { quote!(::core::result::Result::Ok(#inner)) } else { inner }
 }
 
-/// Where an `Option` is skipped: `None`, or `Ok(None)`.
+/// The pattern of a skipped answer: `None`, or `Ok(None)`.
 fn nothing(function: &Function) -> Option<TokenStream> {
     match function.answer.form {
         Form::Value { skip_none: true, result: true } => {
@@ -226,17 +226,17 @@ fn nothing(function: &Function) -> Option<TokenStream> {
     }
 }
 
-/// Whether a `value` is excluded, where there is a predicate.
+/// The predicate that excludes a `value`, if there is one.
 pub(crate) fn excludes(function: &Function) -> Option<TokenStream> {
     let root = &function.root;
     function.options.exclude.as_ref().map(|exclude| match exclude {
-        // Called by name, so that a `String` goes as a `&str`.
+        // Called by path, so that a `String` coerces to `&str`.
         Expr::Path(path) => quote_spanned!(exclude.span()=> #path(&value)),
         closure => quote_spanned!(exclude.span()=> #root::__private::excludes(&value, #closure)),
     })
 }
 
-/// From an answer to what is stored, and what is passed on unstored.
+/// The match arms that sort an answer into stored and passed on.
 fn arms(function: &Function) -> TokenStream {
     let root = &function.root;
     let passed = |passed: TokenStream| quote!(::core::result::Result::Err(#root::__private::Passed::#passed));
@@ -275,7 +275,7 @@ fn arms(function: &Function) -> TokenStream {
     }
 }
 
-/// From what was stored, found or passed on, to the answer.
+/// The match arms that turn a stored or passed value back into an answer.
 fn join(function: &Function) -> TokenStream {
     let root = &function.root;
     let wrapped = wrapped(function);

@@ -1,4 +1,4 @@
-//! A function with an attribute above it, read and checked.
+//! A function with an attribute, parsed and checked.
 
 use proc_macro2::{Ident, Span, TokenStream, TokenTree};
 use quote::{ToTokens, format_ident, quote, quote_spanned};
@@ -12,7 +12,7 @@ use crate::batch;
 use crate::key::Key;
 use crate::options::{Options, Tier};
 
-/// All that is known of a function.
+/// The parsed function and its options.
 pub(crate) struct Function {
     pub(crate) tier: Tier,
     pub(crate) options: Options,
@@ -54,7 +54,7 @@ impl Function {
         }
     }
 
-    /// The name of a function that only the expansion calls.
+    /// The name of a function that only the generated code calls.
     pub(crate) fn hidden(&self, name: &str) -> Ident {
         match self.is_method {
             true => format_ident!("__{}_{name}", self.item.sig.ident, span = Span::mixed_site()),
@@ -70,8 +70,7 @@ impl Function {
         }
     }
 
-    /// The path of the crate as if it stood elsewhere, so that what is wrong
-    /// with a type is shown there.
+    /// The path of the crate with another span, so that the compiler reports type errors at that span.
     pub(crate) fn root_at(&self, span: Span) -> TokenStream {
         let respanned = self.root.to_token_stream().into_iter().map(|mut token| {
             token.set_span(span);
@@ -84,7 +83,7 @@ impl Function {
         self.item.sig.asyncness.is_some()
     }
 
-    /// Whether what it does takes time in a task: an `async fn`, or a stream.
+    /// Whether the function is async: an `async fn`, or one that returns a stream.
     pub(crate) fn is_for_tasks(&self) -> bool {
         self.is_async() || matches!(self.answer.form, Form::Stream { .. })
     }
@@ -98,7 +97,7 @@ impl Function {
         self.arguments.iter().filter(is_used).collect()
     }
 
-    /// The type that is stored, by way of the trait that it has to have.
+    /// The stored type, as an associated type of the required trait.
     pub(crate) fn stored(&self) -> TokenStream {
         let (root, inner, span) = (&self.root, self.answer.inner(&self.root), self.answer.ty.span());
         let kept = self.tier.of_values();
@@ -121,7 +120,7 @@ impl Function {
         }
     }
 
-    /// The receiver of companions: there is one where the key names `self`.
+    /// The receiver of companions, if the key names `self`.
     pub(crate) fn key_receiver(&self) -> Option<&Receiver> {
         let expression = self.options.key.as_ref()?;
         self.item.sig.receiver().filter(|_| mentions(expression.to_token_stream(), "self"))
@@ -159,7 +158,7 @@ fn check_signature(signature: &Signature) -> syn::Result<()> {
     }
 }
 
-/// What `skip` names has to exist, and `self` has to be mentioned somewhere.
+/// Checks that `skip` names existing arguments.
 fn check_skipped(options: &Options, signature: &Signature, arguments: &[Argument]) -> syn::Result<()> {
     for skipped in &options.skip {
         let is_self = skipped == "self" && signature.receiver().is_some();
@@ -177,8 +176,8 @@ fn check_skipped(options: &Options, signature: &Signature, arguments: &[Argument
     check_key(options, signature, arguments)
 }
 
-/// `self` is in the key, or left out by name: whether a result depends on it
-/// cannot be seen.
+/// Checks that `self` is in the key or skipped by name, since the macro cannot see whether a result depends
+/// on it.
 fn check_self(options: &Options, signature: &Signature, arguments: &[Argument]) -> syn::Result<()> {
     let Some(FnArg::Receiver(receiver)) = signature.inputs.first() else { return Ok(()) };
     let message = match &options.key {
@@ -196,7 +195,7 @@ fn check_self(options: &Options, signature: &Signature, arguments: &[Argument]) 
     Err(Error::new_spanned(receiver, message))
 }
 
-/// A key of these arguments and a field of `self`, to be copied.
+/// A suggested key of these arguments and a field of `self`, for an error message.
 fn key_with_self(arguments: &[Argument]) -> String {
     let part = |argument: &Argument| match &argument.declared {
         Type::Reference(_) => format!("{}.to_owned()", argument.name),
@@ -214,7 +213,7 @@ fn key_with_self(arguments: &[Argument]) -> String {
     }
 }
 
-/// A key of constants would be one entry for all calls.
+/// Checks that the key names an argument: a constant key would be one entry for all calls.
 fn check_key(options: &Options, signature: &Signature, arguments: &[Argument]) -> syn::Result<()> {
     let Some(key) = &options.key else { return Ok(()) };
     let tokens = || key.to_token_stream();
@@ -233,18 +232,18 @@ fn check_key(options: &Options, signature: &Signature, arguments: &[Argument]) -
     Err(Error::new_spanned(key, message))
 }
 
-/// Whether a name occurs among tokens, other than as a field or a method.
+/// Whether a name occurs in the tokens, other than as a field or a method.
 fn mentions(tokens: TokenStream, name: &str) -> bool {
     let mut after_dot = false;
     for token in tokens {
         match &token {
             TokenTree::Ident(ident) if ident == name && !after_dot => return true,
             TokenTree::Group(group) if mentions(group.stream(), name) => return true,
-            // As `format!("user:{id}")` does.
+            // As in `format!("user:{id}")`.
             TokenTree::Literal(text) if captures(&text.to_string(), name) => return true,
             _ => {}
         }
-        // Of the two dots of a range, the second follows a dot, and ends no field access.
+        // The second dot of a range follows a dot and is not a field access.
         after_dot = !after_dot && matches!(&token, TokenTree::Punct(punct) if punct.as_char() == '.');
     }
     false
@@ -256,8 +255,8 @@ fn captures(text: &str, name: &str) -> bool {
         && [format!("{{{name}}}"), format!("{{{name}:")].iter().any(|part| text.contains(part))
 }
 
-/// Whether the function speaks of `Self`, which only one in an `impl` block can.
-/// Items within its body have a `Self` of their own.
+/// Whether the function names `Self`, so that it must be in an `impl` block. Items within its body have their
+/// own `Self`.
 fn names_self_type(item: &ItemFn) -> bool {
     let mut search = SelfType(mentions(item.sig.to_token_stream(), "Self"));
     search.visit_block(&item.block);

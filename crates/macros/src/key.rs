@@ -1,4 +1,4 @@
-//! The key: the arguments, owned, or what the user says.
+//! The key: the owned arguments, or the expression that the user wrote.
 
 use proc_macro2::TokenStream;
 use quote::{ToTokens, quote, quote_spanned};
@@ -9,17 +9,16 @@ use crate::answer::borrowed;
 use crate::argument::Argument;
 use crate::options::Tier;
 
-/// How a call becomes a key.
+/// How a call makes its key.
 pub(crate) struct Key {
-    /// An expression over the names of the arguments. In a batch the one with
-    /// the keys stands for one of them, lent.
+    /// An expression over the names of the arguments. In a batch the argument with the keys stands for a
+    /// reference to one item.
     pub(crate) expression: TokenStream,
-    /// Its type, as it is shown; `None` where the user wrote the expression.
+    /// Its type; `None` if the user wrote the expression.
     pub(crate) ty: Option<TokenStream>,
-    /// The same by way of the traits that its parts have to have: where one
-    /// has not, the compiler says so once.
+    /// Its type by way of the required traits, so that the compiler reports an unmet bound once.
     pub(crate) checked: Option<TokenStream>,
-    /// The types of the arguments in it, lent: each is checked for itself.
+    /// The types of the borrowed arguments in it, each of which is checked separately.
     pub(crate) parts: Vec<Type>,
 }
 
@@ -32,7 +31,7 @@ impl Key {
         Self { expression: expression.to_token_stream(), ty: None, checked: None, parts: Vec::new() }
     }
 
-    /// The arguments that are not skipped: one by itself, several as a tuple.
+    /// The key of the arguments that are not skipped: a single one as it is, several as a tuple.
     pub(crate) fn of(arguments: &[&Argument], tier: Tier, root: &Path) -> syn::Result<Self> {
         if let Some(extra) = arguments.get(PARTS_MAX) {
             let message = "a key has at most 12 arguments: say what it is made of with `key = \"..\"`";
@@ -52,7 +51,7 @@ impl Key {
     }
 }
 
-/// What is collected on the way through the arguments.
+/// The state collected while the arguments are visited.
 struct Words<'a> {
     root: &'a Path,
     tier: Tier,
@@ -67,7 +66,7 @@ impl Words<'_> {
     }
 }
 
-/// One argument as it stands in a key.
+/// One argument as part of a key.
 struct Part {
     ty: TokenStream,
     checked: TokenStream,
@@ -103,7 +102,7 @@ impl Part {
         }
     }
 
-    /// What a reference to `ty` is owned as.
+    /// The owned form of a reference to `ty`.
     fn owned(ty: &Type, place: TokenStream, words: &mut Words<'_>) -> Self {
         words.parts.push(ty.clone());
         let part = words.part(ty);
@@ -127,7 +126,7 @@ impl Part {
         Self::of(inner, quote!((*#place)), words)
     }
 
-    /// `Option`, `Vec`, `Box` and `Cow` of what is not plain itself.
+    /// The owned form of `Option`, `Vec`, `Box` and `Cow` of a type that is not plain.
     fn of_container(ty: &Type, place: TokenStream, words: &mut Words<'_>) -> syn::Result<Self> {
         let (Some(name), Some(inner)) = container(ty) else { return Err(unfit(ty)) };
         match name.as_str() {
@@ -170,7 +169,7 @@ impl Part {
         Ok(Self::all(&parts))
     }
 
-    /// One by itself, several as a tuple.
+    /// Joins parts: a single one as it is, several as a tuple.
     fn together(mut parts: Vec<Self>) -> Self {
         match (parts.pop(), parts.is_empty()) {
             (Some(one), true) => one,
@@ -189,7 +188,7 @@ impl Part {
     }
 }
 
-/// Whether a value of the type is a key as it is: it neither borrows, nor is a float.
+/// Whether a value of the type is a key as it is: it does not borrow and is not a float.
 fn is_plain(ty: &Type) -> bool {
     match ty {
         Type::Tuple(tuple) => tuple.elems.iter().all(is_plain),
@@ -220,7 +219,7 @@ fn is_float(ty: &Type) -> bool {
     }
 }
 
-/// The name of a generic type with one type inside, and that type.
+/// The name and the type argument of a generic type with one argument.
 fn container(ty: &Type) -> (Option<String>, Option<&Type>) {
     let Type::Path(ty) = ty else { return (None, None) };
     let Some(last) = ty.path.segments.last() else { return (None, None) };

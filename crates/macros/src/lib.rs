@@ -1,9 +1,8 @@
 //! The attributes of Larder: `#[mcache]`, `#[bcache]`, `#[fcache]`, `#[ucache]`.
 //!
-//! Use them through `larder`, which re-exports them beside the builder
-//! functions of the same names; `docs/attributes.md` has every option. This
-//! crate knows nothing of caches: it reads a function, and writes calls of
-//! `larder::__private`.
+//! Use them through `larder`, which re-exports them beside the builder functions of the same names;
+//! `docs/attributes.md` lists every option. This crate does not depend on the cache: it parses a function and
+//! generates calls of `larder::__private`.
 
 mod answer;
 mod argument;
@@ -21,15 +20,15 @@ use crate::options::Tier;
 
 /// Gives a function a cache in memory.
 ///
-/// Nothing is asked of serde: arguments are `Hash + Eq`, the result is `Clone`.
-/// See [the page on attributes](https://github.com/larder-rs/larder/blob/main/docs/attributes.md)
-/// for the options, and for the companions that come with the function.
+/// Arguments are `Hash + Eq`, and the result is `Clone`; neither needs serde. See [the page on
+/// attributes](https://github.com/larder-rs/larder/blob/main/docs/attributes.md) for the options, and for the
+/// companions of the function.
 #[proc_macro_attribute]
 pub fn mcache(options: TokenStream, item: TokenStream) -> TokenStream {
     attribute(Tier::Memory, options, item)
 }
 
-/// Gives a function a cache on disk, with a small memory in front.
+/// Gives a function a cache on disk, with a small memory tier in front.
 ///
 /// Arguments and result are serde types. Options and companions as for
 /// [`mcache`](macro@mcache), and those of the builder `larder::bcache`.
@@ -38,7 +37,7 @@ pub fn bcache(options: TokenStream, item: TokenStream) -> TokenStream {
     attribute(Tier::Disk, options, item)
 }
 
-/// Gives a function a cache of one file a result.
+/// Gives a function a cache that stores each result in its own file.
 ///
 /// Arguments and result are serde types. Options and companions as for
 /// [`mcache`](macro@mcache), and those of the builder `larder::fcache`.

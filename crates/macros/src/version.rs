@@ -1,14 +1,14 @@
-//! The version of a function by its tokens.
+//! Derives the version of a function from its tokens.
 
 use proc_macro2::{Delimiter, TokenStream, TokenTree};
 use quote::ToTokens;
 use syn::{Block, Signature};
 use xxhash_rust::xxh3::Xxh3Default;
 
-/// A hash of signature and body. Comments, blank space and line ends are not
-/// tokens, so they change nothing. What the body calls is not part of it.
+/// A hash of the signature and the body. Comments, white space and line ends are not tokens, so they do not
+/// change it. Functions that the body calls are not part of it.
 ///
-/// Walks the tokens rather than their text, whose spacing belongs to the compiler.
+/// Hashes the tokens and not their text, since the compiler decides the spacing of the text.
 pub(crate) fn of(signature: &Signature, body: &Block) -> u32 {
     let mut hash = Xxh3Default::new();
     absorb(&mut hash, signature.to_token_stream());
@@ -31,7 +31,7 @@ fn absorb(hash: &mut Xxh3Default, tokens: TokenStream) {
     }
 }
 
-/// With its length, so that two words never run into one.
+/// Hashes a word with its length, so that two adjacent words are distinct from one long word.
 fn word(hash: &mut Xxh3Default, kind: u8, word: &str) {
     hash.update(&[kind]);
     hash.update(&(word.len() as u64).to_le_bytes());

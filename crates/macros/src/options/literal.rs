@@ -1,4 +1,4 @@
-//! Values that are known at compile time, and what is allowed for them.
+//! Option values that are known at compile time, and their ranges.
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -23,8 +23,8 @@ fn integer(value: &Expr) -> Option<syn::Result<u64>> {
     }
 }
 
-/// Numbers that the builders allow, by the name of their option. Expressions
-/// that are no literals are left to `build()`.
+/// The range that the builder allows, by the name of the option. Only literals are checked here; `build()`
+/// checks other expressions.
 fn allowed(tier: Tier, option: &str) -> Option<(RangeInclusive<u64>, &'static str)> {
     let least_memory = if tier == Tier::Memory { 64 << 10 } else { 0 };
     match option {
@@ -36,8 +36,8 @@ fn allowed(tier: Tier, option: &str) -> Option<(RangeInclusive<u64>, &'static st
     }
 }
 
-/// The value of an option that is a number, checked where it is a literal;
-/// text such as `"64 MiB"` becomes its number of bytes.
+/// The value of a numeric option, checked if it is a literal. Text such as `"64 MiB"` becomes the number of
+/// bytes.
 pub(crate) fn number(tier: Tier, option: &str, value: Expr) -> syn::Result<Expr> {
     let Some((range, unit)) = allowed(tier, option) else { return Ok(value) };
     let given = match (text(&value), integer(&value)) {
@@ -59,14 +59,14 @@ pub(crate) fn number(tier: Tier, option: &str, value: Expr) -> syn::Result<Expr>
     Ok(syn::parse_quote_spanned!(value.span()=> #literal))
 }
 
-/// Bytes by the largest unit that leaves no rest.
+/// Prints a size in the largest binary unit that divides it.
 fn size(bytes: u64) -> String {
     let units = [("PiB", 50), ("TiB", 40), ("GiB", 30), ("MiB", 20), ("KiB", 10)];
     let whole = units.into_iter().find(|(_, power)| bytes > 0 && bytes.is_multiple_of(1 << power));
     whole.map_or_else(|| format!("{bytes} B"), |(unit, power)| format!("{} {unit}", bytes >> power))
 }
 
-/// As the text of variables and files has them.
+/// The units, as in the text of variables and files.
 const UNITS: [(&str, u64); 12] = [
     ("", 1),
     ("b", 1),
@@ -82,7 +82,7 @@ const UNITS: [(&str, u64); 12] = [
     ("pb", 1_000_000_000_000_000),
 ];
 
-/// `"64 MiB"`, `"1 GB"`, `"4096"`.
+/// Parses `"64 MiB"`, `"1 GB"`, `"4096"`.
 fn bytes(text: &LitStr) -> syn::Result<u64> {
     let given = text.value().trim().to_ascii_lowercase();
     let digits = given.trim_end_matches(|c: char| c.is_ascii_alphabetic());
@@ -96,7 +96,7 @@ fn bytes(text: &LitStr) -> syn::Result<u64> {
     })
 }
 
-/// `"1h"`, `"90s"`, `"2days 3h"`.
+/// Parses `"1h"`, `"90s"`, `"2days 3h"`.
 pub(crate) fn duration(text: &LitStr) -> syn::Result<Duration> {
     let refused = |reason: String| {
         Error::new(

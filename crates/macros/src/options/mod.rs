@@ -1,4 +1,4 @@
-//! The options of an attribute, read and checked.
+//! The options of an attribute, parsed and checked.
 
 mod literal;
 mod parse;
@@ -9,7 +9,7 @@ use syn::{Expr, Path};
 
 pub(crate) use self::tags::Tags;
 
-/// Which of the four attributes it is.
+/// The four attributes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Tier {
     Memory,
@@ -29,37 +29,37 @@ impl Tier {
         }
     }
 
-    /// The trait of what is part of a key.
+    /// The trait for parts of a key.
     pub(crate) fn of_parts(self) -> Ident {
         Ident::new(if self == Self::Memory { "Part" } else { "EncodedPart" }, Span::call_site())
     }
 
-    /// The trait of what is stored.
+    /// The trait for stored values.
     pub(crate) fn of_values(self) -> Ident {
         Ident::new(if self == Self::Memory { "Kept" } else { "EncodedValue" }, Span::call_site())
     }
 }
 
-/// What distinguishes the entries of this build from those of another.
+/// The schema version of the entries.
 pub(crate) enum Version {
     /// The hash of the function's tokens.
     Auto,
-    /// What the user says.
+    /// The version that the user set.
     Number(Expr),
 }
 
-/// That the function is one of many keys.
+/// Marks a batch function, which takes many keys.
 pub(crate) struct Batch {
     /// The word `batch`.
     pub(crate) word: Ident,
-    /// The argument with the keys, where it is named.
+    /// The argument with the keys, if the user named it.
     pub(crate) argument: Option<Ident>,
 }
 
-/// All that an attribute says.
+/// All options of an attribute.
 #[derive(Default)]
 pub(crate) struct Options {
-    /// The path of the crate `larder`, where it is not `::larder`.
+    /// The path of the crate `larder`, if it is not `::larder`.
     pub(crate) krate: Option<Path>,
     pub(crate) skip: Vec<Ident>,
     pub(crate) key: Option<Expr>,
@@ -85,7 +85,7 @@ impl Options {
         parse::options(tier, tokens)
     }
 
-    /// Whether an argument of this name was left out.
+    /// Whether the argument of this name is skipped.
     pub(crate) fn skips(&self, name: &str) -> bool {
         self.skip.iter().any(|skipped| skipped == name)
     }

@@ -1,4 +1,4 @@
-//! Reading the options: `name`, `name = value`, `name(list)`.
+//! Parses the options: `name`, `name = value`, `name(list)`.
 
 use proc_macro2::{Ident, TokenStream};
 use quote::{ToTokens, quote_spanned};
@@ -33,7 +33,7 @@ const COMMON: [&str; 20] = [
     "ttl",
     "ttl_fn",
 ];
-/// Options of the attributes with tiers beyond memory.
+/// Options of the attributes with byte tiers.
 const TIERED: [&str; 14] = [
     "access",
     "codec",
@@ -52,12 +52,12 @@ const TIERED: [&str; 14] = [
 ];
 /// Options of the attribute whose cache may have any tier.
 const UNIVERSAL: [&str; 5] = ["coherence", "lease", "namespace", "redis", "url"];
-/// Options of builders that are about `load` alone.
+/// Options of builders that only affect `load`.
 const OF_LOAD: [&str; 4] = ["hard_timeout", "refresh_ahead", "soft_timeout", "stale"];
-/// Options of every builder that are handed on as they are.
+/// Options of every builder that are passed on unchanged.
 const HANDED_ON: [&str; 3] = ["weigher", "clock", "policy"];
 
-/// One option as it is written.
+/// One option as the user wrote it.
 struct Written {
     name: Ident,
     value: Value,
@@ -93,7 +93,7 @@ impl Written {
         }
     }
 
-    /// An expression that may be written as text: `"a::b"` or `a::b`.
+    /// An expression that may be quoted: `"a::b"` or `a::b`.
     fn code(self) -> syn::Result<Expr> {
         let value = self.value()?;
         match literal::text(&value) {
@@ -109,7 +109,7 @@ impl Written {
         }
     }
 
-    /// `batch` alone, or `batch = ids`.
+    /// Parses `batch`, or `batch = ids`.
     fn batch(self) -> syn::Result<Batch> {
         let message = "`batch` stands alone, or names the argument with the keys: `batch = ids`";
         let argument = match &self.value {
@@ -173,7 +173,7 @@ fn take(tier: Tier, options: &mut Options, option: Written) -> syn::Result<()> {
     Ok(())
 }
 
-/// Options that are calls of the builder.
+/// Adds the options that are calls of the builder.
 fn hand_on(tier: Tier, options: &mut Options, option: Written) -> syn::Result<()> {
     let name = option.name.to_string();
     let is_common = COMMON.contains(&name.as_str()) || HANDED_ON.contains(&name.as_str());
@@ -217,7 +217,7 @@ fn unknown(tier: Tier, name: &Ident) -> Error {
     Error::new(name.span(), message)
 }
 
-/// A span of time: text is read here, anything else is an expression.
+/// A duration: text is parsed here, anything else is an expression.
 fn span(value: Expr) -> syn::Result<TokenStream> {
     if let Expr::Lit(syn::ExprLit { lit: syn::Lit::Int(number), .. }) = &value {
         let message = format!("a time has a unit: write \"{0}s\" for {0} seconds", number.base10_digits());

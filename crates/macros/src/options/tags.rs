@@ -1,4 +1,4 @@
-//! The tags of what is stored.
+//! The tags of stored results.
 
 use proc_macro2::TokenStream;
 use quote::{quote, quote_spanned};
@@ -13,7 +13,7 @@ const TAGS_MAX: usize = 64;
 /// The longest tag, in bytes.
 const TAG_BYTES_MAX: usize = 1024;
 
-/// Where tags come from.
+/// The source of the tags.
 pub(crate) enum Tags {
     /// One by one, from expressions over the arguments.
     List(Punctuated<Expr, Token![,]>),
@@ -40,7 +40,7 @@ impl Tags {
         }
     }
 
-    /// What is said before there is a value: its arguments may be gone then.
+    /// Code that makes the tags before the function runs, which may consume its arguments.
     pub(crate) fn setup(&self, root: &Path) -> Option<TokenStream> {
         let tags = match self {
             Self::List(list) => {
@@ -55,11 +55,11 @@ impl Tags {
         Some(quote!(let __larder_tags = #tags;))
     }
 
-    /// The options of a `value`, once there is one.
+    /// The entry options of a `value`, after the function has run.
     pub(crate) fn options(&self, root: &Path) -> TokenStream {
         let (made, span) = match self {
             Self::List(_) | Self::Arguments(_) => return quote!(__larder_tags),
-            // Called by name, so that a `String` goes as a `&str`.
+            // Called by path, so that a `String` coerces to `&str`.
             Self::Value(path @ Expr::Path(_)) => (quote_spanned!(path.span()=> #path(&value)), path.span()),
             Self::Value(closure) => {
                 let span = closure.span();
@@ -70,7 +70,7 @@ impl Tags {
     }
 }
 
-/// What is known of a list at compile time.
+/// Checks the parts of a list that are known at compile time.
 fn check(list: &Punctuated<Expr, Token![,]>) -> syn::Result<()> {
     if let Some(extra) = list.iter().nth(TAGS_MAX) {
         return Err(Error::new(extra.span(), "an entry has at most 64 tags"));
