@@ -1,4 +1,4 @@
-//! What of the engine is told as events.
+//! Emits the events of the engine.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use crate::engine::Engine;
 use crate::tier_stack::tier_handle::TierHandle;
 
 impl Engine {
-    /// Has the layers of the tiers emit when one fails and when it works again.
+    /// Makes the layers of the tiers report when a tier fails and when it works again.
     pub(crate) fn listen_to_tiers(&self) {
         for handle in self.tiers() {
             let Some(emit) = self.events.emitter() else { return };
@@ -28,7 +28,7 @@ impl Engine {
         self.emit_troubles();
     }
 
-    /// Tells of each tier that says why it cannot be used, where that is news.
+    /// Reports each tier that became unusable, with its reason.
     fn emit_troubles(&self) {
         for handle in self.tiers() {
             if let Some(why) = handle.new_trouble() {
@@ -37,7 +37,7 @@ impl Engine {
         }
     }
 
-    /// The key for an event, of whatever form it is asked for by.
+    /// Clones the key of a lookup for an event, if there is a listener.
     #[inline]
     pub(crate) fn name_of(&self, key: &dyn AnyLookup) -> Option<Arc<Key>> {
         if !self.events.is_on() {
@@ -48,26 +48,26 @@ impl Engine {
         name
     }
 
-    /// Tells of an entry as tiers know it.
+    /// Reports an event of an encoded key.
     #[inline]
     pub(crate) fn emit_of(&self, key: &EncodedKey, event: impl FnOnce(Arc<Key>) -> Event<Key>) {
         if !self.events.is_on() {
             return;
         }
         let Some(stack) = &self.stack else { return };
-        // Every key was encoded by the same codec; one that does not come back has no name.
+        // An undecodable key has no event; all keys were encoded by the same codec.
         if let Ok(key) = stack.keys.decode(key.as_bytes()) {
             self.events.emit(|| event(Arc::new(key)));
         }
     }
 
-    /// Counts a write that was given up before it began, and tells of it.
+    /// Counts and reports a write that failed before it began.
     pub(crate) fn note_dropped(&self, key: &Key, error: &Error) {
         self.counters.dropped.increment();
         self.events.emit_of(self.events.name(key), |key| Event::Dropped { key, why: error.kind() });
     }
 
-    /// Tells how a write came out, for who holds the guard.
+    /// Reports the result of a write. The caller holds the write guard.
     pub(crate) fn emit_stored(
         &self,
         key: Option<Arc<Key>>,
@@ -79,13 +79,13 @@ impl Engine {
                 self.events.emit_of(key, |key| Event::Inserted { key, home: placement.home, by });
             }
             Err(error) => self.events.emit_of(key, |key| Event::Dropped { key, why: error.kind() }),
-            // Another node changed the entry first: theirs stays.
+            // Another node changed the entry first; its change stays.
             Ok(None) => {}
         }
         self.emit_evictions();
     }
 
-    /// Tells what was invalidated by invalidations.
+    /// Reports invalidations by tag or of everything.
     pub(crate) fn emit_invalidations(&self, invalidations: Vec<Invalidation>) {
         for invalidation in invalidations {
             let extent = match invalidation {
@@ -98,25 +98,25 @@ impl Engine {
         }
     }
 
-    /// Tells that what a tier had missed was made up for.
+    /// Reports that a missed change was reconciled.
     pub(crate) fn emit_repaired(&self, key: &EncodedKey, tier: TierKind) {
         self.emit_of(key, |key| Event::Repaired { key: Some(key), tier });
     }
 
-    /// Counts an entry that was past its time, and tells of it.
+    /// Counts and reports an expired entry.
     pub(crate) fn note_over(&self, handle: &TierHandle, key: &EncodedKey) {
         handle.counters().expired.increment();
         self.emit_of(key, |key| Event::Expired { key, tier: handle.kind() });
     }
 
-    /// Tells that an entry was found torn or foreign.
+    /// Reports that an entry was corrupt or of another format.
     pub(crate) fn emit_refused(&self, key: &EncodedKey, tier: TierKind) {
         let cause = Cause::Refused;
         self.emit_of(key, |key| Event::Evicted { key: Some(key), count: 1, tier, home: tier, cause });
     }
 
-    /// Tells what tiers of bytes let go of since they were asked last, where
-    /// that is due. Which entries those were they do not say.
+    /// Reports how many entries the byte tiers evicted since they were asked last, if
+    /// that is due. The tiers do not say which entries those were.
     #[inline]
     pub(crate) fn emit_evictions(&self) {
         if self.events.is_look_due() {
@@ -124,7 +124,7 @@ impl Engine {
         }
     }
 
-    /// As [`emit_evictions`](Self::emit_evictions), due or not.
+    /// Does what [`emit_evictions`](Self::emit_evictions) does, due or not.
     pub(crate) fn look_for_evictions(&self) {
         if !self.events.is_on() {
             return;
@@ -139,9 +139,8 @@ impl Engine {
         }
     }
 
-    /// Lets go of a record in memory that nobody may be served any more, so that
-    /// the listener hears of it now and not when memory makes room. Without a
-    /// listener it may lie there.
+    /// Removes an expired record from memory, so that the listener hears of it now and
+    /// not when memory makes room. Does nothing without a listener.
     #[cold]
     pub(crate) fn release_expired(&self, key: &dyn AnyLookup) {
         if !self.events.is_on() {
@@ -157,8 +156,8 @@ impl Engine {
         }
     }
 
-    /// Tells that the entry which is about to be replaced in memory had expired, for who
-    /// holds the guard: before the new one is told of.
+    /// Reports that the entry in memory had expired, before the event of the entry that
+    /// replaces it. The caller holds the write guard.
     pub(crate) fn release_former_if_expired(&self, key: &Key) {
         if self.events.is_on()
             && self.near_unused(key).is_some_and(|record| self.freshness(&record) != Freshness::Fresh)

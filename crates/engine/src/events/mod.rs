@@ -1,9 +1,9 @@
-//! What happened is told to a listener, by a thread of its own.
+//! Events: reports what happens in a cache to a listener, on a thread of its own.
 //!
-//! Callers put events into a bounded queue and go on; one thread takes them out
-//! and runs the listener. It starts with the first event, ends when there was
-//! none for a while, and with the cache. What finds the queue full is dropped
-//! and counted, and the listener is told how many it missed.
+//! Callers put events into a bounded queue; one thread takes them out and runs the
+//! listener. The thread starts with the first event. It ends when no event came for a
+//! while, and with the cache. An event that finds the queue full is dropped and counted,
+//! and the listener is told how many it missed.
 
 mod emit;
 
@@ -25,37 +25,38 @@ use parking_lot::{Condvar, Mutex};
 use crate::key_lock::reentrancy;
 use larder_exec::runtime::Runtime;
 
-/// Events that wait for the listener.
+/// Capacity of the queue.
 const QUEUE_MAX: usize = 4096;
-/// The thread looks for more events after this time, so many times, before it has
-/// itself woken: to wake a thread costs a caller more than all the rest.
+/// While dozing, the thread checks for events after this time, up to `DOZES` times. Only
+/// then does it wait to be woken, because waking a thread costs a caller more than
+/// everything else.
 const DOZE: Duration = Duration::from_millis(1);
 const DOZES: u32 = 10;
-/// Events that wake it from a doze, so that a burst finds room.
+/// Number of queued events that wakes the thread from dozing, so that a burst finds room.
 const WAKING: usize = QUEUE_MAX / 4;
 /// How long the thread waits for another event before it ends.
 const LINGER: Duration = Duration::from_secs(1);
-/// How long `close` waits for the listener to have heard everything.
+/// How long `close` waits until the listener has handled every event.
 const CLOSE_LIMIT: Duration = Duration::from_secs(1);
-/// Between two questions to the tiers what they let go of: to ask costs some of
-/// them a walk over their files.
+/// Pause between two questions to the tiers how many entries they evicted. The question
+/// makes some tiers walk over their files.
 const LOOK_PAUSE: Duration = Duration::from_millis(100);
 
 type Callback = Box<dyn FnMut(Event<Key>) + Send>;
 
-/// A listener with its queue, to be given to an engine.
+/// A listener and its queue, ready to be given to an engine.
 pub struct Listener {
     queue: Arc<Queue>,
-    /// How a key is made one of an event, which keys that are not `Clone` cannot be.
+    /// Clones a key for an event; keys that are not `Clone` have no events.
     share: fn(&dyn Any) -> Option<Arc<Key>>,
 }
 
 struct Queue {
     state: Mutex<State>,
     changed: Condvar,
-    /// Held by the thread that runs it; gone with the end.
+    /// Locked by the thread that runs it; `None` after the end.
     callback: Mutex<Option<Callback>>,
-    /// Those who wait until everything was heard.
+    /// Notified when the queue is empty.
     heard: event_listener::Event,
     missed: Count,
     panics: Count,
@@ -63,25 +64,25 @@ struct Queue {
 
 struct State {
     waiting: VecDeque<Event<Key>>,
-    /// What found no room since there was some last.
+    /// Number of events dropped since the queue had room.
     missed: u64,
     runner: Runner,
     ended: bool,
 }
 
-/// What the thread does.
+/// What the listener thread does.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Runner {
     None,
-    /// Waits, and is to be woken.
+    /// Waits to be woken.
     Idle,
-    /// Looks again by itself.
+    /// Sleeps for a moment, then checks the queue by itself.
     Dozing,
     Busy(Option<ThreadId>),
 }
 
 impl Listener {
-    /// An listener of one listener.
+    /// Creates a queue for one listener.
     pub fn new<K>(mut listener: impl FnMut(Event<K>) + Send + 'static) -> Self
     where
         K: Hash + Eq + Clone + Send + Sync + 'static,
@@ -105,7 +106,7 @@ impl Listener {
         Self { queue: Arc::new(queue), share }
     }
 
-    /// Tells of the records that leave memory by themselves.
+    /// Returns a callback that reports the records that memory expires or evicts.
     pub fn on_departure<K>(&self) -> OnDeparture<K>
     where
         K: Hash + Eq + Clone + Send + Sync + 'static,
@@ -124,7 +125,8 @@ impl Listener {
 }
 
 impl Queue {
-    /// Takes no more events; what waits is still heard. Then the listener goes.
+    /// Ends the queue: it accepts no more events, and the listener still gets those that
+    /// wait.
     fn end(&self) {
         let mut state = self.state.lock();
         state.ended = true;
@@ -136,8 +138,8 @@ impl Queue {
         }
     }
 
-    /// Drops the listener, without its lock: with it may go the last handle of
-    /// the cache, which ends this again.
+    /// Drops the listener outside its lock: it may own the last handle of the cache,
+    /// whose drop ends this queue again.
     fn dismiss(&self) {
         let listener = self.callback.lock().take();
         drop(listener);
@@ -147,11 +149,11 @@ impl Queue {
 impl Queue {
     fn push(self: &Arc<Self>, event: Event<Key>) {
         let refused = self.put(event);
-        // Dropped without the lock: the last handle of a key may be among it.
+        // Drop without the lock: the event may own the last handle of a key.
         drop(refused);
     }
 
-    /// Puts an event into the queue; gives it back where there is no room.
+    /// Puts an event into the queue; returns it if there is no room.
     fn put(self: &Arc<Self>, event: Event<Key>) -> Option<Event<Key>> {
         let mut state = self.state.lock();
         let room = QUEUE_MAX.saturating_sub(state.waiting.len());
@@ -174,7 +176,7 @@ impl Queue {
         None
     }
 
-    /// Where no thread can be had now the next event tries again.
+    /// Starts the thread. If that fails, the next event tries again.
     fn start(self: &Arc<Self>, state: &mut State) {
         let queue = Arc::clone(self);
         let started = std::thread::Builder::new().name("larder-events".into()).spawn(move || queue.serve());
@@ -195,7 +197,7 @@ impl Queue {
         }
     }
 
-    /// The next event; `None` where the thread is to end, and counts as gone.
+    /// Waits for the next event; `None` if the thread is to end.
     fn next(&self) -> Option<Event<Key>> {
         let mut state = self.state.lock();
         let mut dozes = 0;
@@ -216,7 +218,7 @@ impl Queue {
         }
     }
 
-    /// Gives up what was not heard yet.
+    /// Drops the events that wait, and counts them as missed.
     fn give_up(&self) {
         let mut state = self.state.lock();
         self.missed.add(state.waiting.len() as u64);
@@ -226,8 +228,8 @@ impl Queue {
         drop(waiting);
     }
 
-    /// Whether there is nothing to wait for: all was heard, or it is the
-    /// listener itself that asks.
+    /// Whether there is nothing to wait for: every event was handled, or the caller is
+    /// the listener itself.
     fn is_heard(&self) -> bool {
         let state = self.state.lock();
         match state.runner {
@@ -242,7 +244,7 @@ impl State {
         self.waiting.is_empty() && self.missed == 0
     }
 
-    /// Puts what was missed into its place among the events.
+    /// Queues an event with the number of missed ones, in its place among the others.
     fn note_missed(&mut self) {
         let count = std::mem::take(&mut self.missed);
         if count > 0 {
@@ -258,11 +260,10 @@ impl State {
     }
 }
 
-/// The listener of a cache, where it has one. Without one each question costs a
-/// branch.
+/// The events of a cache. Without a listener each call costs a branch.
 pub(crate) struct Events {
     listener: Option<Listener>,
-    /// When the tiers are asked next for what they let go of.
+    /// When the tiers are asked next how many entries they evicted.
     due: Mutex<Option<Instant>>,
 }
 
@@ -271,26 +272,26 @@ impl Events {
         Self { listener, due: Mutex::new(None) }
     }
 
-    /// Whether anybody listens.
+    /// Whether there is a listener.
     #[inline]
     pub(crate) fn is_on(&self) -> bool {
         self.listener.is_some()
     }
 
-    /// The key for an event, where anybody listens. Clones it, under a shield:
-    /// guards may be held.
+    /// Clones the key for an event, if there is a listener. Runs user code under the
+    /// reentrancy guard, because the caller may hold write guards.
     #[inline]
     pub(crate) fn name(&self, key: &Key) -> Option<Arc<Key>> {
         self.name_any(key.as_any())
     }
 
-    /// As [`name`](Self::name), of a key that is lent.
+    /// Clones a borrowed key as [`name`](Self::name) does.
     #[inline]
     pub(crate) fn name_any(&self, key: &(dyn Any + Send + Sync)) -> Option<Arc<Key>> {
         self.listener.as_ref().and_then(|listener| reentrancy::within(|| (listener.share)(key)))
     }
 
-    /// Tells of an event, where anybody listens.
+    /// Reports an event, if there is a listener.
     #[inline]
     pub(crate) fn emit(&self, event: impl FnOnce() -> Event<Key>) {
         if let Some(listener) = &self.listener {
@@ -298,7 +299,7 @@ impl Events {
         }
     }
 
-    /// Tells of an event of the key that [`name`](Self::name) gave.
+    /// Reports an event of the key that [`name`](Self::name) returned.
     #[inline]
     pub(crate) fn emit_of(&self, key: Option<Arc<Key>>, event: impl FnOnce(Arc<Key>) -> Event<Key>) {
         if let (Some(listener), Some(key)) = (&self.listener, key) {
@@ -306,14 +307,14 @@ impl Events {
         }
     }
 
-    /// A way of telling that outlives the borrow.
+    /// Returns a function that reports events and outlives the borrow.
     pub(crate) fn emitter(&self) -> Option<impl Fn(Event<Key>) + Send + Sync + 'static> {
         let queue = Arc::clone(&self.listener.as_ref()?.queue);
         Some(move |event| queue.push(event))
     }
 
-    /// Whether tiers are to be asked what they let go of; true for one caller a
-    /// backoff, and never where nobody listens.
+    /// Whether the tiers are to be asked for evictions now. Returns true to one caller
+    /// per pause, and false without a listener.
     #[inline]
     pub(crate) fn is_look_due(&self) -> bool {
         self.is_on() && self.take_look()
@@ -329,15 +330,15 @@ impl Events {
         is_due
     }
 
-    /// Events that were missed, and panics of the listener.
+    /// Returns the number of missed events, and of panics of the listener.
     pub(crate) fn troubles(&self) -> (u64, u64) {
         self.listener
             .as_ref()
             .map_or((0, 0), |listener| (listener.queue.missed.get(), listener.queue.panics.get()))
     }
 
-    /// Ends the telling: waits until all was heard, at most for [`CLOSE_LIMIT`].
-    /// What was not is counted as missed.
+    /// Ends reporting. Waits at most [`CLOSE_LIMIT`] until every event was handled, and
+    /// counts the rest as missed.
     pub(crate) async fn close<W: Runtime>(&self) {
         let Some(Listener { queue, .. }) = &self.listener else { return };
         let until = Instant::now() + CLOSE_LIMIT;

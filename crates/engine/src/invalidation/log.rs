@@ -1,13 +1,13 @@
-//! What was invalidated: by tag, as a whole, and by `clear`.
+//! The invalidations of a cache: by tag, of everything, and by `clear`.
 //!
-//! Invalidations are counted. An entry is stamped with the count when its load
-//! or its write begins; a invalidation notes the count that it made. So an entry is
-//! meant by a invalidation exactly when its stamp is lower, wherever it lies and
-//! however long it took to get there. Invalidations only ever rise.
+//! Invalidations are numbered. An entry gets the current number when its load or write
+//! begins; an invalidation raises the number and records it. So an invalidation applies
+//! to exactly the entries with a lower number, in any tier and however late they get
+//! there. The recorded numbers only rise.
 //!
-//! A invalidation is in the log before it counts. Where that fails, or a log was
-//! damaged, the invalidations of before are not known any more, and everything is
-//! taken as removed: a lost invalidation invalidates.
+//! An invalidation is written to the log before it takes effect. If that fails, or a log
+//! was damaged, earlier invalidations are unknown. Then every entry counts as removed, so
+//! that a lost invalidation never leaves an entry valid.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,30 +18,32 @@ use larder_core::entry_meta::{EntryMeta, Freshness, Tag};
 use larder_core::invalidation::{Invalidation, InvalidationLog, InvalidationRecord};
 use parking_lot::{Mutex, RwLock};
 
-/// More invalidations of tags than this are folded into one for everything.
+/// Limit on invalidated tags; more of them become one invalidation of everything.
 const TAGS_MAX: usize = 100_000;
-/// A log is written anew when it has grown by this many invalidations.
+/// The log is rewritten after this many appended invalidations.
 const REWRITE_EVERY: usize = 200_000;
 
 /// The invalidations of one cache.
 pub(crate) struct Invalidations {
-    /// Invalidations so far: the stamp of what begins now.
+    /// The number of the latest invalidation, and of an entry whose load or write begins
+    /// now.
     count: AtomicU64,
-    /// Stamps below this were removed.
+    /// Entries with a lower number were removed.
     cleared: AtomicU64,
-    /// Stamps below this expired, or were removed.
+    /// Entries with a lower number expired or were removed.
     floor: AtomicU64,
-    /// When everything expired last.
+    /// When everything expired last, in milliseconds.
     expired_at: AtomicU64,
     tags: RwLock<HashMap<Box<str>, (u64, Time)>>,
     log: Option<Box<dyn InvalidationLog>>,
-    /// The latest time of this node that was noted.
+    /// The latest time of this node that was recorded, in milliseconds.
     noted_at: AtomicU64,
-    /// Invalidations appended since the log was written anew; held while a invalidation is made.
+    /// Invalidations appended since the log was rewritten. The lock is held while an
+    /// invalidation is recorded.
     appended: Mutex<usize>,
 }
 
-/// What of an entry a invalidation depends on.
+/// The properties of an entry that decide whether an invalidation applies to it.
 #[derive(Clone, Copy)]
 pub(crate) struct EntryAge<'a> {
     pub(crate) stamp: u64,
@@ -56,7 +58,7 @@ impl<'a> EntryAge<'a> {
 }
 
 impl Invalidations {
-    /// The invalidations that a log holds.
+    /// Restores the invalidations that a log holds.
     pub(crate) fn new(log: Option<Box<dyn InvalidationLog>>, kept: Vec<InvalidationRecord>) -> Self {
         let invalidations = Self {
             count: AtomicU64::new(0),
@@ -72,20 +74,20 @@ impl Invalidations {
         invalidations
     }
 
-    /// The stamp of a load or a write that begins now. No invalidation means an entry
-    /// that has it.
+    /// Returns the number for an entry whose load or write begins now. No existing
+    /// invalidation applies to it.
     #[inline]
     pub(crate) fn stamp(&self) -> u64 {
         self.count.load(Ordering::Acquire)
     }
 
-    /// Whether no invalidation can mean an entry without tags.
+    /// Whether no invalidation applies to an entry with this number and without tags.
     #[inline]
     pub(crate) fn spares(&self, stamp: u64) -> bool {
         stamp >= self.floor.load(Ordering::Acquire)
     }
 
-    /// What the invalidations leave of an entry.
+    /// Returns the freshness of an entry by the invalidations that apply to it.
     #[cold]
     pub(crate) fn freshness(&self, entry: EntryAge<'_>, now: Time) -> Freshness {
         if entry.stamp >= self.stamp() {
@@ -103,7 +105,8 @@ impl Invalidations {
         }
     }
 
-    /// When a tag of the entry was invalidated first since it was stamped.
+    /// Returns when a tag of the entry was first invalidated since the entry got its
+    /// number.
     fn expired_by_tag(&self, entry: EntryAge<'_>) -> Option<Time> {
         if entry.tags.is_empty() {
             return None;
@@ -113,11 +116,10 @@ impl Invalidations {
         hits.filter(|(stamp, _)| entry.stamp < *stamp).map(|(_, at)| *at).min()
     }
 
-    /// Makes invalidations, all with one stamp. They count when this returns.
+    /// Records invalidations with one number. They are in effect when this returns.
     ///
-    /// # Errors
-    /// When they could not be written down. They count all the same in this
-    /// process; the next one finds everything removed.
+    /// # Errors If they cannot be written to the log. They are in effect in this process
+    /// all the same; the next process takes every entry as removed.
     pub(crate) fn make(&self, invalidations: Vec<Invalidation>, at: Time) -> Result<()> {
         let mut appended = self.appended.lock();
         let stamp = self.count.load(Ordering::Acquire) + 1;
@@ -129,11 +131,10 @@ impl Invalidations {
         self.count_in(marked, &mut appended)
     }
 
-    /// Takes over invalidations that were made elsewhere. They count when this returns.
+    /// Adopts invalidations of other nodes. They are in effect when this returns.
     ///
-    /// # Errors
-    /// When they could not be written down. They count all the same in this
-    /// process.
+    /// # Errors If they cannot be written to the log. They are in effect in this process
+    /// all the same.
     pub(crate) fn adopt(&self, marked: Vec<InvalidationRecord>) -> Result<()> {
         self.count_in(marked, &mut self.appended.lock())
     }
@@ -148,7 +149,7 @@ impl Invalidations {
         Ok(())
     }
 
-    /// Writes down what time it is, for a clock that may be set back.
+    /// Records the current time, because the clock may be set back later.
     pub(crate) fn note_time(&self, at: Time) -> Result<()> {
         let mut appended = self.appended.lock();
         self.noted_at.fetch_max(at.as_millis(), Ordering::AcqRel);
@@ -161,11 +162,10 @@ impl Invalidations {
         Ok(())
     }
 
-    /// Begins the time anew at `now`, which may be earlier than what was noted: what
-    /// was invalidated counts as invalidated by then at the latest.
+    /// Restarts the time at `now`, which may be earlier than the recorded time.
+    /// Invalidations with a later time then count as made at `now`.
     ///
-    /// # Errors
-    /// When it could not be written down.
+    /// # Errors If it cannot be written to the log.
     pub(crate) fn restart_time(&self, now: Time) -> Result<()> {
         let mut appended = self.appended.lock();
         self.noted_at.store(now.as_millis(), Ordering::Release);
@@ -203,11 +203,12 @@ impl Invalidations {
                 self.noted_at.fetch_max(marked.at.as_millis(), Ordering::AcqRel);
             }
         }
-        // Last: who reads the new count must find the invalidation.
+        // Last: a thread that reads the new number must find the invalidation.
         self.count.fetch_max(marked.stamp, Ordering::AcqRel);
     }
 
-    /// Keeps the number of invalidations finite: too many tags become everything.
+    /// Bounds the number of invalidated tags: too many become an invalidation of
+    /// everything.
     fn fold(&self) -> bool {
         let mut tags = self.tags.write();
         if tags.len() <= TAGS_MAX {
@@ -227,12 +228,12 @@ impl Invalidations {
         true
     }
 
-    /// Lets go of the log.
+    /// Closes the log.
     pub(crate) fn close(&self) {
         self.log.iter().for_each(|log| log.close());
     }
 
-    /// Writes the log anew with the invalidations that count; how many they are.
+    /// Rewrites the log with the invalidations in effect. Returns how many they are.
     fn rewrite(&self) -> Result<usize> {
         let Some(log) = &self.log else { return Ok(0) };
         let now = Time::from_millis(self.noted_at.load(Ordering::Acquire));
@@ -307,7 +308,7 @@ mod tests {
     const AT: Time = Time::from_millis(100);
 
     #[test]
-    fn what_began_before_a_mark_is_meant_by_it() {
+    fn invalidation_applies_to_entries_that_began_before_it() {
         let invalidations = Invalidations::new(None, Vec::new());
         let before = invalidations.stamp();
         invalidations.make(vec![Invalidation::Tag("a".into()), Invalidation::Tag("b".into())], AT).unwrap();
@@ -324,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn marks_outlive_the_process() {
+    fn invalidations_survive_a_restart() {
         let log = Log::default();
         let first = Invalidations::new(Some(Box::new(log.clone())), Vec::new());
         first.make(vec![Invalidation::Tag("a".into())], AT).unwrap();
@@ -340,14 +341,14 @@ mod tests {
     }
 
     #[test]
-    fn a_mark_that_cannot_be_written_counts_in_this_process() {
+    fn invalidation_that_cannot_be_written_applies_in_this_process() {
         let invalidations = Invalidations::new(Some(Box::new(Full)), Vec::new());
         assert!(invalidations.make(vec![Invalidation::Tag("a".into())], AT).is_err());
         assert_eq!(fresh(&invalidations, 0, &["a"]), Freshness::Stale);
     }
 
     #[test]
-    fn marks_are_bounded() {
+    fn invalidated_tags_are_bounded() {
         let invalidations = Invalidations::new(None, Vec::new());
         let tags = (0..=TAGS_MAX).map(|number| Invalidation::Tag(number.to_string().into())).collect();
         invalidations.make(tags, AT).unwrap();

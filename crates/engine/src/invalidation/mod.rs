@@ -1,4 +1,5 @@
-//! Invalidating many entries at once, by invalidations, and one, by its terms.
+//! Invalidation: expires many entries by tag or as a whole, and one entry by its
+//! deadline.
 
 pub(crate) mod log;
 
@@ -16,19 +17,18 @@ use crate::engine::Engine;
 use crate::key_lock::reentrancy;
 use larder_exec::runtime::Runtime;
 
-/// A longer tag is on no entry.
+/// Maximum length of a tag in bytes; no entry has a longer one.
 const TAG_LEN_MAX: usize = 1024;
 
 impl Engine {
-    /// Expires every entry with one of these tags, in every tier, and what is
-    /// being loaded now. Costs the same however many entries there are.
+    /// Expires every entry with one of these tags, in every tier, and also loads in
+    /// progress. The cost does not depend on the number of entries.
     ///
-    /// # Errors
-    /// When it could not be written down: then this cache goes by it, and the
-    /// next one over the same directory begins empty. `ErrorKind::Unavailable`
-    /// where other nodes cannot be told now: they are, later.
-    /// `ErrorKind::Unsupported` where other processes write entries whose stamps
-    /// are theirs: then nothing is invalidated.
+    /// # Errors If the invalidation cannot be written to the log: it holds in this cache,
+    /// and the next cache over the same directory starts empty. `ErrorKind::Unavailable`
+    /// if other nodes cannot be told now: they are told later. `ErrorKind::Unsupported`
+    /// if other processes write entries with sequence numbers of their own: then nothing
+    /// is invalidated.
     pub(crate) async fn invalidate_tags<W: Runtime>(self: &Arc<Self>, tags: Vec<Tag>) -> Result<()> {
         let invalidations = tags.iter().filter(|tag| tag.as_str().len() <= TAG_LEN_MAX);
         let invalidations: Vec<Invalidation> =
@@ -39,7 +39,7 @@ impl Engine {
         self.invalidation::<W>(invalidations).await
     }
 
-    /// Expires every entry, in every tier, and what is being loaded now.
+    /// Expires every entry, in every tier, and also loads in progress.
     ///
     /// # Errors
     /// As [`invalidate_tags`](Self::invalidate_tags).
@@ -69,11 +69,10 @@ impl Engine {
         Err(Error::new(ErrorKind::Unsupported, message).in_tier(handle.kind()).during("invalidate"))
     }
 
-    /// Expires one entry, and what is being loaded of it now. Without a stale
-    /// window it is removed.
+    /// Expires one entry, and also a load of it in progress. Removes the entry if it has
+    /// no stale window.
     ///
-    /// # Errors
-    /// When a tier failed. What may be left there is not served.
+    /// # Errors If a tier failed. An entry that may be left there is not served.
     pub(crate) async fn invalidate<W: Runtime>(self: &Arc<Self>, key: &Key) -> Result<()> {
         self.counters.invalidations.increment();
         let bare = Arc::new(AtomicBool::new(false));
@@ -90,18 +89,18 @@ impl Engine {
         self.remove::<W>(key).await.map(|_| ())
     }
 
-    /// Removes what memory holds and may not be served any more, not even as
-    /// stale. Tiers of bytes let go of theirs when they are read or make room.
+    /// Removes the records in memory that may not be served any more, not even as stale.
+    /// Returns how many. Byte tiers drop such entries when they read them or make room.
     pub fn sweep(&self) -> u64 {
         reentrancy::within(|| self.memory.sweep())
     }
 
-    /// Sets the time to live of later writes; `None` for none.
+    /// Sets the time to live of later writes; `None` for no expiry.
     pub fn set_ttl(&self, ttl: Option<std::time::Duration>) {
         self.expiry.set_ttl(ttl);
     }
 
-    /// The present time of this cache at which the wall clock shows `time`.
+    /// Returns the time of this cache at which the wall clock shows `time`.
     pub(crate) fn time_of(&self, time: Time) -> Time {
         self.timeline.of(time)
     }

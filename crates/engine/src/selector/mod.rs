@@ -1,4 +1,4 @@
-//! Where an entry goes: facts in, placement out.
+//! Selectors: decide from the facts of an entry in which tier it is placed.
 
 mod table;
 

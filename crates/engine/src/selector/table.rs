@@ -7,26 +7,25 @@ use larder_core::place::{
 };
 use larder_core::tier::{Capability, TierKind};
 
-/// The selector of every cache that names no other.
+/// The selector of every cache that sets none.
 ///
-/// It filters: a home that was asked for, sharing, persistence, health and
-/// hard size limits remove tiers. Then one table of kind by size orders the
-/// rest, and the first wins; the others are the alternatives. [The page on routing][page]
-/// shows the table.
+/// First it filters the tiers by a requested home, sharing, persistence, health and hard
+/// size limits. Then one table of kind by size orders the rest. The first tier is the
+/// home; the others are the alternatives. [The page on routing][page] shows the table.
 ///
 /// [page]: https://github.com/larder-rs/larder/blob/main/docs/routing.md
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Table;
 
-/// A load that took longer is worth a place that survives the process.
+/// An entry whose load took longer belongs in a tier that survives the process.
 const COSTLY: Duration = Duration::from_millis(1);
-/// Entries below never get a file of their own, unless it is asked for.
+/// Smaller entries get no file of their own, unless the cache asks for it.
 const FILE_BYTES_MIN: u64 = 1 << 10;
-/// Images and other bytes go to files from here on.
+/// Images and other opaque bytes of at least this size go to files.
 const OPAQUE_TO_FILE: u64 = 64 << 10;
 /// Text counts as small up to this many times the small size.
 const TEXT_STRETCH: u64 = 4;
-/// Room for the head of a frame in a tier with a hard limit.
+/// Reserved bytes for the head of a frame in a tier with a hard size limit.
 const HEAD_ROOM: u64 = 1 << 10;
 
 impl Selector for Table {
@@ -66,23 +65,23 @@ fn nowhere(filtered: &Filtered) -> Placement {
     }
 }
 
-/// What is left of the tiers.
+/// The tiers that are left after filtering.
 struct Filtered {
-    /// Those that work and are large enough.
+    /// Tiers that work and are large enough.
     usable: TierList,
-    /// Those of them that fit the hints as well.
+    /// Usable tiers that also fit the hints.
     allowed: TierList,
-    /// Those whose entries others change without telling: a copy would never be
-    /// noticed to be out of date.
+    /// Tiers that other processes change without a notice: memory could not tell that a
+    /// copy is outdated.
     mute: TierList,
-    /// Those that are not shared, for a distributed entry.
+    /// Tiers that are not shared, for a distributed entry.
     unshared: TierList,
     warning: Option<&'static str>,
 }
 
 impl Filtered {
-    /// What takes an entry when every shared tier refused it: an entry that
-    /// others do not see is worth more than none.
+    /// Returns the tiers to use when every shared tier refused the entry: an entry that
+    /// other nodes cannot see is better than none.
     fn last_resorts(&self, order: &'static [TierKind]) -> impl Iterator<Item = TierKind> {
         let unshared = self.unshared;
         order.iter().copied().filter(move |kind| unshared.contains(*kind))
@@ -94,7 +93,7 @@ impl Filtered {
             tier.healthy && tier.capability.stores && room
         };
         let usable: TierList = tiers.iter().filter(fits).map(|tier| tier.kind).collect();
-        // Between processes what is not in a file is not seen.
+        // Another process sees an entry only if it is in a file.
         let file_min = if facts.sharing == Sharing::Processes { 0 } else { FILE_BYTES_MIN };
         let fitting: TierList =
             usable.iter().filter(|kind| *kind != TierKind::File || facts.bytes >= file_min).collect();
@@ -112,7 +111,7 @@ impl Filtered {
                 let (allowed, _) = or_all(by(|tier| tier.kind != TierKind::Redis), fitting, "");
                 (allowed, Some("too large to be distributed: other machines do not see it"))
             }
-            // Elsewhere it could not be told from what others wrote since.
+            // In another tier it could not be told from a later write of another process.
             (Sharing::Processes, _) if is_shared => (by(|tier| tier.capability.shared), None),
             (Sharing::Processes | Sharing::Distributed, _) => or_all(
                 by(|tier| tier.capability.shared),
@@ -141,12 +140,12 @@ impl Filtered {
     }
 }
 
-/// The preferred tiers, or all of them with a warning where there are none.
+/// Returns the preferred tiers, or all of them with a warning if there are none.
 fn or_all(preferred: TierList, all: TierList, warning: &'static str) -> (TierList, Option<&'static str>) {
     if preferred.is_empty() { (all, Some(warning)) } else { (preferred, None) }
 }
 
-/// A row of the table: tiers in order, and its name.
+/// A row of the table: the tiers in order, and the name of the rule.
 struct Row {
     order: &'static [TierKind],
     rule: &'static str,
@@ -200,7 +199,7 @@ fn medium(facts: &Facts) -> Row {
     }
 }
 
-/// Whether memory keeps a copy of an entry whose home is elsewhere.
+/// Whether memory keeps a copy of an entry with another home.
 fn copies(facts: &Facts, filtered: &Filtered) -> bool {
     if !filtered.usable.contains(TierKind::Memory) {
         return false;

@@ -1,4 +1,5 @@
-//! A dirty_flag, noted on the medium: one byte that says whether a tier holds outdated entries.
+//! The dirty flag of a tier: one byte in a file that says whether the tier may hold
+//! outdated entries.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
@@ -10,20 +11,20 @@ use parking_lot::Mutex;
 const CLEAN: u8 = b'0';
 const SET: u8 = b'1';
 
-/// One byte in a file of its own.
+/// A dirty flag in a file of its own, one byte long.
 ///
-/// The file is made while the disk has room and the byte is overwritten in
-/// place, because the moment that it is needed may be one when the disk is
-/// full. A killed process leaves it as it was last written; after a lost
-/// machine the tiers start empty anyway.
+/// The file is created while the disk has room, and the byte is overwritten in place,
+/// because the flag may have to be set when the disk is full. A killed process leaves the
+/// flag as it was last written. After a crash of the machine the tiers start empty
+/// anyway.
 pub struct DirtyFlag {
-    /// None once the cache is closed.
+    /// `None` once the cache is closed.
     file: Mutex<Option<File>>,
     was_set: bool,
 }
 
 impl DirtyFlag {
-    /// Opens the invalidation at `path`, or makes it.
+    /// Opens the flag at `path`, or creates it.
     ///
     /// # Errors
     /// When the file cannot be opened, read or written.
@@ -37,12 +38,12 @@ impl DirtyFlag {
         if file.read(&mut byte)? == 0 {
             file.write_all(&[CLEAN])?;
         }
-        // Anything but a clean invalidation is taken for a set one: that costs entries,
-        // never a wrong value.
+        // Any byte other than clean counts as set: that costs entries, but never returns
+        // a wrong value.
         Ok(Self { file: Mutex::new(Some(file)), was_set: byte[0] != CLEAN })
     }
 
-    /// Whether it was set when it was opened.
+    /// Whether the flag was set when it was opened.
     pub(crate) fn was_set(&self) -> bool {
         self.was_set
     }
@@ -54,7 +55,7 @@ impl DirtyFlag {
         file.write_all(&[if set { SET } else { CLEAN }])
     }
 
-    /// Lets go of the file.
+    /// Closes the file.
     pub(crate) fn close(&self) {
         *self.file.lock() = None;
     }

@@ -1,12 +1,12 @@
-//! Equal keys with different encodings: found where they meet, and removed.
+//! Detects equal keys with different encodings, and removes their entries.
 //!
-//! Memory and the gate go by `Eq` and `Hash`, tiers of bytes by the encoding. The
-//! codec finds one encoding for all keys that are equal, in most types. Where it
-//! cannot be sure of that, this remembers the encodings of the last keys by their
-//! hash. When a key comes with another encoding than an equal one before it, a value
-//! may lie under either, and nobody knows which is the newer one: both are removed.
-//! From then on every change of one of these keys removes what lies under all of
-//! their encodings, under the guard that they have in common.
+//! Memory and the key locks compare keys by `Eq` and `Hash`; byte tiers compare
+//! encodings. For most types the codec gives all equal keys one encoding. Where that is
+//! not certain, this module remembers the encodings of recent keys by hash. If a key
+//! comes with another encoding than an equal key before it, each encoding may have an
+//! entry, and it is unknown which is newer. Both entries are removed. From then on, every
+//! change of such a key removes the entries of all its encodings, under the write guard
+//! that equal keys share.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -22,15 +22,15 @@ use crate::key_lock::WriteTurn;
 use crate::tier_stack::TierStack;
 
 const SHARDS: usize = 16;
-/// Keys of a shard that are remembered.
+/// Keys that one shard remembers.
 const SHARD_KEYS: usize = 128;
-/// Keys with more than one encoding; others are refused from then on.
+/// Limit on keys with more than one encoding; further ones are refused.
 const CONFLICTS_MAX: usize = 10_000;
 
 /// The encodings of the keys that a cache was asked for.
 #[derive(Default)]
 pub(crate) struct Encodings {
-    /// A key came whose encoding an equal one might not have.
+    /// Whether a key came whose encoding an equal key might not have.
     is_on: AtomicBool,
     has_conflicts: AtomicBool,
     was_told: AtomicBool,
@@ -38,7 +38,7 @@ pub(crate) struct Encodings {
     conflicts: Mutex<HashMap<u64, Conflict>>,
 }
 
-/// A key as it came last.
+/// The last key in its place, with its encoding.
 struct Seen {
     hash: u64,
     encoded: EncodedKey,
@@ -48,12 +48,12 @@ struct Seen {
 #[derive(Clone)]
 struct Conflict {
     encodings: Vec<EncodedKey>,
-    /// What lies under them was not removed yet.
+    /// Whether their entries were not removed yet.
     is_new: bool,
 }
 
 impl Encodings {
-    /// Whether this encoding is to be compared with those of equal keys.
+    /// Whether this encoding must be compared with those of equal keys.
     fn watches(&self, encoded: &EncodedKey) -> bool {
         if !encoded.is_sure() {
             self.is_on.store(true, Ordering::Relaxed);
@@ -61,8 +61,8 @@ impl Encodings {
         self.is_on.load(Ordering::Relaxed)
     }
 
-    /// Remembers the encoding of a key; the one that a key of this hash had
-    /// before, where it was another.
+    /// Remembers the encoding of a key. Returns the former encoding of a key with this
+    /// hash, if it differs.
     fn see(&self, hash: u64, encoded: &EncodedKey) -> Option<EncodedKey> {
         let mut shard = self.recent[hash as usize % SHARDS].lock();
         if shard.is_empty() {
@@ -77,10 +77,10 @@ impl Encodings {
         former.filter(|former| former.hash == hash).map(|former| former.encoded)
     }
 
-    /// Notes that equal keys have these encodings; whether that is new.
+    /// Records that equal keys have these encodings. Returns whether an entry may have to
+    /// be removed.
     ///
-    /// # Errors
-    /// Where there are too many of such keys.
+    /// # Errors `ErrorKind::Codec` if there are too many such keys.
     fn note(&self, hash: u64, pair: [&EncodedKey; 2]) -> Result<bool> {
         let mut conflicts = self.conflicts.lock();
         if conflicts.len() >= CONFLICTS_MAX && !conflicts.contains_key(&hash) {
@@ -100,7 +100,7 @@ impl Encodings {
         Ok(conflict.is_new)
     }
 
-    /// The encodings of the keys with this hash, where there is more than one.
+    /// Returns the encodings of the keys with this hash, if there is more than one.
     fn of(&self, hash: u64) -> Option<Conflict> {
         if !self.has_conflicts.load(Ordering::Acquire) {
             return None;
@@ -116,10 +116,9 @@ impl Encodings {
 }
 
 impl Engine {
-    /// Compares the encoding of a key with that of an equal one before it.
+    /// Compares the encoding of a key with that of an equal key before it.
     ///
-    /// # Errors
-    /// Where too many keys have more than one.
+    /// # Errors `ErrorKind::Codec` if too many keys have more than one encoding.
     pub(crate) fn watch_encoding(
         &self,
         stack: &TierStack,
@@ -138,7 +137,7 @@ impl Engine {
         Ok(())
     }
 
-    /// Counts equal keys with different encodings, and logs the first.
+    /// Counts a pair of equal keys with different encodings, and logs the first.
     pub(crate) fn note_conflict(&self) {
         self.counters.key_conflicts.increment();
         if !self.encodings.was_told.swap(true, Ordering::Relaxed) {
@@ -150,9 +149,10 @@ impl Engine {
         }
     }
 
-    /// Removes what lies under other encodings of a key, for who holds its guard
-    /// and is about to look at it or to change it; whether there was anything. What
-    /// lies under its own goes too where it may be older than that.
+    /// Removes the entries under the other encodings of a key, before the caller reads or
+    /// changes it. Returns whether there were any. While the conflict is new it also
+    /// removes the entry under the key's own encoding, which may be the older one. The
+    /// caller holds the write guard.
     pub(crate) async fn drop_conflicts(&self, encoded: &EncodedKey) -> bool {
         if !self.encodings.has_conflicts.load(Ordering::Acquire) {
             return false;
@@ -164,7 +164,7 @@ impl Engine {
         if !conflict.is_new {
             conflict.encodings.retain(|other| other != encoded);
         }
-        // On the heap: rare, and part of the future of every change.
+        // Boxed: rare, and part of the future of every change.
         Box::pin(self.drop_encodings(hash, conflict)).await
     }
 
@@ -172,7 +172,7 @@ impl Engine {
         let mut removed = false;
         for encoded in &conflict.encodings {
             for handle in self.tiers() {
-                // A failure is counted by the layer, and the key distrusted by the handle.
+                // The layer counts a failure, and the handle quarantines the key.
                 if let Ok(true) = handle.remove(encoded).await {
                     removed = true;
                     self.emit_refused(encoded, handle.kind());
@@ -183,8 +183,8 @@ impl Engine {
         removed
     }
 
-    /// Before a read: removes what lies under the encodings of a key, where they
-    /// were found to differ since it was changed last.
+    /// Removes the entries under all encodings of a key before a read, if they were found
+    /// to differ and no change removed them yet.
     pub(crate) async fn drop_new_conflicts(self: &Arc<Self>, hash: u64) {
         let Some(conflict) = self.encodings.of(hash).filter(|conflict| conflict.is_new) else { return };
         let turn = WriteTurn::of_upkeep(hash);
@@ -192,7 +192,7 @@ impl Engine {
         Box::pin(self.drop_encodings(hash, conflict)).await;
     }
 
-    /// Removes an entry of this node whose key is encoded in another way by now.
+    /// Removes a local entry whose key has another encoding by now.
     pub(crate) async fn drop_outdated_encoding(self: &Arc<Self>, key: &Key, encoded: &EncodedKey) {
         self.note_conflict();
         let turn = WriteTurn::of_upkeep(self.key_locks.hash(key));

@@ -1,4 +1,4 @@
-//! Entries as tiers of bytes hold them: keys encoded, values in frames.
+//! The stack of byte tiers: encodes keys, and frames values.
 
 pub(crate) mod dirty_flag;
 pub(crate) mod key_encodings;
@@ -23,40 +23,40 @@ use larder_core::{Bytes, Error, ErrorKind, Result};
 
 use crate::tier_stack::tier_handle::TierHandle;
 
-/// The longest encoded key, in bytes.
+/// Maximum length of an encoded key, in bytes.
 const KEY_BYTES_MAX: usize = 64 << 20;
 
-/// All that a cache needs beyond memory: its tiers, its codecs, its selector.
+/// Everything a cache needs beyond memory: tiers, codecs and selector.
 pub struct TierStack {
-    /// Keys to bytes.
+    /// Encodes keys.
     pub keys: Box<dyn AnyKeyCodec>,
-    /// Values to bytes.
+    /// Encodes values.
     pub values: Box<dyn ValueCodec<Value>>,
     /// How payloads are compressed.
     pub compress: Compress,
     /// The schema version the user gave.
     pub schema: u32,
-    /// Who decides where entries go.
+    /// Decides where entries go.
     pub selector: Arc<dyn Selector>,
     /// The tiers of bytes, nearest first.
     pub tiers: Vec<TierHandle>,
 }
 
-/// What was read from a tier, with the facts of its frame.
+/// An entry that was read from a tier, decoded.
 #[derive(Clone, Debug)]
 pub struct Decoded {
-    /// The value; `None` for an entry that says there is none.
+    /// The value; `None` for a cached absence.
     pub value: Option<Value>,
-    /// The facts of its frame.
+    /// The header of its frame.
     pub header: Header,
-    /// Its terms.
+    /// Its metadata: deadlines, stale window, tags and validator.
     pub terms: EntryMeta,
-    /// How far the shared clock was ahead of the one that its times are of, where
-    /// the writer noted that.
+    /// How far the shared clock was ahead of the writer's, if the writer noted that. The
+    /// times of the frame are the writer's.
     pub offset: Option<Offset>,
 }
 
-/// A value as bytes, ready to be framed.
+/// An encoded and compressed value, ready for a frame.
 #[derive(Clone)]
 pub(crate) struct Payload {
     codec: CodecId,
@@ -67,13 +67,13 @@ pub(crate) struct Payload {
 }
 
 impl Payload {
-    /// In bytes.
+    /// Length in bytes.
     pub(crate) fn len(&self) -> u64 {
         self.bytes.len() as u64
     }
 }
 
-/// What a frame says beside its payload.
+/// The parts of a frame beside its payload.
 pub(crate) struct FrameLabel<'a> {
     pub(crate) facts: &'a Facts,
     pub(crate) terms: &'a EntryMeta,
@@ -82,17 +82,17 @@ pub(crate) struct FrameLabel<'a> {
 }
 
 impl TierStack {
-    /// The tier that this node shares with others that it hears.
+    /// Returns the tier that this node shares with other nodes whose changes it hears.
     pub(crate) fn among_nodes(&self) -> Option<&TierHandle> {
         self.tiers.iter().find(|handle| handle.is_among_nodes())
     }
 
-    /// The tiers that are this node's own, where it shares one.
+    /// Returns the tiers that are not shared with nodes that this one hears.
     pub(crate) fn local(&self) -> impl Iterator<Item = &TierHandle> {
         self.tiers.iter().filter(|handle| !handle.is_among_nodes())
     }
 
-    /// Whether the tier that nodes share lacks a change of this entry.
+    /// Whether a write of this entry to the shared tier is pending.
     pub(crate) fn is_pending(&self, key: &EncodedKey) -> bool {
         self.among_nodes().is_some_and(|handle| handle.quarantine().covers(key))
     }
@@ -111,14 +111,14 @@ impl TierStack {
         Ok(encoded)
     }
 
-    /// As [`encode_key`](Self::encode_key), of a borrowed form.
+    /// Encodes a key given in a borrowed form, as [`encode_key`](Self::encode_key) does.
     pub(crate) fn encode_lookup(&self, key: &dyn AnyLookup) -> Result<EncodedKey> {
         let mut encoded = Err(Error::new(ErrorKind::Codec, "the borrowed form lends no key"));
         key.lend(&mut |key| encoded = self.encode_any(key));
         encoded
     }
 
-    /// The bytes of a value of this kind; of the knowledge that there is none.
+    /// Encodes and compresses a value of this kind; `None` encodes a cached absence.
     pub(crate) fn payload(&self, value: Option<&Value>, kind: Kind) -> Result<Payload> {
         let encoded = match value {
             Some(value) => self.values.encode(value)?,
@@ -129,7 +129,7 @@ impl TierStack {
         Ok(Payload { codec: encoded.codec, compression, shape: encoded.shape, value_len, bytes })
     }
 
-    /// A frame around a payload.
+    /// Builds a frame around a payload.
     pub(crate) fn frame(&self, key: &EncodedKey, payload: Payload, label: &FrameLabel<'_>) -> Frame {
         let header = Header {
             codec: payload.codec,
@@ -147,13 +147,14 @@ impl TierStack {
         Frame::new(&header, key, &self.attributes(key, label.terms), payload.bytes)
     }
 
-    /// The attributes of a frame with these terms, wherever it goes: from the tiers
-    /// of this node it may go to the one that others share later.
+    /// Returns the attributes of a frame with this metadata for any tier of the stack. A
+    /// frame in a local tier may be moved to the shared tier later, so it has the clock
+    /// offset too.
     pub(crate) fn attributes(&self, key: &EncodedKey, terms: &EntryMeta) -> Vec<u8> {
         tier_handle::attributes(terms, || self.tiers.iter().find_map(|handle| handle.offset(key)))
     }
 
-    /// Numbers are stored as they are unless a compression was asked for.
+    /// Returns the compression for this kind. Numeric data is not compressed by default.
     fn compression(&self, kind: Kind) -> Compress {
         match (self.compress, kind) {
             (Compress::Auto, Kind::Array | Kind::Frame | Kind::Model) => Compress::None,
@@ -161,16 +162,16 @@ impl TierStack {
         }
     }
 
-    /// As [`open`](Self::open), of a frame that lies in `handle`, with times by the
-    /// clock of this cache.
+    /// Opens a frame that lies in `handle`, and converts its times to the clock of this
+    /// cache.
     pub(crate) fn open_in(&self, handle: &TierHandle, bytes: Bytes, key: &EncodedKey) -> Result<Decoded> {
         let Decoded { value, header, terms, offset } = self.open(bytes, key)?;
         let (header, terms) = handle.by_own_time(key, (header, terms), offset);
         Ok(Decoded { value, header, terms, offset })
     }
 
-    /// Verifies a frame and decodes its value. Takes the bytes, so that a value
-    /// that is bytes can have their buffer.
+    /// Verifies a frame and decodes its value. Takes the bytes by value, so that a value
+    /// of type bytes can reuse their buffer.
     fn open(&self, bytes: Bytes, key: &EncodedKey) -> Result<Decoded> {
         let (header, attributes, payload) = frame::open_with_attributes(&bytes, key)
             .map_err(|error| Error::new(ErrorKind::Corrupt, error.to_string()).with_source(error))?;

@@ -1,4 +1,5 @@
-//! What may lie in a tier and must not be served: keys whose removal failed.
+//! Quarantine: keys of a tier whose entries must not be served, because a removal or
+//! write failed.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -10,40 +11,41 @@ use parking_lot::Mutex;
 
 use crate::tier_stack::dirty_flag::DirtyFlag;
 
-/// Entries of one tier that may be distrusted before the whole tier is.
+/// Number of keys of one tier that are quarantined one by one; beyond it the whole tier
+/// is.
 const DISTRUSTED_MAX: usize = 10_000;
 
-/// The keys of one tier whose copies are outdated, because a removal did not
-/// reach it.
+/// The keys of one tier whose entries may be outdated, because a change did not reach the
+/// tier.
 ///
-/// A key is distrusted until a removal or a write of it succeeds. Beyond
-/// `DISTRUSTED_MAX` keys the whole tier is distrusted until it was cleared.
-/// The invalidation on the medium says so to the next process: it clears the tier.
+/// A key is quarantined until a removal or a write of it succeeds. Above `DISTRUSTED_MAX`
+/// keys the whole tier is quarantined until it is cleared. The dirty flag on disk tells
+/// the next process, which then clears the tier.
 ///
-/// While all is well, asking costs one load.
+/// A check costs one atomic load while nothing is quarantined.
 pub(crate) struct Quarantine {
     tier: TierKind,
     keys: Mutex<HashMap<u128, PendingWrites>>,
     len: AtomicUsize,
     whole: AtomicBool,
-    /// Changes that were too many to be remembered one by one.
+    /// Number of pending writes that were dropped because there were too many.
     given_up: AtomicUsize,
     invalidation: Option<DirtyFlag>,
 }
 
-/// A change that the tier did not get.
+/// A change that did not reach the tier.
 #[derive(Clone)]
 pub(crate) struct PendingWrites {
     pub(crate) key: EncodedKey,
-    /// Since when.
+    /// When the change was made.
     pub(crate) since: Instant,
-    /// Which entry the first of the changes replaced, where that is known.
+    /// Identity of the entry that the first of the changes replaced, if known.
     pub(crate) base: Option<u64>,
-    /// The stamp of the entry then, where the tier could be asked for it.
+    /// Version of the entry at that time, if the tier could be asked for it.
     pub(crate) stamp: Option<EntryVersion>,
-    /// The era of the tier then.
+    /// Partition epoch of the tier at that time.
     pub(crate) era: u64,
-    /// Whether a copy may be in the tier that is out of date.
+    /// Whether the tier may hold an outdated entry.
     outdated: bool,
 }
 
@@ -54,17 +56,17 @@ impl Quarantine {
         Self { tier, keys, len, whole: AtomicBool::new(whole), given_up: AtomicUsize::new(0), invalidation }
     }
 
-    /// Lets go of the invalidation on the medium.
+    /// Closes the dirty flag.
     pub(crate) fn close(&self) {
         self.invalidation.iter().for_each(DirtyFlag::close);
     }
 
-    /// Whether the whole tier is distrusted.
+    /// Whether the whole tier is quarantined.
     pub(crate) fn is_whole(&self) -> bool {
         self.whole.load(Ordering::Acquire)
     }
 
-    /// Whether anything is distrusted.
+    /// Whether anything is quarantined.
     pub(crate) fn is_any(&self) -> bool {
         self.len.load(Ordering::Acquire) > 0 || self.is_whole()
     }
@@ -74,42 +76,42 @@ impl Quarantine {
             || self.len.load(Ordering::Acquire) > 0 && self.keys.lock().contains_key(&key.digest())
     }
 
-    /// How many changes were given up since the last call.
+    /// Returns the number of pending writes that were dropped since the last call.
     pub(crate) fn take_given_up(&self) -> u64 {
         self.given_up.swap(0, Ordering::Relaxed) as u64
     }
 
-    /// How many changes are owed and will not be made up for.
+    /// Returns the number of pending writes that are lost when the cache ends now.
     pub(crate) fn give_up(&self) -> u64 {
         self.take_given_up() + self.len.load(Ordering::Acquire) as u64
     }
 
-    /// Some of the keys, at most `max`.
+    /// Returns at most `max` of the pending writes.
     pub(crate) fn some(&self, max: usize) -> Vec<PendingWrites> {
         self.keys.lock().values().take(max).cloned().collect()
     }
 
-    /// What is owed of one key, where that is remembered.
+    /// Returns the pending write of a key, if it is remembered.
     pub(crate) fn owed(&self, key: &EncodedKey) -> Option<PendingWrites> {
         self.keys.lock().get(&key.digest()).cloned()
     }
 
-    /// Says which entry the outdated copy of `key` was; the first one counts.
+    /// Records which entry a pending write of `key` replaces; only the first call counts.
     pub(crate) fn note_base(&self, key: &EncodedKey, base: u64) {
         if let Some(owed) = self.keys.lock().get_mut(&key.digest()) {
             owed.base.get_or_insert(base);
         }
     }
 
-    /// Says with which stamp the outdated copy of `key` stands while the change
-    /// that replaces it is made here.
+    /// Records the version that the tier has for `key` at the time of the pending write.
     pub(crate) fn note_stamp(&self, key: &EncodedKey, stamp: EntryVersion) {
         if let Some(owed) = self.keys.lock().get_mut(&key.digest()) {
             owed.stamp = Some(stamp);
         }
     }
 
-    /// The copy of `key` is outdated, since this era of the tier.
+    /// Quarantines `key`: the tier may hold an outdated entry, from this partition epoch
+    /// on.
     pub(crate) fn add(&self, key: &EncodedKey, era: u64) {
         let mut keys = self.keys.lock();
         if keys.is_empty() {
@@ -142,8 +144,8 @@ impl Quarantine {
         self.len.store(keys.len(), Ordering::Release);
     }
 
-    /// The tier lacks a change of `key`; what it has instead, if anything, is not
-    /// outdated, and has this stamp. Whether there was room to remember that.
+    /// Records a pending write of `key`. The entry in the tier, if any, is not outdated,
+    /// and has this version. Returns whether there was room to record it.
     pub(crate) fn owe(&self, key: &EncodedKey, stamp: EntryVersion, era: u64) -> bool {
         let mut keys = self.keys.lock();
         if self.is_whole() || keys.len() >= DISTRUSTED_MAX && !keys.contains_key(&key.digest()) {
@@ -162,7 +164,7 @@ impl Quarantine {
         true
     }
 
-    /// The copy of `key` is gone, or was replaced.
+    /// Releases `key`: its outdated entry was removed or replaced.
     pub(crate) fn forget(&self, key: &EncodedKey) {
         if self.len.load(Ordering::Acquire) == 0 {
             return;
@@ -174,14 +176,14 @@ impl Quarantine {
         self.len.store(keys.len(), Ordering::Release);
     }
 
-    /// Nothing in the tier is to be trusted.
+    /// Quarantines the whole tier.
     pub(crate) fn add_all(&self) {
         let _keys = self.keys.lock();
         self.set_mark(true);
         self.whole.store(true, Ordering::Release);
     }
 
-    /// The tier is empty.
+    /// Releases everything: the tier is empty.
     pub(crate) fn forget_all(&self) {
         let mut keys = self.keys.lock();
         keys.clear();
@@ -190,7 +192,8 @@ impl Quarantine {
         self.set_mark(false);
     }
 
-    /// Under the lock of `keys`, so that invalidations are written in order.
+    /// Writes the dirty flag. The caller holds the lock of `keys`, so that the writes
+    /// keep their order.
     fn set_mark(&self, set: bool) {
         let Some(invalidation) = &self.invalidation else { return };
         if let Err(error) = invalidation.set(set) {
@@ -210,10 +213,10 @@ mod tests {
         EncodedKey::new(number.to_le_bytes())
     }
 
-    /// Of what was refused nothing outdated is in the tier: it need not be
-    /// cleared where there is too much of that to be remembered.
+    /// A tier holds no outdated entry for a write that it refused. So it need not be
+    /// cleared when there are too many such writes to remember.
     #[test]
-    fn what_a_tier_refused_gives_way_to_what_it_could_not_remove() {
+    fn refused_writes_are_dropped_before_failed_removals() {
         let (quarantine, stamp) = (Quarantine::new(TierKind::Redis, None), EntryVersion::new(7).unwrap());
         assert!((0..DISTRUSTED_MAX).all(|number| quarantine.owe(&key(number), stamp, 1)));
         assert!(!quarantine.owe(&key(DISTRUSTED_MAX), stamp, 1), "no more");

@@ -1,4 +1,4 @@
-//! Settling: removals that failed are tried again.
+//! Retries failed removals, and reconciles pending writes.
 
 use std::sync::Arc;
 
@@ -13,17 +13,17 @@ use crate::tier_stack::tier_handle::TierHandle;
 use larder_exec::runtime::block_on;
 use larder_exec::uncancellable;
 
-/// Removals that one caller makes up for on its way.
+/// Number of failed removals that one caller retries on its way.
 const BATCH: usize = 64;
 
 impl Engine {
-    /// Makes up for some of the removals that failed, in the tiers that take
-    /// removals again. Costs a load a tier while nothing is distrusted.
+    /// Retries some failed removals, in the local tiers that accept removals again. Costs
+    /// one atomic load per tier while nothing is quarantined.
     ///
-    /// For callers that hold no guard: a tier that is distrusted as a whole
-    /// is cleared, which waits for all guards.
+    /// The caller must hold no write guard: a tier that is quarantined as a whole is
+    /// cleared, which waits for all guards.
     pub(crate) async fn retry_due(self: &Arc<Self>) {
-        // What other nodes share is settled by the thread that hears them.
+        // The worker thread of the coherence module reconciles the shared tier.
         let own = self.tiers().iter().filter(|handle| !handle.is_among_nodes());
         for handle in own {
             if handle.is_retry_due() {
@@ -32,21 +32,20 @@ impl Engine {
         }
     }
 
-    /// As [`retry_due`](Self::retry_due), all of them, due or not.
+    /// Retries every failed removal in every tier, due or not.
     pub(crate) async fn retry_all(self: &Arc<Self>) {
         for handle in self.tiers().iter().filter(|handle| handle.quarantine().is_any()) {
             self.settle(handle, usize::MAX).instrument(self.repair_span(handle)).await;
         }
     }
 
-    /// A span for making up for what `handle` missed.
+    /// Returns a span for retrying and reconciling in `handle`.
     pub(crate) fn repair_span(&self, handle: &TierHandle) -> Span {
         tracing::debug_span!(target: "larder", "larder.repair", cache = self.lifecycle.name(), tier = %handle.kind())
     }
 
-    /// As [`retry_all`](Self::retry_all), in the tier that other nodes share;
-    /// for the thread that hears them, which does between any two entries what
-    /// must not wait for them all.
+    /// Reconciles every pending write of the shared tier. The worker thread calls this,
+    /// and runs `between` after each entry, so that notices do not wait for all of them.
     pub(crate) fn reconcile_key(self: &Arc<Self>, mut between: impl FnMut()) {
         let Some(stack) = &self.stack else { return };
         let is_due = |handle: &&TierHandle| handle.inner().healthy() && handle.quarantine().is_any();
@@ -63,8 +62,8 @@ impl Engine {
         }
     }
 
-    /// Counts what the tier that other nodes share will never get from this one,
-    /// which ends.
+    /// Counts the pending writes that the shared tier will never get, because this cache
+    /// ends.
     pub(crate) fn give_up_owed(&self) {
         let lost = self.among_nodes().map_or(0, |handle| handle.quarantine().give_up());
         self.counters.repairs_lost.add(lost);
@@ -75,15 +74,15 @@ impl Engine {
 
     async fn settle(self: &Arc<Self>, handle: &TierHandle, max: usize) {
         let Some(stack) = &self.stack else { return };
-        // Rare, and long: nothing for an executor.
+        // Rare and slow, so it must not run on an executor.
         uncancellable::on_a_thread().await;
         if handle.quarantine().is_whole() {
             let Ok(_closed) = self.key_locks.close().await else { return };
-            // Somebody else may have settled it while this waited.
+            // Another caller may have cleared the tier while this one waited.
             if !handle.quarantine().is_whole() {
                 return;
             }
-            // A failure is counted by the layer, and the quarantine stays.
+            // The layer counts a failure, and the quarantine stays.
             if handle.clear().await.is_ok() {
                 self.events.emit(|| Event::Repaired { key: None, tier: handle.kind() });
                 self.counters.repairs_lost.add(handle.quarantine().take_given_up());
@@ -101,8 +100,8 @@ impl Engine {
         }
     }
 
-    /// Removes one entry, unless it is being stored now: then whoever stores
-    /// it settles it. What was written meanwhile is trusted, and stays.
+    /// Retries the removal of one entry, unless a writer holds the key: that writer then
+    /// resolves it. Keeps an entry that was written since.
     async fn retry_key(
         self: &Arc<Self>,
         stack: &TierStack,
@@ -120,7 +119,7 @@ impl Engine {
     }
 }
 
-/// Whether the tier is away or full, not this one key bad.
+/// Whether the tier is unavailable or full, so that further keys would fail too.
 fn is_away(settled: &Result<()>) -> bool {
     settled.as_ref().is_err_and(|error| matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Full))
 }

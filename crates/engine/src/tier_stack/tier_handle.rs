@@ -1,4 +1,4 @@
-//! A tier in its place: seen through its layers, with what is not trusted in it.
+//! A tier as the engine holds it: behind its layers, with its quarantine.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -24,19 +24,19 @@ use crate::tier_stack::quarantine::Quarantine;
 use crate::time::timeline::Timeline;
 use larder_exec::runtime::block_on;
 
-/// The longest that one operation of a tier that does not block may take.
+/// Time limit of one operation of a tier that does not block.
 pub(crate) const OPERATION_LIMIT: Duration = Duration::from_secs(5);
 
-/// Between two attempts to remove what could not be removed before.
+/// Pause between two rounds of retrying failed removals.
 const SETTLE_PAUSE: Duration = Duration::from_secs(1);
 
 type Layers = Observe<Breaker<Limit<Arc<dyn Tier>>>>;
 
 /// A tier of bytes as the engine uses it.
 ///
-/// Where a former copy could not be removed, it must never be served: its key
-/// is distrusted until a removal or a write succeeds. Removals are tried again
-/// once the tier takes them, see `settle.rs`.
+/// An outdated entry must never be served if its removal failed: the key is quarantined
+/// until a removal or a write of it succeeds. Removals are retried once the tier accepts
+/// them, see `retries.rs`.
 pub struct TierHandle {
     tier: Layers,
     kind: TierKind,
@@ -48,21 +48,21 @@ pub struct TierHandle {
     settle_at_millis: AtomicU64,
     evictions_told: AtomicU64,
     trouble_told: Mutex<Option<Arc<str>>>,
-    /// What its entries are judged by, where other nodes write them too.
+    /// The invalidations that its entries are judged by, if other nodes write them too.
     replica: OnceLock<Arc<Replica>>,
-    /// The time of the cache that it belongs to.
+    /// The time of the cache that the tier belongs to.
     timeline: OnceLock<Arc<Timeline>>,
 }
 
 impl TierHandle {
-    /// Puts `tier` in its place.
+    /// Wraps `tier` in its layers, with the system clock and without a dirty flag.
     pub fn new(tier: Arc<dyn Tier>) -> Self {
         Self::with(tier, Arc::new(SystemClock), None)
     }
 
-    /// Puts `tier` in its place, with the clock that its backoffs go by and the
-    /// invalidation that tells the next process of outdated entries. When the last
-    /// process left the invalidation set, nothing in the tier is served before it was
+    /// Wraps `tier` in its layers. `clock` times the pauses of the breaker and of
+    /// retries. The dirty flag tells the next process of outdated entries. If the last
+    /// process left the flag set, no entry of the tier is served before the tier was
     /// cleared.
     pub fn with(tier: Arc<dyn Tier>, clock: Arc<dyn Clock>, invalidation: Option<DirtyFlag>) -> Self {
         let counters = Arc::new(TierCounters::default());
@@ -85,7 +85,7 @@ impl TierHandle {
         }
     }
 
-    /// Makes a tier that was just opened empty, where it holds anything.
+    /// Clears a tier that was just opened, if it holds any entry.
     ///
     /// # Errors
     /// That of the tier.
@@ -96,12 +96,12 @@ impl TierHandle {
         }
     }
 
-    /// Whether its tier is of this kind.
+    /// Whether the tier is of this kind.
     pub fn has_kind(&self, kind: TierKind) -> bool {
         self.kind == kind
     }
 
-    /// Whether its calls block the thread that makes them.
+    /// Whether calls of the tier block the calling thread.
     pub(crate) fn blocks(&self) -> bool {
         self.blocks
     }
@@ -127,14 +127,14 @@ impl TierHandle {
         self.own_writes.has(key, identity)
     }
 
-    /// A write of `frame` failed, where other nodes read: it may be there all the same.
+    /// Notes a failed write to a tier that other nodes read: the frame may be stored.
     fn note_unanswered(&self, key: &EncodedKey, frame: &Frame) {
         if self.is_among_nodes() {
             self.own_writes.note(key, identity(frame.head()));
         }
     }
 
-    /// A write of `frame` was answered.
+    /// Notes an answered write of a frame.
     fn stored(&self, key: &EncodedKey, frame: &[u8]) {
         self.quarantine.forget(key);
         if self.is_among_nodes() {
@@ -142,7 +142,7 @@ impl TierHandle {
         }
     }
 
-    /// A removal of the entry was answered.
+    /// Notes an answered removal of the entry.
     fn gone(&self, key: &EncodedKey) {
         self.quarantine.forget(key);
         self.own_writes.forget(key);
@@ -153,40 +153,40 @@ impl TierHandle {
         TierFacts { kind: self.kind, capability: self.tier.capability(), healthy }
     }
 
-    /// Whether others write here.
+    /// Whether other processes write to the tier.
     pub(crate) fn is_shared(&self) -> bool {
         self.tier.capability().shared
     }
 
-    /// Whether others write here whose stamps the invalidations of this cache cannot be
-    /// compared with: each counts its own invalidations.
+    /// Whether other processes write to the tier with sequence numbers of their own,
+    /// which the invalidations of this cache cannot be compared with.
     pub(crate) fn has_foreign_versions(&self) -> bool {
         self.is_shared() && !self.is_among_nodes()
     }
 
-    /// Whether other nodes write here, and are heard.
+    /// Whether other nodes write to the tier and report their changes.
     pub(crate) fn is_among_nodes(&self) -> bool {
         self.replica.get().is_some()
     }
 
-    /// Judges what others write by the invalidations of all.
+    /// Judges the entries of the tier by the invalidations of all nodes.
     pub(crate) fn replicate(&self, replica: &Arc<Replica>) {
-        // The first one counts.
+        // Only the first call counts.
         let _refused = self.replica.set(Arc::clone(replica));
     }
 
-    /// Tells the time of the cache that the tier belongs to.
+    /// Gives the tier the time of its cache.
     pub(crate) fn keep_time(&self, timeline: &Arc<Timeline>) {
-        // The first one counts.
+        // Only the first call counts.
         let _refused = self.timeline.set(Arc::clone(timeline));
     }
 
-    /// How far the clock that all sharers of the tier go by is ahead of this cache's
-    /// time; `None` for a tier of this process alone, and before its server was
-    /// heard. Processes of one machine share the machine's clock.
+    /// Returns how far the clock shared by all processes of the tier is ahead of this
+    /// cache's time. `None` for a tier that only this process uses, and until its server
+    /// answered once. Processes of one machine share the clock of the machine.
     ///
-    /// The time of a cache is corrected where the clock is set back, and may be wrong
-    /// by years. So no time of it goes to others without this offset.
+    /// The time of a cache is corrected when the clock is set back, and may be wrong by
+    /// years. So a timestamp goes to other processes only together with this offset.
     pub(crate) fn offset(&self, key: &EncodedKey) -> Option<Offset> {
         let timeline = self.timeline.get()?;
         let of_machine = || self.tier.capability().stamps.then(|| self.clock.now());
@@ -194,12 +194,13 @@ impl TierHandle {
         Some(Offset::between(timeline.now(), shared))
     }
 
-    /// WriteOrder the times of a frame that lies here into those of this cache. They are
-    /// by the clock of its writer, who noted how far the shared clock was ahead of
-    /// it. The earlier builds that did not are taken to have had the right time.
+    /// Converts the times of a frame in this tier to the time of this cache. The frame
+    /// has times of its writer, and the offset of the shared clock that the writer noted.
+    /// Frames of earlier builds have no offset; their writers are taken to have had the
+    /// right time.
     ///
-    /// What was written later than now by the clock of the machine is of unknown age,
-    /// as that was set back since: it is over where it has a deadline.
+    /// A frame from the future by the clock of the machine has an unknown age, because
+    /// that clock was set back since. It is expired if it has a deadline.
     pub(crate) fn by_own_time(
         &self,
         key: &EncodedKey,
@@ -221,12 +222,13 @@ impl TierHandle {
         (Header { created, deadline, stale_deadline, ..header }, terms)
     }
 
-    /// The attributes of a frame with these terms that goes to this tier.
+    /// Returns the attributes of a frame with this metadata for this tier.
     pub(crate) fn attributes(&self, key: &EncodedKey, terms: &EntryMeta) -> Vec<u8> {
         attributes(terms, || self.offset(key))
     }
 
-    /// Has the invalidations that what was `found` is to be judged by.
+    /// Makes the replica of invalidations current, if something was `found` to judge by
+    /// it.
     async fn ensure_current(&self, found: bool) -> Result<()> {
         match self.replica.get().filter(|_| found) {
             Some(replica) => replica.ensure_current().await,
@@ -234,13 +236,14 @@ impl TierHandle {
         }
     }
 
-    /// What was found, once there are the invalidations to judge it by.
+    /// Returns `found` once the invalidations to judge it by are current.
     async fn heeded<T>(&self, found: Option<T>) -> Result<Option<T>> {
         self.ensure_current(found.is_some()).await?;
         Ok(found)
     }
 
-    /// As [`ensure_current`](Self::ensure_current), for many: without the invalidations each is a failure.
+    /// Does the same as [`ensure_current`](Self::ensure_current) for a batch: if it
+    /// fails, each result becomes that failure.
     async fn ensure_all_current<T>(&self, any: bool, found: &mut [Result<T>]) {
         if let Err(error) = self.ensure_current(any).await {
             let again = || Error::new(error.kind(), error.to_string()).in_tier(self.kind);
@@ -254,13 +257,13 @@ impl TierHandle {
         stats.with_trouble(self.tier.trouble())
     }
 
-    /// How many entries the tier let go of by itself since this was asked last.
+    /// Returns how many entries the tier evicted since the last call.
     pub(crate) fn new_evictions(&self) -> u64 {
         let now = self.tier.usage().evictions;
         now.saturating_sub(self.evictions_told.fetch_max(now, Ordering::AcqRel))
     }
 
-    /// Why the tier cannot be used now, where that is not what it was when asked last.
+    /// Returns why the tier is unusable now, if that changed since the last call.
     pub(crate) fn new_trouble(&self) -> Option<Arc<str>> {
         let trouble = self.tier.trouble();
         let mut told = self.trouble_told.lock();
@@ -271,7 +274,7 @@ impl TierHandle {
         trouble
     }
 
-    /// The frame of `key`, unless what lies there is not trusted.
+    /// Reads the frame of `key`; `None` while the key is quarantined.
     pub(crate) async fn get(&self, key: &EncodedKey) -> Result<Option<Bytes>> {
         if self.quarantine.covers(key) {
             return Ok(None);
@@ -279,22 +282,24 @@ impl TierHandle {
         self.heeded(self.tier.get(key).await?).await
     }
 
-    /// The frame of `key` with its stamp, unless what lies there is not trusted.
+    /// Reads the frame of `key` with its version; no frame while the key is quarantined.
     pub(crate) async fn get_versioned(&self, key: &EncodedKey) -> Result<VersionedFrame> {
         let (found, stamp) = self.tier.get_versioned(key).await?;
-        // Also of nothing: what is stored next is stamped by the invalidations.
+        // Also if there is no entry: the next write takes its sequence number from the
+        // invalidations.
         self.ensure_current(true).await?;
         Ok((found.filter(|_| !self.quarantine.covers(key)), stamp))
     }
 
-    /// Whether the stamp of an entry that is absent says that no removal of one is
-    /// remembered: it is made of the era alone.
+    /// Whether the version of an absent entry says that the tier remembers no removal of
+    /// it: such a version consists of the partition epoch alone.
     pub(crate) fn remembers_nothing(&self, key: &EncodedKey, stamp: EntryVersion) -> bool {
         stamp.get() == self.tier.era(key)
     }
 
-    /// Whether nobody can have changed an entry that is absent since a load of it began
-    /// which could not ask and took so long: a removal would still be remembered.
+    /// Whether no other node can have changed an absent entry during a load that could
+    /// not read its version first. The load took `load_cost`; a removal since then would
+    /// still be remembered.
     pub(crate) fn is_untouched(
         &self,
         key: &EncodedKey,
@@ -304,8 +309,7 @@ impl TierHandle {
         self.remembers_nothing(key, stamp) && load_cost.is_some_and(|cost| cost <= REMOVAL_LIFE / 3)
     }
 
-    /// The frames of `keys`, in their order, with as few round trips as the
-    /// tier can do with.
+    /// Reads the frames of `keys`, in order, with as few round trips as the tier needs.
     pub(crate) async fn get_many(&self, keys: &[EncodedKey]) -> Vec<Result<Option<Bytes>>> {
         if keys.is_empty() {
             return Vec::new();
@@ -317,8 +321,9 @@ impl TierHandle {
         frames.map(|(frame, key)| if self.quarantine.covers(key) { Ok(None) } else { frame }).collect()
     }
 
-    /// The frames of `keys` with their stamps, as [`get_versioned`](Self::get_versioned)
-    /// gives them, with as few round trips as the tier can do with.
+    /// Reads the frames of `keys` with their versions, as
+    /// [`get_versioned`](Self::get_versioned) does, with as few round trips as the tier
+    /// needs.
     pub(crate) async fn get_many_versioned(&self, keys: &[EncodedKey]) -> Vec<Result<VersionedFrame>> {
         if keys.is_empty() {
             return Vec::new();
@@ -335,8 +340,8 @@ impl TierHandle {
         found
     }
 
-    /// The head of the frame of `key`, and perhaps more of it, unless what
-    /// lies there is not trusted.
+    /// Reads at least the head of the frame of `key`; `None` while the key is
+    /// quarantined.
     pub(crate) async fn head(&self, key: &EncodedKey) -> Result<Option<Bytes>> {
         if self.quarantine.covers(key) {
             return Ok(None);
@@ -344,8 +349,9 @@ impl TierHandle {
         self.heeded(self.tier.head(key).await?).await
     }
 
-    /// As [`Tier::scan`], without what is not trusted: `visit` says whose head
-    /// it was given by the key in it.
+    /// Scans the tier as [`Tier::scan`] does. Visits nothing while the whole tier is
+    /// quarantined. A head of a single quarantined key is still visited: `visit` finds
+    /// the key in the head.
     pub(crate) async fn scan(&self, visit: &mut (dyn FnMut(&[u8]) + Send)) -> Result<()> {
         if self.quarantine.is_whole() {
             return Ok(());
@@ -353,7 +359,8 @@ impl TierHandle {
         self.tier.scan(visit).await
     }
 
-    /// The frame of `key`, to be read in parts, unless it is not trusted.
+    /// Opens the frame of `key` for reading in parts; `None` while the key is
+    /// quarantined.
     pub(crate) async fn open(&self, key: &EncodedKey) -> Result<Option<Stored>> {
         if self.quarantine.covers(key) {
             return Ok(None);
@@ -366,7 +373,7 @@ impl TierHandle {
         self.settle(key, frame.head(), put).await
     }
 
-    /// Writes frames, with as few round trips as the tier can do with.
+    /// Writes frames, with as few round trips as the tier needs.
     pub(crate) async fn put_many(&self, entries: &[(EncodedKey, Frame)]) -> Vec<Result<()>> {
         let mut settled = Vec::with_capacity(entries.len());
         for ((key, frame), put) in entries.iter().zip(self.tier.put_many(entries).await) {
@@ -376,21 +383,23 @@ impl TierHandle {
         settled
     }
 
-    /// Removes entries, with as few round trips as the tier can do with; those
-    /// that could not be are distrusted from now on.
+    /// Removes entries, with as few round trips as the tier needs. Quarantines the keys
+    /// whose removal fails.
     pub(crate) async fn remove_many(&self, keys: &[EncodedKey]) -> Vec<Result<bool>> {
         let removed = self.tier.remove_many(keys).await;
         keys.iter().zip(removed).map(|(key, removed)| self.removed(key, removed)).collect()
     }
 
-    /// Writes a frame unless others changed the entry after what `key` is based
-    /// on; whether it did. On failure the entry stays, for it may be theirs by now.
+    /// Writes a frame unless another process changed the entry since the base version of
+    /// `key`. Returns whether it was written. On failure the entry is not removed,
+    /// because it may be another node's by now.
     pub(crate) async fn put_if_unchanged(&self, key: &EncodedKey, frame: &Frame) -> Result<bool> {
         let put = self.tier.put_if_unchanged(key, frame).await;
         self.retry_put(key, frame, put)
     }
 
-    /// Of a write that was not stored, what is owed stays owed.
+    /// Takes the result of a conditional write. A pending write stays pending unless the
+    /// frame was stored.
     fn retry_put(&self, key: &EncodedKey, frame: &Frame, put: Result<bool>) -> Result<bool> {
         let stored = put.inspect_err(|_| self.note_unanswered(key, frame))?;
         if stored {
@@ -399,14 +408,14 @@ impl TierHandle {
         Ok(stored)
     }
 
-    /// As [`put_if_unchanged`](Self::put_if_unchanged), with as few round trips
-    /// as the tier can do with.
+    /// Writes frames as [`put_if_unchanged`](Self::put_if_unchanged) does, with as few
+    /// round trips as the tier needs.
     pub(crate) async fn put_many_if_unchanged(&self, entries: &[(EncodedKey, Frame)]) -> Vec<Result<bool>> {
         let put = self.tier.put_many_if_unchanged(entries).await;
         entries.iter().zip(put).map(|((key, frame), put)| self.retry_put(key, frame, put)).collect()
     }
 
-    /// Makes a draft the entry.
+    /// Publishes an upload as the entry of `key`.
     pub(crate) async fn publish(&self, key: &EncodedKey, draft: Upload, head: &[u8]) -> Result<()> {
         let published = self.tier.publish(key, draft, head).await;
         self.settle(key, head, published).await
@@ -419,14 +428,14 @@ impl TierHandle {
                 Ok(())
             }
             Err(error) => {
-                // The former copy is outdated, whatever became of the new one.
+                // The former entry is outdated, whether or not the new one was written.
                 let _counted = Box::pin(self.remove(key)).await;
                 Err(error)
             }
         }
     }
 
-    /// Removes the entry; on failure it is distrusted from now on.
+    /// Removes the entry; quarantines the key if that fails.
     pub(crate) async fn remove(&self, key: &EncodedKey) -> Result<bool> {
         let removed = self.tier.remove(key).await;
         self.removed(key, removed)
@@ -457,7 +466,8 @@ impl TierHandle {
         cleared
     }
 
-    /// Whether removals are to be tried again now; true for one caller a backoff.
+    /// Whether failed removals are to be retried now. Returns true to one caller per
+    /// pause.
     pub(crate) fn is_retry_due(&self) -> bool {
         if !self.quarantine.is_any() || !self.tier.inner().takes_removals() {
             return false;
@@ -470,8 +480,8 @@ impl TierHandle {
     }
 }
 
-/// The attributes of a frame with these terms: where it has a deadline, with the
-/// offset of the clock that others judge it by.
+/// Returns the attributes of a frame with this metadata. If it has a deadline, they
+/// include the offset of the shared clock, which other processes judge the deadline by.
 pub(crate) fn attributes(terms: &EntryMeta, offset: impl FnOnce() -> Option<Offset>) -> Vec<u8> {
     let mut attributes = terms.attributes();
     if terms.until() != Time::NEVER

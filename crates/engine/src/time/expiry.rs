@@ -1,4 +1,4 @@
-//! Until when entries live: what the cache says, what the entry says.
+//! Expiry: deadlines of entries, from the options of the cache and of the entry.
 
 use std::any::Any;
 use std::fmt;
@@ -10,31 +10,32 @@ use larder_core::clock::Time;
 use larder_core::entry_meta::{EntryMeta, EntryOptions, LiveEntryMeta};
 use larder_core::erased::{Key, Value};
 
-/// A time to live by key and value; `None` for that of the cache.
+/// Computes a time to live from key and value; `None` uses that of the cache.
 pub type TtlBy = Arc<dyn Fn(&dyn Any, &dyn Any) -> Option<Duration> + Send + Sync>;
 
-/// What a cache says about the time of its entries.
+/// The expiry options of a cache.
 pub struct Expiry {
-    /// The time to live; `None` for entries that do not expire.
+    /// The time to live; `None` for no expiry.
     pub ttl: Option<Duration>,
-    /// The time to live by key and value, before that of the cache.
+    /// The time to live by key and value; takes precedence over `ttl`.
     pub ttl_by: Option<TtlBy>,
-    /// How long an entry lives without being used.
+    /// How long an entry lives without being read.
     pub idle: Option<Duration>,
-    /// The share of a time to live, from 0 to 1, that chance takes off.
+    /// The largest share of a time to live, from 0 to 1, that is randomly subtracted.
     pub jitter: f64,
-    /// How long after its deadline an entry may serve as stale.
+    /// How long after its deadline an entry may be served as stale.
     pub stale: Duration,
-    /// The share of a time to live, from 0 to 1, after which a load refreshes ahead.
+    /// The share of a time to live, from 0 to 1, after which a load refreshes the entry
+    /// ahead.
     pub refresh_ahead: Option<f64>,
-    /// How long callers of a load wait while there is a stale value.
+    /// How long callers of a load wait if there is a stale value.
     pub soft_timeout: Option<Duration>,
     /// How long callers of a load wait at most.
     pub hard_timeout: Option<Duration>,
 }
 
 impl Expiry {
-    /// Whether entries expire unless they say otherwise.
+    /// Whether entries expire by default.
     pub(crate) fn is_set(&self) -> bool {
         self.ttl.is_some() || self.ttl_by.is_some() || self.idle.is_some()
     }
@@ -76,10 +77,10 @@ impl fmt::Debug for Expiry {
     }
 }
 
-/// The expiry of a cache in use: its time to live can be changed.
+/// The expiry of a cache in use; its time to live can be changed.
 pub(crate) struct LiveExpiry {
     said: Expiry,
-    /// Milliseconds; `u64::MAX` for none.
+    /// In milliseconds; `u64::MAX` for no expiry.
     ttl: AtomicU64,
 }
 
@@ -93,7 +94,7 @@ impl LiveExpiry {
         &self.said
     }
 
-    /// Whether entries have no terms unless they say otherwise.
+    /// Whether entries have no expiry metadata by default.
     #[inline]
     pub(crate) fn is_plain(&self) -> bool {
         let Expiry { ttl_by, idle, stale, .. } = &self.said;
@@ -110,7 +111,8 @@ impl LiveExpiry {
         (millis != u64::MAX).then(|| Duration::from_millis(millis))
     }
 
-    /// The terms of an entry that is written at `now`. `chance` is any number.
+    /// Returns the metadata of an entry that is written at `now`. `chance` is a random
+    /// number.
     pub(crate) fn terms(
         &self,
         (key, value): (&Key, Option<&Value>),
@@ -131,7 +133,7 @@ impl LiveExpiry {
         }
     }
 
-    /// A time to live less a random part of its jitter.
+    /// Shortens a time to live by a random part of the jitter.
     fn jittered(&self, ttl: Duration, chance: u64) -> Duration {
         if self.said.jitter == 0.0 {
             return ttl;
@@ -140,7 +142,7 @@ impl LiveExpiry {
         scaled(ttl, 1.0 - self.said.jitter * part)
     }
 
-    /// EntryMeta for memory, `None` where there is nothing to watch.
+    /// Returns shared metadata for a record in memory; `None` for an entry without any.
     pub(crate) fn live(&self, terms: &EntryMeta) -> Option<Arc<LiveEntryMeta>> {
         if terms.is_plain() {
             return None;
@@ -148,12 +150,12 @@ impl LiveExpiry {
         Some(Arc::new(LiveEntryMeta::new(terms.clone(), self.refresh_at(terms))))
     }
 
-    /// From when on a load refreshes the entry ahead of its deadline; never where
-    /// that never comes.
+    /// Returns when a load begins to refresh the entry ahead of its deadline; never
+    /// without a deadline.
     fn refresh_at(&self, terms: &EntryMeta) -> Time {
         match (self.said.refresh_ahead, terms.ttl) {
             (Some(share), Some(ttl)) if terms.deadline != Time::NEVER => {
-                // The deadline may be another than that of the write: it is counted back from.
+                // Counted back from the deadline, which may have changed since the write.
                 let ahead = scaled(ttl, 1.0 - share);
                 Time::from_millis(terms.deadline.as_millis().saturating_sub(millis(Some(ahead))))
             }
@@ -162,7 +164,7 @@ impl LiveExpiry {
     }
 }
 
-/// A share of a span; the span itself where that cannot be said.
+/// Returns a share of a span; the whole span if the result is out of range.
 fn scaled(span: Duration, share: f64) -> Duration {
     Duration::try_from_secs_f64(span.as_secs_f64() * share).unwrap_or(span)
 }
@@ -184,7 +186,7 @@ mod tests {
     const HOUR: Duration = Duration::from_secs(3600);
 
     #[test]
-    fn the_nearest_word_counts() {
+    fn most_specific_ttl_wins() {
         let plain = Expiry { ttl: Some(HOUR), ..Expiry::default() };
         let by = Expiry {
             ttl_by: Some(Arc::new(|_, value| (value.downcast_ref() == Some(&2_u8)).then_some(HOUR * 2))),
@@ -197,10 +199,10 @@ mod tests {
         assert_eq!(ttl_of(plain, EntryOptions::new().ttl(Duration::MAX), 0), None);
     }
 
-    /// The span to the refresh was taken from a deadline that stands for never, and both
-    /// are the largest number: the difference was the beginning of time.
+    /// The fault: the time of the refresh was computed from a deadline that stands for
+    /// never. Both numbers were the largest one, so the result was the beginning of time.
     #[test]
-    fn an_entry_that_never_expires_is_never_refreshed() {
+    fn entry_that_never_expires_is_never_refreshed() {
         let expiry = || Expiry { refresh_ahead: Some(0.1), ..Expiry::default() };
         let now = Time::from_millis(1_700_000_000_000);
         for ttl in [Duration::MAX, Duration::MAX - HOUR, Duration::from_millis(u64::MAX)] {
@@ -221,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn jitter_shortens_by_its_share_at_most() {
+    fn jitter_shortens_ttl_by_its_share_at_most() {
         let expiry = Expiry { ttl: Some(HOUR), jitter: 0.25, ..Expiry::default() };
         assert_eq!(ttl_of(expiry.clone(), EntryOptions::new(), 0), Some(HOUR));
         let shortest = ttl_of(expiry, EntryOptions::new(), u64::MAX).unwrap();

@@ -1,4 +1,4 @@
-//! The time of a cache: its clock, and until when entries live.
+//! Time: the clock of a cache, and the expiry of its entries.
 
 pub(crate) mod expiry;
 pub(crate) mod restart;

@@ -1,10 +1,10 @@
-//! Where the time of a cache begins, by what its directory says of earlier runs.
+//! Where the time of a cache starts, given what its directory recorded in earlier runs.
 //!
-//! The directory notes how late it was. Where the clock shows less now, it was set
-//! back, and the time goes on from what was noted: otherwise entries would come to
-//! lifecycle again. A clock that was years ahead once would be carried on for ever like
-//! that. So beyond [`CARRIED_MAX`] the time begins anew by the clock, and what has a
-//! deadline goes from the directory, because nothing tells how old it is.
+//! The directory records the latest time. If the clock shows an earlier time now, it was
+//! set back, and the time continues from the recorded one. Otherwise expired entries
+//! would become valid again. A clock that was once years ahead would stay in effect for
+//! ever this way. So beyond [`CARRIED_MAX`] the time restarts by the clock, and entries
+//! with a deadline are removed from the directory, because their age is unknown.
 
 use std::time::Duration;
 
@@ -18,19 +18,19 @@ use crate::invalidation::log::Invalidations;
 use crate::tier_stack::tier_handle::TierHandle;
 use larder_exec::runtime::block_on;
 
-/// How far the clock may have been set back since the last run for the time to go on.
-/// A wrong time zone is well within it.
+/// How far the clock may be behind the last run for the time to continue from there. A
+/// wrong time zone is well within it.
 const CARRIED_MAX: Duration = Duration::from_secs(24 * 3600);
 
-/// The latest time that earlier runs noted.
+/// Returns the latest time that earlier runs recorded.
 pub(crate) fn noted(kept: &[InvalidationRecord]) -> Time {
     let times =
         kept.iter().filter(|marked| marked.invalidation == Invalidation::Time).map(|marked| marked.at);
     times.max().unwrap_or(Time::from_millis(0))
 }
 
-/// The earliest time that this run may show. Costs a pass over the heads of all
-/// entries of the directory where the time begins anew, and nothing otherwise.
+/// Returns the earliest time that this run may show. If the time restarts, this reads the
+/// heads of all entries of the directory; otherwise it costs nothing.
 pub(crate) fn earliest(
     noted: Time,
     clock: &dyn Clock,
@@ -58,7 +58,7 @@ pub(crate) fn earliest(
     }
 }
 
-/// Removes every entry that has a deadline from a tier of this process alone.
+/// Removes every entry with a deadline from a tier that only this process uses.
 fn remove_timed(handle: &TierHandle) -> Result<()> {
     if handle.is_shared() {
         return Ok(());

@@ -1,4 +1,4 @@
-//! The time of a cache: that of its clock, but it never runs backwards.
+//! The time of a cache: follows its clock, but never runs backwards.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -7,33 +7,33 @@ use std::time::Duration;
 use larder_core::clock::{Clock, Time};
 use parking_lot::Mutex;
 
-/// A clock that was set back by less is waited for: time stands still. That
+/// If the clock is set back by less, time stands still until the clock catches up. That
 /// also covers two threads that read a clock in one order and use it in another.
 const TOLERATED_MS: u64 = 1000;
 
-/// The clock of a cache, made monotone, so that setting the clock back revives
-/// nothing and makes nothing live longer.
+/// A monotone clock: setting the clock back neither revives an entry nor extends its
+/// life.
 ///
-/// A clock that steps back by a second or more is followed from there on, with
-/// the difference added. One that steps forward is believed.
+/// If the clock steps back by a second or more, the timeline follows it from there with
+/// the difference added. A step forward is accepted.
 pub(crate) struct Timeline {
     clock: Arc<dyn Clock>,
-    /// The latest time that was shown.
+    /// The latest time that was returned, in milliseconds.
     seen: AtomicU64,
-    /// What is added to the clock.
+    /// Milliseconds added to the clock.
     skew: AtomicU64,
     stepping: Mutex<()>,
 }
 
 impl Timeline {
-    /// Time by `clock`, not before `earliest`.
+    /// Creates a timeline that follows `clock`, and starts at `earliest` at the soonest.
     pub(crate) fn new(clock: Arc<dyn Clock>, earliest: Time) -> Self {
         let skew = earliest.as_millis().saturating_sub(clock.now().as_millis());
         let seen = AtomicU64::new(earliest.as_millis());
         Self { clock, seen, skew: AtomicU64::new(skew), stepping: Mutex::default() }
     }
 
-    /// The present time.
+    /// Returns the current time.
     #[inline]
     pub(crate) fn now(&self) -> Time {
         let shown = self.shown();
@@ -46,19 +46,19 @@ impl Timeline {
         Time::from_millis(shown.max(seen))
     }
 
-    /// How much time has passed since some moment of this process: it never steps.
+    /// Returns the time since some moment of this process. It never steps.
     pub(crate) fn elapsed(&self) -> Duration {
         self.clock.elapsed()
     }
 
-    /// The time at which the clock shows `time`.
+    /// Returns the time at which the clock shows `time`.
     pub(crate) fn of(&self, time: Time) -> Time {
         Time::from_millis(time.as_millis().saturating_add(self.skew.load(Ordering::Relaxed)))
     }
 
     fn shown(&self) -> u64 {
         let shown = self.clock.now().as_millis().saturating_add(self.skew.load(Ordering::Relaxed));
-        // The time that never comes does not.
+        // The current time is never `Time::NEVER`.
         shown.min(Time::NEVER.as_millis() - 1)
     }
 
@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn it_goes_on_where_the_clock_went_back() {
+    fn time_continues_when_the_clock_steps_back() {
         let hands = Arc::new(Hands(AtomicU64::new(1_000_000)));
         let time = Timeline::new(Arc::clone(&hands) as Arc<dyn Clock>, Time::from_millis(0));
         let shows = |clock: u64| {
@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn it_begins_where_an_earlier_one_ended() {
+    fn time_starts_where_an_earlier_run_ended() {
         let hands = Arc::new(Hands(AtomicU64::new(1_000)));
         let time = Timeline::new(Arc::clone(&hands) as Arc<dyn Clock>, Time::from_millis(5_000));
         assert_eq!(time.now().as_millis(), 5_000);

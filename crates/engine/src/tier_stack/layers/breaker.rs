@@ -1,4 +1,4 @@
-//! Leaves a tier alone while it fails.
+//! The circuit breaker layer: stops calling a tier while it fails.
 
 use std::fmt;
 use std::sync::Arc;
@@ -18,20 +18,20 @@ use larder_core::{Bytes, Error, ErrorKind, Result};
 
 use super::circuit::{Change, Circuit};
 
-/// A tier that is not asked while it fails; otherwise the tier it holds.
+/// A tier behind circuit breakers, which refuse calls while the tier fails.
 ///
-/// There are three circuits, for what fails apart from one another: reads
-/// (`get`, `head`, `contains`, `scan`), writes (`put`, `put_if_unchanged`,
-/// `replace`) and removals (`remove`, `take`, `clear`); each call of a batch
-/// counts. A full disk opens the second and is read on. While a circuit is
-/// open its calls fail at once with `ErrorKind::Unavailable`. `flush` and
-/// `close` always reach the tier: their outcome is what they are called for.
+/// There are three circuits, because these fail independently: reads (`get`, `head`,
+/// `contains`, `scan`), writes (`put`, `put_if_unchanged`, `replace`) and removals
+/// (`remove`, `take`, `clear`). Each call of a batch counts. For example, a full disk
+/// opens the circuit of writes and is still read. While a circuit is open, its calls fail
+/// at once with `ErrorKind::Unavailable`. `flush` and `close` always reach the tier,
+/// because callers need their outcome.
 ///
-/// A failure is what may pass by itself: `Unavailable`, `Busy`, `Io`, and
-/// `Full` for a write. What is wrong with one entry (`TooLarge`, `Codec`,
-/// `Corrupt`) says nothing about the tier. Nor does a failure of one that says
-/// itself that it is away ([`Tier::healthy`]): it refuses at once by itself and
-/// knows first when it is back, which a backoff here would only delay.
+/// A failure is an error that may pass: `Unavailable`, `Busy`, `Io`, and `Full` for a
+/// write. An error of one entry (`TooLarge`, `Codec`, `Corrupt`) says nothing about the
+/// tier. A failure does not count either while the tier itself reports that it is
+/// unavailable ([`Tier::healthy`]). Such a tier refuses calls at once and knows first
+/// when it is back; a pause here would only delay that.
 pub struct Breaker<T> {
     tier: T,
     counters: Arc<TierCounters>,
@@ -40,25 +40,25 @@ pub struct Breaker<T> {
     removals: Circuit,
 }
 
-/// Invalidations the error of a call that a breaker refused.
+/// Marks the error of a call that a breaker refused.
 #[derive(Debug, thiserror::Error)]
 #[error("too many calls failed: the tier is left alone for a while")]
 pub(super) struct Refused;
 
 impl<T: Tier> Breaker<T> {
-    /// Watches the calls of `tier`, by the time of `clock`.
+    /// Wraps `tier`; `clock` times the windows and pauses.
     pub fn new(tier: T, counters: Arc<TierCounters>, clock: &Arc<dyn Clock>) -> Self {
         let circuit = || Circuit::new(Arc::clone(clock));
         Self { tier, counters, reads: circuit(), writes: circuit(), removals: circuit() }
     }
 
-    /// Whether a new entry may be placed here: reads and writes would be let
-    /// through. True as well when a probe is due, or none would ever be made.
+    /// Whether a new entry may be placed here: reads and writes would be let through.
+    /// Also true when a probe is due, or no probe would ever be made.
     pub fn is_healthy(&self) -> bool {
         self.reads.is_ready() && self.writes.is_ready()
     }
 
-    /// Whether a removal would be let through, to a tier that is there.
+    /// Whether a removal would be let through, and the tier is available.
     pub fn takes_removals(&self) -> bool {
         self.removals.is_ready() && self.tier.healthy()
     }
@@ -83,7 +83,7 @@ impl<T: Tier> Breaker<T> {
         result
     }
 
-    /// As [`through`](Self::through), for `count` calls at once.
+    /// Guards a batch of `count` calls as [`through`](Self::through) does.
     async fn through_many<R>(
         &self,
         line: Line,

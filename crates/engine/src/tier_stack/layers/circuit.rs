@@ -1,6 +1,6 @@
-//! One circuit: closed while calls succeed, open after too many failures.
+//! A circuit of the breaker: closed while calls succeed, open after too many failures.
 //!
-//! States and what leads from one to the next:
+//! States and transitions:
 //!
 //! ```text
 //! closed ── at least 5 failures, half of the calls of a window ──▶ open
@@ -16,35 +16,35 @@ use std::time::Duration;
 use larder_core::clock::Clock;
 use parking_lot::Mutex;
 
-/// Failures count together when they come within this time.
+/// Failures within this time are counted together.
 const WINDOW: Duration = Duration::from_secs(10);
-/// Fewer failures than this never open a circuit.
+/// Minimum number of failures that opens a circuit.
 const FAILURES_MIN: u64 = 5;
-/// The first backoff; it doubles with each probe that fails.
+/// The first pause; it doubles with each failed probe.
 const PAUSE_MIN: Duration = Duration::from_millis(200);
-/// The longest backoff.
+/// The longest pause.
 const PAUSE_MAX: Duration = Duration::from_secs(30);
 
 const CLOSED: u8 = 0;
 const OPEN: u8 = 1;
 const PROBING: u8 = 2;
 
-/// What a report changed.
+/// How a report changed the state of the circuit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Change {
     /// Nothing.
     None,
-    /// The circuit opened, for this long.
+    /// The circuit opened, for this pause.
     Opened(Duration),
     /// The circuit closed.
     Closed,
 }
 
-/// Counts calls and failures, and says whether the next call may be made.
+/// Counts calls and failures, and decides whether the next call may be made.
 ///
-/// A call through a closed circuit costs one load and one addition. Successes
-/// are counted since the window began, and a window begins with a failure, so
-/// no clock is read while all is well.
+/// A call through a closed circuit costs one atomic load and one addition. A window
+/// begins with a failure, and successes are counted since then. So the clock is not read
+/// while all calls succeed.
 pub(super) struct Circuit {
     state: AtomicU8,
     successes: AtomicU64,
@@ -61,8 +61,8 @@ struct Inner {
     backoff: Duration,
 }
 
-/// The right to make one call. Dropped without a report, a probe counts as
-/// failed: nobody knows how it would have ended.
+/// Permission to make one call. A probe that is dropped without a report counts as
+/// failed, because its outcome is unknown.
 pub(super) struct Permit<'a> {
     circuit: &'a Circuit,
     is_probe: bool,
@@ -80,7 +80,7 @@ impl Circuit {
         }
     }
 
-    /// The right to make a call; `None` while the circuit is open.
+    /// Asks for permission to make a call; `None` while the circuit is open.
     pub(super) fn enter(&self) -> Option<Permit<'_>> {
         if self.state.load(Ordering::Acquire) == CLOSED {
             return Some(Permit { circuit: self, is_probe: false, reported: false });
@@ -141,8 +141,8 @@ impl Circuit {
         Change::Opened(backoff)
     }
 
-    /// Between three and five quarters of a backoff, so that those who failed
-    /// together do not come back together.
+    /// Returns a random pause between three and five quarters of `backoff`, so that
+    /// callers that failed together do not retry together.
     fn jittered(&self, backoff: Duration) -> Duration {
         use std::hash::BuildHasher;
         let quarters = (self.salt.hash_one(self.clock.elapsed()) % 512) as f64 / 1024.0;
@@ -151,7 +151,7 @@ impl Circuit {
 }
 
 impl Permit<'_> {
-    /// Says how the call ended.
+    /// Reports how the call ended.
     pub(super) fn report(mut self, failed: bool) -> Change {
         self.reported = true;
         match (self.is_probe, failed) {
@@ -164,13 +164,13 @@ impl Permit<'_> {
         }
     }
 
-    /// Says how each of the calls of a batch ended.
+    /// Reports how the calls of a batch ended.
     pub(super) fn report_many(mut self, successes: u64, failures: u64) -> Change {
         self.reported = true;
         if self.is_probe {
             return self.circuit.probed(failures > 0);
         }
-        // The first failure may begin a window, which forgets the successes before it.
+        // The first failure may begin a window, which resets the successes before it.
         let first = if failures > 0 { self.circuit.failed() } else { Change::None };
         self.circuit.successes.fetch_add(successes, Ordering::Relaxed);
         let rest = (1..failures).map(|_| self.circuit.failed());
@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn it_opens_at_half_of_the_calls_and_not_before_five_failures() {
+    fn circuit_opens_at_half_of_the_calls_and_not_before_five_failures() {
         let hand = Hand::default();
         let circuit = Circuit::new(Arc::new(hand.clone()));
         assert_eq!(calls(&circuit, 4, true), Change::None);
@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn the_calls_of_a_batch_count_one_by_one() {
+    fn calls_of_a_batch_count_one_by_one() {
         let hand = Hand::default();
         let circuit = Circuit::new(Arc::new(hand.clone()));
         assert_eq!(circuit.enter().unwrap().report_many(20, 4), Change::None);
@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn failures_far_apart_do_not_add_up() {
+    fn failures_in_different_windows_do_not_add_up() {
         let hand = Hand::default();
         let circuit = Circuit::new(Arc::new(hand.clone()));
         for _ in 0..20 {
@@ -253,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn one_probe_at_a_time_and_the_pause_grows_to_its_bound() {
+    fn only_one_probe_runs_at_a_time_and_pause_grows_to_its_limit() {
         let hand = Hand::default();
         let circuit = Circuit::new(Arc::new(hand.clone()));
         let Change::Opened(mut backoff) = calls(&circuit, 5, true) else { panic!("it did not open") };
@@ -273,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn a_probe_that_goes_away_leaves_the_circuit_open() {
+    fn dropped_probe_leaves_circuit_open() {
         let hand = Hand::default();
         let circuit = Circuit::new(Arc::new(hand.clone()));
         calls(&circuit, 5, true);

@@ -1,4 +1,4 @@
-//! Bounds the time of each operation, where it can be bounded.
+//! The time limit layer: bounds the time of each operation of a tier that does not block.
 
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -18,17 +18,15 @@ use larder_core::{Bytes, Error, ErrorKind, Result};
 
 use larder_exec::runtime;
 
-/// A tier whose operations are given up when they take too long; otherwise the
-/// tier it holds.
+/// A tier whose operations fail when they take too long.
 ///
-/// A tier that blocks cannot be interrupted: its calls pass through as they
-/// are. Of one that does not, the future is dropped at its deadline and the
-/// call fails with `ErrorKind::Unavailable`. What was asked of the tier may
-/// still happen there; a tier must keep the order of the calls it was given,
-/// so that what is asked later wins.
+/// Calls of a tier that blocks cannot be interrupted and pass through. For other tiers,
+/// the future is dropped at its deadline and the call fails with
+/// `ErrorKind::Unavailable`. The operation may still take effect in the tier. So a tier
+/// must keep the order of its calls, and a later call wins.
 ///
-/// `scan`, `close` and `destroy` have no limit: the one is as long as the tier is large,
-/// the other is waited for on purpose.
+/// `scan`, `close` and `destroy` have no limit: a scan takes as long as the tier is
+/// large, and callers wait for the others on purpose.
 #[derive(Debug)]
 pub struct Limit<T> {
     tier: T,
@@ -51,8 +49,8 @@ impl<T: Tier> Limit<T> {
         })
     }
 
-    /// As [`bounded`](Self::bounded), for `count` calls at once: they have the
-    /// time of one, and each that is given up counts.
+    /// Bounds a batch of `count` calls as [`bounded`](Self::bounded) does. The batch has
+    /// the time of one call, and each call that times out is counted.
     fn bounded_many<'a, R: Send + 'a>(
         &'a self,
         count: usize,
@@ -71,17 +69,17 @@ impl<T: Tier> Limit<T> {
     }
 }
 
-/// What `call` comes to, or `None` when it has not by its deadline.
+/// Returns the output of `call`, or `None` if it is not ready by its deadline.
 ///
-/// The clock starts with the first poll. Whoever drives the future is asked to
-/// poll again at the deadline, see [`runtime::alarm`].
+/// The time starts with the first poll. The runtime that drives the future polls it again
+/// at the deadline, see [`runtime::alarm`].
 pub(crate) async fn within<T>(mut call: BoxFuture<'_, T>, limit: Duration) -> Option<T> {
     let mut deadline = None;
     poll_fn(|context| {
         if let Poll::Ready(value) = call.as_mut().poll(context) {
             return Poll::Ready(Some(value));
         }
-        // A limit beyond what the clock can show is none.
+        // A deadline that `Instant` cannot represent means no limit.
         let Some(deadline) = *deadline.get_or_insert_with(|| Instant::now().checked_add(limit)) else {
             return Poll::Pending;
         };

@@ -1,10 +1,9 @@
 //! Layers: tiers that hold a tier and add one concern.
 //!
-//! The order, from the outside in: [`Observe`], so that it counts what callers
-//! get; [`Breaker`], which answers in place of a tier that fails; [`Limit`],
-//! whose time-outs are failures that the breaker has to see. Counting inside a
-//! breaker would miss the calls that the breaker refused, and a limit outside
-//! of it would hide from it that the tier hangs:
+//! The order, from the outside in: [`Observe`] counts what callers get; [`Breaker`]
+//! answers in place of a failing tier; [`Limit`] turns a time-out into a failure that the
+//! breaker sees. Counting inside the breaker would miss the calls that it refuses. A
+//! limit outside the breaker would hide from it that the tier hangs:
 //!
 //! ```text
 //! right: Observe(Breaker(Limit(tier)))

@@ -1,4 +1,5 @@
-//! Counts what happens to a tier, times it, and puts it into spans.
+//! The observability layer: counts and times the calls of a tier, and puts them into
+//! spans.
 
 use std::error::Error as _;
 use std::future::Future;
@@ -22,15 +23,14 @@ use tracing::{Instrument, Span};
 use super::breaker::Refused;
 use larder_exec::uncancellable;
 
-/// A tier whose calls are counted and timed, each in a span; otherwise the tier
-/// it holds.
+/// A tier whose calls are counted and timed, each in a span.
 ///
-/// A tier that blocks is never called on the executor of a task: the task goes
-/// elsewhere, unless the tier surely [lacks](Tier::lacks) what it is asked for.
+/// A tier that blocks is never called on an executor: the task moves to a thread that may
+/// block first, unless the tier surely [lacks](Tier::lacks) the key.
 ///
-/// Costs two looks at the clock and three atomic additions a call, and a look
-/// at whether anybody wants spans. `scan`, `flush`, `close` and the parts of a
-/// stream have spans and no times: they are as long as what they are asked for.
+/// Costs two clock reads and three atomic additions a call, and a check whether spans are
+/// enabled. `scan`, `flush`, `close` and the parts of a stream have spans but no times,
+/// because their duration depends on the amount of data.
 #[derive(Debug)]
 pub struct Observe<T> {
     tier: T,
@@ -38,7 +38,7 @@ pub struct Observe<T> {
     counters: Arc<TierCounters>,
 }
 
-/// A call: its name, which times it counts among, and what it is about.
+/// A call: its name, the histogram of its time, and its keys.
 struct Call<'a> {
     operation: &'static str,
     times: Option<fn(&TierTimes) -> &Histogram>,
@@ -78,12 +78,12 @@ impl<T: Tier> Observe<T> {
         Self { blocks: tier.capability().blocking, tier, counters }
     }
 
-    /// The tier inside.
+    /// Returns the wrapped tier.
     pub fn inner(&self) -> &T {
         &self.tier
     }
 
-    /// Makes a call: in its span, timed, and its failure noted.
+    /// Runs a call in its span, times it, and counts its failure.
     async fn watch<R>(
         &self,
         call: Call<'_>,
@@ -101,7 +101,7 @@ impl<T: Tier> Observe<T> {
         span.in_scope(|| self.note(call.operation, result))
     }
 
-    /// As [`watch`](Self::watch), for a batch: one span and one time for all.
+    /// Runs a batch as [`watch`](Self::watch) does, with one span and one time for all.
     async fn watch_many<R>(
         &self,
         call: Call<'_>,
@@ -120,12 +120,13 @@ impl<T: Tier> Observe<T> {
         results.into_iter().map(|result| self.note(call.operation, result)).collect()
     }
 
-    /// Whether a call of a tier that blocks would take a task elsewhere for nothing.
+    /// Whether the call can be skipped: the tier surely lacks the key, and the call would
+    /// have to leave the executor.
     fn spares(&self, key: &EncodedKey) -> bool {
         self.blocks && !uncancellable::may_block() && self.tier.lacks(key)
     }
 
-    /// A tier that blocks is called where that does no harm.
+    /// Moves the task to a thread that may block, if the tier blocks.
     async fn leave_executor(&self) {
         if self.blocks {
             uncancellable::on_a_thread().await;
@@ -154,7 +155,7 @@ impl<T: Tier> Observe<T> {
         result.map_err(|error| {
             let error = error.in_tier(self.tier.kind()).during(operation);
             self.counters.errors.increment();
-            // What the breaker refused is no news: that it opened was logged.
+            // A refused call is not logged: the opening of the breaker was.
             if !is_refusal(&error) {
                 let cache = self.counters.signals.cache();
                 tracing::warn!(target: "larder", cache, tier = %self.tier.kind(), operation, error = ?error, "a tier failed");
@@ -187,7 +188,7 @@ impl<T: Tier> Observe<T> {
     }
 }
 
-/// Makes a call within its span; as it is where nobody wants spans.
+/// Runs a call in its span, if spans are enabled.
 async fn within<R>(span: &Span, made: impl Future<Output = R>) -> R {
     if span.is_disabled() {
         return made.await;
@@ -251,7 +252,7 @@ impl<T: Tier> Tier for Observe<T> {
         })
     }
 
-    /// A frame that is opened counts as read whole.
+    /// Counts an opened frame as fully read.
     fn open<'a>(&'a self, key: &'a EncodedKey) -> BoxFuture<'a, Result<Option<Stored>>> {
         Box::pin(async move {
             let opened = self.watch(Call::read("open").of(key), self.tier.open(key), found).await?;
