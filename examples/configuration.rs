@@ -1,5 +1,5 @@
-//! The same cache by code, by variables and a file, and by a URL:
-//! `cargo run --features config --example configuration`.
+//! The same cache configured in code, by variables and a file, and by a URL: `cargo run --features config
+//! --example configuration`.
 #![allow(clippy::print_stdout, reason = "an example shows what it does")]
 
 use std::path::Path;
@@ -14,7 +14,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
 }
 
-/// Starts this program again, with variables and a file of its own.
+/// Starts this program again with its own variables and configuration file.
 fn start() -> Result<(), Box<dyn std::error::Error>> {
     let dir = tempfile::tempdir()?;
     let file = dir.path().join("larder.toml");

@@ -1,5 +1,5 @@
-//! A scope owns what is built inside, and leaves nothing behind:
-//! `cargo run --example contexts`.
+//! A context owns the caches that are built inside and removes their data at its end: `cargo run --example
+//! contexts`.
 #![allow(clippy::print_stdout, reason = "an example shows what it does")]
 
 use std::path::Path;

@@ -1,5 +1,5 @@
-//! Statistics as Prometheus reads them, served once on a port of the loopback:
-//! `cargo run --example prometheus --features metrics`.
+//! Statistics in the format of Prometheus, served once on a loopback port: `cargo run --example prometheus
+//! --features metrics`.
 #![allow(clippy::print_stdout, reason = "an example shows what it does")]
 
 use std::io::{Read, Write};
@@ -45,7 +45,7 @@ fn main() -> Outcome<()> {
     Ok(())
 }
 
-/// Answers one request. A service publishes like this in its handler.
+/// Answers one request. The handler of a service publishes like this.
 fn serve_once(listener: &TcpListener, handle: &PrometheusHandle) -> Outcome<()> {
     let (mut stream, _) = listener.accept()?;
     stream.set_read_timeout(Some(PATIENCE))?;

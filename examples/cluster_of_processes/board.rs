@@ -1,5 +1,5 @@
-//! What all processes know for sure, in one file: the newest version of each
-//! article in the source, and the oldest version that a read may still return.
+//! The ground truth that all processes share in one file: the newest version of each article in the source,
+//! and the oldest version that a read may still return.
 
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileExt;
@@ -8,14 +8,14 @@ use std::path::Path;
 use crate::{ARTICLES, Outcome, PROBES};
 
 const ALL: u64 = ARTICLES + PROBES;
-/// A version and its complement: who reads while it is written sees that.
+/// A version and its complement, so that a reader detects a cell that is being written.
 const CELL: usize = 16;
 
 /// A table of versions that several processes read. Each cell has one writer.
 pub(crate) struct Board(File);
 
 impl Board {
-    /// Makes one in which every article has version zero.
+    /// Creates a board in which every article has version zero.
     pub(crate) fn create(path: &Path) -> Outcome<Self> {
         let board = Self(OpenOptions::new().create(true).truncate(true).read(true).write(true).open(path)?);
         for cell in 0..2 * ALL {
@@ -28,24 +28,24 @@ impl Board {
         Ok(Self(OpenOptions::new().read(true).write(true).open(path)?))
     }
 
-    /// The newest version of an article.
+    /// Returns the newest version of an article in the source.
     pub(crate) fn source(&self, article: u64) -> Outcome<u64> {
         self.read(article)
     }
 
-    /// Raises the version of an article in the source; what it is now.
+    /// Raises the version of an article in the source and returns it.
     pub(crate) fn raise(&self, article: u64) -> Outcome<u64> {
         let version = self.read(article)? + 1;
         self.write(article, version)?;
         Ok(version)
     }
 
-    /// The version that no confirmed read may fall short of from now on.
+    /// The oldest version that a confirmed read may return from now on.
     pub(crate) fn owed(&self, article: u64) -> Outcome<u64> {
         self.read(ALL + article)
     }
 
-    /// Says that a version was acknowledged more than a lease ago.
+    /// Records that a version was acknowledged more than a lease ago.
     pub(crate) fn owe(&self, article: u64, version: u64) -> Outcome<()> {
         self.write(ALL + article, version)
     }

@@ -1,23 +1,23 @@
-//! What a process counts, and tells the parent.
+//! The counters that a process reports to the parent.
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// What happened since the last time a process was asked.
+/// The counts since the last report.
 #[derive(Clone, Default, Serialize, Deserialize)]
 pub(crate) struct Counts {
     pub(crate) gets: u64,
     pub(crate) loads: u64,
-    /// Hits by tier, as the statistics of the cache have them.
+    /// Hits by tier, from the statistics of the cache.
     pub(crate) memory: u64,
     pub(crate) redis: u64,
     pub(crate) fallback: u64,
     pub(crate) unconfirmed: u64,
     pub(crate) changes: u64,
-    /// Those of them that Redis acknowledged.
+    /// The changes among them that Redis acknowledged.
     pub(crate) acknowledged: u64,
-    /// Those that it got after it was back, and those it never got.
+    /// The changes that reached Redis after it was back, and those that never reached it.
     pub(crate) repaired: u64,
     pub(crate) lost: u64,
     /// Reads that were stale beyond the lease.
@@ -54,7 +54,7 @@ impl Counts {
     }
 }
 
-/// How long gets took: counts of sixteen buckets an octave of nanoseconds.
+/// The latencies of gets: counts in sixteen buckets for each octave of nanoseconds.
 #[derive(Clone, Default, Serialize, Deserialize)]
 pub(crate) struct Times(std::collections::BTreeMap<u32, u64>);
 
@@ -72,7 +72,7 @@ impl Times {
         }
     }
 
-    /// What this share of them did not exceed, up to a sixteenth.
+    /// The quantile at `share`, with an error of up to a sixteenth.
     pub(crate) fn quantile(&self, share: f64) -> Duration {
         let all: u64 = self.0.values().sum();
         let rank = (all as f64 * share).ceil() as u64;

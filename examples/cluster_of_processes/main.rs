@@ -10,44 +10,40 @@
 //!   --phase SECONDS    how long each phase lasts, 1 to 60; default: 4
 //! ```
 //!
-//! Each process reads a few thousand articles, some of them far more often than
-//! others, and writes those of which it is the only author: it raises the
-//! article's version in the *source* (a file that stands for the database),
-//! then inserts the article into the cache or removes it from there. Who misses
-//! loads from the source. In turn the server is killed and started again empty,
-//! stopped and continued, and one process is cut off from it and let in again.
+//! Each process reads a few thousand articles, some of them far more often than others, and writes the
+//! articles of which it is the only author. A write raises the article's version in the *source* (a file that
+//! stands for the database), then inserts the article into the cache or removes it from there. A miss loads
+//! from the source. In turn the server is killed and started again empty, stopped and continued, and one
+//! process is cut off from it and connected again.
 //!
 //! # What is counted as stale
 //!
-//! A read is *stale beyond the lease* when it returns a version older than one
-//! that Redis had acknowledged more than the lease before the read began. That
-//! must never happen, whatever is broken: a hit in memory is checked against
-//! the last answered contact with Redis. An insert is acknowledged when its
-//! placement says that its home is Redis, a removal when no call to Redis failed
-//! meanwhile. The author notes it on the board (`board.rs`) once the lease is
-//! over; whoever reads looks at the board first, so no clocks are compared.
+//! A read is *stale beyond the lease* if it returns a version older than one that Redis had acknowledged more
+//! than a lease before the read began. That must never happen under any of these faults: a hit in memory is
+//! checked against the last answered contact with Redis. An insert is acknowledged if its placement says that
+//! its home is Redis, a removal if no call to Redis failed meanwhile. The author records it on the board
+//! (`board.rs`) once the lease is over. A reader looks at the board before it reads, so no clocks are
+//! compared.
 //!
-//! Not counted are reads that were *unconfirmed*: while a process has no contact
-//! with Redis, or owes it a change of the article, it serves what it has, under
-//! the default coherence `available`. Others may have gone on meanwhile, and it
-//! cannot know. Such reads have a column of their own; where the lease should
-//! hold all the same, `.coherence(Coherence::Strict)` makes them misses. And a
-//! change that was not acknowledged, because it went to a tier of its own
-//! process, binds nobody else until it was repaired.
+//! *Unconfirmed* reads are not counted. While a process has no contact with Redis, or has a pending write of
+//! the article, it serves its own copy, under the default coherence `available`. Other processes may have
+//! changed the article meanwhile, which this process cannot know. Such reads have a column of their own.
+//! `.coherence(Coherence::Strict)` turns them into misses, for caches that must keep the lease even then. A
+//! change that was not acknowledged, because it went to a tier of its own process, does not apply to other
+//! processes until it was repaired.
 //!
 //! # What is counted as an error
 //!
-//! What a caller of the cache sees: a `try_get_with` or a `try_insert` that
-//! fails, and any call that takes longer than five seconds.
+//! An error is a failure that a caller of the cache sees: a `try_get_with` or a `try_insert` that fails, and
+//! any call that takes longer than five seconds.
 //!
 //! # Coherence after healing
 //!
-//! While something is broken every process writes four articles that nobody
-//! else touches, the probes. From the moment it is healed all four processes
-//! read all probes until all agree on the newest versions: that time is shown.
+//! During a fault every process writes four articles that no other process changes, the probes. Once the
+//! fault is healed all four processes read all probes until all agree on the newest versions; the table shows
+//! that time.
 //!
-//! The run ends with an error unless both counts are zero and every healing
-//! came to an end.
+//! The run ends with an error unless both counts are zero and every healing finished.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "an example shows what it does")]
 
 mod board;
@@ -67,9 +63,9 @@ type Outcome<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
 /// How many processes share the cache.
 const NODES: u64 = 4;
-/// Articles that are read and written all the time.
+/// Articles that are read and written continuously.
 const ARTICLES: u64 = 3_000;
-/// Articles that are written while something is broken; as many a process.
+/// Articles that are written during a fault; each process writes the same number.
 const PROBES: u64 = 16;
 
 fn main() -> ExitCode {

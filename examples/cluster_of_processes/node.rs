@@ -1,4 +1,4 @@
-//! One of the processes: reads, writes, and answers what the parent asks.
+//! A node process: reads, writes, and answers the questions of the parent.
 
 use std::io::{BufRead, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,19 +15,19 @@ use crate::counts::Counts;
 use crate::options::Place;
 use crate::{ARTICLES, NODES, Outcome, PROBES};
 
-/// How long a process may serve what another has changed.
+/// How long a process may serve a value that another process has changed.
 const LEASE: Duration = Duration::from_secs(1);
-/// What the source takes for an article.
+/// How long the source takes to return an article.
 const SOURCE: Duration = Duration::from_micros(500);
-/// How long a load may take, and with it how long the others wait for a process
-/// that was cut off while it loaded.
+/// How long a load may take, and so how long the other processes wait for a process that was cut off during a
+/// load.
 const LOAD: Duration = Duration::from_secs(1);
-/// No call may take longer.
+/// The longest time that a call may take.
 const LIMIT: Duration = Duration::from_secs(5);
-/// Fewer than there are articles, so that Redis is asked as well.
+/// Fewer than there are articles, so that some reads go to Redis.
 const CAPACITY: u64 = 1_000;
 
-/// What the cache holds.
+/// A value of the cache.
 #[derive(Clone, Serialize, Deserialize)]
 struct Article {
     version: u64,
@@ -42,13 +42,13 @@ impl Article {
     }
 }
 
-/// What the parent asks, a line each, and is answered by a line of JSON.
+/// The questions of the parent, one line each; each answer is one line of JSON.
 pub(crate) const REPORT: &str = "report";
 pub(crate) const READ_PROBES: &str = "read probes";
 pub(crate) const WRITE_PROBES: &str = "write probes";
 pub(crate) const END: &str = "end";
 
-/// A change that Redis acknowledged: when, of which article, to which version.
+/// A change that Redis acknowledged: the time, the article and its version.
 type Acknowledged = (Instant, u64, u64);
 
 struct Node {
@@ -56,14 +56,14 @@ struct Node {
     cache: Cache<u64, Article>,
     board: Board,
     counts: Mutex<Counts>,
-    /// Statistics as they were told last.
+    /// The statistics at the last report.
     told: Mutex<Option<Stats>>,
-    /// One read at a time, so that it is known which of them was unconfirmed.
+    /// Serializes reads, so that an unconfirmed read can be identified.
     turn: Mutex<()>,
     ended: AtomicBool,
 }
 
-/// Runs until the parent says so, or is gone.
+/// Runs until the parent asks it to end, or ends itself.
 pub(crate) fn run(place: &Place) -> Outcome<()> {
     let dir = place.dir.join(format!("node-{}", place.number));
     let cache = ucache("articles")
@@ -118,7 +118,7 @@ impl Node {
         Ok(())
     }
 
-    /// Reads an article and judges what came back.
+    /// Reads an article and checks its version.
     fn read(&self, article: u64) -> Outcome<u64> {
         let _turn = self.turn.lock();
         let before = self.cache.stats().cache.unconfirmed;
@@ -164,7 +164,7 @@ impl Node {
         Ok(())
     }
 
-    /// Whether Redis has it now.
+    /// Returns whether Redis has stored it.
     fn insert(&self, article: u64, version: u64) -> bool {
         let begun = Instant::now();
         let inserted = self.cache.try_insert(article, Article::new(article, version));
@@ -172,7 +172,7 @@ impl Node {
         inserted.is_ok_and(|placement| placement.home == TierKind::Redis)
     }
 
-    /// Whether it is gone from Redis as well.
+    /// Returns whether it is removed from Redis too.
     fn remove(&self, article: u64) -> bool {
         let failed = || counts_of(&self.cache.stats(), &[TierKind::Redis], |counts| counts.errors);
         let (before, begun) = (failed(), Instant::now());
@@ -181,7 +181,7 @@ impl Node {
         failed() == before
     }
 
-    /// Notes on the board what was acknowledged a lease ago.
+    /// Records a change on the board once it was acknowledged a lease ago.
     fn publish(&self, acknowledged: Receiver<Acknowledged>) -> Outcome<()> {
         for (at, article, version) in acknowledged {
             while let Some(left) = LEASE.checked_sub(at.elapsed()).filter(|left| !left.is_zero()) {
@@ -215,7 +215,7 @@ impl Node {
         (ARTICLES..ARTICLES + PROBES).map(|probe| self.read(probe)).collect()
     }
 
-    /// Writes the probes of this node; how many of them Redis acknowledged.
+    /// Writes the probes of this node; returns how many of them Redis acknowledged.
     fn write_probes(&self) -> Outcome<u64> {
         let mut acknowledged = 0;
         for probe in (ARTICLES..ARTICLES + PROBES).filter(|probe| probe % NODES == self.number) {
@@ -225,7 +225,7 @@ impl Node {
         Ok(acknowledged)
     }
 
-    /// What was counted since the last call.
+    /// The counts since the last call.
     fn report(&self) -> Counts {
         let stats = self.cache.stats();
         let mut told = self.told.lock();
@@ -252,7 +252,7 @@ fn counts_of(stats: &Stats, tiers: &[TierKind], of: impl Fn(&larder::TierCounts)
     stats.tiers.iter().filter(|tier| tiers.contains(&tier.kind)).map(|tier| of(&tier.counts)).sum()
 }
 
-/// A number below `end`, small ones far more often than large ones.
+/// A random number below `end`, small ones far more often than large ones.
 fn skewed(chance: &mut fastrand::Rng, end: u64) -> u64 {
     (chance.f64().powi(4) * end as f64) as u64
 }

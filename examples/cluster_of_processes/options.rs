@@ -17,20 +17,20 @@ usage: cluster_of_processes [redis://127.0.0.1:PORT] [--phase SECONDS]
 /// What the command line says.
 pub(crate) struct Options {
     pub(crate) role: Role,
-    /// The port of a server that was given.
+    /// The port of a given server.
     pub(crate) server: Option<u16>,
     pub(crate) phase: Duration,
 }
 
-/// Which process this is.
+/// The role of this process.
 pub(crate) enum Role {
-    /// The one that starts the others and pulls the plugs.
+    /// The process that starts the others and injects the faults.
     Parent,
-    /// One that shares the cache.
+    /// A process that shares the cache.
     Node(Place),
 }
 
-/// Where a node is.
+/// The location of a node.
 pub(crate) struct Place {
     pub(crate) number: u64,
     pub(crate) url: String,
@@ -47,7 +47,7 @@ impl Place {
 }
 
 impl Options {
-    /// Reads the arguments; `None` when they ask for help.
+    /// Parses the arguments; `None` if they ask for help.
     pub(crate) fn parse(mut args: impl Iterator<Item = String>) -> Outcome<Option<Self>> {
         let mut options = Self { role: Role::Parent, server: None, phase: Duration::from_secs(4) };
         while let Some(arg) = args.next() {
@@ -75,7 +75,7 @@ fn seconds(given: &str) -> Outcome<Duration> {
     }
 }
 
-/// The lines to the server begin in this process, so it has to be near.
+/// The proxies to the server start in this process, so the server must be local.
 fn port(url: &str) -> Outcome<u16> {
     let host = url.trim_start_matches("redis://").trim_end_matches('/');
     let port = ["127.0.0.1", "localhost"].iter().find_map(|name| host.strip_prefix(name)?.strip_prefix(':'));

@@ -1,4 +1,4 @@
-//! A child process, as the parent sees it.
+//! A child process, from the parent's side.
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
@@ -12,7 +12,7 @@ use crate::options::Place;
 /// How long a process may take to end.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// One of the processes. It ends when its input ends, so also with this one.
+/// A node process. It ends when its standard input ends, and so also when the parent ends.
 pub(crate) struct Peer {
     number: u64,
     process: Child,
@@ -35,7 +35,7 @@ impl Peer {
         Ok(peer)
     }
 
-    /// Asks for something without waiting for the answer.
+    /// Sends a question without waiting for the answer.
     pub(crate) fn ask(&mut self, question: &str) -> Outcome<()> {
         let orders = self.orders.as_mut().ok_or("the process was ended")?;
         Ok(writeln!(orders, "{question}")?)
@@ -49,7 +49,7 @@ impl Peer {
         Ok(serde_json::from_str(&line)?)
     }
 
-    /// Waits for the end of a process that was asked for it; an error where it failed.
+    /// Waits for the end of a process that was told to end; an error if it failed.
     pub(crate) fn ended(mut self) -> Outcome<()> {
         match self.wait()? {
             true => Ok(()),
@@ -57,7 +57,7 @@ impl Peer {
         }
     }
 
-    /// Whether it ended well. Killed when it does not end in time.
+    /// Returns whether the process ended successfully. Kills it after a timeout.
     fn wait(&mut self) -> Outcome<bool> {
         self.orders = None;
         let deadline = Instant::now() + PATIENCE;
@@ -75,7 +75,7 @@ impl Peer {
 
 impl Drop for Peer {
     fn drop(&mut self) {
-        // The failure that led here is told already.
+        // Ignored: the failure that led here is already reported.
         let _told = self.wait();
     }
 }

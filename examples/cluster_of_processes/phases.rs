@@ -1,4 +1,4 @@
-//! What happens, in order, and what is asked of the processes meanwhile.
+//! The sequence of faults, and the checks during each.
 
 use std::time::{Duration, Instant};
 
@@ -11,15 +11,15 @@ use crate::plugs::Plugs;
 use crate::table::Table;
 use crate::{ARTICLES, NODES, Outcome, PROBES};
 
-/// From one line of the table to the next.
+/// The time between two lines of the table.
 const TICK: Duration = Duration::from_secs(1);
 /// How long a healing may take.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// One phase: a plug is pulled, or put in again.
+/// One phase: a fault begins, or is healed.
 struct Phase {
     name: &'static str,
-    /// Whether all is well from here on.
+    /// Whether the fault is healed from here on.
     heals: bool,
     begin: fn(&mut Plugs),
 }
@@ -34,7 +34,7 @@ const PHASES: [Phase; 7] = [
     Phase { name: "node 4 let in", heals: true, begin: |plugs| plugs.let_in(3..4) },
 ];
 
-/// The run as the parent sees it. Processes end before the server does.
+/// The run in the parent. The processes are dropped before the server.
 struct Run {
     peers: Vec<Peer>,
     board: Board,
@@ -42,7 +42,7 @@ struct Run {
     table: Table,
 }
 
-/// Runs all phases; an error unless all came out as it must.
+/// Runs all phases; an error unless all of them succeed.
 pub(crate) fn run(options: &Options) -> Outcome<()> {
     let folder = tempfile::tempdir()?;
     let mut run = Run::start(options, folder.path())?;
@@ -79,7 +79,7 @@ impl Run {
         Ok(Self { peers, board, table: Table::begin(plugs.has_own_server()), plugs })
     }
 
-    /// Waits until all processes read the same, the newest, of every probe.
+    /// Waits until all processes read the newest version of every probe.
     fn heal(&mut self, phase: &Phase) -> Outcome<()> {
         let healed = Instant::now();
         let newest = self.newest_probes()?;
@@ -97,14 +97,14 @@ impl Run {
         (ARTICLES..ARTICLES + PROBES).map(|probe| self.board.source(probe)).collect()
     }
 
-    /// Has every process write its probes.
+    /// Asks every process to write its probes.
     fn write_probes(&mut self) -> Outcome<()> {
         let acknowledged: u64 = self.ask_all::<u64>(WRITE_PROBES)?.iter().sum();
         self.table.probes_written(acknowledged);
         Ok(())
     }
 
-    /// A line of the table for each second.
+    /// Prints a line of the table each second.
     fn watch(&mut self, name: &'static str, time: Duration) -> Outcome<()> {
         let begun = Instant::now();
         let mut due = begun;
@@ -120,7 +120,7 @@ impl Run {
         Ok(())
     }
 
-    /// Asks all at the same time, and waits for all answers.
+    /// Asks all processes at the same time, and waits for all answers.
     fn ask_all<T: serde::de::DeserializeOwned>(&mut self, question: &str) -> Outcome<Vec<T>> {
         self.peers.iter_mut().try_for_each(|peer| peer.ask(question))?;
         self.peers.iter_mut().map(Peer::answer).collect()

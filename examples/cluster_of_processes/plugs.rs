@@ -1,19 +1,19 @@
-//! The server, the lines to it, and how they are broken.
+//! The server, the proxies in front of it, and the faults.
 
 use larder_testkit::{Proxy, RedisServer};
 
 use crate::{NODES, Outcome};
 
-/// What can be pulled.
+/// The server and the connections that can be broken.
 pub(crate) struct Plugs {
-    /// `None` for a server of somebody else.
+    /// `None` for a server that was given.
     server: Option<RedisServer>,
-    /// One for each process.
+    /// One proxy for each process.
     lines: Vec<Proxy>,
 }
 
 impl Plugs {
-    /// Lines to the server at this port, or to one that is started.
+    /// Opens proxies to the server at this port, or to a new server.
     pub(crate) fn new(given: Option<u16>) -> Outcome<Self> {
         let server = match given {
             Some(_) => None,
@@ -28,7 +28,7 @@ impl Plugs {
         self.server.is_some()
     }
 
-    /// Where each process finds the server.
+    /// The URL of the server for each process.
     pub(crate) fn urls(&self) -> impl Iterator<Item = String> {
         self.lines.iter().map(Proxy::url)
     }
@@ -61,12 +61,12 @@ impl Plugs {
         }
     }
 
-    /// What these lines are given disappears, and nobody is told.
+    /// Silently drops all bytes on these proxies.
     pub(crate) fn cut_off(&mut self, lines: std::ops::Range<usize>) {
         self.lines[lines].iter().for_each(|line| line.swallow(true));
     }
 
-    /// Passes on again. What stood on the line lost bytes, so it ends.
+    /// Forwards again. Open connections have lost bytes, so they are closed.
     pub(crate) fn let_in(&mut self, lines: std::ops::Range<usize>) {
         for line in &self.lines[lines] {
             line.swallow(false);

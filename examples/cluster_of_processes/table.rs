@@ -1,11 +1,11 @@
-//! What is printed.
+//! The printed table.
 
 use std::time::{Duration, Instant};
 
 use crate::counts::Counts;
 use crate::{ARTICLES, NODES, Outcome, PROBES};
 
-/// A table that grows as things happen.
+/// A table that is printed line by line.
 pub(crate) struct Table {
     since: Instant,
     sum: Counts,
@@ -13,7 +13,7 @@ pub(crate) struct Table {
 }
 
 impl Table {
-    /// Prints its head.
+    /// Prints the header.
     pub(crate) fn begin(has_own_server: bool) -> Self {
         let server = match has_own_server {
             true => "a Redis of their own",
@@ -41,7 +41,7 @@ impl Table {
         Self { since: Instant::now(), sum: Counts::default(), healings: Vec::new() }
     }
 
-    /// What happened within a second.
+    /// Prints the counts of one second.
     pub(crate) fn line(&mut self, phase: &str, counts: &Counts) {
         self.print(phase, counts);
         self.sum.add(counts);
@@ -58,7 +58,7 @@ impl Table {
         );
     }
 
-    /// All processes agree, this long after all was well again.
+    /// Prints how long after healing all processes agree.
     pub(crate) fn coherent(&mut self, phase: &'static str, after: Duration) {
         println!("    {phase}: all {NODES} agree on {PROBES} probes after {}", shown(after));
         self.healings.push((phase, after));
@@ -68,7 +68,7 @@ impl Table {
         println!("    {PROBES} probes written, {acknowledged} of them acknowledged by Redis");
     }
 
-    /// The sums; an error unless they are what they must be.
+    /// Prints the sums; an error unless the counts that must be zero are.
     pub(crate) fn conclude(self) -> Outcome<()> {
         self.print("in all", &self.sum);
         let Counts { changes, acknowledged, repaired, lost, stale, errors, .. } = self.sum;

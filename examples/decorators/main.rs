@@ -1,7 +1,7 @@
-//! Functions that remember: one line above each.
+//! Memoized functions: one attribute above each.
 //!
-//! `cargo run --example decorators`, and once more: what was stored beyond
-//! memory is served by the second run.
+//! `cargo run --example decorators`, twice: the second run reads the results that the first one stored beyond
+//! memory.
 
 #![allow(clippy::print_stdout, reason = "an example talks")]
 
@@ -14,12 +14,12 @@ use std::time::Instant;
 
 use larder::mcache;
 
-/// Where the caches of this example lie.
+/// The directory of the caches of this example.
 fn folder() -> PathBuf {
     std::env::temp_dir().join("larder-decorators")
 }
 
-/// Each call asks for two smaller ones: without the line above it, 2.7 million calls.
+/// Each call makes two smaller calls: without the attribute 2.7 million calls.
 #[mcache]
 fn fibonacci(n: u64) -> u64 {
     if n < 2 { n } else { fibonacci(n - 1) + fibonacci(n - 2) }

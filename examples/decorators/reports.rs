@@ -1,4 +1,4 @@
-//! Methods, tasks, and failures that are not stored.
+//! Methods, async functions, and errors that are not stored.
 
 use std::cell::Cell;
 use std::fmt;
@@ -27,7 +27,7 @@ impl Service {
         Self { region, asked: Cell::new(0) }
     }
 
-    /// The key says what the result depends on.
+    /// The key contains the inputs of the result.
     #[ucache(dir = folder(), key = "(self.region.to_owned(), id)")]
     async fn report(&self, id: u64) -> Result<String, NotFound> {
         self.asked.set(self.asked.get() + 1);
@@ -35,7 +35,7 @@ impl Service {
         if id == 0 { Err(NotFound(id)) } else { Ok(format!("report {id} of {}", self.region)) }
     }
 
-    /// Does not depend on `self` at all.
+    /// Does not depend on `self`.
     #[mcache(skip(self))]
     fn title(&self, id: u64) -> String {
         format!("Report No. {id}")

@@ -1,11 +1,11 @@
-//! Results with tags, and a function of many keys.
+//! Results with tags, and a batch function.
 
 use larder::mcache;
 
 /// A table whose rows take a query to read.
 const NAMES: [(u32, &str); 4] = [(1, "Ada"), (2, "Barbara"), (3, "Edsger"), (4, "Grace")];
 
-/// One query for all that are not there yet; each name is an entry of its own.
+/// One query for all missing names; each name is an entry of its own.
 #[mcache(batch, skip_none, tags = ["names", format!("user:{ids}")])]
 fn names(ids: &[u32]) -> Vec<Option<String>> {
     println!("  a query for {ids:?}");
@@ -13,7 +13,7 @@ fn names(ids: &[u32]) -> Vec<Option<String>> {
     ids.iter().map(name).collect()
 }
 
-/// Depends on two users, and says so.
+/// Depends on two users, and has a tag for each.
 #[mcache(tags = [format!("user:{one}"), format!("user:{other}")])]
 fn greeting(one: u32, other: u32) -> String {
     let name = |name: &Option<String>| name.clone().unwrap_or_else(|| "somebody".to_owned());

@@ -8,14 +8,14 @@ use crate::folder;
 
 const TEXT: &str = "a larder is a cool room for food that is to be kept for a while";
 
-/// Lies on disk, and is computed anew when its body changes.
+/// Stored on disk, and computed again when its body changes.
 #[bcache(dir = folder(), version = "auto", skip_none)]
 fn longest(text: &str) -> Option<String> {
     println!("  looking for the longest word");
     text.split(' ').max_by_key(|word| word.len()).map(str::to_owned)
 }
 
-/// Lies in a file of its own; handed out word by word, stored at the end.
+/// Stored in its own file; yields word by word, and is stored at the end.
 #[fcache(dir = folder(), record_bytes = "1 MiB")]
 fn words(text: &str) -> impl Iterator<Item = String> {
     println!("  splitting");

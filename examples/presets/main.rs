@@ -1,8 +1,7 @@
-//! What each preset does to a value of its sort, beside a `bcache` with
-//! defaults: `cargo run --release --all-features --example presets`.
+//! Compares each preset with a `bcache` with defaults, on a value of its sort: `cargo run --release
+//! --all-features --example presets`.
 //!
-//! With fewer features it does with plainer types. The table in
-//! `docs/presets.md` is what this prints.
+//! With fewer features it uses plainer types. It prints the table in `docs/presets.md`.
 #![allow(clippy::print_stdout, reason = "an example shows what it does")]
 
 mod values;
@@ -15,7 +14,7 @@ use larder::{Cache, Preset, TierKind, bcache, presets, ucache};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-/// Bytes of values in a round, and the fewest and most entries they are.
+/// The bytes of values in a round, and the range of the number of entries.
 const ROUND_BYTES: usize = 24 << 20;
 const ENTRIES: std::ops::RangeInclusive<usize> = 6..=400;
 
@@ -39,16 +38,15 @@ fn main() -> Outcome {
     row(presets::sessions(), "a struct", values::session(), 300, TierKind::Memory)
 }
 
-/// What one cache does: where it puts a value, as how many bytes, and what
-/// each call took.
+/// The measurements of one cache: the tier of a value, its stored size, and the time of each call.
 #[derive(Default)]
 struct Measured {
     home: Option<TierKind>,
     stored: Option<u64>,
     store: Vec<Duration>,
     get: Vec<Duration>,
-    /// From where the entry lives, none being in memory; empty where it did
-    /// not outlive its cache.
+    /// Reads from the home tier after reopening, without a memory copy; empty if the entry did not outlive
+    /// its cache.
     reopened: Vec<Duration>,
 }
 
@@ -61,7 +59,7 @@ where
     let name = preset.name();
     let (mut ours, mut plain) = (Measured::default(), Measured::default());
     for round in 0..ROUNDS {
-        // In changing order: who comes second finds everything warm.
+        // In alternating order, since the second one finds warm caches.
         for turn in [round, round + 1] {
             match turn % 2 {
                 0 => ours.measure(|| ucache(name).dir(dir.path()).preset(preset).build(), &value, entries)?,
@@ -114,7 +112,7 @@ impl Measured {
     }
 }
 
-/// What each get took that found its value.
+/// The time of each get that found its value.
 fn read<V>(cache: &Cache<u32, V>, value: &V, entries: u32) -> Vec<Duration>
 where
     V: Clone + PartialEq + Debug + Send + Sync + 'static,
@@ -136,7 +134,7 @@ fn median(times: &[Duration]) -> String {
     times.get(times.len() / 2).map_or("–".to_owned(), |median| in_micros(*median))
 }
 
-/// Bytes of the encoding, before compression.
+/// The size of the encoding, before compression.
 fn encoded_bytes<V>(value: &V) -> Outcome<String>
 where
     V: Clone + Serialize + DeserializeOwned + Send + Sync + 'static,

@@ -1,4 +1,4 @@
-//! A value of each sort.
+//! A sample value for each preset.
 
 use larder::Bytes;
 use serde::{Deserialize, Serialize};
@@ -12,7 +12,7 @@ pub(crate) use plain::{FRAME, frame};
 #[cfg(not(feature = "image"))]
 pub(crate) use plain::{PICTURE, picture};
 
-/// Numbers by chance, always the same.
+/// Pseudo-random numbers with a fixed seed.
 fn noise() -> impl Iterator<Item = u32> {
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
     std::iter::repeat_with(move || {
@@ -27,7 +27,7 @@ pub(crate) fn text() -> String {
     "The quick brown fox jumps over the lazy dog. ".repeat(4_000)
 }
 
-/// Bytes that no compression shrinks.
+/// Incompressible bytes.
 pub(crate) fn bytes() -> Bytes {
     noise().map(|number| number as u8).take(64 << 10).collect()
 }
@@ -44,7 +44,7 @@ pub(crate) fn model() -> Model {
     Model { name: "three layers".to_owned(), layers: vec![layer(), layer(), layer()] }
 }
 
-/// What is known of a visitor.
+/// Session data of a visitor.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Session {
     user: u64,
@@ -108,7 +108,7 @@ pub(crate) fn frame() -> larder::natural::Frame {
     larder::natural::Frame::from(batch.unwrap_or_else(|_| unreachable!("columns of one length")))
 }
 
-/// For builds without the crates that bring the others.
+/// For builds without the crates of the other types.
 #[allow(dead_code, reason = "by feature, some or all of these have a better twin")]
 mod plain {
     use std::collections::BTreeMap;

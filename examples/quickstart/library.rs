@@ -1,4 +1,4 @@
-//! The cache, and the questions it is asked.
+//! The cache, and the questions that it answers.
 
 use std::fs;
 use std::sync::Arc;
@@ -11,16 +11,16 @@ use crate::question::{Answer, FileId, Question};
 use crate::sources::Folder;
 use crate::text::{self, Measures, Words};
 
-/// Answers from a cache; what is missing is computed, once, and kept.
+/// Returns answers from a cache; computes a missing one once and stores it.
 pub(crate) struct Library {
-    /// Every answer, wherever it belongs.
+    /// Every answer, in the tier that suits it.
     answers: Cache<Question, Answer>,
-    /// How long the first run over some sources took.
+    /// The duration of the first run over each set of sources.
     runs: Cache<u128, Duration>,
 }
 
 impl Library {
-    /// Opens the caches of earlier runs, or makes them.
+    /// Opens the caches of earlier runs, or creates them.
     pub(crate) fn open(options: &Options) -> Result<Self> {
         let persistence = if options.auto { Persistence::Auto } else { Persistence::LongTerm };
         let mut answers = ucache("answers").persistence(persistence).disk_bytes(2 << 30).version(1);
@@ -37,8 +37,7 @@ impl Library {
         Ok(library)
     }
 
-    /// Lengths, a digest, and what repeats in a file: a small answer, and dear
-    /// where the file is long.
+    /// Lengths, a digest, and the longest repeat of a file: a small answer that is expensive for a long file.
     pub(crate) fn measures(&self, file: &FileId) -> Result<Measures> {
         let compute = || Ok(Answer::Measures(Measures::of(&read(file)?)));
         match self.ask(Question::Measures(file.clone()), compute)? {
@@ -56,8 +55,7 @@ impl Library {
         }
     }
 
-    /// The words of a folder, from those of its files. The files are asked for
-    /// only when the folder has no answer.
+    /// The words of a folder, from those of its files. The files are only read if the folder has no answer.
     pub(crate) fn folder_words(&self, folder: &Folder) -> Result<Arc<Words>> {
         let compute = || {
             let files: Vec<_> =
@@ -94,15 +92,15 @@ impl Library {
         }
     }
 
-    /// The answer, from the nearest tier that has it. Where none has, one
-    /// caller computes it and whoever else asks meanwhile waits for that one.
+    /// Returns the answer from the nearest tier that has it. On a miss one caller computes it, and concurrent
+    /// callers wait for it.
     fn ask(&self, question: Question, compute: impl FnOnce() -> Result<Answer>) -> Result<Answer> {
         let answer = self.answers.try_get_with(question, compute);
         answer.map_err(|shared: Arc<Error>| Error::new(shared.kind(), shared.to_string()))
     }
 
-    /// How long the first run over these sources took; `None` when this is it,
-    /// which is kept for the next.
+    /// The duration of the first run over these sources. `None` if this is the first run, whose duration is
+    /// then stored.
     pub(crate) fn first_run(&self, fingerprint: u128, this_run: Duration) -> Option<Duration> {
         let mut is_first = false;
         let first = self.runs.get_with(fingerprint, || {
@@ -112,27 +110,27 @@ impl Library {
         (!is_first).then_some(first)
     }
 
-    /// Where the caches keep what outlives the process.
+    /// The directory of the persistent tiers.
     pub(crate) fn place(&self) -> String {
         self.answers.dir().map_or_else(|| "memory".to_owned(), |dir| dir.display().to_string())
     }
 
-    /// What happened so far, tier by tier.
+    /// The statistics so far, tier by tier.
     pub(crate) fn stats(&self) -> Stats {
         self.answers.stats()
     }
 
-    /// Every question with an answer, of earlier runs as well.
+    /// Every question with an answer, including those of earlier runs.
     pub(crate) fn questions(&self) -> Result<Vec<Arc<Question>>> {
         self.answers.keys()
     }
 
-    /// Where an answer is, and why.
+    /// Explains where an answer is, and why.
     pub(crate) fn explain(&self, question: &Question) -> Result<Explanation> {
         self.answers.explain(question)
     }
 
-    /// Flushes all answers and lets go of the files.
+    /// Flushes all answers and closes the files.
     pub(crate) fn close(&self) -> Result<()> {
         self.answers.close().and(self.runs.close())
     }
@@ -142,8 +140,8 @@ fn read(file: &FileId) -> Result<Vec<u8>> {
     fs::read(&file.path).map_err(|error| Error::new(ErrorKind::Io, format!("{}: {error}", file.path)))
 }
 
-/// An answer of another variant than its question asks for. `ask` is private
-/// and no caller does that.
+/// Error: the answer has another variant than its question. Cannot occur: `ask` is private and each caller
+/// uses the right variant.
 fn mistaken() -> Error {
     Error::new(ErrorKind::Corrupt, "the answer belongs to another question")
 }

@@ -5,13 +5,12 @@
 //! cargo run --release --example quickstart -- [FOLDER] [--limit MIB] [--dir DIR] [--auto] [--clear]
 //! ```
 //!
-//! It measures each file, counts the words of each folder, and sorts every
-//! position of the whole text into one index, in which a phrase is found at
-//! once. Answers have from fifty bytes to over a hundred megabytes; all go into
-//! one [`larder::ucache`], which finds a place for each. Run it twice: the
-//! first run computes, the second is served.
+//! It measures each file, counts the words of each folder, and sorts every position of the whole text into
+//! one index for phrase searches. Answers have from fifty bytes to over a hundred megabytes. All go into one
+//! [`larder::ucache`], which chooses the tier of each. Run it twice: the first run computes the answers, the
+//! second reads them from the cache.
 //!
-//! Read on in `library.rs`: that is where the cache is.
+//! Read `library.rs` next, which contains the cache.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "its output is what an example is for")]
 

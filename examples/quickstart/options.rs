@@ -23,22 +23,22 @@ usage: quickstart [FOLDER] [--limit MIB] [--dir DIR] [--auto] [--clear]
 /// What the command line says.
 #[derive(Debug)]
 pub(crate) struct Options {
-    /// The text to study, in place of what any machine has.
+    /// The folder with the text to study, in place of the default folders.
     pub(crate) folder: Option<PathBuf>,
     /// The most bytes of text to read.
     pub(crate) limit: u64,
     /// The folder of the cache.
     pub(crate) dir: Option<PathBuf>,
-    /// Whether cheap answers may end with the run.
+    /// Whether cheap answers may be lost at the end of the run.
     pub(crate) auto: bool,
-    /// Whether to forget what earlier runs computed.
+    /// Whether to remove the results of earlier runs.
     pub(crate) clear: bool,
 }
 
 const LIMIT_MIB: std::ops::RangeInclusive<u64> = 1..=256;
 
 impl Options {
-    /// Reads the arguments; `None` when they ask for help.
+    /// Parses the arguments; `None` if they ask for help.
     pub(crate) fn parse(mut args: impl Iterator<Item = OsString>) -> Result<Option<Self>> {
         let mut options = Self { folder: None, limit: 48 << 20, dir: None, auto: false, clear: false };
         while let Some(arg) = args.next() {

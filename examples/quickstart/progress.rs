@@ -1,20 +1,20 @@
-//! How far the work is: a bar in a terminal, now and then a line elsewhere.
+//! Progress display: a bar in a terminal, occasional lines elsewhere.
 
 use indicatif::{ProgressBar, ProgressStyle};
 
 /// A piece of work in equal steps.
 pub(crate) struct Progress {
-    /// Hidden where standard error is no terminal; it counts all the same.
+    /// Hidden if standard error is not a terminal; it counts all the same.
     bar: ProgressBar,
     what: &'static str,
     total: usize,
 }
 
-/// Lines that are printed where there is no bar.
+/// The number of lines that are printed if there is no bar.
 const LINES: u64 = 10;
 
 impl Progress {
-    /// Begins: `total` of `what`.
+    /// Starts the progress of `total` items of `what`.
     pub(crate) fn new(what: &'static str, total: usize) -> Self {
         let bar = ProgressBar::new(total as u64).with_message(what);
         let template = "{msg:>14} [{bar:40}] {human_pos}/{human_len} {elapsed}";
@@ -24,7 +24,7 @@ impl Progress {
         Self { bar, what, total }
     }
 
-    /// `steps` more are done.
+    /// Records `steps` more steps.
     pub(crate) fn advance(&self, steps: usize) {
         self.bar.inc(steps as u64);
         if self.bar.is_hidden() {
@@ -32,7 +32,7 @@ impl Progress {
         }
     }
 
-    /// Prints a line where a further tenth is done.
+    /// Prints a line after each tenth.
     fn line(&self, steps: u64) {
         let (now, total) = (self.bar.position(), self.total as u64);
         let tenths = |position: u64| position * LINES / total;

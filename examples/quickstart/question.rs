@@ -1,4 +1,4 @@
-//! What the cache is asked, and what it answers.
+//! The keys and the values of the cache: questions and answers.
 
 use std::fmt;
 use std::hash::Hash;
@@ -13,8 +13,7 @@ use crate::text::{Measures, Words};
 
 /// A key of the cache.
 ///
-/// It holds all that its answer depends on, so an answer is never out of date:
-/// a file that changes becomes another question.
+/// It contains all inputs of its answer, so an answer is never out of date: a changed file has another key.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) enum Question {
     /// How long is this file, and what repeats in it? Tens of bytes.
@@ -32,8 +31,7 @@ pub(crate) enum Question {
     },
 }
 
-/// A value of the cache. Like any, it is handed out as a clone: what is large
-/// is shared.
+/// A value of the cache. The cache returns clones, so large parts are shared.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) enum Answer {
     /// To [`Question::Measures`].
@@ -46,7 +44,7 @@ pub(crate) enum Answer {
     Phrases(Arc<Vec<u32>>),
 }
 
-/// A file as it was when the walk came by.
+/// A file as it was when the walk read its metadata.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) struct FileId {
     pub(crate) path: String,
@@ -54,7 +52,7 @@ pub(crate) struct FileId {
     pub(crate) modified: SystemTime,
 }
 
-/// A folder as it was when the walk came by.
+/// A folder as it was when the walk read its metadata.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) struct FolderId {
     pub(crate) path: String,
@@ -62,7 +60,7 @@ pub(crate) struct FolderId {
     pub(crate) fingerprint: u128,
 }
 
-/// Tells `things` from any others, in this run and later ones.
+/// A hash that identifies `things`, in this run and in later ones.
 pub(crate) fn fingerprint(things: &impl Hash) -> u128 {
     let mut hasher = Xxh3::new();
     things.hash(&mut hasher);
@@ -70,7 +68,7 @@ pub(crate) fn fingerprint(things: &impl Hash) -> u128 {
 }
 
 impl Question {
-    /// What kind of answer it asks for.
+    /// The kind of answer that the question has.
     pub(crate) fn subject(&self) -> &'static str {
         match self {
             Self::Measures(_) => "measures of a file",
@@ -95,7 +93,7 @@ impl fmt::Display for Question {
     }
 }
 
-/// The last `names` of a path, for people.
+/// The last `names` segments of a path, for display.
 pub(crate) fn end_of(path: &str, names: usize) -> &str {
     let before = path.rmatch_indices(std::path::is_separator).nth(names - 1);
     before.map_or(path, |(at, separator)| &path[at + separator.len()..])

@@ -1,4 +1,4 @@
-//! What is printed at the end.
+//! The report at the end.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use crate::library::Library;
 use crate::question::end_of;
 use crate::study::Study;
 
-/// What was found out about the text.
+/// Prints the results of the study.
 pub(crate) fn study(Study { folders, totals, frequent, phrases, .. }: &Study) {
     let [files, folders, copies] =
         [totals.files, *folders, totals.files - totals.digests.len()].map(|n| HumanCount(n as u64));
@@ -34,12 +34,12 @@ fn list<'a>(counted: impl Iterator<Item = (&'a str, u64)>) -> String {
     items.join(", ")
 }
 
-/// What happened in this run, tier by tier.
+/// Prints the statistics of this run, tier by tier.
 pub(crate) fn statistics(library: &Library) {
     println!("\nthis run, tier by tier\n{}", library.stats());
 }
 
-/// What the cache holds: every answer by its subject, its home and the reason.
+/// Prints the content of the cache: answers by subject, home and rule.
 pub(crate) fn holdings(library: &Library, study: &Study) -> Result<()> {
     let mut rows: BTreeMap<(&str, TierKind, &str), Sizes> = BTreeMap::new();
     for question in library.questions()? {
@@ -61,9 +61,8 @@ pub(crate) fn holdings(library: &Library, study: &Study) -> Result<()> {
 
 /// The rule that chose the home.
 ///
-/// An explanation tells that of an insert, for which no cost of a load counts.
-/// A small answer that lies elsewhere is there because of its cost, a larger
-/// one because its first choice failed.
+/// An explanation names the rule of an insert, which does not consider the cost of a load. A small answer in
+/// another tier is there because of its cost, a larger one because its first choice failed.
 fn rule(explanation: &Explanation) -> &'static str {
     match explanation.placement {
         Some(placement) if Some(placement.home) == explanation.home => placement.rule,
@@ -100,7 +99,7 @@ fn examples(library: &Library, study: &Study) -> Result<()> {
     Ok(())
 }
 
-/// How long it took, and how long the first run over the same sources did.
+/// Prints the duration of this run and of the first run over the same sources.
 pub(crate) fn times(this_run: Duration, first_run: Option<Duration>) {
     let this = this_run.as_secs_f64();
     let Some(first) = first_run.map(|first| first.as_secs_f64()) else {

@@ -1,4 +1,4 @@
-//! The input: folders of text, in an order that does not change.
+//! The input: folders of text, in a stable order.
 
 use std::collections::BTreeMap;
 use std::env;
@@ -11,13 +11,13 @@ use walkdir::{DirEntry, WalkDir};
 use crate::options::Options;
 use crate::question::{FileId, FolderId, fingerprint};
 
-/// A folder right below a root, in the registry a crate, and all text in it.
+/// A folder directly below a root (in the registry: a crate), and all text in it.
 pub(crate) struct Folder {
     pub(crate) id: FolderId,
     pub(crate) files: Vec<FileId>,
 }
 
-/// Files whose names end in one of these are text.
+/// The extensions of text files.
 const TEXT: [&str; 22] = [
     "c", "cc", "cpp", "css", "go", "h", "hpp", "html", "java", "js", "lua", "md", "pl", "pm", "py", "rb",
     "rs", "rst", "sh", "toml", "ts", "txt",
@@ -25,7 +25,7 @@ const TEXT: [&str; 22] = [
 
 /// The folders to study: root by root, in the order of paths, up to the limit.
 ///
-/// Follows no link, and passes over what it may not read.
+/// Follows no symbolic links, and skips files that it cannot read.
 pub(crate) fn walk(options: &Options) -> Result<Vec<Folder>> {
     let roots = options.folder.clone().map_or_else(roots, |folder| vec![folder]);
     let mut left = options.limit;
@@ -45,7 +45,7 @@ pub(crate) fn walk(options: &Options) -> Result<Vec<Folder>> {
     Ok(folders)
 }
 
-/// Where any machine has text: the sources of each registry, then the system's.
+/// Folders with text that most machines have: the sources of each registry, then those of the system.
 fn roots() -> Vec<PathBuf> {
     let cargo =
         env::var_os("CARGO_HOME").map(PathBuf::from).or_else(|| Some(env::home_dir()?.join(".cargo")));
@@ -68,7 +68,7 @@ fn is_text(entry: &DirEntry) -> bool {
     entry.file_type().is_file() && extension.is_some_and(|extension| TEXT.contains(&extension))
 }
 
-/// The folder right below the root, or the root for what lies in it.
+/// The folder directly below the root, or the root for files directly in it.
 fn folder_of(entry: &DirEntry) -> Option<String> {
     let levels_up = entry.depth().saturating_sub(1).max(1);
     entry.path().ancestors().nth(levels_up)?.to_str().map(str::to_owned)

@@ -1,4 +1,4 @@
-//! The study: what is asked, in which order.
+//! The study: its questions, and their order.
 
 use std::cmp::Reverse;
 use std::collections::HashSet;
@@ -13,9 +13,9 @@ use crate::question::{FileId, Question, fingerprint};
 use crate::sources::Folder;
 use crate::text::{self, Words};
 
-/// What a run found out.
+/// The results of a run.
 pub(crate) struct Study {
-    /// Tells these sources from any others.
+    /// Identifies these sources.
     pub(crate) fingerprint: u128,
     pub(crate) folders: usize,
     pub(crate) totals: Totals,
@@ -34,15 +34,15 @@ pub(crate) struct Totals {
     pub(crate) bytes: u64,
     pub(crate) lines: u64,
     pub(crate) words: u64,
-    /// Contents that differ: fewer than files, where some are copies.
+    /// The digests of distinct contents: fewer than files if some are copies.
     pub(crate) digests: HashSet<u128>,
     /// The longest passage that a file repeats, and the file.
     pub(crate) repeat: (u64, String),
 }
 
-/// Looked up in the index.
+/// Phrases that are looked up in the index.
 const PHRASES: [&str; 4] = ["unsafe", "TODO", "return", "the same"];
-/// Frequent words that are told.
+/// The number of frequent words to print.
 const FREQUENT: usize = 8;
 
 /// Studies each file, then each folder, then all text at once.
@@ -79,7 +79,7 @@ fn describe(library: &Library, folders: &[Folder]) -> Result<Vec<(Arc<Words>, By
     folders.par_iter().map(describe).collect()
 }
 
-/// Asks for each file once more. Now the answers come from memory.
+/// Asks for each file once more. These answers come from memory.
 fn totals(library: &Library, folders: &[Folder]) -> Result<Totals> {
     let mut totals = Totals::default();
     for file in folders.iter().flat_map(|folder| &folder.files) {

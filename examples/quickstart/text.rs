@@ -1,4 +1,4 @@
-//! What is computed from text. Knows nothing of the cache.
+//! Computations on text. Does not use the cache.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
@@ -12,13 +12,13 @@ use crate::progress::Progress;
 /// Words, and how often each occurs.
 pub(crate) type Words = BTreeMap<String, u32>;
 
-/// A file in a few numbers.
+/// Measures of a file.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(crate) struct Measures {
     pub(crate) bytes: u64,
     pub(crate) lines: u64,
     pub(crate) words: u64,
-    /// The same for equal contents.
+    /// A digest of the content.
     pub(crate) digest: u128,
     /// Bytes of the longest passage that occurs more than once.
     pub(crate) repeat: u64,
@@ -75,7 +75,7 @@ pub(crate) fn append_plain(all: &mut Vec<u8>, text: &[u8]) {
 
 /// The length of the longest passage that occurs more than once.
 ///
-/// Found by halving: where a passage of some length repeats, a shorter one does.
+/// Found by bisection: if a passage of some length repeats, so does a shorter one.
 fn longest_repeat(text: &[u8]) -> usize {
     let (mut repeats, mut too_long) = (0, text.len());
     while repeats + 1 < too_long {

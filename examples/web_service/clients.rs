@@ -1,4 +1,4 @@
-//! Clients that ask as fast as they are answered.
+//! Clients that send requests as fast as the service answers them.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -12,7 +12,7 @@ use crate::Outcome;
 const CLIENTS: u32 = 20;
 const ARTICLES: u32 = 50;
 
-/// What clients got.
+/// The responses that the clients received.
 #[derive(Default)]
 pub(crate) struct Load {
     pub(crate) answered: u64,
@@ -21,7 +21,7 @@ pub(crate) struct Load {
 }
 
 impl Load {
-    /// Asks for so long.
+    /// Runs the clients for the given time.
     pub(crate) async fn run(mut self, address: SocketAddr, time: Duration) -> Self {
         let until = Instant::now() + time;
         let clients: Vec<_> = (0..CLIENTS).map(|client| tokio::spawn(ask(address, client, until))).collect();
@@ -68,7 +68,7 @@ async fn ask(address: SocketAddr, client: u32, until: Instant) -> Outcome<Load> 
     Ok(load)
 }
 
-/// Reads one answer to its end, and gives its status.
+/// Reads one response to its end and returns its status.
 async fn status(stream: &mut TcpStream, buffer: &mut [u8]) -> Outcome<u16> {
     let mut len = 0;
     loop {

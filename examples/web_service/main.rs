@@ -1,9 +1,9 @@
 //! A web service in front of an upstream that is slow and sometimes down, under
 //! load: `cargo run --release --example web_service`.
 //!
-//! The service holds what the upstream says for 100 ms, and may serve it for ten
-//! seconds more while the upstream fails. Twenty clients ask for it for two
-//! seconds; in between the upstream is down.
+//! The service caches a response of the upstream for 100 ms, and may serve it as stale for ten more seconds
+//! while the upstream fails. Twenty clients send requests for two seconds; the upstream is down in the middle
+//! third.
 #![allow(clippy::print_stdout, reason = "an example shows what it does")]
 
 mod clients;

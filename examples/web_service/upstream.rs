@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-/// What one article takes.
+/// The response time for one article.
 const SLOW: Duration = Duration::from_millis(20);
 
 #[derive(Default)]
@@ -13,7 +13,7 @@ pub(crate) struct Upstream {
 }
 
 impl Upstream {
-    /// The text of an article.
+    /// Returns the text of an article.
     pub(crate) async fn article(&self, id: u32) -> Result<String, &'static str> {
         self.asked.fetch_add(1, Ordering::Relaxed);
         tokio::time::sleep(SLOW).await;
@@ -27,7 +27,7 @@ impl Upstream {
         self.down.store(down, Ordering::Relaxed);
     }
 
-    /// How often it was asked since this was called last.
+    /// Returns the number of requests since the last call of this method.
     pub(crate) fn take_asked(&self) -> u64 {
         self.asked.swap(0, Ordering::Relaxed)
     }
