@@ -6,21 +6,21 @@ use std::sync::atomic::Ordering;
 use larder_core::{Durability, Result};
 use sled::IVec;
 
-use super::DiskTier;
-use super::compaction_job::CompactionJob;
-use super::databases::Databases;
-use super::db::Generation;
-use super::layout::{remove_file, rounded};
-use super::recovery::{drop_generation, next_generation};
-use super::row::{Pointer, Row};
-use super::run_writer::RunWriter;
-use super::segment::Segment;
-use super::segments::Segments;
-use super::store::Store;
+use crate::disk::DiskTier;
+use crate::disk::compaction::job::CompactionJob;
+use crate::disk::db::database::Generation;
+use crate::disk::db::databases::Databases;
+use crate::disk::layout::{remove_file, rounded};
+use crate::disk::recovery::{drop_generation, next_generation};
+use crate::disk::row::{Pointer, Row};
+use crate::disk::run::writer::RunWriter;
+use crate::disk::segment::file::Segment;
+use crate::disk::segment::files::Segments;
+use crate::disk::store::Store;
 
 /// Which entries of an evicted segment or sorted run are copied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Carry {
+pub(in crate::disk) enum Carry {
     /// Every valid row, and every frame that a row points to.
     Named,
     /// Entries that were read since they were written, up to half of all bytes.
@@ -32,7 +32,7 @@ pub(super) enum Carry {
 
 impl DiskTier {
     /// Freezes the newest database and creates a new one.
-    pub(super) fn freeze(&self) -> Result<()> {
+    pub(in crate::disk) fn freeze(&self) -> Result<()> {
         let number = self.with_store(|store| Ok(store.databases.newest.number))?;
         let fresh = next_generation(&self.ground(), number + 1)?;
         self.space.grow(fresh.bytes());
@@ -51,7 +51,11 @@ impl DiskTier {
     /// rows stay newer or older than others as before.
     ///
     /// At most `room` bytes of rows that were read are copied.
-    pub(super) fn begin_repack(&self, retire: &[(u64, Carry)], room: u64) -> Result<Option<CompactionJob>> {
+    pub(in crate::disk) fn begin_repack(
+        &self,
+        retire: &[(u64, Carry)],
+        room: u64,
+    ) -> Result<Option<CompactionJob>> {
         self.with_store(|store| {
             let Databases { frozen, packs, .. } = &store.databases;
             let find = |number| packs.iter().find(|pack| pack.number == number);
@@ -70,7 +74,7 @@ impl DiskTier {
     }
 
     /// Continues a compaction for `rows` rows. Puts the sorted run in place when it is complete.
-    pub(super) fn go_on(&self, upkeep: &mut Option<CompactionJob>, rows: u64) -> Result<()> {
+    pub(in crate::disk) fn go_on(&self, upkeep: &mut Option<CompactionJob>, rows: u64) -> Result<()> {
         let Some(mut repack) = upkeep.take() else { return Ok(()) };
         if self.with_store(|store| repack.step(store, rows))? {
             return self.put_in_place(repack);
@@ -143,7 +147,7 @@ impl DiskTier {
 
     /// Evicts a segment and the rows that point to it. Frames chosen by `carry` are copied to the
     /// active segment.
-    pub(super) fn drop_segment(&self, number: u64, carry: Carry) -> Result<()> {
+    pub(in crate::disk) fn drop_segment(&self, number: u64, carry: Carry) -> Result<()> {
         self.with_store(|store| {
             let Some(segment) = store.segments.segment(number) else { return Ok(()) };
             let mut allowance = if carry == Carry::Named { u64::MAX } else { segment.len() / 2 };
@@ -174,7 +178,7 @@ impl DiskTier {
     /// Sealed segments are deleted first, so that a full disk has room for the new database. Of the
     /// rest, older data is deleted first: without the newest database, older data would show
     /// overwritten values.
-    pub(super) fn start_anew(&self) -> Result<()> {
+    pub(in crate::disk) fn start_anew(&self) -> Result<()> {
         let mut upkeep = self.upkeep.write();
         self.reaper.settle()?;
         let number = self.with_store(|store| {

@@ -8,17 +8,17 @@ use std::sync::atomic::Ordering;
 
 use larder_core::Result;
 
-use super::DiskTier;
+use crate::disk::DiskTier;
 
 impl DiskTier {
     /// Checks for a loss, unless the last check was a moment ago.
-    pub(super) fn look_for_loss_now_and_then(&self) -> Result<()> {
+    pub(in crate::disk) fn look_for_loss_now_and_then(&self) -> Result<()> {
         if self.anchor.is_due(self.space.elapsed()) { self.look_for_loss() } else { Ok(()) }
     }
 
     /// Fails if the directory, or an important file in it, is gone, after the tier was opened again
     /// empty.
-    pub(super) fn look_for_loss(&self) -> Result<()> {
+    pub(in crate::disk) fn look_for_loss(&self) -> Result<()> {
         // While this tier itself adds and deletes files, a missing file is not a loss.
         let Some(upkeep) = self.upkeep.try_read() else { return Ok(()) };
         if !self.is_lost() {
@@ -44,7 +44,7 @@ impl DiskTier {
     }
 
     /// Returns whether the directory or an important file is gone. The caller holds `upkeep`.
-    pub(super) fn is_lost(&self) -> bool {
+    pub(in crate::disk) fn is_lost(&self) -> bool {
         !self.anchor.is_there() || self.state.read().as_ref().is_some_and(|store| store.has_lost_files())
     }
 }

@@ -40,32 +40,21 @@
 //!   takes two bytes a row, and one row key for every 4 KiB.
 //! - Two empty databases take 1 to 2 MiB. A budget below 8 MiB holds little else.
 
-mod bitmap;
-mod block;
 mod compaction;
-mod compaction_job;
-mod counts;
-mod databases;
 mod db;
-mod eviction;
-mod filter;
-mod heads;
 mod journal;
+mod run;
+mod segment;
+
+mod counts;
+mod eviction;
+mod heads;
 mod layout;
 mod loss;
-mod merge;
-mod reaper;
-mod record;
 mod recovery;
 mod relief;
 mod reopen;
-mod replay;
 mod row;
-mod run_index;
-mod run_writer;
-mod segment;
-mod segments;
-mod sorted_run;
 mod store;
 #[cfg(test)]
 mod tests;

@@ -24,17 +24,17 @@ const TAG_REMOVED: u8 = 2;
 const RECORD_LEN: usize = 1 + 3 * 8;
 
 /// The tombstone: value of a row that was removed. Only `databases` and compaction see it.
-pub(super) const REMOVED: &[u8] = &[TAG_REMOVED];
+pub(in crate::disk) const REMOVED: &[u8] = &[TAG_REMOVED];
 
 /// The key of a row, stored without an allocation.
-pub(super) struct RowKey {
+pub(in crate::disk) struct RowKey {
     bytes: [u8; 1 + SHORT_MAX],
     len: usize,
 }
 
 impl RowKey {
     /// The key of the row of `key`.
-    pub(super) fn of(key: &EncodedKey) -> Self {
+    pub(in crate::disk) fn of(key: &EncodedKey) -> Self {
         if key.as_bytes().len() <= SHORT_MAX {
             Self::tagged(TAG_SHORT, key.as_bytes())
         } else {
@@ -57,25 +57,25 @@ impl AsRef<[u8]> for RowKey {
 }
 
 /// The hash of a row that chooses its stripe lock.
-pub(super) fn stripe(row: &[u8]) -> usize {
+pub(in crate::disk) fn stripe(row: &[u8]) -> usize {
     FixedState::default().hash_one(row) as usize
 }
 
 /// The position of a frame in a segment. It is read from disk, so its fields are checked before
 /// use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Pointer {
+pub(in crate::disk) struct Pointer {
     /// The number of the segment.
-    pub(super) segment: u64,
+    pub(in crate::disk) segment: u64,
     /// The offset of the frame in it.
-    pub(super) offset: u64,
+    pub(in crate::disk) offset: u64,
     /// Bytes of the frame.
-    pub(super) len: u64,
+    pub(in crate::disk) len: u64,
 }
 
 /// The value of a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Row<'a> {
+pub(in crate::disk) enum Row<'a> {
     /// The frame itself.
     Inline(&'a [u8]),
     /// The position of the frame.
@@ -84,7 +84,7 @@ pub(super) enum Row<'a> {
 
 impl<'a> Row<'a> {
     /// Parses a value. `None` if it is a tombstone or invalid.
-    pub(super) fn parse(value: &'a [u8]) -> Option<Self> {
+    pub(in crate::disk) fn parse(value: &'a [u8]) -> Option<Self> {
         match value.split_first()? {
             (&TAG_INLINE, frame) => Some(Self::Inline(frame)),
             (&TAG_RECORD, words) if value.len() == RECORD_LEN => Some(Self::Record(Pointer {
@@ -97,7 +97,7 @@ impl<'a> Row<'a> {
     }
 
     /// The pointer, if the frame is in a segment.
-    pub(super) fn pointer(value: &'a [u8]) -> Option<Pointer> {
+    pub(in crate::disk) fn pointer(value: &'a [u8]) -> Option<Pointer> {
         match Self::parse(value) {
             Some(Self::Record(pointer)) => Some(pointer),
             _ => None,
@@ -123,12 +123,12 @@ impl AsRef<[u8]> for Held {
 ///
 /// Shares memory with sled's cache. From about 1 KiB on a copy would cost more than the look-up,
 /// because it reads bytes that the look-up does not.
-pub(super) fn held(value: IVec) -> Bytes {
+pub(in crate::disk) fn held(value: IVec) -> Bytes {
     Bytes::from_owner(Held(value))
 }
 
 /// Encodes the value that holds `frame` itself.
-pub(super) fn inline(frame: &Frame) -> Vec<u8> {
+pub(in crate::disk) fn inline(frame: &Frame) -> Vec<u8> {
     let mut value = Vec::with_capacity(1 + frame.len());
     value.push(TAG_INLINE);
     value.extend_from_slice(frame.head());
@@ -138,7 +138,7 @@ pub(super) fn inline(frame: &Frame) -> Vec<u8> {
 
 impl Pointer {
     /// Encodes the value that holds this pointer.
-    pub(super) fn to_value(self) -> [u8; RECORD_LEN] {
+    pub(in crate::disk) fn to_value(self) -> [u8; RECORD_LEN] {
         let mut value = [0; RECORD_LEN];
         value[0] = TAG_RECORD;
         for (at, word) in [self.segment, self.offset, self.len].into_iter().enumerate() {

@@ -9,27 +9,27 @@ use larder_core::key::EncodedKey;
 use larder_core::{Bytes, Error, ErrorKind, Result};
 use redis::{Cmd, RedisWrite, ToRedisArgs, Value};
 
-use super::Inner;
-use super::names::{Names, Place};
-use super::partition_epochs::Belief;
-use super::router::Order;
-use super::topology::{Fleet, again};
+use crate::redis::Inner;
+use crate::redis::keys::names::{Names, Place};
+use crate::redis::keys::partition_epochs::Belief;
+use crate::redis::topology::router::Order;
+use crate::redis::topology::{Fleet, again};
 
 /// How many times a request is retried because its partition was cleared meanwhile.
 const ATTEMPTS: u32 = 8;
 
 /// Builds the commands for a key, from its position and its names.
-pub(super) type Fill<'a> = dyn Fn(usize, &Place) -> Vec<Cmd> + Sync + 'a;
+pub(in crate::redis) type Fill<'a> = dyn Fn(usize, &Place) -> Vec<Cmd> + Sync + 'a;
 
 /// The answer for one key.
 #[derive(Default)]
-pub(super) struct Answer {
+pub(in crate::redis) struct Answer {
     /// The answer to its last command, if any was sent.
-    pub(super) command: Value,
+    pub(in crate::redis) command: Value,
     /// The value of the entry, if it was requested.
-    pub(super) value: Value,
+    pub(in crate::redis) value: Value,
     /// The epoch in the key name that was used.
-    pub(super) generation: u64,
+    pub(in crate::redis) generation: u64,
 }
 
 /// The commands of a batch: keys without an answer yet, grouped by those that are read together.
@@ -59,12 +59,16 @@ impl Inner {
     /// Sends a command about one key, followed by a read of the epoch record of its partition. If that
     /// differs from the cached record, the command is sent again with the new record; the first attempt only
     /// touched an obsolete entry.
-    pub(super) async fn one(&self, key: &EncodedKey, fill: impl Fn(&str) -> Cmd) -> Result<Value> {
+    pub(in crate::redis) async fn one(&self, key: &EncodedKey, fill: impl Fn(&str) -> Cmd) -> Result<Value> {
         self.some(key, |place| vec![fill(&place.name)]).await
     }
 
     /// Like [`one`](Self::one), with several commands in order; returns the answer to the last one.
-    pub(super) async fn some(&self, key: &EncodedKey, fill: impl Fn(&Place) -> Vec<Cmd>) -> Result<Value> {
+    pub(in crate::redis) async fn some(
+        &self,
+        key: &EncodedKey,
+        fill: impl Fn(&Place) -> Vec<Cmd>,
+    ) -> Result<Value> {
         let partition = Names::partition(key);
         for _ in 0..ATTEMPTS {
             let believed = self.marks.belief(partition);
@@ -85,7 +89,7 @@ impl Inner {
     }
 
     /// Reads the frame of a key together with the epoch record.
-    pub(super) async fn get(&self, key: &EncodedKey) -> Result<Option<Bytes>> {
+    pub(in crate::redis) async fn get(&self, key: &EncodedKey) -> Result<Option<Bytes>> {
         let partition = Names::partition(key);
         for _ in 0..ATTEMPTS {
             let believed = self.marks.belief(partition);
@@ -103,7 +107,10 @@ impl Inner {
     }
 
     /// Reads the frame of a key and its tombstone together with the epoch record; also returns the epoch.
-    pub(super) async fn get_with_removal(&self, key: &EncodedKey) -> Result<(Option<Bytes>, Value, u64)> {
+    pub(in crate::redis) async fn get_with_removal(
+        &self,
+        key: &EncodedKey,
+    ) -> Result<(Option<Bytes>, Value, u64)> {
         let partition = Names::partition(key);
         for _ in 0..ATTEMPTS {
             let believed = self.marks.belief(partition);
@@ -124,7 +131,7 @@ impl Inner {
     /// Sends the commands that `fill` builds for each key, followed by a read of the epoch records, and of
     /// the values if `values` is set: one round trip per server. Retries the keys whose epoch records differ
     /// from the cached ones.
-    pub(super) async fn many(
+    pub(in crate::redis) async fn many(
         &self,
         keys: &[&EncodedKey],
         values: bool,
@@ -224,14 +231,14 @@ impl Inner {
     }
 
     /// The commands that store an entry and remove those of other program versions.
-    pub(super) fn replace(&self, place: &Place, frame: &Frame) -> Vec<Cmd> {
+    pub(in crate::redis) fn replace(&self, place: &Place, frame: &Frame) -> Vec<Cmd> {
         let mut commands = self.unlink_others(place);
         commands.push(self.set(&place.name, frame));
         commands
     }
 
     /// A `SET` with the remaining time to live of the frame.
-    pub(super) fn set(&self, name: &str, frame: &Frame) -> Cmd {
+    pub(in crate::redis) fn set(&self, name: &str, frame: &Frame) -> Cmd {
         let mut cmd = Cmd::with_capacity(5, name.len() + frame.len() + 32);
         cmd.arg("SET").arg(name).arg(Whole(frame));
         if let Some(millis) = self.millis_left(frame.head()) {
@@ -242,7 +249,7 @@ impl Inner {
 
     /// How long Redis keeps the frame with this head, in milliseconds: to the end of its stale window, and at
     /// most for the lifetime of ephemeral keys. `None` for ever.
-    pub(super) fn millis_left(&self, head: &[u8]) -> Option<u64> {
+    pub(in crate::redis) fn millis_left(&self, head: &[u8]) -> Option<u64> {
         let Ok(head) = Head::parse(head) else { return self.kept_for(None) };
         let until = head.header.deadline.max(head.header.stale_deadline);
         let partition = Names::partition(&EncodedKey::new(head.key));
@@ -312,7 +319,7 @@ fn is(mark: &Option<Belief>, believed: &Belief) -> bool {
 }
 
 /// Writes a frame as one argument without joining its parts first.
-pub(super) struct Whole<'a>(pub(super) &'a Frame);
+pub(in crate::redis) struct Whole<'a>(pub(in crate::redis) &'a Frame);
 
 impl ToRedisArgs for Whole<'_> {
     fn write_redis_args<W: ?Sized + RedisWrite>(&self, out: &mut W) {
@@ -325,7 +332,7 @@ impl ToRedisArgs for Whole<'_> {
 }
 
 /// The frame in an answer; `None` for a value of another type.
-pub(super) fn frame(answer: Value) -> Option<Bytes> {
+pub(in crate::redis) fn frame(answer: Value) -> Option<Bytes> {
     match answer {
         Value::BulkString(bytes) => Some(bytes.into()),
         _ => None,

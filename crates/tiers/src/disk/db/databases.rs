@@ -1,0 +1,227 @@
+//! All rows: the newest database, the frozen one, and the sorted runs.
+//!
+//! The newest database takes writes, as a memtable does. The frozen database takes no more writes
+//! and is being compacted into a sorted run. The sorted runs hold the rows of earlier databases.
+//!
+//! - The valid row is the one in the first place that has it, in this order: newest, frozen, sorted
+//!   runs by descending number. Rows of the same key in later places are dead.
+//! - The frozen database and the sorted runs are immutable. A row in them is removed by a tombstone
+//!   in the newest database. Compaction drops a tombstone when no older place has the row.
+//! - The caller changes a row under its stripe lock. Readers hold no stripe lock. Places are added
+//!   and removed only under `state`.
+//! - Each place counts the valid rows in it.
+
+use std::sync::Arc;
+
+use larder_core::Result;
+use sled::IVec;
+
+use crate::disk::counts::Counts;
+use crate::disk::db::database::Generation;
+use crate::disk::journal::record::Tally;
+use crate::disk::row::REMOVED;
+use crate::disk::run::filter;
+use crate::disk::run::merge::Merge;
+use crate::disk::run::sorted_run::{Found, SortedRun};
+
+/// All places that have rows.
+pub(in crate::disk) struct Databases {
+    /// Takes writes.
+    pub(in crate::disk) newest: Generation,
+    /// Read-only, until its rows are in a sorted run.
+    pub(in crate::disk) frozen: Option<Generation>,
+    /// Sorted runs, highest number first.
+    pub(in crate::disk) packs: Vec<Arc<SortedRun>>,
+}
+
+/// Where a valid row is, other than in the newest database.
+enum Place<'a> {
+    Frozen(&'a Generation),
+    SortedRun(&'a SortedRun, u32),
+}
+
+impl Place<'_> {
+    fn leave(&self, row: &[u8], value: &[u8]) {
+        match self {
+            Self::Frozen(frozen) => frozen.counts.leave(row, value),
+            Self::SortedRun(pack, ordinal) => pack.leave(*ordinal, row, value),
+        }
+    }
+}
+
+impl Databases {
+    /// The rows of one database, without others before it.
+    pub(in crate::disk) fn of(newest: Generation) -> Self {
+        Self { newest, frozen: None, packs: Vec::new() }
+    }
+
+    /// The valid value of a row.
+    pub(in crate::disk) fn get(&self, row: &[u8]) -> Result<Option<IVec>> {
+        match self.newest.get(row)? {
+            Some(value) => Ok(present(value)),
+            None => Ok(self.below(row)?.map(|(_, value)| value)),
+        }
+    }
+
+    /// The valid value of a row. Marks the row as read.
+    pub(in crate::disk) fn read(&self, row: &[u8]) -> Result<Option<IVec>> {
+        if let Some(value) = self.newest.get(row)? {
+            return Ok(present(value));
+        }
+        let Some((place, value)) = self.below(row)? else { return Ok(None) };
+        if let Place::SortedRun(pack, ordinal) = place {
+            pack.mark(ordinal);
+        }
+        Ok(Some(value))
+    }
+
+    /// Returns whether the row exists.
+    pub(in crate::disk) fn contains(&self, row: &[u8]) -> Result<bool> {
+        Ok(self.get(row)?.is_some())
+    }
+
+    /// Finds the row that is valid if the newest database does not have it.
+    fn below(&self, row: &[u8]) -> Result<Option<(Place<'_>, IVec)>> {
+        if let Some(frozen) = &self.frozen
+            && let Some(value) = frozen.get(row)?
+        {
+            return Ok(present(value).map(|value| (Place::Frozen(frozen), value)));
+        }
+        let Some((pack, Found { ordinal, value })) = find(&self.packs, row)? else { return Ok(None) };
+        Ok(present(value).map(|value| (Place::SortedRun(pack, ordinal), value)))
+    }
+
+    /// Returns whether the frozen database has the row, valid or not.
+    fn frozen_has(&self, row: &[u8]) -> Result<bool> {
+        self.frozen.as_ref().map_or(Ok(false), |frozen| frozen.contains(row))
+    }
+
+    /// Returns whether the frozen database or a sorted run may have the row, valid or not.
+    fn may_be_below(&self, row: &[u8]) -> Result<bool> {
+        Ok(self.frozen_has(row)? || !self.packs.is_empty() && self.packs_may_hold(row, |_| true))
+    }
+
+    /// Returns whether one of the sorted runs that `which` accepts may have the row, valid or not.
+    pub(in crate::disk) fn packs_may_hold(&self, row: &[u8], which: impl Fn(&SortedRun) -> bool) -> bool {
+        let hash = filter::hash(row);
+        self.packs.iter().any(|pack| which(pack) && pack.may_hold(hash))
+    }
+
+    /// Returns whether a newer place than sorted run `number` has the row, so that it is dead in
+    /// that run.
+    pub(in crate::disk) fn is_shadowed(&self, row: &[u8], number: u64) -> Result<bool> {
+        if self.newest.contains(row)? || self.frozen_has(row)? {
+            return Ok(true);
+        }
+        let newer = self.packs.partition_point(|pack| pack.number > number);
+        Ok(find(&self.packs[..newer], row)?.is_some())
+    }
+
+    /// Sets a row. Returns its former valid value.
+    pub(in crate::disk) fn insert(&self, row: &[u8], value: impl Into<IVec>) -> Result<Option<IVec>> {
+        let value = value.into();
+        let replaced = self.newest.insert(row, value.clone())?;
+        self.newest.counts.enter(row, &value);
+        self.left(row, replaced)
+    }
+
+    /// Deletes a row in all places, with a tombstone if an older place may have it. Returns its
+    /// former valid value.
+    pub(in crate::disk) fn remove(&self, row: &[u8]) -> Result<Option<IVec>> {
+        let removed = if self.may_be_below(row)? {
+            self.newest.insert(row, REMOVED)?
+        } else {
+            self.newest.remove(row)?
+        };
+        self.left(row, removed)
+    }
+
+    /// Stops counting the former valid row, which was in the newest database or in an older place.
+    /// Returns its value.
+    fn left(&self, row: &[u8], of_newest: Option<IVec>) -> Result<Option<IVec>> {
+        match of_newest.map(present) {
+            Some(former) => {
+                former.iter().for_each(|former| self.newest.counts.leave(row, former));
+                Ok(former)
+            }
+            None => Ok(self.below(row)?.map(|(place, value)| {
+                place.leave(row, &value);
+                value
+            })),
+        }
+    }
+
+    /// Number of valid rows in all places.
+    pub(in crate::disk) fn live(&self) -> u64 {
+        self.each_counts().map(Counts::live).sum()
+    }
+
+    /// Disk usage of the databases, when they were last measured.
+    pub(in crate::disk) fn bytes(&self) -> u64 {
+        self.each_generation().map(Generation::bytes).sum()
+    }
+
+    /// Bytes of all sorted runs.
+    pub(in crate::disk) fn pack_bytes(&self) -> u64 {
+        self.packs.iter().map(|pack| pack.len()).sum()
+    }
+
+    /// The newest database, then the frozen one.
+    pub(in crate::disk) fn each_generation(&self) -> impl Iterator<Item = &Generation> {
+        std::iter::once(&self.newest).chain(&self.frozen)
+    }
+
+    /// The counts of all places, in the order of look-up.
+    pub(in crate::disk) fn each_counts(&self) -> impl Iterator<Item = &Counts> {
+        let generations = self.each_generation().map(|generation| &generation.counts);
+        generations.chain(self.packs.iter().map(|pack| &pack.counts))
+    }
+
+    /// Removes the sorted runs `retired`, and adds `pack`.
+    pub(in crate::disk) fn replace(&mut self, retired: &[Arc<SortedRun>], pack: Option<Arc<SortedRun>>) {
+        self.packs.retain(|pack| !retired.iter().any(|retired| Arc::ptr_eq(retired, pack)));
+        self.packs.extend(pack);
+        self.packs.sort_by_key(|pack| std::cmp::Reverse(pack.number));
+    }
+
+    /// Calls `visit` with each valid row, its value, and the counts of its place. No place may be
+    /// added or removed meanwhile.
+    pub(in crate::disk) fn each(
+        &self,
+        mut visit: impl FnMut(&Counts, IVec, IVec) -> Result<()>,
+    ) -> Result<()> {
+        let counts: Vec<&Counts> = self.each_counts().collect();
+        let mut merge = Merge::new(self)?;
+        while let Some((place, row, value)) = merge.next()? {
+            if let (Some(value), Some(counts)) = (present(value), counts.get(place)) {
+                visit(counts, row, value)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The number and the checksum of all valid rows, which the next open compares.
+    pub(in crate::disk) fn tally(&self) -> Tally {
+        let sums = self.each_counts().map(Counts::sum);
+        Tally { rows: self.live(), sum: sums.fold(0, u64::wrapping_add) }
+    }
+}
+
+/// Finds a row in the first sorted run that has it.
+fn find<'a>(packs: &'a [Arc<SortedRun>], row: &[u8]) -> Result<Option<(&'a SortedRun, Found)>> {
+    if packs.is_empty() {
+        return Ok(None);
+    }
+    let hash = filter::hash(row);
+    for pack in packs {
+        if let Some(found) = pack.find(row, hash)? {
+            return Ok(Some((pack, found)));
+        }
+    }
+    Ok(None)
+}
+
+/// The value, or `None` for a tombstone.
+fn present(value: IVec) -> Option<IVec> {
+    (&*value != REMOVED).then_some(value)
+}

@@ -1,0 +1,84 @@
+//! Notices of the server: keys of this cache that other clients changed.
+//!
+//! Uses client tracking in broadcast mode, on the same connection as the requests. So notices and replies
+//! come in one order: a change that the server made before it answered a heartbeat is reported before that
+//! answer.
+
+use std::sync::{Arc, OnceLock};
+
+use larder_core::bus::{Listener, Notice};
+use redis::aio::MultiplexedConnection;
+use redis::{PushInfo, PushKind, RedisResult, Value};
+
+use crate::redis::keys::names::{Named, Names};
+use crate::redis::keys::partition_epochs::PartitionEpochs;
+use crate::redis::server::commands::needed;
+
+/// Forwards notices to the listener.
+#[derive(Default)]
+pub(in crate::redis) struct Notices {
+    listener: OnceLock<Arc<dyn Listener>>,
+}
+
+impl Notices {
+    pub(in crate::redis) fn listen(&self, listener: Arc<dyn Listener>) {
+        // Only the first listener counts.
+        let _refused = self.listener.set(listener);
+    }
+
+    /// Asks the server for notices about this cache, except for this client's own changes. Earlier changes
+    /// are unknown, so the listener is told that anything may have changed.
+    pub(in crate::redis) async fn begin(
+        &self,
+        names: &Names,
+        connection: &mut MultiplexedConnection,
+    ) -> RedisResult<()> {
+        let mut tracking = redis::cmd("CLIENT");
+        tracking.arg("TRACKING").arg("ON").arg("BCAST").arg("NOLOOP").arg("PREFIX").arg(names.prefix());
+        tracking.exec_async(connection).await.map_err(|error| needed("CLIENT TRACKING", error))?;
+        self.tell(Notice::Distrust);
+        Ok(())
+    }
+
+    /// Reports that notices may be missing.
+    pub(in crate::redis) fn distrust(&self) {
+        self.tell(Notice::Distrust);
+    }
+
+    /// Handles a push message.
+    pub(in crate::redis) fn told(&self, (names, invalidations): (&Names, &PartitionEpochs), push: &PushInfo) {
+        if push.kind != PushKind::Invalidate {
+            return;
+        }
+        for keys in &push.data {
+            match keys {
+                Value::Array(keys) => keys.iter().for_each(|key| self.changed((names, invalidations), key)),
+                // A flush of the whole database.
+                _ => self.tell(Notice::Distrust),
+            }
+        }
+    }
+
+    fn changed(&self, (names, invalidations): (&Names, &PartitionEpochs), key: &Value) {
+        let Value::BulkString(name) = key else { return };
+        match names.read(name) {
+            // An entry of another program version. Changes by that version remove the entries of this one.
+            Some(Named::Entry { partition, label, .. })
+                if invalidations.belief(partition).others.contains(&label) => {}
+            Some(Named::Entry { key: Some(key), .. }) => self.tell(Notice::Changed(key)),
+            Some(Named::Entry { key: None, digest, .. }) => self.tell(Notice::ChangedDigest(digest)),
+            Some(Named::Removal(Some(key))) => self.tell(Notice::Changed(key)),
+            // The name does not say which entry it was.
+            Some(Named::Mark(_) | Named::Removal(None)) => self.tell(Notice::Distrust),
+            Some(Named::Lease) => self.tell(Notice::Leased),
+            Some(Named::Invalidated) => self.tell(Notice::InvalidationRecord),
+            Some(Named::Former) | None => {}
+        }
+    }
+
+    fn tell(&self, notice: Notice) {
+        if let Some(listener) = self.listener.get() {
+            listener.told(notice);
+        }
+    }
+}
