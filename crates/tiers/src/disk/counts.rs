@@ -2,48 +2,48 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::record;
+use crate::disk::journal::record;
 
 /// Counted with each change, so that the rows of a store are known again.
 #[derive(Debug, Default)]
-pub(super) struct Counts {
+pub(in crate::disk) struct Counts {
     live: AtomicU64,
     sum: AtomicU64,
 }
 
 impl Counts {
     /// Counts a row as valid here.
-    pub(super) fn enter(&self, row: &[u8], value: &[u8]) {
+    pub(in crate::disk) fn enter(&self, row: &[u8], value: &[u8]) {
         self.live.fetch_add(1, Ordering::AcqRel);
         self.sum.fetch_add(record::hash_row(row, value), Ordering::AcqRel);
     }
 
     /// Counts it no more.
-    pub(super) fn leave(&self, row: &[u8], value: &[u8]) {
+    pub(in crate::disk) fn leave(&self, row: &[u8], value: &[u8]) {
         let less = |live: u64| Some(live.saturating_sub(1));
         let _ = self.live.fetch_update(Ordering::AcqRel, Ordering::Acquire, less);
         self.sum.fetch_sub(record::hash_row(row, value), Ordering::AcqRel);
     }
 
     /// Counts what is counted there as well.
-    pub(super) fn absorb(&self, other: &Self) {
+    pub(in crate::disk) fn absorb(&self, other: &Self) {
         self.live.fetch_add(other.live(), Ordering::AcqRel);
         self.sum.fetch_add(other.sum(), Ordering::AcqRel);
     }
 
     /// Counts nothing, before rows are counted anew.
-    pub(super) fn clear(&self) {
+    pub(in crate::disk) fn clear(&self) {
         self.live.store(0, Ordering::Release);
         self.sum.store(0, Ordering::Release);
     }
 
     /// Valid rows.
-    pub(super) fn live(&self) -> u64 {
+    pub(in crate::disk) fn live(&self) -> u64 {
         self.live.load(Ordering::Acquire)
     }
 
     /// The sum over them; it wraps.
-    pub(super) fn sum(&self) -> u64 {
+    pub(in crate::disk) fn sum(&self) -> u64 {
         self.sum.load(Ordering::Acquire)
     }
 }

@@ -6,21 +6,21 @@ use std::sync::atomic::Ordering;
 use larder_core::{Durability, Result};
 use sled::IVec;
 
-use super::DiskTier;
-use super::compaction_job::CompactionJob;
-use super::databases::Databases;
-use super::db::Generation;
-use super::layout::{remove_file, rounded};
-use super::recovery::{drop_generation, next_generation};
-use super::row::{Pointer, Row};
-use super::run_writer::RunWriter;
-use super::segment::Segment;
-use super::segments::Segments;
-use super::store::Store;
+use crate::disk::DiskTier;
+use crate::disk::compaction::job::CompactionJob;
+use crate::disk::db::database::Generation;
+use crate::disk::db::databases::Databases;
+use crate::disk::layout::{remove_file, rounded};
+use crate::disk::recovery::{drop_generation, next_generation};
+use crate::disk::row::{Pointer, Row};
+use crate::disk::run::writer::RunWriter;
+use crate::disk::segment::file::Segment;
+use crate::disk::segment::files::Segments;
+use crate::disk::store::Store;
 
 /// What of a segment or a pack lives on when it is dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Carry {
+pub(in crate::disk) enum Carry {
     /// Every frame that a row names, and every valid row.
     Named,
     /// Those that were read since they were written, up to half of all; a copy counts as unread. So each eviction frees space, and a
@@ -30,7 +30,7 @@ pub(super) enum Carry {
 
 impl DiskTier {
     /// Freezes the newest database and begins a new one.
-    pub(super) fn freeze(&self) -> Result<()> {
+    pub(in crate::disk) fn freeze(&self) -> Result<()> {
         let number = self.with_store(|store| Ok(store.databases.newest.number))?;
         let fresh = next_generation(&self.ground(), number + 1)?;
         self.space.grow(fresh.bytes());
@@ -48,7 +48,11 @@ impl DiskTier {
     /// what others have of its rows is newer or older as before.
     ///
     /// Of what was read no more than `room` bytes are carried on.
-    pub(super) fn begin_repack(&self, retire: &[(u64, Carry)], room: u64) -> Result<Option<CompactionJob>> {
+    pub(in crate::disk) fn begin_repack(
+        &self,
+        retire: &[(u64, Carry)],
+        room: u64,
+    ) -> Result<Option<CompactionJob>> {
         self.with_store(|store| {
             let Databases { frozen, packs, .. } = &store.databases;
             let find = |number| packs.iter().find(|pack| pack.number == number);
@@ -67,7 +71,7 @@ impl DiskTier {
     }
 
     /// Goes on with a pack for so many rows; puts it in place when it is whole.
-    pub(super) fn go_on(&self, upkeep: &mut Option<CompactionJob>, rows: u64) -> Result<()> {
+    pub(in crate::disk) fn go_on(&self, upkeep: &mut Option<CompactionJob>, rows: u64) -> Result<()> {
         let Some(mut repack) = upkeep.take() else { return Ok(()) };
         if self.with_store(|store| repack.step(store, rows))? {
             return self.put_in_place(repack);
@@ -138,7 +142,7 @@ impl DiskTier {
 
     /// Drops a segment and every row that names it, but carries some frames
     /// to the active segment.
-    pub(super) fn drop_segment(&self, number: u64, carry: Carry) -> Result<()> {
+    pub(in crate::disk) fn drop_segment(&self, number: u64, carry: Carry) -> Result<()> {
         self.with_store(|store| {
             let Some(segment) = store.segments.segment(number) else { return Ok(()) };
             let mut allowance = if carry == Carry::Named { u64::MAX } else { segment.len() / 2 };
@@ -167,7 +171,7 @@ impl DiskTier {
     /// Begins anew: an empty database, no segments. Sealed segments go at once,
     /// so that a full disk has room for the database. Of the rest what is older goes
     /// first, for without the newest it would show what was overwritten.
-    pub(super) fn start_anew(&self) -> Result<()> {
+    pub(in crate::disk) fn start_anew(&self) -> Result<()> {
         let mut upkeep = self.upkeep.write();
         self.reaper.settle()?;
         let number = self.with_store(|store| {

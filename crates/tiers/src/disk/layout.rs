@@ -36,17 +36,17 @@ const DRAFT: &str = ".new";
 const DIGITS: usize = 20;
 
 /// No number of ours comes near this; one above it is damage or not ours.
-pub(super) const NUMBER_MAX: u64 = u64::MAX / 2;
+pub(in crate::disk) const NUMBER_MAX: u64 = u64::MAX / 2;
 
 /// The directory of a tier.
 #[derive(Clone, Debug)]
-pub(super) struct Layout {
+pub(in crate::disk) struct Layout {
     dir: PathBuf,
 }
 
 impl Layout {
     /// Makes the directories that are missing and deletes what was set aside earlier.
-    pub(super) fn prepare(dir: PathBuf) -> Result<Self> {
+    pub(in crate::disk) fn prepare(dir: PathBuf) -> Result<Self> {
         let layout = Self { dir };
         make_private(&layout.dir).map_err(|error| unavailable(&layout.dir, error))?;
         for dir in layout.folders() {
@@ -65,7 +65,7 @@ impl Layout {
     }
 
     /// The directory itself.
-    pub(super) fn dir(&self) -> &Path {
+    pub(in crate::disk) fn dir(&self) -> &Path {
         &self.dir
     }
 
@@ -74,7 +74,7 @@ impl Layout {
     }
 
     /// Whether there is nothing that a tier could have kept.
-    pub(super) fn is_empty(&self) -> Result<bool> {
+    pub(in crate::disk) fn is_empty(&self) -> Result<bool> {
         Ok(self.generations()?.is_empty()
             && self.packs()?.is_empty()
             && self.segments()?.is_empty()
@@ -83,7 +83,7 @@ impl Layout {
 
     /// Deletes everything that is ours, what is older first: without the
     /// newest database it would show what was overwritten.
-    pub(super) fn discard_all(&self) -> Result<()> {
+    pub(in crate::disk) fn discard_all(&self) -> Result<()> {
         for (_, path) in self.packs()? {
             remove_file(&path)?;
         }
@@ -97,7 +97,7 @@ impl Layout {
     }
 
     /// Deletes the packs and generations below `number`.
-    pub(super) fn discard_below(&self, number: u64) -> Result<()> {
+    pub(in crate::disk) fn discard_below(&self, number: u64) -> Result<()> {
         for (_, path) in self.packs()?.into_iter().filter(|(found, _)| *found < number) {
             remove_file(&path)?;
         }
@@ -107,14 +107,14 @@ impl Layout {
 
     /// Whether sled ever came to have a generation open: before that it makes `conf` and
     /// `blobs` alone. So if that cannot be told.
-    pub(super) fn was_open(&self, number: u64) -> bool {
+    pub(in crate::disk) fn was_open(&self, number: u64) -> bool {
         let Ok(mut entries) = fs::read_dir(self.generation(number)) else { return true };
         entries
             .any(|entry| entry.is_ok_and(|entry| entry.file_name() != "conf" && entry.file_name() != "blobs"))
     }
 
     /// Waits until the names of all there is are on the medium.
-    pub(super) fn sync_names(&self) -> Result<()> {
+    pub(in crate::disk) fn sync_names(&self) -> Result<()> {
         for dir in self.folders() {
             sync_dir(&dir).map_err(|error| unavailable(&dir, error))?;
         }
@@ -122,52 +122,52 @@ impl Layout {
     }
 
     /// The generations there are, lowest number first.
-    pub(super) fn generations(&self) -> Result<Vec<(u64, PathBuf)>> {
+    pub(in crate::disk) fn generations(&self) -> Result<Vec<(u64, PathBuf)>> {
         numbered(&self.dir.join(DATABASES), |name| Some(name))
     }
 
     /// The packs there are, lowest number first.
-    pub(super) fn packs(&self) -> Result<Vec<(u64, PathBuf)>> {
+    pub(in crate::disk) fn packs(&self) -> Result<Vec<(u64, PathBuf)>> {
         numbered(&self.dir.join(PACKS), |name| name.strip_suffix(PACK))
     }
 
     /// The segments there are, lowest number first.
-    pub(super) fn segments(&self) -> Result<Vec<(u64, PathBuf)>> {
+    pub(in crate::disk) fn segments(&self) -> Result<Vec<(u64, PathBuf)>> {
         numbered(&self.dir.join(SEGMENTS), |name| name.strip_suffix(SUFFIX))
     }
 
     /// The journals there are, lowest number first.
-    pub(super) fn journals(&self) -> Result<Vec<(u64, PathBuf)>> {
+    pub(in crate::disk) fn journals(&self) -> Result<Vec<(u64, PathBuf)>> {
         numbered(&self.dir.join(JOURNAL), |name| name.strip_suffix(LOG))
     }
 
     /// Where generation `number` lies.
-    pub(super) fn generation(&self, number: u64) -> PathBuf {
+    pub(in crate::disk) fn generation(&self, number: u64) -> PathBuf {
         self.dir.join(DATABASES).join(format!("{number:0DIGITS$}"))
     }
 
     /// Where pack `number` lies.
-    pub(super) fn pack(&self, number: u64) -> PathBuf {
+    pub(in crate::disk) fn pack(&self, number: u64) -> PathBuf {
         self.dir.join(PACKS).join(format!("{number:0DIGITS$}{PACK}"))
     }
 
     /// Where it lies until it is whole.
-    pub(super) fn draft(&self, number: u64) -> PathBuf {
+    pub(in crate::disk) fn draft(&self, number: u64) -> PathBuf {
         self.dir.join(PACKS).join(format!("{number:0DIGITS$}{DRAFT}"))
     }
 
     /// Where segment `number` lies.
-    pub(super) fn segment(&self, number: u64) -> PathBuf {
+    pub(in crate::disk) fn segment(&self, number: u64) -> PathBuf {
         self.dir.join(SEGMENTS).join(format!("{number:0DIGITS$}{SUFFIX}"))
     }
 
     /// Where journal `number` lies.
-    pub(super) fn journal(&self, number: u64) -> PathBuf {
+    pub(in crate::disk) fn journal(&self, number: u64) -> PathBuf {
         self.dir.join(JOURNAL).join(format!("{number:0DIGITS$}{LOG}"))
     }
 
     /// Whether so many bytes can be written now. Tries it.
-    pub(super) fn takes(&self, bytes: usize) -> bool {
+    pub(in crate::disk) fn takes(&self, bytes: usize) -> bool {
         let probe = self.dir.join(PROBE);
         let written = fs::write(&probe, vec![0; bytes]);
         let _ = fs::remove_file(&probe);
@@ -176,7 +176,7 @@ impl Layout {
 
     /// Takes a generation out of sight, then deletes it. Once this succeeds it
     /// never opens again, whatever becomes of the deletion.
-    pub(super) fn discard(&self, number: u64) -> Result<()> {
+    pub(in crate::disk) fn discard(&self, number: u64) -> Result<()> {
         let aside = self.dir.join(format!("{DROPPED}{number:0DIGITS$}"));
         delete(&aside);
         rename(&self.generation(number), &aside)?;
@@ -186,7 +186,7 @@ impl Layout {
 
     /// Takes a generation out of sight and keeps it until the next open, for
     /// people to look at. Returns where it is now.
-    pub(super) fn set_aside(&self, number: u64) -> Result<PathBuf> {
+    pub(in crate::disk) fn set_aside(&self, number: u64) -> Result<PathBuf> {
         let aside = self.dir.join(format!("{TORN}{number:0DIGITS$}"));
         delete(&aside);
         rename(&self.generation(number), &aside)?;
@@ -195,7 +195,7 @@ impl Layout {
 }
 
 /// Makes `dir` for its owner alone, unless it is there.
-pub(super) fn make_private(dir: &Path) -> io::Result<()> {
+pub(in crate::disk) fn make_private(dir: &Path) -> io::Result<()> {
     let mut builder = fs::DirBuilder::new();
     builder.recursive(true);
     #[cfg(unix)]
@@ -205,7 +205,7 @@ pub(super) fn make_private(dir: &Path) -> io::Result<()> {
 
 /// Restricts what is in `dir` and below to its owner, as far as that goes: the
 /// directory above is private already.
-pub(super) fn restrict(dir: &Path) {
+pub(in crate::disk) fn restrict(dir: &Path) {
     #[cfg(unix)]
     for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
         use std::os::unix::fs::PermissionsExt;
@@ -224,7 +224,7 @@ pub(super) fn restrict(dir: &Path) {
 
 /// What `dir` and all below it takes, as `du` counts it; what vanishes
 /// meanwhile counts nothing.
-pub(super) fn bytes_in(dir: &Path) -> u64 {
+pub(in crate::disk) fn bytes_in(dir: &Path) -> u64 {
     let entries = fs::read_dir(dir).into_iter().flatten().flatten();
     let below = entries.map(|entry| match entry.metadata() {
         Ok(meta) if meta.is_dir() => bytes_in(&entry.path()),
@@ -235,13 +235,13 @@ pub(super) fn bytes_in(dir: &Path) -> u64 {
 }
 
 /// What the five directories and the marker take that are always there.
-pub(super) const FIXED: u64 = 6 * BLOCK;
+pub(in crate::disk) const FIXED: u64 = 6 * BLOCK;
 
 /// The unit in which most file systems hand out space.
 const BLOCK: u64 = 4 << 10;
 
 /// What a file of `len` bytes takes.
-pub(super) fn rounded(len: u64) -> u64 {
+pub(in crate::disk) fn rounded(len: u64) -> u64 {
     len.div_ceil(BLOCK).saturating_mul(BLOCK)
 }
 
@@ -256,12 +256,12 @@ fn taken_by(meta: &fs::Metadata) -> u64 {
 }
 
 /// An `Unavailable` that names `path`.
-pub(super) fn unavailable(path: &Path, error: io::Error) -> Error {
+pub(in crate::disk) fn unavailable(path: &Path, error: io::Error) -> Error {
     Error::new(ErrorKind::Unavailable, format!("{}: {error}", path.display())).with_source(error)
 }
 
 /// Deletes a file, if it is there.
-pub(super) fn remove_file(path: &Path) -> Result<()> {
+pub(in crate::disk) fn remove_file(path: &Path) -> Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(unavailable(path, error)),
         _ => Ok(()),

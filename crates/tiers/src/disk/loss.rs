@@ -8,16 +8,16 @@ use std::sync::atomic::Ordering;
 
 use larder_core::Result;
 
-use super::DiskTier;
+use crate::disk::DiskTier;
 
 impl DiskTier {
     /// Looks for a loss unless it was looked for a moment ago.
-    pub(super) fn look_for_loss_now_and_then(&self) -> Result<()> {
+    pub(in crate::disk) fn look_for_loss_now_and_then(&self) -> Result<()> {
         if self.anchor.is_due(self.space.elapsed()) { self.look_for_loss() } else { Ok(()) }
     }
 
     /// Fails when the directory, or a file that matters, is gone, and begins anew.
-    pub(super) fn look_for_loss(&self) -> Result<()> {
+    pub(in crate::disk) fn look_for_loss(&self) -> Result<()> {
         // While files come and go by ourselves, none of them is missed.
         let Some(upkeep) = self.upkeep.try_read() else { return Ok(()) };
         if !self.is_lost() {
@@ -43,7 +43,7 @@ impl DiskTier {
     }
 
     /// Whether the directory or a file is gone. The caller holds `upkeep`.
-    pub(super) fn is_lost(&self) -> bool {
+    pub(in crate::disk) fn is_lost(&self) -> bool {
         !self.anchor.is_there() || self.state.read().as_ref().is_some_and(|store| store.has_lost_files())
     }
 }

@@ -33,32 +33,21 @@
 //!   rows in packs two bytes each, and their first keys every 4 KiB.
 //! - Two empty databases take 1 to 2 MiB; a budget below 8 MiB holds little else.
 
-mod bitmap;
-mod block;
 mod compaction;
-mod compaction_job;
-mod counts;
-mod databases;
 mod db;
-mod eviction;
-mod filter;
-mod heads;
 mod journal;
+mod run;
+mod segment;
+
+mod counts;
+mod eviction;
+mod heads;
 mod layout;
 mod loss;
-mod merge;
-mod reaper;
-mod record;
 mod recovery;
 mod relief;
 mod reopen;
-mod replay;
 mod row;
-mod run_index;
-mod run_writer;
-mod segment;
-mod segments;
-mod sorted_run;
 mod store;
 #[cfg(test)]
 mod tests;
@@ -75,9 +64,9 @@ use larder_core::tier::{BoxFuture, Capability, Tier, TierKind, Usage};
 use larder_core::{Bytes, Durability, Error, ErrorKind, Result};
 use parking_lot::{Mutex, RwLock};
 
-use self::compaction_job::CompactionJob;
+use self::compaction::job::CompactionJob;
+use self::compaction::reaper::Reaper;
 use self::layout::Layout;
-use self::reaper::Reaper;
 use self::recovery::Ground;
 use self::row::RowKey;
 use self::store::Store;

@@ -12,36 +12,36 @@ use std::sync::Arc;
 use larder_core::{Durability, Error, ErrorKind, Result};
 use sled::IVec;
 
-use super::counts::Counts;
-use super::databases::Databases;
-use super::db::{Generation, OpenError};
-use super::journal::Journal;
-use super::layout::{self, Layout};
-use super::record::Tally;
-use super::replay::Replay;
-use super::row::Row;
-use super::segments::Segments;
-use super::sorted_run::SortedRun;
-use super::store::Store;
 use crate::boot_marker::{Marker, Past};
+use crate::disk::counts::Counts;
+use crate::disk::db::database::{Generation, OpenError};
+use crate::disk::db::databases::Databases;
+use crate::disk::journal::record::Tally;
+use crate::disk::journal::replay::Replay;
+use crate::disk::journal::writer::Journal;
+use crate::disk::layout::{self, Layout};
+use crate::disk::row::Row;
+use crate::disk::run::sorted_run::SortedRun;
+use crate::disk::segment::files::Segments;
+use crate::disk::store::Store;
 use crate::disk_budget::Share;
 use crate::durable_sync::sync_tree;
 
 /// What a store stands on.
-pub(super) struct Ground<'a> {
+pub(in crate::disk) struct Ground<'a> {
     /// The directory.
-    pub(super) layout: &'a Layout,
+    pub(in crate::disk) layout: &'a Layout,
     /// What is charged with all it takes.
-    pub(super) space: &'a Arc<Share>,
+    pub(in crate::disk) space: &'a Arc<Share>,
     /// How much of a database sled may hold in memory.
-    pub(super) cache_bytes: u64,
+    pub(in crate::disk) cache_bytes: u64,
     /// The marker of the directory.
-    pub(super) marker: &'a Arc<Marker>,
+    pub(in crate::disk) marker: &'a Arc<Marker>,
 }
 
 /// Opens the store, as far as its past allows it to be trusted. The share is
 /// charged with all it takes.
-pub(super) fn open(ground: &Ground<'_>, past: Past) -> Result<Store> {
+pub(in crate::disk) fn open(ground: &Ground<'_>, past: Past) -> Result<Store> {
     let (layout, cache_bytes) = (ground.layout, ground.cache_bytes);
     let replay = trusted(ground, past)?;
     let segments = Segments::open(layout.clone(), Arc::clone(ground.space))?;
@@ -181,7 +181,7 @@ fn open_generation(layout: &Layout, number: u64, cache_bytes: u64) -> Result<Opt
 /// An empty generation with a number above all there are, on the medium where that is
 /// waited for. Where that fails it
 /// leaves none behind, which would count as the newest at the next open.
-pub(super) fn next_generation(ground: &Ground<'_>, number: u64) -> Result<Generation> {
+pub(in crate::disk) fn next_generation(ground: &Ground<'_>, number: u64) -> Result<Generation> {
     let Ground { layout, cache_bytes, marker, .. } = ground;
     let opened = Generation::open(layout, number, *cache_bytes).and_then(|fresh| {
         if marker.durability() == Durability::Synced
@@ -247,7 +247,7 @@ fn start_over(ground: &Ground<'_>, torn: Databases) -> Result<Databases> {
 }
 
 /// Closes a generation and deletes it.
-pub(super) fn drop_generation(layout: &Layout, generation: Generation) -> Result<()> {
+pub(in crate::disk) fn drop_generation(layout: &Layout, generation: Generation) -> Result<()> {
     let number = generation.number;
     generation.close();
     layout.discard(number)

@@ -13,11 +13,11 @@ use larder_core::clock::Time;
 use larder_core::frame::{FIXED_LEN, Frame, kept_until};
 use sled::IVec;
 
-use super::DiskTier;
-use super::eviction::Carry;
-use super::layout::{remove_file, rounded};
-use super::row::Row;
-use super::store::Store;
+use crate::disk::DiskTier;
+use crate::disk::eviction::Carry;
+use crate::disk::layout::{remove_file, rounded};
+use crate::disk::row::Row;
+use crate::disk::store::Store;
 use crate::durable_sync::available;
 use crate::pressure::{self, Shortage};
 
@@ -33,17 +33,17 @@ const EMPTIED_BYTES_MIN: u64 = 4 << 20;
 
 impl DiskTier {
     /// Runs `write`, and once more after entries were evicted where the medium has no room.
-    pub(super) fn relieved<T>(&self, write: impl FnMut() -> Result<T>) -> Result<T> {
+    pub(in crate::disk) fn relieved<T>(&self, write: impl FnMut() -> Result<T>) -> Result<T> {
         pressure::relieved(&self.space, || self.available(), write, |shortage| self.relieve(shortage))
     }
 
     /// Bytes of the medium that this process may take.
-    pub(super) fn available(&self) -> Option<u64> {
+    pub(in crate::disk) fn available(&self) -> Option<u64> {
         available(self.layout.dir()).map(|(bytes, _)| bytes)
     }
 
     /// Fits the budget to the medium, now and then. `bytes` are about to be written.
-    pub(super) fn look_at_medium(&self, bytes: u64) -> Result<()> {
+    pub(in crate::disk) fn look_at_medium(&self, bytes: u64) -> Result<()> {
         if self.space.is_due(bytes) {
             self.measure_after(1)?;
             self.space.fit(self.available());
@@ -52,13 +52,13 @@ impl DiskTier {
     }
 
     /// Removes what has expired, where the medium has less room than the budget.
-    pub(super) fn spare_unexpired(&self) -> Result<()> {
+    pub(in crate::disk) fn spare_unexpired(&self) -> Result<()> {
         let is_time = || self.looked_for_expired.is_over(self.space.elapsed(), EXPIRED_PAUSE);
         if self.space.is_short() && is_time() { self.drop_expired() } else { Ok(()) }
     }
 
     /// Remembers when the entry of a frame expires.
-    pub(super) fn note_deadline(&self, frame: &Frame) {
+    pub(in crate::disk) fn note_deadline(&self, frame: &Frame) {
         let until = kept_until(frame.head()).unwrap_or(Time::NEVER);
         self.expires_at.fetch_min(until.as_millis(), Ordering::AcqRel);
     }

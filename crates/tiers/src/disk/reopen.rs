@@ -15,11 +15,11 @@ use std::time::{Duration, Instant};
 
 use larder_core::{Error, ErrorKind, Result};
 
-use super::db::Generation;
-use super::layout::{Layout, unavailable};
-use super::store::Store;
-use super::{DiskTier, recovery};
 use crate::boot_marker::Past;
+use crate::disk::db::database::Generation;
+use crate::disk::layout::{Layout, unavailable};
+use crate::disk::store::Store;
+use crate::disk::{DiskTier, recovery};
 use crate::pressure::shortage;
 
 /// The shortest time between two attempts.
@@ -32,7 +32,7 @@ impl DiskTier {
     ///
     /// Where the system has no room, what segments and the journal could not
     /// write does no harm; sled may be stuck.
-    pub(super) fn observe(&self, store: &Store, error: &Error) {
+    pub(in crate::disk) fn observe(&self, store: &Store, error: &Error) {
         let is_suspect = match shortage(error) {
             Some(_) => store.databases.each_generation().any(Generation::has_failed),
             None => matches!(error.kind(), ErrorKind::Io | ErrorKind::Full | ErrorKind::Corrupt),
@@ -43,14 +43,14 @@ impl DiskTier {
     }
 
     /// Opens the store again, unless someone else is at it or it is too early.
-    pub(super) fn revive(&self) {
+    pub(in crate::disk) fn revive(&self) {
         if self.is_time() {
             self.revive_now();
         }
     }
 
     /// The same, however early it is.
-    pub(super) fn revive_now(&self) {
+    pub(in crate::disk) fn revive_now(&self) {
         let Some(mut upkeep) = self.upkeep.try_write() else { return };
         if self.closed.load(Ordering::Acquire) || self.anchor.is_there() && !self.layout.takes(PROBE_BYTES) {
             return;
@@ -68,7 +68,7 @@ impl DiskTier {
 
     /// Opens the store, which was let go of; empty where what is there `is_lost`,
     /// or the directory has to be made anew.
-    pub(super) fn reopen(&self, state: &mut Option<Store>, is_lost: bool) {
+    pub(in crate::disk) fn reopen(&self, state: &mut Option<Store>, is_lost: bool) {
         self.space.set(0);
         let is_lost = is_lost || !self.anchor.is_there();
         let past = if is_lost { Past::Unknown } else { Past::Killed };

@@ -26,17 +26,17 @@ const RECORD_LEN: usize = 1 + 3 * 8;
 
 /// The value of a row that was removed. Shown to nobody but who puts databases
 /// and packs together.
-pub(super) const REMOVED: &[u8] = &[TAG_REMOVED];
+pub(in crate::disk) const REMOVED: &[u8] = &[TAG_REMOVED];
 
 /// The key of a row, held without an allocation.
-pub(super) struct RowKey {
+pub(in crate::disk) struct RowKey {
     bytes: [u8; 1 + SHORT_MAX],
     len: usize,
 }
 
 impl RowKey {
     /// The key of the row of `key`.
-    pub(super) fn of(key: &EncodedKey) -> Self {
+    pub(in crate::disk) fn of(key: &EncodedKey) -> Self {
         if key.as_bytes().len() <= SHORT_MAX {
             Self::tagged(TAG_SHORT, key.as_bytes())
         } else {
@@ -59,24 +59,24 @@ impl AsRef<[u8]> for RowKey {
 }
 
 /// A number that spreads rows over stripes of locks; equal rows have equal ones.
-pub(super) fn stripe(row: &[u8]) -> usize {
+pub(in crate::disk) fn stripe(row: &[u8]) -> usize {
     FixedState::default().hash_one(row) as usize
 }
 
 /// Where a record lies. Read from disk, so nothing in it is believed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Pointer {
+pub(in crate::disk) struct Pointer {
     /// The number of the segment.
-    pub(super) segment: u64,
+    pub(in crate::disk) segment: u64,
     /// Where in it the frame begins.
-    pub(super) offset: u64,
+    pub(in crate::disk) offset: u64,
     /// Bytes of the frame.
-    pub(super) len: u64,
+    pub(in crate::disk) len: u64,
 }
 
 /// The value of a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Row<'a> {
+pub(in crate::disk) enum Row<'a> {
     /// The frame itself.
     Inline(&'a [u8]),
     /// Where the frame is.
@@ -85,7 +85,7 @@ pub(super) enum Row<'a> {
 
 impl<'a> Row<'a> {
     /// Reads a value; `None` when it is no row.
-    pub(super) fn parse(value: &'a [u8]) -> Option<Self> {
+    pub(in crate::disk) fn parse(value: &'a [u8]) -> Option<Self> {
         match value.split_first()? {
             (&TAG_INLINE, frame) => Some(Self::Inline(frame)),
             (&TAG_RECORD, words) if value.len() == RECORD_LEN => Some(Self::Record(Pointer {
@@ -98,7 +98,7 @@ impl<'a> Row<'a> {
     }
 
     /// The pointer, when the frame is in a segment.
-    pub(super) fn pointer(value: &'a [u8]) -> Option<Pointer> {
+    pub(in crate::disk) fn pointer(value: &'a [u8]) -> Option<Pointer> {
         match Self::parse(value) {
             Some(Self::Record(pointer)) => Some(pointer),
             _ => None,
@@ -123,12 +123,12 @@ impl AsRef<[u8]> for Held {
 /// The frame in a value that is [`Row::Inline`]. It shares memory with sled's
 /// cache: a copy would cost more than the look-up from about 1 KiB on, for it
 /// touches bytes that the look-up does not.
-pub(super) fn held(value: IVec) -> Bytes {
+pub(in crate::disk) fn held(value: IVec) -> Bytes {
     Bytes::from_owner(Held(value))
 }
 
 /// The value that holds `frame` itself.
-pub(super) fn inline(frame: &Frame) -> Vec<u8> {
+pub(in crate::disk) fn inline(frame: &Frame) -> Vec<u8> {
     let mut value = Vec::with_capacity(1 + frame.len());
     value.push(TAG_INLINE);
     value.extend_from_slice(frame.head());
@@ -138,7 +138,7 @@ pub(super) fn inline(frame: &Frame) -> Vec<u8> {
 
 impl Pointer {
     /// The value that holds this pointer.
-    pub(super) fn to_value(self) -> [u8; RECORD_LEN] {
+    pub(in crate::disk) fn to_value(self) -> [u8; RECORD_LEN] {
         let mut value = [0; RECORD_LEN];
         value[0] = TAG_RECORD;
         for (at, word) in [self.segment, self.offset, self.len].into_iter().enumerate() {

@@ -16,35 +16,35 @@ use larder_core::{Bytes, Durability, Result};
 use parking_lot::{Mutex, MutexGuard};
 use sled::IVec;
 
-use super::databases::Databases;
-use super::db::Generation;
-use super::journal::Journal;
-use super::row::{self, Pointer, Row, RowKey};
-use super::segments::Segments;
+use crate::disk::db::database::Generation;
+use crate::disk::db::databases::Databases;
+use crate::disk::journal::writer::Journal;
+use crate::disk::row::{self, Pointer, Row, RowKey};
+use crate::disk::segment::files::Segments;
 
 const STRIPES: usize = 64;
 
 /// What a tier holds while it is open.
-pub(super) struct Store {
+pub(in crate::disk) struct Store {
     /// Rows.
-    pub(super) databases: Databases,
+    pub(in crate::disk) databases: Databases,
     /// Large frames.
-    pub(super) segments: Segments,
+    pub(in crate::disk) segments: Segments,
     /// What became of rows since the databases were flushed.
-    pub(super) journal: Arc<Journal>,
+    pub(in crate::disk) journal: Arc<Journal>,
     checkpoints: Mutex<()>,
     stripes: Box<[Mutex<()>]>,
 }
 
 impl Store {
     /// Puts the three together.
-    pub(super) fn new(databases: Databases, segments: Segments, journal: Arc<Journal>) -> Self {
+    pub(in crate::disk) fn new(databases: Databases, segments: Segments, journal: Arc<Journal>) -> Self {
         let stripes = (0..STRIPES).map(|_| Mutex::new(())).collect();
         Self { databases, segments, journal, checkpoints: Mutex::new(()), stripes }
     }
 
     /// The frame of a row.
-    pub(super) fn get(&self, key: &RowKey) -> Result<Option<Bytes>> {
+    pub(in crate::disk) fn get(&self, key: &RowKey) -> Result<Option<Bytes>> {
         let Some(value) = self.databases.read(key.as_ref())? else { return Ok(None) };
         match Row::parse(&value) {
             Some(Row::Inline(_)) => Ok(Some(row::held(value))),
@@ -72,7 +72,7 @@ impl Store {
 
     /// Stores a frame: itself when it has fewer bytes than `crossover`, in a
     /// segment otherwise.
-    pub(super) fn put(&self, key: &RowKey, frame: &Frame, crossover: u64) -> Result<()> {
+    pub(in crate::disk) fn put(&self, key: &RowKey, frame: &Frame, crossover: u64) -> Result<()> {
         let row = key.as_ref();
         let _stripe = self.lock(row);
         let replaced = if (frame.len() as u64) < crossover {
@@ -86,7 +86,7 @@ impl Store {
 
     /// Writes a frame to the active segment and has the row name it; returns
     /// the row's former value. The caller holds the stripe.
-    pub(super) fn put_record(&self, row: &[u8], head: &[u8], body: &[u8]) -> Result<Option<IVec>> {
+    pub(in crate::disk) fn put_record(&self, row: &[u8], head: &[u8], body: &[u8]) -> Result<Option<IVec>> {
         let pointer = self.segments.append(row, head, body)?;
         let on_medium = match self.journal.durability() {
             Durability::Synced => self.segments.sync(pointer),
@@ -117,14 +117,14 @@ impl Store {
 
     /// Removes a row; whether there was one. That there is none was perhaps
     /// written down a moment ago, by an eviction, and is waited for as well.
-    pub(super) fn remove(&self, key: &RowKey) -> Result<bool> {
+    pub(in crate::disk) fn remove(&self, key: &RowKey) -> Result<bool> {
         let _stripe = self.lock(key.as_ref());
         let found = self.databases.contains(key.as_ref())? && self.forget(key.as_ref())?;
         self.journal.settle().map(|()| found)
     }
 
     /// Whether there is a frame for the row.
-    pub(super) fn contains(&self, key: &RowKey) -> Result<bool> {
+    pub(in crate::disk) fn contains(&self, key: &RowKey) -> Result<bool> {
         let value = self.databases.get(key.as_ref())?;
         Ok(match value.as_deref().and_then(Row::parse) {
             Some(Row::Inline(_)) => true,
@@ -138,13 +138,13 @@ impl Store {
     ///
     /// Who wrote down a change before the journal turned holds a stripe until
     /// the database has it, so each stripe is waited for.
-    pub(super) fn checkpoint(&self) -> Result<()> {
+    pub(in crate::disk) fn checkpoint(&self) -> Result<()> {
         let _one = self.checkpoints.lock();
         self.checkpoint_now()
     }
 
     /// The same, unless someone else is at it.
-    pub(super) fn try_checkpoint(&self) -> Result<()> {
+    pub(in crate::disk) fn try_checkpoint(&self) -> Result<()> {
         self.checkpoints.try_lock().map_or(Ok(()), |_one| self.checkpoint_now())
     }
 
@@ -163,7 +163,7 @@ impl Store {
 
     /// Calls `visit` with the head of each frame; more of the frame may follow.
     /// Rows must not move meanwhile. What is no frame is passed over.
-    pub(super) fn scan(&self, visit: &mut (dyn FnMut(&[u8]) + Send)) -> Result<()> {
+    pub(in crate::disk) fn scan(&self, visit: &mut (dyn FnMut(&[u8]) + Send)) -> Result<()> {
         self.databases.each(|_, _, value| {
             match Row::parse(&value) {
                 Some(Row::Inline(frame)) => visit(frame),
@@ -177,7 +177,7 @@ impl Store {
     /// Writes what is buffered, and lets go of everything. The first failure is returned.
     /// The journal stays then, for the next open to go by. With `is_sure` the next
     /// open checks that it finds what this one counted.
-    pub(super) fn close(self, is_sure: bool) -> Result<()> {
+    pub(in crate::disk) fn close(self, is_sure: bool) -> Result<()> {
         let flushed = self.checkpoint();
         if is_sure
             && flushed.is_ok()
@@ -192,7 +192,7 @@ impl Store {
 
     /// Whether a file was removed without which the next open would find less than
     /// is known here, or older values. Packs must not come or go meanwhile.
-    pub(super) fn has_lost_files(&self) -> bool {
+    pub(in crate::disk) fn has_lost_files(&self) -> bool {
         let databases = &self.databases;
         self.journal.is_removed()
             || self.segments.is_removed()
@@ -201,13 +201,13 @@ impl Store {
     }
 
     /// Lets go of everything, and writes no more.
-    pub(super) fn abandon(self) {
+    pub(in crate::disk) fn abandon(self) {
         self.databases.frozen.into_iter().for_each(Generation::close);
         self.databases.newest.close();
     }
 
     /// Removes a row and gives up its record. The caller holds the stripe.
-    pub(super) fn forget(&self, row: &[u8]) -> Result<bool> {
+    pub(in crate::disk) fn forget(&self, row: &[u8]) -> Result<bool> {
         self.journal.remove(row)?;
         let removed = self.databases.remove(row)?;
         let found = removed.is_some();
@@ -216,12 +216,12 @@ impl Store {
     }
 
     /// Locks a row against changes by others.
-    pub(super) fn lock(&self, row: &[u8]) -> MutexGuard<'_, ()> {
+    pub(in crate::disk) fn lock(&self, row: &[u8]) -> MutexGuard<'_, ()> {
         self.stripes[row::stripe(row) % STRIPES].lock()
     }
 
     /// Gives up the record that a former value names.
-    pub(super) fn release(&self, value: Option<IVec>) {
+    pub(in crate::disk) fn release(&self, value: Option<IVec>) {
         if let Some(pointer) = value.as_deref().and_then(Row::pointer) {
             self.segments.release(pointer);
         }

@@ -20,10 +20,10 @@ use larder_core::tier::{Tier, Usage};
 use larder_core::{Bytes, Durability, ErrorKind, Result};
 use tempfile::TempDir;
 
-use super::eviction::Carry;
-use super::row::{Pointer, RowKey};
-use super::store::Store;
-use super::{CROSSOVER_BYTES, DiskOptions, DiskTier};
+use crate::disk::eviction::Carry;
+use crate::disk::row::{Pointer, RowKey};
+use crate::disk::store::Store;
+use crate::disk::{CROSSOVER_BYTES, DiskOptions, DiskTier};
 use crate::disk_budget::Space;
 
 const MIB: u64 = 1 << 20;

@@ -4,18 +4,18 @@ use larder_core::frame::Frame;
 use larder_core::key::EncodedKey;
 use larder_core::{Bytes, Result};
 
-use super::Inner;
-use super::calls::{check_len, count};
-use super::names::Place;
-use super::request::frame;
+use crate::redis::Inner;
+use crate::redis::calls::{check_len, count};
+use crate::redis::keys::names::Place;
+use crate::redis::request::frame;
 
 /// The most keys of one round trip.
-pub(super) const KEYS_MAX: usize = 1000;
+pub(in crate::redis) const KEYS_MAX: usize = 1000;
 /// Bytes of frames from which on a round trip takes no more of them.
 const BYTES_MAX: usize = 8 << 20;
 
 impl Inner {
-    pub(super) async fn get_many(&self, keys: &[EncodedKey]) -> Vec<Result<Option<Bytes>>> {
+    pub(in crate::redis) async fn get_many(&self, keys: &[EncodedKey]) -> Vec<Result<Option<Bytes>>> {
         let mut found = Vec::with_capacity(keys.len());
         for keys in keys.chunks(KEYS_MAX) {
             let keys: Vec<_> = keys.iter().collect();
@@ -25,7 +25,7 @@ impl Inner {
         found
     }
 
-    pub(super) async fn put_many(&self, entries: &[(EncodedKey, Frame)]) -> Vec<Result<()>> {
+    pub(in crate::redis) async fn put_many(&self, entries: &[(EncodedKey, Frame)]) -> Vec<Result<()>> {
         let mut stored = Vec::with_capacity(entries.len());
         let mut rest = entries;
         while !rest.is_empty() {
@@ -49,7 +49,7 @@ impl Inner {
         stored.collect()
     }
 
-    pub(super) async fn remove_many(&self, keys: &[EncodedKey]) -> Vec<Result<bool>> {
+    pub(in crate::redis) async fn remove_many(&self, keys: &[EncodedKey]) -> Vec<Result<bool>> {
         let mut removed = Vec::with_capacity(keys.len());
         for keys in keys.chunks(KEYS_MAX) {
             let keys: Vec<_> = keys.iter().collect();
@@ -64,7 +64,7 @@ impl Inner {
 }
 
 /// How many entries go together: a frame that may be too large goes alone.
-pub(super) fn chunk_len(entries: &[(EncodedKey, Frame)]) -> usize {
+pub(in crate::redis) fn chunk_len(entries: &[(EncodedKey, Frame)]) -> usize {
     let mut bytes = 0;
     let fitting = entries.iter().take(KEYS_MAX).take_while(|(_, frame)| {
         bytes += frame.len();

@@ -6,17 +6,17 @@ use larder_core::tier::Usage;
 use larder_core::{Bytes, Error, ErrorKind, Result};
 use redis::{Cmd, ToRedisArgs, Value};
 
-use super::Inner;
-use super::names::Names;
-use super::request::frame;
+use crate::redis::Inner;
+use crate::redis::keys::names::Names;
+use crate::redis::request::frame;
 
 /// The largest value that Redis takes.
-pub(super) const FRAME_BYTES_MAX: u64 = 512 << 20;
+pub(in crate::redis) const FRAME_BYTES_MAX: u64 = 512 << 20;
 /// What is read of a frame to see its head, in bytes.
 const HEAD_BYTES: usize = 4096;
 
 impl Inner {
-    pub(super) async fn put(&self, key: &EncodedKey, frame: &Frame) -> Result<()> {
+    pub(in crate::redis) async fn put(&self, key: &EncodedKey, frame: &Frame) -> Result<()> {
         check_len(frame)?;
         if key.base().is_some() {
             // As if the later change had come right after.
@@ -27,14 +27,14 @@ impl Inner {
         Ok(())
     }
 
-    pub(super) async fn contains(&self, key: &EncodedKey) -> Result<bool> {
+    pub(in crate::redis) async fn contains(&self, key: &EncodedKey) -> Result<bool> {
         match self.one(key, |name| about("STRLEN", name)).await {
             Err(error) if error.kind() == ErrorKind::Corrupt => Ok(false),
             answer => Ok(matches!(answer?, Value::Int(len) if len > 0)),
         }
     }
 
-    pub(super) async fn head(&self, key: &EncodedKey) -> Result<Option<Bytes>> {
+    pub(in crate::redis) async fn head(&self, key: &EncodedKey) -> Result<Option<Bytes>> {
         let start = match self.one(key, |name| start(name)).await {
             Err(error) if error.kind() == ErrorKind::Corrupt => None,
             answer => frame(answer?).filter(|start| !start.is_empty()),
@@ -45,7 +45,7 @@ impl Inner {
         }
     }
 
-    pub(super) async fn clear(&self) -> Result<()> {
+    pub(in crate::redis) async fn clear(&self) -> Result<()> {
         let now = self.time(0).unwrap_or_else(|| self.clock.now());
         self.marks.renew(&self.names, now, &self.fleet).await?;
         for shard in self.fleet.shards() {
@@ -55,14 +55,14 @@ impl Inner {
     }
 
     /// An entry was written: the next survey is not for nothing.
-    pub(super) fn changed(&self, key: &EncodedKey) {
+    pub(in crate::redis) fn changed(&self, key: &EncodedKey) {
         if let Ok(shard) = self.fleet.shard(Names::partition(key)) {
             shard.with_counted(|counted| counted.changed = true);
         }
     }
 
     /// Notes that `count` entries went; whether there were any.
-    pub(super) fn shrunk(&self, key: &EncodedKey, count: i64) -> bool {
+    pub(in crate::redis) fn shrunk(&self, key: &EncodedKey, count: i64) -> bool {
         if let Ok(shard) = self.fleet.shard(Names::partition(key)) {
             shard.with_counted(|counted| {
                 let usage = &mut counted.usage;
@@ -76,7 +76,7 @@ impl Inner {
     }
 
     /// What all servers hold, as the last surveys found it.
-    pub(super) fn usage(&self) -> Usage {
+    pub(in crate::redis) fn usage(&self) -> Usage {
         if self.fleet.is_closed() {
             return Usage::default();
         }
@@ -96,18 +96,18 @@ fn about(command: &str, name: impl ToRedisArgs) -> Cmd {
 }
 
 /// The beginning of a frame.
-pub(super) fn start(name: impl ToRedisArgs) -> Cmd {
+pub(in crate::redis) fn start(name: impl ToRedisArgs) -> Cmd {
     let mut cmd = about("GETRANGE", name);
     cmd.arg(0).arg(HEAD_BYTES - 1);
     cmd
 }
 
 /// Whether a head goes on beyond these bytes.
-pub(super) fn is_cut(start: &[u8]) -> bool {
+pub(in crate::redis) fn is_cut(start: &[u8]) -> bool {
     start.len() == HEAD_BYTES && Head::parse(start) == Err(FrameError::Truncated)
 }
 
-pub(super) fn check_len(frame: &Frame) -> Result<()> {
+pub(in crate::redis) fn check_len(frame: &Frame) -> Result<()> {
     if frame.len() as u64 <= FRAME_BYTES_MAX {
         return Ok(());
     }
@@ -115,7 +115,7 @@ pub(super) fn check_len(frame: &Frame) -> Result<()> {
     Err(Error::new(ErrorKind::TooLarge, message))
 }
 
-pub(super) fn count(answer: &Value) -> i64 {
+pub(in crate::redis) fn count(answer: &Value) -> i64 {
     match answer {
         Value::Int(count) => *count,
         _ => 0,

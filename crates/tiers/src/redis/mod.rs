@@ -1,38 +1,16 @@
 //! Redis, or Valkey: the tier that other processes and machines share.
 
-mod address;
+mod connection;
+mod keys;
+mod server;
+mod shared;
+mod topology;
+
 mod batch;
 mod calls;
-mod cluster;
-mod commands;
-mod compare_and_set;
-mod connection;
-mod connection_lifecycle;
-mod ephemeral_keys;
-mod invalidation_log;
-mod io;
-mod lease_renewal;
-mod leases;
-mod names;
-mod notices;
 mod pages;
-mod partition_epochs;
 mod request;
-mod router;
-mod sentinel;
-mod server_clock;
-mod server_info;
-mod shard;
-mod slot_map;
-mod stream;
-mod supervisor;
 mod tier;
-#[cfg(not(feature = "redis-tls"))]
-#[path = "no_tls.rs"]
-mod tls;
-#[cfg(feature = "redis-tls")]
-mod tls;
-mod topology;
 
 use std::fmt;
 use std::sync::Arc;
@@ -46,14 +24,14 @@ use larder_core::{Error, ErrorKind, Result};
 use parking_lot::Mutex;
 use tokio::task::AbortHandle;
 
-use address::Target;
-use compare_and_set::Removals;
-use io::Io;
-use lease_renewal::Held;
-use names::Names;
-use notices::Notices;
-use partition_epochs::PartitionEpochs;
-use supervisor::Patience;
+use connection::address::Target;
+use connection::io_thread::Io;
+use connection::supervisor::Patience;
+use keys::names::Names;
+use keys::partition_epochs::PartitionEpochs;
+use shared::compare_and_set::Removals;
+use shared::lease_renewal::Held;
+use shared::notices::Notices;
 use topology::Fleet;
 
 /// From one sign of life of the server to the next.
@@ -243,7 +221,7 @@ impl RedisTier {
     /// named; `Unavailable` with what the last attempt to connect came to; `Closed`
     /// after [`close`](larder_core::tier::Tier::close).
     pub fn check(&self) -> Result<()> {
-        let lack = self.inner.fleet.trouble().filter(|why| supervisor::is_lack(why));
+        let lack = self.inner.fleet.trouble().filter(|why| connection::supervisor::is_lack(why));
         let error = match lack {
             Some(why) => Err(Error::new(ErrorKind::Unsupported, why.to_string())),
             None => self.inner.fleet.check(),

@@ -10,16 +10,16 @@ use larder_core::key::EncodedKey;
 use redis::aio::MultiplexedConnection;
 use redis::{Pipeline, RedisResult, Value};
 
-use super::Inner;
-use super::calls::{is_cut, start};
-use super::names::Named;
-use super::partition_epochs::{Belief, exchange};
-use super::shard::Shard;
+use crate::redis::Inner;
+use crate::redis::calls::{is_cut, start};
+use crate::redis::keys::names::Named;
+use crate::redis::keys::partition_epochs::{Belief, exchange};
+use crate::redis::topology::shard::Shard;
 
 /// Keys a page, about.
-pub(super) const PAGE: usize = 500;
+pub(in crate::redis) const PAGE: usize = 500;
 /// Between two pages of a sweep or a renewal, so that it stays in the background.
-pub(super) const BREATH: Duration = Duration::from_millis(2);
+pub(in crate::redis) const BREATH: Duration = Duration::from_millis(2);
 
 /// How long keys of earlier builds stay once they are seen: 30 days.
 const FORMER_MILLIS: u64 = 30 * 86_400_000;
@@ -27,7 +27,7 @@ const FORMER_MILLIS: u64 = 30 * 86_400_000;
 const NO_EXPIRY: i64 = -1;
 
 /// One page of keys, with the cursor of the next; zero at the end.
-pub(super) async fn page(
+pub(in crate::redis) async fn page(
     connection: &mut MultiplexedConnection,
     cursor: u64,
     pattern: &str,
@@ -39,7 +39,7 @@ pub(super) async fn page(
 }
 
 impl Inner {
-    pub(super) async fn scan(&self, visit: &mut (dyn FnMut(&[u8]) + Send)) -> Result<()> {
+    pub(in crate::redis) async fn scan(&self, visit: &mut (dyn FnMut(&[u8]) + Send)) -> Result<()> {
         self.fleet.check()?;
         // Redis may give a key twice, and two nodes may where a slot moves.
         let mut seen = HashSet::new();
@@ -84,7 +84,7 @@ impl Inner {
     }
 
     /// Unlinks what former generations left behind, unless that is under way.
-    pub(super) async fn sweep(self: Arc<Self>) {
+    pub(in crate::redis) async fn sweep(self: Arc<Self>) {
         if self.sweeping.swap(true, Ordering::AcqRel) {
             return;
         }
@@ -154,7 +154,7 @@ impl Inner {
 }
 
 /// Whether an entry is one that this version reads.
-pub(super) fn is_own(mark: &Option<Belief>, generation: u64, label: u32) -> bool {
+pub(in crate::redis) fn is_own(mark: &Option<Belief>, generation: u64, label: u32) -> bool {
     mark.as_ref().is_some_and(|mark| mark.generation == generation && mark.label == label)
 }
 

@@ -9,27 +9,27 @@ use larder_core::key::EncodedKey;
 use larder_core::{Bytes, Error, ErrorKind, Result};
 use redis::{Cmd, RedisWrite, ToRedisArgs, Value};
 
-use super::Inner;
-use super::names::{Names, Place};
-use super::partition_epochs::Belief;
-use super::router::Order;
-use super::topology::{Fleet, again};
+use crate::redis::Inner;
+use crate::redis::keys::names::{Names, Place};
+use crate::redis::keys::partition_epochs::Belief;
+use crate::redis::topology::router::Order;
+use crate::redis::topology::{Fleet, again};
 
 /// How often a request is made again because its partition was cleared meanwhile.
 const ATTEMPTS: u32 = 8;
 
 /// Makes the commands about a key: of its position, and its names.
-pub(super) type Fill<'a> = dyn Fn(usize, &Place) -> Vec<Cmd> + Sync + 'a;
+pub(in crate::redis) type Fill<'a> = dyn Fn(usize, &Place) -> Vec<Cmd> + Sync + 'a;
 
 /// What came back for one key.
 #[derive(Default)]
-pub(super) struct Answer {
+pub(in crate::redis) struct Answer {
     /// Of its last command, where any was sent.
-    pub(super) command: Value,
+    pub(in crate::redis) command: Value,
     /// What lies there, where it was asked for.
-    pub(super) value: Value,
+    pub(in crate::redis) value: Value,
     /// That its name was made from.
-    pub(super) generation: u64,
+    pub(in crate::redis) generation: u64,
 }
 
 /// What a request is about: keys that still need an answer, and those that are
@@ -61,12 +61,16 @@ impl Inner {
     /// partition. Where that is not what it was believed to be, the command is
     /// sent again with the new one: what was done with the former name was done
     /// to an entry that is gone.
-    pub(super) async fn one(&self, key: &EncodedKey, fill: impl Fn(&str) -> Cmd) -> Result<Value> {
+    pub(in crate::redis) async fn one(&self, key: &EncodedKey, fill: impl Fn(&str) -> Cmd) -> Result<Value> {
         self.some(key, |place| vec![fill(&place.name)]).await
     }
 
     /// As [`one`](Self::one), with several commands in order: the answer of the last.
-    pub(super) async fn some(&self, key: &EncodedKey, fill: impl Fn(&Place) -> Vec<Cmd>) -> Result<Value> {
+    pub(in crate::redis) async fn some(
+        &self,
+        key: &EncodedKey,
+        fill: impl Fn(&Place) -> Vec<Cmd>,
+    ) -> Result<Value> {
         let partition = Names::partition(key);
         for _ in 0..ATTEMPTS {
             let believed = self.marks.belief(partition);
@@ -87,7 +91,7 @@ impl Inner {
     }
 
     /// The frame of a key, read together with the mark.
-    pub(super) async fn get(&self, key: &EncodedKey) -> Result<Option<Bytes>> {
+    pub(in crate::redis) async fn get(&self, key: &EncodedKey) -> Result<Option<Bytes>> {
         let partition = Names::partition(key);
         for _ in 0..ATTEMPTS {
             let believed = self.marks.belief(partition);
@@ -106,7 +110,10 @@ impl Inner {
 
     /// The frame of a key and what its last removal left behind, read together
     /// with the mark; and the generation that is.
-    pub(super) async fn get_with_removal(&self, key: &EncodedKey) -> Result<(Option<Bytes>, Value, u64)> {
+    pub(in crate::redis) async fn get_with_removal(
+        &self,
+        key: &EncodedKey,
+    ) -> Result<(Option<Bytes>, Value, u64)> {
         let partition = Names::partition(key);
         for _ in 0..ATTEMPTS {
             let believed = self.marks.belief(partition);
@@ -127,7 +134,7 @@ impl Inner {
     /// Sends what `fill` makes of each key, and after it reads the marks, and
     /// the values too where `values` says so: one round trip a server. Keys
     /// whose marks were not what they were believed to be are tried again.
-    pub(super) async fn many(
+    pub(in crate::redis) async fn many(
         &self,
         keys: &[&EncodedKey],
         values: bool,
@@ -227,14 +234,14 @@ impl Inner {
     }
 
     /// The commands that store an entry in place of what any version has.
-    pub(super) fn replace(&self, place: &Place, frame: &Frame) -> Vec<Cmd> {
+    pub(in crate::redis) fn replace(&self, place: &Place, frame: &Frame) -> Vec<Cmd> {
         let mut commands = self.unlink_others(place);
         commands.push(self.set(&place.name, frame));
         commands
     }
 
     /// `SET`, with the time to live that the frame has left.
-    pub(super) fn set(&self, name: &str, frame: &Frame) -> Cmd {
+    pub(in crate::redis) fn set(&self, name: &str, frame: &Frame) -> Cmd {
         let mut cmd = Cmd::with_capacity(5, name.len() + frame.len() + 32);
         cmd.arg("SET").arg(name).arg(Whole(frame));
         if let Some(millis) = self.millis_left(frame.head()) {
@@ -246,7 +253,7 @@ impl Inner {
     /// How long Redis is to keep the frame with this head: to the end of its stale
     /// window, and no longer than a tenancy. Without a deadline, and without a
     /// tenancy, for ever.
-    pub(super) fn millis_left(&self, head: &[u8]) -> Option<u64> {
+    pub(in crate::redis) fn millis_left(&self, head: &[u8]) -> Option<u64> {
         let Ok(head) = Head::parse(head) else { return self.kept_for(None) };
         let until = head.header.deadline.max(head.header.stale_deadline);
         let partition = Names::partition(&EncodedKey::new(head.key));
@@ -316,7 +323,7 @@ fn is(mark: &Option<Belief>, believed: &Belief) -> bool {
 }
 
 /// A frame as one argument, without putting its parts together first.
-pub(super) struct Whole<'a>(pub(super) &'a Frame);
+pub(in crate::redis) struct Whole<'a>(pub(in crate::redis) &'a Frame);
 
 impl ToRedisArgs for Whole<'_> {
     fn write_redis_args<W: ?Sized + RedisWrite>(&self, out: &mut W) {
@@ -329,7 +336,7 @@ impl ToRedisArgs for Whole<'_> {
 }
 
 /// A frame, or none. What is of another type than we write is none.
-pub(super) fn frame(answer: Value) -> Option<Bytes> {
+pub(in crate::redis) fn frame(answer: Value) -> Option<Bytes> {
     match answer {
         Value::BulkString(bytes) => Some(bytes.into()),
         _ => None,

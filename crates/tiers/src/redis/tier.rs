@@ -13,9 +13,9 @@ use larder_core::tier::{
 };
 use larder_core::{Bytes, Result};
 
-use super::RedisTier;
-use super::calls::FRAME_BYTES_MAX;
-use super::names::Names;
+use crate::redis::RedisTier;
+use crate::redis::calls::FRAME_BYTES_MAX;
+use crate::redis::keys::names::Names;
 
 /// Names tier and operation in an error.
 fn named<'a, T: 'a>(

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use super::trust::{as_if_killed, copy_tree, damaged, open_as};
 use super::*;
-use crate::disk::db::Generation;
+use crate::disk::db::database::Generation;
 use crate::disk::layout::Layout;
 
 /// Puts every name below `names` that `which` names, with a payload of `seed`.

@@ -1,0 +1,221 @@
+//! One record of a journal: what became of a row.
+//!
+//! A record says how long it is under a checksum of its own, so a reader tells
+//! one that was cut off by the end of the process from one that is damaged.
+//! Both sums know the number of the journal: no bytes of another one count.
+
+use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
+
+/// Length of a body, its sum, and the sum of the length.
+pub(in crate::disk) const HEAD_LEN: usize = 16;
+
+const REMOVED: u8 = 0;
+const HASH: u8 = 1;
+const VALUE: u8 = 2;
+const CLEARED: u8 = 3;
+const TALLY: u8 = 4;
+
+/// Values up to this many bytes stand whole in every record: no more than a
+/// hash, and a pointer always does.
+const SHORT_MAX: usize = 32;
+
+/// What became of a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::disk) enum Change<'a> {
+    /// It was removed.
+    Removed,
+    /// It was given a value of this hash.
+    Hash(u64),
+    /// It was given this value.
+    Value(&'a [u8]),
+}
+
+impl<'a> Change<'a> {
+    /// What to write down of a row that is given `value`: all of it if it must
+    /// not be lost, enough to know it again otherwise.
+    pub(in crate::disk) fn to(value: &'a [u8], is_kept: bool) -> Self {
+        if is_kept || value.len() <= SHORT_MAX { Self::Value(value) } else { Self::Hash(hash(value)) }
+    }
+}
+
+/// A record of a journal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::disk) enum Record<'a> {
+    /// A row changed.
+    Row(&'a [u8], Change<'a>),
+    /// Everything before is void, and so is every generation below this one.
+    Cleared(u64),
+    /// The databases have so many rows now, of this sum, and were let go.
+    Tally(Tally),
+}
+
+/// How many rows databases have, and a sum over all of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(in crate::disk) struct Tally {
+    /// Rows that are valid.
+    pub(in crate::disk) rows: u64,
+    /// The sum of their [`hash_row`]s; it wraps.
+    pub(in crate::disk) sum: u64,
+}
+
+impl<'a> Record<'a> {
+    /// The record as it stands in journal `number`.
+    pub(in crate::disk) fn encode(&self, number: u64) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(HEAD_LEN + 5 + 8 + self.long_part());
+        bytes.resize(HEAD_LEN, 0);
+        match *self {
+            Self::Cleared(generation) => {
+                bytes.push(CLEARED);
+                bytes.extend_from_slice(&generation.to_le_bytes());
+            }
+            Self::Tally(tally) => {
+                bytes.push(TALLY);
+                bytes.extend_from_slice(&tally.rows.to_le_bytes());
+                bytes.extend_from_slice(&tally.sum.to_le_bytes());
+            }
+            Self::Row(row, change) => {
+                let (kind, hash, value) = match change {
+                    Change::Removed => (REMOVED, None, &[][..]),
+                    Change::Hash(hash) => (HASH, Some(hash.to_le_bytes()), &[][..]),
+                    Change::Value(value) => (VALUE, None, value),
+                };
+                bytes.push(kind);
+                bytes.extend_from_slice(&(row.len() as u32).to_le_bytes());
+                bytes.extend_from_slice(row);
+                bytes.extend(hash.into_iter().flatten());
+                bytes.extend_from_slice(value);
+            }
+        }
+        seal(&mut bytes, number);
+        bytes
+    }
+
+    fn long_part(&self) -> usize {
+        match self {
+            Self::Row(row, Change::Value(value)) => row.len() + value.len(),
+            Self::Row(row, _) => row.len(),
+            Self::Cleared(_) | Self::Tally(_) => 8,
+        }
+    }
+
+    /// Reads a body whose sum was right; `None` when it says nothing known.
+    pub(in crate::disk) fn parse(body: &'a [u8]) -> Option<Self> {
+        let (&kind, rest) = body.split_first()?;
+        if kind == CLEARED {
+            return Some(Self::Cleared(u64::from_le_bytes(rest.try_into().ok()?)));
+        }
+        if kind == TALLY {
+            let (rows, sum) = rest.split_first_chunk()?;
+            let (rows, sum) = (u64::from_le_bytes(*rows), u64::from_le_bytes(sum.try_into().ok()?));
+            return Some(Self::Tally(Tally { rows, sum }));
+        }
+        let (len, rest) = rest.split_first_chunk()?;
+        let (row, rest) = rest.split_at_checked(u32::from_le_bytes(*len) as usize)?;
+        let change = match kind {
+            REMOVED if rest.is_empty() => Change::Removed,
+            HASH => Change::Hash(u64::from_le_bytes(rest.try_into().ok()?)),
+            VALUE => Change::Value(rest),
+            _ => return None,
+        };
+        Some(Self::Row(row, change))
+    }
+}
+
+/// The head of a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::disk) struct Head {
+    /// Bytes of the body.
+    pub(in crate::disk) len: u32,
+    body_sum: u64,
+}
+
+impl Head {
+    /// Reads a head; `None` when it is damaged.
+    pub(in crate::disk) fn parse(bytes: &[u8; HEAD_LEN], number: u64) -> Option<Self> {
+        let (len, rest) = bytes.split_first_chunk()?;
+        let (head_sum, body_sum) = rest.split_first_chunk()?;
+        let head =
+            Self { len: u32::from_le_bytes(*len), body_sum: u64::from_le_bytes(body_sum.try_into().ok()?) };
+        (*head_sum == head.sum(number)).then_some(head)
+    }
+
+    /// Whether this is the body.
+    pub(in crate::disk) fn fits(&self, body: &[u8], number: u64) -> bool {
+        xxh3_64_with_seed(body, number) == self.body_sum
+    }
+
+    fn sum(self, number: u64) -> [u8; 4] {
+        let mut said = [0; 12];
+        said[..4].copy_from_slice(&self.len.to_le_bytes());
+        said[4..].copy_from_slice(&self.body_sum.to_le_bytes());
+        (xxh3_64_with_seed(&said, number) as u32).to_le_bytes()
+    }
+}
+
+/// The hash by which a value is known again.
+pub(in crate::disk) fn hash(value: &[u8]) -> u64 {
+    xxh3_64(value)
+}
+
+/// The hash of a row with its value, as a [`Tally`] sums it up.
+pub(in crate::disk) fn hash_row(row: &[u8], value: &[u8]) -> u64 {
+    xxh3_64_with_seed(value, xxh3_64(row))
+}
+
+fn seal(bytes: &mut [u8], number: u64) {
+    let (head, body) = bytes.split_at_mut(HEAD_LEN);
+    let said = Head { len: body.len() as u32, body_sum: xxh3_64_with_seed(body, number) };
+    head[..4].copy_from_slice(&said.len.to_le_bytes());
+    head[4..8].copy_from_slice(&said.sum(number));
+    head[8..].copy_from_slice(&said.body_sum.to_le_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RECORDS: [Record<'_>; 7] = [
+        Record::Row(b"row", Change::Removed),
+        Record::Row(b"", Change::Removed),
+        Record::Row(b"row", Change::Hash(7)),
+        Record::Row(b"row", Change::Value(b"value")),
+        Record::Row(b"row", Change::Value(b"")),
+        Record::Cleared(9),
+        Record::Tally(Tally { rows: 1, sum: 2 }),
+    ];
+
+    fn decode(bytes: &[u8], number: u64) -> Option<Record<'_>> {
+        let (head, body) = bytes.split_first_chunk::<HEAD_LEN>()?;
+        let head = Head::parse(head, number)?;
+        (head.len as usize == body.len() && head.fits(body, number)).then(|| Record::parse(body))?
+    }
+
+    #[test]
+    fn records_read_back() {
+        for record in RECORDS {
+            assert_eq!(decode(&record.encode(3), 3), Some(record));
+            assert_eq!(decode(&record.encode(3), 4), None, "of another journal");
+        }
+    }
+
+    #[test]
+    fn every_flipped_bit_is_noticed() {
+        for record in RECORDS {
+            let bytes = record.encode(3);
+            for at in 0..bytes.len() * 8 {
+                let mut bytes = bytes.clone();
+                bytes[at / 8] ^= 1 << (at % 8);
+                assert_eq!(decode(&bytes, 3), None, "bit {at} of {record:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn odd_bodies_say_nothing() {
+        for body in [&[][..], &[0], &[0, 1, 0, 0, 0], &[0, 0, 0, 0, 0, 9], &[1, 0, 0, 0, 0, 1], &[3, 1], &[4]]
+        {
+            assert_eq!(Record::parse(body), None, "{body:?}");
+        }
+        assert_eq!(Record::parse(&[2, 255, 255, 255, 255, 1]), None);
+    }
+}

@@ -1,0 +1,93 @@
+//! What is known in memory of the rows of a pack.
+
+use crate::disk::row::{REMOVED, Row};
+use crate::disk::run::{block, filter};
+
+/// Gathered row by row, as a pack is written or read.
+#[derive(Default)]
+pub(in crate::disk) struct RunIndex {
+    /// Where rows are.
+    pub(in crate::disk) index: Index,
+    /// The hash of each row.
+    pub(in crate::disk) hashes: Vec<u64>,
+    /// What rows take that an eviction carries on: pointers into segments, and
+    /// the word that a row was removed.
+    pub(in crate::disk) kept_bytes: u64,
+    /// Rows that have a value.
+    pub(in crate::disk) values: u64,
+}
+
+impl RunIndex {
+    /// How many there are.
+    pub(in crate::disk) fn rows(&self) -> u64 {
+        self.hashes.len() as u64
+    }
+
+    /// Adds the next row, which is in the block at `offset`.
+    pub(in crate::disk) fn add(&mut self, row: &[u8], value: &[u8], offset: u64) {
+        if self.index.blocks.last().is_none_or(|block| block.offset != offset) {
+            self.index.begin(row, offset, self.hashes.len() as u32);
+        }
+        let is_removed = value == REMOVED;
+        self.values += u64::from(!is_removed);
+        if is_removed || Row::pointer(value).is_some() {
+            self.kept_bytes += block::row_len(row, value);
+        }
+        self.hashes.push(filter::hash(row));
+    }
+}
+
+/// The first row of each block: about 30 bytes for every 4 KiB.
+#[derive(Default)]
+pub(in crate::disk) struct Index {
+    /// The length and the bytes of each.
+    firsts: Vec<u8>,
+    blocks: Vec<Block>,
+    end: u64,
+}
+
+struct Block {
+    offset: u64,
+    first: u32,
+    ordinal: u32,
+}
+
+impl Index {
+    fn begin(&mut self, row: &[u8], offset: u64, ordinal: u32) {
+        self.blocks.push(Block { offset, first: self.firsts.len() as u32, ordinal });
+        self.firsts.push(row.len() as u8);
+        self.firsts.extend_from_slice(row);
+    }
+
+    /// Says where the last block ends.
+    pub(in crate::disk) fn end(&mut self, offset: u64) {
+        self.end = offset;
+    }
+
+    /// How many blocks there are.
+    pub(in crate::disk) fn blocks(&self) -> usize {
+        self.blocks.len()
+    }
+
+    /// The only block that may have the row.
+    pub(in crate::disk) fn block_of(&self, row: &[u8]) -> Option<usize> {
+        self.blocks.partition_point(|block| self.first(block) <= row).checked_sub(1)
+    }
+
+    /// The place of its first row among all.
+    pub(in crate::disk) fn ordinal(&self, at: usize) -> u32 {
+        self.blocks.get(at).map_or(0, |block| block.ordinal)
+    }
+
+    /// Where a block begins and ends.
+    pub(in crate::disk) fn range(&self, at: usize) -> (u64, u64) {
+        let offset = |at: usize| self.blocks.get(at).map_or(self.end, |block| block.offset);
+        (offset(at), offset(at + 1))
+    }
+
+    fn first(&self, block: &Block) -> &[u8] {
+        let rest = self.firsts.get(block.first as usize..).unwrap_or_default();
+        let Some((len, rest)) = rest.split_first() else { return &[] };
+        rest.get(..usize::from(*len)).unwrap_or_default()
+    }
+}

@@ -1,0 +1,278 @@
+//! Where servers are, and the URLs that say so.
+
+use std::fmt;
+use std::io;
+
+use larder_core::{Error, Result};
+use percent_encoding::percent_decode_str;
+use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo, ProtocolVersion, RedisConnectionInfo};
+use tokio::net::TcpStream;
+
+use crate::redis::connection::stream::Watched;
+use crate::redis::connection::tls::Tls;
+use crate::redis::topology::sentinel::Sentinels;
+
+const ALLOWED: &str = "redis://[user:password@]host[:port][/database], redis+unix:///path[?db=n&pass=..], \
+    redis+cluster://[user:password@]host[:port],..., redis+sentinel://[user:password@]host[:port],.../master, \
+    with `rediss` for TLS";
+
+/// The port of a sentinel whose URL names none.
+const SENTINEL_PORT: u16 = 26379;
+/// The port of a server whose URL names none.
+const SERVER_PORT: u16 = 6379;
+
+/// A server, and how to introduce oneself. Never shows a password.
+#[derive(Clone)]
+pub(in crate::redis) struct Address {
+    place: Place,
+    settings: RedisConnectionInfo,
+    tls: Option<Tls>,
+}
+
+#[derive(Clone, PartialEq, Eq)]
+enum Place {
+    Tcp(String, u16),
+    #[cfg(unix)]
+    Unix(std::path::PathBuf),
+}
+
+/// What a URL names.
+pub(in crate::redis) enum Target {
+    /// One server.
+    Server(Address),
+    /// Some nodes of a cluster; the others are learnt from them.
+    Cluster(Vec<Address>),
+    /// Those who know which server is the master.
+    Sentinels(Sentinels),
+}
+
+impl Target {
+    /// Reads a URL.
+    ///
+    /// # Errors
+    /// `ErrorKind::Config`; the message repeats no more of the URL than its scheme.
+    pub(in crate::redis) fn parse(url: &str) -> Result<Self> {
+        Self::read(url)
+            .map_err(|why| Error::config("redis", format_args!("{} ({why})", veiled(url)), ALLOWED))
+    }
+
+    fn read(url: &str) -> std::result::Result<Self, String> {
+        let parts = Parts::of(url).ok_or("no URL")?;
+        let (secure, kind) = match parts.scheme.split_once('+').unwrap_or((parts.scheme, "")) {
+            ("redis" | "valkey", kind) => (false, kind),
+            ("rediss" | "valkeys", kind) => (true, kind),
+            ("unix", "") => (false, "unix"),
+            _ => return Err("no scheme of Redis".to_owned()),
+        };
+        let tls = if secure { Some(Tls::new(parts.parameter("ca")?.as_deref())?) } else { None };
+        match kind {
+            "unix" if !secure => one(url.into_connection_info(), None).map(Self::Server),
+            "" => Ok(Self::Server(parts.address(parts.hosts, SERVER_PORT, (parts.path, tls))?)),
+            "cluster" if ["", "0"].contains(&parts.path) => {
+                Ok(Self::Cluster(parts.addresses(SERVER_PORT, &tls)?))
+            }
+            "cluster" => Err("a cluster has no databases".to_owned()),
+            "sentinel" => parts.sentinels(tls).map(Self::Sentinels),
+            _ => Err("no scheme of Redis".to_owned()),
+        }
+    }
+}
+
+/// A URL in pieces: `scheme://userinfo@hosts/path?query`.
+struct Parts<'a> {
+    scheme: &'a str,
+    userinfo: &'a str,
+    hosts: &'a str,
+    path: &'a str,
+    query: &'a str,
+}
+
+impl<'a> Parts<'a> {
+    fn of(url: &'a str) -> Option<Self> {
+        let (scheme, rest) = url.trim().split_once("://")?;
+        let rest = rest.split('#').next()?;
+        let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
+        let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
+        let (userinfo, hosts) = authority.rsplit_once('@').unwrap_or(("", authority));
+        Some(Self { scheme, userinfo, hosts, path: path.trim_matches('/'), query })
+    }
+
+    fn parameter(&self, name: &str) -> std::result::Result<Option<String>, String> {
+        let pairs = self.query.split('&').filter_map(|pair| pair.split_once('='));
+        let found = pairs.filter(|(given, _)| *given == name).map(|(_, text)| text).next();
+        found.map(|text| decoded(text).ok_or_else(|| format!("`{name}` is no text"))).transpose()
+    }
+
+    fn address(
+        &self,
+        host: &str,
+        port: u16,
+        (path, tls): (&str, Option<Tls>),
+    ) -> std::result::Result<Address, String> {
+        let has_port = host.rsplit_once(':').is_some_and(|(_, port)| !port.ends_with(']'));
+        let host = if has_port { host.to_owned() } else { format!("{host}:{port}") };
+        let userinfo = if self.userinfo.is_empty() { String::new() } else { format!("{}@", self.userinfo) };
+        one(format!("redis://{userinfo}{host}/{path}").into_connection_info(), tls)
+    }
+
+    fn addresses(&self, port: u16, tls: &Option<Tls>) -> std::result::Result<Vec<Address>, String> {
+        self.hosts.split(',').map(|host| self.address(host, port, ("", tls.clone()))).collect()
+    }
+
+    fn sentinels(&self, tls: Option<Tls>) -> std::result::Result<Sentinels, String> {
+        let (name, database) = self.path.split_once('/').unwrap_or((self.path, ""));
+        let name =
+            decoded(name).filter(|name| !name.is_empty()).ok_or("the name of the master is missing")?;
+        // The master goes by the user of the URL, the sentinels by parameters.
+        let master = self.address("localhost", SERVER_PORT, (database, tls.clone()))?;
+        let (user, password) = (self.parameter("sentinel_user")?, self.parameter("sentinel_pass")?);
+        let anonymous = Parts { userinfo: "", ..*self };
+        let mut sentinels = anonymous.addresses(SENTINEL_PORT, &tls)?;
+        for sentinel in &mut sentinels {
+            sentinel.introduce(user.as_deref(), password.as_deref());
+        }
+        Ok(Sentinels::new(sentinels, name, master))
+    }
+}
+
+impl Address {
+    /// The same introduction, to the server at another place.
+    pub(in crate::redis) fn at(&self, host: &str, port: u16) -> Self {
+        Self { place: Place::Tcp(host.to_owned(), port), ..self.clone() }
+    }
+
+    /// Whether both are one server.
+    pub(in crate::redis) fn is_at(&self, other: &Self) -> bool {
+        self.place == other.place
+    }
+
+    /// The host, where it has one.
+    pub(in crate::redis) fn host(&self) -> &str {
+        match &self.place {
+            Place::Tcp(host, _) => host,
+            #[cfg(unix)]
+            Place::Unix(_) => "",
+        }
+    }
+
+    /// Whether what is said there is encrypted.
+    pub(in crate::redis) fn is_secure(&self) -> bool {
+        self.tls.is_some()
+    }
+
+    pub(in crate::redis) fn settings(&self) -> &RedisConnectionInfo {
+        &self.settings
+    }
+
+    fn introduce(&mut self, user: Option<&str>, password: Option<&str>) {
+        // Sentinels spoke the newer protocol later than servers.
+        let mut settings = self.settings.clone().set_protocol(ProtocolVersion::RESP2);
+        if let Some(user) = user {
+            settings = settings.set_username(user);
+        }
+        if let Some(password) = password {
+            settings = settings.set_password(password);
+        }
+        self.settings = settings;
+    }
+
+    /// Opens a stream. Small requests go out at once (`TCP_NODELAY`).
+    pub(in crate::redis) async fn connect(&self) -> io::Result<Watched> {
+        match &self.place {
+            Place::Tcp(host, port) => {
+                let stream = TcpStream::connect((host.as_str(), *port)).await?;
+                stream.set_nodelay(true)?;
+                match &self.tls {
+                    Some(tls) => Ok(Watched::new(tls.wrap(stream, host).await?)),
+                    None => Ok(Watched::new(stream)),
+                }
+            }
+            #[cfg(unix)]
+            Place::Unix(path) => Ok(Watched::new(tokio::net::UnixStream::connect(path).await?)),
+        }
+    }
+}
+
+fn one(info: redis::RedisResult<ConnectionInfo>, tls: Option<Tls>) -> std::result::Result<Address, String> {
+    let info = info.map_err(|error| error.category().to_owned())?;
+    let place = match info.addr() {
+        ConnectionAddr::Tcp(host, port) => Place::Tcp(host.clone(), *port),
+        #[cfg(unix)]
+        ConnectionAddr::Unix(path) => Place::Unix(path.clone()),
+        _ => return Err("this build has no such connections".to_owned()),
+    };
+    let settings = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
+    Ok(Address { place, settings, tls })
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.place {
+            Place::Tcp(host, port) => write!(f, "{host}:{port}"),
+            #[cfg(unix)]
+            Place::Unix(path) => write!(f, "{}", path.display()),
+        }
+    }
+}
+
+impl fmt::Debug for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+fn decoded(text: &str) -> Option<String> {
+    percent_decode_str(text).decode_utf8().ok().map(String::from)
+}
+
+/// The scheme of a URL: what follows may hold a password.
+fn veiled(url: &str) -> String {
+    match url.split_once("://") {
+        Some((scheme, _)) if scheme.len() <= 16 => format!("`{scheme}://…`"),
+        _ => "no URL".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(url: &str) -> String {
+        match Target::parse(url) {
+            Ok(Target::Server(address)) => format!("{address} {}", address.settings.db()),
+            Ok(Target::Cluster(nodes)) => format!("cluster {nodes:?}"),
+            Ok(Target::Sentinels(sentinels)) => format!("{sentinels}"),
+            Err(error) => error.to_string(),
+        }
+    }
+
+    #[test]
+    fn urls_name_one_server_a_cluster_or_sentinels() {
+        for (url, expect) in [
+            ("redis://host", "host:6379 0"),
+            ("redis://:pa%40ss@host:1/3?codec=json", "host:1 3"),
+            ("redis://[::1]:7", "::1:7 0"),
+            ("redis://[::1]", "::1:6379 0"),
+            ("redis+unix:///run/redis.sock?db=2", "/run/redis.sock 2"),
+            ("redis+cluster://u:p@a:1,b,[::1]:3", "cluster [a:1, b:6379, ::1:3]"),
+            ("redis+sentinel://a,b:2/my%20master/4", "`my master` of a:26379, b:2"),
+        ] {
+            assert_eq!(shown(url), expect, "{url}");
+        }
+    }
+
+    #[test]
+    fn mistakes_say_what_is_wrong_without_a_secret() {
+        for (url, expect) in [
+            ("redis+cluster://:hunter2@a/3", "a cluster has no databases"),
+            ("redis+sentinel://:hunter2@a", "the name of the master is missing"),
+            ("redis+cloud://:hunter2@a", "no scheme of Redis"),
+            ("http://:hunter2@a", "no scheme of Redis"),
+            ("redis+cluster://a,,b", "`redis+cluster://…`"),
+            ("localhost", "no URL"),
+        ] {
+            let told = shown(url);
+            assert!(told.contains(expect) && !told.contains("hunter2"), "{url}: {told}");
+        }
+    }
+}

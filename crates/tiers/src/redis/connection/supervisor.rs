@@ -1,0 +1,438 @@
+//! The connection under our own supervision.
+//!
+//! One task keeps one connection. Where it breaks, or falls silent, callers
+//! fail at once, without waiting, until a new one stands: the attempts are made
+//! by that task alone, with growing pauses between them, so each is the probe
+//! that tells whether the server is back.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use larder_core::clock::{Latest, Time};
+use larder_core::{Error, ErrorKind, Result};
+use parking_lot::{Condvar, Mutex, RwLock};
+use redis::aio::MultiplexedConnection;
+use redis::{Pipeline, PushInfo, RedisError, RedisResult, Value};
+use tokio::sync::Notify;
+use tokio::time::timeout;
+
+use crate::redis::connection::address::Address;
+use crate::redis::connection::{Gone, Line, Session};
+use crate::redis::server::clock::ServerClock;
+use crate::redis::server::commands::{LACKS, needed, said};
+use crate::redis::topology::sentinel::Sentinels;
+
+/// How long things may take.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::redis) struct Patience {
+    /// From one sign of life to the next.
+    pub(in crate::redis) heartbeat: Duration,
+    /// For a sign of life, while no byte moves.
+    pub(in crate::redis) answer: Duration,
+    /// For a connection, greeting included.
+    pub(in crate::redis) connect: Duration,
+}
+
+/// The first pause between two attempts to connect.
+const PAUSE_MIN: Duration = Duration::from_millis(50);
+/// The longest pause between two attempts to connect: nodes are to agree within
+/// a second after a healing.
+const PAUSE_MAX: Duration = Duration::from_millis(500);
+/// A connection that stood for so long may stand again at once.
+const STOOD: Duration = Duration::from_secs(1);
+/// How often an answer may be late while bytes still move.
+const LATE_MAX: u32 = 40;
+
+/// Between two questions to sentinels whether the master is still the same.
+const MASTER_CHECK: Duration = Duration::from_secs(1);
+
+/// Where the server of a link is.
+pub(in crate::redis) enum Source {
+    /// Always at one place.
+    Fixed(Address),
+    /// Where sentinels say.
+    Sentinels(Sentinels),
+}
+
+impl Source {
+    async fn find(&self, limit: Duration) -> RedisResult<Address> {
+        match self {
+            Self::Fixed(address) => Ok(address.clone()),
+            Self::Sentinels(sentinels) => sentinels.master(limit).await,
+        }
+    }
+
+    /// Whether the server is another one by now, as far as can be told.
+    async fn has_moved(&self, from: &Address, limit: Duration) -> bool {
+        match self {
+            Self::Fixed(_) => false,
+            Self::Sentinels(sentinels) => {
+                sentinels.master(limit).await.is_ok_and(|master| !master.is_at(from))
+            }
+        }
+    }
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Fixed(address) => address.fmt(f),
+            Self::Sentinels(sentinels) => sentinels.fmt(f),
+        }
+    }
+}
+
+/// What the supervisor calls at the turns of a connection's life.
+pub(in crate::redis) trait Owner: Send + Sync + 'static {
+    /// A connection stands; callers get it when this succeeds.
+    fn greet(&self, connection: MultiplexedConnection) -> impl Future<Output = RedisResult<()>> + Send;
+
+    /// What is asked together with a sign of life.
+    fn pulse(&self) -> Pipeline;
+
+    /// What came back; whether the server still answers for all it is asked
+    /// for. The connection is given up on an error.
+    fn felt(&self, answers: Vec<Value>) -> RedisResult<bool>;
+
+    /// The server answered a sign of life.
+    fn alive(self: &Arc<Self>, connection: MultiplexedConnection) -> impl Future<Output = ()> + Send;
+
+    /// The server says something by itself, in order with its answers. Must not block.
+    fn told(&self, push: PushInfo);
+
+    /// The connection is gone; what was said on it may be incomplete.
+    fn lost(&self);
+}
+
+enum State {
+    Up(MultiplexedConnection, Gone),
+    Down(Arc<str>),
+    Closed,
+}
+
+/// What callers and the supervisor share.
+pub(in crate::redis) struct Link {
+    source: Source,
+    patience: Patience,
+    state: RwLock<State>,
+    /// Whether the first attempt is over, for threads and for tasks.
+    tried: (Mutex<bool>, Condvar, Notify),
+    /// When the last sign of life was asked for that was answered.
+    contact: Latest,
+    clock: ServerClock,
+    /// The server refused a command: whether it takes all that are needed is asked anew.
+    in_question: AtomicBool,
+    /// Connections that stood.
+    connections: AtomicU64,
+}
+
+impl fmt::Debug for Link {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Link")
+            .field("server", &format_args!("{}", self.source))
+            .field("up", &self.is_up())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Link {
+    pub(in crate::redis) fn new(source: Source, patience: Patience) -> Self {
+        Self {
+            source,
+            patience,
+            state: RwLock::new(State::Down("no attempt to connect was made yet".into())),
+            tried: Default::default(),
+            contact: Latest::default(),
+            clock: ServerClock::default(),
+            in_question: AtomicBool::new(false),
+            connections: AtomicU64::new(0),
+        }
+    }
+
+    /// The connection, where one stands.
+    ///
+    /// # Errors
+    /// `Unavailable` at once where none does, `Closed` after the end.
+    pub(in crate::redis) fn connection(&self) -> Result<MultiplexedConnection> {
+        match &*self.state.read() {
+            State::Up(connection, _) => Ok(connection.clone()),
+            other => Err(self.refusal(other)),
+        }
+    }
+
+    /// The same, for a request that has no limit of its own.
+    ///
+    /// # Errors
+    /// Those of [`connection`](Self::connection).
+    pub(in crate::redis) fn line(&self) -> Result<Line> {
+        match &*self.state.read() {
+            State::Up(connection, gone) => Ok(Line::new(connection, gone)),
+            other => Err(self.refusal(other)),
+        }
+    }
+
+    fn refusal(&self, state: &State) -> Error {
+        match state {
+            State::Down(why) => Error::new(ErrorKind::Unavailable, format!("{} is away: {why}", self.source)),
+            _ => closed(),
+        }
+    }
+
+    /// Why the server cannot be used, while it cannot.
+    pub(in crate::redis) fn trouble(&self) -> Option<Arc<str>> {
+        match &*self.state.read() {
+            State::Down(why) => Some(Arc::clone(why)),
+            _ => None,
+        }
+    }
+
+    /// The server refused a command: it is greeted anew, which tells whether it takes
+    /// all that are needed.
+    pub(in crate::redis) fn question(&self) {
+        self.in_question.store(true, Ordering::Release);
+    }
+
+    pub(in crate::redis) fn is_up(&self) -> bool {
+        matches!(&*self.state.read(), State::Up(..))
+    }
+
+    pub(in crate::redis) fn is_closed(&self) -> bool {
+        matches!(&*self.state.read(), State::Closed)
+    }
+
+    /// Ends it: callers fail with `Closed` from now on.
+    pub(in crate::redis) fn close(&self) {
+        *self.state.write() = State::Closed;
+        self.end_first_attempt();
+    }
+
+    /// When the server surely was there last.
+    pub(in crate::redis) fn contact(&self) -> Option<Instant> {
+        self.contact.get()
+    }
+
+    /// What the clock of the server shows; `None` before it was asked.
+    pub(in crate::redis) fn time(&self) -> Option<Time> {
+        self.clock.now()
+    }
+
+    /// How many connections stood so far.
+    pub(in crate::redis) fn connections(&self) -> u64 {
+        self.connections.load(Ordering::Relaxed)
+    }
+
+    /// Waits until the first attempt to connect is over, which it is in bounded time.
+    pub(in crate::redis) fn wait_for_first_attempt(&self, deadline: Instant) {
+        let mut tried = self.tried.0.lock();
+        while !*tried && !self.tried.1.wait_until(&mut tried, deadline).timed_out() {}
+    }
+
+    /// The same for a task.
+    pub(in crate::redis) async fn first_attempt(&self) {
+        let over = self.tried.2.notified();
+        let mut over = std::pin::pin!(over);
+        over.as_mut().enable();
+        if !*self.tried.0.lock() {
+            over.await;
+        }
+    }
+
+    /// Keeps a connection until the task is aborted.
+    pub(in crate::redis) async fn supervise(self: Arc<Self>, owner: Arc<impl Owner>) {
+        let mut pause = PAUSE_MIN;
+        loop {
+            let attempt = timeout(self.patience.connect, self.connect(&owner)).await;
+            let why = match attempt {
+                Ok(Ok(mut session)) => {
+                    self.up(&session.1);
+                    let since = Instant::now();
+                    let why = self.attend(&mut session, &owner).await;
+                    owner.lost();
+                    pause = if since.elapsed() > STOOD { Duration::ZERO } else { PAUSE_MIN };
+                    why
+                }
+                Ok(Err(error)) => said(&error),
+                Err(_) => format!("no connection within {:?}", self.patience.connect),
+            };
+            self.down(&why);
+            tokio::time::sleep(jittered(pause)).await;
+            pause = (pause * 2).clamp(PAUSE_MIN, PAUSE_MAX);
+        }
+    }
+
+    async fn connect(&self, owner: &Arc<impl Owner>) -> RedisResult<(Address, Session)> {
+        let address = self.source.find(self.patience.connect / 3).await?;
+        let listener = Arc::clone(owner);
+        let session = Session::listen(&address, move |push| listener.told(push)).await?;
+        let asked = Instant::now();
+        self.introduce(session.connection.clone()).await?;
+        owner.greet(session.connection.clone()).await?;
+        // One that was stopped meanwhile goes on as the master it was.
+        if self.source.has_moved(&address, self.patience.connect / 3).await {
+            return Err(refused("it is a former master"));
+        }
+        self.contact.raise(asked);
+        Ok((address, session))
+    }
+
+    /// Asks what role a server has, and what time it is.
+    async fn introduce(&self, mut connection: MultiplexedConnection) -> RedisResult<()> {
+        let mut pipe = Pipeline::new();
+        pipe.cmd("TIME").cmd("ROLE");
+        let asked = Instant::now();
+        let mut answers = connection.send_packed_commands(&pipe, 0, pipe.len()).await?.into_iter();
+        let (time, role) = (answers.next().unwrap_or_default(), answers.next().unwrap_or_default());
+        check_role(&role)?;
+        self.clock.heard(asked, time.extract_error().map_err(|error| needed("TIME", error))?);
+        Ok(())
+    }
+
+    /// Asks for signs of life until there is none; says why.
+    async fn attend(&self, (address, session): &mut (Address, Session), owner: &Arc<impl Owner>) -> String {
+        let mut checked = Instant::now();
+        loop {
+            // What the owner does with it is bounded like an answer.
+            let alive = owner.alive(session.connection.clone());
+            if timeout(self.patience.answer, alive).await.is_err() {
+                tracing::debug!(target: "larder", server = %self.source, "a survey took too long");
+            }
+            self.end_first_attempt();
+            if timeout(self.patience.heartbeat, session.ended()).await.is_ok() {
+                return "the connection was closed".to_owned();
+            }
+            if self.in_question.swap(false, Ordering::AcqRel) {
+                return "it refused a command".to_owned();
+            }
+            let asked = Instant::now();
+            match self.beat(session, &**owner).await {
+                Ok(true) => self.contact.raise(asked),
+                Ok(false) => {}
+                Err(why) => return why,
+            }
+            if checked.elapsed() > MASTER_CHECK {
+                checked = Instant::now();
+                if self.source.has_moved(address, self.patience.answer / 3).await {
+                    return "the sentinels name another master".to_owned();
+                }
+            }
+        }
+    }
+
+    /// One sign of life; whether the owner is content with it. Answers come in
+    /// order, so every request sent before this one is answered by then, or
+    /// fails with the connection.
+    async fn beat(&self, session: &Session, owner: &impl Owner) -> std::result::Result<bool, String> {
+        let mut connection = session.connection.clone();
+        let mut pipe = owner.pulse();
+        pipe.cmd("TIME").cmd("ROLE");
+        let asked = Instant::now();
+        let mut answers = std::pin::pin!(connection.send_packed_commands(&pipe, 0, pipe.len()));
+        let mut moved = session.moved();
+        for _ in 0..LATE_MAX {
+            match timeout(self.patience.answer, &mut answers).await {
+                Ok(Ok(answers)) => {
+                    return self.content(asked, answers, owner).map_err(|error| error.to_string());
+                }
+                Ok(Err(error)) => return Err(error.to_string()),
+                Err(_) => {}
+            }
+            let now = session.moved();
+            if now == moved {
+                break;
+            }
+            moved = now;
+        }
+        Err(format!("no answer within {:?}", self.patience.answer))
+    }
+
+    fn content(&self, asked: Instant, mut answers: Vec<Value>, owner: &impl Owner) -> RedisResult<bool> {
+        let Some(role) = answers.pop() else { return Ok(false) };
+        check_role(&role)?;
+        if let Some(time) = answers.pop() {
+            self.clock.heard(asked, time);
+        }
+        owner.felt(answers)
+    }
+
+    fn up(&self, session: &Session) {
+        let mut state = self.state.write();
+        if !matches!(&*state, State::Closed) {
+            *state = State::Up(session.connection.clone(), session.gone().clone());
+            drop(state);
+            self.connections.fetch_add(1, Ordering::Relaxed);
+            tracing::info!(target: "larder", server = %self.source, "connected to Redis");
+        }
+    }
+
+    fn down(&self, why: &str) {
+        let mut state = self.state.write();
+        let before = std::mem::replace(&mut *state, State::Down(why.into()));
+        match before {
+            State::Closed => *state = State::Closed,
+            State::Up(..) => {
+                tracing::warn!(target: "larder", server = %self.source, why, "lost the connection to Redis");
+            }
+            State::Down(before) if *before != *why && is_lack(why) => {
+                tracing::error!(target: "larder", server = %self.source, why, "Redis is not used");
+            }
+            State::Down(_) => {}
+        }
+        drop(state);
+        self.end_first_attempt();
+    }
+
+    fn end_first_attempt(&self) {
+        *self.tried.0.lock() = true;
+        self.tried.1.notify_all();
+        self.tried.2.notify_waiters();
+    }
+}
+
+/// Whether a server is not used because it forbids a command that the tier needs.
+pub(in crate::redis) fn is_lack(why: &str) -> bool {
+    why.starts_with(LACKS)
+}
+
+/// Refuses a server that takes no writes. An answer that tells no role, such as
+/// that the user may not ask, is a sign of life all the same.
+fn check_role(answer: &Value) -> RedisResult<()> {
+    let role = match answer {
+        Value::Array(parts) => parts.first(),
+        _ => None,
+    };
+    match role {
+        Some(Value::BulkString(role)) if role == b"slave" => Err(refused("it is a read-only replica")),
+        Some(Value::BulkString(role)) if role == b"sentinel" => Err(refused("it is a sentinel")),
+        _ => Ok(()),
+    }
+}
+
+fn refused(why: &'static str) -> RedisError {
+    (redis::ErrorKind::InvalidClientConfig, why).into()
+}
+
+/// Half to all of `pause`, by chance, so that nodes do not come back in step.
+fn jittered(pause: Duration) -> Duration {
+    use std::hash::{BuildHasher, RandomState};
+    let share = RandomState::new().hash_one(pause) % 512;
+    pause * (512 + u32::try_from(share).unwrap_or(0)) / 1024
+}
+
+pub(in crate::redis) fn closed() -> Error {
+    Error::new(ErrorKind::Closed, "the tier is closed")
+}
+
+/// What an error of Redis means to a caller.
+pub(in crate::redis) fn meant(error: RedisError) -> Error {
+    use redis::ErrorKind as Told;
+    let kind = match (error.kind(), error.code()) {
+        (_, Some("OOM")) => ErrorKind::Full,
+        (_, Some("WRONGTYPE")) => ErrorKind::Corrupt,
+        (Told::Parse | Told::UnexpectedReturnType, _) => ErrorKind::Io,
+        (Told::Server(redis::ServerErrorKind::ResponseError), _) => ErrorKind::Io,
+        _ => ErrorKind::Unavailable,
+    };
+    Error::new(kind, error.to_string()).with_source(error)
+}

@@ -1,0 +1,139 @@
+//! The invalidations of all nodes: what was invalidated by a tag, as a whole, or cleared.
+//!
+//! A sorted set has a member a invalidation, with its stamp as the score, and a hash has
+//! the times. A stamp is the time of the server in microseconds, or one more than
+//! the last where that is later, so stamps rise also where the invalidations were lost
+//! and begin anew. The first thing anybody does with invalidations that are lost is to
+//! note that everything before is removed.
+
+use larder_core::clock::Time;
+use larder_core::invalidation::{Invalidation, InvalidationRecord, Known, SharedInvalidations};
+use larder_core::tier::{BoxFuture, TierKind};
+use larder_core::{Error, ErrorKind, Result};
+use redis::FromRedisValue;
+
+use crate::redis::RedisTier;
+use crate::redis::topology::router::Order;
+
+/// Marks that are kept; more are folded, so many at once.
+const KEPT_MAX: usize = 16_384;
+const FOLDED: usize = 1_024;
+/// Beyond this Redis's scores do not tell numbers apart.
+const STAMP_MAX: u64 = (1 << 53) - 1;
+
+/// What a member of the set begins with.
+const CLEARED: u8 = b'c';
+const ALL: u8 = b'a';
+const TAG: u8 = b't';
+
+/// Keys: the times, the invalidations. Arguments: what the node heard, what it counts,
+/// how many invalidations are kept, how many are folded beyond that, the milliseconds of
+/// a tenancy or nothing, then members with their times. Answers with a list of
+/// member, stamp and time.
+const EXCHANGE: &str = "\
+    local times, invalidations, heard = KEYS[1], KEYS[2], tonumber(ARGV[1]) \
+    local function only(kind, key) \
+        local found = redis.call('TYPE', key).ok \
+        if found ~= kind and found ~= 'none' then redis.call('DEL', key) end \
+    end \
+    only('hash', times) only('zset', invalidations) \
+    local last = tonumber(redis.call('ZREVRANGE', invalidations, 0, 0, 'WITHSCORES')[2] or 0) \
+    local now = redis.call('TIME') \
+    local stamp = math.max(now[1] * 1000000 + now[2], last + 1, ARGV[2] + 1) \
+    local function add(member, score, at) \
+        redis.call('ZADD', invalidations, string.format('%.0f', score), member) \
+        redis.call('HSET', times, member, at) \
+    end \
+    if last == 0 or heard > last then add('c', stamp, 0) end \
+    for at = 6, #ARGV, 2 do add(ARGV[at], stamp, ARGV[at + 1]) end \
+    local excess = redis.call('ZCARD', invalidations) - ARGV[3] \
+    if excess > 0 then \
+        local oldest = redis.call('ZRANGE', invalidations, 0, excess + ARGV[4] - 1, 'WITHSCORES') \
+        for at = 1, #oldest, 2 do \
+            redis.call('ZREM', invalidations, oldest[at]) \
+            redis.call('HDEL', times, oldest[at]) \
+        end \
+        local floor = tonumber(oldest[#oldest]) \
+        if tonumber(redis.call('ZSCORE', invalidations, 'c') or 0) < floor then add('c', floor, 0) end \
+    end \
+    if ARGV[5] ~= '' then \
+        redis.call('PEXPIRE', invalidations, ARGV[5]) \
+        redis.call('PEXPIRE', times, ARGV[5]) \
+    end \
+    local new, answer = redis.call('ZRANGEBYSCORE', invalidations, '(' .. ARGV[1], '+inf', 'WITHSCORES'), {} \
+    for at = 1, #new, 2 do \
+        answer[#answer + 1] = {new[at], new[at + 1], redis.call('HGET', times, new[at]) or '0'} \
+    end \
+    return answer";
+
+/// One round trip. At most 16,384 invalidations are kept; beyond that the 1,024 oldest
+/// are folded into one that removes everything stamped as early.
+impl SharedInvalidations for RedisTier {
+    fn time(&self) -> Option<Time> {
+        self.inner.time(0)
+    }
+
+    fn exchange<'a>(
+        &'a self,
+        made: &'a [(Invalidation, Time)],
+        known: Known,
+    ) -> BoxFuture<'a, Result<Vec<InvalidationRecord>>> {
+        Box::pin(async move {
+            let exchanged = self.exchanged(made, known).await;
+            exchanged.map_err(|error| error.in_tier(TierKind::Redis).during("invalidate"))
+        })
+    }
+}
+
+impl RedisTier {
+    async fn exchanged(
+        &self,
+        made: &[(Invalidation, Time)],
+        known: Known,
+    ) -> Result<Vec<InvalidationRecord>> {
+        let mut script = redis::cmd("EVAL");
+        script.arg(EXCHANGE).arg(2).arg(&self.inner.names.invalidated());
+        script.arg(known.heard.min(STAMP_MAX)).arg(known.count.min(STAMP_MAX));
+        script.arg(KEPT_MAX).arg(FOLDED);
+        match self.inner.marks.tenancy_millis() {
+            Some(millis) => script.arg(millis),
+            None => script.arg(""),
+        };
+        for (invalidation, at) in made {
+            let Some(member) = member(invalidation) else { continue };
+            script.arg(member).arg(at.as_millis());
+        }
+        let answer = self.inner.fleet.send(Order { partition: 0, cmd: script }).await?;
+        let rows: Vec<(Vec<u8>, String, String)> = Vec::from_redis_value(answer).map_err(unexpected)?;
+        rows.into_iter().map(|(member, stamp, at)| read(member, &stamp, &at)).collect()
+    }
+}
+
+/// What stands for a invalidation; `None` for one that is nobody else's matter.
+fn member(invalidation: &Invalidation) -> Option<Vec<u8>> {
+    match invalidation {
+        Invalidation::Cleared => Some(vec![CLEARED]),
+        Invalidation::All => Some(vec![ALL]),
+        Invalidation::Tag(tag) => Some([&[TAG], tag.as_bytes()].concat()),
+        Invalidation::Time => None,
+    }
+}
+
+/// A invalidation as it was written. What is none of ours may have been anything, and
+/// removes everything.
+fn read(member: Vec<u8>, stamp: &str, at: &str) -> Result<InvalidationRecord> {
+    let stamp = stamp.parse::<f64>().map_err(unexpected)?;
+    let at = Time::from_millis(at.parse().unwrap_or(0));
+    let invalidation = match member.split_first() {
+        Some((&ALL, [])) => Invalidation::All,
+        Some((&TAG, tag)) => {
+            std::str::from_utf8(tag).map_or(Invalidation::Cleared, |tag| Invalidation::Tag(tag.into()))
+        }
+        _ => Invalidation::Cleared,
+    };
+    Ok(InvalidationRecord { invalidation, stamp: stamp.clamp(0.0, STAMP_MAX as f64) as u64, at })
+}
+
+fn unexpected(error: impl std::fmt::Display) -> Error {
+    Error::new(ErrorKind::Io, format!("an answer of Redis is none to a script: {error}"))
+}
