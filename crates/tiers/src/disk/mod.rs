@@ -214,7 +214,7 @@ impl DiskTier {
             self.revive();
         }
         self.note_deadline(frame);
-        self.look_at_medium(bytes)?;
+        self.look_at_medium(bytes);
         self.relieved(|| self.put_once(key, frame))?;
         self.tend_pack();
         self.tend_journal();
@@ -228,15 +228,8 @@ impl DiskTier {
             self.make_room(bytes)?;
             self.space.tell_shortage()?;
         }
-        let grown = self.space.look_every();
-        let due = self.with_store(|store| {
-            store.put(&RowKey::of(key), frame, self.crossover)?;
-            Ok(store.databases.newest.is_due(grown))
-        })?;
+        self.with_store(|store| store.put(&RowKey::of(key), frame, self.crossover))?;
         drop(reserved);
-        if due {
-            self.tend();
-        }
         Ok(())
     }
 

@@ -42,13 +42,13 @@ impl DiskTier {
         available(self.layout.dir()).map(|(bytes, _)| bytes)
     }
 
-    /// Fits the budget to the medium, now and then. `bytes` are about to be written.
-    pub(in crate::disk) fn look_at_medium(&self, bytes: u64) -> Result<()> {
+    /// Compacts what is to be compacted and fits the budget to the medium, now and then.
+    /// `bytes` are about to be written.
+    pub(in crate::disk) fn look_at_medium(&self, bytes: u64) {
         if self.space.is_due(bytes) {
-            self.measure_after(1)?;
+            self.tend();
             self.space.fit(self.available());
         }
-        Ok(())
     }
 
     /// Removes what has expired, where the medium has less room than the budget.
