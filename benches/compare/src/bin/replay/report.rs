@@ -12,7 +12,9 @@ pub(crate) fn table(workload: &Workload, rows: &[Row]) -> String {
     let keys = grouped(u64::from(workload.distinct));
     let mut text = format!("## {}\n\n", workload.name);
     let _ = writeln!(text, "{}: {requests} requests, {keys} distinct keys.", capitalized(&workload.about));
-    text.push_str("Hit ratio in %, in brackets ns a request and its ratio to moka TinyLFU.\n\n");
+    text.push_str(
+        "Hit ratio in %, in brackets ns of processor time a request and the ratio to moka TinyLFU.\n\n",
+    );
     let unit = match workload.weights {
         Weights::Entries => "",
         Weights::Bytes(_) => " B",
