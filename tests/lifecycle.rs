@@ -128,7 +128,7 @@ fn is_alone(test: &str) -> bool {
 #[cfg(target_os = "linux")]
 #[test]
 fn no_thread_outlives_the_last_handle() {
-    if !is_alone("life::no_thread_outlives_the_last_handle") {
+    if !is_alone("lifecycle::no_thread_outlives_the_last_handle") {
         return;
     }
     let dir = tempfile::tempdir().unwrap();
@@ -177,7 +177,7 @@ fn tiers_are_dropped_outside_the_executor() {
 
 #[test]
 fn all_caches_are_listed_and_closed() {
-    if !is_alone("life::all_caches_are_listed_and_closed") {
+    if !is_alone("lifecycle::all_caches_are_listed_and_closed") {
         return;
     }
     let dir = tempfile::tempdir().unwrap();

@@ -74,6 +74,7 @@ mod tasks;
 mod tenancy;
 mod thread_locals;
 mod tier_failures;
+mod tidy;
 mod tier_sets;
 mod tracing;
 mod verbs;

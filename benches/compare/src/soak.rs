@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 use larder::{Cache, Persistence, Result, TierKind};
-use larder_testkit::history::{EntryVersion, Seen};
+use larder_testkit::history::{Stamp, Seen};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 const MEMORY_BYTES: u64 = 32 << 20;
@@ -123,7 +123,7 @@ pub(crate) fn run() -> Result<()> {
 
 fn value(rng: &mut Rng, key: u64, number: u64) -> Counted {
     let len = (1_u64 << rng.u64(5..20)) + rng.u64(0..1 << 10);
-    let stamp = EntryVersion { key, writer: 0, number };
+    let stamp = Stamp { key, writer: 0, number };
     Counted(Arc::new(Text::new(stamp.text(len.min(LEN_MAX) as usize))))
 }
 
@@ -150,7 +150,7 @@ impl Counts {
     fn judge(&self, key: u64, found: Option<Counted>) {
         let Some(found) = found else { return };
         self.hits.fetch_add(1, Relaxed);
-        if !matches!(Seen::of(found.0.0.as_bytes()), Seen::EntryVersion(stamp) if stamp.key == key) {
+        if !matches!(Seen::of(found.0.0.as_bytes()), Seen::Stamp(stamp) if stamp.key == key) {
             self.wrong.fetch_add(1, Relaxed);
         }
     }

@@ -93,12 +93,15 @@ impl<K: Hash + Eq + Send + Sync + 'static> AnyKey for K {
     }
 }
 
+/// Clones a key whose type is known to the function alone.
+type CloneKey = fn(&dyn Any) -> Box<dyn Any>;
+
 /// A key of any type. A clone shares the key.
 #[derive(Clone)]
 pub struct Key {
     key: Arc<dyn AnyKey>,
     /// Clones the key itself, where its type can do that.
-    copy: Option<fn(&dyn Any) -> Box<dyn Any>>,
+    copy: Option<CloneKey>,
 }
 
 impl Key {

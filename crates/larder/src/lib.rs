@@ -170,6 +170,7 @@ mod pages {
     pages! {
         readme: "../../../README.md",
         expiry: "../../../docs/expiry.md",
+        policies: "../../../docs/policies.md",
         loading: "../../../docs/loading.md",
         getting_started: "../../../docs/getting-started.md",
         invalidation: "../../../docs/invalidation.md",

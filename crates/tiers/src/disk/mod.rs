@@ -71,9 +71,9 @@ use larder_core::tier::{BoxFuture, Capability, Tier, TierKind, Usage};
 use larder_core::{Bytes, Durability, Error, ErrorKind, Result};
 use parking_lot::{Mutex, RwLock};
 
-use self::compaction_job::CompactionJob;
+use self::compaction::job::CompactionJob;
+use self::compaction::reaper::Reaper;
 use self::layout::Layout;
-use self::reaper::Reaper;
 use self::recovery::Ground;
 use self::row::RowKey;
 use self::store::Store;
@@ -222,7 +222,7 @@ impl DiskTier {
             self.revive();
         }
         self.note_deadline(frame);
-        self.look_at_medium(bytes)?;
+        self.look_at_medium(bytes);
         self.relieved(|| self.put_once(key, frame))?;
         self.tend_pack();
         self.tend_journal();
@@ -236,15 +236,8 @@ impl DiskTier {
             self.make_room(bytes)?;
             self.space.tell_shortage()?;
         }
-        let grown = self.space.look_every();
-        let due = self.with_store(|store| {
-            store.put(&RowKey::of(key), frame, self.crossover)?;
-            Ok(store.databases.newest.is_due(grown))
-        })?;
+        self.with_store(|store| store.put(&RowKey::of(key), frame, self.crossover))?;
         drop(reserved);
-        if due {
-            self.tend();
-        }
         Ok(())
     }
 

@@ -43,12 +43,11 @@ impl DiskTier {
     }
 
     /// Fits the budget to the free space, if a check is due. `bytes` are about to be written.
-    pub(in crate::disk) fn look_at_medium(&self, bytes: u64) -> Result<()> {
+    pub(in crate::disk) fn look_at_medium(&self, bytes: u64) {
         if self.space.is_due(bytes) {
-            self.measure_after(1)?;
+            self.tend();
             self.space.fit(self.available());
         }
-        Ok(())
     }
 
     /// Removes expired entries, if the disk has less room than the budget.

@@ -1,7 +1,7 @@
 //! The index of a sorted run in memory.
 
 use crate::disk::row::{REMOVED, Row};
-use crate::disk::{block, filter};
+use crate::disk::run::{block, filter};
 
 /// Index data that is collected row by row, while a run is written or read.
 #[derive(Default)]

@@ -49,7 +49,7 @@ impl Segments {
         let segments = Self::empty(layout, space, 1);
         for (number, path) in segments.layout.segments()? {
             let segment = Segment::open(number, path.clone());
-            let segment = segment.map_err(|error| super::layout::unavailable(&path, error))?;
+            let segment = segment.map_err(|error| crate::disk::layout::unavailable(&path, error))?;
             segments.space.grow(rounded(segment.len()));
             segments.table.write().insert(number, Arc::new(segment));
             segments.skip_to(number + 1);

@@ -1,11 +1,14 @@
 //! One connection and the task that drives it.
 
 pub(in crate::redis) mod address;
-pub(in crate::redis) mod io;
+pub(in crate::redis) mod io_thread;
 pub(in crate::redis) mod lifecycle;
-pub(in crate::redis) mod no_tls;
 pub(in crate::redis) mod stream;
 pub(in crate::redis) mod supervisor;
+#[cfg(not(feature = "redis-tls"))]
+#[path = "no_tls.rs"]
+pub(in crate::redis) mod tls;
+#[cfg(feature = "redis-tls")]
 pub(in crate::redis) mod tls;
 
 use std::io;
