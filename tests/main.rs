@@ -73,8 +73,8 @@ mod tasks;
 #[cfg(feature = "redis")]
 mod tenancy;
 mod thread_locals;
-mod tier_failures;
 mod tidy;
+mod tier_failures;
 mod tier_sets;
 mod tracing;
 mod verbs;

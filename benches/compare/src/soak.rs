@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 use larder::{Cache, Persistence, Result, TierKind};
-use larder_testkit::history::{Stamp, Seen};
+use larder_testkit::history::{Seen, Stamp};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 const MEMORY_BYTES: u64 = 32 << 20;

@@ -6,14 +6,17 @@
 pub enum Holder {}
 
 impl Holder {
+    /// `None`: no section of a task holds anything.
     pub fn present() -> Option<Self> {
         None
     }
 
+    /// Never called: there is no holder.
     pub fn is_live(&self) -> bool {
         match *self {}
     }
 
+    /// Never called: there is no holder.
     pub async fn help(self) {
         match self {}
     }
@@ -22,8 +25,10 @@ impl Holder {
 /// Returns at once: every thread may block.
 pub async fn on_a_thread() {}
 
+/// Whether this thread may block: always.
 pub fn may_block() -> bool {
     true
 }
 
+/// Returns at once: this thread may block.
 pub async fn if_large(_: u64) {}

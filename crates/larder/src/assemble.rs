@@ -18,7 +18,7 @@ use crate::typed::erased;
 #[cfg(feature = "redis")]
 pub(crate) use self::beyond::SharedPlan;
 #[cfg(feature = "_codec")]
-pub(crate) use self::beyond::{TieredPlan, tiered};
+pub(crate) use self::beyond::{TieredPlan, TypedParts, tiered};
 
 /// The configuration of the memory tier.
 pub(crate) struct MemoryPlan {
@@ -141,7 +141,7 @@ mod beyond {
     use larder_core::bus::Coherence;
     use larder_core::codec::ValueCodec;
     use larder_core::compress::Compress;
-    use larder_core::erased::TypedCodec;
+    use larder_core::erased::{AnyKeyCodec, Memory, TypedCodec, Value};
     use larder_core::invalidation::InvalidationLog;
     use larder_core::key::KeyCodec;
     use larder_core::place::{Selector, TierList};
@@ -153,7 +153,7 @@ mod beyond {
     use larder_engine::DirtyFlag;
     #[cfg(feature = "redis")]
     use larder_engine::NodesPlan;
-    use larder_engine::{TierHandle, TierStack};
+    use larder_engine::{Listener, TierHandle, TierStack};
     use larder_tiers::memory::NullStore;
     use larder_tiers::{FileInvalidationLog, FoundInvalidations, NullTier, Space};
 
@@ -164,7 +164,7 @@ mod beyond {
     use crate::folder::Folder;
 
     /// The configuration of a cache with byte tiers.
-    pub(crate) struct TieredPlan<K, V> {
+    pub(crate) struct TieredPlan {
         pub(crate) name: String,
         /// `None` for no memory tier.
         pub(crate) memory: Option<MemoryPlan>,
@@ -179,15 +179,27 @@ mod beyond {
         pub(crate) required: TierList,
         /// The source of `require`, for error messages.
         pub(crate) required_by: String,
-        pub(crate) keys: Box<dyn KeyCodec<K>>,
-        pub(crate) values: Box<dyn ValueCodec<V>>,
         pub(crate) compress: Compress,
         pub(crate) schema: u32,
         pub(crate) hints: Hints,
         pub(crate) selector: Arc<dyn Selector>,
         pub(crate) expiry: Expiry,
         pub(crate) clock: Arc<dyn Clock>,
+    }
+
+    /// What of a cache with tiers of bytes depends on its types.
+    pub(crate) struct TypedParts<K, V> {
+        pub(crate) keys: Box<dyn KeyCodec<K>>,
+        pub(crate) values: Box<dyn ValueCodec<V>>,
         pub(crate) listening: Option<Listening<K>>,
+    }
+
+    /// The same without the types.
+    struct ErasedParts {
+        keys: Box<dyn AnyKeyCodec>,
+        values: Box<dyn ValueCodec<Value>>,
+        listener: Option<Listener>,
+        memory: Arc<dyn Memory>,
     }
 
     /// The shared server, and the namespace there.
@@ -202,11 +214,28 @@ mod beyond {
     }
 
     /// Builds a cache over memory and byte tiers.
-    pub(crate) fn tiered<K, V>(plan: TieredPlan<K, V>) -> Result<Cache<K, V>>
+    pub(crate) fn tiered<K, V>(plan: TieredPlan, parts: TypedParts<K, V>) -> Result<Cache<K, V>>
     where
         K: Hash + Eq + Send + Sync + 'static,
         V: Clone + Send + Sync + 'static,
     {
+        let (listener, on_departure) = Listening::parts(parts.listening);
+        let store = match &plan.memory {
+            Some(memory) => memory.store(on_departure),
+            None => Arc::new(Store::Null(NullStore)),
+        };
+        let parts = ErasedParts {
+            keys: Box::new(TypedCodec::<_, K>::new(parts.keys)),
+            values: Box::new(TypedCodec::<_, V>::new(parts.values)),
+            listener,
+            memory: erased(&store),
+        };
+        let name = plan.name.clone();
+        Ok(Cache::new(open(plan, parts)?, store, &name))
+    }
+
+    /// Opens the tiers and makes an engine over them.
+    fn open(plan: TieredPlan, parts: ErasedParts) -> Result<Arc<Engine>> {
         let in_processes = plan.hints.sharing == Sharing::Processes;
         let folder = match plan.tiers.iter().any(has_directory) {
             true => Some(Arc::new(Folder::open(plan.dir, &plan.name, in_processes)?)),
@@ -235,7 +264,7 @@ mod beyond {
         #[cfg(feature = "redis")]
         let nodes = match plan.shared {
             Some(shared) => {
-                let version = version(plan.schema, plan.values.fingerprint());
+                let version = version(plan.schema, parts.values.fingerprint());
                 let at = (plan.name.as_str(), &plan.clock, version);
                 let (handle, nodes) = open_shared(shared, at, plan.required, plan.hints.sharing)?;
                 // The tier that all nodes share is read before the local tiers.
@@ -251,24 +280,13 @@ mod beyond {
             TierKind::Memory => has_memory,
             _ => handles.iter().any(|handle| handle.has_kind(kind)),
         })?;
-        let (listener, on_departure) = Listening::parts(plan.listening);
-        let (store, memory_weight_max, weigh) = match plan.memory {
-            Some(memory) => (memory.store(on_departure), memory.weight_max(), memory.weigh()),
-            None => (Arc::new(Store::Null(NullStore)), 0, Weigh::Entry),
-        };
-        let stack = TierStack {
-            keys: Box::new(TypedCodec::<_, K>::new(plan.keys)),
-            values: Box::new(TypedCodec::<_, V>::new(plan.values)),
-            compress: plan.compress,
-            schema: plan.schema,
-            selector: plan.selector,
-            tiers: handles,
-        };
-        let engine = Engine::new(Parts {
-            memory: erased(&store),
-            memory_weight_max,
-            weigh,
-            stack: Some(stack),
+        let ErasedParts { keys, values, listener, memory } = parts;
+        let (compress, schema, selector) = (plan.compress, plan.schema, plan.selector);
+        Ok(Engine::new(Parts {
+            memory,
+            memory_weight_max: plan.memory.as_ref().map_or(0, MemoryPlan::weight_max),
+            weigh: plan.memory.map_or(Weigh::Entry, MemoryPlan::weigh),
+            stack: Some(TierStack { keys, values, compress, schema, selector, tiers: handles }),
             hints: plan.hints,
             expiry: plan.expiry,
             clock: plan.clock,
@@ -278,8 +296,7 @@ mod beyond {
             listener,
             dir,
             held: folder.into_iter().map(|folder| Box::new(folder) as _).collect(),
-        });
-        Ok(Cache::new(engine, store, &plan.name))
+        }))
     }
 
     /// Opens the invalidation log of a directory. If the log may have lost an invalidation, empties the

@@ -119,6 +119,11 @@ where
 
     time_options!();
     ttl_by_option!();
+
+    fn with_ttl_by(mut self, ttl: TtlBy) -> Self {
+        self.ttl_by = Some(ttl);
+        self
+    }
     listener_option!();
 
     /// The clock of the cache. Default: the wall clock of the system.

@@ -4,9 +4,9 @@
 use std::time::Duration;
 
 use larder_core::compress::Compress;
-use larder_core::place::{Sharing, Thresholds, TierList};
+use larder_core::place::{Kind, Sharing, Thresholds, TierList};
 use larder_core::tier::TierKind;
-use larder_core::{Error, Result, kinds};
+use larder_core::{Error, Result};
 use larder_engine::Hints;
 
 #[cfg(feature = "redis")]
@@ -100,14 +100,15 @@ pub(super) fn shared(settings: &Settings, scope: Option<&Scope>) -> Result<Optio
 }
 
 /// The hints for the selector. Looks the kind up now, so that kinds registered before `build()` apply.
-pub(super) fn hints<V: 'static>(
+pub(super) fn hints(
     settings: &Settings,
+    kind: fn() -> Kind,
     home: Option<TierKind>,
     (tiers, sharing_by): (TierList, &str),
 ) -> Result<Hints> {
     let by_server = if settings.redis.is_some() { Sharing::Distributed } else { Sharing::default() };
     let hints = Hints {
-        kind: settings.kind.unwrap_or_else(kinds::of::<V>),
+        kind: settings.kind.unwrap_or_else(kind),
         persistence: settings.persistence.unwrap_or_default(),
         access: settings.access.unwrap_or_default(),
         sharing: settings.sharing.unwrap_or(by_server),

@@ -8,10 +8,11 @@ use std::sync::Arc;
 
 use larder_core::Result;
 use larder_core::clock::{Clock, SystemClock};
-use larder_core::codec::Values;
+use larder_core::codec::{Codec, Values};
 use larder_core::key::{Canonical, CanonicalForm, KeyCodec, NamedKeys};
+use larder_core::kinds;
 use larder_core::memory::Bounds;
-use larder_core::place::Selector;
+use larder_core::place::{Kind, Selector};
 use larder_core::tier::TierKind;
 use larder_engine::selector::Table;
 use larder_engine::{TtlBy, Weigher};
@@ -24,7 +25,7 @@ use super::tiers::tier_options;
 use super::time::{self, time_options, ttl_by_option};
 use super::{CAPACITY, MEMORY_BYTES, Said, plan, within};
 use crate::Cache;
-use crate::assemble::{self, Listening, MemoryPlan, TieredPlan};
+use crate::assemble::{self, Listening, MemoryPlan, TieredPlan, TypedParts};
 use crate::config::url::Described;
 use crate::context::Scope;
 use crate::options::values::Urls;
@@ -109,23 +110,28 @@ const FRONT_MEMORY_BYTES: u64 = 16 << 20;
 /// Builder of a cache with byte tiers; created by [`ucache`], `bcache` and `fcache`.
 #[must_use = "a builder does nothing until `build()`"]
 pub struct TieredBuilder<K, V> {
+    untyped: Untyped,
+    canonical: Option<CanonicalForm<K>>,
+    listening: Option<Listening<K>>,
+    values: PhantomData<fn() -> V>,
+}
+
+/// The part of a builder that does not depend on the types, compiled once.
+struct Untyped {
     said: Said,
     home: Option<TierKind>,
     default_memory_bytes: u64,
     weigher: Option<Weigher>,
-    canonical: Option<CanonicalForm<K>>,
     selector: Arc<dyn Selector>,
     ttl_by: Option<TtlBy>,
     clock: Arc<dyn Clock>,
-    listening: Option<Listening<K>>,
-    values: PhantomData<fn() -> V>,
 }
 
 impl<K, V> fmt::Debug for TieredBuilder<K, V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TieredBuilder")
-            .field("said", &self.said)
-            .field("home", &self.home)
+            .field("said", &self.untyped.said)
+            .field("home", &self.untyped.home)
             .finish_non_exhaustive()
     }
 }
@@ -136,29 +142,27 @@ where
     V: Clone + Serialize + DeserializeOwned + Send + Sync + 'static,
 {
     fn new(name: String, home: Option<TierKind>, default_memory_bytes: u64) -> Self {
-        Self {
+        let untyped = Untyped {
             said: Said::new(name),
             home,
             default_memory_bytes,
             weigher: None,
-            canonical: None,
             selector: Arc::new(Table),
             ttl_by: None,
             clock: Arc::new(SystemClock),
-            listening: None,
-            values: PhantomData,
-        }
+        };
+        Self { untyped, canonical: None, listening: None, values: PhantomData }
     }
 
     /// Sets an option from a method of the builder.
     fn with(mut self, change: impl FnOnce(&mut Settings)) -> Self {
-        change(&mut self.said.code);
+        change(&mut self.untyped.said.code);
         self
     }
 
     /// Builds the cache inside `scope`.
     pub(crate) fn within(mut self, scope: &Arc<Scope>) -> Self {
-        self.said.scope = Some(Arc::clone(scope));
+        self.untyped.said.scope = Some(Arc::clone(scope));
         self
     }
 
@@ -180,14 +184,14 @@ where
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn url(mut self, urls: impl Into<String>) -> Self {
-        self.said.code.url = Some(Urls::new(urls.into()));
+        self.untyped.said.code.url = Some(Urls::new(urls.into()));
         self
     }
 
     /// Applies a set of options for a sort of values; see [`presets`](crate::presets). Options set by methods
     /// of the builder override it.
     pub fn preset(mut self, preset: Preset) -> Self {
-        self.said.preset = Some(preset);
+        self.untyped.said.preset = Some(preset);
         self
     }
 
@@ -210,7 +214,7 @@ where
     /// Sets the function that returns the weight of an entry in memory in bytes, in place of its measured
     /// size.
     pub fn weigher(mut self, weigher: impl Fn(&K, &V) -> u32 + Send + Sync + 'static) -> Self {
-        self.weigher = Some(Box::new(of_entry(weigher)));
+        self.untyped.weigher = Some(Box::new(of_entry(weigher)));
         self
     }
 
@@ -283,7 +287,7 @@ where
     ///
     /// Any cache name is safe: characters with a meaning in a path are encoded.
     pub fn dir(mut self, dir: impl Into<PathBuf>) -> Self {
-        self.said.code.dir = Some(dir.into());
+        self.untyped.said.code.dir = Some(dir.into());
         self
     }
 
@@ -291,17 +295,22 @@ where
 
     /// The selector, which decides the tier of each entry. Default [`Table`].
     pub fn selector(mut self, selector: impl Selector) -> Self {
-        self.selector = Arc::new(selector);
+        self.untyped.selector = Arc::new(selector);
         self
     }
 
     time_options!();
     ttl_by_option!();
+
+    fn with_ttl_by(mut self, ttl: TtlBy) -> Self {
+        self.untyped.ttl_by = Some(ttl);
+        self
+    }
     listener_option!();
 
     /// The clock of the cache. Default: the wall clock of the system.
     pub fn clock(mut self, clock: impl Clock) -> Self {
-        self.clock = Arc::new(clock);
+        self.untyped.clock = Arc::new(clock);
         self
     }
 
@@ -317,36 +326,15 @@ where
     ///   the build fails with this error.
     /// - [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable) or [`ErrorKind::Io`](crate::ErrorKind::Io)
     ///   if the directory cannot be used.
-    pub fn build(mut self) -> Result<Cache<K, V>> {
-        let scope = self.said.scope.clone();
-        let (resolved, described) = self.resolved()?;
-        let (sharing_by, required_by) = (resolved.by("sharing"), resolved.by("require"));
-        let settings = resolved.settings;
-        let tiers = plan::tiers(&settings, self.home, described.as_ref());
-        let home = plan::home(&settings, self.home, described.as_ref())?;
-        let memory = self.memory_plan(&settings)?;
-        let plan = TieredPlan {
-            memory,
-            tiers,
-            disk_bytes: plan::disk_bytes(&settings)?,
-            durability: settings.durability.unwrap_or_default(),
-            #[cfg(feature = "redis")]
-            shared: plan::shared(&settings, scope.as_deref())?,
-            required: settings.require.unwrap_or_default(),
-            required_by,
+    pub fn build(self) -> Result<Cache<K, V>> {
+        let scope = self.untyped.said.scope.clone();
+        let (plan, codec) = self.untyped.plan(kinds::of::<V>)?;
+        let parts = TypedParts {
             keys: key_codec(self.canonical),
-            values: Box::new(Values::<V>::new(settings.codec.unwrap_or_default())),
-            compress: plan::compress(&settings)?,
-            schema: settings.version.unwrap_or_default(),
-            hints: plan::hints::<V>(&settings, home, (tiers, &sharing_by))?,
-            selector: self.selector,
-            expiry: time::expiry(&settings, self.ttl_by)?,
-            clock: self.clock,
+            values: Box::new(Values::<V>::new(codec)),
             listening: self.listening,
-            dir: settings.dir,
-            name: self.said.name,
         };
-        Scope::adopt_new(scope.as_ref(), || assemble::tiered(plan))
+        Scope::adopt_new(scope.as_ref(), || assemble::tiered(plan, parts))
     }
 
     /// Lists each option with its value and its source: code, a URL, a preset, a context, a variable, a file,
@@ -355,7 +343,37 @@ where
     /// # Errors
     /// As [`build`](Self::build), for errors in variables and files.
     pub fn explain_config(&self) -> Result<Vec<Explained>> {
-        Ok(self.resolved()?.0.explain())
+        Ok(self.untyped.resolved()?.0.explain())
+    }
+}
+
+impl Untyped {
+    /// Resolves the options into a plan and the codec of the values, whose kind `kind` tells.
+    fn plan(mut self, kind: fn() -> Kind) -> Result<(TieredPlan, Codec)> {
+        let (resolved, described) = self.resolved()?;
+        let (sharing_by, required_by) = (resolved.by("sharing"), resolved.by("require"));
+        let settings = resolved.settings;
+        let tiers = plan::tiers(&settings, self.home, described.as_ref());
+        let home = plan::home(&settings, self.home, described.as_ref())?;
+        let plan = TieredPlan {
+            memory: self.memory_plan(&settings)?,
+            tiers,
+            disk_bytes: plan::disk_bytes(&settings)?,
+            durability: settings.durability.unwrap_or_default(),
+            #[cfg(feature = "redis")]
+            shared: plan::shared(&settings, self.said.scope.as_deref())?,
+            required: settings.require.unwrap_or_default(),
+            required_by,
+            compress: plan::compress(&settings)?,
+            schema: settings.version.unwrap_or_default(),
+            hints: plan::hints(&settings, kind, home, (tiers, &sharing_by))?,
+            selector: self.selector,
+            expiry: time::expiry(&settings, self.ttl_by)?,
+            clock: self.clock,
+            dir: settings.dir,
+            name: self.said.name,
+        };
+        Ok((plan, settings.codec.unwrap_or_default()))
     }
 
     /// Resolves the options. If this builder names the tiers, drops a server that another source set: a

@@ -68,11 +68,10 @@ macro_rules! ttl_by_option {
         /// Sets the function that returns the time to live of an entry by its key and value; `None` means the
         /// [`ttl`](Self::ttl) of the cache.
         pub fn ttl_by(
-            mut self,
+            self,
             ttl: impl Fn(&K, &V) -> Option<std::time::Duration> + Send + Sync + 'static,
         ) -> Self {
-            self.ttl_by = Some(Arc::new(crate::typed::of_entry(ttl)));
-            self
+            self.with_ttl_by(Arc::new(crate::typed::of_entry(ttl)))
         }
     };
 }
