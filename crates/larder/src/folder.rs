@@ -258,7 +258,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn any_name_is_one_plain_segment() {
+    fn any_cache_name_becomes_one_safe_path_segment() {
         let long = "x".repeat(5000);
         let longer = "x".repeat(5001);
         let names = [
