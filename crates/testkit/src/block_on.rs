@@ -38,7 +38,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_wake_from_another_thread_is_noticed() {
+    fn wake_from_another_thread_is_noticed() {
         let mut polls = 0;
         block_on(std::future::poll_fn(|context| {
             polls += 1;

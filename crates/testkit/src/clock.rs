@@ -70,7 +70,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_steps_back_when_told_and_never_overflows() {
+    fn clock_steps_back_on_set_and_never_overflows() {
         let clock = ManualClock::default();
         let other = clock.clone();
         clock.set(Time::from_millis(5));

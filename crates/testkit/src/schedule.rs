@@ -158,7 +158,8 @@ pub async fn turn() {
 
 /// Runs `scene` under every schedule. Returns the number of schedules.
 ///
-/// # Panics If the scene panics, or there are more than `most` schedules.
+/// # Panics
+/// If the scene panics, or there are more than `most` schedules.
 pub fn explore(most: usize, mut scene: impl FnMut(&mut Scene)) -> usize {
     let mut turns = Scene::default();
     for schedules in 1..=most {

@@ -60,7 +60,8 @@ impl Report {
 
     /// Asserts that no check failed.
     ///
-    /// # Panics With the whole list if a check failed.
+    /// # Panics
+    /// With the whole list if a check failed.
     pub fn assert_all(&self) {
         assert!(self.failed().is_empty(), "{self}");
     }

@@ -141,8 +141,9 @@ impl Report {
 
     /// Asserts that every read is explained.
     ///
-    /// # Panics If one is not, with `what` (a seed, for example), the counts, and the
-    /// calls of the first offence.
+    /// # Panics
+    /// If one is not, with `what` (a seed, for example), the counts, and the calls of the
+    /// first offence.
     pub fn assert_sound(&self, what: impl fmt::Display) {
         assert!(self.is_sound(), "{what}\n{self}");
     }
