@@ -82,11 +82,11 @@ fn closed() {
     larder_testkit::block_on(async {
         assert_eq!((bounded(1).await, RUNS.take()), (1, 1));
     });
-    // One that was not used before is built, as any cache after `close_all`.
+    // A cache that was not used before is built, as after any `close_all`.
     assert_eq!((renamed(5), renamed(5), RUNS.take()), (5, 5, 1));
     larder::close_all().unwrap();
     assert_eq!((renamed(5), RUNS.take()), (5, 1));
-    // Its lock is free: a cache of the same directory and name opens.
+    // Its directory is unlocked: another cache of the same name and directory opens.
     let cache = bcache::<u32, u32>("said in code").dir(folder("configured").join("code")).build().unwrap();
     assert_eq!(cache.get(&2), Some(2), "closing has flushed it");
 }
@@ -102,7 +102,7 @@ fn run(step: &str, variables: &[(&str, &Path)]) -> bool {
 const OF_BY_PATH: &str = "LARDER_LARDER__ATTRIBUTES__CONFIGURED__BY_PATH__";
 
 #[test]
-fn variables_and_the_file_count_where_the_attribute_says_nothing() {
+fn variables_and_file_apply_where_the_attribute_sets_nothing() {
     let root = empty("configured");
     std::fs::create_dir_all(&root).unwrap();
     let file: PathBuf = root.join("larder.toml");

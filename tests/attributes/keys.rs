@@ -132,7 +132,7 @@ fn clear_all() {
 }
 
 #[test]
-fn equal_arguments_share_an_entry_and_others_do_not() {
+fn equal_arguments_share_an_entry_and_different_ones_do_not() {
     empty("keys");
     let string = String::from("a");
     let (words, more) = (Vec::from(["a", "b"]), Vec::from([1.0, f64::NAN]));
@@ -184,9 +184,9 @@ fn equal_arguments_share_an_entry_and_others_do_not() {
 }
 
 #[test]
-fn one_and_one_point_zero_and_true_and_text_differ() {
-    // Where the types of arguments differ, so do the functions; where one
-    // function takes them all, it takes an enum.
+fn values_of_different_enum_variants_are_different_keys() {
+    // Arguments of different types need different functions. One function that takes them all has
+    // an enum as its argument.
     let all = [
         Value::Int(1),
         Value::Big(1),

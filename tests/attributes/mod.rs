@@ -27,7 +27,7 @@ impl Runs {
         self.0.fetch_add(1, SeqCst);
     }
 
-    /// How many since the last time.
+    /// Returns the count since the last call.
     pub(crate) fn take(&self) -> u32 {
         self.0.swap(0, SeqCst)
     }

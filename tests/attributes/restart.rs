@@ -68,7 +68,7 @@ fn step() {
         "after" => {
             assert_eq!((after::versioned(1), after::versioned::flush().is_ok(), RUNS.take()), (3, true, 1))
         }
-        // How long to stay.
+        // The time to stay alive.
         millis => linger(millis.parse().unwrap()),
     }
 }
@@ -92,7 +92,7 @@ fn linger(millis: u64) {
     while Instant::now() < until {
         std::thread::yield_now();
     }
-    // As the end of a process that is killed: nothing is dropped, nothing flushed.
+    // Ends like a killed process: drops and flushes nothing.
     std::process::abort();
 }
 
@@ -104,22 +104,22 @@ fn run(step: &str, dir: &PathBuf) -> bool {
 }
 
 #[test]
-fn a_restart_serves_what_was_stored() {
+fn stored_results_are_served_after_a_restart() {
     let dir = empty("restart");
     assert!(run("fill", &dir) && run("serve", &dir) && run("serve", &dir));
 }
 
 #[test]
-fn a_changed_body_is_another_version() {
+fn changed_function_body_is_another_version() {
     let dir = empty("versions");
     assert!(run("before", &dir) && run("again", &dir), "an unchanged body is served");
     assert!(run("after", &dir), "a changed one is not");
 }
 
 #[test]
-fn what_is_stored_is_flushed_in_the_background() {
+fn stored_results_are_flushed_in_the_background() {
     let dir = empty("lingering");
-    // A tenth of a second is enough, where the machine has no other work to do.
+    // A tenth of a second is enough on an idle machine.
     let is_flushed = |millis: &str| {
         assert!(!run(millis, &dir), "it aborts");
         run("lingered", &dir)

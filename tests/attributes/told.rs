@@ -26,7 +26,7 @@ impl Heard {
 }
 
 #[test]
-fn a_listener_sees_the_arguments() {
+fn listener_gets_the_arguments() {
     static HEARD: Lazy<Heard> = Lazy::new(Heard::new);
 
     fn told(event: Event<(String, u64)>) {
@@ -53,7 +53,7 @@ fn a_listener_sees_the_arguments() {
 }
 
 #[test]
-fn with_a_key_of_ones_own_a_listener_does_for_any() {
+fn generic_listener_works_with_a_custom_key() {
     static HEARD: Lazy<Heard> = Lazy::new(Heard::new);
 
     fn told<K>(event: Event<K>) {
