@@ -275,14 +275,14 @@ macro_rules! said {
     };
 }
 
-/// The options that this build has.
+/// The options of this build.
 fn known() -> impl Iterator<Item = &'static str> {
     let of_server = ["redis", "lease", "coherence"];
     let names = options().iter().map(|row| row.name);
     names.filter(move |name| cfg!(feature = "redis") || !of_server.contains(name))
 }
 
-/// What is told of an option, without secrets.
+/// The source line of an option, without secrets.
 fn told_of(option: &str, builder: &Builder) -> String {
     let told = builder.explain_config().unwrap();
     let told = told.iter().find(|told| told.option == option).unwrap().to_string();
@@ -290,9 +290,9 @@ fn told_of(option: &str, builder: &Builder) -> String {
     told
 }
 
-/// Every option has a method of the builder of its own name.
+/// Every option has a builder method of its own name.
 #[test]
-fn every_option_is_said_in_code() {
+fn every_option_can_be_set_in_code() {
     for option in known() {
         let builder: Builder = ucache("said in code");
         let builder = match option {
@@ -304,10 +304,10 @@ fn every_option_is_said_in_code() {
     }
 }
 
-/// And one of contexts, which counts for the caches of inner ones. A context has a
-/// directory of its own, so it takes no URL, which would name another one.
+/// Every option has a context method of its own name, which applies to caches of inner contexts. A
+/// context owns its directory, so it takes no URL, which would name another one.
 #[test]
-fn every_option_is_said_of_a_context() {
+fn every_option_can_be_set_on_a_context() {
     for option in known().filter(|option| *option != "url") {
         let outer = said!(option, larder::CacheContext::new("outer"));
         assert!(!format!("{outer:?}").contains("secret"), "{outer:?}");
@@ -321,7 +321,7 @@ fn every_option_is_said_of_a_context() {
 }
 
 #[test]
-fn a_wrong_value_of_a_context_is_named_with_it() {
+fn error_for_a_wrong_value_names_the_context() {
     let context = || larder::CacheContext::new("nightly").temporary();
     let check = |option: &str, context: larder::CacheContext| {
         let allowed = options().iter().find(|row| row.name == option).unwrap().allowed;
@@ -356,9 +356,9 @@ fn a_wrong_value_of_a_context_is_named_with_it() {
     }
 }
 
-/// What the types do not rule out already.
+/// Values that the types do not rule out.
 #[test]
-fn a_wrong_value_in_code_is_named() {
+fn error_for_a_wrong_value_in_code_names_the_option() {
     let dir = tempfile::tempdir().unwrap();
     let check = |option: &str, builder: Builder| {
         let error = builder.build().unwrap_err();
@@ -389,9 +389,9 @@ fn a_wrong_value_in_code_is_named() {
     }
 }
 
-/// Options are tested by their effect: those about time, said by a URL.
+/// Options of time, given by a URL, tested by their effect.
 #[test]
-fn times_of_a_url_have_their_effect() {
+fn time_options_of_a_url_take_effect() {
     let clock = larder_testkit::ManualClock::default();
     let cache = ucache::<u8, String>("times").url("memory:?ttl=1h&stale=30m").clock(clock.clone());
     let cache = cache.build().unwrap();
@@ -405,7 +405,7 @@ fn times_of_a_url_have_their_effect() {
 }
 
 #[test]
-fn a_null_url_keeps_nothing() {
+fn null_url_stores_nothing() {
     let cache = ucache::<u8, String>("nowhere").url("null:").build().unwrap();
     assert_eq!(cache.try_insert(1, "x".to_owned()).unwrap().home, TierKind::Null);
     assert_eq!(cache.get_with(1, || "loaded".to_owned()), "loaded");
@@ -415,7 +415,7 @@ fn a_null_url_keeps_nothing() {
 
 #[cfg(feature = "redis")]
 #[test]
-fn a_url_of_a_server_says_where_and_how() {
+fn redis_url_sets_server_and_options() {
     let Some(server) = larder_testkit::RedisServer::start_with(&["--requirepass", "secret"]) else { return };
     let address = server.url().replace("redis://", "redis://:secret@");
     let url = format!("{address}?compress=zstd:3&ttl=1h&require=redis&namespace=by+url");

@@ -1,4 +1,4 @@
-//! Functions of many keys: an entry for each, one call for the missing ones.
+//! Cached functions of many keys: one entry per key, and one call for the missing keys.
 
 use std::io;
 use std::sync::Arc;

@@ -1,5 +1,5 @@
-//! Caches of functions belong to the process: its configuration counts for
-//! them where the attribute says nothing, and `close_all` ends them.
+//! Caches of functions are process-wide. The configuration of the process applies where the
+//! attribute sets nothing, and `close_all` closes them.
 //!
 //! The processes are this test binary again, told by variables what to do.
 

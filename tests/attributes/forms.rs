@@ -1,4 +1,4 @@
-//! Where a function may stand, and what its arguments may be.
+//! The places and forms of cached functions, and the forms of their arguments.
 
 use std::borrow::Cow;
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! Calls share an entry where their arguments are equal, and nowhere else.
+//! Keys of cached functions: calls share an entry exactly if their arguments are equal.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -1,4 +1,4 @@
-//! Functions with an attribute, in every form, each counting its executions.
+//! The attributes for cached functions, in every form. Each function counts its executions.
 
 mod batches;
 mod configured;

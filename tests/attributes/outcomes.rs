@@ -1,4 +1,4 @@
-//! What is stored of a `Result` and an `Option`, and who gets what.
+//! Results of cached functions: storage of `Result` and `Option`, and what concurrent callers get.
 
 use std::io;
 use std::sync::{Arc, Barrier};

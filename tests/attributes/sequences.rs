@@ -1,4 +1,4 @@
-//! Functions that answer with an iterator or a stream: never half of it.
+//! Cached functions that return an iterator or a stream: only complete sequences are stored.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};

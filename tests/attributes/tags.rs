@@ -1,4 +1,4 @@
-//! Results with tags, over the arguments or by the value.
+//! Cached functions with tags, computed from the arguments or the value.
 
 use larder::{bcache, mcache, ucache};
 

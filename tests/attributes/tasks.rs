@@ -1,4 +1,4 @@
-//! `async fn`, with companions that are async too.
+//! Cached `async fn`, with async companion functions.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -1,4 +1,4 @@
-//! Results that expire, by a clock that the test moves.
+//! Expiry of cached results, with a clock that the test moves.
 
 use std::time::Duration;
 

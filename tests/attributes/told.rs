@@ -1,4 +1,4 @@
-//! Functions that tell what happens to their results.
+//! Cached functions with an event listener.
 
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
