@@ -94,8 +94,8 @@ fn rounds() -> u64 {
     std::env::var("LARDER_KILLS").ok().and_then(|kills| kills.parse().ok()).unwrap_or(30)
 }
 
-/// Reads, writes and removals; tests that do not close or kill the cache also load: a load that begins before a
-/// change and is stored after it is stale, too.
+/// Reads, writes and removals; tests that do not close or kill the cache also load: a load that begins
+/// before a change and is stored after it is stale, too.
 fn workload(loads: u32) -> Workload {
     Workload {
         keys: 32,
