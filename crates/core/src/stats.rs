@@ -89,7 +89,7 @@ macro_rules! counters {
 pub struct Counted {
     /// The name of its field.
     pub name: &'static str,
-    /// What it counts.
+    /// The description of the count.
     pub help: &'static str,
     /// The count.
     pub value: u64,
@@ -227,11 +227,11 @@ counters! {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct TierStats {
-    /// Which tier.
+    /// The kind of storage.
     pub kind: TierKind,
-    /// What happened to it.
+    /// The counts of its operations.
     pub counts: TierCounts,
-    /// What it holds.
+    /// How much it holds.
     pub usage: Usage,
     /// How long its operations took. Empty for memory, which is not timed.
     pub latency: TierLatency,
@@ -248,14 +248,14 @@ pub struct TierStats {
 pub struct ServerFacts {
     /// Its version, such as `7.0.15`.
     pub version: String,
-    /// Bytes it holds, of all who use it.
+    /// Bytes that it holds, for all its users.
     pub memory_bytes: u64,
-    /// Bytes it may hold; zero for no bound.
+    /// The maximum number of bytes; zero for no limit.
     pub memory_bytes_max: u64,
 }
 
 impl ServerFacts {
-    /// Facts from their parts.
+    /// Creates the facts from their parts.
     pub fn new(version: impl Into<String>, memory_bytes: u64, memory_bytes_max: u64) -> Self {
         Self { version: version.into(), memory_bytes, memory_bytes_max }
     }

@@ -166,7 +166,7 @@ impl Notes {
     pub(super) fn note_text(&mut self, place: Place, given: &str) {
         self.note(place, Rewrite::Blank);
         let has_case = text::has_case(given);
-        // Upper case is for those alone that hash it.
+        // Upper case applies only to keys that hash it.
         let is_noted =
             |rewrite: &Rewrite| *rewrite < Rewrite::Upper && (has_case || !rewrite.keeps_the_first_letter());
         for rewrite in Rewrite::OF_TEXT.into_iter().filter(is_noted) {
