@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 
 use super::{empty, folder};
 
-/// The keys of each call of a function.
+/// Records the keys of each call of a function.
 struct Calls(Mutex<Vec<Vec<u32>>>);
 
 impl Calls {

@@ -1,7 +1,7 @@
 //! Caches of functions are process-wide. The configuration of the process applies where the
 //! attribute sets nothing, and `close_all` closes them.
 //!
-//! The processes are this test binary again, told by variables what to do.
+//! The child processes are this test binary, with variables that select a step.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -38,10 +38,11 @@ async fn bounded(n: u32) -> u32 {
     n
 }
 
-/// Runs in a process of its own; does nothing where it was not asked for.
+/// Runs one step in a child process, and does nothing without the variable that selects it.
 ///
-/// Each step has keys of its own: whether an earlier step's reached the disk
-/// before its process ended is a matter of timing.
+///
+/// Each step has its own keys: whether the entries of an earlier step reached the disk before its
+/// process ended depends on timing.
 #[test]
 fn step() {
     let Ok(step) = std::env::var(STEP) else { return };
@@ -98,7 +99,7 @@ fn run(step: &str, variables: &[(&str, &Path)]) -> bool {
     command.status().unwrap().success()
 }
 
-/// The variable of `by_path`, which is named after its place.
+/// The prefix of the variables of `by_path`, which comes from its module path.
 const OF_BY_PATH: &str = "LARDER_LARDER__ATTRIBUTES__CONFIGURED__BY_PATH__";
 
 #[test]

@@ -12,7 +12,7 @@ use super::{Runs, empty, folder};
 fn cached_function_has_companion_functions() {
     static RUNS: Runs = Runs::new();
 
-    /// Doubles.
+    /// Doubles a number.
     #[mcache(capacity = 100)]
     fn double(n: u64) -> u64 {
         RUNS.count();

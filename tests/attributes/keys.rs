@@ -7,7 +7,7 @@ use larder::{mcache, ucache};
 
 use super::{Runs, empty, folder};
 
-/// Two calls after a clear, and how often the function runs for them.
+/// Makes two calls after a clear, and asserts how often the function ran.
 macro_rules! check {
     ($($first:expr, $second:expr => $runs:literal;)+) => {$({
         clear_all();
@@ -103,7 +103,7 @@ fn numbers(a: u8, b: u8) -> u8 {
     a - b
 }
 
-/// The same over tiers, where keys are told apart by their encodings.
+/// The same over lower tiers, which compare keys by their encodings.
 #[ucache(dir = folder("keys"), memory_bytes = 0, persistence = larder::Persistence::LongTerm)]
 fn encoded(a: Value, b: &str, c: f64) -> usize {
     RUNS.count();

@@ -33,8 +33,8 @@ impl Runs {
     }
 }
 
-/// A folder for the caches of a test: they live as long as the process, so it
-/// is emptied before it is used, not after.
+/// A folder for the caches of a test. They live as long as the process, so the folder is emptied
+/// before use instead of afterwards.
 pub(crate) fn folder(test: &str) -> PathBuf {
     Path::new(env!("CARGO_TARGET_TMPDIR")).join("attributes").join(test)
 }

@@ -8,7 +8,7 @@ use larder::mcache;
 
 use super::{Runs, empty, folder};
 
-/// Lets the others reach the point where they wait.
+/// Spins, so that the other callers reach the point where they wait.
 fn let_others_wait() {
     let until = std::time::Instant::now() + std::time::Duration::from_millis(30);
     while std::time::Instant::now() < until {

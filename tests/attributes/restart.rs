@@ -1,6 +1,7 @@
-//! What a process stores, the next one serves, unless the function changed.
+//! Restarts: a process serves the results that the previous one stored, unless the function
+//! changed.
 //!
-//! The processes are this test binary again, told by a variable what to do.
+//! The child processes are this test binary, with a variable that selects a step.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -53,7 +54,7 @@ mod after {
     }
 }
 
-/// Runs in a process of its own; does nothing where it was not asked for.
+/// Runs one step in a child process, and does nothing without the variable that selects it.
 #[test]
 fn step() {
     let Ok(step) = std::env::var(STEP) else { return };
@@ -73,7 +74,7 @@ fn step() {
     }
 }
 
-/// One call of each, which executes that many of them.
+/// Calls each function once, and asserts the number of executions.
 fn check(runs: u32) {
     assert_eq!(on_disk(7), "7");
     assert_eq!(on_disk(8), "8");
@@ -85,7 +86,8 @@ fn check(runs: u32) {
     }
 }
 
-/// Stores, and stays until the background has flushed, without asking for it.
+/// Stores a result, and stays until the background thread has flushed it, without a call of
+/// `flush`.
 fn linger(millis: u64) {
     on_disk(9);
     let until = Instant::now() + Duration::from_millis(millis);

@@ -7,7 +7,7 @@ use larder::{Event, mcache};
 use once_cell::sync::Lazy;
 use parking_lot::Mutex;
 
-/// What listeners say, and who hears it.
+/// A channel of the lines that listeners send.
 struct Heard(Mutex<Sender<String>>, Mutex<Receiver<String>>);
 
 impl Heard {
