@@ -218,7 +218,7 @@ counters! {
     beside {
         /// How long calls took that reached the tier.
         times: TierTimes,
-        /// Who is told of what is no count.
+        /// Reports failures and recoveries of the tier to the cache.
         signals: Signals,
     }
 }
