@@ -145,7 +145,7 @@ fn requested_home_is_used_while_it_is_healthy() {
 }
 
 #[test]
-fn entries_shared_by_processes_go_to_shared_files() {
+fn entries_shared_by_processes_go_to_shared_files_or_nowhere() {
     let file = tier(File);
     let capability = Capability { shared: true, stamps: true, frame_bytes_max: 64 * MIB, ..file.capability };
     let tiers = [tier(Memory), TierFacts { capability, ..file }];
