@@ -1,4 +1,4 @@
-//! A hit in memory allocates what moka allocates, and nothing of ours.
+//! Allocations of a memory hit: no more than a hit of moka.
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ fn allocations(get: impl Fn(u64)) -> u64 {
 }
 
 #[test]
-fn a_hit_in_memory_allocates_nothing_of_ours() {
+fn memory_hit_allocates_no_more_than_moka() {
     let moka = moka::sync::Cache::builder()
         .max_capacity(HITS * 2)
         .build_with_hasher(foldhash::fast::RandomState::default());
@@ -23,6 +23,6 @@ fn a_hit_in_memory_allocates_nothing_of_ours() {
     }
     let of_moka = allocations(|key| drop(black_box(moka.get(&key))));
     let of_larder = allocations(|key| drop(black_box(larder.get(&key))));
-    // moka's own housekeeping allocates now and then: one call in a hundred.
+    // The housekeeping of moka allocates in one call of a hundred.
     assert!(of_larder <= of_moka + HITS / 1000, "moka {of_moka}, larder {of_larder} in {HITS} hits");
 }

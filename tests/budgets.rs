@@ -1,4 +1,4 @@
-//! Memory within its budget, counted in bytes of values that live.
+//! Memory stays within its budget, counted in bytes of live values.
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
@@ -8,7 +8,7 @@ use std::thread;
 use larder::{Cache, TierKind};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// Counted in one variable each, so that tests of one process do not mix.
+/// A type with its own counts, so that concurrent tests do not share them.
 trait Tally: Send + Sync + 'static {
     fn counts() -> &'static Counts;
 }
@@ -19,7 +19,7 @@ struct Counts {
     peak: AtomicU64,
 }
 
-/// Bytes that are counted from the moment they are there until they are not.
+/// Text whose bytes count as live from its creation until its drop.
 struct Text<T: Tally>(String, std::marker::PhantomData<T>);
 
 impl<T: Tally> Text<T> {
@@ -72,7 +72,7 @@ macro_rules! tally {
 const WRITERS: u64 = 8;
 const BUDGET: u64 = 8 << 20;
 
-/// Eight writers put ten times the budget, overwrite, remove and read back.
+/// Eight writers insert ten times the budget, overwrite, remove and read.
 fn write<T: Tally>(cache: &Cache<u64, Value<T>>, lens: &Range<u64>) {
     let mean = (lens.start + lens.end) / 2;
     let keys = BUDGET * 3 / mean;
@@ -143,7 +143,7 @@ fn large_values_stay_within_the_budget_of_memory_over_tiers() {
     tiers::<LargeOver>(64 << 10..256 << 10);
 }
 
-/// Puts another value of its kind into the cache when it goes, a thousand times.
+/// Inserts another value of its kind into the cache on drop, a thousand times in all.
 #[derive(Clone)]
 struct Restless {
     cache: Arc<OnceLock<Cache<u64, Restless>>>,
@@ -161,7 +161,7 @@ impl Drop for Restless {
 }
 
 #[test]
-fn values_whose_drop_writes_to_a_full_memory_come_to_an_end() {
+fn values_that_insert_on_drop_into_full_memory_finish() {
     let cache = larder::mcache::<u64, Restless>("restless").memory_bytes(100_000).weigher(|_, _| 30_000);
     let own = Arc::new(OnceLock::new());
     own.set(cache.build().unwrap()).ok().unwrap();
@@ -181,7 +181,7 @@ fn values_whose_drop_writes_to_a_full_memory_come_to_an_end() {
     assert!(usage.bytes <= 100_000, "{usage:?}");
 }
 
-/// Panics when it goes, which must not count against the budget for ever.
+/// Panics on drop. Its weight must still leave the budget.
 #[derive(Clone)]
 struct Fragile {
     _breaks: Arc<Breaks>,
@@ -196,7 +196,7 @@ impl Drop for Breaks {
 }
 
 #[test]
-fn values_whose_drop_panics_give_their_room_back() {
+fn values_that_panic_on_drop_free_their_weight() {
     let cache = larder::mcache::<u64, Fragile>("fragile").capacity(4).build().unwrap();
     let quiet = std::panic::take_hook();
     std::panic::set_hook(Box::new(|_| ()));

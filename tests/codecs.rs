@@ -1,4 +1,4 @@
-//! What codecs carry: values whose type changed, and values that do not come back.
+//! Codecs: values whose type changed, and values that cannot be read back.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt::Debug;
@@ -23,8 +23,8 @@ fn counts<V: Clone + Send + Sync + 'static>(cache: &Cache<u64, V>) -> TierCounts
     cache.stats().tier(TierKind::Disk).unwrap().counts
 }
 
-/// A value as it is stored, and as a later version of the program reads it. Without
-/// a cache around it: each type that has one takes seconds to compile.
+/// Encodes a value, and decodes it as the type of a later program version. No cache is involved,
+/// because each value type of a cache takes seconds to compile.
 #[track_caller]
 fn is_refused_as<Old, New>(codec: Codec, old: Old)
 where
@@ -38,7 +38,7 @@ where
     assert_eq!(error.kind(), ErrorKind::Corrupt, "{codec:?}: {error:?}");
 }
 
-/// The same through a cache: a miss that is counted.
+/// The same through a cache: the entry is a counted miss.
 #[track_caller]
 fn is_a_miss<Old, New>(codec: Codec, old: Old)
 where
@@ -70,7 +70,7 @@ macro_rules! types {
     };
 }
 
-/// Text that is checked by a rule that no sample fulfils.
+/// Text that a validation accepts only with a prefix that no probe sample has.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 struct Code(String);
@@ -108,7 +108,7 @@ types!(second:
     pub(super) enum Wide { A, B(Narrow), C { inside: Narrow }, D(Narrow, u8), E }
 );
 
-/// Each change of a type, behind a field of type `I`.
+/// Runs each change of a type behind a field of type `I`.
 fn changes_behind<I>(codec: Codec, id: I)
 where
     I: Clone + Debug + PartialEq + Serialize + DeserializeOwned + 'static,
@@ -132,10 +132,11 @@ where
     is_refused_as::<_, Vec<(I, f32)>>(codec, vec![(id, 7_u32)]);
 }
 
-// A fingerprint stopped where the type refused the answer of the probe, and did
-// not say so: what came behind could change unseen, and was read as another value.
+// The fault: a changed type was read as another value. The cause: the fingerprint stopped at a
+// field whose type rejected the probe sample, and did not report that. Later fields could change
+// without changing the fingerprint.
 #[test]
-fn a_type_that_changed_behind_a_field_that_validates_is_a_miss() {
+fn type_changed_behind_a_validating_field_is_a_miss() {
     changes_behind(Codec::Auto, Uuid::from_u128(0x1234));
     changes_behind(Codec::Auto, chrono::DateTime::from_timestamp(1_700_000_000, 0).unwrap());
     changes_behind(Codec::Auto, Url::parse("https://example.org/a").unwrap());
@@ -148,33 +149,33 @@ fn a_type_that_changed_behind_a_field_that_validates_is_a_miss() {
 }
 
 #[test]
-fn a_type_that_changed_behind_a_field_that_takes_no_sample_is_a_miss() {
+fn type_changed_behind_a_field_that_rejects_samples_is_a_miss() {
     changes_behind(Codec::Auto, Code("larder:1".to_owned()));
 }
 
 #[test]
-fn a_type_that_changed_behind_a_document_is_a_miss() {
+fn type_changed_behind_a_json_document_is_a_miss() {
     changes_behind(Codec::Auto, serde_json::json!({"a": [1, 2.5, null]}));
 }
 
 #[test]
-fn values_of_a_map_that_changed_are_a_miss() {
+fn changed_value_type_of_a_map_is_a_miss() {
     let id = Uuid::from_u128(1);
     is_refused_as::<_, HashMap<Uuid, f32>>(Codec::Auto, HashMap::from([(id, 7_u32)]));
     is_refused_as::<_, HashMap<Uuid, (u32, f32)>>(Codec::Auto, HashMap::from([(id, (7_u32, 7_u32))]));
 }
 
-// Walk n over a type took variant n of each enum: inside of a wide one, a narrow
-// one was not seen in all its variants.
+// The fault: a changed variant of a nested enum was not noticed. The cause: walk n over a type took
+// variant n of each enum, so a narrow enum inside a wide one was not visited in all its variants.
 #[test]
-fn a_variant_that_changed_in_a_nested_enum_is_a_miss() {
+fn changed_variant_of_a_nested_enum_is_a_miss() {
     is_refused_as::<_, second::Wide>(Codec::Auto, first::Wide::D(first::Narrow::Two(7), 1));
     is_refused_as::<_, second::Wide>(Codec::Auto, first::Wide::C { inside: first::Narrow::Two(7) });
     is_refused_as::<_, second::Wide>(Codec::Auto, first::Wide::B(first::Narrow::Two(7)));
 }
 
 #[test]
-fn a_whole_number_is_not_read_as_a_float_by_a_codec_with_names() {
+fn integer_is_not_read_as_float_by_a_named_codec() {
     for codec in named_codecs() {
         is_refused_as::<_, second::Behind<Uuid, f64>>(
             codec,
@@ -196,11 +197,11 @@ fn named_codecs() -> Vec<Codec> {
 }
 
 #[test]
-fn sets_and_maps_come_back_by_every_codec() {
+fn sets_and_maps_round_trip_with_every_codec() {
     for codec in named_codecs().into_iter().chain([Codec::Auto]) {
         let value: HashMap<String, HashSet<u32>> =
             (0..40).map(|number| (number.to_string(), (0..number).collect())).collect();
-        // Each has an order of its own.
+        // Each set has its own iteration order.
         for _ in 0..5 {
             let encoded = Values::new(codec).encode(&value.clone()).unwrap();
             let found: HashMap<String, HashSet<u32>> = Values::new(codec).decode(encoded).unwrap();
@@ -237,8 +238,8 @@ fn tree(depth: usize) -> Tree {
     (0..depth).fold(Tree::default(), |tree, _| Tree { under: vec![tree] })
 }
 
-/// Refused by `try_insert`, counted, and nothing is left: neither the former
-/// value nor anything that a later read would have to refuse.
+/// Asserts that `try_insert` refuses the value, that the refusal is counted, and that no entry is
+/// left: neither the former value nor bytes that a later read would refuse.
 #[track_caller]
 fn is_refused<V>(codec: Codec, name: &str, fine: V, value: V)
 where
@@ -267,10 +268,10 @@ where
     cache.close().unwrap();
 }
 
-// Only bincode was proven, and by the first value alone: others were written and
-// could never be read, which was counted as damage on disk.
+// The fault: unreadable values were written, and later counted as damage on disk. The cause: only
+// bincode was verified, and only with the first value.
 #[test]
-fn a_value_that_its_codec_does_not_read_back_is_an_error_of_the_write() {
+fn value_that_cannot_be_read_back_fails_to_write() {
     let balance = |wei| Balance { amounts: wei };
     is_refused(Codec::Auto, "MessagePack", balance(None), balance(Some(Wei { wei: u128::MAX })));
     is_refused(Codec::MessagePack, "MessagePack", balance(None), balance(Some(Wei { wei: u128::MAX })));
@@ -286,7 +287,7 @@ fn a_value_that_its_codec_does_not_read_back_is_an_error_of_the_write() {
 
 #[test]
 #[cfg(feature = "json")]
-fn a_value_that_json_does_not_read_back_is_an_error_of_the_write() {
+fn value_that_json_cannot_read_back_fails_to_write() {
     #[derive(Clone, Debug, Serialize, Deserialize)]
     #[serde(tag = "type")]
     enum Tagged {
@@ -300,7 +301,7 @@ fn a_value_that_json_does_not_read_back_is_an_error_of_the_write() {
 
 static IS_BROKEN: AtomicBool = AtomicBool::new(false);
 
-/// Read back until its decoder changes its mind.
+/// A value that can be read back until its decoder starts to fail.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Fickle(#[serde(deserialize_with = "unless_broken")] u64);
 
@@ -310,7 +311,7 @@ fn unless_broken<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u6
 }
 
 #[test]
-fn an_intact_entry_that_cannot_be_decoded_is_not_counted_as_damage() {
+fn intact_entry_that_fails_to_decode_counts_as_undecodable() {
     let dir = tempfile::tempdir().unwrap();
     let cache = open(dir.path(), Codec::Auto);
     cache.try_insert(1, Fickle(7)).unwrap();

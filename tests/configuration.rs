@@ -1,4 +1,4 @@
-//! Options from all sources, through the public interface.
+//! Options from code, variables, the configuration file and URLs, through the public interface.
 
 use std::process::Command;
 
@@ -9,7 +9,7 @@ use larder::{
     TieredBuilder, options, ucache,
 };
 
-/// Not a test by itself: run by the next one, with variables that are its own.
+/// A child process of the tests below, with its own environment variables.
 #[test]
 fn child_with_variables() {
     if std::env::var_os("LARDER_TEST_VARIABLES").is_none() {
@@ -28,7 +28,7 @@ fn child_with_variables() {
     println!("told: mcache holds {}", numbers.len());
 }
 
-/// Not a test by itself either: caches and contexts that a variable for all is about.
+/// A child process: caches and contexts that process-wide variables apply to.
 #[test]
 fn child_with_variables_for_all() {
     if std::env::var_os("LARDER_TEST_VARIABLES").is_none() {
@@ -50,7 +50,7 @@ fn child_with_variables_for_all() {
 
 #[cfg(feature = "redis")]
 #[test]
-fn what_is_said_for_all_is_set_aside_where_it_has_no_use() {
+fn process_wide_variable_is_ignored_where_it_does_not_apply() {
     let dir = tempfile::tempdir().unwrap();
     let folder = dir.path().canonicalize().unwrap();
     let told = told_by(
@@ -66,7 +66,7 @@ fn what_is_said_for_all_is_set_aside_where_it_has_no_use() {
     assert!(told.contains(&inside), "a context reads LARDER_DIR: {all}");
 }
 
-/// Not a test by itself: URLs that are said outside of code.
+/// A child process: URLs from variables and the configuration file.
 #[test]
 fn child_with_urls() {
     if std::env::var_os("LARDER_TEST_VARIABLES").is_none() {
@@ -89,7 +89,7 @@ fn child_with_urls() {
 }
 
 #[test]
-fn urls_of_variables_and_of_the_file_describe_caches_that_name_no_tier() {
+fn url_of_a_variable_or_the_file_applies_to_caches_without_tiers() {
     let dir = tempfile::tempdir().unwrap();
     let folder = dir.path().canonicalize().unwrap();
     let (folder, file) = (folder.to_str().unwrap(), dir.path().join("larder.toml"));
@@ -121,9 +121,9 @@ fn urls_of_variables_and_of_the_file_describe_caches_that_name_no_tier() {
     assert!(told.contains("the variable LARDER_URL: option `ttl`: given `long`"), "{told}");
 }
 
-/// What only the whole of a cache shows to be wrong names its source as well.
+/// A conflict that only shows for the whole cache also names its source.
 #[test]
-fn what_does_not_fit_the_cache_names_its_source() {
+fn option_that_conflicts_with_the_cache_names_its_source() {
     let dir = tempfile::tempdir().unwrap();
     let check = |url: &str, expect: &str| {
         let url = format!("sled://{}?{url}", dir.path().display());
@@ -158,7 +158,7 @@ fn told_by(child: &str, variables: &[(&str, &str)]) -> Vec<String> {
 }
 
 #[test]
-fn code_then_variables_then_file_then_defaults() {
+fn code_wins_over_variables_over_file_over_defaults() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("larder.toml");
     let text = "[all]\naccess = \"read_heavy\"\n[\"my cache\"]\nversion = 1\npersistence = \"auto\"\ncompress = \"none\"\n";
@@ -186,7 +186,7 @@ fn code_then_variables_then_file_then_defaults() {
 }
 
 #[test]
-fn a_wrong_variable_is_named() {
+fn error_for_a_wrong_variable_names_it() {
     let told = told(&[("LARDER_DISK_BYTES", "64 Mib.")]);
     assert_eq!(
         told,
@@ -197,14 +197,14 @@ fn a_wrong_variable_is_named() {
 }
 
 #[test]
-fn a_variable_of_one_cache_that_names_no_option_is_refused() {
+fn variable_of_a_cache_with_an_unknown_option_is_an_error() {
     let told = told(&[("LARDER_MY_CACHE__DISK_BITES", "64 MiB")]).join("\n");
     let begins = "option `disk_bites`: given the variable LARDER_MY_CACHE__DISK_BITES, allowed capacity, ";
     assert!(told.starts_with(begins), "{told}");
 }
 
 #[test]
-fn a_url_says_where_and_how() {
+fn url_sets_tier_directory_and_options() {
     let dir = tempfile::tempdir().unwrap();
     let url = format!("file://{}?disk_bytes=32+MiB&compress=none", dir.path().display());
     let cache = larder::ucache::<u8, String>("by url").url(&url).build().unwrap();
@@ -216,9 +216,9 @@ fn a_url_says_where_and_how() {
     assert!(!error.to_string().contains("secret"));
 }
 
-/// The page is written by `LARDER_WRITE_DOCS=1 cargo nextest run options_page`.
+/// `LARDER_WRITE_DOCS=1 cargo nextest run options_page` writes the page.
 #[test]
-fn the_options_page_is_that_of_the_table() {
+fn options_page_matches_the_table() {
     let mut page = include_str!("options.head.md").to_owned();
     page.push_str("| option | what it does | takes | allowed | default | tiers | cost |\n|---|---|---|---|---|---|---|\n");
     for row in options() {
@@ -236,7 +236,7 @@ type Builder = TieredBuilder<u8, String>;
 
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// Sets an option by the method of its name, which builders and contexts both have.
+/// Sets an option by the method of its name, which both builders and contexts have.
 macro_rules! said {
     ($option:expr, $by:expr) => {
         match $option {
@@ -275,14 +275,14 @@ macro_rules! said {
     };
 }
 
-/// The options that this build has.
+/// The options of this build.
 fn known() -> impl Iterator<Item = &'static str> {
     let of_server = ["redis", "lease", "coherence"];
     let names = options().iter().map(|row| row.name);
     names.filter(move |name| cfg!(feature = "redis") || !of_server.contains(name))
 }
 
-/// What is told of an option, without secrets.
+/// The source line of an option, without secrets.
 fn told_of(option: &str, builder: &Builder) -> String {
     let told = builder.explain_config().unwrap();
     let told = told.iter().find(|told| told.option == option).unwrap().to_string();
@@ -290,9 +290,9 @@ fn told_of(option: &str, builder: &Builder) -> String {
     told
 }
 
-/// Every option has a method of the builder of its own name.
+/// Every option has a builder method of its own name.
 #[test]
-fn every_option_is_said_in_code() {
+fn every_option_can_be_set_in_code() {
     for option in known() {
         let builder: Builder = ucache("said in code");
         let builder = match option {
@@ -304,10 +304,10 @@ fn every_option_is_said_in_code() {
     }
 }
 
-/// And one of contexts, which counts for the caches of inner ones. A context has a
-/// directory of its own, so it takes no URL, which would name another one.
+/// Every option has a context method of its own name, which applies to caches of inner contexts. A
+/// context owns its directory, so it takes no URL, which would name another one.
 #[test]
-fn every_option_is_said_of_a_context() {
+fn every_option_can_be_set_on_a_context() {
     for option in known().filter(|option| *option != "url") {
         let outer = said!(option, larder::CacheContext::new("outer"));
         assert!(!format!("{outer:?}").contains("secret"), "{outer:?}");
@@ -321,7 +321,7 @@ fn every_option_is_said_of_a_context() {
 }
 
 #[test]
-fn a_wrong_value_of_a_context_is_named_with_it() {
+fn error_for_a_wrong_value_names_the_context() {
     let context = || larder::CacheContext::new("nightly").temporary();
     let check = |option: &str, context: larder::CacheContext| {
         let allowed = options().iter().find(|row| row.name == option).unwrap().allowed;
@@ -356,9 +356,9 @@ fn a_wrong_value_of_a_context_is_named_with_it() {
     }
 }
 
-/// What the types do not rule out already.
+/// Values that the types do not rule out.
 #[test]
-fn a_wrong_value_in_code_is_named() {
+fn error_for_a_wrong_value_in_code_names_the_option() {
     let dir = tempfile::tempdir().unwrap();
     let check = |option: &str, builder: Builder| {
         let error = builder.build().unwrap_err();
@@ -389,9 +389,9 @@ fn a_wrong_value_in_code_is_named() {
     }
 }
 
-/// Options are tested by their effect: those about time, said by a URL.
+/// Options of time, given by a URL, tested by their effect.
 #[test]
-fn times_of_a_url_have_their_effect() {
+fn time_options_of_a_url_take_effect() {
     let clock = larder_testkit::ManualClock::default();
     let cache = ucache::<u8, String>("times").url("memory:?ttl=1h&stale=30m").clock(clock.clone());
     let cache = cache.build().unwrap();
@@ -405,7 +405,7 @@ fn times_of_a_url_have_their_effect() {
 }
 
 #[test]
-fn a_null_url_keeps_nothing() {
+fn null_url_stores_nothing() {
     let cache = ucache::<u8, String>("nowhere").url("null:").build().unwrap();
     assert_eq!(cache.try_insert(1, "x".to_owned()).unwrap().home, TierKind::Null);
     assert_eq!(cache.get_with(1, || "loaded".to_owned()), "loaded");
@@ -415,7 +415,7 @@ fn a_null_url_keeps_nothing() {
 
 #[cfg(feature = "redis")]
 #[test]
-fn a_url_of_a_server_says_where_and_how() {
+fn redis_url_sets_server_and_options() {
     let Some(server) = larder_testkit::RedisServer::start_with(&["--requirepass", "secret"]) else { return };
     let address = server.url().replace("redis://", "redis://:secret@");
     let url = format!("{address}?compress=zstd:3&ttl=1h&require=redis&namespace=by+url");

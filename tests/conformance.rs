@@ -1,4 +1,4 @@
-//! Every tier keeps the promises of its trait: bare, wrapped, behind pointers.
+//! Conformance of every tier to the `Tier` trait: bare, wrapped, and behind pointers.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,7 +22,7 @@ fn check(subject: &Subject) {
     conformance::run(&subject.wrapped("in all layers", |tier| Box::new(layered(tier)))).assert_all();
 }
 
-/// As the engine sees a tier.
+/// Wraps a tier in the layers that the engine uses.
 pub(crate) fn layered<T: Tier>(tier: T) -> impl Tier {
     let counters = Arc::new(TierCounters::default());
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
@@ -58,7 +58,7 @@ fn files(name: &str, durability: Durability) -> Subject {
 }
 
 #[test]
-fn the_null_tier() {
+fn null_tier_conforms() {
     check(&Subject::new("null", || || NullTier));
 }
 
@@ -75,27 +75,27 @@ fn shared_files() -> Subject {
 }
 
 #[test]
-fn the_file_tier_that_processes_share() {
+fn shared_file_tier_conforms() {
     conformance::run(&shared_files()).assert_all();
 }
 
 #[test]
-fn the_file_tier() {
+fn file_tier_conforms() {
     check(&files("file", Durability::Buffered));
 }
 
 #[test]
-fn the_disk_tier() {
+fn disk_tier_conforms() {
     check(&disk("disk", CROSSOVER_BYTES, Durability::Buffered));
 }
 
 #[test]
-fn the_disk_tier_with_all_in_segments() {
+fn disk_tier_with_all_entries_in_segments_conforms() {
     conformance::run(&disk("disk, segments alone", 0, Durability::Buffered)).assert_all();
 }
 
 #[test]
-fn the_tiers_on_disk_under_every_durability() {
+fn disk_and_file_tiers_conform_under_every_durability() {
     for durability in [Durability::Flushed, Durability::Synced] {
         conformance::run(&disk(&format!("disk, {durability}"), CROSSOVER_BYTES, durability)).assert_all();
         conformance::run(&files(&format!("file, {durability}"), durability)).assert_all();
@@ -103,7 +103,7 @@ fn the_tiers_on_disk_under_every_durability() {
 }
 
 #[test]
-fn every_memory_engine_and_policy() {
+fn every_memory_engine_and_policy_conforms() {
     let ours = POLICIES.map(|policy| (MemoryEngine::Sharded, policy));
     let engines = [(MemoryEngine::Moka, Policy::TinyLfu), (MemoryEngine::Moka, Policy::Lru)];
     for (engine, policy) in ours.into_iter().chain(engines) {

@@ -1,4 +1,4 @@
-//! Scopes: whatever happens inside, nothing of them is left.
+//! Cache contexts: however a scope ends, it leaves no files, threads or entries.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -9,9 +9,9 @@ use larder::{Cache, CacheContext, Error, ErrorKind, Persistence, with_context, w
 
 use crate::tracing::lines_of;
 
-/// What lies in a folder, apart from the lock of all temporary contexts.
+/// The paths in a folder, except the lock of all temporary contexts.
 fn left(dir: &Path) -> Vec<String> {
-    // What is removed while this looks is not left.
+    // Skips paths that are removed during the walk.
     let files = walkdir::WalkDir::new(dir).min_depth(1).into_iter().flatten();
     let names = files.map(|entry| entry.path().strip_prefix(dir).unwrap().display().to_string());
     names.filter(|name| name != "~temporary" && name != "~temporary/lock").collect()
@@ -37,7 +37,7 @@ fn wait_until(is_so: impl Fn() -> bool) {
 }
 
 #[test]
-fn a_temporary_scope_leaves_no_file() {
+fn temporary_scope_leaves_no_file() {
     let dir = tempfile::tempdir().unwrap();
     let kept = with_context(temporary(dir.path()), |context| -> Result<_, Error> {
         let cache = fill(context);
@@ -55,7 +55,7 @@ fn a_temporary_scope_leaves_no_file() {
 }
 
 #[test]
-fn a_late_use_is_said_once() {
+fn use_after_the_scope_is_logged_once() {
     let context = CacheContext::new("short");
     let cache = context.mcache::<u64, u64>("late").build().unwrap();
     context.close().unwrap();
@@ -65,7 +65,7 @@ fn a_late_use_is_said_once() {
 }
 
 #[test]
-fn errors_and_panics_clean_up_and_come_through() {
+fn scope_ended_by_error_or_panic_is_cleaned_up_and_propagates_it() {
     let dir = tempfile::tempdir().unwrap();
     let failed = with_context(temporary(dir.path()), |context| -> Result<(), Error> {
         let _cache = fill(context);
@@ -85,7 +85,7 @@ fn errors_and_panics_clean_up_and_come_through() {
 }
 
 #[test]
-fn a_lasting_scope_keeps_its_entries_apart_from_others() {
+fn persistent_scope_keeps_its_entries_separate() {
     let dir = tempfile::tempdir().unwrap();
     let open = |name: &str| CacheContext::new(name).dir(dir.path());
     let first = open("a");
@@ -100,7 +100,7 @@ fn a_lasting_scope_keeps_its_entries_apart_from_others() {
 }
 
 #[test]
-fn inner_contexts_inherit_and_end_with_the_outer_one() {
+fn inner_context_inherits_options_and_closes_with_the_outer() {
     let dir = tempfile::tempdir().unwrap();
     let outer = temporary(dir.path()).disk_bytes(32 << 20).memory_bytes(1 << 20);
     let inner = outer.inner("inner").memory_bytes(2 << 20);
@@ -120,9 +120,9 @@ fn inner_contexts_inherit_and_end_with_the_outer_one() {
     assert_eq!(left(dir.path()), [""; 0]);
 }
 
-/// Every option that a context has, with what it is then.
+/// Every option that a context can set, with its expected value.
 #[test]
-fn what_a_context_says_counts_for_caches_of_inner_ones() {
+fn options_of_a_context_apply_to_caches_of_inner_contexts() {
     let dir = tempfile::tempdir().unwrap();
     let outer = CacheContext::new("outer")
         .dir(dir.path())
@@ -156,7 +156,7 @@ fn what_a_context_says_counts_for_caches_of_inner_ones() {
 }
 
 #[test]
-fn an_async_scope_ends_with_its_work_and_when_it_is_cancelled() {
+fn async_scope_is_cleaned_up_on_return_and_on_cancellation() {
     let dir = tempfile::tempdir().unwrap();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let path = dir.path().to_path_buf();
@@ -190,7 +190,7 @@ fn an_async_scope_ends_with_its_work_and_when_it_is_cancelled() {
 }
 
 #[test]
-fn a_context_that_is_dropped_in_a_runtime_is_cleaned_up() {
+fn context_dropped_inside_a_runtime_is_cleaned_up() {
     let dir = tempfile::tempdir().unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
@@ -205,7 +205,7 @@ fn a_context_that_is_dropped_in_a_runtime_is_cleaned_up() {
     assert_eq!(left(dir.path()), [""; 0]);
 }
 
-/// Not a test by itself: the process that the next test kills.
+/// A child process that the next test kills.
 #[test]
 fn child_that_is_killed_in_a_scope() {
     let Some(dir) = std::env::var_os("LARDER_TEST_KILLED_SCOPE") else { return };
@@ -218,7 +218,7 @@ fn child_that_is_killed_in_a_scope() {
 }
 
 #[test]
-fn what_a_killed_process_left_is_removed_by_the_next() {
+fn files_of_a_killed_process_are_removed_by_the_next() {
     use std::io::{BufRead, BufReader};
 
     let dir = tempfile::tempdir().unwrap();

@@ -1,6 +1,6 @@
-//! Caches in processes that are killed, over one directory, life after life.
+//! Crash tests: processes with a cache over one directory are killed and restarted.
 //!
-//! `LARDER_KILLS` says how many in all, 32 where it says nothing:
+//! `LARDER_KILLS` sets the total number of kills (default 32):
 //!
 //! `LARDER_KILLS=1000 cargo nextest run --test larder crashes::`
 
@@ -16,23 +16,23 @@ use larder_testkit::history::{Contract, Keeps, Verdict};
 use larder_testkit::workload::{Subject, Weights, Workload};
 use tempfile::TempDir;
 
-/// Where a child finds its directory.
+/// The variable that names the directory of a child.
 const DIR: &str = "LARDER_CRASH_DIR";
 const KILLS: u64 = 32;
-/// Tests below that kill.
+/// The number of tests below that kill processes.
 const CASES: u64 = 9;
 const THREADS: usize = 3;
-/// The least budget: every few lives a database becomes a pack.
+/// The smallest budget, with which a database becomes a sorted run every few restarts.
 const SMALL: u64 = 16 << 20;
 
-/// Below and above the line to segments at 1 KiB of frame, and that to files.
+/// Lengths below and above the limits of segments (1 KiB of frame) and of files.
 const LENS: [usize; 8] = [0, 100, 1_000, 1_900, 2_100, 4_100, 9_000, 40_000];
 
 fn work() -> Workload {
     Workload { keys: 24, lens: LENS.to_vec(), weights: Weights::ALL, failing_loads: 20, given_up: 0 }
 }
 
-/// As much as becomes a pack every few lives; nothing empties it.
+/// Enough data to create a sorted run every few restarts, and no `clear`.
 fn packed() -> Workload {
     let weights = Weights { clear: 0, ..Weights::ALL };
     Workload { keys: 2000, lens: vec![300, 900], weights, failing_loads: 20, given_up: 0 }
@@ -40,13 +40,13 @@ fn packed() -> Workload {
 
 type Open = fn(&Path) -> larder::Result<Cache<u64, String>>;
 
-/// Kills children that use what `open` opens, and asks that what `keeps` says
-/// is there, and nothing else.
+/// Kills child processes that use the cache of `open`. Checks that the entries promised by `keeps`
+/// survive, and that every read can be explained.
 fn killed(test: &str, open: Open, keeps: Keeps) {
     let _dir = killed_at_work(test, open, keeps, work);
 }
 
-/// As [`killed`]; where the work is done in. The caller looks at it last.
+/// As [`killed`], with a workload. Returns the directory of the caches.
 fn killed_at_work(test: &str, open: Open, keeps: Keeps, work: fn() -> Workload) -> Option<TempDir> {
     if let Some(life) = Life::from_env() {
         live(&life, open, &work());
@@ -57,8 +57,8 @@ fn killed_at_work(test: &str, open: Open, keeps: Keeps, work: fn() -> Workload) 
     let dir = tempfile::tempdir().unwrap();
     let mut killer = Killer::of_test(test, seed).with(DIR, dir.path());
     let kills = std::env::var("LARDER_KILLS").map_or(KILLS, |kills| kills.parse().unwrap());
-    // The first lines are those of the test harness, of the opening, and of reading what
-    // is there. The first life is a long one.
+    // The first lines come from the test harness, from opening, and from reading existing entries.
+    // The first child lives long.
     let most = 650 + 12 * work().keys;
     for life in 0..kills.div_ceil(CASES) {
         let after_lines = if life == 0 { most } else { rng.u64(4..most) };
@@ -73,7 +73,7 @@ fn killed_at_work(test: &str, open: Open, keeps: Keeps, work: fn() -> Workload) 
     Some(dir)
 }
 
-/// The life of a child: read what is there, then use it until killed.
+/// The run of a child: reads existing entries, then uses the cache until it is killed.
 fn live(life: &Life, open: Open, work: &Workload) {
     let dir = PathBuf::from(std::env::var_os(DIR).unwrap());
     life.note("opening");
@@ -93,7 +93,7 @@ fn live(life: &Life, open: Open, work: &Workload) {
     });
 }
 
-/// A cache as threads use it.
+/// A cache that is used from threads.
 pub(crate) struct Threads(pub(crate) Cache<u64, String>);
 
 impl Subject for Threads {
@@ -177,7 +177,7 @@ fn disk_synced() {
     killed("crashes::disk_synced", open, Keeps::Acknowledged);
 }
 
-/// Databases became packs in these lives.
+/// As [`killed_at_work`], and asserts that sorted runs exist at the end.
 fn killed_with_packs(test: &str, open: Open, keeps: Keeps) {
     let Some(dir) = killed_at_work(test, open, keeps, packed) else { return };
     let packs = dir.path().join("crashes/disk/packs");

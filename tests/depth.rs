@@ -1,7 +1,7 @@
-//! Values that are nested very deep: refused with an error, on any thread.
+//! Deeply nested values are refused with an error, on any thread.
 //!
-//! Regression: a recursive type of 100,000 levels was written, and the process that read
-//! it ended by a stack overflow.
+//! The fault: a process ended with a stack overflow when it read a value. The cause: a recursive
+//! type with 100,000 levels was accepted by the write.
 
 use larder::{Cache, Codec, ErrorKind, bcache};
 use serde::{Deserialize, Serialize};
@@ -14,7 +14,7 @@ struct Node {
 }
 
 impl Drop for Node {
-    /// One after another: the default would recurse as well.
+    /// Iterative: the default drop would recurse as well.
     fn drop(&mut self) {
         let mut next = self.next.take();
         while let Some(mut node) = next {
@@ -41,7 +41,7 @@ fn tree(depth: usize) -> Tree {
     (0..depth).fold(Tree::Leaf(1), |inner, _| Tree::Inner(vec![inner]))
 }
 
-/// On a thread with the stack that threads have by default.
+/// Runs `work` on a thread with the default stack size of threads.
 fn on_a_small_stack(work: impl FnOnce() + Send + 'static) {
     std::thread::Builder::new().stack_size(2 << 20).spawn(work).unwrap().join().unwrap();
 }
@@ -61,7 +61,7 @@ const CODECS: &[(&str, Codec)] = &[
 ];
 
 #[test]
-fn a_value_nested_deeper_than_can_be_read_is_refused_by_every_codec() {
+fn value_nested_too_deep_to_be_read_is_refused_by_every_codec() {
     on_a_small_stack(|| {
         let dir = tempfile::tempdir().unwrap();
         for (name, codec) in CODECS {
@@ -81,7 +81,7 @@ fn a_value_nested_deeper_than_can_be_read_is_refused_by_every_codec() {
 }
 
 #[test]
-fn a_value_of_the_greatest_depth_fits_a_small_stack() {
+fn value_of_the_greatest_depth_fits_in_a_small_stack() {
     on_a_small_stack(|| {
         let dir = tempfile::tempdir().unwrap();
         for (name, codec) in &CODECS[..2] {

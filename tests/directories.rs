@@ -1,8 +1,8 @@
-//! Directories that earlier builds left behind: each opens, and has what was kept.
+//! Directories of earlier builds open, with the entries that they kept.
 //!
-//! `tests/golden/directory-*.frame` hold the files of one directory each. A new layout
-//! gets a number of its own: name it [`PRESENT`], run with `LARDER_WRITE_GOLDEN=1`, and
-//! the directory of this build is written; what exists is never written over.
+//! Each `tests/golden/directory-*.frame` holds the files of one directory. A new layout gets a new
+//! number: set [`PRESENT`] to it and run with `LARDER_WRITE_GOLDEN=1` to write the directory of
+//! this build. Existing files are never overwritten.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -12,18 +12,18 @@ use larder::{Bytes, Cache, Compress, EntryOptions};
 
 use crate::golden;
 
-/// With files, databases of sled, segments and a journal.
+/// Layout with files, databases of sled, segments and a journal.
 const BEFORE_PACKS: &str = "directory-1";
-/// With packs beside them.
+/// The same layout with sorted runs.
 const PRESENT: &str = "directory-2";
 
-/// Enough for sled to be frozen once.
+/// Enough rows to freeze one sled database.
 const ROWS: u64 = 1500;
 const ROW_BYTES: usize = 800;
-/// Of these keys the values lie in segments.
+/// Keys whose values lie in segments.
 const LARGE: std::ops::Range<u64> = 10_000..10_005;
 const LARGE_BYTES: usize = 5000;
-/// Of these keys the entries were invalidated by their tag.
+/// Keys whose entries were invalidated by their tag.
 const TAGGED: std::ops::Range<u64> = 20_000..20_010;
 const STREAM_BYTES: u64 = 5 << 20;
 
@@ -96,7 +96,7 @@ fn check(dir: &Path) {
     check_rows(&rows(dir));
     let cache = rows(dir);
     check_rows(&cache);
-    // It goes on from there.
+    // The directory stays usable.
     assert!(cache.remove(&1));
     cache.try_insert(2, "new".to_owned()).unwrap();
     cache.close().unwrap();
@@ -111,7 +111,7 @@ fn check(dir: &Path) {
     cache.close().unwrap();
 }
 
-/// The files below `dir` by their paths.
+/// The files below `dir`, by path.
 fn files_of(dir: &Path) -> BTreeMap<String, Vec<u8>> {
     let entries = walkdir::WalkDir::new(dir).into_iter().map(Result::unwrap);
     let files = entries.filter(|entry| entry.file_type().is_file());
@@ -120,7 +120,7 @@ fn files_of(dir: &Path) -> BTreeMap<String, Vec<u8>> {
 }
 
 #[test]
-fn directories_of_earlier_builds_open() {
+fn directories_of_earlier_builds_can_be_read() {
     for name in [BEFORE_PACKS, PRESENT] {
         let dir = tempfile::tempdir().unwrap();
         if name == PRESENT {
@@ -140,7 +140,7 @@ fn directories_of_earlier_builds_open() {
 }
 
 #[test]
-fn this_build_writes_what_it_is_said_to() {
+fn this_build_writes_the_present_layout() {
     let dir = tempfile::tempdir().unwrap();
     fill(dir.path());
     let here = files_of(dir.path());

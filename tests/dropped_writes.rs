@@ -1,8 +1,8 @@
-//! A write of a task whose future is dropped still runs to its end, and never
-//! over what was written later.
+//! A write of a task whose future is dropped still runs to completion, but never overwrites a later
+//! write.
 //!
-//! The fault: over tiers that block, the dropped write waited for a thread of the
-//! blocking pool, and took the lock of its key after the later write had.
+//! The fault: the dropped write overwrote a later one. The cause: over blocking tiers it waited for
+//! a thread of the blocking pool, and took the key lock after the later write had released it.
 
 use std::future::Future;
 use std::pin::{Pin, pin};
@@ -18,7 +18,7 @@ use crate::tier_sets::{TIERED, tiered};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// A runtime whose one blocking thread is held up until it is let go.
+/// A runtime whose only blocking thread is occupied until the test releases it.
 struct HeldUp {
     runtime: Runtime,
     release: mpsc::Sender<()>,
@@ -32,14 +32,14 @@ impl HeldUp {
         Self { runtime, release }
     }
 
-    /// Begins a call and drops it while it waits for the thread.
+    /// Begins a call, and drops it while it waits for the thread.
     fn begin_and_drop(&self, call: impl Future) {
         let _inside = self.runtime.enter();
         let polled = pin!(call).poll(&mut Context::from_waker(Waker::noop()));
         assert!(polled.is_pending(), "it waits for the thread");
     }
 
-    /// Lets the thread go on, until it has done all that waits for it.
+    /// Releases the thread, and waits until it has run everything that was queued.
     fn finish(self) {
         self.release.send(()).unwrap();
         self.runtime.block_on(self.runtime.spawn_blocking(|| ())).unwrap();
@@ -49,7 +49,7 @@ impl HeldUp {
 type Call<'a> = Pin<Box<dyn Future<Output = ()> + 'a>>;
 type Begun = (&'static str, for<'a> fn(&'a AsyncCache<u64, u64>) -> Call<'a>);
 
-/// What a task begins and gives up.
+/// The calls that a task begins and drops.
 const FIRST: [Begun; 9] = [
     ("insert", |cache| Box::pin(cache.insert(1, 1))),
     ("remove", |cache| {
@@ -92,7 +92,7 @@ const FIRST: [Begun; 9] = [
 
 type Later = (&'static str, fn(&Cache<u64, u64>) -> Option<u64>);
 
-/// What a thread does afterwards, and what the entry is then.
+/// The calls that a thread makes afterwards, and the expected state of the entry.
 const LATER: [Later; 6] = [
     ("insert", |cache| {
         cache.insert(1, 100);
@@ -118,7 +118,7 @@ const LATER: [Later; 6] = [
 ];
 
 #[test]
-fn write_that_was_dropped_is_not_made_over_a_later_one() {
+fn dropped_write_does_not_overwrite_a_later_one() {
     for shelf in TIERED {
         for before in [None, Some(7)] {
             for (first, begin) in FIRST {
@@ -141,7 +141,7 @@ fn write_that_was_dropped_is_not_made_over_a_later_one() {
 }
 
 #[test]
-fn write_that_was_dropped_is_made_where_nothing_changed_the_entry_since() {
+fn dropped_write_is_stored_if_the_entry_did_not_change() {
     for shelf in TIERED {
         let dir = tempfile::tempdir().unwrap();
         let cache = tiered::<u64, u64>(shelf, dir.path(), &ManualClock::default()).build().unwrap();
@@ -159,9 +159,9 @@ fn write_that_was_dropped_is_made_where_nothing_changed_the_entry_since() {
     }
 }
 
-/// Both are tasks, and both were given up.
+/// Both writes come from tasks, and both futures are dropped.
 #[test]
-fn later_of_two_writes_that_were_dropped_stays() {
+fn later_of_two_dropped_writes_stays() {
     for shelf in TIERED {
         let dir = tempfile::tempdir().unwrap();
         let cache = tiered::<u64, u64>(shelf, dir.path(), &ManualClock::default()).build().unwrap();
@@ -177,7 +177,7 @@ fn later_of_two_writes_that_were_dropped_stays() {
 }
 
 #[test]
-fn stream_that_was_dropped_is_not_published_over_a_later_write() {
+fn dropped_stream_does_not_overwrite_a_later_write() {
     for len in [10, 5 << 20] {
         let dir = tempfile::tempdir().unwrap();
         let cache = fcache::<u64, Bytes>("streams").dir(dir.path()).build().unwrap();

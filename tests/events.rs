@@ -1,4 +1,4 @@
-//! Events: each kind is caused and heard, and no listener slows anybody down.
+//! Events: each kind is emitted for its cause, and no listener slows callers down.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,10 +14,10 @@ use larder_testkit::{FaultyTier, HashMapTier, ManualClock, Operation, Shelf, Tim
 use crate::fixtures::{Plan, Rig, get, insert, remove};
 
 const PATIENCE: Duration = Duration::from_secs(60);
-/// Longer than any pause of a breaker.
+/// Longer than any backoff of a breaker.
 const LONG: Duration = Duration::from_secs(60);
 
-/// What a listener heard.
+/// The events that a listener received.
 struct Ear<K>(Receiver<Event<K>>);
 
 impl<K> Ear<K> {
@@ -29,12 +29,12 @@ impl<K> Ear<K> {
         (0..count).map(|_| self.next().name()).collect()
     }
 
-    /// What there is until one is as wanted.
+    /// Skips events until one matches `wanted`, and returns it.
     fn until(&self, wanted: impl Fn(&Event<K>) -> bool) -> Event<K> {
         std::iter::repeat_with(|| self.next()).find(wanted).expect("it repeats for ever")
     }
 
-    /// All there was, once the cache is closed.
+    /// Returns all remaining events, once the cache is closed.
     fn rest(self) -> Vec<Event<K>> {
         self.0.iter().collect()
     }
@@ -50,7 +50,7 @@ fn inserted(key: u64, home: TierKind, by: Writer) -> Event<u64> {
 }
 
 #[test]
-fn what_callers_and_loads_do_is_heard_in_its_order() {
+fn changes_by_callers_and_loads_are_emitted_in_order() {
     let (listener, ear) = ear();
     let cache = mcache::<u64, u64>("heard").on_event(listener).build().unwrap();
     cache.insert(1, 1);
@@ -82,7 +82,7 @@ fn what_callers_and_loads_do_is_heard_in_its_order() {
 }
 
 #[test]
-fn one_entry_that_is_invalidated_is_named() {
+fn invalidated_entry_is_named() {
     let (listener, ear) = ear();
     let cache = mcache::<u64, u64>("one").on_event(listener).stale(LONG).build().unwrap();
     cache.insert(1, 1);
@@ -94,7 +94,7 @@ fn one_entry_that_is_invalidated_is_named() {
 }
 
 #[test]
-fn an_entry_past_its_time_expires_once() {
+fn expired_entry_emits_one_event() {
     let clock = ManualClock::default();
     let (listener, ear) = ear();
     let builder = mcache::<u64, u64>("old").ttl(Duration::from_secs(1)).clock(clock.clone());
@@ -118,7 +118,7 @@ fn an_entry_past_its_time_expires_once() {
 }
 
 #[test]
-fn what_memory_evicts_is_named_with_its_home() {
+fn eviction_from_memory_names_key_and_home() {
     let (listener, ear) = ear();
     let cache = mcache::<u64, u64>("small").capacity(10).on_event(listener).build().unwrap();
     (0..100).for_each(|key| cache.insert(key, key));
@@ -132,7 +132,7 @@ fn what_memory_evicts_is_named_with_its_home() {
 }
 
 #[test]
-fn what_disk_and_files_let_go_of_is_counted() {
+fn evictions_from_disk_and_files_are_counted() {
     let dir = tempfile::tempdir().unwrap();
     for kind in [TierKind::Disk, TierKind::File] {
         let (listener, ear) = ear();
@@ -167,7 +167,7 @@ struct Bench {
     ear: Ear<u64>,
 }
 
-/// A listened engine over a disk that obeys, and files; memory is empty.
+/// An engine with a listener over a controlled disk tier and a file tier, with empty memory.
 fn bench(kept: &[(u64, &str)]) -> Bench {
     let disk = FaultyTier::new(HashMapTier::on(&Shelf::default()));
     let file = FaultyTier::new(HashMapTier::on(&Shelf::default()).with_kind(TierKind::File));
@@ -183,7 +183,7 @@ fn bench(kept: &[(u64, &str)]) -> Bench {
 }
 
 #[test]
-fn promotions_and_moves_are_heard() {
+fn promotions_and_moves_are_emitted() {
     let Bench { rig, ear, .. } = bench(&[(1, "small")]);
     assert_eq!(get(&rig, 1).as_deref(), Some("small"));
     insert(&rig, 1, &"x".repeat(2 << 20)).unwrap();
@@ -194,7 +194,7 @@ fn promotions_and_moves_are_heard() {
 }
 
 #[test]
-fn what_is_found_expired_or_torn_beyond_memory_is_heard() {
+fn expired_or_torn_entry_in_a_lower_tier_is_emitted() {
     let Bench { disk, rig, ear, .. } = bench(&[(1, "torn")]);
     let key = larder_core::key::EncodedKey::new(vec![1]);
     let foreign =
@@ -217,7 +217,7 @@ fn what_is_found_expired_or_torn_beyond_memory_is_heard() {
 }
 
 #[test]
-fn a_tier_that_goes_and_comes_back_is_heard_line_by_line() {
+fn tier_down_and_up_are_emitted_per_line() {
     let Bench { disk, clock, rig, ear } = bench(&[(1, "one")]);
     let tier = TierKind::Disk;
     disk.fail(Operation::Get, Times::Forever, ErrorKind::Io);
@@ -233,7 +233,7 @@ fn a_tier_that_goes_and_comes_back_is_heard_line_by_line() {
 }
 
 #[test]
-fn removals_that_are_made_up_for_are_repairs() {
+fn retried_removals_are_emitted_as_repairs() {
     let Bench { disk, clock, rig, ear } = bench(&[(1, "one"), (2, "two")]);
     disk.fail(Operation::Remove, Times::Next(1), ErrorKind::Io);
     assert!(remove(&rig, 1).is_err());
@@ -248,7 +248,7 @@ fn removals_that_are_made_up_for_are_repairs() {
 }
 
 #[test]
-fn writes_that_are_given_up_are_heard_with_the_reason() {
+fn dropped_writes_are_emitted_with_the_reason() {
     let (listener, ear) = ear();
     let cache = mcache::<u64, u64>("off").on_event(listener).build().unwrap();
     cache.set_enabled(false).unwrap();
@@ -269,7 +269,7 @@ fn writes_that_are_given_up_are_heard_with_the_reason() {
 }
 
 #[test]
-fn tasks_are_heard_as_threads_are() {
+fn changes_by_tasks_are_emitted() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().unwrap();
     let dir = tempfile::tempdir().unwrap();
     let (listener, ear) = ear();
@@ -288,7 +288,7 @@ fn tasks_are_heard_as_threads_are() {
 
 #[cfg(feature = "redis")]
 #[test]
-fn a_server_that_goes_and_comes_back_is_heard() {
+fn server_down_and_up_are_emitted() {
     let Some(mut server) = larder_testkit::RedisServer::start() else { return };
     let dir = tempfile::tempdir().unwrap();
     let (listener, ear) = ear();
@@ -312,7 +312,7 @@ fn a_server_that_goes_and_comes_back_is_heard() {
 
 #[cfg(feature = "redis")]
 #[test]
-fn what_other_nodes_change_and_what_a_server_missed_is_heard() {
+fn changes_of_other_nodes_and_repairs_are_emitted() {
     let Some(mut server) = larder_testkit::RedisServer::start() else { return };
     let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
     let builder = |dir: &tempfile::TempDir| {
@@ -339,14 +339,14 @@ fn what_other_nodes_change_and_what_a_server_missed_is_heard() {
     ear.until(|event| *event == Event::Dropped { key: Arc::new(2), why: ErrorKind::Unavailable });
 }
 
-/// What a test holds of a listener that is stuck.
+/// The controls of a test over a listener that is stuck.
 struct Stuck {
     go: Sender<()>,
     is_in: Receiver<()>,
     heard: Arc<AtomicU64>,
 }
 
-/// A listener that is stopped in its first event until `go` is sent or dropped.
+/// A listener that blocks in its first event until `go` is sent or dropped.
 fn stuck() -> (impl FnMut(Event<u64>) + Send + 'static, Stuck) {
     let ((go, gate), (entered, is_in)) = (channel::<()>(), channel());
     let heard = Arc::new(AtomicU64::new(0));
@@ -361,7 +361,7 @@ fn stuck() -> (impl FnMut(Event<u64>) + Send + 'static, Stuck) {
 }
 
 #[test]
-fn a_listener_that_never_returns_delays_nobody_and_what_it_misses_is_counted() {
+fn blocked_listener_delays_no_caller_and_missed_events_are_counted() {
     let (listener, Stuck { go, is_in, heard }) = stuck();
     let cache = mcache::<u64, u64>("stuck").capacity(100_000).on_event(listener).build().unwrap();
     cache.insert(0, 0);
@@ -381,7 +381,7 @@ fn a_listener_that_never_returns_delays_nobody_and_what_it_misses_is_counted() {
     ends(&heard, 1);
 }
 
-/// Waits until the listener that counts is gone, and so its thread.
+/// Waits until the counting listener is dropped, and with it its thread.
 fn ends(heard: &Arc<AtomicU64>, count: u64) {
     let start = Instant::now();
     while Arc::strong_count(heard) > 1 {
@@ -392,7 +392,7 @@ fn ends(heard: &Arc<AtomicU64>, count: u64) {
 }
 
 #[test]
-fn a_slow_listener_is_told_how_much_it_missed() {
+fn slow_listener_receives_the_number_of_missed_events() {
     let (listener, Stuck { go, is_in, heard }) = stuck();
     let cache = mcache::<u64, u64>("slow").capacity(100_000).on_event(listener).build().unwrap();
     cache.insert(0, 0);
@@ -406,7 +406,7 @@ fn a_slow_listener_is_told_how_much_it_missed() {
 }
 
 #[test]
-fn a_listener_that_panics_is_caught_and_hears_on() {
+fn listener_that_panics_receives_later_events() {
     let heard = Arc::new(AtomicU64::new(0));
     let count = Arc::clone(&heard);
     let listener = move |event: Event<u64>| {
@@ -415,7 +415,7 @@ fn a_listener_that_panics_is_caught_and_hears_on() {
     };
     let cache = mcache::<u64, u64>("panics").on_event(listener).build().unwrap();
     (0..3).for_each(|key| cache.insert(key, key));
-    // Not left to `close`: to print where it panicked can take longer than that waits.
+    // Not left to `close`: printing the panic can take longer than `close` waits.
     let start = Instant::now();
     while heard.load(Ordering::SeqCst) < 3 {
         assert!(start.elapsed() < PATIENCE, "it hears no more");
@@ -427,7 +427,7 @@ fn a_listener_that_panics_is_caught_and_hears_on() {
 }
 
 #[test]
-fn a_dropped_cache_leaves_no_listener() {
+fn dropped_cache_drops_its_listener() {
     let heard = Arc::new(AtomicU64::new(0));
     for _ in 0..20 {
         let count = Arc::clone(&heard);
@@ -438,7 +438,7 @@ fn a_dropped_cache_leaves_no_listener() {
     ends(&heard, 200);
 }
 
-/// How long a listener is in the `close` of its own cache.
+/// Returns the time that a listener spends in `close` of its own cache.
 fn closed_from_within() -> Duration {
     let (sender, receiver) = channel::<Cache<u64, u64>>();
     let (done, is_done) = channel();
@@ -457,14 +457,14 @@ fn closed_from_within() -> Duration {
 }
 
 #[test]
-fn the_listener_may_close_its_cache() {
-    // Who waits for himself waits the whole second each time.
+fn listener_can_close_its_cache() {
+    // A call that waits for itself takes the whole second each time.
     let is_prompt = (0..10).any(|_| closed_from_within() < Duration::from_millis(900));
     assert!(is_prompt, "it waits for itself");
 }
 
 #[test]
-fn the_last_handle_may_go_with_the_listener() {
+fn listener_can_hold_the_last_handle() {
     let kept = Arc::new(parking_lot::Mutex::new(None::<Cache<u64, u64>>));
     let held = Arc::clone(&kept);
     let heard = Arc::new(AtomicU64::new(0));
@@ -484,10 +484,10 @@ fn the_last_handle_may_go_with_the_listener() {
     ends(&heard, 1);
 }
 
-/// An idle cache keeps no thread; the next event starts one again.
+/// An idle cache keeps no listener thread; the next event starts one.
 #[cfg(target_os = "linux")]
 #[test]
-fn the_thread_ends_when_there_is_nothing_to_tell() {
+fn listener_thread_ends_when_idle() {
     let (sender, threads) = channel();
     let listener = move |_: Event<u64>| _ = sender.send(std::fs::read_link("/proc/thread-self").unwrap());
     let cache = mcache::<u64, u64>("idle").on_event(listener).build().unwrap();

@@ -1,12 +1,13 @@
-//! Examples that judge themselves, run small. Cargo builds them beside the tests.
+//! Runs the examples that check their own results, on a small scale. Cargo builds them beside the
+//! tests.
 
 use std::process::Command;
 
 use larder_testkit::{RedisServer, not_run};
 
 #[test]
-fn processes_agree_while_every_plug_is_pulled() {
-    // Says so where there is no server to be had.
+fn processes_agree_while_servers_and_connections_fail() {
+    // Notes the test as not run if no server is installed.
     if RedisServer::start().is_none() {
         return;
     }

@@ -28,7 +28,7 @@ use larder_tiers::memory::{MemoryEngine, NullStore, Policy, Store};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-/// An engine and its memory store, wired as `Cache` wires them.
+/// An engine and its memory store, built as `Cache` builds them.
 pub(crate) struct Rig<V = String>
 where
     V: Clone + Send + Sync + 'static,

@@ -1,7 +1,7 @@
-//! A child process that was forked from one with caches.
+//! A child process that is forked from a process with caches.
 //!
-//! Regression: the child waited for ever for threads, locks and sockets that only its
-//! parent has.
+//! The fault: the child waited for ever. The cause: it waited for threads, locks and sockets that
+//! only its parent has.
 #![cfg(unix)]
 
 use std::process::{Command, exit};
@@ -11,13 +11,12 @@ use std::time::{Duration, Instant};
 use fork::Fork;
 use larder::{Cache, ErrorKind, bcache, fcache, mcache, ucache};
 
-/// Runs `child` in a fork of this process and returns whether it said so; fails
-/// when it hangs.
+/// Runs `child` in a fork of this process, and returns its result. Panics if it hangs.
 fn in_child(child: impl FnOnce() -> bool) -> bool {
     let pid = match fork::fork().unwrap() {
         Fork::Parent(pid) => pid,
         Fork::Child => {
-            // Without the end of a test: that belongs to the parent.
+            // The child exits here: the end of the test belongs to the parent.
             let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(child));
             exit(if outcome.unwrap_or(false) { 0 } else { 1 });
         }
@@ -41,7 +40,7 @@ fn is_refused<T>(result: larder::Result<T>) -> bool {
     refused.is_some_and(|error| error.kind() == ErrorKind::Closed && error.to_string().contains("forked"))
 }
 
-/// What a child may do with a cache of its parent that has tiers.
+/// Calls a cache with tiers in the child. Returns whether every result is as expected.
 fn use_it(cache: &Cache<u64, Vec<u8>>) -> bool {
     let checks = [
         cache.get(&2).is_none(),
@@ -60,7 +59,7 @@ fn use_it(cache: &Cache<u64, Vec<u8>>) -> bool {
 }
 
 #[test]
-fn a_forked_child_is_refused_by_tiers_and_does_not_hang() {
+fn forked_child_is_refused_by_tiers_and_does_not_hang() {
     let dir = tempfile::tempdir().unwrap();
     let caches = [
         bcache("disk").dir(dir.path()).memory_bytes(0).build().unwrap(),
@@ -81,7 +80,7 @@ fn a_forked_child_is_refused_by_tiers_and_does_not_hang() {
     }
     let paths: Vec<_> = caches.iter().map(|cache| cache.dir().unwrap().to_path_buf()).collect();
     assert!(in_child(move || {
-        // The last handles of the child: they delete and close nothing.
+        // The child drops its last handles. That deletes and closes nothing of the parent.
         caches.into_iter().for_each(drop);
         true
     }));
@@ -89,7 +88,7 @@ fn a_forked_child_is_refused_by_tiers_and_does_not_hang() {
 }
 
 #[test]
-fn a_forked_child_uses_memory_alone() {
+fn forked_child_can_use_a_memory_cache() {
     let cache = mcache::<u64, u64>("memory").build().unwrap();
     cache.insert(1, 1);
     assert_eq!(cache.load(2, |_| Ok::<_, String>(2)).ok(), Some(2));

@@ -7,7 +7,7 @@ use larder_core::codec::{Codec, Encoded, ValueCodec, Values};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-/// A value comes back equal, as long as it was measured, in its own codec.
+/// Asserts that a value round-trips, with its measured length and in its own codec.
 #[track_caller]
 fn check<V>(value: V, codec: CodecId, kind: Kind) -> Encoded
 where
@@ -24,7 +24,7 @@ where
     encoded
 }
 
-/// Whatever is done to its bytes, decoding ends in a value or an error.
+/// Damages the bytes. Decoding must return a value or an error.
 fn damage<V: Serialize + DeserializeOwned + 'static>(encoded: &Encoded, also_errors: bool) {
     let values = Values::<V>::new(Codec::Auto);
     let decode = |bytes: Vec<u8>| values.decode(Encoded { bytes: Bytes::from(bytes), ..encoded.clone() });
@@ -49,7 +49,7 @@ fn damage<V: Serialize + DeserializeOwned + 'static>(encoded: &Encoded, also_err
     }
 }
 
-/// Where a value of this type goes, and that it is read from there.
+/// Asserts that a value of this type is placed in `home` and read from there.
 #[track_caller]
 fn placed<V>(value: V, home: TierKind)
 where
@@ -70,7 +70,7 @@ mod json {
     use super::*;
 
     #[test]
-    fn documents_are_json() {
+    fn documents_are_stored_as_json() {
         let document = json!({"a": [1, -2, 2.5, null, true], "b": {"": "\u{0}ü"}, "c": u64::MAX, "d": 1.0});
         let encoded = check(document.clone(), CodecId::Json, Kind::Json);
         assert_eq!(serde_json::from_slice::<Value>(&encoded.bytes).unwrap(), document);
@@ -82,7 +82,7 @@ mod json {
     }
 
     #[test]
-    fn documents_are_compressed() {
+    fn json_documents_are_compressed() {
         let dir = tempfile::tempdir().unwrap();
         let cache = ucache::<u8, Value>("compressed").dir(dir.path()).build().unwrap();
         cache.try_insert(1, json!({"text": "x".repeat(5000)})).unwrap();
@@ -91,7 +91,7 @@ mod json {
     }
 
     #[test]
-    fn a_codec_that_is_named_counts_more() {
+    fn named_codec_wins_over_the_natural_format() {
         let values = Values::<Value>::new(Codec::MessagePack);
         let encoded = values.encode(&json!({"a": 1})).unwrap();
         assert_eq!(encoded.codec, CodecId::MessagePack);
@@ -103,7 +103,7 @@ mod json {
     }
 
     #[test]
-    fn what_would_not_be_read_back_is_not_written() {
+    fn document_too_deep_to_be_read_is_not_written() {
         let nested = |depth: usize| (0..depth).fold(json!(1), |inner, _| json!([inner]));
         check(nested(100), CodecId::Json, Kind::Json);
         let values = Values::<Value>::new(Codec::Auto);
@@ -123,7 +123,7 @@ mod arrays {
     use super::*;
 
     #[test]
-    fn arrays_of_every_shape_come_back() {
+    fn arrays_of_every_shape_round_trip() {
         check(arr0(7_i64), CodecId::Array, Kind::Array);
         check(Array1::<f64>::zeros(0), CodecId::Array, Kind::Array);
         check(Array::<u8, Ix3>::zeros((2, 0, 5)), CodecId::Array, Kind::Array);
@@ -140,7 +140,7 @@ mod arrays {
     }
 
     #[test]
-    fn layouts_other_than_the_standard_one_come_back() {
+    fn arrays_of_every_memory_layout_round_trip() {
         let numbers = Array::from_iter(0..24_u32).into_shape_with_order((4, 6)).unwrap();
         let fortran = Array2::from_shape_vec((4, 6).f(), (0..24_u32).collect()).unwrap();
         let columns_first = check(fortran.clone(), CodecId::Array, Kind::Array);
@@ -156,7 +156,7 @@ mod arrays {
     }
 
     #[test]
-    fn axes_that_lie_are_refused() {
+    fn array_with_wrong_axes_is_refused() {
         fn refused<V: Serialize + DeserializeOwned + Debug + 'static>(axes: &[u64], elements: &[u8]) {
             let mut bytes = u32::try_from(axes.len()).unwrap().to_le_bytes().to_vec();
             axes.iter().for_each(|axis| bytes.extend(axis.to_le_bytes()));
@@ -174,7 +174,7 @@ mod arrays {
     }
 
     #[test]
-    fn an_array_of_another_type_is_refused() {
+    fn array_of_another_type_is_refused() {
         let encoded = Values::<Array2<f32>>::new(Codec::Auto).encode(&Array2::ones((2, 2))).unwrap();
         assert!(Values::<Array2<u32>>::new(Codec::Auto).decode(encoded.clone()).is_err());
         assert!(Values::<Array1<f32>>::new(Codec::Auto).decode(encoded.clone()).is_err());
@@ -190,7 +190,7 @@ mod pictures {
     use super::*;
 
     #[test]
-    fn pictures_of_every_layout_come_back() {
+    fn pictures_of_every_layout_round_trip() {
         let all = [
             DynamicImage::new_luma8(3, 5),
             DynamicImage::new_luma_a8(1, 1),
@@ -214,7 +214,7 @@ mod pictures {
     }
 
     #[test]
-    fn sizes_that_lie_are_refused() {
+    fn picture_with_wrong_size_is_refused() {
         for [layout, width, height] in [[2, u32::MAX, u32::MAX], [9, u32::MAX, 1], [0, 2, 2], [10, 1, 1]] {
             let mut bytes = Vec::new();
             [layout, width, height].iter().for_each(|word| bytes.extend(word.to_le_bytes()));
@@ -224,7 +224,7 @@ mod pictures {
     }
 
     #[test]
-    fn a_color_space_that_would_be_lost_is_refused() {
+    fn picture_whose_color_space_would_be_lost_is_refused() {
         let mut picture = DynamicImage::new_rgb8(1, 1);
         picture.set_color_space(image::metadata::Cicp::SRGB_LINEAR).unwrap();
         assert!(Image::from(picture).encode().is_err());
@@ -260,7 +260,7 @@ mod frames {
     }
 
     #[test]
-    fn frames_come_back() {
+    fn data_frames_round_trip() {
         let encoded = check(Frame::from(columns()), CodecId::Arrow, Kind::Frame);
         damage::<Frame>(&encoded, true);
         check(Frame::from(columns().slice(1, 2)), CodecId::Arrow, Kind::Frame);
@@ -273,7 +273,7 @@ mod frames {
     }
 
     #[test]
-    fn frames_without_columns_or_rows_come_back() {
+    fn data_frames_without_columns_or_rows_round_trip() {
         let options = RecordBatchOptions::new().with_row_count(Some(5));
         let bare = RecordBatch::try_new_with_options(Arc::new(Schema::empty()), vec![], &options).unwrap();
         check(Frame::from(bare), CodecId::Arrow, Kind::Frame);
@@ -281,7 +281,7 @@ mod frames {
     }
 
     #[test]
-    fn a_frame_goes_to_a_file() {
+    fn large_data_frame_goes_to_a_file() {
         let numbers: ArrayRef = Arc::new(Float64Array::from_iter_values((0..10_000).map(f64::from)));
         let batch = RecordBatch::try_from_iter([("number", numbers)]).unwrap();
         placed(Frame::from(batch), TierKind::File);

@@ -1,4 +1,4 @@
-//! Stored bytes that were changed: a miss that is counted, never a wrong value.
+//! Stored bytes that were changed are a counted miss, never a wrong value.
 
 use std::fs::{self, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
@@ -22,13 +22,13 @@ fn files(dir: &Path) -> Vec<PathBuf> {
     files.filter(|entry| entry.file_type().is_file()).map(|entry| entry.into_path()).collect()
 }
 
-/// What was refused, or could not be read, in the tier `kind`.
+/// The number of entries that the tier `kind` refused or could not read.
 fn refused(cache: &Texts, kind: TierKind) -> u64 {
     let counts = cache.stats().tier(kind).unwrap().counts;
     counts.refused + counts.errors
 }
 
-/// Where the frame of the one entry lies, and how long it is.
+/// The place and the length of the only frame.
 struct Frame {
     path: PathBuf,
     at: u64,
@@ -57,8 +57,8 @@ impl Frame {
         }
     }
 
-    /// Every bit and every length of a short frame, 60 of each of a long one
-    /// and some more of its head.
+    /// Every bit and every length of a short frame; 60 of each of a long frame, and more of its
+    /// head.
     fn damages(&self, rng: &mut Rng) -> Vec<Damage> {
         if self.len <= 400 {
             return (0..self.len * 8).map(Damage::Flip).chain((0..self.len).map(Damage::Cut)).collect();
@@ -70,7 +70,7 @@ impl Frame {
     }
 }
 
-/// Damages a frame in every way, stored anew each time.
+/// Damages a frame in every way. Stores it anew each time.
 fn check(cache: &Texts, kind: TierKind, len: usize, find: impl Fn() -> Frame) {
     let mut rng = Rng::with_seed(len as u64);
     let value = value(len);
@@ -80,7 +80,7 @@ fn check(cache: &Texts, kind: TierKind, len: usize, find: impl Fn() -> Frame) {
         let before = refused(cache, kind);
         find().damage(damage);
         assert_eq!(cache.get(&KEY), None, "{kind}, {len} bytes, {damage:?}");
-        // A segment that ends too early has no such entry, as far as its tier can tell.
+        // In a segment that ends too early, the tier cannot tell that the entry existed.
         let is_absent = kind == TierKind::Disk && matches!(damage, Damage::Cut(_));
         let counted = refused(cache, kind) - before;
         assert!(counted == 1 || is_absent && counted == 0, "{kind}, {len} bytes, {damage:?}: {counted}");
@@ -92,7 +92,7 @@ fn check(cache: &Texts, kind: TierKind, len: usize, find: impl Fn() -> Frame) {
 const COMPRESSIONS: [Compress; 2] = [Compress::None, Compress::Auto];
 
 #[test]
-fn files_that_were_changed_are_refused() {
+fn changed_files_are_refused() {
     for compress in COMPRESSIONS {
         let dir = tempfile::tempdir().unwrap();
         let cache =
@@ -110,7 +110,7 @@ fn files_that_were_changed_are_refused() {
 }
 
 #[test]
-fn segments_that_were_changed_are_refused() {
+fn changed_segments_are_refused() {
     for compress in COMPRESSIONS {
         let dir = tempfile::tempdir().unwrap();
         let cache =
@@ -135,9 +135,9 @@ fn last_in_segments(dir: &Path) -> Frame {
     Frame { path, at: from + at as u64, len: bytes.len() - at }
 }
 
-/// A byte anywhere in the directory of a closed cache: sled's files as well.
+/// Flips a byte anywhere in the directory of a closed cache, also in files of sled.
 #[test]
-fn a_flipped_byte_anywhere_is_never_a_wrong_value() {
+fn flipped_byte_anywhere_never_gives_a_wrong_value() {
     let seed = Rng::new().u64(..);
     let mut rng = Rng::with_seed(seed);
     let rounds = std::env::var("LARDER_FLIPS").map_or(24, |rounds| rounds.parse().unwrap());
@@ -173,13 +173,13 @@ fn a_flipped_byte_anywhere_is_never_a_wrong_value() {
     println!("{rounds} flipped bytes: {missed} of {} reads missed, none wrong", rounds * 40);
 }
 
-/// Flips a bit in some file that is not empty.
+/// Flips a bit in a random file that is not empty.
 fn flip_one(dir: &Path, rng: &mut Rng) -> (PathBuf, usize) {
     let mut files = files(dir);
     files.retain(|path| fs::metadata(path).unwrap().len() > 0);
     let path = rng.choice(files).unwrap();
     let mut bytes = fs::read(&path).unwrap();
-    // sled's files are mostly zeros: half of the time a byte that is not.
+    // Files of sled are mostly zeros. Half of the time the chosen byte is not zero.
     let used: Vec<usize> = (0..bytes.len()).filter(|at| bytes[*at] != 0).collect();
     let at = match rng.bool() && !used.is_empty() {
         true => rng.choice(used).unwrap(),

@@ -1,5 +1,5 @@
-//! A real file system, filled to the brim, where mounting is allowed; where it
-//! is not, `history` has a quota.
+//! A real file system that is filled up. Runs only where mounting is allowed; elsewhere the
+//! histories with a quota cover this.
 
 use std::fs;
 use std::path::Path;
@@ -18,12 +18,12 @@ use tempfile::TempDir;
 
 use crate::crashes::Threads;
 
-/// A file system of its own; unmounted when dropped.
+/// A mounted file system, which is unmounted on drop.
 pub(crate) struct Mounted(TempDir);
 
 impl Mounted {
-    /// A file system in memory with the `options` of tmpfs; `None`, which is
-    /// noted, where mounting is not allowed.
+    /// Mounts a tmpfs with the `options`. Returns `None`, which is noted as not run, if mounting is
+    /// not allowed.
     pub(crate) fn new(options: &str) -> Option<Self> {
         let dir = tempfile::tempdir().unwrap();
         let mount =
@@ -47,7 +47,7 @@ impl Drop for Mounted {
     }
 }
 
-/// Much more than fits, at sizes for rows, segments and files.
+/// More data than fits, with sizes for rows, segments and files.
 fn workload() -> Workload {
     let weights = Weights { insert: 60, clear: 0, ..Weights::ALL };
     let lens = vec![100, 3_000, 20_000, 200_000];
@@ -64,8 +64,8 @@ fn use_it(cache: &Threads, history: &Arc<History>, seed: u64) {
     });
 }
 
-/// Fills the file system, asks that every read is explained, makes room, and
-/// asks that the cache notices by itself.
+/// Fills the file system and checks that every read can be explained. Then frees space, and checks
+/// that the cache uses it without help.
 fn check(name: &str, open: fn(&Path) -> Result<Cache<u64, String>>) {
     let Some(mounted) = Mounted::new("size=14m") else { return };
     let ballast = mounted.path().join("ballast");
@@ -82,21 +82,21 @@ fn check(name: &str, open: fn(&Path) -> Result<Cache<u64, String>>) {
     let deadline = Instant::now() + Duration::from_secs(20);
     let lands =
         |key: u64| cache.0.try_insert(key, "room".repeat(1_000)).is_ok() && cache.0.get(&key).is_some();
-    // Keys that the history knows nothing of.
+    // These keys are not part of the history.
     while !(1_000..1_020).all(lands) {
         assert!(Instant::now() < deadline, "{name}: there is room, and it does not come back");
         thread::park_timeout(Duration::from_millis(50));
     }
     block_on(workload().read_all(&cache, &mut recorder));
-    // It may be full again by what is flushed now, and says so then.
+    // The flush may fill the file system again. Then `close` returns an error.
     let closed = cache.0.close();
     drop(cache);
     let cache = Threads(open(mounted.path()).unwrap());
     block_on(workload().read_all(&cache, &mut recorder));
     cache.0.close().unwrap();
     drop(recorder);
-    // What could not be removed is remembered as long as the cache lives, and
-    // no longer: a failed call may show its effect only until then.
+    // Removals that failed are remembered only while the cache lives. So a failed call may take
+    // effect only until then.
     let report = history.check(&Contract { keeps: Keeps::Nothing, failures_change: false });
     println!("{name}: {failed} failures, {evicted} evicted, closed with {closed:?}, {report}");
     report.assert_sound(name);

@@ -1,8 +1,7 @@
-//! Frames of every released format keep decoding.
+//! Frames of every released format can still be decoded.
 //!
-//! `tests/golden` holds frames as format 1 wrote them. To add one, give it a
-//! row here and run with `LARDER_WRITE_GOLDEN=1`; files that exist are never
-//! written over.
+//! `tests/golden` holds frames as format 1 wrote them. To add one, add a row here and run with
+//! `LARDER_WRITE_GOLDEN=1`. Existing files are never overwritten.
 
 use std::fs;
 use std::io::{Cursor, Read};
@@ -61,7 +60,8 @@ fn write<V: Serialize + DeserializeOwned + 'static>(value: &V, compress: Compres
     Frame::new(&header, &key(), b"", payload)
 }
 
-/// Writes what `value` makes, compressed, if there is nothing of this name and that is asked for.
+/// Writes the compressed frame of `value` under this name if the file is missing and
+/// `LARDER_WRITE_GOLDEN` is set.
 pub(crate) fn write_missing<V: Serialize + DeserializeOwned + 'static>(
     name: &str,
     value: impl FnOnce() -> V,
@@ -84,13 +84,13 @@ where
     let written = write(&value, compress).to_vec();
     write_bytes(name, || written.clone());
     let golden = decodes(name, &value);
-    // What a compressor writes may change with its version; the rest may not.
+    // The output of a compressor may change with its version; all other bytes may not.
     if compress == Compress::None {
         assert_eq!(written, golden, "{name}: this build writes other bytes");
     }
 }
 
-/// The frame of this name, which reads as `value`.
+/// Asserts that the frame of this name decodes to `value`, and returns its bytes.
 #[track_caller]
 fn decodes<V>(name: &str, value: &V) -> Bytes
 where
@@ -114,22 +114,22 @@ fn open<V: Serialize + DeserializeOwned + 'static>(name: &str, golden: &Bytes) -
     Values::<V>::new(Codec::Auto).decode(encoded).unwrap()
 }
 
-/// What the frame of this name holds.
+/// Returns the value of the frame of this name.
 pub(crate) fn read<V: Serialize + DeserializeOwned + 'static>(name: &str) -> V {
     open(name, &bytes_of(name))
 }
 
 #[test]
-fn format_1_keeps_decoding() {
+fn frames_of_format_1_can_be_decoded() {
     check("unit", (), Compress::None);
     check("number", 7_u64, Compress::None);
     check("none", None::<String>, Compress::None);
     check("record", Answer::Named { name: "a".into(), parts: vec![Some(1.5), None] }, Compress::None);
     check("enum", vec![Answer::Unknown, Answer::Number(-1)], Compress::None);
     check("skips-form", Skips { note: None, count: 9 }, Compress::None);
-    // Without the form of the value, as it was written before.
+    // Written by an earlier build, without the form of the value.
     decodes("skips", &Skips { note: None, count: 9 });
-    // As MessagePack: documents were written so before they were written as JSON.
+    // In MessagePack, as earlier builds wrote documents. This build writes JSON.
     decodes("json", &serde_json::json!({"a": [1, null, "x"]}));
     check("bytes", Bytes::from_static(b"\x00\xff raw"), Compress::None);
     check("empty", Vec::<u8>::new(), Compress::None);
@@ -140,27 +140,27 @@ fn format_1_keeps_decoding() {
 
 #[test]
 #[cfg(feature = "json")]
-fn format_1_keeps_decoding_documents() {
+fn documents_of_format_1_can_be_decoded() {
     check("document", serde_json::json!({"a": [1, null, "x"], "b": {"c": 1.5}}), Compress::None);
 }
 
 #[test]
 #[cfg(feature = "ndarray")]
-fn format_1_keeps_decoding_arrays() {
+fn arrays_of_format_1_can_be_decoded() {
     check("array", ndarray::arr2(&[[1.0_f32, -2.5, 0.0], [3.0, f32::MAX, -0.0]]), Compress::None);
     check("array-dyn", ndarray::ArrayD::<u16>::zeros(vec![2, 0, 3]), Compress::None);
 }
 
 #[test]
 #[cfg(feature = "image")]
-fn format_1_keeps_decoding_pictures() {
+fn pictures_of_format_1_can_be_decoded() {
     let gray = image::GrayImage::from_fn(3, 2, |x, y| image::Luma([u8::try_from(16 * y + x).unwrap()]));
     check("picture", larder::natural::Image::from(image::DynamicImage::from(gray)), Compress::None);
 }
 
 #[test]
 #[cfg(feature = "arrow")]
-fn format_1_keeps_decoding_frames() {
+fn data_frames_of_format_1_can_be_decoded() {
     let days: arrow_array::ArrayRef = std::sync::Arc::new(arrow_array::Int32Array::from(vec![Some(1), None]));
     let batch = arrow_array::RecordBatch::try_from_iter([("day", days)]).unwrap();
     let value = larder::natural::Frame::from(batch);
@@ -168,18 +168,18 @@ fn format_1_keeps_decoding_frames() {
     if std::env::var_os("LARDER_WRITE_GOLDEN").is_some() && !path("frame").exists() {
         fs::write(path("frame"), &written).unwrap();
     }
-    // Arrow may write other bytes with its next version, as long as it reads these.
+    // A later version of Arrow may write other bytes, as long as it reads these.
     decodes("frame", &value);
 }
 
 #[test]
 #[cfg(feature = "lz4")]
-fn format_1_keeps_decoding_lz4() {
+fn lz4_frames_of_format_1_can_be_decoded() {
     check("lz4", "larder ".repeat(500), Compress::lz4());
 }
 
 #[test]
-fn format_1_keeps_decoding_streams() {
+fn streams_of_format_1_can_be_decoded() {
     let payload = b"a stream of less than a chunk";
     let header = Header {
         codec: CodecId::Raw,

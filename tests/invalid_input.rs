@@ -1,5 +1,4 @@
-//! A stranger's mistakes: a clear error, or a miss that is counted; never a
-//! panic, never a wrong value.
+//! Invalid input gives a clear error or a counted miss; never a panic, never a wrong value.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,7 +6,7 @@ use std::path::{Path, PathBuf};
 use larder::{Bytes, Cache, Compress, Error, ErrorKind, Persistence, Thresholds, TierKind};
 use serde::{Deserialize, Serialize};
 
-/// The error says all three: which option, what was given, what is allowed.
+/// Asserts that the error names the option, the given value and the allowed values.
 #[track_caller]
 fn check(result: Result<Cache<u8, u8>, Error>, says: [&str; 3]) {
     let error = result.expect_err("the option is wrong");
@@ -18,7 +17,7 @@ fn check(result: Result<Cache<u8, u8>, Error>, says: [&str; 3]) {
 }
 
 #[test]
-fn options_out_of_range_are_named() {
+fn error_for_an_option_out_of_range_names_it() {
     let dir = tempfile::tempdir().unwrap();
     let u = || larder::ucache::<u8, u8>("mistakes").dir(dir.path());
     let m = || larder::mcache::<u8, u8>("mistakes");
@@ -39,7 +38,7 @@ fn options_out_of_range_are_named() {
 }
 
 #[test]
-fn bytes_of_unknown_size_ask_for_a_weigher() {
+fn memory_bytes_for_values_of_unknown_size_requires_a_weigher() {
     let error = larder::mcache::<u8, String>("heap").memory_bytes(1 << 20).build().unwrap_err();
     assert!(error.to_string().contains("weigher"), "{error}");
     let cache = larder::mcache::<u8, String>("heap")
@@ -54,7 +53,7 @@ fn bytes_of_unknown_size_ask_for_a_weigher() {
 }
 
 #[test]
-fn an_unusable_directory_is_named() {
+fn error_for_an_unusable_directory_names_it() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("a file");
     fs::write(&file, "not a folder").unwrap();
@@ -70,7 +69,7 @@ fn an_unusable_directory_is_named() {
 }
 
 #[test]
-fn a_read_only_directory_is_an_error() {
+fn read_only_directory_is_an_error() {
     use std::os::unix::fs::PermissionsExt;
     let dir = tempfile::tempdir().unwrap();
     fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o500)).unwrap();
@@ -78,7 +77,7 @@ fn a_read_only_directory_is_an_error() {
     fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o700)).unwrap();
     match built {
         Err(error) => assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}"),
-        // The superuser may write everywhere: then the cache must simply work.
+        // The superuser may write everywhere. Then the cache must simply work.
         Ok(cache) => {
             cache.insert(1, 2);
             assert_eq!(cache.get(&1), Some(2));
@@ -88,7 +87,7 @@ fn a_read_only_directory_is_an_error() {
 }
 
 #[test]
-fn a_name_cannot_leave_its_directory() {
+fn name_of_a_cache_cannot_escape_its_directory() {
     let dir = tempfile::tempdir().unwrap();
     let base = dir.path().join("base");
     for name in ["../../x", "/etc", "", ".", "a/b", "C:\\x", "nul", &"long".repeat(1000)] {
@@ -106,7 +105,7 @@ fn a_name_cannot_leave_its_directory() {
 }
 
 #[test]
-fn keys_of_no_bytes_and_of_a_mebibyte_are_keys() {
+fn empty_keys_and_keys_of_a_mebibyte_work() {
     let dir = tempfile::tempdir().unwrap();
     for build in [larder::bcache::<String, u32>, larder::fcache, larder::ucache] {
         let cache = build("keys".to_owned()).dir(dir.path()).memory_bytes(0).build().unwrap();
@@ -128,7 +127,7 @@ fn keys_of_no_bytes_and_of_a_mebibyte_are_keys() {
 }
 
 #[test]
-fn keys_that_differ_do_not_meet() {
+fn different_keys_have_different_encodings() {
     let dir = tempfile::tempdir().unwrap();
     #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
     struct Skipping {
@@ -153,7 +152,7 @@ fn keys_that_differ_do_not_meet() {
     pairs.close().unwrap();
 }
 
-/// Every regular file below.
+/// Every regular file below a folder.
 fn files(dir: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in fs::read_dir(dir).unwrap() {
@@ -163,7 +162,7 @@ fn files(dir: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// Builds a cache of one file an entry, damages each file, and reads.
+/// Builds a cache with one file per entry, damages each file, and reads.
 fn damaged(damage: impl Fn(&Path)) -> (Option<Bytes>, Cache<u8, Bytes>, tempfile::TempDir) {
     let dir = tempfile::tempdir().unwrap();
     let open = || larder::fcache::<u8, Bytes>("damaged").dir(dir.path()).memory_bytes(0).build().unwrap();
@@ -189,7 +188,7 @@ fn check_refused(damage: impl Fn(&Path)) {
 }
 
 #[test]
-fn a_flipped_bit_is_a_miss_that_is_counted() {
+fn flipped_bit_is_a_counted_miss() {
     for at in [0, 4, 5, 20, 60, 90, 96, 97, 98, 120] {
         check_refused(|path| {
             let mut bytes = fs::read(path).unwrap();
@@ -200,7 +199,7 @@ fn a_flipped_bit_is_a_miss_that_is_counted() {
 }
 
 #[test]
-fn a_truncated_file_is_a_miss_that_is_counted() {
+fn truncated_file_is_a_counted_miss() {
     for keep in [0, 1, 50, 96, 97, 100] {
         check_refused(|path| {
             let bytes = fs::read(path).unwrap();
@@ -216,7 +215,7 @@ fn a_truncated_file_is_a_miss_that_is_counted() {
 }
 
 #[test]
-fn the_file_of_another_key_is_a_miss_that_is_counted() {
+fn file_of_another_key_is_a_counted_miss() {
     let dir = tempfile::tempdir().unwrap();
     let open = || larder::fcache::<u8, Bytes>("swapped").dir(dir.path()).memory_bytes(0).build().unwrap();
     let cache = open();
@@ -234,7 +233,7 @@ fn the_file_of_another_key_is_a_miss_that_is_counted() {
 }
 
 #[test]
-fn foreign_files_are_left_alone() {
+fn foreign_files_are_not_touched() {
     let dir = tempfile::tempdir().unwrap();
     let open = || {
         let cache = larder::ucache::<u8, Bytes>("foreign").dir(dir.path());
@@ -295,7 +294,7 @@ where
 }
 
 #[test]
-fn a_value_changed_in_type_is_a_miss_that_is_counted() {
+fn value_of_a_changed_type_is_a_counted_miss() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
     stored_as(dir, 7_u64);
@@ -313,7 +312,7 @@ fn a_value_changed_in_type_is_a_miss_that_is_counted() {
 }
 
 #[test]
-fn a_torn_database_is_set_aside() {
+fn torn_database_is_replaced() {
     let dir = tempfile::tempdir().unwrap();
     let open = || larder::bcache::<u32, String>("torn").dir(dir.path()).memory_bytes(0).build().unwrap();
     let cache = open();
@@ -335,10 +334,10 @@ fn a_torn_database_is_set_aside() {
 }
 
 #[test]
-fn a_value_that_fails_in_its_second_pass_leaves_no_former_one() {
+fn value_that_fails_to_encode_after_measuring_removes_the_former() {
     use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
     static PASSES: AtomicU32 = AtomicU32::new(0);
-    /// Refuses the pass of this number, counted from now.
+    /// Fails in the pass of this number, counted from now.
     static REFUSES: AtomicU32 = AtomicU32::new(u32::MAX);
     #[derive(Clone, Debug, PartialEq, Deserialize)]
     struct Fickle(u8);
@@ -360,7 +359,7 @@ fn a_value_that_fails_in_its_second_pass_leaves_no_former_one() {
 }
 
 #[test]
-fn a_value_that_cannot_be_encoded_is_an_error_and_not_stored() {
+fn value_that_cannot_be_encoded_is_an_error_and_removes_the_former() {
     #[derive(Clone, Debug, PartialEq, Deserialize)]
     struct Refuses(bool);
     impl Serialize for Refuses {

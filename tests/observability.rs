@@ -1,4 +1,4 @@
-//! What is seen of a cache beside events: spans, times, metrics.
+//! Spans, latencies and statistics of a cache. Events have a file of their own.
 
 use std::collections::HashMap;
 use std::fmt::Debug;
@@ -26,7 +26,7 @@ struct Opened {
     fields: HashMap<&'static str, String>,
 }
 
-/// Keeps every span.
+/// A subscriber that keeps every span.
 #[derive(Clone, Default)]
 struct Spans {
     opened: Arc<Mutex<Vec<Opened>>>,
@@ -34,7 +34,7 @@ struct Spans {
 }
 
 impl Spans {
-    /// The spans that `work` opens on its own thread.
+    /// Returns the spans that `work` opens on its own thread.
     fn of(work: impl FnOnce()) -> Vec<Opened> {
         let spans = Self::default();
         tracing::subscriber::with_default(spans.clone(), work);
@@ -104,7 +104,7 @@ fn calls(spans: &[Opened]) -> Vec<String> {
 }
 
 #[test]
-fn a_hit_opens_no_span_and_a_load_one() {
+fn hit_opens_no_span_and_load_opens_one() {
     let cache = mcache::<String, u64>("traced").build().unwrap();
     let spans = Spans::of(|| {
         assert_eq!(cache.get("secret"), None);
@@ -127,7 +127,7 @@ fn a_hit_opens_no_span_and_a_load_one() {
 }
 
 #[test]
-fn every_way_to_load_has_one_span_that_says_how_it_ended() {
+fn each_load_operation_opens_one_span_with_its_outcome() {
     let cache = mcache::<u64, u64>("ways").build().unwrap();
     let spans = Spans::of(|| {
         cache.try_get_with(1, || Err::<u64, _>("away")).unwrap_err();
@@ -142,7 +142,7 @@ fn every_way_to_load_has_one_span_that_says_how_it_ended() {
 }
 
 #[test]
-fn each_call_of_a_tier_has_one_span() {
+fn each_tier_call_opens_one_span() {
     let disk = FaultyTier::new(HashMapTier::new());
     let rig = Plan::over(vec![Arc::new(disk.clone()) as Arc<dyn Tier>]).without_memory().build();
     rig.set_name("spanned");
@@ -165,7 +165,7 @@ fn each_call_of_a_tier_has_one_span() {
 }
 
 #[test]
-fn a_repair_has_a_span_around_its_calls() {
+fn repair_opens_a_span_around_its_tier_calls() {
     let disk = FaultyTier::new(HashMapTier::new());
     let plan = Plan::over(vec![Arc::new(disk.clone()) as Arc<dyn Tier>]).without_memory();
     let clock = plan.clock.clone();
@@ -181,7 +181,7 @@ fn a_repair_has_a_span_around_its_calls() {
 }
 
 #[test]
-fn what_a_loader_opens_is_within_its_span() {
+fn span_of_a_loader_is_a_child_of_the_load_span() {
     let cache = mcache::<u64, u64>("nested").build().unwrap();
     let spans = Spans::of(|| {
         cache.get_with(1, || cache.get_with(2, || 2));
@@ -189,9 +189,9 @@ fn what_a_loader_opens_is_within_its_span() {
     assert_eq!(spans.iter().map(|span| span.parent).collect::<Vec<_>>(), [None, Some(1)]);
 }
 
-/// Alone in its process under nextest; elsewhere it may find a subscriber set.
+/// Under nextest this test has its own process. Elsewhere a subscriber may already be set.
 #[test]
-fn the_spans_of_a_blocking_thread_are_children_of_the_task_that_asked() {
+fn spans_of_a_blocking_thread_are_children_of_the_calling_task() {
     let spans = Spans::default();
     if tracing::subscriber::set_global_default(spans.clone()).is_err() {
         return;
@@ -214,7 +214,7 @@ fn the_spans_of_a_blocking_thread_are_children_of_the_task_that_asked() {
 }
 
 #[test]
-fn loads_and_tiers_are_timed_and_memory_is_not() {
+fn latency_is_measured_for_loads_and_tiers_but_not_for_memory() {
     let dir = tempfile::tempdir().unwrap();
     let cache =
         bcache::<u64, String>("timed").dir(dir.path()).persistence(Persistence::LongTerm).build().unwrap();
@@ -237,7 +237,7 @@ fn loads_and_tiers_are_timed_and_memory_is_not() {
 }
 
 #[test]
-fn a_call_that_the_breaker_refuses_is_not_timed() {
+fn latency_excludes_calls_refused_by_the_breaker() {
     let disk = FaultyTier::new(HashMapTier::new());
     let rig = Plan::over(vec![Arc::new(disk.clone()) as Arc<dyn Tier>]).without_memory().build();
     disk.fail(Operation::Get, Times::Forever, ErrorKind::Io);

@@ -1,4 +1,4 @@
-//! The pages: their links lead somewhere, and their lists are complete.
+//! Checks of the documentation pages: links resolve, and lists are complete.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -12,7 +12,7 @@ fn read(path: impl AsRef<Path>) -> String {
     fs::read_to_string(root().join(path)).unwrap()
 }
 
-/// The names in a folder, without what follows the first dot.
+/// The file names in a folder, up to the first dot.
 fn names(folder: &str, is_wanted: impl Fn(&Path) -> bool) -> BTreeSet<String> {
     let entries = fs::read_dir(root().join(folder)).unwrap().map(|entry| entry.unwrap().path());
     let name =
@@ -24,7 +24,7 @@ fn is_page(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension == "md")
 }
 
-/// Every page of the project, from its root.
+/// Every page of the project, relative to its root.
 fn pages() -> Vec<PathBuf> {
     let in_folder = |folder: &str| {
         names(folder, is_page)
@@ -35,19 +35,19 @@ fn pages() -> Vec<PathBuf> {
     ["", "docs", "docs/decisions"].into_iter().flat_map(in_folder).collect()
 }
 
-/// The text outside of blocks of code.
+/// The text of a page outside of code blocks.
 fn prose(page: &str) -> String {
     page.split("```").step_by(2).collect()
 }
 
-/// Where the links of a page lead, without those to other sites.
+/// The link targets of a page, without links to other sites.
 fn links(page: &str) -> Vec<String> {
     let targets = prose(page);
     let targets = targets.split("](").skip(1).filter_map(|rest| rest.split(')').next());
     targets.filter(|target| !target.contains("://")).map(str::to_owned).collect()
 }
 
-/// The headings of a page as links name them.
+/// The anchors of the headings of a page.
 fn anchors(page: &str) -> BTreeSet<String> {
     let prose = prose(page);
     let headings = prose.lines().filter_map(|line| line.strip_prefix('#'));
@@ -60,7 +60,7 @@ fn anchors(page: &str) -> BTreeSet<String> {
 }
 
 #[test]
-fn links_lead_somewhere() {
+fn links_of_the_pages_resolve() {
     let mut count = 0;
     for path in pages() {
         let page = read(&path);
@@ -77,7 +77,7 @@ fn links_lead_somewhere() {
 }
 
 #[test]
-fn the_front_page_lists_every_page_and_example() {
+fn readme_lists_every_page_and_example() {
     let front = read("README.md");
     let listed: BTreeSet<String> = links(&front).into_iter().collect();
     let examples_compiled = read("crates/larder/src/lib.rs");
@@ -97,7 +97,7 @@ fn the_front_page_lists_every_page_and_example() {
 }
 
 #[test]
-fn the_architecture_names_every_folder_and_test() {
+fn architecture_page_names_every_folder_and_test() {
     let page = read("ARCHITECTURE.md");
     for krate in names("crates", Path::is_dir) {
         assert!(
@@ -119,9 +119,9 @@ fn the_architecture_names_every_folder_and_test() {
     }
 }
 
-/// Files that are named with their folder, or in the row of their crate, are there.
+/// A file named with its folder, or in the row of its crate, exists.
 #[test]
-fn files_that_the_architecture_names_are_there() {
+fn files_named_by_the_architecture_page_exist() {
     let page = read("ARCHITECTURE.md");
     let all: Vec<String> = walkdir::WalkDir::new(root().join("crates"))
         .into_iter()

@@ -1,9 +1,9 @@
-//! Presets, by what they do to entries.
+//! The effect of presets on entries.
 
 use larder::{Bytes, Compression, Kind, Preset, TierKind, kinds, presets, ucache};
 use serde::{Deserialize, Serialize};
 
-/// Where a value goes, and how it is stored there.
+/// Returns the tier of a value, its compression, and whether memory has a copy.
 fn stored(preset: Preset, bytes: usize) -> (TierKind, Option<Compression>, bool) {
     let dir = tempfile::tempdir().unwrap();
     let cache = ucache::<u8, Bytes>("preset").dir(dir.path()).preset(preset).build().unwrap();
@@ -14,7 +14,7 @@ fn stored(preset: Preset, bytes: usize) -> (TierKind, Option<Compression>, bool)
 }
 
 #[test]
-fn each_preset_has_its_effect() {
+fn preset_decides_tier_and_compression() {
     let check = |preset: Preset, bytes: usize, home: TierKind, compressed: bool| {
         let (seen, compression, _) = stored(preset, bytes);
         assert_eq!(seen, home, "{preset:?} {bytes}");
@@ -34,13 +34,13 @@ fn each_preset_has_its_effect() {
 }
 
 #[test]
-fn models_are_read_from_memory_and_arrays_are_not() {
+fn models_are_copied_to_memory_and_arrays_are_not() {
     assert!(stored(presets::models(), 3 << 20).2);
     assert!(!stored(presets::arrays(), 3 << 20).2);
 }
 
 #[test]
-fn what_a_method_says_counts_more_in_either_order() {
+fn method_wins_over_preset_in_either_order() {
     let dir = tempfile::tempdir().unwrap();
     let value = |builder: larder::TieredBuilder<u8, String>| {
         let rows = builder.explain_config().unwrap();
@@ -53,7 +53,7 @@ fn what_a_method_says_counts_more_in_either_order() {
 }
 
 #[test]
-fn a_kind_that_is_registered_before_build_counts() {
+fn kind_registered_before_build_is_used() {
     #[derive(Clone, Serialize, Deserialize)]
     struct Scan(Vec<u8>);
 

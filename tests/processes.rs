@@ -1,5 +1,5 @@
-//! Several processes on one directory. Each is this test binary again, which
-//! does what it reads from its standard input, line by line.
+//! Several processes over one directory. Each child is this test binary, which runs the commands
+//! that it reads from its standard input.
 #![allow(clippy::print_stdout, reason = "that is how a process answers")]
 
 use std::io::{BufRead, BufReader, Write};
@@ -9,16 +9,16 @@ use std::time::Duration;
 
 use larder::{Cache, ErrorKind, Sharing, TierKind};
 
-/// Set in a child process: the directory it is to open, and how.
+/// Set in a child process: its directory, and the kind of cache.
 const DIR: &str = "LARDER_TEST_PROCESS_DIR";
 const HOW: &str = "LARDER_TEST_PROCESS_HOW";
 
-/// A process with a cache open.
+/// A process with an open cache.
 struct Peer {
     process: Child,
     orders: ChildStdin,
     answers: BufReader<ChildStdout>,
-    /// What it said when it had opened its cache.
+    /// The line that the child printed after it opened its cache.
     greeting: String,
 }
 
@@ -44,12 +44,12 @@ impl Peer {
         self.orders.flush().unwrap();
     }
 
-    /// The next line that is meant for us.
+    /// Returns the next line that starts with the prefix of answers.
     fn answer(&mut self) -> String {
         loop {
             let mut line = String::new();
             assert!(self.answers.read_line(&mut line).unwrap() > 0, "the process is gone");
-            // The harness may have begun the line.
+            // The test harness may have begun the line.
             if let Some((_, answer)) = line.trim_end().split_once("> ") {
                 return answer.to_owned();
             }
@@ -61,7 +61,7 @@ impl Peer {
         self.answer()
     }
 
-    /// Lets it close its cache and end.
+    /// Makes the child close its cache and exit.
     fn end(mut self) {
         assert_eq!(self.ask("end"), "closed");
         assert!(self.process.wait().unwrap().success());
@@ -124,7 +124,7 @@ fn memory_hits(cache: &Cache<String, String>) -> u64 {
     cache.stats().tier(TierKind::Memory).unwrap().counts.hits
 }
 
-/// Streams into the directory until it is killed.
+/// Streams into the directory until the process is killed.
 fn stream(cache: &Cache<String, String>, key: &str) {
     let films = larder::fcache::<String, larder::Bytes>("shared")
         .dir(cache.dir().unwrap().join("films"))
@@ -146,7 +146,7 @@ fn stream(cache: &Cache<String, String>, key: &str) {
 }
 
 #[test]
-fn four_processes_see_each_other_at_once() {
+fn four_processes_see_changes_of_each_other_at_once() {
     for how in ["fcache", "ucache"] {
         let dir = tempfile::tempdir().unwrap();
         let mut peers: Vec<Peer> = (0..4).map(|_| Peer::start(dir.path(), how)).collect();
@@ -164,7 +164,7 @@ fn four_processes_see_each_other_at_once() {
                     assert_eq!(peers[who].ask(&format!("remove {key}")), was_there.to_string());
                     expected[key] = "none".into();
                 }
-                // The same length each time, and one that differs.
+                // New values have the same length as before, except sometimes.
                 n => {
                     expected[key] = format!("{round:06}{}", "x".repeat(if n == 5 { 30_000 } else { 0 }));
                     assert_eq!(peers[who].ask(&format!("set {key} {}", expected[key])), "true");
@@ -187,7 +187,7 @@ fn four_processes_see_each_other_at_once() {
 }
 
 #[test]
-fn every_read_of_four_processes_is_explained() {
+fn concurrent_reads_of_four_processes_are_explained() {
     let rounds = std::env::var("LARDER_TEST_ROUNDS").map_or(1_000, |rounds| rounds.parse().unwrap());
     for how in ["fcache", "ucache"] {
         let dir = tempfile::tempdir().unwrap();
@@ -210,7 +210,7 @@ fn every_read_of_four_processes_is_explained() {
     }
 }
 
-/// What four processes did, and whether what they read can be explained.
+/// The calls of four processes, and the check whether their reads can be explained.
 mod history {
     use std::collections::HashMap;
 
@@ -223,22 +223,22 @@ mod history {
         Insert,
         Remove,
         Read,
-        /// A loader ran, from the time in `since` on.
+        /// A loader ran, beginning at the time in `since`.
         Load,
     }
 
-    /// One call, from when it began until it had returned, in nanoseconds of
-    /// the clock that all processes of a machine have.
+    /// One call with its begin and end, in nanoseconds of the clock that all processes of the
+    /// machine share.
     #[derive(Clone, Debug)]
     pub(super) struct Event {
         writer: usize,
         what: What,
         key: u64,
-        /// What was stored, or found; empty for nothing.
+        /// The value that was stored or found. Empty if there was none.
         value: String,
         began: u64,
         ended: u64,
-        /// From when on a change of the entry wins over this one.
+        /// From this time on, another change of the entry wins over this one.
         since: u64,
     }
 
@@ -272,7 +272,7 @@ mod history {
         now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
     }
 
-    /// Does `rounds` things at random, and tells them all at the end.
+    /// Runs `rounds` random calls, and prints them at the end.
     pub(super) fn run(cache: &Cache<String, String>, writer: u64, rounds: usize) {
         let mut state = (writer + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         let mut told = Vec::new();
@@ -311,8 +311,8 @@ mod history {
         println!("{}\n> done", told.join("\n"));
     }
 
-    /// Panics at the first read that cannot be explained; how many there were,
-    /// and how many found something.
+    /// Panics at the first read that cannot be explained. Returns the number of reads, and the
+    /// number of reads that found a value.
     pub(super) fn check(events: &[Event]) -> (usize, usize) {
         let (mut reads, mut hits) = (0, 0);
         for key in 0..KEYS {
@@ -333,7 +333,7 @@ mod history {
                         let write = writes.get(read.value.as_str());
                         let write = write.unwrap_or_else(|| panic!("nobody wrote it: {read:?}"));
                         explain_value(read, write, &of_key);
-                        // Nobody goes back to what is older than what somebody saw.
+                        // A read must not return a value older than an earlier read returned.
                         let newer = seen
                             .iter()
                             .find(|(ended, known)| *ended < read.began && write.ended < known.began);
@@ -369,7 +369,7 @@ mod history {
 }
 
 #[test]
-fn what_a_killed_process_was_writing_is_swept_by_the_next() {
+fn upload_of_a_killed_process_is_removed_by_the_next() {
     let dir = tempfile::tempdir().unwrap();
     let mut peer = Peer::start(dir.path(), "fcache");
     let films = PathBuf::from(&peer.greeting).join("films");
@@ -393,13 +393,13 @@ fn what_a_killed_process_was_writing_is_swept_by_the_next() {
 }
 
 #[test]
-fn a_process_that_is_killed_in_the_middle_leaves_the_others_right() {
+fn killed_process_leaves_the_others_consistent() {
     let dir = tempfile::tempdir().unwrap();
     let mut peers: Vec<Peer> = (0..2).map(|_| Peer::start(dir.path(), "fcache")).collect();
     for round in 0..10 {
         let mut victim = Peer::start(dir.path(), "fcache");
         victim.order("run 9 1000000");
-        // It is at work once its values are seen; how far it gets differs.
+        // The child is busy once its values are seen. How far it gets differs.
         let seen = (0..100_000).any(|_| peers[0].ask("get k1").starts_with("k1/9/"));
         assert!(seen, "it does nothing");
         (0..round * 7).for_each(|_| drop(peers[1].ask("get k2")));
@@ -416,7 +416,7 @@ fn a_process_that_is_killed_in_the_middle_leaves_the_others_right() {
 }
 
 #[test]
-fn a_second_process_gets_a_private_directory_that_goes_with_it() {
+fn second_process_gets_a_private_directory_until_it_closes() {
     let dir = tempfile::tempdir().unwrap();
     let cache = open(dir.path(), "alone").unwrap();
     cache.insert("mine".into(), "1".into());
@@ -443,7 +443,7 @@ fn a_second_process_gets_a_private_directory_that_goes_with_it() {
 }
 
 #[test]
-fn those_who_share_and_those_who_do_not_are_kept_apart() {
+fn shared_and_unshared_caches_of_a_directory_are_separate() {
     let dir = tempfile::tempdir().unwrap();
     let cache = open(dir.path(), "alone").unwrap();
     assert_eq!(Peer::start(dir.path(), "fcache").greeting, "Busy");
@@ -456,7 +456,7 @@ fn those_who_share_and_those_who_do_not_are_kept_apart() {
 }
 
 #[test]
-fn a_database_cannot_be_shared() {
+fn disk_cache_cannot_be_shared_by_processes() {
     let dir = tempfile::tempdir().unwrap();
     let built = larder::bcache::<u8, u8>("disk").dir(dir.path()).sharing(Sharing::Processes).build();
     let error = built.unwrap_err();
@@ -465,7 +465,7 @@ fn a_database_cannot_be_shared() {
 }
 
 #[test]
-fn a_load_that_another_process_overtakes_is_not_stored() {
+fn load_overtaken_by_another_process_is_not_stored() {
     let dir = tempfile::tempdir().unwrap();
     let cache = open(dir.path(), "fcache").unwrap();
     let mut peer = Peer::start(dir.path(), "fcache");
@@ -487,7 +487,7 @@ fn a_load_that_another_process_overtakes_is_not_stored() {
 }
 
 #[test]
-fn tasks_share_with_processes_too() {
+fn tasks_see_changes_of_other_processes() {
     let dir = tempfile::tempdir().unwrap();
     let cache = open(dir.path(), "ucache").unwrap().to_async();
     let mut peer = Peer::start(dir.path(), "ucache");
@@ -509,8 +509,9 @@ fn tasks_share_with_processes_too() {
     peer.end();
 }
 
-/// The fault: the look before the load took the stamp that the load is stored by,
-/// and then removed the expired entry, which changes the stamp.
+/// The fault: a load after expiry was not stored. The cause: the read before the load took the
+/// entry version that the store is conditioned on, and then removed the expired entry, which
+/// changes the version.
 #[test]
 fn load_after_expiry_is_stored_in_shared_files() {
     use std::sync::atomic::{AtomicU64, Ordering};

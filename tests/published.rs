@@ -1,4 +1,4 @@
-//! The facade `metrics`: what is published, and its table.
+//! The facade `metrics`: the published metrics, and their table in the documentation.
 
 use metrics::{Counter, Gauge, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit};
 use metrics_exporter_prometheus::PrometheusBuilder;
@@ -6,7 +6,7 @@ use metrics_exporter_prometheus::PrometheusBuilder;
 use larder::bcache;
 use parking_lot::Mutex;
 
-/// What is described, as rows of the table.
+/// The described metrics, as rows of the table.
 #[derive(Default)]
 struct Rows(Mutex<Vec<String>>);
 
@@ -40,7 +40,7 @@ impl Recorder for Rows {
 }
 
 #[test]
-fn every_metric_has_its_row_in_the_documentation() {
+fn every_metric_is_documented() {
     let rows = Rows::default();
     metrics::with_local_recorder(&rows, larder::metrics::publish);
     let rows = rows.0.into_inner();
@@ -54,7 +54,7 @@ fn every_metric_has_its_row_in_the_documentation() {
 }
 
 #[test]
-fn what_is_published_adds_up() {
+fn published_metrics_match_the_calls() {
     let recorder = PrometheusBuilder::new().build_recorder();
     let handle = recorder.handle();
     let dir = tempfile::tempdir().unwrap();
@@ -84,7 +84,7 @@ fn what_is_published_adds_up() {
 }
 
 #[test]
-fn what_is_counted_after_the_last_call_is_published_with_the_last_handle() {
+fn remaining_counts_are_published_when_the_last_handle_is_dropped() {
     let recorder = PrometheusBuilder::new().build_recorder();
     let handle = recorder.handle();
     let loads = |expected: u32| {

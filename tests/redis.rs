@@ -432,8 +432,8 @@ mod caches {
         other.close().unwrap();
     }
 
-    /// The fault: invalidations of one node applied to entries of another. The cause: an
-    /// `invalidation_seq` counted the invalidations of its own node until it joined the others.
+    /// A node alone numbers its own invalidations. These numbers must not apply to entries of other
+    /// nodes once it shares a server with them.
     #[test]
     fn local_invalidations_do_not_apply_to_entries_of_other_nodes() {
         let Some(server) = RedisServer::start() else { return };

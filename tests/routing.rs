@@ -1,4 +1,4 @@
-//! The table of the selector, row by row, and its way through a real cache.
+//! The placement table of the default selector, row by row, and its effect in a real cache.
 
 use std::time::Duration;
 
@@ -35,7 +35,7 @@ fn all() -> Vec<TierFacts> {
     vec![tier(Memory), tier(Disk), tier(File)]
 }
 
-/// What is expected: the home, whether memory has a copy, the alternatives.
+/// The expected home, whether memory has a copy, and the alternatives.
 type Expect<'a> = (TierKind, bool, &'a [TierKind]);
 
 #[track_caller]
@@ -48,7 +48,7 @@ fn check(facts: Facts, tiers: &[TierFacts], (home, copy, alternatives): Expect<'
 }
 
 #[test]
-fn size_decides_where_nothing_else_is_said() {
+fn size_decides_the_tier_by_default() {
     for (bytes, expect) in [
         (0, (Memory, false, &[Disk][..])),
         (1, (Memory, false, &[Disk])),
@@ -67,7 +67,7 @@ fn size_decides_where_nothing_else_is_said() {
 }
 
 #[test]
-fn the_kind_shifts_the_borders() {
+fn kind_shifts_the_size_limits() {
     for (kind, bytes, home) in [
         (Kind::Scalar, 8, Memory),
         (Kind::Scalar, 20 * KIB, Memory),
@@ -104,7 +104,7 @@ fn cost_and_persistence_move_small_entries_to_disk() {
 }
 
 #[test]
-fn access_decides_about_the_copy_in_memory() {
+fn access_decides_whether_memory_has_a_copy() {
     let medium = Facts::new(100 * KIB, Kind::Other);
     let large = Facts::new(2 * MIB, Kind::Other);
     for (facts, access, copy) in [
@@ -122,7 +122,7 @@ fn access_decides_about_the_copy_in_memory() {
 }
 
 #[test]
-fn what_is_missing_or_broken_is_passed_over() {
+fn missing_or_broken_tiers_are_skipped() {
     let medium = Facts::new(100 * KIB, Kind::Other);
     check(medium, &[tier(Memory), tier(File)], (File, true, &[Memory]));
     check(medium, &[tier(Memory)], (Memory, false, &[]));
@@ -137,7 +137,7 @@ fn what_is_missing_or_broken_is_passed_over() {
 }
 
 #[test]
-fn a_home_that_is_asked_for_is_taken_while_it_works() {
+fn requested_home_is_used_while_it_is_healthy() {
     let tiny = Facts { home: Some(File), ..Facts::new(10, Kind::Other) };
     check(tiny, &all(), (File, true, &[Memory, Disk]));
     let broken = TierFacts { healthy: false, ..tier(File) };
@@ -145,7 +145,7 @@ fn a_home_that_is_asked_for_is_taken_while_it_works() {
 }
 
 #[test]
-fn files_that_processes_share_hold_everything_or_nothing_does() {
+fn entries_shared_by_processes_go_to_shared_files_or_nowhere() {
     let file = tier(File);
     let capability = Capability { shared: true, stamps: true, frame_bytes_max: 64 * MIB, ..file.capability };
     let tiers = [tier(Memory), TierFacts { capability, ..file }];
@@ -161,7 +161,7 @@ fn files_that_processes_share_hold_everything_or_nothing_does() {
 }
 
 #[test]
-fn shared_entries_go_to_the_shared_tier() {
+fn distributed_entries_go_to_the_shared_tier() {
     let distributed = |bytes| Facts { sharing: Sharing::Distributed, ..Facts::new(bytes, Kind::Other) };
     let with_redis = [tier(Memory), tier(Disk), tier(File), tier(Redis)];
     check(distributed(100), &with_redis, (Redis, false, &[Disk, Memory]));
@@ -175,7 +175,7 @@ fn shared_entries_go_to_the_shared_tier() {
 }
 
 #[test]
-fn thresholds_move_the_classes() {
+fn thresholds_move_the_size_classes() {
     let thresholds = Thresholds { small: 100, medium: 200, large: 300 };
     for (bytes, class) in [
         (99, SizeClass::Small),
@@ -188,7 +188,7 @@ fn thresholds_move_the_classes() {
 }
 
 #[test]
-fn known_types_have_their_kinds() {
+fn known_types_have_kinds() {
     for (kind, expect) in [
         (kinds::of::<u64>(), Kind::Scalar),
         (kinds::of::<Option<bool>>(), Kind::Scalar),
@@ -203,7 +203,7 @@ fn known_types_have_their_kinds() {
 }
 
 #[test]
-fn a_real_cache_follows_the_table() {
+fn cache_places_entries_by_the_table() {
     let dir = tempfile::tempdir().unwrap();
     let cache = larder::ucache::<u32, Vec<f64>>("routing").dir(dir.path()).build().unwrap();
     for (key, numbers, home) in [(1, 10, Memory), (2, 10_000, File), (3, 400_000, File)] {
@@ -223,7 +223,7 @@ fn a_real_cache_follows_the_table() {
 }
 
 #[test]
-fn a_costly_load_is_kept_on_disk() {
+fn result_of_a_costly_load_is_kept_on_disk() {
     let dir = tempfile::tempdir().unwrap();
     let open = || larder::ucache::<u32, u64>("costly").dir(dir.path()).build().unwrap();
     let cache = open();
@@ -234,7 +234,7 @@ fn a_costly_load_is_kept_on_disk() {
         }
         7
     });
-    // Any one may take a millisecond where the machine has other work to do.
+    // Any load may take a millisecond on a busy machine.
     let home = |key: &u32| {
         cache.get_with(*key, || 8);
         cache.explain(key).unwrap().home
@@ -248,7 +248,7 @@ fn a_costly_load_is_kept_on_disk() {
 }
 
 #[test]
-fn a_selector_of_ones_own_decides() {
+fn custom_selector_decides_the_placement() {
     struct Everything(TierKind);
     impl Selector for Everything {
         fn place(&self, _: &Facts, _: &[TierFacts]) -> larder::Placement {

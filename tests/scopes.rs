@@ -1,5 +1,5 @@
-//! What is left of a scope, seen from outside: the scope is in a process of its
-//! own, and its threads, files, locks and keys in Redis are looked at from here.
+//! What a scope leaves behind, observed from outside: the scope runs in a child process, and the
+//! test inspects its threads, files, locks and Redis keys.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
@@ -11,12 +11,12 @@ use larder_testkit::RedisServer;
 
 use crate::tracing::lines_of;
 
-/// How soon nothing is left, where the machine has no other work to do.
+/// The time after which nothing is left, on an idle machine.
 const SOON: Duration = Duration::from_secs(1);
-/// How soon nothing is left on any machine.
+/// The time after which nothing is left, on any machine.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Says a word to the parent, and waits for its answer.
+/// Prints a word to the parent, and waits for its answer.
 fn pause(word: &str) {
     println!("\nat: {word}");
     let _heard = std::io::stdin().read(&mut [0; 1]).unwrap();
@@ -29,7 +29,7 @@ fn fill(context: &CacheContext) -> Cache<u64, String> {
     let on_disk = context.bcache::<u64, String>("on disk").build().unwrap();
     on_disk.insert(1, "small".to_owned());
     context.mcache::<u64, u64>("in memory").build().unwrap().insert(1, 1);
-    // Starts threads for loads.
+    // This load starts the threads for loads.
     let loaded = cache.load(3, |_| Ok::<_, Error>(Loaded::Value("loaded".to_owned())));
     assert_eq!(loaded.unwrap().as_deref(), Some("loaded"));
     cache
@@ -104,7 +104,7 @@ fn used_after(context: CacheContext) {
 fn dropped(context: CacheContext) {
     let cache = fill(&context);
     pause("inside");
-    // The handle goes first, the context after it, and nobody closes anything.
+    // The handle is dropped before the context, without `close`.
     drop(cache);
     drop(context);
     pause("ended");
@@ -116,7 +116,7 @@ fn killed(context: CacheContext) {
     unreachable!("the parent kills this process");
 }
 
-/// Not a test by itself: the process that is looked at.
+/// The child process that the tests inspect.
 #[test]
 fn child_in_a_scope() {
     let Ok(scenario) = std::env::var("LARDER_TEST_SCOPE") else { return };
@@ -136,7 +136,7 @@ fn child_in_a_scope() {
     }
 }
 
-/// A process with a scope in it, its folder and its server.
+/// A child process with a scope, its folder and its server.
 struct Outside {
     child: Child,
     answers: ChildStdin,
@@ -173,10 +173,10 @@ impl Outside {
         self.answers.write_all(b"\n").unwrap();
     }
 
-    /// What there is of the scope: threads, files, what is open of them, keys.
+    /// What exists of the scope: threads, files, open files and locks, and Redis keys.
     fn left(&self) -> Vec<String> {
         let of_process = |name: &str| PathBuf::from(format!("/proc/{}/{name}", self.child.id()));
-        // The first thread has the name of the program.
+        // The main thread has the name of the program.
         let first = self.child.id().to_string();
         let mut threads = below(&of_process("task"));
         threads.retain(|task| !task.ends_with(&first));
@@ -208,22 +208,22 @@ fn below(dir: &Path) -> Vec<PathBuf> {
     entries.map(|entry| entry.path()).collect()
 }
 
-/// What lies in a folder, apart from the lock that all temporary contexts share.
+/// The paths in a folder, except the lock that all temporary contexts share.
 fn files(dir: &Path) -> Vec<String> {
     let entries = walkdir::WalkDir::new(dir).min_depth(1).into_iter().flatten();
     let names = entries.map(|entry| entry.path().strip_prefix(dir).unwrap().display().to_string());
     names.filter(|name| name != "~temporary" && name != "~temporary/lock").collect()
 }
 
-/// Runs a scenario until it was soon over, which it is at once unless the
-/// machine is busy.
+/// Runs a scenario until it cleans up within [`SOON`], in at most five attempts. More than one is
+/// only needed on a busy machine.
 fn check(scenario: &str) {
     let is_soon = |_| leaves_nothing(scenario).is_none_or(|took| took < SOON);
     assert!((0..5).any(is_soon), "{scenario}: something is left for longer than {SOON:?} each time");
 }
 
-/// Runs a scenario: while its scope lives there is something of each sort, and
-/// after its end there is nothing, as soon as this says; `None` without a server.
+/// Runs a scenario. During its scope, something of each sort must exist; after its end, nothing.
+/// Returns the time until then, or `None` without a server.
 fn leaves_nothing(scenario: &str) -> Option<Duration> {
     let mut outside = Outside::start(scenario)?;
     outside.wait_for("inside");
@@ -245,42 +245,42 @@ fn leaves_nothing(scenario: &str) -> Option<Duration> {
 }
 
 #[test]
-fn nothing_is_left_after_a_return() {
+fn scope_that_returns_leaves_nothing() {
     check("returned");
 }
 
 #[test]
-fn nothing_is_left_after_an_error() {
+fn scope_that_fails_leaves_nothing() {
     check("failed");
 }
 
 #[test]
-fn nothing_is_left_after_a_panic() {
+fn scope_that_panics_leaves_nothing() {
     check("panicked");
 }
 
 #[test]
-fn nothing_is_left_of_an_aborted_task() {
+fn scope_of_an_aborted_task_leaves_nothing() {
     check("aborted");
 }
 
 #[test]
-fn nothing_is_left_of_nested_scopes() {
+fn nested_scopes_leave_nothing() {
     check("nested");
 }
 
 #[test]
-fn a_use_after_the_end_brings_nothing_back() {
+fn use_after_the_scope_creates_nothing() {
     check("used after");
 }
 
 #[test]
-fn nothing_is_left_of_handles_that_went_before_their_scope() {
+fn handles_dropped_before_their_scope_leave_nothing() {
     check("dropped");
 }
 
 #[test]
-fn a_killed_process_leaves_nothing_for_long() {
+fn keys_and_files_of_a_killed_process_are_removed() {
     let Some(mut outside) = Outside::start("killed") else { return };
     outside.wait_for("inside");
     outside.child.kill().unwrap();
@@ -300,7 +300,7 @@ fn a_killed_process_leaves_nothing_for_long() {
 }
 
 #[test]
-fn a_server_that_is_away_at_the_end_is_in_the_outcome() {
+fn unreachable_server_at_the_end_of_a_scope_is_an_error() {
     let Some(mut server) = RedisServer::start() else { return };
     let dir = tempfile::tempdir().unwrap();
     let context = CacheContext::new("nightly").dir(dir.path()).temporary().redis(server.url());
@@ -312,7 +312,7 @@ fn a_server_that_is_away_at_the_end_is_in_the_outcome() {
 }
 
 #[test]
-fn the_error_of_the_work_wins_and_what_could_not_be_cleaned_is_logged() {
+fn error_of_the_work_is_returned_and_cleanup_error_is_logged() {
     let Some(mut server) = RedisServer::start() else { return };
     let dir = tempfile::tempdir().unwrap();
     let context = || CacheContext::new("nightly").dir(dir.path()).temporary().redis(server.url());
@@ -331,7 +331,7 @@ fn the_error_of_the_work_wins_and_what_could_not_be_cleaned_is_logged() {
 }
 
 #[test]
-fn scopes_and_caches_of_one_name_do_not_meet_in_redis() {
+fn scopes_and_caches_of_one_name_are_separate_in_redis() {
     let Some(server) = RedisServer::start() else { return };
     let dir = tempfile::tempdir().unwrap();
     let context = |name: &str| CacheContext::new(name).dir(dir.path()).redis(server.url()).namespace("shop");

@@ -1,7 +1,7 @@
-//! A medium that others fill below the budget of a cache: entries make room.
+//! A file system that other programs fill below the budget of a cache: the cache evicts entries.
 //!
-//! Regression: `ENOSPC` counted as a failure of the tier, and nothing was evicted,
-//! since the budget was not reached. No new entry was stored any more.
+//! The fault: no new entry was stored any more. The cause: `ENOSPC` counted as a failure of the
+//! tier, and nothing was evicted because the budget was not reached.
 
 use std::fs;
 use std::path::Path;
@@ -27,19 +27,19 @@ fn every_tier(dir: &Path) -> Cache<u64, Vec<u8>> {
     cache.persistence(Persistence::LongTerm).build().unwrap()
 }
 
-/// Bytes that do not compress, others for each key.
+/// Incompressible bytes that depend on the key.
 fn value(key: u64, len: usize) -> Vec<u8> {
     let mut bytes = vec![0; len];
     fastrand::Rng::with_seed(key).fill(&mut bytes);
     bytes
 }
 
-/// Writes `keys`; how many writes failed.
+/// Writes `keys`. Returns the number of failed writes.
 fn write(cache: &Cache<u64, Vec<u8>>, keys: std::ops::Range<u64>, len: usize) -> u64 {
     keys.map(|key| u64::from(cache.try_insert(key, value(key, len)).is_err())).sum()
 }
 
-/// How many of `keys` are there. None may have a value of another key.
+/// Returns the number of `keys` that are present. Panics at a value of another key.
 fn found(cache: &Cache<u64, Vec<u8>>, keys: std::ops::Range<u64>, len: usize) -> u64 {
     let found = keys.filter(|key| match cache.get(key) {
         Some(found) => {
@@ -51,7 +51,7 @@ fn found(cache: &Cache<u64, Vec<u8>>, keys: std::ops::Range<u64>, len: usize) ->
     found.count() as u64
 }
 
-/// Writes three times what fits beside what others have.
+/// Writes three times as much as the file system has room for.
 fn check_takes_new_entries(open: fn(&Path) -> Cache<u64, Vec<u8>>, options: &str, len: usize, count: u64) {
     let Some(mounted) = Mounted::new(options) else { return };
     let cache = open(mounted.path());
@@ -94,8 +94,8 @@ fn every_tier_on_a_full_medium_evicts_entries() {
     check_takes_new_entries(every_tier, "size=16m", 20_000, 2_400);
 }
 
-/// Long-lived entries come first, so that they are the oldest; then others until the
-/// medium is full. Once those are expired, new entries take their room alone.
+/// Writes long-lived entries first, so that they are the oldest, and then others until the file
+/// system is full. Once those expire, new entries may only take their space.
 fn check_expired_go_first(open: impl Fn(&Path, ManualClock) -> Cache<u64, Vec<u8>>) {
     const LEN: usize = 20_000;
     let Some(mounted) = Mounted::new("size=24m") else { return };
@@ -130,7 +130,7 @@ fn expired_files_make_room_first() {
 }
 
 #[test]
-fn the_budget_grows_back_when_the_medium_has_room_again() {
+fn budget_grows_back_when_the_file_system_has_room() {
     for (kind, open) in [(TierKind::Disk, disk as fn(&Path) -> _), (TierKind::File, files)] {
         let Some(mounted) = Mounted::new("size=32m") else { return };
         let others = mounted.path().join("others");

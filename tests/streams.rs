@@ -1,4 +1,4 @@
-//! Values too large to hold: written from readers, read through readers.
+//! Streams: values too large for memory, written from readers and read through readers.
 
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
@@ -14,10 +14,10 @@ use crate::fixtures::Plan;
 
 const MIB: usize = 1 << 20;
 
-/// A prime, so that no chunk of a payload begins where another one did.
+/// A prime number, so that no two chunks of a payload begin alike.
 const BLOCK: usize = 65_521;
 
-/// A block of bytes over and over, without an end.
+/// An endless repetition of one block of bytes.
 struct Pattern {
     block: Vec<u8>,
     at: usize,
@@ -35,7 +35,7 @@ impl Pattern {
         bytes.into()
     }
 
-    /// Whether these are the next bytes.
+    /// Returns whether these are the next bytes.
     fn continues(&mut self, bytes: &[u8]) -> bool {
         let mut expected = vec![0; bytes.len()];
         self.read_exact(&mut expected).unwrap();
@@ -55,7 +55,7 @@ fn source(seed: u64, len: usize) -> impl Read + Send + 'static {
     Pattern::new(seed).take(len as u64)
 }
 
-/// Fails after so many bytes.
+/// A reader that fails after a number of bytes.
 struct Breaks(usize);
 
 impl Read for Breaks {
@@ -89,7 +89,7 @@ fn files(dir: &Path) -> Vec<PathBuf> {
     entries.filter(|entry| entry.file_type().is_file()).map(|entry| entry.into_path()).collect()
 }
 
-/// The one file with an entry in it.
+/// The only file with an entry.
 fn entry_file(dir: &Path) -> PathBuf {
     let mut found: Vec<_> =
         files(dir).into_iter().filter(|path| path.to_string_lossy().contains("entries")).collect();
@@ -103,7 +103,7 @@ fn lengths() -> [usize; 7] {
 }
 
 #[test]
-fn what_came_from_a_reader_is_read_by_get_and_by_open_and_after_reopening() {
+fn streamed_value_is_read_by_get_and_open_and_after_reopening() {
     let dir = tempfile::tempdir().unwrap();
     let cache = films(dir.path());
     for len in lengths() {
@@ -121,7 +121,7 @@ fn what_came_from_a_reader_is_read_by_get_and_by_open_and_after_reopening() {
 }
 
 #[test]
-fn open_reads_what_an_ordinary_insert_wrote_in_every_tier_and_compression() {
+fn open_reads_inserted_values_in_every_tier_and_compression() {
     let dir = tempfile::tempdir().unwrap();
     for (name, compress) in [("plain", Compress::None), ("zstd", Compress::zstd(1)), ("auto", Compress::Auto)]
     {
@@ -152,7 +152,7 @@ fn open_reads_what_an_ordinary_insert_wrote_in_every_tier_and_compression() {
 
 #[cfg(feature = "lz4")]
 #[test]
-fn open_reads_what_lz4_wrote() {
+fn open_reads_values_compressed_with_lz4() {
     let dir = tempfile::tempdir().unwrap();
     let cache = fcache::<u8, Vec<u8>>("lz4").dir(dir.path()).compress(Compress::lz4()).build().unwrap();
     cache.insert(1, vec![7; 9 * MIB]);
@@ -163,7 +163,7 @@ fn open_reads_what_lz4_wrote() {
 }
 
 #[test]
-fn a_reader_keeps_what_it_opened() {
+fn open_reader_keeps_its_entry() {
     let dir = tempfile::tempdir().unwrap();
     let cache = films(dir.path());
     cache.insert_from("film".into(), source(1, 9 * MIB)).unwrap();
@@ -181,7 +181,7 @@ fn a_reader_keeps_what_it_opened() {
 }
 
 #[test]
-fn a_reader_that_fails_changes_nothing() {
+fn failing_source_changes_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let cache = films(dir.path());
     cache.insert_from("film".into(), source(1, 5 * MIB)).unwrap();
@@ -197,7 +197,7 @@ fn a_reader_that_fails_changes_nothing() {
 }
 
 #[test]
-fn what_exceeds_the_budget_is_refused_and_leaves_nothing_behind() {
+fn stream_over_the_budget_is_refused_and_leaves_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let cache = fcache::<u8, Bytes>("small").dir(dir.path()).disk_bytes(16 << 20).build().unwrap();
     cache.insert_from(1, source(1, 5 * MIB)).unwrap();
@@ -211,7 +211,7 @@ fn what_exceeds_the_budget_is_refused_and_leaves_nothing_behind() {
 }
 
 #[test]
-fn without_files_only_what_can_be_held_is_taken() {
+fn stream_without_a_file_tier_is_limited_to_small_values() {
     let memory = larder::mcache::<u8, Vec<u8>>("memory").build().unwrap();
     assert_eq!(memory.insert_from(1, source(1, 1000)).unwrap().home, TierKind::Memory);
     check_reads(memory.open(&1).unwrap().unwrap(), 1, 1000);
@@ -230,7 +230,7 @@ fn without_files_only_what_can_be_held_is_taken() {
 }
 
 #[test]
-fn a_damaged_part_is_an_error_and_the_entry_goes() {
+fn damaged_chunk_is_a_read_error_and_removes_the_entry() {
     let dir = tempfile::tempdir().unwrap();
     for streamed in [true, false] {
         let cache = fcache::<u8, Bytes>("damaged").dir(dir.path()).compress(Compress::None).build().unwrap();
@@ -251,7 +251,7 @@ fn a_damaged_part_is_an_error_and_the_entry_goes() {
 }
 
 #[test]
-fn damage_of_head_sums_or_length_is_found_on_opening() {
+fn damaged_head_sums_or_length_is_found_on_opening() {
     let dir = tempfile::tempdir().unwrap();
     let cache = films(dir.path());
     let len = 6 * MIB as u64;
@@ -278,7 +278,7 @@ fn flip(path: &Path, at: u64) {
     file.write_all(&[byte[0] ^ 1]).unwrap();
 }
 
-/// Gives its bytes piece by piece, as the test sends them.
+/// A reader that returns the pieces that the test sends.
 struct Piped {
     pieces: mpsc::Receiver<Vec<u8>>,
     rest: io::Cursor<Vec<u8>>,
@@ -298,7 +298,7 @@ impl Read for Piped {
 }
 
 #[test]
-fn a_slow_reader_keeps_nobody_waiting_and_wins_when_it_ends() {
+fn slow_stream_blocks_no_caller_and_is_stored_when_it_ends() {
     let dir = tempfile::tempdir().unwrap();
     let cache = films(dir.path());
     cache.insert("film".into(), Bytes::from_static(b"before"));
@@ -323,7 +323,7 @@ fn a_slow_reader_keeps_nobody_waiting_and_wins_when_it_ends() {
 }
 
 #[test]
-fn a_load_that_began_before_a_stream_ended_is_not_stored_over_it() {
+fn load_started_before_the_end_of_a_stream_is_not_stored() {
     let dir = tempfile::tempdir().unwrap();
     let cache = films(dir.path());
     let loaded = cache.get_with("film".into(), || {
@@ -336,7 +336,7 @@ fn a_load_that_began_before_a_stream_ended_is_not_stored_over_it() {
 }
 
 #[test]
-fn a_tier_that_fails_leaves_the_former_entry_or_none() {
+fn failing_stream_leaves_the_former_entry_or_none() {
     let file = FaultyTier::new(HashMapTier::new().with_kind(TierKind::File));
     let disk = HashMapTier::new();
     let capability = Capability { streams: false, ..disk.capability() };
@@ -365,7 +365,7 @@ fn a_tier_that_fails_leaves_the_former_entry_or_none() {
 }
 
 #[test]
-fn a_stream_clears_the_former_home() {
+fn stream_removes_the_entry_from_its_former_tier() {
     let dir = tempfile::tempdir().unwrap();
     let build =
         || ucache::<u8, Bytes>("moves").dir(dir.path()).persistence(Persistence::LongTerm).build().unwrap();
@@ -380,7 +380,7 @@ fn a_stream_clears_the_former_home() {
 }
 
 #[test]
-fn tasks_stream_too() {
+fn tasks_can_stream() {
     let dir = tempfile::tempdir().unwrap();
     let cache = films(dir.path()).to_async();
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
@@ -394,10 +394,10 @@ fn tasks_stream_too() {
     });
 }
 
-/// Set in a child process: how many MiB it is to stream.
+/// Set in a child process: the number of MiB to stream.
 const CHILD: &str = "LARDER_TEST_STREAM_MIB";
 
-/// Streams so many MiB in a child process; by how many bytes that grew.
+/// Streams a number of MiB in a child process. Returns the growth of its peak memory.
 fn peak_growth(mib: usize) -> usize {
     let output = std::process::Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "streams::the_child_that_streams", "--nocapture", "--include-ignored"])
@@ -429,7 +429,7 @@ fn the_child_that_streams() {
     cache.close().unwrap();
 }
 
-/// The most memory this process has had resident, in bytes.
+/// The peak resident memory of this process, in bytes.
 fn peak() -> usize {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
@@ -438,7 +438,7 @@ fn peak() -> usize {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn a_quarter_of_a_gigabyte_takes_a_quarter_of_that_at_most() {
+fn stream_of_a_quarter_gigabyte_takes_at_most_64_mib_of_memory() {
     let grew = peak_growth(256);
     assert!(grew <= 64 * MIB, "{grew} bytes");
 }
@@ -446,7 +446,7 @@ fn a_quarter_of_a_gigabyte_takes_a_quarter_of_that_at_most() {
 #[cfg(target_os = "linux")]
 #[test]
 #[ignore = "writes a gigabyte: cargo test --release -- --ignored a_gigabyte"]
-fn a_gigabyte_takes_64_mib_at_most() {
+fn stream_of_a_gigabyte_takes_at_most_64_mib_of_memory() {
     let grew = peak_growth(1024);
     println!("1 GiB grew the process by {grew} bytes");
     assert!(grew <= 64 * MIB, "{grew} bytes");

@@ -1,4 +1,4 @@
-//! The cache for tasks: the same verbs, and no executor blocked.
+//! The cache for tasks: the same operations, without blocking the executor.
 
 use std::future::Future;
 use std::pin::{Pin, pin};
@@ -20,7 +20,7 @@ fn tiered(dir: &std::path::Path) -> AsyncCache<u32, Bytes> {
 }
 
 #[tokio::test]
-async fn every_verb_over_tiers() {
+async fn every_operation_works_over_tiers() {
     let dir = tempfile::tempdir().unwrap();
     let cache = tiered(dir.path());
     let large = Bytes::from(vec![3; 2 << 20]);
@@ -52,7 +52,7 @@ async fn every_verb_over_tiers() {
 }
 
 #[test]
-fn outside_a_runtime_it_works_in_place() {
+fn calls_outside_a_runtime_run_in_place() {
     let dir = tempfile::tempdir().unwrap();
     let cache = tiered(dir.path());
     larder_testkit::block_on(async {
@@ -65,7 +65,7 @@ fn outside_a_runtime_it_works_in_place() {
 
 type Held = FaultyTier<HashMapTier>;
 
-/// A tier whose calls wait in the task that makes them.
+/// A tier whose calls suspend the calling task.
 fn waiting() -> Held {
     FaultyTier::new(HashMapTier::new().with_kind(TierKind::Redis))
 }
@@ -86,12 +86,12 @@ async fn insert(rig: &Arc<Rig>, value: &str) -> larder::Result<larder::Placement
     rig.insert::<Tokio>(1, value.to_owned(), larder::EntryOptions::new()).await
 }
 
-/// Polls a future once; whether it waits.
+/// Polls a future once, and returns whether it is pending.
 fn begun(future: Pin<&mut impl Future>) -> bool {
     future.poll(&mut Context::from_waker(Waker::noop())).is_pending()
 }
 
-/// The entry, as soon as there is one.
+/// Returns the entry, as soon as there is one.
 async fn eventually(rig: &Arc<Rig>) -> String {
     let deadline = Instant::now() + Duration::from_secs(30);
     while Instant::now() < deadline {
@@ -104,13 +104,13 @@ async fn eventually(rig: &Arc<Rig>) -> String {
 }
 
 #[test]
-fn a_stalled_tier_does_not_stall_the_executor() {
+fn stalled_tier_does_not_block_the_executor() {
     let tier = blocking();
-    // Behind one that does not block, where the task waits by itself.
+    // The blocking tier lies behind one that does not block, where the task itself waits.
     let rig = over(&[&waiting(), &tier]);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     runtime.block_on(async {
-        // It is not asked for anything while it is known to be empty.
+        // A tier that is known to be empty gets no requests.
         rig.insert::<Tokio>(7, "there".to_owned(), larder::EntryOptions::new()).await.unwrap();
         tier.stall(Operation::Get);
         let reading = tokio::spawn({
@@ -128,7 +128,7 @@ fn a_stalled_tier_does_not_stall_the_executor() {
 }
 
 #[test]
-fn a_write_that_began_is_finished_when_its_future_is_dropped() {
+fn write_runs_to_completion_when_its_future_is_dropped() {
     for tier in [blocking(), waiting()] {
         let rig = over(&[&tier]);
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
@@ -143,10 +143,10 @@ fn a_write_that_began_is_finished_when_its_future_is_dropped() {
 }
 
 #[test]
-fn a_tier_that_does_not_block_needs_no_other_thread() {
+fn nonblocking_tier_needs_no_blocking_thread() {
     let rig = over(&[&waiting()]);
     let runtime = tokio::runtime::Builder::new_current_thread().max_blocking_threads(1).build().unwrap();
-    // The only thread for what blocks is taken.
+    // Occupies the only thread for blocking calls.
     let (go, goes) = mpsc::channel::<()>();
     let taken = runtime.spawn_blocking(move || goes.recv());
     runtime.block_on(async {
@@ -161,7 +161,7 @@ fn a_tier_that_does_not_block_needs_no_other_thread() {
 }
 
 #[test]
-fn a_write_that_is_not_polled_holds_up_no_other_of_its_task() {
+fn write_that_is_not_polled_blocks_no_other_write() {
     let tier = waiting();
     let rig = over(&[&tier]);
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
@@ -170,7 +170,7 @@ fn a_write_that_is_not_polled_holds_up_no_other_of_its_task() {
         let mut first = pin!(insert(&rig, "first"));
         assert!(begun(first.as_mut()));
         tier.release();
-        // Nobody polls the first, which has the ticket of the key.
+        // The first write holds the key lock and is not polled.
         insert(&rig, "second").await.unwrap();
         assert_eq!(rig.get::<Tokio>(&1).await.unwrap().unwrap(), "second");
         assert_eq!(first.await.unwrap().home, TierKind::Redis);
@@ -179,7 +179,7 @@ fn a_write_that_is_not_polled_holds_up_no_other_of_its_task() {
 }
 
 #[test]
-fn a_thread_waits_for_a_write_of_a_task_whose_executor_it_blocks() {
+fn blocking_call_finishes_behind_a_write_of_its_own_executor() {
     let tier = waiting();
     let rig = over(&[&tier]);
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
@@ -194,7 +194,7 @@ fn a_thread_waits_for_a_write_of_a_task_whose_executor_it_blocks() {
         }
         let releaser = thread::spawn({
             let tier = tier.clone();
-            // Whichever call is the one that waits.
+            // Any of the calls may be the one that waits.
             move || tier.release()
         });
         block_on(rig.remove::<Blocking>(&1)).unwrap();
@@ -206,7 +206,7 @@ fn a_thread_waits_for_a_write_of_a_task_whose_executor_it_blocks() {
 }
 
 #[test]
-fn a_runtime_that_shuts_down_leaves_no_write_half_done() {
+fn runtime_shutdown_leaves_no_write_half_done() {
     let tier = waiting();
     let rig = over(&[&tier]);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
@@ -220,7 +220,7 @@ fn a_runtime_that_shuts_down_leaves_no_write_half_done() {
     tier.wait_until_stalled(Operation::Put, 20);
     drop(runtime);
     tier.release();
-    // Waits for every ticket that is out.
+    // Waits for every key lock that is held.
     block_on(rig.set_enabled::<Blocking>(false)).unwrap();
     block_on(rig.set_enabled::<Blocking>(true)).unwrap();
     for key in 0..20 {
@@ -228,10 +228,9 @@ fn a_runtime_that_shuts_down_leaves_no_write_half_done() {
     }
 }
 
-/// Dropped wherever it waits: the key is free, and what memory and the tiers say
-/// is the same.
+/// Drops calls at every await. Afterwards the key is free, and memory and the tiers agree.
 #[test]
-fn a_call_may_be_dropped_wherever_it_waits() {
+fn dropping_a_call_at_any_await_leaves_memory_and_tiers_equal() {
     use Operation::{Get, Put, Remove};
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     for (stalls, call) in [
@@ -261,7 +260,7 @@ fn a_call_may_be_dropped_wherever_it_waits() {
             };
             assert!(waits, "{call} does not wait for {stalls:?}");
             tier.release();
-            // It waits for whoever has the ticket.
+            // Waits for the holder of the key lock.
             rig.set_enabled::<Tokio>(false).await.unwrap();
             rig.set_enabled::<Tokio>(true).await.unwrap();
             let found = rig.get::<Tokio>(&1).await.unwrap();
@@ -279,7 +278,7 @@ fn a_call_may_be_dropped_wherever_it_waits() {
 }
 
 #[test]
-fn a_call_of_a_task_is_given_up_in_time_without_a_timer_of_its_runtime() {
+fn call_of_a_task_times_out_without_a_runtime_timer() {
     let tier = waiting();
     let rig = over(&[&tier]);
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();

@@ -1,4 +1,4 @@
-//! Keys of the Redis tier that go with it.
+//! Ephemeral Redis keys, which live only as long as their tier.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use larder_tiers::redis::{RedisOptions, RedisTier};
 
 use crate::redis::until;
 
-/// It is renewed four times in that: a machine that stops for a second loses none.
+/// The lease is renewed four times in this span, so that a machine may stop for a second.
 const TENANCY: Duration = Duration::from_secs(2);
 
 fn open(server: &RedisServer, tenancy: Option<Duration>) -> RedisTier {
@@ -31,7 +31,7 @@ fn keys(server: &RedisServer) -> u64 {
     server.cli(&["DBSIZE"]).parse().unwrap()
 }
 
-/// The server's own clock, in milliseconds.
+/// The clock of the server, in milliseconds.
 fn millis(server: &RedisServer) -> u64 {
     let time = server.cli(&["TIME"]);
     let mut parts = time.lines().map(|part| part.parse::<u64>().unwrap());
@@ -39,7 +39,7 @@ fn millis(server: &RedisServer) -> u64 {
 }
 
 #[test]
-fn what_is_leased_lives_on_while_its_tier_does() {
+fn ephemeral_keys_live_as_long_as_their_tier() {
     let Some(server) = RedisServer::start() else { return };
     let tier = open(&server, Some(TENANCY));
     put(&tier, 1);
@@ -52,20 +52,20 @@ fn what_is_leased_lives_on_while_its_tier_does() {
 }
 
 #[test]
-fn what_is_leased_goes_by_itself_when_nobody_renews_it() {
+fn ephemeral_keys_expire_without_renewal() {
     let Some(server) = RedisServer::start() else { return };
     let tier = open(&server, Some(TENANCY));
     put(&tier, 1);
     block_on(tier.clear()).unwrap();
     put(&tier, 2);
-    // As with a killed process: nobody closes it, and it renews nothing.
+    // Acts like a killed process: it neither closes the tier nor renews keys.
     std::mem::forget(tier);
     server.cli(&["ACL", "SETUSER", "default", "-pexpire", "-set"]);
     until("all keys expire", || keys(&server) == 0);
 }
 
 #[test]
-fn a_cache_that_is_destroyed_leaves_no_key() {
+fn destroyed_cache_leaves_no_key() {
     let Some(server) = RedisServer::start() else { return };
     let cache = larder::ucache::<u64, u64>("destroyed").url(format!("{}?namespace=shop", server.url()));
     let cache = cache.build().unwrap();
@@ -78,7 +78,7 @@ fn a_cache_that_is_destroyed_leaves_no_key() {
 }
 
 #[test]
-fn a_tier_that_is_dropped_takes_its_keys_along() {
+fn dropped_tier_removes_its_keys() {
     let Some(server) = RedisServer::start() else { return };
     let other = open(&server, None);
     put(&other, 1);
@@ -94,11 +94,11 @@ fn a_tier_that_is_dropped_takes_its_keys_along() {
 }
 
 #[test]
-fn a_lease_keeps_no_entry_beyond_its_own_end() {
+fn renewal_does_not_extend_the_deadline_of_an_entry() {
     let Some(server) = RedisServer::start() else { return };
     let tier = open(&server, Some(TENANCY * 2));
     let key = sample::key(1);
-    // Past the first renewal, and before the end of the lease.
+    // After the first renewal, and before the end of the lease.
     let frame = ending_in(&key, TENANCY * 3 / 4);
     block_on(tier.put(&key, &frame)).unwrap();
     put(&tier, 2);

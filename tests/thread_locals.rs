@@ -1,5 +1,5 @@
-//! A cache that is used in the destructor of a thread-local. A panic there ends the
-//! process, so each set of tiers is tried in a process of its own.
+//! A cache that is used in the destructor of a thread-local. A panic there ends the process, so
+//! each set of tiers runs in its own child process.
 #![allow(clippy::print_stdout, reason = "that is how a process answers")]
 
 use std::cell::RefCell;
@@ -9,7 +9,7 @@ use std::time::Duration;
 use larder::{Cache, EntryOptions, Persistence};
 use larder_exec::runtime::block_on;
 
-/// Set in a child process: over which tiers the cache is.
+/// Set in a child process: the tiers of the cache.
 const TIERS: &str = "LARDER_TEST_THREAD_LOCALS";
 const ALL: [&str; 4] = ["memory", "disk", "files", "all"];
 
@@ -19,7 +19,7 @@ thread_local! {
     static LATE: RefCell<Option<Late>> = const { RefCell::new(None) };
 }
 
-/// What a destructor does.
+/// The operation that a destructor runs.
 struct Late(Numbers, Verb);
 
 type Verb = (&'static str, fn(&Numbers));
@@ -35,7 +35,7 @@ fn many(keys: Vec<u64>) -> Vec<(u64, u64)> {
     keys.into_iter().map(|key| (key, 10 * key)).collect()
 }
 
-/// Every verb of a cache for threads, and what it has to come to.
+/// Every operation of a cache for threads, with its expected result.
 const SYNC: &[Verb] = &[
     ("get", |c| assert_eq!((c.get(&1), c.get(&404)), (Some(10), None))),
     ("try_get", |c| assert_eq!(c.try_get(&1).unwrap(), Some(10))),
@@ -87,7 +87,7 @@ const SYNC: &[Verb] = &[
     ("set_enabled", |c| c.set_enabled(true).unwrap()),
 ];
 
-/// The same by tasks, without a runtime.
+/// The same operations by tasks, without a runtime.
 const ASYNC: &[Verb] = &[
     ("get", |c| assert_eq!(block_on(c.to_async().get(&1)), Some(10))),
     ("get_with", |c| assert_eq!(block_on(c.to_async().get_with(40, async { 1 })), 1)),
@@ -114,8 +114,8 @@ fn open(tiers: &str, dir: &std::path::Path) -> Numbers {
     .unwrap()
 }
 
-/// Runs a verb in a destructor that runs before, and in one that runs after those of
-/// what the cache keeps for each thread.
+/// Runs an operation in two destructors: one that runs before those of the thread-locals of the
+/// cache, and one that runs after them.
 fn try_in_destructors(cache: &Numbers, verb: Verb) {
     println!("{}", verb.0);
     for is_first in [true, false] {
@@ -149,7 +149,7 @@ fn the_child() {
     let dir = tempfile::tempdir().unwrap();
     let cache = open(&tiers, dir.path());
     SYNC.iter().chain(ASYNC).for_each(|verb| try_in_destructors(&cache, *verb));
-    // The last handle of a cache, and an end that is asked for.
+    // Drops the last handle of a cache, and closes a cache.
     let (closed, dropped) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     try_in_destructors(&cache, ("close", |c| c.close().unwrap()));
     let cache = open(&tiers, closed.path());
@@ -161,9 +161,10 @@ fn the_child() {
     println!("survived");
 }
 
-/// What the cache keeps for a thread was gone there, and looking at it panicked.
+/// The fault: operations panicked in a destructor. The cause: the thread-locals of the cache were
+/// already destroyed.
 #[test]
-fn every_verb_works_in_the_destructor_of_a_thread_local() {
+fn every_operation_works_in_the_destructor_of_a_thread_local() {
     for tiers in ALL {
         let out = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "thread_locals::the_child", "--nocapture", "--include-ignored"])

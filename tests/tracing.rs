@@ -1,4 +1,4 @@
-//! What is logged of a test, for tests of the log.
+//! Captures the log lines of a test.
 
 use std::fmt::{Debug, Write};
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Metadata, Subscriber, span};
 
-/// The lines that `work` logs on its own thread.
+/// Returns the lines that `work` logs on its own thread.
 pub(crate) fn lines_of(work: impl FnOnce()) -> Vec<String> {
     let lines = Arc::new(Mutex::new(Vec::new()));
     tracing::subscriber::with_default(Lines(Arc::clone(&lines)), work);

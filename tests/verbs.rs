@@ -1,4 +1,4 @@
-//! Verbs over several steps or several keys.
+//! Atomic operations, batches and iteration.
 
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Barrier, Mutex};
@@ -14,7 +14,7 @@ const MINUTE: Duration = Duration::from_secs(60);
 
 type Strings = Cache<u64, String>;
 
-/// The methods that somebody may call, by their names.
+/// The names of the public methods.
 fn methods(sources: &[&'static str]) -> std::collections::BTreeSet<&'static str> {
     let lines = sources.iter().flat_map(|source| source.lines());
     let names = lines.filter_map(|line| {
@@ -24,9 +24,9 @@ fn methods(sources: &[&'static str]) -> std::collections::BTreeSet<&'static str>
     names.filter_map(|line| line.split(['(', '<']).next()).collect()
 }
 
-/// What a cache does for threads it does for tasks, by the same name.
+/// Every operation for threads exists for tasks, with the same name.
 #[test]
-fn threads_and_tasks_have_the_same_verbs() {
+fn threads_and_tasks_have_the_same_operations() {
     let streams = include_str!("../crates/larder/src/stream.rs");
     let (for_threads, for_tasks) = streams.split_once("mod tasks {").unwrap();
     let (memo, async_memo) = (
@@ -44,7 +44,7 @@ fn threads_and_tasks_have_the_same_verbs() {
 }
 
 #[test]
-fn tasks_go_through_the_entries() {
+fn tasks_can_iterate_over_the_entries() {
     each_shelf!(<u64, String>, |builder| builder.ttl(MINUTE), |shelf, cache: Strings, clock| {
         let clock: ManualClock = clock;
         larder_testkit::block_on(async {
@@ -67,7 +67,7 @@ fn tasks_go_through_the_entries() {
 }
 
 #[test]
-fn of_many_who_insert_if_absent_one_does() {
+fn one_of_many_concurrent_insert_if_absent_succeeds() {
     each_shelf!(<u64, String>, |builder| builder.ttl(MINUTE), |shelf, cache: Strings, clock| {
         let clock: ManualClock = clock;
         for round in 0..20 {
@@ -92,7 +92,7 @@ fn of_many_who_insert_if_absent_one_does() {
 }
 
 #[test]
-fn increments_lose_none() {
+fn concurrent_increments_lose_no_update() {
     each_shelf!(<u64, u64>, |builder| builder.ttl(MINUTE), |shelf, cache: Cache<u64, u64>, clock| {
         let clock: ManualClock = clock;
         let start = Barrier::new(16);
@@ -116,7 +116,7 @@ fn increments_lose_none() {
 }
 
 #[test]
-fn a_small_value_overwritten_by_a_large_one_and_back() {
+fn value_that_changes_size_keeps_one_copy() {
     each_shelf!(<u64, String>, |builder| builder, |shelf, cache: Strings, _| {
         for round in 0..3 {
             for len in [10, 5_000, 100_000, 3 << 20, 200_000, 10] {
@@ -129,10 +129,10 @@ fn a_small_value_overwritten_by_a_large_one_and_back() {
     });
 }
 
-/// The former value was served on after an insert that failed, and `insert_with` says
-/// nothing of the failure.
+/// The fault: the former value was still served after a failed insert. `insert_with` does not
+/// report the failure.
 #[test]
-fn an_insert_with_options_out_of_range_leaves_no_entry() {
+fn insert_with_invalid_options_removes_the_former_entry() {
     each_shelf!(<u64, String>, |builder| builder, |shelf, cache: Strings, _| {
         let many = EntryOptions::new().tags((0..65).map(|tag| tag.to_string()));
         let long = EntryOptions::new().tag("x".repeat(1025));
@@ -151,7 +151,7 @@ fn an_insert_with_options_out_of_range_leaves_no_entry() {
 }
 
 #[test]
-fn batches_keep_the_order_of_the_request() {
+fn batch_results_are_in_the_order_of_the_keys() {
     each_shelf!(<u64, String>, |builder| builder, |shelf, cache: Strings, _| {
         cache.insert_many((0..20).filter(|key| key % 3 != 0).map(|key| (key, key.to_string())));
         let keys = [7, 3, 19, 7, 0, 2];
@@ -164,7 +164,7 @@ fn batches_keep_the_order_of_the_request() {
 }
 
 #[test]
-fn a_batch_loads_what_is_missing() {
+fn batch_loads_the_missing_keys() {
     each_shelf!(<u64, String>, |builder| builder, |shelf, cache: Strings, _| {
         let asked = Mutex::new(Vec::new());
         let get = |keys: [u64; 3]| {
@@ -199,7 +199,7 @@ fn overlapping_batches_load_each_key_once() {
                     let (cache, loads, start) = (&cache, &loads, &start);
                     scope.spawn(move || {
                         start.wait();
-                        // Each begins elsewhere, so that they meet in every order.
+                        // Each batch begins at another key, so that batches overlap in every order.
                         let keys: Vec<u64> = (0..10).map(|step| round * 100 + (caller * 3 + step) % 16).collect();
                         let values = cache.get_many_with(keys.clone(), |missing| {
                             loads.lock().unwrap().extend_from_slice(&missing);
@@ -218,7 +218,7 @@ fn overlapping_batches_load_each_key_once() {
 }
 
 #[test]
-fn a_batch_takes_over_what_another_left_without_a_value() {
+fn batch_loads_keys_that_another_batch_left_without_a_value() {
     let cache = larder::mcache::<u64, &str>("batches").build().unwrap();
     let (other_leads, this_waits) = (Barrier::new(2), Barrier::new(2));
     thread::scope(|scope| {
@@ -245,7 +245,7 @@ fn a_batch_takes_over_what_another_left_without_a_value() {
 }
 
 #[test]
-fn tasks_have_the_same_batches() {
+fn batches_work_for_tasks() {
     let cache = larder::mcache::<u64, u64>("batches").build().unwrap().to_async();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().unwrap();
     runtime.block_on(async {
@@ -264,7 +264,7 @@ fn tasks_have_the_same_batches() {
 }
 
 #[test]
-fn a_cache_that_is_switched_off_stores_nothing() {
+fn disabled_cache_stores_nothing() {
     each_shelf!(<u64, u64>, |builder| builder, |shelf, cache: Cache<u64, u64>, _| {
         cache.insert(3, 3);
         cache.set_enabled(false).unwrap();
@@ -277,7 +277,7 @@ fn a_cache_that_is_switched_off_stores_nothing() {
 }
 
 #[test]
-fn a_pass_over_the_entries_finds_each_that_is_fresh_once() {
+fn iteration_returns_each_fresh_entry_once() {
     each_shelf!(<u64, String>, |builder| builder, |shelf, cache: Strings, clock| {
         let clock: ManualClock = clock;
         let long = |n: u64| if n.is_multiple_of(2) { "x".repeat(3_000) } else { n.to_string() };

@@ -1,5 +1,5 @@
-//! Four processes share one cache through Redis while every plug is pulled:
-//! `cargo run --release --example cluster_of_processes`.
+//! Four processes share one cache through Redis under every fault: `cargo run --release --example
+//! cluster_of_processes`.
 //!
 //! ```text
 //! cluster_of_processes [redis://127.0.0.1:PORT] [--phase SECONDS]

@@ -14,7 +14,7 @@ usage: cluster_of_processes [redis://127.0.0.1:PORT] [--phase SECONDS]
   redis://...        a server on this machine; default: one of its own
   --phase SECONDS    how long each phase lasts, 1 to 60; default: 4";
 
-/// What the command line says.
+/// The parsed command line.
 pub(crate) struct Options {
     pub(crate) role: Role,
     /// The port of a given server.

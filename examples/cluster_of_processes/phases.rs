@@ -59,7 +59,7 @@ pub(crate) fn run(options: &Options) -> Outcome<()> {
     let Run { mut peers, table, plugs, .. } = run;
     peers.iter_mut().try_for_each(|peer| peer.ask(END))?;
     peers.into_iter().try_for_each(Peer::ended)?;
-    // The server and the lines to it, after those who use them.
+    // Dropped after the processes that use them: the server and its proxies.
     drop(plugs);
     table.conclude()
 }

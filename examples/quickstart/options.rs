@@ -20,7 +20,7 @@ usage: quickstart [FOLDER] [--limit MIB] [--dir DIR] [--auto] [--clear]
                stay in memory and are computed again by the next run
   --clear      forget what earlier runs computed";
 
-/// What the command line says.
+/// The parsed command line.
 #[derive(Debug)]
 pub(crate) struct Options {
     /// The folder with the text to study, in place of the default folders.

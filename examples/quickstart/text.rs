@@ -107,7 +107,7 @@ const PHRASE: usize = 16;
 
 /// Every position of `text`, in the order of the phrases that begin there.
 ///
-/// First by the leading two bytes, which is quick, then each of those buckets.
+/// Sorts by the first two bytes, which is fast, then sorts each of those buckets.
 pub(crate) fn phrase_index(text: &[u8]) -> Vec<u32> {
     let progress = Progress::new("bytes sorted", text.len());
     let (mut index, buckets) = by_two_bytes(text);
@@ -120,7 +120,7 @@ pub(crate) fn phrase_index(text: &[u8]) -> Vec<u32> {
     index
 }
 
-/// Every position in the order of the two bytes there, and how many share each pair.
+/// Every position, sorted by the two bytes there, and the number of positions for each pair.
 fn by_two_bytes(text: &[u8]) -> (Vec<u32>, Vec<usize>) {
     let pair_at =
         |at: usize| usize::from(text[at]) << 8 | text.get(at + 1).map_or(0, |next| usize::from(*next));

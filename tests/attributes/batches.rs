@@ -1,4 +1,4 @@
-//! Functions of many keys: an entry for each, one call for the missing ones.
+//! Cached functions of many keys: one entry per key, and one call for the missing keys.
 
 use std::io;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 
 use super::{empty, folder};
 
-/// The keys of each call of a function.
+/// Records the keys of each call of a function.
 struct Calls(Mutex<Vec<Vec<u32>>>);
 
 impl Calls {
@@ -26,7 +26,7 @@ impl Calls {
 }
 
 #[test]
-fn the_function_sees_what_is_missing_in_order_and_its_results_are_put_in_theirs() {
+fn function_gets_missing_keys_in_order_and_results_match_the_keys() {
     static CALLS: Calls = Calls::new();
 
     #[mcache(batch)]
@@ -51,7 +51,7 @@ fn the_function_sees_what_is_missing_in_order_and_its_results_are_put_in_theirs(
 }
 
 #[test]
-fn the_other_arguments_are_part_of_each_key() {
+fn other_arguments_are_part_of_each_key() {
     static CALLS: Calls = Calls::new();
     empty("batches");
 
@@ -99,7 +99,7 @@ fn the_other_arguments_are_part_of_each_key() {
 }
 
 #[test]
-fn of_results_and_options_the_values_are_stored() {
+fn values_inside_results_and_options_are_stored() {
     static CALLS: Calls = Calls::new();
 
     #[mcache(batch)]
@@ -147,7 +147,7 @@ fn of_results_and_options_the_values_are_stored() {
 }
 
 #[test]
-fn results_that_are_more_or_fewer_than_keys_are_handed_on_and_not_stored() {
+fn results_of_another_length_than_the_keys_are_not_stored() {
     static CALLS: Calls = Calls::new();
 
     #[mcache(batch)]
@@ -165,7 +165,7 @@ fn results_that_are_more_or_fewer_than_keys_are_handed_on_and_not_stored() {
 }
 
 #[test]
-fn without_a_cache_it_runs_for_all() {
+fn batch_function_without_a_usable_cache_runs_for_all_keys() {
     static CALLS: Calls = Calls::new();
     let occupied = empty("unusable batch");
     std::fs::create_dir_all(occupied.parent().unwrap()).unwrap();
@@ -243,7 +243,7 @@ impl Users {
 }
 
 #[test]
-fn a_method_of_many_keys_with_a_tag_for_each() {
+fn batch_method_can_tag_each_key() {
     let users = Users { base: 10, calls: Calls::new() };
     assert_eq!((users.plain(&[1, 2]), users.plain(&[2, 3])), (vec![11, 12], vec![12, 13]));
     users.plain_invalidate_tag("user:2").unwrap();
@@ -255,7 +255,7 @@ fn a_method_of_many_keys_with_a_tag_for_each() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_batch_for_tasks() {
+async fn batch_function_works_in_tasks() {
     let users = Arc::new(Users { base: 0, calls: Calls::new() });
     let calls: Vec<_> = (1..5)
         .map(|first| {

@@ -1,7 +1,7 @@
-//! Caches of functions belong to the process: its configuration counts for
-//! them where the attribute says nothing, and `close_all` ends them.
+//! Caches of functions are process-wide. The configuration of the process applies where the
+//! attribute sets nothing, and `close_all` closes them.
 //!
-//! The processes are this test binary again, told by variables what to do.
+//! The child processes are this test binary, with variables that select a step.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -38,10 +38,11 @@ async fn bounded(n: u32) -> u32 {
     n
 }
 
-/// Runs in a process of its own; does nothing where it was not asked for.
+/// Runs one step in a child process, and does nothing without the variable that selects it.
 ///
-/// Each step has keys of its own: whether an earlier step's reached the disk
-/// before its process ended is a matter of timing.
+///
+/// Each step has its own keys: whether the entries of an earlier step reached the disk before its
+/// process ended depends on timing.
 #[test]
 fn step() {
     let Ok(step) = std::env::var(STEP) else { return };
@@ -82,11 +83,11 @@ fn closed() {
     larder_testkit::block_on(async {
         assert_eq!((bounded(1).await, RUNS.take()), (1, 1));
     });
-    // One that was not used before is built, as any cache after `close_all`.
+    // A cache that was not used before is built, as after any `close_all`.
     assert_eq!((renamed(5), renamed(5), RUNS.take()), (5, 5, 1));
     larder::close_all().unwrap();
     assert_eq!((renamed(5), RUNS.take()), (5, 1));
-    // Its lock is free: a cache of the same directory and name opens.
+    // Its directory is unlocked: another cache of the same name and directory opens.
     let cache = bcache::<u32, u32>("said in code").dir(folder("configured").join("code")).build().unwrap();
     assert_eq!(cache.get(&2), Some(2), "closing has flushed it");
 }
@@ -98,11 +99,11 @@ fn run(step: &str, variables: &[(&str, &Path)]) -> bool {
     command.status().unwrap().success()
 }
 
-/// The variable of `by_path`, which is named after its place.
+/// The prefix of the variables of `by_path`, which comes from its module path.
 const OF_BY_PATH: &str = "LARDER_LARDER__ATTRIBUTES__CONFIGURED__BY_PATH__";
 
 #[test]
-fn variables_and_the_file_count_where_the_attribute_says_nothing() {
+fn variables_and_file_apply_where_the_attribute_sets_nothing() {
     let root = empty("configured");
     std::fs::create_dir_all(&root).unwrap();
     let file: PathBuf = root.join("larder.toml");

@@ -1,4 +1,4 @@
-//! Where a function may stand, and what its arguments may be.
+//! The places and forms of cached functions, and the forms of their arguments.
 
 use std::borrow::Cow;
 use std::path::Path;
@@ -9,10 +9,10 @@ use larder::{bcache, fcache, mcache, ucache};
 use super::{Runs, empty, folder};
 
 #[test]
-fn a_free_function_and_its_companions() {
+fn cached_function_has_companion_functions() {
     static RUNS: Runs = Runs::new();
 
-    /// Doubles.
+    /// Doubles a number.
     #[mcache(capacity = 100)]
     fn double(n: u64) -> u64 {
         RUNS.count();
@@ -35,7 +35,7 @@ fn a_free_function_and_its_companions() {
 }
 
 #[test]
-fn each_attribute_gives_its_cache() {
+fn each_attribute_uses_its_kind_of_cache() {
     fn dir() -> std::path::PathBuf {
         folder("each_attribute")
     }
@@ -85,7 +85,7 @@ mod right {
 }
 
 #[test]
-fn functions_of_one_name_never_meet() {
+fn functions_of_the_same_name_are_separate() {
     assert_eq!((left::named(1), right::named(1)), ("left", "right"));
     assert!(left::named::purge(1) && right::named::contains(1));
 
@@ -98,7 +98,7 @@ fn functions_of_one_name_never_meet() {
 }
 
 #[test]
-fn names_on_disk_tell_functions_apart() {
+fn functions_have_different_directories() {
     empty("names_on_disk");
 
     fn outer_one() -> (u8, String) {
@@ -173,7 +173,7 @@ impl Client {
 }
 
 #[test]
-fn methods_leave_self_out_or_in_their_key() {
+fn methods_can_include_or_skip_self_in_the_key() {
     let (a, b) = (Client::new(1), Client::new(2));
     assert_eq!((a.skipping(7), b.skipping(7)), (7, 7));
     assert_eq!((a.runs.take(), b.runs.take()), (1, 0));
@@ -218,7 +218,7 @@ impl<T: Clone> Clone for Unit<T> {
 }
 
 #[test]
-fn a_method_of_a_generic_type_has_a_cache_for_each_type() {
+fn method_of_a_generic_type_has_a_cache_per_type() {
     assert_eq!((Unit(1).describe(0), Unit("one").describe(0)), ("1 0".into(), "\"one\" 0".into()));
     assert_eq!((Unit(2).describe(0), Unit("two").describe(0)), ("1 0".into(), "\"one\" 0".into()));
     assert_eq!((Unit::<u8>::make(1).0, Unit::<String>::make(1).0), (0, String::new()));
@@ -247,7 +247,7 @@ fn named_lifetime<'a>(text: &'a str, other: &'a str) -> usize {
 }
 
 #[test]
-fn a_method_of_a_type_that_borrows() {
+fn method_of_a_borrowing_type_can_be_cached() {
     let text = String::from("larder");
     assert_eq!((Borrowing(&text).length(), Borrowing("cool").length()), (6, 4));
     assert!(Borrowing("larder").length_contains());
@@ -267,7 +267,7 @@ struct Place {
 }
 
 #[test]
-fn arguments_that_are_lent_or_converted_or_taken_apart() {
+fn arguments_can_be_references_conversions_and_patterns() {
     static RUNS: Runs = Runs::new();
 
     #[mcache]
@@ -318,7 +318,7 @@ fn arguments_that_are_lent_or_converted_or_taken_apart() {
 }
 
 #[test]
-fn arguments_that_are_skipped() {
+fn skipped_arguments_are_not_part_of_the_key() {
     struct Log(Vec<u32>);
 
     #[mcache(skip(log))]
@@ -341,7 +341,7 @@ fn arguments_that_are_skipped() {
 }
 
 #[test]
-fn a_key_of_ones_own() {
+fn custom_key_expression_is_used() {
     #[mcache(key = "(place.name.clone(), n / 10)")]
     fn coarse(place: &Place, n: u32, unused: &[f32]) -> u32 {
         let _ = (place, unused);
@@ -372,7 +372,7 @@ fn recursion() {
 }
 
 #[test]
-fn no_arguments_and_no_result() {
+fn function_without_arguments_and_result_runs_once() {
     static RUNS: Runs = Runs::new();
 
     #[mcache]
@@ -386,7 +386,7 @@ fn no_arguments_and_no_result() {
 }
 
 #[test]
-fn what_weighs_results_sees_their_arguments() {
+fn weigher_gets_the_arguments() {
     fn by_length(name: &str, text: &str) -> u32 {
         (name.len() + text.len()) as u32
     }
@@ -411,7 +411,7 @@ fn what_weighs_results_sees_their_arguments() {
 }
 
 #[test]
-fn a_value_that_is_not_cheap_to_clone_is_shared() {
+fn shared_pointer_result_is_shared() {
     #[mcache]
     fn shared(n: usize) -> Arc<[u8]> {
         vec![0; n].into()

@@ -1,4 +1,4 @@
-//! Calls share an entry where their arguments are equal, and nowhere else.
+//! Keys of cached functions: calls share an entry exactly if their arguments are equal.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -7,7 +7,7 @@ use larder::{mcache, ucache};
 
 use super::{Runs, empty, folder};
 
-/// Two calls after a clear, and how often the function runs for them.
+/// Makes two calls after a clear, and asserts how often the function ran.
 macro_rules! check {
     ($($first:expr, $second:expr => $runs:literal;)+) => {$({
         clear_all();
@@ -103,7 +103,7 @@ fn numbers(a: u8, b: u8) -> u8 {
     a - b
 }
 
-/// The same over tiers, where keys are told apart by their encodings.
+/// The same over lower tiers, which compare keys by their encodings.
 #[ucache(dir = folder("keys"), memory_bytes = 0, persistence = larder::Persistence::LongTerm)]
 fn encoded(a: Value, b: &str, c: f64) -> usize {
     RUNS.count();
@@ -132,7 +132,7 @@ fn clear_all() {
 }
 
 #[test]
-fn equal_arguments_share_an_entry_and_others_do_not() {
+fn equal_arguments_share_an_entry_and_different_ones_do_not() {
     empty("keys");
     let string = String::from("a");
     let (words, more) = (Vec::from(["a", "b"]), Vec::from([1.0, f64::NAN]));
@@ -184,9 +184,9 @@ fn equal_arguments_share_an_entry_and_others_do_not() {
 }
 
 #[test]
-fn one_and_one_point_zero_and_true_and_text_differ() {
-    // Where the types of arguments differ, so do the functions; where one
-    // function takes them all, it takes an enum.
+fn values_of_different_enum_variants_are_different_keys() {
+    // Arguments of different types need different functions. One function that takes them all has
+    // an enum as its argument.
     let all = [
         Value::Int(1),
         Value::Big(1),

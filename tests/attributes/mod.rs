@@ -1,4 +1,4 @@
-//! Functions with an attribute, in every form, each counting its executions.
+//! The attributes for cached functions, in every form. Each function counts its executions.
 
 mod batches;
 mod configured;
@@ -27,14 +27,14 @@ impl Runs {
         self.0.fetch_add(1, SeqCst);
     }
 
-    /// How many since the last time.
+    /// Returns the count since the last call.
     pub(crate) fn take(&self) -> u32 {
         self.0.swap(0, SeqCst)
     }
 }
 
-/// A folder for the caches of a test: they live as long as the process, so it
-/// is emptied before it is used, not after.
+/// A folder for the caches of a test. They live as long as the process, so the folder is emptied
+/// before use instead of afterwards.
 pub(crate) fn folder(test: &str) -> PathBuf {
     Path::new(env!("CARGO_TARGET_TMPDIR")).join("attributes").join(test)
 }

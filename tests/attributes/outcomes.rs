@@ -1,4 +1,4 @@
-//! What is stored of a `Result` and an `Option`, and who gets what.
+//! Results of cached functions: storage of `Result` and `Option`, and what concurrent callers get.
 
 use std::io;
 use std::sync::{Arc, Barrier};
@@ -8,7 +8,7 @@ use larder::mcache;
 
 use super::{Runs, empty, folder};
 
-/// Lets the others reach the point where they wait.
+/// Spins, so that the other callers reach the point where they wait.
 fn let_others_wait() {
     let until = std::time::Instant::now() + std::time::Duration::from_millis(30);
     while std::time::Instant::now() < until {
@@ -32,7 +32,7 @@ fn at_once<T: Send>(callers: usize, call: impl Fn() -> T + Sync) -> Vec<T> {
 }
 
 #[test]
-fn ten_threads_cold_execute_once() {
+fn concurrent_first_calls_execute_once() {
     static RUNS: Runs = Runs::new();
 
     #[mcache]
@@ -47,7 +47,7 @@ fn ten_threads_cold_execute_once() {
 }
 
 #[test]
-fn a_failure_executes_once_a_call_and_stores_nothing() {
+fn failure_executes_once_per_call_and_is_not_stored() {
     static RUNS: Runs = Runs::new();
 
     #[mcache]
@@ -66,7 +66,7 @@ fn a_failure_executes_once_a_call_and_stores_nothing() {
 }
 
 #[test]
-fn those_who_call_together_share_the_failure() {
+fn concurrent_callers_share_the_failure() {
     static RUNS: Runs = Runs::new();
 
     #[mcache]
@@ -82,7 +82,7 @@ fn those_who_call_together_share_the_failure() {
 }
 
 #[test]
-fn an_error_that_is_not_clone_is_shared_through_a_function() {
+fn error_without_clone_is_shared_through_a_function() {
     static RUNS: Runs = Runs::new();
 
     fn shared(error: Arc<io::Error>) -> io::Error {
@@ -116,7 +116,7 @@ fn an_error_that_is_not_clone_is_shared_through_a_function() {
 }
 
 #[test]
-fn a_result_by_another_name() {
+fn type_alias_of_result_is_handled_as_result() {
     static RUNS: Runs = Runs::new();
     type Answer = Result<u8, String>;
 
@@ -132,7 +132,7 @@ fn a_result_by_another_name() {
 }
 
 #[test]
-fn none_is_a_value_unless_it_is_skipped() {
+fn none_is_stored_unless_it_is_skipped() {
     static RUNS: Runs = Runs::new();
 
     #[mcache]
@@ -162,7 +162,7 @@ fn none_is_a_value_unless_it_is_skipped() {
 }
 
 #[test]
-fn what_a_predicate_excludes_is_not_stored() {
+fn result_excluded_by_the_predicate_is_not_stored() {
     static RUNS: Runs = Runs::new();
 
     fn is_partial(text: &str) -> bool {
@@ -186,7 +186,7 @@ fn what_a_predicate_excludes_is_not_stored() {
 }
 
 #[test]
-fn a_panic_goes_on_and_stores_nothing() {
+fn panic_propagates_and_stores_nothing() {
     static RUNS: Runs = Runs::new();
 
     #[mcache]
@@ -204,7 +204,7 @@ fn a_panic_goes_on_and_stores_nothing() {
 }
 
 #[test]
-fn without_a_cache_a_function_runs_uncached() {
+fn function_without_a_usable_cache_runs_uncached() {
     static RUNS: Runs = Runs::new();
     let occupied = empty("unusable");
     std::fs::create_dir_all(occupied.parent().unwrap()).unwrap();

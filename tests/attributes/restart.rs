@@ -1,6 +1,7 @@
-//! What a process stores, the next one serves, unless the function changed.
+//! Restarts: a process serves the results that the previous one stored, unless the function
+//! changed.
 //!
-//! The processes are this test binary again, told by a variable what to do.
+//! The child processes are this test binary, with a variable that selects a step.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -53,7 +54,7 @@ mod after {
     }
 }
 
-/// Runs in a process of its own; does nothing where it was not asked for.
+/// Runs one step in a child process, and does nothing without the variable that selects it.
 #[test]
 fn step() {
     let Ok(step) = std::env::var(STEP) else { return };
@@ -68,12 +69,12 @@ fn step() {
         "after" => {
             assert_eq!((after::versioned(1), after::versioned::flush().is_ok(), RUNS.take()), (3, true, 1))
         }
-        // How long to stay.
+        // The time to stay alive.
         millis => linger(millis.parse().unwrap()),
     }
 }
 
-/// One call of each, which executes that many of them.
+/// Calls each function once, and asserts the number of executions.
 fn check(runs: u32) {
     assert_eq!(on_disk(7), "7");
     assert_eq!(on_disk(8), "8");
@@ -85,14 +86,15 @@ fn check(runs: u32) {
     }
 }
 
-/// Stores, and stays until the background has flushed, without asking for it.
+/// Stores a result, and stays until the background thread has flushed it, without a call of
+/// `flush`.
 fn linger(millis: u64) {
     on_disk(9);
     let until = Instant::now() + Duration::from_millis(millis);
     while Instant::now() < until {
         std::thread::yield_now();
     }
-    // As the end of a process that is killed: nothing is dropped, nothing flushed.
+    // Ends like a killed process: drops and flushes nothing.
     std::process::abort();
 }
 
@@ -104,22 +106,22 @@ fn run(step: &str, dir: &PathBuf) -> bool {
 }
 
 #[test]
-fn a_restart_serves_what_was_stored() {
+fn stored_results_are_served_after_a_restart() {
     let dir = empty("restart");
     assert!(run("fill", &dir) && run("serve", &dir) && run("serve", &dir));
 }
 
 #[test]
-fn a_changed_body_is_another_version() {
+fn changed_function_body_is_another_version() {
     let dir = empty("versions");
     assert!(run("before", &dir) && run("again", &dir), "an unchanged body is served");
     assert!(run("after", &dir), "a changed one is not");
 }
 
 #[test]
-fn what_is_stored_is_flushed_in_the_background() {
+fn stored_results_are_flushed_in_the_background() {
     let dir = empty("lingering");
-    // A tenth of a second is enough, where the machine has no other work to do.
+    // A tenth of a second is enough on an idle machine.
     let is_flushed = |millis: &str| {
         assert!(!run(millis, &dir), "it aborts");
         run("lingered", &dir)

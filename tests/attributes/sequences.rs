@@ -1,4 +1,4 @@
-//! Functions that answer with an iterator or a stream: never half of it.
+//! Cached functions that return an iterator or a stream: only complete sequences are stored.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -17,7 +17,7 @@ fn countdown(from: u32) -> impl Iterator<Item = u32> {
 }
 
 #[test]
-fn an_iterator_is_replayed_once_its_end_was_reached() {
+fn iterator_read_to_its_end_is_replayed() {
     RUNS.take();
     assert!(countdown(4).eq([3, 2, 1, 0]));
     assert!(countdown(4).eq([3, 2, 1, 0]));
@@ -35,14 +35,14 @@ fn lazily(from: u32) -> impl Iterator<Item = u32> {
 }
 
 #[test]
-fn items_are_handed_out_as_they_come() {
+fn iterator_items_are_returned_lazily() {
     RUNS.take();
     let mut items = lazily(10);
     assert_eq!((items.next(), items.next(), RUNS.take()), (Some(0), Some(1), 2));
 }
 
 #[test]
-fn half_of_an_iterator_is_not_stored() {
+fn partly_read_iterator_is_not_stored() {
     #[mcache]
     fn halved(n: u32) -> impl Iterator<Item = u32> {
         0..n
@@ -59,7 +59,7 @@ fn half_of_an_iterator_is_not_stored() {
 }
 
 #[test]
-fn what_is_too_large_is_not_stored() {
+fn iterator_over_the_size_limit_is_not_stored() {
     #[mcache(record_bytes = 100)]
     fn words(n: usize) -> impl Iterator<Item = String> {
         std::iter::repeat_n("word".to_owned(), n)
@@ -70,7 +70,7 @@ fn what_is_too_large_is_not_stored() {
 }
 
 #[test]
-fn a_record_that_began_before_a_purge_is_not_stored() {
+fn recording_started_before_a_purge_is_not_stored() {
     #[mcache]
     fn outdated(n: u32) -> impl Iterator<Item = u32> {
         0..n
@@ -84,7 +84,7 @@ fn a_record_that_began_before_a_purge_is_not_stored() {
 }
 
 #[test]
-fn boxed_borrowing_and_on_disk() {
+fn boxed_borrowing_iterator_is_stored_on_disk() {
     empty("sequences");
 
     #[bcache(dir = folder("sequences"), memory_bytes = 0)]
@@ -128,7 +128,7 @@ async fn collected<T>(stream: impl Stream<Item = T>, most: usize) -> Vec<T> {
 }
 
 #[tokio::test]
-async fn a_stream_is_replayed_once_its_end_was_reached() {
+async fn stream_read_to_its_end_is_replayed() {
     static RUNS: Runs = Runs::new();
     empty("streams");
 

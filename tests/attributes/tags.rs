@@ -1,11 +1,11 @@
-//! Results with tags, over the arguments or by the value.
+//! Cached functions with tags, computed from the arguments or the value.
 
 use larder::{bcache, mcache, ucache};
 
 use super::{Runs, empty, folder};
 
 #[test]
-fn a_list_over_the_arguments() {
+fn tags_can_be_a_list_over_the_arguments() {
     static RUNS: Runs = Runs::new();
 
     #[mcache(tags = ["users", format!("user:{id}"), name])]
@@ -33,7 +33,7 @@ fn a_list_over_the_arguments() {
 }
 
 #[test]
-fn a_function_of_the_value_or_of_both() {
+fn tags_can_be_a_function_of_key_and_value() {
     static RUNS: Runs = Runs::new();
 
     fn words(text: &str) -> Vec<String> {
@@ -81,7 +81,7 @@ fn a_function_of_the_value_or_of_both() {
 }
 
 #[tokio::test]
-async fn tags_for_tasks_beyond_memory() {
+async fn tags_work_in_tasks_over_lower_tiers() {
     static RUNS: Runs = Runs::new();
     empty("tags");
 
@@ -107,7 +107,7 @@ async fn tags_for_tasks_beyond_memory() {
 }
 
 #[test]
-fn a_record_has_tags_and_does_not_outlive_their_invalidation() {
+fn recorded_iterator_has_tags_and_respects_their_invalidation() {
     empty("tagged records");
 
     #[bcache(dir = folder("tagged records"), tags = [format!("upto:{n}")])]
@@ -132,7 +132,7 @@ fn a_record_has_tags_and_does_not_outlive_their_invalidation() {
 }
 
 #[test]
-fn what_has_too_many_tags_is_handed_on_and_not_stored() {
+fn result_with_too_many_tags_is_returned_and_not_stored() {
     #[mcache(tags = (0..n).map(|tag| tag.to_string()))]
     fn tagged(n: u32) -> u32 {
         n

@@ -1,4 +1,4 @@
-//! `async fn`, with companions that are async too.
+//! Cached `async fn`, with async companion functions.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 use super::{Runs, empty, folder};
 
 #[tokio::test]
-async fn a_free_function_and_its_companions() {
+async fn cached_async_function_has_companion_functions() {
     static RUNS: Runs = Runs::new();
 
     #[mcache]
@@ -56,7 +56,7 @@ impl Client {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn methods_called_by_many_tasks() {
+async fn concurrent_calls_of_a_method_by_tasks_execute_once() {
     empty("async_methods");
     let client = Arc::new(Client { base: "a".into(), runs: Runs::new() });
     let calls: Vec<_> = (0..20)
@@ -99,7 +99,7 @@ async fn recursion() {
 }
 
 #[tokio::test]
-async fn when_the_first_caller_goes_another_leads() {
+async fn another_caller_leads_after_the_first_is_cancelled() {
     static HAS_BEGUN: AtomicBool = AtomicBool::new(false);
     static BEGUN: Notify = Notify::const_new();
 
@@ -124,7 +124,7 @@ async fn when_the_first_caller_goes_another_leads() {
 }
 
 #[tokio::test]
-async fn arguments_that_are_lent_and_returned_early() {
+async fn async_function_can_borrow_arguments_and_return_early() {
     #[mcache]
     async fn first_word(text: &str, or: impl Into<String>) -> String {
         let Some(word) = text.split(' ').next().filter(|word| !word.is_empty()) else { return or.into() };

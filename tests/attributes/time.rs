@@ -1,4 +1,4 @@
-//! Results that expire, by a clock that the test moves.
+//! Expiry of cached results, with a clock that the test moves.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ fn seconds(count: u64) -> Duration {
 }
 
 #[test]
-fn a_result_expires_at_its_deadline() {
+fn cached_result_expires_at_its_deadline() {
     #[mcache(ttl = "1m", clock = CLOCK.clone())]
     fn minute(n: u8) -> u8 {
         RUNS.count();
@@ -50,7 +50,7 @@ fn a_result_expires_at_its_deadline() {
 }
 
 #[test]
-fn a_time_to_live_by_the_value() {
+fn ttl_can_depend_on_the_value() {
     empty("time");
     fn by_length(text: &str) -> Duration {
         seconds(text.len() as u64)

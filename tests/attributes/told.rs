@@ -1,4 +1,4 @@
-//! Functions that tell what happens to their results.
+//! Cached functions with an event listener.
 
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
@@ -7,7 +7,7 @@ use larder::{Event, mcache};
 use once_cell::sync::Lazy;
 use parking_lot::Mutex;
 
-/// What listeners say, and who hears it.
+/// A channel of the lines that listeners send.
 struct Heard(Mutex<Sender<String>>, Mutex<Receiver<String>>);
 
 impl Heard {
@@ -26,7 +26,7 @@ impl Heard {
 }
 
 #[test]
-fn a_listener_sees_the_arguments() {
+fn listener_gets_the_arguments() {
     static HEARD: Lazy<Heard> = Lazy::new(Heard::new);
 
     fn told(event: Event<(String, u64)>) {
@@ -53,7 +53,7 @@ fn a_listener_sees_the_arguments() {
 }
 
 #[test]
-fn with_a_key_of_ones_own_a_listener_does_for_any() {
+fn generic_listener_works_with_a_custom_key() {
     static HEARD: Lazy<Heard> = Lazy::new(Heard::new);
 
     fn told<K>(event: Event<K>) {

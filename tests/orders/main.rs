@@ -5,7 +5,6 @@
 //! `futures_util::future::Shared`. Before every lock, atomic, notification and poll, the scheduler
 //! of shuttle chooses the next thread: at random, or with few preemptions at chosen points (PCT).
 //! It reports a deadlock with the order that led to it.
-//! it reports, with the order that led there.
 //!
 //! `LARDER_ORDERS` sets the number of orders of each kind for every scene. `LARDER_ORDER` is an
 //! order to repeat.

@@ -1,19 +1,19 @@
-//! Interleaved rounds: each contender runs once a round, in turning order, and
-//! is compared with the first one of the same round. A machine that slows down
-//! slows all of a round, so the ratio holds where the times do not.
+//! Interleaved rounds: each contender runs once in each round, in rotating order, and is compared with the
+//! first contender of the same round. A slow phase of the machine slows the whole round, so the ratios are
+//! more stable than the times.
 
 use std::hint::black_box;
 use std::time::Instant;
 
-/// One way of doing the job of a row.
+/// One implementation of the operation of a row.
 pub(crate) struct Contender<'a> {
     name: &'static str,
-    /// Does the job of one operation, by its number.
+    /// Performs one operation, given its number.
     operate: Box<dyn FnMut(usize) + 'a>,
     nanos: Vec<f64>,
 }
 
-/// A row of the comparison: contenders for one job; the first is the measure.
+/// A row of the comparison: contenders for one operation; the first is the baseline.
 pub(crate) struct Row<'a> {
     title: String,
     operations: usize,
@@ -21,17 +21,17 @@ pub(crate) struct Row<'a> {
     contenders: Vec<Contender<'a>>,
 }
 
-/// Rounds of a row, unless it says otherwise; the medians below are over these.
+/// The default number of rounds of a row; the medians are over these.
 const ROUNDS: usize = 15;
 
 impl<'a> Row<'a> {
-    /// A row of `operations` a contender and round.
+    /// A row with this number of operations for each contender and round.
     pub(crate) fn new(title: impl Into<String>, operations: usize) -> Self {
         Self { title: title.into(), operations, rounds: ROUNDS, contenders: Vec::new() }
     }
 
     #[allow(dead_code, reason = "the comparison over Redis alone needs it")]
-    /// With another number of rounds: many short ones where a machine is busy.
+    /// Sets the number of rounds: many short ones on a busy machine.
     pub(crate) fn rounds(self, rounds: usize) -> Self {
         Self { rounds, ..self }
     }

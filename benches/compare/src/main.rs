@@ -1,9 +1,8 @@
-//! Larder and its rivals side by side: one process, interleaved rounds, ratios.
+//! Benchmarks of Larder and other caches: one process, interleaved rounds, ratios.
 //!
-//! `cargo run --release -p larder-compare` prints all rows, `-- memory`,
-//! `-- disk` or `-- reliability` those alone; `-- soak`, which is not among
-//! them, runs for minutes. Times are of this machine and this moment; the ratio
-//! to the first contender of each row is what counts.
+//! `cargo run --release -p larder-compare` prints all rows; `-- memory`, `-- disk` or `-- reliability` prints
+//! one group; `-- soak`, which is not part of all rows, runs for minutes. Times depend on the machine and its
+//! load; compare the ratios to the first contender of each row.
 #![allow(clippy::print_stdout, reason = "printing is what it is for")]
 
 mod disk;

@@ -1,5 +1,5 @@
-//! Hits and inserts in memory: moka as it comes out of the box with the same
-//! hasher, quick_cache, and a sharded map that evicts nothing.
+//! Hits and inserts in memory, compared with moka with its defaults and the same hasher, quick_cache, and a
+//! sharded map without eviction.
 
 use std::hash::BuildHasher;
 use std::hint::black_box;
@@ -16,7 +16,7 @@ type Value = Arc<[u8; 64]>;
 const ENTRIES: usize = 100_000;
 const OPERATIONS: usize = 200_000;
 
-/// A map in 64 shards, each behind a lock: what a cache costs at the least.
+/// A map in 64 locked shards: a lower bound for the cost of a cache.
 struct Sharded {
     shards: Vec<RwLock<HashMap<u64, Value, RandomState>>>,
     hasher: RandomState,

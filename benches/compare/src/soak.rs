@@ -1,6 +1,5 @@
-//! A mixed load for minutes, with the budgets looked at four times a second:
-//! bytes that live in memory, bytes on disk as `du` counts them, threads and
-//! open files.
+//! A mixed load for minutes that samples resource use four times a second: bytes in memory, bytes on disk as
+//! `du` counts them, threads and open files.
 
 use std::fmt;
 use std::fs;
@@ -21,13 +20,13 @@ const DISK_BYTES: u64 = 256 << 20;
 const THREADS: u64 = 4;
 const KEYS: u64 = 6_000;
 const LEN_MAX: u64 = 513 << 10;
-/// How long threads may take to end after the last handle is gone.
+/// How long threads may take to end after the last handle is dropped.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Bytes of all values that live.
+/// The bytes of all live values.
 static LIVE: AtomicU64 = AtomicU64::new(0);
 
-/// Text that is counted while it lives.
+/// Text whose bytes are counted while it is live.
 struct Text(String);
 
 impl Text {
@@ -43,7 +42,7 @@ impl Drop for Text {
     }
 }
 
-/// A value of the cache: its clones are one text.
+/// A value of the cache; its clones share one text.
 #[derive(Clone)]
 struct Counted(Arc<Text>);
 
@@ -59,7 +58,7 @@ impl<'de> Deserialize<'de> for Counted {
     }
 }
 
-/// What was seen at most.
+/// The peak values of all samples.
 #[derive(Default)]
 struct Peaks {
     samples: u64,
@@ -75,7 +74,7 @@ struct Counts {
     wrong: AtomicU64,
 }
 
-/// Runs for `LARDER_SECONDS`, 60 where it says nothing, and prints what was seen.
+/// Runs for `LARDER_SECONDS` seconds, by default 60, and prints the peaks.
 pub(crate) fn run() -> Result<()> {
     let seconds = std::env::var("LARDER_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(60);
     let dir = tempfile::tempdir().map_err(larder::Error::from)?;
@@ -156,7 +155,7 @@ impl Counts {
     }
 }
 
-/// Writes three times what fits, and says how much of it is there afterwards.
+/// Writes three times the capacity, and prints how much of it remains.
 fn overwrite(cache: &Cache<u64, Counted>) -> Result<()> {
     cache.clear()?;
     let mut rng = Rng::with_seed(1);
@@ -183,7 +182,7 @@ impl Peaks {
     }
 }
 
-/// A part, as a number of hundredths.
+/// A ratio with two decimals.
 fn share(part: u64, whole: u64) -> impl fmt::Display {
     format!("{:.2}", part as f64 / whole as f64)
 }
@@ -211,7 +210,7 @@ fn print(peaks: &Peaks, counts: &Counts, cache: &Cache<u64, Counted>) {
     }
 }
 
-/// Bytes that a folder takes, as `du` counts them.
+/// The size of a folder on disk, as `du` counts it.
 fn allocated(path: &Path) -> u64 {
     let Ok(metadata) = fs::symlink_metadata(path) else { return 0 };
     let below =
@@ -219,12 +218,12 @@ fn allocated(path: &Path) -> u64 {
     metadata.blocks() * 512 + below
 }
 
-/// Threads of this process, where the system tells.
+/// The threads of this process; zero without `/proc`.
 fn tasks() -> u64 {
     fs::read_dir("/proc/self/task").map_or(0, |entries| entries.count() as u64)
 }
 
-/// Open files of this process, where the system tells.
+/// The open files of this process; zero without `/proc`.
 fn open_files() -> u64 {
     fs::read_dir("/proc/self/fd").map_or(0, |entries| entries.count() as u64)
 }

@@ -35,7 +35,7 @@ impl Time {
     }
 }
 
-/// How far one clock is ahead of another, in milliseconds; negative where it is behind.
+/// How far one clock is ahead of another, in milliseconds; negative if it is behind.
 ///
 /// ```
 /// use larder_core::clock::{Offset, Time};

@@ -1,8 +1,7 @@
-//! Keys and values of any type.
+//! Type-erased keys, values and memory stores.
 //!
-//! A hit in memory works with the types of the user. What comes after a miss works
-//! with [`Key`], [`Value`] and [`Memory`], so that it is compiled once for all
-//! caches of a program.
+//! A hit in memory uses the types of the user. The code after a miss uses [`Key`], [`Value`] and [`Memory`],
+//! so that it is compiled once for all caches of a program.
 
 use std::any::{Any, TypeId};
 use std::fmt;
@@ -18,13 +17,13 @@ use crate::memory::{Bounds, Lifetimes, MemoryStore, Record, Removed};
 use crate::tier::{TierKind, Usage};
 use crate::{Error, ErrorKind, Result};
 
-/// Finds the entry of a key: the key itself, or a borrowed form of it.
+/// Finds the entry of a key, by the key itself or a borrowed form of it.
 ///
 /// # Behavior
-/// - Feeds a hasher as the equal key does.
-/// - `lend` calls its argument once, with a key that `is_key` holds for.
+/// Feeds a hasher the same data as the equal key.
+/// `lend` calls its argument once, with a key for which `is_key` returns true.
 pub trait AnyLookup: Sync {
-    /// Feeds the hash of the key.
+    /// Feeds the key's hash data to a hasher.
     fn feed(&self, state: &mut dyn Hasher);
 
     /// Whether this is the borrowed form of `key`.
@@ -40,14 +39,14 @@ impl Hash for dyn AnyLookup + '_ {
     }
 }
 
-/// A borrowed form `Q` of a key `K`, as [`AnyLookup`].
+/// Adapts a borrowed form `Q` of a key `K` to [`AnyLookup`].
 pub struct Borrowed<'a, K, Q: ?Sized> {
     form: &'a Q,
     key: PhantomData<fn() -> K>,
 }
 
 impl<'a, K, Q: ?Sized> Borrowed<'a, K, Q> {
-    /// Borrows a form of a key.
+    /// Wraps a borrowed form of a key.
     pub fn new(form: &'a Q) -> Self {
         Self { form, key: PhantomData }
     }
@@ -77,7 +76,7 @@ where
     }
 }
 
-/// What a key can do, whatever its type.
+/// A key of any type.
 trait AnyKey: Any + Send + Sync {
     fn feed(&self, state: &mut dyn Hasher);
     fn is(&self, other: &dyn Any) -> bool;
@@ -93,50 +92,50 @@ impl<K: Hash + Eq + Send + Sync + 'static> AnyKey for K {
     }
 }
 
-/// Clones a key whose type is known to the function alone.
+/// Clones a key of one type.
 type CloneKey = fn(&dyn Any) -> Box<dyn Any>;
 
-/// A key of any type. A clone shares the key.
+/// A type-erased key. A clone shares the key.
 #[derive(Clone)]
 pub struct Key {
     key: Arc<dyn AnyKey>,
-    /// Clones the key itself, where its type can do that.
+    /// Clones the key, if its type is `Clone`.
     copy: Option<CloneKey>,
 }
 
 impl Key {
-    /// A key that need not be `Clone`. Costs an allocation.
+    /// Wraps a key that need not be `Clone`. Costs an allocation.
     pub fn new<K: Hash + Eq + Send + Sync + 'static>(key: K) -> Self {
         Self { key: Arc::new(key), copy: None }
     }
 
-    /// A key whose type is `Clone`. Costs an allocation.
+    /// Wraps a key whose type is `Clone`. Costs an allocation.
     pub fn cloneable<K: Hash + Eq + Clone + Send + Sync + 'static>(key: K) -> Self {
         Self::shared(Arc::new(key))
     }
 
-    /// A key that others have as well.
+    /// Wraps a key that is already shared.
     pub fn shared<K: Hash + Eq + Clone + Send + Sync + 'static>(key: Arc<K>) -> Self {
         Self { key, copy: Some(copy::<K>) }
     }
 
-    /// The key, by reference.
+    /// The key by reference.
     pub fn as_any(&self) -> &(dyn Any + Send + Sync) {
         &*self.key
     }
 
-    /// The key, by reference, where it is a `K`.
+    /// The key by reference; `None` if it is not a `K`.
     pub fn downcast_ref<K: 'static>(&self) -> Option<&K> {
         self.as_any().downcast_ref()
     }
 
-    /// The key, shared, where it is a `K`.
+    /// The key as a shared pointer; `None` if it is not a `K`.
     pub fn into_shared<K: Send + Sync + 'static>(self) -> Option<Arc<K>> {
         let key: Arc<dyn Any + Send + Sync> = self.key;
         key.downcast().ok()
     }
 
-    /// The key itself. `None` where it is no `K`, or others share it and it is not `Clone`.
+    /// The key by value. `None` if it is not a `K`, or if it is shared and not `Clone`.
     pub fn into_inner<K: Send + Sync + 'static>(self) -> Option<K> {
         let copy = self.copy;
         Arc::try_unwrap(self.into_shared::<K>()?)
@@ -186,7 +185,7 @@ impl fmt::Debug for Key {
     }
 }
 
-/// A value of any type. A clone shares the value.
+/// A type-erased value. A clone shares the value.
 #[derive(Clone)]
 pub struct Value(Arc<dyn Any + Send + Sync>);
 
@@ -196,17 +195,17 @@ impl Value {
         Self(Arc::new(value))
     }
 
-    /// The value, by reference, where it is a `V`.
+    /// The value by reference; `None` if it is not a `V`.
     pub fn downcast_ref<V: 'static>(&self) -> Option<&V> {
         self.0.downcast_ref()
     }
 
-    /// The value, by reference.
+    /// The value by reference.
     pub fn as_any(&self) -> &(dyn Any + Send + Sync) {
         &*self.0
     }
 
-    /// The value itself, cloned where others share it. `None` where it is no `V`.
+    /// The value by value, cloned if it is shared. `None` if it is not a `V`.
     pub fn into_inner<V: Clone + Send + Sync + 'static>(self) -> Option<V> {
         let value = self.0.downcast::<V>().ok()?;
         Some(Arc::try_unwrap(value).unwrap_or_else(|shared| (*shared).clone()))
@@ -219,7 +218,7 @@ impl fmt::Debug for Value {
     }
 }
 
-/// An error of any type that a loader gave. Those who waited for it share it.
+/// A type-erased error of a loader, shared by the callers that waited for the load.
 #[derive(Clone)]
 pub struct AnyError(Arc<dyn Any + Send + Sync>);
 
@@ -229,12 +228,12 @@ impl AnyError {
         Self(Arc::new(error))
     }
 
-    /// Whether it is of this type.
+    /// Whether the error has this type.
     pub fn is(&self, error: TypeId) -> bool {
         (*self.0).type_id() == error
     }
 
-    /// The error, where it is an `E`.
+    /// The error; `None` if it is not an `E`.
     pub fn into_shared<E: Send + Sync + 'static>(self) -> Option<Arc<E>> {
         self.0.downcast().ok()
     }
@@ -246,11 +245,11 @@ impl fmt::Debug for AnyError {
     }
 }
 
-/// A memory store, whatever the types of its keys and values.
+/// A type-erased memory store.
 ///
 /// # Behavior
-/// That of [`MemoryStore`]. A key or value of another type than that of the store is
-/// never found and never stored.
+/// The same as [`MemoryStore`]. A key or value of another type than the store's is never found and never
+/// stored.
 pub trait Memory: Send + Sync {
     /// See [`MemoryStore::attach`].
     fn attach(&self, lifetimes: Arc<dyn Lifetimes>);
@@ -276,7 +275,7 @@ pub trait Memory: Send + Sync {
     /// See [`MemoryStore::set_bounds`].
     ///
     /// # Errors
-    /// `ErrorKind::Unsupported` where the engine cannot change them.
+    /// `ErrorKind::Unsupported` if the engine cannot change them.
     fn set_bounds(&self, bounds: Bounds) -> Result<()>;
 
     /// See [`MemoryStore::bounds`].
@@ -292,7 +291,7 @@ pub trait Memory: Send + Sync {
     fn settle(&self);
 }
 
-/// Finds the key of a store by an [`AnyLookup`].
+/// Finds a typed key of a store by an [`AnyLookup`].
 struct ByAny<'a>(&'a dyn AnyLookup);
 
 impl Hash for ByAny<'_> {
@@ -307,7 +306,7 @@ impl<K: 'static> Equivalent<K> for ByAny<'_> {
     }
 }
 
-/// A store of typed keys and values, as [`Memory`].
+/// Adapts a store of typed keys and values to [`Memory`].
 #[derive(Debug)]
 pub struct Typed<K, V, M> {
     store: Arc<M>,
@@ -382,22 +381,22 @@ where
     }
 }
 
-/// A [`KeyCodec`], whatever the type of its keys.
+/// A type-erased [`KeyCodec`].
 pub trait AnyKeyCodec: Send + Sync {
-    /// The encoding of a key.
+    /// Encodes a key.
     ///
     /// # Errors
     /// Those of [`KeyCodec::encode`]; `ErrorKind::Codec` for a key of another type.
     fn encode(&self, key: &(dyn Any + Send + Sync)) -> Result<EncodedKey>;
 
-    /// The key of an encoding.
+    /// Decodes a key.
     ///
     /// # Errors
     /// Those of [`KeyCodec::decode`].
     fn decode(&self, bytes: &[u8]) -> Result<Key>;
 }
 
-/// A codec of typed keys or values, as that of keys and values of any type.
+/// Adapts a codec of typed keys or values to type-erased ones.
 #[derive(Debug)]
 pub struct TypedCodec<C, T: ?Sized> {
     codec: C,

@@ -1,23 +1,22 @@
-//! How long things took: histograms that many threads record into.
+//! Latency histograms that many threads record into.
 //!
-//! The buckets are those of HdrHistogram (Gil Tene, <https://hdrhistogram.org>):
-//! each power of two is parted into sixteen of equal width, so a time is known
-//! to a sixteenth of itself whatever its size, in one array of fixed length and
-//! without a lock. The crate `hdrhistogram` has no atomic counts.
+//! The buckets are those of HdrHistogram (Gil Tene, <https://hdrhistogram.org>): each power of two is divided
+//! into sixteen buckets of equal width. So a time has a relative error of at most a sixteenth at any
+//! magnitude, in one array of fixed length and without a lock. The crate `hdrhistogram` has no atomic counts.
 
 use std::fmt;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-/// Each power of two has two to this many buckets.
+/// Each power of two has two to the power of this many buckets.
 const PART_BITS: u32 = 4;
 const PARTS: usize = 1 << PART_BITS;
 /// Longer times, from 73 minutes on, count in the last bucket.
 const NANO_BITS: u32 = 42;
 const BUCKETS: usize = PARTS * (1 + (NANO_BITS - PART_BITS) as usize);
 
-/// Times, as they are recorded. Takes 5 KiB from the first one on.
+/// A histogram of times. Takes 5 KiB once the first time is recorded.
 #[derive(Debug, Default)]
 pub struct Histogram {
     buckets: OnceLock<Box<[AtomicU64]>>,
@@ -26,7 +25,7 @@ pub struct Histogram {
 }
 
 impl Histogram {
-    /// Counts a time: three atomic operations, and an allocation the first time.
+    /// Records a time. Costs three atomic operations, and an allocation the first time.
     pub fn record(&self, time: Duration) {
         let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
         let buckets = self.buckets.get_or_init(|| (0..BUCKETS).map(|_| AtomicU64::new(0)).collect());
@@ -37,7 +36,7 @@ impl Histogram {
         }
     }
 
-    /// The times so far.
+    /// A snapshot of the recorded times.
     pub fn snapshot(&self) -> Latency {
         let buckets = self.buckets.get().map_or(&[][..], |buckets| buckets);
         let counts = buckets.iter().map(|count| count.load(Relaxed)).enumerate();
@@ -65,12 +64,11 @@ fn end_of(bucket: usize) -> u64 {
     ((part + 1) << shift) - 1
 }
 
-/// How long something took, over all the times it happened.
+/// A snapshot of a histogram: how long an operation took.
 ///
-/// A quantile is the end of its bucket, so at most a sixteenth above the time
-/// that was measured and never below it; mean, sum and maximum are exact, but
-/// times above 73 minutes count as that in quantiles. Everything is zero while
-/// nothing was recorded. `Display` prints one line.
+/// A quantile is the end of its bucket, so it is never below the measured time and at most a sixteenth above
+/// it. Mean, sum and maximum are exact; in quantiles, times above 73 minutes count as 73 minutes. Everything
+/// is zero if nothing was recorded. `Display` prints one line.
 ///
 /// ```
 /// use std::time::Duration;
@@ -84,34 +82,34 @@ fn end_of(bucket: usize) -> u64 {
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Latency {
-    /// Buckets that hold anything, in order.
+    /// The nonempty buckets, in order.
     buckets: Vec<(usize, u64)>,
     sum_nanos: u64,
     max_nanos: u64,
 }
 
 impl Latency {
-    /// How many times were recorded.
+    /// The number of recorded times.
     pub fn count(&self) -> u64 {
         self.buckets.iter().map(|(_, count)| count).sum()
     }
 
-    /// All of them together.
+    /// The sum of the times.
     pub fn sum(&self) -> Duration {
         Duration::from_nanos(self.sum_nanos)
     }
 
-    /// The mean.
+    /// The mean time.
     pub fn mean(&self) -> Duration {
         Duration::from_nanos(self.sum_nanos.checked_div(self.count()).unwrap_or(0))
     }
 
-    /// The longest.
+    /// The longest time.
     pub fn max(&self) -> Duration {
         Duration::from_nanos(self.max_nanos)
     }
 
-    /// The time that this share of all, from 0 to 1, did not exceed.
+    /// The time that this share of all times, from 0 to 1, does not exceed.
     pub fn quantile(&self, share: f64) -> Duration {
         let rank = (share.clamp(0.0, 1.0) * self.count() as f64).ceil().max(1.0) as u64;
         let mut seen = 0;
@@ -128,28 +126,27 @@ impl Latency {
         self.quantile(0.5)
     }
 
-    /// What nine of ten did not exceed.
+    /// The time that 90 % do not exceed.
     pub fn p90(&self) -> Duration {
         self.quantile(0.9)
     }
 
-    /// What 99 of 100 did not exceed.
+    /// The time that 99 % do not exceed.
     pub fn p99(&self) -> Duration {
         self.quantile(0.99)
     }
 
-    /// What 999 of 1000 did not exceed.
+    /// The time that 99.9 % do not exceed.
     pub fn p999(&self) -> Duration {
         self.quantile(0.999)
     }
 
-    /// The buckets that hold anything, shortest first: the longest time of
-    /// each, and how many it holds.
+    /// The nonempty buckets, shortest first: the longest time of each, and its count.
     pub fn buckets(&self) -> impl Iterator<Item = (Duration, u64)> + '_ {
         self.buckets.iter().map(|(bucket, count)| (Duration::from_nanos(end_of(*bucket)), *count))
     }
 
-    /// Adds the times of another, as if they had been recorded here.
+    /// Adds the times of another snapshot, as if they had been recorded here.
     pub fn merge(&mut self, other: &Self) {
         for (bucket, count) in &other.buckets {
             match self.buckets.binary_search_by_key(bucket, |(held, _)| *held) {
@@ -161,8 +158,8 @@ impl Latency {
         self.max_nanos = self.max_nanos.max(other.max_nanos);
     }
 
-    /// What came since `before`, an earlier snapshot of the same: how many in
-    /// each bucket, by its longest time.
+    /// The times recorded since `before`, an earlier snapshot of the same histogram: the longest time and the
+    /// count of each bucket.
     pub fn since<'a>(&'a self, before: &'a Self) -> impl Iterator<Item = (Duration, u64)> + 'a {
         let held = |bucket: &usize| {
             let at = before.buckets.binary_search_by_key(bucket, |(held, _)| *held);
@@ -191,7 +188,7 @@ impl fmt::Display for Latency {
     }
 }
 
-/// How long the operations of a tier take, as they are recorded.
+/// Histograms of the operations of a tier.
 #[derive(Debug, Default)]
 pub struct TierTimes {
     /// Reads.
@@ -203,15 +200,14 @@ pub struct TierTimes {
 }
 
 impl TierTimes {
-    /// The times so far.
+    /// A snapshot of the recorded times.
     pub fn snapshot(&self) -> TierLatency {
         TierLatency { get: self.get.snapshot(), put: self.put.snapshot(), remove: self.remove.snapshot() }
     }
 }
 
-/// How long the operations of a tier took that do input or output. A batch is
-/// one operation; what a breaker refused did not reach the tier and is not
-/// among them, what failed there is.
+/// How long the I/O operations of a tier took. A batch is one operation. Calls that a circuit breaker refused
+/// are not included; calls that failed in the tier are.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct TierLatency {
@@ -231,7 +227,7 @@ impl TierLatency {
         self.remove.merge(&other.remove);
     }
 
-    /// Each with its name.
+    /// Each histogram with its name.
     pub fn each(&self) -> [(&'static str, &Latency); 3] {
         [("get", &self.get), ("put", &self.put), ("remove", &self.remove)]
     }
@@ -248,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn buckets_follow_one_another_without_a_gap() {
+    fn buckets_are_contiguous() {
         for bucket in 1..BUCKETS {
             let begin = end_of(bucket - 1) + 1;
             assert_eq!((bucket_of(begin), bucket_of(end_of(bucket))), (bucket, bucket));
@@ -258,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn a_quantile_is_at_most_a_sixteenth_too_long() {
+    fn quantile_is_at_most_a_sixteenth_too_long() {
         let mut seed = 7_u64;
         let mut times: Vec<u64> = (0..10_000)
             .map(|_| {
@@ -278,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_zero_and_the_longest_is_kept() {
+    fn empty_histogram_is_zero_and_longest_time_is_kept() {
         let nothing = of([]);
         assert_eq!((nothing.count(), nothing.p99(), nothing.mean()), (0, Duration::ZERO, Duration::ZERO));
         let long = of([u64::MAX]);
@@ -287,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn merging_is_recording_together_and_since_takes_it_apart() {
+    fn merge_equals_recording_together_and_since_reverses_it() {
         let (few, many) = ([1, 5, 900, 7_000_000], [5, 800, 901, 902, 5_000_000_000]);
         let mut merged = of(few);
         merged.merge(&of(many));
@@ -298,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn threads_lose_no_time() {
+    fn concurrent_threads_lose_no_time() {
         let histogram = Histogram::default();
         std::thread::scope(|scope| {
             for thread in 0..4 {

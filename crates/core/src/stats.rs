@@ -1,4 +1,4 @@
-//! Counters, and what people see of them.
+//! Counters and statistics.
 
 use std::fmt;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use crate::tier::{TierKind, Usage};
 
 /// A counter that many threads increment without sharing a cache line.
 ///
-/// An increment costs one uncontended atomic addition, a read sums the stripes.
+/// An increment costs one uncontended atomic addition; a read sums the stripes.
 #[derive(Debug, Default)]
 pub struct Striped {
     stripes: [Stripe; STRIPES],
@@ -32,12 +32,12 @@ impl Striped {
     /// Adds one.
     #[inline]
     pub fn increment(&self) {
-        // A thread that is past its locals still counts, on the first stripe.
+        // A thread whose thread-locals are destroyed counts on the first stripe.
         let stripe = STRIPE.try_with(|stripe| *stripe).unwrap_or(0);
         self.stripes[stripe].0.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// The sum.
+    /// The sum of all stripes.
     pub fn get(&self) -> u64 {
         self.stripes.iter().map(|stripe| stripe.0.load(Ordering::Relaxed)).sum()
     }
@@ -75,7 +75,7 @@ macro_rules! counters {
         }
 
         impl $counters {
-            /// The counts of this moment.
+            /// A snapshot of the counts.
             pub fn snapshot(&self) -> $snapshot {
                 $snapshot { $($name: self.$name.get(),)+ }
             }
@@ -83,19 +83,19 @@ macro_rules! counters {
     };
 }
 
-/// A count with what is known of it.
+/// A count with its name and description.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Counted {
     /// The name of its field.
     pub name: &'static str,
-    /// What it counts.
+    /// The description of the count.
     pub help: &'static str,
     /// The count.
     pub value: u64,
 }
 
-/// A plain counter, for what happens less often than hits in memory.
+/// A plain counter, for events that are rarer than hits in memory.
 #[derive(Debug, Default)]
 pub struct Count(AtomicU64);
 
@@ -218,44 +218,44 @@ counters! {
     beside {
         /// How long calls took that reached the tier.
         times: TierTimes,
-        /// Who is told of what is no count.
+        /// Reports failures and recoveries of the tier to the cache.
         signals: Signals,
     }
 }
 
-/// One tier in [`Stats`].
+/// The statistics of one tier in [`Stats`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct TierStats {
-    /// Which tier.
+    /// The kind of storage.
     pub kind: TierKind,
-    /// What happened to it.
+    /// The counts of its operations.
     pub counts: TierCounts,
-    /// What it holds.
+    /// How much it holds.
     pub usage: Usage,
-    /// How long its operations took. Nothing for memory, which is not timed.
+    /// How long its operations took. Empty for memory, which is not timed.
     pub latency: TierLatency,
-    /// What its servers say of themselves, where it has any.
+    /// What its servers report about themselves, if it has any.
     pub servers: Vec<ServerFacts>,
-    /// Why it cannot be used now, as far as it can tell: a server that is away, or
-    /// that forbids a command, which is named.
+    /// Why it cannot be used now, as far as it knows: an unreachable server, or a server that forbids a
+    /// command, which is named.
     pub trouble: Option<Arc<str>>,
 }
 
-/// What a server says of itself, as of a few seconds ago.
+/// What a server reported about itself, up to a few seconds ago.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ServerFacts {
     /// Its version, such as `7.0.15`.
     pub version: String,
-    /// Bytes it holds, of all who use it.
+    /// Bytes that it holds, for all its users.
     pub memory_bytes: u64,
-    /// Bytes it may hold; zero for no bound.
+    /// The maximum number of bytes; zero for no limit.
     pub memory_bytes_max: u64,
 }
 
 impl ServerFacts {
-    /// Facts from their parts.
+    /// Creates the facts from their parts.
     pub fn new(version: impl Into<String>, memory_bytes: u64, memory_bytes_max: u64) -> Self {
         Self { version: version.into(), memory_bytes, memory_bytes_max }
     }
@@ -272,24 +272,24 @@ impl fmt::Display for ServerFacts {
 }
 
 impl TierStats {
-    /// A row from its parts.
+    /// Creates statistics of a tier, without latencies, servers and trouble.
     pub fn new(kind: TierKind, counts: TierCounts, usage: Usage) -> Self {
         Self { kind, counts, usage, latency: TierLatency::default(), servers: Vec::new(), trouble: None }
     }
 
-    /// The same with how long its operations took.
+    /// Sets how long the operations took.
     #[must_use]
     pub fn with_latency(self, latency: TierLatency) -> Self {
         Self { latency, ..self }
     }
 
-    /// The same with what its servers say of themselves.
+    /// Sets the servers' facts.
     #[must_use]
     pub fn with_servers(self, servers: Vec<ServerFacts>) -> Self {
         Self { servers, ..self }
     }
 
-    /// The same with why the tier cannot be used now.
+    /// Sets why the tier cannot be used now.
     #[must_use]
     pub fn with_trouble(self, trouble: Option<Arc<str>>) -> Self {
         Self { trouble, ..self }
@@ -298,42 +298,42 @@ impl TierStats {
 
 /// The statistics of one cache at one moment.
 ///
-/// Counts are read one after another, so under load they may differ by the
-/// calls in progress. `Display` prints a table.
+/// Counts are read one after another, so under load they may differ by the calls in progress. `Display`
+/// prints a table.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {
-    /// The cache as a whole.
+    /// Counts of the whole cache.
     pub cache: CacheCounts,
-    /// Tier by tier, nearest first. Memory counts hits, never times them.
+    /// Statistics of each tier, nearest first. Memory counts hits, but does not time them.
     pub tiers: Vec<TierStats>,
     /// How long loaders ran.
     pub load_latency: Latency,
 }
 
 impl Stats {
-    /// Statistics from their parts.
+    /// Creates statistics from their parts.
     pub fn new(cache: CacheCounts, tiers: Vec<TierStats>) -> Self {
         Self { cache, tiers, load_latency: Latency::default() }
     }
 
-    /// The same with how long loaders ran.
+    /// Sets how long loaders ran.
     #[must_use]
     pub fn with_load_latency(self, load_latency: Latency) -> Self {
         Self { load_latency, ..self }
     }
 
-    /// The row of a tier, when the cache has it.
+    /// The statistics of a tier; `None` if the cache does not have it.
     pub fn tier(&self, kind: TierKind) -> Option<&TierStats> {
         self.tiers.iter().find(|tier| tier.kind == kind)
     }
 
-    /// Hits of all tiers.
+    /// The sum of the hits of all tiers.
     pub fn hits(&self) -> u64 {
         self.tiers.iter().map(|tier| tier.counts.hits).sum()
     }
 
-    /// Hits over look-ups, from 0 to 1; `None` before the first look-up.
+    /// Hits divided by look-ups, from 0 to 1; `None` before the first look-up.
     pub fn hit_ratio(&self) -> Option<f64> {
         let lookups = self.hits() + self.cache.misses;
         (lookups > 0).then(|| self.hits() as f64 / lookups as f64)

@@ -519,8 +519,8 @@ pub trait Tier: Send + Sync + 'static {
     /// unknown. It saves callers a futile blocking call.
     ///
     /// # Behavior
-    /// - Never true for an entry whose put was acknowledged, unless it was removed or evicted since. Never
-    ///   true while a put is in progress.
+    /// - Never true for an entry whose put was acknowledged, unless it was removed or evicted since. While a
+    ///   put is in progress, either answer is possible.
     fn lacks(&self, _key: &EncodedKey) -> bool {
         false
     }

@@ -40,6 +40,7 @@ pub struct Threads<'a>(&'a Arc<Engine>);
 pub struct Tasks<'a>(&'a Arc<Engine>);
 
 /// A boxed future.
+#[cfg(feature = "async")]
 pub type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 impl Engine {

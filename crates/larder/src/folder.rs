@@ -36,9 +36,8 @@ pub(crate) struct Folder {
 const PRIVATE_TRIES: usize = 8;
 
 impl Folder {
-    /// Opens the directory of the cache `name` in `dir`, or in the platform's
-    /// cache folder. A shared one may be open in other processes, if all of
-    /// them share it.
+    /// Opens the directory of the cache `name` in `dir`, or in the platform's cache folder. Several processes
+    /// may open a shared directory at once, if all of them share it.
     pub(crate) fn open(dir: Option<PathBuf>, name: &str, shared: bool) -> Result<Self> {
         let base = match dir {
             Some(dir) => dir,
@@ -165,7 +164,7 @@ fn private_directory(beside: &Path) -> Result<(TempDir, Lock)> {
     Err(failure)
 }
 
-/// Deletes the private directories in `beside` whose processes are gone.
+/// Deletes the private directories in `beside` whose processes have ended.
 fn sweep(beside: &Path) {
     for entry in fs::read_dir(beside).into_iter().flatten().flatten() {
         if entry.file_name().to_str().is_some_and(is_private) {
@@ -258,7 +257,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn any_name_is_one_plain_segment() {
+    fn any_cache_name_becomes_one_safe_path_segment() {
         let long = "x".repeat(5000);
         let longer = "x".repeat(5001);
         let names = [

@@ -164,7 +164,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn a_directory_whose_lock_file_was_deleted_is_still_locked() {
+    fn directory_stays_locked_after_its_lock_file_is_deleted() {
         let dir = tempfile::tempdir().unwrap();
         for shared in [false, true] {
             let held = take(dir.path(), shared).unwrap();
@@ -178,7 +178,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn a_lock_is_renewed_after_its_file_or_its_directory_was_deleted() {
+    fn lock_is_renewed_after_its_file_or_directory_is_deleted() {
         let parent = tempfile::tempdir().unwrap();
         let dir = parent.path().join("cache");
         fs::create_dir(&dir).unwrap();
@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_an_earlier_build_locked_keeps_the_directory() {
+    fn lock_file_locked_by_an_older_build_keeps_the_directory_locked() {
         let dir = tempfile::tempdir().unwrap();
         let file = open_file(dir.path()).unwrap();
         file.try_lock().unwrap();
@@ -212,7 +212,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn a_live_directory_without_its_file_is_no_orphan() {
+    fn live_directory_without_lock_file_is_not_orphaned() {
         let dir = tempfile::tempdir().unwrap();
         let held = take(dir.path(), false).unwrap();
         fs::remove_file(dir.path().join("lock")).unwrap();

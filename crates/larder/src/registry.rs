@@ -177,7 +177,7 @@ mod tests {
     /// Fault: each build scanned the list of all live caches; with 16,000 of them a build took six times as
     /// long.
     #[test]
-    fn a_cache_is_listed_without_a_look_at_every_other() {
+    fn adding_a_cache_does_not_scan_all_caches() {
         let (mut live, mut looks) = (Live::default(), 0);
         let held: Vec<_> = (0..100_000)
             .map(|_| {
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn caches_that_are_gone_take_no_more_room_than_those_that_live() {
+    fn dropped_caches_take_no_more_entries_than_live_ones() {
         let mut live = Live::default();
         let held: Vec<_> = (0..50).map(|_| add_one(&mut live)).collect();
         for _ in 0..1000 {

@@ -19,7 +19,7 @@ fn value_of<V: ByteValue + Send + Sync + 'static>(bytes: Bytes) -> Value {
     Value::new(V::from_bytes(bytes))
 }
 
-/// The bytes of a value of the engine.
+/// Extracts the bytes of a value of the engine.
 fn bytes_of<V: ByteValue + Clone + Send + Sync + 'static>(value: Value) -> Bytes {
     typed::<V>(value).into_bytes()
 }
@@ -38,13 +38,12 @@ where
     /// that ends last wins.
     ///
     /// # Errors
-    /// - [`ErrorKind::Io`](crate::ErrorKind::Io) when `source` fails: nothing
-    ///   has changed, and the former entry is still there.
-    /// - [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) for a value
-    ///   of 4 MiB or more where the cache has no files: `mcache` and `bcache`.
-    /// - [`ErrorKind::TooLarge`](crate::ErrorKind::TooLarge) or
-    ///   [`ErrorKind::Full`](crate::ErrorKind::Full) beyond the budget on disk.
-    ///   Nothing has changed, but others may have been evicted.
+    /// - [`ErrorKind::Io`](crate::ErrorKind::Io) if `source` fails: nothing changes, and the former entry is
+    ///   still readable.
+    /// - [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) for a value of 4 MiB or more if the cache
+    ///   has no files: `mcache` and `bcache`.
+    /// - [`ErrorKind::TooLarge`](crate::ErrorKind::TooLarge) or [`ErrorKind::Full`](crate::ErrorKind::Full)
+    ///   beyond the disk budget. The former entry is unchanged, but other entries may have been evicted.
     ///
     /// ```
     /// # let dir = tempfile::tempdir()?;
@@ -104,7 +103,7 @@ mod tasks {
         K: Hash + Eq + Send + Sync + 'static,
         V: ByteValue + Clone + Send + Sync + 'static,
     {
-        /// Stores all that `source` gives under `key`; see
+        /// Stores the bytes that `source` yields under `key`; see
         /// [`Cache::insert_from`](crate::Cache::insert_from).
         ///
         /// The source is read on tokio's blocking pool, where the file is written: one hop for the whole
@@ -112,19 +111,19 @@ mod tasks {
         /// end, also if this future is dropped.
         ///
         /// # Errors
-        /// Those of [`Cache::insert_from`](crate::Cache::insert_from).
+        /// The errors of [`Cache::insert_from`](crate::Cache::insert_from).
         pub async fn insert_from(&self, key: K, source: impl Read + Send + 'static) -> Result<Placement> {
             let source = Source { reader: OwnedReader::new(source), value_of: value_of::<V> };
             self.inner.tasks().insert_from_owned(Key::new(key), source).await
         }
 
-        /// A reader of the value of `key`; see [`Cache::open`](crate::Cache::open).
+        /// Opens a reader of the value of `key`; see [`Cache::open`](crate::Cache::open).
         ///
-        /// Opening does not block the executor. Reading does: read on the
-        /// blocking pool, with `tokio::task::spawn_blocking`.
+        /// Opening does not block the executor. Reading does: read on the blocking pool, with
+        /// `tokio::task::spawn_blocking`.
         ///
         /// # Errors
-        /// Those of [`Cache::open`](crate::Cache::open).
+        /// The errors of [`Cache::open`](crate::Cache::open).
         pub async fn open<Q>(&self, key: &Q) -> Result<Option<EntryReader>>
         where
             Q: Lookup<K> + Sync + ?Sized,

@@ -268,7 +268,7 @@ pub(crate) fn borrowed<'a, K, Q: 'a>(keys: impl IntoIterator<Item = &'a Q>) -> V
     keys.into_iter().map(Borrowed::new).collect()
 }
 
-/// The same, as trait objects.
+/// Borrows forms of keys as trait objects.
 pub(crate) fn any<'a, K, Q>(keys: &'a [Borrowed<'_, K, Q>]) -> Vec<&'a dyn AnyLookup>
 where
     K: Hash + Eq + Send + Sync + 'static,

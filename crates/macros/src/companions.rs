@@ -396,7 +396,7 @@ fn stats(function: &Function) -> TokenStream {
     }
 }
 
-/// The function as it was written.
+/// The companion `uncached`: the function as the user wrote it.
 fn uncached(function: &Function) -> TokenStream {
     let item = &function.item;
     let (vis, body) = (&item.vis, &item.block);

@@ -135,7 +135,7 @@ pub(crate) fn options(function: &Function) -> TokenStream {
     }
 }
 
-/// A call of the runtime, for threads or for tasks.
+/// A call of the runtime, synchronous or async.
 pub(crate) fn call(function: &Function, name: &str, arguments: &[TokenStream]) -> TokenStream {
     let root = &function.root;
     let span = function.answer.ty.span();

@@ -57,13 +57,13 @@ mod tests {
     }
 
     #[test]
-    fn blank_space_and_comments_change_nothing() {
+    fn white_space_and_comments_do_not_change_the_version() {
         let plain = version("fn f(a: u8) -> u8 { a + 1 }");
         assert_eq!(plain, version("fn f(a: u8)->u8 {\n // one more\n a+1 }"));
     }
 
     #[test]
-    fn a_token_changes_it() {
+    fn changed_token_changes_the_version() {
         let plain = version("fn f(a: u8, b: u8) -> u8 { a - b }");
         for other in [
             "fn f(a: u8, b: u8) -> u8 { b - a }",

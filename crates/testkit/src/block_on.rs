@@ -1,4 +1,4 @@
-//! Waits for a future on the calling thread.
+//! Blocks the calling thread until a future is ready.
 
 use std::future::Future;
 use std::pin::pin;
@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
 
-/// Polls `future` until it is ready; the thread is parked in between.
+/// Polls `future` until it is ready. The thread is parked between polls.
 ///
 /// Drives no timers and no I/O.
 ///
@@ -38,7 +38,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_wake_from_another_thread_is_noticed() {
+    fn wake_from_another_thread_is_noticed() {
         let mut polls = 0;
         block_on(std::future::poll_fn(|context| {
             polls += 1;

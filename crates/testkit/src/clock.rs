@@ -1,4 +1,4 @@
-//! A clock that moves when told.
+//! A clock that moves only on command.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use larder_core::clock::{Clock, Time};
 
-/// A clock that stands still until it is moved. Clones are one clock.
+/// A clock that stands still until it is moved. Clones share one clock.
 ///
-/// The wall clock and the time that has elapsed advance together; `set` moves
-/// the wall clock alone.
+/// `advance` moves the wall clock and the elapsed time together; `set` moves only the
+/// wall clock.
 ///
 /// ```
 /// use std::time::Duration;
@@ -33,7 +33,7 @@ impl ManualClock {
         Self { millis: Arc::new(AtomicU64::new(time.as_millis())), elapsed_millis: Arc::default() }
     }
 
-    /// Moves forward by `duration`, in whole milliseconds.
+    /// Moves the clock forward by `duration`, in whole milliseconds.
     pub fn advance(&self, duration: Duration) {
         let millis = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
         let step = |now: u64| Some(now.saturating_add(millis));
@@ -42,7 +42,7 @@ impl ManualClock {
         }
     }
 
-    /// Shows `time` from now on, which may lie in the past.
+    /// Sets the wall clock to `time`, which may lie in the past.
     pub fn set(&self, time: Time) {
         self.millis.store(time.as_millis(), Ordering::SeqCst);
     }
@@ -70,7 +70,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_steps_back_when_told_and_never_overflows() {
+    fn clock_steps_back_on_set_and_never_overflows() {
         let clock = ManualClock::default();
         let other = clock.clone();
         clock.set(Time::from_millis(5));

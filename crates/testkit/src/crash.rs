@@ -1,10 +1,11 @@
-//! Processes that are killed while they use a cache, and what they told before.
+//! Crash tests: kills processes that use a cache, and checks the histories that they
+//! wrote.
 //!
-//! A test starts itself again as a child ([`Killer::of_test`]), which says so
-//! ([`Life::from_env`]) and runs a load whose recorders write to the standard
-//! output. The parent kills it with `SIGKILL`, some lines later and a random
-//! moment more, puts its lines into a [`Transcript`], and starts the next life
-//! over the same directory. In the end the transcript is checked.
+//! A test starts itself again as a child process ([`Killer::of_test`]). The child detects
+//! this ([`Life::from_env`]) and runs a workload whose recorders write to the standard
+//! output. After some lines and a random moment, the parent kills the child with
+//! `SIGKILL`. It adds the lines to a [`Transcript`], and starts the next child over the
+//! same directory. Finally the transcript is checked.
 //!
 //! ```no_run
 //! use larder_testkit::crash::{End, Killer, Life};
@@ -41,40 +42,41 @@ use parking_lot::Mutex;
 
 use crate::history::{Contract, Recorder, Report, Transcript};
 
-/// What a child is told: its life, the seed of it, and whether it is to end by itself.
+/// The environment variable that gives a child the number of its life, its seed, and
+/// whether it ends by itself.
 const VARIABLE: &str = "LARDER_TESTKIT_LIFE";
 
-/// A child that tells nothing for this long hangs.
+/// A child that prints nothing for this long counts as hung.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Recorders that one life may have.
+/// Maximum number of recorders in one life.
 const WRITERS: u32 = 64;
 
-/// How a life ends.
+/// How a child process ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
-    /// Killed after so many lines and a random moment.
+    /// Killed after this many lines and a random moment.
     Killed {
-        /// Lines before.
+        /// Number of lines before the kill.
         after_lines: u64,
     },
-    /// By itself: the child is told that this is its last life.
+    /// By itself: the child learns that this is the last life.
     Itself,
 }
 
-/// What a child knows of itself.
+/// The parameters of a child process.
 #[derive(Debug)]
 pub struct Life {
     number: u32,
-    /// For the random choices of this life.
+    /// Seed for the random choices of this life.
     pub seed: u64,
-    /// Whether it is to end by itself.
+    /// Whether the child ends by itself.
     pub is_last: bool,
     recorders: AtomicU32,
 }
 
 impl Life {
-    /// The life of this process, when a [`Killer`] started it.
+    /// Returns the parameters of this process, if a [`Killer`] started it.
     pub fn from_env() -> Option<Self> {
         let told = std::env::var(VARIABLE).ok()?;
         let mut words = told.split(' ');
@@ -84,25 +86,24 @@ impl Life {
             is_last: words.next()? == "last",
             recorders: AtomicU32::new(0),
         };
-        // A test harness has begun a line already.
+        // The test harness has begun a line already.
         writeln!(std::io::stdout()).ok()?;
         Some(life)
     }
 
-    /// A recorder for one thread or task: at most 64 a life.
+    /// Returns a recorder for one thread or task; at most 64 in one life.
     pub fn recorder(&self) -> Recorder {
         let writer = self.recorders.fetch_add(1, Ordering::Relaxed) % WRITERS;
         Recorder::to_lines(self.number * WRITERS + writer, Arc::new(Mutex::new(std::io::stdout())))
     }
 
-    /// Tells the parent that something happened that is no call: a line for
-    /// its count.
+    /// Prints a line that counts for the parent but is no call.
     pub fn note(&self, what: &str) {
         let _unread = writeln!(std::io::stdout(), "#{what}");
     }
 }
 
-/// Starts children and kills them.
+/// Starts child processes and kills them.
 #[derive(Debug)]
 pub struct Killer {
     program: OsString,
@@ -116,33 +117,33 @@ pub struct Killer {
     transcript: Transcript,
 }
 
-/// What came of all lives.
+/// The result of all lives.
 #[derive(Clone, Debug)]
 pub struct Outcome {
     /// The verdicts on all reads.
     pub report: Report,
-    /// Lives that panicked, or ended by themselves with a failure.
+    /// Number of children that panicked, or ended by themselves with a failure.
     pub panics: u64,
-    /// Lives that told nothing for a minute.
+    /// Number of children that printed nothing for a minute.
     pub hung: u64,
-    /// What the last life that panicked wrote to its standard error.
+    /// Standard error of the last child that panicked.
     pub last_words: String,
-    /// Lives in all.
+    /// Number of children.
     pub lives: u32,
 }
 
 impl Killer {
-    /// Starts this test binary again, with the one test `name`.
+    /// Prepares to start this test binary again, with the one test `name`.
     ///
     /// # Panics
-    /// Where the path of the binary is not known.
+    /// If the path of the binary is unknown.
     pub fn of_test(name: &str, seed: u64) -> Self {
         let program = std::env::current_exe().unwrap();
         let arguments = [name, "--exact", "--nocapture", "--include-ignored", "--test-threads=1"];
         Self::of_program(program, arguments.map(OsString::from).to_vec(), seed)
     }
 
-    /// Starts a program.
+    /// Prepares to start a program.
     pub fn of_program(program: impl Into<OsString>, arguments: Vec<OsString>, seed: u64) -> Self {
         Self {
             program: program.into(),
@@ -157,17 +158,17 @@ impl Killer {
         }
     }
 
-    /// Gives every child an environment variable.
+    /// Sets an environment variable for every child.
     #[must_use]
     pub fn with(mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> Self {
         self.variables.push((name.into(), value.into()));
         self
     }
 
-    /// One life, from start to end.
+    /// Runs one child from start to end.
     ///
     /// # Panics
-    /// When the child cannot be started.
+    /// If the child cannot be started.
     pub fn live(&mut self, end: End) {
         let mut child = self.start(end);
         let words = child.stderr.take().map(|stderr| thread::spawn(move || read_all(stderr)));
@@ -192,7 +193,8 @@ impl Killer {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
     }
 
-    /// Listens to a child until it is gone; whether it ended as it should.
+    /// Reads the output of a child until it is gone. Returns whether it ended as it
+    /// should.
     fn attend(&mut self, child: &mut Child, lines: &Receiver<String>, end: End) -> bool {
         let mut told = 0;
         loop {
@@ -215,7 +217,7 @@ impl Killer {
         status.is_ok_and(|status| status.success() || end != End::Itself && status.code().is_none())
     }
 
-    /// `SIGKILL`, some hundred microseconds from now at most.
+    /// Kills the child with `SIGKILL`, after some hundred microseconds at most.
     fn kill_at_random(&mut self, child: &mut Child) {
         for _ in 0..self.rng.u32(0..40_000) {
             std::hint::spin_loop();
@@ -223,7 +225,7 @@ impl Killer {
         let _already_gone = child.kill();
     }
 
-    /// Judges every read of all lives.
+    /// Checks every read of all lives.
     pub fn check(&self, contract: &Contract) -> Outcome {
         Outcome {
             report: self.transcript.check(contract),

@@ -12,10 +12,10 @@ use larder_core::tier::{BoxFuture, Capability, EntryVersion, Tier, TierKind, Upl
 use larder_core::{Bytes, Error, ErrorKind, Result};
 use parking_lot::{Condvar, Mutex};
 
-/// How long [`FaultyTier::wait_for_calls`] waits before it gives up.
+/// How long [`FaultyTier::wait_for_calls`] waits before it panics.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// What a tier is asked to do.
+/// An operation of a tier.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Operation {
     /// [`Tier::get`]
@@ -83,7 +83,7 @@ impl Operation {
 /// How often an operation fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Times {
-    /// The next so many calls.
+    /// This many of the next calls.
     Next(usize),
     /// Every call until [`FaultyTier::heal`].
     Forever,
@@ -97,7 +97,7 @@ struct Plan {
     releases: usize,
     waiting: Vec<Waker>,
     fault: Option<(Times, ErrorKind)>,
-    /// Calls that reach the tier and fail all the same.
+    /// The fault of calls that reach the inner tier but lose their answer.
     lost: Option<(Times, ErrorKind)>,
 }
 
@@ -118,11 +118,11 @@ struct Control {
     changed: Condvar,
 }
 
-/// Holds a tier, and does what that does until it is told to fail or to stall.
+/// Wraps a tier, and passes calls on until it is told to fail or to stall.
 ///
-/// Clones are one tier, so a test keeps one and gives another away. A call
-/// that [`fail`](FaultyTier::fail)s never reaches the tier inside; one whose answer
-/// is [lost](FaultyTier::lose_answers) does.
+/// Clones share one tier, so a test keeps one and gives another away. A call that
+/// [`fail`](FaultyTier::fail)s does not reach the inner tier. A call whose answer is
+/// [lost](FaultyTier::lose_answers) does.
 ///
 /// ```
 /// use larder_core::ErrorKind;
@@ -148,61 +148,63 @@ impl<T> Clone for FaultyTier<T> {
 }
 
 impl<T: Tier> FaultyTier<T> {
-    /// Holds `tier`, without a fault.
+    /// Wraps `tier`, without a fault.
     pub fn new(tier: T) -> Self {
         Self { tier: Arc::new(tier), control: Arc::default() }
     }
 
-    /// The tier inside, past all faults.
+    /// Returns the inner tier, without faults.
     pub fn inner(&self) -> &T {
         &self.tier
     }
 
-    /// Lets `operation` fail with `kind`, so many `times`.
+    /// Makes `operation` fail with `kind`, this many `times`.
     pub fn fail(&self, operation: Operation, times: Times, kind: ErrorKind) {
         self.change(operation, |plan| plan.fault = Some((times, kind)));
     }
 
-    /// Lets `operation` change the tier inside and fail with `kind` all the same, so
-    /// many `times`. For `put`, `remove`, `clear` and `publish`; others are left alone.
+    /// Makes `operation` change the inner tier and still fail with `kind`, this many
+    /// `times`. Applies to `put`, `remove`, `clear` and `publish`; it has no effect on
+    /// others.
     pub fn lose_answers(&self, operation: Operation, times: Times, kind: ErrorKind) {
         self.change(operation, |plan| plan.lost = Some((times, kind)));
     }
 
-    /// Lets every operation fail with `kind` until [`heal`](FaultyTier::heal).
+    /// Makes every operation fail with `kind` until [`heal`](FaultyTier::heal).
     pub fn fail_all(&self, kind: ErrorKind) {
         Operation::ALL.into_iter().for_each(|operation| self.fail(operation, Times::Forever, kind));
     }
 
-    /// Ends all failures. Calls that stall go on stalling.
+    /// Ends all failures. Stalled calls stay stalled.
     pub fn heal(&self) {
         Operation::ALL.into_iter().for_each(|operation| {
             self.change(operation, |plan| (plan.fault, plan.lost) = (None, None));
         });
     }
 
-    /// Lets calls of `operation` wait until [`release`](FaultyTier::release): with
-    /// their thread, if the tier says that it blocks.
+    /// Makes calls of `operation` wait until [`release`](FaultyTier::release). A tier
+    /// that declares itself blocking blocks its thread.
     pub fn stall(&self, operation: Operation) {
         self.change(operation, |plan| plan.stalls = true);
     }
 
-    /// Lets every stalled call go on, and stalls no other.
+    /// Releases every stalled call, and stalls no further ones.
     pub fn release(&self) {
         Operation::ALL.into_iter().for_each(|operation| self.change(operation, Plan::release));
     }
 
-    /// Calls of `operation` so far, those that failed or stall included.
+    /// Returns the number of calls of `operation` so far, including failed and stalled
+    /// ones.
     pub fn calls(&self, operation: Operation) -> usize {
         self.control.plans.lock()[operation as usize].calls
     }
 
-    /// Calls of `operation` that stall now.
+    /// Returns the number of calls of `operation` that stall now.
     pub fn stalled(&self, operation: Operation) -> usize {
         self.control.plans.lock()[operation as usize].stalled
     }
 
-    /// Blocks until there have been `calls` calls of `operation`.
+    /// Blocks until `operation` was called `calls` times.
     ///
     /// # Panics
     /// After 30 seconds.
@@ -237,7 +239,7 @@ impl<T: Tier> FaultyTier<T> {
         waiting.into_iter().for_each(Waker::wake);
     }
 
-    /// Counts a call, stalls it, and lets it fail, as was told.
+    /// Counts a call, then stalls it or makes it fail as planned.
     async fn enter(&self, operation: Operation) -> Result<()> {
         let call = Call::begin(&self.control, operation);
         if self.tier.capability().blocking {
@@ -254,14 +256,14 @@ impl<T: Tier> FaultyTier<T> {
         self.spend(operation, &mut plans[operation as usize].fault)
     }
 
-    /// What a call did, unless its answer is to be lost.
+    /// Returns the result of a call, unless its answer is to be lost.
     fn answer<R>(&self, operation: Operation, done: Result<R>) -> Result<R> {
         let mut plans = self.control.plans.lock();
         self.spend(operation, &mut plans[operation as usize].lost)?;
         done
     }
 
-    /// Fails where a fault is planned, which is used up once by that.
+    /// Fails if a fault is planned, and uses one of its times up.
     fn spend(&self, operation: Operation, fault: &mut Option<(Times, ErrorKind)>) -> Result<()> {
         match fault {
             None | Some((Times::Next(0), _)) => Ok(()),
@@ -276,7 +278,7 @@ impl<T: Tier> FaultyTier<T> {
     }
 }
 
-/// A call that stalls, unless it may go on. Counted until it is dropped.
+/// Waits while a call is stalled. The call counts as stalled until this is dropped.
 struct Call<'a> {
     control: &'a Control,
     at: usize,
@@ -448,7 +450,7 @@ mod tests {
     }
 
     #[test]
-    fn change_whose_answer_is_lost_is_made() {
+    fn change_with_lost_answer_is_applied() {
         let tier = FaultyTier::new(HashMapTier::new());
         let key = sample::key(1);
         let frame = sample::frame(&key, sample::payload(1, 10));
@@ -459,7 +461,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stalled_call_goes_on_when_it_is_released() {
+    fn stalled_call_continues_after_release() {
         let tier = FaultyTier::new(HashMapTier::new());
         let key = sample::key(1);
         tier.stall(Operation::Put);

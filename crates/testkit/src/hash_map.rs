@@ -11,11 +11,12 @@ use parking_lot::Mutex;
 
 type Frames = HashMap<Box<[u8]>, Bytes>;
 
-/// A medium in memory that outlives the tiers on it. Clones are one medium.
+/// A storage in memory that outlives the tiers on it. Clones share one storage.
 #[derive(Clone, Debug, Default)]
 pub struct Shelf(Arc<Mutex<Frames>>);
 
-/// Frames in a hash map: the reference that other tiers are compared with.
+/// A tier that keeps frames in a hash map: the reference that other tiers are compared
+/// with.
 ///
 /// It has no bound and evicts nothing.
 ///
@@ -36,14 +37,15 @@ pub struct HashMapTier {
 }
 
 impl HashMapTier {
-    /// An empty tier of kind `Disk` whose frames go with it.
+    /// Creates an empty tier of kind `Disk` with a storage of its own.
     pub fn new() -> Self {
         let tier = Self::on(&Shelf::default());
         let capability = Capability { persistent: false, ..tier.capability };
         tier.with_capability(capability)
     }
 
-    /// A tier of kind `Disk` that finds what earlier tiers left on `shelf`.
+    /// Opens a tier of kind `Disk` on `shelf`, with the entries that earlier tiers left
+    /// there.
     pub fn on(shelf: &Shelf) -> Self {
         let capability = Capability {
             stores: true,
@@ -58,14 +60,14 @@ impl HashMapTier {
         Self { kind: TierKind::Disk, capability, frames: Mutex::new(Some(shelf.clone())) }
     }
 
-    /// The same with another kind.
+    /// Returns the tier with another kind.
     #[must_use]
     pub fn with_kind(self, kind: TierKind) -> Self {
         Self { kind, ..self }
     }
 
-    /// The same with another capability. Of it, `frame_bytes_max` changes what
-    /// the tier does; the rest is what it says of itself.
+    /// Returns the tier with another capability. Only `frame_bytes_max` changes what the
+    /// tier does; the rest is only reported.
     #[must_use]
     pub fn with_capability(self, capability: Capability) -> Self {
         Self { capability, ..self }
@@ -87,7 +89,7 @@ impl HashMapTier {
         Err(Error::new(ErrorKind::TooLarge, message).in_tier(self.kind).during(operation))
     }
 
-    /// A draft is the frame so far, with zeros where its head will be.
+    /// An upload: the frame so far, with zeros in place of its head.
     fn append_now(&self, draft: &mut Upload, bytes: &[u8]) -> Result<()> {
         let frame: &mut Vec<u8> = draft.state()?;
         self.check_len(frame.len() + bytes.len(), "append")?;

@@ -1,19 +1,20 @@
-//! What tests of Larder and of tiers by others are made with.
+//! Test tools for Larder, and for tiers by other authors.
 //!
-//! [`conformance`] holds a tier to every promise of
-//! [`Tier`](larder_core::tier::Tier). [`HashMapTier`] is the smallest tier
-//! that passes, [`FaultyTier`] fails and stalls on command, [`QuotaTier`] is
-//! full and [`TornTier`] returns torn frames when told, [`ManualClock`] moves
-//! when told, [`RedisServer`] is a server that tests start and stop,
-//! [`RedisCluster`] and
-//! [`RedisSentinels`] several, [`Proxy`] a
-//! bad line to one, and [`sample`] makes keys and frames. [`Spelled`] and [`Rounded`]
+//! [`conformance`] checks a tier against every promise of
+//! [`Tier`](larder_core::tier::Tier). Tiers for tests:
+//!
+//! - [`HashMapTier`] is the smallest tier that passes.
+//! - [`FaultyTier`] fails and stalls on command.
+//! - [`QuotaTier`] fills up, and [`TornTier`] returns torn frames, on command.
+//!
+//! [`ManualClock`] moves only on command. [`RedisServer`], [`RedisCluster`] and
+//! [`RedisSentinels`] are servers that a test starts and stops, and [`Proxy`] is a bad
+//! connection to a server. [`sample`] makes keys and frames. [`Spelled`] and [`Rounded`]
 //! are keys that are equal and encoded differently.
 //!
-//! [`history`] finds the reads of a cache that nothing explains, [`workload`]
-//! makes many threads and tasks
-//! use one, [`schedule`] tries every order of a few tasks, and [`crash`] kills
-//! processes that use a cache.
+//! [`history`] finds the reads of a cache that nothing explains. [`workload`] uses a
+//! cache from many threads and tasks. [`schedule`] tries every order of a few tasks, and
+//! [`crash`] kills processes that use a cache.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "to fail loudly is its job")]
 
 mod block_on;

@@ -1,4 +1,4 @@
-//! A bad line between a client and a server.
+//! A proxy that imitates a bad connection between a client and a server.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -7,16 +7,15 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-/// How long a pump waits for bytes before it looks whether it is to end.
+/// How long a pump waits for bytes before it checks whether it must end.
 const LOOK: Duration = Duration::from_millis(10);
 
-/// A port of the loopback interface that passes on to another one, slowly or
-/// not at all when told. Ends, with its threads, when dropped.
+/// A port of the loopback interface that forwards to another one, slowly or not at all on
+/// command. Dropping it ends it and its threads.
 ///
-/// While it swallows it accepts connections and reads what clients send, and
-/// passes nothing on in either direction; nor does it close anything. While it
-/// swallows answers alone, the server hears and applies every request, and no
-/// client learns that it did.
+/// While it swallows, it accepts connections, reads from clients, forwards nothing in
+/// either direction, and closes nothing. While it swallows only answers, the server gets
+/// and applies every request, and no client learns of that.
 #[derive(Debug)]
 pub struct Proxy {
     port: u16,
@@ -31,15 +30,15 @@ struct Line {
     swallows: AtomicBool,
     swallows_answers: AtomicBool,
     ended: AtomicBool,
-    /// Raised to end the connections that stand.
+    /// Raised to end the open connections.
     cut: AtomicU64,
 }
 
 impl Proxy {
-    /// Passes on to `server`, a port of the loopback interface.
+    /// Starts forwarding to `server`, a port of the loopback interface.
     ///
     /// # Panics
-    /// When no port is free.
+    /// If no port is free.
     pub fn to(server: u16) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port is free");
         let port = listener.local_addr().expect("it has an address").port();
@@ -56,33 +55,33 @@ impl Proxy {
         Self { port, line, thread: Some(thread) }
     }
 
-    /// The URL of Redis behind it.
+    /// Returns the URL of the Redis server behind the proxy.
     pub fn url(&self) -> String {
         format!("redis://127.0.0.1:{}", self.port)
     }
 
-    /// The port it listens at.
+    /// Returns the port that the proxy listens at.
     pub fn port(&self) -> u16 {
         self.port
     }
 
-    /// Holds every piece of an answer back this long.
+    /// Delays every piece of an answer by this time.
     pub fn delay(&self, delay: Duration) {
         let micros = u64::try_from(delay.as_micros()).unwrap_or(u64::MAX);
         self.line.delay_micros.store(micros, Ordering::Release);
     }
 
-    /// Whether it swallows what comes, in both directions.
+    /// Sets whether the proxy swallows bytes in both directions.
     pub fn swallow(&self, swallows: bool) {
         self.line.swallows.store(swallows, Ordering::Release);
     }
 
-    /// Whether it swallows what the server answers, and passes on what clients send.
+    /// Sets whether the proxy swallows answers and forwards requests.
     pub fn swallow_answers(&self, swallows: bool) {
         self.line.swallows_answers.store(swallows, Ordering::Release);
     }
 
-    /// Ends the connections that stand.
+    /// Ends the open connections.
     pub fn cut(&self) {
         self.line.cut.fetch_add(1, Ordering::AcqRel);
     }
@@ -91,7 +90,7 @@ impl Proxy {
 impl Drop for Proxy {
     fn drop(&mut self) {
         self.line.ended.store(true, Ordering::Release);
-        // Wakes the thread that accepts.
+        // Wakes the thread that accepts connections.
         let _refused = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port));
         if let Some(thread) = self.thread.take() {
             let _panicked = thread.join();
@@ -105,7 +104,7 @@ fn accept(listener: &TcpListener, line: &Arc<Line>) {
         if line.ended.load(Ordering::Acquire) {
             break;
         }
-        // A server that refuses ends the connection of the client.
+        // If the server refuses, the connection of the client ends.
         if let Ok(pair) = join(client, line) {
             pumps.extend(pair);
         }
@@ -129,7 +128,7 @@ fn join(client: TcpStream, line: &Arc<Line>) -> io::Result<[JoinHandle<()>; 2]> 
     ])
 }
 
-/// Passes on from one end to the other until one of them ends.
+/// Forwards from one end to the other until one of them ends.
 fn pump((mut from, mut to): (TcpStream, TcpStream), line: &Line, is_answer: bool) {
     let (mut bytes, cut) = (vec![0; 64 << 10], line.cut.load(Ordering::Acquire));
     while !line.ended.load(Ordering::Acquire) && line.cut.load(Ordering::Acquire) == cut {

@@ -1,4 +1,4 @@
-//! A tier that is full when told.
+//! A tier that fills up on command.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,8 +8,8 @@ use larder_core::key::EncodedKey;
 use larder_core::tier::{BoxFuture, Capability, Tier, TierKind, Usage};
 use larder_core::{Bytes, Error, ErrorKind, Result};
 
-/// Holds a tier, and refuses what goes beyond a quota, as a file system that
-/// fills up does. Clones are one tier.
+/// Wraps a tier, and refuses writes beyond a quota, like a file system that fills up.
+/// Clones share one tier.
 ///
 /// ```
 /// use larder_core::ErrorKind;
@@ -37,17 +37,17 @@ impl<T> Clone for QuotaTier<T> {
 }
 
 impl<T: Tier> QuotaTier<T> {
-    /// Holds `tier`, without a quota.
+    /// Wraps `tier`, without a quota.
     pub fn new(tier: T) -> Self {
         Self { tier: Arc::new(tier), bytes: Arc::new(AtomicU64::new(u64::MAX)) }
     }
 
-    /// Refuses what would take the tier beyond `bytes`, as its usage counts them.
+    /// Refuses writes that would take the tier above `bytes`, by its own usage.
     pub fn limit(&self, bytes: u64) {
         self.bytes.store(bytes, Ordering::SeqCst);
     }
 
-    /// Refuses nothing any more.
+    /// Removes the quota.
     pub fn lift(&self) {
         self.limit(u64::MAX);
     }

@@ -1,12 +1,12 @@
-//! A Redis Cluster of the test's own.
+//! A Redis Cluster for one test.
 
 use crate::RedisServer;
 use crate::redis_server::{free_port, is_installed, until_found};
 
 const SLOTS: usize = 16384;
 
-/// Masters that share the slots evenly, and replicas of the first ones, on free
-/// ports of the loopback interface. Ends with this value.
+/// Masters that share the slots evenly, and replicas of the first masters, on free ports
+/// of the loopback interface. Dropping this value stops them.
 #[derive(Debug)]
 pub struct RedisCluster {
     masters: Vec<RedisServer>,
@@ -14,11 +14,11 @@ pub struct RedisCluster {
 }
 
 impl RedisCluster {
-    /// Starts a cluster; `None`, as with [`RedisServer::start`], where there is
-    /// no `redis-server`. A master counts as failed after half a second.
+    /// Starts a cluster; `None` without `redis-server`, as for [`RedisServer::start`]. A
+    /// master counts as failed after half a second.
     ///
     /// # Panics
-    /// When it does not form within 20 seconds.
+    /// If the cluster does not form within 20 seconds.
     pub fn start(masters: usize, replicas: usize) -> Option<Self> {
         if !is_installed() {
             return None;
@@ -29,35 +29,35 @@ impl RedisCluster {
         Some(cluster)
     }
 
-    /// The URL of its masters.
+    /// Returns the URL of the masters.
     pub fn url(&self) -> String {
         let nodes: Vec<_> = self.masters.iter().map(|node| format!("127.0.0.1:{}", node.port())).collect();
         format!("redis+cluster://{}", nodes.join(","))
     }
 
-    /// Those that held the slots at the beginning.
+    /// Returns the servers that held the slots at the start.
     pub fn masters(&mut self) -> &mut [RedisServer] {
         &mut self.masters
     }
 
-    /// One of them.
+    /// Returns one of them.
     ///
     /// # Panics
-    /// When there are fewer.
+    /// If there are fewer.
     pub fn master(&self, index: usize) -> &RedisServer {
         &self.masters[index]
     }
 
-    /// The replicas, each of the master with the same index.
+    /// Returns the replicas, each at the index of its master.
     pub fn replicas(&mut self) -> &mut [RedisServer] {
         &mut self.replicas
     }
 
-    /// Moves one slot with its keys, all at once where `halfway` does not say to
-    /// leave it while every other key is moved and the slot is still on its way.
+    /// Moves a slot with its keys to another master. With `halfway`, it moves only every
+    /// other key, and leaves the slot in migration.
     ///
     /// # Panics
-    /// When a node refuses.
+    /// If a node refuses.
     pub fn move_slot(&self, slot: u16, (from, to): (usize, usize), halfway: bool) {
         let (slot, source, target) = (slot.to_string(), &self.masters[from], &self.masters[to]);
         let id = |node: &RedisServer| node.cli(&["CLUSTER", "MYID"]);
@@ -73,10 +73,11 @@ impl RedisCluster {
         }
     }
 
-    /// Moves what a halfway move left, and gives the slot to its new master.
+    /// Completes a halfway move: moves the other keys, and assigns the slot to its new
+    /// master.
     ///
     /// # Panics
-    /// When a node refuses.
+    /// If a node refuses.
     pub fn finish_move(&self, slot: u16, (from, to): (usize, usize)) {
         let (slot, source) = (slot.to_string(), &self.masters[from]);
         let port = self.masters[to].port().to_string();
@@ -88,7 +89,7 @@ impl RedisCluster {
 
     fn end_move(&self, slot: &str, to: usize) {
         let id = self.masters[to].cli(&["CLUSTER", "MYID"]);
-        // The new master first: in between the old one sends everybody there.
+        // The new master first: until then the old one redirects every client there.
         self.masters[to].cli(&["CLUSTER", "SETSLOT", slot, "NODE", &id]);
         for node in &self.masters {
             node.cli(&["CLUSTER", "SETSLOT", slot, "NODE", &id]);

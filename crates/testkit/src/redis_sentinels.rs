@@ -1,12 +1,12 @@
-//! Redis under the watch of sentinels, of the test's own.
+//! A Redis master with sentinels for one test.
 
 use std::fs;
 
 use crate::RedisServer;
 use crate::redis_server::{free_port, is_installed, until_found};
 
-/// A master with a replica, and three sentinels that replace it with the other
-/// when it was silent for half a second. Ends with this value.
+/// A master, a replica, and three sentinels, which promote the replica when the master
+/// was silent for half a second. Dropping this value stops them.
 #[derive(Debug)]
 pub struct RedisSentinels {
     servers: [RedisServer; 2],
@@ -14,11 +14,10 @@ pub struct RedisSentinels {
 }
 
 impl RedisSentinels {
-    /// Starts them; `None`, as with [`RedisServer::start`], where there is no
-    /// `redis-server`.
+    /// Starts the servers; `None` without `redis-server`, as for [`RedisServer::start`].
     ///
     /// # Panics
-    /// When they do not find one another within 20 seconds.
+    /// If they do not find one another within 20 seconds.
     pub fn start() -> Option<Self> {
         if !is_installed() {
             return None;
@@ -39,18 +38,18 @@ impl RedisSentinels {
         Some(watch)
     }
 
-    /// The URL of the sentinels.
+    /// Returns the URL of the sentinels.
     pub fn url(&self) -> String {
         let places: Vec<_> = self.sentinels.iter().map(|one| format!("127.0.0.1:{}", one.port())).collect();
         format!("redis+sentinel://{}/larder", places.join(","))
     }
 
-    /// The first master, and the first replica.
+    /// Returns the first master and the first replica.
     pub fn servers(&mut self) -> &mut [RedisServer; 2] {
         &mut self.servers
     }
 
-    /// Those who watch.
+    /// Returns the sentinels.
     pub fn sentinels(&mut self) -> &mut [RedisServer] {
         &mut self.sentinels
     }

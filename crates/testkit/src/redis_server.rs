@@ -1,4 +1,4 @@
-//! A Redis server of the test's own.
+//! A Redis server for one test.
 
 use std::fs;
 use std::io::{ErrorKind, Read, Write};
@@ -11,20 +11,20 @@ use tempfile::TempDir;
 
 use crate::not_run::not_run;
 
-/// How long a server may take to start or to end.
+/// Time limit for a server to start or to stop.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// How long several servers may take to find one another.
+/// Time limit for several servers to find one another.
 const PATIENCE_WITH_MANY: Duration = Duration::from_secs(20);
 
-/// No snapshots, no log, and clients of this machine alone.
+/// No snapshots, no append-only file, and only clients of this machine.
 const FIXED: [&str; 8] = ["--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--daemonize", "no"];
 
-/// Waits until several servers have found one another; `otherwise` says what is
-/// wrong where they do not.
+/// Waits until several servers have found one another. `otherwise` gives the message of
+/// the panic if they do not.
 ///
 /// # Panics
-/// When they do not within 20 seconds.
+/// If they do not within 20 seconds.
 pub(crate) fn until_found(otherwise: &str, is_so: impl Fn() -> bool) {
     let deadline = Instant::now() + PATIENCE_WITH_MANY;
     while !is_so() {
@@ -33,29 +33,29 @@ pub(crate) fn until_found(otherwise: &str, is_so: impl Fn() -> bool) {
     }
 }
 
-/// A `redis-server` on a free port of the loopback interface, with a temporary
-/// directory of its own. Both end with this value.
+/// A `redis-server` on a free port of the loopback interface, with a temporary directory.
+/// Dropping this value ends both.
 #[derive(Debug)]
 pub struct RedisServer {
     port: u16,
     options: Vec<String>,
     dir: TempDir,
     child: Option<Child>,
-    /// What `redis-cli` needs to be let in.
+    /// Arguments that `redis-cli` needs to connect.
     introduction: Vec<String>,
 }
 
 impl RedisServer {
-    /// Starts a server; `None`, with a line on standard error, where
-    /// `redis-server` is not installed.
+    /// Starts a server; `None`, with a line on standard error, if `redis-server` is not
+    /// installed.
     ///
     /// # Panics
-    /// When a server that is installed does not start.
+    /// If an installed server does not start.
     pub fn start() -> Option<Self> {
         Self::start_with(&[])
     }
 
-    /// The same with further options, such as `["--requirepass", "secret"]`.
+    /// Starts a server with further options, such as `["--requirepass", "secret"]`.
     ///
     /// # Panics
     /// As [`start`](Self::start).
@@ -69,8 +69,8 @@ impl RedisServer {
         Some(Self::start_as(port, |_| arguments))
     }
 
-    /// The same, where the server speaks TLS alone, with a certificate from the
-    /// authority in the file `ca`.
+    /// Starts a server that only speaks TLS, with a certificate of the authority in the
+    /// file `ca`.
     ///
     /// # Panics
     /// As [`start`](Self::start).
@@ -85,7 +85,7 @@ impl RedisServer {
         Some(server.introduced_by(&["--tls", "--cacert", ca]))
     }
 
-    /// Starts a server with the arguments for its directory, and that directory.
+    /// Starts a server with the arguments that `arguments` returns for its directory.
     pub(crate) fn start_as(port: u16, arguments: impl FnOnce(&Path) -> Vec<String>) -> Self {
         let dir = tempfile::tempdir().expect("a directory can be made");
         let arguments = arguments(dir.path());
@@ -100,23 +100,24 @@ impl RedisServer {
         server
     }
 
-    /// Has [`cli`](Self::cli) say this first, such as `["-a", "secret"]`.
+    /// Adds arguments before every command of [`cli`](Self::cli), such as
+    /// `["-a", "secret"]`.
     pub fn introduced_by(mut self, arguments: &[&str]) -> Self {
         self.introduction = arguments.iter().map(|argument| (*argument).to_owned()).collect();
         self
     }
 
-    /// Its URL.
+    /// Returns the URL of the server.
     pub fn url(&self) -> String {
         format!("redis://127.0.0.1:{}", self.port)
     }
 
-    /// Its port.
+    /// Returns the port of the server.
     pub fn port(&self) -> u16 {
         self.port
     }
 
-    /// Ends the server at once, as `kill -9` does.
+    /// Kills the server at once, as `kill -9` does.
     pub fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
             child.kill().expect("the server is ours to kill");
@@ -124,13 +125,13 @@ impl RedisServer {
         }
     }
 
-    /// Starts it on the port it had, empty, after ending it where it runs.
+    /// Restarts the server on its port, empty. Kills it first if it runs.
     ///
     /// # Panics
-    /// When it does not answer within 10 seconds.
+    /// If it does not answer within 10 seconds.
     pub fn restart(&mut self) {
         self.kill();
-        // A replica writes the snapshot of its master there.
+        // A replica stores the snapshot of its master there.
         let _there_is_none = fs::remove_file(self.dir.path().join("dump.rdb"));
         let child = Command::new("redis-server")
             .args(&self.options)
@@ -145,22 +146,21 @@ impl RedisServer {
         }
     }
 
-    /// Stops the process without ending it: it stays silent until
-    /// [`resume`](Self::resume).
+    /// Suspends the process, so that it is silent until [`resume`](Self::resume).
     pub fn pause(&self) {
         self.signal("-STOP");
     }
 
-    /// Lets it go on.
+    /// Resumes the suspended process.
     pub fn resume(&self) {
         self.signal("-CONT");
     }
 
-    /// What `redis-cli` prints for a command. A server that changes its role
-    /// drops its connections: then it is asked again, for up to 10 seconds.
+    /// Returns the output of `redis-cli` for a command. A server that changes its role
+    /// drops its connections, so this retries for up to 10 seconds.
     ///
     /// # Panics
-    /// When `redis-cli` is missing or fails.
+    /// If `redis-cli` is missing or fails.
     pub fn cli(&self, command: &[&str]) -> String {
         let (port, deadline) = (self.port.to_string(), Instant::now() + PATIENCE);
         loop {
@@ -177,10 +177,10 @@ impl RedisServer {
         }
     }
 
-    /// A number out of `INFO`.
+    /// Returns a number from `INFO`.
     ///
     /// # Panics
-    /// When there is no such number.
+    /// If there is no such number.
     pub fn info(&self, name: &str) -> u64 {
         let info = self.cli(&["INFO", "everything"]);
         let line = info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
@@ -201,7 +201,7 @@ impl RedisServer {
             stream.write_all(b"PING\r\n")?;
             stream.read(&mut answer)
         });
-        // A server that speaks TLS ends what does not.
+        // A server that speaks TLS closes plain connections.
         answered.map_or_else(|error| error.kind() == ErrorKind::ConnectionReset, |_| true)
     }
 }
@@ -209,13 +209,13 @@ impl RedisServer {
 impl Drop for RedisServer {
     fn drop(&mut self) {
         if let Some(child) = &mut self.child {
-            // A panic here would hide the one that ends the test.
+            // A panic here would hide the one that ended the test.
             let _gone = child.kill().and_then(|()| child.wait());
         }
     }
 }
 
-/// Whether there is a `redis-server`; where there is none, tells who runs the tests.
+/// Whether `redis-server` is installed; otherwise records the test as not run.
 pub(crate) fn is_installed() -> bool {
     let found = Command::new("redis-server").arg("--version").stdout(Stdio::null()).status().is_ok();
     if !found {
@@ -234,7 +234,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_directory_of_a_server_is_its_own_and_goes_with_it() {
+    fn server_directory_is_removed_with_the_server() {
         let Some(mut servers) = RedisServer::start().zip(RedisServer::start()) else { return };
         let dirs = [&servers.0, &servers.1].map(|server| server.cli(&["CONFIG", "GET", "dir"]));
         let dirs = dirs.map(|answer| answer.lines().last().map(std::path::PathBuf::from).unwrap());

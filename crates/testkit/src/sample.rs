@@ -1,4 +1,4 @@
-//! Keys and frames to put into tiers.
+//! Sample keys and frames for tests of tiers.
 
 use larder_core::Bytes;
 use larder_core::clock::Time;
@@ -6,12 +6,12 @@ use larder_core::frame::{CodecId, Compression, Frame, Header};
 use larder_core::key::EncodedKey;
 use larder_core::place::Kind;
 
-/// A key of eight bytes.
+/// Returns a key of eight bytes.
 pub fn key(number: u64) -> EncodedKey {
     EncodedKey::new(number.to_be_bytes())
 }
 
-/// A frame around `payload` that never expires.
+/// Returns a frame around `payload` that never expires.
 ///
 /// ```
 /// use larder_testkit::sample;
@@ -24,7 +24,7 @@ pub fn frame(key: &EncodedKey, payload: Bytes) -> Frame {
     Frame::new(&header(payload.len()), key, b"", payload)
 }
 
-/// The header of a frame that never expires.
+/// Returns the header of a frame that never expires.
 pub fn header(payload_len: usize) -> Header {
     Header {
         codec: CodecId::Raw,
@@ -41,8 +41,7 @@ pub fn header(payload_len: usize) -> Header {
     }
 }
 
-/// `len` bytes that differ from place to place and from `seed` to `seed`, and
-/// do not compress.
+/// Returns `len` bytes that do not compress, and that differ by place and by `seed`.
 pub fn payload(seed: u64, len: usize) -> Bytes {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let mut bytes = Vec::with_capacity(len + 8);

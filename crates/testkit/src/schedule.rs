@@ -1,9 +1,8 @@
-//! Every schedule of a few tasks, one after another.
+//! Explores every schedule of a few tasks, one after another.
 //!
-//! [`explore`] runs a scene again and again. Wherever more than one task could
-//! go on it takes another turn each time, until every order was tried. Tasks
-//! change places where they wait: the order of single instructions of threads
-//! is not what this explores.
+//! [`explore`] runs a scene repeatedly. Wherever more than one task could continue, each
+//! run makes another choice, until every order was tried. Tasks switch only where they
+//! wait; the order of single instructions of threads is not explored.
 //!
 //! ```
 //! use std::cell::RefCell;
@@ -42,22 +41,22 @@ impl<'a> Task<'a> {
         Self { future: Box::pin(future), mortal: false }
     }
 
-    /// A task that may be dropped wherever it waits.
+    /// A task that may be dropped at any point where it waits.
     pub fn mortal(future: impl Future<Output = ()> + 'a) -> Self {
         Self { mortal: true, ..Self::new(future) }
     }
 }
 
-/// One run of a scene: which turns to take, and which could have been taken.
+/// One run of a scene: the choices to make, and how many there were at each point.
 #[derive(Debug, Default)]
 pub struct Scene {
-    /// What was chosen, out of how many.
+    /// The choice at each point, and the number of choices there.
     turns: Vec<(usize, usize)>,
     next: usize,
 }
 
 impl Scene {
-    /// One of `count` ways to go on; another one in another run.
+    /// Chooses one of `count` ways to continue; another one in another run.
     pub fn choose(&mut self, count: usize) -> usize {
         if self.next == self.turns.len() {
             self.turns.push((0, count));
@@ -71,7 +70,7 @@ impl Scene {
     /// Runs tasks until all have ended or were dropped.
     ///
     /// # Panics
-    /// Where every task waits and nothing wakes any of them: they hang.
+    /// If every task waits and none is woken: they hang.
     pub fn play(&mut self, tasks: Vec<Task<'_>>) {
         let mut stage: Vec<_> = tasks.into_iter().map(|task| (Some(task), Flag::new())).collect();
         loop {
@@ -89,7 +88,7 @@ impl Scene {
         }
     }
 
-    /// Prepares the run that follows; whether there is one.
+    /// Prepares the next run. Returns whether there is one.
     fn advance(&mut self) -> bool {
         self.next = 0;
         while let Some((chosen, count)) = self.turns.pop() {
@@ -109,8 +108,8 @@ impl fmt::Display for Scene {
     }
 }
 
-/// The ways a task can go on: be polled, if it was woken; be dropped, if it
-/// began and is mortal.
+/// The ways a task can continue: be polled if it was woken, or be dropped if it began and
+/// is mortal.
 fn ways((at, (task, flag)): (usize, &(Option<Task<'_>>, Arc<Flag>))) -> Vec<(usize, bool)> {
     let Some(task) = task else { return Vec::new() };
     let polled = flag.woken.load(Ordering::SeqCst).then_some((at, false));
@@ -118,7 +117,7 @@ fn ways((at, (task, flag)): (usize, &(Option<Task<'_>>, Arc<Flag>))) -> Vec<(usi
     polled.into_iter().chain(dropped).collect()
 }
 
-/// Whether a task has begun, and was woken since it was polled.
+/// Whether a task has begun, and whether it was woken since its last poll.
 struct Flag {
     began: AtomicBool,
     woken: AtomicBool,
@@ -129,7 +128,7 @@ impl Flag {
         Arc::new(Self { began: AtomicBool::new(false), woken: AtomicBool::new(true) })
     }
 
-    /// Polls a task; whether it has ended.
+    /// Polls a task. Returns whether it has ended.
     fn poll(self: &Arc<Self>, task: &mut Task<'_>) -> bool {
         self.began.store(true, Ordering::SeqCst);
         self.woken.store(false, Ordering::SeqCst);
@@ -144,7 +143,7 @@ impl Wake for Flag {
     }
 }
 
-/// Lets other tasks go on, or not: a place where the schedule may turn.
+/// Yields: a point where the schedule may switch to another task.
 pub async fn turn() {
     let mut waited = false;
     std::future::poll_fn(|context| {
@@ -157,10 +156,10 @@ pub async fn turn() {
     .await;
 }
 
-/// Runs `scene` under every schedule; how many there were.
+/// Runs `scene` under every schedule. Returns the number of schedules.
 ///
 /// # Panics
-/// When the scene does, or there are more than `most` schedules.
+/// If the scene panics, or there are more than `most` schedules.
 pub fn explore(most: usize, mut scene: impl FnMut(&mut Scene)) -> usize {
     let mut turns = Scene::default();
     for schedules in 1..=most {
@@ -178,12 +177,12 @@ mod tests {
 
     #[test]
     #[should_panic(expected = "1 tasks wait for one another: turns 0/1")]
-    fn a_task_that_nothing_wakes_hangs() {
+    fn task_that_is_never_woken_hangs() {
         explore(10, |scene| scene.play(vec![Task::new(std::future::pending())]));
     }
 
     #[test]
-    fn a_mortal_task_is_dropped_wherever_it_waits() {
+    fn mortal_task_is_dropped_at_every_point_where_it_waits() {
         let mut ends = Vec::new();
         let schedules = explore(10, |scene| {
             let steps = std::cell::Cell::new(0);

@@ -5,8 +5,8 @@ use std::hash::{Hash, Hasher};
 use fastrand::Rng;
 use serde::{Deserialize, Serialize};
 
-/// A number, spelled in one of several ways that equality does not look at. A codec
-/// can find that out and leave the spelling out.
+/// A number with one of several spellings, which equality ignores. A codec can detect
+/// that and leave the spelling out.
 ///
 /// ```
 /// use larder_testkit::Spelled;
@@ -21,7 +21,7 @@ pub struct Spelled {
 }
 
 impl Spelled {
-    /// The key of this number, in some spelling.
+    /// Returns the key of this number, in a random spelling.
     pub fn random(number: u64, rng: &mut Rng) -> Self {
         Self { number, spelling: format!("spelling {}", rng.u8(0..4)) }
     }
@@ -41,7 +41,7 @@ impl Hash for Spelled {
     }
 }
 
-/// A number that is compared after a division. No codec can know by which.
+/// A number that is compared after a division. A codec cannot know the divisor.
 ///
 /// ```
 /// use larder_testkit::Rounded;
@@ -56,12 +56,12 @@ pub struct Rounded(u64);
 impl Rounded {
     const STEP: u64 = 4;
 
-    /// A key that is equal to all others of this number.
+    /// Returns a key that is equal to all others of this number.
     pub fn random(number: u64, rng: &mut Rng) -> Self {
         Self(number * Self::STEP + rng.u64(0..Self::STEP))
     }
 
-    /// The lowest of the keys that are equal to this one: their canonical form.
+    /// Returns the lowest key that is equal to this one: the canonical form.
     #[must_use]
     pub fn lowest(&self) -> Self {
         Self(self.0 - self.0 % Self::STEP)

@@ -1,4 +1,4 @@
-//! A tier on a medium that tears what is written.
+//! A tier that tears frames on command.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -10,9 +10,9 @@ use larder_core::tier::{BoxFuture, Capability, Tier, TierKind, Usage};
 use larder_core::{Bytes, Result};
 use parking_lot::Mutex;
 
-/// Holds a tier, and tears frames when told: the write succeeds, and what is
-/// read back until the next write of that key is cut off or has a flipped
-/// bit. Clones are one tier.
+/// Wraps a tier, and tears frames on command. The write succeeds, but reads of that key
+/// return a truncated frame or one with a flipped bit, until the next write. Clones share
+/// one tier.
 ///
 /// ```
 /// use larder_core::tier::Tier;
@@ -34,10 +34,10 @@ pub struct TornTier<T> {
 
 #[derive(Debug, Default)]
 struct Wounds {
-    /// Writes that are still to be torn.
+    /// Number of writes that are still to be torn.
     due: AtomicUsize,
     made: AtomicUsize,
-    /// How the frame of a key is torn, by its digest.
+    /// How the frame of a key is torn, by key digest.
     keys: Mutex<HashMap<u128, usize>>,
 }
 
@@ -48,17 +48,17 @@ impl<T> Clone for TornTier<T> {
 }
 
 impl<T: Tier> TornTier<T> {
-    /// Holds `tier`, and tears nothing.
+    /// Wraps `tier`, and tears nothing.
     pub fn new(tier: T) -> Self {
         Self { tier: Arc::new(tier), wounds: Arc::default() }
     }
 
-    /// Tears the frames of the next so many writes.
+    /// Tears the frames of the next `writes` writes.
     pub fn tear(&self, writes: usize) {
         self.wounds.due.store(writes, Ordering::SeqCst);
     }
 
-    /// Writes that were torn so far.
+    /// Returns the number of writes torn so far.
     pub fn torn(&self) -> usize {
         self.wounds.made.load(Ordering::SeqCst)
     }
@@ -82,7 +82,7 @@ impl<T: Tier> TornTier<T> {
     }
 }
 
-/// Cuts a frame, or flips a bit of it: which, and where, follows from `how`.
+/// Truncates a frame or flips a bit of it. `how` selects which, and where.
 fn torn(frame: &Bytes, how: usize) -> Bytes {
     let at = how.wrapping_mul(0x9e37_79b9) % frame.len().max(1);
     if how.is_multiple_of(2) || frame.is_empty() {

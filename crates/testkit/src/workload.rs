@@ -1,4 +1,4 @@
-//! A mixed load: random calls over few keys, recorded.
+//! A random workload: mixed calls over few keys, recorded as a history.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -9,13 +9,13 @@ use fastrand::Rng;
 use crate::history::{Act, Answer, Recorder, Seen};
 use crate::schedule::turn;
 
-/// A cache as a load uses it. Each error is told apart from an absence.
+/// A cache under a workload. An error is distinct from an absent value.
 ///
-/// Sync caches return futures that are ready; [`block_on`](crate::block_on)
-/// drives them from a thread.
+/// Sync caches return futures that are ready; [`block_on`](crate::block_on) polls them on
+/// a thread.
 #[allow(clippy::missing_errors_doc, reason = "those of the cache, which are recorded and not looked at")]
 pub trait Subject: Sync {
-    /// What a call fails with.
+    /// The error of a call.
     type Error: Send;
 
     /// Stores a value.
@@ -24,11 +24,11 @@ pub trait Subject: Sync {
     /// Removes a key.
     fn remove(&self, key: u64) -> impl Future<Output = Result<(), Self::Error>> + Send;
 
-    /// The value of a key.
+    /// Returns the value of a key.
     fn get(&self, key: u64) -> impl Future<Output = Result<Option<String>, Self::Error>> + Send;
 
-    /// The value of a key, loaded where it is missing; `None` from the loader
-    /// is a failure of it.
+    /// Returns the value of a key, loaded if it is absent. `None` from the loader makes
+    /// the load fail.
     fn load(
         &self,
         key: u64,
@@ -38,17 +38,17 @@ pub trait Subject: Sync {
     /// Removes a key and returns its value.
     fn take(&self, key: u64) -> impl Future<Output = Result<Option<String>, Self::Error>> + Send;
 
-    /// Whether there is a value.
+    /// Whether the key has a value.
     fn contains(&self, key: u64) -> impl Future<Output = Result<bool, Self::Error>> + Send;
 
     /// Removes everything.
     fn clear(&self) -> impl Future<Output = Result<(), Self::Error>> + Send;
 
-    /// Keeps what was acknowledged.
+    /// Makes acknowledged writes durable.
     fn flush(&self) -> impl Future<Output = Result<(), Self::Error>> + Send;
 }
 
-/// How often each call comes, out of the sum of all.
+/// The weights of the calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Weights {
     /// [`Subject::get`]
@@ -70,27 +70,27 @@ pub struct Weights {
 }
 
 impl Weights {
-    /// Every call, most of them reads and writes.
+    /// Every call; most are reads and writes.
     pub const ALL: Self =
         Self { get: 40, insert: 25, remove: 8, load: 15, take: 4, contains: 4, clear: 1, flush: 1 };
 
-    /// Those that every cache has.
+    /// The calls that every cache has.
     pub const PLAIN: Self =
         Self { get: 50, insert: 35, remove: 15, load: 0, take: 0, contains: 0, clear: 0, flush: 0 };
 }
 
-/// A load by one thread or task.
+/// The workload of one thread or task.
 #[derive(Clone, Debug)]
 pub struct Workload {
-    /// Keys are below this.
+    /// Keys are below this number.
     pub keys: u64,
-    /// Values have one of these lengths.
+    /// The lengths of values.
     pub lens: Vec<usize>,
-    /// How often each call comes.
+    /// The weights of the calls.
     pub weights: Weights,
-    /// Out of 100 loads, so many fail.
+    /// Percentage of loads that fail.
     pub failing_loads: u32,
-    /// Out of 100 loads and gets that have to wait, so many are given up there.
+    /// Percentage of waiting loads and gets that are dropped while they wait.
     pub given_up: u32,
 }
 
@@ -111,7 +111,7 @@ impl Workload {
         }
     }
 
-    /// One random call.
+    /// Makes one random call.
     pub async fn step<S: Subject>(&self, subject: &S, recorder: &mut Recorder, rng: &mut Rng) {
         let act = self.choose(recorder, rng);
         let call = recorder.begin(act);
@@ -180,7 +180,7 @@ impl Workload {
         self.lens.get(rng.usize(0..self.lens.len().max(1))).copied().unwrap_or(0)
     }
 
-    /// The output of a call; `None` where it was given up when it had to wait.
+    /// Returns the output of a call; `None` if it was dropped when it had to wait.
     async fn patience<T>(&self, rng: &mut Rng, call: impl Future<Output = T> + Send) -> Option<T> {
         let gives_up = rng.u32(0..100) < self.given_up;
         Impatient { call: Box::pin(call), gives_up }.await
@@ -193,7 +193,7 @@ fn end_found<E>(recorder: &mut Recorder, call: crate::history::Begun, found: Res
     recorder.end(call, answer);
 }
 
-/// A future that is perhaps dropped where it has to wait for the first time.
+/// A future that may be dropped when it has to wait for the first time.
 struct Impatient<F> {
     call: Pin<Box<F>>,
     gives_up: bool,

@@ -1,4 +1,5 @@
-//! The suite passes what keeps its promises, and catches by name what does not.
+//! Tests of the conformance suite: correct tiers pass, and each broken promise is caught
+//! by its check.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -22,7 +23,7 @@ fn on_a_shelf() -> Subject {
 }
 
 #[test]
-fn a_tier_that_keeps_its_promises_passes() {
+fn correct_tier_passes() {
     let subject = on_a_shelf();
     for subject in [subject.through_arc(), subject.through_box(), subject] {
         conformance::run(&subject).assert_all();
@@ -30,13 +31,13 @@ fn a_tier_that_keeps_its_promises_passes() {
 }
 
 #[test]
-fn a_wrapped_tier_passes() {
+fn wrapped_tier_passes() {
     let subject = on_a_shelf().wrapped("with faults", |tier| Box::new(FaultyTier::new(tier)));
     conformance::run(&subject).assert_all();
 }
 
 #[test]
-fn what_a_tier_says_it_cannot_do_is_not_applicable() {
+fn checks_excluded_by_the_capability_are_not_applicable() {
     let report = conformance::run(&Subject::new("volatile", || HashMapTier::new));
     report.assert_all();
     assert!(matches!(report.outcome("close_flushes"), Some(Outcome::NotApplicable(_))));
@@ -45,7 +46,7 @@ fn what_a_tier_says_it_cannot_do_is_not_applicable() {
 }
 
 #[test]
-fn a_limit_and_a_claim_to_block_are_tried() {
+fn size_limit_and_declared_blocking_are_checked() {
     let subject = Subject::new("small", || {
         let shelf = Shelf::default();
         move || {
@@ -63,7 +64,7 @@ fn a_limit_and_a_claim_to_block_are_tried() {
     }
 }
 
-/// How a [`Broken`] tier breaks its promises.
+/// The promise that a [`Broken`] tier breaks.
 #[derive(Clone, Copy, PartialEq)]
 enum Flaw {
     ForgetsRemoves,
@@ -152,7 +153,7 @@ fn caught(flaw: Flaw) -> Vec<&'static str> {
 }
 
 #[test]
-fn a_tier_that_breaks_a_promise_is_caught_by_name() {
+fn broken_promise_is_caught_by_name() {
     let cases = [
         (Flaw::ForgetsRemoves, "get_after_remove_is_none"),
         (Flaw::ForgetsRemoves, "remove_tells_whether_there_was_an_entry"),
@@ -172,7 +173,7 @@ fn a_tier_that_breaks_a_promise_is_caught_by_name() {
 }
 
 #[test]
-fn a_failed_report_lists_every_check() {
+fn failed_report_lists_every_check() {
     let subject =
         Subject::new("broken", || || Broken { tier: HashMapTier::new(), flaw: Flaw::ForgetsClears });
     let report = conformance::run(&subject);
@@ -181,7 +182,7 @@ fn a_failed_report_lists_every_check() {
     assert!(text.contains("FAILED  get_after_clear_is_none: "), "{text}");
 }
 
-/// Evicts whatever comes in when it would exceed its bound.
+/// A store that drops a new record at once if it would exceed the limit.
 struct Stubborn {
     records: Mutex<HashMap<u64, Record<String>>>,
     bytes_max: u64,
@@ -289,13 +290,13 @@ fn stubborn(forgets_removes: bool) -> conformance::Report {
 }
 
 #[test]
-fn a_memory_store_that_keeps_its_promises_passes() {
+fn correct_memory_store_passes() {
     let report = stubborn(false);
     report.assert_all();
     assert!(report.outcomes().iter().all(|(_, outcome)| *outcome == Outcome::Passed), "{report}");
 }
 
 #[test]
-fn a_memory_store_that_forgets_removes_is_caught() {
+fn memory_store_that_forgets_removes_is_caught() {
     assert!(stubborn(true).failed().contains(&"remove_returns_what_was_there"));
 }

@@ -1,4 +1,4 @@
-//! What one more pair of types costs to compile.
+//! The compile cost of one more pair of key and value types.
 //!
 //! Writes small crates that use a cache for 1 and for 21 pairs of types, builds each in a
 //! release build, and prints CPU seconds and bytes of program for one more pair. The
@@ -25,7 +25,7 @@ struct Subject {
     head: &'static str,
     /// Code for one pair of types, with `N` in place of its number.
     each: &'static str,
-    /// How many the two builds have.
+    /// The number of pairs in each of the two builds.
     counts: [usize; 2],
 }
 
@@ -137,7 +137,7 @@ fn main() -> Outcome<()> {
     for round in 0..=rounds {
         for (at, path) in crates.iter().enumerate() {
             let built = build(path, &target)?;
-            // The first round builds what the crates stand on.
+            // The first round builds the dependencies, and does not count.
             if round > 0 {
                 least[at] = (least[at].0.min(built.0), built.1);
             }
@@ -196,7 +196,7 @@ fn write_crate(
     Ok(path)
 }
 
-/// Builds a crate again, without what it stands on; seconds of CPU and bytes.
+/// Builds a crate again without its dependencies; returns CPU seconds and bytes.
 fn build(path: &Path, target: &Path) -> Outcome<(f64, u64)> {
     let main = path.join("src/main.rs");
     let code = fs::read(&main)?;

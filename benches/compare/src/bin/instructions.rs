@@ -1,7 +1,7 @@
-//! Hits to be counted by callgrind: `instructions CASE HITS`.
+//! Hits for callgrind to count: `instructions CASE HITS`.
 //!
-//! The cost of a hit is the difference of two runs over the difference of
-//! their hits; `benches/compare/instructions.sh` makes both.
+//! The cost of a hit is the difference of the instructions of two runs, divided by the difference of their
+//! hits; `benches/compare/instructions.sh` makes both runs.
 #![allow(clippy::print_stderr, reason = "a program for people")]
 
 use std::hint::black_box;

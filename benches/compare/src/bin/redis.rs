@@ -1,13 +1,11 @@
-//! Larder over Redis beside redis-rs, on the same kind of connection: one
-//! multiplexed connection over TCP with `TCP_NODELAY`, driven by a thread of its
-//! own, used by the calling thread and by a task of a runtime with one thread.
-//! Rounds are interleaved. Values are noise, and stored as they are; Larder has
-//! them as `Bytes`, redis-rs as `Vec<u8>`, which is what either hands out
-//! without a copy. Arguments choose sizes: `100`, `10240`, `1044480`.
+//! Compares Larder over Redis with redis-rs on the same kind of connection: one multiplexed TCP connection
+//! with `TCP_NODELAY`, driven by its own thread, and used by the calling thread and by a task of a
+//! single-threaded runtime. Rounds are interleaved. Values are incompressible and stored as they are: `Bytes`
+//! in Larder, `Vec<u8>` in redis-rs, the types that each returns without a copy. Arguments choose sizes:
+//! `100`, `10240`, `1044480`.
 //!
-//! `cargo run --release --package larder-compare --bin redis`; starts a
-//! `redis-server` of its own. glibc gives blocks of a megabyte back to the system
-//! and takes them again at its discretion, which costs more than a call: with
+//! `cargo run --release --package larder-compare --bin redis` starts its own `redis-server`. By default glibc
+//! returns blocks of a megabyte to the system and allocates them again, which costs more than a call: with
 //! `MALLOC_TRIM_THRESHOLD_` and `MALLOC_MMAP_THRESHOLD_` at 1000000000 it keeps them.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a measurement ends where it fails")]
 #![allow(clippy::print_stdout, reason = "it prints what it measured")]
@@ -26,9 +24,9 @@ use redis::{AsyncCommands, AsyncConnectionConfig, Client, IntoConnectionInfo};
 use tokio::runtime::{Builder, Runtime};
 use xxhash_rust::xxh3::xxh3_64;
 
-/// Short rounds, and many: what else the machine does falls on few of them.
+/// Many short rounds, so that other load on the machine affects few of them.
 const ROUNDS: usize = 300;
-/// Keys that are taken in turns.
+/// The number of keys, used in turn.
 const KEYS: usize = 64;
 
 fn main() {
@@ -99,7 +97,7 @@ fn threads(
             let both = raw.mget::<_, Vec<Vec<u8>>>(&names);
             assert_eq!(block_on(both).unwrap()[1].len(), value.len());
         })
-        // What a caller pays who looks at what was got: the driver has it in its cache.
+        // Adds the cost of reading the received value, which the driver thread has in its CPU cache.
         .with("redis-rs, and xxh3 of it", |at| _ = black_box(xxh3_64(&get(at))))
         .run();
     Row::new(format!("set, {name}, a thread"), operations)
@@ -132,7 +130,7 @@ fn in_tasks(
         .run();
 }
 
-/// A hundred keys at a time; and how often the server read for that.
+/// A hundred keys in each call; also prints how often the server read from its socket.
 fn batch(server: &RedisServer, raw: &MultiplexedConnection, cache: &Cache<u64, Bytes>) {
     let value = vec![7_u8; 100];
     let keys: Vec<u64> = (1000..1100).collect();

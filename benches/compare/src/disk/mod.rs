@@ -1,8 +1,7 @@
-//! Hits, puts and reopening on disk, by the size of the values: raw files, sled,
-//! foyer, Larder.
+//! Hits, puts and reopening on disk, by the size of the values: raw files, sled, foyer, Larder.
 //!
-//! Raw files and sled verify nothing and keep no budget. Larder runs without memory,
-//! so that every hit is one on disk, and once with memory that nearly always misses.
+//! Raw files and sled verify nothing and have no budget. Larder runs without memory, so that every hit reads
+//! the disk, and once with a memory tier that nearly always misses.
 
 mod stores;
 
@@ -15,7 +14,7 @@ use tempfile::TempDir;
 use self::stores::{Open, Store};
 use crate::harness::{Row, shuffled};
 
-/// Sizes of values, how many of them, and how many are put a round.
+/// The sizes of values, their number, and the number of puts in a round.
 const SIZES: [(usize, usize, usize); 6] = [
     (100, 20_000, 5_000),
     (1 << 10, 10_000, 2_500),
@@ -25,10 +24,10 @@ const SIZES: [(usize, usize, usize); 6] = [
     (16 << 20, 6, 3),
 ];
 
-/// From here on what raw files take is the measure, and not what sled takes.
+/// From this size on raw files are the baseline, and not sled.
 const FILES_FROM: usize = 64 << 10;
 
-/// What writes behind one's back is waited for after so many bytes.
+/// How many bytes are put before the benchmark waits for background writes.
 const SETTLED_BYTES: usize = 1 << 20;
 
 const SLED: (&str, Open) = ("sled", stores::sled);
@@ -43,7 +42,7 @@ const OF_BYTES: (&str, Open) = ("larder fcache of Bytes", stores::fcache_of_byte
 const SMALL: [(&str, Open); 7] = [SLED, FILES, SUMMED, FOYER, BCACHE, FRONTED, FCACHE];
 const LARGE: [(&str, Open); 7] = [SUMMED, FILES, SLED, FOYER, BCACHE, FCACHE, OF_BYTES];
 
-/// One of those who compare, and how often it had not what was put.
+/// A contender, and how often it did not have a value that was put.
 struct Contender {
     name: &'static str,
     open: Open,
@@ -53,7 +52,7 @@ struct Contender {
 }
 
 impl Contender {
-    /// Whether no other one writes and opens in the same way.
+    /// Whether no other contender writes and opens in the same way.
     fn is_one_of_a_kind(&self) -> bool {
         ![SUMMED.0, FRONTED.0, OF_BYTES.0].contains(&self.name)
     }
@@ -64,9 +63,9 @@ impl Contender {
     }
 }
 
-/// Prints the rows of disk.
+/// Prints the rows of the disk comparison.
 pub(crate) fn run() -> Result<()> {
-    // They stay until the end: ext4 is slow to make files where many were just deleted.
+    // Kept until the end: ext4 is slow to create files after many deletions.
     let mut dirs = Vec::new();
     for (bytes, entries, puts) in SIZES {
         dirs.push(rows(bytes, entries, puts)?);

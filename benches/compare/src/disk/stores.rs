@@ -1,6 +1,5 @@
-//! Ways of keeping values on a disk, each as its documentation shows it, without
-//! memory in front: what is read is read from the disk, or from what the store
-//! itself keeps of it.
+//! Stores of values on disk, each used as its documentation shows, without a memory tier: reads go to the
+//! disk, or to the store's own buffers.
 #![allow(clippy::expect_used, reason = "a contender that fails has lost")]
 
 use std::fs;
@@ -17,29 +16,28 @@ use serde::de::DeserializeOwned;
 use tokio::runtime::Runtime;
 use xxhash_rust::xxh3::xxh3_64;
 
-/// What each of them may take, in bytes.
+/// The disk budget of each store, in bytes.
 const DISK_BYTES: usize = 1 << 30;
 
-/// The largest part of a device that foyer writes and reclaims at once: an entry has to
-/// fit.
+/// The largest block that foyer writes and reclaims at once; an entry must fit into it.
 const FOYER_BLOCK_BYTES: usize = 64 << 20;
 
-/// What foyer has room for between an insertion and the disk; it drops what is beyond.
+/// foyer's buffer between an insertion and the disk; it drops entries beyond that.
 const FOYER_BUFFER_BYTES: usize = 256 << 20;
 
-/// One way of keeping values.
+/// A store of values.
 pub(super) trait Store {
-    /// Reads a value; whether it was there.
+    /// Reads a value; returns whether it exists.
     fn get(&self, key: u64) -> bool;
-    /// Writes one.
+    /// Writes a value.
     fn put(&self, key: u64, value: &[u8]);
-    /// Waits until what was put was written, where that comes later.
+    /// Waits for background writes, if the store has any.
     fn settle(&self) {}
-    /// Writes what is left, and lets go of it.
+    /// Writes buffered values and closes the store.
     fn close(self: Box<Self>);
 }
 
-/// Opens one in a directory of its own.
+/// Opens a store in a directory.
 pub(super) type Open = fn(&Path) -> Box<dyn Store>;
 
 /// sled, with its defaults.
@@ -64,10 +62,10 @@ impl Store for Sled {
     }
 }
 
-/// A file for each value, put in place by its name.
+/// One file for each value, put in place by a rename.
 struct Files {
     dir: PathBuf,
-    /// Whether what is read is summed.
+    /// Whether each read computes a checksum.
     sums: bool,
 }
 
@@ -79,7 +77,7 @@ pub(super) fn summed_files(dir: &Path) -> Box<dyn Store> {
     open_files(dir, true)
 }
 
-/// Looks at all there are, as who has a budget has to.
+/// Opens the files and reads all their metadata, as a store with a budget does.
 fn open_files(dir: &Path, sums: bool) -> Box<dyn Store> {
     fs::create_dir_all(dir).expect("a directory is made");
     let entries = fs::read_dir(dir).expect("a directory is read");
@@ -113,7 +111,7 @@ impl Store for Files {
     fn close(self: Box<Self>) {}
 }
 
-/// The disk of foyer's hybrid cache. It writes behind the back of who inserts.
+/// The disk tier of foyer's hybrid cache. It writes in the background.
 struct Foyer {
     runtime: Runtime,
     cache: HybridCache<u64, Vec<u8>>,
@@ -156,7 +154,7 @@ impl Store for Foyer {
     }
 }
 
-/// A cache of ours, through its front door.
+/// A Larder cache, through its public interface.
 struct Larder<C>(C);
 
 pub(super) fn bcache(dir: &Path) -> Box<dyn Store> {
@@ -177,7 +175,7 @@ pub(super) fn fcache(dir: &Path) -> Box<dyn Store> {
     open_fcache::<Vec<u8>>(dir)
 }
 
-/// Values are parts of what was read from the file, and not copies.
+/// Values are slices of the bytes read from the file, and not copies.
 pub(super) fn fcache_of_bytes(dir: &Path) -> Box<dyn Store> {
     open_fcache::<Bytes>(dir)
 }

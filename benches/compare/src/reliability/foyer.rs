@@ -1,5 +1,5 @@
-//! foyer's hybrid cache, with the tombstone log that its documentation asks of
-//! caches whose entries change; under both of its policies of writing.
+//! foyer's hybrid cache, with the tombstone log that its documentation recommends for caches whose entries
+//! change, under both of its write policies.
 #![allow(clippy::expect_used, reason = "a contender that cannot be opened has lost")]
 
 use std::future::Future;

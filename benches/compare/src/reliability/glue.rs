@@ -1,6 +1,5 @@
-//! moka in front of a sled tree, glued together by hand: writes go to sled and
-//! then to moka, reads to moka, which asks sled for what it misses, once for
-//! all who ask at the same time.
+//! A hand-written combination of moka and a sled tree. Writes go to sled and then to moka. Reads go to moka,
+//! which loads misses from sled, once for concurrent callers.
 #![allow(clippy::expect_used, reason = "a contender that cannot be opened has lost")]
 
 use std::future::Future;

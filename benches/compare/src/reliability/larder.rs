@@ -1,4 +1,4 @@
-//! Larder: on disk, in files, and wherever its selector says.
+//! Larder: on disk, in files, and in the tiers that its selector chooses.
 #![allow(clippy::expect_used, reason = "a contender that cannot be opened has lost")]
 
 use std::future::Future;
@@ -75,7 +75,7 @@ rival!(
     |dir| larder::bcache("compare").dir(dir).memory_bytes(MEMORY_BYTES).disk_bytes(DISK_BYTES).build()
 );
 rival!(
-    /// The same, with each change handed over before it is acknowledged.
+    /// The same, with each change passed to the operating system before it is acknowledged.
     DiskFlushed,
     |dir| {
         let cache = larder::bcache("compare").dir(dir).memory_bytes(MEMORY_BYTES).disk_bytes(DISK_BYTES);
@@ -83,7 +83,7 @@ rival!(
     }
 );
 rival!(
-    /// One file an entry.
+    /// One file for each entry.
     Files,
     |dir| larder::fcache("compare").dir(dir).memory_bytes(MEMORY_BYTES).disk_bytes(DISK_BYTES).build()
 );

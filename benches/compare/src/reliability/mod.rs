@@ -1,9 +1,8 @@
-//! The history checker over Larder and its rivals: threads at once, closing
-//! and opening again, and `kill -9`.
+//! Runs the history checker over Larder and other caches: concurrent threads, closing and reopening, and
+//! `kill -9`.
 //!
-//! Each is set up as its documentation recommends for a cache whose entries
-//! change, with 64 KiB of memory so that most reads go further, and room on
-//! disk for everything, so that nothing has to be evicted there.
+//! Each cache is configured as its documentation recommends for entries that change. Each has 64 KiB of
+//! memory, so that most reads go to the disk, and enough disk space to evict nothing there.
 
 mod foyer;
 mod glue;
@@ -22,27 +21,27 @@ use larder_testkit::crash::{End, Killer, Life};
 use larder_testkit::history::{Act, Contract, History, Keeps, Recorder, Report, Verdict};
 use larder_testkit::workload::{Subject, Weights, Workload};
 
-/// Bytes of memory in front of each.
+/// The memory budget of each cache.
 const MEMORY_BYTES: u64 = 64 << 10;
-/// Bytes on disk behind each.
+/// The disk budget of each cache.
 const DISK_BYTES: u64 = 256 << 20;
 /// Threads that use it at once.
 const THREADS: usize = 4;
-/// A round that takes longer hangs.
+/// A round that takes longer counts as hung.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// What a child of this program is told: contender and directory.
+/// The variable with the contender and the directory of a child process.
 const CHILD: &str = "LARDER_COMPARE_CHILD";
 
-/// A cache that is put to the test.
+/// A cache under test.
 trait Rival: Subject + Send + Sync + Sized + 'static {
-    /// Opens it in a directory.
+    /// Opens the cache in a directory.
     fn open(dir: &Path) -> impl Future<Output = Self> + Send;
 
-    /// Closes it, as its documentation says.
+    /// Closes the cache as its documentation says.
     fn close(self) -> impl Future<Output = ()> + Send;
 }
 
-/// One contender: its name, how it is put to the tests, what a child of it does.
+/// A contender: its name, its tests, and the work of its child process.
 struct Contender {
     name: &'static str,
     judge: fn(&'static str) -> Result<()>,
@@ -71,7 +70,7 @@ const CONTENDERS: [Contender; 7] = [
     Contender { name: "moka over sled", judge: judge::<glue::MokaSled>, live: live::<glue::MokaSled> },
 ];
 
-/// Prints the table; in a child that is to be killed, lives its life.
+/// Prints the table.
 pub(crate) fn run() -> Result<()> {
     println!("\nreads that nothing explains: what each contender answered");
     println!(
@@ -81,7 +80,7 @@ pub(crate) fn run() -> Result<()> {
     CONTENDERS.iter().try_for_each(|contender| (contender.judge)(contender.name))
 }
 
-/// Whether this process is a child, whose life is over then.
+/// Runs the work of a child process; returns whether this process is one.
 pub(crate) fn was_child() -> bool {
     let (Some(life), Ok(told)) = (Life::from_env(), std::env::var(CHILD)) else { return false };
     let Some((name, dir)) = told.split_once('\n') else { return false };
@@ -95,8 +94,8 @@ fn rounds() -> u64 {
     std::env::var("LARDER_KILLS").ok().and_then(|kills| kills.parse().ok()).unwrap_or(30)
 }
 
-/// Reads, writes and removals; loads as well while nobody closes or kills: a
-/// load that begins before a change and is stored after it is stale, too.
+/// Reads, writes and removals; tests that do not close or kill the cache also load: a load that begins
+/// before a change and is stored after it is stale, too.
 fn workload(loads: u32) -> Workload {
     Workload {
         keys: 32,
@@ -121,7 +120,7 @@ fn judge<R: Rival>(name: &'static str) -> Result<()> {
     Ok(())
 }
 
-/// What came of some rounds.
+/// The combined results of several rounds.
 #[derive(Default)]
 struct Tally {
     rounds: u64,
@@ -161,7 +160,7 @@ impl Tally {
     }
 }
 
-/// How a round ended.
+/// The outcome of a round.
 enum Ended {
     With(Report),
     Hung,
@@ -178,7 +177,7 @@ fn within(round: impl FnOnce() -> Report + Send + 'static) -> Ended {
     }
 }
 
-/// A runtime, for those that need one; each thread drives its own calls.
+/// A runtime, for the caches that need one; each thread drives its own calls.
 #[allow(clippy::expect_used, reason = "no comparison without threads")]
 fn runtime() -> tokio::runtime::Runtime {
     let builder = &mut tokio::runtime::Builder::new_multi_thread();
@@ -190,7 +189,7 @@ fn scratch() -> tempfile::TempDir {
     tempfile::tempdir().expect("a temporary directory")
 }
 
-/// Many calls by many threads.
+/// Makes many calls on many threads.
 fn use_it<R: Rival>(rival: &R, history: &Arc<History>, rng: &mut Rng, (work, calls): (&Workload, usize)) {
     let runtime = runtime();
     thread::scope(|scope| {
@@ -213,8 +212,8 @@ fn used_at_once<R: Rival>(seed: u64) -> Report {
     history.check(&Contract::CACHE)
 }
 
-/// Used, closed, and opened again, five times. What was acknowledged before it
-/// was closed counts as lost where it is missing.
+/// Uses, closes and reopens the cache five times. A missing entry that was acknowledged before the close
+/// counts as lost.
 fn closed_and_opened<R: Rival>(seed: u64) -> Report {
     let (runtime, dir, history) = (runtime(), scratch(), History::new());
     let mut rng = Rng::with_seed(seed);
@@ -230,7 +229,7 @@ fn closed_and_opened<R: Rival>(seed: u64) -> Report {
     history.check(&Contract { keeps: Keeps::Flushed, failures_change: false })
 }
 
-/// Killed at random moments. What was acknowledged counts as lost where it is missing.
+/// Kills the process at random moments. A missing entry that was acknowledged counts as lost.
 fn killed(name: &str, rounds: u64) -> Result<Tally> {
     let dir = scratch();
     let program = std::env::current_exe().map_err(::larder::Error::from)?;
@@ -245,7 +244,7 @@ fn killed(name: &str, rounds: u64) -> Result<Tally> {
     Ok(Tally { rounds, report: outcome.report, hung: outcome.hung, panics: outcome.panics })
 }
 
-/// The life of a child: reads everything, then uses it until killed.
+/// The work of a child process: reads everything, then uses the cache until it is killed.
 fn live<R: Rival>(life: &Life, dir: &Path) {
     let runtime = runtime();
     let rival = runtime.block_on(R::open(dir));

@@ -1,15 +1,13 @@
-//! The form of a value: a digest of all that it gives its encoder.
+//! The form of a value: a digest of all data that it gives its encoder.
 //!
-//! A serializer that writes nothing and digests everything: primitives with
-//! their type, and the names of structs, newtypes, fields and variants, which
-//! MessagePack and JSON write only in part. Two values have the same form when
-//! serde is given the same for both; so a value that was decoded is compared
-//! with the one that was encoded without asking for `PartialEq`, also across
-//! versions of a program. Elements of sequences and entries of maps count in
-//! any order, because sets and maps have none.
+//! A serializer that writes nothing and digests everything: primitives with their type, and the names of
+//! structs, newtypes, fields and variants, which MessagePack and JSON write only in part. Two values have the
+//! same form if they give serde the same data. So a decoded value is compared with the encoded one without
+//! `PartialEq`, also across versions of a program. The order of sequence elements and map entries does not
+//! count, because sets and maps have none.
 //!
-//! The digest is stored in frames (`docs/format.md`), so it is part of the
-//! format: it depends on nothing but the value.
+//! The digest is stored in frames (`docs/format.md`), so it is part of the format: it depends only on the
+//! value.
 
 use serde::ser::{self, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
@@ -19,18 +17,18 @@ use super::measure::Refused;
 /// The form of the whole value: an odd number.
 ///
 /// # Errors
-/// When the `Serialize` of the value refuses.
+/// If the `Serialize` of the value fails.
 pub(super) fn whole<T: Serialize + ?Sized>(value: &T) -> Result<u64, Refused> {
     let mut form = Form { state: 0, is_noted: true, tuples: 0 };
     value.serialize(&mut form)?;
     Ok(form.state | 1)
 }
 
-/// The form of what is written by position even where names are written: the
-/// tuples and arrays in the value. An even number; zero where there are none.
+/// The form of the data that is written by position even by a codec with names: the tuples and arrays in the
+/// value. An even number; zero if there are none.
 ///
 /// # Errors
-/// When the `Serialize` of the value refuses.
+/// If the `Serialize` of the value fails.
 pub(super) fn positions<T: Serialize + ?Sized>(value: &T) -> Result<u64, Refused> {
     let mut form = Form { state: 0, is_noted: false, tuples: 0 };
     value.serialize(&mut form)?;
@@ -39,13 +37,13 @@ pub(super) fn positions<T: Serialize + ?Sized>(value: &T) -> Result<u64, Refused
 
 struct Form {
     state: u64,
-    /// Whether what comes now counts.
+    /// Whether the following data counts.
     is_noted: bool,
-    /// The forms of the outermost tuples, in any order.
+    /// The sum of the forms of the outermost tuples.
     tuples: u64,
 }
 
-/// What is noted, apart from primitives, which are noted by their width.
+/// The kind of noted data. Primitives are noted with their width.
 #[derive(Clone, Copy)]
 enum Sort {
     Bool = 1,
@@ -69,7 +67,7 @@ enum Sort {
 }
 
 fn mix(state: u64, word: u64) -> u64 {
-    // The odd constant of splitmix64, then what xorshift does to spread it.
+    // The odd constant of splitmix64, then a step of xorshift to spread the bits.
     let mixed = (state.rotate_left(23) ^ word).wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     mixed ^ (mixed >> 29)
 }
@@ -93,14 +91,14 @@ impl Form {
         self.name(Sort::Variant, variant);
     }
 
-    /// Parts in their order.
+    /// Parts whose order counts.
     fn ordered(&mut self) -> Parts<'_> {
         Parts { outer: None, sum: 0, is_outermost: false, form: self }
     }
 
-    /// Parts in any order.
+    /// Parts whose order does not count.
     fn unordered(&mut self, sort: Sort, len: Option<usize>) -> Parts<'_> {
-        // Its length is noted by the parts; some give none.
+        // The parts account for the length; some serializers give none.
         self.note(sort, u64::from(len == Some(0)));
         Parts { outer: Some(self.state), sum: 0, is_outermost: false, form: self }
     }
@@ -280,14 +278,14 @@ impl<'a> ser::Serializer for &'a mut Form {
     }
 }
 
-/// What a value is made of, part by part.
+/// The parts of a composite value.
 struct Parts<'a> {
     form: &'a mut Form,
-    /// The state before it, where the order does not count.
+    /// The state before the parts, if their order does not count.
     outer: Option<u64>,
-    /// Of the forms of the parts, where the order does not count.
+    /// The sum of the forms of the parts, if their order does not count.
     sum: u64,
-    /// Whether nothing around it counts.
+    /// Whether the data around it does not count.
     is_outermost: bool,
 }
 
@@ -430,7 +428,7 @@ mod tests {
     }
 
     #[test]
-    fn values_of_different_types_or_contents_have_different_forms() {
+    fn different_types_or_contents_have_different_forms() {
         let forms = [
             of(&1_u32),
             of(&2_u32),
@@ -460,7 +458,7 @@ mod tests {
             of(&BTreeMap::from([(1_u32, 2_u32)])),
             of(&BTreeMap::from([(2_u32, 1_u32)])),
         ];
-        // An untagged number is a number, to serde as to everybody.
+        // To serde an untagged number is a number.
         let distinct: HashSet<u64> = forms.into_iter().collect();
         assert_eq!(distinct.len(), forms.len() - 1);
         assert_eq!(of(&Either::<u8>::Text("a".into())), of(&"a"));
@@ -484,7 +482,7 @@ mod tests {
         assert_ne!(swapped(1_u8, 2_u8), swapped(2, 1));
         let reading = positions(&vec![(Celsius(1.0), Fahrenheit(1.0))]).unwrap();
         assert_ne!(reading, positions(&vec![(Fahrenheit(1.0), Celsius(1.0))]).unwrap());
-        // What is around them does not count.
+        // The data around tuples does not count.
         assert_eq!(swapped(1_u8, 2_u8), positions(&(1_u8, 2_u8)).unwrap());
         assert!(swapped(1, 2).is_multiple_of(2) && !of(&(1, 2)).is_multiple_of(2));
     }

@@ -1,54 +1,50 @@
-//! The counting pass: how long an encoding will be, and whether bincode can carry it.
+//! Measures a value: how long its encoding will be, and whether bincode can represent it.
 //!
-//! A serializer that writes nothing. It counts what bincode 1.3 with
-//! fixed-width integers would write, and notices what a codec loses: bincode
-//! skipped fields and collections of unknown length, MessagePack and JSON what
-//! tells `Some(None)` from `None`, JSON numbers that are not finite. It also
-//! notices which features of its type a value has, so that a codec is proven
-//! for each of them and not only for the first value.
+//! A serializer that writes nothing. It counts the bytes that bincode 1.3 with fixed-width integers would
+//! write, and detects data that a codec loses: for bincode, skipped fields and collections of unknown length;
+//! for MessagePack and JSON, the difference between `Some(None)` and `None`; for JSON, numbers that are not
+//! finite. It also records which features of its type a value has, so that a codec is verified for each of
+//! them and not only for the first value.
 //!
-//! It bounds the depth of a value too. Writing and reading recurse once a level, so a
-//! value that is nested deeper overflows the stack, which ends the process.
+//! It also limits the depth of a value. Writing and reading recurse once per level, so a deeply nested value
+//! would overflow the stack, which aborts the process.
 
 use std::fmt;
 
 use serde::ser::{self, Serialize};
 
-/// How deep a value may be nested: structs, tuples, sequences, maps, variants with
-/// contents, `Some` and newtypes within one another.
+/// The maximum nesting of a value: structs, tuples, sequences, maps, variants with contents, `Some` and
+/// newtypes within one another.
 ///
-/// So many levels of a type with derived implementations fit the 2 MiB of stack that a
-/// thread has by default, in builds without optimization too.
+/// This many levels of a type with derived implementations fit the default 2 MiB stack of a thread, even in
+/// builds without optimization.
 pub const DEPTH_MAX: usize = 256;
 
-/// How deep objects and arrays of JSON may be nested: `serde_json` reads no more.
+/// The maximum nesting of objects and arrays in JSON: the limit of `serde_json` for reading.
 pub const JSON_DEPTH_MAX: usize = 127;
 
-/// What a pass over one value found.
+/// The result of measuring one value.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Measure {
-    /// Bytes of the bincode encoding, where bincode can carry the value.
+    /// Length of the bincode encoding in bytes, if bincode can represent the value.
     pub bytes: u64,
-    /// Whether the value needs names: it skipped a field, or gave a collection
-    /// without its length.
+    /// Whether the value needs names: it skipped a field, or has a collection of unknown length.
     pub needs_names: bool,
-    /// Whether there is a `Some` of nothing in it (`Some(None)`, `Some(())`),
-    /// which MessagePack and JSON read back as `None`.
+    /// Whether it contains a `Some` of nothing (`Some(None)`, `Some(())`), which MessagePack and JSON read
+    /// back as `None`.
     pub some_of_nothing: bool,
-    /// Whether there is a float in it that is not finite, which JSON reads
-    /// back as null.
+    /// Whether it contains a float that is not finite, which JSON reads back as null.
     pub not_finite: bool,
     /// How deep objects and arrays are nested in its JSON.
     pub json_depth: usize,
-    /// Which features of the type the value has.
+    /// The features of the type that the value has.
     pub features: Features,
 }
 
-/// Which features of its type a value has: variants, options that are there and
-/// that are not, fields that are skipped, collections that are empty and that
-/// are not, wide numbers.
+/// The features of its type that a value has: variants, present and absent options, skipped fields, empty and
+/// nonempty collections, wide numbers.
 ///
-/// A set of hashes of 8 bits, so two features may count as one.
+/// A set of 8-bit hashes, so two features may count as one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Features(pub [u64; 4]);
 
@@ -59,12 +55,10 @@ impl Features {
     }
 }
 
-/// Measures `value`. Costs about as much as writing it into a buffer that is
-/// large enough, without the buffer.
+/// Measures `value`. Costs about as much as writing it into a sufficiently large buffer, without the buffer.
 ///
 /// # Errors
-/// What the value's own `Serialize` refuses with, and a value that is nested deeper
-/// than [`DEPTH_MAX`].
+/// The error of the value's own `Serialize`, or of a value that is nested deeper than [`DEPTH_MAX`].
 ///
 /// ```
 /// use larder_core::codec::measure::measure;
@@ -78,7 +72,7 @@ pub fn measure<T: Serialize + ?Sized>(value: &T) -> Result<Measure, Refused> {
     Ok(counter.measure)
 }
 
-/// What the value's own `Serialize` refused with.
+/// The error of a value's `Serialize`, or of too deep nesting.
 #[derive(Debug)]
 pub struct Refused(String);
 
@@ -99,17 +93,17 @@ impl ser::Error for Refused {
 #[derive(Default)]
 struct Counter {
     measure: Measure,
-    /// What comes next is directly in a `Some`.
+    /// Whether the next value is directly in a `Some`.
     in_some: bool,
-    /// Levels around what comes next.
+    /// Levels around the next value.
     depth: usize,
-    /// Objects and arrays of JSON around it.
+    /// JSON objects and arrays around the next value.
     json_depth: usize,
-    /// The field that comes next, as a number.
+    /// A number for the current field.
     field: u64,
 }
 
-/// What is noted of the field that a value is in.
+/// A feature that is recorded for the current field.
 #[derive(Clone, Copy)]
 enum Feature {
     None = 1,
@@ -132,12 +126,12 @@ impl Counter {
         self.measure.features.add(self.field.rotate_left(8) ^ feature as u64);
     }
 
-    /// Notes a variant, or the name of a struct.
+    /// Records a variant, or the name of a struct.
     fn note_name(&mut self, name: &'static str, index: u32) {
         self.measure.features.add((number_of(name) ^ u64::from(index)).rotate_left(16));
     }
 
-    /// Adds something that stands for nothing.
+    /// Adds a value without content.
     fn nothing(&mut self, bytes: usize) -> Result<(), Refused> {
         self.measure.some_of_nothing |= self.in_some;
         self.add(bytes)
@@ -149,14 +143,14 @@ impl Counter {
         Ok(self)
     }
 
-    /// A variant with several contents: in JSON an object within an object, or an array.
+    /// Begins a variant with several contents: in JSON an object within an object, or an array.
     fn variant(&mut self) -> Result<&mut Self, Refused> {
         self.add(VARIANT)?;
         self.enter(2)?;
         Ok(self)
     }
 
-    /// Begins a level, which has so many objects and arrays in JSON.
+    /// Begins a level that has `in_json` nested objects and arrays in JSON.
     fn enter(&mut self, in_json: usize) -> Result<(), Refused> {
         self.depth += 1;
         self.json_depth += in_json;
@@ -173,7 +167,7 @@ impl Counter {
         Ok(())
     }
 
-    /// A level that has one value in it and no place of its own.
+    /// Measures a value in a wrapper level that adds no bytes.
     fn wrapped<T: Serialize + ?Sized>(&mut self, value: &T, in_json: usize) -> Result<(), Refused> {
         self.enter(in_json)?;
         value.serialize(&mut *self)?;
@@ -187,8 +181,7 @@ impl Counter {
     }
 }
 
-/// A number for a name that lives as long as the process. Where it lies is
-/// enough: the same name at two places counts twice.
+/// A number for a static name: its address. The same name at two addresses counts twice.
 fn number_of(name: &'static str) -> u64 {
     name.as_ptr().addr() as u64
 }
@@ -466,7 +459,7 @@ mod tests {
     }
 
     #[test]
-    fn the_count_is_what_bincode_writes() {
+    fn measured_length_is_that_of_bincode() {
         check(&());
         check(&(1_u8, -2_i64, 3.5_f32, 'ß', true, u128::MAX));
         check(&"text");
@@ -480,7 +473,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_that_is_nested_too_deep_is_refused() {
+    fn value_nested_too_deep_is_rejected() {
         fn nested(levels: usize) -> serde_json::Value {
             (0..levels).fold(serde_json::Value::Null, |inner, _| serde_json::Value::Array(vec![inner]))
         }
@@ -495,7 +488,7 @@ mod tests {
     }
 
     #[test]
-    fn a_some_of_nothing_is_noticed() {
+    fn some_of_nothing_is_detected() {
         fn noticed(value: &impl Serialize) -> bool {
             measure(value).unwrap().some_of_nothing
         }
@@ -509,7 +502,7 @@ mod tests {
     }
 
     #[test]
-    fn what_bincode_would_lose_is_noticed() {
+    fn data_lost_by_bincode_is_detected() {
         assert!(measure(&Skips::default()).unwrap().needs_names);
         assert!(!measure(&Skips { maybe: Some(1), always: 2 }).unwrap().needs_names);
         assert!(measure(&Flat { inner: BTreeMap::from([("a".into(), 1)]) }).unwrap().needs_names);

@@ -1,4 +1,4 @@
-//! The codecs that write names: MessagePack and JSON.
+//! The codecs with field names: MessagePack and JSON.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -42,7 +42,7 @@ impl Named {
         }
     }
 
-    /// What of this value would be read back as something else.
+    /// The part of this value that would be read back as something else; `None` if there is none.
     pub(super) fn loses(self, measure: &Measure) -> Option<&'static str> {
         match self {
             _ if measure.some_of_nothing => Some("a `Some` of nothing reads back as `None`"),
@@ -78,10 +78,9 @@ impl Named {
         }
     }
 
-    /// Whether `value` says all that `stored` says, name by name, when it is
-    /// written again. So a field that was renamed or removed, a whole number
-    /// that became a float and a variant that has another number are found out,
-    /// and an added field is none of them.
+    /// Whether `value`, written again, contains all data of `stored`, compared by names. This detects a field
+    /// that was renamed or removed, a whole number that became a float, and a variant with another number. An
+    /// added field is allowed.
     pub(super) fn covers<V: Serialize>(self, stored: &[u8], value: &V) -> Result<bool> {
         let again = self.write(value)?;
         if again == stored {

@@ -1,4 +1,4 @@
-//! What MessagePack or JSON say without a type: a tree to compare.
+//! An untyped tree of the data in MessagePack or JSON, for comparison.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,7 +11,7 @@ pub(super) enum Node {
     Bool(bool),
     Signed(i128),
     Unsigned(u128),
-    /// The bits of a 64-bit float: 1 and 1.0 are not the same here.
+    /// The bits of a 64-bit float: 1 and 1.0 are different here.
     Float(u64),
     Text(String),
     Bytes(Vec<u8>),
@@ -20,9 +20,8 @@ pub(super) enum Node {
 }
 
 impl Node {
-    /// Whether all that `stored` says is said here as well. Maps may say more:
-    /// that is how an added field with a default looks. Lists may have another
-    /// order, because sets have none.
+    /// Whether this tree contains all data of `stored`. Maps may contain more, as with an added field with a
+    /// default. Lists may have another order, because sets have none.
     pub(super) fn covers(&self, stored: &Self) -> bool {
         match (self, stored) {
             (Self::Map(here), Self::Map(stored)) => {
@@ -113,7 +112,7 @@ impl<'de> Visitor<'de> for Any {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<Node, A::Error> {
-        // Grows with what is there, whatever length was claimed.
+        // Memory grows with the actual data, not with the claimed length.
         let mut list = Vec::new();
         while let Some(element) = elements.next_element()? {
             list.push(element);

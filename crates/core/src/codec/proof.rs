@@ -1,4 +1,4 @@
-//! Which features of a type came back whole from a codec.
+//! Records which features of a type a codec has restored correctly.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -6,20 +6,20 @@ use super::measure::Measure;
 
 #[derive(Debug, Default)]
 pub(super) struct Proofs {
-    /// Values without any feature have to be proven, too.
+    /// Set once any value was verified: a value without features must be verified too.
     any: AtomicBool,
     features: [AtomicU64; 4],
 }
 
 impl Proofs {
-    /// Whether a value with these features is to be decoded back.
+    /// Whether a value with these features must still be verified by decoding it back.
     pub(super) fn lacks(&self, measure: &Measure) -> bool {
         let mut features = self.features.iter().zip(measure.features.0);
         !self.any.load(Ordering::Relaxed)
             || features.any(|(proven, here)| here & !proven.load(Ordering::Relaxed) != 0)
     }
 
-    /// A value with these features came back whole.
+    /// Records that a value with these features was restored correctly.
     pub(super) fn add(&self, measure: &Measure) {
         if self.lacks(measure) {
             self.any.store(true, Ordering::Relaxed);

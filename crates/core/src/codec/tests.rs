@@ -1,4 +1,4 @@
-//! Values of many types through the codec that each finds.
+//! Encodes and decodes values of many types by the codec that is chosen for each.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Debug;
@@ -58,7 +58,7 @@ fn plain() -> Plain {
 }
 
 #[test]
-fn each_value_finds_its_codec() {
+fn codec_is_chosen_by_type() {
     check((), CodecId::Bincode);
     check(7_u64, CodecId::Bincode);
     check(None::<String>, CodecId::Bincode);
@@ -83,7 +83,7 @@ fn each_value_finds_its_codec() {
 }
 
 #[test]
-fn what_a_codec_would_change_is_refused() {
+fn value_that_its_codec_would_change_is_rejected() {
     fn refused<V: Serialize + DeserializeOwned + 'static>(codec: Codec, value: V) {
         let error = Values::<V>::new(codec).encode(&value).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Codec);
@@ -102,7 +102,7 @@ fn what_a_codec_would_change_is_refused() {
 }
 
 #[test]
-fn another_type_is_refused() {
+fn payload_of_another_type_is_rejected() {
     let number = Values::<u64>::new(Codec::Auto).encode(&7).unwrap();
     assert!(Values::<f64>::new(Codec::Auto).decode(number.clone()).is_err());
     assert!(Values::<(u32, u32)>::new(Codec::Auto).decode(number.clone()).is_err());
@@ -126,7 +126,7 @@ fn damaged_payloads_are_errors() {
 }
 
 #[test]
-fn the_choice_is_followed() {
+fn chosen_codec_is_used() {
     let codec = Values::<Plain>::new(Codec::MessagePack);
     let encoded = codec.encode(&plain()).unwrap();
     assert_eq!(encoded.codec, CodecId::MessagePack);
@@ -208,10 +208,10 @@ where
     Values::<New>::new(codec).decode(encoded).ok()
 }
 
-// Names were thought to be enough: a whole number became a float, a renamed
-// option was lost, and swapped newtypes in a tuple changed places.
+// A fault of an earlier build, which compared only names: a whole number became a float, a renamed option was
+// lost, and swapped newtypes in a tuple changed places.
 #[test]
-fn entries_by_names_are_refused_where_the_type_changed() {
+fn named_entries_are_rejected_after_a_change_of_the_type() {
     #[cfg(feature = "json")]
     let codecs = [Codec::Auto, Codec::MessagePack, Codec::Json];
     #[cfg(not(feature = "json"))]
@@ -244,10 +244,10 @@ fn entries_of_earlier_builds_by_names_are_read() {
     }
 }
 
-// The first value was proven, and no later one: those of the other variant
-// were written and never read back.
+// A fault of an earlier build, which verified only the first value: values of another variant were written
+// and never read back.
 #[test]
-fn each_variant_is_proven_and_not_the_first_value_alone() {
+fn first_value_of_each_variant_is_verified() {
     #[derive(Serialize, Deserialize)]
     enum Event {
         Good(u8),
@@ -266,7 +266,7 @@ fn each_variant_is_proven_and_not_the_first_value_alone() {
 }
 
 #[test]
-fn a_value_that_changes_on_its_way_is_refused() {
+fn value_changed_by_a_round_trip_is_rejected() {
     #[derive(Serialize, Deserialize)]
     struct Shouted(#[serde(serialize_with = "shout")] String);
     fn shout<S: serde::Serializer>(text: &str, serializer: S) -> Result<S::Ok, S::Error> {
@@ -278,7 +278,7 @@ fn a_value_that_changes_on_its_way_is_refused() {
 }
 
 #[test]
-fn deep_values_are_read_back_or_refused() {
+fn deep_value_is_read_back_or_rejected() {
     #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
     struct Tree {
         under: Vec<Tree>,

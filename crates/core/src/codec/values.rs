@@ -1,4 +1,4 @@
-//! The codec for every type that serde can carry.
+//! The codec of every type with serde support.
 
 use std::fmt;
 use std::io;
@@ -21,14 +21,11 @@ use super::{Codec, Encoded, ValueCodec};
 use crate::frame::CodecId;
 use crate::{Error, ErrorKind, Result};
 
-/// Values of one type to bytes and back, by the best codec that carries them.
+/// Encodes the values of one type by the best codec that restores them.
 ///
-/// A codec is proven before it is trusted: the first value, and the first one
-/// with each feature of the type (a variant, an option that is there, an empty
-/// list), is decoded back, and its form is compared. What does not come back is
-/// an error of `encode`. Such a write costs a decoding more, and there are at
-/// most 256 of them.
-///
+/// A codec is verified before it is used alone: the first value, and the first one with each feature of the
+/// type (a variant, a present option, an empty list), is decoded back, and its form is compared. `encode`
+/// fails for a value that is not restored. Such a write costs one more decoding, at most 256 times.
 /// ```
 /// use larder_core::codec::{Codec, ValueCodec, Values};
 /// use larder_core::frame::CodecId;
@@ -44,17 +41,17 @@ pub struct Values<V> {
     choice: Codec,
     native: Option<Native<V>>,
     shape: Shape,
-    /// bincode lost something of this type before: names from now on.
+    /// Whether bincode has lost data of this type: use names from now on.
     needs_names: AtomicBool,
-    /// What came back whole by position: by bincode, or in its natural format.
+    /// Features that were restored correctly without names: by bincode, or by the natural format.
     proven: Proofs,
-    /// What came back whole by names.
+    /// Features that were restored correctly by names.
     proven_by_names: Proofs,
     values: PhantomData<fn() -> V>,
 }
 
 impl<V: Serialize + DeserializeOwned + 'static> Values<V> {
-    /// A codec for `V`. The first one of a type walks over it, see [`shape`].
+    /// Creates a codec for `V`. The first one of a type surveys it, see [`shape`].
     pub fn new(choice: Codec) -> Self {
         let native = Native::of().filter(|native| choice == Codec::Auto || !native.yields);
         let shape = match native {
@@ -72,7 +69,7 @@ impl<V: Serialize + DeserializeOwned + 'static> Values<V> {
         }
     }
 
-    /// The codec that writes names, where the value or its type needs one.
+    /// The codec with names, if the value or its type needs one.
     fn by_names(&self, measured: &Measure) -> Option<Named> {
         match self.choice {
             Codec::Auto => {
@@ -100,7 +97,7 @@ impl<V: Serialize + DeserializeOwned + 'static> Values<V> {
         Ok(Encoded { codec: native.codec, shape: native.shape, bytes })
     }
 
-    /// By bincode; `None` where that does not bring the value back.
+    /// Encodes by bincode; `None` if that does not restore the value.
     fn by_position(&self, value: &V, measured: &Measure) -> Option<Encoded> {
         let mut bytes = Vec::with_capacity(usize::try_from(measured.bytes).unwrap_or(0));
         let written = fixed_width().serialize_into(&mut bytes, value);
@@ -128,7 +125,7 @@ impl<V: Serialize + DeserializeOwned + 'static> Values<V> {
             }
             self.proven_by_names.add(measured);
         }
-        // A codec that was chosen lets a type grow; by itself any change is a miss.
+        // With a chosen codec a type may gain fields; with `Auto` any change is a miss.
         let form = if self.choice == Codec::Auto { form::whole(value) } else { form::positions(value) };
         let shape = form.map_err(|error| failed("measured", error))?;
         Ok(Encoded { codec: codec.codec(), shape, bytes: bytes.into() })
@@ -138,7 +135,7 @@ impl<V: Serialize + DeserializeOwned + 'static> Values<V> {
         let value = codec.read(bytes)?;
         let form = |form: Result<u64, _>| form.map_err(|error| failed("measured", error));
         let is_same = match shape {
-            // By a cache that was told its codec, or by an earlier build.
+            // Written by an earlier build, or by a cache with a chosen codec and a value without tuples.
             0 => codec.covers(bytes, &value)?,
             positions if positions.is_multiple_of(2) => {
                 form(form::positions(&value))? == positions && codec.covers(bytes, &value)?
@@ -152,7 +149,7 @@ impl<V: Serialize + DeserializeOwned + 'static> Values<V> {
 impl<V: Serialize + DeserializeOwned + 'static> ValueCodec<V> for Values<V> {
     fn fingerprint(&self) -> u64 {
         match &self.native {
-            // No fingerprint of a type is that small.
+            // No fingerprint of a type is this small.
             Some(native) => (native.codec as u64) << 8 | native.shape,
             None => self.shape.fingerprint,
         }
@@ -182,7 +179,7 @@ impl<V: Serialize + DeserializeOwned + 'static> ValueCodec<V> for Values<V> {
         let Encoded { codec, shape, bytes } = encoded;
         match (&self.native, codec) {
             (Some(native), _) if native.codec == codec && native.shape == shape => (native.decode)(bytes),
-            // Written before the type had a form of its own, or by a choice.
+            // Written before the type had a natural format, or with a chosen codec.
             (Some(native), CodecId::MessagePack) if native.yields => Named::MessagePack.read(&bytes),
             (None, CodecId::Bincode) if self.shape.is_complete && shape == self.shape.fingerprint => {
                 from_bincode(&bytes).map_err(|error| {
@@ -198,7 +195,7 @@ impl<V: Serialize + DeserializeOwned + 'static> ValueCodec<V> for Values<V> {
     }
 }
 
-/// Whether a value came back as it was.
+/// Whether a value was restored unchanged.
 fn is_same<V: Serialize>(value: &V, back: Option<V>) -> bool {
     let back = back.and_then(|back| form::whole(&back).ok());
     back.is_some() && back == form::whole(value).ok()
@@ -209,7 +206,7 @@ fn fixed_width() -> impl Options {
 }
 
 fn from_bincode<V: DeserializeOwned>(bytes: &[u8]) -> Result<V> {
-    // A length inside the bytes may claim anything; the limit keeps it to what is there.
+    // A length inside the bytes may claim anything; the limit bounds it by the actual data.
     fixed_width()
         .with_limit(bytes.len() as u64)
         .deserialize(bytes)
@@ -220,7 +217,7 @@ fn measured<V: Serialize>(value: &V) -> Result<Measure> {
     measure(value).map_err(|error| failed("measured", error))
 }
 
-/// JSON that is nested deeper than it can be read.
+/// Fails if the JSON is nested deeper than it can be read back.
 #[cfg(feature = "json")]
 fn check_json_depth(measured: &Measure) -> Result<()> {
     if measured.json_depth <= JSON_DEPTH_MAX {
@@ -235,7 +232,7 @@ fn check_json_depth(measured: &Measure) -> Result<()> {
 
 const CHANGED: &str = "it comes back as another value";
 
-/// A value that its codec would not bring back, or would bring back as another.
+/// Error: the codec would not restore the value, or would restore another one.
 fn lossy(codec: &str, why: impl fmt::Display) -> Error {
     let message = format!(
         "the value cannot be cached: by {codec} it would not be read back ({why}); choose another `codec`, or \
@@ -252,7 +249,7 @@ pub(super) fn count<E: std::error::Error + Send + Sync + 'static>(
     Ok(sink.len())
 }
 
-/// Counts what is written, and keeps none of it.
+/// Counts the bytes written, and discards them.
 #[derive(Default)]
 pub(crate) struct Sink(u64);
 
@@ -277,14 +274,14 @@ pub(super) fn failed(what: &str, error: impl std::error::Error + Send + Sync + '
     Error::new(ErrorKind::Codec, format!("the value cannot be {what}: {error}")).with_source(error)
 }
 
-/// What is stored is not a value of this type, as far as can be told.
+/// Error: the stored bytes are not a value of this type, as far as is known.
 pub(super) fn undecodable(codec: &str, error: impl std::error::Error + Send + Sync + 'static) -> Error {
     Error::new(ErrorKind::Corrupt, format!("the payload is not the {codec} of this type: {error}"))
         .with_source(error)
 }
 
-/// What is stored was written by this type, and cannot be read: the codec is at
-/// fault, not the medium.
+/// Error: the stored bytes were written by this type and cannot be read; the fault is in the codec, not in
+/// the medium.
 fn unreadable(codec: &str, error: Error) -> Error {
     let message = format!("the entry is intact and of this type, but {codec} does not read it back");
     Error::new(ErrorKind::Codec, message).with_source(error)

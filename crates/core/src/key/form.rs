@@ -1,24 +1,23 @@
-//! Keys whose canonical form the user gives.
+//! Keys with a canonical form given by the user.
 
 use super::{EncodedKey, KeyCodec};
 use crate::{Error, ErrorKind, Result};
 
-/// Gives the canonical form of a key: an equal key, the same one for all keys
-/// that are equal.
+/// Maps a key to its canonical form: an equal key, the same one for all equal keys.
 pub type CanonicalForm<K> = Box<dyn Fn(&K) -> K + Send + Sync>;
 
-/// Encodes keys by their canonical form.
+/// Encodes the canonical form of keys.
 ///
 /// # Errors
-/// `encode` fails with [`ErrorKind::Codec`] where the form is not equal to the key:
-/// two unequal keys could share an encoding otherwise.
+/// `encode` fails with [`ErrorKind::Codec`] if the form is not equal to the key: otherwise two unequal keys
+/// could share an encoding.
 pub struct Canonical<K, C> {
     form: CanonicalForm<K>,
     codec: C,
 }
 
 impl<K, C> Canonical<K, C> {
-    /// Keys in the canonical form that `form` gives, encoded by `codec`.
+    /// Encodes the canonical form that `form` returns, by `codec`.
     pub fn new(form: CanonicalForm<K>, codec: C) -> Self {
         Self { form, codec }
     }

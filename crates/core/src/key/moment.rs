@@ -1,13 +1,13 @@
-//! Moments with an offset from UTC, brought to UTC.
+//! Converts moments with a UTC offset to UTC.
 
-/// Letters of the shortest moment: `2024-01-01T12:00:00Z`.
+/// The length of the shortest moment: `2024-01-01T12:00:00Z`.
 const SHORTEST: usize = 20;
 /// Seconds of a day.
 const DAY: i64 = 86_400;
 
-/// A moment as RFC 3339 and ISO 8601 write it, in UTC: `2024-01-01T13:00:00+01:00`
-/// as `2024-01-01T12:00:00Z`. One with a time zone in brackets (RFC 9557) becomes
-/// `2024-01-01T12:00:00+00:00[UTC]`. `None` where it is that already, or no moment.
+/// Converts a moment in RFC 3339 or ISO 8601 format to UTC: `2024-01-01T13:00:00+01:00` to
+/// `2024-01-01T12:00:00Z`. A moment with a time zone in brackets (RFC 9557) gets the suffix `+00:00[UTC]`.
+/// `None` if it already has this form, or is not a moment.
 pub(super) fn utc(given: &str) -> Option<String> {
     let bytes = given.as_bytes();
     if bytes.len() < SHORTEST || !matches!(bytes[0], b'0'..=b'9' | b'+' | b'-') {
@@ -26,7 +26,7 @@ pub(super) fn utc(given: &str) -> Option<String> {
     let (fraction, zone) = rest.split_at(digits);
     let (zone, name) = zone.split_at(zone.find('[').unwrap_or(zone.len()));
     let offset = offset(zone)?;
-    // A leap second stays the sixtieth of its minute.
+    // A leap second stays second 60 of its minute.
     let moment = day * DAY + hour * 3600 + minute * 60 + second.min(59) - offset;
     let (day, moment) = (moment.div_euclid(DAY), moment.rem_euclid(DAY));
     let (hour, minute, shown) = (moment / 3600, moment / 60 % 60, moment % 60 + second / 60);
@@ -39,8 +39,8 @@ pub(super) fn utc(given: &str) -> Option<String> {
     (text != given).then_some(text)
 }
 
-/// A moment in nine numbers: year, day of the year, hour, minute, second,
-/// nanosecond, and hours, minutes and seconds of the offset. The same in UTC.
+/// Converts a moment in nine numbers to UTC: year, day of the year, hour, minute, second, nanosecond, and
+/// hours, minutes and seconds of the offset. `None` if it is in UTC already, or not a moment.
 pub(super) fn in_numbers(given: [i64; 9]) -> Option<[i64; 9]> {
     let [year, ordinal, hour, minute, second, nano, hours, minutes, seconds] = given;
     let in_range = (1..=366).contains(&ordinal)
@@ -61,7 +61,7 @@ pub(super) fn in_numbers(given: [i64; 9]) -> Option<[i64; 9]> {
     Some([year, ordinal, moment / 3600, moment / 60 % 60, moment % 60, nano, 0, 0, 0])
 }
 
-/// The year of a date, and its day since 1970-01-01.
+/// The year of a date, and the days since 1970-01-01.
 fn civil(date: &str) -> Option<(i64, i64)> {
     let (rest, day) = date.rsplit_once('-')?;
     let (year, month) = rest.rsplit_once('-')?;
@@ -74,7 +74,7 @@ fn civil(date: &str) -> Option<(i64, i64)> {
     ((1..=12).contains(&month) && (1..=31).contains(&day)).then(|| (year, days(year, month, day)))
 }
 
-/// Four digits, or more with a sign.
+/// Formats a year with four digits, or with a sign if it needs more.
 fn shown_year(year: i64) -> String {
     match year {
         0..=9999 => format!("{year:04}"),
@@ -82,7 +82,7 @@ fn shown_year(year: i64) -> String {
     }
 }
 
-/// `Z`, or `+01:00`, `+0100`, `+01`, `+01:00:30`, in seconds.
+/// Parses an offset to seconds: `Z`, `+01:00`, `+0100`, `+01`, `+01:00:30`.
 fn offset(zone: &str) -> Option<i64> {
     if matches!(zone, "Z" | "z") {
         return Some(0);
@@ -96,7 +96,7 @@ fn offset(zone: &str) -> Option<i64> {
         .then_some(sign * (hours * 3600 + minutes * 60 + seconds))
 }
 
-/// Two digits as a number.
+/// Parses two digits.
 fn two(text: &str, at: usize) -> Option<i64> {
     let digits = text.as_bytes().get(at..at + 2)?;
     let digit = |byte: u8| byte.is_ascii_digit().then(|| i64::from(byte - b'0'));
@@ -128,7 +128,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn moments_as_text_are_brought_to_utc() {
+    fn text_moments_are_converted_to_utc() {
         for (given, expected) in [
             ("2024-01-01T13:00:00+01:00", "2024-01-01T12:00:00Z"),
             ("2024-01-01T00:30:00.250+01:00", "2023-12-31T23:30:00.250Z"),
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn moments_in_numbers_are_brought_to_utc() {
+    fn numeric_moments_are_converted_to_utc() {
         assert_eq!(in_numbers([2024, 1, 0, 30, 0, 5, 1, 0, 0]), Some([2023, 365, 23, 30, 0, 5, 0, 0, 0]));
         assert_eq!(in_numbers([2023, 365, 20, 0, 0, 0, -5, -30, 0]), Some([2024, 1, 1, 30, 0, 0, 0, 0, 0]));
         assert_eq!(in_numbers([2024, 1, 0, 30, 0, 5, 0, 0, 0]), None);
@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn days_and_dates_agree() {
+    fn days_and_dates_are_inverse() {
         for day in (-800_000..800_000).step_by(97) {
             let (year, month, of_month) = from_days(day);
             assert_eq!(days(year, month, of_month), day);

@@ -1,4 +1,4 @@
-//! The codec of keys.
+//! The default codec of keys.
 
 use std::any::TypeId;
 use std::hash::Hash;
@@ -14,23 +14,21 @@ use super::writer::{Refusal, Writer};
 use super::{EncodedKey, KeyCodec};
 use crate::{Error, ErrorKind, Result};
 
-/// MessagePack with field names; bincode for the keys it cannot tell apart.
+/// The default codec of keys: MessagePack with field names, or bincode for keys that MessagePack cannot
+/// distinguish.
 ///
-/// bincode alone would be shorter, but two keys that skip different fields
-/// have one bincode encoding; with names they never do. MessagePack in turn
-/// has one encoding for `None`, `Some(None)` and `Some(())`. So an encoding
-/// is decoded back before it is used, and must give the key: then no other
-/// key has it. Numbers, text and the like are known to come back.
+/// bincode alone would be shorter, but two keys that skip different fields may have the same bincode
+/// encoding; with names they never do. MessagePack in turn has one encoding for `None`, `Some(None)` and
+/// `Some(())`. So an encoding is decoded before it is used, and must give an equal key: then no other key has
+/// it. Numbers, text and similar types need no check.
 ///
-/// Equal keys have one encoding, also where serde gives them different parts:
-/// paths with repeated separators, moments with offsets, decimals with trailing
-/// zeros, text that is compared without regard to case, sets that hash their
-/// elements in no order, parts that equality does not look at.
+/// Equal keys have one encoding, even if serde represents them differently: paths with repeated separators,
+/// moments with offsets, decimals with trailing zeros, text that is compared case-insensitively, sets that
+/// hash their elements in no order, and parts that equality ignores.
 ///
 /// # Errors
-/// `encode` fails with [`ErrorKind::Codec`] for a key that neither brings
-/// back, one with a field that serde skips, say; and for one that has another
-/// encoding each time.
+/// `encode` fails with [`ErrorKind::Codec`] for a key that neither format restores, such as one with a field
+/// that serde skips, and for a key whose encoding differs each time.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct NamedKeys;
 
@@ -85,7 +83,7 @@ fn fixed_width() -> impl Options {
     bincode::DefaultOptions::new().with_fixint_encoding()
 }
 
-/// Whether MessagePack is known to bring every `K` back.
+/// Whether MessagePack is known to restore every `K`.
 fn comes_back<K: 'static>() -> bool {
     macro_rules! is_one_of {
         ($($known:ty),+) => { $(TypeId::of::<K>() == TypeId::of::<$known>())||+ };

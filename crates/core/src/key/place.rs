@@ -1,18 +1,18 @@
-//! What can be rewritten in a key, and where.
+//! Rewrites of parts of a key, and the places where they apply.
 
 use std::borrow::Cow;
 
 use super::{moment, text};
 
-/// A place in the type of a key: which field, of which variant, in which
-/// element. All elements of a sequence share one place, for they are of one type.
+/// A place in the type of a key: a path of fields, variants and elements. All elements of a sequence share
+/// one place, since they have one type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Place(u64);
 
-/// A step from a value to a part of it.
+/// A step from a value to one of its parts.
 #[derive(Clone, Copy)]
 pub(super) enum Step {
-    /// Into the field, or the element of a tuple, with this number.
+    /// The field, or tuple element, with this number.
     Field(u64),
     Variant(u32),
     Some,
@@ -38,25 +38,25 @@ impl Place {
     }
 }
 
-/// Replaces a part of a key by one that may mean the same.
+/// A rewrite replaces a part of a key by another spelling that may be equal.
 ///
-/// Of two that may both hold for one place the one that makes more keys alike
-/// comes first: that is the order in which they are tried.
+/// The order of the variants is the order in which they are tried: rewrites that make more keys equal come
+/// first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Rewrite {
-    /// Zero, no text, no elements: for what equality does not look at.
+    /// Zero, empty text, no elements: for parts that equality ignores.
     Blank,
-    /// A date and time in numbers, in UTC.
+    /// A date and time in numbers, converted to UTC.
     Moment,
-    /// A date and time as text, in UTC.
+    /// A date and time as text, converted to UTC.
     Utc,
-    /// A path by its components.
+    /// A path, normalized by its components.
     Path,
     /// A path without repeated and trailing separators.
     Separators,
-    /// A number as text, without zeros that mean nothing.
+    /// A number as text, without insignificant zeros.
     Number,
-    /// Text without regard to case, by full folding.
+    /// Text with full case folding.
     Fold,
     /// Text in lower case.
     Lower,
@@ -68,12 +68,12 @@ pub(super) enum Rewrite {
     AsciiUpper,
     /// `0.0` for `-0.0`, and one NaN for all.
     Float,
-    /// The elements of a collection in order.
+    /// The elements of a collection, sorted.
     Sort,
 }
 
 impl Rewrite {
-    /// The spellings of a text.
+    /// The rewrites of a text.
     pub(super) const OF_TEXT: [Self; 9] = [
         Self::Utc,
         Self::Path,
@@ -86,7 +86,7 @@ impl Rewrite {
         Self::AsciiUpper,
     ];
 
-    /// The other spelling of a text, where it has one.
+    /// The rewritten text; `None` if it is unchanged.
     pub(super) fn text(self, given: &str) -> Option<String> {
         let rewritten = match self {
             Self::Blank => String::new(),
@@ -104,7 +104,7 @@ impl Rewrite {
         (rewritten != given).then_some(rewritten)
     }
 
-    /// Whether the other spelling begins with the same letter.
+    /// Whether the rewritten text begins with the same letter, apart from its case.
     pub(super) fn keeps_the_first_letter(self) -> bool {
         matches!(self, Self::Fold | Self::Lower | Self::AsciiLower | Self::Upper | Self::AsciiUpper)
     }
@@ -131,7 +131,7 @@ impl Plan {
         self.0.contains(&(place, rewrite))
     }
 
-    /// Whether one of the same kind that makes more keys alike holds there.
+    /// Whether the plan already has a rewrite of the same kind for this place.
     pub(super) fn outdoes(&self, (place, rewrite): (Place, Rewrite)) -> bool {
         self.0.iter().any(|(at, other)| *at == place && other.kind() == rewrite.kind())
     }
@@ -147,10 +147,10 @@ impl Plan {
     }
 }
 
-/// Places that are looked at, at most: those beyond stay as they are.
+/// The maximum number of places that are considered; further ones stay unchanged.
 const PLACES_MAX: usize = 32;
 
-/// What may be rewritten in a key.
+/// The rewrites that may apply to a key.
 #[derive(Default)]
 pub(super) struct Notes(Vec<(Place, u16)>);
 
@@ -166,7 +166,7 @@ impl Notes {
     pub(super) fn note_text(&mut self, place: Place, given: &str) {
         self.note(place, Rewrite::Blank);
         let has_case = text::has_case(given);
-        // Upper case is for those alone that hash it.
+        // Upper case applies only to keys that hash it.
         let is_noted =
             |rewrite: &Rewrite| *rewrite < Rewrite::Upper && (has_case || !rewrite.keeps_the_first_letter());
         for rewrite in Rewrite::OF_TEXT.into_iter().filter(is_noted) {
@@ -176,10 +176,10 @@ impl Notes {
         }
     }
 
-    /// What to try, in order. Collections come last and the inner ones first, so
-    /// that elements are in their final form when they are sorted.
+    /// The rewrites to try, in order. Collections come last, inner ones first, so that elements have their
+    /// final form when they are sorted.
     pub(super) fn attempts(&self) -> Vec<(Place, Rewrite)> {
-        // Where all is one part, equality cannot but look at it.
+        // If the key is a single part, equality must look at it.
         let first = if self.0.len() > 1 { Rewrite::Blank } else { Rewrite::Moment };
         let all = [
             Rewrite::Blank,

@@ -1,27 +1,27 @@
-//! The forms that a key is written in.
+//! The formats that a key is written in.
 
 use std::hash::Hasher;
 use std::path::{Component, Path};
 
 use smallvec::SmallVec;
 
-/// Begins a key that stands in bincode. MessagePack never uses this byte.
+/// The first byte of a key in bincode. MessagePack never uses this byte.
 pub(super) const BINCODE: u8 = 0xc1;
 
-/// Room on the stack for a short key; a longer one moves to the heap.
+/// A buffer on the stack for a short key; a longer one moves to the heap.
 pub(super) type Buffer = SmallVec<[u8; 64]>;
 
-/// An integer of some width.
+/// An integer of any width.
 #[derive(Clone, Copy)]
 pub(super) struct Int {
-    /// Its bits, extended with its sign.
+    /// Its bits, sign-extended.
     pub(super) bits: u128,
-    /// In bytes.
+    /// Width in bytes.
     pub(super) width: usize,
     pub(super) signed: bool,
 }
 
-/// What is written at once.
+/// One item of a serialized key.
 #[derive(Clone, Copy)]
 pub(super) enum Item<'t> {
     Bool(bool),
@@ -36,32 +36,32 @@ pub(super) enum Item<'t> {
     Unit,
     UnitStruct,
     UnitVariant(u32, &'t str),
-    /// A variant; what it holds comes next.
+    /// A variant; its content follows.
     Variant(u32, &'t str),
-    /// So many elements come next.
+    /// A sequence; this many elements follow.
     Seq(usize),
     Map(usize),
     Tuple(usize),
     Struct(usize),
     Field(&'t str),
-    /// Before each element, and each pair, of a collection.
+    /// Precedes each element, or pair, of a collection.
     Element,
     End,
 }
 
-/// Where a key is written to.
+/// The target that a key is written to.
 pub(super) enum Sink<'a> {
     /// MessagePack with names.
     Names(Buffer),
     /// bincode with integers of fixed width.
     Fixed(Buffer),
-    /// Bytes that compare as the values do, where those derive `Ord`.
+    /// Bytes that compare like the values, if those derive `Ord`.
     Ordered(Buffer),
-    /// Compared with what the key feeds its hasher.
+    /// Compares the key with the data that it feeds a hasher.
     Fed(Fed<'a>),
 }
 
-/// Which of the first two.
+/// The two stored formats.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Form {
     Names,
@@ -76,7 +76,7 @@ impl<'a> Sink<'a> {
         }
     }
 
-    /// An empty one of the same form, for a part of the key.
+    /// An empty sink of the same format, for a part of the key.
     pub(super) fn part(&self) -> Sink<'a> {
         match self {
             Self::Names(_) => Self::Names(Buffer::new()),
@@ -92,7 +92,7 @@ impl<'a> Sink<'a> {
         }
     }
 
-    /// What was written as a part before.
+    /// Appends a part that was written separately.
     pub(super) fn append(&mut self, part: &[u8]) {
         match self {
             Self::Names(bytes) | Self::Fixed(bytes) | Self::Ordered(bytes) => bytes.extend_from_slice(part),
@@ -100,7 +100,7 @@ impl<'a> Sink<'a> {
         }
     }
 
-    // Each caller gives one kind of item.
+    // Inlined, since each caller writes one kind of item.
     #[inline(always)]
     pub(super) fn put(&mut self, item: Item<'_>) {
         match self {
@@ -112,7 +112,7 @@ impl<'a> Sink<'a> {
     }
 }
 
-/// As `rmp_serde::encode::write_named` does, byte by byte: the format is stored.
+/// Writes the same bytes as `rmp_serde::encode::write_named`: the format is stored.
 #[inline(always)]
 fn names(bytes: &mut Buffer, item: Item<'_>) {
     use rmp::encode as rmp;
@@ -138,7 +138,7 @@ fn names(bytes: &mut Buffer, item: Item<'_>) {
     };
 }
 
-/// As bincode does with integers of fixed width.
+/// Writes the same bytes as bincode with fixed-width integers.
 #[inline]
 fn fixed(bytes: &mut Buffer, item: Item<'_>) {
     let mut text = |text: &[u8]| {
@@ -169,7 +169,7 @@ fn fixed(bytes: &mut Buffer, item: Item<'_>) {
     }
 }
 
-/// So that bytes compare as what they stand for.
+/// Writes bytes that compare like the values.
 fn ordered(bytes: &mut Buffer, item: Item<'_>) {
     match item {
         Item::Bool(value) => bytes.push(u8::from(value)),
@@ -203,7 +203,7 @@ fn ordered_float(bytes: &mut Buffer, value: f64) {
     bytes.extend_from_slice(&ordered.to_be_bytes());
 }
 
-/// A zero byte is escaped, so that two of them can end it.
+/// Escapes zero bytes, so that two of them mark the end.
 fn ordered_bytes(bytes: &mut Buffer, value: &[u8]) {
     for byte in value {
         bytes.push(*byte);
@@ -214,7 +214,7 @@ fn ordered_bytes(bytes: &mut Buffer, value: &[u8]) {
     bytes.extend_from_slice(&[0, 0]);
 }
 
-/// A hasher that remembers what it is fed.
+/// A hasher that records its input.
 pub(super) struct Feed(Vec<u8>);
 
 impl Default for Feed {
@@ -233,7 +233,7 @@ impl Hasher for Feed {
     }
 }
 
-/// What a key feeds its hasher, compared with what one that derives `Hash` does.
+/// Compares the data that a key feeds a hasher with the data of a derived `Hash`.
 pub(super) struct Fed<'a> {
     left: &'a [u8],
     agrees: bool,
@@ -244,7 +244,7 @@ impl<'a> Fed<'a> {
         Self { left: &feed.0, agrees: true }
     }
 
-    /// Whether it was all of the feed, and nothing else.
+    /// Whether all of the recorded data matched.
     pub(super) fn agrees(&self) -> bool {
         self.agrees && self.left.is_empty()
     }
@@ -253,9 +253,9 @@ impl<'a> Fed<'a> {
         self.agrees = false;
     }
 
-    /// Goes on where the feed has this text next as a path: its components, and a
-    /// number made of their lengths. So the standard library does today; where it
-    /// changes that, paths are found out as other types are.
+    /// Consumes this text from the recorded data if it was hashed as a path: its components, and a number
+    /// made of their lengths. The standard library does this today; if it changes, paths are found like other
+    /// types.
     pub(super) fn takes_path(&mut self, text: &str) -> bool {
         let (mut left, mut bits) = (self.left, 0_usize);
         for part in Path::new(text).components().filter(|part| !matches!(part, Component::RootDir)) {
@@ -267,7 +267,7 @@ impl<'a> Fed<'a> {
         left.inspect(|left| self.left = left).is_some()
     }
 
-    /// Whether this text in some case can come next.
+    /// Whether this text, in some case, can come next.
     pub(super) fn may_take(&self, text: &str) -> bool {
         match (text.as_bytes().first(), self.left.first()) {
             (Some(first), Some(fed)) => !first.is_ascii() || first.eq_ignore_ascii_case(fed),
@@ -275,7 +275,7 @@ impl<'a> Fed<'a> {
         }
     }
 
-    /// Goes on where the feed has this text next.
+    /// Consumes this text if it comes next.
     pub(super) fn takes(&mut self, text: &str) -> bool {
         let left = self.left.strip_prefix(text.as_bytes()).and_then(|left| left.strip_prefix(&[0xff]));
         left.inspect(|left| self.left = left).is_some()

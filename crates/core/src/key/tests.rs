@@ -16,7 +16,7 @@ fn encoded<K: Serialize + DeserializeOwned + Hash + Eq + Debug + 'static>(key: &
     encoded.as_bytes().to_vec()
 }
 
-/// All of these keys are unequal.
+/// Asserts that all of these keys are unequal and have different encodings.
 fn apart<K: Serialize + DeserializeOwned + Hash + Eq + Debug + 'static>(keys: &[K]) {
     let mut seen = HashSet::new();
     for key in keys {
@@ -24,7 +24,7 @@ fn apart<K: Serialize + DeserializeOwned + Hash + Eq + Debug + 'static>(keys: &[
     }
 }
 
-/// All of these keys are equal.
+/// Asserts that all of these keys are equal and share an encoding.
 fn together<K: Serialize + DeserializeOwned + Hash + Eq + Debug + 'static>(keys: &[K]) {
     for key in keys {
         assert_eq!(*key, keys[0]);
@@ -32,7 +32,7 @@ fn together<K: Serialize + DeserializeOwned + Hash + Eq + Debug + 'static>(keys:
     }
 }
 
-/// Keys whose encodings were always right keep them: the format is stored.
+/// Asserts that the encoding is the same as in earlier builds: the format is stored.
 fn as_before<K: Serialize + DeserializeOwned + Hash + Eq + Debug + 'static>(key: K) {
     let mut names = Vec::new();
     rmp_serde::encode::write_named(&mut names, &key).unwrap();
@@ -103,7 +103,7 @@ fn everything() -> Everything {
 }
 
 #[test]
-fn keys_that_derive_their_traits_are_encoded_as_before() {
+fn keys_with_derived_traits_keep_their_encoding() {
     as_before(everything());
     as_before(vec![Role::Pair(-3, 'x'), Role::Member(0)]);
     as_before((String::from("Mixed Case/"), 3_u32));
@@ -115,7 +115,7 @@ fn keys_that_derive_their_traits_are_encoded_as_before() {
 }
 
 #[test]
-fn keys_that_derive_their_traits_are_sure_and_not_decoded_for_canonical_forms() {
+fn keys_with_derived_traits_need_no_canonical_form() {
     assert!(NamedKeys.encode(&everything()).unwrap().is_sure());
     assert!(NamedKeys.encode(&(1_u8, [3_u8; 4], String::new())).unwrap().is_sure());
     assert!(NamedKeys.encode(&(PathBuf::from("a"), 1)).unwrap().is_sure());
@@ -138,7 +138,7 @@ fn unequal_keys_have_unequal_encodings() {
 }
 
 #[test]
-fn paths_that_are_equal_share_an_encoding() {
+fn equal_paths_share_an_encoding() {
     together(&["a/b", "a//b", "a/./b", "a/b/", "a/b/.", "a///.//b//"].map(PathBuf::from));
     together(&["a/b", "a//b"].map(|path| Box::<Path>::from(Path::new(path))));
     together(&["a/b", "a//b"].map(|path| (1_u8, Some(PathBuf::from(path)), "a//b".to_owned())));
@@ -156,7 +156,7 @@ fn text_beside_a_path_keeps_its_spelling() {
     assert_eq!((decoded.1, decoded.2), (key.1, key.2));
 }
 
-/// Compared without regard to case, hashed as `by` says.
+/// Text that is compared case-insensitively, and hashed as `by` says.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Word<const UPPER: bool>(String);
 
@@ -189,7 +189,7 @@ fn text_compared_without_case_shares_an_encoding() {
 }
 
 #[test]
-fn parts_that_equality_does_not_look_at_are_left_out() {
+fn parts_ignored_by_equality_are_left_out() {
     #[derive(Clone, Debug, Serialize, Deserialize)]
     struct Traced {
         id: u32,
@@ -231,7 +231,7 @@ impl Hash for Set {
 }
 
 #[test]
-fn sets_without_order_share_an_encoding() {
+fn unordered_sets_share_an_encoding() {
     let words: Vec<String> = (0..9).map(|n| format!("word {n}")).collect();
     let sets: Vec<_> = (0..9)
         .map(|turn| {
@@ -245,8 +245,8 @@ fn sets_without_order_share_an_encoding() {
 }
 
 #[test]
-fn moments_in_numbers_share_an_encoding() {
-    /// As the crate `time` encodes a moment with an offset.
+fn numeric_moments_share_an_encoding() {
+    /// Encoded as the crate `time` encodes a moment with an offset.
     #[derive(Clone, Debug)]
     struct Moment {
         ordinal: u16,
@@ -289,7 +289,7 @@ fn moments_in_numbers_share_an_encoding() {
 }
 
 #[test]
-fn floats_that_are_equal_share_an_encoding() {
+fn equal_floats_share_an_encoding() {
     /// All NaN are equal, and zero has no sign.
     #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
     struct Number(f64);
@@ -310,7 +310,7 @@ fn floats_that_are_equal_share_an_encoding() {
 }
 
 #[test]
-fn a_key_whose_decoder_has_a_form_of_its_own_is_encoded_in_that() {
+fn key_normalized_by_its_decoder_is_encoded_in_that_form() {
     #[derive(Clone, Debug, PartialEq, Eq)]
     struct Tag(&'static str, u8);
     impl Hash for Tag {
@@ -331,7 +331,7 @@ fn a_key_whose_decoder_has_a_form_of_its_own_is_encoded_in_that() {
 }
 
 #[test]
-fn a_key_with_another_encoding_each_time_is_refused() {
+fn key_with_another_encoding_each_time_is_rejected() {
     use std::sync::atomic::{AtomicU32, Ordering};
     static NEXT: AtomicU32 = AtomicU32::new(0);
     #[derive(Debug, PartialEq, Eq, Deserialize)]
@@ -359,7 +359,7 @@ fn a_key_with_another_encoding_each_time_is_refused() {
 }
 
 #[test]
-fn a_key_with_a_skipped_field_is_refused() {
+fn key_with_a_skipped_field_is_rejected() {
     #[derive(Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
     struct Half {
         seen: u8,
@@ -379,7 +379,7 @@ fn any_bytes_decode_or_fail() {
 }
 
 #[test]
-fn a_canonical_form_that_is_another_key_is_refused() {
+fn canonical_form_that_is_another_key_is_rejected() {
     let keys = crate::key::Canonical::new(Box::new(|key: &u8| key / 2), NamedKeys);
     assert!(KeyCodec::<u8>::encode(&keys, &0).is_ok());
     assert_eq!(KeyCodec::<u8>::encode(&keys, &2).unwrap_err().kind(), ErrorKind::Codec);

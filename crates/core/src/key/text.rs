@@ -1,6 +1,6 @@
-//! Other spellings of a text: what a path, a number or a word may be written as.
+//! Canonical spellings of text: paths, numbers and words.
 //!
-//! Each function returns `None` where its spelling is the given one.
+//! Each function returns `None` if the text already has that spelling.
 
 use std::path::{Path, PathBuf};
 
@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 /// without an exponent.
 const DIGITS_MAX: usize = 128;
 
-/// A path by its components, as the standard library compares paths: without
-/// repeated and trailing separators and without `.` inside.
+/// A path normalized by its components, as the standard library compares paths: without repeated or trailing
+/// separators and without inner `.` components.
 pub(super) fn path(given: &str) -> Option<String> {
     let is_loose = |pair: &[u8]| pair[0] == b'/' && matches!(pair[1], b'/' | b'.');
     let may_change = given.ends_with('/') || given.as_bytes().windows(2).any(is_loose);
@@ -37,7 +37,7 @@ pub(super) fn separators(given: &str) -> Option<String> {
     Some(path).filter(|path| path != given)
 }
 
-/// Text whose case was folded away, `ß` and `SS` included.
+/// Text with full case folding, `ß` and `SS` included.
 pub(super) fn fold(given: &str) -> Option<String> {
     if given.is_ascii() {
         return ascii_lower(given);
@@ -56,13 +56,13 @@ pub(super) fn ascii_lower(given: &str) -> Option<String> {
     given.bytes().any(|byte| byte.is_ascii_uppercase()).then(|| given.to_ascii_lowercase())
 }
 
-/// Whether rewrites of case may change a text.
+/// Whether case rewrites may change a text.
 pub(super) fn has_case(given: &str) -> bool {
     given.bytes().any(|byte| byte.is_ascii_uppercase() || !byte.is_ascii())
 }
 
-/// A decimal number without signs, zeros and exponents that mean nothing:
-/// `1.50` as `1.5`, `-0.0` as `0`, `1e3` as `1000`.
+/// A decimal number without insignificant signs, zeros and exponents: `1.50` as `1.5`, `-0.0` as `0`, `1e3`
+/// as `1000`.
 pub(super) fn number(given: &str) -> Option<String> {
     let first = *given.as_bytes().first()?;
     if given.len() > DIGITS_MAX || !(first.is_ascii_digit() || matches!(first, b'+' | b'-' | b'.')) {
@@ -86,7 +86,7 @@ pub(super) fn number(given: &str) -> Option<String> {
     Some(format!("{sign}{}", written(kept, scale))).filter(|text| text != given)
 }
 
-/// `digits` times ten to the power of `scale`, as people write it.
+/// Formats `digits` times ten to the power of `scale`.
 fn written(digits: &str, scale: i64) -> String {
     let point = digits.len() as i64 + scale;
     match usize::try_from(scale) {
@@ -108,7 +108,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_lose_what_means_nothing() {
+    fn numbers_lose_insignificant_digits() {
         let cases = [
             ("1.50", "1.5"),
             ("1.0", "1"),
@@ -143,7 +143,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn paths_are_what_their_components_are() {
+    fn paths_are_normalized_by_their_components() {
         for (given, expected) in
             [("a//b", "a/b"), ("a/./b/", "a/b"), ("./a/", "./a"), ("//", "/"), ("/", "/"), ("../a/.", "../a")]
         {

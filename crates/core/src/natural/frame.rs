@@ -1,4 +1,4 @@
-//! Record batches of Arrow, as an Arrow IPC stream.
+//! Arrow record batches, stored as an Arrow IPC stream.
 
 use std::io;
 use std::ops::Deref;
@@ -15,7 +15,7 @@ use super::serde::{Natural, as_bytes};
 use crate::codec::Sink;
 use crate::{Error, ErrorKind, Result};
 
-/// Columns of one length: an Arrow [`RecordBatch`], with its schema.
+/// A data frame: an Arrow [`RecordBatch`] with its schema.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -51,20 +51,20 @@ impl Deref for Frame {
 }
 
 impl Frame {
-    /// Bytes of [`encode`](Self::encode), found by writing to nowhere.
+    /// The length of [`encode`](Self::encode), in bytes, found by counting without a buffer.
     ///
     /// # Errors
-    /// As [`encode`](Self::encode).
+    /// The same as [`encode`](Self::encode).
     pub fn encoded_len(&self) -> Result<u64> {
         let mut sink = Sink::default();
         self.write(&mut sink)?;
         Ok(sink.len())
     }
 
-    /// An Arrow IPC stream of the schema and one batch.
+    /// Encodes an Arrow IPC stream of the schema and one batch.
     ///
     /// # Errors
-    /// `ErrorKind::Codec` for what Arrow cannot write.
+    /// `ErrorKind::Codec` if Arrow cannot write it.
     pub fn encode(&self) -> Result<Bytes> {
         let mut bytes = Vec::with_capacity(self.0.get_array_memory_size());
         self.write(&mut bytes)?;
@@ -76,17 +76,15 @@ impl Frame {
         writer.write(&self.0).and_then(|()| writer.finish()).map_err(failed)
     }
 
-    /// The batch of what [`encode`](Self::encode) gave. The columns share the
-    /// buffer of the bytes, where they are aligned in it.
+    /// Decodes the result of [`encode`](Self::encode). Columns that are aligned in `bytes` share its buffer.
     ///
     /// # Errors
-    /// `ErrorKind::Corrupt` for anything else.
+    /// `ErrorKind::Corrupt` for other bytes.
     pub fn decode(bytes: Bytes) -> Result<Self> {
         if !is_whole(&bytes) {
             return Err(damaged());
         }
-        // Arrow checks what it reads, but not by a promise: a stream that was
-        // made to deceive it is no reason to end a thread.
+        // Arrow does not promise to check everything it reads: a malicious stream must not panic the thread.
         let read = catch_unwind(AssertUnwindSafe(|| read(bytes)));
         read.map_err(|_| damaged())?
     }
@@ -97,7 +95,7 @@ fn read(bytes: Bytes) -> Result<Frame> {
     let mut decoder = StreamDecoder::new();
     let undecodable = |error| damaged().with_source(error);
     let batch = decoder.decode(&mut buffer).map_err(undecodable)?.ok_or_else(damaged)?;
-    // Behind the one batch stands the end of the stream.
+    // The end of the stream follows the one batch.
     if decoder.decode(&mut buffer).map_err(undecodable)?.is_some() || !buffer.is_empty() {
         return Err(damaged());
     }
@@ -105,8 +103,8 @@ fn read(bytes: Bytes) -> Result<Frame> {
     Ok(Frame(batch))
 }
 
-/// Whether each message is as long as it says, up to the end of the stream: so
-/// nobody allocates by what it says.
+/// Whether each message is as long as it claims, up to the end of the stream. So no claimed length leads to
+/// an allocation.
 fn is_whole(mut bytes: &[u8]) -> bool {
     while let Some((len, rest)) = message_len(bytes) {
         if len == 0 {
@@ -120,13 +118,13 @@ fn is_whole(mut bytes: &[u8]) -> bool {
     false
 }
 
-/// How long the next message says it is, and what follows that.
+/// The claimed length of the next message, and the bytes after that length.
 fn message_len(bytes: &[u8]) -> Option<(usize, &[u8])> {
     let (len, rest) = bytes.strip_prefix(&[0xff; 4])?.split_at_checked(size_of::<u32>())?;
     Some((usize::try_from(u32::from_le_bytes(len.try_into().ok()?)).ok()?, rest))
 }
 
-/// What follows a message and its body; `None` where they are not whole.
+/// The bytes after a message and its body; `None` if they are incomplete.
 fn after_message(len: usize, bytes: &[u8]) -> Option<&[u8]> {
     let (message, rest) = bytes.split_at_checked(len)?;
     let body = usize::try_from(root_as_message(message).ok()?.bodyLength()).ok()?;

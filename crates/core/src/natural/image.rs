@@ -1,7 +1,7 @@
-//! Pictures of the crate `image`, as raw pixels.
+//! Images of the crate `image`, stored as raw pixels.
 //!
-//! Not as PNG: its length cannot be told without making it, and making it takes
-//! longer than most that a cache is for. Pixels can be compressed like anything else.
+//! Not as PNG: its length is unknown before it is encoded, and encoding takes longer than most loads that a
+//! cache saves. Pixels can be compressed like other payloads.
 
 use std::fmt;
 use std::ops::Deref;
@@ -14,13 +14,12 @@ use image::{DynamicImage, ImageBuffer, Pixel};
 use super::serde::{Natural, as_bytes};
 use crate::{Error, ErrorKind, Result};
 
-/// Bytes before the samples: the number of the layout, width, height.
+/// Bytes before the samples: layout number, width, height.
 const HEAD: usize = 4 + 4 + 4;
 
-/// A decoded picture. Stored with all its pixels, as they are.
+/// A decoded image, stored with all its pixels.
 ///
-/// For pictures that are dear to decode or to make. What comes out of a file
-/// or a network is bytes: keep it as [`Bytes`].
+/// For images that are expensive to decode or to generate. Store an encoded file as [`Bytes`].
 ///
 /// ```
 /// use image::DynamicImage;
@@ -54,7 +53,7 @@ impl fmt::Debug for Image {
 
 macro_rules! layouts {
     ($($number:literal = $variant:ident),+) => {
-        /// The number of the layout, and the bytes of a sample and of all.
+        /// The layout number, and the total size of the samples in bytes.
         fn layout(image: &DynamicImage) -> Option<(u32, usize)> {
             match image {
                 $(DynamicImage::$variant(buffer) => Some(($number, size_of_val(&buffer.as_raw()[..]))),)+
@@ -91,11 +90,11 @@ layouts!(
     9 = ImageRgba32F
 );
 
-/// A sample of a pixel.
+/// A sample (one channel of a pixel).
 trait Sample: Sized {
     fn put_all(samples: &[Self], bytes: &mut Vec<u8>);
 
-    /// What does not make a whole one is passed over.
+    /// Ignores the bytes of an incomplete last sample.
     fn take_all(bytes: &[u8]) -> Vec<Self>;
 }
 
@@ -125,7 +124,7 @@ macro_rules! samples {
 
 samples!(u16, f32);
 
-/// Nothing is allocated by what the head claims: there are as many samples, or none are read.
+/// Decodes only if the length matches the claimed size, so no claim leads to an allocation.
 fn buffer<P: Pixel<Subpixel: Sample>>(
     (width, height): (u32, u32),
     bytes: &[u8],
@@ -140,15 +139,15 @@ fn buffer<P: Pixel<Subpixel: Sample>>(
 }
 
 impl Image {
-    /// Bytes of [`encode`](Self::encode). Costs nothing.
+    /// The length of [`encode`](Self::encode), in bytes. Costs nothing.
     ///
     /// # Errors
-    /// As [`encode`](Self::encode).
+    /// The same as [`encode`](Self::encode).
     pub fn encoded_len(&self) -> Result<u64> {
         self.check().map(|(_, len)| (HEAD + len) as u64)
     }
 
-    /// Its size and its pixels; `docs/format.md` has every byte.
+    /// Encodes size and pixels; `docs/format.md` specifies every byte.
     ///
     /// # Errors
     /// `ErrorKind::Codec` for a color space other than sRGB, which would be lost.
@@ -171,10 +170,10 @@ impl Image {
         layout(self).ok_or_else(|| refused("its layout has no number"))
     }
 
-    /// The picture of what [`encode`](Self::encode) gave.
+    /// Decodes the result of [`encode`](Self::encode).
     ///
     /// # Errors
-    /// `ErrorKind::Corrupt` for anything else.
+    /// `ErrorKind::Corrupt` for other bytes.
     pub fn decode(bytes: &[u8]) -> Result<Self> {
         let words = bytes.split_at_checked(HEAD).and_then(|(head, samples)| {
             let (words, _) = head.as_chunks();

@@ -1,9 +1,8 @@
-//! Values of other crates that serde does not know, each in its natural format.
+//! Types of other crates without serde support, each in its natural format.
 //!
-//! A builder asks for serde types; these are such around values that are not,
-//! and are never sent through serde when they are the value of a cache: a
-//! picture is stored as its pixels, a record batch as an Arrow IPC stream.
-//! Cloning one costs a count.
+//! A builder requires serde types. These wrappers implement serde, but as the value of a cache they bypass
+//! it: an image is stored as its pixels, a record batch as an Arrow IPC stream. A clone only counts a
+//! reference.
 
 #[cfg(feature = "arrow")]
 mod frame;

@@ -1,4 +1,4 @@
-//! As a part of another type, a natural value is bytes.
+//! Serde support of the natural types: as a part of another type they are byte strings.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use crate::Result;
 
-/// What is bytes by itself.
+/// A type with its own byte encoding.
 pub(super) trait Natural: Sized {
     fn to_bytes(&self) -> Result<Bytes>;
     fn from_bytes(bytes: Bytes) -> Result<Self>;
@@ -32,7 +32,7 @@ impl<'de, T: Natural> Visitor<'de> for Wanted<T> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut numbers: A) -> Result<T, A::Error> {
-        // Grows with what is there, whatever length was claimed.
+        // Memory grows with the actual data, not with the claimed length.
         let mut bytes = Vec::new();
         while let Some(byte) = numbers.next_element()? {
             bytes.push(byte);

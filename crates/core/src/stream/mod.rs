@@ -1,11 +1,9 @@
-//! Frames that are read and written in parts, because their payload is too
-//! large to hold.
+//! Frames that are read and written in parts, because their payload is too large for memory.
 //!
-//! A payload is cut into chunks of [`CHUNK_LEN`] bytes, and no byte of a chunk
-//! is handed out before the whole chunk was compared with its sum. A frame
-//! that was written as a stream carries these sums behind its payload, so it
-//! opens at the cost of reading them. For any other frame they are made by one
-//! pass over the payload, which verifies it on the way.
+//! A payload is divided into chunks of [`CHUNK_LEN`] bytes. No byte of a chunk is returned before the whole
+//! chunk was verified with its checksum. A frame that was written as a stream has these checksums after its
+//! payload, so opening it costs reading them. For other frames, opening computes the checksums in one pass
+//! over the payload, which verifies it.
 
 mod open;
 mod sums;
@@ -22,18 +20,18 @@ pub use sums::{CHUNK_LEN, Summing, Sums};
 pub use value::{ByteValue, unpack};
 pub use verified::Verified;
 
-/// What can be read and sought in, and sent to another thread.
+/// A reader with seek that can be sent to another thread.
 pub trait Medium: Read + Seek + Send {}
 
 impl<T: Read + Seek + Send> Medium for T {}
 
-/// A frame as it lies on its medium, to be read in parts.
+/// A stored frame, to be read in parts.
 ///
-/// It stays what it was when it was opened, whatever happens to its entry.
+/// It stays unchanged after it was opened, whatever happens to its entry.
 pub struct Stored {
-    /// The bytes of the frame, from its first one.
+    /// The bytes of the frame, from the first one.
     pub medium: Box<dyn Medium>,
-    /// How many there are.
+    /// The length of the frame in bytes.
     pub len: u64,
 }
 

@@ -1,4 +1,4 @@
-//! Opening a frame without reading its payload into memory.
+//! Opens a frame without reading its payload into memory.
 
 use std::io::{self, Read, SeekFrom};
 
@@ -7,26 +7,24 @@ use crate::frame::{FIXED_LEN, FrameError, Head, Header};
 use crate::key::EncodedKey;
 use crate::{Error, ErrorKind, Result};
 
-/// A frame that was opened.
+/// An opened frame.
 #[derive(Debug)]
 pub struct Parts {
-    /// The facts in its head.
+    /// The fields of its head.
     pub header: Header,
-    /// Its head, byte for byte: it tells this version of the entry from others.
+    /// The bytes of its head, which differ between versions of the entry.
     pub head: Vec<u8>,
     /// Its payload as stored, verified as it is read.
     pub payload: Verified,
 }
 
-/// Verifies the head of a frame against the key it was asked for, and makes
-/// its payload readable.
+/// Verifies the head of a frame against the requested key, and opens its payload for reading.
 ///
-/// Costs reading the head and the sums of the chunks; where the frame has none,
-/// one pass over the payload.
+/// Costs reading the head and the chunk checksums; one pass over the payload if the frame has none.
 ///
 /// # Errors
-/// [`ErrorKind::Corrupt`] for what is no usable frame of `key`; that of the
-/// medium where it cannot be read.
+/// [`ErrorKind::Corrupt`] if it is not a usable frame of `key`; the error of the medium if that cannot be
+/// read.
 pub fn open(mut stored: Stored, key: &EncodedKey) -> Result<Parts> {
     let bytes = read_head(&mut stored, key)?;
     let head = Head::parse(&bytes).map_err(corrupt)?;
@@ -47,14 +45,14 @@ pub fn open(mut stored: Stored, key: &EncodedKey) -> Result<Parts> {
     Ok(Parts { header, head, payload })
 }
 
-/// As many bytes as the head of a frame of `key` has; more where there are tags.
+/// Reads as many bytes as the head of a frame of `key` has, including its tags.
 fn read_head(stored: &mut Stored, key: &EncodedKey) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     take(stored, (FIXED_LEN + key.as_bytes().len()) as u64, &mut bytes)?;
     let Some(tags) = bytes.get(16..20) else { return Ok(bytes) };
     let mut len = [0; 4];
     len.copy_from_slice(tags);
-    // Grows with what is there, not with what is claimed.
+    // Memory grows with the actual data, not with the claimed length.
     take(stored, u64::from(u32::from_le_bytes(len)), &mut bytes)?;
     Ok(bytes)
 }
@@ -92,7 +90,7 @@ fn corrupt(error: FrameError) -> Error {
     Error::new(ErrorKind::Corrupt, error.to_string()).with_source(error)
 }
 
-/// What ends before its own length is damaged; anything else is the medium.
+/// A premature end means a damaged frame; other errors come from the medium.
 fn unread(error: io::Error) -> Error {
     if error.kind() == io::ErrorKind::UnexpectedEof { corrupt(FrameError::Truncated) } else { error.into() }
 }

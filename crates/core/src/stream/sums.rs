@@ -1,4 +1,4 @@
-//! The sums of the chunks of a payload.
+//! Checksums of the chunks of a payload.
 
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
@@ -6,10 +6,10 @@ use crate::frame::{FrameError, Payload};
 
 /// Bytes of a chunk; the last one of a payload may be shorter.
 ///
-/// A seek costs reading one chunk, and its sum takes a 32,768th of its space.
+/// A seek costs reading one chunk. Its checksum adds a 32,768th to its size.
 pub const CHUNK_LEN: usize = 256 << 10;
 
-/// Bytes of a sum.
+/// Bytes of a checksum.
 const SUM_LEN: u64 = 8;
 
 /// The XXH3-64 of each chunk of a payload, in order.
@@ -17,20 +17,19 @@ const SUM_LEN: u64 = 8;
 pub struct Sums(Vec<u64>);
 
 impl Sums {
-    /// Bytes that the sums of a payload take behind it: one word a chunk, and
-    /// the sum of these words.
+    /// Bytes that the checksums take after a payload: one word per chunk, and the checksum of these words.
     pub fn stored_len(payload_len: u64) -> u64 {
         (payload_len.div_ceil(CHUNK_LEN as u64) + 1).saturating_mul(SUM_LEN)
     }
 
-    /// As they stand behind the payload.
+    /// Encodes the checksums as they are stored after the payload.
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut bytes: Vec<u8> = self.0.iter().flat_map(|sum| sum.to_le_bytes()).collect();
         bytes.extend_from_slice(&xxh3_64(&bytes).to_le_bytes());
         bytes
     }
 
-    /// Reads and verifies what stands behind a payload of so many bytes.
+    /// Parses and verifies the checksums after a payload of `payload_len` bytes.
     pub fn parse(bytes: &[u8], payload_len: u64) -> Result<Self, FrameError> {
         if bytes.len() as u64 != Self::stored_len(payload_len) {
             return Err(FrameError::Truncated);
@@ -43,13 +42,13 @@ impl Sums {
         Ok(Self(sums.iter().map(|sum| u64::from_le_bytes(*sum)).collect()))
     }
 
-    /// Whether `bytes` are the chunk of this number.
+    /// Whether `bytes` match the checksum of this chunk.
     pub fn matches(&self, chunk: usize, bytes: &[u8]) -> bool {
         self.0.get(chunk).is_some_and(|sum| *sum == xxh3_64(bytes))
     }
 }
 
-/// Sums a payload that comes piece by piece.
+/// Computes the checksums of a payload that arrives in pieces.
 #[derive(Default)]
 pub struct Summing {
     whole: Xxh3,
@@ -60,7 +59,7 @@ pub struct Summing {
 }
 
 impl Summing {
-    /// Takes in the next bytes. Costs two passes of XXH3 over them.
+    /// Adds the next bytes. Costs two passes of XXH3 over them.
     pub fn update(&mut self, mut bytes: &[u8]) {
         self.whole.update(bytes);
         self.len += bytes.len() as u64;
@@ -68,7 +67,7 @@ impl Summing {
             let (now, rest) = bytes.split_at(bytes.len().min(CHUNK_LEN - self.in_chunk));
             bytes = rest;
             if now.len() == CHUNK_LEN {
-                // Summed at once, which is faster.
+                // A whole chunk is hashed at once, which is faster.
                 self.sums.0.push(xxh3_64(now));
                 continue;
             }
@@ -80,7 +79,7 @@ impl Summing {
         }
     }
 
-    /// What a head says of all that came, and the sums of its chunks.
+    /// The payload fields of the head, and the checksums of the chunks.
     pub fn finish(mut self) -> (Payload, Sums) {
         if self.in_chunk > 0 {
             self.end_chunk();
@@ -124,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn damaged_sums_are_refused() {
+    fn damaged_checksums_are_rejected() {
         let stored = sums_in_pieces_of(&[7; 1000], 1000).1.to_bytes();
         assert_eq!(Sums::parse(&stored, CHUNK_LEN as u64 + 1), Err(FrameError::Truncated));
         assert_eq!(Sums::parse(&[], 0), Err(FrameError::Truncated));

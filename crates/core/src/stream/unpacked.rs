@@ -1,4 +1,4 @@
-//! A payload that is decompressed as it is read.
+//! Decompresses a payload as it is read.
 
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
 
@@ -10,15 +10,15 @@ use crate::frame::FrameError;
 
 type Inner = Decoder<'static, BufReader<Verified>>;
 
-/// A zstd payload, read as the value it holds.
+/// A zstd payload, read as the decompressed value.
 ///
-/// A seek forward decompresses what lies between, a seek back begins anew.
-/// Memory is what zstd needs for its window: 8 MiB up to level 19.
+/// A seek forward decompresses the bytes in between; a seek back starts again from the beginning. Memory is
+/// the zstd window: 8 MiB up to level 19.
 pub(super) struct Unpacked {
-    /// `None` after it failed to begin anew.
+    /// `None` after a restart failed.
     decoder: Option<Inner>,
     len: u64,
-    /// How far it is decompressed.
+    /// The position in the value up to which it is decompressed.
     decoded: u64,
     position: u64,
 }
@@ -28,7 +28,7 @@ impl Unpacked {
         Ok(Self { decoder: Some(Decoder::new(stored)?), len, decoded: 0, position: 0 })
     }
 
-    /// Brings the decoder to the position.
+    /// Advances the decoder to the position.
     fn catch_up(&mut self) -> io::Result<&mut Inner> {
         if self.decoded > self.position || self.decoder.is_none() {
             self.begin_anew()?;
@@ -62,7 +62,7 @@ impl Read for Unpacked {
         if read == 0 {
             return Err(damaged(FrameError::Truncated));
         }
-        // The last bytes go out only when nothing follows them.
+        // The last bytes are returned only if no bytes follow them.
         let trails = read as u64 == left && has_more(decoder);
         self.decoded += read as u64;
         if trails {
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn seeking_forth_and_back_finds_the_same_bytes() {
+    fn seeks_forward_and_back_find_the_same_bytes() {
         let plain = plain();
         let mut reader = unpacked(&plain, plain.len() as u64);
         for at in [0, 1000, 3 * CHUNK_LEN, 10, plain.len() - 1, plain.len() - 500, 0] {
@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_length_is_an_error_each_time() {
+    fn wrong_length_is_an_error_on_every_read() {
         let plain = plain();
         for claimed in [plain.len() as u64 - 1, plain.len() as u64 + 1] {
             let mut reader = unpacked(&plain, claimed);

@@ -1,4 +1,4 @@
-//! Values that are bytes.
+//! Values that are byte strings.
 
 use std::io::{Cursor, Read};
 use std::sync::Arc;
@@ -14,16 +14,15 @@ mod sealed {
     pub trait Sealed {}
 }
 
-/// A value that is its own encoding: bytes, and nothing else.
+/// A value that is its own encoding: a byte string.
 ///
-/// Sealed: these are the types whose frames have the codec
-/// [`Raw`](CodecId::Raw), which is what makes one written by parts the same as
-/// one written whole.
+/// Sealed: the frames of exactly these types have the codec [`Raw`](CodecId::Raw), so a frame written in
+/// parts equals one written whole.
 pub trait ByteValue: sealed::Sealed + Sized {
-    /// The value of these bytes. Copies them into `Box<[u8]>` and `Arc<[u8]>`.
+    /// Creates the value from bytes. Copies them for `Box<[u8]>` and `Arc<[u8]>`.
     fn from_bytes(bytes: Bytes) -> Self;
 
-    /// The bytes of this value. Copies nothing.
+    /// The bytes of the value, without a copy.
     fn into_bytes(self) -> Bytes;
 }
 
@@ -50,13 +49,13 @@ byte_values! {
     Arc<[u8]>: |bytes: Bytes| Arc::from(&bytes[..]), Bytes::from_owner;
 }
 
-/// The value in a payload, to be read in parts.
+/// Opens the value in a payload for reading in parts.
 ///
-/// LZ4's block format cannot: such a value is decompressed into memory.
+/// LZ4 block format cannot be read in parts: such a value is decompressed into memory.
 ///
 /// # Errors
-/// [`ErrorKind::Corrupt`] for the payload of another type,
-/// [`ErrorKind::Unsupported`] when this build lacks the compression.
+/// [`ErrorKind::Corrupt`] for a payload of another type, [`ErrorKind::Unsupported`] if this build lacks the
+/// compression.
 pub fn unpack(header: &Header, payload: Verified) -> Result<Box<dyn Medium>> {
     if header.codec != CodecId::Raw || header.shape != 0 {
         return Err(Error::new(ErrorKind::Corrupt, "the entry was written by another type or codec"));

@@ -1,4 +1,4 @@
-//! A payload whose bytes are compared with their sums before they are handed out.
+//! Verifies the bytes of a payload before they are returned.
 
 use std::fmt;
 use std::io::{self, Read, Seek, SeekFrom};
@@ -8,12 +8,11 @@ use crate::frame::FrameError;
 
 /// The payload of a frame, as stored.
 ///
-/// Reading costs one chunk of memory. A chunk that is not what was written is
-/// an error of kind [`InvalidData`](io::ErrorKind::InvalidData), each time it
-/// is asked for, and none of its bytes is handed out.
+/// Reading needs memory for one chunk. Every read of a damaged chunk fails with an error of kind
+/// [`InvalidData`](io::ErrorKind::InvalidData), and returns none of its bytes.
 pub struct Verified {
     medium: Box<dyn Medium>,
-    /// Where the payload begins on the medium.
+    /// The position of the payload on the medium.
     starts: u64,
     len: u64,
     sums: Sums,
@@ -28,17 +27,17 @@ impl Verified {
         Self { medium, starts, len, sums, position: 0, held: None, buffer: Vec::new() }
     }
 
-    /// Bytes of the payload.
+    /// The length of the payload in bytes.
     pub fn len(&self) -> u64 {
         self.len
     }
 
-    /// Whether there are none.
+    /// Whether the payload is empty.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// Reads a chunk whole and verifies it.
+    /// Reads a whole chunk and verifies it.
     fn fetch(&mut self, chunk: usize, into: &mut [u8]) -> io::Result<()> {
         self.medium.seek(SeekFrom::Start(self.starts + (chunk * CHUNK_LEN) as u64))?;
         self.medium.read_exact(into).map_err(|error| match error.kind() {
@@ -96,7 +95,7 @@ impl fmt::Debug for Verified {
     }
 }
 
-/// Where a seek leads; beyond the end is allowed, as with files.
+/// The target of a seek; beyond the end is allowed, as with files.
 pub(super) fn sought(to: SeekFrom, position: u64, len: u64) -> io::Result<u64> {
     let target = match to {
         SeekFrom::Start(at) => Some(at),
@@ -121,7 +120,7 @@ mod tests {
         (0..len).map(|at| (at / 7 % 251) as u8).collect()
     }
 
-    /// The payload behind three other bytes, with its sums.
+    /// The payload after three other bytes, with its checksums.
     fn verified(payload: &[u8], stored: &[u8]) -> Verified {
         let mut summing = Summing::default();
         summing.update(payload);
@@ -130,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn pieces_of_any_length_read_the_payload() {
+    fn reads_of_any_length_return_the_payload() {
         let payload = payload(2 * CHUNK_LEN + 100);
         for piece in [1000, CHUNK_LEN, CHUNK_LEN + 1, 4 * CHUNK_LEN] {
             let mut reader = verified(&payload, &payload);
@@ -146,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn a_seek_leads_to_the_byte_it_names() {
+    fn seek_moves_to_the_given_byte() {
         let payload = payload(2 * CHUNK_LEN + 100);
         let mut reader = verified(&payload, &payload);
         for at in [5, CHUNK_LEN - 1, CHUNK_LEN, 2 * CHUNK_LEN + 99, 0] {
@@ -162,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn a_damaged_chunk_is_an_error_and_the_others_are_read() {
+    fn damaged_chunk_is_an_error_and_other_chunks_are_read() {
         let payload = payload(3 * CHUNK_LEN);
         let mut stored = payload.clone();
         stored[CHUNK_LEN + 77] ^= 1;

@@ -133,7 +133,7 @@ impl Engine {
         let leased = self.drive::<W, _>(false, async move { engine.lease(&encoded).await }).await;
         match leased {
             Ok(Some(Some((_, lease)))) => lead.leader.flight.hold(lease),
-            // Another node refreshes the entry, and a notice will tell.
+            // Another node refreshes the entry, and a notice will report it.
             Ok(Some(None)) => return None,
             _ => {}
         }
@@ -143,7 +143,8 @@ impl Engine {
     }
 
     /// Returns the key for storing the result of a finished load. The tier forgets
-    /// removals after `REMOVAL_LIFE`, so a load that began too long ago is not stored.
+    /// removals after `REMOVAL_LIFE`. So a load that took longer than half of that gets a
+    /// base version that no entry has, and is not stored.
     pub(crate) fn still_based(&self, key: EncodedKey, flight: &Flight) -> EncodedKey {
         let forgotten = flight.lasted(REMOVAL_LIFE / 2).is_some_and(|moment| moment < Instant::now());
         if forgotten && self.nodes.is_some() { key.based_on(EntryVersion::NONE) } else { key }

@@ -98,7 +98,8 @@ impl Replica {
     /// Synchronizes with the tier, unless the replica is current enough to judge an entry
     /// that was read just now.
     ///
-    /// # Errors The error of the tier: then the entry cannot be judged.
+    /// # Errors
+    /// The error of the tier: then the entry cannot be judged.
     #[inline]
     pub(crate) async fn ensure_current(&self) -> Result<()> {
         if !self.is_lagging() && self.is_recent() {
@@ -114,8 +115,9 @@ impl Replica {
 
     /// Records invalidations for all nodes.
     ///
-    /// # Errors The error of the tier: then the invalidations count on this node, and are
-    /// pending for the others.
+    /// # Errors
+    /// The error of the tier: then the invalidations count on this node, and are pending
+    /// for the others.
     pub(crate) async fn make(&self, invalidations: Vec<Invalidation>, at: Time) -> Result<()> {
         match self.exchange(invalidations.iter().map(|copy_tag| (copy_tag.clone(), at)).collect()).await {
             Ok(()) => Ok(()),

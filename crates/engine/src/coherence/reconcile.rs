@@ -65,7 +65,7 @@ struct Case {
     /// Whether the version is the one from the time of the write; `None` if that is
     /// unknown.
     is_same: Option<bool>,
-    /// Who made the last removal that the tier remembers.
+    /// The origin of the last removal that the tier remembers.
     removal: LastRemoval,
     /// Whether the tier was cleared or lost its data since the write.
     cleared: bool,

@@ -118,8 +118,9 @@ impl Invalidations {
 
     /// Records invalidations with one number. They are in effect when this returns.
     ///
-    /// # Errors If they cannot be written to the log. They are in effect in this process
-    /// all the same; the next process takes every entry as removed.
+    /// # Errors
+    /// If they cannot be written to the log. They are still in effect in this process
+    /// then; the next process takes every entry as removed.
     pub(crate) fn make(&self, invalidations: Vec<Invalidation>, at: Time) -> Result<()> {
         let mut appended = self.appended.lock();
         let stamp = self.count.load(Ordering::Acquire) + 1;
@@ -133,8 +134,9 @@ impl Invalidations {
 
     /// Adopts invalidations of other nodes. They are in effect when this returns.
     ///
-    /// # Errors If they cannot be written to the log. They are in effect in this process
-    /// all the same.
+    /// # Errors
+    /// If they cannot be written to the log. They are still in effect in this process
+    /// then.
     pub(crate) fn adopt(&self, marked: Vec<InvalidationRecord>) -> Result<()> {
         self.count_in(marked, &mut self.appended.lock())
     }
@@ -165,7 +167,8 @@ impl Invalidations {
     /// Restarts the time at `now`, which may be earlier than the recorded time.
     /// Invalidations with a later time then count as made at `now`.
     ///
-    /// # Errors If it cannot be written to the log.
+    /// # Errors
+    /// If it cannot be written to the log.
     pub(crate) fn restart_time(&self, now: Time) -> Result<()> {
         let mut appended = self.appended.lock();
         self.noted_at.store(now.as_millis(), Ordering::Release);

@@ -24,11 +24,12 @@ impl Engine {
     /// Expires every entry with one of these tags, in every tier, and also loads in
     /// progress. The cost does not depend on the number of entries.
     ///
-    /// # Errors If the invalidation cannot be written to the log: it holds in this cache,
-    /// and the next cache over the same directory starts empty. `ErrorKind::Unavailable`
-    /// if other nodes cannot be told now: they are told later. `ErrorKind::Unsupported`
-    /// if other processes write entries with sequence numbers of their own: then nothing
-    /// is invalidated.
+    /// # Errors
+    /// If the invalidation cannot be written to the log: it holds in this cache, and the
+    /// next cache over the same directory starts empty. `ErrorKind::Unavailable` if other
+    /// nodes cannot be told now: they are told later. `ErrorKind::Unsupported` if other
+    /// processes write entries with sequence numbers of their own: then nothing is
+    /// invalidated.
     pub(crate) async fn invalidate_tags<W: Runtime>(self: &Arc<Self>, tags: Vec<Tag>) -> Result<()> {
         let invalidations = tags.iter().filter(|tag| tag.as_str().len() <= TAG_LEN_MAX);
         let invalidations: Vec<Invalidation> =
@@ -72,7 +73,8 @@ impl Engine {
     /// Expires one entry, and also a load of it in progress. Removes the entry if it has
     /// no stale window.
     ///
-    /// # Errors If a tier failed. An entry that may be left there is not served.
+    /// # Errors
+    /// If a tier failed. An entry that may be left there is not served.
     pub(crate) async fn invalidate<W: Runtime>(self: &Arc<Self>, key: &Key) -> Result<()> {
         self.counters.invalidations.increment();
         let bare = Arc::new(AtomicBool::new(false));

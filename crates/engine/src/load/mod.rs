@@ -5,6 +5,7 @@ pub(crate) mod detached;
 pub(crate) mod flight_wait;
 pub(crate) mod load_span;
 pub(crate) mod outcome;
+#[cfg_attr(not(feature = "async"), allow(unreachable_pub, reason = "exported for tasks alone"))]
 pub(crate) mod poll_watch;
 
 use std::any::TypeId;

@@ -80,7 +80,8 @@ impl Encodings {
     /// Records that equal keys have these encodings. Returns whether an entry may have to
     /// be removed.
     ///
-    /// # Errors `ErrorKind::Codec` if there are too many such keys.
+    /// # Errors
+    /// `ErrorKind::Codec` if there are too many such keys.
     fn note(&self, hash: u64, pair: [&EncodedKey; 2]) -> Result<bool> {
         let mut conflicts = self.conflicts.lock();
         if conflicts.len() >= CONFLICTS_MAX && !conflicts.contains_key(&hash) {
@@ -118,7 +119,8 @@ impl Encodings {
 impl Engine {
     /// Compares the encoding of a key with that of an equal key before it.
     ///
-    /// # Errors `ErrorKind::Codec` if too many keys have more than one encoding.
+    /// # Errors
+    /// `ErrorKind::Codec` if too many keys have more than one encoding.
     pub(crate) fn watch_encoding(
         &self,
         stack: &TierStack,

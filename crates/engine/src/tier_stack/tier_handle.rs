@@ -88,7 +88,7 @@ impl TierHandle {
     /// Clears a tier that was just opened, if it holds any entry.
     ///
     /// # Errors
-    /// That of the tier.
+    /// The error of the tier.
     pub fn empty(&self) -> Result<()> {
         match self.tier.usage().entries {
             0 => Ok(()),

@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn every_option_is_read_from_its_section_and_knows_its_line() {
+    fn every_option_is_read_from_its_section_with_its_line() {
         for (option, text) in samples() {
             let quoted = if text.parse::<f64>().is_ok() { text.to_owned() } else { format!("\"{text}\"") };
             let file = format!("# mine\n[reports]\n{option} = {quoted}\n");
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn every_wrong_value_names_option_line_and_allowed() {
+    fn error_of_invalid_value_names_option_line_and_allowed_values() {
         for (option, wrong) in wrong() {
             let file = format!("[reports]\n{option} = \"{wrong}\"\n");
             let error = read(path(), &file, "reports").unwrap_err().to_string();
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn a_password_is_in_no_error() {
+    fn errors_do_not_contain_passwords() {
         for file in
             ["[all]\nredis = \"redis://me:secret@host\n", "[all]\nredis = \"redis//me:secret@host\"\n"]
         {
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn lists_and_fractions_are_read() {
+    fn lists_and_fractions_are_parsed() {
         let file = "[all]\nrequire = [\"memory\", \"disk\"]\njitter = 0.5\n";
         let settings = Resolved::from_layers(read(path(), file, "x").unwrap()).settings;
         assert_eq!(settings.require.map(|tiers| tiers.iter().count()), Some(2));
@@ -162,14 +162,14 @@ mod tests {
     }
 
     #[test]
-    fn the_section_of_a_cache_counts_more_than_that_of_all() {
+    fn section_of_a_cache_overrides_section_all() {
         let file = "[all]\ncapacity = 1\nversion = 2\n[\"my reports\"]\ncapacity = 3\n";
         let resolved = Resolved::from_layers(read(path(), file, "my reports").unwrap());
         assert_eq!((resolved.settings.capacity, resolved.settings.version), (Some(3), Some(2)));
     }
 
     #[test]
-    fn mistakes_name_the_line() {
+    fn error_of_invalid_file_names_the_line() {
         let check = |file: &str, parts: &[&str]| {
             let error = read(path(), file, "reports").unwrap_err().to_string();
             parts.iter().for_each(|part| assert!(error.contains(part), "{part:?} is missing in {error:?}"));

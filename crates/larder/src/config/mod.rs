@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_value_names_option_variable_given_and_allowed() {
+    fn error_of_invalid_value_names_option_variable_given_and_allowed_values() {
         // An empty variable counts as unset.
         for (option, wrong) in wrong().filter(|(_, wrong)| !wrong.is_empty()) {
             let row = options().iter().find(|row| row.name == option).unwrap();
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn the_strongest_source_of_each_option_counts() {
+    fn source_of_highest_precedence_sets_each_option() {
         for (option, text) in samples() {
             let file = Source::File { path: "larder.toml".into(), line: 1 };
             let sources = [
@@ -213,14 +213,14 @@ mod tests {
     }
 
     #[test]
-    fn the_variable_of_one_cache_counts_more_than_that_of_all() {
+    fn variable_of_one_cache_overrides_variable_of_all() {
         let variables = [("LARDER_MY_CACHE__DISK_BYTES", "32 MiB"), ("LARDER_DISK_BYTES", "64 MiB")];
         assert_eq!(told(layers("my-cache", with(&variables)), "disk_bytes").0, "32 MiB");
         assert_eq!(told(layers("other", with(&variables)), "disk_bytes").0, "64 MiB");
     }
 
     #[test]
-    fn a_variable_of_a_cache_that_names_no_option_is_refused() {
+    fn cache_variable_with_unknown_option_is_an_error() {
         let check = |variable: &str| check_names("my reports", std::iter::once(variable.to_owned()));
         let error = check("LARDER_MY_REPORTS__DISK_BITES").unwrap_err().to_string();
         for part in ["option `disk_bites`", "the variable LARDER_MY_REPORTS__DISK_BITES", "disk_bytes"] {
@@ -232,13 +232,13 @@ mod tests {
     }
 
     #[test]
-    fn a_variable_that_is_no_unicode_is_refused() {
+    fn variable_with_invalid_unicode_is_an_error() {
         let error = layers("any", with(&[("LARDER_DIR", "/caf\u{FFFD}")])).unwrap_err().to_string();
         assert!(error.contains("LARDER_DIR") && error.contains("UTF-8"), "{error}");
     }
 
     #[test]
-    fn a_bound_of_memory_replaces_the_other_one_of_a_weaker_source() {
+    fn memory_bound_overrides_the_other_bound_of_a_weaker_source() {
         let variables = [("LARDER_MINE__CAPACITY", "5"), ("LARDER_MEMORY_BYTES", "1 MiB")];
         let resolved = Resolved::from_layers(layers("mine", with(&variables)).unwrap());
         assert_eq!((resolved.settings.capacity, resolved.settings.memory_bytes), (Some(5), None));

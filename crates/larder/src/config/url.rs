@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn every_option_is_a_parameter() {
+    fn every_option_is_read_from_its_url_parameter() {
         for (option, text) in samples().filter(|(option, _)| *option != "url") {
             let url = format!("memory:?{option}={}", text.replace(' ', "%20"));
             let resolved = Resolved::from_layers(parameters(&url).unwrap());
@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn every_wrong_parameter_names_option_given_and_allowed() {
+    fn error_of_invalid_parameter_names_option_given_and_allowed_values() {
         for (option, wrong) in super::super::tests::wrong().filter(|(option, _)| *option != "url") {
             let error = parameters(&format!("memory:?{option}={}", wrong.replace(' ', "+"))).unwrap_err();
             let row = crate::options().iter().find(|row| row.name == option).unwrap();
@@ -238,7 +238,7 @@ mod tests {
 
     #[cfg(all(feature = "disk", feature = "file"))]
     #[test]
-    fn urls_name_tiers_and_their_directory() {
+    fn urls_set_tiers_home_and_memory() {
         let check = |urls: &str, home: Option<TierKind>, memory_bytes: Option<u64>| {
             let described = read(urls).unwrap();
             assert_eq!(described.home(), home, "{urls}");
@@ -256,7 +256,7 @@ mod tests {
 
     #[cfg(feature = "redis")]
     #[test]
-    fn a_server_gets_what_is_meant_for_it() {
+    fn server_url_keeps_only_its_own_parameters() {
         let check = |url: &str, shown: &str, ttl: Option<u64>| {
             let described = read(url).unwrap();
             assert_eq!((described.home(), described.tiers.first()), (None, Some(TierKind::Redis)));
@@ -274,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn mistakes_name_the_url_and_hide_its_secrets() {
+    fn error_of_invalid_url_shows_it_without_secrets() {
         let wrong = [
             "",
             "sled://relative",
@@ -306,7 +306,7 @@ mod tests {
 
     #[cfg(all(feature = "disk", feature = "file"))]
     #[test]
-    fn two_directories_are_refused() {
+    fn urls_with_two_directories_are_an_error() {
         let error = read("sled:///a file:///b").unwrap_err().to_string();
         assert!(
             error.contains("`file:///b`") && error.contains("one directory for all tiers, as /a"),

@@ -151,7 +151,7 @@ impl Resolved {
 /// Parses the text of one option from a variable, a file or a URL.
 ///
 /// # Errors
-/// Names the option, the source, what was given and what is allowed.
+/// Names the option, the source, the given value and the allowed values.
 pub(crate) fn parse(option: &str, text: &str, source: &Source) -> Result<Settings> {
     let shown = given(option, text);
     let Some(row) = options().iter().find(|row| row.name == option) else {

@@ -21,9 +21,9 @@ pub struct OptionRow {
     /// Its name: that of the builder's method, of the key in a file and of the parameter in a URL. The
     /// variable is `LARDER_` and the name in upper case.
     pub name: &'static str,
-    /// What it does.
+    /// The effect of the option.
     pub says: &'static str,
-    /// What a value looks like, with its unit.
+    /// The form of a value, with its unit.
     pub takes: &'static str,
     /// The allowed values.
     pub allowed: &'static str,
@@ -31,7 +31,7 @@ pub struct OptionRow {
     pub default: &'static str,
     /// The tiers that it applies to.
     pub tiers: &'static str,
-    /// What it costs.
+    /// The cost of the option.
     pub cost: &'static str,
 }
 

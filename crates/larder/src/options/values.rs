@@ -325,7 +325,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sizes_go_both_ways() {
+    fn sizes_are_parsed_and_printed() {
         let check = |text: &str, bytes: Option<u64>| assert_eq!(size(text), bytes, "{text:?}");
         check("64 MiB", Some(64 << 20));
         check("64mib", Some(64 << 20));
@@ -342,7 +342,7 @@ mod tests {
     }
 
     #[test]
-    fn passwords_are_not_shown() {
+    fn passwords_are_hidden_in_printed_urls() {
         let check = |text: &str, shown: &str| assert_eq!(without_password(text), shown);
         check("redis://me:secret@host:1/0", "redis://***@host:1/0");
         check("redis://me:secr/et@host:1/0", "redis://***@host:1/0");
@@ -359,7 +359,7 @@ mod tests {
     }
 
     #[test]
-    fn times_go_both_ways() {
+    fn durations_are_parsed_and_printed() {
         for text in ["1h 30m", "250ms", "2days", "0s"] {
             assert_eq!(span(text).map(|span| span_text(&span)).as_deref(), Some(text));
         }

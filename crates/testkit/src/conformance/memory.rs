@@ -1,4 +1,4 @@
-//! Holds stores of native values to what their trait promises.
+//! Checks memory stores against the promises of their trait.
 
 use std::sync::Arc;
 use std::thread;
@@ -12,10 +12,10 @@ use super::report::{NotApplicable, Report, Verdict};
 
 type Check<M> = fn(&M, Option<u32>) -> Verdict;
 
-/// Runs every check on a store that `make` makes for it.
+/// Runs every check, each on a store that `make` creates.
 ///
-/// The store has room for 1000 records of weight 10; `bytes_max` is its bound
-/// on weights, where it has one below 4 GiB.
+/// The store must have room for 1000 records of weight 10. `bytes_max` is its limit on
+/// weights, if that is below 4 GiB.
 ///
 /// ```
 /// use larder_core::memory::MemoryStore;
@@ -121,7 +121,7 @@ fn clear_leaves_nothing<M: MemoryStore<u64, String>>(store: &M, _: Option<u32>) 
     Ok(())
 }
 
-/// Takes records with a sequence number below 3 for invalidated ones.
+/// Lifetimes that treat records with a sequence number below 3 as invalidated.
 struct GoneBelowThree;
 
 impl Lifetimes for GoneBelowThree {
@@ -145,7 +145,7 @@ fn insert_three_and_seven_gone<M: MemoryStore<u64, String>>(store: &M) {
     }
 }
 
-/// A store may leave invalidated records to eviction, but must not remove others.
+/// A store may leave invalidated records to eviction, but must remove no others.
 fn sweep_removes_what_is_gone<M: MemoryStore<u64, String>>(store: &M, _: Option<u32>) -> Verdict {
     insert_three_and_seven_gone(store);
     let swept = store.sweep();
@@ -174,7 +174,8 @@ fn peek_returns_the_record<M: MemoryStore<u64, String>>(store: &M, _: Option<u32
     Ok(())
 }
 
-/// Replacing by another weight and removing before any housekeeping must not leak.
+/// Replacing with another weight and removing before any maintenance must not leak
+/// weight.
 fn accounts_are_exact_after_random_calls<M: MemoryStore<u64, String>>(
     store: &M,
     bytes_max: Option<u32>,
@@ -231,7 +232,7 @@ fn count_counts_by_home<M: MemoryStore<u64, String>>(store: &M, _: Option<u32>) 
     Ok(())
 }
 
-/// A store without a bound on weights need not sum them up.
+/// A store without a limit on weights need not sum them up.
 fn usage_counts_entries_and_weights<M: MemoryStore<u64, String>>(
     store: &M,
     bytes_max: Option<u32>,

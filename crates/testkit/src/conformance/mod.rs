@@ -1,10 +1,10 @@
-//! Holds tiers and memory stores to what their traits promise.
+//! Conformance checks: test tiers and memory stores against the promises of their traits.
 //!
-//! Each promise in a `# Behavior` list of [`Tier`](larder_core::tier::Tier)
-//! that can be seen from outside is a check with a name. A check runs on a
-//! place of its own, knows no implementation, and goes by
-//! [`Capability`](larder_core::tier::Capability): what a tier says it cannot
-//! do is not applicable. A tier of your own is tested like this:
+//! Each promise in a `# Behavior` list of [`Tier`](larder_core::tier::Tier) that is
+//! visible from outside is a named check. A check runs on an empty storage place of its
+//! own, and knows no implementation. It follows the tier's
+//! [`Capability`](larder_core::tier::Capability): a check of something that the tier
+//! cannot do is not applicable. To test your own tier:
 //!
 //! ```
 //! use larder_testkit::conformance::{Subject, run};
@@ -31,8 +31,8 @@ pub use memory::memory;
 pub use report::{Outcome, Report};
 pub use subject::Subject;
 
-/// Runs every check on `subject`, each on a fresh place; one that panics has
-/// failed, and the others still run.
+/// Runs every check on `subject`, each on an empty place. A check that panics has failed,
+/// and the others still run.
 ///
 /// Takes a few seconds: the largest frame is 5 MiB, and no check sleeps.
 pub fn run(subject: &Subject) -> Report {
@@ -43,7 +43,7 @@ pub fn run(subject: &Subject) -> Report {
     report
 }
 
-/// The names of all checks that [`run`] runs, in order.
+/// Returns the names of all checks that [`run`] runs, in order.
 pub fn names() -> impl Iterator<Item = &'static str> {
     checks::ALL.iter().map(|(name, _)| *name)
 }

@@ -1,27 +1,27 @@
-//! What came of the checks.
+//! The results of the checks.
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-/// What came of one check.
+/// The result of one check.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// The promise was kept.
     Passed,
-    /// It was not, and how that showed.
+    /// The promise was broken, with the message of the check.
     Failed(String),
-    /// The capability says that the promise was not made.
+    /// The capability of the tier excludes the promise.
     NotApplicable(&'static str),
 }
 
-/// Why a check has nothing to look at.
+/// Why a check does not apply.
 #[derive(Debug)]
 pub(crate) struct NotApplicable(pub(crate) &'static str);
 
-/// What a check returns; it panics when a promise is broken.
+/// The result of a check, which panics when a promise is broken.
 pub(crate) type Verdict = Result<(), NotApplicable>;
 
-/// The outcomes of all checks on one subject; displays as a list.
+/// The outcomes of all checks on one subject. Displays as a list.
 #[derive(Clone, Debug)]
 pub struct Report {
     subject: String,
@@ -42,26 +42,26 @@ impl Report {
         self.outcomes.push((name, outcome));
     }
 
-    /// Every check with its outcome, in the order they ran.
+    /// Returns every check with its outcome, in the order they ran.
     pub fn outcomes(&self) -> &[(&'static str, Outcome)] {
         &self.outcomes
     }
 
-    /// The outcome of the check `name`, if there is one of that name.
+    /// Returns the outcome of the check `name`, if there is such a check.
     pub fn outcome(&self, name: &str) -> Option<&Outcome> {
         self.outcomes.iter().find(|(held, _)| *held == name).map(|(_, outcome)| outcome)
     }
 
-    /// The names of the checks that failed.
+    /// Returns the names of the checks that failed.
     pub fn failed(&self) -> Vec<&'static str> {
         let has_failed = |outcome: &Outcome| matches!(outcome, Outcome::Failed(_));
         self.outcomes.iter().filter(|(_, outcome)| has_failed(outcome)).map(|(name, _)| *name).collect()
     }
 
-    /// Does nothing when no check failed.
+    /// Asserts that no check failed.
     ///
     /// # Panics
-    /// With the whole list when one did.
+    /// With the whole list if a check failed.
     pub fn assert_all(&self) {
         assert!(self.failed().is_empty(), "{self}");
     }

@@ -1,4 +1,4 @@
-//! What is tested: something that makes places, and opens tiers on them.
+//! The subject of the checks: creates storage places, and opens tiers on them.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -9,8 +9,7 @@ use super::report::NotApplicable;
 
 type Open = Box<dyn Fn() -> Box<dyn Tier>>;
 
-/// A tier to be tested: how to get an empty place, and how to open the tier
-/// on it.
+/// A tier under test: how to create an empty place, and how to open the tier there.
 #[derive(Clone)]
 pub struct Subject {
     name: String,
@@ -18,11 +17,11 @@ pub struct Subject {
 }
 
 impl Subject {
-    /// A subject called `name`.
+    /// Creates a subject called `name`.
     ///
-    /// `fresh` makes an empty place with room for 64 MiB, so that nothing is
-    /// evicted, and returns what opens the tier there. That is called again
-    /// after the tier before was closed or dropped; what it holds, such as a
+    /// `fresh` creates an empty place with room for 64 MiB, so that nothing is evicted,
+    /// and returns a closure that opens the tier there. A check calls the closure again
+    /// after it closed or dropped the former tier. What the closure owns, such as a
     /// temporary folder, lives until the check is over. Both may panic.
     pub fn new<F, O, T>(name: impl Into<String>, fresh: F) -> Self
     where
@@ -37,19 +36,19 @@ impl Subject {
         Self { name: name.into(), fresh: Rc::new(fresh) }
     }
 
-    /// The same tier behind an [`Arc`].
+    /// Returns the same tier behind an [`Arc`].
     #[must_use]
     pub fn through_arc(&self) -> Self {
         self.wrapped("through Arc", |tier| Box::new(Arc::new(tier)))
     }
 
-    /// The same tier behind another [`Box`].
+    /// Returns the same tier behind another [`Box`].
     #[must_use]
     pub fn through_box(&self) -> Self {
         self.wrapped("through Box", |tier| Box::new(Box::new(tier)))
     }
 
-    /// The same tier behind a wrapper of your own, called `how` in the report.
+    /// Returns the same tier behind a wrapper, called `how` in the report.
     #[must_use]
     pub fn wrapped(&self, how: &str, wrap: impl Fn(Box<dyn Tier>) -> Box<dyn Tier> + 'static) -> Self {
         let (fresh, wrap) = (Rc::clone(&self.fresh), Rc::new(wrap));
@@ -75,18 +74,18 @@ pub(super) struct Place {
 }
 
 impl Place {
-    /// The tier here, opened once more.
+    /// Opens the tier here once more.
     pub(super) fn open(&self) -> Box<dyn Tier> {
         (self.open)()
     }
 
-    /// The same, where it stores.
+    /// Opens the tier, if it stores entries.
     pub(super) fn storing(&self) -> Result<Box<dyn Tier>, NotApplicable> {
         let tier = self.open();
         if tier.capability().stores { Ok(tier) } else { Err(NotApplicable("it keeps nothing")) }
     }
 
-    /// The same, where it stores beyond its closing.
+    /// Opens the tier, if its entries survive closing it.
     pub(super) fn persistent(&self) -> Result<Box<dyn Tier>, NotApplicable> {
         let tier = self.storing()?;
         if tier.capability().persistent { Ok(tier) } else { Err(NotApplicable("it is not persistent")) }

@@ -1,32 +1,32 @@
-//! One call of a history: what was asked, what came of it, and when.
+//! One call of a history: its arguments, its result, and its times.
 
 use std::fmt;
 
 use super::stamp::{Seen, Stamp};
 
-/// What a call asks of a cache.
+/// The operation of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Act {
-    /// To store this value under its key.
+    /// Stores this value under its key.
     Insert(Stamp),
-    /// To remove a key.
+    /// Removes a key.
     Remove(u64),
-    /// To remove everything.
+    /// Removes everything.
     Clear,
-    /// To remove a key and return its value.
+    /// Removes a key and returns its value.
     Take(u64),
-    /// To return the value of a key.
+    /// Returns the value of a key.
     Get(u64),
     /// Whether a key has a value.
     Contains(u64),
-    /// To return the value of a key, or to load it.
+    /// Returns the value of a key, or loads it.
     Load(u64),
-    /// To keep what was acknowledged over the end of the process.
+    /// Makes acknowledged writes durable.
     Flush,
 }
 
 impl Act {
-    /// The key it is about; none for those about all keys.
+    /// Returns the key of the operation; `None` if it is about all keys.
     pub fn key(&self) -> Option<u64> {
         match self {
             Self::Insert(stamp) => Some(stamp.key),
@@ -36,56 +36,56 @@ impl Act {
         }
     }
 
-    /// Whether what the key had before is gone afterwards.
+    /// Whether the operation removes or replaces the former value of its key.
     pub(super) fn changes(&self) -> bool {
         matches!(self, Self::Insert(_) | Self::Remove(_) | Self::Clear | Self::Take(_))
     }
 }
 
-/// What came of a call.
+/// The result of a call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
     /// It is done.
     Done,
     /// It failed.
     Failed,
-    /// A value, for those that return one; presence, for `Contains`.
+    /// A value; presence for `Contains`.
     Found(Seen),
-    /// None.
+    /// No value.
     Missing,
-    /// There is a value, and it was not looked at.
+    /// There is a value, which was not read.
     Held,
 }
 
 /// A loader that ran within a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ran {
-    /// When it began.
+    /// When the loader began.
     pub at: u64,
-    /// What it returned.
+    /// The value that the loader returned.
     pub stamp: Stamp,
 }
 
-/// A call, with the times of its invocation and its response in one order over
-/// all calls of a history.
+/// A call with the times of its invocation and its response, in one order over all calls
+/// of a history.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Call {
-    /// The recorder.
+    /// The number of the recorder.
     pub writer: u32,
-    /// Its invocation.
+    /// The time of its invocation.
     pub begun: u64,
-    /// Its response; the time of the crash for one that a crash cut short,
-    /// [`NEVER`] for one that did not come back.
+    /// The time of its response. For a call interrupted by a crash, the time of the
+    /// crash; for one that never returned, [`NEVER`].
     pub ended: u64,
-    /// What was asked.
+    /// The operation.
     pub act: Act,
-    /// The loader, where one ran.
+    /// The loader, if one ran.
     pub ran: Option<Ran>,
-    /// What came of it; `None` when nobody knows.
+    /// The result; `None` if it is unknown.
     pub answer: Option<Answer>,
 }
 
-/// Later than everything.
+/// A time later than all others.
 pub const NEVER: u64 = u64::MAX;
 
 impl fmt::Display for Act {
@@ -137,7 +137,7 @@ impl fmt::Display for Call {
     }
 }
 
-/// Reads what [`Act`] prints, of the recorder `writer`.
+/// Parses what [`Act`] prints, for the recorder `writer`.
 pub(super) fn parse_act(text: &str, writer: u32) -> Option<Act> {
     let mut words = text.split(' ');
     let verb = words.next()?;
@@ -155,7 +155,7 @@ pub(super) fn parse_act(text: &str, writer: u32) -> Option<Act> {
     })
 }
 
-/// Reads what [`Answer`] prints.
+/// Parses what [`Answer`] prints.
 pub(super) fn parse_answer(text: &str) -> Option<Answer> {
     let (verb, rest) = text.split_once(' ').unwrap_or((text, ""));
     Some(match verb {

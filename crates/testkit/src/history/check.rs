@@ -1,4 +1,4 @@
-//! Finding the reads that nothing explains.
+//! The checker: finds reads that no order of the calls explains.
 
 use std::collections::{HashMap, HashSet};
 
@@ -7,40 +7,39 @@ use super::report::{Offence, Report, Verdict};
 use super::stamp::{Seen, Stamp};
 use super::timeline::{Change, Flushes, Timeline};
 
-/// What a cache must keep, where it may forget nothing.
+/// Which values a cache may not lose.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Keeps {
-    /// A cache may forget at any time: a miss is always explained.
+    /// None: a cache may drop any entry, so a miss is always explained.
     #[default]
     Nothing,
-    /// What was acknowledged before a `Flush` began is there after it is done.
+    /// Values acknowledged before a `Flush` began must be there after it is done.
     Flushed,
-    /// What was acknowledged is there.
+    /// Every acknowledged value must be there.
     Acknowledged,
 }
 
-/// What is promised to the callers of a history.
+/// The guarantees to the callers of a history.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Contract {
     /// Which misses count as losses.
     pub keeps: Keeps,
-    /// Whether a change that failed has at least made the former value
-    /// unreachable. Where it has not, a failed call may have had its effect or not.
+    /// Whether a failed change has at least made the former value unreachable. If not, a
+    /// failed call may or may not have taken effect.
     pub failures_change: bool,
 }
 
 impl Contract {
-    /// That of a cache that may forget.
+    /// The contract of a cache that may drop any entry.
     pub const CACHE: Self = Self { keeps: Keeps::Nothing, failures_change: false };
 }
 
-/// Judges every read of `calls`.
+/// Gives every read of `calls` a verdict.
 ///
-/// A read is explained by a write of its key that began before the read ended,
-/// and that was not certainly replaced or removed before the read began. A
-/// change has certainly happened when it was acknowledged, or when its value
-/// was read. A loaded value counts as written when its loader began: a change
-/// that begins later wins over it.
+/// A read is explained by a write of its key that began before the read ended, and that
+/// was not certainly replaced or removed before the read began. A change has certainly
+/// taken effect when it was acknowledged, or when its value was read. A loaded value
+/// counts as written when its loader began, so a change that begins later wins over it.
 pub(super) fn check(calls: &[Call], crashes: &[u64], contract: &Contract) -> Report {
     let checker = Checker::new(calls, crashes, contract);
     let mut report = Report::default();
@@ -88,12 +87,13 @@ impl<'a> Checker<'a> {
         checker
     }
 
-    /// The verdict on a call; `None` when it read nothing.
+    /// Returns the verdict on a call; `None` if it read nothing.
     fn judge(&self, call: &Call) -> Option<Verdict> {
         let answer = call.answer.as_ref()?;
         let key = call.act.key()?;
         match (call.act, answer) {
-            // Its own loader's value, whether that was stored or not.
+            // A call may return the value of its own loader, whether or not that was
+            // stored.
             (Act::Load(_), Answer::Found(Seen::Stamp(stamp)))
                 if call.ran.is_some_and(|ran| ran.stamp == *stamp) =>
             {
@@ -135,8 +135,8 @@ impl<'a> Checker<'a> {
         }
     }
 
-    /// The calls that matter for a read: those about its key, from the write of
-    /// what it found (or the last writes before it) to its end.
+    /// Returns the calls that matter for a read: those on its key, from the write of the
+    /// value it found (or the last writes before it) to its end.
     fn offence(&self, verdict: Verdict, read: &Call) -> Offence {
         let key = read.act.key();
         let from = match &read.answer {
@@ -155,9 +155,9 @@ impl<'a> Checker<'a> {
     }
 }
 
-/// When each value was first read from where it was stored: from then on its
-/// write has certainly happened. What a caller of `Load` got may have come from
-/// a flight that was never stored.
+/// When each value was first read from the cache: from then on its write has certainly
+/// taken effect. The value of a `Load` does not count, because it may come from a flight
+/// that was never stored.
 fn first_seen(calls: &[Call]) -> HashMap<Stamp, u64> {
     let mut seen = HashMap::new();
     for call in calls {

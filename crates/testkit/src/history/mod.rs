@@ -1,19 +1,17 @@
 //! A checker of histories: can every read be explained?
 //!
-//! Each value names its key, its writer and its number ([`Stamp`]). Threads
-//! and tasks record what they ask of a cache and what it answers
-//! ([`Recorder`]), in one order. [`History::check`] then looks for reads that
-//! no order of the calls explains: the value of another key, one that never was
-//! written, one that had been replaced or removed before the read began, parts
-//! of values. A cache may forget; where it promised not to, that is a loss
-//! ([`Contract`]).
+//! Each value names its key, its writer and its number ([`Stamp`]). Threads and tasks
+//! record their calls to a cache and its answers ([`Recorder`]), in one order.
+//! [`History::check`] then looks for reads that no order of the calls explains: a value
+//! of another key, a value never written, a value replaced or removed before the read
+//! began, or parts of values. A cache may drop entries; where it promised not to, that is
+//! a loss ([`Contract`]).
 //!
-//! It finds most offences, and what it finds is one. What it cannot see: an
-//! offence that calls which overlap it could excuse. So few keys and many
-//! calls find more than the other way round.
+//! The checker has no false positives, but it can miss a fault that overlapping calls
+//! could excuse. So few keys and many calls find more than many keys and few calls.
 //!
-//! A process that is killed tells its history line by line
-//! ([`Recorder::to_lines`]) to a [`Transcript`] in another one.
+//! A process that is killed writes its history line by line ([`Recorder::to_lines`]) to a
+//! [`Transcript`] in another process.
 //!
 //! ```
 //! use std::collections::HashMap;

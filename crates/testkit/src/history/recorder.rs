@@ -1,4 +1,4 @@
-//! Writing a history down while it happens.
+//! Records a history while it happens.
 
 use std::io::Write;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -19,48 +19,48 @@ pub struct History {
     calls: Mutex<Vec<Call>>,
 }
 
-/// Gives each moment of a history its number. Clones are one clock.
+/// Numbers the moments of a history. Clones share one clock.
 #[derive(Clone, Debug, Default)]
 pub struct Clock(Arc<AtomicU64>);
 
 impl Clock {
-    /// The next moment.
+    /// Returns the number of the next moment.
     pub fn tick(&self) -> u64 {
         self.0.fetch_add(1, Ordering::SeqCst)
     }
 
-    /// How many moments there were.
+    /// Returns how many moments there were.
     pub fn ticks(&self) -> u64 {
         self.0.load(Ordering::SeqCst)
     }
 }
 
 impl History {
-    /// A history without a call.
+    /// Creates an empty history.
     pub fn new() -> Arc<Self> {
         Arc::default()
     }
 
-    /// A recorder for one thread or task. What it recorded joins the history
-    /// when it is dropped.
+    /// Creates a recorder for one thread or task. Its calls join the history when it is
+    /// dropped.
     pub fn recorder(self: &Arc<Self>) -> Recorder {
         let writer = self.writers.fetch_add(1, Ordering::SeqCst);
         Recorder::new(writer, self.clock.clone(), Sink::History(Arc::clone(self)))
     }
 
-    /// The clock of this history.
+    /// Returns the clock of this history.
     pub fn clock(&self) -> &Clock {
         &self.clock
     }
 
-    /// Finds the reads that `contract` cannot explain, among the calls of the
-    /// recorders that were dropped.
+    /// Finds the reads that `contract` cannot explain, among the calls of all dropped
+    /// recorders.
     pub fn check(&self, contract: &Contract) -> Report {
         check(&self.calls.lock(), &[], contract)
     }
 }
 
-/// Where a recorder leaves what it recorded.
+/// Where a recorder writes its calls.
 enum Sink {
     History(Arc<History>),
     Lines(Arc<Mutex<dyn Write + Send>>),
@@ -68,9 +68,9 @@ enum Sink {
 
 /// Records the calls of one thread or task.
 ///
-/// Each call is begun before the cache is called and ended after it returned.
-/// One that is never ended, because its future or its process went away, may
-/// have had its effect or not.
+/// A call is begun before the cache is called, and ended after it returned. A call that
+/// is never ended, because its future or its process is gone, may or may not have taken
+/// effect.
 pub struct Recorder {
     writer: u32,
     numbers: u64,
@@ -80,7 +80,7 @@ pub struct Recorder {
     sink: Sink,
 }
 
-/// Says when a loader begins; it goes where the loader goes.
+/// Records when a loader begins; it moves into the loader.
 pub struct LoaderMark {
     clock: Clock,
     at: Arc<OnceLock<u64>>,
@@ -89,10 +89,10 @@ pub struct LoaderMark {
 }
 
 impl LoaderMark {
-    /// The loader begins now.
+    /// Records that the loader begins now.
     pub fn begins(&self) {
         if let Some(lines) = &self.lines {
-            // Who reads the lines is gone: this process is about to be, too.
+            // The reader of the lines is gone, and this process will be killed too.
             let _unread = lines.lock().write_all(self.line.as_bytes());
         }
         let _first = self.at.set(self.clock.tick());
@@ -109,14 +109,14 @@ impl Recorder {
         Self { writer, numbers: 0, clock, calls: Vec::new(), loaders: Vec::new(), sink }
     }
 
-    /// A recorder that writes a line before and after each call, for a
-    /// [`Transcript`](super::Transcript) in another process. Each line is
-    /// handed over by one `write_all` before the call goes on.
+    /// Creates a recorder that writes a line before and after each call, for a
+    /// [`Transcript`](super::Transcript) in another process. Each line is written by one
+    /// `write_all` before the call continues.
     pub fn to_lines(writer: u32, lines: Arc<Mutex<dyn Write + Send>>) -> Self {
         Self::new(writer, Clock::default(), Sink::Lines(lines))
     }
 
-    /// The stamp of the next value this recorder writes.
+    /// Returns the stamp of the next value that this recorder writes.
     pub fn stamp(&mut self, key: u64) -> Stamp {
         self.numbers += 1;
         Stamp { key, writer: self.writer, number: self.numbers }
@@ -131,7 +131,7 @@ impl Recorder {
         begun
     }
 
-    /// A mark for the loader of a call, which is to return `stamp`.
+    /// Returns a marker for the loader of a call, which is to return `stamp`.
     pub fn loader(&mut self, call: Begun, stamp: Stamp) -> LoaderMark {
         let lines = match &self.sink {
             Sink::History(_) => None,
@@ -150,12 +150,12 @@ impl Recorder {
         self.calls[call.0].answer = Some(answer);
     }
 
-    /// Ends a call that returned `value`, or none.
+    /// Ends a call that returned `value` or no value.
     pub fn end_with(&mut self, call: Begun, value: Option<&[u8]>) {
         self.end(call, value.map_or(Answer::Missing, |value| Answer::Found(Seen::of(value))));
     }
 
-    /// Ends a call that is done or failed.
+    /// Ends a call that succeeded or failed.
     pub fn end_done<T, E>(&mut self, call: Begun, result: &Result<T, E>) {
         self.end(call, if result.is_ok() { Answer::Done } else { Answer::Failed });
     }
@@ -163,7 +163,7 @@ impl Recorder {
     fn line(&self, letter: char, call: Begun, what: &dyn std::fmt::Display) {
         if let Sink::Lines(lines) = &self.sink {
             let line = format!("@{letter} {} {} {what}\n", self.writer, call.0);
-            // Who reads the lines is gone: this process is about to be, too.
+            // The reader of the lines is gone, and this process will be killed too.
             let _unread = lines.lock().write_all(line.as_bytes());
         }
     }

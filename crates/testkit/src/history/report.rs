@@ -1,15 +1,15 @@
-//! What a check found.
+//! The report of a check.
 
 use std::fmt;
 
 use super::call::Call;
 
-/// What is to be said of a read.
+/// The verdict on a read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Verdict {
     /// It found a value that it may have found.
     Explained,
-    /// It found nothing, and need not have.
+    /// It found nothing, which is allowed.
     Missed,
     /// It found the value of another key.
     Wrong,
@@ -21,7 +21,7 @@ pub enum Verdict {
     Stale,
     /// It found a value that had been removed before it began.
     Resurrected,
-    /// It found nothing where something must have been kept.
+    /// It found nothing, although a value had to be there.
     Lost,
     /// It took a value that another call had taken.
     Twice,
@@ -41,7 +41,7 @@ impl Verdict {
         Self::Twice,
     ];
 
-    /// The lower-case name.
+    /// Returns the lower-case name.
     pub fn name(self) -> &'static str {
         match self {
             Self::Explained => "explained",
@@ -56,7 +56,7 @@ impl Verdict {
         }
     }
 
-    /// Whether a read like this breaks the contract.
+    /// Whether a read with this verdict breaks the contract.
     pub fn is_offence(self) -> bool {
         !matches!(self, Self::Explained | Self::Missed)
     }
@@ -65,14 +65,14 @@ impl Verdict {
 /// A read that nothing explains, with the calls around it.
 #[derive(Clone, Debug)]
 pub struct Offence {
-    /// What is wrong with it.
+    /// The verdict on the read.
     pub verdict: Verdict,
-    /// The calls on its key from the write of what it found to its end, one a
-    /// line, the read itself marked.
+    /// The calls on its key, from the write of the value it found to its end, one a line.
+    /// The read itself is marked.
     pub history: String,
 }
 
-/// Calls of an offence that are shown.
+/// Number of calls of an offence that are shown.
 const SHOWN: usize = 40;
 
 impl Offence {
@@ -96,7 +96,7 @@ impl Offence {
     }
 }
 
-/// How many reads got which verdict, and the first offence.
+/// The number of reads for each verdict, and the first offence.
 #[derive(Clone, Debug, Default)]
 pub struct Report {
     counts: [u64; Verdict::ALL.len()],
@@ -111,12 +111,12 @@ impl Report {
         }
     }
 
-    /// Reads with this verdict.
+    /// Returns the number of reads with this verdict.
     pub fn of(&self, verdict: Verdict) -> u64 {
         self.counts[verdict as usize]
     }
 
-    /// Reads that were judged.
+    /// Returns the number of reads that were checked.
     pub fn reads(&self) -> u64 {
         self.counts.iter().sum()
     }
@@ -126,12 +126,12 @@ impl Report {
         self.first.is_none()
     }
 
-    /// The first read that is not.
+    /// Returns the first unexplained read.
     pub fn first(&self) -> Option<&Offence> {
         self.first.as_ref()
     }
 
-    /// Adds the counts of another report; the first offence stays the first.
+    /// Adds the counts of another report; the first offence stays.
     pub fn add(&mut self, other: Self) {
         for (count, more) in self.counts.iter_mut().zip(other.counts) {
             *count += more;
@@ -139,18 +139,18 @@ impl Report {
         self.first = self.first.take().or(other.first);
     }
 
-    /// Asks that every read is explained.
+    /// Asserts that every read is explained.
     ///
     /// # Panics
-    /// Where one is not, with `what` (a seed, say), the counts and the first
-    /// offending history.
+    /// If one is not, with `what` (a seed, for example), the counts, and the calls of the
+    /// first offence.
     pub fn assert_sound(&self, what: impl fmt::Display) {
         assert!(self.is_sound(), "{what}\n{self}");
     }
 }
 
 impl fmt::Display for Report {
-    /// The counts that are not zero, then the first offence.
+    /// Prints the counts that are not zero, then the first offence.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} reads", self.reads())?;
         for verdict in Verdict::ALL {

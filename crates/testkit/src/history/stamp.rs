@@ -1,24 +1,24 @@
-//! Values that say where they come from.
+//! Values that name their origin.
 
 use std::fmt;
 
-/// Who wrote a value: no two writes of a history have the same stamp.
+/// The origin of a value: no two writes of a history have the same stamp.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Stamp {
-    /// The key it was written under.
+    /// The key that the value was written under.
     pub key: u64,
     /// The recorder that wrote it.
     pub writer: u32,
-    /// Its number among the writes of that recorder.
+    /// The number of the write among those of the recorder.
     pub number: u64,
 }
 
 impl Stamp {
-    /// A value with this stamp, `len` bytes long, or as long as the stamp alone
-    /// where that is longer.
+    /// Returns a value with this stamp, `len` bytes long, or longer if the stamp needs
+    /// more.
     ///
-    /// Every byte follows from stamp and length, so one that was changed, cut
-    /// off, or taken from another value is noticed.
+    /// Every byte follows from the stamp and the length. So a changed or truncated value,
+    /// or one mixed with another, is detected.
     ///
     /// ```
     /// use larder_testkit::history::{Seen, Stamp};
@@ -43,7 +43,7 @@ impl Stamp {
         format!("k{} w{} n{} l{len};", self.key, self.writer, self.number)
     }
 
-    /// The length that a head was made with.
+    /// Returns the length that a head was made with.
     fn declared(&self, head: &str) -> usize {
         parse_head(head).map_or(0, |(_, len)| len)
     }
@@ -55,17 +55,17 @@ impl fmt::Display for Stamp {
     }
 }
 
-/// What a read found.
+/// The content of a value that was read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Seen {
     /// A whole value.
     Stamp(Stamp),
-    /// Bytes that no write of a history has written; how they begin.
+    /// Bytes that no write of a history has written, with their beginning.
     Torn(String),
 }
 
 impl Seen {
-    /// Reads the stamp of a value and verifies every byte behind it.
+    /// Reads the stamp of a value, and verifies every byte after it.
     pub fn of(value: &[u8]) -> Self {
         let found = std::str::from_utf8(value).ok().and_then(|text| parse_head(text).zip(Some(text)));
         if let Some(((stamp, len), text)) = found
@@ -120,7 +120,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_length_has_a_stamp_and_every_changed_byte_is_noticed() {
+    fn value_of_every_length_has_a_stamp_and_changed_bytes_are_detected() {
         let stamp = Stamp { key: 5, writer: 2, number: 99 };
         for len in (0..40).chain([99, 100, 4096]) {
             assert_eq!(Seen::of(stamp.text(len).as_bytes()), Seen::Stamp(stamp), "{len}");

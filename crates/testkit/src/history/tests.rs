@@ -1,9 +1,10 @@
-//! Histories written by hand: each verdict is found, and none where there is none.
+//! Tests of the checker with handwritten histories: each verdict is found, and no false
+//! one.
 
 use super::*;
 
-/// Lines of a transcript, as processes write them: `writer: what`, where `b`
-/// begins, `r` runs a loader, `e` ends the call that the writer has open.
+/// Parses lines of a transcript: `writer: what`. `b` begins a call, `r` runs a loader,
+/// and `e` ends the open call of the writer.
 fn transcript(lines: &str) -> Transcript {
     let mut transcript = Transcript::new();
     for line in lines.lines().map(str::trim).filter(|line| !line.is_empty()) {
@@ -19,7 +20,7 @@ fn transcript(lines: &str) -> Transcript {
     transcript
 }
 
-/// Checks a history, and which offence is the first one.
+/// Checks a history, and returns the verdict of the first offence.
 fn check(lines: &str, contract: Contract, expect: Option<Verdict>) {
     let report = transcript(lines).check(&contract);
     assert_eq!(report.first().map(|offence| offence.verdict), expect, "{lines}\n{report}");
@@ -36,58 +37,58 @@ fn after(first: &str, rest: &str) -> String {
 }
 
 #[test]
-fn what_was_written_is_read() {
+fn read_of_a_written_value_is_explained() {
     check(&after(WRITTEN, "2: b get 7\n2: e found 7 1 1"), STRICT, None);
     check(&after(WRITTEN, "2: b contains 7\n2: e held"), STRICT, None);
 }
 
 #[test]
-fn a_cache_forgets() {
+fn miss_is_explained_because_a_cache_may_forget() {
     check(&after(WRITTEN, "2: b get 7\n2: e missing"), STRICT, None);
 }
 
 #[test]
-fn the_value_of_another_key_is_wrong() {
+fn value_of_another_key_is_wrong() {
     check(&after(WRITTEN, "2: b get 8\n2: e found 7 1 1"), STRICT, Some(Verdict::Wrong));
 }
 
 #[test]
-fn what_nobody_wrote_is_unwritten() {
+fn value_that_was_never_written_is_unwritten() {
     check(&after(WRITTEN, "2: b get 7\n2: e found 7 1 2"), STRICT, Some(Verdict::Unwritten));
     let early = "2: b get 7\n2: e found 7 1 1\n1: b insert 7 1\n1: e done";
     check(early, STRICT, Some(Verdict::Unwritten));
 }
 
 #[test]
-fn a_read_finds_a_write_in_progress_or_the_value_before() {
+fn read_finds_a_write_in_progress_or_the_value_before() {
     let during = after(WRITTEN, "2: b insert 7 1\n3: b get 7\n2: e done\n");
     check(&after(&during, "3: e found 7 1 1"), STRICT, None);
     check(&after(&during, "3: e found 7 2 1"), STRICT, None);
 }
 
 #[test]
-fn what_was_replaced_before_the_read_began_is_stale() {
+fn value_replaced_before_the_read_began_is_stale() {
     let replaced = after(WRITTEN, "2: b insert 7 1\n2: e done\n");
     check(&after(&replaced, "3: b get 7\n3: e found 7 1 1"), STRICT, Some(Verdict::Stale));
     check(&after(&replaced, "3: b load 7\n3: e found 7 1 1"), STRICT, Some(Verdict::Stale));
 }
 
 #[test]
-fn writes_that_overlap_may_come_in_either_order() {
+fn overlapping_writes_may_come_in_either_order() {
     let both = "1: b insert 7 1\n2: b insert 7 1\n2: e done\n1: e done\n3: b get 7\n";
     check(&after(both, "3: e found 7 1 1"), STRICT, None);
     check(&after(both, "3: e found 7 2 1"), STRICT, None);
 }
 
 #[test]
-fn after_the_new_value_was_read_the_old_one_is_stale() {
+fn old_value_is_stale_after_the_new_one_was_read() {
     let seen = after(WRITTEN, "2: b insert 7 1\n3: b get 7\n3: e found 7 2 1\n3: b get 7\n");
     check(&after(&seen, "3: e found 7 1 1\n2: e done"), STRICT, Some(Verdict::Stale));
     check(&after(&seen, "3: e found 7 2 1\n2: e done"), STRICT, None);
 }
 
 #[test]
-fn what_was_removed_before_the_read_began_is_resurrected() {
+fn value_removed_before_the_read_began_is_resurrected() {
     for removal in ["remove 7", "clear", "take 7"] {
         let removed = after(WRITTEN, &format!("2: b {removal}\n2: e done\n"));
         let read = after(&removed, "3: b get 7\n3: e found 7 1 1");
@@ -100,14 +101,14 @@ fn what_was_removed_before_the_read_began_is_resurrected() {
 }
 
 #[test]
-fn a_removal_in_progress_excuses_both() {
+fn removal_in_progress_explains_a_value_and_a_miss() {
     let removing = after(WRITTEN, "2: b remove 7\n3: b get 7\n");
     check(&after(&removing, "3: e found 7 1 1\n2: e done"), STRICT, None);
     check(&after(&removing, "3: e missing\n2: e done"), KEEPS, None);
 }
 
 #[test]
-fn a_failed_removal_counts_where_the_contract_says_so() {
+fn failed_removal_counts_if_the_contract_says_so() {
     let failed = after(WRITTEN, "2: b remove 7\n2: e failed\n3: b get 7\n3: e found 7 1 1");
     check(&failed, STRICT, Some(Verdict::Resurrected));
     check(&failed, Contract::CACHE, None);
@@ -119,14 +120,14 @@ fn parts_of_values_are_torn() {
 }
 
 #[test]
-fn what_was_taken_once_is_not_taken_again() {
+fn value_taken_once_is_not_taken_again() {
     let taken = after(WRITTEN, "2: b take 7\n3: b take 7\n2: e found 7 1 1\n");
     check(&after(&taken, "3: e missing"), STRICT, None);
     check(&after(&taken, "3: e found 7 1 1"), STRICT, Some(Verdict::Twice));
 }
 
 #[test]
-fn a_load_returns_what_its_loader_did() {
+fn load_returns_the_value_of_its_loader() {
     let ran = "1: b load 7\n1: r 7 1\n1: e found 7 1 1\n";
     check(&after(ran, "2: b get 7\n2: e found 7 1 1"), STRICT, None);
     let again = after(WRITTEN, "2: b load 7\n2: r 7 1\n2: e found 7 2 1\n");
@@ -137,7 +138,7 @@ fn a_load_returns_what_its_loader_did() {
 }
 
 #[test]
-fn a_change_that_began_after_the_loader_wins() {
+fn change_that_began_after_the_loader_wins() {
     let loaded = "1: b load 7\n1: r 7 1\n2: b insert 7 1\n2: e done\n1: e found 7 1 1\n3: b get 7\n";
     check(&after(loaded, "3: e found 7 2 1"), STRICT, None);
     check(&after(loaded, "3: e found 7 1 1"), STRICT, Some(Verdict::Stale));
@@ -146,7 +147,7 @@ fn a_change_that_began_after_the_loader_wins() {
 }
 
 #[test]
-fn what_was_acknowledged_is_kept_where_that_is_promised() {
+fn acknowledged_value_is_kept_if_the_contract_promises_it() {
     let crashed = after(WRITTEN, "crash\n2: b get 7\n2: e missing");
     check(&crashed, STRICT, None);
     check(&crashed, KEEPS, Some(Verdict::Lost));
@@ -162,7 +163,7 @@ fn what_was_acknowledged_is_kept_where_that_is_promised() {
 }
 
 #[test]
-fn what_a_crash_cut_short_happened_or_did_not() {
+fn call_interrupted_by_a_crash_took_effect_or_did_not() {
     let cut = after(WRITTEN, "2: b insert 7 1\ncrash\n3: b get 7\n");
     for answer in ["found 7 1 1", "found 7 2 1", "missing"] {
         check(&after(&cut, &format!("3: e {answer}")), KEEPS, None);
@@ -176,7 +177,7 @@ fn what_a_crash_cut_short_happened_or_did_not() {
 }
 
 #[test]
-fn over_a_crash_old_values_are_stale_and_removed_ones_resurrected() {
+fn old_value_is_stale_and_removed_one_resurrected_after_a_crash() {
     let replaced = after(WRITTEN, "1: b insert 7 2\n1: e done\ncrash\n2: b get 7\n2: e found 7 1 1");
     check(&replaced, KEEPS, Some(Verdict::Stale));
     let removed = after(WRITTEN, "1: b remove 7\n1: e done\ncrash\n2: b get 7\n2: e found 7 1 1");
@@ -184,7 +185,7 @@ fn over_a_crash_old_values_are_stale_and_removed_ones_resurrected() {
 }
 
 #[test]
-fn an_offence_is_told_in_lines() {
+fn offence_is_reported_in_lines() {
     let replaced = after(WRITTEN, "2: b insert 7 1\n2: e done\n3: b get 7\n3: e found 7 1 1");
     let report = transcript(&replaced).check(&STRICT);
     let told = report.to_string();

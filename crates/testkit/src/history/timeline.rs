@@ -1,4 +1,4 @@
-//! All that changed one key, in order.
+//! The timeline of a key: its changes, in order.
 
 use std::collections::HashMap;
 
@@ -7,24 +7,25 @@ use super::check::{Contract, Keeps};
 use super::report::Verdict;
 use super::stamp::Stamp;
 
-/// A change of one key, or of all.
+/// A change of one key, or of all keys.
 #[derive(Clone, Debug)]
 pub(super) struct Change {
-    /// `None` for one of all keys.
+    /// The changed key; `None` for all keys.
     pub(super) key: Option<u64>,
-    /// What was written; `None` where something was removed.
+    /// The value that was written; `None` for a removal.
     pub(super) stamp: Option<Stamp>,
     pub(super) begun: u64,
-    /// It had its effect by then, or never has.
+    /// The change took effect by then, or never.
     ended: u64,
-    /// From then on it has certainly happened.
+    /// From then on the change has certainly taken effect.
     certain: u64,
-    /// From then on it must be kept.
+    /// From then on the value must be kept.
     kept: u64,
 }
 
 impl Change {
-    /// What a call changed: nothing, or one thing, or (for a load) what its loader returned.
+    /// Returns the change that a call made, if any. For a load, that is the value of its
+    /// loader.
     pub(super) fn of(
         call: &Call,
         contract: &Contract,
@@ -64,10 +65,10 @@ fn kept_from(ended: u64, keeps: Keeps, flushes: &Flushes) -> u64 {
     }
 }
 
-/// The flushes that succeeded, and the crashes between them.
+/// The successful flushes, and the crashes between them.
 pub(super) struct Flushes {
-    /// Beginnings and ends, by beginning, each with the earliest end among
-    /// those that begin no earlier.
+    /// Beginnings and ends, ordered by beginning. Each has the earliest end among those
+    /// that begin no earlier.
     done: Vec<(u64, u64)>,
     crashes: Vec<u64>,
 }
@@ -83,7 +84,7 @@ impl Flushes {
         Self { done, crashes: crashes.to_vec() }
     }
 
-    /// When a flush was done that began after `ended`, in the same life.
+    /// Returns when a flush was done that began after `ended`, in the same life.
     fn after(&self, ended: u64) -> u64 {
         let later = self.done.partition_point(|(begun, _)| *begun < ended);
         let done = self.done.get(later).map_or(NEVER, |(_, done)| *done);
@@ -92,16 +93,16 @@ impl Flushes {
     }
 }
 
-/// The changes of one key by their beginning, with what a read asks of them
-/// worked out: a history of many calls is checked in little more than one pass.
+/// The changes of one key, ordered by their beginning, with precomputed answers for
+/// reads. So a history of many calls is checked in little more than one pass.
 pub(super) struct Timeline {
     changes: Vec<Change>,
     ended: HashMap<Stamp, u64>,
-    /// From each change on: the earliest moment at which one of the rest is certain.
+    /// From each change on, the earliest moment at which one of the rest is certain.
     certain_from: Vec<u64>,
-    /// Up to each change: the latest end.
+    /// Up to each change, the latest end.
     ended_to: Vec<u64>,
-    /// Up to each change: how long the longest-lived value may live.
+    /// Up to each change, the end of the longest-lived value.
     lives_to: Vec<u64>,
 }
 
@@ -118,13 +119,14 @@ impl Timeline {
         line
     }
 
-    /// When a change that began after `ended` was certain.
+    /// Returns when a change that began after `ended` was certain.
     fn gone(&self, ended: u64) -> u64 {
         let later = self.changes.partition_point(|change| change.begun <= ended);
         self.certain_from.get(later).copied().unwrap_or(NEVER)
     }
 
-    /// Whether a read that began at `begun` may have found `stamp`, and why not.
+    /// Returns whether a read that began at `begun` may have found `stamp`, and the
+    /// verdict if not.
     pub(super) fn judge(&self, stamp: Stamp, begun: u64) -> Verdict {
         let Some(ended) = self.ended.get(&stamp).copied() else { return Verdict::Unwritten };
         if self.gone(ended) >= begun {
@@ -143,8 +145,8 @@ impl Timeline {
         before_end > 0 && self.lives_to[before_end - 1] >= begun
     }
 
-    /// Whether a value must have been there during a call: the last change is
-    /// to be kept by then, and so is whatever overlapped it.
+    /// Whether a value must have been there during a call: the last change must be kept
+    /// by then, and so must every change that overlapped it.
     pub(super) fn must_hold(&self, begun: u64, ended: u64) -> bool {
         let before_end = self.changes.partition_point(|change| change.begun <= ended);
         let Some((last, earlier)) = self.changes[..before_end].split_last() else { return false };

@@ -1,4 +1,4 @@
-//! The history of processes that were killed, as they told it line by line.
+//! The history of killed processes, read from the lines that they wrote.
 
 use std::collections::HashMap;
 
@@ -7,10 +7,10 @@ use super::check::{Contract, check};
 use super::report::Report;
 use super::stamp::Stamp;
 
-/// Puts together what [`Recorder::to_lines`](super::Recorder::to_lines) wrote.
+/// Assembles the lines that [`Recorder::to_lines`](super::Recorder::to_lines) wrote.
 ///
-/// The order of the lines is the order of the moments: a line stands before
-/// its call begins, and another after it returned.
+/// The order of the lines is the order of the moments: one line is written before its
+/// call begins, and another after it returned.
 #[derive(Debug, Default)]
 pub struct Transcript {
     clock: u64,
@@ -21,13 +21,13 @@ pub struct Transcript {
 }
 
 impl Transcript {
-    /// One without a line.
+    /// Creates an empty transcript.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Takes the next line. Lines that do not begin with `@` are passed over;
-    /// one that does and cannot be read is counted.
+    /// Adds the next line. Ignores lines that do not begin with `@`; counts those that do
+    /// and cannot be parsed.
     pub fn line(&mut self, line: &str) {
         let Some(line) = line.strip_prefix('@') else { return };
         self.clock += 1;
@@ -67,8 +67,8 @@ impl Transcript {
         self.calls.push(call);
     }
 
-    /// Says that the process is gone: what it began and did not end has its
-    /// effect before this moment or never.
+    /// Records that the process is gone. A call that it began and did not end took effect
+    /// before this moment, or never.
     pub fn crash(&mut self) {
         self.clock += 1;
         self.crashes.push(self.clock);
@@ -77,18 +77,18 @@ impl Transcript {
         }
     }
 
-    /// Calls so far.
+    /// Returns the number of calls so far.
     pub fn len(&self) -> usize {
         self.calls.len()
     }
 
-    /// Whether there is none.
+    /// Whether there are no calls.
     pub fn is_empty(&self) -> bool {
         self.calls.is_empty()
     }
 
-    /// Lines that could not be read. More than the last one of each life is a
-    /// fault of whoever wrote them.
+    /// Returns the number of lines that could not be parsed. More than the last one of
+    /// each life is a fault of the writer.
     pub fn unreadable(&self) -> u64 {
         self.unreadable
     }

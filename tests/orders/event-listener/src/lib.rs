@@ -1,8 +1,8 @@
-//! `event-listener` under shuttle's scheduler.
+//! `event-listener` under the scheduler of shuttle.
 //!
-//! A listener counts from the moment it is made: a notice that comes before is
-//! not for it. A notice is for those who have waited longest and have none yet; one
-//! that was not taken goes to the next. Time stands still.
+//! A listener receives only notifications that come after its creation. A notification goes to the
+//! longest waiting listeners that have none yet. If a listener drops without taking it, the next
+//! one gets it. Time stands still.
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -21,8 +21,8 @@ pub struct Event {
     queue: Arc<Queue>,
 }
 
-/// In the order in which they came. Its lock is never held where others may come
-/// in between, so that nobody waits for it.
+/// The listeners, in the order of their creation. No thread switch happens while the lock is held,
+/// so no thread waits for it.
 #[derive(Debug, Default)]
 struct Queue {
     entries: Mutex<VecDeque<Entry>>,

@@ -1,8 +1,7 @@
-//! `parking_lot` under shuttle's scheduler.
+//! `parking_lot` under the scheduler of shuttle.
 //!
-//! Time stands still: who waits until a moment that has not come waits for a
-//! notice, and one that never comes is a deadlock. But less than a fifth of a second
-//! is over at once, whatever others do meanwhile.
+//! Time stands still: a wait with a later deadline waits for a notification, and one that never
+//! comes is a deadlock. But a wait of less than a fifth of a second times out at once.
 
 mod rw_lock;
 
@@ -14,7 +13,7 @@ use shuttle::sync::{self, PoisonError};
 
 pub use crate::rw_lock::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-/// What is over at once.
+/// Waits shorter than this time out at once.
 const SHORT: Duration = Duration::from_millis(200);
 
 /// As `parking_lot::Mutex`.

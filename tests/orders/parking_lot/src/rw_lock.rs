@@ -3,8 +3,8 @@ use std::sync::{self, PoisonError};
 
 use crate::{Condvar, Mutex};
 
-/// As `parking_lot::RwLock`: who wants to read waits behind who waits to write, so
-/// that whoever reads twice at once may wait for ever.
+/// As `parking_lot::RwLock`: a reader queues behind a waiting writer, so a recursive read can
+/// deadlock.
 #[derive(Debug, Default)]
 pub struct RwLock<T> {
     /// The inner lock is always free when this lock admits a caller.

@@ -1,7 +1,7 @@
-//! `std`, with what threads share under shuttle's scheduler.
+//! `std`, with its shared-memory primitives under the scheduler of shuttle.
 //!
-//! Everything else is `std` itself. Where a package names this one `std`, its
-//! paths that begin with `std::` lead here.
+//! Everything else is `std` itself. In a package that names this crate `std`, paths that begin with
+//! `std::` lead here.
 
 mod local;
 mod once;
@@ -36,8 +36,8 @@ pub mod thread {
 #[doc(hidden)]
 pub use shuttle as __shuttle;
 
-/// As `std::thread_local`. The one of the prelude stays that of `std`: who is to be
-/// run here writes `std::thread_local!`.
+/// As `std::thread_local`. The macro of the prelude is still that of `std`, so code under test must
+/// write `std::thread_local!`.
 #[macro_export]
 macro_rules! thread_local {
     () => {};

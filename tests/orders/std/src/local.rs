@@ -3,7 +3,7 @@ use std::convert::Infallible;
 
 use shuttle::thread;
 
-/// As `std::thread::LocalKey`: a value of each thread, and of each task.
+/// As `std::thread::LocalKey`: one value per thread or task.
 #[derive(Debug)]
 pub struct LocalKey<T: 'static>(&'static thread::LocalKey<T>);
 

@@ -5,8 +5,8 @@ use std::time::Duration;
 use shuttle::sync::{Mutex, PoisonError};
 use shuttle::thread::sleep;
 
-/// As `std::sync::OnceLock`: others may come between any two calls, and whoever
-/// comes while the value is made waits for it.
+/// As `std::sync::OnceLock`: the scheduler can switch threads between any two calls, and a caller
+/// that arrives during the initialization waits for it.
 pub struct OnceLock<T> {
     cell: Cell<T>,
     making: Mutex<()>,

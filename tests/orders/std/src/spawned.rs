@@ -3,9 +3,8 @@ use std::mem::ManuallyDrop;
 
 use shuttle::thread;
 
-/// As `std::thread::JoinHandle`, but a thread whose handle is dropped is not let go
-/// of: an order of instructions is over when every thread has ended, and one that
-/// never ends is a fault.
+/// As `std::thread::JoinHandle`, but dropping the handle does not detach the thread. A run is over
+/// when every thread has ended, and a thread that never ends is a fault.
 #[derive(Debug)]
 pub struct JoinHandle<T>(ManuallyDrop<thread::JoinHandle<T>>);
 

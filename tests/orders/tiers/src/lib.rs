@@ -1,7 +1,7 @@
-//! The tiers of Larder for scenes: memory under shuttle's scheduler, the others as they are.
+//! The tiers of Larder for scenes: memory under the scheduler of shuttle, the others unchanged.
 //!
-//! Memory asks the engine for the freshness of records under a lock, and the engine of
-//! scenes changes who goes on wherever it is asked.
+//! Memory asks the engine for the freshness of records while it holds a lock. In scenes, each such
+//! call is a point at which the scheduler can switch threads.
 
 #[path = "../../../../crates/tiers/src/memory/mod.rs"]
 pub mod memory;

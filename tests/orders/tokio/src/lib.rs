@@ -1,3 +1,3 @@
-//! `tokio` under shuttle's scheduler: its handles to runtimes, and nothing else.
+//! `tokio` under the scheduler of shuttle: only the handles to runtimes.
 
 pub mod runtime;

@@ -1,4 +1,4 @@
-//! Runtimes: what a thread or a task is in.
+//! Runtimes: which runtime a thread or a task runs in.
 
 use std::any::Any;
 use std::cell::Cell;
@@ -32,7 +32,7 @@ shuttle::thread_local! {
     static CURRENT: Cell<Option<RuntimeFlavor>> = Cell::new(None);
 }
 
-/// Makes the calling thread or task one of a runtime, to its end.
+/// Puts the calling thread or task into a runtime, until it ends.
 pub fn enter(flavor: RuntimeFlavor) {
     CURRENT.with(|current| current.set(Some(flavor)));
 }

@@ -1,5 +1,5 @@
-//! Arrays of the crate `ndarray`: the axes, then the elements in logical order,
-//! little-endian. `docs/format.md` has every byte.
+//! Arrays of the crate `ndarray`: the axes, then the elements in logical order, little-endian.
+//! `docs/format.md` specifies every byte.
 
 use bytes::Bytes;
 use ndarray::{ArrayBase, Data, DataOwned, Dimension, OwnedArcRepr, OwnedRepr};
@@ -9,11 +9,11 @@ use super::{Native, Offer};
 use crate::frame::CodecId;
 use crate::{Error, ErrorKind, Result};
 
-/// Bytes of the number of axes, and of an axis.
+/// Bytes of the number of axes; `AXIS` is the bytes of an axis.
 const COUNT: usize = size_of::<u32>();
 const AXIS: usize = size_of::<u64>();
 
-/// An element of fixed width.
+/// An array element of fixed width.
 trait Element: Copy + 'static {
     /// Its number in the field `shape` of a frame.
     const SHAPE: u64;
@@ -21,7 +21,7 @@ trait Element: Copy + 'static {
 
     fn put(self, bytes: &mut Vec<u8>);
 
-    /// The elements of a whole number of them; `None` where one of them is none.
+    /// Decodes a whole number of elements; `None` if one of them is invalid.
     fn take_all(bytes: &[u8]) -> Option<Vec<Self>>;
 }
 
@@ -95,14 +95,13 @@ fn encode<S: Data<Elem: Element>, D: Dimension>(array: &ArrayBase<S, D>) -> Byte
     array.shape().iter().for_each(|axis| bytes.extend_from_slice(&(*axis as u64).to_le_bytes()));
     match array.as_slice() {
         Some(elements) => elements.iter().for_each(|element| element.put(&mut bytes)),
-        // Other layouts, element by element in the order of a standard one.
+        // Other layouts are written element by element, in the order of the standard layout.
         None => array.iter().for_each(|element| element.put(&mut bytes)),
     }
     bytes.into()
 }
 
-/// The axes count only where there are as many elements behind them: nothing
-/// is allocated by what they claim.
+/// Decodes an array. The number of elements must match the axes, so no claimed axis leads to an allocation.
 fn decode<S: DataOwned<Elem: Element>, D: Dimension>(bytes: &[u8]) -> Result<ArrayBase<S, D>> {
     let (axes, rest) = axes(bytes).ok_or_else(|| damaged("its axes are not whole"))?;
     let len = axes.iter().try_fold(S::Elem::WIDTH, |len, axis| len.checked_mul(*axis));

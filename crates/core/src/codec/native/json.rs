@@ -1,5 +1,4 @@
-//! JSON documents as JSON: what bincode cannot carry, and MessagePack makes
-//! into something else.
+//! JSON documents, stored as JSON: bincode cannot represent them, and MessagePack changes them.
 
 use std::borrow::Borrow;
 use std::sync::Arc;

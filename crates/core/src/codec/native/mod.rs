@@ -1,9 +1,9 @@
-//! Types with a natural form of their own: recognised by type, never sent through serde.
+//! Types with a native format: recognised by type, without serde.
 //!
-//! A `Vec<u8>` of 1 MiB through serde is a call a byte; here it is a copy.
+//! Through serde, a `Vec<u8>` of 1 MiB would cost a call per byte; here it is one copy.
 
-/// Calls a macro with the numbers that have a fixed width, each with what stands
-/// for it in the field `shape` of a frame, and with those that are added.
+/// Calls a macro with the fixed-width number types, each with its number in the field `shape` of a frame, and
+/// with additional types.
 macro_rules! with_numbers {
     ($then:ident $(, $more:ident = $shape:literal)*) => {
         $then!(
@@ -28,12 +28,12 @@ use bytes::Bytes;
 use crate::Result;
 use crate::frame::CodecId;
 
-/// How values of one native type become bytes and back.
+/// The native codec of one type.
 pub(super) struct Native<V> {
     pub(super) codec: CodecId,
-    /// Tells element types apart that share a codec.
+    /// Distinguishes element types that share a codec.
     pub(super) shape: u64,
-    /// Whether a codec that the cache names counts more.
+    /// Whether a codec that the cache chooses takes precedence.
     pub(super) yields: bool,
     pub(super) len: fn(&V) -> Result<u64>,
     pub(super) encode: fn(&V) -> Result<Bytes>,
@@ -41,7 +41,7 @@ pub(super) struct Native<V> {
 }
 
 impl<V: 'static> Native<V> {
-    /// The native form of `V`, when it has one.
+    /// The native codec of `V`, if it has one.
     pub(super) fn of() -> Option<Self> {
         let mut found = None;
         let mut offer = |candidate: &mut dyn Any| {
@@ -60,5 +60,5 @@ impl<V: 'static> Native<V> {
     }
 }
 
-/// Takes `Option<Native<T>>` for some `T`, and keeps the one that is asked for.
+/// Receives an `Option<Native<T>>` for some `T`, and takes it if `T` is the requested type.
 type Offer<'a> = &'a mut dyn FnMut(&mut dyn Any);

@@ -1,4 +1,4 @@
-//! Bytes, text, and vectors of numbers: their bytes are their value.
+//! Bytes, text, and vectors of numbers: stored as their own bytes.
 
 use std::sync::Arc;
 

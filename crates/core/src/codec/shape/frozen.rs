@@ -1,10 +1,9 @@
-//! The fingerprint as earlier builds made it, for the types that it covers.
+//! The fingerprint of earlier builds, for the types that it covers.
 //!
-//! A type with enums is walked once for each variant of the widest, at most
-//! [`VARIANTS_MAX`] times; walk *n* takes variant *n* modulo their number. That
-//! misses variants where enums of different widths are nested, and everything
-//! behind a refused probe. Where it misses nothing, entries of earlier builds
-//! have this fingerprint, and keep it.
+//! A type with enums is walked once for each variant of the widest enum, at most [`VARIANTS_MAX`] times; walk
+//! *n* takes variant *n* modulo the number of variants. This misses variants if enums of different widths are
+//! nested, and everything behind a rejected sample. If it misses nothing, entries of earlier builds have this
+//! fingerprint, and the type keeps it.
 
 use std::collections::HashSet;
 
@@ -15,25 +14,25 @@ use super::graph::{NodeId, Place, note};
 use super::probe::Stop;
 use super::survey::Survey;
 
-/// Variants of enums that are walked into.
+/// The maximum number of variants that are walked into.
 const VARIANTS_MAX: u32 = 32;
-/// Questions answered in one walk.
+/// The maximum number of questions in one walk.
 const QUESTIONS_MAX: usize = 4096;
 
 #[derive(Debug, Default)]
 pub(super) struct Frozen {
     notes: Vec<u8>,
     walk: u32,
-    /// The largest count of variants seen.
+    /// The largest number of variants seen.
     variants: u32,
-    /// Questions of this walk.
+    /// Questions in this walk.
     asked: usize,
     edges: HashSet<(Place, NodeId)>,
     visited: HashSet<(NodeId, u32)>,
 }
 
 impl Frozen {
-    /// Writes down one node, which may be two questions.
+    /// Records one node, which may be two questions.
     pub(super) fn tell(&mut self, notes: &[u8], count: usize) -> Result<(), Stop> {
         self.asked += count;
         if self.asked > QUESTIONS_MAX {
@@ -56,7 +55,7 @@ impl Frozen {
 }
 
 impl Survey {
-    /// The fingerprint of earlier builds, where their walks cover all that was explored.
+    /// The fingerprint of earlier builds, if their walks cover everything that was explored.
     pub(super) fn frozen_fingerprint(&mut self, walk: Walk<'_>) -> Option<u64> {
         self.frozen = Some(Frozen::default());
         let mut is_last = false;

@@ -1,14 +1,14 @@
-//! What a type asks, as a graph: each type it is made of once, and what it asks
-//! for at each place.
+//! A graph of a type's questions: one node for each type it consists of, with edges to the types requested at
+//! each place.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use xxhash_rust::xxh3::xxh3_64;
 
-/// A type that was met, by the order of its first visit.
+/// A visited type, numbered by its first visit.
 pub(super) type NodeId = u32;
 
-/// Where a question is asked: in which variant of a node, at which position.
+/// Where a question is asked: the variant of a node, and the position in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct Place {
     pub(super) node: NodeId,
@@ -17,11 +17,11 @@ pub(super) struct Place {
 }
 
 impl Place {
-    /// Where the type itself is asked for: no node has this number.
+    /// The place of the type itself; no node has this number.
     pub(super) const ROOT: Self = Self { node: NodeId::MAX, variant: 0, position: 0 };
 }
 
-/// A question with its names, as it goes into the fingerprint.
+/// Encodes a question with its names for the fingerprint.
 pub(super) fn note(question: &str, names: &[&str]) -> Vec<u8> {
     let mut note = Vec::new();
     for part in std::iter::once(&question).chain(names) {
@@ -35,9 +35,9 @@ pub(super) fn note(question: &str, names: &[&str]) -> Vec<u8> {
 #[derive(Debug)]
 struct Node {
     note: Vec<u8>,
-    /// By variant, how many questions it took when it was visited to its end in this pass.
+    /// For each variant, the number of questions of its last complete visit in this pass.
     visited: Vec<Option<u32>>,
-    /// Whether a variant that was not visited can be reached from here.
+    /// Whether an unvisited variant can be reached from this node.
     is_open: bool,
 }
 
@@ -49,8 +49,8 @@ pub(super) struct Graph {
 }
 
 impl Graph {
-    /// The node of what is asked by a visitor of this type: the same question of
-    /// the same visitor is the same node. `visitor` is empty for what asks no further.
+    /// The node of a question and the type of its visitor: equal pairs share a node. `visitor` is empty for a
+    /// question without parts.
     pub(super) fn node(&mut self, visitor: &str, note: Vec<u8>, variants: usize) -> NodeId {
         let key = xxh3_64(&[note.as_slice(), visitor.as_bytes()].concat());
         let next = self.nodes.len() as NodeId;
@@ -60,17 +60,17 @@ impl Graph {
         })
     }
 
-    /// Records what is asked at a place; whether that is new.
+    /// Adds an edge from a place to a node; returns whether it is new.
     pub(super) fn connect(&mut self, place: Place, node: NodeId) -> bool {
         self.edges.entry(place).or_default().insert(node)
     }
 
-    /// Nodes and edges together.
+    /// The number of nodes and edges.
     pub(super) fn size(&self) -> usize {
         self.nodes.len() + self.edges.values().map(BTreeSet::len).sum::<usize>()
     }
 
-    /// Whether one question is asked at each place, whatever was answered before.
+    /// Whether each place has one question, regardless of earlier answers.
     pub(super) fn is_unambiguous(&self) -> bool {
         self.edges.values().all(|nodes| nodes.len() == 1)
     }
@@ -79,7 +79,7 @@ impl Graph {
         self.edges.iter().flat_map(|(place, nodes)| nodes.iter().map(|node| (*place, *node)))
     }
 
-    /// Every variant of every enum.
+    /// All variants of all enums.
     pub(super) fn variants(&self) -> impl Iterator<Item = (NodeId, u32)> {
         let nodes = (0..).zip(&self.nodes);
         nodes.flat_map(|(id, node)| (0..node.visited.len() as u32).map(move |variant| (id, variant)))
@@ -97,19 +97,19 @@ impl Graph {
         *self.of(node)?.visited.get(variant as usize)?
     }
 
-    /// The variant that is visited to its end with the fewest questions.
+    /// The completely visited variant with the fewest questions.
     pub(super) fn cheapest(&self, node: NodeId) -> Option<u32> {
         let costs = self.of(node)?.visited.iter().zip(0..);
         costs.filter_map(|(cost, variant)| Some(((*cost)?, variant))).min().map(|(_, variant)| variant)
     }
 
-    /// Records that a variant was visited to its end; whether that is new.
+    /// Records a complete visit of a variant; returns whether it is the first.
     pub(super) fn visit(&mut self, node: NodeId, variant: u32, cost: u32) -> bool {
         let slot = self.nodes.get_mut(node as usize).and_then(|node| node.visited.get_mut(variant as usize));
         slot.is_some_and(|slot| slot.replace(slot.map_or(cost, |before| before.min(cost))).is_none())
     }
 
-    /// Every variant is to be visited once more.
+    /// Marks every variant as unvisited.
     pub(super) fn forget_visits(&mut self) {
         self.nodes.iter_mut().for_each(|node| node.visited.fill(None));
     }
@@ -118,14 +118,14 @@ impl Graph {
         self.of(node).is_some_and(|node| node.is_open)
     }
 
-    /// Whether an open node is reached through this variant.
+    /// Whether this variant leads to an open node.
     pub(super) fn is_open_through(&self, node: NodeId, variant: u32) -> bool {
         let from = Place { node, variant, position: 0 };
         let to = Place { node, variant, position: u32::MAX };
         self.edges.range(from..=to).any(|(_, nodes)| nodes.iter().any(|node| self.is_open(*node)))
     }
 
-    /// Finds out anew which nodes are open; whether there is any.
+    /// Recomputes which nodes are open; returns whether there are any.
     pub(super) fn find_open(&mut self) -> bool {
         for node in &mut self.nodes {
             node.is_open = node.visited.iter().any(Option::is_none);
@@ -147,7 +147,7 @@ impl Graph {
         self.nodes.iter().any(|node| node.is_open)
     }
 
-    /// Everything, in an order that depends on the type alone.
+    /// Encodes the graph, in an order that depends only on the type.
     pub(super) fn write(&self) -> Vec<u8> {
         let mut written = Written { graph: self, seen: HashMap::new(), bytes: b"larder shape 2".to_vec() };
         written.place(Place::ROOT);

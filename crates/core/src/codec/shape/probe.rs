@@ -1,4 +1,4 @@
-//! The deserializer that answers with samples.
+//! The probe: a deserializer that answers with samples.
 
 use std::any::type_name;
 use std::fmt;
@@ -10,12 +10,12 @@ use super::graph::{NodeId, Place};
 use super::samples::{BOOLS, BYTES, CHARS, LENGTHS, NUMBERS, TEXTS};
 use super::survey::Survey;
 
-/// Nesting at which the walks of earlier builds answer collections as empty.
+/// The depth from which on the walks of earlier builds answer collections as empty.
 const FROZEN_DEPTH: u8 = 8;
-/// Nesting at which a walk ends: a type that has no end.
+/// The depth at which a walk ends, for a type with infinite recursion.
 const DEPTH_MAX: u8 = 200;
 
-/// Ends a walk.
+/// The error that ends a walk.
 #[derive(Debug)]
 pub(super) struct Stop;
 
@@ -48,17 +48,17 @@ impl<'a> Probe<'a> {
         self.depth >= FROZEN_DEPTH
     }
 
-    /// Asks what is asked by itself: it has no parts.
+    /// Asks a question without parts.
     fn ask_leaf(&mut self, question: &str, names: &[&str]) -> Result<(), Stop> {
         self.survey.ask(self.place, "", &[(question, names)], 0).map(drop)
     }
 
-    /// Asks what has parts. `V` tells types apart whose questions are the same.
+    /// Asks a question with parts. `V` distinguishes types with the same questions.
     fn ask<V>(&mut self, notes: &[(&str, &[&str])]) -> Result<NodeId, Stop> {
         self.survey.ask(self.place, type_name::<V>(), notes, 0)
     }
 
-    /// Answers with one of the samples, and learns whether it was taken.
+    /// Answers with a sample, and records a rejection.
     fn answer<T>(
         self,
         samples: usize,
@@ -69,7 +69,7 @@ impl<'a> Probe<'a> {
         visit(sample).inspect_err(|_| self.survey.refuse(self.place, samples))
     }
 
-    /// Visits the inside of a node.
+    /// Visits the parts of a node.
     fn within<T>(
         self,
         (node, variant): (NodeId, u32),
@@ -124,7 +124,7 @@ impl<'de> de::Deserializer<'de> for Probe<'_> {
         self.deserialize_any(visitor)
     }
 
-    // Where names are given by position nobody asks for one, and bincode has none.
+    // Fields are given by position, so no type asks for an identifier; bincode has none.
     fn deserialize_identifier<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Stop> {
         self.deserialize_any(visitor)
     }
@@ -242,11 +242,11 @@ impl<'de> de::Deserializer<'de> for Probe<'_> {
     }
 }
 
-/// The elements of a sequence, the pairs of a map, or what is in a variant.
+/// The elements of a sequence, the pairs of a map, or the content of a variant.
 struct Elements<'a> {
     survey: &'a mut Survey,
     place: Place,
-    /// Of the elements.
+    /// The depth of the elements.
     depth: u8,
     left: usize,
 }

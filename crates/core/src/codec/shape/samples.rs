@@ -1,12 +1,11 @@
-//! What a probe answers with, in the order in which it is tried.
+//! The samples that a probe answers with, in the order in which they are tried.
 //!
-//! The first of each kind is what most types accept. Samples may be added;
-//! which of them a type accepts is no part of its fingerprint.
+//! Most types accept the first sample of each kind. Samples may be added; the accepted sample is not part of
+//! the fingerprint.
 
-/// Numbers. Most types that are never zero, percentages, months, years and
-/// status codes accept one. None is so large that a decoder which takes it for a
-/// length could allocate much, and none is negative, which would be large without
-/// its sign.
+/// Numbers. Most types for nonzero numbers, percentages, months, years and status codes accept one. None is
+/// large, so that a decoder that takes it for a length does not allocate much. None is negative, since it
+/// would be large as an unsigned number.
 pub(super) const NUMBERS: &[u16] = &[1, 0, 2, 7, 12, 16, 48, 64, 100, 200, 404, 1_024, 2_020];
 
 /// Booleans.
@@ -19,7 +18,7 @@ pub(super) const CHARS: &[char] = &['a', '0', 'A', ' ', '#', '+'];
 pub(super) const LENGTHS: &[usize] =
     &[0, 16, 4, 6, 8, 10, 12, 18, 20, 24, 28, 32, 33, 36, 48, 64, 65, 96, 128, 1, 2, 3, 256];
 
-/// Byte strings are cut from this.
+/// Byte strings are slices of this.
 pub(super) const BYTES: &[u8; 256] = &[b'1'; 256];
 
 /// Text.
@@ -55,7 +54,7 @@ pub(super) const TEXTS: &[&str] = &[
     "Mon",
     "Monday",
     "January",
-    // Places in a network.
+    // Network addresses.
     "https://example.org/a",
     "example.org",
     "user@example.org",

@@ -1,4 +1,4 @@
-//! The walks over a type: what is answered, and when they have seen all of it.
+//! The survey of a type: chooses the answers of its walks, and finds when they have covered it.
 
 use std::collections::HashMap;
 
@@ -9,50 +9,50 @@ use super::frozen::Frozen;
 use super::graph::{Graph, NodeId, Place, note};
 use super::probe::Stop;
 
-/// Walks over one type.
+/// The maximum number of walks over one type.
 const WALKS_MAX: u32 = 1_000;
-/// Questions answered in all walks over one type.
+/// The maximum number of questions in all walks over one type.
 const QUESTIONS_MAX: u32 = 100_000;
-/// Questions answered in one walk.
+/// The maximum number of questions in one walk.
 const QUESTIONS_PER_WALK_MAX: u32 = 10_000;
-/// Questions from which on a walk goes only where something is left to visit.
+/// From this number of questions on, a walk only enters nodes with unvisited parts.
 const QUESTIONS_BEFORE_HASTE: u32 = 512;
-/// Times that everything is visited, each time with other numbers: a type that
-/// decides by them what it asks next is found out.
+/// The number of complete passes. Each uses other numbers, which detects a type whose questions depend on
+/// them.
 const PASSES: usize = 3;
 
-/// Which sample a place is answered with.
+/// The sample for a place.
 #[derive(Clone, Copy, Debug, Default)]
 struct Answer {
     sample: usize,
-    /// It refused another sample, so the passes leave this one.
+    /// The place rejected another sample, so all passes use this one.
     is_picky: bool,
 }
 
-/// Everything that is known of a type so far.
+/// The state of the survey of one type.
 #[derive(Debug, Default)]
 pub(super) struct Survey {
     pub(super) graph: Graph,
-    /// The walks of earlier builds, while they are made.
+    /// The state of the walks of earlier builds, while they are repeated.
     pub(super) frozen: Option<Frozen>,
     answers: HashMap<Place, Answer>,
     pass: usize,
     walks: u32,
     asked_before: u32,
     asked: u32,
-    /// Counts what was new; a walk that finds nothing is the last one.
+    /// Counts new findings; a walk without any is the last one.
     progress: u32,
     asks_what_comes: bool,
-    /// What is being visited now.
+    /// The nodes that are being visited.
     open: Vec<(NodeId, u32)>,
-    /// Places of this walk that were answered with a sample, with the number of samples.
+    /// Places of this walk that got a sample, with the number of samples.
     answered: Vec<(Place, usize)>,
     refused: bool,
     hopeless: bool,
 }
 
 impl Survey {
-    /// Visits everything. Whether that succeeded: the shape is complete then.
+    /// Visits everything. Returns whether that succeeded; then the shape is complete.
     pub(super) fn explore(&mut self, walk: Walk<'_>) -> bool {
         let mut size = 0;
         for pass in 0..PASSES {
@@ -103,9 +103,8 @@ impl Survey {
         self.answered.clear();
     }
 
-    /// A walk failed though every visitor took its sample: something that was
-    /// made of several refused. The next combination of samples is tried, the
-    /// last place running fastest.
+    /// Handles a failed walk in which every visitor accepted its sample: a type made of several parts
+    /// rejected them. Tries the next combination of samples, the last place first.
     fn blame(&mut self) {
         for (place, samples) in self.answered.iter().rev() {
             let answer = self.answers.entry(*place).or_default();
@@ -126,8 +125,8 @@ impl Survey {
         }
     }
 
-    /// Which of the samples a place gets. `varies` is said of samples that stand
-    /// for one another, so that other passes try others.
+    /// The index of the sample for a place. `varies` is set for interchangeable samples, of which each pass
+    /// uses another one.
     pub(super) fn sample(&mut self, place: Place, samples: usize, varies: bool) -> usize {
         if self.frozen.is_some() {
             return 0;
@@ -138,7 +137,7 @@ impl Survey {
         (answer.sample + turn) % samples
     }
 
-    /// A visitor refused its sample: the next walk tries another one.
+    /// Records a rejected sample; the next walk tries another one.
     pub(super) fn refuse(&mut self, place: Place, samples: usize) {
         self.refused = true;
         let answer = self.answers.entry(place).or_default();
@@ -153,10 +152,10 @@ impl Survey {
         self.progress += 1;
     }
 
-    /// Notes a question: what is asked at `place` by a visitor of this type.
+    /// Records a question: the request at `place` by a visitor of this type.
     ///
     /// # Errors
-    /// When the walk is to end.
+    /// If the walk must end.
     pub(super) fn ask(
         &mut self,
         place: Place,
@@ -179,7 +178,7 @@ impl Survey {
         Ok(node)
     }
 
-    /// The type asks what comes next: nothing is known of it beyond here.
+    /// Records a request for "any" value: the survey ends here.
     pub(super) fn ask_what_comes(&mut self) -> Stop {
         self.asks_what_comes = true;
         Stop
@@ -189,7 +188,7 @@ impl Survey {
         self.asks_what_comes
     }
 
-    /// Whether an option is answered with `Some`, a collection with an element.
+    /// Whether to answer an option with `Some`, and a collection with an element.
     pub(super) fn enters(&self, node: NodeId, is_deep: bool) -> bool {
         if self.frozen.is_some() {
             return !is_deep;
@@ -198,8 +197,8 @@ impl Survey {
         is_worth_it && !self.open.contains(&(node, 0))
     }
 
-    /// The variant of an enum to visit now: one that is new, or leads to
-    /// something new, or is soon over, or has least been begun.
+    /// The variant of an enum to visit next: an unvisited one, else one that leads to an unvisited one, else
+    /// the cheapest one, else the one that was begun least.
     pub(super) fn choose(&mut self, node: NodeId, variants: u32, is_deep: bool) -> Option<u32> {
         if let Some(frozen) = &mut self.frozen {
             return Some(frozen.choose(node, variants, is_deep));
@@ -213,12 +212,12 @@ impl Survey {
             .or_else(|| (0..variants).min_by_key(begun))
     }
 
-    /// Visits what is inside of a node.
+    /// Begins the visit of a node's parts.
     pub(super) fn enter(&mut self, node: NodeId, variant: u32) {
         self.open.push((node, variant));
     }
 
-    /// A visit is over; whether it came to its end.
+    /// Ends a visit; `whole` says whether it was complete.
     pub(super) fn leave(&mut self, (node, variant): (NodeId, u32), asked_before: u32, whole: bool) {
         self.open.pop();
         if self.frozen.is_none() && whole {
@@ -231,7 +230,7 @@ impl Survey {
         self.asked
     }
 
-    /// The fingerprint of what was visited.
+    /// The fingerprint of the visited graph.
     pub(super) fn fingerprint(&self) -> u64 {
         xxh3_64(&self.graph.write()).max(1)
     }

@@ -1,4 +1,4 @@
-//! What is found out about types, and what is not.
+//! Tests of type surveys: their shapes, completeness and fingerprints.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -65,7 +65,7 @@ enum Adjacent {
     Text(String),
 }
 
-/// Text of a format that is checked.
+/// Text in a validated format.
 #[derive(PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize)]
 #[serde(try_from = "String", bound = "F: Format")]
 struct Checked<F>(String, PhantomData<F>);
@@ -107,7 +107,7 @@ impl Format for Secret {
     }
 }
 
-/// Sixteen bytes and nothing else.
+/// Decodes from sixteen bytes only.
 struct Sized16;
 
 impl<'de> Deserialize<'de> for Sized16 {
@@ -126,7 +126,7 @@ impl<'de> Deserialize<'de> for Sized16 {
     }
 }
 
-/// Made of two numbers that are checked together.
+/// Two numbers that are validated together.
 #[derive(Deserialize)]
 #[serde(try_from = "(u16, u16)")]
 struct Ordered;
@@ -139,7 +139,7 @@ impl TryFrom<(u16, u16)> for Ordered {
     }
 }
 
-/// Decides by a number what comes behind it.
+/// The first number decides about the fields after it.
 struct ByVersion;
 
 impl<'de> Deserialize<'de> for ByVersion {
@@ -245,7 +245,7 @@ struct Node {
 }
 
 #[test]
-fn types_that_share_an_encoding_differ() {
+fn types_with_equal_encodings_have_different_fingerprints() {
     let all = [
         of::<u64>(),
         of::<i64>(),
@@ -263,7 +263,7 @@ fn types_that_share_an_encoding_differ() {
     ];
     for (at, one) in all.iter().enumerate() {
         let same = all.iter().filter(|other| *other == one).count();
-        // A pair and an array of two are one thing to serde, with one meaning.
+        // To serde a pair and an array of two are the same, with the same meaning.
         let expect = if at == 3 || at == 4 { 2 } else { 1 };
         assert_eq!(same, expect, "type {at}");
     }
@@ -276,17 +276,17 @@ fn recursion_ends() {
 }
 
 #[test]
-fn types_that_ask_what_comes_next_are_known() {
+fn types_that_request_any_value_are_detected() {
     for shape in [of::<Either>(), of::<Vec<Option<Either>>>(), of::<serde_json::Value>(), of::<Adjacent>()] {
         assert!(shape.asks_what_comes && !shape.is_complete);
     }
     assert!(!of::<before::Report>().asks_what_comes);
 }
 
-// Earlier builds stopped at the first refused answer, so that what came behind
-// it could change unseen.
+// A fault of earlier builds: a survey stopped at the first rejected sample, so changes of the type behind it
+// were not detected.
 #[test]
-fn a_type_that_validates_text_is_complete_and_seen_to_its_end() {
+fn type_with_validated_text_is_surveyed_completely() {
     let types = [
         of::<(Checked<Id>, u64)>(),
         of::<(Checked<Id>, f64)>(),
@@ -300,12 +300,12 @@ fn a_type_that_validates_text_is_complete_and_seen_to_its_end() {
     ];
     assert!(types.iter().all(|shape| shape.is_complete), "{types:?}");
     let distinct: std::collections::HashSet<u64> = types.iter().map(|shape| shape.fingerprint).collect();
-    // Both checked texts are texts to serde.
+    // To serde both validated texts are text.
     assert_eq!(distinct.len(), types.len() - 1);
 }
 
 #[test]
-fn a_type_that_accepts_no_sample_is_not_complete() {
+fn type_that_accepts_no_sample_is_not_complete() {
     for shape in [
         of::<Checked<Secret>>(),
         of::<(u8, Checked<Secret>, u64)>(),
@@ -319,9 +319,10 @@ fn a_type_that_accepts_no_sample_is_not_complete() {
     }
 }
 
-// Walk n took variant n modulo the count: of these pairs it never saw most.
+// A fault of earlier builds: walk n took variant n modulo the number of variants, and never reached most of
+// these pairs.
 #[test]
-fn variants_of_nested_enums_of_different_widths_are_all_seen() {
+fn all_variants_of_nested_enums_of_different_widths_are_visited() {
     assert!(of::<Wide<Narrow<u32>>>().is_complete);
     assert_ne!(of::<Wide<Narrow<u32>>>(), of::<Wide<Narrow<f32>>>());
     assert_ne!(of::<(Wide<u8>, Narrow<u32>)>(), of::<(Wide<u8>, Narrow<f32>)>());
@@ -330,7 +331,7 @@ fn variants_of_nested_enums_of_different_widths_are_all_seen() {
 }
 
 #[test]
-fn types_behind_many_levels_or_variants_are_seen() {
+fn types_behind_many_levels_or_variants_are_visited() {
     type Deep<T> = Vec<Vec<Vec<Vec<Vec<Vec<Vec<Vec<Vec<Vec<Option<T>>>>>>>>>>>;
     assert!(of::<Deep<u32>>().is_complete);
     assert_ne!(of::<Deep<u32>>(), of::<Deep<f32>>());
@@ -339,14 +340,14 @@ fn types_behind_many_levels_or_variants_are_seen() {
 }
 
 #[test]
-fn the_same_name_with_other_parameters_is_another_type() {
+fn same_name_with_other_parameters_is_another_type() {
     type Outer<A, B> = before::Pair<before::Wrapper<A>, before::Wrapper<B>>;
     assert_ne!(of::<Outer<u32, u32>>(), of::<Outer<u32, f32>>());
     assert_ne!(of::<Outer<u32, f32>>(), of::<Outer<f32, u32>>());
 }
 
 #[test]
-fn what_a_decoder_skips_or_defaults_is_no_hindrance() {
+fn skipped_and_defaulted_fields_leave_a_type_complete() {
     assert!(of::<Lenient>().is_complete);
 }
 
@@ -354,16 +355,16 @@ fn what_a_decoder_skips_or_defaults_is_no_hindrance() {
 fn fingerprints_of_complete_types_are_part_of_the_format() {
     let earlier = [of::<u64>().fingerprint, of::<before::Report>().fingerprint];
     assert_eq!(earlier, [9157735317351907762, 18001375597460328815]);
-    // Those that earlier builds did not see to the end.
+    // The types that earlier builds did not survey completely.
     let later = [of::<(Checked<Id>, u64)>().fingerprint, of::<Wide<Narrow<u32>>>().fingerprint];
     assert_eq!(later, [17163692069915197209, 3623079102718472514]);
 }
 
 #[test]
-fn a_fingerprint_that_earlier_builds_left_incomplete_is_another_now() {
+fn fingerprint_left_incomplete_by_earlier_builds_is_another_now() {
     let notes = [note("tuple", &["2"]), note("str", &[])].concat();
     assert_ne!(of::<(Checked<Id>, u64)>().fingerprint, xxh3_64(&notes));
-    // What they saw to its end keeps its own.
+    // Types that they surveyed completely keep their fingerprints.
     let notes = [note("tuple", &["2"]), note("str", &[]), note("deserialize_u64", &[])].concat();
     assert_eq!(of::<(String, u64)>().fingerprint, xxh3_64(&notes));
 }

@@ -1,4 +1,4 @@
-//! Parts with parts: structs, tuples, collections.
+//! Serializes structs, tuples and collections of a key.
 
 use serde::ser::{self, Serialize};
 
@@ -10,7 +10,7 @@ use crate::key::sink::{Buffer, Int, Item, Sink};
 /// Numbers of a [`Rewrite::Moment`].
 pub(super) const MOMENT: usize = 9;
 
-/// A part with parts.
+/// A part that consists of parts.
 pub(in crate::key) struct Compound<'w, 'a> {
     writer: &'w mut Writer<'a>,
     next: u64,
@@ -18,13 +18,13 @@ pub(in crate::key) struct Compound<'w, 'a> {
 }
 
 pub(super) enum Kind {
-    /// Fields, or the elements of a tuple.
+    /// Fields of a struct, or elements of a tuple.
     Fields,
-    /// The same of a variant.
+    /// Fields or elements of a variant.
     FieldsOf(u32),
-    /// Elements of a collection, written as they come.
+    /// Elements of a collection, written immediately.
     Listed,
-    /// A collection that is left blank.
+    /// A collection that is left empty.
     LeftOut,
     /// A collection whose elements are written at its end.
     Held { parts: Vec<Held>, is_map: bool, sorts: bool },

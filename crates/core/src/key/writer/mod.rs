@@ -1,4 +1,4 @@
-//! A key as serde gives it, part by part.
+//! A serde serializer for keys.
 
 mod compound;
 
@@ -10,10 +10,10 @@ use self::compound::{Compound, Kind, MOMENT};
 use super::place::{Notes, Place, Plan, Rewrite, Step};
 use super::sink::{Buffer, Int, Item, Sink};
 
-/// Parts within parts, at most.
+/// The maximum nesting depth.
 const DEPTH_MAX: u16 = 1000;
 
-/// Writes a key into a sink, by a plan, and notes what else could be rewritten.
+/// Writes a key into a sink with the rewrites of a plan, and notes other possible rewrites.
 pub(super) struct Writer<'a> {
     sink: Sink<'a>,
     plan: &'a Plan,
@@ -22,7 +22,7 @@ pub(super) struct Writer<'a> {
     depth: u16,
     /// The last integer that was written.
     last: Option<Int>,
-    /// The texts that the hasher was fed another spelling of.
+    /// The spellings in which texts were hashed.
     spelling: Plan,
 }
 
@@ -31,7 +31,7 @@ impl<'a> Writer<'a> {
         Self { sink, plan, notes: None, place: Place::ROOT, depth: 0, last: None, spelling: Plan::default() }
     }
 
-    /// One that notes what could be rewritten.
+    /// A writer that notes possible rewrites.
     pub(super) fn noting(sink: Sink<'a>, plan: &'a Plan) -> Self {
         Self { notes: Some(Notes::default()), ..Self::new(sink, plan) }
     }
@@ -44,12 +44,12 @@ impl<'a> Writer<'a> {
         self.sink.into_bytes()
     }
 
-    /// The spelling of the texts that the hasher was fed, if that is all it was fed.
+    /// The spellings in which texts were hashed, if the recorded data matched.
     pub(super) fn into_spelling(self) -> Option<Plan> {
         matches!(self.sink, Sink::Fed(fed) if fed.agrees()).then_some(self.spelling)
     }
 
-    /// Compares a text with what the hasher was fed, in any spelling.
+    /// Compares a text, in any spelling, with the data that the hasher was fed.
     fn spell(&mut self, text: &str) {
         let Sink::Fed(fed) = &mut self.sink else { return };
         if fed.takes(text) {
@@ -81,7 +81,7 @@ impl<'a> Writer<'a> {
         !self.plan.0.is_empty() && self.plan.has(self.place, rewrite)
     }
 
-    /// Writes one part; whether it is left blank.
+    /// Notes that the part may be blanked; returns whether the plan blanks it.
     fn is_blank(&mut self) -> bool {
         self.note(Rewrite::Blank);
         self.plans(Rewrite::Blank)
@@ -109,7 +109,7 @@ impl<'a> Writer<'a> {
         self.put(item(value))
     }
 
-    /// Writes a part of the key that `step` leads to.
+    /// Writes the part that `step` leads to.
     fn part<T: Serialize + ?Sized>(&mut self, step: Step, value: &T) -> Result<(), Refusal> {
         if self.depth == DEPTH_MAX {
             return Err(Refusal(format!("it is nested more than {DEPTH_MAX} times")));
@@ -123,7 +123,7 @@ impl<'a> Writer<'a> {
         written
     }
 
-    /// Writes a part into bytes of its own.
+    /// Writes a part into its own buffer.
     fn apart<T: Serialize + ?Sized>(
         &mut self,
         sink: Sink<'a>,
@@ -140,8 +140,8 @@ impl<'a> Writer<'a> {
         Compound::new(self, kind)
     }
 
-    /// A collection. It is kept apart until its end where it is to be sorted,
-    /// or where serde does not say how long it is.
+    /// Begins a collection. Its elements are buffered until the end if they are to be sorted, or if serde
+    /// does not give the length.
     fn collection(&mut self, len: Option<usize>, is_map: bool) -> Compound<'_, 'a> {
         if self.is_blank() {
             self.sink.put(if is_map { Item::Map(0) } else { Item::Seq(0) });
@@ -150,7 +150,7 @@ impl<'a> Writer<'a> {
         if len.is_none_or(|len| len > 1) {
             self.note(Rewrite::Sort);
         }
-        // The order in which a hasher was fed is not to be changed.
+        // The order in which a hasher was fed must not change.
         let sorts = self.plans(Rewrite::Sort) && !matches!(self.sink, Sink::Fed(_));
         match len {
             Some(len) if !sorts => {

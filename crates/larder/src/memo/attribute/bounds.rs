@@ -144,7 +144,7 @@ mod encoded {
     note = "or make one from an `Arc` of it, with `share_err = path`: a function from `Arc<{Self}>` to `{Self}`"
 )]
 pub trait SharedError: Send + Sync + 'static {
-    /// The error for one more caller.
+    /// Returns the error for one more caller.
     #[doc(hidden)]
     fn share(&self) -> Self;
 }

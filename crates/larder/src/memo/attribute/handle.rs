@@ -7,7 +7,7 @@ use super::bounds::{Kept, Keyed};
 use super::flusher;
 use crate::Cache;
 
-/// The cache of a function, for threads and for tasks.
+/// The cache of a function, with its synchronous and its async handle.
 pub struct Handle<K, V>
 where
     K: Keyed,

@@ -93,7 +93,7 @@ impl Slot {
         }
     }
 
-    /// What became of the first use of this owner, if there was one.
+    /// The outcome of the first use by this owner, if there was one.
     #[inline]
     fn opened(&self, owner: TypeId) -> Option<&Opened> {
         match self.first.get() {

@@ -1,4 +1,4 @@
-//! Many keys in one call.
+//! Checks of batches: many keys in one call.
 
 use larder_core::frame::Frame;
 

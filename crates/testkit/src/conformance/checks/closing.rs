@@ -1,4 +1,4 @@
-//! A closed tier says so.
+//! Checks of a closed tier.
 
 use larder_core::{Error, ErrorKind, Result};
 

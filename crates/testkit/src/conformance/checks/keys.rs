@@ -1,4 +1,4 @@
-//! Keys of all lengths.
+//! Checks of keys of all lengths.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! The checks, one a promise.
+//! The checks, one for each promise.
 
 mod batches;
 mod closing;
@@ -57,7 +57,7 @@ checks! {
         gets_during_puts_of_one_key_see_whole_frames;
 }
 
-/// Puts a payload made of `seed` and `len`.
+/// Puts a payload made from `seed` and `len`.
 fn put(tier: &dyn Tier, key: &EncodedKey, seed: u64, len: usize) {
     let frame = sample::frame(key, sample::payload(seed, len));
     block_on(tier.put(key, &frame)).unwrap_or_else(|error| panic!("put of {key:?}, {len} bytes: {error:?}"));
@@ -87,7 +87,7 @@ fn close(tier: &dyn Tier) {
     block_on(tier.close()).expect("close succeeds");
 }
 
-/// Expects the frame that [`put`] made of `seed` and `len`.
+/// Asserts that the entry is the frame that [`put`] made from `seed` and `len`.
 fn expect(tier: &dyn Tier, key: &EncodedKey, seed: u64, len: usize) {
     let whole = get(tier, key).unwrap_or_else(|| panic!("{key:?}, {len} bytes: put, and absent"));
     let frame = sample::frame(key, sample::payload(seed, len));

@@ -1,4 +1,4 @@
-//! A tier that stores nothing.
+//! Checks of a tier that stores nothing.
 
 use super::*;
 use crate::conformance::report::NotApplicable;

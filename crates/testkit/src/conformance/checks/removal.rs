@@ -1,4 +1,4 @@
-//! What was removed is gone.
+//! Checks of removals: a removed entry is absent.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! What was flushed outlives the tier.
+//! Checks of durability: flushed entries survive closing and reopening.
 
 use super::*;
 

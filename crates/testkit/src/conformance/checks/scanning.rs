@@ -1,4 +1,4 @@
-//! A scan sees what is there.
+//! Checks of scans: a scan visits the entries of the tier.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -62,12 +62,12 @@ pub(super) fn scan_visits_once_what_stays_while_others_come_and_go(place: &Place
     Ok(())
 }
 
-/// The key in a head.
+/// Returns the key in a head.
 pub(super) fn key_of(head: &[u8]) -> Vec<u8> {
     Head::parse(head).expect("scan visits heads").key.to_vec()
 }
 
-/// How often each key is visited.
+/// Counts how often each key is visited.
 fn visits(tier: &dyn Tier) -> HashMap<Vec<u8>, usize> {
     let mut seen = HashMap::new();
     block_on(tier.scan(&mut |head| *seen.entry(key_of(head)).or_default() += 1)).expect("scan succeeds");

@@ -1,4 +1,4 @@
-//! Steps that are one step among all who share a tier.
+//! Checks of atomic operations among all users of a shared tier.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
@@ -77,7 +77,8 @@ pub(super) fn steps_in_a_batch_are_steps_of_their_own(place: &Place) -> Verdict 
     for (key, found) in keys.iter().zip(&found) {
         assert_eq!(&block_on(tier.get_versioned(key)).expect("it succeeds"), found, "of {key:?}");
     }
-    // Another comes between for one of the keys; of two with one base the first is stored.
+    // Another write changes one of the keys in between. Of two writes with one base
+    // version the first is stored.
     put(&tier, &sample::key(2), 9, 100);
     let entries: Vec<_> = keys.iter().zip(&found).zip([11, 13, 12, 14]).collect();
     let entries: Vec<_> = entries
@@ -134,7 +135,7 @@ fn shared(place: &Place) -> Result<Box<dyn Tier>, NotApplicable> {
     }
 }
 
-/// The key with the stamp that its entry has now.
+/// Returns the key, based on the current version of its entry.
 fn based(tier: &dyn Tier, number: u64) -> EncodedKey {
     let key = sample::key(number);
     let (_, stamp) = block_on(tier.get_versioned(&key)).expect("it succeeds");
@@ -149,7 +150,7 @@ fn frame(number: u64, seed: u64) -> Frame {
     sample::frame(&sample::key(number), sample::payload(seed, 100))
 }
 
-/// How many of some threads that do `step` at the same time succeed.
+/// Runs `step` on several threads at the same time, and counts the successes.
 fn race(step: impl Fn(u64) -> bool + Sync) -> usize {
     let successes = AtomicUsize::new(0);
     thread::scope(|scope| {

@@ -1,4 +1,4 @@
-//! Frames that come and go in parts.
+//! Checks of streams: frames that are read and written in parts.
 
 use std::io::Read;
 
@@ -11,10 +11,10 @@ use super::*;
 use crate::conformance::report::NotApplicable;
 
 const LENGTHS: [usize; 4] = [0, 100, 5000, 3 << 20];
-/// Bytes that are appended at once.
+/// Number of bytes appended at once.
 const PART: usize = 70_000;
 
-/// A head and what follows it, as a stream writes them.
+/// A head and the payload after it, as a stream writes them.
 fn parts(key: &EncodedKey, seed: u64, len: usize) -> (Vec<u8>, Vec<u8>) {
     let payload = sample::payload(seed, len);
     let mut summing = Summing::default();

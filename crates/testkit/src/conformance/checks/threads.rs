@@ -1,4 +1,4 @@
-//! Calls at the same time.
+//! Checks of concurrent calls.
 
 use std::sync::Barrier;
 use std::thread;
@@ -55,7 +55,7 @@ pub(super) fn gets_during_puts_of_one_key_see_whole_frames(place: &Place) -> Ver
     Ok(())
 }
 
-/// Runs `work` on each thread; a panic in one is a panic here, with its message.
+/// Runs `work` on each thread. A panic in one becomes a panic here, with its message.
 fn together(work: impl Fn(u64) + Sync) {
     thread::scope(|scope| {
         let threads: Vec<_> = (0..THREADS)

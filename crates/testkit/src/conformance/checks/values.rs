@@ -1,4 +1,4 @@
-//! What was put is what is got.
+//! Checks of values: a get returns the frame that was put.
 
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
@@ -9,7 +9,7 @@ use larder_core::tier::BoxFuture;
 use super::*;
 use crate::conformance::report::NotApplicable;
 
-/// Above this a frame is not made only to be refused.
+/// Above this size no frame is made only to be refused.
 const TRIED_MAX: u64 = 128 << 20;
 
 const LENGTHS: [usize; 9] = [0, 1, 100, 4095, 4096, 4097, 64 << 10, 1 << 20, 5 << 20];
@@ -117,7 +117,7 @@ fn first_poll<T>(operation: &str, future: BoxFuture<'_, larder_core::Result<T>>)
     }
 }
 
-/// The lengths whose frames the tier takes.
+/// The lengths whose frames the tier accepts.
 fn taken(tier: &dyn Tier) -> Vec<usize> {
     let limit = tier.capability().frame_bytes_max;
     LENGTHS.into_iter().filter(|len| *len as u64 + 1024 <= limit).collect()

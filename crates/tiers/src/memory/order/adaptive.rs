@@ -16,9 +16,9 @@ const STEP: u64 = 8;
 /// The parameters that `Policy::Auto` adapts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Tuning {
-    /// The share of the budget that the window has, in thousandths.
+    /// The window's share of the budget, in thousandths.
     pub(crate) window: u16,
-    /// Whether entries used in the window go to the main queue, instead of around it.
+    /// Whether entries used in the window move to the main queue; otherwise they go around the window again.
     pub(crate) promotes: bool,
     /// Frequencies are halved after this many uses per entry.
     pub(crate) period: u8,

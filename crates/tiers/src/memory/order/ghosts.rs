@@ -36,7 +36,7 @@ impl Ghosts {
         }
     }
 
-    /// Whether `hash` was there; it is not any more.
+    /// Removes `hash`; returns whether it was there.
     pub(super) fn take(&mut self, hash: u64) -> bool {
         self.arrivals.remove(&hash).is_some()
     }

@@ -22,14 +22,14 @@ impl History {
         self.buckets.fill([0; BUCKET]);
     }
 
-    /// Makes room for the history of a cache of `entries`. What is there stays.
+    /// Grows to the size for a cache of `entries`. Existing counts stay.
     pub(super) fn reserve(&mut self, entries: u64) {
         while ((self.buckets.len() * BUCKET) as u64) < entries * PER_ENTRY {
             self.buckets.extend_from_within(..);
         }
     }
 
-    /// Takes out what is known of a key: its count; 0 for an unknown one.
+    /// Removes a key and returns its count; 0 for an unknown key.
     pub(super) fn take(&mut self, hash: u64) -> u8 {
         let (bucket, print) = self.place(hash);
         match bucket.iter_mut().find(|key| **key >> 4 == print && **key & 0xf > 0) {
@@ -42,7 +42,7 @@ impl History {
         }
     }
 
-    /// Adds a key with its count. The one that was added longest ago to the bucket is forgotten.
+    /// Adds a key with its count, and removes the oldest key of a full bucket.
     pub(super) fn add(&mut self, hash: u64, uses: u8) {
         let (bucket, print) = self.place(hash);
         let free = bucket.iter().position(|key| key & 0xf == 0).unwrap_or(BUCKET - 1);
@@ -50,7 +50,7 @@ impl History {
         bucket[0] = print << 4 | u16::from(uses.min(USES_MAX));
     }
 
-    /// Halves all counts; those of one are forgotten.
+    /// Halves all counts; keys with a count of one are removed.
     pub(super) fn halve(&mut self) {
         for key in self.buckets.iter_mut().flatten() {
             *key = *key & 0xfff0 | (*key & 0xf) >> 1;

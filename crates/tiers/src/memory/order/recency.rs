@@ -3,7 +3,7 @@
 use super::Entries;
 use super::lists::Lists;
 
-/// One queue; LRU moves an entry to the front when it is used, FIFO does not.
+/// One queue. LRU moves an entry to the front on each use, FIFO does not.
 pub(super) struct Recency {
     queue: Lists<1>,
     moves: bool,
@@ -42,7 +42,7 @@ impl Recency {
         self.queue.clear();
     }
 
-    /// From the front for LRU; by uses, then from the front, for FIFO.
+    /// LRU: the slots from the front. FIFO: by use count, then from the front.
     pub(super) fn hottest(&self, n: usize, entries: &dyn Entries) -> Vec<u32> {
         let mut slots: Vec<u32> = self.queue.iter(0).collect();
         if !self.moves {

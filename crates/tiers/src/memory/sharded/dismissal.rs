@@ -23,7 +23,7 @@ const DEPTH_MAX: u32 = 8;
 pub(super) enum Departed<K, V> {
     /// An entry; with a cause if the store dropped it by itself.
     Entry(Node<K, V>, Option<DepartureCause>),
-    /// What a replaced entry held.
+    /// The replaced key and value of an entry.
     Replaced((K, Former<V>)),
 }
 

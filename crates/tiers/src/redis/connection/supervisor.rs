@@ -266,7 +266,7 @@ impl Link {
         let asked = Instant::now();
         self.introduce(session.connection.clone()).await?;
         owner.greet(session.connection.clone()).await?;
-        // A master that was suspended during a failover still believes to be the master.
+        // A master that was suspended during a failover still reports the role of a master.
         if self.source.has_moved(&address, self.patience.connect / 3).await {
             return Err(refused("it is a former master"));
         }

@@ -48,7 +48,7 @@ pub(in crate::redis) struct Cluster {
     wanted: Notify,
     /// A refresh is over, successful or not.
     drawn: Notify,
-    /// The reason why the last refresh failed.
+    /// The reason why the last refresh failed; `None` after a success.
     failure: Mutex<Option<String>>,
     tried: (Mutex<bool>, Condvar),
     closed: AtomicBool,
