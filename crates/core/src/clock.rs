@@ -87,7 +87,7 @@ pub trait Clock: Send + Sync + 'static {
     ///
     /// # Behavior
     /// - Never blocks and never panics.
-    /// May step back, as wall clocks do; callers must tolerate that.
+    /// - May step back, as wall clocks do; callers must tolerate that.
     fn now(&self) -> Time;
 
     /// The time since a fixed moment of this process. Backoffs and time windows are measured with it.

@@ -394,7 +394,7 @@ impl Drop for Engine {
             return;
         }
         let held = std::mem::take(self.held.get_mut());
-        let leaving = self.lifecycle.leaving.get_mut().take().unwrap_or_else(Leaving::new);
+        let leaving = self.lifecycle.leaving.get_mut().take().unwrap_or_default();
         let remains = Remains { _slots: tiers, _held: held, _leaving: leaving };
         hand_off(move || drop(remains));
     }

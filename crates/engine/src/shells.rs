@@ -4,8 +4,8 @@
 //! that uses a cache does not compile it again.
 
 use std::any::TypeId;
-use std::future::Future;
 use std::io::Read;
+#[cfg(feature = "async")]
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;

@@ -5,6 +5,7 @@
 //! crates are built in turn, several rounds, and the least time of each counts.
 //!
 //! `cargo run --release -p larder-compare --bin compile_cost [ROUNDS]`
+#![allow(clippy::print_stdout, reason = "a program for people")]
 
 use std::error::Error;
 use std::fs;
@@ -132,7 +133,7 @@ fn main() -> Outcome<()> {
             crates.push(write_crate(&root, folder.path(), (at, subject), count)?);
         }
     }
-    println!("{} rounds; seconds of CPU and bytes of program for one more:", rounds);
+    println!("{rounds} rounds; seconds of CPU and bytes of program for one more:");
     let mut least = vec![(f64::INFINITY, 0); crates.len()];
     for round in 0..=rounds {
         for (at, path) in crates.iter().enumerate() {

@@ -61,7 +61,6 @@ impl Engine {
 
     /// Splits the entries into those to store together, with their guards, and the rest. Ends the
     /// flights whose entries changed since their loads began.
-    #[expect(clippy::type_complexity, reason = "two lists, read once")]
     fn claims(&self, drafts: Vec<LoadedEntry>) -> (Vec<(LoadedEntry, WriteGuard)>, Vec<LoadedEntry>) {
         let (mut together, mut alone, mut bytes) = (Vec::new(), Vec::new(), 0);
         let home = self.shared().map(|shared| shared.handle().kind());

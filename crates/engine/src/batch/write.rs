@@ -108,7 +108,6 @@ impl Engine {
     }
 
     /// Splits the entries into those to store together, with their guards, and the rest.
-    #[expect(clippy::type_complexity, reason = "two lists, read once")]
     fn guards(self: &Arc<Self>, drafts: Vec<Pending>) -> (Vec<(Pending, WriteGuard)>, Vec<Pending>) {
         let (mut together, mut alone, mut bytes) = (Vec::new(), Vec::new(), 0);
         let home = self.shared().map(|shared| shared.handle().kind());

@@ -35,12 +35,15 @@ const REFRESHES_MAX: usize = larder_exec::background::THREADS_MAX / 2;
 /// The answer of a loader.
 pub type Answered = Result<Loaded<Value>, AnyError>;
 
+/// The future of a loader.
+type BoxedAnswer = Pin<Box<dyn Future<Output = Answered> + Send>>;
+
 /// A loader that the engine runs, on any thread.
 pub enum Loader {
     /// A function, which may block its thread.
     Call(Box<dyn FnOnce(LoadContext<Value>) -> Answered + Send>),
     /// A function that returns a future.
-    Task(Box<dyn FnOnce(LoadContext<Value>) -> Pin<Box<dyn Future<Output = Answered> + Send>> + Send>),
+    Task(Box<dyn FnOnce(LoadContext<Value>) -> BoxedAnswer + Send>),
 }
 
 /// The arguments of a `load` call.
@@ -373,7 +376,7 @@ async fn caught(loader: Loader, context: LoadContext<Value>) -> Result<Loaded<Va
 
 /// A future that yields `None` if its inner future panics.
 struct Caught {
-    future: Pin<Box<dyn Future<Output = Answered> + Send>>,
+    future: BoxedAnswer,
 }
 
 impl Future for Caught {

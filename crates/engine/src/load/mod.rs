@@ -107,6 +107,7 @@ impl Stale {
 }
 
 /// What a caller that missed in memory has to do.
+#[expect(clippy::large_enum_variant, reason = "handed over once a load, and taken apart at once")]
 pub enum Begun {
     /// Use this value: it was stored, or loaded by another call.
     Value(Value),
