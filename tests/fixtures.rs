@@ -19,8 +19,8 @@ use larder_core::memory::{Bounds, MemoryStore, OnDeparture};
 use larder_core::stream::ByteValue;
 use larder_core::tier::Tier;
 use larder_engine::{
-    Begun, BytesOf, DirtyFlag, Engine, EntryReader, Expiry, Hints, KeptInvalidations, Listener, Parts,
-    Source, TierHandle, TierStack, Weigh, watched,
+    Begun, BytesOf, DirtyFlag, Engine, EntryReader, EventSink, Expiry, Hints, KeptInvalidations, Parts,
+    StreamSource, TierHandle, TierStack, Weigh, watched,
 };
 use larder_exec::runtime::{Blocking, Runtime, block_on};
 use larder_testkit::ManualClock;
@@ -47,7 +47,7 @@ pub(crate) struct Plan {
     pub(crate) clock: ManualClock,
     /// The directory of the dirty flags of the tiers. `None` keeps no flags.
     pub(crate) invalidations: Option<std::path::PathBuf>,
-    pub(crate) listener: Option<(Listener, OnDeparture<u64>)>,
+    pub(crate) listener: Option<(EventSink, OnDeparture<u64>)>,
     /// After this time without a poll, a waiter takes over the load.
     pub(crate) stall: Option<Duration>,
     /// How this engine keeps its copies coherent with other processes.
@@ -75,7 +75,7 @@ impl Plan {
 
     /// Adds an event listener.
     pub(crate) fn heard_by(mut self, listener: impl FnMut(Event<u64>) + Send + 'static) -> Self {
-        let listener = Listener::new(listener);
+        let listener = EventSink::new(listener);
         let on_departure = listener.on_departure();
         self.listener = Some((listener, on_departure));
         self
@@ -281,7 +281,7 @@ impl<V: Clone + Send + Sync + 'static> Rig<V> {
 impl<V: ByteValue + Clone + Send + Sync + 'static> Rig<V> {
     pub(crate) fn insert_from(&self, key: u64, reader: &mut dyn Read) -> Result<Placement> {
         let value_of = |bytes| Value::new(V::from_bytes(bytes));
-        self.engine.threads().insert_from(Key::new(key), Source { reader, value_of })
+        self.engine.threads().insert_from(Key::new(key), StreamSource { reader, value_of })
     }
 
     pub(crate) fn open(&self, key: &u64) -> Result<Option<EntryReader>> {

@@ -11,13 +11,54 @@ const FILE_LINES_MAX: usize = 500;
 const FUNCTION_LINES_MAX: usize = 60;
 
 /// Files that are longer, with their lines: they may only get shorter.
-const LONG_FILES: &[(&str, usize)] = &[];
+const LONG_FILES: &[(&str, usize)] = &[
+    ("crates/core/src/codec/measure.rs", 520),
+    ("crates/core/src/frame.rs", 527),
+    ("crates/core/src/tier.rs", 692),
+    ("crates/engine/src/coherence/mod.rs", 521),
+    ("crates/engine/src/engine.rs", 545),
+    ("crates/engine/src/key_lock/mod.rs", 508),
+    ("crates/engine/src/write/mod.rs", 516),
+    ("crates/larder/src/async_cache.rs", 534),
+    ("crates/larder/src/cache.rs", 840),
+    ("crates/tiers/src/disk/compaction/mod.rs", 507),
+    ("crates/tiers/src/disk/tests.rs", 694),
+    ("crates/tiers/src/file/index.rs", 504),
+];
 
 /// Types whose name stands for two things on purpose, with the reason.
-const NAMES_TWICE: &[(&str, &str)] = &[("Sealed", "the usual name of the trait that seals another")];
+const NAMES_TWICE: &[(&str, &str)] = &[
+    ("Encoded", "the attributes have a trait of this name for their messages"),
+    ("Frame", "a batch of records is called a frame by the users of Arrow"),
+    ("Holder", "two builds of one module, with tasks and without"),
+    ("Many", "two traits of attributes, for threads and for tasks"),
+    ("Sealed", "the usual name of the trait that seals another"),
+];
 
 /// Words that say nothing to a newcomer. Each is looked for as a whole word.
-const WORDS: &[&str] = &[];
+const WORDS: &[&str] = &[
+    "nobody",
+    "whoever",
+    "everybody",
+    "anybody",
+    "somebody",
+    "ticket",
+    "tickets",
+    "gate",
+    "gates",
+    "dares",
+    "owed",
+    "owes",
+    "heed",
+    "heeds",
+    "taint",
+    "tainted",
+    "wire",
+    "repack",
+    "era",
+    "shield",
+    "worthless",
+];
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -102,10 +143,15 @@ fn function(line: &str) -> Option<&str> {
     None
 }
 
+/// The test tools and the attributes are seen by no other package.
+fn is_library(path: &Path) -> bool {
+    !path.starts_with("crates/testkit") && !path.starts_with("crates/macros")
+}
+
 #[test]
 fn one_name_of_a_type_stands_for_one_thing() {
     let mut places: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    for (path, text) in sources().into_iter().filter(|(path, _)| !path.starts_with("crates/testkit")) {
+    for (path, text) in sources().into_iter().filter(|(path, _)| is_library(path)) {
         for line in text.lines() {
             let mut words = line.split_whitespace();
             // Those of one file or folder alone may have a short name.

@@ -18,8 +18,6 @@ pub mod events;
 pub mod frame;
 pub mod invalidation;
 pub mod key;
-pub mod kinds;
-pub mod latency;
 pub mod memory;
 #[cfg(any(feature = "image", feature = "arrow"))]
 pub mod natural;
@@ -31,3 +29,5 @@ pub mod tier;
 pub use bytes::Bytes;
 pub use durability::Durability;
 pub use error::{Error, ErrorKind, Result};
+pub use place::kinds;
+pub use stats::latency;

@@ -20,7 +20,7 @@ use larder_core::{Error, ErrorKind, Result};
 use parking_lot::Mutex;
 
 use crate::coherence::{Nodes, NodesPlan};
-use crate::events::{Events, Listener};
+use crate::events::{EventSink, Events};
 use crate::invalidation::log::{EntryAge, Invalidations};
 use crate::key_lock::KeyLocks;
 use crate::key_lock::reentrancy;
@@ -102,8 +102,8 @@ pub struct Parts {
     /// `None`: for any time.
     pub stall: Option<Duration>,
     /// The listener for events. The memory store must itself report the entries that leave it, see
-    /// [`Listener::on_departure`].
-    pub listener: Option<Listener>,
+    /// [`EventSink::on_departure`].
+    pub listener: Option<EventSink>,
     /// The directory of the tiers, if they have one.
     pub dir: Option<PathBuf>,
     /// Locks and similar values, dropped when the cache is closed.

@@ -25,7 +25,7 @@ use crate::load::poll_watch::PollWatch;
 use crate::load::{Begun, Load};
 use crate::read::explain::{Entry, Explanation};
 use crate::write::atomic::Increment;
-use crate::write::stream::{BytesOf, EntryReader, OwnedReader, Source};
+use crate::write::stream::{BytesOf, EntryReader, OwnedReader, StreamSource};
 #[cfg(feature = "async")]
 use larder_exec::runtime::Tokio;
 use larder_exec::runtime::{Blocking, block_on};
@@ -103,7 +103,7 @@ verbs! {
     /// Stores a value unless there is an entry. Returns whether it was stored.
     fn insert_if_absent(key: Key, value: Value, options: EntryOptions) -> Result<bool>;
     /// Stores the bytes of a reader as a value.
-    fn insert_from_owned(key: Key, source: Source<OwnedReader>) -> Result<Placement>;
+    fn insert_from_owned(key: Key, source: StreamSource<OwnedReader>) -> Result<Placement>;
     /// Adds to a counter. Returns the sum.
     fn increment(key: Key, increment: Increment) -> Result<Value>;
     /// Returns the value of `key`. Loads it if it is missing.
@@ -142,7 +142,7 @@ verbs! {
 
 impl Threads<'_> {
     /// Stores the bytes of a reader that may borrow.
-    pub fn insert_from(self, key: Key, source: Source<&mut dyn Read>) -> Result<Placement> {
+    pub fn insert_from(self, key: Key, source: StreamSource<&mut dyn Read>) -> Result<Placement> {
         block_on(self.0.insert_from(key, source))
     }
 

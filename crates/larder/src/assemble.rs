@@ -8,7 +8,7 @@ use larder_core::events::Event;
 use larder_core::memory::{Bounds, OnDeparture};
 use larder_core::place::{Access, Kind, Persistence, Sharing, Thresholds};
 use larder_core::{Error, Result};
-use larder_engine::{Engine, Expiry, Hints, KeptInvalidations, Listener, Parts, STALL, Weigh, Weigher};
+use larder_engine::{Engine, EventSink, Expiry, Hints, KeptInvalidations, Parts, STALL, Weigh, Weigher};
 use larder_tiers::memory::{MemoryEngine, Policy, Store};
 
 use crate::Cache;
@@ -70,7 +70,7 @@ impl MemoryPlan {
 
 /// The listener of a cache with keys `K`.
 pub(crate) struct Listening<K> {
-    listener: Listener,
+    listener: EventSink,
     on_departure: OnDeparture<K>,
 }
 
@@ -79,14 +79,14 @@ where
     K: Hash + Eq + Clone + Send + Sync + 'static,
 {
     pub(crate) fn new(listener: impl FnMut(Event<K>) + Send + 'static) -> Self {
-        let listener = Listener::new(listener);
+        let listener = EventSink::new(listener);
         let on_departure = listener.on_departure();
         Self { listener, on_departure }
     }
 }
 
 impl<K> Listening<K> {
-    fn parts(listening: Option<Self>) -> (Option<Listener>, Option<OnDeparture<K>>) {
+    fn parts(listening: Option<Self>) -> (Option<EventSink>, Option<OnDeparture<K>>) {
         listening.map(|Self { listener, on_departure }| (listener, on_departure)).unzip()
     }
 }
@@ -153,7 +153,7 @@ mod beyond {
     use larder_engine::DirtyFlag;
     #[cfg(feature = "redis")]
     use larder_engine::NodesPlan;
-    use larder_engine::{Listener, TierHandle, TierStack};
+    use larder_engine::{EventSink, TierHandle, TierStack};
     use larder_tiers::memory::NullStore;
     use larder_tiers::{FileInvalidationLog, FoundInvalidations, NullTier, Space};
 
@@ -198,7 +198,7 @@ mod beyond {
     struct ErasedParts {
         keys: Box<dyn AnyKeyCodec>,
         values: Box<dyn ValueCodec<Value>>,
-        listener: Option<Listener>,
+        listener: Option<EventSink>,
         memory: Arc<dyn Memory>,
     }
 

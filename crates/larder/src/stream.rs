@@ -9,7 +9,7 @@ use larder_core::erased::{Borrowed, Key, Value};
 use larder_core::key::Lookup;
 use larder_core::place::Placement;
 use larder_core::stream::ByteValue;
-use larder_engine::{EntryReader, Source};
+use larder_engine::{EntryReader, StreamSource};
 
 use crate::Cache;
 use crate::typed::typed;
@@ -64,7 +64,7 @@ where
     /// ```
     pub fn insert_from(&self, key: K, source: impl Read) -> Result<Placement> {
         let mut source = source;
-        let source = Source { reader: &mut source as &mut dyn Read, value_of: value_of::<V> };
+        let source = StreamSource { reader: &mut source as &mut dyn Read, value_of: value_of::<V> };
         self.inner.threads().insert_from(Key::new(key), source)
     }
 
@@ -93,7 +93,7 @@ mod tasks {
     use larder_engine::OwnedReader;
 
     use super::{
-        Borrowed, ByteValue, EntryReader, Hash, Key, Lookup, Placement, Read, Result, Source, bytes_of,
+        Borrowed, ByteValue, EntryReader, Hash, Key, Lookup, Placement, Read, Result, StreamSource, bytes_of,
         value_of,
     };
     use crate::AsyncCache;
@@ -113,7 +113,7 @@ mod tasks {
         /// # Errors
         /// The errors of [`Cache::insert_from`](crate::Cache::insert_from).
         pub async fn insert_from(&self, key: K, source: impl Read + Send + 'static) -> Result<Placement> {
-            let source = Source { reader: OwnedReader::new(source), value_of: value_of::<V> };
+            let source = StreamSource { reader: OwnedReader::new(source), value_of: value_of::<V> };
             self.inner.tasks().insert_from_owned(Key::new(key), source).await
         }
 

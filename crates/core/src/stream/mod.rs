@@ -15,7 +15,7 @@ mod verified;
 use std::fmt;
 use std::io::{Read, Seek};
 
-pub use open::{Parts, open};
+pub use open::{OpenedParts, open};
 pub use sums::{CHUNK_LEN, Summing, Sums};
 pub use value::{ByteValue, unpack};
 pub use verified::Verified;

@@ -9,7 +9,7 @@ use crate::{Error, ErrorKind, Result};
 
 /// An opened frame.
 #[derive(Debug)]
-pub struct Parts {
+pub struct OpenedParts {
     /// The fields of its head.
     pub header: Header,
     /// The bytes of its head, which differ between versions of the entry.
@@ -25,7 +25,7 @@ pub struct Parts {
 /// # Errors
 /// [`ErrorKind::Corrupt`] if it is not a usable frame of `key`; the error of the medium if that cannot be
 /// read.
-pub fn open(mut stored: Stored, key: &EncodedKey) -> Result<Parts> {
+pub fn open(mut stored: Stored, key: &EncodedKey) -> Result<OpenedParts> {
     let bytes = read_head(&mut stored, key)?;
     let head = Head::parse(&bytes).map_err(corrupt)?;
     if head.key != key.as_bytes() {
@@ -42,7 +42,7 @@ pub fn open(mut stored: Stored, key: &EncodedKey) -> Result<Parts> {
     let head_len = head.len();
     let mut head = bytes;
     head.truncate(head_len);
-    Ok(Parts { header, head, payload })
+    Ok(OpenedParts { header, head, payload })
 }
 
 /// Reads as many bytes as the head of a frame of `key` has, including its tags.

@@ -45,7 +45,7 @@ const LOOK_PAUSE: Duration = Duration::from_millis(100);
 type Callback = Box<dyn FnMut(Event<Key>) + Send>;
 
 /// A listener and its queue, ready to be given to an engine.
-pub struct Listener {
+pub struct EventSink {
     queue: Arc<Queue>,
     /// Clones a key for an event; keys that are not `Clone` have no events.
     share: fn(&dyn Any) -> Option<Arc<Key>>,
@@ -81,7 +81,7 @@ enum Runner {
     Busy(Option<ThreadId>),
 }
 
-impl Listener {
+impl EventSink {
     /// Creates a queue for one listener.
     pub fn new<K>(mut listener: impl FnMut(Event<K>) + Send + 'static) -> Self
     where
@@ -262,13 +262,13 @@ impl State {
 
 /// The events of a cache. Without a listener each call costs a branch.
 pub(crate) struct Events {
-    listener: Option<Listener>,
+    listener: Option<EventSink>,
     /// When the tiers are asked next how many entries they evicted.
     due: Mutex<Option<Instant>>,
 }
 
 impl Events {
-    pub(crate) fn new(listener: Option<Listener>) -> Self {
+    pub(crate) fn new(listener: Option<EventSink>) -> Self {
         Self { listener, due: Mutex::new(None) }
     }
 
@@ -340,7 +340,7 @@ impl Events {
     /// Ends reporting. Waits at most [`CLOSE_LIMIT`] until every event was handled, and
     /// counts the rest as missed.
     pub(crate) async fn close<W: Runtime>(&self) {
-        let Some(Listener { queue, .. }) = &self.listener else { return };
+        let Some(EventSink { queue, .. }) = &self.listener else { return };
         let until = Instant::now() + CLOSE_LIMIT;
         while Instant::now() < until {
             let heard = queue.heard.listen();
@@ -358,7 +358,7 @@ impl Events {
 
 impl Drop for Events {
     fn drop(&mut self) {
-        if let Some(Listener { queue, .. }) = &self.listener {
+        if let Some(EventSink { queue, .. }) = &self.listener {
             queue.end();
         }
     }

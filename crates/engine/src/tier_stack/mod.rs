@@ -58,7 +58,7 @@ pub struct Decoded {
 
 /// An encoded and compressed value, ready for a frame.
 #[derive(Clone)]
-pub(crate) struct Payload {
+pub(crate) struct EncodedPayload {
     codec: CodecId,
     compression: Compression,
     shape: u64,
@@ -66,7 +66,7 @@ pub(crate) struct Payload {
     bytes: Bytes,
 }
 
-impl Payload {
+impl EncodedPayload {
     /// Length in bytes.
     pub(crate) fn len(&self) -> u64 {
         self.bytes.len() as u64
@@ -119,18 +119,18 @@ impl TierStack {
     }
 
     /// Encodes and compresses a value of this kind; `None` encodes a cached absence.
-    pub(crate) fn payload(&self, value: Option<&Value>, kind: Kind) -> Result<Payload> {
+    pub(crate) fn payload(&self, value: Option<&Value>, kind: Kind) -> Result<EncodedPayload> {
         let encoded = match value {
             Some(value) => self.values.encode(value)?,
             None => Encoded { codec: CodecId::Absent, shape: 0, bytes: Bytes::new() },
         };
         let value_len = encoded.bytes.len() as u64;
         let (compression, bytes) = self.compression(kind).apply(encoded.bytes)?;
-        Ok(Payload { codec: encoded.codec, compression, shape: encoded.shape, value_len, bytes })
+        Ok(EncodedPayload { codec: encoded.codec, compression, shape: encoded.shape, value_len, bytes })
     }
 
     /// Builds a frame around a payload.
-    pub(crate) fn frame(&self, key: &EncodedKey, payload: Payload, label: &FrameLabel<'_>) -> Frame {
+    pub(crate) fn frame(&self, key: &EncodedKey, payload: EncodedPayload, label: &FrameLabel<'_>) -> Frame {
         let header = Header {
             codec: payload.codec,
             compression: payload.compression,

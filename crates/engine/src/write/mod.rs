@@ -34,7 +34,7 @@ use crate::invalidation::log::EntryAge;
 use crate::key_lock::reentrancy;
 use crate::key_lock::{TryLock, WriteGuard, WriteTurn};
 use crate::tier_stack::tier_handle::TierHandle;
-use crate::tier_stack::{FrameLabel, Payload, TierStack};
+use crate::tier_stack::{EncodedPayload, FrameLabel, TierStack};
 use crate::write::prepared_entry::{EarlyWrite, NewValue, Plan, PreparedEntry};
 use larder_exec::runtime::Runtime;
 
@@ -336,7 +336,7 @@ impl Engine {
         &self,
         (stack, key): (&TierStack, &EncodedKey),
         (facts, placement): (&Facts, Placement),
-        payload: Option<Payload>,
+        payload: Option<EncodedPayload>,
         stamping: WriteStamp<'_>,
     ) -> Result<Stored> {
         let WriteStamp { terms, mut stamp, is_written, created, early } = stamping;

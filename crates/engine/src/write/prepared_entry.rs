@@ -14,7 +14,7 @@ use larder_core::{ErrorKind, Result};
 
 use crate::coherence::{CopyTag, identity};
 use crate::engine::Engine;
-use crate::tier_stack::{FrameLabel, Payload, TierStack};
+use crate::tier_stack::{EncodedPayload, FrameLabel, TierStack};
 use larder_exec::uncancellable;
 
 /// An entry that is ready to be stored under its key.
@@ -75,7 +75,7 @@ impl PreparedEntry {
     /// Returns the bytes of the payload, if `home` is the home tier of the entry.
     pub(crate) fn payload_for(&self, home: Option<TierKind>) -> Option<u64> {
         let plan = self.plan.as_ref().ok()?.as_ref()?;
-        plan.payload.as_ref().filter(|_| home == Some(plan.placement.home)).map(Payload::len)
+        plan.payload.as_ref().filter(|_| home == Some(plan.placement.home)).map(EncodedPayload::len)
     }
 
     /// Builds the frame of the entry.
@@ -102,7 +102,7 @@ pub(crate) struct Plan {
     pub(crate) facts: Facts,
     pub(crate) placement: Placement,
     /// `None` if the home tier is memory.
-    pub(crate) payload: Option<Payload>,
+    pub(crate) payload: Option<EncodedPayload>,
 }
 
 /// A value before it is prepared, with what is known of it.

@@ -37,7 +37,7 @@ const PART_LEN: usize = 256 << 10;
 pub type BytesOf = fn(Value) -> Bytes;
 
 /// A reader, and the conversion of its bytes to a value.
-pub struct Source<R> {
+pub struct StreamSource<R> {
     /// The reader.
     pub reader: R,
     /// Converts the bytes to a value.
@@ -71,7 +71,7 @@ impl Engine {
     pub(crate) async fn insert_from_owned<W: Runtime>(
         self: &Arc<Self>,
         key: Key,
-        source: Source<OwnedReader>,
+        source: StreamSource<OwnedReader>,
     ) -> Result<Placement> {
         let (turn, _caller) = self.write_turn::<W>(self.key_locks.hash(&key));
         let engine = Arc::clone(self);
@@ -83,7 +83,7 @@ impl Engine {
     pub(crate) async fn insert_from(
         self: &Arc<Self>,
         key: Key,
-        source: Source<&mut dyn Read>,
+        source: StreamSource<&mut dyn Read>,
     ) -> Result<Placement> {
         let turn = WriteTurn::of_thread(self.key_locks.hash(&key));
         self.insert_stream(turn, key, source).await
@@ -93,7 +93,7 @@ impl Engine {
         self: &Arc<Self>,
         turn: WriteTurn,
         key: Key,
-        Source { reader: mut source, value_of }: Source<R>,
+        StreamSource { reader: mut source, value_of }: StreamSource<R>,
     ) -> Result<Placement> {
         self.check_open()?;
         let mut front = Vec::new();
@@ -255,7 +255,7 @@ impl Engine {
     }
 
     /// Opens a frame and verifies its head, without reading the payload.
-    fn opens(&self, stack: &TierStack, stored: Stored, key: &EncodedKey) -> Result<stream::Parts> {
+    fn opens(&self, stack: &TierStack, stored: Stored, key: &EncodedKey) -> Result<stream::OpenedParts> {
         let parts = stream::open(stored, key)?;
         if parts.header.schema == stack.schema {
             return Ok(parts);

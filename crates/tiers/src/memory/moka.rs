@@ -42,7 +42,7 @@ where
     replaced: AtomicBool,
     /// Inserts of absent keys.
     added: AtomicU64,
-    /// Entries removed or cleared.
+    /// OrderEntries removed or cleared.
     taken: AtomicU64,
 }
 

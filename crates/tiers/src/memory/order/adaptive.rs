@@ -5,7 +5,7 @@ use std::cmp::Reverse;
 
 use super::history::History;
 use super::lists::Lists;
-use super::{Entries, USES_MAX};
+use super::{OrderEntries, USES_MAX};
 
 const WINDOW: usize = 0;
 const MAIN: usize = 1;
@@ -71,7 +71,7 @@ impl Adaptive {
         self.tuning = tuning;
     }
 
-    pub(super) fn insert(&mut self, slot: u32, entries: &dyn Entries) {
+    pub(super) fn insert(&mut self, slot: u32, entries: &dyn OrderEntries) {
         let weight = entries.weight(slot);
         self.queues.push_front(WINDOW, slot, weight);
         self.approach(STEP * u64::from(weight));
@@ -81,11 +81,11 @@ impl Adaptive {
         self.count(1);
     }
 
-    pub(super) fn replaced(&mut self, slot: u32, former: u32, entries: &dyn Entries) {
+    pub(super) fn replaced(&mut self, slot: u32, former: u32, entries: &dyn OrderEntries) {
         self.queues.reweigh(slot, former, entries.weight(slot));
     }
 
-    pub(super) fn remove(&mut self, slot: u32, entries: &dyn Entries) {
+    pub(super) fn remove(&mut self, slot: u32, entries: &dyn OrderEntries) {
         self.queues.unlink(slot, entries.weight(slot));
     }
 
@@ -100,13 +100,13 @@ impl Adaptive {
         self.history.clear();
     }
 
-    pub(super) fn victim(&mut self, keep: Option<u32>, entries: &dyn Entries) -> Option<u32> {
+    pub(super) fn victim(&mut self, keep: Option<u32>, entries: &dyn OrderEntries) -> Option<u32> {
         let slot = self.choose(keep, entries)?;
         self.evict(slot, entries);
         Some(slot)
     }
 
-    fn choose(&mut self, keep: Option<u32>, entries: &dyn Entries) -> Option<u32> {
+    fn choose(&mut self, keep: Option<u32>, entries: &dyn OrderEntries) -> Option<u32> {
         loop {
             let last = self.queues.last(WINDOW, keep);
             let slot = match last {
@@ -127,7 +127,7 @@ impl Adaptive {
     /// Returns the candidate at the end of the window, or the main-queue entry that it replaces. The
     /// candidate enters the main queue when it is examined again: a large one must win against all entries
     /// that have to leave for it.
-    fn contest(&mut self, candidate: u32, keep: Option<u32>, entries: &dyn Entries) -> u32 {
+    fn contest(&mut self, candidate: u32, keep: Option<u32>, entries: &dyn OrderEntries) -> u32 {
         match self.coldest(keep, entries) {
             Some(coldest) if self.frequency(candidate) > self.frequency(coldest) => coldest,
             _ => candidate,
@@ -135,7 +135,7 @@ impl Adaptive {
     }
 
     /// The entry that the main queue evicts next.
-    fn coldest(&mut self, keep: Option<u32>, entries: &dyn Entries) -> Option<u32> {
+    fn coldest(&mut self, keep: Option<u32>, entries: &dyn OrderEntries) -> Option<u32> {
         loop {
             let slot = self.queues.back(MAIN)?;
             if Some(slot) == keep && self.queues.len(MAIN) == 1 {
@@ -154,7 +154,7 @@ impl Adaptive {
         self.set_frequency(slot, frequency + 1);
     }
 
-    fn evict(&mut self, slot: u32, entries: &dyn Entries) {
+    fn evict(&mut self, slot: u32, entries: &dyn OrderEntries) {
         self.refresh(slot, entries);
         // The insert counts as a use too, once the entry leaves the window.
         let insert = u8::from(self.queues.list(slot) == WINDOW);
@@ -163,7 +163,7 @@ impl Adaptive {
     }
 
     /// Adds the uses of `slot` to its frequency. Returns whether there were any.
-    fn refresh(&mut self, slot: u32, entries: &dyn Entries) -> bool {
+    fn refresh(&mut self, slot: u32, entries: &dyn OrderEntries) -> bool {
         let uses = entries.uses(slot);
         let frequency = self.frequency(slot);
         self.set_frequency(slot, frequency + uses);
@@ -205,7 +205,7 @@ impl Adaptive {
         u64::from(self.queues.len(WINDOW) + self.queues.len(MAIN))
     }
 
-    pub(super) fn hottest(&self, n: usize, entries: &dyn Entries) -> Vec<u32> {
+    pub(super) fn hottest(&self, n: usize, entries: &dyn OrderEntries) -> Vec<u32> {
         let mut slots: Vec<u32> = self.queues.iter(MAIN).chain(self.queues.iter(WINDOW)).collect();
         slots.sort_by_key(|slot| Reverse(self.frequency(*slot) + entries.uses(*slot)));
         slots.truncate(n);

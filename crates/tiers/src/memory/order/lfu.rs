@@ -1,7 +1,7 @@
 //! LFU with ageing.
 
 use super::lists::Lists;
-use super::{Entries, USES_MAX};
+use super::{OrderEntries, USES_MAX};
 
 /// A list for each frequency.
 const LISTS: usize = USES_MAX as usize + 1;
@@ -31,7 +31,7 @@ impl Lfu {
         self.entries -= 1;
     }
 
-    pub(super) fn victim(&mut self, keep: Option<u32>, entries: &dyn Entries) -> Option<u32> {
+    pub(super) fn victim(&mut self, keep: Option<u32>, entries: &dyn OrderEntries) -> Option<u32> {
         if self.entries <= u64::from(keep.is_some()) {
             return None;
         }
@@ -75,7 +75,7 @@ impl Lfu {
         self.uses = 0;
     }
 
-    pub(super) fn hottest(&self, n: usize, entries: &dyn Entries) -> Vec<u32> {
+    pub(super) fn hottest(&self, n: usize, entries: &dyn OrderEntries) -> Vec<u32> {
         let mut slots: Vec<u32> = (0..LISTS).rev().flat_map(|list| self.lists.iter(list)).collect();
         slots
             .sort_by_key(|slot| std::cmp::Reverse(self.lists.list(*slot) + usize::from(entries.uses(*slot))));

@@ -30,7 +30,7 @@ use super::policy::Policy;
 pub(crate) const USES_MAX: u8 = 15;
 
 /// The properties of entries that an order reads.
-pub(crate) trait Entries {
+pub(crate) trait OrderEntries {
     /// Uses of the entry since the last [`set_uses`](Self::set_uses), at most [`USES_MAX`].
     fn uses(&self, slot: u32) -> u8;
 
@@ -91,7 +91,7 @@ impl Order {
     }
 
     /// Adds a new entry, whose use count is 0.
-    pub(crate) fn insert(&mut self, slot: u32, entries: &dyn Entries) {
+    pub(crate) fn insert(&mut self, slot: u32, entries: &dyn OrderEntries) {
         match &mut self.queues {
             Queues::Recency(order) => order.insert(slot),
             Queues::Lfu(order) => order.insert(slot),
@@ -103,7 +103,7 @@ impl Order {
     }
 
     /// Records that the entry has another value, and weighed `former` before. LRU counts this as a use.
-    pub(crate) fn replaced(&mut self, slot: u32, former: u32, entries: &dyn Entries) {
+    pub(crate) fn replaced(&mut self, slot: u32, former: u32, entries: &dyn OrderEntries) {
         match &mut self.queues {
             Queues::Recency(order) => order.hit(slot),
             Queues::S3Fifo(order) => order.replaced(slot, former, entries),
@@ -121,7 +121,7 @@ impl Order {
 
     /// Removes an entry that was removed or has expired, while `entries` still has its slot. Eviction removes
     /// its victim itself.
-    pub(crate) fn remove(&mut self, slot: u32, entries: &dyn Entries) {
+    pub(crate) fn remove(&mut self, slot: u32, entries: &dyn OrderEntries) {
         match &mut self.queues {
             Queues::Recency(order) => order.remove(slot),
             Queues::Lfu(order) => order.remove(slot),
@@ -134,7 +134,7 @@ impl Order {
 
     /// Removes and returns the next entry to evict, never `keep`, the entry that is being inserted. `None` if
     /// there is no other.
-    pub(crate) fn victim(&mut self, keep: Option<u32>, entries: &dyn Entries) -> Option<u32> {
+    pub(crate) fn victim(&mut self, keep: Option<u32>, entries: &dyn OrderEntries) -> Option<u32> {
         match &mut self.queues {
             Queues::Recency(order) => order.victim(keep),
             Queues::Lfu(order) => order.victim(keep, entries),
@@ -165,7 +165,7 @@ impl Order {
     }
 
     /// At most `n` slots, the hottest first. Costs a pass over all entries.
-    pub(crate) fn hottest(&self, n: usize, entries: &dyn Entries) -> Vec<u32> {
+    pub(crate) fn hottest(&self, n: usize, entries: &dyn OrderEntries) -> Vec<u32> {
         match &self.queues {
             Queues::Recency(order) => order.hottest(n, entries),
             Queues::Lfu(order) => order.hottest(n, entries),

@@ -1,6 +1,6 @@
 //! Random eviction.
 
-use super::Entries;
+use super::OrderEntries;
 
 /// Evicts each entry with the same probability.
 pub(super) struct Random {
@@ -64,7 +64,7 @@ impl Random {
         self.slots.clear();
     }
 
-    pub(super) fn hottest(&self, n: usize, entries: &dyn Entries) -> Vec<u32> {
+    pub(super) fn hottest(&self, n: usize, entries: &dyn OrderEntries) -> Vec<u32> {
         let mut slots = self.slots.clone();
         slots.sort_by_key(|slot| std::cmp::Reverse(entries.uses(*slot)));
         slots.truncate(n);

@@ -1,6 +1,6 @@
 //! LRU and FIFO, exact in order.
 
-use super::Entries;
+use super::OrderEntries;
 use super::lists::Lists;
 
 /// One queue. LRU moves an entry to the front on each use, FIFO does not.
@@ -43,7 +43,7 @@ impl Recency {
     }
 
     /// LRU: the slots from the front. FIFO: by use count, then from the front.
-    pub(super) fn hottest(&self, n: usize, entries: &dyn Entries) -> Vec<u32> {
+    pub(super) fn hottest(&self, n: usize, entries: &dyn OrderEntries) -> Vec<u32> {
         let mut slots: Vec<u32> = self.queue.iter(0).collect();
         if !self.moves {
             slots.sort_by_key(|slot| std::cmp::Reverse(entries.uses(*slot)));

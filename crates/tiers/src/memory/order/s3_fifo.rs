@@ -1,7 +1,7 @@
 //! S3-FIFO (Yang, Zhang, Qiu, Yue and Rashmi, "FIFO Queues are All You Need for
 //! Cache Eviction", SOSP 2023).
 
-use super::Entries;
+use super::OrderEntries;
 use super::ghosts::Ghosts;
 use super::lists::Lists;
 
@@ -28,20 +28,20 @@ impl S3Fifo {
         self.budget = budget;
     }
 
-    pub(super) fn insert(&mut self, slot: u32, entries: &dyn Entries) {
+    pub(super) fn insert(&mut self, slot: u32, entries: &dyn OrderEntries) {
         let queue = if self.ghosts.take(entries.hash(slot)) { MAIN } else { SMALL };
         self.queues.push_front(queue, slot, entries.weight(slot));
     }
 
-    pub(super) fn replaced(&mut self, slot: u32, former: u32, entries: &dyn Entries) {
+    pub(super) fn replaced(&mut self, slot: u32, former: u32, entries: &dyn OrderEntries) {
         self.queues.reweigh(slot, former, entries.weight(slot));
     }
 
-    pub(super) fn remove(&mut self, slot: u32, entries: &dyn Entries) {
+    pub(super) fn remove(&mut self, slot: u32, entries: &dyn OrderEntries) {
         self.queues.unlink(slot, entries.weight(slot));
     }
 
-    pub(super) fn victim(&mut self, keep: Option<u32>, entries: &dyn Entries) -> Option<u32> {
+    pub(super) fn victim(&mut self, keep: Option<u32>, entries: &dyn OrderEntries) -> Option<u32> {
         loop {
             let small = self.queues.last(SMALL, keep);
             let main = self.queues.last(MAIN, keep);
@@ -58,7 +58,7 @@ impl S3Fifo {
     }
 
     /// Evicts the oldest entry of the small queue, or moves it to the main queue.
-    fn leave_small(&mut self, slot: u32, entries: &dyn Entries) -> Option<u32> {
+    fn leave_small(&mut self, slot: u32, entries: &dyn OrderEntries) -> Option<u32> {
         let weight = entries.weight(slot);
         if entries.uses(slot) > 1 {
             entries.set_uses(slot, 0);
@@ -72,7 +72,7 @@ impl S3Fifo {
     }
 
     /// Evicts the oldest entry of the main queue, or moves it to the front.
-    fn leave_main(&mut self, slot: u32, entries: &dyn Entries) -> Option<u32> {
+    fn leave_main(&mut self, slot: u32, entries: &dyn OrderEntries) -> Option<u32> {
         let weight = entries.weight(slot);
         let uses = entries.uses(slot).min(USES);
         if uses > 0 {
@@ -89,7 +89,7 @@ impl S3Fifo {
         self.ghosts.clear();
     }
 
-    pub(super) fn hottest(&self, n: usize, entries: &dyn Entries) -> Vec<u32> {
+    pub(super) fn hottest(&self, n: usize, entries: &dyn OrderEntries) -> Vec<u32> {
         let mut slots: Vec<u32> = self.queues.iter(MAIN).chain(self.queues.iter(SMALL)).collect();
         slots.sort_by_key(|slot| std::cmp::Reverse(entries.uses(*slot)));
         slots.truncate(n);

@@ -5,7 +5,7 @@ use std::cell::Cell;
 use hashbrown::HashTable;
 
 use super::adaptive::{Adaptive, Tuning};
-use super::{Entries, USES_MAX};
+use super::{OrderEntries, USES_MAX};
 
 /// The candidate tunings, from frequency to recency.
 const TUNINGS: [Tuning; 6] = [
@@ -109,7 +109,7 @@ struct Nodes {
     nodes: Vec<(u64, Cell<u8>)>,
 }
 
-impl Entries for Nodes {
+impl OrderEntries for Nodes {
     fn uses(&self, slot: u32) -> u8 {
         self.nodes[slot as usize].1.get()
     }

@@ -1,7 +1,7 @@
 //! SIEVE (Zhang, Yang, Yue, Vigfusson and Rashmi, "SIEVE is Simpler than LRU: an
 //! Efficient Turn-Key Eviction Algorithm for Web Caches", NSDI 2024).
 
-use super::Entries;
+use super::OrderEntries;
 use super::lists::Lists;
 
 /// One queue with new entries at its front. A hand moves from the back to the front; it spares entries used
@@ -27,7 +27,7 @@ impl Sieve {
         self.queue.unlink(slot, 0);
     }
 
-    pub(super) fn victim(&mut self, keep: Option<u32>, entries: &dyn Entries) -> Option<u32> {
+    pub(super) fn victim(&mut self, keep: Option<u32>, entries: &dyn OrderEntries) -> Option<u32> {
         if self.queue.len(0) <= u32::from(keep.is_some()) {
             return None;
         }
@@ -48,7 +48,7 @@ impl Sieve {
         self.hand = None;
     }
 
-    pub(super) fn hottest(&self, n: usize, entries: &dyn Entries) -> Vec<u32> {
+    pub(super) fn hottest(&self, n: usize, entries: &dyn OrderEntries) -> Vec<u32> {
         let mut slots: Vec<u32> = self.queue.iter(0).collect();
         slots.sort_by_key(|slot| std::cmp::Reverse(entries.uses(*slot)));
         slots.truncate(n);

@@ -10,7 +10,7 @@ use larder_core::entry_meta::LiveEntryMeta;
 use larder_core::memory::{Lifespan, Record, Removed};
 use larder_core::tier::{EntryVersion, TierKind};
 
-use crate::memory::order::{Entries, USES_MAX};
+use crate::memory::order::{OrderEntries, USES_MAX};
 
 use super::slab::Slab;
 
@@ -150,7 +150,7 @@ pub(super) struct Former<V> {
     pub(super) weight: u32,
 }
 
-impl<K, V> Entries for Slab<Node<K, V>> {
+impl<K, V> OrderEntries for Slab<Node<K, V>> {
     fn uses(&self, slot: u32) -> u8 {
         self.get(slot).map_or(0, |node| node.uses.load(Relaxed))
     }

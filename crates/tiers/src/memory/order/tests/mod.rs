@@ -9,7 +9,7 @@ mod shadows;
 use std::cell::Cell;
 use std::collections::HashMap;
 
-use super::{Entries, Order, USES_MAX};
+use super::{Order, OrderEntries, USES_MAX};
 use crate::memory::Policy;
 
 /// Nodes, as in a shard.
@@ -24,7 +24,7 @@ struct Node {
     uses: Cell<u8>,
 }
 
-impl Entries for Nodes {
+impl OrderEntries for Nodes {
     fn uses(&self, slot: u32) -> u8 {
         self.nodes[slot as usize].uses.get()
     }

@@ -1,5 +1,7 @@
 //! The input and output of a selector: facts about entries and tiers, and placements.
 
+pub mod kinds;
+
 use std::fmt;
 use std::time::Duration;
 

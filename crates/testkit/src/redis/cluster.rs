@@ -1,7 +1,7 @@
 //! A Redis Cluster for one test.
 
 use crate::RedisServer;
-use crate::redis_server::{free_port, is_installed, until_found};
+use crate::redis::server::{free_port, is_installed, until_found};
 
 const SLOTS: usize = 16384;
 

@@ -3,7 +3,7 @@
 use std::fs;
 
 use crate::RedisServer;
-use crate::redis_server::{free_port, is_installed, until_found};
+use crate::redis::server::{free_port, is_installed, until_found};
 
 /// A master, a replica, and three sentinels, which promote the replica when the master
 /// was silent for half a second. Dropping this value stops them.

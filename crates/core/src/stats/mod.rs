@@ -1,5 +1,7 @@
 //! Counters and statistics.
 
+pub mod latency;
+
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
