@@ -129,7 +129,7 @@ counters! {
         loads,
         /// Loaders that failed or panicked, or whose caller went away.
         load_failures,
-        /// Callers that waited for a load of somebody else and used its outcome.
+        /// Callers that waited for a load of another caller and used its outcome.
         joins,
         /// Callers that got a stale value, because the load failed, took long or had to pause.
         stale_serves,
