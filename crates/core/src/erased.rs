@@ -17,18 +17,23 @@ use crate::memory::{Bounds, Lifetimes, MemoryStore, Record, Removed};
 use crate::tier::{TierKind, Usage};
 use crate::{Error, ErrorKind, Result};
 
-/// Finds the entry of a key, by the key itself or a borrowed form of it.
+/// A key or a borrowed form of one, as far as a hash table needs it.
 ///
 /// # Behavior
 /// Feeds a hasher the same data as the equal key.
-/// `lend` calls its argument once, with a key for which `is_key` returns true.
-pub trait AnyLookup: Sync {
-    /// Feeds the key's hash data to a hasher.
+pub trait AnyForm {
+    /// Feeds the hash of the key.
     fn feed(&self, state: &mut dyn Hasher);
 
-    /// Whether this is the borrowed form of `key`.
+    /// Whether this is `key`, or the borrowed form of it.
     fn is_key(&self, key: &dyn Any) -> bool;
+}
 
+/// Finds the entry of a key: the key itself, or a borrowed form of it.
+///
+/// # Behavior
+/// `lend` calls its argument once, with a key that [`is_key`](AnyForm::is_key) holds for.
+pub trait AnyLookup: AnyForm + Sync {
     /// Lends the key. Costs an allocation for a borrowed form.
     fn lend(&self, to: &mut dyn FnMut(&(dyn Any + Send + Sync)));
 }
@@ -58,10 +63,10 @@ impl<K, Q: ?Sized> fmt::Debug for Borrowed<'_, K, Q> {
     }
 }
 
-impl<K, Q> AnyLookup for Borrowed<'_, K, Q>
+impl<K, Q> AnyForm for Borrowed<'_, K, Q>
 where
-    K: Hash + Eq + Send + Sync + 'static,
-    Q: Lookup<K> + Sync + ?Sized,
+    K: 'static,
+    Q: Hash + Equivalent<K> + ?Sized,
 {
     fn feed(&self, mut state: &mut dyn Hasher) {
         self.form.hash(&mut state);
@@ -70,7 +75,13 @@ where
     fn is_key(&self, key: &dyn Any) -> bool {
         key.downcast_ref::<K>().is_some_and(|key| self.form.equivalent(key))
     }
+}
 
+impl<K, Q> AnyLookup for Borrowed<'_, K, Q>
+where
+    K: Hash + Eq + Send + Sync + 'static,
+    Q: Lookup<K> + Sync + ?Sized,
+{
     fn lend(&self, to: &mut dyn FnMut(&(dyn Any + Send + Sync))) {
         self.form.with_key(|key| to(key));
     }
@@ -151,7 +162,7 @@ fn copy<K: Clone + 'static>(key: &dyn Any) -> Box<dyn Any> {
     }
 }
 
-impl AnyLookup for Key {
+impl AnyForm for Key {
     fn feed(&self, state: &mut dyn Hasher) {
         self.key.feed(state);
     }
@@ -159,7 +170,9 @@ impl AnyLookup for Key {
     fn is_key(&self, key: &dyn Any) -> bool {
         self.key.is(key)
     }
+}
 
+impl AnyLookup for Key {
     fn lend(&self, to: &mut dyn FnMut(&(dyn Any + Send + Sync))) {
         to(self.as_any());
     }
@@ -255,16 +268,16 @@ pub trait Memory: Send + Sync {
     fn attach(&self, lifetimes: Arc<dyn Lifetimes>);
 
     /// See [`MemoryStore::get`].
-    fn get(&self, key: &dyn AnyLookup) -> Option<Record<Value>>;
+    fn get(&self, key: &dyn AnyForm) -> Option<Record<Value>>;
 
     /// See [`MemoryStore::peek`].
-    fn peek(&self, key: &dyn AnyLookup) -> Option<Record<Value>>;
+    fn peek(&self, key: &dyn AnyForm) -> Option<Record<Value>>;
 
     /// See [`MemoryStore::insert`].
     fn insert(&self, key: Key, record: Record<Value>) -> bool;
 
     /// See [`MemoryStore::remove`].
-    fn remove(&self, key: &dyn AnyLookup) -> Option<Removed>;
+    fn remove(&self, key: &dyn AnyForm) -> Option<Removed>;
 
     /// See [`MemoryStore::clear`].
     fn clear(&self);
@@ -292,7 +305,7 @@ pub trait Memory: Send + Sync {
 }
 
 /// Finds a typed key of a store by an [`AnyLookup`].
-struct ByAny<'a>(&'a dyn AnyLookup);
+struct ByAny<'a>(&'a dyn AnyForm);
 
 impl Hash for ByAny<'_> {
     fn hash<H: Hasher>(&self, state: &mut H) {
@@ -330,11 +343,11 @@ where
         self.store.attach(lifetimes);
     }
 
-    fn get(&self, key: &dyn AnyLookup) -> Option<Record<Value>> {
+    fn get(&self, key: &dyn AnyForm) -> Option<Record<Value>> {
         self.store.get(&ByAny(key)).map(|record| record.map(Value::new))
     }
 
-    fn peek(&self, key: &dyn AnyLookup) -> Option<Record<Value>> {
+    fn peek(&self, key: &dyn AnyForm) -> Option<Record<Value>> {
         self.store.peek(&ByAny(key)).map(|record| record.map(Value::new))
     }
 
@@ -348,7 +361,7 @@ where
         self.store.insert(key, record)
     }
 
-    fn remove(&self, key: &dyn AnyLookup) -> Option<Removed> {
+    fn remove(&self, key: &dyn AnyForm) -> Option<Removed> {
         self.store.remove(&ByAny(key))
     }
 

@@ -2,6 +2,7 @@
 
 mod ledger;
 mod moka;
+mod moka_typed;
 mod null;
 mod order;
 mod policy;
@@ -15,7 +16,7 @@ use larder_core::key::Equivalent;
 use larder_core::memory::{Bounds, Lifespan, Lifetimes, MemoryStore, OnDeparture, Record, Removed};
 use larder_core::tier::{TierKind, Usage};
 
-pub use self::moka::MokaStore;
+pub use self::moka_typed::TypedMoka;
 pub use self::null::NullStore;
 pub use self::policy::Policy;
 pub use self::sharded::ShardedStore;
@@ -44,7 +45,7 @@ where
     /// Larder's own engine.
     Sharded(ShardedStore<K, V>),
     /// moka.
-    Moka(MokaStore<K, V>),
+    Moka(TypedMoka<K, V>),
     /// No memory.
     Null(NullStore),
 }
@@ -63,7 +64,7 @@ where
     ) -> Self {
         match engine {
             MemoryEngine::Sharded => Self::Sharded(ShardedStore::with(bounds, policy, on_departure)),
-            MemoryEngine::Moka => Self::Moka(MokaStore::with(bounds, policy, on_departure)),
+            MemoryEngine::Moka => Self::Moka(TypedMoka::new(bounds, policy, on_departure)),
         }
     }
 }

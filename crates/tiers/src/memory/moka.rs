@@ -28,7 +28,7 @@ use super::ledger::{Kept, Ledger};
 /// be changed. Expired records leave by moka's timers, which use the monotonic clock of the system;
 /// invalidated records leave when they are evicted. The eviction listener of moka is installed only if there
 /// is a callback: it takes a lock of the key on every insert and costs a third of the insert.
-pub struct MokaStore<K, V>
+pub(super) struct MokaStore<K, V>
 where
     K: Hash + Eq + Send + Sync + 'static,
     V: Clone + Send + Sync + 'static,
@@ -42,7 +42,7 @@ where
     replaced: AtomicBool,
     /// Inserts of absent keys.
     added: AtomicU64,
-    /// OrderEntries removed or cleared.
+    /// Entries removed or cleared.
     taken: AtomicU64,
 }
 
@@ -92,13 +92,8 @@ where
     V: Clone + Send + Sync + 'static,
 {
     /// Creates a store within `bounds`; bytes apply if both limits are given. [`Policy::Lru`] is moka's LRU,
-    /// every other policy its TinyLFU.
-    pub fn new(bounds: Bounds, policy: Policy) -> Self {
-        Self::with(bounds, policy, None)
-    }
-
-    /// The same, with a callback for each record that the store drops by itself.
-    pub fn with(bounds: Bounds, policy: Policy, on_departure: Option<OnDeparture<K>>) -> Self {
+    /// every other policy its TinyLFU. Calls `on_departure` for each record that the store drops by itself.
+    pub(super) fn with(bounds: Bounds, policy: Policy, on_departure: Option<OnDeparture<K>>) -> Self {
         let bounds = if bounds.bytes.is_some() { Bounds { entries: None, ..bounds } } else { bounds };
         let policy = match policy {
             Policy::Lru => EvictionPolicy::lru(),

@@ -55,7 +55,7 @@ impl<K, V> Leaving<K, V> {
     }
 }
 
-/// OrderEntries that wait for the outermost drop, or for the next call.
+/// Entries that wait for the outermost drop, or for the next call.
 pub(super) struct Waiting<K, V>(Mutex<Vec<Departed<K, V>>>);
 
 impl<K, V> Default for Waiting<K, V> {

@@ -36,7 +36,7 @@ pub(super) struct Shard<K, V> {
     in_place: bool,
     order: Order,
     timers: Timers,
-    /// OrderEntries past their deadline that may still be served as stale, the oldest first. They are evicted
+    /// Entries past their deadline that may still be served as stale, the oldest first. They are evicted
     /// before fresh ones. May contain slots that were removed or rewritten since.
     stale: VecDeque<u32>,
     /// Slots below this are still to be searched for invalidated entries.

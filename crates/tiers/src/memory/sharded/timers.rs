@@ -77,7 +77,7 @@ impl Timers {
         *self = Self::default();
     }
 
-    /// Turns the wheels to `now`. OrderEntries whose tick has passed are due then.
+    /// Turns the wheels to `now`. Entries whose tick has passed are due then.
     #[inline]
     pub(super) fn turn(&mut self, now: Time) {
         if self.scheduled > 0 && now.as_millis() >> TICK_BITS > self.turned >> TICK_BITS {
