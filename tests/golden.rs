@@ -1,7 +1,7 @@
-//! Frames of every released format can still be decoded.
+//! Tests that frames of every released format can still be decoded.
 //!
-//! `tests/golden` holds frames as format 1 wrote them. To add one, add a row here and run with
-//! `LARDER_WRITE_GOLDEN=1`. Existing files are never overwritten.
+//! `tests/golden` holds frames in format 1. To add a frame, add a `check` here and run the tests
+//! with `LARDER_WRITE_GOLDEN=1`. Existing files are never overwritten.
 
 use std::fs;
 use std::io::{Cursor, Read};
@@ -60,8 +60,8 @@ fn write<V: Serialize + DeserializeOwned + 'static>(value: &V, compress: Compres
     Frame::new(&header, &key(), b"", payload)
 }
 
-/// Writes the compressed frame of `value` under this name if the file is missing and
-/// `LARDER_WRITE_GOLDEN` is set.
+/// Writes the compressed frame of `value` to the file of this name. Does nothing if the file exists
+/// or `LARDER_WRITE_GOLDEN` is not set.
 pub(crate) fn write_missing<V: Serialize + DeserializeOwned + 'static>(
     name: &str,
     value: impl FnOnce() -> V,
@@ -84,13 +84,13 @@ where
     let written = write(&value, compress).to_vec();
     write_bytes(name, || written.clone());
     let golden = decodes(name, &value);
-    // The output of a compressor may change with its version; all other bytes may not.
+    // The output of a compressor may change with its version. All other bytes must stay the same.
     if compress == Compress::None {
         assert_eq!(written, golden, "{name}: this build writes other bytes");
     }
 }
 
-/// Asserts that the frame of this name decodes to `value`, and returns its bytes.
+/// Asserts that the frame of this name decodes to `value`. Returns the bytes of the frame.
 #[track_caller]
 fn decodes<V>(name: &str, value: &V) -> Bytes
 where
@@ -114,7 +114,7 @@ fn open<V: Serialize + DeserializeOwned + 'static>(name: &str, golden: &Bytes) -
     Values::<V>::new(Codec::Auto).decode(encoded).unwrap()
 }
 
-/// Returns the value of the frame of this name.
+/// Decodes the frame of this name and returns its value.
 pub(crate) fn read<V: Serialize + DeserializeOwned + 'static>(name: &str) -> V {
     open(name, &bytes_of(name))
 }
@@ -127,9 +127,9 @@ fn frames_of_format_1_can_be_decoded() {
     check("record", Answer::Named { name: "a".into(), parts: vec![Some(1.5), None] }, Compress::None);
     check("enum", vec![Answer::Unknown, Answer::Number(-1)], Compress::None);
     check("skips-form", Skips { note: None, count: 9 }, Compress::None);
-    // Written by an earlier build, without the form of the value.
+    // An earlier build wrote this frame without the shape of the value.
     decodes("skips", &Skips { note: None, count: 9 });
-    // In MessagePack, as earlier builds wrote documents. This build writes JSON.
+    // Earlier builds wrote documents as MessagePack. This build writes JSON.
     decodes("json", &serde_json::json!({"a": [1, null, "x"]}));
     check("bytes", Bytes::from_static(b"\x00\xff raw"), Compress::None);
     check("empty", Vec::<u8>::new(), Compress::None);
@@ -168,7 +168,7 @@ fn data_frames_of_format_1_can_be_decoded() {
     if std::env::var_os("LARDER_WRITE_GOLDEN").is_some() && !path("frame").exists() {
         fs::write(path("frame"), &written).unwrap();
     }
-    // A later version of Arrow may write other bytes, as long as it reads these.
+    // A later version of Arrow may write other bytes, but must read these.
     decodes("frame", &value);
 }
 

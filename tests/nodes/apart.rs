@@ -1,5 +1,5 @@
-//! Entries that a node keeps in its own lower tiers, and changes by other nodes that it could not
-//! hear of.
+//! Entries that a node keeps in its own disk and file tiers, while notices of changes by other
+//! nodes cannot reach it.
 
 use larder::{Bytes, Cache, Coherence, TierKind, TieredBuilder, ucache};
 use larder_testkit::{Proxy, RedisServer};
@@ -17,13 +17,13 @@ fn builder(url: String, dir: &TempDir) -> TieredBuilder<u64, Bytes> {
     ucache("large").dir(dir.path()).redis(url).namespace("nodes")
 }
 
-/// Returns the first byte of the value, and whether it is confirmed.
+/// Returns the first byte of the value, and whether the entry is confirmed.
 fn seen(node: &Node, key: u64) -> Option<(u8, bool)> {
     let entry = node.inspect(&key).ok().flatten()?;
     Some((entry.value[0], entry.confirmed))
 }
 
-/// Two nodes. The second reaches the server through the proxy.
+/// Starts a server and two nodes. The second node reaches the server through the proxy.
 fn pair() -> Option<(RedisServer, Proxy, [TempDir; 2], Node, Node)> {
     let server = RedisServer::start()?;
     let (line, dirs) =
@@ -69,7 +69,8 @@ fn local_only_entries_are_revalidated_after_a_partition() {
 #[test]
 fn entry_too_large_for_redis_stays_a_local_file_after_a_partition() {
     let Some((server, line, _dirs, one, cut_off)) = pair() else { return };
-    // The node's own write, so it knows which entry it replaces: no notice drops the copy.
+    // The node wrote this entry itself, so no notice drops its copy. From the copy it knows which
+    // entry its next write replaces.
     cut_off.insert(1, Bytes::from_static(&[1]));
     assert_eq!((seen(&cut_off, 1), seen(&one, 1)), (Some((1, true)), Some((1, true))));
     cut(&line, &cut_off);
@@ -118,7 +119,7 @@ fn local_entry_is_unconfirmed_after_a_restart_and_a_miss_on_a_strict_node() {
     let node = builder(server.url(), &dir).build().unwrap();
     node.insert(1, large(1));
     node.close().unwrap();
-    // By then the record of the removal has expired.
+    // Deletes the tombstones of removals in Redis, as if they had expired.
     for name in server.cli(&["--scan", "--pattern", "*:r:*"]).lines() {
         server.cli(&["DEL", name]);
     }
@@ -151,7 +152,7 @@ fn notice_about_a_long_key_drops_only_the_copy_of_that_key() {
         read(&other).iter().all(|value| *value == Some(1)) && from_redis() == before
     });
     let mut version = 1;
-    // A machine that stands still may lose contact, and with it all copies.
+    // A stalled machine may lose the connection and then drop all copies, so this retries.
     until("a change of one costs no other copy", || {
         version += 1;
         let before = from_redis();

@@ -1,4 +1,4 @@
-//! Batch loads of many keys, coordinated across nodes.
+//! Batch loads of many keys that several nodes share.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Barrier, mpsc};
@@ -14,7 +14,7 @@ fn keys(numbers: impl IntoIterator<Item = u64>) -> Vec<String> {
     numbers.into_iter().map(key).collect()
 }
 
-/// Loads each key as the length of its name.
+/// Loads each key. The value is the length of the key.
 fn lengths(missing: Vec<String>) -> Vec<(String, u64)> {
     missing.into_iter().map(|key| (key.clone(), key.len() as u64)).collect()
 }
@@ -30,7 +30,7 @@ fn batch_load_of_a_hundred_keys_takes_few_round_trips() {
     let loaded = one.get_many_with(wanted.clone(), lengths);
     let took = begun.elapsed();
     println!("a load of 100 keys took {took:?} where each answer takes 50 ms");
-    // Key by key, it would take 15 s.
+    // Loading key by key would take 15 s.
     assert!(took < Duration::from_secs(8), "{took:?}");
     line.delay(Duration::ZERO);
     let expected: Vec<_> = wanted.iter().map(|key| Some(key.len() as u64)).collect();
@@ -52,8 +52,8 @@ fn overlapping_batches_load_each_key_once_without_deadlock() {
             for (at, cache) in (0..).zip(&caches) {
                 let (loads, barrier) = (&loads, &barrier);
                 scope.spawn(move || {
-                    // Each batch shares a third of its keys with each other batch, in another
-                    // order.
+                    // Each batch shares half of its 20 keys with each other batch. Each batch has
+                    // another order.
                     let mut wanted = keys((0..20).map(|step| round * 100 + (at * 10 + step) % 30));
                     wanted.rotate_left(at as usize * 7);
                     barrier.wait();
@@ -89,7 +89,7 @@ fn keys_that_another_node_failed_to_load_are_loaded_here() {
         let mut asked = Vec::new();
         let values = other.get_many_with(keys(5..15), |missing| {
             asked.push(missing.len());
-            // The failing load has ended by the second call.
+            // The failing load has ended before the second call, so this send may fail.
             let _heard = loads.send(());
             lengths(missing)
         });
@@ -124,7 +124,8 @@ fn change_of_another_node_wins_over_a_batch_load() {
             None
         }),
     ];
-    // Each change has its own keys: a late notice of an earlier change would supersede a load.
+    // Each change has its own keys. Otherwise a late notice of an earlier change would supersede
+    // a load.
     for ((what, change), from) in changes.into_iter().zip([0, 10, 20, 30]) {
         let (changed, untouched) = (key(from + 3), key(from + 4));
         let mut expected = None;
@@ -163,8 +164,8 @@ fn batch_load_during_an_outage_is_stored_afterwards() {
 fn batch_within_a_load_does_not_wait_for_other_nodes() {
     let Some(mut nodes) = Nodes::start() else { return };
     let (one, other) = (nodes.node(), nodes.node());
-    // Each node loads one key, and within that load a batch that includes the key of the other
-    // node.
+    // Each node loads one key. Within that load, it loads a batch that includes the key of the
+    // other node.
     let barrier = Barrier::new(2);
     thread::scope(|scope| {
         for (cache, own, foreign) in [(&one, 1, 2), (&other, 2, 1)] {

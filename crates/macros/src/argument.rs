@@ -1,4 +1,4 @@
-//! The arguments of a function, each with a unique name.
+//! Reads the arguments of a function, and gives each a unique name.
 
 use proc_macro2::{Ident, Span, TokenStream};
 use quote::{format_ident, quote};
@@ -10,43 +10,43 @@ use crate::options::{Batch, Options};
 
 /// One argument that is not `self`.
 pub(crate) struct Argument {
-    /// Its name, or a generated one if the pattern has none.
+    /// The name of the argument, or a generated name if its pattern is not a plain name.
     pub(crate) name: Ident,
     /// The declared type.
     pub(crate) declared: Type,
-    /// The type in the body: `T` for `impl Into<T>`, otherwise the declared one.
+    /// The type in the body: `T` for `impl Into<T>`, otherwise the declared type.
     pub(crate) ty: Type,
-    /// Whether it is an `impl Into<T>`.
+    /// Whether the declared type is `impl Into<T>`.
     pub(crate) into: bool,
-    /// Whether it is left out of the key.
+    /// Whether `skip` leaves the argument out of the key.
     pub(crate) skipped: bool,
-    /// The items, if it has the keys of a batch.
+    /// The list type, if this argument holds the keys of a batch.
     pub(crate) items: Option<Items>,
 }
 
-/// The items of a batch.
+/// The list type of an argument that holds the keys of a batch.
 pub(crate) struct Items {
-    /// The type of one item.
+    /// The type of one item, which is one key.
     pub(crate) item: Type,
-    /// Whether the function takes an owned `Vec`.
+    /// Whether the argument is an owned `Vec`. It is a reference otherwise.
     pub(crate) owned: bool,
 }
 
 impl Argument {
-    /// The declaration `name: Type`.
+    /// Returns the declaration `name: Type`.
     pub(crate) fn declaration(&self) -> TokenStream {
         let (name, ty) = (&self.name, &self.declared);
         quote!(#name: #ty)
     }
 
-    /// Converts an `impl Into<T>` into its `T`.
+    /// Returns a statement that converts an `impl Into<T>` to `T`. `None` for other types.
     pub(crate) fn conversion(&self) -> Option<TokenStream> {
         let (name, ty) = (&self.name, &self.ty);
         self.into.then(|| quote!(let #name: #ty = ::core::convert::Into::into(#name);))
     }
 }
 
-/// The arguments of a signature.
+/// Reads the arguments of a signature, without `self`.
 pub(crate) fn read(signature: &Signature, options: &Options) -> syn::Result<Vec<Argument>> {
     let mut arguments = Vec::new();
     for (position, input) in signature.inputs.iter().enumerate() {
@@ -70,7 +70,8 @@ pub(crate) fn read(signature: &Signature, options: &Options) -> syn::Result<Vec<
     Ok(arguments)
 }
 
-/// The argument that has the keys of a batch.
+/// Returns the argument that holds the keys of a batch: the one that the `batch` option names, or
+/// the only list among the arguments that are not skipped.
 fn with_keys<'a>(batch: &Batch, arguments: &'a mut [Argument]) -> syn::Result<&'a mut Argument> {
     let Some(name) = &batch.argument else { return only_slice(batch, arguments) };
     let Some(argument) = arguments.iter_mut().find(|argument| argument.name == *name) else {
@@ -109,7 +110,7 @@ fn only_slice<'a>(batch: &Batch, arguments: &'a mut [Argument]) -> syn::Result<&
     }
 }
 
-/// The items of `&[T]`, `&Vec<T>` and `Vec<T>`.
+/// Returns the item type of `&[T]`, `&Vec<T>` or `Vec<T>`. `None` for any other type.
 fn items(ty: &Type) -> Option<Items> {
     match ty {
         Type::Reference(ty) if ty.mutability.is_none() => match &*ty.elem {
@@ -138,7 +139,8 @@ fn name(pattern: &Pat, position: usize) -> Ident {
     }
 }
 
-/// The `T` of an `impl Into<T>`; an error for any other `impl`.
+/// Returns the `T` of an `impl Into<T>`, and `None` for a type that is not an `impl`. Fails for any
+/// other `impl`.
 fn into_type(ty: &Type) -> syn::Result<Option<Type>> {
     let Type::ImplTrait(bounds) = ty else { return Ok(None) };
     into_bound(bounds).map(Some).ok_or_else(|| {

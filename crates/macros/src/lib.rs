@@ -18,38 +18,41 @@ use proc_macro::TokenStream;
 
 use crate::options::Tier;
 
-/// Gives a function a cache in memory.
+/// Caches the results of a function in memory.
 ///
-/// Arguments are `Hash + Eq`, and the result is `Clone`; neither needs serde. See [the page on
-/// attributes](https://github.com/larder-rs/larder/blob/main/docs/attributes.md) for the options, and for the
-/// companions of the function.
+/// Arguments must implement `Hash + Eq + Clone`, and the result `Clone`. Neither needs serde. [The page on
+/// attributes](https://github.com/larder-rs/larder/blob/main/docs/attributes.md) describes the options and
+/// the companions of the function.
 #[proc_macro_attribute]
 pub fn mcache(options: TokenStream, item: TokenStream) -> TokenStream {
     attribute(Tier::Memory, options, item)
 }
 
-/// Gives a function a cache on disk, with a small memory tier in front.
+/// Caches the results of a function on disk, with memory in front.
 ///
-/// Arguments and result are serde types. Options and companions as for
-/// [`mcache`](macro@mcache), and those of the builder `larder::bcache`.
+/// Arguments must implement `Hash + Eq + Clone`, and the result `Clone`. Both must also implement
+/// `Serialize` and `DeserializeOwned`. Options and companions are those of [`mcache`](macro@mcache). The
+/// options of the builder `larder::bcache` are accepted too.
 #[proc_macro_attribute]
 pub fn bcache(options: TokenStream, item: TokenStream) -> TokenStream {
     attribute(Tier::Disk, options, item)
 }
 
-/// Gives a function a cache that stores each result in its own file.
+/// Caches the results of a function in files, one a result.
 ///
-/// Arguments and result are serde types. Options and companions as for
-/// [`mcache`](macro@mcache), and those of the builder `larder::fcache`.
+/// Arguments must implement `Hash + Eq + Clone`, and the result `Clone`. Both must also implement
+/// `Serialize` and `DeserializeOwned`. Options and companions are those of [`mcache`](macro@mcache). The
+/// options of the builder `larder::fcache` are accepted too.
 #[proc_macro_attribute]
 pub fn fcache(options: TokenStream, item: TokenStream) -> TokenStream {
     attribute(Tier::File, options, item)
 }
 
-/// Gives a function a cache whose selector places each result.
+/// Caches the results of a function in the tier that a selector chooses for each result.
 ///
-/// Arguments and result are serde types. Options and companions as for
-/// [`mcache`](macro@mcache), and those of the builder `larder::ucache`.
+/// Arguments must implement `Hash + Eq + Clone`, and the result `Clone`. Both must also implement
+/// `Serialize` and `DeserializeOwned`. Options and companions are those of [`mcache`](macro@mcache). The
+/// options of the builder `larder::ucache` are accepted too.
 #[proc_macro_attribute]
 pub fn ucache(options: TokenStream, item: TokenStream) -> TokenStream {
     attribute(Tier::Universal, options, item)

@@ -1,4 +1,4 @@
-//! A tier that fills up on command.
+//! A tier with a byte quota that a test sets.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,8 +8,8 @@ use larder_core::key::EncodedKey;
 use larder_core::tier::{BoxFuture, Capability, Tier, TierKind, Usage};
 use larder_core::{Bytes, Error, ErrorKind, Result};
 
-/// Wraps a tier, and refuses writes beyond a quota, like a file system that fills up.
-/// Clones share one tier.
+/// Wraps a tier and refuses writes beyond a quota, as a full file system does. Clones share
+/// the tier and the quota.
 ///
 /// ```
 /// use larder_core::ErrorKind;
@@ -42,7 +42,8 @@ impl<T: Tier> QuotaTier<T> {
         Self { tier: Arc::new(tier), bytes: Arc::new(AtomicU64::new(u64::MAX)) }
     }
 
-    /// Refuses writes that would take the tier above `bytes`, by its own usage.
+    /// Sets the quota. A `put` fails with [`ErrorKind::Full`] if the usage of the wrapped tier
+    /// plus the size of the new frame exceeds `bytes`.
     pub fn limit(&self, bytes: u64) {
         self.bytes.store(bytes, Ordering::SeqCst);
     }

@@ -253,7 +253,7 @@ mod tests {
             block_on(Running::within(around, Running::call([depth], inner)))
         }
         assert_eq!(within(40), (0..=40).collect::<Vec<_>>());
-        assert!(flights().is_empty(), "none is left lagging");
+        assert!(flights().is_empty(), "none is left behind");
     }
 
     #[test]

@@ -1,10 +1,12 @@
-//! Where the time of a cache starts, given what its directory recorded in earlier runs.
+//! Finds the time at which a cache starts, from the time that earlier runs recorded.
 //!
-//! The directory records the latest time. If the clock shows an earlier time now, it was
-//! set back, and the time continues from the recorded one. Otherwise expired entries
-//! would become valid again. A clock that was once years ahead would stay in effect for
-//! ever this way. So beyond [`CARRIED_MAX`] the time restarts by the clock, and entries
-//! with a deadline are removed from the directory, because their age is unknown.
+//! The invalidation log records the time of the cache. If the clock is behind the recorded
+//! time by at most [`CARRIED_MAX`], the time continues from the recorded one. Otherwise
+//! expired entries would become valid again.
+//!
+//! If the clock is further behind, the time restarts at the clock. Otherwise a clock that
+//! was once years ahead would determine the time from then on. Before a restart, entries with
+//! a deadline are removed from the tiers of this process, because their age is unknown.
 
 use std::time::Duration;
 
@@ -18,19 +20,24 @@ use crate::invalidation::log::Invalidations;
 use crate::tier_stack::tier_handle::TierHandle;
 use larder_exec::runtime::block_on;
 
-/// How far the clock may be behind the last run for the time to continue from there. A
-/// wrong time zone is well within it.
+/// The time continues from the recorded one if the clock is behind it by at most this, 24
+/// hours. This covers nearly every wrong time zone.
 const CARRIED_MAX: Duration = Duration::from_secs(24 * 3600);
 
-/// Returns the latest time that earlier runs recorded.
+/// Returns the latest time that earlier runs recorded, or the Unix epoch if there is none.
 pub(crate) fn noted(kept: &[InvalidationRecord]) -> Time {
     let times =
         kept.iter().filter(|marked| marked.invalidation == Invalidation::Time).map(|marked| marked.at);
     times.max().unwrap_or(Time::from_millis(0))
 }
 
-/// Returns the earliest time that this run may show. If the time restarts, this reads the
-/// heads of all entries of the directory; otherwise it costs nothing.
+/// Returns the earliest time that this run may show. If the time restarts, also removes all
+/// entries with a deadline.
+///
+/// The time restarts if the clock is more than [`CARRIED_MAX`] behind `noted`. The removal
+/// reads the head of every entry, and does nothing for a tier that other processes share. If
+/// the removal or the restart fails, the time continues from `noted`, and a warning is logged.
+/// Without a restart, no tier is read.
 pub(crate) fn earliest(
     noted: Time,
     clock: &dyn Clock,
@@ -58,7 +65,8 @@ pub(crate) fn earliest(
     }
 }
 
-/// Removes every entry with a deadline from a tier that only this process uses.
+/// Removes every entry with a deadline from the tier. Does nothing if other processes share
+/// the tier.
 fn remove_timed(handle: &TierHandle) -> Result<()> {
     if handle.is_shared() {
         return Ok(());

@@ -1,4 +1,4 @@
-//! The time of a cache: follows its clock, but never runs backwards.
+//! The time of a cache. It follows the clock of the cache, but never runs backwards.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -7,15 +7,16 @@ use std::time::Duration;
 use larder_core::clock::{Clock, Time};
 use parking_lot::Mutex;
 
-/// If the clock is set back by less, time stands still until the clock catches up. That
-/// also covers two threads that read a clock in one order and use it in another.
+/// If the clock is set back by less than this, in milliseconds, time stands still until the
+/// clock catches up. This also covers two threads that read the clock in one order and use
+/// the result in the other.
 const TOLERATED_MS: u64 = 1000;
 
-/// A monotone clock: setting the clock back neither revives an entry nor extends its
-/// life.
+/// A monotonic clock over a clock that may be set back. Setting the clock back neither
+/// revives an expired entry nor extends the life of an entry.
 ///
-/// If the clock steps back by a second or more, the timeline follows it from there with
-/// the difference added. A step forward is accepted.
+/// If the clock steps back by [`TOLERATED_MS`] or more, the timeline adds the difference to
+/// the clock from then on. If the clock steps forward, the timeline steps forward too.
 pub(crate) struct Timeline {
     clock: Arc<dyn Clock>,
     /// The latest time that was returned, in milliseconds.
@@ -26,7 +27,7 @@ pub(crate) struct Timeline {
 }
 
 impl Timeline {
-    /// Creates a timeline that follows `clock`, and starts at `earliest` at the soonest.
+    /// Creates a timeline that follows `clock` and never shows a time before `earliest`.
     pub(crate) fn new(clock: Arc<dyn Clock>, earliest: Time) -> Self {
         let skew = earliest.as_millis().saturating_sub(clock.now().as_millis());
         let seen = AtomicU64::new(earliest.as_millis());
@@ -46,19 +47,20 @@ impl Timeline {
         Time::from_millis(shown.max(seen))
     }
 
-    /// Returns the time since some moment of this process. It never steps.
+    /// Returns the time since a fixed moment of this process. Setting the clock does not affect
+    /// it.
     pub(crate) fn elapsed(&self) -> Duration {
         self.clock.elapsed()
     }
 
-    /// Returns the time at which the clock shows `time`.
+    /// Converts a time of the clock to a time of this timeline.
     pub(crate) fn of(&self, time: Time) -> Time {
         Time::from_millis(time.as_millis().saturating_add(self.skew.load(Ordering::Relaxed)))
     }
 
     fn shown(&self) -> u64 {
         let shown = self.clock.now().as_millis().saturating_add(self.skew.load(Ordering::Relaxed));
-        // The current time is never `Time::NEVER`.
+        // Time stays below `Time::NEVER`, the deadline of entries that never expire.
         shown.min(Time::NEVER.as_millis() - 1)
     }
 

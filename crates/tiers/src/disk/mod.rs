@@ -8,28 +8,31 @@
 //! budget is kept by evicting the oldest sorted runs and segments. Entries of them that were read
 //! are copied once more.
 //!
-//! Code and file names call a sorted run a *pack*, and a database a *generation*.
+//! Some names in the code and on disk call a sorted run a *pack*, and a database a *generation*.
 //!
-//! | file | holds |
+//! | file | contents |
 //! |---|---|
 //! | `layout` | names of files and directories |
 //! | `row` | the key and the value of a row |
-//! | `db` | one sled database |
-//! | `sorted_run`, `block`, `run_writer` | a sorted run, a block of its rows, and its writer |
-//! | `run_index`, `filter`, `bitmap` | the index, the Bloom filter and the read bits of a run, in memory |
-//! | `databases`, `merge`, `counts` | databases and runs together: one row, all rows, row counts |
-//! | `segment`, `segments` | one file of frames; all of them |
+//! | `db/database` | one sled database |
+//! | `db/databases` | all rows: the databases and the sorted runs |
+//! | `run/sorted_run`, `run/block`, `run/writer` | a sorted run, a block of its rows, and its writer |
+//! | `run/index`, `run/filter`, `run/bitmap` | the index, Bloom filter and bitmaps of a run, in memory |
+//! | `run/merge` | merges the rows of databases and sorted runs in key order |
+//! | `counts` | counts the valid rows of a database or sorted run |
+//! | `segment/file`, `segment/files` | one segment; all segments |
 //! | `store` | rows and frames together: get, put, remove |
 //! | `heads` | reads heads of frames for a scan |
-//! | `record`, `journal`, `replay` | the write-ahead log of row changes since the last flush |
+//! | `journal/record`, `journal/writer` | one row change; the write-ahead log of them since the last flush |
+//! | `journal/replay` | replays the logs of an earlier process |
 //! | `recovery` | opens an existing directory |
-//! | `reopen` | opens it again after a failure |
-//! | `compaction` | chooses what to freeze, compact or evict |
-//! | `compaction_job` | writes a sorted run, a few rows with each put |
-//! | `eviction` | freezes and evicts what was chosen |
+//! | `reopen` | opens the directory again after a failure |
+//! | `compaction/mod` | chooses what to freeze, compact or evict |
+//! | `compaction/job` | writes a sorted run, a few rows with each put |
+//! | `compaction/reaper` | deletes a compacted database in a thread |
+//! | `eviction` | freezes databases; evicts sorted runs and segments |
 //! | `relief` | makes room on a full disk |
-//! | `loss` | starts empty after the directory was removed |
-//! | `reaper` | deletes a compacted database in a thread |
+//! | `loss` | detects a removed directory or file, and starts empty |
 //!
 //! # Invariants
 //! - Locks are taken in this order: `upkeep`, `state`, the checkpoint, a stripe, the active
