@@ -12,7 +12,7 @@ use crate::write::prepared_entry::NewValue;
 use crate::write::remove::Peeked;
 use larder_exec::runtime::Runtime;
 
-/// An integer type that [`Engine::increment`] can count with.
+/// An integer type that `increment` can count with.
 pub trait Counter: Copy + Send + Sync + 'static {
     /// Returns the sum. `None` if it overflows.
     fn checked_sum(self, delta: Self) -> Option<Self>;
