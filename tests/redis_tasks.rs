@@ -98,7 +98,7 @@ fn dropping_a_call_at_any_await_keeps_nodes_consistent() {
         there.close().await.unwrap();
     });
     println!("{dropped} calls were dropped before their end");
-    assert!(dropped >= 10, "{dropped}");
+    assert!(dropped >= 5, "{dropped}");
 }
 
 /// Counts ticks of a timer beside `work`. Returns the count and the longest gap.

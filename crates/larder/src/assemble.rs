@@ -234,23 +234,25 @@ mod beyond {
         Ok(Cache::new(open(plan, parts)?, store, &name))
     }
 
-    /// Opens the tiers and makes an engine over them.
-    fn open(plan: TieredPlan, parts: ErasedParts) -> Result<Arc<Engine>> {
+    /// Opens the directory and the tiers in it, if the cache has any.
+    fn open_directory(plan: &mut TieredPlan) -> Result<(Option<Arc<Folder>>, Vec<TierHandle>)> {
+        if !plan.tiers.iter().any(has_directory) {
+            return Ok((None, Vec::new()));
+        }
         let in_processes = plan.hints.sharing == Sharing::Processes;
-        let folder = match plan.tiers.iter().any(has_directory) {
-            true => Some(Arc::new(Folder::open(plan.dir, &plan.name, in_processes)?)),
-            false => None,
-        };
+        let folder = Arc::new(Folder::open(plan.dir.take(), &plan.name, in_processes)?);
+        let space = Space::with_clock(plan.disk_bytes, Arc::clone(&plan.clock));
+        space.set_home(&folder);
+        let of_disk = (&space, plan.durability);
+        let handles = handles(folder.path(), of_disk, (plan.tiers, in_processes), &plan.clock)?;
+        Ok((Some(folder), handles))
+    }
+
+    /// Opens the tiers and makes an engine over them.
+    fn open(mut plan: TieredPlan, parts: ErasedParts) -> Result<Arc<Engine>> {
+        let in_processes = plan.hints.sharing == Sharing::Processes;
+        let (folder, mut handles) = open_directory(&mut plan)?;
         let dir = folder.as_ref().map(|folder| folder.path().to_path_buf());
-        let mut handles = match &folder {
-            Some(folder) => {
-                let space = Space::with_clock(plan.disk_bytes, Arc::clone(&plan.clock));
-                space.set_home(folder);
-                let dir = folder.path();
-                handles(dir, (&space, plan.durability), (plan.tiers, in_processes), &plan.clock)?
-            }
-            None => Vec::new(),
-        };
         let invalidations = match &dir {
             Some(dir) if !in_processes => invalidations(dir, plan.durability, &handles)?,
             // No log: a process does not see the invalidations in the log of another process.
