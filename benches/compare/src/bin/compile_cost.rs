@@ -121,7 +121,8 @@ fn main() -> Outcome<()> {
     let rounds = match std::env::args().nth(1) {
         None => 3,
         Some(text) => {
-            text.parse().map_err(|_| format!("ROUNDS is `{text}`; a number from 1 to 100 is allowed"))?
+            let rounds = text.parse().ok().filter(|rounds| (1..=100).contains(rounds));
+            rounds.ok_or_else(|| format!("ROUNDS is `{text}`; a number from 1 to 100 is allowed"))?
         }
     };
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize()?;

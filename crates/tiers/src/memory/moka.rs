@@ -1,6 +1,6 @@
 //! A memory store backed by the crate moka.
 
-use std::hash::Hash;
+use std::hash::{Hash, Hasher};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -8,10 +8,9 @@ use std::time::{Duration, Instant};
 use foldhash::fast::RandomState;
 use larder_core::clock::Time;
 use larder_core::entry_meta::Freshness;
+use larder_core::erased::{AnyForm, Key, Memory, Value};
 use larder_core::key::Equivalent;
-use larder_core::memory::{
-    Bounds, Departure, DepartureCause, Lifespan, Lifetimes, MemoryStore, OnDeparture, Record, Removed,
-};
+use larder_core::memory::{Bounds, Departure, DepartureCause, Lifetimes, OnDeparture, Record, Removed};
 use larder_core::tier::{TierKind, Usage};
 use larder_core::{Error, ErrorKind, Result};
 use moka::notification::RemovalCause;
@@ -20,6 +19,7 @@ use moka::sync::Cache;
 
 use super::Policy;
 use super::ledger::{Kept, Ledger};
+use super::moka_typed::ErasedStore;
 
 /// A memory store backed by the crate `moka`.
 ///
@@ -28,13 +28,9 @@ use super::ledger::{Kept, Ledger};
 /// be changed. Expired records leave by moka's timers, which use the monotonic clock of the system;
 /// invalidated records leave when they are evicted. The eviction listener of moka is installed only if there
 /// is a callback: it takes a lock of the key on every insert and costs a third of the insert.
-pub(super) struct MokaStore<K, V>
-where
-    K: Hash + Eq + Send + Sync + 'static,
-    V: Clone + Send + Sync + 'static,
-{
-    records: Cache<K, Kept<V>, RandomState>,
-    ledger: Arc<Ledger<V>>,
+pub(super) struct MokaStore {
+    records: Cache<Key, Kept<Value>, RandomState>,
+    ledger: Arc<Ledger<Value>>,
     bounds: Bounds,
     lifetimes: Arc<OnceLock<Arc<dyn Lifetimes>>>,
     /// A record was replaced since the last maintenance. moka 0.12.16 loses the difference of the weights if
@@ -46,26 +42,41 @@ where
     taken: AtomicU64,
 }
 
+/// Finds an erased key.
+struct Form<'a>(&'a dyn AnyForm);
+
+impl Hash for Form<'_> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.feed(state);
+    }
+}
+
+impl Equivalent<Key> for Form<'_> {
+    fn equivalent(&self, key: &Key) -> bool {
+        self.0.is_key(key.as_any())
+    }
+}
+
 /// Computes for moka how long a record lives.
 struct Deadlines(Arc<OnceLock<Arc<dyn Lifetimes>>>);
 
 impl Deadlines {
-    fn left<V>(&self, kept: &Kept<V>) -> Option<Duration> {
+    fn left(&self, kept: &Kept<Value>) -> Option<Duration> {
         let until = kept.record().terms.as_ref()?.current().stale_until();
         let now = self.0.get()?.now();
         (until != Time::NEVER).then(|| until.since(now))
     }
 }
 
-impl<K, V> moka::Expiry<K, Kept<V>> for Deadlines {
-    fn expire_after_create(&self, _: &K, kept: &Kept<V>, _: Instant) -> Option<Duration> {
+impl moka::Expiry<Key, Kept<Value>> for Deadlines {
+    fn expire_after_create(&self, _: &Key, kept: &Kept<Value>, _: Instant) -> Option<Duration> {
         self.left(kept)
     }
 
     fn expire_after_read(
         &self,
-        _: &K,
-        kept: &Kept<V>,
+        _: &Key,
+        kept: &Kept<Value>,
         _: Instant,
         left: Option<Duration>,
         _: Instant,
@@ -77,8 +88,8 @@ impl<K, V> moka::Expiry<K, Kept<V>> for Deadlines {
 
     fn expire_after_update(
         &self,
-        _: &K,
-        kept: &Kept<V>,
+        _: &Key,
+        kept: &Kept<Value>,
         _: Instant,
         _: Option<Duration>,
     ) -> Option<Duration> {
@@ -86,14 +97,10 @@ impl<K, V> moka::Expiry<K, Kept<V>> for Deadlines {
     }
 }
 
-impl<K, V> MokaStore<K, V>
-where
-    K: Hash + Eq + Send + Sync + 'static,
-    V: Clone + Send + Sync + 'static,
-{
+impl MokaStore {
     /// Creates a store within `bounds`; bytes apply if both limits are given. [`Policy::Lru`] is moka's LRU,
     /// every other policy its TinyLFU. Calls `on_departure` for each record that the store drops by itself.
-    pub(super) fn with(bounds: Bounds, policy: Policy, on_departure: Option<OnDeparture<K>>) -> Self {
+    pub(super) fn with(bounds: Bounds, policy: Policy, on_departure: Option<OnDeparture<Key>>) -> Self {
         let bounds = if bounds.bytes.is_some() { Bounds { entries: None, ..bounds } } else { bounds };
         let policy = match policy {
             Policy::Lru => EvictionPolicy::lru(),
@@ -107,7 +114,7 @@ where
             .expire_after(Deadlines(Arc::clone(&lifetimes)));
         let builder = match bounds.bytes {
             None => builder,
-            Some(_) => builder.weigher(|_, kept: &Kept<V>| kept.record().weight),
+            Some(_) => builder.weigher(|_, kept: &Kept<Value>| kept.record().weight),
         };
         let ledger = Arc::new(Ledger::new(limit, bounds.bytes.is_some()));
         let builder = match on_departure {
@@ -132,7 +139,7 @@ where
         self.ledger.drop_waiting();
     }
 
-    fn is_live(&self, record: &Record<V>, now: Time) -> bool {
+    fn is_live(&self, record: &Record<Value>, now: Time) -> bool {
         let lifetimes = self.lifetimes.get();
         lifetimes.is_none_or(|lifetimes| lifetimes.freshness(record.lifespan(), now) == Freshness::Fresh)
     }
@@ -143,14 +150,10 @@ where
 }
 
 /// The eviction listener of moka, which runs with locks of moka held.
-fn telling<K, V>(
-    on_departure: OnDeparture<K>,
-    ledger: Arc<Ledger<V>>,
-) -> impl Fn(Arc<K>, Kept<V>, RemovalCause) + Send + Sync + 'static
-where
-    K: 'static,
-    V: Send + Sync + 'static,
-{
+fn telling(
+    on_departure: OnDeparture<Key>,
+    ledger: Arc<Ledger<Value>>,
+) -> impl Fn(Arc<Key>, Kept<Value>, RemovalCause) + Send + Sync + 'static {
     move |key, kept, cause| {
         let (weight, home) = (kept.record().weight, kept.record().home);
         let cause = match cause {
@@ -165,48 +168,27 @@ where
     }
 }
 
-impl<K, V> Drop for MokaStore<K, V>
-where
-    K: Hash + Eq + Send + Sync + 'static,
-    V: Clone + Send + Sync + 'static,
-{
+impl Drop for MokaStore {
     fn drop(&mut self) {
         self.ledger.close();
     }
 }
 
-impl<K, V> MemoryStore<K, V> for MokaStore<K, V>
-where
-    K: Hash + Eq + Send + Sync + 'static,
-    V: Clone + Send + Sync + 'static,
-{
+impl Memory for MokaStore {
     fn attach(&self, lifetimes: Arc<dyn Lifetimes>) {
         let _first_counts = self.lifetimes.set(lifetimes);
     }
 
-    #[inline]
-    fn get<Q: Hash + Equivalent<K> + ?Sized>(&self, key: &Q) -> Option<Record<V>> {
-        self.records.get(key).map(Kept::into_record)
+    fn get(&self, key: &dyn AnyForm) -> Option<Record<Value>> {
+        self.records.get(&Form(key)).map(Kept::into_record)
     }
 
     /// In moka every look-up counts as a use, except a check for presence.
-    fn peek<Q: Hash + Equivalent<K> + ?Sized>(&self, key: &Q) -> Option<Record<V>> {
+    fn peek(&self, key: &dyn AnyForm) -> Option<Record<Value>> {
         self.get(key)
     }
 
-    #[inline]
-    fn value<Q: Hash + Equivalent<K> + ?Sized>(
-        &self,
-        key: &Q,
-        fresh: impl FnOnce(Lifespan<'_>) -> bool,
-    ) -> Option<V> {
-        match self.records.get(key) {
-            Some(Kept::Read(record)) if fresh(record.lifespan()) => record.value,
-            _ => None,
-        }
-    }
-
-    fn insert(&self, key: K, record: Record<V>) -> bool {
+    fn insert(&self, key: Key, record: Record<Value>) -> bool {
         if self.bounds.bytes.is_some_and(|bytes| u64::from(record.weight) > bytes) {
             self.remove(&key);
             return false;
@@ -224,20 +206,16 @@ where
         true
     }
 
-    fn remove<Q: Hash + Equivalent<K> + ?Sized>(&self, key: &Q) -> Option<Removed> {
+    fn remove(&self, key: &dyn AnyForm) -> Option<Removed> {
         if self.replaced.load(Relaxed) {
             self.settle_now();
         }
-        let Record { value, stamp, terms, checked, .. } = self.records.remove(key)?.into_record();
+        let Record { value, stamp, terms, checked, .. } = self.records.remove(&Form(key))?.into_record();
         self.taken.fetch_add(1, Relaxed);
         let removed = Removed { stamp, terms, checked, has_value: value.is_some() };
         drop(value);
         self.settle_now();
         Some(removed)
-    }
-
-    fn contains<Q: Hash + Equivalent<K> + ?Sized>(&self, key: &Q) -> bool {
-        self.records.contains_key(key)
     }
 
     fn clear(&self) {
@@ -263,16 +241,10 @@ where
         self.bounds
     }
 
-    fn keys<T>(&self, mut map: impl FnMut(&K) -> T) -> Vec<T> {
-        let now = self.now();
-        let live = self.records.iter().filter(|(_, kept)| self.is_live(kept.record(), now));
-        live.map(|(key, _)| map(&key)).collect()
-    }
-
     fn count(&self, home: Option<TierKind>) -> u64 {
         let now = self.now();
         let is_counted =
-            |record: &Record<V>| home.is_none_or(|home| record.home == home) && self.is_live(record, now);
+            |record: &Record<Value>| home.is_none_or(|home| record.home == home) && self.is_live(record, now);
         self.records.iter().filter(|(_, kept)| is_counted(kept.record())).count() as u64
     }
 
@@ -287,5 +259,17 @@ where
 
     fn settle(&self) {
         self.settle_now();
+    }
+}
+
+impl ErasedStore for MokaStore {
+    fn contains(&self, key: &dyn AnyForm) -> bool {
+        self.records.contains_key(&Form(key))
+    }
+
+    fn for_each_key(&self, visit: &mut dyn FnMut(&Key)) {
+        let now = self.now();
+        let live = self.records.iter().filter(|(_, kept)| self.is_live(kept.record(), now));
+        live.for_each(|(key, _)| visit(&key));
     }
 }

@@ -3,7 +3,7 @@
 //! moka costs more to compile than all the rest of a cache. So it is compiled here, over keys
 //! and values of any type, and this wraps them.
 
-use std::hash::{Hash, Hasher};
+use std::hash::Hash;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ use super::Policy;
 use super::moka::MokaStore;
 
 /// moka over keys and values of any type.
-trait ErasedStore: Memory {
+pub(super) trait ErasedStore: Memory {
     /// Whether there is an entry.
     fn contains(&self, key: &dyn AnyForm) -> bool;
 
@@ -25,86 +25,9 @@ trait ErasedStore: Memory {
     fn for_each_key(&self, visit: &mut dyn FnMut(&Key));
 }
 
-/// Finds an erased key.
-struct Form<'a>(&'a dyn AnyForm);
-
-impl Hash for Form<'_> {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.0.feed(state);
-    }
-}
-
-impl Equivalent<Key> for Form<'_> {
-    fn equivalent(&self, key: &Key) -> bool {
-        self.0.is_key(key.as_any())
-    }
-}
-
-type AnyMoka = MokaStore<Key, Value>;
-
 /// Compiles moka in this crate: a trait object is made where the function is compiled.
 fn open(bounds: Bounds, policy: Policy, on_departure: Option<OnDeparture<Key>>) -> Box<dyn ErasedStore> {
-    Box::new(AnyMoka::with(bounds, policy, on_departure))
-}
-
-impl Memory for AnyMoka {
-    fn attach(&self, lifetimes: Arc<dyn Lifetimes>) {
-        MemoryStore::attach(self, lifetimes);
-    }
-
-    fn get(&self, key: &dyn AnyForm) -> Option<Record<Value>> {
-        MemoryStore::get(self, &Form(key))
-    }
-
-    fn peek(&self, key: &dyn AnyForm) -> Option<Record<Value>> {
-        MemoryStore::peek(self, &Form(key))
-    }
-
-    fn insert(&self, key: Key, record: Record<Value>) -> bool {
-        MemoryStore::insert(self, key, record)
-    }
-
-    fn remove(&self, key: &dyn AnyForm) -> Option<Removed> {
-        MemoryStore::remove(self, &Form(key))
-    }
-
-    fn clear(&self) {
-        MemoryStore::clear(self);
-    }
-
-    fn sweep(&self) -> u64 {
-        MemoryStore::sweep(self)
-    }
-
-    fn set_bounds(&self, bounds: Bounds) -> Result<()> {
-        MemoryStore::set_bounds(self, bounds)
-    }
-
-    fn bounds(&self) -> Bounds {
-        MemoryStore::bounds(self)
-    }
-
-    fn count(&self, home: Option<TierKind>) -> u64 {
-        MemoryStore::count(self, home)
-    }
-
-    fn usage(&self) -> Usage {
-        MemoryStore::usage(self)
-    }
-
-    fn settle(&self) {
-        MemoryStore::settle(self);
-    }
-}
-
-impl ErasedStore for AnyMoka {
-    fn contains(&self, key: &dyn AnyForm) -> bool {
-        MemoryStore::contains(self, &Form(key))
-    }
-
-    fn for_each_key(&self, visit: &mut dyn FnMut(&Key)) {
-        MemoryStore::keys(self, visit);
-    }
+    Box::new(MokaStore::with(bounds, policy, on_departure))
 }
 
 /// A memory store backed by the crate moka, for keys `K` and values `V`.
