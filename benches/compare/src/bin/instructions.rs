@@ -1,70 +1,167 @@
-//! Hits for callgrind to count: `instructions CASE HITS`.
+//! Operations for callgrind to count: `instructions CASE OPERATIONS`.
 //!
-//! The cost of a hit is the difference of the instructions of two runs, divided by the difference of their
-//! hits; `benches/compare/instructions.sh` makes both runs.
-#![allow(clippy::print_stderr, reason = "a program for people")]
+//! The cost of an operation is the difference of the instructions of two runs, divided by the difference of
+//! their operations; `benches/compare/instructions.sh` makes both runs. `instructions` alone prints the
+//! names of the cases.
+#![allow(clippy::print_stderr, clippy::print_stdout, reason = "a program for people")]
 
 use std::hint::black_box;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use foldhash::fast::RandomState;
 use larder::EntryOptions;
+use quick_cache::UnitWeighter;
 
 const ENTRIES: u64 = 1000;
+const HOUR: Duration = Duration::from_secs(3600);
 
-fn moka(hits: u64) {
-    let cache = moka::sync::Cache::builder()
-        .max_capacity(10 * ENTRIES)
-        .build_with_hasher(foldhash::fast::RandomState::default());
-    for key in 0..ENTRIES {
-        cache.insert(key, Arc::new([key; 8]));
-    }
-    for hit in 0..hits {
-        black_box(cache.get(&(hit % ENTRIES)));
+type Value = Arc<[u64; 8]>;
+type Quick = quick_cache::sync::Cache<u64, Value, UnitWeighter, RandomState>;
+
+/// The cases by name: each makes this many operations.
+const CASES: [(&str, fn(u64)); 15] = [
+    ("moka", moka),
+    ("quick", |count| quick_hits(count)),
+    ("plain", |count| hits(&cache(10 * ENTRIES), &EntryOptions::new(), count)),
+    ("ttl", |count| hits(&built(larder::mcache("ttl").ttl(HOUR)), &EntryOptions::new(), count)),
+    ("all", |count| {
+        let options = EntryOptions::new().tag("a").tag("b");
+        hits(&built(larder::mcache("all").ttl(HOUR).stale(HOUR)), &options, count);
+    }),
+    ("insert", |count| {
+        let (cache, value) = (cache(ENTRIES), value());
+        (0..count).for_each(|key| cache.insert(scattered(key), Arc::clone(&value)));
+    }),
+    ("quick_insert", |count| {
+        let (cache, value) = (quick(ENTRIES), value());
+        (0..count).for_each(|key| cache.insert(scattered(key), Arc::clone(&value)));
+    }),
+    ("miss", |count| {
+        let (cache, value) = (cache(ENTRIES), value());
+        (0..count).for_each(|key| drop(black_box(cache.get_with(scattered(key), || Arc::clone(&value)))));
+    }),
+    ("quick_miss", |count| {
+        let (cache, value) = (quick(ENTRIES), value());
+        let load = || Ok::<_, ()>(Arc::clone(&value));
+        (0..count).for_each(|key| drop(black_box(cache.get_or_insert_with(&scattered(key), load))));
+    }),
+    ("absent", |count| {
+        let cache = cache(ENTRIES);
+        (0..count).for_each(|key| drop(black_box(cache.get(&scattered(key)))));
+    }),
+    // Half of the operations are inserts, which the case "insert" counts alone.
+    ("remove", |count| {
+        let (cache, value) = (cache(ENTRIES), value());
+        (0..count).for_each(|key| {
+            cache.insert(key % 100, Arc::clone(&value));
+            black_box(cache.remove(&(key % 100)));
+        });
+    }),
+    ("quick_remove", |count| {
+        let (cache, value) = (quick(ENTRIES), value());
+        (0..count).for_each(|key| {
+            cache.insert(key % 100, Arc::clone(&value));
+            black_box(cache.remove(&(key % 100)));
+        });
+    }),
+    ("remove_absent", |count| {
+        let cache = cache(ENTRIES);
+        (0..count).for_each(|key| {
+            black_box(cache.remove(&scattered(key)));
+        });
+    }),
+    ("async_miss", |count| {
+        block_on(async {
+            let (cache, value) = (cache(ENTRIES).to_async(), value());
+            for key in 0..count {
+                black_box(cache.get_with(scattered(key), async { Arc::clone(&value) }).await);
+            }
+        });
+    }),
+    ("moka_async_miss", |count| {
+        block_on(async {
+            let builder = moka::future::Cache::builder().max_capacity(ENTRIES);
+            let (cache, value) = (builder.build_with_hasher(RandomState::default()), value());
+            for key in 0..count {
+                black_box(cache.get_with(scattered(key), async { Arc::clone(&value) }).await);
+            }
+        });
+    }),
+];
+
+fn value() -> Value {
+    Arc::new([7; 8])
+}
+
+/// A key that was not used before.
+fn scattered(key: u64) -> u64 {
+    key.wrapping_mul(0x9e37_79b9_7f4a_7c15)
+}
+
+fn block_on(work: impl Future<Output = ()>) {
+    match tokio::runtime::Builder::new_current_thread().build() {
+        Ok(runtime) => runtime.block_on(work),
+        Err(error) => eprintln!("{error}"),
     }
 }
 
-fn larder(cache: &larder::Cache<u64, Arc<[u64; 8]>>, options: &EntryOptions, hits: u64) {
-    for key in 0..ENTRIES {
-        cache.insert_with(key, Arc::new([key; 8]), options.clone());
-    }
-    for hit in 0..hits {
-        black_box(cache.get(&(hit % ENTRIES)));
-    }
+fn built(builder: larder::MemoryBuilder<u64, Value>) -> larder::Cache<u64, Value> {
+    builder.build().unwrap_or_else(|error| {
+        eprintln!("{error}");
+        std::process::exit(1)
+    })
+}
+
+fn cache(capacity: u64) -> larder::Cache<u64, Value> {
+    built(larder::mcache("instructions").capacity(capacity))
+}
+
+fn quick(capacity: u64) -> Quick {
+    let lifecycle = quick_cache::sync::DefaultLifecycle::default();
+    Quick::with(capacity as usize, capacity, UnitWeighter, RandomState::default(), lifecycle)
+}
+
+fn moka(count: u64) {
+    let builder = moka::sync::Cache::builder().max_capacity(10 * ENTRIES);
+    let cache = builder.build_with_hasher(RandomState::default());
+    (0..ENTRIES).for_each(|key| cache.insert(key, value()));
+    (0..count).for_each(|hit| drop(black_box(cache.get(&(hit % ENTRIES)))));
+}
+
+fn quick_hits(count: u64) {
+    let cache = quick(10 * ENTRIES);
+    (0..ENTRIES).for_each(|key| cache.insert(key, value()));
+    (0..count).for_each(|hit| drop(black_box(cache.get(&(hit % ENTRIES)))));
+}
+
+fn hits(cache: &larder::Cache<u64, Value>, options: &EntryOptions, count: u64) {
+    (0..ENTRIES).for_each(|key| cache.insert_with(key, value(), options.clone()));
+    (0..count).for_each(|hit| drop(black_box(cache.get(&(hit % ENTRIES)))));
 }
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [case, hits] = arguments.as_slice() else {
-        eprintln!("instructions CASE HITS");
-        return ExitCode::FAILURE;
-    };
-    let Ok(hits) = hits.parse() else {
-        eprintln!("HITS is {hits:?}, not a number");
-        return ExitCode::FAILURE;
-    };
-    let builder = larder::mcache("instructions").capacity(10 * ENTRIES);
-    let hour = Duration::from_secs(3600);
-    let (builder, options) = match case.as_str() {
-        "moka" => {
-            moka(hits);
+    let (case, count) = match arguments.as_slice() {
+        [] => {
+            CASES.iter().for_each(|(name, _)| println!("{name}"));
             return ExitCode::SUCCESS;
         }
-        "plain" => (builder, EntryOptions::new()),
-        "ttl" => (builder.ttl(hour), EntryOptions::new()),
-        "all" => (builder.ttl(hour).stale(hour), EntryOptions::new().tag("a").tag("b")),
-        other => {
-            eprintln!("CASE is {other:?}; moka, plain, ttl and all are known");
+        [case, count] => (case, count),
+        _ => {
+            eprintln!("instructions CASE OPERATIONS");
             return ExitCode::FAILURE;
         }
     };
-    match builder.build() {
-        Ok(cache) => larder(&cache, &options, hits),
-        Err(error) => {
-            eprintln!("{error}");
-            return ExitCode::FAILURE;
-        }
-    }
+    let Ok(count) = count.parse() else {
+        eprintln!("OPERATIONS is {count:?}, not a number");
+        return ExitCode::FAILURE;
+    };
+    let Some((_, run)) = CASES.iter().find(|(name, _)| name == case) else {
+        eprintln!("CASE is {case:?}; `instructions` alone prints the names");
+        return ExitCode::FAILURE;
+    };
+    run(count);
     ExitCode::SUCCESS
 }
