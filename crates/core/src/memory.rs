@@ -177,6 +177,28 @@ where
     /// exceeds the limit.
     fn insert(&self, key: K, record: Record<V>) -> bool;
 
+    /// Whether [`insert_under`](Self::insert_under) and [`remove_under`](Self::remove_under) drop the lock
+    /// that they are given before they run code of the user other than `Eq`.
+    fn releases_locks(&self) -> bool {
+        false
+    }
+
+    /// As [`insert`](Self::insert), under a lock of the caller.
+    ///
+    /// # Behavior
+    /// - Drops `lock` after the record is stored. If the store [releases locks](Self::releases_locks), no
+    ///   value is dropped and no listener is called before.
+    fn insert_under<L>(&self, key: K, record: Record<V>, lock: L) -> bool {
+        let _held = lock;
+        self.insert(key, record)
+    }
+
+    /// As [`remove`](Self::remove), under a lock of the caller, as in [`insert_under`](Self::insert_under).
+    fn remove_under<Q: Hash + Equivalent<K> + ?Sized, L>(&self, key: &Q, lock: L) -> Option<Removed> {
+        let _held = lock;
+        self.remove(key)
+    }
+
     /// Removes the entry and returns the metadata of its record.
     fn remove<Q: Hash + Equivalent<K> + ?Sized>(&self, key: &Q) -> Option<Removed>;
 

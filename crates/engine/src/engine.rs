@@ -115,6 +115,9 @@ pub struct Engine {
     pub(crate) memory: Arc<dyn Memory>,
     pub(crate) memory_weight_max: u64,
     pub(crate) weigh: Weigh,
+    /// Whether the short paths (`memory_only.rs`) may be taken: memory is the only tier, there is no
+    /// listener, and the time to live does not depend on keys and values.
+    pub(crate) is_short: bool,
     pub(crate) stack: Option<TierStack>,
     /// Whether other processes or nodes change entries, so that copies in memory must be validated:
     /// by version (`coherence/validated_copies.rs`) or by the notices of other nodes
@@ -178,7 +181,9 @@ impl Engine {
         }
         let expires = AtomicBool::new(parts.expiry.is_set());
         let expiry = LiveExpiry::new(parts.expiry);
+        let is_short = parts.stack.is_none() && parts.listener.is_none() && expiry.said().ttl_by.is_none();
         let engine = Arc::new(Self {
+            is_short,
             memory: parts.memory,
             checks: stamps || nodes.is_some(),
             stamps,

@@ -25,6 +25,7 @@ mod invalidation;
 mod key_lock;
 mod lifecycle;
 mod load;
+mod memory_only;
 mod read;
 pub mod selector;
 mod shells;

@@ -107,6 +107,7 @@ where
     {
         match self.inner.hit(key) {
             Some(value) => Ok(Some(value)),
+            None if self.inner.engine.misses_at_once() => Ok(None),
             None => self.inner.tasks().get(&Borrowed::<K, Q>::new(key)).await.map(|value| value.map(typed)),
         }
     }
@@ -326,7 +327,10 @@ where
     where
         Q: Lookup<K> + Sync + ?Sized,
     {
-        self.inner.tasks().remove(&Borrowed::<K, Q>::new(key)).await.unwrap_or(false)
+        match self.inner.remove_at_once(key) {
+            Some(removed) => removed,
+            None => self.inner.tasks().remove(&Borrowed::<K, Q>::new(key)).await.unwrap_or(false),
+        }
     }
 
     /// See [`Cache::take`].

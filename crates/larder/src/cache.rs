@@ -147,6 +147,9 @@ where
     where
         Q: Lookup<K> + Sync + ?Sized,
     {
+        if self.inner.engine.misses_at_once() {
+            return Ok(None);
+        }
         self.inner.threads().get(&Borrowed::<K, Q>::new(key)).map(|value| value.map(typed))
     }
 
@@ -522,7 +525,10 @@ where
     where
         Q: Lookup<K> + Sync + ?Sized,
     {
-        self.inner.threads().remove(&Borrowed::<K, Q>::new(key)).unwrap_or(false)
+        match self.inner.remove_at_once(key) {
+            Some(removed) => removed,
+            None => self.inner.threads().remove(&Borrowed::<K, Q>::new(key)).unwrap_or(false),
+        }
     }
 
     /// Removes the entry of `key` and returns its value. Of concurrent callers exactly one gets it.

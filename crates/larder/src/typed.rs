@@ -105,6 +105,11 @@ where
         self.engine.insert_at_once(&*self.memory, key, value)
     }
 
+    #[inline]
+    pub(crate) fn remove_at_once<Q: Lookup<K> + ?Sized>(&self, key: &Q) -> Option<bool> {
+        self.engine.remove_at_once(&*self.memory, key)
+    }
+
     /// The values in memory, and the positions of the keys that are not there.
     pub(crate) fn hits<Q: Lookup<K>>(&self, keys: &[Q]) -> (Vec<Option<V>>, Vec<usize>) {
         let values: Vec<Option<V>> = keys.iter().map(|key| self.hit(key)).collect();
@@ -140,11 +145,18 @@ where
         E: Send + Sync + 'static,
         L: Loads<V, E>,
     {
-        match self.threads().begin_load(Key::new(key), TypeId::of::<E>()) {
+        let begun = match self.engine.begin_load_at_once(&*self.memory, key, None) {
+            Ok(begun) => begun,
+            Err(key) => self.threads().begin_load(key, TypeId::of::<E>()),
+        };
+        match begun {
             Begun::Value(value) => Ok(typed(value)),
             Begun::Failed(error) => Err(typed_error(error)),
             Begun::Load(load) => match load.call(loader).parts() {
                 Ok((value, options)) => {
+                    let Err(load) = load.finish_at_once(&*self.memory, &value, &options) else {
+                        return Ok(value);
+                    };
                     let value = Value::new(value);
                     load.finish(value.clone(), options);
                     Ok(typed(value))
@@ -166,13 +178,21 @@ where
         L: Loads<V, E>,
     {
         let watch = self.tasks().watch();
-        let begun = self.tasks().begin_load(Key::new(key), TypeId::of::<E>(), watch.clone());
+        let at_once = self.engine.begin_load_at_once(&*self.memory, key, watch.as_ref());
+        let watched_by = watch.clone();
         let call = async {
-            match begun.await {
+            let begun = match at_once {
+                Ok(begun) => begun,
+                Err(key) => self.tasks().begin_load(key, TypeId::of::<E>(), watched_by).await,
+            };
+            match begun {
                 Begun::Value(value) => Ok(typed(value)),
                 Begun::Failed(error) => Err(typed_error(error)),
                 Begun::Load(load) => match load.run(loader).await.parts() {
                     Ok((value, options)) => {
+                        let Err(load) = load.finish_at_once(&*self.memory, &value, &options) else {
+                            return Ok(value);
+                        };
                         let value = Value::new(value);
                         load.finish_task(value.clone(), options).await;
                         Ok(typed(value))

@@ -19,6 +19,8 @@
 //! because a waiter drives the holder's section ([`LockWait`]). The holder runs code of the user
 //! only within [`reentrancy::within`], where calls of the cache do not wait.
 
+mod leader;
+mod now;
 mod write_order;
 
 pub(crate) mod flight;
@@ -38,10 +40,13 @@ use hashbrown::HashMap;
 use larder_core::erased::Key;
 use larder_core::{Error, ErrorKind, Result};
 use parking_lot::Mutex;
+use smallvec::SmallVec;
 
+pub(crate) use self::leader::FlightLeader;
+pub(crate) use self::now::ClaimNow;
 use self::write_order::WriteOrder;
 pub(crate) use self::write_order::{Caller, WriteTurn};
-use crate::key_lock::flight::{Flight, Outcome, Start};
+use crate::key_lock::flight::{Flight, Start};
 use larder_exec::uncancellable::Holder;
 
 /// Number of shards, each with a mutex of its own.
@@ -70,6 +75,9 @@ struct Inner {
     guards: u32,
 }
 
+/// The loads in progress of one key lock. There is rarely more than one.
+type Flights = SmallVec<[(Key, Arc<Flight>); 1]>;
+
 /// The lock of one key, or of several keys with equal hashes.
 struct State {
     /// Number of guards, leaders and observers that refer to this state. At zero it is removed.
@@ -84,7 +92,7 @@ struct State {
     /// The section that holds the guard, if a waiter may have to drive it.
     holder: Option<Holder>,
     /// The loads in progress, by key.
-    flights: Vec<(Arc<Key>, Arc<Flight>)>,
+    flights: Flights,
 }
 
 impl State {
@@ -96,11 +104,11 @@ impl State {
             storing: false,
             turns: WriteOrder::default(),
             holder: None,
-            flights: Vec::new(),
+            flights: Flights::new(),
         }
     }
 
-    fn remove(&mut self, flight: &Arc<Flight>) -> Option<(Arc<Key>, Arc<Flight>)> {
+    fn remove(&mut self, flight: &Arc<Flight>) -> Option<(Key, Arc<Flight>)> {
         let at = self.flights.iter().position(|(_, held)| Arc::ptr_eq(held, flight))?;
         Some(self.flights.swap_remove(at))
     }
@@ -108,7 +116,7 @@ impl State {
     /// Raises the epoch and removes the flights. The caller drops them after it has released the
     /// mutex.
     #[must_use]
-    fn supersede(&mut self) -> Vec<(Arc<Key>, Arc<Flight>)> {
+    fn supersede(&mut self) -> Flights {
         self.epoch += 1;
         std::mem::take(&mut self.flights)
     }
@@ -226,7 +234,7 @@ impl KeyLocks {
         if has_passed && !state.storing {
             return TryLock::Superseded;
         }
-        let superseded = if has_passed { Vec::new() } else { state.supersede() };
+        let superseded = if has_passed { Flights::new() } else { state.supersede() };
         if is_closed || state.storing {
             let hold = LockWait { freed: shard.freed.listen(), holder: state.holder.clone() };
             if state.guards == 0 {
@@ -274,13 +282,13 @@ fn passed() -> Error {
 }
 
 impl Shard {
-    fn close(&self) -> Vec<(Arc<Key>, Arc<Flight>)> {
+    fn close(&self) -> Flights {
         let mut inner = self.inner.lock();
         inner.closed += 1;
         inner.states.values_mut().flat_map(State::supersede).collect()
     }
 
-    fn open(&self) -> Vec<(Arc<Key>, Arc<Flight>)> {
+    fn open(&self) -> Flights {
         let mut inner = self.inner.lock();
         inner.closed -= 1;
         let superseded = inner.states.values_mut().flat_map(State::supersede).collect();
@@ -325,17 +333,23 @@ impl KeyLocks {
             }
             return Admission::Locked(key, hold);
         }
-        if let Some((_, flight)) = state.flights.iter().find(|(held, _)| **held == key) {
+        if let Some((_, flight)) = state.flights.iter().find(|(held, _)| *held == key) {
             let flight = Arc::clone(flight);
             return Admission::Join(key, flight);
         }
         let flight = Arc::new(Flight::new(start));
-        let key = Arc::new(key);
-        state.flights.push((Arc::clone(&key), Arc::clone(&flight)));
+        state.flights.push((key.clone(), Arc::clone(&flight)));
         state.guards += 1;
         let epoch = state.epoch;
         drop(inner);
-        Admission::Leader(FlightLeader { key_locks: Arc::clone(self), hash, epoch, key: Some(key), flight })
+        Admission::Leader(FlightLeader {
+            key_locks: Arc::clone(self),
+            hash,
+            epoch,
+            key: Some(key),
+            flight,
+            has_left: false,
+        })
     }
 }
 
@@ -392,104 +406,6 @@ impl Drop for WriteGuard {
         });
         drop(inner);
         shard.freed.notify(usize::MAX);
-    }
-}
-
-/// The leader of a flight. If it is dropped without an outcome the flight is abandoned, and one of
-/// the waiters leads next.
-pub(crate) struct FlightLeader {
-    key_locks: Arc<KeyLocks>,
-    hash: u64,
-    /// The epoch when the flight began.
-    epoch: u64,
-    /// Shared with the key lock until the guard is granted.
-    key: Option<Arc<Key>>,
-    pub(crate) flight: Arc<Flight>,
-}
-
-impl FlightLeader {
-    /// Takes the guard, unless the entry was written since the flight began, or stored by a later
-    /// flight. Once it is granted, no caller joins the flight any more.
-    pub(crate) fn claim(&mut self) -> TryLock<WriteGuard> {
-        let shard = self.key_locks.shard(self.hash);
-        let mut inner = shard.inner.lock();
-        let is_closed = inner.closed > 0;
-        let Some(state) = inner.states.get_mut(&self.hash) else { return TryLock::Superseded };
-        if state.epoch != self.epoch || state.published > self.flight.id() || self.is_taken_over(state) {
-            return TryLock::Superseded;
-        }
-        if is_closed || state.storing {
-            return TryLock::Locked(LockWait { freed: shard.freed.listen(), holder: state.holder.clone() });
-        }
-        let on_gate = state.remove(&self.flight);
-        // A value that was read before this one is stored must not be promoted over it.
-        state.published = self.flight.id();
-        state.storing = true;
-        state.holder = Holder::present();
-        state.guards += 1;
-        inner.guards += 1;
-        drop(inner);
-        drop(on_gate);
-        TryLock::Granted(WriteGuard { key_locks: Arc::clone(&self.key_locks), hash: self.hash, former: 0 })
-    }
-
-    /// Returns whether a waiter took the key over and loads it now. Only one of the two flights may
-    /// store its value.
-    fn is_taken_over(&self, state: &State) -> bool {
-        let mut others = state.flights.iter().map(|(_, flight)| flight);
-        self.flight.is_abandoned() && others.any(|other| other.id() > self.flight.id())
-    }
-
-    /// Returns the key of a flight that a waiter took over.
-    ///
-    /// # Errors
-    /// Returns the leader if the flight was not taken over, or another thread still holds the key.
-    pub(crate) fn give_way(mut self) -> Result<Key, Self> {
-        if !self.flight.is_abandoned() {
-            return Err(self);
-        }
-        match self.key.take().map(Arc::try_unwrap) {
-            Some(Ok(key)) => Ok(key),
-            Some(Err(shared)) => {
-                self.key = Some(shared);
-                Err(self)
-            }
-            None => Err(self),
-        }
-    }
-
-    /// Takes the key, for the holder of the guard.
-    pub(crate) fn take_key(&mut self) -> Option<Key> {
-        self.key.take().and_then(Arc::into_inner)
-    }
-
-    /// Returns the hash of the key.
-    pub(crate) fn hash(&self) -> u64 {
-        self.hash
-    }
-
-    /// Returns the key, until the guard is granted.
-    pub(crate) fn key(&self) -> Option<&Key> {
-        self.key.as_deref()
-    }
-
-    /// Ends the flight with `outcome`.
-    pub(crate) fn end(self, outcome: Outcome) {
-        self.leave();
-        self.flight.end(outcome);
-    }
-
-    /// Removes the flight from its key lock, so that no caller joins it any more.
-    fn leave(&self) {
-        self.key_locks.forget(self.hash, &self.flight);
-    }
-}
-
-impl Drop for FlightLeader {
-    fn drop(&mut self) {
-        self.leave();
-        self.key_locks.shard(self.hash).inner.lock().release(self.hash, |_| {});
-        self.flight.end(Outcome::Abandoned);
     }
 }
 

@@ -34,8 +34,36 @@ pub(crate) struct Loaders(Option<Arc<Link>>);
 
 /// One call of a loader.
 struct Link {
-    flights: Arc<[u64]>,
+    flights: FlightIds,
     outer: Loaders,
+}
+
+/// The flights that one call of a loader is for.
+#[derive(Clone)]
+pub(crate) enum FlightIds {
+    One(u64),
+    Many(Arc<[u64]>),
+}
+
+impl FlightIds {
+    fn as_slice(&self) -> &[u64] {
+        match self {
+            Self::One(flight) => std::slice::from_ref(flight),
+            Self::Many(flights) => flights,
+        }
+    }
+}
+
+impl From<[u64; 1]> for FlightIds {
+    fn from([flight]: [u64; 1]) -> Self {
+        Self::One(flight)
+    }
+}
+
+impl From<Vec<u64>> for FlightIds {
+    fn from(flights: Vec<u64>) -> Self {
+        Self::Many(flights.into())
+    }
 }
 
 impl Drop for Link {
@@ -70,7 +98,7 @@ impl Loaders {
 
     fn flights(&self) -> Vec<u64> {
         let links = std::iter::successors(self.0.as_ref(), |link| link.outer.0.as_ref());
-        links.flat_map(|link| link.flights.iter().copied()).collect()
+        links.flat_map(|link| link.flights.as_slice().iter().copied()).collect()
     }
 }
 
@@ -85,7 +113,7 @@ enum Place {
     /// Always these loaders, whichever thread polls it.
     Within(Loaders),
     /// A loader call for these flights, inside the loaders of the caller that polls it.
-    Call { flights: Arc<[u64]>, link: Option<Loaders> },
+    Call { flights: FlightIds, link: Option<Loaders> },
 }
 
 impl<F: Future> Running<F> {
@@ -95,7 +123,7 @@ impl<F: Future> Running<F> {
     }
 
     /// Polls `future` as the loader of `flights`, inside the loaders of its caller.
-    pub(crate) fn call(flights: impl Into<Arc<[u64]>>, future: F) -> Self {
+    pub(crate) fn call(flights: impl Into<FlightIds>, future: F) -> Self {
         Self { place: Place::Call { flights: flights.into(), link: None }, future: Box::pin(future) }
     }
 }
@@ -105,7 +133,7 @@ pub(crate) struct Entered(#[expect(dead_code, reason = "restores on drop")] Opti
 
 impl Entered {
     /// Enters the loader of `flights`.
-    pub(crate) fn call(flights: impl Into<Arc<[u64]>>) -> Self {
+    pub(crate) fn call(flights: impl Into<FlightIds>) -> Self {
         let mut place = Place::Call { flights: flights.into(), link: None };
         Self(Loaders::current().map(|outer| place.enter_from(outer)))
     }
@@ -125,7 +153,7 @@ impl Place {
             Self::Call { flights, link } => {
                 let known =
                     link.take().filter(|link| link.0.as_ref().is_some_and(|link| link.outer.is(outer)));
-                let flights = Arc::clone(flights);
+                let flights = flights.clone();
                 let entered =
                     known.unwrap_or_else(|| Loaders(Some(Arc::new(Link { flights, outer: outer.clone() }))));
                 *link = Some(entered.clone());
@@ -280,7 +308,7 @@ mod tests {
     fn long_list_of_loaders_is_dropped_without_recursion() {
         let mut loaders = Loaders(None);
         for flight in 0..1_000_000 {
-            loaders = Loaders(Some(Arc::new(Link { flights: Arc::new([flight]), outer: loaders })));
+            loaders = Loaders(Some(Arc::new(Link { flights: FlightIds::One(flight), outer: loaders })));
         }
         assert_eq!(loaders.flights().len(), 1_000_000);
     }

@@ -38,6 +38,11 @@ impl LoadSpan {
         self
     }
 
+    /// Returns the engine whose load this is.
+    pub(crate) fn engine(&self) -> &Arc<Engine> {
+        &self.engine
+    }
+
     /// Returns the span that the loader runs in.
     pub(crate) fn span(&self) -> Span {
         self.span.clone()

@@ -119,20 +119,19 @@ pub enum Begun {
 
 /// A load that its caller runs. Dropping it abandons the load, and one of the waiters loads next.
 pub struct Load {
-    engine: Arc<Engine>,
     /// `None` for a load that has no waiters and stores nothing.
-    lead: Option<Leader>,
-    watch: LoadSpan,
+    pub(crate) lead: Option<Leader>,
+    pub(crate) watch: LoadSpan,
 }
 
 impl Load {
-    fn new(engine: &Arc<Engine>, lead: Option<Leader>) -> Self {
+    pub(crate) fn new(engine: &Arc<Engine>, lead: Option<Leader>) -> Self {
         let watch = LoadSpan::start(engine);
         let watch = match &lead {
             Some(lead) => watch.of(lead),
             None => watch,
         };
-        Self { engine: Arc::clone(engine), lead, watch }
+        Self { lead, watch }
     }
 
     /// Runs the loader of a thread. Its calls of the cache are recognized as part of it.
@@ -165,11 +164,12 @@ impl Load {
 
     /// Stores the loaded value, and hands it to the waiters.
     pub(crate) async fn store<W: Runtime>(self, value: Value, options: EntryOptions) {
+        let engine = Arc::clone(self.watch.engine());
         let load_cost = Some(self.watch.succeeded());
         if let Some(lead) = self.lead {
             let said = NewValue { value: Some(value), load_cost, options };
             // On the heap: nested loaders make the stack deep enough without it.
-            Box::pin(self.engine.publish::<W>(lead, said)).await;
+            Box::pin(engine.publish::<W>(lead, said)).await;
         }
     }
 }
@@ -290,7 +290,7 @@ impl Engine {
     }
 
     /// Checks memory once more: the entry may have come between the miss and the lead.
-    fn look_near(&self, ahead: UncheckedLeader, absence: bool) -> LoadRole<UncheckedLeader> {
+    pub(crate) fn look_near(&self, ahead: UncheckedLeader, absence: bool) -> LoadRole<UncheckedLeader> {
         match ahead.leader.key().and_then(|key| self.have(key, absence)) {
             Some(have) => {
                 ahead.leader.end(have.clone().map_or(Outcome::Absent, Outcome::Value));

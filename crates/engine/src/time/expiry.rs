@@ -120,8 +120,18 @@ impl LiveExpiry {
         (now, chance): (Time, u64),
     ) -> EntryMeta {
         let by_value = || Some((self.said.ttl_by.as_ref()?)(key.as_any(), value?.as_any())).flatten();
-        let of_cache = || by_value().or_else(|| self.ttl()).map(|ttl| self.jittered(ttl, chance));
-        let ttl = options.ttl.or_else(of_cache).filter(|ttl| *ttl != Duration::MAX);
+        let of_cache = || by_value().or_else(|| self.ttl()).map(|ttl| self.jittered(ttl, || chance));
+        self.meta(options.ttl.or_else(of_cache), options, now)
+    }
+
+    /// As [`terms`](Self::terms), for an entry without options of its own in a cache without
+    /// [`TtlBy`].
+    pub(crate) fn terms_of_cache(&self, now: Time, chance: impl FnOnce() -> u64) -> EntryMeta {
+        self.meta(self.ttl().map(|ttl| self.jittered(ttl, chance)), EntryOptions::new(), now)
+    }
+
+    fn meta(&self, ttl: Option<Duration>, options: EntryOptions, now: Time) -> EntryMeta {
+        let ttl = ttl.filter(|ttl| *ttl != Duration::MAX);
         EntryMeta {
             ttl,
             idle: self.said.idle,
@@ -134,11 +144,11 @@ impl LiveExpiry {
     }
 
     /// Shortens a time to live by a random part of the jitter.
-    fn jittered(&self, ttl: Duration, chance: u64) -> Duration {
+    fn jittered(&self, ttl: Duration, chance: impl FnOnce() -> u64) -> Duration {
         if self.said.jitter == 0.0 {
             return ttl;
         }
-        let part = (chance >> 11) as f64 / (1_u64 << 53) as f64;
+        let part = (chance() >> 11) as f64 / (1_u64 << 53) as f64;
         scaled(ttl, 1.0 - self.said.jitter * part)
     }
 

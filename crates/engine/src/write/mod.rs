@@ -13,7 +13,6 @@ pub(crate) mod remove;
 pub(crate) mod stream;
 mod touch;
 
-use std::hash::Hash;
 use std::sync::Arc;
 
 use larder_core::clock::Time;
@@ -22,7 +21,7 @@ use larder_core::erased::{Key, Value};
 use larder_core::events::{Event, Writer};
 use larder_core::frame::{Frame, Head};
 use larder_core::key::EncodedKey;
-use larder_core::memory::{MemoryStore, Record};
+use larder_core::memory::Record;
 use larder_core::place::{Facts, Placement, TierList};
 use larder_core::tier::{EntryVersion, TierKind};
 use larder_core::{Error, ErrorKind, Result};
@@ -32,18 +31,11 @@ use crate::coherence::{CopyTag, identity};
 use crate::engine::Engine;
 use crate::invalidation::log::EntryAge;
 use crate::key_lock::reentrancy;
-use crate::key_lock::{TryLock, WriteGuard, WriteTurn};
+use crate::key_lock::WriteTurn;
 use crate::tier_stack::tier_handle::TierHandle;
 use crate::tier_stack::{EncodedPayload, FrameLabel, TierStack};
 use crate::write::prepared_entry::{EarlyWrite, NewValue, Plan, PreparedEntry};
 use larder_exec::runtime::Runtime;
-
-/// A write to memory alone that holds the guard of its key.
-struct AtOnce {
-    created: Time,
-    stamp: u64,
-    _guard: WriteGuard,
-}
 
 /// Maximum attempts at storing an entry that other nodes keep invalidating.
 const RESTAMPS_MAX: u32 = 100;
@@ -99,58 +91,6 @@ impl Engine {
             engine.insert_prepared((&turn, key), prepared).await
         })
         .await?
-    }
-
-    /// Takes the guard for a write to a memory-only cache whose entries have no metadata. Works
-    /// without a future, which would double the cost. `None` if it would have to wait, or if more
-    /// than memory is involved.
-    fn begin_at_once(self: &Arc<Self>, weight: u32, hash: u64) -> Option<AtOnce> {
-        let turn = WriteTurn::of_thread(hash);
-        let TryLock::Granted(guard) = self.key_locks.try_write(&turn) else { return None };
-        if self.is_closed() || !self.fits_memory(weight) || self.memory_weight_max == 0 {
-            return None;
-        }
-        Some(AtOnce { created: self.timeline.now(), stamp: self.invalidations.stamp(), _guard: guard })
-    }
-
-    fn can_at_once(&self) -> bool {
-        self.stack.is_none() && !self.events.is_on() && self.expiry.is_plain() && !self.is_closed()
-    }
-
-    /// Stores a value in the typed memory store of this cache, if only memory is involved.
-    ///
-    /// # Errors
-    /// Returns key and value if the write needs more than that.
-    pub fn insert_at_once<K, V>(
-        self: &Arc<Self>,
-        memory: &impl MemoryStore<K, V>,
-        key: K,
-        value: V,
-    ) -> Result<Placement, (K, V)>
-    where
-        K: Hash + Eq + 'static,
-        V: 'static,
-    {
-        if !self.can_at_once() {
-            return Err((key, value));
-        }
-        // Runs code of the user, so it comes before the key lock.
-        let weight = self.weight_of(&key, Some(&value), 0);
-        let hash = self.key_locks.hash(&key);
-        let Some(AtOnce { created, stamp, _guard }) = self.begin_at_once(weight, hash) else {
-            return Err((key, value));
-        };
-        let home = TierKind::Memory;
-        let record = Record { value: Some(value), created, stamp, terms: None, weight, home, checked: None };
-        let _fits = reentrancy::within(|| memory.insert(key, record));
-        self.end_at_once(hash);
-        Ok(Placement::MEMORY_ONLY)
-    }
-
-    fn end_at_once(&self, hash: u64) {
-        self.memory_puts.increment();
-        self.backoffs.end(hash);
-        self.counters.insertions.increment();
     }
 
     /// Rejects a write that cannot be stored as requested. Removes the former entry, since the

@@ -110,6 +110,19 @@ where
         each!(self, store => store.insert(key, record))
     }
 
+    #[inline]
+    fn releases_locks(&self) -> bool {
+        each!(self, store => MemoryStore::<K, V>::releases_locks(store))
+    }
+
+    fn insert_under<L>(&self, key: K, record: Record<V>, lock: L) -> bool {
+        each!(self, store => store.insert_under(key, record, lock))
+    }
+
+    fn remove_under<Q: Hash + Equivalent<K> + ?Sized, L>(&self, key: &Q, lock: L) -> Option<Removed> {
+        each!(self, store => MemoryStore::<K, V>::remove_under(store, key, lock))
+    }
+
     fn remove<Q: Hash + Equivalent<K> + ?Sized>(&self, key: &Q) -> Option<Removed> {
         each!(self, store => MemoryStore::<K, V>::remove(store, key))
     }

@@ -211,6 +211,16 @@ where
         lane: &Lane<K, V>,
         work: impl FnOnce(&mut Shard<K, V>, &mut Context<'_, K, V>) -> R,
     ) -> R {
+        self.exclusively_under((), lane, work)
+    }
+
+    /// As [`exclusively`](Self::exclusively), under a lock of the caller, which it releases as well.
+    fn exclusively_under<R, L>(
+        &self,
+        lock: L,
+        lane: &Lane<K, V>,
+        work: impl FnOnce(&mut Shard<K, V>, &mut Context<'_, K, V>) -> R,
+    ) -> R {
         let mut leaving = Leaving::new();
         let mut context =
             Context { budget: &self.budget, lifetimes: self.lifetimes(), leaving: &mut leaving };
@@ -218,6 +228,7 @@ where
         let done = work(&mut shard, &mut context);
         lane.note_len(&shard);
         drop(shard);
+        drop(lock);
         self.waiting.dismiss(leaving, |departed| self.end(departed));
         done
     }
@@ -310,13 +321,22 @@ where
     }
 
     fn insert(&self, key: K, record: Record<V>) -> bool {
+        self.insert_under(key, record, ())
+    }
+
+    #[inline]
+    fn releases_locks(&self) -> bool {
+        true
+    }
+
+    fn insert_under<L>(&self, key: K, record: Record<V>, lock: L) -> bool {
         if !self.budget.fits(record.weight) {
-            self.remove(&key);
+            self.remove_under(&key, lock);
             return false;
         }
         let hash = self.hasher.hash_one(&key);
         let lane = self.lane(hash);
-        let stored = self.exclusively(lane, |shard, context| {
+        let stored = self.exclusively_under(lock, lane, |shard, context| {
             shard.expire_some(context);
             shard.search(context);
             let slot = shard.insert((hash, key), record, context)?;
@@ -331,9 +351,15 @@ where
     }
 
     fn remove<Q: Hash + Equivalent<K> + ?Sized>(&self, key: &Q) -> Option<Removed> {
+        self.remove_under(key, ())
+    }
+
+    fn remove_under<Q: Hash + Equivalent<K> + ?Sized, L>(&self, key: &Q, lock: L) -> Option<Removed> {
         let hash = self.hasher.hash_one(key);
-        let node =
-            self.exclusively(self.lane(hash), |shard, context| shard.remove(hash, key, context.budget))?;
+        let remove = |shard: &mut Shard<K, V>, context: &mut Context<'_, K, V>| {
+            shard.remove(hash, key, context.budget)
+        };
+        let node = self.exclusively_under(lock, self.lane(hash), remove)?;
         Some(node.removed())
     }
 

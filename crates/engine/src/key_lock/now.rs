@@ -1,0 +1,75 @@
+//! Changes that are made at once: under the mutex of a key lock, without a guard.
+//!
+//! A change of the memory store alone takes about as long as a look-up, and runs no code of the
+//! user but the `Eq` of a key. So it is made while the mutex is held: no caller has to be told that
+//! a guard is held, and none waits for one.
+
+use larder_core::erased::Key;
+use parking_lot::MutexGuard;
+
+use super::leader::FlightLeader;
+use super::{Flights, Inner, KeyLocks};
+
+/// A key lock that is held for one change of the memory store.
+pub(crate) struct LockedNow<'a> {
+    _inner: MutexGuard<'a, Inner>,
+    /// Dropped after the mutex is released.
+    _superseded: Flights,
+}
+
+/// The outcome of [`FlightLeader::claim_now`].
+pub(crate) enum ClaimNow<'a> {
+    /// The value may be stored under this key.
+    Granted(LockedNow<'a>, Key),
+    /// The entry changed meanwhile.
+    Superseded,
+    /// The caller has to wait for a guard.
+    Locked,
+}
+
+impl KeyLocks {
+    /// Begins a write: supersedes everything in progress. `None` if it would have to wait for a
+    /// guard.
+    #[inline]
+    pub(crate) fn lock_now(&self, hash: u64) -> Option<LockedNow<'_>> {
+        let mut inner = self.shard(hash).inner.lock();
+        if inner.closed > 0 {
+            return None;
+        }
+        let superseded = match inner.states.get_mut(&hash) {
+            None => Flights::new(),
+            Some(state) if state.storing => return None,
+            Some(state) => state.supersede(),
+        };
+        Some(LockedNow { _inner: inner, _superseded: superseded })
+    }
+}
+
+impl FlightLeader {
+    /// As [`claim`](Self::claim), to store the value at once. If it is granted, the flight has left
+    /// its key lock.
+    pub(crate) fn claim_now(&mut self) -> ClaimNow<'_> {
+        let mut inner = self.key_locks.shard(self.hash).inner.lock();
+        let is_closed = inner.closed > 0;
+        let Some(state) = inner.states.get_mut(&self.hash) else { return ClaimNow::Superseded };
+        if self.is_superseded(state) {
+            return ClaimNow::Superseded;
+        }
+        if is_closed || state.storing || self.key.is_none() {
+            return ClaimNow::Locked;
+        }
+        let mut superseded = Flights::new();
+        superseded.extend(state.remove(&self.flight));
+        // A value that was read before this one is stored must not be promoted over it.
+        state.published = self.flight.id();
+        state.guards -= 1;
+        if state.guards == 0 {
+            inner.states.remove(&self.hash);
+        }
+        self.has_left = true;
+        match self.key.take() {
+            Some(key) => ClaimNow::Granted(LockedNow { _inner: inner, _superseded: superseded }, key),
+            None => ClaimNow::Locked,
+        }
+    }
+}
