@@ -40,10 +40,17 @@ impl Sharded {
     }
 }
 
+type Quick = quick_cache::sync::Cache<u64, Value, quick_cache::UnitWeighter, RandomState>;
+
+fn quick(capacity: usize) -> Quick {
+    let lifecycle = quick_cache::sync::DefaultLifecycle::default();
+    Quick::with(capacity, capacity as u64, quick_cache::UnitWeighter, RandomState::default(), lifecycle)
+}
+
 struct Rivals {
     moka: moka::sync::Cache<u64, Value, RandomState>,
     larder: larder::Cache<u64, Value>,
-    quick: quick_cache::sync::Cache<u64, Value, quick_cache::UnitWeighter, RandomState>,
+    quick: Quick,
     sharded: Sharded,
 }
 
@@ -53,13 +60,7 @@ impl Rivals {
             .max_capacity(capacity as u64)
             .build_with_hasher(RandomState::default());
         let larder = larder::mcache("compare").capacity(capacity as u64).build()?;
-        let quick = quick_cache::sync::Cache::with(
-            capacity,
-            capacity as u64,
-            quick_cache::UnitWeighter,
-            RandomState::default(),
-            quick_cache::sync::DefaultLifecycle::default(),
-        );
+        let quick = quick(capacity);
         Ok(Self { moka, larder, quick, sharded: Sharded::new() })
     }
 
@@ -80,6 +81,10 @@ pub(crate) fn run() -> larder::Result<()> {
     let value: Value = Arc::new([7; 64]);
     hits(&value)?;
     inserts(&value)?;
+    loads(&value)?;
+    removals(&value)?;
+    loads_of_tasks(&value)?;
+    bytes_kept(&value)?;
     allocations(&value)
 }
 
@@ -131,6 +136,121 @@ fn inserts(value: &Value) -> larder::Result<()> {
         .with("quick_cache", |n| rivals.quick.insert(key(n), Arc::clone(value)))
         .with("sharded map, no eviction", |n| rivals.sharded.insert(key(n), Arc::clone(value)))
         .run();
+    Ok(())
+}
+
+/// A key that is not in the cache: each call returns another one.
+fn unused_keys() -> impl FnMut() -> u64 {
+    let mut next = 0_u64;
+    move || {
+        next += 1;
+        next.wrapping_mul(0x9e37_79b9_7f4a_7c15)
+    }
+}
+
+fn loads(value: &Value) -> larder::Result<()> {
+    let rivals = Rivals::new(ENTRIES / 2)?;
+    rivals.fill(value);
+    let (mut of_moka, mut of_larder, mut of_quick) = (unused_keys(), unused_keys(), unused_keys());
+    Row::new("memory get_with, miss, loads at once", OPERATIONS / 2)
+        .with("moka, same hasher", |_| {
+            drop(black_box(rivals.moka.get_with(of_moka(), || Arc::clone(value))));
+        })
+        .with("larder mcache", |_| {
+            drop(black_box(rivals.larder.get_with(of_larder(), || Arc::clone(value))));
+        })
+        .with("quick_cache", |_| {
+            let load = || Ok::<_, ()>(Arc::clone(value));
+            drop(black_box(rivals.quick.get_or_insert_with(&of_quick(), load)));
+        })
+        .run();
+    Ok(())
+}
+
+fn removals(value: &Value) -> larder::Result<()> {
+    let rivals = Rivals::new(ENTRIES * 2)?;
+    rivals.fill(value);
+    let order = shuffled(ENTRIES);
+    let key = |operation: usize| order[operation % ENTRIES] as u64;
+    // Removed keys are inserted again by the other half of the operations.
+    let inserts = |operation: usize| (operation / ENTRIES).is_multiple_of(2);
+    Row::new("memory remove, and insert again (half of the operations each)", ENTRIES)
+        .with("moka, same hasher", |n| match inserts(n) {
+            true => rivals.moka.invalidate(&key(n)),
+            false => rivals.moka.insert(key(n), Arc::clone(value)),
+        })
+        .with("larder mcache", |n| match inserts(n) {
+            true => {
+                black_box(rivals.larder.remove(&key(n)));
+            }
+            false => rivals.larder.insert(key(n), Arc::clone(value)),
+        })
+        .with("quick_cache", |n| match inserts(n) {
+            true => drop(black_box(rivals.quick.remove(&key(n)))),
+            false => rivals.quick.insert(key(n), Arc::clone(value)),
+        })
+        .run();
+    Ok(())
+}
+
+/// Loads of tasks, 100 in one operation.
+fn loads_of_tasks(value: &Value) -> larder::Result<()> {
+    const BATCH: usize = 100;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .map_err(|error| larder::Error::config("tokio", error, "a runtime"))?;
+    let moka = moka::future::Cache::builder()
+        .max_capacity(ENTRIES as u64 / 2)
+        .build_with_hasher(RandomState::default());
+    let larder = larder::mcache::<u64, Value>("tasks").capacity(ENTRIES as u64 / 2).build()?.to_async();
+    let (mut of_moka, mut of_larder) = (unused_keys(), unused_keys());
+    Row::new("memory get_with of a task, miss, loads at once (an operation is 100 of them)", 500)
+        .with("moka, same hasher", |_| {
+            runtime.block_on(async {
+                for _ in 0..BATCH {
+                    drop(black_box(moka.get_with(of_moka(), async { Arc::clone(value) }).await));
+                }
+            });
+        })
+        .with("larder mcache", |_| {
+            runtime.block_on(async {
+                for _ in 0..BATCH {
+                    drop(black_box(larder.get_with(of_larder(), async { Arc::clone(value) }).await));
+                }
+            });
+        })
+        .run();
+    Ok(())
+}
+
+/// Prints the bytes that a full cache keeps for an entry, beside the value.
+fn bytes_kept(value: &Value) -> larder::Result<()> {
+    let kept = |fill: &dyn Fn() -> Box<dyn std::any::Any>| {
+        let mut cache: Option<Box<dyn std::any::Any>> = None;
+        let measured = allocation_counter::measure(|| cache = Some(fill()));
+        drop(cache);
+        measured.bytes_current / ENTRIES as i64
+    };
+    let moka = kept(&|| {
+        let cache = moka::sync::Cache::builder()
+            .max_capacity(ENTRIES as u64)
+            .build_with_hasher(RandomState::default());
+        (0..ENTRIES as u64 * 2).for_each(|key| cache.insert(key, Arc::clone(value)));
+        cache.run_pending_tasks();
+        Box::new(cache)
+    });
+    let quick = kept(&|| {
+        let cache = quick(ENTRIES);
+        (0..ENTRIES as u64 * 2).for_each(|key| cache.insert(key, Arc::clone(value)));
+        Box::new(cache)
+    });
+    let cache = larder::mcache::<u64, Value>("kept").capacity(ENTRIES as u64).build()?;
+    let larder = kept(&|| {
+        (0..ENTRIES as u64 * 2).for_each(|key| cache.insert(key, Arc::clone(value)));
+        Box::new(())
+    });
+    println!("\nbytes kept an entry, key and pointer to the value (16 B) included");
+    println!("  moka {moka}, larder {larder}, quick_cache {quick}");
     Ok(())
 }
 

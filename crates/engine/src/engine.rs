@@ -230,12 +230,23 @@ impl Engine {
         K: Hash + Eq,
         Q: Hash + Equivalent<K> + ?Sized,
     {
-        let value = if self.checks {
-            let record = self.confirmed_by(|| memory.get(key))?;
-            Some(record).filter(|record| self.is_fresh(record.lifespan()))?.value?
-        } else {
-            memory.value(key, |lifecycle| self.is_fresh(lifecycle))?
-        };
+        if self.checks {
+            return self.hit_confirmed(memory, key);
+        }
+        let value = memory.value(key, |lifecycle| self.is_fresh(lifecycle))?;
+        self.memory_hits.increment();
+        Some(value)
+    }
+
+    /// As [`hit`](Self::hit), where other processes or nodes change entries.
+    #[cold]
+    fn hit_confirmed<K, V, Q>(&self, memory: &impl MemoryStore<K, V>, key: &Q) -> Option<V>
+    where
+        K: Hash + Eq,
+        Q: Hash + Equivalent<K> + ?Sized,
+    {
+        let record = self.confirmed_by(|| memory.get(key))?;
+        let value = Some(record).filter(|record| self.is_fresh(record.lifespan()))?.value?;
         self.memory_hits.increment();
         Some(value)
     }

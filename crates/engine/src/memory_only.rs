@@ -15,13 +15,13 @@ use larder_core::memory::{MemoryStore, Record};
 use larder_core::place::Placement;
 use larder_core::tier::TierKind;
 
+use crate::coherence::load_lease::LeaseGuard;
 use crate::engine::Engine;
+use crate::key_lock::Admission;
 use crate::key_lock::ClaimNow;
 use crate::key_lock::flight::{Outcome, Purpose, Start};
-use crate::key_lock::Admission;
 use crate::load::poll_watch::PollWatch;
 use crate::load::{Begun, Leader, Load, LoadRole, UncheckedLeader};
-use crate::coherence::load_lease::LeaseGuard;
 use crate::write::remove::Erased;
 
 impl Engine {
@@ -178,7 +178,9 @@ impl Load {
         V: Clone + Send + Sync + 'static,
     {
         let engine = Arc::clone(self.watch.engine());
-        let Some(mut lead) = self.lead.take_if(|_| engine.is_memory_only(memory) && *options == EntryOptions::new()) else {
+        let Some(mut lead) =
+            self.lead.take_if(|_| engine.is_memory_only(memory) && *options == EntryOptions::new())
+        else {
             return Err(self);
         };
         // Runs code of the user, so it comes before the key lock.
@@ -224,11 +226,6 @@ impl Load {
 }
 
 /// A record of an entry that is at home in memory, without its value.
-fn record<V>(
-    created: Time,
-    stamp: u64,
-    terms: Option<Arc<LiveEntryMeta>>,
-    weight: u32,
-) -> Record<V> {
+fn record<V>(created: Time, stamp: u64, terms: Option<Arc<LiveEntryMeta>>, weight: u32) -> Record<V> {
     Record { value: None, created, stamp, terms, weight, home: TierKind::Memory, checked: None }
 }

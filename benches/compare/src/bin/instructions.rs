@@ -21,7 +21,7 @@ type Value = Arc<[u64; 8]>;
 type Quick = quick_cache::sync::Cache<u64, Value, UnitWeighter, RandomState>;
 
 /// The cases by name: each makes this many operations.
-const CASES: [(&str, fn(u64)); 15] = [
+const CASES: [(&str, fn(u64)); 16] = [
     ("moka", moka),
     ("quick", |count| quick_hits(count)),
     ("plain", |count| hits(&cache(10 * ENTRIES), &EntryOptions::new(), count)),
@@ -33,6 +33,11 @@ const CASES: [(&str, fn(u64)); 15] = [
     ("insert", |count| {
         let (cache, value) = (cache(ENTRIES), value());
         (0..count).for_each(|key| cache.insert(scattered(key), Arc::clone(&value)));
+    }),
+    // Twice as many keys as fit, in no order: for a profile by time.
+    ("insert_large", |count| {
+        let (cache, value) = (cache(50_000), value());
+        (0..count).for_each(|key| cache.insert(scattered(key) % 100_000, Arc::clone(&value)));
     }),
     ("quick_insert", |count| {
         let (cache, value) = (quick(ENTRIES), value());

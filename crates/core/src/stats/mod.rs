@@ -12,31 +12,63 @@ use crate::tier::{TierKind, Usage};
 
 /// A counter that many threads increment without sharing a cache line.
 ///
-/// An increment costs one uncontended atomic addition; a read sums the stripes.
+/// Up to 15 threads at a time have a stripe each, in which an increment costs a load and a store. Other threads
+/// share one more stripe, by an atomic addition. A read sums the stripes.
 #[derive(Debug, Default)]
 pub struct Striped {
     stripes: [Stripe; STRIPES],
 }
 
 const STRIPES: usize = 16;
+/// The stripe of all threads that have none of their own.
+const SHARED: usize = 0;
 
 #[derive(Debug, Default)]
 #[repr(align(128))]
 struct Stripe(AtomicU64);
 
-static NEXT_STRIPE: AtomicUsize = AtomicUsize::new(0);
+/// A bit for each stripe that a thread has, or that is shared.
+static TAKEN: AtomicUsize = AtomicUsize::new(1 << SHARED);
+
+/// The right of one thread to count in a stripe, in every counter.
+struct OwnStripe(usize);
+
+impl OwnStripe {
+    fn take() -> Self {
+        let mut index = SHARED;
+        // Acquires what the former owner of the stripe has counted.
+        let _taken = TAKEN.fetch_update(Ordering::AcqRel, Ordering::Acquire, |taken| {
+            index = (!taken).trailing_zeros() as usize;
+            (index < STRIPES).then(|| taken | 1 << index)
+        });
+        Self(if index < STRIPES { index } else { SHARED })
+    }
+}
+
+impl Drop for OwnStripe {
+    fn drop(&mut self) {
+        if self.0 != SHARED {
+            TAKEN.fetch_and(!(1 << self.0), Ordering::AcqRel);
+        }
+    }
+}
 
 thread_local! {
-    static STRIPE: usize = NEXT_STRIPE.fetch_add(1, Ordering::Relaxed) % STRIPES;
+    static STRIPE: OwnStripe = OwnStripe::take();
 }
 
 impl Striped {
     /// Adds one.
     #[inline]
     pub fn increment(&self) {
-        // A thread whose thread-locals are destroyed counts on the first stripe.
-        let stripe = STRIPE.try_with(|stripe| *stripe).unwrap_or(0);
-        self.stripes[stripe].0.fetch_add(1, Ordering::Relaxed);
+        // A thread whose thread-locals are destroyed counts in the shared stripe.
+        let own = STRIPE.try_with(|stripe| stripe.0).unwrap_or(SHARED);
+        let count = &self.stripes[own].0;
+        if own == SHARED {
+            count.fetch_add(1, Ordering::Relaxed);
+        } else {
+            count.store(count.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+        }
     }
 
     /// The sum of all stripes.

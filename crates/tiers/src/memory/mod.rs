@@ -79,6 +79,22 @@ macro_rules! each {
     };
 }
 
+impl<K, V> Store<K, V>
+where
+    K: Hash + Eq + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+{
+    /// As [`value`](MemoryStore::value), apart from it so that the path of the default engine is inlined.
+    #[cold]
+    fn value_elsewhere<Q: Hash + Equivalent<K> + ?Sized>(
+        &self,
+        key: &Q,
+        fresh: &mut dyn FnMut(Lifespan<'_>) -> bool,
+    ) -> Option<V> {
+        each!(self, store => store.value(key, fresh))
+    }
+}
+
 impl<K, V> MemoryStore<K, V> for Store<K, V>
 where
     K: Hash + Eq + Send + Sync + 'static,
@@ -103,7 +119,11 @@ where
         key: &Q,
         fresh: impl FnOnce(Lifespan<'_>) -> bool,
     ) -> Option<V> {
-        each!(self, store => store.value(key, fresh))
+        if let Self::Sharded(store) = self {
+            return store.value(key, fresh);
+        }
+        let mut fresh = Some(fresh);
+        self.value_elsewhere(key, &mut |life| fresh.take().is_some_and(|fresh| fresh(life)))
     }
 
     fn insert(&self, key: K, record: Record<V>) -> bool {

@@ -17,8 +17,12 @@ const TUNINGS: [Tuning; 6] = [
     // The window is everything: CLOCK, close to LRU.
     Tuning { window: 1_000, promotes: false, period: 4 },
 ];
-/// One key in this many is in the sample.
-const RATIO: u64 = 32;
+/// One key in this many is in the sample, at least.
+const RATIO_MIN: u64 = 32;
+/// The same at most. A simulation of a large cache is exact enough with a smaller sample, and costs less.
+const RATIO_MAX: u64 = 512;
+/// The capacity that a simulation of a large cache has, in entries.
+const ROOM: u64 = 128;
 /// The minimum capacity of a simulation, in entries.
 const ROOM_MIN: u64 = 4;
 /// The minimum number of sampled accesses between two decisions.
@@ -27,14 +31,28 @@ const ROUND_MIN: u64 = 100;
 const DECAY: f64 = 15.0 / 16.0;
 
 /// The sample of keys, the same for all accesses (spatial sampling).
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Sample;
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sample {
+    /// The bits that are zero in the hash of a sampled key.
+    mask: u64,
+}
 
 impl Sample {
+    /// The sample for a cache that holds about `entries`.
+    pub(crate) fn of(entries: u64) -> Self {
+        let ratio = (entries / ROOM).clamp(RATIO_MIN, RATIO_MAX).next_power_of_two().min(RATIO_MAX);
+        Self { mask: (ratio - 1) << 36 }
+    }
+
     /// Whether the key with this hash is in the sample.
     #[inline]
     pub(crate) fn takes(self, hash: u64) -> bool {
-        hash >> 36 & (RATIO - 1) == 0
+        hash & self.mask == 0
+    }
+
+    /// One key in this many is in the sample.
+    fn ratio(self) -> u64 {
+        (self.mask >> 36) + 1
     }
 }
 
@@ -42,6 +60,7 @@ impl Sample {
 /// Saemundsson, Ahmad and Park, "Cache Modeling and Optimization using Miniature
 /// Simulations", USENIX ATC 2017).
 pub(crate) struct Shadows {
+    sample: Sample,
     shadows: [Shadow; TUNINGS.len()],
     current: usize,
     /// Accesses in this round.
@@ -57,10 +76,10 @@ struct Shadow {
 
 impl Shadows {
     /// Simulations that prefer [`Tuning::START`] until they have seen accesses.
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(sample: Sample) -> Self {
         let shadow = |tuning| Shadow { cache: Cache::new(tuning), tuning, hits: 0.0 };
         let current = TUNINGS.iter().position(|tuning| *tuning == Tuning::START);
-        Self { shadows: TUNINGS.map(shadow), current: current.unwrap_or(0), accesses: 0 }
+        Self { sample, shadows: TUNINGS.map(shadow), current: current.unwrap_or(0), accesses: 0 }
     }
 
     /// Records an access to a key of the [`Sample`], in a cache with room for `capacity` entries. Returns the
@@ -68,7 +87,7 @@ impl Shadows {
     ///
     /// Costs one look-up per tuning, about 200 ns, and about 500 ns for a miss.
     pub(crate) fn access(&mut self, hash: u64, capacity: u64) -> Option<Tuning> {
-        let room = (capacity / RATIO).max(ROOM_MIN);
+        let room = (capacity / self.sample.ratio()).max(ROOM_MIN);
         for shadow in &mut self.shadows {
             shadow.hits += f64::from(u8::from(shadow.cache.access(hash, room)));
         }

@@ -11,7 +11,6 @@ pub(super) struct Budget {
     bytes_max: AtomicU64,
     entries: AtomicU64,
     bytes: AtomicU64,
-    evictions: AtomicU64,
 }
 
 impl Budget {
@@ -21,7 +20,6 @@ impl Budget {
             bytes_max: AtomicU64::new(0),
             entries: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
-            evictions: AtomicU64::new(0),
         };
         budget.set(bounds);
         budget
@@ -49,26 +47,10 @@ impl Budget {
             || self.bytes.load(Relaxed) > self.bytes_max.load(Relaxed)
     }
 
+    /// Begins an operation on one shard.
     #[inline]
-    pub(super) fn add(&self, weight: u32) {
-        self.entries.fetch_add(1, Relaxed);
-        self.bytes.fetch_add(u64::from(weight), Relaxed);
-    }
-
-    #[inline]
-    pub(super) fn subtract(&self, entries: u64, bytes: u64) {
-        self.entries.fetch_sub(entries, Relaxed);
-        self.bytes.fetch_sub(bytes, Relaxed);
-    }
-
-    pub(super) fn reweigh(&self, from: u32, to: u32) {
-        self.bytes.fetch_add(u64::from(to), Relaxed);
-        self.bytes.fetch_sub(u64::from(from), Relaxed);
-    }
-
-    #[inline]
-    pub(super) fn count_eviction(&self) {
-        self.evictions.fetch_add(1, Relaxed);
+    pub(super) fn account(&self) -> Account<'_> {
+        Account { budget: self, entries: 0, bytes: 0 }
     }
 
     pub(super) fn entries(&self) -> u64 {
@@ -82,9 +64,62 @@ impl Budget {
         (self.bytes_max.load(Relaxed) / weight).min(self.entries_max.load(Relaxed))
     }
 
-    pub(super) fn usage(&self) -> Usage {
+    /// The usage, given the number of evictions.
+    pub(super) fn usage(&self, evictions: u64) -> Usage {
         // A store that is limited only by entries does not know their weights in bytes.
         let bytes = if self.bytes_max.load(Relaxed) == u64::MAX { 0 } else { self.bytes.load(Relaxed) };
-        Usage { entries: self.entries(), bytes, evictions: self.evictions.load(Relaxed) }
+        Usage { entries: self.entries(), bytes, evictions }
+    }
+}
+
+/// What one operation on a shard adds and removes. Entered into the budget at its end, so that an insert that
+/// evicts an entry of the same weight changes nothing there.
+pub(super) struct Account<'a> {
+    budget: &'a Budget,
+    /// Entries and bytes added; two's complement if more were removed.
+    entries: u64,
+    bytes: u64,
+}
+
+impl Account<'_> {
+    #[inline]
+    pub(super) fn add(&mut self, weight: u32) {
+        self.entries = self.entries.wrapping_add(1);
+        self.bytes = self.bytes.wrapping_add(u64::from(weight));
+    }
+
+    #[inline]
+    pub(super) fn subtract(&mut self, entries: u64, bytes: u64) {
+        self.entries = self.entries.wrapping_sub(entries);
+        self.bytes = self.bytes.wrapping_sub(bytes);
+    }
+
+    pub(super) fn reweigh(&mut self, from: u32, to: u32) {
+        self.bytes = self.bytes.wrapping_add(u64::from(to)).wrapping_sub(u64::from(from));
+    }
+
+    /// Entries of the whole store, this operation included.
+    #[inline]
+    pub(super) fn entries(&self) -> u64 {
+        self.budget.entries.load(Relaxed).wrapping_add(self.entries)
+    }
+
+    /// Whether a limit is exceeded, this operation included.
+    #[inline]
+    pub(super) fn is_exceeded(&self) -> bool {
+        let bytes = self.budget.bytes.load(Relaxed).wrapping_add(self.bytes);
+        self.entries() > self.budget.entries_max.load(Relaxed) || bytes > self.budget.bytes_max.load(Relaxed)
+    }
+}
+
+impl Drop for Account<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        if self.entries != 0 {
+            self.budget.entries.fetch_add(self.entries, Relaxed);
+        }
+        if self.bytes != 0 {
+            self.budget.bytes.fetch_add(self.bytes, Relaxed);
+        }
     }
 }

@@ -5,7 +5,10 @@
 //! cut: the next call drops the rest.
 
 use std::cell::Cell;
-use std::mem;
+use std::sync::atomic::{
+    AtomicBool,
+    Ordering::{Acquire, Release},
+};
 
 use larder_core::memory::DepartureCause;
 use parking_lot::Mutex;
@@ -56,11 +59,15 @@ impl<K, V> Leaving<K, V> {
 }
 
 /// Entries that wait for the outermost drop, or for the next call.
-pub(super) struct Waiting<K, V>(Mutex<Vec<Departed<K, V>>>);
+pub(super) struct Waiting<K, V> {
+    queue: Mutex<Vec<Departed<K, V>>>,
+    /// Whether the queue may hold an entry; readable without the lock.
+    is_any: AtomicBool,
+}
 
 impl<K, V> Default for Waiting<K, V> {
     fn default() -> Self {
-        Self(Mutex::default())
+        Self { queue: Mutex::default(), is_any: AtomicBool::new(false) }
     }
 }
 
@@ -78,9 +85,13 @@ impl<K, V> Waiting<K, V> {
         }
         // Also end entries that the drops queued, and those queued by these, but not endlessly.
         for _ in 0..2 {
-            for departed in mem::take(&mut *self.0.lock()) {
-                dismissal.leaving.rest.push(departed);
+            if !self.is_any.load(Acquire) {
+                return;
             }
+            let mut queue = self.queue.lock();
+            dismissal.leaving.rest.append(&mut queue);
+            self.is_any.store(false, Release);
+            drop(queue);
             while let Some(departed) = dismissal.leaving.pop() {
                 end(departed);
             }
@@ -88,10 +99,11 @@ impl<K, V> Waiting<K, V> {
     }
 
     fn queue(&self, leaving: &mut Leaving<K, V>) {
-        let mut waiting = self.0.lock();
+        let mut queue = self.queue.lock();
         while let Some(departed) = leaving.pop() {
-            waiting.push(departed);
+            queue.push(departed);
         }
+        self.is_any.store(true, Release);
     }
 }
 

@@ -16,7 +16,7 @@ mod timers;
 mod tests;
 
 use std::hash::{BuildHasher, Hash};
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 use std::thread::available_parallelism;
 
@@ -28,12 +28,12 @@ use larder_core::key::Equivalent;
 use larder_core::memory::{
     Bounds, Departure, Lifespan, Lifetimes, MemoryStore, OnDeparture, Record, Removed,
 };
-use larder_core::tier::{TierKind, Usage};
+use larder_core::tier::{EntryVersion, TierKind, Usage};
 use parking_lot::{Mutex, RwLock};
 
 use self::budget::Budget;
 use self::dismissal::{Departed, Leaving, Waiting};
-use self::node::{Held, Node};
+use self::node::{Held, Node, half};
 use self::shard::{Context, Shard};
 use super::Policy;
 use super::order::{Sample, Shadows};
@@ -42,6 +42,8 @@ use super::order::{Sample, Shadows};
 const ENTRIES_PER_SHARD: u64 = 1024;
 /// The same in bytes, for entries of about 256 bytes.
 const BYTES_PER_SHARD: u64 = 256 << 10;
+/// The assumed size of an entry where only bytes are bounded, for the size of the sample.
+const BYTES_PER_ENTRY: u64 = 1024;
 const SHARDS_PER_CPU: usize = 4;
 const SHARDS_MAX: usize = 256;
 
@@ -55,6 +57,8 @@ pub struct ShardedStore<K, V> {
     /// Whether the policy counts misses, as W-TinyLFU does. `Auto` does not: a miss would take the exclusive
     /// lock.
     counts_misses: bool,
+    /// The keys whose accesses the simulations see.
+    sample: Sample,
     /// Simulations over sampled accesses, which tune [`Policy::Auto`].
     shadows: Option<Box<Mutex<Sampled>>>,
     lifetimes: OnceLock<Arc<dyn Lifetimes>>,
@@ -76,11 +80,15 @@ struct Lane<K, V> {
     shard: RwLock<Shard<K, V>>,
     /// Number of entries in the shard, readable without the lock.
     len: AtomicUsize,
+    /// Number of evictions from the shard, readable without the lock.
+    evictions: AtomicU64,
 }
 
 impl<K, V> Lane<K, V> {
-    fn note_len(&self, shard: &Shard<K, V>) {
+    #[inline]
+    fn note(&self, shard: &Shard<K, V>) {
         self.len.store(shard.len(), Relaxed);
+        self.evictions.store(shard.evictions(), Relaxed);
     }
 }
 
@@ -115,15 +123,22 @@ where
     pub fn with(bounds: Bounds, policy: Policy, on_departure: Option<OnDeparture<K>>) -> Self {
         let count = shard_count(bounds);
         let share = share_of(bounds, count);
-        let lane = || Lane { shard: RwLock::new(Shard::new(policy, share)), len: AtomicUsize::new(0) };
+        let sample =
+            Sample::of(bounds.entries.or(bounds.bytes.map(|bytes| bytes / BYTES_PER_ENTRY)).unwrap_or(0));
+        let lane = || Lane {
+            shard: RwLock::new(Shard::new(policy, share)),
+            len: AtomicUsize::new(0),
+            evictions: AtomicU64::new(0),
+        };
         Self {
             shards: (0..count).map(|_| lane()).collect(),
             hasher: RandomState::default(),
             budget: Budget::new(bounds),
             moves_on_hit: Shard::<K, V>::new(policy, share).moves_on_hit(),
             counts_misses: policy == Policy::TinyLfu,
+            sample,
             shadows: (policy == Policy::Auto)
-                .then(|| Box::new(Mutex::new(Sampled { shadows: Shadows::new(), last: 0 }))),
+                .then(|| Box::new(Mutex::new(Sampled { shadows: Shadows::new(sample), last: 0 }))),
             lifetimes: OnceLock::new(),
             next: AtomicUsize::new(0),
             on_departure,
@@ -133,7 +148,7 @@ where
 
     #[inline]
     fn lane(&self, hash: u64) -> &Lane<K, V> {
-        // Uses other bits than the table of a shard, which uses the lowest and the highest ones.
+        // Uses other bits than the table of a shard, which uses the lower half.
         &self.shards[(hash >> 32) as usize & (self.shards.len() - 1)]
     }
 
@@ -146,24 +161,34 @@ where
     fn read<Q: Hash + Equivalent<K> + ?Sized, R>(
         &self,
         key: &Q,
-        read: impl FnOnce(&Node<K, V>) -> Option<R>,
+        mut read: impl FnMut(&Shard<K, V>, u32) -> Option<R>,
     ) -> Option<R> {
         let hash = self.hasher.hash_one(key);
         let lane = self.lane(hash);
-        if self.shadows.is_some() && Sample.takes(hash) {
+        if self.sample.takes(hash) && self.shadows.is_some() {
             self.sample(hash);
         }
+        let hash = half(hash);
         if self.moves_on_hit {
-            let mut shard = lane.shard.write();
-            let slot = shard.find(hash, key)?;
-            let found = shard.node_at(slot).and_then(read)?;
-            shard.move_on_hit(slot);
-            return Some(found);
+            return Self::read_and_move(lane, (hash, key), &mut read);
         }
         let shard = lane.shard.read();
-        let node = shard.node(hash, key)?;
-        let found = read(node)?;
-        node.used();
+        let slot = shard.find(hash, key)?;
+        let found = read(&shard, slot)?;
+        shard.node_at(slot)?.used();
+        Some(found)
+    }
+
+    /// As [`read`](Self::read), under the exclusive lock.
+    fn read_and_move<Q: Hash + Equivalent<K> + ?Sized, R>(
+        lane: &Lane<K, V>,
+        (hash, key): (u64, &Q),
+        read: &mut dyn FnMut(&Shard<K, V>, u32) -> Option<R>,
+    ) -> Option<R> {
+        let mut shard = lane.shard.write();
+        let slot = shard.find(hash, key)?;
+        let found = read(&shard, slot)?;
+        shard.move_on_hit(slot);
         Some(found)
     }
 
@@ -188,7 +213,8 @@ where
     #[cold]
     fn note_miss<Q: Hash + Equivalent<K> + ?Sized>(&self, key: &Q) {
         let hash = self.hasher.hash_one(key);
-        if let Some(mut shard) = self.lane(hash).shard.try_write()
+        let (lane, hash) = (self.lane(hash), half(hash));
+        if let Some(mut shard) = lane.shard.try_write()
             && shard.find(hash, key).is_none()
         {
             shard.missed(hash);
@@ -198,10 +224,13 @@ where
     fn peek_node<Q: Hash + Equivalent<K> + ?Sized, R>(
         &self,
         key: &Q,
-        read: impl FnOnce(&Node<K, V>) -> R,
+        read: impl FnOnce(&Node<K, V>, Option<EntryVersion>) -> R,
     ) -> Option<R> {
         let hash = self.hasher.hash_one(key);
-        self.lane(hash).shard.read().node(hash, key).map(read)
+        let shard = self.lane(hash).shard.read();
+        let slot = shard.find(half(hash), key)?;
+        let version = shard.version(slot);
+        shard.node_at(slot).map(|node| read(node, version))
     }
 
     /// Runs an operation under the exclusive lock of a shard. Reports and drops the removed entries after the
@@ -223,10 +252,11 @@ where
     ) -> R {
         let mut leaving = Leaving::new();
         let mut context =
-            Context { budget: &self.budget, lifetimes: self.lifetimes(), leaving: &mut leaving };
+            Context { account: self.budget.account(), lifetimes: self.lifetimes(), leaving: &mut leaving };
         let mut shard = lane.shard.write();
         let done = work(&mut shard, &mut context);
-        lane.note_len(&shard);
+        drop(context);
+        lane.note(&shard);
         drop(shard);
         drop(lock);
         self.waiting.dismiss(leaving, |departed| self.end(departed));
@@ -266,8 +296,8 @@ where
     #[inline]
     fn make_room_here(&self, shard: &mut Shard<K, V>, keep: u32, context: &mut Context<'_, K, V>) {
         let count = self.shards.len() as u64;
-        while self.budget.is_exceeded()
-            && shard.len() as u64 * count >= self.budget.entries()
+        while context.account.is_exceeded()
+            && shard.len() as u64 * count >= context.account.entries()
             && shard.evict(Some(keep), context)
         {}
     }
@@ -295,12 +325,16 @@ where
 
     #[inline]
     fn get<Q: Hash + Equivalent<K> + ?Sized>(&self, key: &Q) -> Option<Record<V>> {
-        let (record, value) = self.read(key, |node| Some((node.record(), node.value.handle())))?;
+        let (record, value) = self.read(key, |shard, slot| {
+            let node = shard.node_at(slot)?;
+            Some((node.record(shard.version(slot)), node.value.handle()))
+        })?;
         Some(Record { value: value.into_value(), ..record })
     }
 
     fn peek<Q: Hash + Equivalent<K> + ?Sized>(&self, key: &Q) -> Option<Record<V>> {
-        let (record, value) = self.peek_node(key, |node| (node.record(), node.value.handle()))?;
+        let (record, value) =
+            self.peek_node(key, |node, version| (node.record(version), node.value.handle()))?;
         Some(Record { value: value.into_value(), ..record })
     }
 
@@ -310,9 +344,13 @@ where
         key: &Q,
         fresh: impl FnOnce(Lifespan<'_>) -> bool,
     ) -> Option<V> {
-        let handle = self.read(key, |node| match node.value {
-            Held::Absent => None,
-            _ => fresh(node.lifespan()).then(|| node.value.handle()),
+        let mut fresh = Some(fresh);
+        let handle = self.read(key, |shard, slot| {
+            let node = shard.node_at(slot)?;
+            match node.value {
+                Held::Absent => None,
+                _ => fresh.take()?(node.lifespan()).then(|| node.value.handle()),
+            }
         });
         if handle.is_none() && self.counts_misses {
             self.note_miss(key);
@@ -335,7 +373,7 @@ where
             return false;
         }
         let hash = self.hasher.hash_one(&key);
-        let lane = self.lane(hash);
+        let (lane, hash) = (self.lane(hash), half(hash));
         let stored = self.exclusively_under(lock, lane, |shard, context| {
             shard.expire_some(context);
             shard.search(context);
@@ -356,15 +394,12 @@ where
 
     fn remove_under<Q: Hash + Equivalent<K> + ?Sized, L>(&self, key: &Q, lock: L) -> Option<Removed> {
         let hash = self.hasher.hash_one(key);
-        let remove = |shard: &mut Shard<K, V>, context: &mut Context<'_, K, V>| {
-            shard.remove(hash, key, context.budget)
-        };
-        let node = self.exclusively_under(lock, self.lane(hash), remove)?;
-        Some(node.removed())
+        let (lane, hash) = (self.lane(hash), half(hash));
+        self.exclusively_under(lock, lane, |shard, context| shard.remove(hash, key, context))
     }
 
     fn contains<Q: Hash + Equivalent<K> + ?Sized>(&self, key: &Q) -> bool {
-        self.peek_node(key, |_| ()).is_some()
+        self.peek_node(key, |_, _| ()).is_some()
     }
 
     fn clear(&self) {
@@ -429,7 +464,7 @@ where
 
     fn usage(&self) -> Usage {
         self.expire_all();
-        self.budget.usage()
+        self.budget.usage(self.shards.iter().map(|lane| lane.evictions.load(Relaxed)).sum())
     }
 
     fn settle(&self) {

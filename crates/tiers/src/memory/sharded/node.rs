@@ -69,15 +69,23 @@ impl<V: Clone> Held<V> {
     }
 }
 
-/// A key with its record.
+/// The hash that the table and the order of a shard use, from the hash of a key: its lower half, twice. A node
+/// keeps that half alone.
+#[inline]
+pub(super) fn half(hash: u64) -> u64 {
+    let half = hash & u64::from(u32::MAX);
+    half << 32 | half
+}
+
+/// A key with its record. Of a key and a value of 8 bytes each, it takes one cache line.
 pub(super) struct Node<K, V> {
-    pub(super) hash: u64,
     pub(super) key: K,
     pub(super) value: Held<V>,
     created: Time,
     stamp: u64,
     pub(super) terms: Option<Arc<LiveEntryMeta>>,
-    checked: Option<EntryVersion>,
+    /// Half of the hash of the key: see [`half`].
+    hash: u32,
     pub(super) weight: u32,
     pub(super) home: TierKind,
     uses: AtomicU8,
@@ -85,26 +93,26 @@ pub(super) struct Node<K, V> {
 
 impl<K, V: Clone> Node<K, V> {
     pub(super) fn new(hash: u64, key: K, record: Record<V>, in_place: bool) -> Self {
-        let Record { value, created, stamp, terms, weight, home, checked } = record;
+        let Record { value, created, stamp, terms, weight, home, .. } = record;
         let (value, uses) = (Held::new(value, in_place), AtomicU8::new(0));
-        Self { hash, key, value, created, stamp, terms, checked, weight, home, uses }
+        Self { key, value, created, stamp, terms, hash: hash as u32, weight, home, uses }
     }
 
     /// Replaces everything but the key and the use count; returns the former content.
     pub(super) fn replace(&mut self, record: Record<V>, in_place: bool) -> Former<V> {
-        let Record { value, created, stamp, terms, weight, home, checked } = record;
+        let Record { value, created, stamp, terms, weight, home, .. } = record;
         let former = Former {
             value: std::mem::replace(&mut self.value, Held::new(value, in_place)),
             terms: std::mem::replace(&mut self.terms, terms),
             weight: self.weight,
         };
-        (self.created, self.stamp, self.checked) = (created, stamp, checked);
+        (self.created, self.stamp) = (created, stamp);
         (self.weight, self.home) = (weight, home);
         former
     }
 
-    /// The record without its value, which is returned separately.
-    pub(super) fn record(&self) -> Record<V> {
+    /// The record without its value, which is returned separately, and with its version.
+    pub(super) fn record(&self, version: Option<EntryVersion>) -> Record<V> {
         Record {
             value: None,
             created: self.created,
@@ -112,12 +120,24 @@ impl<K, V: Clone> Node<K, V> {
             terms: self.terms.clone(),
             weight: self.weight,
             home: self.home,
-            checked: self.checked,
+            checked: version,
         }
     }
 }
 
 impl<K, V> Node<K, V> {
+    /// The hash of the key, as by [`half`].
+    #[inline]
+    pub(super) fn hash(&self) -> u64 {
+        half(u64::from(self.hash))
+    }
+
+    /// Whether the key has this hash.
+    #[inline]
+    pub(super) fn has_hash(&self, hash: u64) -> bool {
+        self.hash == hash as u32
+    }
+
     #[inline]
     pub(super) fn lifespan(&self) -> Lifespan<'_> {
         Lifespan { stamp: self.stamp, terms: self.terms.as_deref() }
@@ -132,11 +152,11 @@ impl<K, V> Node<K, V> {
         }
     }
 
-    pub(super) fn removed(&self) -> Removed {
+    pub(super) fn removed(&self, version: Option<EntryVersion>) -> Removed {
         Removed {
             stamp: self.stamp,
             terms: self.terms.clone(),
-            checked: self.checked,
+            checked: version,
             has_value: !matches!(self.value, Held::Absent),
         }
     }
@@ -162,7 +182,7 @@ impl<K, V> OrderEntries for Slab<Node<K, V>> {
     }
 
     fn hash(&self, slot: u32) -> u64 {
-        self.get(slot).map_or(0, |node| node.hash)
+        self.get(slot).map_or(0, Node::hash)
     }
 
     fn weight(&self, slot: u32) -> u32 {

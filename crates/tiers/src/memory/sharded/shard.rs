@@ -3,13 +3,15 @@
 use std::collections::VecDeque;
 use std::hash::Hash;
 
-use hashbrown::HashTable;
+use foldhash::fast::FixedState;
+use hashbrown::{HashMap, HashTable};
 use larder_core::clock::Time;
 use larder_core::entry_meta::Freshness;
 use larder_core::key::Equivalent;
-use larder_core::memory::{DepartureCause, Lifetimes, Record};
+use larder_core::memory::{DepartureCause, Lifetimes, Record, Removed};
+use larder_core::tier::EntryVersion;
 
-use super::budget::Budget;
+use super::budget::Account;
 use super::dismissal::{Departed, Leaving};
 use super::node::{Node, clones_in_place};
 use super::slab::Slab;
@@ -23,7 +25,7 @@ const SEARCHED_PER_INSERT: u32 = 16;
 
 /// The parts of the store that an exclusive operation on a shard uses.
 pub(super) struct Context<'a, K, V> {
-    pub(super) budget: &'a Budget,
+    pub(super) account: Account<'a>,
     pub(super) lifetimes: &'a dyn Lifetimes,
     pub(super) leaving: &'a mut Leaving<K, V>,
 }
@@ -36,6 +38,10 @@ pub(super) struct Shard<K, V> {
     in_place: bool,
     order: Order,
     timers: Timers,
+    /// The versions of the entries that have one: those whose home tier is shared.
+    versions: HashMap<u32, EntryVersion, FixedState>,
+    /// Number of entries that the policy chose, since the store was made.
+    evictions: u64,
     /// Entries past their deadline that may still be served as stale, the oldest first. They are evicted
     /// before fresh ones. May contain slots that were removed or rewritten since.
     stale: VecDeque<u32>,
@@ -53,10 +59,22 @@ impl<K, V> Shard<K, V> {
             in_place: clones_in_place::<V>(),
             order: Order::new(policy, budget),
             timers: Timers::default(),
+            versions: HashMap::default(),
+            evictions: 0,
             stale: VecDeque::new(),
             unsearched: 0,
             searched_for: 0,
         }
+    }
+
+    /// Number of entries that the policy chose, since the store was made.
+    pub(super) fn evictions(&self) -> u64 {
+        self.evictions
+    }
+
+    /// The version of an entry in its home, if it has one.
+    pub(super) fn version(&self, slot: u32) -> Option<EntryVersion> {
+        if self.versions.is_empty() { None } else { self.versions.get(&slot).copied() }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -102,8 +120,9 @@ impl<K, V> Shard<K, V> {
     pub(super) fn clear(&mut self, context: &mut Context<'_, K, V>) {
         let now = context.lifetimes.now();
         let bytes = self.nodes().map(|node| u64::from(node.weight)).sum();
-        context.budget.subtract(self.nodes.len() as u64, bytes);
+        context.account.subtract(self.nodes.len() as u64, bytes);
         self.table = HashTable::new();
+        self.versions = HashMap::default();
         self.order.clear();
         self.timers.clear();
         self.stale = VecDeque::new();
@@ -126,8 +145,10 @@ impl<K, V> Shard<K, V> {
             }
             None => self.order.victim(keep, &self.nodes),
         };
-        let Some(node) = victim.and_then(|slot| self.detach(slot, context.budget)) else { return false };
-        context.budget.count_eviction();
+        let Some(node) = victim.and_then(|slot| self.detach(slot, &mut context.account)) else {
+            return false;
+        };
+        self.evictions += 1;
         context.leaving.push(Departed::Entry(node, Some(DepartureCause::Evicted)));
         true
     }
@@ -221,7 +242,7 @@ impl<K, V> Shard<K, V> {
 
     fn remove_expired(&mut self, slot: u32, context: &mut Context<'_, K, V>) {
         self.order.remove(slot, &self.nodes);
-        if let Some(node) = self.detach(slot, context.budget) {
+        if let Some(node) = self.detach(slot, &mut context.account) {
             context.leaving.push(Departed::Entry(node, Some(DepartureCause::Expired)));
         }
     }
@@ -249,13 +270,16 @@ impl<K, V> Shard<K, V> {
 
     /// Removes a node from the table, the timers and the accounting. The caller has removed it from the
     /// order.
-    fn detach(&mut self, slot: u32, budget: &Budget) -> Option<Node<K, V>> {
+    fn detach(&mut self, slot: u32, account: &mut Account<'_>) -> Option<Node<K, V>> {
         let node = self.nodes.remove(slot)?;
-        if let Ok(entry) = self.table.find_entry(node.hash, |other| *other == slot) {
+        if let Ok(entry) = self.table.find_entry(node.hash(), |other| *other == slot) {
             entry.remove();
         }
+        if !self.versions.is_empty() {
+            self.versions.remove(&slot);
+        }
         self.timers.cancel(slot);
-        budget.subtract(1, u64::from(node.weight));
+        account.subtract(1, u64::from(node.weight));
         Some(node)
     }
 
@@ -276,14 +300,9 @@ where
     #[inline]
     pub(super) fn find<Q: Hash + Equivalent<K> + ?Sized>(&self, hash: u64, key: &Q) -> Option<u32> {
         let is_it = |slot: &u32| {
-            self.nodes.get(*slot).is_some_and(|node| node.hash == hash && key.equivalent(&node.key))
+            self.nodes.get(*slot).is_some_and(|node| node.has_hash(hash) && key.equivalent(&node.key))
         };
         self.table.find(hash, is_it).copied()
-    }
-
-    #[inline]
-    pub(super) fn node<Q: Hash + Equivalent<K> + ?Sized>(&self, hash: u64, key: &Q) -> Option<&Node<K, V>> {
-        self.nodes.get(self.find(hash, key)?)
     }
 
     /// Stores a record; returns its slot, or `None` if the shard has no free slot.
@@ -294,11 +313,11 @@ where
         context: &mut Context<'_, K, V>,
     ) -> Option<u32> {
         let has_terms = record.terms.is_some();
-        let weight = record.weight;
+        let (weight, version) = (record.weight, record.checked);
         let slot = match self.find(hash, &key) {
             Some(slot) => {
                 let former = self.nodes.get_mut(slot)?.replace(record, self.in_place);
-                context.budget.reweigh(former.weight, weight);
+                context.account.reweigh(former.weight, weight);
                 self.order.replaced(slot, former.weight, &self.nodes);
                 self.timers.cancel(slot);
                 context.leaving.push(Departed::Replaced((key, former)));
@@ -307,8 +326,8 @@ where
             None => {
                 let slot = self.nodes.insert(Node::new(hash, key, record, self.in_place))?;
                 let nodes = &self.nodes;
-                self.table.insert_unique(hash, slot, |slot| nodes.get(*slot).map_or(0, |node| node.hash));
-                context.budget.add(weight);
+                self.table.insert_unique(hash, slot, |slot| nodes.get(*slot).map_or(0, Node::hash));
+                context.account.add(weight);
                 self.order.insert(slot, &self.nodes);
                 slot
             }
@@ -316,18 +335,27 @@ where
         if has_terms {
             self.schedule(slot, context.lifetimes.now());
         }
+        match version {
+            Some(version) => drop(self.versions.insert(slot, version)),
+            None if self.versions.is_empty() => {}
+            None => drop(self.versions.remove(&slot)),
+        }
         Some(slot)
     }
 
-    /// Removes the entry of `key`.
+    /// Removes the entry of `key`. Also returns the metadata of its record.
     pub(super) fn remove<Q: Hash + Equivalent<K> + ?Sized>(
         &mut self,
         hash: u64,
         key: &Q,
-        budget: &Budget,
-    ) -> Option<Node<K, V>> {
+        context: &mut Context<'_, K, V>,
+    ) -> Option<Removed> {
         let slot = self.find(hash, key)?;
+        let version = self.version(slot);
         self.order.remove(slot, &self.nodes);
-        self.detach(slot, budget)
+        let node = self.detach(slot, &mut context.account)?;
+        let removed = node.removed(version);
+        context.leaving.push(Departed::Entry(node, None));
+        Some(removed)
     }
 }

@@ -6,10 +6,14 @@ const CHUNK: usize = 128;
 /// A growing set of nodes, in chunks. No node moves while the slab grows, which happens under the lock of a
 /// shard. A slot number stays valid until its node is removed.
 pub(super) struct Slab<T> {
-    chunks: Vec<Vec<Option<T>>>,
+    chunks: Vec<Box<Chunk<T>>>,
     free: Vec<u32>,
     slots: u32,
 }
+
+/// Slots that begin at a cache line, so that a node of 64 bytes takes one line.
+#[repr(align(64))]
+struct Chunk<T>([Option<T>; CHUNK]);
 
 impl<T> Default for Slab<T> {
     fn default() -> Self {
@@ -21,7 +25,7 @@ impl<T> Slab<T> {
     #[inline]
     pub(super) fn get(&self, slot: u32) -> Option<&T> {
         let slot = slot as usize;
-        self.chunks.get(slot / CHUNK)?.get(slot % CHUNK)?.as_ref()
+        self.chunks.get(slot / CHUNK)?.0[slot % CHUNK].as_ref()
     }
 
     #[inline]
@@ -50,10 +54,10 @@ impl<T> Slab<T> {
             return None;
         }
         if (slot as usize).is_multiple_of(CHUNK) {
-            self.chunks.push(Vec::with_capacity(CHUNK));
+            self.chunks.push(Box::new(Chunk([const { None }; CHUNK])));
         }
-        self.chunks.last_mut()?.push(Some(node));
         self.slots += 1;
+        *self.place(slot)? = Some(node);
         Some(slot)
     }
 
@@ -64,17 +68,19 @@ impl<T> Slab<T> {
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (u32, &T)> {
-        (0_u32..).zip(self.chunks.iter().flatten()).filter_map(|(slot, node)| Some((slot, node.as_ref()?)))
+        (0_u32..)
+            .zip(self.chunks.iter().flat_map(|chunk| &chunk.0))
+            .filter_map(|(slot, node)| Some((slot, node.as_ref()?)))
     }
 
     /// Removes and returns all nodes.
     pub(super) fn take(&mut self) -> impl Iterator<Item = T> + use<T> {
-        std::mem::take(self).chunks.into_iter().flatten().flatten()
+        std::mem::take(self).chunks.into_iter().flat_map(|chunk| chunk.0).flatten()
     }
 
     #[inline]
     fn place(&mut self, slot: u32) -> Option<&mut Option<T>> {
         let slot = slot as usize;
-        self.chunks.get_mut(slot / CHUNK)?.get_mut(slot % CHUNK)
+        Some(&mut self.chunks.get_mut(slot / CHUNK)?.0[slot % CHUNK])
     }
 }

@@ -6,18 +6,25 @@ use super::hash;
 
 /// Feeds keys to simulations of a cache of `capacity`; returns the final tuning.
 fn tuned(capacity: u64, keys: impl Iterator<Item = u64>) -> Tuning {
-    let mut shadows = Shadows::new();
+    let sample = Sample::of(capacity);
+    let mut shadows = Shadows::new(sample);
     let mut tuning = Tuning::START;
-    for hash in keys.map(hash).filter(|hash| Sample.takes(*hash)) {
+    for hash in keys.map(hash).filter(|hash| sample.takes(*hash)) {
         tuning = shadows.access(hash, capacity).unwrap_or(tuning);
     }
     tuning
 }
 
 #[test]
-fn sample_takes_about_one_key_in_32() {
-    let taken = (0..100_000).filter(|key| Sample.takes(hash(*key))).count();
-    assert!((2_800..3_500).contains(&taken), "{taken}");
+fn sample_takes_about_one_key_in_32_and_fewer_of_a_large_cache() {
+    let taken = |capacity| {
+        let sample = Sample::of(capacity);
+        (0..1_000_000).filter(|key| sample.takes(hash(*key))).count()
+    };
+    assert!((30_000..33_000).contains(&taken(10)), "{}", taken(10));
+    assert!((30_000..33_000).contains(&taken(4_000)), "{}", taken(4_000));
+    assert!((7_000..8_600).contains(&taken(16_000)), "{}", taken(16_000));
+    assert!((1_700..2_200).contains(&taken(10_000_000)), "{}", taken(10_000_000));
 }
 
 #[test]
@@ -47,10 +54,11 @@ fn tuning_follows_a_change_of_the_accesses() {
 #[test]
 fn uniform_accesses_rarely_change_the_tuning() {
     let mut random = fastrand::Rng::with_seed(3);
-    let mut shadows = Shadows::new();
+    let sample = Sample::of(10_000);
+    let mut shadows = Shadows::new(sample);
     let changes = (0..400_000)
         .map(|_| hash(random.u64(0..100_000)))
-        .filter(|hash| Sample.takes(*hash) && shadows.access(*hash, 10_000).is_some())
+        .filter(|hash| sample.takes(*hash) && shadows.access(*hash, 10_000).is_some())
         .count();
     // Of 40 rounds.
     assert!(changes < 10, "{changes}");
