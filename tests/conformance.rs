@@ -114,7 +114,7 @@ fn every_memory_engine_and_policy_conforms() {
     }
 }
 
-const POLICIES: [Policy; 8] = [
+const POLICIES: [Policy; 9] = [
     Policy::Auto,
     Policy::TinyLfu,
     Policy::Lru,
@@ -123,4 +123,5 @@ const POLICIES: [Policy; 8] = [
     Policy::Sieve,
     Policy::Fifo,
     Policy::Random,
+    Policy::CostAware,
 ];

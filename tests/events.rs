@@ -6,7 +6,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
 use larder::events::{Cause, Event, Extent, Line, Writer};
-use larder::{Cache, ErrorKind, TierKind, bcache, fcache, mcache, ucache};
+use larder::{Cache, ErrorKind, MemoryEngine, TierKind, bcache, fcache, mcache, ucache};
 use larder_core::tier::Tier;
 use larder_exec::runtime::{Blocking, block_on};
 use larder_testkit::{FaultyTier, HashMapTier, ManualClock, Operation, Shelf, Times};
@@ -125,10 +125,32 @@ fn eviction_from_memory_names_key_and_home() {
     let evicted = cache.stats().tiers[0].usage.evictions;
     cache.close().unwrap();
     let gone = ear.rest().into_iter().filter(|event| event.name() == "evicted").inspect(|event| {
-        let Event::Evicted { key: Some(_), count: 1, tier, home, cause } = event else { panic!("{event:?}") };
+        let Event::Evicted { key: Some(_), count: 1, tier, home, bytes, cause } = event else {
+            panic!("{event:?}")
+        };
         assert_eq!((*tier, *home, *cause), (TierKind::Memory, TierKind::Memory, Cause::Capacity));
+        assert_eq!(*bytes, None, "entries are counted, not weighed");
     });
     assert_eq!((evicted, gone.count()), (90, 90));
+}
+
+#[test]
+fn eviction_from_memory_names_the_bytes_where_they_are_bounded() {
+    for engine in [MemoryEngine::Sharded, MemoryEngine::Moka] {
+        let (listener, ear) = ear();
+        let builder = mcache::<u64, u64>("weighed").memory_bytes(64 << 10).memory_engine(engine);
+        let cache = builder.weigher(|key, _| 10_000 + *key as u32).on_event(listener).build().unwrap();
+        (0..20).for_each(|key| cache.insert(key, key));
+        cache.close().unwrap();
+        let mut evicted = 0;
+        for event in ear.rest() {
+            if let Event::Evicted { key: Some(key), bytes, .. } = event {
+                assert_eq!(bytes, Some(10_000 + *key), "{engine:?}");
+                evicted += 1;
+            }
+        }
+        assert!(evicted >= 14, "{engine:?}: {evicted}");
+    }
 }
 
 #[test]
@@ -149,7 +171,7 @@ fn evictions_from_disk_and_files_are_counted() {
         let evicted = cache.stats().tier(kind).unwrap().usage.evictions;
         cache.close().unwrap();
         let told = ear.rest().into_iter().filter_map(|event| match event {
-            Event::Evicted { key: None, count, tier, home, cause: Cause::Capacity } => {
+            Event::Evicted { key: None, count, tier, home, bytes: None, cause: Cause::Capacity } => {
                 Some((count, tier == kind && home == kind))
             }
             _ => None,
@@ -202,7 +224,14 @@ fn expired_or_torn_entry_in_a_lower_tier_is_emitted() {
     block_on(disk.inner().put(&key, &foreign)).unwrap();
     assert_eq!(get(&rig, 1), None);
     let (count, tier) = (1, TierKind::Disk);
-    let refused = Event::Evicted { key: Some(Arc::new(1)), count, tier, home: tier, cause: Cause::Refused };
+    let refused = Event::Evicted {
+        key: Some(Arc::new(1)),
+        count,
+        tier,
+        home: tier,
+        bytes: None,
+        cause: Cause::Refused,
+    };
     assert_eq!(ear.next(), refused);
 
     let dir = tempfile::tempdir().unwrap();

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fmt::Debug;
 use std::sync::Arc;
 
-use larder::{EntryOptions, ErrorKind, Persistence, TierKind, bcache, mcache};
+use larder::{EntryOptions, ErrorKind, MemoryEngine, Persistence, Policy, TierKind, bcache, mcache};
 use larder_core::tier::Tier;
 use larder_exec::runtime::{Blocking, block_on};
 use larder_testkit::{FaultyTier, HashMapTier, Operation, Times};
@@ -243,4 +243,23 @@ fn latency_excludes_calls_refused_by_the_breaker() {
     disk.fail(Operation::Get, Times::Forever, ErrorKind::Io);
     (0..20).for_each(|_| assert!(block_on(rig.get::<Blocking>(&1)).is_err()));
     assert_eq!(rig.stats().tier(TierKind::Disk).unwrap().latency.get.count(), 5);
+}
+
+#[test]
+fn statistics_and_explanations_name_the_engine_and_the_policy_of_memory() {
+    let cache = mcache::<u8, u8>("facts").policy(Policy::Lru).build().unwrap();
+    cache.insert(1, 1);
+    let facts = cache.stats().tier(TierKind::Memory).unwrap().memory.unwrap();
+    assert_eq!((facts.engine, facts.policy), ("sharded", "lru"));
+    assert!(cache.stats().to_string().contains("engine sharded, policy lru"), "{}", cache.stats());
+    let explanation = cache.explain(&1).unwrap();
+    assert_eq!(explanation.memory, Some(facts));
+    assert!(explanation.to_string().contains("in memory by engine sharded, policy lru"), "{explanation}");
+    let moka = mcache::<u8, u8>("moka").memory_engine(MemoryEngine::Moka).build().unwrap();
+    let facts = moka.stats().tier(TierKind::Memory).unwrap().memory.unwrap();
+    assert_eq!((facts.engine, facts.policy), ("moka", "tiny_lfu"), "moka has no `Auto`");
+    let dir = tempfile::tempdir().unwrap();
+    let none = bcache::<u8, u8>("none").dir(dir.path()).memory_bytes(0).build().unwrap();
+    none.insert(1, 1);
+    assert_eq!(none.explain(&1).unwrap().memory, None);
 }

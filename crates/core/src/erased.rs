@@ -13,7 +13,7 @@ use equivalent::Equivalent;
 
 use crate::codec::{Encoded, ValueCodec};
 use crate::key::{EncodedKey, KeyCodec, Lookup};
-use crate::memory::{Bounds, Lifetimes, MemoryStore, Record, Removed};
+use crate::memory::{Bounds, Lifetimes, MemoryStore, Record, Removed, StoreFacts};
 use crate::tier::{TierKind, Usage};
 use crate::{Error, ErrorKind, Result};
 
@@ -302,6 +302,9 @@ pub trait Memory: Send + Sync {
 
     /// See [`MemoryStore::settle`].
     fn settle(&self);
+
+    /// See [`MemoryStore::facts`].
+    fn facts(&self) -> Option<StoreFacts>;
 }
 
 /// Finds a typed key of a store by an [`AnyLookup`].
@@ -391,6 +394,10 @@ where
 
     fn settle(&self) {
         self.store.settle();
+    }
+
+    fn facts(&self) -> Option<StoreFacts> {
+        self.store.facts()
     }
 }
 

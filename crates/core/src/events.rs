@@ -35,6 +35,9 @@ pub enum Event<K> {
         tier: TierKind,
         /// The tier that owns the entry. If it equals `tier`, the entry is lost.
         home: TierKind,
+        /// The size of the entries in bytes, as the tier accounts for it. `None` if memory counts entries
+        /// alone, and for a tier that evicted many entries at once.
+        bytes: Option<u64>,
         /// The reason.
         cause: Cause,
     },
@@ -118,9 +121,14 @@ impl<K> Clone for Event<K> {
     fn clone(&self) -> Self {
         match self {
             Self::Inserted { key, home, by } => Self::Inserted { key: Arc::clone(key), home: *home, by: *by },
-            Self::Evicted { key, count, tier, home, cause } => {
-                Self::Evicted { key: key.clone(), count: *count, tier: *tier, home: *home, cause: *cause }
-            }
+            Self::Evicted { key, count, tier, home, bytes, cause } => Self::Evicted {
+                key: key.clone(),
+                count: *count,
+                tier: *tier,
+                home: *home,
+                bytes: *bytes,
+                cause: *cause,
+            },
             Self::Expired { key, tier } => Self::Expired { key: Arc::clone(key), tier: *tier },
             Self::Promoted { key, from } => Self::Promoted { key: Arc::clone(key), from: *from },
             Self::Moved { key, from, to } => Self::Moved { key: Arc::clone(key), from: *from, to: *to },
@@ -141,8 +149,8 @@ impl<K> Event<K> {
     pub fn map_key<L>(self, map: impl Fn(Arc<K>) -> Option<Arc<L>>) -> Option<Event<L>> {
         Some(match self {
             Self::Inserted { key, home, by } => Event::Inserted { key: map(key)?, home, by },
-            Self::Evicted { key, count, tier, home, cause } => {
-                Event::Evicted { key: key.and_then(map), count, tier, home, cause }
+            Self::Evicted { key, count, tier, home, bytes, cause } => {
+                Event::Evicted { key: key.and_then(map), count, tier, home, bytes, cause }
             }
             Self::Expired { key, tier } => Event::Expired { key: map(key)?, tier },
             Self::Promoted { key, from } => Event::Promoted { key: map(key)?, from },

@@ -1,7 +1,9 @@
 //! The contract of a store of native values in memory.
 
+use std::fmt;
 use std::hash::Hash;
 use std::sync::Arc;
+use std::time::Duration;
 
 use equivalent::Equivalent;
 
@@ -28,6 +30,29 @@ pub struct Record<V> {
     pub home: TierKind,
     /// The version that the entry had in its home when it was read, if the home has versions.
     pub checked: Option<EntryVersion>,
+    /// What it takes to have the entry again once it is evicted.
+    pub cost: ReloadCost,
+}
+
+/// What it takes to load an entry again, in 16 bits: from a microsecond to 71 minutes, to a thousandth.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ReloadCost(u16);
+
+/// The steps from one power of two to the next.
+const COST_STEPS: f64 = 2048.0;
+
+impl ReloadCost {
+    /// The cost of a load that took `time`.
+    pub fn of(time: Duration) -> Self {
+        let micros = time.as_secs_f64() * 1e6;
+        // The conversion saturates.
+        Self(((1.0 + micros).log2() * COST_STEPS).round() as u16)
+    }
+
+    /// The cost in microseconds.
+    pub fn micros(self) -> f64 {
+        (f64::from(self.0) / COST_STEPS).exp2() - 1.0
+    }
 }
 
 impl<V> Record<V> {
@@ -38,8 +63,8 @@ impl<V> Record<V> {
 
     /// The record with another value, or with none.
     pub fn and_then<U>(self, change: impl FnOnce(V) -> Option<U>) -> Record<U> {
-        let Self { value, created, stamp, terms, weight, home, checked } = self;
-        Record { value: value.and_then(change), created, stamp, terms, weight, home, checked }
+        let Self { value, created, stamp, terms, weight, home, checked, cost } = self;
+        Record { value: value.and_then(change), created, stamp, terms, weight, home, checked, cost }
     }
 
     /// The parts of the record that its freshness depends on.
@@ -85,10 +110,25 @@ pub enum DepartureCause {
 pub struct Departure {
     /// The reason.
     pub cause: DepartureCause,
-    /// Its accounted size in bytes.
-    pub weight: u32,
+    /// Its accounted size in bytes. `None` if the store counts entries alone.
+    pub bytes: Option<u64>,
     /// The tier that owns the entry.
     pub home: TierKind,
+}
+
+/// The engine of a memory store and its eviction policy, as the options spell them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StoreFacts {
+    /// The engine.
+    pub engine: &'static str,
+    /// The eviction policy.
+    pub policy: &'static str,
+}
+
+impl fmt::Display for StoreFacts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "engine {}, policy {}", self.engine, self.policy)
+    }
 }
 
 /// Called for each record that a memory store drops by itself. Runs inside calls of the store. Larder's own
@@ -241,4 +281,9 @@ where
 
     /// Runs deferred work: evictions, and drops of removed values.
     fn settle(&self);
+
+    /// The engine and the policy; `None` for a store without them.
+    fn facts(&self) -> Option<StoreFacts> {
+        None
+    }
 }

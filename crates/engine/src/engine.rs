@@ -379,7 +379,8 @@ impl Engine {
             let mut counts = TierCounts::default();
             counts.hits = self.memory_hits.get();
             counts.puts = self.memory_puts.get();
-            tiers.push(TierStats::new(TierKind::Memory, counts, self.memory.usage()));
+            let stats = TierStats::new(TierKind::Memory, counts, self.memory.usage());
+            tiers.push(stats.with_memory(self.memory.facts()));
         }
         tiers.extend(self.tiers().iter().map(|handle| handle.stats()));
         let mut counts = self.counters.snapshot();

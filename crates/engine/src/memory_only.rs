@@ -11,7 +11,7 @@ use larder_core::clock::Time;
 use larder_core::entry_meta::{EntryOptions, LiveEntryMeta};
 use larder_core::erased::{Key, Value};
 use larder_core::key::Equivalent;
-use larder_core::memory::{MemoryStore, Record};
+use larder_core::memory::{MemoryStore, Record, ReloadCost};
 use larder_core::place::Placement;
 use larder_core::tier::TierKind;
 
@@ -183,6 +183,7 @@ impl Load {
         else {
             return Err(self);
         };
+        let took = self.watch.stop();
         // Runs code of the user, so it comes before the key lock.
         let copy = value.clone();
         let key = lead.leader.key().and_then(Key::downcast_ref::<K>);
@@ -203,7 +204,8 @@ impl Load {
             // Closed meanwhile: nothing is stored after `close`.
             ClaimNow::Granted(..) if engine.is_closed() => Some(false),
             ClaimNow::Granted(lock, key) => Some(key.into_inner::<K>().is_some_and(|key| {
-                let record = Record { value: Some(copy), ..record(created, lead.stamp, terms, weight) };
+                let cost = ReloadCost::of(took);
+                let record = Record { value: Some(copy), cost, ..record(created, lead.stamp, terms, weight) };
                 let _fits = memory.insert_under(key, record, lock);
                 true
             })),
@@ -217,7 +219,6 @@ impl Load {
             engine.backoffs.end(hash);
             engine.counters.published.increment();
         }
-        let _time = self.watch.succeeded();
         if lead.leader.is_joined() {
             lead.leader.end(Outcome::Value(Value::new(value.clone())));
         }
@@ -227,5 +228,14 @@ impl Load {
 
 /// A record of an entry that is at home in memory, without its value.
 fn record<V>(created: Time, stamp: u64, terms: Option<Arc<LiveEntryMeta>>, weight: u32) -> Record<V> {
-    Record { value: None, created, stamp, terms, weight, home: TierKind::Memory, checked: None }
+    Record {
+        value: None,
+        created,
+        stamp,
+        terms,
+        weight,
+        home: TierKind::Memory,
+        checked: None,
+        cost: ReloadCost::default(),
+    }
 }

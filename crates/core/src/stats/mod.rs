@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use crate::events::Signals;
 use crate::latency::{Histogram, Latency, TierLatency, TierTimes};
+use crate::memory::StoreFacts;
 use crate::tier::{TierKind, Usage};
 
 /// A counter that many threads increment without sharing a cache line.
@@ -271,6 +272,8 @@ pub struct TierStats {
     pub usage: Usage,
     /// How long its operations took. Empty for memory, which is not timed.
     pub latency: TierLatency,
+    /// The engine and policy, if the tier is memory.
+    pub memory: Option<StoreFacts>,
     /// What its servers report about themselves, if it has any.
     pub servers: Vec<ServerFacts>,
     /// Why it cannot be used now, as far as it knows: an unreachable server, or a server that forbids a
@@ -310,7 +313,14 @@ impl fmt::Display for ServerFacts {
 impl TierStats {
     /// Creates statistics of a tier, without latencies, servers and trouble.
     pub fn new(kind: TierKind, counts: TierCounts, usage: Usage) -> Self {
-        Self { kind, counts, usage, latency: TierLatency::default(), servers: Vec::new(), trouble: None }
+        let latency = TierLatency::default();
+        Self { kind, counts, usage, latency, memory: None, servers: Vec::new(), trouble: None }
+    }
+
+    /// Sets the engine and policy of memory.
+    #[must_use]
+    pub fn with_memory(self, memory: Option<StoreFacts>) -> Self {
+        Self { memory, ..self }
     }
 
     /// Sets how long the operations took.
@@ -415,6 +425,9 @@ impl fmt::Display for Stats {
             )?;
         }
         for tier in &self.tiers {
+            if let Some(facts) = &tier.memory {
+                writeln!(f, "{:<8}{facts}", tier.kind)?;
+            }
             for server in &tier.servers {
                 writeln!(f, "{:<8}{server}", tier.kind)?;
             }

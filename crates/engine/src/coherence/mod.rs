@@ -498,6 +498,7 @@ mod tests {
             weight: 1,
             home: TierKind::Redis,
             checked: nodes.copy_tag().of(1),
+            cost: Default::default(),
         };
         let confirmed = |find: &dyn Fn() -> Option<Record<i32>>| nodes.confirm(find).map(|(_, is)| is);
         *line.0.lock() = Some(Instant::now());

@@ -112,7 +112,14 @@ impl Engine {
     /// Reports that an entry was corrupt or of another format.
     pub(crate) fn emit_refused(&self, key: &EncodedKey, tier: TierKind) {
         let cause = Cause::Refused;
-        self.emit_of(key, |key| Event::Evicted { key: Some(key), count: 1, tier, home: tier, cause });
+        self.emit_of(key, |key| Event::Evicted {
+            key: Some(key),
+            count: 1,
+            tier,
+            home: tier,
+            bytes: None,
+            cause,
+        });
     }
 
     /// Reports how many entries the byte tiers evicted since they were asked last, if
@@ -134,7 +141,14 @@ impl Engine {
             let (count, tier) = (handle.new_evictions(), handle.kind());
             if count > 0 {
                 let cause = Cause::Capacity;
-                self.events.emit(|| Event::Evicted { key: None, count, tier, home: tier, cause });
+                self.events.emit(|| Event::Evicted {
+                    key: None,
+                    count,
+                    tier,
+                    home: tier,
+                    bytes: None,
+                    cause,
+                });
             }
         }
     }

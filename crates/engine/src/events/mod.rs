@@ -112,12 +112,12 @@ impl EventSink {
         K: Hash + Eq + Clone + Send + Sync + 'static,
     {
         let queue = Arc::clone(&self.queue);
-        Box::new(move |key, Departure { cause, home, .. }| {
+        Box::new(move |key, Departure { cause, home, bytes }| {
             let (key, tier) = (Arc::new(Key::shared(key)), TierKind::Memory);
             queue.push(match cause {
                 DepartureCause::Expired => Event::Expired { key, tier },
                 DepartureCause::Evicted => {
-                    Event::Evicted { key: Some(key), count: 1, tier, home, cause: Cause::Capacity }
+                    Event::Evicted { key: Some(key), count: 1, tier, home, bytes, cause: Cause::Capacity }
                 }
             });
         })

@@ -9,11 +9,12 @@ use tracing::field::{Empty, display};
 use crate::engine::Engine;
 use crate::load::Leader;
 
-/// The run of a loader. It counts as failed unless [`succeeded`](Self::succeeded) is called.
+/// The run of a loader. It counts as failed unless [`stop`](Self::stop) is called.
 pub(crate) struct LoadSpan {
     engine: Arc<Engine>,
     started: Instant,
-    failed: bool,
+    /// How long the loader ran, once it has succeeded.
+    took: Option<Duration>,
     span: Span,
 }
 
@@ -23,7 +24,7 @@ impl LoadSpan {
         engine.counters.loads.increment();
         let cache = engine.lifecycle.name();
         let span = tracing::debug_span!(target: "larder", "larder.load", cache, key = Empty, outcome = Empty);
-        Self { engine: Arc::clone(engine), started: Instant::now(), failed: true, span }
+        Self { engine: Arc::clone(engine), started: Instant::now(), took: None, span }
     }
 
     /// Records the key of the flight in the span: its digest, or its hash in this process if keys
@@ -49,19 +50,23 @@ impl LoadSpan {
     }
 
     /// Marks the run as successful. Returns its duration.
+    pub(crate) fn stop(&mut self) -> Duration {
+        *self.took.get_or_insert_with(|| self.started.elapsed())
+    }
+
+    /// Marks the run as successful, and ends the span. Returns its duration.
     pub(crate) fn succeeded(mut self) -> Duration {
-        self.failed = false;
-        self.started.elapsed()
+        self.stop()
     }
 }
 
 impl Drop for LoadSpan {
     fn drop(&mut self) {
-        if self.failed {
+        if self.took.is_none() {
             self.engine.counters.load_failures.increment();
         }
-        self.span.record("outcome", if self.failed { "failed" } else { "loaded" });
-        let time = self.started.elapsed();
+        self.span.record("outcome", if self.took.is_none() { "failed" } else { "loaded" });
+        let time = self.took.unwrap_or_else(|| self.started.elapsed());
         self.engine.counters.load_times.record(time);
         let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
         self.engine.counters.load_nanos.add(nanos);

@@ -11,7 +11,7 @@ use larder_core::entry_meta::{EntryMeta, Freshness, Tag};
 use larder_core::erased::{AnyLookup, Value};
 use larder_core::frame::{CodecId, Compression, Head};
 use larder_core::key::EncodedKey;
-use larder_core::memory::Record;
+use larder_core::memory::{Record, StoreFacts};
 use larder_core::place::{Facts, Placement, SizeClass};
 use larder_core::tier::TierKind;
 
@@ -88,6 +88,8 @@ pub struct Explanation {
     pub class: Option<SizeClass>,
     /// Where an entry of this size and load cost would be placed now, and by which rule.
     pub placement: Option<Placement>,
+    /// The engine and policy of memory, if the cache has one.
+    pub memory: Option<StoreFacts>,
     /// The tiers that cannot be used now, each with the reason, for example a command that the
     /// server forbids. They may still hold the entry.
     pub unusable: Vec<(TierKind, Arc<str>)>,
@@ -105,6 +107,7 @@ impl Explanation {
             compression: None,
             class: None,
             placement: None,
+            memory: None,
             unusable,
         }
     }
@@ -163,6 +166,9 @@ impl fmt::Display for Explanation {
             Some(placement) if placement.home == home => write!(f, "; by the rule «{}»", placement.rule)?,
             Some(placement) => write!(f, "; today it would be placed so: {placement}")?,
             None => {}
+        }
+        if let Some(memory) = self.memory.filter(|_| self.tiers.contains(&TierKind::Memory)) {
+            write!(f, "; in memory by {memory}")?;
         }
         self.say_unusable(f)
     }
@@ -238,6 +244,7 @@ impl Engine {
         let Some(encoded) = self.encode_key(key)?.filter(|_| !self.is_closed()) else {
             let mut explanation = Explanation::of_memory(in_memory, self.unusable());
             explanation.placement = explanation.home.map(|_| Placement::MEMORY_ONLY);
+            explanation.memory = self.memory.facts();
             return Ok(explanation);
         };
         let (engine, hash) = (Arc::clone(self), self.key_locks.hash(key));
@@ -246,6 +253,7 @@ impl Engine {
             let mut explain = Explain { in_memory, explanation };
             let walked = engine.walk((&encoded, hash), &mut explain).await;
             let mut explanation = explain.explanation;
+            explanation.memory = engine.memory.facts();
             engine.measure_in_memory(&mut explanation, &encoded);
             // The entry may be in the tier that failed.
             if explanation.home.is_none() {

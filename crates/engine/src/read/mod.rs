@@ -22,6 +22,7 @@ use crate::key_lock::reentrancy;
 use crate::read::walk::{Question, Walk};
 use crate::tier_stack::tier_handle::TierHandle;
 use crate::tier_stack::{Decoded, TierStack};
+use crate::write::prepared_entry::reload_cost;
 use larder_exec::runtime::Runtime;
 use larder_exec::uncancellable;
 
@@ -249,6 +250,7 @@ impl Engine {
             weight,
             home: found.tier,
             checked: stamp,
+            cost: reload_cost(found.tier, header.load_cost),
         };
         let name = self.events.name(&key);
         match observation.claim() {

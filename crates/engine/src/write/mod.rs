@@ -34,7 +34,7 @@ use crate::key_lock::WriteTurn;
 use crate::key_lock::reentrancy;
 use crate::tier_stack::tier_handle::TierHandle;
 use crate::tier_stack::{EncodedPayload, FrameLabel, TierStack};
-use crate::write::prepared_entry::{EarlyWrite, NewValue, Plan, PreparedEntry};
+use crate::write::prepared_entry::{EarlyWrite, NewValue, Plan, PreparedEntry, reload_cost};
 use larder_exec::runtime::Runtime;
 
 /// Maximum attempts at storing an entry that other nodes keep invalidating.
@@ -174,8 +174,18 @@ impl Engine {
     ) -> Result<Option<Placement>> {
         let name = self.events.name(&key);
         self.release_former_if_expired(&key);
-        let PreparedEntry { encoded, value, terms, stamp, is_written, created, weight, plan, early } =
-            prepared;
+        let PreparedEntry {
+            encoded,
+            value,
+            terms,
+            stamp,
+            is_written,
+            created,
+            weight,
+            plan,
+            early,
+            load_cost,
+        } = prepared;
         // Take the tag before the write: a notice that arrives from here on applies to the copy.
         let copy_tag = early
             .as_ref()
@@ -211,7 +221,16 @@ impl Engine {
                 let checked = copy_tag.and_then(|copy_tag| copy_tag.of(identity));
                 self.keep(
                     key,
-                    Record { value, created, stamp, terms, weight, home: placement.home, checked },
+                    Record {
+                        value,
+                        created,
+                        stamp,
+                        terms,
+                        weight,
+                        home: placement.home,
+                        checked,
+                        cost: reload_cost(placement.home, load_cost),
+                    },
                 );
                 Ok(Some(placement))
             }

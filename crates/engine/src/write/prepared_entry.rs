@@ -8,6 +8,7 @@ use larder_core::entry_meta::{EntryMeta, EntryOptions};
 use larder_core::erased::{Key, Value};
 use larder_core::frame::Frame;
 use larder_core::key::EncodedKey;
+use larder_core::memory::ReloadCost;
 use larder_core::place::{Facts, Placement, TierList};
 use larder_core::tier::{EntryVersion, TierKind};
 use larder_core::{ErrorKind, Result};
@@ -29,6 +30,8 @@ pub(crate) struct PreparedEntry {
     pub(crate) is_written: bool,
     pub(crate) created: Time,
     pub(crate) weight: u32,
+    /// How long its load took, if it was loaded.
+    pub(crate) load_cost: Option<Duration>,
     /// How the entry is stored beyond memory. An error if it cannot be encoded.
     pub(crate) plan: Result<Option<Plan>>,
     /// The write to the shared tier, if it was made together with others.
@@ -105,6 +108,20 @@ pub(crate) struct Plan {
     pub(crate) payload: Option<EncodedPayload>,
 }
 
+/// How long it takes to read an entry again from the tier that is its home, about.
+const REREAD_LOCAL: Duration = Duration::from_micros(100);
+const REREAD_SHARED: Duration = Duration::from_millis(1);
+
+/// Returns what it costs to have an entry in memory again: a load, or a read of its home tier.
+pub(crate) fn reload_cost(home: TierKind, load_cost: Option<Duration>) -> ReloadCost {
+    let load_cost = load_cost.unwrap_or(Duration::ZERO);
+    ReloadCost::of(match home {
+        TierKind::Memory | TierKind::Null => load_cost,
+        TierKind::Redis => load_cost.min(REREAD_SHARED),
+        _ => load_cost.min(REREAD_LOCAL),
+    })
+}
+
 /// A value before it is prepared, with what is known of it.
 pub(crate) struct NewValue {
     pub(crate) value: Option<Value>,
@@ -161,7 +178,18 @@ impl Engine {
         if !terms.is_plain() && !self.expires.load(Ordering::Relaxed) {
             self.expires.store(true, Ordering::Relaxed);
         }
-        PreparedEntry { encoded, value, terms, stamp, is_written: false, created, weight, plan, early: None }
+        PreparedEntry {
+            encoded,
+            value,
+            terms,
+            stamp,
+            is_written: false,
+            created,
+            weight,
+            load_cost,
+            plan,
+            early: None,
+        }
     }
 
     fn plan(

@@ -114,7 +114,7 @@ table! {
     }
     policy: Policy {
         says: "which entries leave memory first", takes: "a word",
-        allowed: "auto, tiny_lfu, lru, lfu, s3_fifo, sieve, fifo, random", default: "auto",
+        allowed: "auto, tiny_lfu, lru, lfu, s3_fifo, sieve, fifo, random, cost_aware", default: "auto",
         tiers: "memory", cost: "nothing; the hit ratio depends on it",
         parse: |text| values::choice(values::POLICIES, text), valid: |_| true,
         show: |policy| values::word(values::POLICIES, policy),

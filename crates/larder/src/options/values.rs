@@ -24,6 +24,7 @@ pub(super) const POLICIES: Words<Policy> = &[
     ("sieve", Policy::Sieve),
     ("fifo", Policy::Fifo),
     ("random", Policy::Random),
+    ("cost_aware", Policy::CostAware),
 ];
 pub(super) const MEMORY_ENGINES: Words<MemoryEngine> =
     &[("sharded", MemoryEngine::Sharded), ("moka", MemoryEngine::Moka)];

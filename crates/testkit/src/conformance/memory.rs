@@ -5,7 +5,7 @@ use std::thread;
 
 use larder_core::clock::Time;
 use larder_core::entry_meta::Freshness;
-use larder_core::memory::{Lifespan, Lifetimes, MemoryStore, Record};
+use larder_core::memory::{Lifespan, Lifetimes, MemoryStore, Record, ReloadCost};
 use larder_core::tier::TierKind;
 
 use super::report::{NotApplicable, Report, Verdict};
@@ -63,6 +63,7 @@ fn record(value: &str, weight: u32) -> Record<String> {
         weight,
         home: TierKind::Memory,
         checked: None,
+        cost: ReloadCost::default(),
     }
 }
 

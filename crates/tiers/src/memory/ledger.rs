@@ -190,8 +190,8 @@ impl<V> Kept<V> {
 impl<V> Held<V> {
     fn take(&mut self) -> Record<V> {
         let (value, terms) = (self.record.value.take(), self.record.terms.take());
-        let Record { created, stamp, weight, home, checked, .. } = self.record;
-        Record { value, created, stamp, terms, weight, home, checked }
+        let Record { created, stamp, weight, home, checked, cost, .. } = self.record;
+        Record { value, created, stamp, terms, weight, home, checked, cost }
     }
 }
 

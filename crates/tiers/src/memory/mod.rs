@@ -13,7 +13,9 @@ use std::sync::Arc;
 
 use larder_core::Result;
 use larder_core::key::Equivalent;
-use larder_core::memory::{Bounds, Lifespan, Lifetimes, MemoryStore, OnDeparture, Record, Removed};
+use larder_core::memory::{
+    Bounds, Lifespan, Lifetimes, MemoryStore, OnDeparture, Record, Removed, StoreFacts,
+};
 use larder_core::tier::{TierKind, Usage};
 
 pub use self::moka_typed::TypedMoka;
@@ -185,5 +187,9 @@ where
 
     fn settle(&self) {
         each!(self, store => MemoryStore::<K, V>::settle(store));
+    }
+
+    fn facts(&self) -> Option<StoreFacts> {
+        each!(self, store => MemoryStore::<K, V>::facts(store))
     }
 }

@@ -10,7 +10,9 @@ use larder_core::clock::Time;
 use larder_core::entry_meta::Freshness;
 use larder_core::erased::{AnyForm, Key, Memory, Value};
 use larder_core::key::Equivalent;
-use larder_core::memory::{Bounds, Departure, DepartureCause, Lifetimes, OnDeparture, Record, Removed};
+use larder_core::memory::{
+    Bounds, Departure, DepartureCause, Lifetimes, OnDeparture, Record, Removed, StoreFacts,
+};
 use larder_core::tier::{TierKind, Usage};
 use larder_core::{Error, ErrorKind, Result};
 use moka::notification::RemovalCause;
@@ -32,6 +34,7 @@ pub(super) struct MokaStore {
     records: Cache<Key, Kept<Value>, RandomState>,
     ledger: Arc<Ledger<Value>>,
     bounds: Bounds,
+    policy: &'static str,
     lifetimes: Arc<OnceLock<Arc<dyn Lifetimes>>>,
     /// A record was replaced since the last maintenance. moka 0.12.16 loses the difference of the weights if
     /// the entry is removed before it.
@@ -102,9 +105,9 @@ impl MokaStore {
     /// every other policy its TinyLFU. Calls `on_departure` for each record that the store drops by itself.
     pub(super) fn with(bounds: Bounds, policy: Policy, on_departure: Option<OnDeparture<Key>>) -> Self {
         let bounds = if bounds.bytes.is_some() { Bounds { entries: None, ..bounds } } else { bounds };
-        let policy = match policy {
-            Policy::Lru => EvictionPolicy::lru(),
-            _ => EvictionPolicy::tiny_lfu(),
+        let (policy, name) = match policy {
+            Policy::Lru => (EvictionPolicy::lru(), "lru"),
+            _ => (EvictionPolicy::tiny_lfu(), "tiny_lfu"),
         };
         let limit = bounds.bytes.or(bounds.entries).unwrap_or(u64::MAX);
         let lifetimes = Arc::new(OnceLock::new());
@@ -119,12 +122,15 @@ impl MokaStore {
         let ledger = Arc::new(Ledger::new(limit, bounds.bytes.is_some()));
         let builder = match on_departure {
             None => builder,
-            Some(on_departure) => builder.eviction_listener(telling(on_departure, Arc::clone(&ledger))),
+            Some(on_departure) => {
+                builder.eviction_listener(telling(on_departure, Arc::clone(&ledger), bounds.bytes.is_some()))
+            }
         };
         Self {
             records: builder.build_with_hasher(RandomState::default()),
             ledger,
             bounds,
+            policy: name,
             lifetimes,
             replaced: AtomicBool::new(false),
             added: AtomicU64::new(0),
@@ -153,16 +159,18 @@ impl MokaStore {
 fn telling(
     on_departure: OnDeparture<Key>,
     ledger: Arc<Ledger<Value>>,
+    counts_bytes: bool,
 ) -> impl Fn(Arc<Key>, Kept<Value>, RemovalCause) + Send + Sync + 'static {
     move |key, kept, cause| {
-        let (weight, home) = (kept.record().weight, kept.record().home);
+        let bytes = counts_bytes.then(|| u64::from(kept.record().weight));
+        let home = kept.record().home;
         let cause = match cause {
             RemovalCause::Size => Some(DepartureCause::Evicted),
             RemovalCause::Expired => Some(DepartureCause::Expired),
             RemovalCause::Explicit | RemovalCause::Replaced => None,
         };
         if let Some(cause) = cause {
-            on_departure(key, Departure { cause, weight, home });
+            on_departure(key, Departure { cause, bytes, home });
         }
         ledger.take(kept);
     }
@@ -259,6 +267,10 @@ impl Memory for MokaStore {
 
     fn settle(&self) {
         self.settle_now();
+    }
+
+    fn facts(&self) -> Option<StoreFacts> {
+        Some(StoreFacts { engine: "moka", policy: self.policy })
     }
 }
 

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use larder_core::Result;
 use larder_core::erased::{AnyForm, Borrowed, Key, Memory, Value};
 use larder_core::key::Equivalent;
-use larder_core::memory::{Bounds, Lifetimes, MemoryStore, OnDeparture, Record, Removed};
+use larder_core::memory::{Bounds, Lifetimes, MemoryStore, OnDeparture, Record, Removed, StoreFacts};
 use larder_core::tier::{TierKind, Usage};
 
 use super::Policy;
@@ -120,5 +120,9 @@ where
 
     fn settle(&self) {
         self.store.settle();
+    }
+
+    fn facts(&self) -> Option<StoreFacts> {
+        self.store.facts()
     }
 }

@@ -32,4 +32,26 @@ pub enum Policy {
     Fifo,
     /// Evicts a random entry: for loops slightly larger than the cache, and as a baseline.
     Random,
+    /// GreedyDual-Size-Frequency (Cherkasova, "Improving WWW Proxies Performance with
+    /// Greedy-Dual-Size-Frequency Caching Policy", HP Laboratories 1998): the entry leaves first that saves
+    /// the least load time a byte. For loads whose times differ widely. The load time of an entry is measured;
+    /// an entry that a caller inserts has none. An insert costs a logarithm of the number of entries.
+    CostAware,
+}
+
+impl Policy {
+    /// The name, as the option `policy` spells it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::TinyLfu => "tiny_lfu",
+            Self::Lru => "lru",
+            Self::Lfu => "lfu",
+            Self::S3Fifo => "s3_fifo",
+            Self::Sieve => "sieve",
+            Self::Fifo => "fifo",
+            Self::Random => "random",
+            Self::CostAware => "cost_aware",
+        }
+    }
 }

@@ -22,13 +22,16 @@ pub(crate) struct Tuning {
     pub(crate) promotes: bool,
     /// Frequencies are halved after this many uses per entry.
     pub(crate) period: u8,
+    /// Whether known keys enter the main queue at once, and entries that were not used twice in the window
+    /// leave without a comparison, as in S3-FIFO.
+    pub(crate) is_direct: bool,
 }
 
 impl Tuning {
     /// The fixed tuning of `Policy::TinyLfu`.
-    pub(crate) const FREQUENCY: Self = Self { window: 10, promotes: false, period: 4 };
+    pub(crate) const FREQUENCY: Self = Self { window: 10, promotes: false, period: 4, is_direct: false };
     /// The initial tuning of `Policy::Auto`: between frequency and recency.
-    pub(crate) const START: Self = Self { window: 100, promotes: true, period: 4 };
+    pub(crate) const START: Self = Self { window: 100, promotes: true, period: 4, is_direct: false };
 
     /// The weight that the window may have.
     fn share(self, budget: u64) -> u64 {
@@ -73,10 +76,11 @@ impl Adaptive {
 
     pub(super) fn insert(&mut self, slot: u32, entries: &dyn OrderEntries) {
         let weight = entries.weight(slot);
-        self.queues.push_front(WINDOW, slot, weight);
         self.approach(STEP * u64::from(weight));
-        self.history.reserve(self.len());
+        self.history.reserve(self.len() + 1);
         let known = self.history.take(entries.hash(slot));
+        let queue = if self.tuning.is_direct && known > 0 { MAIN } else { WINDOW };
+        self.queues.push_front(queue, slot, weight);
         self.set_frequency(slot, known);
         self.count(1);
     }
@@ -113,11 +117,23 @@ impl Adaptive {
                 Some(slot) if self.queues.weight(WINDOW) > self.share => slot,
                 _ => return self.coldest(keep, entries).or(last),
             };
+            let weight = entries.weight(slot);
+            // The share has become smaller: the main queue gets the rest without a contest. This does not
+            // depend on the budget, since a shard may hold a little less than its part of it.
+            let is_excess = self.queues.weight(WINDOW) - u64::from(weight) > self.share;
+            if self.tuning.is_direct {
+                if !is_excess && entries.uses(slot) < 2 {
+                    return Some(slot);
+                }
+                self.refresh(slot, entries);
+                self.enter_main(slot, weight);
+                continue;
+            }
             let used = self.refresh(slot, entries);
             if used && !self.tuning.promotes {
-                self.queues.move_to_front(WINDOW, slot, entries.weight(slot));
-            } else if used || self.queues.weight(MAIN) + self.share < self.budget {
-                self.enter_main(slot, entries.weight(slot));
+                self.queues.move_to_front(WINDOW, slot, weight);
+            } else if used || is_excess {
+                self.enter_main(slot, weight);
             } else {
                 return Some(self.contest(slot, keep, entries));
             }

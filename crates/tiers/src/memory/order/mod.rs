@@ -5,6 +5,7 @@
 //! when it looks for a victim.
 
 mod adaptive;
+mod cost_aware;
 mod ghosts;
 mod history;
 mod lfu;
@@ -17,6 +18,7 @@ mod sieve;
 
 use self::adaptive::Adaptive;
 pub(crate) use self::adaptive::Tuning;
+use self::cost_aware::CostAware;
 use self::lfu::Lfu;
 use self::random::Random;
 use self::recency::Recency;
@@ -25,6 +27,7 @@ use self::s3_fifo::S3Fifo;
 pub(crate) use self::shadows::{Sample, Shadows};
 use self::sieve::Sieve;
 use super::policy::Policy;
+use larder_core::memory::ReloadCost;
 
 /// The highest use count of an entry; further uses do not change it.
 pub(crate) const USES_MAX: u8 = 15;
@@ -42,6 +45,12 @@ pub(crate) trait OrderEntries {
 
     /// The weight of the entry in the budget.
     fn weight(&self, slot: u32) -> u32;
+
+    /// What it takes to have the entry again. Only [`Policy::CostAware`] asks.
+    fn cost(&self, slot: u32) -> ReloadCost {
+        let _no_cost = slot;
+        ReloadCost::default()
+    }
 }
 
 /// The eviction order of a shard.
@@ -57,6 +66,7 @@ enum Queues {
     Sieve(Sieve),
     Random(Random),
     Adaptive(Adaptive),
+    CostAware(CostAware),
 }
 
 impl Order {
@@ -71,6 +81,7 @@ impl Order {
             Policy::S3Fifo => Queues::S3Fifo(S3Fifo::new(budget)),
             Policy::Sieve => Queues::Sieve(Sieve::new()),
             Policy::Random => Queues::Random(Random::new()),
+            Policy::CostAware => Queues::CostAware(CostAware::new()),
         };
         Self { queues }
     }
@@ -99,6 +110,7 @@ impl Order {
             Queues::Sieve(order) => order.insert(slot),
             Queues::Random(order) => order.insert(slot),
             Queues::Adaptive(order) => order.insert(slot, entries),
+            Queues::CostAware(order) => order.insert(slot, entries),
         }
     }
 
@@ -108,6 +120,7 @@ impl Order {
             Queues::Recency(order) => order.hit(slot),
             Queues::S3Fifo(order) => order.replaced(slot, former, entries),
             Queues::Adaptive(order) => order.replaced(slot, former, entries),
+            Queues::CostAware(order) => order.replaced(slot, entries),
             _ => {}
         }
     }
@@ -129,6 +142,7 @@ impl Order {
             Queues::Sieve(order) => order.remove(slot),
             Queues::Random(order) => order.remove(slot),
             Queues::Adaptive(order) => order.remove(slot, entries),
+            Queues::CostAware(order) => order.remove(slot),
         }
     }
 
@@ -142,6 +156,7 @@ impl Order {
             Queues::Sieve(order) => order.victim(keep, entries),
             Queues::Random(order) => order.victim(keep),
             Queues::Adaptive(order) => order.victim(keep, entries),
+            Queues::CostAware(order) => order.victim(keep, entries),
         }
     }
 
@@ -161,6 +176,7 @@ impl Order {
             Queues::Sieve(order) => order.clear(),
             Queues::Random(order) => order.clear(),
             Queues::Adaptive(order) => order.clear(),
+            Queues::CostAware(order) => order.clear(),
         }
     }
 
@@ -173,6 +189,7 @@ impl Order {
             Queues::Sieve(order) => order.hottest(n, entries),
             Queues::Random(order) => order.hottest(n, entries),
             Queues::Adaptive(order) => order.hottest(n, entries),
+            Queues::CostAware(order) => order.hottest(n, entries),
         }
     }
 

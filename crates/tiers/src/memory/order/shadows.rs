@@ -8,21 +8,22 @@ use super::adaptive::{Adaptive, Tuning};
 use super::{OrderEntries, USES_MAX};
 
 /// The candidate tunings, from frequency to recency.
-const TUNINGS: [Tuning; 6] = [
-    Tuning { window: 10, promotes: false, period: 10 },
+const TUNINGS: [Tuning; 7] = [
+    Tuning { period: 10, ..Tuning::FREQUENCY },
     Tuning::FREQUENCY,
     Tuning::START,
-    Tuning { window: 300, promotes: true, period: 4 },
-    Tuning { window: 600, promotes: false, period: 4 },
+    Tuning { is_direct: true, ..Tuning::START },
+    Tuning { window: 300, ..Tuning::START },
+    Tuning { window: 600, ..Tuning::FREQUENCY },
     // The window is everything: CLOCK, close to LRU.
-    Tuning { window: 1_000, promotes: false, period: 4 },
+    Tuning { window: 1_000, ..Tuning::FREQUENCY },
 ];
 /// One key in this many is in the sample, at least.
 const RATIO_MIN: u64 = 32;
 /// The same at most. A simulation of a large cache is exact enough with a smaller sample, and costs less.
-const RATIO_MAX: u64 = 512;
+const RATIO_MAX: u64 = 64;
 /// The capacity that a simulation of a large cache has, in entries.
-const ROOM: u64 = 128;
+const ROOM: u64 = 512;
 /// The minimum capacity of a simulation, in entries.
 const ROOM_MIN: u64 = 4;
 /// The minimum number of sampled accesses between two decisions.
@@ -91,12 +92,25 @@ impl Shadows {
         for shadow in &mut self.shadows {
             shadow.hits += f64::from(u8::from(shadow.cache.access(hash, room)));
         }
+        // Until it is full, a simulation hits whatever its tuning is.
+        if !self.is_full(room) {
+            return None;
+        }
         self.accesses += 1;
-        if self.accesses < room.max(ROUND_MIN) {
+        if self.accesses < (room / 2).max(ROUND_MIN) {
             return None;
         }
         self.accesses = 0;
         self.decide()
+    }
+
+    /// Whether the simulations are full. Hits before that do not count.
+    fn is_full(&mut self, room: u64) -> bool {
+        let is_full = self.shadows.iter().all(|shadow| shadow.cache.slots.len() as u64 >= room);
+        if !is_full {
+            self.shadows.iter_mut().for_each(|shadow| shadow.hits = 0.0);
+        }
+        is_full
     }
 
     /// Ends a round: returns the tuning with the most hits, unless the current one is about as good.

@@ -26,7 +26,7 @@ use larder_core::clock::Time;
 use larder_core::entry_meta::Freshness;
 use larder_core::key::Equivalent;
 use larder_core::memory::{
-    Bounds, Departure, Lifespan, Lifetimes, MemoryStore, OnDeparture, Record, Removed,
+    Bounds, Departure, Lifespan, Lifetimes, MemoryStore, OnDeparture, Record, Removed, StoreFacts,
 };
 use larder_core::tier::{EntryVersion, TierKind, Usage};
 use parking_lot::{Mutex, RwLock};
@@ -52,6 +52,7 @@ pub struct ShardedStore<K, V> {
     shards: Box<[Lane<K, V>]>,
     hasher: RandomState,
     budget: Budget,
+    policy: Policy,
     /// Whether the policy moves entries on each hit, under the exclusive lock.
     moves_on_hit: bool,
     /// Whether the policy counts misses, as W-TinyLFU does. `Auto` does not: a miss would take the exclusive
@@ -134,6 +135,7 @@ where
             shards: (0..count).map(|_| lane()).collect(),
             hasher: RandomState::default(),
             budget: Budget::new(bounds),
+            policy,
             moves_on_hit: Shard::<K, V>::new(policy, share).moves_on_hit(),
             counts_misses: policy == Policy::TinyLfu,
             sample,
@@ -268,7 +270,8 @@ where
         if let Departed::Entry(node, Some(cause)) = departed
             && let Some(on_departure) = &self.on_departure
         {
-            let departure = Departure { cause, weight: node.weight, home: node.home };
+            let bytes = self.budget.bounds().bytes.map(|_| u64::from(node.weight));
+            let departure = Departure { cause, bytes, home: node.home };
             on_departure(Arc::new(node.key), departure);
         }
     }
@@ -469,6 +472,10 @@ where
 
     fn settle(&self) {
         self.expire_all();
+    }
+
+    fn facts(&self) -> Option<StoreFacts> {
+        Some(StoreFacts { engine: "sharded", policy: self.policy.name() })
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
 
 use larder_core::clock::Time;
 use larder_core::entry_meta::LiveEntryMeta;
-use larder_core::memory::{Lifespan, Record, Removed};
+use larder_core::memory::{Lifespan, Record, ReloadCost, Removed};
 use larder_core::tier::{EntryVersion, TierKind};
 
 use crate::memory::order::{OrderEntries, USES_MAX};
@@ -87,27 +87,28 @@ pub(super) struct Node<K, V> {
     /// Half of the hash of the key: see [`half`].
     hash: u32,
     pub(super) weight: u32,
+    cost: ReloadCost,
     pub(super) home: TierKind,
     uses: AtomicU8,
 }
 
 impl<K, V: Clone> Node<K, V> {
     pub(super) fn new(hash: u64, key: K, record: Record<V>, in_place: bool) -> Self {
-        let Record { value, created, stamp, terms, weight, home, .. } = record;
+        let Record { value, created, stamp, terms, weight, home, cost, .. } = record;
         let (value, uses) = (Held::new(value, in_place), AtomicU8::new(0));
-        Self { key, value, created, stamp, terms, hash: hash as u32, weight, home, uses }
+        Self { key, value, created, stamp, terms, hash: hash as u32, weight, cost, home, uses }
     }
 
     /// Replaces everything but the key and the use count; returns the former content.
     pub(super) fn replace(&mut self, record: Record<V>, in_place: bool) -> Former<V> {
-        let Record { value, created, stamp, terms, weight, home, .. } = record;
+        let Record { value, created, stamp, terms, weight, home, cost, .. } = record;
         let former = Former {
             value: std::mem::replace(&mut self.value, Held::new(value, in_place)),
             terms: std::mem::replace(&mut self.terms, terms),
             weight: self.weight,
         };
         (self.created, self.stamp) = (created, stamp);
-        (self.weight, self.home) = (weight, home);
+        (self.weight, self.home, self.cost) = (weight, home, cost);
         former
     }
 
@@ -121,6 +122,7 @@ impl<K, V: Clone> Node<K, V> {
             weight: self.weight,
             home: self.home,
             checked: version,
+            cost: self.cost,
         }
     }
 }
@@ -187,5 +189,9 @@ impl<K, V> OrderEntries for Slab<Node<K, V>> {
 
     fn weight(&self, slot: u32) -> u32 {
         self.get(slot).map_or(0, |node| node.weight)
+    }
+
+    fn cost(&self, slot: u32) -> ReloadCost {
+        self.get(slot).map_or(ReloadCost::default(), |node| node.cost)
     }
 }

@@ -7,14 +7,14 @@ use std::time::Duration;
 
 use larder_core::clock::Time;
 use larder_core::entry_meta::{EntryMeta, Freshness, LiveEntryMeta};
-use larder_core::memory::{Bounds, DepartureCause, Lifespan, Lifetimes, MemoryStore, Record};
+use larder_core::memory::{Bounds, DepartureCause, Lifespan, Lifetimes, MemoryStore, Record, ReloadCost};
 use larder_core::tier::TierKind;
 use parking_lot::Mutex;
 
 use super::ShardedStore;
 use crate::memory::Policy;
 
-const POLICIES: [Policy; 8] = [
+const POLICIES: [Policy; 9] = [
     Policy::Auto,
     Policy::TinyLfu,
     Policy::Lru,
@@ -23,6 +23,7 @@ const POLICIES: [Policy; 8] = [
     Policy::Sieve,
     Policy::Fifo,
     Policy::Random,
+    Policy::CostAware,
 ];
 
 /// A clock that a test sets; entries with a lower sequence number than `floor` are invalidated.
@@ -58,6 +59,7 @@ fn record<V>(value: V, weight: u32) -> Record<V> {
         weight,
         home: TierKind::Memory,
         checked: None,
+        cost: ReloadCost::default(),
     }
 }
 
@@ -213,9 +215,13 @@ fn departures_are_reported_once_with_their_cause() {
     let told = Arc::new(Mutex::new(Vec::new()));
     let sink = Arc::clone(&told);
     let on_departure = move |key: Arc<u64>, departure: larder_core::memory::Departure| {
-        sink.lock().push((*key, departure.cause, departure.weight));
+        sink.lock().push((*key, departure.cause, departure.bytes));
     };
-    let store = ShardedStore::with(Bounds::entries(2), Policy::Fifo, Some(Box::new(on_departure)));
+    let store = ShardedStore::with(
+        Bounds { entries: Some(2), bytes: Some(1_000) },
+        Policy::Fifo,
+        Some(Box::new(on_departure)),
+    );
     let hands = Arc::new(Hands::default());
     store.attach(Arc::clone(&hands) as Arc<dyn Lifetimes>);
     store.insert(1, mortal(1, 1000, 0));
@@ -228,7 +234,7 @@ fn departures_are_reported_once_with_their_cause() {
     hands.now.store(1000, SeqCst);
     store.clear();
     let (evicted, expired) = (DepartureCause::Evicted, DepartureCause::Expired);
-    assert_eq!(*told.lock(), [(1, evicted, 1), (2, evicted, 5), (1, expired, 1)]);
+    assert_eq!(*told.lock(), [(1, evicted, Some(1)), (2, evicted, Some(5)), (1, expired, Some(1))]);
 }
 
 /// A value whose `Clone` and `Drop` call the store that holds it.
