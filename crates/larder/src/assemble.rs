@@ -210,7 +210,7 @@ mod beyond {
         pub(crate) lease: Duration,
         pub(crate) coherence: Coherence,
         /// How long keys outlive a killed process; `None` for keys that do not expire.
-        pub(crate) tenancy: Option<Duration>,
+        pub(crate) ephemeral_ttl: Option<Duration>,
     }
 
     /// Builds a cache over memory and byte tiers.
@@ -326,13 +326,13 @@ mod beyond {
         sharing: Sharing,
     ) -> Result<(TierHandle, Option<NodesPlan>)> {
         use larder_tiers::redis::{RedisOptions, RedisTier};
-        let SharedPlan { url, namespace, lease, coherence, tenancy } = plan;
+        let SharedPlan { url, namespace, lease, coherence, ephemeral_ttl } = plan;
         let hears = sharing == Sharing::Distributed;
         let options = RedisOptions {
             clock: Arc::clone(clock),
             version,
             notices: hears,
-            tenancy,
+            ephemeral_ttl,
             ..RedisOptions::new(url, namespace, name)
         };
         let tier = Arc::new(RedisTier::open(options)?);

@@ -91,7 +91,7 @@ pub(super) fn shared(settings: &Settings, scope: Option<&Scope>) -> Result<Optio
         url: url.into_secret(),
         lease,
         coherence: settings.coherence.unwrap_or_default(),
-        tenancy: scope.and_then(Scope::tenancy),
+        ephemeral_ttl: scope.and_then(Scope::ephemeral_ttl),
         namespace: match scope {
             Some(scope) => scope.namespace(said),
             None => said,

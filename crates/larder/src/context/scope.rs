@@ -175,8 +175,8 @@ impl Scope {
 
     /// How long keys on a server outlive the process; `None` for keys that do not expire.
     #[cfg(feature = "redis")]
-    pub(crate) fn tenancy(&self) -> Option<Duration> {
-        let outer = || self.outer.as_ref().and_then(|outer| outer.tenancy());
+    pub(crate) fn ephemeral_ttl(&self) -> Option<Duration> {
+        let outer = || self.outer.as_ref().and_then(|outer| outer.ephemeral_ttl());
         if self.plan.lock().temporary { Some(TENANCY) } else { outer() }
     }
 

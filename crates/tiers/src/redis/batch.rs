@@ -19,7 +19,7 @@ impl Inner {
         let mut found = Vec::with_capacity(keys.len());
         for keys in keys.chunks(KEYS_MAX) {
             let keys: Vec<_> = keys.iter().collect();
-            let answers = self.many(&keys, true, None).await.into_iter();
+            let answers = self.send_for_keys(&keys, true, None).await.into_iter();
             found.extend(answers.map(|answer| answer.map(|answer| frame(answer.value))));
         }
         found
@@ -43,8 +43,8 @@ impl Inner {
             return vec![Err(error)];
         }
         let keys: Vec<_> = entries.iter().map(|(key, _)| key).collect();
-        let fill = |index: usize, place: &Place| self.replace(place, &entries[index].1);
-        let answers = self.many(&keys, false, Some(&fill)).await.into_iter();
+        let build = |index: usize, place: &Place| self.replace(place, &entries[index].1);
+        let answers = self.send_for_keys(&keys, false, Some(&build)).await.into_iter();
         let stored = answers.zip(&keys).map(|(answer, key)| answer.map(|_| self.changed(key)));
         stored.collect()
     }
@@ -53,7 +53,8 @@ impl Inner {
         let mut removed = Vec::with_capacity(keys.len());
         for keys in keys.chunks(KEYS_MAX) {
             let keys: Vec<_> = keys.iter().collect();
-            let answers = self.many(&keys, false, Some(&|_, place| self.unlink(place))).await.into_iter();
+            let answers =
+                self.send_for_keys(&keys, false, Some(&|_, place| self.unlink(place))).await.into_iter();
             let counts = answers
                 .zip(&keys)
                 .map(|(answer, key)| answer.map(|answer| self.shrunk(key, count(&answer.command))));

@@ -8,7 +8,7 @@ use percent_encoding::percent_decode_str;
 use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo, ProtocolVersion, RedisConnectionInfo};
 use tokio::net::TcpStream;
 
-use crate::redis::connection::stream::Watched;
+use crate::redis::connection::stream::CountedStream;
 use crate::redis::connection::tls::Tls;
 use crate::redis::topology::sentinel::Sentinels;
 
@@ -53,7 +53,7 @@ impl Target {
     /// `ErrorKind::Config`; the message contains no more of the URL than its scheme.
     pub(in crate::redis) fn parse(url: &str) -> Result<Self> {
         Self::read(url)
-            .map_err(|why| Error::config("redis", format_args!("{} ({why})", veiled(url)), ALLOWED))
+            .map_err(|why| Error::config("redis", format_args!("{} ({why})", redacted(url)), ALLOWED))
     }
 
     fn read(url: &str) -> std::result::Result<Self, String> {
@@ -177,18 +177,18 @@ impl Address {
     }
 
     /// Opens a stream, with `TCP_NODELAY` so that small requests are sent at once.
-    pub(in crate::redis) async fn connect(&self) -> io::Result<Watched> {
+    pub(in crate::redis) async fn connect(&self) -> io::Result<CountedStream> {
         match &self.place {
             Place::Tcp(host, port) => {
                 let stream = TcpStream::connect((host.as_str(), *port)).await?;
                 stream.set_nodelay(true)?;
                 match &self.tls {
-                    Some(tls) => Ok(Watched::new(tls.wrap(stream, host).await?)),
-                    None => Ok(Watched::new(stream)),
+                    Some(tls) => Ok(CountedStream::new(tls.wrap(stream, host).await?)),
+                    None => Ok(CountedStream::new(stream)),
                 }
             }
             #[cfg(unix)]
-            Place::Unix(path) => Ok(Watched::new(tokio::net::UnixStream::connect(path).await?)),
+            Place::Unix(path) => Ok(CountedStream::new(tokio::net::UnixStream::connect(path).await?)),
         }
     }
 }
@@ -226,7 +226,7 @@ fn decoded(text: &str) -> Option<String> {
 }
 
 /// The scheme of a URL; the rest may contain a password.
-fn veiled(url: &str) -> String {
+fn redacted(url: &str) -> String {
     match url.split_once("://") {
         Some((scheme, _)) if scheme.len() <= 16 => format!("`{scheme}://…`"),
         _ => "no URL".to_owned(),

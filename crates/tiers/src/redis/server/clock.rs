@@ -50,11 +50,11 @@ impl ServerClock {
     pub(in crate::redis) fn heard(&self, asked: Instant, answer: Value) {
         let Ok((seconds, micros)) = <(u64, u64)>::from_redis_value(answer) else { return };
         let micros = seconds.saturating_mul(1_000_000).saturating_add(micros);
-        self.take(Answer { asked, answered: Instant::now(), micros });
+        self.keep_better(Answer { asked, answered: Instant::now(), micros });
     }
 
     /// Keeps `answer` if it is better than the known one.
-    fn take(&self, answer: Answer) {
+    fn keep_better(&self, answer: Answer) {
         let mut known = self.0.lock();
         let is_better = known.is_none_or(|known| {
             answer.is_as_exact_as(&known)
@@ -116,10 +116,10 @@ mod tests {
         let late = Duration::from_millis(1500);
         let answer = |asked, answered, seconds: u64| Answer { asked, answered, micros: seconds * 1_000_000 };
         let exact = answer(asked + late, asked + late, 1_000_000);
-        clock.take(exact);
-        clock.take(answer(asked, asked + late, 999_999));
+        clock.keep_better(exact);
+        clock.keep_better(answer(asked, asked + late, 999_999));
         assert_eq!(clock.0.lock().unwrap().micros, exact.micros);
-        clock.take(answer(asked, asked + late, 1_000_001));
+        clock.keep_better(answer(asked, asked + late, 1_000_001));
         assert_eq!(clock.0.lock().unwrap().micros, 1_000_001_000_000, "the server's clock was set meanwhile");
     }
 }

@@ -12,7 +12,7 @@ use larder_core::{Error, ErrorKind, Result};
 use redis::FromRedisValue;
 
 use crate::redis::RedisTier;
-use crate::redis::topology::router::Order;
+use crate::redis::topology::router::RoutedCmd;
 
 /// The number of invalidations kept; beyond it, the oldest `FOLDED` ones are merged into one.
 const KEPT_MAX: usize = 16_384;
@@ -94,7 +94,7 @@ impl RedisTier {
         script.arg(EXCHANGE).arg(2).arg(&self.inner.names.invalidated());
         script.arg(known.heard.min(STAMP_MAX)).arg(known.count.min(STAMP_MAX));
         script.arg(KEPT_MAX).arg(FOLDED);
-        match self.inner.marks.tenancy_millis() {
+        match self.inner.epochs.ephemeral_ttl_millis() {
             Some(millis) => script.arg(millis),
             None => script.arg(""),
         };
@@ -102,7 +102,7 @@ impl RedisTier {
             let Some(member) = member(invalidation) else { continue };
             script.arg(member).arg(at.as_millis());
         }
-        let answer = self.inner.fleet.send(Order { partition: 0, cmd: script }).await?;
+        let answer = self.inner.topology.send(RoutedCmd { partition: 0, cmd: script }).await?;
         let rows: Vec<(Vec<u8>, String, String)> = Vec::from_redis_value(answer).map_err(unexpected)?;
         rows.into_iter().map(|(member, stamp, at)| read(member, &stamp, &at)).collect()
     }
