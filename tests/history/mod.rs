@@ -25,7 +25,7 @@ use larder_exec::runtime::{Blocking, Tokio};
 use larder_testkit::block_on;
 use larder_testkit::history::{Contract, History, Keeps, Recorder, Report, Verdict};
 use larder_testkit::workload::{Weights, Workload};
-use larder_tiers::Space;
+use larder_tiers::DiskBudget;
 use larder_tiers::disk::{CROSSOVER_BYTES, DiskOptions, DiskTier};
 use larder_tiers::file::{FileOptions, FileTier};
 use tempfile::TempDir;
@@ -131,12 +131,12 @@ fn history(tiers: Tiers, trouble: bool, seed: u64) -> Report {
 }
 
 fn open(tiers: Tiers, dir: &TempDir) -> Vec<Troubled> {
-    let space = Space::new(16 << 20);
+    let budget = DiskBudget::new(16 << 20);
     let mut troubled = Vec::new();
     if tiers.disk {
         let options = DiskOptions {
             dir: dir.path().join("disk"),
-            space: space.share(),
+            budget: budget.share(),
             crossover: CROSSOVER_BYTES,
             durability: Durability::Buffered,
         };
@@ -146,7 +146,7 @@ fn open(tiers: Tiers, dir: &TempDir) -> Vec<Troubled> {
         let options = FileOptions {
             dir: dir.path().join("files"),
             shared: false,
-            space: space.share(),
+            budget: budget.share(),
             durability: Durability::Buffered,
         };
         troubled.push(Troubled::new(FileTier::open(options).unwrap()));

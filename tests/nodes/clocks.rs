@@ -14,7 +14,7 @@ use larder::{
 };
 use larder_exec::runtime::Blocking;
 use larder_testkit::{ManualClock, Proxy, block_on};
-use larder_tiers::Space;
+use larder_tiers::DiskBudget;
 use larder_tiers::file::{FileOptions, FileTier};
 
 use super::{Nodes, key, until};
@@ -254,10 +254,10 @@ fn processes_that_share_files_do_not_share_clock_corrections() {
     let dir = tempfile::tempdir().unwrap();
     let machine = ManualClock::default();
     let open = || {
-        let space = Space::new(16 << 20);
+        let budget = DiskBudget::new(16 << 20);
         let folder = dir.path().join("files");
         let durability = Durability::Buffered;
-        let options = FileOptions { dir: folder, shared: true, space: space.share(), durability };
+        let options = FileOptions { dir: folder, shared: true, budget: budget.share(), durability };
         let mut plan = Plan::over(vec![Arc::new(FileTier::open(options).unwrap())]);
         plan.memory = false;
         plan.selector = Arc::new(ForProcesses);

@@ -155,7 +155,7 @@ mod beyond {
     use larder_engine::NodesPlan;
     use larder_engine::{EventSink, TierHandle, TierStack};
     use larder_tiers::memory::NullStore;
-    use larder_tiers::{FileInvalidationLog, FoundInvalidations, NullTier, Space};
+    use larder_tiers::{DiskBudget, FileInvalidationLog, FoundInvalidations, NullTier};
 
     use super::{
         Arc, Cache, Clock, Engine, Expiry, Hash, Hints, KeptInvalidations, Listening, MemoryPlan, Parts,
@@ -241,9 +241,9 @@ mod beyond {
         }
         let in_processes = plan.hints.sharing == Sharing::Processes;
         let folder = Arc::new(Folder::open(plan.dir.take(), &plan.name, in_processes)?);
-        let space = Space::with_clock(plan.disk_bytes, Arc::clone(&plan.clock));
-        space.set_home(&folder);
-        let of_disk = (&space, plan.durability);
+        let budget = DiskBudget::with_clock(plan.disk_bytes, Arc::clone(&plan.clock));
+        budget.set_dir(&folder);
+        let of_disk = (&budget, plan.durability);
         let handles = handles(folder.path(), of_disk, (plan.tiers, in_processes), &plan.clock)?;
         Ok((Some(folder), handles))
     }
@@ -382,7 +382,7 @@ mod beyond {
     )]
     fn handles(
         dir: &Path,
-        (space, durability): (&Arc<Space>, Durability),
+        (budget, durability): (&Arc<DiskBudget>, Durability),
         (tiers, shared): (TierList, bool),
         clock: &Arc<dyn Clock>,
     ) -> Result<Vec<TierHandle>> {
@@ -393,7 +393,7 @@ mod beyond {
             use larder_tiers::disk::{CROSSOVER_BYTES, DiskOptions, DiskTier};
             let options = DiskOptions {
                 dir: dir.join("disk"),
-                space: space.share(),
+                budget: budget.share(),
                 crossover: CROSSOVER_BYTES,
                 durability,
             };
@@ -402,7 +402,7 @@ mod beyond {
         #[cfg(feature = "file")]
         if wants(TierKind::File) {
             use larder_tiers::file::{FileOptions, FileTier};
-            let options = FileOptions { dir: dir.join("files"), shared, space: space.share(), durability };
+            let options = FileOptions { dir: dir.join("files"), shared, budget: budget.share(), durability };
             let tier = FileTier::open(options)?;
             // No dirty flag: it would make one process clear the entries of the others.
             handles.push(match shared {
@@ -416,7 +416,7 @@ mod beyond {
     /// The handle of a tier of this directory, with its dirty flag.
     #[cfg(any(feature = "disk", feature = "file"))]
     fn handle(dir: &Path, tier: impl Tier, clock: &Arc<dyn Clock>) -> Result<TierHandle> {
-        let taint = DirtyFlag::open(&dir.join(format!("outdated-{}", tier.kind())))?;
-        Ok(TierHandle::with(Arc::new(tier), Arc::clone(clock), Some(taint)))
+        let dirty_flag = DirtyFlag::open(&dir.join(format!("outdated-{}", tier.kind())))?;
+        Ok(TierHandle::with(Arc::new(tier), Arc::clone(clock), Some(dirty_flag)))
     }
 }

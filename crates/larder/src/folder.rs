@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use larder_core::{Error, ErrorKind, Result};
 use larder_exec::runtime::dropped_are_closed;
-use larder_tiers::Home;
+use larder_tiers::CacheDir;
 use once_cell::sync::Lazy;
 use parking_lot::Mutex;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
@@ -81,8 +81,8 @@ impl Folder {
     }
 }
 
-impl Home for Folder {
-    fn renew(&self) -> Result<()> {
+impl CacheDir for Folder {
+    fn ensure(&self) -> Result<()> {
         let mut lock = self.lock.lock();
         if lock.is_of(&self.path) {
             return Ok(());

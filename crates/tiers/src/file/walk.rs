@@ -7,7 +7,7 @@ use std::time::SystemTime;
 
 use larder_core::Result;
 
-use super::folder::at;
+use super::layout::at;
 
 /// A file whose name and place are those of an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
