@@ -16,10 +16,10 @@ mod far;
 #[expect(dead_code, reason = "other tests need more of it")]
 #[path = "../fixtures.rs"]
 mod fixtures;
+mod lazy_caches;
 mod lifecycle;
 mod loads;
 mod rings;
 mod sections;
-mod slots;
 mod stage;
 mod standins;

@@ -24,7 +24,7 @@ use larder_engine::Engine;
 use once_cell::sync::Lazy;
 use parking_lot::Mutex;
 
-use crate::registry::{self, Living};
+use crate::registry::{self, AnyCache};
 
 /// The most samples that one histogram receives in one call, since most recorders take them one by one. If
 /// there are more, each bucket is sampled in proportion.
@@ -39,7 +39,7 @@ static PUBLISHED: Lazy<Mutex<Published>> = Lazy::new(Mutex::default);
 #[derive(Default)]
 struct Published {
     /// Keyed by address, which is not reused while a weak handle is held.
-    caches: HashMap<usize, (Weak<dyn Living>, Stats)>,
+    caches: HashMap<usize, (Weak<dyn AnyCache>, Stats)>,
     /// Gauges by cache and tier: entries and bytes.
     gauges: BTreeMap<(String, TierKind), (u64, u64)>,
 }
@@ -58,7 +58,7 @@ pub fn publish() {
     describe();
     let mut gauges = BTreeMap::new();
     for cache in &caches {
-        let stats = Living::stats(&**cache);
+        let stats = AnyCache::stats(&**cache);
         for tier in stats.tiers.iter().filter(|_| !cache.is_ended()) {
             let (entries, bytes) = gauges.entry((cache.name().to_owned(), tier.kind)).or_insert((0, 0));
             *entries += tier.usage.entries;
@@ -87,7 +87,7 @@ pub(crate) fn publish_last(cache: &Engine) {
 
 impl Published {
     /// The statistics that were last published of a cache.
-    fn known(&mut self, cache: &Arc<dyn Living>) -> &mut Stats {
+    fn known(&mut self, cache: &Arc<dyn AnyCache>) -> &mut Stats {
         let address = Arc::as_ptr(cache).addr();
         &mut self.caches.entry(address).or_insert_with(|| (Arc::downgrade(cache), Stats::default())).1
     }

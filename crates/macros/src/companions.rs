@@ -12,7 +12,7 @@ use crate::version;
 
 /// All companions, and the hidden functions that they share.
 pub(crate) fn all(function: &Function) -> TokenStream {
-    let hidden = [checked(function), slot(function), cache(function)];
+    let hidden = [checked(function), lazy_cache(function), cache(function)];
     let by_key = [purge(function), contains(function), get(function)];
     let whole = [clear, flush, set_ttl, stats, whole_cache].map(|companion| companion(function));
     let invalidate_tag = function.options.tags.is_some().then(|| invalidate_tag(function));
@@ -44,14 +44,14 @@ fn checked(function: &Function) -> TokenStream {
 }
 
 /// The static that holds the cache.
-fn slot(function: &Function) -> TokenStream {
-    let (root, name) = (&function.root, function.hidden("slot"));
+fn lazy_cache(function: &Function) -> TokenStream {
+    let (root, name) = (&function.root, function.hidden("lazy_cache"));
     quote! {
         #[doc(hidden)]
         #[inline]
-        fn #name() -> &'static #root::__private::Slot {
-            static SLOT: #root::__private::Slot = #root::__private::Slot::new();
-            &SLOT
+        fn #name() -> &'static #root::__private::LazyCache {
+            static CACHE: #root::__private::LazyCache = #root::__private::LazyCache::new();
+            &CACHE
         }
     }
 }
@@ -60,7 +60,7 @@ fn slot(function: &Function) -> TokenStream {
 /// key expressions.
 fn cache(function: &Function) -> TokenStream {
     let root = &function.root;
-    let (name, slot) = (function.hidden("cache"), function.hidden("slot"));
+    let (name, lazy_cache) = (function.hidden("cache"), function.hidden("lazy_cache"));
     let value = function.stored();
     let (given, suffix) = names(function);
     let builder = quote::format_ident!("{}", function.tier.name());
@@ -79,7 +79,7 @@ fn cache(function: &Function) -> TokenStream {
         #[allow(clippy::type_complexity)]
         fn #name<__LarderKey: #bound #clone>() -> #opened {
             #root::__private::#open(
-                Self::#slot(),
+                Self::#lazy_cache(),
                 #root::__private::Owner::of::<Self>(#given, #suffix),
                 |name| #root::__private::#builder::<__LarderKey, #value>(name)#options.build(),
             )
@@ -302,9 +302,9 @@ fn lints() -> TokenStream {
 
 /// Maps an error: if the cache could not be opened, it gives the reason.
 fn explained(function: &Function) -> TokenStream {
-    let (root, slot) = (&function.root, function.hidden("slot"));
+    let (root, lazy_cache) = (&function.root, function.hidden("lazy_cache"));
     quote!(.map_err(|error| {
-        Self::#slot().why(#root::__private::Owner::of::<Self>(::core::option::Option::None, ""), error)
+        Self::#lazy_cache().why(#root::__private::Owner::of::<Self>(::core::option::Option::None, ""), error)
     }))
 }
 
@@ -387,11 +387,11 @@ fn key_bounds(function: &Function) -> TokenStream {
 /// Needs no key, and does not open the cache.
 fn stats(function: &Function) -> TokenStream {
     let (vis, root) = (&function.item.vis, &function.root);
-    let (name, slot) = (function.companion("stats"), function.hidden("slot"));
+    let (name, lazy_cache) = (function.companion("stats"), function.hidden("lazy_cache"));
     quote! {
         /// Statistics of the cache; all zero before its first use.
         #vis fn #name() -> #root::Stats {
-            Self::#slot().stats(#root::__private::Owner::of::<Self>(::core::option::Option::None, ""))
+            Self::#lazy_cache().stats(#root::__private::Owner::of::<Self>(::core::option::Option::None, ""))
         }
     }
 }

@@ -1,8 +1,8 @@
 //! Scopes: a context closes its caches when it ends, and removes its temporary data.
 
-#[cfg(feature = "_codec")]
-mod place;
 mod scope;
+#[cfg(feature = "_codec")]
+mod temporary_dir;
 
 #[cfg(feature = "async")]
 use std::future::Future;

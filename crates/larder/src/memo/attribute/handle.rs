@@ -63,7 +63,7 @@ where
     }
 
     /// Logs that a batch returned a wrong number of answers.
-    pub(super) fn tell_uneven(&self) {
+    pub(super) fn log_count_mismatch(&self) {
         tracing::error!(
             target: "larder", function = self.name,
             "a batch has to have a result for each item; nothing of it is stored"

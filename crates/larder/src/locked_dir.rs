@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use tempfile::TempDir;
 
-use crate::lock::Lock;
+use crate::dir_lock::DirLock;
 use crate::registry::DROPPED_LIMIT;
 
 /// The directories of the live caches of this process.
@@ -23,10 +23,10 @@ static OPEN: Lazy<Mutex<HashSet<PathBuf>>> = Lazy::new(Mutex::default);
 ///
 /// Dropping it releases the lock and deletes a private directory.
 #[derive(Debug)]
-pub(crate) struct Folder {
+pub(crate) struct LockedDir {
     path: PathBuf,
     shared: bool,
-    lock: Mutex<Lock>,
+    lock: Mutex<DirLock>,
     _private: Option<TempDir>,
     /// Dropped last: a path that is free in the register has a free lock.
     _registered: Registered,
@@ -35,7 +35,7 @@ pub(crate) struct Folder {
 /// How often a private directory may be deleted before it is locked.
 const PRIVATE_TRIES: usize = 8;
 
-impl Folder {
+impl LockedDir {
     /// Opens the directory of the cache `name` in `dir`, or in the platform's cache folder. Several processes
     /// may open a shared directory at once, if all of them share it.
     pub(crate) fn open(dir: Option<PathBuf>, name: &str, shared: bool) -> Result<Self> {
@@ -52,7 +52,7 @@ impl Folder {
         let path = path.canonicalize().map_err(|error| failed(path, error))?;
         sweep(path.parent().unwrap_or(&path));
         let registered = Registered::when_free(&path)?;
-        match Lock::take(&path, shared)? {
+        match DirLock::take(&path, shared)? {
             Some(lock) => {
                 Ok(Self { path, shared, lock: Mutex::new(lock), _private: None, _registered: registered })
             }
@@ -81,7 +81,7 @@ impl Folder {
     }
 }
 
-impl CacheDir for Folder {
+impl CacheDir for LockedDir {
     fn ensure(&self) -> Result<()> {
         let mut lock = self.lock.lock();
         if lock.is_of(&self.path) {
@@ -149,13 +149,13 @@ fn not_shared(path: &Path) -> Error {
 }
 
 /// Creates a directory in `beside` and locks it. Retries if the directory is deleted before it is locked.
-fn private_directory(beside: &Path) -> Result<(TempDir, Lock)> {
+fn private_directory(beside: &Path) -> Result<(TempDir, DirLock)> {
     let prefix = format!("~{}-", std::process::id());
     let mut failure = busy(beside);
     for _ in 0..PRIVATE_TRIES {
         let private = tempfile::Builder::new().prefix(&prefix).tempdir_in(beside);
         let private = private.map_err(|error| failed(beside, error))?;
-        match Lock::take(private.path(), false) {
+        match DirLock::take(private.path(), false) {
             Ok(Some(lock)) => return Ok((private, lock)),
             Ok(None) => {}
             Err(error) => failure = error,
@@ -169,7 +169,7 @@ fn sweep(beside: &Path) {
     for entry in fs::read_dir(beside).into_iter().flatten().flatten() {
         if entry.file_name().to_str().is_some_and(is_private) {
             let path = entry.path();
-            match sweep_away(&path) {
+            match delete_orphan(&path) {
                 Ok(true) => {
                     tracing::info!(target: "larder", directory = %path.display(), "a private directory that a process left behind was deleted")
                 }
@@ -184,8 +184,8 @@ fn sweep(beside: &Path) {
 
 /// Deletes a private directory unless a process holds its lock. A process whose directory is deleted before
 /// it has locked it creates another one.
-fn sweep_away(path: &Path) -> io::Result<bool> {
-    match Lock::of_orphan(path)? {
+fn delete_orphan(path: &Path) -> io::Result<bool> {
+    match DirLock::of_orphan(path)? {
         Some(_lock) => fs::remove_dir_all(path).map(|()| true),
         None => Ok(false),
     }

@@ -11,14 +11,14 @@ use std::path::Path;
 
 use larder_core::{Error, ErrorKind, Result};
 
-use crate::folder::failed;
+use crate::locked_dir::failed;
 
 /// How often to retry if the locked file was deleted meanwhile.
 const TRIES: usize = 16;
 
 /// A lock held while a directory is in use. The operating system releases it when the process ends.
 #[derive(Debug)]
-pub(crate) struct Lock {
+pub(crate) struct DirLock {
     /// `None` where directories cannot be locked.
     dir: Option<File>,
     /// `None` for a directory without the file, which is about to be deleted.
@@ -27,14 +27,14 @@ pub(crate) struct Lock {
 
 /// The outcome of an attempt to lock.
 enum Attempt {
-    Held(Lock),
+    Held(DirLock),
     /// Another process holds the lock.
     Busy,
     /// The locked file is no longer at the path.
     Gone,
 }
 
-impl Lock {
+impl DirLock {
     /// Locks an existing directory, exclusively or shared; `None` if another process holds it.
     pub(crate) fn take(dir: &Path, shared: bool) -> Result<Option<Self>> {
         for _ in 0..TRIES {
@@ -100,7 +100,7 @@ fn attempt(dir: &Path, shared: bool) -> io::Result<Attempt> {
     if !try_lock(&file, shared)? {
         return Ok(Attempt::Busy);
     }
-    let lock = Lock { dir: of_dir, file: Some(file) };
+    let lock = DirLock { dir: of_dir, file: Some(file) };
     Ok(if lock.is_of(dir) { Attempt::Held(lock) } else { Attempt::Gone })
 }
 
@@ -158,8 +158,8 @@ fn is_at(_: &File, path: &Path) -> bool {
 mod tests {
     use super::*;
 
-    fn take(dir: &Path, shared: bool) -> Option<Lock> {
-        Lock::take(dir, shared).unwrap()
+    fn take(dir: &Path, shared: bool) -> Option<DirLock> {
+        DirLock::take(dir, shared).unwrap()
     }
 
     #[cfg(unix)]
@@ -205,7 +205,7 @@ mod tests {
         let file = open_file(dir.path()).unwrap();
         file.try_lock().unwrap();
         assert!(take(dir.path(), false).is_none());
-        assert!(Lock::of_orphan(dir.path()).unwrap().is_none());
+        assert!(DirLock::of_orphan(dir.path()).unwrap().is_none());
         drop(file);
         assert!(take(dir.path(), false).is_some());
     }
@@ -216,8 +216,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let held = take(dir.path(), false).unwrap();
         fs::remove_file(dir.path().join("lock")).unwrap();
-        assert!(Lock::of_orphan(dir.path()).unwrap().is_none());
+        assert!(DirLock::of_orphan(dir.path()).unwrap().is_none());
         drop(held);
-        assert!(Lock::of_orphan(dir.path()).unwrap().is_some());
+        assert!(DirLock::of_orphan(dir.path()).unwrap().is_some());
     }
 }
