@@ -32,7 +32,7 @@ use tempfile::TempDir;
 
 use self::subject::Under;
 use self::troubles::Troubled;
-use crate::fixtures::{Plan, Rig};
+use crate::fixtures::{Plan, TestEngine};
 
 /// The tiers that a history runs over.
 #[derive(Clone, Copy, Debug)]
@@ -155,7 +155,13 @@ fn open(tiers: Tiers, dir: &TempDir) -> Vec<Troubled> {
 }
 
 /// Runs two threads and three tasks, and optionally a thread that causes failures.
-fn run(rig: &Arc<Rig>, history: &Arc<History>, work: &Arc<Workload>, rng: &mut Rng, trouble: &[Troubled]) {
+fn run(
+    rig: &Arc<TestEngine>,
+    history: &Arc<History>,
+    work: &Arc<Workload>,
+    rng: &mut Rng,
+    trouble: &[Troubled],
+) {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().unwrap();
     thread::scope(|scope| {
         for mut rng in [rng.fork(), rng.fork()] {

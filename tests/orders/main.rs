@@ -12,7 +12,6 @@
 mod batches;
 mod changes;
 mod director;
-mod far;
 #[expect(dead_code, reason = "other tests need more of it")]
 #[path = "../fixtures.rs"]
 mod fixtures;
@@ -20,6 +19,7 @@ mod lazy_caches;
 mod lifecycle;
 mod loads;
 mod rings;
+mod scenario;
 mod sections;
-mod stage;
 mod standins;
+mod suspending_tier;
