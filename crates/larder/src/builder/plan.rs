@@ -44,9 +44,11 @@ pub(super) fn home(
 ) -> Result<Option<TierKind>> {
     check_namespace(settings)?;
     match (settings.redis.is_some(), url_config, home) {
-        (true, None, Some(home)) => {
-            Err(Error::config("redis", format_args!("one beside a home of {home}"), "one for `ucache`"))
-        }
+        (true, None, Some(home)) => Err(Error::config(
+            "redis",
+            format_args!("a server for a cache with the home {home}"),
+            "a server for `ucache`",
+        )),
         (true, Some(_), _) => Ok(None),
         (_, Some(url_config), _) => Ok(url_config.home()),
         (_, None, home) => Ok(home),
@@ -56,7 +58,7 @@ pub(super) fn home(
 fn check_namespace(settings: &Settings) -> Result<()> {
     match &settings.namespace {
         Some(given) if cfg!(not(feature = "redis")) => {
-            Err(Error::config("namespace", given, "none in a build without Redis"))
+            Err(Error::config("namespace", given, "no namespace in a build without the feature `redis`"))
         }
         _ => Ok(()),
     }
@@ -137,6 +139,6 @@ fn check_thresholds(thresholds: Thresholds) -> Result<()> {
     Err(Error::config(
         "thresholds",
         format_args!("{small}, {medium}, {large} bytes"),
-        "sizes that do not descend",
+        "sizes in ascending order",
     ))
 }
