@@ -75,11 +75,11 @@ fn breaker_openings_and_closings_are_logged_but_refusals_are_not() {
     disk.fail(Operation::Get, Times::Forever, ErrorKind::Io);
     let lines = lines_of(|| (0..100).for_each(|_| assert!(try_get(&engine, 1).is_err())));
     assert_eq!(lines.len(), 6, "five failures and the opening: {lines:#?}");
-    assert!(lines[4].contains("left alone") && lines[4].contains("reads"), "{lines:#?}");
+    assert!(lines[4].contains("breaker of a tier opened") && lines[4].contains("reads"), "{lines:#?}");
     disk.heal();
     clock.advance(LONG);
     let lines = lines_of(|| assert!(try_get(&engine, 1).is_ok()));
-    assert!(lines.len() == 1 && lines[0].contains("the tier is back"), "{lines:#?}");
+    assert!(lines.len() == 1 && lines[0].contains("breaker of a tier closed"), "{lines:#?}");
 }
 
 #[test]

@@ -340,11 +340,11 @@ mod byte_tiers {
             // The server is reachable but not usable. The statistics, `explain` and an event report the
             // reason.
             Err(error) if error.kind() == ErrorKind::Unsupported => {
-                tracing::error!(target: "larder", cache = name, error = %error, "goes on without Redis");
+                tracing::error!(target: "larder", cache = name, error = %error, "Redis cannot be used; the cache works without it");
             }
             Err(error) if required.contains(TierKind::Redis) => return Err(error.during("build")),
             Err(error) => {
-                tracing::warn!(target: "larder", cache = name, error = %error, "goes on without Redis until it is there");
+                tracing::warn!(target: "larder", cache = name, error = %error, "Redis is unavailable; the cache works without it until it connects");
             }
             Ok(()) => {}
         }

@@ -44,7 +44,10 @@ impl DirLock {
                 Attempt::Gone => {}
             }
         }
-        let message = format!("the directory {}: its lock is deleted again and again", dir.display());
+        let message = format!(
+            "the directory {}: its lock file was deleted during each of {TRIES} attempts to lock it",
+            dir.display()
+        );
         Err(Error::new(ErrorKind::Unavailable, message))
     }
 

@@ -69,7 +69,7 @@ impl LockedDir {
             target: "larder",
             directory = %shared.display(),
             private = %path.display(),
-            "another process has the directory of this cache: it gets a private one, deleted at its end"
+            "another process uses the directory of this cache; the cache gets a private one, which is deleted at its end"
         );
         let lock = Mutex::new(lock);
         Ok(Self { path, shared: false, lock, _private: Some(private), _registered: registered })
@@ -91,7 +91,8 @@ impl CacheDir for LockedDir {
         if lock.renew(&self.path, self.shared)? {
             return Ok(());
         }
-        let message = format!("another process has the directory {}, which was removed", self.path.display());
+        let message =
+            format!("the directory {} was removed, and another process uses it now", self.path.display());
         Err(Error::new(ErrorKind::Unavailable, message))
     }
 }
@@ -122,7 +123,7 @@ impl Drop for Registered {
 }
 
 fn busy(path: &Path) -> Error {
-    let message = format!("a live cache of this process has the directory {}", path.display());
+    let message = format!("a live cache of this process uses the directory {}", path.display());
     Error::new(ErrorKind::Busy, message)
 }
 
@@ -141,7 +142,7 @@ pub(crate) fn create(path: &Path) -> Result<()> {
 
 fn not_shared(path: &Path) -> Error {
     let message = format!(
-        "another process has the directory {} for itself: every cache that shares it must be built with \
+        "another process uses the directory {} alone: every cache that shares it must be built with \
          `sharing(Sharing::Processes)`",
         path.display()
     );
@@ -171,11 +172,11 @@ fn sweep(beside: &Path) {
             let path = entry.path();
             match delete_orphan(&path) {
                 Ok(true) => {
-                    tracing::info!(target: "larder", directory = %path.display(), "a private directory that a process left behind was deleted")
+                    tracing::info!(target: "larder", directory = %path.display(), "deleted the private directory of an ended process")
                 }
                 Ok(false) => {}
                 Err(error) => {
-                    tracing::debug!(target: "larder", directory = %path.display(), %error, "a private directory is left")
+                    tracing::debug!(target: "larder", directory = %path.display(), %error, "cannot delete the private directory of an ended process")
                 }
             }
         }
@@ -204,7 +205,7 @@ fn is_private(name: &str) -> bool {
 
 pub(crate) fn default_base() -> Result<PathBuf> {
     let cache = dirs::cache_dir().ok_or_else(|| {
-        Error::config("dir", "nothing, and this platform names no cache folder", "a folder to use")
+        Error::config("dir", "nothing, and the platform has no cache directory", "a directory")
     })?;
     Ok(cache.join("larder").join(path_segment(&executable())))
 }

@@ -168,7 +168,7 @@ fn describe() {
             describe_counter!(tier_name_of(&counted), unit_of(counted.name), counted.help);
         }
     }
-    describe_counter!("larder_tier_evictions_total", Unit::Count, "Entries that a tier let go of by itself.");
+    describe_counter!("larder_tier_evictions_total", Unit::Count, "Entries that a tier removed by itself.");
     describe_counter!("larder_tier_operations_total", Unit::Count, "Calls that reached the tier.");
     describe_gauge!("larder_tier_entries", Unit::Count, "Entries that a tier holds.");
     describe_gauge!("larder_tier_bytes", Unit::Bytes, "Bytes that a tier holds.");

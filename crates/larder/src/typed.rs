@@ -60,7 +60,7 @@ where
 pub(crate) fn typed<V: Clone + Send + Sync + 'static>(value: Value) -> V {
     match value.into_inner() {
         Some(value) => value,
-        None => unreachable!("a value of another type in a cache of {}", std::any::type_name::<V>()),
+        None => unreachable!("the value is not of the type {} of the cache", std::any::type_name::<V>()),
     }
 }
 
@@ -68,7 +68,7 @@ pub(crate) fn typed<V: Clone + Send + Sync + 'static>(value: Value) -> V {
 fn typed_error<E: Send + Sync + 'static>(error: AnyError) -> Arc<E> {
     match error.into_shared() {
         Some(error) => error,
-        None => unreachable!("an error of another type than {}", std::any::type_name::<E>()),
+        None => unreachable!("the error is not of the type {}", std::any::type_name::<E>()),
     }
 }
 

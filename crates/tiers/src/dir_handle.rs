@@ -75,7 +75,7 @@ impl DirHandle {
     /// The error of the call that finds the directory gone.
     pub(crate) fn removed_error(&self) -> Error {
         let message = format!(
-            "{}: the directory, or a file of it, was removed while it was open, and its entries are lost",
+            "{}: the directory or one of its files was removed while it was open; its entries are lost",
             self.path.display()
         );
         Error::new(ErrorKind::Unavailable, message)

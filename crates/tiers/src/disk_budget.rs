@@ -310,9 +310,9 @@ impl BudgetShare {
         }
         let (budget, limit) = (self.effective_limit(), self.limit());
         let message = format!(
-            "the medium has room for {budget} of {limit} bytes: entries are evicted before their budget is full"
+            "the disk has room for {budget} of the {limit} bytes of `disk_bytes`; entries are evicted early"
         );
-        tracing::warn!(target: "larder", budget, limit, "the medium has less room than the budget: entries are evicted");
+        tracing::warn!(target: "larder", budget, limit, "the disk has less free space than the disk budget; entries are evicted early");
         Err(Error::new(ErrorKind::Full, message))
     }
 }

@@ -70,9 +70,9 @@ pub(crate) fn retry_when_full<T>(
         share.write_failed();
     }
     if share.relief.allows(share.elapsed(), RELIEF_PAUSE) {
-        tracing::warn!(target: "larder", %error, budget = share.effective_limit(), "the medium has no room: entries are evicted");
+        tracing::warn!(target: "larder", %error, budget = share.effective_limit(), "a write failed for lack of space or file handles; entries are evicted");
         if let Err(error) = free_space(shortage) {
-            tracing::warn!(target: "larder", %error, "no room could be made on the medium");
+            tracing::warn!(target: "larder", %error, "cannot free space or file handles");
         }
     }
     write()

@@ -155,7 +155,7 @@ impl Replica {
         if !marked.is_empty()
             && let Err(error) = self.invalidations.adopt(marked)
         {
-            tracing::warn!(target: "larder", %error, "what other nodes invalidated could not be written down here");
+            tracing::warn!(target: "larder", %error, "cannot record the invalidations of other nodes in the local log");
         }
         self.heard.fetch_max(heard, Ordering::AcqRel);
         self.asked.raise(begun);
@@ -243,7 +243,7 @@ impl Engine {
             let lost = nodes.replica.owed();
             self.counters.repairs_lost.add(lost as u64);
             if lost > 0 {
-                tracing::warn!(target: "larder", lost, "other nodes were not told of invalidations: the shared tier is away");
+                tracing::warn!(target: "larder", lost, "cannot share invalidations with other nodes: the shared tier is unavailable");
             }
         }
     }

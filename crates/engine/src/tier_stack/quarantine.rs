@@ -139,7 +139,7 @@ impl Quarantine {
             self.whole.store(true, Ordering::Release);
             self.given_up.fetch_add(keys.len(), Ordering::Relaxed);
             keys.clear();
-            tracing::error!(target: "larder", tier = %self.tier, "too many removals failed: the tier is left alone");
+            tracing::error!(target: "larder", tier = %self.tier, "too many removals failed; the whole tier is in quarantine");
         }
         self.len.store(keys.len(), Ordering::Release);
     }
@@ -199,7 +199,7 @@ impl Quarantine {
         if let Err(error) = invalidation.set(set) {
             tracing::error!(
                 target: "larder", tier = %self.tier, %error, set,
-                "cannot note whether the tier holds outdated entries"
+                "cannot update the dirty flag of the tier"
             );
         }
     }

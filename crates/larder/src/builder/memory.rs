@@ -193,7 +193,7 @@ where
             let bytes = resolved.forget_memory_bytes();
             tracing::debug!(
                 target: "larder", cache = %self.given.name, bytes,
-                "a budget of memory in bytes does not fit this cache, its capacity counts"
+                "`memory_bytes` does not apply to this cache; `capacity` applies"
             );
         }
         Ok(resolved)

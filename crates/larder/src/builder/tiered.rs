@@ -385,7 +385,7 @@ impl Untyped {
         let is_ours = matches!(server, None | Some(Source::Code | Source::Url))
             || url_config.is_some() && server == resolved.source("url");
         if names_tiers && !is_ours {
-            tracing::debug!(target: "larder", cache = %self.given.name, "a server was named that this cache has no use for");
+            tracing::debug!(target: "larder", cache = %self.given.name, "`redis` is ignored: this cache has no shared tier");
             resolved.forget_server();
         }
         Ok((resolved, url_config))

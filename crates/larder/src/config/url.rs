@@ -29,7 +29,7 @@ impl UrlConfig {
 
     fn add(&mut self, tier: TierKind, url: &str) -> Result<()> {
         if self.tiers.contains(tier) {
-            return Err(wrong(url, "one URL a tier"));
+            return Err(wrong(url, "one URL per tier"));
         }
         self.tiers.push(tier);
         Ok(())
@@ -71,7 +71,7 @@ enum Place<'a> {
     Nowhere,
 }
 
-const ALLOWED: &str = "`memory:`, `sled:///dir`, `file:///dir`, `redis://host`, `null:`, parted by spaces";
+const ALLOWED: &str = "`memory:`, `sled:///dir`, `file:///dir`, `redis://host`, `null:`, separated by spaces";
 
 /// As [`read`], but attributes the options and errors to `source`, unless that is code.
 pub(crate) fn parse_as(urls: &str, source: &Source) -> Result<UrlConfig> {

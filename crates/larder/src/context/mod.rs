@@ -194,7 +194,7 @@ fn end_unattended(scope: &Arc<Scope>) {
     let scope = Arc::clone(scope);
     hand_off(move || {
         if let Err(error) = scope.end() {
-            tracing::warn!(target: "larder", context = %scope.name(), ?error, "a context was dropped, and not all of it could be cleaned up");
+            tracing::warn!(target: "larder", context = %scope.name(), ?error, "cannot clean up all data of a dropped context");
         }
     });
 }
@@ -267,7 +267,7 @@ fn both<T, E: From<Error>>(outcome: Result<T, E>, ended: Result<()>, scope: &Sco
         (Ok(value), ended) => ended.map(|()| value).map_err(E::from),
         (Err(error), Ok(())) => Err(error),
         (Err(error), Err(also)) => {
-            tracing::warn!(target: "larder", context = %scope.name(), error = ?also, "not all of a context could be cleaned up");
+            tracing::warn!(target: "larder", context = %scope.name(), error = ?also, "cannot clean up all data of a context");
             Err(error)
         }
     }

@@ -63,10 +63,10 @@ impl Orphan {
     fn remove(self) {
         match remove(&self.path) {
             Ok(()) => {
-                tracing::info!(target: "larder", path = %self.path.display(), "removed what a killed process left")
+                tracing::info!(target: "larder", path = %self.path.display(), "removed the temporary directory of an ended process")
             }
             Err(error) => {
-                tracing::warn!(target: "larder", path = %self.path.display(), %error, "cannot remove what a killed process left");
+                tracing::warn!(target: "larder", path = %self.path.display(), %error, "cannot remove the temporary directory of an ended process");
             }
         }
     }

@@ -295,7 +295,7 @@ fn rename(from: &Path, to: &Path) -> Result<()> {
 fn delete(dir: &Path) {
     match fs::remove_dir_all(dir) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            tracing::warn!(target: "larder", path = %dir.display(), %error, "cannot delete a dropped database");
+            tracing::warn!(target: "larder", path = %dir.display(), %error, "cannot delete a database");
         }
         _ => {}
     }

@@ -30,7 +30,7 @@ impl DiskTier {
             return Ok(());
         }
         let lost = self.dir_handle.removed_error();
-        tracing::error!(target: "larder", error = %lost, "the disk tier begins anew");
+        tracing::error!(target: "larder", error = %lost, "the disk tier lost its files and starts empty");
         *compaction = None;
         let _nothing_to_delete = self.reaper.wait();
         let mut state = self.state.write();

@@ -218,7 +218,7 @@ impl DiskTier {
         let bytes = frame.len() as u64;
         let bytes_max = self.frame_bytes_max();
         if bytes > bytes_max {
-            let message = format!("a frame of {bytes} bytes; at most {bytes_max} are taken");
+            let message = format!("the frame has {bytes} bytes; the tier allows {bytes_max}");
             return self.with_store(|_| Err(Error::new(ErrorKind::TooLarge, message)));
         }
         self.check_for_loss_if_due()?;
@@ -328,7 +328,7 @@ impl DiskTier {
 impl Drop for DiskTier {
     fn drop(&mut self) {
         if let Err(error) = self.close_now(!self.marker.knows_boot()) {
-            tracing::warn!(target: "larder", %error, "the disk tier was dropped, and could not write all it held");
+            tracing::warn!(target: "larder", %error, "the disk tier was dropped and could not write all buffered changes");
         }
     }
 }
@@ -340,7 +340,7 @@ impl fmt::Debug for DiskTier {
 }
 
 fn not_opened_again() -> Error {
-    Error::new(ErrorKind::Unavailable, "the tier failed and could not be opened again")
+    Error::new(ErrorKind::Unavailable, "the tier failed and could not be reopened")
 }
 
 /// Runs `call` in the first poll, and adds the tier and the operation to an error.

@@ -48,12 +48,14 @@ pub(in crate::disk) fn open(context: &OpenContext<'_>, last_shutdown: LastShutdo
         None => (fresh(context)?, None),
     };
     let counted = count(&databases, &replay, &segments).and_then(|tallied| match tally {
-        Some(tally) if tally != tallied => Err(Error::new(ErrorKind::Corrupt, "rows are missing or changed")),
+        Some(tally) if tally != tallied => {
+            Err(Error::new(ErrorKind::Corrupt, "the rows do not match the counts in the journal"))
+        }
         _ => Ok(()),
     });
     let databases = match counted {
         Err(error) if error.kind() == ErrorKind::Corrupt => {
-            tracing::warn!(target: "larder", %error, "a torn database");
+            tracing::warn!(target: "larder", %error, "a database is damaged");
             let databases = start_over(context, databases)?;
             count(&databases, &replay, &segments)?;
             databases
@@ -67,7 +69,7 @@ pub(in crate::disk) fn open(context: &OpenContext<'_>, last_shutdown: LastShutdo
     if !replay.is_empty()
         && let Err(error) = store.checkpoint()
     {
-        tracing::warn!(target: "larder", %error, "the journal of an earlier process stays for now");
+        tracing::warn!(target: "larder", %error, "cannot flush the databases; the journal of the previous process is kept");
     }
     Ok(store)
 }
@@ -96,10 +98,10 @@ fn discard_untrusted(layout: &Layout, last_shutdown: LastShutdown) -> Result<()>
         let path = layout.dir().display();
         match last_shutdown {
             LastShutdown::Unknown => {
-                tracing::warn!(target: "larder", %path, "the machine went down, or a removal could not be written down, while this was open: it starts empty")
+                tracing::warn!(target: "larder", %path, "the machine went down, or a removal was not recorded, while the directory was open; the disk tier starts empty")
             }
             _ => {
-                tracing::warn!(target: "larder", %path, "the journal is damaged: the disk tier starts empty")
+                tracing::warn!(target: "larder", %path, "the journal is damaged; the disk tier starts empty")
             }
         }
     }
@@ -150,7 +152,7 @@ fn open_runs(layout: &Layout, newest: u64) -> Result<Vec<Arc<SortedRun>>> {
     for (number, path) in layout.runs()?.into_iter().rev() {
         let opened = if number < newest { SortedRun::open(number, path)? } else { None };
         let Some(run) = opened else {
-            tracing::warn!(target: "larder", path = %layout.dir().display(), number, "a torn pack; its entries are lost, and older ones");
+            tracing::warn!(target: "larder", path = %layout.dir().display(), number, "a sorted run is damaged; its entries and older ones are lost");
             delete_runs(layout, |other| other <= number)?;
             break;
         };
@@ -172,7 +174,7 @@ fn open_database(layout: &Layout, number: u64, cache_bytes: u64) -> Result<Optio
         Err(OpenError::Failed(error)) => Err(error),
         Err(OpenError::Torn(reason)) => {
             let path = layout.set_aside(number)?;
-            tracing::warn!(target: "larder", path = %path.display(), %reason, "a torn database is set aside; its entries are lost");
+            tracing::warn!(target: "larder", path = %path.display(), %reason, "a damaged database was set aside; its entries are lost");
             Ok(None)
         }
     }
@@ -196,7 +198,7 @@ pub(in crate::disk) fn create_database(context: &OpenContext<'_>, number: u64) -
     });
     opened.map_err(|error| {
         if let Err(error) = layout.discard(number) {
-            tracing::warn!(target: "larder", %error, "cannot delete a database that was not finished");
+            tracing::warn!(target: "larder", %error, "cannot delete an incomplete database");
         }
         match error {
             OpenError::Failed(error) => error,
@@ -247,7 +249,7 @@ fn start_over(context: &OpenContext<'_>, torn: Databases) -> Result<Databases> {
     }
     torn.newest.close();
     let path = layout.set_aside(number)?;
-    tracing::warn!(target: "larder", path = %path.display(), "a torn database is set aside; its entries are lost");
+    tracing::warn!(target: "larder", path = %path.display(), "a damaged database was set aside; its entries are lost");
     Ok(Databases::of(create_database(context, number + 1)?))
 }
 

@@ -87,7 +87,7 @@ impl DiskTier {
         let kept = self.reaper.wait().and_then(|()| self.drop_expired());
         let kept = kept.and_then(|()| self.enforce_budget(&mut compaction));
         let Err(error) = kept else { return Ok(()) };
-        tracing::debug!(target: "larder", %error, "what is evicted cannot be written down");
+        tracing::debug!(target: "larder", %error, "cannot record evictions; the oldest files are deleted instead");
         *compaction = None;
         let has_dropped = self.drop_oldest()?;
         drop(compaction);

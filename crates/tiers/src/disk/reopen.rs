@@ -63,7 +63,7 @@ impl DiskTier {
         }
         let mut state = self.state.write();
         if let Some(Err(error)) = state.take().map(|store| store.close(false)) {
-            tracing::debug!(target: "larder", %error, "the failed store could not write all it held");
+            tracing::debug!(target: "larder", %error, "cannot write the buffered changes of the failed store");
         }
         self.open_again(&mut state, self.marker.is_withdrawn());
     }
@@ -76,12 +76,14 @@ impl DiskTier {
         let last_shutdown = if is_lost { LastShutdown::Unknown } else { LastShutdown::Killed };
         match self.in_place().and_then(|()| recovery::open(&self.context(), last_shutdown)) {
             Ok(store) => {
-                tracing::warn!(target: "larder", "a failed disk tier was opened again");
+                tracing::warn!(target: "larder", "the disk tier was reopened after a failure");
                 *state = Some(store);
                 self.budget.fit_to_free_space(self.available());
                 self.needs_reopen.store(false, Ordering::Release);
             }
-            Err(error) => tracing::warn!(target: "larder", %error, "a failed disk tier does not open again"),
+            Err(error) => {
+                tracing::warn!(target: "larder", %error, "cannot reopen the disk tier after a failure")
+            }
         }
     }
 

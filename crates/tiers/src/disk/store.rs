@@ -185,7 +185,7 @@ impl Store {
             && flushed.is_ok()
             && let Err(error) = self.journal.tally(self.databases.tally())
         {
-            tracing::debug!(target: "larder", %error, "the next open cannot tell whether the databases are whole");
+            tracing::debug!(target: "larder", %error, "cannot record the row counts; the next open does not verify the databases");
         }
         self.databases.frozen.into_iter().for_each(Database::close);
         self.databases.newest.close();

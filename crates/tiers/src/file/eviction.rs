@@ -5,7 +5,7 @@ use larder_core::tier::Tier;
 use larder_core::{Error, ErrorKind, Result};
 
 use super::FileTier;
-use super::index::{BLOCK, EntryRef, Index, KnownDeadline};
+use super::index::{BLOCK, EntryId, Index, KnownDeadline};
 use super::reservation::Reservation;
 use crate::durable_sync::available;
 use crate::pressure::{self, Shortage};
@@ -50,27 +50,27 @@ impl FileTier {
         }
         self.learn_deadlines()?;
         let mut expired = 0;
-        while let Some(entry_ref) = self.expired()? {
-            self.evict(entry_ref)?;
+        while let Some(id) = self.expired()? {
+            self.evict(id)?;
             expired += 1;
         }
         self.shrink_to_budget(VICTIMS_MIN.saturating_sub(expired))
     }
 
-    fn expired(&self) -> Result<Option<EntryRef>> {
+    fn expired(&self) -> Result<Option<EntryId>> {
         Ok(self.index()?.expired(self.budget.now()))
     }
 
     /// Reads the deadlines of entries that an earlier process, or another one, wrote.
     fn learn_deadlines(&self) -> Result<()> {
         for _ in 0..HEADS_AT_ONCE {
-            let Some(entry_ref) = self.index()?.unknown() else { break };
+            let Some(id) = self.index()?.unknown() else { break };
             // An entry whose head cannot be read counts as never expiring. It is evicted in its
             // turn.
-            let head = self.layout.read_head(entry_ref.digest);
+            let head = self.layout.read_head(id.digest);
             let until =
                 head.and_then(|head| kept_until(&head)).map_or(KnownDeadline::NEVER, KnownDeadline::At);
-            self.index()?.set_deadline(entry_ref, until);
+            self.index()?.set_deadline(id, until);
         }
         Ok(())
     }
@@ -111,8 +111,10 @@ impl FileTier {
                     self.rescan()?;
                     continue;
                 }
-                let message =
-                    format!("no room for {bytes} bytes in a budget of {}", self.budget.effective_limit());
+                let message = format!(
+                    "cannot free {bytes} bytes within a disk budget of {} bytes",
+                    self.budget.effective_limit()
+                );
                 return Err(Error::new(ErrorKind::Full, message));
             };
             self.evict(victim)?;
@@ -120,7 +122,7 @@ impl FileTier {
         }
     }
 
-    fn evict(&self, victim: EntryRef) -> Result<()> {
+    fn evict(&self, victim: EntryId) -> Result<()> {
         let deleted = self.delete(victim);
         let mut index = self.index()?;
         match deleted {

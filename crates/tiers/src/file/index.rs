@@ -33,7 +33,7 @@ fn leaf_of(digest: u128) -> u16 {
 
 /// Identifies one version of an entry. Each put of a key creates a new version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct EntryRef {
+pub(super) struct EntryId {
     pub(super) digest: u128,
     pub(super) version: u64,
 }
@@ -116,12 +116,12 @@ pub(super) struct Removed {
 
 impl Index {
     /// Looks up the entry of `digest`. Does not count as a read.
-    pub(super) fn find(&self, digest: u128) -> Option<EntryRef> {
-        self.entries.get(&digest).map(|entry| EntryRef { digest, version: entry.version })
+    pub(super) fn find(&self, digest: u128) -> Option<EntryId> {
+        self.entries.get(&digest).map(|entry| EntryId { digest, version: entry.version })
     }
 
     /// Looks up the entry of `digest`, and counts as a read.
-    pub(super) fn touch(&mut self, digest: u128) -> Option<EntryRef> {
+    pub(super) fn touch(&mut self, digest: u128) -> Option<EntryId> {
         let used = self.tick();
         let entry = self.entries.get_mut(&digest)?;
         let former = *entry;
@@ -131,7 +131,7 @@ impl Index {
             self.dequeue(former);
             self.queue(digest, entry);
         }
-        Some(EntryRef { digest, version: entry.version })
+        Some(EntryId { digest, version: entry.version })
     }
 
     /// Records a file of `len` bytes under `digest`, with an unknown deadline, in place of a former
@@ -167,16 +167,15 @@ impl Index {
         Change { taken, freed }
     }
 
-    /// Removes `entry_ref`, if it is the present version of its key.
-    pub(super) fn remove(&mut self, entry_ref: EntryRef) -> Option<Removed> {
-        if self.find(entry_ref.digest) != Some(entry_ref) {
+    /// Removes `id`, if it is the present version of its key.
+    pub(super) fn remove(&mut self, id: EntryId) -> Option<Removed> {
+        if self.find(id.digest) != Some(id) {
             return None;
         }
-        let entry = self.entries.remove(&entry_ref.digest)?;
+        let entry = self.entries.remove(&id.digest)?;
         self.dequeue(entry);
-        self.expiries.remove(&(entry.until, entry_ref.digest));
-        let empty_folders =
-            self.uppers.leave(upper_of(entry_ref.digest)) + self.leaves.leave(leaf_of(entry_ref.digest));
+        self.expiries.remove(&(entry.until, id.digest));
+        let empty_folders = self.uppers.leave(upper_of(id.digest)) + self.leaves.leave(leaf_of(id.digest));
         let freed = entry.bytes + empty_folders as u64 * BLOCK;
         self.bytes = self.bytes.saturating_sub(freed);
         Some(Removed { freed, empty_folders })
@@ -187,7 +186,7 @@ impl Index {
     ///
     /// A chosen entry is not returned again, unless [`stay`](Index::stay) is called for it. Returns
     /// `None` if all entries together take less than `excess` bytes.
-    pub(super) fn victim(&mut self, excess: u64, spare: u128) -> Option<EntryRef> {
+    pub(super) fn victim(&mut self, excess: u64, spare: u128) -> Option<EntryId> {
         if self.bytes < excess {
             return None;
         }
@@ -196,7 +195,7 @@ impl Index {
         entry.is_evicting = true;
         let entry = *entry;
         self.dequeue(entry);
-        Some(EntryRef { digest, version: entry.version })
+        Some(EntryId { digest, version: entry.version })
     }
 
     /// Chooses the entry to evict: the oldest one never read, while those take more than their part
@@ -226,39 +225,37 @@ impl Index {
     }
 
     /// Returns an entry that is known to be expired at `now`.
-    pub(super) fn expired(&self, now: Time) -> Option<EntryRef> {
+    pub(super) fn expired(&self, now: Time) -> Option<EntryId> {
         let known = (KnownDeadline::At(Time::from_millis(0)), 0)..=(KnownDeadline::At(now), u128::MAX);
         self.expiries.range(known).next().and_then(|(_, digest)| self.find(*digest))
     }
 
     /// Returns an entry whose deadline is unknown.
-    pub(super) fn unknown(&self) -> Option<EntryRef> {
+    pub(super) fn unknown(&self) -> Option<EntryId> {
         let (until, digest) = self.expiries.first()?;
         (*until == KnownDeadline::Unknown).then(|| self.find(*digest)).flatten()
     }
 
-    /// Records the deadline of `entry_ref`.
-    pub(super) fn set_deadline(&mut self, entry_ref: EntryRef, until: KnownDeadline) {
-        let Some(entry) =
-            self.entries.get_mut(&entry_ref.digest).filter(|entry| entry.version == entry_ref.version)
-        else {
+    /// Records the deadline of `id`.
+    pub(super) fn set_deadline(&mut self, id: EntryId, until: KnownDeadline) {
+        let Some(entry) = self.entries.get_mut(&id.digest).filter(|entry| entry.version == id.version) else {
             return;
         };
-        self.expiries.remove(&(entry.until, entry_ref.digest));
+        self.expiries.remove(&(entry.until, id.digest));
         entry.until = until;
         if until != KnownDeadline::NEVER {
-            self.expiries.insert((until, entry_ref.digest));
+            self.expiries.insert((until, id.digest));
         }
     }
 
-    /// Puts `entry_ref` back into the eviction order, after its eviction failed.
-    pub(super) fn requeue(&mut self, entry_ref: EntryRef) {
-        if let Some(entry) = self.entries.get_mut(&entry_ref.digest)
-            && entry.version == entry_ref.version
+    /// Puts `id` back into the eviction order, after its eviction failed.
+    pub(super) fn requeue(&mut self, id: EntryId) {
+        if let Some(entry) = self.entries.get_mut(&id.digest)
+            && entry.version == id.version
         {
             entry.is_evicting = false;
             let entry = *entry;
-            self.queue(entry_ref.digest, entry);
+            self.queue(id.digest, entry);
         }
     }
 
@@ -292,7 +289,7 @@ impl Index {
             }
         }
         for (digest, version) in gone.into_iter().filter(|(_, version)| *version <= seen) {
-            total.freed += self.remove(EntryRef { digest, version }).map_or(0, |removed| removed.freed);
+            total.freed += self.remove(EntryId { digest, version }).map_or(0, |removed| removed.freed);
         }
         total
     }
@@ -358,7 +355,7 @@ mod tests {
     const NONE_SPARED: u128 = u128::MAX;
 
     fn victims(index: &mut Index) -> Vec<u128> {
-        std::iter::from_fn(|| index.victim(0, NONE_SPARED)).map(|entry_ref| entry_ref.digest).collect()
+        std::iter::from_fn(|| index.victim(0, NONE_SPARED)).map(|id| id.digest).collect()
     }
 
     #[test]
@@ -413,8 +410,8 @@ mod tests {
         let mut index = Index::default();
         index.insert(1, 1);
         index.insert(2, 1);
-        assert_eq!(index.victim(1, 1).map(|entry_ref| entry_ref.digest), Some(2));
-        assert_eq!(index.victim(1, 1).map(|entry_ref| entry_ref.digest), Some(1));
+        assert_eq!(index.victim(1, 1).map(|id| id.digest), Some(2));
+        assert_eq!(index.victim(1, 1).map(|id| id.digest), Some(1));
         assert_eq!(index.victim(1, 1), None);
     }
 
@@ -434,13 +431,12 @@ mod tests {
         index.insert_until(2, 1, at(20));
         index.insert_until(3, 1, KnownDeadline::NEVER);
         index.insert(4, 1);
-        let expired =
-            |index: &Index, now| index.expired(Time::from_millis(now)).map(|entry_ref| entry_ref.digest);
+        let expired = |index: &Index, now| index.expired(Time::from_millis(now)).map(|id| id.digest);
         assert_eq!([expired(&index, 19), expired(&index, 20)], [None, Some(2)]);
-        let entry_ref = index.unknown().unwrap();
-        index.set_deadline(entry_ref, at(10));
+        let id = index.unknown().unwrap();
+        index.set_deadline(id, at(10));
         assert_eq!((index.unknown(), expired(&index, 19)), (None, Some(4)));
-        index.remove(entry_ref);
+        index.remove(id);
         index.insert_until(2, 1, KnownDeadline::NEVER);
         assert_eq!(expired(&index, 60), Some(1));
         index.clear();
@@ -451,10 +447,10 @@ mod tests {
     fn victim_that_stays_is_chosen_again() {
         let mut index = Index::default();
         index.insert(1, 1);
-        let entry_ref = index.victim(1, NONE_SPARED).unwrap();
+        let id = index.victim(1, NONE_SPARED).unwrap();
         assert_eq!(index.victim(1, NONE_SPARED), None);
-        index.requeue(entry_ref);
-        assert_eq!(index.victim(1, NONE_SPARED), Some(entry_ref));
+        index.requeue(id);
+        assert_eq!(index.victim(1, NONE_SPARED), Some(id));
     }
 
     #[test]
@@ -495,8 +491,8 @@ mod tests {
         assert_eq!(index.insert(sibling, BLOCK + 1), Change { taken: 2 * BLOCK, freed: BLOCK });
         assert_eq!(index.usage().bytes, 7 * BLOCK);
         let mut remove = |digest| {
-            let entry_ref = index.find(digest).unwrap();
-            index.remove(entry_ref).unwrap()
+            let id = index.find(digest).unwrap();
+            index.remove(id).unwrap()
         };
         assert_eq!(remove(one), Removed { freed: BLOCK, empty_folders: 0 });
         assert_eq!(remove(cousin), Removed { freed: 2 * BLOCK, empty_folders: 1 });

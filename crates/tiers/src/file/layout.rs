@@ -272,7 +272,7 @@ pub(super) fn at(path: &Path, error: io::Error) -> Error {
 /// `AlreadyExists`.
 fn unopened(path: &Path, error: io::Error) -> Error {
     if error.kind() == io::ErrorKind::AlreadyExists {
-        let message = format!("{}: not a directory", path.display());
+        let message = format!("{}: the path is not a directory", path.display());
         return Error::new(ErrorKind::Unavailable, message).with_source(error);
     }
     at(path, error)

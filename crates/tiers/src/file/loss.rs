@@ -41,7 +41,7 @@ impl FileTier {
             return Ok(());
         }
         let lost = self.dir_handle.removed_error();
-        tracing::error!(target: "larder", error = %lost, "the file tier begins anew");
+        tracing::error!(target: "larder", error = %lost, "the file tier lost its directory and starts empty");
         let bytes = {
             let mut index = self.index()?;
             (0..index.usage().entries).for_each(|_| index.count_eviction());

@@ -30,7 +30,7 @@ use crate::boot_marker::{LastShutdown, Marker};
 use crate::dir_handle::DirHandle;
 use crate::durable_sync::sync_many;
 use eviction::deadline_of;
-use index::{BLOCK, EntryRef, Index, KnownDeadline, rounded, upper_of};
+use index::{BLOCK, EntryId, Index, KnownDeadline, rounded, upper_of};
 use layout::{Layout, at};
 use peers::{Change, Peers};
 use reservation::Reservation;
@@ -178,11 +178,11 @@ impl FileTier {
     }
 
     fn get_now(&self, key: &EncodedKey) -> Result<Option<Bytes>> {
-        let Some(entry_ref) = self.look_up(key.digest())? else { return Ok(None) };
-        match self.layout.read(entry_ref.digest) {
-            Ok(whole) => self.found(entry_ref, whole.len() as u64).map(|()| Some(whole)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => self.missed(entry_ref).map(|()| None),
-            Err(error) => Err(at(&self.layout.path(entry_ref.digest), error)),
+        let Some(id) = self.look_up(key.digest())? else { return Ok(None) };
+        match self.layout.read(id.digest) {
+            Ok(whole) => self.found(id, whole.len() as u64).map(|()| Some(whole)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => self.missed(id).map(|()| None),
+            Err(error) => Err(at(&self.layout.path(id.digest), error)),
         }
     }
 
@@ -203,7 +203,7 @@ impl FileTier {
         if len <= self.budget.limit() {
             return Ok(());
         }
-        let message = format!("a frame of {len} bytes in a budget of {} bytes", self.budget.limit());
+        let message = format!("the frame has {len} bytes; the disk budget is {} bytes", self.budget.limit());
         Err(Error::new(ErrorKind::TooLarge, message))
     }
 
@@ -233,24 +233,22 @@ impl FileTier {
         if self.peers.is_some() {
             return self.remove_shared(key.digest());
         }
-        let entry_ref = self.index()?.find(key.digest());
-        entry_ref.map_or(Ok(false), |entry_ref| self.delete(entry_ref))
+        let id = self.index()?.find(key.digest());
+        id.map_or(Ok(false), |id| self.delete(id))
     }
 
-    /// Deletes the file of `entry_ref`, unless a later version took its place. Returns whether a file
+    /// Deletes the file of `id`, unless a later version took its place. Returns whether a file
     /// was deleted.
-    fn delete(&self, entry_ref: EntryRef) -> Result<bool> {
-        let _stripe = self.lock_stripe(entry_ref.digest)?;
-        if self.index()?.find(entry_ref.digest) != Some(entry_ref) {
+    fn delete(&self, id: EntryId) -> Result<bool> {
+        let _stripe = self.lock_stripe(id.digest)?;
+        if self.index()?.find(id.digest) != Some(id) {
             return Ok(false);
         }
-        let deleted = self
-            .layout
-            .unlink(entry_ref.digest)
-            .map_err(|error| at(&self.layout.path(entry_ref.digest), error))?;
-        let removed = self.index()?.remove(entry_ref);
+        let deleted =
+            self.layout.unlink(id.digest).map_err(|error| at(&self.layout.path(id.digest), error))?;
+        let removed = self.index()?.remove(id);
         if let Some(removed) = removed {
-            self.layout.unlink_folders(entry_ref.digest, removed.empty_folders);
+            self.layout.unlink_folders(id.digest, removed.empty_folders);
             self.budget.shrink(removed.freed);
         }
         Ok(deleted)
@@ -323,7 +321,7 @@ impl Drop for FileTier {
     /// open can tell whether the machine went down since.
     fn drop(&mut self) {
         if let Err(error) = self.close_now(!self.marker.knows_boot()) {
-            tracing::warn!(target: "larder", %error, "the file tier was dropped, and could not write all it held");
+            tracing::warn!(target: "larder", %error, "the file tier was dropped and could not sync all entries");
         }
     }
 }

@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering;
 
 use larder_core::Result;
 
-use super::index::EntryRef;
+use super::index::EntryId;
 use super::layout::at;
 use super::{FileTier, walk};
 
@@ -22,29 +22,29 @@ impl FileTier {
     ///
     /// Returns `None` if the file cannot exist. In a shared directory, a file may exist that the
     /// index does not have.
-    pub(super) fn look_up(&self, digest: u128) -> Result<Option<EntryRef>> {
-        let entry_ref = self.index()?.touch(digest);
-        Ok(entry_ref.or_else(|| self.peers.is_some().then_some(EntryRef { digest, version: 0 })))
+    pub(super) fn look_up(&self, digest: u128) -> Result<Option<EntryId>> {
+        let id = self.index()?.touch(digest);
+        Ok(id.or_else(|| self.peers.is_some().then_some(EntryId { digest, version: 0 })))
     }
 
-    /// Corrects the index after the file of `entry_ref` was found, with `len` bytes.
-    pub(super) fn found(&self, entry_ref: EntryRef, len: u64) -> Result<()> {
-        if self.peers.is_none() || !self.index()?.differs(entry_ref.digest, len) {
+    /// Corrects the index after the file of `id` was found, with `len` bytes.
+    pub(super) fn found(&self, id: EntryId, len: u64) -> Result<()> {
+        if self.peers.is_none() || !self.index()?.differs(id.digest, len) {
             return Ok(());
         }
-        let change = self.index()?.insert(entry_ref.digest, len);
+        let change = self.index()?.insert(id.digest, len);
         self.budget.grow(change.taken);
         self.budget.shrink(change.freed);
-        self.index()?.touch(entry_ref.digest);
+        self.index()?.touch(id.digest);
         Ok(())
     }
 
-    /// Corrects the index after the file of `entry_ref` was not found.
-    pub(super) fn missed(&self, entry_ref: EntryRef) -> Result<()> {
+    /// Corrects the index after the file of `id` was not found.
+    pub(super) fn missed(&self, id: EntryId) -> Result<()> {
         if self.peers.is_none() {
-            return self.delete(entry_ref).map(drop);
+            return self.delete(id).map(drop);
         }
-        if let Some(removed) = self.index()?.remove(entry_ref) {
+        if let Some(removed) = self.index()?.remove(id) {
             self.budget.shrink(removed.freed);
         }
         Ok(())
@@ -57,10 +57,10 @@ impl FileTier {
     /// is not stored after it.
     pub(super) fn remove_shared(&self, digest: u128) -> Result<bool> {
         let _stripe = self.lock_stripe(digest)?;
-        let entry_ref = self.index()?.find(digest);
+        let id = self.index()?.find(digest);
         let deleted = self.layout.unlink(digest).map_err(|error| at(&self.layout.path(digest), error))?;
-        let removed = match entry_ref {
-            Some(entry_ref) => self.index()?.remove(entry_ref),
+        let removed = match id {
+            Some(id) => self.index()?.remove(id),
             None => None,
         };
         if let Some(removed) = removed {

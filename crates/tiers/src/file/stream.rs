@@ -22,14 +22,14 @@ pub(super) struct FileUpload {
 
 impl FileTier {
     pub(super) fn open_now(&self, key: &EncodedKey) -> Result<Option<Stored>> {
-        let Some(entry_ref) = self.look_up(key.digest())? else { return Ok(None) };
-        match self.layout.open_entry(entry_ref.digest) {
+        let Some(id) = self.look_up(key.digest())? else { return Ok(None) };
+        match self.layout.open_entry(id.digest) {
             Ok((file, len)) => {
-                self.found(entry_ref, len)?;
+                self.found(id, len)?;
                 Ok(Some(Stored { medium: Box::new(file), len }))
             }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => self.missed(entry_ref).map(|()| None),
-            Err(error) => Err(at(&self.layout.path(entry_ref.digest), error)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => self.missed(id).map(|()| None),
+            Err(error) => Err(at(&self.layout.path(id.digest), error)),
         }
     }
 
@@ -62,7 +62,8 @@ impl FileTier {
 
     pub(super) fn publish_now(&self, key: &EncodedKey, mut upload: FileUpload, head: &[u8]) -> Result<()> {
         if head.len() as u64 != upload.head_len {
-            let message = format!("a head of {} bytes where {} were said", head.len(), upload.head_len);
+            let message =
+                format!("the head has {} bytes; {} bytes were reserved for it", head.len(), upload.head_len);
             return Err(Error::new(ErrorKind::Unsupported, message));
         }
         self.retry_when_full(|| {

@@ -84,7 +84,7 @@ pub(super) fn has(tier: &FileTier, number: u64, fill: u8, len: usize) -> bool {
     now(tier.get(&key(number))).unwrap().is_some_and(|whole| whole == frame(number, fill, len).to_vec())
 }
 
-fn entry_ref(tier: &FileTier, numbers: impl IntoIterator<Item = u64>) -> Vec<u64> {
+fn id(tier: &FileTier, numbers: impl IntoIterator<Item = u64>) -> Vec<u64> {
     numbers.into_iter().filter(|number| now(tier.contains(&key(*number))).unwrap()).collect()
 }
 
@@ -144,7 +144,7 @@ fn entries_survive_reopening() {
     drop(tier);
     let tier = open(&dir.path().join("files"), 64 * MIB);
     assert_eq!((tier.usage(), tier.budget.used()), (usage, usage.bytes + FIXED));
-    assert_eq!(entry_ref(&tier, 0..100), (50..100).collect::<Vec<_>>());
+    assert_eq!(id(&tier, 0..100), (50..100).collect::<Vec<_>>());
     assert!((50..100).all(|number| has(&tier, number, number as u8, 100 * number as usize)));
 }
 
@@ -159,7 +159,7 @@ fn reopening_with_a_smaller_budget_deletes_the_oldest_entries() {
     }
     drop(tier);
     let tier = open(&dir.path().join("files"), 3 * ALONE);
-    assert_eq!(entry_ref(&tier, 0..10), [7, 8, 9]);
+    assert_eq!(id(&tier, 0..10), [7, 8, 9]);
     assert_eq!((tier.usage().bytes, tier.usage().evictions), (3 * ALONE, 7));
 }
 
@@ -202,12 +202,12 @@ fn never_read_entries_are_evicted_first_then_the_least_recently_used() {
     (0..5).for_each(|number| put(&tier, number, 7, 100));
     assert!(has(&tier, 0, 7, 100) && has(&tier, 3, 7, 100) && has(&tier, 0, 7, 100));
     put(&tier, 5, 7, 100);
-    assert_eq!(entry_ref(&tier, 0..6), [0, 2, 3, 4, 5]);
+    assert_eq!(id(&tier, 0..6), [0, 2, 3, 4, 5]);
     (6..8).for_each(|number| put(&tier, number, 7, 100));
-    assert_eq!(entry_ref(&tier, 0..8), [0, 3, 5, 6, 7]);
+    assert_eq!(id(&tier, 0..8), [0, 3, 5, 6, 7]);
     (5..8).for_each(|number| assert!(has(&tier, number, 7, 100)));
     put(&tier, 8, 7, 100);
-    assert_eq!(entry_ref(&tier, 0..9), [0, 5, 6, 7, 8]);
+    assert_eq!(id(&tier, 0..9), [0, 5, 6, 7, 8]);
     assert_eq!(tier.usage().evictions, 4);
 }
 
@@ -242,7 +242,7 @@ fn frame_above_the_budget_is_too_large_and_one_of_its_size_is_full() {
     assert_eq!(refused(10 * BLOCK - 200), ErrorKind::Full);
     assert!(has(&tier, 1, 7, 100));
     put(&tier, 2, 8, (8 * BLOCK - 200) as usize);
-    assert_eq!(entry_ref(&tier, 1..3), [2]);
+    assert_eq!(id(&tier, 1..3), [2]);
 }
 
 #[test]
@@ -424,7 +424,7 @@ fn only_closed_or_synced_entries_survive_a_reboot() {
                 now(tier.close()).unwrap();
             }
             drop(tier);
-            assert_eq!(entry_ref(&open(), 0..5), [0, 1, 2, 3, 4], "the same boot");
+            assert_eq!(id(&open(), 0..5), [0, 1, 2, 3, 4], "the same boot");
             let tier = open();
             if is_closed {
                 now(tier.close()).unwrap();

@@ -33,7 +33,7 @@ pub(super) fn walk(entries: &Path) -> Result<Vec<Found>> {
         }
     }
     if let Some(path) = &walk.foreign {
-        tracing::debug!(target: "larder", path = %path.display(), count = walk.foreign_count, "files of others are left alone");
+        tracing::debug!(target: "larder", path = %path.display(), count = walk.foreign_count, "the directory contains files that are not entries; they are kept");
     }
     walk.found.sort_by_key(|found| (found.written, found.digest));
     Ok(walk.found)

@@ -111,7 +111,7 @@ pub(in crate::redis) fn check_len(frame: &Frame) -> Result<()> {
     if frame.len() as u64 <= FRAME_BYTES_MAX {
         return Ok(());
     }
-    let message = format!("a frame of {} bytes, allowed {FRAME_BYTES_MAX}", frame.len());
+    let message = format!("the frame has {} bytes; Redis allows {FRAME_BYTES_MAX}", frame.len());
     Err(Error::new(ErrorKind::TooLarge, message))
 }
 

@@ -90,8 +90,12 @@ impl Inner {
         }
         for shard in self.topology.shards() {
             match self.sweep_shard(&shard).await {
-                Ok(swept) => tracing::debug!(target: "larder", swept, "swept what a clear left behind"),
-                Err(error) => tracing::debug!(target: "larder", error = %error, "a sweep was broken off"),
+                Ok(swept) => {
+                    tracing::debug!(target: "larder", swept, "unlinked the entries of earlier epochs")
+                }
+                Err(error) => {
+                    tracing::debug!(target: "larder", error = %error, "cannot unlink all entries of earlier epochs")
+                }
             }
         }
         self.sweeping.store(false, Ordering::Release);

@@ -356,9 +356,10 @@ fn list(answer: Value) -> Vec<Value> {
 }
 
 fn missing_answer() -> Error {
-    Error::new(ErrorKind::Io, "an answer of Redis is too short")
+    Error::new(ErrorKind::Io, "the reply of Redis has too few items")
 }
 
 fn cleared() -> Error {
-    Error::new(ErrorKind::Unavailable, "the tier is cleared again and again")
+    let message = format!("the partition of the key was cleared during each of {ATTEMPTS} attempts");
+    Error::new(ErrorKind::Unavailable, message)
 }

@@ -144,7 +144,7 @@ impl Opened {
         let handle = match build(name.clone()) {
             Ok(cache) => Ok(Box::new(Handle::new(name, cache)) as Box<dyn AnyHandle>),
             Err(error) => {
-                tracing::error!(target: "larder", function = name, %error, "the function runs uncached");
+                tracing::error!(target: "larder", function = name, %error, "cannot open the cache of a function; it runs uncached");
                 Err(Arc::new(error))
             }
         };

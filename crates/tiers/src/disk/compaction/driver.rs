@@ -38,7 +38,9 @@ impl DiskTier {
         self.reaper.wait()?;
         self.drop_expired_if_short()?;
         match self.enforce_budget(&mut compaction)? {
-            Choice::GiveUp => Err(Error::new(ErrorKind::Full, format!("no room for {bytes} bytes"))),
+            Choice::GiveUp => {
+                Err(Error::new(ErrorKind::Full, format!("cannot free {bytes} bytes within the disk budget")))
+            }
             _ => Ok(()),
         }
     }
@@ -48,7 +50,7 @@ impl DiskTier {
     pub(in crate::disk) fn enforce_budget_if_free(&self) {
         let Some(mut compaction) = self.compaction.try_write() else { return };
         if let Err(error) = self.enforce_budget(&mut compaction) {
-            tracing::warn!(target: "larder", %error, "upkeep of the disk tier failed");
+            tracing::warn!(target: "larder", %error, "cannot keep the disk budget");
         }
     }
 
@@ -60,7 +62,7 @@ impl DiskTier {
         let Some(mut compaction) = self.compaction.try_write() else { return };
         let rows = self.rows_due.swap(0, Ordering::Relaxed).min(8 * ROWS_AT_ONCE);
         if let Err(error) = self.step_compaction(&mut compaction, rows) {
-            tracing::warn!(target: "larder", %error, "a pack of the disk tier was given up for now");
+            tracing::warn!(target: "larder", %error, "compaction of the disk tier failed; a later write retries it");
         }
     }
 
@@ -79,7 +81,7 @@ impl DiskTier {
             Ok(())
         };
         if let Err(error) = flushed {
-            tracing::warn!(target: "larder", %error, "the journal of the disk tier stays for now");
+            tracing::warn!(target: "larder", %error, "cannot flush the databases of the disk tier; the journal is kept");
         }
     }
 

@@ -56,7 +56,7 @@ impl Reaper {
 
     fn end(&self, last: &mut Option<Deletion>) -> Result<()> {
         let Some(Deletion { number, bytes, thread }) = last.take() else { return Ok(()) };
-        let died = |_| Err(Error::new(ErrorKind::Io, "a thread that deletes a database died"));
+        let died = |_| Err(Error::new(ErrorKind::Io, "the thread that deletes a database panicked"));
         let gone = match thread {
             Some(thread) => thread.join().unwrap_or_else(died),
             None => self.layout.discard(number).map(|()| self.budget.shrink(bytes)),

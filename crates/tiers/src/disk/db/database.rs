@@ -57,7 +57,7 @@ impl Database {
         let path = layout.database(number);
         layout::make_private(&path).map_err(|error| OpenError::Failed(layout::unavailable(&path, error)))?;
         if !is_released(&path) {
-            let message = format!("{}: in use by another cache", path.display());
+            let message = format!("{}: another cache uses the database", path.display());
             return Err(OpenError::Failed(Error::new(ErrorKind::Busy, message)));
         }
         let config = sled::Config::new()
@@ -183,10 +183,10 @@ impl Database {
     pub(in crate::disk) fn close(self) {
         let path = self.path;
         if catch_unwind(AssertUnwindSafe(|| drop(self.db))).is_err() {
-            tracing::warn!(target: "larder", path = %path.display(), "sled panicked while it closed");
+            tracing::warn!(target: "larder", path = %path.display(), "sled panicked while it closed a database");
         }
         if !is_released(&path) {
-            tracing::warn!(target: "larder", path = %path.display(), "sled still holds its files after it was closed");
+            tracing::warn!(target: "larder", path = %path.display(), "sled did not release the files of a closed database");
         }
     }
 }

@@ -118,7 +118,7 @@ impl Journal {
     /// fails too.
     pub(in crate::disk) fn remove(&self, row: &[u8]) -> Result<()> {
         self.append(&Record::Row(row, Change::Removed)).map(drop).or_else(|error| {
-            tracing::warn!(target: "larder", %error, "a removal is not in the journal; a killed process would lose all entries");
+            tracing::warn!(target: "larder", %error, "cannot record a removal in the journal; if the process is killed before the next flush, the next open starts empty");
             self.marker.withdraw().map_err(|_| error)
         })
     }
@@ -215,7 +215,7 @@ impl Journal {
             outcome => {
                 synced.failed = written.number;
                 self.tail.lock().end_if(written.number);
-                let failed = || io::Error::other("an earlier record did not reach the medium");
+                let failed = || io::Error::other("an earlier record of the journal was not synced to disk");
                 self.marker.withdraw()?;
                 Err(outcome.err().unwrap_or_else(failed).into())
             }

@@ -224,7 +224,7 @@ impl SortedRun {
     }
 
     fn damaged(&self) -> Error {
-        Error::new(ErrorKind::Corrupt, format!("{}: a pack is damaged", self.path.display()))
+        Error::new(ErrorKind::Corrupt, format!("{}: the sorted run is damaged", self.path.display()))
     }
 }
 

@@ -65,7 +65,7 @@ impl RunWriter {
     /// Adds the next row.
     pub(in crate::disk) fn push(&mut self, row: &[u8], value: &[u8]) -> Result<()> {
         if !block::push(&mut self.block, row, value) {
-            return Err(Error::new(ErrorKind::Corrupt, "a row that is too long to be one"));
+            return Err(Error::new(ErrorKind::Corrupt, "the row is longer than the format allows"));
         }
         self.contents.add(row, value, self.len);
         if sorted_run::is_full(&self.block) { self.end_block() } else { Ok(()) }

@@ -129,7 +129,7 @@ impl Segment {
     /// The system reports a failed sync only once, so this segment fails every later call.
     pub(in crate::disk) fn sync(&self) -> io::Result<()> {
         if self.has_failed_sync.load(Ordering::Acquire) {
-            return Err(io::Error::other("an earlier frame did not reach the medium"));
+            return Err(io::Error::other("an earlier frame of the segment was not synced to disk"));
         }
         self.file.sync().inspect_err(|_| self.has_failed_sync.store(true, Ordering::Release))?;
         if !self.is_entry_durable.load(Ordering::Acquire) {

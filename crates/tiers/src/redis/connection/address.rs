@@ -57,12 +57,12 @@ impl Target {
     }
 
     fn read(url: &str) -> std::result::Result<Self, String> {
-        let parts = Parts::of(url).ok_or("no URL")?;
+        let parts = Parts::of(url).ok_or("not a URL")?;
         let (secure, kind) = match parts.scheme.split_once('+').unwrap_or((parts.scheme, "")) {
             ("redis" | "valkey", kind) => (false, kind),
             ("rediss" | "valkeys", kind) => (true, kind),
             ("unix", "") => (false, "unix"),
-            _ => return Err("no scheme of Redis".to_owned()),
+            _ => return Err("the scheme is not one of Redis".to_owned()),
         };
         let tls = if secure { Some(Tls::new(parts.parameter("ca")?.as_deref())?) } else { None };
         match kind {
@@ -73,7 +73,7 @@ impl Target {
             }
             "cluster" => Err("a cluster has no databases".to_owned()),
             "sentinel" => parts.sentinels(tls).map(Self::Sentinels),
-            _ => Err("no scheme of Redis".to_owned()),
+            _ => Err("the scheme is not one of Redis".to_owned()),
         }
     }
 }
@@ -100,7 +100,7 @@ impl<'a> Parts<'a> {
     fn parameter(&self, name: &str) -> std::result::Result<Option<String>, String> {
         let pairs = self.query.split('&').filter_map(|pair| pair.split_once('='));
         let found = pairs.filter(|(given, _)| *given == name).map(|(_, text)| text).next();
-        found.map(|text| decoded(text).ok_or_else(|| format!("`{name}` is no text"))).transpose()
+        found.map(|text| decoded(text).ok_or_else(|| format!("`{name}` is not UTF-8"))).transpose()
     }
 
     fn address(
@@ -199,7 +199,7 @@ fn one(info: redis::RedisResult<ConnectionInfo>, tls: Option<Tls>) -> std::resul
         ConnectionAddr::Tcp(host, port) => Place::Tcp(host.clone(), *port),
         #[cfg(unix)]
         ConnectionAddr::Unix(path) => Place::Unix(path.clone()),
-        _ => return Err("this build has no such connections".to_owned()),
+        _ => return Err("this build does not support this kind of address".to_owned()),
     };
     let settings = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
     Ok(Address { place, settings, tls })
@@ -229,7 +229,7 @@ fn decoded(text: &str) -> Option<String> {
 fn redacted(url: &str) -> String {
     match url.split_once("://") {
         Some((scheme, _)) if scheme.len() <= 16 => format!("`{scheme}://…`"),
-        _ => "no URL".to_owned(),
+        _ => "not a URL".to_owned(),
     }
 }
 
@@ -266,10 +266,10 @@ mod tests {
         for (url, expect) in [
             ("redis+cluster://:hunter2@a/3", "a cluster has no databases"),
             ("redis+sentinel://:hunter2@a", "the name of the master is missing"),
-            ("redis+cloud://:hunter2@a", "no scheme of Redis"),
-            ("http://:hunter2@a", "no scheme of Redis"),
+            ("redis+cloud://:hunter2@a", "the scheme is not one of Redis"),
+            ("http://:hunter2@a", "the scheme is not one of Redis"),
             ("redis+cluster://a,,b", "`redis+cluster://…`"),
-            ("localhost", "no URL"),
+            ("localhost", "not a URL"),
         ] {
             let told = shown(url);
             assert!(told.contains(expect) && !told.contains("hunter2"), "{url}: {told}");

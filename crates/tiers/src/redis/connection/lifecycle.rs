@@ -106,10 +106,10 @@ impl Lifecycle for ShardLifecycle {
             && let Err(error) =
                 self.inner.epochs.load(&self.inner.names, self.shard.supervisor.time(), &mut connection).await
         {
-            tracing::debug!(target: "larder", error = %error, "this version could not be noted as used today");
+            tracing::debug!(target: "larder", error = %error, "cannot register this program version in the epoch records");
         }
         if due && let Err(error) = self.inner.survey(&self.shard, &mut connection).await {
-            tracing::debug!(target: "larder", error = %error, "a survey of Redis failed");
+            tracing::debug!(target: "larder", error = %error, "cannot count the entries in Redis");
         }
     }
 

@@ -90,8 +90,8 @@ pub(in crate::redis) trait Lifecycle: Send + Sync + 'static {
     /// The commands to send together with a heartbeat.
     fn heartbeat_commands(&self) -> Pipeline;
 
-    /// Handles the answers to [`heartbeat_commands`](Self::heartbeat_commands); returns whether the server still holds its partitions.
-    /// An error closes the connection.
+    /// Handles the answers to [`heartbeat_commands`](Self::heartbeat_commands). Returns whether the server
+    /// still holds its partitions. An error closes the connection.
     fn on_heartbeat(&self, answers: Vec<Value>) -> RedisResult<bool>;
 
     /// Called after each answered heartbeat.
@@ -143,7 +143,7 @@ impl Supervisor {
         Self {
             source,
             limits,
-            state: RwLock::new(State::Down("no attempt to connect was made yet".into())),
+            state: RwLock::new(State::Down("no connection attempt was made yet".into())),
             first_attempt_over: Default::default(),
             contact: Latest::default(),
             clock: ServerClock::default(),
@@ -176,7 +176,9 @@ impl Supervisor {
 
     fn unavailable(&self, state: &State) -> Error {
         match state {
-            State::Down(why) => Error::new(ErrorKind::Unavailable, format!("{} is away: {why}", self.source)),
+            State::Down(why) => {
+                Error::new(ErrorKind::Unavailable, format!("{} is unavailable: {why}", self.source))
+            }
             _ => closed(),
         }
     }
@@ -271,7 +273,7 @@ impl Supervisor {
         lifecycle.on_connect(connection.handle.clone()).await?;
         // A master that was suspended during a failover still reports the role of a master.
         if self.source.has_moved(&address, self.limits.connect / 3).await {
-            return Err(unusable_server("it is a former master"));
+            return Err(unusable_server("the server is no longer the master"));
         }
         self.contact.raise(asked);
         Ok((address, connection))
@@ -300,14 +302,14 @@ impl Supervisor {
             // The work of the callback has the same time limit as an answer.
             let work = lifecycle.after_heartbeat(connection.handle.clone());
             if timeout(self.limits.answer, work).await.is_err() {
-                tracing::debug!(target: "larder", server = %self.source, "a survey took too long");
+                tracing::debug!(target: "larder", server = %self.source, "counting the entries in Redis took too long");
             }
             self.end_first_attempt();
             if timeout(self.limits.heartbeat, connection.ended()).await.is_ok() {
                 return "the connection was closed".to_owned();
             }
             if self.check_commands.swap(false, Ordering::AcqRel) {
-                return "it refused a command".to_owned();
+                return "the server refused a command".to_owned();
             }
             let asked = Instant::now();
             match self.heartbeat(connection, &**lifecycle).await {
@@ -389,7 +391,7 @@ impl Supervisor {
                 tracing::warn!(target: "larder", server = %self.source, why, "lost the connection to Redis");
             }
             State::Down(before) if *before != *why && is_forbidden_command(why) => {
-                tracing::error!(target: "larder", server = %self.source, why, "Redis is not used");
+                tracing::error!(target: "larder", server = %self.source, why, "Redis cannot be used");
             }
             State::Down(_) => {}
         }
@@ -418,9 +420,11 @@ fn check_role(answer: &Value) -> RedisResult<()> {
     };
     match role {
         Some(Value::BulkString(role)) if role == b"slave" => {
-            Err(unusable_server("it is a read-only replica"))
+            Err(unusable_server("the server is a read-only replica"))
         }
-        Some(Value::BulkString(role)) if role == b"sentinel" => Err(unusable_server("it is a sentinel")),
+        Some(Value::BulkString(role)) if role == b"sentinel" => {
+            Err(unusable_server("the server is a sentinel"))
+        }
         _ => Ok(()),
     }
 }

@@ -40,7 +40,7 @@ impl Inner {
         loop {
             tokio::time::sleep(ephemeral_ttl / RENEWALS_PER_TTL).await;
             if let Err(error) = self.renew().await {
-                tracing::debug!(target: "larder", error = %error, "the keys of a tenancy could not all be renewed");
+                tracing::debug!(target: "larder", error = %error, "cannot renew all ephemeral keys");
             }
         }
     }
@@ -178,10 +178,10 @@ impl RedisTier {
         match left.recv_timeout(DROP_MAX + DROP_MAX / 10) {
             Ok(Ok(Ok(()))) => {}
             Ok(Ok(Err(error))) => {
-                tracing::warn!(target: "larder", error = %error, "keys of a tenancy stay in Redis until it ends");
+                tracing::warn!(target: "larder", error = %error, "cannot unlink the ephemeral keys; they expire by themselves");
             }
             Ok(Err(_)) | Err(_) => {
-                tracing::warn!(target: "larder", "keys of a tenancy stay in Redis until it ends: there was no time");
+                tracing::warn!(target: "larder", "unlinking the ephemeral keys took too long; they expire by themselves");
             }
         }
     }

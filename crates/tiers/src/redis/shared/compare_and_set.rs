@@ -161,7 +161,8 @@ impl Inner {
             }
             self.epochs.reread(partition, &self.names, &self.topology).await?;
         }
-        Err(Error::new(ErrorKind::Unavailable, "other versions begin to use the cache again and again"))
+        let message = format!("another program version registered during each of {ATTEMPTS} attempts");
+        Err(Error::new(ErrorKind::Unavailable, message))
     }
 
     pub(in crate::redis) async fn put_many_if_unchanged(
@@ -198,7 +199,10 @@ impl Inner {
     fn put_command(&self, key: &EncodedKey, frame: &Frame) -> Result<RoutedCmd> {
         check_len(frame)?;
         let Some(base) = key.base() else {
-            return Err(Error::new(ErrorKind::Unsupported, "the key is based on nothing"));
+            return Err(Error::new(
+                ErrorKind::Unsupported,
+                "a conditional write needs the version to compare with",
+            ));
         };
         let partition = KeyNames::partition(key);
         let record = self.epochs.record(partition);

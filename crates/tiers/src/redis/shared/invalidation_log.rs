@@ -133,5 +133,5 @@ fn read(member: Vec<u8>, stamp: &str, at: &str) -> Result<InvalidationRecord> {
 }
 
 fn unexpected(error: impl std::fmt::Display) -> Error {
-    Error::new(ErrorKind::Io, format!("an answer of Redis is none to a script: {error}"))
+    Error::new(ErrorKind::Io, format!("cannot parse the reply of Redis to a script: {error}"))
 }

@@ -1,7 +1,7 @@
 //! Renews the load leases of this process.
 //!
-//! In Redis a lease lasts [`LEASE_TTL`], so that other nodes soon take over the loads of a killed process. A task
-//! renews all held leases, in one round trip per server, until they are released or their time is over.
+//! In Redis a lease lasts [`LEASE_TTL`], so that other nodes soon take over the loads of a killed process. A
+//! task renews all held leases, in one round trip per server, until they are released or their time is over.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -72,7 +72,7 @@ impl Inner {
             } else {
                 for answer in self.topology.exchange(requests).await {
                     if let Err(error) = answer {
-                        tracing::debug!(target: "larder", error = %error, "a right to load was not renewed");
+                        tracing::debug!(target: "larder", error = %error, "cannot renew a load lease");
                     }
                 }
             }

@@ -83,11 +83,11 @@ impl Inner {
             RoutedCmd { partition, cmd }
         });
         for failed in self.topology.exchange(requests.collect()).await.into_iter().filter_map(Result::err) {
-            tracing::debug!(target: "larder", error = %failed, "a lease was not given up: it ends by itself");
+            tracing::debug!(target: "larder", error = %failed, "cannot release a load lease; it expires by itself");
         }
     }
 }
 
 fn unexpected() -> Error {
-    Error::new(ErrorKind::Io, "an answer of Redis is none to a script")
+    Error::new(ErrorKind::Io, "cannot parse the reply of Redis to a script")
 }

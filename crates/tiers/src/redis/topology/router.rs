@@ -97,7 +97,9 @@ impl Topology {
     async fn answers(&self, shard: &Shard, pipe: &Pipeline, count: usize) -> Vec<Result<Value>> {
         match self.send_pipeline(shard, pipe).await {
             Ok(mut answers) => {
-                answers.resize_with(count, || Err((redis::ErrorKind::Parse, "an answer is missing").into()));
+                answers.resize_with(count, || {
+                    Err((redis::ErrorKind::Parse, "the reply has too few items").into())
+                });
                 answers.into_iter().map(|answer| answer.map_err(|error| self.to_error(error))).collect()
             }
             Err(error) => (0..count).map(|_| Err(copy_error(&error))).collect(),
@@ -192,7 +194,7 @@ impl Topology {
             _ => None,
         });
         if args.next().as_deref() != Some(b"MGET") {
-            return Err(Error::new(ErrorKind::Unavailable, "the slot is on its way to another node"));
+            return Err(Error::new(ErrorKind::Unavailable, "the slot is being migrated to another node"));
         }
         let mut values = Vec::new();
         for key in args {
@@ -242,5 +244,5 @@ fn add_to_batch(
 }
 
 fn missing_answer() -> Error {
-    Error::new(ErrorKind::Io, "an answer of Redis is too short")
+    Error::new(ErrorKind::Io, "the reply of Redis has too few items")
 }

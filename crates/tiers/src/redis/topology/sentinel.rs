@@ -72,7 +72,7 @@ impl Sentinel {
         *held = Some(connection);
         drop(held);
         Election::read(answer.extract_error().map_err(|error| name_forbidden("SENTINEL MASTER", error))?)
-            .ok_or_else(|| io_error("a sentinel tells no master"))
+            .ok_or_else(|| io_error("a sentinel reports no master"))
     }
 }
 
