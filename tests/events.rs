@@ -179,7 +179,7 @@ fn bench(kept: &[(u64, &str)]) -> Bench {
     let (listener, ear) = ear();
     let plan = Plan::over(tiers());
     let clock = plan.clock.clone();
-    Bench { disk, clock, engine: plan.heard_by(listener).build(), ear }
+    Bench { disk, clock, engine: plan.with_listener(listener).build(), ear }
 }
 
 #[test]
@@ -264,7 +264,7 @@ fn dropped_writes_are_emitted_with_the_reason() {
     disk.fail(Operation::Put, Times::Forever, ErrorKind::Full);
     let (listener, ear) = self::ear();
     let engine =
-        Plan::over(vec![Arc::new(disk) as Arc<dyn Tier>]).without_memory().heard_by(listener).build();
+        Plan::over(vec![Arc::new(disk) as Arc<dyn Tier>]).without_memory().with_listener(listener).build();
     assert!(insert(&engine, 1, "lost").is_err());
     assert_eq!(ear.next(), Event::Dropped { key, why: ErrorKind::Full });
 }

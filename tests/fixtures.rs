@@ -46,7 +46,7 @@ pub(crate) struct Plan {
     pub(crate) selector: Arc<dyn Selector>,
     pub(crate) clock: ManualClock,
     /// The directory of the dirty flags of the tiers. `None` keeps no flags.
-    pub(crate) invalidations: Option<std::path::PathBuf>,
+    pub(crate) dirty_flags: Option<std::path::PathBuf>,
     pub(crate) listener: Option<(EventSink, OnDeparture<u64>)>,
     /// After this time without a poll, a waiter takes over the load.
     pub(crate) stall: Option<Duration>,
@@ -65,7 +65,7 @@ impl Plan {
             persistence: Persistence::LongTerm,
             selector: Arc::new(Table),
             clock: ManualClock::default(),
-            invalidations: None,
+            dirty_flags: None,
             listener: None,
             stall: None,
             #[cfg(feature = "redis")]
@@ -74,7 +74,7 @@ impl Plan {
     }
 
     /// Adds an event listener.
-    pub(crate) fn heard_by(mut self, listener: impl FnMut(Event<u64>) + Send + 'static) -> Self {
+    pub(crate) fn with_listener(mut self, listener: impl FnMut(Event<u64>) + Send + 'static) -> Self {
         let listener = EventSink::new(listener);
         let on_departure = listener.on_departure();
         self.listener = Some((listener, on_departure));
@@ -87,9 +87,9 @@ impl Plan {
     }
 
     fn handle(&self, tier: &Arc<dyn Tier>) -> TierHandle {
-        let mark =
-            self.invalidations.as_ref().map(|dir| DirtyFlag::open(&dir.join(tier.kind().name())).unwrap());
-        TierHandle::with(Arc::clone(tier), Arc::new(self.clock.clone()), mark)
+        let dirty_flag =
+            self.dirty_flags.as_ref().map(|dir| DirtyFlag::open(&dir.join(tier.kind().name())).unwrap());
+        TierHandle::with(Arc::clone(tier), Arc::new(self.clock.clone()), dirty_flag)
     }
 
     pub(crate) fn build(self) -> Arc<TestEngine> {

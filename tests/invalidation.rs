@@ -133,14 +133,13 @@ fn invalidation_during_a_refresh_applies_to_the_refreshed_value() {
 
 #[test]
 fn invalidation_during_a_promotion_applies_to_the_copy() {
-    let rig_on = |tier_set: &MapStorage| {
-        Plan::over(vec![Arc::new(HashMapTier::on(tier_set)) as Arc<dyn Tier>]).build()
-    };
+    let engine_on =
+        |storage: &MapStorage| Plan::over(vec![Arc::new(HashMapTier::on(storage)) as Arc<dyn Tier>]).build();
     for round in 0..300 {
-        let tier_set = MapStorage::default();
-        block_on(rig_on(&tier_set).insert::<Blocking>(1, "value".into(), tagged(&["a"]))).unwrap();
+        let storage = MapStorage::default();
+        block_on(engine_on(&storage).insert::<Blocking>(1, "value".into(), tagged(&["a"]))).unwrap();
         // Opens a second cache whose memory is empty, so that a hit is promoted.
-        let engine = rig_on(&tier_set);
+        let engine = engine_on(&storage);
         thread::scope(|scope| {
             scope.spawn(|| get(&engine, 1));
             scope.spawn(|| block_on(engine.invalidate_tags::<Blocking>(vec!["a".into()])).unwrap());

@@ -169,12 +169,12 @@ fn tier_that_missed_too_many_removals_is_cleared_before_reuse() {
 
 #[test]
 fn stale_copies_do_not_come_back_after_a_reopen() {
-    let marks = tempfile::tempdir().unwrap();
-    let tier_set = MapStorage::default();
+    let flags = tempfile::tempdir().unwrap();
+    let storage = MapStorage::default();
     let reopen = || {
-        let disk = FaultyTier::new(HashMapTier::on(&tier_set));
+        let disk = FaultyTier::new(HashMapTier::on(&storage));
         let mut plan = Plan::over(vec![Arc::new(disk.clone()) as Arc<dyn Tier>]).without_memory();
-        plan.invalidations = Some(marks.path().to_path_buf());
+        plan.dirty_flags = Some(flags.path().to_path_buf());
         (disk, plan.build())
     };
     let (disk, engine) = reopen();

@@ -149,8 +149,8 @@ fn loads_after_close_run_the_loader_each_time() {
 
 #[test]
 fn ephemeral_entries_are_not_written_to_persistent_tiers() {
-    let tier_set = MapStorage::default();
-    let disk = FaultyTier::new(HashMapTier::on(&tier_set));
+    let storage = MapStorage::default();
+    let disk = FaultyTier::new(HashMapTier::on(&storage));
     let mut plan = Plan::over(vec![Arc::new(disk.clone()) as Arc<dyn Tier>]);
     plan.persistence = Persistence::Ephemeral;
     let engine = plan.build();

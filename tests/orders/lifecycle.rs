@@ -207,7 +207,7 @@ fn listener_receives_every_event_before_close_returns() {
         let listener = move |event| {
             count.fetch_add(usize::from(matches!(event, Event::Inserted { .. })), Ordering::Relaxed);
         };
-        let scenario = Scenario::of(Plan::over(vec![]).heard_by(listener));
+        let scenario = Scenario::of(Plan::over(vec![]).with_listener(listener));
         let (in_thread, in_task) = (scenario.clone(), scenario.clone());
         let in_thread = thread(move || block_on(in_thread.insert::<Blocking>()));
         let in_task = task(async move { in_task.insert::<Tokio>().await });
