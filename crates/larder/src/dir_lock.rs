@@ -11,7 +11,7 @@ use std::path::Path;
 
 use larder_core::{Error, ErrorKind, Result};
 
-use crate::locked_dir::failed;
+use crate::locked_dir::dir_error;
 
 /// How often to retry if the locked file was deleted meanwhile.
 const TRIES: usize = 16;
@@ -38,7 +38,7 @@ impl DirLock {
     /// Locks an existing directory, exclusively or shared; `None` if another process holds it.
     pub(crate) fn take(dir: &Path, shared: bool) -> Result<Option<Self>> {
         for _ in 0..TRIES {
-            match attempt(dir, shared).map_err(|error| failed(dir, error))? {
+            match attempt(dir, shared).map_err(|error| dir_error(dir, error))? {
                 Attempt::Held(lock) => return Ok(Some(lock)),
                 Attempt::Busy => return Ok(None),
                 Attempt::Gone => {}
@@ -83,8 +83,8 @@ impl DirLock {
     pub(crate) fn renew(&mut self, dir: &Path, shared: bool) -> Result<bool> {
         if self.dir.as_ref().is_some_and(|held| is_at(held, dir)) {
             // The directory lock excludes other processes, so no other process creates the file.
-            let file = open_file(dir).map_err(|error| failed(dir, error))?;
-            let is_locked = try_lock(&file, shared).map_err(|error| failed(dir, error))?;
+            let file = open_file(dir).map_err(|error| dir_error(dir, error))?;
+            let is_locked = try_lock(&file, shared).map_err(|error| dir_error(dir, error))?;
             if is_locked {
                 self.file = Some(file);
             }

@@ -49,7 +49,7 @@ impl LockedDir {
 
     fn at(path: &Path, shared: bool) -> Result<Self> {
         create(path)?;
-        let path = path.canonicalize().map_err(|error| failed(path, error))?;
+        let path = path.canonicalize().map_err(|error| dir_error(path, error))?;
         sweep(path.parent().unwrap_or(&path));
         let registered = Registered::when_free(&path)?;
         match DirLock::take(&path, shared)? {
@@ -127,7 +127,7 @@ fn busy(path: &Path) -> Error {
     Error::new(ErrorKind::Busy, message)
 }
 
-pub(crate) fn failed(path: &Path, error: io::Error) -> Error {
+pub(crate) fn dir_error(path: &Path, error: io::Error) -> Error {
     let source = Error::from(error);
     Error::new(source.kind(), format!("the directory {}: {source}", path.display())).with_source(source)
 }
@@ -137,7 +137,7 @@ pub(crate) fn create(path: &Path) -> Result<()> {
     builder.recursive(true);
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(path).map_err(|error| failed(path, error))
+    builder.create(path).map_err(|error| dir_error(path, error))
 }
 
 fn not_shared(path: &Path) -> Error {
@@ -155,7 +155,7 @@ fn private_directory(beside: &Path) -> Result<(TempDir, DirLock)> {
     let mut failure = busy(beside);
     for _ in 0..PRIVATE_TRIES {
         let private = tempfile::Builder::new().prefix(&prefix).tempdir_in(beside);
-        let private = private.map_err(|error| failed(beside, error))?;
+        let private = private.map_err(|error| dir_error(beside, error))?;
         match DirLock::take(private.path(), false) {
             Ok(Some(lock)) => return Ok((private, lock)),
             Ok(None) => {}

@@ -53,7 +53,7 @@ struct Published {
 /// concurrent call returns at once.
 pub fn publish() {
     // Declared first, so that it is dropped last: dropping the last handle of a cache takes the lock.
-    let caches = registry::held();
+    let caches = registry::caches_with_handles();
     let Some(mut published) = PUBLISHED.try_lock() else { return };
     describe();
     let mut gauges = BTreeMap::new();

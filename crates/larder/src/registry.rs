@@ -73,13 +73,13 @@ pub(crate) fn register(cache: Weak<dyn AnyCache>) {
 
 /// The caches with a live handle, including closed ones. Upgrades them first, so that the lock is not held
 /// during calls on them: the last handle of one may be dropped meanwhile.
-pub(crate) fn held() -> Vec<Arc<dyn AnyCache>> {
+pub(crate) fn caches_with_handles() -> Vec<Arc<dyn AnyCache>> {
     LIVE.lock().caches.iter().filter_map(Weak::upgrade).collect()
 }
 
 /// The caches with a live handle that are not closed.
 pub(crate) fn live() -> Vec<Arc<dyn AnyCache>> {
-    held().into_iter().filter(|cache| !cache.is_ended()).collect()
+    caches_with_handles().into_iter().filter(|cache| !cache.is_ended()).collect()
 }
 
 /// Closes every live cache of this process, the newest first. Also waits for caches that are already being
@@ -100,7 +100,7 @@ pub(crate) fn live() -> Vec<Arc<dyn AnyCache>> {
 /// ```
 pub fn close_all() -> Result<()> {
     let mut outcome = Ok(());
-    for cache in held().into_iter().rev() {
+    for cache in caches_with_handles().into_iter().rev() {
         // An error of a close that another caller began is returned to that caller, not here.
         let is_others = cache.is_ended();
         let ended = cache.end();

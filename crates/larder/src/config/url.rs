@@ -29,7 +29,7 @@ impl UrlConfig {
 
     fn add(&mut self, tier: TierKind, url: &str) -> Result<()> {
         if self.tiers.contains(tier) {
-            return Err(wrong(url, "one URL per tier"));
+            return Err(invalid_url(url, "one URL per tier"));
         }
         self.tiers.push(tier);
         Ok(())
@@ -37,11 +37,11 @@ impl UrlConfig {
 
     /// Sets the directory, which all tiers of a cache share.
     fn add_dir(&mut self, dir: &str, url: &str) -> Result<()> {
-        let layer = one("dir", dir)?;
+        let layer = option_layer("dir", dir)?;
         match self.layers.iter().find_map(|(given, _)| given.dir.as_ref()) {
             Some(first) if layer.0.dir.as_ref() != Some(first) => {
                 let allowed = format!("one directory for all tiers, as {}", first.display());
-                Err(wrong(url, &allowed))
+                Err(invalid_url(url, &allowed))
             }
             Some(_) => Ok(()),
             None => {
@@ -64,11 +64,11 @@ struct Parts<'a> {
 }
 
 /// The place that a URL names.
-enum Place<'a> {
+enum UrlTarget<'a> {
     Memory,
     Directory(TierKind, &'a str),
     Server,
-    Nowhere,
+    Null,
 }
 
 const ALLOWED: &str = "`memory:`, `sled:///dir`, `file:///dir`, `redis://host`, `null:`, separated by spaces";
@@ -92,31 +92,31 @@ pub(crate) fn read(urls: &str) -> Result<UrlConfig> {
     for url in urls.split_whitespace() {
         let parts = Parts::of(url)?;
         url_config.layers.extend(parts.options()?);
-        url_config.place(&parts)?;
+        url_config.add_url(&parts)?;
     }
     if url_config.tiers.is_empty() {
-        return Err(wrong(urls, ALLOWED));
+        return Err(invalid_url(urls, ALLOWED));
     }
     if !url_config.tiers.contains(TierKind::Memory) {
-        url_config.layers.push(one("memory_bytes", "0")?);
+        url_config.layers.push(option_layer("memory_bytes", "0")?);
     }
     Ok(url_config)
 }
 
 impl UrlConfig {
-    fn place(&mut self, parts: &Parts<'_>) -> Result<()> {
-        let tier = match parts.place() {
-            Some(Place::Memory) => TierKind::Memory,
-            Some(Place::Nowhere) => TierKind::Null,
-            Some(Place::Server) => {
-                self.layers.push(one("redis", &parts.server())?);
+    fn add_url(&mut self, parts: &Parts<'_>) -> Result<()> {
+        let tier = match parts.target() {
+            Some(UrlTarget::Memory) => TierKind::Memory,
+            Some(UrlTarget::Null) => TierKind::Null,
+            Some(UrlTarget::Server) => {
+                self.layers.push(option_layer("redis", &parts.server())?);
                 TierKind::Redis
             }
-            Some(Place::Directory(tier, dir)) => {
+            Some(UrlTarget::Directory(tier, dir)) => {
                 self.add_dir(&decoded(dir), parts.whole)?;
                 tier
             }
-            None => return Err(wrong(parts.whole, ALLOWED)),
+            None => return Err(invalid_url(parts.whole, ALLOWED)),
         };
         self.add(tier, parts.whole)
     }
@@ -126,18 +126,18 @@ impl<'a> Parts<'a> {
     fn of(whole: &'a str) -> Result<Self> {
         let (url, fragment) = whole.split_at(whole.find('#').unwrap_or(whole.len()));
         let (address, query) = url.split_once('?').unwrap_or((url, ""));
-        let (scheme, rest) = address.split_once(':').ok_or_else(|| wrong(whole, ALLOWED))?;
+        let (scheme, rest) = address.split_once(':').ok_or_else(|| invalid_url(whole, ALLOWED))?;
         let parameters = query.split('&').filter(|pair| !pair.is_empty()).collect();
         Ok(Self { whole, scheme, rest, parameters, fragment })
     }
 
-    fn place(&self) -> Option<Place<'a>> {
+    fn target(&self) -> Option<UrlTarget<'a>> {
         match (self.scheme, self.rest) {
-            ("memory", "") => Some(Place::Memory),
-            ("null", "") => Some(Place::Nowhere),
-            ("sled", _) if cfg!(feature = "disk") => Some(Place::Directory(TierKind::Disk, self.dir()?)),
-            ("file", _) if cfg!(feature = "file") => Some(Place::Directory(TierKind::File, self.dir()?)),
-            _ => self.is_server().then_some(Place::Server),
+            ("memory", "") => Some(UrlTarget::Memory),
+            ("null", "") => Some(UrlTarget::Null),
+            ("sled", _) if cfg!(feature = "disk") => Some(UrlTarget::Directory(TierKind::Disk, self.dir()?)),
+            ("file", _) if cfg!(feature = "file") => Some(UrlTarget::Directory(TierKind::File, self.dir()?)),
+            _ => self.is_server().then_some(UrlTarget::Server),
         }
     }
 
@@ -171,9 +171,9 @@ impl<'a> Parts<'a> {
         let layer = |pair: &&str| {
             let (option, text) = pair.split_once('=').unwrap_or((pair, ""));
             if option == "url" {
-                return Err(wrong(self.whole, "no URL within a URL"));
+                return Err(invalid_url(self.whole, "no URL within a URL"));
             }
-            one(option, &decoded(&text.replace('+', " ")))
+            option_layer(option, &decoded(&text.replace('+', " ")))
         };
         ours.map(layer).collect()
     }
@@ -191,12 +191,12 @@ fn decoded(text: &str) -> Cow<'_, str> {
     percent_decode_str(text).decode_utf8().unwrap_or(Cow::Borrowed(text))
 }
 
-fn one(option: &str, text: &str) -> Result<(Settings, Source)> {
+fn option_layer(option: &str, text: &str) -> Result<(Settings, Source)> {
     Ok((parse(option, text, &Source::Url)?, Source::Url))
 }
 
 /// The error for an invalid URL. Shows only the scheme of a server URL, since the rest may hold a password.
-fn wrong(given: &str, allowed: &str) -> Error {
+fn invalid_url(given: &str, allowed: &str) -> Error {
     let ours = ["memory:", "sled:", "file:", "null:"];
     let shown = |url: &str| match ours.iter().any(|scheme| url.starts_with(scheme)) {
         true => values::without_password(url),

@@ -182,12 +182,12 @@ builders! {
 
 impl Drop for CacheContext {
     fn drop(&mut self) {
-        end_unattended(&self.scope);
+        end_on_drop(&self.scope);
     }
 }
 
 /// Ends a scope in the background and logs an error.
-fn end_unattended(scope: &Arc<Scope>) {
+fn end_on_drop(scope: &Arc<Scope>) {
     if scope.is_ended() {
         return;
     }
@@ -228,7 +228,7 @@ pub fn with_context<T, E: From<Error>>(
 ) -> Result<T, E> {
     let outcome = work(&context);
     let scope = Arc::clone(&context.scope);
-    both(outcome, context.close(), &scope)
+    combine(outcome, context.close(), &scope)
 }
 
 /// As [`with_context`], for tasks. If the future is dropped, the context ends on the blocking pool.
@@ -250,7 +250,7 @@ where
 
     impl Drop for Guard {
         fn drop(&mut self) {
-            end_unattended(&self.0);
+            end_on_drop(&self.0);
         }
     }
 
@@ -259,10 +259,10 @@ where
     let context = Arc::new(context);
     let outcome = work(Arc::clone(&context)).await;
     let ended = end_async(Arc::clone(&guard.0)).await;
-    both(outcome, ended, &guard.0)
+    combine(outcome, ended, &guard.0)
 }
 
-fn both<T, E: From<Error>>(outcome: Result<T, E>, ended: Result<()>, scope: &Scope) -> Result<T, E> {
+fn combine<T, E: From<Error>>(outcome: Result<T, E>, ended: Result<()>, scope: &Scope) -> Result<T, E> {
     match (outcome, ended) {
         (Ok(value), ended) => ended.map(|()| value).map_err(E::from),
         (Err(error), Ok(())) => Err(error),

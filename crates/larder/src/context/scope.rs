@@ -93,14 +93,14 @@ impl Scope {
         let Some(scope) = scope else { return build() };
         let ended = scope.ended.read();
         if *ended {
-            return Err(scope.has_ended());
+            return Err(scope.ended_error());
         }
         let cache = build()?;
         scope.owned.lock().caches.push(cache.any_cache());
         Ok(cache)
     }
 
-    fn has_ended(&self) -> Error {
+    fn ended_error(&self) -> Error {
         Error::new(ErrorKind::Closed, format!("the context `{}` has ended", self.name))
     }
 
@@ -149,7 +149,7 @@ impl Scope {
     fn temporary_dir(&self, base: &Path) -> Result<PathBuf> {
         let ended = self.ended.read();
         if *ended {
-            return Err(self.has_ended());
+            return Err(self.ended_error());
         }
         let mut owned = self.owned.lock();
         if owned.temporary_dir.is_none() {

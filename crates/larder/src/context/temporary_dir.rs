@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use larder_core::Result;
 
 use crate::dir_lock::DirLock;
-use crate::locked_dir::{create, failed, path_segment};
+use crate::locked_dir::{create, dir_error, path_segment};
 
 /// The directory of a temporary context, held while the context lives.
 #[derive(Debug)]
@@ -32,7 +32,7 @@ impl TemporaryDir {
         let root = base.join("~temporary");
         create(&root)?;
         // Each process holds this lock only for a moment, so this waits for it.
-        let guard = DirLock::wait_for(&root).map_err(|error| failed(&root, error))?;
+        let guard = DirLock::wait_for(&root).map_err(|error| dir_error(&root, error))?;
         let orphans = orphans(&root);
         let dir = Self::make(&root, name);
         drop(guard);
@@ -43,10 +43,10 @@ impl TemporaryDir {
     fn make(root: &Path, name: &str) -> Result<Self> {
         let prefix = format!("{}-", path_segment(name));
         let made = tempfile::Builder::new().prefix(&prefix).tempdir_in(root);
-        let path = made.map_err(|error| failed(root, error))?.keep();
+        let path = made.map_err(|error| dir_error(root, error))?.keep();
         match DirLock::take(&path, false)? {
             Some(lock) => Ok(Self { path, _lock: lock }),
-            None => Err(failed(&path, Io::WouldBlock.into())),
+            None => Err(dir_error(&path, Io::WouldBlock.into())),
         }
     }
 
@@ -55,7 +55,7 @@ impl TemporaryDir {
     }
 
     pub(super) fn remove(self) -> Result<()> {
-        remove(&self.path).map_err(|error| failed(&self.path, error).during("close"))
+        remove(&self.path).map_err(|error| dir_error(&self.path, error).during("close"))
     }
 }
 

@@ -48,7 +48,7 @@ impl DiskTier {
                 let wanted = survivors == Survivors::Live || segment.was_read(pointer.offset);
                 if wanted && pointer.len <= allowance && copy_frame(store, &segment, row, pointer) {
                     allowance -= pointer.len;
-                } else if store.forget(row)? {
+                } else if store.remove_row(row)? {
                     self.evictions.fetch_add(1, Ordering::Relaxed);
                 }
                 Ok(())

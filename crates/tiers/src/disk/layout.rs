@@ -107,7 +107,7 @@ impl Layout {
 
     /// Returns whether sled ever opened a database here: before that it creates only `conf` and
     /// `blobs`. True if that cannot be read.
-    pub(in crate::disk) fn was_open(&self, number: u64) -> bool {
+    pub(in crate::disk) fn has_sled_files(&self, number: u64) -> bool {
         let Ok(mut entries) = fs::read_dir(self.database(number)) else { return true };
         entries
             .any(|entry| entry.is_ok_and(|entry| entry.file_name() != "conf" && entry.file_name() != "blobs"))
@@ -167,7 +167,7 @@ impl Layout {
     }
 
     /// Returns whether `bytes` can be written now. Tries it with a probe file.
-    pub(in crate::disk) fn takes(&self, bytes: usize) -> bool {
+    pub(in crate::disk) fn accepts_writes(&self, bytes: usize) -> bool {
         let probe = self.dir.join(PROBE);
         let written = fs::write(&probe, vec![0; bytes]);
         let _ = fs::remove_file(&probe);

@@ -113,7 +113,8 @@ fn discard_untrusted(layout: &Layout, last_shutdown: LastShutdown) -> Result<()>
 fn open_databases(layout: &Layout, cleared: u64, cache_bytes: u64) -> Result<Option<Databases>> {
     layout.discard_below(cleared)?;
     let numbers = layout.databases()?.into_iter().map(|(number, _)| number);
-    let (mut numbers, begun): (Vec<u64>, Vec<u64>) = numbers.partition(|number| layout.was_open(*number));
+    let (mut numbers, begun): (Vec<u64>, Vec<u64>) =
+        numbers.partition(|number| layout.has_sled_files(*number));
     begun.into_iter().try_for_each(|number| layout.discard(number))?;
     let open =
         |number: Option<u64>| number.map_or(Ok(None), |number| open_database(layout, number, cache_bytes));
@@ -223,7 +224,7 @@ fn count(databases: &Databases, replay: &Replay, segments: &Segments) -> Result<
     databases.each_counts().for_each(Counts::clear);
     let mut dangling: Vec<IVec> = Vec::new();
     databases.each(|counts, row, value| {
-        counts.enter(&row, &value);
+        counts.add(&row, &value);
         let whole = match Row::parse(&value) {
             Some(Row::Inline(_)) => true,
             Some(Row::Record(pointer)) => segments.adopt(&row, pointer),

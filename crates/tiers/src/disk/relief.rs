@@ -132,7 +132,7 @@ impl DiskTier {
         for row in expired {
             let _stripe = store.lock(&row);
             let is_expired = store.databases.get(&row)?.is_some_and(|value| expiry_of(store, &value) <= now);
-            if is_expired && store.forget(&row)? {
+            if is_expired && store.remove_row(&row)? {
                 self.evictions.fetch_add(1, Ordering::Relaxed);
             }
         }

@@ -53,7 +53,7 @@ impl DiskTier {
     pub(in crate::disk) fn reopen_now(&self) {
         let Some(mut compaction) = self.compaction.try_write() else { return };
         if self.closed.load(Ordering::Acquire)
-            || self.dir_handle.still_exists() && !self.layout.takes(PROBE_BYTES)
+            || self.dir_handle.still_exists() && !self.layout.accepts_writes(PROBE_BYTES)
         {
             return;
         }

@@ -64,7 +64,7 @@ impl Store {
             None => None,
         };
         if found.is_none() {
-            self.forget(row)?;
+            self.remove_row(row)?;
         }
         Ok(found)
     }
@@ -91,14 +91,14 @@ impl Store {
             _ => Ok(()),
         };
         let replaced = durable.and_then(|()| self.set(row, (&pointer.to_value()[..]).into()));
-        if replaced.is_err() && !self.names(row, pointer) {
+        if replaced.is_err() && !self.points_to(row, pointer) {
             self.segments.release(pointer);
         }
         replaced
     }
 
     /// Returns whether a row points to `pointer`. True if that cannot be read.
-    fn names(&self, row: &[u8], pointer: Pointer) -> bool {
+    fn points_to(&self, row: &[u8], pointer: Pointer) -> bool {
         let newest = self.databases.newest.get(row);
         newest.map_or(true, |value| value.as_deref().and_then(Row::pointer) == Some(pointer))
     }
@@ -119,7 +119,7 @@ impl Store {
     /// removal a moment ago.
     pub(in crate::disk) fn remove(&self, key: &RowKey) -> Result<bool> {
         let _stripe = self.lock(key.as_ref());
-        let found = self.databases.contains(key.as_ref())? && self.forget(key.as_ref())?;
+        let found = self.databases.contains(key.as_ref())? && self.remove_row(key.as_ref())?;
         self.journal.sync_all().map(|()| found)
     }
 
@@ -168,7 +168,7 @@ impl Store {
         self.databases.each(|_, _, value| {
             match Row::parse(&value) {
                 Some(Row::Inline(frame)) => visit(frame),
-                Some(Row::Record(pointer)) => super::heads::visit(&self.segments, pointer, visit),
+                Some(Row::Record(pointer)) => super::heads::visit_head(&self.segments, pointer, visit),
                 None => {}
             }
             Ok(())
@@ -209,7 +209,7 @@ impl Store {
     }
 
     /// Removes a row and releases its frame. The caller holds the stripe lock.
-    pub(in crate::disk) fn forget(&self, row: &[u8]) -> Result<bool> {
+    pub(in crate::disk) fn remove_row(&self, row: &[u8]) -> Result<bool> {
         self.journal.remove(row)?;
         let removed = self.databases.remove(row)?;
         let found = removed.is_some();

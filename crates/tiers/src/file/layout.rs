@@ -43,13 +43,15 @@ impl Layout {
     pub(super) fn open(dir: &Path, shared: bool, durability: Durability) -> Result<Self> {
         let (entries, tmp) = (dir.join("entries"), dir.join("tmp"));
         create_all(&[dir, &entries, &tmp])?;
-        peers::sweep(&tmp).map_err(|error| unopened(&tmp, error))?;
+        peers::sweep(&tmp).map_err(|error| open_error(&tmp, error))?;
         let liveness =
-            shared.then(|| LivenessFile::new(&tmp)).transpose().map_err(|error| unopened(&tmp, error))?;
+            shared.then(|| LivenessFile::new(&tmp)).transpose().map_err(|error| open_error(&tmp, error))?;
         let is_synced = durability == Durability::Synced;
         let layout = Self { entries, tmp, uploads: AtomicU64::new(0), is_synced, liveness };
         let probe = layout.tmp_path("put");
-        create_file(&probe).and_then(|_| fs::remove_file(&probe)).map_err(|error| unopened(&probe, error))?;
+        create_file(&probe)
+            .and_then(|_| fs::remove_file(&probe))
+            .map_err(|error| open_error(&probe, error))?;
         Ok(layout)
     }
 
@@ -263,23 +265,23 @@ impl Drop for UploadFile {
 }
 
 /// Converts `error`, and adds the path to its message.
-pub(super) fn at(path: &Path, error: io::Error) -> Error {
+pub(super) fn error_at(path: &Path, error: io::Error) -> Error {
     let kind = Error::from(io::Error::from(error.kind())).kind();
     Error::new(kind, format!("{}: {error}", path.display())).with_source(error)
 }
 
 /// Converts the error of opening `path`. The system reports a file in place of the directory as
 /// `AlreadyExists`.
-fn unopened(path: &Path, error: io::Error) -> Error {
+fn open_error(path: &Path, error: io::Error) -> Error {
     if error.kind() == io::ErrorKind::AlreadyExists {
         let message = format!("{}: the path is not a directory", path.display());
         return Error::new(ErrorKind::Unavailable, message).with_source(error);
     }
-    at(path, error)
+    error_at(path, error)
 }
 
 fn create_all(folders: &[&Path]) -> Result<()> {
-    folders.iter().try_for_each(|path| create_dir(path).map_err(|error| unopened(path, error)))
+    folders.iter().try_for_each(|path| create_dir(path).map_err(|error| open_error(path, error)))
 }
 
 fn absent_is_false(result: io::Result<()>) -> io::Result<bool> {
@@ -397,7 +399,7 @@ mod tests {
     fn full_disk_is_reported_as_full() {
         let mut sips = Sips { room: 50, ..Sips::default() };
         let error = write_whole(&mut sips, &frame(b"payload")).unwrap_err();
-        assert_eq!(at(Path::new("tmp"), error).kind(), ErrorKind::Full);
+        assert_eq!(error_at(Path::new("tmp"), error).kind(), ErrorKind::Full);
     }
 
     #[test]

@@ -31,7 +31,7 @@ use crate::dir_handle::DirHandle;
 use crate::durable_sync::sync_many;
 use eviction::deadline_of;
 use index::{BLOCK, EntryId, Index, KnownDeadline, rounded, upper_of};
-use layout::{Layout, at};
+use layout::{Layout, error_at};
 use peers::{Change, Peers};
 use reservation::Reservation;
 
@@ -152,7 +152,7 @@ impl FileTier {
             // Processes open the directory one after another. The first one after a crash of the
             // machine discards the entries for all.
             let _alone = peers.as_ref().map(Peers::change_all).transpose()?;
-            trusted(&layout, &options).map_err(|error| at(&options.dir, error))?
+            trusted(&layout, &options).map_err(|error| error_at(&options.dir, error))?
         };
         let mut index = Index::default();
         for found in walk::walk(layout.entries())? {
@@ -180,9 +180,9 @@ impl FileTier {
     fn get_now(&self, key: &EncodedKey) -> Result<Option<Bytes>> {
         let Some(id) = self.look_up(key.digest())? else { return Ok(None) };
         match self.layout.read(id.digest) {
-            Ok(whole) => self.found(id, whole.len() as u64).map(|()| Some(whole)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => self.missed(id).map(|()| None),
-            Err(error) => Err(at(&self.layout.path(id.digest), error)),
+            Ok(whole) => self.file_found(id, whole.len() as u64).map(|()| Some(whole)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => self.file_missing(id).map(|()| None),
+            Err(error) => Err(error_at(&self.layout.path(id.digest), error)),
         }
     }
 
@@ -194,7 +194,7 @@ impl FileTier {
     fn put_once(&self, key: &EncodedKey, frame: &Frame) -> Result<()> {
         let digest = key.digest();
         let mut reservation = self.make_room(rounded(frame.len() as u64).saturating_add(ABOVE), digest)?;
-        let failed = |error| at(&self.layout.path(digest), error);
+        let failed = |error| error_at(&self.layout.path(digest), error);
         let mut upload = self.layout.write_upload(frame).map_err(failed)?;
         self.replace(key, (&mut upload, &mut reservation), deadline_of(frame.head()))
     }
@@ -222,7 +222,7 @@ impl FileTier {
         if stripe.supersedes(key) {
             return Ok(());
         }
-        self.layout.publish(upload, digest).map_err(|error| at(&self.layout.path(digest), error))?;
+        self.layout.publish(upload, digest).map_err(|error| error_at(&self.layout.path(digest), error))?;
         let change = self.index()?.insert_until(digest, len, until);
         reservation.commit(change.taken);
         self.budget.shrink(change.freed);
@@ -245,7 +245,7 @@ impl FileTier {
             return Ok(false);
         }
         let deleted =
-            self.layout.unlink(id.digest).map_err(|error| at(&self.layout.path(id.digest), error))?;
+            self.layout.unlink(id.digest).map_err(|error| error_at(&self.layout.path(id.digest), error))?;
         let removed = self.index()?.remove(id);
         if let Some(removed) = removed {
             self.layout.unlink_folders(id.digest, removed.empty_folders);
@@ -259,12 +259,12 @@ impl FileTier {
         let all_stripes = self.all_stripes.write();
         self.index().map(drop)?;
         let change = self.peers.as_ref().map(Peers::change_all).transpose()?;
-        let aside = self.layout.set_aside().map_err(|error| at(self.layout.entries(), error))?;
+        let aside = self.layout.set_aside().map_err(|error| error_at(self.layout.entries(), error))?;
         let bytes = self.index()?.clear();
         drop(change);
         drop(all_stripes);
         if let Some(aside) = aside {
-            fs::remove_dir_all(&aside).map_err(|error| at(&aside, error))?;
+            fs::remove_dir_all(&aside).map_err(|error| error_at(&aside, error))?;
         }
         self.budget.shrink(bytes);
         Ok(())
@@ -299,7 +299,7 @@ impl FileTier {
             return Ok(());
         }
         let closed = sync_many(&self.dir).and_then(|()| self.marker.close());
-        closed.map_err(|error| at(&self.dir, error))
+        closed.map_err(|error| error_at(&self.dir, error))
     }
 
     /// Locks the index. Fails after the tier is closed.

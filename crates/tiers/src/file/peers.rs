@@ -23,7 +23,7 @@ use larder_core::{Error, ErrorKind, Result};
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use super::index::{BLOCK, upper_of};
-use super::layout::{at, create_dir, create_file};
+use super::layout::{create_dir, create_file, error_at};
 use crate::durable_sync::is_removed;
 
 /// Number of counters. Entries that share a counter lose their copies in memory together.
@@ -54,9 +54,9 @@ impl Peers {
         let dir = dir.join("peers");
         let open = |name: &str| {
             let path = dir.join(name);
-            open_file(&path).map(|file| Mutex::new(Some(file))).map_err(|error| at(&path, error))
+            open_file(&path).map(|file| Mutex::new(Some(file))).map_err(|error| error_at(&path, error))
         };
-        create_dir(&dir).map_err(|error| at(&dir, error))?;
+        create_dir(&dir).map_err(|error| error_at(&dir, error))?;
         let locks = (0..LOCKS).map(|lock| open(&lock_name(lock))).collect::<Result<Vec<_>>>()?;
         let changes = Mutex::new(Some(open_counters(&dir)?));
         Ok(Self { changes, locks, dir })
@@ -166,7 +166,7 @@ fn open_counters(dir: &Path) -> Result<File> {
         }
         renamed.and_then(|()| open_file(&path))
     };
-    create_dir(dir).and_then(|()| counters()).map_err(|error| at(&path, error))
+    create_dir(dir).and_then(|()| counters()).map_err(|error| error_at(&path, error))
 }
 
 fn closed() -> Error {

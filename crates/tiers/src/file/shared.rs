@@ -11,7 +11,7 @@ use std::sync::atomic::Ordering;
 use larder_core::Result;
 
 use super::index::EntryId;
-use super::layout::at;
+use super::layout::error_at;
 use super::{FileTier, walk};
 
 /// The directory is scanned again after one part in this many of the budget was written.
@@ -28,7 +28,7 @@ impl FileTier {
     }
 
     /// Corrects the index after the file of `id` was found, with `len` bytes.
-    pub(super) fn found(&self, id: EntryId, len: u64) -> Result<()> {
+    pub(super) fn file_found(&self, id: EntryId, len: u64) -> Result<()> {
         if self.peers.is_none() || !self.index()?.differs(id.digest, len) {
             return Ok(());
         }
@@ -40,7 +40,7 @@ impl FileTier {
     }
 
     /// Corrects the index after the file of `id` was not found.
-    pub(super) fn missed(&self, id: EntryId) -> Result<()> {
+    pub(super) fn file_missing(&self, id: EntryId) -> Result<()> {
         if self.peers.is_none() {
             return self.delete(id).map(drop);
         }
@@ -58,7 +58,8 @@ impl FileTier {
     pub(super) fn remove_shared(&self, digest: u128) -> Result<bool> {
         let _stripe = self.lock_stripe(digest)?;
         let id = self.index()?.find(digest);
-        let deleted = self.layout.unlink(digest).map_err(|error| at(&self.layout.path(digest), error))?;
+        let deleted =
+            self.layout.unlink(digest).map_err(|error| error_at(&self.layout.path(digest), error))?;
         let removed = match id {
             Some(id) => self.index()?.remove(id),
             None => None,
@@ -75,7 +76,7 @@ impl FileTier {
         match fs::metadata(self.layout.path(digest)) {
             Ok(_) => Ok(true),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-            Err(error) => Err(at(&self.layout.path(digest), error)),
+            Err(error) => Err(error_at(&self.layout.path(digest), error)),
         }
     }
 

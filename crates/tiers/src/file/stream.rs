@@ -8,7 +8,7 @@ use larder_core::{Error, ErrorKind, Result};
 
 use super::eviction::deadline_of;
 use super::index::rounded;
-use super::layout::{self, at};
+use super::layout::{self, error_at};
 use super::reservation::Reservation;
 use super::{ABOVE, FileTier};
 
@@ -25,11 +25,11 @@ impl FileTier {
         let Some(id) = self.look_up(key.digest())? else { return Ok(None) };
         match self.layout.open_entry(id.digest) {
             Ok((file, len)) => {
-                self.found(id, len)?;
+                self.file_found(id, len)?;
                 Ok(Some(Stored { medium: Box::new(file), len }))
             }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => self.missed(id).map(|()| None),
-            Err(error) => Err(at(&self.layout.path(id.digest), error)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => self.file_missing(id).map(|()| None),
+            Err(error) => Err(error_at(&self.layout.path(id.digest), error)),
         }
     }
 
@@ -37,7 +37,7 @@ impl FileTier {
         let head_len = head_len as u64;
         let digest = key.digest();
         self.check_len(head_len)?;
-        let failed = |error| at(&self.layout.path(digest), error);
+        let failed = |error| error_at(&self.layout.path(digest), error);
         let begin = || {
             let reservation = self.make_room(rounded(head_len) + ABOVE, digest)?;
             let mut file = self.layout.begin().map_err(failed)?;
@@ -56,7 +56,7 @@ impl FileTier {
             if missing > 0 {
                 upload.reservation.merge(self.make_room(missing, 0)?);
             }
-            upload.file.append(bytes).map_err(|error| at(self.layout.uploads(), error))
+            upload.file.append(bytes).map_err(|error| error_at(self.layout.uploads(), error))
         })
     }
 
@@ -67,7 +67,7 @@ impl FileTier {
             return Err(Error::new(ErrorKind::Unsupported, message));
         }
         self.retry_when_full(|| {
-            upload.file.write_front(head).map_err(|error| at(self.layout.uploads(), error))?;
+            upload.file.write_front(head).map_err(|error| error_at(self.layout.uploads(), error))?;
             self.replace(key, (&mut upload.file, &mut upload.reservation), deadline_of(head))
         })
     }

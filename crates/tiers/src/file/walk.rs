@@ -7,7 +7,7 @@ use std::time::SystemTime;
 
 use larder_core::Result;
 
-use super::layout::at;
+use super::layout::error_at;
 
 /// A file whose name and place are those of an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,7 +84,7 @@ impl Walk {
 fn children(path: &Path) -> Result<Vec<DirEntry>> {
     match fs::read_dir(path).and_then(Iterator::collect) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
-        children => children.map_err(|error| at(path, error)),
+        children => children.map_err(|error| error_at(path, error)),
     }
 }
 

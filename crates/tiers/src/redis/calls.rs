@@ -22,13 +22,13 @@ impl Inner {
             // A conditional write that loses succeeds, as if the other change had come right after.
             return self.put_if_unchanged(key, frame).await.map(drop);
         }
-        self.send_all_for_key(key, |place| self.replace(place, frame)).await?;
-        self.changed(key);
+        self.send_all_for_key(key, |entry| self.replace(entry, frame)).await?;
+        self.mark_changed(key);
         Ok(())
     }
 
     pub(in crate::redis) async fn contains(&self, key: &EncodedKey) -> Result<bool> {
-        match self.send_for_key(key, |name| about("STRLEN", name)).await {
+        match self.send_for_key(key, |name| key_command("STRLEN", name)).await {
             Err(error) if error.kind() == ErrorKind::Corrupt => Ok(false),
             answer => Ok(matches!(answer?, Value::Int(len) if len > 0)),
         }
@@ -40,7 +40,7 @@ impl Inner {
             answer => frame(answer?).filter(|start| !start.is_empty()),
         };
         match &start {
-            Some(bytes) if is_cut(bytes) => self.get(key).await,
+            Some(bytes) if is_truncated(bytes) => self.get(key).await,
             _ => Ok(start),
         }
     }
@@ -55,14 +55,14 @@ impl Inner {
     }
 
     /// Records that an entry was written, so that the next survey is due.
-    pub(in crate::redis) fn changed(&self, key: &EncodedKey) {
+    pub(in crate::redis) fn mark_changed(&self, key: &EncodedKey) {
         if let Ok(shard) = self.topology.shard(KeyNames::partition(key)) {
             shard.with_survey(|survey| survey.changed = true);
         }
     }
 
     /// Subtracts `count` removed entries from the usage; returns whether there were any.
-    pub(in crate::redis) fn shrunk(&self, key: &EncodedKey, count: i64) -> bool {
+    pub(in crate::redis) fn subtract_removed(&self, key: &EncodedKey, count: i64) -> bool {
         if let Ok(shard) = self.topology.shard(KeyNames::partition(key)) {
             shard.with_survey(|survey| {
                 let usage = &mut survey.usage;
@@ -89,7 +89,7 @@ impl Inner {
     }
 }
 
-fn about(command: &str, name: impl ToRedisArgs) -> Cmd {
+fn key_command(command: &str, name: impl ToRedisArgs) -> Cmd {
     let mut cmd = redis::cmd(command);
     cmd.arg(name);
     cmd
@@ -97,13 +97,13 @@ fn about(command: &str, name: impl ToRedisArgs) -> Cmd {
 
 /// The command that reads the beginning of a frame.
 pub(in crate::redis) fn start(name: impl ToRedisArgs) -> Cmd {
-    let mut cmd = about("GETRANGE", name);
+    let mut cmd = key_command("GETRANGE", name);
     cmd.arg(0).arg(HEAD_BYTES - 1);
     cmd
 }
 
 /// Whether the head is longer than these bytes.
-pub(in crate::redis) fn is_cut(start: &[u8]) -> bool {
+pub(in crate::redis) fn is_truncated(start: &[u8]) -> bool {
     start.len() == HEAD_BYTES && Head::parse(start) == Err(FrameError::Truncated)
 }
 

@@ -216,8 +216,11 @@ impl RedisTier {
     /// `Unsupported` if the server forbids a required command, which is named; `Unavailable` with the result
     /// of the last attempt to connect; `Closed` after [`close`](larder_core::tier::Tier::close).
     pub fn check(&self) -> Result<()> {
-        let lack =
-            self.inner.topology.trouble().filter(|why| connection::supervisor::is_forbidden_command(why));
+        let lack = self
+            .inner
+            .topology
+            .unavailable_reason()
+            .filter(|why| connection::supervisor::is_forbidden_command(why));
         let error = match lack {
             Some(why) => Err(Error::new(ErrorKind::Unsupported, why.to_string())),
             None => self.inner.topology.check(),
@@ -247,7 +250,7 @@ impl Bus for RedisTier {
 }
 
 impl RedisTier {
-    fn stop_renewing(&self) {
+    fn stop_renewal(&self) {
         self.key_renewal.iter().for_each(AbortHandle::abort);
     }
 
@@ -269,7 +272,7 @@ impl RedisTier {
 
 impl Drop for RedisTier {
     fn drop(&mut self) {
-        self.stop_renewing();
+        self.stop_renewal();
         let io = self.io.lock().clone();
         if let Some(io) = io {
             self.unlink_on_drop(&io);

@@ -11,7 +11,7 @@ use redis::aio::MultiplexedConnection;
 use redis::{Pipeline, RedisResult, Value};
 
 use crate::redis::Inner;
-use crate::redis::calls::{is_cut, start};
+use crate::redis::calls::{is_truncated, start};
 use crate::redis::keys::names::KeyName;
 use crate::redis::keys::partition_epochs::{EpochRecord, send_pipeline};
 use crate::redis::topology::shard::Shard;
@@ -60,7 +60,7 @@ impl Inner {
         loop {
             let read = page(&mut connection, cursor, &pattern, PAGE).await;
             let (next, keys) = read.map_err(|error| self.topology.to_error(error))?;
-            let keys = self.current(keys, seen).await?;
+            let keys = self.new_current_keys(keys, seen).await?;
             let heads = heads(&mut connection, &keys).await.map_err(|error| self.topology.to_error(error))?;
             heads.iter().for_each(|head| visit(head));
             cursor = next;
@@ -71,7 +71,7 @@ impl Inner {
     }
 
     /// The keys of current entries that are not in `seen`, a set of digests.
-    async fn current(&self, keys: Vec<Vec<u8>>, seen: &mut HashSet<u128>) -> Result<Vec<Vec<u8>>> {
+    async fn new_current_keys(&self, keys: Vec<Vec<u8>>, seen: &mut HashSet<u128>) -> Result<Vec<Vec<u8>>> {
         let records = self.epochs.read_all(&self.names, &self.topology).await?;
         let mut is_new = |key: &Vec<u8>| match self.names.read(key) {
             Some(KeyName::Entry { partition, epoch, label, .. }) => {
@@ -102,7 +102,11 @@ impl Inner {
     }
 
     /// Gives keys of earlier builds an expiry, unless they have one.
-    async fn age(&self, keys: &[Vec<u8>], connection: &mut MultiplexedConnection) -> RedisResult<()> {
+    async fn expire_former_keys(
+        &self,
+        keys: &[Vec<u8>],
+        connection: &mut MultiplexedConnection,
+    ) -> RedisResult<()> {
         let former: Vec<_> =
             keys.iter().filter(|key| self.names.read(key) == Some(KeyName::Former)).collect();
         if former.is_empty() {
@@ -145,7 +149,9 @@ impl Inner {
                 pipe.cmd("UNLINK").arg(key);
             }
             swept += pipe.len() as u64;
-            self.age(&keys, &mut connection).await.map_err(|error| self.topology.to_error(error))?;
+            self.expire_former_keys(&keys, &mut connection)
+                .await
+                .map_err(|error| self.topology.to_error(error))?;
             if !pipe.is_empty() {
                 send_pipeline(&mut connection, &pipe).await.map_err(|error| self.topology.to_error(error))?;
             }
@@ -175,7 +181,7 @@ async fn heads(connection: &mut MultiplexedConnection, keys: &[Vec<u8>]) -> Redi
     let mut heads = Vec::with_capacity(keys.len());
     for (answer, key) in send_pipeline(connection, &pipe).await?.into_iter().zip(keys) {
         match answer {
-            Value::BulkString(start) if is_cut(&start) => {
+            Value::BulkString(start) if is_truncated(&start) => {
                 heads.push(redis::cmd("GET").arg(key).query_async(connection).await?);
             }
             Value::BulkString(start) if !start.is_empty() => heads.push(start),

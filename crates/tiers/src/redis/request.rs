@@ -10,7 +10,7 @@ use larder_core::{Bytes, Error, ErrorKind, Result};
 use redis::{Cmd, RedisWrite, ToRedisArgs, Value};
 
 use crate::redis::Inner;
-use crate::redis::keys::names::{KeyNames, Place};
+use crate::redis::keys::names::{EntryNames, KeyNames};
 use crate::redis::keys::partition_epochs::EpochRecord;
 use crate::redis::topology::router::RoutedCmd;
 use crate::redis::topology::{Topology, copy_error};
@@ -19,7 +19,7 @@ use crate::redis::topology::{Topology, copy_error};
 const ATTEMPTS: u32 = 8;
 
 /// Builds the commands for a key, from its position and its names.
-pub(in crate::redis) type BuildCommands<'a> = dyn Fn(usize, &Place) -> Vec<Cmd> + Sync + 'a;
+pub(in crate::redis) type BuildCommands<'a> = dyn Fn(usize, &EntryNames) -> Vec<Cmd> + Sync + 'a;
 
 /// The answer for one key.
 #[derive(Default)]
@@ -35,7 +35,7 @@ pub(in crate::redis) struct Answer {
 /// The commands of a batch: keys without an answer yet, grouped by those that are read together.
 struct Plan {
     /// Position, partition and names of each key, in order.
-    keys: Vec<(usize, usize, Place)>,
+    keys: Vec<(usize, usize, EntryNames)>,
     groups: Vec<Group>,
 }
 
@@ -64,14 +64,14 @@ impl Inner {
         key: &EncodedKey,
         build: impl Fn(&str) -> Cmd,
     ) -> Result<Value> {
-        self.send_all_for_key(key, |place| vec![build(&place.name)]).await
+        self.send_all_for_key(key, |entry| vec![build(&entry.name)]).await
     }
 
     /// Like [`one`](Self::one), with several commands in order; returns the answer to the last one.
     pub(in crate::redis) async fn send_all_for_key(
         &self,
         key: &EncodedKey,
-        build: impl Fn(&Place) -> Vec<Cmd>,
+        build: impl Fn(&EntryNames) -> Vec<Cmd>,
     ) -> Result<Value> {
         let partition = KeyNames::partition(key);
         for _ in 0..ATTEMPTS {
@@ -111,7 +111,7 @@ impl Inner {
     }
 
     /// Reads the frame of a key and its tombstone together with the epoch record; also returns the epoch.
-    pub(in crate::redis) async fn get_with_removal(
+    pub(in crate::redis) async fn get_with_tombstone(
         &self,
         key: &EncodedKey,
     ) -> Result<(Option<Bytes>, Value, u64)> {
@@ -120,7 +120,7 @@ impl Inner {
             let cached = self.epochs.record(partition);
             let name = self.names.entry(&cached, key);
             let mut cmd = redis::cmd("MGET");
-            cmd.arg(self.names.record(partition)).arg(&name).arg(self.names.removal(&name));
+            cmd.arg(self.names.record(partition)).arg(&name).arg(self.names.tombstone(&name));
             let answer = self.topology.send(RoutedCmd { partition, cmd }).await?;
             let [record, value, removal] = list(answer).try_into().map_err(|_| missing_answer())?;
             let record = self.epochs.read(&record);
@@ -235,9 +235,9 @@ impl Inner {
     }
 
     /// The commands that store an entry and remove those of other program versions.
-    pub(in crate::redis) fn replace(&self, place: &Place, frame: &Frame) -> Vec<Cmd> {
-        let mut commands = self.unlink_others(place);
-        commands.push(self.set(&place.name, frame));
+    pub(in crate::redis) fn replace(&self, entry: &EntryNames, frame: &Frame) -> Vec<Cmd> {
+        let mut commands = self.unlink_others(entry);
+        commands.push(self.set(&entry.name, frame));
         commands
     }
 
@@ -254,14 +254,14 @@ impl Inner {
     /// How long Redis keeps the frame with this head, in milliseconds: to the end of its stale window, and at
     /// most for the lifetime of ephemeral keys. `None` for ever.
     pub(in crate::redis) fn millis_left(&self, head: &[u8]) -> Option<u64> {
-        let Ok(head) = Head::parse(head) else { return self.kept_for(None) };
+        let Ok(head) = Head::parse(head) else { return self.ttl_millis(None) };
         let until = head.header.deadline.max(head.header.stale_deadline);
         let partition = KeyNames::partition(&EncodedKey::new(head.key));
         let left = match (read_offset(head.tags), self.time(partition)) {
             (Some(offset), Some(now)) => millis_between(now, offset.forward(until)),
             _ => millis_between(self.clock.now(), until),
         };
-        self.kept_for(left)
+        self.ttl_millis(left)
     }
 }
 
@@ -302,8 +302,8 @@ impl Plan {
     ) -> (Vec<RoutedCmd>, Vec<usize>) {
         let mut counts = vec![0; self.keys.len()];
         let mut requests = Vec::new();
-        for (count, (index, partition, place)) in counts.iter_mut().zip(&self.keys) {
-            let commands = build.map(|build| build(*index, place)).unwrap_or_default();
+        for (count, (index, partition, entry)) in counts.iter_mut().zip(&self.keys) {
+            let commands = build.map(|build| build(*index, entry)).unwrap_or_default();
             *count = commands.len();
             requests.extend(commands.into_iter().map(|cmd| RoutedCmd { partition: *partition, cmd }));
         }

@@ -109,7 +109,7 @@ impl Tier for RedisTier {
     /// keys](super::RedisOptions::ephemeral_ttl) first unlinks them. Calls in progress fail.
     fn close(&self) -> BoxFuture<'_, Result<()>> {
         named("close", async move {
-            self.stop_renewing();
+            self.stop_renewal();
             let left = self.inner.unlink_ephemeral().await;
             self.end();
             left
@@ -119,7 +119,7 @@ impl Tier for RedisTier {
     /// Unlinks every key of the cache, epoch records included, page by page.
     fn destroy(&self) -> BoxFuture<'_, Result<()>> {
         named("destroy", async move {
-            self.stop_renewing();
+            self.stop_renewal();
             let unlinked = self.inner.unlink_all().await;
             self.end();
             unlinked
@@ -199,7 +199,7 @@ impl Tier for RedisTier {
     }
 
     fn trouble(&self) -> Option<Arc<str>> {
-        self.inner.topology.trouble()
+        self.inner.topology.unavailable_reason()
     }
 
     fn healthy(&self) -> bool {

@@ -262,8 +262,8 @@ impl DiskTier {
             let frozen = if takes_frozen { store.databases.frozen.take() } else { None };
             let of_frozen = frozen.as_ref().map(|frozen| &frozen.counts);
             let run = run.map(|mut run| {
-                of_frozen.into_iter().for_each(|counts| run.counts.absorb(counts));
-                removed.iter().for_each(|source| run.counts.absorb(&source.live_copies()));
+                of_frozen.into_iter().for_each(|counts| run.counts.add_all(counts));
+                removed.iter().for_each(|source| run.counts.add_all(&source.live_copies()));
                 run.journal = store.journal.number();
                 run.is_rewritten = !sources.frozen;
                 Arc::new(run)

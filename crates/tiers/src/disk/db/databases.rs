@@ -43,7 +43,7 @@ enum Place<'a> {
 impl Place<'_> {
     fn leave(&self, row: &[u8], value: &[u8]) {
         match self {
-            Self::Frozen(frozen) => frozen.counts.leave(row, value),
+            Self::Frozen(frozen) => frozen.counts.subtract(row, value),
             Self::SortedRun(run, ordinal) => run.leave(*ordinal, row, value),
         }
     }
@@ -59,7 +59,7 @@ impl Databases {
     pub(in crate::disk) fn get(&self, row: &[u8]) -> Result<Option<IVec>> {
         match self.newest.get(row)? {
             Some(value) => Ok(present(value)),
-            None => Ok(self.below(row)?.map(|(_, value)| value)),
+            None => Ok(self.find_below_newest(row)?.map(|(_, value)| value)),
         }
     }
 
@@ -68,7 +68,7 @@ impl Databases {
         if let Some(value) = self.newest.get(row)? {
             return Ok(present(value));
         }
-        let Some((place, value)) = self.below(row)? else { return Ok(None) };
+        let Some((place, value)) = self.find_below_newest(row)? else { return Ok(None) };
         if let Place::SortedRun(run, ordinal) = place {
             run.mark_read(ordinal);
         }
@@ -81,7 +81,7 @@ impl Databases {
     }
 
     /// Finds the row that is valid if the newest database does not have it.
-    fn below(&self, row: &[u8]) -> Result<Option<(Place<'_>, IVec)>> {
+    fn find_below_newest(&self, row: &[u8]) -> Result<Option<(Place<'_>, IVec)>> {
         if let Some(frozen) = &self.frozen
             && let Some(value) = frozen.get(row)?
         {
@@ -121,8 +121,8 @@ impl Databases {
     pub(in crate::disk) fn insert(&self, row: &[u8], value: impl Into<IVec>) -> Result<Option<IVec>> {
         let value = value.into();
         let replaced = self.newest.insert(row, value.clone())?;
-        self.newest.counts.enter(row, &value);
-        self.left(row, replaced)
+        self.newest.counts.add(row, &value);
+        self.uncount_former(row, replaced)
     }
 
     /// Deletes a row in all places, with a tombstone if an older place may have it. Returns its
@@ -133,18 +133,18 @@ impl Databases {
         } else {
             self.newest.remove(row)?
         };
-        self.left(row, removed)
+        self.uncount_former(row, removed)
     }
 
     /// Stops counting the former valid row, which was in the newest database or in an older place.
     /// Returns its value.
-    fn left(&self, row: &[u8], of_newest: Option<IVec>) -> Result<Option<IVec>> {
+    fn uncount_former(&self, row: &[u8], of_newest: Option<IVec>) -> Result<Option<IVec>> {
         match of_newest.map(present) {
             Some(former) => {
-                former.iter().for_each(|former| self.newest.counts.leave(row, former));
+                former.iter().for_each(|former| self.newest.counts.subtract(row, former));
                 Ok(former)
             }
-            None => Ok(self.below(row)?.map(|(place, value)| {
+            None => Ok(self.find_below_newest(row)?.map(|(place, value)| {
                 place.leave(row, &value);
                 value
             })),

@@ -179,9 +179,9 @@ impl SortedRun {
 
     /// Stops counting a row as valid. The caller holds its stripe lock.
     pub(in crate::disk) fn leave(&self, ordinal: u32, row: &[u8], value: &[u8]) {
-        self.counts.leave(row, value);
+        self.counts.subtract(row, value);
         if let Some(copied) = self.copied.read().as_ref().filter(|copied| copied.rows.has(ordinal)) {
-            copied.counts.leave(row, value);
+            copied.counts.subtract(row, value);
         }
     }
 
@@ -198,14 +198,14 @@ impl SortedRun {
     pub(in crate::disk) fn mark_copied(&self, ordinal: u32, row: &[u8], value: &[u8]) {
         if let Some(copied) = self.copied.read().as_ref() {
             copied.rows.set(ordinal);
-            copied.counts.enter(row, value);
+            copied.counts.add(row, value);
         }
     }
 
     /// Counts the copied rows that are still valid.
     pub(in crate::disk) fn live_copies(&self) -> Counts {
         let counts = Counts::default();
-        self.copied.read().iter().for_each(|copied| counts.absorb(&copied.counts));
+        self.copied.read().iter().for_each(|copied| counts.add_all(&copied.counts));
         counts
     }
 

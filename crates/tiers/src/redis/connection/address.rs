@@ -24,13 +24,13 @@ const SERVER_PORT: u16 = 6379;
 /// A server with its credentials. `Display` never shows a password.
 #[derive(Clone)]
 pub(in crate::redis) struct Address {
-    place: Place,
+    endpoint: Endpoint,
     settings: RedisConnectionInfo,
     tls: Option<Tls>,
 }
 
 #[derive(Clone, PartialEq, Eq)]
-enum Place {
+enum Endpoint {
     Tcp(String, u16),
     #[cfg(unix)]
     Unix(std::path::PathBuf),
@@ -66,7 +66,7 @@ impl Target {
         };
         let tls = if secure { Some(Tls::new(parts.parameter("ca")?.as_deref())?) } else { None };
         match kind {
-            "unix" if !secure => one(url.into_connection_info(), None).map(Self::Server),
+            "unix" if !secure => parse_address(url.into_connection_info(), None).map(Self::Server),
             "" => Ok(Self::Server(parts.address(parts.hosts, SERVER_PORT, (parts.path, tls))?)),
             "cluster" if ["", "0"].contains(&parts.path) => {
                 Ok(Self::Cluster(parts.addresses(SERVER_PORT, &tls)?))
@@ -112,7 +112,7 @@ impl<'a> Parts<'a> {
         let has_port = host.rsplit_once(':').is_some_and(|(_, port)| !port.ends_with(']'));
         let host = if has_port { host.to_owned() } else { format!("{host}:{port}") };
         let userinfo = if self.userinfo.is_empty() { String::new() } else { format!("{}@", self.userinfo) };
-        one(format!("redis://{userinfo}{host}/{path}").into_connection_info(), tls)
+        parse_address(format!("redis://{userinfo}{host}/{path}").into_connection_info(), tls)
     }
 
     fn addresses(&self, port: u16, tls: &Option<Tls>) -> std::result::Result<Vec<Address>, String> {
@@ -129,7 +129,7 @@ impl<'a> Parts<'a> {
         let anonymous = Parts { userinfo: "", ..*self };
         let mut sentinels = anonymous.addresses(SENTINEL_PORT, &tls)?;
         for sentinel in &mut sentinels {
-            sentinel.introduce(user.as_deref(), password.as_deref());
+            sentinel.set_credentials(user.as_deref(), password.as_deref());
         }
         Ok(Sentinels::new(sentinels, name, master))
     }
@@ -138,20 +138,20 @@ impl<'a> Parts<'a> {
 impl Address {
     /// The same credentials, for the server at another address.
     pub(in crate::redis) fn at(&self, host: &str, port: u16) -> Self {
-        Self { place: Place::Tcp(host.to_owned(), port), ..self.clone() }
+        Self { endpoint: Endpoint::Tcp(host.to_owned(), port), ..self.clone() }
     }
 
     /// Whether both are the same server.
     pub(in crate::redis) fn is_at(&self, other: &Self) -> bool {
-        self.place == other.place
+        self.endpoint == other.endpoint
     }
 
     /// The host, if the address has one.
     pub(in crate::redis) fn host(&self) -> &str {
-        match &self.place {
-            Place::Tcp(host, _) => host,
+        match &self.endpoint {
+            Endpoint::Tcp(host, _) => host,
             #[cfg(unix)]
-            Place::Unix(_) => "",
+            Endpoint::Unix(_) => "",
         }
     }
 
@@ -164,7 +164,7 @@ impl Address {
         &self.settings
     }
 
-    fn introduce(&mut self, user: Option<&str>, password: Option<&str>) {
+    fn set_credentials(&mut self, user: Option<&str>, password: Option<&str>) {
         // RESP3 is requested from servers only; sentinels support it only since later versions.
         let mut settings = self.settings.clone().set_protocol(ProtocolVersion::RESP2);
         if let Some(user) = user {
@@ -178,8 +178,8 @@ impl Address {
 
     /// Opens a stream, with `TCP_NODELAY` so that small requests are sent at once.
     pub(in crate::redis) async fn connect(&self) -> io::Result<CountedStream> {
-        match &self.place {
-            Place::Tcp(host, port) => {
+        match &self.endpoint {
+            Endpoint::Tcp(host, port) => {
                 let stream = TcpStream::connect((host.as_str(), *port)).await?;
                 stream.set_nodelay(true)?;
                 match &self.tls {
@@ -188,29 +188,32 @@ impl Address {
                 }
             }
             #[cfg(unix)]
-            Place::Unix(path) => Ok(CountedStream::new(tokio::net::UnixStream::connect(path).await?)),
+            Endpoint::Unix(path) => Ok(CountedStream::new(tokio::net::UnixStream::connect(path).await?)),
         }
     }
 }
 
-fn one(info: redis::RedisResult<ConnectionInfo>, tls: Option<Tls>) -> std::result::Result<Address, String> {
+fn parse_address(
+    info: redis::RedisResult<ConnectionInfo>,
+    tls: Option<Tls>,
+) -> std::result::Result<Address, String> {
     let info = info.map_err(|error| error.category().to_owned())?;
-    let place = match info.addr() {
-        ConnectionAddr::Tcp(host, port) => Place::Tcp(host.clone(), *port),
+    let endpoint = match info.addr() {
+        ConnectionAddr::Tcp(host, port) => Endpoint::Tcp(host.clone(), *port),
         #[cfg(unix)]
-        ConnectionAddr::Unix(path) => Place::Unix(path.clone()),
+        ConnectionAddr::Unix(path) => Endpoint::Unix(path.clone()),
         _ => return Err("this build does not support this kind of address".to_owned()),
     };
     let settings = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
-    Ok(Address { place, settings, tls })
+    Ok(Address { endpoint, settings, tls })
 }
 
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.place {
-            Place::Tcp(host, port) => write!(f, "{host}:{port}"),
+        match &self.endpoint {
+            Endpoint::Tcp(host, port) => write!(f, "{host}:{port}"),
             #[cfg(unix)]
-            Place::Unix(path) => write!(f, "{}", path.display()),
+            Endpoint::Unix(path) => write!(f, "{}", path.display()),
         }
     }
 }
@@ -237,7 +240,7 @@ fn redacted(url: &str) -> String {
 mod tests {
     use super::*;
 
-    fn shown(url: &str) -> String {
+    fn described(url: &str) -> String {
         match Target::parse(url) {
             Ok(Target::Server(address)) => format!("{address} {}", address.settings.db()),
             Ok(Target::Cluster(nodes)) => format!("cluster {nodes:?}"),
@@ -257,7 +260,7 @@ mod tests {
             ("redis+cluster://u:p@a:1,b,[::1]:3", "cluster [a:1, b:6379, ::1:3]"),
             ("redis+sentinel://a,b:2/my%20master/4", "`my master` of a:26379, b:2"),
         ] {
-            assert_eq!(shown(url), expect, "{url}");
+            assert_eq!(described(url), expect, "{url}");
         }
     }
 
@@ -271,7 +274,7 @@ mod tests {
             ("redis+cluster://a,,b", "`redis+cluster://…`"),
             ("localhost", "not a URL"),
         ] {
-            let told = shown(url);
+            let told = described(url);
             assert!(told.contains(expect) && !told.contains("hunter2"), "{url}: {told}");
         }
     }

@@ -184,7 +184,7 @@ impl Supervisor {
     }
 
     /// Why the server cannot be used; `None` while it can.
-    pub(in crate::redis) fn trouble(&self) -> Option<Arc<str>> {
+    pub(in crate::redis) fn unavailable_reason(&self) -> Option<Arc<str>> {
         match &*self.state.read() {
             State::Down(why) => Some(Arc::clone(why)),
             _ => None,
@@ -287,7 +287,7 @@ impl Supervisor {
         let mut answers = connection.send_packed_commands(&pipe, 0, pipe.len()).await?.into_iter();
         let (time, role) = (answers.next().unwrap_or_default(), answers.next().unwrap_or_default());
         check_role(&role)?;
-        self.clock.heard(asked, time.extract_error().map_err(|error| name_forbidden("TIME", error))?);
+        self.clock.record(asked, time.extract_error().map_err(|error| name_forbidden("TIME", error))?);
         Ok(())
     }
 
@@ -367,7 +367,7 @@ impl Supervisor {
         let Some(role) = answers.pop() else { return Ok(false) };
         check_role(&role)?;
         if let Some(time) = answers.pop() {
-            self.clock.heard(asked, time);
+            self.clock.record(asked, time);
         }
         lifecycle.on_heartbeat(answers)
     }

@@ -28,7 +28,7 @@ const DROP_MAX: Duration = Duration::from_secs(10);
 impl Inner {
     /// The time to live, in milliseconds, of a key that should live for `wanted`; `None` for ever. Limited by
     /// the lifetime of ephemeral keys.
-    pub(in crate::redis) fn kept_for(&self, wanted: Option<u64>) -> Option<u64> {
+    pub(in crate::redis) fn ttl_millis(&self, wanted: Option<u64>) -> Option<u64> {
         match (wanted, self.epochs.ephemeral_ttl_millis()) {
             (Some(wanted), Some(ephemeral_ttl)) => Some(wanted.min(ephemeral_ttl)),
             (wanted, ephemeral_ttl) => wanted.or(ephemeral_ttl),
@@ -49,10 +49,10 @@ impl Inner {
     /// server and page by page.
     async fn renew(&self) -> Result<()> {
         let Some(ephemeral_ttl) = self.epochs.ephemeral_ttl_millis() else { return Ok(()) };
-        let beside = |partition| [self.names.record(partition).to_owned(), self.names.leases(partition)];
+        let own_keys = |partition| [self.names.record(partition).to_owned(), self.names.leases(partition)];
         let request =
             |(partition, name): (usize, String)| RoutedCmd { partition, cmd: expire(name, ephemeral_ttl) };
-        let names = (0..PARTITIONS).flat_map(|partition| beside(partition).map(|name| (partition, name)));
+        let names = (0..PARTITIONS).flat_map(|partition| own_keys(partition).map(|name| (partition, name)));
         let names = names.chain(self.names.invalidated().map(|name| (0, name)));
         let answers = self.topology.exchange(names.map(request).collect()).await;
         answers.into_iter().try_for_each(|answer| answer.map(drop))?;
@@ -68,7 +68,7 @@ impl Inner {
         loop {
             let read = page(&mut connection, cursor, &pattern, PAGE).await;
             let (next, keys) = read.map_err(|error| self.topology.to_error(error))?;
-            let current = self.current_of(keys).await?;
+            let current = self.current_keys(keys).await?;
             let renewed = self.renew_entries(&current, &mut connection).await;
             renewed.map_err(|error| self.topology.to_error(error))?;
             if next == 0 {
@@ -80,7 +80,7 @@ impl Inner {
     }
 
     /// The keys of a page whose entries can still be read.
-    async fn current_of(&self, mut keys: Vec<Vec<u8>>) -> Result<Vec<Vec<u8>>> {
+    async fn current_keys(&self, mut keys: Vec<Vec<u8>>) -> Result<Vec<Vec<u8>>> {
         let records = self.epochs.read_all(&self.names, &self.topology).await?;
         keys.retain(|key| match self.names.read(key) {
             Some(KeyName::Entry { partition, epoch, label, .. }) => is_own(&records[partition], epoch, label),

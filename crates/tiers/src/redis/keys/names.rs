@@ -63,7 +63,7 @@ pub(in crate::redis) enum KeyName {
         digest: u128,
     },
     /// The tombstone of a removal; with the encoded key, if the name contains it.
-    Removal(Option<EncodedKey>),
+    Tombstone(Option<EncodedKey>),
     /// The lease to load an entry.
     Lease,
     /// The log of invalidations.
@@ -74,7 +74,7 @@ pub(in crate::redis) enum KeyName {
 
 /// The key names of one entry.
 #[derive(Clone, Debug)]
-pub(in crate::redis) struct Place {
+pub(in crate::redis) struct EntryNames {
     /// The name for this version of the program.
     pub(in crate::redis) name: String,
     /// The names for the other versions in use.
@@ -95,7 +95,7 @@ impl KeyNames {
     }
 
     /// A key name to test commands with; no entry has such a name.
-    pub(in crate::redis) fn trial(&self, what: &str, number: u64) -> String {
+    pub(in crate::redis) fn probe_key(&self, what: &str, number: u64) -> String {
         format!("{}{{{}}}:trial:{what}:{number:016x}", self.prefix, tag(0))
     }
 
@@ -108,9 +108,9 @@ impl KeyNames {
     }
 
     /// The names of an entry, by the cached epoch record of its partition.
-    pub(in crate::redis) fn entry_names(&self, record: &EpochRecord, key: &EncodedKey) -> Place {
+    pub(in crate::redis) fn entry_names(&self, record: &EpochRecord, key: &EncodedKey) -> EntryNames {
         let name = |label: &u32| self.labelled((record.epoch, *label), key);
-        Place { name: name(&record.label), others: record.others.iter().map(name).collect() }
+        EntryNames { name: name(&record.label), others: record.others.iter().map(name).collect() }
     }
 
     /// The name of an entry for this version.
@@ -148,16 +148,16 @@ impl KeyNames {
     }
 
     /// The name of the tombstone of an entry, common to all versions.
-    pub(in crate::redis) fn removal(&self, entry: &str) -> String {
-        self.beside(entry, 'r')
+    pub(in crate::redis) fn tombstone(&self, entry: &str) -> String {
+        self.sibling(entry, 'r')
     }
 
     /// The name of the load lease of an entry, held by one node at a time.
     pub(in crate::redis) fn lease(&self, entry: &str) -> String {
-        self.beside(entry, 'l')
+        self.sibling(entry, 'l')
     }
 
-    fn beside(&self, entry: &str, what: char) -> String {
+    fn sibling(&self, entry: &str, what: char) -> String {
         let (start, labelled) = entry.split_at((self.prefix.len() + ENTRY_HEAD).min(entry.len()));
         format!("{start}{what}:{}", &labelled[LABEL_LEN.min(labelled.len())..])
     }
@@ -190,7 +190,7 @@ impl KeyNames {
             return Some(KeyName::Lease);
         }
         if let Some(removed) = key.strip_prefix("r:") {
-            return read_key(removed).map(|(key, _)| KeyName::Removal(key));
+            return read_key(removed).map(|(key, _)| KeyName::Tombstone(key));
         }
         let labelled = key.split_once(':').and_then(|(label, key)| Some((read_label(label)?, key)));
         let Some((label, key)) = labelled else { return read_key(key).map(|_| KeyName::Former) };
@@ -312,14 +312,14 @@ mod tests {
         assert_eq!(names.read(invalidated.as_bytes()), Some(KeyName::Invalidated));
         assert_eq!(names.read(at.as_bytes()), None, "it changes with the other");
         let alice = EncodedKey::new(*b"\xa5alice");
-        let removal = names.removal(&names.entry(&record(77), &alice));
+        let removal = names.tombstone(&names.entry(&record(77), &alice));
         assert!(removal.ends_with("}:000000000000004d:r:s:alice"), "{removal}");
-        assert_eq!(names.read(removal.as_bytes()), Some(KeyName::Removal(Some(alice.clone()))));
-        let place = names.entry_names(&record(77), &alice);
-        assert_eq!(names.removal(&place.name), names.removal(&place.others[0]), "one for all versions");
-        assert_eq!(names.lease(&place.name), names.lease(&place.others[0]));
-        let removal = names.removal(&names.entry(&record(77), &long));
-        assert_eq!(names.read(removal.as_bytes()), Some(KeyName::Removal(None)));
+        assert_eq!(names.read(removal.as_bytes()), Some(KeyName::Tombstone(Some(alice.clone()))));
+        let entry = names.entry_names(&record(77), &alice);
+        assert_eq!(names.tombstone(&entry.name), names.tombstone(&entry.others[0]), "one for all versions");
+        assert_eq!(names.lease(&entry.name), names.lease(&entry.others[0]));
+        let removal = names.tombstone(&names.entry(&record(77), &long));
+        assert_eq!(names.read(removal.as_bytes()), Some(KeyName::Tombstone(None)));
         let former = "shop:carts:{00}:000000000000004d:s:alice";
         assert_eq!(names.read(former.as_bytes()), Some(KeyName::Former));
         for foreign in ["shop:carts:", "shop:cart:{00}:generation", "shop:carts:{40}:generation", "x"] {

@@ -149,10 +149,10 @@ impl PartitionEpochs {
     }
 
     /// The command that lists this version in a record, and creates the record if it is missing.
-    fn registering(&self, names: &KeyNames, partition: usize) -> Cmd {
+    fn register_command(&self, names: &KeyNames, partition: usize) -> Cmd {
         let mut cmd = redis::cmd("EVAL");
-        cmd.arg(REGISTER).arg(1).arg(names.record(partition)).arg(fresh());
-        cmd.arg(format!("{:016x}", self.version)).arg(fresh_label()).arg(UNUSED_DAYS);
+        cmd.arg(REGISTER).arg(1).arg(names.record(partition)).arg(random_epoch());
+        cmd.arg(format!("{:016x}", self.version)).arg(random_label()).arg(UNUSED_DAYS);
         match self.ephemeral_ttl_millis() {
             Some(millis) => cmd.arg(millis),
             None => cmd.arg(""),
@@ -183,7 +183,7 @@ impl PartitionEpochs {
                     self.set(partition, record);
                 }
                 (None, Value::Array(_)) => unlisted.push(partition),
-                (None, other) => but_redirections(other)?,
+                (None, other) => error_unless_redirected(other)?,
             }
         }
         if unlisted.is_empty() {
@@ -191,13 +191,13 @@ impl PartitionEpochs {
         }
         let mut pipe = Pipeline::new();
         for partition in &unlisted {
-            pipe.add_command(self.registering(names, *partition));
+            pipe.add_command(self.register_command(names, *partition));
         }
         for (partition, answer) in unlisted.iter().zip(send_pipeline(connection, &pipe).await?) {
             match self.read(&answer) {
                 Some(record) => self.set(*partition, record),
                 // Out of memory, for example. Without a record every call would fail.
-                None if self.epoch(*partition) == 0 => but_redirections(answer)?,
+                None if self.epoch(*partition) == 0 => error_unless_redirected(answer)?,
                 None => {}
             }
         }
@@ -211,7 +211,8 @@ impl PartitionEpochs {
         names: &KeyNames,
         topology: &Topology,
     ) -> Result<()> {
-        let answer = topology.send(RoutedCmd { partition, cmd: self.registering(names, partition) }).await?;
+        let answer =
+            topology.send(RoutedCmd { partition, cmd: self.register_command(names, partition) }).await?;
         self.set(partition, self.read(&answer).unwrap_or_default());
         Ok(())
     }
@@ -241,7 +242,7 @@ impl PartitionEpochs {
     ) -> Result<()> {
         let day = days(Some(now));
         let drawn: Vec<_> = (0..PARTITIONS)
-            .map(|_| format!("{} {:016x}@{}@{day}", fresh(), self.version, fresh_label()))
+            .map(|_| format!("{} {:016x}@{}@{day}", random_epoch(), self.version, random_label()))
             .collect();
         let requests = drawn.iter().enumerate().map(|(partition, record)| {
             let mut cmd = redis::cmd("SET");
@@ -284,7 +285,7 @@ fn get(names: &KeyNames, partition: usize) -> Cmd {
 }
 
 /// The error in an answer, unless it is a cluster redirection.
-fn but_redirections(answer: Value) -> RedisResult<()> {
+fn error_unless_redirected(answer: Value) -> RedisResult<()> {
     match answer.extract_error() {
         Err(error) if Redirection::of(&error).is_none() => Err(error),
         _ => Ok(()),
@@ -300,12 +301,12 @@ pub(in crate::redis) async fn send_pipeline(
 }
 
 /// A new random epoch: 64 bits, in hex.
-fn fresh() -> String {
+fn random_epoch() -> String {
     format!("{:016x}", random().max(1))
 }
 
 /// A new random label: 32 bits, in hex.
-fn fresh_label() -> String {
+fn random_label() -> String {
     format!("{:08x}", (random() >> 32).max(1))
 }
 

@@ -47,7 +47,7 @@ impl Answer {
 
 impl ServerClock {
     /// Records the server's answer to a `TIME` that was sent at `asked`. Ignores a malformed answer.
-    pub(in crate::redis) fn heard(&self, asked: Instant, answer: Value) {
+    pub(in crate::redis) fn record(&self, asked: Instant, answer: Value) {
         let Ok((seconds, micros)) = <(u64, u64)>::from_redis_value(answer) else { return };
         let micros = seconds.saturating_mul(1_000_000).saturating_add(micros);
         self.keep_better(Answer { asked, answered: Instant::now(), micros });
@@ -98,13 +98,13 @@ mod tests {
     fn server_clock_set_forward_or_back_is_followed() {
         let clock = ServerClock::default();
         assert_eq!(clock.now(), None);
-        clock.heard(Instant::now(), shows(1_000_000));
+        clock.record(Instant::now(), shows(1_000_000));
         assert!(near(&clock, 1_000_000));
         for seconds in [1_007_200, 992_800, 400_000_000, 1] {
-            clock.heard(Instant::now(), shows(seconds));
+            clock.record(Instant::now(), shows(seconds));
             assert!(near(&clock, seconds), "{seconds}");
         }
-        clock.heard(Instant::now(), Value::Nil);
+        clock.record(Instant::now(), Value::Nil);
         assert!(near(&clock, 1), "an answer that is none changes nothing");
     }
 

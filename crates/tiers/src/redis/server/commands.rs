@@ -17,7 +17,7 @@ pub(in crate::redis) const FORBIDS: &str = "the server forbids";
 
 /// Commands with arguments that change nothing if `{absent}` does not exist and `{text}` is a string that is
 /// not a number. The first one creates that string, the last ones remove it.
-const TRIALS: &[&[&str]] = &[
+const PROBES: &[&[&str]] = &[
     &["SET", "{text}", "", "PX", "1000"],
     &["INCR", "{text}"],
     &["HSET", "{text}", "field", ""],
@@ -56,19 +56,19 @@ pub(in crate::redis) async fn check(
     connection: &mut MultiplexedConnection,
 ) -> RedisResult<()> {
     let mut pipe = Pipeline::new();
-    let keys = [names.trial("absent", 0), names.trial("text", random())];
-    for trial in TRIALS {
-        pipe.add_command(command(trial, &keys));
+    let keys = [names.probe_key("absent", 0), names.probe_key("text", random())];
+    for probe in PROBES {
+        pipe.add_command(command(probe, &keys));
     }
-    for (trial, answer) in TRIALS.iter().zip(send_pipeline(connection, &pipe).await?) {
-        answer.extract_error().map(drop).or_else(|error| permitted(trial[0], error))?;
+    for (probe, answer) in PROBES.iter().zip(send_pipeline(connection, &pipe).await?) {
+        answer.extract_error().map(drop).or_else(|error| permitted(probe[0], error))?;
     }
     Ok(())
 }
 
-fn command(trial: &[&str], [absent, text]: &[String; 2]) -> Cmd {
-    let mut cmd = redis::cmd(trial[0]);
-    for argument in &trial[1..] {
+fn command(probe: &[&str], [absent, text]: &[String; 2]) -> Cmd {
+    let mut cmd = redis::cmd(probe[0]);
+    for argument in &probe[1..] {
         match *argument {
             "{absent}" => cmd.arg(absent),
             "{text}" => cmd.arg(text),

@@ -16,7 +16,7 @@ use redis::{Cmd, Value};
 use crate::redis::Inner;
 use crate::redis::batch::{KEYS_MAX, chunk_len};
 use crate::redis::calls::{check_len, count};
-use crate::redis::keys::names::{KeyNames, Place};
+use crate::redis::keys::names::{EntryNames, KeyNames};
 use crate::redis::keys::partition_epochs::random;
 use crate::redis::request::{FrameArg, frame};
 use crate::redis::topology::router::RoutedCmd;
@@ -64,24 +64,24 @@ impl Inner {
     /// between the two sees an entry that is about to go, with a version that no longer matches.
     ///
     /// Not a script: with a script, the server would notify this node of its own change.
-    pub(in crate::redis) fn unlink(&self, place: &Place) -> Vec<Cmd> {
-        self.removal_commands("UNLINK", place)
+    pub(in crate::redis) fn unlink(&self, entry: &EntryNames) -> Vec<Cmd> {
+        self.removal_commands("UNLINK", entry)
     }
 
-    fn removal_commands(&self, command: &str, place: &Place) -> Vec<Cmd> {
-        let mut commands = match place.others.is_empty() {
-            true => vec![self.write_tombstone(place)],
-            false => self.unlink_others(place),
+    fn removal_commands(&self, command: &str, entry: &EntryNames) -> Vec<Cmd> {
+        let mut commands = match entry.others.is_empty() {
+            true => vec![self.write_tombstone(entry)],
+            false => self.unlink_others(entry),
         };
         let mut remove = redis::cmd(command);
-        remove.arg(&place.name);
+        remove.arg(&entry.name);
         commands.push(remove);
         commands
     }
 
-    fn write_tombstone(&self, place: &Place) -> Cmd {
+    fn write_tombstone(&self, entry: &EntryNames) -> Cmd {
         let mut note = redis::cmd("SET");
-        note.arg(self.names.removal(&place.name))
+        note.arg(self.names.tombstone(&entry.name))
             .arg(&self.tombstones.next().to_le_bytes()[..])
             .arg("PX")
             .arg(removal_life());
@@ -90,18 +90,18 @@ impl Inner {
 
     /// The commands that remove the entries of other program versions, and prevent them from storing values
     /// that they are loading now. Empty if there are no other versions.
-    pub(in crate::redis) fn unlink_others(&self, place: &Place) -> Vec<Cmd> {
-        if place.others.is_empty() {
+    pub(in crate::redis) fn unlink_others(&self, entry: &EntryNames) -> Vec<Cmd> {
+        if entry.others.is_empty() {
             return Vec::new();
         }
         let mut unlink = redis::cmd("UNLINK");
-        unlink.arg(&place.others);
-        vec![self.write_tombstone(place), unlink]
+        unlink.arg(&entry.others);
+        vec![self.write_tombstone(entry), unlink]
     }
 
     pub(in crate::redis) async fn remove(&self, key: &EncodedKey) -> Result<bool> {
-        let answer = self.send_all_for_key(key, |place| self.unlink(place)).await?;
-        Ok(self.shrunk(key, count(&answer)))
+        let answer = self.send_all_for_key(key, |entry| self.unlink(entry)).await?;
+        Ok(self.subtract_removed(key, count(&answer)))
     }
 
     /// The origin of the removal that is part of the version of `found`.
@@ -120,13 +120,13 @@ impl Inner {
     }
 
     pub(in crate::redis) async fn take(&self, key: &EncodedKey) -> Result<Option<Bytes>> {
-        let taken = frame(self.send_all_for_key(key, |place| self.removal_commands("GETDEL", place)).await?);
-        self.shrunk(key, i64::from(taken.is_some()));
+        let taken = frame(self.send_all_for_key(key, |entry| self.removal_commands("GETDEL", entry)).await?);
+        self.subtract_removed(key, i64::from(taken.is_some()));
         Ok(taken)
     }
 
     pub(in crate::redis) async fn get_versioned(&self, key: &EncodedKey) -> Result<VersionedFrame> {
-        let (found, removal, epoch) = self.get_with_removal(key).await?;
+        let (found, removal, epoch) = self.get_with_tombstone(key).await?;
         Ok(versioned(found, &removal, epoch))
     }
 
@@ -135,9 +135,9 @@ impl Inner {
         &self,
         keys: &[EncodedKey],
     ) -> Vec<Result<VersionedFrame>> {
-        let removal = |_, place: &Place| {
+        let removal = |_, entry: &EntryNames| {
             let mut cmd = redis::cmd("GET");
-            cmd.arg(self.names.removal(&place.name));
+            cmd.arg(self.names.tombstone(&entry.name));
             vec![cmd]
         };
         let mut found = Vec::with_capacity(keys.len());
@@ -155,7 +155,7 @@ impl Inner {
         let partition = KeyNames::partition(key);
         for _ in 0..ATTEMPTS {
             let answer = self.topology.send(self.put_command(key, frame)?).await?;
-            self.changed(key);
+            self.mark_changed(key);
             if count(&answer) != UNKNOWN_VERSION {
                 return Ok(count(&answer) == 1);
             }
@@ -178,7 +178,7 @@ impl Inner {
                 Ok(requests) => {
                     let answers = self.topology.exchange(requests).await.into_iter().zip(chunk);
                     for (answer, (key, frame)) in answers {
-                        self.changed(key);
+                        self.mark_changed(key);
                         stored.push(match answer.map(|answer| count(&answer)) {
                             Ok(UNKNOWN_VERSION) => self.retry_put(key, frame).await,
                             answer => answer.map(|count| count == 1),
@@ -206,17 +206,17 @@ impl Inner {
         };
         let partition = KeyNames::partition(key);
         let record = self.epochs.record(partition);
-        let mut place = self.names.entry_names(&record, key);
+        let mut entry = self.names.entry_names(&record, key);
         if !key.replaces() {
-            place.others.clear();
+            entry.others.clear();
         }
         let identity = base.get() ^ record.epoch;
         let mut labels = format!("{:08x}", record.label);
         record.others.iter().for_each(|label| labels += &format!(" {label:08x}"));
         let mut cmd = redis::cmd("EVAL");
-        cmd.arg(PUT_IF_UNCHANGED).arg(3 + place.others.len());
-        cmd.arg(&place.name).arg(self.names.removal(&place.name)).arg(self.names.record(partition));
-        cmd.arg(&place.others).arg(format!("{:016x}", record.epoch)).arg(labels);
+        cmd.arg(PUT_IF_UNCHANGED).arg(3 + entry.others.len());
+        cmd.arg(&entry.name).arg(self.names.tombstone(&entry.name)).arg(self.names.record(partition));
+        cmd.arg(&entry.others).arg(format!("{:016x}", record.epoch)).arg(labels);
         cmd.arg(&identity.to_le_bytes()[..]).arg(FrameArg(frame));
         match self.millis_left(frame.head()) {
             Some(millis) => cmd.arg(millis),

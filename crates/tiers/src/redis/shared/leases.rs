@@ -52,7 +52,7 @@ impl Inner {
         let name = self.names.entry(&self.epochs.record(partition), key);
         let mut cmd = redis::cmd("EVAL");
         cmd.arg(TAKE).arg(3).arg(self.names.lease(&name)).arg(self.names.leases(partition)).arg(&name);
-        cmd.arg(self.kept_for(Some(millis(span.min(LEASE_TTL)))));
+        cmd.arg(self.ttl_millis(Some(millis(span.min(LEASE_TTL)))));
         if let Some(ephemeral_ttl) = self.epochs.ephemeral_ttl_millis() {
             cmd.arg(ephemeral_ttl);
         }
@@ -61,8 +61,8 @@ impl Inner {
 
     /// Reads the answer of the script; a lease that was taken is renewed from now on.
     fn read_lease(&self, (key, span): (&EncodedKey, Duration), answer: Value) -> Result<Option<LoadLease>> {
-        let Value::Array(parts) = answer else { return Err(unexpected()) };
-        let [Value::Int(number), Value::Int(present)] = parts[..] else { return Err(unexpected()) };
+        let Value::Array(parts) = answer else { return Err(invalid_reply()) };
+        let [Value::Int(number), Value::Int(present)] = parts[..] else { return Err(invalid_reply()) };
         let number = u64::try_from(number).unwrap_or(0);
         if number > 0 {
             let partition = KeyNames::partition(key);
@@ -88,6 +88,6 @@ impl Inner {
     }
 }
 
-fn unexpected() -> Error {
+fn invalid_reply() -> Error {
     Error::new(ErrorKind::Io, "cannot parse the reply of Redis to a script")
 }

@@ -67,9 +67,9 @@ impl Notices {
                 if epochs.record(partition).others.contains(&label) => {}
             Some(KeyName::Entry { key: Some(key), .. }) => self.send(Notice::Changed(key)),
             Some(KeyName::Entry { key: None, digest, .. }) => self.send(Notice::ChangedDigest(digest)),
-            Some(KeyName::Removal(Some(key))) => self.send(Notice::Changed(key)),
+            Some(KeyName::Tombstone(Some(key))) => self.send(Notice::Changed(key)),
             // The name does not say which entry it was.
-            Some(KeyName::EpochRecord(_) | KeyName::Removal(None)) => self.send(Notice::Distrust),
+            Some(KeyName::EpochRecord(_) | KeyName::Tombstone(None)) => self.send(Notice::Distrust),
             Some(KeyName::Lease) => self.send(Notice::Leased),
             Some(KeyName::Invalidated) => self.send(Notice::InvalidationRecord),
             Some(KeyName::Former) | None => {}

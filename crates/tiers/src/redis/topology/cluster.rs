@@ -126,11 +126,11 @@ impl Cluster {
     /// The shard at the address of a redirection, added if it is new. `None` if it cannot be reached.
     pub(in crate::redis) async fn shard_at_redirect(&self, place: &str, from: &Shard) -> Option<Arc<Shard>> {
         let address = self.parse_redirect(place, from)?;
-        if self.slot_map().at(&address).is_none() {
+        if self.slot_map().shard_at(&address).is_none() {
             self.redirect_targets.lock().push(address.clone());
             self.refresh().await;
         }
-        let shard = self.slot_map().at(&address)?;
+        let shard = self.slot_map().shard_at(&address)?;
         shard.supervisor.first_attempt().await;
         Some(shard)
     }
@@ -138,7 +138,7 @@ impl Cluster {
     /// Adds the node of a redirection to the slot map; returns whether it was known already.
     pub(in crate::redis) fn add_redirect_target(&self, place: &str, from: &Shard) -> bool {
         let Some(address) = self.parse_redirect(place, from) else { return false };
-        let known = self.slot_map().at(&address).is_some();
+        let known = self.slot_map().shard_at(&address).is_some();
         self.redirect_targets.lock().push(address);
         self.request_refresh();
         known

@@ -102,8 +102,8 @@ impl Topology {
     }
 
     /// Why the first unusable server cannot be used.
-    pub(in crate::redis) fn trouble(&self) -> Option<Arc<str>> {
-        let of_shard = self.shards().iter().find_map(|shard| shard.supervisor.trouble());
+    pub(in crate::redis) fn unavailable_reason(&self) -> Option<Arc<str>> {
+        let of_shard = self.shards().iter().find_map(|shard| shard.supervisor.unavailable_reason());
         match self {
             Self::Cluster(cluster) if of_shard.is_none() && !self.is_up() => Some(cluster.failure().into()),
             _ => of_shard,

@@ -44,7 +44,7 @@ impl SlotMap {
     }
 
     /// The shard at an address.
-    pub(in crate::redis) fn at(&self, address: &Address) -> Option<Arc<Shard>> {
+    pub(in crate::redis) fn shard_at(&self, address: &Address) -> Option<Arc<Shard>> {
         self.shards.iter().find(|shard| shard.is_at(address)).cloned()
     }
 
@@ -133,7 +133,7 @@ impl<'a> SlotMapBuilder<'a> {
 
     fn shard_at(&mut self, address: Address) -> Arc<Shard> {
         let new = || self.new_shards.iter().find(|shard| shard.is_at(&address)).cloned();
-        if let Some(shard) = self.old.at(&address).or_else(new) {
+        if let Some(shard) = self.old.shard_at(&address).or_else(new) {
             return shard;
         }
         let supervisor = Supervisor::new(Source::Fixed(address.clone()), self.limits);
