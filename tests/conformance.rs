@@ -13,7 +13,7 @@ use larder_testkit::conformance::{self, Subject};
 use larder_tiers::disk::{CROSSOVER_BYTES, DiskOptions, DiskTier};
 use larder_tiers::file::{FileOptions, FileTier};
 use larder_tiers::memory::{MemoryEngine, Policy, Store};
-use larder_tiers::{NullTier, Space};
+use larder_tiers::{DiskBudget, NullTier};
 
 fn check(subject: &Subject) {
     conformance::run(subject).assert_all();
@@ -35,8 +35,8 @@ fn disk(name: &str, crossover: u64, durability: Durability) -> Subject {
         let dir = tempfile::tempdir().unwrap();
         move || {
             let dir = dir.path().join("disk");
-            let space = Space::new(256 << 20).share();
-            DiskTier::open(DiskOptions { dir, space, crossover, durability }).unwrap()
+            let budget = DiskBudget::new(256 << 20).share();
+            DiskTier::open(DiskOptions { dir, budget, crossover, durability }).unwrap()
         }
     })
 }
@@ -49,7 +49,7 @@ fn files(name: &str, durability: Durability) -> Subject {
             FileTier::open(FileOptions {
                 dir,
                 shared: false,
-                space: Space::new(256 << 20).share(),
+                budget: DiskBudget::new(256 << 20).share(),
                 durability,
             })
             .unwrap()
@@ -67,8 +67,8 @@ fn shared_files() -> Subject {
         let dir = tempfile::tempdir().unwrap();
         move || {
             let dir = dir.path().join("files");
-            let space = Space::new(256 << 20).share();
-            FileTier::open(FileOptions { dir, shared: true, space, durability: Durability::Buffered })
+            let budget = DiskBudget::new(256 << 20).share();
+            FileTier::open(FileOptions { dir, shared: true, budget, durability: Durability::Buffered })
                 .unwrap()
         }
     })

@@ -61,7 +61,7 @@ fn use_after_the_scope_is_logged_once() {
     context.close().unwrap();
     let lines = lines_of(|| (0..10).for_each(|key| assert_eq!(cache.get_with(key, || key), key)));
     assert_eq!(lines.len(), 1, "{lines:?}");
-    assert!(lines[0].contains("late") && lines[0].contains("loads without caching"), "{lines:?}");
+    assert!(lines[0].contains("late") && lines[0].contains("loads run without caching"), "{lines:?}");
 }
 
 #[test]

@@ -178,7 +178,7 @@ fn disk_synced() {
 }
 
 /// As [`killed_at_work`], and asserts that sorted runs exist at the end.
-fn killed_with_packs(test: &str, open: Open, keeps: Keeps) {
+fn killed_with_runs(test: &str, open: Open, keeps: Keeps) {
     let Some(dir) = killed_at_work(test, open, keeps, packed) else { return };
     let packs = dir.path().join("crashes/disk/packs");
     let count = std::fs::read_dir(&packs).map_or(0, |packs| packs.count());
@@ -186,15 +186,15 @@ fn killed_with_packs(test: &str, open: Open, keeps: Keeps) {
 }
 
 #[test]
-fn packs_buffered() {
+fn runs_buffered() {
     let open = |dir: &Path| disk(dir).memory_bytes(0).build();
-    killed_with_packs("crashes::packs_buffered", open, Keeps::Flushed);
+    killed_with_runs("crashes::runs_buffered", open, Keeps::Flushed);
 }
 
 #[test]
-fn packs_flushed() {
+fn runs_flushed() {
     let open = |dir: &Path| disk(dir).memory_bytes(0).durability(Durability::Flushed).build();
-    killed_with_packs("crashes::packs_flushed", open, Keeps::Acknowledged);
+    killed_with_runs("crashes::runs_flushed", open, Keeps::Acknowledged);
 }
 
 #[test]

@@ -14,7 +14,7 @@ use larder::{AsyncCache, Bytes, Cache, fcache};
 use larder_testkit::ManualClock;
 use tokio::runtime::{Builder, Runtime};
 
-use crate::tier_sets::{TIERED, tiered};
+use crate::tier_sets::{TIER_SETS, tiered};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -119,19 +119,19 @@ const LATER: [Later; 6] = [
 
 #[test]
 fn dropped_write_does_not_overwrite_a_later_one() {
-    for shelf in TIERED {
+    for tier_set in TIER_SETS {
         for before in [None, Some(7)] {
             for (first, begin) in FIRST {
                 for (later, change) in LATER {
                     let dir = tempfile::tempdir().unwrap();
                     let cache =
-                        tiered::<u64, u64>(shelf, dir.path(), &ManualClock::default()).build().unwrap();
+                        tiered::<u64, u64>(tier_set, dir.path(), &ManualClock::default()).build().unwrap();
                     before.iter().for_each(|value| cache.insert(1, *value));
                     let held_up = HeldUp::new();
                     held_up.begin_and_drop(begin(&cache.to_async()));
                     let expected = change(&cache);
                     held_up.finish();
-                    let what = format!("{shelf}: {first}, then {later}, of {before:?}");
+                    let what = format!("{tier_set}: {first}, then {later}, of {before:?}");
                     assert_eq!(cache.get(&1), expected, "{what}");
                     cache.close().unwrap();
                 }
@@ -142,9 +142,9 @@ fn dropped_write_does_not_overwrite_a_later_one() {
 
 #[test]
 fn dropped_write_is_stored_if_the_entry_did_not_change() {
-    for shelf in TIERED {
+    for tier_set in TIER_SETS {
         let dir = tempfile::tempdir().unwrap();
-        let cache = tiered::<u64, u64>(shelf, dir.path(), &ManualClock::default()).build().unwrap();
+        let cache = tiered::<u64, u64>(tier_set, dir.path(), &ManualClock::default()).build().unwrap();
         cache.insert(2, 2);
         let held_up = HeldUp::new();
         held_up.begin_and_drop(cache.to_async().insert(1, 1));
@@ -152,9 +152,9 @@ fn dropped_write_is_stored_if_the_entry_did_not_change() {
         assert!(!cache.touch(&1).unwrap() && !cache.expire_in(&1, HOUR).unwrap(), "not there yet");
         assert!(!cache.insert_if_absent(2, 9).unwrap(), "it is there");
         held_up.finish();
-        assert_eq!(cache.get_many(&[1, 2]), [Some(1), Some(1)], "{shelf}");
+        assert_eq!(cache.get_many(&[1, 2]), [Some(1), Some(1)], "{tier_set}");
         let counts = cache.stats().cache;
-        assert_eq!((counts.insertions, counts.dropped), (3, 0), "{shelf}");
+        assert_eq!((counts.insertions, counts.dropped), (3, 0), "{tier_set}");
         cache.close().unwrap();
     }
 }
@@ -162,16 +162,16 @@ fn dropped_write_is_stored_if_the_entry_did_not_change() {
 /// Both writes come from tasks, and both futures are dropped.
 #[test]
 fn later_of_two_dropped_writes_stays() {
-    for shelf in TIERED {
+    for tier_set in TIER_SETS {
         let dir = tempfile::tempdir().unwrap();
-        let cache = tiered::<u64, u64>(shelf, dir.path(), &ManualClock::default()).build().unwrap();
+        let cache = tiered::<u64, u64>(tier_set, dir.path(), &ManualClock::default()).build().unwrap();
         let (first, second) = (HeldUp::new(), HeldUp::new());
         first.begin_and_drop(cache.to_async().insert(1, 1));
         second.begin_and_drop(cache.to_async().insert(1, 2));
         second.finish();
-        assert_eq!(cache.get(&1), Some(2), "{shelf}");
+        assert_eq!(cache.get(&1), Some(2), "{tier_set}");
         first.finish();
-        assert_eq!(cache.get(&1), Some(2), "{shelf}");
+        assert_eq!(cache.get(&1), Some(2), "{tier_set}");
         cache.close().unwrap();
     }
 }

@@ -9,9 +9,9 @@ use larder::events::{Cause, Event, Extent, Line, Writer};
 use larder::{Cache, ErrorKind, MemoryEngine, TierKind, bcache, fcache, mcache, ucache};
 use larder_core::tier::Tier;
 use larder_exec::runtime::{Blocking, block_on};
-use larder_testkit::{FaultyTier, HashMapTier, ManualClock, Operation, Shelf, Times};
+use larder_testkit::{FaultyTier, HashMapTier, ManualClock, MapStorage, Operation, Times};
 
-use crate::fixtures::{Plan, Rig, get, insert, remove};
+use crate::fixtures::{Plan, TestEngine, get, insert, remove};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Longer than any backoff of a breaker.
@@ -185,14 +185,14 @@ fn evictions_from_disk_and_files_are_counted() {
 struct Bench {
     disk: FaultyTier<HashMapTier>,
     clock: ManualClock,
-    rig: Arc<Rig>,
+    engine: Arc<TestEngine>,
     ear: Ear<u64>,
 }
 
 /// An engine with a listener over a controlled disk tier and a file tier, with empty memory.
 fn bench(kept: &[(u64, &str)]) -> Bench {
-    let disk = FaultyTier::new(HashMapTier::on(&Shelf::default()));
-    let file = FaultyTier::new(HashMapTier::on(&Shelf::default()).with_kind(TierKind::File));
+    let disk = FaultyTier::new(HashMapTier::on(&MapStorage::default()));
+    let file = FaultyTier::new(HashMapTier::on(&MapStorage::default()).with_kind(TierKind::File));
     let tiers = || vec![Arc::new(disk.clone()) as Arc<dyn Tier>, Arc::new(file.clone()) as Arc<dyn Tier>];
     let before = Plan::over(tiers()).build();
     for (key, value) in kept {
@@ -201,14 +201,14 @@ fn bench(kept: &[(u64, &str)]) -> Bench {
     let (listener, ear) = ear();
     let plan = Plan::over(tiers());
     let clock = plan.clock.clone();
-    Bench { disk, clock, rig: plan.heard_by(listener).build(), ear }
+    Bench { disk, clock, engine: plan.with_listener(listener).build(), ear }
 }
 
 #[test]
 fn promotions_and_moves_are_emitted() {
-    let Bench { rig, ear, .. } = bench(&[(1, "small")]);
-    assert_eq!(get(&rig, 1).as_deref(), Some("small"));
-    insert(&rig, 1, &"x".repeat(2 << 20)).unwrap();
+    let Bench { engine, ear, .. } = bench(&[(1, "small")]);
+    assert_eq!(get(&engine, 1).as_deref(), Some("small"));
+    insert(&engine, 1, &"x".repeat(2 << 20)).unwrap();
     let (key, disk, file) = (Arc::new(1), TierKind::Disk, TierKind::File);
     assert_eq!(ear.next(), Event::Promoted { key: Arc::clone(&key), from: disk });
     assert_eq!(ear.next(), Event::Moved { key, from: disk, to: file });
@@ -217,12 +217,12 @@ fn promotions_and_moves_are_emitted() {
 
 #[test]
 fn expired_or_torn_entry_in_a_lower_tier_is_emitted() {
-    let Bench { disk, rig, ear, .. } = bench(&[(1, "torn")]);
+    let Bench { disk, engine, ear, .. } = bench(&[(1, "torn")]);
     let key = larder_core::key::EncodedKey::new(vec![1]);
     let foreign =
         larder_testkit::sample::frame(&larder_core::key::EncodedKey::new(vec![2]), vec![7; 9].into());
     block_on(disk.inner().put(&key, &foreign)).unwrap();
-    assert_eq!(get(&rig, 1), None);
+    assert_eq!(get(&engine, 1), None);
     let (count, tier) = (1, TierKind::Disk);
     let refused = Event::Evicted {
         key: Some(Arc::new(1)),
@@ -247,32 +247,32 @@ fn expired_or_torn_entry_in_a_lower_tier_is_emitted() {
 
 #[test]
 fn tier_down_and_up_are_emitted_per_line() {
-    let Bench { disk, clock, rig, ear } = bench(&[(1, "one")]);
+    let Bench { disk, clock, engine, ear } = bench(&[(1, "one")]);
     let tier = TierKind::Disk;
     disk.fail(Operation::Get, Times::Forever, ErrorKind::Io);
-    (0..9).for_each(|_| assert!(block_on(rig.get::<Blocking>(&1)).is_err()));
+    (0..9).for_each(|_| assert!(block_on(engine.get::<Blocking>(&1)).is_err()));
     assert_eq!(ear.next(), Event::TierDown { tier, line: Line::Reads });
     disk.heal();
     clock.advance(LONG);
-    assert_eq!(get(&rig, 1).as_deref(), Some("one"));
+    assert_eq!(get(&engine, 1).as_deref(), Some("one"));
     assert_eq!(ear.next(), Event::TierUp { tier, line: Line::Reads });
     disk.fail(Operation::Put, Times::Forever, ErrorKind::Full);
-    (0..5).for_each(|_| assert!(insert(&rig, 2, "two").is_err()));
+    (0..5).for_each(|_| assert!(insert(&engine, 2, "two").is_err()));
     ear.until(|event| *event == Event::TierDown { tier, line: Line::Writes });
 }
 
 #[test]
 fn retried_removals_are_emitted_as_repairs() {
-    let Bench { disk, clock, rig, ear } = bench(&[(1, "one"), (2, "two")]);
+    let Bench { disk, clock, engine, ear } = bench(&[(1, "one"), (2, "two")]);
     disk.fail(Operation::Remove, Times::Next(1), ErrorKind::Io);
-    assert!(remove(&rig, 1).is_err());
+    assert!(remove(&engine, 1).is_err());
     clock.advance(LONG);
-    assert_eq!(get(&rig, 2).as_deref(), Some("two"));
+    assert_eq!(get(&engine, 2).as_deref(), Some("two"));
     assert_eq!(ear.next(), Event::Repaired { key: Some(Arc::new(1)), tier: TierKind::Disk });
     disk.fail(Operation::Clear, Times::Next(1), ErrorKind::Io);
-    assert!(block_on(rig.clear::<Blocking>()).is_err());
+    assert!(block_on(engine.clear::<Blocking>()).is_err());
     clock.advance(LONG);
-    assert_eq!(get(&rig, 2), None);
+    assert_eq!(get(&engine, 2), None);
     ear.until(|event| *event == Event::Repaired { key: None, tier: TierKind::Disk });
 }
 
@@ -292,8 +292,9 @@ fn dropped_writes_are_emitted_with_the_reason() {
     let disk = FaultyTier::new(HashMapTier::new());
     disk.fail(Operation::Put, Times::Forever, ErrorKind::Full);
     let (listener, ear) = self::ear();
-    let rig = Plan::over(vec![Arc::new(disk) as Arc<dyn Tier>]).without_memory().heard_by(listener).build();
-    assert!(insert(&rig, 1, "lost").is_err());
+    let engine =
+        Plan::over(vec![Arc::new(disk) as Arc<dyn Tier>]).without_memory().with_listener(listener).build();
+    assert!(insert(&engine, 1, "lost").is_err());
     assert_eq!(ear.next(), Event::Dropped { key, why: ErrorKind::Full });
 }
 

@@ -6,7 +6,7 @@ use larder::{Cache, EntryOptions, Time};
 use larder_core::clock::Clock;
 use larder_testkit::ManualClock;
 
-use crate::tier_sets::{TIERED, each_shelf, reopened, tiered};
+use crate::tier_sets::{TIER_SETS, each_tier_set, reopened, tiered};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
@@ -24,9 +24,9 @@ fn lives_until(cache: &Cache<u64, String>, clock: &ManualClock, key: u64, deadli
 
 #[test]
 fn at_its_deadline_an_entry_is_absent() {
-    each_shelf!(<u64, String>, |builder| builder.ttl(MINUTE), |shelf, cache: Cache<u64, String>, clock| {
+    each_tier_set!(<u64, String>, |builder| builder.ttl(MINUTE), |tier_set, cache: Cache<u64, String>, clock| {
         let clock: ManualClock = clock;
-        println!("{shelf}");
+        println!("{tier_set}");
         cache.insert(1, "of the cache".into());
         lives_until(&cache, &clock, 1, MINUTE);
         cache.insert_with(2, "of the entry".into(), EntryOptions::new().ttl(SECOND));
@@ -41,7 +41,7 @@ fn at_its_deadline_an_entry_is_absent() {
 
 #[test]
 fn rewriting_an_entry_restarts_its_ttl() {
-    each_shelf!(<u64, String>, |builder| builder.ttl(MINUTE), |_, cache: Cache<u64, String>, clock| {
+    each_tier_set!(<u64, String>, |builder| builder.ttl(MINUTE), |_, cache: Cache<u64, String>, clock| {
         let clock: ManualClock = clock;
         cache.insert(1, "first".into());
         clock.advance(MINUTE / 2);
@@ -57,7 +57,7 @@ fn ttl_by_depends_on_key_and_value() {
         (_, 3) => Some(SECOND * 3),
         _ => None,
     };
-    each_shelf!(<u64, String>, |builder| builder.ttl(MINUTE).ttl_by(by), |_, cache: Cache<u64, String>, clock| {
+    each_tier_set!(<u64, String>, |builder| builder.ttl(MINUTE).ttl_by(by), |_, cache: Cache<u64, String>, clock| {
         let clock: ManualClock = clock;
         cache.insert(1, "by its key".into());
         lives_until(&cache, &clock, 1, SECOND);
@@ -70,12 +70,12 @@ fn ttl_by_depends_on_key_and_value() {
 
 #[test]
 fn idle_entry_expires_and_used_entry_does_not() {
-    each_shelf!(<u64, String>, |builder| builder.idle(MINUTE).ttl(MINUTE * 10), |shelf: &str, cache: Cache<u64, String>, clock| {
+    each_tier_set!(<u64, String>, |builder| builder.idle(MINUTE).ttl(MINUTE * 10), |tier_set: &str, cache: Cache<u64, String>, clock| {
         let clock: ManualClock = clock;
         cache.insert(1, "unused".into());
         clock.advance(MINUTE);
-        assert_eq!(cache.get(&1), None, "{shelf}: unused for a minute");
-        if shelf.contains("without memory") {
+        assert_eq!(cache.get(&1), None, "{tier_set}: unused for a minute");
+        if tier_set.contains("without memory") {
             return;
         }
         cache.insert(2, "used".into());
@@ -90,9 +90,9 @@ fn idle_entry_expires_and_used_entry_does_not() {
 
 #[test]
 fn touch_and_expire_move_the_deadline() {
-    each_shelf!(<u64, String>, |builder| builder.ttl(MINUTE).idle(MINUTE), |shelf, cache: Cache<u64, String>, clock| {
+    each_tier_set!(<u64, String>, |builder| builder.ttl(MINUTE).idle(MINUTE), |tier_set, cache: Cache<u64, String>, clock| {
         let clock: ManualClock = clock;
-        println!("{shelf}");
+        println!("{tier_set}");
         cache.insert(1, "touched".into());
         clock.advance(MINUTE / 2);
         assert!(cache.touch(&1).unwrap());
@@ -114,20 +114,20 @@ fn touch_and_expire_move_the_deadline() {
         cache.set_ttl(None);
         cache.insert(5, "of none".into());
         clock.advance(MINUTE);
-        assert_eq!(cache.get(&5), None, "{shelf}: unused for a minute");
+        assert_eq!(cache.get(&5), None, "{tier_set}: unused for a minute");
     });
 }
 
 #[test]
 fn promoted_copy_keeps_the_remaining_ttl() {
-    for shelf in ["disk", "files", "all tiers"] {
+    for tier_set in ["disk", "files", "all tiers"] {
         let (dir, clock) = (tempfile::tempdir().unwrap(), ManualClock::default());
-        let builder = || tiered::<u64, String>(shelf, dir.path(), &clock).ttl(MINUTE);
+        let builder = || tiered::<u64, String>(tier_set, dir.path(), &clock).ttl(MINUTE);
         let cache = builder().build().unwrap();
         cache.insert(1, "promoted later".into());
         let cache = reopened(cache, builder());
         clock.advance(MINUTE - SECOND);
-        assert!(cache.get(&1).is_some(), "{shelf}: copied into memory");
+        assert!(cache.get(&1).is_some(), "{tier_set}: copied into memory");
         lives_until(&cache, &clock, 1, SECOND);
         cache.close().unwrap();
     }
@@ -135,9 +135,9 @@ fn promoted_copy_keeps_the_remaining_ttl() {
 
 #[test]
 fn restart_keeps_the_deadline() {
-    for shelf in TIERED {
+    for tier_set in TIER_SETS {
         let (dir, clock) = (tempfile::tempdir().unwrap(), ManualClock::default());
-        let builder = || tiered::<u64, String>(shelf, dir.path(), &clock).ttl(MINUTE);
+        let builder = || tiered::<u64, String>(tier_set, dir.path(), &clock).ttl(MINUTE);
         let cache = builder().build().unwrap();
         cache.insert(1, "kept".into());
         cache.insert(2, "kept".into());
@@ -152,7 +152,7 @@ fn restart_keeps_the_deadline() {
 
 #[test]
 fn clock_set_back_does_not_revive_expired_entries() {
-    each_shelf!(<u64, String>, |builder| builder.ttl(MINUTE), |_, cache: Cache<u64, String>, clock| {
+    each_tier_set!(<u64, String>, |builder| builder.ttl(MINUTE), |_, cache: Cache<u64, String>, clock| {
         let clock: ManualClock = clock;
         let before = clock.now();
         cache.insert(1, "expires".into());
@@ -167,10 +167,10 @@ fn clock_set_back_does_not_revive_expired_entries() {
 
 #[test]
 fn clock_set_back_between_runs_does_not_revive_expired_entries() {
-    for shelf in TIERED {
+    for tier_set in TIER_SETS {
         let (dir, clock) = (tempfile::tempdir().unwrap(), ManualClock::default());
         let before = clock.now();
-        let builder = || tiered::<u64, String>(shelf, dir.path(), &clock).ttl(MINUTE);
+        let builder = || tiered::<u64, String>(tier_set, dir.path(), &clock).ttl(MINUTE);
         let cache = builder().build().unwrap();
         cache.insert(1, "expires".into());
         clock.advance(MINUTE * 2);
@@ -178,7 +178,7 @@ fn clock_set_back_between_runs_does_not_revive_expired_entries() {
         drop(cache);
         clock.set(before);
         let cache = builder().build().unwrap();
-        assert_eq!(cache.get(&1), None, "{shelf}");
+        assert_eq!(cache.get(&1), None, "{tier_set}");
         cache.close().unwrap();
     }
 }
@@ -188,10 +188,10 @@ fn clock_set_back_between_runs_does_not_revive_expired_entries() {
 #[test]
 fn clock_years_ahead_in_an_earlier_run_does_not_affect_later_runs() {
     const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
-    for shelf in TIERED {
+    for tier_set in TIER_SETS {
         let (dir, clock) = (tempfile::tempdir().unwrap(), ManualClock::default());
         let right = clock.now();
-        let builder = || tiered::<u64, String>(shelf, dir.path(), &clock).ttl(MINUTE);
+        let builder = || tiered::<u64, String>(tier_set, dir.path(), &clock).ttl(MINUTE);
         let reopened_after = |span| {
             clock.advance(span);
             builder().build().unwrap()
@@ -204,9 +204,9 @@ fn clock_years_ahead_in_an_earlier_run_does_not_affect_later_runs() {
         clock.set(right);
         for run in 0..3 {
             let cache = reopened_after(MINUTE / 4);
-            assert_eq!(cache.get(&1), None, "{shelf}, run {run}: nothing tells how old it is");
-            assert_eq!(cache.get(&2), Some("for ever".into()), "{shelf}, run {run}");
-            assert_eq!(cache.get(&3).is_some(), run > 0, "{shelf}, run {run}: left by the right clock");
+            assert_eq!(cache.get(&1), None, "{tier_set}, run {run}: nothing tells how old it is");
+            assert_eq!(cache.get(&2), Some("for ever".into()), "{tier_set}, run {run}");
+            assert_eq!(cache.get(&3).is_some(), run > 0, "{tier_set}, run {run}: left by the right clock");
             cache.insert(3, "new".into());
             cache.close().unwrap();
         }

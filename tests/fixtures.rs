@@ -29,7 +29,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 /// An engine and its memory store, built as `Cache` builds them.
-pub(crate) struct Rig<V = String>
+pub(crate) struct TestEngine<V = String>
 where
     V: Clone + Send + Sync + 'static,
 {
@@ -46,7 +46,7 @@ pub(crate) struct Plan {
     pub(crate) selector: Arc<dyn Selector>,
     pub(crate) clock: ManualClock,
     /// The directory of the dirty flags of the tiers. `None` keeps no flags.
-    pub(crate) invalidations: Option<std::path::PathBuf>,
+    pub(crate) dirty_flags: Option<std::path::PathBuf>,
     pub(crate) listener: Option<(EventSink, OnDeparture<u64>)>,
     /// After this time without a poll, a waiter takes over the load.
     pub(crate) stall: Option<Duration>,
@@ -65,7 +65,7 @@ impl Plan {
             persistence: Persistence::LongTerm,
             selector: Arc::new(Table),
             clock: ManualClock::default(),
-            invalidations: None,
+            dirty_flags: None,
             listener: None,
             stall: None,
             #[cfg(feature = "redis")]
@@ -74,7 +74,7 @@ impl Plan {
     }
 
     /// Adds an event listener.
-    pub(crate) fn heard_by(mut self, listener: impl FnMut(Event<u64>) + Send + 'static) -> Self {
+    pub(crate) fn with_listener(mut self, listener: impl FnMut(Event<u64>) + Send + 'static) -> Self {
         let listener = EventSink::new(listener);
         let on_departure = listener.on_departure();
         self.listener = Some((listener, on_departure));
@@ -87,17 +87,17 @@ impl Plan {
     }
 
     fn handle(&self, tier: &Arc<dyn Tier>) -> TierHandle {
-        let mark =
-            self.invalidations.as_ref().map(|dir| DirtyFlag::open(&dir.join(tier.kind().name())).unwrap());
-        TierHandle::with(Arc::clone(tier), Arc::new(self.clock.clone()), mark)
+        let dirty_flag =
+            self.dirty_flags.as_ref().map(|dir| DirtyFlag::open(&dir.join(tier.kind().name())).unwrap());
+        TierHandle::with(Arc::clone(tier), Arc::new(self.clock.clone()), dirty_flag)
     }
 
-    pub(crate) fn build(self) -> Arc<Rig> {
+    pub(crate) fn build(self) -> Arc<TestEngine> {
         self.build_for()
     }
 
     /// Builds an engine for values of type `V`.
-    pub(crate) fn build_for<V>(self) -> Arc<Rig<V>>
+    pub(crate) fn build_for<V>(self) -> Arc<TestEngine<V>>
     where
         V: Clone + Serialize + DeserializeOwned + Send + Sync + 'static,
     {
@@ -148,11 +148,11 @@ impl Plan {
             dir: None,
             held: Vec::new(),
         });
-        Arc::new(Rig { engine, memory })
+        Arc::new(TestEngine { engine, memory })
     }
 }
 
-impl<V: Clone + Send + Sync + 'static> Deref for Rig<V> {
+impl<V: Clone + Send + Sync + 'static> Deref for TestEngine<V> {
     type Target = Arc<Engine>;
 
     fn deref(&self) -> &Arc<Engine> {
@@ -173,10 +173,10 @@ macro_rules! verbs {
 }
 
 fn typed<V: Clone + Send + Sync + 'static>(value: Value) -> V {
-    value.into_inner().expect("a value of the rig")
+    value.into_inner().expect("a value of the engine")
 }
 
-impl<V: Clone + Send + Sync + 'static> Rig<V> {
+impl<V: Clone + Send + Sync + 'static> TestEngine<V> {
     verbs! {
         fn get(key: &u64 = &Borrowed::<u64, u64>::new(key)) -> Result<Option<V>> = |value| value.map(typed);
         fn take(key: &u64 = &Borrowed::<u64, u64>::new(key)) -> Result<Option<V>> = |value| value.map(typed);
@@ -278,7 +278,7 @@ impl<V: Clone + Send + Sync + 'static> Rig<V> {
     }
 }
 
-impl<V: ByteValue + Clone + Send + Sync + 'static> Rig<V> {
+impl<V: ByteValue + Clone + Send + Sync + 'static> TestEngine<V> {
     pub(crate) fn insert_from(&self, key: u64, reader: &mut dyn Read) -> Result<Placement> {
         let value_of = |bytes| Value::new(V::from_bytes(bytes));
         self.engine.threads().insert_from(Key::new(key), StreamSource { reader, value_of })
@@ -291,19 +291,19 @@ impl<V: ByteValue + Clone + Send + Sync + 'static> Rig<V> {
 }
 
 /// Reads the value of a key from memory or any tier.
-pub(crate) fn get(rig: &Arc<Rig>, key: u64) -> Option<String> {
-    rig.hit(&key).or_else(|| block_on(rig.get::<Blocking>(&key)).unwrap())
+pub(crate) fn get(engine: &Arc<TestEngine>, key: u64) -> Option<String> {
+    engine.hit(&key).or_else(|| block_on(engine.get::<Blocking>(&key)).unwrap())
 }
 
-pub(crate) fn insert(rig: &Arc<Rig>, key: u64, value: &str) -> larder::Result<larder::Placement> {
-    block_on(rig.insert::<Blocking>(key, value.to_owned(), EntryOptions::new()))
+pub(crate) fn insert(engine: &Arc<TestEngine>, key: u64, value: &str) -> larder::Result<larder::Placement> {
+    block_on(engine.insert::<Blocking>(key, value.to_owned(), EntryOptions::new()))
 }
 
-pub(crate) fn remove(rig: &Arc<Rig>, key: u64) -> larder::Result<bool> {
-    block_on(rig.remove::<Blocking>(&key))
+pub(crate) fn remove(engine: &Arc<TestEngine>, key: u64) -> larder::Result<bool> {
+    block_on(engine.remove::<Blocking>(&key))
 }
 
 /// Returns the counts of one tier.
-pub(crate) fn counts(rig: &Rig, kind: TierKind) -> larder::TierCounts {
-    rig.stats().tier(kind).expect("the rig has that tier").counts
+pub(crate) fn counts(engine: &TestEngine, kind: TierKind) -> larder::TierCounts {
+    engine.stats().tier(kind).expect("the engine has that tier").counts
 }

@@ -34,7 +34,7 @@ fn error_for_an_option_out_of_range_names_it() {
     check(u().disk_bytes(u64::MAX).build(), ["disk_bytes", "18446744073709551615 B", "16 MiB to 1 PiB"]);
     check(u().compress(Compress::zstd(99)).build(), ["compress", "zstd level 99", "1 to 22"]);
     let thresholds = Thresholds { small: 2, medium: 1, large: 3 };
-    check(u().thresholds(thresholds).build(), ["thresholds", "2, 1, 3 bytes", "do not descend"]);
+    check(u().thresholds(thresholds).build(), ["thresholds", "2, 1, 3 bytes", "ascending"]);
 }
 
 #[test]

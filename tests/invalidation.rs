@@ -9,10 +9,10 @@ use std::time::Duration;
 use larder::{Cache, EntryOptions, Loaded, TierKind};
 use larder_core::tier::Tier;
 use larder_exec::runtime::{Blocking, block_on};
-use larder_testkit::{HashMapTier, ManualClock, Shelf};
+use larder_testkit::{HashMapTier, ManualClock, MapStorage};
 
 use crate::fixtures::{Plan, get};
-use crate::tier_sets::{TIERED, each_shelf, reopened, tiered};
+use crate::tier_sets::{TIER_SETS, each_tier_set, reopened, tiered};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -22,33 +22,33 @@ fn tagged(tags: &[&'static str]) -> EntryOptions {
 
 #[test]
 fn invalidated_tag_removes_only_entries_with_that_tag() {
-    each_shelf!(<u64, String>, |builder| builder, |shelf, cache: Cache<u64, String>, _| {
+    each_tier_set!(<u64, String>, |builder| builder, |tier_set, cache: Cache<u64, String>, _| {
         cache.insert_with(1, "a".into(), tagged(&["a"]));
         cache.insert_with(2, "b".into(), tagged(&["b"]));
         cache.insert_with(3, "a and b".into(), tagged(&["a", "b"]));
         cache.insert(4, "none".into());
         let there = |cache: &Cache<u64, String>| (1..=4).filter(|key| cache.get(key).is_some()).collect::<Vec<_>>();
-        assert_eq!(there(&cache), [1, 2, 3, 4], "{shelf}");
+        assert_eq!(there(&cache), [1, 2, 3, 4], "{tier_set}");
         cache.invalidate_tag("a").unwrap();
-        assert_eq!(there(&cache), [2, 4], "{shelf}");
+        assert_eq!(there(&cache), [2, 4], "{tier_set}");
         cache.insert_with(1, "a again".into(), tagged(&["a"]));
-        assert_eq!(there(&cache), [1, 2, 4], "{shelf}: written after");
+        assert_eq!(there(&cache), [1, 2, 4], "{tier_set}: written after");
         cache.invalidate_tags(["b", "c"]).unwrap();
-        assert_eq!(there(&cache), [1, 4], "{shelf}");
+        assert_eq!(there(&cache), [1, 4], "{tier_set}");
         cache.invalidate_all().unwrap();
-        assert_eq!(there(&cache), [0; 0], "{shelf}");
+        assert_eq!(there(&cache), [0; 0], "{tier_set}");
         cache.insert(4, "new".into());
-        assert_eq!(there(&cache), [4], "{shelf}");
+        assert_eq!(there(&cache), [4], "{tier_set}");
         cache.invalidate(&4).unwrap();
-        assert_eq!(there(&cache), [0; 0], "{shelf}");
+        assert_eq!(there(&cache), [0; 0], "{tier_set}");
     });
 }
 
 #[test]
 fn invalidations_survive_a_restart() {
-    for shelf in TIERED {
+    for tier_set in TIER_SETS {
         let (dir, clock) = (tempfile::tempdir().unwrap(), ManualClock::default());
-        let builder = || tiered::<u64, String>(shelf, dir.path(), &clock);
+        let builder = || tiered::<u64, String>(tier_set, dir.path(), &clock);
         let cache = builder().build().unwrap();
         for key in 0..4 {
             cache.insert_with(key, "old".into(), tagged(&["old"]));
@@ -57,19 +57,19 @@ fn invalidations_survive_a_restart() {
         cache.invalidate_tag("old").unwrap();
         cache.insert_with(3, "new".into(), tagged(&["old"]));
         let cache = reopened(cache, builder());
-        assert_eq!(cache.get_many(&[0, 1, 2, 3]), [None, None, None, Some("new".into())], "{shelf}");
+        assert_eq!(cache.get_many(&[0, 1, 2, 3]), [None, None, None, Some("new".into())], "{tier_set}");
         cache.invalidate_all().unwrap();
         let cache = reopened(cache, builder());
-        assert_eq!(cache.get(&3), None, "{shelf}");
+        assert_eq!(cache.get(&3), None, "{tier_set}");
         cache.close().unwrap();
     }
 }
 
 #[test]
 fn lost_invalidation_log_invalidates_all_entries() {
-    for shelf in TIERED {
+    for tier_set in TIER_SETS {
         let (dir, clock) = (tempfile::tempdir().unwrap(), ManualClock::default());
-        let builder = || tiered::<u64, String>(shelf, dir.path(), &clock);
+        let builder = || tiered::<u64, String>(tier_set, dir.path(), &clock);
         let cache = builder().build().unwrap();
         cache.insert_with(1, "invalidated".into(), tagged(&["a"]));
         cache.insert(2, "not".into());
@@ -78,14 +78,14 @@ fn lost_invalidation_log_invalidates_all_entries() {
         cache.close().unwrap();
         std::fs::remove_file(marks).unwrap();
         let cache = builder().build().unwrap();
-        assert_eq!(cache.get_many(&[1, 2]), [None, None], "{shelf}");
+        assert_eq!(cache.get_many(&[1, 2]), [None, None], "{tier_set}");
         cache.close().unwrap();
     }
 }
 
 #[test]
 fn invalidation_during_a_load_applies_to_the_loaded_value() {
-    each_shelf!(<u64, String>, |builder| builder, |shelf, cache: Cache<u64, String>, _| {
+    each_tier_set!(<u64, String>, |builder| builder, |tier_set, cache: Cache<u64, String>, _| {
         let load = |invalidate: &dyn Fn()| {
             let value = cache.get_with(1, || {
                 invalidate();
@@ -94,9 +94,9 @@ fn invalidation_during_a_load_applies_to_the_loaded_value() {
             assert_eq!(value, "read before");
             cache.get(&1)
         };
-        assert_eq!(load(&|| cache.invalidate_all().unwrap()), None, "{shelf}: all");
-        assert_eq!(load(&|| cache.clear().unwrap()), None, "{shelf}: clear");
-        assert!(load(&|| cache.invalidate_tag("of another").unwrap()).is_some(), "{shelf}");
+        assert_eq!(load(&|| cache.invalidate_all().unwrap()), None, "{tier_set}: all");
+        assert_eq!(load(&|| cache.clear().unwrap()), None, "{tier_set}: clear");
+        assert!(load(&|| cache.invalidate_tag("of another").unwrap()).is_some(), "{tier_set}");
         cache.remove(&1);
         let inner = cache.clone();
         let loaded = cache.load(1, move |_| {
@@ -104,7 +104,7 @@ fn invalidation_during_a_load_applies_to_the_loaded_value() {
             Ok::<_, ()>(Loaded::Value("read before".to_owned()).with(tagged(&["mine"])))
         });
         assert_eq!(loaded.unwrap().as_deref(), Some("read before"));
-        assert_eq!(cache.get(&1), None, "{shelf}: by a tag that the loader answered with");
+        assert_eq!(cache.get(&1), None, "{tier_set}: by a tag that the loader answered with");
     });
 }
 
@@ -133,17 +133,18 @@ fn invalidation_during_a_refresh_applies_to_the_refreshed_value() {
 
 #[test]
 fn invalidation_during_a_promotion_applies_to_the_copy() {
-    let rig_on = |shelf: &Shelf| Plan::over(vec![Arc::new(HashMapTier::on(shelf)) as Arc<dyn Tier>]).build();
+    let engine_on =
+        |storage: &MapStorage| Plan::over(vec![Arc::new(HashMapTier::on(storage)) as Arc<dyn Tier>]).build();
     for round in 0..300 {
-        let shelf = Shelf::default();
-        block_on(rig_on(&shelf).insert::<Blocking>(1, "value".into(), tagged(&["a"]))).unwrap();
+        let storage = MapStorage::default();
+        block_on(engine_on(&storage).insert::<Blocking>(1, "value".into(), tagged(&["a"]))).unwrap();
         // Opens a second cache whose memory is empty, so that a hit is promoted.
-        let rig = rig_on(&shelf);
+        let engine = engine_on(&storage);
         thread::scope(|scope| {
-            scope.spawn(|| get(&rig, 1));
-            scope.spawn(|| block_on(rig.invalidate_tags::<Blocking>(vec!["a".into()])).unwrap());
+            scope.spawn(|| get(&engine, 1));
+            scope.spawn(|| block_on(engine.invalidate_tags::<Blocking>(vec!["a".into()])).unwrap());
         });
-        assert_eq!(get(&rig, 1), None, "round {round}");
+        assert_eq!(get(&engine, 1), None, "round {round}");
     }
 }
 
@@ -151,14 +152,14 @@ fn invalidation_during_a_promotion_applies_to_the_copy() {
 fn tag_invalidation_costs_the_same_for_few_and_many_entries() {
     let operations = |entries: u64| {
         let tier = HashMapTier::new();
-        let rig = Plan::over(vec![Arc::new(tier) as Arc<dyn Tier>]).build();
+        let engine = Plan::over(vec![Arc::new(tier) as Arc<dyn Tier>]).build();
         for key in 0..entries {
-            block_on(rig.insert::<Blocking>(key, "value".into(), tagged(&["all"]))).unwrap();
+            block_on(engine.insert::<Blocking>(key, "value".into(), tagged(&["all"]))).unwrap();
         }
-        let before = rig.stats();
-        block_on(rig.invalidate_tags::<Blocking>(vec!["all".into()])).unwrap();
-        let after = rig.stats();
-        assert_eq!(get(&rig, 7), None);
+        let before = engine.stats();
+        block_on(engine.invalidate_tags::<Blocking>(vec!["all".into()])).unwrap();
+        let after = engine.stats();
+        assert_eq!(get(&engine, 7), None);
         let tier = |stats: &larder::Stats| stats.tier(TierKind::Disk).unwrap().counts;
         let (before, after) = (tier(&before), tier(&after));
         (after.puts + after.removes + after.hits + after.misses)
@@ -170,17 +171,17 @@ fn tag_invalidation_costs_the_same_for_few_and_many_entries() {
 #[test]
 fn memory_hit_on_a_tagged_entry_reads_no_other_tier() {
     let tier = HashMapTier::new();
-    let rig = Plan::over(vec![Arc::new(tier) as Arc<dyn Tier>]).build();
-    block_on(rig.insert::<Blocking>(1, "value".into(), tagged(&["a", "b"]))).unwrap();
-    block_on(rig.invalidate_tags::<Blocking>(vec!["c".into()])).unwrap();
-    let before = rig.stats().tier(TierKind::Disk).unwrap().counts;
-    assert_eq!(rig.hit(&1).as_deref(), Some("value"));
-    assert_eq!(rig.stats().tier(TierKind::Disk).unwrap().counts, before);
+    let engine = Plan::over(vec![Arc::new(tier) as Arc<dyn Tier>]).build();
+    block_on(engine.insert::<Blocking>(1, "value".into(), tagged(&["a", "b"]))).unwrap();
+    block_on(engine.invalidate_tags::<Blocking>(vec!["c".into()])).unwrap();
+    let before = engine.stats().tier(TierKind::Disk).unwrap().counts;
+    assert_eq!(engine.hit(&1).as_deref(), Some("value"));
+    assert_eq!(engine.stats().tier(TierKind::Disk).unwrap().counts, before);
 }
 
 #[test]
 fn load_started_before_invalidation_is_not_joined_after_it() {
-    each_shelf!(<u64, String>, |builder| builder, |shelf, cache: Cache<u64, String>, _| {
+    each_tier_set!(<u64, String>, |builder| builder, |tier_set, cache: Cache<u64, String>, _| {
         let (leads, led) = mpsc::channel();
         let (go, goes) = mpsc::channel::<()>();
         thread::scope(|scope| {
@@ -195,9 +196,9 @@ fn load_started_before_invalidation_is_not_joined_after_it() {
             });
             led.recv().unwrap();
             cache.invalidate_all().unwrap();
-            assert_eq!(cache.get_with(1, || "read after".into()), "read after", "{shelf}");
+            assert_eq!(cache.get_with(1, || "read after".into()), "read after", "{tier_set}");
             go.send(()).unwrap();
         });
-        assert_eq!(cache.get(&1).as_deref(), Some("read after"), "{shelf}");
+        assert_eq!(cache.get(&1).as_deref(), Some("read after"), "{tier_set}");
     });
 }

@@ -12,9 +12,9 @@ use larder_core::key::EncodedKey;
 use larder_core::tier::{BoxFuture, Capability, Tier, Usage};
 use larder_core::{Bytes, Result};
 use larder_exec::runtime::{Blocking, block_on};
-use larder_testkit::{FaultyTier, HashMapTier, ManualClock, Operation, Shelf, Times};
+use larder_testkit::{FaultyTier, HashMapTier, ManualClock, MapStorage, Operation, Times};
 
-use crate::fixtures::{Plan, Rig, counts, get, insert, remove};
+use crate::fixtures::{Plan, TestEngine, counts, get, insert, remove};
 use crate::tracing::lines_of;
 
 /// Longer than any backoff of a breaker.
@@ -23,182 +23,182 @@ const LONG: Duration = Duration::from_secs(60);
 struct Bench {
     disk: FaultyTier<HashMapTier>,
     clock: ManualClock,
-    rig: Arc<Rig>,
+    engine: Arc<TestEngine>,
 }
 
 fn bench() -> Bench {
-    let disk = FaultyTier::new(HashMapTier::on(&Shelf::default()));
-    let file = FaultyTier::new(HashMapTier::on(&Shelf::default()).with_kind(TierKind::File));
+    let disk = FaultyTier::new(HashMapTier::on(&MapStorage::default()));
+    let file = FaultyTier::new(HashMapTier::on(&MapStorage::default()).with_kind(TierKind::File));
     let plan = Plan::over(vec![Arc::new(disk.clone()) as Arc<dyn Tier>, Arc::new(file) as Arc<dyn Tier>]);
     let clock = plan.clock.clone();
-    Bench { disk, clock, rig: plan.without_memory().build() }
+    Bench { disk, clock, engine: plan.without_memory().build() }
 }
 
-fn try_get(rig: &Arc<Rig>, key: u64) -> Result<Option<String>> {
-    block_on(rig.get::<Blocking>(&key))
+fn try_get(engine: &Arc<TestEngine>, key: u64) -> Result<Option<String>> {
+    block_on(engine.get::<Blocking>(&key))
 }
 
-fn keys(rig: &Arc<Rig>) -> Vec<u64> {
-    let mut keys: Vec<u64> = rig.keys().unwrap().into_iter().map(|key| *key).collect();
+fn keys(engine: &Arc<TestEngine>) -> Vec<u64> {
+    let mut keys: Vec<u64> = engine.keys().unwrap().into_iter().map(|key| *key).collect();
     keys.sort_unstable();
     keys
 }
 
 #[test]
 fn failing_tier_is_skipped_until_a_probe_succeeds() {
-    let Bench { disk, clock, rig } = bench();
-    insert(&rig, 1, "one").unwrap();
+    let Bench { disk, clock, engine } = bench();
+    insert(&engine, 1, "one").unwrap();
     disk.fail(Operation::Get, Times::Forever, ErrorKind::Io);
     for _ in 0..100 {
-        assert!(try_get(&rig, 1).is_err());
+        assert!(try_get(&engine, 1).is_err());
     }
     assert_eq!(disk.calls(Operation::Get), 5, "the rest was refused at once");
-    assert_eq!(try_get(&rig, 1).unwrap_err().kind(), ErrorKind::Unavailable);
-    let seen = counts(&rig, TierKind::Disk);
+    assert_eq!(try_get(&engine, 1).unwrap_err().kind(), ErrorKind::Unavailable);
+    let seen = counts(&engine, TierKind::Disk);
     assert_eq!((seen.openings, seen.closings, seen.refusals), (1, 0, 96));
     assert_eq!(seen.errors, 101);
 
     clock.advance(LONG);
-    assert!(try_get(&rig, 1).is_err(), "the probe fails");
+    assert!(try_get(&engine, 1).is_err(), "the probe fails");
     assert_eq!(disk.calls(Operation::Get), 6);
     disk.heal();
-    assert!(try_get(&rig, 1).is_err(), "the next pause is not over");
+    assert!(try_get(&engine, 1).is_err(), "the next pause is not over");
     clock.advance(LONG);
-    assert_eq!(try_get(&rig, 1).unwrap().as_deref(), Some("one"));
-    assert_eq!((counts(&rig, TierKind::Disk).openings, counts(&rig, TierKind::Disk).closings), (2, 1));
+    assert_eq!(try_get(&engine, 1).unwrap().as_deref(), Some("one"));
+    assert_eq!((counts(&engine, TierKind::Disk).openings, counts(&engine, TierKind::Disk).closings), (2, 1));
 }
 
 #[test]
 fn breaker_openings_and_closings_are_logged_but_refusals_are_not() {
-    let Bench { disk, clock, rig } = bench();
-    insert(&rig, 1, "one").unwrap();
+    let Bench { disk, clock, engine } = bench();
+    insert(&engine, 1, "one").unwrap();
     disk.fail(Operation::Get, Times::Forever, ErrorKind::Io);
-    let lines = lines_of(|| (0..100).for_each(|_| assert!(try_get(&rig, 1).is_err())));
+    let lines = lines_of(|| (0..100).for_each(|_| assert!(try_get(&engine, 1).is_err())));
     assert_eq!(lines.len(), 6, "five failures and the opening: {lines:#?}");
-    assert!(lines[4].contains("left alone") && lines[4].contains("reads"), "{lines:#?}");
+    assert!(lines[4].contains("breaker of a tier opened") && lines[4].contains("reads"), "{lines:#?}");
     disk.heal();
     clock.advance(LONG);
-    let lines = lines_of(|| assert!(try_get(&rig, 1).is_ok()));
-    assert!(lines.len() == 1 && lines[0].contains("the tier is back"), "{lines:#?}");
+    let lines = lines_of(|| assert!(try_get(&engine, 1).is_ok()));
+    assert!(lines.len() == 1 && lines[0].contains("breaker of a tier closed"), "{lines:#?}");
 }
 
 #[test]
 fn full_disk_serves_reads_and_takes_writes_after_space_is_freed() {
-    let Bench { disk, clock, rig } = bench();
-    insert(&rig, 1, "kept").unwrap();
+    let Bench { disk, clock, engine } = bench();
+    insert(&engine, 1, "kept").unwrap();
     let elsewhere = "x".repeat(2_000);
     disk.fail(Operation::Put, Times::Forever, ErrorKind::Full);
     for key in 2..20 {
-        assert_eq!(insert(&rig, key, &elsewhere).unwrap().home, TierKind::File);
+        assert_eq!(insert(&engine, key, &elsewhere).unwrap().home, TierKind::File);
     }
     assert_eq!(disk.calls(Operation::Put), 6, "one before it was full, five that failed");
-    assert_eq!(get(&rig, 1).as_deref(), Some("kept"), "reads go on");
-    assert_eq!(get(&rig, 19), Some(elsewhere));
-    assert_eq!(counts(&rig, TierKind::File).fallbacks, 5, "later ones were placed there at once");
+    assert_eq!(get(&engine, 1).as_deref(), Some("kept"), "reads go on");
+    assert_eq!(get(&engine, 19), Some(elsewhere));
+    assert_eq!(counts(&engine, TierKind::File).fallbacks, 5, "later ones were placed there at once");
 
     disk.heal();
     clock.advance(LONG);
-    assert_eq!(insert(&rig, 30, "back").unwrap().home, TierKind::Disk);
-    assert_eq!(insert(&rig, 31, "back").unwrap().home, TierKind::Disk);
+    assert_eq!(insert(&engine, 30, "back").unwrap().home, TierKind::Disk);
+    assert_eq!(insert(&engine, 31, "back").unwrap().home, TierKind::Disk);
 }
 
 #[test]
 fn errors_of_single_entries_do_not_open_the_breaker() {
-    let Bench { disk, rig, .. } = bench();
-    insert(&rig, 1, "one").unwrap();
+    let Bench { disk, engine, .. } = bench();
+    insert(&engine, 1, "one").unwrap();
     for kind in [ErrorKind::Corrupt, ErrorKind::Codec, ErrorKind::TooLarge, ErrorKind::Full] {
         disk.fail(Operation::Get, Times::Next(20), kind);
-        (0..20).for_each(|_| assert!(try_get(&rig, 1).is_err()));
+        (0..20).for_each(|_| assert!(try_get(&engine, 1).is_err()));
     }
     assert_eq!(disk.calls(Operation::Get), 80);
-    assert_eq!(get(&rig, 1).as_deref(), Some("one"));
+    assert_eq!(get(&engine, 1).as_deref(), Some("one"));
 }
 
 #[test]
 fn removals_refused_by_an_open_breaker_are_retried_when_it_closes() {
-    let Bench { disk, clock, rig } = bench();
-    (0..100).for_each(|key| assert_eq!(insert(&rig, key, "old").unwrap().home, TierKind::Disk));
+    let Bench { disk, clock, engine } = bench();
+    (0..100).for_each(|key| assert_eq!(insert(&engine, key, "old").unwrap().home, TierKind::Disk));
     disk.fail_all(ErrorKind::Io);
-    (0..50).for_each(|key| assert!(remove(&rig, key).is_err()));
+    (0..50).for_each(|key| assert!(remove(&engine, key).is_err()));
     assert_eq!(disk.calls(Operation::Remove), 5, "forty-five were refused");
     disk.heal();
     for key in 0..50 {
-        assert_eq!(try_get(&rig, key).unwrap(), None, "{key}");
-        assert!(!block_on(rig.contains_key::<Blocking>(&key)).unwrap());
+        assert_eq!(try_get(&engine, key).unwrap(), None, "{key}");
+        assert!(!block_on(engine.contains_key::<Blocking>(&key)).unwrap());
     }
-    assert_eq!(keys(&rig), (50..100).collect::<Vec<_>>());
+    assert_eq!(keys(&engine), (50..100).collect::<Vec<_>>());
     assert_eq!(disk.inner().usage().entries, 100, "all of it is still there");
 
     clock.advance(LONG);
-    assert_eq!(get(&rig, 99).as_deref(), Some("old"), "any look-up settles");
+    assert_eq!(get(&engine, 99).as_deref(), Some("old"), "any look-up settles");
     assert_eq!(disk.inner().usage().entries, 50, "made up for");
-    insert(&rig, 7, "new").unwrap();
-    assert_eq!(get(&rig, 7).as_deref(), Some("new"));
+    insert(&engine, 7, "new").unwrap();
+    assert_eq!(get(&engine, 7).as_deref(), Some("new"));
 }
 
 #[test]
 fn retried_removal_does_not_remove_a_newer_entry() {
-    let Bench { disk, clock, rig } = bench();
-    insert(&rig, 1, "old").unwrap();
-    insert(&rig, 2, "old").unwrap();
+    let Bench { disk, clock, engine } = bench();
+    insert(&engine, 1, "old").unwrap();
+    insert(&engine, 2, "old").unwrap();
     disk.fail(Operation::Remove, Times::Forever, ErrorKind::Io);
-    assert!(remove(&rig, 1).is_err() && remove(&rig, 2).is_err());
-    insert(&rig, 1, "new").unwrap();
+    assert!(remove(&engine, 1).is_err() && remove(&engine, 2).is_err());
+    insert(&engine, 1, "new").unwrap();
     disk.heal();
     clock.advance(LONG);
-    block_on(rig.flush::<Blocking>()).unwrap();
-    assert_eq!(get(&rig, 1).as_deref(), Some("new"));
-    assert_eq!(get(&rig, 2), None);
+    block_on(engine.flush::<Blocking>()).unwrap();
+    assert_eq!(get(&engine, 1).as_deref(), Some("new"));
+    assert_eq!(get(&engine, 2), None);
     assert_eq!(disk.inner().usage().entries, 1);
 }
 
 #[test]
 fn tier_that_missed_too_many_removals_is_cleared_before_reuse() {
-    let Bench { disk, clock, rig } = bench();
-    insert(&rig, 20_000, "old").unwrap();
+    let Bench { disk, clock, engine } = bench();
+    insert(&engine, 20_000, "old").unwrap();
     disk.fail_all(ErrorKind::Io);
-    (0..10_500).for_each(|key| assert!(remove(&rig, key).is_err()));
+    (0..10_500).for_each(|key| assert!(remove(&engine, key).is_err()));
     disk.heal();
-    assert_eq!(insert(&rig, 20_001, &"x".repeat(2_000)).unwrap().home, TierKind::File);
-    assert_eq!(get(&rig, 20_000), None, "nothing in it is trusted");
+    assert_eq!(insert(&engine, 20_001, &"x".repeat(2_000)).unwrap().home, TierKind::File);
+    assert_eq!(get(&engine, 20_000), None, "nothing in it is trusted");
     clock.advance(LONG);
-    assert_eq!(insert(&rig, 20_002, "back").unwrap().home, TierKind::Disk);
-    assert_eq!(get(&rig, 20_002).as_deref(), Some("back"));
-    assert_eq!(get(&rig, 20_000), None);
+    assert_eq!(insert(&engine, 20_002, "back").unwrap().home, TierKind::Disk);
+    assert_eq!(get(&engine, 20_002).as_deref(), Some("back"));
+    assert_eq!(get(&engine, 20_000), None);
 }
 
 #[test]
 fn stale_copies_do_not_come_back_after_a_reopen() {
-    let marks = tempfile::tempdir().unwrap();
-    let shelf = Shelf::default();
+    let flags = tempfile::tempdir().unwrap();
+    let storage = MapStorage::default();
     let reopen = || {
-        let disk = FaultyTier::new(HashMapTier::on(&shelf));
+        let disk = FaultyTier::new(HashMapTier::on(&storage));
         let mut plan = Plan::over(vec![Arc::new(disk.clone()) as Arc<dyn Tier>]).without_memory();
-        plan.invalidations = Some(marks.path().to_path_buf());
+        plan.dirty_flags = Some(flags.path().to_path_buf());
         (disk, plan.build())
     };
-    let (disk, rig) = reopen();
-    insert(&rig, 1, "old").unwrap();
-    insert(&rig, 2, "kept").unwrap();
-    block_on(rig.close::<Blocking>()).unwrap();
-    drop((rig, disk));
+    let (disk, engine) = reopen();
+    insert(&engine, 1, "old").unwrap();
+    insert(&engine, 2, "kept").unwrap();
+    block_on(engine.close::<Blocking>()).unwrap();
+    drop((engine, disk));
 
-    let (disk, rig) = reopen();
-    assert_eq!(get(&rig, 2).as_deref(), Some("kept"), "a clean mark costs nothing");
+    let (disk, engine) = reopen();
+    assert_eq!(get(&engine, 2).as_deref(), Some("kept"), "a clean mark costs nothing");
     disk.fail(Operation::Remove, Times::Forever, ErrorKind::Io);
-    assert!(remove(&rig, 1).is_err());
-    block_on(rig.close::<Blocking>()).unwrap();
-    drop((rig, disk));
+    assert!(remove(&engine, 1).is_err());
+    block_on(engine.close::<Blocking>()).unwrap();
+    drop((engine, disk));
 
-    let (disk, rig) = reopen();
+    let (disk, engine) = reopen();
     disk.fail(Operation::Clear, Times::Next(1), ErrorKind::Io);
-    assert_eq!(get(&rig, 1), None, "cleared, or not served while that fails");
-    assert_eq!(keys(&rig), [0u64; 0]);
-    block_on(rig.flush::<Blocking>()).unwrap();
+    assert_eq!(get(&engine, 1), None, "cleared, or not served while that fails");
+    assert_eq!(keys(&engine), [0u64; 0]);
+    block_on(engine.flush::<Blocking>()).unwrap();
     assert_eq!(disk.inner().usage().entries, 0);
-    insert(&rig, 1, "new").unwrap();
-    block_on(rig.close::<Blocking>()).unwrap();
-    drop((rig, disk));
+    insert(&engine, 1, "new").unwrap();
+    block_on(engine.close::<Blocking>()).unwrap();
+    drop((engine, disk));
     assert_eq!(get(&reopen().1, 1).as_deref(), Some("new"));
 }
 
@@ -207,10 +207,10 @@ fn stale_copies_do_not_come_back_after_a_reopen() {
 #[test]
 fn no_older_value_is_read_while_a_tier_fails_and_recovers() {
     const STEPS: u64 = 4_000;
-    let Bench { disk, clock, rig } = bench();
+    let Bench { disk, clock, engine } = bench();
     std::thread::scope(|scope| {
         for writer in 0..4_u64 {
-            let (rig, disk, clock) = (&rig, &disk, &clock);
+            let (engine, disk, clock) = (&engine, &disk, &clock);
             scope.spawn(move || {
                 for step in 0..STEPS {
                     match (writer, step % 80) {
@@ -225,26 +225,26 @@ fn no_older_value_is_read_while_a_tier_fails_and_recovers() {
                     let value = format!("{writer} {step}");
                     let is_removal = step % 3 == 0;
                     if is_removal {
-                        let _may_fail = remove(rig, key);
+                        let _may_fail = remove(engine, key);
                     } else {
-                        let _may_fail = insert(rig, key, &value);
+                        let _may_fail = insert(engine, key, &value);
                     }
-                    let seen = try_get(rig, key).ok().flatten();
+                    let seen = try_get(engine, key).ok().flatten();
                     let is_right = seen.as_ref().is_none_or(|seen| !is_removal && *seen == value);
                     assert!(is_right, "{seen:?} after {value}, removed: {is_removal}");
                 }
             });
         }
     });
-    let seen = counts(&rig, TierKind::Disk);
+    let seen = counts(&engine, TierKind::Disk);
     assert!(seen.errors > 0 && seen.puts > 0, "{seen:?}");
     disk.heal();
     clock.advance(LONG);
-    block_on(rig.flush::<Blocking>()).unwrap();
+    block_on(engine.flush::<Blocking>()).unwrap();
     for key in 0..32 {
         let last = (STEPS - 8) + key % 8;
         let expect = format!("{} {last}", key / 8);
-        let seen = try_get(&rig, key).unwrap();
+        let seen = try_get(&engine, key).unwrap();
         assert!(seen.is_none_or(|seen| !last.is_multiple_of(3) && seen == expect), "key {key}");
     }
 }
@@ -345,7 +345,7 @@ fn failing_batch_opens_the_breaker_and_later_batches_are_refused() {
 
     let counters = Arc::new(TierCounters::default());
     let clock = ManualClock::default();
-    let disk = FaultyTier::new(HashMapTier::on(&Shelf::default()));
+    let disk = FaultyTier::new(HashMapTier::on(&MapStorage::default()));
     let tier =
         Breaker::new(disk.clone(), Arc::clone(&counters), &(Arc::new(clock.clone()) as Arc<dyn Clock>));
     let keys: Vec<EncodedKey> = (0..5).map(larder_testkit::sample::key).collect();

@@ -9,13 +9,13 @@ use std::time::{Duration, Instant};
 use larder::{Cache, ErrorKind, Persistence, TierKind, bcache, fcache, mcache, ucache};
 use larder_core::tier::Tier;
 use larder_exec::runtime::{Blocking, block_on};
-use larder_testkit::{FaultyTier, HashMapTier, Operation, Shelf, Times};
+use larder_testkit::{FaultyTier, HashMapTier, MapStorage, Operation, Times};
 
 use crate::fixtures::{Plan, get, insert};
 use crate::layers::Silent;
 
 fn faulty() -> (FaultyTier<HashMapTier>, Plan) {
-    let disk = FaultyTier::new(HashMapTier::on(&Shelf::default()));
+    let disk = FaultyTier::new(HashMapTier::on(&MapStorage::default()));
     let plan = Plan::over(vec![Arc::new(disk.clone()) as Arc<dyn Tier>]);
     (disk, plan)
 }
@@ -23,10 +23,10 @@ fn faulty() -> (FaultyTier<HashMapTier>, Plan) {
 #[test]
 fn repeated_close_returns_the_error_of_the_first() {
     let (disk, plan) = faulty();
-    let rig = plan.build();
+    let engine = plan.build();
     disk.fail(Operation::Close, Times::Next(1), ErrorKind::Full);
     disk.stall(Operation::Close);
-    let close = || block_on(rig.close::<Blocking>()).unwrap_err();
+    let close = || block_on(engine.close::<Blocking>()).unwrap_err();
     std::thread::scope(|scope| {
         let first = scope.spawn(close);
         disk.wait_until_stalled(Operation::Close, 1);
@@ -76,13 +76,13 @@ fn concurrent_writes_store_nothing_after_close() {
 #[test]
 fn write_during_close_fails_as_closed() {
     let (disk, plan) = faulty();
-    let rig = plan.build();
-    insert(&rig, 1, "first").unwrap();
+    let engine = plan.build();
+    insert(&engine, 1, "first").unwrap();
     disk.stall(Operation::Close);
     std::thread::scope(|scope| {
-        let closer = scope.spawn(|| block_on(rig.close::<Blocking>()));
+        let closer = scope.spawn(|| block_on(engine.close::<Blocking>()));
         disk.wait_until_stalled(Operation::Close, 1);
-        assert_eq!(insert(&rig, 2, "late").unwrap_err().kind(), ErrorKind::Closed);
+        assert_eq!(insert(&engine, 2, "late").unwrap_err().kind(), ErrorKind::Closed);
         disk.release();
         closer.join().unwrap().unwrap();
     });
@@ -241,30 +241,30 @@ fn disabled_cache_passes_loads_through_and_keeps_no_stale_entry() {
 #[test]
 fn write_in_progress_when_disabled_is_not_in_memory_afterwards() {
     let (disk, plan) = faulty();
-    let rig = plan.build();
+    let engine = plan.build();
     disk.stall(Operation::Put);
     std::thread::scope(|scope| {
-        let writer = scope.spawn(|| insert(&rig, 1, "in progress"));
+        let writer = scope.spawn(|| insert(&engine, 1, "in progress"));
         disk.wait_until_stalled(Operation::Put, 1);
-        let switch = scope.spawn(|| block_on(rig.set_enabled::<Blocking>(false)));
+        let switch = scope.spawn(|| block_on(engine.set_enabled::<Blocking>(false)));
         disk.release();
         switch.join().unwrap().unwrap();
         writer.join().unwrap().unwrap();
     });
-    assert_eq!(rig.hit(&1), None);
-    assert_eq!(get(&rig, 1), None);
+    assert_eq!(engine.hit(&1), None);
+    assert_eq!(get(&engine, 1), None);
 }
 
 /// The fault: `build` failed with `Busy` after the last handle was dropped. The cause: a thread of
 /// the library still used the engine and kept the lock of the directory.
 #[test]
 fn directory_can_be_opened_after_the_last_handle_is_dropped() {
-    for shelf in crate::tier_sets::TIERED {
+    for tier_set in crate::tier_sets::TIER_SETS {
         let dir = tempfile::tempdir().unwrap();
         let clock = larder_testkit::ManualClock::default();
         for round in 0..50 {
-            let builder = crate::tier_sets::tiered::<u64, u64>(shelf, dir.path(), &clock);
-            let cache = builder.build().unwrap_or_else(|error| panic!("{shelf}, round {round}: {error}"));
+            let builder = crate::tier_sets::tiered::<u64, u64>(tier_set, dir.path(), &clock);
+            let cache = builder.build().unwrap_or_else(|error| panic!("{tier_set}, round {round}: {error}"));
             cache.insert(round, round);
             assert_eq!(cache.get(&round), Some(round));
         }

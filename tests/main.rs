@@ -14,6 +14,8 @@ mod crashes;
 mod depth;
 mod directories;
 mod dropped_writes;
+#[cfg(feature = "redis")]
+mod ephemeral_keys;
 mod equal_keys;
 mod events;
 #[cfg(feature = "redis")]
@@ -70,8 +72,6 @@ mod staleness;
 mod stopped_leaders;
 mod streams;
 mod tasks;
-#[cfg(feature = "redis")]
-mod tenancy;
 mod thread_locals;
 mod tidy;
 mod tier_failures;

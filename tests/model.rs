@@ -18,7 +18,7 @@ use larder::{Cache, EntryOptions, LoadError, Loaded, Time};
 use larder_core::clock::Clock;
 use larder_testkit::ManualClock;
 
-use crate::tier_sets::{TIERED, tiered};
+use crate::tier_sets::{TIER_SETS, tiered};
 
 const SEQUENCES: u64 = 60;
 const THREADS: u64 = 3;
@@ -286,7 +286,7 @@ impl Player<'_> {
 
 /// One sequence over one set of tiers.
 struct Game<'a> {
-    shelf: &'a str,
+    tier_set: &'a str,
     dir: &'a Path,
     clock: ManualClock,
     /// The time that the cache should see.
@@ -298,25 +298,25 @@ struct Game<'a> {
 impl Game<'_> {
     fn open(&self) -> Cache<u64, u64> {
         let [ttl, idle, stale] = [TTL, self.idle(), STALE].map(Duration::from_millis);
-        if self.shelf == "memory" {
+        if self.tier_set == "memory" {
             let builder = larder::mcache("model").ttl(ttl).idle(idle).stale(stale);
             return builder.clock(self.clock.clone()).build().unwrap();
         }
-        let builder = tiered(self.shelf, self.dir, &self.clock).ttl(ttl).idle(idle).stale(stale);
+        let builder = tiered(self.tier_set, self.dir, &self.clock).ttl(ttl).idle(idle).stale(stale);
         builder.build().unwrap()
     }
 
     /// The idle time to use. A use of the copy in memory does not reach the copy in the lower tier.
     /// With both, the model cannot know the last use.
     fn idle(&self) -> u64 {
-        if self.shelf == "memory" || self.shelf.ends_with("without memory") { IDLE } else { NEVER }
+        if self.tier_set == "memory" || self.tier_set.ends_with("without memory") { IDLE } else { NEVER }
     }
 
     fn play(&mut self) {
         let mut cache = self.open();
         for _ in 0..PHASES {
             let seeds: Vec<Rng> = (0..THREADS).map(|_| self.rng.fork()).collect();
-            let (now, idle, in_memory) = (self.now, self.idle(), self.shelf == "memory");
+            let (now, idle, in_memory) = (self.now, self.idle(), self.tier_set == "memory");
             thread::scope(|scope| {
                 for ((thread, model), rng) in (0..).zip(&mut self.models).zip(seeds) {
                     let cache = &cache;
@@ -339,7 +339,7 @@ impl Game<'_> {
                 let back = Time::from_millis(self.clock.now().as_millis() - self.rng.u64(5_000..500_000));
                 self.clock.set(back);
             }
-            3 | 4 if self.shelf != "memory" => {
+            3 | 4 if self.tier_set != "memory" => {
                 cache.close().unwrap();
                 drop(cache);
                 self.clock.advance(Duration::from_millis(self.rng.u64(1..TTL)));
@@ -375,16 +375,16 @@ impl Game<'_> {
     }
 }
 
-fn sequences(shelf: &str) {
+fn sequences(tier_set: &str) {
     let count = std::env::var("LARDER_SEQUENCES").map_or(SEQUENCES, |count| count.parse().unwrap());
     let seed = std::env::var("LARDER_SEED").map_or_else(|_| Rng::new().u64(..), |seed| seed.parse().unwrap());
     let mut seeds = Rng::with_seed(seed);
-    for sequence in 0..count.div_ceil(TIERED.len() as u64 + 1) {
-        println!("{shelf}: LARDER_SEED={seed}, sequence {sequence}");
+    for sequence in 0..count.div_ceil(TIER_SETS.len() as u64 + 1) {
+        println!("{tier_set}: LARDER_SEED={seed}, sequence {sequence}");
         let (dir, clock) = (tempfile::tempdir().unwrap(), ManualClock::default());
         let models = (0..THREADS).map(|_| Model::default()).collect();
         let now = clock.now().as_millis();
-        Game { shelf, dir: dir.path(), clock, now, rng: seeds.fork(), models }.play();
+        Game { tier_set, dir: dir.path(), clock, now, rng: seeds.fork(), models }.play();
     }
 }
 

@@ -144,12 +144,12 @@ fn each_load_operation_opens_one_span_with_its_outcome() {
 #[test]
 fn each_tier_call_opens_one_span() {
     let disk = FaultyTier::new(HashMapTier::new());
-    let rig = Plan::over(vec![Arc::new(disk.clone()) as Arc<dyn Tier>]).without_memory().build();
-    rig.set_name("spanned");
+    let engine = Plan::over(vec![Arc::new(disk.clone()) as Arc<dyn Tier>]).without_memory().build();
+    engine.set_name("spanned");
     let spans = Spans::of(|| {
-        insert(&rig, 1, "one").unwrap();
-        assert!(get(&rig, 1).is_some() && get(&rig, 2).is_none());
-        remove(&rig, 1).unwrap();
+        insert(&engine, 1, "one").unwrap();
+        assert!(get(&engine, 1).is_some() && get(&engine, 2).is_none());
+        remove(&engine, 1).unwrap();
     });
     assert_eq!(calls(&spans), ["put stored", "get hit", "get miss", "remove removed"]);
     for span in &spans {
@@ -158,9 +158,9 @@ fn each_tier_call_opens_one_span() {
         assert_eq!(span.fields["key"].len(), 32);
     }
     disk.fail(Operation::Get, Times::Next(1), ErrorKind::Io);
-    let spans = Spans::of(|| assert!(block_on(rig.get::<Blocking>(&1)).is_err()));
+    let spans = Spans::of(|| assert!(block_on(engine.get::<Blocking>(&1)).is_err()));
     assert_eq!(calls(&spans), ["get failed"]);
-    let spans = Spans::of(|| drop(block_on(rig.get_many::<Blocking>(&[1, 2, 3]))));
+    let spans = Spans::of(|| drop(block_on(engine.get_many::<Blocking>(&[1, 2, 3]))));
     assert_eq!((calls(&spans), spans[0].fields["keys"].as_str()), (vec!["get_many done".to_owned()], "3"));
 }
 
@@ -169,12 +169,12 @@ fn repair_opens_a_span_around_its_tier_calls() {
     let disk = FaultyTier::new(HashMapTier::new());
     let plan = Plan::over(vec![Arc::new(disk.clone()) as Arc<dyn Tier>]).without_memory();
     let clock = plan.clock.clone();
-    let rig = plan.build();
-    insert(&rig, 1, "one").unwrap();
+    let engine = plan.build();
+    insert(&engine, 1, "one").unwrap();
     disk.fail(Operation::Remove, Times::Next(1), ErrorKind::Io);
-    assert!(remove(&rig, 1).is_err());
+    assert!(remove(&engine, 1).is_err());
     clock.advance(std::time::Duration::from_secs(60));
-    let spans = Spans::of(|| drop(get(&rig, 2)));
+    let spans = Spans::of(|| drop(get(&engine, 2)));
     let repair = spans.iter().position(|span| span.name == "larder.repair").expect("it repairs") as u64 + 1;
     let inside: Vec<_> = spans.iter().filter(|span| span.parent == Some(repair)).cloned().collect();
     assert_eq!(calls(&inside), ["remove removed"]);
@@ -239,10 +239,10 @@ fn latency_is_measured_for_loads_and_tiers_but_not_for_memory() {
 #[test]
 fn latency_excludes_calls_refused_by_the_breaker() {
     let disk = FaultyTier::new(HashMapTier::new());
-    let rig = Plan::over(vec![Arc::new(disk.clone()) as Arc<dyn Tier>]).without_memory().build();
+    let engine = Plan::over(vec![Arc::new(disk.clone()) as Arc<dyn Tier>]).without_memory().build();
     disk.fail(Operation::Get, Times::Forever, ErrorKind::Io);
-    (0..20).for_each(|_| assert!(block_on(rig.get::<Blocking>(&1)).is_err()));
-    assert_eq!(rig.stats().tier(TierKind::Disk).unwrap().latency.get.count(), 5);
+    (0..20).for_each(|_| assert!(block_on(engine.get::<Blocking>(&1)).is_err()));
+    assert_eq!(engine.stats().tier(TierKind::Disk).unwrap().latency.get.count(), 5);
 }
 
 #[test]

@@ -9,23 +9,23 @@ use larder_core::tier::Tier;
 use larder_exec::runtime::{Blocking, block_on};
 use larder_testkit::{FaultyTier, HashMapTier, Operation};
 
-use crate::fixtures::{Plan, Rig, counts, get, insert, remove};
+use crate::fixtures::{Plan, TestEngine, counts, get, insert, remove};
 
 /// The name of a change, the change, and the value expected after it.
-type Change = (&'static str, fn(&Arc<Rig>), Option<&'static str>);
+type Change = (&'static str, fn(&Arc<TestEngine>), Option<&'static str>);
 
 const CHANGES: [Change; 4] = [
-    ("insert", |rig| assert!(insert(rig, 1, "new").is_ok()), Some("new")),
-    ("remove", |rig| assert!(remove(rig, 1).is_ok()), None),
-    ("take", |rig| drop(block_on(rig.take::<Blocking>(&1)).unwrap()), None),
-    ("clear", |rig| block_on(rig.clear::<Blocking>()).unwrap(), None),
+    ("insert", |engine| assert!(insert(engine, 1, "new").is_ok()), Some("new")),
+    ("remove", |engine| assert!(remove(engine, 1).is_ok()), None),
+    ("take", |engine| drop(block_on(engine.take::<Blocking>(&1)).unwrap()), None),
+    ("clear", |engine| block_on(engine.clear::<Blocking>()).unwrap(), None),
 ];
 
 fn disk() -> FaultyTier<HashMapTier> {
     FaultyTier::new(HashMapTier::new())
 }
 
-fn rigs() -> [(&'static str, Arc<Rig>); 3] {
+fn engines() -> [(&'static str, Arc<TestEngine>); 3] {
     [
         ("memory alone", Plan::over(vec![]).build()),
         ("memory and a tier", Plan::over(vec![Arc::new(disk()) as Arc<dyn Tier>]).build()),
@@ -36,53 +36,53 @@ fn rigs() -> [(&'static str, Arc<Rig>); 3] {
 #[test]
 fn change_during_a_load_wins_over_the_load() {
     for (change, make, expect) in CHANGES {
-        for (name, rig) in rigs() {
+        for (name, engine) in engines() {
             let (started, on_start) = channel();
             let (go, on_go) = channel::<()>();
             let loader = thread::spawn({
-                let rig = Arc::clone(&rig);
+                let engine = Arc::clone(&engine);
                 move || {
                     let load = || async {
                         started.send(()).unwrap();
                         on_go.recv().unwrap();
                         "old".to_owned()
                     };
-                    block_on(rig.get_with::<Blocking, _, _>(1, load))
+                    block_on(engine.get_with::<Blocking, _, _>(1, load))
                 }
             });
             on_start.recv().unwrap();
-            make(&rig);
+            make(&engine);
             go.send(()).unwrap();
             assert_eq!(loader.join().unwrap(), "old", "the caller has what it loaded");
-            assert_eq!(get(&rig, 1).as_deref(), expect, "{change} during a load, {name}");
-            assert_eq!(rig.stats().cache.superseded, 1, "{change} during a load, {name}");
+            assert_eq!(get(&engine, 1).as_deref(), expect, "{change} during a load, {name}");
+            assert_eq!(engine.stats().cache.superseded, 1, "{change} during a load, {name}");
         }
     }
 }
 
 #[test]
 fn load_started_before_remove_is_not_joined_after_it() {
-    for (name, rig) in rigs() {
+    for (name, engine) in engines() {
         let (started, on_start) = channel();
         let (go, on_go) = channel::<()>();
         let loader = thread::spawn({
-            let rig = Arc::clone(&rig);
+            let engine = Arc::clone(&engine);
             move || {
                 let load = || async {
                     started.send(()).unwrap();
                     on_go.recv().unwrap();
                     "old".to_owned()
                 };
-                block_on(rig.get_with::<Blocking, _, _>(1, load))
+                block_on(engine.get_with::<Blocking, _, _>(1, load))
             }
         });
         on_start.recv().unwrap();
-        remove(&rig, 1).unwrap();
-        let after = block_on(rig.get_with::<Blocking, _, _>(1, || async { "new".to_owned() }));
+        remove(&engine, 1).unwrap();
+        let after = block_on(engine.get_with::<Blocking, _, _>(1, || async { "new".to_owned() }));
         go.send(()).unwrap();
         loader.join().unwrap();
         assert_eq!(after, "new", "{name}");
-        assert_eq!(get(&rig, 1).as_deref(), Some("new"), "{name}");
+        assert_eq!(get(&engine, 1).as_deref(), Some("new"), "{name}");
     }
 }
 
@@ -91,29 +91,29 @@ fn change_during_a_promotion_wins_over_the_copy() {
     for (change, make, expect) in CHANGES {
         let tier = disk();
         insert(&over(&tier), 1, "old").unwrap();
-        let rig = over(&tier);
+        let engine = over(&tier);
         tier.stall(Operation::Get);
         let reader = thread::spawn({
-            let rig = Arc::clone(&rig);
-            move || get(&rig, 1)
+            let engine = Arc::clone(&engine);
+            move || get(&engine, 1)
         });
         tier.wait_until_stalled(Operation::Get, 1);
         // The reader already has its result. `take` reads too, so the tier must not stall then.
         if change == "take" {
             tier.release();
             reader.join().unwrap();
-            make(&rig);
+            make(&engine);
         } else {
-            make(&rig);
+            make(&engine);
             tier.release();
             reader.join().unwrap();
         }
-        assert_eq!(get(&rig, 1).as_deref(), expect, "{change} during a promotion");
+        assert_eq!(get(&engine, 1).as_deref(), expect, "{change} during a promotion");
     }
 }
 
 /// An engine over `tier` with empty memory.
-fn over(tier: &FaultyTier<HashMapTier>) -> Arc<Rig> {
+fn over(tier: &FaultyTier<HashMapTier>) -> Arc<TestEngine> {
     Plan::over(vec![Arc::new(tier.clone()) as Arc<dyn Tier>]).build()
 }
 
@@ -121,21 +121,21 @@ fn over(tier: &FaultyTier<HashMapTier>) -> Arc<Rig> {
 fn concurrent_writers_leave_memory_and_tier_equal() {
     for round in 0..50 {
         let tier = disk();
-        let rig = over(&tier);
+        let engine = over(&tier);
         thread::scope(|scope| {
             for writer in 0..4 {
-                let rig = &rig;
+                let engine = &engine;
                 scope.spawn(move || {
                     for n in 0..20 {
-                        insert(rig, 1, &format!("{writer} {n}")).unwrap();
+                        insert(engine, 1, &format!("{writer} {n}")).unwrap();
                         if (writer + n) % 7 == 0 {
-                            remove(rig, 1).unwrap();
+                            remove(engine, 1).unwrap();
                         }
                     }
                 });
             }
         });
-        assert_eq!(rig.hit(&1), get(&over(&tier), 1), "round {round}: memory and tier do not agree");
+        assert_eq!(engine.hit(&1), get(&over(&tier), 1), "round {round}: memory and tier do not agree");
     }
 }
 
@@ -144,21 +144,21 @@ fn concurrent_loads_inserts_and_removes_never_return_an_older_value() {
     // The source counts up before each insert or remove. A value that is read afterwards must not
     // be older than the last count the reader has seen.
     use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
-    for (name, rig) in rigs() {
+    for (name, engine) in engines() {
         let source = AtomicU64::new(1);
         thread::scope(|scope| {
-            let (rig, source) = (&rig, &source);
+            let (engine, source) = (&engine, &source);
             scope.spawn(move || {
                 for n in 0..2_000 {
                     let next = source.load(SeqCst) + 1;
                     source.store(next, SeqCst);
                     if n % 3 == 0 {
-                        remove(rig, 1).unwrap();
+                        remove(engine, 1).unwrap();
                     } else {
-                        insert(rig, 1, &next.to_string()).unwrap();
+                        insert(engine, 1, &next.to_string()).unwrap();
                     }
                     let floor = next;
-                    if let Some(found) = get(rig, 1) {
+                    if let Some(found) = get(engine, 1) {
                         let found: u64 = found.parse().unwrap();
                         assert!(found >= floor, "{name}: found {found} after {floor} was written");
                     }
@@ -168,7 +168,7 @@ fn concurrent_loads_inserts_and_removes_never_return_an_older_value() {
                 scope.spawn(move || {
                     for _ in 0..2_000 {
                         let load = || async { source.load(SeqCst).to_string() };
-                        block_on(rig.get_with::<Blocking, _, _>(1, load));
+                        block_on(engine.get_with::<Blocking, _, _>(1, load));
                     }
                 });
             }
@@ -178,12 +178,12 @@ fn concurrent_loads_inserts_and_removes_never_return_an_older_value() {
 
 #[test]
 fn entry_that_changes_size_moves_to_another_tier_and_leaves_one_copy() {
-    let near = FaultyTier::new(HashMapTier::new());
-    let far = FaultyTier::new(HashMapTier::new().with_kind(TierKind::File));
-    let tiers = vec![Arc::new(near) as Arc<dyn Tier>, Arc::new(far) as Arc<dyn Tier>];
-    let rig = Plan::over(tiers).build();
-    let homes = |rig: &Arc<Rig>| {
-        let held = block_on(rig.explain::<Blocking>(&1)).unwrap().tiers;
+    let disk = FaultyTier::new(HashMapTier::new());
+    let file = FaultyTier::new(HashMapTier::new().with_kind(TierKind::File));
+    let tiers = vec![Arc::new(disk) as Arc<dyn Tier>, Arc::new(file) as Arc<dyn Tier>];
+    let engine = Plan::over(tiers).build();
+    let homes = |engine: &Arc<TestEngine>| {
+        let held = block_on(engine.explain::<Blocking>(&1)).unwrap().tiers;
         held.into_iter().filter(|kind| *kind != TierKind::Memory).collect::<Vec<_>>()
     };
     for (bytes, home) in [
@@ -193,11 +193,11 @@ fn entry_that_changes_size_moves_to_another_tier_and_leaves_one_copy() {
         (500 << 10, TierKind::Disk),
         (3 << 20, TierKind::File),
     ] {
-        let placement = insert(&rig, 1, &"x".repeat(bytes)).unwrap();
+        let placement = insert(&engine, 1, &"x".repeat(bytes)).unwrap();
         assert_eq!(placement.home, home, "{bytes} bytes");
-        assert_eq!(homes(&rig), [home], "{bytes} bytes");
-        assert_eq!(get(&rig, 1).map(|value| value.len()), Some(bytes));
+        assert_eq!(homes(&engine), [home], "{bytes} bytes");
+        assert_eq!(get(&engine, 1).map(|value| value.len()), Some(bytes));
     }
-    assert_eq!(rig.stats().cache.moves, 3);
-    assert_eq!(counts(&rig, TierKind::Disk).refused, 0);
+    assert_eq!(engine.stats().cache.moves, 3);
+    assert_eq!(counts(&engine, TierKind::Disk).refused, 0);
 }

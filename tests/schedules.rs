@@ -13,22 +13,22 @@ use larder_testkit::HashMapTier;
 use larder_testkit::history::{Act, Answer, Contract, History, Keeps, Recorder};
 use larder_testkit::schedule::{Scene, Task, explore, turn};
 
-use crate::fixtures::{Plan, Rig};
+use crate::fixtures::{Plan, TestEngine};
 
 const KEY: u64 = 1;
 /// An upper bound on schedules, more than any scene here has.
 const MOST: usize = 2_000_000;
 
 /// One run of a scene: a cache, its history, and the number of loaders that began.
-struct Stage {
-    rig: Arc<Rig>,
+struct Scenario {
+    engine: Arc<TestEngine>,
     history: Arc<History>,
     loads: Cell<usize>,
     running: Cell<usize>,
 }
 
 /// Runs a scene over memory alone, memory with a tier, and a tier alone.
-fn check(name: &str, scene: impl Fn(&mut Scene, &Stage)) {
+fn check(name: &str, scene: impl Fn(&mut Scene, &Scenario)) {
     let tier = || vec![Arc::new(HashMapTier::new()) as Arc<dyn Tier>];
     let plans: [(&str, &dyn Fn() -> Plan); 3] = [
         ("memory", &|| Plan::over(vec![])),
@@ -37,30 +37,30 @@ fn check(name: &str, scene: impl Fn(&mut Scene, &Stage)) {
     ];
     for (over, plan) in plans {
         let schedules = explore(MOST, |turns| {
-            let (rig, history) = (plan().build(), History::new());
-            let stage = Stage { rig, history, loads: Cell::new(0), running: Cell::new(0) };
-            scene(turns, &stage);
-            let mut last = stage.recorder();
-            turns.play(vec![Task::new(async { stage.get(&mut last).await })]);
+            let (engine, history) = (plan().build(), History::new());
+            let scenario = Scenario { engine, history, loads: Cell::new(0), running: Cell::new(0) };
+            scene(turns, &scenario);
+            let mut last = scenario.recorder();
+            turns.play(vec![Task::new(async { scenario.get(&mut last).await })]);
             drop(last);
             let contract = Contract { keeps: Keeps::Nothing, failures_change: true };
-            stage.history.check(&contract).assert_sound(format_args!("{name}, {over}: {turns}"));
+            scenario.history.check(&contract).assert_sound(format_args!("{name}, {over}: {turns}"));
         });
         println!("{name} over {over}: {schedules} schedules");
         assert!(schedules > 1, "{name} over {over}: nothing to choose");
     }
 }
 
-impl Stage {
+impl Scenario {
     fn recorder(&self) -> Recorder {
         self.history.recorder()
     }
 
     async fn get(&self, recorder: &mut Recorder) {
         let call = recorder.begin(Act::Get(KEY));
-        let found = match self.rig.hit(&KEY) {
+        let found = match self.engine.hit(&KEY) {
             Some(value) => Some(value),
-            None => self.rig.get::<Tokio>(&KEY).await.unwrap(),
+            None => self.engine.get::<Tokio>(&KEY).await.unwrap(),
         };
         recorder.end_with(call, found.as_ref().map(String::as_bytes));
     }
@@ -80,7 +80,7 @@ impl Stage {
             }
             if fails { Err(()) } else { Ok(stamp.text(20)) }
         };
-        let loaded = self.rig.try_get_with::<Tokio, (), _, _>(KEY, loader).await;
+        let loaded = self.engine.try_get_with::<Tokio, (), _, _>(KEY, loader).await;
         match loaded {
             Ok(value) => recorder.end_with(call, Some(value.as_bytes())),
             Err(_) => recorder.end(call, Answer::Failed),
@@ -91,20 +91,20 @@ impl Stage {
         let mut recorder = self.recorder();
         let stamp = recorder.stamp(KEY);
         let call = recorder.begin(Act::Insert(stamp));
-        let done = self.rig.insert::<Tokio>(KEY, stamp.text(20), EntryOptions::new()).await;
+        let done = self.engine.insert::<Tokio>(KEY, stamp.text(20), EntryOptions::new()).await;
         recorder.end_done(call, &done);
     }
 
     async fn remove(&self) {
         let mut recorder = self.recorder();
         let call = recorder.begin(Act::Remove(KEY));
-        recorder.end_done(call, &self.rig.remove::<Tokio>(&KEY).await);
+        recorder.end_done(call, &self.engine.remove::<Tokio>(&KEY).await);
     }
 
     async fn clear(&self) {
         let mut recorder = self.recorder();
         let call = recorder.begin(Act::Clear);
-        recorder.end_done(call, &self.rig.clear::<Tokio>().await);
+        recorder.end_done(call, &self.engine.clear::<Tokio>().await);
     }
 
     async fn read_twice(&self) {
@@ -133,59 +133,59 @@ impl Drop for Running<'_> {
 
 #[test]
 fn three_concurrent_loads_run_one_loader() {
-    check("three loads", |scene, stage| {
-        scene.play((0..3).map(|_| Task::new(stage.load(2, false))).collect());
-        assert_eq!(stage.loads.get(), 1, "{scene}");
+    check("three loads", |scene, scenario| {
+        scene.play((0..3).map(|_| Task::new(scenario.load(2, false))).collect());
+        assert_eq!(scenario.loads.get(), 1, "{scene}");
     });
 }
 
 #[test]
 fn change_during_two_loads_and_a_reader_is_sound() {
-    type Change = (&'static str, for<'a> fn(&'a Stage) -> Task<'a>);
+    type Change = (&'static str, for<'a> fn(&'a Scenario) -> Task<'a>);
     let changes: [Change; 3] = [
-        ("insert", |stage| Task::new(stage.insert())),
-        ("remove", |stage| Task::new(stage.remove())),
-        ("clear", |stage| Task::new(stage.clear())),
+        ("insert", |scenario| Task::new(scenario.insert())),
+        ("remove", |scenario| Task::new(scenario.remove())),
+        ("clear", |scenario| Task::new(scenario.clear())),
     ];
     for (name, change) in changes {
-        check(name, |scene, stage| {
-            let loads = || Task::new(stage.load(2, false));
-            scene.play(vec![loads(), loads(), change(stage), Task::new(stage.read_twice())]);
+        check(name, |scene, scenario| {
+            let loads = || Task::new(scenario.load(2, false));
+            scene.play(vec![loads(), loads(), change(scenario), Task::new(scenario.read_twice())]);
         });
     }
 }
 
 #[test]
 fn two_changes_during_two_loads_are_sound() {
-    check("insert, remove, two loads", |scene, stage| {
-        let loads = || Task::new(stage.load(1, false));
-        scene.play(vec![loads(), loads(), Task::new(stage.insert()), Task::new(stage.remove())]);
+    check("insert, remove, two loads", |scene, scenario| {
+        let loads = || Task::new(scenario.load(1, false));
+        scene.play(vec![loads(), loads(), Task::new(scenario.insert()), Task::new(scenario.remove())]);
     });
 }
 
 #[test]
 fn callers_cancelled_at_any_point_leave_no_running_loader() {
-    check("cancelled", |scene, stage| {
-        let load = || stage.load(1, false);
+    check("cancelled", |scene, scenario| {
+        let load = || scenario.load(1, false);
         scene.play(vec![Task::mortal(load()), Task::mortal(load()), Task::new(load())]);
-        assert!(stage.loads.get() >= 1 && stage.running.get() == 0, "{scene}");
+        assert!(scenario.loads.get() >= 1 && scenario.running.get() == 0, "{scene}");
     });
 }
 
 #[test]
 fn caller_cancelled_during_a_change_is_sound() {
-    check("cancelled, and an insert", |scene, stage| {
-        let load = || stage.load(2, false);
-        scene.play(vec![Task::mortal(load()), Task::new(load()), Task::new(stage.insert())]);
+    check("cancelled, and an insert", |scene, scenario| {
+        let load = || scenario.load(2, false);
+        scene.play(vec![Task::mortal(load()), Task::new(load()), Task::new(scenario.insert())]);
     });
 }
 
 #[test]
 fn failing_loads_share_the_error_and_store_nothing() {
-    check("failing", |scene, stage| {
-        let loads = vec![stage.load(1, true), stage.load(1, true), stage.load(1, false)];
+    check("failing", |scene, scenario| {
+        let loads = vec![scenario.load(1, true), scenario.load(1, true), scenario.load(1, false)];
         scene.play(loads.into_iter().map(Task::new).collect());
-        assert!(stage.loads.get() <= 3, "{scene}");
+        assert!(scenario.loads.get() <= 3, "{scene}");
     });
 }
 
@@ -193,11 +193,11 @@ fn failing_loads_share_the_error_and_store_nothing() {
 /// without waiting.
 #[test]
 fn loaders_of_two_keys_that_load_each_other_finish() {
-    check("a cycle", |scene, stage| {
+    check("a cycle", |scene, scenario| {
         let load = async |one: u64, other: u64| {
-            let value = stage.rig.get_with::<Tokio, _, _>(one, || async move {
+            let value = scenario.engine.get_with::<Tokio, _, _>(one, || async move {
                 turn().await;
-                let inner = stage.rig.get_with::<Tokio, _, _>(other, || async { "inner".to_owned() });
+                let inner = scenario.engine.get_with::<Tokio, _, _>(other, || async { "inner".to_owned() });
                 Box::pin(inner).await
             });
             value.await;

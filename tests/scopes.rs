@@ -325,8 +325,8 @@ fn error_of_the_work_is_returned_and_cleanup_error_is_logged() {
         drop(dropped);
     });
     let told = |what: &str| lines.iter().filter(|line| line.contains(what)).count();
-    assert_eq!(told("not all of a context could be cleaned up"), 1, "{lines:#?}");
-    assert_eq!(told("a context was dropped, and not all of it could be cleaned up"), 1, "{lines:#?}");
+    assert_eq!(told("cannot clean up all data of a context"), 1, "{lines:#?}");
+    assert_eq!(told("cannot clean up all data of a dropped context"), 1, "{lines:#?}");
     assert_eq!(files(dir.path()), [""; 0], "the rest is cleaned up all the same");
 }
 

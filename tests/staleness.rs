@@ -10,7 +10,7 @@ use larder::{Cache, EntryOptions, LoadError, Loaded};
 use larder_testkit::ManualClock;
 
 use crate::flights::until;
-use crate::tier_sets::each_shelf;
+use crate::tier_sets::each_tier_set;
 
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
@@ -71,7 +71,7 @@ impl Failing {
 
 #[test]
 fn failing_source_is_called_once_per_backoff_and_stale_value_is_served() {
-    each_shelf!(<u64, String>, |builder| builder.ttl(MINUTE).stale(HOUR), |shelf, cache: Strings, clock| {
+    each_tier_set!(<u64, String>, |builder| builder.ttl(MINUTE).stale(HOUR), |tier_set, cache: Strings, clock| {
         let clock: ManualClock = clock;
         let source = Failing::default();
         let served = |count: usize| {
@@ -80,18 +80,18 @@ fn failing_source_is_called_once_per_backoff_and_stale_value_is_served() {
         };
         cache.insert(1, "old".into());
         clock.advance(MINUTE);
-        assert_eq!(cache.get(&1), None, "{shelf}: never stale");
-        assert!(cache.inspect(&1).unwrap().unwrap().stale, "{shelf}");
-        assert_eq!((served(CALLERS), source.runs()), (CALLERS, 1), "{shelf}: a burst");
-        assert_eq!((served(50), source.runs()), (50, 1), "{shelf}: within the pause");
+        assert_eq!(cache.get(&1), None, "{tier_set}: never stale");
+        assert!(cache.inspect(&1).unwrap().unwrap().stale, "{tier_set}");
+        assert_eq!((served(CALLERS), source.runs()), (CALLERS, 1), "{tier_set}: a burst");
+        assert_eq!((served(50), source.runs()), (50, 1), "{tier_set}: within the pause");
         clock.advance(Duration::from_secs(1));
-        assert_eq!((served(50), source.runs()), (50, 2), "{shelf}: after the pause");
+        assert_eq!((served(50), source.runs()), (50, 2), "{tier_set}: after the pause");
         clock.advance(Duration::from_secs(1));
-        assert_eq!((served(50), source.runs()), (50, 2), "{shelf}: the second pause is longer");
+        assert_eq!((served(50), source.runs()), (50, 2), "{tier_set}: the second pause is longer");
         clock.advance(Duration::from_secs(1));
-        assert_eq!((served(50), source.runs()), (50, 3), "{shelf}");
+        assert_eq!((served(50), source.runs()), (50, 3), "{tier_set}");
         clock.advance(HOUR);
-        assert!(matches!(source.burst(&cache, 1)[..], [Err(LoadError::Loader(_))]), "{shelf}: beyond the window");
+        assert!(matches!(source.burst(&cache, 1)[..], [Err(LoadError::Loader(_))]), "{tier_set}: beyond the window");
         assert_eq!(cache.load(1, |_| Ok::<_, ()>("new".to_owned())).unwrap(), "new");
         assert!(!cache.inspect(&1).unwrap().unwrap().stale);
     });
@@ -99,24 +99,24 @@ fn failing_source_is_called_once_per_backoff_and_stale_value_is_served() {
 
 #[test]
 fn concurrent_callers_share_one_error_without_a_stale_value() {
-    each_shelf!(<u64, String>, |builder| builder.ttl(MINUTE).stale(HOUR), |shelf, cache: Strings, _| {
+    each_tier_set!(<u64, String>, |builder| builder.ttl(MINUTE).stale(HOUR), |tier_set, cache: Strings, _| {
         let source = Failing::default();
         let outcomes = source.burst(&cache, CALLERS);
         let errors: Vec<_> = outcomes
             .iter()
             .map(|outcome| match outcome {
                 Err(LoadError::Loader(error)) => Arc::as_ptr(error),
-                other => panic!("{shelf}: {other:?}"),
+                other => panic!("{tier_set}: {other:?}"),
             })
             .collect();
-        assert_eq!(source.runs(), 1, "{shelf}");
-        assert!(errors.iter().all(|error| *error == errors[0]), "{shelf}: one error");
+        assert_eq!(source.runs(), 1, "{tier_set}");
+        assert!(errors.iter().all(|error| *error == errors[0]), "{tier_set}: one error");
     });
 }
 
 #[test]
 fn invalidated_value_is_served_stale_when_the_load_fails() {
-    each_shelf!(<u64, String>, |builder| builder.stale(HOUR), |shelf, cache: Strings, clock| {
+    each_tier_set!(<u64, String>, |builder| builder.stale(HOUR), |tier_set, cache: Strings, clock| {
         let clock: ManualClock = clock;
         let fails = |cache: &Strings| cache.load(1, |_| Err::<String, _>("down")).ok();
         let renew = |cache: &Strings| cache.insert_with(1, "old".into(), EntryOptions::new().tag("a"));
@@ -128,32 +128,32 @@ fn invalidated_value_is_served_stale_when_the_load_fails() {
                 _ => cache.invalidate(&1),
             };
             invalidated.unwrap();
-            assert_eq!(cache.get(&1), None, "{shelf}, {what}");
-            assert_eq!(fails(&cache).as_deref(), Some("old"), "{shelf}, {what}");
+            assert_eq!(cache.get(&1), None, "{tier_set}, {what}");
+            assert_eq!(fails(&cache).as_deref(), Some("old"), "{tier_set}, {what}");
             clock.advance(HOUR);
-            assert_eq!(fails(&cache), None, "{shelf}, {what}: beyond its window");
+            assert_eq!(fails(&cache), None, "{tier_set}, {what}: beyond its window");
         }
         renew(&cache);
         cache.clear().unwrap();
-        assert_eq!(fails(&cache), None, "{shelf}: clear leaves nothing");
+        assert_eq!(fails(&cache), None, "{tier_set}: clear leaves nothing");
         renew(&cache);
         cache.remove(&1);
-        assert_eq!(fails(&cache), None, "{shelf}: remove leaves nothing");
+        assert_eq!(fails(&cache), None, "{tier_set}: remove leaves nothing");
     });
 }
 
 #[test]
 fn load_past_the_soft_timeout_returns_the_stale_value() {
     let soft = Duration::from_millis(20);
-    each_shelf!(<u64, String>, |builder| builder.ttl(MINUTE).stale(HOUR).soft_timeout(soft), |shelf, cache: Strings, clock| {
+    each_tier_set!(<u64, String>, |builder| builder.ttl(MINUTE).stale(HOUR).soft_timeout(soft), |tier_set, cache: Strings, clock| {
         let clock: ManualClock = clock;
         cache.insert(1, "old".into());
         clock.advance(MINUTE);
         let (go, goes) = mpsc::channel::<()>();
         let started = Instant::now();
         let value = cache.load(1, move |_| goes.recv().map(|()| "new".to_owned()));
-        assert_eq!(value.unwrap(), "old", "{shelf}");
-        assert!(started.elapsed() >= soft, "{shelf}");
+        assert_eq!(value.unwrap(), "old", "{tier_set}");
+        assert!(started.elapsed() >= soft, "{tier_set}");
         assert_eq!(cache.stats().cache.stale_serves, 1);
         go.send(()).unwrap();
         until(|| cache.get(&1).as_deref() == Some("new"));
@@ -163,27 +163,27 @@ fn load_past_the_soft_timeout_returns_the_stale_value() {
 #[test]
 fn hung_load_times_out_and_the_next_caller_loads() {
     let hard = PROMPT;
-    each_shelf!(<u64, String>, |builder| builder.hard_timeout(hard), |shelf, cache: Strings, _| {
+    each_tier_set!(<u64, String>, |builder| builder.hard_timeout(hard), |tier_set, cache: Strings, _| {
         let (go, goes) = mpsc::channel::<()>();
         let goes = std::sync::Mutex::new(goes);
         let hung = cache.load(1, move |_| goes.lock().unwrap().recv().map(|()| "late".to_owned()));
-        assert!(matches!(hung, Err(LoadError::Timeout)), "{shelf}: {hung:?}");
+        assert!(matches!(hung, Err(LoadError::Timeout)), "{tier_set}: {hung:?}");
         let next = cache.load(1, |_| Ok::<_, ()>("next".to_owned()));
-        assert_eq!(next.unwrap(), "next", "{shelf}: later calls start anew");
+        assert_eq!(next.unwrap(), "next", "{tier_set}: later calls start anew");
         go.send(()).unwrap();
         until(|| cache.stats().cache.superseded == 1);
-        assert_eq!(cache.get(&1).as_deref(), Some("next"), "{shelf}: the late result is older");
+        assert_eq!(cache.get(&1).as_deref(), Some("next"), "{tier_set}: the late result is older");
     });
 }
 
 #[test]
 fn late_result_is_stored_only_if_the_key_did_not_change() {
     let hard = Duration::from_millis(30);
-    each_shelf!(<u64, String>, |builder| builder.hard_timeout(hard), |shelf, cache: Strings, _| {
+    each_tier_set!(<u64, String>, |builder| builder.hard_timeout(hard), |tier_set, cache: Strings, _| {
         for (key, change) in [(1, false), (2, true)] {
             let (go, goes) = mpsc::channel::<()>();
             let late = cache.load(key, move |_| goes.recv().map(|()| "late".to_owned()));
-            assert!(matches!(late, Err(LoadError::Timeout)), "{shelf}");
+            assert!(matches!(late, Err(LoadError::Timeout)), "{tier_set}");
             let before = cache.stats().cache;
             if change {
                 cache.insert(key, "newer".into());
@@ -191,7 +191,7 @@ fn late_result_is_stored_only_if_the_key_did_not_change() {
             }
             go.send(()).unwrap();
             until(|| cache.stats().cache.published + cache.stats().cache.superseded > before.published + before.superseded);
-            assert_eq!(cache.get(&key).is_some(), !change, "{shelf}");
+            assert_eq!(cache.get(&key).is_some(), !change, "{tier_set}");
         }
     });
 }
@@ -212,8 +212,8 @@ fn hard_timeout_applies_to_tasks() {
 
 #[test]
 fn hit_close_to_its_deadline_starts_one_refresh() {
-    each_shelf!(<u64, String>, |builder| builder.ttl(MINUTE).refresh_ahead(0.8), |shelf: &str, cache: Strings, clock| {
-        if shelf.contains("without memory") {
+    each_tier_set!(<u64, String>, |builder| builder.ttl(MINUTE).refresh_ahead(0.8), |tier_set: &str, cache: Strings, clock| {
+        if tier_set.contains("without memory") {
             return;
         }
         let clock: ManualClock = clock;
@@ -224,20 +224,20 @@ fn hit_close_to_its_deadline_starts_one_refresh() {
         };
         assert_eq!(load(), "load 0");
         clock.advance(MINUTE * 79 / 100);
-        assert_eq!((load().as_str(), cache.stats().cache.refreshes), ("load 0", 0), "{shelf}");
+        assert_eq!((load().as_str(), cache.stats().cache.refreshes), ("load 0", 0), "{tier_set}");
         clock.advance(MINUTE / 100);
         let values = callers(100, load);
-        assert!(values.iter().all(|value| value == "load 0" || value == "load 1"), "{shelf}");
+        assert!(values.iter().all(|value| value == "load 0" || value == "load 1"), "{tier_set}");
         until(|| cache.get(&1).as_deref() == Some("load 1"));
-        assert_eq!(cache.stats().cache.refreshes, 1, "{shelf}");
+        assert_eq!(cache.stats().cache.refreshes, 1, "{tier_set}");
         clock.advance(MINUTE / 2);
-        assert_eq!((load().as_str(), runs.load(SeqCst)), ("load 1", 2), "{shelf}: its time began anew");
+        assert_eq!((load().as_str(), runs.load(SeqCst)), ("load 1", 2), "{tier_set}: its time began anew");
     });
 }
 
 #[test]
 fn loader_gets_the_stale_value_and_its_validator() {
-    each_shelf!(<u64, String>, |builder| builder.ttl(MINUTE).stale(HOUR), |shelf, cache: Strings, clock| {
+    each_tier_set!(<u64, String>, |builder| builder.ttl(MINUTE).stale(HOUR), |tier_set, cache: Strings, clock| {
         let clock: ManualClock = clock;
         let first = cache.load(1, |context| {
             assert_eq!((context.stale(), context.validator()), (None, None));
@@ -250,19 +250,19 @@ fn loader_gets_the_stale_value_and_its_validator() {
             assert_eq!(context.validator(), Some(&b"etag"[..]));
             Ok::<Loaded<String>, ()>(Loaded::NotModified)
         });
-        assert_eq!(again.unwrap().as_deref(), Some("page"), "{shelf}");
-        assert_eq!(cache.get(&1).as_deref(), Some("page"), "{shelf}: it lives again");
-        assert_eq!(cache.inspect(&1).unwrap().unwrap().tags, ["t".into()], "{shelf}");
+        assert_eq!(again.unwrap().as_deref(), Some("page"), "{tier_set}");
+        assert_eq!(cache.get(&1).as_deref(), Some("page"), "{tier_set}: it lives again");
+        assert_eq!(cache.inspect(&1).unwrap().unwrap().tags, ["t".into()], "{tier_set}");
         clock.advance(MINUTE);
-        assert_eq!(cache.get(&1), None, "{shelf}: for as long as before");
+        assert_eq!(cache.get(&1), None, "{tier_set}: for as long as before");
         let nothing = cache.load(2, |_| Ok::<Loaded<String>, ()>(Loaded::NotModified));
-        assert!(matches!(nothing, Err(LoadError::NothingToKeep)), "{shelf}");
+        assert!(matches!(nothing, Err(LoadError::NothingToKeep)), "{tier_set}");
     });
 }
 
 #[test]
 fn absent_result_is_cached_for_its_ttl() {
-    each_shelf!(<u64, String>, |builder| builder, |shelf, cache: Strings, clock| {
+    each_tier_set!(<u64, String>, |builder| builder, |tier_set, cache: Strings, clock| {
         let clock: ManualClock = clock;
         let runs = Arc::new(AtomicUsize::new(0));
         let load = || {
@@ -273,14 +273,14 @@ fn absent_result_is_cached_for_its_ttl() {
             };
             cache.load(1, answer).unwrap()
         };
-        assert_eq!((load(), load(), runs.load(SeqCst)), (None, None, 1), "{shelf}");
+        assert_eq!((load(), load(), runs.load(SeqCst)), (None, None, 1), "{tier_set}");
         assert_eq!(cache.get(&1), None);
-        assert!(!cache.contains_key(&1), "{shelf}");
+        assert!(!cache.contains_key(&1), "{tier_set}");
         clock.advance(MINUTE);
-        assert_eq!((load(), runs.load(SeqCst)), (None, 2), "{shelf}: its time is over");
-        assert_eq!(cache.get_with(1, || "value".into()), "value", "{shelf}: a loader that has one is asked");
-        assert_eq!((load().as_deref(), runs.load(SeqCst)), (Some("value"), 2), "{shelf}");
+        assert_eq!((load(), runs.load(SeqCst)), (None, 2), "{tier_set}: its time is over");
+        assert_eq!(cache.get_with(1, || "value".into()), "value", "{tier_set}: a loader that has one is asked");
+        assert_eq!((load().as_deref(), runs.load(SeqCst)), (Some("value"), 2), "{tier_set}");
         let skip = cache.load(2, |_| Ok::<_, ()>(Loaded::Skip("not stored".to_owned())));
-        assert_eq!((skip.unwrap().as_deref(), cache.get(&2)), (Some("not stored"), None), "{shelf}");
+        assert_eq!((skip.unwrap().as_deref(), cache.get(&2)), (Some("not stored"), None), "{tier_set}");
     });
 }

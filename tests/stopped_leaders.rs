@@ -254,7 +254,7 @@ fn takeover_at_any_moment_keeps_the_history_sound() {
         let schedules = explore(2_000_000, |scene| {
             let (clock, history) = (ManualClock::default(), History::new());
             let plan = Plan { clock: clock.clone(), stall: Some(STALL), ..plan() };
-            let (rig, loads) = (plan.build(), AtomicUsize::new(0));
+            let (engine, loads) = (plan.build(), AtomicUsize::new(0));
             let load = async |turns: usize, polls_left: usize| {
                 let mut recorder = history.recorder();
                 let call = recorder.begin(Act::Load(1));
@@ -268,7 +268,7 @@ fn takeover_at_any_moment_keeps_the_history_sound() {
                     }
                     Ok::<_, ()>(stamp.text(20))
                 };
-                let future = Box::pin(rig.try_get_with::<Tokio, (), _, _>(1, loader));
+                let future = Box::pin(engine.try_get_with::<Tokio, (), _, _>(1, loader));
                 let value = Restless { future, polls_left }.await.unwrap();
                 recorder.end_with(call, Some(value.as_bytes()));
             };
@@ -279,10 +279,10 @@ fn takeover_at_any_moment_keeps_the_history_sound() {
             scene.play(vec![Task::new(load(2, 0)), Task::new(load(1, 3)), Task::new(time_passes)]);
             let mut recorder = history.recorder();
             let call = recorder.begin(Act::Get(1));
-            let found = block_on(rig.get::<Blocking>(&1)).unwrap().or_else(|| rig.hit(&1));
+            let found = block_on(engine.get::<Blocking>(&1)).unwrap().or_else(|| engine.hit(&1));
             recorder.end_with(call, found.as_ref().map(String::as_bytes));
             drop(recorder);
-            let counts = rig.stats().cache;
+            let counts = engine.stats().cache;
             assert!(found.is_some(), "{scene}");
             assert_eq!(loads.load(SeqCst) as u64, counts.published + counts.superseded, "{scene}");
             assert_eq!((counts.published, loads.load(SeqCst) as u64), (1, 1 + counts.superseded), "{scene}");

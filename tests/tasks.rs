@@ -12,7 +12,7 @@ use larder_core::tier::{Capability, Tier};
 use larder_exec::runtime::{Blocking, Tokio, block_on};
 use larder_testkit::{FaultyTier, HashMapTier, Operation};
 
-use crate::fixtures::{Plan, Rig};
+use crate::fixtures::{Plan, TestEngine};
 
 fn tiered(dir: &std::path::Path) -> AsyncCache<u32, Bytes> {
     let cache = larder::ucache("tasks").dir(dir).persistence(Persistence::LongTerm);
@@ -77,13 +77,13 @@ fn blocking() -> Held {
     FaultyTier::new(tier.with_capability(capability))
 }
 
-fn over(tiers: &[&Held]) -> Arc<Rig> {
+fn over(tiers: &[&Held]) -> Arc<TestEngine> {
     let tiers = tiers.iter().map(|tier| Arc::new((*tier).clone()) as Arc<dyn Tier>);
     Plan::over(tiers.collect()).without_memory().build()
 }
 
-async fn insert(rig: &Arc<Rig>, value: &str) -> larder::Result<larder::Placement> {
-    rig.insert::<Tokio>(1, value.to_owned(), larder::EntryOptions::new()).await
+async fn insert(engine: &Arc<TestEngine>, value: &str) -> larder::Result<larder::Placement> {
+    engine.insert::<Tokio>(1, value.to_owned(), larder::EntryOptions::new()).await
 }
 
 /// Polls a future once, and returns whether it is pending.
@@ -92,10 +92,10 @@ fn begun(future: Pin<&mut impl Future>) -> bool {
 }
 
 /// Returns the entry, as soon as there is one.
-async fn eventually(rig: &Arc<Rig>) -> String {
+async fn eventually(engine: &Arc<TestEngine>) -> String {
     let deadline = Instant::now() + Duration::from_secs(30);
     while Instant::now() < deadline {
-        if let Some(found) = rig.get::<Tokio>(&1).await.unwrap() {
+        if let Some(found) = engine.get::<Tokio>(&1).await.unwrap() {
             return found;
         }
         tokio::task::yield_now().await;
@@ -107,15 +107,15 @@ async fn eventually(rig: &Arc<Rig>) -> String {
 fn stalled_tier_does_not_block_the_executor() {
     let tier = blocking();
     // The blocking tier lies behind one that does not block, where the task itself waits.
-    let rig = over(&[&waiting(), &tier]);
+    let engine = over(&[&waiting(), &tier]);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     runtime.block_on(async {
         // A tier that is known to be empty gets no requests.
-        rig.insert::<Tokio>(7, "there".to_owned(), larder::EntryOptions::new()).await.unwrap();
+        engine.insert::<Tokio>(7, "there".to_owned(), larder::EntryOptions::new()).await.unwrap();
         tier.stall(Operation::Get);
         let reading = tokio::spawn({
-            let rig = Arc::clone(&rig);
-            async move { rig.get::<Tokio>(&1).await }
+            let engine = Arc::clone(&engine);
+            async move { engine.get::<Tokio>(&1).await }
         });
         // The only thread of the runtime is free while the tier hangs.
         for _ in 0..10 {
@@ -130,32 +130,32 @@ fn stalled_tier_does_not_block_the_executor() {
 #[test]
 fn write_runs_to_completion_when_its_future_is_dropped() {
     for tier in [blocking(), waiting()] {
-        let rig = over(&[&tier]);
+        let engine = over(&[&tier]);
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         runtime.block_on(async {
             tier.stall(Operation::Put);
-            assert!(begun(pin!(insert(&rig, "written"))));
+            assert!(begun(pin!(insert(&engine, "written"))));
             tier.wait_until_stalled(Operation::Put, 1);
             tier.release();
-            assert_eq!(eventually(&rig).await, "written");
+            assert_eq!(eventually(&engine).await, "written");
         });
     }
 }
 
 #[test]
 fn nonblocking_tier_needs_no_blocking_thread() {
-    let rig = over(&[&waiting()]);
+    let engine = over(&[&waiting()]);
     let runtime = tokio::runtime::Builder::new_current_thread().max_blocking_threads(1).build().unwrap();
     // Occupies the only thread for blocking calls.
     let (go, goes) = mpsc::channel::<()>();
     let taken = runtime.spawn_blocking(move || goes.recv());
     runtime.block_on(async {
-        insert(&rig, "one").await.unwrap();
-        assert_eq!(rig.get::<Tokio>(&1).await.unwrap().unwrap(), "one");
-        assert_eq!(rig.get_with::<Tokio, _, _>(2, || async { "two".to_owned() }).await, "two");
-        assert_eq!(rig.take::<Tokio>(&1).await.unwrap().unwrap(), "one");
-        assert!(rig.remove::<Tokio>(&2).await.unwrap());
-        assert!(!rig.contains_key::<Tokio>(&2).await.unwrap());
+        insert(&engine, "one").await.unwrap();
+        assert_eq!(engine.get::<Tokio>(&1).await.unwrap().unwrap(), "one");
+        assert_eq!(engine.get_with::<Tokio, _, _>(2, || async { "two".to_owned() }).await, "two");
+        assert_eq!(engine.take::<Tokio>(&1).await.unwrap().unwrap(), "one");
+        assert!(engine.remove::<Tokio>(&2).await.unwrap());
+        assert!(!engine.contains_key::<Tokio>(&2).await.unwrap());
     });
     drop((go, taken));
 }
@@ -163,31 +163,31 @@ fn nonblocking_tier_needs_no_blocking_thread() {
 #[test]
 fn write_that_is_not_polled_blocks_no_other_write() {
     let tier = waiting();
-    let rig = over(&[&tier]);
+    let engine = over(&[&tier]);
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     runtime.block_on(async {
         tier.stall(Operation::Put);
-        let mut first = pin!(insert(&rig, "first"));
+        let mut first = pin!(insert(&engine, "first"));
         assert!(begun(first.as_mut()));
         tier.release();
         // The first write holds the key lock and is not polled.
-        insert(&rig, "second").await.unwrap();
-        assert_eq!(rig.get::<Tokio>(&1).await.unwrap().unwrap(), "second");
+        insert(&engine, "second").await.unwrap();
+        assert_eq!(engine.get::<Tokio>(&1).await.unwrap().unwrap(), "second");
         assert_eq!(first.await.unwrap().home, TierKind::Redis);
-        assert_eq!(rig.get::<Tokio>(&1).await.unwrap().unwrap(), "second");
+        assert_eq!(engine.get::<Tokio>(&1).await.unwrap().unwrap(), "second");
     });
 }
 
 #[test]
 fn blocking_call_finishes_behind_a_write_of_its_own_executor() {
     let tier = waiting();
-    let rig = over(&[&tier]);
+    let engine = over(&[&tier]);
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     runtime.block_on(async {
         tier.stall(Operation::Put);
         let write = tokio::spawn({
-            let rig = Arc::clone(&rig);
-            async move { insert(&rig, "of a task").await }
+            let engine = Arc::clone(&engine);
+            async move { insert(&engine, "of a task").await }
         });
         while tier.stalled(Operation::Put) == 0 {
             tokio::task::yield_now().await;
@@ -197,34 +197,34 @@ fn blocking_call_finishes_behind_a_write_of_its_own_executor() {
             // Any of the calls may be the one that waits.
             move || tier.release()
         });
-        block_on(rig.remove::<Blocking>(&1)).unwrap();
-        block_on(rig.clear::<Blocking>()).unwrap();
+        block_on(engine.remove::<Blocking>(&1)).unwrap();
+        block_on(engine.clear::<Blocking>()).unwrap();
         releaser.join().unwrap();
         write.await.unwrap().unwrap();
-        assert_eq!(rig.get::<Tokio>(&1).await.unwrap(), None);
+        assert_eq!(engine.get::<Tokio>(&1).await.unwrap(), None);
     });
 }
 
 #[test]
 fn runtime_shutdown_leaves_no_write_half_done() {
     let tier = waiting();
-    let rig = over(&[&tier]);
+    let engine = over(&[&tier]);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
     tier.stall(Operation::Put);
     for key in 0..20 {
-        let rig = Arc::clone(&rig);
-        runtime.spawn(
-            async move { rig.insert::<Tokio>(key, key.to_string(), larder::EntryOptions::new()).await },
-        );
+        let engine = Arc::clone(&engine);
+        runtime.spawn(async move {
+            engine.insert::<Tokio>(key, key.to_string(), larder::EntryOptions::new()).await
+        });
     }
     tier.wait_until_stalled(Operation::Put, 20);
     drop(runtime);
     tier.release();
     // Waits for every key lock that is held.
-    block_on(rig.set_enabled::<Blocking>(false)).unwrap();
-    block_on(rig.set_enabled::<Blocking>(true)).unwrap();
+    block_on(engine.set_enabled::<Blocking>(false)).unwrap();
+    block_on(engine.set_enabled::<Blocking>(true)).unwrap();
     for key in 0..20 {
-        assert_eq!(block_on(rig.get::<Blocking>(&key)).unwrap(), Some(key.to_string()));
+        assert_eq!(block_on(engine.get::<Blocking>(&key)).unwrap(), Some(key.to_string()));
     }
 }
 
@@ -244,35 +244,35 @@ fn dropping_a_call_at_any_await_leaves_memory_and_tiers_equal() {
         (Get, "many"),
     ] {
         let tier = waiting();
-        let rig = Plan::over(vec![Arc::new(tier.clone()) as Arc<dyn Tier>]).build();
+        let engine = Plan::over(vec![Arc::new(tier.clone()) as Arc<dyn Tier>]).build();
         runtime.block_on(async {
             if call != "load" {
                 insert(&over(&[&tier]), "old").await.unwrap();
             }
             tier.stall(stalls);
             let waits = match call {
-                "insert" => begun(pin!(insert(&rig, "new"))),
-                "remove" => begun(pin!(rig.remove::<Tokio>(&1))),
-                "take" => begun(pin!(rig.take::<Tokio>(&1))),
-                "get" => begun(pin!(rig.get::<Tokio>(&1))),
-                "many" => begun(pin!(rig.get_many::<Tokio>(&[1, 2]))),
-                _ => begun(pin!(rig.get_with::<Tokio, _, _>(1, || async { "new".to_owned() }))),
+                "insert" => begun(pin!(insert(&engine, "new"))),
+                "remove" => begun(pin!(engine.remove::<Tokio>(&1))),
+                "take" => begun(pin!(engine.take::<Tokio>(&1))),
+                "get" => begun(pin!(engine.get::<Tokio>(&1))),
+                "many" => begun(pin!(engine.get_many::<Tokio>(&[1, 2]))),
+                _ => begun(pin!(engine.get_with::<Tokio, _, _>(1, || async { "new".to_owned() }))),
             };
             assert!(waits, "{call} does not wait for {stalls:?}");
             tier.release();
             // Waits for the holder of the key lock.
-            rig.set_enabled::<Tokio>(false).await.unwrap();
-            rig.set_enabled::<Tokio>(true).await.unwrap();
-            let found = rig.get::<Tokio>(&1).await.unwrap();
+            engine.set_enabled::<Tokio>(false).await.unwrap();
+            engine.set_enabled::<Tokio>(true).await.unwrap();
+            let found = engine.get::<Tokio>(&1).await.unwrap();
             let expect = match (call, stalls) {
                 ("insert", _) | ("load", Put) => Some("new"),
                 ("remove" | "take", _) | ("load", _) => None,
                 _ => Some("old"),
             };
             assert_eq!(found.as_deref(), expect, "{call} that was dropped during {stalls:?}");
-            assert_eq!(rig.get::<Tokio>(&1).await.unwrap().as_deref(), expect);
-            insert(&rig, "next").await.unwrap();
-            assert_eq!(rig.get::<Tokio>(&1).await.unwrap().as_deref(), Some("next"), "{call}");
+            assert_eq!(engine.get::<Tokio>(&1).await.unwrap().as_deref(), expect);
+            insert(&engine, "next").await.unwrap();
+            assert_eq!(engine.get::<Tokio>(&1).await.unwrap().as_deref(), Some("next"), "{call}");
         });
     }
 }
@@ -280,12 +280,12 @@ fn dropping_a_call_at_any_await_leaves_memory_and_tiers_equal() {
 #[test]
 fn call_of_a_task_times_out_without_a_runtime_timer() {
     let tier = waiting();
-    let rig = over(&[&tier]);
+    let engine = over(&[&tier]);
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     tier.stall(Operation::Get);
     let started = Instant::now();
-    let error = runtime.block_on(rig.get::<Tokio>(&1)).unwrap_err();
+    let error = runtime.block_on(engine.get::<Tokio>(&1)).unwrap_err();
     assert_eq!(error.kind(), larder::ErrorKind::Unavailable);
     assert!((4..20).contains(&started.elapsed().as_secs()), "{:?}", started.elapsed());
-    assert_eq!(rig.stats().tier(TierKind::Redis).unwrap().counts.timeouts, 1);
+    assert_eq!(engine.stats().tier(TierKind::Redis).unwrap().counts.timeouts, 1);
 }

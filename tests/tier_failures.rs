@@ -6,7 +6,7 @@ use larder::{ErrorKind, Persistence, TierKind};
 use larder_core::frame::Frame;
 use larder_core::tier::Tier;
 use larder_exec::runtime::{Blocking, block_on};
-use larder_testkit::{FaultyTier, HashMapTier, Operation, Shelf, Times};
+use larder_testkit::{FaultyTier, HashMapTier, MapStorage, Operation, Times};
 
 use crate::fixtures::{Plan, counts, get, insert, remove};
 
@@ -24,121 +24,121 @@ fn text(bytes: usize) -> String {
 #[test]
 fn failing_read_leads_to_one_load() {
     let (disk, _, tiers) = two();
-    let rig = Plan::over(tiers).without_memory().build();
-    insert(&rig, 1, "stored").unwrap();
+    let engine = Plan::over(tiers).without_memory().build();
+    insert(&engine, 1, "stored").unwrap();
     disk.fail(Operation::Get, Times::Forever, ErrorKind::Unavailable);
-    assert_eq!(block_on(rig.get::<Blocking>(&1)).unwrap_err().kind(), ErrorKind::Unavailable);
-    let loaded = block_on(rig.get_with::<Blocking, _, _>(1, || async { "loaded".to_owned() }));
+    assert_eq!(block_on(engine.get::<Blocking>(&1)).unwrap_err().kind(), ErrorKind::Unavailable);
+    let loaded = block_on(engine.get_with::<Blocking, _, _>(1, || async { "loaded".to_owned() }));
     assert_eq!(loaded, "loaded");
-    assert_eq!(rig.stats().cache.loads, 1);
-    assert_eq!(counts(&rig, TierKind::Disk).errors, 2);
+    assert_eq!(engine.stats().cache.loads, 1);
+    assert_eq!(counts(&engine, TierKind::Disk).errors, 2);
     disk.heal();
-    assert_eq!(get(&rig, 1).as_deref(), Some("loaded"));
+    assert_eq!(get(&engine, 1).as_deref(), Some("loaded"));
 }
 
 #[test]
 fn failing_write_goes_to_the_alternative_tier() {
     let (disk, _, tiers) = two();
-    let rig = Plan::over(tiers).build();
+    let engine = Plan::over(tiers).build();
     disk.fail(Operation::Put, Times::Forever, ErrorKind::Full);
-    let placement = insert(&rig, 1, &text(2_000)).unwrap();
+    let placement = insert(&engine, 1, &text(2_000)).unwrap();
     assert_eq!(placement.home, TierKind::File);
-    assert_eq!(get(&rig, 1), Some(text(2_000)));
-    assert_eq!(counts(&rig, TierKind::File).fallbacks, 1);
+    assert_eq!(get(&engine, 1), Some(text(2_000)));
+    assert_eq!(counts(&engine, TierKind::File).fallbacks, 1);
 }
 
 #[test]
 fn failed_write_in_all_tiers_removes_the_former_value() {
     let (disk, file, tiers) = two();
-    let rig = Plan::over(tiers).without_memory().build();
-    insert(&rig, 1, &text(2_000)).unwrap();
+    let engine = Plan::over(tiers).without_memory().build();
+    insert(&engine, 1, &text(2_000)).unwrap();
     disk.fail(Operation::Put, Times::Forever, ErrorKind::Full);
     file.fail(Operation::Put, Times::Forever, ErrorKind::Full);
-    assert_eq!(insert(&rig, 1, &text(3_000)).unwrap_err().kind(), ErrorKind::Full);
-    assert_eq!(get(&rig, 1), None);
-    assert_eq!(rig.stats().cache.dropped, 1);
+    assert_eq!(insert(&engine, 1, &text(3_000)).unwrap_err().kind(), ErrorKind::Full);
+    assert_eq!(get(&engine, 1), None);
+    assert_eq!(engine.stats().cache.dropped, 1);
 }
 
 #[test]
 fn entry_whose_removal_failed_is_not_served() {
     let (disk, _, tiers) = two();
-    let rig = Plan::over(tiers).without_memory().build();
-    insert(&rig, 1, "old").unwrap();
+    let engine = Plan::over(tiers).without_memory().build();
+    insert(&engine, 1, "old").unwrap();
     disk.fail(Operation::Remove, Times::Forever, ErrorKind::Io);
-    assert!(remove(&rig, 1).is_err());
-    assert_eq!(get(&rig, 1), None, "the copy is still there, and not trusted");
-    assert!(!block_on(rig.contains_key::<Blocking>(&1)).unwrap());
+    assert!(remove(&engine, 1).is_err());
+    assert_eq!(get(&engine, 1), None, "the copy is still there, and not trusted");
+    assert!(!block_on(engine.contains_key::<Blocking>(&1)).unwrap());
     disk.heal();
-    assert_eq!(get(&rig, 1), None);
-    insert(&rig, 1, "new").unwrap();
-    assert_eq!(get(&rig, 1).as_deref(), Some("new"));
+    assert_eq!(get(&engine, 1), None);
+    insert(&engine, 1, "new").unwrap();
+    assert_eq!(get(&engine, 1).as_deref(), Some("new"));
 }
 
 #[test]
 fn failed_write_does_not_revive_the_old_copy() {
     let (disk, file, tiers) = two();
-    let rig = Plan::over(tiers).without_memory().build();
-    insert(&rig, 1, &text(2_000)).unwrap();
+    let engine = Plan::over(tiers).without_memory().build();
+    insert(&engine, 1, &text(2_000)).unwrap();
     disk.fail_all(ErrorKind::Io);
     file.fail_all(ErrorKind::Io);
-    assert!(insert(&rig, 1, &text(3_000)).is_err());
+    assert!(insert(&engine, 1, &text(3_000)).is_err());
     disk.heal();
     file.heal();
-    assert_eq!(get(&rig, 1), None);
+    assert_eq!(get(&engine, 1), None);
 }
 
 #[test]
 fn entry_moved_from_a_broken_tier_is_found_in_its_new_tier() {
     let (disk, _, tiers) = two();
-    let rig = Plan::over(tiers).without_memory().build();
-    insert(&rig, 1, &text(2_000)).unwrap();
+    let engine = Plan::over(tiers).without_memory().build();
+    insert(&engine, 1, &text(2_000)).unwrap();
     disk.fail_all(ErrorKind::Io);
-    assert_eq!(insert(&rig, 1, &text(2 << 20)).unwrap().home, TierKind::File);
+    assert_eq!(insert(&engine, 1, &text(2 << 20)).unwrap().home, TierKind::File);
     disk.heal();
-    assert_eq!(get(&rig, 1).map(|value| value.len()), Some(2 << 20), "not the old one on disk");
+    assert_eq!(get(&engine, 1).map(|value| value.len()), Some(2 << 20), "not the old one on disk");
 }
 
 #[test]
 fn tier_whose_clear_failed_serves_nothing_until_cleared() {
     let (disk, _, tiers) = two();
-    let rig = Plan::over(tiers).without_memory().build();
-    insert(&rig, 1, "old").unwrap();
+    let engine = Plan::over(tiers).without_memory().build();
+    insert(&engine, 1, "old").unwrap();
     disk.fail(Operation::Clear, Times::Next(1), ErrorKind::Io);
-    assert!(block_on(rig.clear::<Blocking>()).is_err());
-    assert_eq!(get(&rig, 1), None);
-    block_on(rig.clear::<Blocking>()).unwrap();
-    insert(&rig, 1, "new").unwrap();
-    assert_eq!(get(&rig, 1).as_deref(), Some("new"));
+    assert!(block_on(engine.clear::<Blocking>()).is_err());
+    assert_eq!(get(&engine, 1), None);
+    block_on(engine.clear::<Blocking>()).unwrap();
+    insert(&engine, 1, "new").unwrap();
+    assert_eq!(get(&engine, 1).as_deref(), Some("new"));
 }
 
 #[test]
 fn foreign_frame_is_counted_and_removed() {
     let inner = HashMapTier::new();
     let tier = FaultyTier::new(inner);
-    let rig = Plan::over(vec![Arc::new(tier.clone()) as Arc<dyn Tier>]).without_memory().build();
-    insert(&rig, 1, "stored").unwrap();
+    let engine = Plan::over(vec![Arc::new(tier.clone()) as Arc<dyn Tier>]).without_memory().build();
+    insert(&engine, 1, "stored").unwrap();
     let key = larder_core::key::EncodedKey::new(vec![1]);
     let stored = block_on(tier.inner().get(&key)).unwrap().expect("the key 1 is one byte in MessagePack");
     let other = larder_core::key::EncodedKey::new(vec![2]);
     let foreign = Frame::new(&larder_testkit::sample::header(6), &other, b"", stored.slice(97..));
     block_on(tier.inner().put(&key, &foreign)).unwrap();
-    assert_eq!(get(&rig, 1), None);
-    assert_eq!(counts(&rig, TierKind::Disk).refused, 1);
+    assert_eq!(get(&engine, 1), None);
+    assert_eq!(counts(&engine, TierKind::Disk).refused, 1);
     assert_eq!(block_on(tier.inner().get(&key)).unwrap(), None, "removed");
 }
 
 #[test]
 fn loads_after_close_run_the_loader_each_time() {
     let (_, _, tiers) = two();
-    let rig = Plan::over(tiers).build();
-    insert(&rig, 1, "stored").unwrap();
-    block_on(rig.close::<Blocking>()).unwrap();
-    block_on(rig.close::<Blocking>()).unwrap();
-    assert_eq!(get(&rig, 1), None);
-    assert_eq!(insert(&rig, 1, "late").unwrap_err().kind(), ErrorKind::Closed);
+    let engine = Plan::over(tiers).build();
+    insert(&engine, 1, "stored").unwrap();
+    block_on(engine.close::<Blocking>()).unwrap();
+    block_on(engine.close::<Blocking>()).unwrap();
+    assert_eq!(get(&engine, 1), None);
+    assert_eq!(insert(&engine, 1, "late").unwrap_err().kind(), ErrorKind::Closed);
     let loads = std::cell::Cell::new(0);
     for _ in 0..2 {
-        let value = block_on(rig.get_with::<Blocking, _, _>(1, || async {
+        let value = block_on(engine.get_with::<Blocking, _, _>(1, || async {
             loads.set(loads.get() + 1);
             "loaded".to_owned()
         }));
@@ -149,12 +149,12 @@ fn loads_after_close_run_the_loader_each_time() {
 
 #[test]
 fn ephemeral_entries_are_not_written_to_persistent_tiers() {
-    let shelf = Shelf::default();
-    let disk = FaultyTier::new(HashMapTier::on(&shelf));
+    let storage = MapStorage::default();
+    let disk = FaultyTier::new(HashMapTier::on(&storage));
     let mut plan = Plan::over(vec![Arc::new(disk.clone()) as Arc<dyn Tier>]);
     plan.persistence = Persistence::Ephemeral;
-    let rig = plan.build();
-    insert(&rig, 1, "here").unwrap();
-    assert_eq!(get(&rig, 1).as_deref(), Some("here"));
+    let engine = plan.build();
+    insert(&engine, 1, "here").unwrap();
+    assert_eq!(get(&engine, 1).as_deref(), Some("here"));
     assert_eq!(disk.calls(Operation::Put), 0);
 }

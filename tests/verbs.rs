@@ -8,7 +8,7 @@ use std::time::Duration;
 use larder::{Cache, EntryOptions, ErrorKind};
 use larder_testkit::ManualClock;
 
-use crate::tier_sets::each_shelf;
+use crate::tier_sets::each_tier_set;
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -45,7 +45,7 @@ fn threads_and_tasks_have_the_same_operations() {
 
 #[test]
 fn tasks_can_iterate_over_the_entries() {
-    each_shelf!(<u64, String>, |builder| builder.ttl(MINUTE), |shelf, cache: Strings, clock| {
+    each_tier_set!(<u64, String>, |builder| builder.ttl(MINUTE), |tier_set, cache: Strings, clock| {
         let clock: ManualClock = clock;
         larder_testkit::block_on(async {
             let tasks = cache.to_async();
@@ -59,16 +59,16 @@ fn tasks_can_iterate_over_the_entries() {
                 found.push(*key);
             }
             found.sort_unstable();
-            assert_eq!(found, [0, 1, 2, 5, 6, 7, 8, 9], "{shelf}");
+            assert_eq!(found, [0, 1, 2, 5, 6, 7, 8, 9], "{tier_set}");
             clock.advance(MINUTE);
-            assert!(tasks.iter().await.unwrap().next().await.is_none(), "{shelf}");
+            assert!(tasks.iter().await.unwrap().next().await.is_none(), "{tier_set}");
         });
     });
 }
 
 #[test]
 fn one_of_many_concurrent_insert_if_absent_succeeds() {
-    each_shelf!(<u64, String>, |builder| builder.ttl(MINUTE), |shelf, cache: Strings, clock| {
+    each_tier_set!(<u64, String>, |builder| builder.ttl(MINUTE), |tier_set, cache: Strings, clock| {
         let clock: ManualClock = clock;
         for round in 0..20 {
             let (start, stored) = (Barrier::new(8), AtomicUsize::new(0));
@@ -81,19 +81,19 @@ fn one_of_many_concurrent_insert_if_absent_succeeds() {
                     });
                 }
             });
-            assert_eq!(stored.load(SeqCst), 1, "{shelf}, round {round}");
+            assert_eq!(stored.load(SeqCst), 1, "{tier_set}, round {round}");
         }
         clock.advance(MINUTE);
-        assert!(cache.insert_if_absent(0, "over an expired one".into()).unwrap(), "{shelf}");
-        assert_eq!(cache.get(&0).as_deref(), Some("over an expired one"), "{shelf}");
+        assert!(cache.insert_if_absent(0, "over an expired one".into()).unwrap(), "{tier_set}");
+        assert_eq!(cache.get(&0).as_deref(), Some("over an expired one"), "{tier_set}");
         clock.advance(MINUTE);
-        assert_eq!(cache.take(&0).unwrap(), None, "{shelf}: an expired entry cannot be taken");
+        assert_eq!(cache.take(&0).unwrap(), None, "{tier_set}: an expired entry cannot be taken");
     });
 }
 
 #[test]
 fn concurrent_increments_lose_no_update() {
-    each_shelf!(<u64, u64>, |builder| builder.ttl(MINUTE), |shelf, cache: Cache<u64, u64>, clock| {
+    each_tier_set!(<u64, u64>, |builder| builder.ttl(MINUTE), |tier_set, cache: Cache<u64, u64>, clock| {
         let clock: ManualClock = clock;
         let start = Barrier::new(16);
         thread::scope(|scope| {
@@ -104,28 +104,28 @@ fn concurrent_increments_lose_no_update() {
                 });
             }
         });
-        assert_eq!(cache.get(&1), Some(800), "{shelf}");
+        assert_eq!(cache.get(&1), Some(800), "{tier_set}");
         clock.advance(MINUTE / 2);
         assert_eq!(cache.increment(1, 1, 0).unwrap(), 801);
         clock.advance(MINUTE / 2);
-        assert_eq!(cache.get(&1), None, "{shelf}: the sum keeps the time to live");
-        assert_eq!(cache.increment(1, 5, 10).unwrap(), 15, "{shelf}: anew, over an expired one");
+        assert_eq!(cache.get(&1), None, "{tier_set}: the sum keeps the time to live");
+        assert_eq!(cache.increment(1, 5, 10).unwrap(), 15, "{tier_set}: anew, over an expired one");
         assert_eq!(cache.increment(1, u64::MAX, 0).unwrap_err().kind(), ErrorKind::Unsupported);
-        assert_eq!(cache.get(&1), Some(15), "{shelf}");
+        assert_eq!(cache.get(&1), Some(15), "{tier_set}");
     });
 }
 
 #[test]
 fn value_that_changes_size_keeps_one_copy() {
-    each_shelf!(<u64, String>, |builder| builder, |shelf, cache: Strings, _| {
+    each_tier_set!(<u64, String>, |builder| builder, |tier_set, cache: Strings, _| {
         for round in 0..3 {
             for len in [10, 5_000, 100_000, 3 << 20, 200_000, 10] {
                 let value = round.to_string().repeat(len);
                 cache.insert(1, value.clone());
-                assert_eq!(cache.get(&1).as_ref(), Some(&value), "{shelf}, {len}");
+                assert_eq!(cache.get(&1).as_ref(), Some(&value), "{tier_set}, {len}");
             }
         }
-        assert_eq!(cache.len(), 1, "{shelf}: one home");
+        assert_eq!(cache.len(), 1, "{tier_set}: one home");
     });
 }
 
@@ -133,7 +133,7 @@ fn value_that_changes_size_keeps_one_copy() {
 /// report the failure.
 #[test]
 fn insert_with_invalid_options_removes_the_former_entry() {
-    each_shelf!(<u64, String>, |builder| builder, |shelf, cache: Strings, _| {
+    each_tier_set!(<u64, String>, |builder| builder, |tier_set, cache: Strings, _| {
         let many = EntryOptions::new().tags((0..65).map(|tag| tag.to_string()));
         let long = EntryOptions::new().tag("x".repeat(1025));
         let validator = EntryOptions::new().validator(vec![0; 4097]);
@@ -142,47 +142,47 @@ fn insert_with_invalid_options_removes_the_former_entry() {
             let error = cache.try_insert_with(1, "new".into(), options.clone()).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Config);
             assert!(error.to_string().contains(name), "{error}");
-            assert_eq!(cache.get(&1), None, "{shelf}");
+            assert_eq!(cache.get(&1), None, "{tier_set}");
             cache.insert(1, "former".into());
             cache.insert_with(1, "new".into(), options);
-            assert_eq!(cache.get(&1), None, "{shelf}");
+            assert_eq!(cache.get(&1), None, "{tier_set}");
         }
     });
 }
 
 #[test]
 fn batch_results_are_in_the_order_of_the_keys() {
-    each_shelf!(<u64, String>, |builder| builder, |shelf, cache: Strings, _| {
+    each_tier_set!(<u64, String>, |builder| builder, |tier_set, cache: Strings, _| {
         cache.insert_many((0..20).filter(|key| key % 3 != 0).map(|key| (key, key.to_string())));
         let keys = [7, 3, 19, 7, 0, 2];
         let expect = [Some("7"), None, Some("19"), Some("7"), None, Some("2")];
-        assert_eq!(cache.get_many(&keys).iter().map(Option::as_deref).collect::<Vec<_>>(), expect, "{shelf}");
+        assert_eq!(cache.get_many(&keys).iter().map(Option::as_deref).collect::<Vec<_>>(), expect, "{tier_set}");
         assert_eq!(cache.get_many(&[0_u64; 0]), Vec::<Option<String>>::new());
-        assert_eq!(cache.remove_many(&[7, 0, 2]).unwrap(), 2, "{shelf}");
-        assert_eq!(cache.get_many(&[7, 2]), [None, None], "{shelf}");
+        assert_eq!(cache.remove_many(&[7, 0, 2]).unwrap(), 2, "{tier_set}");
+        assert_eq!(cache.get_many(&[7, 2]), [None, None], "{tier_set}");
     });
 }
 
 #[test]
 fn batch_loads_the_missing_keys() {
-    each_shelf!(<u64, String>, |builder| builder, |shelf, cache: Strings, _| {
+    each_tier_set!(<u64, String>, |builder| builder, |tier_set, cache: Strings, _| {
         let asked = Mutex::new(Vec::new());
         let get = |keys: [u64; 3]| {
             let values = cache.get_many_with(keys, |missing| {
                 asked.lock().unwrap().push(missing.clone());
                 missing.into_iter().map(|key| (key, key.to_string())).collect::<Vec<_>>()
             });
-            assert_eq!(values, keys.map(|key| Some(key.to_string())), "{shelf}");
+            assert_eq!(values, keys.map(|key| Some(key.to_string())), "{tier_set}");
         };
         get([1, 2, 3]);
         get([2, 3, 4]);
         get([1, 2, 4]);
-        assert_eq!(*asked.lock().unwrap(), [vec![1, 2, 3], vec![4]], "{shelf}");
+        assert_eq!(*asked.lock().unwrap(), [vec![1, 2, 3], vec![4]], "{tier_set}");
         let some = cache.get_many_with([9, 1, 8, 9], |missing| {
             assert_eq!(missing, [9, 8], "each once, in order");
             vec![(8, "eight".to_owned())]
         });
-        assert_eq!(some, [None, Some("1".into()), Some("eight".into()), None], "{shelf}");
+        assert_eq!(some, [None, Some("1".into()), Some("eight".into()), None], "{tier_set}");
         let failed = cache.try_get_many_with([1, 77], |_| Err::<Vec<_>, _>("down"));
         assert_eq!(*failed.unwrap_err(), "down");
     });
@@ -190,7 +190,7 @@ fn batch_loads_the_missing_keys() {
 
 #[test]
 fn overlapping_batches_load_each_key_once() {
-    each_shelf!(<u64, String>, |builder| builder, |shelf, cache: Strings, _| {
+    each_tier_set!(<u64, String>, |builder| builder, |tier_set, cache: Strings, _| {
         for round in 0..20_u64 {
             let loads = Mutex::new(Vec::new());
             let start = Barrier::new(8);
@@ -212,7 +212,7 @@ fn overlapping_batches_load_each_key_once() {
             let mut loads = loads.into_inner().unwrap();
             loads.sort_unstable();
             let expect: Vec<u64> = (0..16).map(|key| round * 100 + key).collect();
-            assert_eq!(loads, expect, "{shelf}, round {round}");
+            assert_eq!(loads, expect, "{tier_set}, round {round}");
         }
     });
 }
@@ -265,20 +265,20 @@ fn batches_work_for_tasks() {
 
 #[test]
 fn disabled_cache_stores_nothing() {
-    each_shelf!(<u64, u64>, |builder| builder, |shelf, cache: Cache<u64, u64>, _| {
+    each_tier_set!(<u64, u64>, |builder| builder, |tier_set, cache: Cache<u64, u64>, _| {
         cache.insert(3, 3);
         cache.set_enabled(false).unwrap();
-        assert!(cache.insert_if_absent(1, 1).is_err(), "{shelf}");
-        assert!(cache.increment(2, 1, 0).is_err(), "{shelf}");
-        assert_eq!(cache.get_many(&[1, 2, 3]), [None; 3], "{shelf}");
+        assert!(cache.insert_if_absent(1, 1).is_err(), "{tier_set}");
+        assert!(cache.increment(2, 1, 0).is_err(), "{tier_set}");
+        assert_eq!(cache.get_many(&[1, 2, 3]), [None; 3], "{tier_set}");
         cache.set_enabled(true).unwrap();
-        assert_eq!(cache.get_many(&[1, 2]), [None; 2], "{shelf}");
+        assert_eq!(cache.get_many(&[1, 2]), [None; 2], "{tier_set}");
     });
 }
 
 #[test]
 fn iteration_returns_each_fresh_entry_once() {
-    each_shelf!(<u64, String>, |builder| builder, |shelf, cache: Strings, clock| {
+    each_tier_set!(<u64, String>, |builder| builder, |tier_set, cache: Strings, clock| {
         let clock: ManualClock = clock;
         let long = |n: u64| if n.is_multiple_of(2) { "x".repeat(3_000) } else { n.to_string() };
         (0..20).for_each(|n| cache.insert(n, long(n)));
@@ -286,9 +286,9 @@ fn iteration_returns_each_fresh_entry_once() {
         clock.advance(MINUTE);
         let mut found: Vec<_> = cache.iter().unwrap().map(|(key, value)| (*key, value)).collect();
         found.sort();
-        assert_eq!(found, (0..20).map(|n| (n, long(n))).collect::<Vec<_>>(), "{shelf}");
+        assert_eq!(found, (0..20).map(|n| (n, long(n))).collect::<Vec<_>>(), "{tier_set}");
         let mut pass = cache.iter().unwrap();
         cache.clear().unwrap();
-        assert!(pass.next().is_none(), "{shelf}: what goes meanwhile is not found");
+        assert!(pass.next().is_none(), "{tier_set}: what goes meanwhile is not found");
     });
 }

@@ -2,6 +2,7 @@
 
 mod batches;
 mod configured;
+mod events;
 mod forms;
 mod keys;
 mod outcomes;
@@ -10,7 +11,6 @@ mod sequences;
 mod tags;
 mod tasks;
 mod time;
-mod told;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};

@@ -25,14 +25,14 @@ use larder_exec::runtime::{Blocking, Tokio};
 use larder_testkit::block_on;
 use larder_testkit::history::{Contract, History, Keeps, Recorder, Report, Verdict};
 use larder_testkit::workload::{Weights, Workload};
-use larder_tiers::Space;
+use larder_tiers::DiskBudget;
 use larder_tiers::disk::{CROSSOVER_BYTES, DiskOptions, DiskTier};
 use larder_tiers::file::{FileOptions, FileTier};
 use tempfile::TempDir;
 
 use self::subject::Under;
 use self::troubles::Troubled;
-use crate::fixtures::{Plan, Rig};
+use crate::fixtures::{Plan, TestEngine};
 
 /// The tiers that a history runs over.
 #[derive(Clone, Copy, Debug)]
@@ -131,12 +131,12 @@ fn history(tiers: Tiers, trouble: bool, seed: u64) -> Report {
 }
 
 fn open(tiers: Tiers, dir: &TempDir) -> Vec<Troubled> {
-    let space = Space::new(16 << 20);
+    let budget = DiskBudget::new(16 << 20);
     let mut troubled = Vec::new();
     if tiers.disk {
         let options = DiskOptions {
             dir: dir.path().join("disk"),
-            space: space.share(),
+            budget: budget.share(),
             crossover: CROSSOVER_BYTES,
             durability: Durability::Buffered,
         };
@@ -146,7 +146,7 @@ fn open(tiers: Tiers, dir: &TempDir) -> Vec<Troubled> {
         let options = FileOptions {
             dir: dir.path().join("files"),
             shared: false,
-            space: space.share(),
+            budget: budget.share(),
             durability: Durability::Buffered,
         };
         troubled.push(Troubled::new(FileTier::open(options).unwrap()));
@@ -155,7 +155,13 @@ fn open(tiers: Tiers, dir: &TempDir) -> Vec<Troubled> {
 }
 
 /// Runs two threads and three tasks, and optionally a thread that causes failures.
-fn run(rig: &Arc<Rig>, history: &Arc<History>, work: &Arc<Workload>, rng: &mut Rng, trouble: &[Troubled]) {
+fn run(
+    rig: &Arc<TestEngine>,
+    history: &Arc<History>,
+    work: &Arc<Workload>,
+    rng: &mut Rng,
+    trouble: &[Troubled],
+) {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().unwrap();
     thread::scope(|scope| {
         for mut rng in [rng.fork(), rng.fork()] {

@@ -8,16 +8,16 @@ use larder::{EntryOptions, Error};
 use larder_exec::runtime::Runtime;
 use larder_testkit::workload::Subject;
 
-use crate::fixtures::Rig;
+use crate::fixtures::TestEngine;
 
 /// The engine, waiting as the runtime `W` does.
 pub(super) struct Under<W> {
-    rig: Arc<Rig>,
+    rig: Arc<TestEngine>,
     wait: PhantomData<W>,
 }
 
 impl<W: Runtime> Under<W> {
-    pub(super) fn new(rig: &Arc<Rig>) -> Self {
+    pub(super) fn new(rig: &Arc<TestEngine>) -> Self {
         Self { rig: Arc::clone(rig), wait: PhantomData }
     }
 }

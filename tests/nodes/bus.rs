@@ -14,7 +14,7 @@ use larder_testkit::RedisServer;
 use larder_tiers::redis::{RedisOptions, RedisTier};
 use parking_lot::Mutex;
 
-use crate::fixtures::{Plan, Rig, get, insert};
+use crate::fixtures::{Plan, TestEngine, get, insert};
 
 const LEASE: Duration = Duration::from_millis(400);
 /// Time for a read to begin, and for the clock of the test.
@@ -89,7 +89,7 @@ impl Held {
     }
 }
 
-fn node(server: &RedisServer) -> (Arc<Rig>, Arc<Held>) {
+fn node(server: &RedisServer) -> (Arc<TestEngine>, Arc<Held>) {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let options = RedisOptions { notices: true, clock, ..RedisOptions::new(server.url(), "bus", "changes") };
     let tier = Arc::new(RedisTier::open(options).unwrap());
@@ -144,7 +144,7 @@ fn copy_is_not_served_past_its_lease_when_notices_are_lost_or_late() {
 
 /// Reads a key. The result must not be older than the last change that was acknowledged a lease
 /// before the read.
-fn check(reader: &Arc<Rig>, key: u64, acknowledged: &Acknowledged) {
+fn check(reader: &Arc<TestEngine>, key: u64, acknowledged: &Acknowledged) {
     let begun = Instant::now();
     let oldest = {
         let all = acknowledged.lock();

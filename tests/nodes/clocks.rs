@@ -14,11 +14,11 @@ use larder::{
 };
 use larder_exec::runtime::Blocking;
 use larder_testkit::{ManualClock, Proxy, block_on};
-use larder_tiers::Space;
+use larder_tiers::DiskBudget;
 use larder_tiers::file::{FileOptions, FileTier};
 
 use super::{Nodes, key, until};
-use crate::fixtures::{Plan, Rig};
+use crate::fixtures::{Plan, TestEngine};
 
 const SECOND: i64 = 1_000;
 const HOUR: i64 = 3_600 * SECOND;
@@ -254,19 +254,19 @@ fn processes_that_share_files_do_not_share_clock_corrections() {
     let dir = tempfile::tempdir().unwrap();
     let machine = ManualClock::default();
     let open = || {
-        let space = Space::new(16 << 20);
+        let budget = DiskBudget::new(16 << 20);
         let folder = dir.path().join("files");
         let durability = Durability::Buffered;
-        let options = FileOptions { dir: folder, shared: true, space: space.share(), durability };
+        let options = FileOptions { dir: folder, shared: true, budget: budget.share(), durability };
         let mut plan = Plan::over(vec![Arc::new(FileTier::open(options).unwrap())]);
         plan.memory = false;
         plan.selector = Arc::new(ForProcesses);
         plan.clock = machine.clone();
         plan.build()
     };
-    let insert = |rig: &Arc<Rig>, key: u64| {
+    let insert = |engine: &Arc<TestEngine>, key: u64| {
         let minute = EntryOptions::new().ttl(MINUTE);
-        block_on(rig.insert::<Blocking>(key, "a".into(), minute)).unwrap();
+        block_on(engine.insert::<Blocking>(key, "a".into(), minute)).unwrap();
     };
     let right = machine.now();
     machine.advance(MINUTE * 120);
@@ -276,17 +276,17 @@ fn processes_that_share_files_do_not_share_clock_corrections() {
     let late = open();
     insert(&early, 1);
     insert(&late, 2);
-    for (rig, of) in [(&early, "the one that was there before"), (&late, "the other")] {
+    for (engine, of) in [(&early, "the one that was there before"), (&late, "the other")] {
         for key in [1, 2] {
-            let entry = block_on(rig.inspect::<Blocking>(&key)).unwrap();
+            let entry = block_on(engine.inspect::<Blocking>(&key)).unwrap();
             assert_minute(entry.and_then(|entry| entry.left), of);
         }
-        assert_eq!(block_on(rig.get::<Blocking>(&9)).unwrap(), None, "its age is not known");
+        assert_eq!(block_on(engine.get::<Blocking>(&9)).unwrap(), None, "its age is not known");
     }
     machine.advance(MINUTE);
-    for rig in [early, late] {
-        assert_eq!(block_on(rig.get::<Blocking>(&1)).unwrap(), None);
-        assert_eq!(block_on(rig.get::<Blocking>(&2)).unwrap(), None);
-        block_on(rig.close::<Blocking>()).unwrap();
+    for engine in [early, late] {
+        assert_eq!(block_on(engine.get::<Blocking>(&1)).unwrap(), None);
+        assert_eq!(block_on(engine.get::<Blocking>(&2)).unwrap(), None);
+        block_on(engine.close::<Blocking>()).unwrap();
     }
 }

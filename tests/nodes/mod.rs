@@ -1,18 +1,18 @@
 //! Coherence of several nodes (processes with their own memory and disk) over one Redis: changes of
 //! other nodes, copies, loads, and periods without the server.
 
-mod apart;
-mod batches;
+mod batch_loads;
 mod bus;
 mod clocks;
-mod doubt;
+mod confirmation;
+mod entry_batches;
+mod invalidations;
 mod leases;
-mod many;
-mod marks;
+mod local_tiers;
+mod lost_replies;
 mod reads;
-mod refused;
-mod stopped;
-mod unanswered;
+mod refused_writes;
+mod stopped_process;
 mod versions;
 
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -11,12 +11,12 @@ use larder_core::tier::{BoxFuture, Capability, Tier, TierKind, Usage};
 use larder_core::{Bytes, Result};
 use larder_engine::NodesPlan;
 use larder_exec::runtime::{Blocking, block_on};
-use larder_testkit::{HashMapTier, Proxy, RedisServer, Shelf};
+use larder_testkit::{HashMapTier, MapStorage, Proxy, RedisServer};
 use larder_tiers::redis::{RedisOptions, RedisTier};
 use parking_lot::Mutex;
 
 use super::{LEASE, Nodes, key, until};
-use crate::fixtures::{Plan, Rig};
+use crate::fixtures::{Plan, TestEngine};
 
 type Hook = Box<dyn FnOnce() + Send>;
 
@@ -28,7 +28,7 @@ struct Hooked {
 
 impl Hooked {
     fn new() -> Arc<Self> {
-        let tier = HashMapTier::on(&Shelf::default());
+        let tier = HashMapTier::on(&MapStorage::default());
         let capability = Capability { streams: false, ..tier.capability() };
         Arc::new(Self { tier: tier.with_capability(capability), hook: Mutex::default() })
     }
@@ -82,7 +82,7 @@ impl Tier for Hooked {
     }
 }
 
-type Node = Arc<Rig<Vec<u8>>>;
+type Node = Arc<TestEngine<Vec<u8>>>;
 
 /// A node behind the proxy, with one local tier and no memory.
 fn node(line: &Proxy, own: &Arc<Hooked>) -> Node {

@@ -12,7 +12,7 @@ use tokio::runtime::{RuntimeFlavor, enter};
 
 /// The default number of orders of each kind.
 const ORDERS: usize = 400;
-/// The most steps in one run of a scene, far more than any scene needs.
+/// The most steps in one run of a scene, tier more than any scene needs.
 const STEPS_MAX: usize = 200_000;
 /// The number of preemptions that PCT places.
 const CHANGES: usize = 3;

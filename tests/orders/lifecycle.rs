@@ -9,32 +9,32 @@ use larder::{Cache, CacheContext, ErrorKind, Event, Result, all_stats, close_all
 use larder_exec::runtime::{Blocking, Tokio, block_on};
 
 use crate::director::{ended, few_orders, orders, task, thread};
-use crate::far::Far;
 use crate::fixtures::Plan;
-use crate::stage::Stage;
+use crate::scenario::Scenario;
+use crate::suspending_tier::SuspendingTier;
 
 /// All calls of `close` return the same result. A write either ends before it, or is refused.
 #[test]
 fn concurrent_close_closes_the_tiers_once() {
     orders(|| {
-        let far = Far::new();
-        let stage = Stage::over(&far);
-        let (in_thread, in_task, write) = (stage.clone(), stage.clone(), stage.clone());
-        let in_thread = thread(move || block_on(in_thread.rig.close::<Blocking>()).unwrap());
-        let in_task = task(async move { in_task.rig.close::<Tokio>().await.unwrap() });
+        let tier = SuspendingTier::new();
+        let scenario = Scenario::over(&tier);
+        let (in_thread, in_task, write) = (scenario.clone(), scenario.clone(), scenario.clone());
+        let in_thread = thread(move || block_on(in_thread.engine.close::<Blocking>()).unwrap());
+        let in_task = task(async move { in_task.engine.close::<Tokio>().await.unwrap() });
         let write = task(async move { write.try_insert::<Tokio>().await });
-        let load = stage.clone();
+        let load = scenario.clone();
         let load = thread(move || block_on(load.load::<Blocking>()));
-        block_on(stage.rig.close::<Blocking>()).unwrap();
-        assert_eq!(far.closes.load(Ordering::Relaxed), 1);
+        block_on(scenario.engine.close::<Blocking>()).unwrap();
+        assert_eq!(tier.closes.load(Ordering::Relaxed), 1);
         in_thread.join().unwrap();
         ended(in_task);
         load.join().unwrap();
         let refused = ended(write).is_err_and(|error| error.kind() != ErrorKind::Closed);
         assert!(!refused, "a write is done, or refused because the cache is closed");
-        drop(stage);
-        assert_eq!(far.puts_after_close.load(Ordering::Relaxed), 0);
-        assert_eq!((far.closes.load(Ordering::Relaxed), Arc::strong_count(&far)), (1, 1));
+        drop(scenario);
+        assert_eq!(tier.puts_after_close.load(Ordering::Relaxed), 0);
+        assert_eq!((tier.closes.load(Ordering::Relaxed), Arc::strong_count(&tier)), (1, 1));
     });
 }
 
@@ -42,16 +42,16 @@ fn concurrent_close_closes_the_tiers_once() {
 #[test]
 fn dropped_cache_releases_its_tiers() {
     orders(|| {
-        let far = Far::new();
-        let stage = Stage::over(&far);
-        let (mortal, load) = (stage.clone(), stage.clone());
+        let tier = SuspendingTier::new();
+        let scenario = Scenario::over(&tier);
+        let (mortal, load) = (scenario.clone(), scenario.clone());
         let mortal = task(async move { mortal.insert::<Tokio>().await });
         let load = task(async move { load.load::<Tokio>().await });
         mortal.abort();
-        drop(stage);
+        drop(scenario);
         ended(load);
         let _cancelled = shuttle::future::block_on(mortal);
-        while Arc::strong_count(&far) > 1 {
+        while Arc::strong_count(&tier) > 1 {
             shuttle::thread::yield_now();
         }
     });
@@ -207,13 +207,13 @@ fn listener_receives_every_event_before_close_returns() {
         let listener = move |event| {
             count.fetch_add(usize::from(matches!(event, Event::Inserted { .. })), Ordering::Relaxed);
         };
-        let stage = Stage::of(Plan::over(vec![]).heard_by(listener));
-        let (in_thread, in_task) = (stage.clone(), stage.clone());
+        let scenario = Scenario::of(Plan::over(vec![]).with_listener(listener));
+        let (in_thread, in_task) = (scenario.clone(), scenario.clone());
         let in_thread = thread(move || block_on(in_thread.insert::<Blocking>()));
         let in_task = task(async move { in_task.insert::<Tokio>().await });
         in_thread.join().unwrap();
         ended(in_task);
-        block_on(stage.rig.close::<Blocking>()).unwrap();
+        block_on(scenario.engine.close::<Blocking>()).unwrap();
         assert_eq!(heard.load(Ordering::Relaxed), 2);
     });
 }

@@ -15,43 +15,46 @@ use larder_exec::runtime::{Blocking, Tokio, block_on};
 use larder_testkit::ManualClock;
 
 use crate::director::{ended, is_struck, orders, task, thread, turn};
-use crate::far::Far;
-use crate::fixtures::{Plan, Rig};
-use crate::stage::{End, Stage};
+use crate::fixtures::{Plan, TestEngine};
+use crate::scenario::{End, Scenario};
+use crate::suspending_tier::SuspendingTier;
 
 #[test]
 fn threads_and_tasks_share_one_load() {
     orders(|| {
-        let stage = Stage::memory();
-        let threads =
-            [(); 2].map(|()| stage.clone()).map(|stage| thread(move || block_on(stage.load::<Blocking>())));
-        let tasks =
-            [(); 2].map(|()| stage.clone()).map(|stage| task(async move { stage.load::<Tokio>().await }));
+        let scenario = Scenario::memory();
+        let threads = [(); 2]
+            .map(|()| scenario.clone())
+            .map(|scenario| thread(move || block_on(scenario.load::<Blocking>())));
+        let tasks = [(); 2]
+            .map(|()| scenario.clone())
+            .map(|scenario| task(async move { scenario.load::<Tokio>().await }));
         for each in threads {
             each.join().unwrap();
         }
         for each in tasks {
             ended(each);
         }
-        assert_eq!(stage.loads(), 1);
-        stage.judge();
+        assert_eq!(scenario.loads(), 1);
+        scenario.judge();
     });
 }
 
 #[test]
 fn threads_and_tasks_share_one_load_over_a_tier() {
     orders(|| {
-        let stage = Stage::over(&Far::new());
-        let in_thread = stage.clone();
+        let scenario = Scenario::over(&SuspendingTier::new());
+        let in_thread = scenario.clone();
         let in_thread = thread(move || block_on(in_thread.load::<Blocking>()));
-        let tasks =
-            [(); 2].map(|()| stage.clone()).map(|stage| task(async move { stage.load::<Tokio>().await }));
+        let tasks = [(); 2]
+            .map(|()| scenario.clone())
+            .map(|scenario| task(async move { scenario.load::<Tokio>().await }));
         in_thread.join().unwrap();
         for each in tasks {
             ended(each);
         }
-        assert_eq!(stage.loads(), 1);
-        stage.judge();
+        assert_eq!(scenario.loads(), 1);
+        scenario.judge();
     });
 }
 
@@ -59,15 +62,15 @@ fn threads_and_tasks_share_one_load_over_a_tier() {
 #[test]
 fn one_waiter_leads_after_a_panic() {
     orders(|| {
-        let stage = Stage::memory();
+        let scenario = Scenario::memory();
         let ends = |number| if number == 0 { End::Panic } else { End::Value };
         let callers = [(); 3].map(|()| {
-            let stage = stage.clone();
-            thread(move || is_struck(|| block_on(stage.try_load::<Blocking>(ends))))
+            let scenario = scenario.clone();
+            thread(move || is_struck(|| block_on(scenario.try_load::<Blocking>(ends))))
         });
         let results = callers.map(|caller| caller.join().unwrap());
         let struck = results.iter().filter(|result| result.is_err()).count();
-        assert_eq!((struck, stage.loads()), (1, 2));
+        assert_eq!((struck, scenario.loads()), (1, 2));
         assert!(results.into_iter().flatten().all(|loaded| loaded.is_ok()));
     });
 }
@@ -76,12 +79,12 @@ fn one_waiter_leads_after_a_panic() {
 #[test]
 fn one_waiter_leads_after_a_cancellation() {
     orders(|| {
-        let stage = Stage::memory();
+        let scenario = Scenario::memory();
         let mortal = [(); 2].map(|()| {
-            let stage = stage.clone();
-            task(async move { stage.load::<Tokio>().await })
+            let scenario = scenario.clone();
+            task(async move { scenario.load::<Tokio>().await })
         });
-        let (in_thread, in_task) = (stage.clone(), stage.clone());
+        let (in_thread, in_task) = (scenario.clone(), scenario.clone());
         let in_thread = thread(move || block_on(in_thread.load::<Blocking>()));
         let in_task = task(async move { in_task.load::<Tokio>().await });
         mortal.iter().for_each(|task| task.abort());
@@ -89,11 +92,11 @@ fn one_waiter_leads_after_a_cancellation() {
         ended(in_task);
         let cancelled = mortal.into_iter().filter_map(|task| shuttle::future::block_on(task).err()).count();
         assert!(
-            (1..=1 + cancelled).contains(&stage.loads()),
+            (1..=1 + cancelled).contains(&scenario.loads()),
             "{} loads, {cancelled} cancelled",
-            stage.loads()
+            scenario.loads()
         );
-        stage.judge();
+        scenario.judge();
     });
 }
 
@@ -101,19 +104,19 @@ fn one_waiter_leads_after_a_cancellation() {
 #[test]
 fn failure_is_shared_and_not_stored() {
     orders(|| {
-        let stage = Stage::memory();
+        let scenario = Scenario::memory();
         let ends = |number| if number == 0 { End::Error } else { End::Value };
         let in_threads = [(); 2].map(|()| {
-            let stage = stage.clone();
-            thread(move || block_on(stage.try_load::<Blocking>(ends)))
+            let scenario = scenario.clone();
+            thread(move || block_on(scenario.try_load::<Blocking>(ends)))
         });
-        let in_task = stage.clone();
+        let in_task = scenario.clone();
         let in_task = task(async move { in_task.try_load::<Tokio>(ends).await });
         let results = in_threads.map(|thread| thread.join().unwrap());
         let failed = results.iter().chain([&ended(in_task)]).filter(|result| result.is_err()).count();
         assert!(failed >= 1);
-        assert_eq!(stage.loads(), if failed == 3 { 1 } else { 2 });
-        stage.judge();
+        assert_eq!(scenario.loads(), if failed == 3 { 1 } else { 2 });
+        scenario.judge();
     });
 }
 
@@ -127,8 +130,8 @@ fn leader_that_continues_during_a_takeover_is_sound() {
     orders(|| {
         let clock = ManualClock::default();
         let plan = Plan { clock: clock.clone(), stall: Some(STALL), ..Plan::over(vec![]) };
-        let stage = Stage::of(plan);
-        let led = stage.clone();
+        let scenario = Scenario::of(plan);
+        let led = scenario.clone();
         let led = thread(move || {
             let mut load = pin!(led.load::<Tokio>());
             if load.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending() {
@@ -136,21 +139,21 @@ fn leader_that_continues_during_a_takeover_is_sound() {
                 block_on(load);
             }
         });
-        let (in_thread, in_task) = (stage.clone(), stage.clone());
+        let (in_thread, in_task) = (scenario.clone(), scenario.clone());
         let in_thread = thread(move || block_on(in_thread.load::<Blocking>()));
         let in_task = task(async move { in_task.load::<Tokio>().await });
         led.join().unwrap();
         in_thread.join().unwrap();
         ended(in_task);
-        let counts = stage.rig.stats().cache;
+        let counts = scenario.engine.stats().cache;
         assert_eq!((counts.published, counts.loads), (1, 1 + counts.superseded));
         assert!(counts.superseded <= counts.takeovers, "{counts:?}");
-        stage.judge();
+        scenario.judge();
     });
 }
 
 /// A detached load of a task, which cannot fail.
-async fn load<Fut>(rig: &Rig, key: u64, loader: impl FnOnce() -> Fut + Send + 'static) -> String
+async fn load<Fut>(engine: &TestEngine, key: u64, loader: impl FnOnce() -> Fut + Send + 'static) -> String
 where
     Fut: Future<Output = String> + Send + 'static,
 {
@@ -160,7 +163,7 @@ where
     };
     let loader = Loader::Task(Box::new(loader));
     let request = LoadRequest { loader, error: TypeId::of::<()>(), absence: false };
-    let loaded = rig.tasks().load(Key::new(key), request).await.unwrap();
+    let loaded = engine.tasks().load(Key::new(key), request).await.unwrap();
     loaded.and_then(Value::into_inner).unwrap()
 }
 
@@ -168,16 +171,16 @@ where
 #[test]
 fn detached_load_survives_its_callers() {
     orders(|| {
-        let (stage, begun) = (Stage::memory(), Arc::new(AtomicUsize::new(0)));
+        let (scenario, begun) = (Scenario::memory(), Arc::new(AtomicUsize::new(0)));
         let load = || {
-            let (rig, begun) = (Arc::clone(&stage.rig), Arc::clone(&begun));
+            let (engine, begun) = (Arc::clone(&scenario.engine), Arc::clone(&begun));
             async move {
                 let loader = move || async move {
                     begun.fetch_add(1, Ordering::Relaxed);
                     turn().await;
                     "loaded".to_owned()
                 };
-                load(&rig, 1, loader).await
+                load(&engine, 1, loader).await
             }
         };
         let (mortal, other) = (task(load()), task(load()));

@@ -12,14 +12,14 @@
 mod batches;
 mod changes;
 mod director;
-mod far;
 #[expect(dead_code, reason = "other tests need more of it")]
 #[path = "../fixtures.rs"]
 mod fixtures;
+mod lazy_caches;
 mod lifecycle;
 mod loads;
 mod rings;
+mod scenario;
 mod sections;
-mod slots;
-mod stage;
 mod standins;
+mod suspending_tier;

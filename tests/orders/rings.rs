@@ -8,29 +8,32 @@ use larder_exec::runtime::{Blocking, Runtime, Tokio, block_on};
 use tokio::runtime::{RuntimeFlavor, enter};
 
 use crate::director::{ended, orders, task, thread, turn};
-use crate::fixtures::Rig;
-use crate::stage::Stage;
+use crate::fixtures::TestEngine;
+use crate::scenario::Scenario;
 
 /// Loads the first key with a loader that loads the second key, and so on.
-fn chain<W: Runtime>(rig: Arc<Rig>, keys: &'static [u64]) -> Pin<Box<dyn Future<Output = String> + Send>> {
+fn chain<W: Runtime>(
+    engine: Arc<TestEngine>,
+    keys: &'static [u64],
+) -> Pin<Box<dyn Future<Output = String> + Send>> {
     Box::pin(async move {
         let [key, rest @ ..] = keys else { return "end".to_owned() };
-        let inner = Arc::clone(&rig);
+        let inner = Arc::clone(&engine);
         let loader = || async move {
             turn().await;
             chain::<W>(inner, rest).await
         };
-        rig.get_with::<W, _, _>(*key, loader).await
+        engine.get_with::<W, _, _>(*key, loader).await
     })
 }
 
 #[test]
 fn cycle_of_two_threads_finishes() {
     orders(|| {
-        let rig = Stage::memory().rig;
-        let other = Arc::clone(&rig);
+        let engine = Scenario::memory().engine;
+        let other = Arc::clone(&engine);
         let other = thread(move || block_on(chain::<Blocking>(other, &[2, 1])));
-        block_on(chain::<Blocking>(rig, &[1, 2]));
+        block_on(chain::<Blocking>(engine, &[1, 2]));
         other.join().unwrap();
     });
 }
@@ -38,11 +41,11 @@ fn cycle_of_two_threads_finishes() {
 #[test]
 fn cycle_of_three_threads_and_tasks_finishes() {
     orders(|| {
-        let rig = Stage::memory().rig;
-        let (one, two) = (Arc::clone(&rig), Arc::clone(&rig));
+        let engine = Scenario::memory().engine;
+        let (one, two) = (Arc::clone(&engine), Arc::clone(&engine));
         let one = thread(move || block_on(chain::<Blocking>(one, &[1, 2])));
         let two = task(chain::<Tokio>(two, &[2, 3]));
-        ended(task(chain::<Tokio>(rig, &[3, 1])));
+        ended(task(chain::<Tokio>(engine, &[3, 1])));
         one.join().unwrap();
         ended(two);
     });
@@ -52,10 +55,10 @@ fn cycle_of_three_threads_and_tasks_finishes() {
 #[test]
 fn loader_that_loads_its_own_key_finishes() {
     orders(|| {
-        let rig = Stage::memory().rig;
-        let other = Arc::clone(&rig);
+        let engine = Scenario::memory().engine;
+        let other = Arc::clone(&engine);
         let other = task(chain::<Tokio>(other, &[1, 1]));
-        block_on(chain::<Blocking>(rig, &[1, 1]));
+        block_on(chain::<Blocking>(engine, &[1, 1]));
         ended(other);
     });
 }
@@ -64,10 +67,10 @@ fn loader_that_loads_its_own_key_finishes() {
 #[test]
 fn two_cycles_with_a_common_key_finish() {
     orders(|| {
-        let rig = Stage::memory().rig;
+        let engine = Scenario::memory().engine;
         let chains: [&'static [u64]; 4] = [&[1, 2], &[2, 1], &[1, 3], &[3, 1]];
-        let tasks = chains.map(|keys| task(chain::<Tokio>(Arc::clone(&rig), keys)));
-        block_on(chain::<Blocking>(rig, &[1]));
+        let tasks = chains.map(|keys| task(chain::<Tokio>(Arc::clone(&engine), keys)));
+        block_on(chain::<Blocking>(engine, &[1]));
         for each in tasks {
             ended(each);
         }
@@ -79,15 +82,15 @@ fn two_cycles_with_a_common_key_finish() {
 #[test]
 fn blocking_call_on_a_single_thread_runtime_finishes() {
     orders(|| {
-        let rig = Stage::memory().rig;
-        let runtime = Arc::clone(&rig);
+        let engine = Scenario::memory().engine;
+        let runtime = Arc::clone(&engine);
         let runtime = thread(move || {
             enter(RuntimeFlavor::CurrentThread);
             let leads = chain::<Tokio>(Arc::clone(&runtime), &[1]);
             let blocks = async { block_on(chain::<Blocking>(runtime, &[1])) };
             shuttle::future::block_on(both(leads, blocks));
         });
-        block_on(chain::<Blocking>(rig, &[1]));
+        block_on(chain::<Blocking>(engine, &[1]));
         runtime.join().unwrap();
     });
 }

@@ -9,38 +9,40 @@ use std::task::{Context, Waker};
 use larder_exec::runtime::{Blocking, Tokio, block_on};
 
 use crate::director::{ended, orders, task, thread};
-use crate::far::Far;
-use crate::stage::Stage;
+use crate::scenario::Scenario;
+use crate::suspending_tier::SuspendingTier;
 
-/// `Far` asserts that only one writer at a time changes the entry.
+/// `SuspendingTier` asserts that only one writer at a time changes the entry.
 #[test]
 fn concurrent_writers_take_turns() {
     orders(|| {
-        let stage = Stage::over(&Far::new());
-        let tasks =
-            [(); 2].map(|()| stage.clone()).map(|stage| task(async move { stage.insert::<Tokio>().await }));
-        let removal = stage.clone();
+        let scenario = Scenario::over(&SuspendingTier::new());
+        let tasks = [(); 2]
+            .map(|()| scenario.clone())
+            .map(|scenario| task(async move { scenario.insert::<Tokio>().await }));
+        let removal = scenario.clone();
         let removal = thread(move || block_on(removal.remove::<Blocking>()));
-        block_on(stage.insert::<Blocking>());
+        block_on(scenario.insert::<Blocking>());
         for each in tasks {
             ended(each);
         }
         removal.join().unwrap();
-        stage.judge();
+        scenario.judge();
     });
 }
 
 #[test]
 fn concurrent_writers_take_turns_over_a_blocking_tier() {
     orders(|| {
-        let stage = Stage::over(&Far::blocking());
-        let tasks =
-            [(); 2].map(|()| stage.clone()).map(|stage| task(async move { stage.insert::<Tokio>().await }));
-        block_on(stage.remove::<Blocking>());
+        let scenario = Scenario::over(&SuspendingTier::blocking());
+        let tasks = [(); 2]
+            .map(|()| scenario.clone())
+            .map(|scenario| task(async move { scenario.insert::<Tokio>().await }));
+        block_on(scenario.remove::<Blocking>());
         for each in tasks {
             ended(each);
         }
-        stage.judge();
+        scenario.judge();
     });
 }
 
@@ -55,17 +57,17 @@ fn poll_once(future: &mut Held<'_>) {
 #[test]
 fn write_that_is_not_polled_is_polled_by_a_waiter() {
     orders(|| {
-        let stage = Stage::over(&Far::new());
-        let mut held: Held<'_> = Box::pin(stage.insert::<Tokio>());
+        let scenario = Scenario::over(&SuspendingTier::new());
+        let mut held: Held<'_> = Box::pin(scenario.insert::<Tokio>());
         poll_once(&mut held);
-        let (other, clear) = (stage.clone(), stage.clone());
+        let (other, clear) = (scenario.clone(), scenario.clone());
         let other = task(async move { other.remove::<Tokio>().await });
         let clear = thread(move || block_on(clear.clear::<Blocking>()));
-        block_on(stage.insert::<Blocking>());
+        block_on(scenario.insert::<Blocking>());
         block_on(held);
         ended(other);
         clear.join().unwrap();
-        stage.judge();
+        scenario.judge();
     });
 }
 
@@ -73,30 +75,31 @@ fn write_that_is_not_polled_is_polled_by_a_waiter() {
 #[test]
 fn dropped_write_runs_to_completion() {
     orders(|| {
-        let stage = Stage::only(&Far::new());
-        let mut held: Held<'_> = Box::pin(stage.insert::<Tokio>());
+        let scenario = Scenario::only(&SuspendingTier::new());
+        let mut held: Held<'_> = Box::pin(scenario.insert::<Tokio>());
         poll_once(&mut held);
-        let other = stage.clone();
+        let other = scenario.clone();
         let other = task(async move { other.get::<Tokio>().await });
         drop(held);
         ended(other);
-        assert!(block_on(stage.remove::<Blocking>()), "it was half done");
-        stage.judge();
+        assert!(block_on(scenario.remove::<Blocking>()), "it was half done");
+        scenario.judge();
     });
 }
 
 #[test]
 fn writers_cancelled_at_any_point_are_sound() {
     orders(|| {
-        let stage = Stage::over(&Far::new());
-        let mortal =
-            [(); 2].map(|()| stage.clone()).map(|stage| task(async move { stage.insert::<Tokio>().await }));
-        let other = stage.clone();
+        let scenario = Scenario::over(&SuspendingTier::new());
+        let mortal = [(); 2]
+            .map(|()| scenario.clone())
+            .map(|scenario| task(async move { scenario.insert::<Tokio>().await }));
+        let other = scenario.clone();
         let other = task(async move { other.insert::<Tokio>().await });
         mortal.iter().for_each(|task| task.abort());
-        block_on(stage.remove::<Blocking>());
+        block_on(scenario.remove::<Blocking>());
         ended(other);
-        stage.judge();
+        scenario.judge();
     });
 }
 
@@ -105,17 +108,17 @@ fn writers_cancelled_at_any_point_are_sound() {
 #[test]
 fn reader_cancelled_while_it_removes_a_torn_entry_is_sound() {
     orders(|| {
-        let far = Far::new();
-        let stage = Stage::only(&far);
-        block_on(stage.insert::<Blocking>());
-        far.tears.store(true, Ordering::Relaxed);
-        let (mortal, writer) = (stage.clone(), stage.clone());
+        let tier = SuspendingTier::new();
+        let scenario = Scenario::only(&tier);
+        block_on(scenario.insert::<Blocking>());
+        tier.tears.store(true, Ordering::Relaxed);
+        let (mortal, writer) = (scenario.clone(), scenario.clone());
         let mortal = task(async move { mortal.get::<Tokio>().await });
         let writer = task(async move { writer.insert::<Tokio>().await });
         mortal.abort();
-        block_on(stage.insert::<Blocking>());
+        block_on(scenario.insert::<Blocking>());
         ended(writer);
-        stage.judge();
+        scenario.judge();
     });
 }
 
@@ -123,14 +126,14 @@ fn reader_cancelled_while_it_removes_a_torn_entry_is_sound() {
 #[test]
 fn waiting_write_dropped_before_the_lock_holder_is_sound() {
     orders(|| {
-        let stage = Stage::only(&Far::new());
-        let mut has_ticket: Held<'_> = Box::pin(stage.insert::<Tokio>());
+        let scenario = Scenario::only(&SuspendingTier::new());
+        let mut has_ticket: Held<'_> = Box::pin(scenario.insert::<Tokio>());
         poll_once(&mut has_ticket);
-        let mut waits: Held<'_> = Box::pin(stage.insert::<Tokio>());
+        let mut waits: Held<'_> = Box::pin(scenario.insert::<Tokio>());
         poll_once(&mut waits);
         drop(waits);
         drop(has_ticket);
-        block_on(stage.remove::<Blocking>());
-        stage.judge();
+        block_on(scenario.remove::<Blocking>());
+        scenario.judge();
     });
 }

@@ -165,7 +165,7 @@ pub fn unpack(compression: Compression, stored: Bytes, len: u64) -> Result<Bytes
         Compression::Lz4 => unpack_lz4(&stored, len)?,
     };
     if plain.len() as u64 != len {
-        let message = format!("the payload has {} bytes, its frame says {len}", plain.len());
+        let message = format!("the payload has {} bytes; the frame declares {len}", plain.len());
         return Err(Error::new(ErrorKind::Corrupt, message));
     }
     Ok(plain)
@@ -189,7 +189,7 @@ fn unpack_zstd(_: &[u8], _: u64) -> Result<Bytes> {
 fn unpack_lz4(stored: &[u8], len: u64) -> Result<Bytes> {
     // LZ4 expands at most 255 times; reject a larger claim.
     if len > (stored.len() as u64).saturating_mul(255).saturating_add(64) {
-        return Err(Error::new(ErrorKind::Corrupt, "the payload cannot be as long as its frame says"));
+        return Err(Error::new(ErrorKind::Corrupt, "the frame declares an impossible payload length"));
     }
     let len = usize::try_from(len).map_err(failed)?;
     lz4_flex::block::decompress(stored, len).map(Bytes::from).map_err(failed)
@@ -206,7 +206,7 @@ const PLAUSIBLE_RATIO: usize = 64;
 
 #[cfg(any(feature = "zstd", feature = "lz4"))]
 fn failed(error: impl std::error::Error + Send + Sync + 'static) -> Error {
-    Error::new(ErrorKind::Corrupt, "the payload cannot be unpacked").with_source(error)
+    Error::new(ErrorKind::Corrupt, "the payload cannot be decompressed").with_source(error)
 }
 
 #[cfg(not(all(feature = "zstd", feature = "lz4")))]

@@ -158,8 +158,8 @@ pub struct Engine {
 /// The error in a forked child that uses the cache of its parent.
 #[cold]
 pub(crate) fn forked() -> Error {
-    let message = "this process was forked from the one that built the cache, and has no part of its tiers: \
-                   build a cache after the fork";
+    let message = "this process was forked from the one that built the cache and cannot use its tiers: \
+                   build the cache after the fork";
     Error::new(ErrorKind::Closed, message)
 }
 

@@ -243,7 +243,7 @@ impl Engine {
             self.release_tiers(Remove::Nothing).await
         });
         if let Err(error) = &ended {
-            tracing::error!(target: "larder", cache = self.lifecycle.name(), error = %error, "a dropped cache was not closed properly");
+            tracing::error!(target: "larder", cache = self.lifecycle.name(), error = %error, "a dropped cache could not be closed cleanly");
         }
         ending.0.lifecycle.set_outcome(ended);
         self.lifecycle.leaving.lock().take();
@@ -341,7 +341,7 @@ impl Lifecycle {
     pub(crate) fn warn_late_use(&self) {
         if !self.late_use_told.swap(true, Ordering::AcqRel) {
             let cache = self.name();
-            tracing::warn!(target: "larder", cache, "the cache was closed: it loads without caching");
+            tracing::warn!(target: "larder", cache, "the cache is closed; loads run without caching");
         }
     }
 

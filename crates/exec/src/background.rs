@@ -95,7 +95,7 @@ impl Pool {
         while let Some(job) = self.next_job() {
             // Panics of the loader are caught earlier. This one comes from the value's own code.
             if std::panic::catch_unwind(std::panic::AssertUnwindSafe(job)).is_err() {
-                tracing::error!(target: "larder", "a background load panicked while it was stored");
+                tracing::error!(target: "larder", "a background load panicked while its value was being stored");
             }
             self.state.lock().running -= 1;
         }

@@ -15,48 +15,48 @@ use crate::shared_future::Poller;
 use crate::uncancellable::Inner;
 
 /// Abandoned sections that the thread has not taken over yet.
-struct Left {
+struct Orphans {
     sections: Vec<Arc<Inner>>,
     has_thread: bool,
     /// The waker of the thread, while it waits.
     waker: Option<Waker>,
 }
 
-static LEFT: Mutex<Left> = Mutex::new(Left { sections: Vec::new(), has_thread: false, waker: None });
+static ORPHANS: Mutex<Orphans> = Mutex::new(Orphans { sections: Vec::new(), has_thread: false, waker: None });
 
 /// Hands an abandoned section to the thread that runs it to completion.
 pub(crate) fn run_orphan(section: Arc<Inner>) {
-    let mut left = LEFT.lock();
-    left.sections.push(section);
-    if left.has_thread {
-        let waker = left.waker.take();
-        drop(left);
+    let mut orphans = ORPHANS.lock();
+    orphans.sections.push(section);
+    if orphans.has_thread {
+        let waker = orphans.waker.take();
+        drop(orphans);
         return waker.into_iter().for_each(Waker::wake);
     }
-    left.has_thread = std::thread::Builder::new().name("larder-sections".into()).spawn(finish_all).is_ok();
-    let has_thread = left.has_thread;
-    drop(left);
+    orphans.has_thread = std::thread::Builder::new().name("larder-sections".into()).spawn(run_all).is_ok();
+    let has_thread = orphans.has_thread;
+    drop(orphans);
     // No thread can be started: run the sections here, late rather than half done.
     if !has_thread {
-        finish_all();
+        run_all();
     }
 }
 
-fn finish_all() {
+fn run_all() {
     let mut driven = Vec::new();
     runtime::block_on(poll_fn(|context| {
-        take_over(&mut driven, context.waker());
-        driven.retain(|(section, poller)| is_under_way(section, poller, context));
-        if driven.is_empty() && is_all() { Poll::Ready(()) } else { Poll::Pending }
+        take_orphans(&mut driven, context.waker());
+        driven.retain(|(section, poller)| is_pending(section, poller, context));
+        if driven.is_empty() && try_stop() { Poll::Ready(()) } else { Poll::Pending }
     }));
 }
 
-/// Takes over newly abandoned sections, and registers `waker` for the next ones.
-fn take_over(driven: &mut Vec<(Arc<Inner>, Poller)>, waker: &Waker) {
-    let mut left = LEFT.lock();
-    let before = left.waker.replace(waker.clone());
-    let sections = std::mem::take(&mut left.sections);
-    drop(left);
+/// Takes the newly abandoned sections, and registers `waker` for the next ones.
+fn take_orphans(driven: &mut Vec<(Arc<Inner>, Poller)>, waker: &Waker) {
+    let mut orphans = ORPHANS.lock();
+    let before = orphans.waker.replace(waker.clone());
+    let sections = std::mem::take(&mut orphans.sections);
+    drop(orphans);
     drop(before);
     driven.extend(sections.into_iter().map(|section| {
         let poller = section.poller();
@@ -64,7 +64,7 @@ fn take_over(driven: &mut Vec<(Arc<Inner>, Poller)>, waker: &Waker) {
     }));
 }
 
-fn is_under_way(section: &Arc<Inner>, poller: &Poller, context: &mut Context<'_>) -> bool {
+fn is_pending(section: &Arc<Inner>, poller: &Poller, context: &mut Context<'_>) -> bool {
     let polled = section.step(poller, context);
     if polled.is_ready() {
         section.notify_end();
@@ -72,11 +72,11 @@ fn is_under_way(section: &Arc<Inner>, poller: &Poller, context: &mut Context<'_>
     polled.is_pending()
 }
 
-/// Returns whether no section was added meanwhile. The thread then ends.
-fn is_all() -> bool {
-    let mut left = LEFT.lock();
-    if left.sections.is_empty() {
-        (left.has_thread, left.waker) = (false, None);
+/// Ends the thread, unless a section was added meanwhile. Returns whether it ends.
+fn try_stop() -> bool {
+    let mut orphans = ORPHANS.lock();
+    if orphans.sections.is_empty() {
+        (orphans.has_thread, orphans.waker) = (false, None);
     }
-    !left.has_thread
+    !orphans.has_thread
 }

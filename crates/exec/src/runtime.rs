@@ -228,8 +228,8 @@ impl Runtime for Tokio {
 }
 
 /// Number of caches that were dropped and are not closed yet.
-static LEAVING: Mutex<usize> = Mutex::new(0);
-static LEAVING_CHANGED: Condvar = Condvar::new();
+static CLOSING: Mutex<usize> = Mutex::new(0);
+static CLOSING_CHANGED: Condvar = Condvar::new();
 
 /// Runs a closure that may block and that no caller waits for: in place on a plain thread, on the
 /// blocking pool inside a tokio runtime. A runtime that shuts down drops the closure without
@@ -246,9 +246,9 @@ pub fn hand_off(future: impl FnOnce() + Send + 'static) {
 /// Waits until the caches that were dropped inside a runtime are closed, for `limit` at most.
 pub fn dropped_are_closed(limit: std::time::Duration) {
     let deadline = Instant::now() + limit;
-    let mut leaving = LEAVING.lock();
-    while *leaving > 0 {
-        if LEAVING_CHANGED.wait_until(&mut leaving, deadline).timed_out() {
+    let mut closing = CLOSING.lock();
+    while *closing > 0 {
+        if CLOSING_CHANGED.wait_until(&mut closing, deadline).timed_out() {
             return;
         }
     }
@@ -266,15 +266,15 @@ impl Default for Leaving {
 impl Leaving {
     /// Counts one more cache that is closing.
     pub fn new() -> Self {
-        *LEAVING.lock() += 1;
+        *CLOSING.lock() += 1;
         Self
     }
 }
 
 impl Drop for Leaving {
     fn drop(&mut self) {
-        *LEAVING.lock() -= 1;
-        LEAVING_CHANGED.notify_all();
+        *CLOSING.lock() -= 1;
+        CLOSING_CHANGED.notify_all();
     }
 }
 

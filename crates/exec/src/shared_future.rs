@@ -13,16 +13,16 @@ use std::task::{Context, Poll, Wake, Waker};
 
 use parking_lot::Mutex;
 
-type Future1 = Pin<Box<dyn Future<Output = ()> + Send>>;
+type BoxedFuture = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// A future, and the wakers of the callers that drive it.
 pub(crate) struct SharedFuture {
-    stage: Mutex<Stage>,
+    state: Mutex<State>,
     wakers: Arc<Wakers>,
 }
 
-enum Stage {
-    Idle(Future1),
+enum State {
+    Idle(BoxedFuture),
     /// One caller polls the future. These wakers were registered meanwhile.
     Polled(Vec<Waker>),
     Ended,
@@ -32,7 +32,7 @@ enum Stage {
 #[derive(Default)]
 struct Wakers {
     waiting: Mutex<Vec<(u64, Waker)>>,
-    seats: AtomicU64,
+    next_number: AtomicU64,
 }
 
 /// The registration of one caller that drives the future.
@@ -43,45 +43,45 @@ pub(crate) struct Poller {
 
 impl SharedFuture {
     pub(crate) fn new(future: impl Future<Output = ()> + Send + 'static) -> Self {
-        Self { stage: Mutex::new(Stage::Idle(Box::pin(future))), wakers: Arc::default() }
+        Self { state: Mutex::new(State::Idle(Box::pin(future))), wakers: Arc::default() }
     }
 
     pub(crate) fn poller(&self) -> Poller {
-        let number = self.wakers.seats.fetch_add(1, Ordering::Relaxed);
+        let number = self.wakers.next_number.fetch_add(1, Ordering::Relaxed);
         Poller { wakers: Arc::clone(&self.wakers), number }
     }
 
     pub(crate) fn has_ended(&self) -> bool {
-        matches!(*self.stage.lock(), Stage::Ended)
+        matches!(*self.state.lock(), State::Ended)
     }
 
     /// Polls the future once on behalf of `poller`. The future does not panic.
     pub(crate) fn poll(&self, poller: &Poller, context: &mut Context<'_>) -> Poll<()> {
         // Register first, so that no wake-up from here on is missed.
-        poller.wait(context.waker());
+        poller.register(context.waker());
         let Some(mut future) = self.begin(context.waker()) else {
             return if self.has_ended() { Poll::Ready(()) } else { Poll::Pending };
         };
         let waker = Waker::from(Arc::clone(&self.wakers));
         let polled = future.as_mut().poll(&mut Context::from_waker(&waker));
         if polled.is_pending() {
-            self.run_orphan(Stage::Idle(future));
+            self.end_poll(State::Idle(future));
             return Poll::Pending;
         }
         drop(future);
-        self.run_orphan(Stage::Ended);
+        self.end_poll(State::Ended);
         self.wakers.wake_all();
         Poll::Ready(())
     }
 
     /// Takes the future for a poll. If another caller polls it, registers `waker` instead.
-    fn begin(&self, waker: &Waker) -> Option<Future1> {
-        let mut stage = self.stage.lock();
-        match &mut *stage {
-            Stage::Polled(others) => others.push(waker.clone()),
-            Stage::Ended => {}
-            Stage::Idle(_) => {
-                if let Stage::Idle(future) = std::mem::replace(&mut *stage, Stage::Polled(Vec::new())) {
+    fn begin(&self, waker: &Waker) -> Option<BoxedFuture> {
+        let mut state = self.state.lock();
+        match &mut *state {
+            State::Polled(others) => others.push(waker.clone()),
+            State::Ended => {}
+            State::Idle(_) => {
+                if let State::Idle(future) = std::mem::replace(&mut *state, State::Polled(Vec::new())) {
                     return Some(future);
                 }
             }
@@ -89,11 +89,11 @@ impl SharedFuture {
         None
     }
 
-    /// Ends a poll and wakes the callers that came meanwhile: the wake-up may have gone to the
+    /// Ends a poll, and wakes the callers that registered meanwhile: the wake-up may have gone to the
     /// caller that has just polled.
-    fn run_orphan(&self, next: Stage) {
-        let polled = std::mem::replace(&mut *self.stage.lock(), next);
-        if let Stage::Polled(others) = polled {
+    fn end_poll(&self, next: State) {
+        let polled = std::mem::replace(&mut *self.state.lock(), next);
+        if let State::Polled(others) = polled {
             others.into_iter().for_each(Waker::wake);
         }
     }
@@ -117,7 +117,7 @@ impl Wake for Wakers {
 }
 
 impl Poller {
-    fn wait(&self, waker: &Waker) {
+    fn register(&self, waker: &Waker) {
         let mut waiting = self.wakers.waiting.lock();
         match waiting.iter_mut().find(|(number, _)| *number == self.number) {
             Some((_, known)) => known.clone_from(waker),

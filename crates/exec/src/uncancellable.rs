@@ -128,9 +128,9 @@ impl Drop for InAThread {
 }
 
 /// Restores the former section when it is dropped.
-struct Within(Option<Holder>);
+struct RestorePresent(Option<Holder>);
 
-impl Drop for Within {
+impl Drop for RestorePresent {
     fn drop(&mut self) {
         drop(set_present(self.0.take()));
     }
@@ -139,7 +139,7 @@ impl Drop for Within {
 impl Inner {
     /// Polls the section once on behalf of `poller`.
     pub(crate) fn step(self: &Arc<Self>, poller: &Poller, context: &mut Context<'_>) -> Poll<()> {
-        let _within = Within(set_present(Some(Holder(Arc::downgrade(self)))));
+        let _restore = RestorePresent(set_present(Some(Holder(Arc::downgrade(self)))));
         self.future.poll(poller, context)
     }
 
@@ -167,9 +167,9 @@ impl Inner {
 
 /// A section on its way to the blocking pool. If a runtime that shuts down drops it, the orphan
 /// runner takes it over.
-struct Passage(Arc<Inner>);
+struct HandOff(Arc<Inner>);
 
-impl Drop for Passage {
+impl Drop for HandOff {
     fn drop(&mut self) {
         if !self.0.has_ended() {
             run_orphan(Arc::clone(&self.0));
@@ -200,10 +200,10 @@ impl Driver {
             }
             self.alarm = None;
             if !self.inner.has_thread.swap(true, Ordering::AcqRel) {
-                let passage = Passage(Arc::clone(&self.inner));
+                let hand_off = HandOff(Arc::clone(&self.inner));
                 match Handle::try_current() {
-                    Ok(runtime) => drop(runtime.spawn_blocking(move || passage.0.finish())),
-                    Err(_) => drop(passage),
+                    Ok(runtime) => drop(runtime.spawn_blocking(move || hand_off.0.finish())),
+                    Err(_) => drop(hand_off),
                 }
             }
         }

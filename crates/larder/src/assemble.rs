@@ -16,9 +16,9 @@ use crate::options::Settings;
 use crate::typed::erased;
 
 #[cfg(feature = "redis")]
-pub(crate) use self::beyond::SharedPlan;
+pub(crate) use self::byte_tiers::SharedPlan;
 #[cfg(feature = "_codec")]
-pub(crate) use self::beyond::{TieredPlan, TypedParts, tiered};
+pub(crate) use self::byte_tiers::{TieredPlan, TypedParts, tiered};
 
 /// The configuration of the memory tier.
 pub(crate) struct MemoryPlan {
@@ -69,12 +69,12 @@ impl MemoryPlan {
 }
 
 /// The listener of a cache with keys `K`.
-pub(crate) struct Listening<K> {
+pub(crate) struct ListenerParts<K> {
     listener: EventSink,
     on_departure: OnDeparture<K>,
 }
 
-impl<K> Listening<K>
+impl<K> ListenerParts<K>
 where
     K: Hash + Eq + Clone + Send + Sync + 'static,
 {
@@ -85,9 +85,9 @@ where
     }
 }
 
-impl<K> Listening<K> {
-    fn parts(listening: Option<Self>) -> (Option<EventSink>, Option<OnDeparture<K>>) {
-        listening.map(|Self { listener, on_departure }| (listener, on_departure)).unzip()
+impl<K> ListenerParts<K> {
+    fn parts(listener: Option<Self>) -> (Option<EventSink>, Option<OnDeparture<K>>) {
+        listener.map(|Self { listener, on_departure }| (listener, on_departure)).unzip()
     }
 }
 
@@ -96,13 +96,13 @@ pub(crate) fn memory_only<K, V>(
     name: &str,
     memory: MemoryPlan,
     expiry: Expiry,
-    (clock, listening): (Arc<dyn Clock>, Option<Listening<K>>),
+    (clock, listener): (Arc<dyn Clock>, Option<ListenerParts<K>>),
 ) -> Cache<K, V>
 where
     K: Hash + Eq + Send + Sync + 'static,
     V: Clone + Send + Sync + 'static,
 {
-    let (listener, on_departure) = Listening::parts(listening);
+    let (listener, on_departure) = ListenerParts::parts(listener);
     let store = memory.store(on_departure);
     let engine = Engine::new(Parts {
         memory: erased(&store),
@@ -130,7 +130,7 @@ where
 }
 
 #[cfg(feature = "_codec")]
-mod beyond {
+mod byte_tiers {
     use std::path::{Path, PathBuf};
     #[cfg(feature = "redis")]
     use std::time::Duration;
@@ -155,13 +155,13 @@ mod beyond {
     use larder_engine::NodesPlan;
     use larder_engine::{EventSink, TierHandle, TierStack};
     use larder_tiers::memory::NullStore;
-    use larder_tiers::{FileInvalidationLog, FoundInvalidations, NullTier, Space};
+    use larder_tiers::{DiskBudget, FileInvalidationLog, FoundInvalidations, NullTier};
 
     use super::{
-        Arc, Cache, Clock, Engine, Expiry, Hash, Hints, KeptInvalidations, Listening, MemoryPlan, Parts,
+        Arc, Cache, Clock, Engine, Expiry, Hash, Hints, KeptInvalidations, ListenerParts, MemoryPlan, Parts,
         Sharing, Store, Weigh, erased,
     };
-    use crate::folder::Folder;
+    use crate::locked_dir::LockedDir;
 
     /// The configuration of a cache with byte tiers.
     pub(crate) struct TieredPlan {
@@ -191,7 +191,7 @@ mod beyond {
     pub(crate) struct TypedParts<K, V> {
         pub(crate) keys: Box<dyn KeyCodec<K>>,
         pub(crate) values: Box<dyn ValueCodec<V>>,
-        pub(crate) listening: Option<Listening<K>>,
+        pub(crate) listener: Option<ListenerParts<K>>,
     }
 
     /// The same without the types.
@@ -210,7 +210,7 @@ mod beyond {
         pub(crate) lease: Duration,
         pub(crate) coherence: Coherence,
         /// How long keys outlive a killed process; `None` for keys that do not expire.
-        pub(crate) tenancy: Option<Duration>,
+        pub(crate) ephemeral_ttl: Option<Duration>,
     }
 
     /// Builds a cache over memory and byte tiers.
@@ -219,7 +219,7 @@ mod beyond {
         K: Hash + Eq + Send + Sync + 'static,
         V: Clone + Send + Sync + 'static,
     {
-        let (listener, on_departure) = Listening::parts(parts.listening);
+        let (listener, on_departure) = ListenerParts::parts(parts.listener);
         let store = match &plan.memory {
             Some(memory) => memory.store(on_departure),
             None => Arc::new(Store::Null(NullStore)),
@@ -235,24 +235,24 @@ mod beyond {
     }
 
     /// Opens the directory and the tiers in it, if the cache has any.
-    fn open_directory(plan: &mut TieredPlan) -> Result<(Option<Arc<Folder>>, Vec<TierHandle>)> {
+    fn open_directory(plan: &mut TieredPlan) -> Result<(Option<Arc<LockedDir>>, Vec<TierHandle>)> {
         if !plan.tiers.iter().any(has_directory) {
             return Ok((None, Vec::new()));
         }
         let in_processes = plan.hints.sharing == Sharing::Processes;
-        let folder = Arc::new(Folder::open(plan.dir.take(), &plan.name, in_processes)?);
-        let space = Space::with_clock(plan.disk_bytes, Arc::clone(&plan.clock));
-        space.set_home(&folder);
-        let of_disk = (&space, plan.durability);
-        let handles = handles(folder.path(), of_disk, (plan.tiers, in_processes), &plan.clock)?;
-        Ok((Some(folder), handles))
+        let locked_dir = Arc::new(LockedDir::open(plan.dir.take(), &plan.name, in_processes)?);
+        let budget = DiskBudget::with_clock(plan.disk_bytes, Arc::clone(&plan.clock));
+        budget.set_dir(&locked_dir);
+        let of_disk = (&budget, plan.durability);
+        let handles = handles(locked_dir.path(), of_disk, (plan.tiers, in_processes), &plan.clock)?;
+        Ok((Some(locked_dir), handles))
     }
 
     /// Opens the tiers and makes an engine over them.
     fn open(mut plan: TieredPlan, parts: ErasedParts) -> Result<Arc<Engine>> {
         let in_processes = plan.hints.sharing == Sharing::Processes;
-        let (folder, mut handles) = open_directory(&mut plan)?;
-        let dir = folder.as_ref().map(|folder| folder.path().to_path_buf());
+        let (locked_dir, mut handles) = open_directory(&mut plan)?;
+        let dir = locked_dir.as_ref().map(|locked_dir| locked_dir.path().to_path_buf());
         let invalidations = match &dir {
             Some(dir) if !in_processes => invalidations(dir, plan.durability, &handles)?,
             // No log: a process does not see the invalidations in the log of another process.
@@ -297,7 +297,7 @@ mod beyond {
             stall: Some(larder_engine::STALL),
             listener,
             dir,
-            held: folder.into_iter().map(|folder| Box::new(folder) as _).collect(),
+            held: locked_dir.into_iter().map(|locked_dir| Box::new(locked_dir) as _).collect(),
         }))
     }
 
@@ -326,13 +326,13 @@ mod beyond {
         sharing: Sharing,
     ) -> Result<(TierHandle, Option<NodesPlan>)> {
         use larder_tiers::redis::{RedisOptions, RedisTier};
-        let SharedPlan { url, namespace, lease, coherence, tenancy } = plan;
-        let hears = sharing == Sharing::Distributed;
+        let SharedPlan { url, namespace, lease, coherence, ephemeral_ttl } = plan;
+        let is_distributed = sharing == Sharing::Distributed;
         let options = RedisOptions {
             clock: Arc::clone(clock),
             version,
-            notices: hears,
-            tenancy,
+            notices: is_distributed,
+            ephemeral_ttl,
             ..RedisOptions::new(url, namespace, name)
         };
         let tier = Arc::new(RedisTier::open(options)?);
@@ -340,17 +340,17 @@ mod beyond {
             // The server is reachable but not usable. The statistics, `explain` and an event report the
             // reason.
             Err(error) if error.kind() == ErrorKind::Unsupported => {
-                tracing::error!(target: "larder", cache = name, error = %error, "goes on without Redis");
+                tracing::error!(target: "larder", cache = name, error = %error, "Redis cannot be used; the cache works without it");
             }
             Err(error) if required.contains(TierKind::Redis) => return Err(error.during("build")),
             Err(error) => {
-                tracing::warn!(target: "larder", cache = name, error = %error, "goes on without Redis until it is there");
+                tracing::warn!(target: "larder", cache = name, error = %error, "Redis is unavailable; the cache works without it until it connects");
             }
             Ok(()) => {}
         }
         let bus = Arc::clone(&tier) as Arc<dyn larder_core::bus::Bus>;
         let invalidations = Arc::clone(&tier) as Arc<dyn larder_core::invalidation::SharedInvalidations>;
-        let nodes = hears.then_some(NodesPlan { bus, invalidations, lease, coherence });
+        let nodes = is_distributed.then_some(NodesPlan { bus, invalidations, lease, coherence });
         // No dirty flag: a local directory has no knowledge of the shared tier.
         Ok((TierHandle::with(tier, Arc::clone(clock), None), nodes))
     }
@@ -382,7 +382,7 @@ mod beyond {
     )]
     fn handles(
         dir: &Path,
-        (space, durability): (&Arc<Space>, Durability),
+        (budget, durability): (&Arc<DiskBudget>, Durability),
         (tiers, shared): (TierList, bool),
         clock: &Arc<dyn Clock>,
     ) -> Result<Vec<TierHandle>> {
@@ -393,7 +393,7 @@ mod beyond {
             use larder_tiers::disk::{CROSSOVER_BYTES, DiskOptions, DiskTier};
             let options = DiskOptions {
                 dir: dir.join("disk"),
-                space: space.share(),
+                budget: budget.share(),
                 crossover: CROSSOVER_BYTES,
                 durability,
             };
@@ -402,7 +402,7 @@ mod beyond {
         #[cfg(feature = "file")]
         if wants(TierKind::File) {
             use larder_tiers::file::{FileOptions, FileTier};
-            let options = FileOptions { dir: dir.join("files"), shared, space: space.share(), durability };
+            let options = FileOptions { dir: dir.join("files"), shared, budget: budget.share(), durability };
             let tier = FileTier::open(options)?;
             // No dirty flag: it would make one process clear the entries of the others.
             handles.push(match shared {
@@ -416,7 +416,7 @@ mod beyond {
     /// The handle of a tier of this directory, with its dirty flag.
     #[cfg(any(feature = "disk", feature = "file"))]
     fn handle(dir: &Path, tier: impl Tier, clock: &Arc<dyn Clock>) -> Result<TierHandle> {
-        let taint = DirtyFlag::open(&dir.join(format!("outdated-{}", tier.kind())))?;
-        Ok(TierHandle::with(Arc::new(tier), Arc::clone(clock), Some(taint)))
+        let dirty_flag = DirtyFlag::open(&dir.join(format!("outdated-{}", tier.kind())))?;
+        Ok(TierHandle::with(Arc::new(tier), Arc::clone(clock), Some(dirty_flag)))
     }
 }

@@ -20,7 +20,7 @@ use larder_engine::{
 };
 use larder_tiers::memory::Store;
 
-use crate::registry::{self, Living};
+use crate::registry::{self, AnyCache};
 use crate::typed::{TypedEngine, any, borrowed, own, typed};
 
 /// A synchronous cache handle for threads: cheap to clone and to share.
@@ -79,12 +79,12 @@ where
         #[cfg(feature = "metrics")]
         engine.set_on_last_handle(crate::metrics::publish_last);
         let cache = Self::over(TypedEngine::new(engine, memory));
-        registry::enlist(cache.living());
+        registry::register(cache.any_cache());
         cache
     }
 
     /// A weak reference to the engine for the registry and the contexts. Keeps nothing alive.
-    pub(crate) fn living(&self) -> Weak<dyn Living> {
+    pub(crate) fn any_cache(&self) -> Weak<dyn AnyCache> {
         let engine: Weak<Engine> = Arc::downgrade(&self.inner.engine);
         engine
     }
@@ -197,7 +197,7 @@ where
     pub fn get_with(&self, key: K, loader: impl FnOnce() -> V) -> V {
         match self.inner.hit(&key) {
             Some(value) => value,
-            None => infallible(self.inner.load_here(key, || Ok::<_, Infallible>(loader()))),
+            None => infallible(self.inner.load_in_thread(key, || Ok::<_, Infallible>(loader()))),
         }
     }
 
@@ -221,7 +221,7 @@ where
     {
         match self.inner.hit(&key) {
             Some(value) => Ok(value),
-            None => self.inner.load_here(key, loader),
+            None => self.inner.load_in_thread(key, loader),
         }
     }
 
@@ -656,7 +656,7 @@ where
         L: IntoIterator<Item = (K, V)>,
         E: Send + Sync + 'static,
     {
-        self.inner.load_many_here(keys.into_iter().collect(), loader)
+        self.inner.load_many_in_thread(keys.into_iter().collect(), loader)
     }
 
     /// Removes every entry from every tier.

@@ -86,13 +86,13 @@ mod builder;
 mod cache;
 mod config;
 mod context;
+#[cfg(feature = "_codec")]
+mod dir_lock;
 #[cfg(feature = "async")]
 mod entries;
 pub mod events;
 #[cfg(feature = "_codec")]
-mod folder;
-#[cfg(feature = "_codec")]
-mod lock;
+mod locked_dir;
 mod memo;
 #[cfg(feature = "metrics")]
 pub mod metrics;

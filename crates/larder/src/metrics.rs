@@ -24,7 +24,7 @@ use larder_engine::Engine;
 use once_cell::sync::Lazy;
 use parking_lot::Mutex;
 
-use crate::registry::{self, Living};
+use crate::registry::{self, AnyCache};
 
 /// The most samples that one histogram receives in one call, since most recorders take them one by one. If
 /// there are more, each bucket is sampled in proportion.
@@ -39,7 +39,7 @@ static PUBLISHED: Lazy<Mutex<Published>> = Lazy::new(Mutex::default);
 #[derive(Default)]
 struct Published {
     /// Keyed by address, which is not reused while a weak handle is held.
-    caches: HashMap<usize, (Weak<dyn Living>, Stats)>,
+    caches: HashMap<usize, (Weak<dyn AnyCache>, Stats)>,
     /// Gauges by cache and tier: entries and bytes.
     gauges: BTreeMap<(String, TierKind), (u64, u64)>,
 }
@@ -53,12 +53,12 @@ struct Published {
 /// concurrent call returns at once.
 pub fn publish() {
     // Declared first, so that it is dropped last: dropping the last handle of a cache takes the lock.
-    let caches = registry::held();
+    let caches = registry::caches_with_handles();
     let Some(mut published) = PUBLISHED.try_lock() else { return };
     describe();
     let mut gauges = BTreeMap::new();
     for cache in &caches {
-        let stats = Living::stats(&**cache);
+        let stats = AnyCache::stats(&**cache);
         for tier in stats.tiers.iter().filter(|_| !cache.is_ended()) {
             let (entries, bytes) = gauges.entry((cache.name().to_owned(), tier.kind)).or_insert((0, 0));
             *entries += tier.usage.entries;
@@ -87,7 +87,7 @@ pub(crate) fn publish_last(cache: &Engine) {
 
 impl Published {
     /// The statistics that were last published of a cache.
-    fn known(&mut self, cache: &Arc<dyn Living>) -> &mut Stats {
+    fn known(&mut self, cache: &Arc<dyn AnyCache>) -> &mut Stats {
         let address = Arc::as_ptr(cache).addr();
         &mut self.caches.entry(address).or_insert_with(|| (Arc::downgrade(cache), Stats::default())).1
     }
@@ -168,7 +168,7 @@ fn describe() {
             describe_counter!(tier_name_of(&counted), unit_of(counted.name), counted.help);
         }
     }
-    describe_counter!("larder_tier_evictions_total", Unit::Count, "Entries that a tier let go of by itself.");
+    describe_counter!("larder_tier_evictions_total", Unit::Count, "Entries that a tier removed by itself.");
     describe_counter!("larder_tier_operations_total", Unit::Count, "Calls that reached the tier.");
     describe_gauge!("larder_tier_entries", Unit::Count, "Entries that a tier holds.");
     describe_gauge!("larder_tier_bytes", Unit::Bytes, "Bytes that a tier holds.");

@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 pub(crate) const DROPPED_LIMIT: Duration = Duration::from_secs(10);
 
 /// The length of the list at which dead entries are removed for the first time.
-const LOOK_MIN: usize = 16;
+const PRUNE_MIN: usize = 16;
 
 static LIVE: Lazy<Mutex<Live>> = Lazy::new(Mutex::default);
 
@@ -23,32 +23,32 @@ static LIVE: Lazy<Mutex<Live>> = Lazy::new(Mutex::default);
 #[derive(Default)]
 struct Live {
     /// Weak: the list keeps no cache alive.
-    caches: Vec<Weak<dyn Living>>,
+    caches: Vec<Weak<dyn AnyCache>>,
     /// The length at which dead entries are removed next.
-    look_at: usize,
+    prune_at: usize,
 }
 
 impl Live {
     /// Adds a cache. Removes dead entries when the list has twice the length that the last removal left, so
     /// that adding takes amortized constant time.
-    fn add(&mut self, cache: Weak<dyn Living>) {
-        if self.caches.len() >= self.look_at.max(LOOK_MIN) {
+    fn add(&mut self, cache: Weak<dyn AnyCache>) {
+        if self.caches.len() >= self.prune_at.max(PRUNE_MIN) {
             self.caches.retain(|cache| cache.strong_count() > 0);
-            self.look_at = 2 * self.caches.len();
+            self.prune_at = 2 * self.caches.len();
         }
         self.caches.push(cache);
     }
 }
 
 /// A cache of any types, as the registry and the contexts use it.
-pub(crate) trait Living: Send + Sync {
+pub(crate) trait AnyCache: Send + Sync {
     fn name(&self) -> &str;
     fn stats(&self) -> Stats;
     fn is_ended(&self) -> bool;
     fn end(self: Arc<Self>) -> Result<()>;
 }
 
-impl Living for Engine {
+impl AnyCache for Engine {
     fn name(&self) -> &str {
         Engine::name(self)
     }
@@ -67,19 +67,19 @@ impl Living for Engine {
 }
 
 /// Adds a new cache to the list.
-pub(crate) fn enlist(cache: Weak<dyn Living>) {
+pub(crate) fn register(cache: Weak<dyn AnyCache>) {
     LIVE.lock().add(cache);
 }
 
 /// The caches with a live handle, including closed ones. Upgrades them first, so that the lock is not held
 /// during calls on them: the last handle of one may be dropped meanwhile.
-pub(crate) fn held() -> Vec<Arc<dyn Living>> {
+pub(crate) fn caches_with_handles() -> Vec<Arc<dyn AnyCache>> {
     LIVE.lock().caches.iter().filter_map(Weak::upgrade).collect()
 }
 
 /// The caches with a live handle that are not closed.
-pub(crate) fn live() -> Vec<Arc<dyn Living>> {
-    held().into_iter().filter(|cache| !cache.is_ended()).collect()
+pub(crate) fn live() -> Vec<Arc<dyn AnyCache>> {
+    caches_with_handles().into_iter().filter(|cache| !cache.is_ended()).collect()
 }
 
 /// Closes every live cache of this process, the newest first. Also waits for caches that are already being
@@ -100,7 +100,7 @@ pub(crate) fn live() -> Vec<Arc<dyn Living>> {
 /// ```
 pub fn close_all() -> Result<()> {
     let mut outcome = Ok(());
-    for cache in held().into_iter().rev() {
+    for cache in caches_with_handles().into_iter().rev() {
         // An error of a close that another caller began is returned to that caller, not here.
         let is_others = cache.is_ended();
         let ended = cache.end();
@@ -139,8 +139,10 @@ impl fmt::Display for NamedStats {
 /// # Ok::<(), larder::Error>(())
 /// ```
 pub fn all_stats() -> Vec<NamedStats> {
-    let row =
-        |cache: Arc<dyn Living>| NamedStats { name: cache.name().to_owned(), stats: Living::stats(&*cache) };
+    let row = |cache: Arc<dyn AnyCache>| NamedStats {
+        name: cache.name().to_owned(),
+        stats: AnyCache::stats(&*cache),
+    };
     live().into_iter().map(row).collect()
 }
 
@@ -150,7 +152,7 @@ mod tests {
 
     struct Nameless;
 
-    impl Living for Nameless {
+    impl AnyCache for Nameless {
         fn name(&self) -> &str {
             "nameless"
         }
@@ -168,8 +170,8 @@ mod tests {
         }
     }
 
-    fn add_one(live: &mut Live) -> Arc<dyn Living> {
-        let cache: Arc<dyn Living> = Arc::new(Nameless);
+    fn add_one(live: &mut Live) -> Arc<dyn AnyCache> {
+        let cache: Arc<dyn AnyCache> = Arc::new(Nameless);
         live.add(Arc::downgrade(&cache));
         cache
     }
@@ -181,9 +183,9 @@ mod tests {
         let (mut live, mut looks) = (Live::default(), 0);
         let held: Vec<_> = (0..100_000)
             .map(|_| {
-                let before = live.look_at;
+                let before = live.prune_at;
                 let cache = add_one(&mut live);
-                looks += usize::from(live.look_at != before);
+                looks += usize::from(live.prune_at != before);
                 cache
             })
             .collect();
@@ -197,7 +199,7 @@ mod tests {
         let held: Vec<_> = (0..50).map(|_| add_one(&mut live)).collect();
         for _ in 0..1000 {
             drop(add_one(&mut live));
-            assert!(live.caches.len() <= 2 * held.len() + LOOK_MIN, "{}", live.caches.len());
+            assert!(live.caches.len() <= 2 * held.len() + PRUNE_MIN, "{}", live.caches.len());
         }
         let left: Vec<_> = live.caches.iter().filter_map(Weak::upgrade).collect();
         assert!(left.iter().zip(&held).all(|(left, held)| Arc::ptr_eq(left, held)), "in their order");

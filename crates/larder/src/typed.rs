@@ -60,7 +60,7 @@ where
 pub(crate) fn typed<V: Clone + Send + Sync + 'static>(value: Value) -> V {
     match value.into_inner() {
         Some(value) => value,
-        None => unreachable!("a value of another type in a cache of {}", std::any::type_name::<V>()),
+        None => unreachable!("the value is not of the type {} of the cache", std::any::type_name::<V>()),
     }
 }
 
@@ -68,7 +68,7 @@ pub(crate) fn typed<V: Clone + Send + Sync + 'static>(value: Value) -> V {
 fn typed_error<E: Send + Sync + 'static>(error: AnyError) -> Arc<E> {
     match error.into_shared() {
         Some(error) => error,
-        None => unreachable!("an error of another type than {}", std::any::type_name::<E>()),
+        None => unreachable!("the error is not of the type {}", std::any::type_name::<E>()),
     }
 }
 
@@ -140,7 +140,7 @@ where
     }
 
     /// Returns the value of `key`, from the engine, from another caller's load, or from the loader.
-    pub(crate) fn load_here<E, L>(&self, key: K, loader: impl FnOnce() -> L) -> Result<V, Arc<E>>
+    pub(crate) fn load_in_thread<E, L>(&self, key: K, loader: impl FnOnce() -> L) -> Result<V, Arc<E>>
     where
         E: Send + Sync + 'static,
         L: Loads<V, E>,
@@ -166,7 +166,7 @@ where
         }
     }
 
-    /// As [`load_here`](Self::load_here), for a task.
+    /// As [`load_in_thread`](Self::load_in_thread), for a task.
     #[cfg(feature = "async")]
     pub(crate) async fn load_in_task<E, L>(
         &self,
@@ -206,7 +206,7 @@ where
     }
 
     /// Returns the values of `keys`; loads the missing ones with a batch loader.
-    pub(crate) fn load_many_here<E, L>(
+    pub(crate) fn load_many_in_thread<E, L>(
         &self,
         keys: Vec<K>,
         mut loader: impl FnMut(Vec<K>) -> Result<L, E>,
@@ -228,7 +228,7 @@ where
         Ok(batch.into_values().into_iter().map(|value| value.map(typed)).collect())
     }
 
-    /// As [`load_many_here`](Self::load_many_here), for a task.
+    /// As [`load_many_in_thread`](Self::load_many_in_thread), for a task.
     #[cfg(feature = "async")]
     pub(crate) async fn load_many_in_task<E, L, Fut>(
         &self,

@@ -53,8 +53,8 @@ pub(crate) fn answer(function: &Function, keys: &Argument, items: &Items) -> Tok
     let handle = companions::handle(function, None);
     let load = load(function, keys, items);
     let inner = inner(function);
-    let asked = quote!(#root::__private::Asked { keys: __larder_key, items: &#name[..] });
-    let call = expand::call(function, "call_batch", &[handle, asked, load, quote!(|value| #inner)]);
+    let input = quote!(#root::__private::BatchInput { keys: __larder_key, items: &#name[..] });
+    let call = expand::call(function, "call_batch", &[handle, input, load, quote!(|value| #inner)]);
     let failed = match (has_errors(function), &function.options.share_err) {
         (true, Some(share)) => {
             let error = quote_spanned!(share.span()=> #root::__private::shared(error, #share));

@@ -12,7 +12,7 @@ use crate::version;
 
 /// All companions, and the hidden functions that they share.
 pub(crate) fn all(function: &Function) -> TokenStream {
-    let hidden = [checked(function), slot(function), cache(function)];
+    let hidden = [checked(function), lazy_cache(function), cache(function)];
     let by_key = [purge(function), contains(function), get(function)];
     let whole = [clear, flush, set_ttl, stats, whole_cache].map(|companion| companion(function));
     let invalidate_tag = function.options.tags.is_some().then(|| invalidate_tag(function));
@@ -44,14 +44,14 @@ fn checked(function: &Function) -> TokenStream {
 }
 
 /// The static that holds the cache.
-fn slot(function: &Function) -> TokenStream {
-    let (root, name) = (&function.root, function.hidden("slot"));
+fn lazy_cache(function: &Function) -> TokenStream {
+    let (root, name) = (&function.root, function.hidden("lazy_cache"));
     quote! {
         #[doc(hidden)]
         #[inline]
-        fn #name() -> &'static #root::__private::Slot {
-            static SLOT: #root::__private::Slot = #root::__private::Slot::new();
-            &SLOT
+        fn #name() -> &'static #root::__private::LazyCache {
+            static CACHE: #root::__private::LazyCache = #root::__private::LazyCache::new();
+            &CACHE
         }
     }
 }
@@ -60,7 +60,7 @@ fn slot(function: &Function) -> TokenStream {
 /// key expressions.
 fn cache(function: &Function) -> TokenStream {
     let root = &function.root;
-    let (name, slot) = (function.hidden("cache"), function.hidden("slot"));
+    let (name, lazy_cache) = (function.hidden("cache"), function.hidden("lazy_cache"));
     let value = function.stored();
     let (given, suffix) = names(function);
     let builder = quote::format_ident!("{}", function.tier.name());
@@ -79,7 +79,7 @@ fn cache(function: &Function) -> TokenStream {
         #[allow(clippy::type_complexity)]
         fn #name<__LarderKey: #bound #clone>() -> #opened {
             #root::__private::#open(
-                Self::#slot(),
+                Self::#lazy_cache(),
                 #root::__private::Owner::of::<Self>(#given, #suffix),
                 |name| #root::__private::#builder::<__LarderKey, #value>(name)#options.build(),
             )
@@ -234,20 +234,20 @@ fn shell(function: &Function) -> (TokenStream, TokenStream, TokenStream) {
 
 fn purge(function: &Function) -> TokenStream {
     if function.batch().is_some() {
-        let doc = "Removes what is stored for these keys; how many there were.";
+        let doc = "Removes the entries of these keys. Returns how many there were.";
         return ByKey { name: "purge", doc, answer: quote!(u64), call: quote!(purge_many) }.written(function);
     }
-    let doc = "Removes what is stored for these arguments; whether there was something.";
+    let doc = "Removes the entry of these arguments. Returns whether there was one.";
     ByKey { name: "purge", doc, answer: quote!(bool), call: quote!(purge) }.written(function)
 }
 
 fn contains(function: &Function) -> TokenStream {
     if function.batch().is_some() {
-        let doc = "Whether something is stored, for each of these keys.";
+        let doc = "Returns for each of these keys whether it has an entry.";
         let answer = quote!(::std::vec::Vec<bool>);
         return ByKey { name: "contains", doc, answer, call: quote!(contains_many) }.written(function);
     }
-    let doc = "Whether something is stored for these arguments.";
+    let doc = "Returns whether these arguments have an entry.";
     ByKey { name: "contains", doc, answer: quote!(bool), call: quote!(contains) }.written(function)
 }
 
@@ -255,11 +255,11 @@ fn get(function: &Function) -> TokenStream {
     let value = function.answer.value(&function.root);
     let answer = quote!(::core::option::Option<#value>);
     if function.batch().is_some() {
-        let doc = "What is stored for each of these keys; never runs the function.";
+        let doc = "Returns the stored value of each of these keys. Never runs the function.";
         let answer = quote!(::std::vec::Vec<#answer>);
         return ByKey { name: "get", doc, answer, call: quote!(get_many) }.written(function);
     }
-    let doc = "What is stored for these arguments; never runs the function.";
+    let doc = "Returns the stored value for these arguments. Never runs the function.";
     ByKey { name: "get", doc, answer, call: quote!(get) }.written(function)
 }
 
@@ -302,9 +302,9 @@ fn lints() -> TokenStream {
 
 /// Maps an error: if the cache could not be opened, it gives the reason.
 fn explained(function: &Function) -> TokenStream {
-    let (root, slot) = (&function.root, function.hidden("slot"));
+    let (root, lazy_cache) = (&function.root, function.hidden("lazy_cache"));
     quote!(.map_err(|error| {
-        Self::#slot().why(#root::__private::Owner::of::<Self>(::core::option::Option::None, ""), error)
+        Self::#lazy_cache().why(#root::__private::Owner::of::<Self>(::core::option::Option::None, ""), error)
     }))
 }
 
@@ -329,13 +329,12 @@ fn over_all(function: &Function, name: &str, doc: &str, answer: &TokenStream) ->
 
 fn clear(function: &Function) -> TokenStream {
     let root = &function.root;
-    over_all(function, "clear", "Removes everything that is stored.", &quote!(#root::Result<()>))
+    over_all(function, "clear", "Removes all entries.", &quote!(#root::Result<()>))
 }
 
 fn flush(function: &Function) -> TokenStream {
     let root = &function.root;
-    let doc =
-        "Hands what is stored to the operating system: it survives the end of the process from here on.";
+    let doc = "Writes buffered entries to the operating system, so that they survive the end of the process.";
     over_all(function, "flush", doc, &quote!(#root::Result<()>))
 }
 
@@ -371,7 +370,7 @@ fn whole_cache(function: &Function) -> TokenStream {
             quote!(impl #bounds)
         }
     };
-    let doc = "The cache of this function, or why it could not be opened.";
+    let doc = "Returns the cache of this function, or the error of opening it.";
     over_all(function, "cache", doc, &quote!(#root::Result<#root::#cache<#key, #value>>))
 }
 
@@ -387,11 +386,11 @@ fn key_bounds(function: &Function) -> TokenStream {
 /// Needs no key, and does not open the cache.
 fn stats(function: &Function) -> TokenStream {
     let (vis, root) = (&function.item.vis, &function.root);
-    let (name, slot) = (function.companion("stats"), function.hidden("slot"));
+    let (name, lazy_cache) = (function.companion("stats"), function.hidden("lazy_cache"));
     quote! {
         /// Statistics of the cache; all zero before its first use.
         #vis fn #name() -> #root::Stats {
-            Self::#slot().stats(#root::__private::Owner::of::<Self>(::core::option::Option::None, ""))
+            Self::#lazy_cache().stats(#root::__private::Owner::of::<Self>(::core::option::Option::None, ""))
         }
     }
 }
@@ -403,7 +402,7 @@ fn uncached(function: &Function) -> TokenStream {
     let lints = item.attrs.iter().filter(|attribute| is_lint(attribute));
     let mut signature = item.sig.clone();
     signature.ident = function.companion("uncached");
-    let doc = "Runs the function; looks nothing up and stores nothing.";
+    let doc = "Runs the function, without a look-up and without storing its result.";
     quote! {
         #[doc = #doc]
         #(#lints)*

@@ -33,7 +33,7 @@ fn expanded(function: &Function) -> TokenStream {
         true => quote!(#cached #companions),
         false => {
             let (vis, name) = (&function.item.vis, &function.item.sig.ident);
-            let doc = format!("What goes with the cached function [`{name}`](fn@{name}).");
+            let doc = format!("The companions of the cached function [`{name}`](fn@{name}).");
             let root = &function.root;
             quote! {
                 #cached

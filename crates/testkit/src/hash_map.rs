@@ -13,7 +13,7 @@ type Frames = HashMap<Box<[u8]>, Bytes>;
 
 /// A storage in memory that outlives the tiers on it. Clones share one storage.
 #[derive(Clone, Debug, Default)]
-pub struct Shelf(Arc<Mutex<Frames>>);
+pub struct MapStorage(Arc<Mutex<Frames>>);
 
 /// A tier that keeps frames in a hash map: the reference that other tiers are compared
 /// with.
@@ -33,20 +33,20 @@ pub struct Shelf(Arc<Mutex<Frames>>);
 pub struct HashMapTier {
     kind: TierKind,
     capability: Capability,
-    frames: Mutex<Option<Shelf>>,
+    frames: Mutex<Option<MapStorage>>,
 }
 
 impl HashMapTier {
     /// Creates an empty tier of kind `Disk` with a storage of its own.
     pub fn new() -> Self {
-        let tier = Self::on(&Shelf::default());
+        let tier = Self::on(&MapStorage::default());
         let capability = Capability { persistent: false, ..tier.capability };
         tier.with_capability(capability)
     }
 
-    /// Opens a tier of kind `Disk` on `shelf`, with the entries that earlier tiers left
+    /// Opens a tier of kind `Disk` on `storage`, with the entries that earlier tiers left
     /// there.
-    pub fn on(shelf: &Shelf) -> Self {
+    pub fn on(storage: &MapStorage) -> Self {
         let capability = Capability {
             stores: true,
             persistent: true,
@@ -57,7 +57,7 @@ impl HashMapTier {
             tells: false,
             frame_bytes_max: u64::MAX,
         };
-        Self { kind: TierKind::Disk, capability, frames: Mutex::new(Some(shelf.clone())) }
+        Self { kind: TierKind::Disk, capability, frames: Mutex::new(Some(storage.clone())) }
     }
 
     /// Returns the tier with another kind.
@@ -74,10 +74,10 @@ impl HashMapTier {
     }
 
     fn on_frames<T>(&self, operation: &'static str, work: impl FnOnce(&mut Frames) -> T) -> Result<T> {
-        let shelf = self.frames.lock().clone().ok_or_else(|| {
+        let storage = self.frames.lock().clone().ok_or_else(|| {
             Error::new(ErrorKind::Closed, "the tier is closed").in_tier(self.kind).during(operation)
         })?;
-        let mut frames = shelf.0.lock();
+        let mut frames = storage.0.lock();
         Ok(work(&mut frames))
     }
 

@@ -36,7 +36,7 @@ pub mod workload;
 pub use block_on::block_on;
 pub use clock::ManualClock;
 pub use faulty::{FaultyTier, Operation, Times};
-pub use hash_map::{HashMapTier, Shelf};
+pub use hash_map::{HashMapTier, MapStorage};
 pub use not_run::not_run;
 pub use quota::QuotaTier;
 pub use redis::cluster::RedisCluster;

@@ -182,8 +182,8 @@ impl Workload {
 
     /// Returns the output of a call; `None` if it was dropped when it had to wait.
     async fn patience<T>(&self, rng: &mut Rng, call: impl Future<Output = T> + Send) -> Option<T> {
-        let gives_up = rng.u32(0..100) < self.given_up;
-        Impatient { call: Box::pin(call), gives_up }.await
+        let drops_at_first_wait = rng.u32(0..100) < self.given_up;
+        DropsAtFirstWait { call: Box::pin(call), drops_at_first_wait }.await
     }
 }
 
@@ -194,18 +194,18 @@ fn end_found<E>(recorder: &mut Recorder, call: crate::history::Begun, found: Res
 }
 
 /// A future that may be dropped when it has to wait for the first time.
-struct Impatient<F> {
+struct DropsAtFirstWait<F> {
     call: Pin<Box<F>>,
-    gives_up: bool,
+    drops_at_first_wait: bool,
 }
 
-impl<F: Future> Future for Impatient<F> {
+impl<F: Future> Future for DropsAtFirstWait<F> {
     type Output = Option<F::Output>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         match self.call.as_mut().poll(context) {
             Poll::Ready(output) => Poll::Ready(Some(output)),
-            Poll::Pending if self.gives_up => Poll::Ready(None),
+            Poll::Pending if self.drops_at_first_wait => Poll::Ready(None),
             Poll::Pending => Poll::Pending,
         }
     }

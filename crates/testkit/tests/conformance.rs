@@ -12,19 +12,19 @@ use larder_core::memory::{Bounds, Lifetimes, MemoryStore, Record, Removed};
 use larder_core::tier::{BoxFuture, Capability, Tier, TierKind, Usage};
 use larder_core::{Bytes, Error, ErrorKind, Result};
 use larder_testkit::conformance::{self, Outcome, Subject};
-use larder_testkit::{FaultyTier, HashMapTier, Shelf};
+use larder_testkit::{FaultyTier, HashMapTier, MapStorage};
 use parking_lot::Mutex;
 
-fn on_a_shelf() -> Subject {
+fn on_a_map() -> Subject {
     Subject::new("hash map", || {
-        let shelf = Shelf::default();
-        move || HashMapTier::on(&shelf)
+        let storage = MapStorage::default();
+        move || HashMapTier::on(&storage)
     })
 }
 
 #[test]
 fn correct_tier_passes() {
-    let subject = on_a_shelf();
+    let subject = on_a_map();
     for subject in [subject.through_arc(), subject.through_box(), subject] {
         conformance::run(&subject).assert_all();
     }
@@ -32,7 +32,7 @@ fn correct_tier_passes() {
 
 #[test]
 fn wrapped_tier_passes() {
-    let subject = on_a_shelf().wrapped("with faults", |tier| Box::new(FaultyTier::new(tier)));
+    let subject = on_a_map().wrapped("with faults", |tier| Box::new(FaultyTier::new(tier)));
     conformance::run(&subject).assert_all();
 }
 
@@ -48,9 +48,9 @@ fn checks_excluded_by_the_capability_are_not_applicable() {
 #[test]
 fn size_limit_and_declared_blocking_are_checked() {
     let subject = Subject::new("small", || {
-        let shelf = Shelf::default();
+        let storage = MapStorage::default();
         move || {
-            let tier = HashMapTier::on(&shelf);
+            let tier = HashMapTier::on(&storage);
             let capability = Capability { frame_bytes_max: 2 << 20, blocking: true, ..tier.capability() };
             tier.with_capability(capability)
         }
@@ -146,8 +146,8 @@ impl Tier for Broken {
 
 fn caught(flaw: Flaw) -> Vec<&'static str> {
     let subject = Subject::new("broken", move || {
-        let shelf = Shelf::default();
-        move || Broken { tier: HashMapTier::on(&shelf), flaw }
+        let storage = MapStorage::default();
+        move || Broken { tier: HashMapTier::on(&storage), flaw }
     });
     conformance::run(&subject).failed()
 }

@@ -27,7 +27,7 @@ use larder_core::key::EncodedKey;
 use larder_core::place::Kind;
 use larder_core::tier::Tier;
 use larder_core::{Bytes, Durability};
-use larder_tiers::Space;
+use larder_tiers::DiskBudget;
 use larder_tiers::disk::{CROSSOVER_BYTES, DiskOptions, DiskTier};
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
@@ -59,7 +59,7 @@ fn measure(size: usize, budget: u64, fill: u64) -> Result<()> {
     let crossover = variable("CROSSOVER", CROSSOVER_BYTES)?;
     let tier = DiskTier::open(DiskOptions {
         dir: dir.path().to_owned(),
-        space: Space::new(budget).share(),
+        budget: DiskBudget::new(budget).share(),
         crossover,
         durability: Durability::Buffered,
     })?;

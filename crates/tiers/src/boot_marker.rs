@@ -28,16 +28,16 @@ const BOOT_AT: usize = 8;
 const SUM_AT: usize = 24;
 const LEN: usize = 32;
 
-/// How the directory was left by the last process that had it open.
+/// How the last process that had the directory open left it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Past {
+pub(crate) enum LastShutdown {
     /// The directory was closed, and all of its data is durable.
     Closed,
     /// The process ended without closing it, in the present boot: all data that was handed to the
     /// operating system is there.
     Killed,
     /// The machine went down, and acknowledged writes had been synced.
-    Downed,
+    MachineDown,
     /// Nothing in the directory is trusted.
     Unknown,
 }
@@ -48,12 +48,12 @@ pub(crate) struct Marker {
     dir: PathBuf,
     durability: Durability,
     boot: Option<u128>,
-    standing: Mutex<Standing>,
+    state: Mutex<MarkerState>,
 }
 
 /// Whether the marker file exists. The lock is held while that changes.
 #[derive(Debug)]
-struct Standing {
+struct MarkerState {
     is_withdrawn: bool,
     /// How often the marker was withdrawn.
     #[cfg(feature = "disk")]
@@ -62,16 +62,17 @@ struct Standing {
 
 impl Marker {
     /// Reads the marker of the existing directory `dir`. Changes nothing on disk.
-    pub(crate) fn find(dir: &Path, durability: Durability) -> (Self, Past) {
+    pub(crate) fn find(dir: &Path, durability: Durability) -> (Self, LastShutdown) {
         let boot = this_boot();
-        let past = fs::read(dir.join(NAME)).map_or(Past::Unknown, |bytes| past(&bytes, boot));
-        let standing = Mutex::new(Standing {
+        let last_shutdown =
+            fs::read(dir.join(NAME)).map_or(LastShutdown::Unknown, |bytes| last_shutdown(&bytes, boot));
+        let state = Mutex::new(MarkerState {
             is_withdrawn: true,
             #[cfg(feature = "disk")]
             withdrawals: 0,
         });
-        let marker = Self { dir: dir.to_owned(), durability, boot, standing };
-        (marker, past)
+        let marker = Self { dir: dir.to_owned(), durability, boot, state };
+        (marker, last_shutdown)
     }
 
     /// The durability that the directory was opened with.
@@ -83,7 +84,7 @@ impl Marker {
     /// Returns whether the marker is deleted, so that nothing in the directory is trusted.
     #[cfg(feature = "disk")]
     pub(crate) fn is_withdrawn(&self) -> bool {
-        self.standing.lock().is_withdrawn
+        self.state.lock().is_withdrawn
     }
 
     /// Returns whether the system has a boot id. Only then can a directory that was not closed be
@@ -98,37 +99,37 @@ impl Marker {
     /// Waits until the marker is durable. Otherwise a machine that goes down could leave the former
     /// marker, which says closed, beside changes that are torn.
     pub(crate) fn open(&self) -> io::Result<()> {
-        self.open_as(&mut self.standing.lock())
+        self.open_as(&mut self.state.lock())
     }
 
-    fn open_as(&self, standing: &mut Standing) -> io::Result<()> {
-        self.write(OPEN, standing).or_else(|error| {
-            standing.is_withdrawn = false;
-            self.take_away(standing).map_err(|_| error)
+    fn open_as(&self, state: &mut MarkerState) -> io::Result<()> {
+        self.write(OPEN, state).or_else(|error| {
+            state.is_withdrawn = false;
+            self.delete(state).map_err(|_| error)
         })
     }
 
     /// Writes a marker that says that all data is durable. Nothing may change afterwards.
     pub(crate) fn close(&self) -> io::Result<()> {
-        self.write(CLOSED, &mut self.standing.lock())
+        self.write(CLOSED, &mut self.state.lock())
     }
 
     /// Deletes the marker, so that nothing is trusted unless [`restore`](Self::restore) writes it
     /// again.
     #[cfg(feature = "disk")]
     pub(crate) fn withdraw(&self) -> io::Result<()> {
-        let mut standing = self.standing.lock();
-        standing.withdrawals += 1;
-        self.take_away(&mut standing)
+        let mut state = self.state.lock();
+        state.withdrawals += 1;
+        self.delete(&mut state)
     }
 
-    fn take_away(&self, standing: &mut Standing) -> io::Result<()> {
-        if standing.is_withdrawn {
+    fn delete(&self, state: &mut MarkerState) -> io::Result<()> {
+        if state.is_withdrawn {
             return Ok(());
         }
         match fs::remove_file(self.dir.join(NAME)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => standing.is_withdrawn = true,
+            _ => state.is_withdrawn = true,
         }
         if self.durability == Durability::Synced { sync_dir(&self.dir) } else { Ok(()) }
     }
@@ -136,29 +137,29 @@ impl Marker {
     /// How often the marker was withdrawn.
     #[cfg(feature = "disk")]
     pub(crate) fn withdrawals(&self) -> u64 {
-        self.standing.lock().withdrawals
+        self.state.lock().withdrawals
     }
 
     /// Writes the marker again after it was withdrawn, unless it was withdrawn more than
     /// `withdrawals` times.
     #[cfg(feature = "disk")]
     pub(crate) fn restore(&self, withdrawals: u64) -> io::Result<()> {
-        let mut standing = self.standing.lock();
-        let is_made_up_for = standing.is_withdrawn && standing.withdrawals == withdrawals;
-        if is_made_up_for { self.open_as(&mut standing) } else { Ok(()) }
+        let mut state = self.state.lock();
+        let is_covered = state.is_withdrawn && state.withdrawals == withdrawals;
+        if is_covered { self.open_as(&mut state) } else { Ok(()) }
     }
 
-    fn write(&self, state: u8, standing: &mut Standing) -> io::Result<()> {
+    fn write(&self, byte: u8, state: &mut MarkerState) -> io::Result<()> {
         let draft = self.dir.join(DRAFT);
         let mut options = OpenOptions::new();
         options.create(true).write(true).truncate(true);
         #[cfg(unix)]
         std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
         let mut file = options.open(&draft)?;
-        file.write_all(&self.bytes(state))?;
+        file.write_all(&self.bytes(byte))?;
         file.sync_all()?;
         fs::rename(&draft, self.dir.join(NAME))?;
-        standing.is_withdrawn = false;
+        state.is_withdrawn = false;
         sync_dir(&self.dir)
     }
 
@@ -176,18 +177,18 @@ impl Marker {
 }
 
 /// Interprets the bytes of a marker. `now` is the present boot.
-fn past(bytes: &[u8], now: Option<u128>) -> Past {
-    let Ok(bytes) = <&[u8; LEN]>::try_from(bytes) else { return Past::Unknown };
-    let (said, sum) = bytes.split_at(SUM_AT);
-    if !said.starts_with(MAGIC) || said[4] != VERSION || sum != xxh3_64(said).to_le_bytes() {
-        return Past::Unknown;
+fn last_shutdown(bytes: &[u8], now: Option<u128>) -> LastShutdown {
+    let Ok(bytes) = <&[u8; LEN]>::try_from(bytes) else { return LastShutdown::Unknown };
+    let (head, sum) = bytes.split_at(SUM_AT);
+    if !head.starts_with(MAGIC) || head[4] != VERSION || sum != xxh3_64(head).to_le_bytes() {
+        return LastShutdown::Unknown;
     }
-    let boot = &said[BOOT_AT..];
-    match (said[5], now.is_some_and(|now| boot == now.to_le_bytes()), said[6]) {
-        (CLOSED, ..) => Past::Closed,
-        (OPEN, true, _) => Past::Killed,
-        (OPEN, false, 1) => Past::Downed,
-        _ => Past::Unknown,
+    let boot = &head[BOOT_AT..];
+    match (head[5], now.is_some_and(|now| boot == now.to_le_bytes()), head[6]) {
+        (CLOSED, ..) => LastShutdown::Closed,
+        (OPEN, true, _) => LastShutdown::Killed,
+        (OPEN, false, 1) => LastShutdown::MachineDown,
+        _ => LastShutdown::Unknown,
     }
 }
 
@@ -211,25 +212,28 @@ pub(crate) fn pretend_reboot(dir: &Path) {
 mod tests {
     use super::*;
 
-    fn found(dir: &Path) -> Past {
+    fn found(dir: &Path) -> LastShutdown {
         Marker::find(dir, Durability::Buffered).1
     }
 
     #[test]
     fn marker_tells_how_the_directory_was_left() {
         let dir = tempfile::tempdir().unwrap();
-        for (durability, downed) in
-            [(Durability::Buffered, Past::Unknown), (Durability::Synced, Past::Downed)]
+        for (durability, after_reboot) in
+            [(Durability::Buffered, LastShutdown::Unknown), (Durability::Synced, LastShutdown::MachineDown)]
         {
             let (marker, _) = Marker::find(dir.path(), durability);
             marker.open().unwrap();
-            assert_eq!(found(dir.path()), if marker.knows_boot() { Past::Killed } else { downed });
+            assert_eq!(
+                found(dir.path()),
+                if marker.knows_boot() { LastShutdown::Killed } else { after_reboot }
+            );
             pretend_reboot(dir.path());
-            assert_eq!(found(dir.path()), downed);
+            assert_eq!(found(dir.path()), after_reboot);
             marker.close().unwrap();
-            assert_eq!(found(dir.path()), Past::Closed);
+            assert_eq!(found(dir.path()), LastShutdown::Closed);
             pretend_reboot(dir.path());
-            assert_eq!(found(dir.path()), Past::Closed);
+            assert_eq!(found(dir.path()), LastShutdown::Closed);
         }
     }
 
@@ -237,14 +241,14 @@ mod tests {
     #[test]
     fn withdrawn_marker_is_absent_until_it_is_restored() {
         let dir = tempfile::tempdir().unwrap();
-        let (marker, past) = Marker::find(dir.path(), Durability::Buffered);
-        assert_eq!(past, Past::Unknown);
+        let (marker, last_shutdown) = Marker::find(dir.path(), Durability::Buffered);
+        assert_eq!(last_shutdown, LastShutdown::Unknown);
         marker.open().unwrap();
         marker.withdraw().unwrap();
         marker.withdraw().unwrap();
-        assert_eq!(found(dir.path()), Past::Unknown);
+        assert_eq!(found(dir.path()), LastShutdown::Unknown);
         marker.restore(1).unwrap();
-        assert_eq!(found(dir.path()), Past::Unknown, "a second change was not made up for");
+        assert_eq!(found(dir.path()), LastShutdown::Unknown, "a second change is not in the flush");
         marker.restore(2).unwrap();
         assert!(dir.path().join(NAME).exists());
     }
@@ -255,11 +259,11 @@ mod tests {
         Marker::find(dir.path(), Durability::Synced).0.close().unwrap();
         let whole = fs::read(dir.path().join(NAME)).unwrap();
         for at in 0..whole.len() {
-            assert_eq!(past(&whole[..at], None), Past::Unknown, "{at} bytes");
+            assert_eq!(last_shutdown(&whole[..at], None), LastShutdown::Unknown, "{at} bytes");
             for bit in 0..8 {
                 let mut bytes = whole.clone();
                 bytes[at] ^= 1 << bit;
-                assert_eq!(past(&bytes, None), Past::Unknown, "bit {bit} of byte {at}");
+                assert_eq!(last_shutdown(&bytes, None), LastShutdown::Unknown, "bit {bit} of byte {at}");
             }
         }
     }

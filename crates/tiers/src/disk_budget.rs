@@ -19,7 +19,7 @@ const PART: u64 = 16;
 /// Smallest additional reserve, in bytes. A tier may ask for more.
 const RESERVE_MIN: u64 = 64 << 10;
 /// Longest time between two checks of the free space, as long as there are writes.
-const LOOK_PAUSE: Duration = Duration::from_millis(100);
+const CHECK_PAUSE: Duration = Duration::from_millis(100);
 /// Shortest time between two steps of the budget below the used space.
 ///
 /// If other programs fill the disk as fast as this cache frees it, the cache loses a part of its
@@ -28,36 +28,36 @@ const SHRINK_PAUSE: Duration = Duration::from_secs(1);
 /// How long a limit is kept that the file system does not report, such as a quota.
 const QUOTA_LIFE: Duration = Duration::from_secs(30);
 
-/// The owner of the directory in which the tiers of a cache lie.
-pub trait Home: Send + Sync {
-    /// Makes sure that the directory exists and that this owner holds its lock. Creates the
-    /// directory again if it was removed.
+/// The directory in which the tiers of a cache lie, as its owner holds it.
+pub trait CacheDir: Send + Sync {
+    /// Ensures that the directory exists and that this owner holds its lock. Creates the directory
+    /// again if it was removed.
     ///
     /// # Errors
     /// `ErrorKind::Unavailable` when the directory cannot be created, or when another process
     /// created and locked it first. Nothing may be written there then.
-    fn renew(&self) -> Result<()>;
+    fn ensure(&self) -> Result<()>;
 }
 
 /// The disk budget of one cache, in bytes, shared by its tiers.
-pub struct Space {
+pub struct DiskBudget {
     limit: u64,
     used: AtomicU64,
-    /// The present budget: `limit`, or less while the disk has less room.
-    budget: AtomicU64,
+    /// `limit`, or less while the disk has less room.
+    effective_limit: AtomicU64,
     /// Bytes of the disk to keep free, in addition to one part in [`PART`].
     reserve: AtomicU64,
     /// Bytes written since the last check of the free space.
     written: AtomicU64,
-    medium: Mutex<Medium>,
+    disk: Mutex<DiskState>,
     clock: Arc<dyn Clock>,
     /// Weak: the lock of the directory ends with the cache, and tiers may live longer.
-    home: OnceLock<Weak<dyn Home>>,
+    dir: OnceLock<Weak<dyn CacheDir>>,
 }
 
 /// What is known of the file system. Times are since the start of the clock.
 #[derive(Debug, Default)]
-struct Medium {
+struct DiskState {
     /// Time of the next check of the free space.
     due: Duration,
     /// Lower bound of the budget, and when it ends.
@@ -66,10 +66,10 @@ struct Medium {
     /// system reported free space.
     quota: Option<(u64, Duration)>,
     /// Whether a caller was told that the disk has less room than the limit.
-    is_told: bool,
+    is_reported: bool,
 }
 
-impl Space {
+impl DiskBudget {
     /// Creates a budget of `limit` bytes, none of it used.
     pub fn new(limit: u64) -> Arc<Self> {
         Self::with_clock(limit, Arc::new(SystemClock))
@@ -80,12 +80,12 @@ impl Space {
         Arc::new(Self {
             limit,
             used: AtomicU64::new(0),
-            budget: AtomicU64::new(limit),
+            effective_limit: AtomicU64::new(limit),
             reserve: AtomicU64::new(RESERVE_MIN),
             written: AtomicU64::new(0),
-            medium: Mutex::default(),
+            disk: Mutex::default(),
             clock,
-            home: OnceLock::new(),
+            dir: OnceLock::new(),
         })
     }
 
@@ -95,20 +95,20 @@ impl Space {
     }
 
     /// The present budget, in bytes: less than [`limit`](Self::limit) while the disk has less room.
-    pub fn budget(&self) -> u64 {
-        self.budget.load(Ordering::Acquire)
+    pub fn effective_limit(&self) -> u64 {
+        self.effective_limit.load(Ordering::Acquire)
     }
 
-    /// Sets the owner that tiers call when they find that their directory was removed. Only the
+    /// Sets what tiers call when they find that their directory was removed. Only the
     /// first call has an effect.
-    pub fn set_home(&self, home: &Arc<impl Home + 'static>) {
-        let home = Arc::downgrade(home) as Weak<dyn Home>;
-        let _is_set = self.home.set(home);
+    pub fn set_dir(&self, dir: &Arc<impl CacheDir + 'static>) {
+        let dir = Arc::downgrade(dir) as Weak<dyn CacheDir>;
+        let _is_set = self.dir.set(dir);
     }
 
     /// Creates the share of one tier, whose usage counts against the whole budget.
-    pub fn share(self: &Arc<Self>) -> Share {
-        Share { space: Arc::clone(self), used: AtomicU64::new(0), relieved: Pause::default() }
+    pub fn share(self: &Arc<Self>) -> BudgetShare {
+        BudgetShare { budget: Arc::clone(self), used: AtomicU64::new(0), relief: RateLimit::default() }
     }
 
     /// One part of `bytes`, but at least the reserve of the tiers.
@@ -117,11 +117,11 @@ impl Space {
     }
 }
 
-impl fmt::Debug for Space {
+impl fmt::Debug for DiskBudget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Space")
+        f.debug_struct("DiskBudget")
             .field("limit", &self.limit)
-            .field("budget", &self.budget)
+            .field("effective_limit", &self.effective_limit)
             .field("used", &self.used)
             .finish_non_exhaustive()
     }
@@ -129,11 +129,11 @@ impl fmt::Debug for Space {
 
 /// A rate limiter, by the time since the start of the clock.
 #[derive(Debug, Default)]
-pub(crate) struct Pause(Mutex<Option<Duration>>);
+pub(crate) struct RateLimit(Mutex<Option<Duration>>);
 
-impl Pause {
+impl RateLimit {
     /// Returns whether `pause` has passed since this last returned true.
-    pub(crate) fn is_over(&self, now: Duration, pause: Duration) -> bool {
+    pub(crate) fn allows(&self, now: Duration, pause: Duration) -> bool {
         let mut last = self.0.lock();
         let is_over = last.is_none_or(|last| now >= last + pause);
         if is_over {
@@ -143,16 +143,16 @@ impl Pause {
     }
 }
 
-/// The part of a [`Space`] that one tier uses. Dropping it returns all of it.
+/// The part of a [`DiskBudget`] that one tier uses. Dropping it returns all of it.
 #[derive(Debug)]
-pub struct Share {
-    space: Arc<Space>,
+pub struct BudgetShare {
+    budget: Arc<DiskBudget>,
     used: AtomicU64,
     /// Limits how often room is made after a failed write.
-    pub(crate) relieved: Pause,
+    pub(crate) relief: RateLimit,
 }
 
-impl Share {
+impl BudgetShare {
     /// Bytes that this tier uses.
     pub fn used(&self) -> u64 {
         self.used.load(Ordering::Acquire)
@@ -161,27 +161,27 @@ impl Share {
     /// Adds `bytes` to the usage.
     pub fn grow(&self, bytes: u64) {
         self.used.fetch_add(bytes, Ordering::AcqRel);
-        self.space.used.fetch_add(bytes, Ordering::AcqRel);
+        self.budget.used.fetch_add(bytes, Ordering::AcqRel);
     }
 
     /// Subtracts `bytes` from the usage, down to zero.
     pub fn shrink(&self, bytes: u64) {
         let take = |used: u64| Some(used.saturating_sub(bytes));
         let before = self.used.fetch_update(Ordering::AcqRel, Ordering::Acquire, take).unwrap_or(0);
-        self.space.used.fetch_sub(before.min(bytes), Ordering::AcqRel);
+        self.budget.used.fetch_sub(before.min(bytes), Ordering::AcqRel);
     }
 
     /// Sets the usage of this tier to `bytes`.
     pub fn set(&self, bytes: u64) {
         let before = self.used.swap(bytes, Ordering::AcqRel);
-        self.space.used.fetch_add(bytes, Ordering::AcqRel);
-        self.space.used.fetch_sub(before, Ordering::AcqRel);
+        self.budget.used.fetch_add(bytes, Ordering::AcqRel);
+        self.budget.used.fetch_sub(before, Ordering::AcqRel);
     }
 
     /// By how many bytes all tiers together would exceed the present budget after `more` bytes.
     /// Zero while they fit.
     pub fn excess(&self, more: u64) -> u64 {
-        self.space.used.load(Ordering::Acquire).saturating_add(more).saturating_sub(self.budget())
+        self.budget.used.load(Ordering::Acquire).saturating_add(more).saturating_sub(self.effective_limit())
     }
 
     /// Counts `bytes` as used until the returned guard is dropped. So two writers cannot both claim
@@ -192,62 +192,62 @@ impl Share {
         Reserved { share: self, bytes }
     }
 
-    /// Bytes of the present budget that no tier uses.
+    /// Bytes of the effective limit that no tier uses.
     pub fn room(&self) -> u64 {
-        self.budget().saturating_sub(self.space.used.load(Ordering::Acquire))
+        self.effective_limit().saturating_sub(self.budget.used.load(Ordering::Acquire))
     }
 
     /// The configured budget of all tiers together, in bytes.
     pub fn limit(&self) -> u64 {
-        self.space.limit
+        self.budget.limit
     }
 
-    /// The present budget of all tiers together: see [`Space::budget`].
-    pub fn budget(&self) -> u64 {
-        self.space.budget()
+    /// The present budget of all tiers together: see [`DiskBudget::effective_limit`].
+    pub fn effective_limit(&self) -> u64 {
+        self.budget.effective_limit()
     }
 }
 
 /// Time, free space and the size of the budget.
-impl Share {
+impl BudgetShare {
     /// The present time, which decides which entries have expired.
     pub(crate) fn now(&self) -> Time {
-        self.space.clock.now()
+        self.budget.clock.now()
     }
 
     /// Time since the start of the clock.
     pub(crate) fn elapsed(&self) -> Duration {
-        self.space.clock.elapsed()
+        self.budget.clock.elapsed()
     }
 
-    /// Makes sure that the directory of the cache exists and is locked.
-    pub(crate) fn renew_home(&self) -> Result<()> {
-        let home = self.space.home.get().and_then(Weak::upgrade);
-        home.map_or(Ok(()), |home| home.renew())
+    /// Ensures that the directory of the cache exists and is locked.
+    pub(crate) fn ensure_dir(&self) -> Result<()> {
+        let dir = self.budget.dir.get().and_then(Weak::upgrade);
+        dir.map_or(Ok(()), |dir| dir.ensure())
     }
 
     /// Raises the reserve to at least `bytes`, for data that the tier writes later than it counts
     /// it.
     #[cfg(feature = "disk")]
     pub(crate) fn keep_free(&self, bytes: u64) {
-        self.space.reserve.fetch_max(bytes, Ordering::AcqRel);
+        self.budget.reserve.fetch_max(bytes, Ordering::AcqRel);
     }
 
     /// Bytes that are written between two checks of the free space, or of the size of databases.
-    pub(crate) fn look_every(&self) -> u64 {
-        (self.budget() / 64).clamp(64 << 10, 4 << 20)
+    pub(crate) fn check_every(&self) -> u64 {
+        (self.effective_limit() / 64).clamp(64 << 10, 4 << 20)
     }
 
     /// Counts `bytes` that are about to be written. Returns whether the caller should check the
     /// free space.
     pub(crate) fn is_due(&self, bytes: u64) -> bool {
-        let written = self.space.written.fetch_add(bytes, Ordering::AcqRel).saturating_add(bytes);
+        let written = self.budget.written.fetch_add(bytes, Ordering::AcqRel).saturating_add(bytes);
         let now = self.elapsed();
-        let mut medium = self.space.medium.lock();
-        let is_due = written >= self.look_every() || now >= medium.due;
+        let mut disk = self.budget.disk.lock();
+        let is_due = written >= self.check_every() || now >= disk.due;
         if is_due {
-            medium.due = now + LOOK_PAUSE;
-            self.space.written.store(0, Ordering::Release);
+            disk.due = now + CHECK_PAUSE;
+            self.budget.written.store(0, Ordering::Release);
         }
         is_due
     }
@@ -257,62 +257,62 @@ impl Share {
     ///
     /// If nothing is available, the budget stays at the used space. Evicting may not help then,
     /// because the free space may belong to another user. A failed write shows whether it does.
-    pub(crate) fn fit(&self, available: Option<u64>) {
+    pub(crate) fn fit_to_free_space(&self, available: Option<u64>) {
         let Some(available) = available else { return };
-        let (space, now) = (&self.space, self.elapsed());
-        let used = space.used.load(Ordering::Acquire);
+        let (budget, now) = (&self.budget, self.elapsed());
+        let used = budget.used.load(Ordering::Acquire);
         let all = used.saturating_add(available);
-        let reserve = all / PART + space.reserve.load(Ordering::Acquire);
+        let reserve = all / PART + budget.reserve.load(Ordering::Acquire);
         let fits = if available == 0 { used } else { all.saturating_sub(reserve) };
-        self.set_budget(&mut space.medium.lock(), fits, now);
+        self.set_effective_limit(&mut budget.disk.lock(), fits, now);
     }
 
-    fn set_budget(&self, medium: &mut Medium, fits: u64, now: Duration) {
-        let space = &self.space;
-        let used = space.used.load(Ordering::Acquire);
-        medium.quota = medium.quota.filter(|(_, until)| now < *until);
-        medium.floor = medium.floor.filter(|(_, until)| now < *until);
-        let mut fits = medium.quota.map_or(fits, |(quota, _)| fits.min(quota)).min(space.limit);
+    fn set_effective_limit(&self, disk: &mut DiskState, fits: u64, now: Duration) {
+        let budget = &self.budget;
+        let used = budget.used.load(Ordering::Acquire);
+        disk.quota = disk.quota.filter(|(_, until)| now < *until);
+        disk.floor = disk.floor.filter(|(_, until)| now < *until);
+        let mut fits = disk.quota.map_or(fits, |(quota, _)| fits.min(quota)).min(budget.limit);
         if fits < used {
-            let part = (used.saturating_sub(space.step_of(used)), now + SHRINK_PAUSE);
-            fits = fits.max(medium.floor.get_or_insert(part).0);
+            let part = (used.saturating_sub(budget.step_of(used)), now + SHRINK_PAUSE);
+            fits = fits.max(disk.floor.get_or_insert(part).0);
         }
-        medium.is_told &= fits < space.limit;
-        space.budget.store(fits.min(space.limit), Ordering::Release);
+        disk.is_reported &= fits < budget.limit;
+        budget.effective_limit.store(fits.min(budget.limit), Ordering::Release);
     }
 
     /// Shrinks the budget below the used space for [`QUOTA_LIFE`], after a write failed although
     /// usage was within the budget.
-    pub(crate) fn refused(&self) {
+    pub(crate) fn write_failed(&self) {
         if self.excess(1) > 0 {
             return;
         }
-        let (space, now) = (&self.space, self.elapsed());
-        let used = space.used.load(Ordering::Acquire);
-        let quota = used.saturating_sub(space.step_of(used));
-        let mut medium = space.medium.lock();
-        medium.quota = Some((quota, now + QUOTA_LIFE));
-        self.set_budget(&mut medium, quota, now);
+        let (budget, now) = (&self.budget, self.elapsed());
+        let used = budget.used.load(Ordering::Acquire);
+        let quota = used.saturating_sub(budget.step_of(used));
+        let mut disk = budget.disk.lock();
+        disk.quota = Some((quota, now + QUOTA_LIFE));
+        self.set_effective_limit(&mut disk, quota, now);
     }
 
     /// Returns whether the disk has less room than the configured budget.
     pub(crate) fn is_short(&self) -> bool {
-        self.budget() < self.limit()
+        self.effective_limit() < self.limit()
     }
 
     /// Fails once when entries must be evicted because the disk has less room than the configured
     /// budget. So the caller and the statistics learn of it.
     ///
     /// Fails again only after the disk had room for the whole budget.
-    pub(crate) fn tell_shortage(&self) -> Result<()> {
-        if !self.is_short() || std::mem::replace(&mut self.space.medium.lock().is_told, true) {
+    pub(crate) fn report_shortage(&self) -> Result<()> {
+        if !self.is_short() || std::mem::replace(&mut self.budget.disk.lock().is_reported, true) {
             return Ok(());
         }
-        let (budget, limit) = (self.budget(), self.limit());
+        let (budget, limit) = (self.effective_limit(), self.limit());
         let message = format!(
-            "the medium has room for {budget} of {limit} bytes: entries are evicted before their budget is full"
+            "the disk has room for {budget} of the {limit} bytes of `disk_bytes`; entries are evicted early"
         );
-        tracing::warn!(target: "larder", budget, limit, "the medium has less room than the budget: entries are evicted");
+        tracing::warn!(target: "larder", budget, limit, "the disk has less free space than the disk budget; entries are evicted early");
         Err(Error::new(ErrorKind::Full, message))
     }
 }
@@ -321,7 +321,7 @@ impl Share {
 #[cfg(feature = "disk")]
 #[derive(Debug)]
 pub(crate) struct Reserved<'a> {
-    share: &'a Share,
+    share: &'a BudgetShare,
     bytes: u64,
 }
 
@@ -332,26 +332,26 @@ impl Drop for Reserved<'_> {
     }
 }
 
-impl Drop for Share {
+impl Drop for BudgetShare {
     fn drop(&mut self) {
         self.set(0);
     }
 }
 
-/// A test clock that is set by hand, in milliseconds since its start.
+/// A test clock whose elapsed time is set in milliseconds.
 #[cfg(test)]
 #[derive(Default)]
-pub(crate) struct Hands(AtomicU64);
+pub(crate) struct ElapsedClock(AtomicU64);
 
 #[cfg(test)]
-impl Hands {
+impl ElapsedClock {
     pub(crate) fn set(&self, millis: u64) {
         self.0.store(millis, Ordering::SeqCst);
     }
 }
 
 #[cfg(test)]
-impl Clock for Hands {
+impl Clock for ElapsedClock {
     fn now(&self) -> Time {
         Time::from_millis(0)
     }
@@ -367,83 +367,87 @@ mod tests {
 
     const MIB: u64 = 1 << 20;
 
-    fn space(limit: u64) -> (Arc<Hands>, Arc<Space>) {
-        let clock = Arc::new(Hands::default());
-        let space = Space::with_clock(limit, Arc::clone(&clock) as Arc<dyn Clock>);
-        (clock, space)
+    fn budget(limit: u64) -> (Arc<ElapsedClock>, Arc<DiskBudget>) {
+        let clock = Arc::new(ElapsedClock::default());
+        let budget = DiskBudget::with_clock(limit, Arc::clone(&clock) as Arc<dyn Clock>);
+        (clock, budget)
     }
 
     #[test]
     fn budget_shrinks_and_grows_with_the_free_space() {
-        let (_, space) = space(64 * MIB);
-        let share = space.share();
+        let (_, budget) = budget(64 * MIB);
+        let share = budget.share();
         share.set(16 * MIB);
-        share.fit(Some(100 * MIB));
-        assert_eq!((space.budget(), share.is_short()), (64 * MIB, false), "there is room for all");
+        share.fit_to_free_space(Some(100 * MIB));
+        assert_eq!((budget.effective_limit(), share.is_short()), (64 * MIB, false), "there is room for all");
         let fits = |available| {
-            share.fit(Some(available));
-            space.budget()
+            share.fit_to_free_space(Some(available));
+            budget.effective_limit()
         };
         assert_eq!(fits(16 * MIB), 30 * MIB - RESERVE_MIN);
         assert_eq!(fits(48 * MIB), 60 * MIB - RESERVE_MIN);
         assert_eq!(fits(100 * MIB), 64 * MIB);
-        assert_eq!(fits(0), 16 * MIB, "what is used stays where making room may be in vain");
-        share.fit(None);
-        assert_eq!(space.budget(), 16 * MIB, "where the file system tells nothing");
+        assert_eq!(fits(0), 16 * MIB, "used bytes stay, since eviction may not free any space");
+        share.fit_to_free_space(None);
+        assert_eq!(
+            budget.effective_limit(),
+            16 * MIB,
+            "unchanged if the file system does not report its free space"
+        );
     }
 
     #[test]
     fn budget_falls_below_usage_by_one_part_each_second() {
-        let (clock, space) = space(64 * MIB);
-        let share = space.share();
+        let (clock, budget) = budget(64 * MIB);
+        let share = budget.share();
         share.set(16 * MIB);
-        share.fit(Some(1));
-        assert_eq!(space.budget(), 15 * MIB);
+        share.fit_to_free_space(Some(1));
+        assert_eq!(budget.effective_limit(), 15 * MIB);
         share.set(15 * MIB);
-        share.fit(Some(1));
-        assert_eq!(space.budget(), 15 * MIB, "others took what became free");
+        share.fit_to_free_space(Some(1));
+        assert_eq!(budget.effective_limit(), 15 * MIB, "other programs took the space that became free");
         clock.set(1_000);
-        share.fit(Some(1));
-        assert_eq!(space.budget(), 15 * MIB / 16 * 15);
-        share.fit(Some(MIB));
-        assert_eq!(space.budget(), 15 * MIB - RESERVE_MIN, "nobody took it");
+        share.fit_to_free_space(Some(1));
+        assert_eq!(budget.effective_limit(), 15 * MIB / 16 * 15);
+        share.fit_to_free_space(Some(MIB));
+        assert_eq!(budget.effective_limit(), 15 * MIB - RESERVE_MIN, "no other program took the free space");
     }
 
     #[test]
     fn unreported_quota_limits_the_budget_for_a_while() {
-        let (clock, space) = space(64 * MIB);
-        let share = space.share();
+        let (clock, budget) = budget(64 * MIB);
+        let share = budget.share();
         share.set(16 * MIB);
-        share.fit(Some(100 * MIB));
-        share.refused();
-        assert_eq!(space.budget(), 15 * MIB);
-        share.fit(Some(100 * MIB));
-        assert_eq!(space.budget(), 15 * MIB);
+        share.fit_to_free_space(Some(100 * MIB));
+        share.write_failed();
+        assert_eq!(budget.effective_limit(), 15 * MIB);
+        share.fit_to_free_space(Some(100 * MIB));
+        assert_eq!(budget.effective_limit(), 15 * MIB);
         clock.set(30_000);
-        share.fit(Some(100 * MIB));
-        assert_eq!(space.budget(), 64 * MIB);
+        share.fit_to_free_space(Some(100 * MIB));
+        assert_eq!(budget.effective_limit(), 64 * MIB);
     }
 
     #[test]
     fn shortage_is_reported_once_until_the_disk_has_room_again() {
-        let (_, space) = space(64 * MIB);
-        let share = space.share();
-        share.tell_shortage().unwrap();
+        let (_, budget) = budget(64 * MIB);
+        let share = budget.share();
+        share.report_shortage().unwrap();
         for _ in 0..2 {
-            share.fit(Some(MIB));
-            assert_eq!(share.tell_shortage().unwrap_err().kind(), ErrorKind::Full);
-            share.tell_shortage().unwrap();
-            share.fit(Some(100 * MIB));
-            share.tell_shortage().unwrap();
+            share.fit_to_free_space(Some(MIB));
+            assert_eq!(share.report_shortage().unwrap_err().kind(), ErrorKind::Full);
+            share.report_shortage().unwrap();
+            share.fit_to_free_space(Some(100 * MIB));
+            share.report_shortage().unwrap();
         }
     }
 
     #[test]
     fn free_space_is_checked_after_bytes_written_and_after_time() {
-        let (clock, space) = space(64 * MIB);
-        let share = space.share();
+        let (clock, budget) = budget(64 * MIB);
+        let share = budget.share();
         assert!(share.is_due(1));
-        let every = share.look_every();
+        let every = share.check_every();
         assert_eq!([share.is_due(every - 1), share.is_due(1), share.is_due(1)], [false, true, false]);
         clock.set(100);
         assert!(share.is_due(1));

@@ -56,11 +56,11 @@ impl InvalidationLog for FileInvalidationLog {
     fn append(&self, bytes: &[u8]) -> Result<()> {
         let mut file = self.file.lock();
         let Some(open) = file.as_mut() else {
-            return Err(Error::new(larder_core::ErrorKind::Unavailable, "the log of invalidations was lost"));
+            return Err(Error::new(larder_core::ErrorKind::Unavailable, "the invalidation log is lost"));
         };
         let written = match is_at(open, &self.path) {
             true => open.write_all(bytes).and_then(|()| self.sync(open)),
-            false => Err(std::io::Error::new(ErrorKind::NotFound, "the log of invalidations was removed")),
+            false => Err(std::io::Error::new(ErrorKind::NotFound, "the invalidation log was removed")),
         };
         written.map_err(|error| {
             *file = None;

@@ -4,9 +4,9 @@
 //! the caller's own keys and values. No tier depends on the engine or on another tier.
 
 #[cfg(any(feature = "disk", feature = "file"))]
-mod anchor;
-#[cfg(any(feature = "disk", feature = "file"))]
 mod boot_marker;
+#[cfg(any(feature = "disk", feature = "file"))]
+mod dir_handle;
 #[cfg(feature = "disk")]
 pub mod disk;
 #[cfg(any(feature = "disk", feature = "file", feature = "redis"))]
@@ -29,7 +29,7 @@ mod pressure;
 pub mod redis;
 
 #[cfg(any(feature = "disk", feature = "file", feature = "redis"))]
-pub use disk_budget::{Home, Share, Space};
+pub use disk_budget::{BudgetShare, CacheDir, DiskBudget};
 #[cfg(any(feature = "disk", feature = "file", feature = "redis"))]
 pub use invalidation_log::{FileInvalidationLog, FoundInvalidations};
 pub use null::NullTier;

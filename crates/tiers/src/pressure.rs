@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use larder_core::{Error, Result};
 
-use crate::disk_budget::Share;
+use crate::disk_budget::BudgetShare;
 
 /// Shortest time between two attempts to make room after a failed write.
 ///
@@ -54,11 +54,11 @@ fn of_system(error: &io::Error) -> Option<Shortage> {
 ///
 /// Before the retry, the budget shrinks to what fits into the space that `available` reports. Then
 /// `relieve` makes room, at most once a second.
-pub(crate) fn relieved<T>(
-    share: &Share,
+pub(crate) fn retry_when_full<T>(
+    share: &BudgetShare,
     available: impl FnOnce() -> Option<u64>,
     mut write: impl FnMut() -> Result<T>,
-    relieve: impl FnOnce(Shortage) -> Result<()>,
+    free_space: impl FnOnce(Shortage) -> Result<()>,
 ) -> Result<T> {
     let error = match write() {
         Err(error) => error,
@@ -66,13 +66,13 @@ pub(crate) fn relieved<T>(
     };
     let Some(shortage) = shortage(&error) else { return Err(error) };
     if shortage == Shortage::Room {
-        share.fit(available());
-        share.refused();
+        share.fit_to_free_space(available());
+        share.write_failed();
     }
-    if share.relieved.is_over(share.elapsed(), RELIEF_PAUSE) {
-        tracing::warn!(target: "larder", %error, budget = share.budget(), "the medium has no room: entries are evicted");
-        if let Err(error) = relieve(shortage) {
-            tracing::warn!(target: "larder", %error, "no room could be made on the medium");
+    if share.relief.allows(share.elapsed(), RELIEF_PAUSE) {
+        tracing::warn!(target: "larder", %error, budget = share.effective_limit(), "a write failed for lack of space or file handles; entries are evicted");
+        if let Err(error) = free_space(shortage) {
+            tracing::warn!(target: "larder", %error, "cannot free space or file handles");
         }
     }
     write()
@@ -86,8 +86,8 @@ mod tests {
     use larder_core::clock::Clock;
 
     use super::*;
-    use crate::Space;
-    use crate::disk_budget::Hands;
+    use crate::DiskBudget;
+    use crate::disk_budget::ElapsedClock;
 
     fn of_system(code: i32) -> Error {
         let source = io::Error::from_raw_os_error(code);
@@ -114,10 +114,10 @@ mod tests {
     #[cfg(unix)]
     #[test]
     fn write_on_a_full_disk_is_retried_once_and_shrinks_the_budget() {
-        let clock = Arc::new(Hands::default());
-        let space = Space::with_clock(100 << 20, Arc::clone(&clock) as Arc<dyn Clock>);
+        let clock = Arc::new(ElapsedClock::default());
+        let budget = DiskBudget::with_clock(100 << 20, Arc::clone(&clock) as Arc<dyn Clock>);
         let (mut writes, mut reliefs) = (0, 0);
-        let share = space.share();
+        let share = budget.share();
         share.grow(32 << 20);
         let mut attempt = |fails: usize, code| {
             writes = 0;
@@ -125,7 +125,7 @@ mod tests {
                 writes += 1;
                 if writes <= fails { Err(of_system(code)) } else { Ok(writes) }
             };
-            let done = relieved(
+            let done = retry_when_full(
                 &share,
                 || Some(100 << 20),
                 write,
@@ -138,7 +138,7 @@ mod tests {
         };
         assert_eq!(attempt(1, 5), (None, 0), "another failure");
         assert_eq!(attempt(1, 28), (Some(2), 1));
-        assert_eq!(space.budget(), 30 << 20, "less than what is used");
+        assert_eq!(budget.effective_limit(), 30 << 20, "less than what is used");
         assert_eq!(attempt(1, 28), (Some(2), 1), "room is made once in a second");
         assert_eq!(attempt(2, 28), (None, 1));
         clock.set(1_000);

@@ -235,7 +235,7 @@ const CHANGED: &str = "it comes back as another value";
 /// Error: the codec would not restore the value, or would restore another one.
 fn lossy(codec: &str, why: impl fmt::Display) -> Error {
     let message = format!(
-        "the value cannot be cached: by {codec} it would not be read back ({why}); choose another `codec`, or \
+        "the value cannot be cached: {codec} would not read it back ({why}); choose another `codec`, or \
          give the type a form that serde reads back as it writes it"
     );
     Error::new(ErrorKind::Codec, message)

@@ -121,13 +121,13 @@ fn rewritten(key: &dyn Subject, form: Form, attempts: &[(Place, Rewrite)]) -> Re
     if again == bytes || key.again(&again, form, &plan).as_ref() == Some(&again) {
         return Ok(Some(EncodedKey::unsure(&again[..])));
     }
-    let message = "equal keys have different encodings, and this one another each time: \
-                   say what its canonical form is by `key_with`";
+    let message = "equal keys have different encodings, and this key encodes differently each time: \
+                   give its canonical form with `key_with`";
     Err(Error::new(ErrorKind::Codec, message))
 }
 
 fn lost() -> Error {
-    Error::new(ErrorKind::Codec, "the key does not survive its encoding: decoded, it is another key")
+    Error::new(ErrorKind::Codec, "the encoded key decodes to another key")
 }
 
 fn unencodable(error: Refusal) -> Error {

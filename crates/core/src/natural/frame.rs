@@ -136,7 +136,7 @@ fn failed(error: arrow_schema::ArrowError) -> Error {
 }
 
 fn damaged() -> Error {
-    Error::new(ErrorKind::Corrupt, "the payload is no Arrow IPC stream of one batch")
+    Error::new(ErrorKind::Corrupt, "the payload is not an Arrow IPC stream of one batch")
 }
 
 impl Natural for Frame {

@@ -162,12 +162,11 @@ impl Image {
     }
 
     fn check(&self) -> Result<(u32, usize)> {
-        let refused =
-            |why: &str| Error::new(ErrorKind::Codec, format!("the picture cannot be encoded: {why}"));
+        let refused = |why: &str| Error::new(ErrorKind::Codec, format!("the image cannot be encoded: {why}"));
         if self.color_space() != Cicp::SRGB {
             return Err(refused("its color space is not sRGB, and would be lost"));
         }
-        layout(self).ok_or_else(|| refused("its layout has no number"))
+        layout(self).ok_or_else(|| refused("its pixel layout is not supported"))
     }
 
     /// Decodes the result of [`encode`](Self::encode).
@@ -180,7 +179,7 @@ impl Image {
             let [number, width, height] = [0, 1, 2].map(|at| words.get(at).copied().map(u32::from_le_bytes));
             read(number?, (width?, height?), samples)
         });
-        words.map(Self::from).ok_or_else(|| Error::new(ErrorKind::Corrupt, "the payload is no picture"))
+        words.map(Self::from).ok_or_else(|| Error::new(ErrorKind::Corrupt, "the payload is not an image"))
     }
 }
 

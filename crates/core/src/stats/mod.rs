@@ -398,7 +398,7 @@ impl fmt::Display for Stats {
             (fallbacks, "writes went to an alternative tier"),
             (c.dropped, "writes that no tier took"),
             (c.unencodable, "values that their codec would not have read back"),
-            (c.events_missed, "events that the listener was too slow for"),
+            (c.events_missed, "events dropped because the listener was too slow"),
             (c.listener_panics, "panics of the listener"),
         ] {
             if count > 0 {

@@ -63,7 +63,7 @@ pub fn unpack(header: &Header, payload: Verified) -> Result<Box<dyn Medium>> {
     match header.compression {
         Compression::None if payload.len() == header.value_len => Ok(Box::new(payload)),
         Compression::None => {
-            Err(Error::new(ErrorKind::Corrupt, "the payload is not as long as its frame says"))
+            Err(Error::new(ErrorKind::Corrupt, "the length of the payload is not the one in its frame"))
         }
         Compression::Zstd => unpack_zstd(payload, header.value_len),
         Compression::Lz4 => unpack_whole(header, payload),

@@ -102,7 +102,9 @@ pub(super) fn sought(to: SeekFrom, position: u64, len: u64) -> io::Result<u64> {
         SeekFrom::Current(by) => position.checked_add_signed(by),
         SeekFrom::End(by) => len.checked_add_signed(by),
     };
-    target.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "a seek to before the beginning"))
+    target.ok_or_else(|| {
+        io::Error::new(io::ErrorKind::InvalidInput, "the seek position is before the beginning")
+    })
 }
 
 pub(super) fn damaged(error: FrameError) -> io::Error {

@@ -224,8 +224,8 @@ impl Engine {
     async fn store_shared(&self, shared: Shared<'_>, key: Key, prepared: PreparedEntry) -> Result<bool> {
         let home = shared.handle.kind();
         let prepared = prepared.nowhere_but(home).ok_or_else(|| match shared.handle.inner().healthy() {
-            true => Error::new(ErrorKind::TooLarge, "the entry is too large to be shared by all nodes"),
-            false => Error::new(ErrorKind::Unavailable, "the tier that all nodes share is away"),
+            true => Error::new(ErrorKind::TooLarge, "the entry is too large for the shared tier"),
+            false => Error::new(ErrorKind::Unavailable, "the shared tier is unavailable"),
         })?;
         let stored = self.store(key, prepared.stamped(self.invalidations.stamp()), Writer::Caller).await?;
         if stored.is_some() {
@@ -244,12 +244,12 @@ fn is_shortened(frame: &[u8], header: &Header, terms: &EntryMeta) -> bool {
 /// Fails while an earlier change of the entry is pending: the operation would ignore it.
 fn check_trusted(handle: &TierHandle, encoded: &EncodedKey) -> Result<()> {
     if handle.quarantine().covers(encoded) {
-        let message = "an earlier change of the entry is not made up for yet";
+        let message = "an earlier change of the entry is still pending";
         return Err(Error::new(ErrorKind::Unavailable, message).in_tier(handle.kind()));
     }
     Ok(())
 }
 
 fn contended() -> Error {
-    Error::new(ErrorKind::Busy, format!("others changed the entry in each of {ATTEMPTS} attempts"))
+    Error::new(ErrorKind::Busy, format!("other callers changed the entry during each of {ATTEMPTS} attempts"))
 }

@@ -119,7 +119,10 @@ impl Replica {
     /// The error of the tier: then the invalidations count on this node, and are pending
     /// for the others.
     pub(crate) async fn make(&self, invalidations: Vec<Invalidation>, at: Time) -> Result<()> {
-        match self.exchange(invalidations.iter().map(|copy_tag| (copy_tag.clone(), at)).collect()).await {
+        match self
+            .exchange(invalidations.iter().map(|invalidation| (invalidation.clone(), at)).collect())
+            .await
+        {
             Ok(()) => Ok(()),
             Err(error) => self.invalidations.make(invalidations, at).and(Err(error)),
         }
@@ -135,8 +138,8 @@ impl Replica {
     /// them, so none is sent again after it was acknowledged.
     async fn exchange(&self, mut made: HashMap<Invalidation, Time>) -> Result<()> {
         let (told, begun) = (self.told(), Instant::now());
-        for (copy_tag, at) in std::mem::take(&mut *self.owed.lock()) {
-            made.entry(copy_tag).or_insert(at);
+        for (invalidation, at) in std::mem::take(&mut *self.owed.lock()) {
+            made.entry(invalidation).or_insert(at);
         }
         let made = Owing { replica: self, made: made.into_iter().collect() };
         let known = Known { heard: self.heard.load(Ordering::Acquire), count: self.invalidations.stamp() };
@@ -145,7 +148,7 @@ impl Replica {
         let offset = self.shared.time().map(|shared| Offset::between(self.timeline.now(), shared));
         let offset = offset.unwrap_or_default();
         let sent: Vec<_> =
-            made.made.iter().map(|(copy_tag, at)| (copy_tag.clone(), offset.forward(*at))).collect();
+            made.made.iter().map(|(invalidation, at)| (invalidation.clone(), offset.forward(*at))).collect();
         let marked = within(self.shared.exchange(&sent, known), OPERATION_LIMIT).await;
         let mut marked = marked.unwrap_or_else(|| Err(no_answer()))?;
         made.settled();
@@ -155,7 +158,7 @@ impl Replica {
         if !marked.is_empty()
             && let Err(error) = self.invalidations.adopt(marked)
         {
-            tracing::warn!(target: "larder", %error, "what other nodes invalidated could not be written down here");
+            tracing::warn!(target: "larder", %error, "cannot record the invalidations of other nodes in the local log");
         }
         self.heard.fetch_max(heard, Ordering::AcqRel);
         self.asked.raise(begun);
@@ -165,8 +168,8 @@ impl Replica {
 
     fn owe(&self, invalidations: Vec<(Invalidation, Time)>) {
         let mut owed = self.owed.lock();
-        for (copy_tag, at) in invalidations {
-            owed.entry(copy_tag).or_insert(at);
+        for (invalidation, at) in invalidations {
+            owed.entry(invalidation).or_insert(at);
         }
         if owed.len() > OWED_MAX {
             let all = if owed.contains_key(&Invalidation::Cleared) {
@@ -243,7 +246,7 @@ impl Engine {
             let lost = nodes.replica.owed();
             self.counters.repairs_lost.add(lost as u64);
             if lost > 0 {
-                tracing::warn!(target: "larder", lost, "other nodes were not told of invalidations: the shared tier is away");
+                tracing::warn!(target: "larder", lost, "cannot share invalidations with other nodes: the shared tier is unavailable");
             }
         }
     }

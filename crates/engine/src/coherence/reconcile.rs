@@ -176,7 +176,7 @@ impl Engine {
         for _ in 0..ATTEMPTS {
             let found = handle.inner().get_versioned(encoded).await?;
             let verdict = case(handle, owed, &found, here).verdict();
-            tracing::debug!(target: "larder", key = ?encoded, ?verdict, "a change is made up for");
+            tracing::debug!(target: "larder", key = ?encoded, ?verdict, "a pending write was reconciled with the shared tier");
             return Ok(Some(match (verdict, here) {
                 (Verdict::Made, _) => Outcome::Made,
                 (Verdict::Make, Here::Written(frame, stored)) => {

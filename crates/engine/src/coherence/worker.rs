@@ -86,7 +86,7 @@ impl Nodes {
         let Work { keys, marked, repair } = work;
         let applied = std::panic::AssertUnwindSafe(|| keys.iter().for_each(|key| engine.outdate(key)));
         if std::panic::catch_unwind(applied).is_err() {
-            tracing::error!(target: "larder", "a key or a value panicked when another node changed it");
+            tracing::error!(target: "larder", "code of a key or value panicked while a notice of another node was handled");
             self.gap();
         }
         if marked || repair {

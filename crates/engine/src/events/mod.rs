@@ -188,7 +188,7 @@ impl Queue {
             let Some(listener) = &mut *self.callback.lock() else { break };
             if catch_unwind(AssertUnwindSafe(|| listener(event))).is_err() {
                 self.panics.increment();
-                tracing::error!(target: "larder", "the listener of a cache panicked; it hears the next event all the same");
+                tracing::error!(target: "larder", "the listener of a cache panicked; it still receives later events");
             }
         }
         let ended = self.state.lock().ended;

@@ -227,7 +227,7 @@ impl Invalidations {
         let stamp = self.count.load(Ordering::Acquire);
         self.cleared.fetch_max(stamp, Ordering::AcqRel);
         self.floor.fetch_max(stamp, Ordering::AcqRel);
-        tracing::info!(target: "larder", "more than {TAGS_MAX} tags were invalidated: everything is, now");
+        tracing::info!(target: "larder", "more than {TAGS_MAX} tags were invalidated; all entries are invalidated instead");
         true
     }
 

@@ -65,8 +65,8 @@ impl Engine {
         let Some(handle) = self.tiers().iter().find(|handle| handle.has_foreign_versions()) else {
             return Ok(());
         };
-        let message = "tags and `invalidate_all` do not reach what other processes write: \
-                       `clear`, `remove` and `invalidate` do";
+        let message = "tags and `invalidate_all` do not apply to entries of other processes: \
+                       use `clear`, `remove` or `invalidate`";
         Err(Error::new(ErrorKind::Unsupported, message).in_tier(handle.kind()).during("invalidate"))
     }
 

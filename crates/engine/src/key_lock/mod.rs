@@ -278,7 +278,7 @@ impl KeyLocks {
 
 /// The error of a write whose caller was dropped and which a later write has overtaken.
 fn passed() -> Error {
-    Error::new(ErrorKind::Busy, "a later change of the entry was made first")
+    Error::new(ErrorKind::Busy, "a later change of the entry was applied first")
 }
 
 impl Shard {

@@ -26,8 +26,7 @@ pub(crate) fn is_up() -> bool {
 
 /// The error of a call that would have to wait inside [`within`].
 pub(crate) fn busy() -> Error {
-    let message =
-        "called from the `Drop` of a value while another entry was being stored: it would have to wait";
+    let message = "a call from the `Drop` of a value would wait while another entry is being stored";
     Error::new(ErrorKind::Busy, message)
 }
 

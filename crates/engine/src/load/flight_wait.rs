@@ -120,7 +120,7 @@ impl Engine {
         if flight.take_over() {
             self.key_locks.forget(hash, flight);
             self.counters.takeovers.increment();
-            tracing::debug!(target: "larder", cache = self.lifecycle.name(), "a load was taken over: its future is not polled");
+            tracing::debug!(target: "larder", cache = self.lifecycle.name(), "another caller took over a load, because its future is not polled");
         }
     }
 

@@ -190,7 +190,7 @@ pub enum LoadError<E> {
     #[error("the loader panicked")]
     Panicked,
     /// The loader answered that the former value still holds, but there was none.
-    #[error("the loader answered «not modified» where there is no former value")]
+    #[error("the loader answered «not modified», but there is no earlier value")]
     NothingToKeep,
     /// The cache or its runtime ended before the load did.
     #[error("the cache was closed while the load was in progress")]

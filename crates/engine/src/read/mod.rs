@@ -415,5 +415,5 @@ pub(crate) fn note_refusal(handle: &TierHandle, key: &EncodedKey, error: &Error)
         return;
     }
     counters.refused.increment();
-    tracing::warn!(target: "larder", cache, tier = %handle.kind(), key = ?key, error = ?error, "an entry was refused");
+    tracing::warn!(target: "larder", cache, tier = %handle.kind(), key = ?key, error = ?error, "an entry was rejected");
 }

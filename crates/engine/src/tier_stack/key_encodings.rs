@@ -85,8 +85,8 @@ impl Encodings {
     fn note(&self, hash: u64, pair: [&EncodedKey; 2]) -> Result<bool> {
         let mut conflicts = self.conflicts.lock();
         if conflicts.len() >= CONFLICTS_MAX && !conflicts.contains_key(&hash) {
-            let message = "equal keys have different encodings, and too many of them were found: \
-                           say what their canonical form is by `key_with`";
+            let message = "equal keys have different encodings, and there are too many of them: \
+                           give their canonical form with `key_with`";
             return Err(Error::new(ErrorKind::Codec, message));
         }
         let conflict =
@@ -145,8 +145,8 @@ impl Engine {
         if !self.encodings.was_told.swap(true, Ordering::Relaxed) {
             tracing::warn!(
                 target: "larder", cache = self.lifecycle.name(),
-                "equal keys have different encodings: their entries beyond memory are removed. \
-                 Give the canonical form of a key by `key_with`"
+                "equal keys have different encodings: their entries beyond memory are removed; \
+                 give the canonical form of the keys with `key_with`"
             );
         }
     }

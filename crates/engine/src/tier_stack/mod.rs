@@ -113,7 +113,7 @@ impl TierStack {
 
     /// Encodes a key given in a borrowed form, as [`encode_key`](Self::encode_key) does.
     pub(crate) fn encode_lookup(&self, key: &dyn AnyLookup) -> Result<EncodedKey> {
-        let mut encoded = Err(Error::new(ErrorKind::Codec, "the borrowed form lends no key"));
+        let mut encoded = Err(Error::new(ErrorKind::Codec, "the borrowed form does not provide a key"));
         key.lend(&mut |key| encoded = self.encode_any(key));
         encoded
     }
@@ -177,7 +177,7 @@ impl TierStack {
             .map_err(|error| Error::new(ErrorKind::Corrupt, error.to_string()).with_source(error))?;
         if header.schema != self.schema {
             let message =
-                format!("the entry has schema version {}, the cache {}", header.schema, self.schema);
+                format!("the entry has schema version {}; the cache has {}", header.schema, self.schema);
             return Err(Error::new(ErrorKind::Corrupt, message));
         }
         let terms = EntryMeta::read(&header, attributes)

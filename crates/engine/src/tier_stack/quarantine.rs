@@ -30,7 +30,7 @@ pub(crate) struct Quarantine {
     whole: AtomicBool,
     /// Number of pending writes that were dropped because there were too many.
     given_up: AtomicUsize,
-    invalidation: Option<DirtyFlag>,
+    dirty_flag: Option<DirtyFlag>,
 }
 
 /// A change that did not reach the tier.
@@ -50,15 +50,15 @@ pub(crate) struct PendingWrites {
 }
 
 impl Quarantine {
-    pub(crate) fn new(tier: TierKind, invalidation: Option<DirtyFlag>) -> Self {
-        let whole = invalidation.as_ref().is_some_and(DirtyFlag::was_set);
+    pub(crate) fn new(tier: TierKind, dirty_flag: Option<DirtyFlag>) -> Self {
+        let whole = dirty_flag.as_ref().is_some_and(DirtyFlag::was_set);
         let (keys, len) = (Mutex::default(), AtomicUsize::new(0));
-        Self { tier, keys, len, whole: AtomicBool::new(whole), given_up: AtomicUsize::new(0), invalidation }
+        Self { tier, keys, len, whole: AtomicBool::new(whole), given_up: AtomicUsize::new(0), dirty_flag }
     }
 
     /// Closes the dirty flag.
     pub(crate) fn close(&self) {
-        self.invalidation.iter().for_each(DirtyFlag::close);
+        self.dirty_flag.iter().for_each(DirtyFlag::close);
     }
 
     /// Whether the whole tier is quarantined.
@@ -115,7 +115,7 @@ impl Quarantine {
     pub(crate) fn add(&self, key: &EncodedKey, era: u64) {
         let mut keys = self.keys.lock();
         if keys.is_empty() {
-            self.set_mark(true);
+            self.set_dirty_flag(true);
         }
         if self.is_whole() {
             self.given_up.fetch_add(1, Ordering::Relaxed);
@@ -139,7 +139,7 @@ impl Quarantine {
             self.whole.store(true, Ordering::Release);
             self.given_up.fetch_add(keys.len(), Ordering::Relaxed);
             keys.clear();
-            tracing::error!(target: "larder", tier = %self.tier, "too many removals failed: the tier is left alone");
+            tracing::error!(target: "larder", tier = %self.tier, "too many removals failed; the whole tier is in quarantine");
         }
         self.len.store(keys.len(), Ordering::Release);
     }
@@ -152,7 +152,7 @@ impl Quarantine {
             return false;
         }
         if keys.is_empty() {
-            self.set_mark(true);
+            self.set_dirty_flag(true);
         }
         let outdated = keys.get(&key.digest()).is_some_and(|owed| owed.outdated);
         let (since, stamp) = (Instant::now(), Some(stamp));
@@ -171,7 +171,7 @@ impl Quarantine {
         }
         let mut keys = self.keys.lock();
         if keys.remove(&key.digest()).is_some() && keys.is_empty() && !self.is_whole() {
-            self.set_mark(false);
+            self.set_dirty_flag(false);
         }
         self.len.store(keys.len(), Ordering::Release);
     }
@@ -179,7 +179,7 @@ impl Quarantine {
     /// Quarantines the whole tier.
     pub(crate) fn add_all(&self) {
         let _keys = self.keys.lock();
-        self.set_mark(true);
+        self.set_dirty_flag(true);
         self.whole.store(true, Ordering::Release);
     }
 
@@ -189,17 +189,17 @@ impl Quarantine {
         keys.clear();
         self.len.store(0, Ordering::Release);
         self.whole.store(false, Ordering::Release);
-        self.set_mark(false);
+        self.set_dirty_flag(false);
     }
 
     /// Writes the dirty flag. The caller holds the lock of `keys`, so that the writes
     /// keep their order.
-    fn set_mark(&self, set: bool) {
-        let Some(invalidation) = &self.invalidation else { return };
-        if let Err(error) = invalidation.set(set) {
+    fn set_dirty_flag(&self, set: bool) {
+        let Some(dirty_flag) = &self.dirty_flag else { return };
+        if let Err(error) = dirty_flag.set(set) {
             tracing::error!(
                 target: "larder", tier = %self.tier, %error, set,
-                "cannot note whether the tier holds outdated entries"
+                "cannot update the dirty flag of the tier"
             );
         }
     }

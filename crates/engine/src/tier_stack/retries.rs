@@ -68,7 +68,7 @@ impl Engine {
         let lost = self.among_nodes().map_or(0, |handle| handle.quarantine().give_up());
         self.counters.repairs_lost.add(lost);
         if lost > 0 {
-            tracing::warn!(target: "larder", cache = self.lifecycle.name(), lost, "changes are lost to other nodes: the shared tier is away");
+            tracing::warn!(target: "larder", cache = self.lifecycle.name(), lost, "pending changes were not sent to other nodes: the shared tier is unavailable");
         }
     }
 

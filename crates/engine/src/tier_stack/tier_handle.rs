@@ -64,7 +64,7 @@ impl TierHandle {
     /// retries. The dirty flag tells the next process of outdated entries. If the last
     /// process left the flag set, no entry of the tier is served before the tier was
     /// cleared.
-    pub fn with(tier: Arc<dyn Tier>, clock: Arc<dyn Clock>, invalidation: Option<DirtyFlag>) -> Self {
+    pub fn with(tier: Arc<dyn Tier>, clock: Arc<dyn Clock>, dirty_flag: Option<DirtyFlag>) -> Self {
         let counters = Arc::new(TierCounters::default());
         let (kind, blocks) = (tier.kind(), tier.capability().blocking);
         let limited = Limit::new(tier, Arc::clone(&counters), OPERATION_LIMIT);
@@ -75,7 +75,7 @@ impl TierHandle {
             tier: Observe::new(guarded, Arc::clone(&counters)),
             counters,
             clock,
-            quarantine: Quarantine::new(kind, invalidation),
+            quarantine: Quarantine::new(kind, dirty_flag),
             own_writes: OwnWrites::default(),
             settle_at_millis: AtomicU64::new(0),
             evictions_told: AtomicU64::new(0),

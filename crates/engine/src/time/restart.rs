@@ -54,12 +54,12 @@ pub(crate) fn earliest(
             tracing::warn!(
                 target: "larder",
                 days,
-                "the clock is that much lagging an earlier run: entries with a deadline were removed"
+                "the clock is behind that of an earlier run; entries with a deadline were removed"
             );
             now
         }
         Err(error) => {
-            tracing::warn!(target: "larder", %error, "the time of an earlier run, far ahead of the clock, goes on");
+            tracing::warn!(target: "larder", %error, "the clock is far behind that of an earlier run, whose time is continued");
             noted
         }
     }

@@ -71,7 +71,7 @@ impl Timeline {
         let back = seen.saturating_sub(shown);
         if back >= TOLERATED_MS {
             self.skew.fetch_add(back, Ordering::Relaxed);
-            tracing::info!(target: "larder", millis = back, "the clock was set back; entries age on");
+            tracing::info!(target: "larder", millis = back, "the clock was set back; entries continue to age");
         }
         Time::from_millis(seen.max(shown))
     }

@@ -153,5 +153,5 @@ impl Engine {
 }
 
 pub(crate) fn overflow() -> Error {
-    Error::new(ErrorKind::Unsupported, "the sum is beyond what the integer type can represent")
+    Error::new(ErrorKind::Unsupported, "the sum overflows the integer type")
 }

@@ -261,7 +261,7 @@ impl Engine {
 
     fn too_heavy(&self, weight: u32) -> Error {
         let max = self.memory.bounds().bytes.unwrap_or(0);
-        let message = format!("the entry weighs {weight} bytes, `memory_bytes` allows {max} in all");
+        let message = format!("the entry has {weight} bytes; `memory_bytes` allows {max} for all entries");
         Error::new(ErrorKind::TooLarge, message).in_tier(TierKind::Memory).during("put")
     }
 
@@ -315,7 +315,7 @@ impl Engine {
             }
             stamp = self.invalidations.stamp();
         }
-        Err(Error::new(ErrorKind::Busy, "other nodes invalidate the entry all the time"))
+        Err(Error::new(ErrorKind::Busy, "other nodes invalidated the entry during each attempt"))
     }
 
     /// Returns whether an invalidation by another node already applies to the stored entry.
@@ -416,7 +416,7 @@ async fn put(handle: &TierHandle, key: &EncodedKey, frame: &Frame) -> Result<boo
     let max = handle.inner().capability().frame_bytes_max;
     if frame.len() as u64 > max {
         handle.remove(key).await?;
-        let message = format!("the entry has {} bytes, the tier takes {max}", frame.len());
+        let message = format!("the entry has {} bytes; the tier allows {max}", frame.len());
         return Err(Error::new(ErrorKind::TooLarge, message).in_tier(handle.kind()).during("put"));
     }
     if !is_conditional(handle, key) {
@@ -471,5 +471,5 @@ fn placed_at(home: TierKind, placement: Placement) -> Placement {
 }
 
 fn nowhere(placement: &Placement) -> Error {
-    Error::new(ErrorKind::TooLarge, format!("no tier takes the entry: {}", placement.rule))
+    Error::new(ErrorKind::TooLarge, format!("no tier accepts the entry: {}", placement.rule))
 }

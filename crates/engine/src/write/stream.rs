@@ -105,7 +105,7 @@ impl Engine {
         }
         let Some((stack, handle)) = self.streaming() else {
             let message =
-                format!("the value has {HELD_MAX} bytes or more, and no tier of this cache takes a stream");
+                format!("the value has {HELD_MAX} bytes or more, and no tier of this cache supports streams");
             let error = Error::new(ErrorKind::Unsupported, message).during("insert_from");
             return Err(self.refuse::<Blocking>(&key, error).await);
         };
@@ -261,7 +261,7 @@ impl Engine {
             return Ok(parts);
         }
         let message =
-            format!("the entry has schema version {}, the cache {}", parts.header.schema, stack.schema);
+            format!("the entry has schema version {}; the cache has {}", parts.header.schema, stack.schema);
         Err(Error::new(ErrorKind::Corrupt, message))
     }
 

@@ -32,7 +32,7 @@ macro_rules! listener_option {
         where
             K: Clone,
         {
-            self.listening = Some(crate::assemble::Listening::new(listener));
+            self.listener = Some(crate::assemble::ListenerParts::new(listener));
             self
         }
     };

@@ -13,9 +13,9 @@ use larder_tiers::memory::Policy;
 
 use super::listener::listener_option;
 use super::time::{self, time_options, ttl_by_option};
-use super::{CAPACITY, MEMORY_BYTES, Said, within};
+use super::{CAPACITY, GivenOptions, MEMORY_BYTES, within};
 use crate::Cache;
-use crate::assemble::{self, Listening, MemoryPlan};
+use crate::assemble::{self, ListenerParts, MemoryPlan};
 use crate::context::Scope;
 use crate::options::values::size_text;
 use crate::options::{Explained, Resolved, Settings};
@@ -39,11 +39,11 @@ where
     V: Clone + Send + Sync + 'static,
 {
     MemoryBuilder {
-        said: Said::new(name.into()),
+        given: GivenOptions::new(name.into()),
         weigher: None,
         ttl_by: None,
         clock: Arc::new(SystemClock),
-        listening: None,
+        listener: None,
         types: PhantomData,
     }
 }
@@ -51,17 +51,17 @@ where
 /// Builder of a cache in memory; created by [`mcache`].
 #[must_use = "a builder does nothing until `build()`"]
 pub struct MemoryBuilder<K, V> {
-    said: Said,
+    given: GivenOptions,
     weigher: Option<Weigher>,
     ttl_by: Option<TtlBy>,
     clock: Arc<dyn Clock>,
-    listening: Option<Listening<K>>,
+    listener: Option<ListenerParts<K>>,
     types: PhantomData<fn(K) -> V>,
 }
 
 impl<K, V> fmt::Debug for MemoryBuilder<K, V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("MemoryBuilder").field("said", &self.said).finish_non_exhaustive()
+        f.debug_struct("MemoryBuilder").field("given", &self.given).finish_non_exhaustive()
     }
 }
 
@@ -137,11 +137,11 @@ where
     /// # Errors
     /// [`ErrorKind::Config`](crate::ErrorKind::Config) for an option that is out of its range.
     pub fn build(mut self) -> Result<Cache<K, V>> {
-        let scope = self.said.scope.clone();
+        let scope = self.given.scope.clone();
         let settings = self.resolved()?.settings;
         let plan = self.plan(&settings)?;
         let expiry = time::expiry(&settings, self.ttl_by.take())?;
-        let cache = || assemble::memory_only(&self.said.name, plan, expiry, (self.clock, self.listening));
+        let cache = || assemble::memory_only(&self.given.name, plan, expiry, (self.clock, self.listener));
         Scope::adopt_new(scope.as_ref(), || Ok(cache()))
     }
 
@@ -155,13 +155,13 @@ where
 
     /// Sets an option from a method of the builder.
     fn with(mut self, change: impl FnOnce(&mut Settings)) -> Self {
-        change(&mut self.said.code);
+        change(&mut self.given.code);
         self
     }
 
     /// Builds the cache inside `scope`.
     pub(crate) fn within(mut self, scope: &Arc<Scope>) -> Self {
-        self.said.scope = Some(Arc::clone(scope));
+        self.given.scope = Some(Arc::clone(scope));
         self
     }
 
@@ -185,15 +185,15 @@ where
     /// Resolves the options. Drops a `memory_bytes` that did not come from this builder and that this cache
     /// cannot apply: a variable for all caches must not fail the caches that cannot weigh their entries.
     fn resolved(&self) -> Result<Resolved> {
-        let mut resolved = self.said.resolve_without_urls()?;
+        let mut resolved = self.given.resolve_without_urls()?;
         let can_weigh = self.weigher.is_some() || is_plain::<K, V>();
-        let is_ours = self.said.code.memory_bytes.is_some();
+        let is_ours = self.given.code.memory_bytes.is_some();
         let is_set_aside = |bytes: u64| !is_ours && (!can_weigh || bytes == 0);
         if resolved.settings.memory_bytes.is_some_and(is_set_aside) {
             let bytes = resolved.forget_memory_bytes();
             tracing::debug!(
-                target: "larder", cache = %self.said.name, bytes,
-                "a budget of memory in bytes does not fit this cache, its capacity counts"
+                target: "larder", cache = %self.given.name, bytes,
+                "`memory_bytes` does not apply to this cache; `capacity` applies"
             );
         }
         Ok(resolved)

@@ -2,11 +2,11 @@
 //!
 //! `build()` checks all options; the methods of a builder check none.
 
+mod given_options;
 mod listener;
 mod memory;
 #[cfg(feature = "_codec")]
 mod plan;
-mod said;
 #[cfg(feature = "_codec")]
 mod tiered;
 mod tiers;
@@ -14,7 +14,7 @@ mod time;
 
 use larder_core::{Error, Result};
 
-use self::said::Said;
+use self::given_options::GivenOptions;
 use crate::options::values::size_text;
 
 pub(crate) use tiers::tier_options;

@@ -14,7 +14,7 @@ use super::LEASE;
 use super::{DISK_BYTES, within};
 #[cfg(feature = "redis")]
 use crate::assemble::SharedPlan;
-use crate::config::url::Described;
+use crate::config::url::UrlConfig;
 #[cfg(feature = "redis")]
 use crate::context::Scope;
 use crate::options::Settings;
@@ -24,9 +24,9 @@ const DEFAULT_DISK_BYTES: u64 = 1 << 30;
 
 /// The tiers beyond memory: those of the URLs, else the one that the builder is named after, else disk and
 /// files. Adds Redis if a server is set.
-pub(super) fn tiers(settings: &Settings, home: Option<TierKind>, described: Option<&Described>) -> TierList {
-    let mut tiers: TierList = match (described, home) {
-        (Some(described), _) => described.tiers,
+pub(super) fn tiers(settings: &Settings, home: Option<TierKind>, url_config: Option<&UrlConfig>) -> TierList {
+    let mut tiers: TierList = match (url_config, home) {
+        (Some(url_config), _) => url_config.tiers,
         (None, Some(home)) => [home].into_iter().collect(),
         (None, None) => [TierKind::Disk, TierKind::File].into_iter().collect(),
     };
@@ -40,15 +40,17 @@ pub(super) fn tiers(settings: &Settings, home: Option<TierKind>, described: Opti
 pub(super) fn home(
     settings: &Settings,
     home: Option<TierKind>,
-    described: Option<&Described>,
+    url_config: Option<&UrlConfig>,
 ) -> Result<Option<TierKind>> {
     check_namespace(settings)?;
-    match (settings.redis.is_some(), described, home) {
-        (true, None, Some(home)) => {
-            Err(Error::config("redis", format_args!("one beside a home of {home}"), "one for `ucache`"))
-        }
+    match (settings.redis.is_some(), url_config, home) {
+        (true, None, Some(home)) => Err(Error::config(
+            "redis",
+            format_args!("a server for a cache with the home {home}"),
+            "a server for `ucache`",
+        )),
         (true, Some(_), _) => Ok(None),
-        (_, Some(described), _) => Ok(described.home()),
+        (_, Some(url_config), _) => Ok(url_config.home()),
         (_, None, home) => Ok(home),
     }
 }
@@ -56,7 +58,7 @@ pub(super) fn home(
 fn check_namespace(settings: &Settings) -> Result<()> {
     match &settings.namespace {
         Some(given) if cfg!(not(feature = "redis")) => {
-            Err(Error::config("namespace", given, "none in a build without Redis"))
+            Err(Error::config("namespace", given, "no namespace in a build without the feature `redis`"))
         }
         _ => Ok(()),
     }
@@ -86,15 +88,15 @@ pub(super) fn shared(settings: &Settings, scope: Option<&Scope>) -> Result<Optio
         return Err(Error::config("lease", format_args!("{lease:?}"), "50 ms to 1 h"));
     }
     let Some(url) = settings.redis.clone() else { return Ok(None) };
-    let said = settings.namespace.clone().unwrap_or_else(crate::folder::executable);
+    let given = settings.namespace.clone().unwrap_or_else(crate::locked_dir::executable);
     Ok(Some(SharedPlan {
         url: url.into_secret(),
         lease,
         coherence: settings.coherence.unwrap_or_default(),
-        tenancy: scope.and_then(Scope::tenancy),
+        ephemeral_ttl: scope.and_then(Scope::ephemeral_ttl),
         namespace: match scope {
-            Some(scope) => scope.namespace(said),
-            None => said,
+            Some(scope) => scope.namespace(given),
+            None => given,
         },
     }))
 }
@@ -137,6 +139,6 @@ fn check_thresholds(thresholds: Thresholds) -> Result<()> {
     Err(Error::config(
         "thresholds",
         format_args!("{small}, {medium}, {large} bytes"),
-        "sizes that do not descend",
+        "sizes in ascending order",
     ))
 }

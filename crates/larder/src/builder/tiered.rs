@@ -23,10 +23,10 @@ use serde::de::DeserializeOwned;
 use super::listener::listener_option;
 use super::tiers::tier_options;
 use super::time::{self, time_options, ttl_by_option};
-use super::{CAPACITY, MEMORY_BYTES, Said, plan, within};
+use super::{CAPACITY, GivenOptions, MEMORY_BYTES, plan, within};
 use crate::Cache;
-use crate::assemble::{self, Listening, MemoryPlan, TieredPlan, TypedParts};
-use crate::config::url::Described;
+use crate::assemble::{self, ListenerParts, MemoryPlan, TieredPlan, TypedParts};
+use crate::config::url::UrlConfig;
 use crate::context::Scope;
 use crate::options::values::Urls;
 use crate::options::{Explained, Resolved, Settings, Source};
@@ -112,13 +112,13 @@ const FRONT_MEMORY_BYTES: u64 = 16 << 20;
 pub struct TieredBuilder<K, V> {
     untyped: Untyped,
     canonical: Option<CanonicalForm<K>>,
-    listening: Option<Listening<K>>,
+    listener: Option<ListenerParts<K>>,
     values: PhantomData<fn() -> V>,
 }
 
 /// The part of a builder that does not depend on the types, compiled once.
 struct Untyped {
-    said: Said,
+    given: GivenOptions,
     home: Option<TierKind>,
     default_memory_bytes: u64,
     weigher: Option<Weigher>,
@@ -130,7 +130,7 @@ struct Untyped {
 impl<K, V> fmt::Debug for TieredBuilder<K, V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TieredBuilder")
-            .field("said", &self.untyped.said)
+            .field("given", &self.untyped.given)
             .field("home", &self.untyped.home)
             .finish_non_exhaustive()
     }
@@ -143,7 +143,7 @@ where
 {
     fn new(name: String, home: Option<TierKind>, default_memory_bytes: u64) -> Self {
         let untyped = Untyped {
-            said: Said::new(name),
+            given: GivenOptions::new(name),
             home,
             default_memory_bytes,
             weigher: None,
@@ -151,18 +151,18 @@ where
             ttl_by: None,
             clock: Arc::new(SystemClock),
         };
-        Self { untyped, canonical: None, listening: None, values: PhantomData }
+        Self { untyped, canonical: None, listener: None, values: PhantomData }
     }
 
     /// Sets an option from a method of the builder.
     fn with(mut self, change: impl FnOnce(&mut Settings)) -> Self {
-        change(&mut self.untyped.said.code);
+        change(&mut self.untyped.given.code);
         self
     }
 
     /// Builds the cache inside `scope`.
     pub(crate) fn within(mut self, scope: &Arc<Scope>) -> Self {
-        self.untyped.said.scope = Some(Arc::clone(scope));
+        self.untyped.given.scope = Some(Arc::clone(scope));
         self
     }
 
@@ -184,14 +184,14 @@ where
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn url(mut self, urls: impl Into<String>) -> Self {
-        self.untyped.said.code.url = Some(Urls::new(urls.into()));
+        self.untyped.given.code.url = Some(Urls::new(urls.into()));
         self
     }
 
     /// Applies a set of options for a sort of values; see [`presets`](crate::presets). Options set by methods
     /// of the builder override it.
     pub fn preset(mut self, preset: Preset) -> Self {
-        self.untyped.said.preset = Some(preset);
+        self.untyped.given.preset = Some(preset);
         self
     }
 
@@ -287,7 +287,7 @@ where
     ///
     /// Any cache name is safe: characters with a meaning in a path are encoded.
     pub fn dir(mut self, dir: impl Into<PathBuf>) -> Self {
-        self.untyped.said.code.dir = Some(dir.into());
+        self.untyped.given.code.dir = Some(dir.into());
         self
     }
 
@@ -327,12 +327,12 @@ where
     /// - [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable) or [`ErrorKind::Io`](crate::ErrorKind::Io)
     ///   if the directory cannot be used.
     pub fn build(self) -> Result<Cache<K, V>> {
-        let scope = self.untyped.said.scope.clone();
+        let scope = self.untyped.given.scope.clone();
         let (plan, codec) = self.untyped.plan(kinds::of::<V>)?;
         let parts = TypedParts {
             keys: key_codec(self.canonical),
             values: Box::new(Values::<V>::new(codec)),
-            listening: self.listening,
+            listener: self.listener,
         };
         Scope::adopt_new(scope.as_ref(), || assemble::tiered(plan, parts))
     }
@@ -350,18 +350,18 @@ where
 impl Untyped {
     /// Resolves the options into a plan and the codec of the values, whose kind `kind` tells.
     fn plan(mut self, kind: fn() -> Kind) -> Result<(TieredPlan, Codec)> {
-        let (resolved, described) = self.resolved()?;
+        let (resolved, url_config) = self.resolved()?;
         let (sharing_by, required_by) = (resolved.by("sharing"), resolved.by("require"));
         let settings = resolved.settings;
-        let tiers = plan::tiers(&settings, self.home, described.as_ref());
-        let home = plan::home(&settings, self.home, described.as_ref())?;
+        let tiers = plan::tiers(&settings, self.home, url_config.as_ref());
+        let home = plan::home(&settings, self.home, url_config.as_ref())?;
         let plan = TieredPlan {
             memory: self.memory_plan(&settings)?,
             tiers,
             disk_bytes: plan::disk_bytes(&settings)?,
             durability: settings.durability.unwrap_or_default(),
             #[cfg(feature = "redis")]
-            shared: plan::shared(&settings, self.said.scope.as_deref())?,
+            shared: plan::shared(&settings, self.given.scope.as_deref())?,
             required: settings.require.unwrap_or_default(),
             required_by,
             compress: plan::compress(&settings)?,
@@ -371,24 +371,24 @@ impl Untyped {
             expiry: time::expiry(&settings, self.ttl_by)?,
             clock: self.clock,
             dir: settings.dir,
-            name: self.said.name,
+            name: self.given.name,
         };
         Ok((plan, settings.codec.unwrap_or_default()))
     }
 
     /// Resolves the options. If this builder names the tiers, drops a server that another source set: a
     /// variable for all caches is not meant for caches with other tiers.
-    fn resolved(&self) -> Result<(Resolved, Option<Described>)> {
-        let (mut resolved, described) = self.said.resolve(self.home.is_none())?;
-        let names_tiers = self.home.is_some() || described.is_some();
+    fn resolved(&self) -> Result<(Resolved, Option<UrlConfig>)> {
+        let (mut resolved, url_config) = self.given.resolve(self.home.is_none())?;
+        let names_tiers = self.home.is_some() || url_config.is_some();
         let server = resolved.source("redis");
         let is_ours = matches!(server, None | Some(Source::Code | Source::Url))
-            || described.is_some() && server == resolved.source("url");
+            || url_config.is_some() && server == resolved.source("url");
         if names_tiers && !is_ours {
-            tracing::debug!(target: "larder", cache = %self.said.name, "a server was named that this cache has no use for");
+            tracing::debug!(target: "larder", cache = %self.given.name, "`redis` is ignored: this cache has no shared tier");
             resolved.forget_server();
         }
-        Ok((resolved, described))
+        Ok((resolved, url_config))
     }
 
     fn memory_plan(&mut self, settings: &Settings) -> Result<Option<MemoryPlan>> {

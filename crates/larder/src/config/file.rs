@@ -21,7 +21,7 @@ pub(super) fn layers(path: &Path, _: &str) -> Result<Vec<Layer>> {
 }
 
 fn unreadable(path: &Path, why: &str) -> Error {
-    Error::config("LARDER_CONFIG", format_args!("{}: {why}", path.display()), "a TOML file that can be read")
+    Error::config("LARDER_CONFIG", format_args!("{}: {why}", path.display()), "a readable TOML file")
 }
 
 #[cfg(feature = "config")]
@@ -49,7 +49,7 @@ fn check_sections(path: &Path, text: &str, file: &toml::de::DeTable<'_>) -> Resu
         let line = line_at(text, name.span().start);
         let name = name.get_ref();
         let Some(section) = value.get_ref().as_table() else {
-            let why = format!("line {line}: `{name}` stands in no section; `[all]` is for all caches");
+            let why = format!("line {line}: `{name}` is in no section; `[all]` applies to all caches");
             return Err(unreadable(path, &why));
         };
         let is_option = |name: &str| crate::options().iter().any(|row| row.name == name);
@@ -57,7 +57,7 @@ fn check_sections(path: &Path, text: &str, file: &toml::de::DeTable<'_>) -> Resu
         if let Some((inner, _)) = inside.find(|(_, value)| value.get_ref().is_table()) {
             let (line, inner) = (line_at(text, inner.span().start), inner.get_ref());
             let why = format!(
-                "line {line}: a section within a section; a name with a dot is quoted: `[\"{name}.{inner}\"]`"
+                "line {line}: a section within a section; quote a name with a dot: `[\"{name}.{inner}\"]`"
             );
             return Err(unreadable(path, &why));
         }

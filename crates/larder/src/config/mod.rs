@@ -67,8 +67,8 @@ pub(crate) fn dir(variable: impl Fn(&str) -> Option<String>) -> Result<Option<Pa
         return Ok(parse("dir", &text, &Source::Variable("LARDER_DIR".to_owned()))?.dir);
     }
     let Some(path) = variable(FILE) else { return Ok(None) };
-    let said = file::layers(path.as_ref(), ALL)?;
-    Ok(said.into_iter().find_map(|(settings, _)| settings.dir))
+    let given = file::layers(path.as_ref(), ALL)?;
+    Ok(given.into_iter().find_map(|(settings, _)| settings.dir))
 }
 
 /// For each option the variable of this cache, then the variable for all caches.

@@ -11,14 +11,14 @@ use crate::options::{Layer, Settings, Source, parse, values};
 
 /// The parsed description of a cache by URLs.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Described {
+pub(crate) struct UrlConfig {
     /// Options, the highest precedence first.
     pub(crate) layers: Vec<Layer>,
     /// The tiers, in the order in which they were named.
     pub(crate) tiers: TierList,
 }
 
-impl Described {
+impl UrlConfig {
     /// The home of all entries, if there is one tier on disk and no server. With a server the selector
     /// decides, since entries too large for it go elsewhere.
     pub(crate) fn home(&self) -> Option<TierKind> {
@@ -29,7 +29,7 @@ impl Described {
 
     fn add(&mut self, tier: TierKind, url: &str) -> Result<()> {
         if self.tiers.contains(tier) {
-            return Err(wrong(url, "one URL a tier"));
+            return Err(invalid_url(url, "one URL per tier"));
         }
         self.tiers.push(tier);
         Ok(())
@@ -37,11 +37,11 @@ impl Described {
 
     /// Sets the directory, which all tiers of a cache share.
     fn add_dir(&mut self, dir: &str, url: &str) -> Result<()> {
-        let layer = one("dir", dir)?;
-        match self.layers.iter().find_map(|(said, _)| said.dir.as_ref()) {
+        let layer = option_layer("dir", dir)?;
+        match self.layers.iter().find_map(|(given, _)| given.dir.as_ref()) {
             Some(first) if layer.0.dir.as_ref() != Some(first) => {
                 let allowed = format!("one directory for all tiers, as {}", first.display());
-                Err(wrong(url, &allowed))
+                Err(invalid_url(url, &allowed))
             }
             Some(_) => Ok(()),
             None => {
@@ -64,59 +64,59 @@ struct Parts<'a> {
 }
 
 /// The place that a URL names.
-enum Place<'a> {
+enum UrlTarget<'a> {
     Memory,
     Directory(TierKind, &'a str),
     Server,
-    Nowhere,
+    Null,
 }
 
-const ALLOWED: &str = "`memory:`, `sled:///dir`, `file:///dir`, `redis://host`, `null:`, parted by spaces";
+const ALLOWED: &str = "`memory:`, `sled:///dir`, `file:///dir`, `redis://host`, `null:`, separated by spaces";
 
 /// As [`read`], but attributes the options and errors to `source`, unless that is code.
-pub(crate) fn read_by(urls: &str, source: &Source) -> Result<Described> {
+pub(crate) fn parse_as(urls: &str, source: &Source) -> Result<UrlConfig> {
     if *source == Source::Code {
         return read(urls);
     }
-    let mut described = read(urls).map_err(|error| {
+    let mut url_config = read(urls).map_err(|error| {
         let message = format!("{source}: {error}");
         Error::new(error.kind(), message).with_source(error)
     })?;
-    described.layers.iter_mut().for_each(|(_, by)| *by = source.clone());
-    Ok(described)
+    url_config.layers.iter_mut().for_each(|(_, by)| *by = source.clone());
+    Ok(url_config)
 }
 
 /// Parses URLs separated by spaces, one for each tier. Without `memory:` the cache has no memory tier.
-pub(crate) fn read(urls: &str) -> Result<Described> {
-    let mut described = Described::default();
+pub(crate) fn read(urls: &str) -> Result<UrlConfig> {
+    let mut url_config = UrlConfig::default();
     for url in urls.split_whitespace() {
         let parts = Parts::of(url)?;
-        described.layers.extend(parts.options()?);
-        described.place(&parts)?;
+        url_config.layers.extend(parts.options()?);
+        url_config.add_url(&parts)?;
     }
-    if described.tiers.is_empty() {
-        return Err(wrong(urls, ALLOWED));
+    if url_config.tiers.is_empty() {
+        return Err(invalid_url(urls, ALLOWED));
     }
-    if !described.tiers.contains(TierKind::Memory) {
-        described.layers.push(one("memory_bytes", "0")?);
+    if !url_config.tiers.contains(TierKind::Memory) {
+        url_config.layers.push(option_layer("memory_bytes", "0")?);
     }
-    Ok(described)
+    Ok(url_config)
 }
 
-impl Described {
-    fn place(&mut self, parts: &Parts<'_>) -> Result<()> {
-        let tier = match parts.place() {
-            Some(Place::Memory) => TierKind::Memory,
-            Some(Place::Nowhere) => TierKind::Null,
-            Some(Place::Server) => {
-                self.layers.push(one("redis", &parts.server())?);
+impl UrlConfig {
+    fn add_url(&mut self, parts: &Parts<'_>) -> Result<()> {
+        let tier = match parts.target() {
+            Some(UrlTarget::Memory) => TierKind::Memory,
+            Some(UrlTarget::Null) => TierKind::Null,
+            Some(UrlTarget::Server) => {
+                self.layers.push(option_layer("redis", &parts.server())?);
                 TierKind::Redis
             }
-            Some(Place::Directory(tier, dir)) => {
+            Some(UrlTarget::Directory(tier, dir)) => {
                 self.add_dir(&decoded(dir), parts.whole)?;
                 tier
             }
-            None => return Err(wrong(parts.whole, ALLOWED)),
+            None => return Err(invalid_url(parts.whole, ALLOWED)),
         };
         self.add(tier, parts.whole)
     }
@@ -126,18 +126,18 @@ impl<'a> Parts<'a> {
     fn of(whole: &'a str) -> Result<Self> {
         let (url, fragment) = whole.split_at(whole.find('#').unwrap_or(whole.len()));
         let (address, query) = url.split_once('?').unwrap_or((url, ""));
-        let (scheme, rest) = address.split_once(':').ok_or_else(|| wrong(whole, ALLOWED))?;
+        let (scheme, rest) = address.split_once(':').ok_or_else(|| invalid_url(whole, ALLOWED))?;
         let parameters = query.split('&').filter(|pair| !pair.is_empty()).collect();
         Ok(Self { whole, scheme, rest, parameters, fragment })
     }
 
-    fn place(&self) -> Option<Place<'a>> {
+    fn target(&self) -> Option<UrlTarget<'a>> {
         match (self.scheme, self.rest) {
-            ("memory", "") => Some(Place::Memory),
-            ("null", "") => Some(Place::Nowhere),
-            ("sled", _) if cfg!(feature = "disk") => Some(Place::Directory(TierKind::Disk, self.dir()?)),
-            ("file", _) if cfg!(feature = "file") => Some(Place::Directory(TierKind::File, self.dir()?)),
-            _ => self.is_server().then_some(Place::Server),
+            ("memory", "") => Some(UrlTarget::Memory),
+            ("null", "") => Some(UrlTarget::Null),
+            ("sled", _) if cfg!(feature = "disk") => Some(UrlTarget::Directory(TierKind::Disk, self.dir()?)),
+            ("file", _) if cfg!(feature = "file") => Some(UrlTarget::Directory(TierKind::File, self.dir()?)),
+            _ => self.is_server().then_some(UrlTarget::Server),
         }
     }
 
@@ -152,27 +152,28 @@ impl<'a> Parts<'a> {
     }
 
     /// Whether a parameter is an option of the server connection, not of the cache.
-    fn is_theirs(&self, pair: &str) -> bool {
+    fn is_server_parameter(&self, pair: &str) -> bool {
         let name = pair.split_once('=').map_or(pair, |(name, _)| name);
         self.is_server() && server_parameters().contains(&name)
     }
 
     /// The URL for the server connection: without the options of the cache.
     fn server(&self) -> String {
-        let theirs: Vec<_> = self.parameters.iter().copied().filter(|pair| self.is_theirs(pair)).collect();
+        let theirs: Vec<_> =
+            self.parameters.iter().copied().filter(|pair| self.is_server_parameter(pair)).collect();
         let mark = if theirs.is_empty() { "" } else { "?" };
         format!("{}:{}{mark}{}{}", self.scheme, self.rest, theirs.join("&"), self.fragment)
     }
 
     /// The options of the cache in the parameters.
     fn options(&self) -> Result<Vec<Layer>> {
-        let ours = self.parameters.iter().filter(|pair| !self.is_theirs(pair));
+        let ours = self.parameters.iter().filter(|pair| !self.is_server_parameter(pair));
         let layer = |pair: &&str| {
             let (option, text) = pair.split_once('=').unwrap_or((pair, ""));
             if option == "url" {
-                return Err(wrong(self.whole, "no URL within a URL"));
+                return Err(invalid_url(self.whole, "no URL within a URL"));
             }
-            one(option, &decoded(&text.replace('+', " ")))
+            option_layer(option, &decoded(&text.replace('+', " ")))
         };
         ours.map(layer).collect()
     }
@@ -190,12 +191,12 @@ fn decoded(text: &str) -> Cow<'_, str> {
     percent_decode_str(text).decode_utf8().unwrap_or(Cow::Borrowed(text))
 }
 
-fn one(option: &str, text: &str) -> Result<(Settings, Source)> {
+fn option_layer(option: &str, text: &str) -> Result<(Settings, Source)> {
     Ok((parse(option, text, &Source::Url)?, Source::Url))
 }
 
 /// The error for an invalid URL. Shows only the scheme of a server URL, since the rest may hold a password.
-fn wrong(given: &str, allowed: &str) -> Error {
+fn invalid_url(given: &str, allowed: &str) -> Error {
     let ours = ["memory:", "sled:", "file:", "null:"];
     let shown = |url: &str| match ours.iter().any(|scheme| url.starts_with(scheme)) {
         true => values::without_password(url),
@@ -240,9 +241,9 @@ mod tests {
     #[test]
     fn urls_set_tiers_home_and_memory() {
         let check = |urls: &str, home: Option<TierKind>, memory_bytes: Option<u64>| {
-            let described = read(urls).unwrap();
-            assert_eq!(described.home(), home, "{urls}");
-            let settings = Resolved::from_layers(described.layers).settings;
+            let url_config = read(urls).unwrap();
+            assert_eq!(url_config.home(), home, "{urls}");
+            let settings = Resolved::from_layers(url_config.layers).settings;
             assert_eq!(settings.memory_bytes, memory_bytes, "{urls}");
             assert_eq!(settings.dir.as_deref(), Some(std::path::Path::new("/a/b c")), "{urls}");
         };
@@ -258,9 +259,9 @@ mod tests {
     #[test]
     fn server_url_keeps_only_its_own_parameters() {
         let check = |url: &str, shown: &str, ttl: Option<u64>| {
-            let described = read(url).unwrap();
-            assert_eq!((described.home(), described.tiers.first()), (None, Some(TierKind::Redis)));
-            let settings = Resolved::from_layers(described.layers).settings;
+            let url_config = read(url).unwrap();
+            assert_eq!((url_config.home(), url_config.tiers.first()), (None, Some(TierKind::Redis)));
+            let settings = Resolved::from_layers(url_config.layers).settings;
             assert_eq!(settings.redis.map(|url| url.into_secret()).as_deref(), Some(shown), "{url}");
             assert_eq!(settings.ttl.map(|ttl| ttl.as_secs()), ttl, "{url}");
         };

@@ -1,8 +1,8 @@
 //! Scopes: a context closes its caches when it ends, and removes its temporary data.
 
-#[cfg(feature = "_codec")]
-mod place;
 mod scope;
+#[cfg(feature = "_codec")]
+mod temporary_dir;
 
 #[cfg(feature = "async")]
 use std::future::Future;
@@ -182,19 +182,19 @@ builders! {
 
 impl Drop for CacheContext {
     fn drop(&mut self) {
-        end_unattended(&self.scope);
+        end_on_drop(&self.scope);
     }
 }
 
 /// Ends a scope in the background and logs an error.
-fn end_unattended(scope: &Arc<Scope>) {
+fn end_on_drop(scope: &Arc<Scope>) {
     if scope.is_ended() {
         return;
     }
     let scope = Arc::clone(scope);
     hand_off(move || {
         if let Err(error) = scope.end() {
-            tracing::warn!(target: "larder", context = %scope.name(), ?error, "a context was dropped, and not all of it could be cleaned up");
+            tracing::warn!(target: "larder", context = %scope.name(), ?error, "cannot clean up all data of a dropped context");
         }
     });
 }
@@ -228,7 +228,7 @@ pub fn with_context<T, E: From<Error>>(
 ) -> Result<T, E> {
     let outcome = work(&context);
     let scope = Arc::clone(&context.scope);
-    both(outcome, context.close(), &scope)
+    combine(outcome, context.close(), &scope)
 }
 
 /// As [`with_context`], for tasks. If the future is dropped, the context ends on the blocking pool.
@@ -250,7 +250,7 @@ where
 
     impl Drop for Guard {
         fn drop(&mut self) {
-            end_unattended(&self.0);
+            end_on_drop(&self.0);
         }
     }
 
@@ -259,15 +259,15 @@ where
     let context = Arc::new(context);
     let outcome = work(Arc::clone(&context)).await;
     let ended = end_async(Arc::clone(&guard.0)).await;
-    both(outcome, ended, &guard.0)
+    combine(outcome, ended, &guard.0)
 }
 
-fn both<T, E: From<Error>>(outcome: Result<T, E>, ended: Result<()>, scope: &Scope) -> Result<T, E> {
+fn combine<T, E: From<Error>>(outcome: Result<T, E>, ended: Result<()>, scope: &Scope) -> Result<T, E> {
     match (outcome, ended) {
         (Ok(value), ended) => ended.map(|()| value).map_err(E::from),
         (Err(error), Ok(())) => Err(error),
         (Err(error), Err(also)) => {
-            tracing::warn!(target: "larder", context = %scope.name(), error = ?also, "not all of a context could be cleaned up");
+            tracing::warn!(target: "larder", context = %scope.name(), error = ?also, "cannot clean up all data of a context");
             Err(error)
         }
     }

@@ -13,11 +13,11 @@ use larder_exec::runtime;
 use parking_lot::{Mutex, RwLock};
 
 #[cfg(feature = "_codec")]
-use super::place::Place;
+use super::temporary_dir::TemporaryDir;
 use crate::Cache;
 use crate::options::{Layer, Settings, Source};
 use crate::presets::Preset;
-use crate::registry::{DROPPED_LIMIT, Living};
+use crate::registry::{AnyCache, DROPPED_LIMIT};
 
 /// The state of a context, shared with the builders and contexts inside it.
 pub(crate) struct Scope {
@@ -43,10 +43,10 @@ pub(super) struct Plan {
 
 #[derive(Default)]
 struct Owned {
-    caches: Vec<Weak<dyn Living>>,
+    caches: Vec<Weak<dyn AnyCache>>,
     inner: Vec<Weak<Scope>>,
     #[cfg(feature = "_codec")]
-    place: Option<Place>,
+    temporary_dir: Option<TemporaryDir>,
 }
 
 impl Scope {
@@ -93,14 +93,14 @@ impl Scope {
         let Some(scope) = scope else { return build() };
         let ended = scope.ended.read();
         if *ended {
-            return Err(scope.has_ended());
+            return Err(scope.ended_error());
         }
         let cache = build()?;
-        scope.owned.lock().caches.push(cache.living());
+        scope.owned.lock().caches.push(cache.any_cache());
         Ok(cache)
     }
 
-    fn has_ended(&self) -> Error {
+    fn ended_error(&self) -> Error {
         Error::new(ErrorKind::Closed, format!("the context `{}` has ended", self.name))
     }
 
@@ -134,39 +134,39 @@ impl Scope {
             (Some(base), _) => base,
             (None, Some(outer)) => outer.dir()?.unwrap_or_default(),
             (None, None) => match crate::config::dir(crate::config::variable)? {
-                Some(said) => said,
-                None => crate::folder::default_base()?,
+                Some(given) => given,
+                None => crate::locked_dir::default_base()?,
             },
         };
         if temporary {
-            return self.place_in(&base).map(Some);
+            return self.temporary_dir(&base).map(Some);
         }
         // Cannot collide with the directory of a cache: cache names have `~` encoded.
-        Ok(Some(base.join(format!("~scope-{}", crate::folder::path_segment(&self.name)))))
+        Ok(Some(base.join(format!("~scope-{}", crate::locked_dir::path_segment(&self.name)))))
     }
 
     #[cfg(feature = "_codec")]
-    fn place_in(&self, base: &Path) -> Result<PathBuf> {
+    fn temporary_dir(&self, base: &Path) -> Result<PathBuf> {
         let ended = self.ended.read();
         if *ended {
-            return Err(self.has_ended());
+            return Err(self.ended_error());
         }
         let mut owned = self.owned.lock();
-        if owned.place.is_none() {
-            owned.place = Some(Place::open(base, &self.name)?);
+        if owned.temporary_dir.is_none() {
+            owned.temporary_dir = Some(TemporaryDir::open(base, &self.name)?);
         }
-        Ok(owned.place.as_ref().map(|place| place.path().to_path_buf()).unwrap_or_default())
+        Ok(owned.temporary_dir.as_ref().map(|dir| dir.path().to_path_buf()).unwrap_or_default())
     }
 
     /// The namespace of its caches on a shared server: the given namespace, then the names of the scopes from
     /// the outside in.
     #[cfg(feature = "redis")]
-    pub(crate) fn namespace(&self, said: String) -> String {
+    pub(crate) fn namespace(&self, given: String) -> String {
         let around = match &self.outer {
-            Some(outer) => outer.namespace(said),
-            None => said,
+            Some(outer) => outer.namespace(given),
+            None => given,
         };
-        let name = crate::folder::path_segment(&self.name);
+        let name = crate::locked_dir::path_segment(&self.name);
         match self.plan.lock().temporary {
             true => format!("{around}~{name}-{:016x}", self.token),
             false => format!("{around}~{name}"),
@@ -175,9 +175,9 @@ impl Scope {
 
     /// How long keys on a server outlive the process; `None` for keys that do not expire.
     #[cfg(feature = "redis")]
-    pub(crate) fn tenancy(&self) -> Option<Duration> {
-        let outer = || self.outer.as_ref().and_then(|outer| outer.tenancy());
-        if self.plan.lock().temporary { Some(TENANCY) } else { outer() }
+    pub(crate) fn ephemeral_ttl(&self) -> Option<Duration> {
+        let outer = || self.outer.as_ref().and_then(|outer| outer.ephemeral_ttl());
+        if self.plan.lock().temporary { Some(EPHEMERAL_TTL) } else { outer() }
     }
 
     /// Ends the scope: first the inner scopes, then its caches, the newest first, then its directory. A
@@ -196,8 +196,8 @@ impl Scope {
         }
         runtime::dropped_are_closed(DROPPED_LIMIT);
         #[cfg(feature = "_codec")]
-        if let Some(place) = owned.place {
-            outcome = outcome.and(place.remove());
+        if let Some(dir) = owned.temporary_dir {
+            outcome = outcome.and(dir.remove());
         }
         outcome
     }
@@ -205,7 +205,7 @@ impl Scope {
 
 /// How long the keys of a temporary scope remain after its process was killed.
 #[cfg(feature = "redis")]
-const TENANCY: Duration = Duration::from_secs(120);
+const EPHEMERAL_TTL: Duration = Duration::from_secs(120);
 
 /// A random 64-bit number, unique in practice.
 #[cfg(feature = "redis")]

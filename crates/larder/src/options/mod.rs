@@ -87,7 +87,7 @@ impl Resolved {
     pub(crate) fn from_layers(layers: impl IntoIterator<Item = Layer>) -> Self {
         let mut resolved = Self::default();
         for (mut layer, source) in layers {
-            resolved.drop_rivals(&mut layer);
+            resolved.drop_exclusive_options(&mut layer);
             resolved.settings.fill(layer, &source, &mut resolved.explained);
         }
         resolved
@@ -95,7 +95,7 @@ impl Resolved {
 
     /// `capacity` and `memory_bytes` are two names of one option: if a stronger layer sets one, the other one
     /// of a weaker layer does not apply.
-    fn drop_rivals(&self, weaker: &mut Settings) {
+    fn drop_exclusive_options(&self, weaker: &mut Settings) {
         if self.settings.capacity.is_some() || self.settings.memory_bytes.is_some() {
             weaker.capacity = None;
             weaker.memory_bytes = None;

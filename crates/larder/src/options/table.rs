@@ -106,10 +106,10 @@ table! {
         parse: values::count, valid: |entries| CAPACITY.contains(entries), show: u64::to_string,
     }
     memory_bytes: u64 {
-        says: "the most bytes to hold in memory, in place of `capacity`", takes: "a size, as 64 MiB",
-        allowed: "64 KiB to 16 TiB; 0 for no memory, where there is another tier",
+        says: "the most bytes to hold in memory, in place of `capacity`", takes: "a size, such as 64 MiB",
+        allowed: "64 KiB to 16 TiB; 0 for no memory, if there is another tier",
         default: "64 MiB for ucache, 16 MiB for bcache and fcache",
-        tiers: "memory", cost: "that much memory, and 128 bytes an entry are counted",
+        tiers: "memory", cost: "that much memory; each entry counts 128 bytes more",
         parse: values::size, valid: |bytes| *bytes == 0 || MEMORY_BYTES.contains(bytes), show: values::size_text,
     }
     policy: Policy {
@@ -122,37 +122,37 @@ table! {
     memory_engine: MemoryEngine {
         says: "the engine that holds entries in memory", takes: "a word",
         allowed: "sharded, moka", default: "sharded",
-        tiers: "memory", cost: "moka takes 250 bytes more an entry and many times as long a call",
+        tiers: "memory", cost: "with moka, an entry takes 250 bytes more and a call many times as long",
         parse: |text| values::choice(values::MEMORY_ENGINES, text), valid: |_| true,
         show: |engine| values::word(values::MEMORY_ENGINES, engine),
     }
     dir: PathBuf {
-        says: "the folder in which the cache makes its own", takes: "a path",
-        allowed: "a path, which text says in UTF-8", default: "the platform's cache folder, then larder/<executable>",
+        says: "the directory in which the cache creates its own", takes: "a path",
+        allowed: "a path, in UTF-8", default: "larder/<executable> in the platform's cache directory",
         tiers: "disk, file", cost: "nothing",
         parse: values::path, valid: |_| true, show: |dir| dir.display().to_string(),
     }
     disk_bytes: u64 {
-        says: "the most bytes to take on disk, for all tiers together", takes: "a size, as 4 GiB",
+        says: "the most bytes to take on disk, for all tiers together", takes: "a size, such as 4 GiB",
         allowed: "16 MiB to 1 PiB", default: "1 GiB",
         tiers: "disk, file", cost: "that much space",
         parse: values::size, valid: |bytes| DISK_BYTES.contains(bytes), show: values::size_text,
     }
     codec: Codec {
-        says: "how values become bytes", takes: "a word",
+        says: "how values are encoded", takes: "a word",
         allowed: "auto, message_pack; json with the feature of that name", default: "auto",
-        tiers: "disk, file, redis", cost: "encoding and decoding, see the page on performance",
+        tiers: "disk, file, redis", cost: "encoding and decoding time, see the page on performance",
         parse: |text| values::choice(values::CODECS, text), valid: |_| true,
         show: |codec| values::word(values::CODECS, codec),
     }
     compress: Compress {
         says: "how payloads are compressed", takes: "a word, a level after a colon",
         allowed: "auto, none; zstd, zstd:1 to zstd:22 and lz4 with the features of those names", default: "auto",
-        tiers: "disk, file, redis", cost: "time for space; from 1 KiB up",
+        tiers: "disk, file, redis", cost: "time, for less space; from 1 KiB on",
         parse: values::compress, valid: |compress| compress.check().is_ok(), show: values::compress_text,
     }
     version: u32 {
-        says: "the schema version of the values: entries of another are misses", takes: "a number",
+        says: "the schema version of the values; entries of another version are misses", takes: "a number",
         allowed: "0 to 4294967295", default: "0",
         tiers: "disk, file, redis", cost: "nothing",
         parse: |text| text.parse().ok(), valid: |_| true, show: u32::to_string,
@@ -178,102 +178,102 @@ table! {
         show: |access| values::word(values::ACCESS, access),
     }
     sharing: Sharing {
-        says: "who needs to see the entries", takes: "a word",
+        says: "which threads, processes or machines share the entries", takes: "a word",
         allowed: "thread, threads, processes, distributed", default: "threads; distributed with a Redis server",
-        tiers: "all", cost: "what the tiers cost that it asks for",
+        tiers: "all", cost: "the cost of the tiers that it requires",
         parse: |text| values::choice(values::SHARING, text), valid: |_| true,
         show: |sharing| values::word(values::SHARING, sharing),
     }
     thresholds: Thresholds {
-        says: "where the size classes begin", takes: "three sizes, as 10 KiB, 1 MiB, 100 MiB",
-        allowed: "sizes that do not descend", default: "10 KiB, 1 MiB, 100 MiB",
+        says: "where the size classes begin", takes: "three sizes, such as 10 KiB, 1 MiB, 100 MiB",
+        allowed: "sizes in ascending order", default: "10 KiB, 1 MiB, 100 MiB",
         tiers: "all", cost: "nothing",
         parse: values::thresholds, valid: |t| t.small <= t.medium && t.medium <= t.large,
         show: values::thresholds_text,
     }
     durability: Durability {
-        says: "what a crash may take of what was acknowledged", takes: "a word",
+        says: "which acknowledged writes a crash may lose", takes: "a word",
         allowed: "buffered, flushed, synced", default: "buffered",
-        tiers: "disk, file", cost: "flushed writes small frames twice; synced waits 0.1 to 20 ms for the medium",
+        tiers: "disk, file", cost: "flushed writes small frames twice; synced waits 0.1 to 20 ms for the disk",
         parse: |text| values::choice(values::DURABILITY, text), valid: |_| true,
         show: |durability| values::word(values::DURABILITY, durability),
     }
     url: Urls {
         says: "the tiers, and options as parameters, in place of `dir` and `redis`; outside of code for ucache",
-        takes: "URLs parted by spaces, as memory: sled:///dir",
+        takes: "URLs separated by spaces, such as memory: sled:///dir",
         allowed: "memory:, sled:///dir, file:///dir, redis://host, null:, with the features of these tiers",
-        default: "none", tiers: "all", cost: "memory only where `memory:` is among them",
+        default: "none", tiers: "all", cost: "a memory tier only if `memory:` is among them",
         parse: values::urls, valid: |_| true, show: Urls::to_string,
     }
     redis: ServerUrl {
-        says: "the server that holds what is shared, for ucache", takes: "a URL, as redis://host:6379",
+        says: "the server of the shared tier, for ucache", takes: "a URL, such as redis://host:6379",
         allowed: "redis:// and the other URLs of the page on Redis, with the feature `redis`", default: "none",
-        tiers: "redis", cost: "up to 1.5 s at build, then a round trip a read",
+        tiers: "redis", cost: "up to 1.5 s at build, then a round trip per read",
         parse: values::server, valid: ServerUrl::is_right, show: ServerUrl::to_string,
     }
     namespace: String {
-        says: "keeps applications on one server apart", takes: "text",
-        allowed: "any text but none, with the feature `redis`", default: "the name of the executable",
+        says: "separates the applications on one server", takes: "text",
+        allowed: "any text that is not empty, with the feature `redis`", default: "the name of the executable",
         tiers: "redis", cost: "nothing",
         parse: values::namespace, valid: |_| true, show: String::clone,
     }
     lease: Duration {
-        says: "how long a copy in memory of an entry of Redis serves after the last contact",
-        takes: "a time, as 500ms", allowed: "50ms to 1h, with the feature `redis`", default: "1s",
-        tiers: "redis", cost: "below about 300ms most hits ask the server",
+        says: "how long a copy in memory of an entry in Redis is served after the last contact",
+        takes: "a time, such as 500ms", allowed: "50ms to 1h, with the feature `redis`", default: "1s",
+        tiers: "redis", cost: "below about 300ms most hits query the server",
         parse: values::lease, valid: |lease| LEASE.contains(lease), show: values::span_text,
     }
     coherence: Coherence {
-        says: "what such copies do while the server is away", takes: "a word",
+        says: "whether such copies are served while the server is unavailable", takes: "a word",
         allowed: "available, strict; with the feature `redis`", default: "available",
-        tiers: "redis", cost: "strict misses while the server is away",
+        tiers: "redis", cost: "with strict, they are misses meanwhile",
         parse: values::coherence, valid: |_| true,
         show: |coherence| values::word(values::COHERENCE, coherence),
     }
     require: TierList {
-        says: "the tiers without which the cache is not built", takes: "words, as disk, redis",
+        says: "the tiers without which the cache is not built", takes: "words, such as disk, redis",
         allowed: "memory, disk, file, redis", default: "none",
-        tiers: "all", cost: "a server that cannot be reached fails the build",
+        tiers: "all", cost: "the build fails if the server cannot be reached",
         parse: values::tiers, valid: |_| true, show: values::tiers_text,
     }
     ttl: Duration {
-        says: "how long an entry lives", takes: "a time, as 1h 30m",
+        says: "how long an entry lives", takes: "a time, such as 1h 30m",
         allowed: "1ms or more", default: "until it is replaced, removed or evicted",
-        tiers: "all", cost: "a look at the clock a hit, and a note an entry in memory",
+        tiers: "all", cost: "a read of the clock per hit, and a timer per entry in memory",
         parse: values::span, valid: |span| *span >= SPAN_MIN, show: values::span_text,
     }
     idle: Duration {
-        says: "how long an entry lives without being used", takes: "a time, as 10m",
-        allowed: "1ms or more", default: "as long as one that is used",
-        tiers: "all", cost: "as ttl, and each hit notes when it was",
+        says: "how long an entry lives without being used", takes: "a time, such as 10m",
+        allowed: "1ms or more", default: "no limit",
+        tiers: "all", cost: "as ttl, and each hit records its time",
         parse: values::span, valid: |span| *span >= SPAN_MIN, show: values::span_text,
     }
     jitter: f64 {
-        says: "the share of a time to live of which chance takes off a part", takes: "a share, as 0.1",
+        says: "the largest share of a time to live that is subtracted at random", takes: "a share, such as 0.1",
         allowed: "0 to 1", default: "0",
         tiers: "all", cost: "nothing",
         parse: values::share, valid: |share| SHARE.contains(share), show: f64::to_string,
     }
     stale: Duration {
-        says: "how long after its deadline an entry may serve where a load fails", takes: "a time, as 5m",
+        says: "how long after its deadline an entry may be served if a load fails", takes: "a time, such as 5m",
         allowed: "0s or more", default: "0s",
-        tiers: "all", cost: "entries stay that much longer",
+        tiers: "all", cost: "entries are kept that much longer",
         parse: values::span, valid: |_| true, show: values::span_text,
     }
     refresh_ahead: f64 {
-        says: "the share of a time to live after which a load that hits refreshes", takes: "a share, as 0.8",
-        allowed: "0 to 1", default: "none does",
+        says: "the share of a time to live after which a loading call that hits starts a refresh", takes: "a share, such as 0.8",
+        allowed: "0 to 1", default: "no refresh",
         tiers: "all", cost: "a load in the background",
         parse: values::share, valid: |share| SHARE.contains(share), show: f64::to_string,
     }
     soft_timeout: Duration {
-        says: "how long callers of a load wait while there is a stale value", takes: "a time, as 100ms",
+        says: "how long callers of a load wait if there is a stale value", takes: "a time, such as 100ms",
         allowed: "1ms or more", default: "until the load ends",
         tiers: "all", cost: "nothing",
         parse: values::span, valid: |span| *span >= SPAN_MIN, show: values::span_text,
     }
     hard_timeout: Duration {
-        says: "how long callers of a load wait at most", takes: "a time, as 2s",
+        says: "how long callers of a load wait at most", takes: "a time, such as 2s",
         allowed: "1ms or more", default: "until the load ends",
         tiers: "all", cost: "nothing",
         parse: values::span, valid: |span| *span >= SPAN_MIN, show: values::span_text,

@@ -313,7 +313,7 @@ pub(crate) fn scheme_alone(text: &str) -> String {
         Some((scheme, _)) if scheme.len() <= 32 && scheme.bytes().all(is_of_scheme) => {
             format!("{scheme}://…")
         }
-        _ => "no URL".to_owned(),
+        _ => "not a URL".to_owned(),
     }
 }
 
@@ -356,7 +356,7 @@ mod tests {
         let urls = Urls::new("memory: redis://me:secret@host?ttl=1h sled:///a@b".into());
         assert_eq!(format!("{urls:?}"), "memory: redis://***@host?ttl=1h sled:///a@b");
         assert_eq!(scheme_alone("redis://me:secret@host"), "redis://…");
-        assert_eq!(scheme_alone("me:secret://x"), "no URL");
+        assert_eq!(scheme_alone("me:secret://x"), "not a URL");
     }
 
     #[test]

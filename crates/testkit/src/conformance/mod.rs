@@ -8,14 +8,14 @@
 //!
 //! ```
 //! use larder_testkit::conformance::{Subject, run};
-//! use larder_testkit::{HashMapTier, Shelf};
+//! use larder_testkit::{HashMapTier, MapStorage};
 //!
 //! // The outer closure makes an empty place, the inner one opens a tier on
 //! // it, as often as it is called. For files: a temporary folder, and the
 //! // tier in it.
 //! let subject = Subject::new("hash map", || {
-//!     let shelf = Shelf::default();
-//!     move || HashMapTier::on(&shelf)
+//!     let storage = MapStorage::default();
+//!     move || HashMapTier::on(&storage)
 //! });
 //! run(&subject).assert_all();
 //! run(&subject.through_arc()).assert_all();

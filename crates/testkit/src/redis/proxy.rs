@@ -19,12 +19,12 @@ const LOOK: Duration = Duration::from_millis(10);
 #[derive(Debug)]
 pub struct Proxy {
     port: u16,
-    line: Arc<Line>,
+    state: Arc<ProxyState>,
     thread: Option<JoinHandle<()>>,
 }
 
 #[derive(Debug)]
-struct Line {
+struct ProxyState {
     server: u16,
     delay_micros: AtomicU64,
     swallows: AtomicBool,
@@ -42,7 +42,7 @@ impl Proxy {
     pub fn to(server: u16) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port is free");
         let port = listener.local_addr().expect("it has an address").port();
-        let line = Arc::new(Line {
+        let state = Arc::new(ProxyState {
             server,
             delay_micros: AtomicU64::new(0),
             swallows: AtomicBool::new(false),
@@ -50,9 +50,9 @@ impl Proxy {
             ended: AtomicBool::new(false),
             cut: AtomicU64::new(0),
         });
-        let accepting = Arc::clone(&line);
+        let accepting = Arc::clone(&state);
         let thread = thread::spawn(move || accept(&listener, &accepting));
-        Self { port, line, thread: Some(thread) }
+        Self { port, state, thread: Some(thread) }
     }
 
     /// Returns the URL of the Redis server behind the proxy.
@@ -68,28 +68,28 @@ impl Proxy {
     /// Delays every piece of an answer by this time.
     pub fn delay(&self, delay: Duration) {
         let micros = u64::try_from(delay.as_micros()).unwrap_or(u64::MAX);
-        self.line.delay_micros.store(micros, Ordering::Release);
+        self.state.delay_micros.store(micros, Ordering::Release);
     }
 
     /// Sets whether the proxy swallows bytes in both directions.
     pub fn swallow(&self, swallows: bool) {
-        self.line.swallows.store(swallows, Ordering::Release);
+        self.state.swallows.store(swallows, Ordering::Release);
     }
 
     /// Sets whether the proxy swallows answers and forwards requests.
     pub fn swallow_answers(&self, swallows: bool) {
-        self.line.swallows_answers.store(swallows, Ordering::Release);
+        self.state.swallows_answers.store(swallows, Ordering::Release);
     }
 
     /// Ends the open connections.
     pub fn cut(&self) {
-        self.line.cut.fetch_add(1, Ordering::AcqRel);
+        self.state.cut.fetch_add(1, Ordering::AcqRel);
     }
 }
 
 impl Drop for Proxy {
     fn drop(&mut self) {
-        self.line.ended.store(true, Ordering::Release);
+        self.state.ended.store(true, Ordering::Release);
         // Wakes the thread that accepts connections.
         let _refused = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port));
         if let Some(thread) = self.thread.take() {
@@ -98,14 +98,14 @@ impl Drop for Proxy {
     }
 }
 
-fn accept(listener: &TcpListener, line: &Arc<Line>) {
+fn accept(listener: &TcpListener, state: &Arc<ProxyState>) {
     let mut pumps = Vec::new();
     while let Ok((client, _)) = listener.accept() {
-        if line.ended.load(Ordering::Acquire) {
+        if state.ended.load(Ordering::Acquire) {
             break;
         }
         // If the server refuses, the connection of the client ends.
-        if let Ok(pair) = join(client, line) {
+        if let Ok(pair) = join(client, state) {
             pumps.extend(pair);
         }
     }
@@ -114,14 +114,14 @@ fn accept(listener: &TcpListener, line: &Arc<Line>) {
     }
 }
 
-fn join(client: TcpStream, line: &Arc<Line>) -> io::Result<[JoinHandle<()>; 2]> {
-    let server = TcpStream::connect(SocketAddr::from((Ipv4Addr::LOCALHOST, line.server)))?;
+fn join(client: TcpStream, state: &Arc<ProxyState>) -> io::Result<[JoinHandle<()>; 2]> {
+    let server = TcpStream::connect(SocketAddr::from((Ipv4Addr::LOCALHOST, state.server)))?;
     for end in [&client, &server] {
         end.set_nodelay(true)?;
         end.set_read_timeout(Some(LOOK))?;
     }
     let back = (server.try_clone()?, client.try_clone()?);
-    let (asking, answering) = (Arc::clone(line), Arc::clone(line));
+    let (asking, answering) = (Arc::clone(state), Arc::clone(state));
     Ok([
         thread::spawn(move || pump((client, server), &asking, false)),
         thread::spawn(move || pump(back, &answering, true)),
@@ -129,9 +129,9 @@ fn join(client: TcpStream, line: &Arc<Line>) -> io::Result<[JoinHandle<()>; 2]> 
 }
 
 /// Forwards from one end to the other until one of them ends.
-fn pump((mut from, mut to): (TcpStream, TcpStream), line: &Line, is_answer: bool) {
-    let (mut bytes, cut) = (vec![0; 64 << 10], line.cut.load(Ordering::Acquire));
-    while !line.ended.load(Ordering::Acquire) && line.cut.load(Ordering::Acquire) == cut {
+fn pump((mut from, mut to): (TcpStream, TcpStream), state: &ProxyState, is_answer: bool) {
+    let (mut bytes, cut) = (vec![0; 64 << 10], state.cut.load(Ordering::Acquire));
+    while !state.ended.load(Ordering::Acquire) && state.cut.load(Ordering::Acquire) == cut {
         let len = match from.read(&mut bytes) {
             Ok(0) => break,
             Ok(len) => len,
@@ -139,10 +139,10 @@ fn pump((mut from, mut to): (TcpStream, TcpStream), line: &Line, is_answer: bool
             Err(_) => break,
         };
         if is_answer {
-            wait(Duration::from_micros(line.delay_micros.load(Ordering::Acquire)));
+            wait(Duration::from_micros(state.delay_micros.load(Ordering::Acquire)));
         }
-        let swallows = line.swallows.load(Ordering::Acquire)
-            || is_answer && line.swallows_answers.load(Ordering::Acquire);
+        let swallows = state.swallows.load(Ordering::Acquire)
+            || is_answer && state.swallows_answers.load(Ordering::Acquire);
         if !swallows && to.write_all(&bytes[..len]).is_err() {
             break;
         }

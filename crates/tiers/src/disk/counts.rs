@@ -14,20 +14,20 @@ pub(in crate::disk) struct Counts {
 
 impl Counts {
     /// Counts a row that is now valid here.
-    pub(in crate::disk) fn enter(&self, row: &[u8], value: &[u8]) {
+    pub(in crate::disk) fn add(&self, row: &[u8], value: &[u8]) {
         self.live.fetch_add(1, Ordering::AcqRel);
         self.sum.fetch_add(record::hash_row(row, value), Ordering::AcqRel);
     }
 
     /// Stops counting a row.
-    pub(in crate::disk) fn leave(&self, row: &[u8], value: &[u8]) {
+    pub(in crate::disk) fn subtract(&self, row: &[u8], value: &[u8]) {
         let less = |live: u64| Some(live.saturating_sub(1));
         let _ = self.live.fetch_update(Ordering::AcqRel, Ordering::Acquire, less);
         self.sum.fetch_sub(record::hash_row(row, value), Ordering::AcqRel);
     }
 
     /// Adds the counts of `other`.
-    pub(in crate::disk) fn absorb(&self, other: &Self) {
+    pub(in crate::disk) fn add_all(&self, other: &Self) {
         self.live.fetch_add(other.live(), Ordering::AcqRel);
         self.sum.fetch_add(other.sum(), Ordering::AcqRel);
     }

@@ -10,7 +10,11 @@ const PREFIX_BYTES: u64 = 4 << 10;
 
 /// Calls `visit` with the first bytes of a frame, including its whole head. Skips frames that
 /// cannot be read.
-pub(in crate::disk) fn visit(segments: &Segments, pointer: Pointer, visit: &mut (dyn FnMut(&[u8]) + Send)) {
+pub(in crate::disk) fn visit_head(
+    segments: &Segments,
+    pointer: Pointer,
+    visit: &mut (dyn FnMut(&[u8]) + Send),
+) {
     let mut bytes = PREFIX_BYTES;
     while let Ok(Some(prefix)) = segments.peek(pointer, bytes) {
         match Head::parse(&prefix) {

@@ -1,7 +1,7 @@
 //! The names of all files in the directory, and how they are created and deleted.
 //!
 //! ```text
-//! db/<20 digits>/            a sled database ("generation")
+//! db/<20 digits>/            a sled database
 //! packs/<20 digits>.pack     a sorted run: the rows of former databases
 //! packs/<20 digits>.new      a sorted run that is being written
 //! segments/<20 digits>.seg   frames, one after another
@@ -75,8 +75,8 @@ impl Layout {
 
     /// Returns whether the directory has no data of a tier.
     pub(in crate::disk) fn is_empty(&self) -> Result<bool> {
-        Ok(self.generations()?.is_empty()
-            && self.packs()?.is_empty()
+        Ok(self.databases()?.is_empty()
+            && self.runs()?.is_empty()
             && self.segments()?.is_empty()
             && self.journals()?.is_empty())
     }
@@ -84,10 +84,10 @@ impl Layout {
     /// Deletes all data of a tier, older data first: without the newest database, older data would
     /// show overwritten values.
     pub(in crate::disk) fn discard_all(&self) -> Result<()> {
-        for (_, path) in self.packs()? {
+        for (_, path) in self.runs()? {
             remove_file(&path)?;
         }
-        for (number, _) in self.generations()? {
+        for (number, _) in self.databases()? {
             self.discard(number)?;
         }
         for (_, path) in self.journals()?.into_iter().chain(self.segments()?) {
@@ -98,17 +98,17 @@ impl Layout {
 
     /// Deletes the sorted runs and databases below `number`.
     pub(in crate::disk) fn discard_below(&self, number: u64) -> Result<()> {
-        for (_, path) in self.packs()?.into_iter().filter(|(found, _)| *found < number) {
+        for (_, path) in self.runs()?.into_iter().filter(|(found, _)| *found < number) {
             remove_file(&path)?;
         }
-        let generations = self.generations()?.into_iter().map(|(found, _)| found);
-        generations.filter(|found| *found < number).try_for_each(|found| self.discard(found))
+        let databases = self.databases()?.into_iter().map(|(found, _)| found);
+        databases.filter(|found| *found < number).try_for_each(|found| self.discard(found))
     }
 
     /// Returns whether sled ever opened a database here: before that it creates only `conf` and
     /// `blobs`. True if that cannot be read.
-    pub(in crate::disk) fn was_open(&self, number: u64) -> bool {
-        let Ok(mut entries) = fs::read_dir(self.generation(number)) else { return true };
+    pub(in crate::disk) fn has_sled_files(&self, number: u64) -> bool {
+        let Ok(mut entries) = fs::read_dir(self.database(number)) else { return true };
         entries
             .any(|entry| entry.is_ok_and(|entry| entry.file_name() != "conf" && entry.file_name() != "blobs"))
     }
@@ -122,12 +122,12 @@ impl Layout {
     }
 
     /// The databases, lowest number first.
-    pub(in crate::disk) fn generations(&self) -> Result<Vec<(u64, PathBuf)>> {
+    pub(in crate::disk) fn databases(&self) -> Result<Vec<(u64, PathBuf)>> {
         numbered(&self.dir.join(DATABASES), |name| Some(name))
     }
 
     /// The sorted runs, lowest number first.
-    pub(in crate::disk) fn packs(&self) -> Result<Vec<(u64, PathBuf)>> {
+    pub(in crate::disk) fn runs(&self) -> Result<Vec<(u64, PathBuf)>> {
         numbered(&self.dir.join(PACKS), |name| name.strip_suffix(PACK))
     }
 
@@ -142,12 +142,12 @@ impl Layout {
     }
 
     /// The path of database `number`.
-    pub(in crate::disk) fn generation(&self, number: u64) -> PathBuf {
+    pub(in crate::disk) fn database(&self, number: u64) -> PathBuf {
         self.dir.join(DATABASES).join(format!("{number:0DIGITS$}"))
     }
 
     /// The path of sorted run `number`.
-    pub(in crate::disk) fn pack(&self, number: u64) -> PathBuf {
+    pub(in crate::disk) fn run(&self, number: u64) -> PathBuf {
         self.dir.join(PACKS).join(format!("{number:0DIGITS$}{PACK}"))
     }
 
@@ -167,7 +167,7 @@ impl Layout {
     }
 
     /// Returns whether `bytes` can be written now. Tries it with a probe file.
-    pub(in crate::disk) fn takes(&self, bytes: usize) -> bool {
+    pub(in crate::disk) fn accepts_writes(&self, bytes: usize) -> bool {
         let probe = self.dir.join(PROBE);
         let written = fs::write(&probe, vec![0; bytes]);
         let _ = fs::remove_file(&probe);
@@ -179,7 +179,7 @@ impl Layout {
     pub(in crate::disk) fn discard(&self, number: u64) -> Result<()> {
         let aside = self.dir.join(format!("{DROPPED}{number:0DIGITS$}"));
         delete(&aside);
-        rename(&self.generation(number), &aside)?;
+        rename(&self.database(number), &aside)?;
         delete(&aside);
         Ok(())
     }
@@ -188,7 +188,7 @@ impl Layout {
     pub(in crate::disk) fn set_aside(&self, number: u64) -> Result<PathBuf> {
         let aside = self.dir.join(format!("{TORN}{number:0DIGITS$}"));
         delete(&aside);
-        rename(&self.generation(number), &aside)?;
+        rename(&self.database(number), &aside)?;
         Ok(aside)
     }
 }
@@ -295,7 +295,7 @@ fn rename(from: &Path, to: &Path) -> Result<()> {
 fn delete(dir: &Path) {
     match fs::remove_dir_all(dir) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            tracing::warn!(target: "larder", path = %dir.display(), %error, "cannot delete a dropped database");
+            tracing::warn!(target: "larder", path = %dir.display(), %error, "cannot delete a database");
         }
         _ => {}
     }

@@ -12,39 +12,40 @@ use crate::disk::DiskTier;
 
 impl DiskTier {
     /// Checks for a loss, unless the last check was a moment ago.
-    pub(in crate::disk) fn look_for_loss_now_and_then(&self) -> Result<()> {
-        if self.anchor.is_due(self.space.elapsed()) { self.look_for_loss() } else { Ok(()) }
+    pub(in crate::disk) fn check_for_loss_if_due(&self) -> Result<()> {
+        if self.dir_handle.is_due(self.budget.elapsed()) { self.check_for_loss() } else { Ok(()) }
     }
 
     /// Fails if the directory, or an important file in it, is gone, after the tier was opened again
     /// empty.
-    pub(in crate::disk) fn look_for_loss(&self) -> Result<()> {
+    pub(in crate::disk) fn check_for_loss(&self) -> Result<()> {
         // While this tier itself adds and deletes files, a missing file is not a loss.
-        let Some(upkeep) = self.upkeep.try_read() else { return Ok(()) };
+        let Some(compaction) = self.compaction.try_read() else { return Ok(()) };
         if !self.is_lost() {
             return Ok(());
         }
-        drop(upkeep);
-        let mut upkeep = self.upkeep.write();
+        drop(compaction);
+        let mut compaction = self.compaction.write();
         if self.closed.load(Ordering::Acquire) || !self.is_lost() {
             return Ok(());
         }
-        let lost = self.anchor.lost();
-        tracing::error!(target: "larder", error = %lost, "the disk tier begins anew");
-        *upkeep = None;
-        let _nothing_to_delete = self.reaper.settle();
+        let lost = self.dir_handle.removed_error();
+        tracing::error!(target: "larder", error = %lost, "the disk tier lost its files and starts empty");
+        *compaction = None;
+        let _nothing_to_delete = self.reaper.wait();
         let mut state = self.state.write();
         if let Some(store) = state.take() {
             self.evictions.fetch_add(store.databases.live(), Ordering::Relaxed);
             store.abandon();
         }
-        self.suspect.store(true, Ordering::Release);
-        self.reopen(&mut state, true);
+        self.needs_reopen.store(true, Ordering::Release);
+        self.open_again(&mut state, true);
         Err(lost)
     }
 
-    /// Returns whether the directory or an important file is gone. The caller holds `upkeep`.
+    /// Returns whether the directory or an important file is gone. The caller holds `compaction`.
     pub(in crate::disk) fn is_lost(&self) -> bool {
-        !self.anchor.is_there() || self.state.read().as_ref().is_some_and(|store| store.has_lost_files())
+        !self.dir_handle.still_exists()
+            || self.state.read().as_ref().is_some_and(|store| store.has_lost_files())
     }
 }

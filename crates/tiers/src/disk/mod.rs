@@ -8,7 +8,7 @@
 //! budget is kept by evicting the oldest sorted runs and segments. Entries of them that were read
 //! are copied once more.
 //!
-//! Some names in the code and on disk call a sorted run a *pack*, and a database a *generation*.
+//! On disk, the directory of the sorted runs is `packs`.
 //!
 //! | file | contents |
 //! |---|---|
@@ -27,17 +27,18 @@
 //! | `journal/replay` | replays the logs of an earlier process |
 //! | `recovery` | opens an existing directory |
 //! | `reopen` | opens the directory again after a failure |
-//! | `compaction/mod` | chooses what to freeze, compact or evict |
+//! | `compaction/picker` | chooses what to freeze, compact or evict |
+//! | `compaction/driver` | freezes databases, installs sorted runs, keeps the budget |
 //! | `compaction/job` | writes a sorted run, a few rows with each put |
 //! | `compaction/reaper` | deletes a compacted database in a thread |
-//! | `eviction` | freezes databases; evicts sorted runs and segments |
+//! | `eviction` | evicts a segment, or all entries |
 //! | `relief` | makes room on a full disk |
 //! | `loss` | detects a removed directory or file, and starts empty |
 //!
 //! # Invariants
-//! - Locks are taken in this order: `upkeep`, `state`, the checkpoint, a stripe, the active
-//!   segment, the table of segments, the journal. A holder of `state` never waits for `upkeep`.
-//! - `state` is locked for writing only for a moment, under `upkeep`, to swap databases and sorted
+//! - Locks are taken in this order: `compaction`, `state`, the checkpoint, a stripe, the active
+//!   segment, the table of segments, the journal. A holder of `state` never waits for `compaction`.
+//! - `state` is locked for writing only for a moment, under `compaction`, to swap databases and sorted
 //!   runs.
 //! - Memory: 2 KiB a segment, the row key of each large frame, and sled's caches. A sorted run
 //!   takes two bytes a row, and one row key for every 4 KiB.
@@ -77,12 +78,12 @@ use parking_lot::{Mutex, RwLock};
 use self::compaction::job::CompactionJob;
 use self::compaction::reaper::Reaper;
 use self::layout::Layout;
-use self::recovery::Ground;
+use self::recovery::OpenContext;
 use self::row::RowKey;
 use self::store::Store;
-use crate::anchor::Anchor;
 use crate::boot_marker::Marker;
-use crate::disk_budget::{Pause, Share};
+use crate::dir_handle::DirHandle;
+use crate::disk_budget::{BudgetShare, RateLimit};
 use crate::durable_sync::sync_tree;
 
 /// Frames of at least this many bytes go to segments by default.
@@ -126,7 +127,7 @@ pub struct DiskOptions {
     /// and tiers out. Created if it is missing.
     pub dir: PathBuf,
     /// The disk budget, which counts and bounds the disk usage of the tier.
-    pub space: Share,
+    pub budget: BudgetShare,
     /// Frames of at least this many bytes go to segments. [`CROSSOVER_BYTES`] is a good choice.
     pub crossover: u64,
     /// Which acknowledged writes a crash may lose.
@@ -145,24 +146,24 @@ pub struct DiskOptions {
 /// at once after either.
 pub struct DiskTier {
     layout: Layout,
-    anchor: Anchor,
+    dir_handle: DirHandle,
     marker: Arc<Marker>,
-    space: Arc<Share>,
+    budget: Arc<BudgetShare>,
     crossover: u64,
     cache_bytes: u64,
     evictions: AtomicU64,
-    upkeep: RwLock<Option<CompactionJob>>,
+    compaction: RwLock<Option<CompactionJob>>,
     reaper: Reaper,
     /// Rows that puts have not processed yet for the compaction in progress.
-    owed: AtomicU64,
+    rows_due: AtomicU64,
     /// `None` after the tier is closed, and while it cannot be opened again.
     state: RwLock<Option<Store>>,
     closed: AtomicBool,
-    suspect: AtomicBool,
+    needs_reopen: AtomicBool,
     /// No entry expires before this time, in milliseconds since the Unix epoch.
     expires_at: AtomicU64,
-    looked_for_expired: Pause,
-    revived: Mutex<Option<Instant>>,
+    expiry_search: RateLimit,
+    last_reopen: Mutex<Option<Instant>>,
 }
 
 impl DiskTier {
@@ -179,33 +180,33 @@ impl DiskTier {
 
     fn open_now(options: DiskOptions) -> Result<Self> {
         let layout = Layout::prepare(options.dir)?;
-        let space = Arc::new(options.space);
-        let cache_bytes = (space.limit() / 16).clamp(4 << 20, 64 << 20);
-        let (marker, past) = Marker::find(layout.dir(), options.durability);
+        let budget = Arc::new(options.budget);
+        let cache_bytes = (budget.limit() / 16).clamp(4 << 20, 64 << 20);
+        let (marker, last_shutdown) = Marker::find(layout.dir(), options.durability);
         let marker = Arc::new(marker);
-        let ground = Ground { layout: &layout, space: &space, cache_bytes, marker: &marker };
-        let store = recovery::open(&ground, past)?;
-        space.keep_free(UNCOUNTED_BYTES);
-        let reaper = Reaper::new(layout.clone(), Arc::clone(&space));
+        let context = OpenContext { layout: &layout, budget: &budget, cache_bytes, marker: &marker };
+        let store = recovery::open(&context, last_shutdown)?;
+        budget.keep_free(UNCOUNTED_BYTES);
+        let reaper = Reaper::new(layout.clone(), Arc::clone(&budget));
         let tier = Self {
-            anchor: Anchor::new(layout.dir()),
+            dir_handle: DirHandle::new(layout.dir()),
             layout,
             marker,
-            space,
+            budget,
             crossover: options.crossover,
             cache_bytes,
             evictions: AtomicU64::new(0),
-            upkeep: RwLock::new(None),
+            compaction: RwLock::new(None),
             reaper,
-            owed: AtomicU64::new(0),
+            rows_due: AtomicU64::new(0),
             state: RwLock::new(Some(store)),
             closed: AtomicBool::new(false),
-            suspect: AtomicBool::new(false),
+            needs_reopen: AtomicBool::new(false),
             expires_at: AtomicU64::new(0),
-            looked_for_expired: Pause::default(),
-            revived: Mutex::new(None),
+            expiry_search: RateLimit::default(),
+            last_reopen: Mutex::new(None),
         };
-        tier.space.fit(tier.available());
+        tier.budget.fit_to_free_space(tier.available());
         Ok(tier)
     }
 
@@ -217,27 +218,27 @@ impl DiskTier {
         let bytes = frame.len() as u64;
         let bytes_max = self.frame_bytes_max();
         if bytes > bytes_max {
-            let message = format!("a frame of {bytes} bytes; at most {bytes_max} are taken");
+            let message = format!("the frame has {bytes} bytes; the tier allows {bytes_max}");
             return self.with_store(|_| Err(Error::new(ErrorKind::TooLarge, message)));
         }
-        self.look_for_loss_now_and_then()?;
-        if self.suspect.load(Ordering::Acquire) {
-            self.revive();
+        self.check_for_loss_if_due()?;
+        if self.needs_reopen.load(Ordering::Acquire) {
+            self.reopen_if_due();
         }
         self.note_deadline(frame);
-        self.look_at_medium(bytes);
-        self.relieved(|| self.put_once(key, frame))?;
-        self.tend_pack();
-        self.tend_journal();
+        self.fit_budget_if_due(bytes);
+        self.retry_when_full(|| self.put_once(key, frame))?;
+        self.advance_compaction();
+        self.checkpoint_if_due();
         Ok(())
     }
 
     fn put_once(&self, key: &EncodedKey, frame: &Frame) -> Result<()> {
         let bytes = frame.len() as u64;
-        let reserved = self.space.reserve(bytes);
-        if self.space.excess(0) > 0 {
+        let reserved = self.budget.reserve(bytes);
+        if self.budget.excess(0) > 0 {
             self.make_room(bytes)?;
-            self.space.tell_shortage()?;
+            self.budget.report_shortage()?;
         }
         self.with_store(|store| store.put(&RowKey::of(key), frame, self.crossover))?;
         drop(reserved);
@@ -247,56 +248,56 @@ impl DiskTier {
     fn remove_now(&self, key: &EncodedKey) -> Result<bool> {
         let removed = self.with_store(|store| store.remove(&RowKey::of(key)))?;
         if removed {
-            self.tend_journal();
+            self.checkpoint_if_due();
         }
         Ok(removed)
     }
 
     fn flush_now(&self) -> Result<()> {
-        self.look_for_loss()?;
-        let _shared = self.upkeep.read();
+        self.check_for_loss()?;
+        let _shared = self.compaction.read();
         self.with_store(Store::checkpoint)
     }
 
     fn scan_now(&self, visit: &mut (dyn FnMut(&[u8]) + Send)) -> Result<()> {
-        let _alone = self.upkeep.write();
+        let _alone = self.compaction.write();
         self.with_store(|store| store.scan(visit))
     }
 
     /// Closes the tier. With `is_final`, waits until all data is durable and marks the directory as
     /// closed.
     fn close_now(&self, is_final: bool) -> Result<()> {
-        let mut upkeep = self.upkeep.write();
+        let mut compaction = self.compaction.write();
         let was_closed = self.closed.swap(true, Ordering::AcqRel);
         let Some(store) = self.state.write().take() else {
             return if was_closed { Ok(()) } else { Err(not_opened_again()) };
         };
-        *upkeep = None;
-        let reaped = self.reaper.settle();
-        let is_lost = !self.anchor.is_there() || store.has_lost_files();
-        self.anchor.close();
+        *compaction = None;
+        let reaped = self.reaper.wait();
+        let is_lost = !self.dir_handle.still_exists() || store.has_lost_files();
+        self.dir_handle.close();
         if is_lost {
             // Another process may have the directory by now, so nothing is written.
             store.abandon();
-            self.space.set(0);
-            return Err(self.anchor.lost());
+            self.budget.set(0);
+            return Err(self.dir_handle.removed_error());
         }
-        let closed = store.close(!self.suspect.load(Ordering::Acquire));
-        self.space.set(0);
+        let closed = store.close(!self.needs_reopen.load(Ordering::Acquire));
+        self.budget.set(0);
         closed.and(reaped)?;
-        if is_final { self.settle() } else { Ok(()) }
+        if is_final { self.mark_closed() } else { Ok(()) }
     }
 
     /// Waits until all data is durable, then marks the directory as closed.
-    fn settle(&self) -> Result<()> {
-        let settled = sync_tree(self.layout.dir()).and_then(|()| self.marker.close());
-        settled.map_err(|error| layout::unavailable(self.layout.dir(), error))
+    fn mark_closed(&self) -> Result<()> {
+        let closed = sync_tree(self.layout.dir()).and_then(|()| self.marker.close());
+        closed.map_err(|error| layout::unavailable(self.layout.dir(), error))
     }
 
-    fn ground(&self) -> Ground<'_> {
-        Ground {
+    fn context(&self) -> OpenContext<'_> {
+        OpenContext {
             layout: &self.layout,
-            space: &self.space,
+            budget: &self.budget,
             cache_bytes: self.cache_bytes,
             marker: &self.marker,
         }
@@ -320,14 +321,14 @@ impl DiskTier {
     }
 
     fn frame_bytes_max(&self) -> u64 {
-        (self.space.limit() / 4).min(FRAME_BYTES_MAX)
+        (self.budget.limit() / 4).min(FRAME_BYTES_MAX)
     }
 }
 
 impl Drop for DiskTier {
     fn drop(&mut self) {
         if let Err(error) = self.close_now(!self.marker.knows_boot()) {
-            tracing::warn!(target: "larder", %error, "the disk tier was dropped, and could not write all it held");
+            tracing::warn!(target: "larder", %error, "the disk tier was dropped and could not write all buffered changes");
         }
     }
 }
@@ -339,7 +340,7 @@ impl fmt::Debug for DiskTier {
 }
 
 fn not_opened_again() -> Error {
-    Error::new(ErrorKind::Unavailable, "the tier failed and could not be opened again")
+    Error::new(ErrorKind::Unavailable, "the tier failed and could not be reopened")
 }
 
 /// Runs `call` in the first poll, and adds the tier and the operation to an error.
@@ -385,7 +386,7 @@ impl Tier for DiskTier {
     }
 
     fn clear(&self) -> BoxFuture<'_, Result<()>> {
-        work("clear", || self.start_anew())
+        work("clear", || self.start_empty())
     }
 
     fn scan<'a>(&'a self, visit: &'a mut (dyn FnMut(&[u8]) + Send)) -> BoxFuture<'a, Result<()>> {
@@ -405,7 +406,7 @@ impl Tier for DiskTier {
             |_| Usage::default(),
             |entries| Usage {
                 entries,
-                bytes: self.space.used(),
+                bytes: self.budget.used(),
                 evictions: self.evictions.load(Ordering::Relaxed),
             },
         )

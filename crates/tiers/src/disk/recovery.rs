@@ -11,9 +11,9 @@ use std::sync::Arc;
 use larder_core::{Durability, Error, ErrorKind, Result};
 use sled::IVec;
 
-use crate::boot_marker::{Marker, Past};
+use crate::boot_marker::{LastShutdown, Marker};
 use crate::disk::counts::Counts;
-use crate::disk::db::database::{Generation, OpenError};
+use crate::disk::db::database::{Database, OpenError};
 use crate::disk::db::databases::Databases;
 use crate::disk::journal::record::Tally;
 use crate::disk::journal::replay::Replay;
@@ -23,83 +23,85 @@ use crate::disk::row::Row;
 use crate::disk::run::sorted_run::SortedRun;
 use crate::disk::segment::files::Segments;
 use crate::disk::store::Store;
-use crate::disk_budget::Share;
+use crate::disk_budget::BudgetShare;
 use crate::durable_sync::sync_tree;
 
 /// What a store is opened with.
-pub(in crate::disk) struct Ground<'a> {
+pub(in crate::disk) struct OpenContext<'a> {
     /// The directory.
     pub(in crate::disk) layout: &'a Layout,
     /// The share that counts the disk usage.
-    pub(in crate::disk) space: &'a Arc<Share>,
+    pub(in crate::disk) budget: &'a Arc<BudgetShare>,
     /// Bytes of a database that sled may cache in memory.
     pub(in crate::disk) cache_bytes: u64,
     /// The marker of the directory.
     pub(in crate::disk) marker: &'a Arc<Marker>,
 }
 
-/// Opens the store, with the data that `past` allows to trust. Counts its disk usage in the share.
-pub(in crate::disk) fn open(ground: &Ground<'_>, past: Past) -> Result<Store> {
-    let (layout, cache_bytes) = (ground.layout, ground.cache_bytes);
-    let replay = trusted(ground, past)?;
-    let segments = Segments::open(layout.clone(), Arc::clone(ground.space))?;
+/// Opens the store, with the data that `last_shutdown` allows to trust. Counts its disk usage in the share.
+pub(in crate::disk) fn open(context: &OpenContext<'_>, last_shutdown: LastShutdown) -> Result<Store> {
+    let (layout, cache_bytes) = (context.layout, context.cache_bytes);
+    let replay = trusted(context, last_shutdown)?;
+    let segments = Segments::open(layout.clone(), Arc::clone(context.budget))?;
     let (databases, tally) = match open_databases(layout, replay.cleared, cache_bytes)? {
         Some(databases) => (databases, replay.tally),
-        None => (fresh(ground)?, None),
+        None => (fresh(context)?, None),
     };
     let counted = count(&databases, &replay, &segments).and_then(|tallied| match tally {
-        Some(tally) if tally != tallied => Err(Error::new(ErrorKind::Corrupt, "rows are missing or changed")),
+        Some(tally) if tally != tallied => {
+            Err(Error::new(ErrorKind::Corrupt, "the rows do not match the counts in the journal"))
+        }
         _ => Ok(()),
     });
     let databases = match counted {
         Err(error) if error.kind() == ErrorKind::Corrupt => {
-            tracing::warn!(target: "larder", %error, "a torn database");
-            let databases = start_over(ground, databases)?;
+            tracing::warn!(target: "larder", %error, "a database is damaged");
+            let databases = start_over(context, databases)?;
             count(&databases, &replay, &segments)?;
             databases
         }
         counted => counted.map(|()| databases)?,
     };
     segments.sweep();
-    let packed: u64 = databases.packs.iter().map(|pack| layout::rounded(pack.len())).sum();
-    ground.space.grow(databases.bytes() + packed + layout::FIXED);
-    let store = Store::new(databases, segments, Arc::new(Journal::after(replay.last, ground)?));
+    let run_bytes: u64 = databases.runs.iter().map(|run| layout::rounded(run.len())).sum();
+    context.budget.grow(databases.bytes() + run_bytes + layout::FIXED);
+    let store = Store::new(databases, segments, Arc::new(Journal::after(replay.last, context)?));
     if !replay.is_empty()
         && let Err(error) = store.checkpoint()
     {
-        tracing::warn!(target: "larder", %error, "the journal of an earlier process stays for now");
+        tracing::warn!(target: "larder", %error, "cannot flush the databases; the journal of the previous process is kept");
     }
     Ok(store)
 }
 
 /// Deletes data that cannot be trusted, and reads the journals of the rest. Marks the directory as
 /// in use.
-fn trusted(ground: &Ground<'_>, past: Past) -> Result<Replay> {
-    let layout = ground.layout;
-    let replay = match past {
-        Past::Unknown => None,
-        past => Replay::read(layout, past == Past::Downed)?,
+fn trusted(context: &OpenContext<'_>, last_shutdown: LastShutdown) -> Result<Replay> {
+    let layout = context.layout;
+    let replay = match last_shutdown {
+        LastShutdown::Unknown => None,
+        last_shutdown => Replay::read(layout, last_shutdown == LastShutdown::MachineDown)?,
     };
     if replay.is_none() {
-        give_up(layout, past)?;
+        discard_untrusted(layout, last_shutdown)?;
     }
     let failed = |error| layout::unavailable(layout.dir(), error);
-    if past == Past::Killed && ground.marker.durability() == Durability::Synced {
+    if last_shutdown == LastShutdown::Killed && context.marker.durability() == Durability::Synced {
         sync_tree(layout.dir()).map_err(failed)?;
     }
-    ground.marker.open().map_err(failed)?;
+    context.marker.open().map_err(failed)?;
     Ok(replay.unwrap_or_default())
 }
 
-fn give_up(layout: &Layout, past: Past) -> Result<()> {
+fn discard_untrusted(layout: &Layout, last_shutdown: LastShutdown) -> Result<()> {
     if !layout.is_empty()? {
         let path = layout.dir().display();
-        match past {
-            Past::Unknown => {
-                tracing::warn!(target: "larder", %path, "the machine went down, or a removal could not be written down, while this was open: it starts empty")
+        match last_shutdown {
+            LastShutdown::Unknown => {
+                tracing::warn!(target: "larder", %path, "the machine went down, or a removal was not recorded, while the directory was open; the disk tier starts empty")
             }
             _ => {
-                tracing::warn!(target: "larder", %path, "the journal is damaged: the disk tier starts empty")
+                tracing::warn!(target: "larder", %path, "the journal is damaged; the disk tier starts empty")
             }
         }
     }
@@ -110,69 +112,70 @@ fn give_up(layout: &Layout, past: Past) -> Result<()> {
 /// read. Deletes databases below number `cleared`.
 fn open_databases(layout: &Layout, cleared: u64, cache_bytes: u64) -> Result<Option<Databases>> {
     layout.discard_below(cleared)?;
-    let numbers = layout.generations()?.into_iter().map(|(number, _)| number);
-    let (mut numbers, begun): (Vec<u64>, Vec<u64>) = numbers.partition(|number| layout.was_open(*number));
+    let numbers = layout.databases()?.into_iter().map(|(number, _)| number);
+    let (mut numbers, begun): (Vec<u64>, Vec<u64>) =
+        numbers.partition(|number| layout.has_sled_files(*number));
     begun.into_iter().try_for_each(|number| layout.discard(number))?;
     let open =
-        |number: Option<u64>| number.map_or(Ok(None), |number| open_generation(layout, number, cache_bytes));
+        |number: Option<u64>| number.map_or(Ok(None), |number| open_database(layout, number, cache_bytes));
     let mut newest = open(numbers.pop())?;
-    let packed = layout.packs()?.last().map_or(0, |(number, _)| *number);
-    let mut unpacked = numbers.split_off(numbers.partition_point(|number| *number <= packed));
-    if unpacked.len() > 1
+    let last_run = layout.runs()?.last().map_or(0, |(number, _)| *number);
+    let mut not_compacted = numbers.split_off(numbers.partition_point(|number| *number <= last_run));
+    if not_compacted.len() > 1
         && let Some(fresh) = newest.take_if(|newest| newest.is_empty())
     {
         // An empty database of a clear whose journal record was not written.
-        drop_generation(layout, fresh)?;
-        newest = open(unpacked.pop())?;
+        delete_database(layout, fresh)?;
+        newest = open(not_compacted.pop())?;
     }
-    let frozen = unpacked.pop();
-    numbers.into_iter().chain(unpacked).try_for_each(|number| layout.discard(number))?;
+    let frozen = not_compacted.pop();
+    numbers.into_iter().chain(not_compacted).try_for_each(|number| layout.discard(number))?;
     let Some(newest) = newest else {
-        drop_packs(layout, |_| true)?;
+        delete_runs(layout, |_| true)?;
         frozen.map_or(Ok(()), |number| layout.discard(number))?;
         return Ok(None);
     };
     let is_alone = frozen.is_none();
     let frozen = open(frozen)?;
     if frozen.is_none() && !is_alone {
-        drop_packs(layout, |_| true)?;
+        delete_runs(layout, |_| true)?;
     }
-    let packs = open_packs(layout, newest.number)?;
-    Ok(Some(Databases { newest, frozen, packs }))
+    let runs = open_runs(layout, newest.number)?;
+    Ok(Some(Databases { newest, frozen, runs }))
 }
 
 /// Opens the sorted runs, highest number first, down to the first damaged one.
 ///
 /// A run whose number is not below that of the newest database shows that a newer database is
 /// missing, so it counts as damaged.
-fn open_packs(layout: &Layout, newest: u64) -> Result<Vec<Arc<SortedRun>>> {
-    let mut packs = Vec::new();
-    for (number, path) in layout.packs()?.into_iter().rev() {
+fn open_runs(layout: &Layout, newest: u64) -> Result<Vec<Arc<SortedRun>>> {
+    let mut runs = Vec::new();
+    for (number, path) in layout.runs()?.into_iter().rev() {
         let opened = if number < newest { SortedRun::open(number, path)? } else { None };
-        let Some(pack) = opened else {
-            tracing::warn!(target: "larder", path = %layout.dir().display(), number, "a torn pack; its entries are lost, and older ones");
-            drop_packs(layout, |other| other <= number)?;
+        let Some(run) = opened else {
+            tracing::warn!(target: "larder", path = %layout.dir().display(), number, "a sorted run is damaged; its entries and older ones are lost");
+            delete_runs(layout, |other| other <= number)?;
             break;
         };
-        packs.push(Arc::new(pack));
+        runs.push(Arc::new(run));
     }
-    Ok(packs)
+    Ok(runs)
 }
 
 /// Deletes the sorted runs that `which` accepts, lowest number first.
-fn drop_packs(layout: &Layout, which: impl Fn(u64) -> bool) -> Result<()> {
-    let packs = layout.packs()?.into_iter().filter(|(number, _)| which(*number));
-    packs.map(|(_, path)| path).try_for_each(|path| layout::remove_file(&path))
+fn delete_runs(layout: &Layout, which: impl Fn(u64) -> bool) -> Result<()> {
+    let runs = layout.runs()?.into_iter().filter(|(number, _)| which(*number));
+    runs.map(|(_, path)| path).try_for_each(|path| layout::remove_file(&path))
 }
 
 /// Opens a database. `None` if it is corrupt; it is set aside then.
-fn open_generation(layout: &Layout, number: u64, cache_bytes: u64) -> Result<Option<Generation>> {
-    match Generation::open(layout, number, cache_bytes) {
-        Ok(generation) => Ok(Some(generation)),
+fn open_database(layout: &Layout, number: u64, cache_bytes: u64) -> Result<Option<Database>> {
+    match Database::open(layout, number, cache_bytes) {
+        Ok(database) => Ok(Some(database)),
         Err(OpenError::Failed(error)) => Err(error),
         Err(OpenError::Torn(reason)) => {
             let path = layout.set_aside(number)?;
-            tracing::warn!(target: "larder", path = %path.display(), %reason, "a torn database is set aside; its entries are lost");
+            tracing::warn!(target: "larder", path = %path.display(), %reason, "a damaged database was set aside; its entries are lost");
             Ok(None)
         }
     }
@@ -183,9 +186,9 @@ fn open_generation(layout: &Layout, number: u64, cache_bytes: u64) -> Result<Opt
 ///
 /// If that fails, the database is deleted. Otherwise it would count as the newest one at the next
 /// open.
-pub(in crate::disk) fn next_generation(ground: &Ground<'_>, number: u64) -> Result<Generation> {
-    let Ground { layout, cache_bytes, marker, .. } = ground;
-    let opened = Generation::open(layout, number, *cache_bytes).and_then(|fresh| {
+pub(in crate::disk) fn create_database(context: &OpenContext<'_>, number: u64) -> Result<Database> {
+    let OpenContext { layout, cache_bytes, marker, .. } = context;
+    let opened = Database::open(layout, number, *cache_bytes).and_then(|fresh| {
         if marker.durability() == Durability::Synced
             && let Err(error) = fresh.sync()
         {
@@ -196,7 +199,7 @@ pub(in crate::disk) fn next_generation(ground: &Ground<'_>, number: u64) -> Resu
     });
     opened.map_err(|error| {
         if let Err(error) = layout.discard(number) {
-            tracing::warn!(target: "larder", %error, "cannot delete a database that was not finished");
+            tracing::warn!(target: "larder", %error, "cannot delete an incomplete database");
         }
         match error {
             OpenError::Failed(error) => error,
@@ -205,9 +208,9 @@ pub(in crate::disk) fn next_generation(ground: &Ground<'_>, number: u64) -> Resu
     })
 }
 
-fn fresh(ground: &Ground<'_>) -> Result<Databases> {
-    let last = ground.layout.generations()?.last().map_or(0, |(number, _)| *number);
-    Ok(Databases::of(next_generation(ground, last + 1)?))
+fn fresh(context: &OpenContext<'_>) -> Result<Databases> {
+    let last = context.layout.databases()?.last().map_or(0, |(number, _)| *number);
+    Ok(Databases::of(create_database(context, last + 1)?))
 }
 
 /// Applies the journals to the databases and counts all rows. Then removes rows whose frames are
@@ -221,7 +224,7 @@ fn count(databases: &Databases, replay: &Replay, segments: &Segments) -> Result<
     databases.each_counts().for_each(Counts::clear);
     let mut dangling: Vec<IVec> = Vec::new();
     databases.each(|counts, row, value| {
-        counts.enter(&row, &value);
+        counts.add(&row, &value);
         let whole = match Row::parse(&value) {
             Some(Row::Inline(_)) => true,
             Some(Row::Record(pointer)) => segments.adopt(&row, pointer),
@@ -238,22 +241,22 @@ fn count(databases: &Databases, replay: &Replay, segments: &Segments) -> Result<
 }
 
 /// Sets the corrupt newest database aside, deletes everything older and creates an empty database.
-fn start_over(ground: &Ground<'_>, torn: Databases) -> Result<Databases> {
-    let layout = ground.layout;
+fn start_over(context: &OpenContext<'_>, torn: Databases) -> Result<Databases> {
+    let layout = context.layout;
     let number = torn.newest.number;
-    drop_packs(layout, |_| true)?;
+    delete_runs(layout, |_| true)?;
     if let Some(frozen) = torn.frozen {
-        drop_generation(layout, frozen)?;
+        delete_database(layout, frozen)?;
     }
     torn.newest.close();
     let path = layout.set_aside(number)?;
-    tracing::warn!(target: "larder", path = %path.display(), "a torn database is set aside; its entries are lost");
-    Ok(Databases::of(next_generation(ground, number + 1)?))
+    tracing::warn!(target: "larder", path = %path.display(), "a damaged database was set aside; its entries are lost");
+    Ok(Databases::of(create_database(context, number + 1)?))
 }
 
 /// Closes a database and deletes it.
-pub(in crate::disk) fn drop_generation(layout: &Layout, generation: Generation) -> Result<()> {
-    let number = generation.number;
-    generation.close();
+pub(in crate::disk) fn delete_database(layout: &Layout, database: Database) -> Result<()> {
+    let number = database.number;
+    database.close();
     layout.discard(number)
 }

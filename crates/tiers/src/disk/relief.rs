@@ -14,7 +14,7 @@ use larder_core::frame::{FIXED_LEN, Frame, kept_until};
 use sled::IVec;
 
 use crate::disk::DiskTier;
-use crate::disk::eviction::Carry;
+use crate::disk::eviction::Survivors;
 use crate::disk::layout::{remove_file, rounded};
 use crate::disk::row::Row;
 use crate::disk::store::Store;
@@ -29,12 +29,17 @@ const EXPIRED_AT_ONCE: usize = 100_000;
 const EXPIRED_PAUSE: Duration = Duration::from_secs(1);
 
 /// A tier that takes less than this is not cleared, because that would not free enough.
-const EMPTIED_BYTES_MIN: u64 = 4 << 20;
+const CLEARED_BYTES_MIN: u64 = 4 << 20;
 
 impl DiskTier {
     /// Runs `write`. If the disk is full, evicts entries and retries once.
-    pub(in crate::disk) fn relieved<T>(&self, write: impl FnMut() -> Result<T>) -> Result<T> {
-        pressure::relieved(&self.space, || self.available(), write, |shortage| self.relieve(shortage))
+    pub(in crate::disk) fn retry_when_full<T>(&self, write: impl FnMut() -> Result<T>) -> Result<T> {
+        pressure::retry_when_full(
+            &self.budget,
+            || self.available(),
+            write,
+            |shortage| self.free_space(shortage),
+        )
     }
 
     /// Bytes of the disk that this process may take.
@@ -43,17 +48,17 @@ impl DiskTier {
     }
 
     /// Fits the budget to the free space, if a check is due. `bytes` are about to be written.
-    pub(in crate::disk) fn look_at_medium(&self, bytes: u64) {
-        if self.space.is_due(bytes) {
-            self.tend();
-            self.space.fit(self.available());
+    pub(in crate::disk) fn fit_budget_if_due(&self, bytes: u64) {
+        if self.budget.is_due(bytes) {
+            self.enforce_budget_if_free();
+            self.budget.fit_to_free_space(self.available());
         }
     }
 
     /// Removes expired entries, if the disk has less room than the budget.
-    pub(in crate::disk) fn spare_unexpired(&self) -> Result<()> {
-        let is_time = || self.looked_for_expired.is_over(self.space.elapsed(), EXPIRED_PAUSE);
-        if self.space.is_short() && is_time() { self.drop_expired() } else { Ok(()) }
+    pub(in crate::disk) fn drop_expired_if_short(&self) -> Result<()> {
+        let is_due = || self.expiry_search.allows(self.budget.elapsed(), EXPIRED_PAUSE);
+        if self.budget.is_short() && is_due() { self.drop_expired() } else { Ok(()) }
     }
 
     /// Records when the entry of a frame expires.
@@ -62,13 +67,13 @@ impl DiskTier {
         self.expires_at.fetch_min(until.as_millis(), Ordering::AcqRel);
     }
 
-    fn relieve(&self, shortage: Shortage) -> Result<()> {
+    fn free_space(&self, shortage: Shortage) -> Result<()> {
         let made = match shortage {
-            Shortage::Room => self.make_room_on_medium(),
+            Shortage::Room => self.make_room_on_disk(),
             Shortage::Handles => self.free_handle(),
         };
-        if self.suspect.load(Ordering::Acquire) {
-            self.revive_now();
+        if self.needs_reopen.load(Ordering::Acquire) {
+            self.reopen_now();
         }
         if self.marker.is_withdrawn() {
             // The journal lacks a removal. A flush makes it durable in the databases.
@@ -77,30 +82,30 @@ impl DiskTier {
         made
     }
 
-    fn make_room_on_medium(&self) -> Result<()> {
-        let mut upkeep = self.upkeep.write();
-        let kept = self.reaper.settle().and_then(|()| self.drop_expired());
-        let kept = kept.and_then(|()| self.keep_budget(&mut upkeep));
+    fn make_room_on_disk(&self) -> Result<()> {
+        let mut compaction = self.compaction.write();
+        let kept = self.reaper.wait().and_then(|()| self.drop_expired());
+        let kept = kept.and_then(|()| self.enforce_budget(&mut compaction));
         let Err(error) = kept else { return Ok(()) };
-        tracing::debug!(target: "larder", %error, "what is evicted cannot be written down");
-        *upkeep = None;
+        tracing::debug!(target: "larder", %error, "cannot record evictions; the oldest files are deleted instead");
+        *compaction = None;
         let has_dropped = self.drop_oldest()?;
-        drop(upkeep);
+        drop(compaction);
         // All data is in the databases. Clearing them may make room.
-        if has_dropped || self.space.used() < EMPTIED_BYTES_MIN { Ok(()) } else { self.start_anew() }
+        if has_dropped || self.budget.used() < CLEARED_BYTES_MIN { Ok(()) } else { self.start_empty() }
     }
 
     /// Evicts the oldest sealed segment, since each of them holds a file open.
     fn free_handle(&self) -> Result<()> {
-        let _alone = self.upkeep.write();
+        let _alone = self.compaction.write();
         let sealed = self.with_store(|store| Ok(store.segments.sealed()))?;
-        sealed.first().map_or(Ok(()), |oldest| self.drop_segment(oldest.number, Carry::Read))
+        sealed.first().map_or(Ok(()), |oldest| self.drop_segment(oldest.number, Survivors::Read))
     }
 
     /// Removes the rows of expired entries. Reads the head of each entry, unless none can have
     /// expired.
     fn drop_expired(&self) -> Result<()> {
-        let now = self.space.now();
+        let now = self.budget.now();
         if Time::from_millis(self.expires_at.load(Ordering::Acquire)) > now {
             return Ok(());
         }
@@ -115,7 +120,7 @@ impl DiskTier {
     fn drop_expired_of(&self, store: &Store, now: Time) -> Result<()> {
         let mut expired: Vec<IVec> = Vec::new();
         store.databases.each(|_, row, value| {
-            let until = until(store, &value);
+            let until = expiry_of(store, &value);
             let is_left = until > now || expired.len() == EXPIRED_AT_ONCE;
             if is_left {
                 self.expires_at.fetch_min(until.as_millis(), Ordering::AcqRel);
@@ -126,17 +131,17 @@ impl DiskTier {
         })?;
         for row in expired {
             let _stripe = store.lock(&row);
-            let is_expired = store.databases.get(&row)?.is_some_and(|value| until(store, &value) <= now);
-            if is_expired && store.forget(&row)? {
+            let is_expired = store.databases.get(&row)?.is_some_and(|value| expiry_of(store, &value) <= now);
+            if is_expired && store.remove_row(&row)? {
                 self.evictions.fetch_add(1, Ordering::Relaxed);
             }
         }
-        store.journal.settle()
+        store.journal.sync_all()
     }
 
     /// Deletes the oldest segments and sorted runs with all of their entries, until usage is within
     /// the budget. Deletes at least one, and returns whether there was one. The caller holds
-    /// `upkeep`.
+    /// `compaction`.
     fn drop_oldest(&self) -> Result<bool> {
         let mut has_dropped = false;
         loop {
@@ -146,11 +151,11 @@ impl DiskTier {
             })?;
             match sealed {
                 Some(number) => self.delete_segment(number)?,
-                None if self.delete_oldest_pack()? => {}
+                None if self.delete_oldest_run()? => {}
                 None => return Ok(has_dropped),
             }
             has_dropped = true;
-            if self.space.excess(0) == 0 {
+            if self.budget.excess(0) == 0 {
                 return Ok(true);
             }
         }
@@ -168,28 +173,28 @@ impl DiskTier {
 
     /// Deletes the oldest sorted run. Returns whether there was one. No older place has its rows,
     /// so its tombstones are not needed.
-    fn delete_oldest_pack(&self) -> Result<bool> {
-        let oldest = self.with_store(|store| Ok(store.databases.packs.last().cloned()))?;
-        let Some(pack) = oldest else { return Ok(false) };
+    fn delete_oldest_run(&self) -> Result<bool> {
+        let oldest = self.with_store(|store| Ok(store.databases.runs.last().cloned()))?;
+        let Some(run) = oldest else { return Ok(false) };
         // A journal may have records of some of its rows. Replayed, they would bring back a part of
         // them.
-        let is_dropped = self
-            .with_store(|store| Ok(store.journal.is_dropped(pack.journal) || store.checkpoint().is_ok()))?;
+        let is_dropped =
+            self.with_store(|store| Ok(store.journal.is_dropped(run.journal) || store.checkpoint().is_ok()))?;
         if !is_dropped {
             self.marker.withdraw()?;
         }
-        remove_file(pack.path())?;
+        remove_file(run.path())?;
         if let Some(store) = self.state.write().as_mut() {
-            store.databases.replace(&[Arc::clone(&pack)], None);
+            store.databases.replace(&[Arc::clone(&run)], None);
         }
-        self.space.shrink(rounded(pack.len()));
-        self.evictions.fetch_add(pack.counts.live(), Ordering::Relaxed);
+        self.budget.shrink(rounded(run.len()));
+        self.evictions.fetch_add(run.counts.live(), Ordering::Relaxed);
         Ok(true)
     }
 }
 
 /// When the entry of a row expires. A value that is not a frame counts as expired long ago.
-fn until(store: &Store, value: &[u8]) -> Time {
+fn expiry_of(store: &Store, value: &[u8]) -> Time {
     let head = match Row::parse(value) {
         Some(Row::Inline(frame)) => kept_until(frame),
         Some(Row::Record(pointer)) => {

@@ -15,8 +15,8 @@ use std::time::{Duration, Instant};
 
 use larder_core::{Error, ErrorKind, Result};
 
-use crate::boot_marker::Past;
-use crate::disk::db::database::Generation;
+use crate::boot_marker::LastShutdown;
+use crate::disk::db::database::Database;
 use crate::disk::layout::{Layout, unavailable};
 use crate::disk::store::Store;
 use crate::disk::{DiskTier, recovery};
@@ -34,70 +34,74 @@ impl DiskTier {
     /// harm. Only a failed database makes the store suspect then.
     pub(in crate::disk) fn observe(&self, store: &Store, error: &Error) {
         let is_suspect = match shortage(error) {
-            Some(_) => store.databases.each_generation().any(Generation::has_failed),
+            Some(_) => store.databases.each_database().any(Database::has_failed),
             None => matches!(error.kind(), ErrorKind::Io | ErrorKind::Full | ErrorKind::Corrupt),
         };
         if is_suspect {
-            self.suspect.store(true, Ordering::Release);
+            self.needs_reopen.store(true, Ordering::Release);
         }
     }
 
     /// Opens the store again, unless another thread does so or the last attempt was a moment ago.
-    pub(in crate::disk) fn revive(&self) {
-        if self.is_time() {
-            self.revive_now();
+    pub(in crate::disk) fn reopen_if_due(&self) {
+        if self.reopen_is_due() {
+            self.reopen_now();
         }
     }
 
-    /// Like [`revive`](Self::revive), regardless of the last attempt.
-    pub(in crate::disk) fn revive_now(&self) {
-        let Some(mut upkeep) = self.upkeep.try_write() else { return };
-        if self.closed.load(Ordering::Acquire) || self.anchor.is_there() && !self.layout.takes(PROBE_BYTES) {
+    /// Like [`reopen_if_due`](Self::reopen_if_due), regardless of the last attempt.
+    pub(in crate::disk) fn reopen_now(&self) {
+        let Some(mut compaction) = self.compaction.try_write() else { return };
+        if self.closed.load(Ordering::Acquire)
+            || self.dir_handle.still_exists() && !self.layout.accepts_writes(PROBE_BYTES)
+        {
             return;
         }
-        *upkeep = None;
-        if self.reaper.settle().is_err() {
+        *compaction = None;
+        if self.reaper.wait().is_err() {
             return;
         }
         let mut state = self.state.write();
         if let Some(Err(error)) = state.take().map(|store| store.close(false)) {
-            tracing::debug!(target: "larder", %error, "the failed store could not write all it held");
+            tracing::debug!(target: "larder", %error, "cannot write the buffered changes of the failed store");
         }
-        self.reopen(&mut state, self.marker.is_withdrawn());
+        self.open_again(&mut state, self.marker.is_withdrawn());
     }
 
     /// Opens the store after it was closed. It starts empty if the data `is_lost`, or if the
     /// directory must be created again.
-    pub(in crate::disk) fn reopen(&self, state: &mut Option<Store>, is_lost: bool) {
-        self.space.set(0);
-        let is_lost = is_lost || !self.anchor.is_there();
-        let past = if is_lost { Past::Unknown } else { Past::Killed };
-        match self.in_place().and_then(|()| recovery::open(&self.ground(), past)) {
+    pub(in crate::disk) fn open_again(&self, state: &mut Option<Store>, is_lost: bool) {
+        self.budget.set(0);
+        let is_lost = is_lost || !self.dir_handle.still_exists();
+        let last_shutdown = if is_lost { LastShutdown::Unknown } else { LastShutdown::Killed };
+        match self.in_place().and_then(|()| recovery::open(&self.context(), last_shutdown)) {
             Ok(store) => {
-                tracing::warn!(target: "larder", "a failed disk tier was opened again");
+                tracing::warn!(target: "larder", "the disk tier was reopened after a failure");
                 *state = Some(store);
-                self.space.fit(self.available());
-                self.suspect.store(false, Ordering::Release);
+                self.budget.fit_to_free_space(self.available());
+                self.needs_reopen.store(false, Ordering::Release);
             }
-            Err(error) => tracing::warn!(target: "larder", %error, "a failed disk tier does not open again"),
+            Err(error) => {
+                tracing::warn!(target: "larder", %error, "cannot reopen the disk tier after a failure")
+            }
         }
     }
 
     /// Creates the directory if it is gone, unless another process has it by now.
     fn in_place(&self) -> Result<()> {
-        self.space.renew_home()?;
-        if !self.anchor.is_there() {
+        self.budget.ensure_dir()?;
+        if !self.dir_handle.still_exists() {
             Layout::prepare(self.layout.dir().to_owned())?;
-            self.anchor.renew().map_err(|error| unavailable(self.layout.dir(), error))?;
+            self.dir_handle.renew().map_err(|error| unavailable(self.layout.dir(), error))?;
         }
         Ok(())
     }
 
-    fn is_time(&self) -> bool {
-        let mut revived = self.revived.lock();
-        let early = revived.is_some_and(|last| last.elapsed() < PAUSE);
+    fn reopen_is_due(&self) -> bool {
+        let mut last_reopen = self.last_reopen.lock();
+        let early = last_reopen.is_some_and(|last| last.elapsed() < PAUSE);
         if !early {
-            *revived = Some(Instant::now());
+            *last_reopen = Some(Instant::now());
         }
         !early
     }

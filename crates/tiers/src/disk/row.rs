@@ -111,9 +111,9 @@ fn word(words: &[u8], index: usize) -> Option<u64> {
 }
 
 /// A value of [`Row::Inline`], borrowed as the frame in it.
-struct Held(IVec);
+struct InlineFrame(IVec);
 
-impl AsRef<[u8]> for Held {
+impl AsRef<[u8]> for InlineFrame {
     fn as_ref(&self) -> &[u8] {
         self.0.get(1..).unwrap_or_default()
     }
@@ -123,8 +123,8 @@ impl AsRef<[u8]> for Held {
 ///
 /// Shares memory with sled's cache. From about 1 KiB on a copy would cost more than the look-up,
 /// because it reads bytes that the look-up does not.
-pub(in crate::disk) fn held(value: IVec) -> Bytes {
-    Bytes::from_owner(Held(value))
+pub(in crate::disk) fn frame_of(value: IVec) -> Bytes {
+    Bytes::from_owner(InlineFrame(value))
 }
 
 /// Encodes the value that holds `frame` itself.

@@ -15,7 +15,7 @@ use larder_core::{Bytes, Durability, Result};
 use parking_lot::{Mutex, MutexGuard};
 use sled::IVec;
 
-use crate::disk::db::database::Generation;
+use crate::disk::db::database::Database;
 use crate::disk::db::databases::Databases;
 use crate::disk::journal::writer::Journal;
 use crate::disk::row::{self, Pointer, Row, RowKey};
@@ -46,7 +46,7 @@ impl Store {
     pub(in crate::disk) fn get(&self, key: &RowKey) -> Result<Option<Bytes>> {
         let Some(value) = self.databases.read(key.as_ref())? else { return Ok(None) };
         match Row::parse(&value) {
-            Some(Row::Inline(_)) => Ok(Some(row::held(value))),
+            Some(Row::Inline(_)) => Ok(Some(row::frame_of(value))),
             Some(Row::Record(pointer)) => match self.segments.read(pointer)? {
                 None => self.get_again(key.as_ref()),
                 found => Ok(found),
@@ -59,12 +59,12 @@ impl Store {
         let _stripe = self.lock(row);
         let Some(value) = self.databases.get(row)? else { return Ok(None) };
         let found = match Row::parse(&value) {
-            Some(Row::Inline(_)) => Some(row::held(value)),
+            Some(Row::Inline(_)) => Some(row::frame_of(value)),
             Some(Row::Record(pointer)) => self.segments.read(pointer)?,
             None => None,
         };
         if found.is_none() {
-            self.forget(row)?;
+            self.remove_row(row)?;
         }
         Ok(found)
     }
@@ -86,19 +86,19 @@ impl Store {
     /// value. The caller holds the stripe lock.
     pub(in crate::disk) fn put_record(&self, row: &[u8], head: &[u8], body: &[u8]) -> Result<Option<IVec>> {
         let pointer = self.segments.append(row, head, body)?;
-        let on_medium = match self.journal.durability() {
+        let durable = match self.journal.durability() {
             Durability::Synced => self.segments.sync(pointer),
             _ => Ok(()),
         };
-        let replaced = on_medium.and_then(|()| self.set(row, (&pointer.to_value()[..]).into()));
-        if replaced.is_err() && !self.names(row, pointer) {
+        let replaced = durable.and_then(|()| self.set(row, (&pointer.to_value()[..]).into()));
+        if replaced.is_err() && !self.points_to(row, pointer) {
             self.segments.release(pointer);
         }
         replaced
     }
 
     /// Returns whether a row points to `pointer`. True if that cannot be read.
-    fn names(&self, row: &[u8], pointer: Pointer) -> bool {
+    fn points_to(&self, row: &[u8], pointer: Pointer) -> bool {
         let newest = self.databases.newest.get(row);
         newest.map_or(true, |value| value.as_deref().and_then(Row::pointer) == Some(pointer))
     }
@@ -119,8 +119,8 @@ impl Store {
     /// removal a moment ago.
     pub(in crate::disk) fn remove(&self, key: &RowKey) -> Result<bool> {
         let _stripe = self.lock(key.as_ref());
-        let found = self.databases.contains(key.as_ref())? && self.forget(key.as_ref())?;
-        self.journal.settle().map(|()| found)
+        let found = self.databases.contains(key.as_ref())? && self.remove_row(key.as_ref())?;
+        self.journal.sync_all().map(|()| found)
     }
 
     /// Returns whether the row has a frame.
@@ -150,12 +150,12 @@ impl Store {
 
     fn checkpoint_now(&self) -> Result<()> {
         let withdrawals = self.journal.withdrawals();
-        let number = self.journal.turn()?;
+        let number = self.journal.rotate()?;
         self.stripes.iter().for_each(|stripe| drop(stripe.lock()));
-        for generation in self.databases.each_generation() {
-            generation.flush()?;
+        for database in self.databases.each_database() {
+            database.flush()?;
             if self.journal.durability() == Durability::Synced {
-                generation.sync()?;
+                database.sync()?;
             }
         }
         self.journal.drop_before(number, withdrawals)
@@ -168,7 +168,7 @@ impl Store {
         self.databases.each(|_, _, value| {
             match Row::parse(&value) {
                 Some(Row::Inline(frame)) => visit(frame),
-                Some(Row::Record(pointer)) => super::heads::visit(&self.segments, pointer, visit),
+                Some(Row::Record(pointer)) => super::heads::visit_head(&self.segments, pointer, visit),
                 None => {}
             }
             Ok(())
@@ -177,17 +177,17 @@ impl Store {
 
     /// Flushes the databases and closes all files. Returns the first failure.
     ///
-    /// If the flush fails, the journal stays for the next open. With `is_sure`, the next open
+    /// If the flush fails, the journal stays for the next open. With `has_exact_counts`, the next open
     /// checks that it finds the same rows.
-    pub(in crate::disk) fn close(self, is_sure: bool) -> Result<()> {
+    pub(in crate::disk) fn close(self, has_exact_counts: bool) -> Result<()> {
         let flushed = self.checkpoint();
-        if is_sure
+        if has_exact_counts
             && flushed.is_ok()
             && let Err(error) = self.journal.tally(self.databases.tally())
         {
-            tracing::debug!(target: "larder", %error, "the next open cannot tell whether the databases are whole");
+            tracing::debug!(target: "larder", %error, "cannot record the row counts; the next open does not verify the databases");
         }
-        self.databases.frozen.into_iter().for_each(Generation::close);
+        self.databases.frozen.into_iter().for_each(Database::close);
         self.databases.newest.close();
         flushed
     }
@@ -198,18 +198,18 @@ impl Store {
         let databases = &self.databases;
         self.journal.is_removed()
             || self.segments.is_removed()
-            || databases.each_generation().any(Generation::is_removed)
-            || databases.packs.iter().any(|pack| pack.is_removed())
+            || databases.each_database().any(Database::is_removed)
+            || databases.runs.iter().any(|run| run.is_removed())
     }
 
     /// Closes all files without writing.
     pub(in crate::disk) fn abandon(self) {
-        self.databases.frozen.into_iter().for_each(Generation::close);
+        self.databases.frozen.into_iter().for_each(Database::close);
         self.databases.newest.close();
     }
 
     /// Removes a row and releases its frame. The caller holds the stripe lock.
-    pub(in crate::disk) fn forget(&self, row: &[u8]) -> Result<bool> {
+    pub(in crate::disk) fn remove_row(&self, row: &[u8]) -> Result<bool> {
         self.journal.remove(row)?;
         let removed = self.databases.remove(row)?;
         let found = removed.is_some();

@@ -1,10 +1,10 @@
 //! Tests of the disk tier through the `Tier` trait.
 
+mod budget;
 #[cfg(all(unix, feature = "file"))]
 mod crash;
-mod packs;
-mod room;
-mod trust;
+mod recovery;
+mod runs;
 
 use std::fs;
 use std::future::Future;
@@ -20,11 +20,11 @@ use larder_core::tier::{Tier, Usage};
 use larder_core::{Bytes, Durability, ErrorKind, Result};
 use tempfile::TempDir;
 
-use crate::disk::eviction::Carry;
+use crate::disk::eviction::Survivors;
 use crate::disk::row::{Pointer, RowKey};
 use crate::disk::store::Store;
 use crate::disk::{CROSSOVER_BYTES, DiskOptions, DiskTier};
-use crate::disk_budget::Space;
+use crate::disk_budget::DiskBudget;
 
 const MIB: u64 = 1 << 20;
 /// Polls once: a blocking tier is ready in the first poll.
@@ -72,7 +72,7 @@ fn open_with(dir: &Path, limit: u64, crossover: u64) -> Result<DiskTier> {
     let durability = Durability::Buffered;
     DiskTier::open(DiskOptions {
         dir: dir.to_owned(),
-        space: Space::new(limit).share(),
+        budget: DiskBudget::new(limit).share(),
         crossover,
         durability,
     })
@@ -109,24 +109,24 @@ fn seal(tier: &DiskTier) {
 }
 
 /// Freezes the newest database if it has rows, and compacts it together with the sorted runs in
-/// `retire`.
-fn rotate(tier: &DiskTier, retire: &[(u64, Carry)]) {
-    let mut upkeep = tier.upkeep.write();
-    while upkeep.is_some() || tier.with_store(|store| Ok(store.databases.frozen.is_some())).unwrap() {
-        tier.go_on(&mut upkeep, u64::MAX).unwrap();
-        *upkeep = tier.begin_repack(&[], u64::MAX).unwrap();
+/// `replaced`.
+fn rotate(tier: &DiskTier, replaced: &[(u64, Survivors)]) {
+    let mut compaction = tier.compaction.write();
+    while compaction.is_some() || tier.with_store(|store| Ok(store.databases.frozen.is_some())).unwrap() {
+        tier.step_compaction(&mut compaction, u64::MAX).unwrap();
+        *compaction = tier.begin_compaction(&[], u64::MAX).unwrap();
     }
     if tier.with_store(|store| Ok(!store.databases.newest.is_empty())).unwrap() {
         tier.freeze().unwrap();
     }
-    *upkeep = tier.begin_repack(retire, u64::MAX).unwrap();
-    tier.go_on(&mut upkeep, u64::MAX).unwrap();
-    tier.reaper.settle().unwrap();
+    *compaction = tier.begin_compaction(replaced, u64::MAX).unwrap();
+    tier.step_compaction(&mut compaction, u64::MAX).unwrap();
+    tier.reaper.wait().unwrap();
 }
 
 /// The numbers of all sorted runs.
-fn packs(tier: &DiskTier) -> Vec<u64> {
-    tier.with_store(|store| Ok(store.databases.packs.iter().rev().map(|pack| pack.number).collect())).unwrap()
+fn runs(tier: &DiskTier) -> Vec<u64> {
+    tier.with_store(|store| Ok(store.databases.runs.iter().rev().map(|run| run.number).collect())).unwrap()
 }
 
 fn segment_files(dir: &Path) -> usize {
@@ -279,13 +279,13 @@ fn compaction_keeps_all_entries_and_eviction_keeps_read_ones() {
     rotate(&tier, &[]);
     put(&tier, 99, noise(99, 201));
     rotate(&tier, &[]);
-    assert_eq!((usage(&tier), packs(&tier)), ((101, 0), vec![1, 2]));
+    assert_eq!((usage(&tier), runs(&tier)), ((101, 0), vec![1, 2]));
     (0..100)
         .for_each(|name| assert_eq!(get(&tier, name), whole(name, noise(name, 200 + name as usize / 99))));
-    rotate(&tier, &[(1, Carry::Named)]);
-    assert_eq!((usage(&tier), packs(&tier)), ((101, 0), vec![1, 2]), "in its own place");
+    rotate(&tier, &[(1, Survivors::Live)]);
+    assert_eq!((usage(&tier), runs(&tier)), ((101, 0), vec![1, 2]), "in its own place");
     (0..20).for_each(|name| assert!(get(&tier, name).is_some()));
-    rotate(&tier, &[(1, Carry::Read)]);
+    rotate(&tier, &[(1, Survivors::Read)]);
     assert_eq!(usage(&tier), (22, 79));
     (0..20).for_each(|name| assert_eq!(get(&tier, name), whole(name, noise(name, 200))));
     (20..99).for_each(|name| assert_eq!(get(&tier, name), None));
@@ -295,7 +295,7 @@ fn compaction_keeps_all_entries_and_eviction_keeps_read_ones() {
     assert_near(tier.usage().bytes, dir.path());
     drop(tier);
     let tier = open(dir.path());
-    assert_eq!((usage(&tier), packs(&tier)), ((22, 0), vec![1, 2]));
+    assert_eq!((usage(&tier), runs(&tier)), ((22, 0), vec![1, 2]));
 }
 
 #[test]
@@ -325,7 +325,7 @@ fn evicted_segment_copies_read_entries_once() {
     assert!(get(&tier, 3).is_some());
     for (segment, entries) in [(1, 1), (2, 0)] {
         seal(&tier);
-        tier.drop_segment(segment, Carry::Read).unwrap();
+        tier.drop_segment(segment, Survivors::Read).unwrap();
         assert_eq!(usage(&tier), (entries, 10 - entries), "segment {segment}");
     }
     assert_eq!(segment_files(dir.path()), 0);
@@ -337,7 +337,7 @@ fn merged_segment_copies_all_entries() {
     let tier = open(dir.path());
     (0..10).for_each(|name| put(&tier, name, noise(name, 90_000)));
     seal(&tier);
-    tier.drop_segment(1, Carry::Named).unwrap();
+    tier.drop_segment(1, Survivors::Live).unwrap();
     assert_eq!(usage(&tier), (10, 0));
     (0..10).for_each(|name| assert_eq!(get(&tier, name), whole(name, noise(name, 90_000))));
 }
@@ -345,12 +345,12 @@ fn merged_segment_copies_all_entries() {
 #[test]
 fn put_without_room_is_refused() {
     let dir = TempDir::new().unwrap();
-    let space = Space::new(8 * MIB);
-    let others = space.share();
+    let budget = DiskBudget::new(8 * MIB);
+    let others = budget.share();
     others.set(8 * MIB);
     let options = DiskOptions {
         dir: dir.path().to_owned(),
-        space: space.share(),
+        budget: budget.share(),
         crossover: CROSSOVER_BYTES,
         durability: Durability::Buffered,
     };
@@ -573,9 +573,9 @@ fn suspect_store_is_reopened_by_the_next_put() {
     let dir = TempDir::new().unwrap();
     let tier = open(dir.path());
     (0..10).for_each(|name| put(&tier, name, noise(name, 10_000 * (name as usize % 2))));
-    tier.suspect.store(true, Ordering::Release);
+    tier.needs_reopen.store(true, Ordering::Release);
     put(&tier, 10, noise(10, 10));
-    assert!(!tier.suspect.load(Ordering::Acquire));
+    assert!(!tier.needs_reopen.load(Ordering::Acquire));
     assert_eq!(usage(&tier), (11, 0));
     (0..10).for_each(|name| {
         assert_eq!(get(&tier, name), whole(name, noise(name, 10_000 * (name as usize % 2))));
@@ -652,12 +652,12 @@ fn entries_stay_readable_during_compaction() {
             });
         }
         for _ in 0..30 {
-            let retire: Vec<_> = packs(&tier).iter().map(|pack| (*pack, Carry::Named)).collect();
-            rotate(&tier, &retire);
-            let _alone = tier.upkeep.write();
+            let replaced: Vec<_> = runs(&tier).iter().map(|run| (*run, Survivors::Live)).collect();
+            rotate(&tier, &replaced);
+            let _alone = tier.compaction.write();
             seal(&tier);
             let sealed = tier.with_store(|store| Ok(store.segments.sealed())).unwrap();
-            sealed.iter().for_each(|one| tier.drop_segment(one.number, Carry::Named).unwrap());
+            sealed.iter().for_each(|one| tier.drop_segment(one.number, Survivors::Live).unwrap());
         }
         done.store(true, Ordering::Relaxed);
     });

@@ -5,8 +5,8 @@ use larder_core::tier::Tier;
 use larder_core::{Error, ErrorKind, Result};
 
 use super::FileTier;
-use super::index::{BLOCK, Held, Index, Until};
-use super::room::Room;
+use super::index::{BLOCK, EntryId, Index, KnownDeadline};
+use super::reservation::Reservation;
 use crate::durable_sync::available;
 use crate::pressure::{self, Shortage};
 
@@ -21,14 +21,19 @@ const INODES_KEPT_FREE: u64 = 8;
 const HEADS_AT_ONCE: usize = 10_000;
 
 /// When the frame that begins with `head` expires.
-pub(super) fn until_of(head: &[u8]) -> Until {
-    kept_until(head).map_or(Until::Unknown, Until::At)
+pub(super) fn deadline_of(head: &[u8]) -> KnownDeadline {
+    kept_until(head).map_or(KnownDeadline::Unknown, KnownDeadline::At)
 }
 
 impl FileTier {
     /// Runs `write`. If the disk is full, evicts entries and retries once.
-    pub(super) fn relieved<T>(&self, write: impl FnMut() -> Result<T>) -> Result<T> {
-        pressure::relieved(&self.space, || self.available(), write, |shortage| self.relieve(shortage))
+    pub(super) fn retry_when_full<T>(&self, write: impl FnMut() -> Result<T>) -> Result<T> {
+        pressure::retry_when_full(
+            &self.budget,
+            || self.available(),
+            write,
+            |shortage| self.free_space(shortage),
+        )
     }
 
     /// Bytes that new files could take, limited by free blocks and by free inodes.
@@ -38,33 +43,34 @@ impl FileTier {
         Some(bytes.min(inodes.saturating_sub(INODES_KEPT_FREE).saturating_mul(an_inode)))
     }
 
-    fn relieve(&self, shortage: Shortage) -> Result<()> {
+    fn free_space(&self, shortage: Shortage) -> Result<()> {
         if shortage == Shortage::Handles {
             // Entries hold no file handle, so evicting them frees none.
             return Ok(());
         }
         self.learn_deadlines()?;
         let mut expired = 0;
-        while let Some(held) = self.expired()? {
-            self.evict(held)?;
+        while let Some(id) = self.expired()? {
+            self.evict(id)?;
             expired += 1;
         }
         self.shrink_to_budget(VICTIMS_MIN.saturating_sub(expired))
     }
 
-    fn expired(&self) -> Result<Option<Held>> {
-        Ok(self.index()?.expired(self.space.now()))
+    fn expired(&self) -> Result<Option<EntryId>> {
+        Ok(self.index()?.expired(self.budget.now()))
     }
 
     /// Reads the deadlines of entries that an earlier process, or another one, wrote.
     fn learn_deadlines(&self) -> Result<()> {
         for _ in 0..HEADS_AT_ONCE {
-            let Some(held) = self.index()?.unknown() else { break };
+            let Some(id) = self.index()?.unknown() else { break };
             // An entry whose head cannot be read counts as never expiring. It is evicted in its
             // turn.
-            let head = self.folder.read_head(held.digest);
-            let until = head.and_then(|head| kept_until(&head)).map_or(Until::NEVER, Until::At);
-            self.index()?.learn(held, until);
+            let head = self.layout.read_head(id.digest);
+            let until =
+                head.and_then(|head| kept_until(&head)).map_or(KnownDeadline::NEVER, KnownDeadline::At);
+            self.index()?.set_deadline(id, until);
         }
         Ok(())
     }
@@ -73,7 +79,7 @@ impl FileTier {
     pub(super) fn shrink_to_budget(&self, least: u64) -> Result<()> {
         let mut evicted = 0;
         loop {
-            let excess = self.space.excess(0).min(self.usage().bytes);
+            let excess = self.budget.excess(0).min(self.usage().bytes);
             if excess == 0 && evicted >= least {
                 return Ok(());
             }
@@ -87,39 +93,42 @@ impl FileTier {
     ///
     /// The entry of `spare`, which is about to be replaced, is evicted last, since readers use it
     /// until then.
-    pub(super) fn make_room(&self, bytes: u64, spare: u128) -> Result<Room> {
-        if self.space.is_due(bytes) {
-            self.space.fit(self.available());
+    pub(super) fn make_room(&self, bytes: u64, spare: u128) -> Result<Reservation> {
+        if self.budget.is_due(bytes) {
+            self.budget.fit_to_free_space(self.available());
         }
         let mut looked = self.peers.is_none();
         loop {
             let victim = {
                 let mut index = self.index()?;
-                match Room::reserve(&self.space, bytes) {
-                    Ok(room) => return Ok(room),
-                    Err(excess) => index.expired(self.space.now()).or_else(|| index.victim(excess, spare)),
+                match Reservation::reserve(&self.budget, bytes) {
+                    Ok(reservation) => return Ok(reservation),
+                    Err(excess) => index.expired(self.budget.now()).or_else(|| index.victim(excess, spare)),
                 }
             };
             let Some(victim) = victim else {
                 if !std::mem::replace(&mut looked, true) {
-                    self.look_again()?;
+                    self.rescan()?;
                     continue;
                 }
-                let message = format!("no room for {bytes} bytes in a budget of {}", self.space.budget());
+                let message = format!(
+                    "cannot free {bytes} bytes within a disk budget of {} bytes",
+                    self.budget.effective_limit()
+                );
                 return Err(Error::new(ErrorKind::Full, message));
             };
             self.evict(victim)?;
-            self.space.tell_shortage()?;
+            self.budget.report_shortage()?;
         }
     }
 
-    fn evict(&self, victim: Held) -> Result<()> {
+    fn evict(&self, victim: EntryId) -> Result<()> {
         let deleted = self.delete(victim);
         let mut index = self.index()?;
         match deleted {
             Ok(true) => index.count_eviction(),
             Ok(false) => {}
-            Err(_) => index.stay(victim),
+            Err(_) => index.requeue(victim),
         }
         deleted.map(drop)
     }

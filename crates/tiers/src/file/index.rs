@@ -33,7 +33,7 @@ fn leaf_of(digest: u128) -> u16 {
 
 /// Identifies one version of an entry. Each put of a key creates a new version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Held {
+pub(super) struct EntryId {
     pub(super) digest: u128,
     pub(super) version: u64,
 }
@@ -42,21 +42,21 @@ pub(super) struct Held {
 struct Entry {
     bytes: u64,
     version: u64,
-    turn: Turn,
-    leaving: bool,
-    until: Until,
+    recency: Recency,
+    is_evicting: bool,
+    until: KnownDeadline,
 }
 
 /// When an entry expires. Entries whose deadline is unknown come first in this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Until {
+pub(super) enum KnownDeadline {
     /// The head of its file was not read yet.
     Unknown,
     /// It is expired from this time on.
     At(Time),
 }
 
-impl Until {
+impl KnownDeadline {
     /// It never expires.
     pub(super) const NEVER: Self = Self::At(Time::NEVER);
 }
@@ -64,12 +64,12 @@ impl Until {
 /// Position in the eviction order: entries never read by the time of writing, then the others by
 /// the time of use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Turn {
+struct Recency {
     was_read: bool,
     used: u64,
 }
 
-impl Turn {
+impl Recency {
     /// The boundary: after all entries never read, and before all others.
     const READ: Self = Self { was_read: true, used: 0 };
 }
@@ -80,13 +80,13 @@ impl Turn {
 #[derive(Debug, Default)]
 pub(super) struct Index {
     entries: HashMap<u128, Entry, RandomState>,
-    turns: BTreeMap<Turn, u128>,
-    /// Bytes of the entries in `turns` that were never read.
+    eviction_order: BTreeMap<Recency, u128>,
+    /// Bytes of the entries in `eviction_order` that were never read.
     unread_bytes: u64,
     /// The entries that can expire, soonest first.
-    expiries: BTreeSet<(Until, u128)>,
-    uppers: Folders,
-    leaves: Folders,
+    expiries: BTreeSet<(KnownDeadline, u128)>,
+    uppers: DirCounts,
+    leaves: DirCounts,
     bytes: u64,
     ticks: u64,
     evictions: u64,
@@ -94,7 +94,7 @@ pub(super) struct Index {
 
 /// The number of entries in each directory.
 #[derive(Debug, Default)]
-struct Folders(HashMap<u16, u32, RandomState>);
+struct DirCounts(HashMap<u16, u32, RandomState>);
 
 /// How an insertion changed the space in use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -116,43 +116,43 @@ pub(super) struct Removed {
 
 impl Index {
     /// Looks up the entry of `digest`. Does not count as a read.
-    pub(super) fn find(&self, digest: u128) -> Option<Held> {
-        self.entries.get(&digest).map(|entry| Held { digest, version: entry.version })
+    pub(super) fn find(&self, digest: u128) -> Option<EntryId> {
+        self.entries.get(&digest).map(|entry| EntryId { digest, version: entry.version })
     }
 
     /// Looks up the entry of `digest`, and counts as a read.
-    pub(super) fn touch(&mut self, digest: u128) -> Option<Held> {
+    pub(super) fn touch(&mut self, digest: u128) -> Option<EntryId> {
         let used = self.tick();
         let entry = self.entries.get_mut(&digest)?;
         let former = *entry;
-        entry.turn = Turn { used, ..Turn::READ };
+        entry.recency = Recency { used, ..Recency::READ };
         let entry = *entry;
-        if !entry.leaving {
+        if !entry.is_evicting {
             self.dequeue(former);
             self.queue(digest, entry);
         }
-        Some(Held { digest, version: entry.version })
+        Some(EntryId { digest, version: entry.version })
     }
 
     /// Records a file of `len` bytes under `digest`, with an unknown deadline, in place of a former
     /// one.
     pub(super) fn insert(&mut self, digest: u128, len: u64) -> Change {
-        self.insert_until(digest, len, Until::Unknown)
+        self.insert_until(digest, len, KnownDeadline::Unknown)
     }
 
     /// Records a file of `len` bytes under `digest` that expires at `until`, in place of a former
     /// one.
-    pub(super) fn insert_until(&mut self, digest: u128, len: u64, until: Until) -> Change {
+    pub(super) fn insert_until(&mut self, digest: u128, len: u64, until: KnownDeadline) -> Change {
         let version = self.tick();
         let former = self.entries.remove(&digest);
-        let turn = Turn { was_read: former.is_some_and(|entry| entry.turn.was_read), used: version };
+        let recency = Recency { was_read: former.is_some_and(|entry| entry.recency.was_read), used: version };
         let bytes = rounded(len);
         let freed = former.map_or(0, |entry| entry.bytes);
         if let Some(entry) = former {
             self.dequeue(entry);
             self.expiries.remove(&(entry.until, digest));
         }
-        if until != Until::NEVER {
+        if until != KnownDeadline::NEVER {
             self.expiries.insert((until, digest));
         }
         let folders = match former {
@@ -160,23 +160,22 @@ impl Index {
             None => self.uppers.enter(upper_of(digest)) + self.leaves.enter(leaf_of(digest)),
         };
         let taken = bytes + folders as u64 * BLOCK;
-        let entry = Entry { bytes, version, turn, leaving: false, until };
+        let entry = Entry { bytes, version, recency, is_evicting: false, until };
         self.entries.insert(digest, entry);
         self.queue(digest, entry);
         self.bytes = (self.bytes + taken).saturating_sub(freed);
         Change { taken, freed }
     }
 
-    /// Removes `held`, if it is the present version of its key.
-    pub(super) fn remove(&mut self, held: Held) -> Option<Removed> {
-        if self.find(held.digest) != Some(held) {
+    /// Removes `id`, if it is the present version of its key.
+    pub(super) fn remove(&mut self, id: EntryId) -> Option<Removed> {
+        if self.find(id.digest) != Some(id) {
             return None;
         }
-        let entry = self.entries.remove(&held.digest)?;
+        let entry = self.entries.remove(&id.digest)?;
         self.dequeue(entry);
-        self.expiries.remove(&(entry.until, held.digest));
-        let empty_folders =
-            self.uppers.leave(upper_of(held.digest)) + self.leaves.leave(leaf_of(held.digest));
+        self.expiries.remove(&(entry.until, id.digest));
+        let empty_folders = self.uppers.leave(upper_of(id.digest)) + self.leaves.leave(leaf_of(id.digest));
         let freed = entry.bytes + empty_folders as u64 * BLOCK;
         self.bytes = self.bytes.saturating_sub(freed);
         Some(Removed { freed, empty_folders })
@@ -187,77 +186,76 @@ impl Index {
     ///
     /// A chosen entry is not returned again, unless [`stay`](Index::stay) is called for it. Returns
     /// `None` if all entries together take less than `excess` bytes.
-    pub(super) fn victim(&mut self, excess: u64, spare: u128) -> Option<Held> {
+    pub(super) fn victim(&mut self, excess: u64, spare: u128) -> Option<EntryId> {
         if self.bytes < excess {
             return None;
         }
-        let digest = self.next_to_go(spare)?;
+        let digest = self.next_victim(spare)?;
         let entry = self.entries.get_mut(&digest)?;
-        entry.leaving = true;
+        entry.is_evicting = true;
         let entry = *entry;
         self.dequeue(entry);
-        Some(Held { digest, version: entry.version })
+        Some(EntryId { digest, version: entry.version })
     }
 
     /// Chooses the entry to evict: the oldest one never read, while those take more than their part
     /// of all bytes. Otherwise the entry that was written or read least recently.
-    fn next_to_go(&self, spare: u128) -> Option<u128> {
-        let unread = self.turns.range(..Turn::READ).find(|(_, digest)| **digest != spare);
-        let read = self.turns.range(Turn::READ..).find(|(_, digest)| **digest != spare);
+    fn next_victim(&self, spare: u128) -> Option<u128> {
+        let unread = self.eviction_order.range(..Recency::READ).find(|(_, digest)| **digest != spare);
+        let read = self.eviction_order.range(Recency::READ..).find(|(_, digest)| **digest != spare);
         let is_their_turn = self.unread_bytes.saturating_mul(UNREAD_PART) > self.bytes;
         let next = match (unread, read) {
             (Some(unread), Some(read)) if !is_their_turn && read.0.used < unread.0.used => Some(read),
             (unread, read) => unread.or(read),
         };
-        next.or_else(|| self.turns.first_key_value()).map(|(_, digest)| *digest)
+        next.or_else(|| self.eviction_order.first_key_value()).map(|(_, digest)| *digest)
     }
 
     fn queue(&mut self, digest: u128, entry: Entry) {
-        self.turns.insert(entry.turn, digest);
-        if !entry.turn.was_read {
+        self.eviction_order.insert(entry.recency, digest);
+        if !entry.recency.was_read {
             self.unread_bytes += entry.bytes;
         }
     }
 
     fn dequeue(&mut self, entry: Entry) {
-        if self.turns.remove(&entry.turn).is_some() && !entry.turn.was_read {
+        if self.eviction_order.remove(&entry.recency).is_some() && !entry.recency.was_read {
             self.unread_bytes = self.unread_bytes.saturating_sub(entry.bytes);
         }
     }
 
     /// Returns an entry that is known to be expired at `now`.
-    pub(super) fn expired(&self, now: Time) -> Option<Held> {
-        let known = (Until::At(Time::from_millis(0)), 0)..=(Until::At(now), u128::MAX);
+    pub(super) fn expired(&self, now: Time) -> Option<EntryId> {
+        let known = (KnownDeadline::At(Time::from_millis(0)), 0)..=(KnownDeadline::At(now), u128::MAX);
         self.expiries.range(known).next().and_then(|(_, digest)| self.find(*digest))
     }
 
     /// Returns an entry whose deadline is unknown.
-    pub(super) fn unknown(&self) -> Option<Held> {
+    pub(super) fn unknown(&self) -> Option<EntryId> {
         let (until, digest) = self.expiries.first()?;
-        (*until == Until::Unknown).then(|| self.find(*digest)).flatten()
+        (*until == KnownDeadline::Unknown).then(|| self.find(*digest)).flatten()
     }
 
-    /// Records the deadline of `held`.
-    pub(super) fn learn(&mut self, held: Held, until: Until) {
-        let Some(entry) = self.entries.get_mut(&held.digest).filter(|entry| entry.version == held.version)
-        else {
+    /// Records the deadline of `id`.
+    pub(super) fn set_deadline(&mut self, id: EntryId, until: KnownDeadline) {
+        let Some(entry) = self.entries.get_mut(&id.digest).filter(|entry| entry.version == id.version) else {
             return;
         };
-        self.expiries.remove(&(entry.until, held.digest));
+        self.expiries.remove(&(entry.until, id.digest));
         entry.until = until;
-        if until != Until::NEVER {
-            self.expiries.insert((until, held.digest));
+        if until != KnownDeadline::NEVER {
+            self.expiries.insert((until, id.digest));
         }
     }
 
-    /// Puts `held` back into the eviction order, after its eviction failed.
-    pub(super) fn stay(&mut self, held: Held) {
-        if let Some(entry) = self.entries.get_mut(&held.digest)
-            && entry.version == held.version
+    /// Puts `id` back into the eviction order, after its eviction failed.
+    pub(super) fn requeue(&mut self, id: EntryId) {
+        if let Some(entry) = self.entries.get_mut(&id.digest)
+            && entry.version == id.version
         {
-            entry.leaving = false;
+            entry.is_evicting = false;
             let entry = *entry;
-            self.queue(held.digest, entry);
+            self.queue(id.digest, entry);
         }
     }
 
@@ -291,7 +289,7 @@ impl Index {
             }
         }
         for (digest, version) in gone.into_iter().filter(|(_, version)| *version <= seen) {
-            total.freed += self.remove(Held { digest, version }).map_or(0, |removed| removed.freed);
+            total.freed += self.remove(EntryId { digest, version }).map_or(0, |removed| removed.freed);
         }
         total
     }
@@ -299,7 +297,7 @@ impl Index {
     /// Removes every entry. Returns how many bytes they took.
     pub(super) fn clear(&mut self) -> u64 {
         self.entries.clear();
-        self.turns.clear();
+        self.eviction_order.clear();
         self.unread_bytes = 0;
         self.expiries.clear();
         self.uppers.0.clear();
@@ -329,7 +327,7 @@ impl Index {
     }
 }
 
-impl Folders {
+impl DirCounts {
     /// Counts one more entry in `folder`. Returns the number of directories this adds, 0 or 1.
     fn enter(&mut self, folder: u16) -> usize {
         let entries = self.0.entry(folder).or_default();
@@ -354,10 +352,10 @@ impl Folders {
 mod tests {
     use super::*;
 
-    const NOBODY: u128 = u128::MAX;
+    const NONE_SPARED: u128 = u128::MAX;
 
     fn victims(index: &mut Index) -> Vec<u128> {
-        std::iter::from_fn(|| index.victim(0, NOBODY)).map(|held| held.digest).collect()
+        std::iter::from_fn(|| index.victim(0, NONE_SPARED)).map(|id| id.digest).collect()
     }
 
     #[test]
@@ -412,8 +410,8 @@ mod tests {
         let mut index = Index::default();
         index.insert(1, 1);
         index.insert(2, 1);
-        assert_eq!(index.victim(1, 1).map(|held| held.digest), Some(2));
-        assert_eq!(index.victim(1, 1).map(|held| held.digest), Some(1));
+        assert_eq!(index.victim(1, 1).map(|id| id.digest), Some(2));
+        assert_eq!(index.victim(1, 1).map(|id| id.digest), Some(1));
         assert_eq!(index.victim(1, 1), None);
     }
 
@@ -421,25 +419,25 @@ mod tests {
     fn no_victim_if_all_entries_are_smaller_than_the_excess() {
         let mut index = Index::default();
         index.insert(1, 1);
-        assert_eq!(index.victim(4 * BLOCK, NOBODY), None);
-        assert!(index.victim(3 * BLOCK, NOBODY).is_some());
+        assert_eq!(index.victim(4 * BLOCK, NONE_SPARED), None);
+        assert!(index.victim(3 * BLOCK, NONE_SPARED).is_some());
     }
 
     #[test]
     fn entry_counts_as_expired_once_its_deadline_is_known() {
         let mut index = Index::default();
-        let at = |millis| Until::At(Time::from_millis(millis));
+        let at = |millis| KnownDeadline::At(Time::from_millis(millis));
         index.insert_until(1, 1, at(50));
         index.insert_until(2, 1, at(20));
-        index.insert_until(3, 1, Until::NEVER);
+        index.insert_until(3, 1, KnownDeadline::NEVER);
         index.insert(4, 1);
-        let expired = |index: &Index, now| index.expired(Time::from_millis(now)).map(|held| held.digest);
+        let expired = |index: &Index, now| index.expired(Time::from_millis(now)).map(|id| id.digest);
         assert_eq!([expired(&index, 19), expired(&index, 20)], [None, Some(2)]);
-        let held = index.unknown().unwrap();
-        index.learn(held, at(10));
+        let id = index.unknown().unwrap();
+        index.set_deadline(id, at(10));
         assert_eq!((index.unknown(), expired(&index, 19)), (None, Some(4)));
-        index.remove(held);
-        index.insert_until(2, 1, Until::NEVER);
+        index.remove(id);
+        index.insert_until(2, 1, KnownDeadline::NEVER);
         assert_eq!(expired(&index, 60), Some(1));
         index.clear();
         assert_eq!(expired(&index, 60), None);
@@ -449,10 +447,10 @@ mod tests {
     fn victim_that_stays_is_chosen_again() {
         let mut index = Index::default();
         index.insert(1, 1);
-        let held = index.victim(1, NOBODY).unwrap();
-        assert_eq!(index.victim(1, NOBODY), None);
-        index.stay(held);
-        assert_eq!(index.victim(1, NOBODY), Some(held));
+        let id = index.victim(1, NONE_SPARED).unwrap();
+        assert_eq!(index.victim(1, NONE_SPARED), None);
+        index.requeue(id);
+        assert_eq!(index.victim(1, NONE_SPARED), Some(id));
     }
 
     #[test]
@@ -476,9 +474,9 @@ mod tests {
     fn remove_of_an_older_version_changes_nothing() {
         let mut index = Index::default();
         index.insert(1, 1);
-        let old = index.victim(1, NOBODY).unwrap();
+        let old = index.victim(1, NONE_SPARED).unwrap();
         index.insert(1, 1);
-        index.stay(old);
+        index.requeue(old);
         assert_eq!(index.remove(old), None);
         assert!(index.find(1).is_some());
     }
@@ -493,8 +491,8 @@ mod tests {
         assert_eq!(index.insert(sibling, BLOCK + 1), Change { taken: 2 * BLOCK, freed: BLOCK });
         assert_eq!(index.usage().bytes, 7 * BLOCK);
         let mut remove = |digest| {
-            let held = index.find(digest).unwrap();
-            index.remove(held).unwrap()
+            let id = index.find(digest).unwrap();
+            index.remove(id).unwrap()
         };
         assert_eq!(remove(one), Removed { freed: BLOCK, empty_folders: 0 });
         assert_eq!(remove(cousin), Removed { freed: 2 * BLOCK, empty_folders: 1 });

@@ -16,14 +16,14 @@ impl FileTier {
     ///
     /// If `write` fails because a directory is missing, this checks again, creates the directories
     /// and retries `write` once.
-    pub(super) fn in_place<T>(&self, mut write: impl FnMut() -> Result<T>) -> Result<T> {
-        if self.anchor.is_due(self.space.elapsed()) {
-            self.look_for_loss()?;
+    pub(super) fn with_dir<T>(&self, mut write: impl FnMut() -> Result<T>) -> Result<T> {
+        if self.dir_handle.is_due(self.budget.elapsed()) {
+            self.check_for_loss()?;
         }
         match write() {
             Err(error) if is_missing(&error) => {
-                self.look_for_loss()?;
-                self.folder.remake()?;
+                self.check_for_loss()?;
+                self.layout.recreate()?;
                 write()
             }
             done => done,
@@ -31,32 +31,32 @@ impl FileTier {
     }
 
     /// Fails if the directory is gone, after the tier was emptied and its directory created again.
-    pub(super) fn look_for_loss(&self) -> Result<()> {
-        if self.anchor.is_there() {
+    pub(super) fn check_for_loss(&self) -> Result<()> {
+        if self.dir_handle.still_exists() {
             return Ok(());
         }
-        let _whole = self.whole.write();
+        let _all_stripes = self.all_stripes.write();
         self.index().map(drop)?;
-        if self.anchor.is_there() {
+        if self.dir_handle.still_exists() {
             return Ok(());
         }
-        let lost = self.anchor.lost();
-        tracing::error!(target: "larder", error = %lost, "the file tier begins anew");
+        let lost = self.dir_handle.removed_error();
+        tracing::error!(target: "larder", error = %lost, "the file tier lost its directory and starts empty");
         let bytes = {
             let mut index = self.index()?;
             (0..index.usage().entries).for_each(|_| index.count_eviction());
             index.clear()
         };
-        self.space.shrink(bytes);
-        self.space.renew_home()?;
-        self.folder.remake()?;
+        self.budget.shrink(bytes);
+        self.budget.ensure_dir()?;
+        self.layout.recreate()?;
         // Another process may have written the files that are there now.
         match &self.peers {
             Some(peers) => peers.renew()?,
-            None => drop(self.folder.discard()?),
+            None => drop(self.layout.discard()?),
         }
         self.marker.open()?;
-        self.anchor.renew()?;
+        self.dir_handle.renew()?;
         Err(lost)
     }
 }

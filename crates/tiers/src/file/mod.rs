@@ -1,11 +1,11 @@
 //! The file tier: each entry is one file, in a directory of the tier.
 
 mod eviction;
-mod folder;
 mod index;
+mod layout;
 mod loss;
 mod peers;
-mod room;
+mod reservation;
 mod shared;
 mod stream;
 #[cfg(test)]
@@ -25,18 +25,18 @@ use larder_core::tier::{BoxFuture, Capability, EntryVersion, Tier, TierKind, Upl
 use larder_core::{Bytes, Durability, Error, ErrorKind, Result};
 use parking_lot::{MappedMutexGuard, Mutex, MutexGuard, RwLock, RwLockReadGuard};
 
-use crate::Share;
-use crate::anchor::Anchor;
-use crate::boot_marker::{Marker, Past};
+use crate::BudgetShare;
+use crate::boot_marker::{LastShutdown, Marker};
+use crate::dir_handle::DirHandle;
 use crate::durable_sync::sync_many;
-use eviction::until_of;
-use folder::{Folder, at};
-use index::{BLOCK, Held, Index, Until, rounded, upper_of};
+use eviction::deadline_of;
+use index::{BLOCK, EntryId, Index, KnownDeadline, rounded, upper_of};
+use layout::{Layout, error_at};
 use peers::{Change, Peers};
-use room::Room;
+use reservation::Reservation;
 
 /// Number of lock stripes: as many files can change at the same time.
-const LANES: usize = 64;
+const STRIPES: usize = 64;
 
 /// Disk usage of the three directories and the marker that always exist.
 const FIXED: u64 = 4 * BLOCK;
@@ -55,7 +55,7 @@ pub struct FileOptions {
     pub shared: bool,
     /// The disk budget. A file counts as the 4 KiB blocks it takes, and each directory as one
     /// block, as `du` counts them.
-    pub space: Share,
+    pub budget: BudgetShare,
     /// Which acknowledged writes a crash of the machine may lose. A killed process loses none of
     /// them.
     pub durability: Durability,
@@ -78,16 +78,16 @@ pub struct FileOptions {
 /// ```
 /// use larder_core::Durability;
 /// use larder_core::tier::Tier;
-/// use larder_tiers::Space;
+/// use larder_tiers::DiskBudget;
 /// use larder_tiers::file::{FileOptions, FileTier};
 ///
 /// # fn main() -> larder_core::Result<()> {
 /// let dir = tempfile::tempdir()?;
-/// let space = Space::new(64 << 20);
+/// let budget = DiskBudget::new(64 << 20);
 /// let options = FileOptions {
 ///     dir: dir.path().join("files"),
 ///     shared: false,
-///     space: space.share(),
+///     budget: budget.share(),
 ///     durability: Durability::Buffered,
 /// };
 /// let tier = FileTier::open(options)?;
@@ -97,32 +97,32 @@ pub struct FileOptions {
 /// ```
 #[derive(Debug)]
 pub struct FileTier {
-    folder: Folder,
+    layout: Layout,
     dir: PathBuf,
-    anchor: Anchor,
+    dir_handle: DirHandle,
     marker: Marker,
-    space: Arc<Share>,
+    budget: Arc<BudgetShare>,
     /// `None` after the tier is closed. The lock is never held during file system calls.
     index: Mutex<Option<Index>>,
     /// Lock stripes, by the upper directory of a file. A file, and its entry in the index, change
     /// only under the lock of its stripe.
-    lanes: Vec<Mutex<()>>,
+    stripes: Vec<Mutex<()>>,
     /// Held for reading by every holder of a stripe, and for writing by `clear` and `close`.
-    whole: RwLock<()>,
+    all_stripes: RwLock<()>,
     /// Coordination with other processes, if the directory is shared.
     peers: Option<Peers>,
     /// Bytes written since the index was last reconciled with the directory.
-    unseen: AtomicU64,
+    written_since_scan: AtomicU64,
 }
 
 /// Guard that is held while a file, and the directories above it, are created or deleted.
-struct Lane<'a> {
+struct StripeGuard<'a> {
     change: Option<Change<'a>>,
-    _whole: RwLockReadGuard<'a, ()>,
-    _lane: Option<MutexGuard<'a, ()>>,
+    _all_stripes: RwLockReadGuard<'a, ()>,
+    _stripe: Option<MutexGuard<'a, ()>>,
 }
 
-impl Lane<'_> {
+impl StripeGuard<'_> {
     /// Returns whether another process changed the entry since the version that a write of `key`
     /// requires.
     fn supersedes(&self, key: &EncodedKey) -> bool {
@@ -146,86 +146,86 @@ impl FileTier {
     }
 
     fn open_at(options: FileOptions) -> Result<Self> {
-        let folder = Folder::open(&options.dir, options.shared, options.durability)?;
+        let layout = Layout::open(&options.dir, options.shared, options.durability)?;
         let peers = options.shared.then(|| Peers::open(&options.dir)).transpose()?;
         let marker = {
             // Processes open the directory one after another. The first one after a crash of the
             // machine discards the entries for all.
             let _alone = peers.as_ref().map(Peers::change_all).transpose()?;
-            trusted(&folder, &options).map_err(|error| at(&options.dir, error))?
+            trusted(&layout, &options).map_err(|error| error_at(&options.dir, error))?
         };
         let mut index = Index::default();
-        for found in walk::walk(folder.entries())? {
+        for found in walk::walk(layout.entries())? {
             index.insert(found.digest, found.len);
         }
         let shared = if peers.is_some() { peers::BYTES } else { 0 };
-        options.space.set(index.usage().bytes + FIXED + shared);
+        options.budget.set(index.usage().bytes + FIXED + shared);
         let tier = Self {
-            folder,
-            anchor: Anchor::new(&options.dir),
+            layout,
+            dir_handle: DirHandle::new(&options.dir),
             dir: options.dir,
             marker,
-            space: Arc::new(options.space),
+            budget: Arc::new(options.budget),
             index: Mutex::new(Some(index)),
-            lanes: (0..LANES).map(|_| Mutex::new(())).collect(),
-            whole: RwLock::new(()),
+            stripes: (0..STRIPES).map(|_| Mutex::new(())).collect(),
+            all_stripes: RwLock::new(()),
             peers,
-            unseen: AtomicU64::new(0),
+            written_since_scan: AtomicU64::new(0),
         };
-        tier.space.fit(tier.available());
+        tier.budget.fit_to_free_space(tier.available());
         tier.shrink_to_budget(0)?;
         Ok(tier)
     }
 
     fn get_now(&self, key: &EncodedKey) -> Result<Option<Bytes>> {
-        let Some(held) = self.expect(key.digest())? else { return Ok(None) };
-        match self.folder.read(held.digest) {
-            Ok(whole) => self.found(held, whole.len() as u64).map(|()| Some(whole)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => self.missed(held).map(|()| None),
-            Err(error) => Err(at(&self.folder.path(held.digest), error)),
+        let Some(id) = self.look_up(key.digest())? else { return Ok(None) };
+        match self.layout.read(id.digest) {
+            Ok(whole) => self.file_found(id, whole.len() as u64).map(|()| Some(whole)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => self.file_missing(id).map(|()| None),
+            Err(error) => Err(error_at(&self.layout.path(id.digest), error)),
         }
     }
 
     fn put_now(&self, key: &EncodedKey, frame: &Frame) -> Result<()> {
         self.check_len(frame.len() as u64)?;
-        self.in_place(|| self.relieved(|| self.put_once(key, frame)))
+        self.with_dir(|| self.retry_when_full(|| self.put_once(key, frame)))
     }
 
     fn put_once(&self, key: &EncodedKey, frame: &Frame) -> Result<()> {
         let digest = key.digest();
-        let mut room = self.make_room(rounded(frame.len() as u64).saturating_add(ABOVE), digest)?;
-        let failed = |error| at(&self.folder.path(digest), error);
-        let mut draft = self.folder.draft(frame).map_err(failed)?;
-        self.replace(key, (&mut draft, &mut room), until_of(frame.head()))
+        let mut reservation = self.make_room(rounded(frame.len() as u64).saturating_add(ABOVE), digest)?;
+        let failed = |error| error_at(&self.layout.path(digest), error);
+        let mut upload = self.layout.write_upload(frame).map_err(failed)?;
+        self.replace(key, (&mut upload, &mut reservation), deadline_of(frame.head()))
     }
 
     fn check_len(&self, len: u64) -> Result<()> {
-        if len <= self.space.limit() {
+        if len <= self.budget.limit() {
             return Ok(());
         }
-        let message = format!("a frame of {len} bytes in a budget of {} bytes", self.space.limit());
+        let message = format!("the frame has {len} bytes; the disk budget is {} bytes", self.budget.limit());
         Err(Error::new(ErrorKind::TooLarge, message))
     }
 
-    /// Makes the upload `draft`, for which `room` is reserved, the file of `key`. Does nothing if
-    /// another process changed the entry since the version that `key` requires.
+    /// Makes `upload` the file of `key`. Does nothing if another process changed the entry since the
+    /// version that `key` requires.
     fn replace(
         &self,
         key: &EncodedKey,
-        (draft, room): (&mut folder::UploadFile, &mut Room),
-        until: Until,
+        (upload, reservation): (&mut layout::UploadFile, &mut Reservation),
+        until: KnownDeadline,
     ) -> Result<()> {
-        let (digest, len) = (key.digest(), draft.len());
-        self.look_now_and_then(len)?;
-        let lane = self.lane(digest)?;
+        let (digest, len) = (key.digest(), upload.len());
+        self.rescan_if_due(len)?;
+        let stripe = self.lock_stripe(digest)?;
         self.index().map(drop)?;
-        if lane.supersedes(key) {
+        if stripe.supersedes(key) {
             return Ok(());
         }
-        self.folder.publish(draft, digest).map_err(|error| at(&self.folder.path(digest), error))?;
+        self.layout.publish(upload, digest).map_err(|error| error_at(&self.layout.path(digest), error))?;
         let change = self.index()?.insert_until(digest, len, until);
-        room.keep(change.taken);
-        self.space.shrink(change.freed);
+        reservation.commit(change.taken);
+        self.budget.shrink(change.freed);
         Ok(())
     }
 
@@ -233,73 +233,73 @@ impl FileTier {
         if self.peers.is_some() {
             return self.remove_shared(key.digest());
         }
-        let held = self.index()?.find(key.digest());
-        held.map_or(Ok(false), |held| self.delete(held))
+        let id = self.index()?.find(key.digest());
+        id.map_or(Ok(false), |id| self.delete(id))
     }
 
-    /// Deletes the file of `held`, unless a later version took its place. Returns whether a file
+    /// Deletes the file of `id`, unless a later version took its place. Returns whether a file
     /// was deleted.
-    fn delete(&self, held: Held) -> Result<bool> {
-        let _lane = self.lane(held.digest)?;
-        if self.index()?.find(held.digest) != Some(held) {
+    fn delete(&self, id: EntryId) -> Result<bool> {
+        let _stripe = self.lock_stripe(id.digest)?;
+        if self.index()?.find(id.digest) != Some(id) {
             return Ok(false);
         }
         let deleted =
-            self.folder.unlink(held.digest).map_err(|error| at(&self.folder.path(held.digest), error))?;
-        let removed = self.index()?.remove(held);
+            self.layout.unlink(id.digest).map_err(|error| error_at(&self.layout.path(id.digest), error))?;
+        let removed = self.index()?.remove(id);
         if let Some(removed) = removed {
-            self.folder.unlink_folders(held.digest, removed.empty_folders);
-            self.space.shrink(removed.freed);
+            self.layout.unlink_folders(id.digest, removed.empty_folders);
+            self.budget.shrink(removed.freed);
         }
         Ok(deleted)
     }
 
     /// Deletes all entries. Their bytes stay counted until the files are deleted.
     fn clear_now(&self) -> Result<()> {
-        let whole = self.whole.write();
+        let all_stripes = self.all_stripes.write();
         self.index().map(drop)?;
         let change = self.peers.as_ref().map(Peers::change_all).transpose()?;
-        let aside = self.folder.set_aside().map_err(|error| at(self.folder.entries(), error))?;
+        let aside = self.layout.set_aside().map_err(|error| error_at(self.layout.entries(), error))?;
         let bytes = self.index()?.clear();
         drop(change);
-        drop(whole);
+        drop(all_stripes);
         if let Some(aside) = aside {
-            fs::remove_dir_all(&aside).map_err(|error| at(&aside, error))?;
+            fs::remove_dir_all(&aside).map_err(|error| error_at(&aside, error))?;
         }
-        self.space.shrink(bytes);
+        self.budget.shrink(bytes);
         Ok(())
     }
 
     fn scan_now(&self, visit: &mut (dyn FnMut(&[u8]) + Send)) -> Result<()> {
         if self.peers.is_some() {
-            self.look_again()?;
+            self.rescan()?;
         }
         let digests = self.index()?.digests();
-        digests.into_iter().filter_map(|digest| self.folder.read_head(digest)).for_each(|head| visit(&head));
+        digests.into_iter().filter_map(|digest| self.layout.read_head(digest)).for_each(|head| visit(&head));
         Ok(())
     }
 
     /// Closes the tier. With `is_final`, waits until all data is durable and marks the directory as
     /// closed.
     fn close_now(&self, is_final: bool) -> Result<()> {
-        let _whole = self.whole.write();
+        let _all_stripes = self.all_stripes.write();
         let was_open = self.index.lock().take().is_some();
-        let is_lost = !self.anchor.is_there();
-        self.anchor.close();
-        self.folder.leave();
+        let is_lost = !self.dir_handle.still_exists();
+        self.dir_handle.close();
+        self.layout.remove_liveness_file();
         if let Some(peers) = &self.peers {
             peers.close();
         }
-        self.space.set(0);
+        self.budget.set(0);
         if was_open && is_lost {
-            return Err(self.anchor.lost());
+            return Err(self.dir_handle.removed_error());
         }
         // A shared directory is never marked as closed: another process may have it open.
         if !was_open || !is_final || self.peers.is_some() {
             return Ok(());
         }
-        let settled = sync_many(&self.dir).and_then(|()| self.marker.close());
-        settled.map_err(|error| at(&self.dir, error))
+        let closed = sync_many(&self.dir).and_then(|()| self.marker.close());
+        closed.map_err(|error| error_at(&self.dir, error))
     }
 
     /// Locks the index. Fails after the tier is closed.
@@ -308,11 +308,11 @@ impl FileTier {
             .map_err(|_| Error::new(ErrorKind::Closed, "the tier is closed"))
     }
 
-    fn lane(&self, digest: u128) -> Result<Lane<'_>> {
-        let whole = self.whole.read();
-        let lane = self.lanes.get(usize::from(upper_of(digest)) % LANES).map(Mutex::lock);
+    fn lock_stripe(&self, digest: u128) -> Result<StripeGuard<'_>> {
+        let all_stripes = self.all_stripes.read();
+        let stripe = self.stripes.get(usize::from(upper_of(digest)) % STRIPES).map(Mutex::lock);
         let change = self.peers.as_ref().map(|peers| peers.change(digest)).transpose()?;
-        Ok(Lane { change, _whole: whole, _lane: lane })
+        Ok(StripeGuard { change, _all_stripes: all_stripes, _stripe: stripe })
     }
 }
 
@@ -321,20 +321,20 @@ impl Drop for FileTier {
     /// open can tell whether the machine went down since.
     fn drop(&mut self) {
         if let Err(error) = self.close_now(!self.marker.knows_boot()) {
-            tracing::warn!(target: "larder", %error, "the file tier was dropped, and could not write all it held");
+            tracing::warn!(target: "larder", %error, "the file tier was dropped and could not sync all entries");
         }
     }
 }
 
 /// Deletes entries that cannot be trusted, and marks the directory as in use.
-fn trusted(folder: &Folder, options: &FileOptions) -> io::Result<Marker> {
-    let (marker, past) = Marker::find(&options.dir, options.durability);
+fn trusted(layout: &Layout, options: &FileOptions) -> io::Result<Marker> {
+    let (marker, last_shutdown) = Marker::find(&options.dir, options.durability);
     // Without a boot id, every process that opens a shared directory would empty it.
     let may_discard = !options.shared || marker.knows_boot();
-    if past == Past::Unknown && may_discard && folder.discard()? {
+    if last_shutdown == LastShutdown::Unknown && may_discard && layout.discard()? {
         tracing::warn!(target: "larder", path = %options.dir.display(), "the machine went down while this was open: it starts empty");
     }
-    if past == Past::Killed && options.durability == Durability::Synced {
+    if last_shutdown == LastShutdown::Killed && options.durability == Durability::Synced {
         sync_many(&options.dir)?;
     }
     marker.open().map(|()| marker)
@@ -362,7 +362,7 @@ impl Tier for FileTier {
             streams: true,
             stamps: self.peers.is_some(),
             tells: false,
-            frame_bytes_max: self.space.limit(),
+            frame_bytes_max: self.budget.limit(),
         }
     }
 
@@ -380,7 +380,7 @@ impl Tier for FileTier {
 
     /// The file stays open until the upload is published or dropped.
     fn draft<'a>(&'a self, key: &'a EncodedKey, head_len: usize) -> BoxFuture<'a, Result<Upload>> {
-        work("draft", move || self.draft_now(key, head_len).map(Upload::new))
+        work("draft", move || self.begin_upload_now(key, head_len).map(Upload::new))
     }
 
     fn append<'a>(&'a self, draft: &'a mut Upload, bytes: &'a [u8]) -> BoxFuture<'a, Result<()>> {
@@ -399,7 +399,7 @@ impl Tier for FileTier {
     /// One read of eight bytes.
     fn stamp(&self, key: &EncodedKey) -> Option<EntryVersion> {
         let _open = self.index().ok()?;
-        self.peers.as_ref()?.stamp(key.digest())
+        self.peers.as_ref()?.version(key.digest())
     }
 
     fn remove<'a>(&'a self, key: &'a EncodedKey) -> BoxFuture<'a, Result<bool>> {
@@ -439,7 +439,7 @@ impl Tier for FileTier {
     fn flush(&self) -> BoxFuture<'_, Result<()>> {
         work("flush", move || {
             self.index().map(drop)?;
-            self.look_for_loss()
+            self.check_for_loss()
         })
     }
 

@@ -22,8 +22,8 @@ use larder_core::tier::EntryVersion;
 use larder_core::{Error, ErrorKind, Result};
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
-use super::folder::{at, create_file, create_folder};
 use super::index::{BLOCK, upper_of};
+use super::layout::{create_dir, create_file, error_at};
 use crate::durable_sync::is_removed;
 
 /// Number of counters. Entries that share a counter lose their copies in memory together.
@@ -34,7 +34,7 @@ const GROUPS: usize = 1 << 14;
 /// another one creates a file.
 const LOCKS: usize = 16;
 /// Longest wait for a lock that another process holds. A change takes some microseconds.
-const PATIENCE: Duration = Duration::from_secs(5);
+const LOCK_WAIT_MAX: Duration = Duration::from_secs(5);
 
 /// Disk usage of the counters and their directory.
 pub(super) const BYTES: u64 = GROUPS as u64 * 8 + BLOCK;
@@ -54,17 +54,17 @@ impl Peers {
         let dir = dir.join("peers");
         let open = |name: &str| {
             let path = dir.join(name);
-            open_file(&path).map(|file| Mutex::new(Some(file))).map_err(|error| at(&path, error))
+            open_file(&path).map(|file| Mutex::new(Some(file))).map_err(|error| error_at(&path, error))
         };
-        create_folder(&dir).map_err(|error| at(&dir, error))?;
+        create_dir(&dir).map_err(|error| error_at(&dir, error))?;
         let locks = (0..LOCKS).map(|lock| open(&lock_name(lock))).collect::<Result<Vec<_>>>()?;
         let changes = Mutex::new(Some(open_counters(&dir)?));
         Ok(Self { changes, locks, dir })
     }
 
     /// The version of `digest` now. `None` while its group is being changed.
-    pub(super) fn stamp(&self, digest: u128) -> Option<EntryVersion> {
-        self.counters(|file| read_count(file, group_of(digest))).ok().and_then(stamp_of)
+    pub(super) fn version(&self, digest: u128) -> Option<EntryVersion> {
+        self.counters(|file| read_count(file, group_of(digest))).ok().and_then(version_of)
     }
 
     /// Begins a change of `digest`, which ends when the guard is dropped. Waits for changes of
@@ -74,10 +74,16 @@ impl Peers {
         let group = group_of(digest);
         let count = self.counters(|file| {
             let count = read_count(file, group)?;
-            write_counts(file, group, &[begun(count)]).map(|()| count)
+            write_counts(file, group, &[value_during_change(count)]).map(|()| count)
         })?;
-        let before = stamp_of(count);
-        Ok(Change { peers: self, first: group, counts: vec![ended(count)], before, _locks: vec![lock] })
+        let before = version_of(count);
+        Ok(Change {
+            peers: self,
+            first: group,
+            counts: vec![value_after_change(count)],
+            before,
+            _locks: vec![lock],
+        })
     }
 
     /// Begins a change of every entry.
@@ -85,16 +91,16 @@ impl Peers {
         let locks = (0..LOCKS).map(|lock| self.lock(lock)).collect::<Result<Vec<_>>>()?;
         let counts = self.counters(|file| {
             let counts = (0..GROUPS).map(|group| read_count(file, group)).collect::<io::Result<Vec<_>>>()?;
-            let begun: Vec<u64> = counts.iter().copied().map(begun).collect();
-            write_counts(file, 0, &begun).map(|()| counts)
+            let during_change: Vec<u64> = counts.iter().copied().map(value_during_change).collect();
+            write_counts(file, 0, &during_change).map(|()| counts)
         })?;
-        let counts = counts.into_iter().map(ended).collect();
+        let counts = counts.into_iter().map(value_after_change).collect();
         Ok(Change { peers: self, first: 0, counts, before: None, _locks: locks })
     }
 
     /// Opens the files that are at the paths now, after the directory was removed or replaced.
     pub(super) fn renew(&self) -> Result<()> {
-        create_folder(&self.dir)?;
+        create_dir(&self.dir)?;
         for (number, lock) in self.locks.iter().enumerate() {
             *lock.lock() = Some(open_file(&self.dir.join(lock_name(number)))?);
         }
@@ -122,11 +128,11 @@ impl Peers {
     }
 
     fn lock(&self, lock: usize) -> Result<Locked<'_>> {
-        let mut guard = self.locks.get(lock % LOCKS).ok_or_else(stuck)?.lock();
+        let mut guard = self.locks.get(lock % LOCKS).ok_or_else(lock_timeout)?.lock();
         let file = guard.as_mut().ok_or_else(closed)?;
         acquire(file)?;
         while is_removed(file) {
-            create_folder(&self.dir)?;
+            create_dir(&self.dir)?;
             *file = open_file(&self.dir.join(lock_name(lock % LOCKS)))?;
             acquire(file)?;
         }
@@ -160,26 +166,26 @@ fn open_counters(dir: &Path) -> Result<File> {
         }
         renamed.and_then(|()| open_file(&path))
     };
-    create_folder(dir).and_then(|()| counters()).map_err(|error| at(&path, error))
+    create_dir(dir).and_then(|()| counters()).map_err(|error| error_at(&path, error))
 }
 
 fn closed() -> Error {
     Error::new(ErrorKind::Closed, "the tier is closed")
 }
 
-fn stamp_of(count: u64) -> Option<EntryVersion> {
+fn version_of(count: u64) -> Option<EntryVersion> {
     count.is_multiple_of(2).then(|| EntryVersion::new(count / 2 + 1)).flatten()
 }
 
 /// The value of a counter during a change. An odd value, which a killed process left, is raised
 /// too, because its changes are unknown.
-fn begun(count: u64) -> u64 {
+fn value_during_change(count: u64) -> u64 {
     (count | 1).wrapping_add(if count.is_multiple_of(2) { 0 } else { 2 })
 }
 
 /// The value of a counter after the change.
-fn ended(count: u64) -> u64 {
-    begun(count).wrapping_add(1)
+fn value_after_change(count: u64) -> u64 {
+    value_during_change(count).wrapping_add(1)
 }
 
 fn group_of(digest: u128) -> usize {
@@ -236,9 +242,9 @@ impl Drop for Locked<'_> {
     }
 }
 
-/// Waits for a file lock, for at most [`PATIENCE`]: the process that holds it may be stopped.
+/// Waits for a file lock, for at most [`LOCK_WAIT_MAX`]: the process that holds it may be stopped.
 fn acquire(file: &File) -> Result<()> {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + LOCK_WAIT_MAX;
     let mut pause = Duration::from_micros(20);
     loop {
         match file.try_lock() {
@@ -248,14 +254,14 @@ fn acquire(file: &File) -> Result<()> {
                 Condvar::new().wait_for(&mut Mutex::new(()).lock(), pause);
                 pause = (pause * 2).min(Duration::from_millis(1));
             }
-            Err(TryLockError::WouldBlock) => return Err(stuck()),
+            Err(TryLockError::WouldBlock) => return Err(lock_timeout()),
             Err(TryLockError::Error(error)) => return Err(error.into()),
         }
     }
 }
 
-fn stuck() -> Error {
-    let message = format!("another process has held the lock of an entry for {} s", PATIENCE.as_secs());
+fn lock_timeout() -> Error {
+    let message = format!("another process has held the lock of an entry for {} s", LOCK_WAIT_MAX.as_secs());
     Error::new(ErrorKind::Unavailable, message)
 }
 
@@ -270,14 +276,14 @@ fn open_file(path: &Path) -> io::Result<File> {
 /// The liveness file of this process. While it is locked, other processes keep this process's
 /// temporary files.
 #[derive(Debug)]
-pub(super) struct Alive {
+pub(super) struct LivenessFile {
     id: String,
     path: PathBuf,
     /// Locked. The system releases the lock when the process ends, however it ends.
     file: Mutex<Option<File>>,
 }
 
-impl Alive {
+impl LivenessFile {
     /// Creates the file under a name that no other process uses.
     pub(super) fn new(tmp: &Path) -> io::Result<Self> {
         let mut failure = io::Error::from(io::ErrorKind::AlreadyExists);
@@ -313,7 +319,7 @@ impl Alive {
     }
 }
 
-impl Drop for Alive {
+impl Drop for LivenessFile {
     fn drop(&mut self) {
         self.end();
     }
@@ -374,17 +380,17 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (mine, theirs) = (Peers::open(dir.path()).unwrap(), Peers::open(dir.path()).unwrap());
         let (entry, other) = (7, 8);
-        let before = mine.stamp(entry).unwrap();
-        let untouched = mine.stamp(other).unwrap();
+        let before = mine.version(entry).unwrap();
+        let untouched = mine.version(other).unwrap();
         let change = theirs.change(entry).unwrap();
-        assert_eq!(mine.stamp(entry), None, "while it is changed");
+        assert_eq!(mine.version(entry), None, "while it is changed");
         drop(change);
-        let after = mine.stamp(entry).unwrap();
-        assert!(after != before && mine.stamp(other) == Some(untouched));
+        let after = mine.version(entry).unwrap();
+        assert!(after != before && mine.version(other) == Some(untouched));
         drop(mine.change_all().unwrap());
-        assert!(theirs.stamp(entry) != Some(after) && theirs.stamp(other) != Some(untouched));
+        assert!(theirs.version(entry) != Some(after) && theirs.version(other) != Some(untouched));
         drop((mine, theirs));
-        assert!(Peers::open(dir.path()).unwrap().stamp(entry).unwrap().get() > after.get());
+        assert!(Peers::open(dir.path()).unwrap().version(entry).unwrap().get() > after.get());
     }
 
     #[cfg(unix)]
@@ -392,36 +398,38 @@ mod tests {
     fn deleted_counters_and_locks_are_created_again_and_shared() {
         let dir = tempfile::tempdir().unwrap();
         let (mine, theirs) = (Peers::open(dir.path()).unwrap(), Peers::open(dir.path()).unwrap());
-        let before = mine.stamp(7).unwrap();
+        let before = mine.version(7).unwrap();
         fs::remove_dir_all(dir.path().join("peers")).unwrap();
         drop(theirs.change(7).unwrap());
-        let after = mine.stamp(7).unwrap();
-        assert!(after != before && theirs.stamp(7) == Some(after));
+        let after = mine.version(7).unwrap();
+        assert!(after != before && theirs.version(7) == Some(after));
         let change = mine.change(7).unwrap();
-        assert_eq!(theirs.stamp(7), None, "while it is changed");
+        assert_eq!(theirs.version(7), None, "while it is changed");
         let lock = open_file(&dir.path().join("peers").join(lock_name(0))).unwrap();
         assert!(lock.try_lock().is_err(), "it is the lock that others find");
         drop(change);
-        assert!(theirs.stamp(7).unwrap().get() > after.get());
+        assert!(theirs.version(7).unwrap().get() > after.get());
     }
 
     #[test]
     fn interrupted_change_leaves_no_version_until_the_next_change() {
         let dir = tempfile::tempdir().unwrap();
         let peers = Peers::open(dir.path()).unwrap();
-        let before = peers.stamp(7).unwrap();
-        peers.counters(|file| write_counts(file, group_of(7), &[begun(before.get() * 2)])).unwrap();
-        assert_eq!(peers.stamp(7), None);
+        let before = peers.version(7).unwrap();
+        peers
+            .counters(|file| write_counts(file, group_of(7), &[value_during_change(before.get() * 2)]))
+            .unwrap();
+        assert_eq!(peers.version(7), None);
         drop(peers.change(7).unwrap());
-        assert!(peers.stamp(7).unwrap().get() > before.get() + 1);
+        assert!(peers.version(7).unwrap().get() > before.get() + 1);
     }
 
     #[test]
     fn sweep_deletes_files_of_ended_processes_and_keeps_those_of_live_ones() {
         let dir = tempfile::tempdir().unwrap();
-        let alive = Alive::new(dir.path()).unwrap();
+        let liveness = LivenessFile::new(dir.path()).unwrap();
         let path = |name: &str| dir.path().join(name);
-        let mine = format!("{}.0.put", alive.id());
+        let mine = format!("{}.0.put", liveness.id());
         for name in [mine.as_str(), "1-ab.3.put", "1-ab.live", "5.put", "2-cd.live", "notes.txt", "x.put.bak"]
         {
             fs::write(path(name), b"").unwrap();
@@ -433,10 +441,11 @@ mod tests {
             .map(|entry| entry.unwrap().file_name().into_string().unwrap())
             .collect();
         left.sort();
-        let mut expected = vec![format!("{}.live", alive.id()), mine, "notes.txt".into(), "x.put.bak".into()];
+        let mut expected =
+            vec![format!("{}.live", liveness.id()), mine, "notes.txt".into(), "x.put.bak".into()];
         expected.sort();
         assert_eq!(left, expected);
-        drop(alive);
+        drop(liveness);
         sweep(dir.path()).unwrap();
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2);
     }

@@ -10,42 +10,42 @@ use std::sync::atomic::Ordering;
 
 use larder_core::Result;
 
-use super::folder::at;
-use super::index::Held;
+use super::index::EntryId;
+use super::layout::error_at;
 use super::{FileTier, walk};
 
 /// The directory is scanned again after one part in this many of the budget was written.
-const LOOK_AGAIN: u64 = 16;
+const RESCAN_PART: u64 = 16;
 
 impl FileTier {
     /// Looks up `digest` in the index before its file is read.
     ///
     /// Returns `None` if the file cannot exist. In a shared directory, a file may exist that the
     /// index does not have.
-    pub(super) fn expect(&self, digest: u128) -> Result<Option<Held>> {
-        let held = self.index()?.touch(digest);
-        Ok(held.or_else(|| self.peers.is_some().then_some(Held { digest, version: 0 })))
+    pub(super) fn look_up(&self, digest: u128) -> Result<Option<EntryId>> {
+        let id = self.index()?.touch(digest);
+        Ok(id.or_else(|| self.peers.is_some().then_some(EntryId { digest, version: 0 })))
     }
 
-    /// Corrects the index after the file of `held` was found, with `len` bytes.
-    pub(super) fn found(&self, held: Held, len: u64) -> Result<()> {
-        if self.peers.is_none() || !self.index()?.differs(held.digest, len) {
+    /// Corrects the index after the file of `id` was found, with `len` bytes.
+    pub(super) fn file_found(&self, id: EntryId, len: u64) -> Result<()> {
+        if self.peers.is_none() || !self.index()?.differs(id.digest, len) {
             return Ok(());
         }
-        let change = self.index()?.insert(held.digest, len);
-        self.space.grow(change.taken);
-        self.space.shrink(change.freed);
-        self.index()?.touch(held.digest);
+        let change = self.index()?.insert(id.digest, len);
+        self.budget.grow(change.taken);
+        self.budget.shrink(change.freed);
+        self.index()?.touch(id.digest);
         Ok(())
     }
 
-    /// Corrects the index after the file of `held` was not found.
-    pub(super) fn missed(&self, held: Held) -> Result<()> {
+    /// Corrects the index after the file of `id` was not found.
+    pub(super) fn file_missing(&self, id: EntryId) -> Result<()> {
         if self.peers.is_none() {
-            return self.delete(held).map(drop);
+            return self.delete(id).map(drop);
         }
-        if let Some(removed) = self.index()?.remove(held) {
-            self.space.shrink(removed.freed);
+        if let Some(removed) = self.index()?.remove(id) {
+            self.budget.shrink(removed.freed);
         }
         Ok(())
     }
@@ -56,26 +56,27 @@ impl FileTier {
     /// Changes the version even if there was no file. So a load that another process began before
     /// is not stored after it.
     pub(super) fn remove_shared(&self, digest: u128) -> Result<bool> {
-        let _lane = self.lane(digest)?;
-        let held = self.index()?.find(digest);
-        let deleted = self.folder.unlink(digest).map_err(|error| at(&self.folder.path(digest), error))?;
-        let removed = match held {
-            Some(held) => self.index()?.remove(held),
+        let _stripe = self.lock_stripe(digest)?;
+        let id = self.index()?.find(digest);
+        let deleted =
+            self.layout.unlink(digest).map_err(|error| error_at(&self.layout.path(digest), error))?;
+        let removed = match id {
+            Some(id) => self.index()?.remove(id),
             None => None,
         };
         if let Some(removed) = removed {
-            self.folder.unlink_folders(digest, removed.empty_folders);
-            self.space.shrink(removed.freed);
+            self.layout.unlink_folders(digest, removed.empty_folders);
+            self.budget.shrink(removed.freed);
         }
         Ok(deleted)
     }
 
     pub(super) fn contains_shared(&self, digest: u128) -> Result<bool> {
         self.index().map(drop)?;
-        match fs::metadata(self.folder.path(digest)) {
+        match fs::metadata(self.layout.path(digest)) {
             Ok(_) => Ok(true),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-            Err(error) => Err(at(&self.folder.path(digest), error)),
+            Err(error) => Err(error_at(&self.layout.path(digest), error)),
         }
     }
 
@@ -83,27 +84,27 @@ impl FileTier {
     ///
     /// So each process knows the writes of every other one, except for the last sixteenth of the
     /// budget.
-    pub(super) fn look_now_and_then(&self, written: u64) -> Result<()> {
+    pub(super) fn rescan_if_due(&self, written: u64) -> Result<()> {
         if self.peers.is_none() {
             return Ok(());
         }
-        let since = self.unseen.fetch_add(written, Ordering::Relaxed) + written;
-        if since < self.space.limit() / LOOK_AGAIN {
+        let since = self.written_since_scan.fetch_add(written, Ordering::Relaxed) + written;
+        if since < self.budget.limit() / RESCAN_PART {
             return Ok(());
         }
-        self.unseen.store(0, Ordering::Relaxed);
-        self.look_again()
+        self.written_since_scan.store(0, Ordering::Relaxed);
+        self.rescan()
     }
 
     /// Reconciles the index with the directory. Changes since the scan began stay as the index has
     /// them.
-    pub(super) fn look_again(&self) -> Result<()> {
-        let begun = self.index()?.now();
-        let found = walk::walk(self.folder.entries())?;
+    pub(super) fn rescan(&self) -> Result<()> {
+        let value_during_change = self.index()?.now();
+        let found = walk::walk(self.layout.entries())?;
         let found = found.into_iter().map(|found| (found.digest, found.len));
-        let change = self.index()?.reconcile(found, begun);
-        self.space.grow(change.taken);
-        self.space.shrink(change.freed);
+        let change = self.index()?.reconcile(found, value_during_change);
+        self.budget.grow(change.taken);
+        self.budget.shrink(change.freed);
         Ok(())
     }
 }
@@ -189,7 +190,7 @@ mod tests {
         assert_eq!(now(one.get(&key(1))).unwrap(), None, "so does its removal");
         now(one.put(&based(), &frame(1, 8, 100))).unwrap();
         assert!(has(&two, 1, 8, 100));
-        assert_eq!(one.usage().bytes + FIXED + peers::BYTES, one.space.used());
+        assert_eq!(one.usage().bytes + FIXED + peers::BYTES, one.budget.used());
     }
 
     #[test]

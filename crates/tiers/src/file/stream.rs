@@ -6,68 +6,69 @@ use larder_core::key::EncodedKey;
 use larder_core::stream::Stored;
 use larder_core::{Error, ErrorKind, Result};
 
-use super::eviction::until_of;
-use super::folder::{self, at};
+use super::eviction::deadline_of;
 use super::index::rounded;
-use super::room::Room;
+use super::layout::{self, error_at};
+use super::reservation::Reservation;
 use super::{ABOVE, FileTier};
 
-/// An upload: a file being written, and the room that is reserved for it.
+/// An upload: a file being written, and the bytes that are reserved for it.
 #[derive(Debug)]
-pub(super) struct Drafted {
-    file: folder::UploadFile,
-    room: Room,
+pub(super) struct FileUpload {
+    file: layout::UploadFile,
+    reservation: Reservation,
     head_len: u64,
 }
 
 impl FileTier {
     pub(super) fn open_now(&self, key: &EncodedKey) -> Result<Option<Stored>> {
-        let Some(held) = self.expect(key.digest())? else { return Ok(None) };
-        match self.folder.open_entry(held.digest) {
+        let Some(id) = self.look_up(key.digest())? else { return Ok(None) };
+        match self.layout.open_entry(id.digest) {
             Ok((file, len)) => {
-                self.found(held, len)?;
+                self.file_found(id, len)?;
                 Ok(Some(Stored { medium: Box::new(file), len }))
             }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => self.missed(held).map(|()| None),
-            Err(error) => Err(at(&self.folder.path(held.digest), error)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => self.file_missing(id).map(|()| None),
+            Err(error) => Err(error_at(&self.layout.path(id.digest), error)),
         }
     }
 
-    pub(super) fn draft_now(&self, key: &EncodedKey, head_len: usize) -> Result<Drafted> {
+    pub(super) fn begin_upload_now(&self, key: &EncodedKey, head_len: usize) -> Result<FileUpload> {
         let head_len = head_len as u64;
         let digest = key.digest();
         self.check_len(head_len)?;
-        let failed = |error| at(&self.folder.path(digest), error);
-        let draft = || {
-            let room = self.make_room(rounded(head_len) + ABOVE, digest)?;
-            let mut file = self.folder.begin().map_err(failed)?;
+        let failed = |error| error_at(&self.layout.path(digest), error);
+        let begin = || {
+            let reservation = self.make_room(rounded(head_len) + ABOVE, digest)?;
+            let mut file = self.layout.begin().map_err(failed)?;
             file.skip(head_len).map_err(failed)?;
-            Ok(Drafted { file, room, head_len })
+            Ok(FileUpload { file, reservation, head_len })
         };
-        self.in_place(|| self.relieved(draft))
+        self.with_dir(|| self.retry_when_full(begin))
     }
 
     /// Reserves room first, so that the upload stays within the budget.
-    pub(super) fn append_now(&self, draft: &mut Drafted, bytes: &[u8]) -> Result<()> {
-        let len = draft.file.len().saturating_add(bytes.len() as u64);
+    pub(super) fn append_now(&self, upload: &mut FileUpload, bytes: &[u8]) -> Result<()> {
+        let len = upload.file.len().saturating_add(bytes.len() as u64);
         self.check_len(len)?;
-        self.relieved(|| {
-            let missing = (rounded(len) + ABOVE).saturating_sub(draft.room.bytes());
+        self.retry_when_full(|| {
+            let missing = (rounded(len) + ABOVE).saturating_sub(upload.reservation.bytes());
             if missing > 0 {
-                draft.room.join(self.make_room(missing, 0)?);
+                upload.reservation.merge(self.make_room(missing, 0)?);
             }
-            draft.file.append(bytes).map_err(|error| at(self.folder.drafts(), error))
+            upload.file.append(bytes).map_err(|error| error_at(self.layout.uploads(), error))
         })
     }
 
-    pub(super) fn publish_now(&self, key: &EncodedKey, mut draft: Drafted, head: &[u8]) -> Result<()> {
-        if head.len() as u64 != draft.head_len {
-            let message = format!("a head of {} bytes where {} were said", head.len(), draft.head_len);
+    pub(super) fn publish_now(&self, key: &EncodedKey, mut upload: FileUpload, head: &[u8]) -> Result<()> {
+        if head.len() as u64 != upload.head_len {
+            let message =
+                format!("the head has {} bytes; {} bytes were reserved for it", head.len(), upload.head_len);
             return Err(Error::new(ErrorKind::Unsupported, message));
         }
-        self.relieved(|| {
-            draft.file.write_front(head).map_err(|error| at(self.folder.drafts(), error))?;
-            self.replace(key, (&mut draft.file, &mut draft.room), until_of(head))
+        self.retry_when_full(|| {
+            upload.file.write_front(head).map_err(|error| error_at(self.layout.uploads(), error))?;
+            self.replace(key, (&mut upload.file, &mut upload.reservation), deadline_of(head))
         })
     }
 }

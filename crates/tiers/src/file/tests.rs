@@ -9,7 +9,7 @@ use larder_core::place::Kind;
 use tempfile::TempDir;
 
 use super::*;
-use crate::Space;
+use crate::DiskBudget;
 
 pub(super) const MIB: u64 = 1 << 20;
 
@@ -25,11 +25,11 @@ pub(super) fn now<T>(future: BoxFuture<'_, T>) -> T {
 }
 
 pub(super) fn open_shared(dir: &Path, limit: u64) -> FileTier {
-    let space = Space::new(limit + FIXED + peers::BYTES).share();
+    let budget = DiskBudget::new(limit + FIXED + peers::BYTES).share();
     FileTier::open(FileOptions {
         dir: dir.to_path_buf(),
         shared: true,
-        space,
+        budget,
         durability: Durability::Buffered,
     })
     .unwrap()
@@ -44,7 +44,7 @@ fn try_open(dir: &Path, limit: u64) -> Result<FileTier> {
     FileTier::open(FileOptions {
         dir: dir.to_path_buf(),
         shared: false,
-        space: Space::new(limit + FIXED).share(),
+        budget: DiskBudget::new(limit + FIXED).share(),
         durability: Durability::Buffered,
     })
 }
@@ -84,7 +84,7 @@ pub(super) fn has(tier: &FileTier, number: u64, fill: u8, len: usize) -> bool {
     now(tier.get(&key(number))).unwrap().is_some_and(|whole| whole == frame(number, fill, len).to_vec())
 }
 
-fn held(tier: &FileTier, numbers: impl IntoIterator<Item = u64>) -> Vec<u64> {
+fn id(tier: &FileTier, numbers: impl IntoIterator<Item = u64>) -> Vec<u64> {
     numbers.into_iter().filter(|number| now(tier.contains(&key(*number))).unwrap()).collect()
 }
 
@@ -121,16 +121,16 @@ fn put_entry_is_found_until_it_is_removed() {
     assert!(now(tier.remove(&key(1))).unwrap());
     assert!(!now(tier.remove(&key(1))).unwrap());
     assert_eq!(now(tier.get(&key(1))).unwrap(), None);
-    assert_eq!((tier.usage(), tier.space.used()), (Usage::default(), FIXED));
+    assert_eq!((tier.usage(), tier.budget.used()), (Usage::default(), FIXED));
 }
 
 #[test]
 fn removed_entry_leaves_no_file_and_no_directories() {
     let (_dir, tier) = fresh(MIB);
     put(&tier, 1, 7, 10);
-    assert!(tier.folder.path(key(1).digest()).exists());
+    assert!(tier.layout.path(key(1).digest()).exists());
     now(tier.remove(&key(1))).unwrap();
-    assert_eq!(fs::read_dir(tier.folder.entries()).unwrap().count(), 0);
+    assert_eq!(fs::read_dir(tier.layout.entries()).unwrap().count(), 0);
 }
 
 #[test]
@@ -143,15 +143,15 @@ fn entries_survive_reopening() {
     let usage = tier.usage();
     drop(tier);
     let tier = open(&dir.path().join("files"), 64 * MIB);
-    assert_eq!((tier.usage(), tier.space.used()), (usage, usage.bytes + FIXED));
-    assert_eq!(held(&tier, 0..100), (50..100).collect::<Vec<_>>());
+    assert_eq!((tier.usage(), tier.budget.used()), (usage, usage.bytes + FIXED));
+    assert_eq!(id(&tier, 0..100), (50..100).collect::<Vec<_>>());
     assert!((50..100).all(|number| has(&tier, number, number as u8, 100 * number as usize)));
 }
 
 #[test]
 fn reopening_with_a_smaller_budget_deletes_the_oldest_entries() {
     let (dir, tier) = fresh(MIB);
-    let path = |number| tier.folder.path(key(number).digest());
+    let path = |number| tier.layout.path(key(number).digest());
     for number in 0..10 {
         put(&tier, number, 7, 100);
         let written = std::time::UNIX_EPOCH + std::time::Duration::from_secs(1000 + number);
@@ -159,7 +159,7 @@ fn reopening_with_a_smaller_budget_deletes_the_oldest_entries() {
     }
     drop(tier);
     let tier = open(&dir.path().join("files"), 3 * ALONE);
-    assert_eq!(held(&tier, 0..10), [7, 8, 9]);
+    assert_eq!(id(&tier, 0..10), [7, 8, 9]);
     assert_eq!((tier.usage().bytes, tier.usage().evictions), (3 * ALONE, 7));
 }
 
@@ -202,24 +202,24 @@ fn never_read_entries_are_evicted_first_then_the_least_recently_used() {
     (0..5).for_each(|number| put(&tier, number, 7, 100));
     assert!(has(&tier, 0, 7, 100) && has(&tier, 3, 7, 100) && has(&tier, 0, 7, 100));
     put(&tier, 5, 7, 100);
-    assert_eq!(held(&tier, 0..6), [0, 2, 3, 4, 5]);
+    assert_eq!(id(&tier, 0..6), [0, 2, 3, 4, 5]);
     (6..8).for_each(|number| put(&tier, number, 7, 100));
-    assert_eq!(held(&tier, 0..8), [0, 3, 5, 6, 7]);
+    assert_eq!(id(&tier, 0..8), [0, 3, 5, 6, 7]);
     (5..8).for_each(|number| assert!(has(&tier, number, 7, 100)));
     put(&tier, 8, 7, 100);
-    assert_eq!(held(&tier, 0..9), [0, 5, 6, 7, 8]);
+    assert_eq!(id(&tier, 0..9), [0, 5, 6, 7, 8]);
     assert_eq!(tier.usage().evictions, 4);
 }
 
 #[test]
 fn put_without_room_fails_and_keeps_the_former_frame() {
-    let space = Space::new(10 * BLOCK + FIXED);
-    let other = space.share();
+    let budget = DiskBudget::new(10 * BLOCK + FIXED);
+    let other = budget.share();
     let dir = tempfile::tempdir().unwrap();
     let tier = FileTier::open(FileOptions {
         dir: dir.path().into(),
         shared: false,
-        space: space.share(),
+        budget: budget.share(),
         durability: Durability::Buffered,
     })
     .unwrap();
@@ -230,7 +230,7 @@ fn put_without_room_fails_and_keeps_the_former_frame() {
     assert_eq!(error.operation(), Some("put"));
     assert!(has(&tier, 1, 7, 100));
     assert_eq!((tier.usage().bytes, files(&dir.path().join("tmp")).len()), (ALONE, 0));
-    assert_eq!(tier.space.used(), ALONE + FIXED);
+    assert_eq!(tier.budget.used(), ALONE + FIXED);
 }
 
 #[test]
@@ -242,7 +242,7 @@ fn frame_above_the_budget_is_too_large_and_one_of_its_size_is_full() {
     assert_eq!(refused(10 * BLOCK - 200), ErrorKind::Full);
     assert!(has(&tier, 1, 7, 100));
     put(&tier, 2, 8, (8 * BLOCK - 200) as usize);
-    assert_eq!(held(&tier, 1..3), [2]);
+    assert_eq!(id(&tier, 1..3), [2]);
 }
 
 #[test]
@@ -266,7 +266,7 @@ fn the_budget_holds_under_four_threads() {
         }
     });
     assert_eq!(tier.usage().bytes + FIXED, counted(&files_dir));
-    assert_eq!(tier.space.used(), counted(&files_dir));
+    assert_eq!(tier.budget.used(), counted(&files_dir));
     assert!(counted(&files_dir) <= 60 * BLOCK + FIXED && tier.usage().evictions > 0);
     assert_eq!(files(&dir.path().join("files/tmp")).len(), 0);
 }
@@ -275,13 +275,13 @@ fn the_budget_holds_under_four_threads() {
 fn vanished_file_is_a_miss_and_no_longer_counted() {
     let (_dir, tier) = fresh(MIB);
     put(&tier, 1, 7, 10);
-    fs::remove_file(tier.folder.path(key(1).digest())).unwrap();
+    fs::remove_file(tier.layout.path(key(1).digest())).unwrap();
     assert!(now(tier.contains(&key(1))).unwrap());
     assert_eq!(now(tier.get(&key(1))).unwrap(), None);
     assert!(!now(tier.contains(&key(1))).unwrap());
-    assert_eq!((tier.usage(), tier.space.used()), (Usage::default(), FIXED));
+    assert_eq!((tier.usage(), tier.budget.used()), (Usage::default(), FIXED));
     put(&tier, 1, 8, 10);
-    fs::remove_file(tier.folder.path(key(1).digest())).unwrap();
+    fs::remove_file(tier.layout.path(key(1).digest())).unwrap();
     assert!(!now(tier.remove(&key(1))).unwrap());
 }
 
@@ -313,7 +313,7 @@ fn cleared_tier_is_empty_and_accepts_puts() {
     let (dir, tier) = fresh(64 * MIB);
     (0..50).for_each(|number| put(&tier, number, 7, 100));
     now(tier.clear()).unwrap();
-    assert_eq!((tier.usage(), tier.space.used()), (Usage::default(), FIXED));
+    assert_eq!((tier.usage(), tier.budget.used()), (Usage::default(), FIXED));
     assert_eq!(files(&dir.path().join("files")), [dir.path().join("files/marker")]);
     now(tier.clear()).unwrap();
     put(&tier, 1, 8, 100);
@@ -334,8 +334,8 @@ fn concurrent_clears_and_puts_keep_the_usage_exact() {
         scope.spawn(|| (0..20).for_each(|_| now(tier.clear()).unwrap()));
     });
     put(&tier, 1, 7, 100);
-    assert_eq!(tier.space.used(), counted(&dir.path().join("files")));
-    assert_eq!(tier.usage().bytes + FIXED, tier.space.used());
+    assert_eq!(tier.budget.used(), counted(&dir.path().join("files")));
+    assert_eq!(tier.usage().bytes + FIXED, tier.budget.used());
 }
 
 #[test]
@@ -344,7 +344,7 @@ fn scan_visits_each_head_once() {
     (0..50).for_each(|number| put(&tier, number, 7, 200 * number as usize));
     let long = EncodedKey::new(vec![9; 100_000]);
     now(tier.put(&long, &Frame::new(&header_of(0), &long, b"tags", Bytes::new()))).unwrap();
-    fs::write(tier.folder.path(key(7).digest()), b"torn").unwrap();
+    fs::write(tier.layout.path(key(7).digest()), b"torn").unwrap();
     let mut seen = Vec::new();
     now(tier.scan(&mut |head| seen.push(Head::parse(head).unwrap().key.to_vec()))).unwrap();
     let mut expected: Vec<_> =
@@ -373,7 +373,7 @@ fn closed_tier_fails_every_call() {
     closed(now(tier.scan(&mut |_| ())));
     closed(now(tier.flush()));
     now(tier.close()).unwrap();
-    assert_eq!((tier.usage(), tier.space.used()), (Usage::default(), 0));
+    assert_eq!((tier.usage(), tier.budget.used()), (Usage::default(), 0));
     assert!(has(&open(&dir.path().join("files"), MIB), 1, 7, 100));
 }
 
@@ -397,7 +397,7 @@ fn directories_and_files_are_private_to_their_owner() {
     let (dir, tier) = fresh(MIB);
     put(&tier, 1, 7, 100);
     let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
-    let file = tier.folder.path(key(1).digest());
+    let file = tier.layout.path(key(1).digest());
     assert_eq!(mode(&file), 0o600);
     let folders = file.ancestors().skip(1).take_while(|path| *path != dir.path());
     assert!(folders.map(mode).all(|mode| mode == 0o700));
@@ -409,11 +409,11 @@ fn only_closed_or_synced_entries_survive_a_reboot() {
         for is_closed in [true, false] {
             let dir = tempfile::tempdir().unwrap();
             let open = || {
-                let space = Space::new(64 * MIB).share();
+                let budget = DiskBudget::new(64 * MIB).share();
                 FileTier::open(FileOptions {
                     dir: dir.path().join("files"),
                     shared: false,
-                    space,
+                    budget,
                     durability,
                 })
                 .unwrap()
@@ -424,7 +424,7 @@ fn only_closed_or_synced_entries_survive_a_reboot() {
                 now(tier.close()).unwrap();
             }
             drop(tier);
-            assert_eq!(held(&open(), 0..5), [0, 1, 2, 3, 4], "the same boot");
+            assert_eq!(id(&open(), 0..5), [0, 1, 2, 3, 4], "the same boot");
             let tier = open();
             if is_closed {
                 now(tier.close()).unwrap();

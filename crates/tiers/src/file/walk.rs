@@ -7,7 +7,7 @@ use std::time::SystemTime;
 
 use larder_core::Result;
 
-use super::folder::at;
+use super::layout::error_at;
 
 /// A file whose name and place are those of an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,7 +33,7 @@ pub(super) fn walk(entries: &Path) -> Result<Vec<Found>> {
         }
     }
     if let Some(path) = &walk.foreign {
-        tracing::debug!(target: "larder", path = %path.display(), count = walk.foreign_count, "files of others are left alone");
+        tracing::debug!(target: "larder", path = %path.display(), count = walk.foreign_count, "the directory contains files that are not entries; they are kept");
     }
     walk.found.sort_by_key(|found| (found.written, found.digest));
     Ok(walk.found)
@@ -84,7 +84,7 @@ impl Walk {
 fn children(path: &Path) -> Result<Vec<DirEntry>> {
     match fs::read_dir(path).and_then(Iterator::collect) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
-        children => children.map_err(|error| at(path, error)),
+        children => children.map_err(|error| error_at(path, error)),
     }
 }
 

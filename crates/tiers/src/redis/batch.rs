@@ -6,7 +6,7 @@ use larder_core::{Bytes, Result};
 
 use crate::redis::Inner;
 use crate::redis::calls::{check_len, count};
-use crate::redis::keys::names::Place;
+use crate::redis::keys::names::EntryNames;
 use crate::redis::request::frame;
 
 /// The maximum number of keys in a round trip.
@@ -19,7 +19,7 @@ impl Inner {
         let mut found = Vec::with_capacity(keys.len());
         for keys in keys.chunks(KEYS_MAX) {
             let keys: Vec<_> = keys.iter().collect();
-            let answers = self.many(&keys, true, None).await.into_iter();
+            let answers = self.send_for_keys(&keys, true, None).await.into_iter();
             found.extend(answers.map(|answer| answer.map(|answer| frame(answer.value))));
         }
         found
@@ -43,9 +43,9 @@ impl Inner {
             return vec![Err(error)];
         }
         let keys: Vec<_> = entries.iter().map(|(key, _)| key).collect();
-        let fill = |index: usize, place: &Place| self.replace(place, &entries[index].1);
-        let answers = self.many(&keys, false, Some(&fill)).await.into_iter();
-        let stored = answers.zip(&keys).map(|(answer, key)| answer.map(|_| self.changed(key)));
+        let build = |index: usize, entry: &EntryNames| self.replace(entry, &entries[index].1);
+        let answers = self.send_for_keys(&keys, false, Some(&build)).await.into_iter();
+        let stored = answers.zip(&keys).map(|(answer, key)| answer.map(|_| self.mark_changed(key)));
         stored.collect()
     }
 
@@ -53,10 +53,11 @@ impl Inner {
         let mut removed = Vec::with_capacity(keys.len());
         for keys in keys.chunks(KEYS_MAX) {
             let keys: Vec<_> = keys.iter().collect();
-            let answers = self.many(&keys, false, Some(&|_, place| self.unlink(place))).await.into_iter();
+            let answers =
+                self.send_for_keys(&keys, false, Some(&|_, entry| self.unlink(entry))).await.into_iter();
             let counts = answers
                 .zip(&keys)
-                .map(|(answer, key)| answer.map(|answer| self.shrunk(key, count(&answer.command))));
+                .map(|(answer, key)| answer.map(|answer| self.subtract_removed(key, count(&answer.command))));
             removed.extend(counts);
         }
         removed

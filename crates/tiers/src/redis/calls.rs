@@ -7,7 +7,7 @@ use larder_core::{Bytes, Error, ErrorKind, Result};
 use redis::{Cmd, ToRedisArgs, Value};
 
 use crate::redis::Inner;
-use crate::redis::keys::names::Names;
+use crate::redis::keys::names::KeyNames;
 use crate::redis::request::frame;
 
 /// The largest value that Redis accepts, in bytes.
@@ -22,50 +22,50 @@ impl Inner {
             // A conditional write that loses succeeds, as if the other change had come right after.
             return self.put_if_unchanged(key, frame).await.map(drop);
         }
-        self.some(key, |place| self.replace(place, frame)).await?;
-        self.changed(key);
+        self.send_all_for_key(key, |entry| self.replace(entry, frame)).await?;
+        self.mark_changed(key);
         Ok(())
     }
 
     pub(in crate::redis) async fn contains(&self, key: &EncodedKey) -> Result<bool> {
-        match self.one(key, |name| about("STRLEN", name)).await {
+        match self.send_for_key(key, |name| key_command("STRLEN", name)).await {
             Err(error) if error.kind() == ErrorKind::Corrupt => Ok(false),
             answer => Ok(matches!(answer?, Value::Int(len) if len > 0)),
         }
     }
 
     pub(in crate::redis) async fn head(&self, key: &EncodedKey) -> Result<Option<Bytes>> {
-        let start = match self.one(key, |name| start(name)).await {
+        let start = match self.send_for_key(key, |name| start(name)).await {
             Err(error) if error.kind() == ErrorKind::Corrupt => None,
             answer => frame(answer?).filter(|start| !start.is_empty()),
         };
         match &start {
-            Some(bytes) if is_cut(bytes) => self.get(key).await,
+            Some(bytes) if is_truncated(bytes) => self.get(key).await,
             _ => Ok(start),
         }
     }
 
     pub(in crate::redis) async fn clear(&self) -> Result<()> {
         let now = self.time(0).unwrap_or_else(|| self.clock.now());
-        self.marks.renew(&self.names, now, &self.fleet).await?;
-        for shard in self.fleet.shards() {
-            shard.with_counted(|counted| counted.usage = Usage::default());
+        self.epochs.renew(&self.names, now, &self.topology).await?;
+        for shard in self.topology.shards() {
+            shard.with_survey(|survey| survey.usage = Usage::default());
         }
         Ok(())
     }
 
     /// Records that an entry was written, so that the next survey is due.
-    pub(in crate::redis) fn changed(&self, key: &EncodedKey) {
-        if let Ok(shard) = self.fleet.shard(Names::partition(key)) {
-            shard.with_counted(|counted| counted.changed = true);
+    pub(in crate::redis) fn mark_changed(&self, key: &EncodedKey) {
+        if let Ok(shard) = self.topology.shard(KeyNames::partition(key)) {
+            shard.with_survey(|survey| survey.changed = true);
         }
     }
 
     /// Subtracts `count` removed entries from the usage; returns whether there were any.
-    pub(in crate::redis) fn shrunk(&self, key: &EncodedKey, count: i64) -> bool {
-        if let Ok(shard) = self.fleet.shard(Names::partition(key)) {
-            shard.with_counted(|counted| {
-                let usage = &mut counted.usage;
+    pub(in crate::redis) fn subtract_removed(&self, key: &EncodedKey, count: i64) -> bool {
+        if let Ok(shard) = self.topology.shard(KeyNames::partition(key)) {
+            shard.with_survey(|survey| {
+                let usage = &mut survey.usage;
                 // The survey may not include the latest writes.
                 let known = u64::try_from(count).unwrap_or(0).min(usage.entries);
                 usage.bytes -= (usage.bytes / usage.entries.max(1)) * known;
@@ -77,10 +77,10 @@ impl Inner {
 
     /// The usage on all servers, as of the last surveys.
     pub(in crate::redis) fn usage(&self) -> Usage {
-        if self.fleet.is_closed() {
+        if self.topology.is_closed() {
             return Usage::default();
         }
-        let held = self.fleet.shards().into_iter().map(|shard| shard.with_counted(|counted| counted.usage));
+        let held = self.topology.shards().into_iter().map(|shard| shard.with_survey(|survey| survey.usage));
         held.fold(Usage::default(), |sum, held| Usage {
             entries: sum.entries + held.entries,
             bytes: sum.bytes + held.bytes,
@@ -89,7 +89,7 @@ impl Inner {
     }
 }
 
-fn about(command: &str, name: impl ToRedisArgs) -> Cmd {
+fn key_command(command: &str, name: impl ToRedisArgs) -> Cmd {
     let mut cmd = redis::cmd(command);
     cmd.arg(name);
     cmd
@@ -97,13 +97,13 @@ fn about(command: &str, name: impl ToRedisArgs) -> Cmd {
 
 /// The command that reads the beginning of a frame.
 pub(in crate::redis) fn start(name: impl ToRedisArgs) -> Cmd {
-    let mut cmd = about("GETRANGE", name);
+    let mut cmd = key_command("GETRANGE", name);
     cmd.arg(0).arg(HEAD_BYTES - 1);
     cmd
 }
 
 /// Whether the head is longer than these bytes.
-pub(in crate::redis) fn is_cut(start: &[u8]) -> bool {
+pub(in crate::redis) fn is_truncated(start: &[u8]) -> bool {
     start.len() == HEAD_BYTES && Head::parse(start) == Err(FrameError::Truncated)
 }
 
@@ -111,7 +111,7 @@ pub(in crate::redis) fn check_len(frame: &Frame) -> Result<()> {
     if frame.len() as u64 <= FRAME_BYTES_MAX {
         return Ok(());
     }
-    let message = format!("a frame of {} bytes, allowed {FRAME_BYTES_MAX}", frame.len());
+    let message = format!("the frame has {} bytes; Redis allows {FRAME_BYTES_MAX}", frame.len());
     Err(Error::new(ErrorKind::TooLarge, message))
 }
 

@@ -25,14 +25,14 @@ use parking_lot::Mutex;
 use tokio::task::AbortHandle;
 
 use connection::address::Target;
-use connection::io_thread::Io;
-use connection::supervisor::Patience;
-use keys::names::Names;
+use connection::io_thread::IoThread;
+use connection::supervisor::TimeLimits;
+use keys::names::KeyNames;
 use keys::partition_epochs::PartitionEpochs;
-use shared::compare_and_set::Removals;
-use shared::lease_renewal::Held;
+use shared::compare_and_set::Tombstones;
+use shared::lease_renewal::HeldLeases;
 use shared::notices::Notices;
-use topology::Fleet;
+use topology::Topology;
 
 /// Time between two heartbeats of a connection.
 const HEARTBEAT: Duration = Duration::from_millis(250);
@@ -65,7 +65,7 @@ pub struct RedisOptions {
     /// keys are unlinked when the tier is closed or dropped. For entries that no other process shares, in a
     /// namespace of their own. In each such time span the tier scans the keys of the database four times and
     /// sends two commands per entry. Default none: keys persist.
-    pub tenancy: Option<Duration>,
+    pub ephemeral_ttl: Option<Duration>,
     /// The clock that deadlines are compared with.
     pub clock: Arc<dyn Clock>,
 }
@@ -80,7 +80,7 @@ impl RedisOptions {
             version: 0,
             timeout: Duration::from_millis(750),
             notices: false,
-            tenancy: None,
+            ephemeral_ttl: None,
             clock: Arc::new(SystemClock),
         }
     }
@@ -105,7 +105,7 @@ impl fmt::Debug for RedisOptions {
             .field("namespace", &self.namespace)
             .field("cache", &self.cache)
             .field("timeout", &self.timeout)
-            .field("tenancy", &self.tenancy)
+            .field("ephemeral_ttl", &self.ephemeral_ttl)
             .finish_non_exhaustive()
     }
 }
@@ -133,44 +133,44 @@ impl fmt::Debug for RedisOptions {
 pub struct RedisTier {
     inner: Arc<Inner>,
     /// The task that renews ephemeral keys.
-    renewal: Option<AbortHandle>,
+    key_renewal: Option<AbortHandle>,
     /// The task that renews load leases.
-    holding: AbortHandle,
+    lease_renewal: AbortHandle,
     /// Declared last: the thread ends when its last user is dropped. `None` after close.
-    io: Mutex<Option<Arc<Io>>>,
+    io: Mutex<Option<Arc<IoThread>>>,
 }
 
 impl fmt::Debug for RedisTier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RedisTier").field("up", &self.inner.fleet.is_up()).finish_non_exhaustive()
+        f.debug_struct("RedisTier").field("up", &self.inner.topology.is_up()).finish_non_exhaustive()
     }
 }
 
 struct Inner {
-    names: Names,
-    marks: PartitionEpochs,
-    removals: Removals,
-    fleet: Fleet,
+    names: KeyNames,
+    epochs: PartitionEpochs,
+    tombstones: Tombstones,
+    topology: Topology,
     clock: Arc<dyn Clock>,
     sweeping: AtomicBool,
     notices: Option<Notices>,
-    held: Held,
+    held_leases: HeldLeases,
 }
 
 impl Inner {
     /// The present time of the server that holds a partition. `None` for a tier with ephemeral keys, which
     /// shares its entries with no other process.
     fn time(&self, partition: usize) -> Option<Time> {
-        if self.marks.tenancy_millis().is_some() {
+        if self.epochs.ephemeral_ttl_millis().is_some() {
             return None;
         }
-        self.fleet.shard(partition).ok()?.link.time()
+        self.topology.shard(partition).ok()?.supervisor.time()
     }
 
     /// Notifies the listener that any entry may have changed.
-    fn distrust(&self) {
+    fn report_lost_notices(&self) {
         if let Some(notices) = &self.notices {
-            notices.distrust();
+            notices.report_lost_notices();
         }
     }
 }
@@ -184,29 +184,30 @@ impl RedisTier {
     /// thread can be started.
     pub fn open(options: RedisOptions) -> Result<Self> {
         let target = Target::parse(&options.url)?;
-        let patience = Patience {
+        let limits = TimeLimits {
             heartbeat: HEARTBEAT.min(options.timeout),
             answer: options.timeout,
             connect: options.timeout,
         };
-        let io = Io::shared().map_err(|error| error.in_tier(TierKind::Redis).during("open"))?;
+        let io = IoThread::shared().map_err(|error| error.in_tier(TierKind::Redis).during("open"))?;
         let inner = Arc::new(Inner {
-            names: Names::new(&options.namespace, &options.cache),
-            marks: PartitionEpochs::new(options.version, options.tenancy),
-            removals: Removals::new(),
-            fleet: Fleet::new(target, patience),
+            names: KeyNames::new(&options.namespace, &options.cache),
+            epochs: PartitionEpochs::new(options.version, options.ephemeral_ttl),
+            tombstones: Tombstones::new(),
+            topology: Topology::new(target, limits),
             clock: options.clock,
             sweeping: AtomicBool::new(false),
             notices: options.notices.then(Notices::default),
-            held: Held::default(),
+            held_leases: HeldLeases::default(),
         });
-        inner.fleet.launch(&inner, io.handle());
-        let renewal =
-            options.tenancy.map(|tenancy| io.handle().spawn(Arc::clone(&inner).renew_forever(tenancy)));
-        let holding = io.handle().spawn(Arc::clone(&inner).renew_loads()).abort_handle();
-        inner.fleet.wait_for_first_attempt(options.timeout * 2);
-        let renewal = renewal.map(|renewal| renewal.abort_handle());
-        Ok(Self { inner, renewal, holding, io: Mutex::new(Some(io)) })
+        inner.topology.launch(&inner, io.handle());
+        let key_renewal = options
+            .ephemeral_ttl
+            .map(|ephemeral_ttl| io.handle().spawn(Arc::clone(&inner).renew_keys_forever(ephemeral_ttl)));
+        let lease_renewal = io.handle().spawn(Arc::clone(&inner).renew_leases()).abort_handle();
+        inner.topology.wait_for_first_attempt(options.timeout * 2);
+        let key_renewal = key_renewal.map(|task| task.abort_handle());
+        Ok(Self { inner, key_renewal, lease_renewal, io: Mutex::new(Some(io)) })
     }
 
     /// Returns an error that says why the tier cannot be used now.
@@ -215,17 +216,21 @@ impl RedisTier {
     /// `Unsupported` if the server forbids a required command, which is named; `Unavailable` with the result
     /// of the last attempt to connect; `Closed` after [`close`](larder_core::tier::Tier::close).
     pub fn check(&self) -> Result<()> {
-        let lack = self.inner.fleet.trouble().filter(|why| connection::supervisor::is_lack(why));
+        let lack = self
+            .inner
+            .topology
+            .unavailable_reason()
+            .filter(|why| connection::supervisor::is_forbidden_command(why));
         let error = match lack {
             Some(why) => Err(Error::new(ErrorKind::Unsupported, why.to_string())),
-            None => self.inner.fleet.check(),
+            None => self.inner.topology.check(),
         };
         error.map_err(|error| error.in_tier(TierKind::Redis))
     }
 
     /// The number of connections established since the tier was opened.
     pub fn connections(&self) -> u64 {
-        self.inner.fleet.connections()
+        self.inner.topology.connections()
     }
 }
 
@@ -240,19 +245,19 @@ impl Bus for RedisTier {
     /// The time of the last heartbeat that the server answered; in a cluster, that of the master whose last
     /// answer is the oldest. While connected it is little more than 250 ms ago.
     fn last_contact(&self) -> Option<Instant> {
-        self.inner.fleet.contact()
+        self.inner.topology.contact()
     }
 }
 
 impl RedisTier {
-    fn stop_renewing(&self) {
-        self.renewal.iter().for_each(AbortHandle::abort);
+    fn stop_renewal(&self) {
+        self.key_renewal.iter().for_each(AbortHandle::abort);
     }
 
     /// Closes the connections, and releases the shared thread.
     fn end(&self) {
-        self.inner.fleet.close();
-        self.holding.abort();
+        self.inner.topology.close();
+        self.lease_renewal.abort();
         let io = self.io.lock().take();
         drop(io);
     }
@@ -267,10 +272,10 @@ impl RedisTier {
 
 impl Drop for RedisTier {
     fn drop(&mut self) {
-        self.stop_renewing();
+        self.stop_renewal();
         let io = self.io.lock().clone();
         if let Some(io) = io {
-            self.leave_unattended(&io);
+            self.unlink_on_drop(&io);
         }
         self.end();
     }

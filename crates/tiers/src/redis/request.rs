@@ -10,16 +10,16 @@ use larder_core::{Bytes, Error, ErrorKind, Result};
 use redis::{Cmd, RedisWrite, ToRedisArgs, Value};
 
 use crate::redis::Inner;
-use crate::redis::keys::names::{Names, Place};
-use crate::redis::keys::partition_epochs::Belief;
-use crate::redis::topology::router::Order;
-use crate::redis::topology::{Fleet, again};
+use crate::redis::keys::names::{EntryNames, KeyNames};
+use crate::redis::keys::partition_epochs::EpochRecord;
+use crate::redis::topology::router::RoutedCmd;
+use crate::redis::topology::{Topology, copy_error};
 
 /// How many times a request is retried because its partition was cleared meanwhile.
 const ATTEMPTS: u32 = 8;
 
 /// Builds the commands for a key, from its position and its names.
-pub(in crate::redis) type Fill<'a> = dyn Fn(usize, &Place) -> Vec<Cmd> + Sync + 'a;
+pub(in crate::redis) type BuildCommands<'a> = dyn Fn(usize, &EntryNames) -> Vec<Cmd> + Sync + 'a;
 
 /// The answer for one key.
 #[derive(Default)]
@@ -29,13 +29,13 @@ pub(in crate::redis) struct Answer {
     /// The value of the entry, if it was requested.
     pub(in crate::redis) value: Value,
     /// The epoch in the key name that was used.
-    pub(in crate::redis) generation: u64,
+    pub(in crate::redis) epoch: u64,
 }
 
 /// The commands of a batch: keys without an answer yet, grouped by those that are read together.
 struct Plan {
     /// Position, partition and names of each key, in order.
-    keys: Vec<(usize, usize, Place)>,
+    keys: Vec<(usize, usize, EntryNames)>,
     groups: Vec<Group>,
 }
 
@@ -43,15 +43,15 @@ struct Plan {
 #[derive(Default)]
 struct Group {
     /// Partitions with the cached records that the names were built from.
-    marks: Vec<(usize, Arc<Belief>)>,
+    records: Vec<(usize, Arc<EpochRecord>)>,
     /// Indexes into the keys of the plan.
     members: Vec<usize>,
 }
 
 impl Group {
     /// The cached record of a partition in this group.
-    fn known(&self, partition: usize) -> Option<&Arc<Belief>> {
-        self.marks.iter().find(|(held, _)| *held == partition).map(|(_, belief)| belief)
+    fn known(&self, partition: usize) -> Option<&Arc<EpochRecord>> {
+        self.records.iter().find(|(held, _)| *held == partition).map(|(_, record)| record)
     }
 }
 
@@ -59,188 +59,192 @@ impl Inner {
     /// Sends a command about one key, followed by a read of the epoch record of its partition. If that
     /// differs from the cached record, the command is sent again with the new record; the first attempt only
     /// touched an obsolete entry.
-    pub(in crate::redis) async fn one(&self, key: &EncodedKey, fill: impl Fn(&str) -> Cmd) -> Result<Value> {
-        self.some(key, |place| vec![fill(&place.name)]).await
+    pub(in crate::redis) async fn send_for_key(
+        &self,
+        key: &EncodedKey,
+        build: impl Fn(&str) -> Cmd,
+    ) -> Result<Value> {
+        self.send_all_for_key(key, |entry| vec![build(&entry.name)]).await
     }
 
     /// Like [`one`](Self::one), with several commands in order; returns the answer to the last one.
-    pub(in crate::redis) async fn some(
+    pub(in crate::redis) async fn send_all_for_key(
         &self,
         key: &EncodedKey,
-        fill: impl Fn(&Place) -> Vec<Cmd>,
+        build: impl Fn(&EntryNames) -> Vec<Cmd>,
     ) -> Result<Value> {
-        let partition = Names::partition(key);
+        let partition = KeyNames::partition(key);
         for _ in 0..ATTEMPTS {
-            let believed = self.marks.belief(partition);
-            let mut mark = redis::cmd("MGET");
-            mark.arg(self.names.mark(partition));
-            let commands = fill(&self.names.place(&believed, key)).into_iter().chain([mark]);
-            let orders = commands.map(|cmd| Order { partition, cmd }).collect();
-            let mut answers = self.fleet.exchange(orders).await;
-            let mark = answers.pop().unwrap_or_else(|| Err(too_short()));
-            let answer = answers.pop().unwrap_or_else(|| Err(too_short()));
-            let mark = self.marks.read(&mark?);
-            if is(&mark, &believed) {
+            let cached = self.epochs.record(partition);
+            let mut record = redis::cmd("MGET");
+            record.arg(self.names.record(partition));
+            let commands = build(&self.names.entry_names(&cached, key)).into_iter().chain([record]);
+            let requests = commands.map(|cmd| RoutedCmd { partition, cmd }).collect();
+            let mut answers = self.topology.exchange(requests).await;
+            let record = answers.pop().unwrap_or_else(|| Err(missing_answer()));
+            let answer = answers.pop().unwrap_or_else(|| Err(missing_answer()));
+            let record = self.epochs.read(&record?);
+            if matches(&record, &cached) {
                 return answer;
             }
-            Box::pin(self.learn(partition, mark)).await?;
+            Box::pin(self.update_record(partition, record)).await?;
         }
         Err(cleared())
     }
 
     /// Reads the frame of a key together with the epoch record.
     pub(in crate::redis) async fn get(&self, key: &EncodedKey) -> Result<Option<Bytes>> {
-        let partition = Names::partition(key);
+        let partition = KeyNames::partition(key);
         for _ in 0..ATTEMPTS {
-            let believed = self.marks.belief(partition);
+            let cached = self.epochs.record(partition);
             let mut cmd = redis::cmd("MGET");
-            cmd.arg(self.names.mark(partition)).arg(self.names.entry(&believed, key));
-            let answer = self.fleet.send(Order { partition, cmd }).await?;
-            let [mark, value] = list(answer).try_into().map_err(|_| too_short())?;
-            let mark = self.marks.read(&mark);
-            if is(&mark, &believed) {
+            cmd.arg(self.names.record(partition)).arg(self.names.entry(&cached, key));
+            let answer = self.topology.send(RoutedCmd { partition, cmd }).await?;
+            let [record, value] = list(answer).try_into().map_err(|_| missing_answer())?;
+            let record = self.epochs.read(&record);
+            if matches(&record, &cached) {
                 return Ok(frame(value));
             }
-            Box::pin(self.learn(partition, mark)).await?;
+            Box::pin(self.update_record(partition, record)).await?;
         }
         Err(cleared())
     }
 
     /// Reads the frame of a key and its tombstone together with the epoch record; also returns the epoch.
-    pub(in crate::redis) async fn get_with_removal(
+    pub(in crate::redis) async fn get_with_tombstone(
         &self,
         key: &EncodedKey,
     ) -> Result<(Option<Bytes>, Value, u64)> {
-        let partition = Names::partition(key);
+        let partition = KeyNames::partition(key);
         for _ in 0..ATTEMPTS {
-            let believed = self.marks.belief(partition);
-            let name = self.names.entry(&believed, key);
+            let cached = self.epochs.record(partition);
+            let name = self.names.entry(&cached, key);
             let mut cmd = redis::cmd("MGET");
-            cmd.arg(self.names.mark(partition)).arg(&name).arg(self.names.removal(&name));
-            let answer = self.fleet.send(Order { partition, cmd }).await?;
-            let [mark, value, removal] = list(answer).try_into().map_err(|_| too_short())?;
-            let mark = self.marks.read(&mark);
-            if is(&mark, &believed) {
-                return Ok((frame(value), removal, believed.generation));
+            cmd.arg(self.names.record(partition)).arg(&name).arg(self.names.tombstone(&name));
+            let answer = self.topology.send(RoutedCmd { partition, cmd }).await?;
+            let [record, value, removal] = list(answer).try_into().map_err(|_| missing_answer())?;
+            let record = self.epochs.read(&record);
+            if matches(&record, &cached) {
+                return Ok((frame(value), removal, cached.epoch));
             }
-            Box::pin(self.learn(partition, mark)).await?;
+            Box::pin(self.update_record(partition, record)).await?;
         }
         Err(cleared())
     }
 
-    /// Sends the commands that `fill` builds for each key, followed by a read of the epoch records, and of
+    /// Sends the commands that `build` builds for each key, followed by a read of the epoch records, and of
     /// the values if `values` is set: one round trip per server. Retries the keys whose epoch records differ
     /// from the cached ones.
-    pub(in crate::redis) async fn many(
+    pub(in crate::redis) async fn send_for_keys(
         &self,
         keys: &[&EncodedKey],
         values: bool,
-        fill: Option<&Fill<'_>>,
+        build: Option<&BuildCommands<'_>>,
     ) -> Vec<Result<Answer>> {
         let mut answers: Vec<Result<Answer>> = keys.iter().map(|_| Err(cleared())).collect();
-        let mut open: Vec<usize> = (0..keys.len()).collect();
+        let mut pending: Vec<usize> = (0..keys.len()).collect();
         for _ in 0..ATTEMPTS {
-            let plan = self.plan(keys, &open);
-            let (orders, counts) = plan.orders(&self.names, values, fill);
-            let told = self.fleet.exchange(orders).await;
-            open = self.sort_out(plan, (told, counts), &mut answers).await;
-            if open.is_empty() {
+            let plan = self.plan(keys, &pending);
+            let (requests, counts) = plan.requests(&self.names, values, build);
+            let replies = self.topology.exchange(requests).await;
+            pending = self.collect_answers(plan, (replies, counts), &mut answers).await;
+            if pending.is_empty() {
                 break;
             }
         }
         answers
     }
 
-    fn plan(&self, keys: &[&EncodedKey], open: &[usize]) -> Plan {
+    fn plan(&self, keys: &[&EncodedKey], pending: &[usize]) -> Plan {
         // In a cluster, one command cannot read keys of several slots.
-        let apart = matches!(self.fleet, Fleet::Many(_));
-        let mut plan = Plan { keys: Vec::with_capacity(open.len()), groups: Vec::new() };
-        for (member, index) in open.iter().enumerate() {
-            let partition = Names::partition(keys[*index]);
-            let group = plan.group(partition, apart);
-            let belief = group.known(partition).cloned().unwrap_or_else(|| {
-                let belief = self.marks.belief(partition);
-                group.marks.push((partition, Arc::clone(&belief)));
-                belief
+        let by_partition = matches!(self.topology, Topology::Cluster(_));
+        let mut plan = Plan { keys: Vec::with_capacity(pending.len()), groups: Vec::new() };
+        for (member, index) in pending.iter().enumerate() {
+            let partition = KeyNames::partition(keys[*index]);
+            let group = plan.group(partition, by_partition);
+            let record = group.known(partition).cloned().unwrap_or_else(|| {
+                let record = self.epochs.record(partition);
+                group.records.push((partition, Arc::clone(&record)));
+                record
             });
             group.members.push(member);
-            plan.keys.push((*index, partition, self.names.place(&belief, keys[*index])));
+            plan.keys.push((*index, partition, self.names.entry_names(&record, keys[*index])));
         }
         plan
     }
 
     /// Stores the valid answers; returns the keys to retry.
-    async fn sort_out(
+    async fn collect_answers(
         &self,
         plan: Plan,
-        (told, counts): (Vec<Result<Value>>, Vec<usize>),
+        (replies, counts): (Vec<Result<Value>>, Vec<usize>),
         answers: &mut [Result<Answer>],
     ) -> Vec<usize> {
-        let mut told = told.into_iter();
-        let mut commands: Vec<_> = counts.iter().map(|count| told.by_ref().take(*count).last()).collect();
-        let mut open = Vec::new();
-        for (group, told) in plan.groups.iter().zip(told) {
-            let held = match self.check(group, told).await {
-                Ok(held) => held,
+        let mut replies = replies.into_iter();
+        let mut commands: Vec<_> = counts.iter().map(|count| replies.by_ref().take(*count).last()).collect();
+        let mut pending = Vec::new();
+        for (group, replies) in plan.groups.iter().zip(replies) {
+            let answer = match self.check_records(group, replies).await {
+                Ok(answer) => answer,
                 Err(error) => {
-                    group.members.iter().for_each(|at| answers[plan.keys[*at].0] = Err(again(&error)));
+                    group.members.iter().for_each(|at| answers[plan.keys[*at].0] = Err(copy_error(&error)));
                     continue;
                 }
             };
-            let mut values = held.values.into_iter();
+            let mut values = answer.values.into_iter();
             for member in &group.members {
                 let (index, partition, _) = &plan.keys[*member];
                 let value = values.next().unwrap_or_default();
-                if held.broken.contains(partition) {
-                    open.push(*index);
+                if answer.outdated.contains(partition) {
+                    pending.push(*index);
                     continue;
                 }
                 let command = commands.get_mut(*member).and_then(Option::take).unwrap_or(Ok(Value::Nil));
-                let generation = group.known(*partition).map_or(0, |belief| belief.generation);
-                answers[*index] = command.map(|command| Answer { command, value, generation });
+                let epoch = group.known(*partition).map_or(0, |record| record.epoch);
+                answers[*index] = command.map(|command| Answer { command, value, epoch });
             }
         }
-        open.sort_unstable();
-        open
+        pending.sort_unstable();
+        pending
     }
 
     /// Compares the epoch records of a group with the cached ones.
-    async fn check(&self, group: &Group, told: Result<Value>) -> Result<Held> {
-        let mut marks = list(told?);
-        if marks.len() < group.marks.len() {
-            return Err(too_short());
+    async fn check_records(&self, group: &Group, replies: Result<Value>) -> Result<GroupAnswer> {
+        let mut records = list(replies?);
+        if records.len() < group.records.len() {
+            return Err(missing_answer());
         }
-        let values = marks.split_off(group.marks.len());
-        let mut broken = Vec::new();
-        for ((partition, believed), mark) in group.marks.iter().zip(&marks) {
-            let mark = self.marks.read(mark);
-            if !is(&mark, believed) {
-                Box::pin(self.learn(*partition, mark)).await?;
-                broken.push(*partition);
+        let values = records.split_off(group.records.len());
+        let mut outdated = Vec::new();
+        for ((partition, cached), record) in group.records.iter().zip(&records) {
+            let record = self.epochs.read(record);
+            if !matches(&record, cached) {
+                Box::pin(self.update_record(*partition, record)).await?;
+                outdated.push(*partition);
             }
         }
-        Ok(Held { values, broken })
+        Ok(GroupAnswer { values, outdated })
     }
 
-    async fn learn(&self, partition: usize, mark: Option<Belief>) -> Result<()> {
-        match mark {
-            Some(belief) => self.marks.set(partition, belief),
-            None => self.marks.register(partition, &self.names, &self.fleet).await?,
+    async fn update_record(&self, partition: usize, record: Option<EpochRecord>) -> Result<()> {
+        match record {
+            Some(record) => self.epochs.set(partition, record),
+            None => self.epochs.register(partition, &self.names, &self.topology).await?,
         }
         Ok(())
     }
 
     /// The commands that store an entry and remove those of other program versions.
-    pub(in crate::redis) fn replace(&self, place: &Place, frame: &Frame) -> Vec<Cmd> {
-        let mut commands = self.unlink_others(place);
-        commands.push(self.set(&place.name, frame));
+    pub(in crate::redis) fn replace(&self, entry: &EntryNames, frame: &Frame) -> Vec<Cmd> {
+        let mut commands = self.unlink_others(entry);
+        commands.push(self.set(&entry.name, frame));
         commands
     }
 
     /// A `SET` with the remaining time to live of the frame.
     pub(in crate::redis) fn set(&self, name: &str, frame: &Frame) -> Cmd {
         let mut cmd = Cmd::with_capacity(5, name.len() + frame.len() + 32);
-        cmd.arg("SET").arg(name).arg(Whole(frame));
+        cmd.arg("SET").arg(name).arg(FrameArg(frame));
         if let Some(millis) = self.millis_left(frame.head()) {
             cmd.arg("PX").arg(millis);
         }
@@ -250,14 +254,14 @@ impl Inner {
     /// How long Redis keeps the frame with this head, in milliseconds: to the end of its stale window, and at
     /// most for the lifetime of ephemeral keys. `None` for ever.
     pub(in crate::redis) fn millis_left(&self, head: &[u8]) -> Option<u64> {
-        let Ok(head) = Head::parse(head) else { return self.kept_for(None) };
+        let Ok(head) = Head::parse(head) else { return self.ttl_millis(None) };
         let until = head.header.deadline.max(head.header.stale_deadline);
-        let partition = Names::partition(&EncodedKey::new(head.key));
+        let partition = KeyNames::partition(&EncodedKey::new(head.key));
         let left = match (read_offset(head.tags), self.time(partition)) {
             (Some(offset), Some(now)) => millis_between(now, offset.forward(until)),
             _ => millis_between(self.clock.now(), until),
         };
-        self.kept_for(left)
+        self.ttl_millis(left)
     }
 }
 
@@ -269,16 +273,16 @@ fn millis_between(now: Time, until: Time) -> Option<u64> {
 }
 
 /// The validated answer of a group.
-struct Held {
+struct GroupAnswer {
     values: Vec<Value>,
     /// Partitions whose records differ from the cached ones.
-    broken: Vec<usize>,
+    outdated: Vec<usize>,
 }
 
 impl Plan {
-    fn group(&mut self, partition: usize, apart: bool) -> &mut Group {
-        let holds = |group: &Group| group.marks.iter().any(|(held, _)| *held == partition);
-        let known = match apart {
+    fn group(&mut self, partition: usize, by_partition: bool) -> &mut Group {
+        let holds = |group: &Group| group.records.iter().any(|(held, _)| *held == partition);
+        let known = match by_partition {
             true => self.groups.iter().position(holds),
             false => (!self.groups.is_empty()).then_some(0),
         };
@@ -290,38 +294,43 @@ impl Plan {
     }
 
     /// The commands, and their number for each key.
-    fn orders(&self, names: &Names, values: bool, fill: Option<&Fill<'_>>) -> (Vec<Order>, Vec<usize>) {
+    fn requests(
+        &self,
+        names: &KeyNames,
+        values: bool,
+        build: Option<&BuildCommands<'_>>,
+    ) -> (Vec<RoutedCmd>, Vec<usize>) {
         let mut counts = vec![0; self.keys.len()];
-        let mut orders = Vec::new();
-        for (count, (index, partition, place)) in counts.iter_mut().zip(&self.keys) {
-            let commands = fill.map(|fill| fill(*index, place)).unwrap_or_default();
+        let mut requests = Vec::new();
+        for (count, (index, partition, entry)) in counts.iter_mut().zip(&self.keys) {
+            let commands = build.map(|build| build(*index, entry)).unwrap_or_default();
             *count = commands.len();
-            orders.extend(commands.into_iter().map(|cmd| Order { partition: *partition, cmd }));
+            requests.extend(commands.into_iter().map(|cmd| RoutedCmd { partition: *partition, cmd }));
         }
         let reads = self.groups.iter().filter_map(|group| {
             let mut cmd = redis::cmd("MGET");
-            for (partition, _) in &group.marks {
-                cmd.arg(names.mark(*partition));
+            for (partition, _) in &group.records {
+                cmd.arg(names.record(*partition));
             }
             for member in group.members.iter().filter(|_| values) {
                 cmd.arg(&self.keys[*member].2.name);
             }
-            Some(Order { partition: group.marks.first()?.0, cmd })
+            Some(RoutedCmd { partition: group.records.first()?.0, cmd })
         });
-        orders.extend(reads);
-        (orders, counts)
+        requests.extend(reads);
+        (requests, counts)
     }
 }
 
 /// Whether a record matches the cached one.
-fn is(mark: &Option<Belief>, believed: &Belief) -> bool {
-    mark.as_ref().is_some_and(|mark| mark.agrees_with(believed))
+fn matches(record: &Option<EpochRecord>, cached: &EpochRecord) -> bool {
+    record.as_ref().is_some_and(|record| record.agrees_with(cached))
 }
 
 /// Writes a frame as one argument without joining its parts first.
-pub(in crate::redis) struct Whole<'a>(pub(in crate::redis) &'a Frame);
+pub(in crate::redis) struct FrameArg<'a>(pub(in crate::redis) &'a Frame);
 
-impl ToRedisArgs for Whole<'_> {
+impl ToRedisArgs for FrameArg<'_> {
     fn write_redis_args<W: ?Sized + RedisWrite>(&self, out: &mut W) {
         use std::io::Write;
         out.reserve_space_for_args([self.0.len()]);
@@ -346,10 +355,11 @@ fn list(answer: Value) -> Vec<Value> {
     }
 }
 
-fn too_short() -> Error {
-    Error::new(ErrorKind::Io, "an answer of Redis is too short")
+fn missing_answer() -> Error {
+    Error::new(ErrorKind::Io, "the reply of Redis has too few items")
 }
 
 fn cleared() -> Error {
-    Error::new(ErrorKind::Unavailable, "the tier is cleared again and again")
+    let message = format!("the partition of the key was cleared during each of {ATTEMPTS} attempts");
+    Error::new(ErrorKind::Unavailable, message)
 }

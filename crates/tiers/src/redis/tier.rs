@@ -15,7 +15,7 @@ use larder_core::{Bytes, Result};
 
 use crate::redis::RedisTier;
 use crate::redis::calls::FRAME_BYTES_MAX;
-use crate::redis::keys::names::Names;
+use crate::redis::keys::names::KeyNames;
 
 /// Adds tier and operation to an error.
 fn named<'a, T: 'a>(
@@ -87,30 +87,30 @@ impl Tier for RedisTier {
 
     /// The server, or the masters of a cluster, as of the last survey; empty before the first connection.
     fn servers(&self) -> Vec<ServerFacts> {
-        let shards = self.inner.fleet.shards().into_iter();
-        shards.filter_map(|shard| shard.with_counted(|counted| counted.server.clone())).collect()
+        let shards = self.inner.topology.shards().into_iter();
+        shards.filter_map(|shard| shard.with_survey(|survey| survey.server.clone())).collect()
     }
 
     /// Counts the entries again. The tier buffers nothing; persistence is up to the server.
     fn flush(&self) -> BoxFuture<'_, Result<()>> {
         named("flush", async move {
-            let fleet = &self.inner.fleet;
-            fleet.check()?;
-            for shard in fleet.shards() {
-                let mut connection = shard.link.connection()?;
+            let topology = &self.inner.topology;
+            topology.check()?;
+            for shard in topology.shards() {
+                let mut connection = shard.supervisor.connection()?;
                 let surveyed = self.inner.survey(&shard, &mut connection).await;
-                surveyed.map_err(|error| fleet.meant(error))?;
+                surveyed.map_err(|error| topology.to_error(error))?;
             }
             Ok(())
         })
     }
 
     /// Closes the connections and releases the thread. A tier with [ephemeral
-    /// keys](super::RedisOptions::tenancy) first unlinks them. Calls in progress fail.
+    /// keys](super::RedisOptions::ephemeral_ttl) first unlinks them. Calls in progress fail.
     fn close(&self) -> BoxFuture<'_, Result<()>> {
         named("close", async move {
-            self.stop_renewing();
-            let left = self.inner.leave().await;
+            self.stop_renewal();
+            let left = self.inner.unlink_ephemeral().await;
             self.end();
             left
         })
@@ -119,7 +119,7 @@ impl Tier for RedisTier {
     /// Unlinks every key of the cache, epoch records included, page by page.
     fn destroy(&self) -> BoxFuture<'_, Result<()>> {
         named("destroy", async move {
-            self.stop_renewing();
+            self.stop_renewal();
             let unlinked = self.inner.unlink_all().await;
             self.end();
             unlinked
@@ -179,11 +179,11 @@ impl Tier for RedisTier {
     }
 
     fn era(&self, key: &EncodedKey) -> u64 {
-        self.inner.marks.generation(Names::partition(key))
+        self.inner.epochs.epoch(KeyNames::partition(key))
     }
 
     fn shared_time(&self, key: &EncodedKey) -> Option<Time> {
-        self.inner.time(Names::partition(key))
+        self.inner.time(KeyNames::partition(key))
     }
 
     fn last_removal(&self, key: &EncodedKey, found: &VersionedFrame) -> LastRemoval {
@@ -199,10 +199,10 @@ impl Tier for RedisTier {
     }
 
     fn trouble(&self) -> Option<Arc<str>> {
-        self.inner.fleet.trouble()
+        self.inner.topology.unavailable_reason()
     }
 
     fn healthy(&self) -> bool {
-        self.inner.fleet.is_up()
+        self.inner.topology.is_up()
     }
 }

@@ -6,4 +6,4 @@
 #[path = "../../../../crates/tiers/src/memory/mod.rs"]
 pub mod memory;
 
-pub use real::{FileInvalidationLog, FoundInvalidations, Home, NullTier, Share, Space, file};
+pub use real::{BudgetShare, CacheDir, DiskBudget, FileInvalidationLog, FoundInvalidations, NullTier, file};

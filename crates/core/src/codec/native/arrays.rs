@@ -103,14 +103,13 @@ fn encode<S: Data<Elem: Element>, D: Dimension>(array: &ArrayBase<S, D>) -> Byte
 
 /// Decodes an array. The number of elements must match the axes, so no claimed axis leads to an allocation.
 fn decode<S: DataOwned<Elem: Element>, D: Dimension>(bytes: &[u8]) -> Result<ArrayBase<S, D>> {
-    let (axes, rest) = axes(bytes).ok_or_else(|| damaged("its axes are not whole"))?;
+    let (axes, rest) = axes(bytes).ok_or_else(|| damaged("the axes are truncated"))?;
     let len = axes.iter().try_fold(S::Elem::WIDTH, |len, axis| len.checked_mul(*axis));
     if len != Some(rest.len()) {
-        return Err(damaged("its axes are not those of its elements"));
+        return Err(damaged("the axes do not match the number of elements"));
     }
-    let dimension =
-        D::from_dimension(&IxDyn(&axes)).ok_or_else(|| damaged("it has another number of axes"))?;
-    let elements = S::Elem::take_all(rest).ok_or_else(|| damaged("not all of its elements are such"))?;
+    let dimension = D::from_dimension(&IxDyn(&axes)).ok_or_else(|| damaged("the number of axes differs"))?;
+    let elements = S::Elem::take_all(rest).ok_or_else(|| damaged("an element is invalid"))?;
     ArrayBase::from_shape_vec(dimension, elements).map_err(|error| damaged(&error.to_string()))
 }
 
@@ -123,5 +122,5 @@ fn axes(bytes: &[u8]) -> Option<(Vec<usize>, &[u8])> {
 }
 
 fn damaged(why: &str) -> Error {
-    Error::new(ErrorKind::Corrupt, format!("the payload is no array of this type: {why}"))
+    Error::new(ErrorKind::Corrupt, format!("the payload is not an array of this type: {why}"))
 }

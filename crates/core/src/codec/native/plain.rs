@@ -79,7 +79,7 @@ fn numbers(offer: Offer<'_>) {
                 decode: |bytes| {
                     let (whole, rest) = bytes.as_chunks();
                     if !rest.is_empty() {
-                        return Err(Error::new(ErrorKind::Corrupt, "not a whole count of numbers"));
+                        return Err(Error::new(ErrorKind::Corrupt, "the length is not a multiple of the size of a number"));
                     }
                     Ok(whole.iter().map(|number| $number::from_le_bytes(*number)).collect())
                 },

@@ -42,7 +42,7 @@ pub struct Breaker<T> {
 
 /// Marks the error of a call that a breaker refused.
 #[derive(Debug, thiserror::Error)]
-#[error("too many calls failed: the tier is left alone for a while")]
+#[error("too many calls failed; the tier is not called for a while")]
 pub(super) struct Refused;
 
 impl<T: Tier> Breaker<T> {
@@ -109,7 +109,7 @@ impl<T: Tier> Breaker<T> {
 
     fn refuse(&self, line: Line) -> Error {
         self.counters.refusals.increment();
-        let message = format!("{} are refused: too many failed", line.name());
+        let message = format!("the circuit breaker rejects {}: too many failed", line.name());
         Error::new(ErrorKind::Unavailable, message).with_source(Refused)
     }
 
@@ -120,12 +120,12 @@ impl<T: Tier> Breaker<T> {
             Change::Opened(backoff) => {
                 self.counters.openings.increment();
                 self.counters.signals.turned(line, false);
-                tracing::warn!(target: "larder", cache = self.counters.signals.cache(), %tier, %line, ?backoff, "the tier fails and is left alone");
+                tracing::warn!(target: "larder", cache = self.counters.signals.cache(), %tier, %line, ?backoff, "the circuit breaker of a tier opened: too many calls failed");
             }
             Change::Closed => {
                 self.counters.closings.increment();
                 self.counters.signals.turned(line, true);
-                tracing::info!(target: "larder", cache = self.counters.signals.cache(), %tier, %line, "the tier is back");
+                tracing::info!(target: "larder", cache = self.counters.signals.cache(), %tier, %line, "the circuit breaker of a tier closed: the tier works again");
             }
         }
     }

@@ -11,7 +11,7 @@ use super::handle::Handle;
 
 /// The input of a batch: the items and a key for each, in their order.
 #[derive(Debug)]
-pub struct Asked<'a, K, T> {
+pub struct BatchInput<'a, K, T> {
     /// The keys.
     pub keys: Vec<K>,
     /// The items that the keys were made from.
@@ -19,22 +19,22 @@ pub struct Asked<'a, K, T> {
 }
 
 /// The result for one item: a value to store, or an answer to return without storing it.
-pub type Each<V, I> = Result<WithOptions<V>, I>;
+pub type ItemResult<V, I> = Result<WithOptions<V>, I>;
 
 /// The reason why a batch has no results.
 #[derive(Debug)]
-pub(super) enum Trouble<E> {
+pub(super) enum BatchFailure<E> {
     Failed(E),
     /// The number of answers differs from the number of items, so they cannot be matched.
-    Uneven,
+    CountMismatch,
 }
 
 /// Sorts each answer of the function into stored and not stored ones.
 pub fn each<T, V, I>(
     answers: Vec<I>,
     items: &[T],
-    mut sort: impl FnMut(&T, I) -> Each<V, I>,
-) -> Vec<Each<V, I>> {
+    mut sort: impl FnMut(&T, I) -> ItemResult<V, I>,
+) -> Vec<ItemResult<V, I>> {
     let sorted = answers.into_iter().enumerate().map(|(at, answer)| match items.get(at) {
         Some(item) => sort(item, answer),
         None => Err(answer),
@@ -46,8 +46,8 @@ pub fn each<T, V, I>(
 /// items. `join` turns a stored value into an answer.
 pub fn call_batch<K, V, T, I, E>(
     handle: Option<&'static Handle<K, V>>,
-    asked: Asked<'_, K, T>,
-    mut load: impl FnMut(Vec<T>) -> Result<Vec<Each<V, I>>, E>,
+    input: BatchInput<'_, K, T>,
+    mut load: impl FnMut(Vec<T>) -> Result<Vec<ItemResult<V, I>>, E>,
     join: impl Fn(V) -> I,
 ) -> Result<Vec<I>, E>
 where
@@ -57,29 +57,29 @@ where
     I: Clone,
     E: SharedError,
 {
-    let Some(handle) = handle else { return whole(load(asked.items.to_vec()), &join) };
-    let (passed, mut ran) = (Mutex::default(), false);
+    let Some(handle) = handle else { return uncached(load(input.items.to_vec()), &join) };
+    let (unstored, mut ran) = (Mutex::default(), false);
     let loader = |missing: Vec<K>| {
         ran = true;
-        let answers = load(asked.items_of(&missing));
-        answers_for(missing, answers, &passed)
+        let answers = load(input.items_of(&missing));
+        values_to_store(missing, answers, &unstored)
     };
-    let keys = asked.keys.clone();
-    let outcome = handle.cache().inner.load_many_here(keys, loader);
+    let keys = input.keys.clone();
+    let outcome = handle.cache().inner.load_many_in_thread(keys, loader);
     if ran {
         handle.stored();
     }
-    match concluded(outcome, &asked.keys, &passed, &join) {
+    match join_answers(outcome, &input.keys, &unstored, &join) {
         Ok(answers) => Ok(answers),
-        Err(Trouble::Failed(error)) => Err(error),
-        Err(Trouble::Uneven) => {
-            handle.tell_uneven();
-            whole(load(asked.items.to_vec()), &join)
+        Err(BatchFailure::Failed(error)) => Err(error),
+        Err(BatchFailure::CountMismatch) => {
+            handle.log_count_mismatch();
+            uncached(load(input.items.to_vec()), &join)
         }
     }
 }
 
-impl<K: Keyed, T: Clone> Asked<'_, K, T> {
+impl<K: Keyed, T: Clone> BatchInput<'_, K, T> {
     /// The items of these keys, in the order of the keys.
     pub(super) fn items_of(&self, keys: &[K]) -> Vec<T> {
         let by_key: HashMap<&K, &T> = self.keys.iter().zip(self.items).collect();
@@ -88,60 +88,61 @@ impl<K: Keyed, T: Clone> Asked<'_, K, T> {
 }
 
 /// Answers that are not stored, by their keys.
-pub(super) type PassedOn<K, I> = Mutex<HashMap<K, I>>;
+pub(super) type UnstoredAnswers<K, I> = Mutex<HashMap<K, I>>;
 
 /// The values to store, if each missing key has an answer.
-pub(super) fn answers_for<K: Keyed, V, I, E>(
+pub(super) fn values_to_store<K: Keyed, V, I, E>(
     missing: Vec<K>,
-    answers: Result<Vec<Each<V, I>>, E>,
-    passed: &PassedOn<K, I>,
-) -> Result<Vec<(K, WithOptions<V>)>, Trouble<E>> {
-    let answers = answers.map_err(Trouble::Failed)?;
+    answers: Result<Vec<ItemResult<V, I>>, E>,
+    unstored: &UnstoredAnswers<K, I>,
+) -> Result<Vec<(K, WithOptions<V>)>, BatchFailure<E>> {
+    let answers = answers.map_err(BatchFailure::Failed)?;
     if answers.len() != missing.len() {
-        return Err(Trouble::Uneven);
+        return Err(BatchFailure::CountMismatch);
     }
-    let mut passed = passed.lock();
+    let mut unstored = unstored.lock();
     let to_store = missing.into_iter().zip(answers).filter_map(|(key, answer)| match answer {
         Ok(value) => Some((key, value)),
         Err(answer) => {
-            passed.insert(key, answer);
+            unstored.insert(key, answer);
             None
         }
     });
     Ok(to_store.collect())
 }
 
-/// Joins stored values and passed answers, in the order of the keys.
-pub(super) fn concluded<K: Keyed, V, I: Clone, E: SharedError>(
-    outcome: Result<Vec<Option<V>>, Arc<Trouble<E>>>,
+/// Joins stored values and unstored answers, in the order of the keys.
+pub(super) fn join_answers<K: Keyed, V, I: Clone, E: SharedError>(
+    outcome: Result<Vec<Option<V>>, Arc<BatchFailure<E>>>,
     keys: &[K],
-    passed: &PassedOn<K, I>,
+    unstored: &UnstoredAnswers<K, I>,
     join: &impl Fn(V) -> I,
-) -> Result<Vec<I>, Trouble<E>> {
-    let values = outcome.map_err(Trouble::own)?;
-    let passed = passed.lock();
+) -> Result<Vec<I>, BatchFailure<E>> {
+    let values = outcome.map_err(BatchFailure::own)?;
+    let unstored = unstored.lock();
     let answers = values.into_iter().zip(keys).map(|(value, key)| match value {
         Some(value) => Some(join(value)),
-        None => passed.get(key).cloned(),
+        None => unstored.get(key).cloned(),
     });
-    answers.collect::<Option<Vec<I>>>().ok_or(Trouble::Uneven)
+    answers.collect::<Option<Vec<I>>>().ok_or(BatchFailure::CountMismatch)
 }
 
 /// The answers of a call without a cache.
-pub(super) fn whole<V, I, E>(
-    answers: Result<Vec<Each<V, I>>, E>,
+pub(super) fn uncached<V, I, E>(
+    answers: Result<Vec<ItemResult<V, I>>, E>,
     join: &impl Fn(V) -> I,
 ) -> Result<Vec<I>, E> {
-    let plain = |answer: Each<V, I>| answer.map_or_else(|answer| answer, |WithOptions(value, _)| join(value));
+    let plain =
+        |answer: ItemResult<V, I>| answer.map_or_else(|answer| answer, |WithOptions(value, _)| join(value));
     answers.map(|answers| answers.into_iter().map(plain).collect())
 }
 
-impl<E: SharedError> Trouble<E> {
+impl<E: SharedError> BatchFailure<E> {
     /// Takes or copies the shared error for one caller.
     fn own(shared: Arc<Self>) -> Self {
         Arc::try_unwrap(shared).unwrap_or_else(|shared| match &*shared {
             Self::Failed(error) => Self::Failed(error.share()),
-            Self::Uneven => Self::Uneven,
+            Self::CountMismatch => Self::CountMismatch,
         })
     }
 }

@@ -43,7 +43,7 @@ pub(super) fn enqueue(cache: &'static dyn Flush) {
     if let Err(error) = spawned
         && !REFUSED.swap(true, Ordering::AcqRel)
     {
-        tracing::warn!(target: "larder", %error, "no thread to flush in: tiers flush in their own time");
+        tracing::warn!(target: "larder", %error, "cannot start the flush thread; tiers flush on their own schedule");
     }
 }
 

@@ -63,10 +63,10 @@ where
     }
 
     /// Logs that a batch returned a wrong number of answers.
-    pub(super) fn tell_uneven(&self) {
+    pub(super) fn log_count_mismatch(&self) {
         tracing::error!(
             target: "larder", function = self.name,
-            "a batch has to have a result for each item; nothing of it is stored"
+            "a batch function must return one result per item; no result was stored"
         );
     }
 
@@ -87,7 +87,7 @@ where
         // Cleared first: a write from here on schedules another flush.
         self.unflushed.store(false, Ordering::Release);
         if let Err(error) = self.cache.flush() {
-            tracing::warn!(target: "larder", function = self.name, %error, "not flushed");
+            tracing::warn!(target: "larder", function = self.name, %error, "cannot flush the cache of a function");
         }
     }
 }

@@ -5,9 +5,9 @@ mod bounds;
 mod call;
 mod flusher;
 mod handle;
+mod lazy_cache;
 mod of_key;
 mod record;
-mod slot;
 mod tags;
 #[cfg(feature = "async")]
 pub mod tasks;
@@ -21,7 +21,7 @@ pub use crate::fcache;
 pub use crate::mcache;
 #[cfg(feature = "_codec")]
 pub use crate::ucache;
-pub use batch::{Asked, Each, call_batch, each};
+pub use batch::{BatchInput, ItemResult, call_batch, each};
 #[cfg(feature = "_codec")]
 pub use bounds::{Encoded, EncodedPart, EncodedValue, TieredPart, TieredValue};
 pub use bounds::{
@@ -29,9 +29,9 @@ pub use bounds::{
 };
 pub use call::{Passed, by_value, call, call_sorted, excludes, never, shared};
 pub use handle::{Handle, keyed_by};
+pub use lazy_cache::{LazyCache, Owner, open};
 pub use of_key::{listener, weigher};
 pub use record::{RECORD_BYTES, Record, Recorded, replayed};
-pub use slot::{Owner, Slot, open};
 pub use tags::{Label, call_tagged, of_value, tag, tags};
 pub use total::Total;
 

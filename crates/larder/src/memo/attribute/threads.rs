@@ -13,7 +13,7 @@ use crate::Cache;
 pub(super) fn not_opened() -> Error {
     Error::new(
         ErrorKind::Unavailable,
-        "the cache of this function could not be opened at its first use; the log says why",
+        "the cache of this function could not be opened at its first use; the log has the error",
     )
 }
 

@@ -16,8 +16,8 @@ use std::sync::Arc;
 use larder_core::Result;
 use sled::IVec;
 
-use crate::disk::db::database::{Generation, Rows};
-use crate::disk::eviction::Carry;
+use crate::disk::db::database::{Database, Rows};
+use crate::disk::eviction::Survivors;
 use crate::disk::row::{REMOVED, Row};
 use crate::disk::run::sorted_run::{Cursor, Found, SortedRun};
 use crate::disk::run::writer::RunWriter;
@@ -29,64 +29,64 @@ const SMALL_BYTES: u64 = 64 << 10;
 
 /// A sorted run that is being written.
 pub(in crate::disk) struct CompactionJob {
-    draft: RunWriter,
-    frozen: Option<Ahead<Rows, IVec>>,
-    retiring: Vec<Retiring>,
+    writer: RunWriter,
+    frozen: Option<Peeked<Rows, IVec>>,
+    sources: Vec<ReplacedRun>,
 }
 
 /// A sorted run that is to be replaced.
-struct Retiring {
-    rows: Ahead<Cursor, Found>,
-    carry: Carry,
+struct ReplacedRun {
+    rows: Peeked<Cursor, Found>,
+    survivors: Survivors,
     allowance: u64,
 }
 
 /// An iterator over rows, with its next row.
-struct Ahead<R, V> {
+struct Peeked<R, V> {
     rows: R,
     head: Option<(IVec, V)>,
 }
 
-impl Retiring {
-    fn begin(pack: &Arc<SortedRun>, carry: Carry, room: u64) -> Result<Self> {
-        pack.begin_carrying();
-        let half = (pack.droppable() / 2).min(room).max(SMALL_BYTES);
-        let allowance = if carry == Carry::Named { u64::MAX } else { half };
-        let mut rows = Cursor::new(Arc::clone(pack));
+impl ReplacedRun {
+    fn begin(run: &Arc<SortedRun>, survivors: Survivors, room: u64) -> Result<Self> {
+        run.track_copies();
+        let half = (run.droppable() / 2).min(room).max(SMALL_BYTES);
+        let allowance = if survivors == Survivors::Live { u64::MAX } else { half };
+        let mut rows = Cursor::new(Arc::clone(run));
         let head = rows.next()?;
-        Ok(Self { rows: Ahead { rows, head }, carry, allowance })
+        Ok(Self { rows: Peeked { rows, head }, survivors, allowance })
     }
 
-    fn pack(&self) -> &Arc<SortedRun> {
-        self.rows.rows.pack()
+    fn run(&self) -> &Arc<SortedRun> {
+        self.rows.rows.run()
     }
 }
 
 /// The sources that a finished sorted run replaces.
-pub(in crate::disk) struct Replaced {
+pub(in crate::disk) struct Sources {
     /// Whether the run has the rows of the frozen database.
     pub(in crate::disk) frozen: bool,
     /// The sorted runs to delete, lowest number first. In the other order, a crash could leave an
     /// old run that shows values overwritten in a newer one.
-    pub(in crate::disk) retired: Vec<Arc<SortedRun>>,
+    pub(in crate::disk) runs: Vec<Arc<SortedRun>>,
 }
 
 impl CompactionJob {
     /// Begins a run. The writer has the number of the source that the run replaces.
     pub(in crate::disk) fn begin(
-        draft: RunWriter,
-        frozen: Option<&Generation>,
-        retire: &[(&Arc<SortedRun>, Carry)],
+        writer: RunWriter,
+        frozen: Option<&Database>,
+        replaced: &[(&Arc<SortedRun>, Survivors)],
         room: u64,
     ) -> Result<Self> {
-        let ahead = |frozen: &Generation| {
+        let ahead = |frozen: &Database| {
             let mut rows = frozen.rows();
-            rows.next().map(|head| Ahead { rows, head })
+            rows.next().map(|head| Peeked { rows, head })
         };
         let frozen = frozen.map(ahead).transpose()?;
-        let room = room / retire.len().max(1) as u64;
-        let retiring = retire.iter().map(|(pack, carry)| Retiring::begin(pack, *carry, room));
-        Ok(Self { draft, frozen, retiring: retiring.collect::<Result<_>>()? })
+        let room = room / replaced.len().max(1) as u64;
+        let sources = replaced.iter().map(|(run, survivors)| ReplacedRun::begin(run, *survivors, room));
+        Ok(Self { writer, frozen, sources: sources.collect::<Result<_>>()? })
     }
 
     /// Processes up to `rows` rows. Returns whether the end was reached.
@@ -101,12 +101,12 @@ impl CompactionJob {
 
     fn advance(&mut self, store: &Store) -> Result<bool> {
         let frozen = self.frozen.as_ref().and_then(|ahead| ahead.head.as_ref()).map(|(row, _)| row);
-        let retiring = self.retiring.iter().enumerate();
-        let retiring = retiring.filter_map(|(at, pack)| Some((&pack.rows.head.as_ref()?.0, at))).min();
-        match (frozen, retiring) {
+        let sources = self.sources.iter().enumerate();
+        let source = sources.filter_map(|(at, source)| Some((&source.rows.head.as_ref()?.0, at))).min();
+        match (frozen, source) {
             (None, None) => return Ok(false),
-            (Some(row), Some((other, at))) if row > other => self.advance_retiring(store, at)?,
-            (None, Some((_, at))) => self.advance_retiring(store, at)?,
+            (Some(row), Some((other, at))) if row > other => self.advance_run(store, at)?,
+            (None, Some((_, at))) => self.advance_run(store, at)?,
             (Some(_), _) => self.advance_frozen(store)?,
         }
         Ok(true)
@@ -117,51 +117,51 @@ impl CompactionJob {
         let next = ahead.rows.next()?;
         let Some((row, value)) = std::mem::replace(&mut ahead.head, next) else { return Ok(()) };
         let databases = &store.databases;
-        let is_needed = &*value != REMOVED || databases.packs_may_hold(&row, |_| true);
-        if is_needed && !databases.newest.contains(&row)? { self.draft.push(&row, &value) } else { Ok(()) }
+        let is_needed = &*value != REMOVED || databases.runs_may_hold(&row, |_| true);
+        if is_needed && !databases.newest.contains(&row)? { self.writer.push(&row, &value) } else { Ok(()) }
     }
 
-    fn advance_retiring(&mut self, store: &Store, at: usize) -> Result<()> {
-        let Some(retiring) = self.retiring.get_mut(at) else { return Ok(()) };
-        let next = retiring.rows.rows.next()?;
-        let Some((row, found)) = std::mem::replace(&mut retiring.rows.head, next) else { return Ok(()) };
-        let pack = Arc::clone(retiring.pack());
+    fn advance_run(&mut self, store: &Store, at: usize) -> Result<()> {
+        let Some(source) = self.sources.get_mut(at) else { return Ok(()) };
+        let next = source.rows.rows.next()?;
+        let Some((row, found)) = std::mem::replace(&mut source.rows.head, next) else { return Ok(()) };
+        let run = Arc::clone(source.run());
         if &*found.value == REMOVED {
-            return self.carry_removal(store, &pack, &row);
+            return self.copy_tombstone(store, &run, &row);
         }
         let bytes = (row.len() + found.value.len()) as u64;
         let is_pointer = Row::pointer(&found.value).is_some();
-        let wanted = retiring.carry == Carry::Named || pack.was_read(found.ordinal);
-        if !is_pointer && (!wanted || bytes > retiring.allowance) {
-            return self.carry_removal(store, &pack, &row);
+        let wanted = source.survivors == Survivors::Live || run.was_read(found.ordinal);
+        if !is_pointer && (!wanted || bytes > source.allowance) {
+            return self.copy_tombstone(store, &run, &row);
         }
         let _stripe = store.lock(&row);
-        if store.databases.is_shadowed(&row, pack.number)? {
+        if store.databases.is_shadowed(&row, run.number)? {
             return Ok(());
         }
-        self.draft.push(&row, &found.value)?;
-        pack.carry(found.ordinal, &row, &found.value);
+        self.writer.push(&row, &found.value)?;
+        run.mark_copied(found.ordinal, &row, &found.value);
         if !is_pointer {
-            retiring.allowance = retiring.allowance.saturating_sub(bytes);
+            source.allowance = source.allowance.saturating_sub(bytes);
         }
         Ok(())
     }
 
     /// Writes a tombstone for a row, if an older run may have the row.
-    fn carry_removal(&mut self, store: &Store, pack: &SortedRun, row: &[u8]) -> Result<()> {
+    fn copy_tombstone(&mut self, store: &Store, run: &SortedRun, row: &[u8]) -> Result<()> {
         let databases = &store.databases;
-        let is_needed = databases.packs_may_hold(row, |other| other.number < pack.number);
-        if is_needed && !databases.is_shadowed(row, pack.number)? {
-            self.draft.push(row, REMOVED)
+        let is_needed = databases.runs_may_hold(row, |other| other.number < run.number);
+        if is_needed && !databases.is_shadowed(row, run.number)? {
+            self.writer.push(row, REMOVED)
         } else {
             Ok(())
         }
     }
 
     /// Closes the sources and returns the writer, ready to be finished.
-    pub(in crate::disk) fn end(self) -> (RunWriter, Replaced) {
-        let mut retired: Vec<_> = self.retiring.iter().map(|one| Arc::clone(one.pack())).collect();
-        retired.sort_unstable_by_key(|pack| pack.number);
-        (self.draft, Replaced { frozen: self.frozen.is_some(), retired })
+    pub(in crate::disk) fn end(self) -> (RunWriter, Sources) {
+        let mut runs: Vec<_> = self.sources.iter().map(|source| Arc::clone(source.run())).collect();
+        runs.sort_unstable_by_key(|run| run.number);
+        (self.writer, Sources { frozen: self.frozen.is_some(), runs })
     }
 }

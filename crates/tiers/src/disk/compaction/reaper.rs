@@ -10,20 +10,20 @@ use std::thread::{self, JoinHandle};
 use larder_core::{Error, ErrorKind, Result};
 use parking_lot::Mutex;
 
-use crate::disk::db::database::Generation;
+use crate::disk::db::database::Database;
 use crate::disk::layout::Layout;
-use crate::disk::recovery::drop_generation;
-use crate::disk_budget::Share;
+use crate::disk::recovery::delete_database;
+use crate::disk_budget::BudgetShare;
 
 /// Deletes databases, one at a time.
 pub(in crate::disk) struct Reaper {
     layout: Layout,
-    space: Arc<Share>,
-    last: Mutex<Option<Condemned>>,
+    budget: Arc<BudgetShare>,
+    last: Mutex<Option<Deletion>>,
 }
 
 /// A database that is being deleted.
-struct Condemned {
+struct Deletion {
     number: u64,
     bytes: u64,
     thread: Option<JoinHandle<Result<()>>>,
@@ -31,38 +31,38 @@ struct Condemned {
 
 impl Reaper {
     /// Creates a reaper with nothing to delete.
-    pub(in crate::disk) fn new(layout: Layout, space: Arc<Share>) -> Self {
-        Self { layout, space, last: Mutex::new(None) }
+    pub(in crate::disk) fn new(layout: Layout, budget: Arc<BudgetShare>) -> Self {
+        Self { layout, budget, last: Mutex::new(None) }
     }
 
     /// Begins to delete a database that has no readers any more. Its bytes stay counted until it is
     /// deleted.
-    pub(in crate::disk) fn take(&self, generation: Generation) -> Result<()> {
+    pub(in crate::disk) fn delete(&self, database: Database) -> Result<()> {
         let mut last = self.last.lock();
         self.end(&mut last)?;
-        let (number, bytes) = (generation.number, generation.bytes());
-        let (layout, space) = (self.layout.clone(), Arc::clone(&self.space));
-        let work = move || drop_generation(&layout, generation).map(|()| space.shrink(bytes));
+        let (number, bytes) = (database.number, database.bytes());
+        let (layout, budget) = (self.layout.clone(), Arc::clone(&self.budget));
+        let work = move || delete_database(&layout, database).map(|()| budget.shrink(bytes));
         let thread = thread::Builder::new().name("larder-reaper".to_owned()).spawn(work).ok();
         let is_alone = thread.is_none();
-        *last = Some(Condemned { number, bytes, thread });
+        *last = Some(Deletion { number, bytes, thread });
         if is_alone { self.end(&mut last) } else { Ok(()) }
     }
 
     /// Waits until the database is deleted. Retries a deletion that failed.
-    pub(in crate::disk) fn settle(&self) -> Result<()> {
+    pub(in crate::disk) fn wait(&self) -> Result<()> {
         self.end(&mut self.last.lock())
     }
 
-    fn end(&self, last: &mut Option<Condemned>) -> Result<()> {
-        let Some(Condemned { number, bytes, thread }) = last.take() else { return Ok(()) };
-        let died = |_| Err(Error::new(ErrorKind::Io, "a thread that deletes a database died"));
+    fn end(&self, last: &mut Option<Deletion>) -> Result<()> {
+        let Some(Deletion { number, bytes, thread }) = last.take() else { return Ok(()) };
+        let died = |_| Err(Error::new(ErrorKind::Io, "the thread that deletes a database panicked"));
         let gone = match thread {
             Some(thread) => thread.join().unwrap_or_else(died),
-            None => self.layout.discard(number).map(|()| self.space.shrink(bytes)),
+            None => self.layout.discard(number).map(|()| self.budget.shrink(bytes)),
         };
         if gone.is_err() {
-            *last = Some(Condemned { number, bytes, thread: None });
+            *last = Some(Deletion { number, bytes, thread: None });
         }
         gone
     }

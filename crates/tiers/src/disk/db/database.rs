@@ -12,14 +12,14 @@ use std::time::{Duration, Instant};
 
 use larder_core::{Error, ErrorKind, Result};
 use parking_lot::{Condvar, Mutex};
-use sled::{Db, IVec};
+use sled::IVec;
 
 use crate::disk::counts::Counts;
 use crate::disk::layout::{self, Layout};
 use crate::durable_sync::{sync_dir, sync_tree};
 
 /// Longest wait for sled's threads to release a database after it was dropped.
-const LINGER_MAX: Duration = Duration::from_secs(10);
+const RELEASE_WAIT_MAX: Duration = Duration::from_secs(10);
 const FLUSH_EVERY_MS: u64 = 500;
 /// Smallest disk usage of an empty database.
 pub(in crate::disk) const EMPTY_BYTES: u64 = 512 << 10;
@@ -35,13 +35,13 @@ pub(in crate::disk) enum OpenError {
 }
 
 /// A sled database and its counters.
-pub(in crate::disk) struct Generation {
+pub(in crate::disk) struct Database {
     /// Later databases have higher numbers.
     pub(in crate::disk) number: u64,
     /// Counts the entries whose valid row is in this database.
     pub(in crate::disk) counts: Counts,
     path: PathBuf,
-    db: Db,
+    db: sled::Db,
     bytes: AtomicU64,
     /// Disk usage when it was empty.
     bytes_at_open: u64,
@@ -51,13 +51,13 @@ pub(in crate::disk) struct Generation {
     failed: AtomicBool,
 }
 
-impl Generation {
+impl Database {
     /// Opens database `number`, or creates it.
     pub(in crate::disk) fn open(layout: &Layout, number: u64, cache_bytes: u64) -> Result<Self, OpenError> {
-        let path = layout.generation(number);
+        let path = layout.database(number);
         layout::make_private(&path).map_err(|error| OpenError::Failed(layout::unavailable(&path, error)))?;
         if !is_released(&path) {
-            let message = format!("{}: in use by another cache", path.display());
+            let message = format!("{}: another cache uses the database", path.display());
             return Err(OpenError::Failed(Error::new(ErrorKind::Busy, message)));
         }
         let config = sled::Config::new()
@@ -100,7 +100,7 @@ impl Generation {
     /// Sets a row. Returns its former value.
     pub(in crate::disk) fn insert(&self, row: &[u8], value: impl Into<IVec>) -> Result<Option<IVec>> {
         let value = value.into();
-        self.note(row.len() + value.len());
+        self.count_written(row.len() + value.len());
         self.guarded(|| self.db.insert(row, value))
     }
 
@@ -108,7 +108,7 @@ impl Generation {
     pub(in crate::disk) fn remove(&self, row: &[u8]) -> Result<Option<IVec>> {
         let removed = self.guarded(|| self.db.remove(row))?;
         if removed.is_some() {
-            self.note(row.len());
+            self.count_written(row.len());
         }
         Ok(removed)
     }
@@ -175,7 +175,7 @@ impl Generation {
         self.written.load(Ordering::Relaxed).saturating_sub(measured_at) >= bytes
     }
 
-    fn note(&self, bytes: usize) {
+    fn count_written(&self, bytes: usize) {
         self.written.fetch_add(bytes as u64 + ROW_OVERHEAD, Ordering::Relaxed);
     }
 
@@ -183,10 +183,10 @@ impl Generation {
     pub(in crate::disk) fn close(self) {
         let path = self.path;
         if catch_unwind(AssertUnwindSafe(|| drop(self.db))).is_err() {
-            tracing::warn!(target: "larder", path = %path.display(), "sled panicked while it closed");
+            tracing::warn!(target: "larder", path = %path.display(), "sled panicked while it closed a database");
         }
         if !is_released(&path) {
-            tracing::warn!(target: "larder", path = %path.display(), "sled still holds its files after it was closed");
+            tracing::warn!(target: "larder", path = %path.display(), "sled did not release the files of a closed database");
         }
     }
 }
@@ -205,11 +205,11 @@ impl Rows {
 fn is_released(path: &Path) -> bool {
     let Ok(file) = File::open(path.join("db")) else { return true };
     let started = Instant::now();
-    let (never, bell) = (Mutex::new(()), Condvar::new());
+    let (never, wait) = (Mutex::new(()), Condvar::new());
     loop {
         match file.try_lock() {
-            Err(std::fs::TryLockError::WouldBlock) if started.elapsed() < LINGER_MAX => {
-                bell.wait_for(&mut never.lock(), Duration::from_millis(1));
+            Err(std::fs::TryLockError::WouldBlock) if started.elapsed() < RELEASE_WAIT_MAX => {
+                wait.wait_for(&mut never.lock(), Duration::from_millis(1));
             }
             Err(std::fs::TryLockError::WouldBlock) => return false,
             _ => return true,

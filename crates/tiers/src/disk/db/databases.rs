@@ -17,7 +17,7 @@ use larder_core::Result;
 use sled::IVec;
 
 use crate::disk::counts::Counts;
-use crate::disk::db::database::Generation;
+use crate::disk::db::database::Database;
 use crate::disk::journal::record::Tally;
 use crate::disk::row::REMOVED;
 use crate::disk::run::filter;
@@ -27,39 +27,39 @@ use crate::disk::run::sorted_run::{Found, SortedRun};
 /// All places that have rows.
 pub(in crate::disk) struct Databases {
     /// Takes writes.
-    pub(in crate::disk) newest: Generation,
+    pub(in crate::disk) newest: Database,
     /// Read-only, until its rows are in a sorted run.
-    pub(in crate::disk) frozen: Option<Generation>,
+    pub(in crate::disk) frozen: Option<Database>,
     /// Sorted runs, highest number first.
-    pub(in crate::disk) packs: Vec<Arc<SortedRun>>,
+    pub(in crate::disk) runs: Vec<Arc<SortedRun>>,
 }
 
 /// Where a valid row is, other than in the newest database.
 enum Place<'a> {
-    Frozen(&'a Generation),
+    Frozen(&'a Database),
     SortedRun(&'a SortedRun, u32),
 }
 
 impl Place<'_> {
     fn leave(&self, row: &[u8], value: &[u8]) {
         match self {
-            Self::Frozen(frozen) => frozen.counts.leave(row, value),
-            Self::SortedRun(pack, ordinal) => pack.leave(*ordinal, row, value),
+            Self::Frozen(frozen) => frozen.counts.subtract(row, value),
+            Self::SortedRun(run, ordinal) => run.leave(*ordinal, row, value),
         }
     }
 }
 
 impl Databases {
     /// The rows of one database, without others before it.
-    pub(in crate::disk) fn of(newest: Generation) -> Self {
-        Self { newest, frozen: None, packs: Vec::new() }
+    pub(in crate::disk) fn of(newest: Database) -> Self {
+        Self { newest, frozen: None, runs: Vec::new() }
     }
 
     /// The valid value of a row.
     pub(in crate::disk) fn get(&self, row: &[u8]) -> Result<Option<IVec>> {
         match self.newest.get(row)? {
             Some(value) => Ok(present(value)),
-            None => Ok(self.below(row)?.map(|(_, value)| value)),
+            None => Ok(self.find_below_newest(row)?.map(|(_, value)| value)),
         }
     }
 
@@ -68,9 +68,9 @@ impl Databases {
         if let Some(value) = self.newest.get(row)? {
             return Ok(present(value));
         }
-        let Some((place, value)) = self.below(row)? else { return Ok(None) };
-        if let Place::SortedRun(pack, ordinal) = place {
-            pack.mark(ordinal);
+        let Some((place, value)) = self.find_below_newest(row)? else { return Ok(None) };
+        if let Place::SortedRun(run, ordinal) = place {
+            run.mark_read(ordinal);
         }
         Ok(Some(value))
     }
@@ -81,14 +81,14 @@ impl Databases {
     }
 
     /// Finds the row that is valid if the newest database does not have it.
-    fn below(&self, row: &[u8]) -> Result<Option<(Place<'_>, IVec)>> {
+    fn find_below_newest(&self, row: &[u8]) -> Result<Option<(Place<'_>, IVec)>> {
         if let Some(frozen) = &self.frozen
             && let Some(value) = frozen.get(row)?
         {
             return Ok(present(value).map(|value| (Place::Frozen(frozen), value)));
         }
-        let Some((pack, Found { ordinal, value })) = find(&self.packs, row)? else { return Ok(None) };
-        Ok(present(value).map(|value| (Place::SortedRun(pack, ordinal), value)))
+        let Some((run, Found { ordinal, value })) = find(&self.runs, row)? else { return Ok(None) };
+        Ok(present(value).map(|value| (Place::SortedRun(run, ordinal), value)))
     }
 
     /// Returns whether the frozen database has the row, valid or not.
@@ -98,13 +98,13 @@ impl Databases {
 
     /// Returns whether the frozen database or a sorted run may have the row, valid or not.
     fn may_be_below(&self, row: &[u8]) -> Result<bool> {
-        Ok(self.frozen_has(row)? || !self.packs.is_empty() && self.packs_may_hold(row, |_| true))
+        Ok(self.frozen_has(row)? || !self.runs.is_empty() && self.runs_may_hold(row, |_| true))
     }
 
     /// Returns whether one of the sorted runs that `which` accepts may have the row, valid or not.
-    pub(in crate::disk) fn packs_may_hold(&self, row: &[u8], which: impl Fn(&SortedRun) -> bool) -> bool {
+    pub(in crate::disk) fn runs_may_hold(&self, row: &[u8], which: impl Fn(&SortedRun) -> bool) -> bool {
         let hash = filter::hash(row);
-        self.packs.iter().any(|pack| which(pack) && pack.may_hold(hash))
+        self.runs.iter().any(|run| which(run) && run.may_hold(hash))
     }
 
     /// Returns whether a newer place than sorted run `number` has the row, so that it is dead in
@@ -113,16 +113,16 @@ impl Databases {
         if self.newest.contains(row)? || self.frozen_has(row)? {
             return Ok(true);
         }
-        let newer = self.packs.partition_point(|pack| pack.number > number);
-        Ok(find(&self.packs[..newer], row)?.is_some())
+        let newer = self.runs.partition_point(|run| run.number > number);
+        Ok(find(&self.runs[..newer], row)?.is_some())
     }
 
     /// Sets a row. Returns its former valid value.
     pub(in crate::disk) fn insert(&self, row: &[u8], value: impl Into<IVec>) -> Result<Option<IVec>> {
         let value = value.into();
         let replaced = self.newest.insert(row, value.clone())?;
-        self.newest.counts.enter(row, &value);
-        self.left(row, replaced)
+        self.newest.counts.add(row, &value);
+        self.uncount_former(row, replaced)
     }
 
     /// Deletes a row in all places, with a tombstone if an older place may have it. Returns its
@@ -133,18 +133,18 @@ impl Databases {
         } else {
             self.newest.remove(row)?
         };
-        self.left(row, removed)
+        self.uncount_former(row, removed)
     }
 
     /// Stops counting the former valid row, which was in the newest database or in an older place.
     /// Returns its value.
-    fn left(&self, row: &[u8], of_newest: Option<IVec>) -> Result<Option<IVec>> {
+    fn uncount_former(&self, row: &[u8], of_newest: Option<IVec>) -> Result<Option<IVec>> {
         match of_newest.map(present) {
             Some(former) => {
-                former.iter().for_each(|former| self.newest.counts.leave(row, former));
+                former.iter().for_each(|former| self.newest.counts.subtract(row, former));
                 Ok(former)
             }
-            None => Ok(self.below(row)?.map(|(place, value)| {
+            None => Ok(self.find_below_newest(row)?.map(|(place, value)| {
                 place.leave(row, &value);
                 value
             })),
@@ -158,30 +158,30 @@ impl Databases {
 
     /// Disk usage of the databases, when they were last measured.
     pub(in crate::disk) fn bytes(&self) -> u64 {
-        self.each_generation().map(Generation::bytes).sum()
+        self.each_database().map(Database::bytes).sum()
     }
 
     /// Bytes of all sorted runs.
-    pub(in crate::disk) fn pack_bytes(&self) -> u64 {
-        self.packs.iter().map(|pack| pack.len()).sum()
+    pub(in crate::disk) fn run_bytes(&self) -> u64 {
+        self.runs.iter().map(|run| run.len()).sum()
     }
 
     /// The newest database, then the frozen one.
-    pub(in crate::disk) fn each_generation(&self) -> impl Iterator<Item = &Generation> {
+    pub(in crate::disk) fn each_database(&self) -> impl Iterator<Item = &Database> {
         std::iter::once(&self.newest).chain(&self.frozen)
     }
 
     /// The counts of all places, in the order of look-up.
     pub(in crate::disk) fn each_counts(&self) -> impl Iterator<Item = &Counts> {
-        let generations = self.each_generation().map(|generation| &generation.counts);
-        generations.chain(self.packs.iter().map(|pack| &pack.counts))
+        let databases = self.each_database().map(|database| &database.counts);
+        databases.chain(self.runs.iter().map(|run| &run.counts))
     }
 
-    /// Removes the sorted runs `retired`, and adds `pack`.
-    pub(in crate::disk) fn replace(&mut self, retired: &[Arc<SortedRun>], pack: Option<Arc<SortedRun>>) {
-        self.packs.retain(|pack| !retired.iter().any(|retired| Arc::ptr_eq(retired, pack)));
-        self.packs.extend(pack);
-        self.packs.sort_by_key(|pack| std::cmp::Reverse(pack.number));
+    /// Removes the sorted runs `replaced`, and adds `run`.
+    pub(in crate::disk) fn replace(&mut self, replaced: &[Arc<SortedRun>], run: Option<Arc<SortedRun>>) {
+        self.runs.retain(|run| !replaced.iter().any(|replaced| Arc::ptr_eq(replaced, run)));
+        self.runs.extend(run);
+        self.runs.sort_by_key(|run| std::cmp::Reverse(run.number));
     }
 
     /// Calls `visit` with each valid row, its value, and the counts of its place. No place may be
@@ -208,14 +208,14 @@ impl Databases {
 }
 
 /// Finds a row in the first sorted run that has it.
-fn find<'a>(packs: &'a [Arc<SortedRun>], row: &[u8]) -> Result<Option<(&'a SortedRun, Found)>> {
-    if packs.is_empty() {
+fn find<'a>(runs: &'a [Arc<SortedRun>], row: &[u8]) -> Result<Option<(&'a SortedRun, Found)>> {
+    if runs.is_empty() {
         return Ok(None);
     }
     let hash = filter::hash(row);
-    for pack in packs {
-        if let Some(found) = pack.find(row, hash)? {
-            return Ok(Some((pack, found)));
+    for run in runs {
+        if let Some(found) = run.find(row, hash)? {
+            return Ok(Some((run, found)));
         }
     }
     Ok(None)

@@ -63,9 +63,9 @@ impl<'a> Record<'a> {
         let mut bytes = Vec::with_capacity(HEAD_LEN + 5 + 8 + self.long_part());
         bytes.resize(HEAD_LEN, 0);
         match *self {
-            Self::Cleared(generation) => {
+            Self::Cleared(below) => {
                 bytes.push(CLEARED);
-                bytes.extend_from_slice(&generation.to_le_bytes());
+                bytes.extend_from_slice(&below.to_le_bytes());
             }
             Self::Tally(tally) => {
                 bytes.push(TALLY);
@@ -144,10 +144,10 @@ impl Head {
     }
 
     fn sum(self, number: u64) -> [u8; 4] {
-        let mut said = [0; 12];
-        said[..4].copy_from_slice(&self.len.to_le_bytes());
-        said[4..].copy_from_slice(&self.body_sum.to_le_bytes());
-        (xxh3_64_with_seed(&said, number) as u32).to_le_bytes()
+        let mut header = [0; 12];
+        header[..4].copy_from_slice(&self.len.to_le_bytes());
+        header[4..].copy_from_slice(&self.body_sum.to_le_bytes());
+        (xxh3_64_with_seed(&header, number) as u32).to_le_bytes()
     }
 }
 
@@ -163,10 +163,10 @@ pub(in crate::disk) fn hash_row(row: &[u8], value: &[u8]) -> u64 {
 
 fn seal(bytes: &mut [u8], number: u64) {
     let (head, body) = bytes.split_at_mut(HEAD_LEN);
-    let said = Head { len: body.len() as u32, body_sum: xxh3_64_with_seed(body, number) };
-    head[..4].copy_from_slice(&said.len.to_le_bytes());
-    head[4..8].copy_from_slice(&said.sum(number));
-    head[8..].copy_from_slice(&said.body_sum.to_le_bytes());
+    let header = Head { len: body.len() as u32, body_sum: xxh3_64_with_seed(body, number) };
+    head[..4].copy_from_slice(&header.len.to_le_bytes());
+    head[4..8].copy_from_slice(&header.sum(number));
+    head[8..].copy_from_slice(&header.body_sum.to_le_bytes());
 }
 
 #[cfg(test)]

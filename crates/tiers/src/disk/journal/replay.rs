@@ -96,9 +96,9 @@ impl Replay {
         self.tally = None;
         match record {
             Record::Tally(tally) => self.tally = Some(tally),
-            Record::Cleared(generation) => {
+            Record::Cleared(below) => {
                 self.rows.clear();
-                self.cleared = self.cleared.max(generation);
+                self.cleared = self.cleared.max(below);
             }
             Record::Row(row, change) => {
                 self.rows.insert(row.to_vec(), change.into());

@@ -8,7 +8,7 @@
 //! # Invariants
 //! - The writer of a row records the change first, and holds the row's stripe lock for both. So the
 //!   order of records is the order of changes.
-//! - A file that [`turn`](Journal::turn) ended is deleted only after all databases were flushed
+//! - A file that [`rotate`](Journal::rotate) ended is deleted only after all databases were flushed
 //!   since.
 //! - The last record of an absent row never has a value. So the removal of an absent row needs no
 //!   record. (A row is evicted with a sorted run only after the files that may have a record of it
@@ -29,8 +29,8 @@ use parking_lot::Mutex;
 use crate::boot_marker::Marker;
 use crate::disk::journal::record::{Change, Record, Tally};
 use crate::disk::layout::{Layout, remove_file, rounded, unavailable};
-use crate::disk::recovery::Ground;
-use crate::disk_budget::Share;
+use crate::disk::recovery::OpenContext;
+use crate::disk_budget::BudgetShare;
 use crate::durable_sync::{is_removed, sync_dir};
 
 const MAGIC: &[u8; 4] = b"LRDJ";
@@ -41,7 +41,7 @@ pub(in crate::disk) const HEADER_LEN: usize = 16;
 /// The journal of an open tier.
 pub(in crate::disk) struct Journal {
     layout: Layout,
-    space: Arc<Share>,
+    budget: Arc<BudgetShare>,
     marker: Arc<Marker>,
     durability: Durability,
     tail: Mutex<Tail>,
@@ -78,13 +78,13 @@ struct Written {
 impl Journal {
     /// Creates a journal whose first file has a number above `last`. The file is created with the
     /// first record. Existing files are counted as usage.
-    pub(in crate::disk) fn after(last: u64, ground: &Ground<'_>) -> Result<Self> {
-        let Ground { layout, space, marker, .. } = ground;
+    pub(in crate::disk) fn after(last: u64, context: &OpenContext<'_>) -> Result<Self> {
+        let OpenContext { layout, budget, marker, .. } = context;
         let counted: u64 = layout.journals()?.iter().map(|(_, path)| rounded_len(path)).sum();
-        space.grow(counted);
+        budget.grow(counted);
         Ok(Self {
             layout: (*layout).clone(),
-            space: Arc::clone(space),
+            budget: Arc::clone(budget),
             marker: Arc::clone(marker),
             durability: marker.durability(),
             tail: Mutex::new(Tail { file: None, number: last + 1, len: 0 }),
@@ -108,23 +108,23 @@ impl Journal {
     /// Records that `row` is about to get `value`.
     pub(in crate::disk) fn set(&self, row: &[u8], value: &[u8]) -> Result<()> {
         let change = Change::to(value, self.durability > Durability::Buffered);
-        self.write_down(&Record::Row(row, change))
+        self.append_durably(&Record::Row(row, change))
     }
 
     /// Records that `row` is about to be removed. The caller waits for durability with
-    /// [`settle`](Self::settle).
+    /// [`sync_all`](Self::sync_all).
     ///
     /// If that fails, this deletes the marker, which is as safe. Returns an error only if that
     /// fails too.
     pub(in crate::disk) fn remove(&self, row: &[u8]) -> Result<()> {
         self.append(&Record::Row(row, Change::Removed)).map(drop).or_else(|error| {
-            tracing::warn!(target: "larder", %error, "a removal is not in the journal; a killed process would lose all entries");
+            tracing::warn!(target: "larder", %error, "cannot record a removal in the journal; if the process is killed before the next flush, the next open starts empty");
             self.marker.withdraw().map_err(|_| error)
         })
     }
 
     /// Waits until all records are durable, if the tier is synced. Costs only a lock if they are.
-    pub(in crate::disk) fn settle(&self) -> Result<()> {
+    pub(in crate::disk) fn sync_all(&self) -> Result<()> {
         if self.durability != Durability::Synced {
             return Ok(());
         }
@@ -137,20 +137,19 @@ impl Journal {
         self.sync(&written)
     }
 
-    /// Records that everything before is cleared, including all databases below number
-    /// `generation`.
-    pub(in crate::disk) fn clear(&self, generation: u64) -> Result<()> {
-        self.write_down(&Record::Cleared(generation))?;
-        self.void_below.fetch_max(generation, Ordering::AcqRel);
+    /// Records that everything before is cleared, including all databases below number `below`.
+    pub(in crate::disk) fn clear(&self, below: u64) -> Result<()> {
+        self.append_durably(&Record::Cleared(below))?;
+        self.void_below.fetch_max(below, Ordering::AcqRel);
         Ok(())
     }
 
     /// Records how many rows the databases have when they are closed, and their checksum.
     pub(in crate::disk) fn tally(&self, tally: Tally) -> Result<()> {
-        self.write_down(&Record::Tally(tally))
+        self.append_durably(&Record::Tally(tally))
     }
 
-    fn write_down(&self, record: &Record<'_>) -> Result<()> {
+    fn append_durably(&self, record: &Record<'_>) -> Result<()> {
         let written = self.append(record)?;
         match self.durability {
             Durability::Synced => self.sync(&written),
@@ -191,7 +190,7 @@ impl Journal {
     fn advance(&self, tail: &mut Tail, bytes: u64) {
         let grown = rounded(tail.len + bytes) - rounded(tail.len);
         tail.len += bytes;
-        self.space.grow(grown);
+        self.budget.grow(grown);
         self.counted.fetch_add(grown, Ordering::AcqRel);
     }
 
@@ -216,7 +215,7 @@ impl Journal {
             outcome => {
                 synced.failed = written.number;
                 self.tail.lock().end_if(written.number);
-                let failed = || io::Error::other("an earlier record did not reach the medium");
+                let failed = || io::Error::other("an earlier record of the journal was not synced to disk");
                 self.marker.withdraw()?;
                 Err(outcome.err().unwrap_or_else(failed).into())
             }
@@ -240,7 +239,7 @@ impl Journal {
 
     /// Size of a file above which the databases should be flushed.
     fn file_bytes_max(&self) -> u64 {
-        (self.space.budget() / 32).clamp(128 << 10, 16 << 20)
+        (self.budget.effective_limit() / 32).clamp(128 << 10, 16 << 20)
     }
 
     /// Returns whether the databases should be flushed, so that the journal can be deleted.
@@ -254,13 +253,13 @@ impl Journal {
     }
 
     /// Ends the present file. Returns the number of the next one.
-    pub(in crate::disk) fn turn(&self) -> Result<u64> {
+    pub(in crate::disk) fn rotate(&self) -> Result<u64> {
         let mut synced = self.synced.lock();
         let mut tail = self.tail.lock();
         let (ended, number) = (tail.file.clone(), tail.number);
         let ended = ended.filter(|_| self.durability == Durability::Synced);
-        let on_medium = ended.map_or(Ok(()), |file| file.sync_data());
-        match &on_medium {
+        let durable = ended.map_or(Ok(()), |file| file.sync_data());
+        match &durable {
             Ok(()) if synced.failed != number => (synced.number, synced.len) = (number, tail.len),
             Ok(()) => {}
             Err(_) => synced.failed = number,
@@ -268,10 +267,10 @@ impl Journal {
         tail.end();
         let next = tail.number;
         drop((tail, synced));
-        if on_medium.is_err() {
+        if durable.is_err() {
             self.marker.withdraw()?;
         }
-        on_medium.map(|()| next).map_err(Into::into)
+        durable.map(|()| next).map_err(Into::into)
     }
 
     /// Deletes the files below `number`, after all databases were flushed since those files ended.
@@ -302,7 +301,7 @@ impl Journal {
     fn forget(&self, bytes: u64) {
         let less = |counted: u64| Some(counted.saturating_sub(bytes));
         let counted = self.counted.fetch_update(Ordering::AcqRel, Ordering::Acquire, less);
-        self.space.shrink(counted.unwrap_or(0).min(bytes));
+        self.budget.shrink(counted.unwrap_or(0).min(bytes));
     }
 }
 

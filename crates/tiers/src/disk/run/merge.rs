@@ -12,11 +12,11 @@ use crate::disk::run::sorted_run::Cursor;
 
 /// A merging iterator over all rows.
 pub(in crate::disk) struct Merge {
-    places: Vec<Ahead>,
+    places: Vec<Peeked>,
 }
 
 /// A place and its next row.
-struct Ahead {
+struct Peeked {
     rows: Source,
     head: Option<(IVec, IVec)>,
 }
@@ -26,7 +26,7 @@ enum Source {
     SortedRun(Cursor),
 }
 
-impl Ahead {
+impl Peeked {
     fn of(rows: Source) -> Result<Self> {
         let mut ahead = Self { rows, head: None };
         ahead.advance()?;
@@ -45,15 +45,14 @@ impl Ahead {
 impl Merge {
     /// Begins with the first row.
     pub(in crate::disk) fn new(databases: &Databases) -> Result<Self> {
-        let generations =
-            databases.each_generation().map(|generation| Source::Database(Box::new(generation.rows())));
-        let packs = databases.packs.iter().map(|pack| Source::SortedRun(Cursor::new(Arc::clone(pack))));
-        Ok(Self { places: generations.chain(packs).map(Ahead::of).collect::<Result<_>>()? })
+        let sources = databases.each_database().map(|database| Source::Database(Box::new(database.rows())));
+        let runs = databases.runs.iter().map(|run| Source::SortedRun(Cursor::new(Arc::clone(run))));
+        Ok(Self { places: sources.chain(runs).map(Peeked::of).collect::<Result<_>>()? })
     }
 
     /// The next row: the index of the place that has it, its key and its value.
     pub(in crate::disk) fn next(&mut self) -> Result<Option<(usize, IVec, IVec)>> {
-        let ahead = |place: &Ahead| place.head.as_ref().map(|(row, _)| row.clone());
+        let ahead = |place: &Peeked| place.head.as_ref().map(|(row, _)| row.clone());
         let Some(least) = self.places.iter().filter_map(ahead).min() else { return Ok(None) };
         let mut first = None;
         for (number, place) in self.places.iter_mut().enumerate() {

@@ -1,5 +1,4 @@
-//! A sorted run: an immutable file of rows in key order, as in an LSM tree. Files and code call it
-//! a pack.
+//! A sorted run: an immutable file of rows in key order, as in an LSM tree. Its file ends in `.pack`.
 //!
 //! ```text
 //! 4   LRDP
@@ -55,7 +54,7 @@ pub(in crate::disk) struct SortedRun {
     /// Journal files above this number have no record of a row that is valid in this run.
     pub(in crate::disk) journal: u64,
     /// Whether the run was rewritten from an earlier run of the same number.
-    pub(in crate::disk) is_rest: bool,
+    pub(in crate::disk) is_rewritten: bool,
     path: PathBuf,
     file: ReadAt,
     len: u64,
@@ -65,11 +64,11 @@ pub(in crate::disk) struct SortedRun {
     index: Index,
     filter: Filter,
     read: Bitmap,
-    carrying: RwLock<Option<Carrying>>,
+    copied: RwLock<Option<Copied>>,
 }
 
 /// Rows of a run that were copied to the run that will replace it.
-struct Carrying {
+struct Copied {
     rows: Bitmap,
     counts: Counts,
 }
@@ -90,7 +89,7 @@ impl SortedRun {
             number,
             counts: Counts::default(),
             journal: 0,
-            is_rest: false,
+            is_rewritten: false,
             path,
             file: ReadAt::new(file),
             len,
@@ -100,7 +99,7 @@ impl SortedRun {
             index,
             filter: Filter::of(&hashes),
             read: Bitmap::new(hashes.len()),
-            carrying: RwLock::new(None),
+            copied: RwLock::new(None),
         }
     }
 
@@ -164,12 +163,12 @@ impl SortedRun {
     }
 
     /// Marks a row as read.
-    pub(in crate::disk) fn mark(&self, ordinal: u32) {
+    pub(in crate::disk) fn mark_read(&self, ordinal: u32) {
         self.read.set(ordinal);
     }
 
     /// Number of rows that were read since they were written here.
-    pub(in crate::disk) fn marked(&self) -> u64 {
+    pub(in crate::disk) fn rows_read(&self) -> u64 {
         self.read.count()
     }
 
@@ -180,9 +179,9 @@ impl SortedRun {
 
     /// Stops counting a row as valid. The caller holds its stripe lock.
     pub(in crate::disk) fn leave(&self, ordinal: u32, row: &[u8], value: &[u8]) {
-        self.counts.leave(row, value);
-        if let Some(carrying) = self.carrying.read().as_ref().filter(|carrying| carrying.rows.has(ordinal)) {
-            carrying.counts.leave(row, value);
+        self.counts.subtract(row, value);
+        if let Some(copied) = self.copied.read().as_ref().filter(|copied| copied.rows.has(ordinal)) {
+            copied.counts.subtract(row, value);
         }
     }
 
@@ -190,24 +189,24 @@ impl SortedRun {
     ///
     /// Replaces the counts of an earlier attempt. A thread that still decrements those does no
     /// harm.
-    pub(in crate::disk) fn begin_carrying(&self) {
+    pub(in crate::disk) fn track_copies(&self) {
         let rows = Bitmap::new(self.rows as usize);
-        *self.carrying.write() = Some(Carrying { rows, counts: Counts::default() });
+        *self.copied.write() = Some(Copied { rows, counts: Counts::default() });
     }
 
     /// Records that a row was copied to another run. The caller holds its stripe lock.
-    pub(in crate::disk) fn carry(&self, ordinal: u32, row: &[u8], value: &[u8]) {
-        if let Some(carrying) = self.carrying.read().as_ref() {
-            carrying.rows.set(ordinal);
-            carrying.counts.enter(row, value);
+    pub(in crate::disk) fn mark_copied(&self, ordinal: u32, row: &[u8], value: &[u8]) {
+        if let Some(copied) = self.copied.read().as_ref() {
+            copied.rows.set(ordinal);
+            copied.counts.add(row, value);
         }
     }
 
     /// Counts the copied rows that are still valid.
-    pub(in crate::disk) fn carried(&self) -> Counts {
-        let carried = Counts::default();
-        self.carrying.read().iter().for_each(|carrying| carried.absorb(&carrying.counts));
-        carried
+    pub(in crate::disk) fn live_copies(&self) -> Counts {
+        let counts = Counts::default();
+        self.copied.read().iter().for_each(|copied| counts.add_all(&copied.counts));
+        counts
     }
 
     /// Reads a block, including its head.
@@ -225,7 +224,7 @@ impl SortedRun {
     }
 
     fn damaged(&self) -> Error {
-        Error::new(ErrorKind::Corrupt, format!("{}: a pack is damaged", self.path.display()))
+        Error::new(ErrorKind::Corrupt, format!("{}: the sorted run is damaged", self.path.display()))
     }
 }
 
@@ -264,7 +263,7 @@ fn read(file: &File, number: u64) -> io::Result<Option<(RunIndex, u64)>> {
 
 /// Iterates over the rows of a run in key order.
 pub(in crate::disk) struct Cursor {
-    pack: Arc<SortedRun>,
+    run: Arc<SortedRun>,
     next: usize,
     block: Vec<u8>,
     at: usize,
@@ -273,13 +272,13 @@ pub(in crate::disk) struct Cursor {
 
 impl Cursor {
     /// Begins with the first row.
-    pub(in crate::disk) fn new(pack: Arc<SortedRun>) -> Self {
-        Self { pack, next: 0, block: Vec::new(), at: 0, ordinal: 0 }
+    pub(in crate::disk) fn new(run: Arc<SortedRun>) -> Self {
+        Self { run, next: 0, block: Vec::new(), at: 0, ordinal: 0 }
     }
 
     /// The run.
-    pub(in crate::disk) fn pack(&self) -> &Arc<SortedRun> {
-        &self.pack
+    pub(in crate::disk) fn run(&self) -> &Arc<SortedRun> {
+        &self.run
     }
 
     /// The next row, with its value and its position.
@@ -293,10 +292,10 @@ impl Cursor {
                 self.ordinal += 1;
                 return Ok(Some((row, found)));
             }
-            if self.next == self.pack.index.blocks() {
+            if self.next == self.run.index.blocks() {
                 return Ok(None);
             }
-            self.block = self.pack.block(self.next)?;
+            self.block = self.run.block(self.next)?;
             self.next += 1;
             self.at = HEAD_LEN;
         }

@@ -15,7 +15,7 @@ use crate::disk::layout::{Layout, rounded};
 use crate::disk::run::block;
 use crate::disk::run::index::RunIndex;
 use crate::disk::run::sorted_run::{self, SortedRun};
-use crate::disk_budget::Share;
+use crate::disk_budget::BudgetShare;
 
 /// Bytes that are buffered before a write.
 const BUFFER_BYTES: usize = 64 << 10;
@@ -26,7 +26,7 @@ pub(in crate::disk) struct RunWriter {
     path: PathBuf,
     finished: PathBuf,
     file: File,
-    space: Arc<Share>,
+    budget: Arc<BudgetShare>,
     contents: RunIndex,
     block: Vec<u8>,
     buffer: Vec<u8>,
@@ -38,7 +38,7 @@ pub(in crate::disk) struct RunWriter {
 
 impl RunWriter {
     /// Begins run `number`.
-    pub(in crate::disk) fn create(layout: &Layout, number: u64, space: &Arc<Share>) -> Result<Self> {
+    pub(in crate::disk) fn create(layout: &Layout, number: u64, budget: &Arc<BudgetShare>) -> Result<Self> {
         let path = layout.draft(number);
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(true);
@@ -51,9 +51,9 @@ impl RunWriter {
         Ok(Self {
             number,
             path,
-            finished: layout.pack(number),
+            finished: layout.run(number),
             file,
-            space: Arc::clone(space),
+            budget: Arc::clone(budget),
             contents: RunIndex::default(),
             block,
             len: buffer.len() as u64,
@@ -65,7 +65,7 @@ impl RunWriter {
     /// Adds the next row.
     pub(in crate::disk) fn push(&mut self, row: &[u8], value: &[u8]) -> Result<()> {
         if !block::push(&mut self.block, row, value) {
-            return Err(Error::new(ErrorKind::Corrupt, "a row that is too long to be one"));
+            return Err(Error::new(ErrorKind::Corrupt, "the row is longer than the format allows"));
         }
         self.contents.add(row, value, self.len);
         if sorted_run::is_full(&self.block) { self.end_block() } else { Ok(()) }
@@ -81,7 +81,7 @@ impl RunWriter {
 
     fn write(&mut self) -> Result<()> {
         let charged = rounded(self.len);
-        self.space.grow(charged.saturating_sub(self.charged));
+        self.budget.grow(charged.saturating_sub(self.charged));
         self.charged = self.charged.max(charged);
         self.file.write_all(&self.buffer)?;
         self.buffer.clear();
@@ -117,7 +117,7 @@ impl RunWriter {
 
 impl Drop for RunWriter {
     fn drop(&mut self) {
-        self.space.shrink(self.charged);
+        self.budget.shrink(self.charged);
         let _ = fs::remove_file(&self.path);
     }
 }

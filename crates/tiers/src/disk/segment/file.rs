@@ -19,7 +19,7 @@ use crate::durable_sync::{is_removed, sync_dir};
 ///
 /// If frames are smaller than the range of a bit, one that was read also marks its neighbours. That
 /// costs a needless copy, and loses nothing.
-const MARKS: u64 = 16 << 10;
+const READ_BITS: u64 = 16 << 10;
 
 /// A file of frames.
 pub(in crate::disk) struct Segment {
@@ -31,11 +31,11 @@ pub(in crate::disk) struct Segment {
     live: AtomicU64,
     sealed: AtomicBool,
     /// Whether the directory entry is durable, if the tier is synced.
-    is_named: AtomicBool,
+    is_entry_durable: AtomicBool,
     /// Whether a sync failed, so that a frame may not be durable.
-    is_doubtful: AtomicBool,
-    marks: Box<[AtomicU64]>,
-    mark_bytes: u64,
+    has_failed_sync: AtomicBool,
+    read_bits: Box<[AtomicU64]>,
+    bytes_a_bit: u64,
     rows: Mutex<Vec<IVec>>,
 }
 
@@ -68,10 +68,10 @@ impl Segment {
             len: AtomicU64::new(0),
             live: AtomicU64::new(0),
             sealed: AtomicBool::new(false),
-            is_named: AtomicBool::new(false),
-            is_doubtful: AtomicBool::new(false),
-            marks: (0..MARKS / 64).map(|_| AtomicU64::new(0)).collect(),
-            mark_bytes: capacity.div_ceil(MARKS).max(1),
+            is_entry_durable: AtomicBool::new(false),
+            has_failed_sync: AtomicBool::new(false),
+            read_bits: (0..READ_BITS / 64).map(|_| AtomicU64::new(0)).collect(),
+            bytes_a_bit: capacity.div_ceil(READ_BITS).max(1),
             rows: Mutex::new(Vec::new()),
         }
     }
@@ -128,13 +128,13 @@ impl Segment {
     ///
     /// The system reports a failed sync only once, so this segment fails every later call.
     pub(in crate::disk) fn sync(&self) -> io::Result<()> {
-        if self.is_doubtful.load(Ordering::Acquire) {
-            return Err(io::Error::other("an earlier frame did not reach the medium"));
+        if self.has_failed_sync.load(Ordering::Acquire) {
+            return Err(io::Error::other("an earlier frame of the segment was not synced to disk"));
         }
-        self.file.sync().inspect_err(|_| self.is_doubtful.store(true, Ordering::Release))?;
-        if !self.is_named.load(Ordering::Acquire) {
+        self.file.sync().inspect_err(|_| self.has_failed_sync.store(true, Ordering::Release))?;
+        if !self.is_entry_durable.load(Ordering::Acquire) {
             self.path.parent().map_or(Ok(()), sync_dir)?;
-            self.is_named.store(true, Ordering::Release);
+            self.is_entry_durable.store(true, Ordering::Release);
         }
         Ok(())
     }
@@ -191,8 +191,8 @@ impl Segment {
     }
 
     /// Marks the frame at `offset` as read.
-    pub(in crate::disk) fn mark(&self, offset: u64) {
-        if let Some((word, bit)) = self.mark_of(offset)
+    pub(in crate::disk) fn mark_read(&self, offset: u64) {
+        if let Some((word, bit)) = self.read_bit(offset)
             && word.load(Ordering::Relaxed) & bit == 0
         {
             word.fetch_or(bit, Ordering::Relaxed);
@@ -201,12 +201,12 @@ impl Segment {
 
     /// Returns whether the frame at `offset` was read since it was written here.
     pub(in crate::disk) fn was_read(&self, offset: u64) -> bool {
-        self.mark_of(offset).is_some_and(|(word, bit)| word.load(Ordering::Relaxed) & bit != 0)
+        self.read_bit(offset).is_some_and(|(word, bit)| word.load(Ordering::Relaxed) & bit != 0)
     }
 
-    fn mark_of(&self, offset: u64) -> Option<(&AtomicU64, u64)> {
-        let index = (offset / self.mark_bytes).min(MARKS - 1);
-        let word = self.marks.get((index / 64) as usize)?;
+    fn read_bit(&self, offset: u64) -> Option<(&AtomicU64, u64)> {
+        let index = (offset / self.bytes_a_bit).min(READ_BITS - 1);
+        let word = self.read_bits.get((index / 64) as usize)?;
         Some((word, 1 << (index % 64)))
     }
 }

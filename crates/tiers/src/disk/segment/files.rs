@@ -17,12 +17,12 @@ use parking_lot::{Mutex, RwLock};
 use crate::disk::layout::{Layout, NUMBER_MAX, rounded};
 use crate::disk::row::Pointer;
 use crate::disk::segment::file::Segment;
-use crate::disk_budget::Share;
+use crate::disk_budget::BudgetShare;
 
 /// The segments of a tier.
 pub(in crate::disk) struct Segments {
     layout: Layout,
-    space: Arc<Share>,
+    budget: Arc<BudgetShare>,
     table: RwLock<BTreeMap<u64, Arc<Segment>>>,
     active: Mutex<Active>,
 }
@@ -45,12 +45,12 @@ pub(in crate::disk) struct Sealed {
 
 impl Segments {
     /// Opens the existing segments.
-    pub(in crate::disk) fn open(layout: Layout, space: Arc<Share>) -> Result<Self> {
-        let segments = Self::empty(layout, space, 1);
+    pub(in crate::disk) fn open(layout: Layout, budget: Arc<BudgetShare>) -> Result<Self> {
+        let segments = Self::empty(layout, budget, 1);
         for (number, path) in segments.layout.segments()? {
             let segment = Segment::open(number, path.clone());
             let segment = segment.map_err(|error| crate::disk::layout::unavailable(&path, error))?;
-            segments.space.grow(rounded(segment.len()));
+            segments.budget.grow(rounded(segment.len()));
             segments.table.write().insert(number, Arc::new(segment));
             segments.skip_to(number + 1);
         }
@@ -58,14 +58,14 @@ impl Segments {
     }
 
     /// Starts without segments. The first one gets number `next`.
-    pub(in crate::disk) fn empty(layout: Layout, space: Arc<Share>, next: u64) -> Self {
+    pub(in crate::disk) fn empty(layout: Layout, budget: Arc<BudgetShare>, next: u64) -> Self {
         let active = Mutex::new(Active { segment: None, next });
-        Self { layout, space, table: RwLock::default(), active }
+        Self { layout, budget, table: RwLock::default(), active }
     }
 
     /// Size of a segment, by the present budget.
     fn segment_bytes(&self) -> u64 {
-        let budget = self.space.budget();
+        let budget = self.budget.effective_limit();
         (budget / 16).clamp(1 << 20, 64 << 20).max(budget / 256)
     }
 
@@ -113,7 +113,7 @@ impl Segments {
         let segment = self.room_for(&mut active, bytes)?;
         match segment.append(row, head, body) {
             Ok(offset) => {
-                self.space.grow(rounded(offset + bytes) - rounded(offset));
+                self.budget.grow(rounded(offset + bytes) - rounded(offset));
                 Ok(Pointer { segment: segment.number, offset, len: bytes })
             }
             Err(error) => {
@@ -183,7 +183,7 @@ impl Segments {
     /// Reads the frame of a pointer and marks it as read. `None` if it does not exist.
     pub(in crate::disk) fn read(&self, pointer: Pointer) -> Result<Option<Bytes>> {
         let Some(segment) = self.segment_of(pointer) else { return Ok(None) };
-        segment.mark(pointer.offset);
+        segment.mark_read(pointer.offset);
         Ok(segment.read(pointer.offset, pointer.len)?)
     }
 
@@ -225,7 +225,7 @@ impl Segments {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 tracing::warn!(target: "larder", path = %segment.path().display(), %error, "cannot delete a segment");
             }
-            _ => self.space.shrink(rounded(segment.len())),
+            _ => self.budget.shrink(rounded(segment.len())),
         }
     }
 

@@ -90,13 +90,13 @@ impl Task {
     }
 
     fn open(&self) -> Subject {
-        let (dir, space, durability) = (self.dir.clone(), Space::new(LIMIT).share(), self.durability);
+        let (dir, budget, durability) = (self.dir.clone(), DiskBudget::new(LIMIT).share(), self.durability);
         if self.is_file {
             Subject::File(Box::new(
-                FileTier::open(FileOptions { dir, shared: false, space, durability }).unwrap(),
+                FileTier::open(FileOptions { dir, shared: false, budget, durability }).unwrap(),
             ))
         } else {
-            let options = DiskOptions { dir, space, crossover: CROSSOVER_BYTES, durability };
+            let options = DiskOptions { dir, budget, crossover: CROSSOVER_BYTES, durability };
             Subject::Disk(Box::new(DiskTier::open(options).unwrap()))
         }
     }
@@ -142,18 +142,18 @@ impl Subject {
     /// Compacts the newest database together with an older sorted run.
     fn rotate(&self, number: u64) {
         let Self::Disk(tier) = self else { return };
-        let some = |pack: &u64| mix(*pack, number, 5).is_multiple_of(3);
-        let retired = packs(tier).into_iter().filter(some).map(|pack| (pack, Carry::Named));
-        rotate(tier, &retired.collect::<Vec<_>>());
+        let some = |run: &u64| mix(*run, number, 5).is_multiple_of(3);
+        let replaced = runs(tier).into_iter().filter(some).map(|run| (run, Survivors::Live));
+        rotate(tier, &replaced.collect::<Vec<_>>());
     }
 
     fn merge(&self) {
         let Self::Disk(tier) = self else { return };
-        let _alone = tier.upkeep.write();
+        let _alone = tier.compaction.write();
         seal(tier);
         let sealed = tier.with_store(|store| Ok(store.segments.sealed())).unwrap();
         if let Some(oldest) = sealed.first() {
-            tier.drop_segment(oldest.number, Carry::Named).unwrap();
+            tier.drop_segment(oldest.number, Survivors::Live).unwrap();
         }
     }
 }

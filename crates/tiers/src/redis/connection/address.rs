@@ -8,7 +8,7 @@ use percent_encoding::percent_decode_str;
 use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo, ProtocolVersion, RedisConnectionInfo};
 use tokio::net::TcpStream;
 
-use crate::redis::connection::stream::Watched;
+use crate::redis::connection::stream::CountedStream;
 use crate::redis::connection::tls::Tls;
 use crate::redis::topology::sentinel::Sentinels;
 
@@ -24,13 +24,13 @@ const SERVER_PORT: u16 = 6379;
 /// A server with its credentials. `Display` never shows a password.
 #[derive(Clone)]
 pub(in crate::redis) struct Address {
-    place: Place,
+    endpoint: Endpoint,
     settings: RedisConnectionInfo,
     tls: Option<Tls>,
 }
 
 #[derive(Clone, PartialEq, Eq)]
-enum Place {
+enum Endpoint {
     Tcp(String, u16),
     #[cfg(unix)]
     Unix(std::path::PathBuf),
@@ -53,27 +53,27 @@ impl Target {
     /// `ErrorKind::Config`; the message contains no more of the URL than its scheme.
     pub(in crate::redis) fn parse(url: &str) -> Result<Self> {
         Self::read(url)
-            .map_err(|why| Error::config("redis", format_args!("{} ({why})", veiled(url)), ALLOWED))
+            .map_err(|why| Error::config("redis", format_args!("{} ({why})", redacted(url)), ALLOWED))
     }
 
     fn read(url: &str) -> std::result::Result<Self, String> {
-        let parts = Parts::of(url).ok_or("no URL")?;
+        let parts = Parts::of(url).ok_or("not a URL")?;
         let (secure, kind) = match parts.scheme.split_once('+').unwrap_or((parts.scheme, "")) {
             ("redis" | "valkey", kind) => (false, kind),
             ("rediss" | "valkeys", kind) => (true, kind),
             ("unix", "") => (false, "unix"),
-            _ => return Err("no scheme of Redis".to_owned()),
+            _ => return Err("the scheme is not one of Redis".to_owned()),
         };
         let tls = if secure { Some(Tls::new(parts.parameter("ca")?.as_deref())?) } else { None };
         match kind {
-            "unix" if !secure => one(url.into_connection_info(), None).map(Self::Server),
+            "unix" if !secure => parse_address(url.into_connection_info(), None).map(Self::Server),
             "" => Ok(Self::Server(parts.address(parts.hosts, SERVER_PORT, (parts.path, tls))?)),
             "cluster" if ["", "0"].contains(&parts.path) => {
                 Ok(Self::Cluster(parts.addresses(SERVER_PORT, &tls)?))
             }
             "cluster" => Err("a cluster has no databases".to_owned()),
             "sentinel" => parts.sentinels(tls).map(Self::Sentinels),
-            _ => Err("no scheme of Redis".to_owned()),
+            _ => Err("the scheme is not one of Redis".to_owned()),
         }
     }
 }
@@ -100,7 +100,7 @@ impl<'a> Parts<'a> {
     fn parameter(&self, name: &str) -> std::result::Result<Option<String>, String> {
         let pairs = self.query.split('&').filter_map(|pair| pair.split_once('='));
         let found = pairs.filter(|(given, _)| *given == name).map(|(_, text)| text).next();
-        found.map(|text| decoded(text).ok_or_else(|| format!("`{name}` is no text"))).transpose()
+        found.map(|text| decoded(text).ok_or_else(|| format!("`{name}` is not UTF-8"))).transpose()
     }
 
     fn address(
@@ -112,7 +112,7 @@ impl<'a> Parts<'a> {
         let has_port = host.rsplit_once(':').is_some_and(|(_, port)| !port.ends_with(']'));
         let host = if has_port { host.to_owned() } else { format!("{host}:{port}") };
         let userinfo = if self.userinfo.is_empty() { String::new() } else { format!("{}@", self.userinfo) };
-        one(format!("redis://{userinfo}{host}/{path}").into_connection_info(), tls)
+        parse_address(format!("redis://{userinfo}{host}/{path}").into_connection_info(), tls)
     }
 
     fn addresses(&self, port: u16, tls: &Option<Tls>) -> std::result::Result<Vec<Address>, String> {
@@ -129,7 +129,7 @@ impl<'a> Parts<'a> {
         let anonymous = Parts { userinfo: "", ..*self };
         let mut sentinels = anonymous.addresses(SENTINEL_PORT, &tls)?;
         for sentinel in &mut sentinels {
-            sentinel.introduce(user.as_deref(), password.as_deref());
+            sentinel.set_credentials(user.as_deref(), password.as_deref());
         }
         Ok(Sentinels::new(sentinels, name, master))
     }
@@ -138,20 +138,20 @@ impl<'a> Parts<'a> {
 impl Address {
     /// The same credentials, for the server at another address.
     pub(in crate::redis) fn at(&self, host: &str, port: u16) -> Self {
-        Self { place: Place::Tcp(host.to_owned(), port), ..self.clone() }
+        Self { endpoint: Endpoint::Tcp(host.to_owned(), port), ..self.clone() }
     }
 
     /// Whether both are the same server.
     pub(in crate::redis) fn is_at(&self, other: &Self) -> bool {
-        self.place == other.place
+        self.endpoint == other.endpoint
     }
 
     /// The host, if the address has one.
     pub(in crate::redis) fn host(&self) -> &str {
-        match &self.place {
-            Place::Tcp(host, _) => host,
+        match &self.endpoint {
+            Endpoint::Tcp(host, _) => host,
             #[cfg(unix)]
-            Place::Unix(_) => "",
+            Endpoint::Unix(_) => "",
         }
     }
 
@@ -164,7 +164,7 @@ impl Address {
         &self.settings
     }
 
-    fn introduce(&mut self, user: Option<&str>, password: Option<&str>) {
+    fn set_credentials(&mut self, user: Option<&str>, password: Option<&str>) {
         // RESP3 is requested from servers only; sentinels support it only since later versions.
         let mut settings = self.settings.clone().set_protocol(ProtocolVersion::RESP2);
         if let Some(user) = user {
@@ -177,40 +177,43 @@ impl Address {
     }
 
     /// Opens a stream, with `TCP_NODELAY` so that small requests are sent at once.
-    pub(in crate::redis) async fn connect(&self) -> io::Result<Watched> {
-        match &self.place {
-            Place::Tcp(host, port) => {
+    pub(in crate::redis) async fn connect(&self) -> io::Result<CountedStream> {
+        match &self.endpoint {
+            Endpoint::Tcp(host, port) => {
                 let stream = TcpStream::connect((host.as_str(), *port)).await?;
                 stream.set_nodelay(true)?;
                 match &self.tls {
-                    Some(tls) => Ok(Watched::new(tls.wrap(stream, host).await?)),
-                    None => Ok(Watched::new(stream)),
+                    Some(tls) => Ok(CountedStream::new(tls.wrap(stream, host).await?)),
+                    None => Ok(CountedStream::new(stream)),
                 }
             }
             #[cfg(unix)]
-            Place::Unix(path) => Ok(Watched::new(tokio::net::UnixStream::connect(path).await?)),
+            Endpoint::Unix(path) => Ok(CountedStream::new(tokio::net::UnixStream::connect(path).await?)),
         }
     }
 }
 
-fn one(info: redis::RedisResult<ConnectionInfo>, tls: Option<Tls>) -> std::result::Result<Address, String> {
+fn parse_address(
+    info: redis::RedisResult<ConnectionInfo>,
+    tls: Option<Tls>,
+) -> std::result::Result<Address, String> {
     let info = info.map_err(|error| error.category().to_owned())?;
-    let place = match info.addr() {
-        ConnectionAddr::Tcp(host, port) => Place::Tcp(host.clone(), *port),
+    let endpoint = match info.addr() {
+        ConnectionAddr::Tcp(host, port) => Endpoint::Tcp(host.clone(), *port),
         #[cfg(unix)]
-        ConnectionAddr::Unix(path) => Place::Unix(path.clone()),
-        _ => return Err("this build has no such connections".to_owned()),
+        ConnectionAddr::Unix(path) => Endpoint::Unix(path.clone()),
+        _ => return Err("this build does not support this kind of address".to_owned()),
     };
     let settings = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
-    Ok(Address { place, settings, tls })
+    Ok(Address { endpoint, settings, tls })
 }
 
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.place {
-            Place::Tcp(host, port) => write!(f, "{host}:{port}"),
+        match &self.endpoint {
+            Endpoint::Tcp(host, port) => write!(f, "{host}:{port}"),
             #[cfg(unix)]
-            Place::Unix(path) => write!(f, "{}", path.display()),
+            Endpoint::Unix(path) => write!(f, "{}", path.display()),
         }
     }
 }
@@ -226,10 +229,10 @@ fn decoded(text: &str) -> Option<String> {
 }
 
 /// The scheme of a URL; the rest may contain a password.
-fn veiled(url: &str) -> String {
+fn redacted(url: &str) -> String {
     match url.split_once("://") {
         Some((scheme, _)) if scheme.len() <= 16 => format!("`{scheme}://…`"),
-        _ => "no URL".to_owned(),
+        _ => "not a URL".to_owned(),
     }
 }
 
@@ -237,7 +240,7 @@ fn veiled(url: &str) -> String {
 mod tests {
     use super::*;
 
-    fn shown(url: &str) -> String {
+    fn described(url: &str) -> String {
         match Target::parse(url) {
             Ok(Target::Server(address)) => format!("{address} {}", address.settings.db()),
             Ok(Target::Cluster(nodes)) => format!("cluster {nodes:?}"),
@@ -257,7 +260,7 @@ mod tests {
             ("redis+cluster://u:p@a:1,b,[::1]:3", "cluster [a:1, b:6379, ::1:3]"),
             ("redis+sentinel://a,b:2/my%20master/4", "`my master` of a:26379, b:2"),
         ] {
-            assert_eq!(shown(url), expect, "{url}");
+            assert_eq!(described(url), expect, "{url}");
         }
     }
 
@@ -266,12 +269,12 @@ mod tests {
         for (url, expect) in [
             ("redis+cluster://:hunter2@a/3", "a cluster has no databases"),
             ("redis+sentinel://:hunter2@a", "the name of the master is missing"),
-            ("redis+cloud://:hunter2@a", "no scheme of Redis"),
-            ("http://:hunter2@a", "no scheme of Redis"),
+            ("redis+cloud://:hunter2@a", "the scheme is not one of Redis"),
+            ("http://:hunter2@a", "the scheme is not one of Redis"),
             ("redis+cluster://a,,b", "`redis+cluster://…`"),
-            ("localhost", "no URL"),
+            ("localhost", "not a URL"),
         ] {
-            let told = shown(url);
+            let told = described(url);
             assert!(told.contains(expect) && !told.contains("hunter2"), "{url}: {told}");
         }
     }

@@ -8,18 +8,18 @@ use parking_lot::Mutex;
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::oneshot;
 
-static SHARED: Mutex<Weak<Io>> = Mutex::new(Weak::new());
+static SHARED: Mutex<Weak<IoThread>> = Mutex::new(Weak::new());
 
 /// A thread with its own runtime, so that callers need none. It ends, and is joined, when the last tier of
 /// the process releases it.
 #[derive(Debug)]
-pub(in crate::redis) struct Io {
+pub(in crate::redis) struct IoThread {
     handle: Handle,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
-impl Io {
+impl IoThread {
     /// The thread of this process, started if there is none.
     pub(in crate::redis) fn shared() -> Result<Arc<Self>> {
         let mut shared = SHARED.lock();
@@ -55,7 +55,7 @@ impl Io {
     }
 }
 
-impl Drop for Io {
+impl Drop for IoThread {
     fn drop(&mut self) {
         drop(self.stop.take());
         // The last handle may be dropped in a task of this thread, which cannot join itself.

@@ -26,40 +26,44 @@ use tokio::task::JoinHandle;
 use crate::redis::connection::address::Address;
 
 /// A connection with its driver task. Dropping it ends the task and every request in progress.
-pub(in crate::redis) struct Session {
-    pub(in crate::redis) connection: MultiplexedConnection,
+pub(in crate::redis) struct Connection {
+    /// The handle that requests are sent through; clones share the connection.
+    pub(in crate::redis) handle: MultiplexedConnection,
     driver: Driver,
-    moved: Arc<AtomicU64>,
-    gone: Gone,
+    bytes_transferred: Arc<AtomicU64>,
+    driver_end: DriverEnd,
 }
 
 /// Closes when the task that drives a connection ends.
-pub(in crate::redis) type Gone = watch::Receiver<()>;
+pub(in crate::redis) type DriverEnd = watch::Receiver<()>;
 
 /// A connection for requests without a time limit. A request that is sent while the driver ends may never be
 /// answered; it fails when the driver has ended.
-pub(in crate::redis) struct Line {
-    connection: MultiplexedConnection,
-    gone: Gone,
+pub(in crate::redis) struct RequestChannel {
+    handle: MultiplexedConnection,
+    driver_end: DriverEnd,
 }
 
-impl Line {
-    pub(in crate::redis) fn new(connection: &MultiplexedConnection, gone: &Gone) -> Self {
-        Self { connection: connection.clone(), gone: gone.clone() }
+impl RequestChannel {
+    pub(in crate::redis) fn new(handle: &MultiplexedConnection, driver_end: &DriverEnd) -> Self {
+        Self { handle: handle.clone(), driver_end: driver_end.clone() }
     }
 
     pub(in crate::redis) async fn send(mut self, cmd: &Cmd) -> RedisResult<Value> {
-        answered(self.connection.send_packed_command(cmd), self.gone).await
+        answered(self.handle.send_packed_command(cmd), self.driver_end).await
     }
 
     /// Sends a pipeline; returns the answers to all its commands.
     pub(in crate::redis) async fn send_all(mut self, pipe: &Pipeline) -> RedisResult<Vec<Value>> {
-        answered(self.connection.send_packed_commands(pipe, 0, pipe.len()), self.gone).await
+        answered(self.handle.send_packed_commands(pipe, 0, pipe.len()), self.driver_end).await
     }
 }
 
-async fn answered<T>(request: impl Future<Output = RedisResult<T>>, mut gone: Gone) -> RedisResult<T> {
-    let ended = async move { while gone.changed().await.is_ok() {} };
+async fn answered<T>(
+    request: impl Future<Output = RedisResult<T>>,
+    mut driver_end: DriverEnd,
+) -> RedisResult<T> {
+    let ended = async move { while driver_end.changed().await.is_ok() {} };
     match select(pin!(request), pin!(ended)).await {
         Either::Left((answer, _)) => answer,
         // An answer that arrived before the end is still delivered.
@@ -77,45 +81,45 @@ impl Drop for Driver {
     }
 }
 
-impl Session {
+impl Connection {
     /// Connects and authenticates, for requests only.
     pub(in crate::redis) async fn open(address: &Address) -> RedisResult<Self> {
         Self::open_with(address, config()).await
     }
 
-    /// The same; push messages of the server go to `told`, in order with its replies.
+    /// The same; push messages of the server go to `on_push`, in order with its replies.
     pub(in crate::redis) async fn listen(
         address: &Address,
-        told: impl Fn(PushInfo) + Send + Sync + 'static,
+        on_push: impl Fn(PushInfo) + Send + Sync + 'static,
     ) -> RedisResult<Self> {
-        let told = move |push: PushInfo| -> std::result::Result<(), SendError> {
-            told(push);
+        let forward = move |push: PushInfo| -> std::result::Result<(), SendError> {
+            on_push(push);
             Ok(())
         };
-        Self::open_with(address, config().set_push_sender(told)).await
+        Self::open_with(address, config().set_push_sender(forward)).await
     }
 
     async fn open_with(address: &Address, config: AsyncConnectionConfig) -> RedisResult<Self> {
         let stream = address.connect().await?;
-        let moved = stream.moved();
-        let (connection, driver) =
+        let bytes_transferred = stream.bytes_transferred();
+        let (handle, driver) =
             MultiplexedConnection::new_with_config(address.settings(), stream, config).await?;
-        let (driven, gone) = watch::channel(());
+        let (running, driver_end) = watch::channel(());
         let driver = tokio::spawn(async move {
             driver.await;
-            drop(driven);
+            drop(running);
         });
-        Ok(Self { connection, driver: Driver(driver), moved, gone })
+        Ok(Self { handle, driver: Driver(driver), bytes_transferred, driver_end })
     }
 
     /// Signals the end of the connection.
-    pub(in crate::redis) fn gone(&self) -> &Gone {
-        &self.gone
+    pub(in crate::redis) fn driver_end(&self) -> &DriverEnd {
+        &self.driver_end
     }
 
     /// The number of bytes transferred so far.
-    pub(in crate::redis) fn moved(&self) -> u64 {
-        self.moved.load(Ordering::Relaxed)
+    pub(in crate::redis) fn bytes_transferred(&self) -> u64 {
+        self.bytes_transferred.load(Ordering::Relaxed)
     }
 
     /// Waits until the connection ends.

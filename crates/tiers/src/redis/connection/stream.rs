@@ -15,28 +15,28 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
 
 /// Counts transferred bytes, so that a slow answer can be distinguished from a missing one. Written bytes
 /// count only if the stream was full before: only then do they show that the server reads.
-pub(in crate::redis) struct Watched {
+pub(in crate::redis) struct CountedStream {
     stream: Box<dyn Duplex>,
-    moved: Arc<AtomicU64>,
+    bytes_transferred: Arc<AtomicU64>,
     full: bool,
 }
 
-impl Watched {
+impl CountedStream {
     pub(in crate::redis) fn new(stream: impl Duplex + 'static) -> Self {
-        Self { stream: Box::new(stream), moved: Arc::default(), full: false }
+        Self { stream: Box::new(stream), bytes_transferred: Arc::default(), full: false }
     }
 
     /// The number of bytes transferred so far, in both directions.
-    pub(in crate::redis) fn moved(&self) -> Arc<AtomicU64> {
-        Arc::clone(&self.moved)
+    pub(in crate::redis) fn bytes_transferred(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.bytes_transferred)
     }
 
     fn count(&self, bytes: usize) {
-        self.moved.fetch_add(bytes as u64, Ordering::Relaxed);
+        self.bytes_transferred.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 }
 
-impl AsyncRead for Watched {
+impl AsyncRead for CountedStream {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -49,7 +49,7 @@ impl AsyncRead for Watched {
     }
 }
 
-impl AsyncWrite for Watched {
+impl AsyncWrite for CountedStream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
         if let (Poll::Ready(Ok(len)), true) = (&written, self.full) {

@@ -18,35 +18,35 @@ use tokio::sync::Notify;
 use tokio::time::timeout;
 
 use crate::redis::connection::address::Address;
-use crate::redis::connection::{Gone, Line, Session};
+use crate::redis::connection::{Connection, DriverEnd, RequestChannel};
 use crate::redis::server::clock::ServerClock;
-use crate::redis::server::commands::{LACKS, needed, said};
+use crate::redis::server::commands::{FORBIDS, error_text, name_forbidden};
 use crate::redis::topology::sentinel::Sentinels;
 
 /// Time limits of a connection.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::redis) struct Patience {
+pub(in crate::redis) struct TimeLimits {
     /// Time between two heartbeats.
     pub(in crate::redis) heartbeat: Duration,
     /// Limit for a heartbeat's answer, while no byte arrives.
     pub(in crate::redis) answer: Duration,
-    /// Limit for connecting, greeting included.
+    /// Limit for connecting, with the checks of the new connection.
     pub(in crate::redis) connect: Duration,
 }
 
 /// The first backoff between two attempts to connect.
-const PAUSE_MIN: Duration = Duration::from_millis(50);
+const BACKOFF_MIN: Duration = Duration::from_millis(50);
 /// The longest backoff between two attempts: nodes must agree within a second after a network partition ends.
-const PAUSE_MAX: Duration = Duration::from_millis(500);
+const BACKOFF_MAX: Duration = Duration::from_millis(500);
 /// After a connection of this length the first reconnect is immediate.
-const STOOD: Duration = Duration::from_secs(1);
+const STABLE_AFTER: Duration = Duration::from_secs(1);
 /// How many times a late answer is tolerated while bytes still arrive.
-const LATE_MAX: u32 = 40;
+const EXTENSIONS_MAX: u32 = 40;
 
 /// Time between two checks with the sentinels whether the master is the same.
 const MASTER_CHECK: Duration = Duration::from_secs(1);
 
-/// How to find the server of a link.
+/// How to find the server of a connection.
 pub(in crate::redis) enum Source {
     /// At a fixed address.
     Fixed(Address),
@@ -55,7 +55,7 @@ pub(in crate::redis) enum Source {
 }
 
 impl Source {
-    async fn find(&self, limit: Duration) -> RedisResult<Address> {
+    async fn resolve(&self, limit: Duration) -> RedisResult<Address> {
         match self {
             Self::Fixed(address) => Ok(address.clone()),
             Self::Sentinels(sentinels) => sentinels.master(limit).await,
@@ -82,69 +82,72 @@ impl fmt::Display for Source {
     }
 }
 
-/// Callbacks of the supervisor over the life of a connection.
-pub(in crate::redis) trait Owner: Send + Sync + 'static {
+/// What the supervisor calls over the life of a connection.
+pub(in crate::redis) trait Lifecycle: Send + Sync + 'static {
     /// Prepares a new connection; callers get it if this succeeds.
-    fn greet(&self, connection: MultiplexedConnection) -> impl Future<Output = RedisResult<()>> + Send;
+    fn on_connect(&self, connection: MultiplexedConnection) -> impl Future<Output = RedisResult<()>> + Send;
 
     /// The commands to send together with a heartbeat.
-    fn pulse(&self) -> Pipeline;
+    fn heartbeat_commands(&self) -> Pipeline;
 
-    /// Handles the answers to [`pulse`](Self::pulse); returns whether the server still holds its partitions.
-    /// An error closes the connection.
-    fn felt(&self, answers: Vec<Value>) -> RedisResult<bool>;
+    /// Handles the answers to [`heartbeat_commands`](Self::heartbeat_commands). Returns whether the server
+    /// still holds its partitions. An error closes the connection.
+    fn on_heartbeat(&self, answers: Vec<Value>) -> RedisResult<bool>;
 
     /// Called after each answered heartbeat.
-    fn alive(self: &Arc<Self>, connection: MultiplexedConnection) -> impl Future<Output = ()> + Send;
+    fn after_heartbeat(
+        self: &Arc<Self>,
+        connection: MultiplexedConnection,
+    ) -> impl Future<Output = ()> + Send;
 
     /// Handles a push message, in order with the replies. Must not block.
-    fn told(&self, push: PushInfo);
+    fn on_push(&self, push: PushInfo);
 
     /// Called when the connection is lost; the push messages on it may be incomplete.
-    fn lost(&self);
+    fn on_disconnect(&self);
 }
 
 enum State {
-    Up(MultiplexedConnection, Gone),
+    Up(MultiplexedConnection, DriverEnd),
     Down(Arc<str>),
     Closed,
 }
 
 /// The state that callers and the supervisor share.
-pub(in crate::redis) struct Link {
+pub(in crate::redis) struct Supervisor {
     source: Source,
-    patience: Patience,
+    limits: TimeLimits,
     state: RwLock<State>,
     /// Whether the first attempt is over, for threads and for tasks.
-    tried: (Mutex<bool>, Condvar, Notify),
+    first_attempt_over: (Mutex<bool>, Condvar, Notify),
     /// When the last answered heartbeat was sent.
     contact: Latest,
     clock: ServerClock,
-    /// Set when the server refused a command: the next greeting checks all required commands again.
-    in_question: AtomicBool,
+    /// Set when the server refused a command: the next connection attempt checks all required commands again.
+    check_commands: AtomicBool,
     /// The number of connections established.
     connections: AtomicU64,
 }
 
-impl fmt::Debug for Link {
+impl fmt::Debug for Supervisor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Link")
+        f.debug_struct("Supervisor")
             .field("server", &format_args!("{}", self.source))
             .field("up", &self.is_up())
             .finish_non_exhaustive()
     }
 }
 
-impl Link {
-    pub(in crate::redis) fn new(source: Source, patience: Patience) -> Self {
+impl Supervisor {
+    pub(in crate::redis) fn new(source: Source, limits: TimeLimits) -> Self {
         Self {
             source,
-            patience,
-            state: RwLock::new(State::Down("no attempt to connect was made yet".into())),
-            tried: Default::default(),
+            limits,
+            state: RwLock::new(State::Down("no connection attempt was made yet".into())),
+            first_attempt_over: Default::default(),
             contact: Latest::default(),
             clock: ServerClock::default(),
-            in_question: AtomicBool::new(false),
+            check_commands: AtomicBool::new(false),
             connections: AtomicU64::new(0),
         }
     }
@@ -155,8 +158,8 @@ impl Link {
     /// `Unavailable` at once if there is none, `Closed` after close.
     pub(in crate::redis) fn connection(&self) -> Result<MultiplexedConnection> {
         match &*self.state.read() {
-            State::Up(connection, _) => Ok(connection.clone()),
-            other => Err(self.refusal(other)),
+            State::Up(handle, _) => Ok(handle.clone()),
+            other => Err(self.unavailable(other)),
         }
     }
 
@@ -164,22 +167,24 @@ impl Link {
     ///
     /// # Errors
     /// The same as [`connection`](Self::connection).
-    pub(in crate::redis) fn line(&self) -> Result<Line> {
+    pub(in crate::redis) fn request_channel(&self) -> Result<RequestChannel> {
         match &*self.state.read() {
-            State::Up(connection, gone) => Ok(Line::new(connection, gone)),
-            other => Err(self.refusal(other)),
+            State::Up(handle, driver_end) => Ok(RequestChannel::new(handle, driver_end)),
+            other => Err(self.unavailable(other)),
         }
     }
 
-    fn refusal(&self, state: &State) -> Error {
+    fn unavailable(&self, state: &State) -> Error {
         match state {
-            State::Down(why) => Error::new(ErrorKind::Unavailable, format!("{} is away: {why}", self.source)),
+            State::Down(why) => {
+                Error::new(ErrorKind::Unavailable, format!("{} is unavailable: {why}", self.source))
+            }
             _ => closed(),
         }
     }
 
     /// Why the server cannot be used; `None` while it can.
-    pub(in crate::redis) fn trouble(&self) -> Option<Arc<str>> {
+    pub(in crate::redis) fn unavailable_reason(&self) -> Option<Arc<str>> {
         match &*self.state.read() {
             State::Down(why) => Some(Arc::clone(why)),
             _ => None,
@@ -187,8 +192,8 @@ impl Link {
     }
 
     /// Records that the server refused a command: the supervisor reconnects and checks all required commands.
-    pub(in crate::redis) fn question(&self) {
-        self.in_question.store(true, Ordering::Release);
+    pub(in crate::redis) fn request_command_check(&self) {
+        self.check_commands.store(true, Ordering::Release);
     }
 
     pub(in crate::redis) fn is_up(&self) -> bool {
@@ -199,7 +204,7 @@ impl Link {
         matches!(&*self.state.read(), State::Closed)
     }
 
-    /// Closes the link: calls fail with `Closed` from now on.
+    /// Closes the connection for good: calls fail with `Closed` from now on.
     pub(in crate::redis) fn close(&self) {
         *self.state.write() = State::Closed;
         self.end_first_attempt();
@@ -222,147 +227,162 @@ impl Link {
 
     /// Waits until the first attempt to connect is over, at most until `deadline`.
     pub(in crate::redis) fn wait_for_first_attempt(&self, deadline: Instant) {
-        let mut tried = self.tried.0.lock();
-        while !*tried && !self.tried.1.wait_until(&mut tried, deadline).timed_out() {}
+        let mut tried = self.first_attempt_over.0.lock();
+        while !*tried && !self.first_attempt_over.1.wait_until(&mut tried, deadline).timed_out() {}
     }
 
     /// The same for a task.
     pub(in crate::redis) async fn first_attempt(&self) {
-        let over = self.tried.2.notified();
+        let over = self.first_attempt_over.2.notified();
         let mut over = std::pin::pin!(over);
         over.as_mut().enable();
-        if !*self.tried.0.lock() {
+        if !*self.first_attempt_over.0.lock() {
             over.await;
         }
     }
 
     /// Keeps a connection until the task is aborted.
-    pub(in crate::redis) async fn supervise(self: Arc<Self>, owner: Arc<impl Owner>) {
-        let mut pause = PAUSE_MIN;
+    pub(in crate::redis) async fn supervise(self: Arc<Self>, lifecycle: Arc<impl Lifecycle>) {
+        let mut pause = BACKOFF_MIN;
         loop {
-            let attempt = timeout(self.patience.connect, self.connect(&owner)).await;
+            let attempt = timeout(self.limits.connect, self.connect(&lifecycle)).await;
             let why = match attempt {
-                Ok(Ok(mut session)) => {
-                    self.up(&session.1);
+                Ok(Ok(mut connection)) => {
+                    self.set_up(&connection.1);
                     let since = Instant::now();
-                    let why = self.attend(&mut session, &owner).await;
-                    owner.lost();
-                    pause = if since.elapsed() > STOOD { Duration::ZERO } else { PAUSE_MIN };
+                    let why = self.heartbeat_until_failure(&mut connection, &lifecycle).await;
+                    lifecycle.on_disconnect();
+                    pause = if since.elapsed() > STABLE_AFTER { Duration::ZERO } else { BACKOFF_MIN };
                     why
                 }
-                Ok(Err(error)) => said(&error),
-                Err(_) => format!("no connection within {:?}", self.patience.connect),
+                Ok(Err(error)) => error_text(&error),
+                Err(_) => format!("no connection within {:?}", self.limits.connect),
             };
-            self.down(&why);
+            self.set_down(&why);
             tokio::time::sleep(jittered(pause)).await;
-            pause = (pause * 2).clamp(PAUSE_MIN, PAUSE_MAX);
+            pause = (pause * 2).clamp(BACKOFF_MIN, BACKOFF_MAX);
         }
     }
 
-    async fn connect(&self, owner: &Arc<impl Owner>) -> RedisResult<(Address, Session)> {
-        let address = self.source.find(self.patience.connect / 3).await?;
-        let listener = Arc::clone(owner);
-        let session = Session::listen(&address, move |push| listener.told(push)).await?;
+    async fn connect(&self, lifecycle: &Arc<impl Lifecycle>) -> RedisResult<(Address, Connection)> {
+        let address = self.source.resolve(self.limits.connect / 3).await?;
+        let callbacks = Arc::clone(lifecycle);
+        let connection = Connection::listen(&address, move |push| callbacks.on_push(push)).await?;
         let asked = Instant::now();
-        self.introduce(session.connection.clone()).await?;
-        owner.greet(session.connection.clone()).await?;
+        self.check_role_and_time(connection.handle.clone()).await?;
+        lifecycle.on_connect(connection.handle.clone()).await?;
         // A master that was suspended during a failover still reports the role of a master.
-        if self.source.has_moved(&address, self.patience.connect / 3).await {
-            return Err(refused("it is a former master"));
+        if self.source.has_moved(&address, self.limits.connect / 3).await {
+            return Err(unusable_server("the server is no longer the master"));
         }
         self.contact.raise(asked);
-        Ok((address, session))
+        Ok((address, connection))
     }
 
     /// Asks the server for its role and its time.
-    async fn introduce(&self, mut connection: MultiplexedConnection) -> RedisResult<()> {
+    async fn check_role_and_time(&self, mut connection: MultiplexedConnection) -> RedisResult<()> {
         let mut pipe = Pipeline::new();
         pipe.cmd("TIME").cmd("ROLE");
         let asked = Instant::now();
         let mut answers = connection.send_packed_commands(&pipe, 0, pipe.len()).await?.into_iter();
         let (time, role) = (answers.next().unwrap_or_default(), answers.next().unwrap_or_default());
         check_role(&role)?;
-        self.clock.heard(asked, time.extract_error().map_err(|error| needed("TIME", error))?);
+        self.clock.record(asked, time.extract_error().map_err(|error| name_forbidden("TIME", error))?);
         Ok(())
     }
 
     /// Sends heartbeats until one fails; returns the reason.
-    async fn attend(&self, (address, session): &mut (Address, Session), owner: &Arc<impl Owner>) -> String {
+    async fn heartbeat_until_failure(
+        &self,
+        (address, connection): &mut (Address, Connection),
+        lifecycle: &Arc<impl Lifecycle>,
+    ) -> String {
         let mut checked = Instant::now();
         loop {
-            // The owner's work has the same time limit as an answer.
-            let alive = owner.alive(session.connection.clone());
-            if timeout(self.patience.answer, alive).await.is_err() {
-                tracing::debug!(target: "larder", server = %self.source, "a survey took too long");
+            // The work of the callback has the same time limit as an answer.
+            let work = lifecycle.after_heartbeat(connection.handle.clone());
+            if timeout(self.limits.answer, work).await.is_err() {
+                tracing::debug!(target: "larder", server = %self.source, "counting the entries in Redis took too long");
             }
             self.end_first_attempt();
-            if timeout(self.patience.heartbeat, session.ended()).await.is_ok() {
+            if timeout(self.limits.heartbeat, connection.ended()).await.is_ok() {
                 return "the connection was closed".to_owned();
             }
-            if self.in_question.swap(false, Ordering::AcqRel) {
-                return "it refused a command".to_owned();
+            if self.check_commands.swap(false, Ordering::AcqRel) {
+                return "the server refused a command".to_owned();
             }
             let asked = Instant::now();
-            match self.beat(session, &**owner).await {
+            match self.heartbeat(connection, &**lifecycle).await {
                 Ok(true) => self.contact.raise(asked),
                 Ok(false) => {}
                 Err(why) => return why,
             }
             if checked.elapsed() > MASTER_CHECK {
                 checked = Instant::now();
-                if self.source.has_moved(address, self.patience.answer / 3).await {
+                if self.source.has_moved(address, self.limits.answer / 3).await {
                     return "the sentinels name another master".to_owned();
                 }
             }
         }
     }
 
-    /// Sends one heartbeat; returns whether the owner accepts the answers. Replies come in order, so every
+    /// Sends one heartbeat; returns whether the callback accepts the answers. Replies come in order, so every
     /// earlier request is answered by then or fails with the connection.
-    async fn beat(&self, session: &Session, owner: &impl Owner) -> std::result::Result<bool, String> {
-        let mut connection = session.connection.clone();
-        let mut pipe = owner.pulse();
+    async fn heartbeat(
+        &self,
+        connection: &Connection,
+        lifecycle: &impl Lifecycle,
+    ) -> std::result::Result<bool, String> {
+        let mut handle = connection.handle.clone();
+        let mut pipe = lifecycle.heartbeat_commands();
         pipe.cmd("TIME").cmd("ROLE");
         let asked = Instant::now();
-        let mut answers = std::pin::pin!(connection.send_packed_commands(&pipe, 0, pipe.len()));
-        let mut moved = session.moved();
-        for _ in 0..LATE_MAX {
-            match timeout(self.patience.answer, &mut answers).await {
+        let mut answers = std::pin::pin!(handle.send_packed_commands(&pipe, 0, pipe.len()));
+        let mut transferred = connection.bytes_transferred();
+        for _ in 0..EXTENSIONS_MAX {
+            match timeout(self.limits.answer, &mut answers).await {
                 Ok(Ok(answers)) => {
-                    return self.content(asked, answers, owner).map_err(|error| error.to_string());
+                    return self
+                        .check_heartbeat(asked, answers, lifecycle)
+                        .map_err(|error| error.to_string());
                 }
                 Ok(Err(error)) => return Err(error.to_string()),
                 Err(_) => {}
             }
-            let now = session.moved();
-            if now == moved {
+            let now = connection.bytes_transferred();
+            if now == transferred {
                 break;
             }
-            moved = now;
+            transferred = now;
         }
-        Err(format!("no answer within {:?}", self.patience.answer))
+        Err(format!("no answer within {:?}", self.limits.answer))
     }
 
-    fn content(&self, asked: Instant, mut answers: Vec<Value>, owner: &impl Owner) -> RedisResult<bool> {
+    fn check_heartbeat(
+        &self,
+        asked: Instant,
+        mut answers: Vec<Value>,
+        lifecycle: &impl Lifecycle,
+    ) -> RedisResult<bool> {
         let Some(role) = answers.pop() else { return Ok(false) };
         check_role(&role)?;
         if let Some(time) = answers.pop() {
-            self.clock.heard(asked, time);
+            self.clock.record(asked, time);
         }
-        owner.felt(answers)
+        lifecycle.on_heartbeat(answers)
     }
 
-    fn up(&self, session: &Session) {
+    fn set_up(&self, connection: &Connection) {
         let mut state = self.state.write();
         if !matches!(&*state, State::Closed) {
-            *state = State::Up(session.connection.clone(), session.gone().clone());
+            *state = State::Up(connection.handle.clone(), connection.driver_end().clone());
             drop(state);
             self.connections.fetch_add(1, Ordering::Relaxed);
             tracing::info!(target: "larder", server = %self.source, "connected to Redis");
         }
     }
 
-    fn down(&self, why: &str) {
+    fn set_down(&self, why: &str) {
         let mut state = self.state.write();
         let before = std::mem::replace(&mut *state, State::Down(why.into()));
         match before {
@@ -370,8 +390,8 @@ impl Link {
             State::Up(..) => {
                 tracing::warn!(target: "larder", server = %self.source, why, "lost the connection to Redis");
             }
-            State::Down(before) if *before != *why && is_lack(why) => {
-                tracing::error!(target: "larder", server = %self.source, why, "Redis is not used");
+            State::Down(before) if *before != *why && is_forbidden_command(why) => {
+                tracing::error!(target: "larder", server = %self.source, why, "Redis cannot be used");
             }
             State::Down(_) => {}
         }
@@ -380,15 +400,15 @@ impl Link {
     }
 
     fn end_first_attempt(&self) {
-        *self.tried.0.lock() = true;
-        self.tried.1.notify_all();
-        self.tried.2.notify_waiters();
+        *self.first_attempt_over.0.lock() = true;
+        self.first_attempt_over.1.notify_all();
+        self.first_attempt_over.2.notify_waiters();
     }
 }
 
 /// Whether the reason is that the server forbids a required command.
-pub(in crate::redis) fn is_lack(why: &str) -> bool {
-    why.starts_with(LACKS)
+pub(in crate::redis) fn is_forbidden_command(why: &str) -> bool {
+    why.starts_with(FORBIDS)
 }
 
 /// Rejects a server that is read-only or a sentinel. An answer without a role, such as a permission error,
@@ -399,13 +419,17 @@ fn check_role(answer: &Value) -> RedisResult<()> {
         _ => None,
     };
     match role {
-        Some(Value::BulkString(role)) if role == b"slave" => Err(refused("it is a read-only replica")),
-        Some(Value::BulkString(role)) if role == b"sentinel" => Err(refused("it is a sentinel")),
+        Some(Value::BulkString(role)) if role == b"slave" => {
+            Err(unusable_server("the server is a read-only replica"))
+        }
+        Some(Value::BulkString(role)) if role == b"sentinel" => {
+            Err(unusable_server("the server is a sentinel"))
+        }
         _ => Ok(()),
     }
 }
 
-fn refused(why: &'static str) -> RedisError {
+fn unusable_server(why: &'static str) -> RedisError {
     (redis::ErrorKind::InvalidClientConfig, why).into()
 }
 
@@ -421,7 +445,7 @@ pub(in crate::redis) fn closed() -> Error {
 }
 
 /// Maps an error of Redis to one of Larder.
-pub(in crate::redis) fn meant(error: RedisError) -> Error {
+pub(in crate::redis) fn to_error(error: RedisError) -> Error {
     use redis::ErrorKind as Told;
     let kind = match (error.kind(), error.code()) {
         (_, Some("OOM")) => ErrorKind::Full,

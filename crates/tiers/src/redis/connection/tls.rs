@@ -41,14 +41,14 @@ impl Tls {
 }
 
 fn from_file(path: &str) -> Result<RootCertStore, String> {
-    let refused = |why: String| format!("no certificates in the file of `ca`: {why}");
+    let refused = |why: String| format!("cannot read certificates from the file in `ca`: {why}");
     let found = CertificateDer::pem_file_iter(path).map_err(|error| refused(error.to_string()))?;
     let mut roots = RootCertStore::empty();
     for certificate in found {
         let certificate = certificate.map_err(|error| refused(error.to_string()))?;
         roots.add(certificate).map_err(|error| refused(error.to_string()))?;
     }
-    if roots.is_empty() { Err(refused("it has none".to_owned())) } else { Ok(roots) }
+    if roots.is_empty() { Err(refused("the file has no certificates".to_owned())) } else { Ok(roots) }
 }
 
 fn from_platform() -> Result<RootCertStore, String> {

@@ -12,35 +12,35 @@ use redis::aio::MultiplexedConnection;
 use redis::{Cmd, Pipeline, RedisResult, Value};
 
 use crate::redis::calls::start;
-use crate::redis::connection::io_thread::Io;
-use crate::redis::keys::names::{Named, PARTITIONS};
-use crate::redis::keys::partition_epochs::exchange;
-use crate::redis::pages::{BREATH, PAGE, is_own, page};
-use crate::redis::topology::router::Order;
+use crate::redis::connection::io_thread::IoThread;
+use crate::redis::keys::names::{KeyName, PARTITIONS};
+use crate::redis::keys::partition_epochs::send_pipeline;
+use crate::redis::pages::{PAGE, PAGE_PAUSE, is_own, page};
+use crate::redis::topology::router::RoutedCmd;
 use crate::redis::topology::shard::Shard;
 use crate::redis::{Inner, RedisTier};
 
 /// How many times keys are renewed within their lifetime.
-const BEATS: u32 = 4;
+const RENEWALS_PER_TTL: u32 = 4;
 /// The longest time that dropping an open tier may take.
 const DROP_MAX: Duration = Duration::from_secs(10);
 
 impl Inner {
     /// The time to live, in milliseconds, of a key that should live for `wanted`; `None` for ever. Limited by
     /// the lifetime of ephemeral keys.
-    pub(in crate::redis) fn kept_for(&self, wanted: Option<u64>) -> Option<u64> {
-        match (wanted, self.marks.tenancy_millis()) {
-            (Some(wanted), Some(tenancy)) => Some(wanted.min(tenancy)),
-            (wanted, tenancy) => wanted.or(tenancy),
+    pub(in crate::redis) fn ttl_millis(&self, wanted: Option<u64>) -> Option<u64> {
+        match (wanted, self.epochs.ephemeral_ttl_millis()) {
+            (Some(wanted), Some(ephemeral_ttl)) => Some(wanted.min(ephemeral_ttl)),
+            (wanted, ephemeral_ttl) => wanted.or(ephemeral_ttl),
         }
     }
 
     /// Renews every key, periodically.
-    pub(in crate::redis) async fn renew_forever(self: Arc<Self>, tenancy: Duration) {
+    pub(in crate::redis) async fn renew_keys_forever(self: Arc<Self>, ephemeral_ttl: Duration) {
         loop {
-            tokio::time::sleep(tenancy / BEATS).await;
+            tokio::time::sleep(ephemeral_ttl / RENEWALS_PER_TTL).await;
             if let Err(error) = self.renew().await {
-                tracing::debug!(target: "larder", error = %error, "the keys of a tenancy could not all be renewed");
+                tracing::debug!(target: "larder", error = %error, "cannot renew all ephemeral keys");
             }
         }
     }
@@ -48,43 +48,42 @@ impl Inner {
     /// Renews all keys once: the epoch records, lease counters and invalidations, then the entries, server by
     /// server and page by page.
     async fn renew(&self) -> Result<()> {
-        let Some(tenancy) = self.marks.tenancy_millis() else { return Ok(()) };
-        let beside = |partition| [self.names.mark(partition).to_owned(), self.names.leases(partition)];
-        let order = |(partition, name): (usize, String)| Order { partition, cmd: expire(name, tenancy) };
-        let names = (0..PARTITIONS).flat_map(|partition| beside(partition).map(|name| (partition, name)));
+        let Some(ephemeral_ttl) = self.epochs.ephemeral_ttl_millis() else { return Ok(()) };
+        let own_keys = |partition| [self.names.record(partition).to_owned(), self.names.leases(partition)];
+        let request =
+            |(partition, name): (usize, String)| RoutedCmd { partition, cmd: expire(name, ephemeral_ttl) };
+        let names = (0..PARTITIONS).flat_map(|partition| own_keys(partition).map(|name| (partition, name)));
         let names = names.chain(self.names.invalidated().map(|name| (0, name)));
-        let answers = self.fleet.exchange(names.map(order).collect()).await;
+        let answers = self.topology.exchange(names.map(request).collect()).await;
         answers.into_iter().try_for_each(|answer| answer.map(drop))?;
-        for shard in self.fleet.shards() {
+        for shard in self.topology.shards() {
             self.renew_shard(&shard).await?;
         }
         Ok(())
     }
 
     async fn renew_shard(&self, shard: &Shard) -> Result<()> {
-        let mut connection = shard.link.connection()?;
+        let mut connection = shard.supervisor.connection()?;
         let (pattern, mut cursor) = (format!("{}*", self.names.prefix()), 0);
         loop {
             let read = page(&mut connection, cursor, &pattern, PAGE).await;
-            let (next, keys) = read.map_err(|error| self.fleet.meant(error))?;
-            let current = self.current_of(keys).await?;
+            let (next, keys) = read.map_err(|error| self.topology.to_error(error))?;
+            let current = self.current_keys(keys).await?;
             let renewed = self.renew_entries(&current, &mut connection).await;
-            renewed.map_err(|error| self.fleet.meant(error))?;
+            renewed.map_err(|error| self.topology.to_error(error))?;
             if next == 0 {
                 return Ok(());
             }
             cursor = next;
-            tokio::time::sleep(BREATH).await;
+            tokio::time::sleep(PAGE_PAUSE).await;
         }
     }
 
     /// The keys of a page whose entries can still be read.
-    async fn current_of(&self, mut keys: Vec<Vec<u8>>) -> Result<Vec<Vec<u8>>> {
-        let marks = self.marks.read_all(&self.names, &self.fleet).await?;
+    async fn current_keys(&self, mut keys: Vec<Vec<u8>>) -> Result<Vec<Vec<u8>>> {
+        let records = self.epochs.read_all(&self.names, &self.topology).await?;
         keys.retain(|key| match self.names.read(key) {
-            Some(Named::Entry { partition, generation, label, .. }) => {
-                is_own(&marks[partition], generation, label)
-            }
+            Some(KeyName::Entry { partition, epoch, label, .. }) => is_own(&records[partition], epoch, label),
             _ => false,
         });
         Ok(keys)
@@ -104,7 +103,7 @@ impl Inner {
             return Ok(());
         }
         let mut renewals = Pipeline::new();
-        for (key, head) in entries.iter().zip(exchange(connection, &heads).await?) {
+        for (key, head) in entries.iter().zip(send_pipeline(connection, &heads).await?) {
             if let Value::BulkString(head) = head
                 && let Some(millis) = self.millis_left(&head)
             {
@@ -114,12 +113,12 @@ impl Inner {
         if renewals.is_empty() {
             return Ok(());
         }
-        exchange(connection, &renewals).await.map(drop)
+        send_pipeline(connection, &renewals).await.map(drop)
     }
 
     /// Unlinks every key of a tier with ephemeral keys.
-    pub(in crate::redis) async fn leave(&self) -> Result<()> {
-        if self.marks.tenancy_millis().is_none() || self.fleet.is_closed() {
+    pub(in crate::redis) async fn unlink_ephemeral(&self) -> Result<()> {
+        if self.epochs.ephemeral_ttl_millis().is_none() || self.topology.is_closed() {
             return Ok(());
         }
         self.unlink_all().await
@@ -127,11 +126,11 @@ impl Inner {
 
     /// Unlinks every key of the cache, on every server.
     pub(in crate::redis) async fn unlink_all(&self) -> Result<()> {
-        self.fleet.check()?;
-        for shard in self.fleet.shards() {
-            let mut connection = shard.link.connection()?;
+        self.topology.check()?;
+        for shard in self.topology.shards() {
+            let mut connection = shard.supervisor.connection()?;
             let unlinked = self.unlink_pages(&mut connection).await;
-            unlinked.map_err(|error| self.fleet.meant(error))?;
+            unlinked.map_err(|error| self.topology.to_error(error))?;
         }
         Ok(())
     }
@@ -145,7 +144,7 @@ impl Inner {
                 pipe.cmd("UNLINK").arg(key);
             }
             if !pipe.is_empty() {
-                exchange(connection, &pipe).await?;
+                send_pipeline(connection, &pipe).await?;
             }
             if next == 0 {
                 return Ok(());
@@ -163,15 +162,15 @@ fn expire(name: impl redis::ToRedisArgs, millis: u64) -> Cmd {
 
 impl RedisTier {
     /// Unlinks the ephemeral keys of a tier that is dropped without `close`.
-    pub(in crate::redis) fn leave_unattended(&self, io: &Io) {
-        let has_none = self.inner.marks.tenancy_millis().is_none() || self.inner.fleet.is_closed();
+    pub(in crate::redis) fn unlink_on_drop(&self, io: &IoThread) {
+        let has_none = self.inner.epochs.ephemeral_ttl_millis().is_none() || self.inner.topology.is_closed();
         if has_none || io.is_current_thread() {
             return;
         }
         let (done, left) = mpsc::channel();
         let inner = Arc::clone(&self.inner);
         let leaving = async move {
-            let outcome = tokio::time::timeout(DROP_MAX, inner.leave()).await;
+            let outcome = tokio::time::timeout(DROP_MAX, inner.unlink_ephemeral()).await;
             // The receiver is gone if this took too long.
             let _unheard = done.send(outcome);
         };
@@ -179,10 +178,10 @@ impl RedisTier {
         match left.recv_timeout(DROP_MAX + DROP_MAX / 10) {
             Ok(Ok(Ok(()))) => {}
             Ok(Ok(Err(error))) => {
-                tracing::warn!(target: "larder", error = %error, "keys of a tenancy stay in Redis until it ends");
+                tracing::warn!(target: "larder", error = %error, "cannot unlink the ephemeral keys; they expire by themselves");
             }
             Ok(Err(_)) | Err(_) => {
-                tracing::warn!(target: "larder", "keys of a tenancy stay in Redis until it ends: there was no time");
+                tracing::warn!(target: "larder", "unlinking the ephemeral keys took too long; they expire by themselves");
             }
         }
     }

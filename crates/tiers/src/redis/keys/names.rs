@@ -18,7 +18,7 @@
 //! Namespace and cache are percent-encoded, so they contain neither `:` nor pattern characters. The
 //! partition, two hex digits, is the hash tag: in a Cluster an entry and its epoch record share a slot.
 
-use crate::redis::keys::partition_epochs::Belief;
+use crate::redis::keys::partition_epochs::EpochRecord;
 use larder_core::key::EncodedKey;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
@@ -39,22 +39,22 @@ const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'
 
 /// Builds the key names of one cache.
 #[derive(Clone, Debug)]
-pub(in crate::redis) struct Names {
+pub(in crate::redis) struct KeyNames {
     prefix: String,
-    marks: Vec<String>,
+    records: Vec<String>,
 }
 
 /// A parsed key name.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::redis) enum Named {
+pub(in crate::redis) enum KeyName {
     /// The epoch record of a partition.
-    Mark(usize),
+    EpochRecord(usize),
     /// An entry.
     Entry {
         /// The partition.
         partition: usize,
         /// The epoch that it was written in.
-        generation: u64,
+        epoch: u64,
         /// The label of the version that wrote it.
         label: u32,
         /// The encoded key; `None` if the name contains only its digest.
@@ -63,7 +63,7 @@ pub(in crate::redis) enum Named {
         digest: u128,
     },
     /// The tombstone of a removal; with the encoded key, if the name contains it.
-    Removal(Option<EncodedKey>),
+    Tombstone(Option<EncodedKey>),
     /// The lease to load an entry.
     Lease,
     /// The log of invalidations.
@@ -74,19 +74,19 @@ pub(in crate::redis) enum Named {
 
 /// The key names of one entry.
 #[derive(Clone, Debug)]
-pub(in crate::redis) struct Place {
+pub(in crate::redis) struct EntryNames {
     /// The name for this version of the program.
     pub(in crate::redis) name: String,
     /// The names for the other versions in use.
     pub(in crate::redis) others: Vec<String>,
 }
 
-impl Names {
+impl KeyNames {
     pub(in crate::redis) fn new(namespace: &str, cache: &str) -> Self {
         let escaped = |part: &str| utf8_percent_encode(part, ESCAPED).to_string();
         let prefix = format!("{}:{}:", escaped(namespace), escaped(cache));
-        let mark = |partition| format!("{prefix}{{{}}}:generation", tag(partition));
-        Self { marks: (0..PARTITIONS).map(mark).collect(), prefix }
+        let record = |partition| format!("{prefix}{{{}}}:generation", tag(partition));
+        Self { records: (0..PARTITIONS).map(record).collect(), prefix }
     }
 
     /// The prefix of all key names of this cache, and of no other cache.
@@ -95,7 +95,7 @@ impl Names {
     }
 
     /// A key name to test commands with; no entry has such a name.
-    pub(in crate::redis) fn trial(&self, what: &str, number: u64) -> String {
+    pub(in crate::redis) fn probe_key(&self, what: &str, number: u64) -> String {
         format!("{}{{{}}}:trial:{what}:{number:016x}", self.prefix, tag(0))
     }
 
@@ -103,22 +103,22 @@ impl Names {
         key.digest() as usize % PARTITIONS
     }
 
-    pub(in crate::redis) fn mark(&self, partition: usize) -> &str {
-        &self.marks[partition % PARTITIONS]
+    pub(in crate::redis) fn record(&self, partition: usize) -> &str {
+        &self.records[partition % PARTITIONS]
     }
 
     /// The names of an entry, by the cached epoch record of its partition.
-    pub(in crate::redis) fn place(&self, belief: &Belief, key: &EncodedKey) -> Place {
-        let name = |label: &u32| self.labelled((belief.generation, *label), key);
-        Place { name: name(&belief.label), others: belief.others.iter().map(name).collect() }
+    pub(in crate::redis) fn entry_names(&self, record: &EpochRecord, key: &EncodedKey) -> EntryNames {
+        let name = |label: &u32| self.labelled((record.epoch, *label), key);
+        EntryNames { name: name(&record.label), others: record.others.iter().map(name).collect() }
     }
 
     /// The name of an entry for this version.
-    pub(in crate::redis) fn entry(&self, belief: &Belief, key: &EncodedKey) -> String {
-        self.labelled((belief.generation, belief.label), key)
+    pub(in crate::redis) fn entry(&self, record: &EpochRecord, key: &EncodedKey) -> String {
+        self.labelled((record.epoch, record.label), key)
     }
 
-    fn labelled(&self, (generation, label): (u64, u32), key: &EncodedKey) -> String {
+    fn labelled(&self, (epoch, label): (u64, u32), key: &EncodedKey) -> String {
         let bytes = key.as_bytes();
         // Called once per key of a batch, so it builds the name without temporary strings.
         let mut name = String::with_capacity(self.prefix.len() + 34 + 2 * bytes.len().min(KEY_BYTES_MAX));
@@ -126,7 +126,7 @@ impl Names {
         name += "{";
         push_hex(&mut name, &[u8::try_from(Self::partition(key)).unwrap_or(0)]);
         name += "}:";
-        push_hex(&mut name, &generation.to_be_bytes());
+        push_hex(&mut name, &epoch.to_be_bytes());
         name += ":";
         push_hex(&mut name, &label.to_be_bytes());
         if bytes.len() > KEY_BYTES_MAX {
@@ -148,16 +148,16 @@ impl Names {
     }
 
     /// The name of the tombstone of an entry, common to all versions.
-    pub(in crate::redis) fn removal(&self, entry: &str) -> String {
-        self.beside(entry, 'r')
+    pub(in crate::redis) fn tombstone(&self, entry: &str) -> String {
+        self.sibling(entry, 'r')
     }
 
     /// The name of the load lease of an entry, held by one node at a time.
     pub(in crate::redis) fn lease(&self, entry: &str) -> String {
-        self.beside(entry, 'l')
+        self.sibling(entry, 'l')
     }
 
-    fn beside(&self, entry: &str, what: char) -> String {
+    fn sibling(&self, entry: &str, what: char) -> String {
         let (start, labelled) = entry.split_at((self.prefix.len() + ENTRY_HEAD).min(entry.len()));
         format!("{start}{what}:{}", &labelled[LABEL_LEN.min(labelled.len())..])
     }
@@ -174,28 +174,28 @@ impl Names {
     }
 
     /// Parses a key name; `None` if it is not one of this cache.
-    pub(in crate::redis) fn read(&self, name: &[u8]) -> Option<Named> {
+    pub(in crate::redis) fn read(&self, name: &[u8]) -> Option<KeyName> {
         let rest = std::str::from_utf8(name).ok()?.strip_prefix(&self.prefix)?.strip_prefix('{')?;
         let (partition, rest) = rest.split_once("}:")?;
         let partition = usize::from_str_radix(partition, 16).ok().filter(|found| *found < PARTITIONS)?;
         if rest == "generation" {
-            return Some(Named::Mark(partition));
+            return Some(KeyName::EpochRecord(partition));
         }
         if rest == INVALIDATED {
-            return Some(Named::Invalidated);
+            return Some(KeyName::Invalidated);
         }
-        let (generation, key) = rest.split_once(':')?;
-        let generation = read_generation(generation.as_bytes())?;
+        let (epoch, key) = rest.split_once(':')?;
+        let epoch = read_epoch(epoch.as_bytes())?;
         if key.starts_with("l:") {
-            return Some(Named::Lease);
+            return Some(KeyName::Lease);
         }
         if let Some(removed) = key.strip_prefix("r:") {
-            return read_key(removed).map(|(key, _)| Named::Removal(key));
+            return read_key(removed).map(|(key, _)| KeyName::Tombstone(key));
         }
         let labelled = key.split_once(':').and_then(|(label, key)| Some((read_label(label)?, key)));
-        let Some((label, key)) = labelled else { return read_key(key).map(|_| Named::Former) };
+        let Some((label, key)) = labelled else { return read_key(key).map(|_| KeyName::Former) };
         let (key, digest) = read_key(key)?;
-        Some(Named::Entry { partition, generation, label, key, digest })
+        Some(KeyName::Entry { partition, epoch, label, key, digest })
     }
 }
 
@@ -221,9 +221,9 @@ pub(in crate::redis) fn tag(partition: usize) -> String {
 }
 
 /// Parses an epoch: 16 hex digits, never all zero.
-pub(in crate::redis) fn read_generation(digits: &[u8]) -> Option<u64> {
+pub(in crate::redis) fn read_epoch(digits: &[u8]) -> Option<u64> {
     let digits = std::str::from_utf8(digits).ok().filter(|digits| digits.len() == 16)?;
-    u64::from_str_radix(digits, 16).ok().filter(|generation| *generation != 0)
+    u64::from_str_radix(digits, 16).ok().filter(|epoch| *epoch != 0)
 }
 
 /// The text of a key that is one printable MessagePack string in its shortest form.
@@ -265,12 +265,12 @@ mod tests {
     use super::*;
 
     fn named(key: &[u8]) -> String {
-        let name = Names::new("shop", "carts").entry(&belief(0xabc), &EncodedKey::new(key));
+        let name = KeyNames::new("shop", "carts").entry(&record(0xabc), &EncodedKey::new(key));
         name.split_once("}:0000000000000abc:0000000c:").unwrap().1.to_owned()
     }
 
-    fn belief(generation: u64) -> Belief {
-        Belief { generation, label: 12, others: vec![13], ..Belief::default() }
+    fn record(epoch: u64) -> EpochRecord {
+        EpochRecord { epoch, label: 12, others: vec![13], ..EpochRecord::default() }
     }
 
     #[test]
@@ -292,36 +292,36 @@ mod tests {
 
     #[test]
     fn parsed_names_equal_written_names() {
-        let names = Names::new("shop", "carts");
+        let names = KeyNames::new("shop", "carts");
         for key in [&b"\xa5alice"[..], b"\x2a", b"", b"\xa4a:{b", b"\xa2a\n", &[0xff; 200]] {
             let key = EncodedKey::new(key);
-            let name = names.entry(&belief(77), &key);
-            let (partition, digest) = (Names::partition(&key), key.digest());
+            let name = names.entry(&record(77), &key);
+            let (partition, digest) = (KeyNames::partition(&key), key.digest());
             let read = names.read(name.as_bytes());
             assert_eq!(
                 read,
-                Some(Named::Entry { partition, generation: 77, label: 12, key: Some(key), digest })
+                Some(KeyName::Entry { partition, epoch: 77, label: 12, key: Some(key), digest })
             );
         }
         let long = EncodedKey::new([7; 201]);
-        let (partition, digest) = (Names::partition(&long), long.digest());
-        let read = names.read(names.entry(&belief(77), &long).as_bytes());
-        assert_eq!(read, Some(Named::Entry { partition, generation: 77, label: 12, key: None, digest }));
-        assert_eq!(names.read(names.mark(63).as_bytes()), Some(Named::Mark(63)));
+        let (partition, digest) = (KeyNames::partition(&long), long.digest());
+        let read = names.read(names.entry(&record(77), &long).as_bytes());
+        assert_eq!(read, Some(KeyName::Entry { partition, epoch: 77, label: 12, key: None, digest }));
+        assert_eq!(names.read(names.record(63).as_bytes()), Some(KeyName::EpochRecord(63)));
         let [at, invalidated] = names.invalidated();
-        assert_eq!(names.read(invalidated.as_bytes()), Some(Named::Invalidated));
+        assert_eq!(names.read(invalidated.as_bytes()), Some(KeyName::Invalidated));
         assert_eq!(names.read(at.as_bytes()), None, "it changes with the other");
         let alice = EncodedKey::new(*b"\xa5alice");
-        let removal = names.removal(&names.entry(&belief(77), &alice));
+        let removal = names.tombstone(&names.entry(&record(77), &alice));
         assert!(removal.ends_with("}:000000000000004d:r:s:alice"), "{removal}");
-        assert_eq!(names.read(removal.as_bytes()), Some(Named::Removal(Some(alice.clone()))));
-        let place = names.place(&belief(77), &alice);
-        assert_eq!(names.removal(&place.name), names.removal(&place.others[0]), "one for all versions");
-        assert_eq!(names.lease(&place.name), names.lease(&place.others[0]));
-        let removal = names.removal(&names.entry(&belief(77), &long));
-        assert_eq!(names.read(removal.as_bytes()), Some(Named::Removal(None)));
+        assert_eq!(names.read(removal.as_bytes()), Some(KeyName::Tombstone(Some(alice.clone()))));
+        let entry = names.entry_names(&record(77), &alice);
+        assert_eq!(names.tombstone(&entry.name), names.tombstone(&entry.others[0]), "one for all versions");
+        assert_eq!(names.lease(&entry.name), names.lease(&entry.others[0]));
+        let removal = names.tombstone(&names.entry(&record(77), &long));
+        assert_eq!(names.read(removal.as_bytes()), Some(KeyName::Tombstone(None)));
         let former = "shop:carts:{00}:000000000000004d:s:alice";
-        assert_eq!(names.read(former.as_bytes()), Some(Named::Former));
+        assert_eq!(names.read(former.as_bytes()), Some(KeyName::Former));
         for foreign in ["shop:carts:", "shop:cart:{00}:generation", "shop:carts:{40}:generation", "x"] {
             assert_eq!(names.read(foreign.as_bytes()), None, "{foreign}");
         }
@@ -329,8 +329,8 @@ mod tests {
 
     #[test]
     fn no_namespace_is_a_prefix_of_another() {
-        let (one, other) = (Names::new("a", "b:c"), Names::new("a:b", "c"));
+        let (one, other) = (KeyNames::new("a", "b:c"), KeyNames::new("a:b", "c"));
         assert_eq!((one.prefix(), other.prefix()), ("a:b%3Ac:", "a%3Ab:c:"));
-        assert_eq!(Names::new("*", "[x]").prefix(), "%2A:%5Bx%5D:");
+        assert_eq!(KeyNames::new("*", "[x]").prefix(), "%2A:%5Bx%5D:");
     }
 }

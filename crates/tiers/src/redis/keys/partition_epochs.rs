@@ -27,9 +27,9 @@ use parking_lot::RwLock;
 use redis::aio::MultiplexedConnection;
 use redis::{Cmd, Pipeline, RedisResult, Value};
 
-use crate::redis::keys::names::{Names, PARTITIONS, read_generation};
-use crate::redis::topology::Fleet;
-use crate::redis::topology::router::{Order, Redirection};
+use crate::redis::keys::names::{KeyNames, PARTITIONS, read_epoch};
+use crate::redis::topology::Topology;
+use crate::redis::topology::router::{Redirection, RoutedCmd};
 
 /// A version that no node used for this many days is dropped from the list.
 const UNUSED_DAYS: u64 = 30;
@@ -38,13 +38,13 @@ const UNUSED_DAYS: u64 = 30;
 /// version, a label for it, the days that versions stay listed, and the lifetime of ephemeral keys in
 /// milliseconds or nothing. Returns the record.
 const REGISTER: &str = "\
-    local mark = redis.pcall('GET', KEYS[1]) \
-    if type(mark) ~= 'string' or not mark:match('^%x%x%x%x%x%x%x%x%x%x%x%x%x%x%x%x') then mark = ARGV[1] end \
-    local today, listed, known = math.floor(redis.call('TIME')[1] / 86400), {mark:sub(1, 16)}, false \
+    local record = redis.pcall('GET', KEYS[1]) \
+    if type(record) ~= 'string' or not record:match('^%x%x%x%x%x%x%x%x%x%x%x%x%x%x%x%x') then record = ARGV[1] end \
+    local today, listed, known = math.floor(redis.call('TIME')[1] / 86400), {record:sub(1, 16)}, false \
     local function list(version, label, day) \
         listed[#listed + 1] = ' ' .. version .. '@' .. label .. '@' .. string.format('%d', day) \
     end \
-    for version, label, day in mark:sub(17):gmatch(' (%x+)@(%x+)@(%d+)') do \
+    for version, label, day in record:sub(17):gmatch(' (%x+)@(%x+)@(%d+)') do \
         if version == ARGV[2] then \
             known = true \
             list(version, label, today) \
@@ -53,16 +53,16 @@ const REGISTER: &str = "\
         end \
     end \
     if not known then list(ARGV[2], ARGV[3], today) end \
-    mark = table.concat(listed) \
-    if ARGV[5] == '' then redis.call('SET', KEYS[1], mark) \
-    else redis.call('SET', KEYS[1], mark, 'PX', ARGV[5]) end \
-    return mark";
+    record = table.concat(listed) \
+    if ARGV[5] == '' then redis.call('SET', KEYS[1], record) \
+    else redis.call('SET', KEYS[1], record, 'PX', ARGV[5]) end \
+    return record";
 
 /// A node's cached copy of one epoch record.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(in crate::redis) struct Belief {
+pub(in crate::redis) struct EpochRecord {
     /// Part of the names of all entries; zero if unknown.
-    pub(in crate::redis) generation: u64,
+    pub(in crate::redis) epoch: u64,
     /// Part of the names of the entries of this version.
     pub(in crate::redis) label: u32,
     /// The labels of the other versions in use.
@@ -71,10 +71,10 @@ pub(in crate::redis) struct Belief {
     pub(in crate::redis) day: u64,
 }
 
-impl Belief {
+impl EpochRecord {
     /// Whether both give the same key names.
     pub(in crate::redis) fn agrees_with(&self, other: &Self) -> bool {
-        (self.generation, self.label, &self.others) == (other.generation, other.label, &other.others)
+        (self.epoch, self.label, &self.others) == (other.epoch, other.label, &other.others)
     }
 
     /// Whether a listed version has this label.
@@ -83,63 +83,65 @@ impl Belief {
     }
 
     /// Parses a record; `None` if it does not list `version`.
-    fn read(mark: &[u8], version: u64) -> Option<Self> {
-        let mark = std::str::from_utf8(mark).ok()?;
-        let (generation, versions) = mark.split_once(' ')?;
-        let mut belief = Self { generation: read_generation(generation.as_bytes())?, ..Self::default() };
+    fn read(text: &[u8], version: u64) -> Option<Self> {
+        let text = std::str::from_utf8(text).ok()?;
+        let (epoch, versions) = text.split_once(' ')?;
+        let mut record = Self { epoch: read_epoch(epoch.as_bytes())?, ..Self::default() };
         for listed in versions.split(' ') {
             let mut parts = listed.split('@');
             let of = u64::from_str_radix(parts.next()?, 16).ok()?;
             let label = u32::from_str_radix(parts.next()?, 16).ok()?;
             let day = parts.next()?.parse().ok()?;
             match of == version {
-                true => (belief.label, belief.day) = (label, day),
-                false => belief.others.push(label),
+                true => (record.label, record.day) = (label, day),
+                false => record.others.push(label),
             }
         }
-        belief.others.sort_unstable();
-        (belief.label != 0).then_some(belief)
+        record.others.sort_unstable();
+        (record.label != 0).then_some(record)
     }
 }
 
 /// The cached epoch records of all partitions.
 #[derive(Debug)]
 pub(in crate::redis) struct PartitionEpochs {
-    believed: [RwLock<Arc<Belief>>; PARTITIONS],
+    cached: [RwLock<Arc<EpochRecord>>; PARTITIONS],
     /// The version of this program.
     version: u64,
     /// The lifetime of ephemeral keys: a record expires after it unless renewed.
-    tenancy: Option<Duration>,
+    ephemeral_ttl: Option<Duration>,
 }
 
 impl PartitionEpochs {
-    pub(in crate::redis) fn new(version: u64, tenancy: Option<Duration>) -> Self {
-        Self { believed: std::array::from_fn(|_| RwLock::default()), version, tenancy }
+    pub(in crate::redis) fn new(version: u64, ephemeral_ttl: Option<Duration>) -> Self {
+        Self { cached: std::array::from_fn(|_| RwLock::default()), version, ephemeral_ttl }
     }
 
     /// The lifetime of ephemeral keys in milliseconds, at least 1, since Redis rejects zero.
-    pub(in crate::redis) fn tenancy_millis(&self) -> Option<u64> {
-        self.tenancy.map(|tenancy| u64::try_from(tenancy.as_millis()).unwrap_or(u64::MAX).clamp(1, 1 << 53))
+    pub(in crate::redis) fn ephemeral_ttl_millis(&self) -> Option<u64> {
+        self.ephemeral_ttl.map(|ephemeral_ttl| {
+            u64::try_from(ephemeral_ttl.as_millis()).unwrap_or(u64::MAX).clamp(1, 1 << 53)
+        })
     }
 
-    pub(in crate::redis) fn belief(&self, partition: usize) -> Arc<Belief> {
-        Arc::clone(&self.believed[partition % PARTITIONS].read())
+    pub(in crate::redis) fn record(&self, partition: usize) -> Arc<EpochRecord> {
+        Arc::clone(&self.cached[partition % PARTITIONS].read())
     }
 
-    pub(in crate::redis) fn generation(&self, partition: usize) -> u64 {
-        self.believed[partition % PARTITIONS].read().generation
+    pub(in crate::redis) fn epoch(&self, partition: usize) -> u64 {
+        self.cached[partition % PARTITIONS].read().epoch
     }
 
-    pub(in crate::redis) fn set(&self, partition: usize, belief: Belief) {
-        *self.believed[partition % PARTITIONS].write() = Arc::new(belief);
+    pub(in crate::redis) fn set(&self, partition: usize, record: EpochRecord) {
+        *self.cached[partition % PARTITIONS].write() = Arc::new(record);
     }
 
     /// Parses a record, alone or as a list of one; `None` if it is malformed or does not list this version.
-    pub(in crate::redis) fn read(&self, mark: &Value) -> Option<Belief> {
-        match mark {
-            Value::BulkString(mark) => Belief::read(mark, self.version),
-            Value::Array(marks) => match &marks[..] {
-                [Value::BulkString(mark)] => Belief::read(mark, self.version),
+    pub(in crate::redis) fn read(&self, record: &Value) -> Option<EpochRecord> {
+        match record {
+            Value::BulkString(record) => EpochRecord::read(record, self.version),
+            Value::Array(records) => match &records[..] {
+                [Value::BulkString(record)] => EpochRecord::read(record, self.version),
                 _ => None,
             },
             _ => None,
@@ -147,11 +149,11 @@ impl PartitionEpochs {
     }
 
     /// The command that lists this version in a record, and creates the record if it is missing.
-    fn registering(&self, names: &Names, partition: usize) -> Cmd {
+    fn register_command(&self, names: &KeyNames, partition: usize) -> Cmd {
         let mut cmd = redis::cmd("EVAL");
-        cmd.arg(REGISTER).arg(1).arg(names.mark(partition)).arg(fresh());
-        cmd.arg(format!("{:016x}", self.version)).arg(fresh_label()).arg(UNUSED_DAYS);
-        match self.tenancy_millis() {
+        cmd.arg(REGISTER).arg(1).arg(names.record(partition)).arg(random_epoch());
+        cmd.arg(format!("{:016x}", self.version)).arg(random_label()).arg(UNUSED_DAYS);
+        match self.ephemeral_ttl_millis() {
             Some(millis) => cmd.arg(millis),
             None => cmd.arg(""),
         };
@@ -163,7 +165,7 @@ impl PartitionEpochs {
     /// ones are read when they are needed.
     pub(in crate::redis) async fn load(
         &self,
-        names: &Names,
+        names: &KeyNames,
         now: Option<Time>,
         connection: &mut MultiplexedConnection,
     ) -> RedisResult<()> {
@@ -172,16 +174,16 @@ impl PartitionEpochs {
             question.add_command(get(names, partition));
         }
         let (today, mut unlisted) = (days(now), Vec::new());
-        for (partition, answer) in exchange(connection, &question).await?.into_iter().enumerate() {
+        for (partition, answer) in send_pipeline(connection, &question).await?.into_iter().enumerate() {
             match (self.read(&answer), answer) {
-                (Some(belief), _) => {
-                    if belief.day < today {
+                (Some(record), _) => {
+                    if record.day < today {
                         unlisted.push(partition);
                     }
-                    self.set(partition, belief);
+                    self.set(partition, record);
                 }
                 (None, Value::Array(_)) => unlisted.push(partition),
-                (None, other) => but_redirections(other)?,
+                (None, other) => error_unless_redirected(other)?,
             }
         }
         if unlisted.is_empty() {
@@ -189,13 +191,13 @@ impl PartitionEpochs {
         }
         let mut pipe = Pipeline::new();
         for partition in &unlisted {
-            pipe.add_command(self.registering(names, *partition));
+            pipe.add_command(self.register_command(names, *partition));
         }
-        for (partition, answer) in unlisted.iter().zip(exchange(connection, &pipe).await?) {
+        for (partition, answer) in unlisted.iter().zip(send_pipeline(connection, &pipe).await?) {
             match self.read(&answer) {
-                Some(belief) => self.set(*partition, belief),
+                Some(record) => self.set(*partition, record),
                 // Out of memory, for example. Without a record every call would fail.
-                None if self.generation(*partition) == 0 => but_redirections(answer)?,
+                None if self.epoch(*partition) == 0 => error_unless_redirected(answer)?,
                 None => {}
             }
         }
@@ -206,10 +208,11 @@ impl PartitionEpochs {
     pub(in crate::redis) async fn register(
         &self,
         partition: usize,
-        names: &Names,
-        fleet: &Fleet,
+        names: &KeyNames,
+        topology: &Topology,
     ) -> Result<()> {
-        let answer = fleet.send(Order { partition, cmd: self.registering(names, partition) }).await?;
+        let answer =
+            topology.send(RoutedCmd { partition, cmd: self.register_command(names, partition) }).await?;
         self.set(partition, self.read(&answer).unwrap_or_default());
         Ok(())
     }
@@ -218,36 +221,41 @@ impl PartitionEpochs {
     pub(in crate::redis) async fn reread(
         &self,
         partition: usize,
-        names: &Names,
-        fleet: &Fleet,
+        names: &KeyNames,
+        topology: &Topology,
     ) -> Result<()> {
-        let mark = fleet.send(Order { partition, cmd: get(names, partition) }).await?;
-        match self.read(&mark) {
-            Some(belief) => self.set(partition, belief),
-            None => self.register(partition, names, fleet).await?,
+        let record = topology.send(RoutedCmd { partition, cmd: get(names, partition) }).await?;
+        match self.read(&record) {
+            Some(record) => self.set(partition, record),
+            None => self.register(partition, names, topology).await?,
         }
         Ok(())
     }
 
     /// Gives every partition a new epoch. The new records list only this version, since the others have no
     /// entries there.
-    pub(in crate::redis) async fn renew(&self, names: &Names, now: Time, fleet: &Fleet) -> Result<()> {
+    pub(in crate::redis) async fn renew(
+        &self,
+        names: &KeyNames,
+        now: Time,
+        topology: &Topology,
+    ) -> Result<()> {
         let day = days(Some(now));
         let drawn: Vec<_> = (0..PARTITIONS)
-            .map(|_| format!("{} {:016x}@{}@{day}", fresh(), self.version, fresh_label()))
+            .map(|_| format!("{} {:016x}@{}@{day}", random_epoch(), self.version, random_label()))
             .collect();
-        let orders = drawn.iter().enumerate().map(|(partition, mark)| {
+        let requests = drawn.iter().enumerate().map(|(partition, record)| {
             let mut cmd = redis::cmd("SET");
-            cmd.arg(names.mark(partition)).arg(mark);
-            if let Some(millis) = self.tenancy_millis() {
+            cmd.arg(names.record(partition)).arg(record);
+            if let Some(millis) = self.ephemeral_ttl_millis() {
                 cmd.arg("PX").arg(millis);
             }
-            Order { partition, cmd }
+            RoutedCmd { partition, cmd }
         });
-        let answers = fleet.exchange(orders.collect()).await;
+        let answers = topology.exchange(requests.collect()).await;
         answers.into_iter().try_for_each(|answer| answer.map(drop))?;
-        for (partition, mark) in drawn.iter().enumerate() {
-            self.set(partition, Belief::read(mark.as_bytes(), self.version).unwrap_or_default());
+        for (partition, record) in drawn.iter().enumerate() {
+            self.set(partition, EpochRecord::read(record.as_bytes(), self.version).unwrap_or_default());
         }
         Ok(())
     }
@@ -255,12 +263,12 @@ impl PartitionEpochs {
     /// Reads all records from the servers.
     pub(in crate::redis) async fn read_all(
         &self,
-        names: &Names,
-        fleet: &Fleet,
-    ) -> Result<Vec<Option<Belief>>> {
-        let orders = (0..PARTITIONS).map(|partition| Order { partition, cmd: get(names, partition) });
-        let answers = fleet.exchange(orders.collect()).await;
-        answers.into_iter().map(|answer| answer.map(|mark| self.read(&mark))).collect()
+        names: &KeyNames,
+        topology: &Topology,
+    ) -> Result<Vec<Option<EpochRecord>>> {
+        let requests = (0..PARTITIONS).map(|partition| RoutedCmd { partition, cmd: get(names, partition) });
+        let answers = topology.exchange(requests.collect()).await;
+        answers.into_iter().map(|answer| answer.map(|record| self.read(&record))).collect()
     }
 }
 
@@ -269,15 +277,15 @@ pub(in crate::redis) fn days(now: Option<Time>) -> u64 {
     now.map_or(0, |now| now.as_millis() / 86_400_000)
 }
 
-fn get(names: &Names, partition: usize) -> Cmd {
+fn get(names: &KeyNames, partition: usize) -> Cmd {
     // For a key of another type, MGET returns nil and GET an error.
     let mut cmd = redis::cmd("MGET");
-    cmd.arg(names.mark(partition));
+    cmd.arg(names.record(partition));
     cmd
 }
 
 /// The error in an answer, unless it is a cluster redirection.
-fn but_redirections(answer: Value) -> RedisResult<()> {
+fn error_unless_redirected(answer: Value) -> RedisResult<()> {
     match answer.extract_error() {
         Err(error) if Redirection::of(&error).is_none() => Err(error),
         _ => Ok(()),
@@ -285,7 +293,7 @@ fn but_redirections(answer: Value) -> RedisResult<()> {
 }
 
 /// Sends a pipeline in one round trip; each answer is a value or its own error.
-pub(in crate::redis) async fn exchange(
+pub(in crate::redis) async fn send_pipeline(
     connection: &mut MultiplexedConnection,
     pipe: &Pipeline,
 ) -> RedisResult<Vec<Value>> {
@@ -293,17 +301,17 @@ pub(in crate::redis) async fn exchange(
 }
 
 /// A new random epoch: 64 bits, in hex.
-fn fresh() -> String {
-    format!("{:016x}", chance().max(1))
+fn random_epoch() -> String {
+    format!("{:016x}", random().max(1))
 }
 
 /// A new random label: 32 bits, in hex.
-fn fresh_label() -> String {
-    format!("{:08x}", (chance() >> 32).max(1))
+fn random_label() -> String {
+    format!("{:08x}", (random() >> 32).max(1))
 }
 
 /// 64 random bits.
-pub(in crate::redis) fn chance() -> u64 {
+pub(in crate::redis) fn random() -> u64 {
     // The keys of the hasher come from the random source of the operating system.
     RandomState::new().hash_one(std::process::id())
 }
@@ -314,16 +322,16 @@ mod tests {
 
     #[test]
     fn record_is_parsed_only_for_a_listed_version() {
-        let mark = b"00000000000000ab 0000000000000007@0000beef@20786 0000000000000008@00000005@20780";
-        let belief = Belief::read(mark, 7).unwrap();
-        assert_eq!((belief.generation, belief.label, belief.day), (0xab, 0xbeef, 20786));
-        assert_eq!(belief.others, [5]);
-        assert!(belief.lists(5) && belief.lists(0xbeef) && !belief.lists(6));
-        assert_eq!(Belief::read(mark, 9), None, "it does not list this one");
+        let text = b"00000000000000ab 0000000000000007@0000beef@20786 0000000000000008@00000005@20780";
+        let record = EpochRecord::read(text, 7).unwrap();
+        assert_eq!((record.epoch, record.label, record.day), (0xab, 0xbeef, 20786));
+        assert_eq!(record.others, [5]);
+        assert!(record.lists(5) && record.lists(0xbeef) && !record.lists(6));
+        assert_eq!(EpochRecord::read(text, 9), None, "it does not list this one");
         for other in [&b"00000000000000ab"[..], b"", b"00000000000000ab x@y@z", b"ab 7@1@1"] {
-            assert_eq!(Belief::read(other, 7), None, "{other:?}");
+            assert_eq!(EpochRecord::read(other, 7), None, "{other:?}");
         }
-        let again = Belief { day: 1, ..belief.clone() };
-        assert!(belief.agrees_with(&again), "the day is no part of a name");
+        let again = EpochRecord { day: 1, ..record.clone() };
+        assert!(record.agrees_with(&again), "the day is no part of a name");
     }
 }

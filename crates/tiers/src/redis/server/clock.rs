@@ -47,14 +47,14 @@ impl Answer {
 
 impl ServerClock {
     /// Records the server's answer to a `TIME` that was sent at `asked`. Ignores a malformed answer.
-    pub(in crate::redis) fn heard(&self, asked: Instant, answer: Value) {
+    pub(in crate::redis) fn record(&self, asked: Instant, answer: Value) {
         let Ok((seconds, micros)) = <(u64, u64)>::from_redis_value(answer) else { return };
         let micros = seconds.saturating_mul(1_000_000).saturating_add(micros);
-        self.take(Answer { asked, answered: Instant::now(), micros });
+        self.keep_better(Answer { asked, answered: Instant::now(), micros });
     }
 
     /// Keeps `answer` if it is better than the known one.
-    fn take(&self, answer: Answer) {
+    fn keep_better(&self, answer: Answer) {
         let mut known = self.0.lock();
         let is_better = known.is_none_or(|known| {
             answer.is_as_exact_as(&known)
@@ -98,13 +98,13 @@ mod tests {
     fn server_clock_set_forward_or_back_is_followed() {
         let clock = ServerClock::default();
         assert_eq!(clock.now(), None);
-        clock.heard(Instant::now(), shows(1_000_000));
+        clock.record(Instant::now(), shows(1_000_000));
         assert!(near(&clock, 1_000_000));
         for seconds in [1_007_200, 992_800, 400_000_000, 1] {
-            clock.heard(Instant::now(), shows(seconds));
+            clock.record(Instant::now(), shows(seconds));
             assert!(near(&clock, seconds), "{seconds}");
         }
-        clock.heard(Instant::now(), Value::Nil);
+        clock.record(Instant::now(), Value::Nil);
         assert!(near(&clock, 1), "an answer that is none changes nothing");
     }
 
@@ -116,10 +116,10 @@ mod tests {
         let late = Duration::from_millis(1500);
         let answer = |asked, answered, seconds: u64| Answer { asked, answered, micros: seconds * 1_000_000 };
         let exact = answer(asked + late, asked + late, 1_000_000);
-        clock.take(exact);
-        clock.take(answer(asked, asked + late, 999_999));
+        clock.keep_better(exact);
+        clock.keep_better(answer(asked, asked + late, 999_999));
         assert_eq!(clock.0.lock().unwrap().micros, exact.micros);
-        clock.take(answer(asked, asked + late, 1_000_001));
+        clock.keep_better(answer(asked, asked + late, 1_000_001));
         assert_eq!(clock.0.lock().unwrap().micros, 1_000_001_000_000, "the server's clock was set meanwhile");
     }
 }

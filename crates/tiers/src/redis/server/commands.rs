@@ -9,15 +9,15 @@
 use redis::aio::MultiplexedConnection;
 use redis::{Cmd, Pipeline, RedisError, RedisResult};
 
-use crate::redis::keys::names::Names;
-use crate::redis::keys::partition_epochs::{chance, exchange};
+use crate::redis::keys::names::KeyNames;
+use crate::redis::keys::partition_epochs::{random, send_pipeline};
 
 /// The prefix of the error for a server that forbids a command.
-pub(in crate::redis) const LACKS: &str = "the server forbids";
+pub(in crate::redis) const FORBIDS: &str = "the server forbids";
 
 /// Commands with arguments that change nothing if `{absent}` does not exist and `{text}` is a string that is
 /// not a number. The first one creates that string, the last ones remove it.
-const TRIALS: &[&[&str]] = &[
+const PROBES: &[&[&str]] = &[
     &["SET", "{text}", "", "PX", "1000"],
     &["INCR", "{text}"],
     &["HSET", "{text}", "field", ""],
@@ -52,23 +52,23 @@ const TRIALS: &[&[&str]] = &[
 /// The error of the first command that the server forbids, by name. Temporary errors, such as full memory,
 /// are ignored here.
 pub(in crate::redis) async fn check(
-    names: &Names,
+    names: &KeyNames,
     connection: &mut MultiplexedConnection,
 ) -> RedisResult<()> {
     let mut pipe = Pipeline::new();
-    let keys = [names.trial("absent", 0), names.trial("text", chance())];
-    for trial in TRIALS {
-        pipe.add_command(command(trial, &keys));
+    let keys = [names.probe_key("absent", 0), names.probe_key("text", random())];
+    for probe in PROBES {
+        pipe.add_command(command(probe, &keys));
     }
-    for (trial, answer) in TRIALS.iter().zip(exchange(connection, &pipe).await?) {
-        answer.extract_error().map(drop).or_else(|error| permitted(trial[0], error))?;
+    for (probe, answer) in PROBES.iter().zip(send_pipeline(connection, &pipe).await?) {
+        answer.extract_error().map(drop).or_else(|error| permitted(probe[0], error))?;
     }
     Ok(())
 }
 
-fn command(trial: &[&str], [absent, text]: &[String; 2]) -> Cmd {
-    let mut cmd = redis::cmd(trial[0]);
-    for argument in &trial[1..] {
+fn command(probe: &[&str], [absent, text]: &[String; 2]) -> Cmd {
+    let mut cmd = redis::cmd(probe[0]);
+    for argument in &probe[1..] {
         match *argument {
             "{absent}" => cmd.arg(absent),
             "{text}" => cmd.arg(text),
@@ -84,26 +84,30 @@ fn permitted(command: &str, error: RedisError) -> RedisResult<()> {
 }
 
 /// The error of a command that the greeting needs; names the command if the server forbids it.
-pub(in crate::redis) fn needed(command: &str, error: RedisError) -> RedisError {
+pub(in crate::redis) fn name_forbidden(command: &str, error: RedisError) -> RedisError {
     if is_forbidden(&error) { named(command, &error) } else { error }
 }
 
 fn named(command: &str, error: &RedisError) -> RedisError {
-    (redis::ErrorKind::InvalidClientConfig, LACKS, format!("{LACKS} {command}, which Larder needs: {error}"))
+    (
+        redis::ErrorKind::InvalidClientConfig,
+        FORBIDS,
+        format!("{FORBIDS} {command}, which Larder needs: {error}"),
+    )
         .into()
 }
 
 /// The text of an error, for people.
-pub(in crate::redis) fn said(error: &RedisError) -> String {
+pub(in crate::redis) fn error_text(error: &RedisError) -> String {
     match error.detail() {
-        Some(detail) if detail.starts_with(LACKS) => detail.to_owned(),
+        Some(detail) if detail.starts_with(FORBIDS) => detail.to_owned(),
         _ => error.to_string(),
     }
 }
 
 /// Whether the error says that the server forbids a command, or one of its keys, permanently.
 pub(in crate::redis) fn is_forbidden(error: &RedisError) -> bool {
-    const SAID: [&str; 7] = [
+    const FORBIDDEN_TEXTS: [&str; 7] = [
         "unknown command",
         "unknown subcommand",
         "no permissions",
@@ -116,7 +120,7 @@ pub(in crate::redis) fn is_forbidden(error: &RedisError) -> bool {
         Some("NOPERM") => true,
         Some("ERR") => {
             let text = error.to_string().to_ascii_lowercase();
-            SAID.iter().any(|said| text.contains(said))
+            FORBIDDEN_TEXTS.iter().any(|known| text.contains(known))
         }
         _ => false,
     }
@@ -126,7 +130,7 @@ pub(in crate::redis) fn is_forbidden(error: &RedisError) -> bool {
 mod tests {
     use super::*;
 
-    fn told(code: &str, detail: &str) -> RedisError {
+    fn error(code: &str, detail: &str) -> RedisError {
         redis::make_extension_error(code.to_owned(), Some(detail.to_owned()))
     }
 
@@ -138,7 +142,7 @@ mod tests {
             ("ERR", "unknown command 'EVAL', with args beginning with: "),
             ("ERR", "This command is not allowed on this service"),
         ] {
-            assert!(is_forbidden(&told(code, detail)), "{code} {detail}");
+            assert!(is_forbidden(&error(code, detail)), "{code} {detail}");
         }
         for (code, detail) in [
             ("OOM", "command not allowed when used memory > 'maxmemory'."),
@@ -149,7 +153,7 @@ mod tests {
             ("ERR", "value is not an integer or out of range"),
             ("MOVED", "1 127.0.0.1:1"),
         ] {
-            assert!(!is_forbidden(&told(code, detail)), "{code} {detail}");
+            assert!(!is_forbidden(&error(code, detail)), "{code} {detail}");
         }
     }
 }

@@ -9,8 +9,8 @@ use redis::aio::MultiplexedConnection;
 use redis::{RedisResult, Value};
 
 use crate::redis::Inner;
-use crate::redis::keys::names::{Named, Names};
-use crate::redis::keys::partition_epochs::{PartitionEpochs, exchange};
+use crate::redis::keys::names::{KeyName, KeyNames};
+use crate::redis::keys::partition_epochs::{PartitionEpochs, send_pipeline};
 use crate::redis::pages::page;
 use crate::redis::topology::shard::Shard;
 
@@ -38,15 +38,15 @@ impl Inner {
         connection: &mut MultiplexedConnection,
     ) -> RedisResult<()> {
         // Set even if the survey fails, so that it is not repeated at once.
-        shard.with_counted(|counted| (counted.changed, counted.at) = (false, Some(Instant::now())));
-        let found = survey(&self.names, &self.marks, connection).await?;
+        shard.with_survey(|survey| (survey.changed, survey.at) = (false, Some(Instant::now())));
+        let found = survey(&self.names, &self.epochs, connection).await?;
         let info: String = redis::cmd("INFO").query_async(connection).await.unwrap_or_default();
-        shard.with_counted(|counted| {
-            counted.usage = found.usage;
+        shard.with_survey(|survey| {
+            survey.usage = found.usage;
             // Swept once: the keys of earlier builds stay for a while.
-            counted.orphans = found.orphans || found.former && !counted.former;
-            counted.former |= found.former;
-            counted.server = facts(&info).or(counted.server.take());
+            survey.orphans = found.orphans || found.former && !survey.former;
+            survey.former |= found.former;
+            survey.server = facts(&info).or(survey.server.take());
         });
         Ok(())
     }
@@ -55,8 +55,8 @@ impl Inner {
 /// Counts the entries if the database has up to 20,000 keys; otherwise estimates them from such a sample.
 /// Costs up to 23 round trips.
 async fn survey(
-    names: &Names,
-    marks: &PartitionEpochs,
+    names: &KeyNames,
+    epochs: &PartitionEpochs,
     connection: &mut MultiplexedConnection,
 ) -> RedisResult<Found> {
     let total: u64 = redis::cmd("DBSIZE").query_async(connection).await?;
@@ -66,15 +66,15 @@ async fn survey(
         let (next, keys) = page(connection, cursor, &pattern, SAMPLE_PAGE).await?;
         for key in keys {
             match names.read(&key) {
-                Some(Named::Entry { partition, generation, label, .. }) => {
-                    let belief = marks.belief(partition);
-                    let is_read = generation == belief.generation && belief.lists(label);
+                Some(KeyName::Entry { partition, epoch, label, .. }) => {
+                    let record = epochs.record(partition);
+                    let is_read = epoch == record.epoch && record.lists(label);
                     orphans |= !is_read;
-                    if is_read && label == belief.label {
+                    if is_read && label == record.label {
                         ours.insert(key);
                     }
                 }
-                Some(Named::Former) => former = true,
+                Some(KeyName::Former) => former = true,
                 _ => {}
             }
         }
@@ -102,7 +102,7 @@ async fn measure(keys: &[&Vec<u8>], connection: &mut MultiplexedConnection) -> R
     for key in keys {
         pipe.cmd("STRLEN").arg(*key);
     }
-    let lengths = exchange(connection, &pipe).await?.into_iter();
+    let lengths = send_pipeline(connection, &pipe).await?.into_iter();
     Ok(lengths.map(|len| if let Value::Int(len) = len { u64::try_from(len).unwrap_or(0) } else { 0 }).sum())
 }
 

@@ -16,10 +16,10 @@ use redis::{Cmd, Value};
 use crate::redis::Inner;
 use crate::redis::batch::{KEYS_MAX, chunk_len};
 use crate::redis::calls::{check_len, count};
-use crate::redis::keys::names::{Names, Place};
-use crate::redis::keys::partition_epochs::chance;
-use crate::redis::request::{Whole, frame};
-use crate::redis::topology::router::Order;
+use crate::redis::keys::names::{EntryNames, KeyNames};
+use crate::redis::keys::partition_epochs::random;
+use crate::redis::request::{FrameArg, frame};
+use crate::redis::topology::router::RoutedCmd;
 
 /// Offset of the head checksum in a frame; it differs between different frames.
 const IDENTITY_AT: usize = FIXED_LEN - 8;
@@ -33,10 +33,10 @@ const IDENTITY_AT: usize = FIXED_LEN - 8;
 /// changed, and 2 if a program version is in use that the caller does not know.
 const PUT_IF_UNCHANGED: &str = "\
     local function text(answer) return type(answer) == 'string' and answer or '' end \
-    local mark, known, is_listed = text(redis.pcall('GET', KEYS[3])), {}, false \
-    if mark:sub(1, 16) ~= ARGV[1] then return 0 end \
+    local record, known, is_listed = text(redis.pcall('GET', KEYS[3])), {}, false \
+    if record:sub(1, 16) ~= ARGV[1] then return 0 end \
     for label in ARGV[2]:gmatch('%x+') do known[label] = true end \
-    for label in mark:sub(17):gmatch('@(%x+)@') do \
+    for label in record:sub(17):gmatch('@(%x+)@') do \
         if label == ARGV[2]:sub(1, 8) then is_listed = true \
         elseif ARGV[6] and not known[label] then return 2 end \
     end \
@@ -64,25 +64,25 @@ impl Inner {
     /// between the two sees an entry that is about to go, with a version that no longer matches.
     ///
     /// Not a script: with a script, the server would notify this node of its own change.
-    pub(in crate::redis) fn unlink(&self, place: &Place) -> Vec<Cmd> {
-        self.removing("UNLINK", place)
+    pub(in crate::redis) fn unlink(&self, entry: &EntryNames) -> Vec<Cmd> {
+        self.removal_commands("UNLINK", entry)
     }
 
-    fn removing(&self, command: &str, place: &Place) -> Vec<Cmd> {
-        let mut commands = match place.others.is_empty() {
-            true => vec![self.note_removal(place)],
-            false => self.unlink_others(place),
+    fn removal_commands(&self, command: &str, entry: &EntryNames) -> Vec<Cmd> {
+        let mut commands = match entry.others.is_empty() {
+            true => vec![self.write_tombstone(entry)],
+            false => self.unlink_others(entry),
         };
         let mut remove = redis::cmd(command);
-        remove.arg(&place.name);
+        remove.arg(&entry.name);
         commands.push(remove);
         commands
     }
 
-    fn note_removal(&self, place: &Place) -> Cmd {
+    fn write_tombstone(&self, entry: &EntryNames) -> Cmd {
         let mut note = redis::cmd("SET");
-        note.arg(self.names.removal(&place.name))
-            .arg(&self.removals.next().to_le_bytes()[..])
+        note.arg(self.names.tombstone(&entry.name))
+            .arg(&self.tombstones.next().to_le_bytes()[..])
             .arg("PX")
             .arg(removal_life());
         note
@@ -90,44 +90,44 @@ impl Inner {
 
     /// The commands that remove the entries of other program versions, and prevent them from storing values
     /// that they are loading now. Empty if there are no other versions.
-    pub(in crate::redis) fn unlink_others(&self, place: &Place) -> Vec<Cmd> {
-        if place.others.is_empty() {
+    pub(in crate::redis) fn unlink_others(&self, entry: &EntryNames) -> Vec<Cmd> {
+        if entry.others.is_empty() {
             return Vec::new();
         }
         let mut unlink = redis::cmd("UNLINK");
-        unlink.arg(&place.others);
-        vec![self.note_removal(place), unlink]
+        unlink.arg(&entry.others);
+        vec![self.write_tombstone(entry), unlink]
     }
 
     pub(in crate::redis) async fn remove(&self, key: &EncodedKey) -> Result<bool> {
-        let answer = self.some(key, |place| self.unlink(place)).await?;
-        Ok(self.shrunk(key, count(&answer)))
+        let answer = self.send_all_for_key(key, |entry| self.unlink(entry)).await?;
+        Ok(self.subtract_removed(key, count(&answer)))
     }
 
     /// The origin of the removal that is part of the version of `found`.
     pub(in crate::redis) fn last_removal(
         &self,
         key: &EncodedKey,
-        (found, stamp): &VersionedFrame,
+        (found, version): &VersionedFrame,
     ) -> LastRemoval {
-        let Some(stamp) = stamp else { return LastRemoval::None };
-        let generation = self.marks.generation(Names::partition(key));
-        match stamp.get() ^ generation ^ entry_word(found.as_ref()) {
+        let Some(version) = version else { return LastRemoval::None };
+        let epoch = self.epochs.epoch(KeyNames::partition(key));
+        match version.get() ^ epoch ^ entry_word(found.as_ref()) {
             0 => LastRemoval::None,
-            removal if self.removals.made(removal) => LastRemoval::Own,
+            removal if self.tombstones.is_own(removal) => LastRemoval::Own,
             _ => LastRemoval::Other,
         }
     }
 
     pub(in crate::redis) async fn take(&self, key: &EncodedKey) -> Result<Option<Bytes>> {
-        let taken = frame(self.some(key, |place| self.removing("GETDEL", place)).await?);
-        self.shrunk(key, i64::from(taken.is_some()));
+        let taken = frame(self.send_all_for_key(key, |entry| self.removal_commands("GETDEL", entry)).await?);
+        self.subtract_removed(key, i64::from(taken.is_some()));
         Ok(taken)
     }
 
     pub(in crate::redis) async fn get_versioned(&self, key: &EncodedKey) -> Result<VersionedFrame> {
-        let (found, removal, generation) = self.get_with_removal(key).await?;
-        Ok(stamped(found, &removal, generation))
+        let (found, removal, epoch) = self.get_with_tombstone(key).await?;
+        Ok(versioned(found, &removal, epoch))
     }
 
     /// Reads tombstones before entries: a change in between yields a version that no write matches.
@@ -135,33 +135,34 @@ impl Inner {
         &self,
         keys: &[EncodedKey],
     ) -> Vec<Result<VersionedFrame>> {
-        let removal = |_, place: &Place| {
+        let removal = |_, entry: &EntryNames| {
             let mut cmd = redis::cmd("GET");
-            cmd.arg(self.names.removal(&place.name));
+            cmd.arg(self.names.tombstone(&entry.name));
             vec![cmd]
         };
         let mut found = Vec::with_capacity(keys.len());
         for keys in keys.chunks(KEYS_MAX) {
             let keys: Vec<_> = keys.iter().collect();
-            let answers = self.many(&keys, true, Some(&removal)).await.into_iter();
+            let answers = self.send_for_keys(&keys, true, Some(&removal)).await.into_iter();
             found.extend(answers.map(|answer| {
-                answer.map(|answer| stamped(frame(answer.value), &answer.command, answer.generation))
+                answer.map(|answer| versioned(frame(answer.value), &answer.command, answer.epoch))
             }));
         }
         found
     }
 
     pub(in crate::redis) async fn put_if_unchanged(&self, key: &EncodedKey, frame: &Frame) -> Result<bool> {
-        let partition = Names::partition(key);
+        let partition = KeyNames::partition(key);
         for _ in 0..ATTEMPTS {
-            let answer = self.fleet.send(self.putting(key, frame)?).await?;
-            self.changed(key);
+            let answer = self.topology.send(self.put_command(key, frame)?).await?;
+            self.mark_changed(key);
             if count(&answer) != UNKNOWN_VERSION {
                 return Ok(count(&answer) == 1);
             }
-            self.marks.reread(partition, &self.names, &self.fleet).await?;
+            self.epochs.reread(partition, &self.names, &self.topology).await?;
         }
-        Err(Error::new(ErrorKind::Unavailable, "other versions begin to use the cache again and again"))
+        let message = format!("another program version registered during each of {ATTEMPTS} attempts");
+        Err(Error::new(ErrorKind::Unavailable, message))
     }
 
     pub(in crate::redis) async fn put_many_if_unchanged(
@@ -173,13 +174,13 @@ impl Inner {
         while !rest.is_empty() {
             let (chunk, later) = rest.split_at(chunk_len(rest));
             rest = later;
-            match chunk.iter().map(|(key, frame)| self.putting(key, frame)).collect() {
-                Ok(orders) => {
-                    let answers = self.fleet.exchange(orders).await.into_iter().zip(chunk);
+            match chunk.iter().map(|(key, frame)| self.put_command(key, frame)).collect() {
+                Ok(requests) => {
+                    let answers = self.topology.exchange(requests).await.into_iter().zip(chunk);
                     for (answer, (key, frame)) in answers {
-                        self.changed(key);
+                        self.mark_changed(key);
                         stored.push(match answer.map(|answer| count(&answer)) {
-                            Ok(UNKNOWN_VERSION) => self.put_after_all(key, frame).await,
+                            Ok(UNKNOWN_VERSION) => self.retry_put(key, frame).await,
                             answer => answer.map(|count| count == 1),
                         });
                     }
@@ -195,38 +196,41 @@ impl Inner {
         stored
     }
 
-    fn putting(&self, key: &EncodedKey, frame: &Frame) -> Result<Order> {
+    fn put_command(&self, key: &EncodedKey, frame: &Frame) -> Result<RoutedCmd> {
         check_len(frame)?;
         let Some(base) = key.base() else {
-            return Err(Error::new(ErrorKind::Unsupported, "the key is based on nothing"));
+            return Err(Error::new(
+                ErrorKind::Unsupported,
+                "a conditional write needs the version to compare with",
+            ));
         };
-        let partition = Names::partition(key);
-        let belief = self.marks.belief(partition);
-        let mut place = self.names.place(&belief, key);
+        let partition = KeyNames::partition(key);
+        let record = self.epochs.record(partition);
+        let mut entry = self.names.entry_names(&record, key);
         if !key.replaces() {
-            place.others.clear();
+            entry.others.clear();
         }
-        let identity = base.get() ^ belief.generation;
-        let mut labels = format!("{:08x}", belief.label);
-        belief.others.iter().for_each(|label| labels += &format!(" {label:08x}"));
+        let identity = base.get() ^ record.epoch;
+        let mut labels = format!("{:08x}", record.label);
+        record.others.iter().for_each(|label| labels += &format!(" {label:08x}"));
         let mut cmd = redis::cmd("EVAL");
-        cmd.arg(PUT_IF_UNCHANGED).arg(3 + place.others.len());
-        cmd.arg(&place.name).arg(self.names.removal(&place.name)).arg(self.names.mark(partition));
-        cmd.arg(&place.others).arg(format!("{:016x}", belief.generation)).arg(labels);
-        cmd.arg(&identity.to_le_bytes()[..]).arg(Whole(frame));
+        cmd.arg(PUT_IF_UNCHANGED).arg(3 + entry.others.len());
+        cmd.arg(&entry.name).arg(self.names.tombstone(&entry.name)).arg(self.names.record(partition));
+        cmd.arg(&entry.others).arg(format!("{:016x}", record.epoch)).arg(labels);
+        cmd.arg(&identity.to_le_bytes()[..]).arg(FrameArg(frame));
         match self.millis_left(frame.head()) {
             Some(millis) => cmd.arg(millis),
             None => cmd.arg(""),
         };
         if key.replaces() {
-            cmd.arg(&self.removals.next().to_le_bytes()[..]).arg(removal_life());
+            cmd.arg(&self.tombstones.next().to_le_bytes()[..]).arg(removal_life());
         }
-        Ok(Order { partition, cmd })
+        Ok(RoutedCmd { partition, cmd })
     }
 
     /// Retries after rereading the epoch record.
-    async fn put_after_all(&self, key: &EncodedKey, frame: &Frame) -> Result<bool> {
-        self.marks.reread(Names::partition(key), &self.names, &self.fleet).await?;
+    async fn retry_put(&self, key: &EncodedKey, frame: &Frame) -> Result<bool> {
+        self.epochs.reread(KeyNames::partition(key), &self.names, &self.topology).await?;
         self.put_if_unchanged(key, frame).await
     }
 }
@@ -237,13 +241,13 @@ fn removal_life() -> u64 {
 }
 
 /// The frame with the version computed from it.
-fn stamped(found: Option<Bytes>, removal: &Value, generation: u64) -> VersionedFrame {
+fn versioned(found: Option<Bytes>, removal: &Value, epoch: u64) -> VersionedFrame {
     let removal = match removal {
-        Value::BulkString(chance) => word(chance),
+        Value::BulkString(random) => word(random),
         _ => 0,
     };
-    let stamp = EntryVersion::new(entry_word(found.as_ref()) ^ removal ^ generation);
-    (found, stamp)
+    let version = EntryVersion::new(entry_word(found.as_ref()) ^ removal ^ epoch);
+    (found, version)
 }
 
 /// The part of a version that comes from the entry.
@@ -257,25 +261,25 @@ fn word(bytes: &[u8]) -> u64 {
 }
 
 /// The tombstone values of one tier. They are unique, and the tier recognises its own.
-pub(in crate::redis) struct Removals {
+pub(in crate::redis) struct Tombstones {
     /// The upper half of each value, chosen at random.
     tier: u32,
     /// The lower half.
     count: AtomicU32,
 }
 
-impl Removals {
+impl Tombstones {
     pub(in crate::redis) fn new() -> Self {
-        let chance = chance();
+        let random = random();
         // Never zero, which means no removal.
-        Self { tier: (chance >> 32) as u32 | 1, count: AtomicU32::new(chance as u32) }
+        Self { tier: (random >> 32) as u32 | 1, count: AtomicU32::new(random as u32) }
     }
 
     fn next(&self) -> u64 {
         u64::from(self.tier) << 32 | u64::from(self.count.fetch_add(1, Ordering::Relaxed))
     }
 
-    fn made(&self, removal: u64) -> bool {
+    fn is_own(&self, removal: u64) -> bool {
         (removal >> 32) as u32 == self.tier
     }
 }

@@ -12,7 +12,7 @@ use larder_core::{Error, ErrorKind, Result};
 use redis::FromRedisValue;
 
 use crate::redis::RedisTier;
-use crate::redis::topology::router::Order;
+use crate::redis::topology::router::RoutedCmd;
 
 /// The number of invalidations kept; beyond it, the oldest `FOLDED` ones are merged into one.
 const KEPT_MAX: usize = 16_384;
@@ -94,7 +94,7 @@ impl RedisTier {
         script.arg(EXCHANGE).arg(2).arg(&self.inner.names.invalidated());
         script.arg(known.heard.min(STAMP_MAX)).arg(known.count.min(STAMP_MAX));
         script.arg(KEPT_MAX).arg(FOLDED);
-        match self.inner.marks.tenancy_millis() {
+        match self.inner.epochs.ephemeral_ttl_millis() {
             Some(millis) => script.arg(millis),
             None => script.arg(""),
         };
@@ -102,8 +102,8 @@ impl RedisTier {
             let Some(member) = member(invalidation) else { continue };
             script.arg(member).arg(at.as_millis());
         }
-        let answer = self.inner.fleet.send(Order { partition: 0, cmd: script }).await?;
-        let rows: Vec<(Vec<u8>, String, String)> = Vec::from_redis_value(answer).map_err(unexpected)?;
+        let answer = self.inner.topology.send(RoutedCmd { partition: 0, cmd: script }).await?;
+        let rows: Vec<(Vec<u8>, String, String)> = Vec::from_redis_value(answer).map_err(invalid_reply)?;
         rows.into_iter().map(|(member, stamp, at)| read(member, &stamp, &at)).collect()
     }
 }
@@ -120,7 +120,7 @@ fn member(invalidation: &Invalidation) -> Option<Vec<u8>> {
 
 /// Parses an invalidation. An unknown member counts as a clear, since it may have meant anything.
 fn read(member: Vec<u8>, stamp: &str, at: &str) -> Result<InvalidationRecord> {
-    let stamp = stamp.parse::<f64>().map_err(unexpected)?;
+    let stamp = stamp.parse::<f64>().map_err(invalid_reply)?;
     let at = Time::from_millis(at.parse().unwrap_or(0));
     let invalidation = match member.split_first() {
         Some((&ALL, [])) => Invalidation::All,
@@ -132,6 +132,6 @@ fn read(member: Vec<u8>, stamp: &str, at: &str) -> Result<InvalidationRecord> {
     Ok(InvalidationRecord { invalidation, stamp: stamp.clamp(0.0, STAMP_MAX as f64) as u64, at })
 }
 
-fn unexpected(error: impl std::fmt::Display) -> Error {
-    Error::new(ErrorKind::Io, format!("an answer of Redis is none to a script: {error}"))
+fn invalid_reply(error: impl std::fmt::Display) -> Error {
+    Error::new(ErrorKind::Io, format!("cannot parse the reply of Redis to a script: {error}"))
 }

@@ -9,9 +9,9 @@ use larder_core::{Error, ErrorKind, Result};
 use redis::Value;
 
 use crate::redis::Inner;
-use crate::redis::keys::names::Names;
-use crate::redis::shared::lease_renewal::{LIFE, millis};
-use crate::redis::topology::router::Order;
+use crate::redis::keys::names::KeyNames;
+use crate::redis::shared::lease_renewal::{LEASE_TTL, millis};
+use crate::redis::topology::router::RoutedCmd;
 
 /// Takes a numbered lease. Keys: lease, counter, entry. Arguments: the duration of the lease in milliseconds
 /// and, for ephemeral keys, the lifetime of the counter. Returns the lease number, zero if another node holds
@@ -25,7 +25,7 @@ const TAKE: &str = "\
     return {number, present}";
 
 /// Releases a lease if it still has this number.
-const GIVE_UP: &str = "\
+const RELEASE: &str = "\
     if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end return 0";
 
 impl Inner {
@@ -34,7 +34,7 @@ impl Inner {
         key: &EncodedKey,
         span: Duration,
     ) -> Result<Option<LoadLease>> {
-        self.taken((key, span), self.fleet.send(self.taking(key, span)).await?)
+        self.read_lease((key, span), self.topology.send(self.take_lease_command(key, span)).await?)
     }
 
     pub(in crate::redis) async fn lease_loads(
@@ -42,52 +42,52 @@ impl Inner {
         keys: &[EncodedKey],
         span: Duration,
     ) -> Vec<Result<Option<LoadLease>>> {
-        let orders = keys.iter().map(|key| self.taking(key, span)).collect();
-        let answers = self.fleet.exchange(orders).await.into_iter().zip(keys);
-        answers.map(|(answer, key)| self.taken((key, span), answer?)).collect()
+        let requests = keys.iter().map(|key| self.take_lease_command(key, span)).collect();
+        let answers = self.topology.exchange(requests).await.into_iter().zip(keys);
+        answers.map(|(answer, key)| self.read_lease((key, span), answer?)).collect()
     }
 
-    fn taking(&self, key: &EncodedKey, span: Duration) -> Order {
-        let partition = Names::partition(key);
-        let name = self.names.entry(&self.marks.belief(partition), key);
+    fn take_lease_command(&self, key: &EncodedKey, span: Duration) -> RoutedCmd {
+        let partition = KeyNames::partition(key);
+        let name = self.names.entry(&self.epochs.record(partition), key);
         let mut cmd = redis::cmd("EVAL");
         cmd.arg(TAKE).arg(3).arg(self.names.lease(&name)).arg(self.names.leases(partition)).arg(&name);
-        cmd.arg(self.kept_for(Some(millis(span.min(LIFE)))));
-        if let Some(tenancy) = self.marks.tenancy_millis() {
-            cmd.arg(tenancy);
+        cmd.arg(self.ttl_millis(Some(millis(span.min(LEASE_TTL)))));
+        if let Some(ephemeral_ttl) = self.epochs.ephemeral_ttl_millis() {
+            cmd.arg(ephemeral_ttl);
         }
-        Order { partition, cmd }
+        RoutedCmd { partition, cmd }
     }
 
     /// Reads the answer of the script; a lease that was taken is renewed from now on.
-    fn taken(&self, (key, span): (&EncodedKey, Duration), answer: Value) -> Result<Option<LoadLease>> {
-        let Value::Array(parts) = answer else { return Err(unexpected()) };
-        let [Value::Int(number), Value::Int(present)] = parts[..] else { return Err(unexpected()) };
+    fn read_lease(&self, (key, span): (&EncodedKey, Duration), answer: Value) -> Result<Option<LoadLease>> {
+        let Value::Array(parts) = answer else { return Err(invalid_reply()) };
+        let [Value::Int(number), Value::Int(present)] = parts[..] else { return Err(invalid_reply()) };
         let number = u64::try_from(number).unwrap_or(0);
         if number > 0 {
-            let partition = Names::partition(key);
-            let name = self.names.entry(&self.marks.belief(partition), key);
-            self.held.take((partition, number), self.names.lease(&name), span);
+            let partition = KeyNames::partition(key);
+            let name = self.names.entry(&self.epochs.record(partition), key);
+            self.held_leases.add((partition, number), self.names.lease(&name), span);
         }
         Ok((number > 0).then_some(LoadLease { number, present: present > 0 }))
     }
 
     /// Releases leases. A lease whose release is lost expires by itself.
     pub(in crate::redis) async fn release_loads(self: Arc<Self>, leases: Vec<(EncodedKey, u64)>) {
-        let orders = leases.iter().map(|(key, number)| {
-            let partition = Names::partition(key);
-            self.held.give_up(partition, *number);
-            let name = self.names.entry(&self.marks.belief(partition), key);
+        let requests = leases.iter().map(|(key, number)| {
+            let partition = KeyNames::partition(key);
+            self.held_leases.remove(partition, *number);
+            let name = self.names.entry(&self.epochs.record(partition), key);
             let mut cmd = redis::cmd("EVAL");
-            cmd.arg(GIVE_UP).arg(1).arg(self.names.lease(&name)).arg(number);
-            Order { partition, cmd }
+            cmd.arg(RELEASE).arg(1).arg(self.names.lease(&name)).arg(number);
+            RoutedCmd { partition, cmd }
         });
-        for failed in self.fleet.exchange(orders.collect()).await.into_iter().filter_map(Result::err) {
-            tracing::debug!(target: "larder", error = %failed, "a lease was not given up: it ends by itself");
+        for failed in self.topology.exchange(requests.collect()).await.into_iter().filter_map(Result::err) {
+            tracing::debug!(target: "larder", error = %failed, "cannot release a load lease; it expires by itself");
         }
     }
 }
 
-fn unexpected() -> Error {
-    Error::new(ErrorKind::Io, "an answer of Redis is none to a script")
+fn invalid_reply() -> Error {
+    Error::new(ErrorKind::Io, "cannot parse the reply of Redis to a script")
 }

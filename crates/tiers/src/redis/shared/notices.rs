@@ -10,9 +10,9 @@ use larder_core::bus::{Listener, Notice};
 use redis::aio::MultiplexedConnection;
 use redis::{PushInfo, PushKind, RedisResult, Value};
 
-use crate::redis::keys::names::{Named, Names};
+use crate::redis::keys::names::{KeyName, KeyNames};
 use crate::redis::keys::partition_epochs::PartitionEpochs;
-use crate::redis::server::commands::needed;
+use crate::redis::server::commands::name_forbidden;
 
 /// Forwards notices to the listener.
 #[derive(Default)]
@@ -30,53 +30,53 @@ impl Notices {
     /// are unknown, so the listener is told that anything may have changed.
     pub(in crate::redis) async fn begin(
         &self,
-        names: &Names,
+        names: &KeyNames,
         connection: &mut MultiplexedConnection,
     ) -> RedisResult<()> {
         let mut tracking = redis::cmd("CLIENT");
         tracking.arg("TRACKING").arg("ON").arg("BCAST").arg("NOLOOP").arg("PREFIX").arg(names.prefix());
-        tracking.exec_async(connection).await.map_err(|error| needed("CLIENT TRACKING", error))?;
-        self.tell(Notice::Distrust);
+        tracking.exec_async(connection).await.map_err(|error| name_forbidden("CLIENT TRACKING", error))?;
+        self.send(Notice::Distrust);
         Ok(())
     }
 
     /// Reports that notices may be missing.
-    pub(in crate::redis) fn distrust(&self) {
-        self.tell(Notice::Distrust);
+    pub(in crate::redis) fn report_lost_notices(&self) {
+        self.send(Notice::Distrust);
     }
 
     /// Handles a push message.
-    pub(in crate::redis) fn told(&self, (names, invalidations): (&Names, &PartitionEpochs), push: &PushInfo) {
+    pub(in crate::redis) fn on_push(&self, (names, epochs): (&KeyNames, &PartitionEpochs), push: &PushInfo) {
         if push.kind != PushKind::Invalidate {
             return;
         }
         for keys in &push.data {
             match keys {
-                Value::Array(keys) => keys.iter().for_each(|key| self.changed((names, invalidations), key)),
+                Value::Array(keys) => keys.iter().for_each(|key| self.changed((names, epochs), key)),
                 // A flush of the whole database.
-                _ => self.tell(Notice::Distrust),
+                _ => self.send(Notice::Distrust),
             }
         }
     }
 
-    fn changed(&self, (names, invalidations): (&Names, &PartitionEpochs), key: &Value) {
+    fn changed(&self, (names, epochs): (&KeyNames, &PartitionEpochs), key: &Value) {
         let Value::BulkString(name) = key else { return };
         match names.read(name) {
             // An entry of another program version. Changes by that version remove the entries of this one.
-            Some(Named::Entry { partition, label, .. })
-                if invalidations.belief(partition).others.contains(&label) => {}
-            Some(Named::Entry { key: Some(key), .. }) => self.tell(Notice::Changed(key)),
-            Some(Named::Entry { key: None, digest, .. }) => self.tell(Notice::ChangedDigest(digest)),
-            Some(Named::Removal(Some(key))) => self.tell(Notice::Changed(key)),
+            Some(KeyName::Entry { partition, label, .. })
+                if epochs.record(partition).others.contains(&label) => {}
+            Some(KeyName::Entry { key: Some(key), .. }) => self.send(Notice::Changed(key)),
+            Some(KeyName::Entry { key: None, digest, .. }) => self.send(Notice::ChangedDigest(digest)),
+            Some(KeyName::Tombstone(Some(key))) => self.send(Notice::Changed(key)),
             // The name does not say which entry it was.
-            Some(Named::Mark(_) | Named::Removal(None)) => self.tell(Notice::Distrust),
-            Some(Named::Lease) => self.tell(Notice::Leased),
-            Some(Named::Invalidated) => self.tell(Notice::InvalidationRecord),
-            Some(Named::Former) | None => {}
+            Some(KeyName::EpochRecord(_) | KeyName::Tombstone(None)) => self.send(Notice::Distrust),
+            Some(KeyName::Lease) => self.send(Notice::Leased),
+            Some(KeyName::Invalidated) => self.send(Notice::InvalidationRecord),
+            Some(KeyName::Former) | None => {}
         }
     }
 
-    fn tell(&self, notice: Notice) {
+    fn send(&self, notice: Notice) {
         if let Some(listener) = self.listener.get() {
             listener.told(notice);
         }

@@ -1,5 +1,5 @@
-//! The masters of a cluster. A refresh task asks the nodes which node holds which slot, whenever a caller
-//! finds the slot map wrong, and every few seconds.
+//! The masters of a cluster. A task refreshes the slot map every few seconds, and whenever a caller finds it
+//! wrong.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -16,137 +16,71 @@ use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
 use crate::redis::Inner;
-use crate::redis::connection::Session;
+use crate::redis::connection::Connection;
 use crate::redis::connection::address::Address;
-use crate::redis::connection::lifecycle::Keeper;
-use crate::redis::connection::supervisor::{Link, Patience, Source};
-use crate::redis::keys::names::PARTITIONS;
-use crate::redis::server::commands::{needed, said};
+use crate::redis::connection::lifecycle::ShardLifecycle;
+use crate::redis::connection::supervisor::TimeLimits;
+use crate::redis::server::commands::{error_text, name_forbidden};
+use crate::redis::topology::cluster_nodes::ClusterView;
 use crate::redis::topology::shard::Shard;
-use crate::redis::topology::slot_map::View;
-use crate::redis::topology::{Fleet, unavailable};
+use crate::redis::topology::slot_map::{SlotMap, SlotMapBuilder};
+use crate::redis::topology::{Topology, unavailable};
 
 /// Time between two refreshes while all nodes are connected.
-const CALM: Duration = Duration::from_secs(5);
+const REFRESH_INTERVAL: Duration = Duration::from_secs(5);
 /// The same while a partition has no connected node.
-const ALARM: Duration = Duration::from_millis(100);
+const REFRESH_INTERVAL_DOWN: Duration = Duration::from_millis(100);
 /// The shortest time between two refreshes.
-const BREATH: Duration = Duration::from_millis(10);
+const REFRESH_INTERVAL_MIN: Duration = Duration::from_millis(10);
 /// How long a node that left the slot map is kept, for calls in progress.
-const FAREWELL: Duration = Duration::from_secs(2);
-/// How long a node without a partition of this cache is kept after its last use.
-const GUEST_STAY: Duration = Duration::from_secs(60);
+const DRAIN_TIME: Duration = Duration::from_secs(2);
 
 /// The known state of a cluster.
 pub(in crate::redis) struct Cluster {
     seeds: Vec<Address>,
-    patience: Patience,
-    chart: RwLock<Arc<Chart>>,
+    limits: TimeLimits,
+    slot_map: RwLock<Arc<SlotMap>>,
     /// Nodes from redirections that the slot map does not contain yet.
-    invited: Mutex<Vec<Address>>,
+    redirect_targets: Mutex<Vec<Address>>,
     /// A caller found the slot map wrong.
-    wanted: Notify,
+    refresh_requested: Notify,
     /// A refresh is over, successful or not.
-    drawn: Notify,
+    refreshed: Notify,
     /// The reason why the last refresh failed; `None` after a success.
     failure: Mutex<Option<String>>,
-    tried: (Mutex<bool>, Condvar),
+    first_refresh_over: (Mutex<bool>, Condvar),
     closed: AtomicBool,
     /// Connections of removed shards.
-    former: AtomicU64,
+    closed_connections: AtomicU64,
     /// Shards that have left the slot map, while calls to them are in progress.
-    leaving: Mutex<Vec<Arc<Shard>>>,
-    pilot: Mutex<Option<AbortHandle>>,
-}
-
-/// The slot map: which shard holds which partition.
-#[derive(Default)]
-pub(in crate::redis) struct Chart {
-    owners: Vec<Option<Arc<Shard>>>,
-    /// Nodes that take part in the migration of a slot, and when each was last used.
-    guests: Vec<(Arc<Shard>, Instant)>,
-    /// All known nodes, to ask if no other node answers.
-    nodes: Vec<Address>,
-    /// Owners and guests, each once.
-    shards: Vec<Arc<Shard>>,
-}
-
-impl Chart {
-    pub(in crate::redis) fn owner(&self, partition: usize) -> Option<Arc<Shard>> {
-        self.owners.get(partition).cloned().flatten()
-    }
-
-    /// The partitions that a shard holds.
-    pub(in crate::redis) fn holdings(&self, shard: &Arc<Shard>) -> Vec<usize> {
-        let holds =
-            |owner: &Option<Arc<Shard>>| owner.as_ref().is_some_and(|owner| Arc::ptr_eq(owner, shard));
-        (0..self.owners.len()).filter(|partition| holds(&self.owners[*partition])).collect()
-    }
-
-    /// The shard at an address.
-    pub(in crate::redis) fn at(&self, address: &Address) -> Option<Arc<Shard>> {
-        self.shards.iter().find(|shard| shard.is_at(address)).cloned()
-    }
-
-    pub(in crate::redis) fn shards(&self) -> &[Arc<Shard>] {
-        &self.shards
-    }
-
-    /// Completes the map with its list of shards.
-    fn listed(mut self) -> Self {
-        for shard in self.owners.iter().flatten().chain(self.guests.iter().map(|(guest, _)| guest)) {
-            if !self.shards.iter().any(|known| Arc::ptr_eq(known, shard)) {
-                self.shards.push(Arc::clone(shard));
-            }
-        }
-        self
-    }
-
-    pub(in crate::redis) fn is_whole(&self) -> bool {
-        self.owners.iter().all(Option::is_some)
-    }
-
-    pub(in crate::redis) fn is_up(&self) -> bool {
-        // A guest may be gone for good, and holds no partition.
-        self.is_whole()
-            && self.shards.iter().all(|shard| shard.link.is_up() || self.holdings(shard).is_empty())
-    }
-
-    /// The earliest of the shards' last contacts; guests included, since they may hold a key.
-    pub(in crate::redis) fn contact(&self) -> Option<Instant> {
-        if !self.is_whole() {
-            return None;
-        }
-        let contacts = self.shards.iter().map(|shard| shard.link.contact());
-        contacts.collect::<Option<Vec<_>>>()?.into_iter().min()
-    }
+    draining: Mutex<Vec<Arc<Shard>>>,
+    refresh_task: Mutex<Option<AbortHandle>>,
 }
 
 impl Cluster {
-    pub(in crate::redis) fn new(seeds: Vec<Address>, patience: Patience) -> Self {
-        let nowhere = Chart { owners: vec![None; PARTITIONS], ..Chart::default() };
+    pub(in crate::redis) fn new(seeds: Vec<Address>, limits: TimeLimits) -> Self {
         Self {
             seeds,
-            patience,
-            chart: RwLock::new(Arc::new(nowhere)),
-            invited: Mutex::default(),
-            wanted: Notify::new(),
-            drawn: Notify::new(),
+            limits,
+            slot_map: RwLock::new(Arc::new(SlotMap::empty())),
+            redirect_targets: Mutex::default(),
+            refresh_requested: Notify::new(),
+            refreshed: Notify::new(),
             failure: Mutex::default(),
-            tried: Default::default(),
+            first_refresh_over: Default::default(),
             closed: AtomicBool::new(false),
-            former: AtomicU64::new(0),
-            leaving: Mutex::default(),
-            pilot: Mutex::new(None),
+            closed_connections: AtomicU64::new(0),
+            draining: Mutex::default(),
+            refresh_task: Mutex::new(None),
         }
     }
 
-    pub(in crate::redis) fn keep(&self, pilot: AbortHandle) {
-        *self.pilot.lock() = Some(pilot);
+    pub(in crate::redis) fn set_refresh_task(&self, task: AbortHandle) {
+        *self.refresh_task.lock() = Some(task);
     }
 
-    pub(in crate::redis) fn chart(&self) -> Arc<Chart> {
-        Arc::clone(&self.chart.read())
+    pub(in crate::redis) fn slot_map(&self) -> Arc<SlotMap> {
+        Arc::clone(&self.slot_map.read())
     }
 
     pub(in crate::redis) fn is_closed(&self) -> bool {
@@ -155,224 +89,183 @@ impl Cluster {
 
     pub(in crate::redis) fn close(&self) {
         self.closed.store(true, Ordering::Release);
-        if let Some(pilot) = self.pilot.lock().take() {
-            pilot.abort();
+        if let Some(task) = self.refresh_task.lock().take() {
+            task.abort();
         }
-        self.chart().shards().iter().for_each(|shard| shard.close());
-        self.leaving.lock().drain(..).for_each(|shard| shard.close());
-        self.announce();
+        self.slot_map().shards().iter().for_each(|shard| shard.close());
+        self.draining.lock().drain(..).for_each(|shard| shard.close());
+        self.notify_refreshed();
     }
 
     pub(in crate::redis) fn connections(&self) -> u64 {
-        let now: u64 = self.chart().shards().iter().map(|shard| shard.link.connections()).sum();
-        now + self.former.load(Ordering::Relaxed)
+        let now: u64 = self.slot_map().shards().iter().map(|shard| shard.supervisor.connections()).sum();
+        now + self.closed_connections.load(Ordering::Relaxed)
     }
 
-    /// Error: no known server owns this partition.
-    pub(in crate::redis) fn unknown(&self) -> Error {
+    /// The error for a partition that no known node holds.
+    pub(in crate::redis) fn no_owner(&self) -> Error {
         unavailable(self.failure())
     }
 
-    /// Why no node is known to hold something.
+    /// Why no known node holds a partition.
     pub(in crate::redis) fn failure(&self) -> String {
         let why = self.failure.lock().clone();
-        why.unwrap_or_else(|| "no node of the cluster is known to hold this".to_owned())
+        why.unwrap_or_else(|| "no known node of the cluster holds this partition".to_owned())
     }
 
-    pub(in crate::redis) fn wait_for_first_chart(&self, deadline: Instant) {
-        let mut tried = self.tried.0.lock();
-        while !*tried && !self.tried.1.wait_until(&mut tried, deadline).timed_out() {}
+    pub(in crate::redis) fn wait_for_first_refresh(&self, deadline: Instant) {
+        let mut is_over = self.first_refresh_over.0.lock();
+        while !*is_over && !self.first_refresh_over.1.wait_until(&mut is_over, deadline).timed_out() {}
     }
 
     /// Requests a refresh of the slot map soon.
-    pub(in crate::redis) fn doubt(&self) {
-        self.wanted.notify_one();
+    pub(in crate::redis) fn request_refresh(&self) {
+        self.refresh_requested.notify_one();
     }
 
     /// The shard at the address of a redirection, added if it is new. `None` if it cannot be reached.
-    pub(in crate::redis) async fn visit(&self, place: &str, from: &Shard) -> Option<Arc<Shard>> {
-        let address = self.place(place, from)?;
-        if self.chart().at(&address).is_none() {
-            self.invited.lock().push(address.clone());
-            self.redraw().await;
+    pub(in crate::redis) async fn shard_at_redirect(&self, place: &str, from: &Shard) -> Option<Arc<Shard>> {
+        let address = self.parse_redirect(place, from)?;
+        if self.slot_map().shard_at(&address).is_none() {
+            self.redirect_targets.lock().push(address.clone());
+            self.refresh().await;
         }
-        let shard = self.chart().at(&address)?;
-        shard.link.first_attempt().await;
+        let shard = self.slot_map().shard_at(&address)?;
+        shard.supervisor.first_attempt().await;
         Some(shard)
     }
 
-    /// Adds the node of a redirection to the guests; returns whether it was known already.
-    pub(in crate::redis) fn invite(&self, place: &str, from: &Shard) -> bool {
-        let Some(address) = self.place(place, from) else { return false };
-        let known = self.chart().at(&address).is_some();
-        self.invited.lock().push(address);
-        self.doubt();
+    /// Adds the node of a redirection to the slot map; returns whether it was known already.
+    pub(in crate::redis) fn add_redirect_target(&self, place: &str, from: &Shard) -> bool {
+        let Some(address) = self.parse_redirect(place, from) else { return false };
+        let known = self.slot_map().shard_at(&address).is_some();
+        self.redirect_targets.lock().push(address);
+        self.request_refresh();
         known
     }
 
     /// Parses `host:port`; an empty host is that of the node that sent the redirection.
-    fn place(&self, place: &str, from: &Shard) -> Option<Address> {
+    fn parse_redirect(&self, place: &str, from: &Shard) -> Option<Address> {
         let (host, port) = place.rsplit_once(':')?;
-        let speaker = from.address.as_ref()?;
-        let host = if host.is_empty() { speaker.host() } else { host };
-        Some(speaker.at(host, port.parse().ok()?))
+        let sender = from.address.as_ref()?;
+        let host = if host.is_empty() { sender.host() } else { host };
+        Some(sender.at(host, port.parse().ok()?))
     }
 
     /// Requests a refresh and waits until it is over, in bounded time.
-    async fn redraw(&self) {
-        let drawn = self.drawn.notified();
-        let mut drawn = std::pin::pin!(drawn);
-        drawn.as_mut().enable();
-        self.doubt();
+    async fn refresh(&self) {
+        let refreshed = self.refreshed.notified();
+        let mut refreshed = std::pin::pin!(refreshed);
+        refreshed.as_mut().enable();
+        self.request_refresh();
         if !self.is_closed() {
-            drawn.await;
+            refreshed.await;
         }
     }
 
-    fn announce(&self) {
-        *self.tried.0.lock() = true;
-        self.tried.1.notify_all();
-        self.drawn.notify_waiters();
+    fn notify_refreshed(&self) {
+        *self.first_refresh_over.0.lock() = true;
+        self.first_refresh_over.1.notify_all();
+        self.refreshed.notify_waiters();
     }
 
     /// Asks the connected nodes for the slot map, or any other node if none answers.
-    async fn ask(&self) -> RedisResult<View> {
-        let limit = self.patience.answer / 3;
-        let chart = self.chart();
-        let asked = chart.shards().iter().filter_map(|shard| {
-            let (connection, address) = (shard.link.connection().ok()?, shard.address.clone()?);
-            Some(async move { timeout(limit, nodes(connection, &address)).await.ok()?.ok() })
+    async fn current_view(&self) -> RedisResult<ClusterView> {
+        let limit = self.limits.answer / 3;
+        let slot_map = self.slot_map();
+        let asked = slot_map.shards().iter().filter_map(|shard| {
+            let (connection, address) = (shard.supervisor.connection().ok()?, shard.address.clone()?);
+            Some(async move { timeout(limit, view_of_node(connection, &address)).await.ok()?.ok() })
         });
         let views: Vec<_> = join_all(asked).await.into_iter().flatten().collect();
-        match views.into_iter().reduce(View::merge) {
+        match views.into_iter().reduce(ClusterView::merge) {
             Some(view) => Ok(view),
-            None => self.ask_anybody(&chart).await,
+            None => self.view_of_any_node(&slot_map).await,
         }
     }
 
-    async fn ask_anybody(&self, chart: &Chart) -> RedisResult<View> {
-        let asked = self.seeds.iter().chain(&chart.nodes).map(|address| {
+    async fn view_of_any_node(&self, slot_map: &SlotMap) -> RedisResult<ClusterView> {
+        let asked = self.seeds.iter().chain(slot_map.nodes()).map(|address| {
             Box::pin(async move {
-                let view = timeout(self.patience.connect, meet(address)).await;
-                view.unwrap_or_else(|_| Err((redis::ErrorKind::Io, "no node of the cluster answers").into()))
+                let view = timeout(self.limits.connect, connect_and_ask(address)).await;
+                view.unwrap_or_else(|_| {
+                    Err((redis::ErrorKind::Io, "the nodes of the cluster do not answer").into())
+                })
             })
         });
         select_ok(asked).await.map(|(view, _)| view)
     }
 }
 
-async fn meet(address: &Address) -> RedisResult<View> {
-    let session = Session::open(address).await?;
-    nodes(session.connection.clone(), address).await
+async fn connect_and_ask(address: &Address) -> RedisResult<ClusterView> {
+    let connection = Connection::open(address).await?;
+    view_of_node(connection.handle.clone(), address).await
 }
 
-async fn nodes(mut connection: MultiplexedConnection, address: &Address) -> RedisResult<View> {
-    let told: String = redis::cmd("CLUSTER")
+async fn view_of_node(mut connection: MultiplexedConnection, address: &Address) -> RedisResult<ClusterView> {
+    let reply: String = redis::cmd("CLUSTER")
         .arg("NODES")
         .query_async(&mut connection)
         .await
-        .map_err(|error| needed("CLUSTER NODES", error))?;
+        .map_err(|error| name_forbidden("CLUSTER NODES", error))?;
     // Over TLS use host names, since a certificate names a host.
-    Ok(View::read(&told, address.host(), address.is_secure()))
+    Ok(ClusterView::read(&reply, address.host(), address.is_secure()))
 }
 
 /// Keeps the slot map of a cluster up to date until the task is aborted.
-pub(in crate::redis) async fn fly(inner: Arc<Inner>) {
-    let Fleet::Many(cluster) = &inner.fleet else { return };
+pub(in crate::redis) async fn refresh_forever(inner: Arc<Inner>) {
+    let Topology::Cluster(cluster) = &inner.topology else { return };
     loop {
-        match cluster.ask().await {
-            Ok(view) => draw(&inner, cluster, view),
+        match cluster.current_view().await {
+            Ok(view) => update(&inner, cluster, view),
             Err(error) => {
-                tracing::debug!(target: "larder", error = %error, "nobody tells of the cluster");
-                *cluster.failure.lock() = Some(said(&error));
+                tracing::debug!(target: "larder", error = %error, "the nodes of the Redis cluster do not report the slots");
+                *cluster.failure.lock() = Some(error_text(&error));
             }
         }
-        cluster.announce();
-        tokio::time::sleep(BREATH).await;
-        let pause = if cluster.chart().is_up() { CALM } else { ALARM };
-        let _in_doubt = timeout(pause, cluster.wanted.notified()).await;
+        cluster.notify_refreshed();
+        tokio::time::sleep(REFRESH_INTERVAL_MIN).await;
+        let pause = if cluster.slot_map().is_up() { REFRESH_INTERVAL } else { REFRESH_INTERVAL_DOWN };
+        let _requested = timeout(pause, cluster.refresh_requested.notified()).await;
     }
 }
 
-/// Builds a slot map from a view: known shards stay, new ones are launched, and shards that are no longer
-/// needed are closed.
-fn draw(inner: &Arc<Inner>, cluster: &Cluster, view: View) {
-    let Some(speaker) = cluster.seeds.first() else { return };
-    let mut drawing = Drawing { old: cluster.chart(), launched: Vec::new(), patience: cluster.patience };
-    let nodes = view.nodes.iter().map(|(host, port)| speaker.at(host, *port)).collect();
-    let owners = view.claims.into_iter().enumerate().map(|(partition, claim)| match claim {
-        Some(claim) => Some(drawing.shard_at(speaker.at(&claim.host, claim.port))),
-        None => drawing.old.owner(partition),
-    });
-    let owners = owners.collect();
-    let guests = drawing.guests(std::mem::take(&mut *cluster.invited.lock()));
-    let chart = Chart { owners, guests, nodes, shards: Vec::new() }.listed();
+/// Installs the slot map of a view, connects new shards, and closes those that are no longer needed.
+fn update(inner: &Arc<Inner>, cluster: &Cluster, view: ClusterView) {
+    let Some(seed) = cluster.seeds.first() else { return };
+    let old = cluster.slot_map();
+    let redirect_targets = std::mem::take(&mut *cluster.redirect_targets.lock());
+    let (new, new_shards) = SlotMapBuilder::new(&old, seed, cluster.limits).build(view, redirect_targets);
     *cluster.failure.lock() = None;
-    replace(inner, cluster, &drawing.old, chart);
-    drawing.launched.iter().for_each(|shard| Keeper::launch(inner, shard, &Handle::current()));
+    install(inner, cluster, &old, new);
+    new_shards.iter().for_each(|shard| ShardLifecycle::launch(inner, shard, &Handle::current()));
 }
 
 /// Closes a shard after the calls in progress have ended.
-async fn see_off(inner: Arc<Inner>, shard: Arc<Shard>) {
-    tokio::time::sleep(FAREWELL).await;
+async fn close_after_drain(inner: Arc<Inner>, shard: Arc<Shard>) {
+    tokio::time::sleep(DRAIN_TIME).await;
     shard.close();
-    if let Fleet::Many(cluster) = &inner.fleet {
-        cluster.leaving.lock().retain(|leaving| !Arc::ptr_eq(leaving, &shard));
+    if let Topology::Cluster(cluster) = &inner.topology {
+        cluster.draining.lock().retain(|draining| !Arc::ptr_eq(draining, &shard));
     }
 }
 
-/// A slot map under construction.
-struct Drawing {
-    old: Arc<Chart>,
-    launched: Vec<Arc<Shard>>,
-    patience: Patience,
-}
-
-impl Drawing {
-    fn shard_at(&mut self, address: Address) -> Arc<Shard> {
-        let launched = || self.launched.iter().find(|shard| shard.is_at(&address)).cloned();
-        if let Some(shard) = self.old.at(&address).or_else(launched) {
-            return shard;
-        }
-        let link = Link::new(Source::Fixed(address.clone()), self.patience);
-        let shard = Arc::new(Shard::new(link, Some(address)));
-        self.launched.push(Arc::clone(&shard));
-        shard
-    }
-
-    fn guests(&mut self, invited: Vec<Address>) -> Vec<(Arc<Shard>, Instant)> {
-        let mut guests: Vec<(Arc<Shard>, Instant)> = Vec::new();
-        let invited: Vec<_> =
-            invited.into_iter().map(|address| (self.shard_at(address), Instant::now())).collect();
-        let stay = self.old.guests.iter().filter(|(_, needed)| needed.elapsed() < GUEST_STAY);
-        for (guest, needed) in invited.iter().chain(stay) {
-            if !guests.iter().any(|(known, _)| Arc::ptr_eq(known, guest)) {
-                guests.push((Arc::clone(guest), *needed));
-            }
-        }
-        guests
-    }
-}
-
-fn replace(inner: &Arc<Inner>, cluster: &Cluster, old: &Chart, new: Chart) {
-    let moved = old.owners.iter().zip(&new.owners).any(|(old, new)| match (old, new) {
-        (Some(old), Some(new)) => !Arc::ptr_eq(old, new),
-        _ => false,
-    });
+fn install(inner: &Arc<Inner>, cluster: &Cluster, old: &SlotMap, new: SlotMap) {
+    let moved = old.moved_owners(&new);
     let new = Arc::new(new);
-    *cluster.chart.write() = Arc::clone(&new);
-    let is_kept = |shard: &&Arc<Shard>| new.shards.iter().any(|kept| Arc::ptr_eq(kept, shard));
-    for gone in old.shards.iter().filter(|shard| !is_kept(shard)) {
-        cluster.former.fetch_add(gone.link.connections(), Ordering::Relaxed);
-        cluster.leaving.lock().push(Arc::clone(gone));
-        drop(tokio::spawn(see_off(Arc::clone(inner), Arc::clone(gone))));
+    *cluster.slot_map.write() = Arc::clone(&new);
+    let is_kept = |shard: &&Arc<Shard>| new.shards().iter().any(|kept| Arc::ptr_eq(kept, shard));
+    for removed in old.shards().iter().filter(|shard| !is_kept(shard)) {
+        cluster.closed_connections.fetch_add(removed.supervisor.connections(), Ordering::Relaxed);
+        cluster.draining.lock().push(Arc::clone(removed));
+        drop(tokio::spawn(close_after_drain(Arc::clone(inner), Arc::clone(removed))));
     }
     // The notices of a former master about a partition may be incomplete.
     if moved {
-        tracing::info!(target: "larder", "partitions have another master");
-        inner.distrust();
+        tracing::info!(target: "larder", "partitions of the Redis cluster have moved to another master");
+        inner.report_lost_notices();
     }
     if cluster.is_closed() {
-        new.shards.iter().for_each(|shard| shard.close());
+        new.shards().iter().for_each(|shard| shard.close());
     }
 }

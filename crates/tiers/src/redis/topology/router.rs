@@ -7,17 +7,17 @@ use futures_util::future::join_all;
 use larder_core::{Error, ErrorKind, Result};
 use redis::{Arg, Cmd, Pipeline, RedisError, RedisResult, ServerErrorKind, Value};
 
-use crate::redis::connection::supervisor::{closed, meant};
+use crate::redis::connection::supervisor::{closed, to_error};
 use crate::redis::server::commands::is_forbidden;
 use crate::redis::topology::cluster::Cluster;
 use crate::redis::topology::shard::Shard;
-use crate::redis::topology::{Fleet, again, unavailable};
+use crate::redis::topology::{Topology, copy_error, unavailable};
 
 /// How many redirections a command follows.
-const HOPS: u32 = 5;
+const REDIRECTIONS_MAX: u32 = 5;
 
 /// A command with the partition of its keys.
-pub(in crate::redis) struct Order {
+pub(in crate::redis) struct RoutedCmd {
     pub(in crate::redis) partition: usize,
     pub(in crate::redis) cmd: Cmd,
 }
@@ -46,195 +46,203 @@ impl Redirection {
 }
 
 /// The commands that go to one server together.
-struct Parcel {
+struct ServerBatch {
     shard: Arc<Shard>,
     /// Whether `ASKING` precedes each command.
     asking: bool,
     /// The positions of the orders, with their partitions.
-    orders: Vec<(usize, usize)>,
+    requests: Vec<(usize, usize)>,
     pipe: Pipeline,
 }
 
 /// An order that was redirected.
-struct Stray {
+struct Redirected {
     position: usize,
-    order: Order,
+    request: RoutedCmd,
     to: Redirection,
     from: Arc<Shard>,
 }
 
-impl Fleet {
+impl Topology {
     /// Sends one command and returns its answer.
-    pub(in crate::redis) async fn send(&self, order: Order) -> Result<Value> {
-        let Self::One(shard) = self else {
-            let mut answers = Box::pin(self.exchange(vec![order])).await;
-            return answers.pop().unwrap_or_else(|| Err(too_short()));
+    pub(in crate::redis) async fn send(&self, request: RoutedCmd) -> Result<Value> {
+        let Self::Single(shard) = self else {
+            let mut answers = Box::pin(self.exchange(vec![request])).await;
+            return answers.pop().unwrap_or_else(|| Err(missing_answer()));
         };
-        let answer = shard.link.line()?.send(&order.cmd).await.and_then(Value::extract_error);
+        let answer =
+            shard.supervisor.request_channel()?.send(&request.cmd).await.and_then(Value::extract_error);
         if answer.as_ref().is_err_and(is_forbidden) {
-            shard.link.question();
+            shard.supervisor.request_command_check();
         }
-        answer.map_err(|error| self.meant(error))
+        answer.map_err(|error| self.to_error(error))
     }
 
     /// Sends commands and returns an answer to each, in their order. Commands of one partition are executed
     /// in order.
-    pub(in crate::redis) async fn exchange(&self, orders: Vec<Order>) -> Vec<Result<Value>> {
+    pub(in crate::redis) async fn exchange(&self, requests: Vec<RoutedCmd>) -> Vec<Result<Value>> {
         match self {
-            Self::One(shard) => {
-                let mut pipe = Pipeline::with_capacity(orders.len());
-                let count = orders.len();
-                for Order { cmd, .. } in orders {
+            Self::Single(shard) => {
+                let mut pipe = Pipeline::with_capacity(requests.len());
+                let count = requests.len();
+                for RoutedCmd { cmd, .. } in requests {
                     pipe.add_command(cmd);
                 }
                 self.answers(shard, &pipe, count).await
             }
-            Self::Many(cluster) => Box::pin(self.scatter(cluster, orders)).await,
+            Self::Cluster(cluster) => Box::pin(self.exchange_by_server(cluster, requests)).await,
         }
     }
 
     async fn answers(&self, shard: &Shard, pipe: &Pipeline, count: usize) -> Vec<Result<Value>> {
-        match self.carry(shard, pipe).await {
+        match self.send_pipeline(shard, pipe).await {
             Ok(mut answers) => {
-                answers.resize_with(count, || Err((redis::ErrorKind::Parse, "an answer is missing").into()));
-                answers.into_iter().map(|answer| answer.map_err(|error| self.meant(error))).collect()
+                answers.resize_with(count, || {
+                    Err((redis::ErrorKind::Parse, "the reply has too few items").into())
+                });
+                answers.into_iter().map(|answer| answer.map_err(|error| self.to_error(error))).collect()
             }
-            Err(error) => (0..count).map(|_| Err(again(&error))).collect(),
+            Err(error) => (0..count).map(|_| Err(copy_error(&error))).collect(),
         }
     }
 
-    async fn scatter(&self, cluster: &Cluster, orders: Vec<Order>) -> Vec<Result<Value>> {
-        let mut answers: Vec<Result<Value>> = orders.iter().map(|_| Err(too_short())).collect();
-        let mut parcels = Vec::new();
-        for (position, order) in orders.into_iter().enumerate() {
-            match self.shard(order.partition) {
-                Ok(shard) => pack(&mut parcels, (shard, false), (position, order)),
+    async fn exchange_by_server(&self, cluster: &Cluster, requests: Vec<RoutedCmd>) -> Vec<Result<Value>> {
+        let mut answers: Vec<Result<Value>> = requests.iter().map(|_| Err(missing_answer())).collect();
+        let mut batches = Vec::new();
+        for (position, request) in requests.into_iter().enumerate() {
+            match self.shard(request.partition) {
+                Ok(shard) => add_to_batch(&mut batches, (shard, false), (position, request)),
                 Err(error) => answers[position] = Err(error),
             }
         }
-        for _ in 0..HOPS {
-            let told = join_all(parcels.iter().map(|parcel| self.carry(&parcel.shard, &parcel.pipe))).await;
-            let mut strays = Vec::new();
-            for (parcel, told) in parcels.iter().zip(told) {
-                self.unpack(parcel, told, &mut answers, &mut strays);
+        for _ in 0..REDIRECTIONS_MAX {
+            let replies =
+                join_all(batches.iter().map(|batch| self.send_pipeline(&batch.shard, &batch.pipe))).await;
+            let mut redirected = Vec::new();
+            for (batch, replies) in batches.iter().zip(replies) {
+                self.sort_replies(batch, replies, &mut answers, &mut redirected);
             }
-            if strays.is_empty() {
+            if redirected.is_empty() {
                 break;
             }
-            cluster.doubt();
-            parcels = self.follow(cluster, strays, &mut answers).await;
+            cluster.request_refresh();
+            batches = self.regroup(cluster, redirected, &mut answers).await;
         }
         answers
     }
 
     /// Stores the answers, and collects the redirected orders.
-    fn unpack(
+    fn sort_replies(
         &self,
-        parcel: &Parcel,
-        told: Result<Vec<RedisResult<Value>>>,
+        batch: &ServerBatch,
+        replies: Result<Vec<RedisResult<Value>>>,
         answers: &mut [Result<Value>],
-        strays: &mut Vec<Stray>,
+        redirected: &mut Vec<Redirected>,
     ) {
-        let told = match told {
-            Ok(told) => told,
+        let replies = match replies {
+            Ok(replies) => replies,
             Err(error) => {
-                parcel.orders.iter().for_each(|(position, _)| answers[*position] = Err(again(&error)));
+                batch.requests.iter().for_each(|(position, _)| answers[*position] = Err(copy_error(&error)));
                 return;
             }
         };
-        let cmds = parcel.pipe.cmd_iter().zip(told).skip(usize::from(parcel.asking));
-        let cmds = cmds.step_by(1 + usize::from(parcel.asking));
-        for ((cmd, answer), (position, partition)) in cmds.zip(&parcel.orders) {
+        let cmds = batch.pipe.cmd_iter().zip(replies).skip(usize::from(batch.asking));
+        let cmds = cmds.step_by(1 + usize::from(batch.asking));
+        for ((cmd, answer), (position, partition)) in cmds.zip(&batch.requests) {
             if let Some(to) = answer.as_ref().err().and_then(Redirection::of) {
-                let order = Order { partition: *partition, cmd: cmd.clone() };
-                strays.push(Stray { position: *position, order, to, from: Arc::clone(&parcel.shard) });
+                let request = RoutedCmd { partition: *partition, cmd: cmd.clone() };
+                redirected.push(Redirected {
+                    position: *position,
+                    request,
+                    to,
+                    from: Arc::clone(&batch.shard),
+                });
             }
             // The redirection is the answer if following it fails.
-            answers[*position] = answer.map_err(|error| self.meant(error));
+            answers[*position] = answer.map_err(|error| self.to_error(error));
         }
     }
 
     /// Groups redirected orders by their new servers.
-    async fn follow(
+    async fn regroup(
         &self,
         cluster: &Cluster,
-        strays: Vec<Stray>,
+        redirected: Vec<Redirected>,
         answers: &mut [Result<Value>],
-    ) -> Vec<Parcel> {
-        let mut parcels = Vec::new();
-        for Stray { position, order, to, from } in strays {
+    ) -> Vec<ServerBatch> {
+        let mut batches = Vec::new();
+        for Redirected { position, request, to, from } in redirected {
             let (place, asking) = match &to {
                 Redirection::Moved(place) => (place, false),
                 Redirection::Ask(place) => (place, true),
                 Redirection::Split => {
-                    answers[position] = Box::pin(self.piecewise(order)).await;
+                    answers[position] = Box::pin(self.split_mget(request)).await;
                     continue;
                 }
             };
-            if let Some(shard) = cluster.visit(place, &from).await {
-                pack(&mut parcels, (shard, asking), (position, order));
+            if let Some(shard) = cluster.shard_at_redirect(place, &from).await {
+                add_to_batch(&mut batches, (shard, asking), (position, request));
             }
         }
-        parcels
+        batches
     }
 
     /// Splits an `MGET` into one `GET` per key. Other commands are not split.
-    async fn piecewise(&self, Order { partition, cmd }: Order) -> Result<Value> {
+    async fn split_mget(&self, RoutedCmd { partition, cmd }: RoutedCmd) -> Result<Value> {
         let mut args = cmd.args_iter().filter_map(|arg| match arg {
             Arg::Simple(arg) => Some(arg.to_vec()),
             _ => None,
         });
         if args.next().as_deref() != Some(b"MGET") {
-            return Err(Error::new(ErrorKind::Unavailable, "the slot is on its way to another node"));
+            return Err(Error::new(ErrorKind::Unavailable, "the slot is being migrated to another node"));
         }
         let mut values = Vec::new();
         for key in args {
             let mut cmd = redis::cmd("GET");
             cmd.arg(key);
-            values.push(self.send(Order { partition, cmd }).await?);
+            values.push(self.send(RoutedCmd { partition, cmd }).await?);
         }
         Ok(Value::Array(values))
     }
 
     /// Sends a pipeline in one round trip; each answer is a value or its own error.
-    async fn carry(&self, shard: &Shard, pipe: &Pipeline) -> Result<Vec<RedisResult<Value>>> {
-        let gone = |error: Error| match error.kind() {
+    async fn send_pipeline(&self, shard: &Shard, pipe: &Pipeline) -> Result<Vec<RedisResult<Value>>> {
+        let in_cluster = |error: Error| match error.kind() {
             ErrorKind::Closed if !self.is_closed() => unavailable("the node has left the cluster"),
             _ => error,
         };
-        let answers = shard.link.line().map_err(gone)?.send_all(pipe).await;
-        let answers = answers.map_err(|error| self.meant(error))?;
+        let answers = shard.supervisor.request_channel().map_err(in_cluster)?.send_all(pipe).await;
+        let answers = answers.map_err(|error| self.to_error(error))?;
         let answers: Vec<_> = answers.into_iter().map(Value::extract_error).collect();
         if answers.iter().any(|answer| answer.as_ref().is_err_and(is_forbidden)) {
-            shard.link.question();
+            shard.supervisor.request_command_check();
         }
         Ok(answers)
     }
 
-    pub(in crate::redis) fn meant(&self, error: RedisError) -> Error {
-        if self.is_closed() { closed() } else { meant(error) }
+    pub(in crate::redis) fn to_error(&self, error: RedisError) -> Error {
+        if self.is_closed() { closed() } else { to_error(error) }
     }
 }
 
-fn pack(
-    parcels: &mut Vec<Parcel>,
+fn add_to_batch(
+    batches: &mut Vec<ServerBatch>,
     (shard, asking): (Arc<Shard>, bool),
-    (position, Order { partition, cmd }): (usize, Order),
+    (position, RoutedCmd { partition, cmd }): (usize, RoutedCmd),
 ) {
-    let known =
-        parcels.iter().position(|parcel| Arc::ptr_eq(&parcel.shard, &shard) && parcel.asking == asking);
+    let known = batches.iter().position(|batch| Arc::ptr_eq(&batch.shard, &shard) && batch.asking == asking);
     let index = known.unwrap_or_else(|| {
-        parcels.push(Parcel { shard, asking, orders: Vec::new(), pipe: Pipeline::new() });
-        parcels.len() - 1
+        batches.push(ServerBatch { shard, asking, requests: Vec::new(), pipe: Pipeline::new() });
+        batches.len() - 1
     });
-    let parcel = &mut parcels[index];
-    parcel.orders.push((position, partition));
+    let batch = &mut batches[index];
+    batch.requests.push((position, partition));
     if asking {
-        parcel.pipe.cmd("ASKING");
+        batch.pipe.cmd("ASKING");
     }
-    parcel.pipe.add_command(cmd);
+    batch.pipe.add_command(cmd);
 }
 
-fn too_short() -> Error {
-    Error::new(ErrorKind::Io, "an answer of Redis is too short")
+fn missing_answer() -> Error {
+    Error::new(ErrorKind::Io, "the reply of Redis has too few items")
 }

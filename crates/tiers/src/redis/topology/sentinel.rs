@@ -11,38 +11,38 @@ use redis::{RedisResult, Value};
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 
-use crate::redis::connection::Session;
+use crate::redis::connection::Connection;
 use crate::redis::connection::address::Address;
-use crate::redis::server::commands::needed;
+use crate::redis::server::commands::name_forbidden;
 
 /// The sentinels of one master, with its name.
 pub(in crate::redis) struct Sentinels {
-    watchers: Vec<Watcher>,
+    sentinels: Vec<Sentinel>,
     name: String,
     /// How to authenticate to the master, at any address.
     master: Address,
 }
 
 /// A sentinel, and the connection to it if there is one.
-struct Watcher {
+struct Sentinel {
     address: Address,
-    session: Mutex<Option<Session>>,
+    connection: Mutex<Option<Connection>>,
 }
 
 impl Sentinels {
     /// `master` provides the credentials; its address is not used.
     pub(in crate::redis) fn new(sentinels: Vec<Address>, name: String, master: Address) -> Self {
-        let watcher = |address| Watcher { address, session: Mutex::new(None) };
-        Self { watchers: sentinels.into_iter().map(watcher).collect(), name, master }
+        let sentinel = |address| Sentinel { address, connection: Mutex::new(None) };
+        Self { sentinels: sentinels.into_iter().map(sentinel).collect(), name, master }
     }
 
     /// The address of the master, by the latest election that a sentinel reports within `limit`.
     pub(in crate::redis) async fn master(&self, limit: Duration) -> RedisResult<Address> {
-        let asked = self.watchers.iter().map(|watcher| async move {
-            let answer = timeout(limit, watcher.ask(&self.name)).await;
-            answer.unwrap_or_else(|_| Err(trouble("a sentinel does not answer")))
+        let asked = self.sentinels.iter().map(|sentinel| async move {
+            let answer = timeout(limit, sentinel.ask(&self.name)).await;
+            answer.unwrap_or_else(|_| Err(io_error("a sentinel does not answer")))
         });
-        let mut failure = trouble("there are no sentinels");
+        let mut failure = io_error("there are no sentinels");
         let mut latest: Option<Election> = None;
         for answer in join_all(asked).await {
             match answer {
@@ -58,21 +58,21 @@ impl Sentinels {
     }
 }
 
-impl Watcher {
+impl Sentinel {
     async fn ask(&self, name: &str) -> RedisResult<Election> {
-        let mut held = self.session.lock().await;
+        let mut held = self.connection.lock().await;
         // Taken out while it is in use: a connection whose request was cancelled is not used again.
-        let mut session = match held.take() {
-            Some(session) => session,
-            None => Session::open(&self.address).await?,
+        let mut connection = match held.take() {
+            Some(connection) => connection,
+            None => Connection::open(&self.address).await?,
         };
-        let mut question = redis::cmd("SENTINEL");
-        question.arg("MASTER").arg(name);
-        let answer = session.connection.send_packed_command(&question).await?;
-        *held = Some(session);
+        let mut command = redis::cmd("SENTINEL");
+        command.arg("MASTER").arg(name);
+        let answer = connection.handle.send_packed_command(&command).await?;
+        *held = Some(connection);
         drop(held);
-        Election::read(answer.extract_error().map_err(|error| needed("SENTINEL MASTER", error))?)
-            .ok_or_else(|| trouble("a sentinel tells no master"))
+        Election::read(answer.extract_error().map_err(|error| name_forbidden("SENTINEL MASTER", error))?)
+            .ok_or_else(|| io_error("a sentinel reports no master"))
     }
 }
 
@@ -96,13 +96,13 @@ impl Election {
     }
 }
 
-fn trouble(what: &'static str) -> redis::RedisError {
+fn io_error(what: &'static str) -> redis::RedisError {
     (redis::ErrorKind::Io, what).into()
 }
 
 impl fmt::Display for Sentinels {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let places: Vec<_> = self.watchers.iter().map(|watcher| watcher.address.to_string()).collect();
+        let places: Vec<_> = self.sentinels.iter().map(|sentinel| sentinel.address.to_string()).collect();
         write!(f, "`{}` of {}", self.name, places.join(", "))
     }
 }

@@ -9,20 +9,20 @@ use parking_lot::Mutex;
 use tokio::task::AbortHandle;
 
 use crate::redis::connection::address::Address;
-use crate::redis::connection::supervisor::Link;
+use crate::redis::connection::supervisor::Supervisor;
 
-/// One server. Its link is closed, and its task ended, with the last handle.
+/// One server. `close` closes its connection and ends the task of its supervisor.
 pub(in crate::redis) struct Shard {
-    pub(in crate::redis) link: Arc<Link>,
+    pub(in crate::redis) supervisor: Arc<Supervisor>,
     /// Its address, for a node of a cluster.
     pub(in crate::redis) address: Option<Address>,
-    supervisor: Mutex<Option<AbortHandle>>,
-    counted: Mutex<Counted>,
+    task: Mutex<Option<AbortHandle>>,
+    survey: Mutex<Survey>,
 }
 
 /// Survey results: the server's facts and the usage of this cache there.
 #[derive(Default)]
-pub(in crate::redis) struct Counted {
+pub(in crate::redis) struct Survey {
     pub(in crate::redis) usage: Usage,
     pub(in crate::redis) server: Option<ServerFacts>,
     pub(in crate::redis) at: Option<Instant>,
@@ -35,14 +35,14 @@ pub(in crate::redis) struct Counted {
 }
 
 impl Shard {
-    pub(in crate::redis) fn new(link: Link, address: Option<Address>) -> Self {
-        Self { link: Arc::new(link), address, supervisor: Mutex::new(None), counted: Mutex::default() }
+    pub(in crate::redis) fn new(supervisor: Supervisor, address: Option<Address>) -> Self {
+        Self { supervisor: Arc::new(supervisor), address, task: Mutex::new(None), survey: Mutex::default() }
     }
 
-    /// Sets the task that keeps the link.
-    pub(in crate::redis) fn keep(&self, supervisor: AbortHandle) {
-        *self.supervisor.lock() = Some(supervisor);
-        if self.link.is_closed() {
+    /// Sets the task that runs the supervisor.
+    pub(in crate::redis) fn set_task(&self, task: AbortHandle) {
+        *self.task.lock() = Some(task);
+        if self.supervisor.is_closed() {
             self.close();
         }
     }
@@ -52,13 +52,13 @@ impl Shard {
     }
 
     pub(in crate::redis) fn close(&self) {
-        self.link.close();
-        if let Some(supervisor) = self.supervisor.lock().take() {
-            supervisor.abort();
+        self.supervisor.close();
+        if let Some(task) = self.task.lock().take() {
+            task.abort();
         }
     }
 
-    pub(in crate::redis) fn with_counted<T>(&self, read: impl FnOnce(&mut Counted) -> T) -> T {
-        read(&mut self.counted.lock())
+    pub(in crate::redis) fn with_survey<T>(&self, read: impl FnOnce(&mut Survey) -> T) -> T {
+        read(&mut self.survey.lock())
     }
 }

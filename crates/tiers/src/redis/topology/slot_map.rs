@@ -1,166 +1,158 @@
-//! Which node of a cluster holds which partition, from the answer to `CLUSTER NODES`.
+//! The slot map of a cluster: which shard holds which partition, and its update from a view of the cluster.
 
-use crate::redis::keys::names::{PARTITIONS, tag};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-/// The number of slots of a cluster.
-const SLOTS: u16 = 16384;
+use crate::redis::connection::address::Address;
+use crate::redis::connection::supervisor::{Source, Supervisor, TimeLimits};
+use crate::redis::keys::names::PARTITIONS;
+use crate::redis::topology::cluster_nodes::ClusterView;
+use crate::redis::topology::shard::Shard;
 
-/// A node that claims a partition, with the config epoch of its election.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::redis) struct Claim {
-    pub(in crate::redis) host: String,
-    pub(in crate::redis) port: u16,
-    epoch: u64,
+/// How long a shard without a partition of this cache is kept after its last use.
+const REDIRECT_SHARD_KEEP: Duration = Duration::from_secs(60);
+
+/// The slot map: which shard holds which partition.
+#[derive(Default)]
+pub(in crate::redis) struct SlotMap {
+    /// The owner of each partition, as far as one is known.
+    owners: Vec<Option<Arc<Shard>>>,
+    /// Shards that only a redirection named, since a slot migrates to or from them, and the time of their last
+    /// use.
+    redirect_shards: Vec<(Arc<Shard>, Instant)>,
+    /// All known nodes, to ask if no other node answers.
+    nodes: Vec<Address>,
+    /// Owners and redirect shards, each once.
+    shards: Vec<Arc<Shard>>,
 }
 
-/// The state of the cluster as nodes report it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::redis) struct View {
-    /// The claim of each partition.
-    pub(in crate::redis) claims: Vec<Option<Claim>>,
-    /// All nodes, replicas included.
-    pub(in crate::redis) nodes: Vec<(String, u16)>,
-}
-
-impl View {
-    pub(in crate::redis) fn nothing() -> Self {
-        Self { claims: vec![None; PARTITIONS], nodes: Vec::new() }
+impl SlotMap {
+    /// A map without owners.
+    pub(in crate::redis) fn empty() -> Self {
+        Self { owners: vec![None; PARTITIONS], ..Self::default() }
     }
 
-    /// Parses the answer to `CLUSTER NODES` from the node at `asked`, which may not know its own host.
-    /// `by_name` prefers host names to addresses.
-    pub(in crate::redis) fn read(nodes: &str, asked: &str, by_name: bool) -> Self {
-        let mut view = Self::nothing();
-        for node in nodes.lines().filter_map(|line| Node::read(line, asked, by_name)) {
-            for (partition, claim) in view.claims.iter_mut().enumerate() {
-                if node.holds(slot(partition)) {
-                    *claim = Some(node.claim.clone());
-                }
-            }
-            view.nodes.push((node.claim.host, node.claim.port));
-        }
-        view
+    pub(in crate::redis) fn owner(&self, partition: usize) -> Option<Arc<Shard>> {
+        self.owners.get(partition).cloned().flatten()
     }
 
-    /// Takes over the claims of `other` with a later config epoch.
-    pub(in crate::redis) fn merge(mut self, other: Self) -> Self {
-        for (known, told) in self.claims.iter_mut().zip(other.claims) {
-            let epoch = |claim: &Option<Claim>| claim.as_ref().map(|claim| claim.epoch);
-            if epoch(&told) > epoch(known) {
-                *known = told;
+    /// The partitions that a shard holds.
+    pub(in crate::redis) fn partitions_of(&self, shard: &Arc<Shard>) -> Vec<usize> {
+        let holds =
+            |owner: &Option<Arc<Shard>>| owner.as_ref().is_some_and(|owner| Arc::ptr_eq(owner, shard));
+        (0..self.owners.len()).filter(|partition| holds(&self.owners[*partition])).collect()
+    }
+
+    /// The shard at an address.
+    pub(in crate::redis) fn shard_at(&self, address: &Address) -> Option<Arc<Shard>> {
+        self.shards.iter().find(|shard| shard.is_at(address)).cloned()
+    }
+
+    /// All known nodes, to ask if no shard answers.
+    pub(in crate::redis) fn nodes(&self) -> &[Address] {
+        &self.nodes
+    }
+
+    /// Whether a partition has another owner in `new`.
+    pub(in crate::redis) fn moved_owners(&self, new: &Self) -> bool {
+        self.owners.iter().zip(&new.owners).any(|(old, new)| match (old, new) {
+            (Some(old), Some(new)) => !Arc::ptr_eq(old, new),
+            _ => false,
+        })
+    }
+
+    pub(in crate::redis) fn shards(&self) -> &[Arc<Shard>] {
+        &self.shards
+    }
+
+    /// Completes the map with its list of shards.
+    fn with_shards(mut self) -> Self {
+        for shard in self.owners.iter().flatten().chain(self.redirect_shards.iter().map(|(shard, _)| shard)) {
+            if !self.shards.iter().any(|known| Arc::ptr_eq(known, shard)) {
+                self.shards.push(Arc::clone(shard));
             }
         }
-        let new = other.nodes.into_iter().filter(|node| !self.nodes.contains(node)).collect::<Vec<_>>();
-        self.nodes.extend(new);
         self
     }
-}
 
-/// A line of `CLUSTER NODES`:
-/// `id host:port@bus[,name] flags master ping pong epoch link slot slot-slot …`.
-struct Node<'a> {
-    claim: Claim,
-    slots: Vec<&'a str>,
-}
+    pub(in crate::redis) fn is_complete(&self) -> bool {
+        self.owners.iter().all(Option::is_some)
+    }
 
-impl<'a> Node<'a> {
-    fn read(line: &'a str, asked: &str, by_name: bool) -> Option<Self> {
-        let mut fields = line.split_ascii_whitespace().skip(1);
-        let (place, flags) = (fields.next()?, fields.next()?);
-        let epoch = fields.nth(3)?.parse().ok()?;
-        if flags.split(',').any(|flag| ["noaddr", "handshake"].contains(&flag)) {
+    pub(in crate::redis) fn is_up(&self) -> bool {
+        // A redirect shard may be gone for good, and holds no partition.
+        self.is_complete()
+            && self
+                .shards
+                .iter()
+                .all(|shard| shard.supervisor.is_up() || self.partitions_of(shard).is_empty())
+    }
+
+    /// The earliest of the shards' last contacts; redirect shards included, since they may hold a key.
+    pub(in crate::redis) fn contact(&self) -> Option<Instant> {
+        if !self.is_complete() {
             return None;
         }
-        let (address, names) = place.split_once(',').unwrap_or((place, ""));
-        let (host, port) = address.split('@').next()?.rsplit_once(':')?;
-        let name = names.split(',').next().filter(|name| by_name && !name.is_empty());
-        let host = name.unwrap_or(if host.is_empty() { asked } else { host }).to_owned();
-        let claim = Claim { host, port: port.parse().ok()?, epoch };
-        // The fields after the link state are slots, for masters only.
-        Some(Self { claim, slots: fields.skip(1).collect() })
-    }
-
-    fn holds(&self, slot: u16) -> bool {
-        let covers = |range: &&str| {
-            let (first, last) = range.split_once('-').unwrap_or((range, range));
-            // `[slot->-node]` is migrating, and does not parse.
-            matches!((first.parse::<u16>(), last.parse::<u16>()), (Ok(first), Ok(last)) if (first..=last).contains(&slot))
-        };
-        self.slots.iter().any(covers)
+        let contacts = self.shards.iter().map(|shard| shard.supervisor.contact());
+        contacts.collect::<Option<Vec<_>>>()?.into_iter().min()
     }
 }
 
-/// The slot of a partition, computed from its hash tag.
-fn slot(partition: usize) -> u16 {
-    crc16(tag(partition).as_bytes()) % SLOTS
+/// Builds a slot map from a view. Shards of the old map are kept where the view still needs them.
+pub(in crate::redis) struct SlotMapBuilder<'a> {
+    old: &'a SlotMap,
+    /// Gives the credentials of the addresses in the view.
+    seed: &'a Address,
+    limits: TimeLimits,
+    /// Shards that the old map does not have.
+    new_shards: Vec<Arc<Shard>>,
 }
 
-/// CRC-16/XMODEM, the hash by which a cluster maps keys to slots.
-fn crc16(bytes: &[u8]) -> u16 {
-    bytes.iter().fold(0, |crc, byte| {
-        let start = crc ^ (u16::from(*byte) << 8);
-        (0..8).fold(start, |crc, _| if crc & 0x8000 == 0 { crc << 1 } else { (crc << 1) ^ 0x1021 })
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn slots_match_those_of_redis() {
-        // The check value of the algorithm, and the answer of `CLUSTER KEYSLOT`.
-        assert_eq!(crc16(b"123456789"), 0x31c3);
-        assert_eq!(crc16(b"foo") % SLOTS, 12182);
-        let slots: std::collections::HashSet<_> = (0..PARTITIONS).map(slot).collect();
-        assert_eq!(slots.len(), PARTITIONS);
+impl<'a> SlotMapBuilder<'a> {
+    pub(in crate::redis) fn new(old: &'a SlotMap, seed: &'a Address, limits: TimeLimits) -> Self {
+        Self { old, seed, limits, new_shards: Vec::new() }
     }
 
-    const NODES: &str = "\
-        a1 127.0.0.1:7001@17001 myself,master - 0 0 1 connected 0-5460 [93->-b2]\n\
-        b2 127.0.0.1:7002@17002,two.example,shard-id=x master - 0 1 2 connected 5461-10922\n\
-        c3 ::1:7003@17003 master - 0 1 3 connected 10923-16382 16383\n\
-        d4 127.0.0.1:7004@17004 slave a1 0 1 1 connected\n\
-        e5 :0@0 master,noaddr - 0 1 9 disconnected 0-16383\n";
-
-    fn places(view: &View) -> Vec<String> {
-        let mut places: Vec<_> =
-            view.claims.iter().flatten().map(|claim| format!("{}:{}", claim.host, claim.port)).collect();
-        places.sort();
-        places.dedup();
-        places
+    /// Returns the map and its new shards, which are not connected yet. `redirect_targets` are the addresses
+    /// that redirections named since the old map was built.
+    pub(in crate::redis) fn build(
+        mut self,
+        view: ClusterView,
+        redirect_targets: Vec<Address>,
+    ) -> (SlotMap, Vec<Arc<Shard>>) {
+        let nodes = view.nodes.iter().map(|(host, port)| self.seed.at(host, *port)).collect();
+        let owners = view.claims.into_iter().enumerate().map(|(partition, claim)| match claim {
+            Some(claim) => Some(self.shard_at(self.seed.at(&claim.host, claim.port))),
+            None => self.old.owner(partition),
+        });
+        let owners = owners.collect();
+        let redirect_shards = self.redirect_shards(redirect_targets);
+        let map = SlotMap { owners, redirect_shards, nodes, shards: Vec::new() }.with_shards();
+        (map, self.new_shards)
     }
 
-    #[test]
-    fn every_partition_has_its_master() {
-        let view = View::read(NODES, "asked", false);
-        assert!(view.claims.iter().all(Option::is_some));
-        assert_eq!(places(&view), ["127.0.0.1:7001", "127.0.0.1:7002", "::1:7003"]);
-        assert_eq!(view.nodes.len(), 4);
-        assert!(places(&View::read(NODES, "asked", true)).contains(&"two.example:7002".to_owned()));
-    }
-
-    #[test]
-    fn node_without_own_host_is_at_the_asked_address() {
-        let view = View::read("a1 :7001@17001 myself,master - 0 0 1 connected 0-16383", "here", false);
-        assert_eq!(places(&view), ["here:7001"]);
-    }
-
-    #[test]
-    fn claim_with_later_epoch_wins() {
-        let view = |epoch: u64, port: u16| {
-            let line = format!("a h:{port}@1 master - 0 0 {epoch} connected 0-16383");
-            View::read(&line, "", false)
-        };
-        assert_eq!(places(&view(1, 1).merge(view(2, 2))), ["h:2"]);
-        assert_eq!(places(&view(2, 2).merge(view(1, 1))), ["h:2"]);
-        assert_eq!(places(&View::nothing().merge(view(0, 1))), ["h:1"]);
-    }
-
-    #[test]
-    fn malformed_lines_are_ignored() {
-        for text in ["", "a", "a b c d e f g h", "a h:x@1 master - 0 0 1 connected 0-5", "\u{0}"] {
-            assert_eq!(View::read(text, "", false), View::nothing(), "{text:?}");
+    fn shard_at(&mut self, address: Address) -> Arc<Shard> {
+        let new = || self.new_shards.iter().find(|shard| shard.is_at(&address)).cloned();
+        if let Some(shard) = self.old.shard_at(&address).or_else(new) {
+            return shard;
         }
+        let supervisor = Supervisor::new(Source::Fixed(address.clone()), self.limits);
+        let shard = Arc::new(Shard::new(supervisor, Some(address)));
+        self.new_shards.push(Arc::clone(&shard));
+        shard
+    }
+
+    fn redirect_shards(&mut self, targets: Vec<Address>) -> Vec<(Arc<Shard>, Instant)> {
+        let mut shards: Vec<(Arc<Shard>, Instant)> = Vec::new();
+        let named: Vec<_> =
+            targets.into_iter().map(|address| (self.shard_at(address), Instant::now())).collect();
+        let recent =
+            self.old.redirect_shards.iter().filter(|(_, last_use)| last_use.elapsed() < REDIRECT_SHARD_KEEP);
+        for (shard, last_use) in named.iter().chain(recent) {
+            if !shards.iter().any(|(known, _)| Arc::ptr_eq(known, shard)) {
+                shards.push((Arc::clone(shard), *last_use));
+            }
+        }
+        shards
     }
 }

@@ -18,14 +18,14 @@ pub use self::tags::call_tagged;
 use super::bounds::{Kept, Keyed, SharedError};
 use super::call::Passed;
 use super::handle::Handle;
-use super::slot::{Build, Owner, Slot};
+use super::lazy_cache::{Build, LazyCache, Owner};
 
 /// A future of the handle of a function's cache: ready, or opened once this is polled.
 pub enum Opening<K: Keyed, V: Kept> {
     /// The cache was opened before; `None` if that failed.
     Done(Option<&'static Handle<K, V>>),
     /// The cache is opened on the blocking pool.
-    Elsewhere(Boxed<Option<&'static Handle<K, V>>>),
+    Pending(Boxed<Option<&'static Handle<K, V>>>),
 }
 
 type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
@@ -37,7 +37,7 @@ impl<K: Keyed, V: Kept> Future for Opening<K, V> {
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         match self.get_mut() {
             Self::Done(handle) => Poll::Ready(*handle),
-            Self::Elsewhere(opening) => opening.as_mut().poll(context),
+            Self::Pending(opening) => opening.as_mut().poll(context),
         }
     }
 }
@@ -46,20 +46,20 @@ impl<K: Keyed, V: Kept> Future for Opening<K, V> {
 ///
 /// Not an `async fn`, so that a hit does not pay for its state machine.
 #[inline]
-pub fn open<K: Keyed, V: Kept>(slot: &'static Slot, owner: Owner, build: Build<K, V>) -> Opening<K, V> {
-    match slot.ready(owner) {
+pub fn open<K: Keyed, V: Kept>(lazy: &'static LazyCache, owner: Owner, build: Build<K, V>) -> Opening<K, V> {
+    match lazy.ready(owner) {
         Some(handle) => Opening::Done(handle),
-        None => Opening::Elsewhere(Box::pin(open_elsewhere(slot, owner, build))),
+        None => Opening::Pending(Box::pin(open_in_blocking_pool(lazy, owner, build))),
     }
 }
 
-async fn open_elsewhere<K: Keyed, V: Kept>(
-    slot: &'static Slot,
+async fn open_in_blocking_pool<K: Keyed, V: Kept>(
+    lazy: &'static LazyCache,
     owner: Owner,
     build: Build<K, V>,
 ) -> Option<&'static Handle<K, V>> {
-    let Ok(runtime) = tokio::runtime::Handle::try_current() else { return slot.open(owner, build) };
-    match runtime.spawn_blocking(move || slot.open(owner, build)).await {
+    let Ok(runtime) = tokio::runtime::Handle::try_current() else { return lazy.open(owner, build) };
+    match runtime.spawn_blocking(move || lazy.open(owner, build)).await {
         Ok(handle) => handle,
         Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
         // The runtime is shutting down.

@@ -7,7 +7,7 @@ use larder_core::Result;
 
 use crate::config;
 #[cfg(feature = "_codec")]
-use crate::config::url::Described;
+use crate::config::url::UrlConfig;
 use crate::context::Scope;
 #[cfg(feature = "_codec")]
 use crate::options::values::Urls;
@@ -15,7 +15,7 @@ use crate::options::{Layer, Resolved, Settings, Source};
 use crate::presets::Preset;
 
 /// The options of a builder from all sources, before they are resolved.
-pub(crate) struct Said {
+pub(crate) struct GivenOptions {
     pub(crate) name: String,
     /// Set by methods of the builder.
     pub(crate) code: Settings,
@@ -23,9 +23,9 @@ pub(crate) struct Said {
     pub(crate) scope: Option<Arc<Scope>>,
 }
 
-impl fmt::Debug for Said {
+impl fmt::Debug for GivenOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Said")
+        f.debug_struct("GivenOptions")
             .field("name", &self.name)
             .field("code", &self.code)
             .field("preset", &self.preset)
@@ -33,7 +33,7 @@ impl fmt::Debug for Said {
     }
 }
 
-impl Said {
+impl GivenOptions {
     pub(crate) fn new(name: String) -> Self {
         Self { name, code: Settings::default(), preset: None, scope: None }
     }
@@ -45,18 +45,18 @@ impl Said {
     /// With `any_tier`, URLs from variables, contexts and files apply as well. Without it they do not: a
     /// variable for all caches is not meant for those whose builder names a tier.
     #[cfg(feature = "_codec")]
-    pub(crate) fn resolve(&self, any_tier: bool) -> Result<(Resolved, Option<Described>)> {
+    pub(crate) fn resolve(&self, any_tier: bool) -> Result<(Resolved, Option<UrlConfig>)> {
         let mut layers = self.layers(any_tier)?;
         let Some(at) = layers.iter().position(|(settings, _)| settings.url.is_some()) else {
             return Ok((Resolved::from_layers(layers), None));
         };
         let (settings, source) = &layers[at];
         let urls = settings.url.as_ref().map_or("", Urls::secret);
-        let described = config::url::read_by(urls, source)?;
+        let url_config = config::url::parse_as(urls, source)?;
         let is_same = |(_, other): &Layer| std::mem::discriminant(other) == std::mem::discriminant(source);
         let after = layers.iter().rposition(is_same).map_or(at, |last| last + 1);
-        layers.splice(after..after, described.layers.clone());
-        Ok((Resolved::from_layers(layers), Some(described)))
+        layers.splice(after..after, url_config.layers.clone());
+        Ok((Resolved::from_layers(layers), Some(url_config)))
     }
 
     /// As `resolve`, for a builder that takes no URLs.

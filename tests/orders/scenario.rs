@@ -9,8 +9,8 @@ use larder_exec::runtime::{Blocking, Runtime, block_on};
 use larder_testkit::history::{Act, Answer, Contract, History, Keeps, Recorder};
 
 use crate::director::{panic_quietly, turn};
-use crate::far::Far;
-use crate::fixtures::{Plan, Rig};
+use crate::fixtures::{Plan, TestEngine};
+use crate::suspending_tier::SuspendingTier;
 
 pub(crate) const KEY: u64 = 1;
 
@@ -24,8 +24,8 @@ pub(crate) enum End {
 
 /// A cache with its history and its count of loads. Clones share one state.
 #[derive(Clone)]
-pub(crate) struct Stage {
-    pub(crate) rig: Arc<Rig>,
+pub(crate) struct Scenario {
+    pub(crate) engine: Arc<TestEngine>,
     history: Arc<History>,
     loads: Arc<Loads>,
 }
@@ -54,29 +54,29 @@ impl Drop for Running<'_> {
     }
 }
 
-impl Stage {
+impl Scenario {
     /// An engine with memory alone.
     pub(crate) fn memory() -> Self {
         Self::of(Plan::over(vec![]))
     }
 
     /// An engine with memory in front of an asynchronous tier.
-    pub(crate) fn over(far: &Arc<Far>) -> Self {
-        Self::of(Plan::over(vec![Arc::clone(far) as Arc<dyn Tier>]))
+    pub(crate) fn over(tier: &Arc<SuspendingTier>) -> Self {
+        Self::of(Plan::over(vec![Arc::clone(tier) as Arc<dyn Tier>]))
     }
 
     /// An engine with an asynchronous tier, without memory.
-    pub(crate) fn only(far: &Arc<Far>) -> Self {
-        Self::of(Plan::over(vec![Arc::clone(far) as Arc<dyn Tier>]).without_memory())
+    pub(crate) fn only(tier: &Arc<SuspendingTier>) -> Self {
+        Self::of(Plan::over(vec![Arc::clone(tier) as Arc<dyn Tier>]).without_memory())
     }
 
     pub(crate) fn of(plan: Plan) -> Self {
-        Self { rig: plan.build(), history: History::new(), loads: Arc::default() }
+        Self { engine: plan.build(), history: History::new(), loads: Arc::default() }
     }
 
     /// The same history with a new engine over the tier, with empty memory.
-    pub(crate) fn reopened(self, far: &Arc<Far>) -> Self {
-        Self { rig: Self::over(far).rig, ..self }
+    pub(crate) fn reopened(self, tier: &Arc<SuspendingTier>) -> Self {
+        Self { engine: Self::over(tier).engine, ..self }
     }
 
     /// Returns the number of loaders that began, and asserts that they ran one at a time. Only for
@@ -100,9 +100,9 @@ impl Stage {
     pub(crate) async fn get<W: Runtime>(&self) {
         let mut recorder = self.recorder();
         let call = recorder.begin(Act::Get(KEY));
-        let found = match self.rig.hit(&KEY) {
+        let found = match self.engine.hit(&KEY) {
             Some(value) => Some(value),
-            None => self.rig.get::<W>(&KEY).await.unwrap(),
+            None => self.engine.get::<W>(&KEY).await.unwrap(),
         };
         recorder.end_with(call, found.as_ref().map(String::as_bytes));
     }
@@ -129,7 +129,7 @@ impl Stage {
                 End::Panic => panic_quietly(),
             }
         };
-        let loaded = self.rig.try_get_with::<W, (), _, _>(KEY, loader).await;
+        let loaded = self.engine.try_get_with::<W, (), _, _>(KEY, loader).await;
         match &loaded {
             Ok(value) => recorder.end_with(call, Some(value.as_bytes())),
             Err(_) => recorder.end(call, Answer::Failed),
@@ -145,7 +145,7 @@ impl Stage {
         let mut recorder = self.recorder();
         let stamp = recorder.stamp(KEY);
         let call = recorder.begin(Act::Insert(stamp));
-        let done = self.rig.insert::<W>(KEY, stamp.text(20), EntryOptions::new()).await;
+        let done = self.engine.insert::<W>(KEY, stamp.text(20), EntryOptions::new()).await;
         recorder.end_done(call, &done);
         done.map(|_| ())
     }
@@ -154,7 +154,7 @@ impl Stage {
     pub(crate) async fn remove<W: Runtime>(&self) -> bool {
         let mut recorder = self.recorder();
         let call = recorder.begin(Act::Remove(KEY));
-        let done = self.rig.remove::<W>(&KEY).await;
+        let done = self.engine.remove::<W>(&KEY).await;
         recorder.end_done(call, &done);
         done.unwrap()
     }
@@ -162,7 +162,7 @@ impl Stage {
     pub(crate) async fn clear<W: Runtime>(&self) {
         let mut recorder = self.recorder();
         let call = recorder.begin(Act::Clear);
-        let done = self.rig.clear::<W>().await;
+        let done = self.engine.clear::<W>().await;
         recorder.end_done(call, &done);
         assert!(done.is_ok());
     }

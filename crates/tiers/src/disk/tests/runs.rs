@@ -4,9 +4,9 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use super::trust::{as_if_killed, copy_tree, damaged, open_as};
+use super::recovery::{as_if_killed, copy_tree, damaged, open_as};
 use super::*;
-use crate::disk::db::database::Generation;
+use crate::disk::db::database::Database;
 use crate::disk::layout::Layout;
 
 /// Puts every name below `names` that `which` accepts, with a payload of `seed`.
@@ -59,13 +59,13 @@ fn newest_value_of_a_row_is_valid_after_compaction() {
     let dir = TempDir::new().unwrap();
     let (tier, expected) = layered(dir.path());
     check_all(&tier, &expected, "as written");
-    for retire in [&[][..], &[(1, Carry::Named)], &[(2, Carry::Named), (3, Carry::Named)]] {
+    for replaced in [&[][..], &[(1, Survivors::Live)], &[(2, Survivors::Live), (3, Survivors::Live)]] {
         put(&tier, 1, noise(1001, 150));
-        rotate(&tier, retire);
-        check_all(&tier, &expected, &format!("after {retire:?}"));
-        check_all(&open(as_if_killed(dir.path()).path()), &expected, &format!("killed after {retire:?}"));
+        rotate(&tier, replaced);
+        check_all(&tier, &expected, &format!("after {replaced:?}"));
+        check_all(&open(as_if_killed(dir.path()).path()), &expected, &format!("killed after {replaced:?}"));
     }
-    assert_eq!(packs(&tier), [4, 5]);
+    assert_eq!(runs(&tier), [4, 5]);
     drop(tier);
     check_all(&open(dir.path()), &expected, "reopened");
 }
@@ -80,13 +80,13 @@ fn tombstone_is_kept_while_an_older_run_has_the_row() {
     assert!(now(tier.remove(&key("k"))).unwrap());
     assert!(!now(tier.remove(&key("k"))).unwrap());
     rotate(&tier, &[]);
-    assert_eq!(packs(&tier), [1, 2], "the second has the removal alone");
-    rotate(&tier, &[(1, Carry::Read)]);
-    assert_eq!((packs(&tier), usage(&tier)), (vec![2], (0, 1)));
+    assert_eq!(runs(&tier), [1, 2], "the second has the removal alone");
+    rotate(&tier, &[(1, Survivors::Read)]);
+    assert_eq!((runs(&tier), usage(&tier)), (vec![2], (0, 1)));
     let killed = as_if_killed(dir.path());
     assert_eq!(get(&open(killed.path()), "k"), None);
-    rotate(&tier, &[(2, Carry::Named)]);
-    assert_eq!((packs(&tier), get(&tier, "k")), (vec![], None), "nothing is left to remove");
+    rotate(&tier, &[(2, Survivors::Live)]);
+    assert_eq!((runs(&tier), get(&tier, "k")), (vec![], None), "nothing is left to remove");
 }
 
 /// The older run has only pointers, so it is not worth evicting. The newer one is evicted.
@@ -101,7 +101,7 @@ fn eviction_never_shows_overwritten_values() {
     (0..10).for_each(|name| assert!(get(&tier, name).is_some()));
     for newest in [None, Some("more")] {
         newest.iter().for_each(|name| put(&tier, name, noise(1, 100)));
-        rotate(&tier, &[(2, Carry::Read)]);
+        rotate(&tier, &[(2, Survivors::Read)]);
         let killed = as_if_killed(dir.path());
         for tier in [&tier, &open(killed.path())] {
             for name in 0..50 {
@@ -112,7 +112,7 @@ fn eviction_never_shows_overwritten_values() {
         }
         assert!(usage(&tier).1 >= 40, "what nobody read is gone");
     }
-    assert_eq!(packs(&tier), [1, 3]);
+    assert_eq!(runs(&tier), [1, 3]);
 }
 
 /// Kills the process between the steps that put a sorted run in place of a database and two runs.
@@ -125,12 +125,13 @@ fn process_killed_during_compaction_loses_no_entry() {
     put(&tier, 3, noise(3003, 150));
     assert!(now(tier.remove(&key(9))).unwrap());
     (expected[3], expected[9]) = (of_seed(3, 3), None);
-    *tier.upkeep.write() = tier.begin_repack(&[(1, Carry::Named), (2, Carry::Named)], u64::MAX).unwrap();
+    *tier.compaction.write() =
+        tier.begin_compaction(&[(1, Survivors::Live), (2, Survivors::Live)], u64::MAX).unwrap();
     let begun = as_if_killed(dir.path());
-    while tier.upkeep.read().is_some() {
-        tier.go_on(&mut tier.upkeep.write(), 7).unwrap();
+    while tier.compaction.read().is_some() {
+        tier.step_compaction(&mut tier.compaction.write(), 7).unwrap();
     }
-    tier.reaper.settle().unwrap();
+    tier.reaper.wait().unwrap();
     let done = as_if_killed(dir.path());
     check_all(&tier, &expected, "packed");
     for what in ["begun", "its pack is whole", "one of two packs is gone", "done"] {
@@ -139,7 +140,7 @@ fn process_killed_during_compaction_loses_no_entry() {
             copy_tree(&done.path().join("packs"), &copy.path().join("packs"));
         }
         if what.contains("gone") {
-            fs::remove_file(pack(copy.path(), 1)).unwrap();
+            fs::remove_file(run(copy.path(), 1)).unwrap();
         }
         for _ in 0..2 {
             check_all(&open(copy.path()), &expected, what);
@@ -158,10 +159,10 @@ fn damaged_run_never_shows_overwritten_values() {
     drop(tier);
     for dir in [killed.path(), dir.path()] {
         for number in ["00000000000000000001", "00000000000000000002"] {
-            let pack = Path::new("packs").join(format!("{number}.pack"));
-            for damage in damaged(&fs::read(dir.join(&pack)).unwrap()) {
+            let run = Path::new("packs").join(format!("{number}.pack"));
+            for damage in damaged(&fs::read(dir.join(&run)).unwrap()) {
                 let copy = as_if_killed(dir);
-                fs::write(copy.path().join(&pack), &damage).unwrap();
+                fs::write(copy.path().join(&run), &damage).unwrap();
                 let tier = open(copy.path());
                 for (name, expected) in expected.iter().enumerate() {
                     let found = get(&tier, name);
@@ -201,17 +202,17 @@ fn run_damaged_while_open_shows_no_older_values() {
 /// Compares random calls with a map, while sorted runs are written row by row.
 #[test]
 fn random_calls_match_a_map() {
-    (0..12).for_each(|seed| random_calls(seed, Carry::Named));
+    (0..12).for_each(|seed| random_calls(seed, Survivors::Live));
 }
 
 /// An evicted entry is a miss, and no older value takes its place.
 #[test]
 fn random_calls_with_evictions_never_show_overwritten_values() {
-    (20..40).for_each(|seed| random_calls(seed, Carry::Read));
+    (20..40).for_each(|seed| random_calls(seed, Survivors::Read));
 }
 
-fn random_calls(seed: u64, carry: Carry) {
-    let keeps_all = carry == Carry::Named;
+fn random_calls(seed: u64, survivors: Survivors) {
+    let keeps_all = survivors == Survivors::Live;
     let dir = TempDir::new().unwrap();
     let mut tier = open(dir.path());
     let mut model = BTreeMap::new();
@@ -237,12 +238,12 @@ fn random_calls(seed: u64, carry: Carry) {
                     model.remove(&name);
                 }
             }
-            900..985 => drop(tier.go_on(&mut tier.upkeep.write(), 20)),
-            985..993 => begin(&tier, &mut rng, carry),
+            900..985 => drop(tier.step_compaction(&mut tier.compaction.write(), 20)),
+            985..993 => begin(&tier, &mut rng, survivors),
             993..996 => {
                 let segments = tier.with_store(|store| Ok(store.segments.sealed())).unwrap();
                 seal(&tier);
-                segments.iter().for_each(|one| tier.drop_segment(one.number, Carry::Named).unwrap());
+                segments.iter().for_each(|one| tier.drop_segment(one.number, Survivors::Live).unwrap());
             }
             996 => {
                 now(tier.clear()).unwrap();
@@ -259,17 +260,17 @@ fn random_calls(seed: u64, carry: Carry) {
 }
 
 /// Begins a compaction of the newest database and some sorted runs, if none is in progress.
-fn begin(tier: &DiskTier, rng: &mut fastrand::Rng, carry: Carry) {
-    let mut upkeep = tier.upkeep.write();
-    if upkeep.is_some() {
+fn begin(tier: &DiskTier, rng: &mut fastrand::Rng, survivors: Survivors) {
+    let mut compaction = tier.compaction.write();
+    if compaction.is_some() {
         return;
     }
     if tier.with_store(|store| Ok(store.databases.frozen.is_none())).unwrap() {
         tier.freeze().unwrap();
     }
-    let some = packs(tier).into_iter().filter(|_| rng.bool());
-    let retire: Vec<_> = some.map(|pack| (pack, carry)).collect();
-    *upkeep = tier.begin_repack(&retire, u64::MAX).unwrap();
+    let some = runs(tier).into_iter().filter(|_| rng.bool());
+    let replaced: Vec<_> = some.map(|run| (run, survivors)).collect();
+    *compaction = tier.begin_compaction(&replaced, u64::MAX).unwrap();
 }
 
 #[test]
@@ -278,13 +279,13 @@ fn changes_during_compaction_are_never_undone() {
     let tier = open(dir.path());
     for round in 0..12u64 {
         fill(&tier, 60, round, |_| true);
-        begin(&tier, &mut fastrand::Rng::with_seed(round), Carry::Named);
+        begin(&tier, &mut fastrand::Rng::with_seed(round), Survivors::Live);
         let done = AtomicBool::new(false);
         std::thread::scope(|scope| {
             scope.spawn(|| {
                 while !done.load(Ordering::Relaxed) {
-                    tier.go_on(&mut tier.upkeep.write(), 3).unwrap();
-                    begin(&tier, &mut fastrand::Rng::with_seed(round), Carry::Named);
+                    tier.step_compaction(&mut tier.compaction.write(), 3).unwrap();
+                    begin(&tier, &mut fastrand::Rng::with_seed(round), Survivors::Live);
                 }
             });
             for name in 0..60u64 {
@@ -309,9 +310,9 @@ fn changes_during_compaction_are_never_undone() {
 fn usage_of_an_unfinished_run_is_released() {
     let dir = TempDir::new().unwrap();
     let (tier, expected) = layered(dir.path());
-    *tier.upkeep.write() = tier.begin_repack(&[(1, Carry::Named)], u64::MAX).unwrap();
-    tier.go_on(&mut tier.upkeep.write(), 100).unwrap();
-    *tier.upkeep.write() = None;
+    *tier.compaction.write() = tier.begin_compaction(&[(1, Survivors::Live)], u64::MAX).unwrap();
+    tier.step_compaction(&mut tier.compaction.write(), 100).unwrap();
+    *tier.compaction.write() = None;
     assert_near(tier.usage().bytes, dir.path());
     assert_eq!(fs::read_dir(dir.path().join("packs")).unwrap().count(), 2);
     check_all(&tier, &expected, "given up");
@@ -321,11 +322,11 @@ fn usage_of_an_unfinished_run_is_released() {
     assert_eq!(fs::read_dir(dir.path().join("packs")).unwrap().count(), 2);
 }
 
-fn generation(dir: &Path, number: u64) -> PathBuf {
+fn database(dir: &Path, number: u64) -> PathBuf {
     dir.join(format!("db/{number:020}"))
 }
 
-fn pack(dir: &Path, number: u64) -> PathBuf {
+fn run(dir: &Path, number: u64) -> PathBuf {
     dir.join(format!("packs/{number:020}.pack"))
 }
 
@@ -359,11 +360,11 @@ fn database_without_valid_rows_is_deleted_at_once() {
     put(&tier, "k", noise(1, 100));
     tier.freeze().unwrap();
     put(&tier, "k", noise(2, 100));
-    assert!(generation(dir.path(), 1).exists());
-    *tier.upkeep.write() = tier.begin_repack(&[], u64::MAX).unwrap();
-    tier.go_on(&mut tier.upkeep.write(), u64::MAX).unwrap();
-    assert!(packs(&tier).is_empty());
-    assert!(!generation(dir.path(), 1).exists(), "nothing would say that it is spent");
+    assert!(database(dir.path(), 1).exists());
+    *tier.compaction.write() = tier.begin_compaction(&[], u64::MAX).unwrap();
+    tier.step_compaction(&mut tier.compaction.write(), u64::MAX).unwrap();
+    assert!(runs(&tier).is_empty());
+    assert!(!database(dir.path(), 1).exists(), "nothing would say that it is spent");
     assert!(now(tier.remove(&key("k"))).unwrap());
     now(tier.flush()).unwrap();
     assert_eq!(get(&open(as_if_killed(dir.path()).path()), "k"), None);
@@ -373,10 +374,11 @@ fn database_without_valid_rows_is_deleted_at_once() {
 fn undeletable_run_stays_below_its_replacement() {
     let dir = TempDir::new().unwrap();
     let (tier, expected) = layered(dir.path());
-    let stuck = Undeletable::make(pack(dir.path(), 1));
+    let stuck = Undeletable::make(run(dir.path(), 1));
     tier.freeze().unwrap();
-    *tier.upkeep.write() = tier.begin_repack(&[(1, Carry::Named), (2, Carry::Named)], u64::MAX).unwrap();
-    assert!(tier.go_on(&mut tier.upkeep.write(), u64::MAX).is_err());
+    *tier.compaction.write() =
+        tier.begin_compaction(&[(1, Survivors::Live), (2, Survivors::Live)], u64::MAX).unwrap();
+    assert!(tier.step_compaction(&mut tier.compaction.write(), u64::MAX).is_err());
     let check_values = |tier: &DiskTier, context: &str| {
         for (name, expected) in expected.iter().enumerate() {
             assert_eq!(&get(tier, name), expected, "entry {name}, {context}");
@@ -398,7 +400,7 @@ fn undeletable_run_stays_below_its_replacement() {
 fn clear_that_cannot_delete_a_run_still_removes_all_entries() {
     let dir = TempDir::new().unwrap();
     let (tier, _) = layered(dir.path());
-    let stuck = Undeletable::make(pack(dir.path(), 1));
+    let stuck = Undeletable::make(run(dir.path(), 1));
     assert!(now(tier.clear()).is_err());
     assert_eq!(usage(&tier).0, 0);
     assert!(now(tier.flush()).is_err(), "the journal would forget that the pack is void");
@@ -406,7 +408,7 @@ fn clear_that_cannot_delete_a_run_still_removes_all_entries() {
     stuck.restore();
     assert_eq!(usage(&open(as_if_killed(dir.path()).path())).0, 0);
     now(tier.flush()).unwrap();
-    assert!(!pack(dir.path(), 1).exists());
+    assert!(!run(dir.path(), 1).exists());
     assert_eq!(usage(&open(as_if_killed(dir.path()).path())).0, 0);
 }
 
@@ -423,7 +425,7 @@ fn clear_without_a_journal_record_has_no_effect() {
     let killed = as_if_killed(dir.path());
     let number = tier.with_store(|store| Ok(store.databases.newest.number)).unwrap();
     let layout = Layout::prepare(killed.path().to_owned()).unwrap();
-    assert!(Generation::open(&layout, number + 1, MIB).is_ok());
+    assert!(Database::open(&layout, number + 1, MIB).is_ok());
     let expected: Vec<_> = (0..100).map(|name| of_seed(name, if name < 50 { 3 } else { 2 })).collect();
     for _ in 0..2 {
         check_all(&open(killed.path()), &expected, "killed while it cleared");
@@ -437,7 +439,7 @@ fn database_directory_that_sled_never_opened_is_ignored() {
     now(tier.flush()).unwrap();
     let killed = as_if_killed(dir.path());
     let number = tier.with_store(|store| Ok(store.databases.newest.number)).unwrap();
-    let begun = generation(killed.path(), number + 1);
+    let begun = database(killed.path(), number + 1);
     fs::create_dir_all(begun.join("blobs")).unwrap();
     fs::write(begun.join("conf"), "segment_size: 524288\nuse_compression: false\nversion: 0.34\n").unwrap();
     check_all(&open(killed.path()), &expected, "killed while it made a database");
@@ -451,13 +453,13 @@ fn failed_eviction_loses_no_entry() {
     (0..20).for_each(|name| put(&tier, name, noise(name, 9000)));
     seal(&tier);
     rotate(&tier, &[]);
-    let whole = fs::read(pack(dir.path(), 1)).unwrap();
-    fs::write(pack(dir.path(), 1), noise(1, whole.len())).unwrap();
+    let whole = fs::read(run(dir.path(), 1)).unwrap();
+    fs::write(run(dir.path(), 1), noise(1, whole.len())).unwrap();
     for _ in 0..2 {
-        assert!(tier.drop_segment(1, Carry::Read).is_err());
+        assert!(tier.drop_segment(1, Survivors::Read).is_err());
         assert_eq!(segment_files(dir.path()), 1);
     }
-    fs::write(pack(dir.path(), 1), whole).unwrap();
-    tier.drop_segment(1, Carry::Read).unwrap();
+    fs::write(run(dir.path(), 1), whole).unwrap();
+    tier.drop_segment(1, Survivors::Read).unwrap();
     assert_eq!((usage(&tier), segment_files(dir.path())), ((0, 20), 0));
 }

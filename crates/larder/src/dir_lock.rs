@@ -11,14 +11,14 @@ use std::path::Path;
 
 use larder_core::{Error, ErrorKind, Result};
 
-use crate::folder::failed;
+use crate::locked_dir::dir_error;
 
 /// How often to retry if the locked file was deleted meanwhile.
 const TRIES: usize = 16;
 
 /// A lock held while a directory is in use. The operating system releases it when the process ends.
 #[derive(Debug)]
-pub(crate) struct Lock {
+pub(crate) struct DirLock {
     /// `None` where directories cannot be locked.
     dir: Option<File>,
     /// `None` for a directory without the file, which is about to be deleted.
@@ -27,24 +27,27 @@ pub(crate) struct Lock {
 
 /// The outcome of an attempt to lock.
 enum Attempt {
-    Held(Lock),
+    Held(DirLock),
     /// Another process holds the lock.
     Busy,
     /// The locked file is no longer at the path.
     Gone,
 }
 
-impl Lock {
+impl DirLock {
     /// Locks an existing directory, exclusively or shared; `None` if another process holds it.
     pub(crate) fn take(dir: &Path, shared: bool) -> Result<Option<Self>> {
         for _ in 0..TRIES {
-            match attempt(dir, shared).map_err(|error| failed(dir, error))? {
+            match attempt(dir, shared).map_err(|error| dir_error(dir, error))? {
                 Attempt::Held(lock) => return Ok(Some(lock)),
                 Attempt::Busy => return Ok(None),
                 Attempt::Gone => {}
             }
         }
-        let message = format!("the directory {}: its lock is deleted again and again", dir.display());
+        let message = format!(
+            "the directory {}: its lock file was deleted during each of {TRIES} attempts to lock it",
+            dir.display()
+        );
         Err(Error::new(ErrorKind::Unavailable, message))
     }
 
@@ -80,8 +83,8 @@ impl Lock {
     pub(crate) fn renew(&mut self, dir: &Path, shared: bool) -> Result<bool> {
         if self.dir.as_ref().is_some_and(|held| is_at(held, dir)) {
             // The directory lock excludes other processes, so no other process creates the file.
-            let file = open_file(dir).map_err(|error| failed(dir, error))?;
-            let is_locked = try_lock(&file, shared).map_err(|error| failed(dir, error))?;
+            let file = open_file(dir).map_err(|error| dir_error(dir, error))?;
+            let is_locked = try_lock(&file, shared).map_err(|error| dir_error(dir, error))?;
             if is_locked {
                 self.file = Some(file);
             }
@@ -100,7 +103,7 @@ fn attempt(dir: &Path, shared: bool) -> io::Result<Attempt> {
     if !try_lock(&file, shared)? {
         return Ok(Attempt::Busy);
     }
-    let lock = Lock { dir: of_dir, file: Some(file) };
+    let lock = DirLock { dir: of_dir, file: Some(file) };
     Ok(if lock.is_of(dir) { Attempt::Held(lock) } else { Attempt::Gone })
 }
 
@@ -158,8 +161,8 @@ fn is_at(_: &File, path: &Path) -> bool {
 mod tests {
     use super::*;
 
-    fn take(dir: &Path, shared: bool) -> Option<Lock> {
-        Lock::take(dir, shared).unwrap()
+    fn take(dir: &Path, shared: bool) -> Option<DirLock> {
+        DirLock::take(dir, shared).unwrap()
     }
 
     #[cfg(unix)]
@@ -205,7 +208,7 @@ mod tests {
         let file = open_file(dir.path()).unwrap();
         file.try_lock().unwrap();
         assert!(take(dir.path(), false).is_none());
-        assert!(Lock::of_orphan(dir.path()).unwrap().is_none());
+        assert!(DirLock::of_orphan(dir.path()).unwrap().is_none());
         drop(file);
         assert!(take(dir.path(), false).is_some());
     }
@@ -216,8 +219,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let held = take(dir.path(), false).unwrap();
         fs::remove_file(dir.path().join("lock")).unwrap();
-        assert!(Lock::of_orphan(dir.path()).unwrap().is_none());
+        assert!(DirLock::of_orphan(dir.path()).unwrap().is_none());
         drop(held);
-        assert!(Lock::of_orphan(dir.path()).unwrap().is_some());
+        assert!(DirLock::of_orphan(dir.path()).unwrap().is_some());
     }
 }

@@ -7,8 +7,8 @@ use super::*;
 use crate::boot_marker::pretend_reboot;
 
 pub(super) fn open_as(dir: &Path, durability: Durability) -> DiskTier {
-    let space = Space::new(64 * MIB).share();
-    DiskTier::open(DiskOptions { dir: dir.to_owned(), space, crossover: CROSSOVER_BYTES, durability })
+    let budget = DiskBudget::new(64 * MIB).share();
+    DiskTier::open(DiskOptions { dir: dir.to_owned(), budget, crossover: CROSSOVER_BYTES, durability })
         .unwrap()
 }
 
@@ -196,7 +196,7 @@ fn size_of_the_journal_is_bounded() {
         }
     }
     assert!((MIB..=5 * MIB).contains(&most), "{most} bytes of journals");
-    tier.reaper.settle().unwrap();
+    tier.reaper.wait().unwrap();
     assert_near(tier.usage().bytes, dir.path());
 }
 
@@ -266,7 +266,7 @@ fn removal_during_a_flush_that_cannot_be_journaled_keeps_the_marker_withdrawn() 
     let (journal, aside) = (dir.path().join("journal"), dir.path().join("aside"));
     tier.with_store(|store| {
         let withdrawals = store.journal.withdrawals();
-        let number = store.journal.turn()?;
+        let number = store.journal.rotate()?;
         fs::rename(&journal, &aside).unwrap();
         assert!(now(tier.remove(&key("k"))).unwrap());
         fs::rename(&aside, &journal).unwrap();
@@ -288,7 +288,7 @@ fn close_fails_if_the_tier_could_not_be_reopened() {
     put(&tier, "k", noise(1, 100));
     fs::remove_dir(dir.path().join("segments")).unwrap();
     fs::write(dir.path().join("segments"), "in the way").unwrap();
-    tier.suspect.store(true, Ordering::Release);
+    tier.needs_reopen.store(true, Ordering::Release);
     let key = key("l");
     assert!(now(tier.put(&key, &frame(&key, noise(1, 100)))).is_err());
     assert!(now(tier.close()).is_err());

@@ -8,7 +8,7 @@ use larder_testkit::Proxy;
 
 use super::{Nodes, key, until};
 
-const OWED: u64 = 1000;
+const PENDING: u64 = 1000;
 const LEASE: Duration = Duration::from_secs(1);
 
 /// Returns the value, and whether it is confirmed.
@@ -54,14 +54,14 @@ fn pending_writes_are_unconfirmed_until_reconciled() {
     let Some(mut nodes) = Nodes::start() else { return };
     let line = Proxy::to(nodes.server.port());
     let (one, cut_off) = (nodes.node(), nodes.builder().redis(line.url()).build().unwrap());
-    for number in 0..OWED {
+    for number in 0..PENDING {
         one.insert(key(number), 1);
     }
     // A late notice drops a copy, and with it the knowledge of the entry that a write replaces.
-    (0..OWED).for_each(|number| assert_eq!(cut_off.get(&key(number)), Some(1)));
+    (0..PENDING).for_each(|number| assert_eq!(cut_off.get(&key(number)), Some(1)));
     line.swallow(true);
     notices(&cut_off);
-    for number in 0..OWED {
+    for number in 0..PENDING {
         cut_off.insert(key(number), 2);
         one.insert(key(number), 3);
     }
@@ -71,7 +71,7 @@ fn pending_writes_are_unconfirmed_until_reconciled() {
     line.cut();
     let mut unconfirmed = 0;
     until("it has what the other wrote", || {
-        let all: Vec<_> = (0..OWED).map(|number| seen(&cut_off, number)).collect();
+        let all: Vec<_> = (0..PENDING).map(|number| seen(&cut_off, number)).collect();
         assert!(
             !all.contains(&Some((2, true))),
             "its own write, which the other had replaced a lease before"
@@ -82,10 +82,10 @@ fn pending_writes_are_unconfirmed_until_reconciled() {
     });
     println!("{unconfirmed} reads were unconfirmed before it had heard");
     until("what nobody else wrote is made up for", || cut_off.stats().cache.repaired == 1);
-    assert_eq!(cut_off.stats().cache.repairs_lost, OWED);
-    until("both agree", || (0..OWED).all(|number| seen(&one, number) == seen(&cut_off, number)));
-    let kept = (0..OWED).filter(|number| seen(&one, *number) == Some((3, true))).count();
-    assert!(kept as u64 > OWED / 2, "{kept} were kept");
+    assert_eq!(cut_off.stats().cache.repairs_lost, PENDING);
+    until("both agree", || (0..PENDING).all(|number| seen(&one, number) == seen(&cut_off, number)));
+    let kept = (0..PENDING).filter(|number| seen(&one, *number) == Some((3, true))).count();
+    assert!(kept as u64 > PENDING / 2, "{kept} were kept");
 }
 
 #[test]
@@ -112,14 +112,14 @@ fn changes_of_others_are_seen_while_many_writes_are_reconciled() {
     let one = nodes.node();
     line.swallow(true);
     notices(&cut_off);
-    for number in 1..OWED {
+    for number in 1..PENDING {
         cut_off.insert(key(number), 1);
     }
     line.swallow(false);
     line.cut();
     until("repairs begin", || cut_off.stats().cache.repaired > 0);
     let (begun, mut lags) = (Instant::now(), Vec::new());
-    while cut_off.stats().cache.repaired < OWED {
+    while cut_off.stats().cache.repaired < PENDING {
         let change = lags.len() as u64;
         one.insert(key(0), change);
         let changed = Instant::now();

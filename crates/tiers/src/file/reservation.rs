@@ -2,26 +2,26 @@
 
 use std::sync::Arc;
 
-use crate::Share;
+use crate::BudgetShare;
 
 /// A reservation: bytes of a share that count as used, but are not written yet. Dropping it
 /// releases them.
 #[derive(Debug)]
-pub(super) struct Room {
-    share: Arc<Share>,
+pub(super) struct Reservation {
+    share: Arc<BudgetShare>,
     bytes: u64,
 }
 
-impl Room {
+impl Reservation {
     /// Reserves `bytes`. On failure, returns by how many bytes they exceed the budget.
     ///
     /// Counts before it checks. So if two tiers reserve at the same time, at least one sees the
     /// other.
-    pub(super) fn reserve(share: &Arc<Share>, bytes: u64) -> Result<Self, u64> {
+    pub(super) fn reserve(share: &Arc<BudgetShare>, bytes: u64) -> Result<Self, u64> {
         share.grow(bytes);
-        let room = Self { share: Arc::clone(share), bytes };
+        let reservation = Self { share: Arc::clone(share), bytes };
         match share.excess(0) {
-            0 => Ok(room),
+            0 => Ok(reservation),
             excess => Err(excess),
         }
     }
@@ -32,17 +32,17 @@ impl Room {
     }
 
     /// Adds the reservation `other`, of the same share.
-    pub(super) fn join(&mut self, mut other: Self) {
+    pub(super) fn merge(&mut self, mut other: Self) {
         self.bytes += std::mem::take(&mut other.bytes);
     }
 
     /// Turns `bytes` of the reservation into permanent usage. The rest is released on drop.
-    pub(super) fn keep(&mut self, bytes: u64) {
+    pub(super) fn commit(&mut self, bytes: u64) {
         self.bytes = self.bytes.saturating_sub(bytes);
     }
 }
 
-impl Drop for Room {
+impl Drop for Reservation {
     fn drop(&mut self) {
         self.share.shrink(self.bytes);
     }
@@ -51,22 +51,22 @@ impl Drop for Room {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Space;
+    use crate::DiskBudget;
 
     #[test]
-    fn reservation_is_released_unless_it_is_kept() {
-        let space = Space::new(10);
-        let share = Arc::new(space.share());
-        drop(Room::reserve(&share, 10).unwrap());
+    fn reservation_is_released_unless_it_is_committed() {
+        let budget = DiskBudget::new(10);
+        let share = Arc::new(budget.share());
+        drop(Reservation::reserve(&share, 10).unwrap());
         assert_eq!(share.used(), 0);
-        Room::reserve(&share, 10).unwrap().keep(4);
+        Reservation::reserve(&share, 10).unwrap().commit(4);
         assert_eq!(share.used(), 4);
-        assert_eq!(Room::reserve(&share, 7).unwrap_err(), 1);
+        assert_eq!(Reservation::reserve(&share, 7).unwrap_err(), 1);
         assert_eq!(share.used(), 4);
-        let mut room = Room::reserve(&share, 2).unwrap();
-        room.join(Room::reserve(&share, 3).unwrap());
-        assert_eq!((room.bytes(), share.used()), (5, 9));
-        drop(room);
+        let mut reservation = Reservation::reserve(&share, 2).unwrap();
+        reservation.merge(Reservation::reserve(&share, 3).unwrap());
+        assert_eq!((reservation.bytes(), share.used()), (5, 9));
+        drop(reservation);
         assert_eq!(share.used(), 4);
     }
 }

@@ -12,10 +12,11 @@ use larder_tiers::redis::{RedisOptions, RedisTier};
 use crate::redis::until;
 
 /// The lease is renewed four times in this span, so that a machine may stop for a second.
-const TENANCY: Duration = Duration::from_secs(2);
+const EPHEMERAL_TTL: Duration = Duration::from_secs(2);
 
-fn open(server: &RedisServer, tenancy: Option<Duration>) -> RedisTier {
-    RedisTier::open(RedisOptions { tenancy, ..RedisOptions::new(server.url(), "shop", "leased") }).unwrap()
+fn open(server: &RedisServer, ephemeral_ttl: Option<Duration>) -> RedisTier {
+    RedisTier::open(RedisOptions { ephemeral_ttl, ..RedisOptions::new(server.url(), "shop", "leased") })
+        .unwrap()
 }
 
 fn put(tier: &RedisTier, number: u64) {
@@ -41,7 +42,7 @@ fn millis(server: &RedisServer) -> u64 {
 #[test]
 fn ephemeral_keys_live_as_long_as_their_tier() {
     let Some(server) = RedisServer::start() else { return };
-    let tier = open(&server, Some(TENANCY));
+    let tier = open(&server, Some(EPHEMERAL_TTL));
     put(&tier, 1);
     block_on(tier.put_many(&[(sample::key(2), sample::frame(&sample::key(2), sample::payload(2, 10)))]));
     let began = millis(&server);
@@ -54,7 +55,7 @@ fn ephemeral_keys_live_as_long_as_their_tier() {
 #[test]
 fn ephemeral_keys_expire_without_renewal() {
     let Some(server) = RedisServer::start() else { return };
-    let tier = open(&server, Some(TENANCY));
+    let tier = open(&server, Some(EPHEMERAL_TTL));
     put(&tier, 1);
     block_on(tier.clear()).unwrap();
     put(&tier, 2);
@@ -83,8 +84,10 @@ fn dropped_tier_removes_its_keys() {
     let other = open(&server, None);
     put(&other, 1);
     let foreign = keys(&server);
-    let leased =
-        RedisOptions { tenancy: Some(TENANCY), ..RedisOptions::new(server.url(), "shop", "dropped") };
+    let leased = RedisOptions {
+        ephemeral_ttl: Some(EPHEMERAL_TTL),
+        ..RedisOptions::new(server.url(), "shop", "dropped")
+    };
     let tier = RedisTier::open(leased).unwrap();
     put(&tier, 2);
     assert!(keys(&server) > foreign);
@@ -96,10 +99,10 @@ fn dropped_tier_removes_its_keys() {
 #[test]
 fn renewal_does_not_extend_the_deadline_of_an_entry() {
     let Some(server) = RedisServer::start() else { return };
-    let tier = open(&server, Some(TENANCY * 2));
+    let tier = open(&server, Some(EPHEMERAL_TTL * 2));
     let key = sample::key(1);
     // After the first renewal, and before the end of the lease.
-    let frame = ending_in(&key, TENANCY * 3 / 4);
+    let frame = ending_in(&key, EPHEMERAL_TTL * 3 / 4);
     block_on(tier.put(&key, &frame)).unwrap();
     put(&tier, 2);
     until("it is gone, renewals or not", || !has(&tier, 1));

@@ -3,7 +3,7 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use larder::__private::{Handle, Owner, Slot, open, tasks};
+use larder::__private::{Handle, LazyCache, Owner, open, tasks};
 use larder::{Cache, Result, mcache};
 
 use crate::director::{ended, orders, task, thread};
@@ -29,13 +29,13 @@ fn static_is_opened_once_per_owner() {
     orders(|| {
         BUILT.store(0, Ordering::Relaxed);
         // As in a static: it is never dropped. Each order gets a new one.
-        let slot: &'static Slot = Box::leak(Box::new(Slot::new()));
+        let lazy: &'static LazyCache = Box::leak(Box::new(LazyCache::new()));
         let in_threads = [false, true].map(|other| {
             let owner = if other { owner::<u8>() } else { owner::<u16>() };
-            thread(move || address(open(slot, owner, build)))
+            thread(move || address(open(lazy, owner, build)))
         });
-        let in_task = task(async move { address(tasks::open(slot, owner::<u8>(), build).await) });
-        let here = address(open(slot, owner::<u16>(), build));
+        let in_task = task(async move { address(tasks::open(lazy, owner::<u8>(), build).await) });
+        let here = address(open(lazy, owner::<u16>(), build));
         let [sixteen, eight] = in_threads.map(|thread| thread.join().unwrap());
         assert_eq!(here, sixteen);
         assert_eq!(ended(in_task), eight);

@@ -7,13 +7,13 @@ use std::path::{Path, PathBuf};
 
 use larder_core::{Error, ErrorKind, Result};
 use larder_exec::runtime::dropped_are_closed;
-use larder_tiers::Home;
+use larder_tiers::CacheDir;
 use once_cell::sync::Lazy;
 use parking_lot::Mutex;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use tempfile::TempDir;
 
-use crate::lock::Lock;
+use crate::dir_lock::DirLock;
 use crate::registry::DROPPED_LIMIT;
 
 /// The directories of the live caches of this process.
@@ -23,10 +23,10 @@ static OPEN: Lazy<Mutex<HashSet<PathBuf>>> = Lazy::new(Mutex::default);
 ///
 /// Dropping it releases the lock and deletes a private directory.
 #[derive(Debug)]
-pub(crate) struct Folder {
+pub(crate) struct LockedDir {
     path: PathBuf,
     shared: bool,
-    lock: Mutex<Lock>,
+    lock: Mutex<DirLock>,
     _private: Option<TempDir>,
     /// Dropped last: a path that is free in the register has a free lock.
     _registered: Registered,
@@ -35,7 +35,7 @@ pub(crate) struct Folder {
 /// How often a private directory may be deleted before it is locked.
 const PRIVATE_TRIES: usize = 8;
 
-impl Folder {
+impl LockedDir {
     /// Opens the directory of the cache `name` in `dir`, or in the platform's cache folder. Several processes
     /// may open a shared directory at once, if all of them share it.
     pub(crate) fn open(dir: Option<PathBuf>, name: &str, shared: bool) -> Result<Self> {
@@ -49,10 +49,10 @@ impl Folder {
 
     fn at(path: &Path, shared: bool) -> Result<Self> {
         create(path)?;
-        let path = path.canonicalize().map_err(|error| failed(path, error))?;
+        let path = path.canonicalize().map_err(|error| dir_error(path, error))?;
         sweep(path.parent().unwrap_or(&path));
         let registered = Registered::when_free(&path)?;
-        match Lock::take(&path, shared)? {
+        match DirLock::take(&path, shared)? {
             Some(lock) => {
                 Ok(Self { path, shared, lock: Mutex::new(lock), _private: None, _registered: registered })
             }
@@ -69,7 +69,7 @@ impl Folder {
             target: "larder",
             directory = %shared.display(),
             private = %path.display(),
-            "another process has the directory of this cache: it gets a private one, deleted at its end"
+            "another process uses the directory of this cache; the cache gets a private one, which is deleted at its end"
         );
         let lock = Mutex::new(lock);
         Ok(Self { path, shared: false, lock, _private: Some(private), _registered: registered })
@@ -81,8 +81,8 @@ impl Folder {
     }
 }
 
-impl Home for Folder {
-    fn renew(&self) -> Result<()> {
+impl CacheDir for LockedDir {
+    fn ensure(&self) -> Result<()> {
         let mut lock = self.lock.lock();
         if lock.is_of(&self.path) {
             return Ok(());
@@ -91,7 +91,8 @@ impl Home for Folder {
         if lock.renew(&self.path, self.shared)? {
             return Ok(());
         }
-        let message = format!("another process has the directory {}, which was removed", self.path.display());
+        let message =
+            format!("the directory {} was removed, and another process uses it now", self.path.display());
         Err(Error::new(ErrorKind::Unavailable, message))
     }
 }
@@ -122,11 +123,11 @@ impl Drop for Registered {
 }
 
 fn busy(path: &Path) -> Error {
-    let message = format!("a live cache of this process has the directory {}", path.display());
+    let message = format!("a live cache of this process uses the directory {}", path.display());
     Error::new(ErrorKind::Busy, message)
 }
 
-pub(crate) fn failed(path: &Path, error: io::Error) -> Error {
+pub(crate) fn dir_error(path: &Path, error: io::Error) -> Error {
     let source = Error::from(error);
     Error::new(source.kind(), format!("the directory {}: {source}", path.display())).with_source(source)
 }
@@ -136,12 +137,12 @@ pub(crate) fn create(path: &Path) -> Result<()> {
     builder.recursive(true);
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(path).map_err(|error| failed(path, error))
+    builder.create(path).map_err(|error| dir_error(path, error))
 }
 
 fn not_shared(path: &Path) -> Error {
     let message = format!(
-        "another process has the directory {} for itself: every cache that shares it must be built with \
+        "another process uses the directory {} alone: every cache that shares it must be built with \
          `sharing(Sharing::Processes)`",
         path.display()
     );
@@ -149,13 +150,13 @@ fn not_shared(path: &Path) -> Error {
 }
 
 /// Creates a directory in `beside` and locks it. Retries if the directory is deleted before it is locked.
-fn private_directory(beside: &Path) -> Result<(TempDir, Lock)> {
+fn private_directory(beside: &Path) -> Result<(TempDir, DirLock)> {
     let prefix = format!("~{}-", std::process::id());
     let mut failure = busy(beside);
     for _ in 0..PRIVATE_TRIES {
         let private = tempfile::Builder::new().prefix(&prefix).tempdir_in(beside);
-        let private = private.map_err(|error| failed(beside, error))?;
-        match Lock::take(private.path(), false) {
+        let private = private.map_err(|error| dir_error(beside, error))?;
+        match DirLock::take(private.path(), false) {
             Ok(Some(lock)) => return Ok((private, lock)),
             Ok(None) => {}
             Err(error) => failure = error,
@@ -169,13 +170,13 @@ fn sweep(beside: &Path) {
     for entry in fs::read_dir(beside).into_iter().flatten().flatten() {
         if entry.file_name().to_str().is_some_and(is_private) {
             let path = entry.path();
-            match sweep_away(&path) {
+            match delete_orphan(&path) {
                 Ok(true) => {
-                    tracing::info!(target: "larder", directory = %path.display(), "a private directory that a process left behind was deleted")
+                    tracing::info!(target: "larder", directory = %path.display(), "deleted the private directory of an ended process")
                 }
                 Ok(false) => {}
                 Err(error) => {
-                    tracing::debug!(target: "larder", directory = %path.display(), %error, "a private directory is left")
+                    tracing::debug!(target: "larder", directory = %path.display(), %error, "cannot delete the private directory of an ended process")
                 }
             }
         }
@@ -184,8 +185,8 @@ fn sweep(beside: &Path) {
 
 /// Deletes a private directory unless a process holds its lock. A process whose directory is deleted before
 /// it has locked it creates another one.
-fn sweep_away(path: &Path) -> io::Result<bool> {
-    match Lock::of_orphan(path)? {
+fn delete_orphan(path: &Path) -> io::Result<bool> {
+    match DirLock::of_orphan(path)? {
         Some(_lock) => fs::remove_dir_all(path).map(|()| true),
         None => Ok(false),
     }
@@ -204,7 +205,7 @@ fn is_private(name: &str) -> bool {
 
 pub(crate) fn default_base() -> Result<PathBuf> {
     let cache = dirs::cache_dir().ok_or_else(|| {
-        Error::config("dir", "nothing, and this platform names no cache folder", "a folder to use")
+        Error::config("dir", "nothing, and the platform has no cache directory", "a directory")
     })?;
     Ok(cache.join("larder").join(path_segment(&executable())))
 }

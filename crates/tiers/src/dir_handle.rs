@@ -19,7 +19,7 @@ const PAUSE: Duration = Duration::from_millis(10);
 ///
 /// The open handle keeps the file system from reusing the inode number.
 #[derive(Debug)]
-pub(crate) struct Anchor {
+pub(crate) struct DirHandle {
     path: PathBuf,
     state: Mutex<State>,
 }
@@ -35,7 +35,7 @@ struct State {
     is_gone: bool,
 }
 
-impl Anchor {
+impl DirHandle {
     /// Opens the directory at `path`.
     pub(crate) fn new(path: &Path) -> Self {
         let state = State { held: open(path).ok().flatten(), due: Duration::ZERO, is_gone: false };
@@ -53,7 +53,7 @@ impl Anchor {
     }
 
     /// Returns whether the path still leads to the open directory. Costs two system calls.
-    pub(crate) fn is_there(&self) -> bool {
+    pub(crate) fn still_exists(&self) -> bool {
         let mut state = self.state.lock();
         state.is_gone = state.held.as_ref().is_some_and(|held| !is_at(held, &self.path));
         !state.is_gone
@@ -73,9 +73,9 @@ impl Anchor {
     }
 
     /// The error of the call that finds the directory gone.
-    pub(crate) fn lost(&self) -> Error {
+    pub(crate) fn removed_error(&self) -> Error {
         let message = format!(
-            "{}: the directory, or a file of it, was removed while it was open, and its entries are lost",
+            "{}: the directory or one of its files was removed while it was open; its entries are lost",
             self.path.display()
         );
         Error::new(ErrorKind::Unavailable, message)
@@ -97,19 +97,19 @@ mod tests {
         let parent = tempfile::tempdir().unwrap();
         let path = parent.path().join("tier");
         fs::create_dir(&path).unwrap();
-        let anchor = Anchor::new(&path);
-        let is_due = |millis| anchor.is_due(Duration::from_millis(millis));
+        let dir_handle = DirHandle::new(&path);
+        let is_due = |millis| dir_handle.is_due(Duration::from_millis(millis));
         assert_eq!([is_due(0), is_due(9), is_due(10), is_due(11)], [true, false, true, false]);
-        assert!(anchor.is_there());
+        assert!(dir_handle.still_exists());
         fs::remove_dir(&path).unwrap();
-        assert!(!anchor.is_there() && is_due(11), "it is looked at until it is there");
+        assert!(!dir_handle.still_exists() && is_due(11), "it is looked at until it is there");
         fs::create_dir(&path).unwrap();
-        assert!(!anchor.is_there(), "it is another one");
-        anchor.renew().unwrap();
-        assert!(anchor.is_there());
+        assert!(!dir_handle.still_exists(), "it is another one");
+        dir_handle.renew().unwrap();
+        assert!(dir_handle.still_exists());
         fs::rename(&path, parent.path().join("elsewhere")).unwrap();
-        assert!(!anchor.is_there());
-        anchor.close();
-        assert!(anchor.is_there());
+        assert!(!dir_handle.still_exists());
+        dir_handle.close();
+        assert!(dir_handle.still_exists());
     }
 }

@@ -49,7 +49,7 @@ struct Reader {
 impl Reader {
     fn start(nodes: &Nodes, dir: &std::path::Path) -> Self {
         let mut process = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "nodes::stopped::the_reader", "--nocapture", "--include-ignored"])
+            .args(["--exact", "nodes::stopped_process::the_reader", "--nocapture", "--include-ignored"])
             .env(URL, nodes.server.url())
             .env(DIR, dir)
             .stdout(Stdio::piped())

@@ -14,7 +14,7 @@ use crate::director::turn;
 
 /// A tier that suspends in every operation, and asserts that only one caller at a time changes an
 /// entry. It holds no lock across a suspension.
-pub(crate) struct Far {
+pub(crate) struct SuspendingTier {
     inner: HashMapTier,
     blocking: bool,
     changing: Mutex<HashSet<Vec<u8>>>,
@@ -24,7 +24,7 @@ pub(crate) struct Far {
     pub(crate) puts_after_close: AtomicUsize,
 }
 
-impl Far {
+impl SuspendingTier {
     pub(crate) fn new() -> Arc<Self> {
         Self::of(false)
     }
@@ -56,22 +56,22 @@ impl Far {
         let key = key.as_bytes().to_vec();
         let alone = self.changing.lock().unwrap().insert(key.clone());
         assert!(alone, "two change an entry at a time");
-        Changing { far: self, key }
+        Changing { tier: self, key }
     }
 }
 
 struct Changing<'a> {
-    far: &'a Far,
+    tier: &'a SuspendingTier,
     key: Vec<u8>,
 }
 
 impl Drop for Changing<'_> {
     fn drop(&mut self) {
-        self.far.changing.lock().unwrap().remove(&self.key);
+        self.tier.changing.lock().unwrap().remove(&self.key);
     }
 }
 
-impl Tier for Far {
+impl Tier for SuspendingTier {
     fn kind(&self) -> TierKind {
         self.inner.kind()
     }

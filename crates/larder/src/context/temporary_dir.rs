@@ -10,43 +10,43 @@ use std::path::{Path, PathBuf};
 
 use larder_core::Result;
 
-use crate::folder::{create, failed, path_segment};
-use crate::lock::Lock;
+use crate::dir_lock::DirLock;
+use crate::locked_dir::{create, dir_error, path_segment};
 
 /// The directory of a temporary context, held while the context lives.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(super) struct TemporaryDir {
     path: PathBuf,
-    _lock: Lock,
+    _lock: DirLock,
 }
 
 /// A directory of a process that has ended, with its lock while it is removed.
 struct Orphan {
     path: PathBuf,
-    _lock: Lock,
+    _lock: DirLock,
 }
 
-impl Place {
+impl TemporaryDir {
     /// Creates a directory in `base`, and removes orphaned ones.
     pub(super) fn open(base: &Path, name: &str) -> Result<Self> {
         let root = base.join("~temporary");
         create(&root)?;
         // Each process holds this lock only for a moment, so this waits for it.
-        let guard = Lock::wait_for(&root).map_err(|error| failed(&root, error))?;
+        let guard = DirLock::wait_for(&root).map_err(|error| dir_error(&root, error))?;
         let orphans = orphans(&root);
-        let place = Self::make(&root, name);
+        let dir = Self::make(&root, name);
         drop(guard);
         orphans.into_iter().for_each(Orphan::remove);
-        place
+        dir
     }
 
     fn make(root: &Path, name: &str) -> Result<Self> {
         let prefix = format!("{}-", path_segment(name));
         let made = tempfile::Builder::new().prefix(&prefix).tempdir_in(root);
-        let path = made.map_err(|error| failed(root, error))?.keep();
-        match Lock::take(&path, false)? {
+        let path = made.map_err(|error| dir_error(root, error))?.keep();
+        match DirLock::take(&path, false)? {
             Some(lock) => Ok(Self { path, _lock: lock }),
-            None => Err(failed(&path, Io::WouldBlock.into())),
+            None => Err(dir_error(&path, Io::WouldBlock.into())),
         }
     }
 
@@ -55,7 +55,7 @@ impl Place {
     }
 
     pub(super) fn remove(self) -> Result<()> {
-        remove(&self.path).map_err(|error| failed(&self.path, error).during("close"))
+        remove(&self.path).map_err(|error| dir_error(&self.path, error).during("close"))
     }
 }
 
@@ -63,10 +63,10 @@ impl Orphan {
     fn remove(self) {
         match remove(&self.path) {
             Ok(()) => {
-                tracing::info!(target: "larder", path = %self.path.display(), "removed what a killed process left")
+                tracing::info!(target: "larder", path = %self.path.display(), "removed the temporary directory of an ended process")
             }
             Err(error) => {
-                tracing::warn!(target: "larder", path = %self.path.display(), %error, "cannot remove what a killed process left");
+                tracing::warn!(target: "larder", path = %self.path.display(), %error, "cannot remove the temporary directory of an ended process");
             }
         }
     }
@@ -87,6 +87,6 @@ fn orphans(root: &Path) -> Vec<Orphan> {
 }
 
 fn orphan(path: PathBuf) -> Option<Orphan> {
-    let lock = Lock::of_orphan(&path).ok().flatten()?;
+    let lock = DirLock::of_orphan(&path).ok().flatten()?;
     Some(Orphan { path, _lock: lock })
 }

@@ -92,7 +92,7 @@ fn check_live(limit: u64, sizes: &[usize]) {
             put(&tier, name, fill(name + round, size(name)));
             if at % 1000 == 0 {
                 // A file that is renamed during the measurement would count twice.
-                tier.reaper.settle().unwrap();
+                tier.reaper.wait().unwrap();
                 let taken = taken(dir.path());
                 assert!(taken <= limit / 4 * 5, "{taken} bytes of {limit}, sizes {sizes:?}");
             }
@@ -125,11 +125,11 @@ fn never_read_entries_are_evicted_first() {
 #[test]
 fn put_into_a_budget_filled_by_others_evicts_nothing() {
     let dir = TempDir::new().unwrap();
-    let space = Space::new(32 * MIB);
-    let others = space.share();
+    let budget = DiskBudget::new(32 * MIB);
+    let others = budget.share();
     let tier = DiskTier::open(DiskOptions {
         dir: dir.path().to_owned(),
-        space: space.share(),
+        budget: budget.share(),
         crossover: CROSSOVER_BYTES,
         durability: Durability::Buffered,
     })
@@ -181,7 +181,7 @@ fn concurrent_writers_do_not_reserve_the_same_room() {
                 });
             }
         });
-        let used = tier.space.used();
+        let used = tier.budget.used();
         assert!(used <= 16 * MIB, "{used} bytes, round {round}");
     }
 }

@@ -17,50 +17,53 @@ use larder_core::{Bytes, Durability, Error, ErrorKind, Result};
 
 use crate::durable_sync::sync_dir;
 
-use super::peers::{self, Alive};
+use super::peers::{self, LivenessFile};
 
 /// First read of a head, in bytes: one page, which holds the head of nearly every frame.
 const HEAD_GUESS: u64 = 4096;
 
 /// How often the directory of a file is created again before `publish` gives up.
-const FOLDER_TRIES: usize = 16;
+const CREATE_TRIES: usize = 16;
 
 /// The directory of one tier.
 #[derive(Debug)]
-pub(super) struct Folder {
+pub(super) struct Layout {
     entries: PathBuf,
     tmp: PathBuf,
-    drafts: AtomicU64,
+    uploads: AtomicU64,
     /// Whether changes of files are durable before they are acknowledged.
     is_synced: bool,
     /// The liveness file of this process, if the directory is shared.
-    alive: Option<Alive>,
+    liveness: Option<LivenessFile>,
 }
 
-impl Folder {
+impl Layout {
     /// Creates missing directories, deletes files that an earlier process left half written, and
     /// checks that files can be written.
     pub(super) fn open(dir: &Path, shared: bool, durability: Durability) -> Result<Self> {
         let (entries, tmp) = (dir.join("entries"), dir.join("tmp"));
         create_all(&[dir, &entries, &tmp])?;
-        peers::sweep(&tmp).map_err(|error| unopened(&tmp, error))?;
-        let alive = shared.then(|| Alive::new(&tmp)).transpose().map_err(|error| unopened(&tmp, error))?;
+        peers::sweep(&tmp).map_err(|error| open_error(&tmp, error))?;
+        let liveness =
+            shared.then(|| LivenessFile::new(&tmp)).transpose().map_err(|error| open_error(&tmp, error))?;
         let is_synced = durability == Durability::Synced;
-        let folder = Self { entries, tmp, drafts: AtomicU64::new(0), is_synced, alive };
-        let probe = folder.tmp_path("put");
-        create_file(&probe).and_then(|_| fs::remove_file(&probe)).map_err(|error| unopened(&probe, error))?;
-        Ok(folder)
+        let layout = Self { entries, tmp, uploads: AtomicU64::new(0), is_synced, liveness };
+        let probe = layout.tmp_path("put");
+        create_file(&probe)
+            .and_then(|_| fs::remove_file(&probe))
+            .map_err(|error| open_error(&probe, error))?;
+        Ok(layout)
     }
 
     /// Creates the directories that are missing, after they were removed.
-    pub(super) fn remake(&self) -> Result<()> {
+    pub(super) fn recreate(&self) -> Result<()> {
         create_all(&[&self.entries, &self.tmp])
     }
 
     /// Removes the liveness file: this process has no more temporary files that others must keep.
-    pub(super) fn leave(&self) {
-        if let Some(alive) = &self.alive {
-            alive.end();
+    pub(super) fn remove_liveness_file(&self) {
+        if let Some(liveness) = &self.liveness {
+            liveness.end();
         }
     }
 
@@ -70,7 +73,7 @@ impl Folder {
     }
 
     /// The directory of the temporary files.
-    pub(super) fn drafts(&self) -> &Path {
+    pub(super) fn uploads(&self) -> &Path {
         &self.tmp
     }
 
@@ -98,11 +101,11 @@ impl Folder {
     }
 
     /// Writes `frame` to a temporary file, which no reader sees.
-    pub(super) fn draft(&self, frame: &Frame) -> io::Result<UploadFile> {
-        let mut draft = self.begin()?;
-        write_whole(&mut draft.file, frame)?;
-        draft.len = frame.len() as u64;
-        Ok(draft)
+    pub(super) fn write_upload(&self, frame: &Frame) -> io::Result<UploadFile> {
+        let mut upload = self.begin()?;
+        write_whole(&mut upload.file, frame)?;
+        upload.len = frame.len() as u64;
+        Ok(upload)
     }
 
     /// Creates a temporary file, which no reader sees.
@@ -119,27 +122,27 @@ impl Folder {
         Ok((file, len))
     }
 
-    /// Renames `draft` to the file of `digest`, in place of a former one.
+    /// Renames `upload` to the file of `digest`, in place of a former one.
     ///
     /// Creates the directory only if the rename does not find it, since it usually exists. Another
     /// process that scans the directory may delete it again while it is empty, so this retries.
-    pub(super) fn publish(&self, draft: &mut UploadFile, digest: u128) -> io::Result<()> {
+    pub(super) fn publish(&self, upload: &mut UploadFile, digest: u128) -> io::Result<()> {
         if self.is_synced {
-            draft.file.sync_data()?;
+            upload.file.sync_data()?;
         }
         let path = self.path(digest);
-        let mut renamed = fs::rename(&draft.path, &path);
-        for _ in 0..FOLDER_TRIES {
+        let mut renamed = fs::rename(&upload.path, &path);
+        for _ in 0..CREATE_TRIES {
             match renamed {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                    let created = create_folder(path.parent().unwrap_or(&self.entries));
-                    renamed = created.and_then(|()| fs::rename(&draft.path, &path));
+                    let created = create_dir(path.parent().unwrap_or(&self.entries));
+                    renamed = created.and_then(|()| fs::rename(&upload.path, &path));
                 }
                 _ => break,
             }
         }
         renamed?;
-        draft.forget();
+        upload.forget();
         self.sync_above(digest).inspect_err(|_| {
             let _ = fs::remove_file(&path);
         })
@@ -204,9 +207,9 @@ impl Folder {
     }
 
     fn tmp_path(&self, suffix: &str) -> PathBuf {
-        let number = self.drafts.fetch_add(1, Ordering::Relaxed);
-        match &self.alive {
-            Some(alive) => self.tmp.join(format!("{}.{number}.{suffix}", alive.id())),
+        let number = self.uploads.fetch_add(1, Ordering::Relaxed);
+        match &self.liveness {
+            Some(liveness) => self.tmp.join(format!("{}.{number}.{suffix}", liveness.id())),
             None => self.tmp.join(format!("{number}.{suffix}")),
         }
     }
@@ -262,23 +265,23 @@ impl Drop for UploadFile {
 }
 
 /// Converts `error`, and adds the path to its message.
-pub(super) fn at(path: &Path, error: io::Error) -> Error {
+pub(super) fn error_at(path: &Path, error: io::Error) -> Error {
     let kind = Error::from(io::Error::from(error.kind())).kind();
     Error::new(kind, format!("{}: {error}", path.display())).with_source(error)
 }
 
 /// Converts the error of opening `path`. The system reports a file in place of the directory as
 /// `AlreadyExists`.
-fn unopened(path: &Path, error: io::Error) -> Error {
+fn open_error(path: &Path, error: io::Error) -> Error {
     if error.kind() == io::ErrorKind::AlreadyExists {
-        let message = format!("{}: not a directory", path.display());
+        let message = format!("{}: the path is not a directory", path.display());
         return Error::new(ErrorKind::Unavailable, message).with_source(error);
     }
-    at(path, error)
+    error_at(path, error)
 }
 
 fn create_all(folders: &[&Path]) -> Result<()> {
-    folders.iter().try_for_each(|path| create_folder(path).map_err(|error| unopened(path, error)))
+    folders.iter().try_for_each(|path| create_dir(path).map_err(|error| open_error(path, error)))
 }
 
 fn absent_is_false(result: io::Result<()>) -> io::Result<bool> {
@@ -314,7 +317,7 @@ fn write_whole(file: &mut impl Write, frame: &Frame) -> io::Result<()> {
     Ok(())
 }
 
-pub(super) fn create_folder(path: &Path) -> io::Result<()> {
+pub(super) fn create_dir(path: &Path) -> io::Result<()> {
     let mut builder = DirBuilder::new();
     builder.recursive(true);
     #[cfg(unix)]
@@ -396,19 +399,19 @@ mod tests {
     fn full_disk_is_reported_as_full() {
         let mut sips = Sips { room: 50, ..Sips::default() };
         let error = write_whole(&mut sips, &frame(b"payload")).unwrap_err();
-        assert_eq!(at(Path::new("tmp"), error).kind(), ErrorKind::Full);
+        assert_eq!(error_at(Path::new("tmp"), error).kind(), ErrorKind::Full);
     }
 
     #[test]
     fn unpublished_upload_is_deleted() {
         let dir = tempfile::tempdir().unwrap();
-        let folder = Folder::open(dir.path(), false, Durability::Buffered).unwrap();
-        let target = folder.path(1);
+        let layout = Layout::open(dir.path(), false, Durability::Buffered).unwrap();
+        let target = layout.path(1);
         fs::create_dir_all(target.join("in the way")).unwrap();
-        let mut draft = folder.draft(&frame(b"payload")).unwrap();
-        assert_eq!(fs::read_dir(&folder.tmp).unwrap().count(), 1);
-        folder.publish(&mut draft, 1).unwrap_err();
-        drop(draft);
-        assert_eq!(fs::read_dir(&folder.tmp).unwrap().count(), 0);
+        let mut upload = layout.write_upload(&frame(b"payload")).unwrap();
+        assert_eq!(fs::read_dir(&layout.tmp).unwrap().count(), 1);
+        layout.publish(&mut upload, 1).unwrap_err();
+        drop(upload);
+        assert_eq!(fs::read_dir(&layout.tmp).unwrap().count(), 0);
     }
 }

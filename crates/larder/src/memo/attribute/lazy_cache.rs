@@ -44,7 +44,7 @@ impl Owner {
 ///
 /// They live until the process ends.
 #[derive(Debug)]
-pub struct Slot {
+pub struct LazyCache {
     first: OnceLock<Opened>,
     others: Lazy<Mutex<HashMap<TypeId, &'static Opened>>>,
 }
@@ -72,8 +72,8 @@ where
     }
 }
 
-impl Slot {
-    /// Creates a slot without a cache.
+impl LazyCache {
+    /// Creates it without a cache.
     #[expect(clippy::new_without_default, reason = "made in a static, by `const fn`")]
     pub const fn new() -> Self {
         Self { first: OnceLock::new(), others: Lazy::new(Mutex::default) }
@@ -144,7 +144,7 @@ impl Opened {
         let handle = match build(name.clone()) {
             Ok(cache) => Ok(Box::new(Handle::new(name, cache)) as Box<dyn AnyHandle>),
             Err(error) => {
-                tracing::error!(target: "larder", function = name, %error, "the function runs uncached");
+                tracing::error!(target: "larder", function = name, %error, "cannot open the cache of a function; it runs uncached");
                 Err(Arc::new(error))
             }
         };
@@ -165,13 +165,13 @@ impl Opened {
 /// Returns the handle of a function's cache, and opens the cache at the first use. `None` if that failed; it
 /// is not retried.
 #[inline]
-pub fn open<K, V>(slot: &'static Slot, owner: Owner, build: Build<K, V>) -> Option<&'static Handle<K, V>>
+pub fn open<K, V>(lazy: &'static LazyCache, owner: Owner, build: Build<K, V>) -> Option<&'static Handle<K, V>>
 where
     K: Keyed,
     V: Kept,
 {
-    match slot.ready(owner) {
+    match lazy.ready(owner) {
         Some(handle) => handle,
-        None => slot.open(owner, build),
+        None => lazy.open(owner, build),
     }
 }

@@ -1,0 +1,287 @@
+//! Runs the chosen steps: freezes databases, writes sorted runs, and evicts until usage is within the
+//! budget.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use larder_core::{Durability, Error, ErrorKind, Result};
+
+use crate::disk::DiskTier;
+use crate::disk::compaction::job::CompactionJob;
+use crate::disk::compaction::picker::{Choice, CompactionState, RunStats};
+use crate::disk::db::database::{Database, EMPTY_BYTES};
+use crate::disk::db::databases::Databases;
+use crate::disk::eviction::Survivors;
+use crate::disk::layout::{remove_file, rounded};
+use crate::disk::recovery::create_database;
+use crate::disk::run::sorted_run::SortedRun;
+use crate::disk::run::writer::RunWriter;
+use crate::disk::store::Store;
+
+/// Rows that each put processes for the compaction in progress.
+///
+/// A frozen database is compacted before the next one has taken a thirty-second as many rows. A
+/// replaced run takes as long again.
+const ROWS_A_PUT: u64 = 32;
+
+/// Rows that are processed together, so that not every put takes the lock.
+const ROWS_AT_ONCE: u64 = 128;
+
+/// Rows that a put processes if the budget is exceeded before the run is complete.
+const ROWS_WHEN_OVER: u64 = 1024;
+
+impl DiskTier {
+    /// Frees space until `bytes` fit, which are counted already. Fails with `ErrorKind::Full` if
+    /// they cannot.
+    pub(in crate::disk) fn make_room(&self, bytes: u64) -> Result<()> {
+        let mut compaction = self.compaction.write();
+        self.reaper.wait()?;
+        self.drop_expired_if_short()?;
+        match self.enforce_budget(&mut compaction)? {
+            Choice::GiveUp => {
+                Err(Error::new(ErrorKind::Full, format!("cannot free {bytes} bytes within the disk budget")))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Measures the databases, and frees space if the budget is exceeded. Does nothing while
+    /// another thread does so.
+    pub(in crate::disk) fn enforce_budget_if_free(&self) {
+        let Some(mut compaction) = self.compaction.try_write() else { return };
+        if let Err(error) = self.enforce_budget(&mut compaction) {
+            tracing::warn!(target: "larder", %error, "cannot keep the disk budget");
+        }
+    }
+
+    /// Continues the sorted run in progress, once enough puts were made.
+    pub(in crate::disk) fn advance_compaction(&self) {
+        if self.rows_due.fetch_add(ROWS_A_PUT, Ordering::Relaxed) < ROWS_AT_ONCE {
+            return;
+        }
+        let Some(mut compaction) = self.compaction.try_write() else { return };
+        let rows = self.rows_due.swap(0, Ordering::Relaxed).min(8 * ROWS_AT_ONCE);
+        if let Err(error) = self.step_compaction(&mut compaction, rows) {
+            tracing::warn!(target: "larder", %error, "compaction of the disk tier failed; a later write retries it");
+        }
+    }
+
+    /// Flushes the databases if the journal is large enough. Waits for other threads only if it is
+    /// too large.
+    pub(in crate::disk) fn checkpoint_if_due(&self) {
+        let (due, overdue) = self
+            .with_store(|store| Ok((store.journal.is_due(), store.journal.is_overdue())))
+            .unwrap_or_default();
+        let flushed = if overdue {
+            let _shared = self.compaction.read();
+            self.with_store(Store::checkpoint)
+        } else if due && let Some(_shared) = self.compaction.try_read() {
+            self.with_store(Store::try_checkpoint)
+        } else {
+            Ok(())
+        };
+        if let Err(error) = flushed {
+            tracing::warn!(target: "larder", %error, "cannot flush the databases of the disk tier; the journal is kept");
+        }
+    }
+
+    /// Frees space until usage is within the budget. Returns the last choice.
+    pub(in crate::disk) fn enforce_budget(&self, compaction: &mut Option<CompactionJob>) -> Result<Choice> {
+        self.measure()?;
+        loop {
+            let state = self.compaction_state(compaction.is_some())?;
+            let choice = state.choose();
+            match choice {
+                Choice::Idle | Choice::GiveUp => return Ok(choice),
+                Choice::Freeze => self.freeze()?,
+                Choice::Compact(replaced) => {
+                    *compaction = self.begin_compaction(&replaced, state.room_soon)?
+                }
+                Choice::Advance => {
+                    self.step_compaction(compaction, ROWS_WHEN_OVER)?;
+                    return Ok(choice);
+                }
+                Choice::Finish => {
+                    self.step_compaction(compaction, u64::MAX)?;
+                    // Waits until the replaced files are deleted, before more is evicted.
+                    self.reaper.wait()?;
+                }
+                Choice::Merge(number) => self.drop_measured(number, Survivors::Live)?,
+                Choice::Evict(number) => self.drop_measured(number, Survivors::Read)?,
+                Choice::Seal => self.with_store(|store| {
+                    store.segments.seal_active();
+                    Ok(())
+                })?,
+            }
+        }
+    }
+
+    /// Drops a segment, then measures the databases, which grow as rows are removed.
+    fn drop_measured(&self, number: u64, survivors: Survivors) -> Result<()> {
+        self.drop_segment(number, survivors)?;
+        self.measure()
+    }
+
+    /// Measures the disk usage of the databases.
+    pub(in crate::disk) fn measure(&self) -> Result<()> {
+        self.measure_after(0)
+    }
+
+    /// Measures the disk usage of the databases that were given at least `bytes` since the last
+    /// time.
+    pub(in crate::disk) fn measure_after(&self, bytes: u64) -> Result<()> {
+        self.with_store(|store| {
+            for database in store.databases.each_database().filter(|one| one.is_due(bytes)) {
+                let (before, now) = database.measure();
+                self.budget.grow(now);
+                self.budget.shrink(before);
+            }
+            Ok(())
+        })
+    }
+
+    fn compaction_state(&self, is_compacting: bool) -> Result<CompactionState> {
+        self.with_store(|store| {
+            let databases = &store.databases;
+            let run_stats = |run: &Arc<SortedRun>| RunStats {
+                number: run.number,
+                len: run.len(),
+                values: run.values(),
+                live: run.counts.live(),
+                read: run.rows_read(),
+                droppable: run.droppable(),
+                is_rewritten: run.is_rewritten,
+            };
+            let taken = databases.bytes() + databases.run_bytes();
+            let frozen_bytes = databases.frozen.as_ref().map(Database::bytes);
+            let most = frozen_bytes.unwrap_or(0) / 4 * 3;
+            let next_run = databases.runs.first().map_or(most, |run| run.len().min(2 * most));
+            let meanwhile = self.budget.effective_limit() / 32;
+            Ok(CompactionState {
+                limit: self.budget.effective_limit(),
+                excess: self.budget.excess(0),
+                excess_soon: self.budget.excess(2 * next_run + meanwhile),
+                room_soon: self.budget.room().saturating_sub(next_run.min(most) + meanwhile),
+                newest_bytes: databases.newest.bytes(),
+                newest_grown: databases.newest.has_grown(),
+                frozen_bytes,
+                is_compacting,
+                runs: databases.runs.iter().map(run_stats).collect(),
+                sealed: store.segments.sealed(),
+                active: store.segments.has_active(),
+                reclaimable: store.segments.bytes() + taken.saturating_sub(2 * EMPTY_BYTES),
+            })
+        })
+    }
+
+    /// Freezes the newest database and creates a new one.
+    pub(in crate::disk) fn freeze(&self) -> Result<()> {
+        let number = self.with_store(|store| Ok(store.databases.newest.number))?;
+        let fresh = create_database(&self.context(), number + 1)?;
+        self.budget.grow(fresh.bytes());
+        let mut state = self.state.write();
+        let Some(store) = state.as_mut() else { return Ok(()) };
+        let frozen = std::mem::replace(&mut store.databases.newest, fresh);
+        store.databases.frozen = Some(frozen);
+        Ok(())
+    }
+
+    /// Begins to compact the frozen database, if there is one, together with the sorted runs in
+    /// `replaced`. Rows of those that are evicted must be in no journal, so this may make a
+    /// checkpoint.
+    ///
+    /// Without a frozen database, only one sorted run is rewritten. It keeps its number, so its
+    /// rows stay newer or older than others as before.
+    ///
+    /// At most `room` bytes of rows that were read are copied.
+    pub(in crate::disk) fn begin_compaction(
+        &self,
+        replaced: &[(u64, Survivors)],
+        room: u64,
+    ) -> Result<Option<CompactionJob>> {
+        self.with_store(|store| {
+            let Databases { frozen, runs, .. } = &store.databases;
+            let find = |number| runs.iter().find(|run| run.number == number);
+            let named = |(number, survivors): &(u64, Survivors)| find(*number).map(|run| (run, *survivors));
+            let most = if frozen.is_some() { usize::MAX } else { 1 };
+            let replaced: Vec<_> = replaced.iter().filter_map(named).take(most).collect();
+            if replaced.iter().any(|(run, _)| !store.journal.is_dropped(run.journal)) {
+                store.checkpoint()?;
+            }
+            let of_frozen = frozen.as_ref().map(|frozen| frozen.number);
+            let of_run = replaced.first().map(|(run, _)| run.number);
+            let Some(number) = of_frozen.or(of_run) else { return Ok(None) };
+            let writer = RunWriter::create(&self.layout, number, &self.budget)?;
+            CompactionJob::begin(writer, frozen.as_ref(), &replaced, room).map(Some)
+        })
+    }
+
+    /// Continues a compaction for `rows` rows. Puts the sorted run in place when it is complete.
+    pub(in crate::disk) fn step_compaction(
+        &self,
+        compaction: &mut Option<CompactionJob>,
+        rows: u64,
+    ) -> Result<()> {
+        let Some(mut job) = compaction.take() else { return Ok(()) };
+        if self.with_store(|store| job.step(store, rows))? {
+            return self.install_run(job);
+        }
+        *compaction = Some(job);
+        Ok(())
+    }
+
+    /// Puts a finished sorted run in place of its sources.
+    ///
+    /// Sources are deleted before they leave the list of places, because the removal of a row in an
+    /// unlisted place is not recorded. After the run has its final name, no source may be dropped
+    /// without that deletion: a source that cannot be deleted stays in the list, below the new run.
+    fn install_run(&self, job: CompactionJob) -> Result<()> {
+        self.reaper.wait()?;
+        let durability = self.marker.durability();
+        let sync_names = || if durability == Durability::Synced { self.layout.sync_names() } else { Ok(()) };
+        sync_names()?;
+        let (writer, sources) = job.end();
+        let run = writer.finish(durability)?;
+        let number = run.as_ref().map(|run| run.number);
+        let mut done = sync_names();
+        let takes_frozen = sources.frozen && done.is_ok();
+        let mut removed = Vec::new();
+        for run in sources.runs {
+            // The rename of the new run replaced an old run of the same number.
+            let is_replaced = Some(run.number) == number;
+            if !is_replaced {
+                done = done.and_then(|()| remove_file(run.path())).and_then(|()| sync_names());
+            }
+            if is_replaced || done.is_ok() {
+                removed.push(run);
+            }
+        }
+        let frozen = {
+            let mut state = self.state.write();
+            let Some(store) = state.as_mut() else { return Ok(()) };
+            let frozen = if takes_frozen { store.databases.frozen.take() } else { None };
+            let of_frozen = frozen.as_ref().map(|frozen| &frozen.counts);
+            let run = run.map(|mut run| {
+                of_frozen.into_iter().for_each(|counts| run.counts.add_all(counts));
+                removed.iter().for_each(|source| run.counts.add_all(&source.live_copies()));
+                run.journal = store.journal.number();
+                run.is_rewritten = !sources.frozen;
+                Arc::new(run)
+            });
+            store.databases.replace(&removed, run);
+            frozen
+        };
+        for run in removed {
+            self.budget.shrink(rounded(run.len()));
+            let evicted = run.counts.live().saturating_sub(run.live_copies().live());
+            self.evictions.fetch_add(evicted, Ordering::Relaxed);
+        }
+        frozen.map_or(Ok(()), |frozen| self.reaper.delete(frozen))?;
+        if number.is_none() {
+            // No sorted run has the number of the database, so the database must be deleted at once.
+            done = done.and_then(|()| self.reaper.wait());
+        }
+        // The counts are no longer exact. Opening the store again counts all rows.
+        done.inspect_err(|_| self.needs_reopen.store(true, Ordering::Release))
+    }
+}
