@@ -334,8 +334,9 @@ where
     /// As [`insert_with`](Self::insert_with), and returns where the entry was stored.
     ///
     /// # Errors
-    /// The errors of [`try_insert`](Self::try_insert); [`ErrorKind::Config`](crate::ErrorKind::Config) for
-    /// options out of their ranges, which changes nothing.
+    /// The errors of [`try_insert`](Self::try_insert). [`ErrorKind::Config`](crate::ErrorKind::Config), with the
+    /// name of the option, for more than 64 tags, a tag of more than 1,024 bytes, or a validator of more than
+    /// 4,096. The former entry is removed in any case.
     pub fn try_insert_with(&self, key: K, value: V, options: EntryOptions) -> Result<Placement> {
         self.inner.threads().insert(Key::new(key), Value::new(value), options)
     }
@@ -536,6 +537,10 @@ where
     /// # Errors
     /// If a tier failed. The entry is no longer served, and its value is lost.
     ///
+    /// With entries that nodes share in Redis: [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable) while
+    /// the server is away. The entry stays, since another node may still take it. If only the answer of the
+    /// server was lost, the entry is removed and its value lost.
+    ///
     /// ```
     /// let cache = larder::mcache::<u8, u8>("once").build()?;
     /// cache.insert(1, 2);
@@ -551,7 +556,10 @@ where
     }
 
     /// Returns whether `key` has an entry. Does not count as a use: it affects neither the eviction policy
-    /// nor the idle time. Does not read the payload, so a corrupt entry counts as present.
+    /// nor the idle time.
+    ///
+    /// An entry of another schema version or type is absent, as for [`get`](Self::get). Reads the payload only
+    /// of types that are stored by names; otherwise an entry with a corrupt payload counts as present.
     pub fn contains_key<Q>(&self, key: &Q) -> bool
     where
         Q: Lookup<K> + Sync + ?Sized,
