@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 use larder::{TierKind, ucache};
@@ -141,7 +141,10 @@ fn round(setup: &Setup, history: &Arc<History>, work: &Workload, (nodes, rng): (
 fn rest(setup: &Setup, history: &Arc<History>) {
     let mut recorder = history.recorder();
     let expiry = setup.expires.then(|| recorder.begin(Act::Clear));
-    thread::sleep(if setup.expires { SHORT + LEASE } else { LEASE + LEASE / 2 });
+    let end = Instant::now() + if setup.expires { SHORT + LEASE } else { LEASE + LEASE / 2 };
+    while let Some(left) = end.checked_duration_since(Instant::now()) {
+        thread::park_timeout(left);
+    }
     if let Some(expiry) = expiry {
         recorder.end(expiry, Answer::Done);
     }

@@ -290,8 +290,7 @@ where
         A::found(loaded.map(typed)).ok_or(LoadError::Closed)
     }
 
-    /// Stores `value` under `key` and replaces the former entry. Failures are counted and logged; the former
-    /// entry is removed in any case.
+    /// Stores `value` under `key`. The former entry goes in any case; a failure is counted and logged.
     pub fn insert(&self, key: K, value: V) {
         // Ignored: the failure is counted and logged. `try_insert` returns it.
         let _counted = self.try_insert(key, value);
@@ -334,9 +333,8 @@ where
     /// As [`insert_with`](Self::insert_with), and returns where the entry was stored.
     ///
     /// # Errors
-    /// The errors of [`try_insert`](Self::try_insert). [`ErrorKind::Config`](crate::ErrorKind::Config), with the
-    /// name of the option, for more than 64 tags, a tag of more than 1,024 bytes, or a validator of more than
-    /// 4,096. The former entry is removed in any case.
+    /// Those of [`try_insert`](Self::try_insert); [`ErrorKind::Config`](crate::ErrorKind::Config) for more than
+    /// 64 tags, a tag above 1,024 bytes or a validator above 4,096. The former entry is removed in any case.
     pub fn try_insert_with(&self, key: K, value: V, options: EntryOptions) -> Result<Placement> {
         self.inner.threads().insert(Key::new(key), Value::new(value), options)
     }
@@ -520,7 +518,6 @@ where
     }
 
     /// Removes the entry of `key` from every tier; returns whether there was one that could be served.
-    ///
     /// A copy that a tier fails to remove is no longer served.
     pub fn remove<Q>(&self, key: &Q) -> bool
     where
@@ -535,11 +532,8 @@ where
     /// Removes the entry of `key` and returns its value. Of concurrent callers exactly one gets it.
     ///
     /// # Errors
-    /// If a tier failed. The entry is no longer served, and its value is lost.
-    ///
-    /// With entries that nodes share in Redis: [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable) while
-    /// the server is away. The entry stays, since another node may still take it. If only the answer of the
-    /// server was lost, the entry is removed and its value lost.
+    /// If a tier failed. The entry is no longer served, and its value is lost; but while Redis is away, an
+    /// entry that nodes share stays (`ErrorKind::Unavailable`), unless only the answer was lost.
     ///
     /// ```
     /// let cache = larder::mcache::<u8, u8>("once").build()?;
@@ -555,11 +549,9 @@ where
         self.inner.threads().take(&Borrowed::<K, Q>::new(key)).map(|value| value.map(typed))
     }
 
-    /// Returns whether `key` has an entry. Does not count as a use: it affects neither the eviction policy
-    /// nor the idle time.
-    ///
-    /// An entry of another schema version or type is absent, as for [`get`](Self::get). Reads the payload only
-    /// of types that are stored by names; otherwise an entry with a corrupt payload counts as present.
+    /// Returns whether `key` has an entry that [`get`](Self::get) would return. Does not count as a use: it
+    /// affects neither the eviction policy nor the idle time. Reads the payload only of types that are stored
+    /// by names; otherwise a corrupt entry counts as present.
     pub fn contains_key<Q>(&self, key: &Q) -> bool
     where
         Q: Lookup<K> + Sync + ?Sized,

@@ -13,11 +13,9 @@ use std::fmt;
 
 use serde::ser::{self, Serialize};
 
-/// The maximum nesting of a value: structs, tuples, sequences, maps, variants with contents, `Some` and
-/// newtypes within one another. A variant with several contents counts twice, as in MessagePack and JSON.
-///
-/// This many levels of a type with derived implementations fit the default 2 MiB stack of a thread, even in
-/// builds without optimization.
+/// The maximum nesting of a value: structs, tuples, sequences, maps, variants with contents (those with
+/// several count twice), `Some` and newtypes within one another. This many levels of a type with derived
+/// implementations fit the default 2 MiB stack of a thread, even in builds without optimization.
 pub const DEPTH_MAX: usize = 256;
 
 /// The maximum nesting of objects and arrays in JSON: the limit of `serde_json` for reading.
@@ -37,16 +35,14 @@ pub struct Measure {
     pub not_finite: bool,
     /// How deep the value is nested.
     pub depth: usize,
-    /// How deep objects and arrays are nested in its JSON.
+    /// How deep its JSON is nested.
     pub json_depth: usize,
     /// The features of the type that the value has.
     pub features: Features,
 }
 
 /// The features of its type that a value has: variants, present and absent options, skipped fields, empty and
-/// nonempty collections, wide numbers.
-///
-/// A set of 8-bit hashes, so two features may count as one.
+/// nonempty collections, wide numbers. A set of 8-bit hashes, so two features may count as one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Features(pub [u64; 4]);
 
@@ -145,7 +141,7 @@ impl Counter {
         Ok(self)
     }
 
-    /// Begins a variant with several contents: in JSON an object within an object, or an array.
+    /// Begins a variant with several contents: in JSON an object in an object, or an array.
     fn variant(&mut self) -> Result<&mut Self, Refused> {
         self.add(VARIANT)?;
         self.enter(2)?;
