@@ -259,12 +259,10 @@ where
     /// ```
     /// use std::time::Duration;
     /// use larder::{EntryOptions, LoadError, Loaded};
-    ///
     /// let cache = larder::mcache::<u8, u8>("loads").build()?;
     /// assert!(matches!(cache.load(1, |_| Ok::<_, std::io::Error>(2)), Ok(2)));
     /// let failed = cache.load(3, |_| Err::<u8, _>("no source"));
     /// assert!(matches!(failed, Err(LoadError::Loader(error)) if *error == "no source"));
-    ///
     /// let hour = Duration::from_secs(3600);
     /// let tagged = move |_| Ok::<_, ()>(Loaded::Value(5).with(EntryOptions::new().ttl(hour).tag("odd")));
     /// assert!(matches!(cache.load(4, tagged), Ok(Some(5))));
@@ -318,7 +316,6 @@ where
     /// ```
     /// use std::time::Duration;
     /// use larder::EntryOptions;
-    ///
     /// let cache = larder::mcache::<&str, u32>("prices").build()?;
     /// cache.insert_with("rye", 3, EntryOptions::new().ttl(Duration::from_secs(60)).tag("grain"));
     /// cache.invalidate_tag("grain")?;
@@ -407,9 +404,7 @@ where
     ///
     /// ```
     /// use std::time::Duration;
-    ///
     /// use larder::{Clock, SystemClock};
-    ///
     /// let cache = larder::mcache::<u8, u8>("until").build()?;
     /// cache.insert(1, 2);
     /// assert!(cache.expire_at(&1, SystemClock.now().after(Duration::from_secs(60)))?);
@@ -801,7 +796,6 @@ where
     /// look-ups miss, loads run but store nothing, and writes are dropped and counted. A write or a removal
     /// still removes the former entry, so the cache has no outdated entry when it is switched on again. Other
     /// entries beyond memory are kept.
-    ///
     /// Switching off empties memory. The switch adds no cost to a hit.
     ///
     /// # Errors
