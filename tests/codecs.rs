@@ -50,9 +50,11 @@ where
     before.try_insert(1, old.clone()).unwrap();
     before.close().unwrap();
     let same = open::<Old>(dir.path(), codec);
+    assert!(same.contains_key(&1));
     assert_eq!(same.try_get(&1).unwrap(), Some(old), "the same type finds it again");
     same.close().unwrap();
     let after = open::<New>(dir.path(), codec);
+    assert!(!after.contains_key(&1), "`contains_key` agrees with `get`");
     assert_eq!((after.try_get(&1).unwrap(), counts(&after).refused), (None, 1));
     after.close().unwrap();
 }
@@ -151,6 +153,36 @@ fn type_changed_behind_a_validating_field_is_a_miss() {
 #[test]
 fn type_changed_behind_a_field_that_rejects_samples_is_a_miss() {
     changes_behind(Codec::Auto, Code("larder:1".to_owned()));
+    is_a_miss::<_, second::Behind<Code, f64>>(
+        Codec::Auto,
+        first::Behind { id: Code("larder:1".to_owned()), value: 1999_u64 },
+    );
+}
+
+/// The fault: `contains_key`, `keys` and `explain` told of entries that no read returned. The cause:
+/// they compared neither the schema version nor the type of a frame.
+#[test]
+fn entry_of_another_schema_version_is_neither_contained_nor_listed() {
+    let dir = tempfile::tempdir().unwrap();
+    let open = |version| {
+        bcache::<u64, String>("versions").dir(dir.path()).memory_bytes(0).version(version).build().unwrap()
+    };
+    let before = open(1);
+    before.insert(1, "one".to_owned());
+    assert!(before.contains_key(&1));
+    before.close().unwrap();
+    let after = open(2);
+    assert!(!after.contains_key(&1));
+    assert!(after.keys().unwrap().is_empty());
+    assert_eq!(after.explain(&1).unwrap().bytes, None);
+    assert_eq!(after.get(&1), None);
+    after.insert(2, "two".to_owned());
+    assert!(after.contains_key(&2));
+    after.close().unwrap();
+    let again = open(1);
+    assert!(!again.contains_key(&2));
+    assert_eq!(again.get_with(2, || "new".to_owned()), "new");
+    again.close().unwrap();
 }
 
 #[test]
@@ -221,6 +253,25 @@ struct Balance {
     amounts: Option<Wei>,
 }
 
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Of<T> {
+    of: T,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Flat<T> {
+    #[serde(flatten)]
+    of: Option<Of<T>>,
+    size: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+enum Either<T> {
+    Size(u64),
+    Of(Of<T>),
+}
+
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct User {
     name: String,
@@ -283,6 +334,35 @@ fn value_that_cannot_be_read_back_fails_to_write() {
     let error = cache.try_insert(1, user("ada")).unwrap_err();
     assert!(error.to_string().contains("MessagePack") && error.to_string().contains("password"), "{error}");
     cache.close().unwrap();
+}
+
+/// Asserts that the value is found again by a later process.
+fn is_found_again<V>(codec: Codec, value: V)
+where
+    V: Clone + Debug + PartialEq + Serialize + DeserializeOwned + Send + Sync + 'static,
+{
+    let dir = tempfile::tempdir().unwrap();
+    let cache = open(dir.path(), codec);
+    cache.try_insert(1, value.clone()).unwrap();
+    cache.close().unwrap();
+    let cache = open::<V>(dir.path(), codec);
+    assert!(cache.contains_key(&1));
+    assert_eq!(cache.try_get(&1).unwrap(), Some(value));
+    cache.close().unwrap();
+}
+
+/// Under `flatten` and in untagged enums, serde reads the binary form of a value as if it were the
+/// form for people. Some types accept that, such as `Uuid`, and others do not, such as `IpAddr`.
+#[test]
+fn binary_form_under_flatten_is_read_back_or_refused() {
+    let (id, host) = (Uuid::from_u128(7), std::net::IpAddr::from([127, 0, 0, 1]));
+    for codec in [Codec::Auto, Codec::MessagePack] {
+        is_found_again(codec, Flat { of: Some(Of { of: id }), size: 1 });
+        is_found_again(codec, Either::Of(Of { of: id }));
+        let flat = |of| Flat { of, size: 1 };
+        is_refused(codec, "MessagePack", flat(None), flat(Some(Of { of: host })));
+        is_refused(codec, "MessagePack", Either::Size(1), Either::Of(Of { of: host }));
+    }
 }
 
 #[test]

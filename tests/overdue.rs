@@ -99,6 +99,18 @@ fn each_operation_loads_again_after_an_abandoned_overdue_load() {
     assert_eq!(cache.stats().cache.timeouts, 5);
 }
 
+/// The value that replaced an overdue load is an entry: a batch loads only the other key.
+#[test]
+fn batch_after_an_overdue_load_loads_only_what_is_missing() {
+    let cache = &limited("overdue batch").to_async();
+    runtime().block_on(async {
+        leave_overdue(cache, 1).await;
+        assert_eq!(cache.get_with(1, async { 2 }).await, 2);
+        let loader = |keys: Vec<u64>| async { keys.into_iter().map(|key| (key, 9)).collect::<Vec<_>>() };
+        assert_eq!(cache.get_many_with([1, 3], loader).await, [Some(2), Some(9)]);
+    });
+}
+
 #[test]
 fn waiter_of_get_with_leads_when_its_load_is_overdue() {
     let cache = limited("joined").to_async();

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use larder::{Cache, ErrorKind, Event, TierKind, ucache};
 use larder_core::tier::Tier;
-use larder_testkit::RedisServer;
+use larder_testkit::{RedisCluster, RedisSentinels, RedisServer};
 use larder_tiers::redis::{RedisOptions, RedisTier};
 use tempfile::TempDir;
 
@@ -112,6 +112,34 @@ fn missing_acl_right_is_named_in_the_error() {
         let name = right[1..].replace('|', " ").to_uppercase();
         assert!(error.to_string().contains(&name), "{right} is named: {error}");
     }
+}
+
+/// Asserts that a tier of `url` cannot be used, because `server` forbids a command.
+fn names_what_is_missing(server: &RedisServer, url: &str) {
+    for command in ["eval", "scan", "hset", "getdel"] {
+        assert_eq!(server.cli(&["ACL", "SETUSER", "default", &format!("-{command}")]), "OK");
+        let options = RedisOptions { notices: true, ..RedisOptions::new(url, "shop", "carts") };
+        let tier = RedisTier::open(options).unwrap();
+        assert!(!tier.healthy(), "without {command}");
+        let error = tier.check().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unsupported, "without {command}: {error}");
+        assert!(error.to_string().contains(&command.to_uppercase()), "{command} is named: {error}");
+        assert_eq!(server.cli(&["ACL", "SETUSER", "default", &format!("+{command}")]), "OK");
+        until("the right is there again", || tier.healthy());
+    }
+}
+
+#[test]
+fn command_that_one_master_of_a_cluster_forbids_is_named() {
+    let Some(cluster) = RedisCluster::start(3, 0) else { return };
+    names_what_is_missing(cluster.master(1), &cluster.url());
+}
+
+#[test]
+fn command_that_a_master_under_sentinels_forbids_is_named() {
+    let Some(mut watch) = RedisSentinels::start() else { return };
+    let url = watch.url();
+    names_what_is_missing(&watch.servers()[0], &url);
 }
 
 #[test]

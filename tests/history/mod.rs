@@ -8,8 +8,11 @@
 
 #[cfg(feature = "redis")]
 mod answers;
+#[cfg(feature = "redis")]
+mod clocks;
 mod packs;
 mod pinned;
+mod schemas;
 mod spellings;
 mod subject;
 mod troubles;

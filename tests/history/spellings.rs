@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::thread;
 
 use fastrand::Rng;
-use larder::{Cache, Error, TieredBuilder};
+use larder::{Cache, Error, ErrorKind, TierKind, TieredBuilder};
 use larder_testkit::history::{Contract, History, Keeps, Report, Verdict};
 use larder_testkit::workload::{Subject, Weights, Workload};
 use larder_testkit::{Rounded, Spelled, block_on};
@@ -24,10 +24,12 @@ const KINDS: u64 = 8;
 const LIVES: usize = 2;
 
 /// A cache that is called with a random spelling of each key.
-struct Spelling<K: Hash + Eq + Send + Sync + 'static> {
-    cache: Cache<K, String>,
-    key: fn(u64, &mut Rng) -> K,
-    rng: Mutex<Rng>,
+pub(super) struct Spelling<K: Hash + Eq + Send + Sync + 'static> {
+    pub(super) cache: Cache<K, String>,
+    pub(super) key: fn(u64, &mut Rng) -> K,
+    pub(super) rng: Mutex<Rng>,
+    /// The only home of an entry that counts as stored.
+    pub(super) home: Option<TierKind>,
 }
 
 impl<K: Hash + Eq + Send + Sync + 'static> Spelling<K> {
@@ -40,7 +42,11 @@ impl<K: Clone + Hash + Eq + Send + Sync + 'static> Subject for Spelling<K> {
     type Error = Error;
 
     async fn insert(&self, key: u64, value: String) -> larder::Result<()> {
-        self.cache.try_insert(self.key(key), value).map(drop)
+        let placement = self.cache.try_insert(self.key(key), value)?;
+        match self.home.is_none_or(|home| placement.home == home) {
+            true => Ok(()),
+            false => Err(Error::new(ErrorKind::Unavailable, placement.to_string())),
+        }
     }
 
     async fn remove(&self, key: u64) -> larder::Result<()> {
@@ -103,7 +109,7 @@ where
         for _ in 0..lives {
             let memory = if rng.bool() { 0 } else { 64 << 10 };
             let cache = build(&dir).dir(dir.path()).memory_bytes(memory).build().unwrap();
-            let subject = Spelling { cache, key, rng: Mutex::new(rng.fork()) };
+            let subject = Spelling { cache, key, rng: Mutex::new(rng.fork()), home: None };
             life(&subject, &history, &mut rng);
             conflicts += subject.cache.stats().cache.key_conflicts;
             subject.cache.close().unwrap();
@@ -138,7 +144,8 @@ fn life<K: Clone + Hash + Eq + Send + Sync + 'static>(
     block_on(work.read_all(subject, &mut history.recorder()));
 }
 
-fn path(key: u64, rng: &mut Rng) -> PathBuf {
+/// A path in one of five spellings.
+pub(super) fn path(key: u64, rng: &mut Rng) -> PathBuf {
     let spellings = ["a/{}", "a//{}", "a/./{}", "a/{}/", "a/{}/."];
     PathBuf::from(spellings[rng.usize(..spellings.len())].replace("{}", &key.to_string()))
 }

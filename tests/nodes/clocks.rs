@@ -5,15 +5,14 @@
 //! judged expiry by its own clock, and the writer computed the span for Redis by its own.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use larder::{
-    Cache, Clock, Durability, EntryOptions, Facts, Placement, Selector, Sharing, SystemClock, Table,
-    TierFacts, TierKind, Time,
+    Cache, Clock, Durability, EntryOptions, Facts, Placement, Selector, Sharing, Table, TierFacts, TierKind,
+    Time,
 };
 use larder_exec::runtime::Blocking;
-use larder_testkit::{ManualClock, Proxy, block_on};
+use larder_testkit::{ManualClock, Proxy, SkewedClock, block_on};
 use larder_tiers::DiskBudget;
 use larder_tiers::file::{FileOptions, FileTier};
 
@@ -25,33 +24,10 @@ const HOUR: i64 = 3_600 * SECOND;
 const YEAR: i64 = 365 * 24 * HOUR;
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// The wall clock of a machine, with an error that the test sets.
-#[derive(Clone, Default)]
-struct Wall(Arc<AtomicI64>);
-
-impl Wall {
-    fn ahead(millis: i64) -> Self {
-        let wall = Self::default();
-        wall.set_ahead(millis);
-        wall
-    }
-
-    fn set_ahead(&self, millis: i64) {
-        self.0.store(millis, Ordering::SeqCst);
-    }
-}
-
-impl Clock for Wall {
-    fn now(&self) -> Time {
-        let now = SystemClock.now().as_millis();
-        Time::from_millis(now.saturating_add_signed(self.0.load(Ordering::SeqCst)))
-    }
-}
-
 /// Three nodes with a clock each.
-fn three(nodes: &mut Nodes) -> Vec<(Cache<String, u64>, Wall)> {
+fn three(nodes: &mut Nodes) -> Vec<(Cache<String, u64>, SkewedClock)> {
     let mut node = || {
-        let wall = Wall::default();
+        let wall = SkewedClock::default();
         (nodes.builder().clock(wall.clone()).build().unwrap(), wall)
     };
     vec![node(), node(), node()]
@@ -120,7 +96,7 @@ fn entry_expires_on_all_nodes_by_elapsed_time() {
 #[test]
 fn idle_time_uses_the_clock_of_the_server() {
     let Some(mut nodes) = Nodes::start() else { return };
-    let walls = [Wall::ahead(2 * HOUR), Wall::ahead(-2 * HOUR), Wall::ahead(10 * YEAR)];
+    let walls = [SkewedClock::ahead(2 * HOUR), SkewedClock::ahead(-2 * HOUR), SkewedClock::ahead(10 * YEAR)];
     let all = walls.each_ref().map(|wall| nodes.builder().clock(wall.clone()).idle(MINUTE).build().unwrap());
     // Set back while the node runs: its time continues from the value that it showed.
     walls[0].set_ahead(0);
@@ -164,7 +140,7 @@ fn deadline_changed_by_a_node_with_a_wrong_clock_is_right_on_others() {
 #[test]
 fn batches_use_the_clock_of_the_server() {
     let Some(mut nodes) = Nodes::start() else { return };
-    let walls = [Wall::ahead(0), Wall::ahead(10 * YEAR)];
+    let walls = [SkewedClock::ahead(0), SkewedClock::ahead(10 * YEAR)];
     let all = walls.each_ref().map(|wall| nodes.builder().clock(wall.clone()).ttl(MINUTE).build().unwrap());
     walls[1].set_ahead(-2 * HOUR);
     for (writer, reader, from) in [(&all[0], &all[1], 0), (&all[1], &all[0], 100)] {
@@ -198,7 +174,7 @@ fn stale_window_after_an_invalidation_is_the_same_on_all_nodes() {
 fn write_during_an_outage_keeps_its_ttl() {
     let Some(mut nodes) = Nodes::start() else { return };
     let line = Proxy::to(nodes.server.port());
-    let wall = Wall::ahead(10 * YEAR);
+    let wall = SkewedClock::ahead(10 * YEAR);
     let cut_off = {
         let dir = tempfile::tempdir().unwrap();
         let builder =
@@ -229,7 +205,7 @@ fn clock_ahead_in_an_earlier_run_does_not_affect_other_nodes() {
     let right = nodes.node();
     for ahead in [10 * YEAR, 2 * HOUR, 0] {
         let builder = larder::ucache("shared").dir(dir.path()).redis(nodes.server.url()).namespace("nodes");
-        let node: Cache<String, u64> = builder.clock(Wall::ahead(ahead)).build().unwrap();
+        let node: Cache<String, u64> = builder.clock(SkewedClock::ahead(ahead)).build().unwrap();
         node.insert_with(key(1), 1, EntryOptions::new().ttl(MINUTE));
         assert!(pttl(&nodes, &key(1)) <= 60_000, "{ahead}");
         until("it is heard", || right.get(&key(1)).is_some());

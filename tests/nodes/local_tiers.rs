@@ -1,11 +1,22 @@
 //! Entries that a node keeps in its own disk and file tiers, while notices of changes by other
 //! nodes cannot reach it.
 
-use larder::{Bytes, Cache, Coherence, TierKind, TieredBuilder, ucache};
-use larder_testkit::{Proxy, RedisServer};
+use std::sync::Arc;
+use std::time::Duration;
+
+use larder::{Bytes, Cache, Coherence, ErrorKind, TierKind, TieredBuilder, ucache};
+use larder_core::frame::{Frame, Head};
+use larder_core::invalidation::SharedInvalidations;
+use larder_core::key::{EncodedKey, KeyCodec, NamedKeys};
+use larder_core::tier::Tier;
+use larder_engine::NodesPlan;
+use larder_exec::runtime::Blocking;
+use larder_testkit::{FaultyTier, HashMapTier, Operation, Proxy, RedisServer, Times, block_on};
+use larder_tiers::redis::{RedisOptions, RedisTier};
 use tempfile::TempDir;
 
 use super::{Nodes, hits, key, until};
+use crate::fixtures::{Plan, get, insert};
 
 type Node = Cache<u64, Bytes>;
 
@@ -163,4 +174,45 @@ fn notice_about_a_long_key_drops_only_the_copy_of_that_key() {
     });
     one.remove(&long(4));
     until("a removal is seen", || other.get(&long(4)).is_none());
+}
+
+/// Copies the frame of `key` from one tier to another.
+fn copy(from: &dyn Tier, to: &dyn Tier, key: &EncodedKey) {
+    let bytes = block_on(from.get(key)).unwrap().expect("it is there");
+    let head = Head::parse(&bytes).unwrap();
+    let payload = bytes.slice(head.len()..head.len() + head.payload_len as usize);
+    let frame = Frame::new(&head.header, key, head.tags, payload);
+    block_on(to.put(key, &frame)).unwrap();
+}
+
+/// The fault: a value was served after `take` of it had failed. The cause: after one local tier
+/// failed to remove its copy, the others were not asked.
+#[test]
+fn take_that_one_local_tier_fails_leaves_no_copy_in_another() {
+    let Some(server) = RedisServer::start() else { return };
+    let options = RedisOptions { notices: true, ..RedisOptions::new(server.url(), "taken", "apart") };
+    let shared = Arc::new(RedisTier::open(options).unwrap());
+    let [near, far] =
+        [TierKind::Disk, TierKind::File].map(|kind| FaultyTier::new(HashMapTier::new().with_kind(kind)));
+    let nodes = NodesPlan {
+        bus: Arc::clone(&shared) as Arc<_>,
+        invalidations: Arc::clone(&shared) as Arc<dyn SharedInvalidations>,
+        lease: Duration::from_secs(1),
+        coherence: Coherence::Available,
+    };
+    let tiers = vec![shared as Arc<dyn Tier>, Arc::new(near.clone()), Arc::new(far.clone())];
+    let rig = Plan { memory: false, nodes: Some(nodes), ..Plan::over(tiers) }.build();
+    // Too large to be shared.
+    let value = "x".repeat(2 << 20);
+    insert(&rig, 1, &value).unwrap();
+    let encoded = NamedKeys.encode(&1_u64).unwrap();
+    if block_on(near.get(&encoded)).unwrap().is_some() {
+        copy(&near, &far, &encoded);
+        block_on(near.remove(&encoded)).unwrap();
+    }
+    assert_eq!(get(&rig, 1).as_ref(), Some(&value));
+    near.fail(Operation::Remove, Times::Next(1), ErrorKind::Io);
+    assert!(block_on(rig.take::<Blocking>(&1)).is_err());
+    assert_eq!(get(&rig, 1), None);
+    block_on(rig.close::<Blocking>()).unwrap();
 }

@@ -235,6 +235,7 @@ fn atomic_operations_fail_without_the_server() {
     assert_eq!(one.insert_if_absent(key(2), 1).map_err(kind), Err(ErrorKind::Unavailable));
     assert_eq!(one.increment(key(1), 1, 0).map_err(kind), Err(ErrorKind::Unavailable));
     assert_eq!(one.take(&key(1)).map_err(kind), Err(ErrorKind::Unavailable));
+    assert_eq!(one.get(&key(1)), Some(1), "nothing was taken");
     assert_eq!(one.get(&key(2)), None);
 }
 

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use equivalent::Equivalent;
 
 use crate::codec::{Encoded, ValueCodec};
+use crate::frame::CodecId;
 use crate::key::{EncodedKey, KeyCodec, Lookup};
 use crate::memory::{Bounds, Lifetimes, MemoryStore, Record, Removed, StoreFacts};
 use crate::tier::{TierKind, Usage};
@@ -449,6 +450,10 @@ where
 {
     fn fingerprint(&self) -> u64 {
         self.codec.fingerprint()
+    }
+
+    fn accepts(&self, codec: CodecId, shape: u64) -> Option<bool> {
+        self.codec.accepts(codec, shape)
     }
 
     fn measure(&self, value: &Value) -> Result<u64> {

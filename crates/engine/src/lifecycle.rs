@@ -86,9 +86,11 @@ impl Engine {
         Ok(keys)
     }
 
-    /// Returns whether an entry of a tier with this head may be served.
+    /// Returns whether an entry of a tier with this head may be served. The type of an entry that is
+    /// stored by names is not compared, which would need its payload.
     fn is_served(&self, handle: &TierHandle, head: &Head<'_>) -> bool {
         head.header.codec != CodecId::Absent
+            && self.stack.as_ref().is_none_or(|stack| stack.accepts(&head.header) != Some(false))
             && EntryMeta::read(&head.header, head.tags)
                 .is_some_and(|terms| self.freshness_of(handle, &head.header, &terms) == Freshness::Fresh)
     }

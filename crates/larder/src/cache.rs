@@ -259,12 +259,10 @@ where
     /// ```
     /// use std::time::Duration;
     /// use larder::{EntryOptions, LoadError, Loaded};
-    ///
     /// let cache = larder::mcache::<u8, u8>("loads").build()?;
     /// assert!(matches!(cache.load(1, |_| Ok::<_, std::io::Error>(2)), Ok(2)));
     /// let failed = cache.load(3, |_| Err::<u8, _>("no source"));
     /// assert!(matches!(failed, Err(LoadError::Loader(error)) if *error == "no source"));
-    ///
     /// let hour = Duration::from_secs(3600);
     /// let tagged = move |_| Ok::<_, ()>(Loaded::Value(5).with(EntryOptions::new().ttl(hour).tag("odd")));
     /// assert!(matches!(cache.load(4, tagged), Ok(Some(5))));
@@ -290,8 +288,7 @@ where
         A::found(loaded.map(typed)).ok_or(LoadError::Closed)
     }
 
-    /// Stores `value` under `key` and replaces the former entry. Failures are counted and logged; the former
-    /// entry is removed in any case.
+    /// Stores `value` under `key`. The former entry goes in any case; a failure is counted and logged.
     pub fn insert(&self, key: K, value: V) {
         // Ignored: the failure is counted and logged. `try_insert` returns it.
         let _counted = self.try_insert(key, value);
@@ -319,7 +316,6 @@ where
     /// ```
     /// use std::time::Duration;
     /// use larder::EntryOptions;
-    ///
     /// let cache = larder::mcache::<&str, u32>("prices").build()?;
     /// cache.insert_with("rye", 3, EntryOptions::new().ttl(Duration::from_secs(60)).tag("grain"));
     /// cache.invalidate_tag("grain")?;
@@ -334,8 +330,8 @@ where
     /// As [`insert_with`](Self::insert_with), and returns where the entry was stored.
     ///
     /// # Errors
-    /// The errors of [`try_insert`](Self::try_insert); [`ErrorKind::Config`](crate::ErrorKind::Config) for
-    /// options out of their ranges, which changes nothing.
+    /// Those of [`try_insert`](Self::try_insert); [`ErrorKind::Config`](crate::ErrorKind::Config) for more than
+    /// 64 tags, a tag above 1,024 bytes or a validator above 4,096. The former entry is removed in any case.
     pub fn try_insert_with(&self, key: K, value: V, options: EntryOptions) -> Result<Placement> {
         self.inner.threads().insert(Key::new(key), Value::new(value), options)
     }
@@ -408,9 +404,7 @@ where
     ///
     /// ```
     /// use std::time::Duration;
-    ///
     /// use larder::{Clock, SystemClock};
-    ///
     /// let cache = larder::mcache::<u8, u8>("until").build()?;
     /// cache.insert(1, 2);
     /// assert!(cache.expire_at(&1, SystemClock.now().after(Duration::from_secs(60)))?);
@@ -519,7 +513,6 @@ where
     }
 
     /// Removes the entry of `key` from every tier; returns whether there was one that could be served.
-    ///
     /// A copy that a tier fails to remove is no longer served.
     pub fn remove<Q>(&self, key: &Q) -> bool
     where
@@ -534,7 +527,8 @@ where
     /// Removes the entry of `key` and returns its value. Of concurrent callers exactly one gets it.
     ///
     /// # Errors
-    /// If a tier failed. The entry is no longer served, and its value is lost.
+    /// If a tier failed. The entry is no longer served, and its value is lost; but while Redis is away, an
+    /// entry that nodes share stays (`ErrorKind::Unavailable`), unless only the answer was lost.
     ///
     /// ```
     /// let cache = larder::mcache::<u8, u8>("once").build()?;
@@ -550,8 +544,9 @@ where
         self.inner.threads().take(&Borrowed::<K, Q>::new(key)).map(|value| value.map(typed))
     }
 
-    /// Returns whether `key` has an entry. Does not count as a use: it affects neither the eviction policy
-    /// nor the idle time. Does not read the payload, so a corrupt entry counts as present.
+    /// Returns whether `key` has an entry that [`get`](Self::get) would return. Does not count as a use: it
+    /// affects neither the eviction policy nor the idle time. Reads the payload only of types that are stored
+    /// by names; otherwise a corrupt entry counts as present.
     pub fn contains_key<Q>(&self, key: &Q) -> bool
     where
         Q: Lookup<K> + Sync + ?Sized,
@@ -801,7 +796,6 @@ where
     /// look-ups miss, loads run but store nothing, and writes are dropped and counted. A write or a removal
     /// still removes the former entry, so the cache has no outdated entry when it is switched on again. Other
     /// entries beyond memory are kept.
-    ///
     /// Switching off empties memory. The switch adds no cost to a hit.
     ///
     /// # Errors

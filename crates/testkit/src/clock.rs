@@ -1,10 +1,10 @@
-//! A clock that moves only on command.
+//! A clock that moves only on command, and one with an error.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
-use larder_core::clock::{Clock, Time};
+use larder_core::clock::{Clock, SystemClock, Time};
 
 /// A clock that stands still until it is moved. Clones share one clock.
 ///
@@ -62,6 +62,39 @@ impl Clock for ManualClock {
 
     fn elapsed(&self) -> Duration {
         Duration::from_millis(self.elapsed_millis.load(Ordering::SeqCst))
+    }
+}
+
+/// The wall clock of a machine, with an error that the test sets. Clones share one clock.
+///
+/// ```
+/// use larder_core::clock::{Clock, SystemClock};
+/// use larder_testkit::SkewedClock;
+///
+/// let clock = SkewedClock::ahead(-60_000);
+/// assert!(clock.now() < SystemClock.now());
+/// clock.set_ahead(60_000);
+/// assert!(clock.now() > SystemClock.now());
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct SkewedClock(Arc<AtomicI64>);
+
+impl SkewedClock {
+    /// A clock that is ahead by this many milliseconds, or behind if they are negative.
+    pub fn ahead(millis: i64) -> Self {
+        Self(Arc::new(AtomicI64::new(millis)))
+    }
+
+    /// Makes the clock jump, so that it is ahead by this many milliseconds.
+    pub fn set_ahead(&self, millis: i64) {
+        self.0.store(millis, Ordering::SeqCst);
+    }
+}
+
+impl Clock for SkewedClock {
+    fn now(&self) -> Time {
+        let now = SystemClock.now().as_millis();
+        Time::from_millis(now.saturating_add_signed(self.0.load(Ordering::SeqCst)))
     }
 }
 

@@ -34,7 +34,7 @@ mod torn;
 pub mod workload;
 
 pub use block_on::block_on;
-pub use clock::ManualClock;
+pub use clock::{ManualClock, SkewedClock};
 pub use faulty::{FaultyTier, Operation, Times};
 pub use hash_map::{HashMapTier, MapStorage};
 pub use not_run::not_run;

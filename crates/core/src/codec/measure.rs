@@ -13,11 +13,9 @@ use std::fmt;
 
 use serde::ser::{self, Serialize};
 
-/// The maximum nesting of a value: structs, tuples, sequences, maps, variants with contents, `Some` and
-/// newtypes within one another.
-///
-/// This many levels of a type with derived implementations fit the default 2 MiB stack of a thread, even in
-/// builds without optimization.
+/// The maximum nesting of a value: structs, tuples, sequences, maps, variants with contents (those with
+/// several count twice), `Some` and newtypes within one another. This many levels of a type with derived
+/// implementations fit the default 2 MiB stack of a thread, even in builds without optimization.
 pub const DEPTH_MAX: usize = 256;
 
 /// The maximum nesting of objects and arrays in JSON: the limit of `serde_json` for reading.
@@ -35,16 +33,16 @@ pub struct Measure {
     pub some_of_nothing: bool,
     /// Whether it contains a float that is not finite, which JSON reads back as null.
     pub not_finite: bool,
-    /// How deep objects and arrays are nested in its JSON.
+    /// How deep the value is nested.
+    pub depth: usize,
+    /// How deep its JSON is nested.
     pub json_depth: usize,
     /// The features of the type that the value has.
     pub features: Features,
 }
 
 /// The features of its type that a value has: variants, present and absent options, skipped fields, empty and
-/// nonempty collections, wide numbers.
-///
-/// A set of 8-bit hashes, so two features may count as one.
+/// nonempty collections, wide numbers. A set of 8-bit hashes, so two features may count as one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Features(pub [u64; 4]);
 
@@ -143,7 +141,7 @@ impl Counter {
         Ok(self)
     }
 
-    /// Begins a variant with several contents: in JSON an object within an object, or an array.
+    /// Begins a variant with several contents: in JSON an object in an object, or an array.
     fn variant(&mut self) -> Result<&mut Self, Refused> {
         self.add(VARIANT)?;
         self.enter(2)?;
@@ -152,8 +150,9 @@ impl Counter {
 
     /// Begins a level that has `in_json` nested objects and arrays in JSON.
     fn enter(&mut self, in_json: usize) -> Result<(), Refused> {
-        self.depth += 1;
+        self.depth += in_json.max(1);
         self.json_depth += in_json;
+        self.measure.depth = self.measure.depth.max(self.depth);
         self.measure.json_depth = self.measure.json_depth.max(self.json_depth);
         if self.depth <= DEPTH_MAX {
             return Ok(());
@@ -162,7 +161,7 @@ impl Counter {
     }
 
     fn leave(&mut self, in_json: usize) -> Result<(), Refused> {
-        self.depth = self.depth.saturating_sub(1);
+        self.depth = self.depth.saturating_sub(in_json.max(1));
         self.json_depth = self.json_depth.saturating_sub(in_json);
         Ok(())
     }
@@ -483,8 +482,8 @@ mod tests {
         assert!(refused.to_string().contains("256 levels"), "{refused}");
         let siblings = serde_json::Value::Array(vec![nested(200), nested(200)]);
         assert_eq!(depth(&siblings).unwrap(), 201, "levels end");
-        let shape = Shape::Named { deep: Some(vec![(1, 'a')]) };
-        assert_eq!(measure(&shape).unwrap().json_depth, 4);
+        let measured = measure(&Shape::Named { deep: Some(vec![(1, 'a')]) }).unwrap();
+        assert_eq!((measured.json_depth, measured.depth), (4, 5));
     }
 
     #[test]

@@ -12,6 +12,8 @@ use crate::Result;
 use crate::frame::CodecId;
 
 #[cfg(feature = "codec")]
+pub(crate) mod bounded;
+#[cfg(feature = "codec")]
 mod form;
 #[cfg(feature = "codec")]
 pub mod measure;
@@ -83,6 +85,12 @@ pub trait ValueCodec<V>: Send + Sync + 'static {
     /// by it. Zero if no separation is needed.
     fn fingerprint(&self) -> u64 {
         0
+    }
+
+    /// Whether `decode` accepts a payload with this codec and this shape. `None` if only the payload can tell.
+    fn accepts(&self, codec: CodecId, shape: u64) -> Option<bool> {
+        let _ = (codec, shape);
+        None
     }
 
     /// The length of the encoding of `value` in bytes. Costs a pass over the value, and no buffer.

@@ -3,6 +3,7 @@
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::bounded::from_messagepack;
 use super::measure::Measure;
 use super::node::Node;
 use super::values::{count, failed, undecodable};
@@ -70,9 +71,7 @@ impl Named {
 
     pub(super) fn read<V: DeserializeOwned>(self, bytes: &[u8]) -> Result<V> {
         match self {
-            Self::MessagePack => {
-                rmp_serde::from_slice(bytes).map_err(|error| undecodable(self.name(), error))
-            }
+            Self::MessagePack => from_messagepack(bytes).map_err(|error| undecodable(self.name(), error)),
             #[cfg(feature = "json")]
             Self::Json => serde_json::from_slice(bytes).map_err(|error| undecodable(self.name(), error)),
         }

@@ -1,14 +1,19 @@
 //! Records which features of a type a codec has restored correctly.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use super::measure::Measure;
+
+/// Up to this nesting any type decodes in a small part of the stack.
+const SHALLOW: usize = 32;
 
 #[derive(Debug, Default)]
 pub(super) struct Proofs {
     /// Set once any value was verified: a value without features must be verified too.
     any: AtomicBool,
     features: [AtomicU64; 4],
+    /// The greatest nesting that was restored: how much stack a level needs depends on the type.
+    depth: AtomicUsize,
 }
 
 impl Proofs {
@@ -16,6 +21,7 @@ impl Proofs {
     pub(super) fn lacks(&self, measure: &Measure) -> bool {
         let mut features = self.features.iter().zip(measure.features.0);
         !self.any.load(Ordering::Relaxed)
+            || (measure.depth > SHALLOW && measure.depth > self.depth.load(Ordering::Relaxed))
             || features.any(|(proven, here)| here & !proven.load(Ordering::Relaxed) != 0)
     }
 
@@ -23,6 +29,7 @@ impl Proofs {
     pub(super) fn add(&self, measure: &Measure) {
         if self.lacks(measure) {
             self.any.store(true, Ordering::Relaxed);
+            self.depth.fetch_max(measure.depth, Ordering::Relaxed);
             for (proven, here) in self.features.iter().zip(measure.features.0) {
                 proven.fetch_or(here, Ordering::Relaxed);
             }

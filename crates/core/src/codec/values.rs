@@ -9,6 +9,7 @@ use bincode::Options;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::bounded::{from_bincode, is_too_deep};
 use super::form;
 #[cfg(feature = "json")]
 use super::measure::JSON_DEPTH_MAX;
@@ -155,6 +156,17 @@ impl<V: Serialize + DeserializeOwned + 'static> ValueCodec<V> for Values<V> {
         }
     }
 
+    fn accepts(&self, codec: CodecId, shape: u64) -> Option<bool> {
+        match (&self.native, codec) {
+            (Some(native), _) if native.codec == codec => Some(native.shape == shape),
+            (Some(native), CodecId::MessagePack) if native.yields => None,
+            (None, CodecId::Bincode) => Some(self.shape.is_complete && shape == self.shape.fingerprint),
+            // The form of the decoded value decides.
+            (None, _) if Named::of(codec).is_some() => None,
+            _ => Some(false),
+        }
+    }
+
     fn measure(&self, value: &V) -> Result<u64> {
         if let Some(native) = &self.native {
             return (native.len)(value);
@@ -183,8 +195,9 @@ impl<V: Serialize + DeserializeOwned + 'static> ValueCodec<V> for Values<V> {
             (Some(native), CodecId::MessagePack) if native.yields => Named::MessagePack.read(&bytes),
             (None, CodecId::Bincode) if self.shape.is_complete && shape == self.shape.fingerprint => {
                 from_bincode(&bytes).map_err(|error| {
-                    self.needs_names.store(true, Ordering::Relaxed);
-                    unreadable("bincode", error)
+                    // A deep value of an earlier build says nothing about other values.
+                    self.needs_names.fetch_or(!is_too_deep(&error), Ordering::Relaxed);
+                    unreadable("bincode", undecodable("bincode", error))
                 })
             }
             (None, _) => {
@@ -203,14 +216,6 @@ fn is_same<V: Serialize>(value: &V, back: Option<V>) -> bool {
 
 fn fixed_width() -> impl Options {
     bincode::DefaultOptions::new().with_fixint_encoding()
-}
-
-fn from_bincode<V: DeserializeOwned>(bytes: &[u8]) -> Result<V> {
-    // A length inside the bytes may claim anything; the limit bounds it by the actual data.
-    fixed_width()
-        .with_limit(bytes.len() as u64)
-        .deserialize(bytes)
-        .map_err(|error| undecodable("bincode", error))
 }
 
 fn measured<V: Serialize>(value: &V) -> Result<Measure> {

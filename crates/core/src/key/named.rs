@@ -3,7 +3,6 @@
 use std::any::TypeId;
 use std::hash::Hash;
 
-use bincode::Options;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -12,6 +11,7 @@ use super::place::Plan;
 use super::sink::{BINCODE, Buffer, Feed, Form, Sink};
 use super::writer::{Refusal, Writer};
 use super::{EncodedKey, KeyCodec};
+use crate::codec::bounded::{from_bincode, from_messagepack};
 use crate::{Error, ErrorKind, Result};
 
 /// The default codec of keys: MessagePack with field names, or bincode for keys that MessagePack cannot
@@ -74,13 +74,9 @@ type Source = Box<dyn std::error::Error + Send + Sync>;
 
 fn decode<K: DeserializeOwned>(bytes: &[u8]) -> Result<K, Source> {
     match bytes.split_first() {
-        Some((&BINCODE, bytes)) => Ok(fixed_width().with_limit(bytes.len() as u64).deserialize(bytes)?),
-        _ => Ok(rmp_serde::from_slice(bytes)?),
+        Some((&BINCODE, bytes)) => Ok(from_bincode(bytes)?),
+        _ => Ok(from_messagepack(bytes)?),
     }
-}
-
-fn fixed_width() -> impl Options {
-    bincode::DefaultOptions::new().with_fixint_encoding()
 }
 
 /// Whether MessagePack is known to restore every `K`.

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use bincode::Options;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::*;
@@ -38,7 +39,7 @@ fn as_before<K: Serialize + DeserializeOwned + Hash + Eq + Debug + 'static>(key:
     rmp_serde::encode::write_named(&mut names, &key).unwrap();
     assert_eq!(encoded(&key), names, "{key:?}");
     let mut fixed = vec![BINCODE];
-    fixed_width().serialize_into(&mut fixed, &key).unwrap();
+    bincode::DefaultOptions::new().with_fixint_encoding().serialize_into(&mut fixed, &key).unwrap();
     let written = canonical::write(&Native(&key), Form::Fixed, &Plan::default()).unwrap();
     assert_eq!(written.to_vec(), fixed, "{key:?} in bincode");
 }

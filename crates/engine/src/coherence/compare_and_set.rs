@@ -111,6 +111,11 @@ impl Engine {
 
     /// Removes the entry and returns its value, to one caller among all nodes. The caller
     /// holds the write guard.
+    ///
+    /// # Errors
+    /// If the shared tier cannot be reached; nothing is removed then, unless only its answer
+    /// was lost. If a local tier failed to remove its copy: the entry is not served any more,
+    /// and its value is lost.
     pub(crate) async fn take_shared(
         &self,
         shared: Shared<'_>,
@@ -124,8 +129,12 @@ impl Engine {
             self.discard(&key);
         }
         let local = self.peek_here(stack, encoded).await;
+        let mut failure = None;
         for other in stack.local() {
-            other.remove(encoded).await?;
+            failure = other.remove(encoded).await.err().or(failure);
+        }
+        if let Some(error) = failure {
+            return Err(error);
         }
         let taken = taken.and_then(|bytes| self.peeked(stack, handle, bytes, encoded));
         Ok(taken.or(local).and_then(|peeked| peeked.value))

@@ -83,8 +83,8 @@ impl Engine {
         known
     }
 
-    /// Returns whether a tier has an entry for `key`. Reads no payload, so a damaged payload goes
-    /// unnoticed.
+    /// Returns whether a tier has an entry for `key`. Reads a payload only if the head does not tell
+    /// whether it can be decoded; otherwise a damaged payload goes unnoticed.
     pub(crate) async fn contains_key<W: Runtime>(self: &Arc<Self>, key: &dyn AnyLookup) -> Result<bool> {
         if let Some(record) = self.glance(key) {
             return Ok(record.value.is_some());
@@ -99,7 +99,8 @@ impl Engine {
         Ok(found.await??.unwrap_or(false))
     }
 
-    /// Returns the freshness of a frame by its head, and its codec.
+    /// Returns the freshness of a frame by its head, and its codec. `None` for a frame that cannot
+    /// be served: it is damaged, or of another key, schema version or type.
     pub(crate) fn head_freshness(
         &self,
         handle: &TierHandle,
@@ -107,6 +108,9 @@ impl Engine {
         key: &EncodedKey,
     ) -> Option<(Freshness, CodecId)> {
         let head = Head::parse(bytes).ok().filter(|head| head.key == key.as_bytes())?;
+        if self.stack.as_ref()?.accepts(&head.header) == Some(false) {
+            return None;
+        }
         let terms = EntryMeta::read(&head.header, head.tags)?;
         let (header, terms) = handle.by_own_time(key, (head.header, terms), read_offset(head.tags));
         Some((self.freshness_of(handle, &header, &terms), header.codec))
@@ -380,8 +384,20 @@ impl Question for Read {
     }
 }
 
-/// Asks whether there is a value, by the head of the entry alone.
+/// Asks whether there is a value that a read would return. The head of the entry decides, or the whole
+/// entry if its type is stored by names.
 struct Contains;
+
+impl Contains {
+    /// Returns whether a fresh entry has a value; `None` if it cannot be decoded.
+    async fn decoded(walk: &Walk<'_>, handle: &TierHandle) -> Result<Option<bool>> {
+        let Some(bytes) = handle.get(walk.key).await? else { return Ok(None) };
+        uncancellable::if_large(bytes.len() as u64).await;
+        let found = walk.engine.judge(walk.stack, handle, bytes, walk.key).ok();
+        let fresh = found.filter(|found| found.freshness == Freshness::Fresh);
+        Ok(fresh.map(|found| found.decoded.value.is_some()))
+    }
+}
 
 impl Question for Contains {
     type Answer = bool;
@@ -396,8 +412,11 @@ impl Question for Contains {
             return Ok(None);
         }
         let head = walk.engine.head_freshness(handle, &bytes, walk.key);
-        let fresh = head.filter(|(freshness, _)| *freshness == Freshness::Fresh);
-        Ok(fresh.map(|(_, codec)| codec != CodecId::Absent))
+        let Some((Freshness::Fresh, codec)) = head else { return Ok(None) };
+        match Head::parse(&bytes).ok().and_then(|head| walk.stack.accepts(&head.header)) {
+            Some(_) => Ok(Some(codec != CodecId::Absent)),
+            None => Self::decoded(walk, handle).await,
+        }
     }
 
     fn fall_back(&mut self, walk: &Walk<'_>) -> Option<bool> {

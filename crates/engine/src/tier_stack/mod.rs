@@ -170,6 +170,16 @@ impl TierStack {
         Ok(Decoded { value, header, terms, offset })
     }
 
+    /// Whether a frame with this header can be decoded, unless it is damaged. `None` if only its
+    /// payload can tell.
+    pub(crate) fn accepts(&self, header: &Header) -> Option<bool> {
+        match header.codec {
+            _ if header.schema != self.schema => Some(false),
+            CodecId::Absent => Some(true),
+            codec => self.values.accepts(codec, header.shape),
+        }
+    }
+
     /// Verifies a frame and decodes its value. Takes the bytes by value, so that a value
     /// of type bytes can reuse their buffer.
     fn open(&self, bytes: Bytes, key: &EncodedKey) -> Result<Decoded> {

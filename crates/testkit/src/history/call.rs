@@ -72,6 +72,8 @@ pub struct Ran {
 pub struct Call {
     /// The number of the recorder.
     pub writer: u32,
+    /// The schema of the values that the recorder writes and may read.
+    pub schema: u32,
     /// The time of its invocation.
     pub begun: u64,
     /// The time of its response. For a call interrupted by a crash, the time of the

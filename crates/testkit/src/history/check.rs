@@ -1,6 +1,6 @@
 //! The checker: finds reads that no order of the calls explains.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use super::call::{Act, Answer, Call, NEVER};
 use super::report::{Offence, Report, Verdict};
@@ -40,6 +40,8 @@ impl Contract {
 /// was not certainly replaced or removed before the read began. A change has certainly
 /// taken effect when it was acknowledged, or when its value was read. A loaded value
 /// counts as written when its loader began, so a change that begins later wins over it.
+///
+/// A value of another schema must not be found. Writing one replaces the values of all schemas.
 pub(super) fn check(calls: &[Call], crashes: &[u64], contract: &Contract) -> Report {
     let checker = Checker::new(calls, crashes, contract);
     let mut report = Report::default();
@@ -58,8 +60,10 @@ pub(super) fn check(calls: &[Call], crashes: &[u64], contract: &Contract) -> Rep
 
 struct Checker<'a> {
     calls: &'a [Call],
-    keys: HashMap<u64, Timeline>,
-    writes: HashMap<Stamp, u64>,
+    /// The changes of each key, as callers of each schema see them.
+    keys: HashMap<(u64, u32), Timeline>,
+    /// When each value was written, and its schema.
+    writes: HashMap<Stamp, (u64, u32)>,
     keeps: Keeps,
 }
 
@@ -73,16 +77,19 @@ impl<'a> Checker<'a> {
         for call in calls {
             let Some(change) = Change::of(call, contract, &first_seen, &flushes) else { continue };
             if let Some(stamp) = change.stamp {
-                checker.writes.insert(stamp, change.begun);
+                checker.writes.insert(stamp, (change.begun, change.schema));
             }
             match change.key {
                 Some(key) => changes.entry(key).or_default().push(change),
                 None => clears.push(change),
             }
         }
-        for (key, mut changes) in changes {
-            changes.extend(clears.iter().cloned());
-            checker.keys.insert(key, Timeline::new(changes));
+        let schemas: BTreeSet<u32> = calls.iter().map(|call| call.schema).collect();
+        for (key, changes) in changes {
+            for schema in &schemas {
+                let seen = changes.iter().chain(&clears).map(|change| change.seen_by(*schema));
+                checker.keys.insert((key, *schema), Timeline::new(seen.collect()));
+            }
         }
         checker
     }
@@ -109,25 +116,31 @@ impl<'a> Checker<'a> {
         }
     }
 
+    /// The changes of a key, as the caller sees them.
+    fn line(&self, call: &Call, key: u64) -> Option<&Timeline> {
+        self.keys.get(&(key, call.schema))
+    }
+
     fn judge_found(&self, call: &Call, key: u64, stamp: Stamp) -> Verdict {
         if stamp.key != key {
             return Verdict::Wrong;
         }
-        match (self.writes.get(&stamp), self.keys.get(&key)) {
-            (Some(begun), Some(line)) if *begun <= call.ended => line.judge(stamp, call.begun),
+        match (self.writes.get(&stamp), self.line(call, key)) {
+            (Some((_, schema)), _) if *schema != call.schema => Verdict::Foreign,
+            (Some((begun, _)), Some(line)) if *begun <= call.ended => line.judge(stamp, call.begun),
             _ => Verdict::Unwritten,
         }
     }
 
     fn judge_held(&self, call: &Call, key: u64) -> Verdict {
-        match self.keys.get(&key) {
+        match self.line(call, key) {
             Some(line) if line.may_hold(call.begun, call.ended) => Verdict::Explained,
             _ => Verdict::Resurrected,
         }
     }
 
     fn judge_miss(&self, call: &Call, key: u64) -> Verdict {
-        match self.keys.get(&key) {
+        match self.line(call, key) {
             Some(line) if self.keeps != Keeps::Nothing && line.must_hold(call.begun, call.ended) => {
                 Verdict::Lost
             }
@@ -140,7 +153,7 @@ impl<'a> Checker<'a> {
     fn offence(&self, verdict: Verdict, read: &Call) -> Offence {
         let key = read.act.key();
         let from = match &read.answer {
-            Some(Answer::Found(Seen::Stamp(stamp))) => self.writes.get(stamp).copied().unwrap_or(0),
+            Some(Answer::Found(Seen::Stamp(stamp))) => self.writes.get(stamp).map_or(0, |(begun, _)| *begun),
             _ => 0,
         };
         let mut around: Vec<&Call> = self

@@ -10,6 +10,9 @@
 //! The checker has no false positives, but it can miss a fault that overlapping calls
 //! could excuse. So few keys and many calls find more than many keys and few calls.
 //!
+//! The type of a cache's values may change between two lives of a directory: each recorder says which
+//! schema it uses ([`Recorder::with_schema`]), and no read may find a value of another one.
+//!
 //! A process that is killed writes its history line by line ([`Recorder::to_lines`]) to a
 //! [`Transcript`] in another process.
 //!

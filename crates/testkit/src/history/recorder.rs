@@ -73,6 +73,7 @@ enum Sink {
 /// effect.
 pub struct Recorder {
     writer: u32,
+    schema: u32,
     numbers: u64,
     clock: Clock,
     calls: Vec<Call>,
@@ -106,7 +107,7 @@ pub struct Begun(usize);
 
 impl Recorder {
     fn new(writer: u32, clock: Clock, sink: Sink) -> Self {
-        Self { writer, numbers: 0, clock, calls: Vec::new(), loaders: Vec::new(), sink }
+        Self { writer, schema: 0, numbers: 0, clock, calls: Vec::new(), loaders: Vec::new(), sink }
     }
 
     /// Creates a recorder that writes a line before and after each call, for a
@@ -114,6 +115,16 @@ impl Recorder {
     /// `write_all` before the call continues.
     pub fn to_lines(writer: u32, lines: Arc<Mutex<dyn Write + Send>>) -> Self {
         Self::new(writer, Clock::default(), Sink::Lines(lines))
+    }
+
+    /// Says which schema the calls of this recorder have: the schema version and the type of the
+    /// values. A read may only find values of its own schema; a write replaces those of every one.
+    #[must_use]
+    pub fn with_schema(self, schema: u32) -> Self {
+        // A recorder has a destructor, so its fields cannot be moved out.
+        let mut recorder = self;
+        recorder.schema = schema;
+        recorder
     }
 
     /// Returns the stamp of the next value that this recorder writes.
@@ -126,8 +137,15 @@ impl Recorder {
     pub fn begin(&mut self, act: Act) -> Begun {
         let begun = Begun(self.calls.len());
         self.line('b', begun, &act);
-        let (writer, begun_at) = (self.writer, self.clock.tick());
-        self.calls.push(Call { writer, begun: begun_at, ended: NEVER, act, ran: None, answer: None });
+        self.calls.push(Call {
+            writer: self.writer,
+            schema: self.schema,
+            begun: self.clock.tick(),
+            ended: NEVER,
+            act,
+            ran: None,
+            answer: None,
+        });
         begun
     }
 

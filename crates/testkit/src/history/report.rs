@@ -13,6 +13,8 @@ pub enum Verdict {
     Missed,
     /// It found the value of another key.
     Wrong,
+    /// It found a value of another schema.
+    Foreign,
     /// It found a value before it was written, or one that never was.
     Unwritten,
     /// It found parts of values.
@@ -29,10 +31,11 @@ pub enum Verdict {
 
 impl Verdict {
     /// Every verdict.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Explained,
         Self::Missed,
         Self::Wrong,
+        Self::Foreign,
         Self::Unwritten,
         Self::Torn,
         Self::Stale,
@@ -47,6 +50,7 @@ impl Verdict {
             Self::Explained => "explained",
             Self::Missed => "missed",
             Self::Wrong => "wrong",
+            Self::Foreign => "foreign",
             Self::Unwritten => "unwritten",
             Self::Torn => "torn",
             Self::Stale => "stale",

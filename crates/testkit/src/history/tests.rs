@@ -213,3 +213,55 @@ fn recorders_of_threads_join_one_history() {
     assert_eq!(report.reads(), 4);
     assert_eq!(history.clock().ticks(), 16);
 }
+
+/// Writes key 7 under schema 1, then makes a call under schema 2, and reads under schema 1 again.
+fn two_schemas(between: Option<Act>, second_read: Answer) -> Report {
+    let history = History::new();
+    let call = |recorder: &mut Recorder, act, answer| {
+        let call = recorder.begin(act);
+        recorder.end(call, answer);
+    };
+    let mut one = history.recorder().with_schema(1);
+    let stamp = one.stamp(7);
+    call(&mut one, Act::Insert(stamp), Answer::Done);
+    let mut other = history.recorder().with_schema(2);
+    if let Some(act) = between {
+        call(&mut other, act, Answer::Done);
+    }
+    call(&mut other, Act::Get(7), second_read);
+    call(&mut one, Act::Get(7), Answer::Found(Seen::Stamp(stamp)));
+    drop((one, other));
+    history.check(&STRICT)
+}
+
+#[test]
+fn value_of_another_schema_is_foreign() {
+    let stamp = Stamp { key: 7, writer: 0, number: 1 };
+    let report = two_schemas(None, Answer::Found(Seen::Stamp(stamp)));
+    assert_eq!((report.of(Verdict::Foreign), report.of(Verdict::Explained)), (1, 1), "{report}");
+    let report = two_schemas(None, Answer::Missing);
+    assert_eq!((report.is_sound(), report.of(Verdict::Explained)), (true, 1), "{report}");
+}
+
+#[test]
+fn change_under_another_schema_replaces_the_value() {
+    let insert = Act::Insert(Stamp { key: 7, writer: 1, number: 1 });
+    let report = two_schemas(Some(insert), Answer::Missing);
+    assert_eq!(report.of(Verdict::Resurrected), 1, "{report}");
+    let report = two_schemas(Some(Act::Remove(7)), Answer::Missing);
+    assert_eq!(report.of(Verdict::Resurrected), 1, "{report}");
+}
+
+#[test]
+fn presence_under_another_schema_is_no_presence() {
+    let history = History::new();
+    let mut one = history.recorder().with_schema(1);
+    let stamp = one.stamp(7);
+    let call = one.begin(Act::Insert(stamp));
+    one.end(call, Answer::Done);
+    let mut other = history.recorder().with_schema(2);
+    let call = other.begin(Act::Contains(7));
+    other.end(call, Answer::Held);
+    drop((one, other));
+    assert_eq!(history.check(&STRICT).of(Verdict::Resurrected), 1);
+}

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::call::{Act, Answer, Call, NEVER};
+use super::call::{Act, Answer, Call, NEVER, Ran};
 use super::check::{Contract, Keeps};
 use super::report::Verdict;
 use super::stamp::Stamp;
@@ -14,6 +14,8 @@ pub(super) struct Change {
     pub(super) key: Option<u64>,
     /// The value that was written; `None` for a removal.
     pub(super) stamp: Option<Stamp>,
+    /// The schema of the value.
+    pub(super) schema: u32,
     pub(super) begun: u64,
     /// The change took effect by then, or never.
     ended: u64,
@@ -32,10 +34,11 @@ impl Change {
         first_seen: &HashMap<Stamp, u64>,
         flushes: &Flushes,
     ) -> Option<Self> {
-        if let (Act::Load(key), Some(ran)) = (call.act, call.ran) {
-            let certain = first_seen.get(&ran.stamp).copied().unwrap_or(NEVER);
-            let (begun, ended) = (ran.at, ran.at);
-            return Some(Self { key: Some(key), stamp: Some(ran.stamp), begun, ended, certain, kept: NEVER });
+        let schema = call.schema;
+        if let (Act::Load(key), Some(Ran { at, stamp })) = (call.act, call.ran) {
+            let certain = first_seen.get(&stamp).copied().unwrap_or(NEVER);
+            let (key, stamp) = (Some(key), Some(stamp));
+            return Some(Self { key, stamp, schema, begun: at, ended: at, certain, kept: NEVER });
         }
         if !call.act.changes() {
             return None;
@@ -53,7 +56,17 @@ impl Change {
         let is_done = stamp.is_some() && call.answer == Some(Answer::Done);
         let kept = if is_done { kept_from(call.ended, contract.keeps, flushes) } else { NEVER };
         let key = call.act.key();
-        Some(Self { key, stamp, begun: call.begun, ended: call.ended, certain: certain.min(seen), kept })
+        let certain = certain.min(seen);
+        Some(Self { key, stamp, schema, begun: call.begun, ended: call.ended, certain, kept })
+    }
+
+    /// The change as callers of `schema` see it: a value of another schema is none.
+    pub(super) fn seen_by(&self, schema: u32) -> Self {
+        let mut seen = self.clone();
+        if seen.schema != schema {
+            (seen.stamp, seen.kept) = (None, NEVER);
+        }
+        seen
     }
 }
 

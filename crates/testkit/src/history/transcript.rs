@@ -62,7 +62,8 @@ impl Transcript {
     }
 
     fn begin(&mut self, id: (u32, u64), act: Act) {
-        let call = Call { writer: id.0, begun: self.clock, ended: NEVER, act, ran: None, answer: None };
+        let call =
+            Call { writer: id.0, schema: 0, begun: self.clock, ended: NEVER, act, ran: None, answer: None };
         self.open.insert(id, self.calls.len());
         self.calls.push(call);
     }

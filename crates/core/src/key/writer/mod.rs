@@ -10,8 +10,8 @@ use self::compound::{Compound, Kind, MOMENT};
 use super::place::{Notes, Place, Plan, Rewrite, Step};
 use super::sink::{Buffer, Int, Item, Sink};
 
-/// The maximum nesting depth.
-const DEPTH_MAX: u16 = 1000;
+/// The maximum nesting depth. Also that of values, see [`DEPTH_MAX`](crate::codec::measure::DEPTH_MAX).
+const DEPTH_MAX: u16 = 256;
 
 /// Writes a key into a sink with the rewrites of a plan, and notes other possible rewrites.
 pub(super) struct Writer<'a> {
