@@ -292,3 +292,16 @@ fn iteration_returns_each_fresh_entry_once() {
         assert!(pass.next().is_none(), "{tier_set}: what goes meanwhile is not found");
     });
 }
+
+/// A key that is not `Clone`, and so cannot be stored while anything else refers to it.
+#[derive(Hash, PartialEq, Eq)]
+struct Unique(u32);
+
+#[test]
+fn value_loaded_into_memory_alone_is_stored_under_a_key_without_clone() {
+    let cache = larder::mcache::<Unique, u32>("unique").build().unwrap();
+    assert_eq!(cache.get_with(Unique(1), || 10), 10);
+    assert_eq!(cache.get(&Unique(1)), Some(10));
+    let stats = cache.stats();
+    assert_eq!((stats.cache.loads, stats.cache.published, stats.cache.misses), (1, 1, 1));
+}

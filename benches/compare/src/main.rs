@@ -1,12 +1,13 @@
 //! Benchmarks of Larder and other caches: one process, interleaved rounds, ratios.
 //!
-//! `cargo run --release -p larder-compare` prints all rows; `-- memory`, `-- disk` or `-- reliability` prints
-//! one group; `-- soak`, which is not part of all rows, runs for minutes. Times depend on the machine and its
+//! `cargo run --release -p larder-compare` prints all rows; `-- memory`, `-- disk`, `-- lookaside` or
+//! `-- reliability` prints one group; `-- soak`, which is not part of all rows, runs for minutes. Times depend on the machine and its
 //! load; compare the ratios to the first contender of each row.
 #![allow(clippy::print_stdout, reason = "printing is what it is for")]
 
 mod disk;
 mod harness;
+mod lookaside;
 mod memory;
 mod reliability;
 #[cfg(unix)]
@@ -18,16 +19,20 @@ fn main() -> larder::Result<()> {
     }
     let asked: Vec<String> = std::env::args().skip(1).collect();
     let wants = |row: &str| asked.is_empty() || asked.iter().any(|name| name == row);
-    if let Some(unknown) =
-        asked.iter().find(|name| !["memory", "disk", "reliability", "soak"].contains(&name.as_str()))
+    if let Some(unknown) = asked
+        .iter()
+        .find(|name| !["memory", "disk", "lookaside", "reliability", "soak"].contains(&name.as_str()))
     {
-        return Err(larder::Error::config("row", unknown, "memory, disk, reliability, soak"));
+        return Err(larder::Error::config("row", unknown, "memory, disk, lookaside, reliability, soak"));
     }
     if wants("memory") {
         memory::run()?;
     }
     if wants("disk") {
         disk::run()?;
+    }
+    if wants("lookaside") {
+        lookaside::run_all();
     }
     if wants("reliability") {
         reliability::run()?;

@@ -58,8 +58,9 @@ impl FlightLeader {
         if is_closed || state.storing || self.key.is_none() {
             return ClaimNow::Locked;
         }
-        let mut superseded = Flights::new();
-        superseded.extend(state.remove(&self.flight));
+        // Drops nothing but references: this leader still has the key and the flight. Without them the key
+        // is its own again.
+        drop(state.remove(&self.flight));
         // A value that was read before this one is stored must not be promoted over it.
         state.published = self.flight.id();
         state.guards -= 1;
@@ -68,7 +69,7 @@ impl FlightLeader {
         }
         self.has_left = true;
         match self.key.take() {
-            Some(key) => ClaimNow::Granted(LockedNow { _inner: inner, _superseded: superseded }, key),
+            Some(key) => ClaimNow::Granted(LockedNow { _inner: inner, _superseded: Flights::new() }, key),
             None => ClaimNow::Locked,
         }
     }

@@ -184,7 +184,7 @@ mod tests {
             let name = format!("LARDER_{}", option.to_ascii_uppercase());
             let error = layers("any", with(&[(&name, wrong)])).unwrap_err().to_string();
             // Errors do not repeat the URL of a server.
-            let given = if option == "redis" { "`no URL`".to_owned() } else { format!("`{wrong}`") };
+            let given = if option == "redis" { "`not a URL`".to_owned() } else { format!("`{wrong}`") };
             for part in [option, &name, &given, row.allowed] {
                 assert!(error.contains(part), "{part:?} is missing in {error:?}");
             }

@@ -164,7 +164,7 @@ pub(crate) fn parse(option: &str, text: &str, source: &Source) -> Result<Setting
     if is_text && settings.set(row.name, text.trim()) {
         return Ok(settings);
     }
-    let allowed = match row.takes.contains(", as ") {
+    let allowed = match row.takes.contains(", such as ") {
         true => format!("{} ({})", row.allowed, row.takes),
         false => row.allowed.to_owned(),
     };

@@ -1,8 +1,8 @@
-//! Operations for callgrind to count: `instructions CASE OPERATIONS`.
+//! Operations for callgrind to count: `larder-instructions CASE OPERATIONS`.
 //!
 //! The cost of an operation is the difference of the instructions of two runs, divided by the difference of
-//! their operations; `benches/compare/instructions.sh` makes both runs. `instructions` alone prints the
-//! names of the cases.
+//! their operations; `benches/instructions/count` makes both runs. Without arguments it prints the names of
+//! the cases.
 #![allow(clippy::print_stderr, clippy::print_stdout, reason = "a program for people")]
 
 use std::hint::black_box;
@@ -12,6 +12,11 @@ use std::time::Duration;
 
 use foldhash::fast::RandomState;
 use larder::EntryOptions;
+use larder_core::Bytes;
+use larder_core::clock::Time;
+use larder_core::frame::{self, CodecId, Compression, Frame, Header};
+use larder_core::key::EncodedKey;
+use larder_core::place::Kind;
 use quick_cache::UnitWeighter;
 
 const ENTRIES: u64 = 1000;
@@ -21,7 +26,7 @@ type Value = Arc<[u64; 8]>;
 type Quick = quick_cache::sync::Cache<u64, Value, UnitWeighter, RandomState>;
 
 /// The cases by name: each makes this many operations.
-const CASES: [(&str, fn(u64)); 16] = [
+const CASES: [(&str, fn(u64)); 18] = [
     ("moka", moka),
     ("quick", |count| quick_hits(count)),
     ("plain", |count| hits(&cache(10 * ENTRIES), &EntryOptions::new(), count)),
@@ -77,6 +82,17 @@ const CASES: [(&str, fn(u64)); 16] = [
             black_box(cache.remove(&scattered(key)));
         });
     }),
+    ("frame_encode", |count| {
+        let (header, key, payload) = (header(), EncodedKey::new([7; 16]), Bytes::from(vec![7; 100]));
+        (0..count).for_each(|_| drop(black_box(Frame::new(&header, &key, &[], payload.clone()))));
+    }),
+    ("frame_decode", |count| {
+        let (header, key, payload) = (header(), EncodedKey::new([7; 16]), Bytes::from(vec![7; 100]));
+        let bytes = Bytes::from(Frame::new(&header, &key, &[], payload).to_vec());
+        (0..count).for_each(|_| {
+            black_box(frame::open(&bytes, &key).is_ok());
+        });
+    }),
     ("async_miss", |count| {
         block_on(async {
             let (cache, value) = (cache(ENTRIES).to_async(), value());
@@ -95,6 +111,22 @@ const CASES: [(&str, fn(u64)); 16] = [
         });
     }),
 ];
+
+fn header() -> Header {
+    Header {
+        codec: CodecId::Raw,
+        compression: Compression::None,
+        kind: Kind::Bytes,
+        schema: 0,
+        shape: 0,
+        created: Time::from_millis(1),
+        deadline: Time::NEVER,
+        stale_deadline: Time::NEVER,
+        generation: 0,
+        value_len: 100,
+        load_cost: None,
+    }
+}
 
 fn value() -> Value {
     Arc::new([7; 8])
@@ -155,7 +187,7 @@ fn main() -> ExitCode {
         }
         [case, count] => (case, count),
         _ => {
-            eprintln!("instructions CASE OPERATIONS");
+            eprintln!("larder-instructions CASE OPERATIONS");
             return ExitCode::FAILURE;
         }
     };
@@ -164,7 +196,7 @@ fn main() -> ExitCode {
         return ExitCode::FAILURE;
     };
     let Some((_, run)) = CASES.iter().find(|(name, _)| name == case) else {
-        eprintln!("CASE is {case:?}; `instructions` alone prints the names");
+        eprintln!("CASE is {case:?}; without arguments the names are printed");
         return ExitCode::FAILURE;
     };
     run(count);
