@@ -246,6 +246,7 @@ macro_rules! said {
             "memory_engine" => $by.memory_engine(larder::MemoryEngine::Moka),
             "dir" => $by.dir("/tmp/somewhere"),
             "disk_bytes" => $by.disk_bytes(64 << 20),
+            "warm_restart" => $by.warm_restart(700),
             "codec" => $by.codec(Codec::MessagePack),
             "compress" => $by.compress(Compress::None),
             "version" => $by.version(7),

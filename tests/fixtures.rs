@@ -146,6 +146,7 @@ impl Plan {
             stall: self.stall,
             listener,
             dir: None,
+            warm_restart: None,
             held: Vec::new(),
         });
         Arc::new(TestEngine { engine, memory })

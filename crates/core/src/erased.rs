@@ -306,6 +306,9 @@ pub trait Memory: Send + Sync {
 
     /// See [`MemoryStore::facts`].
     fn facts(&self) -> Option<StoreFacts>;
+
+    /// Visits the keys of at most `n` records, the hottest first, as [`MemoryStore::hottest`] maps them.
+    fn hottest(&self, n: usize, visit: &mut dyn FnMut(&(dyn Any + Send + Sync)));
 }
 
 /// Finds a typed key of a store by an [`AnyLookup`].
@@ -399,6 +402,10 @@ where
 
     fn facts(&self) -> Option<StoreFacts> {
         self.store.facts()
+    }
+
+    fn hottest(&self, n: usize, visit: &mut dyn FnMut(&(dyn Any + Send + Sync))) {
+        self.store.hottest(n, |key| visit(key));
     }
 }
 

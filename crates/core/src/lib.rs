@@ -16,6 +16,7 @@ pub mod erased;
 mod error;
 pub mod events;
 pub mod frame;
+pub mod hot_keys;
 pub mod invalidation;
 pub mod key;
 pub mod memory;

@@ -266,7 +266,7 @@ where
     fn keys<T>(&self, map: impl FnMut(&K) -> T) -> Vec<T>;
 
     /// Maps the keys of the records that the policy would evict last, the hottest first, at most `n`. Empty
-    /// if the store does not know them.
+    /// if the store does not know them. `map` may run under the shared lock of a part of the store.
     fn hottest<T>(&self, n: usize, map: impl FnMut(&K) -> T) -> Vec<T> {
         let _unknown = (n, map);
         Vec::new()

@@ -32,6 +32,7 @@ use crate::tier_stack::tier_handle::TierHandle;
 use crate::time::expiry::{Expiry, LiveExpiry};
 use crate::time::restart;
 use crate::time::timeline::Timeline;
+use crate::warm_restart::WarmRestart;
 use larder_exec::background::Pool;
 use larder_exec::runtime::{Runtime, block_on};
 
@@ -106,6 +107,8 @@ pub struct Parts {
     pub listener: Option<EventSink>,
     /// The directory of the tiers, if they have one.
     pub dir: Option<PathBuf>,
+    /// The list of the hottest keys, if they are to be read back.
+    pub warm_restart: Option<WarmRestart>,
     /// Locks and similar values, dropped when the cache is closed.
     pub held: Vec<Box<dyn Any + Send>>,
 }
@@ -140,6 +143,7 @@ pub struct Engine {
     pub(crate) expires: AtomicBool,
     pub(crate) stall: Option<Duration>,
     dir: Option<PathBuf>,
+    pub(crate) warm_restart: Option<WarmRestart>,
     pub(crate) held: Mutex<Vec<Box<dyn Any + Send>>>,
     pub(crate) key_locks: Arc<KeyLocks>,
     pub(crate) encodings: Encodings,
@@ -201,6 +205,7 @@ impl Engine {
             expires,
             stall: parts.stall,
             dir: parts.dir,
+            warm_restart: parts.warm_restart,
             held: Mutex::new(parts.held),
             key_locks: KeyLocks::new(),
             encodings: Encodings::default(),
@@ -219,6 +224,7 @@ impl Engine {
         }));
         engine.listen_to_tiers();
         engine.hear();
+        engine.warm_up();
         engine
     }
 

@@ -31,6 +31,7 @@ pub mod selector;
 mod shells;
 mod tier_stack;
 mod time;
+mod warm_restart;
 mod write;
 
 pub use batch::load::{Batch, BatchLoad};
@@ -52,5 +53,6 @@ pub use tier_stack::layers;
 pub use tier_stack::tier_handle::TierHandle;
 pub use tier_stack::{Decoded, TierStack};
 pub use time::expiry::{Expiry, TtlBy};
+pub use warm_restart::WarmRestart;
 pub use write::atomic::{Counter, Increment};
 pub use write::stream::{BytesOf, EntryReader, OwnedReader, StreamSource};

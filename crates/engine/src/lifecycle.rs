@@ -189,6 +189,11 @@ impl Engine {
     /// Closes the tiers and releases the directory. The caller has closed the key locks.
     async fn release_tiers(&self, remove: Remove) -> Result<()> {
         self.give_up_owed();
+        if remove == Remove::Nothing
+            && let Err(error) = self.write_hot_keys()
+        {
+            tracing::warn!(target: "larder", cache = self.lifecycle.name(), %error, "cannot write the hottest keys; memory starts cold");
+        }
         reentrancy::within(|| self.memory.clear());
         let mut outcome = self.invalidations.note_time(self.timeline.now());
         for handle in self.tiers() {

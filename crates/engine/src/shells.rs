@@ -132,6 +132,8 @@ verbs! {
     fn clear() -> Result<()>;
     /// Writes buffered data of the tiers.
     fn flush() -> Result<()>;
+    /// Writes the hottest keys down. Returns their number.
+    fn snapshot() -> Result<u64>;
     /// Closes the cache.
     fn close() -> Result<()>;
     /// Closes the cache and removes what it has stored.

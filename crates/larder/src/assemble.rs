@@ -124,6 +124,7 @@ where
         stall: Some(STALL),
         listener,
         dir: None,
+        warm_restart: None,
         held: Vec::new(),
     });
     Cache::new(engine, store, name)
@@ -153,7 +154,7 @@ mod byte_tiers {
     use larder_engine::DirtyFlag;
     #[cfg(feature = "redis")]
     use larder_engine::NodesPlan;
-    use larder_engine::{EventSink, TierHandle, TierStack};
+    use larder_engine::{EventSink, TierHandle, TierStack, WarmRestart};
     use larder_tiers::memory::NullStore;
     use larder_tiers::{DiskBudget, FileInvalidationLog, FoundInvalidations, NullTier};
 
@@ -173,6 +174,8 @@ mod byte_tiers {
         pub(crate) dir: Option<PathBuf>,
         pub(crate) disk_bytes: u64,
         pub(crate) durability: Durability,
+        /// How many of the hottest entries are read into memory when the cache is opened.
+        pub(crate) warm_restart: usize,
         #[cfg(feature = "redis")]
         pub(crate) shared: Option<SharedPlan>,
         /// The build fails if the cache lacks one of these tiers.
@@ -253,6 +256,7 @@ mod byte_tiers {
         let in_processes = plan.hints.sharing == Sharing::Processes;
         let (locked_dir, mut handles) = open_directory(&mut plan)?;
         let dir = locked_dir.as_ref().map(|locked_dir| locked_dir.path().to_path_buf());
+        let warm_restart = warm_restart(dir.as_deref().filter(|_| !in_processes), plan.warm_restart);
         let invalidations = match &dir {
             Some(dir) if !in_processes => invalidations(dir, plan.durability, &handles)?,
             // No log: a process does not see the invalidations in the log of another process.
@@ -297,8 +301,22 @@ mod byte_tiers {
             stall: Some(larder_engine::STALL),
             listener,
             dir,
+            warm_restart,
             held: locked_dir.into_iter().map(|locked_dir| Box::new(locked_dir) as _).collect(),
         }))
+    }
+
+    /// The list of the hottest keys, if the cache has a directory of its own.
+    #[cfg(any(feature = "disk", feature = "file"))]
+    fn warm_restart(dir: Option<&Path>, keys_max: usize) -> Option<WarmRestart> {
+        let dir = dir.filter(|_| keys_max > 0)?;
+        Some(WarmRestart { list: Box::new(larder_tiers::FileHotKeys::new(dir)), keys_max })
+    }
+
+    /// No directory with Redis alone.
+    #[cfg(not(any(feature = "disk", feature = "file")))]
+    fn warm_restart(_: Option<&Path>, _: usize) -> Option<WarmRestart> {
+        None
     }
 
     /// Opens the invalidation log of a directory. If the log may have lost an invalidation, empties the

@@ -455,6 +455,11 @@ where
         Ok(keys.into_iter().filter_map(Key::into_shared).collect())
     }
 
+    /// See [`Cache::snapshot`].
+    pub async fn snapshot(&self) -> Result<u64> {
+        self.inner.tasks().snapshot().await
+    }
+
     /// See [`Cache::hottest`].
     pub fn hottest(&self, n: usize) -> Vec<Arc<K>>
     where

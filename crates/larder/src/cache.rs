@@ -711,6 +711,16 @@ where
         self.inner.hottest(n)
     }
 
+    /// Writes the keys of the hottest entries in memory into the directory, as closing does, and returns
+    /// their number. They are read into memory again when the cache is opened: see the option
+    /// `warm_restart`. Returns 0 without that option.
+    ///
+    /// # Errors
+    /// If the list cannot be written, and after closing.
+    pub fn snapshot(&self) -> Result<u64> {
+        self.inner.threads().snapshot()
+    }
+
     /// Iterates over the entries, in no order. The keys are taken now; each value is read when the iterator
     /// reaches its key. Costs a call of [`keys`](Self::keys), and a [`get`](Self::get) for each entry, which
     /// counts as a use. May miss entries that are written or removed meanwhile.

@@ -19,6 +19,8 @@ mod disk_budget;
 mod durable_sync;
 #[cfg(feature = "file")]
 pub mod file;
+#[cfg(any(feature = "disk", feature = "file"))]
+mod hot_keys;
 #[cfg(any(feature = "disk", feature = "file", feature = "redis"))]
 mod invalidation_log;
 pub mod memory;
@@ -30,6 +32,8 @@ pub mod redis;
 
 #[cfg(any(feature = "disk", feature = "file", feature = "redis"))]
 pub use disk_budget::{BudgetShare, CacheDir, DiskBudget};
+#[cfg(any(feature = "disk", feature = "file"))]
+pub use hot_keys::FileHotKeys;
 #[cfg(any(feature = "disk", feature = "file", feature = "redis"))]
 pub use invalidation_log::{FileInvalidationLog, FoundInvalidations};
 pub use null::NullTier;

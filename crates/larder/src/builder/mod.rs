@@ -53,6 +53,8 @@ pub(crate) const CAPACITY: std::ops::RangeInclusive<u64> = 1..=u32::MAX as u64;
 pub(crate) const MEMORY_BYTES: std::ops::RangeInclusive<u64> = 64 << 10..=16 << 40;
 /// Range of the budget on disk and in files: 16 MiB to 1 PiB.
 pub(crate) const DISK_BYTES: std::ops::RangeInclusive<u64> = 16 << 20..=1 << 50;
+/// The most entries that are read into memory when a cache is opened again.
+pub(crate) const WARM_MAX: u64 = 1_000_000;
 /// The shortest duration that an option takes.
 pub(crate) const SPAN_MIN: std::time::Duration = std::time::Duration::from_millis(1);
 /// Range of the lease of memory copies of shared entries: 50 ms to 1 h.

@@ -11,7 +11,7 @@ use larder_engine::Hints;
 
 #[cfg(feature = "redis")]
 use super::LEASE;
-use super::{DISK_BYTES, within};
+use super::{DISK_BYTES, within, WARM_MAX};
 #[cfg(feature = "redis")]
 use crate::assemble::SharedPlan;
 use crate::config::url::UrlConfig;
@@ -68,6 +68,13 @@ pub(super) fn disk_bytes(settings: &Settings) -> Result<u64> {
     let disk_bytes = settings.disk_bytes.unwrap_or(DEFAULT_DISK_BYTES);
     within("disk_bytes", disk_bytes, DISK_BYTES, "bytes")?;
     Ok(disk_bytes)
+}
+
+/// How many of the hottest entries are read into memory again.
+pub(super) fn warm_restart(settings: &Settings) -> Result<usize> {
+    let entries = settings.warm_restart.unwrap_or_default();
+    within("warm_restart", entries, 0..=WARM_MAX, "entries")?;
+    Ok(usize::try_from(entries).unwrap_or(usize::MAX))
 }
 
 pub(super) fn compress(settings: &Settings) -> Result<Compress> {

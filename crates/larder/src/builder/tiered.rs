@@ -360,6 +360,7 @@ impl Untyped {
             tiers,
             disk_bytes: plan::disk_bytes(&settings)?,
             durability: settings.durability.unwrap_or_default(),
+            warm_restart: plan::warm_restart(&settings)?,
             #[cfg(feature = "redis")]
             shared: plan::shared(&settings, self.given.scope.as_deref())?,
             required: settings.require.unwrap_or_default(),

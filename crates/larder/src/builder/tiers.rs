@@ -19,6 +19,17 @@ macro_rules! tier_options {
             self.with(|settings| settings.durability = Some(durability))
         }
 
+        /// How many of the hottest entries are read into memory again when the cache is opened: 0 to
+        /// 1,000,000. Default 0.
+        ///
+        /// Their keys are written into the directory when the cache is closed, and by
+        /// [`snapshot`](crate::Cache::snapshot); at most 16 MiB of them. A thread reads the entries from their
+        /// home tiers until memory is about full, so nothing outdated is served. Entries that are at home in
+        /// memory end with the cache. Ignored without a directory of the cache's own, and by the engine moka.
+        pub fn warm_restart(self, entries: u64) -> Self {
+            self.with(|settings| settings.warm_restart = Some(entries))
+        }
+
         /// The codec that encodes values; bytes, text and vectors of numbers are stored as they are. Default
         /// [`Codec::Auto`](crate::Codec::Auto). `try_insert` returns an error for a value that its codec
         /// could not decode again; `docs/values.md` lists what each codec supports.

@@ -100,13 +100,14 @@ mod tests {
     use crate::options::Resolved;
 
     /// A value of each option that is not its default, as it is printed.
-    const SAMPLES: [(&str, &str); 28] = [
+    const SAMPLES: [(&str, &str); 29] = [
         ("capacity", "500"),
         ("memory_bytes", "8 MiB"),
         ("policy", "lru"),
         ("memory_engine", "moka"),
         ("dir", "/tmp/somewhere"),
         ("disk_bytes", "64 MiB"),
+        ("warm_restart", "700"),
         ("codec", "message_pack"),
         ("compress", "none"),
         ("version", "7"),

@@ -12,7 +12,7 @@ use larder_tiers::memory::{MemoryEngine, Policy};
 
 use super::values::{self, ServerUrl, Urls};
 use super::{Explained, Source, given, refused};
-use crate::builder::{CAPACITY, DISK_BYTES, LEASE, MEMORY_BYTES, SHARE, SPAN_MIN};
+use crate::builder::{CAPACITY, DISK_BYTES, LEASE, MEMORY_BYTES, SHARE, SPAN_MIN, WARM_MAX};
 
 /// An option of a cache, as the documentation describes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -137,6 +137,12 @@ table! {
         allowed: "16 MiB to 1 PiB", default: "1 GiB",
         tiers: "disk, file", cost: "that much space",
         parse: values::size, valid: |bytes| DISK_BYTES.contains(bytes), show: values::size_text,
+    }
+    warm_restart: u64 {
+        says: "how many of the hottest entries are read into memory when the cache is opened again",
+        takes: "entries", allowed: "0 to 1000000 entries", default: "0",
+        tiers: "memory, disk, file", cost: "a read per entry after opening, on a thread",
+        parse: values::count, valid: |entries| *entries <= WARM_MAX, show: u64::to_string,
     }
     codec: Codec {
         says: "how values are encoded", takes: "a word",

@@ -34,7 +34,7 @@ const COMMON: [&str; 20] = [
     "ttl_fn",
 ];
 /// Options of the attributes with byte tiers.
-const TIERED: [&str; 14] = [
+const TIERED: [&str; 15] = [
     "access",
     "codec",
     "compress",
@@ -49,6 +49,7 @@ const TIERED: [&str; 14] = [
     "sharing",
     "thresholds",
     "version",
+    "warm_restart",
 ];
 /// Options of the attribute whose cache may have any tier.
 const UNIVERSAL: [&str; 5] = ["coherence", "lease", "namespace", "redis", "url"];

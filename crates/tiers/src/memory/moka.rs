@@ -1,5 +1,6 @@
 //! A memory store backed by the crate moka.
 
+use std::any::Any;
 use std::hash::{Hash, Hasher};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
@@ -268,6 +269,9 @@ impl Memory for MokaStore {
     fn settle(&self) {
         self.settle_now();
     }
+
+    /// moka does not tell its order.
+    fn hottest(&self, _: usize, _: &mut dyn FnMut(&(dyn Any + Send + Sync))) {}
 
     fn facts(&self) -> Option<StoreFacts> {
         Some(StoreFacts { engine: "moka", policy: self.policy })
