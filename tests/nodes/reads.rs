@@ -28,9 +28,8 @@ struct Hooked {
 
 impl Hooked {
     fn new() -> Arc<Self> {
-        let tier = HashMapTier::on(&Shelf::default());
-        let capability = Capability { streams: false, ..tier.capability() };
-        Arc::new(Self { tier: tier.with_capability(capability), hook: Mutex::default() })
+        let tier = HashMapTier::on(&Shelf::default()).without_streams();
+        Arc::new(Self { tier, hook: Mutex::default() })
     }
 }
 

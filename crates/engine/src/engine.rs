@@ -124,7 +124,7 @@ pub struct Engine {
     /// (`coherence/mod.rs`).
     pub(crate) checks: bool,
     /// Whether copies in memory are validated by version.
-    pub(crate) stamps: bool,
+    pub(crate) has_versions: bool,
     pub(crate) nodes: Option<Arc<Nodes>>,
     pub(crate) hints: Hints,
     pub(crate) expiry: LiveExpiry,
@@ -167,14 +167,14 @@ impl Engine {
     /// Assembles an engine.
     pub fn new(parts: Parts) -> Arc<Self> {
         let tiers = parts.stack.as_ref().map_or(&[][..], |stack| &stack.tiers);
-        let stamps = tiers.iter().any(|handle| handle.facts().capability.stamps);
+        let has_versions = tiers.iter().any(|handle| handle.versioned().is_some());
         let KeptInvalidations { log, invalidations: kept } = parts.invalidations;
         let noted = restart::noted(&kept);
         let invalidations = Arc::new(Invalidations::new(log, kept));
         let earliest = restart::earliest(noted, &*parts.clock, tiers, &invalidations);
         let timeline = Arc::new(Timeline::new(parts.clock, earliest));
         tiers.iter().for_each(|handle| handle.keep_time(&timeline));
-        let nodes = parts.nodes.map(|plan| Nodes::new(plan, &invalidations, &timeline));
+        let nodes = parts.nodes.map(|plan| Nodes::new(plan, &invalidations, &timeline, tiers));
         for (nodes, handle) in nodes.iter().flat_map(|nodes| tiers.iter().map(move |handle| (nodes, handle)))
         {
             nodes.replicate_in(handle);
@@ -185,8 +185,8 @@ impl Engine {
         let engine = Arc::new(Self {
             is_short,
             memory: parts.memory,
-            checks: stamps || nodes.is_some(),
-            stamps,
+            checks: has_versions || nodes.is_some(),
+            has_versions,
             nodes,
             memory_weight_max: parts.memory_weight_max,
             weigh: parts.weigh,
@@ -445,11 +445,9 @@ impl Engine {
                 persistent: false,
                 shared: false,
                 blocking: false,
-                streams: false,
-                stamps: false,
-                tells: false,
                 frame_bytes_max: self.memory_weight_max.saturating_sub(OVERHEAD),
             },
+            coherent: true,
             healthy: self.memory_weight_max > 0,
         };
         let mut tiers = [memory; TierKind::ALL.len() + 1];

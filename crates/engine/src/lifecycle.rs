@@ -50,7 +50,7 @@ impl Engine {
     }
 
     async fn collect_keys(self: &Arc<Self>, in_memory: Vec<Key>) -> Result<Vec<Key>> {
-        let mut keys = if self.stamps { Vec::new() } else { in_memory };
+        let mut keys = if self.has_versions { Vec::new() } else { in_memory };
         let Some(stack) = self.stack.as_ref().filter(|_| !self.is_closed()) else { return Ok(keys) };
         let mut seen: HashSet<Box<[u8]>> = HashSet::with_capacity(keys.len());
         for key in &keys {
@@ -69,7 +69,7 @@ impl Engine {
                     // No look-up finds this entry: a former build encoded the key differently.
                     if stack.encode_key(&key).is_ok_and(|encoded| encoded.as_bytes() != head.key) {
                         // A shared entry may belong to a build that still uses this encoding.
-                        if !self.stamps && !handle.is_among_nodes() {
+                        if !self.has_versions && !handle.is_among_nodes() {
                             outdated.push((key, EncodedKey::new(head.key)));
                         }
                         return;
@@ -103,7 +103,7 @@ impl Engine {
         W::section(self.has_tiers(), async move {
             let _closed = engine.key_locks.close().await?;
             engine.check_open()?;
-            let mut outcome = match engine.stamps {
+            let mut outcome = match engine.has_versions {
                 // Entries of other processes carry sequence numbers of their own, so a recorded
                 // invalidation would not fit them.
                 true => Ok(()),

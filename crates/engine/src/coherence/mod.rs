@@ -24,6 +24,7 @@ mod long_keys;
 mod missed_window;
 pub(crate) mod own_writes;
 pub(crate) mod reconcile;
+pub(crate) mod shared_handle;
 pub(crate) mod validated_copies;
 mod worker;
 
@@ -44,9 +45,9 @@ use larder_core::memory::Record;
 use larder_core::tier::EntryVersion;
 use parking_lot::{Condvar, Mutex};
 
-use self::local_keys::Apart;
+use self::local_keys::LocalKeys;
 use self::long_keys::LongKeys;
-use self::missed_window::Gaps;
+use self::missed_window::MissedWindows;
 pub(crate) use self::missed_window::{MARGIN, Missed};
 use crate::coherence::log_replica::Replica;
 use crate::coherence::validated_copies::found_in_memory;
@@ -63,10 +64,10 @@ use larder_exec::runtime::block_on;
 const NOTICES_MAX: usize = 65_536;
 /// Pause between two attempts at reconciling.
 const REPAIR_PAUSE: Duration = Duration::from_millis(50);
-/// How long an own conditional write is remembered, once more than [`ECHOES_MAX`] of them
+/// How long an own conditional write is remembered, once more than [`OWN_WRITES_MAX`] of them
 /// are.
-const ECHO_LIFE: Duration = Duration::from_secs(1);
-const ECHOES_MAX: usize = 4096;
+const OWN_WRITE_LIFE: Duration = Duration::from_secs(1);
+const OWN_WRITES_MAX: usize = 4096;
 /// Low bits of a [`CopyTag`] that identify the entry; the other bits are the epoch.
 const IDENTITY_BITS: u32 = 44;
 const IDENTITY: u64 = (1 << IDENTITY_BITS) - 1;
@@ -89,9 +90,11 @@ pub(crate) struct Nodes {
     pub(crate) replica: Arc<Replica>,
     /// The epoch of copies. Every missed window raises it.
     epoch: AtomicU64,
-    gaps: Gaps,
-    apart: Apart,
-    long: LongKeys,
+    missed: MissedWindows,
+    local_keys: LocalKeys,
+    long_keys: LongKeys,
+    /// How long the shared tier remembers a removal.
+    removals_remembered: Duration,
     timeline: Arc<Timeline>,
     queue: Mutex<Queue>,
     wake: Condvar,
@@ -102,7 +105,7 @@ pub(crate) struct Nodes {
     ended: AtomicBool,
     worker: Mutex<Option<JoinHandle<()>>>,
     /// Own conditional writes by key digest: the bus reports those as well.
-    echoes: Mutex<HashMap<u128, (u64, Instant)>>,
+    own_writes: Mutex<HashMap<u128, (u64, Instant)>>,
     /// Notified when notices were applied, and when a load lease was taken or released.
     pub(crate) changed: event_listener::Event,
 }
@@ -121,7 +124,10 @@ impl Nodes {
         plan: NodesPlan,
         invalidations: &Arc<Invalidations>,
         timeline: &Arc<Timeline>,
+        tiers: &[TierHandle],
     ) -> Arc<Self> {
+        let shared = tiers.iter().find(|handle| handle.is_shared());
+        let removals_remembered = shared.map_or(Duration::ZERO, TierHandle::removals_remembered);
         let heard = (Arc::clone(&plan.bus), plan.lease);
         let replica = Arc::new(Replica::new(
             (Arc::clone(invalidations), Arc::clone(timeline)),
@@ -132,9 +138,10 @@ impl Nodes {
             plan,
             replica,
             epoch: AtomicU64::new(1),
-            gaps: Gaps::since(timeline.now()),
-            apart: Apart::default(),
-            long: LongKeys::default(),
+            missed: MissedWindows::since(timeline.now(), removals_remembered),
+            local_keys: LocalKeys::new(removals_remembered),
+            long_keys: LongKeys::default(),
+            removals_remembered,
             timeline: Arc::clone(timeline),
             queue: Mutex::new(Queue { marked: true, ..Queue::default() }),
             wake: Condvar::new(),
@@ -142,7 +149,7 @@ impl Nodes {
             applied: Latest::default(),
             ended: AtomicBool::new(false),
             worker: Mutex::default(),
-            echoes: Mutex::default(),
+            own_writes: Mutex::default(),
             changed: event_listener::Event::new(),
         })
     }
@@ -182,21 +189,29 @@ impl Nodes {
     /// Notes that memory may hold a copy of this entry, with a tag that was taken before
     /// this call.
     pub(crate) fn note_copy(&self, key: &EncodedKey) {
-        if !self.long.note(key) {
-            self.gap();
+        if !self.long_keys.note(key) {
+            self.miss_window();
         }
     }
 
     /// Notes that this node stored the entry locally only, and the version that the
     /// shared tier reported for its key.
-    pub(crate) fn note_apart(&self, key: &EncodedKey, stamp: EntryVersion) {
-        self.apart.note(key, stamp);
+    pub(crate) fn note_local(&self, key: &EncodedKey, version: Option<EntryVersion>) {
+        match version {
+            Some(version) => self.local_keys.note(key, version),
+            None => self.local_keys.forget(key),
+        }
     }
 
     /// Whether the shared tier still reports the version that
-    /// [`note_apart`](Self::note_apart) noted.
-    pub(crate) fn is_apart(&self, key: &EncodedKey, stamp: Option<EntryVersion>) -> bool {
-        self.apart.is_same(key, stamp)
+    /// [`note_local`](Self::note_local) noted.
+    pub(crate) fn is_local(&self, key: &EncodedKey, version: Option<EntryVersion>) -> bool {
+        self.local_keys.is_same(key, version)
+    }
+
+    /// Returns how long the shared tier remembers a removal.
+    pub(crate) fn removals_remembered(&self) -> Duration {
+        self.removals_remembered
     }
 
     fn epoch_bits(&self) -> u64 {
@@ -221,8 +236,8 @@ impl Nodes {
     }
 
     /// Records a missed window: entries may have changed without a notice.
-    fn gap(&self) {
-        self.gaps.note(self.timeline.now(), self.plan.bus.last_contact());
+    fn miss_window(&self) {
+        self.missed.note(self.timeline.now(), self.plan.bus.last_contact());
         self.epoch.fetch_add(1, Ordering::AcqRel);
         self.replica.emit();
         self.repair_at(Instant::now());
@@ -237,7 +252,7 @@ impl Nodes {
 
     /// Returns what this node may have missed of an entry that it wrote at `written`.
     pub(crate) fn missed_since(&self, written: Time) -> Missed {
-        self.gaps.missed_since(written)
+        self.missed.missed_since(written)
     }
 
     /// Schedules the next attempt at reconciling, after a pause.
@@ -255,7 +270,7 @@ impl Nodes {
         let mut queue = self.queue.lock();
         if queue.keys.len() >= NOTICES_MAX {
             drop(queue);
-            return self.gap();
+            return self.miss_window();
         }
         self.pending.fetch_add(1, Ordering::AcqRel);
         queue.keys.push_back(key);
@@ -264,16 +279,16 @@ impl Nodes {
     }
 
     /// Announces an own write that the bus will report back to this node.
-    fn expect_echo(&self, key: &EncodedKey, identity: u64) {
-        let mut echoes = self.echoes.lock();
-        if echoes.len() >= ECHOES_MAX {
-            echoes.retain(|_, (_, stored)| stored.elapsed() < ECHO_LIFE);
+    fn expect_own_write(&self, key: &EncodedKey, identity: u64) {
+        let mut own_writes = self.own_writes.lock();
+        if own_writes.len() >= OWN_WRITES_MAX {
+            own_writes.retain(|_, (_, stored)| stored.elapsed() < OWN_WRITE_LIFE);
         }
-        echoes.insert(key.digest(), (identity, Instant::now()));
+        own_writes.insert(key.digest(), (identity, Instant::now()));
     }
 
-    fn echo(&self, key: &EncodedKey) -> Option<u64> {
-        let (identity, _) = self.echoes.lock().remove(&key.digest())?;
+    fn take_own_write(&self, key: &EncodedKey) -> Option<u64> {
+        let (identity, _) = self.own_writes.lock().remove(&key.digest())?;
         Some(identity)
     }
 
@@ -305,8 +320,8 @@ impl CopyTag {
     }
 
     /// Returns the epoch part of a tag.
-    pub(crate) fn from(stamp: EntryVersion) -> Self {
-        Self(stamp.get() & !IDENTITY)
+    pub(crate) fn from(version: EntryVersion) -> Self {
+        Self(version.get() & !IDENTITY)
     }
 
     /// Returns the identity part of a tag.
@@ -325,18 +340,18 @@ pub(crate) fn identity(frame: &[u8]) -> u64 {
 
 /// Receives the notices of the bus for one cache. The bus owns this listener and the
 /// cache owns the bus, so the reference to the cache is weak.
-struct Ears(Weak<Nodes>);
+struct BusListener(Weak<Nodes>);
 
-impl Listener for Ears {
+impl Listener for BusListener {
     fn told(&self, notice: Notice) {
         match (self.0.upgrade(), notice) {
             (Some(nodes), Notice::Changed(key)) => nodes.push(key),
             (Some(nodes), Notice::InvalidationRecord) => nodes.marked(),
             (Some(nodes), Notice::ChangedDigest(digest)) => {
-                nodes.long.find(digest).into_iter().for_each(|key| nodes.push(key));
+                nodes.long_keys.find(digest).into_iter().for_each(|key| nodes.push(key));
             }
             (Some(nodes), Notice::Leased) => drop(nodes.changed.notify(usize::MAX)),
-            (Some(nodes), _) => nodes.gap(),
+            (Some(nodes), _) => nodes.miss_window(),
             (None, _) => {}
         }
     }
@@ -345,9 +360,9 @@ impl Listener for Ears {
 impl Engine {
     /// Announces an own write to the shared tier: the bus will report it back to this
     /// node.
-    pub(crate) fn expect_echo(&self, key: &EncodedKey, identity: u64) {
+    pub(crate) fn expect_own_write(&self, key: &EncodedKey, identity: u64) {
         if let Some(nodes) = &self.nodes {
-            nodes.expect_echo(key, identity);
+            nodes.expect_own_write(key, identity);
         }
     }
 
@@ -355,7 +370,7 @@ impl Engine {
     /// notices.
     pub(crate) fn hear(self: &Arc<Self>) {
         let Some(nodes) = &self.nodes else { return };
-        nodes.plan.bus.listen(Arc::new(Ears(Arc::downgrade(nodes))));
+        nodes.plan.bus.listen(Arc::new(BusListener(Arc::downgrade(nodes))));
         // Synchronize first: otherwise every existing invalidation would apply to an
         // entry stamped earlier. Without contact this fails at once, and the worker
         // retries.
@@ -407,8 +422,10 @@ impl Engine {
 
     /// Whether a notice reports only this node's own write: the shared tier holds exactly
     /// that entry. A change by another node may share the notice.
-    fn is_echo(&self, stack: &TierStack, encoded: &EncodedKey) -> bool {
-        let Some(stored) = self.nodes.as_ref().and_then(|nodes| nodes.echo(encoded)) else { return false };
+    fn is_own_write(&self, stack: &TierStack, encoded: &EncodedKey) -> bool {
+        let Some(stored) = self.nodes.as_ref().and_then(|nodes| nodes.take_own_write(encoded)) else {
+            return false;
+        };
         let head = stack.among_nodes().and_then(|handle| block_on(handle.head(encoded)).ok().flatten());
         head.is_some_and(|head| identity(&head) == stored)
     }
@@ -417,7 +434,7 @@ impl Engine {
     /// progress from being stored.
     fn outdate(self: &Arc<Self>, encoded: &EncodedKey) {
         let Some(stack) = &self.stack else { return };
-        if self.is_echo(stack, encoded) {
+        if self.is_own_write(stack, encoded) {
             return;
         }
         let Ok(key) = stack.keys.decode(encoded.as_bytes()) else { return };
@@ -488,7 +505,7 @@ mod tests {
         };
         let invalidations = Arc::new(Invalidations::new(None, Vec::new()));
         let timeline = Arc::new(Timeline::new(Arc::new(SystemClock), Time::from_millis(0)));
-        let nodes = Nodes::new(plan, &invalidations, &timeline);
+        let nodes = Nodes::new(plan, &invalidations, &timeline, &[]);
         block_on(nodes.replica.compare()).unwrap();
         let record = |nodes: &Nodes| Record {
             value: Some(1),
@@ -511,11 +528,11 @@ mod tests {
             Some(found)
         };
         assert_eq!(confirmed(&meanwhile), Some(false));
-        let gap = || {
+        let missed = || {
             let found = record(&nodes);
-            nodes.gap();
+            nodes.miss_window();
             Some(found)
         };
-        assert_eq!(confirmed(&gap), Some(false), "of a former epoch");
+        assert_eq!(confirmed(&missed), Some(false), "of a former epoch");
     }
 }

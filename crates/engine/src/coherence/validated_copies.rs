@@ -17,22 +17,21 @@ use larder_core::tier::{EntryVersion, TierKind};
 use crate::engine::Engine;
 use crate::read::Found;
 use crate::tier_stack::{Decoded, TierStack};
+use crate::write::precondition::Precondition;
 
 impl Engine {
-    /// Returns the current version of `key`, if a tier keeps versions.
-    pub(crate) fn stamp(&self, key: &EncodedKey) -> Option<EntryVersion> {
-        let stamping = |handle: &&crate::TierHandle| handle.facts().capability.stamps;
-        self.tiers().iter().find(stamping)?.inner().stamp(key)
+    /// Returns the current version of `key`, if a tier has versions.
+    pub(crate) fn version(&self, key: &EncodedKey) -> Option<EntryVersion> {
+        self.tiers().iter().find_map(|handle| handle.versioned())?.version(key)
     }
 
-    /// Returns the key for a load that begins now. A change by another process during the
-    /// load wins over it.
-    pub(crate) fn based_on_now(&self, key: EncodedKey) -> EncodedKey {
-        if !self.stamps {
-            return key;
+    /// Returns the precondition of a load that begins now. A change by another process
+    /// during the load wins over it.
+    pub(crate) fn precondition_now(&self, key: &EncodedKey) -> Precondition {
+        match self.has_versions {
+            true => Precondition::of(self.version(key)),
+            false => Precondition::None,
         }
-        let stamp = self.stamp(&key).unwrap_or(EntryVersion::NONE);
-        key.based_on(stamp)
     }
 
     /// Returns the copy of `key` in memory, if it still has this version and is fresh.
@@ -40,11 +39,11 @@ impl Engine {
         &self,
         stack: &TierStack,
         key: &EncodedKey,
-        stamp: Option<EntryVersion>,
+        version: Option<EntryVersion>,
     ) -> Option<Found> {
         let native = stack.keys.decode(key.as_bytes()).ok()?;
         let record = self.memory.get(&native)?;
-        if stamp.is_none() || record.checked != stamp || self.freshness(&record) != Freshness::Fresh {
+        if version.is_none() || record.checked != version || self.freshness(&record) != Freshness::Fresh {
             return None;
         }
         self.memory_hits.increment();

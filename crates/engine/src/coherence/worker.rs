@@ -87,7 +87,7 @@ impl Nodes {
         let applied = std::panic::AssertUnwindSafe(|| keys.iter().for_each(|key| engine.outdate(key)));
         if std::panic::catch_unwind(applied).is_err() {
             tracing::error!(target: "larder", "a key or a value panicked when another node changed it");
-            self.gap();
+            self.miss_window();
         }
         if marked || repair {
             block_on(engine.compare_epochs(self));

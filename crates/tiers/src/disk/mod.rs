@@ -361,9 +361,6 @@ impl Tier for DiskTier {
             persistent: true,
             shared: false,
             blocking: true,
-            streams: false,
-            stamps: false,
-            tells: false,
             frame_bytes_max: self.frame_bytes_max(),
         }
     }

@@ -63,8 +63,8 @@ impl Peers {
     }
 
     /// The version of `digest` now. `None` while its group is being changed.
-    pub(super) fn stamp(&self, digest: u128) -> Option<EntryVersion> {
-        self.counters(|file| read_count(file, group_of(digest))).ok().and_then(stamp_of)
+    pub(super) fn version(&self, digest: u128) -> Option<EntryVersion> {
+        self.counters(|file| read_count(file, group_of(digest))).ok().and_then(version_of)
     }
 
     /// Begins a change of `digest`, which ends when the guard is dropped. Waits for changes of
@@ -76,7 +76,7 @@ impl Peers {
             let count = read_count(file, group)?;
             write_counts(file, group, &[begun(count)]).map(|()| count)
         })?;
-        let before = stamp_of(count);
+        let before = version_of(count);
         Ok(Change { peers: self, first: group, counts: vec![ended(count)], before, _locks: vec![lock] })
     }
 
@@ -167,7 +167,7 @@ fn closed() -> Error {
     Error::new(ErrorKind::Closed, "the tier is closed")
 }
 
-fn stamp_of(count: u64) -> Option<EntryVersion> {
+fn version_of(count: u64) -> Option<EntryVersion> {
     count.is_multiple_of(2).then(|| EntryVersion::new(count / 2 + 1)).flatten()
 }
 
@@ -374,17 +374,17 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (mine, theirs) = (Peers::open(dir.path()).unwrap(), Peers::open(dir.path()).unwrap());
         let (entry, other) = (7, 8);
-        let before = mine.stamp(entry).unwrap();
-        let untouched = mine.stamp(other).unwrap();
+        let before = mine.version(entry).unwrap();
+        let untouched = mine.version(other).unwrap();
         let change = theirs.change(entry).unwrap();
-        assert_eq!(mine.stamp(entry), None, "while it is changed");
+        assert_eq!(mine.version(entry), None, "while it is changed");
         drop(change);
-        let after = mine.stamp(entry).unwrap();
-        assert!(after != before && mine.stamp(other) == Some(untouched));
+        let after = mine.version(entry).unwrap();
+        assert!(after != before && mine.version(other) == Some(untouched));
         drop(mine.change_all().unwrap());
-        assert!(theirs.stamp(entry) != Some(after) && theirs.stamp(other) != Some(untouched));
+        assert!(theirs.version(entry) != Some(after) && theirs.version(other) != Some(untouched));
         drop((mine, theirs));
-        assert!(Peers::open(dir.path()).unwrap().stamp(entry).unwrap().get() > after.get());
+        assert!(Peers::open(dir.path()).unwrap().version(entry).unwrap().get() > after.get());
     }
 
     #[cfg(unix)]
@@ -392,28 +392,28 @@ mod tests {
     fn deleted_counters_and_locks_are_created_again_and_shared() {
         let dir = tempfile::tempdir().unwrap();
         let (mine, theirs) = (Peers::open(dir.path()).unwrap(), Peers::open(dir.path()).unwrap());
-        let before = mine.stamp(7).unwrap();
+        let before = mine.version(7).unwrap();
         fs::remove_dir_all(dir.path().join("peers")).unwrap();
         drop(theirs.change(7).unwrap());
-        let after = mine.stamp(7).unwrap();
-        assert!(after != before && theirs.stamp(7) == Some(after));
+        let after = mine.version(7).unwrap();
+        assert!(after != before && theirs.version(7) == Some(after));
         let change = mine.change(7).unwrap();
-        assert_eq!(theirs.stamp(7), None, "while it is changed");
+        assert_eq!(theirs.version(7), None, "while it is changed");
         let lock = open_file(&dir.path().join("peers").join(lock_name(0))).unwrap();
         assert!(lock.try_lock().is_err(), "it is the lock that others find");
         drop(change);
-        assert!(theirs.stamp(7).unwrap().get() > after.get());
+        assert!(theirs.version(7).unwrap().get() > after.get());
     }
 
     #[test]
     fn interrupted_change_leaves_no_version_until_the_next_change() {
         let dir = tempfile::tempdir().unwrap();
         let peers = Peers::open(dir.path()).unwrap();
-        let before = peers.stamp(7).unwrap();
+        let before = peers.version(7).unwrap();
         peers.counters(|file| write_counts(file, group_of(7), &[begun(before.get() * 2)])).unwrap();
-        assert_eq!(peers.stamp(7), None);
+        assert_eq!(peers.version(7), None);
         drop(peers.change(7).unwrap());
-        assert!(peers.stamp(7).unwrap().get() > before.get() + 1);
+        assert!(peers.version(7).unwrap().get() > before.get() + 1);
     }
 
     #[test]

@@ -14,7 +14,7 @@ use super::{ABOVE, FileTier};
 
 /// An upload: a file being written, and the room that is reserved for it.
 #[derive(Debug)]
-pub(super) struct Drafted {
+pub(super) struct FileUpload {
     file: folder::UploadFile,
     room: Room,
     head_len: u64,
@@ -33,41 +33,41 @@ impl FileTier {
         }
     }
 
-    pub(super) fn draft_now(&self, key: &EncodedKey, head_len: usize) -> Result<Drafted> {
+    pub(super) fn begin_upload_now(&self, key: &EncodedKey, head_len: usize) -> Result<FileUpload> {
         let head_len = head_len as u64;
         let digest = key.digest();
         self.check_len(head_len)?;
         let failed = |error| at(&self.folder.path(digest), error);
-        let draft = || {
+        let begin = || {
             let room = self.make_room(rounded(head_len) + ABOVE, digest)?;
             let mut file = self.folder.begin().map_err(failed)?;
             file.skip(head_len).map_err(failed)?;
-            Ok(Drafted { file, room, head_len })
+            Ok(FileUpload { file, room, head_len })
         };
-        self.in_place(|| self.relieved(draft))
+        self.in_place(|| self.relieved(begin))
     }
 
     /// Reserves room first, so that the upload stays within the budget.
-    pub(super) fn append_now(&self, draft: &mut Drafted, bytes: &[u8]) -> Result<()> {
-        let len = draft.file.len().saturating_add(bytes.len() as u64);
+    pub(super) fn append_now(&self, upload: &mut FileUpload, bytes: &[u8]) -> Result<()> {
+        let len = upload.file.len().saturating_add(bytes.len() as u64);
         self.check_len(len)?;
         self.relieved(|| {
-            let missing = (rounded(len) + ABOVE).saturating_sub(draft.room.bytes());
+            let missing = (rounded(len) + ABOVE).saturating_sub(upload.room.bytes());
             if missing > 0 {
-                draft.room.join(self.make_room(missing, 0)?);
+                upload.room.join(self.make_room(missing, 0)?);
             }
-            draft.file.append(bytes).map_err(|error| at(self.folder.drafts(), error))
+            upload.file.append(bytes).map_err(|error| at(self.folder.drafts(), error))
         })
     }
 
-    pub(super) fn publish_now(&self, key: &EncodedKey, mut draft: Drafted, head: &[u8]) -> Result<()> {
-        if head.len() as u64 != draft.head_len {
-            let message = format!("a head of {} bytes where {} were said", head.len(), draft.head_len);
+    pub(super) fn publish_now(&self, key: &EncodedKey, mut upload: FileUpload, head: &[u8]) -> Result<()> {
+        if head.len() as u64 != upload.head_len {
+            let message = format!("a head of {} bytes where {} were said", head.len(), upload.head_len);
             return Err(Error::new(ErrorKind::Unsupported, message));
         }
         self.relieved(|| {
-            draft.file.write_front(head).map_err(|error| at(self.folder.drafts(), error))?;
-            self.replace(key, (&mut draft.file, &mut draft.room), until_of(head))
+            upload.file.write_front(head).map_err(|error| at(self.folder.drafts(), error))?;
+            self.replace((key, None), (&mut upload.file, &mut upload.room), until_of(head)).map(drop)
         })
     }
 }

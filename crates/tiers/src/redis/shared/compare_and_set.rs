@@ -6,10 +6,11 @@
 //! used.
 
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use larder_core::frame::{FIXED_LEN, Frame};
 use larder_core::key::EncodedKey;
-use larder_core::tier::{EntryVersion, LastRemoval, REMOVAL_LIFE, VersionedFrame};
+use larder_core::tier::{ConditionalPut, EntryVersion, LastRemoval, PutOptions, VersionedFrame};
 use larder_core::{Bytes, Error, ErrorKind, Result};
 use redis::{Cmd, Value};
 
@@ -21,6 +22,9 @@ use crate::redis::keys::partition_epochs::chance;
 use crate::redis::request::{Whole, frame};
 use crate::redis::topology::router::Order;
 
+/// How long a tombstone lives. A version that was read longer ago must not be required of a write.
+pub(in crate::redis) const REMOVAL_LIFE: Duration = Duration::from_secs(60);
+
 /// Offset of the head checksum in a frame; it differs between different frames.
 const IDENTITY_AT: usize = FIXED_LEN - 8;
 
@@ -31,7 +35,7 @@ const IDENTITY_AT: usize = FIXED_LEN - 8;
 /// tombstone words, combined by XOR; the frame; its lifetime in milliseconds or nothing; and, if it replaces
 /// entries of other versions, a tombstone value and its lifetime. Returns 1 if stored, 0 if something
 /// changed, and 2 if a program version is in use that the caller does not know.
-const PUT_IF_UNCHANGED: &str = "\
+const COMPARE_AND_SET: &str = "\
     local function text(answer) return type(answer) == 'string' and answer or '' end \
     local mark, known, is_listed = text(redis.pcall('GET', KEYS[3])), {}, false \
     if mark:sub(1, 16) ~= ARGV[1] then return 0 end \
@@ -104,19 +108,20 @@ impl Inner {
         Ok(self.shrunk(key, count(&answer)))
     }
 
-    /// The origin of the removal that is part of the version of `found`.
-    pub(in crate::redis) fn last_removal(
-        &self,
-        key: &EncodedKey,
-        (found, stamp): &VersionedFrame,
-    ) -> LastRemoval {
-        let Some(stamp) = stamp else { return LastRemoval::None };
-        let generation = self.marks.generation(Names::partition(key));
-        match stamp.get() ^ generation ^ entry_word(found.as_ref()) {
+    /// The frame with the version computed from it, and the origin of the removal that is part of the
+    /// version.
+    fn versioned(&self, frame: Option<Bytes>, removal: &Value, generation: u64) -> VersionedFrame {
+        let removal = match removal {
+            Value::BulkString(chance) => word(chance),
+            _ => 0,
+        };
+        let last_removal = match removal {
             0 => LastRemoval::None,
             removal if self.removals.made(removal) => LastRemoval::Own,
             _ => LastRemoval::Other,
-        }
+        };
+        let version = EntryVersion::new(entry_word(frame.as_ref()) ^ removal ^ generation);
+        VersionedFrame { frame, version, last_removal }
     }
 
     pub(in crate::redis) async fn take(&self, key: &EncodedKey) -> Result<Option<Bytes>> {
@@ -127,7 +132,7 @@ impl Inner {
 
     pub(in crate::redis) async fn get_versioned(&self, key: &EncodedKey) -> Result<VersionedFrame> {
         let (found, removal, generation) = self.get_with_removal(key).await?;
-        Ok(stamped(found, &removal, generation))
+        Ok(self.versioned(found, &removal, generation))
     }
 
     /// Reads tombstones before entries: a change in between yields a version that no write matches.
@@ -145,16 +150,21 @@ impl Inner {
             let keys: Vec<_> = keys.iter().collect();
             let answers = self.many(&keys, true, Some(&removal)).await.into_iter();
             found.extend(answers.map(|answer| {
-                answer.map(|answer| stamped(frame(answer.value), &answer.command, answer.generation))
+                answer.map(|answer| self.versioned(frame(answer.value), &answer.command, answer.generation))
             }));
         }
         found
     }
 
-    pub(in crate::redis) async fn put_if_unchanged(&self, key: &EncodedKey, frame: &Frame) -> Result<bool> {
+    pub(in crate::redis) async fn compare_and_set(
+        &self,
+        key: &EncodedKey,
+        frame: &Frame,
+        options: PutOptions,
+    ) -> Result<bool> {
         let partition = Names::partition(key);
         for _ in 0..ATTEMPTS {
-            let answer = self.fleet.send(self.putting(key, frame)?).await?;
+            let answer = self.fleet.send(self.putting(key, frame, options)?).await?;
             self.changed(key);
             if count(&answer) != UNKNOWN_VERSION {
                 return Ok(count(&answer) == 1);
@@ -164,30 +174,27 @@ impl Inner {
         Err(Error::new(ErrorKind::Unavailable, "other versions begin to use the cache again and again"))
     }
 
-    pub(in crate::redis) async fn put_many_if_unchanged(
-        &self,
-        entries: &[(EncodedKey, Frame)],
-    ) -> Vec<Result<bool>> {
-        let mut stored = Vec::with_capacity(entries.len());
-        let mut rest = entries;
+    pub(in crate::redis) async fn compare_and_set_many(&self, puts: &[ConditionalPut]) -> Vec<Result<bool>> {
+        let mut stored = Vec::with_capacity(puts.len());
+        let mut rest = puts;
         while !rest.is_empty() {
             let (chunk, later) = rest.split_at(chunk_len(rest));
             rest = later;
-            match chunk.iter().map(|(key, frame)| self.putting(key, frame)).collect() {
+            match chunk.iter().map(|put| self.putting(&put.key, &put.frame, put.options)).collect() {
                 Ok(orders) => {
                     let answers = self.fleet.exchange(orders).await.into_iter().zip(chunk);
-                    for (answer, (key, frame)) in answers {
-                        self.changed(key);
+                    for (answer, put) in answers {
+                        self.changed(&put.key);
                         stored.push(match answer.map(|answer| count(&answer)) {
-                            Ok(UNKNOWN_VERSION) => self.put_after_all(key, frame).await,
+                            Ok(UNKNOWN_VERSION) => self.put_after_all(put).await,
                             answer => answer.map(|count| count == 1),
                         });
                     }
                 }
                 // An oversized frame fails alone.
                 Err(_) => {
-                    for (key, frame) in chunk {
-                        stored.push(self.put_if_unchanged(key, frame).await);
+                    for put in chunk {
+                        stored.push(self.compare_and_set(&put.key, &put.frame, put.options).await);
                     }
                 }
             }
@@ -195,22 +202,20 @@ impl Inner {
         stored
     }
 
-    fn putting(&self, key: &EncodedKey, frame: &Frame) -> Result<Order> {
+    fn putting(&self, key: &EncodedKey, frame: &Frame, options: PutOptions) -> Result<Order> {
         check_len(frame)?;
-        let Some(base) = key.base() else {
-            return Err(Error::new(ErrorKind::Unsupported, "the key is based on nothing"));
-        };
+        let PutOptions { if_version, all_program_versions } = options;
         let partition = Names::partition(key);
         let belief = self.marks.belief(partition);
         let mut place = self.names.place(&belief, key);
-        if !key.replaces() {
+        if !all_program_versions {
             place.others.clear();
         }
-        let identity = base.get() ^ belief.generation;
+        let identity = if_version.get() ^ belief.generation;
         let mut labels = format!("{:08x}", belief.label);
         belief.others.iter().for_each(|label| labels += &format!(" {label:08x}"));
         let mut cmd = redis::cmd("EVAL");
-        cmd.arg(PUT_IF_UNCHANGED).arg(3 + place.others.len());
+        cmd.arg(COMPARE_AND_SET).arg(3 + place.others.len());
         cmd.arg(&place.name).arg(self.names.removal(&place.name)).arg(self.names.mark(partition));
         cmd.arg(&place.others).arg(format!("{:016x}", belief.generation)).arg(labels);
         cmd.arg(&identity.to_le_bytes()[..]).arg(Whole(frame));
@@ -218,32 +223,22 @@ impl Inner {
             Some(millis) => cmd.arg(millis),
             None => cmd.arg(""),
         };
-        if key.replaces() {
+        if all_program_versions {
             cmd.arg(&self.removals.next().to_le_bytes()[..]).arg(removal_life());
         }
         Ok(Order { partition, cmd })
     }
 
     /// Retries after rereading the epoch record.
-    async fn put_after_all(&self, key: &EncodedKey, frame: &Frame) -> Result<bool> {
-        self.marks.reread(Names::partition(key), &self.names, &self.fleet).await?;
-        self.put_if_unchanged(key, frame).await
+    async fn put_after_all(&self, put: &ConditionalPut) -> Result<bool> {
+        self.marks.reread(Names::partition(&put.key), &self.names, &self.fleet).await?;
+        self.compare_and_set(&put.key, &put.frame, put.options).await
     }
 }
 
 /// The lifetime of a tombstone, in milliseconds.
 fn removal_life() -> u64 {
     u64::try_from(REMOVAL_LIFE.as_millis()).unwrap_or(u64::MAX)
-}
-
-/// The frame with the version computed from it.
-fn stamped(found: Option<Bytes>, removal: &Value, generation: u64) -> VersionedFrame {
-    let removal = match removal {
-        Value::BulkString(chance) => word(chance),
-        _ => 0,
-    };
-    let stamp = EntryVersion::new(entry_word(found.as_ref()) ^ removal ^ generation);
-    (found, stamp)
 }
 
 /// The part of a version that comes from the entry.
