@@ -34,7 +34,7 @@ mod time;
 mod write;
 
 pub use batch::load::{Batch, BatchLoad};
-pub use coherence::NodesPlan;
+pub use coherence::CoherencePlan;
 pub use engine::{Engine, Hints, KeptInvalidations, Parts, Weigh, Weigher};
 pub use events::EventSink;
 pub use load::detached::{Answered, LoadRequest, Loader};

@@ -166,7 +166,7 @@ impl Batch {
             // Listen before the leases are tried, so that the end of another node's lease is not
             // missed.
             let until = self.patience.filter(|until| Instant::now() < *until);
-            let done = until.and_then(|until| Some((engine.nodes.as_ref()?.changed.listen(), until)));
+            let done = until.and_then(|until| Some((engine.coherence.lease_changes()?.listen(), until)));
             let left = std::mem::take(&mut self.left);
             let mut round = engine.round::<W>((left, watch), done.is_some(), &mut self.values).await;
             let taken_over = round.give_way();
@@ -277,11 +277,9 @@ impl Engine {
     /// Creates a look-up for a leader. Until it has read a version from the shared tier, the value
     /// is not stored if another node may have changed the entry.
     fn look(&self, key: Key, ahead: UncheckedLeader) -> Look {
-        let precondition = match (&self.nodes, &ahead.encoded) {
-            (_, None) => Precondition::None,
-            (Some(_), Some(_)) => Precondition::Unknown,
-            (None, Some(encoded)) => self.precondition_now(encoded),
-        };
+        let encoded = ahead.encoded.as_ref();
+        let precondition =
+            encoded.map_or(Precondition::None, |key| self.coherence.precondition_now(self, key));
         let ahead = UncheckedLeader { precondition, ..ahead };
         Look { key, ahead, found: None, lease: LeaseGuard::NONE }
     }
@@ -299,7 +297,7 @@ impl Engine {
             Some(Missing { at, encoded: look.ahead.encoded.clone()?, hash: look.ahead.leader.hash() })
         });
         let missing = missing.collect();
-        for sought in self.seek_many::<W>(missing, self.checks).await {
+        for sought in self.seek_many::<W>(missing, self.confirms_copies).await {
             let look = &mut looks[sought.at];
             look.ahead.precondition = sought.precondition;
             look.found = sought.found;

@@ -48,7 +48,7 @@ impl Engine {
         let mut drafts = Vec::with_capacity(part.len());
         for (Leader { leader, encoded, precondition, stamp, .. }, said) in part {
             let outcome = said.value.clone().map_or(Outcome::Absent, Outcome::Value);
-            let precondition = self.precondition_after(precondition, &leader.flight);
+            let precondition = self.coherence.precondition_after(precondition, &leader.flight);
             match self.prepare_loaded((&leader, encoded), stamp, said).await {
                 Some(prepared) => {
                     let prepared = prepared.requiring(precondition);
@@ -111,7 +111,7 @@ impl Engine {
             begun.push((LoadedEntry { leader, prepared, outcome }, guard));
         }
         for put in &puts {
-            self.expect_own_write(&put.key, identity(put.frame.head()));
+            self.coherence.expect_own_write(&put.key, identity(put.frame.head()));
         }
         let mut stored = shared.handle().compare_and_set_many(&puts).await.into_iter();
         for (LoadedEntry { mut leader, prepared, outcome }, _guard) in begun {

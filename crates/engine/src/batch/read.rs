@@ -91,7 +91,7 @@ impl Engine {
         }
         let engine = Arc::clone(self);
         let section = async move {
-            if engine.has_versions {
+            if engine.coherence.reads_one_by_one() {
                 return engine.read_one_by_one(missing, for_load).await;
             }
             engine.read_together(missing, for_load).await

@@ -148,7 +148,7 @@ impl Engine {
             let all_program_versions = is_shortened(&bytes, &header, &terms);
             let options = PutOptions { if_version, all_program_versions };
             let frame = Frame::new(&header, key, &handle.attributes(key, &terms), payload);
-            self.expect_own_write(key, identity(frame.head()));
+            self.coherence.expect_own_write(key, identity(frame.head()));
             if handle.compare_and_set(key, &frame, options).await? {
                 return Ok(true);
             }

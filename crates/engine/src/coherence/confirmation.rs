@@ -13,8 +13,9 @@ use larder_core::frame::Head;
 use larder_core::key::EncodedKey;
 use larder_core::place::Facts;
 
+use crate::coherence::nodes::{Missed, NodeCoherence};
+use crate::coherence::port::PortReply;
 use crate::coherence::shared_handle::is_never_removed;
-use crate::coherence::{Missed, Nodes};
 use crate::engine::Engine;
 use crate::read::Found;
 use crate::tier_stack::TierStack;
@@ -40,7 +41,7 @@ impl SharedView {
 
 /// Whether a local copy of an entry may be served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Confirmation {
+pub(crate) enum Confirmation {
     /// No other node can have changed the entry unnoticed.
     Confirmed,
     /// Another node may have changed the entry.
@@ -65,36 +66,34 @@ impl Engine {
 
     /// Whether a read may ask this tier, although its copy may be outdated.
     pub(crate) fn may_read(&self, view: &SharedView, handle: &TierHandle) -> bool {
-        !view.leaves_uncertain(handle) || self.nodes.as_ref().is_none_or(|nodes| nodes.serves_unconfirmed())
+        !view.leaves_uncertain(handle) || self.coherence.serves_unconfirmed()
     }
 
     /// Classifies a local copy of a key that the shared tier does not have.
-    async fn confirmation(
-        &self,
-        (stack, handle): (&TierStack, &TierHandle),
-        key: &EncodedKey,
-        bytes: &[u8],
+    pub(super) fn confirm_local<'a>(
+        &'a self,
+        nodes: &'a NodeCoherence,
+        (stack, handle): (&'a TierStack, &TierHandle),
+        (key, head): (&'a EncodedKey, &[u8]),
         view: &SharedView,
-    ) -> Confirmation {
-        let (Some(nodes), Some(shared)) = (&self.nodes, stack.among_nodes()) else {
-            return Confirmation::Confirmed;
+    ) -> PortReply<'a, Confirmation> {
+        let Some(shared) = stack.among_nodes().filter(|_| !handle.is_among_nodes()) else {
+            return PortReply::Now(Confirmation::Confirmed);
         };
-        if handle.is_among_nodes() {
-            return Confirmation::Confirmed;
-        }
         if view.leaves_uncertain(handle) {
-            return Confirmation::Unconfirmed;
+            return PortReply::Now(Confirmation::Unconfirmed);
         }
         // A malformed frame is refused when it is opened.
-        let Ok(head) = Head::parse(bytes) else { return Confirmation::Confirmed };
+        let Ok(head) = Head::parse(head) else { return PortReply::Now(Confirmation::Confirmed) };
         if self.belongs_to_all(stack, &self.facts_of(&head)).is_some() {
             // A leftover of a write that is no longer pending: the shared tier decides,
             // if it can be read.
-            return if shared.inner().healthy() { Confirmation::Stale } else { Confirmation::Unconfirmed };
+            let is_decided = shared.inner().healthy();
+            return PortReply::Now(if is_decided { Confirmation::Stale } else { Confirmation::Unconfirmed });
         }
         match nodes.missed_since(head.header.created) {
-            Missed::Nothing => Confirmation::Confirmed,
-            missed => after_missed_window((nodes, shared), key, missed).await,
+            Missed::Nothing => PortReply::Now(Confirmation::Confirmed),
+            missed => PortReply::Later(Box::pin(after_missed_window((nodes, shared), key, missed))),
         }
     }
 
@@ -107,9 +106,9 @@ impl Engine {
         bytes: &[u8],
         view: &SharedView,
     ) -> Option<bool> {
-        match self.confirmation((stack, handle), key, bytes, view).await {
+        match self.coherence.confirm_local(self, (stack, handle), (key, bytes), view).get().await {
             Confirmation::Confirmed => Some(false),
-            Confirmation::Unconfirmed => self.nodes.as_ref()?.serves_unconfirmed().then_some(true),
+            Confirmation::Unconfirmed => self.coherence.serves_unconfirmed().then_some(true),
             Confirmation::Stale => {
                 Box::pin(self.drop_stale_copy((stack, handle), (key, hash), view)).await;
                 None
@@ -125,7 +124,8 @@ impl Engine {
         bytes: &[u8],
     ) -> bool {
         let view = SharedView { is_uncertain: stack.is_pending(key) };
-        self.confirmation((stack, handle), key, bytes, &view).await == Confirmation::Stale
+        let confirmation = self.coherence.confirm_local(self, (stack, handle), (key, bytes), &view);
+        confirmation.get().await == Confirmation::Stale
     }
 
     /// Removes a stale copy, unless a writer or a loader holds the key.
@@ -138,9 +138,8 @@ impl Engine {
         let observation = self.key_locks.observe(hash);
         let Some(_guard) = observation.claim() else { return };
         let Ok(Some(bytes)) = handle.head(key).await else { return };
-        if !stack.is_pending(key)
-            && self.confirmation((stack, handle), key, &bytes, view).await == Confirmation::Stale
-        {
+        let confirmation = self.coherence.confirm_local(self, (stack, handle), (key, &bytes), view);
+        if !stack.is_pending(key) && confirmation.get().await == Confirmation::Stale {
             // The layer counts a failure, and the handle quarantines the key.
             let _counted = handle.remove(key).await;
         }
@@ -161,7 +160,7 @@ impl Engine {
 
 /// Classifies a local copy that other nodes may have changed during a missed window.
 async fn after_missed_window(
-    (nodes, shared): (&Nodes, &TierHandle),
+    (nodes, shared): (&NodeCoherence, &TierHandle),
     key: &EncodedKey,
     missed: Missed,
 ) -> Confirmation {

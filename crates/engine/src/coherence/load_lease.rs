@@ -5,7 +5,7 @@
 //! lease if it ends without one. A lease whose holder is gone expires.
 //!
 //! The lease saves work and guarantees nothing. A load stores its result only if the
-//! entry still has the version of its [`Precondition`], so a load that lost its lease
+//! entry still has the version of its [`Precondition`](crate::write::precondition::Precondition), so a load that lost its lease
 //! overwrites no later change.
 
 use std::sync::Arc;
@@ -16,11 +16,9 @@ use larder_core::key::EncodedKey;
 use larder_core::tier::LoadLease;
 
 use crate::engine::Engine;
-use crate::key_lock::flight::Flight;
 use crate::key_lock::wait_graph::Loaders;
 use crate::load::Leader;
 use crate::tier_stack::tier_handle::TierHandle;
-use crate::write::precondition::Precondition;
 use larder_exec::runtime::Runtime;
 
 /// How long a caller waits for a load of another node at most. Also how long a lease
@@ -77,9 +75,11 @@ impl Engine {
     /// Takes the lease of a missing key. If another node has it, waits until that node is
     /// done, at most for [`LOOK_AGAIN`].
     pub(crate) async fn turn<W: Runtime>(self: &Arc<Self>, key: &EncodedKey, until: Instant) -> LeaseOutcome {
-        let Some(nodes) = &self.nodes else { return LeaseOutcome::Load(LeaseGuard::NONE) };
+        let Some(changes) = self.coherence.lease_changes() else {
+            return LeaseOutcome::Load(LeaseGuard::NONE);
+        };
         // Listen before asking for the lease, so that its end is not missed.
-        let listener = nodes.changed.listen();
+        let listener = changes.listen();
         let (engine, encoded) = (Arc::clone(self), key.clone());
         let leased = self.drive::<W, _>(false, async move { engine.lease(&encoded).await }).await;
         match leased {
@@ -143,18 +143,6 @@ impl Engine {
         let (precondition, found) = self.seek_versioned::<W>(key.clone(), lead.leader.hash()).await;
         found.ok()?;
         Some(Leader { precondition, ..lead })
-    }
-
-    /// Returns the precondition for storing the result of a finished load. The shared tier
-    /// forgets removals. So the version from before a load that took longer than half of
-    /// that time says nothing any more.
-    pub(crate) fn precondition_after(&self, load: Precondition, flight: &Flight) -> Precondition {
-        let Some(nodes) = &self.nodes else { return load };
-        let is_over = |moment: Instant| moment < Instant::now();
-        match flight.lasted(nodes.removals_remembered() / 2).is_some_and(is_over) {
-            true => Precondition::Unknown,
-            false => load,
-        }
     }
 
     /// Takes a lease whose guard releases it even if the caller is gone. Also returns

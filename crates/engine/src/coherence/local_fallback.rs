@@ -7,7 +7,8 @@ use larder_core::key::EncodedKey;
 use larder_core::place::Facts;
 use larder_core::tier::{EntryVersion, TierKind, VersionedFrame};
 
-use crate::coherence::Nodes;
+use crate::coherence::nodes::NodeCoherence;
+use crate::coherence::port::CoherencePort;
 use crate::engine::Engine;
 use crate::tier_stack::TierStack;
 use crate::tier_stack::quarantine::VersionThen;
@@ -51,13 +52,13 @@ impl Engine {
 
     /// Decides whether an entry may be stored in `home`, on this node alone. The write of
     /// an entry that belongs in the shared tier is pending from here on.
-    pub(crate) async fn stay(
+    pub(super) async fn stay(
         &self,
+        (nodes, handle): (&NodeCoherence, &TierHandle),
         (stack, key): (&TierStack, &EncodedKey),
         precondition: Precondition,
         (facts, home): (&Facts, TierKind),
     ) -> Stay {
-        let (Some(handle), Some(nodes)) = (stack.among_nodes(), &self.nodes) else { return Stay::Local };
         let belongs = self.belongs_to_all(stack, facts).is_some();
         let stay = if belongs { Stay::Pending } else { Stay::Local };
         if belongs {
@@ -104,7 +105,7 @@ impl Engine {
 /// Records that an entry is on this node alone on purpose. Removes the shared entry that it
 /// replaces.
 async fn note_local(
-    (nodes, handle): (&Nodes, &TierHandle),
+    (nodes, handle): (&NodeCoherence, &TierHandle),
     key: &EncodedKey,
     (precondition, standing): (Precondition, &Result<Standing>),
 ) {

@@ -18,7 +18,8 @@ use larder_core::key::EncodedKey;
 use larder_core::tier::{EntryVersion, LastRemoval, PutOptions, TierKind, VersionedFrame};
 use larder_core::{Bytes, ErrorKind, Result};
 
-use crate::coherence::{CopyTag, MARGIN, identity};
+use crate::coherence::nodes::MARGIN;
+use crate::coherence::{CopyTag, identity};
 use crate::engine::Engine;
 use crate::tier_stack::quarantine::PendingWrites;
 use crate::tier_stack::tier_handle::TierHandle;
@@ -181,7 +182,7 @@ impl Engine {
                 (Verdict::Made, _) => Outcome::Made,
                 (Verdict::Make, Here::Written(frame, stored)) => {
                     let Some(if_version) = found.version else { continue };
-                    self.expect_own_write(encoded, *stored);
+                    self.coherence.expect_own_write(encoded, *stored);
                     let options = PutOptions { if_version, all_program_versions: true };
                     if !handle.compare_and_set(encoded, frame, options).await? {
                         // It changed since it was read: look again.
@@ -231,10 +232,8 @@ impl Engine {
     /// Removes the shared entry that a local-only entry replaces.
     async fn remove_there(&self, handle: &TierHandle, key: &EncodedKey) -> Result<()> {
         handle.remove(key).await?;
-        if let (Some(nodes), Ok(VersionedFrame { frame: None, version: Some(version), .. })) =
-            (&self.nodes, handle.look_up(key).await)
-        {
-            nodes.note_local(key, Some(version));
+        if let Ok(VersionedFrame { frame: None, version: Some(version), .. }) = handle.look_up(key).await {
+            self.coherence.note_local(key, Some(version));
         }
         Ok(())
     }

@@ -14,40 +14,61 @@ use larder_core::key::EncodedKey;
 use larder_core::memory::Record;
 use larder_core::tier::{EntryVersion, TierKind};
 
+use crate::coherence::port::CoherencePort;
 use crate::engine::Engine;
 use crate::read::Found;
 use crate::tier_stack::{Decoded, TierStack};
 use crate::write::precondition::Precondition;
 
-impl Engine {
-    /// Returns the current version of `key`, if a tier has versions.
-    pub(crate) fn version(&self, key: &EncodedKey) -> Option<EntryVersion> {
-        self.tiers().iter().find_map(|handle| handle.versioned())?.version(key)
+/// Processes of one machine share a tier whose versions cost no I/O.
+pub(crate) struct VersionCoherence;
+
+impl CoherencePort for VersionCoherence {
+    fn confirms_copies(&self) -> bool {
+        true
     }
 
-    /// Returns the precondition of a load that begins now. A change by another process
-    /// during the load wins over it.
-    pub(crate) fn precondition_now(&self, key: &EncodedKey) -> Precondition {
-        match self.has_versions {
-            true => Precondition::of(self.version(key)),
-            false => Precondition::None,
-        }
+    fn begin_copy(&self, engine: &Engine, key: &EncodedKey) -> Option<EntryVersion> {
+        engine.tiers().iter().find_map(|handle| handle.versioned())?.version(key)
     }
 
-    /// Returns the copy of `key` in memory, if it still has this version and is fresh.
-    pub(crate) fn checked_copy(
+    fn validated_copy(
         &self,
-        stack: &TierStack,
-        key: &EncodedKey,
+        engine: &Engine,
+        (stack, key): (&TierStack, &EncodedKey),
         version: Option<EntryVersion>,
     ) -> Option<Found> {
         let native = stack.keys.decode(key.as_bytes()).ok()?;
-        let record = self.memory.get(&native)?;
-        if version.is_none() || record.checked != version || self.freshness(&record) != Freshness::Fresh {
+        let record = engine.memory.get(&native)?;
+        if version.is_none() || record.checked != version || engine.freshness(&record) != Freshness::Fresh {
             return None;
         }
-        self.memory_hits.increment();
+        engine.memory_hits.increment();
         Some(found_in_memory(record, Freshness::Fresh))
+    }
+
+    /// Other processes may have removed the entries since.
+    fn lists_copies(&self) -> bool {
+        false
+    }
+
+    fn reads_one_by_one(&self) -> bool {
+        true
+    }
+
+    /// A change by another process during the load wins over it.
+    fn precondition_now(&self, engine: &Engine, key: &EncodedKey) -> Precondition {
+        Precondition::of(self.begin_copy(engine, key))
+    }
+
+    fn precondition_at_read(&self, begun: Option<EntryVersion>) -> Precondition {
+        Precondition::of(begun)
+    }
+
+    /// Entries of other processes carry sequence numbers of their own, so a recorded invalidation would
+    /// not fit them.
+    fn records_clears(&self) -> bool {
+        false
     }
 }
 

@@ -278,7 +278,8 @@ impl Engine {
     ) -> Option<Leader> {
         let hash = self.key_locks.hash(&key);
         let encoded = self.encode_key(&key).ok()?;
-        let precondition = encoded.as_ref().map_or(Precondition::None, |key| self.precondition_now(key));
+        let precondition =
+            encoded.as_ref().map_or(Precondition::None, |key| self.coherence.precondition_now(self, key));
         if self.is_closed() || self.backoffs.holds(hash, self.timeline.now()) {
             return None;
         }

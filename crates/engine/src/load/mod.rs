@@ -390,7 +390,7 @@ impl Engine {
         let section = Box::pin(async move {
             let Leader { mut leader, encoded, precondition, stamp, .. } = lead;
             let outcome = said.value.clone().map_or(Outcome::Absent, Outcome::Value);
-            let precondition = engine.precondition_after(precondition, &leader.flight);
+            let precondition = engine.coherence.precondition_after(precondition, &leader.flight);
             let stored = match engine.prepare_loaded((&leader, encoded), stamp, said).await {
                 Some(prepared) => engine.store_prepared(&mut leader, prepared.requiring(precondition)).await,
                 None => true,

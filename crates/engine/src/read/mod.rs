@@ -14,7 +14,7 @@ use larder_core::memory::Record;
 use larder_core::tier::{EntryVersion, TierKind, VersionedFrame};
 use larder_core::{Bytes, Error, ErrorKind, Result};
 
-use crate::coherence::{CopyTag, identity};
+use crate::coherence::identity;
 use crate::engine::Engine;
 use crate::invalidation::log::EntryAge;
 use crate::key_lock::KeyEpoch;
@@ -143,7 +143,7 @@ impl Engine {
         key: EncodedKey,
         hash: u64,
     ) -> (Precondition, Result<Option<Found>>) {
-        if !self.checks {
+        if !self.confirms_copies {
             return (Precondition::None, self.seek::<W>(key, hash).await);
         }
         let engine = Arc::clone(self);
@@ -170,15 +170,6 @@ impl Engine {
         (read.precondition, found)
     }
 
-    /// Returns the version that validates a copy read from now on.
-    fn version_before_read(&self, key: &EncodedKey) -> Option<EntryVersion> {
-        match &self.nodes {
-            Some(nodes) => nodes.copy_tag().of(0),
-            None if self.has_versions => self.version(key),
-            None => None,
-        }
-    }
-
     /// Checks a frame, and copies it into memory if its placement says so. Counts and removes a
     /// frame that must not be served; the error tells whether it was removed.
     async fn accept(
@@ -194,10 +185,7 @@ impl Engine {
             Ok(found) if found.freshness == Freshness::Gone => self.note_over(handle, key),
             Ok(found) => {
                 if let Some(observation) = observation {
-                    let checked = match &self.nodes {
-                        Some(_) => version.and_then(|copy_tag| CopyTag::from(copy_tag).of(identity)),
-                        None => *version,
-                    };
+                    let checked = version.and_then(|begun| self.coherence.finish_copy(begun, identity));
                     self.promote((stack, handle), key, &found, (observation, checked));
                 }
                 return Ok(found);
@@ -358,13 +346,10 @@ impl Question for Read {
         // Without memory there is no promotion, and no snapshot is needed.
         self.observation = (engine.memory_weight_max > 0).then(|| engine.key_locks.observe(hash));
         // Taken before any tier is read.
-        self.version = engine.version_before_read(key);
-        engine.note_copy(key);
-        if !engine.has_versions {
-            return None;
-        }
-        self.precondition = Precondition::of(self.version);
-        engine.checked_copy(stack, key, self.version)
+        self.version = engine.coherence.begin_copy(engine, key);
+        engine.coherence.note_copy(key);
+        self.precondition = engine.coherence.precondition_at_read(self.version);
+        engine.coherence.validated_copy(engine, (stack, key), self.version)
     }
 
     async fn ask(&mut self, walk: &mut Walk<'_>, handle: &TierHandle) -> Result<Option<Found>> {

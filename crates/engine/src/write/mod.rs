@@ -190,12 +190,10 @@ impl Engine {
             early,
         } = prepared;
         // Take the tag before the write: a notice that arrives from here on applies to the copy.
-        let copy_tag = early
-            .as_ref()
-            .map_or_else(|| self.nodes.as_ref().map(|nodes| nodes.copy_tag()), |early| early.copy_tag);
+        let copy_tag = early.as_ref().map_or_else(|| self.coherence.copy_tag(), |early| early.copy_tag);
         let stored = match (&self.stack, encoded) {
             (Some(stack), Some(encoded)) => {
-                self.note_copy(&encoded);
+                self.coherence.note_copy(&encoded);
                 self.drop_conflicts(&encoded).await;
                 // Remove the old copy first. A reader that finds the new value in a tier must not
                 // find the old one in memory next.
@@ -316,11 +314,10 @@ impl Engine {
 
     /// Returns whether an invalidation by another node already applies to the stored entry.
     async fn is_passed(&self, stack: &TierStack, home: Option<TierKind>, entry: EntryAge<'_>) -> bool {
-        let Some(nodes) = &self.nodes else { return false };
-        let shared = stack.among_nodes().is_some_and(|handle| home == Some(handle.kind()));
+        let shared = stack.among_nodes().filter(|handle| home == Some(handle.kind()));
+        let Some(shared) = shared else { return false };
         // The tier announced earlier invalidations before it confirmed the write.
-        shared
-            && nodes.replica.ensure_current().await.is_ok()
+        shared.ensure_current(true).await.is_ok()
             && self.invalidations.freshness(entry, self.timeline.now()) != Freshness::Fresh
     }
 
@@ -354,11 +351,11 @@ impl Engine {
             let is_told = stay != Some(Stay::Pending);
             Ok(Stored { placement, identity, stamp, is_told })
         };
-        let shared = stack.among_nodes().map(TierHandle::kind);
         let homes: TierList = std::iter::once(placement.home).chain(placement.alternatives.iter()).collect();
         for home in homes.iter() {
-            if shared.is_some_and(|shared| shared != home) && stay.is_none() {
-                stay = Some(self.stay((stack, key), precondition, (facts, home)).await);
+            if stay.is_none() && !stack.is_shared_home(home) {
+                let may_stay = self.coherence.stay(self, (stack, key), precondition, (facts, home));
+                stay = Some(may_stay.get().await);
             }
             if stay == Some(Stay::Superseded) {
                 return stored(None, stay);
@@ -372,7 +369,7 @@ impl Engine {
             let handle = stack.tiers.iter().find(|handle| handle.kind() == home);
             let (Some(handle), Some(frame)) = (handle, frame) else { continue };
             if precondition.applies_to(handle) {
-                self.expect_own_write(key, identity);
+                self.coherence.expect_own_write(key, identity);
             }
             match precondition.put(handle, key, frame).await {
                 Ok(true) => {

@@ -184,8 +184,9 @@ impl Engine {
         };
         self.drop_conflicts(key).await;
         self.clear_homes((stack, key), Precondition::None, handle.kind()).await;
-        self.note_copy(key);
-        let _noted = self.stay((stack, key), Precondition::None, (&facts, handle.kind())).await;
+        self.coherence.note_copy(key);
+        let home = (&facts, handle.kind());
+        let _noted = self.coherence.stay(self, (stack, key), Precondition::None, home).get().await;
         let head = frame::head(&header, key, &handle.attributes(key, &terms), payload);
         handle.publish(key, upload, &head).await?;
         Ok(streamed(handle.kind(), self.place(stack, &facts)))
@@ -292,15 +293,15 @@ impl Question for OpenReader {
 
     fn begin(&mut self, walk: &Walk<'_>) -> Option<EntryReader> {
         let Walk { engine, stack, key, .. } = *walk;
-        let copy = engine.has_versions.then(|| engine.checked_copy(stack, key, engine.version(key)))??;
+        let version = engine.coherence.begin_copy(engine, key);
+        let copy = engine.coherence.validated_copy(engine, (stack, key), version)?;
         copy.into_fresh().map(|value| EntryReader::of((self.0)(value)))
     }
 
     async fn ask(&mut self, walk: &mut Walk<'_>, handle: &TierHandle) -> Result<Option<EntryReader>> {
         let Walk { engine, stack, key, hash, .. } = *walk;
         // Check the head first: other nodes may have changed the entry without this node knowing.
-        if engine.nodes.is_some()
-            && !handle.is_among_nodes()
+        if engine.coherence.confirms_heads(handle)
             && let Some(head) = handle.head(key).await?
         {
             let Some(unconfirmed_copy) = walk.is_unconfirmed(handle, &head).await else { return Ok(None) };
