@@ -7,12 +7,12 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use larder_core::clock::{Clock, Time};
+use larder_core::clock::Clock;
 use larder_core::entry_meta::{Freshness, LiveEntryMeta};
 use larder_core::erased::{AnyLookup, Key, Memory, Value};
 use larder_core::invalidation::{InvalidationLog, InvalidationRecord};
 use larder_core::key::{EncodedKey, Equivalent};
-use larder_core::memory::{Bounds, Lifespan, Lifetimes, MemoryStore, Record, Removed};
+use larder_core::memory::{Bounds, Lifespan, MemoryStore, Record, Removed};
 use larder_core::place::{Access, Facts, Kind, Persistence, Placement, Sharing, Thresholds, TierFacts};
 use larder_core::stats::{CacheCounters, Count, Stats, Striped, TierCounts, TierStats};
 use larder_core::tier::{Capability, EntryVersion, TierKind};
@@ -31,6 +31,7 @@ use crate::tier_stack::TierStack;
 use crate::tier_stack::key_encodings::Encodings;
 use crate::tier_stack::tier_handle::TierHandle;
 use crate::time::expiry::{Expiry, LiveExpiry};
+use crate::time::record_lifetimes::{RecordLifetimes, freshness_at, freshness_without_terms};
 use crate::time::restart;
 use crate::time::timeline::Timeline;
 use larder_exec::background::Pool;
@@ -513,40 +514,4 @@ impl Engine {
     pub(crate) fn discard(&self, key: &dyn AnyLookup) -> Option<Removed> {
         reentrancy::within(|| self.memory.remove(key))
     }
-}
-
-/// Tells the memory store how fresh its records are.
-struct RecordLifetimes {
-    timeline: Arc<Timeline>,
-    invalidations: Arc<Invalidations>,
-}
-
-impl Lifetimes for RecordLifetimes {
-    fn now(&self) -> Time {
-        self.timeline.now()
-    }
-
-    fn freshness(&self, lifecycle: Lifespan<'_>, now: Time) -> Freshness {
-        match lifecycle.terms {
-            None => freshness_without_terms(&self.invalidations, lifecycle.stamp),
-            Some(terms) => freshness_at(&self.invalidations, (lifecycle.stamp, terms), now),
-        }
-    }
-
-    fn invalidations(&self) -> u64 {
-        self.invalidations.stamp()
-    }
-}
-
-/// Without metadata there is no stale window.
-fn freshness_without_terms(invalidations: &Invalidations, stamp: u64) -> Freshness {
-    if invalidations.spares(stamp) { Freshness::Fresh } else { Freshness::Gone }
-}
-
-fn freshness_at(
-    invalidations: &Invalidations,
-    (stamp, terms): (u64, &LiveEntryMeta),
-    now: Time,
-) -> Freshness {
-    terms.freshness(now).min(invalidations.freshness(EntryAge::new(stamp, terms.written()), now))
 }

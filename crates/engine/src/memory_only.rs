@@ -174,6 +174,7 @@ impl Load {
     ///
     /// # Errors
     /// Returns the load if storing needs the general path.
+    #[expect(clippy::result_large_err, reason = "the load is handed back by value, once a load")]
     pub fn finish_at_once<K, V>(
         mut self,
         memory: &impl MemoryStore<K, V>,

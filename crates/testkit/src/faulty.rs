@@ -7,7 +7,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 pub use larder_core::tier::Operation;
-use larder_core::tier::{Answer, BatchItem, BoxFuture, Call as TierCall, Layer, Tier, forward_tier};
+use larder_core::tier::{BatchItem, BoxFuture, Call as TierCall, Layer, Tier, TierReply, forward_tier};
 use larder_core::{Error, ErrorKind, Result};
 use parking_lot::{Condvar, Mutex};
 
@@ -273,7 +273,7 @@ impl<T: Tier> Layer for FaultyTier<T> {
         &self.tier
     }
 
-    fn around<'a, A: Answer + 'a>(
+    fn around<'a, A: TierReply + 'a>(
         &'a self,
         call: TierCall<'a>,
         make: impl FnOnce() -> BoxFuture<'a, Result<A>> + Send + 'a,
@@ -288,7 +288,7 @@ impl<T: Tier> Layer for FaultyTier<T> {
     }
 
     /// A key whose own call fails is not passed on. The others are, in one batch.
-    fn around_many<'a, K: BatchItem + 'a, A: Answer + 'a>(
+    fn around_many<'a, K: BatchItem + 'a, A: TierReply + 'a>(
         &'a self,
         call: TierCall<'a>,
         items: &'a [K],

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::SeqCst;
 
-use larder_core::tier::{Answer, BatchItem, BoxFuture, Call, Layer, Operation, Tier, forward_tier};
+use larder_core::tier::{BatchItem, BoxFuture, Call, Layer, Operation, Tier, TierReply, forward_tier};
 use larder_core::{Error, ErrorKind, Result};
 
 /// Wraps a tier and refuses writes beyond a quota, as a full file system does. Clones share
@@ -78,7 +78,7 @@ impl<T: Tier> Layer for QuotaTier<T> {
         &self.tier
     }
 
-    fn around<'a, A: Answer + 'a>(
+    fn around<'a, A: TierReply + 'a>(
         &'a self,
         call: Call<'a>,
         make: impl FnOnce() -> BoxFuture<'a, Result<A>> + Send + 'a,
@@ -98,7 +98,7 @@ impl<T: Tier> Layer for QuotaTier<T> {
     }
 
     /// Passes on the entries that fit, in order.
-    fn around_many<'a, K: BatchItem + 'a, A: Answer + 'a>(
+    fn around_many<'a, K: BatchItem + 'a, A: TierReply + 'a>(
         &'a self,
         call: Call<'a>,
         items: &'a [K],

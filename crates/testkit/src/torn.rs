@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use larder_core::key::EncodedKey;
-use larder_core::tier::{Answer, BatchItem, BoxFuture, Call, Layer, Operation, Tier, forward_tier};
+use larder_core::tier::{BatchItem, BoxFuture, Call, Layer, Operation, Tier, TierReply, forward_tier};
 use larder_core::{Bytes, Result};
 use parking_lot::Mutex;
 
@@ -64,7 +64,7 @@ impl<T: Tier> TornTier<T> {
     }
 
     /// Tears the frame that an answer holds, or notes a write.
-    fn seen<A: Answer>(&self, operation: Operation, key: &EncodedKey, answer: &mut A) {
+    fn seen<A: TierReply>(&self, operation: Operation, key: &EncodedKey, answer: &mut A) {
         match operation {
             Operation::Put
             | Operation::PutMany
@@ -116,7 +116,7 @@ impl<T: Tier> Layer for TornTier<T> {
         &self.tier
     }
 
-    fn around<'a, A: Answer + 'a>(
+    fn around<'a, A: TierReply + 'a>(
         &'a self,
         call: Call<'a>,
         make: impl FnOnce() -> BoxFuture<'a, Result<A>> + Send + 'a,
@@ -130,7 +130,7 @@ impl<T: Tier> Layer for TornTier<T> {
         })
     }
 
-    fn around_many<'a, K: BatchItem + 'a, A: Answer + 'a>(
+    fn around_many<'a, K: BatchItem + 'a, A: TierReply + 'a>(
         &'a self,
         call: Call<'a>,
         items: &'a [K],

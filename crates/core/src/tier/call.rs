@@ -152,7 +152,7 @@ impl BatchItem for ConditionalPut {
 }
 
 /// The answer of a tier to a call on one key.
-pub trait Answer: Send + Sized {
+pub trait TierReply: Send + Sized {
     /// The answer of a tier that does not have the entry; `None` if the type cannot say that.
     fn absent() -> Option<Self> {
         None
@@ -175,11 +175,11 @@ pub trait Answer: Send + Sized {
     }
 }
 
-impl Answer for () {}
+impl TierReply for () {}
 
-impl Answer for Upload {}
+impl TierReply for Upload {}
 
-impl Answer for bool {
+impl TierReply for bool {
     fn absent() -> Option<Self> {
         Some(false)
     }
@@ -189,7 +189,7 @@ impl Answer for bool {
     }
 }
 
-impl Answer for Option<Bytes> {
+impl TierReply for Option<Bytes> {
     fn absent() -> Option<Self> {
         Some(None)
     }
@@ -207,7 +207,7 @@ impl Answer for Option<Bytes> {
     }
 }
 
-impl Answer for VersionedFrame {
+impl TierReply for VersionedFrame {
     fn is_yes(&self) -> Option<bool> {
         self.frame.is_yes()
     }
@@ -221,7 +221,7 @@ impl Answer for VersionedFrame {
     }
 }
 
-impl Answer for Option<Stored> {
+impl TierReply for Option<Stored> {
     fn absent() -> Option<Self> {
         Some(None)
     }
@@ -245,7 +245,7 @@ impl Answer for Option<Stored> {
     }
 }
 
-impl Answer for Option<LoadLease> {
+impl TierReply for Option<LoadLease> {
     fn is_yes(&self) -> Option<bool> {
         Some(self.is_some())
     }

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use super::{Answer, BatchItem, BoxFuture, Call, Capability, StreamingTier, Tier};
+use super::{BatchItem, BoxFuture, Call, Capability, StreamingTier, Tier, TierReply};
 use crate::Result;
 
 /// A tier that holds a tier and changes some of its calls. The macro
@@ -14,7 +14,7 @@ use crate::Result;
 ///
 /// ```
 /// use larder_core::Result;
-/// use larder_core::tier::{Answer, BoxFuture, Call, Layer, Tier, forward_tier};
+/// use larder_core::tier::{TierReply, BoxFuture, Call, Layer, Tier, forward_tier};
 ///
 /// /// Prints what is done with a tier.
 /// struct Printing<T>(T);
@@ -26,7 +26,7 @@ use crate::Result;
 ///         &self.0
 ///     }
 ///
-///     fn around<'a, A: Answer + 'a>(
+///     fn around<'a, A: TierReply + 'a>(
 ///         &'a self,
 ///         call: Call<'a>,
 ///         make: impl FnOnce() -> BoxFuture<'a, Result<A>> + Send + 'a,
@@ -46,7 +46,7 @@ pub trait Layer: Send + Sync + 'static {
     fn inner(&self) -> &Self::Inner;
 
     /// Makes a call on one key, on a part of an upload, or on the whole tier.
-    fn around<'a, A: Answer + 'a>(
+    fn around<'a, A: TierReply + 'a>(
         &'a self,
         call: Call<'a>,
         make: impl FnOnce() -> BoxFuture<'a, Result<A>> + Send + 'a,
@@ -56,7 +56,7 @@ pub trait Layer: Send + Sync + 'static {
     }
 
     /// Makes a call on many keys. `make` takes the items that are passed on: all of them, or some.
-    fn around_many<'a, K: BatchItem + 'a, A: Answer + 'a>(
+    fn around_many<'a, K: BatchItem + 'a, A: TierReply + 'a>(
         &'a self,
         call: Call<'a>,
         items: &'a [K],

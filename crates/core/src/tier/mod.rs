@@ -26,7 +26,7 @@ use crate::stats::ServerFacts;
 use crate::{Error, ErrorKind, Result};
 
 pub use crate::forward_tier;
-pub use call::{Answer, BatchItem, Call, Operation, OperationClass};
+pub use call::{BatchItem, Call, Operation, OperationClass, TierReply};
 pub use layer::Layer;
 pub use shared::{LastRemoval, LoadLease, PartitionEpoch, SharedTier, VersionedFrame};
 pub use streaming::{StreamingTier, Upload};

@@ -8,7 +8,7 @@ use larder_core::clock::Clock;
 use larder_core::events::Line;
 use larder_core::stats::TierCounters;
 use larder_core::tier::{
-    Answer, BatchItem, BoxFuture, Call, Layer, Operation, OperationClass, Tier, forward_tier,
+    BatchItem, BoxFuture, Call, Layer, Operation, OperationClass, Tier, TierReply, forward_tier,
 };
 use larder_core::{Error, ErrorKind, Result};
 
@@ -130,7 +130,7 @@ impl<T: Tier> Layer for Breaker<T> {
         &self.tier
     }
 
-    fn around<'a, A: Answer + 'a>(
+    fn around<'a, A: TierReply + 'a>(
         &'a self,
         call: Call<'a>,
         make: impl FnOnce() -> BoxFuture<'a, Result<A>> + Send + 'a,
@@ -148,7 +148,7 @@ impl<T: Tier> Layer for Breaker<T> {
     }
 
     /// Each call of a batch counts.
-    fn around_many<'a, K: BatchItem + 'a, A: Answer + 'a>(
+    fn around_many<'a, K: BatchItem + 'a, A: TierReply + 'a>(
         &'a self,
         call: Call<'a>,
         items: &'a [K],

@@ -7,7 +7,7 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use larder_core::stats::TierCounters;
-use larder_core::tier::{Answer, BatchItem, BoxFuture, Call, Layer, Operation, Tier, forward_tier};
+use larder_core::tier::{BatchItem, BoxFuture, Call, Layer, Operation, Tier, TierReply, forward_tier};
 use larder_core::{Error, ErrorKind, Result};
 use larder_exec::runtime;
 
@@ -74,7 +74,7 @@ impl<T: Tier> Layer for Limit<T> {
         &self.tier
     }
 
-    fn around<'a, A: Answer + 'a>(
+    fn around<'a, A: TierReply + 'a>(
         &'a self,
         call: Call<'a>,
         make: impl FnOnce() -> BoxFuture<'a, Result<A>> + Send + 'a,
@@ -88,7 +88,7 @@ impl<T: Tier> Layer for Limit<T> {
     }
 
     /// A batch has the time of one call, and each call that times out is counted.
-    fn around_many<'a, K: BatchItem + 'a, A: Answer + 'a>(
+    fn around_many<'a, K: BatchItem + 'a, A: TierReply + 'a>(
         &'a self,
         call: Call<'a>,
         items: &'a [K],

@@ -11,7 +11,7 @@ use larder_core::Result;
 use larder_core::key::EncodedKey;
 use larder_core::latency::{Histogram, TierTimes};
 use larder_core::stats::TierCounters;
-use larder_core::tier::{Answer, BatchItem, BoxFuture, Call, Layer, Operation, Tier, forward_tier};
+use larder_core::tier::{BatchItem, BoxFuture, Call, Layer, Operation, Tier, TierReply, forward_tier};
 use tracing::field::Empty;
 use tracing::{Instrument, Span};
 
@@ -44,7 +44,7 @@ impl<T: Tier> Observe<T> {
     }
 
     /// Runs a call in its span, times it, and counts its outcome.
-    async fn watch<A: Answer>(&self, call: Call<'_>, made: impl Future<Output = Result<A>>) -> Result<A> {
+    async fn watch<A: TierReply>(&self, call: Call<'_>, made: impl Future<Output = Result<A>>) -> Result<A> {
         let span = self.span(&call);
         let started = Instant::now();
         let result = within(&span, made).await;
@@ -56,7 +56,7 @@ impl<T: Tier> Observe<T> {
     }
 
     /// Runs a batch as [`watch`](Self::watch) does, with one span and one time for all.
-    async fn watch_many<K: BatchItem, A: Answer>(
+    async fn watch_many<K: BatchItem, A: TierReply>(
         &self,
         call: Call<'_>,
         items: &[K],
@@ -77,7 +77,7 @@ impl<T: Tier> Observe<T> {
 
     /// Returns the answer of a call that can be skipped: the tier surely lacks the key, and the
     /// call would have to leave the executor.
-    fn spared<A: Answer>(&self, call: &Call<'_>) -> Option<A> {
+    fn spared<A: TierReply>(&self, call: &Call<'_>) -> Option<A> {
         let may_be_spared = matches!(call.operation, Operation::Get | Operation::Head | Operation::Remove);
         let key = call.key.filter(|_| may_be_spared)?;
         if !self.spares(key) {
@@ -122,7 +122,7 @@ impl<T: Tier> Observe<T> {
     }
 
     /// Counts and logs a failure, or counts what an answer says.
-    fn note<A: Answer>(&self, operation: Operation, bytes: u64, result: Result<A>) -> Result<A> {
+    fn note<A: TierReply>(&self, operation: Operation, bytes: u64, result: Result<A>) -> Result<A> {
         match result {
             Ok(answer) => {
                 self.count(operation, bytes, &answer);
@@ -144,7 +144,7 @@ impl<T: Tier> Observe<T> {
 
     /// Counts what an answer says; `bytes` are those that the call wrote. An opened frame counts
     /// as fully read.
-    fn count<A: Answer>(&self, operation: Operation, bytes: u64, answer: &A) {
+    fn count<A: TierReply>(&self, operation: Operation, bytes: u64, answer: &A) {
         use Operation as Of;
         let is_yes = answer.is_yes().unwrap_or(true);
         match operation {
@@ -201,7 +201,7 @@ fn is_refusal(error: &larder_core::Error) -> bool {
 }
 
 /// The word for the outcome of a call in its span.
-fn outcome<A: Answer>(operation: Operation, result: &Result<A>) -> &'static str {
+fn outcome<A: TierReply>(operation: Operation, result: &Result<A>) -> &'static str {
     use Operation as Of;
     let Ok(answer) = result else { return "failed" };
     match (operation, answer.is_yes()) {
@@ -223,7 +223,7 @@ impl<T: Tier> Layer for Observe<T> {
         &self.tier
     }
 
-    fn around<'a, A: Answer + 'a>(
+    fn around<'a, A: TierReply + 'a>(
         &'a self,
         call: Call<'a>,
         make: impl FnOnce() -> BoxFuture<'a, Result<A>> + Send + 'a,
@@ -240,7 +240,7 @@ impl<T: Tier> Layer for Observe<T> {
         })
     }
 
-    fn around_many<'a, K: BatchItem + 'a, A: Answer + 'a>(
+    fn around_many<'a, K: BatchItem + 'a, A: TierReply + 'a>(
         &'a self,
         call: Call<'a>,
         items: &'a [K],

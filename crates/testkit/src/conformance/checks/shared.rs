@@ -117,7 +117,7 @@ pub(super) fn a_released_lease_can_be_taken_again(place: &Place) -> Verdict {
     // Released without waiting.
     let second = (0..1000).find_map(|_| {
         take().or_else(|| {
-            thread::sleep(Duration::from_millis(5));
+            thread::park_timeout(Duration::from_millis(5));
             None
         })
     });
