@@ -52,7 +52,7 @@ pub(crate) struct Plan {
     pub(crate) stall: Option<Duration>,
     /// How this engine keeps its copies coherent with other processes.
     #[cfg(feature = "redis")]
-    pub(crate) nodes: Option<larder_engine::NodesPlan>,
+    pub(crate) nodes: Option<larder_engine::CoherencePlan>,
 }
 
 impl Plan {
@@ -141,7 +141,7 @@ impl Plan {
             },
             expiry: Expiry::default(),
             clock: Arc::new(self.clock),
-            nodes,
+            coherence: nodes,
             invalidations: KeptInvalidations::default(),
             stall: self.stall,
             listener,

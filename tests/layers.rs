@@ -277,16 +277,7 @@ impl Tier for Silent {
     }
     fn capability(&self) -> Capability {
         let frame_bytes_max = u64::MAX;
-        Capability {
-            stores: true,
-            persistent: true,
-            shared: false,
-            blocking: false,
-            streams: false,
-            stamps: false,
-            tells: false,
-            frame_bytes_max,
-        }
+        Capability { stores: true, persistent: true, shared: false, blocking: false, frame_bytes_max }
     }
     fn get<'a>(&'a self, _: &'a EncodedKey) -> BoxFuture<'a, Result<Option<Bytes>>> {
         Self::never()

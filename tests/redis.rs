@@ -12,7 +12,7 @@ use larder_core::key::EncodedKey;
 use larder_core::stats::TierCounters;
 use larder_engine::layers::{Breaker, Limit};
 use larder_testkit::conformance::{self, Subject};
-use larder_testkit::{ManualClock, RedisServer, block_on, sample};
+use larder_testkit::{FaultyTier, ManualClock, RedisServer, block_on, sample};
 use larder_tiers::redis::{RedisOptions, RedisTier};
 
 /// The limit for actions that take seconds on a busy machine, or that wait for a breaker.
@@ -59,6 +59,8 @@ fn redis_tier_conforms() {
     conformance::run(&subject.through_box()).assert_all();
     let layered = subject.wrapped("in all layers", |tier| Box::new(crate::conformance::layered(tier)));
     conformance::run(&layered).assert_all();
+    let faulty = subject.wrapped("with faults", |tier| Box::new(FaultyTier::new(tier)));
+    conformance::run(&faulty).assert_all();
 }
 
 /// The clock of the breaker stands still: a breaker that opened would stay open.

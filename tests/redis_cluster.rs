@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use larder::{EntryOptions, ErrorKind, Tier, TierKind, ucache};
+use larder::{EntryOptions, ErrorKind, SharedTier, Tier, TierKind, ucache};
 use larder_core::bus::{Bus, Listener, Notice};
 use larder_core::frame::Frame;
 use larder_core::key::EncodedKey;

@@ -18,9 +18,6 @@ fn tier(kind: TierKind) -> TierFacts {
         persistent: matches!(kind, Disk | File),
         shared: kind == Redis,
         blocking: matches!(kind, Disk | File),
-        streams: false,
-        stamps: false,
-        tells: false,
         frame_bytes_max: match kind {
             Memory => 16 * MIB,
             Disk => 256 * MIB,
@@ -28,7 +25,7 @@ fn tier(kind: TierKind) -> TierFacts {
             _ => u64::MAX,
         },
     };
-    TierFacts { kind, capability, healthy: true }
+    TierFacts { kind, capability, coherent: !capability.shared, healthy: true }
 }
 
 fn all() -> Vec<TierFacts> {
@@ -147,7 +144,7 @@ fn requested_home_is_used_while_it_is_healthy() {
 #[test]
 fn entries_shared_by_processes_go_to_shared_files_or_nowhere() {
     let file = tier(File);
-    let capability = Capability { shared: true, stamps: true, frame_bytes_max: 64 * MIB, ..file.capability };
+    let capability = Capability { shared: true, frame_bytes_max: 64 * MIB, ..file.capability };
     let tiers = [tier(Memory), TierFacts { capability, ..file }];
     for (bytes, expect) in [
         (1, (File, true, &[][..])),
@@ -166,7 +163,7 @@ fn distributed_entries_go_to_the_shared_tier() {
     let with_redis = [tier(Memory), tier(Disk), tier(File), tier(Redis)];
     check(distributed(100), &with_redis, (Redis, false, &[Disk, Memory]));
     let mut told = with_redis;
-    told[3].capability.tells = true;
+    told[3].coherent = true;
     check(distributed(100), &told, (Redis, true, &[Disk, Memory]));
     let large = Table.place(&distributed(5 * MIB), &with_redis);
     assert_eq!((large.home, large.warning.is_some()), (File, true));

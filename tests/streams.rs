@@ -5,9 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc;
 
-use larder::{
-    Bytes, Cache, Capability, Compress, EntryReader, ErrorKind, Persistence, Tier, TierKind, fcache, ucache,
-};
+use larder::{Bytes, Cache, Compress, EntryReader, ErrorKind, Persistence, TierKind, fcache, ucache};
 use larder_testkit::{FaultyTier, HashMapTier, Operation, Times};
 
 use crate::fixtures::Plan;
@@ -338,14 +336,12 @@ fn load_started_before_the_end_of_a_stream_is_not_stored() {
 #[test]
 fn failing_stream_leaves_the_former_entry_or_none() {
     let file = FaultyTier::new(HashMapTier::new().with_kind(TierKind::File));
-    let disk = HashMapTier::new();
-    let capability = Capability { streams: false, ..disk.capability() };
-    let disk = disk.with_capability(capability);
+    let disk = HashMapTier::new().without_streams();
     let engine = Plan::over(vec![Arc::new(disk), Arc::new(file.clone())]).build_for::<Bytes>();
     let open = || engine.open(&1).unwrap();
     let stream = |seed| engine.insert_from(1, &mut source(seed, 5 * MIB));
     stream(1).unwrap();
-    for operation in [Operation::Upload, Operation::Append] {
+    for operation in [Operation::BeginUpload, Operation::Append] {
         file.fail(operation, Times::Next(1), ErrorKind::Full);
         assert_eq!(stream(2).unwrap_err().kind(), ErrorKind::Full);
         check_reads(open().unwrap(), 1, 5 * MIB);

@@ -8,7 +8,7 @@ use fastrand::Rng;
 use larder::{Clock, Coherence, SystemClock};
 use larder_core::invalidation::SharedInvalidations;
 use larder_core::tier::Tier;
-use larder_engine::NodesPlan;
+use larder_engine::CoherencePlan;
 use larder_exec::runtime::Blocking;
 use larder_testkit::history::{Contract, History, Keeps, Report, Verdict};
 use larder_testkit::workload::{Weights, Workload};
@@ -30,7 +30,7 @@ fn node(line: &Proxy, memory: bool) -> Arc<TestEngine> {
     let tier = Arc::new(RedisTier::open(options).unwrap());
     let (bus, marks) = (Arc::clone(&tier), Arc::clone(&tier) as Arc<dyn SharedInvalidations>);
     let lease = Duration::from_secs(1);
-    let nodes = NodesPlan { bus, invalidations: marks, lease, coherence: Coherence::Available };
+    let nodes = CoherencePlan { bus, invalidations: marks, lease, coherence: Coherence::Available };
     let own = Arc::new(HashMapTier::on(&MapStorage::default())) as Arc<dyn Tier>;
     Plan { memory, nodes: Some(nodes), ..Plan::over(vec![tier as Arc<dyn Tier>, own]) }.build()
 }

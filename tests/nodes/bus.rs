@@ -9,7 +9,7 @@ use larder::{Clock, Coherence, SystemClock};
 use larder_core::bus::{Bus, Listener, Notice};
 use larder_core::invalidation::SharedInvalidations;
 use larder_core::tier::Tier;
-use larder_engine::NodesPlan;
+use larder_engine::CoherencePlan;
 use larder_testkit::RedisServer;
 use larder_tiers::redis::{RedisOptions, RedisTier};
 use parking_lot::Mutex;
@@ -96,7 +96,7 @@ fn node(server: &RedisServer) -> (Arc<TestEngine>, Arc<Held>) {
     let held = Arc::new(Held::default());
     let bus = Arc::new(Post { tier: Arc::clone(&tier), held: Arc::clone(&held) });
     let marks = Arc::clone(&tier) as Arc<dyn SharedInvalidations>;
-    let nodes = NodesPlan { bus, invalidations: marks, lease: LEASE, coherence: Coherence::Available };
+    let nodes = CoherencePlan { bus, invalidations: marks, lease: LEASE, coherence: Coherence::Available };
     let plan = Plan { nodes: Some(nodes), ..Plan::over(vec![tier as Arc<dyn Tier>]) };
     (plan.build(), held)
 }

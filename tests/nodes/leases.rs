@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use larder_core::key::{EncodedKey, KeyCodec, NamedKeys};
-use larder_core::tier::Tier;
+use larder_core::tier::SharedTier;
 use larder_testkit::{Proxy, block_on};
 use larder_tiers::redis::{RedisOptions, RedisTier};
 

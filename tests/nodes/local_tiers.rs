@@ -9,7 +9,7 @@ use larder_core::frame::{Frame, Head};
 use larder_core::invalidation::SharedInvalidations;
 use larder_core::key::{EncodedKey, KeyCodec, NamedKeys};
 use larder_core::tier::Tier;
-use larder_engine::NodesPlan;
+use larder_engine::CoherencePlan;
 use larder_exec::runtime::Blocking;
 use larder_testkit::{FaultyTier, HashMapTier, Operation, Proxy, RedisServer, Times, block_on};
 use larder_tiers::redis::{RedisOptions, RedisTier};
@@ -194,7 +194,7 @@ fn take_that_one_local_tier_fails_leaves_no_copy_in_another() {
     let shared = Arc::new(RedisTier::open(options).unwrap());
     let [near, far] =
         [TierKind::Disk, TierKind::File].map(|kind| FaultyTier::new(HashMapTier::new().with_kind(kind)));
-    let nodes = NodesPlan {
+    let nodes = CoherencePlan {
         bus: Arc::clone(&shared) as Arc<_>,
         invalidations: Arc::clone(&shared) as Arc<dyn SharedInvalidations>,
         lease: Duration::from_secs(1),

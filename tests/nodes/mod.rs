@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 
 use larder::{Cache, Coherence, ErrorKind, TierKind, TieredBuilder, ucache};
 use larder_core::key::{KeyCodec, NamedKeys};
-use larder_core::tier::Tier;
+use larder_core::tier::SharedTier;
 use larder_testkit::{Proxy, RedisServer, block_on};
 use larder_tiers::redis::{RedisOptions, RedisTier};
 use tempfile::TempDir;

@@ -9,7 +9,7 @@ use larder_core::invalidation::SharedInvalidations;
 use larder_core::key::EncodedKey;
 use larder_core::tier::{BoxFuture, Capability, Tier, TierKind, Usage};
 use larder_core::{Bytes, Result};
-use larder_engine::NodesPlan;
+use larder_engine::CoherencePlan;
 use larder_exec::runtime::{Blocking, block_on};
 use larder_testkit::{HashMapTier, MapStorage, Proxy, RedisServer};
 use larder_tiers::redis::{RedisOptions, RedisTier};
@@ -28,9 +28,8 @@ struct Hooked {
 
 impl Hooked {
     fn new() -> Arc<Self> {
-        let tier = HashMapTier::on(&MapStorage::default());
-        let capability = Capability { streams: false, ..tier.capability() };
-        Arc::new(Self { tier: tier.with_capability(capability), hook: Mutex::default() })
+        let tier = HashMapTier::on(&MapStorage::default()).without_streams();
+        Arc::new(Self { tier, hook: Mutex::default() })
     }
 }
 
@@ -90,7 +89,7 @@ fn node(line: &Proxy, own: &Arc<Hooked>) -> Node {
     let options = RedisOptions { notices: true, clock, ..RedisOptions::new(line.url(), "reads", "reads") };
     let tier = Arc::new(RedisTier::open(options).unwrap());
     let (bus, marks) = (Arc::clone(&tier), Arc::clone(&tier) as Arc<dyn SharedInvalidations>);
-    let nodes = NodesPlan { bus, invalidations: marks, lease: LEASE, coherence: Coherence::Available };
+    let nodes = CoherencePlan { bus, invalidations: marks, lease: LEASE, coherence: Coherence::Available };
     let tiers = vec![tier as Arc<dyn Tier>, Arc::clone(own) as Arc<dyn Tier>];
     Plan { nodes: Some(nodes), ..Plan::over(tiers).without_memory() }.build_for()
 }

@@ -7,19 +7,20 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use larder_core::clock::{Clock, Time};
+use larder_core::clock::Clock;
 use larder_core::entry_meta::{Freshness, LiveEntryMeta};
 use larder_core::erased::{AnyLookup, Key, Memory, Value};
 use larder_core::invalidation::{InvalidationLog, InvalidationRecord};
 use larder_core::key::{EncodedKey, Equivalent};
-use larder_core::memory::{Bounds, Lifespan, Lifetimes, MemoryStore, Record, Removed};
+use larder_core::memory::{Bounds, Lifespan, MemoryStore, Record, Removed};
 use larder_core::place::{Access, Facts, Kind, Persistence, Placement, Sharing, Thresholds, TierFacts};
 use larder_core::stats::{CacheCounters, Count, Stats, Striped, TierCounts, TierStats};
 use larder_core::tier::{Capability, EntryVersion, TierKind};
 use larder_core::{Error, ErrorKind, Result};
 use parking_lot::Mutex;
 
-use crate::coherence::{Nodes, NodesPlan};
+use crate::coherence::port::CoherencePort;
+use crate::coherence::{self, CoherencePlan};
 use crate::events::{EventSink, Events};
 use crate::invalidation::log::{EntryAge, Invalidations};
 use crate::key_lock::KeyLocks;
@@ -30,6 +31,7 @@ use crate::tier_stack::TierStack;
 use crate::tier_stack::key_encodings::Encodings;
 use crate::tier_stack::tier_handle::TierHandle;
 use crate::time::expiry::{Expiry, LiveExpiry};
+use crate::time::record_lifetimes::{RecordLifetimes, freshness_at, freshness_without_terms};
 use crate::time::restart;
 use crate::time::timeline::Timeline;
 use crate::warm_restart::WarmRestart;
@@ -95,8 +97,8 @@ pub struct Parts {
     pub expiry: Expiry,
     /// The source of time.
     pub clock: Arc<dyn Clock>,
-    /// The bus to other nodes, if they share a tier with this cache.
-    pub nodes: Option<NodesPlan>,
+    /// How the cache learns of other nodes, if they share a tier with it.
+    pub coherence: Option<CoherencePlan>,
     /// The invalidation log and what it holds.
     pub invalidations: KeptInvalidations,
     /// How long a leader that was woken may stay unpolled before a waiter takes its key over.
@@ -122,13 +124,11 @@ pub struct Engine {
     /// listener, and the time to live does not depend on keys and values.
     pub(crate) is_short: bool,
     pub(crate) stack: Option<TierStack>,
-    /// Whether other processes or nodes change entries, so that copies in memory must be validated:
-    /// by version (`coherence/validated_copies.rs`) or by the notices of other nodes
-    /// (`coherence/mod.rs`).
-    pub(crate) checks: bool,
-    /// Whether copies in memory are validated by version.
-    pub(crate) stamps: bool,
-    pub(crate) nodes: Option<Arc<Nodes>>,
+    /// How the cache stays coherent with other processes.
+    pub(crate) coherence: Arc<dyn CoherencePort>,
+    /// Whether copies in memory must be confirmed before they serve: what the port said when the
+    /// engine was built, so that a hit need not ask it.
+    pub(crate) confirms_copies: bool,
     pub(crate) hints: Hints,
     pub(crate) expiry: LiveExpiry,
     pub(crate) timeline: Arc<Timeline>,
@@ -171,27 +171,21 @@ impl Engine {
     /// Assembles an engine.
     pub fn new(parts: Parts) -> Arc<Self> {
         let tiers = parts.stack.as_ref().map_or(&[][..], |stack| &stack.tiers);
-        let stamps = tiers.iter().any(|handle| handle.facts().capability.stamps);
         let KeptInvalidations { log, invalidations: kept } = parts.invalidations;
         let noted = restart::noted(&kept);
         let invalidations = Arc::new(Invalidations::new(log, kept));
         let earliest = restart::earliest(noted, &*parts.clock, tiers, &invalidations);
         let timeline = Arc::new(Timeline::new(parts.clock, earliest));
         tiers.iter().for_each(|handle| handle.keep_time(&timeline));
-        let nodes = parts.nodes.map(|plan| Nodes::new(plan, &invalidations, &timeline));
-        for (nodes, handle) in nodes.iter().flat_map(|nodes| tiers.iter().map(move |handle| (nodes, handle)))
-        {
-            nodes.replicate_in(handle);
-        }
+        let coherence = coherence::choose(parts.coherence, tiers, (&invalidations, &timeline));
         let expires = AtomicBool::new(parts.expiry.is_set());
         let expiry = LiveExpiry::new(parts.expiry);
         let is_short = parts.stack.is_none() && parts.listener.is_none() && expiry.said().ttl_by.is_none();
         let engine = Arc::new(Self {
             is_short,
             memory: parts.memory,
-            checks: stamps || nodes.is_some(),
-            stamps,
-            nodes,
+            confirms_copies: coherence.confirms_copies(),
+            coherence,
             memory_weight_max: parts.memory_weight_max,
             weigh: parts.weigh,
             stack: parts.stack,
@@ -223,7 +217,7 @@ impl Engine {
             invalidations: Arc::clone(&engine.invalidations),
         }));
         engine.listen_to_tiers();
-        engine.hear();
+        Arc::clone(&engine.coherence).start(&engine);
         engine.warm_up();
         engine
     }
@@ -236,7 +230,7 @@ impl Engine {
         K: Hash + Eq,
         Q: Hash + Equivalent<K> + ?Sized,
     {
-        if self.checks {
+        if self.confirms_copies {
             return self.hit_confirmed(memory, key);
         }
         let value = memory.value(key, |lifecycle| self.is_fresh(lifecycle))?;
@@ -262,7 +256,7 @@ impl Engine {
     where
         K: Hash + Eq,
     {
-        if self.checks {
+        if self.confirms_copies {
             return None;
         }
         let value = memory
@@ -328,7 +322,7 @@ impl Engine {
     /// Returns the memory record of `key`, if memory may answer without asking a tier.
     #[inline]
     pub(crate) fn near(&self, key: &dyn AnyLookup) -> Option<Record<Value>> {
-        if self.checks {
+        if self.confirms_copies {
             return self.confirmed(key);
         }
         self.memory.get(key)
@@ -336,7 +330,7 @@ impl Engine {
 
     /// As [`near`](Self::near), without recording a use of the entry.
     pub(crate) fn near_unused(&self, key: &dyn AnyLookup) -> Option<Record<Value>> {
-        if self.checks {
+        if self.confirms_copies {
             return self.confirmed_by(|| self.memory.peek(key));
         }
         self.memory.peek(key)
@@ -452,11 +446,9 @@ impl Engine {
                 persistent: false,
                 shared: false,
                 blocking: false,
-                streams: false,
-                stamps: false,
-                tells: false,
                 frame_bytes_max: self.memory_weight_max.saturating_sub(OVERHEAD),
             },
+            coherent: true,
             healthy: self.memory_weight_max > 0,
         };
         let mut tiers = [memory; TierKind::ALL.len() + 1];
@@ -509,7 +501,7 @@ impl Engine {
         if self.memory_weight_max == 0 {
             return;
         }
-        if self.checks && record.checked.is_none() {
+        if self.confirms_copies && record.checked.is_none() {
             // A copy without a version cannot be validated: another process may have replaced the
             // entry by now.
             self.discard(&key);
@@ -529,40 +521,4 @@ impl Engine {
     pub(crate) fn discard(&self, key: &dyn AnyLookup) -> Option<Removed> {
         reentrancy::within(|| self.memory.remove(key))
     }
-}
-
-/// Tells the memory store how fresh its records are.
-struct RecordLifetimes {
-    timeline: Arc<Timeline>,
-    invalidations: Arc<Invalidations>,
-}
-
-impl Lifetimes for RecordLifetimes {
-    fn now(&self) -> Time {
-        self.timeline.now()
-    }
-
-    fn freshness(&self, lifecycle: Lifespan<'_>, now: Time) -> Freshness {
-        match lifecycle.terms {
-            None => freshness_without_terms(&self.invalidations, lifecycle.stamp),
-            Some(terms) => freshness_at(&self.invalidations, (lifecycle.stamp, terms), now),
-        }
-    }
-
-    fn invalidations(&self) -> u64 {
-        self.invalidations.stamp()
-    }
-}
-
-/// Without metadata there is no stale window.
-fn freshness_without_terms(invalidations: &Invalidations, stamp: u64) -> Freshness {
-    if invalidations.spares(stamp) { Freshness::Fresh } else { Freshness::Gone }
-}
-
-fn freshness_at(
-    invalidations: &Invalidations,
-    (stamp, terms): (u64, &LiveEntryMeta),
-    now: Time,
-) -> Freshness {
-    terms.freshness(now).min(invalidations.freshness(EntryAge::new(stamp, terms.written()), now))
 }

@@ -35,7 +35,7 @@ mod warm_restart;
 mod write;
 
 pub use batch::load::{Batch, BatchLoad};
-pub use coherence::NodesPlan;
+pub use coherence::CoherencePlan;
 pub use engine::{Engine, Hints, KeptInvalidations, Parts, Weigh, Weigher};
 pub use events::EventSink;
 pub use load::detached::{Answered, LoadRequest, Loader};

@@ -16,6 +16,7 @@ use larder_core::tier::TierKind;
 use larder_core::{Error, ErrorKind, Result};
 use parking_lot::Mutex;
 
+use crate::coherence::port::SingleProcess;
 use crate::engine::{Engine, forked};
 use crate::key_lock::reentrancy;
 use crate::tier_stack::tier_handle::TierHandle;
@@ -50,7 +51,7 @@ impl Engine {
     }
 
     async fn collect_keys(self: &Arc<Self>, in_memory: Vec<Key>) -> Result<Vec<Key>> {
-        let mut keys = if self.stamps { Vec::new() } else { in_memory };
+        let mut keys = if self.coherence.lists_copies() { in_memory } else { Vec::new() };
         let Some(stack) = self.stack.as_ref().filter(|_| !self.is_closed()) else { return Ok(keys) };
         let mut seen: HashSet<Box<[u8]>> = HashSet::with_capacity(keys.len());
         for key in &keys {
@@ -69,7 +70,7 @@ impl Engine {
                     // No look-up finds this entry: a former build encoded the key differently.
                     if stack.encode_key(&key).is_ok_and(|encoded| encoded.as_bytes() != head.key) {
                         // A shared entry may belong to a build that still uses this encoding.
-                        if !self.stamps && !handle.is_among_nodes() {
+                        if !handle.takes_preconditions() {
                             outdated.push((key, EncodedKey::new(head.key)));
                         }
                         return;
@@ -105,11 +106,9 @@ impl Engine {
         W::section(self.has_tiers(), async move {
             let _closed = engine.key_locks.close().await?;
             engine.check_open()?;
-            let mut outcome = match engine.stamps {
-                // Entries of other processes carry sequence numbers of their own, so a recorded
-                // invalidation would not fit them.
-                true => Ok(()),
-                false => engine.record_invalidations(vec![Invalidation::Cleared]).await,
+            let mut outcome = match engine.coherence.records_clears() {
+                true => engine.record_invalidations(vec![Invalidation::Cleared]).await,
+                false => Ok(()),
             };
             reentrancy::within(|| engine.memory.clear());
             for handle in engine.tiers() {
@@ -178,9 +177,9 @@ impl Engine {
 
     async fn release_all(self: &Arc<Self>, remove: Remove) -> Result<()> {
         self.retry_all().await;
-        self.record_pending_invalidations().await;
+        self.coherence.send_pending(self).get().await;
         // Before the key locks close: the thread that applies notices may be waiting for one.
-        self.nodes.iter().for_each(|nodes| nodes.end());
+        self.coherence.end();
         self.look_for_evictions();
         let _closed = self.key_locks.close().await?;
         self.release_tiers(remove).await
@@ -244,7 +243,7 @@ impl Engine {
             return;
         }
         let ending = Ending(Arc::clone(self));
-        self.nodes.iter().for_each(|nodes| nodes.end());
+        self.coherence.end();
         let ended = block_on(async {
             let _closed = self.key_locks.close().await?;
             self.release_tiers(Remove::Nothing).await
@@ -387,10 +386,11 @@ impl Drop for Engine {
     fn drop(&mut self) {
         if self.stack.is_some() && std::process::id() != self.process {
             // The tiers belong to the parent process. Dropping them would wait for its threads.
-            std::mem::forget((self.stack.take(), self.nodes.take(), std::mem::take(self.held.get_mut())));
+            let coherence = std::mem::replace(&mut self.coherence, Arc::new(SingleProcess));
+            std::mem::forget((self.stack.take(), coherence, std::mem::take(self.held.get_mut())));
             return;
         }
-        self.nodes.iter().for_each(|nodes| nodes.end());
+        self.coherence.end();
         if let Some(on_last_handle) = self.on_last_handle.get() {
             on_last_handle(self);
         }

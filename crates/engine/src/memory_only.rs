@@ -22,6 +22,7 @@ use crate::key_lock::ClaimNow;
 use crate::key_lock::flight::{Outcome, Purpose, Start};
 use crate::load::poll_watch::PollWatch;
 use crate::load::{Begun, Leader, Load, LoadRole, UncheckedLeader};
+use crate::write::precondition::Precondition;
 use crate::write::remove::Erased;
 
 impl Engine {
@@ -126,12 +127,18 @@ impl Engine {
         };
         // The entry may have come between the miss and the lead, and a stale one may be there.
         let is_there = leader.key().and_then(Key::downcast_ref).is_some_and(|key: &K| memory.contains(key));
-        let ahead = UncheckedLeader { leader, encoded: None };
+        let ahead = UncheckedLeader { leader, encoded: None, precondition: Precondition::None };
         if is_there {
             return Ok(self.begin_beside(ahead));
         }
         self.counters.misses.increment();
-        let leader = Leader { leader: ahead.leader, encoded: None, stamp, stale: None };
+        let leader = Leader {
+            leader: ahead.leader,
+            encoded: None,
+            precondition: Precondition::None,
+            stamp,
+            stale: None,
+        };
         Ok(Begun::Load(Load::new(self, Some(leader))))
     }
 
@@ -167,6 +174,7 @@ impl Load {
     ///
     /// # Errors
     /// Returns the load if storing needs the general path.
+    #[expect(clippy::result_large_err, reason = "the load is handed back by value, once a load")]
     pub fn finish_at_once<K, V>(
         mut self,
         memory: &impl MemoryStore<K, V>,

@@ -119,7 +119,7 @@ where
         },
         expiry,
         clock,
-        nodes: None,
+        coherence: None,
         invalidations: KeptInvalidations::default(),
         stall: Some(STALL),
         listener,
@@ -150,10 +150,10 @@ mod byte_tiers {
     use larder_core::tier::Tier;
     use larder_core::tier::TierKind;
     use larder_core::{Durability, Error, Result};
+    #[cfg(feature = "redis")]
+    use larder_engine::CoherencePlan;
     #[cfg(any(feature = "disk", feature = "file"))]
     use larder_engine::DirtyFlag;
-    #[cfg(feature = "redis")]
-    use larder_engine::NodesPlan;
     use larder_engine::{EventSink, TierHandle, TierStack, WarmRestart};
     use larder_tiers::memory::NullStore;
     use larder_tiers::{DiskBudget, FileInvalidationLog, FoundInvalidations, NullTier};
@@ -268,19 +268,19 @@ mod byte_tiers {
         // Opened after the invalidation log: if that log is lost, only the tiers of the directory are
         // emptied, not the shared tier.
         #[cfg(feature = "redis")]
-        let nodes = match plan.shared {
+        let coherence = match plan.shared {
             Some(shared) => {
                 let version = version(plan.schema, parts.values.fingerprint());
                 let at = (plan.name.as_str(), &plan.clock, version);
-                let (handle, nodes) = open_shared(shared, at, plan.required, plan.hints.sharing)?;
+                let (handle, coherence) = open_shared(shared, at, plan.required, plan.hints.sharing)?;
                 // The tier that all nodes share is read before the local tiers.
                 handles.insert(0, handle);
-                nodes
+                coherence
             }
             None => None,
         };
         #[cfg(not(feature = "redis"))]
-        let nodes = None;
+        let coherence = None;
         let has_memory = plan.memory.is_some();
         check_required((plan.required, &plan.required_by), |kind| match kind {
             TierKind::Memory => has_memory,
@@ -296,7 +296,7 @@ mod byte_tiers {
             hints: plan.hints,
             expiry: plan.expiry,
             clock: plan.clock,
-            nodes,
+            coherence,
             invalidations,
             stall: Some(larder_engine::STALL),
             listener,
@@ -342,7 +342,7 @@ mod byte_tiers {
         (name, clock, version): (&str, &Arc<dyn Clock>, u64),
         required: TierList,
         sharing: Sharing,
-    ) -> Result<(TierHandle, Option<NodesPlan>)> {
+    ) -> Result<(TierHandle, Option<CoherencePlan>)> {
         use larder_tiers::redis::{RedisOptions, RedisTier};
         let SharedPlan { url, namespace, lease, coherence, ephemeral_ttl } = plan;
         let is_distributed = sharing == Sharing::Distributed;
@@ -368,9 +368,9 @@ mod byte_tiers {
         }
         let bus = Arc::clone(&tier) as Arc<dyn larder_core::bus::Bus>;
         let invalidations = Arc::clone(&tier) as Arc<dyn larder_core::invalidation::SharedInvalidations>;
-        let nodes = is_distributed.then_some(NodesPlan { bus, invalidations, lease, coherence });
+        let coherence = is_distributed.then_some(CoherencePlan { bus, invalidations, lease, coherence });
         // No dirty flag: a local directory has no knowledge of the shared tier.
-        Ok((TierHandle::with(tier, Arc::clone(clock), None), nodes))
+        Ok((TierHandle::with(tier, Arc::clone(clock), None), coherence))
     }
 
     /// The version of the entries: the schema version that the user set, and the type of the values.

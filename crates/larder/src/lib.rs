@@ -135,7 +135,7 @@ pub use larder_core::place::{
 };
 pub use larder_core::stats::{CacheCounts, ServerFacts, Stats, TierCounts, TierStats};
 pub use larder_core::stream::ByteValue;
-pub use larder_core::tier::{Capability, Tier, TierKind, Usage};
+pub use larder_core::tier::{Capability, SharedTier, StreamingTier, Tier, TierKind, Usage, VersionedTier};
 pub use larder_core::{Bytes, Durability, Error, ErrorKind, Result, kinds};
 pub use larder_engine::selector::Table;
 pub use larder_engine::{Answer, Counter, Entry, EntryReader, Explanation, LoadContext, LoadError, Loaded};

@@ -1,84 +1,18 @@
 //! A tier that fails and stalls on command.
 
+use std::borrow::Cow;
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use larder_core::frame::Frame;
-use larder_core::key::EncodedKey;
-use larder_core::stream::Stored;
-use larder_core::tier::{BoxFuture, Capability, EntryVersion, Tier, TierKind, Upload, Usage};
-use larder_core::{Bytes, Error, ErrorKind, Result};
+pub use larder_core::tier::Operation;
+use larder_core::tier::{BatchItem, BoxFuture, Call as TierCall, Layer, Tier, TierReply, forward_tier};
+use larder_core::{Error, ErrorKind, Result};
 use parking_lot::{Condvar, Mutex};
 
 /// How long [`FaultyTier::wait_for_calls`] waits before it panics.
 const PATIENCE: Duration = Duration::from_secs(30);
-
-/// An operation of a tier.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Operation {
-    /// [`Tier::get`]
-    Get,
-    /// [`Tier::put`]
-    Put,
-    /// [`Tier::remove`]
-    Remove,
-    /// [`Tier::contains`]
-    Contains,
-    /// [`Tier::clear`]
-    Clear,
-    /// [`Tier::scan`]
-    Scan,
-    /// [`Tier::flush`]
-    Flush,
-    /// [`Tier::close`]
-    Close,
-    /// [`Tier::open`]
-    Open,
-    /// [`Tier::draft`]
-    Upload,
-    /// [`Tier::append`]
-    Append,
-    /// [`Tier::publish`]
-    Publish,
-}
-
-impl Operation {
-    /// Every operation.
-    pub const ALL: [Self; 12] = [
-        Self::Get,
-        Self::Put,
-        Self::Remove,
-        Self::Contains,
-        Self::Clear,
-        Self::Scan,
-        Self::Flush,
-        Self::Close,
-        Self::Open,
-        Self::Upload,
-        Self::Append,
-        Self::Publish,
-    ];
-
-    /// The name of the method.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Get => "get",
-            Self::Put => "put",
-            Self::Remove => "remove",
-            Self::Contains => "contains",
-            Self::Clear => "clear",
-            Self::Scan => "scan",
-            Self::Flush => "flush",
-            Self::Close => "close",
-            Self::Open => "open",
-            Self::Upload => "draft",
-            Self::Append => "append",
-            Self::Publish => "publish",
-        }
-    }
-}
 
 /// How often an operation fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -112,13 +46,20 @@ impl Plan {
     }
 }
 
+type Plans = [Plan; Operation::ALL.len()];
+
 #[derive(Debug, Default)]
 struct Control {
-    plans: Mutex<[Plan; Operation::ALL.len()]>,
+    plans: Mutex<Plans>,
     changed: Condvar,
 }
 
-/// Wraps a tier, and passes calls on until it is told to fail or to stall.
+/// Wraps a tier, and passes calls on until it is told to fail or to stall: every operation of
+/// every contract.
+///
+/// A call on many keys, such as [`Operation::GetMany`], also counts as a call of
+/// [`Operation::Get`] for each of its keys, and has its faults: some keys of a batch can fail. A
+/// `head` counts as a `get` too, and `destroy` as `clear` and `close`.
 ///
 /// Clones share one tier, so a test keeps one and gives another away. A call that
 /// [`fail`](FaultyTier::fail)s does not reach the inner tier. A call whose answer is
@@ -163,9 +104,7 @@ impl<T: Tier> FaultyTier<T> {
         self.change(operation, |plan| plan.fault = Some((times, kind)));
     }
 
-    /// Makes `operation` change the inner tier and still fail with `kind`, this many
-    /// `times`. Applies to `put`, `remove`, `clear` and `publish`; it has no effect on
-    /// others.
+    /// Makes `operation` reach the inner tier and still fail with `kind`, this many `times`.
     pub fn lose_answers(&self, operation: Operation, times: Times, kind: ErrorKind) {
         self.change(operation, |plan| plan.lost = Some((times, kind)));
     }
@@ -251,6 +190,13 @@ impl<T: Tier> FaultyTier<T> {
         self.fault(operation)
     }
 
+    async fn enter_all(&self, operations: &[Operation]) -> Result<()> {
+        for operation in operations {
+            self.enter(*operation).await?;
+        }
+        Ok(())
+    }
+
     fn fault(&self, operation: Operation) -> Result<()> {
         let mut plans = self.control.plans.lock();
         self.spend(operation, &mut plans[operation as usize].fault)
@@ -320,121 +266,98 @@ impl Drop for Call<'_> {
     }
 }
 
-impl<T: Tier> Tier for FaultyTier<T> {
-    fn kind(&self) -> TierKind {
-        self.tier.kind()
+impl<T: Tier> Layer for FaultyTier<T> {
+    type Inner = T;
+
+    fn inner(&self) -> &T {
+        &self.tier
     }
 
-    fn capability(&self) -> Capability {
-        self.tier.capability()
-    }
-
-    fn get<'a>(&'a self, key: &'a EncodedKey) -> BoxFuture<'a, Result<Option<Bytes>>> {
-        Box::pin(async move {
-            self.enter(Operation::Get).await?;
-            self.tier.get(key).await
-        })
-    }
-
-    fn put<'a>(&'a self, key: &'a EncodedKey, frame: &'a Frame) -> BoxFuture<'a, Result<()>> {
-        Box::pin(async move {
-            self.enter(Operation::Put).await?;
-            let done = self.tier.put(key, frame).await;
-            self.answer(Operation::Put, done)
-        })
-    }
-
-    fn open<'a>(&'a self, key: &'a EncodedKey) -> BoxFuture<'a, Result<Option<Stored>>> {
-        Box::pin(async move {
-            self.enter(Operation::Open).await?;
-            self.tier.open(key).await
-        })
-    }
-
-    fn draft<'a>(&'a self, key: &'a EncodedKey, head_len: usize) -> BoxFuture<'a, Result<Upload>> {
-        Box::pin(async move {
-            self.enter(Operation::Upload).await?;
-            self.tier.draft(key, head_len).await
-        })
-    }
-
-    fn append<'a>(&'a self, draft: &'a mut Upload, bytes: &'a [u8]) -> BoxFuture<'a, Result<()>> {
-        Box::pin(async move {
-            self.enter(Operation::Append).await?;
-            self.tier.append(draft, bytes).await
-        })
-    }
-
-    fn publish<'a>(
+    fn around<'a, A: TierReply + 'a>(
         &'a self,
-        key: &'a EncodedKey,
-        draft: Upload,
-        head: &'a [u8],
-    ) -> BoxFuture<'a, Result<()>> {
+        call: TierCall<'a>,
+        make: impl FnOnce() -> BoxFuture<'a, Result<A>> + Send + 'a,
+    ) -> BoxFuture<'a, Result<A>> {
         Box::pin(async move {
-            self.enter(Operation::Publish).await?;
-            let done = self.tier.publish(key, draft, head).await;
-            self.answer(Operation::Publish, done)
+            self.enter(call.operation).await?;
+            self.enter_all(includes(call.operation)).await?;
+            let done = make().await;
+            let done = includes(call.operation).iter().fold(done, |done, meant| self.answer(*meant, done));
+            self.answer(call.operation, done)
         })
     }
 
-    fn stamp(&self, key: &EncodedKey) -> Option<EntryVersion> {
-        self.tier.stamp(key)
-    }
-
-    fn remove<'a>(&'a self, key: &'a EncodedKey) -> BoxFuture<'a, Result<bool>> {
+    /// A key whose own call fails is not passed on. The others are, in one batch.
+    fn around_many<'a, K: BatchItem + 'a, A: TierReply + 'a>(
+        &'a self,
+        call: TierCall<'a>,
+        items: &'a [K],
+        make: impl FnOnce(Cow<'a, [K]>) -> BoxFuture<'a, Vec<Result<A>>> + Send + 'a,
+    ) -> BoxFuture<'a, Vec<Result<A>>> {
         Box::pin(async move {
-            self.enter(Operation::Remove).await?;
-            let done = self.tier.remove(key).await;
-            self.answer(Operation::Remove, done)
-        })
-    }
-
-    fn contains<'a>(&'a self, key: &'a EncodedKey) -> BoxFuture<'a, Result<bool>> {
-        Box::pin(async move {
-            self.enter(Operation::Contains).await?;
-            self.tier.contains(key).await
-        })
-    }
-
-    fn clear(&self) -> BoxFuture<'_, Result<()>> {
-        Box::pin(async move {
-            self.enter(Operation::Clear).await?;
-            let done = self.tier.clear().await;
-            self.answer(Operation::Clear, done)
-        })
-    }
-
-    fn scan<'a>(&'a self, visit: &'a mut (dyn FnMut(&[u8]) + Send)) -> BoxFuture<'a, Result<()>> {
-        Box::pin(async move {
-            self.enter(Operation::Scan).await?;
-            self.tier.scan(visit).await
-        })
-    }
-
-    fn usage(&self) -> Usage {
-        self.tier.usage()
-    }
-
-    fn flush(&self) -> BoxFuture<'_, Result<()>> {
-        Box::pin(async move {
-            self.enter(Operation::Flush).await?;
-            self.tier.flush().await
-        })
-    }
-
-    fn close(&self) -> BoxFuture<'_, Result<()>> {
-        Box::pin(async move {
-            self.enter(Operation::Close).await?;
-            self.tier.close().await
+            if let Err(error) = self.enter(call.operation).await {
+                return items.iter().map(|_| Err(again(&error))).collect();
+            }
+            let (mut faults, mut passed) = (Vec::with_capacity(items.len()), Vec::new());
+            for item in items {
+                let fault = self.enter_all(includes(call.operation)).await.err();
+                if fault.is_none() {
+                    passed.push(item.clone());
+                }
+                faults.push(fault);
+            }
+            let passes_all = passed.len() == items.len();
+            let passed = if passes_all { Cow::Borrowed(items) } else { Cow::Owned(passed) };
+            let mut done = make(passed).await.into_iter();
+            let lost = self.answer(call.operation, Ok(())).err();
+            let results = faults.into_iter().map(|fault| match fault {
+                Some(error) => Err(error),
+                None => {
+                    let done = done.next().unwrap_or_else(|| Err(too_few(call.operation)));
+                    let lost = lost.as_ref().map_or(Ok(()), |lost| Err(again(lost)));
+                    let meant = includes(call.operation).iter();
+                    meant.fold(lost.and(done), |done, meant| self.answer(*meant, done))
+                }
+            });
+            results.collect()
         })
     }
 }
 
+forward_tier!([T: Tier] FaultyTier<T>);
+
+/// The operations that a call of `operation` counts as too, once for each of its keys. What fails
+/// them fails it.
+fn includes(operation: Operation) -> &'static [Operation] {
+    match operation {
+        Operation::Head | Operation::GetMany => &[Operation::Get],
+        Operation::PutMany => &[Operation::Put],
+        Operation::RemoveMany => &[Operation::Remove],
+        Operation::GetManyVersioned => &[Operation::GetVersioned],
+        Operation::CompareAndSetMany => &[Operation::CompareAndSet],
+        Operation::LeaseLoads => &[Operation::LeaseLoad],
+        Operation::Destroy => &[Operation::Clear, Operation::Close],
+        _ => &[],
+    }
+}
+
+/// The same fault, for another key of the batch.
+fn again(error: &Error) -> Error {
+    Error::new(error.kind(), error.to_string())
+}
+
+fn too_few(operation: Operation) -> Error {
+    Error::new(ErrorKind::Io, "the inner tier has too few answers").during(operation.name())
+}
+
 #[cfg(test)]
 mod tests {
+    use larder_core::frame::Frame;
+    use larder_core::key::EncodedKey;
+    use larder_core::tier::{ConditionalPut, EntryVersion, PutOptions};
+
     use super::*;
-    use crate::{HashMapTier, block_on, sample};
+    use crate::{HashMapTier, SharedMapTier, block_on, sample};
 
     #[test]
     fn failures_end_after_their_times_or_on_healing() {
@@ -476,5 +399,61 @@ mod tests {
         });
         assert!(block_on(tier.contains(&key)).unwrap());
         assert_eq!(tier.stalled(Operation::Put), 0);
+    }
+
+    fn entry(number: u64) -> (EncodedKey, Frame) {
+        let key = sample::key(number);
+        let frame = sample::frame(&key, sample::payload(number, 10));
+        (key, frame)
+    }
+
+    #[test]
+    fn keys_of_a_batch_fail_on_their_own() {
+        let tier = FaultyTier::new(HashMapTier::new());
+        let entries = [entry(1), entry(2), entry(3)];
+        tier.fail(Operation::Put, Times::Next(2), ErrorKind::Io);
+        let stored = block_on(tier.put_many(&entries));
+        assert_eq!(stored.iter().map(Result::is_ok).collect::<Vec<_>>(), [false, false, true]);
+        assert_eq!((tier.calls(Operation::PutMany), tier.calls(Operation::Put)), (1, 3));
+        assert_eq!(tier.inner().usage().entries, 1);
+        tier.fail(Operation::PutMany, Times::Next(1), ErrorKind::Io);
+        assert!(block_on(tier.put_many(&entries)).iter().all(Result::is_err));
+        tier.lose_answers(Operation::PutMany, Times::Next(1), ErrorKind::Io);
+        assert!(block_on(tier.put_many(&entries)).iter().all(Result::is_err));
+        assert_eq!(tier.inner().usage().entries, 3, "stored, without an answer");
+    }
+
+    #[test]
+    fn faults_reach_what_nodes_share() {
+        let tier = FaultyTier::new(SharedMapTier::default());
+        let (shared, (key, frame)) = (tier.shared().unwrap(), entry(1));
+        let version = || block_on(shared.get_versioned(&key)).unwrap().version.unwrap();
+        let store = || block_on(shared.compare_and_set(&key, &frame, PutOptions::if_version(version())));
+        tier.fail(Operation::CompareAndSet, Times::Next(1), ErrorKind::Unavailable);
+        assert_eq!(store().unwrap_err().kind(), ErrorKind::Unavailable);
+        assert!(!block_on(tier.contains(&key)).unwrap());
+        tier.lose_answers(Operation::CompareAndSet, Times::Next(1), ErrorKind::Unavailable);
+        assert!(store().is_err() && block_on(tier.contains(&key)).unwrap());
+        tier.fail(Operation::LeaseLoad, Times::Next(1), ErrorKind::Unavailable);
+        let keys = [key.clone(), sample::key(2)];
+        let leases = block_on(shared.lease_loads(&keys, PATIENCE));
+        assert!(leases[0].is_err() && matches!(leases[1], Ok(Some(_))));
+        tier.fail(Operation::Take, Times::Next(1), ErrorKind::Unavailable);
+        assert!(block_on(shared.take(&key)).is_err() && block_on(shared.take(&key)).unwrap().is_some());
+    }
+
+    #[test]
+    fn every_operation_can_fail() {
+        let tier = FaultyTier::new(SharedMapTier::default());
+        let (shared, (key, frame)) = (tier.shared().unwrap(), entry(1));
+        tier.fail_all(ErrorKind::Io);
+        let keys = std::slice::from_ref(&key);
+        assert!(block_on(tier.head(&key)).is_err() && block_on(tier.get_many(keys))[0].is_err());
+        assert!(block_on(tier.remove_many(keys))[0].is_err() && block_on(tier.destroy()).is_err());
+        assert!(block_on(shared.get_many_versioned(keys))[0].is_err());
+        let options = PutOptions::if_version(EntryVersion::new(1).unwrap());
+        let put = ConditionalPut { key: key.clone(), frame, options };
+        assert!(block_on(shared.compare_and_set_many(&[put]))[0].is_err());
+        assert!(block_on(shared.lease_load(&key, PATIENCE)).is_err());
     }
 }

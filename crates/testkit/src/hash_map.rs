@@ -1,11 +1,13 @@
 //! The smallest tier that keeps every promise.
 
 use std::collections::HashMap;
+use std::io::Cursor;
 use std::sync::Arc;
 
 use larder_core::frame::{FIXED_LEN, Frame};
 use larder_core::key::EncodedKey;
-use larder_core::tier::{BoxFuture, Capability, Tier, TierKind, Upload, Usage};
+use larder_core::stream::Stored;
+use larder_core::tier::{BoxFuture, Capability, StreamingTier, Tier, TierKind, Upload, Usage};
 use larder_core::{Bytes, Error, ErrorKind, Result};
 use parking_lot::Mutex;
 
@@ -33,6 +35,7 @@ pub struct MapStorage(Arc<Mutex<Frames>>);
 pub struct HashMapTier {
     kind: TierKind,
     capability: Capability,
+    streams: bool,
     frames: Mutex<Option<MapStorage>>,
 }
 
@@ -52,12 +55,9 @@ impl HashMapTier {
             persistent: true,
             shared: false,
             blocking: false,
-            streams: true,
-            stamps: false,
-            tells: false,
             frame_bytes_max: u64::MAX,
         };
-        Self { kind: TierKind::Disk, capability, frames: Mutex::new(Some(storage.clone())) }
+        Self { kind: TierKind::Disk, capability, streams: true, frames: Mutex::new(Some(storage.clone())) }
     }
 
     /// Returns the tier with another kind.
@@ -71,6 +71,12 @@ impl HashMapTier {
     #[must_use]
     pub fn with_capability(self, capability: Capability) -> Self {
         Self { capability, ..self }
+    }
+
+    /// Returns the tier without [`StreamingTier`].
+    #[must_use]
+    pub fn without_streams(self) -> Self {
+        Self { streams: false, ..self }
     }
 
     fn on_frames<T>(&self, operation: &'static str, work: impl FnOnce(&mut Frames) -> T) -> Result<T> {
@@ -89,16 +95,16 @@ impl HashMapTier {
         Err(Error::new(ErrorKind::TooLarge, message).in_tier(self.kind).during(operation))
     }
 
-    /// An upload: the frame so far, with zeros in place of its head.
-    fn append_now(&self, draft: &mut Upload, bytes: &[u8]) -> Result<()> {
-        let frame: &mut Vec<u8> = draft.state()?;
+    /// Extends the state of an upload: the frame so far, with zeros in place of its head.
+    fn append_now(&self, upload: &mut Upload, bytes: &[u8]) -> Result<()> {
+        let frame: &mut Vec<u8> = upload.state()?;
         self.check_len(frame.len() + bytes.len(), "append")?;
         frame.extend_from_slice(bytes);
         Ok(())
     }
 
-    fn publish_now(&self, key: &EncodedKey, draft: Upload, head: &[u8]) -> Result<()> {
-        let mut frame: Vec<u8> = draft.into_state()?;
+    fn publish_now(&self, key: &EncodedKey, upload: Upload, head: &[u8]) -> Result<()> {
+        let mut frame: Vec<u8> = upload.into_state()?;
         frame[..head.len()].copy_from_slice(head);
         self.on_frames("publish", |frames| {
             frames.insert(key.as_bytes().into(), frame.into());
@@ -142,23 +148,6 @@ impl Tier for HashMapTier {
         Box::pin(async move { self.put_now(key, frame) })
     }
 
-    fn draft<'a>(&'a self, _: &'a EncodedKey, head_len: usize) -> BoxFuture<'a, Result<Upload>> {
-        Box::pin(async move { self.on_frames("draft", |_| Upload::new(vec![0_u8; head_len])) })
-    }
-
-    fn append<'a>(&'a self, draft: &'a mut Upload, bytes: &'a [u8]) -> BoxFuture<'a, Result<()>> {
-        Box::pin(async move { self.append_now(draft, bytes) })
-    }
-
-    fn publish<'a>(
-        &'a self,
-        key: &'a EncodedKey,
-        draft: Upload,
-        head: &'a [u8],
-    ) -> BoxFuture<'a, Result<()>> {
-        Box::pin(async move { self.publish_now(key, draft, head) })
-    }
-
     fn remove<'a>(&'a self, key: &'a EncodedKey) -> BoxFuture<'a, Result<bool>> {
         Box::pin(async move { self.on_frames("remove", |frames| frames.remove(key.as_bytes()).is_some()) })
     }
@@ -193,5 +182,37 @@ impl Tier for HashMapTier {
             self.frames.lock().take();
             Ok(())
         })
+    }
+
+    fn streaming(&self) -> Option<&dyn StreamingTier> {
+        self.streams.then_some(self)
+    }
+}
+
+impl StreamingTier for HashMapTier {
+    fn open<'a>(&'a self, key: &'a EncodedKey) -> BoxFuture<'a, Result<Option<Stored>>> {
+        Box::pin(async move {
+            let frame = self.on_frames("open", |frames| frames.get(key.as_bytes()).cloned())?;
+            let stored =
+                |frame: Bytes| Stored { len: frame.len() as u64, medium: Box::new(Cursor::new(frame)) };
+            Ok(frame.map(stored))
+        })
+    }
+
+    fn begin_upload<'a>(&'a self, _: &'a EncodedKey, head_len: usize) -> BoxFuture<'a, Result<Upload>> {
+        Box::pin(async move { self.on_frames("begin_upload", |_| Upload::new(vec![0_u8; head_len])) })
+    }
+
+    fn append<'a>(&'a self, upload: &'a mut Upload, bytes: &'a [u8]) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move { self.append_now(upload, bytes) })
+    }
+
+    fn publish<'a>(
+        &'a self,
+        key: &'a EncodedKey,
+        upload: Upload,
+        head: &'a [u8],
+    ) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move { self.publish_now(key, upload, head) })
     }
 }

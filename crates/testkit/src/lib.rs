@@ -1,9 +1,9 @@
 //! Test tools for Larder, and for tiers by other authors.
 //!
 //! [`conformance`] checks a tier against every promise of
-//! [`Tier`](larder_core::tier::Tier). Tiers for tests:
+//! [`Tier`](larder_core::tier::Tier), and of the contracts that its accessors show. Tiers for tests:
 //!
-//! - [`HashMapTier`] is the smallest tier that passes.
+//! - [`HashMapTier`] is the smallest tier that passes, [`SharedMapTier`] the smallest that nodes share.
 //! - [`FaultyTier`] fails and stalls on command.
 //! - [`QuotaTier`] fills up, and [`TornTier`] returns torn frames, on command.
 //!
@@ -29,6 +29,7 @@ mod quota;
 mod redis;
 pub mod sample;
 pub mod schedule;
+mod shared_map;
 mod spelled;
 mod torn;
 pub mod workload;
@@ -43,5 +44,6 @@ pub use redis::cluster::RedisCluster;
 pub use redis::proxy::Proxy;
 pub use redis::sentinels::RedisSentinels;
 pub use redis::server::RedisServer;
+pub use shared_map::{SharedMapTier, SharedShelf};
 pub use spelled::{Rounded, Spelled};
 pub use torn::TornTier;

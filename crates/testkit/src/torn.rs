@@ -1,12 +1,12 @@
 //! A tier that tears frames on command.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use larder_core::frame::Frame;
 use larder_core::key::EncodedKey;
-use larder_core::tier::{BoxFuture, Capability, Tier, TierKind, Usage};
+use larder_core::tier::{BatchItem, BoxFuture, Call, Layer, Operation, Tier, TierReply, forward_tier};
 use larder_core::{Bytes, Result};
 use parking_lot::Mutex;
 
@@ -63,6 +63,22 @@ impl<T: Tier> TornTier<T> {
         self.wounds.made.load(Ordering::SeqCst)
     }
 
+    /// Tears the frame that an answer holds, or notes a write.
+    fn seen<A: TierReply>(&self, operation: Operation, key: &EncodedKey, answer: &mut A) {
+        match operation {
+            Operation::Put
+            | Operation::PutMany
+            | Operation::Publish
+            | Operation::CompareAndSet
+            | Operation::CompareAndSetMany => {
+                if answer.is_yes() != Some(false) {
+                    self.written(key);
+                }
+            }
+            _ => answer.change_frame(&mut |frame| self.read(key, frame)),
+        }
+    }
+
     fn written(&self, key: &EncodedKey) {
         let one_less = |due: usize| due.checked_sub(1);
         let is_torn = self.wounds.due.fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_less).is_ok();
@@ -93,52 +109,73 @@ fn torn(frame: &Bytes, how: usize) -> Bytes {
     flipped.into()
 }
 
-impl<T: Tier> Tier for TornTier<T> {
-    fn kind(&self) -> TierKind {
-        self.tier.kind()
+impl<T: Tier> Layer for TornTier<T> {
+    type Inner = T;
+
+    fn inner(&self) -> &T {
+        &self.tier
     }
 
-    fn capability(&self) -> Capability {
-        self.tier.capability()
-    }
-
-    fn get<'a>(&'a self, key: &'a EncodedKey) -> BoxFuture<'a, Result<Option<Bytes>>> {
-        Box::pin(async move { Ok(self.tier.get(key).await?.map(|frame| self.read(key, frame))) })
-    }
-
-    fn put<'a>(&'a self, key: &'a EncodedKey, frame: &'a Frame) -> BoxFuture<'a, Result<()>> {
+    fn around<'a, A: TierReply + 'a>(
+        &'a self,
+        call: Call<'a>,
+        make: impl FnOnce() -> BoxFuture<'a, Result<A>> + Send + 'a,
+    ) -> BoxFuture<'a, Result<A>> {
         Box::pin(async move {
-            self.tier.put(key, frame).await?;
-            self.written(key);
-            Ok(())
+            let mut done = make().await;
+            if let (Some(key), Ok(answer)) = (call.key, &mut done) {
+                self.seen(call.operation, key, answer);
+            }
+            done
         })
     }
 
-    fn remove<'a>(&'a self, key: &'a EncodedKey) -> BoxFuture<'a, Result<bool>> {
-        self.tier.remove(key)
+    fn around_many<'a, K: BatchItem + 'a, A: TierReply + 'a>(
+        &'a self,
+        call: Call<'a>,
+        items: &'a [K],
+        make: impl FnOnce(Cow<'a, [K]>) -> BoxFuture<'a, Vec<Result<A>>> + Send + 'a,
+    ) -> BoxFuture<'a, Vec<Result<A>>> {
+        Box::pin(async move {
+            let mut done = make(Cow::Borrowed(items)).await;
+            for (item, done) in items.iter().zip(&mut done) {
+                if let Ok(answer) = done {
+                    self.seen(call.operation, item.key(), answer);
+                }
+            }
+            done
+        })
     }
+}
 
-    fn contains<'a>(&'a self, key: &'a EncodedKey) -> BoxFuture<'a, Result<bool>> {
-        self.tier.contains(key)
-    }
+forward_tier!([T: Tier] TornTier<T>);
 
-    fn clear(&self) -> BoxFuture<'_, Result<()>> {
-        self.tier.clear()
-    }
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
 
-    fn scan<'a>(&'a self, visit: &'a mut (dyn FnMut(&[u8]) + Send)) -> BoxFuture<'a, Result<()>> {
-        self.tier.scan(visit)
-    }
+    use super::*;
+    use crate::{HashMapTier, block_on, sample};
 
-    fn usage(&self) -> Usage {
-        self.tier.usage()
-    }
-
-    fn flush(&self) -> BoxFuture<'_, Result<()>> {
-        self.tier.flush()
-    }
-
-    fn close(&self) -> BoxFuture<'_, Result<()>> {
-        self.tier.close()
+    #[test]
+    fn torn_frame_is_torn_for_every_kind_of_read() {
+        let tier = TornTier::new(HashMapTier::new());
+        let key = sample::key(1);
+        let frame = sample::frame(&key, sample::payload(1, 1000));
+        tier.tear(1);
+        assert!(block_on(tier.put_many(&[(key.clone(), frame.clone())]))[0].is_ok());
+        let whole = frame.to_vec();
+        let torn = block_on(tier.get(&key)).unwrap().unwrap();
+        assert!(torn != whole && tier.torn() == 1);
+        assert_eq!(
+            block_on(tier.get_many(std::slice::from_ref(&key)))[0].as_ref().unwrap().as_ref(),
+            Some(&torn)
+        );
+        let mut opened = block_on(tier.streaming().unwrap().open(&key)).unwrap().unwrap();
+        let mut read = Vec::new();
+        opened.medium.read_to_end(&mut read).unwrap();
+        assert_eq!(read, torn);
+        block_on(tier.put(&key, &frame)).unwrap();
+        assert_eq!(block_on(tier.get(&key)).unwrap().unwrap(), whole, "mended by the next write");
     }
 }

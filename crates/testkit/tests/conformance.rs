@@ -12,7 +12,7 @@ use larder_core::memory::{Bounds, Lifetimes, MemoryStore, Record, Removed};
 use larder_core::tier::{BoxFuture, Capability, Tier, TierKind, Usage};
 use larder_core::{Bytes, Error, ErrorKind, Result};
 use larder_testkit::conformance::{self, Outcome, Subject};
-use larder_testkit::{FaultyTier, HashMapTier, MapStorage};
+use larder_testkit::{FaultyTier, HashMapTier, MapStorage, QuotaTier, SharedMapTier, SharedShelf, TornTier};
 use parking_lot::Mutex;
 
 fn on_a_map() -> Subject {
@@ -22,18 +22,38 @@ fn on_a_map() -> Subject {
     })
 }
 
-#[test]
-fn correct_tier_passes() {
-    let subject = on_a_map();
-    for subject in [subject.through_arc(), subject.through_box(), subject] {
-        conformance::run(&subject).assert_all();
-    }
+fn shared_by_nodes() -> Subject {
+    Subject::new("shared map", || {
+        let storage = SharedShelf::default();
+        move || SharedMapTier::on(&storage)
+    })
 }
 
 #[test]
-fn wrapped_tier_passes() {
-    let subject = on_a_map().wrapped("with faults", |tier| Box::new(FaultyTier::new(tier)));
-    conformance::run(&subject).assert_all();
+fn correct_tier_passes() {
+    for subject in [on_a_map(), shared_by_nodes()] {
+        for subject in [subject.through_arc(), subject.through_box(), subject] {
+            conformance::run(&subject).assert_all();
+        }
+    }
+}
+
+/// A check of an ability passes through a wrapper if it passes bare, and is not left out there.
+#[test]
+fn wrapped_tier_passes_every_check_that_the_bare_tier_passes() {
+    for subject in [on_a_map(), shared_by_nodes()] {
+        let bare = conformance::run(&subject);
+        let wrapped = [
+            subject.through_arc(),
+            subject.through_box(),
+            subject.wrapped("with faults", |tier| Box::new(FaultyTier::new(tier))),
+            subject.wrapped("with a quota", |tier| Box::new(QuotaTier::new(tier))),
+            subject.wrapped("torn", |tier| Box::new(TornTier::new(tier))),
+        ];
+        for subject in wrapped {
+            assert_eq!(conformance::run(&subject).outcomes(), bare.outcomes());
+        }
+    }
 }
 
 #[test]

@@ -25,9 +25,6 @@ impl Tier for NullTier {
             persistent: false,
             shared: false,
             blocking: false,
-            streams: false,
-            stamps: false,
-            tells: false,
             frame_bytes_max: u64::MAX,
         }
     }

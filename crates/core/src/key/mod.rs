@@ -31,7 +31,6 @@ pub use form::{Canonical, CanonicalForm};
 pub use named::NamedKeys;
 
 use crate::Result;
-use crate::tier::EntryVersion;
 
 /// A value that finds the entry of a key `K`: the key itself, or its borrowed form (`str` for `String`, `[T]`
 /// for `Vec<T>`, `Path` for `PathBuf`).
@@ -92,8 +91,6 @@ slice_forms!(Vec<T>, Box<[T]>, Arc<[T]>);
 pub struct EncodedKey {
     bytes: Box<[u8]>,
     digest: u128,
-    base: Option<EntryVersion>,
-    replaces: bool,
     is_sure: bool,
 }
 
@@ -116,7 +113,7 @@ impl EncodedKey {
     pub fn new(bytes: impl Into<Box<[u8]>>) -> Self {
         let bytes = bytes.into();
         let digest = xxh3_128(&bytes);
-        Self { bytes, digest, base: None, replaces: false, is_sure: true }
+        Self { bytes, digest, is_sure: true }
     }
 
     /// Wraps an encoding that an equal key might not have.
@@ -127,30 +124,6 @@ impl EncodedKey {
     /// Whether every equal key is known to have this encoding.
     pub fn is_sure(&self) -> bool {
         self.is_sure
-    }
-
-    /// The same key, with a version as the precondition of a conditional write.
-    #[must_use]
-    pub fn based_on(self, base: EntryVersion) -> Self {
-        Self { base: Some(base), ..self }
-    }
-
-    /// The version that the entry must still have for a conditional write. The write of a load carries it, so
-    /// that a later change wins.
-    pub fn base(&self) -> Option<EntryVersion> {
-        self.base
-    }
-
-    /// The same key, for a conditional write that changes the entry for all versions of the program that
-    /// share it. A loaded value applies only to the version of the program that loaded it.
-    #[must_use]
-    pub fn replacing(self) -> Self {
-        Self { replaces: true, ..self }
-    }
-
-    /// Whether a conditional write changes the entry for all versions of the program.
-    pub fn replaces(&self) -> bool {
-        self.replaces
     }
 
     /// The encoding.

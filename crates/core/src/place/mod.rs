@@ -230,6 +230,9 @@ pub struct TierFacts {
     pub kind: TierKind,
     /// What the tier can do.
     pub capability: Capability,
+    /// Whether copies of its entries in nearer tiers can be kept in step with it: no other process changes
+    /// them, or this one learns of it.
+    pub coherent: bool,
     /// Whether it works now.
     pub healthy: bool,
 }

@@ -14,7 +14,6 @@ use std::time::Instant;
 use larder_core::entry_meta::EntryOptions;
 use larder_core::entry_meta::Freshness;
 use larder_core::erased::{AnyError, AnyLookup, Key, Value};
-use larder_core::tier::EntryVersion;
 use tracing::Instrument;
 
 use crate::batch::read::Missing;
@@ -27,6 +26,7 @@ use crate::load::load_span::LoadSpan;
 use crate::load::poll_watch::PollWatch;
 use crate::load::{Leader, LoadRole, UncheckedLeader};
 use crate::read::Found;
+use crate::write::precondition::Precondition;
 use crate::write::prepared_entry::NewValue;
 use larder_exec::runtime::Runtime;
 
@@ -166,7 +166,7 @@ impl Batch {
             // Listen before the leases are tried, so that the end of another node's lease is not
             // missed.
             let until = self.patience.filter(|until| Instant::now() < *until);
-            let done = until.and_then(|until| Some((engine.nodes.as_ref()?.changed.listen(), until)));
+            let done = until.and_then(|until| Some((engine.coherence.lease_changes()?.listen(), until)));
             let left = std::mem::take(&mut self.left);
             let mut round = engine.round::<W>((left, watch), done.is_some(), &mut self.values).await;
             let taken_over = round.give_way();
@@ -276,12 +276,12 @@ impl Engine {
 
     /// Creates a look-up for a leader. Until it has read a version from the shared tier, the value
     /// is not stored if another node may have changed the entry.
-    fn look(&self, key: Key, UncheckedLeader { leader, encoded }: UncheckedLeader) -> Look {
-        let encoded = encoded.map(|encoded| match &self.nodes {
-            Some(_) => encoded.based_on(EntryVersion::NONE),
-            None => self.based_on_now(encoded),
-        });
-        Look { key, ahead: UncheckedLeader { leader, encoded }, found: None, lease: LeaseGuard::NONE }
+    fn look(&self, key: Key, ahead: UncheckedLeader) -> Look {
+        let encoded = ahead.encoded.as_ref();
+        let precondition =
+            encoded.map_or(Precondition::None, |key| self.coherence.precondition_now(self, key));
+        let ahead = UncheckedLeader { precondition, ..ahead };
+        Look { key, ahead, found: None, lease: LeaseGuard::NONE }
     }
 
     /// Looks up some of the leaders' keys beyond memory.
@@ -297,9 +297,9 @@ impl Engine {
             Some(Missing { at, encoded: look.ahead.encoded.clone()?, hash: look.ahead.leader.hash() })
         });
         let missing = missing.collect();
-        for sought in self.seek_many::<W>(missing, self.checks).await {
+        for sought in self.seek_many::<W>(missing, self.confirms_copies).await {
             let look = &mut looks[sought.at];
-            look.ahead.encoded = Some(sought.encoded);
+            look.ahead.precondition = sought.precondition;
             look.found = sought.found;
         }
     }

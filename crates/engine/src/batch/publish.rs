@@ -6,12 +6,15 @@
 
 use std::sync::Arc;
 
+use larder_core::tier::{ConditionalPut, PutOptions};
+
 use crate::batch::write::{PART, PART_BYTES};
 use crate::coherence::identity;
 use crate::engine::Engine;
 use crate::key_lock::flight::Outcome;
 use crate::key_lock::{FlightLeader, TryLock, WriteGuard};
 use crate::load::Leader;
+use crate::write::precondition::Precondition;
 use crate::write::prepared_entry::{NewValue, PreparedEntry};
 use larder_exec::runtime::Runtime;
 
@@ -43,11 +46,14 @@ impl Engine {
 
     async fn publish_part(self: &Arc<Self>, part: Vec<(Leader, NewValue)>) {
         let mut drafts = Vec::with_capacity(part.len());
-        for (Leader { leader, encoded, stamp, .. }, said) in part {
+        for (Leader { leader, encoded, precondition, stamp, .. }, said) in part {
             let outcome = said.value.clone().map_or(Outcome::Absent, Outcome::Value);
-            let encoded = encoded.map(|key| self.still_based(key, &leader.flight));
+            let precondition = self.coherence.precondition_after(precondition, &leader.flight);
             match self.prepare_loaded((&leader, encoded), stamp, said).await {
-                Some(prepared) => drafts.push(LoadedEntry { leader, prepared, outcome }),
+                Some(prepared) => {
+                    let prepared = prepared.requiring(precondition);
+                    drafts.push(LoadedEntry { leader, prepared, outcome });
+                }
                 None => leader.end(outcome),
             }
         }
@@ -86,26 +92,28 @@ impl Engine {
 
     async fn publish_together(&self, together: Vec<(LoadedEntry, WriteGuard)>) {
         let Some(shared) = self.shared() else { return };
-        let (mut begun, mut frames) = (Vec::new(), Vec::new());
+        let (mut begun, mut puts) = (Vec::new(), Vec::new());
         for (LoadedEntry { leader, prepared, outcome }, guard) in together {
-            let begins = match leader.key() {
-                Some(key) => self.begin_early(shared, key, &prepared).await,
-                None => None,
+            let begins = match (leader.key(), prepared.precondition) {
+                // Without a version there is nothing to require: the entry is stored alone.
+                (Some(key), Precondition::Version(version)) => {
+                    self.begin_early(shared, key, &prepared).await.map(|begins| (begins, version))
+                }
+                _ => None,
             };
             let prepared = match begins {
-                Some((early, frame)) => {
-                    let prepared = prepared.begun(early);
-                    frames.push(frame);
-                    prepared
+                Some(((early, (key, frame)), version)) => {
+                    puts.push(ConditionalPut { key, frame, options: PutOptions::if_version(version) });
+                    prepared.begun(early)
                 }
                 None => prepared,
             };
             begun.push((LoadedEntry { leader, prepared, outcome }, guard));
         }
-        for (encoded, frame) in &frames {
-            self.expect_echo(encoded, identity(frame.head()));
+        for put in &puts {
+            self.coherence.expect_own_write(&put.key, identity(put.frame.head()));
         }
-        let mut stored = shared.handle().put_many_if_unchanged(&frames).await.into_iter();
+        let mut stored = shared.handle().compare_and_set_many(&puts).await.into_iter();
         for (LoadedEntry { mut leader, prepared, outcome }, _guard) in begun {
             let has_arrived = prepared.early.is_some() && matches!(stored.next(), Some(Ok(true)));
             let prepared = if has_arrived { prepared.arrived() } else { prepared };

@@ -5,12 +5,13 @@ use std::sync::Arc;
 use larder_core::Result;
 use larder_core::erased::{AnyLookup, Value};
 use larder_core::key::EncodedKey;
-use larder_core::tier::{EntryVersion, VersionedFrame};
+use larder_core::tier::VersionedFrame;
 
 use crate::engine::Engine;
 use crate::read::walk::{PASSES, Question, Walk};
 use crate::read::{Found, Read};
 use crate::tier_stack::tier_handle::TierHandle;
+use crate::write::precondition::Precondition;
 use larder_exec::runtime::Runtime;
 
 /// A key that memory does not have: its index in the request, and its encoding.
@@ -23,8 +24,8 @@ pub(crate) struct Missing {
 /// A key that the tiers were asked for.
 pub(crate) struct Sought {
     pub(crate) at: usize,
-    /// The key with its store precondition, if the read starts a load.
-    pub(crate) encoded: EncodedKey,
+    /// The precondition for storing, if the read starts a load.
+    pub(crate) precondition: Precondition,
     pub(crate) found: Option<Found>,
 }
 
@@ -78,66 +79,63 @@ impl Engine {
         sought.filter_map(|sought| Some((sought.at, sought.found?.into_fresh()?))).collect()
     }
 
-    /// Reads keys from the byte tiers in one section. With `based`, the returned keys carry as
-    /// their precondition the versions that the entries had in the shared tier.
+    /// Reads keys from the byte tiers in one section. If it is `for_load`, the preconditions are the
+    /// versions that the entries had in the shared tier.
     pub(crate) async fn seek_many<W: Runtime>(
         self: &Arc<Self>,
         missing: Vec<Missing>,
-        based: bool,
+        for_load: bool,
     ) -> Vec<Sought> {
         if missing.is_empty() {
             return Vec::new();
         }
         let engine = Arc::clone(self);
         let section = async move {
-            if engine.stamps {
-                return engine.read_one_by_one(missing, based).await;
+            if engine.coherence.reads_one_by_one() {
+                return engine.read_one_by_one(missing, for_load).await;
             }
-            engine.read_together(missing, based).await
+            engine.read_together(missing, for_load).await
         };
         self.drive::<W, _>(true, section).await.unwrap_or_default()
     }
 
     /// Reads key by key: where copies in memory are validated by version, each key needs its own
     /// version first.
-    async fn read_one_by_one(self: &Arc<Self>, missing: Vec<Missing>, based: bool) -> Vec<Sought> {
+    async fn read_one_by_one(self: &Arc<Self>, missing: Vec<Missing>, for_load: bool) -> Vec<Sought> {
         let mut sought = Vec::with_capacity(missing.len());
         for Missing { at, encoded, hash } in missing {
-            let (encoded, found) = match based {
-                true => self.read_based(encoded, hash).await,
-                false => {
-                    let found = self.read(&encoded, hash).await;
-                    (encoded, found)
-                }
+            let (precondition, found) = match for_load {
+                true => self.read_versioned(&encoded, hash).await,
+                false => (Precondition::None, self.read(&encoded, hash).await),
             };
-            sought.push(Sought { at, encoded, found: found.ok().flatten() });
+            sought.push(Sought { at, precondition, found: found.ok().flatten() });
         }
         sought
     }
 
     /// Asks each tier once for all keys that the nearer tiers did not have. Repeats the pass for
     /// the keys that need it.
-    async fn read_together(self: &Arc<Self>, missing: Vec<Missing>, based: bool) -> Vec<Sought> {
+    async fn read_together(self: &Arc<Self>, missing: Vec<Missing>, for_load: bool) -> Vec<Sought> {
         let Some(stack) = &self.stack else { return Vec::new() };
         self.retry_due().await;
-        let mut answers: Vec<(EntryVersion, Option<Found>)> = Vec::new();
-        answers.resize_with(missing.len(), || (EntryVersion::NONE, None));
+        let mut answers: Vec<(Precondition, Option<Found>)> = Vec::new();
+        answers.resize_with(missing.len(), || (Precondition::Unknown, None));
         let mut asked: Vec<usize> = (0..missing.len()).collect();
         for _ in 0..PASSES {
             let mut open = Vec::with_capacity(asked.len());
             for at in asked {
                 let key = &missing[at];
                 let walk = Walk::begin(self, stack, (&key.encoded, key.hash)).await;
-                open.push(Open { at, walk, read: Read::new(based) });
+                open.push(Open { at, walk, read: Read::new(for_load) });
             }
             asked = self.pass_together(open, &mut answers).await;
             if asked.is_empty() {
                 break;
             }
         }
-        let sought = missing.into_iter().zip(answers).map(|(Missing { at, encoded, .. }, (base, found))| {
-            let encoded = if based { encoded.based_on(base) } else { encoded };
-            Sought { at, encoded, found }
+        let sought = missing.into_iter().zip(answers).map(|(Missing { at, .. }, (version, found))| {
+            let precondition = if for_load { version } else { Precondition::None };
+            Sought { at, precondition, found }
         });
         sought.collect()
     }
@@ -146,19 +144,19 @@ impl Engine {
     async fn pass_together(
         self: &Arc<Self>,
         mut open: Vec<Open<'_>>,
-        answers: &mut [(EntryVersion, Option<Found>)],
+        answers: &mut [(Precondition, Option<Found>)],
     ) -> Vec<usize> {
         open.retain_mut(|open| {
             let Some(found) = open.read.begin(&open.walk) else { return true };
-            answers[open.at] = (open.read.base, Some(found));
+            answers[open.at] = (open.read.precondition, Some(found));
             false
         });
         for handle in self.tiers() {
             let (asked, mut next): (Vec<_>, Vec<_>) =
                 open.into_iter().partition(|open| open.walk.may_ask(handle));
             let keys: Vec<EncodedKey> = asked.iter().map(|open| open.walk.key.clone()).collect();
-            let stamped = asked.first().is_some_and(|open| open.read.asks_for_version(handle));
-            let frames = frames(handle, &keys, stamped).await;
+            let with_versions = asked.first().is_some_and(|open| open.read.asks_for_version(handle));
+            let frames = frames(handle, &keys, with_versions).await;
             for (mut open, frame) in asked.into_iter().zip(frames) {
                 let Open { at, walk, read } = &mut open;
                 let found = match frame {
@@ -170,7 +168,7 @@ impl Engine {
                     }
                 };
                 match found {
-                    Some(found) => answers[*at] = (read.base, Some(found)),
+                    Some(found) => answers[*at] = (read.precondition, Some(found)),
                     None => next.push(open),
                 }
             }
@@ -182,17 +180,21 @@ impl Engine {
             if found.is_none() && walk.is_to_be_repeated() {
                 again.push(at);
             }
-            answers[at] = (read.base, found);
+            answers[at] = (read.precondition, found);
         }
         again
     }
 }
 
-/// Reads the frames of `keys`, with their versions if `stamped`.
-async fn frames(handle: &TierHandle, keys: &[EncodedKey], stamped: bool) -> Vec<Result<VersionedFrame>> {
-    if stamped {
+/// Reads the frames of `keys`, with their versions if that is asked for.
+async fn frames(
+    handle: &TierHandle,
+    keys: &[EncodedKey],
+    with_versions: bool,
+) -> Vec<Result<VersionedFrame>> {
+    if with_versions {
         return handle.get_many_versioned(keys).await;
     }
     let frames = handle.get_many(keys).await.into_iter();
-    frames.map(|frame| frame.map(|frame| (frame, None))).collect()
+    frames.map(|frame| frame.map(VersionedFrame::unversioned)).collect()
 }

@@ -163,10 +163,10 @@ impl Engine {
         let encoded = prepared.encoded.clone()?;
         self.drop_conflicts(&encoded).await;
         let base = self.base_of(shared.stack(), &encoded, self.discard_copy(key).flatten());
-        self.clear_homes(shared.stack(), &encoded, shared.handle().kind()).await;
+        self.clear_homes((shared.stack(), &encoded), prepared.precondition, shared.handle().kind()).await;
         let frame = prepared.frame(shared.stack(), &encoded)?;
-        let copy_tag = self.nodes.as_ref().map(|nodes| nodes.copy_tag());
-        self.note_copy(&encoded);
+        let copy_tag = self.coherence.copy_tag();
+        self.coherence.note_copy(&encoded);
         Some((EarlyWrite::new(copy_tag, base, &frame), (encoded, frame)))
     }
 

@@ -9,7 +9,7 @@ use larder_core::events::Writer;
 use larder_core::frame::{Frame, Head, Header};
 use larder_core::key::EncodedKey;
 use larder_core::place::Sharing;
-use larder_core::tier::EntryVersion;
+use larder_core::tier::{PutOptions, VersionedFrame};
 use larder_core::{Bytes, Error, ErrorKind, Result};
 
 use crate::coherence::identity;
@@ -19,6 +19,7 @@ use crate::read::note_refusal;
 use crate::tier_stack::tier_handle::TierHandle;
 use crate::tier_stack::{Decoded, TierStack};
 use crate::write::atomic::Increment;
+use crate::write::precondition::Precondition;
 use crate::write::prepared_entry::{NewValue, PreparedEntry};
 use crate::write::remove::Peeked;
 
@@ -67,15 +68,14 @@ impl Engine {
         (value, options): (Value, EntryOptions),
     ) -> Result<bool> {
         for _ in 0..ATTEMPTS {
-            let (found, stamp) = self.peek_shared(shared, encoded).await?;
+            let (found, precondition) = self.peek_shared(shared, encoded).await?;
             if found.is_some_and(|peeked| peeked.value.is_some()) {
                 return Ok(false);
             }
             let said = NewValue::plain(value.clone(), options.clone());
-            let based = encoded.clone().based_on(stamp);
             let (key, prepared) =
-                self.drafted(shared, based, |key, based| self.prepare((key, Some(based)), said))?;
-            if self.store_shared(shared, key, prepared).await? {
+                self.prepare_shared(shared, encoded, |key, encoded| self.prepare((key, encoded), said))?;
+            if self.store_shared(shared, key, prepared.requiring(precondition)).await? {
                 return Ok(true);
             }
         }
@@ -91,18 +91,17 @@ impl Engine {
         Increment { delta, start, sum }: Increment,
     ) -> Result<Value> {
         for _ in 0..ATTEMPTS {
-            let (found, stamp) = self.peek_shared(shared, encoded).await?;
+            let (found, precondition) = self.peek_shared(shared, encoded).await?;
             let (former, terms) = match found {
                 Some(Peeked { value: Some(value), terms }) => (value, Some(terms)),
                 _ => (start.clone(), None),
             };
             let sum = sum(&former, &delta).ok_or_else(crate::write::atomic::overflow)?;
-            let based = encoded.clone().based_on(stamp);
-            let (key, prepared) = self.drafted(shared, based, |key, based| match terms {
-                Some(terms) => self.prepare_with(((key, Some(based)), Some(sum.clone())), terms, None),
-                None => self.prepare((key, Some(based)), NewValue::plain(sum.clone(), EntryOptions::new())),
+            let (key, prepared) = self.prepare_shared(shared, encoded, |key, encoded| match terms {
+                Some(terms) => self.prepare_with(((key, encoded), Some(sum.clone())), terms, None),
+                None => self.prepare((key, encoded), NewValue::plain(sum.clone(), EntryOptions::new())),
             })?;
-            if self.store_shared(shared, key, prepared).await? {
+            if self.store_shared(shared, key, prepared.requiring(precondition)).await? {
                 return Ok(sum);
             }
         }
@@ -124,7 +123,7 @@ impl Engine {
         let Shared { stack, handle } = shared;
         self.drop_conflicts(encoded).await;
         check_trusted(handle, encoded)?;
-        let taken = handle.inner().take(encoded).await?;
+        let taken = handle.shared()?.take(encoded).await?;
         if let Ok(key) = stack.keys.decode(encoded.as_bytes()) {
             self.discard(&key);
         }
@@ -149,17 +148,17 @@ impl Engine {
         change: impl Fn(&Bytes) -> Option<(Header, EntryMeta, Bytes)>,
     ) -> Result<bool> {
         for _ in 0..ATTEMPTS {
-            let (Some(bytes), stamp) = handle.get_versioned(key).await? else { return Ok(false) };
+            let found = handle.get_versioned(key).await?;
+            let VersionedFrame { frame: Some(bytes), version, .. } = found else { return Ok(false) };
             let Some((header, terms, payload)) = change(&bytes) else { return Ok(false) };
-            let mut based = key.clone().based_on(stamp.unwrap_or(EntryVersion::NONE));
+            let Some(if_version) = version else { continue };
             // A touch does not affect other versions of the program; a shorter lifetime
             // does.
-            if is_shortened(&bytes, &header, &terms) {
-                based = based.replacing();
-            }
+            let all_program_versions = is_shortened(&bytes, &header, &terms);
+            let options = PutOptions { if_version, all_program_versions };
             let frame = Frame::new(&header, key, &handle.attributes(key, &terms), payload);
-            self.expect_echo(key, identity(frame.head()));
-            if handle.put_if_unchanged(&based, &frame).await? {
+            self.coherence.expect_own_write(key, identity(frame.head()));
+            if handle.compare_and_set(key, &frame, options).await? {
                 return Ok(true);
             }
         }
@@ -171,23 +170,23 @@ impl Engine {
         &self,
         Shared { stack, handle }: Shared<'_>,
         encoded: &EncodedKey,
-    ) -> Result<(Option<Peeked>, EntryVersion)> {
+    ) -> Result<(Option<Peeked>, Precondition)> {
         self.drop_conflicts(encoded).await;
         check_trusted(handle, encoded)?;
-        let (bytes, stamp) = handle.get_versioned(encoded).await?;
-        let found = bytes.and_then(|bytes| self.peeked(stack, handle, bytes, encoded));
+        let VersionedFrame { frame, version, .. } = handle.get_versioned(encoded).await?;
+        let found = frame.and_then(|bytes| self.peeked(stack, handle, bytes, encoded));
         let found = match found {
             Some(found) => Some(found),
             None => self.peek_here(stack, encoded).await,
         };
-        Ok((found, stamp.unwrap_or(EntryVersion::NONE)))
+        Ok((found, Precondition::of(version)))
     }
 
     /// Returns the local entry if it is fresh: it may be too large to be shared.
     async fn peek_here(&self, stack: &TierStack, encoded: &EncodedKey) -> Option<Peeked> {
         for handle in stack.local() {
             let Ok(Some(bytes)) = handle.get(encoded).await else { continue };
-            if self.is_worthless((stack, handle), encoded, &bytes).await {
+            if self.is_stale_copy((stack, handle), encoded, &bytes).await {
                 continue;
             }
             if let Some(found) = self.peeked(stack, handle, bytes, encoded) {
@@ -217,14 +216,14 @@ impl Engine {
         }
     }
 
-    fn drafted(
+    fn prepare_shared(
         &self,
         shared: Shared<'_>,
-        based: EncodedKey,
-        prepared: impl FnOnce(&Key, EncodedKey) -> PreparedEntry,
+        encoded: &EncodedKey,
+        prepare: impl FnOnce(&Key, Option<EncodedKey>) -> PreparedEntry,
     ) -> Result<(Key, PreparedEntry)> {
-        let key = shared.stack.keys.decode(based.as_bytes())?;
-        let prepared = reentrancy::within(|| prepared(&key, based));
+        let key = shared.stack.keys.decode(encoded.as_bytes())?;
+        let prepared = reentrancy::within(|| prepare(&key, Some(encoded.clone())));
         Ok((key, prepared))
     }
 

@@ -13,84 +13,87 @@ use larder_core::frame::Head;
 use larder_core::key::EncodedKey;
 use larder_core::place::Facts;
 
-use crate::coherence::{Missed, Nodes};
+use crate::coherence::nodes::{Missed, NodeCoherence};
+use crate::coherence::port::PortReply;
+use crate::coherence::shared_handle::is_never_removed;
 use crate::engine::Engine;
 use crate::read::Found;
 use crate::tier_stack::TierStack;
 use crate::tier_stack::tier_handle::TierHandle;
 
 /// What a read knows of one entry while it asks one tier after another.
-pub(crate) struct Doubt {
-    unconfirmed_copy: bool,
+pub(crate) struct SharedView {
+    /// Whether the shared tier could not be read, or lacks a write of this node.
+    is_uncertain: bool,
 }
 
-impl Doubt {
+impl SharedView {
     /// Records that a tier could not be read. It matters only for the shared tier.
-    pub(crate) fn away_if(&mut self, is_among_nodes: bool) {
-        self.unconfirmed_copy |= is_among_nodes;
+    pub(crate) fn failed(&mut self, handle: &TierHandle) {
+        self.is_uncertain |= handle.is_among_nodes();
     }
 
     /// Whether the copy in `handle` may be outdated.
-    pub(crate) fn is_about(&self, handle: &TierHandle) -> bool {
-        self.unconfirmed_copy && !handle.is_among_nodes()
+    pub(crate) fn leaves_uncertain(&self, handle: &TierHandle) -> bool {
+        self.is_uncertain && !handle.is_among_nodes()
     }
 }
 
 /// Whether a local copy of an entry may be served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Confidence {
-    /// Confirmed: no other node can have changed the entry unnoticed.
-    Sure,
-    /// Unconfirmed: another node may have changed the entry.
-    Doubtful,
-    /// Stale: another node changed the entry, or may have and a load can replace it.
-    Nothing,
+pub(crate) enum Confirmation {
+    /// No other node can have changed the entry unnoticed.
+    Confirmed,
+    /// Another node may have changed the entry.
+    Unconfirmed,
+    /// Another node changed the entry, or may have and a load can replace it.
+    Stale,
 }
 
 impl Engine {
     /// Reconciles a pending write of this key, and returns what uncertainty is left. A
     /// read does this at once, and does not wait until the worker reaches the key.
-    pub(crate) async fn confirmation_of(self: &Arc<Self>, stack: &TierStack, key: &EncodedKey) -> Doubt {
+    pub(crate) async fn shared_view(self: &Arc<Self>, stack: &TierStack, key: &EncodedKey) -> SharedView {
         let Some(handle) = stack.among_nodes().filter(|handle| handle.quarantine().covers(key)) else {
-            return Doubt { unconfirmed_copy: false };
+            return SharedView { is_uncertain: false };
         };
-        if let Some(owed) = handle.quarantine().owed(key).filter(|_| handle.inner().healthy()) {
+        if let Some(pending) = handle.quarantine().pending(key).filter(|_| handle.inner().healthy()) {
             // The layer counts a failure, and the write stays pending.
-            let _counted = Box::pin(self.repair(stack, handle, &owed)).await;
+            let _counted = Box::pin(self.repair(stack, handle, &pending)).await;
         }
-        Doubt { unconfirmed_copy: handle.quarantine().covers(key) }
+        SharedView { is_uncertain: handle.quarantine().covers(key) }
     }
 
     /// Whether a read may ask this tier, although its copy may be outdated.
-    pub(crate) fn may_read(&self, doubt: &Doubt, handle: &TierHandle) -> bool {
-        !doubt.is_about(handle) || self.nodes.as_ref().is_none_or(|nodes| nodes.serves_unconfirmed())
+    pub(crate) fn may_read(&self, view: &SharedView, handle: &TierHandle) -> bool {
+        !view.leaves_uncertain(handle) || self.coherence.serves_unconfirmed()
     }
 
     /// Classifies a local copy of a key that the shared tier does not have.
-    async fn worth(
-        &self,
-        (stack, handle): (&TierStack, &TierHandle),
-        key: &EncodedKey,
-        bytes: &[u8],
-        doubt: &Doubt,
-    ) -> Confidence {
-        let (Some(nodes), Some(shared)) = (&self.nodes, stack.among_nodes()) else { return Confidence::Sure };
-        if handle.is_among_nodes() {
-            return Confidence::Sure;
-        }
-        if doubt.is_about(handle) {
-            return Confidence::Doubtful;
+    pub(super) fn confirm_local<'a>(
+        &'a self,
+        nodes: &'a NodeCoherence,
+        (stack, handle): (&'a TierStack, &TierHandle),
+        (key, head): (&'a EncodedKey, &[u8]),
+        view: &SharedView,
+    ) -> PortReply<'a, Confirmation> {
+        let Some(shared) = stack.among_nodes().filter(|_| !handle.is_among_nodes()) else {
+            return PortReply::Now(Confirmation::Confirmed);
+        };
+        if view.leaves_uncertain(handle) {
+            return PortReply::Now(Confirmation::Unconfirmed);
         }
         // A malformed frame is refused when it is opened.
-        let Ok(head) = Head::parse(bytes) else { return Confidence::Sure };
+        let Ok(head) = Head::parse(head) else { return PortReply::Now(Confirmation::Confirmed) };
         if self.belongs_to_all(stack, &self.facts_of(&head)).is_some() {
             // A leftover of a write that is no longer pending: the shared tier decides,
             // if it can be read.
-            return if shared.inner().healthy() { Confidence::Nothing } else { Confidence::Doubtful };
+            let is_decided = shared.inner().healthy();
+            return PortReply::Now(if is_decided { Confirmation::Stale } else { Confirmation::Unconfirmed });
         }
         match nodes.missed_since(head.header.created) {
-            Missed::Nothing => Confidence::Sure,
-            missed => unheard((nodes, shared), key, missed).await,
+            Missed::Nothing => PortReply::Now(Confirmation::Confirmed),
+            missed => PortReply::Later(Box::pin(after_missed_window((nodes, shared), key, missed))),
         }
     }
 
@@ -101,42 +104,42 @@ impl Engine {
         (stack, handle): (&TierStack, &TierHandle),
         (key, hash): (&EncodedKey, u64),
         bytes: &[u8],
-        doubt: &Doubt,
+        view: &SharedView,
     ) -> Option<bool> {
-        match self.worth((stack, handle), key, bytes, doubt).await {
-            Confidence::Sure => Some(false),
-            Confidence::Doubtful => self.nodes.as_ref()?.serves_unconfirmed().then_some(true),
-            Confidence::Nothing => {
-                Box::pin(self.drop_worthless((stack, handle), (key, hash), doubt)).await;
+        match self.coherence.confirm_local(self, (stack, handle), (key, bytes), view).get().await {
+            Confirmation::Confirmed => Some(false),
+            Confirmation::Unconfirmed => self.coherence.serves_unconfirmed().then_some(true),
+            Confirmation::Stale => {
+                Box::pin(self.drop_stale_copy((stack, handle), (key, hash), view)).await;
                 None
             }
         }
     }
 
     /// Whether a local copy is stale, for an operation that is atomic among all nodes.
-    pub(crate) async fn is_worthless(
+    pub(crate) async fn is_stale_copy(
         &self,
         (stack, handle): (&TierStack, &TierHandle),
         key: &EncodedKey,
         bytes: &[u8],
     ) -> bool {
-        let doubt = Doubt { unconfirmed_copy: stack.is_pending(key) };
-        self.worth((stack, handle), key, bytes, &doubt).await == Confidence::Nothing
+        let view = SharedView { is_uncertain: stack.is_pending(key) };
+        let confirmation = self.coherence.confirm_local(self, (stack, handle), (key, bytes), &view);
+        confirmation.get().await == Confirmation::Stale
     }
 
     /// Removes a stale copy, unless a writer or a loader holds the key.
-    async fn drop_worthless(
+    async fn drop_stale_copy(
         self: &Arc<Self>,
         (stack, handle): (&TierStack, &TierHandle),
         (key, hash): (&EncodedKey, u64),
-        doubt: &Doubt,
+        view: &SharedView,
     ) {
         let observation = self.key_locks.observe(hash);
         let Some(_guard) = observation.claim() else { return };
         let Ok(Some(bytes)) = handle.head(key).await else { return };
-        if !stack.is_pending(key)
-            && self.worth((stack, handle), key, &bytes, doubt).await == Confidence::Nothing
-        {
+        let confirmation = self.coherence.confirm_local(self, (stack, handle), (key, &bytes), view);
+        if !stack.is_pending(key) && confirmation.get().await == Confirmation::Stale {
             // The layer counts a failure, and the handle quarantines the key.
             let _counted = handle.remove(key).await;
         }
@@ -156,14 +159,18 @@ impl Engine {
 }
 
 /// Classifies a local copy that other nodes may have changed during a missed window.
-async fn unheard((nodes, shared): (&Nodes, &TierHandle), key: &EncodedKey, missed: Missed) -> Confidence {
-    match shared.inner().get_versioned(key).await {
-        Err(_) => Confidence::Doubtful,
-        Ok((None, stamp)) if nodes.is_apart(key, stamp) => Confidence::Sure,
-        Ok((None, Some(stamp))) if shared.remembers_nothing(key, stamp) => match missed {
-            Missed::TooLong => Confidence::Doubtful,
-            _ => Confidence::Sure,
+async fn after_missed_window(
+    (nodes, shared): (&NodeCoherence, &TierHandle),
+    key: &EncodedKey,
+    missed: Missed,
+) -> Confirmation {
+    match shared.look_up(key).await {
+        Err(_) => Confirmation::Unconfirmed,
+        Ok(found) if found.frame.is_none() && nodes.is_local(key, found.version) => Confirmation::Confirmed,
+        Ok(found) if is_never_removed(&found) => match missed {
+            Missed::TooLong => Confirmation::Unconfirmed,
+            _ => Confirmation::Confirmed,
         },
-        Ok(_) => Confidence::Nothing,
+        Ok(_) => Confirmation::Stale,
     }
 }

@@ -5,20 +5,20 @@
 //! lease if it ends without one. A lease whose holder is gone expires.
 //!
 //! The lease saves work and guarantees nothing. A load stores its result only if the
-//! entry still has its [base](larder_core::key::EncodedKey::base) version, so a load that
-//! lost its lease overwrites no later change.
+//! entry still has the version of its [`Precondition`](crate::write::precondition::Precondition), so a load that lost its lease
+//! overwrites no later change.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use event_listener::EventListener;
 use larder_core::key::EncodedKey;
-use larder_core::tier::{EntryVersion, LoadLease, REMOVAL_LIFE};
+use larder_core::tier::LoadLease;
 
 use crate::engine::Engine;
-use crate::key_lock::flight::Flight;
 use crate::key_lock::wait_graph::Loaders;
 use crate::load::Leader;
+use crate::tier_stack::tier_handle::TierHandle;
 use larder_exec::runtime::Runtime;
 
 /// How long a caller waits for a load of another node at most. Also how long a lease
@@ -75,9 +75,11 @@ impl Engine {
     /// Takes the lease of a missing key. If another node has it, waits until that node is
     /// done, at most for [`LOOK_AGAIN`].
     pub(crate) async fn turn<W: Runtime>(self: &Arc<Self>, key: &EncodedKey, until: Instant) -> LeaseOutcome {
-        let Some(nodes) = &self.nodes else { return LeaseOutcome::Load(LeaseGuard::NONE) };
+        let Some(changes) = self.coherence.lease_changes() else {
+            return LeaseOutcome::Load(LeaseGuard::NONE);
+        };
         // Listen before asking for the lease, so that its end is not missed.
-        let listener = nodes.changed.listen();
+        let listener = changes.listen();
         let (engine, encoded) = (Arc::clone(self), key.clone());
         let leased = self.drive::<W, _>(false, async move { engine.lease(&encoded).await }).await;
         match leased {
@@ -98,7 +100,8 @@ impl Engine {
         let (engine, count) = (Arc::clone(self), keys.len());
         let section = async move {
             let Some(handle) = engine.among_nodes() else { return Vec::new() };
-            let taken = handle.inner().lease_loads(&keys, engine.lease_span()).await;
+            let Ok(shared) = handle.shared() else { return Vec::new() };
+            let taken = shared.lease_loads(&keys, engine.lease_span()).await;
             let had = keys.iter().zip(&taken).filter_map(|(key, taken)| {
                 let lease = taken.as_ref().ok()?.as_ref()?;
                 Some((key.clone(), lease.number))
@@ -137,17 +140,9 @@ impl Engine {
             Ok(Some(None)) => return None,
             _ => {}
         }
-        let (based, found) = self.seek_based::<W>(key.clone(), lead.leader.hash()).await;
+        let (precondition, found) = self.seek_versioned::<W>(key.clone(), lead.leader.hash()).await;
         found.ok()?;
-        Some(Leader { encoded: Some(based), ..lead })
-    }
-
-    /// Returns the key for storing the result of a finished load. The tier forgets
-    /// removals after `REMOVAL_LIFE`. So a load that took longer than half of that gets a
-    /// base version that no entry has, and is not stored.
-    pub(crate) fn still_based(&self, key: EncodedKey, flight: &Flight) -> EncodedKey {
-        let forgotten = flight.lasted(REMOVAL_LIFE / 2).is_some_and(|moment| moment < Instant::now());
-        if forgotten && self.nodes.is_some() { key.based_on(EntryVersion::NONE) } else { key }
+        Some(Leader { precondition, ..lead })
     }
 
     /// Takes a lease whose guard releases it even if the caller is gone. Also returns
@@ -156,7 +151,7 @@ impl Engine {
     async fn lease(self: &Arc<Self>, key: &EncodedKey) -> Option<Option<(bool, LeaseGuard)>> {
         let handle = self.among_nodes()?;
         // The layer counts a failure.
-        let leased = handle.inner().lease_load(key, self.lease_span()).await.ok()?;
+        let leased = handle.shared().ok()?.lease_load(key, self.lease_span()).await.ok()?;
         Some(leased.map(|lease| (lease.present, self.holding(vec![(key.clone(), lease.number)]))))
     }
 
@@ -170,8 +165,8 @@ impl Engine {
         }
         let engine = Arc::clone(self);
         let give_up = move || {
-            if let Some(handle) = engine.among_nodes() {
-                handle.inner().release_loads(leases);
+            if let Some(Ok(shared)) = engine.among_nodes().map(TierHandle::shared) {
+                shared.release_loads(leases);
             }
         };
         LeaseGuard(Some(Arc::new(Held { give_up: Some(Box::new(give_up)) })))

@@ -5,11 +5,15 @@
 use larder_core::Result;
 use larder_core::key::EncodedKey;
 use larder_core::place::Facts;
-use larder_core::tier::{EntryVersion, TierKind};
+use larder_core::tier::{EntryVersion, TierKind, VersionedFrame};
 
+use crate::coherence::nodes::NodeCoherence;
+use crate::coherence::port::CoherencePort;
 use crate::engine::Engine;
 use crate::tier_stack::TierStack;
+use crate::tier_stack::quarantine::VersionThen;
 use crate::tier_stack::tier_handle::TierHandle;
+use crate::write::precondition::Precondition;
 
 /// Whether an entry may be stored on this node alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,17 +21,24 @@ pub(crate) enum Stay {
     /// No: another node changed the entry.
     Superseded,
     /// Yes: the entry is not meant to be shared.
-    Apart,
+    Local,
     /// Yes: the entry is meant to be shared, and its write is pending.
-    Untold,
+    Pending,
 }
 
 /// The state of an entry in the shared tier.
 enum Standing {
-    /// Unchanged since the load or write began: its version, and whether there is an
-    /// entry.
-    Same(EntryVersion, bool),
-    /// Another node changed it since.
+    /// Unchanged since the load or write began.
+    Same {
+        /// Its version, if the tier could tell it.
+        version: Option<EntryVersion>,
+        /// Whether there is an entry.
+        is_present: bool,
+    },
+    /// Another node wrote it right after this node had removed it. The write of this node counts as
+    /// earlier.
+    Overtaken,
+    /// Another node changed it since the load began.
     Changed,
 }
 
@@ -41,62 +52,91 @@ impl Engine {
 
     /// Decides whether an entry may be stored in `home`, on this node alone. The write of
     /// an entry that belongs in the shared tier is pending from here on.
-    pub(crate) async fn stay(
+    pub(super) async fn stay(
         &self,
+        (nodes, handle): (&NodeCoherence, &TierHandle),
         (stack, key): (&TierStack, &EncodedKey),
-        facts: &Facts,
-        home: TierKind,
+        precondition: Precondition,
+        (facts, home): (&Facts, TierKind),
     ) -> Stay {
-        let (Some(handle), Some(nodes)) = (stack.among_nodes(), &self.nodes) else { return Stay::Apart };
         let belongs = self.belongs_to_all(stack, facts).is_some();
-        let stay = if belongs { Stay::Untold } else { Stay::Apart };
+        let stay = if belongs { Stay::Pending } else { Stay::Local };
         if belongs {
             nodes.reconcile_later();
         }
-        if key.base().is_none() && handle.quarantine().covers(key) {
+        if !precondition.is_some() && handle.quarantine().covers(key) {
             // The removal is pending already. If the tier can still be read, for example
             // while it refuses only changes, the write replaces the version that is there
             // now.
-            if let Ok((_, Some(stamp))) = handle.inner().get_versioned(key).await {
-                handle.quarantine().note_stamp(key, stamp);
+            if let Ok(VersionedFrame { version: Some(version), .. }) = handle.look_up(key).await {
+                handle.quarantine().note_version(key, version);
             }
             return stay;
         }
         // Notices reach memory, so a copy there is dropped on every change.
-        if key.base().is_none() && !belongs && home == TierKind::Memory {
+        if !precondition.is_some() && !belongs && home == TierKind::Memory {
             return stay;
         }
-        match standing(handle, key, facts).await {
-            Ok(Standing::Changed) => return Stay::Superseded,
-            Ok(Standing::Same(stamp, _)) if belongs => {
-                if !handle.quarantine().owe(key, stamp, handle.inner().era(key)) {
-                    self.counters.repairs_lost.increment();
-                }
-            }
-            Ok(Standing::Same(_, true)) if key.base().is_some() => {
-                // The layer counts a failure, and the handle quarantines the key.
-                let _counted = handle.remove(key).await;
-            }
-            Ok(Standing::Same(stamp, _)) => nodes.note_apart(key, stamp),
-            Err(_) if belongs => handle.quarantine().add(key, handle.inner().era(key)),
-            Err(_) => {}
+        let standing = standing(handle, key, (precondition, facts)).await;
+        if matches!(standing, Ok(Standing::Changed)) {
+            return Stay::Superseded;
+        }
+        match belongs {
+            true => self.add_pending(handle, key, &standing),
+            false => note_local((nodes, handle), key, (precondition, &standing)).await,
         }
         stay
+    }
+
+    /// Records that the shared tier lacks the write.
+    fn add_pending(&self, handle: &TierHandle, key: &EncodedKey, standing: &Result<Standing>) {
+        let version = match standing {
+            Ok(Standing::Same { version: Some(version), .. }) => VersionThen::Known(*version),
+            Ok(Standing::Same { version: None, .. }) => VersionThen::Unknown,
+            Ok(Standing::Overtaken | Standing::Changed) => VersionThen::Overtaken,
+            Err(_) => return handle.quarantine().add(key, handle.epoch(key)),
+        };
+        if !handle.quarantine().add_pending(key, version, handle.epoch(key)) {
+            self.counters.repairs_lost.increment();
+        }
+    }
+}
+
+/// Records that an entry is on this node alone on purpose. Removes the shared entry that it
+/// replaces.
+async fn note_local(
+    (nodes, handle): (&NodeCoherence, &TierHandle),
+    key: &EncodedKey,
+    (precondition, standing): (Precondition, &Result<Standing>),
+) {
+    match standing {
+        Ok(Standing::Same { is_present: true, .. }) if precondition.is_some() => {
+            // The layer counts a failure, and the handle quarantines the key.
+            let _counted = handle.remove(key).await;
+        }
+        Ok(Standing::Same { version, .. }) => nodes.note_local(key, *version),
+        Ok(Standing::Overtaken) => nodes.note_local(key, None),
+        Ok(Standing::Changed) | Err(_) => {}
     }
 }
 
 /// Reads the state of the entry in the shared tier. An unconditional write has removed
 /// the entry before this call. So it counts as made now, and replaces what other nodes
 /// did up to now.
-async fn standing(handle: &TierHandle, key: &EncodedKey, facts: &Facts) -> Result<Standing> {
-    let (found, stamp) = handle.inner().get_versioned(key).await?;
-    let now = stamp.unwrap_or(EntryVersion::NONE);
-    let is_same = match key.base() {
-        // Another node wrote it right after the removal: that entry stays.
-        None if found.is_some() => return Ok(Standing::Same(EntryVersion::NONE, true)),
-        None => true,
-        Some(EntryVersion::NONE) => found.is_none() && handle.is_untouched(key, now, facts.load_cost),
-        Some(base) => base == now,
+async fn standing(
+    handle: &TierHandle,
+    key: &EncodedKey,
+    (precondition, facts): (Precondition, &Facts),
+) -> Result<Standing> {
+    let found = handle.look_up(key).await?;
+    let is_same = match precondition {
+        Precondition::None if found.frame.is_some() => return Ok(Standing::Overtaken),
+        Precondition::None => true,
+        Precondition::Unknown => handle.is_untouched(&found, facts.load_cost),
+        Precondition::Version(version) => Some(version) == found.version,
     };
-    Ok(if is_same { Standing::Same(now, found.is_some()) } else { Standing::Changed })
+    Ok(match is_same {
+        true => Standing::Same { version: found.version, is_present: found.frame.is_some() },
+        false => Standing::Changed,
+    })
 }

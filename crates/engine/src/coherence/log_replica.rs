@@ -21,7 +21,7 @@ use larder_core::invalidation::{Invalidation, Known, SharedInvalidations};
 use larder_core::{Error, ErrorKind, Result};
 use parking_lot::Mutex;
 
-use crate::coherence::Nodes;
+use crate::coherence::nodes::NodeCoherence;
 use crate::engine::Engine;
 use crate::invalidation::log::Invalidations;
 use crate::tier_stack::layers::within;
@@ -210,23 +210,13 @@ impl Drop for Owing<'_> {
 }
 
 impl Engine {
-    /// Records invalidations, for all nodes if this cache has other nodes.
+    /// Records invalidations, for every process that shares the entries.
     pub(crate) async fn record_invalidations(&self, invalidations: Vec<Invalidation>) -> Result<()> {
-        let now = self.timeline.now();
-        match &self.nodes {
-            Some(nodes) => {
-                let made = nodes.replica.make(invalidations, now).await;
-                if made.is_err() {
-                    nodes.reconcile_later();
-                }
-                made
-            }
-            None => self.invalidations.make(invalidations, now),
-        }
+        self.coherence.invalidate(self, invalidations).get().await
     }
 
     /// Adopts invalidations of other nodes, and sends pending ones.
-    pub(crate) async fn compare_epochs(&self, nodes: &Nodes) {
+    pub(crate) async fn compare_epochs(&self, nodes: &NodeCoherence) {
         let owed = nodes.replica.owed();
         if owed == 0 && !nodes.replica.is_lagging() {
             return;
@@ -239,8 +229,7 @@ impl Engine {
 
     /// Sends pending invalidations a last time, before the cache closes. Counts those
     /// that are lost.
-    pub(crate) async fn record_pending_invalidations(&self) {
-        let Some(nodes) = &self.nodes else { return };
+    pub(super) async fn send_pending_invalidations(&self, nodes: &NodeCoherence) {
         if nodes.replica.owed() > 0 {
             self.compare_epochs(nodes).await;
             let lost = nodes.replica.owed();

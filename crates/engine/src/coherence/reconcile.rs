@@ -15,10 +15,11 @@ use larder_core::erased::Key;
 use larder_core::events::Event;
 use larder_core::frame::{self, Frame, Head};
 use larder_core::key::EncodedKey;
-use larder_core::tier::{EntryVersion, LastRemoval, REMOVAL_LIFE, TierKind, VersionedFrame};
+use larder_core::tier::{EntryVersion, LastRemoval, PutOptions, TierKind, VersionedFrame};
 use larder_core::{Bytes, ErrorKind, Result};
 
-use crate::coherence::{CopyTag, MARGIN, identity};
+use crate::coherence::nodes::MARGIN;
+use crate::coherence::{CopyTag, identity};
 use crate::engine::Engine;
 use crate::tier_stack::quarantine::PendingWrites;
 use crate::tier_stack::tier_handle::TierHandle;
@@ -44,7 +45,7 @@ enum Outcome {
     Made,
     /// The replaced entry is removed from the shared tier. The new one is not shared, and
     /// stays on this node.
-    Apart,
+    LocalOnly,
     /// The write is given up.
     Lost,
 }
@@ -106,7 +107,7 @@ enum Here {
     /// The pending entry, and its identity.
     Written(Frame, u64),
     /// An entry that is too large to be shared.
-    Apart,
+    LocalOnly,
 }
 
 impl Engine {
@@ -136,9 +137,9 @@ impl Engine {
         self: &Arc<Self>,
         stack: &TierStack,
         handle: &TierHandle,
-        owed: &PendingWrites,
+        pending: &PendingWrites,
     ) -> Result<()> {
-        let encoded = &owed.key;
+        let encoded = &pending.key;
         let Ok(key) = stack.keys.decode(encoded.as_bytes()) else { return Ok(()) };
         let observation = self.key_locks.observe(self.key_locks.hash(&key));
         let Some(_guard) = observation.claim() else { return Ok(()) };
@@ -146,9 +147,9 @@ impl Engine {
             return Ok(());
         }
         let here = self.written_here(stack, &key, encoded).await;
-        let Some(outcome) = self.carry_out(handle, owed, &here).await? else { return Ok(()) };
+        let Some(outcome) = self.carry_out(handle, pending, &here).await? else { return Ok(()) };
         self.discard(&key);
-        for other in stack.local().filter(|_| outcome != Outcome::Apart) {
+        for other in stack.local().filter(|_| outcome != Outcome::LocalOnly) {
             // The layer counts a failure, and the handle quarantines the key.
             let _counted = other.remove(encoded).await;
         }
@@ -169,28 +170,29 @@ impl Engine {
     async fn carry_out(
         &self,
         handle: &TierHandle,
-        owed: &PendingWrites,
+        pending: &PendingWrites,
         here: &Here,
     ) -> Result<Option<Outcome>> {
-        let encoded = &owed.key;
+        let encoded = &pending.key;
         for _ in 0..ATTEMPTS {
-            let found = handle.inner().get_versioned(encoded).await?;
-            let verdict = case(handle, owed, &found, here).verdict();
+            let found = handle.look_up(encoded).await?;
+            let verdict = case(handle, pending, &found, here).verdict();
             tracing::debug!(target: "larder", key = ?encoded, ?verdict, "a pending write was reconciled with the shared tier");
             return Ok(Some(match (verdict, here) {
                 (Verdict::Made, _) => Outcome::Made,
                 (Verdict::Make, Here::Written(frame, stored)) => {
-                    self.expect_echo(encoded, *stored);
-                    let based = encoded.clone().based_on(found.1.unwrap_or(EntryVersion::NONE)).replacing();
-                    if !handle.put_if_unchanged(&based, frame).await? {
+                    let Some(if_version) = found.version else { continue };
+                    self.coherence.expect_own_write(encoded, *stored);
+                    let options = PutOptions { if_version, all_program_versions: true };
+                    if !handle.compare_and_set(encoded, frame, options).await? {
                         // It changed since it was read: look again.
                         continue;
                     }
                     Outcome::Made
                 }
-                (Verdict::Make, Here::Apart) => {
+                (Verdict::Make, Here::LocalOnly) => {
                     self.remove_there(handle, encoded).await?;
-                    Outcome::Apart
+                    Outcome::LocalOnly
                 }
                 (Verdict::Make | Verdict::Drop, Here::Nothing) => {
                     handle.remove(encoded).await?;
@@ -209,8 +211,8 @@ impl Engine {
     /// Returns the entry that this node wrote while the shared tier did not take it.
     async fn written_here(&self, stack: &TierStack, key: &Key, encoded: &EncodedKey) -> Here {
         for handle in stack.local() {
-            if self.is_apart(stack, handle, encoded).await {
-                return Here::Apart;
+            if self.is_local_only(stack, handle, encoded).await {
+                return Here::LocalOnly;
             }
             let Ok(Some(bytes)) = handle.get(encoded).await else { continue };
             let Ok(found) = self.judge(stack, handle, bytes.clone(), encoded) else { continue };
@@ -230,16 +232,15 @@ impl Engine {
     /// Removes the shared entry that a local-only entry replaces.
     async fn remove_there(&self, handle: &TierHandle, key: &EncodedKey) -> Result<()> {
         handle.remove(key).await?;
-        if let (Some(nodes), Ok((None, Some(stamp)))) = (&self.nodes, handle.inner().get_versioned(key).await)
-        {
-            nodes.note_apart(key, stamp);
+        if let Ok(VersionedFrame { frame: None, version: Some(version), .. }) = handle.look_up(key).await {
+            self.coherence.note_local(key, Some(version));
         }
         Ok(())
     }
 
     /// Whether `handle` has a fresh entry that is not meant to be shared. Reads only its
     /// head.
-    async fn is_apart(&self, stack: &TierStack, handle: &TierHandle, key: &EncodedKey) -> bool {
+    async fn is_local_only(&self, stack: &TierStack, handle: &TierHandle, key: &EncodedKey) -> bool {
         let Ok(Some(bytes)) = handle.head(key).await else { return false };
         let Ok(head) = Head::parse(&bytes) else { return false };
         let fresh =
@@ -264,20 +265,19 @@ impl Engine {
     }
 }
 
-fn case(handle: &TierHandle, owed: &PendingWrites, found: &VersionedFrame, here: &Here) -> Case {
-    let (theirs, stamp) = found;
+fn case(handle: &TierHandle, pending: &PendingWrites, found: &VersionedFrame, here: &Here) -> Case {
     // Read after the answer, so that it is the current partition epoch.
-    let era = handle.inner().era(&owed.key);
-    let present = theirs.as_ref().map(|frame| identity(frame));
+    let epoch = handle.epoch(&pending.key);
+    let present = found.frame.as_ref().map(|frame| identity(frame));
     Case {
-        base: owed.base,
+        base: pending.base,
         present,
         ours: if let Here::Written(_, identity) = here { Some(*identity) } else { None },
-        is_own: present.is_some_and(|present| handle.is_own(&owed.key, present)),
-        is_same: owed.stamp.map(|then| Some(then) == *stamp),
-        removal: handle.inner().last_removal(&owed.key, found),
-        cleared: era != owed.era,
-        recent: owed.since.elapsed() + MARGIN < REMOVAL_LIFE,
+        is_own: present.is_some_and(|present| handle.is_own(&pending.key, present)),
+        is_same: pending.version.is_same(found.version),
+        removal: found.last_removal,
+        cleared: epoch != pending.epoch,
+        recent: pending.since.elapsed() + MARGIN < handle.removals_remembered(),
     }
 }
 

@@ -14,41 +14,61 @@ use larder_core::key::EncodedKey;
 use larder_core::memory::Record;
 use larder_core::tier::{EntryVersion, TierKind};
 
+use crate::coherence::port::CoherencePort;
 use crate::engine::Engine;
 use crate::read::Found;
 use crate::tier_stack::{Decoded, TierStack};
+use crate::write::precondition::Precondition;
 
-impl Engine {
-    /// Returns the current version of `key`, if a tier keeps versions.
-    pub(crate) fn stamp(&self, key: &EncodedKey) -> Option<EntryVersion> {
-        let stamping = |handle: &&crate::TierHandle| handle.facts().capability.stamps;
-        self.tiers().iter().find(stamping)?.inner().stamp(key)
+/// Processes of one machine share a tier whose versions cost no I/O.
+pub(crate) struct VersionCoherence;
+
+impl CoherencePort for VersionCoherence {
+    fn confirms_copies(&self) -> bool {
+        true
     }
 
-    /// Returns the key for a load that begins now. A change by another process during the
-    /// load wins over it.
-    pub(crate) fn based_on_now(&self, key: EncodedKey) -> EncodedKey {
-        if !self.stamps {
-            return key;
-        }
-        let stamp = self.stamp(&key).unwrap_or(EntryVersion::NONE);
-        key.based_on(stamp)
+    fn begin_copy(&self, engine: &Engine, key: &EncodedKey) -> Option<EntryVersion> {
+        engine.tiers().iter().find_map(|handle| handle.versioned())?.version(key)
     }
 
-    /// Returns the copy of `key` in memory, if it still has this version and is fresh.
-    pub(crate) fn checked_copy(
+    fn validated_copy(
         &self,
-        stack: &TierStack,
-        key: &EncodedKey,
-        stamp: Option<EntryVersion>,
+        engine: &Engine,
+        (stack, key): (&TierStack, &EncodedKey),
+        version: Option<EntryVersion>,
     ) -> Option<Found> {
         let native = stack.keys.decode(key.as_bytes()).ok()?;
-        let record = self.memory.get(&native)?;
-        if stamp.is_none() || record.checked != stamp || self.freshness(&record) != Freshness::Fresh {
+        let record = engine.memory.get(&native)?;
+        if version.is_none() || record.checked != version || engine.freshness(&record) != Freshness::Fresh {
             return None;
         }
-        self.memory_hits.increment();
+        engine.memory_hits.increment();
         Some(found_in_memory(record, Freshness::Fresh))
+    }
+
+    /// Other processes may have removed the entries since.
+    fn lists_copies(&self) -> bool {
+        false
+    }
+
+    fn reads_one_by_one(&self) -> bool {
+        true
+    }
+
+    /// A change by another process during the load wins over it.
+    fn precondition_now(&self, engine: &Engine, key: &EncodedKey) -> Precondition {
+        Precondition::of(self.begin_copy(engine, key))
+    }
+
+    fn precondition_at_read(&self, begun: Option<EntryVersion>) -> Precondition {
+        Precondition::of(begun)
+    }
+
+    /// Entries of other processes carry sequence numbers of their own, so a recorded invalidation would
+    /// not fit them.
+    fn records_clears(&self) -> bool {
+        false
     }
 }
 

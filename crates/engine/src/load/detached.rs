@@ -23,6 +23,7 @@ use crate::load::load_span::LoadSpan;
 use crate::load::outcome::{LoadContext, LoadError, Loaded};
 use crate::load::poll_watch::{PollWatch, watched};
 use crate::load::{Leader, LoadRole, Stale};
+use crate::write::precondition::Precondition;
 use crate::write::prepared_entry::NewValue;
 use larder_exec::runtime::{Launch, Runtime};
 
@@ -276,7 +277,9 @@ impl Engine {
         terms: &Arc<LiveEntryMeta>,
     ) -> Option<Leader> {
         let hash = self.key_locks.hash(&key);
-        let encoded = self.encode_key(&key).ok()?.map(|encoded| self.based_on_now(encoded));
+        let encoded = self.encode_key(&key).ok()?;
+        let precondition =
+            encoded.as_ref().map_or(Precondition::None, |key| self.coherence.precondition_now(self, key));
         if self.is_closed() || self.backoffs.holds(hash, self.timeline.now()) {
             return None;
         }
@@ -302,7 +305,7 @@ impl Engine {
         if let Some(stale) = &stale {
             leader.flight.set_stale(stale.value.clone(), stale.until);
         }
-        Some(Leader { leader, encoded, stamp, stale })
+        Some(Leader { leader, encoded, precondition, stamp, stale })
     }
 }
 

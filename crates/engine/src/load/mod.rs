@@ -25,6 +25,7 @@ use crate::engine::Engine;
 use crate::key_lock::flight::{Flight, Outcome, Purpose, Start};
 use crate::key_lock::{Admission, FlightLeader, TryLock, WriteGuard};
 use crate::load::flight_wait::Asks;
+use crate::write::precondition::Precondition;
 use crate::write::prepared_entry::{NewValue, PreparedEntry};
 
 use crate::key_lock::reentrancy;
@@ -62,12 +63,16 @@ impl<L> LoadRole<L> {
 pub(crate) struct UncheckedLeader {
     pub(crate) leader: FlightLeader,
     pub(crate) encoded: Option<EncodedKey>,
+    /// What storing the loaded value requires.
+    pub(crate) precondition: Precondition,
 }
 
 /// A leader that is about to run its loader.
 pub(crate) struct Leader {
     pub(crate) leader: FlightLeader,
     pub(crate) encoded: Option<EncodedKey>,
+    /// What storing the loaded value requires.
+    pub(crate) precondition: Precondition,
     /// Sequence number of the latest invalidation before the load. Later ones apply to the loaded
     /// value.
     pub(crate) stamp: u64,
@@ -82,8 +87,8 @@ impl Leader {
     /// Returns the leader if its flight goes on.
     #[expect(clippy::result_large_err, reason = "the lead is handed back by value, once a load")]
     pub(crate) fn give_way(self) -> Result<Key, Self> {
-        let Self { leader, encoded, stamp, stale } = self;
-        leader.give_way().map_err(|leader| Self { leader, encoded, stamp, stale })
+        let Self { leader, encoded, precondition, stamp, stale } = self;
+        leader.give_way().map_err(|leader| Self { leader, encoded, precondition, stamp, stale })
     }
 }
 
@@ -264,7 +269,8 @@ impl Engine {
                     };
                 }
                 Admission::Leader(leader) => {
-                    return self.look_near(UncheckedLeader { leader, encoded }, asks.absence);
+                    let precondition = Precondition::None;
+                    return self.look_near(UncheckedLeader { leader, encoded, precondition }, asks.absence);
                 }
             }
         }
@@ -301,29 +307,20 @@ impl Engine {
     }
 
     /// Checks the tiers beyond memory.
-    async fn look_again<W: Runtime>(
-        self: &Arc<Self>,
-        UncheckedLeader { leader, encoded }: UncheckedLeader,
-        absence: bool,
-    ) -> LoadRole {
-        let Some(key) = encoded else {
-            return self.after_look(
-                UncheckedLeader { leader, encoded: None },
-                None,
-                LeaseGuard::NONE,
-                absence,
-            );
+    async fn look_again<W: Runtime>(self: &Arc<Self>, ahead: UncheckedLeader, absence: bool) -> LoadRole {
+        let Some(key) = &ahead.encoded else {
+            return self.after_look(ahead, None, LeaseGuard::NONE, absence);
         };
         // On the heap, for the same reason as in `Load::store`.
-        let looked = Box::pin(self.look_beyond::<W>(key, leader.hash()));
-        let (based, lease, found) = looked.await;
-        self.after_look(UncheckedLeader { leader, encoded: Some(based) }, found, lease, absence)
+        let looked = Box::pin(self.look_beyond::<W>(key, ahead.leader.hash()));
+        let (precondition, lease, found) = looked.await;
+        self.after_look(UncheckedLeader { precondition, ..ahead }, found, lease, absence)
     }
 
     /// Decides the role of a leader by what it found beyond memory.
     pub(crate) fn after_look(
         &self,
-        UncheckedLeader { leader, encoded }: UncheckedLeader,
+        UncheckedLeader { leader, encoded, precondition }: UncheckedLeader,
         found: Option<Found>,
         lease: LeaseGuard,
         absence: bool,
@@ -347,7 +344,7 @@ impl Engine {
         self.counters.misses.increment();
         let stamp = leader.flight.stamp();
         leader.flight.hold(lease);
-        LoadRole::Leader(Leader { leader, encoded, stamp, stale })
+        LoadRole::Leader(Leader { leader, encoded, precondition, stamp, stale })
     }
 
     /// Looks the key up beyond memory. If there is no value and another node may be loading it,
@@ -355,22 +352,22 @@ impl Engine {
     /// counted the failure.
     async fn look_beyond<W: Runtime>(
         self: &Arc<Self>,
-        key: EncodedKey,
+        key: &EncodedKey,
         hash: u64,
-    ) -> (EncodedKey, LeaseGuard, Option<Found>) {
+    ) -> (Precondition, LeaseGuard, Option<Found>) {
         let (mut lease, mut until, mut may_wait) = (LeaseGuard::NONE, None, true);
         loop {
-            let (based, found) = self.seek_based::<W>(key.clone(), hash).await;
+            let (precondition, found) = self.seek_versioned::<W>(key.clone(), hash).await;
             let found = found.ok().flatten();
             if !may_wait || found.as_ref().is_some_and(|found| found.freshness == Freshness::Fresh) {
-                return (based, lease, found);
+                return (precondition, lease, found);
             }
             let Some(moment) = until.or_else(|| self.patience_with_nodes(found.is_some())) else {
-                return (based, lease, found);
+                return (precondition, lease, found);
             };
             until = Some(moment);
-            match self.turn::<W>(&key, moment).await {
-                LeaseOutcome::Load(taken) => return (based, taken, found),
+            match self.turn::<W>(key, moment).await {
+                LeaseOutcome::Load(taken) => return (precondition, taken, found),
                 LeaseOutcome::LookAndLoad(taken) => (lease, may_wait) = (taken, false),
                 LeaseOutcome::Look => {}
             }
@@ -391,29 +388,18 @@ impl Engine {
         let engine = Arc::clone(self);
         // On the heap: a nested loader would have this in its stack frame.
         let section = Box::pin(async move {
-            let Leader { mut leader, encoded, stamp, .. } = lead;
+            let Leader { mut leader, encoded, precondition, stamp, .. } = lead;
             let outcome = said.value.clone().map_or(Outcome::Absent, Outcome::Value);
-            let encoded = encoded.map(|key| engine.still_based(key, &leader.flight));
-            let stored = engine.store_loaded_value(&mut leader, encoded, stamp, said).await;
+            let precondition = engine.coherence.precondition_after(precondition, &leader.flight);
+            let stored = match engine.prepare_loaded((&leader, encoded), stamp, said).await {
+                Some(prepared) => engine.store_prepared(&mut leader, prepared.requiring(precondition)).await,
+                None => true,
+            };
             engine.finish_load(leader, outcome, stored);
         });
         if self.drive::<W, _>(false, section).await.is_err() {
             // A runtime that shuts down drops the section, and the flight with it.
             self.counters.dropped.increment();
-        }
-    }
-
-    /// Stores the loaded value. Returns `false` if the entry changed since the flight began.
-    async fn store_loaded_value(
-        &self,
-        leader: &mut FlightLeader,
-        encoded: Option<EncodedKey>,
-        stamp: u64,
-        said: NewValue,
-    ) -> bool {
-        match self.prepare_loaded((leader, encoded), stamp, said).await {
-            Some(prepared) => self.store_prepared(leader, prepared).await,
-            None => true,
         }
     }
 

@@ -14,7 +14,7 @@ use larder_core::memory::Record;
 use larder_core::tier::{EntryVersion, TierKind, VersionedFrame};
 use larder_core::{Bytes, Error, ErrorKind, Result};
 
-use crate::coherence::{CopyTag, identity};
+use crate::coherence::identity;
 use crate::engine::Engine;
 use crate::invalidation::log::EntryAge;
 use crate::key_lock::KeyEpoch;
@@ -22,6 +22,7 @@ use crate::key_lock::reentrancy;
 use crate::read::walk::{Question, Walk};
 use crate::tier_stack::tier_handle::TierHandle;
 use crate::tier_stack::{Decoded, TierStack};
+use crate::write::precondition::Precondition;
 use crate::write::prepared_entry::reload_cost;
 use larder_exec::runtime::Runtime;
 use larder_exec::uncancellable;
@@ -140,21 +141,21 @@ impl Engine {
         self.drive::<W, _>(true, async move { engine.read(&key, hash).await }).await?
     }
 
-    /// As [`seek`](Self::seek), for a load that begins now. Also returns the key with the
-    /// precondition for storing: any change by another node or process from here on wins.
-    pub(crate) async fn seek_based<W: Runtime>(
+    /// As [`seek`](Self::seek), for a load that begins now. Also returns the precondition for
+    /// storing: any change by another node or process from here on wins.
+    pub(crate) async fn seek_versioned<W: Runtime>(
         self: &Arc<Self>,
         key: EncodedKey,
         hash: u64,
-    ) -> (EncodedKey, Result<Option<Found>>) {
-        if !self.checks {
-            return (key.clone(), self.seek::<W>(key, hash).await);
+    ) -> (Precondition, Result<Option<Found>>) {
+        if !self.confirms_copies {
+            return (Precondition::None, self.seek::<W>(key, hash).await);
         }
-        let (engine, encoded) = (Arc::clone(self), key.clone());
-        let section = async move { engine.read_based(encoded, hash).await };
+        let engine = Arc::clone(self);
+        let section = async move { engine.read_versioned(&key, hash).await };
         match self.drive::<W, _>(true, section).await {
             Ok(sought) => sought,
-            Err(error) => (key.based_on(EntryVersion::NONE), Err(error)),
+            Err(error) => (Precondition::Unknown, Err(error)),
         }
     }
 
@@ -162,25 +163,16 @@ impl Engine {
         self.walk((key, hash), &mut Read::new(false)).await
     }
 
-    /// As [`read`](Self::read). The returned key carries as its precondition the version that the
-    /// entry had in the shared tier.
-    pub(crate) async fn read_based(
+    /// As [`read`](Self::read). The precondition is the version that the entry had in the shared
+    /// tier.
+    pub(crate) async fn read_versioned(
         self: &Arc<Self>,
-        key: EncodedKey,
+        key: &EncodedKey,
         hash: u64,
-    ) -> (EncodedKey, Result<Option<Found>>) {
+    ) -> (Precondition, Result<Option<Found>>) {
         let mut read = Read::new(true);
-        let found = self.walk((&key, hash), &mut read).await;
-        (key.based_on(read.base), found)
-    }
-
-    /// Returns the version that validates a copy read from now on.
-    fn version_before_read(&self, key: &EncodedKey) -> Option<EntryVersion> {
-        match &self.nodes {
-            Some(nodes) => nodes.copy_tag().of(0),
-            None if self.stamps => self.stamp(key),
-            None => None,
-        }
+        let found = self.walk((key, hash), &mut read).await;
+        (read.precondition, found)
     }
 
     /// Checks a frame, and copies it into memory if its placement says so. Counts and removes a
@@ -190,7 +182,7 @@ impl Engine {
         (stack, handle): (&TierStack, &TierHandle),
         bytes: Bytes,
         (key, hash): (&EncodedKey, u64),
-        (observation, stamp): &(&Option<KeyEpoch>, Option<EntryVersion>),
+        (observation, version): &(&Option<KeyEpoch>, Option<EntryVersion>),
     ) -> Result<Found, bool> {
         let identity = identity(&bytes);
         uncancellable::if_large(bytes.len() as u64).await;
@@ -198,10 +190,7 @@ impl Engine {
             Ok(found) if found.freshness == Freshness::Gone => self.note_over(handle, key),
             Ok(found) => {
                 if let Some(observation) = observation {
-                    let checked = match &self.nodes {
-                        Some(_) => stamp.and_then(|copy_tag| CopyTag::from(copy_tag).of(identity)),
-                        None => *stamp,
-                    };
+                    let checked = version.and_then(|begun| self.coherence.finish_copy(begun, identity));
                     self.promote((stack, handle), key, &found, (observation, checked));
                 }
                 return Ok(found);
@@ -233,7 +222,7 @@ impl Engine {
         (stack, handle): (&TierStack, &TierHandle),
         encoded: &EncodedKey,
         found: &Found,
-        (observation, stamp): (&KeyEpoch, Option<EntryVersion>),
+        (observation, version): (&KeyEpoch, Option<EntryVersion>),
     ) {
         let Decoded { value, header, terms, .. } = &found.decoded;
         let facts = self.facts(header.value_len, header.load_cost, terms.ttl);
@@ -253,7 +242,7 @@ impl Engine {
             terms: self.expiry.live(terms),
             weight,
             home: found.tier,
-            checked: stamp,
+            checked: version,
             cost: reload_cost(found.tier, header.load_cost),
         };
         let name = self.events.name(&key);
@@ -307,23 +296,24 @@ impl Engine {
 
 /// Asks for the entry itself, and copies it into memory unless it changed meanwhile.
 pub(crate) struct Read {
-    /// Whether this read is the start of a load, which needs a store precondition.
-    is_based: bool,
+    /// Whether this read is the start of a load, which needs a precondition for storing.
+    is_for_load: bool,
     /// The version that the entry had in the shared tier.
-    pub(crate) base: EntryVersion,
+    pub(crate) precondition: Precondition,
     observation: Option<KeyEpoch>,
-    stamp: Option<EntryVersion>,
+    /// What validates a copy that this read makes.
+    version: Option<EntryVersion>,
 }
 
 impl Read {
-    /// Creates the question. `is_based` says whether a load needs a precondition.
-    pub(crate) fn new(is_based: bool) -> Self {
-        Self { is_based, base: EntryVersion::NONE, observation: None, stamp: None }
+    /// Creates the question. `is_for_load` says whether a load needs a precondition.
+    pub(crate) fn new(is_for_load: bool) -> Self {
+        Self { is_for_load, precondition: Precondition::Unknown, observation: None, version: None }
     }
 
     /// Returns whether the version in `handle` must be read too.
     pub(crate) fn asks_for_version(&self, handle: &TierHandle) -> bool {
-        self.is_based && handle.is_among_nodes()
+        self.is_for_load && handle.is_among_nodes()
     }
 }
 
@@ -333,19 +323,19 @@ impl Read {
         &mut self,
         walk: &mut Walk<'_>,
         handle: &TierHandle,
-        (bytes, base): VersionedFrame,
+        VersionedFrame { frame, version, .. }: VersionedFrame,
     ) -> Option<Found> {
         if self.asks_for_version(handle) {
-            self.base = base.unwrap_or(EntryVersion::NONE);
+            self.precondition = Precondition::of(version);
         }
-        let bytes = bytes?;
+        let bytes = frame?;
         let (engine, stack) = (walk.engine, walk.stack);
         let unconfirmed_copy = walk.is_unconfirmed(handle, &bytes).await?;
-        let promotion = (&self.observation, self.stamp.filter(|_| !unconfirmed_copy));
+        let promotion = (&self.observation, self.version.filter(|_| !unconfirmed_copy));
         match engine.accept((stack, handle), bytes, (walk.key, walk.hash), &promotion).await {
             Ok(found) => Some(if unconfirmed_copy { engine.as_unconfirmed(found) } else { found }),
             Err(was_removed) => {
-                if was_removed && self.is_based && handle.is_shared() {
+                if was_removed && self.is_for_load && handle.is_shared() {
                     walk.base_was_removed();
                 }
                 None
@@ -362,19 +352,16 @@ impl Question for Read {
         // Without memory there is no promotion, and no snapshot is needed.
         self.observation = (engine.memory_weight_max > 0).then(|| engine.key_locks.observe(hash));
         // Taken before any tier is read.
-        self.stamp = engine.version_before_read(key);
-        engine.note_copy(key);
-        if !engine.stamps {
-            return None;
-        }
-        self.base = self.stamp.unwrap_or(EntryVersion::NONE);
-        engine.checked_copy(stack, key, self.stamp)
+        self.version = engine.coherence.begin_copy(engine, key);
+        engine.coherence.note_copy(key);
+        self.precondition = engine.coherence.precondition_at_read(self.version);
+        engine.coherence.validated_copy(engine, (stack, key), self.version)
     }
 
     async fn ask(&mut self, walk: &mut Walk<'_>, handle: &TierHandle) -> Result<Option<Found>> {
         let answer = match self.asks_for_version(handle) {
             true => handle.get_versioned(walk.key).await?,
-            false => (handle.get(walk.key).await?, None),
+            false => VersionedFrame::unversioned(handle.get(walk.key).await?),
         };
         Ok(self.take(walk, handle, answer).await)
     }

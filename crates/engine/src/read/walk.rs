@@ -10,7 +10,7 @@ use std::sync::Arc;
 use larder_core::key::EncodedKey;
 use larder_core::{Error, Result};
 
-use crate::coherence::confirmation::Doubt;
+use crate::coherence::confirmation::SharedView;
 use crate::engine::Engine;
 use crate::read::Found;
 use crate::tier_stack::TierStack;
@@ -27,9 +27,9 @@ pub(crate) struct Walk<'a> {
     pub(crate) key: &'a EncodedKey,
     pub(crate) hash: u64,
     /// Whether the entries of this node's own tiers count as unconfirmed.
-    doubt: Doubt,
+    view: SharedView,
     /// Whether the shared tier lacked a change of this entry when the pass began.
-    was_owed: bool,
+    was_pending: bool,
     /// This node removed an entry that may not be served. That changed the version that the read's
     /// precondition refers to.
     removed: bool,
@@ -92,9 +92,9 @@ impl<'a> Walk<'a> {
         (key, hash): (&'a EncodedKey, u64),
     ) -> Self {
         engine.drop_new_conflicts(hash).await;
-        let was_owed = stack.is_pending(key);
-        let doubt = engine.confirmation_of(stack, key).await;
-        Self { engine, stack, key, hash, doubt, was_owed, removed: false, failure: None }
+        let was_pending = stack.is_pending(key);
+        let view = engine.shared_view(stack, key).await;
+        Self { engine, stack, key, hash, view, was_pending, removed: false, failure: None }
     }
 
     async fn pass<Q: Question>(&mut self, question: &mut Q) -> Result<Option<Q::Answer>> {
@@ -119,20 +119,20 @@ impl<'a> Walk<'a> {
 
     /// Returns whether a tier may be asked.
     pub(crate) fn may_ask(&self, handle: &TierHandle) -> bool {
-        self.engine.may_read(&self.doubt, handle)
+        self.engine.may_read(&self.view, handle)
     }
 
     /// Records that a tier could not be read. If it is the shared tier, the entries of the
     /// remaining tiers count as unconfirmed.
     pub(crate) fn failed(&mut self, handle: &TierHandle, error: Error) {
-        self.doubt.away_if(handle.is_among_nodes());
+        self.view.failed(handle);
         self.failure = Some(error);
     }
 
     /// Returns whether a frame of `handle` is unconfirmed, by its head. `None` if it must not be
     /// served.
     pub(crate) async fn is_unconfirmed(&self, handle: &TierHandle, head: &[u8]) -> Option<bool> {
-        self.engine.is_unconfirmed((self.stack, handle), (self.key, self.hash), head, &self.doubt).await
+        self.engine.is_unconfirmed((self.stack, handle), (self.key, self.hash), head, &self.view).await
     }
 
     /// Returns the copy in memory, for use if no tier has the entry.
@@ -148,6 +148,6 @@ impl<'a> Walk<'a> {
     /// Returns whether to repeat a pass that found nothing: a repair moved the entry between tiers
     /// meanwhile, or the version for a load's precondition is out of date.
     pub(crate) fn is_to_be_repeated(&self) -> bool {
-        self.removed || self.was_owed && !self.stack.is_pending(self.key)
+        self.removed || self.was_pending && !self.stack.is_pending(self.key)
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use larder_core::place::{
     Access, Facts, Kind, Persistence, Placement, Selector, Sharing, SizeClass, TierFacts, TierList,
 };
-use larder_core::tier::{Capability, TierKind};
+use larder_core::tier::TierKind;
 
 /// The selector of every cache that sets none.
 ///
@@ -131,11 +131,7 @@ impl Filtered {
             Sharing::Distributed => by(|tier| !tier.capability.shared),
             _ => TierList::default(),
         };
-        let mute = tiers.iter().filter(|tier| {
-            let Capability { shared, stamps, tells, .. } = tier.capability;
-            shared && !stamps && !tells
-        });
-        let mute = mute.map(|tier| tier.kind).collect();
+        let mute = tiers.iter().filter(|tier| !tier.coherent).map(|tier| tier.kind).collect();
         Self { usable, allowed, mute, unshared, warning }
     }
 }

@@ -19,6 +19,7 @@ use larder_core::erased::{AnyKeyCodec, AnyLookup, Key, Value};
 use larder_core::frame::{self, CodecId, Compression, Frame, Header};
 use larder_core::key::EncodedKey;
 use larder_core::place::{Facts, Kind, Selector};
+use larder_core::tier::TierKind;
 use larder_core::{Bytes, Error, ErrorKind, Result};
 
 use crate::tier_stack::tier_handle::TierHandle;
@@ -90,6 +91,11 @@ impl TierStack {
     /// Returns the tiers that are not shared with nodes that this one hears.
     pub(crate) fn local(&self) -> impl Iterator<Item = &TierHandle> {
         self.tiers.iter().filter(|handle| !handle.is_among_nodes())
+    }
+
+    /// Whether this tier is the one that nodes share.
+    pub(crate) fn is_shared_home(&self, home: TierKind) -> bool {
+        self.among_nodes().is_some_and(|handle| handle.kind() == home)
     }
 
     /// Whether a write of this entry to the shared tier is pending.

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Instant;
 
 use larder_core::key::EncodedKey;
-use larder_core::tier::{EntryVersion, TierKind};
+use larder_core::tier::{EntryVersion, PartitionEpoch, TierKind};
 use parking_lot::Mutex;
 
 use crate::tier_stack::dirty_flag::DirtyFlag;
@@ -41,12 +41,34 @@ pub(crate) struct PendingWrites {
     pub(crate) since: Instant,
     /// Identity of the entry that the first of the changes replaced, if known.
     pub(crate) base: Option<u64>,
-    /// Version of the entry at that time, if the tier could be asked for it.
-    pub(crate) stamp: Option<EntryVersion>,
+    /// What is known of the version of the entry at that time.
+    pub(crate) version: VersionThen,
     /// Partition epoch of the tier at that time.
-    pub(crate) era: u64,
+    pub(crate) epoch: PartitionEpoch,
     /// Whether the tier may hold an outdated entry.
     outdated: bool,
+}
+
+/// What is known of the version that an entry had when a write of it became pending.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum VersionThen {
+    /// Nothing: the tier could not be asked.
+    Unknown,
+    /// The version.
+    Known(EntryVersion),
+    /// Another node wrote the entry just before.
+    Overtaken,
+}
+
+impl VersionThen {
+    /// Whether the entry still has that version; `None` if it is unknown.
+    pub(crate) fn is_same(self, now: Option<EntryVersion>) -> Option<bool> {
+        match self {
+            Self::Unknown => None,
+            Self::Known(then) => Some(Some(then) == now),
+            Self::Overtaken => Some(false),
+        }
+    }
 }
 
 impl Quarantine {
@@ -92,27 +114,27 @@ impl Quarantine {
     }
 
     /// Returns the pending write of a key, if it is remembered.
-    pub(crate) fn owed(&self, key: &EncodedKey) -> Option<PendingWrites> {
+    pub(crate) fn pending(&self, key: &EncodedKey) -> Option<PendingWrites> {
         self.keys.lock().get(&key.digest()).cloned()
     }
 
     /// Records which entry a pending write of `key` replaces; only the first call counts.
     pub(crate) fn note_base(&self, key: &EncodedKey, base: u64) {
-        if let Some(owed) = self.keys.lock().get_mut(&key.digest()) {
-            owed.base.get_or_insert(base);
+        if let Some(pending) = self.keys.lock().get_mut(&key.digest()) {
+            pending.base.get_or_insert(base);
         }
     }
 
     /// Records the version that the tier has for `key` at the time of the pending write.
-    pub(crate) fn note_stamp(&self, key: &EncodedKey, stamp: EntryVersion) {
-        if let Some(owed) = self.keys.lock().get_mut(&key.digest()) {
-            owed.stamp = Some(stamp);
+    pub(crate) fn note_version(&self, key: &EncodedKey, version: EntryVersion) {
+        if let Some(pending) = self.keys.lock().get_mut(&key.digest()) {
+            pending.version = VersionThen::Known(version);
         }
     }
 
     /// Quarantines `key`: the tier may hold an outdated entry, from this partition epoch
     /// on.
-    pub(crate) fn add(&self, key: &EncodedKey, era: u64) {
+    pub(crate) fn add(&self, key: &EncodedKey, epoch: PartitionEpoch) {
         let mut keys = self.keys.lock();
         if keys.is_empty() {
             self.set_dirty_flag(true);
@@ -121,18 +143,18 @@ impl Quarantine {
             self.given_up.fetch_add(1, Ordering::Relaxed);
             return;
         }
-        let owed = || PendingWrites {
+        let pending = || PendingWrites {
             key: key.clone(),
             since: Instant::now(),
             base: None,
-            stamp: None,
-            era,
+            version: VersionThen::Unknown,
+            epoch,
             outdated: true,
         };
-        keys.entry(key.digest()).or_insert_with(owed).outdated = true;
+        keys.entry(key.digest()).or_insert_with(pending).outdated = true;
         if keys.len() > DISTRUSTED_MAX {
             let before = keys.len();
-            keys.retain(|_, owed| owed.outdated);
+            keys.retain(|_, pending| pending.outdated);
             self.given_up.fetch_add(before - keys.len(), Ordering::Relaxed);
         }
         if keys.len() > DISTRUSTED_MAX {
@@ -146,7 +168,7 @@ impl Quarantine {
 
     /// Records a pending write of `key`. The entry in the tier, if any, is not outdated,
     /// and has this version. Returns whether there was room to record it.
-    pub(crate) fn owe(&self, key: &EncodedKey, stamp: EntryVersion, era: u64) -> bool {
+    pub(crate) fn add_pending(&self, key: &EncodedKey, version: VersionThen, epoch: PartitionEpoch) -> bool {
         let mut keys = self.keys.lock();
         if self.is_whole() || keys.len() >= DISTRUSTED_MAX && !keys.contains_key(&key.digest()) {
             return false;
@@ -154,11 +176,11 @@ impl Quarantine {
         if keys.is_empty() {
             self.set_dirty_flag(true);
         }
-        let outdated = keys.get(&key.digest()).is_some_and(|owed| owed.outdated);
-        let (since, stamp) = (Instant::now(), Some(stamp));
+        let outdated = keys.get(&key.digest()).is_some_and(|pending| pending.outdated);
+        let since = Instant::now();
         keys.insert(
             key.digest(),
-            PendingWrites { key: key.clone(), since, base: None, stamp, era, outdated },
+            PendingWrites { key: key.clone(), since, base: None, version, epoch, outdated },
         );
         self.len.store(keys.len(), Ordering::Release);
         true
@@ -217,17 +239,21 @@ mod tests {
     /// cleared when there are too many such writes to remember.
     #[test]
     fn refused_writes_are_dropped_before_failed_removals() {
-        let (quarantine, stamp) = (Quarantine::new(TierKind::Redis, None), EntryVersion::new(7).unwrap());
-        assert!((0..DISTRUSTED_MAX).all(|number| quarantine.owe(&key(number), stamp, 1)));
-        assert!(!quarantine.owe(&key(DISTRUSTED_MAX), stamp, 1), "no more");
-        assert!(quarantine.owe(&key(5), EntryVersion::NONE, 2), "the latest of one key");
-        assert_eq!(quarantine.owed(&key(5)).unwrap().stamp, Some(EntryVersion::NONE));
+        let (quarantine, epoch) = (Quarantine::new(TierKind::Redis, None), PartitionEpoch(1));
+        let version = VersionThen::Known(EntryVersion::new(7).unwrap());
+        assert!((0..DISTRUSTED_MAX).all(|number| quarantine.add_pending(&key(number), version, epoch)));
+        assert!(!quarantine.add_pending(&key(DISTRUSTED_MAX), version, epoch), "no more");
+        assert!(
+            quarantine.add_pending(&key(5), VersionThen::Overtaken, PartitionEpoch(2)),
+            "the latest of one key"
+        );
+        assert_eq!(quarantine.pending(&key(5)).unwrap().version, VersionThen::Overtaken);
         assert!(quarantine.covers(&key(7)) && !quarantine.is_whole());
-        quarantine.add(&key(DISTRUSTED_MAX + 1), 1);
+        quarantine.add(&key(DISTRUSTED_MAX + 1), epoch);
         assert!(!quarantine.is_whole() && !quarantine.covers(&key(7)));
         assert_eq!(quarantine.some(usize::MAX).len(), 1);
         assert_eq!(quarantine.give_up(), DISTRUSTED_MAX as u64 + 1);
-        (0..=DISTRUSTED_MAX).for_each(|number| quarantine.add(&key(number), 1));
-        assert!(quarantine.is_whole() && !quarantine.owe(&key(1), stamp, 1));
+        (0..=DISTRUSTED_MAX).for_each(|number| quarantine.add(&key(number), epoch));
+        assert!(quarantine.is_whole() && !quarantine.add_pending(&key(1), version, epoch));
     }
 }

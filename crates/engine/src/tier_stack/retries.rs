@@ -54,8 +54,8 @@ impl Engine {
         if handle.quarantine().is_whole() {
             return block_on(self.settle(handle, usize::MAX).instrument(span));
         }
-        for owed in handle.quarantine().some(usize::MAX) {
-            if is_away(&block_on(self.repair(stack, handle, &owed).instrument(span.clone()))) {
+        for pending in handle.quarantine().some(usize::MAX) {
+            if is_away(&block_on(self.repair(stack, handle, &pending).instrument(span.clone()))) {
                 return;
             }
             between();
@@ -89,10 +89,10 @@ impl Engine {
             }
             return;
         }
-        for owed in handle.quarantine().some(max) {
+        for pending in handle.quarantine().some(max) {
             let settled = match handle.is_among_nodes() {
-                true => self.repair(stack, handle, &owed).await,
-                false => self.retry_key(stack, handle, &owed.key).await,
+                true => self.repair(stack, handle, &pending).await,
+                false => self.retry_key(stack, handle, &pending.key).await,
             };
             if is_away(&settled) {
                 return;

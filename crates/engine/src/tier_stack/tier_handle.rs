@@ -1,5 +1,6 @@
 //! A tier as the engine holds it: behind its layers, with its quarantine.
 
+use std::io::Cursor;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -11,8 +12,8 @@ use larder_core::key::EncodedKey;
 use larder_core::place::TierFacts;
 use larder_core::stats::{TierCounters, TierStats};
 use larder_core::stream::Stored;
-use larder_core::tier::{EntryVersion, REMOVAL_LIFE, Tier, TierKind, Upload, VersionedFrame};
-use larder_core::{Bytes, Error, Result};
+use larder_core::tier::{StreamingTier, Tier, TierKind, Upload, VersionedTier};
+use larder_core::{Bytes, Error, ErrorKind, Result};
 use parking_lot::Mutex;
 
 use crate::coherence::identity;
@@ -128,14 +129,14 @@ impl TierHandle {
     }
 
     /// Notes a failed write to a tier that other nodes read: the frame may be stored.
-    fn note_unanswered(&self, key: &EncodedKey, frame: &Frame) {
+    pub(crate) fn note_unanswered(&self, key: &EncodedKey, frame: &Frame) {
         if self.is_among_nodes() {
             self.own_writes.note(key, identity(frame.head()));
         }
     }
 
     /// Notes an answered write of a frame.
-    fn stored(&self, key: &EncodedKey, frame: &[u8]) {
+    pub(crate) fn stored(&self, key: &EncodedKey, frame: &[u8]) {
         self.quarantine.forget(key);
         if self.is_among_nodes() {
             self.own_writes.note_answered(key, identity(frame));
@@ -150,7 +151,37 @@ impl TierHandle {
 
     pub(crate) fn facts(&self) -> TierFacts {
         let healthy = !self.quarantine.is_whole() && self.tier.healthy();
-        TierFacts { kind: self.kind, capability: self.tier.capability(), healthy }
+        let coherent = !self.is_shared() || self.is_among_nodes() || self.tier.versioned().is_some();
+        TierFacts { kind: self.kind, capability: self.tier.capability(), coherent, healthy }
+    }
+
+    /// Returns the tier as one that takes frames in parts.
+    ///
+    /// # Errors
+    /// `ErrorKind::Unsupported` if it takes none.
+    pub(crate) fn streaming(&self) -> Result<&dyn StreamingTier> {
+        self.tier.streaming().ok_or_else(|| self.lacks_ability("takes no frames in parts"))
+    }
+
+    /// Whether the tier takes frames in parts.
+    pub(crate) fn streams(&self) -> bool {
+        self.tier.streaming().is_some()
+    }
+
+    /// Returns the tier as one whose entries have versions that cost no I/O.
+    pub(crate) fn versioned(&self) -> Option<&dyn VersionedTier> {
+        self.tier.versioned()
+    }
+
+    /// Whether a write to the tier can have a precondition: other processes or nodes change it too,
+    /// and their changes have versions.
+    pub(crate) fn takes_preconditions(&self) -> bool {
+        self.is_among_nodes() || self.tier.versioned().is_some()
+    }
+
+    /// Returns the error of a call that the tier does not have.
+    pub(crate) fn lacks_ability(&self, what: &str) -> Error {
+        Error::new(ErrorKind::Unsupported, format!("the tier {what}")).in_tier(self.kind)
     }
 
     /// Whether other processes write to the tier.
@@ -189,8 +220,8 @@ impl TierHandle {
     /// years. So a timestamp goes to other processes only together with this offset.
     pub(crate) fn offset(&self, key: &EncodedKey) -> Option<Offset> {
         let timeline = self.timeline.get()?;
-        let of_machine = || self.tier.capability().stamps.then(|| self.clock.now());
-        let shared = self.tier.shared_time(key).or_else(of_machine)?;
+        let of_machine = || self.tier.versioned().map(|_| self.clock.now());
+        let shared = self.server_time(key).or_else(of_machine)?;
         Some(Offset::between(timeline.now(), shared))
     }
 
@@ -214,7 +245,7 @@ impl TierHandle {
         let written = written.unwrap_or_default();
         let shift = |time| own.backward(written.forward(time));
         let mut terms = terms.by_clock(now, shift);
-        if self.tier.shared_time(key).is_none() && terms.is_of_the_future(shift(header.created), now) {
+        if self.server_time(key).is_none() && terms.is_of_the_future(shift(header.created), now) {
             terms.deadline = Time::from_millis(0);
         }
         let created = shift(header.created).min(now);
@@ -229,7 +260,7 @@ impl TierHandle {
 
     /// Makes the replica of invalidations current, if something was `found` to judge by
     /// it.
-    async fn ensure_current(&self, found: bool) -> Result<()> {
+    pub(crate) async fn ensure_current(&self, found: bool) -> Result<()> {
         match self.replica.get().filter(|_| found) {
             Some(replica) => replica.ensure_current().await,
             None => Ok(()),
@@ -244,11 +275,15 @@ impl TierHandle {
 
     /// Does the same as [`ensure_current`](Self::ensure_current) for a batch: if it
     /// fails, each result becomes that failure.
-    async fn ensure_all_current<T>(&self, any: bool, found: &mut [Result<T>]) {
+    pub(crate) async fn ensure_all_current<T>(&self, any: bool, found: &mut [Result<T>]) {
         if let Err(error) = self.ensure_current(any).await {
-            let again = || Error::new(error.kind(), error.to_string()).in_tier(self.kind);
-            found.iter_mut().for_each(|found| *found = Err(again()));
+            found.iter_mut().for_each(|found| *found = Err(self.again(&error)));
         }
+    }
+
+    /// Returns a failure once more, for another key of the batch.
+    pub(crate) fn again(&self, error: &Error) -> Error {
+        Error::new(error.kind(), error.to_string()).in_tier(self.kind)
     }
 
     pub(crate) fn stats(&self) -> TierStats {
@@ -282,33 +317,6 @@ impl TierHandle {
         self.heeded(self.tier.get(key).await?).await
     }
 
-    /// Reads the frame of `key` with its version; no frame while the key is quarantined.
-    pub(crate) async fn get_versioned(&self, key: &EncodedKey) -> Result<VersionedFrame> {
-        let (found, stamp) = self.tier.get_versioned(key).await?;
-        // Also if there is no entry: the next write takes its sequence number from the
-        // invalidations.
-        self.ensure_current(true).await?;
-        Ok((found.filter(|_| !self.quarantine.covers(key)), stamp))
-    }
-
-    /// Whether the version of an absent entry says that the tier remembers no removal of
-    /// it: such a version consists of the partition epoch alone.
-    pub(crate) fn remembers_nothing(&self, key: &EncodedKey, stamp: EntryVersion) -> bool {
-        stamp.get() == self.tier.era(key)
-    }
-
-    /// Whether no other node can have changed an absent entry during a load that could
-    /// not read its version first. The load took `load_cost`; a removal since then would
-    /// still be remembered.
-    pub(crate) fn is_untouched(
-        &self,
-        key: &EncodedKey,
-        stamp: EntryVersion,
-        load_cost: Option<Duration>,
-    ) -> bool {
-        self.remembers_nothing(key, stamp) && load_cost.is_some_and(|cost| cost <= REMOVAL_LIFE / 3)
-    }
-
     /// Reads the frames of `keys`, in order, with as few round trips as the tier needs.
     pub(crate) async fn get_many(&self, keys: &[EncodedKey]) -> Vec<Result<Option<Bytes>>> {
         if keys.is_empty() {
@@ -319,25 +327,6 @@ impl TierHandle {
         self.ensure_all_current(any, &mut frames).await;
         let frames = frames.into_iter().zip(keys);
         frames.map(|(frame, key)| if self.quarantine.covers(key) { Ok(None) } else { frame }).collect()
-    }
-
-    /// Reads the frames of `keys` with their versions, as
-    /// [`get_versioned`](Self::get_versioned) does, with as few round trips as the tier
-    /// needs.
-    pub(crate) async fn get_many_versioned(&self, keys: &[EncodedKey]) -> Vec<Result<VersionedFrame>> {
-        if keys.is_empty() {
-            return Vec::new();
-        }
-        let mut found = self.tier.get_many_versioned(keys).await;
-        self.ensure_all_current(true, &mut found).await;
-        for (found, key) in found.iter_mut().zip(keys) {
-            if let Ok((frame, _)) = found
-                && self.quarantine.covers(key)
-            {
-                *frame = None;
-            }
-        }
-        found
     }
 
     /// Reads at least the head of the frame of `key`; `None` while the key is
@@ -365,7 +354,15 @@ impl TierHandle {
         if self.quarantine.covers(key) {
             return Ok(None);
         }
-        self.heeded(self.tier.open(key).await?).await
+        let opened = match self.tier.streaming() {
+            Some(streaming) => streaming.open(key).await?,
+            None => self
+                .tier
+                .get(key)
+                .await?
+                .map(|whole| Stored { len: whole.len() as u64, medium: Box::new(Cursor::new(whole)) }),
+        };
+        self.heeded(opened).await
     }
 
     pub(crate) async fn put(&self, key: &EncodedKey, frame: &Frame) -> Result<()> {
@@ -390,34 +387,9 @@ impl TierHandle {
         keys.iter().zip(removed).map(|(key, removed)| self.removed(key, removed)).collect()
     }
 
-    /// Writes a frame unless another process changed the entry since the base version of
-    /// `key`. Returns whether it was written. On failure the entry is not removed,
-    /// because it may be another node's by now.
-    pub(crate) async fn put_if_unchanged(&self, key: &EncodedKey, frame: &Frame) -> Result<bool> {
-        let put = self.tier.put_if_unchanged(key, frame).await;
-        self.retry_put(key, frame, put)
-    }
-
-    /// Takes the result of a conditional write. A pending write stays pending unless the
-    /// frame was stored.
-    fn retry_put(&self, key: &EncodedKey, frame: &Frame, put: Result<bool>) -> Result<bool> {
-        let stored = put.inspect_err(|_| self.note_unanswered(key, frame))?;
-        if stored {
-            self.stored(key, frame.head());
-        }
-        Ok(stored)
-    }
-
-    /// Writes frames as [`put_if_unchanged`](Self::put_if_unchanged) does, with as few
-    /// round trips as the tier needs.
-    pub(crate) async fn put_many_if_unchanged(&self, entries: &[(EncodedKey, Frame)]) -> Vec<Result<bool>> {
-        let put = self.tier.put_many_if_unchanged(entries).await;
-        entries.iter().zip(put).map(|((key, frame), put)| self.retry_put(key, frame, put)).collect()
-    }
-
     /// Publishes an upload as the entry of `key`.
-    pub(crate) async fn publish(&self, key: &EncodedKey, draft: Upload, head: &[u8]) -> Result<()> {
-        let published = self.tier.publish(key, draft, head).await;
+    pub(crate) async fn publish(&self, key: &EncodedKey, upload: Upload, head: &[u8]) -> Result<()> {
+        let published = self.streaming()?.publish(key, upload, head).await;
         self.settle(key, head, published).await
     }
 
@@ -448,7 +420,7 @@ impl TierHandle {
                 Ok(removed)
             }
             Err(error) => {
-                self.quarantine.add(key, self.tier.era(key));
+                self.quarantine.add(key, self.epoch(key));
                 Err(error)
             }
         }
@@ -469,7 +441,7 @@ impl TierHandle {
     /// Whether failed removals are to be retried now. Returns true to one caller per
     /// pause.
     pub(crate) fn is_retry_due(&self) -> bool {
-        if !self.quarantine.is_any() || !self.tier.inner().takes_removals() {
+        if !self.quarantine.is_any() || !self.tier.guarded().takes_removals() {
             return false;
         }
         let now = millis(self.clock.elapsed());

@@ -8,6 +8,7 @@
 //! to data that it still buffers when the process is killed.
 
 pub(crate) mod atomic;
+pub(crate) mod precondition;
 pub(crate) mod prepared_entry;
 pub(crate) mod remove;
 pub(crate) mod stream;
@@ -19,11 +20,11 @@ use larder_core::clock::Time;
 use larder_core::entry_meta::{EntryMeta, EntryOptions, Freshness};
 use larder_core::erased::{Key, Value};
 use larder_core::events::{Event, Writer};
-use larder_core::frame::{Frame, Head};
+use larder_core::frame::Frame;
 use larder_core::key::EncodedKey;
 use larder_core::memory::Record;
 use larder_core::place::{Facts, Placement, TierList};
-use larder_core::tier::{EntryVersion, TierKind};
+use larder_core::tier::TierKind;
 use larder_core::{Error, ErrorKind, Result};
 
 use crate::coherence::local_fallback::Stay;
@@ -34,14 +35,16 @@ use crate::key_lock::WriteTurn;
 use crate::key_lock::reentrancy;
 use crate::tier_stack::tier_handle::TierHandle;
 use crate::tier_stack::{EncodedPayload, FrameLabel, TierStack};
+use crate::write::precondition::Precondition;
 use crate::write::prepared_entry::{EarlyWrite, NewValue, Plan, PreparedEntry, reload_cost};
 use larder_exec::runtime::Runtime;
 
 /// Maximum attempts at storing an entry that other nodes keep invalidating.
 const RESTAMPS_MAX: u32 = 100;
 
-/// The metadata and sequence number that an entry is stored with.
+/// The metadata and sequence number that an entry is stored with, and what storing it requires.
 struct WriteStamp<'a> {
+    precondition: Precondition,
     terms: &'a EntryMeta,
     stamp: u64,
     is_written: bool,
@@ -130,7 +133,7 @@ impl Engine {
         self.note_dropped(key, &error);
         self.discard(key);
         if let (Some(stack), Some(encoded)) = (&self.stack, &prepared.encoded) {
-            forget(stack, encoded).await;
+            forget(stack, encoded, prepared.precondition).await;
         }
         reentrancy::within(|| drop(prepared));
         error
@@ -176,6 +179,7 @@ impl Engine {
         self.release_former_if_expired(&key);
         let PreparedEntry {
             encoded,
+            precondition,
             value,
             terms,
             stamp,
@@ -187,12 +191,10 @@ impl Engine {
             load_cost,
         } = prepared;
         // Take the tag before the write: a notice that arrives from here on applies to the copy.
-        let copy_tag = early
-            .as_ref()
-            .map_or_else(|| self.nodes.as_ref().map(|nodes| nodes.copy_tag()), |early| early.copy_tag);
+        let copy_tag = early.as_ref().map_or_else(|| self.coherence.copy_tag(), |early| early.copy_tag);
         let stored = match (&self.stack, encoded) {
             (Some(stack), Some(encoded)) => {
-                self.note_copy(&encoded);
+                self.coherence.note_copy(&encoded);
                 self.drop_conflicts(&encoded).await;
                 // Remove the old copy first. A reader that finds the new value in a tier must not
                 // find the old one in memory next.
@@ -201,7 +203,7 @@ impl Engine {
                     Some(early) => early.base,
                     None => self.base_of(stack, &encoded, former),
                 };
-                let stamping = WriteStamp { terms: &terms, stamp, is_written, created, early };
+                let stamping = WriteStamp { precondition, terms: &terms, stamp, is_written, created, early };
                 // On the heap: this future is part of a load's future, which a recursive function
                 // that caches its results has on the stack at every level.
                 let stored = Box::pin(self.store_beyond(stack, &encoded, plan, stamping)).await;
@@ -273,10 +275,11 @@ impl Engine {
         plan: Result<Option<Plan>>,
         stamping: WriteStamp<'_>,
     ) -> Result<Stored> {
+        let precondition = stamping.precondition;
         let settled = match plan {
             Ok(Some(Plan { facts, placement, payload })) => {
                 if stamping.early.is_none() {
-                    self.clear_homes(stack, key, placement.home).await;
+                    self.clear_homes((stack, key), precondition, placement.home).await;
                 }
                 self.store_current((stack, key), (&facts, placement), payload, stamping).await
             }
@@ -284,7 +287,7 @@ impl Engine {
             Err(error) => Err(error),
         };
         if settled.is_err() {
-            Box::pin(forget(stack, key)).await;
+            Box::pin(forget(stack, key, precondition)).await;
         }
         settled
     }
@@ -298,7 +301,7 @@ impl Engine {
         payload: Option<EncodedPayload>,
         stamping: WriteStamp<'_>,
     ) -> Result<Stored> {
-        let WriteStamp { terms, mut stamp, is_written, created, early } = stamping;
+        let WriteStamp { precondition, terms, mut stamp, is_written, created, early } = stamping;
         let mut early = early.filter(|early| early.has_arrived);
         for _ in 0..RESTAMPS_MAX {
             let stored = match early.take() {
@@ -306,7 +309,8 @@ impl Engine {
                 None => {
                     let label = FrameLabel { facts, terms, stamp, created };
                     let frame = payload.clone().map(|payload| stack.frame(key, payload, &label));
-                    self.store_at_home((stack, key), frame.as_ref(), (placement, stamp), facts).await?
+                    let write = (precondition, facts);
+                    self.store_at_home((stack, key), frame.as_ref(), (placement, stamp), write).await?
                 }
             };
             let home = stored.placement.map(|placement| placement.home);
@@ -320,18 +324,22 @@ impl Engine {
 
     /// Returns whether an invalidation by another node already applies to the stored entry.
     async fn is_passed(&self, stack: &TierStack, home: Option<TierKind>, entry: EntryAge<'_>) -> bool {
-        let Some(nodes) = &self.nodes else { return false };
-        let shared = stack.among_nodes().is_some_and(|handle| home == Some(handle.kind()));
+        let shared = stack.among_nodes().filter(|handle| home == Some(handle.kind()));
+        let Some(shared) = shared else { return false };
         // The tier announced earlier invalidations before it confirmed the write.
-        shared
-            && nodes.replica.ensure_current().await.is_ok()
+        shared.ensure_current(true).await.is_ok()
             && self.invalidations.freshness(entry, self.timeline.now()) != Freshness::Fresh
     }
 
     /// Removes the entry from every tier except `home`. A removal that fails is counted, and that
     /// tier's entry is no longer trusted.
-    pub(crate) async fn clear_homes(&self, stack: &TierStack, key: &EncodedKey, home: TierKind) {
-        for handle in cleared_by(stack, key).filter(|handle| handle.kind() != home) {
+    pub(crate) async fn clear_homes(
+        &self,
+        (stack, key): (&TierStack, &EncodedKey),
+        precondition: Precondition,
+        home: TierKind,
+    ) {
+        for handle in cleared_by(stack, precondition).filter(|handle| handle.kind() != home) {
             if let Ok(true) = handle.remove(key).await {
                 self.counters.moves.increment();
                 self.emit_of(key, |key| Event::Moved { key, from: handle.kind(), to: home });
@@ -345,19 +353,19 @@ impl Engine {
         (stack, key): (&TierStack, &EncodedKey),
         frame: Option<&Frame>,
         (placement, stamp): (Placement, u64),
-        facts: &Facts,
+        (precondition, facts): (Precondition, &Facts),
     ) -> Result<Stored> {
         let identity = frame.map_or(0, |frame| identity(frame.head()));
         let (mut failure, mut stay) = (None, None);
         let stored = |placement, stay| {
-            let is_told = stay != Some(Stay::Untold);
+            let is_told = stay != Some(Stay::Pending);
             Ok(Stored { placement, identity, stamp, is_told })
         };
-        let shared = stack.among_nodes().map(TierHandle::kind);
         let homes: TierList = std::iter::once(placement.home).chain(placement.alternatives.iter()).collect();
         for home in homes.iter() {
-            if shared.is_some_and(|shared| shared != home) && stay.is_none() {
-                stay = Some(self.stay((stack, key), facts, home).await);
+            if stay.is_none() && !stack.is_shared_home(home) {
+                let may_stay = self.coherence.stay(self, (stack, key), precondition, (facts, home));
+                stay = Some(may_stay.get().await);
             }
             if stay == Some(Stay::Superseded) {
                 return stored(None, stay);
@@ -370,10 +378,10 @@ impl Engine {
             }
             let handle = stack.tiers.iter().find(|handle| handle.kind() == home);
             let (Some(handle), Some(frame)) = (handle, frame) else { continue };
-            if is_conditional(handle, key) {
-                self.expect_echo(key, identity);
+            if precondition.applies_to(handle) {
+                self.coherence.expect_own_write(key, identity);
             }
-            match put(handle, key, frame).await {
+            match precondition.put(handle, key, frame).await {
                 Ok(true) => {
                     if home != placement.home {
                         handle.counters().fallbacks.increment();
@@ -406,53 +414,18 @@ impl Stored {
     }
 }
 
-/// Returns whether a write has a precondition on the changes of other nodes.
-fn is_conditional(handle: &TierHandle, key: &EncodedKey) -> bool {
-    handle.inner().capability().tells && key.base().is_some()
-}
-
-/// Writes a frame. Returns `false` if a later change by another node won.
-async fn put(handle: &TierHandle, key: &EncodedKey, frame: &Frame) -> Result<bool> {
-    let max = handle.inner().capability().frame_bytes_max;
-    if frame.len() as u64 > max {
-        handle.remove(key).await?;
-        let message = format!("the entry has {} bytes; the tier allows {max}", frame.len());
-        return Err(Error::new(ErrorKind::TooLarge, message).in_tier(handle.kind()).during("put"));
-    }
-    if !is_conditional(handle, key) {
-        return handle.put(key, frame).await.map(|()| true);
-    }
-    if handle.put_if_unchanged(key, frame).await? {
-        return Ok(true);
-    }
-    match untouched(handle, key, frame).await {
-        Some(based) => handle.put_if_unchanged(&based, frame).await,
-        None => Ok(false),
-    }
-}
-
-/// For a load that began while the tier could not be read: returns the key with the current version
-/// as precondition, if no other node can have changed the entry since.
-async fn untouched(handle: &TierHandle, key: &EncodedKey, frame: &Frame) -> Option<EncodedKey> {
-    key.base().filter(|base| *base == EntryVersion::NONE)?;
-    let load_cost = Head::parse(frame.head()).ok()?.header.load_cost;
-    let (found, stamp) = handle.get_versioned(key).await.ok()?;
-    let stamp = stamp.filter(|stamp| found.is_none() && handle.is_untouched(key, *stamp, load_cost))?;
-    Some(key.clone().based_on(stamp))
-}
-
 /// Removes the former entry from every tier, because no tier accepted the new one. A removal that
 /// fails is counted, and that tier's entry is no longer trusted.
-pub(crate) async fn forget(stack: &TierStack, key: &EncodedKey) {
-    for handle in cleared_by(stack, key) {
+pub(crate) async fn forget(stack: &TierStack, key: &EncodedKey, precondition: Precondition) {
+    for handle in cleared_by(stack, precondition) {
         let _counted = handle.remove(key).await;
     }
 }
 
-/// Returns the tiers from which a change of `key` may remove the entry. A change with a
+/// Returns the tiers from which a change may remove the entry. A change with a
 /// precondition leaves the shared tier alone, because the entry there may be another node's.
-fn cleared_by<'a>(stack: &'a TierStack, key: &EncodedKey) -> impl Iterator<Item = &'a TierHandle> {
-    let depends = key.base().is_some();
+fn cleared_by(stack: &TierStack, precondition: Precondition) -> impl Iterator<Item = &TierHandle> {
+    let depends = precondition.is_some();
     stack.tiers.iter().filter(move |handle| !(depends && handle.is_among_nodes()))
 }
 

@@ -16,11 +16,14 @@ use larder_core::{ErrorKind, Result};
 use crate::coherence::{CopyTag, identity};
 use crate::engine::Engine;
 use crate::tier_stack::{EncodedPayload, FrameLabel, TierStack};
+use crate::write::precondition::Precondition;
 use larder_exec::uncancellable;
 
 /// An entry that is ready to be stored under its key.
 pub(crate) struct PreparedEntry {
     pub(crate) encoded: Option<EncodedKey>,
+    /// What storing the entry requires.
+    pub(crate) precondition: Precondition,
     /// `None` for the knowledge that there is no value.
     pub(crate) value: Option<Value>,
     pub(crate) terms: EntryMeta,
@@ -63,6 +66,11 @@ impl PreparedEntry {
             }
         }
         Some(self)
+    }
+
+    /// Sets what storing the entry requires.
+    pub(crate) fn requiring(self, precondition: Precondition) -> Self {
+        Self { precondition, ..self }
     }
 
     /// Sets the sequence number of the latest invalidation that the entry takes into account.
@@ -178,17 +186,19 @@ impl Engine {
         if !terms.is_plain() && !self.expires.load(Ordering::Relaxed) {
             self.expires.store(true, Ordering::Relaxed);
         }
+        let (precondition, is_written, early) = (Precondition::None, false, None);
         PreparedEntry {
             encoded,
+            precondition,
             value,
             terms,
             stamp,
-            is_written: false,
+            is_written,
             created,
             weight,
             load_cost,
             plan,
-            early: None,
+            early,
         }
     }
 

@@ -26,6 +26,7 @@ use crate::read::note_refusal;
 use crate::read::walk::{Question, Walk};
 use crate::tier_stack::TierStack;
 use crate::tier_stack::tier_handle::TierHandle;
+use crate::write::precondition::Precondition;
 use larder_exec::runtime::{Blocking, Runtime, block_on};
 
 /// Smaller values are held whole, and written and read like any other.
@@ -117,17 +118,17 @@ impl Engine {
             Ok(stream) => stream.pour(front, &mut source).await,
             Err(error) => Err(error),
         };
-        let (draft, payload) = poured.inspect_err(|error| self.count_refused(&key, error))?;
+        let (upload, payload) = poured.inspect_err(|error| self.count_refused(&key, error))?;
         let _guard = self.lock_for_write(&turn).await?;
         if !self.lifecycle.is_on() {
             let error = Error::new(ErrorKind::Unavailable, "the cache is switched off");
             self.note_dropped(&key, &error);
             self.discard(&key);
-            crate::write::forget(stack, &encoded).await;
+            crate::write::forget(stack, &encoded, Precondition::None).await;
             return Err(error);
         }
         self.discard(&key);
-        let stored = self.publish_stream((stack, handle), &encoded, (draft, payload), terms).await;
+        let stored = self.publish_stream((stack, handle), &encoded, (upload, payload), terms).await;
         self.discard(&key);
         self.emit_stored(
             self.events.name(&key),
@@ -150,7 +151,7 @@ impl Engine {
     /// Returns the nearest tier that takes streams.
     fn streaming(&self) -> Option<(&TierStack, &TierHandle)> {
         let stack = self.stack.as_ref()?;
-        let takes = |handle: &&TierHandle| handle.facts().healthy && handle.facts().capability.streams;
+        let takes = |handle: &&TierHandle| handle.streams() && handle.facts().healthy;
         stack.tiers.iter().find(takes).map(|handle| (stack, handle))
     }
 
@@ -160,7 +161,7 @@ impl Engine {
         &self,
         (stack, handle): (&TierStack, &TierHandle),
         key: &EncodedKey,
-        (draft, payload): (Upload, Payload),
+        (upload, payload): (Upload, Payload),
         terms: EntryMeta,
     ) -> Result<Placement> {
         let now = self.timeline.now();
@@ -182,11 +183,12 @@ impl Engine {
             load_cost: None,
         };
         self.drop_conflicts(key).await;
-        self.clear_homes(stack, key, handle.kind()).await;
-        self.note_copy(key);
-        let _noted = self.stay((stack, key), &facts, handle.kind()).await;
+        self.clear_homes((stack, key), Precondition::None, handle.kind()).await;
+        self.coherence.note_copy(key);
+        let home = (&facts, handle.kind());
+        let _noted = self.coherence.stay(self, (stack, key), Precondition::None, home).get().await;
         let head = frame::head(&header, key, &handle.attributes(key, &terms), payload);
-        handle.publish(key, draft, &head).await?;
+        handle.publish(key, upload, &head).await?;
         Ok(streamed(handle.kind(), self.place(stack, &facts)))
     }
 
@@ -291,15 +293,15 @@ impl Question for OpenReader {
 
     fn begin(&mut self, walk: &Walk<'_>) -> Option<EntryReader> {
         let Walk { engine, stack, key, .. } = *walk;
-        let copy = engine.stamps.then(|| engine.checked_copy(stack, key, engine.stamp(key)))??;
+        let version = engine.coherence.begin_copy(engine, key);
+        let copy = engine.coherence.validated_copy(engine, (stack, key), version)?;
         copy.into_fresh().map(|value| EntryReader::of((self.0)(value)))
     }
 
     async fn ask(&mut self, walk: &mut Walk<'_>, handle: &TierHandle) -> Result<Option<EntryReader>> {
         let Walk { engine, stack, key, hash, .. } = *walk;
         // Check the head first: other nodes may have changed the entry without this node knowing.
-        if engine.nodes.is_some()
-            && !handle.is_among_nodes()
+        if engine.coherence.confirms_heads(handle)
             && let Some(head) = handle.head(key).await?
         {
             let Some(unconfirmed_copy) = walk.is_unconfirmed(handle, &head).await else { return Ok(None) };
@@ -324,14 +326,15 @@ impl Question for OpenReader {
 /// A stream that is being written to an upload.
 struct Stream<'a> {
     handle: &'a TierHandle,
-    draft: Upload,
+    upload: Upload,
     summing: Summing,
 }
 
 impl<'a> Stream<'a> {
     async fn begin(handle: &'a TierHandle, key: &EncodedKey, terms: &EntryMeta) -> Result<Self> {
-        let draft = handle.inner().draft(key, frame::head_len(key, &handle.attributes(key, terms))).await?;
-        Ok(Self { handle, draft, summing: Summing::default() })
+        let head_len = frame::head_len(key, &handle.attributes(key, terms));
+        let upload = handle.streaming()?.begin_upload(key, head_len).await?;
+        Ok(Self { handle, upload, summing: Summing::default() })
     }
 
     /// Writes `front`, then the rest of `source`, then the checksums.
@@ -339,12 +342,12 @@ impl<'a> Stream<'a> {
         let mut len = front.len();
         while len > 0 {
             self.summing.update(&front[..len]);
-            self.handle.inner().append(&mut self.draft, &front[..len]).await?;
+            self.handle.streaming()?.append(&mut self.upload, &front[..len]).await?;
             len = fill(source, &mut front[..PART_LEN]).map_err(unreadable)?;
         }
         let (payload, sums) = self.summing.finish();
-        self.handle.inner().append(&mut self.draft, &sums.to_bytes()).await?;
-        Ok((self.draft, payload))
+        self.handle.streaming()?.append(&mut self.upload, &sums.to_bytes()).await?;
+        Ok((self.upload, payload))
     }
 }
 

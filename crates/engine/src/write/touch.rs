@@ -9,7 +9,6 @@ use larder_core::entry_meta::{EntryMeta, Freshness, read_offset};
 use larder_core::erased::Key;
 use larder_core::frame::{self, Frame, Header};
 use larder_core::key::EncodedKey;
-use larder_core::tier::TierKind;
 use larder_core::{Bytes, Result};
 
 use crate::engine::Engine;
@@ -96,10 +95,7 @@ impl Engine {
         let mut terms = record.terms.as_ref().map_or(EntryMeta::PLAIN, |terms| terms.current());
         change(&mut terms, self.timeline.now());
         record.terms = self.expiry.live(&terms);
-        if self.nodes.is_some() && record.home != TierKind::Memory {
-            // The entry in its tier was replaced, so this copy cannot be confirmed any more.
-            record.checked = None;
-        }
+        record.checked = self.coherence.touched_copy(record.checked, record.home);
         self.keep(key, record);
         true
     }

@@ -11,7 +11,7 @@ use larder_engine::Hints;
 
 #[cfg(feature = "redis")]
 use super::LEASE;
-use super::{DISK_BYTES, within, WARM_MAX};
+use super::{DISK_BYTES, WARM_MAX, within};
 #[cfg(feature = "redis")]
 use crate::assemble::SharedPlan;
 use crate::config::url::UrlConfig;

@@ -362,9 +362,6 @@ impl Tier for DiskTier {
             persistent: true,
             shared: false,
             blocking: true,
-            streams: false,
-            stamps: false,
-            tells: false,
             frame_bytes_max: self.frame_bytes_max(),
         }
     }

@@ -21,7 +21,10 @@ use std::sync::atomic::AtomicU64;
 use larder_core::frame::Frame;
 use larder_core::key::EncodedKey;
 use larder_core::stream::Stored;
-use larder_core::tier::{BoxFuture, Capability, EntryVersion, Tier, TierKind, Upload, Usage};
+use larder_core::tier::{
+    BoxFuture, Capability, EntryVersion, PutOptions, StreamingTier, Tier, TierKind, Upload, Usage,
+    VersionedTier,
+};
 use larder_core::{Bytes, Durability, Error, ErrorKind, Result};
 use parking_lot::{MappedMutexGuard, Mutex, MutexGuard, RwLock, RwLockReadGuard};
 
@@ -123,11 +126,9 @@ struct StripeGuard<'a> {
 }
 
 impl StripeGuard<'_> {
-    /// Returns whether another process changed the entry since the version that a write of `key`
-    /// requires.
-    fn supersedes(&self, key: &EncodedKey) -> bool {
-        let before = self.change.as_ref().map(Change::before);
-        before.is_some_and(|before| key.base().is_some_and(|base| Some(base) != before))
+    /// Returns whether another process changed the entry since it had this version.
+    fn supersedes(&self, version: EntryVersion) -> bool {
+        self.change.as_ref().is_some_and(|change| change.before() != Some(version))
     }
 }
 
@@ -186,17 +187,18 @@ impl FileTier {
         }
     }
 
-    fn put_now(&self, key: &EncodedKey, frame: &Frame) -> Result<()> {
+    /// Stores a frame; returns false if the entry does not have the required version.
+    fn put_now(&self, key: &EncodedKey, frame: &Frame, if_version: Option<EntryVersion>) -> Result<bool> {
         self.check_len(frame.len() as u64)?;
-        self.with_dir(|| self.retry_when_full(|| self.put_once(key, frame)))
+        self.with_dir(|| self.retry_when_full(|| self.put_once(key, frame, if_version)))
     }
 
-    fn put_once(&self, key: &EncodedKey, frame: &Frame) -> Result<()> {
+    fn put_once(&self, key: &EncodedKey, frame: &Frame, if_version: Option<EntryVersion>) -> Result<bool> {
         let digest = key.digest();
         let mut reservation = self.make_room(rounded(frame.len() as u64).saturating_add(ABOVE), digest)?;
         let failed = |error| error_at(&self.layout.path(digest), error);
         let mut upload = self.layout.write_upload(frame).map_err(failed)?;
-        self.replace(key, (&mut upload, &mut reservation), deadline_of(frame.head()))
+        self.replace((key, if_version), (&mut upload, &mut reservation), deadline_of(frame.head()))
     }
 
     fn check_len(&self, len: u64) -> Result<()> {
@@ -207,26 +209,26 @@ impl FileTier {
         Err(Error::new(ErrorKind::TooLarge, message))
     }
 
-    /// Makes `upload` the file of `key`. Does nothing if another process changed the entry since the
-    /// version that `key` requires.
+    /// Makes the upload `upload`, for which `reservation` is reserved, the file of `key`. Does nothing, and
+    /// returns false, if the entry does not have the required version.
     fn replace(
         &self,
-        key: &EncodedKey,
+        (key, if_version): (&EncodedKey, Option<EntryVersion>),
         (upload, reservation): (&mut layout::UploadFile, &mut Reservation),
         until: KnownDeadline,
-    ) -> Result<()> {
+    ) -> Result<bool> {
         let (digest, len) = (key.digest(), upload.len());
         self.rescan_if_due(len)?;
         let stripe = self.lock_stripe(digest)?;
         self.index().map(drop)?;
-        if stripe.supersedes(key) {
-            return Ok(());
+        if if_version.is_some_and(|version| stripe.supersedes(version)) {
+            return Ok(false);
         }
         self.layout.publish(upload, digest).map_err(|error| error_at(&self.layout.path(digest), error))?;
         let change = self.index()?.insert_until(digest, len, until);
         reservation.commit(change.taken);
         self.budget.shrink(change.freed);
-        Ok(())
+        Ok(true)
     }
 
     fn remove_now(&self, key: &EncodedKey) -> Result<bool> {
@@ -359,9 +361,6 @@ impl Tier for FileTier {
             persistent: true,
             shared: self.peers.is_some(),
             blocking: true,
-            streams: true,
-            stamps: self.peers.is_some(),
-            tells: false,
             frame_bytes_max: self.budget.limit(),
         }
     }
@@ -371,35 +370,7 @@ impl Tier for FileTier {
     }
 
     fn put<'a>(&'a self, key: &'a EncodedKey, frame: &'a Frame) -> BoxFuture<'a, Result<()>> {
-        work("put", move || self.put_now(key, frame))
-    }
-
-    fn open<'a>(&'a self, key: &'a EncodedKey) -> BoxFuture<'a, Result<Option<Stored>>> {
-        work("open", move || self.open_now(key))
-    }
-
-    /// The file stays open until the upload is published or dropped.
-    fn draft<'a>(&'a self, key: &'a EncodedKey, head_len: usize) -> BoxFuture<'a, Result<Upload>> {
-        work("draft", move || self.begin_upload_now(key, head_len).map(Upload::new))
-    }
-
-    fn append<'a>(&'a self, draft: &'a mut Upload, bytes: &'a [u8]) -> BoxFuture<'a, Result<()>> {
-        work("append", move || self.append_now(draft.state()?, bytes))
-    }
-
-    fn publish<'a>(
-        &'a self,
-        key: &'a EncodedKey,
-        draft: Upload,
-        head: &'a [u8],
-    ) -> BoxFuture<'a, Result<()>> {
-        work("publish", move || self.publish_now(key, draft.into_state()?, head))
-    }
-
-    /// One read of eight bytes.
-    fn stamp(&self, key: &EncodedKey) -> Option<EntryVersion> {
-        let _open = self.index().ok()?;
-        self.peers.as_ref()?.version(key.digest())
+        work("put", move || self.put_now(key, frame, None).map(drop))
     }
 
     fn remove<'a>(&'a self, key: &'a EncodedKey) -> BoxFuture<'a, Result<bool>> {
@@ -445,5 +416,55 @@ impl Tier for FileTier {
 
     fn close(&self) -> BoxFuture<'_, Result<()>> {
         work("close", move || self.close_now(true))
+    }
+
+    fn streaming(&self) -> Option<&dyn StreamingTier> {
+        Some(self)
+    }
+
+    /// Entries of a directory that processes share have versions.
+    fn versioned(&self) -> Option<&dyn VersionedTier> {
+        self.peers.as_ref().map(|_| self as _)
+    }
+}
+
+impl StreamingTier for FileTier {
+    fn open<'a>(&'a self, key: &'a EncodedKey) -> BoxFuture<'a, Result<Option<Stored>>> {
+        work("open", move || self.open_now(key))
+    }
+
+    /// The file stays open until the upload is published or dropped.
+    fn begin_upload<'a>(&'a self, key: &'a EncodedKey, head_len: usize) -> BoxFuture<'a, Result<Upload>> {
+        work("begin_upload", move || self.begin_upload_now(key, head_len).map(Upload::new))
+    }
+
+    fn append<'a>(&'a self, upload: &'a mut Upload, bytes: &'a [u8]) -> BoxFuture<'a, Result<()>> {
+        work("append", move || self.append_now(upload.state()?, bytes))
+    }
+
+    fn publish<'a>(
+        &'a self,
+        key: &'a EncodedKey,
+        upload: Upload,
+        head: &'a [u8],
+    ) -> BoxFuture<'a, Result<()>> {
+        work("publish", move || self.publish_now(key, upload.into_state()?, head))
+    }
+}
+
+impl VersionedTier for FileTier {
+    /// One read of eight bytes.
+    fn version(&self, key: &EncodedKey) -> Option<EntryVersion> {
+        let _open = self.index().ok()?;
+        self.peers.as_ref()?.version(key.digest())
+    }
+
+    fn compare_and_set<'a>(
+        &'a self,
+        key: &'a EncodedKey,
+        frame: &'a Frame,
+        options: PutOptions,
+    ) -> BoxFuture<'a, Result<bool>> {
+        work("compare_and_set", move || self.put_now(key, frame, Some(options.if_version)))
     }
 }

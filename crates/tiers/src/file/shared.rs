@@ -114,7 +114,7 @@ mod tests {
     use std::thread;
 
     use larder_core::ErrorKind;
-    use larder_core::tier::Tier;
+    use larder_core::tier::{PutOptions, Tier, VersionedTier};
 
     use super::super::tests::{MIB, files, frame, has, key, now, open_shared, put};
     use super::super::{FIXED, peers};
@@ -152,10 +152,10 @@ mod tests {
     fn version_changes_with_every_change_by_any_process() {
         let dir = tempfile::tempdir().unwrap();
         let (one, two) = (open_shared(dir.path(), MIB), open_shared(dir.path(), MIB));
-        let mut seen = vec![one.stamp(&key(1)).unwrap()];
+        let mut seen = vec![one.version(&key(1)).unwrap()];
         let mut changed = |what: &str| {
-            let stamp = one.stamp(&key(1)).unwrap();
-            assert_eq!(two.stamp(&key(1)), Some(stamp), "{what}");
+            let stamp = one.version(&key(1)).unwrap();
+            assert_eq!(two.version(&key(1)), Some(stamp), "{what}");
             assert!(!seen.contains(&stamp), "{what}");
             seen.push(stamp);
         };
@@ -170,7 +170,7 @@ mod tests {
         now(two.clear()).unwrap();
         changed("clear");
         now(one.close()).unwrap();
-        assert_eq!(one.stamp(&key(1)), None);
+        assert_eq!(one.version(&key(1)), None);
         let error = now(one.put(&key(1), &frame(1, 1, 1))).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Closed);
     }
@@ -179,16 +179,17 @@ mod tests {
     fn put_with_an_outdated_version_stores_nothing() {
         let dir = tempfile::tempdir().unwrap();
         let (one, two) = (open_shared(dir.path(), MIB), open_shared(dir.path(), MIB));
-        let based = || key(1).based_on(one.stamp(&key(1)).unwrap());
-        let stale = based();
+        let current = || PutOptions::if_version(one.version(&key(1)).unwrap());
+        let put_if = |options| now(one.compare_and_set(&key(1), &frame(1, 8, 100), options)).unwrap();
+        let outdated = current();
         put(&two, 1, 7, 100);
-        now(one.put(&stale, &frame(1, 8, 100))).unwrap();
+        assert!(!put_if(outdated));
         assert!(has(&one, 1, 7, 100), "the put of the other one wins");
-        let stale = based();
+        let outdated = current();
         now(two.remove(&key(1))).unwrap();
-        now(one.put(&stale, &frame(1, 8, 100))).unwrap();
+        assert!(!put_if(outdated));
         assert_eq!(now(one.get(&key(1))).unwrap(), None, "so does its removal");
-        now(one.put(&based(), &frame(1, 8, 100))).unwrap();
+        assert!(put_if(current()));
         assert!(has(&two, 1, 8, 100));
         assert_eq!(one.usage().bytes + FIXED + peers::BYTES, one.budget.used());
     }

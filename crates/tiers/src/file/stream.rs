@@ -68,7 +68,8 @@ impl FileTier {
         }
         self.retry_when_full(|| {
             upload.file.write_front(head).map_err(|error| error_at(self.layout.uploads(), error))?;
-            self.replace(key, (&mut upload.file, &mut upload.reservation), deadline_of(head))
+            self.replace((key, None), (&mut upload.file, &mut upload.reservation), deadline_of(head))
+                .map(drop)
         })
     }
 }

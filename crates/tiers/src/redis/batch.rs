@@ -2,6 +2,7 @@
 
 use larder_core::frame::Frame;
 use larder_core::key::EncodedKey;
+use larder_core::tier::BatchItem;
 use larder_core::{Bytes, Result};
 
 use crate::redis::Inner;
@@ -12,7 +13,7 @@ use crate::redis::request::frame;
 /// The maximum number of keys in a round trip.
 pub(in crate::redis) const KEYS_MAX: usize = 1000;
 /// The maximum total size of frames in a round trip, in bytes.
-const BYTES_MAX: usize = 8 << 20;
+const BYTES_MAX: u64 = 8 << 20;
 
 impl Inner {
     pub(in crate::redis) async fn get_many(&self, keys: &[EncodedKey]) -> Vec<Result<Option<Bytes>>> {
@@ -65,10 +66,10 @@ impl Inner {
 }
 
 /// The number of entries in the next batch. A frame that may be too large goes alone.
-pub(in crate::redis) fn chunk_len(entries: &[(EncodedKey, Frame)]) -> usize {
+pub(in crate::redis) fn chunk_len(entries: &[impl BatchItem]) -> usize {
     let mut bytes = 0;
-    let fitting = entries.iter().take(KEYS_MAX).take_while(|(_, frame)| {
-        bytes += frame.len();
+    let fitting = entries.iter().take(KEYS_MAX).take_while(|entry| {
+        bytes += entry.bytes();
         bytes <= BYTES_MAX
     });
     fitting.count().max(1)

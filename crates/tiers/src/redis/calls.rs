@@ -18,10 +18,6 @@ const HEAD_BYTES: usize = 4096;
 impl Inner {
     pub(in crate::redis) async fn put(&self, key: &EncodedKey, frame: &Frame) -> Result<()> {
         check_len(frame)?;
-        if key.base().is_some() {
-            // A conditional write that loses succeeds, as if the other change had come right after.
-            return self.put_if_unchanged(key, frame).await.map(drop);
-        }
         self.send_all_for_key(key, |entry| self.replace(entry, frame)).await?;
         self.mark_changed(key);
         Ok(())

@@ -1,4 +1,4 @@
-//! Implements the [`Tier`] trait through the calls of [`Inner`](super::Inner).
+//! Implements the [`Tier`] and [`SharedTier`] traits through the calls of [`Inner`](super::Inner).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,13 +9,15 @@ use larder_core::frame::Frame;
 use larder_core::key::EncodedKey;
 use larder_core::stats::ServerFacts;
 use larder_core::tier::{
-    BoxFuture, Capability, LastRemoval, LoadLease, Tier, TierKind, Usage, VersionedFrame,
+    BoxFuture, Capability, ConditionalPut, LoadLease, PartitionEpoch, PutOptions, SharedTier, Tier, TierKind,
+    Usage, VersionedFrame,
 };
 use larder_core::{Bytes, Result};
 
 use crate::redis::RedisTier;
 use crate::redis::calls::FRAME_BYTES_MAX;
 use crate::redis::keys::names::KeyNames;
+use crate::redis::shared::compare_and_set::REMOVAL_LIFE;
 
 /// Adds tier and operation to an error.
 fn named<'a, T: 'a>(
@@ -36,9 +38,6 @@ impl Tier for RedisTier {
             persistent: true,
             shared: true,
             blocking: false,
-            streams: false,
-            stamps: false,
-            tells: self.inner.notices.is_some(),
             frame_bytes_max: FRAME_BYTES_MAX,
         }
     }
@@ -138,10 +137,48 @@ impl Tier for RedisTier {
         Box::pin(self.inner.remove_many(keys))
     }
 
+    fn trouble(&self) -> Option<Arc<str>> {
+        self.inner.topology.unavailable_reason()
+    }
+
+    fn healthy(&self) -> bool {
+        self.inner.topology.is_up()
+    }
+
+    fn shared(&self) -> Option<&dyn SharedTier> {
+        Some(self)
+    }
+}
+
+impl SharedTier for RedisTier {
     /// The version is computed from the entry, its last removal within the last minute, and the epoch of its
     /// partition.
     fn get_versioned<'a>(&'a self, key: &'a EncodedKey) -> BoxFuture<'a, Result<VersionedFrame>> {
         named("get_versioned", self.inner.get_versioned(key))
+    }
+
+    fn get_many_versioned<'a>(
+        &'a self,
+        keys: &'a [EncodedKey],
+    ) -> BoxFuture<'a, Vec<Result<VersionedFrame>>> {
+        Box::pin(self.inner.get_many_versioned(keys))
+    }
+
+    fn compare_and_set<'a>(
+        &'a self,
+        key: &'a EncodedKey,
+        frame: &'a Frame,
+        options: PutOptions,
+    ) -> BoxFuture<'a, Result<bool>> {
+        named("compare_and_set", self.inner.compare_and_set(key, frame, options))
+    }
+
+    fn compare_and_set_many<'a>(&'a self, puts: &'a [ConditionalPut]) -> BoxFuture<'a, Vec<Result<bool>>> {
+        Box::pin(self.inner.compare_and_set_many(puts))
+    }
+
+    fn take<'a>(&'a self, key: &'a EncodedKey) -> BoxFuture<'a, Result<Option<Bytes>>> {
+        named("take", self.inner.take(key))
     }
 
     fn lease_load<'a>(
@@ -160,49 +197,20 @@ impl Tier for RedisTier {
         Box::pin(self.inner.lease_loads(keys, span))
     }
 
-    fn get_many_versioned<'a>(
-        &'a self,
-        keys: &'a [EncodedKey],
-    ) -> BoxFuture<'a, Vec<Result<VersionedFrame>>> {
-        Box::pin(self.inner.get_many_versioned(keys))
-    }
-
-    fn put_many_if_unchanged<'a>(
-        &'a self,
-        entries: &'a [(EncodedKey, Frame)],
-    ) -> BoxFuture<'a, Vec<Result<bool>>> {
-        Box::pin(self.inner.put_many_if_unchanged(entries))
-    }
-
     fn release_loads(&self, leases: Vec<(EncodedKey, u64)>) {
         self.spawn(Arc::clone(&self.inner).release_loads(leases));
     }
 
-    fn era(&self, key: &EncodedKey) -> u64 {
-        self.inner.epochs.epoch(KeyNames::partition(key))
+    fn epoch(&self, key: &EncodedKey) -> PartitionEpoch {
+        PartitionEpoch(self.inner.epochs.epoch(KeyNames::partition(key)))
     }
 
-    fn shared_time(&self, key: &EncodedKey) -> Option<Time> {
+    fn server_time(&self, key: &EncodedKey) -> Option<Time> {
         self.inner.time(KeyNames::partition(key))
     }
 
-    fn last_removal(&self, key: &EncodedKey, found: &VersionedFrame) -> LastRemoval {
-        self.inner.last_removal(key, found)
-    }
-
-    fn put_if_unchanged<'a>(&'a self, key: &'a EncodedKey, frame: &'a Frame) -> BoxFuture<'a, Result<bool>> {
-        named("put_if_unchanged", self.inner.put_if_unchanged(key, frame))
-    }
-
-    fn take<'a>(&'a self, key: &'a EncodedKey) -> BoxFuture<'a, Result<Option<Bytes>>> {
-        named("take", self.inner.take(key))
-    }
-
-    fn trouble(&self) -> Option<Arc<str>> {
-        self.inner.topology.unavailable_reason()
-    }
-
-    fn healthy(&self) -> bool {
-        self.inner.topology.is_up()
+    /// The lifetime of a tombstone.
+    fn removals_remembered(&self) -> Duration {
+        REMOVAL_LIFE
     }
 }

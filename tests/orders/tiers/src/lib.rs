@@ -6,4 +6,6 @@
 #[path = "../../../../crates/tiers/src/memory/mod.rs"]
 pub mod memory;
 
-pub use real::{BudgetShare, CacheDir, DiskBudget, FileInvalidationLog, FoundInvalidations, NullTier, file};
+pub use real::{
+    BudgetShare, CacheDir, DiskBudget, FileHotKeys, FileInvalidationLog, FoundInvalidations, NullTier, file,
+};

@@ -11,6 +11,7 @@ mod shared;
 mod streams;
 mod threads;
 mod values;
+mod versioned;
 
 use larder_core::Bytes;
 use larder_core::key::EncodedKey;
@@ -45,14 +46,16 @@ checks! {
         a_cleared_tier_is_empty_after_reopening;
     batches: batches_answer_in_order_key_by_key, the_later_of_two_puts_in_a_batch_stays,
         an_empty_batch_is_a_batch;
-    shared: of_several_with_one_base_one_stores, every_change_takes_the_base_away,
+    shared: of_several_with_one_version_one_stores, every_change_changes_the_version,
         take_gives_the_frame_to_one, steps_in_a_batch_are_steps_of_their_own,
-        leases_of_a_batch_are_taken_once, the_steps_are_all_there_or_none_is;
+        leases_of_a_batch_are_taken_once, a_released_lease_can_be_taken_again,
+        the_last_removal_is_remembered, a_clear_changes_the_epoch;
+    versioned: every_change_changes_the_version_at_once, a_write_by_a_former_version_stores_nothing;
     closing: after_close_every_call_fails_with_closed, after_close_usage_is_zero,
         a_second_close_succeeds, destroy_leaves_nothing_and_closes;
     streams: open_reads_what_put_stored, what_was_opened_stays_what_it_was,
-        a_frame_in_parts_is_stored_as_one_in_one_piece, a_draft_that_is_not_published_changes_nothing,
-        two_drafts_of_one_key_do_not_meet, a_stream_is_refused_as_a_put_is;
+        a_frame_in_parts_is_stored_as_one_in_one_piece, an_upload_that_is_not_published_changes_nothing,
+        two_uploads_of_one_key_do_not_meet, a_stream_is_refused_as_a_put_is;
     threads: calls_on_different_keys_never_disturb_one_another,
         gets_during_puts_of_one_key_see_whole_frames;
 }

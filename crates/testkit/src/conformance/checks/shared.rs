@@ -4,51 +4,50 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use larder_core::ErrorKind;
 use larder_core::frame::Frame;
-use larder_core::key::EncodedKey;
-use larder_core::tier::EntryVersion;
+use larder_core::tier::{ConditionalPut, LastRemoval, PutOptions, SharedTier};
 
 use super::*;
 use crate::conformance::report::NotApplicable;
 
 const THREADS: u64 = 4;
+const LONG: Duration = Duration::from_secs(60);
 
-pub(super) fn of_several_with_one_base_one_stores(place: &Place) -> Verdict {
+pub(super) fn of_several_with_one_version_one_stores(place: &Place) -> Verdict {
     let tier = shared(place)?;
     for number in 0..20 {
         if number % 2 == 1 {
             put(&tier, &sample::key(number), 100, 100);
         }
-        let key = based(&tier, number);
-        let winners = race(|seed| store(&tier, &key, number, seed));
-        assert_eq!(winners, 1, "of {THREADS} that store by one stamp");
-        assert!(!store(&tier, &key, number, 200), "by the former stamp");
-        assert!(store(&tier, &based(&tier, number), number, 300), "by the present one");
+        let version = current(&tier, number);
+        let winners = race(|seed| store(&tier, number, version, seed));
+        assert_eq!(winners, 1, "of {THREADS} that require one version");
+        assert!(!store(&tier, number, version, 200), "by the former version");
+        assert!(store(&tier, number, current(&tier, number), 300), "by the present one");
         expect(&tier, &sample::key(number), 300, 100);
     }
     Ok(())
 }
 
-pub(super) fn every_change_takes_the_base_away(place: &Place) -> Verdict {
+pub(super) fn every_change_changes_the_version(place: &Place) -> Verdict {
     let tier = shared(place)?;
     let key = sample::key(1);
     type Change<'a> = (&'static str, &'a dyn Fn());
     let changes: [Change<'_>; 5] = [
         ("a removal of nothing", &|| assert!(!block_on(tier.remove(&key)).expect("it succeeds"))),
         ("a write", &|| put(&tier, &key, 7, 100)),
-        ("a take", &|| assert!(block_on(tier.take(&key)).expect("it succeeds").is_some())),
+        ("a take", &|| assert!(block_on(of(&tier).take(&key)).expect("it succeeds").is_some())),
         ("a clear", &|| block_on(tier.clear()).expect("it succeeds")),
         ("removals of many", &|| drop(block_on(tier.remove_many(std::slice::from_ref(&key))))),
     ];
     for (what, change) in changes {
-        let based = based(&tier, 1);
+        let before = current(&tier, 1);
         change();
-        assert!(!store(&tier, &based, 1, 9), "after {what}");
+        assert!(!store(&tier, 1, before, 9), "after {what}");
     }
-    let based = based(&tier, 1);
+    let before = current(&tier, 1);
     put(&tier, &key, 7, 100);
-    block_on(tier.put(&based, &frame(1, 9))).expect("it succeeds");
+    assert!(!store(&tier, 1, before, 9), "after a write of another");
     expect(&tier, &key, 7, 100);
     Ok(())
 }
@@ -57,7 +56,7 @@ pub(super) fn take_gives_the_frame_to_one(place: &Place) -> Verdict {
     let tier = shared(place)?;
     for number in 0..20 {
         put(&tier, &sample::key(number), number, 100);
-        let takers = race(|_| match block_on(tier.take(&sample::key(number))).expect("it succeeds") {
+        let takers = race(|_| match block_on(of(&tier).take(&sample::key(number))).expect("it succeeds") {
             Some(taken) => taken == frame(number, number).to_vec(),
             None => false,
         });
@@ -72,78 +71,104 @@ pub(super) fn steps_in_a_batch_are_steps_of_their_own(place: &Place) -> Verdict 
     put(&tier, &sample::key(1), 1, 100);
     put(&tier, &sample::key(2), 2, 100);
     let keys: Vec<_> = [1, 3, 2, 1].map(sample::key).into();
-    let found = block_on(tier.get_many_versioned(&keys)).into_iter().map(|found| found.expect("it succeeds"));
-    let found: Vec<_> = found.collect();
+    let found = block_on(of(&tier).get_many_versioned(&keys)).into_iter();
+    let found: Vec<_> = found.map(|found| found.expect("it succeeds")).collect();
     for (key, found) in keys.iter().zip(&found) {
-        assert_eq!(&block_on(tier.get_versioned(key)).expect("it succeeds"), found, "of {key:?}");
+        assert_eq!(&block_on(of(&tier).get_versioned(key)).expect("it succeeds"), found, "of {key:?}");
     }
-    // Another write changes one of the keys in between. Of two writes with one base
-    // version the first is stored.
+    // Another write changes one of the keys in between. Of two writes with one version the first is
+    // stored.
     put(&tier, &sample::key(2), 9, 100);
-    let entries: Vec<_> = keys.iter().zip(&found).zip([11, 13, 12, 14]).collect();
-    let entries: Vec<_> = entries
-        .into_iter()
-        .map(|((key, (_, stamp)), seed)| {
-            let based = key.clone().based_on(stamp.expect("a tier with such steps has stamps"));
-            let frame = sample::frame(key, sample::payload(seed, 100));
-            (based, frame)
-        })
-        .collect();
-    let stored = block_on(tier.put_many_if_unchanged(&entries)).into_iter();
+    let puts = keys.iter().zip(&found).zip([11, 13, 12, 14]).map(|((key, found), seed)| ConditionalPut {
+        key: key.clone(),
+        frame: sample::frame(key, sample::payload(seed, 100)),
+        options: PutOptions::if_version(found.version.expect("a shared tier has versions")),
+    });
+    let puts: Vec<_> = puts.collect();
+    let stored = block_on(of(&tier).compare_and_set_many(&puts)).into_iter();
     let stored: Vec<bool> = stored.map(|stored| stored.expect("it succeeds")).collect();
     assert_eq!(stored, [true, true, false, false]);
     for (number, seed) in [(1, 11), (3, 13), (2, 9)] {
         expect(&tier, &sample::key(number), seed, 100);
     }
-    assert_eq!(
-        block_on(tier.put_many_if_unchanged(&[])).len() + block_on(tier.get_many_versioned(&[])).len(),
-        0
-    );
+    let none = block_on(of(&tier).compare_and_set_many(&[])).len();
+    assert_eq!(none + block_on(of(&tier).get_many_versioned(&[])).len(), 0);
     Ok(())
 }
 
 pub(super) fn leases_of_a_batch_are_taken_once(place: &Place) -> Verdict {
-    const LONG: Duration = Duration::from_secs(60);
     let tier = shared(place)?;
     put(&tier, &sample::key(2), 2, 100);
     let keys: Vec<_> = [1, 2, 1, 3].map(sample::key).into();
-    let taken = block_on(tier.lease_loads(&keys, LONG)).into_iter().map(|taken| taken.expect("it succeeds"));
-    let present: Vec<_> = taken.map(|taken| taken.map(|lease| lease.present)).collect();
-    assert_eq!(present, [Some(false), Some(true), None, Some(false)]);
-    assert_eq!(block_on(tier.lease_load(&sample::key(3), LONG)).expect("it succeeds"), None);
+    let taken = block_on(of(&tier).lease_loads(&keys, LONG)).into_iter();
+    let present = taken.map(|taken| taken.expect("it succeeds").map(|lease| lease.present));
+    assert_eq!(present.collect::<Vec<_>>(), [Some(false), Some(true), None, Some(false)]);
+    assert_eq!(block_on(of(&tier).lease_load(&sample::key(3), LONG)).expect("it succeeds"), None);
     Ok(())
 }
 
-pub(super) fn the_steps_are_all_there_or_none_is(place: &Place) -> Verdict {
-    let tier = place.open();
+pub(super) fn a_released_lease_can_be_taken_again(place: &Place) -> Verdict {
+    let tier = shared(place)?;
     let key = sample::key(1);
-    let missing = |error: larder_core::Error| error.kind() == ErrorKind::Unsupported;
-    let missing = [
-        block_on(tier.put_if_unchanged(&key.clone().based_on(EntryVersion::NONE), &frame(1, 1)))
-            .is_err_and(missing),
-        block_on(tier.take(&key)).is_err_and(missing),
-    ];
-    assert!(missing == [true; 2] || missing == [false; 2], "missing: {missing:?}");
+    let take = || block_on(of(&tier).lease_load(&key, LONG)).expect("it succeeds");
+    let first = take().expect("nobody holds it");
+    assert_eq!(take(), None);
+    of(&tier).release_loads(vec![(key.clone(), first.number)]);
+    // Released without waiting.
+    let second = (0..1000).find_map(|_| {
+        take().or_else(|| {
+            thread::park_timeout(Duration::from_millis(5));
+            None
+        })
+    });
+    let second = second.expect("released, and not to be taken");
+    assert!(second.number > first.number, "{second:?} after {first:?}");
+    of(&tier).release_loads(vec![(key.clone(), first.number)]);
+    assert_eq!(take(), None, "a lease that has passed on is left alone");
+    Ok(())
+}
+
+pub(super) fn the_last_removal_is_remembered(place: &Place) -> Verdict {
+    let tier = shared(place)?;
+    let key = sample::key(1);
+    let removal = || block_on(of(&tier).get_versioned(&key)).expect("it succeeds").last_removal;
+    assert!(of(&tier).removals_remembered() > Duration::from_secs(10), "loads take that long");
+    assert_eq!(removal(), LastRemoval::None, "of a key that never was");
+    put(&tier, &key, 1, 100);
+    remove(&tier, &key);
+    assert_eq!(removal(), LastRemoval::Own);
+    Ok(())
+}
+
+pub(super) fn a_clear_changes_the_epoch(place: &Place) -> Verdict {
+    let tier = shared(place)?;
+    let key = sample::key(1);
+    put(&tier, &key, 1, 100);
+    let before = of(&tier).epoch(&key);
+    clear(&tier);
+    expect_none(&tier, &key);
+    assert_ne!(of(&tier).epoch(&key), before);
     Ok(())
 }
 
 fn shared(place: &Place) -> Result<Box<dyn Tier>, NotApplicable> {
     let tier = place.storing()?;
-    match block_on(tier.take(&sample::key(0))) {
-        Err(error) if error.kind() == ErrorKind::Unsupported => Err(NotApplicable("it has no such steps")),
-        _ => Ok(tier),
-    }
+    if tier.shared().is_some() { Ok(tier) } else { Err(NotApplicable("nodes do not share it")) }
 }
 
-/// Returns the key, based on the current version of its entry.
-fn based(tier: &dyn Tier, number: u64) -> EncodedKey {
-    let key = sample::key(number);
-    let (_, stamp) = block_on(tier.get_versioned(&key)).expect("it succeeds");
-    key.based_on(stamp.expect("a tier with such steps has stamps"))
+fn of(tier: &dyn Tier) -> &dyn SharedTier {
+    tier.shared().expect("the accessor is constant")
 }
 
-fn store(tier: &dyn Tier, key: &EncodedKey, number: u64, seed: u64) -> bool {
-    block_on(tier.put_if_unchanged(key, &frame(number, seed))).expect("it succeeds")
+/// Requires the current version of the entry.
+fn current(tier: &dyn Tier, number: u64) -> PutOptions {
+    let found = block_on(of(tier).get_versioned(&sample::key(number))).expect("it succeeds");
+    PutOptions::if_version(found.version.expect("a shared tier has versions"))
+}
+
+fn store(tier: &dyn Tier, number: u64, options: PutOptions, seed: u64) -> bool {
+    let (key, frame) = (sample::key(number), frame(number, seed));
+    block_on(of(tier).compare_and_set(&key, &frame, options)).expect("it succeeds")
 }
 
 fn frame(number: u64, seed: u64) -> Frame {

@@ -4,7 +4,7 @@ use std::io::Read;
 
 use larder_core::frame::{self, Head};
 use larder_core::stream::{Stored, Summing};
-use larder_core::tier::Upload;
+use larder_core::tier::{StreamingTier, Upload};
 use larder_core::{ErrorKind, Result};
 
 use super::*;
@@ -24,18 +24,18 @@ fn parts(key: &EncodedKey, seed: u64, len: usize) -> (Vec<u8>, Vec<u8>) {
     (head, [&payload[..], &sums.to_bytes()].concat())
 }
 
-fn draft(tier: &dyn Tier, key: &EncodedKey, seed: u64, len: usize) -> Result<Upload> {
+fn upload(tier: &dyn Tier, key: &EncodedKey, seed: u64, len: usize) -> Result<Upload> {
     let (head, body) = parts(key, seed, len);
-    let mut draft = block_on(tier.draft(key, head.len()))?;
+    let mut upload = block_on(of(tier).begin_upload(key, head.len()))?;
     for part in body.chunks(PART) {
-        block_on(tier.append(&mut draft, part))?;
+        block_on(of(tier).append(&mut upload, part))?;
     }
-    Ok(draft)
+    Ok(upload)
 }
 
 fn publish(tier: &dyn Tier, key: &EncodedKey, seed: u64, len: usize) {
-    let draft = draft(tier, key, seed, len).expect("a draft is written");
-    block_on(tier.publish(key, draft, &parts(key, seed, len).0)).expect("publish succeeds");
+    let upload = upload(tier, key, seed, len).expect("an upload is written");
+    block_on(of(tier).publish(key, upload, &parts(key, seed, len).0)).expect("publish succeeds");
 }
 
 fn expect_parts(tier: &dyn Tier, key: &EncodedKey, seed: u64, len: usize) {
@@ -47,7 +47,7 @@ fn expect_parts(tier: &dyn Tier, key: &EncodedKey, seed: u64, len: usize) {
 }
 
 fn open(tier: &dyn Tier, key: &EncodedKey) -> Stored {
-    block_on(tier.open(key)).expect("open succeeds").expect("open finds what get finds")
+    block_on(of(tier).open(key)).expect("open succeeds").expect("open finds what get finds")
 }
 
 fn read(mut stored: Stored) -> Vec<u8> {
@@ -59,22 +59,26 @@ fn read(mut stored: Stored) -> Vec<u8> {
 
 fn streaming(place: &Place) -> std::result::Result<Box<dyn Tier>, NotApplicable> {
     let tier = place.storing()?;
-    if tier.capability().streams { Ok(tier) } else { Err(NotApplicable("it does not stream")) }
+    if tier.streaming().is_some() { Ok(tier) } else { Err(NotApplicable("it does not stream")) }
+}
+
+fn of(tier: &dyn Tier) -> &dyn StreamingTier {
+    tier.streaming().expect("the accessor is constant")
 }
 
 pub(super) fn open_reads_what_put_stored(place: &Place) -> Verdict {
-    let tier = place.storing()?;
+    let tier = streaming(place)?;
     let key = sample::key(1);
-    assert!(block_on(tier.open(&key)).expect("open succeeds").is_none(), "before put");
+    assert!(block_on(of(&tier).open(&key)).expect("open succeeds").is_none(), "before put");
     put(&tier, &key, 1, 5000);
     assert!(read(open(&tier, &key)) == sample::frame(&key, sample::payload(1, 5000)).to_vec());
     remove(&tier, &key);
-    assert!(block_on(tier.open(&key)).expect("open succeeds").is_none(), "after remove");
+    assert!(block_on(of(&tier).open(&key)).expect("open succeeds").is_none(), "after remove");
     Ok(())
 }
 
 pub(super) fn what_was_opened_stays_what_it_was(place: &Place) -> Verdict {
-    let tier = place.storing()?;
+    let tier = streaming(place)?;
     let key = sample::key(1);
     put(&tier, &key, 1, 300_000);
     let [replaced, removed, cleared, closed]: [Stored; 4] = std::array::from_fn(|_| open(&tier, &key));
@@ -111,44 +115,40 @@ pub(super) fn a_frame_in_parts_is_stored_as_one_in_one_piece(place: &Place) -> V
     Ok(())
 }
 
-pub(super) fn a_draft_that_is_not_published_changes_nothing(place: &Place) -> Verdict {
+pub(super) fn an_upload_that_is_not_published_changes_nothing(place: &Place) -> Verdict {
     let tier = streaming(place)?;
     let (key, other) = (sample::key(1), sample::key(2));
     put(&tier, &key, 1, 100);
     let before = tier.usage();
-    let drafts = [draft(&tier, &key, 2, 300_000), draft(&tier, &other, 2, 300_000)];
+    let uploads = [upload(&tier, &key, 2, 300_000), upload(&tier, &other, 2, 300_000)];
     expect(&tier, &key, 1, 100);
     expect_none(&tier, &other);
-    drop(drafts);
+    drop(uploads);
     expect(&tier, &key, 1, 100);
     expect_none(&tier, &other);
     assert_eq!(tier.usage(), before, "usage");
     Ok(())
 }
 
-pub(super) fn two_drafts_of_one_key_do_not_meet(place: &Place) -> Verdict {
+pub(super) fn two_uploads_of_one_key_do_not_meet(place: &Place) -> Verdict {
     let tier = streaming(place)?;
     let key = sample::key(1);
-    let first = draft(&tier, &key, 1, 300_000).expect("a draft is written");
-    let second = draft(&tier, &key, 2, 5000).expect("a second one is written");
-    block_on(tier.publish(&key, second, &parts(&key, 2, 5000).0)).expect("publish succeeds");
+    let first = upload(&tier, &key, 1, 300_000).expect("an upload is written");
+    let second = upload(&tier, &key, 2, 5000).expect("a second one is written");
+    block_on(of(&tier).publish(&key, second, &parts(&key, 2, 5000).0)).expect("publish succeeds");
     expect_parts(&tier, &key, 2, 5000);
-    block_on(tier.publish(&key, first, &parts(&key, 1, 300_000).0)).expect("publish succeeds");
+    block_on(of(&tier).publish(&key, first, &parts(&key, 1, 300_000).0)).expect("publish succeeds");
     expect_parts(&tier, &key, 1, 300_000);
     Ok(())
 }
 
 pub(super) fn a_stream_is_refused_as_a_put_is(place: &Place) -> Verdict {
-    let tier = place.storing()?;
+    let tier = streaming(place)?;
     let key = sample::key(1);
     let kind = |result: Result<Upload>| result.map(drop).map_err(|error| error.kind());
-    if !tier.capability().streams {
-        assert_eq!(kind(draft(&tier, &key, 1, 100)), Err(ErrorKind::Unsupported), "it does not stream");
-        return Ok(());
-    }
     let limit = tier.capability().frame_bytes_max;
     if limit < 64 << 20 {
-        let refused = kind(draft(&tier, &key, 1, limit as usize + 1));
+        let refused = kind(upload(&tier, &key, 1, limit as usize + 1));
         assert!(
             matches!(refused, Err(ErrorKind::TooLarge | ErrorKind::Full)),
             "above the limit: {refused:?}"
@@ -156,6 +156,6 @@ pub(super) fn a_stream_is_refused_as_a_put_is(place: &Place) -> Verdict {
         expect_none(&tier, &key);
     }
     close(&tier);
-    assert_eq!(kind(draft(&tier, &key, 1, 100)), Err(ErrorKind::Closed), "after close");
+    assert_eq!(kind(upload(&tier, &key, 1, 100)), Err(ErrorKind::Closed), "after close");
     Ok(())
 }

@@ -6,10 +6,11 @@
 //! used.
 
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use larder_core::frame::{FIXED_LEN, Frame};
 use larder_core::key::EncodedKey;
-use larder_core::tier::{EntryVersion, LastRemoval, REMOVAL_LIFE, VersionedFrame};
+use larder_core::tier::{ConditionalPut, EntryVersion, LastRemoval, PutOptions, VersionedFrame};
 use larder_core::{Bytes, Error, ErrorKind, Result};
 use redis::{Cmd, Value};
 
@@ -21,6 +22,9 @@ use crate::redis::keys::partition_epochs::random;
 use crate::redis::request::{FrameArg, frame};
 use crate::redis::topology::router::RoutedCmd;
 
+/// How long a tombstone lives. A version that was read longer ago must not be required of a write.
+pub(in crate::redis) const REMOVAL_LIFE: Duration = Duration::from_secs(60);
+
 /// Offset of the head checksum in a frame; it differs between different frames.
 const IDENTITY_AT: usize = FIXED_LEN - 8;
 
@@ -31,7 +35,7 @@ const IDENTITY_AT: usize = FIXED_LEN - 8;
 /// tombstone words, combined by XOR; the frame; its lifetime in milliseconds or nothing; and, if it replaces
 /// entries of other versions, a tombstone value and its lifetime. Returns 1 if stored, 0 if something
 /// changed, and 2 if a program version is in use that the caller does not know.
-const PUT_IF_UNCHANGED: &str = "\
+const COMPARE_AND_SET: &str = "\
     local function text(answer) return type(answer) == 'string' and answer or '' end \
     local record, known, is_listed = text(redis.pcall('GET', KEYS[3])), {}, false \
     if record:sub(1, 16) ~= ARGV[1] then return 0 end \
@@ -104,19 +108,20 @@ impl Inner {
         Ok(self.subtract_removed(key, count(&answer)))
     }
 
-    /// The origin of the removal that is part of the version of `found`.
-    pub(in crate::redis) fn last_removal(
-        &self,
-        key: &EncodedKey,
-        (found, version): &VersionedFrame,
-    ) -> LastRemoval {
-        let Some(version) = version else { return LastRemoval::None };
-        let epoch = self.epochs.epoch(KeyNames::partition(key));
-        match version.get() ^ epoch ^ entry_word(found.as_ref()) {
+    /// The frame with the version computed from it, and the origin of the removal that is part of the
+    /// version.
+    fn versioned(&self, frame: Option<Bytes>, removal: &Value, epoch: u64) -> VersionedFrame {
+        let removal = match removal {
+            Value::BulkString(random) => word(random),
+            _ => 0,
+        };
+        let last_removal = match removal {
             0 => LastRemoval::None,
             removal if self.tombstones.is_own(removal) => LastRemoval::Own,
             _ => LastRemoval::Other,
-        }
+        };
+        let version = EntryVersion::new(entry_word(frame.as_ref()) ^ removal ^ epoch);
+        VersionedFrame { frame, version, last_removal }
     }
 
     pub(in crate::redis) async fn take(&self, key: &EncodedKey) -> Result<Option<Bytes>> {
@@ -127,7 +132,7 @@ impl Inner {
 
     pub(in crate::redis) async fn get_versioned(&self, key: &EncodedKey) -> Result<VersionedFrame> {
         let (found, removal, epoch) = self.get_with_tombstone(key).await?;
-        Ok(versioned(found, &removal, epoch))
+        Ok(self.versioned(found, &removal, epoch))
     }
 
     /// Reads tombstones before entries: a change in between yields a version that no write matches.
@@ -145,16 +150,21 @@ impl Inner {
             let keys: Vec<_> = keys.iter().collect();
             let answers = self.send_for_keys(&keys, true, Some(&removal)).await.into_iter();
             found.extend(answers.map(|answer| {
-                answer.map(|answer| versioned(frame(answer.value), &answer.command, answer.epoch))
+                answer.map(|answer| self.versioned(frame(answer.value), &answer.command, answer.epoch))
             }));
         }
         found
     }
 
-    pub(in crate::redis) async fn put_if_unchanged(&self, key: &EncodedKey, frame: &Frame) -> Result<bool> {
+    pub(in crate::redis) async fn compare_and_set(
+        &self,
+        key: &EncodedKey,
+        frame: &Frame,
+        options: PutOptions,
+    ) -> Result<bool> {
         let partition = KeyNames::partition(key);
         for _ in 0..ATTEMPTS {
-            let answer = self.topology.send(self.put_command(key, frame)?).await?;
+            let answer = self.topology.send(self.put_command(key, frame, options)?).await?;
             self.mark_changed(key);
             if count(&answer) != UNKNOWN_VERSION {
                 return Ok(count(&answer) == 1);
@@ -165,30 +175,27 @@ impl Inner {
         Err(Error::new(ErrorKind::Unavailable, message))
     }
 
-    pub(in crate::redis) async fn put_many_if_unchanged(
-        &self,
-        entries: &[(EncodedKey, Frame)],
-    ) -> Vec<Result<bool>> {
-        let mut stored = Vec::with_capacity(entries.len());
-        let mut rest = entries;
+    pub(in crate::redis) async fn compare_and_set_many(&self, puts: &[ConditionalPut]) -> Vec<Result<bool>> {
+        let mut stored = Vec::with_capacity(puts.len());
+        let mut rest = puts;
         while !rest.is_empty() {
             let (chunk, later) = rest.split_at(chunk_len(rest));
             rest = later;
-            match chunk.iter().map(|(key, frame)| self.put_command(key, frame)).collect() {
+            match chunk.iter().map(|put| self.put_command(&put.key, &put.frame, put.options)).collect() {
                 Ok(requests) => {
                     let answers = self.topology.exchange(requests).await.into_iter().zip(chunk);
-                    for (answer, (key, frame)) in answers {
-                        self.mark_changed(key);
+                    for (answer, put) in answers {
+                        self.mark_changed(&put.key);
                         stored.push(match answer.map(|answer| count(&answer)) {
-                            Ok(UNKNOWN_VERSION) => self.retry_put(key, frame).await,
+                            Ok(UNKNOWN_VERSION) => self.retry_put(put).await,
                             answer => answer.map(|count| count == 1),
                         });
                     }
                 }
                 // An oversized frame fails alone.
                 Err(_) => {
-                    for (key, frame) in chunk {
-                        stored.push(self.put_if_unchanged(key, frame).await);
+                    for put in chunk {
+                        stored.push(self.compare_and_set(&put.key, &put.frame, put.options).await);
                     }
                 }
             }
@@ -196,25 +203,20 @@ impl Inner {
         stored
     }
 
-    fn put_command(&self, key: &EncodedKey, frame: &Frame) -> Result<RoutedCmd> {
+    fn put_command(&self, key: &EncodedKey, frame: &Frame, options: PutOptions) -> Result<RoutedCmd> {
         check_len(frame)?;
-        let Some(base) = key.base() else {
-            return Err(Error::new(
-                ErrorKind::Unsupported,
-                "a conditional write needs the version to compare with",
-            ));
-        };
+        let PutOptions { if_version, all_program_versions } = options;
         let partition = KeyNames::partition(key);
         let record = self.epochs.record(partition);
         let mut entry = self.names.entry_names(&record, key);
-        if !key.replaces() {
+        if !all_program_versions {
             entry.others.clear();
         }
-        let identity = base.get() ^ record.epoch;
+        let identity = if_version.get() ^ record.epoch;
         let mut labels = format!("{:08x}", record.label);
         record.others.iter().for_each(|label| labels += &format!(" {label:08x}"));
         let mut cmd = redis::cmd("EVAL");
-        cmd.arg(PUT_IF_UNCHANGED).arg(3 + entry.others.len());
+        cmd.arg(COMPARE_AND_SET).arg(3 + entry.others.len());
         cmd.arg(&entry.name).arg(self.names.tombstone(&entry.name)).arg(self.names.record(partition));
         cmd.arg(&entry.others).arg(format!("{:016x}", record.epoch)).arg(labels);
         cmd.arg(&identity.to_le_bytes()[..]).arg(FrameArg(frame));
@@ -222,32 +224,22 @@ impl Inner {
             Some(millis) => cmd.arg(millis),
             None => cmd.arg(""),
         };
-        if key.replaces() {
+        if all_program_versions {
             cmd.arg(&self.tombstones.next().to_le_bytes()[..]).arg(removal_life());
         }
         Ok(RoutedCmd { partition, cmd })
     }
 
     /// Retries after rereading the epoch record.
-    async fn retry_put(&self, key: &EncodedKey, frame: &Frame) -> Result<bool> {
-        self.epochs.reread(KeyNames::partition(key), &self.names, &self.topology).await?;
-        self.put_if_unchanged(key, frame).await
+    async fn retry_put(&self, put: &ConditionalPut) -> Result<bool> {
+        self.epochs.reread(KeyNames::partition(&put.key), &self.names, &self.topology).await?;
+        self.compare_and_set(&put.key, &put.frame, put.options).await
     }
 }
 
 /// The lifetime of a tombstone, in milliseconds.
 fn removal_life() -> u64 {
     u64::try_from(REMOVAL_LIFE.as_millis()).unwrap_or(u64::MAX)
-}
-
-/// The frame with the version computed from it.
-fn versioned(found: Option<Bytes>, removal: &Value, epoch: u64) -> VersionedFrame {
-    let removal = match removal {
-        Value::BulkString(random) => word(random),
-        _ => 0,
-    };
-    let version = EntryVersion::new(entry_word(found.as_ref()) ^ removal ^ epoch);
-    (found, version)
 }
 
 /// The part of a version that comes from the entry.

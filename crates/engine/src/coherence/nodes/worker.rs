@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use larder_core::key::EncodedKey;
 
-use super::Nodes;
+use super::NodeCoherence;
 use crate::engine::Engine;
 use larder_exec::runtime::block_on;
 
@@ -26,7 +26,7 @@ struct Work {
 }
 
 /// Applies notices and reconciles until the cache ends.
-pub(super) fn work(engine: &Weak<Engine>, nodes: &Arc<Nodes>) {
+pub(super) fn work(engine: &Weak<Engine>, nodes: &Arc<NodeCoherence>) {
     while !nodes.ended.load(Ordering::Acquire) {
         // Notices heard up to here are in the queue that `next` takes.
         let heard = nodes.heard();
@@ -43,7 +43,7 @@ pub(super) fn work(engine: &Weak<Engine>, nodes: &Arc<Nodes>) {
     }
 }
 
-impl Nodes {
+impl NodeCoherence {
     /// Waits for work and returns it; `None` once the cache ends.
     fn next(&self) -> Option<Work> {
         let mut queue = self.queue.lock();
@@ -84,10 +84,10 @@ impl Nodes {
 
     fn apply(&self, engine: &Arc<Engine>, work: Work, heard: Heard) {
         let Work { keys, marked, repair } = work;
-        let applied = std::panic::AssertUnwindSafe(|| keys.iter().for_each(|key| engine.outdate(key)));
+        let applied = std::panic::AssertUnwindSafe(|| keys.iter().for_each(|key| engine.outdate(self, key)));
         if std::panic::catch_unwind(applied).is_err() {
             tracing::error!(target: "larder", "code of a key or value panicked while a notice of another node was handled");
-            self.gap();
+            self.miss_window();
         }
         if marked || repair {
             block_on(engine.compare_epochs(self));

@@ -4,18 +4,21 @@
 use std::time::{Duration, Instant};
 
 use larder_core::clock::Time;
-use larder_core::tier::REMOVAL_LIFE;
 use parking_lot::Mutex;
 
 /// Number of windows that are kept; beyond that the two oldest are merged.
-const GAPS_MAX: usize = 32;
+const WINDOWS_MAX: usize = 32;
 /// Safety margin before the shared tier forgets a removal.
 pub(crate) const MARGIN: Duration = Duration::from_secs(5);
 
 /// The missed windows, oldest first.
-pub(super) struct Gaps(Mutex<Vec<Gap>>);
+pub(super) struct MissedWindows {
+    windows: Mutex<Vec<MissedWindow>>,
+    /// How long the shared tier remembers a removal.
+    remembered: Duration,
+}
 
-struct Gap {
+struct MissedWindow {
     over: Time,
     /// The last contact before the window.
     heard: Option<Instant>,
@@ -32,28 +35,30 @@ pub(crate) enum Missed {
     TooLong,
 }
 
-impl Gaps {
+impl MissedWindows {
     /// The windows of a node that had no contact before `begun`.
-    pub(super) fn since(begun: Time) -> Self {
-        Self(Mutex::new(vec![Gap { over: begun, heard: None }]))
+    pub(super) fn since(begun: Time, remembered: Duration) -> Self {
+        Self { windows: Mutex::new(vec![MissedWindow { over: begun, heard: None }]), remembered }
     }
 
     pub(super) fn note(&self, over: Time, heard: Option<Instant>) {
-        let mut gaps = self.0.lock();
-        gaps.push(Gap { over, heard });
-        if gaps.len() > GAPS_MAX {
+        let mut windows = self.windows.lock();
+        windows.push(MissedWindow { over, heard });
+        if windows.len() > WINDOWS_MAX {
             // The merged window spans both: the contact before the older, the end of the
             // later.
-            let oldest = gaps.remove(0);
-            gaps[0].heard = oldest.heard;
+            let oldest = windows.remove(0);
+            windows[0].heard = oldest.heard;
         }
     }
 
     pub(super) fn missed_since(&self, written: Time) -> Missed {
-        let gaps = self.0.lock();
-        let Some(first) = gaps.iter().find(|gap| gap.over >= written) else { return Missed::Nothing };
+        let windows = self.windows.lock();
+        let Some(first) = windows.iter().find(|window| window.over >= written) else {
+            return Missed::Nothing;
+        };
         match first.heard {
-            Some(heard) if heard.elapsed() + MARGIN < REMOVAL_LIFE => Missed::AWhile,
+            Some(heard) if heard.elapsed() + MARGIN < self.remembered => Missed::AWhile,
             _ => Missed::TooLong,
         }
     }
@@ -66,19 +71,19 @@ mod tests {
     #[test]
     fn only_entries_written_after_the_last_window_missed_nothing() {
         let at = Time::from_millis;
-        let gaps = Gaps::since(at(10));
-        assert_eq!([at(9), at(10), at(11)].map(|time| gaps.missed_since(time)), {
+        let windows = MissedWindows::since(at(10), Duration::from_secs(60));
+        assert_eq!([at(9), at(10), at(11)].map(|time| windows.missed_since(time)), {
             [Missed::TooLong, Missed::TooLong, Missed::Nothing]
         });
-        gaps.note(at(20), Some(Instant::now()));
-        assert_eq!([at(10), at(11), at(20), at(21)].map(|time| gaps.missed_since(time)), {
+        windows.note(at(20), Some(Instant::now()));
+        assert_eq!([at(10), at(11), at(20), at(21)].map(|time| windows.missed_since(time)), {
             [Missed::TooLong, Missed::AWhile, Missed::AWhile, Missed::Nothing]
         });
-        for time in 30..30 + GAPS_MAX as u64 {
-            gaps.note(at(time), Some(Instant::now()));
+        for time in 30..30 + WINDOWS_MAX as u64 {
+            windows.note(at(time), Some(Instant::now()));
         }
-        assert_eq!(gaps.missed_since(at(11)), Missed::TooLong, "the oldest gaps became one");
-        assert_eq!(gaps.missed_since(at(50)), Missed::AWhile);
-        assert_eq!(gaps.missed_since(at(1000)), Missed::Nothing);
+        assert_eq!(windows.missed_since(at(11)), Missed::TooLong, "the oldest windows became one");
+        assert_eq!(windows.missed_since(at(50)), Missed::AWhile);
+        assert_eq!(windows.missed_since(at(1000)), Missed::Nothing);
     }
 }

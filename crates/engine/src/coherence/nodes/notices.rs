@@ -1,0 +1,65 @@
+//! Notices of other nodes: queued by the thread that reads the bus, applied by the worker.
+
+use std::sync::{Arc, Weak};
+
+use larder_core::bus::{Listener, Notice};
+use larder_core::events::{Event, Extent};
+use larder_core::key::EncodedKey;
+
+use super::NodeCoherence;
+use crate::coherence::copy_tag::identity;
+use crate::engine::Engine;
+use crate::key_lock::WriteTurn;
+use crate::tier_stack::TierStack;
+use larder_exec::runtime::block_on;
+
+/// Receives the notices of the bus for one cache. The bus owns this listener and the
+/// cache owns the bus, so the reference to the cache is weak.
+pub(super) struct BusListener(pub(super) Weak<NodeCoherence>);
+
+impl Listener for BusListener {
+    fn told(&self, notice: Notice) {
+        match (self.0.upgrade(), notice) {
+            (Some(nodes), Notice::Changed(key)) => nodes.push(key),
+            (Some(nodes), Notice::InvalidationRecord) => nodes.marked(),
+            (Some(nodes), Notice::ChangedDigest(digest)) => {
+                nodes.long_keys.find(digest).into_iter().for_each(|key| nodes.push(key));
+            }
+            (Some(nodes), Notice::Leased) => drop(nodes.changed.notify(usize::MAX)),
+            (Some(nodes), _) => nodes.miss_window(),
+            (None, _) => {}
+        }
+    }
+}
+
+impl Engine {
+    /// Whether a notice reports only this node's own write: the shared tier holds exactly
+    /// that entry. A change by another node may share the notice.
+    fn is_own_write(&self, nodes: &NodeCoherence, stack: &TierStack, encoded: &EncodedKey) -> bool {
+        let Some(stored) = nodes.take_own_write(encoded) else { return false };
+        let head = stack.among_nodes().and_then(|handle| block_on(handle.head(encoded)).ok().flatten());
+        head.is_some_and(|head| identity(&head) == stored)
+    }
+
+    /// Applies a change by another node: drops the local copies, and keeps a load in
+    /// progress from being stored.
+    pub(super) fn outdate(self: &Arc<Self>, nodes: &NodeCoherence, encoded: &EncodedKey) {
+        let Some(stack) = &self.stack else { return };
+        if self.is_own_write(nodes, stack, encoded) {
+            return;
+        }
+        let Ok(key) = stack.keys.decode(encoded.as_bytes()) else { return };
+        let turn = WriteTurn::of_upkeep(self.key_locks.hash(&key));
+        let Ok(_guard) = block_on(self.key_locks.write(&turn)) else { return };
+        if self.discard(&key).is_some() {
+            self.events.emit_of(self.events.name(&key), |key| Event::Invalidated(Extent::Key(key)));
+        }
+        for handle in stack.local() {
+            // An entry with a pending write is compared when that write is reconciled.
+            if !stack.is_pending(encoded) && handle.inner().usage().entries > 0 {
+                // The layer counts a failure, and the handle quarantines the key.
+                let _counted = block_on(handle.remove(encoded));
+            }
+        }
+    }
+}
