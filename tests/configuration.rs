@@ -191,7 +191,7 @@ fn error_for_a_wrong_variable_names_it() {
     assert_eq!(
         told,
         [
-            "option `disk_bytes`: given `64 Mib.` by the variable LARDER_DISK_BYTES, allowed 16 MiB to 1 PiB (a size, as 4 GiB)"
+            "option `disk_bytes`: given `64 Mib.` by the variable LARDER_DISK_BYTES, allowed 16 MiB to 1 PiB (a size, such as 4 GiB)"
         ]
     );
 }

@@ -29,12 +29,20 @@ fn methods(sources: &[&'static str]) -> std::collections::BTreeSet<&'static str>
 fn threads_and_tasks_have_the_same_operations() {
     let streams = include_str!("../crates/larder/src/stream.rs");
     let (for_threads, for_tasks) = streams.split_once("mod tasks {").unwrap();
+    let keys = include_str!("../crates/larder/src/keys.rs");
+    let (keys_for_threads, keys_for_tasks) = keys.split_once("mod tasks {").unwrap();
     let (memo, async_memo) = (
         include_str!("../crates/larder/src/memo/threads.rs"),
         include_str!("../crates/larder/src/memo/tasks.rs"),
     );
-    let threads = methods(&[include_str!("../crates/larder/src/cache.rs"), for_threads, memo]);
-    let tasks = methods(&[include_str!("../crates/larder/src/async_cache.rs"), for_tasks, async_memo]);
+    let threads =
+        methods(&[include_str!("../crates/larder/src/cache.rs"), for_threads, keys_for_threads, memo]);
+    let tasks = methods(&[
+        include_str!("../crates/larder/src/async_cache.rs"),
+        for_tasks,
+        keys_for_tasks,
+        async_memo,
+    ]);
     let different: Vec<_> = threads.symmetric_difference(&tasks).collect();
     assert_eq!(different, [&"to_async", &"to_sync"]);
     assert_eq!(methods(&[memo]), methods(&[async_memo]));

@@ -259,6 +259,9 @@ impl fmt::Debug for AnyError {
     }
 }
 
+/// Encodes a key of any type; `None` for a key that cannot be encoded.
+pub type EncodeKey<'a> = dyn FnMut(&(dyn Any + Send + Sync)) -> Option<Box<[u8]>> + 'a;
+
 /// A type-erased memory store.
 ///
 /// # Behavior
@@ -307,8 +310,9 @@ pub trait Memory: Send + Sync {
     /// See [`MemoryStore::facts`].
     fn facts(&self) -> Option<StoreFacts>;
 
-    /// Visits the keys of at most `n` records, the hottest first, as [`MemoryStore::hottest`] maps them.
-    fn hottest(&self, n: usize, visit: &mut dyn FnMut(&(dyn Any + Send + Sync)));
+    /// The keys of at most `n` records, the hottest first, encoded by `encode` as [`MemoryStore::hottest`] maps
+    /// them. Leaves out keys that cannot be encoded.
+    fn hottest(&self, n: usize, encode: &mut EncodeKey<'_>) -> Vec<Box<[u8]>>;
 }
 
 /// Finds a typed key of a store by an [`AnyLookup`].
@@ -404,8 +408,8 @@ where
         self.store.facts()
     }
 
-    fn hottest(&self, n: usize, visit: &mut dyn FnMut(&(dyn Any + Send + Sync))) {
-        self.store.hottest(n, |key| visit(key));
+    fn hottest(&self, n: usize, encode: &mut EncodeKey<'_>) -> Vec<Box<[u8]>> {
+        self.store.hottest(n, |key| encode(key)).into_iter().flatten().collect()
     }
 }
 

@@ -34,11 +34,8 @@ impl Engine {
 
     pub(crate) fn write_hot_keys(&self) -> Result<u64> {
         let (Some(warm), Some(stack)) = (&self.warm_restart, &self.stack) else { return Ok(0) };
-        let mut keys = Vec::new();
-        self.memory.hottest(warm.keys_max, &mut |key| {
-            // A key that cannot be encoded has no home beyond memory.
-            keys.extend(stack.keys.encode(key).ok().map(|key| Box::from(key.as_bytes())));
-        });
+        let mut encode = |key: &_| stack.keys.encode(key).ok().map(|key| Box::from(key.as_bytes()));
+        let keys = self.memory.hottest(warm.keys_max, &mut encode);
         warm.list.write(&keys)?;
         Ok(keys.len() as u64)
     }

@@ -21,9 +21,9 @@ use larder_engine::{
     Loader,
 };
 
+use crate::Cache;
 use crate::cache::{Nothing, infallible};
 use crate::typed::{TypedEngine, any, borrowed, own, typed};
-use crate::{Cache, Entries};
 
 /// An async cache handle for tasks, with the state and the methods of [`Cache`].
 ///
@@ -444,53 +444,6 @@ where
     /// See [`Cache::bytes`].
     pub fn bytes(&self) -> u64 {
         self.inner.engine.bytes()
-    }
-
-    /// See [`Cache::keys`].
-    pub async fn keys(&self) -> Result<Vec<Arc<K>>>
-    where
-        K: Clone,
-    {
-        let keys = self.inner.tasks().keys(self.inner.keys_in_memory()).await?;
-        Ok(keys.into_iter().filter_map(Key::into_shared).collect())
-    }
-
-    /// See [`Cache::snapshot`].
-    pub async fn snapshot(&self) -> Result<u64> {
-        self.inner.tasks().snapshot().await
-    }
-
-    /// See [`Cache::hottest`].
-    pub fn hottest(&self, n: usize) -> Vec<Arc<K>>
-    where
-        K: Clone,
-    {
-        self.inner.hottest(n)
-    }
-
-    /// See [`Cache::iter`].
-    ///
-    /// # Errors
-    /// As [`keys`](Self::keys).
-    ///
-    /// ```
-    /// # #[tokio::main(flavor = "current_thread")]
-    /// # async fn main() -> larder::Result<()> {
-    /// let ages = larder::mcache::<String, u32>("ages").build()?.to_async();
-    /// ages.insert_many([("Ada".to_owned(), 36), ("Grace".to_owned(), 85)]).await;
-    /// let (mut sum, mut entries) = (0, ages.iter().await?);
-    /// while let Some((_, age)) = entries.next().await {
-    ///     sum += age;
-    /// }
-    /// assert_eq!(sum, 121);
-    /// # Ok(())
-    /// # }
-    /// ```
-    pub async fn iter(&self) -> Result<Entries<K, V>>
-    where
-        K: Clone,
-    {
-        Ok(Entries::of(self.clone(), self.keys().await?))
     }
 
     /// See [`Cache::dir`].

@@ -680,69 +680,6 @@ where
         self.inner.engine.bytes()
     }
 
-    /// Returns the keys of the entries that could be served now, each once, in no order. Scans every tier.
-    /// May miss entries that are written or removed meanwhile. Does not count as a use.
-    ///
-    /// # Errors
-    /// If a tier cannot be scanned.
-    pub fn keys(&self) -> Result<Vec<Arc<K>>>
-    where
-        K: Clone,
-    {
-        let keys = self.inner.threads().keys(self.inner.keys_in_memory())?;
-        Ok(keys.into_iter().filter_map(Key::into_shared).collect())
-    }
-
-    /// Returns up to `n` keys that memory would evict last, hottest first. The order is approximate, since
-    /// each shard of the memory engine has its own. Empty with the engine moka. Costs a pass over the entries
-    /// in memory. Does not count as a use.
-    ///
-    /// ```
-    /// let cache = larder::mcache::<u32, u32>("squares").build()?;
-    /// (0..100).for_each(|n| cache.insert(n, n * n));
-    /// (0..5).for_each(|_| drop(cache.get(&42)));
-    /// assert!(cache.hottest(20).iter().any(|key| **key == 42));
-    /// # Ok::<(), larder::Error>(())
-    /// ```
-    pub fn hottest(&self, n: usize) -> Vec<Arc<K>>
-    where
-        K: Clone,
-    {
-        self.inner.hottest(n)
-    }
-
-    /// Writes the keys of the hottest entries in memory into the directory, as closing does, and returns
-    /// their number. They are read into memory again when the cache is opened: see the option
-    /// `warm_restart`. Returns 0 without that option.
-    ///
-    /// # Errors
-    /// If the list cannot be written, and after closing.
-    pub fn snapshot(&self) -> Result<u64> {
-        self.inner.threads().snapshot()
-    }
-
-    /// Iterates over the entries, in no order. The keys are taken now; each value is read when the iterator
-    /// reaches its key. Costs a call of [`keys`](Self::keys), and a [`get`](Self::get) for each entry, which
-    /// counts as a use. May miss entries that are written or removed meanwhile.
-    ///
-    /// # Errors
-    /// As [`keys`](Self::keys).
-    ///
-    /// ```
-    /// let ages = larder::mcache::<String, u32>("ages").build()?;
-    /// ages.insert("Ada".to_owned(), 36);
-    /// ages.insert("Grace".to_owned(), 85);
-    /// assert_eq!(ages.iter()?.map(|(_, age)| age).sum::<u32>(), 121);
-    /// # Ok::<(), larder::Error>(())
-    /// ```
-    pub fn iter(&self) -> Result<impl Iterator<Item = (Arc<K>, V)>>
-    where
-        K: Clone,
-    {
-        let keys = self.keys()?;
-        Ok(keys.into_iter().filter_map(|key| self.get(&*key).map(|value| (key, value))))
-    }
-
     /// Returns the directory of the cache; `None` for a memory-only cache. If another process uses the
     /// directory of this name, this is a private directory beside it.
     pub fn dir(&self) -> Option<&Path> {

@@ -91,6 +91,7 @@ mod dir_lock;
 #[cfg(feature = "async")]
 mod entries;
 pub mod events;
+mod keys;
 #[cfg(feature = "_codec")]
 mod locked_dir;
 mod memo;

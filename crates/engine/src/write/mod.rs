@@ -194,21 +194,8 @@ impl Engine {
         let copy_tag = early.as_ref().map_or_else(|| self.coherence.copy_tag(), |early| early.copy_tag);
         let stored = match (&self.stack, encoded) {
             (Some(stack), Some(encoded)) => {
-                self.coherence.note_copy(&encoded);
-                self.drop_conflicts(&encoded).await;
-                // Remove the old copy first. A reader that finds the new value in a tier must not
-                // find the old one in memory next.
-                let former = self.discard_copy(&key).flatten();
-                let base = match &early {
-                    Some(early) => early.base,
-                    None => self.base_of(stack, &encoded, former),
-                };
                 let stamping = WriteStamp { precondition, terms: &terms, stamp, is_written, created, early };
-                // On the heap: this future is part of a load's future, which a recursive function
-                // that caches its results has on the stack at every level.
-                let stored = Box::pin(self.store_beyond(stack, &encoded, plan, stamping)).await;
-                self.note_base(stack, &encoded, base);
-                stored
+                self.replace_beyond((stack, &key, &encoded), plan, stamping).await
             }
             _ => Ok(Stored::at(Placement::MEMORY_ONLY, stamp)),
         };
@@ -217,23 +204,12 @@ impl Engine {
         self.emit_stored(name, stored.as_ref().map(|stored| stored.placement), by);
         match stored {
             Ok(Stored { placement: Some(placement), identity, stamp, is_told }) if placement.in_memory() => {
-                let terms = self.expiry.live(&terms);
                 // Other nodes do not know of the entry, so their notices do not confirm the copy.
                 let copy_tag = copy_tag.map(|copy_tag| if is_told { copy_tag } else { CopyTag::UNHEARD });
                 let checked = copy_tag.and_then(|copy_tag| copy_tag.of(identity));
-                self.keep(
-                    key,
-                    Record {
-                        value,
-                        created,
-                        stamp,
-                        terms,
-                        weight,
-                        home: placement.home,
-                        checked,
-                        cost: reload_cost(placement.home, load_cost),
-                    },
-                );
+                let cost = reload_cost(placement.home, load_cost);
+                let (terms, home) = (self.expiry.live(&terms), placement.home);
+                self.keep(key, Record { value, created, stamp, terms, weight, home, checked, cost });
                 Ok(Some(placement))
             }
             outcome => {
@@ -242,6 +218,29 @@ impl Engine {
                 outcome.map(|stored| stored.placement).inspect_err(|_| self.counters.dropped.increment())
             }
         }
+    }
+
+    /// Removes the former copy, and stores the entry in the tiers beyond memory.
+    async fn replace_beyond(
+        &self,
+        (stack, key, encoded): (&TierStack, &Key, &EncodedKey),
+        plan: Result<Option<Plan>>,
+        stamping: WriteStamp<'_>,
+    ) -> Result<Stored> {
+        self.coherence.note_copy(encoded);
+        self.drop_conflicts(encoded).await;
+        // Remove the old copy first. A reader that finds the new value in a tier must not find the
+        // old one in memory next.
+        let former = self.discard_copy(key).flatten();
+        let base = match &stamping.early {
+            Some(early) => early.base,
+            None => self.base_of(stack, encoded, former),
+        };
+        // On the heap: this future is part of a load's future, which a recursive function that
+        // caches its results has on the stack at every level.
+        let stored = Box::pin(self.store_beyond(stack, encoded, plan, stamping)).await;
+        self.note_base(stack, encoded, base);
+        stored
     }
 
     /// Drops the copy in memory from the placement if memory cannot hold the entry.

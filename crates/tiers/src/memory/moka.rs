@@ -1,6 +1,5 @@
 //! A memory store backed by the crate moka.
 
-use std::any::Any;
 use std::hash::{Hash, Hasher};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
@@ -9,7 +8,7 @@ use std::time::{Duration, Instant};
 use foldhash::fast::RandomState;
 use larder_core::clock::Time;
 use larder_core::entry_meta::Freshness;
-use larder_core::erased::{AnyForm, Key, Memory, Value};
+use larder_core::erased::{AnyForm, EncodeKey, Key, Memory, Value};
 use larder_core::key::Equivalent;
 use larder_core::memory::{
     Bounds, Departure, DepartureCause, Lifetimes, OnDeparture, Record, Removed, StoreFacts,
@@ -271,7 +270,9 @@ impl Memory for MokaStore {
     }
 
     /// moka does not tell its order.
-    fn hottest(&self, _: usize, _: &mut dyn FnMut(&(dyn Any + Send + Sync))) {}
+    fn hottest(&self, _: usize, _: &mut EncodeKey<'_>) -> Vec<Box<[u8]>> {
+        Vec::new()
+    }
 
     fn facts(&self) -> Option<StoreFacts> {
         Some(StoreFacts { engine: "moka", policy: self.policy })

@@ -1,0 +1,138 @@
+//! The keys and entries that a cache holds.
+
+use std::hash::Hash;
+use std::sync::Arc;
+
+use larder_core::Result;
+use larder_core::erased::Key;
+
+use crate::Cache;
+
+impl<K, V> Cache<K, V>
+where
+    K: Hash + Eq + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+{
+    /// Returns the keys of the entries that could be served now, each once, in no order. Scans every tier.
+    /// May miss entries that are written or removed meanwhile. Does not count as a use.
+    ///
+    /// # Errors
+    /// If a tier cannot be scanned.
+    pub fn keys(&self) -> Result<Vec<Arc<K>>>
+    where
+        K: Clone,
+    {
+        let keys = self.inner.threads().keys(self.inner.keys_in_memory())?;
+        Ok(keys.into_iter().filter_map(Key::into_shared).collect())
+    }
+
+    /// Returns up to `n` keys that memory would evict last, hottest first. The order is approximate, since
+    /// each shard of the memory engine has its own. Empty with the engine moka. Costs a pass over the entries
+    /// in memory. Does not count as a use.
+    ///
+    /// ```
+    /// let cache = larder::mcache::<u32, u32>("squares").build()?;
+    /// (0..100).for_each(|n| cache.insert(n, n * n));
+    /// (0..5).for_each(|_| drop(cache.get(&42)));
+    /// assert!(cache.hottest(20).iter().any(|key| **key == 42));
+    /// # Ok::<(), larder::Error>(())
+    /// ```
+    pub fn hottest(&self, n: usize) -> Vec<Arc<K>>
+    where
+        K: Clone,
+    {
+        self.inner.hottest(n)
+    }
+
+    /// Writes the keys of the hottest entries in memory into the directory, as closing does, and returns
+    /// their number. They are read into memory again when the cache is opened: see the option
+    /// `warm_restart`. Returns 0 without that option.
+    ///
+    /// # Errors
+    /// If the list cannot be written, and after closing.
+    pub fn snapshot(&self) -> Result<u64> {
+        self.inner.threads().snapshot()
+    }
+
+    /// Iterates over the entries, in no order. The keys are taken now; each value is read when the iterator
+    /// reaches its key. Costs a call of [`keys`](Self::keys), and a [`get`](Self::get) for each entry, which
+    /// counts as a use. May miss entries that are written or removed meanwhile.
+    ///
+    /// # Errors
+    /// As [`keys`](Self::keys).
+    ///
+    /// ```
+    /// let ages = larder::mcache::<String, u32>("ages").build()?;
+    /// ages.insert("Ada".to_owned(), 36);
+    /// ages.insert("Grace".to_owned(), 85);
+    /// assert_eq!(ages.iter()?.map(|(_, age)| age).sum::<u32>(), 121);
+    /// # Ok::<(), larder::Error>(())
+    /// ```
+    pub fn iter(&self) -> Result<impl Iterator<Item = (Arc<K>, V)>>
+    where
+        K: Clone,
+    {
+        let keys = self.keys()?;
+        Ok(keys.into_iter().filter_map(|key| self.get(&*key).map(|value| (key, value))))
+    }
+}
+
+#[cfg(feature = "async")]
+mod tasks {
+    use super::{Arc, Hash, Key, Result};
+    use crate::AsyncCache;
+    use crate::entries::Entries;
+
+    impl<K, V> AsyncCache<K, V>
+    where
+        K: Hash + Eq + Send + Sync + 'static,
+        V: Clone + Send + Sync + 'static,
+    {
+        /// See [`Cache::keys`].
+        pub async fn keys(&self) -> Result<Vec<Arc<K>>>
+        where
+            K: Clone,
+        {
+            let keys = self.inner.tasks().keys(self.inner.keys_in_memory()).await?;
+            Ok(keys.into_iter().filter_map(Key::into_shared).collect())
+        }
+
+        /// See [`Cache::snapshot`].
+        pub async fn snapshot(&self) -> Result<u64> {
+            self.inner.tasks().snapshot().await
+        }
+
+        /// See [`Cache::hottest`].
+        pub fn hottest(&self, n: usize) -> Vec<Arc<K>>
+        where
+            K: Clone,
+        {
+            self.inner.hottest(n)
+        }
+
+        /// See [`Cache::iter`].
+        ///
+        /// # Errors
+        /// As [`keys`](Self::keys).
+        ///
+        /// ```
+        /// # #[tokio::main(flavor = "current_thread")]
+        /// # async fn main() -> larder::Result<()> {
+        /// let ages = larder::mcache::<String, u32>("ages").build()?.to_async();
+        /// ages.insert_many([("Ada".to_owned(), 36), ("Grace".to_owned(), 85)]).await;
+        /// let (mut sum, mut entries) = (0, ages.iter().await?);
+        /// while let Some((_, age)) = entries.next().await {
+        ///     sum += age;
+        /// }
+        /// assert_eq!(sum, 121);
+        /// # Ok(())
+        /// # }
+        /// ```
+        pub async fn iter(&self) -> Result<Entries<K, V>>
+        where
+            K: Clone,
+        {
+            Ok(Entries::of(self.clone(), self.keys().await?))
+        }
+    }
+}
