@@ -10,7 +10,7 @@ use larder_core::stats::TierCounters;
 use larder_core::tier::Tier;
 use larder_engine::layers::{Breaker, Limit, Observe};
 use larder_testkit::conformance::{self, Subject};
-use larder_testkit::{HashMapTier, MapStorage, SharedMapTier, SharedShelf};
+use larder_testkit::{HashMapTier, MapStorage, SharedMapStorage, SharedMapTier};
 use larder_tiers::disk::{CROSSOVER_BYTES, DiskOptions, DiskTier};
 use larder_tiers::file::{FileOptions, FileTier};
 use larder_tiers::memory::{MemoryEngine, Policy, Store};
@@ -62,12 +62,12 @@ fn files(name: &str, durability: Durability) -> Subject {
 #[test]
 fn reference_tiers_conform_in_all_layers() {
     check(&Subject::new("hash map", || {
-        let shelf = MapStorage::default();
-        move || HashMapTier::on(&shelf)
+        let storage = MapStorage::default();
+        move || HashMapTier::on(&storage)
     }));
     check(&Subject::new("shared map", || {
-        let shelf = SharedShelf::default();
-        move || SharedMapTier::on(&shelf)
+        let storage = SharedMapStorage::default();
+        move || SharedMapTier::on(&storage)
     }));
 }
 

@@ -44,6 +44,6 @@ pub use redis::cluster::RedisCluster;
 pub use redis::proxy::Proxy;
 pub use redis::sentinels::RedisSentinels;
 pub use redis::server::RedisServer;
-pub use shared_map::{SharedMapTier, SharedShelf};
+pub use shared_map::{SharedMapStorage, SharedMapTier};
 pub use spelled::{Rounded, Spelled};
 pub use torn::TornTier;

@@ -20,10 +20,10 @@ const REMEMBERED: Duration = Duration::from_secs(60);
 
 /// Storage that several tiers share, as nodes share a server. Clones share one storage.
 #[derive(Clone, Debug, Default)]
-pub struct SharedShelf(Arc<Mutex<Shelved>>);
+pub struct SharedMapStorage(Arc<Mutex<Contents>>);
 
 #[derive(Debug, Default)]
-struct Shelved {
+struct Contents {
     entries: HashMap<Box<[u8]>, Entry>,
     leases: HashMap<Box<[u8]>, (u64, Instant)>,
     /// Rises with every change, and numbers versions, leases and clears.
@@ -40,7 +40,7 @@ struct Entry {
     removed: Option<(u64, Instant)>,
 }
 
-impl Shelved {
+impl Contents {
     fn next(&mut self) -> u64 {
         self.changes += 1;
         self.changes
@@ -87,33 +87,33 @@ impl Shelved {
 pub struct SharedMapTier {
     /// Tells the removals of this tier from those of others.
     id: u64,
-    shelf: Mutex<Option<SharedShelf>>,
+    storage: Mutex<Option<SharedMapStorage>>,
 }
 
 impl Default for SharedMapTier {
     fn default() -> Self {
-        Self::on(&SharedShelf::default())
+        Self::on(&SharedMapStorage::default())
     }
 }
 
 impl SharedMapTier {
-    /// Opens a tier on `shelf`, beside those that are open there.
-    pub fn on(shelf: &SharedShelf) -> Self {
+    /// Opens a tier on `storage`, beside those that are open there.
+    pub fn on(storage: &SharedMapStorage) -> Self {
         static IDS: AtomicU64 = AtomicU64::new(0);
-        Self { id: IDS.fetch_add(1, Ordering::Relaxed), shelf: Mutex::new(Some(shelf.clone())) }
+        Self { id: IDS.fetch_add(1, Ordering::Relaxed), storage: Mutex::new(Some(storage.clone())) }
     }
 
     fn with<'a, T: Send + 'a>(
         &'a self,
         operation: &'static str,
-        work: impl FnOnce(&mut Shelved) -> T + Send + 'a,
+        work: impl FnOnce(&mut Contents) -> T + Send + 'a,
     ) -> BoxFuture<'a, Result<T>> {
         Box::pin(async move {
-            let shelf = self.shelf.lock().clone();
+            let storage = self.storage.lock().clone();
             let closed = || Error::new(ErrorKind::Closed, "the tier is closed").during(operation);
-            let shelf = shelf.ok_or_else(closed)?;
-            let mut shelved = shelf.0.lock();
-            Ok(work(&mut shelved))
+            let storage = storage.ok_or_else(closed)?;
+            let mut contents = storage.0.lock();
+            Ok(work(&mut contents))
         })
     }
 }
@@ -134,38 +134,39 @@ impl Tier for SharedMapTier {
     }
 
     fn get<'a>(&'a self, key: &'a EncodedKey) -> BoxFuture<'a, Result<Option<Bytes>>> {
-        self.with("get", |shelved| shelved.entries.get(key.as_bytes())?.frame.clone())
+        self.with("get", |contents| contents.entries.get(key.as_bytes())?.frame.clone())
     }
 
     fn put<'a>(&'a self, key: &'a EncodedKey, frame: &'a Frame) -> BoxFuture<'a, Result<()>> {
-        self.with("put", |shelved| shelved.set(key, frame.to_vec().into()))
+        self.with("put", |contents| contents.set(key, frame.to_vec().into()))
     }
 
     fn remove<'a>(&'a self, key: &'a EncodedKey) -> BoxFuture<'a, Result<bool>> {
-        self.with("remove", |shelved| shelved.take(key, self.id).is_some())
+        self.with("remove", |contents| contents.take(key, self.id).is_some())
     }
 
     fn clear(&self) -> BoxFuture<'_, Result<()>> {
-        self.with("clear", |shelved| {
-            shelved.epoch = shelved.next();
-            shelved.entries.clear();
+        self.with("clear", |contents| {
+            contents.epoch = contents.next();
+            contents.entries.clear();
         })
     }
 
     fn scan<'a>(&'a self, visit: &'a mut (dyn FnMut(&[u8]) + Send)) -> BoxFuture<'a, Result<()>> {
         Box::pin(async move {
-            let frames: Vec<Bytes> = self.with("scan", |shelved| shelved.frames().cloned().collect()).await?;
+            let frames: Vec<Bytes> =
+                self.with("scan", |contents| contents.frames().cloned().collect()).await?;
             frames.iter().filter(|frame| frame.len() >= FIXED_LEN).for_each(|frame| visit(frame));
             Ok(())
         })
     }
 
     fn usage(&self) -> Usage {
-        let shelf = self.shelf.lock();
-        let Some(shelf) = &*shelf else { return Usage::default() };
-        let shelved = shelf.0.lock();
-        let bytes = shelved.frames().map(|frame| frame.len() as u64).sum();
-        Usage { entries: shelved.frames().count() as u64, bytes, evictions: 0 }
+        let storage = self.storage.lock();
+        let Some(storage) = &*storage else { return Usage::default() };
+        let contents = storage.0.lock();
+        let bytes = contents.frames().map(|frame| frame.len() as u64).sum();
+        Usage { entries: contents.frames().count() as u64, bytes, evictions: 0 }
     }
 
     fn flush(&self) -> BoxFuture<'_, Result<()>> {
@@ -174,7 +175,7 @@ impl Tier for SharedMapTier {
 
     fn close(&self) -> BoxFuture<'_, Result<()>> {
         Box::pin(async move {
-            self.shelf.lock().take();
+            self.storage.lock().take();
             Ok(())
         })
     }
@@ -186,8 +187,8 @@ impl Tier for SharedMapTier {
 
 impl SharedTier for SharedMapTier {
     fn get_versioned<'a>(&'a self, key: &'a EncodedKey) -> BoxFuture<'a, Result<VersionedFrame>> {
-        self.with("get_versioned", |shelved| {
-            let entry = shelved.entries.get(key.as_bytes());
+        self.with("get_versioned", |contents| {
+            let entry = contents.entries.get(key.as_bytes());
             let last_removal = match entry.and_then(|entry| entry.removed) {
                 Some((_, at)) if at.elapsed() > REMEMBERED => LastRemoval::None,
                 Some((tier, _)) if tier == self.id => LastRemoval::Own,
@@ -195,7 +196,7 @@ impl SharedTier for SharedMapTier {
                 None => LastRemoval::None,
             };
             let frame = entry.and_then(|entry| entry.frame.clone());
-            VersionedFrame { frame, version: shelved.version(key), last_removal }
+            VersionedFrame { frame, version: contents.version(key), last_removal }
         })
     }
 
@@ -205,17 +206,17 @@ impl SharedTier for SharedMapTier {
         frame: &'a Frame,
         options: PutOptions,
     ) -> BoxFuture<'a, Result<bool>> {
-        self.with("compare_and_set", move |shelved| {
-            let is_same = shelved.version(key) == Some(options.if_version);
+        self.with("compare_and_set", move |contents| {
+            let is_same = contents.version(key) == Some(options.if_version);
             if is_same {
-                shelved.set(key, frame.to_vec().into());
+                contents.set(key, frame.to_vec().into());
             }
             is_same
         })
     }
 
     fn take<'a>(&'a self, key: &'a EncodedKey) -> BoxFuture<'a, Result<Option<Bytes>>> {
-        self.with("take", |shelved| shelved.take(key, self.id))
+        self.with("take", |contents| contents.take(key, self.id))
     }
 
     fn lease_load<'a>(
@@ -223,32 +224,32 @@ impl SharedTier for SharedMapTier {
         key: &'a EncodedKey,
         span: Duration,
     ) -> BoxFuture<'a, Result<Option<LoadLease>>> {
-        self.with("lease_load", move |shelved| {
+        self.with("lease_load", move |contents| {
             let now = Instant::now();
-            if shelved.leases.get(key.as_bytes()).is_some_and(|(_, until)| *until > now) {
+            if contents.leases.get(key.as_bytes()).is_some_and(|(_, until)| *until > now) {
                 return None;
             }
-            let number = shelved.next();
-            shelved.leases.insert(key.as_bytes().into(), (number, now + span));
-            let entry = shelved.entries.get(key.as_bytes());
+            let number = contents.next();
+            contents.leases.insert(key.as_bytes().into(), (number, now + span));
+            let entry = contents.entries.get(key.as_bytes());
             Some(LoadLease { number, present: entry.is_some_and(|entry| entry.frame.is_some()) })
         })
     }
 
     fn release_loads(&self, leases: Vec<(EncodedKey, u64)>) {
-        let shelf = self.shelf.lock();
-        let Some(shelf) = &*shelf else { return };
-        let mut shelved = shelf.0.lock();
+        let storage = self.storage.lock();
+        let Some(storage) = &*storage else { return };
+        let mut contents = storage.0.lock();
         for (key, number) in leases {
-            if shelved.leases.get(key.as_bytes()).is_some_and(|(held, _)| *held == number) {
-                shelved.leases.remove(key.as_bytes());
+            if contents.leases.get(key.as_bytes()).is_some_and(|(held, _)| *held == number) {
+                contents.leases.remove(key.as_bytes());
             }
         }
     }
 
     fn epoch(&self, _: &EncodedKey) -> PartitionEpoch {
-        let shelf = self.shelf.lock();
-        PartitionEpoch(shelf.as_ref().map_or(0, |shelf| shelf.0.lock().epoch))
+        let storage = self.storage.lock();
+        PartitionEpoch(storage.as_ref().map_or(0, |storage| storage.0.lock().epoch))
     }
 
     fn server_time(&self, _: &EncodedKey) -> Option<Time> {

@@ -12,7 +12,9 @@ use larder_core::memory::{Bounds, Lifetimes, MemoryStore, Record, Removed};
 use larder_core::tier::{BoxFuture, Capability, Tier, TierKind, Usage};
 use larder_core::{Bytes, Error, ErrorKind, Result};
 use larder_testkit::conformance::{self, Outcome, Subject};
-use larder_testkit::{FaultyTier, HashMapTier, MapStorage, QuotaTier, SharedMapTier, SharedShelf, TornTier};
+use larder_testkit::{
+    FaultyTier, HashMapTier, MapStorage, QuotaTier, SharedMapStorage, SharedMapTier, TornTier,
+};
 use parking_lot::Mutex;
 
 fn on_a_map() -> Subject {
@@ -24,7 +26,7 @@ fn on_a_map() -> Subject {
 
 fn shared_by_nodes() -> Subject {
     Subject::new("shared map", || {
-        let storage = SharedShelf::default();
+        let storage = SharedMapStorage::default();
         move || SharedMapTier::on(&storage)
     })
 }

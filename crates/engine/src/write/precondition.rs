@@ -41,7 +41,7 @@ impl Precondition {
         let max = handle.inner().capability().frame_bytes_max;
         if frame.len() as u64 > max {
             handle.remove(key).await?;
-            let message = format!("the entry has {} bytes, the tier takes {max}", frame.len());
+            let message = format!("the entry has {} bytes; the tier allows {max}", frame.len());
             return Err(Error::new(ErrorKind::TooLarge, message).in_tier(handle.kind()).during("put"));
         }
         if !self.applies_to(handle) {

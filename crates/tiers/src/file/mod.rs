@@ -209,8 +209,8 @@ impl FileTier {
         Err(Error::new(ErrorKind::TooLarge, message))
     }
 
-    /// Makes the upload `upload`, for which `reservation` is reserved, the file of `key`. Does nothing, and
-    /// returns false, if the entry does not have the required version.
+    /// Makes `upload` the file of `key`. Does nothing, and returns false, if the entry does not have
+    /// the required version.
     fn replace(
         &self,
         (key, if_version): (&EncodedKey, Option<EntryVersion>),

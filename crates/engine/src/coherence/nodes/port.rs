@@ -36,7 +36,7 @@ impl CoherencePort for NodeCoherence {
         match std::thread::Builder::new().name("larder-nodes".into()).spawn(worker) {
             Ok(worker) => *self.worker.lock() = Some(worker),
             // Without the thread no notice is applied, and no copy answers by itself.
-            Err(error) => tracing::error!(target: "larder", %error, "no thread to hear other nodes with"),
+            Err(error) => tracing::error!(target: "larder", %error, "cannot start the coherence thread"),
         }
     }
 
