@@ -237,6 +237,10 @@ fn in_memory<V: Clone + Send + Sync + 'static>(cache: &larder::Cache<u64, V>) ->
 }
 
 /// Waits until `is_so`, a minute at most.
+#[allow(
+    clippy::disallowed_methods,
+    reason = "a thread of the library reads, and tells nobody when it is done"
+)]
 fn eventually(is_so: impl Fn() -> bool) {
     let end = std::time::Instant::now() + std::time::Duration::from_secs(60);
     while !is_so() {

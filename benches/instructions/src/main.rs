@@ -25,8 +25,10 @@ const HOUR: Duration = Duration::from_secs(3600);
 type Value = Arc<[u64; 8]>;
 type Quick = quick_cache::sync::Cache<u64, Value, UnitWeighter, RandomState>;
 
-/// The cases by name: each makes this many operations.
-const CASES: [(&str, fn(u64)); 18] = [
+/// The name of a case, and what makes this many of its operations.
+type Case = (&'static str, fn(u64));
+
+const CASES: [Case; 18] = [
     ("moka", moka),
     ("quick", |count| quick_hits(count)),
     ("plain", |count| hits(&cache(10 * ENTRIES), &EntryOptions::new(), count)),

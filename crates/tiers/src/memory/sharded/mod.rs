@@ -75,6 +75,9 @@ struct Sampled {
     last: u64,
 }
 
+/// Reads the node in a slot of a shard.
+type ReadNode<'a, K, V, R> = dyn FnMut(&Shard<K, V>, u32) -> Option<R> + 'a;
+
 /// A shard with its lock, in its own cache lines.
 #[repr(align(128))]
 struct Lane<K, V> {
@@ -185,7 +188,7 @@ where
     fn read_and_move<Q: Hash + Equivalent<K> + ?Sized, R>(
         lane: &Lane<K, V>,
         (hash, key): (u64, &Q),
-        read: &mut dyn FnMut(&Shard<K, V>, u32) -> Option<R>,
+        read: &mut ReadNode<'_, K, V, R>,
     ) -> Option<R> {
         let mut shard = lane.shard.write();
         let slot = shard.find(hash, key)?;
