@@ -8,7 +8,6 @@ use std::sync::{Arc, Weak};
 
 use larder_core::Result;
 use larder_core::hot_keys::HotKeyList;
-use larder_core::key::EncodedKey;
 use larder_exec::runtime::{Blocking, Runtime, block_on};
 
 use crate::engine::Engine;
@@ -62,10 +61,12 @@ impl Engine {
             return false;
         }
         // Keys of another type, after a change of the program, do not decode.
-        if let Ok(decoded) = stack.keys.decode(key) {
+        if let Ok(decoded) = stack.keys.decode(key)
+            && let Ok(Some(encoded)) = engine.encode_key(&decoded)
+        {
             let hash = engine.key_locks.hash(&decoded);
             // A tier that fails has counted it. The entry is read when a caller asks for it.
-            let _counted = block_on(engine.seek::<Blocking>(EncodedKey::new(key), hash));
+            let _counted = block_on(engine.seek::<Blocking>(encoded, hash));
         }
         true
     }
