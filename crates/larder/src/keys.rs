@@ -88,7 +88,7 @@ mod tasks {
         K: Hash + Eq + Send + Sync + 'static,
         V: Clone + Send + Sync + 'static,
     {
-        /// See [`Cache::keys`].
+        /// See [`Cache::keys`](crate::Cache::keys).
         pub async fn keys(&self) -> Result<Vec<Arc<K>>>
         where
             K: Clone,
@@ -97,12 +97,12 @@ mod tasks {
             Ok(keys.into_iter().filter_map(Key::into_shared).collect())
         }
 
-        /// See [`Cache::snapshot`].
+        /// See [`Cache::snapshot`](crate::Cache::snapshot).
         pub async fn snapshot(&self) -> Result<u64> {
             self.inner.tasks().snapshot().await
         }
 
-        /// See [`Cache::hottest`].
+        /// See [`Cache::hottest`](crate::Cache::hottest).
         pub fn hottest(&self, n: usize) -> Vec<Arc<K>>
         where
             K: Clone,
@@ -110,7 +110,7 @@ mod tasks {
             self.inner.hottest(n)
         }
 
-        /// See [`Cache::iter`].
+        /// See [`Cache::iter`](crate::Cache::iter).
         ///
         /// # Errors
         /// As [`keys`](Self::keys).

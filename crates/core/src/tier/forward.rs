@@ -41,9 +41,9 @@ pub fn refused_many<'a, A: Send + 'a>(
     Box::pin(std::future::ready((0..count).map(|_| Err(unsupported(tier, operation))).collect()))
 }
 
-/// Implements [`Tier`], [`StreamingTier`], [`VersionedTier`](super::VersionedTier) and
-/// [`SharedTier`](super::SharedTier) for a [`Layer`]: each call reaches the inner tier through the layer.
-/// Takes the generic parameters in brackets, then the type.
+/// Implements [`Tier`](super::Tier), [`StreamingTier`](super::StreamingTier),
+/// [`VersionedTier`](super::VersionedTier) and [`SharedTier`](super::SharedTier) for a
+/// [`Layer`](super::Layer): each call reaches the inner tier through the layer. Takes the generic parameters in brackets, then the type.
 #[macro_export]
 macro_rules! forward_tier {
     ([$($generics:tt)*] $layer:ty) => {
