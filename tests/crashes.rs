@@ -14,6 +14,8 @@ use larder_testkit::block_on;
 use larder_testkit::crash::{End, Killer, Life};
 use larder_testkit::history::{Contract, Keeps, Verdict};
 use larder_testkit::workload::{Subject, Weights, Workload};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use tempfile::TempDir;
 
 /// The variable that names the directory of a child.
@@ -93,14 +95,30 @@ fn live(life: &Life, open: Open, work: &Workload) {
     });
 }
 
-/// A cache that is used from threads.
-pub(crate) struct Threads(pub(crate) Cache<u64, String>);
+/// A value that carries the text of a history.
+pub(crate) trait Text: Clone + Serialize + DeserializeOwned + Send + Sync + 'static {
+    fn of(text: String) -> Self;
+    fn into_text(self) -> String;
+}
 
-impl Subject for Threads {
+impl Text for String {
+    fn of(text: String) -> Self {
+        text
+    }
+
+    fn into_text(self) -> String {
+        self
+    }
+}
+
+/// A cache that is used from threads.
+pub(crate) struct Threads<V: Text = String>(pub(crate) Cache<u64, V>);
+
+impl<V: Text> Subject for Threads<V> {
     type Error = Error;
 
     async fn insert(&self, key: u64, value: String) -> larder::Result<()> {
-        self.0.try_insert(key, value).map(drop)
+        self.0.try_insert(key, V::of(value)).map(drop)
     }
 
     async fn remove(&self, key: u64) -> larder::Result<()> {
@@ -109,7 +127,7 @@ impl Subject for Threads {
     }
 
     async fn get(&self, key: u64) -> larder::Result<Option<String>> {
-        self.0.try_get(&key)
+        Ok(self.0.try_get(&key)?.map(V::into_text))
     }
 
     async fn load(
@@ -117,11 +135,12 @@ impl Subject for Threads {
         key: u64,
         loader: impl Future<Output = Option<String>> + Send + 'static,
     ) -> larder::Result<Option<String>> {
-        Ok(self.0.try_get_with(key, || block_on(loader).ok_or(())).ok())
+        let loaded = self.0.try_get_with(key, || block_on(loader).map(V::of).ok_or(()));
+        Ok(loaded.ok().map(V::into_text))
     }
 
     async fn take(&self, key: u64) -> larder::Result<Option<String>> {
-        self.0.take(&key)
+        Ok(self.0.take(&key)?.map(V::into_text))
     }
 
     async fn contains(&self, key: u64) -> larder::Result<bool> {

@@ -254,12 +254,12 @@ fn server_refusing_writes_after_a_failed_save_is_used_again_later() {
 fn loading_server_is_unavailable_until_loaded() {
     let folder = tempfile::tempdir().unwrap();
     let dir = folder.path().to_str().unwrap();
-    // 20 ms a key, so that loading takes some seconds.
+    // 20 ms a key, so that loading takes 4 s: longer than the node waits between two connection attempts.
     let slow = ["--key-load-delay", "20000", "--loading-process-events-interval-bytes", "1024"];
     let options = [&["--dir", dir, "--dbfilename", "kept"][..], &slow].concat();
     let Some(mut server) = RedisServer::start_with(&options) else { return };
     let node = node(&server.url());
-    (0..50).for_each(|key| node.cache.insert(key, "x".repeat(100)));
+    (0..200).for_each(|key| node.cache.insert(key, "x".repeat(100)));
     assert_eq!(server.cli(&["SAVE"]), "OK");
     server.restart();
     until("it says why it is away", || {

@@ -5,6 +5,8 @@ use std::path::Path;
 use larder::{Bytes, Cache, Codec, Compress, Durability, ErrorKind, Persistence, TierKind};
 use serde::{Deserialize, Serialize};
 
+use crate::flights::until;
+
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Report {
     title: String,
@@ -236,19 +238,6 @@ fn in_memory<V: Clone + Send + Sync + 'static>(cache: &larder::Cache<u64, V>) ->
     cache.stats().tier(TierKind::Memory).unwrap().usage.entries
 }
 
-/// Waits until `is_so`, a minute at most.
-#[allow(
-    clippy::disallowed_methods,
-    reason = "a thread of the library reads, and tells nobody when it is done"
-)]
-fn eventually(is_so: impl Fn() -> bool) {
-    let end = std::time::Instant::now() + std::time::Duration::from_secs(60);
-    while !is_so() {
-        assert!(std::time::Instant::now() < end, "it is not so after a minute");
-        std::thread::sleep(std::time::Duration::from_millis(5));
-    }
-}
-
 #[test]
 fn hottest_entries_are_read_into_memory_after_reopening() {
     for files in [false, true] {
@@ -262,7 +251,7 @@ fn hottest_entries_are_read_into_memory_after_reopening() {
         cache.close().unwrap();
 
         let cache = warm(dir.path(), files).build().unwrap();
-        eventually(|| in_memory(&cache) == 50);
+        until(|| in_memory(&cache) == 50);
         assert_eq!(cache.get(&139), None, "removed before");
         let before = cache.stats().tier(TierKind::Memory).unwrap().counts.hits;
         for key in 100..139 {
@@ -289,7 +278,7 @@ fn snapshot_lets_a_killed_cache_start_warm_without_outdated_values() {
     std::fs::write(&list, kept).unwrap();
 
     let cache = warm(dir.path(), false).build().unwrap();
-    eventually(|| in_memory(&cache) == 38);
+    until(|| in_memory(&cache) == 38);
     assert_eq!(cache.get(&1).as_deref(), Some("newer"));
     assert_eq!((cache.get(&2), cache.get(&3)), (None, None));
 }

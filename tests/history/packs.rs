@@ -32,7 +32,7 @@ fn sorted_runs_never_return_a_replaced_value() {
     let (mut rng, work, dir) = (Rng::with_seed(seed), work(), tempfile::tempdir().unwrap());
     let (history, mut most, mut evicted) = (History::new(), 0, 0);
     for life in 0..LIVES {
-        let cache = bcache("packed").dir(dir.path()).disk_bytes(16 << 20).memory_bytes(0);
+        let cache = bcache::<u64, String>("packed").dir(dir.path()).disk_bytes(16 << 20).memory_bytes(0);
         let cache = Threads(cache.build().unwrap());
         thread::scope(|scope| {
             for _ in 0..THREADS {

@@ -5,34 +5,19 @@ use std::sync::Arc;
 use std::thread;
 
 use fastrand::Rng;
-use larder::{Cache, Error, Persistence, TieredBuilder, bcache, fcache, ucache};
+use larder::{Persistence, TieredBuilder, bcache, fcache, ucache};
 use larder_testkit::block_on;
 use larder_testkit::history::{Contract, History, Keeps, Report, Verdict};
-use larder_testkit::workload::{Subject, Weights, Workload};
-use serde::de::DeserializeOwned;
+use larder_testkit::workload::{Weights, Workload};
 use serde::{Deserialize, Serialize};
+
+use crate::crashes::{Text, Threads};
 
 use super::{CALLS, HISTORIES, number};
 
 /// The number of tests below.
 const KINDS: u64 = 3;
 const LIVES: usize = 5;
-
-/// A value that carries the text of a history.
-trait Text: Clone + Serialize + DeserializeOwned + Send + Sync + 'static {
-    fn of(text: String) -> Self;
-    fn into_text(self) -> String;
-}
-
-impl Text for String {
-    fn of(text: String) -> Self {
-        text
-    }
-
-    fn into_text(self) -> String {
-        self
-    }
-}
 
 macro_rules! texts {
     ($($name:ident { $($rest:ident: $type:ty = $value:expr),* })+) => {$(
@@ -60,55 +45,10 @@ texts! {
     Page { data: serde_json::Value = serde_json::json!([1, "two"]) }
 }
 
-/// A cache whose values have the type `V`.
-struct Typed<V: Text>(Cache<u64, V>);
-
-impl<V: Text> Subject for Typed<V> {
-    type Error = Error;
-
-    async fn insert(&self, key: u64, value: String) -> larder::Result<()> {
-        self.0.try_insert(key, V::of(value)).map(drop)
-    }
-
-    async fn remove(&self, key: u64) -> larder::Result<()> {
-        self.0.remove(&key);
-        Ok(())
-    }
-
-    async fn get(&self, key: u64) -> larder::Result<Option<String>> {
-        Ok(self.0.try_get(&key)?.map(V::into_text))
-    }
-
-    async fn load(
-        &self,
-        key: u64,
-        loader: impl Future<Output = Option<String>> + Send + 'static,
-    ) -> larder::Result<Option<String>> {
-        let loaded = self.0.try_get_with(key, || block_on(loader).map(V::of).ok_or(()));
-        Ok(loaded.ok().map(V::into_text))
-    }
-
-    async fn take(&self, key: u64) -> larder::Result<Option<String>> {
-        Ok(self.0.take(&key)?.map(V::into_text))
-    }
-
-    async fn contains(&self, key: u64) -> larder::Result<bool> {
-        Ok(self.0.contains_key(&key))
-    }
-
-    async fn clear(&self) -> larder::Result<()> {
-        self.0.clear()
-    }
-
-    async fn flush(&self) -> larder::Result<()> {
-        self.0.flush()
-    }
-}
-
 /// One life of the directory, with values of type `V`.
 fn life<V: Text>(builder: TieredBuilder<u64, V>, schema: u32, history: &Arc<History>, rng: &mut Rng) {
     let memory = if rng.bool() { 0 } else { 64 << 10 };
-    let subject = Typed(builder.memory_bytes(memory).build().unwrap());
+    let subject = Threads(builder.memory_bytes(memory).build().unwrap());
     let work = Workload {
         keys: 12,
         lens: vec![10, 1_000, 5_000, 30_000],

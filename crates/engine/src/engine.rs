@@ -393,15 +393,6 @@ impl Engine {
         self.stack.as_ref().map_or(&[], |stack| &stack.tiers)
     }
 
-    /// Returns whether look-ups miss and loads do not store: the cache is closed or switched off.
-    pub(crate) fn is_closed(&self) -> bool {
-        let ended = self.closed.load(Ordering::Acquire);
-        if ended {
-            self.lifecycle.warn_late_use();
-        }
-        ended || !self.lifecycle.is_on() || self.has_tiers() && self.is_forked()
-    }
-
     /// Returns whether this is a forked child of the process that built the cache. The child has
     /// none of the threads that the tiers need, and may have locks that are never released.
     ///

@@ -278,6 +278,21 @@ impl Engine {
         self.lifecycle.is_on()
     }
 
+    /// Returns whether look-ups miss and loads do not store: the cache is closed or switched off.
+    /// Warns once if a caller uses the closed cache.
+    pub(crate) fn is_closed(&self) -> bool {
+        if self.is_ended() {
+            self.lifecycle.warn_late_use();
+        }
+        self.is_inactive()
+    }
+
+    /// As [`is_closed`](Self::is_closed), without the warning: for the cache's own threads, and under a
+    /// lock, where no subscriber may run.
+    pub(crate) fn is_inactive(&self) -> bool {
+        self.is_ended() || !self.lifecycle.is_on() || self.has_tiers() && self.is_forked()
+    }
+
     /// Returns whether the cache was closed or is being closed.
     pub fn is_ended(&self) -> bool {
         self.closed.load(Ordering::Acquire)

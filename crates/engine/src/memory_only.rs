@@ -6,6 +6,7 @@
 
 use std::hash::Hash;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use larder_core::clock::Time;
 use larder_core::entry_meta::{EntryOptions, LiveEntryMeta};
@@ -17,9 +18,8 @@ use larder_core::tier::TierKind;
 
 use crate::coherence::load_lease::LeaseGuard;
 use crate::engine::Engine;
-use crate::key_lock::Admission;
-use crate::key_lock::ClaimNow;
 use crate::key_lock::flight::{Outcome, Purpose, Start};
+use crate::key_lock::{Admission, ClaimNow};
 use crate::load::poll_watch::PollWatch;
 use crate::load::{Begun, Leader, Load, LoadRole, UncheckedLeader};
 use crate::write::precondition::Precondition;
@@ -67,7 +67,7 @@ impl Engine {
         let hash = self.key_locks.hash(&key);
         let terms = self.terms_at_once(created);
         // Looked at under the lock once more: nothing is stored after `close`.
-        let Some(lock) = self.key_locks.lock_now(hash).filter(|_| !self.is_closed()) else {
+        let Some(lock) = self.key_locks.lock_now(hash).filter(|_| !self.is_inactive()) else {
             return Err((key, value));
         };
         let record = Record { value: Some(value), ..record(created, stamp, terms, weight) };
@@ -127,19 +127,13 @@ impl Engine {
         };
         // The entry may have come between the miss and the lead, and a stale one may be there.
         let is_there = leader.key().and_then(Key::downcast_ref).is_some_and(|key: &K| memory.contains(key));
-        let ahead = UncheckedLeader { leader, encoded: None, precondition: Precondition::None };
+        let (encoded, precondition) = (None, Precondition::None);
         if is_there {
-            return Ok(self.begin_beside(ahead));
+            return Ok(self.begin_beside(UncheckedLeader { leader, encoded, precondition }));
         }
         self.counters.misses.increment();
-        let leader = Leader {
-            leader: ahead.leader,
-            encoded: None,
-            precondition: Precondition::None,
-            stamp,
-            stale: None,
-        };
-        Ok(Begun::Load(Load::new(self, Some(leader))))
+        let lead = Leader { leader, encoded, precondition, stamp, stale: None };
+        Ok(Begun::Load(Load::new(self, Some(lead))))
     }
 
     /// Leads a load of a key that has a record in memory.
@@ -163,7 +157,7 @@ impl Engine {
         }
         let terms = self.expiry.terms_of_cache(now, || self.chance(now));
         if !terms.is_plain() {
-            self.expires.store(true, std::sync::atomic::Ordering::Relaxed);
+            self.expires.store(true, Ordering::Relaxed);
         }
         self.expiry.live(&terms)
     }
@@ -210,7 +204,7 @@ impl Load {
                 Some(false)
             }
             // Closed meanwhile: nothing is stored after `close`.
-            ClaimNow::Granted(..) if engine.is_closed() => Some(false),
+            ClaimNow::Granted(..) if engine.is_inactive() => Some(false),
             ClaimNow::Granted(lock, key) => Some(key.into_inner::<K>().is_some_and(|key| {
                 let cost = ReloadCost::of(took);
                 let record = Record { value: Some(copy), cost, ..record(created, lead.stamp, terms, weight) };

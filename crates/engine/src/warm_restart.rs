@@ -20,6 +20,10 @@ pub struct WarmRestart {
     pub keys_max: usize,
 }
 
+/// How many entries are read before memory is asked for its usage again, which takes the locks of all
+/// its shards.
+const READS_AT_ONCE: usize = 64;
+
 impl Engine {
     /// Writes the hottest keys of memory down. Returns their number; zero without a list.
     ///
@@ -41,34 +45,45 @@ impl Engine {
 
     /// Reads the entries of the kept keys into memory, the hottest first, on a thread of the pool.
     pub(crate) fn warm_up(self: &Arc<Self>) {
-        let Some(warm) = &self.warm_restart else { return };
-        let keys = warm.list.read();
-        if keys.is_empty() {
+        if self.warm_restart.is_none() {
             return;
         }
         let engine = Arc::downgrade(self);
-        let job = move || keys.iter().take_while(|key| Self::warm_up_key(&engine, key)).for_each(drop);
+        let job = move || {
+            let list = |engine: Arc<Self>| engine.warm_restart.as_ref().map(|warm| warm.list.read());
+            let keys = engine.upgrade().and_then(list).unwrap_or_default();
+            let parts = keys.chunks(READS_AT_ONCE);
+            parts.take_while(|keys| Self::warm_up_some(&engine, keys)).for_each(drop);
+        };
         if self.pool.spawn(job).is_err() {
             tracing::warn!(target: "larder", cache = self.lifecycle.name(), "memory starts cold: no thread is free to read its entries");
         }
     }
 
-    /// Reads one entry into memory. Returns whether there is room for more, and the cache is open.
-    fn warm_up_key(engine: &Weak<Self>, key: &[u8]) -> bool {
-        let Some(engine) = engine.upgrade() else { return false };
-        let Some(stack) = engine.stack.as_ref().filter(|_| !engine.is_closed()) else { return false };
-        if engine.is_full() {
+    /// Reads entries into memory. Returns whether there is room for more, and the cache is open.
+    fn warm_up_some(engine: &Weak<Self>, keys: &[Box<[u8]>]) -> bool {
+        let is_open = |engine: &Arc<Self>| !engine.is_inactive();
+        if engine.upgrade().filter(is_open).is_none_or(|engine| engine.is_full()) {
             return false;
         }
-        // Keys of another type, after a change of the program, do not decode.
-        if let Ok(decoded) = stack.keys.decode(key)
-            && let Ok(Some(encoded)) = engine.encode_key(&decoded)
-        {
-            let hash = engine.key_locks.hash(&decoded);
-            // A tier that fails has counted it. The entry is read when a caller asks for it.
-            let _counted = block_on(engine.seek::<Blocking>(encoded, hash));
+        // Between two entries the last handle of the cache may be dropped.
+        for key in keys {
+            let Some(engine) = engine.upgrade().filter(is_open) else { return false };
+            engine.warm_up_key(key);
         }
         true
+    }
+
+    fn warm_up_key(self: &Arc<Self>, key: &[u8]) {
+        let Some(stack) = &self.stack else { return };
+        // Keys of another type, after a change of the program, do not decode.
+        if let Ok(decoded) = stack.keys.decode(key)
+            && let Ok(Some(encoded)) = self.encode_key(&decoded)
+        {
+            let hash = self.key_locks.hash(&decoded);
+            // A tier that fails has counted it. The entry is read when a caller asks for it.
+            let _counted = block_on(self.seek::<Blocking>(encoded, hash));
+        }
     }
 
     /// Returns whether memory is about full: more entries would evict hotter ones.

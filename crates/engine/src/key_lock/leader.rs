@@ -5,7 +5,7 @@ use std::sync::Arc;
 use larder_core::erased::Key;
 
 use super::flight::{Flight, Outcome};
-use super::{Holder, KeyLocks, LockWait, State, TryLock, WriteGuard};
+use super::{Holder, Inner, KeyLocks, LockWait, State, TryLock, WriteGuard};
 
 /// The leader of a flight. If it is dropped without an outcome the flight is abandoned, and one of
 /// the waiters leads next.
@@ -21,23 +21,30 @@ pub(crate) struct FlightLeader {
     pub(super) has_left: bool,
 }
 
+/// Whether the value of a flight may be stored now.
+pub(super) enum Claimable<'a> {
+    /// It may, under this state of its key.
+    Yes(&'a mut State),
+    /// The entry changed meanwhile.
+    Superseded,
+    /// The caller has to wait for a guard, which this section may hold.
+    Locked(Option<Holder>),
+}
+
 impl FlightLeader {
     /// Takes the guard, unless the entry was written since the flight began, or stored by a later
     /// flight. Once it is granted, no caller joins the flight any more.
     pub(crate) fn claim(&mut self) -> TryLock<WriteGuard> {
         let shard = self.key_locks.shard(self.hash);
         let mut inner = shard.inner.lock();
-        let is_closed = inner.closed > 0;
-        let Some(state) = inner.states.get_mut(&self.hash) else { return TryLock::Superseded };
-        if self.is_superseded(state) {
-            return TryLock::Superseded;
-        }
-        if is_closed || state.storing {
-            return TryLock::Locked(LockWait { freed: shard.freed.listen(), holder: state.holder.clone() });
-        }
-        let on_gate = state.remove(&self.flight);
-        // A value that was read before this one is stored must not be promoted over it.
-        state.published = self.flight.id();
+        let state = match self.claimable(&mut inner) {
+            Claimable::Yes(state) => state,
+            Claimable::Superseded => return TryLock::Superseded,
+            Claimable::Locked(holder) => {
+                return TryLock::Locked(LockWait { freed: shard.freed.listen(), holder });
+            }
+        };
+        let on_gate = self.publish_in(state);
         state.storing = true;
         state.holder = Holder::present();
         state.guards += 1;
@@ -47,8 +54,27 @@ impl FlightLeader {
         TryLock::Granted(WriteGuard { key_locks: Arc::clone(&self.key_locks), hash: self.hash, former: 0 })
     }
 
+    /// Returns the state of the key if the value of this flight may be stored now.
+    pub(super) fn claimable<'a>(&self, inner: &'a mut Inner) -> Claimable<'a> {
+        let is_closed = inner.closed > 0;
+        match inner.states.get_mut(&self.hash) {
+            None => Claimable::Superseded,
+            Some(state) if self.is_superseded(state) => Claimable::Superseded,
+            Some(state) if is_closed || state.storing => Claimable::Locked(state.holder.clone()),
+            Some(state) => Claimable::Yes(state),
+        }
+    }
+
+    /// Removes the flight from its key lock, because its value is about to be stored.
+    #[must_use]
+    pub(super) fn publish_in(&self, state: &mut State) -> Option<(Key, Arc<Flight>)> {
+        // A value that was read before this one is stored must not be promoted over it.
+        state.published = self.flight.id();
+        state.remove(&self.flight)
+    }
+
     /// Returns whether the entry was written since the flight began, or stored by a later flight.
-    pub(super) fn is_superseded(&self, state: &State) -> bool {
+    fn is_superseded(&self, state: &State) -> bool {
         state.epoch != self.epoch || state.published > self.flight.id() || self.is_taken_over(state)
     }
 

@@ -7,7 +7,7 @@
 use larder_core::erased::Key;
 use parking_lot::MutexGuard;
 
-use super::leader::FlightLeader;
+use super::leader::{Claimable, FlightLeader};
 use super::{Flights, Inner, KeyLocks};
 
 /// A key lock that is held for one change of the memory store.
@@ -50,27 +50,19 @@ impl FlightLeader {
     /// its key lock.
     pub(crate) fn claim_now(&mut self) -> ClaimNow<'_> {
         let mut inner = self.key_locks.shard(self.hash).inner.lock();
-        let is_closed = inner.closed > 0;
-        let Some(state) = inner.states.get_mut(&self.hash) else { return ClaimNow::Superseded };
-        if self.is_superseded(state) {
-            return ClaimNow::Superseded;
+        match self.claimable(&mut inner) {
+            Claimable::Yes(_) => {}
+            Claimable::Superseded => return ClaimNow::Superseded,
+            Claimable::Locked(_) => return ClaimNow::Locked,
         }
-        if is_closed || state.storing || self.key.is_none() {
-            return ClaimNow::Locked;
-        }
-        // Drops nothing but references: this leader still has the key and the flight. Without them the key
-        // is its own again.
-        drop(state.remove(&self.flight));
-        // A value that was read before this one is stored must not be promoted over it.
-        state.published = self.flight.id();
-        state.guards -= 1;
-        if state.guards == 0 {
-            inner.states.remove(&self.hash);
-        }
+        // Drops nothing but references: this leader still has the key and the flight. Without them the
+        // key is its own again.
+        inner.release(self.hash, |state| drop(self.publish_in(state)));
         self.has_left = true;
         match self.key.take() {
             Some(key) => ClaimNow::Granted(LockedNow { _inner: inner, _superseded: Flights::new() }, key),
-            None => ClaimNow::Locked,
+            // The key was taken by an earlier claim.
+            None => ClaimNow::Superseded,
         }
     }
 }

@@ -26,10 +26,16 @@ struct Item {
 
 #[derive(Clone, Copy)]
 struct Slot {
-    /// The turn of the only item of the heap that counts.
+    /// The turn of the only item of the heap that counts; zero without an entry.
     turn: u64,
     uses: u32,
-    is_held: bool,
+}
+
+impl Item {
+    /// Whether this is the latest item of an entry.
+    fn counts(self, slots: &[Slot]) -> bool {
+        slots[self.slot as usize].turn == self.turn
+    }
 }
 
 impl Ord for Item {
@@ -60,9 +66,9 @@ impl CostAware {
     pub(super) fn insert(&mut self, slot: u32, entries: &dyn OrderEntries) {
         let index = slot as usize;
         if self.slots.len() <= index {
-            self.slots.resize(index + 1, Slot { turn: 0, uses: 0, is_held: false });
+            self.slots.resize(index + 1, Slot { turn: 0, uses: 0 });
         }
-        (self.slots[index].uses, self.slots[index].is_held) = (1, true);
+        self.slots[index].uses = 1;
         self.len += 1;
         self.rank(slot, entries);
     }
@@ -73,8 +79,7 @@ impl CostAware {
     }
 
     pub(super) fn remove(&mut self, slot: u32) {
-        let slot = &mut self.slots[slot as usize];
-        slot.is_held = false;
+        self.slots[slot as usize].turn = 0;
         self.len -= 1;
     }
 
@@ -86,7 +91,7 @@ impl CostAware {
         let mut kept = None;
         let victim = loop {
             let Some(Reverse(item)) = self.heap.pop() else { break None };
-            if !self.counts(item) {
+            if !item.counts(&self.slots) {
                 continue;
             }
             if Some(item.slot) == keep {
@@ -104,12 +109,6 @@ impl CostAware {
         Some(slot)
     }
 
-    /// Whether the item is the latest one of an entry.
-    fn counts(&self, item: Item) -> bool {
-        let slot = &self.slots[item.slot as usize];
-        slot.is_held && slot.turn == item.turn
-    }
-
     /// Gives an entry its present priority. Counts the uses since the last time.
     fn rank(&mut self, slot: u32, entries: &dyn OrderEntries) {
         let priority = self.floor + self.value(slot, entries);
@@ -122,11 +121,7 @@ impl CostAware {
         self.heap.push(Reverse(Item { priority, slot, turn }));
         // Outdated items take at most as much room as those that count.
         if self.heap.len() > self.len * 2 + 16 {
-            let slots = &self.slots;
-            self.heap.retain(|Reverse(item)| {
-                let slot = &slots[item.slot as usize];
-                slot.is_held && slot.turn == item.turn
-            });
+            self.heap.retain(|Reverse(item)| item.counts(&self.slots));
         }
     }
 
@@ -138,7 +133,7 @@ impl CostAware {
     }
 
     pub(super) fn hottest(&self, n: usize, entries: &dyn OrderEntries) -> Vec<u32> {
-        let held = (0_u32..).zip(&self.slots).filter(|(_, slot)| slot.is_held).map(|(slot, _)| slot);
+        let held = (0_u32..).zip(&self.slots).filter(|(_, slot)| slot.turn > 0).map(|(slot, _)| slot);
         let mut slots: Vec<u32> = held.collect();
         slots.sort_by(|one, other| self.value(*other, entries).total_cmp(&self.value(*one, entries)));
         slots.truncate(n);

@@ -43,8 +43,7 @@ impl Budget {
 
     #[inline]
     pub(super) fn is_exceeded(&self) -> bool {
-        self.entries.load(Relaxed) > self.entries_max.load(Relaxed)
-            || self.bytes.load(Relaxed) > self.bytes_max.load(Relaxed)
+        self.account().is_exceeded()
     }
 
     /// Begins an operation on one shard.

@@ -55,9 +55,6 @@ pub struct ShardedStore<K, V> {
     policy: Policy,
     /// Whether the policy moves entries on each hit, under the exclusive lock.
     moves_on_hit: bool,
-    /// Whether the policy counts misses, as W-TinyLFU does. `Auto` does not: a miss would take the exclusive
-    /// lock.
-    counts_misses: bool,
     /// The keys whose accesses the simulations see.
     sample: Sample,
     /// Simulations over sampled accesses, which tune [`Policy::Auto`].
@@ -76,7 +73,7 @@ struct Sampled {
 }
 
 /// Reads the node in a slot of a shard.
-type ReadNode<'a, K, V, R> = dyn FnMut(&Shard<K, V>, u32) -> Option<R> + 'a;
+type ReadNode<'a, K, V, R> = dyn FnMut(&Shard<K, V>, u32, &Node<K, V>) -> Option<R> + 'a;
 
 /// A shard with its lock, in its own cache lines.
 #[repr(align(128))]
@@ -140,7 +137,6 @@ where
             budget: Budget::new(bounds),
             policy,
             moves_on_hit: Shard::<K, V>::new(policy, share).moves_on_hit(),
-            counts_misses: policy == Policy::TinyLfu,
             sample,
             shadows: (policy == Policy::Auto)
                 .then(|| Box::new(Mutex::new(Sampled { shadows: Shadows::new(sample), last: 0 }))),
@@ -166,7 +162,7 @@ where
     fn read<Q: Hash + Equivalent<K> + ?Sized, R>(
         &self,
         key: &Q,
-        mut read: impl FnMut(&Shard<K, V>, u32) -> Option<R>,
+        mut read: impl FnMut(&Shard<K, V>, u32, &Node<K, V>) -> Option<R>,
     ) -> Option<R> {
         let hash = self.hasher.hash_one(key);
         let lane = self.lane(hash);
@@ -179,8 +175,9 @@ where
         }
         let shard = lane.shard.read();
         let slot = shard.find(hash, key)?;
-        let found = read(&shard, slot)?;
-        shard.node_at(slot)?.used();
+        let node = shard.node_at(slot)?;
+        let found = read(&shard, slot, node)?;
+        node.used();
         Some(found)
     }
 
@@ -192,7 +189,7 @@ where
     ) -> Option<R> {
         let mut shard = lane.shard.write();
         let slot = shard.find(hash, key)?;
-        let found = read(&shard, slot)?;
+        let found = read(&shard, slot, shard.node_at(slot)?)?;
         shard.move_on_hit(slot);
         Some(found)
     }
@@ -331,10 +328,8 @@ where
 
     #[inline]
     fn get<Q: Hash + Equivalent<K> + ?Sized>(&self, key: &Q) -> Option<Record<V>> {
-        let (record, value) = self.read(key, |shard, slot| {
-            let node = shard.node_at(slot)?;
-            Some((node.record(shard.version(slot)), node.value.handle()))
-        })?;
+        let (record, value) = self
+            .read(key, |shard, slot, node| Some((node.record(shard.version(slot)), node.value.handle())))?;
         Some(Record { value: value.into_value(), ..record })
     }
 
@@ -351,14 +346,12 @@ where
         fresh: impl FnOnce(Lifespan<'_>) -> bool,
     ) -> Option<V> {
         let mut fresh = Some(fresh);
-        let handle = self.read(key, |shard, slot| {
-            let node = shard.node_at(slot)?;
-            match node.value {
-                Held::Absent => None,
-                _ => fresh.take()?(node.lifespan()).then(|| node.value.handle()),
-            }
+        let handle = self.read(key, |_, _, node| match node.value {
+            Held::Absent => None,
+            _ => fresh.take()?(node.lifespan()).then(|| node.value.handle()),
         });
-        if handle.is_none() && self.counts_misses {
+        // `Auto` does not count misses: each would take the exclusive lock.
+        if handle.is_none() && self.policy == Policy::TinyLfu {
             self.note_miss(key);
         }
         handle?.into_value()
