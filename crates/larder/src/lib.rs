@@ -86,8 +86,6 @@ mod builder;
 mod cache;
 mod config;
 mod context;
-#[cfg(feature = "_codec")]
-mod dir_lock;
 #[cfg(feature = "async")]
 mod entries;
 pub mod events;

@@ -7,13 +7,12 @@ use std::path::{Path, PathBuf};
 
 use larder_core::{Error, ErrorKind, Result};
 use larder_exec::runtime::dropped_are_closed;
-use larder_tiers::CacheDir;
+use larder_tiers::{CacheDir, DirLock};
 use once_cell::sync::Lazy;
 use parking_lot::Mutex;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use tempfile::TempDir;
 
-use crate::dir_lock::DirLock;
 use crate::registry::DROPPED_LIMIT;
 
 /// The directories of the live caches of this process.
