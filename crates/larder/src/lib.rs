@@ -147,6 +147,8 @@ pub use larder_macros::mcache;
 #[cfg(all(feature = "macros", feature = "_codec"))]
 pub use larder_macros::ucache;
 pub use larder_tiers::memory::{MemoryEngine, Policy};
+#[cfg(feature = "_codec")]
+pub use locked_dir::path_segment;
 #[cfg(feature = "async")]
 pub use memo::AsyncMemo;
 #[cfg(feature = "macros")]

@@ -234,8 +234,13 @@ const SEGMENT_LEN_MAX: usize = 120;
 /// Device names that some platforms reserve.
 const RESERVED: [&str; 6] = ["con", "prn", "aux", "nul", "com", "lpt"];
 
-/// Encodes a name as one segment of a path; different names get different segments.
-pub(crate) fn path_segment(name: &str) -> String {
+/// Encodes the name of a cache as the name of its directory; different names get different ones.
+/// `docs/format.md` has the encoding.
+///
+/// ```
+/// assert_eq!(larder::path_segment("reports/2024"), "reports%2F2024");
+/// ```
+pub fn path_segment(name: &str) -> String {
     let encoded = utf8_percent_encode(name, ENCODED).to_string();
     if encoded.is_empty() {
         return "%".to_owned();

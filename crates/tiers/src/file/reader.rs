@@ -5,6 +5,7 @@ use std::path::Path;
 
 use larder_core::frame::Frame;
 use larder_core::key::EncodedKey;
+use larder_core::stream::Stored;
 use larder_core::tier::{BoxFuture, Capability, Tier, TierKind, Usage};
 use larder_core::{Bytes, Error, ErrorKind, Result};
 
@@ -60,6 +61,19 @@ impl FileReader {
             }
         }
         Ok(counts)
+    }
+
+    /// Opens the frame of `key` for reading in parts; `None` if there is none. It stays unchanged while the
+    /// entry is replaced or removed.
+    ///
+    /// # Errors
+    /// A file that cannot be opened, which is named.
+    pub fn open_entry(&self, key: &EncodedKey) -> Result<Option<Stored>> {
+        match self.layout.open_entry(key.digest()) {
+            Ok((file, len)) => Ok(Some(Stored { medium: Box::new(file), len })),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error_at(&self.layout.path(key.digest()), error)),
+        }
     }
 
     fn read(&self, key: &EncodedKey) -> Result<Option<Bytes>> {
