@@ -86,8 +86,6 @@ mod builder;
 mod cache;
 mod config;
 mod context;
-#[cfg(feature = "_codec")]
-mod dir_lock;
 #[cfg(feature = "async")]
 mod entries;
 pub mod events;
@@ -149,6 +147,8 @@ pub use larder_macros::mcache;
 #[cfg(all(feature = "macros", feature = "_codec"))]
 pub use larder_macros::ucache;
 pub use larder_tiers::memory::{MemoryEngine, Policy};
+#[cfg(feature = "_codec")]
+pub use locked_dir::path_segment;
 #[cfg(feature = "async")]
 pub use memo::AsyncMemo;
 #[cfg(feature = "macros")]

@@ -7,13 +7,12 @@ use std::path::{Path, PathBuf};
 
 use larder_core::{Error, ErrorKind, Result};
 use larder_exec::runtime::dropped_are_closed;
-use larder_tiers::CacheDir;
+use larder_tiers::{CacheDir, DirLock};
 use once_cell::sync::Lazy;
 use parking_lot::Mutex;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use tempfile::TempDir;
 
-use crate::dir_lock::DirLock;
 use crate::registry::DROPPED_LIMIT;
 
 /// The directories of the live caches of this process.
@@ -235,8 +234,13 @@ const SEGMENT_LEN_MAX: usize = 120;
 /// Device names that some platforms reserve.
 const RESERVED: [&str; 6] = ["con", "prn", "aux", "nul", "com", "lpt"];
 
-/// Encodes a name as one segment of a path; different names get different segments.
-pub(crate) fn path_segment(name: &str) -> String {
+/// Encodes the name of a cache as the name of its directory; different names get different ones.
+/// `docs/format.md` has the encoding.
+///
+/// ```
+/// assert_eq!(larder::path_segment("reports/2024"), "reports%2F2024");
+/// ```
+pub fn path_segment(name: &str) -> String {
     let encoded = utf8_percent_encode(name, ENCODED).to_string();
     if encoded.is_empty() {
         return "%".to_owned();

@@ -11,6 +11,7 @@
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use larder_core::Durability;
 use parking_lot::Mutex;
@@ -28,9 +29,9 @@ const BOOT_AT: usize = 8;
 const SUM_AT: usize = 24;
 const LEN: usize = 32;
 
-/// How the last process that had the directory open left it.
+/// How the last process that had the directory of a tier open left it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum LastShutdown {
+pub enum LastShutdown {
     /// The directory was closed, and all of its data is durable.
     Closed,
     /// The process ended without closing it, in the present boot: all data that was handed to the
@@ -40,6 +41,35 @@ pub(crate) enum LastShutdown {
     MachineDown,
     /// Nothing in the directory is trusted.
     Unknown,
+}
+
+/// What the marker of a tier's directory says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ShutdownRecord {
+    /// How the last process left the directory.
+    pub last_shutdown: LastShutdown,
+    /// Whether acknowledged writes were synced.
+    pub is_synced: bool,
+    written: SystemTime,
+}
+
+impl ShutdownRecord {
+    /// Reads the marker of the directory `dir`. `None` if there is none, or if it cannot be read.
+    ///
+    /// Every process that opens the directory writes a new marker before it changes anything else. So a
+    /// directory that no process had open has not changed as long as this returns an equal value.
+    pub fn read(dir: &Path) -> Option<Self> {
+        let path = dir.join(NAME);
+        let written = fs::metadata(&path).and_then(|found| found.modified()).ok()?;
+        let bytes = fs::read(path).ok()?;
+        let is_synced = bytes.get(6) == Some(&1);
+        Some(Self { last_shutdown: last_shutdown(&bytes, this_boot()), is_synced, written })
+    }
+
+    /// The durability that the directory was opened with, as far as a later process has to know it.
+    pub fn durability(&self) -> Durability {
+        if self.is_synced { Durability::Synced } else { Durability::Buffered }
+    }
 }
 
 /// The marker of a directory that a tier has open.

@@ -89,6 +89,12 @@ impl DiskBudget {
         })
     }
 
+    /// Creates a budget that nothing exceeds and that does not follow the free space: a tier with it evicts
+    /// nothing. For programs that look into a directory or repair it.
+    pub fn unlimited() -> Arc<Self> {
+        Self::new(u64::MAX)
+    }
+
     /// The configured budget, in bytes.
     pub fn limit(&self) -> u64 {
         self.limit
@@ -258,7 +264,7 @@ impl BudgetShare {
     /// If nothing is available, the budget stays at the used space. Evicting may not help then,
     /// because the free space may belong to another user. A failed write shows whether it does.
     pub(crate) fn fit_to_free_space(&self, available: Option<u64>) {
-        let Some(available) = available else { return };
+        let Some(available) = available.filter(|_| self.limit() < u64::MAX) else { return };
         let (budget, now) = (&self.budget, self.elapsed());
         let used = budget.used.load(Ordering::Acquire);
         let all = used.saturating_add(available);

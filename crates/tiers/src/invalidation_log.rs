@@ -32,6 +32,15 @@ pub struct FoundInvalidations {
 }
 
 impl FileInvalidationLog {
+    /// Reads the records of the log in `dir`, without opening it. `None` if the log is missing or damaged:
+    /// the next cache that opens the directory empties it then.
+    ///
+    /// # Errors
+    /// Fails when the file cannot be read.
+    pub fn read(dir: &Path) -> Result<Option<Vec<InvalidationRecord>>> {
+        read(&dir.join("marks"))
+    }
+
     /// Opens the log in `dir`.
     ///
     /// If invalidations may be lost, the log refuses appends until it is

@@ -7,6 +7,8 @@
 mod boot_marker;
 #[cfg(any(feature = "disk", feature = "file"))]
 mod dir_handle;
+#[cfg(any(feature = "disk", feature = "file", feature = "redis"))]
+mod dir_lock;
 #[cfg(feature = "disk")]
 pub mod disk;
 #[cfg(any(feature = "disk", feature = "file", feature = "redis"))]
@@ -17,6 +19,8 @@ pub mod disk;
 mod disk_budget;
 #[cfg(any(feature = "disk", feature = "file", feature = "redis"))]
 mod durable_sync;
+#[cfg(any(feature = "disk", feature = "file"))]
+mod entry_check;
 #[cfg(feature = "file")]
 pub mod file;
 #[cfg(any(feature = "disk", feature = "file"))]
@@ -30,8 +34,14 @@ mod pressure;
 #[cfg(feature = "redis")]
 pub mod redis;
 
+#[cfg(any(feature = "disk", feature = "file"))]
+pub use boot_marker::{LastShutdown, ShutdownRecord};
+#[cfg(any(feature = "disk", feature = "file", feature = "redis"))]
+pub use dir_lock::DirLock;
 #[cfg(any(feature = "disk", feature = "file", feature = "redis"))]
 pub use disk_budget::{BudgetShare, CacheDir, DiskBudget};
+#[cfg(any(feature = "disk", feature = "file"))]
+pub use entry_check::EntryCheck;
 #[cfg(any(feature = "disk", feature = "file"))]
 pub use hot_keys::FileHotKeys;
 #[cfg(any(feature = "disk", feature = "file", feature = "redis"))]

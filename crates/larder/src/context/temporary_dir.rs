@@ -9,8 +9,8 @@ use std::io::ErrorKind as Io;
 use std::path::{Path, PathBuf};
 
 use larder_core::Result;
+use larder_tiers::DirLock;
 
-use crate::dir_lock::DirLock;
 use crate::locked_dir::{create, dir_error, path_segment};
 
 /// The directory of a temporary context, held while the context lives.

@@ -22,10 +22,10 @@ use larder_core::{Error, ErrorKind, Result};
 
 use crate::durable_sync::sync_dir;
 
-const DATABASES: &str = "db";
-const PACKS: &str = "packs";
-const SEGMENTS: &str = "segments";
-const JOURNAL: &str = "journal";
+pub(in crate::disk) const DATABASES: &str = "db";
+pub(in crate::disk) const PACKS: &str = "packs";
+pub(in crate::disk) const SEGMENTS: &str = "segments";
+pub(in crate::disk) const JOURNAL: &str = "journal";
 const DROPPED: &str = "db-dropped-";
 const TORN: &str = "db-torn-";
 const PROBE: &str = "probe";

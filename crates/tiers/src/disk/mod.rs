@@ -23,6 +23,8 @@
 //! | `segment/file`, `segment/files` | one segment; all segments |
 //! | `store` | rows and frames together: get, put, remove |
 //! | `heads` | reads heads of frames for a scan |
+//! | `check` | verifies every frame |
+//! | `copy` | copies a directory, so that it can be read without a change |
 //! | `journal/record`, `journal/writer` | one row change; the write-ahead log of them since the last flush |
 //! | `journal/replay` | replays the logs of an earlier process |
 //! | `recovery` | opens an existing directory |
@@ -50,6 +52,8 @@ mod journal;
 mod run;
 mod segment;
 
+mod check;
+mod copy;
 mod counts;
 mod eviction;
 mod heads;
@@ -74,6 +78,8 @@ use larder_core::key::EncodedKey;
 use larder_core::tier::{BoxFuture, Capability, Tier, TierKind, Usage};
 use larder_core::{Bytes, Durability, Error, ErrorKind, Result};
 use parking_lot::{Mutex, RwLock};
+
+pub use self::copy::copy_to_read;
 
 use self::compaction::job::CompactionJob;
 use self::compaction::reaper::Reaper;

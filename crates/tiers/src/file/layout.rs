@@ -55,6 +55,12 @@ impl Layout {
         Ok(layout)
     }
 
+    /// The layout of a directory that is only read. Creates and checks nothing.
+    pub(super) fn to_read(dir: &Path) -> Self {
+        let (entries, tmp) = (dir.join("entries"), dir.join("tmp"));
+        Self { entries, tmp, uploads: AtomicU64::new(0), is_synced: false, liveness: None }
+    }
+
     /// Creates the directories that are missing, after they were removed.
     pub(super) fn recreate(&self) -> Result<()> {
         create_all(&[&self.entries, &self.tmp])

@@ -1,10 +1,12 @@
 //! The file tier: each entry is one file, in a directory of the tier.
 
+mod check;
 mod eviction;
 mod index;
 mod layout;
 mod loss;
 mod peers;
+mod reader;
 mod reservation;
 mod shared;
 mod stream;
@@ -36,6 +38,7 @@ use eviction::deadline_of;
 use index::{BLOCK, EntryId, Index, KnownDeadline, rounded, upper_of};
 use layout::{Layout, error_at};
 use peers::{Change, Peers};
+pub use reader::FileReader;
 use reservation::Reservation;
 
 /// Number of lock stripes: as many files can change at the same time.

@@ -22,13 +22,21 @@ pub(super) struct Found {
 /// Costs a read of each directory and a `stat` of each file. Deletes empty directories. Skips
 /// foreign files, and logs the first of them.
 pub(super) fn walk(entries: &Path) -> Result<Vec<Found>> {
-    let mut walk = Walk::default();
+    found_by(Walk { deletes_empty: true, ..Walk::default() }, entries)
+}
+
+/// Like [`walk`], but deletes nothing.
+pub(super) fn list(entries: &Path) -> Result<Vec<Found>> {
+    found_by(Walk::default(), entries)
+}
+
+fn found_by(mut walk: Walk, entries: &Path) -> Result<Vec<Found>> {
     for (first, upper) in walk.folders(entries)? {
         let before = walk.found.len();
         for (second, leaf) in walk.folders(&upper)? {
             walk.leaf(&format!("{first}{second}"), &leaf)?;
         }
-        if walk.found.len() == before {
+        if walk.deletes_empty && walk.found.len() == before {
             let _ = fs::remove_dir(&upper);
         }
     }
@@ -44,6 +52,7 @@ struct Walk {
     found: Vec<Found>,
     foreign: Option<PathBuf>,
     foreign_count: u64,
+    deletes_empty: bool,
 }
 
 impl Walk {
@@ -63,7 +72,7 @@ impl Walk {
     /// Collects the entries of one lower directory. Deletes the directory if it is empty.
     fn leaf(&mut self, prefix: &str, path: &Path) -> Result<()> {
         let children = children(path)?;
-        if children.is_empty() {
+        if self.deletes_empty && children.is_empty() {
             let _ = fs::remove_dir(path);
         }
         for entry in children {

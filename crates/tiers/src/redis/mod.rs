@@ -9,6 +9,7 @@ mod topology;
 mod batch;
 mod calls;
 mod pages;
+mod reader;
 mod request;
 mod tier;
 
@@ -23,6 +24,8 @@ use larder_core::tier::TierKind;
 use larder_core::{Error, ErrorKind, Result};
 use parking_lot::Mutex;
 use tokio::task::AbortHandle;
+
+pub use reader::RedisReader;
 
 use connection::address::Target;
 use connection::io_thread::IoThread;

@@ -4,22 +4,24 @@ use foldhash::fast::RandomState;
 use larder::{MemoryEngine, Policy, Result};
 use moka::policy::EvictionPolicy;
 
-use crate::workload::{Weights, Workload};
+use larder_simulate::policies::{POLICIES, cache};
+use larder_simulate::{Weights, Workload};
 
 /// The policy that is compared with all others.
 pub(crate) const AUTO: &str = "larder Auto";
 /// The cache that times are compared with.
 pub(crate) const MEASURE: &str = "moka TinyLFU";
 
-const POLICIES: [(&str, Policy); 8] = [
-    (AUTO, Policy::Auto),
-    ("larder TinyLfu", Policy::TinyLfu),
-    ("larder Lru", Policy::Lru),
-    ("larder Lfu", Policy::Lfu),
-    ("larder S3Fifo", Policy::S3Fifo),
-    ("larder Sieve", Policy::Sieve),
-    ("larder Fifo", Policy::Fifo),
-    ("larder Random", Policy::Random),
+/// The names of the policies of Larder, in the order of [`POLICIES`].
+const NAMES: [&str; 8] = [
+    AUTO,
+    "larder TinyLfu",
+    "larder Lru",
+    "larder Lfu",
+    "larder S3Fifo",
+    "larder Sieve",
+    "larder Fifo",
+    "larder Random",
 ];
 
 /// A cache with its name.
@@ -45,10 +47,10 @@ impl Contender {
 /// A bound that Larder does not allow.
 pub(crate) fn all(workload: &Workload, room: u64) -> Result<Vec<Contender>> {
     let mut contenders = Vec::new();
-    for (name, policy) in POLICIES {
-        contenders.push(Contender::new(name, larder(workload, room, MemoryEngine::Sharded, policy)?));
+    for (name, (_, policy)) in NAMES.into_iter().zip(POLICIES) {
+        contenders.push(Contender::new(name, cache(workload, room, MemoryEngine::Sharded, policy)?));
     }
-    let engine = larder(workload, room, MemoryEngine::Moka, Policy::TinyLfu)?;
+    let engine = cache(workload, room, MemoryEngine::Moka, Policy::TinyLfu)?;
     contenders.push(Contender::new("larder, engine moka", engine));
     contenders.push(Contender::new(MEASURE, moka(workload, room, EvictionPolicy::tiny_lfu())));
     contenders.push(Contender::new("moka LRU", moka(workload, room, EvictionPolicy::lru())));
@@ -63,14 +65,6 @@ type Larder = larder::Cache<u64, u32>;
 type Moka = moka::sync::Cache<u64, u32, RandomState>;
 type Foyer = foyer::Cache<u64, u32, RandomState>;
 type Quick = quick_cache::sync::Cache<u64, u32, ByValue, RandomState>;
-
-fn larder(workload: &Workload, room: u64, engine: MemoryEngine, policy: Policy) -> Result<Larder> {
-    let builder = larder::mcache("replay").memory_engine(engine).policy(policy);
-    match workload.weights {
-        Weights::Entries => builder.capacity(room).build(),
-        Weights::Bytes(_) => builder.memory_bytes(room).weigher(|_, weight| *weight).build(),
-    }
-}
 
 fn moka(workload: &Workload, room: u64, policy: EvictionPolicy) -> Moka {
     let builder = moka::sync::Cache::builder().max_capacity(room).eviction_policy(policy);
@@ -187,7 +181,7 @@ mod tests {
     fn no_cache_hits_more_than_the_optimum() {
         let mut random = fastrand::Rng::with_seed(3);
         let workload = Workload::new("uniform", String::new(), (0..50_000).map(|_| random.u64(0..5_000)));
-        let optimum = crate::optimum::share(&workload, 1_000);
+        let optimum = larder_simulate::optimum::share(&workload, 1_000);
         for contender in all(&workload, 1_000).unwrap() {
             let hits = contender.replay(&workload.requests, &workload.weights);
             let share = hits as f64 / workload.requests.len() as f64;

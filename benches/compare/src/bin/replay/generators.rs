@@ -2,7 +2,7 @@
 
 use fastrand::Rng;
 
-use crate::workload::Workload;
+use larder_simulate::Workload;
 
 pub(crate) const NAMES: [&str; 7] =
     ["zipf-0.99", "zipf-0.7", "loop", "scans", "shifting", "sizes", "uniform"];

@@ -5,24 +5,21 @@
 //! A request looks a key up, and inserts it if it is absent.
 #![allow(clippy::print_stdout, reason = "printing is what it is for")]
 
-mod chart;
 mod contenders;
 mod generators;
 mod measure;
-mod optimum;
 mod options;
 mod plot;
 mod report;
 mod traces;
-mod workload;
 
 use std::fmt::Display;
 
 use larder::{Error, ErrorKind, Result};
+use larder_simulate::Workload;
 
 use self::measure::Row;
 use self::options::Options;
-use self::workload::Workload;
 
 fn main() -> Result<()> {
     let Some(options) = Options::parse(std::env::args().skip(1))? else {

@@ -6,8 +6,8 @@ use std::time::Duration;
 use larder::Result;
 
 use crate::contenders::{self, AUTO, Contender, MEASURE};
-use crate::optimum;
-use crate::workload::Workload;
+use larder_simulate::Workload;
+use larder_simulate::optimum;
 
 /// Requests that a cache is given before it is the turn of the next one.
 const CHUNK: usize = 32_768;

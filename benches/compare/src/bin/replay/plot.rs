@@ -4,11 +4,11 @@ use std::path::Path;
 
 use larder::Result;
 
-use crate::chart::{Chart, Line, Scale, Style};
 use crate::contenders::AUTO;
 use crate::measure::{Outcome, Row};
 use crate::unreadable;
-use crate::workload::Workload;
+use larder_simulate::Workload;
+use larder_simulate::chart::{Chart, ChartLine, Scale, Style};
 
 /// Colours that can be told apart by those who see few of them (Okabe and Ito).
 const COLOURS: [&str; 7] = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c6d1f"];
@@ -29,7 +29,7 @@ pub(crate) fn write(folder: &Path, workload: &Workload, rows: &[Row]) -> Result<
 fn hits(name: &str, rows: &[Row]) -> Chart {
     let mut lines = lines(rows, |outcome| outcome.hits * 100.0);
     let optimum = rows.iter().map(|row| (row.size, row.optimum * 100.0)).collect();
-    lines.push(Line { name: "optimum".into(), colour: "#888", style: Style::Dotted, points: optimum });
+    lines.push(ChartLine { name: "optimum".into(), colour: "#888", style: Style::Dotted, points: optimum });
     let title = format!("{name}: hit ratio in %, over the size of the cache in % of the keys");
     Chart { title, scale: Scale::Linear, lines }
 }
@@ -41,7 +41,7 @@ fn times(name: &str, rows: &[Row]) -> Chart {
 
 /// A line for each cache: `Auto` is thick, other policies of Larder are drawn through, the
 /// other caches are dashed.
-fn lines(rows: &[Row], value: impl Fn(&Outcome) -> f64) -> Vec<Line> {
+fn lines(rows: &[Row], value: impl Fn(&Outcome) -> f64) -> Vec<ChartLine> {
     let names = rows.first().map_or(&[][..], |row| &row.outcomes).iter().map(|outcome| outcome.name);
     let (mut ours, mut others) = (COLOURS.iter().cycle(), COLOURS.iter().cycle());
     names
@@ -52,7 +52,7 @@ fn lines(rows: &[Row], value: impl Fn(&Outcome) -> f64) -> Vec<Line> {
                 _ => (Style::Dashed, others.next()),
             };
             let points = rows.iter().filter_map(|row| Some((row.size, value(row.outcome(name)?)))).collect();
-            Line { name: name.to_owned(), colour: colour.copied().unwrap_or("#000"), style, points }
+            ChartLine { name: name.to_owned(), colour: colour.copied().unwrap_or("#000"), style, points }
         })
         .collect()
 }

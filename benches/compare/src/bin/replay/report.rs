@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use crate::contenders::AUTO;
 use crate::measure::{Outcome, Row};
-use crate::workload::{Weights, Workload};
+use larder_simulate::{Weights, Workload};
 
 /// The table of one workload: a line for each cache, a column for each size.
 pub(crate) fn table(workload: &Workload, rows: &[Row]) -> String {

@@ -4,7 +4,9 @@
 use std::path::PathBuf;
 
 use super::*;
+use crate::EntryCheck;
 use crate::boot_marker::pretend_reboot;
+use crate::disk::copy_to_read;
 
 pub(super) fn open_as(dir: &Path, durability: Durability) -> DiskTier {
     let budget = DiskBudget::new(64 * MIB).share();
@@ -293,4 +295,61 @@ fn close_fails_if_the_tier_could_not_be_reopened() {
     assert!(now(tier.put(&key, &frame(&key, noise(1, 100)))).is_err());
     assert!(now(tier.close()).is_err());
     assert!(now(tier.close()).is_ok(), "it is closed by now");
+}
+
+/// The names and lengths of all files below `dir`.
+fn listing(dir: &Path) -> Vec<(PathBuf, u64)> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(dir).unwrap() {
+        let entry = entry.unwrap();
+        match entry.file_type().unwrap().is_dir() {
+            true => found.extend(listing(&entry.path())),
+            false => found.push((entry.path(), entry.metadata().unwrap().len())),
+        }
+    }
+    found.sort();
+    found
+}
+
+#[test]
+fn copy_to_read_has_all_entries_and_leaves_the_original_unchanged() {
+    for is_closed in [true, false] {
+        let dir = TempDir::new().unwrap();
+        let tier = open_as(dir.path(), Durability::Flushed);
+        fill(&tier);
+        if is_closed {
+            now(tier.close()).unwrap();
+        }
+        drop(tier);
+        let before = listing(dir.path());
+        let scratch = TempDir::new().unwrap();
+        copy_to_read(dir.path(), scratch.path()).unwrap();
+        let copy = open_as(scratch.path(), Durability::Buffered);
+        assert!(is_filled(&copy), "closed: {is_closed}");
+        now(copy.clear()).unwrap();
+        drop(copy);
+        assert_eq!(listing(dir.path()), before, "closed: {is_closed}");
+        assert!(is_filled(&open_as(dir.path(), Durability::Buffered)));
+    }
+}
+
+#[test]
+fn damaged_frames_are_counted_and_removed_and_whole_ones_stay() {
+    let dir = TempDir::new().unwrap();
+    let tier = open_as(dir.path(), Durability::Buffered);
+    fill(&tier);
+    now(tier.close()).unwrap();
+    let segments = dir.path().join("segments");
+    let segment = fs::read_dir(segments).unwrap().next().unwrap().unwrap().path();
+    let mut bytes = fs::read(&segment).unwrap();
+    // The payload of the first large frame, and the head of the last one.
+    bytes[5000] ^= 1;
+    let last = bytes.len() - 9000 - 50;
+    bytes[last] ^= 1;
+    fs::write(&segment, bytes).unwrap();
+    let tier = open_as(dir.path(), Durability::Buffered);
+    assert_eq!(tier.remove_damaged().unwrap(), EntryCheck { whole: 18, damaged: 2 });
+    assert_eq!(tier.remove_damaged().unwrap(), EntryCheck { whole: 18, damaged: 0 });
+    assert_eq!(tier.usage().entries, 18);
+    assert_eq!(get(&tier, 0), whole(0, noise(0, 100)));
 }

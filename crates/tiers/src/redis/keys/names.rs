@@ -18,9 +18,11 @@
 //! Namespace and cache are percent-encoded, so they contain neither `:` nor pattern characters. The
 //! partition, two hex digits, is the hash tag: in a Cluster an entry and its epoch record share a slot.
 
+use std::borrow::Cow;
+
 use crate::redis::keys::partition_epochs::EpochRecord;
 use larder_core::key::EncodedKey;
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
 const INVALIDATED: &str = "invalidated";
 
@@ -92,6 +94,21 @@ impl KeyNames {
     /// The prefix of all key names of this cache, and of no other cache.
     pub(in crate::redis) fn prefix(&self) -> &str {
         &self.prefix
+    }
+
+    /// The pattern of one key of each cache in `namespace`, or in any: the epoch record of the first partition.
+    pub(in crate::redis) fn caches_pattern(namespace: Option<&str>) -> String {
+        let namespace =
+            namespace.map_or_else(|| "*".to_owned(), |name| utf8_percent_encode(name, ESCAPED).to_string());
+        format!("{namespace}:*:{{{}}}:generation", tag(0))
+    }
+
+    /// The namespace and the cache of a key name.
+    pub(in crate::redis) fn cache_of(name: &[u8]) -> Option<(String, String)> {
+        let mut parts = std::str::from_utf8(name).ok()?.split(':');
+        let decoded = |part: &str| percent_decode_str(part).decode_utf8().ok().map(Cow::into_owned);
+        let cache = (decoded(parts.next()?)?, decoded(parts.next()?)?);
+        parts.next()?.starts_with('{').then_some(cache)
     }
 
     /// A key name to test commands with; no entry has such a name.

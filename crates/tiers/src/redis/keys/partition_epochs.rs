@@ -71,6 +71,17 @@ pub(in crate::redis) struct EpochRecord {
     pub(in crate::redis) day: u64,
 }
 
+/// A version of the program in an epoch record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::redis) struct ListedVersion {
+    /// Its number.
+    pub(in crate::redis) version: u64,
+    /// Part of the names of its entries.
+    pub(in crate::redis) label: u32,
+    /// The day of its last use, in days since the Unix epoch.
+    pub(in crate::redis) day: u64,
+}
+
 impl EpochRecord {
     /// Whether both give the same key names.
     pub(in crate::redis) fn agrees_with(&self, other: &Self) -> bool {
@@ -82,16 +93,27 @@ impl EpochRecord {
         self.label == label || self.others.contains(&label)
     }
 
-    /// Parses a record; `None` if it does not list `version`.
-    fn read(text: &[u8], version: u64) -> Option<Self> {
+    /// Parses a record: its epoch, and each listed version.
+    pub(in crate::redis) fn listed(text: &[u8]) -> Option<(u64, Vec<ListedVersion>)> {
         let text = std::str::from_utf8(text).ok()?;
         let (epoch, versions) = text.split_once(' ')?;
-        let mut record = Self { epoch: read_epoch(epoch.as_bytes())?, ..Self::default() };
-        for listed in versions.split(' ') {
+        let version = |listed: &str| {
             let mut parts = listed.split('@');
-            let of = u64::from_str_radix(parts.next()?, 16).ok()?;
-            let label = u32::from_str_radix(parts.next()?, 16).ok()?;
-            let day = parts.next()?.parse().ok()?;
+            Some(ListedVersion {
+                version: u64::from_str_radix(parts.next()?, 16).ok()?,
+                label: u32::from_str_radix(parts.next()?, 16).ok()?,
+                day: parts.next()?.parse().ok()?,
+            })
+        };
+        let versions: Option<Vec<_>> = versions.split(' ').map(version).collect();
+        Some((read_epoch(epoch.as_bytes())?, versions?))
+    }
+
+    /// Parses a record; `None` if it does not list `version`.
+    fn read(text: &[u8], version: u64) -> Option<Self> {
+        let (epoch, versions) = Self::listed(text)?;
+        let mut record = Self { epoch, ..Self::default() };
+        for ListedVersion { version: of, label, day } in versions {
             match of == version {
                 true => (record.label, record.day) = (label, day),
                 false => record.others.push(label),

@@ -119,7 +119,7 @@ fn member(invalidation: &Invalidation) -> Option<Vec<u8>> {
 }
 
 /// Parses an invalidation. An unknown member counts as a clear, since it may have meant anything.
-fn read(member: Vec<u8>, stamp: &str, at: &str) -> Result<InvalidationRecord> {
+pub(in crate::redis) fn read(member: Vec<u8>, stamp: &str, at: &str) -> Result<InvalidationRecord> {
     let stamp = stamp.parse::<f64>().map_err(invalid_reply)?;
     let at = Time::from_millis(at.parse().unwrap_or(0));
     let invalidation = match member.split_first() {

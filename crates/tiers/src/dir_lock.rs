@@ -11,14 +11,24 @@ use std::path::Path;
 
 use larder_core::{Error, ErrorKind, Result};
 
-use crate::locked_dir::dir_error;
-
 /// How often to retry if the locked file was deleted meanwhile.
 const TRIES: usize = 16;
 
 /// A lock held while a directory is in use. The operating system releases it when the process ends.
+///
+/// ```
+/// use larder_tiers::DirLock;
+///
+/// # fn main() -> larder_core::Result<()> {
+/// let dir = tempfile::tempdir()?;
+/// let held = DirLock::take(dir.path(), false)?;
+/// assert!(held.is_some());
+/// assert!(DirLock::take(dir.path(), false)?.is_none(), "it is locked");
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
-pub(crate) struct DirLock {
+pub struct DirLock {
     /// `None` where directories cannot be locked.
     dir: Option<File>,
     /// `None` for a directory without the file, which is about to be deleted.
@@ -35,8 +45,12 @@ enum Attempt {
 }
 
 impl DirLock {
-    /// Locks an existing directory, exclusively or shared; `None` if another process holds it.
-    pub(crate) fn take(dir: &Path, shared: bool) -> Result<Option<Self>> {
+    /// Locks an existing directory, exclusively or shared; `None` if another process or another lock of this
+    /// process holds it. Creates the file `lock`.
+    ///
+    /// # Errors
+    /// A directory that is missing or that this user may not write, which is named.
+    pub fn take(dir: &Path, shared: bool) -> Result<Option<Self>> {
         for _ in 0..TRIES {
             match attempt(dir, shared).map_err(|error| dir_error(dir, error))? {
                 Attempt::Held(lock) => return Ok(Some(lock)),
@@ -51,9 +65,12 @@ impl DirLock {
         Err(Error::new(ErrorKind::Unavailable, message))
     }
 
-    /// Locks a directory that may be orphaned, so that it can be deleted; `None` if a process holds it.
-    /// Creates no file.
-    pub(crate) fn of_orphan(dir: &Path) -> io::Result<Option<Self>> {
+    /// Locks a directory exclusively, without creating a file; `None` if a process holds it. For a directory
+    /// that may be orphaned and is deleted then, and for a look whether a process has the directory.
+    ///
+    /// # Errors
+    /// Those of the operating system.
+    pub fn of_orphan(dir: &Path) -> io::Result<Option<Self>> {
         let Ok(of_dir) = lock_dir(dir, false)? else { return Ok(None) };
         let file = match OpenOptions::new().write(true).open(dir.join("lock")) {
             Ok(file) if try_lock(&file, false)? => Some(file),
@@ -65,7 +82,10 @@ impl DirLock {
     }
 
     /// Waits for the lock of a directory that each process holds only for a moment.
-    pub(crate) fn wait_for(dir: &Path) -> io::Result<Self> {
+    ///
+    /// # Errors
+    /// Those of the operating system.
+    pub fn wait_for(dir: &Path) -> io::Result<Self> {
         let of_dir = open_dir(dir)?.filter(|of_dir| of_dir.lock().is_ok());
         let file = open_file(dir)?;
         file.lock()?;
@@ -73,14 +93,17 @@ impl DirLock {
     }
 
     /// Whether this lock still belongs to the directory at `dir`.
-    pub(crate) fn is_of(&self, dir: &Path) -> bool {
+    pub fn is_of(&self, dir: &Path) -> bool {
         let is_dir = self.dir.as_ref().is_none_or(|held| is_at(held, dir));
         is_dir && self.file.as_ref().is_some_and(|held| is_at(held, &dir.join("lock")))
     }
 
     /// Locks the directory at `dir` again after it was recreated or lost its lock file; false if another
     /// process holds it.
-    pub(crate) fn renew(&mut self, dir: &Path, shared: bool) -> Result<bool> {
+    ///
+    /// # Errors
+    /// Those of [`take`](Self::take).
+    pub fn renew(&mut self, dir: &Path, shared: bool) -> Result<bool> {
         if self.dir.as_ref().is_some_and(|held| is_at(held, dir)) {
             // The directory lock excludes other processes, so no other process creates the file.
             let file = open_file(dir).map_err(|error| dir_error(dir, error))?;
@@ -95,6 +118,11 @@ impl DirLock {
         renewed.into_iter().for_each(|lock| *self = lock);
         Ok(is_locked)
     }
+}
+
+fn dir_error(dir: &Path, error: io::Error) -> Error {
+    let source = Error::from(error);
+    Error::new(source.kind(), format!("the directory {}: {source}", dir.display())).with_source(source)
 }
 
 fn attempt(dir: &Path, shared: bool) -> io::Result<Attempt> {

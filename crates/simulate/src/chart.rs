@@ -10,14 +10,28 @@ const AREA: (f64, f64, f64, f64) = (48.0, 36.0, 540.0, 368.0);
 const NAMES_APART: f64 = 20.0;
 
 /// A chart of lines.
-pub(crate) struct Chart {
-    pub(crate) title: String,
-    pub(crate) scale: Scale,
-    pub(crate) lines: Vec<Line>,
+///
+/// ```
+/// use larder_simulate::chart::{Chart, ChartLine, Scale, Style};
+///
+/// let points = vec![(1.0, 20.0), (10.0, 55.0)];
+/// let line = ChartLine { name: "Auto".to_owned(), colour: "#000", style: Style::Thick, points };
+/// let svg = Chart { title: "hit ratio in %".to_owned(), scale: Scale::Linear, lines: vec![line] }.draw();
+/// assert!(svg.starts_with("<svg"));
+/// ```
+#[derive(Clone, Debug)]
+pub struct Chart {
+    /// The text above the lines.
+    pub title: String,
+    /// The vertical axis.
+    pub scale: Scale,
+    /// The lines.
+    pub lines: Vec<ChartLine>,
 }
 
 /// The vertical axis.
-pub(crate) enum Scale {
+#[derive(Clone, Copy, Debug)]
+pub enum Scale {
     /// From 0 to the largest value.
     Linear,
     /// From a power of ten to another one.
@@ -25,19 +39,28 @@ pub(crate) enum Scale {
 }
 
 /// A line with its name.
-pub(crate) struct Line {
-    pub(crate) name: String,
-    pub(crate) colour: &'static str,
-    pub(crate) style: Style,
+#[derive(Clone, Debug)]
+pub struct ChartLine {
+    /// The name, at the right end.
+    pub name: String,
+    /// A colour of SVG.
+    pub colour: &'static str,
+    /// How it is drawn.
+    pub style: Style,
     /// The size of the cache, which is above 0, and the value.
-    pub(crate) points: Vec<(f64, f64)>,
+    pub points: Vec<(f64, f64)>,
 }
 
 /// How a line is drawn.
-pub(crate) enum Style {
+#[derive(Clone, Copy, Debug)]
+pub enum Style {
+    /// Wider than the others.
     Thick,
+    /// Drawn through.
     Plain,
+    /// In dashes.
     Dashed,
+    /// In dots.
     Dotted,
 }
 
@@ -70,7 +93,7 @@ impl Axis {
 
 impl Chart {
     /// The chart as a file.
-    pub(crate) fn draw(&self) -> String {
+    pub fn draw(&self) -> String {
         let mut svg = format!(
             "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" \
              font-family=\"sans-serif\" font-size=\"12\">\n\
@@ -143,8 +166,8 @@ impl Chart {
 
     /// The names, in the order of the lines at their right end.
     fn draw_names(&self, svg: &mut String, values: &Axis) {
-        let last = |line: &Line| line.points.last().map_or(0.0, |(_, value)| *value);
-        let mut sorted: Vec<&Line> = self.lines.iter().collect();
+        let last = |line: &ChartLine| line.points.last().map_or(0.0, |(_, value)| *value);
+        let mut sorted: Vec<&ChartLine> = self.lines.iter().collect();
         sorted.sort_by(|one, other| last(other).total_cmp(&last(one)));
         let mut lowest = AREA.1 - NAMES_APART;
         for (place, line) in sorted.iter().enumerate() {
@@ -159,7 +182,7 @@ impl Chart {
     }
 }
 
-fn draw_line(svg: &mut String, line: &Line, sizes: &Axis, values: &Axis) {
+fn draw_line(svg: &mut String, line: &ChartLine, sizes: &Axis, values: &Axis) {
     let mut points = String::new();
     for (size, value) in &line.points {
         let _ = write!(points, "{:.1},{:.1} ", sizes.at(*size), values.at(*value));
@@ -185,7 +208,7 @@ mod tests {
     use super::*;
 
     fn chart(scale: Scale) -> Chart {
-        let line = |name: &str, values: [f64; 2]| Line {
+        let line = |name: &str, values: [f64; 2]| ChartLine {
             name: name.to_owned(),
             colour: "#000",
             style: Style::Plain,
@@ -221,7 +244,7 @@ mod tests {
         assert!(svg.find(">two<") < svg.find(">one<"), "{svg}");
         let mut many = chart(Scale::Linear);
         many.lines = (0..16)
-            .map(|n| Line {
+            .map(|n| ChartLine {
                 name: format!("line {n}"),
                 colour: "#000",
                 style: Style::Dashed,

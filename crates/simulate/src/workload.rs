@@ -3,19 +3,30 @@
 use hashbrown::HashMap;
 
 /// A sequence of requests for keys.
-pub(crate) struct Workload {
-    pub(crate) name: String,
+///
+/// ```
+/// use larder_simulate::Workload;
+///
+/// let workload = Workload::new("some", "a few requests".to_owned(), [70, 7, 70]);
+/// assert_eq!((workload.requests, workload.distinct), (vec![0, 1, 0], 2));
+/// ```
+#[derive(Debug)]
+pub struct Workload {
+    /// What it is called.
+    pub name: String,
     /// What it is, in a few words.
-    pub(crate) about: String,
+    pub about: String,
     /// The keys, numbered from 0 in the order of their first request.
-    pub(crate) requests: Vec<u32>,
-    pub(crate) weights: Weights,
+    pub requests: Vec<u32>,
+    /// What each entry takes of the bound.
+    pub weights: Weights,
     /// Distinct keys.
-    pub(crate) distinct: u32,
+    pub distinct: u32,
 }
 
 /// What the entry of a key takes of the bound of a cache.
-pub(crate) enum Weights {
+#[derive(Debug)]
+pub enum Weights {
     /// Each entry takes one: the bound is a number of entries.
     Entries,
     /// Bytes by the number of the key: the bound is a number of bytes.
@@ -23,8 +34,9 @@ pub(crate) enum Weights {
 }
 
 impl Weights {
+    /// The weight of the entry of a key.
     #[inline]
-    pub(crate) fn of(&self, key: u32) -> u32 {
+    pub fn of(&self, key: u32) -> u32 {
         match self {
             Self::Entries => 1,
             Self::Bytes(bytes) => bytes[key as usize],
@@ -34,7 +46,7 @@ impl Weights {
 
 impl Workload {
     /// A workload whose entries all weigh the same.
-    pub(crate) fn new(name: &str, about: String, keys: impl IntoIterator<Item = u64>) -> Self {
+    pub fn new(name: &str, about: String, keys: impl IntoIterator<Item = u64>) -> Self {
         let mut numbers: HashMap<u64, u32, foldhash::fast::FixedState> = HashMap::default();
         let mut requests = Vec::new();
         for key in keys {
@@ -46,13 +58,13 @@ impl Workload {
     }
 
     /// The same requests, for entries whose size in bytes `weigh` says by their number.
-    pub(crate) fn weighed(mut self, weigh: impl FnMut(u32) -> u32) -> Self {
+    pub fn weighed(mut self, weigh: impl FnMut(u32) -> u32) -> Self {
         self.weights = Weights::Bytes((0..self.distinct).map(weigh).collect());
         self
     }
 
     /// The bound of a cache that holds `percent` of the distinct keys, or of their bytes.
-    pub(crate) fn room(&self, percent: f64) -> u64 {
+    pub fn room(&self, percent: f64) -> u64 {
         let all = match &self.weights {
             Weights::Entries => u64::from(self.distinct),
             Weights::Bytes(bytes) => bytes.iter().map(|bytes| u64::from(*bytes)).sum(),
@@ -61,7 +73,7 @@ impl Workload {
     }
 
     /// The number of entries that a cache with this bound holds, about.
-    pub(crate) fn entries(&self, room: u64) -> u64 {
+    pub fn entries(&self, room: u64) -> u64 {
         match &self.weights {
             Weights::Entries => room,
             Weights::Bytes(_) => (room * u64::from(self.distinct) / self.room(100.0)).max(1),

@@ -2,7 +2,7 @@
 
 use std::collections::BinaryHeap;
 
-use crate::workload::{Weights, Workload};
+use crate::{Weights, Workload};
 
 /// No later request.
 const NEVER: u32 = u32::MAX;
@@ -14,12 +14,19 @@ const NEVER: u32 = u32::MAX;
 /// entry. For entries of different sizes it is an upper bound, PFOO-L of Berger, Beckmann and
 /// Harchol-Balter, "Practical Bounds on Optimal Caching with Variable Object Sizes",
 /// SIGMETRICS 2018.
-pub(crate) fn share(workload: &Workload, room: u64) -> f64 {
+///
+/// ```
+/// use larder_simulate::{Workload, optimum};
+///
+/// let workload = Workload::new("loop", String::new(), (0..10).cycle().take(100));
+/// assert_eq!(optimum::share(&workload, 5), 0.45);
+/// ```
+pub fn share(workload: &Workload, room: u64) -> f64 {
     let hits = match &workload.weights {
         Weights::Entries => belady(&workload.requests, room as usize),
         Weights::Bytes(bytes) => bound(&workload.requests, bytes, room),
     };
-    hits as f64 / workload.requests.len() as f64
+    hits as f64 / workload.requests.len().max(1) as f64
 }
 
 /// For each request, the place of the next one for the same key.

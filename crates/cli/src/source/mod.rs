@@ -1,0 +1,108 @@
+//! The entries of a cache, opened for reading or for a change.
+
+mod changing;
+mod invalidated;
+mod reading;
+pub(crate) mod warnings;
+
+use larder_core::clock::{Clock, SystemClock, Time};
+use larder_core::key::EncodedKey;
+use larder_core::tier::{Tier, TierKind};
+use larder_core::{Bytes, Result};
+use larder_tiers::EntryCheck;
+use larder_tiers::disk::DiskTier;
+use larder_tiers::file::{FileReader, FileTier};
+use larder_tiers::redis::RedisReader;
+use tempfile::TempDir;
+
+pub(crate) use changing::{changing, void_tiers};
+pub(crate) use invalidated::Invalidated;
+pub(crate) use reading::{reader_of_server, reading};
+
+use crate::entry::EntryRecord;
+use crate::exit::Outcome;
+
+/// A tier of a cache that is open.
+pub(crate) enum OpenTier {
+    /// The disk tier, or a copy of it.
+    Disk(Box<DiskTier>),
+    /// The files, for reading.
+    Reader(FileReader),
+    /// The file tier, for a change.
+    Files(Box<FileTier>),
+    /// The entries on a server, for reading.
+    Server(Box<RedisReader>),
+}
+
+impl OpenTier {
+    pub(crate) fn tier(&self) -> &dyn Tier {
+        match self {
+            Self::Disk(tier) => tier.as_ref(),
+            Self::Reader(tier) => tier,
+            Self::Files(tier) => tier.as_ref(),
+            Self::Server(tier) => tier.as_ref(),
+        }
+    }
+
+    pub(crate) fn kind(&self) -> TierKind {
+        self.tier().kind()
+    }
+
+    /// Verifies every entry. Removes damaged ones, unless the tier is open for reading: a copy of the disk
+    /// tier is not the tier.
+    pub(crate) fn check(&self) -> Result<EntryCheck> {
+        match self {
+            Self::Disk(tier) => tier.remove_damaged(),
+            Self::Reader(tier) => tier.check(),
+            Self::Files(tier) => tier.remove_damaged(),
+            Self::Server(_) => Ok(EntryCheck::default()),
+        }
+    }
+}
+
+/// The entries of one cache.
+pub(crate) struct OpenCache {
+    pub(crate) tiers: Vec<OpenTier>,
+    pub(crate) invalidated: Invalidated,
+    /// What the user should know about what is shown.
+    pub(crate) notes: Vec<String>,
+    /// Whether another process has a part of the cache, which is not shown.
+    pub(crate) is_partial: bool,
+    /// The present time.
+    pub(crate) now: Time,
+    /// The copy of the disk tier. Deleted after the tiers are dropped.
+    _scratch: Option<TempDir>,
+}
+
+impl OpenCache {
+    fn new(tiers: Vec<OpenTier>, invalidated: Invalidated, scratch: Option<TempDir>) -> Self {
+        let now = SystemClock.now();
+        Self { tiers, invalidated, notes: Vec::new(), is_partial: false, now, _scratch: scratch }
+    }
+
+    /// Calls `visit` with each entry whose head can be read.
+    pub(crate) fn each(&self, mut visit: impl FnMut(EntryRecord) + Send) -> Outcome<()> {
+        for tier in &self.tiers {
+            let kind = tier.kind();
+            let mut take = |head: &[u8]| {
+                if let Some(entry) = EntryRecord::read(kind, head, self) {
+                    visit(entry);
+                }
+            };
+            pollster::block_on(tier.tier().scan(&mut take))?;
+        }
+        Ok(())
+    }
+
+    /// The frame of an entry, if it is still there.
+    pub(crate) fn frame(&self, entry: &EntryRecord) -> Outcome<Option<Bytes>> {
+        let key = EncodedKey::new(entry.key.as_slice());
+        let tier = self.tiers.iter().find(|tier| tier.kind() == entry.tier);
+        tier.map_or(Ok(None), |tier| Ok(pollster::block_on(tier.tier().get(&key))?))
+    }
+
+    /// Closes the tiers, so that every change is durable.
+    pub(crate) fn close(self) -> Outcome<()> {
+        self.tiers.iter().try_for_each(|tier| Ok(pollster::block_on(tier.tier().close())?))
+    }
+}

@@ -1,0 +1,172 @@
+//! `export` and `import`: what another cache gets, and what a damaged or foreign file changes.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use larder::{Bytes, EntryOptions, Persistence};
+
+use crate::fixtures::{FILM, SMALL, files_of, folder, keys, larder};
+
+fn export(dir: &Path, cache: &str, arguments: &[&str]) -> std::path::PathBuf {
+    let file = dir.join(format!("{cache}.export"));
+    let place = file.to_str().unwrap().to_owned();
+    larder(dir, &[&["export", &place, "--cache", cache, "--force"], arguments].concat()).exits(0);
+    file
+}
+
+fn import(dir: &Path, file: &Path, arguments: &[&str]) -> crate::fixtures::Ran {
+    larder(dir, &[&["import", file.to_str().unwrap()], arguments].concat())
+}
+
+#[test]
+fn new_cache_is_warmed_from_an_export() {
+    let (from, to) = (folder(), tempfile::tempdir().unwrap());
+    let before = files_of(&from.path().join("numbers"));
+    let file = export(from.path(), "numbers", &[]);
+    assert_eq!(files_of(&from.path().join("numbers")), before);
+    import(to.path(), &file, &["--cache", "my/copy", "--create", "--dry-run"])
+        .exits(0)
+        .says(&["my/copy, a new cache: would import 2 entries"]);
+    assert_eq!(fs::read_dir(to.path()).unwrap().count(), 0);
+    import(to.path(), &file, &["--cache", "my/copy", "--create"]).exits(0).says(&["imported 2 entries"]);
+    let copy = larder::ucache::<(String, u64), Vec<f32>>("my/copy").dir(to.path()).build().unwrap();
+    assert_eq!(copy.get(&("small".to_owned(), 1)), Some(vec![1.0, -2.5]));
+    assert_eq!(copy.get(&("large".to_owned(), 2)), Some(vec![0.5; FILM / 4]));
+    copy.close().unwrap();
+    larder(to.path(), &["check"]).exits(0).says(&["1 whole entry, 0 damaged"]);
+}
+
+#[test]
+fn expired_and_invalidated_entries_are_not_exported() {
+    let (from, to) = (folder(), tempfile::tempdir().unwrap());
+    let file = export(from.path(), "pages", &[]);
+    import(to.path(), &file, &["--cache", "pages", "--create"]).exits(0);
+    let found = keys(to.path(), "pages", &[]);
+    assert_eq!(found.len() as u64, SMALL + 5);
+    assert!(!found.contains(&"brief".to_owned()) && !found.contains(&"withdrawn".to_owned()), "{found:?}");
+    let pages = larder::bcache::<String, String>("pages").dir(to.path()).build().unwrap();
+    assert_eq!(pages.get("hourly").as_deref(), Some("an hour"));
+    assert_eq!(pages.inspect("hourly").unwrap().unwrap().tags.len(), 0);
+    assert_eq!(pages.get("large").map(|value| value.len()), Some(9000));
+    pages.invalidate_tag("red").unwrap();
+    assert_eq!((pages.get("large"), pages.get("tagged")), (None, None), "tags work as before");
+}
+
+#[test]
+fn filter_chooses_what_is_exported() {
+    let from = folder();
+    let file = export(from.path(), "pages", &["--tag", "red"]);
+    import(from.path(), &file, &["--cache", "reds", "--create"]).exits(0);
+    assert_eq!(keys(from.path(), "reds", &[]), ["large", "tagged"]);
+}
+
+#[test]
+fn entries_of_the_target_stay_unless_they_are_to_be_replaced() {
+    let dir = tempfile::tempdir().unwrap();
+    let open = |name: &str| larder::bcache::<String, String>(name).dir(dir.path()).build().unwrap();
+    let (one, other) = (open("one"), open("other"));
+    for key in ["a", "b"] {
+        one.try_insert(key.to_owned(), "of one".to_owned()).unwrap();
+    }
+    other.try_insert("a".to_owned(), "of other".to_owned()).unwrap();
+    // An earlier invalidation of the target does not apply to imported entries.
+    other.try_insert_with("c".to_owned(), "old".to_owned(), EntryOptions::new().tag("t")).unwrap();
+    other.clear().unwrap();
+    other.try_insert("a".to_owned(), "of other".to_owned()).unwrap();
+    other.invalidate_tag("t").unwrap();
+    one.close().unwrap();
+    other.close().unwrap();
+    let file = export(dir.path(), "one", &[]);
+    import(dir.path(), &file, &["--cache", "other"])
+        .exits(0)
+        .says(&["imported 1 entry", "1 entry left out: the cache has them already"]);
+    let other = open("other");
+    assert_eq!((other.get("a").as_deref(), other.get("b").as_deref()), (Some("of other"), Some("of one")));
+    other.close().unwrap();
+    import(dir.path(), &file, &["--cache", "other", "--replace"]).exits(0).says(&["imported 2 entries"]);
+    assert_eq!(open("other").get("a").as_deref(), Some("of one"));
+}
+
+#[test]
+fn entry_has_one_tier_after_an_import() {
+    let dir = tempfile::tempdir().unwrap();
+    let files = larder::fcache::<String, Bytes>("files").dir(dir.path()).build().unwrap();
+    files.try_insert("a".to_owned(), Bytes::from_static(b"of files")).unwrap();
+    files.insert_from("stream".to_owned(), std::io::Read::take(std::io::repeat(7), 600_000)).unwrap();
+    files.close().unwrap();
+    let file = export(dir.path(), "files", &[]);
+    let both = larder::ucache::<String, Bytes>("both")
+        .dir(dir.path())
+        .persistence(Persistence::LongTerm)
+        .build()
+        .unwrap();
+    both.try_insert("a".to_owned(), Bytes::from_static(b"of disk")).unwrap();
+    both.close().unwrap();
+    import(dir.path(), &file, &["--cache", "both", "--replace"]).exits(0);
+    let document = larder(dir.path(), &["du", "--json", "--cache", "both"]).exits(0).json();
+    let groups = document["caches"][0]["groups"].as_array().unwrap();
+    assert_eq!((groups.len(), &groups[0]["group"], &groups[0]["entries"]), (1, &"file".into(), &2.into()));
+    // Only the disk tier: a stream becomes a frame without the checksums of its chunks.
+    let disk = larder::bcache::<String, Bytes>("disk").dir(dir.path()).build().unwrap();
+    disk.close().unwrap();
+    import(dir.path(), &file, &["--cache", "disk"]).exits(0).says(&["imported 2 entries"]);
+    let disk = larder::bcache::<String, Bytes>("disk").dir(dir.path()).build().unwrap();
+    assert_eq!(disk.get("stream"), Some(vec![7; 600_000].into()));
+    assert_eq!(disk.get("a"), Some(Bytes::from_static(b"of files")));
+}
+
+#[test]
+fn damaged_or_foreign_file_changes_nothing() {
+    let dir = folder();
+    let file = export(dir.path(), "pages", &[]);
+    let whole = fs::read(&file).unwrap();
+    let bad = dir.path().join("bad.export");
+    let before = files_of(&dir.path().join("films"));
+    for (bytes, why) in [
+        (whole[..whole.len() - 1].to_vec(), "truncated"),
+        (whole[..whole.len() / 2].to_vec(), "truncated"),
+        (b"PK\x03\x04 something else".to_vec(), "not an export"),
+        (Vec::new(), "truncated"),
+        ([&b"LRDX\x02\0\0\0"[..], &whole[8..]].concat(), "later version"),
+    ] {
+        fs::write(&bad, bytes).unwrap();
+        import(dir.path(), &bad, &["--cache", "films"]).exits(1).complains(&["bad.export", why]);
+    }
+    for at in (8..whole.len()).step_by(97) {
+        let mut flipped = whole.clone();
+        flipped[at] ^= 0x10;
+        fs::write(&bad, flipped).unwrap();
+        import(dir.path(), &bad, &["--cache", "new", "--create"]).exits(1);
+    }
+    assert_eq!(files_of(&dir.path().join("films")), before);
+    assert!(!dir.path().join("new").exists());
+}
+
+#[test]
+fn entry_that_expired_since_the_export_is_left_out() {
+    let dir = tempfile::tempdir().unwrap();
+    let cache = larder::bcache::<String, String>("brief").dir(dir.path()).build().unwrap();
+    let options = EntryOptions::new().ttl(Duration::from_millis(1500));
+    cache.try_insert_with("a".to_owned(), "value".to_owned(), options).unwrap();
+    cache.close().unwrap();
+    let file = export(dir.path(), "brief", &[]);
+    // Until it is over; the clock of the file is that of the machine.
+    while keys(dir.path(), "brief", &["--state", "fresh"]).len() == 1 {}
+    import(dir.path(), &file, &["--cache", "copy", "--create"])
+        .exits(0)
+        .says(&["imported 0 entries", "time is over"]);
+}
+
+#[test]
+fn export_overwrites_nothing_unless_it_is_told_to() {
+    let dir = folder();
+    let file = export(dir.path(), "films", &[]);
+    let place = file.to_str().unwrap();
+    larder(dir.path(), &["export", place, "--cache", "films"]).exits(2).complains(&["FILE", "--force"]);
+    larder(dir.path(), &["export", place, "--force"]).exits(2).complains(&["--cache"]);
+    let film = larder::fcache::<String, Bytes>("films").dir(dir.path()).build().unwrap();
+    import(dir.path(), &file, &["--cache", "films"]).exits(4);
+    import(dir.path(), &file, &["--cache", "absent"]).exits(3);
+    drop(film);
+}

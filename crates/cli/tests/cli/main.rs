@@ -1,0 +1,13 @@
+//! The command `larder`, run as a program over directories that caches of this test wrote.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by a panic")]
+
+mod changes;
+mod damage;
+mod exports;
+mod fixtures;
+mod golden;
+mod in_use;
+mod looks;
+mod machine;
+mod servers;
+mod simulations;

@@ -1,0 +1,66 @@
+//! Copies the directory of a tier, so that its entries can be read without changing it.
+//!
+//! Opening a tier writes: sled repairs its files, journals are applied, damaged data is dropped. A program
+//! that only looks into a directory opens a copy instead, and sees what the next cache would see.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use larder_core::Result;
+
+use crate::disk::layout::{DATABASES, JOURNAL, PACKS, SEGMENTS, make_private, unavailable};
+
+/// Fills the new directory `to` with what a [`DiskTier`](super::DiskTier) needs to read the entries in
+/// `from`.
+///
+/// Databases and journals are copied. Sorted runs and segments, which no process changes, are linked where
+/// the system has symbolic links. So the cost is that of the databases, a part of the budget. Changes in `to`
+/// do not reach `from`.
+///
+/// No process may have `from` open meanwhile.
+///
+/// # Errors
+/// A file that cannot be read or written, which is named.
+pub fn copy_to_read(from: &Path, to: &Path) -> Result<()> {
+    let from = fs::canonicalize(from).map_err(|error| unavailable(from, error))?;
+    make_private(to).map_err(|error| unavailable(to, error))?;
+    for (name, is_linked) in [(DATABASES, false), (JOURNAL, false), (PACKS, true), (SEGMENTS, true)] {
+        let (source, target) = (from.join(name), to.join(name));
+        copy_folder(&source, &target, is_linked).map_err(|error| unavailable(&source, error))?;
+    }
+    match fs::copy(from.join("marker"), to.join("marker")) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(unavailable(&from, error)),
+        _ => Ok(()),
+    }
+}
+
+/// Copies or links the files of a folder, and of those below it. A folder that is missing is empty. Skips
+/// what is neither file nor folder.
+fn copy_folder(from: &Path, to: &Path, is_linked: bool) -> io::Result<()> {
+    make_private(to)?;
+    let entries = match fs::read_dir(from) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        entries => entries?,
+    };
+    for entry in entries {
+        let entry = entry?;
+        let (kind, target) = (entry.file_type()?, to.join(entry.file_name()));
+        if kind.is_dir() {
+            copy_folder(&entry.path(), &target, is_linked)?;
+        } else if kind.is_file() {
+            place(&entry.path(), &target, is_linked)?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(unix)]
+fn place(from: &Path, to: &Path, is_linked: bool) -> io::Result<()> {
+    if is_linked { std::os::unix::fs::symlink(from, to) } else { fs::copy(from, to).map(drop) }
+}
+
+#[cfg(not(unix))]
+fn place(from: &Path, to: &Path, _: bool) -> io::Result<()> {
+    fs::copy(from, to).map(drop)
+}
