@@ -149,7 +149,21 @@ impl Marker {
         if is_covered { self.open_as(&mut state) } else { Ok(()) }
     }
 
+    /// Writes the marker. One that exists is overwritten in place: that is a single small write, and
+    /// its sync needs no commit of the file system. A torn marker has a wrong checksum.
     fn write(&self, byte: u8, state: &mut MarkerState) -> io::Result<()> {
+        if let Ok(mut file) = OpenOptions::new().write(true).open(self.dir.join(NAME))
+            && file.metadata()?.len() == LEN as u64
+        {
+            file.write_all(&self.bytes(byte))?;
+            file.sync_data()?;
+            state.is_withdrawn = false;
+            return Ok(());
+        }
+        self.create(byte, state)
+    }
+
+    fn create(&self, byte: u8, state: &mut MarkerState) -> io::Result<()> {
         let draft = self.dir.join(DRAFT);
         let mut options = OpenOptions::new();
         options.create(true).write(true).truncate(true);
@@ -190,6 +204,23 @@ fn last_shutdown(bytes: &[u8], now: Option<u128>) -> LastShutdown {
         (OPEN, false, 1) => LastShutdown::MachineDown,
         _ => LastShutdown::Unknown,
     }
+}
+
+/// Identifies the marker file of `dir` as it was last written, by its inode number and its times.
+/// `None` if there is none.
+#[cfg(unix)]
+pub(crate) fn stamp(dir: &Path) -> Option<u64> {
+    use std::os::unix::fs::MetadataExt;
+    let meta = fs::metadata(dir.join(NAME)).ok()?;
+    let words = [meta.mtime(), meta.mtime_nsec(), meta.ctime(), meta.ctime_nsec()].map(i64::cast_unsigned);
+    let bytes: Vec<u8> = [meta.ino()].iter().chain(&words).flat_map(|word| word.to_le_bytes()).collect();
+    Some(xxh3_64(&bytes))
+}
+
+/// Identifies the marker file of `dir`: unknown on this platform.
+#[cfg(not(unix))]
+pub(crate) fn stamp(_dir: &Path) -> Option<u64> {
+    None
 }
 
 /// Hash of the boot id, on systems that have one.
