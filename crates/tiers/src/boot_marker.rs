@@ -16,7 +16,7 @@ use larder_core::Durability;
 use parking_lot::Mutex;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 
-use crate::durable_sync::sync_dir;
+use crate::durable_sync::{self, sync_dir};
 
 const NAME: &str = "marker";
 const DRAFT: &str = "marker.new";
@@ -206,21 +206,9 @@ fn last_shutdown(bytes: &[u8], now: Option<u128>) -> LastShutdown {
     }
 }
 
-/// Identifies the marker file of `dir` as it was last written, by its inode number and its times.
-/// `None` if there is none.
-#[cfg(unix)]
+/// Identifies the marker file of `dir` as it was last written. `None` if that is unknown.
 pub(crate) fn stamp(dir: &Path) -> Option<u64> {
-    use std::os::unix::fs::MetadataExt;
-    let meta = fs::metadata(dir.join(NAME)).ok()?;
-    let words = [meta.mtime(), meta.mtime_nsec(), meta.ctime(), meta.ctime_nsec()].map(i64::cast_unsigned);
-    let bytes: Vec<u8> = [meta.ino()].iter().chain(&words).flat_map(|word| word.to_le_bytes()).collect();
-    Some(xxh3_64(&bytes))
-}
-
-/// Identifies the marker file of `dir`: unknown on this platform.
-#[cfg(not(unix))]
-pub(crate) fn stamp(_dir: &Path) -> Option<u64> {
-    None
+    durable_sync::stamp(&dir.join(NAME))
 }
 
 /// Hash of the boot id, on systems that have one.
