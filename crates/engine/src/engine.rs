@@ -403,9 +403,7 @@ impl Engine {
 
     /// Fails if the cache was closed, or if this is a forked child that has tiers.
     pub(crate) fn check_open(&self) -> Result<()> {
-        if self.closed.load(Ordering::Acquire) {
-            return Err(Error::new(ErrorKind::Closed, "the cache was closed"));
-        }
+        self.check_not_closed()?;
         if self.has_tiers() && self.is_forked() { Err(forked()) } else { Ok(()) }
     }
 

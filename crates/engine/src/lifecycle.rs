@@ -298,6 +298,11 @@ impl Engine {
         self.closed.load(Ordering::Acquire)
     }
 
+    /// Fails if the cache was closed.
+    pub(crate) fn check_not_closed(&self) -> Result<()> {
+        if self.is_ended() { Err(Error::new(ErrorKind::Closed, "the cache was closed")) } else { Ok(()) }
+    }
+
     /// Returns the number of invalidations so far: by tag, of all entries, or by `clear`. A value
     /// that was computed under a smaller number may be outdated.
     pub fn invalidations(&self) -> u64 {

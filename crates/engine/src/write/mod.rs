@@ -113,12 +113,13 @@ impl Engine {
     ) -> Result<Placement> {
         let guard = self.key_locks.write(turn).await;
         // Closed during the wait: nothing is stored after `close`.
-        let _guard = guard.and_then(|guard| self.check_open().map(|()| guard)).inspect_err(|error| {
-            // A write that a later one has overtaken was overwritten, not dropped.
-            if !self.key_locks.has_passed(turn) {
-                self.note_dropped(&key, error);
-            }
-        })?;
+        let _guard =
+            guard.and_then(|guard| self.check_not_closed().map(|()| guard)).inspect_err(|error| {
+                // A write that a later one has overtaken was overwritten, not dropped.
+                if !self.key_locks.has_passed(turn) {
+                    self.note_dropped(&key, error);
+                }
+            })?;
         if !self.lifecycle.is_on() {
             // On the heap: this is rare, and would be part of the future of every write.
             return Err(Box::pin(self.drop_switched_off(&key, prepared)).await);
