@@ -36,7 +36,7 @@ mod write;
 
 pub use batch::load::{Batch, BatchLoad};
 pub use coherence::CoherencePlan;
-pub use engine::{Engine, Hints, KeptInvalidations, Parts, Weigh, Weigher};
+pub use engine::{Engine, KeptInvalidations, Parts, Weigh, Weigher};
 pub use events::EventSink;
 pub use load::detached::{Answered, LoadRequest, Loader};
 pub use load::flight_wait::STALL;
@@ -45,6 +45,7 @@ pub use load::outcome::{Answer, LoadContext, LoadError, Loaded, Loads, LoadsEntr
 pub use load::poll_watch::watched;
 pub use load::{Begun, Load};
 pub use read::explain::{Entry, Explanation};
+pub use selector::Hints;
 pub use shells::{AnsweredEntry, Threads};
 #[cfg(feature = "async")]
 pub use shells::{Boxed, Tasks, Watched};

@@ -131,8 +131,8 @@ pub use larder_core::latency::{Latency, TierLatency};
 #[cfg(any(feature = "image", feature = "arrow"))]
 pub use larder_core::natural;
 pub use larder_core::place::{
-    Access, Facts, Kind, Persistence, Placement, Selector, Sharing, SizeClass, Thresholds, TierFacts,
-    TierList,
+    Access, EntryHints, Facts, Hint, HintSource, HintsUsed, Kind, Persistence, Placement, Selector, Sharing,
+    SizeClass, Thresholds, TierFacts, TierList,
 };
 pub use larder_core::stats::{CacheCounts, ServerFacts, Stats, TierCounts, TierStats};
 pub use larder_core::stream::ByteValue;
