@@ -84,6 +84,7 @@ mod assemble;
 mod async_cache;
 mod builder;
 mod cache;
+mod compute;
 mod config;
 mod context;
 #[cfg(feature = "_codec")]
@@ -139,7 +140,9 @@ pub use larder_core::stream::ByteValue;
 pub use larder_core::tier::{Capability, SharedTier, StreamingTier, Tier, TierKind, Usage, VersionedTier};
 pub use larder_core::{Bytes, Durability, Error, ErrorKind, Result, kinds};
 pub use larder_engine::selector::Table;
-pub use larder_engine::{Answer, Counter, Entry, EntryReader, Explanation, LoadContext, LoadError, Loaded};
+pub use larder_engine::{
+    Answer, Compute, Counter, Entry, EntryReader, Explanation, Invalidating, LoadContext, LoadError, Loaded,
+};
 #[cfg(all(feature = "macros", feature = "disk"))]
 pub use larder_macros::bcache;
 #[cfg(all(feature = "macros", feature = "file"))]
@@ -157,7 +160,9 @@ pub use memo::attribute as __private;
 pub use memo::{Many, Memo};
 pub use options::{Explained, OptionRow, Source, options};
 pub use presets::{Preset, configure_for};
-pub use registry::{NamedStats, all_stats, close_all};
+pub use registry::{
+    CacheInfo, CacheKind, NamedStats, all_stats, caches, clear, clear_all, close_all, destroy,
+};
 
 /// Compiles and runs the examples of the README and of the pages in `docs/`.
 #[cfg(all(doctest, feature = "disk", feature = "file", feature = "async", feature = "macros"))]

@@ -272,7 +272,7 @@ impl Engine {
     /// Removes an entry that must not be served, unless it was replaced since it was read or is
     /// being stored now. Removes an entry of a shared tier only if no other node or process can use
     /// it. Returns whether it was removed.
-    async fn drop_gone(
+    pub(crate) async fn drop_gone(
         self: &Arc<Self>,
         stack: &TierStack,
         handle: &TierHandle,
