@@ -24,7 +24,7 @@ use larder_core::frame::Frame;
 use larder_core::key::EncodedKey;
 use larder_core::memory::Record;
 use larder_core::place::{Facts, Placement, TierList};
-use larder_core::tier::{EntryVersion, TierKind};
+use larder_core::tier::{BoxFuture, EntryVersion, TierKind};
 use larder_core::{Error, ErrorKind, Result};
 
 use crate::coherence::local_fallback::Stay;
@@ -121,23 +121,32 @@ impl Engine {
                 }
             })?;
         if !self.lifecycle.is_on() {
-            // On the heap: this is rare, and would be part of the future of every write.
-            return Err(Box::pin(self.drop_switched_off(&key, prepared)).await);
+            let at = (prepared.encoded.as_ref(), prepared.precondition);
+            let error = self.drop_switched_off(&key, at).await;
+            reentrancy::within(|| drop(prepared));
+            return Err(error);
         }
         self.store_written(turn.hash(), key, prepared).await
     }
 
     /// Drops a write because the cache is switched off. Removes the former entry, so that no
     /// outdated entry is there when the cache is switched on again.
-    pub(crate) async fn drop_switched_off(&self, key: &Key, prepared: PreparedEntry) -> Error {
-        let error = Error::new(ErrorKind::Unavailable, "the cache is switched off");
-        self.note_dropped(key, &error);
-        self.discard(key);
-        if let (Some(stack), Some(encoded)) = (&self.stack, &prepared.encoded) {
-            forget(stack, encoded, prepared.precondition).await;
-        }
-        reentrancy::within(|| drop(prepared));
-        error
+    ///
+    /// On the heap: this is rare, and would be part of the future of every write.
+    pub(crate) fn drop_switched_off<'a>(
+        &'a self,
+        key: &'a Key,
+        (encoded, precondition): (Option<&'a EncodedKey>, Precondition),
+    ) -> BoxFuture<'a, Error> {
+        Box::pin(async move {
+            let error = Error::new(ErrorKind::Unavailable, "the cache is switched off");
+            self.note_dropped(key, &error);
+            self.discard(key);
+            if let (Some(stack), Some(encoded)) = (&self.stack, encoded) {
+                forget(stack, encoded, precondition).await;
+            }
+            error
+        })
     }
 
     /// Stores a caller's write. The caller holds the guard.
