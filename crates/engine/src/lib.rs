@@ -38,6 +38,7 @@ pub use batch::load::{Batch, BatchLoad};
 pub use coherence::CoherencePlan;
 pub use engine::{Engine, Hints, KeptInvalidations, Parts, Weigh, Weigher};
 pub use events::EventSink;
+pub use lifecycle::{OpenedDir, TaggedKey};
 pub use load::detached::{Answered, LoadRequest, Loader};
 pub use load::flight_wait::STALL;
 pub use load::outcome::{Answer, LoadContext, LoadError, Loaded, Loads, LoadsEntry, WithOptions};

@@ -127,7 +127,7 @@ where
         warm_restart: None,
         held: Vec::new(),
     });
-    Cache::new(engine, store, name)
+    Cache::register(engine, store, name)
 }
 
 #[cfg(feature = "_codec")]
@@ -234,7 +234,7 @@ mod byte_tiers {
             memory: erased(&store),
         };
         let name = plan.name.clone();
-        Ok(Cache::new(open(plan, parts)?, store, &name))
+        Ok(Cache::register(open(plan, parts)?, store, &name))
     }
 
     /// Opens the directory and the tiers in it, if the cache has any.
@@ -300,7 +300,7 @@ mod byte_tiers {
             invalidations,
             stall: Some(larder_engine::STALL),
             listener,
-            dir,
+            dir: locked_dir.as_ref().map(|locked_dir| locked_dir.opened()),
             warm_restart,
             held: locked_dir.into_iter().map(|locked_dir| Box::new(locked_dir) as _).collect(),
         }))
