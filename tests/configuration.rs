@@ -338,7 +338,6 @@ fn error_for_a_wrong_value_names_the_context() {
         }
     };
     let descending = Thresholds { small: 2, medium: 1, large: 3 };
-    check("capacity", context().capacity(0));
     check("memory_bytes", context().memory_bytes(1));
     check("disk_bytes", context().disk_bytes(1));
     check("compress", context().compress(Compress::zstd(99)));
@@ -370,7 +369,6 @@ fn error_for_a_wrong_value_in_code_names_the_option() {
     };
     let builder = || ucache("wrong in code").dir(dir.path());
     let descending = Thresholds { small: 2, medium: 1, large: 3 };
-    check("capacity", builder().capacity(0));
     check("memory_bytes", builder().memory_bytes(1));
     check("disk_bytes", builder().disk_bytes(1));
     check("compress", builder().compress(Compress::zstd(99)));

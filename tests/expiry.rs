@@ -243,3 +243,49 @@ fn jitter_spreads_deadlines() {
     clock.advance(MINUTE / 4);
     assert_eq!(left(&cache), 0);
 }
+
+/// What the table of uses in `docs/policies.md` says: the verb, whether it restarts the idle time, whether it is
+/// a use for the eviction policy.
+type Use = (&'static str, fn(&Cache<u8, u8>) -> bool, bool, bool);
+
+const USES: [Use; 13] = [
+    ("get", |cache| cache.get(&1).is_some(), true, true),
+    ("try_get", |cache| cache.try_get(&1).is_ok(), true, true),
+    ("get_many", |cache| cache.get_many(&[1]).len() == 1, true, true),
+    ("get_with", |cache| cache.get_with(1, || 9) == 1, true, true),
+    ("load", |cache| cache.load(1, |_| Ok::<u8, ()>(9)).is_ok(), true, true),
+    ("touch", |cache| cache.touch(&1).unwrap(), true, true),
+    ("insert", |cache| cache.try_insert(1, 1).is_ok(), true, true),
+    ("increment", |cache| cache.increment(1, 1, 0).is_ok(), true, true),
+    ("inspect", |cache| cache.inspect(&1).is_ok(), false, true),
+    ("contains_key", |cache| cache.contains_key(&1), false, false),
+    ("insert_if_absent", |cache| !cache.insert_if_absent(1, 2).unwrap(), true, true),
+    ("keys", |cache| cache.keys().is_ok(), false, false),
+    ("explain", |cache| cache.explain(&1).is_ok(), false, false),
+];
+
+#[test]
+fn verbs_that_count_as_uses_restart_the_idle_time_and_inform_the_policy() {
+    let mut wrong = Vec::new();
+    for (verb, call, restarts, informs) in USES {
+        let clock = ManualClock::default();
+        let idle = larder::mcache::<u8, u8>("idle").idle(MINUTE).clock(clock.clone()).build().unwrap();
+        idle.insert(1, 1);
+        clock.advance(MINUTE * 2 / 3);
+        assert!(call(&idle), "{verb}");
+        clock.advance(MINUTE * 2 / 3);
+        let has_restarted = idle.get(&1).is_some();
+
+        let recent =
+            larder::mcache::<u8, u8>("recent").capacity(2).policy(larder::Policy::Lru).build().unwrap();
+        recent.insert(1, 1);
+        recent.insert(2, 2);
+        assert!(call(&recent), "{verb}");
+        recent.insert(3, 3);
+        let seen = (has_restarted, recent.contains_key(&1));
+        if seen != (restarts, informs) {
+            wrong.push((verb, seen));
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:?}");
+}

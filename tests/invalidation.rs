@@ -202,3 +202,28 @@ fn load_started_before_invalidation_is_not_joined_after_it() {
         assert_eq!(cache.get(&1).as_deref(), Some("read after"), "{tier_set}");
     });
 }
+
+#[test]
+fn keys_are_found_by_tag_until_the_tag_is_invalidated() {
+    each_tier_set!(<u64, String>, |builder| builder.ttl(HOUR), |tier_set, cache: Cache<u64, String>, clock| {
+        let clock: ManualClock = clock;
+        cache.insert_with(1, "a".into(), tagged(&["a"]));
+        cache.insert_with(2, "a and b".into(), tagged(&["b", "a"]));
+        cache.insert(3, "none".into());
+        cache.insert_with(4, "large".repeat(1 << 18), tagged(&["a"]));
+        let keys = |tag: &'static str| {
+            let mut keys: Vec<_> = cache.keys_by_tag(tag).unwrap().into_iter().map(|key| *key).collect();
+            keys.sort_unstable();
+            keys
+        };
+        let tags = || cache.tags().unwrap().iter().map(ToString::to_string).collect::<Vec<_>>();
+        assert_eq!((keys("a"), keys("b"), keys("c")), (vec![1, 2, 4], vec![2], vec![]), "{tier_set}");
+        assert_eq!(tags(), ["a", "b"], "{tier_set}");
+        cache.remove(&1);
+        assert_eq!(keys("a"), [2, 4], "{tier_set}");
+        cache.invalidate_tag("b").unwrap();
+        assert_eq!((keys("a"), tags()), (vec![4], vec!["a".to_owned()]), "{tier_set}");
+        clock.advance(HOUR);
+        assert_eq!((keys("a"), tags()), (vec![], vec![]), "{tier_set}");
+    });
+}

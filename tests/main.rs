@@ -72,6 +72,7 @@ mod shortage;
 mod staleness;
 mod stopped_leaders;
 mod streams;
+pub mod strict_lints;
 mod tasks;
 mod thread_locals;
 mod tidy;

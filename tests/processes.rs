@@ -97,6 +97,17 @@ fn the_child() {
             ["get", key] => println!("> {}", text(cache.get(key))),
             ["remove", key] => println!("> {}", cache.remove(key)),
             ["clear"] => println!("> {}", cache.clear().is_ok()),
+            ["private"] => {
+                let explained = cache.explain("absent").unwrap();
+                let says = |text: String| text.contains("the directory is private");
+                assert!(explained.is_private == says(explained.to_string()));
+                let stats = says(cache.stats().to_string());
+                println!(
+                    "> {}; stats say it: {stats}; explain says it: {}",
+                    cache.is_private(),
+                    explained.is_private
+                );
+            }
             ["hits"] => println!("> {}", memory_hits(&cache)),
             ["stream", key] => stream(&cache, key),
             ["run", writer, rounds] => history::run(&cache, writer.parse().unwrap(), rounds.parse().unwrap()),
@@ -423,6 +434,8 @@ fn second_process_gets_a_private_directory_until_it_closes() {
     let mut peer = Peer::start(dir.path(), "alone");
     let private = PathBuf::from(&peer.greeting);
     assert!(private != cache.dir().unwrap() && private.parent() == cache.dir().unwrap().parent());
+    assert!(!cache.is_private() && !cache.stats().is_private);
+    assert_eq!(peer.ask("private"), "true; stats say it: true; explain says it: true");
     assert_eq!(peer.ask("get mine"), "none");
     assert_eq!(peer.ask("set theirs 2"), "true");
     assert_eq!(cache.get("theirs"), None);

@@ -284,3 +284,26 @@ fn absent_result_is_cached_for_its_ttl() {
         assert_eq!((skip.unwrap().as_deref(), cache.get(&2)), (Some("not stored"), None), "{tier_set}");
     });
 }
+
+#[test]
+fn entry_reports_the_rest_of_its_stale_window() {
+    each_tier_set!(<u64, String>, |builder| builder.ttl(HOUR).stale(MINUTE), |tier_set, cache: Strings, clock| {
+        let clock: ManualClock = clock;
+        let left = |key| cache.inspect(&key).unwrap().map(|entry| (entry.left, entry.stale_left));
+        cache.insert(1, "one".to_owned());
+        cache.insert_with(2, "two".to_owned(), EntryOptions::new().tag("tag"));
+        cache.insert_with(3, "three".to_owned(), EntryOptions::new().ttl(Duration::MAX));
+        clock.advance(MINUTE);
+        assert_eq!(left(1), Some((Some(HOUR - MINUTE), Some(HOUR))), "{tier_set}");
+        assert_eq!(left(3), Some((None, None)), "{tier_set}: does not expire");
+        // The window begins with the invalidation, if that comes first.
+        cache.invalidate(&1).unwrap();
+        cache.invalidate_tag("tag").unwrap();
+        clock.advance(MINUTE / 2);
+        for key in [1, 2] {
+            assert_eq!(left(key).unwrap().1, Some(MINUTE / 2), "{tier_set}: {key}");
+        }
+        clock.advance(MINUTE / 2);
+        assert_eq!((left(1), left(2)), (None, None), "{tier_set}");
+    });
+}

@@ -289,3 +289,32 @@ fn call_of_a_task_times_out_without_a_runtime_timer() {
     assert!((4..20).contains(&started.elapsed().as_secs()), "{:?}", started.elapsed());
     assert_eq!(engine.stats().tier(TierKind::Redis).unwrap().counts.timeouts, 1);
 }
+
+/// A `Send` future of a caller that holds borrowed text of any lifetime. Compiles only if the future of `load`
+/// is declared `Send`.
+#[expect(clippy::manual_async_fn, reason = "it declares its future `Send`")]
+fn sendable<'a>(cache: &'a AsyncCache<u32, Bytes>, log: &'a str) -> impl Future<Output = Bytes> + Send + 'a {
+    async move {
+        let text: &'static str = "loaded";
+        let name = log.to_owned();
+        let loader = move |_| async move {
+            let _name = name;
+            tokio::task::yield_now().await;
+            Ok::<_, std::io::Error>(Bytes::from_static(text.as_bytes()))
+        };
+        cache.load(1, loader).await.unwrap()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn future_of_a_load_with_captured_text_can_be_spawned() {
+    let cache = larder::mcache::<u32, Bytes>("spawned loads").build().unwrap().to_async();
+    let greeting: &'static str = "hello";
+    let task = tokio::spawn(async move {
+        let loaded = sendable(&cache, greeting).await;
+        let again =
+            cache.load(2, move |_| async move { Ok::<_, ()>(Bytes::from_static(greeting.as_bytes())) });
+        (loaded, again.await.unwrap())
+    });
+    assert_eq!(task.await.unwrap(), (Bytes::from_static(b"loaded"), Bytes::from_static(b"hello")));
+}

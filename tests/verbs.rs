@@ -5,7 +5,7 @@ use std::sync::{Barrier, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use larder::{Cache, EntryOptions, ErrorKind};
+use larder::{Cache, EntryOptions, ErrorKind, Policy, TierKind};
 use larder_testkit::ManualClock;
 
 use crate::tier_sets::each_tier_set;
@@ -333,4 +333,142 @@ fn value_loaded_into_memory_alone_is_stored_under_a_key_without_clone() {
     assert_eq!(cache.get(&Unique(1)), Some(10));
     let stats = cache.stats();
     assert_eq!((stats.cache.loads, stats.cache.published, stats.cache.misses), (1, 1, 1));
+}
+
+#[test]
+fn batch_of_inserts_returns_a_result_for_each_entry() {
+    let weigher = |_: &u32, text: &String| u32::try_from(text.len()).unwrap_or(u32::MAX);
+    let cache = larder::mcache::<u32, String>("some too large").memory_bytes(1 << 20).weigher(weigher);
+    let cache = cache.build().unwrap();
+    let (small, large) = ("x".to_owned(), "x".repeat(2 << 20));
+    let stored = cache.try_insert_many(
+        [(1, small.clone()), (2, large.clone()), (3, small.clone()), (4, large)],
+        EntryOptions::new(),
+    );
+    let kinds: Vec<_> =
+        stored.iter().map(|stored| stored.as_ref().map_err(larder::Error::kind).err()).collect();
+    assert_eq!(kinds, [None, Some(ErrorKind::TooLarge), None, Some(ErrorKind::TooLarge)]);
+    assert_eq!(cache.get_many(&[1, 2, 3, 4]), [Some(small.clone()), None, Some(small), None]);
+    // One error for each entry if the options are wrong.
+    let options = EntryOptions::new().tag("t".repeat(2000));
+    let stored = cache.try_insert_many([(5, String::new()), (6, String::new())], options);
+    assert!(stored.len() == 2 && stored.iter().all(Result::is_err));
+}
+
+#[test]
+fn try_remove_tells_absence_from_failure() {
+    each_tier_set!(<u64, String>, |builder| builder, |tier_set, cache: Strings, _| {
+        cache.insert(1, "one".to_owned());
+        assert!(cache.try_remove(&1).unwrap(), "{tier_set}");
+        assert!(!cache.try_remove(&1).unwrap(), "{tier_set}");
+        cache.close().unwrap();
+        assert_eq!(cache.try_remove(&1).unwrap_err().kind(), ErrorKind::Closed, "{tier_set}");
+        assert!(!cache.remove(&1), "{tier_set}");
+    });
+}
+
+#[test]
+fn insert_if_absent_with_options_applies_them_to_the_stored_entry_only() {
+    each_tier_set!(<u64, String>, |builder| builder, |tier_set, cache: Strings, clock| {
+        let clock: ManualClock = clock;
+        let options = EntryOptions::new().ttl(MINUTE).tag("first");
+        assert!(cache.insert_if_absent_with(1, "one".to_owned(), options).unwrap(), "{tier_set}");
+        let later = EntryOptions::new().ttl(MINUTE * 60);
+        assert!(!cache.insert_if_absent_with(1, "two".to_owned(), later).unwrap(), "{tier_set}");
+        let entry = cache.inspect(&1).unwrap().unwrap();
+        assert_eq!((entry.value.as_str(), entry.tags.len()), ("one", 1), "{tier_set}");
+        clock.advance(MINUTE);
+        assert_eq!(cache.get(&1), None, "{tier_set}");
+    });
+}
+
+#[test]
+fn capacity_of_zero_keeps_nothing_and_still_shares_loads() {
+    for policy in [Policy::Auto, Policy::TinyLfu, Policy::Lru, Policy::S3Fifo, Policy::Sieve, Policy::Random]
+    {
+        let cache = larder::mcache::<u64, String>("nothing").capacity(0).policy(policy).build().unwrap();
+        for key in 0..1000 {
+            cache.insert(key, "kept?".to_owned());
+            assert_eq!(cache.get(&key), None, "{policy:?}");
+        }
+        assert!(cache.try_insert(1, "one".to_owned()).is_ok(), "{policy:?}");
+        assert_eq!(cache.get_with(1, || "loaded".to_owned()), "loaded", "{policy:?}");
+        assert_eq!((cache.len(), cache.get(&1)), (0, None), "{policy:?}");
+        cache.set_capacity(10).unwrap();
+        cache.insert(1, "one".to_owned());
+        assert_eq!(cache.get(&1).as_deref(), Some("one"), "{policy:?}");
+        cache.set_capacity(0).unwrap();
+        assert_eq!((cache.len(), cache.get(&1)), (0, None), "{policy:?}");
+    }
+}
+
+#[test]
+fn capacity_above_the_limit_counts_as_the_limit() {
+    let cache = larder::mcache::<u64, u64>("sessions").capacity(u64::MAX).build().unwrap();
+    let unbounded = larder::mcache::<u64, u64>("all").unbounded().build().unwrap();
+    for cache in [cache, unbounded] {
+        (0..50_000).for_each(|key| cache.insert(key, key));
+        assert_eq!(cache.len(), 50_000);
+        cache.set_capacity(u64::MAX).unwrap();
+        assert_eq!(cache.len(), 50_000);
+    }
+}
+
+#[test]
+fn capacity_of_zero_leaves_the_tiers_beyond_memory() {
+    let dir = tempfile::tempdir().unwrap();
+    let cache = larder::ucache::<u64, String>("no memory").dir(dir.path()).capacity(0).build().unwrap();
+    assert_eq!(cache.try_insert(1, "one".to_owned()).unwrap().home, TierKind::Disk);
+    assert_eq!(cache.get(&1).as_deref(), Some("one"));
+    assert!(cache.stats().tier(TierKind::Memory).is_none());
+    // The same at run time: what memory does not keep goes elsewhere.
+    let cache = larder::ucache::<u64, String>("less memory").dir(dir.path()).capacity(10).build().unwrap();
+    assert_eq!(cache.try_insert(1, "one".to_owned()).unwrap().home, TierKind::Memory);
+    cache.set_capacity(0).unwrap();
+    assert_eq!(cache.try_insert(2, "two".to_owned()).unwrap().home, TierKind::Disk);
+    assert_eq!(cache.get(&2).as_deref(), Some("two"));
+}
+
+/// A struct that holds caches repeats no bounds, and derives what they have.
+#[derive(Clone, Debug)]
+struct Holder<K, V> {
+    cache: Cache<K, V>,
+    tasks: larder::AsyncCache<K, V>,
+}
+
+#[test]
+fn struct_that_holds_a_cache_needs_no_bounds() {
+    let cache = larder::mcache::<u8, u8>("held").build().unwrap();
+    let holder = Holder { tasks: cache.to_async(), cache };
+    let other = holder.clone();
+    other.cache.insert(1, 2);
+    assert_eq!(holder.tasks.to_sync().get(&1), Some(2));
+    assert!(format!("{holder:?}").contains("AsyncCache"));
+}
+
+/// A key that is found by parts that are borrowed, without building the owned key in memory.
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct Name(String, String);
+
+#[derive(Hash)]
+struct Parts<'a>(&'a str, &'a str);
+
+impl larder::Equivalent<Name> for Parts<'_> {
+    fn equivalent(&self, key: &Name) -> bool {
+        self.0 == key.0 && self.1 == key.1
+    }
+}
+
+impl larder::Lookup<Name> for Parts<'_> {
+    fn with_key<R>(&self, f: impl FnOnce(&Name) -> R) -> R {
+        f(&Name(self.0.to_owned(), self.1.to_owned()))
+    }
+}
+
+#[test]
+fn own_borrowed_key_finds_the_entry() {
+    let cache = larder::mcache::<Name, u8>("names").build().unwrap();
+    cache.insert(Name("Ada".to_owned(), "Lovelace".to_owned()), 36);
+    assert_eq!(cache.get(&Parts("Ada", "Lovelace")), Some(36));
+    assert!(cache.get(&Parts("Ada", "Byron")).is_none() && cache.remove(&Parts("Ada", "Lovelace")));
 }

@@ -16,7 +16,8 @@ fn batch_of_a_hundred_entries_takes_few_round_trips() {
     let (one, other) = (nodes.node(), nodes.node());
     let entries = |value| (0..100).map(move |number| (key(number), value));
     let before = reads(&nodes.server);
-    one.try_insert_many(entries(1), larder::EntryOptions::new()).unwrap();
+    let stored = one.try_insert_many(entries(1), larder::EntryOptions::new());
+    assert!(stored.iter().all(|stored| stored.as_ref().is_ok_and(|placed| placed.home == TierKind::Redis)));
     let written = reads(&nodes.server) - before;
     assert!((0..100).all(|number| other.get(&key(number)) == Some(1)));
     let before = reads(&nodes.server);
@@ -77,4 +78,19 @@ fn batch_during_an_outage_reaches_the_server_afterwards() {
             && gone.iter().all(|key| other.get(key).is_none())
     });
     assert_eq!(one.stats().cache.repairs_lost, 0);
+}
+
+#[test]
+fn results_of_a_batch_are_in_the_order_of_its_entries() {
+    let Some(server) = RedisServer::start() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let cache: Cache<u64, Bytes> =
+        ucache("mixed").dir(dir.path()).redis(server.url()).namespace("nodes").build().unwrap();
+    let large = Bytes::from(vec![7; 2 << 20]);
+    let entries =
+        (0..6).map(|key| (key, if key % 3 == 1 { large.clone() } else { Bytes::from_static(b"small") }));
+    let stored = cache.try_insert_many(entries, larder::EntryOptions::new());
+    let homes: Vec<_> = stored.iter().map(|stored| stored.as_ref().unwrap().home).collect();
+    let (redis, file) = (TierKind::Redis, TierKind::File);
+    assert_eq!(homes, [redis, file, redis, redis, file, redis]);
 }

@@ -82,6 +82,11 @@ impl Offset {
 }
 
 /// A source of the present time. Tests pass a clock that they set.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a clock",
+    label = "does not implement `larder::Clock`",
+    note = "`larder::SystemClock` is the default; `larder_testkit::ManualClock` is one that a test sets"
+)]
 pub trait Clock: Send + Sync + 'static {
     /// The present time.
     ///

@@ -25,7 +25,7 @@ use crate::events::{EventSink, Events};
 use crate::invalidation::log::{EntryAge, Invalidations};
 use crate::key_lock::KeyLocks;
 use crate::key_lock::reentrancy;
-use crate::lifecycle::Lifecycle;
+use crate::lifecycle::{Lifecycle, OpenedDir};
 use crate::load::backoff::Backoffs;
 use crate::selector::Hints;
 use crate::tier_stack::TierStack;
@@ -92,7 +92,7 @@ pub struct Parts {
     /// [`EventSink::on_departure`].
     pub listener: Option<EventSink>,
     /// The directory of the tiers, if they have one.
-    pub dir: Option<PathBuf>,
+    pub dir: Option<OpenedDir>,
     /// The list of the hottest keys, if they are to be read back.
     pub warm_restart: Option<WarmRestart>,
     /// Locks and similar values, dropped when the cache is closed.
@@ -126,7 +126,7 @@ pub struct Engine {
     /// Whether an entry of this cache may expire.
     pub(crate) expires: AtomicBool,
     pub(crate) stall: Option<Duration>,
-    dir: Option<PathBuf>,
+    pub(crate) dir: Option<OpenedDir>,
     pub(crate) warm_restart: Option<WarmRestart>,
     pub(crate) held: Mutex<Vec<Box<dyn Any + Send>>>,
     pub(crate) key_locks: Arc<KeyLocks>,
@@ -346,11 +346,6 @@ impl Engine {
         }
     }
 
-    /// Returns the directory of the tiers, if they have one.
-    pub fn dir(&self) -> Option<&Path> {
-        self.dir.as_deref()
-    }
-
     /// Sets a function to call when the last handle is dropped. The first one set counts.
     pub fn set_on_last_handle(&self, on_last_handle: fn(&Self)) {
         let _first_counts = self.on_last_handle.set(on_last_handle);
@@ -369,7 +364,8 @@ impl Engine {
         tiers.extend(self.tiers().iter().map(|handle| handle.stats()));
         let mut counts = self.counters.snapshot();
         (counts.events_missed, counts.listener_panics) = self.events.troubles();
-        Stats::new(counts, tiers).with_load_latency(self.counters.load_times.snapshot())
+        let stats = Stats::new(counts, tiers).with_load_latency(self.counters.load_times.snapshot());
+        stats.with_private(self.is_private())
     }
 
     /// Returns the tiers beyond memory, nearest first.
@@ -421,7 +417,7 @@ impl Engine {
                 frame_bytes_max: self.memory_weight_max.saturating_sub(OVERHEAD),
             },
             coherent: true,
-            healthy: self.memory_weight_max > 0,
+            healthy: self.memory_weight_max > 0 && self.memory.bounds().entries != Some(0),
         };
         let mut tiers = [memory; TierKind::ALL.len() + 1];
         let mut len = 1;

@@ -40,6 +40,7 @@ pub use coherence::CoherencePlan;
 pub use engine::{Engine, KeptInvalidations, Parts, Weigh, Weigher};
 pub use events::EventSink;
 pub use invalidation::by_predicate::{Invalidating, Predicate};
+pub use lifecycle::{OpenedDir, TaggedKey};
 pub use load::detached::{Answered, LoadRequest, Loader};
 pub use load::flight_wait::STALL;
 pub use load::outcome::{Answer, LoadContext, LoadError, Loaded, Loads, LoadsEntry, WithOptions};

@@ -2,11 +2,12 @@
 
 use std::any::Any;
 use std::collections::HashSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use larder_core::entry_meta::{EntryMeta, Freshness};
+use event_listener::Event;
+use larder_core::entry_meta::{EntryMeta, Freshness, Tag};
 use larder_core::erased::Key;
 use larder_core::frame::{CodecId, Head};
 use larder_core::invalidation::Invalidation;
@@ -22,7 +23,29 @@ use crate::promise::Promise;
 use crate::tier_stack::tier_handle::TierHandle;
 use larder_exec::runtime::{Leaving, Runtime, block_on, hand_off};
 
+/// The directory of the tiers of a cache.
+#[derive(Clone, Debug)]
+pub struct OpenedDir {
+    /// Its path.
+    pub path: PathBuf,
+    /// Whether it is a private one, because another process uses the directory of this name.
+    pub is_private: bool,
+}
+
+/// A key and the tags of its entry.
+pub type TaggedKey = (Key, Vec<Tag>);
+
 impl Engine {
+    /// Returns the directory of the tiers, if they have one.
+    pub fn dir(&self) -> Option<&Path> {
+        self.dir.as_ref().map(|dir| dir.path.as_path())
+    }
+
+    /// Returns whether the directory is a private one.
+    pub fn is_private(&self) -> bool {
+        self.dir.as_ref().is_some_and(|dir| dir.is_private)
+    }
+
     /// Returns the number of entries, each counted at its home tier. With tiers, costs a pass over
     /// the entries in memory.
     pub fn len(&self) -> u64 {
@@ -47,14 +70,37 @@ impl Engine {
     /// Returns the keys of all tiers, each once, in no order.
     pub(crate) async fn keys<W: Runtime>(self: &Arc<Self>, in_memory: Vec<Key>) -> Result<Vec<Key>> {
         let engine = Arc::clone(self);
-        W::section(self.has_tiers(), async move { engine.collect_keys(in_memory).await }).await?
+        let in_memory = in_memory.into_iter().map(|key| (key, Vec::new())).collect();
+        let keys =
+            W::section(self.has_tiers(), async move { engine.collect_keys(in_memory).await }).await??;
+        Ok(keys.into_iter().map(|(key, _)| key).collect())
     }
 
-    pub(crate) async fn collect_keys(self: &Arc<Self>, in_memory: Vec<Key>) -> Result<Vec<Key>> {
+    /// Returns the keys of the entries that have tags, with their tags, each key once, in no order.
+    pub(crate) async fn tagged_keys<W: Runtime>(
+        self: &Arc<Self>,
+        in_memory: Vec<Key>,
+    ) -> Result<Vec<TaggedKey>> {
+        let engine = Arc::clone(self);
+        let with_tags = |key: Key| {
+            let terms = self.memory.peek(&key).and_then(|record| record.terms);
+            (key, terms.map_or_else(Vec::new, |terms| terms.written().tags.clone()))
+        };
+        let in_memory = in_memory.into_iter().map(with_tags).collect();
+        let mut keys =
+            W::section(self.has_tiers(), async move { engine.collect_keys(in_memory).await }).await??;
+        keys.retain(|(_, tags)| !tags.is_empty());
+        Ok(keys)
+    }
+
+    pub(crate) async fn collect_keys(
+        self: &Arc<Self>,
+        in_memory: Vec<TaggedKey>,
+    ) -> Result<Vec<TaggedKey>> {
         let mut keys = if self.coherence.lists_copies() { in_memory } else { Vec::new() };
         let Some(stack) = self.stack.as_ref().filter(|_| !self.is_closed()) else { return Ok(keys) };
         let mut seen: HashSet<Box<[u8]>> = HashSet::with_capacity(keys.len());
-        for key in &keys {
+        for (key, _) in &keys {
             seen.insert(stack.encode_key(key)?.as_bytes().into());
         }
         let mut outdated = Vec::new();
@@ -62,7 +108,7 @@ impl Engine {
             let mut visit = |bytes: &[u8]| {
                 if let Ok(head) = Head::parse(bytes)
                     && !seen.contains(head.key)
-                    && self.is_served(handle, &head)
+                    && let Some(terms) = self.served_terms(handle, &head)
                     && !(handle.quarantine().is_any()
                         && handle.quarantine().covers(&EncodedKey::new(head.key)))
                     && let Ok(key) = stack.keys.decode(head.key)
@@ -76,7 +122,7 @@ impl Engine {
                         return;
                     }
                     seen.insert(head.key.into());
-                    keys.push(key);
+                    keys.push((key, terms.tags));
                 }
             };
             handle.scan(&mut visit).await?;
@@ -87,13 +133,16 @@ impl Engine {
         Ok(keys)
     }
 
-    /// Returns whether an entry of a tier with this head may be served. The type of an entry that is
-    /// stored by names is not compared, which would need its payload.
-    fn is_served(&self, handle: &TierHandle, head: &Head<'_>) -> bool {
-        head.header.codec != CodecId::Absent
-            && self.stack.as_ref().is_none_or(|stack| stack.accepts(&head.header) != Some(false))
-            && EntryMeta::read(&head.header, head.tags)
-                .is_some_and(|terms| self.freshness_of(handle, &head.header, &terms) == Freshness::Fresh)
+    /// Returns the metadata of an entry of a tier with this head, if it may be served. The type of an entry
+    /// that is stored by names is not compared, which would need its payload.
+    fn served_terms(&self, handle: &TierHandle, head: &Head<'_>) -> Option<EntryMeta> {
+        if head.header.codec == CodecId::Absent
+            || self.stack.as_ref().is_some_and(|stack| stack.accepts(&head.header) == Some(false))
+        {
+            return None;
+        }
+        let terms = EntryMeta::read(&head.header, head.tags)?;
+        (self.freshness_of(handle, &head.header, &terms) == Freshness::Fresh).then_some(terms)
     }
 
     /// Removes every entry from every tier, and supersedes everything in progress.

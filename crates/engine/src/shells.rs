@@ -18,6 +18,7 @@ use larder_core::place::Placement;
 
 use crate::batch::load::{Batch, BatchLoad};
 use crate::engine::Engine;
+use crate::lifecycle::TaggedKey;
 use crate::load::detached::LoadRequest;
 use crate::load::outcome::LoadError;
 #[cfg(feature = "async")]
@@ -98,8 +99,8 @@ verbs! {
     fn open(key: &'a dyn AnyLookup, bytes_of: BytesOf) -> Result<Option<EntryReader>>;
     /// Stores a value. Returns its placement.
     fn insert(key: Key, value: Value, options: EntryOptions) -> Result<Placement>;
-    /// Stores entries. Continues after a failure.
-    fn insert_many(entries: Vec<(Key, Value)>, options: EntryOptions) -> Result<()>;
+    /// Stores entries. Continues after a failure. Returns the outcome of each, in order.
+    fn insert_many(entries: Vec<(Key, Value)>, options: EntryOptions) -> Vec<Result<Placement>>;
     /// Stores a value unless there is an entry. Returns whether it was stored.
     fn insert_if_absent(key: Key, value: Value, options: EntryOptions) -> Result<bool>;
     /// Stores the bytes of a reader as a value.
@@ -132,6 +133,8 @@ verbs! {
     fn keys(in_memory: Vec<Key>) -> Result<Vec<Key>>;
     /// Removes the entries that are over. Returns how many.
     fn sweep() -> Result<u64>;
+    /// Returns the keys of the entries that have tags, with their tags.
+    fn tagged_keys(in_memory: Vec<Key>) -> Result<Vec<TaggedKey>>;
     /// Removes every entry.
     fn clear() -> Result<()>;
     /// Writes buffered data of the tiers.

@@ -128,7 +128,7 @@ where
         warm_restart: None,
         held: Vec::new(),
     });
-    Cache::new(engine, store, (name, CacheKind::Memory))
+    Cache::register(engine, store, (name, CacheKind::Memory))
 }
 
 #[cfg(feature = "_codec")]
@@ -236,7 +236,7 @@ mod byte_tiers {
             memory: erased(&store),
         };
         let (name, kind) = (plan.name.clone(), plan.kind);
-        Ok(Cache::new(open(plan, parts)?, store, (&name, kind)))
+        Ok(Cache::register(open(plan, parts)?, store, (&name, kind)))
     }
 
     /// Opens the directory and the tiers in it, if the cache has any.
@@ -302,7 +302,7 @@ mod byte_tiers {
             invalidations,
             stall: Some(larder_engine::STALL),
             listener,
-            dir,
+            dir: locked_dir.as_ref().map(|locked_dir| locked_dir.opened()),
             warm_restart,
             held: locked_dir.into_iter().map(|locked_dir| Box::new(locked_dir) as _).collect(),
         }))

@@ -23,7 +23,7 @@ use larder_engine::{
 
 use crate::Cache;
 use crate::cache::{Nothing, infallible};
-use crate::typed::{TypedEngine, any, borrowed, own, typed};
+use crate::typed::{TypedEngine, own, typed};
 
 /// An async cache handle for tasks, with the state and the methods of [`Cache`].
 ///
@@ -44,29 +44,17 @@ use crate::typed::{TypedEngine, any, borrowed, own, typed};
 /// # Ok(())
 /// # }
 /// ```
-pub struct AsyncCache<K, V>
-where
-    K: Hash + Eq + Send + Sync + 'static,
-    V: Clone + Send + Sync + 'static,
-{
+pub struct AsyncCache<K, V> {
     pub(crate) inner: TypedEngine<K, V>,
 }
 
-impl<K, V> Clone for AsyncCache<K, V>
-where
-    K: Hash + Eq + Send + Sync + 'static,
-    V: Clone + Send + Sync + 'static,
-{
+impl<K, V> Clone for AsyncCache<K, V> {
     fn clone(&self) -> Self {
         Self { inner: self.inner.clone() }
     }
 }
 
-impl<K, V> fmt::Debug for AsyncCache<K, V>
-where
-    K: Hash + Eq + Send + Sync + 'static,
-    V: Clone + Send + Sync + 'static,
-{
+impl<K, V> fmt::Debug for AsyncCache<K, V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("AsyncCache").finish_non_exhaustive()
     }
@@ -79,6 +67,12 @@ where
 {
     pub(crate) fn over(inner: TypedEngine<K, V>) -> Self {
         Self { inner }
+    }
+
+    /// See [`Cache::new`].
+    #[doc(hidden)]
+    pub fn new<B: crate::cache::ConstructorArgument>(argument: B) -> Self {
+        Cache::new(argument).to_async()
     }
 
     /// Returns the value if it is in memory.
@@ -184,26 +178,25 @@ where
     /// # })?;
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub async fn load<A, E, F, Fut>(&self, key: K, loader: F) -> Result<A::Found, LoadError<E>>
+    #[expect(clippy::manual_async_fn, reason = "an `async fn` cannot declare its future `Send`")]
+    pub fn load<A, E, F, Fut>(
+        &self,
+        key: K,
+        loader: F,
+    ) -> impl Future<Output = Result<A::Found, LoadError<E>>> + Send
     where
         A: Answer<V> + Send + 'static,
         E: Send + Sync + 'static,
         F: FnOnce(LoadContext<V>) -> Fut + Send + 'static,
         Fut: Future<Output = Result<A, E>> + Send + 'static,
     {
-        if let Some(value) = self.inner.hit_of_load(&key) {
-            return A::found(Some(value)).ok_or(LoadError::Closed);
+        async move {
+            if let Some(value) = self.inner.hit_of_load(&key) {
+                return A::found(Some(value)).ok_or(LoadError::Closed);
+            }
+            let loaded = self.inner.tasks().load(Key::new(key), request(loader)).await;
+            A::found(loaded.map_err(LoadError::typed)?.map(typed)).ok_or(LoadError::Closed)
         }
-        let loader = move |context: LoadContext<Value>| -> Boxed<'static, Answered> {
-            let answer = loader(context.typed());
-            Box::pin(async {
-                answer.await.map(|answer| answer.into_loaded().erased()).map_err(AnyError::new)
-            })
-        };
-        let loader = Loader::Task(Box::new(loader));
-        let request = LoadRequest { loader, error: TypeId::of::<E>(), absence: A::MAY_BE_ABSENT };
-        let loaded = self.inner.tasks().load(Key::new(key), request).await.map_err(LoadError::typed)?;
-        A::found(loaded.map(typed)).ok_or(LoadError::Closed)
     }
 
     /// See [`Cache::insert`].
@@ -233,7 +226,12 @@ where
 
     /// See [`Cache::insert_if_absent`].
     pub async fn insert_if_absent(&self, key: K, value: V) -> Result<bool> {
-        self.inner.tasks().insert_if_absent(Key::new(key), Value::new(value), EntryOptions::new()).await
+        self.insert_if_absent_with(key, value, EntryOptions::new()).await
+    }
+
+    /// See [`Cache::insert_if_absent_with`].
+    pub async fn insert_if_absent_with(&self, key: K, value: V, options: EntryOptions) -> Result<bool> {
+        self.inner.tasks().insert_if_absent(Key::new(key), Value::new(value), options).await
     }
 
     /// See [`Cache::increment`].
@@ -322,9 +320,17 @@ where
     where
         Q: Lookup<K> + Sync + ?Sized,
     {
+        self.try_remove(key).await.unwrap_or(false)
+    }
+
+    /// See [`Cache::try_remove`].
+    pub async fn try_remove<Q>(&self, key: &Q) -> Result<bool>
+    where
+        Q: Lookup<K> + Sync + ?Sized,
+    {
         match self.inner.remove_at_once(key) {
-            Some(removed) => removed,
-            None => self.inner.tasks().remove(&Borrowed::<K, Q>::new(key)).await.unwrap_or(false),
+            Some(removed) => Ok(removed),
+            None => self.inner.tasks().remove(&Borrowed::<K, Q>::new(key)).await,
         }
     }
 
@@ -342,83 +348,6 @@ where
         Q: Lookup<K> + Sync + ?Sized,
     {
         self.inner.tasks().contains_key(&Borrowed::<K, Q>::new(key)).await.unwrap_or(false)
-    }
-
-    /// See [`Cache::get_many`].
-    pub async fn get_many<Q>(&self, keys: &[Q]) -> Vec<Option<V>>
-    where
-        Q: Lookup<K> + Sync,
-    {
-        let (mut values, missing) = self.inner.hits(keys);
-        if !missing.is_empty() {
-            let forms = borrowed::<K, Q>(missing.iter().map(|at| &keys[*at]));
-            let found = self.inner.tasks().get_many(&any(&forms)).await;
-            TypedEngine::<K, V>::fill(&mut values, &missing, found);
-        }
-        values
-    }
-
-    /// See [`Cache::insert_many`].
-    pub async fn insert_many(&self, entries: impl IntoIterator<Item = (K, V)>) {
-        // Ignored: the failure is counted and logged. `try_insert_many` returns it.
-        let _counted = self.try_insert_many(entries, EntryOptions::new()).await;
-    }
-
-    /// See [`Cache::try_insert_many`].
-    pub async fn try_insert_many(
-        &self,
-        entries: impl IntoIterator<Item = (K, V)>,
-        options: EntryOptions,
-    ) -> Result<()> {
-        let entries = entries.into_iter().map(|(key, value)| (Key::new(key), Value::new(value)));
-        self.inner.tasks().insert_many(entries.collect(), options).await
-    }
-
-    /// See [`Cache::remove_many`].
-    pub async fn remove_many<Q>(&self, keys: &[Q]) -> Result<u64>
-    where
-        Q: Lookup<K> + Sync,
-    {
-        self.inner.tasks().remove_many(&any(&borrowed::<K, Q>(keys))).await
-    }
-
-    /// See [`Cache::get_many_with`].
-    pub async fn get_many_with<L, Fut>(
-        &self,
-        keys: impl IntoIterator<Item = K>,
-        mut loader: impl FnMut(Vec<K>) -> Fut,
-    ) -> Vec<Option<V>>
-    where
-        K: Clone,
-        L: IntoIterator<Item = (K, V)>,
-        Fut: Future<Output = L>,
-    {
-        let loader = |keys| {
-            let loaded = loader(keys);
-            async { Ok::<L, Infallible>(loaded.await) }
-        };
-        match self.try_get_many_with(keys, loader).await {
-            Ok(values) => values,
-            Err(never) => match *never {},
-        }
-    }
-
-    /// See [`Cache::try_get_many_with`].
-    ///
-    /// # Errors
-    /// The error of the loader, shared with all callers that wait for one of its keys.
-    pub async fn try_get_many_with<L, E, Fut>(
-        &self,
-        keys: impl IntoIterator<Item = K>,
-        loader: impl FnMut(Vec<K>) -> Fut,
-    ) -> Result<Vec<Option<V>>, Arc<E>>
-    where
-        K: Clone,
-        L: IntoIterator<Item = (K, V)>,
-        E: Send + Sync + 'static,
-        Fut: Future<Output = Result<L, E>>,
-    {
-        self.inner.load_many_in_task(keys.into_iter().collect(), loader).await
     }
 
     /// See [`Cache::clear`].
@@ -444,6 +373,11 @@ where
     /// See [`Cache::dir`].
     pub fn dir(&self) -> Option<&Path> {
         self.inner.engine.dir()
+    }
+
+    /// See [`Cache::is_private`].
+    pub fn is_private(&self) -> bool {
+        self.inner.engine.is_private()
     }
 
     /// See [`Cache::stats`].
@@ -488,4 +422,21 @@ where
     pub fn name(&self) -> &str {
         self.inner.engine.name()
     }
+}
+
+/// Erases the types of a loader.
+fn request<V, A, E, F, Fut>(loader: F) -> LoadRequest
+where
+    V: Clone + Send + Sync + 'static,
+    A: Answer<V> + Send + 'static,
+    E: Send + Sync + 'static,
+    F: FnOnce(LoadContext<V>) -> Fut + Send + 'static,
+    Fut: Future<Output = Result<A, E>> + Send + 'static,
+{
+    let loader = move |context: LoadContext<Value>| -> Boxed<'static, Answered> {
+        let answer = loader(context.typed());
+        Box::pin(async { answer.await.map(|answer| answer.into_loaded().erased()).map_err(AnyError::new) })
+    };
+    let loader = Loader::Task(Box::new(loader));
+    LoadRequest { loader, error: TypeId::of::<E>(), absence: A::MAY_BE_ABSENT }
 }

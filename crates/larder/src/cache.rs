@@ -21,7 +21,7 @@ use larder_engine::{
 use larder_tiers::memory::Store;
 
 use crate::registry::{self, AnyCache, CacheKind};
-use crate::typed::{TypedEngine, any, borrowed, own, typed};
+use crate::typed::{TypedEngine, own, typed};
 
 /// A synchronous cache handle for threads: cheap to clone and to share.
 ///
@@ -36,29 +36,17 @@ use crate::typed::{TypedEngine, any, borrowed, own, typed};
 /// Dropping the last handle discards the entries in memory and closes the tiers: in place, or on the blocking
 /// pool inside a tokio runtime. Errors of this close are logged. [`close`](Self::close) closes the cache at a
 /// known time and returns the error.
-pub struct Cache<K, V>
-where
-    K: Hash + Eq + Send + Sync + 'static,
-    V: Clone + Send + Sync + 'static,
-{
+pub struct Cache<K, V> {
     pub(crate) inner: TypedEngine<K, V>,
 }
 
-impl<K, V> Clone for Cache<K, V>
-where
-    K: Hash + Eq + Send + Sync + 'static,
-    V: Clone + Send + Sync + 'static,
-{
+impl<K, V> Clone for Cache<K, V> {
     fn clone(&self) -> Self {
         Self { inner: self.inner.clone() }
     }
 }
 
-impl<K, V> fmt::Debug for Cache<K, V>
-where
-    K: Hash + Eq + Send + Sync + 'static,
-    V: Clone + Send + Sync + 'static,
-{
+impl<K, V> fmt::Debug for Cache<K, V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Cache").finish_non_exhaustive()
     }
@@ -73,8 +61,14 @@ where
         Self { inner }
     }
 
+    /// Refuses to compile, and names the builders: `Cache::new(100)` of other crates.
+    #[doc(hidden)]
+    pub fn new<B: ConstructorArgument>(_: B) -> Self {
+        unreachable!("no type implements `ConstructorArgument`")
+    }
+
     /// Creates a cache and adds it to the registry.
-    pub(crate) fn new(
+    pub(crate) fn register(
         engine: Arc<Engine>,
         memory: Arc<Store<K, V>>,
         (name, kind): (&str, CacheKind),
@@ -355,7 +349,16 @@ where
     /// # Ok::<(), larder::Error>(())
     /// ```
     pub fn insert_if_absent(&self, key: K, value: V) -> Result<bool> {
-        self.inner.threads().insert_if_absent(Key::new(key), Value::new(value), EntryOptions::new())
+        self.insert_if_absent_with(key, value, EntryOptions::new())
+    }
+
+    /// As [`insert_if_absent`](Self::insert_if_absent), with a time to live or tags for this entry.
+    ///
+    /// # Errors
+    /// Those of [`insert_if_absent`](Self::insert_if_absent), and of
+    /// [`try_insert_with`](Self::try_insert_with) for the options.
+    pub fn insert_if_absent_with(&self, key: K, value: V, options: EntryOptions) -> Result<bool> {
+        self.inner.threads().insert_if_absent(Key::new(key), Value::new(value), options)
     }
 
     /// Adds `delta` to the value of `key`, or to `start` if there is none, and returns the sum. The update is
@@ -425,11 +428,10 @@ where
         self.inner.threads().expire_at(&own::<K, Q>(key), time)
     }
 
-    /// Changes the maximum number of entries in memory, and evicts the excess. With `memory_bytes` both
-    /// bounds apply.
+    /// Changes the maximum number of entries in memory, and evicts the excess; 0 keeps nothing in memory. With
+    /// `memory_bytes` both bounds apply.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) for a value out of the range of the option `capacity`;
     /// `ErrorKind::Unsupported` with the engine moka.
     ///
     /// ```
@@ -440,7 +442,7 @@ where
     /// # Ok::<(), larder::Error>(())
     /// ```
     pub fn set_capacity(&self, entries: u64) -> Result<()> {
-        crate::builder::within("capacity", entries, crate::builder::CAPACITY, "entries")?;
+        let entries = entries.min(crate::builder::CAPACITY_MAX);
         self.inner.engine.set_bounds(|bounds| bounds.entries = Some(entries))
     }
 
@@ -478,7 +480,8 @@ where
     }
 
     /// Expires every entry with this tag in every tier, and the loads in progress. The cost does not depend
-    /// on the number of entries.
+    /// on the number of entries: no entry is visited, so this cannot return how many there were.
+    /// [`keys_by_tag`](Self::keys_by_tag) finds them, by a scan.
     ///
     /// # Errors
     /// - If the invalidation could not be persisted: it applies to this cache all the same, and the next
@@ -510,14 +513,27 @@ where
     }
 
     /// Removes the entry of `key` from every tier; returns whether there was one that could be served.
-    /// A copy that a tier fails to remove is no longer served.
+    /// A copy that a tier fails to remove is no longer served. Returns false if a tier failed, as for an
+    /// absent entry; [`try_remove`](Self::try_remove) tells the two apart.
     pub fn remove<Q>(&self, key: &Q) -> bool
     where
         Q: Lookup<K> + Sync + ?Sized,
     {
+        self.try_remove(key).unwrap_or(false)
+    }
+
+    /// As [`remove`](Self::remove), and returns the failure.
+    ///
+    /// # Errors
+    /// If a tier failed to remove the entry. What is left there is not served; see
+    /// [`take`](Self::take) for entries that nodes share.
+    pub fn try_remove<Q>(&self, key: &Q) -> Result<bool>
+    where
+        Q: Lookup<K> + Sync + ?Sized,
+    {
         match self.inner.remove_at_once(key) {
-            Some(removed) => removed,
-            None => self.inner.threads().remove(&Borrowed::<K, Q>::new(key)).unwrap_or(false),
+            Some(removed) => Ok(removed),
+            None => self.inner.threads().remove(&Borrowed::<K, Q>::new(key)),
         }
     }
 
@@ -551,106 +567,6 @@ where
         self.inner.threads().contains_key(&Borrowed::<K, Q>::new(key)).unwrap_or(false)
     }
 
-    /// Returns the values of `keys`, in their order. A tier that fails counts as a miss.
-    ///
-    /// ```
-    /// let cache = larder::mcache::<u8, char>("letters").build()?;
-    /// cache.insert_many([(1, 'a'), (3, 'c')]);
-    /// assert_eq!(cache.get_many(&[3, 2, 1]), [Some('c'), None, Some('a')]);
-    /// # Ok::<(), larder::Error>(())
-    /// ```
-    pub fn get_many<Q>(&self, keys: &[Q]) -> Vec<Option<V>>
-    where
-        Q: Lookup<K> + Sync,
-    {
-        let (mut values, missing) = self.inner.hits(keys);
-        if !missing.is_empty() {
-            let forms = borrowed::<K, Q>(missing.iter().map(|at| &keys[*at]));
-            let found = self.inner.threads().get_many(&any(&forms));
-            TypedEngine::<K, V>::fill(&mut values, &missing, found);
-        }
-        values
-    }
-
-    /// Stores several entries, as [`insert`](Self::insert) does for one.
-    pub fn insert_many(&self, entries: impl IntoIterator<Item = (K, V)>) {
-        // Ignored: the failure is counted and logged. `try_insert_many` returns it.
-        let _counted = self.try_insert_many(entries, EntryOptions::new());
-    }
-
-    /// Stores several entries with the same options.
-    ///
-    /// # Errors
-    /// The first failure; the other entries are stored all the same.
-    pub fn try_insert_many(
-        &self,
-        entries: impl IntoIterator<Item = (K, V)>,
-        options: EntryOptions,
-    ) -> Result<()> {
-        let entries = entries.into_iter().map(|(key, value)| (Key::new(key), Value::new(value)));
-        self.inner.threads().insert_many(entries.collect(), options)
-    }
-
-    /// Removes several entries; returns how many existed.
-    ///
-    /// # Errors
-    /// The first failure of a tier. The other keys are removed all the same, and a copy that remains in that
-    /// tier is no longer served.
-    pub fn remove_many<Q>(&self, keys: &[Q]) -> Result<u64>
-    where
-        Q: Lookup<K> + Sync,
-    {
-        self.inner.threads().remove_many(&any(&borrowed::<K, Q>(keys)))
-    }
-
-    /// Returns the values of `keys`, in their order; loads the missing ones with `loader`.
-    ///
-    /// The loader receives the missing keys that no other caller is loading, each once and in order. It may
-    /// return values for some of them. Overlapping batches and single loads share one load a key. The loader
-    /// is called again only for keys whose load by another caller ended without a value.
-    ///
-    /// ```
-    /// let cache = larder::mcache::<u32, u32>("squares").build()?;
-    /// cache.insert(2, 4);
-    /// let squares = cache.get_many_with([1, 2, 3], |missing| {
-    ///     assert_eq!(missing, [1, 3]);
-    ///     vec![(1, 1)]
-    /// });
-    /// assert_eq!(squares, [Some(1), Some(4), None]);
-    /// # Ok::<(), larder::Error>(())
-    /// ```
-    pub fn get_many_with<L>(
-        &self,
-        keys: impl IntoIterator<Item = K>,
-        mut loader: impl FnMut(Vec<K>) -> L,
-    ) -> Vec<Option<V>>
-    where
-        K: Clone,
-        L: IntoIterator<Item = (K, V)>,
-    {
-        match self.try_get_many_with(keys, |keys| Ok::<_, Infallible>(loader(keys))) {
-            Ok(values) => values,
-            Err(never) => match *never {},
-        }
-    }
-
-    /// As [`get_many_with`](Self::get_many_with), for a loader that may fail.
-    ///
-    /// # Errors
-    /// The error of the loader, shared with all callers that wait for one of its keys.
-    pub fn try_get_many_with<L, E>(
-        &self,
-        keys: impl IntoIterator<Item = K>,
-        loader: impl FnMut(Vec<K>) -> Result<L, E>,
-    ) -> Result<Vec<Option<V>>, Arc<E>>
-    where
-        K: Clone,
-        L: IntoIterator<Item = (K, V)>,
-        E: Send + Sync + 'static,
-    {
-        self.inner.load_many_in_thread(keys.into_iter().collect(), loader)
-    }
-
     /// Removes every entry from every tier.
     ///
     /// # Errors
@@ -681,6 +597,13 @@ where
     /// directory of this name, this is a private directory beside it.
     pub fn dir(&self) -> Option<&Path> {
         self.inner.engine.dir()
+    }
+
+    /// Returns whether [`dir`](Self::dir) is a private directory, which began empty and is deleted when the
+    /// cache ends, because another process uses the directory of this name. [`stats`](Self::stats) and
+    /// [`explain`](Self::explain) say it too. False for a memory-only cache.
+    pub fn is_private(&self) -> bool {
+        self.inner.engine.is_private()
     }
 
     /// Returns current statistics, which print as a table.
@@ -770,6 +693,16 @@ where
         self.inner.engine.name()
     }
 }
+
+/// Implemented by no type: the bound of [`Cache::new`], for its message.
+#[doc(hidden)]
+#[diagnostic::on_unimplemented(
+    message = "a `Cache` has no constructor: a builder creates it",
+    label = "not an argument of a builder",
+    note = "in memory, as `Cache::new(100)` of other crates: `larder::mcache(\"a name\").capacity(100).build()?`",
+    note = "with disk, files or Redis: `larder::ucache(\"a name\").build()?`"
+)]
+pub trait ConstructorArgument {}
 
 /// The error of a loader that returned `None`.
 #[derive(Debug)]

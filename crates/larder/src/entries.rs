@@ -15,11 +15,7 @@ use crate::AsyncCache;
 /// The entries of a cache, in no order; created by [`AsyncCache::iter`].
 ///
 /// [`next`](Self::next) returns them one by one. Also a `Stream` of `futures-core`.
-pub struct Entries<K, V>
-where
-    K: Hash + Eq + Send + Sync + 'static,
-    V: Clone + Send + Sync + 'static,
-{
+pub struct Entries<K, V> {
     cache: AsyncCache<K, V>,
     keys: IntoIter<Arc<K>>,
     /// The look-up of the current key.
@@ -59,12 +55,7 @@ where
 }
 
 // Only boxed values in it are pinned.
-impl<K, V> Unpin for Entries<K, V>
-where
-    K: Hash + Eq + Send + Sync + 'static,
-    V: Clone + Send + Sync + 'static,
-{
-}
+impl<K, V> Unpin for Entries<K, V> {}
 
 impl<K, V> Stream for Entries<K, V>
 where
@@ -78,11 +69,7 @@ where
     }
 }
 
-impl<K, V> fmt::Debug for Entries<K, V>
-where
-    K: Hash + Eq + Send + Sync + 'static,
-    V: Clone + Send + Sync + 'static,
-{
+impl<K, V> fmt::Debug for Entries<K, V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Entries").field("keys_left", &self.keys.len()).finish_non_exhaustive()
     }

@@ -1,11 +1,18 @@
-//! Walks over the entries of a cache: their keys, values, and which of them are over.
+//! Calls for many entries: batches, walks over keys, tags and values, and which entries are over.
 
+use std::collections::BTreeSet;
+use std::convert::Infallible;
 use std::hash::Hash;
 use std::sync::Arc;
 
 use larder_core::Result;
-use larder_core::erased::Key;
+use larder_core::entry_meta::{EntryOptions, Tag};
+use larder_core::erased::{Key, Value};
+use larder_core::key::Lookup;
+use larder_core::place::Placement;
+use larder_engine::TaggedKey;
 
+use crate::typed::{TypedEngine, any, borrowed};
 use crate::{Cache, Invalidating};
 
 impl<K, V> Cache<K, V>
@@ -13,6 +20,112 @@ where
     K: Hash + Eq + Send + Sync + 'static,
     V: Clone + Send + Sync + 'static,
 {
+    /// Returns the values of `keys`, in their order. A tier that fails counts as a miss.
+    ///
+    /// ```
+    /// let cache = larder::mcache::<u8, char>("letters").build()?;
+    /// cache.insert_many([(1, 'a'), (3, 'c')]);
+    /// assert_eq!(cache.get_many(&[3, 2, 1]), [Some('c'), None, Some('a')]);
+    /// # Ok::<(), larder::Error>(())
+    /// ```
+    pub fn get_many<Q>(&self, keys: &[Q]) -> Vec<Option<V>>
+    where
+        Q: Lookup<K> + Sync,
+    {
+        let (mut values, missing) = self.inner.hits(keys);
+        if !missing.is_empty() {
+            let forms = borrowed::<K, Q>(missing.iter().map(|at| &keys[*at]));
+            let found = self.inner.threads().get_many(&any(&forms));
+            TypedEngine::<K, V>::fill(&mut values, &missing, found);
+        }
+        values
+    }
+
+    /// Stores several entries, as [`insert`](Self::insert) does for one.
+    pub fn insert_many(&self, entries: impl IntoIterator<Item = (K, V)>) {
+        // Ignored: each failure is counted and logged. `try_insert_many` returns them.
+        let _counted = self.try_insert_many(entries, EntryOptions::new());
+    }
+
+    /// Stores several entries with the same options; returns the result of each, in their order. If a key
+    /// occurs several times, its last value stays.
+    ///
+    /// ```
+    /// use larder::EntryOptions;
+    /// let cache = larder::mcache::<u8, char>("letters").build()?;
+    /// let stored = cache.try_insert_many([(1, 'a'), (2, 'b')], EntryOptions::new().tag("vowels or not"));
+    /// assert!(stored.iter().all(Result::is_ok));
+    /// # Ok::<(), larder::Error>(())
+    /// ```
+    pub fn try_insert_many(
+        &self,
+        entries: impl IntoIterator<Item = (K, V)>,
+        options: EntryOptions,
+    ) -> Vec<Result<Placement>> {
+        let entries = entries.into_iter().map(|(key, value)| (Key::new(key), Value::new(value)));
+        self.inner.threads().insert_many(entries.collect(), options)
+    }
+
+    /// Removes several entries; returns how many existed.
+    ///
+    /// # Errors
+    /// The first failure of a tier. The other keys are removed all the same, and a copy that remains in that
+    /// tier is no longer served.
+    pub fn remove_many<Q>(&self, keys: &[Q]) -> Result<u64>
+    where
+        Q: Lookup<K> + Sync,
+    {
+        self.inner.threads().remove_many(&any(&borrowed::<K, Q>(keys)))
+    }
+
+    /// Returns the values of `keys`, in their order; loads the missing ones with `loader`.
+    ///
+    /// The loader receives the missing keys that no other caller is loading, each once and in order. It may
+    /// return values for some of them. Overlapping batches and single loads share one load a key. The loader
+    /// is called again only for keys whose load by another caller ended without a value.
+    ///
+    /// ```
+    /// let cache = larder::mcache::<u32, u32>("squares").build()?;
+    /// cache.insert(2, 4);
+    /// let squares = cache.get_many_with([1, 2, 3], |missing| {
+    ///     assert_eq!(missing, [1, 3]);
+    ///     vec![(1, 1)]
+    /// });
+    /// assert_eq!(squares, [Some(1), Some(4), None]);
+    /// # Ok::<(), larder::Error>(())
+    /// ```
+    pub fn get_many_with<L>(
+        &self,
+        keys: impl IntoIterator<Item = K>,
+        mut loader: impl FnMut(Vec<K>) -> L,
+    ) -> Vec<Option<V>>
+    where
+        K: Clone,
+        L: IntoIterator<Item = (K, V)>,
+    {
+        match self.try_get_many_with(keys, |keys| Ok::<_, Infallible>(loader(keys))) {
+            Ok(values) => values,
+            Err(never) => match *never {},
+        }
+    }
+
+    /// As [`get_many_with`](Self::get_many_with), for a loader that may fail.
+    ///
+    /// # Errors
+    /// The error of the loader, shared with all callers that wait for one of its keys.
+    pub fn try_get_many_with<L, E>(
+        &self,
+        keys: impl IntoIterator<Item = K>,
+        loader: impl FnMut(Vec<K>) -> Result<L, E>,
+    ) -> Result<Vec<Option<V>>, Arc<E>>
+    where
+        K: Clone,
+        L: IntoIterator<Item = (K, V)>,
+        E: Send + Sync + 'static,
+    {
+        self.inner.load_many_in_thread(keys.into_iter().collect(), loader)
+    }
+
     /// Returns the keys of the entries that could be served now, each once, in no order. Scans every tier.
     /// May miss entries that are written or removed meanwhile. Does not count as a use.
     ///
@@ -24,6 +137,40 @@ where
     {
         let keys = self.inner.threads().keys(self.inner.keys_in_memory())?;
         Ok(keys.into_iter().filter_map(Key::into_shared).collect())
+    }
+
+    /// Returns the keys of the entries with this tag that could be served now, each once, in no order. Scans
+    /// every tier, as [`keys`](Self::keys) does: there is no index of tags.
+    ///
+    /// # Errors
+    /// If a tier cannot be scanned.
+    ///
+    /// ```
+    /// use larder::EntryOptions;
+    /// let cache = larder::mcache::<u32, &str>("sessions").build()?;
+    /// cache.insert_with(1, "phone", EntryOptions::new().tag("user:7"));
+    /// cache.insert_with(2, "laptop", EntryOptions::new().tag("user:8"));
+    /// assert_eq!(cache.keys_by_tag("user:7")?, [1.into()]);
+    /// assert_eq!(cache.tags()?, ["user:7".into(), "user:8".into()]);
+    /// # Ok::<(), larder::Error>(())
+    /// ```
+    pub fn keys_by_tag(&self, tag: impl Into<Tag>) -> Result<Vec<Arc<K>>>
+    where
+        K: Clone,
+    {
+        Ok(with_tag(self.inner.threads().tagged_keys(self.inner.keys_in_memory())?, &tag.into()))
+    }
+
+    /// Returns the tags of the entries that could be served now, each once, sorted. Scans every tier, as
+    /// [`keys`](Self::keys) does.
+    ///
+    /// # Errors
+    /// If a tier cannot be scanned.
+    pub fn tags(&self) -> Result<Vec<Tag>>
+    where
+        K: Clone,
+    {
+        Ok(distinct(self.inner.threads().tagged_keys(self.inner.keys_in_memory())?))
     }
 
     /// Returns up to `n` keys that memory would evict last, hottest first. The order is approximate, since
@@ -111,9 +258,24 @@ where
     }
 }
 
+fn with_tag<K: Send + Sync + 'static>(keys: Vec<TaggedKey>, tag: &Tag) -> Vec<Arc<K>> {
+    let with_tag = keys.into_iter().filter(|(_, tags)| tags.contains(tag));
+    with_tag.filter_map(|(key, _)| Key::into_shared(key)).collect()
+}
+
+fn distinct(keys: Vec<TaggedKey>) -> Vec<Tag> {
+    let tags: BTreeSet<Tag> = keys.into_iter().flat_map(|(_, tags)| tags).collect();
+    tags.into_iter().collect()
+}
+
 #[cfg(feature = "async")]
 mod tasks {
-    use super::{Arc, Hash, Key, Result};
+    use std::future::Future;
+
+    use super::{
+        Arc, EntryOptions, Hash, Infallible, Key, Lookup, Placement, Result, Tag, TypedEngine, Value, any,
+        borrowed, distinct, with_tag,
+    };
     use crate::entries::Entries;
     use crate::{AsyncCache, Invalidating};
 
@@ -122,6 +284,83 @@ mod tasks {
         K: Hash + Eq + Send + Sync + 'static,
         V: Clone + Send + Sync + 'static,
     {
+        /// See [`Cache::get_many`](crate::Cache::get_many).
+        pub async fn get_many<Q>(&self, keys: &[Q]) -> Vec<Option<V>>
+        where
+            Q: Lookup<K> + Sync,
+        {
+            let (mut values, missing) = self.inner.hits(keys);
+            if !missing.is_empty() {
+                let forms = borrowed::<K, Q>(missing.iter().map(|at| &keys[*at]));
+                let found = self.inner.tasks().get_many(&any(&forms)).await;
+                TypedEngine::<K, V>::fill(&mut values, &missing, found);
+            }
+            values
+        }
+
+        /// See [`Cache::insert_many`](crate::Cache::insert_many).
+        pub async fn insert_many(&self, entries: impl IntoIterator<Item = (K, V)>) {
+            // Ignored: each failure is counted and logged. `try_insert_many` returns them.
+            let _counted = self.try_insert_many(entries, EntryOptions::new()).await;
+        }
+
+        /// See [`Cache::try_insert_many`](crate::Cache::try_insert_many).
+        pub async fn try_insert_many(
+            &self,
+            entries: impl IntoIterator<Item = (K, V)>,
+            options: EntryOptions,
+        ) -> Vec<Result<Placement>> {
+            let entries = entries.into_iter().map(|(key, value)| (Key::new(key), Value::new(value)));
+            self.inner.tasks().insert_many(entries.collect(), options).await
+        }
+
+        /// See [`Cache::remove_many`](crate::Cache::remove_many).
+        pub async fn remove_many<Q>(&self, keys: &[Q]) -> Result<u64>
+        where
+            Q: Lookup<K> + Sync,
+        {
+            self.inner.tasks().remove_many(&any(&borrowed::<K, Q>(keys))).await
+        }
+
+        /// See [`Cache::get_many_with`](crate::Cache::get_many_with).
+        pub async fn get_many_with<L, Fut>(
+            &self,
+            keys: impl IntoIterator<Item = K>,
+            mut loader: impl FnMut(Vec<K>) -> Fut,
+        ) -> Vec<Option<V>>
+        where
+            K: Clone,
+            L: IntoIterator<Item = (K, V)>,
+            Fut: Future<Output = L>,
+        {
+            let loader = |keys| {
+                let loaded = loader(keys);
+                async { Ok::<L, Infallible>(loaded.await) }
+            };
+            match self.try_get_many_with(keys, loader).await {
+                Ok(values) => values,
+                Err(never) => match *never {},
+            }
+        }
+
+        /// See [`Cache::try_get_many_with`](crate::Cache::try_get_many_with).
+        ///
+        /// # Errors
+        /// The error of the loader, shared with all callers that wait for one of its keys.
+        pub async fn try_get_many_with<L, E, Fut>(
+            &self,
+            keys: impl IntoIterator<Item = K>,
+            loader: impl FnMut(Vec<K>) -> Fut,
+        ) -> Result<Vec<Option<V>>, Arc<E>>
+        where
+            K: Clone,
+            L: IntoIterator<Item = (K, V)>,
+            E: Send + Sync + 'static,
+            Fut: Future<Output = Result<L, E>>,
+        {
+            self.inner.load_many_in_task(keys.into_iter().collect(), loader).await
+        }
+
         /// See [`Cache::keys`](crate::Cache::keys).
         pub async fn keys(&self) -> Result<Vec<Arc<K>>>
         where
@@ -146,6 +385,23 @@ mod tasks {
             K: Clone,
         {
             self.inner.invalidate_if(predicate)
+        }
+
+        /// See [`Cache::keys_by_tag`](crate::Cache::keys_by_tag).
+        pub async fn keys_by_tag(&self, tag: impl Into<Tag>) -> Result<Vec<Arc<K>>>
+        where
+            K: Clone,
+        {
+            let tag = tag.into();
+            Ok(with_tag(self.inner.tasks().tagged_keys(self.inner.keys_in_memory()).await?, &tag))
+        }
+
+        /// See [`Cache::tags`](crate::Cache::tags).
+        pub async fn tags(&self) -> Result<Vec<Tag>>
+        where
+            K: Clone,
+        {
+            Ok(distinct(self.inner.tasks().tagged_keys(self.inner.keys_in_memory()).await?))
         }
 
         /// See [`Cache::snapshot`](crate::Cache::snapshot).

@@ -108,9 +108,9 @@ pub use async_cache::AsyncCache;
 pub use builder::bcache;
 #[cfg(feature = "file")]
 pub use builder::fcache;
-pub use builder::{MemoryBuilder, mcache};
-#[cfg(feature = "_codec")]
-pub use builder::{TieredBuilder, ucache};
+pub use builder::{CacheKey, CacheValue, MemoryBuilder, mcache};
+#[cfg(any(feature = "disk", feature = "file", feature = "redis"))]
+pub use builder::{EncodedCacheKey, EncodedCacheValue, TieredBuilder, ucache};
 pub use cache::Cache;
 #[cfg(feature = "async")]
 pub use context::with_context_async;
@@ -125,7 +125,7 @@ pub use larder_core::compress::Compress;
 pub use larder_core::entry_meta::{EntryOptions, Tag};
 pub use larder_core::events::Event;
 pub use larder_core::frame::{CodecId, Compression};
-pub use larder_core::key::Lookup;
+pub use larder_core::key::{Equivalent, Lookup};
 pub use larder_core::latency::{Latency, TierLatency};
 #[cfg(any(feature = "image", feature = "arrow"))]
 pub use larder_core::natural;
@@ -141,14 +141,8 @@ pub use larder_engine::selector::Table;
 pub use larder_engine::{
     Answer, Compute, Counter, Entry, EntryReader, Explanation, Invalidating, LoadContext, LoadError, Loaded,
 };
-#[cfg(all(feature = "macros", feature = "disk"))]
-pub use larder_macros::bcache;
-#[cfg(all(feature = "macros", feature = "file"))]
-pub use larder_macros::fcache;
 #[cfg(feature = "macros")]
-pub use larder_macros::mcache;
-#[cfg(all(feature = "macros", feature = "_codec"))]
-pub use larder_macros::ucache;
+pub use larder_macros::{bcache, fcache, mcache, ucache};
 pub use larder_tiers::memory::{MemoryEngine, Policy};
 #[cfg(feature = "_codec")]
 pub use locked_dir::path_segment;

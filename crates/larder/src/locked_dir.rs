@@ -6,6 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use larder_core::{Error, ErrorKind, Result};
+use larder_engine::OpenedDir;
 use larder_exec::runtime::dropped_are_closed;
 use larder_tiers::{CacheDir, DirLock};
 use once_cell::sync::Lazy;
@@ -26,7 +27,7 @@ pub(crate) struct LockedDir {
     path: PathBuf,
     shared: bool,
     lock: Mutex<DirLock>,
-    _private: Option<TempDir>,
+    private: Option<TempDir>,
     /// Dropped last: a path that is free in the register has a free lock.
     _registered: Registered,
 }
@@ -53,7 +54,7 @@ impl LockedDir {
         let registered = Registered::when_free(&path)?;
         match DirLock::take(&path, shared)? {
             Some(lock) => {
-                Ok(Self { path, shared, lock: Mutex::new(lock), _private: None, _registered: registered })
+                Ok(Self { path, shared, lock: Mutex::new(lock), private: None, _registered: registered })
             }
             None if shared => Err(not_shared(&path)),
             None => Self::private(&path, registered),
@@ -71,7 +72,12 @@ impl LockedDir {
             "another process uses the directory of this cache; the cache gets a private one, which is deleted at its end"
         );
         let lock = Mutex::new(lock);
-        Ok(Self { path, shared: false, lock, _private: Some(private), _registered: registered })
+        Ok(Self { path, shared: false, lock, private: Some(private), _registered: registered })
+    }
+
+    /// What the engine knows of the directory.
+    pub(crate) fn opened(&self) -> OpenedDir {
+        OpenedDir { path: self.path.clone(), is_private: self.private.is_some() }
     }
 
     /// The path of the directory.

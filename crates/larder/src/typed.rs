@@ -20,30 +20,18 @@ use larder_engine::{
 use larder_tiers::memory::Store;
 
 /// A handle of a cache.
-pub(crate) struct TypedEngine<K, V>
-where
-    K: Hash + Eq + Send + Sync + 'static,
-    V: Clone + Send + Sync + 'static,
-{
+pub(crate) struct TypedEngine<K, V> {
     pub(crate) engine: Arc<Engine>,
     memory: Arc<Store<K, V>>,
 }
 
-impl<K, V> Clone for TypedEngine<K, V>
-where
-    K: Hash + Eq + Send + Sync + 'static,
-    V: Clone + Send + Sync + 'static,
-{
+impl<K, V> Clone for TypedEngine<K, V> {
     fn clone(&self) -> Self {
         Self::new(Arc::clone(&self.engine), Arc::clone(&self.memory))
     }
 }
 
-impl<K, V> Drop for TypedEngine<K, V>
-where
-    K: Hash + Eq + Send + Sync + 'static,
-    V: Clone + Send + Sync + 'static,
-{
+impl<K, V> Drop for TypedEngine<K, V> {
     fn drop(&mut self) {
         self.engine.remove_handle();
     }
@@ -74,16 +62,18 @@ fn typed_error<E: Send + Sync + 'static>(error: AnyError) -> Arc<E> {
     }
 }
 
+impl<K, V> TypedEngine<K, V> {
+    pub(crate) fn new(engine: Arc<Engine>, memory: Arc<Store<K, V>>) -> Self {
+        engine.add_handle();
+        Self { engine, memory }
+    }
+}
+
 impl<K, V> TypedEngine<K, V>
 where
     K: Hash + Eq + Send + Sync + 'static,
     V: Clone + Send + Sync + 'static,
 {
-    pub(crate) fn new(engine: Arc<Engine>, memory: Arc<Store<K, V>>) -> Self {
-        engine.add_handle();
-        Self { engine, memory }
-    }
-
     pub(crate) fn threads(&self) -> Threads<'_> {
         self.engine.threads()
     }

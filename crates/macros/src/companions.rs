@@ -7,7 +7,7 @@ use syn::spanned::Spanned;
 
 use crate::argument::{Argument, Items};
 use crate::function::Function;
-use crate::options::{Tier, Version};
+use crate::options::{Policy, Tier, Version};
 use crate::version;
 
 /// All companions, and the hidden functions that they share.
@@ -113,7 +113,12 @@ fn options(function: &Function) -> TokenStream {
     });
     let ttl_by = function.options.ttl_fn.as_ref().map(|ttl| ttl_by(function, ttl));
     let on_event = function.options.on_event.as_ref().map(|listener| on_event(function, listener));
-    quote!(#version #(#calls)* #ttl_by #on_event)
+    let root = &function.root;
+    let policy = function.options.policy.as_ref().map(|policy| match policy {
+        Policy::Named(variant) => quote_spanned!(variant.span()=> .policy(#root::Policy::#variant)),
+        Policy::Is(policy) => quote_spanned!(policy.span()=> .policy(#policy)),
+    });
+    quote!(#version #(#calls)* #policy #ttl_by #on_event)
 }
 
 /// The weigher; its key type as in [`on_event`].
@@ -203,9 +208,11 @@ impl ByKey {
         let key = function.key_expression();
         let handle = handle(function, None);
         let (asyncness, wait, verbs) = shell(function);
+        let lints = lints();
         quote! {
             #[doc = #doc]
-            #[allow(clippy::needless_pass_by_value, clippy::ptr_arg, clippy::too_many_arguments, clippy::type_complexity)]
+            #[allow(clippy::ptr_arg, clippy::too_many_arguments, clippy::type_complexity)]
+            #lints
             #vis #asyncness fn #name #lifetimes (#inputs) -> #answer {
                 #(#conversions)*
                 let __larder_key = #key;
@@ -291,11 +298,14 @@ fn lifetimes(function: &Function) -> TokenStream {
     }
 }
 
-/// Each companion declares all lifetimes of the function, even those that it does not use.
+/// Each companion declares all lifetimes of the function, even those that it does not use. The stricter groups
+/// of lints ask for documentation and forms that a companion takes from the function.
 fn lints() -> TokenStream {
     quote!(#[allow(
         clippy::extra_unused_lifetimes,
         clippy::needless_lifetimes,
+        clippy::pedantic,
+        clippy::nursery,
         reason = "those of the function, whichever are named"
     )])
 }
@@ -387,8 +397,10 @@ fn key_bounds(function: &Function) -> TokenStream {
 fn stats(function: &Function) -> TokenStream {
     let (vis, root) = (&function.item.vis, &function.root);
     let (name, lazy_cache) = (function.companion("stats"), function.hidden("lazy_cache"));
+    let lints = lints();
     quote! {
         /// Statistics of the cache; all zero before its first use.
+        #lints
         #vis fn #name() -> #root::Stats {
             Self::#lazy_cache().stats(#root::__private::Owner::of::<Self>(::core::option::Option::None, ""))
         }
@@ -403,8 +415,16 @@ fn uncached(function: &Function) -> TokenStream {
     let mut signature = item.sig.clone();
     signature.ident = function.companion("uncached");
     let doc = "Runs the function, without a look-up and without storing its result.";
+    // Those of a signature and its documentation: the body is the user's.
     quote! {
         #[doc = #doc]
+        #[allow(
+            clippy::missing_const_for_fn,
+            clippy::missing_errors_doc,
+            clippy::missing_panics_doc,
+            clippy::must_use_candidate,
+            clippy::needless_pass_by_value
+        )]
         #(#lints)*
         #vis #signature #body
     }

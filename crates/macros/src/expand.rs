@@ -56,7 +56,7 @@ fn cached(function: &Function) -> TokenStream {
     let answer = answer(function);
     quote! {
         #(#attributes)*
-        #[allow(unused_mut)]
+        #[allow(unused_mut, clippy::used_underscore_binding)]
         #vis #signature {
             #(#conversions)*
             let __larder_key = #key;

@@ -42,6 +42,12 @@ use crate::Result;
 /// - Has the same hash as the equal key.
 /// - `with_key` calls its argument exactly once, with a key for which [`equivalent`](Equivalent::equivalent)
 ///   returns true.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` does not find keys of the type `{K}`",
+    label = "neither a `{K}` nor a borrowed form of it",
+    note = "a look-up takes a reference to the key itself, or to a borrowed form: `str` for `String`, `[T]` for `Vec<T>`, `Path` for `PathBuf`",
+    note = "a tuple of borrowed parts is no such form: build the owned key, or write a struct of the parts that implements `Hash`, `larder::Equivalent<{K}>` and `larder::Lookup<{K}>`"
+)]
 pub trait Lookup<K>: Hash + Equivalent<K> {
     /// Lends the key.
     fn with_key<R>(&self, f: impl FnOnce(&K) -> R) -> R;

@@ -327,6 +327,11 @@ impl fmt::Display for Placement {
 ///     }
 /// }
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a selector",
+    label = "does not implement `larder::Selector`",
+    note = "a selector is a type with the function `place`, not a closure; `larder::Table` is the default one"
+)]
 pub trait Selector: Send + Sync + 'static {
     /// Returns the placement of an entry with these facts among these tiers.
     fn place(&self, facts: &Facts, tiers: &[TierFacts]) -> Placement;

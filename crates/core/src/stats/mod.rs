@@ -355,18 +355,27 @@ pub struct Stats {
     pub tiers: Vec<TierStats>,
     /// How long loaders ran.
     pub load_latency: Latency,
+    /// Whether the directory of the cache is a private one, which began empty and is deleted at the end,
+    /// because another process uses the directory of this name.
+    pub is_private: bool,
 }
 
 impl Stats {
     /// Creates statistics from their parts.
     pub fn new(cache: CacheCounts, tiers: Vec<TierStats>) -> Self {
-        Self { cache, tiers, load_latency: Latency::default() }
+        Self { cache, tiers, load_latency: Latency::default(), is_private: false }
     }
 
     /// Sets how long loaders ran.
     #[must_use]
     pub fn with_load_latency(self, load_latency: Latency) -> Self {
         Self { load_latency, ..self }
+    }
+
+    /// Sets whether the directory is a private one.
+    #[must_use]
+    pub fn with_private(self, is_private: bool) -> Self {
+        Self { is_private, ..self }
     }
 
     /// The statistics of a tier; `None` if the cache does not have it.
@@ -390,6 +399,9 @@ impl fmt::Display for Stats {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let c = &self.cache;
         writeln!(f, "hits {}, misses {}, loads {}, joins {}", self.hits(), c.misses, c.loads, c.joins)?;
+        if self.is_private {
+            writeln!(f, "the directory is private, since another process uses that of this name")?;
+        }
         let fallbacks: u64 = self.tiers.iter().map(|tier| tier.counts.fallbacks).sum();
         for (count, what) in [
             (c.load_failures, "loads failed"),

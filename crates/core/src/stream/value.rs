@@ -18,6 +18,11 @@ mod sealed {
 ///
 /// Sealed: the frames of exactly these types have the codec [`Raw`](CodecId::Raw), so a frame written in
 /// parts equals one written whole.
+#[diagnostic::on_unimplemented(
+    message = "values of the type `{Self}` cannot be read and written as a stream",
+    label = "not a byte string",
+    note = "streams need a cache with values of `larder::Bytes`, `Vec<u8>`, `Box<[u8]>` or `Arc<[u8]>`"
+)]
 pub trait ByteValue: sealed::Sealed + Sized {
     /// Creates the value from bytes. Copies them for `Box<[u8]>` and `Arc<[u8]>`.
     fn from_bytes(bytes: Bytes) -> Self;

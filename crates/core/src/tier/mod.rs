@@ -131,6 +131,10 @@ pub struct Usage {
 /// - Dropping an open tier does the same as `close`, and logs failures. It is dropped on a thread that may
 ///   block.
 /// - No method panics, whatever bytes the medium holds.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a tier",
+    label = "does not implement `larder::Tier`"
+)]
 pub trait Tier: Send + Sync + 'static {
     /// The kind of storage.
     fn kind(&self) -> TierKind;

@@ -11,6 +11,7 @@ use larder_core::entry_meta::EntryOptions;
 use larder_core::erased::{AnyLookup, Key, Value};
 use larder_core::frame::Frame;
 use larder_core::key::EncodedKey;
+use larder_core::place::Placement;
 use larder_core::{Error, Result};
 
 use crate::coherence::compare_and_set::Shared;
@@ -25,8 +26,13 @@ pub(crate) const PART: usize = 128;
 /// Maximum bytes of values in one part. A larger entry is stored alone.
 pub(crate) const PART_BYTES: u64 = 16 << 20;
 
+/// The outcome of each entry of a part, by its position.
+type Outcomes = [Result<Placement>];
+
 /// An entry to store.
 struct Pending {
+    /// The position of the entry in its part.
+    at: usize,
     turn: WriteTurn,
     key: Key,
     prepared: PreparedEntry,
@@ -42,16 +48,13 @@ struct Removal {
 
 impl Engine {
     /// Stores entries. Continues after a failure. If a key occurs several times, its last value
-    /// stays.
-    ///
-    /// # Errors
-    /// The first failure. The other entries are stored all the same.
+    /// stays. Returns the outcome of each entry, in the order of the entries.
     pub(crate) async fn insert_many<W: Runtime>(
         self: &Arc<Self>,
         entries: Vec<(Key, Value)>,
         options: EntryOptions,
-    ) -> Result<()> {
-        let mut outcome = Ok(());
+    ) -> Vec<Result<Placement>> {
+        let mut outcomes = Vec::with_capacity(entries.len());
         let mut entries = entries.into_iter();
         while self.is_shared_now() && entries.len() > 1 && options.check().is_ok() {
             let (part, _callers): (Vec<_>, Vec<_>) = entries
@@ -62,15 +65,20 @@ impl Engine {
                     ((turn, entry), caller)
                 })
                 .unzip();
-            let (engine, options) = (Arc::clone(self), options.clone());
+            let (engine, options, len) = (Arc::clone(self), options.clone(), part.len());
             let stored = W::section(true, async move { engine.insert_part(part, options).await }).await;
-            outcome = outcome.and(stored.and_then(|stored| stored));
+            match stored {
+                Ok(stored) => outcomes.extend(stored),
+                Err(error) => {
+                    let error = Arc::new(error);
+                    outcomes.extend((0..len).map(|_| Err(Error::again(&error))));
+                }
+            }
         }
         for (key, value) in entries {
-            let stored = self.insert::<W>(key, value, options.clone()).await;
-            outcome = outcome.and(stored.map(|_| ()));
+            outcomes.push(self.insert::<W>(key, value, options.clone()).await);
         }
-        outcome
+        outcomes
     }
 
     /// Returns whether there is a shared tier that takes many entries at once.
@@ -82,29 +90,29 @@ impl Engine {
         self: &Arc<Self>,
         part: Vec<(WriteTurn, (Key, Value))>,
         options: EntryOptions,
-    ) -> Result<()> {
+    ) -> Vec<Result<Placement>> {
         self.retry_due().await;
-        let mut outcome = Ok(());
+        let mut outcomes: Vec<_> = part.iter().map(|_| Ok(Placement::MEMORY_ONLY)).collect();
         // All code of the user runs before the first guard is taken.
         let mut drafts = Vec::with_capacity(part.len());
-        for (turn, (key, value)) in part {
+        for (at, (turn, (key, value))) in part.into_iter().enumerate() {
             match self.encode_key(&key) {
                 Ok(encoded) => {
                     let prepared = self.prepare((&key, encoded), NewValue::plain(value, options.clone()));
-                    drafts.push(Pending { turn, key, prepared });
+                    drafts.push(Pending { at, turn, key, prepared });
                 }
                 Err(error) => {
                     self.note_dropped(&key, &error);
-                    outcome = outcome.and(Err(error));
+                    outcomes[at] = Err(error);
                 }
             }
         }
         let (together, alone) = self.guards(drafts);
-        outcome = outcome.and(self.insert_together(together).await);
-        for Pending { turn, key, prepared } in alone {
-            outcome = outcome.and(self.insert_prepared((&turn, key), prepared).await.map(|_| ()));
+        self.insert_together(together, &mut outcomes).await;
+        for Pending { at, turn, key, prepared } in alone {
+            outcomes[at] = self.insert_prepared((&turn, key), prepared).await;
         }
-        outcome
+        outcomes
     }
 
     /// Splits the entries into those to store together, with their guards, and the rest.
@@ -130,26 +138,25 @@ impl Engine {
         (together, alone)
     }
 
-    async fn insert_together(&self, together: Vec<(Pending, WriteGuard)>) -> Result<()> {
-        let Some(shared) = self.shared().filter(|_| !together.is_empty()) else { return Ok(()) };
-        let (mut begun, mut frames, mut outcome) = (Vec::new(), Vec::new(), Ok(()));
-        for (Pending { turn, key, prepared }, guard) in together {
+    async fn insert_together(&self, together: Vec<(Pending, WriteGuard)>, outcomes: &mut Outcomes) {
+        let Some(shared) = self.shared().filter(|_| !together.is_empty()) else { return };
+        let (mut begun, mut frames) = (Vec::new(), Vec::new());
+        for (Pending { at, turn, key, prepared }, guard) in together {
             let hash = turn.hash();
             let prepared = prepared.written(self.invalidations.stamp());
             match self.begin_early(shared, &key, &prepared).await {
                 Some((early, frame)) => {
                     frames.push(frame);
-                    begun.push((hash, key, prepared.begun(early), guard));
+                    begun.push((at, (hash, key), prepared.begun(early), guard));
                 }
-                None => outcome = outcome.and(self.store_with_seq(hash, key, prepared).await.map(|_| ())),
+                None => outcomes[at] = self.store_with_seq(hash, key, prepared).await,
             }
         }
         let stored = shared.handle().put_many(&frames).await;
-        for ((hash, key, prepared, _guard), stored) in begun.into_iter().zip(stored) {
+        for ((at, (hash, key), prepared, _guard), stored) in begun.into_iter().zip(stored) {
             let prepared = if stored.is_ok() { prepared.arrived() } else { prepared };
-            outcome = outcome.and(self.store_with_seq(hash, key, prepared).await.map(|_| ()));
+            outcomes[at] = self.store_with_seq(hash, key, prepared).await;
         }
-        outcome
     }
 
     /// Does everything that must precede writing an entry of a part: clears its other homes and

@@ -96,13 +96,18 @@ impl Invalidations {
         if entry.stamp < self.cleared.load(Ordering::Acquire) {
             return Freshness::Gone;
         }
-        let by_all = (entry.stamp < self.floor.load(Ordering::Acquire))
-            .then(|| Time::from_millis(self.expired_at.load(Ordering::Acquire)));
-        match by_all.into_iter().chain(self.expired_by_tag(entry)).min() {
+        match self.expired_at(entry) {
             None => Freshness::Fresh,
             Some(at) if now < at.after(entry.stale) => Freshness::Stale,
             Some(_) => Freshness::Gone,
         }
+    }
+
+    /// Returns when an invalidation first expired the entry.
+    pub(crate) fn expired_at(&self, entry: EntryAge<'_>) -> Option<Time> {
+        let by_all = (entry.stamp < self.floor.load(Ordering::Acquire))
+            .then(|| Time::from_millis(self.expired_at.load(Ordering::Acquire)));
+        by_all.into_iter().chain(self.expired_by_tag(entry)).min()
     }
 
     /// Returns when a tag of the entry was first invalidated since the entry got its

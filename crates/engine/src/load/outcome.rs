@@ -90,6 +90,11 @@ impl<V> Loaded<V> {
 ///
 /// With a plain value, `load` returns a value. With a `Loaded` it returns `None` if the answer, now
 /// or earlier, was [`Loaded::Absent`].
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not an answer of a loader of values of the type `{V}`",
+    label = "neither a `{V}` nor a `Loaded<{V}>`",
+    note = "the loader of `load` returns `Ok(value)`, or `Ok(Loaded::..)` for an absence, a validator or options of the entry"
+)]
 pub trait Answer<V>: sealed::Sealed<V> {
     /// The type that `load` returns.
     type Found;

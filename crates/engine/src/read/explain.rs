@@ -16,6 +16,7 @@ use larder_core::place::{HintsUsed, Placement, SizeClass};
 use larder_core::tier::TierKind;
 
 use crate::engine::Engine;
+use crate::invalidation::log::EntryAge;
 use crate::read::Found;
 use crate::read::walk::{Question, Walk};
 use crate::tier_stack::Decoded;
@@ -36,6 +37,9 @@ pub struct Entry<Value> {
     pub age: Duration,
     /// Time until it expires if it is not used. `None` if it does not expire.
     pub left: Option<Duration>,
+    /// Time until it is not even served as stale: the time until it expires, and its stale window. `None` if
+    /// it does not expire.
+    pub stale_left: Option<Duration>,
     /// Whether it is past its deadline or invalidated. It is then served only if a load fails or
     /// takes long.
     pub stale: bool,
@@ -52,8 +56,9 @@ pub struct Entry<Value> {
 impl<V> Entry<V> {
     /// Maps the value. `None` if `change` returns `None`.
     pub fn and_then<U>(self, change: impl FnOnce(V) -> Option<U>) -> Option<Entry<U>> {
-        let Self { value, tier, home, age, left, stale, confirmed, tags, bytes } = self;
-        Some(Entry { value: change(value)?, tier, home, age, left, stale, confirmed, tags, bytes })
+        let Self { value, tier, home, age, left, stale_left, stale, confirmed, tags, bytes } = self;
+        let value = change(value)?;
+        Some(Entry { value, tier, home, age, left, stale_left, stale, confirmed, tags, bytes })
     }
 }
 
@@ -94,6 +99,9 @@ pub struct Explanation {
     /// The tiers that cannot be used now, each with the reason, for example a command that the
     /// server forbids. They may still hold the entry.
     pub unusable: Vec<(TierKind, Arc<str>)>,
+    /// Whether the directory of the cache is a private one, because another process uses the directory of
+    /// this name.
+    pub is_private: bool,
 }
 
 impl Explanation {
@@ -111,6 +119,7 @@ impl Explanation {
             hints: None,
             memory: None,
             unusable,
+            is_private: false,
         }
     }
 }
@@ -152,7 +161,7 @@ impl fmt::Display for Explanation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Some(home) = self.home else {
             f.write_str("absent")?;
-            return self.say_unusable(f);
+            return self.say_troubles(f);
         };
         write!(f, "home {home}")?;
         for copy in self.tiers.iter().filter(|tier| **tier != home) {
@@ -175,12 +184,15 @@ impl fmt::Display for Explanation {
         if let Some(memory) = self.memory.filter(|_| self.tiers.contains(&TierKind::Memory)) {
             write!(f, "; in memory by {memory}")?;
         }
-        self.say_unusable(f)
+        self.say_troubles(f)
     }
 }
 
 impl Explanation {
-    fn say_unusable(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    fn say_troubles(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.is_private {
+            f.write_str("; the directory is private, since another process uses that of this name")?;
+        }
         self.unusable.iter().try_for_each(|(tier, why)| write!(f, "; {tier} cannot be used: {why}"))
     }
 }
@@ -218,12 +230,19 @@ impl Engine {
             tier: TierKind::Memory,
             home: record.home,
             age: now.since(record.created),
-            left: left(&terms, now),
+            left: left(terms.until(), now),
+            stale_left: left(self.stale_until((record.stamp, &terms)), now),
             stale,
             confirmed: true,
             tags: terms.tags,
             bytes: u64::from(record.weight),
         })
+    }
+
+    /// Returns the end of the stale window of an entry, by its metadata and by the invalidations.
+    fn stale_until(&self, (stamp, terms): (u64, &EntryMeta)) -> Time {
+        let invalidated = self.invalidations.expired_at(EntryAge::new(stamp, terms));
+        terms.stale_until().min(invalidated.map_or(Time::NEVER, |at| at.after(terms.stale)))
     }
 
     fn entry_beyond(&self, found: Found) -> Option<Entry<Value>> {
@@ -234,7 +253,8 @@ impl Engine {
             tier: found.tier,
             home: found.home,
             age: now.since(header.created),
-            left: left(&terms, now),
+            left: left(terms.until(), now),
+            stale_left: left(self.stale_until((header.generation, &terms)), now),
             stale: found.freshness == Freshness::Stale,
             confirmed: found.confirmed,
             tags: terms.tags,
@@ -259,6 +279,7 @@ impl Engine {
             let walked = engine.walk((&encoded, hash), &mut explain).await;
             let mut explanation = explain.explanation;
             explanation.memory = engine.memory.facts();
+            explanation.is_private = engine.is_private();
             engine.measure_in_memory(&mut explanation, &encoded);
             // The entry may be in the tier that failed.
             if explanation.home.is_none() {
@@ -326,7 +347,6 @@ impl Engine {
     }
 }
 
-fn left(terms: &EntryMeta, now: Time) -> Option<Duration> {
-    let until = terms.until();
+fn left(until: Time, now: Time) -> Option<Duration> {
     (until != Time::NEVER).then(|| until.since(now))
 }

@@ -129,6 +129,11 @@ pub(crate) enum Decision {
 }
 
 /// An integer type that `increment` can count with.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a counter",
+    label = "not an integer type",
+    note = "`increment` adds to the integers from `i8` to `u128`, `isize` and `usize`; other types need `get` and `insert`"
+)]
 pub trait Counter: Copy + Send + Sync + 'static {
     /// Returns the sum. `None` if it overflows.
     fn checked_sum(self, delta: Self) -> Option<Self>;

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use larder_core::Result;
+use larder_core::{Error, Result};
 
 use crate::config;
 #[cfg(feature = "_codec")]
@@ -65,6 +65,9 @@ impl GivenOptions {
     }
 
     fn layers(&self, any_tier: bool) -> Result<Vec<Layer>> {
+        if self.name.is_empty() {
+            return Err(Error::config("name", "an empty text", "a name of at least one character"));
+        }
         let mut layers = vec![(self.code.clone(), Source::Code)];
         layers.extend(self.preset.map(|preset| (preset.settings(), Source::Preset(preset.name()))));
         if let Some(scope) = &self.scope {

@@ -13,7 +13,7 @@ use larder_tiers::memory::Policy;
 
 use super::listener::listener_option;
 use super::time::{self, time_options, ttl_by_option};
-use super::{CAPACITY, GivenOptions, MEMORY_BYTES, within};
+use super::{CAPACITY_MAX, CacheKey, CacheValue, GivenOptions, MEMORY_BYTES, within};
 use crate::Cache;
 use crate::assemble::{self, ListenerParts, MemoryPlan};
 use crate::context::Scope;
@@ -35,8 +35,8 @@ use crate::typed::of_entry;
 /// ```
 pub fn mcache<K, V>(name: impl Into<String>) -> MemoryBuilder<K, V>
 where
-    K: Hash + Eq + Send + Sync + 'static,
-    V: Clone + Send + Sync + 'static,
+    K: CacheKey,
+    V: CacheValue,
 {
     MemoryBuilder {
         given: GivenOptions::new(name.into()),
@@ -73,10 +73,17 @@ where
     K: Hash + Eq + Send + Sync + 'static,
     V: Clone + Send + Sync + 'static,
 {
-    /// Maximum number of entries: 1 to 4,294,967,295. Default 10,000, unless
-    /// [`memory_bytes`](Self::memory_bytes) is set; with both, both bounds apply.
+    /// Maximum number of entries. Default 10,000, unless [`memory_bytes`](Self::memory_bytes) is set; with
+    /// both, both bounds apply. With 0 the cache keeps nothing: writes succeed, look-ups miss, and loads are
+    /// still shared. A store holds 4,294,967,295 entries at most, and a larger capacity counts as that.
     pub fn capacity(self, entries: u64) -> Self {
         self.with(|settings| settings.capacity = Some(entries))
+    }
+
+    /// Bounds neither the entries nor their bytes: the largest [`capacity`](Self::capacity). Entries leave the
+    /// cache only if they expire or are removed, so the process needs memory for all of them.
+    pub fn unbounded(self) -> Self {
+        self.capacity(u64::MAX)
     }
 
     /// Maximum number of bytes, in place of the default capacity: 64 KiB to 16 TiB.
@@ -169,9 +176,7 @@ where
         let weigher = self.weigher.take();
         let bytes = settings.memory_bytes;
         let entries = settings.capacity.or_else(|| bytes.is_none().then_some(DEFAULT_CAPACITY));
-        if let Some(entries) = entries {
-            within("capacity", entries, CAPACITY, "entries")?;
-        }
+        let entries = entries.map(|entries| entries.min(CAPACITY_MAX));
         let weigher = match bytes {
             None => None,
             Some(bytes) => {

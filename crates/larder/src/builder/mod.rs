@@ -2,6 +2,7 @@
 //!
 //! `build()` checks all options; the methods of a builder check none.
 
+mod bounds;
 mod given_options;
 mod listener;
 mod memory;
@@ -20,6 +21,9 @@ use crate::options::values::size_text;
 pub(crate) use tiers::tier_options;
 pub(crate) use time::time_options;
 
+pub use bounds::{CacheKey, CacheValue};
+#[cfg(feature = "_codec")]
+pub use bounds::{EncodedCacheKey, EncodedCacheValue};
 pub use memory::{MemoryBuilder, mcache};
 #[cfg(feature = "disk")]
 pub use tiered::bcache;
@@ -47,8 +51,8 @@ pub(crate) fn within(
     })
 }
 
-/// Range of the capacity of a memory store, in entries.
-pub(crate) const CAPACITY: std::ops::RangeInclusive<u64> = 1..=u32::MAX as u64;
+/// The most entries that a memory store can hold. A larger capacity counts as this one.
+pub(crate) const CAPACITY_MAX: u64 = u32::MAX as u64;
 /// Range of the budget of a memory store: 64 KiB to 16 TiB.
 pub(crate) const MEMORY_BYTES: std::ops::RangeInclusive<u64> = 64 << 10..=16 << 40;
 /// Range of the budget on disk and in files: 16 MiB to 1 PiB.

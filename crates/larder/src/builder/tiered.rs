@@ -23,7 +23,7 @@ use serde::de::DeserializeOwned;
 use super::listener::listener_option;
 use super::tiers::tier_options;
 use super::time::{self, time_options, ttl_by_option};
-use super::{CAPACITY, GivenOptions, MEMORY_BYTES, plan, within};
+use super::{CAPACITY_MAX, EncodedCacheKey, EncodedCacheValue, GivenOptions, MEMORY_BYTES, plan, within};
 use crate::Cache;
 use crate::assemble::{self, ListenerParts, MemoryPlan, TieredPlan, TypedParts};
 use crate::config::url::UrlConfig;
@@ -50,8 +50,8 @@ use crate::typed::of_entry;
 /// ```
 pub fn ucache<K, V>(name: impl Into<String>) -> TieredBuilder<K, V>
 where
-    K: Hash + Eq + Serialize + DeserializeOwned + Send + Sync + 'static,
-    V: Clone + Serialize + DeserializeOwned + Send + Sync + 'static,
+    K: EncodedCacheKey,
+    V: EncodedCacheValue,
 {
     TieredBuilder::new(name.into(), None, DEFAULT_MEMORY_BYTES)
 }
@@ -74,8 +74,8 @@ where
 #[cfg(feature = "disk")]
 pub fn bcache<K, V>(name: impl Into<String>) -> TieredBuilder<K, V>
 where
-    K: Hash + Eq + Serialize + DeserializeOwned + Send + Sync + 'static,
-    V: Clone + Serialize + DeserializeOwned + Send + Sync + 'static,
+    K: EncodedCacheKey,
+    V: EncodedCacheValue,
 {
     TieredBuilder::new(name.into(), Some(TierKind::Disk), FRONT_MEMORY_BYTES)
 }
@@ -97,8 +97,8 @@ where
 #[cfg(feature = "file")]
 pub fn fcache<K, V>(name: impl Into<String>) -> TieredBuilder<K, V>
 where
-    K: Hash + Eq + Serialize + DeserializeOwned + Send + Sync + 'static,
-    V: Clone + Serialize + DeserializeOwned + Send + Sync + 'static,
+    K: EncodedCacheKey,
+    V: EncodedCacheValue,
 {
     TieredBuilder::new(name.into(), Some(TierKind::File), FRONT_MEMORY_BYTES)
 }
@@ -196,8 +196,8 @@ where
         self
     }
 
-    /// Maximum number of entries in memory, in place of [`memory_bytes`](Self::memory_bytes): 1 to
-    /// 4,294,967,295.
+    /// Maximum number of entries in memory, in place of [`memory_bytes`](Self::memory_bytes); 0 for no memory
+    /// tier. A store holds 4,294,967,295 entries at most, and a larger capacity counts as that.
     pub fn capacity(self, entries: u64) -> Self {
         self.with(|settings| settings.capacity = Some(entries))
     }
@@ -399,13 +399,10 @@ impl Untyped {
     }
 
     fn memory_plan(&mut self, settings: &Settings) -> Result<Option<MemoryPlan>> {
-        let entries = settings.capacity;
+        let entries = settings.capacity.map(|entries| entries.min(CAPACITY_MAX));
         let bytes = settings.memory_bytes.or_else(|| entries.is_none().then_some(self.default_memory_bytes));
-        if bytes == Some(0) {
+        if bytes == Some(0) || entries == Some(0) {
             return Ok(None);
-        }
-        if let Some(entries) = entries {
-            within("capacity", entries, CAPACITY, "entries")?;
         }
         if let Some(bytes) = bytes {
             within("memory_bytes", bytes, MEMORY_BYTES, "bytes")?;

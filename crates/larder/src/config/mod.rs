@@ -146,7 +146,6 @@ mod tests {
     pub(super) fn wrong() -> impl Iterator<Item = (&'static str, &'static str)> {
         let of = |name| match name {
             "dir" | "namespace" | "url" => "",
-            "capacity" => "0",
             "ttl" | "idle" => "0s",
             "lease" => "2h",
             "jitter" | "refresh_ahead" => "1.5",

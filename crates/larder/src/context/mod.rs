@@ -99,7 +99,7 @@ impl CacheContext {
     }
 
     /// Maximum number of entries that each cache holds in memory, in place of
-    /// [`memory_bytes`](Self::memory_bytes): 1 to 4,294,967,295.
+    /// [`memory_bytes`](Self::memory_bytes); 0 keeps nothing in memory.
     pub fn capacity(self, entries: u64) -> Self {
         self.with(|settings| settings.capacity = Some(entries))
     }

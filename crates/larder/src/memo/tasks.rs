@@ -14,11 +14,7 @@ use crate::AsyncCache;
 /// A memoized async function; created by [`AsyncCache::memoize`].
 ///
 /// See [`Memo`](crate::Memo), the synchronous variant.
-pub struct AsyncMemo<K, V, F>
-where
-    K: Hash + Eq + Send + Sync + 'static,
-    V: Clone + Send + Sync + 'static,
-{
+pub struct AsyncMemo<K, V, F> {
     cache: AsyncCache<K, V>,
     function: F,
 }
@@ -216,21 +212,13 @@ where
     }
 }
 
-impl<K, V, F: Clone> Clone for AsyncMemo<K, V, F>
-where
-    K: Hash + Eq + Send + Sync + 'static,
-    V: Clone + Send + Sync + 'static,
-{
+impl<K, V, F: Clone> Clone for AsyncMemo<K, V, F> {
     fn clone(&self) -> Self {
         Self { cache: self.cache.clone(), function: self.function.clone() }
     }
 }
 
-impl<K, V, F> fmt::Debug for AsyncMemo<K, V, F>
-where
-    K: Hash + Eq + Send + Sync + 'static,
-    V: Clone + Send + Sync + 'static,
-{
+impl<K, V, F> fmt::Debug for AsyncMemo<K, V, F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("AsyncMemo").finish_non_exhaustive()
     }

@@ -14,11 +14,7 @@ use crate::Cache;
 ///
 /// A cheap handle like the cache if the function is `Clone`. Several may share one cache; they then share
 /// results.
-pub struct Memo<K, V, F>
-where
-    K: Hash + Eq + Send + Sync + 'static,
-    V: Clone + Send + Sync + 'static,
-{
+pub struct Memo<K, V, F> {
     cache: Cache<K, V>,
     function: F,
 }
@@ -189,21 +185,13 @@ where
     }
 }
 
-impl<K, V, F: Clone> Clone for Memo<K, V, F>
-where
-    K: Hash + Eq + Send + Sync + 'static,
-    V: Clone + Send + Sync + 'static,
-{
+impl<K, V, F: Clone> Clone for Memo<K, V, F> {
     fn clone(&self) -> Self {
         Self { cache: self.cache.clone(), function: self.function.clone() }
     }
 }
 
-impl<K, V, F> fmt::Debug for Memo<K, V, F>
-where
-    K: Hash + Eq + Send + Sync + 'static,
-    V: Clone + Send + Sync + 'static,
-{
+impl<K, V, F> fmt::Debug for Memo<K, V, F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Memo").finish_non_exhaustive()
     }

@@ -12,7 +12,7 @@ use larder_tiers::memory::{MemoryEngine, Policy};
 
 use super::values::{self, ServerUrl, Urls};
 use super::{Explained, Source, given, refused};
-use crate::builder::{CAPACITY, DISK_BYTES, LEASE, MEMORY_BYTES, SHARE, SPAN_MIN, WARM_MAX};
+use crate::builder::{DISK_BYTES, LEASE, MEMORY_BYTES, SHARE, SPAN_MIN, WARM_MAX};
 
 /// An option of a cache, as the documentation describes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,9 +101,9 @@ macro_rules! table {
 table! {
     capacity: u64 {
         says: "the most entries to hold in memory", takes: "entries",
-        allowed: "1 to 4294967295 entries", default: "10,000 for mcache, else memory_bytes counts",
+        allowed: "any number: 0 keeps nothing, above 4294967295 counts as that", default: "10,000 for mcache, else memory_bytes counts",
         tiers: "memory", cost: "memory, by the size of the entries",
-        parse: values::count, valid: |entries| CAPACITY.contains(entries), show: u64::to_string,
+        parse: values::count, valid: |_| true, show: u64::to_string,
     }
     memory_bytes: u64 {
         says: "the most bytes to hold in memory, in place of `capacity`", takes: "a size, such as 64 MiB",

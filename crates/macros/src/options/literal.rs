@@ -28,7 +28,7 @@ fn integer(value: &Expr) -> Option<syn::Result<u64>> {
 fn allowed(tier: Tier, option: &str) -> Option<(RangeInclusive<u64>, &'static str)> {
     let least_memory = if tier == Tier::Memory { 64 << 10 } else { 0 };
     match option {
-        "capacity" => Some((1..=u64::from(u32::MAX), "entries")),
+        "capacity" => Some((0..=u64::MAX, "entries")),
         "memory_bytes" => Some((least_memory..=16 << 40, "bytes")),
         "disk_bytes" => Some((16 << 20..=1 << 50, "bytes")),
         "record_bytes" => Some((1..=u64::MAX, "bytes")),

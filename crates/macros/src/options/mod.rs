@@ -2,6 +2,7 @@
 
 mod literal;
 mod parse;
+mod suggest;
 mod tags;
 
 use proc_macro2::{Ident, Span, TokenStream};
@@ -48,6 +49,14 @@ pub(crate) enum Version {
     Number(Expr),
 }
 
+/// The eviction policy.
+pub(crate) enum Policy {
+    /// A variant of `larder::Policy`.
+    Named(Ident),
+    /// An expression of the user.
+    Is(Expr),
+}
+
 /// Marks a batch function, which takes many keys.
 pub(crate) struct Batch {
     /// The word `batch`.
@@ -75,6 +84,7 @@ pub(crate) struct Options {
     pub(crate) method: Option<Ident>,
     /// Calls on the builder, in the order they were written.
     pub(crate) builder: Vec<(Ident, TokenStream)>,
+    pub(crate) policy: Option<Policy>,
     pub(crate) tags: Option<Tags>,
     pub(crate) batch: Option<Batch>,
 }

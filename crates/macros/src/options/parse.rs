@@ -8,7 +8,8 @@ use syn::punctuated::Punctuated;
 use syn::spanned::Spanned;
 use syn::{Error, Expr, Token, parenthesized};
 
-use super::{Batch, Options, Tags, Tier, Version, literal};
+use super::suggest::{self, BUILT};
+use super::{Batch, Options, Policy, Tags, Tier, Version, literal};
 
 /// Options that every attribute has.
 const COMMON: [&str; 20] = [
@@ -56,7 +57,19 @@ const UNIVERSAL: [&str; 5] = ["coherence", "lease", "namespace", "redis", "url"]
 /// Options of builders that only affect `load`.
 const OF_LOAD: [&str; 4] = ["hard_timeout", "refresh_ahead", "soft_timeout", "stale"];
 /// Options of every builder that are passed on unchanged.
-const HANDED_ON: [&str; 3] = ["weigher", "clock", "policy"];
+const HANDED_ON: [&str; 2] = ["weigher", "clock"];
+/// The eviction policies: their words in configuration files, and their variants.
+const POLICIES: [(&str, &str); 9] = [
+    ("auto", "Auto"),
+    ("tiny_lfu", "TinyLfu"),
+    ("lru", "Lru"),
+    ("lfu", "Lfu"),
+    ("s3_fifo", "S3Fifo"),
+    ("sieve", "Sieve"),
+    ("fifo", "Fifo"),
+    ("random", "Random"),
+    ("cost_aware", "CostAware"),
+];
 
 /// One option as the user wrote it.
 struct Written {
@@ -135,19 +148,28 @@ impl Written {
 
 pub(super) fn options(tier: Tier, tokens: TokenStream) -> syn::Result<Options> {
     let written = Punctuated::<Written, Token![,]>::parse_terminated.parse2(tokens)?;
+    BUILT.check_attribute(tier)?;
     let mut options = Options::default();
     let mut seen: Vec<Ident> = Vec::new();
+    let mut errors: Option<Error> = None;
     for option in written {
-        if seen.contains(&option.name) {
-            return Err(Error::new(option.name.span(), format!("`{}` is given twice", option.name)));
+        let taken = if seen.contains(&option.name) {
+            Err(Error::new(option.name.span(), format!("`{}` is given twice", option.name)))
+        } else {
+            seen.push(option.name.clone());
+            take(tier, &mut options, option)
+        };
+        match (taken, &mut errors) {
+            (Err(error), Some(errors)) => errors.combine(error),
+            (Err(error), none) => *none = Some(error),
+            (Ok(()), _) => {}
         }
-        seen.push(option.name.clone());
-        take(tier, &mut options, option)?;
     }
-    Ok(options)
+    errors.map_or(Ok(options), Err)
 }
 
 fn take(tier: Tier, options: &mut Options, option: Written) -> syn::Result<()> {
+    BUILT.check_option(tier, &option.name)?;
     let name = option.name.clone();
     match name.to_string().as_str() {
         "skip" => options.skip = option.names()?,
@@ -166,6 +188,7 @@ fn take(tier: Tier, options: &mut Options, option: Written) -> syn::Result<()> {
         "lease" if tier == Tier::Universal => options.builder.push((name, span(option.value()?)?)),
         "ttl_fn" => options.ttl_fn = Some(option.code()?),
         "on_event" => options.on_event = Some(option.code()?),
+        "policy" => options.policy = Some(policy(option.value()?)?),
         "tags" => options.tags = Some(Tags::read(option.value()?)?),
         "batch" => options.batch = Some(option.batch()?),
         "version" if tier != Tier::Memory => options.version = Some(version(option.value()?)?),
@@ -206,7 +229,7 @@ fn unknown(tier: Tier, name: &Ident) -> Error {
         );
         return Error::new(name.span(), message);
     }
-    let mut known: Vec<&str> = [&COMMON[..], &HANDED_ON[..2]].concat();
+    let mut known: Vec<&str> = [&COMMON[..], &HANDED_ON[..]].concat();
     if tier != Tier::Memory {
         known.extend(TIERED);
     }
@@ -214,8 +237,28 @@ fn unknown(tier: Tier, name: &Ident) -> Error {
         known.extend(UNIVERSAL);
     }
     known.sort_unstable();
-    let message = format!("unknown option `{name}`; #[{}] has {}", tier.name(), known.join(", "));
+    let meant = suggest::did_you_mean(&name.to_string(), &known);
+    let meant = if meant.is_empty() { ";" } else { &meant };
+    let message = format!("unknown option `{name}`{meant} #[{}] has {}", tier.name(), known.join(", "));
     Error::new(name.span(), message)
+}
+
+/// A policy: a word such as `"lru"`, or an expression.
+fn policy(value: Expr) -> syn::Result<Policy> {
+    let Some(text) = literal::text(&value) else { return Ok(Policy::Is(value)) };
+    let word = text.value();
+    let known = POLICIES.map(|(word, _)| word);
+    match POLICIES.iter().find(|(known, _)| *known == word) {
+        Some((_, variant)) => Ok(Policy::Named(Ident::new(variant, text.span()))),
+        None => {
+            let meant = suggest::did_you_mean(&word, &known);
+            let meant = if meant.is_empty() { ";" } else { &meant };
+            Err(Error::new(
+                text.span(),
+                format!("unknown policy `{word}`{meant} allowed: {}", known.join(", ")),
+            ))
+        }
+    }
 }
 
 /// A duration: text is parsed here, anything else is an expression.

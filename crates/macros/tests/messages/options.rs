@@ -7,8 +7,13 @@ fn misspelt(n: u8) -> u8 {
     n
 }
 
-#[mcache(capacity = 0)]
-fn nothing(n: u8) -> u8 {
+#[mcache(size = 10, time = 60, banana)]
+fn of_another_crate(n: u8) -> u8 {
+    n
+}
+
+#[mcache(policy = "lur")]
+fn policy(n: u8) -> u8 {
     n
 }
 

@@ -39,11 +39,7 @@ pub enum MemoryEngine {
 }
 
 /// The memory store of a cache: one of the engines, chosen when the cache is built.
-pub enum Store<K, V>
-where
-    K: Hash + Eq + Send + Sync + 'static,
-    V: Clone + Send + Sync + 'static,
-{
+pub enum Store<K, V> {
     /// Larder's own engine.
     Sharded(ShardedStore<K, V>),
     /// moka.

@@ -60,7 +60,7 @@ impl Budget {
     pub(super) fn capacity(&self) -> u64 {
         let entries = self.entries.load(Relaxed).max(1);
         let weight = (self.bytes.load(Relaxed) / entries).max(1);
-        (self.bytes_max.load(Relaxed) / weight).min(self.entries_max.load(Relaxed))
+        (self.bytes_max.load(Relaxed) / weight).min(self.entries_max.load(Relaxed)).max(1)
     }
 
     /// The usage, given the number of evictions.

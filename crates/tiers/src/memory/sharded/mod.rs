@@ -487,5 +487,5 @@ fn shard_count(bounds: Bounds) -> usize {
 
 /// The limit of one of `count` shards, in the unit of record weights.
 fn share_of(bounds: Bounds, count: usize) -> u64 {
-    bounds.bytes.or(bounds.entries).unwrap_or(u64::MAX).div_ceil(count as u64)
+    bounds.bytes.or(bounds.entries).unwrap_or(u64::MAX).div_ceil(count as u64).max(1)
 }
