@@ -11,7 +11,7 @@ use foldhash::fast::FixedState;
 use crate::disk::row::ROW_LEN_MAX;
 use crate::disk::snapshot::words::{Reader, Writer};
 
-const BITS_A_ROW: usize = 12;
+const BITS_A_ROW: u64 = 12;
 const WORDS: usize = 8;
 const PROBES: u32 = 6;
 
@@ -36,8 +36,7 @@ pub(in crate::disk) struct Filter {
 impl Filter {
     /// Builds a filter of the rows with these hashes.
     pub(in crate::disk) fn of(hashes: &[u64]) -> Self {
-        let lines = (hashes.len() * BITS_A_ROW).div_ceil(WORDS * 64).max(1);
-        let mut filter = Self { lines: vec![[0; WORDS]; lines].into() };
+        let mut filter = Self { lines: vec![[0; WORDS]; lines_for(hashes.len() as u64) as usize].into() };
         for hash in hashes {
             let line = filter.line(*hash);
             for (word, bit) in bits(*hash) {
@@ -53,9 +52,9 @@ impl Filter {
         self.lines.iter().flatten().for_each(|word| to.word(*word));
     }
 
-    /// Reads a filter from a snapshot. `None` if it is not one.
-    pub(in crate::disk) fn decode(from: &mut Reader<'_>) -> Option<Self> {
-        let count = from.word()?;
+    /// Reads the filter of a run with `rows` rows from a snapshot. `None` if it is not one.
+    pub(in crate::disk) fn decode(from: &mut Reader<'_>, rows: u64) -> Option<Self> {
+        let count = from.word().filter(|count| *count == lines_for(rows))?;
         let mut lines = Vec::new();
         for _ in 0..count {
             let mut line = [0; WORDS];
@@ -64,7 +63,7 @@ impl Filter {
             }
             lines.push(line);
         }
-        (!lines.is_empty()).then(|| Self { lines: lines.into() })
+        Some(Self { lines: lines.into() })
     }
 
     /// Returns whether a row with this hash may be in the set.
@@ -76,6 +75,11 @@ impl Filter {
     fn line(&self, hash: u64) -> usize {
         ((u128::from(hash) * self.lines.len() as u128) >> 64) as usize
     }
+}
+
+/// Number of lines of a filter of so many rows. At least one.
+fn lines_for(rows: u64) -> u64 {
+    rows.saturating_mul(BITS_A_ROW).div_ceil(WORDS as u64 * 64).max(1)
 }
 
 /// The bits of a row in its cache line, from the lower half of its hash. The upper half chooses the

@@ -43,7 +43,7 @@ impl RunContents {
     /// Reads the contents from a snapshot. `None` if they are not those of a run.
     pub(in crate::disk) fn decode(from: &mut Reader<'_>) -> Option<Self> {
         let (rows, values, kept_bytes) = (from.word()?, from.word()?, from.word()?);
-        let (filter, index) = (Filter::decode(from)?, Index::decode(from)?);
+        let (filter, index) = (Filter::decode(from, rows)?, Index::decode(from)?);
         Some(Self { index, filter, rows, values, kept_bytes })
     }
 }
