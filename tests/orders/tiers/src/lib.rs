@@ -7,5 +7,6 @@
 pub mod memory;
 
 pub use real::{
-    BudgetShare, CacheDir, DiskBudget, FileHotKeys, FileInvalidationLog, FoundInvalidations, NullTier, file,
+    BudgetShare, CacheDir, DirLock, DiskBudget, FileHotKeys, FileInvalidationLog, FoundInvalidations,
+    NullTier, file,
 };
