@@ -7,6 +7,7 @@ mod allocations;
 mod attributes;
 mod budgets;
 mod codecs;
+mod compute;
 mod configuration;
 mod conformance;
 mod contexts;

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use larder::{
-    Access, Capability, Facts, Kind, Persistence, Selector, Sharing, SizeClass, Table, Thresholds, TierFacts,
-    TierKind, kinds,
+    Access, Capability, EntryOptions, Facts, HintSource, Kind, Loaded, Persistence, Selector, Sharing,
+    SizeClass, Table, Thresholds, TierFacts, TierKind, kinds,
 };
 
 use TierKind::{Disk, File, Memory, Null, Redis};
@@ -101,12 +101,30 @@ fn cost_and_persistence_move_small_entries_to_disk() {
 }
 
 #[test]
+fn small_entry_of_a_session_stays_in_memory_whatever_it_cost() {
+    let costly = Facts { load_cost: Some(Duration::from_millis(2)), ..Facts::new(100, Kind::Json) };
+    check(costly, &all(), (Disk, true, &[Memory]));
+    let session = Facts { persistence: Persistence::Session, ..costly };
+    check(session, &all(), (Memory, false, &[Disk]));
+    check(Facts { bytes: 20 * KIB, ..session }, &all(), (Disk, true, &[File, Memory]));
+}
+
+#[test]
+fn frequency_copies_an_entry_into_memory_only_when_it_is_read() {
+    let written = Facts { access: Access::Frequency, ..Facts::new(100 * KIB, Kind::Other) };
+    check(written, &all(), (Disk, false, &[File, Memory]));
+    let read = Facts { is_read: true, ..written };
+    check(read, &all(), (Disk, true, &[File, Memory]));
+    check(Facts { bytes: 2 * MIB, ..read }, &all(), (File, false, &[Disk, Memory]));
+}
+
+#[test]
 fn access_decides_whether_memory_has_a_copy() {
     let medium = Facts::new(100 * KIB, Kind::Other);
     let large = Facts::new(2 * MIB, Kind::Other);
     for (facts, access, copy) in [
         (medium, Access::Balanced, true),
-        (medium, Access::Frequency, true),
+        (medium, Access::Frequency, false),
         (medium, Access::WriteHeavy, false),
         (large, Access::Balanced, false),
         (large, Access::ReadHeavy, true),
@@ -138,7 +156,10 @@ fn requested_home_is_used_while_it_is_healthy() {
     let tiny = Facts { home: Some(File), ..Facts::new(10, Kind::Other) };
     check(tiny, &all(), (File, true, &[Memory, Disk]));
     let broken = TierFacts { healthy: false, ..tier(File) };
-    check(tiny, &[tier(Memory), tier(Disk), broken], (Memory, false, &[Disk]));
+    let without = [tier(Memory), tier(Disk), broken];
+    check(tiny, &without, (Memory, false, &[Disk]));
+    let warning = Table.place(&tiny, &without).warning;
+    assert_eq!(warning, Some("the home that a hint names cannot take it"));
 }
 
 #[test]
@@ -262,5 +283,109 @@ fn custom_selector_decides_the_placement() {
     let placement = cache.try_insert(1, "tiny".into()).unwrap();
     assert_eq!((placement.home, placement.rule), (File, "everything in one place"));
     assert_eq!(cache.get("1".parse::<u32>().as_ref().unwrap()).as_deref(), Some("tiny"));
+    cache.close().unwrap();
+}
+
+fn tier_of(cache: &larder::Cache<u32, Vec<u8>>, key: u32) -> TierKind {
+    cache.inspect(&key).unwrap().unwrap().tier
+}
+
+#[test]
+fn hints_of_an_entry_precede_those_of_the_cache() {
+    let dir = tempfile::tempdir().unwrap();
+    let cache = larder::ucache::<u32, Vec<u8>>("hints").dir(dir.path());
+    let cache = cache.persistence(Persistence::LongTerm).access(Access::WriteHeavy).build().unwrap();
+    let (small, medium) = (vec![1; 100], vec![2; 20 << 10]);
+    for (key, value, options, expect) in [
+        (1, &small, EntryOptions::new(), (Disk, false)),
+        (2, &small, EntryOptions::new().persistence(Persistence::Ephemeral), (Memory, false)),
+        (3, &medium, EntryOptions::new().access(Access::ReadHeavy), (Disk, true)),
+        (4, &small, EntryOptions::new().home(File), (File, false)),
+        (5, &medium, EntryOptions::new().home(Memory).access(Access::ReadHeavy), (Memory, false)),
+    ] {
+        cache.insert_with(key, value.clone(), options);
+        let explanation = cache.explain(&key).unwrap();
+        let in_memory = explanation.tiers.contains(&Memory) && explanation.home != Some(Memory);
+        assert_eq!((explanation.home, in_memory), (Some(expect.0), expect.1), "{key}: {explanation}");
+        assert_eq!(cache.get(&key).as_ref(), Some(value));
+    }
+    let loaded = cache.load(6, move |_| {
+        let options = EntryOptions::new().persistence(Persistence::Session);
+        Ok::<_, std::io::Error>(Loaded::ValueWith(vec![6], options))
+    });
+    assert_eq!(loaded.unwrap(), Some(vec![6]));
+    assert_eq!(cache.explain(&6).unwrap().home, Some(Memory));
+    cache.close().unwrap();
+}
+
+#[test]
+fn explain_tells_hints_of_the_entry_from_those_of_the_cache() {
+    let dir = tempfile::tempdir().unwrap();
+    let cache = larder::ucache::<u32, Vec<u8>>("hints").dir(dir.path());
+    let cache = cache.persistence(Persistence::LongTerm).build().unwrap();
+    cache.insert(1, vec![1; 100]);
+    cache.insert_with(2, vec![2; 100], EntryOptions::new().access(Access::WriteHeavy).home(File));
+    let plain = cache.explain(&1).unwrap();
+    assert!(plain.to_string().contains("; hints: persistence long_term (cache)"), "{plain}");
+    let explanation = cache.explain(&2).unwrap();
+    let hints = explanation.hints.unwrap();
+    assert_eq!(
+        (hints.persistence.value, hints.persistence.source),
+        (Persistence::LongTerm, HintSource::Cache)
+    );
+    assert_eq!((hints.access.value, hints.access.source), (Access::WriteHeavy, HintSource::Entry));
+    assert_eq!((hints.home.value, hints.home.source), (Some(File), HintSource::Entry));
+    let says = "hints: persistence long_term (cache), access write_heavy (entry), home file (entry)";
+    assert!(explanation.to_string().contains(says), "{explanation}");
+    cache.close().unwrap();
+}
+
+#[test]
+fn hints_of_an_entry_hold_after_a_restart_and_a_touch_and_end_with_the_next_insert() {
+    let dir = tempfile::tempdir().unwrap();
+    let open = || larder::ucache::<u32, Vec<u8>>("kept").dir(dir.path()).build().unwrap();
+    let cache = open();
+    cache.insert_with(1, vec![1; 20 << 10], EntryOptions::new().access(Access::WriteHeavy));
+    cache.insert_with(2, vec![2; 20 << 10], EntryOptions::new().access(Access::Frequency));
+    cache.insert(3, vec![3; 20 << 10]);
+    assert_eq!([1, 2, 3].map(|key| tier_of(&cache, key)), [Disk, Disk, Memory]);
+    cache.close().unwrap();
+    let cache = open();
+    for key in [1, 2, 3] {
+        assert_eq!(tier_of(&cache, key), Disk, "read from the tier");
+    }
+    assert_eq!([1, 2, 3].map(|key| tier_of(&cache, key)), [Disk, Memory, Memory]);
+    assert!(cache.touch(&1).unwrap());
+    for _ in 0..2 {
+        assert_eq!(tier_of(&cache, 1), Disk, "a touch keeps the hint");
+    }
+    cache.insert(1, vec![1; 20 << 10]);
+    assert_eq!(tier_of(&cache, 1), Memory, "an insert without hints");
+    assert_eq!(cache.explain(&1).unwrap().hints.unwrap().given().count(), 0);
+    cache.close().unwrap();
+}
+
+#[test]
+fn increment_keeps_the_home_that_the_entry_asks_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let open = || larder::ucache::<u32, u64>("counted").dir(dir.path()).build().unwrap();
+    let cache = open();
+    cache.insert_with(1, 5, EntryOptions::new().home(Disk));
+    assert_eq!(cache.increment(1, 2, 0).unwrap(), 7);
+    assert_eq!(cache.explain(&1).unwrap().home, Some(Disk));
+    cache.close().unwrap();
+    let cache = open();
+    assert_eq!(cache.increment(1, 2, 0).unwrap(), 9);
+    assert_eq!(cache.explain(&1).unwrap().home, Some(Disk));
+    cache.close().unwrap();
+}
+
+#[test]
+fn hint_that_names_a_missing_tier_is_ignored_with_a_warning() {
+    let dir = tempfile::tempdir().unwrap();
+    let cache = larder::ucache::<u32, Vec<u8>>("lacking").dir(dir.path()).build().unwrap();
+    let placement = cache.try_insert_with(1, vec![1], EntryOptions::new().home(Redis)).unwrap();
+    assert_eq!(placement.home, Memory);
+    assert_eq!(placement.warning, Some("the home that a hint names cannot take it"));
     cache.close().unwrap();
 }

@@ -31,22 +31,43 @@ fn threads_and_tasks_have_the_same_operations() {
     let (for_threads, for_tasks) = streams.split_once("mod tasks {").unwrap();
     let keys = include_str!("../crates/larder/src/keys.rs");
     let (keys_for_threads, keys_for_tasks) = keys.split_once("mod tasks {").unwrap();
+    let compute = include_str!("../crates/larder/src/compute.rs");
+    let (compute_for_threads, compute_for_tasks) = compute.split_once("mod tasks {").unwrap();
     let (memo, async_memo) = (
         include_str!("../crates/larder/src/memo/threads.rs"),
         include_str!("../crates/larder/src/memo/tasks.rs"),
     );
-    let threads =
-        methods(&[include_str!("../crates/larder/src/cache.rs"), for_threads, keys_for_threads, memo]);
+    let threads = methods(&[
+        include_str!("../crates/larder/src/cache.rs"),
+        for_threads,
+        keys_for_threads,
+        compute_for_threads,
+        memo,
+    ]);
     let tasks = methods(&[
         include_str!("../crates/larder/src/async_cache.rs"),
         for_tasks,
         keys_for_tasks,
+        compute_for_tasks,
         async_memo,
     ]);
     let different: Vec<_> = threads.symmetric_difference(&tasks).collect();
     assert_eq!(different, [&"to_async", &"to_sync"]);
     assert_eq!(methods(&[memo]), methods(&[async_memo]));
-    for verb in ["get", "load", "insert_from", "open", "iter", "keys", "sweep", "call_many", "purge"] {
+    let known = [
+        "get",
+        "load",
+        "insert_from",
+        "open",
+        "iter",
+        "keys",
+        "sweep",
+        "compute",
+        "invalidate_if",
+        "call_many",
+        "purge",
+    ];
+    for verb in known {
         assert!(threads.contains(verb), "{verb}");
     }
 }

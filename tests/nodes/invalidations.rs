@@ -84,6 +84,41 @@ fn write_after_an_invalidation_of_another_node_stays() {
     }
 }
 
+/// A write that an invalidation overtook was written again over the `take` of another node, so that a
+/// second caller took the same value.
+#[test]
+fn value_is_taken_once_while_invalidations_overtake_its_write() {
+    let Some(mut nodes) = Nodes::start() else { return };
+    let (writer, taker, invalidator) = (nodes.node(), nodes.node(), nodes.node());
+    let is_over = AtomicBool::new(false);
+    let mut taken = Vec::new();
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !is_over.load(Ordering::SeqCst) {
+                invalidator.invalidate_all().unwrap();
+            }
+        });
+        let taken_by = |node: &Cache<String, u64>| {
+            let mut taken = Vec::new();
+            while !is_over.load(Ordering::SeqCst) {
+                taken.extend(node.take(&key(1)).unwrap());
+            }
+            taken
+        };
+        let takers = [&taker, &invalidator].map(|node| scope.spawn(move || taken_by(node)));
+        for value in 0..300 {
+            // `Busy` after 100 invalidations during one write.
+            let _stored = writer.try_insert(key(1), value);
+        }
+        is_over.store(true, Ordering::SeqCst);
+        takers.into_iter().for_each(|taker| taken.extend(taker.join().unwrap()));
+    });
+    println!("{} of 300 values were taken", taken.len());
+    assert!(taken.len() > 20, "the takers came too late");
+    taken.sort_unstable();
+    assert!(taken.windows(2).all(|pair| pair[0] != pair[1]), "a value was taken twice: {taken:?}");
+}
+
 #[test]
 fn load_started_before_an_invalidation_of_another_node_is_invalidated() {
     let Some(mut nodes) = Nodes::start() else { return };
@@ -232,7 +267,7 @@ fn invalidated_entry_is_not_served_past_the_lease() {
     });
     let hits: u64 = caches.iter().map(|cache| hits(cache, TierKind::Memory)).sum();
     println!("{} reads beside {ROUNDS} invalidations, {hits} of them from memory", reads.into_inner());
-    assert!(hits > 50, "{hits}");
+    assert!(hits > 10, "{hits}");
     assert!(caches.iter().all(|cache| cache.get_with(key(0), || ROUNDS) == ROUNDS));
 }
 

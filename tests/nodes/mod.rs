@@ -20,7 +20,7 @@ use std::sync::{Barrier, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use larder::{Cache, Coherence, ErrorKind, TierKind, TieredBuilder, ucache};
+use larder::{Cache, Coherence, Compute, ErrorKind, TierKind, TieredBuilder, ucache};
 use larder_core::key::{KeyCodec, NamedKeys};
 use larder_core::tier::SharedTier;
 use larder_testkit::{Proxy, RedisServer, block_on};
@@ -116,7 +116,7 @@ type Change = fn(&Cache<String, u64>) -> Option<u64>;
 fn every_kind_of_change_is_seen_by_other_nodes() {
     let Some(mut nodes) = Nodes::start() else { return };
     let (one, other) = (nodes.node(), nodes.node());
-    let changes: [(&str, Change); 8] = [
+    let changes: [(&str, Change); 10] = [
         ("insert", |node| {
             node.insert(key(1), 2);
             Some(2)
@@ -132,6 +132,15 @@ fn every_kind_of_change_is_seen_by_other_nodes() {
         ("increment", |node| {
             assert_eq!(node.increment(key(1), 5, 0).unwrap(), 6);
             Some(6)
+        }),
+        ("compute that stores", |node| {
+            let double = |found: Option<u64>| Compute::Put(2 * found.unwrap());
+            assert_eq!(node.compute(key(1), double).unwrap(), Some(2));
+            Some(2)
+        }),
+        ("compute that removes", |node| {
+            assert_eq!(node.compute(key(1), |_| Compute::Remove).unwrap(), None);
+            None
         }),
         ("invalidate", |node| {
             node.invalidate(&key(1)).unwrap();
@@ -178,10 +187,16 @@ fn load_does_not_overwrite_a_change_of_another_node() {
     let Some(mut nodes) = Nodes::start() else { return };
     let (one, other) = (nodes.node(), nodes.node());
     type Meanwhile = (&'static str, Option<u64>, fn(&Cache<String, u64>));
-    let changes: [Meanwhile; 3] = [
+    let changes: [Meanwhile; 5] = [
         ("insert", Some(2), |node| node.insert(key(1), 2)),
         ("remove of nothing", None, |node| assert!(!node.remove(&key(1)))),
         ("clear", None, |node| node.clear().unwrap()),
+        ("compute that stores", Some(3), |node| {
+            assert_eq!(node.compute(key(1), |_| Compute::Put(3)).unwrap(), Some(3));
+        }),
+        ("compute that removes nothing", None, |node| {
+            assert_eq!(node.compute(key(1), |_| Compute::Remove).unwrap(), None);
+        }),
     ];
     for (what, expected, change) in changes {
         one.clear().unwrap();
@@ -193,7 +208,7 @@ fn load_does_not_overwrite_a_change_of_another_node() {
         assert_eq!(other.get(&key(1)), expected, "{what}");
         until("the loading node sees it too", || one.get(&key(1)) == expected);
     }
-    assert!(one.stats().cache.superseded >= 3);
+    assert!(one.stats().cache.superseded >= 5);
 }
 
 #[test]
@@ -224,6 +239,33 @@ fn atomic_operations_are_atomic_across_nodes() {
     assert_eq!(stored.into_inner(), taken.into_inner() + left);
 }
 
+/// Each step of each node either adds to the entry or removes it when it is full: what was added is what
+/// was removed and what is left.
+#[test]
+fn computed_removals_and_writes_of_nodes_lose_no_change() {
+    let Some(mut nodes) = Nodes::start() else { return };
+    let caches: Vec<_> = (0..3).map(|_| nodes.node()).collect();
+    let removed = AtomicU64::new(0);
+    thread::scope(|scope| {
+        for cache in &caches {
+            scope.spawn(|| {
+                for _ in 0..100 {
+                    let mut found_full = false;
+                    let step = |found: Option<u64>| {
+                        found_full = found == Some(5);
+                        if found_full { Compute::Remove } else { Compute::Put(found.unwrap_or(0) + 1) }
+                    };
+                    cache.compute(key(1), step).unwrap();
+                    removed.fetch_add(5 * u64::from(found_full), Ordering::Relaxed);
+                }
+            });
+        }
+    });
+    let left = caches[0].compute(key(1), |_| Compute::Keep).unwrap().unwrap_or(0);
+    // Six steps make a round: five add, one removes.
+    assert_eq!(removed.into_inner() / 5 * 6 + left, 300);
+}
+
 #[test]
 fn atomic_operations_fail_without_the_server() {
     let Some(mut nodes) = Nodes::start() else { return };
@@ -235,6 +277,7 @@ fn atomic_operations_fail_without_the_server() {
     assert_eq!(one.insert_if_absent(key(2), 1).map_err(kind), Err(ErrorKind::Unavailable));
     assert_eq!(one.increment(key(1), 1, 0).map_err(kind), Err(ErrorKind::Unavailable));
     assert_eq!(one.take(&key(1)).map_err(kind), Err(ErrorKind::Unavailable));
+    assert_eq!(one.compute(key(1), |_| Compute::Remove).map_err(kind), Err(ErrorKind::Unavailable));
     assert_eq!(one.get(&key(1)), Some(1), "nothing was taken");
     assert_eq!(one.get(&key(2)), None);
 }

@@ -3,17 +3,17 @@
 use std::any::Any;
 use std::hash::Hash;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use larder_core::clock::Clock;
-use larder_core::entry_meta::{Freshness, LiveEntryMeta};
+use larder_core::entry_meta::{EntryMeta, Freshness, LiveEntryMeta};
 use larder_core::erased::{AnyLookup, Key, Memory, Value};
 use larder_core::invalidation::{InvalidationLog, InvalidationRecord};
 use larder_core::key::{EncodedKey, Equivalent};
 use larder_core::memory::{Bounds, Lifespan, MemoryStore, Record, Removed};
-use larder_core::place::{Access, Facts, Kind, Persistence, Placement, Sharing, Thresholds, TierFacts};
+use larder_core::place::{Facts, Placement, TierFacts};
 use larder_core::stats::{CacheCounters, Count, Stats, Striped, TierCounts, TierStats};
 use larder_core::tier::{Capability, EntryVersion, TierKind};
 use larder_core::{Error, ErrorKind, Result};
@@ -27,6 +27,7 @@ use crate::key_lock::KeyLocks;
 use crate::key_lock::reentrancy;
 use crate::lifecycle::Lifecycle;
 use crate::load::backoff::Backoffs;
+use crate::selector::Hints;
 use crate::tier_stack::TierStack;
 use crate::tier_stack::key_encodings::Encodings;
 use crate::tier_stack::tier_handle::TierHandle;
@@ -37,23 +38,6 @@ use crate::time::timeline::Timeline;
 use crate::warm_restart::WarmRestart;
 use larder_exec::background::Pool;
 use larder_exec::runtime::{Runtime, block_on};
-
-/// What the user has configured about all entries of a cache.
-#[derive(Clone, Copy, Debug)]
-pub struct Hints {
-    /// The kind of the values.
-    pub kind: Kind,
-    /// How long entries should outlive the process.
-    pub persistence: Persistence,
-    /// How entries are used.
-    pub access: Access,
-    /// Which processes or nodes need to see the entries.
-    pub sharing: Sharing,
-    /// The home tier that the user has fixed, if any.
-    pub home: Option<TierKind>,
-    /// The bounds of the size classes.
-    pub thresholds: Thresholds,
-}
 
 /// A function that returns the weight of an entry.
 pub type Weigher = Box<dyn Fn(&dyn Any, &dyn Any) -> u32 + Send + Sync>;
@@ -403,9 +387,7 @@ impl Engine {
 
     /// Fails if the cache was closed, or if this is a forked child that has tiers.
     pub(crate) fn check_open(&self) -> Result<()> {
-        if self.closed.load(Ordering::Acquire) {
-            return Err(Error::new(ErrorKind::Closed, "the cache was closed"));
-        }
+        self.check_not_closed()?;
         if self.has_tiers() && self.is_forked() { Err(forked()) } else { Ok(()) }
     }
 
@@ -417,10 +399,9 @@ impl Engine {
         Ok(Some(encoded))
     }
 
-    /// Returns the facts for placing an entry of `bytes`, with the user's configuration.
-    pub(crate) fn facts(&self, bytes: u64, load_cost: Option<Duration>, ttl: Option<Duration>) -> Facts {
-        let Hints { kind, persistence, access, sharing, home, thresholds } = self.hints;
-        Facts { bytes, kind, load_cost, ttl, persistence, access, sharing, home, thresholds }
+    /// Returns the facts for placing an entry of `bytes`, with the hints of the entry and of the cache.
+    pub(crate) fn facts(&self, bytes: u64, load_cost: Option<Duration>, terms: &EntryMeta) -> Facts {
+        self.hints.facts(bytes, load_cost, terms)
     }
 
     /// Returns where an entry with these facts is placed now.

@@ -26,6 +26,7 @@ mod key_lock;
 mod lifecycle;
 mod load;
 mod memory_only;
+mod promise;
 mod read;
 pub mod selector;
 mod shells;
@@ -36,8 +37,9 @@ mod write;
 
 pub use batch::load::{Batch, BatchLoad};
 pub use coherence::CoherencePlan;
-pub use engine::{Engine, Hints, KeptInvalidations, Parts, Weigh, Weigher};
+pub use engine::{Engine, KeptInvalidations, Parts, Weigh, Weigher};
 pub use events::EventSink;
+pub use invalidation::by_predicate::{Invalidating, Predicate};
 pub use load::detached::{Answered, LoadRequest, Loader};
 pub use load::flight_wait::STALL;
 pub use load::outcome::{Answer, LoadContext, LoadError, Loaded, Loads, LoadsEntry, WithOptions};
@@ -45,6 +47,7 @@ pub use load::outcome::{Answer, LoadContext, LoadError, Loaded, Loads, LoadsEntr
 pub use load::poll_watch::watched;
 pub use load::{Begun, Load};
 pub use read::explain::{Entry, Explanation};
+pub use selector::Hints;
 pub use shells::{AnsweredEntry, Threads};
 #[cfg(feature = "async")]
 pub use shells::{Boxed, Tasks, Watched};
@@ -54,5 +57,5 @@ pub use tier_stack::tier_handle::TierHandle;
 pub use tier_stack::{Decoded, TierStack};
 pub use time::expiry::{Expiry, TtlBy};
 pub use warm_restart::WarmRestart;
-pub use write::atomic::{Counter, Increment};
+pub use write::atomic::{AnyDecide, Compute, Counter, Decide, Increment};
 pub use write::stream::{BytesOf, EntryReader, OwnedReader, StreamSource};

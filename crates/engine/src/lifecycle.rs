@@ -6,7 +6,6 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use event_listener::Event;
 use larder_core::entry_meta::{EntryMeta, Freshness};
 use larder_core::erased::Key;
 use larder_core::frame::{CodecId, Head};
@@ -19,6 +18,7 @@ use parking_lot::Mutex;
 use crate::coherence::port::SingleProcess;
 use crate::engine::{Engine, forked};
 use crate::key_lock::reentrancy;
+use crate::promise::Promise;
 use crate::tier_stack::tier_handle::TierHandle;
 use larder_exec::runtime::{Leaving, Runtime, block_on, hand_off};
 
@@ -50,7 +50,7 @@ impl Engine {
         W::section(self.has_tiers(), async move { engine.collect_keys(in_memory).await }).await?
     }
 
-    async fn collect_keys(self: &Arc<Self>, in_memory: Vec<Key>) -> Result<Vec<Key>> {
+    pub(crate) async fn collect_keys(self: &Arc<Self>, in_memory: Vec<Key>) -> Result<Vec<Key>> {
         let mut keys = if self.coherence.lists_copies() { in_memory } else { Vec::new() };
         let Some(stack) = self.stack.as_ref().filter(|_| !self.is_closed()) else { return Ok(keys) };
         let mut seen: HashSet<Box<[u8]>> = HashSet::with_capacity(keys.len());
@@ -163,16 +163,16 @@ impl Engine {
             return Err(forked());
         }
         if self.closed.swap(true, Ordering::AcqRel) {
-            return self.lifecycle.outcome::<W>().await;
+            return self.lifecycle.outcome.wait::<W>().await;
         }
         let ending = Ending(Arc::clone(self));
         W::section(self.has_tiers(), async move {
             let outcome = ending.0.release_all(remove).await;
-            ending.0.lifecycle.set_outcome(outcome);
+            ending.0.lifecycle.outcome.set(outcome);
         })
         .await?;
         self.events.close::<W>().await;
-        self.lifecycle.outcome::<W>().await
+        self.lifecycle.outcome.wait::<W>().await
     }
 
     async fn release_all(self: &Arc<Self>, remove: Remove) -> Result<()> {
@@ -251,7 +251,7 @@ impl Engine {
         if let Err(error) = &ended {
             tracing::error!(target: "larder", cache = self.lifecycle.name(), error = %error, "a dropped cache could not be closed cleanly");
         }
-        ending.0.lifecycle.set_outcome(ended);
+        ending.0.lifecycle.outcome.set(ended);
         self.lifecycle.leaving.lock().take();
     }
 
@@ -296,6 +296,11 @@ impl Engine {
     /// Returns whether the cache was closed or is being closed.
     pub fn is_ended(&self) -> bool {
         self.closed.load(Ordering::Acquire)
+    }
+
+    /// Fails if the cache was closed.
+    pub(crate) fn check_not_closed(&self) -> Result<()> {
+        if self.is_ended() { Err(Error::new(ErrorKind::Closed, "the cache was closed")) } else { Ok(()) }
     }
 
     /// Returns the number of invalidations so far: by tag, of all entries, or by `clear`. A value
@@ -344,8 +349,9 @@ pub(crate) struct Lifecycle {
     /// Set from the drop of the last handle until the directory is free.
     leaving: Mutex<Option<Leaving>>,
     late_use_told: AtomicBool,
-    outcome: OnceLock<Result<(), Arc<Error>>>,
-    ended: Event,
+    /// The outcome of closing. The cache is closed on a thread that needs no executor, so waiting for
+    /// it cannot deadlock.
+    outcome: Promise<()>,
 }
 
 impl Lifecycle {
@@ -365,24 +371,6 @@ impl Lifecycle {
             tracing::warn!(target: "larder", cache, "the cache is closed; loads run without caching");
         }
     }
-
-    fn set_outcome(&self, outcome: Result<()>) {
-        if self.outcome.set(outcome.map_err(Arc::new)).is_ok() {
-            self.ended.notify(usize::MAX);
-        }
-    }
-
-    /// Waits for the end of the cache. It is closed on a thread that needs no executor, so this
-    /// cannot deadlock.
-    async fn outcome<W: Runtime>(&self) -> Result<()> {
-        loop {
-            let listener = self.ended.listen();
-            if let Some(outcome) = self.outcome.get() {
-                return outcome.as_ref().map_err(Error::again).copied();
-            }
-            W::event(listener).await;
-        }
-    }
 }
 
 /// A cache that is being closed. If it is dropped before the end, the waiters get an error.
@@ -391,7 +379,7 @@ struct Ending(Arc<Engine>);
 impl Drop for Ending {
     fn drop(&mut self) {
         let message = "the runtime shut down before the cache was closed";
-        self.0.lifecycle.set_outcome(Err(Error::new(ErrorKind::Closed, message)));
+        self.0.lifecycle.outcome.set(Err(Error::new(ErrorKind::Closed, message)));
     }
 }
 

@@ -24,7 +24,7 @@ use crate::load::outcome::LoadError;
 use crate::load::poll_watch::PollWatch;
 use crate::load::{Begun, Load};
 use crate::read::explain::{Entry, Explanation};
-use crate::write::atomic::Increment;
+use crate::write::atomic::{AnyDecide, Decide, Increment};
 use crate::write::stream::{BytesOf, EntryReader, OwnedReader, StreamSource};
 #[cfg(feature = "async")]
 use larder_exec::runtime::Tokio;
@@ -106,6 +106,8 @@ verbs! {
     fn insert_from_owned(key: Key, source: StreamSource<OwnedReader>) -> Result<Placement>;
     /// Adds to a counter. Returns the sum.
     fn increment(key: Key, increment: Increment) -> Result<Value>;
+    /// Lets a function change the entry of `key` in one step. Returns the value after it.
+    fn compute(key: Key, decide: AnyDecide) -> Result<Option<Value>>;
     /// Returns the value of `key`. Loads it if it is missing.
     fn load(key: Key, request: LoadRequest) -> Result<Option<Value>, LoadError<AnyError>>;
     /// Removes `key` from every tier. Returns whether an entry could be served before.
@@ -128,6 +130,8 @@ verbs! {
     fn invalidate_all() -> Result<()>;
     /// Returns the keys of all entries that may be served.
     fn keys(in_memory: Vec<Key>) -> Result<Vec<Key>>;
+    /// Removes the entries that are over. Returns how many.
+    fn sweep() -> Result<u64>;
     /// Removes every entry.
     fn clear() -> Result<()>;
     /// Writes buffered data of the tiers.
@@ -146,6 +150,11 @@ impl Threads<'_> {
     /// Stores the bytes of a reader that may borrow.
     pub fn insert_from(self, key: Key, source: StreamSource<&mut dyn Read>) -> Result<Placement> {
         block_on(self.0.insert_from(key, source))
+    }
+
+    /// Lets a function that may borrow change the entry of `key`. Returns the value after it.
+    pub fn compute_borrowed(self, key: Key, decide: &mut dyn Decide) -> Result<Option<Value>> {
+        block_on(self.0.compute_borrowed(key, decide))
     }
 
     /// Decides what a caller that missed `key` in memory has to do. `error` is the error type of

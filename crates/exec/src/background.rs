@@ -93,9 +93,10 @@ impl Pool {
 
     fn work(&self) {
         while let Some(job) = self.next_job() {
-            // Panics of the loader are caught earlier. This one comes from the value's own code.
+            // Panics of loaders are caught earlier. This one comes from the value's own code, or from the
+            // predicate of an invalidation.
             if std::panic::catch_unwind(std::panic::AssertUnwindSafe(job)).is_err() {
-                tracing::error!(target: "larder", "a background load panicked while its value was being stored");
+                tracing::error!(target: "larder", "a job in the background panicked");
             }
             self.state.lock().running -= 1;
         }

@@ -13,6 +13,7 @@ use larder_tiers::memory::{MemoryEngine, Policy, Store};
 
 use crate::Cache;
 use crate::options::Settings;
+use crate::registry::CacheKind;
 use crate::typed::erased;
 
 #[cfg(feature = "redis")]
@@ -127,7 +128,7 @@ where
         warm_restart: None,
         held: Vec::new(),
     });
-    Cache::new(engine, store, name)
+    Cache::new(engine, store, (name, CacheKind::Memory))
 }
 
 #[cfg(feature = "_codec")]
@@ -159,14 +160,15 @@ mod byte_tiers {
     use larder_tiers::{DiskBudget, FileInvalidationLog, FoundInvalidations, NullTier};
 
     use super::{
-        Arc, Cache, Clock, Engine, Expiry, Hash, Hints, KeptInvalidations, ListenerParts, MemoryPlan, Parts,
-        Sharing, Store, Weigh, erased,
+        Arc, Cache, CacheKind, Clock, Engine, Expiry, Hash, Hints, KeptInvalidations, ListenerParts,
+        MemoryPlan, Parts, Sharing, Store, Weigh, erased,
     };
     use crate::locked_dir::LockedDir;
 
     /// The configuration of a cache with byte tiers.
     pub(crate) struct TieredPlan {
         pub(crate) name: String,
+        pub(crate) kind: CacheKind,
         /// `None` for no memory tier.
         pub(crate) memory: Option<MemoryPlan>,
         /// The tiers beyond memory.
@@ -233,8 +235,8 @@ mod byte_tiers {
             listener,
             memory: erased(&store),
         };
-        let name = plan.name.clone();
-        Ok(Cache::new(open(plan, parts)?, store, &name))
+        let (name, kind) = (plan.name.clone(), plan.kind);
+        Ok(Cache::new(open(plan, parts)?, store, (&name, kind)))
     }
 
     /// Opens the directory and the tiers in it, if the cache has any.

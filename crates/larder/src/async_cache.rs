@@ -292,11 +292,6 @@ where
         self.inner.engine.set_ttl(ttl);
     }
 
-    /// See [`Cache::sweep`].
-    pub fn sweep(&self) -> u64 {
-        self.inner.engine.sweep()
-    }
-
     /// See [`Cache::invalidate`].
     pub async fn invalidate<Q>(&self, key: &Q) -> Result<()>
     where

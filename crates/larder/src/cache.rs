@@ -20,7 +20,7 @@ use larder_engine::{
 };
 use larder_tiers::memory::Store;
 
-use crate::registry::{self, AnyCache};
+use crate::registry::{self, AnyCache, CacheKind};
 use crate::typed::{TypedEngine, any, borrowed, own, typed};
 
 /// A synchronous cache handle for threads: cheap to clone and to share.
@@ -74,12 +74,16 @@ where
     }
 
     /// Creates a cache and adds it to the registry.
-    pub(crate) fn new(engine: Arc<Engine>, memory: Arc<Store<K, V>>, name: &str) -> Self {
+    pub(crate) fn new(
+        engine: Arc<Engine>,
+        memory: Arc<Store<K, V>>,
+        (name, kind): (&str, CacheKind),
+    ) -> Self {
         engine.set_name(name);
         #[cfg(feature = "metrics")]
         engine.set_on_last_handle(crate::metrics::publish_last);
         let cache = Self::over(TypedEngine::new(engine, memory));
-        registry::register(cache.any_cache());
+        registry::register(cache.any_cache(), kind);
         cache
     }
 
@@ -458,13 +462,6 @@ where
     /// Changes the default time to live of later writes; `None` means that entries do not expire.
     pub fn set_ttl(&self, ttl: Option<Duration>) {
         self.inner.engine.set_ttl(ttl);
-    }
-
-    /// Removes expired and invalidated entries from memory; returns their number. Rarely needed: inserts
-    /// remove expired entries within about 16 ms after their deadline, before they evict any other entry.
-    /// Costs a pass over the entries in memory. Other tiers remove theirs on reads and when they make room.
-    pub fn sweep(&self) -> u64 {
-        self.inner.engine.sweep()
     }
 
     /// Expires an entry and the load of its key that is in progress. Within its stale window the entry may

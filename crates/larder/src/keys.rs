@@ -1,4 +1,4 @@
-//! The keys and entries that a cache holds.
+//! Walks over the entries of a cache: their keys, values, and which of them are over.
 
 use std::hash::Hash;
 use std::sync::Arc;
@@ -6,7 +6,7 @@ use std::sync::Arc;
 use larder_core::Result;
 use larder_core::erased::Key;
 
-use crate::Cache;
+use crate::{Cache, Invalidating};
 
 impl<K, V> Cache<K, V>
 where
@@ -54,6 +54,40 @@ where
         self.inner.threads().snapshot()
     }
 
+    /// Removes expired and invalidated entries from memory, disk and files; returns their number. Rarely
+    /// needed: memory frees an expired entry within about 16 ms after its deadline, before it evicts any
+    /// other; the other tiers free theirs when they read them or make room. Costs a pass over the entries
+    /// of every tier. Redis, and files that processes share, are left alone.
+    ///
+    /// # Errors
+    /// If a tier cannot be scanned.
+    pub fn sweep(&self) -> Result<u64> {
+        self.inner.threads().sweep()
+    }
+
+    /// Invalidates every entry that `predicate` picks, in memory and in every tier, as
+    /// [`invalidate`](Self::invalidate) does: within its stale window it may still serve if a load fails.
+    ///
+    /// Works on a thread in the background: the call returns at once, and what it returns gives the result.
+    /// The predicate sees the entries that are there when that thread starts, each once, and runs without a
+    /// lock; reading them counts as no use. An entry that is written meanwhile may be missed, or be
+    /// invalidated in place of the one that the predicate saw. Costs a scan of every tier and a read of each
+    /// entry. With Redis, that is every entry of all nodes.
+    ///
+    /// ```
+    /// let prices = larder::mcache::<u32, u64>("prices").build()?;
+    /// prices.insert_many((0..10).map(|n| (n, 100 * u64::from(n))));
+    /// assert_eq!(prices.invalidate_if(|_, price| *price > 500).wait()?, 4);
+    /// assert_eq!((prices.get(&5), prices.get(&6)), (Some(500), None));
+    /// # Ok::<(), larder::Error>(())
+    /// ```
+    pub fn invalidate_if(&self, predicate: impl Fn(&K, &V) -> bool + Send + Sync + 'static) -> Invalidating
+    where
+        K: Clone,
+    {
+        self.inner.invalidate_if(predicate)
+    }
+
     /// Iterates over the entries, in no order. The keys are taken now; each value is read when the iterator
     /// reaches its key. Costs a call of [`keys`](Self::keys), and a [`get`](Self::get) for each entry, which
     /// counts as a use. May miss entries that are written or removed meanwhile.
@@ -80,8 +114,8 @@ where
 #[cfg(feature = "async")]
 mod tasks {
     use super::{Arc, Hash, Key, Result};
-    use crate::AsyncCache;
     use crate::entries::Entries;
+    use crate::{AsyncCache, Invalidating};
 
     impl<K, V> AsyncCache<K, V>
     where
@@ -95,6 +129,23 @@ mod tasks {
         {
             let keys = self.inner.tasks().keys(self.inner.keys_in_memory()).await?;
             Ok(keys.into_iter().filter_map(Key::into_shared).collect())
+        }
+
+        /// See [`Cache::sweep`](crate::Cache::sweep).
+        pub async fn sweep(&self) -> Result<u64> {
+            self.inner.tasks().sweep().await
+        }
+
+        /// See [`Cache::invalidate_if`](crate::Cache::invalidate_if). A task waits for the result with
+        /// [`finished`](Invalidating::finished).
+        pub fn invalidate_if(
+            &self,
+            predicate: impl Fn(&K, &V) -> bool + Send + Sync + 'static,
+        ) -> Invalidating
+        where
+            K: Clone,
+        {
+            self.inner.invalidate_if(predicate)
         }
 
         /// See [`Cache::snapshot`](crate::Cache::snapshot).

@@ -84,6 +84,7 @@ mod assemble;
 mod async_cache;
 mod builder;
 mod cache;
+mod compute;
 mod config;
 mod context;
 #[cfg(feature = "async")]
@@ -129,15 +130,17 @@ pub use larder_core::latency::{Latency, TierLatency};
 #[cfg(any(feature = "image", feature = "arrow"))]
 pub use larder_core::natural;
 pub use larder_core::place::{
-    Access, Facts, Kind, Persistence, Placement, Selector, Sharing, SizeClass, Thresholds, TierFacts,
-    TierList,
+    Access, EntryHints, Facts, Hint, HintSource, HintsUsed, Kind, Persistence, Placement, Selector, Sharing,
+    SizeClass, Thresholds, TierFacts, TierList,
 };
 pub use larder_core::stats::{CacheCounts, ServerFacts, Stats, TierCounts, TierStats};
 pub use larder_core::stream::ByteValue;
 pub use larder_core::tier::{Capability, SharedTier, StreamingTier, Tier, TierKind, Usage, VersionedTier};
 pub use larder_core::{Bytes, Durability, Error, ErrorKind, Result, kinds};
 pub use larder_engine::selector::Table;
-pub use larder_engine::{Answer, Counter, Entry, EntryReader, Explanation, LoadContext, LoadError, Loaded};
+pub use larder_engine::{
+    Answer, Compute, Counter, Entry, EntryReader, Explanation, Invalidating, LoadContext, LoadError, Loaded,
+};
 #[cfg(all(feature = "macros", feature = "disk"))]
 pub use larder_macros::bcache;
 #[cfg(all(feature = "macros", feature = "file"))]
@@ -157,7 +160,9 @@ pub use memo::attribute as __private;
 pub use memo::{Many, Memo};
 pub use options::{Explained, OptionRow, Source, options};
 pub use presets::{Preset, configure_for};
-pub use registry::{NamedStats, all_stats, close_all};
+pub use registry::{
+    CacheInfo, CacheKind, NamedStats, all_stats, caches, clear, clear_all, close_all, destroy,
+};
 
 /// Compiles and runs the examples of the README and of the pages in `docs/`.
 #[cfg(all(doctest, feature = "disk", feature = "file", feature = "async", feature = "macros"))]

@@ -23,7 +23,7 @@ static LIVE: Lazy<Mutex<Live>> = Lazy::new(Mutex::default);
 #[derive(Default)]
 struct Live {
     /// Weak: the list keeps no cache alive.
-    caches: Vec<Weak<dyn AnyCache>>,
+    caches: Vec<(Weak<dyn AnyCache>, CacheKind)>,
     /// The length at which dead entries are removed next.
     prune_at: usize,
 }
@@ -31,12 +31,12 @@ struct Live {
 impl Live {
     /// Adds a cache. Removes dead entries when the list has twice the length that the last removal left, so
     /// that adding takes amortized constant time.
-    fn add(&mut self, cache: Weak<dyn AnyCache>) {
+    fn add(&mut self, cache: Weak<dyn AnyCache>, kind: CacheKind) {
         if self.caches.len() >= self.prune_at.max(PRUNE_MIN) {
-            self.caches.retain(|cache| cache.strong_count() > 0);
+            self.caches.retain(|(cache, _)| cache.strong_count() > 0);
             self.prune_at = 2 * self.caches.len();
         }
-        self.caches.push(cache);
+        self.caches.push((cache, kind));
     }
 }
 
@@ -46,6 +46,8 @@ pub(crate) trait AnyCache: Send + Sync {
     fn stats(&self) -> Stats;
     fn is_ended(&self) -> bool;
     fn end(self: Arc<Self>) -> Result<()>;
+    fn clear(self: Arc<Self>) -> Result<()>;
+    fn destroy(self: Arc<Self>) -> Result<()>;
 }
 
 impl AnyCache for Engine {
@@ -64,22 +66,148 @@ impl AnyCache for Engine {
     fn end(self: Arc<Self>) -> Result<()> {
         self.threads().close()
     }
+
+    fn clear(self: Arc<Self>) -> Result<()> {
+        self.threads().clear()
+    }
+
+    fn destroy(self: Arc<Self>) -> Result<()> {
+        self.threads().destroy()
+    }
+}
+
+/// The builder that a cache came from. `Display` prints its name, for example `ucache`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum CacheKind {
+    /// `mcache`: memory alone.
+    Memory,
+    /// `bcache`: on disk.
+    Disk,
+    /// `fcache`: a file for each entry.
+    File,
+    /// `ucache`: the selector decides.
+    Universal,
+}
+
+impl fmt::Display for CacheKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Memory => "mcache",
+            Self::Disk => "bcache",
+            Self::File => "fcache",
+            Self::Universal => "ucache",
+        })
+    }
 }
 
 /// Adds a new cache to the list.
-pub(crate) fn register(cache: Weak<dyn AnyCache>) {
-    LIVE.lock().add(cache);
+pub(crate) fn register(cache: Weak<dyn AnyCache>, kind: CacheKind) {
+    LIVE.lock().add(cache, kind);
 }
 
 /// The caches with a live handle, including closed ones. Upgrades them first, so that the lock is not held
 /// during calls on them: the last handle of one may be dropped meanwhile.
+fn listed() -> Vec<(Arc<dyn AnyCache>, CacheKind)> {
+    let live = LIVE.lock();
+    live.caches.iter().filter_map(|(cache, kind)| Some((cache.upgrade()?, *kind))).collect()
+}
+
+/// As [`listed`], without their kinds.
 pub(crate) fn caches_with_handles() -> Vec<Arc<dyn AnyCache>> {
-    LIVE.lock().caches.iter().filter_map(Weak::upgrade).collect()
+    listed().into_iter().map(|(cache, _)| cache).collect()
 }
 
 /// The caches with a live handle that are not closed.
 pub(crate) fn live() -> Vec<Arc<dyn AnyCache>> {
     caches_with_handles().into_iter().filter(|cache| !cache.is_ended()).collect()
+}
+
+/// A live cache, as [`caches`] lists it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct CacheInfo {
+    /// The name that the cache was built with; two caches in memory may share one.
+    pub name: String,
+    /// The builder that it came from.
+    pub kind: CacheKind,
+    /// Its statistics.
+    pub stats: Stats,
+}
+
+/// Lists the live caches of this process, in the order in which they were built. Costs one
+/// [`Cache::stats`](crate::Cache::stats) for each cache.
+///
+/// ```
+/// let tides = larder::mcache::<u32, f32>("tides").build()?;
+/// tides.insert(6, 1.25);
+/// let found = larder::caches().into_iter().find(|cache| cache.name == "tides").unwrap();
+/// assert_eq!((found.kind, found.stats.cache.insertions), (larder::CacheKind::Memory, 1));
+/// # Ok::<(), larder::Error>(())
+/// ```
+pub fn caches() -> Vec<CacheInfo> {
+    let live = listed().into_iter().filter(|(cache, _)| !cache.is_ended());
+    let info = |(cache, kind): (Arc<dyn AnyCache>, CacheKind)| CacheInfo {
+        name: cache.name().to_owned(),
+        kind,
+        stats: AnyCache::stats(&*cache),
+    };
+    live.map(info).collect()
+}
+
+/// Removes every entry of the live caches of this name, as [`Cache::clear`](crate::Cache::clear) does.
+/// Returns how many caches that were: 0 if there is none of this name.
+///
+/// Blocks: inside an async runtime call it in `spawn_blocking`.
+///
+/// # Errors
+/// The first failure; the other caches are cleared all the same.
+///
+/// ```
+/// let tides = larder::mcache::<u32, f32>("springs").build()?;
+/// tides.insert(6, 1.25);
+/// assert_eq!((larder::clear("springs")?, larder::clear("neaps")?), (1, 0));
+/// assert!(tides.is_empty());
+/// # Ok::<(), larder::Error>(())
+/// ```
+pub fn clear(name: &str) -> Result<usize> {
+    each(|cache| cache.name() == name, AnyCache::clear)
+}
+
+/// Removes every entry and the directory of the live caches of this name, and closes them, as
+/// [`Cache::destroy`](crate::Cache::destroy) does. Returns how many caches that were: 0 if there is none of
+/// this name.
+///
+/// Blocks: inside an async runtime call it in `spawn_blocking`.
+///
+/// # Errors
+/// The first failure; the other caches are destroyed all the same.
+pub fn destroy(name: &str) -> Result<usize> {
+    each(|cache| cache.name() == name, AnyCache::destroy)
+}
+
+/// Removes every entry of every live cache of this process, as [`Cache::clear`](crate::Cache::clear) does.
+/// Returns how many caches that were.
+///
+/// Blocks: inside an async runtime call it in `spawn_blocking`.
+///
+/// # Errors
+/// The first failure; the other caches are cleared all the same.
+pub fn clear_all() -> Result<usize> {
+    each(|_| true, AnyCache::clear)
+}
+
+/// Makes a call on the live caches that are picked. Returns their number.
+fn each(
+    picks: impl Fn(&dyn AnyCache) -> bool,
+    call: impl Fn(Arc<dyn AnyCache>) -> Result<()>,
+) -> Result<usize> {
+    let (mut count, mut outcome) = (0, Ok(()));
+    for cache in live().into_iter().filter(|cache| picks(&**cache)) {
+        count += 1;
+        outcome = outcome.and(call(cache));
+    }
+    outcome.map(|()| count)
 }
 
 /// Closes every live cache of this process, the newest first. Also waits for caches that are already being
@@ -168,11 +296,19 @@ mod tests {
         fn end(self: Arc<Self>) -> Result<()> {
             Ok(())
         }
+
+        fn clear(self: Arc<Self>) -> Result<()> {
+            Ok(())
+        }
+
+        fn destroy(self: Arc<Self>) -> Result<()> {
+            Ok(())
+        }
     }
 
     fn add_one(live: &mut Live) -> Arc<dyn AnyCache> {
         let cache: Arc<dyn AnyCache> = Arc::new(Nameless);
-        live.add(Arc::downgrade(&cache));
+        live.add(Arc::downgrade(&cache), CacheKind::Memory);
         cache
     }
 
@@ -201,7 +337,7 @@ mod tests {
             drop(add_one(&mut live));
             assert!(live.caches.len() <= 2 * held.len() + PRUNE_MIN, "{}", live.caches.len());
         }
-        let left: Vec<_> = live.caches.iter().filter_map(Weak::upgrade).collect();
+        let left: Vec<_> = live.caches.iter().filter_map(|(cache, _)| cache.upgrade()).collect();
         assert!(left.iter().zip(&held).all(|(left, held)| Arc::ptr_eq(left, held)), "in their order");
         assert_eq!(left.len(), held.len());
     }

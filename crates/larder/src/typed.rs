@@ -14,7 +14,9 @@ use larder_core::memory::MemoryStore;
 use larder_core::place::Placement;
 #[cfg(feature = "async")]
 use larder_engine::watched;
-use larder_engine::{AnsweredEntry, BatchLoad, Begun, Engine, Load, Loads, LoadsEntry, Threads};
+use larder_engine::{
+    AnsweredEntry, BatchLoad, Begun, Engine, Invalidating, Load, Loads, LoadsEntry, Threads,
+};
 use larder_tiers::memory::Store;
 
 /// A handle of a cache.
@@ -130,6 +132,19 @@ where
         K: Clone,
     {
         self.memory.keys(|key| Key::cloneable(key.clone()))
+    }
+
+    /// Starts to invalidate the entries that the predicate picks.
+    pub(crate) fn invalidate_if(
+        &self,
+        predicate: impl Fn(&K, &V) -> bool + Send + Sync + 'static,
+    ) -> Invalidating
+    where
+        K: Clone,
+    {
+        let memory = Arc::clone(&self.memory);
+        let keys = move || memory.keys(|key: &K| Key::cloneable(key.clone()));
+        self.engine.invalidate_if(keys, Box::new(of_entry(predicate)))
     }
 
     pub(crate) fn hottest(&self, n: usize) -> Vec<Arc<K>>

@@ -215,6 +215,20 @@ impl SharedTier for SharedMapTier {
         })
     }
 
+    fn compare_and_remove<'a>(
+        &'a self,
+        key: &'a EncodedKey,
+        if_version: EntryVersion,
+    ) -> BoxFuture<'a, Result<bool>> {
+        self.with("compare_and_remove", move |contents| {
+            let is_same = contents.version(key) == Some(if_version);
+            if is_same {
+                contents.take(key, self.id);
+            }
+            is_same
+        })
+    }
+
     fn take<'a>(&'a self, key: &'a EncodedKey) -> BoxFuture<'a, Result<Option<Bytes>>> {
         self.with("take", |contents| contents.take(key, self.id))
     }

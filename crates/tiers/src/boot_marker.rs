@@ -17,7 +17,7 @@ use larder_core::Durability;
 use parking_lot::Mutex;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 
-use crate::durable_sync::sync_dir;
+use crate::durable_sync::{self, sync_dir};
 
 const NAME: &str = "marker";
 const DRAFT: &str = "marker.new";
@@ -179,7 +179,21 @@ impl Marker {
         if is_covered { self.open_as(&mut state) } else { Ok(()) }
     }
 
+    /// Writes the marker. One that exists is overwritten in place: that is a single small write, and
+    /// its sync needs no commit of the file system. A torn marker has a wrong checksum.
     fn write(&self, byte: u8, state: &mut MarkerState) -> io::Result<()> {
+        if let Ok(mut file) = OpenOptions::new().write(true).open(self.dir.join(NAME))
+            && file.metadata()?.len() == LEN as u64
+        {
+            file.write_all(&self.bytes(byte))?;
+            file.sync_data()?;
+            state.is_withdrawn = false;
+            return Ok(());
+        }
+        self.create(byte, state)
+    }
+
+    fn create(&self, byte: u8, state: &mut MarkerState) -> io::Result<()> {
         let draft = self.dir.join(DRAFT);
         let mut options = OpenOptions::new();
         options.create(true).write(true).truncate(true);
@@ -220,6 +234,11 @@ fn last_shutdown(bytes: &[u8], now: Option<u128>) -> LastShutdown {
         (OPEN, false, 1) => LastShutdown::MachineDown,
         _ => LastShutdown::Unknown,
     }
+}
+
+/// Identifies the marker file of `dir` as it was last written. `None` if that is unknown.
+pub(crate) fn stamp(dir: &Path) -> Option<u64> {
+    durable_sync::stamp(&dir.join(NAME))
 }
 
 /// Hash of the boot id, on systems that have one.

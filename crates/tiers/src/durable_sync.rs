@@ -6,6 +6,9 @@ use std::fs::{self, OpenOptions};
 use std::io;
 use std::path::Path;
 
+#[cfg(all(any(feature = "disk", feature = "file"), unix))]
+use xxhash_rust::xxh3::xxh3_64;
+
 /// Waits until the entries of the directory `dir` are durable. Does nothing on platforms that
 /// cannot open directories.
 pub(crate) fn sync_dir(dir: &Path) -> io::Result<()> {
@@ -57,6 +60,23 @@ pub(crate) fn available(dir: &Path) -> Option<(u64, u64)> {
 /// Returns the free bytes and inodes of the file system of `dir`: unknown on this platform.
 #[cfg(all(any(feature = "disk", feature = "file"), not(target_os = "linux")))]
 pub(crate) fn available(_dir: &Path) -> Option<(u64, u64)> {
+    None
+}
+
+/// Identifies a file as it was last written: a hash of its inode number, its length and its times.
+/// `None` if there is no file.
+#[cfg(all(any(feature = "disk", feature = "file"), unix))]
+pub(crate) fn stamp(path: &Path) -> Option<u64> {
+    use std::os::unix::fs::MetadataExt;
+    let meta = std::fs::metadata(path).ok()?;
+    let times = [meta.mtime(), meta.mtime_nsec(), meta.ctime(), meta.ctime_nsec()].map(i64::cast_unsigned);
+    let words = [meta.ino(), meta.len()].into_iter().chain(times);
+    Some(xxh3_64(&words.flat_map(u64::to_le_bytes).collect::<Vec<u8>>()))
+}
+
+/// Identifies a file as it was last written: unknown on this platform.
+#[cfg(all(any(feature = "disk", feature = "file"), not(unix)))]
+pub(crate) fn stamp(_path: &Path) -> Option<u64> {
     None
 }
 

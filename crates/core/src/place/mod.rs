@@ -1,11 +1,14 @@
 //! The input and output of a selector: facts about entries and tiers, and placements.
 
+mod hints;
 pub mod kinds;
 
 use std::fmt;
 use std::time::Duration;
 
 use crate::tier::{Capability, TierKind};
+
+pub use hints::{Access, EntryHints, Hint, HintSource, HintsUsed, Persistence, Sharing};
 
 /// The kind of value that an entry holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -71,51 +74,6 @@ impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.name())
     }
-}
-
-/// How long entries should outlive their process.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Persistence {
-    /// Not specified: decided by size and load cost.
-    #[default]
-    Auto,
-    /// Not at all: kept out of persistent tiers while memory can hold it.
-    Ephemeral,
-    /// As long as the process lives. Placed like `Auto`.
-    Session,
-    /// Beyond the process: memory alone is not enough.
-    LongTerm,
-}
-
-/// How entries are used.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Access {
-    /// Reads and writes are about equally frequent.
-    #[default]
-    Balanced,
-    /// Mostly reads: entries up to the large size keep a copy in memory.
-    ReadHeavy,
-    /// Mostly writes: entries whose home is another tier keep no copy in memory.
-    WriteHeavy,
-    /// A few entries are read often, most hardly ever. Placed like `Balanced`.
-    Frequency,
-}
-
-/// Who must see the entries.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Sharing {
-    /// One thread. Placed like `Threads`.
-    Thread,
-    /// The threads of this process.
-    #[default]
-    Threads,
-    /// The processes of this machine.
-    Processes,
-    /// Other machines too.
-    Distributed,
 }
 
 /// Encoded sizes, in bytes, that separate the size classes.
@@ -195,8 +153,11 @@ pub struct Facts {
     pub access: Access,
     /// Who must see it.
     pub sharing: Sharing,
-    /// A home that the cache configuration requires.
+    /// The home that the entry, or else the cache, asks for.
     pub home: Option<TierKind>,
+    /// Whether the entry was just read beyond memory, and the placement decides only whether memory keeps a
+    /// copy. False for a write.
+    pub is_read: bool,
     /// The limits of the size classes.
     pub thresholds: Thresholds,
 }
@@ -213,6 +174,7 @@ impl Facts {
             access: Access::default(),
             sharing: Sharing::default(),
             home: None,
+            is_read: false,
             thresholds: Thresholds::default(),
         }
     }

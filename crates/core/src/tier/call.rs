@@ -60,6 +60,7 @@ operations! {
     GetManyVersioned "get_many_versioned" Read,
     CompareAndSet "compare_and_set" Write,
     CompareAndSetMany "compare_and_set_many" Write,
+    CompareAndRemove "compare_and_remove" Removal,
     Take "take" Removal,
     LeaseLoad "lease_load" Write,
     LeaseLoads "lease_loads" Write,

@@ -285,6 +285,17 @@ macro_rules! forward_tier {
                         None => refused_many(kind, Operation::CompareAndSetMany, puts.len()),
                     })
                 }
+                fn compare_and_remove<'a>(
+                    &'a self,
+                    key: &'a EncodedKey,
+                    if_version: EntryVersion,
+                ) -> BoxFuture<'a, Result<bool>> {
+                    let (kind, inner) = (self.kind(), Layer::inner(self).shared());
+                    self.around(Call::of(Operation::CompareAndRemove, key), move || match inner {
+                        Some(inner) => inner.compare_and_remove(key, if_version),
+                        None => refused(kind, Operation::CompareAndRemove),
+                    })
+                }
                 fn take<'a>(&'a self, key: &'a EncodedKey) -> BoxFuture<'a, Result<Option<Bytes>>> {
                     let (kind, inner) = (self.kind(), Layer::inner(self).shared());
                     self.around(Call::of(Operation::Take, key), move || match inner {

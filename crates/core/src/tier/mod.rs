@@ -55,6 +55,11 @@ impl TierKind {
     /// Every kind, nearest first.
     pub const ALL: [Self; 5] = [Self::Memory, Self::Disk, Self::File, Self::Redis, Self::Null];
 
+    /// The kind of this name; `None` if there is none.
+    pub fn by_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.name() == name)
+    }
+
     /// The lower-case name, as statistics and messages spell it.
     pub fn name(self) -> &'static str {
         match self {

@@ -102,6 +102,18 @@ pub trait SharedTier: Send + Sync + 'static {
         one_by_one(puts, |put| self.compare_and_set(&put.key, &put.frame, put.options))
     }
 
+    /// Removes the entry if it still has this version; returns whether it did.
+    ///
+    /// # Behavior
+    /// - Of several calls of this and of [`compare_and_set`](Self::compare_and_set) with the same version at
+    ///   most one succeeds, also for an absent entry.
+    /// - The removal is remembered as that of [`remove`](super::Tier::remove).
+    fn compare_and_remove<'a>(
+        &'a self,
+        key: &'a EncodedKey,
+        if_version: EntryVersion,
+    ) -> BoxFuture<'a, Result<bool>>;
+
     /// Removes the entry and returns its frame.
     ///
     /// # Behavior

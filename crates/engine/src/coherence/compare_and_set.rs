@@ -3,7 +3,7 @@
 //! another node came between. They never fall back to a local tier, which would create
 //! two entries.
 
-use larder_core::entry_meta::{EntryMeta, EntryOptions, Freshness};
+use larder_core::entry_meta::{EntryMeta, Freshness};
 use larder_core::erased::{Key, Value};
 use larder_core::events::Writer;
 use larder_core::frame::{Frame, Head, Header};
@@ -18,10 +18,10 @@ use crate::key_lock::reentrancy;
 use crate::read::note_refusal;
 use crate::tier_stack::tier_handle::TierHandle;
 use crate::tier_stack::{Decoded, TierStack};
-use crate::write::atomic::Increment;
+use crate::write::atomic::{Computed, Decide, Decision, decision};
 use crate::write::precondition::Precondition;
-use crate::write::prepared_entry::{NewValue, PreparedEntry};
-use crate::write::remove::Peeked;
+use crate::write::prepared_entry::PreparedEntry;
+use crate::write::remove::{Erased, Peeked};
 
 /// Attempts before the caller gets `ErrorKind::Busy`. Each failed attempt means that
 /// another node's change succeeded.
@@ -59,53 +59,54 @@ impl Engine {
         (self.hints.sharing == Sharing::Distributed).then_some(Shared { stack, handle })
     }
 
-    /// Stores `value` unless there is an entry, in the shared tier or on this node. The
-    /// caller holds the write guard.
-    pub(crate) async fn insert_if_absent_shared(
+    /// A step on an entry that nodes share, in the shared tier or on this node. The caller
+    /// holds the write guard.
+    pub(crate) async fn compute_shared(
         &self,
         shared: Shared<'_>,
-        encoded: &EncodedKey,
-        (value, options): (Value, EntryOptions),
-    ) -> Result<bool> {
+        (key, encoded): (&Key, &EncodedKey),
+        decide: &mut dyn Decide,
+    ) -> Result<Computed> {
         for _ in 0..ATTEMPTS {
             let (found, precondition) = self.peek_shared(shared, encoded).await?;
-            if found.is_some_and(|peeked| peeked.value.is_some()) {
-                return Ok(false);
-            }
-            let said = NewValue::plain(value.clone(), options.clone());
-            let (key, prepared) =
-                self.prepare_shared(shared, encoded, |key, encoded| self.prepare((key, encoded), said))?;
-            if self.store_shared(shared, key, prepared.requiring(precondition)).await? {
-                return Ok(true);
+            let found = found.filter(|found| found.value.is_some());
+            match decision(decide, found.as_ref())? {
+                Decision::Keep => return Ok(Computed::kept(found)),
+                Decision::Remove => {
+                    if self.remove_shared(shared, encoded, precondition).await? {
+                        self.count_removal(self.name_of(key), Erased::live_if(found.is_some()));
+                        return Ok(Computed::changed(None));
+                    }
+                }
+                Decision::Put(new) => {
+                    let own = shared.stack.keys.decode(encoded.as_bytes())?;
+                    let terms = found.map(|found| found.terms);
+                    let prepared = self.prepare_computed((&own, Some(encoded.clone())), &new, terms);
+                    if self.store_shared(shared, own, prepared.requiring(precondition)).await? {
+                        return Ok(Computed::changed(Some(new.value)));
+                    }
+                }
             }
         }
         Err(contended())
     }
 
-    /// Adds `delta` to the shared entry, as [`increment`](Self::increment) does. The
-    /// caller holds the write guard.
-    pub(crate) async fn increment_shared(
+    /// Removes the entry from the shared tier, if it still has the version that was read, and
+    /// its copies on this node. Returns false if another node changed the entry.
+    async fn remove_shared(
         &self,
-        shared: Shared<'_>,
+        Shared { stack, handle }: Shared<'_>,
         encoded: &EncodedKey,
-        Increment { delta, start, sum }: Increment,
-    ) -> Result<Value> {
-        for _ in 0..ATTEMPTS {
-            let (found, precondition) = self.peek_shared(shared, encoded).await?;
-            let (former, terms) = match found {
-                Some(Peeked { value: Some(value), terms }) => (value, Some(terms)),
-                _ => (start.clone(), None),
-            };
-            let sum = sum(&former, &delta).ok_or_else(crate::write::atomic::overflow)?;
-            let (key, prepared) = self.prepare_shared(shared, encoded, |key, encoded| match terms {
-                Some(terms) => self.prepare_with(((key, encoded), Some(sum.clone())), terms, None),
-                None => self.prepare((key, encoded), NewValue::plain(sum.clone(), EntryOptions::new())),
-            })?;
-            if self.store_shared(shared, key, prepared.requiring(precondition)).await? {
-                return Ok(sum);
-            }
+        precondition: Precondition,
+    ) -> Result<bool> {
+        let Precondition::Version(version) = precondition else { return Ok(false) };
+        if !handle.shared()?.compare_and_remove(encoded, version).await? {
+            return Ok(false);
         }
-        Err(contended())
+        if let Ok(key) = stack.keys.decode(encoded.as_bytes()) {
+            self.discard(&key);
+        }
+        remove_here(stack, encoded).await.map_or(Ok(true), Err)
     }
 
     /// Removes the entry and returns its value, to one caller among all nodes. The caller
@@ -128,11 +129,7 @@ impl Engine {
             self.discard(&key);
         }
         let local = self.peek_here(stack, encoded).await;
-        let mut failure = None;
-        for other in stack.local() {
-            failure = other.remove(encoded).await.err().or(failure);
-        }
-        if let Some(error) = failure {
+        if let Some(error) = remove_here(stack, encoded).await {
             return Err(error);
         }
         let taken = taken.and_then(|bytes| self.peeked(stack, handle, bytes, encoded));
@@ -216,17 +213,6 @@ impl Engine {
         }
     }
 
-    fn prepare_shared(
-        &self,
-        shared: Shared<'_>,
-        encoded: &EncodedKey,
-        prepare: impl FnOnce(&Key, Option<EncodedKey>) -> PreparedEntry,
-    ) -> Result<(Key, PreparedEntry)> {
-        let key = shared.stack.keys.decode(encoded.as_bytes())?;
-        let prepared = reentrancy::within(|| prepare(&key, Some(encoded.clone())));
-        Ok((key, prepared))
-    }
-
     /// Stores a prepared entry in the shared tier or nowhere. Returns false if another
     /// node changed the entry.
     async fn store_shared(&self, shared: Shared<'_>, key: Key, prepared: PreparedEntry) -> Result<bool> {
@@ -241,6 +227,15 @@ impl Engine {
         }
         Ok(stored.is_some())
     }
+}
+
+/// Removes the entry from the local tiers. Returns the last failure.
+async fn remove_here(stack: &TierStack, encoded: &EncodedKey) -> Option<Error> {
+    let mut failure = None;
+    for other in stack.local() {
+        failure = other.remove(encoded).await.err().or(failure);
+    }
+    failure
 }
 
 /// Whether the new metadata shortens the lifetime that the frame has.

@@ -147,8 +147,8 @@ impl Engine {
 
     /// Returns the facts of an entry by the head of its frame.
     pub(crate) fn facts_of(&self, head: &Head<'_>) -> Facts {
-        let ttl = EntryMeta::read(&head.header, head.tags).and_then(|terms| terms.ttl);
-        self.facts(head.header.value_len, head.header.load_cost, ttl)
+        let terms = EntryMeta::read(&head.header, head.tags).unwrap_or(EntryMeta::PLAIN);
+        self.facts(head.header.value_len, head.header.load_cost, &terms)
     }
 
     /// Marks a found entry as unconfirmed and counts it.

@@ -255,7 +255,7 @@ impl Engine {
             return None;
         }
         let terms = record.terms.as_ref().map_or(EntryMeta::PLAIN, |terms| terms.current());
-        let facts = self.facts(u64::from(record.weight), None, terms.ttl);
+        let facts = self.facts(u64::from(record.weight), None, &terms);
         let payload = stack.payload(record.value.as_ref(), facts.kind).ok()?;
         let label = FrameLabel { facts: &facts, terms: &terms, stamp: record.stamp, created: record.created };
         Some(Here::Written(

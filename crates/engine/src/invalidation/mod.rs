@@ -1,6 +1,7 @@
 //! Invalidation: expires many entries by tag or as a whole, and one entry by its
 //! deadline.
 
+pub(crate) mod by_predicate;
 pub(crate) mod log;
 
 use std::sync::Arc;
@@ -14,7 +15,6 @@ use larder_core::invalidation::Invalidation;
 use larder_core::{Error, ErrorKind, Result};
 
 use crate::engine::Engine;
-use crate::key_lock::reentrancy;
 use larder_exec::runtime::Runtime;
 
 /// Maximum length of a tag in bytes; no entry has a longer one.
@@ -89,12 +89,6 @@ impl Engine {
             return Ok(());
         }
         self.remove::<W>(key).await.map(|_| ())
-    }
-
-    /// Removes the records in memory that may not be served any more, not even as stale.
-    /// Returns how many. Byte tiers drop such entries when they read them or make room.
-    pub fn sweep(&self) -> u64 {
-        reentrancy::within(|| self.memory.sweep())
     }
 
     /// Sets the time to live of later writes; `None` for no expiry.

@@ -1,7 +1,7 @@
 //! Guards against reentrant waits, in user code that runs while an entry is stored.
 //!
 //! The holder of a key's guard inserts into the memory store, and that drops other values. The
-//! `Drop` of such a value may call the cache. This call must not wait for a guard or a flight: its
+//! `Drop` of such a value may call the cache, and so may the function of a `compute`. This call must not wait for a guard or a flight: its
 //! holder may itself wait for the guard that is held below on the same stack. So the call fails
 //! with [`busy`], or loads without waiting.
 
@@ -26,7 +26,8 @@ pub(crate) fn is_up() -> bool {
 
 /// The error of a call that would have to wait inside [`within`].
 pub(crate) fn busy() -> Error {
-    let message = "a call from the `Drop` of a value would wait while another entry is being stored";
+    let message = "a call from the `Drop` of a value, or from the function of `compute`, \
+                   would wait while an entry is being changed";
     Error::new(ErrorKind::Busy, message)
 }
 

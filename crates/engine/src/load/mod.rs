@@ -105,6 +105,7 @@ impl Stale {
     pub(crate) fn new(value: Value, terms: &EntryMeta) -> Self {
         let mut options = EntryOptions::new().tags(terms.tags.iter().cloned());
         options.validator = terms.validator.clone();
+        options.hints = terms.hints;
         options.ttl = Some(terms.ttl.unwrap_or(Duration::MAX));
         options.stale = Some(terms.stale);
         Self { value, until: terms.stale_until(), options }

@@ -12,7 +12,7 @@ use larder_core::erased::{AnyLookup, Value};
 use larder_core::frame::{CodecId, Compression, Head};
 use larder_core::key::EncodedKey;
 use larder_core::memory::{Record, StoreFacts};
-use larder_core::place::{Facts, Placement, SizeClass};
+use larder_core::place::{HintsUsed, Placement, SizeClass};
 use larder_core::tier::TierKind;
 
 use crate::engine::Engine;
@@ -58,14 +58,13 @@ impl<V> Entry<V> {
 }
 
 /// What the frame of an entry says about it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Stored {
     codec: CodecId,
     compression: Compression,
     value_bytes: u64,
     stored_bytes: u64,
     load_cost: Option<Duration>,
-    ttl: Option<Duration>,
+    terms: EntryMeta,
 }
 
 /// Where an entry is, and by which rule. `Display` prints it as a sentence.
@@ -88,6 +87,8 @@ pub struct Explanation {
     pub class: Option<SizeClass>,
     /// Where an entry of this size and load cost would be placed now, and by which rule.
     pub placement: Option<Placement>,
+    /// The hints behind that placement, each with its source: the entry, or else the cache.
+    pub hints: Option<HintsUsed>,
     /// The engine and policy of memory, if the cache has one.
     pub memory: Option<StoreFacts>,
     /// The tiers that cannot be used now, each with the reason, for example a command that the
@@ -107,6 +108,7 @@ impl Explanation {
             compression: None,
             class: None,
             placement: None,
+            hints: None,
             memory: None,
             unusable,
         }
@@ -166,6 +168,9 @@ impl fmt::Display for Explanation {
             Some(placement) if placement.home == home => write!(f, "; by the rule «{}»", placement.rule)?,
             Some(placement) => write!(f, "; today it would be placed so: {placement}")?,
             None => {}
+        }
+        if let Some(hints) = self.hints.filter(|hints| hints.given().next().is_some()) {
+            write!(f, "; hints: {hints}")?;
         }
         if let Some(memory) = self.memory.filter(|_| self.tiers.contains(&TierKind::Memory)) {
             write!(f, "; in memory by {memory}")?;
@@ -271,17 +276,23 @@ impl Engine {
     }
 
     fn fill(&self, explanation: &mut Explanation, stored: Stored) {
-        let facts = self.facts(stored.value_bytes, stored.load_cost, stored.ttl);
         explanation.bytes = Some(stored.value_bytes);
         explanation.stored_bytes = Some(stored.stored_bytes);
         explanation.codec = Some(stored.codec);
         explanation.compression = Some(stored.compression);
-        self.judge_placement(explanation, &facts);
+        self.judge_placement(explanation, (stored.value_bytes, stored.load_cost), &stored.terms);
     }
 
-    fn judge_placement(&self, explanation: &mut Explanation, facts: &Facts) {
+    fn judge_placement(
+        &self,
+        explanation: &mut Explanation,
+        (bytes, load_cost): (u64, Option<Duration>),
+        terms: &EntryMeta,
+    ) {
+        let facts = self.facts(bytes, load_cost, terms);
+        explanation.hints = Some(self.hints.used(terms.hints));
         explanation.class = Some(facts.class());
-        explanation.placement = self.stack.as_ref().map(|stack| self.place(stack, facts));
+        explanation.placement = self.stack.as_ref().map(|stack| self.place(stack, &facts));
     }
 
     /// Measures an entry that only memory holds, since it has no frame.
@@ -295,8 +306,8 @@ impl Engine {
             && let Ok(bytes) = record.value.as_ref().map_or(Ok(0), |value| stack.values.measure(value))
         {
             explanation.bytes = Some(bytes);
-            let ttl = record.terms.and_then(|terms| terms.written().ttl);
-            self.judge_placement(explanation, &self.facts(bytes, None, ttl));
+            let terms = record.terms.map_or(EntryMeta::PLAIN, |terms| terms.written().clone());
+            self.judge_placement(explanation, (bytes, None), &terms);
         }
     }
 
@@ -310,7 +321,7 @@ impl Engine {
             value_bytes: head.header.value_len,
             stored_bytes: head.frame_len(),
             load_cost: head.header.load_cost,
-            ttl: EntryMeta::read(&head.header, head.tags)?.ttl,
+            terms: EntryMeta::read(&head.header, head.tags)?,
         })
     }
 }

@@ -11,6 +11,7 @@ use larder_core::events::Event;
 use larder_core::frame::{self, CodecId, Head, Header};
 use larder_core::key::EncodedKey;
 use larder_core::memory::Record;
+use larder_core::place::Facts;
 use larder_core::tier::{EntryVersion, TierKind, VersionedFrame};
 use larder_core::{Bytes, Error, ErrorKind, Result};
 
@@ -225,7 +226,7 @@ impl Engine {
         (observation, version): (&KeyEpoch, Option<EntryVersion>),
     ) {
         let Decoded { value, header, terms, .. } = &found.decoded;
-        let facts = self.facts(header.value_len, header.load_cost, terms.ttl);
+        let facts = Facts { is_read: true, ..self.facts(header.value_len, header.load_cost, terms) };
         if found.freshness != Freshness::Fresh || !self.place(stack, &facts).in_memory() {
             return;
         }
@@ -271,7 +272,7 @@ impl Engine {
     /// Removes an entry that must not be served, unless it was replaced since it was read or is
     /// being stored now. Removes an entry of a shared tier only if no other node or process can use
     /// it. Returns whether it was removed.
-    async fn drop_gone(
+    pub(crate) async fn drop_gone(
         self: &Arc<Self>,
         stack: &TierStack,
         handle: &TierHandle,

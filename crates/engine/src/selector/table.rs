@@ -25,6 +25,7 @@ const FILE_BYTES_MIN: u64 = 1 << 10;
 const OPAQUE_TO_FILE: u64 = 64 << 10;
 /// Text counts as small up to this many times the small size.
 const TEXT_STRETCH: u64 = 4;
+const HOME_REFUSES: &str = "the home that a hint names cannot take it";
 /// Reserved bytes for the head of a frame in a tier with a hard size limit.
 const HEAD_ROOM: u64 = 1 << 10;
 
@@ -35,7 +36,7 @@ impl Selector for Table {
         let homes: TierList =
             row.order.iter().copied().filter(|kind| filtered.allowed.contains(*kind)).collect();
         let asked = facts.home.filter(|home| filtered.usable.contains(*home));
-        let rule = if asked.is_some() { "the cache asks for this home" } else { row.rule };
+        let rule = if asked.is_some() { "a hint names this home" } else { row.rule };
         let mut order = asked.into_iter().chain(homes.iter());
         let Some(home) = order.next() else {
             return nowhere(&filtered);
@@ -50,7 +51,7 @@ impl Selector for Table {
                 .filter(|kind| *kind != home)
                 .collect(),
             rule,
-            warning: filtered.warning,
+            warning: if facts.home == asked { filtered.warning } else { Some(HOME_REFUSES) },
         }
     }
 }
@@ -174,7 +175,10 @@ fn small(facts: &Facts) -> Row {
     if facts.persistence == Persistence::LongTerm {
         return row_of(ON_DISK, "small and to persist: disk");
     }
-    if facts.load_cost.is_some_and(|cost| cost > COSTLY) && facts.persistence != Persistence::Ephemeral {
+    if matches!(facts.persistence, Persistence::Ephemeral | Persistence::Session) {
+        return row_of(NEAR, "small and not to outlive the process: memory");
+    }
+    if facts.load_cost.is_some_and(|cost| cost > COSTLY) {
         return row_of(ON_DISK, "small, and cost more than 1 ms to load: disk");
     }
     match facts.kind {
@@ -203,6 +207,7 @@ fn copies(facts: &Facts, filtered: &Filtered) -> bool {
     match facts.access {
         Access::WriteHeavy => false,
         Access::ReadHeavy => facts.class() <= SizeClass::Large,
+        Access::Frequency => facts.is_read && facts.class() <= SizeClass::Medium,
         _ => facts.class() <= SizeClass::Medium,
     }
 }

@@ -140,6 +140,7 @@ impl LiveExpiry {
             stale: options.stale.unwrap_or(self.said.stale),
             tags: options.tags,
             validator: options.validator,
+            hints: options.hints,
         }
     }
 

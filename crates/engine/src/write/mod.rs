@@ -24,7 +24,7 @@ use larder_core::frame::Frame;
 use larder_core::key::EncodedKey;
 use larder_core::memory::Record;
 use larder_core::place::{Facts, Placement, TierList};
-use larder_core::tier::TierKind;
+use larder_core::tier::{BoxFuture, EntryVersion, TierKind};
 use larder_core::{Error, ErrorKind, Result};
 
 use crate::coherence::local_fallback::Stay;
@@ -113,30 +113,40 @@ impl Engine {
     ) -> Result<Placement> {
         let guard = self.key_locks.write(turn).await;
         // Closed during the wait: nothing is stored after `close`.
-        let _guard = guard.and_then(|guard| self.check_open().map(|()| guard)).inspect_err(|error| {
-            // A write that a later one has overtaken was overwritten, not dropped.
-            if !self.key_locks.has_passed(turn) {
-                self.note_dropped(&key, error);
-            }
-        })?;
+        let _guard =
+            guard.and_then(|guard| self.check_not_closed().map(|()| guard)).inspect_err(|error| {
+                // A write that a later one has overtaken was overwritten, not dropped.
+                if !self.key_locks.has_passed(turn) {
+                    self.note_dropped(&key, error);
+                }
+            })?;
         if !self.lifecycle.is_on() {
-            // On the heap: this is rare, and would be part of the future of every write.
-            return Err(Box::pin(self.drop_switched_off(&key, prepared)).await);
+            let at = (prepared.encoded.as_ref(), prepared.precondition);
+            let error = self.drop_switched_off(&key, at).await;
+            reentrancy::within(|| drop(prepared));
+            return Err(error);
         }
         self.store_written(turn.hash(), key, prepared).await
     }
 
     /// Drops a write because the cache is switched off. Removes the former entry, so that no
     /// outdated entry is there when the cache is switched on again.
-    pub(crate) async fn drop_switched_off(&self, key: &Key, prepared: PreparedEntry) -> Error {
-        let error = Error::new(ErrorKind::Unavailable, "the cache is switched off");
-        self.note_dropped(key, &error);
-        self.discard(key);
-        if let (Some(stack), Some(encoded)) = (&self.stack, &prepared.encoded) {
-            forget(stack, encoded, prepared.precondition).await;
-        }
-        reentrancy::within(|| drop(prepared));
-        error
+    ///
+    /// On the heap: this is rare, and would be part of the future of every write.
+    pub(crate) fn drop_switched_off<'a>(
+        &'a self,
+        key: &'a Key,
+        (encoded, precondition): (Option<&'a EncodedKey>, Precondition),
+    ) -> BoxFuture<'a, Error> {
+        Box::pin(async move {
+            let error = Error::new(ErrorKind::Unavailable, "the cache is switched off");
+            self.note_dropped(key, &error);
+            self.discard(key);
+            if let (Some(stack), Some(encoded)) = (&self.stack, encoded) {
+                forget(stack, encoded, precondition).await;
+            }
+            error
+        })
     }
 
     /// Stores a caller's write. The caller holds the guard.
@@ -292,7 +302,8 @@ impl Engine {
     }
 
     /// Writes the frame. If another node invalidated the entry during the write, writes it again
-    /// with a newer sequence number: only later invalidations apply to a caller's write.
+    /// with a newer sequence number: only later invalidations apply to a caller's write. It is not
+    /// written again over a change that another node made since, a `take` say.
     async fn store_current(
         &self,
         (stack, key): (&TierStack, &EncodedKey),
@@ -300,8 +311,9 @@ impl Engine {
         payload: Option<EncodedPayload>,
         stamping: WriteStamp<'_>,
     ) -> Result<Stored> {
-        let WriteStamp { precondition, terms, mut stamp, is_written, created, early } = stamping;
+        let WriteStamp { mut precondition, terms, mut stamp, is_written, created, early } = stamping;
         let mut early = early.filter(|early| early.has_arrived);
+        let mut former = None;
         for _ in 0..RESTAMPS_MAX {
             let stored = match early.take() {
                 Some(EarlyWrite { identity, .. }) => Stored { identity, ..Stored::at(placement, stamp) },
@@ -312,18 +324,24 @@ impl Engine {
                     self.store_at_home((stack, key), frame.as_ref(), (placement, stamp), write).await?
                 }
             };
-            let home = stored.placement.map(|placement| placement.home);
-            if !is_written || !self.is_passed(stack, home, EntryAge::new(stamp, terms)).await {
+            let Some(placement) = stored.placement else { return Ok(former.unwrap_or(stored)) };
+            if !is_written || !self.is_passed(stack, placement.home, EntryAge::new(stamp, terms)).await {
                 return Ok(stored);
             }
+            let there = own_version(stack, key, stored.identity).await?;
+            // The caller's write was done, and changed since: memory gets no copy of it.
+            let overtaken =
+                Stored { placement: Some(Placement { copy_in_memory: false, ..placement }), ..stored };
+            let Some(version) = there else { return Ok(overtaken) };
+            (precondition, former) = (Precondition::Version(version), Some(overtaken));
             stamp = self.invalidations.stamp();
         }
         Err(Error::new(ErrorKind::Busy, "other nodes invalidated the entry during each attempt"))
     }
 
     /// Returns whether an invalidation by another node already applies to the stored entry.
-    async fn is_passed(&self, stack: &TierStack, home: Option<TierKind>, entry: EntryAge<'_>) -> bool {
-        let shared = stack.among_nodes().filter(|handle| home == Some(handle.kind()));
+    async fn is_passed(&self, stack: &TierStack, home: TierKind, entry: EntryAge<'_>) -> bool {
+        let shared = stack.among_nodes().filter(|handle| home == handle.kind());
         let Some(shared) = shared else { return false };
         // The tier announced earlier invalidations before it confirmed the write.
         shared.ensure_current(true).await.is_ok()
@@ -411,6 +429,14 @@ impl Stored {
     fn at(placement: Placement, stamp: u64) -> Self {
         Self { placement: Some(placement), identity: 0, stamp, is_told: true }
     }
+}
+
+/// Returns the version of the entry in the shared tier, if it still is the frame of this identity.
+async fn own_version(stack: &TierStack, key: &EncodedKey, own: u64) -> Result<Option<EntryVersion>> {
+    let Some(shared) = stack.among_nodes() else { return Ok(None) };
+    let found = shared.look_up(key).await?;
+    let is_own = found.frame.is_some_and(|frame| identity(&frame) == own);
+    Ok(found.version.filter(|_| is_own))
 }
 
 /// Removes the former entry from every tier, because no tier accepted the new one. A removal that

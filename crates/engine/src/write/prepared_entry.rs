@@ -172,7 +172,7 @@ impl Engine {
         load_cost: Option<Duration>,
     ) -> PreparedEntry {
         let plan = match &self.stack {
-            Some(stack) => self.plan(stack, value.as_ref(), (terms.ttl, load_cost)).map(Some),
+            Some(stack) => self.plan(stack, value.as_ref(), (&terms, load_cost)).map(Some),
             None => Ok(None),
         };
         if plan.as_ref().is_err_and(|error| error.kind() == ErrorKind::Codec) {
@@ -206,10 +206,10 @@ impl Engine {
         &self,
         stack: &TierStack,
         value: Option<&Value>,
-        (ttl, load_cost): (Option<Duration>, Option<Duration>),
+        (terms, load_cost): (&EntryMeta, Option<Duration>),
     ) -> Result<Plan> {
         let bytes = value.map_or(Ok(0), |value| stack.values.measure(value))?;
-        let facts = self.facts(bytes, load_cost, ttl);
+        let facts = self.facts(bytes, load_cost, terms);
         let placement = self.place(stack, &facts);
         let payload = match placement.home {
             TierKind::Memory => None,

@@ -182,8 +182,13 @@ impl Engine {
     /// # Errors
     /// The error of a tier, if no other tier had the entry.
     pub(crate) async fn peek(&self, encoded: &EncodedKey) -> Result<Option<Peeked>> {
-        let Some(stack) = &self.stack else { return Ok(None) };
         self.drop_conflicts(encoded).await;
+        self.find_fresh(encoded).await
+    }
+
+    /// As [`peek`](Self::peek), for a caller without the guard, which changes nothing.
+    pub(crate) async fn find_fresh(&self, encoded: &EncodedKey) -> Result<Option<Peeked>> {
+        let Some(stack) = &self.stack else { return Ok(None) };
         if let Ok(key) = stack.keys.decode(encoded.as_bytes())
             && let Some(record) = self.recall(&key)
         {
@@ -212,7 +217,7 @@ impl Engine {
 
     /// Removes the entry from every tier. The caller holds the guard. Returns what was found and
     /// the last failure.
-    async fn erase(&self, encoded: &EncodedKey) -> (Erased, Option<Error>) {
+    pub(crate) async fn erase(&self, encoded: &EncodedKey) -> (Erased, Option<Error>) {
         let former = self.former(encoded);
         self.erase_from(encoded, former, None).await
     }
@@ -263,7 +268,7 @@ impl Engine {
 }
 
 impl Erased {
-    fn live_if(is_live: bool) -> Self {
+    pub(crate) fn live_if(is_live: bool) -> Self {
         if is_live { Self::Live } else { Self::Nothing }
     }
 }

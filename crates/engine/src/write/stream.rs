@@ -168,7 +168,7 @@ impl Engine {
         let deadline = terms.ttl.map_or(Time::NEVER, |ttl| now.after(ttl));
         let idle_deadline = terms.idle.map_or(Time::NEVER, |idle| now.after(idle));
         let terms = EntryMeta { deadline, idle_deadline, ..terms };
-        let facts = self.facts(payload.len, None, terms.ttl);
+        let facts = self.facts(payload.len, None, &terms);
         let header = Header {
             codec: CodecId::Raw,
             compression: Compression::None,

@@ -31,6 +31,7 @@ use crate::context::Scope;
 use crate::options::values::Urls;
 use crate::options::{Explained, Resolved, Settings, Source};
 use crate::presets::Preset;
+use crate::registry::CacheKind;
 use crate::typed::of_entry;
 
 /// A cache whose selector places each entry in memory, on disk or in a file.
@@ -372,6 +373,11 @@ impl Untyped {
             expiry: time::expiry(&settings, self.ttl_by)?,
             clock: self.clock,
             dir: settings.dir,
+            kind: match self.home {
+                None => CacheKind::Universal,
+                Some(TierKind::File) => CacheKind::File,
+                Some(_) => CacheKind::Disk,
+            },
             name: self.given.name,
         };
         Ok((plan, settings.codec.unwrap_or_default()))

@@ -185,7 +185,7 @@ table! {
     }
     sharing: Sharing {
         says: "which threads, processes or machines share the entries", takes: "a word",
-        allowed: "thread, threads, processes, distributed", default: "threads; distributed with a Redis server",
+        allowed: "threads, processes, distributed", default: "threads; distributed with a Redis server",
         tiers: "all", cost: "the cost of the tiers that it requires",
         parse: |text| values::choice(values::SHARING, text), valid: |_| true,
         show: |sharing| values::word(values::SHARING, sharing),

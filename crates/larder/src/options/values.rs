@@ -34,24 +34,9 @@ pub(super) const CODECS: Words<Codec> = &[
     #[cfg(feature = "json")]
     ("json", Codec::Json),
 ];
-pub(super) const PERSISTENCE: Words<Persistence> = &[
-    ("auto", Persistence::Auto),
-    ("ephemeral", Persistence::Ephemeral),
-    ("session", Persistence::Session),
-    ("long_term", Persistence::LongTerm),
-];
-pub(super) const ACCESS: Words<Access> = &[
-    ("balanced", Access::Balanced),
-    ("read_heavy", Access::ReadHeavy),
-    ("write_heavy", Access::WriteHeavy),
-    ("frequency", Access::Frequency),
-];
-pub(super) const SHARING: Words<Sharing> = &[
-    ("thread", Sharing::Thread),
-    ("threads", Sharing::Threads),
-    ("processes", Sharing::Processes),
-    ("distributed", Sharing::Distributed),
-];
+pub(super) const PERSISTENCE: Words<Persistence> = Persistence::WORDS;
+pub(super) const ACCESS: Words<Access> = Access::WORDS;
+pub(super) const SHARING: Words<Sharing> = Sharing::WORDS;
 
 pub(super) const DURABILITY: Words<Durability> =
     &[("buffered", Durability::Buffered), ("flushed", Durability::Flushed), ("synced", Durability::Synced)];

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::disk::journal::record;
+use crate::disk::journal::record::{self, Tally};
 
 /// Number and checksum of valid rows, updated with each change. The next open compares them with
 /// the rows it finds.
@@ -30,6 +30,17 @@ impl Counts {
     pub(in crate::disk) fn add_all(&self, other: &Self) {
         self.live.fetch_add(other.live(), Ordering::AcqRel);
         self.sum.fetch_add(other.sum(), Ordering::AcqRel);
+    }
+
+    /// Sets the counts to those of a snapshot.
+    pub(in crate::disk) fn set(&self, tally: Tally) {
+        self.live.store(tally.rows, Ordering::Release);
+        self.sum.store(tally.sum, Ordering::Release);
+    }
+
+    /// The counts, as a record of the journal has them.
+    pub(in crate::disk) fn tally(&self) -> Tally {
+        Tally { rows: self.live(), sum: self.sum() }
     }
 
     /// Resets the counts, before all rows are counted again.

@@ -111,7 +111,7 @@ impl DiskTier {
 }
 
 /// The pointer of a row, if it points into segment `number`.
-fn pointer_into(store: &Store, row: &[u8], number: u64) -> Result<Option<Pointer>> {
+pub(in crate::disk) fn pointer_into(store: &Store, row: &[u8], number: u64) -> Result<Option<Pointer>> {
     let value = store.databases.get(row)?;
     Ok(value.as_deref().and_then(Row::pointer).filter(|pointer| pointer.segment == number))
 }

@@ -8,6 +8,7 @@
 //! journal/<20 digits>.log    row changes since the databases were last flushed
 //! db-dropped-<20 digits>/    a database that is being deleted
 //! db-torn-<20 digits>/       a database that could not be read
+//! index                      a snapshot of what an open would collect, after a clean close
 //! probe                      written and deleted to test whether the disk accepts writes
 //! ```
 //!
@@ -29,6 +30,7 @@ pub(in crate::disk) const JOURNAL: &str = "journal";
 const DROPPED: &str = "db-dropped-";
 const TORN: &str = "db-torn-";
 const PROBE: &str = "probe";
+const SNAPSHOT: &str = "index";
 const SUFFIX: &str = ".seg";
 const LOG: &str = ".log";
 const PACK: &str = ".pack";
@@ -164,6 +166,11 @@ impl Layout {
     /// The path of journal `number`.
     pub(in crate::disk) fn journal(&self, number: u64) -> PathBuf {
         self.dir.join(JOURNAL).join(format!("{number:0DIGITS$}{LOG}"))
+    }
+
+    /// The path of the snapshot.
+    pub(in crate::disk) fn snapshot(&self) -> PathBuf {
+        self.dir.join(SNAPSHOT)
     }
 
     /// Returns whether `bytes` can be written now. Tries it with a probe file.

@@ -28,6 +28,7 @@
 //! | `journal/record`, `journal/writer` | one row change; the write-ahead log of them since the last flush |
 //! | `journal/replay` | replays the logs of an earlier process |
 //! | `recovery` | opens an existing directory |
+//! | `snapshot` | what a clean close writes down for the next open |
 //! | `reopen` | opens the directory again after a failure |
 //! | `compaction/picker` | chooses what to freeze, compact or evict |
 //! | `compaction/driver` | freezes databases, installs sorted runs, keeps the budget |
@@ -63,6 +64,7 @@ mod recovery;
 mod relief;
 mod reopen;
 mod row;
+mod snapshot;
 mod store;
 #[cfg(test)]
 mod tests;
@@ -86,6 +88,7 @@ use self::compaction::reaper::Reaper;
 use self::layout::Layout;
 use self::recovery::OpenContext;
 use self::row::RowKey;
+use self::snapshot::Draft;
 use self::store::Store;
 use crate::boot_marker::Marker;
 use crate::dir_handle::DirHandle;
@@ -144,7 +147,8 @@ pub struct DiskOptions {
 /// large ones.
 ///
 /// Blocking: each future does its work in the first poll. A `put` keeps the budget, and may take
-/// long when it has to make room. Opening reads every row.
+/// long when it has to make room. Opening reads the databases, and after anything but a clean close
+/// every row.
 ///
 /// Dropping the tier hands buffered writes to the operating system. [`Tier::close`] also waits
 /// until they are durable, and reports failures. After a crash of the machine, entries survive only
@@ -288,10 +292,17 @@ impl DiskTier {
             self.budget.set(0);
             return Err(self.dir_handle.removed_error());
         }
-        let closed = store.close(!self.needs_reopen.load(Ordering::Acquire));
+        let has_exact_counts = !self.needs_reopen.load(Ordering::Acquire);
+        let draft = if is_final && has_exact_counts { Draft::of(&store) } else { None };
+        let room = self.budget.room();
+        let closed = store.close(has_exact_counts);
         self.budget.set(0);
         closed.and(reaped)?;
-        if is_final { self.mark_closed() } else { Ok(()) }
+        if is_final {
+            self.mark_closed()?;
+            draft.iter().for_each(|draft| draft.write(&self.layout, room));
+        }
+        Ok(())
     }
 
     /// Waits until all data is durable, then marks the directory as closed.

@@ -1,7 +1,9 @@
 //! Opens the directory of an earlier process.
 //!
-//! Costs a pass over every row: entries are counted, and each segment learns which of its bytes are
-//! live. A row whose frame is missing is removed. A segment without rows is deleted.
+//! After a clean close, a snapshot has the counts of each place, the contents of sorted runs, and the
+//! live bytes and rows of segments. Otherwise an open costs a pass over every row: entries are
+//! counted, and each segment learns which of its bytes are live. A row whose frame is missing is
+//! removed. A segment without rows is deleted.
 //!
 //! If a database or sorted run cannot be read, everything older is dropped too. Otherwise older
 //! rows would show overwritten values.
@@ -22,6 +24,7 @@ use crate::disk::layout::{self, Layout};
 use crate::disk::row::Row;
 use crate::disk::run::sorted_run::SortedRun;
 use crate::disk::segment::files::Segments;
+use crate::disk::snapshot::Snapshot;
 use crate::disk::store::Store;
 use crate::disk_budget::BudgetShare;
 use crate::durable_sync::sync_tree;
@@ -41,37 +44,60 @@ pub(in crate::disk) struct OpenContext<'a> {
 /// Opens the store, with the data that `last_shutdown` allows to trust. Counts its disk usage in the share.
 pub(in crate::disk) fn open(context: &OpenContext<'_>, last_shutdown: LastShutdown) -> Result<Store> {
     let (layout, cache_bytes) = (context.layout, context.cache_bytes);
+    // Before the marker is written, and before sled opens a database.
+    let snapshot = if last_shutdown == LastShutdown::Closed { Snapshot::read(layout) } else { None };
     let replay = trusted(context, last_shutdown)?;
+    layout::remove_file(&layout.snapshot())?;
+    let mut snapshot = snapshot.filter(|snapshot| replay.is_closed_with(snapshot.tally()));
     let segments = Segments::open(layout.clone(), Arc::clone(context.budget))?;
-    let (databases, tally) = match open_databases(layout, replay.cleared, cache_bytes)? {
+    let (databases, tally) = match open_databases(layout, (replay.cleared, cache_bytes), snapshot.as_mut())? {
         Some(databases) => (databases, replay.tally),
         None => (fresh(context)?, None),
     };
-    let counted = count(&databases, &replay, &segments).and_then(|tallied| match tally {
-        Some(tally) if tally != tallied => {
-            Err(Error::new(ErrorKind::Corrupt, "the rows do not match the counts in the journal"))
-        }
-        _ => Ok(()),
-    });
-    let databases = match counted {
-        Err(error) if error.kind() == ErrorKind::Corrupt => {
-            tracing::warn!(target: "larder", %error, "a database is damaged");
-            let databases = start_over(context, databases)?;
-            count(&databases, &replay, &segments)?;
-            databases
-        }
-        counted => counted.map(|()| databases)?,
+    let is_restored = snapshot.is_some_and(|snapshot| snapshot.restore(&databases, &segments));
+    let databases = match is_restored {
+        true => databases,
+        false => counted(context, databases, (&replay, tally), &segments)?,
     };
     segments.sweep();
     let run_bytes: u64 = databases.runs.iter().map(|run| layout::rounded(run.len())).sum();
     context.budget.grow(databases.bytes() + run_bytes + layout::FIXED);
     let store = Store::new(databases, segments, Arc::new(Journal::after(replay.last, context)?));
-    if !replay.is_empty()
-        && let Err(error) = store.checkpoint()
-    {
+    let ended = match is_restored {
+        // The databases have no changes to flush.
+        true => store.journal.drop_before(store.journal.number(), store.journal.withdrawals()),
+        false if replay.is_empty() => Ok(()),
+        false => store.checkpoint(),
+    };
+    if let Err(error) = ended {
         tracing::warn!(target: "larder", %error, "cannot flush the databases; the journal of the previous process is kept");
     }
     Ok(store)
+}
+
+/// Applies the journals and counts all rows, which must be those of `tally`. Starts over with an empty
+/// database if one is damaged.
+fn counted(
+    context: &OpenContext<'_>,
+    databases: Databases,
+    (replay, tally): (&Replay, Option<Tally>),
+    segments: &Segments,
+) -> Result<Databases> {
+    let counted = count(&databases, replay, segments).and_then(|tallied| match tally {
+        Some(tally) if tally != tallied => {
+            Err(Error::new(ErrorKind::Corrupt, "the rows do not match the counts in the journal"))
+        }
+        _ => Ok(()),
+    });
+    match counted {
+        Err(error) if error.kind() == ErrorKind::Corrupt => {
+            tracing::warn!(target: "larder", %error, "a database is damaged");
+            let databases = start_over(context, databases)?;
+            count(&databases, replay, segments)?;
+            Ok(databases)
+        }
+        counted => counted.map(|()| databases),
+    }
 }
 
 /// Deletes data that cannot be trusted, and reads the journals of the rest. Marks the directory as
@@ -110,7 +136,11 @@ fn discard_untrusted(layout: &Layout, last_shutdown: LastShutdown) -> Result<()>
 
 /// Opens the newest two databases and the sorted runs. `None` if the newest database cannot be
 /// read. Deletes databases below number `cleared`.
-fn open_databases(layout: &Layout, cleared: u64, cache_bytes: u64) -> Result<Option<Databases>> {
+fn open_databases(
+    layout: &Layout,
+    (cleared, cache_bytes): (u64, u64),
+    snapshot: Option<&mut Snapshot>,
+) -> Result<Option<Databases>> {
     layout.discard_below(cleared)?;
     let numbers = layout.databases()?.into_iter().map(|(number, _)| number);
     let (mut numbers, begun): (Vec<u64>, Vec<u64>) =
@@ -140,7 +170,7 @@ fn open_databases(layout: &Layout, cleared: u64, cache_bytes: u64) -> Result<Opt
     if frozen.is_none() && !is_alone {
         delete_runs(layout, |_| true)?;
     }
-    let runs = open_runs(layout, newest.number)?;
+    let runs = open_runs(layout, newest.number, snapshot)?;
     Ok(Some(Databases { newest, frozen, runs }))
 }
 
@@ -148,10 +178,18 @@ fn open_databases(layout: &Layout, cleared: u64, cache_bytes: u64) -> Result<Opt
 ///
 /// A run whose number is not below that of the newest database shows that a newer database is
 /// missing, so it counts as damaged.
-fn open_runs(layout: &Layout, newest: u64) -> Result<Vec<Arc<SortedRun>>> {
+fn open_runs(
+    layout: &Layout,
+    newest: u64,
+    mut snapshot: Option<&mut Snapshot>,
+) -> Result<Vec<Arc<SortedRun>>> {
     let mut runs = Vec::new();
     for (number, path) in layout.runs()?.into_iter().rev() {
-        let opened = if number < newest { SortedRun::open(number, path)? } else { None };
+        let opened = match snapshot.as_mut().and_then(|snapshot| snapshot.take_run(number)) {
+            _ if number >= newest => None,
+            Some(contents) => Some(SortedRun::restored(number, path, contents)?),
+            None => SortedRun::open(number, path)?,
+        };
         let Some(run) = opened else {
             tracing::warn!(target: "larder", path = %layout.dir().display(), number, "a sorted run is damaged; its entries and older ones are lost");
             delete_runs(layout, |other| other <= number)?;

@@ -1,8 +1,9 @@
 //! Makes room on a full disk.
 //!
 //! Expired entries are removed first, then the entries that exceed the shrunken budget. Both write
-//! a little: removals to the journal, and new sorted runs. If even that does not fit, the oldest
-//! segments and sorted runs are deleted without copying anything.
+//! a little: removals to the journal, and new sorted runs. If even that does not fit, files are deleted
+//! without copying anything: the segments whose entries have all expired, then the oldest segments and
+//! sorted runs.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -14,9 +15,10 @@ use larder_core::frame::{FIXED_LEN, Frame, kept_until};
 use sled::IVec;
 
 use crate::disk::DiskTier;
-use crate::disk::eviction::Survivors;
+use crate::disk::eviction::{Survivors, pointer_into};
 use crate::disk::layout::{remove_file, rounded};
-use crate::disk::row::Row;
+use crate::disk::reopen::PROBE_BYTES;
+use crate::disk::row::{Pointer, Row};
 use crate::disk::store::Store;
 use crate::durable_sync::available;
 use crate::pressure::{self, Shortage};
@@ -27,6 +29,9 @@ const EXPIRED_AT_ONCE: usize = 100_000;
 /// Shortest time between two searches for expired entries while the disk has less room than the
 /// budget. A search reads the head of every entry.
 const EXPIRED_PAUSE: Duration = Duration::from_secs(1);
+
+/// Bytes that must be free to reopen a failed store: the probe before it, and the new database.
+const REOPEN_BYTES: u64 = 2 * PROBE_BYTES as u64;
 
 /// A tier that takes less than this is not cleared, because that would not free enough.
 const CLEARED_BYTES_MIN: u64 = 4 << 20;
@@ -139,26 +144,41 @@ impl DiskTier {
         store.journal.sync_all()
     }
 
-    /// Deletes the oldest segments and sorted runs with all of their entries, until usage is within
-    /// the budget. Deletes at least one, and returns whether there was one. The caller holds
-    /// `compaction`.
+    /// Deletes segments and sorted runs with all of their entries, until there is room: first the segments
+    /// whose entries have all expired, then the oldest files. Deletes at least one, and returns whether there
+    /// was one. The caller holds `compaction`.
     fn drop_oldest(&self) -> Result<bool> {
-        let mut has_dropped = false;
-        loop {
-            let sealed = self.with_store(|store| {
-                store.segments.seal_active();
-                Ok(store.segments.sealed().first().map(|oldest| oldest.number))
-            })?;
-            match sealed {
+        let mut has_dropped = self.drop_expired_segments()?;
+        while !has_dropped || self.lacks_room() {
+            let oldest =
+                self.with_store(|store| Ok(store.segments.sealed().first().map(|oldest| oldest.number)))?;
+            match oldest {
                 Some(number) => self.delete_segment(number)?,
                 None if self.delete_oldest_run()? => {}
-                None => return Ok(has_dropped),
+                None => break,
             }
             has_dropped = true;
-            if self.budget.excess(0) == 0 {
-                return Ok(true);
-            }
         }
+        Ok(has_dropped)
+    }
+
+    /// Whether usage exceeds the budget, or the disk has no room to reopen a failed store.
+    fn lacks_room(&self) -> bool {
+        let must_reopen = self.needs_reopen.load(Ordering::Acquire);
+        self.budget.excess(0) > 0
+            || must_reopen && self.available().is_some_and(|available| available < REOPEN_BYTES)
+    }
+
+    /// Deletes the segments whose entries have all expired. Returns whether there was one.
+    fn drop_expired_segments(&self) -> Result<bool> {
+        let now = self.budget.now();
+        let expired = self.with_store(|store| {
+            store.segments.seal_active();
+            let sealed = store.segments.sealed().into_iter().map(|sealed| sealed.number);
+            Ok(sealed.filter(|number| has_expired(store, *number, now)).collect::<Vec<_>>())
+        })?;
+        expired.iter().try_for_each(|number| self.delete_segment(*number))?;
+        Ok(!expired.is_empty())
     }
 
     /// Deletes a segment. Its entries become misses.
@@ -197,12 +217,28 @@ impl DiskTier {
 fn expiry_of(store: &Store, value: &[u8]) -> Time {
     let head = match Row::parse(value) {
         Some(Row::Inline(frame)) => kept_until(frame),
-        Some(Row::Record(pointer)) => {
-            // An entry that cannot be read now is not known to be expired.
-            let Ok(head) = store.segments.peek(pointer, FIXED_LEN as u64) else { return Time::NEVER };
-            head.as_deref().and_then(kept_until)
-        }
+        Some(Row::Record(pointer)) => return expiry_of_record(store, pointer),
         None => None,
     };
     head.unwrap_or(Time::from_millis(0))
+}
+
+/// When the entry in a segment expires. An entry that cannot be read now is not known to expire.
+fn expiry_of_record(store: &Store, pointer: Pointer) -> Time {
+    let Ok(head) = store.segments.peek(pointer, FIXED_LEN as u64) else { return Time::NEVER };
+    head.as_deref().and_then(kept_until).unwrap_or(Time::from_millis(0))
+}
+
+/// Whether all entries of a segment have expired. An entry that cannot be read now has not.
+fn has_expired(store: &Store, number: u64, now: Time) -> bool {
+    let has_row_expired = |row: &IVec| match pointer_into(store, row, number) {
+        Ok(Some(pointer)) => expiry_of_record(store, pointer) <= now,
+        Ok(None) => true,
+        Err(_) => false,
+    };
+    let Some(segment) = store.segments.segment(number) else { return false };
+    let rows = segment.take_rows();
+    let has_expired = rows.iter().all(has_row_expired);
+    segment.put_back(rows);
+    has_expired
 }

@@ -25,7 +25,7 @@ use crate::pressure::shortage;
 /// Shortest time between two attempts.
 const PAUSE: Duration = Duration::from_secs(1);
 /// Bytes that must be writable before an attempt: an empty database and some of sled's buffers.
-const PROBE_BYTES: usize = 2 << 20;
+pub(in crate::disk) const PROBE_BYTES: usize = 2 << 20;
 
 impl DiskTier {
     /// Marks the store as suspect, if `error` requires that.

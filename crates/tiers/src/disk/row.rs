@@ -15,6 +15,8 @@ use sled::IVec;
 
 /// Longest key, in bytes, that is stored as it is.
 const SHORT_MAX: usize = 128;
+/// Longest key of a row, in bytes.
+pub(in crate::disk) const ROW_LEN_MAX: usize = 1 + SHORT_MAX;
 const TAG_SHORT: u8 = 0;
 const TAG_DIGEST: u8 = 1;
 
@@ -28,7 +30,7 @@ pub(in crate::disk) const REMOVED: &[u8] = &[TAG_REMOVED];
 
 /// The key of a row, stored without an allocation.
 pub(in crate::disk) struct RowKey {
-    bytes: [u8; 1 + SHORT_MAX],
+    bytes: [u8; ROW_LEN_MAX],
     len: usize,
 }
 
@@ -43,7 +45,7 @@ impl RowKey {
     }
 
     fn tagged(tag: u8, key: &[u8]) -> Self {
-        let mut bytes = [0; 1 + SHORT_MAX];
+        let mut bytes = [0; ROW_LEN_MAX];
         bytes[0] = tag;
         bytes[1..=key.len()].copy_from_slice(key);
         Self { bytes, len: 1 + key.len() }

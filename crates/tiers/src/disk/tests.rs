@@ -5,9 +5,9 @@ mod budget;
 mod crash;
 mod recovery;
 mod runs;
+mod snapshot;
 
 use std::fs;
-use std::future::Future;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Waker};

@@ -7,6 +7,7 @@ use larder_core::{Error, ErrorKind, Result};
 use super::FileTier;
 use super::index::{BLOCK, EntryId, Index, KnownDeadline};
 use super::reservation::Reservation;
+use super::snapshot;
 use crate::durable_sync::available;
 use crate::pressure::{self, Shortage};
 
@@ -101,7 +102,7 @@ impl FileTier {
         loop {
             let victim = {
                 let mut index = self.index()?;
-                match Reservation::reserve(&self.budget, bytes) {
+                match Reservation::reserve(&self.budget, bytes, self.kept_free(&index)) {
                     Ok(reservation) => return Ok(reservation),
                     Err(excess) => index.expired(self.budget.now()).or_else(|| index.victim(excess, spare)),
                 }
@@ -120,6 +121,11 @@ impl FileTier {
             self.evict(victim)?;
             self.budget.report_shortage()?;
         }
+    }
+
+    /// Bytes of the budget that stay free for the snapshot of the index.
+    fn kept_free(&self, index: &Index) -> u64 {
+        if self.peers.is_some() { 0 } else { snapshot::reserve(index) }
     }
 
     fn evict(&self, victim: EntryId) -> Result<()> {

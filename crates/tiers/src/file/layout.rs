@@ -12,15 +12,15 @@ use std::io::{self, IoSlice, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use larder_core::frame::{FIXED_LEN, Frame, Head};
+use larder_core::frame::{self, Frame, Head};
 use larder_core::{Bytes, Durability, Error, ErrorKind, Result};
 
 use crate::durable_sync::sync_dir;
 
 use super::peers::{self, LivenessFile};
 
-/// First read of a head, in bytes: one page, which holds the head of nearly every frame.
-const HEAD_GUESS: u64 = 4096;
+/// First read of a file, in bytes: it holds the head of nearly every frame, and all of a small one.
+const PAGE: usize = 4096;
 
 /// How often the directory of a file is created again before `publish` gives up.
 const CREATE_TRIES: usize = 16;
@@ -85,10 +85,17 @@ impl Layout {
 
     /// Reads the frame of `digest`.
     ///
-    /// The frame is whole even during an overwrite, which replaces the file and never its bytes.
+    /// The frame is whole even during an overwrite, which replaces the file and never its bytes. A
+    /// frame of up to a page costs one read: it is complete if it has the length that its head says.
     pub(super) fn read(&self, digest: u128) -> io::Result<Bytes> {
         let mut file = File::open(self.path(digest))?;
-        let mut whole = Vec::new();
+        let mut page = [0; PAGE];
+        let len = read_once(&mut file, &mut page)?;
+        let start = &page[..len];
+        if frame::lens(start).is_some_and(|lens| lens.frame == len as u64) {
+            return Ok(Bytes::copy_from_slice(start));
+        }
+        let mut whole = start.to_vec();
         file.read_to_end(&mut whole)?;
         Ok(whole.into())
     }
@@ -97,9 +104,9 @@ impl Layout {
     /// can be read.
     pub(super) fn read_head(&self, digest: u128) -> Option<Vec<u8>> {
         let mut file = File::open(self.path(digest)).ok()?;
-        let mut head = Vec::with_capacity(HEAD_GUESS as usize);
-        (&mut file).take(HEAD_GUESS).read_to_end(&mut head).ok()?;
-        let missing = head_len(&head)?.saturating_sub(head.len() as u64);
+        let mut head = Vec::with_capacity(PAGE);
+        (&mut file).take(PAGE as u64).read_to_end(&mut head).ok()?;
+        let missing = frame::lens(&head)?.head.saturating_sub(head.len() as u64);
         if missing > 0 {
             file.take(missing).read_to_end(&mut head).ok()?;
         }
@@ -203,7 +210,7 @@ impl Layout {
 
     /// The path of the file of `digest`.
     pub(super) fn path(&self, digest: u128) -> PathBuf {
-        let hex = format!("{digest:032x}");
+        let hex = hex_of(digest);
         let (first, rest) = hex.split_at(2);
         let (second, name) = rest.split_at(2);
         let mut path = PathBuf::with_capacity(self.entries.as_os_str().len() + hex.len() + 3);
@@ -286,6 +293,13 @@ fn open_error(path: &Path, error: io::Error) -> Error {
     error_at(path, error)
 }
 
+/// The 32 lower-case hexadecimal digits of a digest.
+fn hex_of(digest: u128) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let nibbles = digest.to_be_bytes().into_iter().flat_map(|byte| [byte >> 4, byte & 15]);
+    nibbles.map(|nibble| char::from(DIGITS[usize::from(nibble)])).collect()
+}
+
 fn create_all(folders: &[&Path]) -> Result<()> {
     folders.iter().try_for_each(|path| create_dir(path).map_err(|error| open_error(path, error)))
 }
@@ -298,13 +312,14 @@ fn absent_is_false(result: io::Result<()>) -> io::Result<bool> {
     }
 }
 
-/// Length of the head that begins with `bytes`, from its own length fields.
-fn head_len(bytes: &[u8]) -> Option<u64> {
-    let word = |at: usize| {
-        let bytes = bytes.get(at..at + 4)?.try_into().ok()?;
-        Some(u64::from(u32::from_le_bytes(bytes)))
-    };
-    Some(FIXED_LEN as u64 + word(12)? + word(16)?)
+/// Reads once into `buffer`. Returns the number of bytes, which may be fewer than the file has.
+fn read_once(file: &mut File, buffer: &mut [u8]) -> io::Result<usize> {
+    loop {
+        match file.read(buffer) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            read => return read,
+        }
+    }
 }
 
 /// Writes head and body with as few system calls as possible.

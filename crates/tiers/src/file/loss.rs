@@ -6,6 +6,7 @@
 
 use std::error::Error as _;
 use std::io;
+use std::sync::atomic::Ordering;
 
 use larder_core::{Error, Result};
 
@@ -48,6 +49,7 @@ impl FileTier {
             index.clear()
         };
         self.budget.shrink(bytes);
+        self.is_unsynced.store(true, Ordering::Release);
         self.budget.ensure_dir()?;
         self.layout.recreate()?;
         // Another process may have written the files that are there now.

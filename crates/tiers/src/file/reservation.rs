@@ -13,14 +13,15 @@ pub(super) struct Reservation {
 }
 
 impl Reservation {
-    /// Reserves `bytes`. On failure, returns by how many bytes they exceed the budget.
+    /// Reserves `bytes`, if another `spare` bytes stay free. On failure, returns by how many bytes
+    /// both exceed the budget.
     ///
     /// Counts before it checks. So if two tiers reserve at the same time, at least one sees the
     /// other.
-    pub(super) fn reserve(share: &Arc<BudgetShare>, bytes: u64) -> Result<Self, u64> {
+    pub(super) fn reserve(share: &Arc<BudgetShare>, bytes: u64, spare: u64) -> Result<Self, u64> {
         share.grow(bytes);
         let reservation = Self { share: Arc::clone(share), bytes };
-        match share.excess(0) {
+        match share.excess(spare) {
             0 => Ok(reservation),
             excess => Err(excess),
         }
@@ -57,14 +58,15 @@ mod tests {
     fn reservation_is_released_unless_it_is_committed() {
         let budget = DiskBudget::new(10);
         let share = Arc::new(budget.share());
-        drop(Reservation::reserve(&share, 10).unwrap());
+        drop(Reservation::reserve(&share, 10, 0).unwrap());
         assert_eq!(share.used(), 0);
-        Reservation::reserve(&share, 10).unwrap().commit(4);
+        Reservation::reserve(&share, 10, 0).unwrap().commit(4);
         assert_eq!(share.used(), 4);
-        assert_eq!(Reservation::reserve(&share, 7).unwrap_err(), 1);
+        assert_eq!(Reservation::reserve(&share, 7, 0).unwrap_err(), 1);
+        assert_eq!(Reservation::reserve(&share, 6, 2).unwrap_err(), 2);
         assert_eq!(share.used(), 4);
-        let mut reservation = Reservation::reserve(&share, 2).unwrap();
-        reservation.merge(Reservation::reserve(&share, 3).unwrap());
+        let mut reservation = Reservation::reserve(&share, 2, 0).unwrap();
+        reservation.merge(Reservation::reserve(&share, 3, 0).unwrap());
         assert_eq!((reservation.bytes(), share.used()), (5, 9));
         drop(reservation);
         assert_eq!(share.used(), 4);

@@ -36,7 +36,7 @@ pub(super) fn open_shared(dir: &Path, limit: u64) -> FileTier {
 }
 
 /// Opens a tier with room for `limit` bytes beyond the directories that always exist.
-fn open(dir: &Path, limit: u64) -> FileTier {
+pub(super) fn open(dir: &Path, limit: u64) -> FileTier {
     try_open(dir, limit).unwrap()
 }
 
@@ -49,7 +49,7 @@ fn try_open(dir: &Path, limit: u64) -> Result<FileTier> {
     })
 }
 
-fn fresh(limit: u64) -> (TempDir, FileTier) {
+pub(super) fn fresh(limit: u64) -> (TempDir, FileTier) {
     let dir = tempfile::tempdir().unwrap();
     let tier = open(&dir.path().join("files"), limit);
     (dir, tier)
@@ -101,7 +101,7 @@ pub(super) fn files(dir: &Path) -> Vec<PathBuf> {
 }
 
 /// Bytes of `dir` and everything in it, as `du` counts them.
-fn counted(dir: &Path) -> u64 {
+pub(super) fn counted(dir: &Path) -> u64 {
     let children = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap());
     let below = children.map(|entry| match entry.metadata().unwrap() {
         metadata if metadata.is_dir() => counted(&entry.path()),

@@ -9,8 +9,8 @@ use larder_core::frame::Frame;
 use larder_core::key::EncodedKey;
 use larder_core::stats::ServerFacts;
 use larder_core::tier::{
-    BoxFuture, Capability, ConditionalPut, LoadLease, PartitionEpoch, PutOptions, SharedTier, Tier, TierKind,
-    Usage, VersionedFrame,
+    BoxFuture, Capability, ConditionalPut, EntryVersion, LoadLease, PartitionEpoch, PutOptions, SharedTier,
+    Tier, TierKind, Usage, VersionedFrame,
 };
 use larder_core::{Bytes, Result};
 
@@ -175,6 +175,14 @@ impl SharedTier for RedisTier {
 
     fn compare_and_set_many<'a>(&'a self, puts: &'a [ConditionalPut]) -> BoxFuture<'a, Vec<Result<bool>>> {
         Box::pin(self.inner.compare_and_set_many(puts))
+    }
+
+    fn compare_and_remove<'a>(
+        &'a self,
+        key: &'a EncodedKey,
+        if_version: EntryVersion,
+    ) -> BoxFuture<'a, Result<bool>> {
+        named("compare_and_remove", self.inner.compare_and_remove(key, if_version))
     }
 
     fn take<'a>(&'a self, key: &'a EncodedKey) -> BoxFuture<'a, Result<Option<Bytes>>> {

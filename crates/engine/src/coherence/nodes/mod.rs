@@ -11,6 +11,7 @@
 //! happened to the notice: lost, late, or unread because this process was stopped. Applying a
 //! notice drops the copy, which is safe however late, often, or out of order the notice arrives.
 
+mod expected_notices;
 mod local_keys;
 mod long_keys;
 mod missed_window;
@@ -18,7 +19,7 @@ mod notices;
 mod port;
 mod worker;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
@@ -31,6 +32,7 @@ use larder_core::key::EncodedKey;
 use larder_core::tier::EntryVersion;
 use parking_lot::{Condvar, Mutex};
 
+use self::expected_notices::ExpectedNotices;
 use self::local_keys::LocalKeys;
 use self::long_keys::LongKeys;
 use self::missed_window::MissedWindows;
@@ -44,9 +46,6 @@ use crate::time::timeline::Timeline;
 const NOTICES_MAX: usize = 65_536;
 /// Pause between two attempts at reconciling.
 const REPAIR_PAUSE: Duration = Duration::from_millis(50);
-/// How long an own conditional write is remembered, once more than [`OWN_WRITES_MAX`] of them are.
-const OWN_WRITE_LIFE: Duration = Duration::from_secs(1);
-const OWN_WRITES_MAX: usize = 4096;
 
 /// How a cache learns of other nodes, and what it does without contact.
 pub struct CoherencePlan {
@@ -80,8 +79,7 @@ pub(crate) struct NodeCoherence {
     applied: Latest,
     ended: AtomicBool,
     worker: Mutex<Option<JoinHandle<()>>>,
-    /// Own conditional writes by key digest: the bus reports those as well.
-    own_writes: Mutex<HashMap<u128, (u64, Instant)>>,
+    expected: ExpectedNotices,
     /// Notified when notices were applied, and when a load lease was taken or released.
     pub(crate) changed: event_listener::Event,
 }
@@ -125,7 +123,7 @@ impl NodeCoherence {
             applied: Latest::default(),
             ended: AtomicBool::new(false),
             worker: Mutex::default(),
-            own_writes: Mutex::default(),
+            expected: ExpectedNotices::default(),
             changed: event_listener::Event::new(),
         })
     }
@@ -200,11 +198,6 @@ impl NodeCoherence {
         queue.keys.push_back(key);
         drop(queue);
         self.wake.notify_one();
-    }
-
-    fn take_own_write(&self, key: &EncodedKey) -> Option<u64> {
-        let (identity, _) = self.own_writes.lock().remove(&key.digest())?;
-        Some(identity)
     }
 }
 

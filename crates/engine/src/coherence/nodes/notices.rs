@@ -33,12 +33,15 @@ impl Listener for BusListener {
 }
 
 impl Engine {
-    /// Whether a notice reports only this node's own write: the shared tier holds exactly
-    /// that entry. A change by another node may share the notice.
+    /// Whether a notice reports only a write of this node: the shared tier holds what this node wrote last. A
+    /// change by another node may share the notice. An absent entry tells nothing: another version of the
+    /// program may have removed it.
     fn is_own_write(&self, nodes: &NodeCoherence, stack: &TierStack, encoded: &EncodedKey) -> bool {
-        let Some(stored) = nodes.take_own_write(encoded) else { return false };
-        let head = stack.among_nodes().and_then(|handle| block_on(handle.head(encoded)).ok().flatten());
-        head.is_some_and(|head| identity(&head) == stored)
+        let Some(expected) = nodes.expected.of(encoded) else { return false };
+        let Some(handle) = stack.among_nodes() else { return false };
+        let head = block_on(handle.head(encoded)).ok().flatten();
+        head.map(|head| identity(&head))
+            .is_some_and(|found| found == expected || handle.is_own(encoded, found))
     }
 
     /// Applies a change by another node: drops the local copies, and keeps a load in

@@ -12,7 +12,7 @@ use larder_core::place::Facts;
 use larder_core::tier::{EntryVersion, TierKind};
 
 use super::notices::BusListener;
-use super::{NodeCoherence, OWN_WRITE_LIFE, OWN_WRITES_MAX, worker};
+use super::{NodeCoherence, worker};
 use crate::coherence::confirmation::{Confirmation, SharedView};
 use crate::coherence::copy_tag::CopyTag;
 use crate::coherence::local_fallback::Stay;
@@ -154,11 +154,7 @@ impl CoherencePort for NodeCoherence {
     }
 
     fn expect_own_write(&self, key: &EncodedKey, identity: u64) {
-        let mut own_writes = self.own_writes.lock();
-        if own_writes.len() >= OWN_WRITES_MAX {
-            own_writes.retain(|_, (_, stored)| stored.elapsed() < OWN_WRITE_LIFE);
-        }
-        own_writes.insert(key.digest(), (identity, Instant::now()));
+        self.expected.expect(key, identity);
     }
 
     fn invalidate<'a>(

@@ -47,7 +47,7 @@ checks! {
     batches: batches_answer_in_order_key_by_key, the_later_of_two_puts_in_a_batch_stays,
         an_empty_batch_is_a_batch;
     shared: of_several_with_one_version_one_stores, every_change_changes_the_version,
-        take_gives_the_frame_to_one, steps_in_a_batch_are_steps_of_their_own,
+        conditional_removal_requires_the_version, take_gives_the_frame_to_one, steps_in_a_batch_are_steps_of_their_own,
         leases_of_a_batch_are_taken_once, a_released_lease_can_be_taken_again,
         the_last_removal_is_remembered, a_clear_changes_the_epoch;
     versioned: every_change_changes_the_version_at_once, a_write_by_a_former_version_stores_nothing;

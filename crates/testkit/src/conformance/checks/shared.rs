@@ -33,10 +33,11 @@ pub(super) fn every_change_changes_the_version(place: &Place) -> Verdict {
     let tier = shared(place)?;
     let key = sample::key(1);
     type Change<'a> = (&'static str, &'a dyn Fn());
-    let changes: [Change<'_>; 5] = [
+    let changes: [Change<'_>; 6] = [
         ("a removal of nothing", &|| assert!(!block_on(tier.remove(&key)).expect("it succeeds"))),
         ("a write", &|| put(&tier, &key, 7, 100)),
         ("a take", &|| assert!(block_on(of(&tier).take(&key)).expect("it succeeds").is_some())),
+        ("a conditional removal", &|| assert!(remove_if(&tier, 1, current(&tier, 1)))),
         ("a clear", &|| block_on(tier.clear()).expect("it succeeds")),
         ("removals of many", &|| drop(block_on(tier.remove_many(std::slice::from_ref(&key))))),
     ];
@@ -49,6 +50,23 @@ pub(super) fn every_change_changes_the_version(place: &Place) -> Verdict {
     put(&tier, &key, 7, 100);
     assert!(!store(&tier, 1, before, 9), "after a write of another");
     expect(&tier, &key, 7, 100);
+    Ok(())
+}
+
+pub(super) fn conditional_removal_requires_the_version(place: &Place) -> Verdict {
+    let tier = shared(place)?;
+    for number in 0..20 {
+        put(&tier, &sample::key(number), 100, 100);
+        let version = current(&tier, number);
+        let winners = race(|seed| match seed % 2 {
+            0 => remove_if(&tier, number, version),
+            _ => store(&tier, number, version, seed),
+        });
+        assert_eq!(winners, 1, "of {THREADS} that require one version");
+        assert!(!remove_if(&tier, number, version), "by the former version");
+        assert!(remove_if(&tier, number, current(&tier, number)), "by the present one");
+        expect_none(&tier, &sample::key(number));
+    }
     Ok(())
 }
 
@@ -169,6 +187,12 @@ fn current(tier: &dyn Tier, number: u64) -> PutOptions {
 fn store(tier: &dyn Tier, number: u64, options: PutOptions, seed: u64) -> bool {
     let (key, frame) = (sample::key(number), frame(number, seed));
     block_on(of(tier).compare_and_set(&key, &frame, options)).expect("it succeeds")
+}
+
+fn remove_if(tier: &dyn Tier, number: u64, options: PutOptions) -> bool {
+    let key = sample::key(number);
+    let removed = of(tier).compare_and_remove(&key, options.if_version);
+    block_on(removed).expect("it succeeds")
 }
 
 fn frame(number: u64, seed: u64) -> Frame {

@@ -111,6 +111,11 @@ impl Replay {
         self.last == 0
     }
 
+    /// Returns whether the journals say only that the databases were closed with this tally.
+    pub(in crate::disk) fn is_closed_with(&self, tally: Tally) -> bool {
+        self.tally == Some(tally) && self.rows.is_empty() && self.cleared == 0
+    }
+
     /// Applies the journals to the databases.
     pub(in crate::disk) fn apply(&self, databases: &Databases) -> Result<()> {
         for (row, last) in &self.rows {

@@ -38,6 +38,9 @@ const VERSION: u8 = 1;
 /// Magic, version, three bytes of zero, number.
 pub(in crate::disk) const HEADER_LEN: usize = 16;
 
+/// Bytes of memory that are kept for the next record.
+const BUFFER_BYTES_KEPT: usize = 4 << 10;
+
 /// The journal of an open tier.
 pub(in crate::disk) struct Journal {
     layout: Layout,
@@ -58,6 +61,8 @@ struct Tail {
     file: Option<Arc<File>>,
     number: u64,
     len: u64,
+    /// The record that was written last. Its memory is used again.
+    buffer: Vec<u8>,
 }
 
 /// Which part of which file is durable.
@@ -87,7 +92,7 @@ impl Journal {
             budget: Arc::clone(budget),
             marker: Arc::clone(marker),
             durability: marker.durability(),
-            tail: Mutex::new(Tail { file: None, number: last + 1, len: 0 }),
+            tail: Mutex::new(Tail { file: None, number: last + 1, len: 0, buffer: Vec::new() }),
             counted: AtomicU64::new(counted),
             dropped_below: AtomicU64::new(if counted == 0 { last + 1 } else { 0 }),
             void_below: AtomicU64::new(0),
@@ -129,7 +134,7 @@ impl Journal {
             return Ok(());
         }
         let written = match &*self.tail.lock() {
-            Tail { file: Some(file), number, len } => {
+            Tail { file: Some(file), number, len, .. } => {
                 Written { file: Arc::clone(file), number: *number, end: *len }
             }
             _ => return Ok(()),
@@ -160,13 +165,16 @@ impl Journal {
     fn append(&self, record: &Record<'_>) -> Result<Written> {
         let mut tail = self.tail.lock();
         let file = self.file_of(&mut tail)?;
-        let bytes = record.encode(tail.number);
-        if let Err(error) = (&*file).write_all(&bytes) {
+        let number = tail.number;
+        record.encode(number, &mut tail.buffer);
+        if let Err(error) = (&*file).write_all(&tail.buffer) {
             let _ = file.set_len(tail.len);
             tail.end();
             return Err(error.into());
         }
-        self.advance(&mut tail, bytes.len() as u64);
+        let bytes = tail.buffer.len() as u64;
+        tail.buffer.shrink_to(BUFFER_BYTES_KEPT);
+        self.advance(&mut tail, bytes);
         Ok(Written { file, number: tail.number, end: tail.len })
     }
 

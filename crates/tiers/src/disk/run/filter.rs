@@ -1,12 +1,15 @@
 //! A Bloom filter of the rows of a sorted run. The bits of one row lie in one cache line.
 //!
 //! The filter has twelve bits a row, and a row sets six of them. About one in a hundred absent rows
-//! is a false positive. The filter is built when a run is opened and is not stored, so the hash may
-//! change between builds.
+//! is a false positive. The filter is built when a run is opened. Only a snapshot stores it, with a
+//! fingerprint of the hash, so the hash may change between builds.
 
 use std::hash::BuildHasher;
 
 use foldhash::fast::FixedState;
+
+use crate::disk::row::ROW_LEN_MAX;
+use crate::disk::snapshot::words::{Reader, Writer};
 
 const BITS_A_ROW: usize = 12;
 const WORDS: usize = 8;
@@ -15,6 +18,14 @@ const PROBES: u32 = 6;
 /// The hash of a row in filters.
 pub(in crate::disk) fn hash(row: &[u8]) -> u64 {
     FixedState::with_seed(1).hash_one(row)
+}
+
+/// Tells whether this build hashes rows as another one did: a hash of the hashes of one row of each
+/// length.
+pub(in crate::disk) fn fingerprint() -> u64 {
+    let row: [u8; ROW_LEN_MAX] = std::array::from_fn(|at| at as u8);
+    let hashes = (0..=ROW_LEN_MAX).flat_map(|len| hash(&row[..len]).to_le_bytes());
+    xxhash_rust::xxh3::xxh3_64(&hashes.collect::<Vec<u8>>())
 }
 
 /// A set of rows that may have false positives.
@@ -34,6 +45,26 @@ impl Filter {
             }
         }
         filter
+    }
+
+    /// Writes the filter to a snapshot.
+    pub(in crate::disk) fn encode(&self, to: &mut Writer) {
+        to.word(self.lines.len() as u64);
+        self.lines.iter().flatten().for_each(|word| to.word(*word));
+    }
+
+    /// Reads a filter from a snapshot. `None` if it is not one.
+    pub(in crate::disk) fn decode(from: &mut Reader<'_>) -> Option<Self> {
+        let count = from.word()?;
+        let mut lines = Vec::new();
+        for _ in 0..count {
+            let mut line = [0; WORDS];
+            for word in &mut line {
+                *word = from.word()?;
+            }
+            lines.push(line);
+        }
+        (!lines.is_empty()).then(|| Self { lines: lines.into() })
     }
 
     /// Returns whether a row with this hash may be in the set.

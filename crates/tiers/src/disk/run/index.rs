@@ -1,7 +1,9 @@
 //! The index of a sorted run in memory.
 
 use crate::disk::row::{REMOVED, Row};
+use crate::disk::run::filter::Filter;
 use crate::disk::run::{block, filter};
+use crate::disk::snapshot::words::{Reader, Writer};
 
 /// Index data that is collected row by row, while a run is written or read.
 #[derive(Default)]
@@ -16,7 +18,44 @@ pub(in crate::disk) struct RunIndex {
     pub(in crate::disk) values: u64,
 }
 
+/// What an open run has in memory.
+pub(in crate::disk) struct RunContents {
+    /// The position of each block.
+    pub(in crate::disk) index: Index,
+    /// The filter of all rows.
+    pub(in crate::disk) filter: Filter,
+    /// Number of rows.
+    pub(in crate::disk) rows: u64,
+    /// Number of rows with a value.
+    pub(in crate::disk) values: u64,
+    /// Bytes of the rows that an eviction always copies.
+    pub(in crate::disk) kept_bytes: u64,
+}
+
+impl RunContents {
+    /// Writes the contents to a snapshot.
+    pub(in crate::disk) fn encode(&self, to: &mut Writer) {
+        [self.rows, self.values, self.kept_bytes].into_iter().for_each(|word| to.word(word));
+        self.filter.encode(to);
+        self.index.encode(to);
+    }
+
+    /// Reads the contents from a snapshot. `None` if they are not those of a run.
+    pub(in crate::disk) fn decode(from: &mut Reader<'_>) -> Option<Self> {
+        let (rows, values, kept_bytes) = (from.word()?, from.word()?, from.word()?);
+        let (filter, index) = (Filter::decode(from)?, Index::decode(from)?);
+        Some(Self { index, filter, rows, values, kept_bytes })
+    }
+}
+
 impl RunIndex {
+    /// Ends the collection.
+    pub(in crate::disk) fn finish(self) -> RunContents {
+        let Self { index, hashes, kept_bytes, values } = self;
+        let (filter, rows) = (Filter::of(&hashes), hashes.len() as u64);
+        RunContents { index, filter, rows, values, kept_bytes }
+    }
+
     /// Number of rows.
     pub(in crate::disk) fn rows(&self) -> u64 {
         self.hashes.len() as u64
@@ -56,6 +95,31 @@ impl Index {
         self.blocks.push(Block { offset, first: self.firsts.len() as u32, ordinal });
         self.firsts.push(row.len() as u8);
         self.firsts.extend_from_slice(row);
+    }
+
+    fn encode(&self, to: &mut Writer) {
+        to.word(self.end);
+        to.word(self.blocks.len() as u64);
+        for Block { offset, first, ordinal } in &self.blocks {
+            to.word(*offset);
+            to.word(u64::from(*first) << 32 | u64::from(*ordinal));
+        }
+        to.bytes(&self.firsts);
+    }
+
+    /// Blocks that do not follow one another are not an index.
+    fn decode(from: &mut Reader<'_>) -> Option<Self> {
+        let end = from.word()?;
+        let count = from.word()?;
+        let mut blocks: Vec<Block> = Vec::new();
+        for _ in 0..count {
+            let (offset, word) = (from.word()?, from.word()?);
+            if blocks.last().is_some_and(|last| last.offset >= offset) || offset >= end {
+                return None;
+            }
+            blocks.push(Block { offset, first: (word >> 32) as u32, ordinal: word as u32 });
+        }
+        Some(Self { firsts: from.bytes()?.to_vec(), blocks, end })
     }
 
     /// Sets where the last block ends.

@@ -28,8 +28,7 @@ use crate::disk::counts::Counts;
 use crate::disk::layout::unavailable;
 use crate::disk::run::bitmap::Bitmap;
 use crate::disk::run::block::{self, HEAD_LEN, Head, Rows};
-use crate::disk::run::filter::Filter;
-use crate::disk::run::index::{Index, RunIndex};
+use crate::disk::run::index::{RunContents, RunIndex};
 use crate::disk::segment::file::ReadAt;
 
 const MAGIC: &[u8; 4] = b"LRDP";
@@ -58,11 +57,7 @@ pub(in crate::disk) struct SortedRun {
     path: PathBuf,
     file: ReadAt,
     len: u64,
-    rows: u64,
-    values: u64,
-    kept_bytes: u64,
-    index: Index,
-    filter: Filter,
+    contents: RunContents,
     read: Bitmap,
     copied: RwLock<Option<Copied>>,
 }
@@ -83,8 +78,13 @@ pub(in crate::disk) struct Found {
 
 impl SortedRun {
     /// Opens a run that was just written.
-    pub(in crate::disk) fn new(number: u64, path: PathBuf, file: File, len: u64, contents: RunIndex) -> Self {
-        let RunIndex { index, hashes, kept_bytes, values } = contents;
+    pub(in crate::disk) fn new(
+        number: u64,
+        path: PathBuf,
+        file: File,
+        len: u64,
+        contents: RunContents,
+    ) -> Self {
         Self {
             number,
             counts: Counts::default(),
@@ -93,12 +93,8 @@ impl SortedRun {
             path,
             file: ReadAt::new(file),
             len,
-            rows: hashes.len() as u64,
-            values,
-            kept_bytes,
-            index,
-            filter: Filter::of(&hashes),
-            read: Bitmap::new(hashes.len()),
+            read: Bitmap::new(contents.rows as usize),
+            contents,
             copied: RwLock::new(None),
         }
     }
@@ -107,11 +103,25 @@ impl SortedRun {
     pub(in crate::disk) fn open(number: u64, path: PathBuf) -> Result<Option<Self>> {
         let opened = File::open(&path).and_then(|file| Ok((read(&file, number)?, file)));
         match opened {
-            Ok((Some((contents, len)), file)) => Ok(Some(Self::new(number, path, file, len, contents))),
+            Ok((Some((contents, len)), file)) => {
+                Ok(Some(Self::new(number, path, file, len, contents.finish())))
+            }
             Ok((None, _)) => Ok(None),
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
             Err(error) => Err(unavailable(&path, error)),
         }
+    }
+
+    /// Opens a run whose contents a snapshot has. Each block is verified when it is read.
+    pub(in crate::disk) fn restored(number: u64, path: PathBuf, contents: RunContents) -> Result<Self> {
+        let opened = File::open(&path).and_then(|file| Ok((file.metadata()?.len(), file)));
+        let (len, file) = opened.map_err(|error| unavailable(&path, error))?;
+        Ok(Self::new(number, path, file, len, contents))
+    }
+
+    /// What the run has in memory.
+    pub(in crate::disk) fn contents(&self) -> &RunContents {
+        &self.contents
     }
 
     /// The path of the file.
@@ -131,28 +141,29 @@ impl SortedRun {
 
     /// Number of rows with a value, valid or dead. Tombstones are not counted.
     pub(in crate::disk) fn values(&self) -> u64 {
-        self.values
+        self.contents.values
     }
 
     /// Bytes that an eviction of the run frees. Pointers into segments and tombstones are copied
     /// always.
     pub(in crate::disk) fn droppable(&self) -> u64 {
-        self.len.saturating_sub(self.kept_bytes)
+        self.len.saturating_sub(self.contents.kept_bytes)
     }
 
     /// Returns whether the run may have a row with this hash.
     pub(in crate::disk) fn may_hold(&self, hash: u64) -> bool {
-        self.filter.may_hold(hash)
+        self.contents.filter.may_hold(hash)
     }
 
     /// Finds a row by its key and its hash.
     pub(in crate::disk) fn find(&self, row: &[u8], hash: u64) -> Result<Option<Found>> {
-        if !self.filter.may_hold(hash) {
+        if !self.may_hold(hash) {
             return Ok(None);
         }
-        let Some(at) = self.index.block_of(row) else { return Ok(None) };
+        let index = &self.contents.index;
+        let Some(at) = index.block_of(row) else { return Ok(None) };
         let bytes = self.block(at)?;
-        for (ordinal, (found, value)) in (self.index.ordinal(at)..).zip(Rows::new(&bytes, HEAD_LEN)) {
+        for (ordinal, (found, value)) in (index.ordinal(at)..).zip(Rows::new(&bytes, HEAD_LEN)) {
             match found.cmp(row) {
                 Order::Less => {}
                 Order::Equal => return Ok(Some(Found { ordinal, value: value.into() })),
@@ -190,7 +201,7 @@ impl SortedRun {
     /// Replaces the counts of an earlier attempt. A thread that still decrements those does no
     /// harm.
     pub(in crate::disk) fn track_copies(&self) {
-        let rows = Bitmap::new(self.rows as usize);
+        let rows = Bitmap::new(self.contents.rows as usize);
         *self.copied.write() = Some(Copied { rows, counts: Counts::default() });
     }
 
@@ -211,7 +222,7 @@ impl SortedRun {
 
     /// Reads a block, including its head.
     fn block(&self, at: usize) -> Result<Vec<u8>> {
-        let (offset, end) = self.index.range(at);
+        let (offset, end) = self.contents.index.range(at);
         let mut bytes = vec![0; end.saturating_sub(offset) as usize];
         self.file.read_exact_at(&mut bytes, offset).map_err(|error| match error.kind() {
             io::ErrorKind::UnexpectedEof => self.damaged(),
@@ -292,7 +303,7 @@ impl Cursor {
                 self.ordinal += 1;
                 return Ok(Some((row, found)));
             }
-            if self.next == self.run.index.blocks() {
+            if self.next == self.run.contents.index.blocks() {
                 return Ok(None);
             }
             self.block = self.run.block(self.next)?;

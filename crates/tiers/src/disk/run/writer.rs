@@ -111,7 +111,7 @@ impl RunWriter {
         fs::rename(&self.path, &self.finished)?;
         self.charged = 0;
         let contents = mem::take(&mut self.contents);
-        Ok(Some(SortedRun::new(self.number, self.finished.clone(), file, self.len, contents)))
+        Ok(Some(SortedRun::new(self.number, self.finished.clone(), file, self.len, contents.finish())))
     }
 }
 

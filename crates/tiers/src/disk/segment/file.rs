@@ -158,6 +158,17 @@ impl Segment {
         self.is_sealed() && self.live() == 0
     }
 
+    /// The rows that were written here, for a snapshot.
+    pub(in crate::disk) fn rows(&self) -> Vec<IVec> {
+        self.rows.lock().clone()
+    }
+
+    /// Sets the rows and the live bytes to those of a snapshot.
+    pub(in crate::disk) fn restore(&self, rows: Vec<IVec>, live: u64) {
+        *self.rows.lock() = rows;
+        self.live.store(live, Ordering::SeqCst);
+    }
+
     /// Takes the rows that were written here, in order of writing. Some of them may point to other
     /// segments by now.
     pub(in crate::disk) fn take_rows(&self) -> Vec<IVec> {

@@ -205,6 +205,11 @@ impl Segments {
         }
     }
 
+    /// All segments, oldest first.
+    pub(in crate::disk) fn all(&self) -> Vec<Arc<Segment>> {
+        self.table.read().values().cloned().collect()
+    }
+
     /// Looks up a segment by its number.
     pub(in crate::disk) fn segment(&self, number: u64) -> Option<Arc<Segment>> {
         self.table.read().get(&number).cloned()

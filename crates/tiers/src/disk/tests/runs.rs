@@ -20,7 +20,7 @@ fn of_seed(name: u64, seed: u64) -> Option<Bytes> {
 
 /// Writes three databases that overwrite each other's rows. Returns the values that are valid
 /// afterwards.
-fn layered(dir: &Path) -> (DiskTier, Vec<Option<Bytes>>) {
+pub(super) fn layered(dir: &Path) -> (DiskTier, Vec<Option<Bytes>>) {
     let tier = open_as(dir, Durability::Flushed);
     fill(&tier, 300, 1, |_| true);
     rotate(&tier, &[]);
@@ -42,7 +42,7 @@ fn layered(dir: &Path) -> (DiskTier, Vec<Option<Bytes>>) {
     (tier, (0..300).map(expected).collect())
 }
 
-fn check_all(tier: &DiskTier, expected: &[Option<Bytes>], context: &str) {
+pub(super) fn check_all(tier: &DiskTier, expected: &[Option<Bytes>], context: &str) {
     for (name, expected) in expected.iter().enumerate() {
         assert_eq!(&get(tier, name), expected, "entry {name}, {context}");
         assert_eq!(now(tier.contains(&key(name))).unwrap(), expected.is_some(), "entry {name}, {context}");

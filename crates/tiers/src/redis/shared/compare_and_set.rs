@@ -28,13 +28,13 @@ pub(in crate::redis) const REMOVAL_LIFE: Duration = Duration::from_secs(60);
 /// Offset of the head checksum in a frame; it differs between different frames.
 const IDENTITY_AT: usize = FIXED_LEN - 8;
 
-/// Stores a frame if the entry and its tombstone are unchanged.
+/// Stores a frame, or removes the entry, if the entry and its tombstone are unchanged.
 ///
 /// Keys: entry, tombstone, epoch record, then the entries of the other versions to replace. Arguments: the
 /// epoch; the label of this version and those of the others, separated by spaces; the expected entry and
-/// tombstone words, combined by XOR; the frame; its lifetime in milliseconds or nothing; and, if it replaces
-/// entries of other versions, a tombstone value and its lifetime. Returns 1 if stored, 0 if something
-/// changed, and 2 if a program version is in use that the caller does not know.
+/// tombstone words, combined by XOR; the frame, empty for a removal; its lifetime in milliseconds or nothing;
+/// and, if it removes an entry or replaces entries of other versions, a tombstone value and its lifetime.
+/// Returns 1 if the entry was changed, 0 if something else had changed it, and 2 if a program version is in use that the caller does not know.
 const COMPARE_AND_SET: &str = "\
     local function text(answer) return type(answer) == 'string' and answer or '' end \
     local record, known, is_listed = text(redis.pcall('GET', KEYS[3])), {}, false \
@@ -51,9 +51,10 @@ const COMPARE_AND_SET: &str = "\
         local seen = bit.bxor(entry:byte(at) or 0, removal:byte(at) or 0) \
         if seen ~= ARGV[3]:byte(at) then return 0 end \
     end \
-    if ARGV[5] ~= '' then redis.call('SET', KEYS[1], ARGV[4], 'PX', ARGV[5]) \
+    if ARGV[4] == '' then redis.call('UNLINK', KEYS[1]) \
+    elseif ARGV[5] ~= '' then redis.call('SET', KEYS[1], ARGV[4], 'PX', ARGV[5]) \
     else redis.call('SET', KEYS[1], ARGV[4]) end \
-    if #KEYS > 3 then redis.call('SET', KEYS[2], ARGV[6], 'PX', ARGV[7]) end \
+    if #KEYS > 3 or ARGV[4] == '' then redis.call('SET', KEYS[2], ARGV[6], 'PX', ARGV[7]) end \
     for at = 4, #KEYS do redis.call('UNLINK', KEYS[at]) end \
     return 1";
 
@@ -162,9 +163,25 @@ impl Inner {
         frame: &Frame,
         options: PutOptions,
     ) -> Result<bool> {
+        self.change_if(key, || self.put_command(key, frame, options)).await
+    }
+
+    pub(in crate::redis) async fn compare_and_remove(
+        &self,
+        key: &EncodedKey,
+        if_version: EntryVersion,
+    ) -> Result<bool> {
+        let options = PutOptions { if_version, all_program_versions: true };
+        let changed = self.change_if(key, || Ok(self.change_command(key, None, options))).await?;
+        self.subtract_removed(key, i64::from(changed));
+        Ok(changed)
+    }
+
+    /// Sends the command of a conditional change, again after a new program version was found.
+    async fn change_if(&self, key: &EncodedKey, command: impl Fn() -> Result<RoutedCmd>) -> Result<bool> {
         let partition = KeyNames::partition(key);
         for _ in 0..ATTEMPTS {
-            let answer = self.topology.send(self.put_command(key, frame, options)?).await?;
+            let answer = self.topology.send(command()?).await?;
             self.mark_changed(key);
             if count(&answer) != UNKNOWN_VERSION {
                 return Ok(count(&answer) == 1);
@@ -205,6 +222,11 @@ impl Inner {
 
     fn put_command(&self, key: &EncodedKey, frame: &Frame, options: PutOptions) -> Result<RoutedCmd> {
         check_len(frame)?;
+        Ok(self.change_command(key, Some(frame), options))
+    }
+
+    /// The command that stores a frame, or removes the entry.
+    fn change_command(&self, key: &EncodedKey, frame: Option<&Frame>, options: PutOptions) -> RoutedCmd {
         let PutOptions { if_version, all_program_versions } = options;
         let partition = KeyNames::partition(key);
         let record = self.epochs.record(partition);
@@ -219,15 +241,19 @@ impl Inner {
         cmd.arg(COMPARE_AND_SET).arg(3 + entry.others.len());
         cmd.arg(&entry.name).arg(self.names.tombstone(&entry.name)).arg(self.names.record(partition));
         cmd.arg(&entry.others).arg(format!("{:016x}", record.epoch)).arg(labels);
-        cmd.arg(&identity.to_le_bytes()[..]).arg(FrameArg(frame));
-        match self.millis_left(frame.head()) {
+        cmd.arg(&identity.to_le_bytes()[..]);
+        match frame {
+            Some(frame) => cmd.arg(FrameArg(frame)),
+            None => cmd.arg(""),
+        };
+        match frame.and_then(|frame| self.millis_left(frame.head())) {
             Some(millis) => cmd.arg(millis),
             None => cmd.arg(""),
         };
         if all_program_versions {
             cmd.arg(&self.tombstones.next().to_le_bytes()[..]).arg(removal_life());
         }
-        Ok(RoutedCmd { partition, cmd })
+        RoutedCmd { partition, cmd }
     }
 
     /// Retries after rereading the epoch record.

@@ -1,4 +1,6 @@
-//! Metadata of an entry: deadlines, stale window, tags and validator.
+//! Metadata of an entry: deadlines, stale window, tags, validator and hints.
+
+mod options;
 
 use std::fmt;
 use std::sync::Arc;
@@ -9,7 +11,9 @@ use bytes::Bytes;
 
 use crate::clock::{Offset, Time};
 use crate::frame::Header;
-use crate::{Error, Result};
+use crate::place::EntryHints;
+
+pub use options::EntryOptions;
 
 /// A label by which entries are invalidated.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -46,97 +50,6 @@ impl fmt::Display for Tag {
     }
 }
 
-/// The most tags of one entry.
-const TAGS_MAX: usize = 64;
-/// The longest tag, in bytes.
-const TAG_LEN_MAX: usize = 1024;
-/// The longest validator, in bytes.
-const VALIDATOR_LEN_MAX: usize = 4096;
-
-/// Options of one entry, given when it is written. The cache's own settings apply to options that are not
-/// set.
-///
-/// ```
-/// use std::time::Duration;
-/// use larder_core::entry_meta::EntryOptions;
-///
-/// let options = EntryOptions::new().ttl(Duration::from_secs(60)).tag("user:7").tag("prices");
-/// assert_eq!(options.tags.len(), 2);
-/// ```
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct EntryOptions {
-    /// The time to live. `Duration::MAX` for an entry that does not expire.
-    pub ttl: Option<Duration>,
-    /// How long after its deadline the entry may be served as stale.
-    pub stale: Option<Duration>,
-    /// Tags to invalidate it by: at most 64, each of at most 1 KiB.
-    pub tags: Vec<Tag>,
-    /// A validator, such as an ETag, that a later load may send to its source: at most 4 KiB.
-    pub validator: Option<Bytes>,
-}
-
-impl EntryOptions {
-    /// Options that leave everything to the settings of the cache.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// Sets the time to live instead of the cache's.
-    pub fn ttl(mut self, ttl: Duration) -> Self {
-        self.ttl = Some(ttl);
-        self
-    }
-
-    /// Sets the stale window instead of the cache's.
-    pub fn stale(mut self, window: Duration) -> Self {
-        self.stale = Some(window);
-        self
-    }
-
-    /// Adds a tag.
-    pub fn tag(mut self, tag: impl Into<Tag>) -> Self {
-        self.tags.push(tag.into());
-        self
-    }
-
-    /// Adds tags.
-    pub fn tags<T: Into<Tag>>(mut self, tags: impl IntoIterator<Item = T>) -> Self {
-        self.tags.extend(tags.into_iter().map(Into::into));
-        self
-    }
-
-    /// Sets the validator.
-    pub fn validator(mut self, validator: impl Into<Bytes>) -> Self {
-        self.validator = Some(validator.into());
-        self
-    }
-
-    /// Checks the limits.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config), naming the option that is out of range.
-    pub fn check(&self) -> Result<()> {
-        if self.tags.len() > TAGS_MAX {
-            return Err(Error::config("tags", format_args!("{} tags", self.tags.len()), "at most 64"));
-        }
-        if let Some(tag) = self.tags.iter().find(|tag| tag.as_str().len() > TAG_LEN_MAX) {
-            let len = tag.as_str().len();
-            return Err(Error::config(
-                "tags",
-                format_args!("a tag of {len} bytes"),
-                "at most 1024 bytes each",
-            ));
-        }
-        match &self.validator {
-            Some(bytes) if bytes.len() > VALIDATOR_LEN_MAX => {
-                Err(Error::config("validator", format_args!("{} bytes", bytes.len()), "at most 4096 bytes"))
-            }
-            _ => Ok(()),
-        }
-    }
-}
-
 /// How an entry may be used at a given moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Freshness {
@@ -165,6 +78,8 @@ pub struct EntryMeta {
     pub tags: Vec<Tag>,
     /// A validator that a later load may send to its source.
     pub validator: Option<Bytes>,
+    /// The hints that the entry was written with.
+    pub hints: EntryHints,
 }
 
 impl EntryMeta {
@@ -177,6 +92,7 @@ impl EntryMeta {
         stale: Duration::ZERO,
         tags: Vec::new(),
         validator: None,
+        hints: EntryHints::NONE,
     };
 
     /// Whether the metadata is that of an entry without options.
@@ -226,6 +142,9 @@ impl EntryMeta {
         if let Some(validator) = &self.validator {
             attribute(&mut bytes, VALIDATOR, validator);
         }
+        if self.hints != EntryHints::NONE {
+            attribute(&mut bytes, HINTS, &self.hints.to_bytes());
+        }
         bytes
     }
 
@@ -264,6 +183,7 @@ impl EntryMeta {
             IDLE_DEADLINE => self.idle_deadline = Time::from_millis(word()?),
             TAG => self.tags.push(std::str::from_utf8(bytes).ok()?.into()),
             VALIDATOR => self.validator = Some(Bytes::copy_from_slice(bytes)),
+            HINTS => self.hints = EntryHints::from_bytes(bytes)?,
             _ => {}
         }
         Some(())
@@ -307,6 +227,7 @@ const DEADLINE: u8 = 6;
 const IDLE_DEADLINE: u8 = 7;
 /// How far the shared clock was ahead of the writer's.
 const OFFSET: u8 = 8;
+const HINTS: u8 = 9;
 
 /// Appends one attribute. Tags and validators are limited far below 64 KiB, so the length fits two bytes.
 fn attribute(bytes: &mut Vec<u8>, kind: u8, content: &[u8]) {
@@ -411,7 +332,8 @@ impl LiveEntryMeta {
 mod tests {
     use super::*;
     use crate::frame::{CodecId, Compression};
-    use crate::place::Kind;
+    use crate::place::{Access, Kind};
+    use crate::tier::TierKind;
 
     fn header(terms: &EntryMeta) -> Header {
         Header {
@@ -440,6 +362,11 @@ mod tests {
             stale: minute * 9,
             tags: vec!["a".into(), "".into(), "ß".into()],
             validator: Some(Bytes::from_static(b"etag")),
+            hints: EntryHints {
+                access: Some(Access::Frequency),
+                home: Some(TierKind::File),
+                ..EntryHints::NONE
+            },
         };
         let used = EntryMeta { deadline: Time::from_millis(10_000), ..full.clone() };
         for terms in [EntryMeta::PLAIN, full, used] {
