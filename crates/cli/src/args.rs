@@ -51,7 +51,7 @@ pub(crate) enum Command {
     Keys(KeysArguments),
     /// Prints the entry of a key: its head and its value.
     Show(ShowArguments),
-    /// Prints the bytes by tier, kind, tag or age.
+    /// Prints the bytes by tier, kind, tag, age or state.
     Du(DuArguments),
     /// Reads every entry and verifies its checksums. Exit code 5 if something is damaged.
     Check(CheckArguments),

@@ -17,7 +17,6 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use crate::args::Arguments;
-use crate::exit::Failure;
 use crate::printer::Printer;
 
 fn main() -> ExitCode {
@@ -33,7 +32,7 @@ fn main() -> ExitCode {
         Err(failure) if failure.is_closed_pipe() => ExitCode::SUCCESS,
         Err(failure) => {
             printer::to_stderr(&format!("larder: {failure}"));
-            Failure::code(&failure).into()
+            failure.code().into()
         }
     }
 }

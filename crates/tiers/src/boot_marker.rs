@@ -56,8 +56,8 @@ pub struct ShutdownRecord {
 impl ShutdownRecord {
     /// Reads the marker of the directory `dir`. `None` if there is none, or if it cannot be read.
     ///
-    /// Every process that opens the directory writes a new marker before it changes anything else. So a
-    /// directory that no process had open has not changed as long as this returns an equal value.
+    /// Every process that opens the directory writes the marker before it changes an entry. So the entries of
+    /// a directory that no process had open have not changed as long as this returns an equal value.
     pub fn read(dir: &Path) -> Option<Self> {
         let path = dir.join(NAME);
         let written = fs::metadata(&path).and_then(|found| found.modified()).ok()?;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use clap::ValueEnum;
 use larder_core::clock::Time;
 use serde::Serialize;
 
@@ -71,7 +72,7 @@ pub(super) fn run(arguments: &Arguments, du: &DuArguments, printer: &mut Printer
         Ok(Exit::Done)
     })?;
     if printer.is_json() {
-        let by = format!("{:?}", du.by).to_ascii_lowercase();
+        let by = du.by.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default();
         printer.json("larder.du.v1", &AllShares { by, caches })?;
     }
     Ok(exit)

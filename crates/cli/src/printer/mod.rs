@@ -53,9 +53,7 @@ impl Printer {
             #[serde(flatten)]
             content: &'a T,
         }
-        let document = serde_json::to_string_pretty(&Document { schema, content });
-        let text = document
-            .map_err(|error| crate::exit::Failure::new(crate::exit::Exit::Failed, error.to_string()))?;
+        let text = serde_json::to_string_pretty(&Document { schema, content }).map_err(io::Error::from)?;
         self.line(&without_control_codes(&text))
     }
 

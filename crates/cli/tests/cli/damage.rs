@@ -117,7 +117,7 @@ fn no_damage_makes_a_look_panic() {
         random = random.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
         (random >> 33) as usize % bound.max(1)
     };
-    for _ in 0..12 {
+    for _ in 0..6 {
         for (path, bytes) in &original {
             let mut bytes = bytes.clone();
             match (bytes.is_empty(), next(3)) {

@@ -15,6 +15,8 @@ impl FileTier {
     /// # Errors
     /// A file that cannot be read or deleted.
     pub fn remove_damaged(&self) -> Result<EntryCheck> {
+        // Files that another program left may not be in the index.
+        self.rescan()?;
         let digests = self.index()?.digests();
         let mut check = EntryCheck::default();
         for digest in digests {

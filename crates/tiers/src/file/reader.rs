@@ -191,7 +191,10 @@ mod tests {
         *bytes.last_mut().unwrap() ^= 1;
         fs::write(path(&keys[0]), bytes).unwrap();
         fs::copy(path(&keys[2]), path(&keys[1])).unwrap();
-        let expected = EntryCheck { whole: 1, damaged: 2 };
+        let unknown = path(&key(9));
+        fs::create_dir_all(unknown.parent().unwrap()).unwrap();
+        fs::copy(path(&keys[2]), unknown).unwrap();
+        let expected = EntryCheck { whole: 1, damaged: 3 };
         assert_eq!(FileReader::open(dir.path()).unwrap().check().unwrap(), expected);
         assert_eq!(tier.remove_damaged().unwrap(), expected);
         assert_eq!(tier.remove_damaged().unwrap(), EntryCheck { whole: 1, damaged: 0 });
