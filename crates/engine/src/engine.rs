@@ -2,7 +2,6 @@
 
 use std::any::Any;
 use std::hash::Hash;
-use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;

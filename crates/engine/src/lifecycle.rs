@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use event_listener::Event;
 use larder_core::entry_meta::{EntryMeta, Freshness, Tag};
 use larder_core::erased::Key;
 use larder_core::frame::{CodecId, Head};
@@ -93,10 +92,7 @@ impl Engine {
         Ok(keys)
     }
 
-    pub(crate) async fn collect_keys(
-        self: &Arc<Self>,
-        in_memory: Vec<TaggedKey>,
-    ) -> Result<Vec<TaggedKey>> {
+    pub(crate) async fn collect_keys(self: &Arc<Self>, in_memory: Vec<TaggedKey>) -> Result<Vec<TaggedKey>> {
         let mut keys = if self.coherence.lists_copies() { in_memory } else { Vec::new() };
         let Some(stack) = self.stack.as_ref().filter(|_| !self.is_closed()) else { return Ok(keys) };
         let mut seen: HashSet<Box<[u8]>> = HashSet::with_capacity(keys.len());
