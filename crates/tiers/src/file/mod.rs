@@ -23,10 +23,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use larder_core::frame::Frame;
 use larder_core::key::EncodedKey;
-use larder_core::stream::Stored;
 use larder_core::tier::{
-    BoxFuture, Capability, EntryVersion, PutOptions, StreamingTier, Tier, TierKind, Upload, Usage,
-    VersionedTier,
+    BoxFuture, Capability, EntryVersion, PutOptions, StreamingTier, Tier, TierKind, Usage, VersionedTier,
 };
 use larder_core::{Bytes, Durability, Error, ErrorKind, Result};
 use parking_lot::{MappedMutexGuard, Mutex, MutexGuard, RwLock, RwLockReadGuard};
@@ -465,30 +463,6 @@ impl Tier for FileTier {
     /// Entries of a directory that processes share have versions.
     fn versioned(&self) -> Option<&dyn VersionedTier> {
         self.peers.as_ref().map(|_| self as _)
-    }
-}
-
-impl StreamingTier for FileTier {
-    fn open<'a>(&'a self, key: &'a EncodedKey) -> BoxFuture<'a, Result<Option<Stored>>> {
-        work("open", move || self.open_now(key))
-    }
-
-    /// The file stays open until the upload is published or dropped.
-    fn begin_upload<'a>(&'a self, key: &'a EncodedKey, head_len: usize) -> BoxFuture<'a, Result<Upload>> {
-        work("begin_upload", move || self.begin_upload_now(key, head_len).map(Upload::new))
-    }
-
-    fn append<'a>(&'a self, upload: &'a mut Upload, bytes: &'a [u8]) -> BoxFuture<'a, Result<()>> {
-        work("append", move || self.append_now(upload.state()?, bytes))
-    }
-
-    fn publish<'a>(
-        &'a self,
-        key: &'a EncodedKey,
-        upload: Upload,
-        head: &'a [u8],
-    ) -> BoxFuture<'a, Result<()>> {
-        work("publish", move || self.publish_now(key, upload.into_state()?, head))
     }
 }
 

@@ -4,13 +4,14 @@ use std::io;
 
 use larder_core::key::EncodedKey;
 use larder_core::stream::Stored;
+use larder_core::tier::{BoxFuture, StreamingTier, Upload};
 use larder_core::{Error, ErrorKind, Result};
 
 use super::eviction::deadline_of;
 use super::index::rounded;
 use super::layout::{self, error_at};
 use super::reservation::Reservation;
-use super::{ABOVE, FileTier};
+use super::{ABOVE, FileTier, work};
 
 /// An upload: a file being written, and the bytes that are reserved for it.
 #[derive(Debug)]
@@ -71,5 +72,29 @@ impl FileTier {
             self.replace((key, None), (&mut upload.file, &mut upload.reservation), deadline_of(head))
                 .map(drop)
         })
+    }
+}
+
+impl StreamingTier for FileTier {
+    fn open<'a>(&'a self, key: &'a EncodedKey) -> BoxFuture<'a, Result<Option<Stored>>> {
+        work("open", move || self.open_now(key))
+    }
+
+    /// The file stays open until the upload is published or dropped.
+    fn begin_upload<'a>(&'a self, key: &'a EncodedKey, head_len: usize) -> BoxFuture<'a, Result<Upload>> {
+        work("begin_upload", move || self.begin_upload_now(key, head_len).map(Upload::new))
+    }
+
+    fn append<'a>(&'a self, upload: &'a mut Upload, bytes: &'a [u8]) -> BoxFuture<'a, Result<()>> {
+        work("append", move || self.append_now(upload.state()?, bytes))
+    }
+
+    fn publish<'a>(
+        &'a self,
+        key: &'a EncodedKey,
+        upload: Upload,
+        head: &'a [u8],
+    ) -> BoxFuture<'a, Result<()>> {
+        work("publish", move || self.publish_now(key, upload.into_state()?, head))
     }
 }
