@@ -13,11 +13,9 @@ const FUNCTION_LINES_MAX: usize = 60;
 /// Files that are longer, with their lines: they may only get shorter.
 const LONG_FILES: &[(&str, usize)] = &[
     ("crates/core/src/codec/measure.rs", 520),
-    ("crates/core/src/frame.rs", 527),
-    ("crates/engine/src/engine.rs", 515),
+    ("crates/engine/src/engine.rs", 513),
     ("crates/larder/src/cache.rs", 787),
     ("crates/tiers/src/disk/tests.rs", 694),
-    ("crates/tiers/src/file/index.rs", 502),
 ];
 
 /// Types whose name stands for two things on purpose, with the reason.
