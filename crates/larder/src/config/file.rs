@@ -179,7 +179,7 @@ mod tests {
             &["disk_bytes", "larder.toml, line 3", "`1 B`", "16 MiB"],
         );
         check("[reports]\ndisk_bites = 1\n", &["disk_bites", "larder.toml, line 2", "disk_bytes"]);
-        check("[reports]\ncapacity = [1]\n", &["capacity", "`a list`", "1 to 4294967295"]);
+        check("[reports]\ncapacity = [1]\n", &["capacity", "`a list`", "0 keeps nothing"]);
         check("[reports\n", &["LARDER_CONFIG", "larder.toml", "line 1"]);
         check(
             "\ndisk_bytes = \"1 GiB\"\n[all]\n",

@@ -7,6 +7,7 @@ mod layout;
 mod loss;
 mod peers;
 mod reader;
+mod recovery;
 mod reservation;
 mod shared;
 mod snapshot;
@@ -38,6 +39,7 @@ use index::{BLOCK, EntryId, Index, KnownDeadline, rounded, upper_of};
 use layout::{Layout, error_at};
 use peers::{Change, Peers};
 pub use reader::FileReader;
+use recovery::Recovered;
 use reservation::Reservation;
 
 /// Number of lock stripes: as many files can change at the same time.
@@ -155,13 +157,13 @@ impl FileTier {
     fn open_at(options: FileOptions) -> Result<Self> {
         let layout = Layout::open(&options.dir, options.shared, options.durability)?;
         let peers = options.shared.then(|| Peers::open(&options.dir)).transpose()?;
-        let Trusted { marker, last_shutdown, snapshot } = {
+        let Recovered { marker, last_shutdown, snapshot } = {
             // Processes open the directory one after another. The first one after a crash of the
             // machine discards the entries for all.
             let _alone = peers.as_ref().map(Peers::change_all).transpose()?;
-            trusted(&layout, &options).map_err(|error| error_at(&options.dir, error))?
+            recovery::recover(&layout, &options).map_err(|error| error_at(&options.dir, error))?
         };
-        let index = snapshot.map_or_else(|| scanned(&layout), Ok)?;
+        let index = snapshot.map_or_else(|| recovery::listed(&layout), Ok)?;
         let shared = if peers.is_some() { peers::BYTES } else { 0 };
         options.budget.set(index.usage().bytes + FIXED + shared);
         let tier = Self {
@@ -343,41 +345,6 @@ impl Drop for FileTier {
             tracing::warn!(target: "larder", %error, "the file tier was dropped and could not sync all entries");
         }
     }
-}
-
-/// Lists the entries in the directory.
-fn scanned(layout: &Layout) -> Result<Index> {
-    let mut index = Index::default();
-    for found in walk::walk(layout.entries())? {
-        index.insert(found.digest, found.len);
-    }
-    Ok(index)
-}
-
-/// What an earlier process left in the directory.
-struct Trusted {
-    marker: Marker,
-    last_shutdown: LastShutdown,
-    snapshot: Option<Index>,
-}
-
-/// Deletes entries that cannot be trusted, and marks the directory as in use. From then on the
-/// snapshot is invalid, so it is read before.
-fn trusted(layout: &Layout, options: &FileOptions) -> io::Result<Trusted> {
-    let (marker, last_shutdown) = Marker::find(&options.dir, options.durability);
-    let is_usable = last_shutdown == LastShutdown::Closed && !options.shared;
-    let snapshot = if is_usable { snapshot::read(&options.dir) } else { None };
-    // Without a boot id, every process that opens a shared directory would empty it.
-    let may_discard = !options.shared || marker.knows_boot();
-    if last_shutdown == LastShutdown::Unknown && may_discard && layout.discard()? {
-        tracing::warn!(target: "larder", path = %options.dir.display(), "the machine went down while this was open: it starts empty");
-    }
-    if last_shutdown == LastShutdown::Killed && options.durability == Durability::Synced {
-        sync_many(&options.dir)?;
-    }
-    marker.open()?;
-    snapshot::delete(&options.dir)?;
-    Ok(Trusted { marker, last_shutdown, snapshot })
 }
 
 /// Runs `work` in the first poll, and adds the tier and the operation to an error.
