@@ -19,8 +19,6 @@ mod dropped_writes;
 mod ephemeral_keys;
 mod equal_keys;
 mod events;
-#[cfg(feature = "redis")]
-mod examples;
 mod expiry;
 mod fixtures;
 mod flights;

@@ -76,12 +76,30 @@ fn links_of_the_pages_resolve() {
     assert!(count > 50, "{count} links were found");
 }
 
+/// The book has every page of `docs/`, and no page links to a file outside of it, which the book would lack.
+#[test]
+fn book_has_every_page_and_what_its_pages_link_to() {
+    let summary = links(&read("docs/SUMMARY.md")).into_iter().collect::<BTreeSet<_>>();
+    let in_docs =
+        names("docs", is_page).into_iter().filter(|name| name != "SUMMARY").map(|name| name + ".md");
+    let decisions = names("docs/decisions", is_page).into_iter().map(|name| format!("decisions/{name}.md"));
+    let pages: BTreeSet<String> = in_docs.chain(decisions).collect();
+    assert_eq!(summary, pages, "the links of docs/SUMMARY.md, and the pages");
+    for page in pages {
+        let depth = page.matches('/').count();
+        for link in links(&read(format!("docs/{page}"))) {
+            let leaves = link.split('/').take_while(|part| *part == "..").count() > depth;
+            assert!(!leaves, "docs/{page}: {link} is not in the book");
+        }
+    }
+}
+
 #[test]
 fn readme_lists_every_page_and_example() {
     let front = read("README.md");
     let listed: BTreeSet<String> = links(&front).into_iter().collect();
     let examples_compiled = read("crates/larder/src/lib.rs");
-    for name in names("docs", is_page) {
+    for name in names("docs", is_page).into_iter().filter(|name| name != "SUMMARY") {
         let page = format!("docs/{name}.md");
         assert!(listed.contains(&page), "README.md does not list {page}");
         let has_examples = read(&page).contains("```rust\n") || read(&page).contains("```\n#");
@@ -90,7 +108,7 @@ fn readme_lists_every_page_and_example() {
     }
     for name in names("examples", |_| true) {
         assert!(
-            front.contains(&format!("`{name}")) || front.contains(&format!("--example {name}")),
+            front.contains(&format!("`{name}")) || front.contains(&format!("--package {name}")),
             "README.md does not list the example {name}"
         );
     }

@@ -5,6 +5,7 @@
 //! counters, the clock and the error type.
 //!
 //! This crate contains no engine and no tier. Its only I/O is reading the clock.
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 pub mod bus;
 pub mod clock;

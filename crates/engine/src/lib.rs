@@ -16,6 +16,7 @@
 //! `key_lock`: writes, loads and promotions of one key are ordered by its key lock. A write
 //! supersedes the loads and promotions in progress. A superseded load hands its value to its
 //! waiters but never stores it.
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod batch;
 mod coherence;

@@ -3,6 +3,7 @@
 //!
 //! All code is written once for threads and for tasks, generic over a
 //! [`Runtime`](runtime::Runtime).
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 pub mod background;
 #[cfg(feature = "async")]

@@ -146,12 +146,12 @@ where
     /// If a tier cannot be scanned.
     ///
     /// ```
-    /// use larder::EntryOptions;
+    /// use larder::{EntryOptions, Tag};
     /// let cache = larder::mcache::<u32, &str>("sessions").build()?;
     /// cache.insert_with(1, "phone", EntryOptions::new().tag("user:7"));
     /// cache.insert_with(2, "laptop", EntryOptions::new().tag("user:8"));
-    /// assert_eq!(cache.keys_by_tag("user:7")?, [1.into()]);
-    /// assert_eq!(cache.tags()?, ["user:7".into(), "user:8".into()]);
+    /// assert_eq!(cache.keys_by_tag("user:7")?, [std::sync::Arc::new(1)]);
+    /// assert_eq!(cache.tags()?, [Tag::from("user:7"), Tag::from("user:8")]);
     /// # Ok::<(), larder::Error>(())
     /// ```
     pub fn keys_by_tag(&self, tag: impl Into<Tag>) -> Result<Vec<Arc<K>>>

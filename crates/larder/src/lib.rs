@@ -20,6 +20,26 @@
     doc = "| [`ucache`](fn@ucache) | wherever the selector puts them | serde types |"
 )]
 //!
+//! # Features
+//!
+//! | feature | brings | default |
+//! |---|---|---|
+//! | `disk` | `bcache`, the disk tier (sled) | yes |
+//! | `file` | `fcache`, the file tier | yes |
+//! | `zstd` | zstd compression | yes |
+//! | `async` | `AsyncCache` (tokio's runtime handle) | yes |
+//! | `macros` | the attributes | yes |
+//! | `redis` | a Redis or Valkey that several nodes share | no |
+//! | `redis-tls` | the same over TLS | no |
+//! | `config` | configuration files in TOML | no |
+//! | `lz4` | LZ4, for payloads below 16 KiB | no |
+//! | `json` | the JSON codec, `serde_json::Value` as JSON | no |
+//! | `ndarray`, `image`, `arrow` | their types in their natural formats | no |
+//! | `metrics` | statistics to the recorder of the crate `metrics` | no |
+//!
+//! With `default-features = false` there is memory alone, without serde, sled and tokio. Each of `disk`, `file`
+//! and `redis` brings `ucache`.
+//!
 //! # Memory alone
 //!
 //! ```
@@ -74,10 +94,36 @@ assert!(fibonacci::contains(79));
 has their options.
 "#
 )]
+#![cfg_attr(
+    feature = "async",
+    doc = r#"
+# Tasks
+
+[`Cache::to_async`] gives a handle for tasks over the same cache:
+
+```
+# #[tokio::main(flavor = "current_thread")]
+# async fn main() -> larder::Result<()> {
+let pages = larder::mcache::<u32, String>("pages").build()?.to_async();
+let page = pages.get_with(7, async { "page 7".to_owned() }).await;
+assert_eq!(pages.get(&7).await, Some(page));
+# Ok(())
+# }
+```
+"#
+)]
+//!
+//! # From another cache
+//!
+//! `moka::sync::Cache::new(100)` is `mcache("name").capacity(100).build()?`; `#[cached(max_size = 100)]` is
+//! `#[larder::mcache(capacity = 100)]`.
+//! [The page on migrating](https://github.com/larder-rs/larder/blob/main/docs/migrating.md) has moka,
+//! `cached`, redb, cacache, http-cache and the caches of Python.
 //!
 //! # Read on
 //! [The pages](https://github.com/larder-rs/larder#read-on) describe what each part does and guarantees;
 //! `CHANGELOG.md` lists the changes of each version.
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod assemble;
 #[cfg(feature = "async")]

@@ -15,6 +15,7 @@
 //! [`history`] finds the reads of a cache that nothing explains. [`workload`] uses a
 //! cache from many threads and tasks. [`schedule`] tries every order of a few tasks, and
 //! [`crash`] kills processes that use a cache.
+#![cfg_attr(docsrs, feature(doc_cfg))]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "to fail loudly is its job")]
 
 mod block_on;

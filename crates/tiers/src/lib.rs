@@ -2,6 +2,7 @@
 //!
 //! Tiers other than memory store encoded frames and never decode a value. The memory tier stores
 //! the caller's own keys and values. No tier depends on the engine or on another tier.
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 #[cfg(any(feature = "disk", feature = "file"))]
 mod boot_marker;

@@ -3,15 +3,6 @@
 use larder::Bytes;
 use serde::{Deserialize, Serialize};
 
-#[cfg(not(feature = "ndarray"))]
-pub(crate) use plain::{ARRAY, array};
-#[cfg(not(feature = "json"))]
-pub(crate) use plain::{DOCUMENT, document};
-#[cfg(not(feature = "arrow"))]
-pub(crate) use plain::{FRAME, frame};
-#[cfg(not(feature = "image"))]
-pub(crate) use plain::{PICTURE, picture};
-
 /// Pseudo-random numbers with a fixed seed.
 fn noise() -> impl Iterator<Item = u32> {
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
@@ -62,37 +53,29 @@ pub(crate) fn session() -> Session {
     }
 }
 
-#[cfg(feature = "json")]
 pub(crate) const DOCUMENT: &str = "`serde_json::Value`";
 
-#[cfg(feature = "json")]
 pub(crate) fn document() -> serde_json::Value {
     let article = |number: u32| serde_json::json!({"id": number, "name": format!("article {number}"), "tags": ["a", "b"]});
     serde_json::json!({"articles": (0..80).map(article).collect::<Vec<_>>()})
 }
 
-#[cfg(feature = "image")]
 pub(crate) const PICTURE: &str = "`natural::Image`, RGB";
 
-#[cfg(feature = "image")]
 pub(crate) fn picture() -> larder::natural::Image {
     let samples = noise().map(|number| number as u8).take(640 * 480 * 3).collect();
     let buffer = image::RgbImage::from_raw(640, 480, samples).unwrap_or_default();
     larder::natural::Image::from(image::DynamicImage::from(buffer))
 }
 
-#[cfg(feature = "ndarray")]
 pub(crate) const ARRAY: &str = "`ndarray::Array2<f64>`";
 
-#[cfg(feature = "ndarray")]
 pub(crate) fn array() -> ndarray::Array2<f64> {
     ndarray::Array2::from_shape_fn((512, 512), |(row, column)| (row as f64).sin() * (column as f64).cos())
 }
 
-#[cfg(feature = "arrow")]
 pub(crate) const FRAME: &str = "`natural::Frame`, 3 columns";
 
-#[cfg(feature = "arrow")]
 pub(crate) fn frame() -> larder::natural::Frame {
     use std::sync::Arc;
 
@@ -106,40 +89,4 @@ pub(crate) fn frame() -> larder::natural::Frame {
     ];
     let batch = RecordBatch::try_from_iter(columns);
     larder::natural::Frame::from(batch.unwrap_or_else(|_| unreachable!("columns of one length")))
-}
-
-/// For builds without the crates of the other types.
-#[allow(dead_code, reason = "by feature, some or all of these have a better twin")]
-mod plain {
-    use std::collections::BTreeMap;
-
-    use larder::Bytes;
-
-    use super::noise;
-
-    pub(crate) const DOCUMENT: &str = "`String` of JSON";
-
-    pub(crate) fn document() -> String {
-        let article = |number: u32| format!("{{\"id\": {number}, \"tags\": [\"a\", \"b\"]}}");
-        format!("[{}]", (0..120).map(article).collect::<Vec<_>>().join(", "))
-    }
-
-    pub(crate) const PICTURE: &str = "`Bytes` of a picture";
-
-    pub(crate) fn picture() -> Bytes {
-        noise().map(|number| number as u8).take(640 * 480 * 3).collect()
-    }
-
-    pub(crate) const ARRAY: &str = "`Vec<f64>`";
-
-    pub(crate) fn array() -> Vec<f64> {
-        (0..512 * 512).map(|number| f64::from(number).sin()).collect()
-    }
-
-    pub(crate) const FRAME: &str = "`BTreeMap<String, Vec<f64>>`";
-
-    pub(crate) fn frame() -> BTreeMap<String, Vec<f64>> {
-        let column = || noise().map(|number| f64::from(number) / 1e6).take(88_000).collect();
-        ["day", "price", "amount"].map(|name| (name.to_owned(), column())).into()
-    }
 }

@@ -1,7 +1,5 @@
-//! Compares each preset with a `bcache` with defaults, on a value of its sort: `cargo run --release
-//! --all-features --example presets`.
-//!
-//! With fewer features it uses plainer types. It prints the table in `docs/presets.md`.
+//! Compares each preset with a `bcache` with defaults, on a value of its sort: `cargo run --release --package
+//! presets`. It prints the table in `docs/presets.md`.
 #![allow(clippy::print_stdout, reason = "an example shows what it does")]
 
 mod values;

@@ -1,4 +1,4 @@
-//! Four processes share one cache through Redis under every fault: `cargo run --release --example
+//! Four processes share one cache through Redis under every fault: `cargo run --release --package
 //! cluster_of_processes`.
 //!
 //! ```text

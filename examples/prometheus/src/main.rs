@@ -1,5 +1,5 @@
-//! Statistics in the format of Prometheus, served once on a loopback port: `cargo run --example prometheus
-//! --features metrics`.
+//! Statistics in the format of Prometheus, served once on a loopback port: `cargo run --package
+//! prometheus`.
 #![allow(clippy::print_stdout, reason = "an example shows what it does")]
 
 use std::io::{Read, Write};

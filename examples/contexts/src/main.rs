@@ -1,4 +1,4 @@
-//! A context owns the caches that are built inside and removes their data at its end: `cargo run --example
+//! A context owns the caches that are built inside and removes their data at its end: `cargo run --package
 //! contexts`.
 #![allow(clippy::print_stdout, reason = "an example shows what it does")]
 

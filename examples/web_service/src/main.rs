@@ -1,5 +1,5 @@
 //! A web service in front of an upstream that is slow and sometimes down, under
-//! load: `cargo run --release --example web_service`.
+//! load: `cargo run --release --package web_service`.
 //!
 //! The service caches a response of the upstream for 100 ms, and may serve it as stale for ten more seconds
 //! while the upstream fails. Twenty clients send requests for two seconds; the upstream is down in the middle

@@ -1,8 +1,8 @@
 //! A study of the source text on this machine, with every answer from one cache.
 //!
 //! ```text
-//! cargo run --release --example quickstart
-//! cargo run --release --example quickstart -- [FOLDER] [--limit MIB] [--dir DIR] [--auto] [--clear]
+//! cargo run --release --package quickstart
+//! cargo run --release --package quickstart -- [FOLDER] [--limit MIB] [--dir DIR] [--auto] [--clear]
 //! ```
 //!
 //! It measures each file, counts the words of each folder, and sorts every position of the whole text into

@@ -1,5 +1,5 @@
-//! The same cache configured in code, by variables and a file, and by a URL: `cargo run --features config
-//! --example configuration`.
+//! The same cache configured in code, by variables and a file, and by a URL: `cargo run --package
+//! configuration`.
 #![allow(clippy::print_stdout, reason = "an example shows what it does")]
 
 use std::path::Path;

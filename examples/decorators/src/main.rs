@@ -1,6 +1,6 @@
 //! Memoized functions: one attribute above each.
 //!
-//! `cargo run --example decorators`, twice: the second run reads the results that the first one stored beyond
+//! `cargo run --package decorators`, twice: the second run reads the results that the first one stored beyond
 //! memory.
 
 #![allow(clippy::print_stdout, reason = "an example talks")]
