@@ -13,7 +13,7 @@ use larder_core::erased::{AnyLookup, Key, Memory, Value};
 use larder_core::invalidation::{InvalidationLog, InvalidationRecord};
 use larder_core::key::{EncodedKey, Equivalent};
 use larder_core::memory::{Bounds, Lifespan, MemoryStore, Record, Removed};
-use larder_core::place::{Facts, Placement, TierFacts};
+use larder_core::place::{Facts, Placement, TIERS_MAX, TierFacts};
 use larder_core::stats::{CacheCounters, Count, Stats, Striped, TierCounts, TierStats};
 use larder_core::tier::{Capability, EntryVersion, TierKind};
 use larder_core::{Error, ErrorKind, Result};
@@ -424,8 +424,9 @@ impl Engine {
             },
             coherent: true,
             healthy: self.memory_weight_max > 0,
+            position: None,
         };
-        let mut tiers = [memory; TierKind::ALL.len() + 1];
+        let mut tiers = [memory; TIERS_MAX + 1];
         let mut len = 1;
         for (row, handle) in tiers.iter_mut().skip(1).zip(&stack.tiers) {
             *row = handle.facts();

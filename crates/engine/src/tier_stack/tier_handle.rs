@@ -12,7 +12,7 @@ use larder_core::key::EncodedKey;
 use larder_core::place::TierFacts;
 use larder_core::stats::{TierCounters, TierStats};
 use larder_core::stream::Stored;
-use larder_core::tier::{StreamingTier, Tier, TierKind, Upload, VersionedTier};
+use larder_core::tier::{Position, StreamingTier, Tier, TierKind, Upload, VersionedTier};
 use larder_core::{Bytes, Error, ErrorKind, Result};
 use parking_lot::Mutex;
 
@@ -41,6 +41,8 @@ type Layers = Observe<Breaker<Limit<Arc<dyn Tier>>>>;
 pub struct TierHandle {
     tier: Layers,
     kind: TierKind,
+    /// Where it stands, if the user brought it.
+    position: Option<Position>,
     blocks: bool,
     counters: Arc<TierCounters>,
     clock: Arc<dyn Clock>,
@@ -72,6 +74,7 @@ impl TierHandle {
         let guarded = Breaker::new(limited, Arc::clone(&counters), &clock);
         Self {
             kind,
+            position: None,
             blocks,
             tier: Observe::new(guarded, Arc::clone(&counters)),
             counters,
@@ -84,6 +87,16 @@ impl TierHandle {
             replica: OnceLock::new(),
             timeline: OnceLock::new(),
         }
+    }
+
+    /// The handle of a tier that the user brought, which stands at `position`.
+    pub fn at(self, position: Position) -> Self {
+        Self { position: Some(position), ..self }
+    }
+
+    /// Its kind, and its position if the user brought it.
+    pub fn place(&self) -> (TierKind, Option<Position>) {
+        (self.kind, self.position)
     }
 
     /// Clears a tier that was just opened, if it holds any entry.
@@ -152,7 +165,13 @@ impl TierHandle {
     pub(crate) fn facts(&self) -> TierFacts {
         let healthy = !self.quarantine.is_whole() && self.tier.healthy();
         let coherent = !self.is_shared() || self.is_among_nodes() || self.tier.versioned().is_some();
-        TierFacts { kind: self.kind, capability: self.tier.capability(), coherent, healthy }
+        TierFacts {
+            kind: self.kind,
+            capability: self.tier.capability(),
+            coherent,
+            healthy,
+            position: self.position,
+        }
     }
 
     /// Returns the tier as one that takes frames in parts.
@@ -185,7 +204,7 @@ impl TierHandle {
     }
 
     /// Whether other processes write to the tier.
-    pub(crate) fn is_shared(&self) -> bool {
+    pub fn is_shared(&self) -> bool {
         self.tier.capability().shared
     }
 
