@@ -42,6 +42,7 @@ mod nested_loads;
 mod nodes;
 mod observability;
 mod overdue;
+mod own_tiers;
 mod pages;
 mod presets;
 mod processes;
