@@ -77,6 +77,7 @@ mod tasks;
 mod thread_locals;
 mod tidy;
 mod tier_failures;
+mod tier_options;
 mod tier_sets;
 mod tracing;
 mod verbs;

@@ -162,7 +162,7 @@ impl Engine {
         let timeline = Arc::new(Timeline::new(parts.clock, earliest));
         tiers.iter().for_each(|handle| handle.keep_time(&timeline));
         let coherence = coherence::choose(parts.coherence, tiers, (&invalidations, &timeline));
-        let expires = AtomicBool::new(parts.expiry.is_set());
+        let expires = AtomicBool::new(parts.expiry.is_set() || tiers.iter().any(TierHandle::expires));
         let expiry = LiveExpiry::new(parts.expiry);
         let is_short = parts.stack.is_none() && parts.listener.is_none() && expiry.said().ttl_by.is_none();
         let engine = Arc::new(Self {

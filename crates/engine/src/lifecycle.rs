@@ -93,7 +93,8 @@ impl Engine {
         head.header.codec != CodecId::Absent
             && self.stack.as_ref().is_none_or(|stack| stack.accepts(&head.header) != Some(false))
             && EntryMeta::read(&head.header, head.tags)
-                .is_some_and(|terms| self.freshness_of(handle, &head.header, &terms) == Freshness::Fresh)
+                .map(|terms| handle.capped((head.header, terms)))
+                .is_some_and(|(header, terms)| self.freshness_of(handle, &header, &terms) == Freshness::Fresh)
     }
 
     /// Removes every entry from every tier, and supersedes everything in progress.
@@ -197,8 +198,8 @@ impl Engine {
         let mut outcome = self.invalidations.note_time(self.timeline.now());
         for handle in self.tiers() {
             outcome = outcome.and(match remove {
-                Remove::Everything => handle.inner().destroy().await,
-                Remove::Nothing => handle.inner().close().await,
+                Remove::Everything if !handle.is_read_only() => handle.inner().destroy().await,
+                _ => handle.inner().close().await,
             });
             handle.quarantine().close();
         }

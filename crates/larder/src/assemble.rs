@@ -147,7 +147,7 @@ mod byte_tiers {
     use larder_core::invalidation::InvalidationLog;
     use larder_core::key::KeyCodec;
     use larder_core::place::{Selector, TierList};
-    use larder_core::tier::{Position, Tier, TierKind};
+    use larder_core::tier::{Position, Tier, TierKind, TierOptions};
     use larder_core::{Durability, Error, Result};
     #[cfg(feature = "redis")]
     use larder_engine::CoherencePlan;
@@ -171,6 +171,7 @@ mod byte_tiers {
         pub(crate) tiers: TierList,
         /// The tiers that the user brings.
         pub(crate) own: Vec<OwnTier>,
+        pub(crate) tier_options: Vec<(TierKind, TierOptions)>,
         pub(crate) dir: Option<PathBuf>,
         pub(crate) disk_bytes: u64,
         pub(crate) durability: Durability,
@@ -281,6 +282,7 @@ mod byte_tiers {
         for own in std::mem::take(&mut plan.own) {
             handles.push(own.handle(dir.as_deref().filter(|_| !in_processes), &plan.clock)?);
         }
+        set_options(&mut handles, &plan.tier_options);
         let warm_restart = warm_restart(dir.as_deref().filter(|_| !in_processes), plan.warm_restart);
         let invalidations = match &dir {
             Some(dir) if !in_processes => invalidations(dir, plan.durability, &handles)?,
@@ -306,6 +308,7 @@ mod byte_tiers {
         };
         #[cfg(not(feature = "redis"))]
         let coherence = None;
+        set_options(&mut handles, &plan.tier_options);
         let handles = in_order(handles);
         let has_memory = plan.memory.is_some();
         check_required((plan.required, &plan.required_by), |kind| match kind {
@@ -338,8 +341,19 @@ mod byte_tiers {
         let built_in = places.iter().filter(|(_, position)| position.is_none());
         let own = places.iter().filter_map(|(kind, position)| Some((*kind, (*position)?)));
         let order = built_in.map(|(kind, _)| *kind).collect::<TierList>().with_own(own);
-        handles.sort_by_key(|handle| order.iter().position(|kind| handle.has_kind(kind)));
+        let place = |handle: &TierHandle| order.iter().position(|kind| handle.has_kind(kind));
+        // An entry that replaces one in a tier that is only read is found first.
+        handles.sort_by_key(|handle| (handle.is_read_only(), place(handle)));
         handles
+    }
+
+    fn set_options(handles: &mut [TierHandle], options: &[(TierKind, TierOptions)]) {
+        for (kind, options) in options {
+            handles
+                .iter_mut()
+                .filter(|handle| handle.has_kind(*kind))
+                .for_each(|handle| handle.set_options(*options));
+        }
     }
 
     /// The list of the hottest keys, if the cache has a directory of its own.
@@ -364,7 +378,7 @@ mod byte_tiers {
     ) -> Result<KeptInvalidations> {
         let FoundInvalidations { log, invalidations } = FileInvalidationLog::open(dir, durability)?;
         if invalidations.is_none() {
-            let is_ours = |handle: &&TierHandle| !handle.is_shared();
+            let is_ours = |handle: &&TierHandle| !handle.is_shared() && !handle.is_read_only();
             handles.iter().filter(is_ours).try_for_each(TierHandle::empty)?;
             log.rewrite(&[])?;
         }

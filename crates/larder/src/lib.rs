@@ -138,8 +138,8 @@ pub use larder_core::place::{
 pub use larder_core::stats::{CacheCounts, ServerFacts, Stats, TierCounts, TierStats};
 pub use larder_core::stream::ByteValue;
 pub use larder_core::tier::{
-    BoxFuture, Capability, Position, SharedTier, StreamingTier, Tier, TierKind, TierName, Usage,
-    VersionedTier,
+    BoxFuture, Capability, FailedWrites, Position, SharedTier, StreamingTier, Tier, TierKind, TierName,
+    TierOptions, Usage, VersionedTier,
 };
 pub use larder_core::{Bytes, Durability, Error, ErrorKind, Result, kinds};
 pub use larder_engine::selector::Table;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use larder_core::compress::Compress;
 use larder_core::place::{Kind, OWN_TIERS_MAX, Sharing, Thresholds, TierList};
-use larder_core::tier::TierKind;
+use larder_core::tier::{TierKind, TierOptions};
 use larder_core::{Error, Result};
 use larder_engine::Hints;
 
@@ -73,6 +73,31 @@ pub(super) fn check_own(own: &[OwnTier]) -> Result<()> {
             let given = format_args!("two tiers with the name {kind}");
             return Err(Error::config("tier", given, "a name for each"));
         }
+    }
+    Ok(())
+}
+
+/// Checks the options of single tiers.
+pub(super) fn check_tier_options(
+    options: &[(TierKind, TierOptions)],
+    tiers: TierList,
+    own: &[OwnTier],
+) -> Result<()> {
+    for (kind, options) in options {
+        let is_here = tiers.contains(*kind) || own.iter().any(|own| own.tier.kind() == *kind);
+        if !is_here || matches!(kind, TierKind::Memory | TierKind::Null) {
+            let given = format_args!("options of the tier {kind}");
+            return Err(Error::config("tier_options", given, "the tiers beyond memory that the cache has"));
+        }
+        if options.read_only && *kind == TierKind::Redis {
+            let given = "redis as read only, which holds what nodes agree on";
+            return Err(Error::config(
+                "tier_options",
+                given,
+                "read only for disk, file and tiers of your own",
+            ));
+        }
+        options.check()?;
     }
     Ok(())
 }
