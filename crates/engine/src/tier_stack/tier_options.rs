@@ -4,7 +4,7 @@ use larder_core::clock::Time;
 use larder_core::entry_meta::EntryMeta;
 use larder_core::frame::Header;
 use larder_core::key::EncodedKey;
-use larder_core::tier::{FailedWrites, Tier, TierOptions};
+use larder_core::tier::{FailedWrites, TierOptions};
 use larder_core::{Error, ErrorKind, Result};
 
 use crate::tier_stack::quarantine::Quarantine;
